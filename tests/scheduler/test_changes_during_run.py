@@ -376,52 +376,40 @@ def test_a_job_that_an_ended_run_has_left_waiting_runs_in_another_scheduler(virt
 CALLS = 50
 
 
-def cost_of_requires(size: int) -> float:
+def cost_of(adopts: bool, size: int) -> float:
+    """Seconds for each of the last calls of `requires`, or of `add` with an input that belongs to no scheduler."""
     hold = Job(anyio.sleep, 100)
-    jobs = [Job(nothing, required=hold) for _ in range(size)]
-    scheduler = Scheduler(hold, *jobs)
+    jobs = [] if adopts else [Job(nothing, required=hold) for _ in range(size)]
     costs: list[float] = []
 
     async def work() -> None:
-        jobs[-1].requires(jobs[0])  # the first call may look at all
+        if adopts:
+            scheduler.update(Job(give, Job(nothing, required=hold)) for _ in range(size))
+        else:
+            jobs[-1].requires(jobs[0])  # the first call may look at all
         start = time.process_time()
-        for job in jobs[-CALLS - 1 : -1]:
-            job.requires(jobs[0], jobs[1])
+        for number in range(CALLS):
+            if adopts:
+                scheduler.add(Job(give, Job(nothing, required=hold)))
+            else:
+                jobs[-2 - number].requires(jobs[0], jobs[1])
         costs.append(time.process_time() - start)
         scheduler.cancel()
 
-    scheduler.add(Job(work))
-    anyio.run(scheduler.co_run)
-    return costs[0] / CALLS
-
-
-def cost_of_adopting(size: int) -> float:
-    """Seconds for each of the last calls of `add` with an input that belongs to no scheduler."""
-    costs: list[float] = []
-
-    async def work() -> None:
-        scheduler.update(Job(give, Job(nothing, required=hold)) for _ in range(size))
-        start = time.process_time()
-        for _ in range(CALLS):
-            scheduler.add(Job(give, Job(nothing, required=hold)))
-        costs.append(time.process_time() - start)
-        scheduler.cancel()
-
-    hold = Job(anyio.sleep, 100)
-    scheduler = Scheduler(hold, Job(work))
+    scheduler = Scheduler(hold, *jobs, Job(work))
     anyio.run(scheduler.co_run)
     return costs[0] / CALLS
 
 
 # Thirty times as many jobs once cost as many times as much; but what was adopted was copied at only 10 ns each.
-LIMITS = [(cost_of_requires, 15), (cost_of_adopting, 4)]
+LIMITS = [(False, 15), (True, 4)]
 
 
-@pytest.mark.parametrize(("cost", "limit"), LIMITS)
-def test_change_of_a_large_scenario_costs_no_more_than_of_a_small_one(cost: Callable[[int], float], limit: int) -> None:
+@pytest.mark.parametrize(("adopts", "limit"), LIMITS)
+def test_change_of_a_large_scenario_costs_no_more_than_of_a_small_one(adopts: bool, limit: int) -> None:
     """Calls of `requires` and `add` once visited all jobs: with 100,000 of them a call took milliseconds."""
-    small = min(cost(300) for _ in range(5))
-    assert any(cost(10_000) < limit * small for _ in range(2))
+    small = min(cost_of(adopts, 300) for _ in range(5))
+    assert any(cost_of(adopts, 10_000) < limit * small for _ in range(2))
 
 
 @given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=30), st.integers(0, 11), st.integers(0, 11))

@@ -326,15 +326,12 @@ def test_any_signal_wakes_the_waiting_loop(backend: Any, number: signal.Signals,
             is_over.set()
 
     scheduler = Scheduler(Job(work), ThreadJob(send))
-    previous = signal.getsignal(signal.SIGUSR1)
-    try:
+    with own_handler(signal.SIGUSR1, signal.SIG_DFL):  # which is then that of the job
         if number == signal.SIGTERM:
             assert not scheduler.run(backend=backend, handle_signals=True)
         else:
             with pytest.raises(KeyboardInterrupt):
                 scheduler.run(backend=backend)
-    finally:
-        signal.signal(signal.SIGUSR1, previous)
     assert in_time == [True]
     assert heard == [True] * has_own_handler
     assert signal.set_wakeup_fd(-1) == -1
@@ -541,13 +538,10 @@ def test_ctrl_c_after_the_loop_has_ended_is_not_lost(backend: str) -> None:
 def test_sigterm_after_the_loop_has_ended_is_not_lost() -> None:
     """A SIGTERM that comes too late for the run goes to the handler that the program had before."""
     seen: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
-    try:
+    with own_handler(signal.SIGTERM, lambda number, frame: seen.append(number)):
         with SignalHandler(Scheduler(), True):
             signal.raise_signal(signal.SIGTERM)
         assert seen == [signal.SIGTERM]
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -560,12 +554,9 @@ def test_ignored_signals_stay_ignored(backend: Any, number: signal.Signals) -> N
         signal.raise_signal(number)
         await anyio.sleep(0.01)
 
-    before = signal.signal(number, signal.SIG_IGN)
-    try:
+    with own_handler(number, signal.SIG_IGN):
         assert Scheduler(Job(hang_up)).run(backend=backend, handle_signals=True)
         assert [*seen, signal.getsignal(number)] == [signal.SIG_IGN] * 2
-    finally:
-        signal.signal(number, before)
 
 
 @pytest.mark.parametrize("handle_signals", [True, lambda number: None])
@@ -1111,13 +1102,10 @@ def test_handle_signals_may_say_which_signals_it_wants(backend: Any, number: int
         os.kill(os.getpid(), number)
         await anyio.sleep(0.001)
 
-    previous = signal.signal(signal.SIGTERM, lambda number, frame: called.append(("the program", number)))
-    try:
-        setting = dict.fromkeys([signal.SIGHUP, signal.SIGINT], lambda number: called.append(("the run", number)))
-        scheduler = Scheduler(Job(send), log=False)
+    setting = dict.fromkeys([signal.SIGHUP, signal.SIGINT], lambda number: called.append(("the run", number)))
+    scheduler = Scheduler(Job(send), log=False)
+    with own_handler(signal.SIGTERM, lambda number, frame: called.append(("the program", number))):
         result = scheduler.run(backend=backend, handle_signals=setting)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
     ends = number != signal.SIGTERM
     assert called == [("the run" if ends else "the program", number)]
     assert (result, scheduler.stop_reason is StopReason.INTERRUPTED) == (not ends, ends)
@@ -1161,9 +1149,6 @@ def test_ctrl_c_during_the_checks_is_not_lost(backend: Any, number: int, wrong: 
 
 def test_run_does_not_replace_a_sigint_handler_of_the_program(backend: Any) -> None:
     seen: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
-    try:
+    with own_handler(signal.SIGINT, lambda number, frame: seen.append(number)):
         assert Scheduler(Job(later, 0, lambda: signal.raise_signal(signal.SIGINT))).run(backend=backend) is True
-    finally:
-        signal.signal(signal.SIGINT, before)
     assert seen == [signal.SIGINT]
