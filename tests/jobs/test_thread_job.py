@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 import anyio
@@ -51,25 +51,20 @@ class Held:
         await anyio.to_thread.run_sync(self.entered.wait, PATIENCE)
 
 
-def release_after(held: Held, step: Callable[[], Any]) -> Job[None]:
+def release_after(held: Held, step: Callable[[], Any], pause: Callable[[], Awaitable[Any]] = turns) -> Job[None]:
     """Return a job that waits until the function works, takes a step, gives the engine time, and releases it."""
 
     async def body() -> None:
         await held.until_entered()
         step()
-        await turns()
+        await pause()
         held.release.set()
 
     return Job(body, label="release")
 
 
 def release_late(held: Held, timeout: float = SOON) -> Job[None]:
-    async def body() -> None:
-        await held.until_entered()
-        await anyio.sleep(1.5 * timeout)
-        held.release.set()
-
-    return Job(body, label="release")
+    return release_after(held, lambda: None, lambda: anyio.sleep(1.5 * timeout))
 
 
 # --- calling
