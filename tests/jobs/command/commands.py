@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from typing import Any
-from trioflow import CommandError, CommandJob
+from trioflow import CommandError, CommandJob, CommandService, JobState, SshService
 from ...bodies import run
 
 PIPE = subprocess.PIPE
@@ -18,6 +18,15 @@ def failure_of(backend: str, job: CommandJob) -> CommandError:
     error = job.raised_exception()
     assert isinstance(error, CommandError)
     assert error.job is job
+    return error
+
+
+def failed(service: CommandService | SshService, backend: Any) -> BaseException:
+    """Run a service with a command that requires it, and return the error with which the service has failed."""
+    run(backend, service, CommandJob(["true"], required=service, run_if="succeeded"))
+    assert service.state is JobState.FAILED
+    error = service.raised_exception()
+    assert error is not None
     return error
 
 

@@ -14,7 +14,7 @@ from trioflow import CommandJob, CommandService, CommandSucceeds, Job, JobState,
 from ...bodies import take
 from ...places import PATIENCE, patiently
 from ..posix.process_trees import until_there
-from .commands import with_notes
+from .commands import failed, with_notes
 
 LISTENS = """
 import socket, sys, time
@@ -27,14 +27,6 @@ time.sleep(60)
 
 def shell(line: str, **options: Any) -> CommandService:
     return CommandService(line, shell=True, **{"timeout": PATIENCE, **options})
-
-
-def failed(service: CommandService, backend: Any) -> BaseException:
-    Scheduler(service, CommandJob(["true"], required=service, run_if="succeeded")).run(backend=backend)
-    assert service.state is JobState.FAILED
-    error = service.raised_exception()
-    assert error is not None
-    return error
 
 
 @pytest.fixture

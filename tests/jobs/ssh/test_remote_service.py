@@ -19,6 +19,7 @@ from trioflow import Job, JobState, OutputLine, PortOpen, Push, Scheduler, Scrip
 from trioflow.view import listing
 from ...places import PATIENCE, patiently
 from ...pythons import Python
+from ..command.commands import failed
 from ..posix.process_trees import STUBBORN, TREE, Watched, until_there
 from .servers import SSH_ON_TRIO, LocalConnection, Place, Server, free_port, until_written
 
@@ -27,14 +28,6 @@ PIPE = subprocess.PIPE
 
 def sniffer(place: Place, command: Any, **options: Any) -> SshService:
     return SshService(place.node(), command, **{"timeout": PATIENCE, "terminate_grace": 0.1, **options})
-
-
-def failed(service: SshService, backend: str) -> BaseException:
-    Scheduler(service).run(backend=backend)
-    assert service.state is JobState.FAILED
-    error = service.raised_exception()
-    assert error is not None
-    return error
 
 
 # ---- when it is ready
