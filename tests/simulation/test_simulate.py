@@ -142,10 +142,6 @@ def chain() -> Sequence:
     return Sequence(*(Job(anyio.sleep, 1) for _ in range(3)))
 
 
-def failing_inside() -> Scheduler:
-    return Scheduler(late(), sleeper(10))
-
-
 def with_clean_up(cleanup_timeout: float) -> Scheduler:
     failing = late(critical=True)
     return Scheduler(failing, sleeper(20, required=failing, run_if="failed"), cleanup_timeout=cleanup_timeout)
@@ -156,19 +152,15 @@ def beside(needs: dict[str, int] | None = None, **options: Any) -> Scheduler:
     return Scheduler([Scheduler(sleeper(2, needs=needs), sleeper(2, needs=needs), **options) for _ in range(2)])
 
 
-def reserving() -> Scheduler:
-    return Scheduler(*(sleeper(2, needs={"cpu": each}) for each in (2, 3, 1, 1, 1)), pool=Pool(cpu=3))
-
-
 AS_IN_A_RUN: dict[str, Callable[[], Scheduler]] = {
     "critical_jobs": lambda: Scheduler(late(), sleeper(10), critical_jobs=True),
-    "critical_jobs of the outer scheduler": lambda: Scheduler(failing_inside(), critical_jobs=True),
+    "critical_jobs of the outer scheduler": lambda: Scheduler(Scheduler(late(), sleeper(10)), critical_jobs=True),
     "critical and BLOCKED": lambda: Scheduler(Job(after, late(), critical=True, expected_duration=0), sleeper(10)),
     "long clean-up": lambda: with_clean_up(50),
     "short clean-up": lambda: with_clean_up(0.5),
     "nested scheduler that is forever": lambda: Scheduler(sleeper(1), Scheduler(sleeper(10), forever=True)),
     "unknown durations": lambda: Scheduler(*(Job(anyio.sleep, 1) for _ in range(3)), chain(), jobs_window=1),
-    "reservation": reserving,
+    "reservation": lambda: Scheduler(*(sleeper(2, needs={"cpu": each}) for each in (2, 3, 1, 1, 1)), pool=Pool(cpu=3)),
     "a limiter of two groups": lambda: beside(jobs_window=anyio.CapacityLimiter(1)),
     "a pool of two groups": lambda: beside(pool=Pool(cpu=1), needs={"cpu": 1}),
     "backoffs up to a cap": lambda: Scheduler(
