@@ -7,7 +7,7 @@ import anyio.lowlevel
 import pytest
 from trioflow import Job, JobTimeout, RequirementFailed, Scheduler, Service, StopReason
 from trioflow.abc import AbstractJob, incidents_of
-from ..bodies import CANCELLED, FAILED, Flaw, flaky, later, nap, nothing, raising, serve
+from ..bodies import CANCELLED, FAILED, Flaw, fail, flaky, later, nap, nothing, raising, serve
 from ..conftest import Virtual
 
 
@@ -248,3 +248,19 @@ def test_over_three_tries_each_end_is_told_once(virtual: Virtual, at: int) -> No
     taken = [*calls[: at - 1], *calls[at:]]
     assert len({*taken}) == len(taken)
     assert {(job.label, job.attempts) for job in group} <= {*taken}
+
+
+def test_a_job_that_a_hook_adds_waits_for_all_that_it_requires(virtual: Virtual) -> None:
+    """What a failure settles is what required the job until then."""
+
+    def add_late(job: AbstractJob[Any]) -> None:
+        if job is bad:
+            late.requires(bad, settled=True)
+            late.requires(slow)
+            scheduler.add(late)
+
+    bad, slow, late = Job(fail, critical=False), Job(nap, 10), Job(nothing)
+    users = [Job(nothing, required=bad) for _ in range(2)]
+    scheduler = Scheduler(bad, slow, *users, on_job_settled=add_late)
+    assert virtual(scheduler.co_run)
+    assert late.started_at == 10

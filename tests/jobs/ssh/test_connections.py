@@ -524,7 +524,7 @@ def test_jobs_that_are_retried_share_each_further_attempt_to_connect(
     monkeypatch.setattr(_connections.Connection, "_try_to_open", counted)
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"))
     run(backend, *(SshJob(node, "true", retry=trioflow.Retry(2, first=0)) for _ in range(3)))
-    assert len(tries) == 3
+    assert len(tries) < 1 + 3 + 3  # one that has just failed when a job comes is shared no more
 
 
 def test_nodes_of_one_name_have_sessions_of_their_own() -> None:

@@ -35,10 +35,13 @@ def output_of(*words: Any) -> str:
     return str(command("steer" if words else "look", os.getpid(), *words).output)
 
 
-def steered(backend: Any, words: Iterable[tuple[Any, ...]], *jobs: Any, **options: Any) -> tuple[Scheduler, list[str]]:
-    """Run a scheduler in which a job gives words to `trioflow steer`; return it, and the outputs."""
+def steered(
+    backend: Any, words: Iterable[tuple[Any, ...]], *jobs: Any, after: Any = (), **options: Any
+) -> tuple[Scheduler, list[str]]:
+    """Run a scheduler in which a job, after others, gives words to `trioflow steer`; return it, and the outputs."""
     outputs: list[str] = []
     steering = ThreadJob(lambda: outputs.extend(output_of(*each).rstrip() for each in words), label="steering")
+    steering.requires(*after, settled=True)
     scheduler = Scheduler(steering, *jobs, label="night", **options)
     scheduler.run(backend=backend)
     return scheduler, outputs
@@ -179,7 +182,7 @@ def test_a_word_without_a_number_answers_the_first_question_alone(backend: Any) 
 
 def test_a_path_without_a_letter_is_one_job(backend: Any) -> None:
     nameless, other = Job(fail_now, label=""), Job(fail_now, label="other")
-    _, [output] = steered(backend, [("try-again", "")], nameless, other)
+    _, [output] = steered(backend, [("try-again", "")], nameless, other, after=(nameless, other))
     assert "tried again" in output
     assert (nameless.attempts, other.attempts) == (2, 1)
 

@@ -732,6 +732,7 @@ def test_a_run_has_a_page_of_its_own(tmp_path: Path) -> None:
         while not state.get("running"):  # the page has seen the run
             with urllib.request.urlopen(f"{url}state") as answer:
                 state = json.load(answer)
+        urllib.request.urlopen(f"{url}report.html").close()  # which is not its end
         _, errors = process.communicate("\n")
     while not state["ended"]:  # the page may still be reading the last answer
         with urllib.request.urlopen(f"{url}state") as answer:
