@@ -950,4 +950,10 @@ raised {one_line_error(error)}")
         "for is_gateway in (False, True):", "for is_gateway in (True, False):"),
     Plant("workers-named-each", f"{JOBS}/process/_worker_pool.py", "each worker with another text is named",
         "                reported.add(file)\n"),
+    Plant("run-shared-successors", f"{RUN}/_steps.py", "a job that a hook adds as another fails is counted down twice",
+        "job._successors = [*successors] if isinstance(successors, list) else successors",
+        "job._successors = successors"),
+    Plant("page-report-so-far", f"{LOOK}/_page.py", "a report that is saved in mid-run passes for the end",
+        "            if page.has_ended:\n                self.server.has_saved_end.set()",
+        "            self.server.has_saved_end.set()"),
 )  # fmt: skip
