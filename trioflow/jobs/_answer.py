@@ -125,9 +125,9 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         super().__init__(question, **options)
         self.forget_run()
 
-    question = Argument[str]()
+    question: Argument[str] = Argument()
     """The text of the question. If it is the result of a job, "" until that job has succeeded."""
-    parse = Argument["Callable[[str], Any]"]()
+    parse: Argument[Callable[[str], Any]] = Argument()
 
     @property
     def choices(self) -> tuple[Any, ...] | None:

@@ -162,9 +162,9 @@ class ThreadJob(
         self._own_limiter = limiter
         super().__init__(function, args, kwargs, options)
 
-    abandon_on_cancel = Argument[bool]()
-    on_cancel = Argument["Callable[[], object] | None"]()
-    limiter = Argument["trio.CapacityLimiter | anyio.CapacityLimiter | None"]("_own_limiter")
+    abandon_on_cancel: Argument[bool] = Argument()
+    on_cancel: Argument[Callable[[], object] | None] = Argument()
+    limiter: Argument[trio.CapacityLimiter | anyio.CapacityLimiter | None] = Argument("_own_limiter")
 
     async def co_run(self) -> T:
         """Call the function in a worker thread, and wait until it has returned.

@@ -22,7 +22,6 @@ from .._core.job._job_options import duration, file_path
 from .._core.job._labels import paths_of
 from .._core.scheduler._base_scheduler import BaseScheduler
 from ..view._exports import write_atomically
-from ..view.trace._spans import waits_after_start
 from ..view.trace._trace import Trace
 
 DurationSource: TypeAlias = Mapping[str, float] | Trace | str | os.PathLike[str]
@@ -79,9 +78,9 @@ def read_durations(value: object, description: str) -> dict[str, float]:
         return _parse_file(Path(file_path(value, description, "a scheduler")))  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(value, Trace):
         return {
-            span.path: span.elapsed - sum(wait.seconds for wait in waits_after_start(span))
+            span.path: span.took
             for span in value.spans
-            if span.state is JobState.SUCCEEDED and span.elapsed is not None and not span.forever
+            if span.state is JobState.SUCCEEDED and span.took is not None and not (span.forever or span.restored)
         }
     raise TypeError(
         f"{description}: {short_repr(value)} is not a mapping of labels or paths to seconds, a Trace, or the path of "

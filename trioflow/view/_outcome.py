@@ -29,6 +29,7 @@ class Outcome(NamedTuple):
     # The start and end of each wait between two attempts.
     retry_waits: tuple[tuple[float, float], ...] = ()
     failed_attempts: tuple[FailedAttempt, ...] = ()
+    took: float | None = None  # if that is not all the time from its start to its end
 
     @property
     def restored_at(self) -> float | None:
@@ -58,5 +59,6 @@ def outcome(job: AnyJob) -> Outcome:
         _job_queries.inner_waits(job),
         tuple(_job_queries.retry_waits(job)),
         _job_queries.failed_attempts(job),
+        job.took if job.took != job.elapsed else None,
     )
     return NOT_BEGUN if facts == NOT_BEGUN else facts

@@ -477,6 +477,12 @@ def tries_again() -> Job[None]:
     return Job(later, 20, lambda: trioflow.current_scheduler().try_again(), forever=True)
 
 
+def test_a_job_took_all_its_attempts_also_those_that_it_keeps_no_more(virtual: Any) -> None:
+    job = Job(flaky(100), label="work", retry=Retry(100, first=2, factor=1, jitter=False), log=False)
+    (span,) = traced(virtual, Scheduler(job)).spans
+    assert (span.took, job.took) == (101, 101)
+
+
 def test_what_was_held_has_waited_for_another_try(virtual: Any) -> None:
     """The time in which a failed job lay until somebody tried it again is neither work nor a backoff."""
     job = Job(flaky(2), label="work", retry=Retry(1, first=2, jitter=False))

@@ -84,7 +84,7 @@ class Option(Readable[GetType], Generic[GetType, SetType]):
         self.name = name
         self.attribute = self.attribute or f"_{name}"
         # implemented in C, so that reading takes a single call
-        self.getter = self.getter or operator.attrgetter(self.attribute)
+        self.getter: Any = self.getter or operator.attrgetter(self.attribute)
         kind._declared_options = {**getattr(kind, "_declared_options", {}), name: self}
 
     def __set__(self, job: AbstractJob[Any], value: SetType) -> None:
@@ -192,7 +192,7 @@ class Argument(Readable[GetType]):
 
     def __set_name__(self, kind: type[AbstractJob[Any]], name: str) -> None:
         self.name = name
-        self.getter = operator.attrgetter(self._attribute or f"_{name}")
+        self.getter: Any = operator.attrgetter(self._attribute or f"_{name}")
 
     def __set__(self, job: AbstractJob[Any], value: Never) -> None:
         self.reject_change(job, "make another job")

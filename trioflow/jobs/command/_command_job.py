@@ -157,21 +157,21 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
         """The program and its arguments, as the user gave them. A t-string is a list of its texts and values."""
         return self._command[2:] if self._command_options.shell else self._command
 
-    shell = Argument[bool]("_command_options.shell")
-    cwd = Argument["AnyPath | None"]("_command_options.cwd")
-    env = Argument["Mapping[str, Any] | Mapping[bytes, Any] | None"]("_command_options.given_env")
-    stdout = Argument["AnyPath | int | IO[Any] | None"]("_command_options.stdout")
-    stderr = Argument["AnyPath | int | IO[Any] | None"]("_command_options.stderr")
-    check = Argument[CheckOption]("_command_options.check")
-    terminate_grace = Argument[float]("_command_options.terminate_grace")
-    on_start = Argument["JobCallback | None"]("_command_options.on_start")
-    on_line = Argument["Callable[[CommandJob, str], object] | None"]("_command_options.on_line")
-    tag = Argument["bool | str"]("_command_options.tag")
-    nice = Argument["int | None"]("_command_options.nice")
-    memory_limit = Argument["int | None"]("_command_options.memory_limit")
-    pin = Argument["PinOption | None"]("_command_options.pin")
-    leftovers = Argument[LeftoversOption]("_command_options.leftovers")
-    append = Argument[bool]("_command_options.append")
+    shell: Argument[bool] = Argument("_command_options.shell")
+    cwd: Argument[AnyPath | None] = Argument("_command_options.cwd")
+    env: Argument[Mapping[str, Any] | Mapping[bytes, Any] | None] = Argument("_command_options.given_env")
+    stdout: Argument[AnyPath | int | IO[Any] | None] = Argument("_command_options.stdout")
+    stderr: Argument[AnyPath | int | IO[Any] | None] = Argument("_command_options.stderr")
+    check: Argument[CheckOption] = Argument("_command_options.check")
+    terminate_grace: Argument[float] = Argument("_command_options.terminate_grace")
+    on_start: Argument[JobCallback | None] = Argument("_command_options.on_start")
+    on_line: Argument[Callable[[CommandJob, str], object] | None] = Argument("_command_options.on_line")
+    tag: Argument[bool | str] = Argument("_command_options.tag")
+    nice: Argument[int | None] = Argument("_command_options.nice")
+    memory_limit: Argument[int | None] = Argument("_command_options.memory_limit")
+    pin: Argument[PinOption | None] = Argument("_command_options.pin")
+    leftovers: Argument[LeftoversOption] = Argument("_command_options.leftovers")
+    append: Argument[bool] = Argument("_command_options.append")
 
     @property
     def stdin(self) -> bytes | AnyPath | int | IO[Any] | abc.AbstractJob[Any] | None:

@@ -91,11 +91,11 @@ class ProgramService(Service[Any], keeps_time=True):
 
     # ---- the command and its result
 
-    ready = Argument["Readiness | pathlib.Path"]()
-    env = Argument["Mapping[str, Any] | None"]("_job.env")
-    terminate_grace = Argument[float]("_job.terminate_grace")
-    tag = Argument["bool | str"]("_job.tag")
-    append = Argument[bool]("_job.append")
+    ready: Argument[Readiness | pathlib.Path] = Argument()
+    env: Argument[Mapping[str, Any] | None] = Argument("_job.env")
+    terminate_grace: Argument[float] = Argument("_job.terminate_grace")
+    tag: Argument[bool | str] = Argument("_job.tag")
+    append: Argument[bool] = Argument("_job.append")
 
     @property
     def last_result(self) -> CommandResult | None:
@@ -333,15 +333,15 @@ class CommandService(ProgramService):
         """The program and its arguments, as the user gave them."""
         return self._job.command
 
-    shell = Argument[bool]("_job.shell")
-    cwd = Argument["AnyPath | None"]("_job.cwd")
-    stdin = Argument["bytes | AnyPath | int | IO[Any] | AbstractJob[Any] | None"]("_job.stdin")
-    stdout = Argument["AnyPath | int | IO[Any] | None"]("_job.stdout")
-    stderr = Argument["AnyPath | int | IO[Any] | None"]("_job.stderr")
-    on_start = Argument["Callable[[CommandService], object] | None"]()
-    on_line = Argument["Callable[[CommandService, str], object] | None"]()
-    nice = Argument["int | None"]("_job.nice")
-    memory_limit = Argument["int | None"]("_job.memory_limit")
+    shell: Argument[bool] = Argument("_job.shell")
+    cwd: Argument[AnyPath | None] = Argument("_job.cwd")
+    stdin: Argument[bytes | AnyPath | int | IO[Any] | AbstractJob[Any] | None] = Argument("_job.stdin")
+    stdout: Argument[AnyPath | int | IO[Any] | None] = Argument("_job.stdout")
+    stderr: Argument[AnyPath | int | IO[Any] | None] = Argument("_job.stderr")
+    on_start: Argument[Callable[[CommandService], object] | None] = Argument()
+    on_line: Argument[Callable[[CommandService, str], object] | None] = Argument()
+    nice: Argument[int | None] = Argument("_job.nice")
+    memory_limit: Argument[int | None] = Argument("_job.memory_limit")
 
     @property
     def pid(self) -> int | None:

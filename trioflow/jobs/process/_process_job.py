@@ -208,9 +208,9 @@ class ProcessJob(
         """The id of the job's process while the job runs, or None before and afterwards."""
         return self._pid
 
-    memory_limit = Argument["int | None"]()
-    nice = Argument["int | None"]()
-    processes = Argument["JobProcesses"]()
+    memory_limit: Argument[int | None] = Argument()
+    nice: Argument[int | None] = Argument()
+    processes: Argument[JobProcesses] = Argument()
 
     def status_text(self) -> str:
         """Name the executor of the call, if that is no worker process on this machine: it may have lost the call."""

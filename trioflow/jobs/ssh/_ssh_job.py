@@ -188,18 +188,18 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
 
     # ---- views
 
-    node = Argument[Node]()
-    command = Argument["str | Template | tuple[Any, ...] | Step | list[Any]"]("_given_command")
-    cwd = Argument["Path | None"]("_command_options.cwd")
-    env = Argument["Mapping[str, Any] | None"]("_command_options.given_env")
-    stdout = Argument["Path | int | IO[Any] | None"]("_command_options.stdout")
-    stderr = Argument["Path | int | IO[Any] | None"]("_command_options.stderr")
-    check = Argument[CheckOption]("_command_options.check")
-    terminate_grace = Argument[float]("_command_options.terminate_grace")
-    on_start = Argument["Callable[[SshJob], object] | None"]("_command_options.on_start")
-    on_line = Argument["Callable[[SshJob, str], object] | None"]("_command_options.on_line")
-    tag = Argument["bool | str"]("_command_options.tag")
-    append = Argument[bool]("_command_options.append")
+    node: Argument[Node] = Argument()
+    command: Argument[str | Template | tuple[Any, ...] | Step | list[Any]] = Argument("_given_command")
+    cwd: Argument[Path | None] = Argument("_command_options.cwd")
+    env: Argument[Mapping[str, Any] | None] = Argument("_command_options.given_env")
+    stdout: Argument[Path | int | IO[Any] | None] = Argument("_command_options.stdout")
+    stderr: Argument[Path | int | IO[Any] | None] = Argument("_command_options.stderr")
+    check: Argument[CheckOption] = Argument("_command_options.check")
+    terminate_grace: Argument[float] = Argument("_command_options.terminate_grace")
+    on_start: Argument[Callable[[SshJob], object] | None] = Argument("_command_options.on_start")
+    on_line: Argument[Callable[[SshJob, str], object] | None] = Argument("_command_options.on_line")
+    tag: Argument[bool | str] = Argument("_command_options.tag")
+    append: Argument[bool] = Argument("_command_options.append")
 
     @property
     def values(self) -> dict[str, Any]:

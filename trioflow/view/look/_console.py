@@ -77,6 +77,7 @@ class WatchedRun:
         for key, state, started_at, finished_at in answer["steps"]:
             index, facts = self.jobs[key]
             new = dataclasses.replace(facts.span, state=JobState(state), started_at=started_at, finished_at=finished_at)
+            new = dataclasses.replace(new, took=new.elapsed)
             self.jobs[key] = index, dataclasses.replace(facts, span=new)
         self.incidents.extend(IncidentMark(*details) for details in answer["incidents"])
         for key, question, *_ in self.answer["questions"]:
@@ -445,14 +446,6 @@ def _links(run: WatchedRun, keys: list[int]) -> list[Any]:
     return links
 
 
-def _seconds_of(span: Span, now: float) -> float:
-    """Return how long the current attempt of a job has run, or, once it has ended, all of its attempts have."""
-    if span.elapsed is None:
-        return 0.0 if span.attempt_started_at is None else now - span.attempt_started_at
-    ends = {number: end for number, end, _ in span.failed_attempts}
-    return span.elapsed - sum(start - ends.get(number, start) for number, start in enumerate(span.attempts, 1))
-
-
 def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:
     span = facts.span
     yield "kind", span.kind + ", forever" * span.forever
@@ -464,8 +457,10 @@ def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:
             # Two ages: the age of the attempt, and the age of the job.
             yield "first started", run.clock_time(span.started_at)
         yield "started", run.clock_time(began)
-        if end or span.state is JobState.RUNNING:
-            yield "took" if end else "has run for", duration_text(_seconds_of(span, run.answer["now"])) + end
+        if span.took is not None:
+            yield "took", duration_text(span.took) + end
+        elif span.state is JobState.RUNNING:
+            yield "has run for", duration_text(run.answer["now"] - began)
         yield "attempts", str(len(span.attempts) + 1)
     for number, ended, error in span.failed_attempts:
         yield f"attempt {number}" if number else "was blocked", f"{error or 'succeeded'}, at {run.clock_time(ended)}"

@@ -118,6 +118,8 @@ class Span:
     """The number, end and error of each failed attempt that was followed by another attempt. Of many, only the last."""
     is_first: bool = False
     """Whether the job is a `First`, which counts as a single job."""
+    took: float | None = None
+    """The seconds that the attempts of the job ran, `throttled` aside, or `restored_took`. None while it runs."""
 
     @property
     def name(self) -> str:
@@ -130,17 +132,6 @@ class Span:
         if self.started_at is None or self.finished_at is None:
             return None
         return self.finished_at - self.started_at
-
-    @property
-    def took(self) -> float | None:
-        """The seconds that the attempts of the job ran or, for a restored job, `restored_took`.
-
-        Unlike `elapsed`, it is without the waits between attempts, which are in `waits`, and without `throttled`.
-        """
-        if self.restored or self.elapsed is None:
-            return self.restored_took if self.restored else None
-        throttled = sum(ended - began for began, ended in self.throttled)
-        return self.elapsed - throttled - sum(wait.seconds for wait in waits_after_start(self))
 
     @property
     def attempt_started_at(self) -> float | None:
