@@ -1,26 +1,114 @@
 """What changes no outcome: other labels, watchers, another run, a job that does nothing, a scheduler around it all."""
 
+import contextlib
 import functools
 import io
+import logging
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import StringIO
 from typing import Any
 import anyio
 import pytest
-from trioflow import CycleError, Job, MissingRequirement, Monitor, Pool, Scheduler, Service, Trace, simulate
+from trioflow import (
+    AbstractJob,
+    CycleError,
+    Job,
+    MissingRequirement,
+    Monitor,
+    Pool,
+    Scheduler,
+    Service,
+    Throttled,
+    Trace,
+    current_job,
+    ref,
+    simulate,
+)
 from trioflow.abc import Instrument
 from trioflow.graph import entry_jobs, exit_jobs, predecessors, successors, topological_order
 from trioflow.view import listing
-from ..bodies import nap, serve
+from ..bodies import alarm, bad, nap, nothing, serve
 from ..conftest import Virtual
-from .acting import faults_in
+from ..transitions import WRITERS, CheckedState
 from .generator import scenario_of
 from .model import Fate, predict
 from .real import observe
-from .scenario import Group, Leaf, Scenario
+from .scenario import LAST_CALL, Group, Leaf, Scenario
 from .shrink import found_in
 from .steps import Nap
+
+LATE = LAST_CALL * 0.8
+"""What ends later has been cut."""
+
+
+class Actor(Instrument):
+    """Hooks that act on a run at random: they cancel, drain, add jobs, and raise."""
+
+    def __init__(self, seed: object, chance: float) -> None:
+        self._random = random.Random(repr(seed))
+        self._chance = chance
+        self.acts: list[str] = []  # the names of the acts, in their order
+
+    def _act(self, scheduler: Scheduler, job: Any = None) -> None:
+        if self._random.random() > self._chance:
+            return
+        root: Any = scheduler
+        while root.scheduler is not None:
+            root = root.scheduler
+        jobs: list[Any] = list(root.iterate_jobs())
+        schedulers = [root, *(each for each in jobs if isinstance(each, Scheduler))]
+        what = self._random.choice(("cancel", "cancel this", "try again", "drain", "add", "end", "raise"))
+        self.acts.append(what)
+        with contextlib.suppress(RuntimeError):  # it comes too late
+            match what:
+                case "cancel":
+                    self._random.choice(jobs).cancel()
+                case "cancel this":
+                    (scheduler if job is None else job).cancel()
+                case "try again":
+                    self._random.choice([root, *jobs]).try_again()
+                case "drain":
+                    self._random.choice(schedulers).drain()
+                case "add":
+                    scheduler.add(Job(nap, 0.25))
+                case "end":
+                    root.cancel()
+                case _:
+                    raise ValueError("of a hook")
+
+    before_run = after_run = job_added = job_scheduled = job_started = job_attempt = service_ready = job_settled = _act
+
+
+class _Faults(logging.Handler):
+    """Collects the log records that only a fault of the engine brings about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if "fault of trioflow" in text or "Traceback" in text:
+            self.texts.append(text)
+
+
+def faults_in(scenario: Scenario, backend: str, seed: object) -> Iterator[str]:
+    """Run a scenario with hooks that act; yield what must not be, whatever they do."""
+    scenario = replace(scenario, killed_at=None, keep_jobs=True)
+    actor = Actor(seed, random.Random(repr(seed)).choice((0.02, 0.1, 0.3)))
+    logger, handler = logging.getLogger("trioflow"), _Faults()
+    logger.addHandler(handler)
+    try:
+        (seen,) = observe(scenario, backend, 1, actor)
+    finally:
+        logger.removeHandler(handler)
+    yield from handler.texts
+    yield from (doubt for doubt in seen.doubts if "left" in doubt)
+    if seen.ended_at > LATE and observe(scenario, backend)[0].ended_at < LATE:
+        yield f"it does not end, after {actor.acts}"
+
 
 SEEDS = range(8)
 SIMPLE = ("outside", "cut", "drain", "journal", "answer", "await", "budget", "rate")  # the next run finds these changed
@@ -301,3 +389,27 @@ def test_a_running_scheduler_is_neither_checked_nor_simulated(virtual: Virtual, 
     assert virtual(scheduler.co_run)
     assert first.raised_exception() is None
     assert seen == [False] * (depth + 1)
+
+
+async def throttled_once() -> None:
+    extras = current_job()._extras
+    if extras is None or not extras.throttlings:
+        raise Throttled("api", 1)
+
+
+async def take_back(_: object, succeeded: AbstractJob[None]) -> None:
+    """Try again a job that another one in the line has waited for."""
+    succeeded.try_again()
+
+
+def test_only_listed_functions_write_job_states(virtual: Virtual, backend: str, checked_states: CheckedState) -> None:
+    checked_states.writers.clear()
+    for seed in range(8):
+        assert observe(replace(scenario_of(("writers", seed)), keep_jobs=True), backend, 2)
+    failing = bad()
+    virtual(Scheduler(failing, alarm(failing)).co_run)
+    virtual(Scheduler(Job(throttled_once, needs={"api": 1}), pool=Pool(api=1)).co_run)
+    first = Job(nothing)
+    in_line = Job(nothing, required=first)
+    virtual(Scheduler(first, Job(take_back, None, ref(first)), in_line, jobs_window=1).co_run)
+    assert checked_states.writers == WRITERS.keys()

@@ -19,3 +19,9 @@ def answers() -> Iterator[None]:
     """Let this process answer, as `trioflow run` does."""
     with _answers.answering():
         yield
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a program wait for changes for a moment only."""
+    monkeypatch.setattr(_answers, "WATCH_INTERVAL", 0.02)
