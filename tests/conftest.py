@@ -103,8 +103,6 @@ Plain `pytest` runs the fast ones; `python -m tests` runs all.
 
 CI_ALONE = (
     "docs/test_extras.py",
-    "ends/test_many_ends.py",
-    "examples/test_killed.py",
     "inside",
     "jobs/process/test_engines.py",
     "libraries",
