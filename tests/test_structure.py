@@ -2,8 +2,6 @@
 
 Import-linter checks the order of the rooms; this file checks the rest. The code is parsed, not imported."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import graphlib

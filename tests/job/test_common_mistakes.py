@@ -1,15 +1,13 @@
 """Common mistakes of beginners, and the advice in their errors."""
 
-from __future__ import annotations
-
 import enum
 import functools
 import inspect
 import re
 import subprocess
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 import anyio
 import anyio.lowlevel
 import pytest
@@ -377,10 +375,6 @@ def test_the_error_on_a_synonym_of_an_option_suggests_the_right_name(make: Calla
 
 
 # --- The texts of exceptions: what a job or a run raises is facts, and advice for developers is a note
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-    from ..conftest import Virtual
 
 OF_THE_PROGRAM = {"CycleError", "JournalError", "MissingRequirement", "TrioflowError"}
 """What is wrong with a program or a file before its jobs run: the message says what to write."""

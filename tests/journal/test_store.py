@@ -1,7 +1,5 @@
 """The journal file: which processes may use it, and which files are rejected and left unchanged."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl

@@ -1,7 +1,5 @@
 """The model's clock, which jumps from one event to the next, and what a simulated run writes down."""
 
-from __future__ import annotations
-
 import heapq
 import itertools
 import math

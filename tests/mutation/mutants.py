@@ -1,7 +1,5 @@
 """All small faults that can be put into a file: each is one expression or statement, replaced in the source text."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,14 +1,14 @@
 """No failure is silent: the lines about failed jobs in the log, and when they come."""
 
-from __future__ import annotations
-
 import asyncio
 import html
 import io
 import linecache
 import logging
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from pathlib import Path
+from typing import Any, Literal, NoReturn
 import anyio
 import pytest
 import trio
@@ -17,12 +17,8 @@ from trioflow.abc import Instrument
 from trioflow.view import save
 from trioflow.view.text._verdict import run_verdict
 from ..bodies import at_once, clumsy, fail_now, hooked, nap, raising, ran
+from ..conftest import Virtual
 from ..pythons import python
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from pathlib import Path
-    from ..conftest import Virtual
 
 
 async def fail_after(seconds: float, error: type[Exception] = OSError, text: str = "broken") -> NoReturn:

@@ -1,13 +1,12 @@
 """Jobs as arguments: results flow to those that use them; what is searched, what is filled in, what is rejected."""
 
-from __future__ import annotations
-
 import builtins
 import collections
 import functools
 import itertools
 import types
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 import anyio
 import hypothesis
 import hypothesis.strategies as st
@@ -15,10 +14,7 @@ import pytest
 from trioflow import AbstractJob, Job, JobState, Scheduler, Service, ThreadJob, ref
 from trioflow.testing import run_virtual
 from ...bodies import add, at_once, fail_now, give
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from ...conftest import Virtual
+from ...conftest import Virtual
 
 
 async def take(*args: Any, **kwargs: Any) -> Any:

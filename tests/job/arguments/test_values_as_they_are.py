@@ -1,7 +1,5 @@
 """`ref(value)`: an argument that is passed as it is, in each place in which a value can stand, and to each reader."""
 
-from __future__ import annotations
-
 import functools
 import gc
 import json
@@ -12,7 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 import anyio
 import pytest
 from trioflow import Answer, CommandJob, Job, ProcessJob, Scheduler, Service, SshJob, ThreadJob, job, ref
@@ -20,6 +18,7 @@ from trioflow._core.job._labels import TEXTS
 from trioflow.abc import JobKind, arguments_of
 from trioflow.view import listing
 from ...bodies import fail, nap
+from ...conftest import Virtual
 
 
 class Pair(NamedTuple):
@@ -166,9 +165,6 @@ def test_journals_know_the_value(make: Any, backend: Any, tmp_path: Path) -> Non
 
 
 # --- A text that is made of a job is no input, so it is an error where it is given to another job
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from ...conftest import Virtual
 
 
 async def ask(*prompts: Any, **options: Any) -> tuple[Any, ...]:

@@ -1,7 +1,5 @@
 """Code that was mended while its program runs is taken as a whole, or not at all."""
 
-from __future__ import annotations
-
 import importlib.util
 import itertools
 import linecache
@@ -11,9 +9,10 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
@@ -30,12 +29,9 @@ from trioflow.view.look._steering import steer
 from trioflow.view.text._failure_text import describe_failure
 from ...bodies import hooked
 from ...cli.command_line import unchanged_process
+from ...conftest import BackendName
 from ...pythons import python
 from . import edits
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from ...conftest import BackendName
 
 HELPERS = """
 def scale(x):

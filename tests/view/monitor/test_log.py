@@ -1,7 +1,5 @@
 """Monitors without a terminal, or on a poor one, and the arguments that they reject."""
 
-from __future__ import annotations
-
 import functools
 import io
 import itertools
@@ -11,7 +9,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 import anyio
 import pytest
 from trioflow import Budget, Job, Monitor, Pool, Rate, Retry, Scheduler, Service, Throttled, current_job
@@ -19,11 +16,8 @@ from trioflow.abc import Instrument
 from trioflow.view.monitor._output_buffer import MAX_HELD_CHARACTERS
 from ...bodies import fail, nap, raising
 from ...cli.command_line import ENVIRONMENT, process, written
+from ...conftest import Virtual
 from .monitors import Terminal, serve, watched
-
-if TYPE_CHECKING:
-    from pathlib import Path
-    from ...conftest import Virtual
 
 
 def test_an_attempt_has_one_line(virtual: Virtual) -> None:

@@ -1,27 +1,21 @@
 """A trace file is the whole record of a run: what is made of it is what is made of the run itself."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import json
 import subprocess
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 import pytest
 from trioflow import Adaptive, CommandJob, Job, Pool, Rate, Scheduler, Sequence, Throttled, Trace
 from trioflow.view import _junit, save
 from trioflow.view.trace import _compare, _trace_file
+from trioflow.view.trace._trace_record import TraceRecord
 from trioflow.view.trace.report._report import report_html
 from ...bodies import fail, flaky, nap
-from ...conftest import BACKENDS
+from ...conftest import BACKENDS, Virtual
 from .scenarios import NASTY, everything, stop, traced
-
-if TYPE_CHECKING:
-    from trioflow.view.trace._trace_record import TraceRecord
-    from ...conftest import Virtual
-
 
 pytestmark = pytest.mark.usefixtures("no_dot")
 
