@@ -75,7 +75,6 @@ SLOW = (
     "cli/test_signals.py",
     "cli/test_machine_readable_output.py",
     "compat",
-    "docs/test_explore.py",
     "docs/test_sessions.py",
     "docs/test_site.py",
     "ends",

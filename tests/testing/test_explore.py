@@ -15,10 +15,109 @@ import trio
 from trioflow import CommandJob, First, Job, JobState, Pool, Retry, Scheduler, Service, ThreadJob, current_job
 from trioflow.abc import AbstractJob, JobKind, run_of
 from trioflow.testing import FAULTS, BrokenRun, Exploration, _explore, explore, run_virtual
-from ..bodies import at_once, later
+from ..bodies import at_once, fail_now, give, later, serve
 from ..examples.scripts import load_example
 from ..transitions import CheckedState
-from .mended import MENDED, World, no_more_than_once
+
+# --- the scenarios of examples/six_faults.py without their faults: no injected fault breaks them
+
+World = dict[str, Any]
+
+
+def join_runs_once(world: World) -> Scheduler:
+    world["joins"] = []
+
+    async def part(seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+    async def join() -> None:
+        world["joins"].append("join")
+
+    parts = [Job(part, 1, label="left"), Job(part, 2, label="right")]
+    return Scheduler(*parts, Job(join, label="join", required=parts))
+
+
+def slot_is_given_back() -> Scheduler:
+    """Hold the slot by `async with`."""
+    slots = anyio.Semaphore(1)
+
+    async def work() -> None:
+        async with slots:
+            await anyio.sleep(1)
+
+    return Scheduler(Job(work, label=name) for name in ("a", "b", "c"))
+
+
+def wake_up_is_kept() -> Scheduler:
+    """The producer's end wakes the consumer, even if it comes before the consumer waits."""
+
+    async def consume() -> None:
+        await anyio.sleep(0.1)
+        await producer.wait_settled()
+
+    producer = Job(anyio.sleep, 1, label="producer")
+    return Scheduler(producer, Job(consume, label="consumer"), timeout=100)
+
+
+def two_locks_in_order() -> Scheduler:
+    """Lock the accounts in the same order in both transfers."""
+    locks = {"alice": anyio.Lock(), "bob": anyio.Lock()}
+
+    async def transfer(source: str, target: str, seconds: float) -> None:
+        await anyio.sleep(seconds)
+        first, second = sorted((source, target))
+        async with locks[first]:
+            await anyio.sleep(0.1)
+            async with locks[second]:
+                await anyio.sleep(0.1)
+
+    there = Job(transfer, "alice", "bob", 1, label="there")
+    return Scheduler(there, Job(transfer, "bob", "alice", 2, label="back"))
+
+
+def charged_once(world: World) -> Scheduler:
+    """Give each charge a number, under which it is made once however often it is requested."""
+    charges = world.setdefault("charges", [])
+
+    async def charge(customer: str) -> str:
+        if customer not in charges:
+            charges.append(customer)
+        await anyio.sleep(0.1)
+        return f"receipt for {customer}"
+
+    return Scheduler(Job(charge, name, label=f"charge {name}") for name in ("ann", "bob"))
+
+
+def connection_is_closed_last() -> Scheduler:
+    """Close the connection in a job that requires all its users."""
+    closed: list[bool] = []
+
+    async def query(seconds: float) -> None:
+        assert not closed
+        try:
+            await anyio.sleep(seconds)
+        finally:
+            assert not closed
+
+    async def close() -> None:
+        closed.append(True)
+
+    first, long = Job(query, 1, label="first"), Job(query, 5, label="long")
+    following = Job(query, 2, label="next", required=first)
+    return Scheduler(first, long, following, Job(close, label="close", required=[first, long, following]))
+
+
+def no_more_than_once(scheduler: Scheduler, world: World) -> None:
+    """Check that the scenario did everything at most once."""
+    assert len(world.get("joins", ())) <= 1
+    charges = world.get("charges", [])
+    assert len(set(charges)) == len(charges)
+
+
+MENDED = (
+    join_runs_once, slot_is_given_back, wake_up_is_kept, two_locks_in_order, charged_once, connection_is_closed_last,
+)  # fmt: skip
+
 
 Make = Callable[..., Scheduler]
 SIX = load_example("six_faults").SIX
@@ -31,6 +130,13 @@ def story(make: Make, **options: Any) -> str:
         explore(make, **{"seed": 1, **options})
     assert broken.value.story == str(broken.value)
     return broken.value.story.partition("\n\n")[2]
+
+
+async def keep_slot(free: anyio.Semaphore) -> None:
+    """Work with a slot, and give it back, but not after a failure."""
+    await free.acquire()
+    await anyio.sleep(1)
+    free.release()
 
 
 def plain() -> Scheduler:
@@ -86,14 +192,8 @@ def test_a_scenario_without_its_fault_passes_ten_thousand_explored_runs(scenario
 def test_the_story_names_the_event_its_line_of_code_and_all_waiting_jobs() -> None:
     def scenario() -> Scheduler:
         free = anyio.Semaphore(1)
-
-        async def work() -> None:
-            await free.acquire()
-            await anyio.sleep(1)
-            free.release()
-
         holder = Job(anyio.sleep, 5, label="holder", needs={"gpu": 1})
-        return Scheduler(holder, Job(work, label="a"), Job(work, label="b"), pool=Pool(gpu=1))
+        return Scheduler(holder, [Job(keep_slot, free, label=label) for label in "ab"], pool=Pool(gpu=1))
 
     told = story(scenario, seed="trio fail@2:a")
     assert re.sub(r"test_explore.py:\d+", "HERE", told).splitlines() == [
@@ -142,13 +242,7 @@ def test_a_timeout_of_a_scheduler_hides_no_deadlock(backend: str, nested: bool) 
 
     def scenario() -> Scheduler:
         free = anyio.Semaphore(1)
-
-        async def work() -> None:
-            await free.acquire()
-            await anyio.sleep(1)
-            free.release()
-
-        jobs = Scheduler(Job(work, label="a"), Job(work, label="b"), timeout=60, label="jobs")
+        jobs = Scheduler([Job(keep_slot, free, label=label) for label in "ab"], timeout=60, label="jobs")
         return Scheduler(jobs, timeout=90) if nested else jobs
 
     told = story(scenario, faults=["failures"], backends=[backend])
@@ -159,11 +253,8 @@ def test_a_timeout_of_a_scheduler_hides_no_deadlock(backend: str, nested: bool) 
 
 
 def test_a_scheduler_timeout_that_cuts_sleeping_jobs_short_is_no_finding(backend: str) -> None:
-    def scenario() -> Scheduler:
-        return Scheduler(Job(anyio.sleep, 60), Job(anyio.sleep, 1), timeout=60)
-
     waits = (
-        scenario,
+        lambda: Scheduler(Job(anyio.sleep, 60), Job(anyio.sleep, 1), timeout=60),
         lambda: Scheduler(Job(anyio.sleep, 90), timeout=60),
         lambda: Scheduler(Job(anyio.sleep_forever), timeout=60),
     )
@@ -357,18 +448,10 @@ def test_jobs_without_an_injected_fault_behave_as_in_an_ordinary_run(backend: st
         async def co_run(self) -> int:
             return 2 * await super().co_run()
 
-    async def number(value: int) -> int:
-        await anyio.sleep(value)
-        return value
-
-    async def serve(task_status: Any) -> None:
-        task_status.started("up")
-        await anyio.sleep_forever()
-
     def scenario() -> Scheduler:
-        one = Job(number, 1)
+        one = Job(give, 1)
         service = Service(serve, label="service")
-        return Scheduler(one, service, Double(number, one, timeout=5), Job(number, 3, required=service, retry=1))
+        return Scheduler(one, service, Double(give, one, timeout=5), Job(give, 3, 3, required=service, retry=1))
 
     def facts(scheduler: Scheduler) -> None:
         seen.append(
@@ -483,17 +566,14 @@ def test_a_cancellation_of_a_job_about_to_wait_comes_when_it_waits() -> None:
 def test_an_error_inside_trio_is_reported_with_its_seed() -> None:
     def scenario() -> Scheduler:
         async def breaks() -> None:
-            trio.lowlevel.spawn_system_task(fails)
+            trio.lowlevel.spawn_system_task(fail_now)
             await anyio.sleep(1)
-
-        async def fails() -> None:
-            raise OSError("no disk")
 
         return Scheduler(Job(breaks))
 
     told = story(scenario, seed="trio")
     assert "on trio: trio breaks down" in told
-    assert "OSError: no disk" in told
+    assert "OSError: broken" in told
     assert told.endswith("seed='trio')")
 
 
@@ -504,14 +584,6 @@ async def is_good(scheduler: Scheduler) -> None:
 
 async def in_loop() -> Exploration:
     return explore(plain)
-
-
-def with_thread() -> Scheduler:
-    return Scheduler(ThreadJob(sorted, [2, 1], label="sort"))
-
-
-def with_command() -> Scheduler:
-    return Scheduler(CommandJob(["true"]))
 
 
 @pytest.mark.parametrize(
@@ -549,8 +621,16 @@ def with_command() -> Scheduler:
         (lambda: explore(plain, check=lambda run: False), TypeError, "check returned False: let it assert what must"),
         (lambda: explore(in_loop), TypeError, "make_scheduler is async: make it a plain function"),
         (lambda: explore(lambda: None), TypeError, "make_scheduler returned nothing: let it build and return a"),
-        (lambda: explore(with_thread), TypeError, "'sort' is a ThreadJob, which works in real time"),
-        (lambda: explore(with_command), TypeError, "'true' is a CommandJob, which works in real time"),
+        (
+            lambda: explore(lambda: Scheduler(ThreadJob(sorted))),
+            TypeError,
+            "'sorted()' is a ThreadJob, which works in real time",
+        ),
+        (
+            lambda: explore(lambda: Scheduler(CommandJob(["true"]))),
+            TypeError,
+            "'true' is a CommandJob, which works in real time",
+        ),
         (lambda: run_virtual(in_loop), RuntimeError, "starts an event loop, but one is already running"),
     ],
 )
@@ -609,11 +689,8 @@ def test_make_scheduler_that_returns_a_used_scheduler_is_rejected() -> None:
 
 
 def test_the_error_of_an_invalid_scenario_is_raised_unchanged() -> None:
-    def scenario() -> Scheduler:
-        return Scheduler(Job(anyio.sleep, 1, needs={"gpu": 1}))
-
     with pytest.raises(ValueError, match="which no enclosing pool has"):
-        explore(scenario)
+        explore(lambda: Scheduler(Job(anyio.sleep, 1, needs={"gpu": 1})))
 
 
 def test_what_a_killed_program_does_as_it_unwinds_is_lost(backend: str) -> None:

@@ -672,18 +672,14 @@ def test_a_job_is_cancelled_once(shutdown_timeout: float | None) -> None:
 def test_a_forever_job_that_goes_on_after_shutdown_timeout_is_cancelled_at_each_await() -> None:
     stubborn = Stubborn(times=3, sleep=60)
     job = Job(stubborn.body(), label="stubborn", forever=True)
-    assert timed(PureScheduler(job, Job(sleep(1)), shutdown_timeout=2)) == (True, 3.0)
+    assert timed(PureScheduler(job, Job(give(None, 1)), shutdown_timeout=2)) == (True, 3.0)
     assert stubborn.cancelled_at == [1.0, 3.0, 3.0, 3.0]
     assert not job.is_done()
 
 
 # ---- faults of asynciojobs that are not here
-async def sleep(delay: float = 0.0) -> None:
-    await anyio.sleep(delay)
-
-
 def test_forever_jobs_alone_run_until_all_of_them_have_ended() -> None:
-    short, long = Job(sleep(1), forever=True), Job(sleep(3), forever=True)
+    short, long = Job(give(None, 1), forever=True), Job(give(None, 3), forever=True)
     assert timed(PureScheduler(short, long)) == (True, 3.0)
     assert short.is_done()
     assert long.is_done()
@@ -691,46 +687,31 @@ def test_forever_jobs_alone_run_until_all_of_them_have_ended() -> None:
 
 def test_forever_jobs_take_no_slot() -> None:
     """Forever jobs take no slot; in asynciojobs, those that fill the window leave no room for others."""
-    forever = [Job(sleep(60), forever=True) for _ in range(3)]
-    assert timed(PureScheduler(*forever, Job(sleep(1)), jobs_window=1)) == (True, 1.0)
+    forever = [Job(give(None, 60), forever=True) for _ in range(3)]
+    assert timed(PureScheduler(*forever, Job(give(None, 1)), jobs_window=1)) == (True, 1.0)
 
 
 def test_a_second_run_runs_jobs_and_shuts_them_down_again() -> None:
-    notes: list[str] = []
-
-    class Again(AbstractJob):
-        async def co_run(self) -> None:
-            notes.append("run")
-
-        async def co_shutdown(self) -> None:
-            notes.append("shutdown")
-
-    scheduler = Scheduler(Scheduler(Again()))
+    scheduler = Scheduler(Scheduler(again := Note("again")))
     for _ in range(2):
         assert timed(scheduler)[0]
-    assert notes == ["run", "shutdown"] * 2
+    assert again.notes == ["run again", "shutdown again"] * 2
 
 
 def test_a_second_run_with_used_coroutines_is_rejected_before_it_starts() -> None:
-    notes: list[str] = []
-
-    class Again(AbstractJob):
-        async def co_run(self) -> None:
-            notes.append("run")
-
-    spent = Job(sleep(), label="spent")
-    scheduler = PureScheduler(Again(), spent)
+    again, spent = Note("again"), Job(give(None), label="spent")
+    scheduler = PureScheduler(again, spent)
     assert timed(scheduler)[0]
     with pytest.raises(ValueError, match=r"awaited already: spent; .* a new corun"):
         timed(scheduler)
-    spent.corun = sleep()
+    spent.corun = give(None)
     assert timed(scheduler)[0]
-    assert notes == ["run", "run"]
+    assert again.notes == ["run again", "shutdown again"] * 2
 
 
 def test_jobs_that_cannot_be_run_fail_with_an_explanation() -> None:
     nothing = AbstractJob(critical=False)
-    shared: Any = sleep()
+    shared: Any = give(None)
     twice = [Job(shared, critical=False), Job(shared, critical=False)]
     Sequence(*twice)
     assert timed(PureScheduler(nothing, *twice)) == (True, 0.0)
