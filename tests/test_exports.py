@@ -13,6 +13,7 @@ import pytest
 import trioflow
 import trioflow.abc
 import trioflow.testing
+from trioflow._core.job import _errors
 from trioflow.cli._commands import COMMANDS, command
 
 
@@ -142,8 +143,6 @@ def test_help_of_the_command_has_the_summary_of_each_subcommand(name: str) -> No
 
 
 def test_all_own_errors_are_exported() -> None:
-    from trioflow._core.job import _errors
-
     classes = [value for value in vars(_errors).values() if isinstance(value, type) and issubclass(value, Exception)]
     own = {error for error in classes if error.__module__.startswith("trioflow")}
     assert own <= set(public(trioflow).values())

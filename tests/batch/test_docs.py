@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 import pytest
+from trioflow.cli.batch._batch_command import command
 from ..places import PATIENCE, ROOT
 from ..pythons import make_program
 
@@ -55,9 +56,6 @@ def test_examples_in_the_docs_of_batch_have_the_output_shown(tmp_path: Path, num
 
 def test_options_in_the_docs_of_batch_are_those_of_help() -> None:
     """The page about batches has every option of `trioflow batch` except a few aliases, and no other."""
-
-    from trioflow.cli.batch._batch_command import command
-
     table = PAGE.partition("## Options")[2].partition("\nA line without")[0]
     told = set(re.findall(r"(?<=[`, ])--?[CEFNSXa-z0][a-z-]*", table))
     known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)} - {"words"}

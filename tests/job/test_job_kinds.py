@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 import anyio
 import pytest
+import trioflow.abc
 from trioflow import AbstractJob, Budget, Job, JobState, JobTimeout, Pool, Rate, Retry, Scheduler, StopReason, Throttled
 from trioflow.abc import JobKind, incidents_of
 from ..bodies import BLOCKED, CANCELLED, Flaw, later, nap, running
@@ -158,8 +159,6 @@ def test_an_option_object_is_converted_to_a_number_anew_for_each_job() -> None:
 
 
 def test_abstract_job_is_the_same_class_in_trioflow_and_trioflow_abc() -> None:
-    import trioflow.abc
-
     assert trioflow.abc.AbstractJob is AbstractJob
 
 

@@ -77,8 +77,6 @@ def wait_for_nothing(virtual: Virtual, build: Build) -> None:
 @pytest.fixture
 def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the command not wait for a run, which cannot go on in the meantime, because it is in this process."""
-    from trioflow.cli import _answer
-
     monkeypatch.setattr(_answer, "MAX_WAIT_SECONDS", 0)
 
 

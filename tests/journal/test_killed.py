@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 import anyio
 import pytest
-from trioflow import CommandJob, Job, Scheduler, current_scheduler
+from trioflow import CommandJob, CommandResult, Job, Scheduler, current_scheduler
 from trioflow.journal import _journal
 from trioflow.journal._store import JournalStore
 from ..conftest import BACKENDS
@@ -101,8 +101,6 @@ def expected(stage: Stage) -> str:
 @pytest.fixture(autouse=True)
 def no_times(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the times, in which two runs of a command differ."""
-    from trioflow import CommandResult
-
     monkeypatch.setattr(_journal, "MAX_INLINE_RESULT", 100)
     monkeypatch.setattr(CommandResult, "__repr__", lambda self: f"{self.returncode} {self.stdout}")
 

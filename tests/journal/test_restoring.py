@@ -8,6 +8,8 @@ import operator
 import os
 import pickle
 import re
+import sqlite3
+import time
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -18,11 +20,11 @@ import anyio.lowlevel
 import pytest
 import trioflow
 from trioflow import AbstractJob, Job, Journal, Scheduler, StopReason, current_job, current_scheduler, ref
-from trioflow.abc import Instrument, JobKind, incidents_of, run_of
+from trioflow.abc import JobKind, incidents_of, run_of
 from trioflow.journal._journal import JournalSession
-from trioflow.journal._store import JournalStore, checksum
+from trioflow.journal._store import JournalStore, checksum, read_with_retry
 from trioflow.view import listing
-from ..bodies import co_run_drained, fail, raising, ticking
+from ..bodies import co_run_drained, fail, hooked, raising, ticking
 from ..cli import command_line
 from ..conftest import Virtual
 
@@ -80,8 +82,6 @@ def test_a_second_run_restores_everything(virtual: Virtual, file: Path) -> None:
 
 
 def test_a_job_that_succeeds_while_a_run_drains_is_committed_immediately(virtual: Virtual, file: Path) -> None:
-    import sqlite3
-
     async def main() -> int:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(partial(co_run_drained, scheduler, 1, journal=file))
@@ -536,8 +536,6 @@ def test_warning_lists_jobs_known_by_name_only(virtual: Virtual, file: Path, cap
 
 
 def test_the_order_of_keyword_arguments_makes_no_difference(virtual: Virtual, file: Path) -> None:
-    import sqlite3
-
     async def add(**numbers: int) -> int:
         return sum(numbers.values())
 
@@ -634,8 +632,6 @@ PAIR = (lambda one: [one], operator.itemgetter(0))
 
 @pytest.mark.parametrize("of_journal", ["json", "pickle", PAIR, None])
 def test_save_option_of_a_job_overrides_that_of_the_journal(virtual: Virtual, file: Path, of_journal: Any) -> None:
-    import sqlite3
-
     journal = Journal(file, save=of_journal)
     options: list[Any] = ["default", "json", "pickle", PAIR, None]
     saves = [of_journal if option == "default" else option for option in options]
@@ -654,8 +650,6 @@ def test_save_option_of_a_job_overrides_that_of_the_journal(virtual: Virtual, fi
 
 def test_a_pickle_in_a_journal_is_not_loaded_without_save_pickle(virtual: Virtual, file: Path) -> None:
     """A pickle is loaded only if this program allows it, since an attacker may have written the journal."""
-    import sqlite3
-
     again(virtual, file, lambda: Scheduler(Job(double, 1, label="a")))
     db = sqlite3.connect(file)
     (path, fingerprint), data = db.execute("SELECT path, fingerprint FROM jobs").fetchone(), pickle.dumps(Evil())
@@ -672,54 +666,44 @@ STRANGE = [None, 5, 1.5, 1e300, b"\0", "", "[", "[]", '{"$": "enum", "t": "os:sy
 
 
 COLUMNS = ["fingerprint", "saved", "result", "large", "outputs", "run", "restored", "why", "took", "settled"]
+CELLS = [(column, strange) for column in COLUMNS for strange in STRANGE]
+
+
+def job_of_each_cell() -> Scheduler:
+    return Scheduler(*(Job(double, number, label=str(number)) for number in range(len(CELLS))))
+
+
+def fill_cells(virtual: Virtual, file: Path, then: str = "") -> None:
+    """Record the jobs, put the strange value of each cell into the row of its job, and execute a statement."""
+    again(virtual, file, job_of_each_cell)
+    db = sqlite3.connect(file)
+    db.create_function("checksum", -1, lambda *row: checksum(row))
+    for number, (column, strange) in enumerate(CELLS):
+        with contextlib.suppress(sqlite3.IntegrityError):  # the schema refuses it
+            db.execute(f"UPDATE jobs SET {column} = ? WHERE path = ?", (strange, str(number)))
+    db.execute(then)
+    db.commit()
+    db.close()
 
 
 def test_a_run_survives_any_content_in_any_column_of_the_journal(virtual: Virtual, file: Path) -> None:
-    import sqlite3
-
-    cells = [(column, strange) for column in COLUMNS for strange in STRANGE]
-
-    def build() -> Scheduler:
-        return Scheduler(*(Job(double, number, label=str(number)) for number in range(len(cells))))
-
-    again(virtual, file, build)
-    db = sqlite3.connect(file)
-    for number, (column, strange) in enumerate(cells):
-        with contextlib.suppress(sqlite3.IntegrityError):  # the schema refuses it
-            db.execute(f"UPDATE jobs SET {column} = ? WHERE path = ?", (strange, str(number)))
-    db.commit()
-    db.close()
+    fill_cells(virtual, file)
     for words in ([], ["show", "*"], ["why"]):
         assert command_line.trioflow("journal", file, *words).exit_code == 0
-    scheduler = again(virtual, file, build)
+    scheduler = again(virtual, file, job_of_each_cell)
     assert scheduler.stop_reason is StopReason.COMPLETED
     for number, job in enumerate(scheduler):
-        assert job.result() == 2 * number or (job.restored and cells[number][0] == "result")
+        assert job.result() == 2 * number or (job.restored and CELLS[number][0] == "result")
 
 
 def test_a_forged_column_with_a_right_checksum_is_not_used(virtual: Virtual, file: Path) -> None:
     """A value of another type in a column, whose checksum is right, once raised a TypeError out of the run."""
-    import sqlite3
-
-    cells = [(column, strange) for column in COLUMNS for strange in STRANGE]
-
-    def build() -> Scheduler:
-        return Scheduler(*(Job(double, number, label=str(number)) for number in range(len(cells))))
-
-    again(virtual, file, build)
-    db = sqlite3.connect(file)
-    db.create_function("checksum", -1, lambda *row: checksum(row))
-    for number, (column, strange) in enumerate(cells):
-        with contextlib.suppress(sqlite3.IntegrityError):
-            db.execute(f"UPDATE jobs SET {column} = ? WHERE path = ?", (strange, str(number)))
-    db.execute("UPDATE jobs SET checksum = checksum(path, fingerprint, saved, result, large, outputs)")
-    db.commit()
-    db.close()
-    scheduler = again(virtual, file, build)
+    fill_cells(virtual, file, "UPDATE jobs SET checksum = checksum(path, fingerprint, saved, result, large, outputs)")
+    scheduler = again(virtual, file, job_of_each_cell)
     assert scheduler.stop_reason is StopReason.COMPLETED
-    restored = [(cell, job.result()) for cell, job in zip(cells, scheduler, strict=True) if job.restored]
+    restored = [(cell, job.result()) for cell, job in zip(CELLS, scheduler, strict=True) if job.restored]
     assert [cell for cell, _ in restored if cell[0] == "fingerprint" and cell[1] is not None] == []
-    assert all(result == 2 * cells.index(cell) or cell[0] == "result" for cell, result in restored)
+    assert all(result == 2 * CELLS.index(cell) or cell[0] == "result" for cell, result in restored)
 
 
 class Evil:
@@ -757,16 +741,13 @@ def test_invalid_unicode_and_huge_numbers_do_not_stop_a_run(virtual: Virtual, fi
 def test_instruments_see_restored_jobs_finish_but_not_start(virtual: Virtual, file: Path) -> None:
     events: list[str] = []
 
-    class Watch(Instrument):
-        def job_started(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-            events.append(f"start {job.label}")
-
-        def job_settled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-            events.append(f"end {job.label}")
-
+    watch = hooked(
+        job_started=lambda _, job: events.append(f"start {job.label}"),
+        job_settled=lambda _, job: events.append(f"end {job.label}"),
+    )
     again(virtual, file, diamond)
     scheduler = diamond()
-    virtual(partial(scheduler.co_run, journal=file, instruments=[Watch()]))
+    virtual(partial(scheduler.co_run, journal=file, instruments=[watch]))
     assert sorted(events) == ["end a", "end b", "end c", "end d"]
 
 
@@ -793,8 +774,6 @@ def test_a_failed_write_to_the_journal_ends_the_run(
     virtual: Virtual, file: Path, durable: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A failed write to the journal makes the run CRITICAL, and the next run restores what was committed."""
-    from trioflow.journal._store import JournalStore
-
     add, commits = JournalStore.add_records, 0
 
     def full(store: JournalStore, *rows: Any) -> None:
@@ -834,8 +813,6 @@ async def slow(number: int) -> int:
 
 
 def test_durable_each_commits_a_result_before_any_dependent_starts(virtual: Virtual, file: Path) -> None:
-    from trioflow.journal._store import read_with_retry
-
     async def look(_: object) -> list[str]:
         return read_with_retry(file, lambda store: [one.path for one in store.job_records()])
 
@@ -854,8 +831,6 @@ def test_a_cycle_in_the_scenario_does_not_leave_the_journal_open(virtual: Virtua
 
 
 def test_jobs_are_restored_if_the_clock_is_back(virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
     again(virtual, file, diamond)
     monkeypatch.setattr(time, "time", lambda: 1.0)
     assert set(states(again(virtual, file, diamond)).values()) == {"restored"}

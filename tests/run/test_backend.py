@@ -15,6 +15,7 @@ import anyio
 import pytest
 from trioflow._core import backend
 from trioflow._core import backend as _backend
+from trioflow._core.backend._fast_asyncio import LoopIterations
 from ..conftest import Virtual
 
 
@@ -64,7 +65,6 @@ class OwnLoop(asyncio.SelectorEventLoop):
 @pytest.mark.parametrize("loop", [asyncio.SelectorEventLoop, OwnLoop])
 def test_an_iteration_of_a_loop_in_python_is_known_by_its_frame_at_any_depth(loop: type[Any]) -> None:
     """However many functions are called in between, an iteration is the same object, for which no callback is added."""
-    from trioflow._core.backend._fast_asyncio import LoopIterations
 
     def at_depth(iterations: LoopIterations, depth: int) -> object:
         return at_depth(iterations, depth - 1) if depth else iterations.current()

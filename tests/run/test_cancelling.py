@@ -16,6 +16,7 @@ import anyio.to_thread
 import pytest
 from trioflow import Job, Pool, Retry, Scheduler, StopReason, Throttled, current_job
 from trioflow.abc import AbstractJob
+from trioflow.testing import run_virtual
 from .. import bodies
 from ..bodies import CANCELLED, IDLE, SUCCEEDED, Actor, fail, hooked, later, nap, naps, running, shut_down, timed
 from ..conftest import Virtual
@@ -94,8 +95,6 @@ PHASES = {"runs": 0.5, "unwinds": 1.125, "forever unwinds": 1.375, "shuts down":
 
 
 def natively(main: Callable[[], Awaitable[Any]]) -> Any:
-    from trioflow.testing import run_virtual
-
     return run_virtual(main, backend="asyncio")
 
 

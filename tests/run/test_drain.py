@@ -5,7 +5,6 @@ from typing import Any
 import anyio
 import pytest
 from trioflow import First, Job, JobCancelled, JobState, Pool, Retry, Scheduler, Sequence, StopReason
-from trioflow.abc import Instrument
 from tests.bodies import co_run_drained, fail, hooked, later, nap, unwind
 from tests.conftest import Virtual
 
@@ -229,27 +228,14 @@ def test_an_iteration_yields_a_job_that_is_cancelled_while_its_run_drains(virtua
 
 @pytest.mark.parametrize("hook", ["job_scheduled", "job_started", "job_attempt", "before_run"])
 def test_a_group_that_begins_as_its_run_is_drained_starts_nothing(virtual: Virtual, hook: str) -> None:
-    class Drainer(Instrument):
-        def job_scheduled(self, scheduler: Scheduler, job: Any) -> None:
-            self.drain_at("job_scheduled", job)
-
-        def job_started(self, scheduler: Scheduler, job: Any) -> None:
-            self.drain_at("job_started", job)
-
-        def job_attempt(self, scheduler: Scheduler, job: Any) -> None:
-            self.drain_at("job_attempt", job)
-
-        def before_run(self, scheduler: Scheduler) -> None:
-            self.drain_at("before_run", scheduler)
-
-        def drain_at(self, name: str, subject: Any) -> None:
-            if name == hook and subject is group:
-                run.drain()
+    def drain(*told: Any) -> None:
+        if told[-1] is group:
+            run.drain()
 
     job = Job(anyio.sleep, 0, label="job")
     group = Scheduler(job, label="group")
     run = Scheduler(group, Job(anyio.sleep, 0, required=group), label="run")
-    assert not virtual(lambda: run.co_run(instruments=[Drainer()]))
+    assert not virtual(lambda: run.co_run(instruments=[hooked(**{hook: drain})]))
     assert run.stop_reason is StopReason.DRAINED
     assert group.state is JobState.CANCELLED
     assert job.started_at is None

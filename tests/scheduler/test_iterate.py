@@ -18,7 +18,7 @@ import pytest
 import trioflow
 from trioflow import CycleError, Job, JobState, JobTimeout, Scheduler, Service, StopReason, ThreadJob, job
 from trioflow.abc import Instrument
-from ..bodies import at_once, flaky, serve
+from ..bodies import at_once, flaky, hooked, serve
 from ..places import PATIENCE
 from ..pythons import python
 
@@ -309,16 +309,12 @@ def test_an_iteration_whose_run_is_over_ends_no_other_run(backend: Any) -> None:
 def test_the_instruments_of_an_iteration_watch_its_run(backend: Any) -> None:
     seen = list[tuple[str, str]]()
 
-    class Watching(Instrument):
-        def __init__(self, name: str) -> None:
-            self.name = name
+    def watching(name: str) -> Instrument:
+        return hooked(job_settled=lambda _, job: seen.append((name, job.label)))
 
-        def job_settled(self, scheduler: Scheduler, job: Any) -> None:
-            seen.append((self.name, job.label))
-
-    scheduler = Scheduler(Job(give, 1, label="a"), instruments=[Watching("its own")])
-    watching = (each for each in [Watching("the iteration's"), Watching("another")])
-    assert labels(scheduler.run_as_settled(backend=backend, instruments=watching)) == ["a"]
+    scheduler = Scheduler(Job(give, 1, label="a"), instruments=[watching("its own")])
+    watches = map(watching, ("the iteration's", "another"))
+    assert labels(scheduler.run_as_settled(backend=backend, instruments=watches)) == ["a"]
     assert sorted(seen) == [("another", "a"), ("its own", "a"), ("the iteration's", "a")]
 
 

@@ -11,6 +11,7 @@ import trioflow
 from trioflow import First, Job, JobState, Retry, Scheduler, Sequence, Service, StopReason, current_scheduler, ref
 from trioflow.abc import criticality
 from trioflow.graph import keep_only
+from trioflow.testing import virtual_options
 from .. import bodies
 from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SUCCEEDED, fail, flaky, later, nap, serve, states, take, timed
 from ..conftest import Virtual
@@ -26,8 +27,6 @@ def test_run_of_jobs_that_succeed_returns_true(virtual: Virtual) -> None:
 
 
 def test_run_passes_backend_options_to_the_event_loop(backend: Any) -> None:
-    from trioflow.testing import virtual_options
-
     job = Job(nap, 3600, "value")
     assert Scheduler(job).run(backend=backend, backend_options=virtual_options(backend)) is True
     assert (job.elapsed, job.result()) == (3600, "value")

@@ -19,6 +19,7 @@ import anyio
 from trioflow import JobState, Trace
 from trioflow.abc import Instrument, is_scheduler
 from trioflow.view import listing
+from trioflow.view._junit import xml_text
 from trioflow.view.graph import _drawing
 from trioflow.view.look import _client, _process_record
 from trioflow.view.look._console import WatchedRun, console
@@ -210,7 +211,7 @@ def strange_in_record(trace: Trace, folder: Path) -> Iterator[str]:
         pages = [_report.report_html(record, folder) for record in (live, read)]
         pictures = [_timeline.timeline_svg(record, 1200) for record in (live, read)]
         tables = [_trace_file.csv_text(record) for record in (live, read)]
-        junit = [_junit_text(record) for record in (live, read)] if live.runs else ["", ""]
+        junit = [xml_text(record) for record in (live, read)] if live.runs else ["", ""]
         for name, (one, other) in {"page": pages, "picture": pictures, "table": tables, "JUnit": junit}.items():
             if one != other:
                 yield f"the {name} of the file is another than that of the run: {first_difference(one, other)}"
@@ -228,12 +229,6 @@ def strange_in_record(trace: Trace, folder: Path) -> Iterator[str]:
     yield from strange_in_table(live, tables[0])
     yield from strange_in_junit(junit[0])
     yield from strange_in_trace_events(live, json.loads(text)["traceEvents"])
-
-
-def _junit_text(record: TraceRecord) -> str:
-    from trioflow.view._junit import xml_text
-
-    return xml_text(record)
 
 
 def strange_in_junit(text: str) -> Iterator[str]:

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 import anyio
 import pytest
-import trio
 import trioflow
 from trioflow import Adaptive, Budget, First, Job, Pool, Retry, Scheduler, Sequence, Service, Throttled, Trace
 from trioflow._core.words._run_view import current_run, runs_in_progress
-from trioflow.abc import Instrument
 from trioflow.view import listing
 from trioflow.view.look._client import text_lines
 from trioflow.view.look._console import WatchedRun, console
@@ -27,7 +25,7 @@ from trioflow.view.trace._spans import throttled_before_start
 from trioflow.view.trace._time_spent import compute_slot_use, work_seconds
 from trioflow.view.trace._trace import find_critical_path
 from trioflow.view.trace.report._report import report_html
-from ..bodies import fail, flaky, later, nap, serve
+from ..bodies import fail, flaky, hooked, later, nap, pass_time, serve
 from ..cli import command_line
 from ..conftest import BACKENDS, Virtual
 from ..model.generator import scenario_of
@@ -295,12 +293,8 @@ def test_views_group_failures_by_one_rule(virtual: Virtual, tmp_path: Path, capl
 
 def test_the_time_that_an_instrument_takes_before_the_run_counts_in_no_view(tmp_path: Path) -> None:
     """A run begins when its instruments have been notified, so that all views have the same duration of it."""
-
-    class Slow(Instrument):
-        def before_run(self, scheduler: Any) -> None:
-            trio.lowlevel.current_clock().jump(5)  # type: ignore[attr-defined]
-
-    views = Views(in_virtual_time(Virtual("trio")), Scheduler(Job(nap, 2), instruments=[Slow()]), tmp_path)
+    slow = hooked(before_run=lambda _: pass_time("trio", 5))
+    views = Views(in_virtual_time(Virtual("trio")), Scheduler(Job(nap, 2), instruments=[slow]), tmp_path)
     assert set(views.verdicts().values()) == {"✓ 1 job succeeded, 2.0 s"}
 
 

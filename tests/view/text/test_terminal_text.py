@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 import pytest
 from trioflow import CommandJob, Events, Job, Pool, Rate, Scheduler
+from trioflow.journal import _lock
 from trioflow.view.text._symbols import terminal_text
 from ...bodies import fail, fail_now, nothing
 from ...cli.command_line import on_a_terminal
@@ -105,8 +106,6 @@ def test_a_batch_on_a_terminal_prints_names_as_text(words: list[str]) -> None:
 
 def test_a_run_on_a_terminal_prints_a_foreign_lock_as_text(tmp_path: Path) -> None:
     """The text of who holds a journal is written by another process: the error about it has no escape sequence."""
-    from trioflow.journal import _lock
-
     program = tmp_path / "s.py"
     program.write_text("from trioflow import *\nasync def f(): pass\ndef scenario(): return Scheduler(Job(f))\n")
     file = os.open(tmp_path / "run.db-lock", os.O_RDWR | os.O_CREAT)

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import time
 import weakref
 from collections import Counter, defaultdict
 from functools import partial
@@ -346,8 +347,6 @@ def test_a_trace_without_a_run_is_empty() -> None:
 
 
 def test_wall_offset_converts_backend_times_to_the_time_of_day(backend: str) -> None:
-    import time
-
     trace, job = Trace(), Job(nothing)
     before = time.time()
     Scheduler(job, instruments=[trace]).run(backend=backend)
