@@ -5,6 +5,7 @@ import contextlib
 import functools
 import io
 import itertools
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 import anyio
@@ -220,6 +221,15 @@ async def timed(scheduler: Scheduler, **options: Any) -> tuple[bool, float]:
     start = anyio.current_time()
     with anyio.fail_after(LIMIT):
         return await scheduler.co_run(**options), anyio.current_time() - start
+
+
+def in_threads(call: Callable[[], object], number: int = 1) -> None:
+    """Call a function in so many threads at once, and wait for them."""
+    threads = [threading.Thread(target=call) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def pass_time(backend: str, seconds: float) -> None:

@@ -1,7 +1,5 @@
 """Random runs: groups at any depth, `First`, services, retries, timeouts, clean-up, windows, open blocks, journals."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -34,7 +32,7 @@ class Plan:
     chances: dict[str, float]
 
     @classmethod
-    def drawn(cls, random: Random) -> Plan:
+    def drawn(cls, random: Random) -> "Plan":
         is_open, has_journal = random.random() < 0.3, random.random() < 0.5
         shares = {
             "group": 0.3, "first": 0.15, "service": 0.1, "retry": 0.4, "timeout": 0.15, "clean-up": 0.15, "drop": 0.2,

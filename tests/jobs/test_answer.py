@@ -10,7 +10,7 @@ import pytest
 from trioflow import Answer, Job, JobState, JobTimeout, Scheduler, Trace
 from trioflow.abc import incidents_of
 from trioflow.view import listing
-from ..bodies import at_once, nap, running
+from ..bodies import at_once, in_threads, nap, running
 from ..conftest import Virtual
 
 
@@ -108,8 +108,7 @@ def test_the_question_may_be_the_result_of_a_job(virtual: Virtual) -> None:
     async def main() -> None:
         async with running(scheduler, 1):
             assert question.question == "delete 3 files?"
-            (thread := threading.Thread(target=question.answer, args=("yes",))).start()
-            thread.join()
+            in_threads(lambda: question.answer("yes"))
 
     virtual(main)
     assert question.result() == "yes"

@@ -1,7 +1,5 @@
 """Runs in their own processes, which can be killed, and the files that they leave; rows of a journal."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os
@@ -44,7 +42,7 @@ class Fault:
 class Stage:
     """A directory with a journal, a log of what has run, and the files of commands."""
 
-    def __init__(self, directory: Path, build: Callable[[Stage], Scheduler], backend: str) -> None:
+    def __init__(self, directory: Path, build: Callable[["Stage"], Scheduler], backend: str) -> None:
         self.journal = directory / "run.db"
         self.log = directory / "log"
         self.files = directory

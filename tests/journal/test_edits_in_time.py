@@ -7,8 +7,6 @@ random instants, a function gets another version, with a reload or without. The 
 that was raised; and the next run, which loads the file as it is by then, names exactly the restored jobs whose results
 have another version than the file."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import itertools
@@ -44,7 +42,7 @@ def now_{name}():
 CHANGED = re.compile(r"the code of (\d+) restored jobs? has changed since")
 OTHER_TEXT = "has changed since this program loaded it"
 times = itertools.count(2)
-current: list[Draw] = []
+current: list["Draw"] = []
 
 
 async def between() -> None:

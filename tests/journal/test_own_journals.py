@@ -1,7 +1,5 @@
 """User-defined journals, and the summary of a run in its journal."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +27,7 @@ class Shelf:
         self.ends: list[str | None] = []
         self.is_broken = False
 
-    def open_for(self, scheduler: BaseScheduler) -> OnShelf:
+    def open_for(self, scheduler: BaseScheduler) -> "OnShelf":
         return OnShelf(self, PathCache(scheduler))
 
 
@@ -40,7 +38,7 @@ class OnShelf:
         self._shelf, self._paths = shelf, paths
         self._kept: dict[str, tuple[str, Any]] = {}
 
-    def nested(self, scheduler: Any) -> OnShelf:
+    def nested(self, scheduler: Any) -> "OnShelf":
         return OnShelf(self._shelf, self._paths.nested(scheduler))
 
     def look_up(self, job: Any) -> Any:

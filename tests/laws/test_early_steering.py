@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import pytest
 from trioflow import Job, JobState, Journal, JournalError, Scheduler, StopReason
+from ..bodies import in_threads
 from ..places import PATIENCE
 
 INSTANTS = 8
@@ -52,9 +53,7 @@ class Run:
                 return
             calls += 1
             if calls == instant:
-                thread = threading.Thread(target=said)
-                thread.start()
-                thread.join()
+                in_threads(said)
 
         profile = sys.getprofile()
         sys.setprofile(on_call)
@@ -130,9 +129,7 @@ def test_an_early_pause_holds_until_it_is_resumed(backend: Any, where: str) -> N
 def test_a_resume_of_a_group_holds_though_the_group_begins_before_the_loop_hears_it(backend: Any) -> None:
     async def steer() -> None:
         group.pause()
-        thread = threading.Thread(target=group.resume)
-        thread.start()
-        thread.join()
+        in_threads(group.resume)
 
     # In one turn, the group begins after the job that steers it.
     begin = Job(steer)
@@ -158,8 +155,7 @@ def test_a_setting_is_refused_from_the_call_of_run_on(tmp_path: Path, backend: A
 
     class Slow:
         def open_for(self, scheduler: Any) -> Any:
-            (thread := threading.Thread(target=set_it)).start()
-            thread.join()
+            in_threads(set_it)
             set_it()
             return Journal(tmp_path / "run.db").open_for(scheduler)
 

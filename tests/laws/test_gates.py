@@ -1,7 +1,5 @@
 """Random runs whose jobs wait at gates: each ends, holds nothing afterwards, and opens no gate twice at once."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -47,7 +45,7 @@ class Gate:
 class Passer(Job[Any]):
     """A job that passes a gate, and may close it."""
 
-    def __init__(self, scenario: Scenario, name: str, **options: Any) -> None:
+    def __init__(self, scenario: "Scenario", name: str, **options: Any) -> None:
         self.scenario, self.name = scenario, name
         super().__init__(self.pass_gate, **options)
 

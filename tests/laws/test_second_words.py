@@ -3,8 +3,6 @@
 What is cancelled as a job, such as a nested scheduler, is another matter: on asyncio each cause cancels it once more.
 Each scenario runs with one call, and with more of them, at drawn times; what its jobs have lived is compared."""
 
-from __future__ import annotations
-
 import itertools
 import random
 import statistics
@@ -57,7 +55,7 @@ class Scene:
                 raise
             raise
 
-    async def live(self, call: Callable[[Scene], object], times: list[float]) -> Story:
+    async def live(self, call: Callable[["Scene"], object], times: list[float]) -> Story:
         """Run, and make the call at these times; return what the jobs have lived."""
         self.began_at = anyio.current_time()
 
@@ -126,7 +124,7 @@ def set_often(scheduler: Scheduler) -> None:
 class Calls:
     """A context manager that counts the calls of functions in this thread, of Python and of C."""
 
-    def __enter__(self) -> Calls:
+    def __enter__(self) -> "Calls":
         self.number = 0
         self._profile = sys.getprofile()
         sys.setprofile(self._on_call)

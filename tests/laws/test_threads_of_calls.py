@@ -1,14 +1,13 @@
 """Each public call that changes a run may come from any thread, or is refused by an error that speaks of the thread."""
 
 import inspect
-import threading
 from collections.abc import Callable
 from typing import Any
 import anyio
 import pytest
 from trioflow import First, Job, PerKey, Pool, Retry, Scheduler, Service, current_job, current_scheduler, ref
 from trioflow.abc import AbstractJob
-from ..bodies import nap
+from ..bodies import in_threads, nap
 from ..conftest import Virtual
 
 REFUSED: dict[str, Callable[[Scheduler, Any, Any], object]] = {
@@ -49,15 +48,13 @@ def test_what_only_the_thread_of_the_run_may_call_says_so(virtual: Virtual, call
     raised: list[BaseException] = []
 
     async def serve(*, task_status: Any) -> None:
-        def in_thread() -> None:
+        def call_it() -> None:
             try:
                 (REFUSED | REFUSED_IN_A_RUN)[call](scheduler, last, task_status)
             except BaseException as error:
                 raised.append(error)
 
-        thread = threading.Thread(target=in_thread)
-        thread.start()
-        thread.join()
+        in_threads(call_it)
         assert not current_job().is_settled()
         task_status.started("value")
         await anyio.sleep_forever()

@@ -11,8 +11,6 @@ or the code there may be simpler. Each run draws a fresh sample, and prints its 
 
 Everything happens in copies of the tree and, for root, among processes of its own."""
 
-from __future__ import annotations
-
 import argparse
 import collections
 import concurrent.futures
@@ -174,7 +172,7 @@ def ways_to(mutant: Mutant) -> tuple[str, ...]:
     return ("fast", "direct") if "backend" in mutant.path else ("fast",)
 
 
-def fate(mutant: Mutant, copy: Path, *reaches: Reach) -> str:
+def fate(mutant: Mutant, copy: Path, *reaches: "Reach") -> str:
     """Put the mutant into a copy of the tree, run the tests that reach it with each isolation, and return its fate."""
     reaching = [reach.tests(mutant) for reach in reaches]
     is_reached = any(reaching)

@@ -1,7 +1,5 @@
 """Context variables: those of jobs that are added late, and those that an instrument sets."""
 
-from __future__ import annotations
-
 import contextvars
 from collections.abc import AsyncIterator, Generator
 from typing import Any
@@ -268,10 +266,10 @@ class Once:
     def __init__(self) -> None:
         self.is_over = False
 
-    def __await__(self) -> Once:
+    def __await__(self) -> "Once":
         return self
 
-    def __iter__(self) -> Once:
+    def __iter__(self) -> "Once":
         return self
 
     def __next__(self) -> None:

@@ -289,6 +289,13 @@ INTERRUPTIONS: dict[str, Callable[[], BaseException]] = {
 }
 
 
+async def assert_raises(scheduler: Scheduler, error: BaseException) -> None:
+    with pytest.raises(type(error)) as caught:
+        await scheduler.co_run()
+    assert caught.value is error
+    await anyio.lowlevel.checkpoint()
+
+
 @pytest.mark.parametrize("in_group", [False, True])
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("kind", INTERRUPTIONS)
@@ -300,13 +307,7 @@ def test_interruption_from_job_is_raised_by_its_run(virtual: Virtual, kind: str,
     inner = Scheduler(bad, Actor(told, label="a"))
     scheduler = Scheduler(inner, Actor(told, label="b")) if nested else inner
 
-    async def main() -> None:
-        with pytest.raises(type(error)) as caught:
-            await scheduler.co_run()
-        assert caught.value is error
-        await anyio.lowlevel.checkpoint()
-
-    virtual(main)
+    virtual(assert_raises, scheduler, error)
     assert (scheduler.stop_reason, bad.state) == (StopReason.INTERRUPTED, FAILED)
     assert scheduler.culprit is (inner if nested else bad)
     assert shut_down(told) == (["a", "b"] if nested else ["a"])
@@ -327,12 +328,7 @@ def test_interruption_from_co_shutdown_is_raised_by_the_run_without_a_group(
     other = Actor(told, 0, label="good", shutdown=0.5, error=later_error)
     scheduler = Scheduler(Actor(told, 0, label="bad", error=raised), other)
 
-    async def main() -> None:
-        with pytest.raises(type(error)) as caught:
-            await scheduler.co_run()
-        assert caught.value is error
-
-    virtual(main)
+    virtual(assert_raises, scheduler, error)
     assert shut_down(told) == ["bad", "good"]
 
 

@@ -11,7 +11,7 @@ import pytest
 from trioflow import Job, JobNotDone, JobState, Scheduler, StopReason
 from trioflow._core.scheduler import _life
 from trioflow._core.scheduler._life import Answer, Stage
-from ..bodies import at_once, fail_now, hooked, nothing
+from ..bodies import at_once, fail_now, hooked, in_threads, nothing
 
 SYNC_WORDS = [word for word in _life.WORDS if not word.startswith(("run", "wait_settled", "cancel, nested"))]
 """The words that no other test of this file says. `cells_of` knows the one of a nested scheduler."""
@@ -68,9 +68,7 @@ class Scene:
                 self.error = error
 
         if is_elsewhere:
-            thread = threading.Thread(target=said)
-            thread.start()
-            thread.join()
+            in_threads(said)
         else:
             said()
 
@@ -346,9 +344,7 @@ def test_wait_settled_of_an_outermost_scheduler_waits_for_the_end_of_its_run(vir
 def test_steering_of_a_group_that_a_run_elsewhere_has_not_reached_comes_too_late(backend: Any, word: str) -> None:
     """Only a group that had begun knew the thread of its run: for another, three of these words were errors."""
     group = Scheduler(Job(nothing), label="group", required=(failing := Job(fail_now, log=False)))
-    thread = threading.Thread(target=Scheduler(failing, group).run, kwargs={"backend": backend})
-    thread.start()
-    thread.join()
+    in_threads(lambda: Scheduler(failing, group).run(backend=backend))
     assert group.state is JobState.BLOCKED
     getattr(group, word)()
 
@@ -377,9 +373,7 @@ def test_of_two_threads_that_call_run_at_once_one_runs(backend: Any) -> None:
     def rival(frame: Any, event: str, _: Any) -> None:
         if event == "return" and frame.f_code.co_name == "expect_run":
             sys.setprofile(profile)
-            thread = threading.Thread(target=run)
-            thread.start()
-            thread.join()
+            in_threads(run)
 
     profile = sys.getprofile()
     sys.setprofile(rival)
@@ -411,11 +405,7 @@ def test_many_threads_that_race_for_a_run_never_run_it_twice_at_once(backend: An
                 outcomes.append(scheduler.run(backend=backend))
 
     start = threading.Barrier(4)
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(run, 4)
     assert (most, all(outcomes), len(outcomes) > 0) == (1, True, True)
 
 

@@ -5,7 +5,6 @@ import functools
 import math
 import re
 import sys
-import threading
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from trioflow import AbstractJob, CycleError, Job, JobTimeout, Pool, Retry, Sche
 from trioflow._core.base._text_forms import short_repr
 from trioflow._core.scheduler import _awaiting, _checks
 from trioflow.graph import keep_only
-from ..bodies import Flaw, at_once, crash, fail_now, nap, notes, nothing
+from ..bodies import Flaw, at_once, crash, fail_now, in_threads, nap, notes, nothing
 from ..conftest import Virtual
 
 
@@ -653,12 +652,8 @@ def test_a_run_that_its_pool_refuses_closes_its_journal(backend: Any, tmp_path: 
         except RuntimeError as error:
             errors.append(error)  # which keeps the frames of the run alive
 
-    def body() -> None:
-        thread = threading.Thread(target=run_elsewhere)
-        thread.start()
-        thread.join()
-
-    assert Scheduler(Job(at_once, body, needs={"cpu": 1}), pool=pool).run(backend=backend)
+    elsewhere = Job(at_once, lambda: in_threads(run_elsewhere), needs={"cpu": 1})
+    assert Scheduler(elsewhere, pool=pool).run(backend=backend)
     assert "in another event loop" in str(errors[0])
     assert refused.run(backend=backend)
 

@@ -16,7 +16,7 @@ import trio
 from trioflow.compat import pyexpool
 from trioflow.compat.pyexpool import ExecPool, Job, Task, _batch, _pool
 from trioflow.compat.pyexpool._callbacks import CallbackThread
-from ...bodies import Flaw, raising
+from ...bodies import Flaw, in_threads, raising
 from ...places import PATIENCE, patiently
 from .pools import Notes, boom, executed
 
@@ -405,11 +405,7 @@ def test_threads_may_share_a_pool() -> None:
             pool.execute(Job(f"j{number}", args=["true"]))
             pool.join()
 
-    threads = [threading.Thread(target=execute) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(execute, 3)
     pool.join()
     assert pool.jobsdone == 15
 

@@ -1,7 +1,5 @@
 """Services: when one is ready, what its users get, its limits, and the ending of a run with services."""
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import logging
@@ -200,7 +198,7 @@ UNWINDING = 0.25  # seconds that everything here takes to unwind
 class Plant:
     """A service, a second one that uses it, a client, a forever job, an alarm, and something to shut down."""
 
-    def __init__(self, event: Callable[[Plant], Any], **options: Any) -> None:
+    def __init__(self, event: Callable[["Plant"], Any], **options: Any) -> None:
         self.seen: list[tuple[str, float]] = []
         self.base = Service(self.serve, label="base")
         self.upper = Service(self.serve, label="upper", required=self.base)
@@ -225,7 +223,7 @@ class Plant:
     async def note(self, value: str = "") -> None:
         self.seen.append((current_job().label, anyio.current_time()))
 
-    async def happen(self, event: Callable[[Plant], Any]) -> None:
+    async def happen(self, event: Callable[["Plant"], Any]) -> None:
         await anyio.sleep(2)
         event(self)
 

@@ -1,7 +1,5 @@
 """Real ssh servers on loopback, for tests: their keys, their configurations, and what they have logged."""
 
-from __future__ import annotations
-
 import contextlib
 import getpass
 import os
@@ -47,13 +45,13 @@ class Site:
         )
         self.servers: list[Server] = []
 
-    def serve(self, number: int = 2, prefix: tuple[str, ...] = (), **settings: Any) -> Server:
+    def serve(self, number: int = 2, prefix: tuple[str, ...] = (), **settings: Any) -> "Server":
         """Start a server on 127.0.0.number with these settings of sshd_config, by a command with this prefix."""
         server = Server(self, f"127.0.0.{number}", settings, prefix)
         self.servers.append(server)
         return server
 
-    def alias(self, pattern: str, server: Server) -> None:
+    def alias(self, pattern: str, server: "Server") -> None:
         """Make all names that match a pattern aliases of a server."""
         with self.config.open("a") as file:
             file.write(

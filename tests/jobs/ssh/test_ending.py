@@ -1,7 +1,5 @@
 """Whatever ends a job or this program, nothing that it has started on a node keeps running."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import random
@@ -229,7 +227,7 @@ class Hostile:
         await self._done.wait()
         server.close()
 
-    def __enter__(self) -> Hostile:
+    def __enter__(self) -> "Hostile":
         self._thread.start()
         assert self._ready.wait(PATIENCE)
         return self

@@ -6,7 +6,6 @@ import linecache
 import os
 import re
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -27,7 +26,7 @@ from trioflow.cli._scenario import load_file
 from trioflow.view.look import _reload
 from trioflow.view.look._steering import steer
 from trioflow.view.text._failure_text import describe_failure
-from ...bodies import hooked
+from ...bodies import hooked, in_threads
 from ...cli.command_line import unchanged_process
 from ...conftest import BackendName
 from ...pythons import python
@@ -594,11 +593,7 @@ def test_those_who_ask_at_once_come_one_after_the_other(program: Program) -> Non
     (program.directory / "slow.py").write_text("import time\ntime.sleep(0.1)")
     program.mend(("return 5", "return 6"), ("import helpers", "import helpers\nimport slow"))
     answers: list[str] = []
-    threads = [threading.Thread(target=lambda: answers.append(answer_of_reload())) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(lambda: answers.append(answer_of_reload()), 2)
     sys.modules.pop("slow")
     # The second may answer before the first, which goes on to tell the runs.
     assert sorted(answer.partition(";")[0] for answer in answers) == [
