@@ -559,16 +559,10 @@ def test_a_journal_with_several_hard_links_is_rejected(place: Path, writes: bool
 
 
 # --- mutated journals, as somebody may send them: to list and show them does no harm
-JOURNALS = 12
-"""How many journals the short test mutates; the soak test takes ten thousand."""
+MANY = pytest.param(10_000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])
 
 
-def test_reading_a_mutated_journal_does_no_harm(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [12, MANY])
+def test_reading_a_mutated_journal_does_no_harm(tmp_path: Path, number: int) -> None:
     """A mutated journal is read in bounded time, without a traceback, a write outside of it, or running anything."""
-    assert read_mutated(Samples(tmp_path / "samples"), range(JOURNALS), tmp_path / "place") == []
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(3600)
-def test_reading_ten_thousand_mutated_journals_does_no_harm(tmp_path: Path) -> None:
-    assert read_mutated(Samples(tmp_path / "samples"), range(10_000), tmp_path / "place") == []
+    assert read_mutated(Samples(tmp_path / "samples"), range(number), tmp_path / "place") == []

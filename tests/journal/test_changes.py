@@ -606,28 +606,18 @@ class DrawnLine:
 
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the commands are those of a POSIX shell")
-DRAWS = [range(5), pytest.param(range(5, 20), marks=pytest.mark.ci)]
-"""The draws of the short test, a few of them outside of CI; the soak test takes five thousand."""
+MANY = pytest.param(range(5000), marks=[pytest.mark.soak, pytest.mark.timeout(3600)])
+DRAWS = [range(5), pytest.param(range(5, 20), marks=pytest.mark.ci), MANY]
+"""A few draws, more in CI, and five thousand of scenarios and command lines, which take long."""
 
 
-def check(draws: range, place: Path) -> None:
-    compared = compare_all(draws, place)
+@pytest.mark.parametrize("draws", DRAWS, ids=["few", "more", "all"])
+def test_a_resumed_run_gives_what_a_run_without_a_journal_gives(tmp_path: Path, draws: range) -> None:
+    """One thing changes, and nothing stale comes from the journal, but by a design that the pages name."""
+    compared = compare_all(draws, tmp_path)
     print(summary(compared))
     assert [one.difference for one in compared if one.difference] == []
     assert sum(one.restored for one in compared) > len(draws)
-
-
-@pytest.mark.parametrize("draws", DRAWS, ids=["few", "more"])
-def test_a_resumed_run_gives_what_a_run_without_a_journal_gives(tmp_path: Path, draws: range) -> None:
-    """One thing changes, and nothing stale comes from the journal, but by a design that the pages name."""
-    check(draws, tmp_path)
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(3600)
-def test_five_thousand_resumed_runs_give_what_runs_without_a_journal_give(tmp_path: Path) -> None:
-    """The law holds in five thousand draws of scenarios and command lines."""
-    check(range(5000), tmp_path)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,20 @@ import anyio
 import anyio.lowlevel
 import pytest
 import trioflow
-from trioflow import AbstractJob, Budget, First, Job, JobState, Pool, Retry, Scheduler, Service, StopReason, Trace
+from trioflow import (
+    AbstractJob,
+    Budget,
+    First,
+    Job,
+    JobState,
+    Pool,
+    Retry,
+    Scheduler,
+    Service,
+    StopReason,
+    Trace,
+    current_job,
+)
 from trioflow._core.run import _reopening
 from trioflow.abc import Instrument
 from ..bodies import at_once, fail_now, hooked, later, noted, running, take
@@ -612,18 +625,21 @@ def test_a_service_is_tried_again(virtual: Virtual) -> None:
     assert (user.started_at, service.attempts) == (8, 2)
 
 
+async def lose_connection(after: float, is_ready: bool = True, *, task_status: Any) -> None:
+    """Be ready after some seconds, in the first attempt only if `is_ready`, and then fail in the first attempt."""
+    is_first = current_job().attempts == 1
+    await anyio.sleep(after)
+    if is_ready or not is_first:
+        task_status.started("url")
+    await anyio.sleep(1)
+    if is_first:
+        raise OSError("lost")
+    await anyio.sleep(99)
+
+
 def test_a_service_that_was_ready_is_not_ready_again_at_once(virtual: Virtual) -> None:
     """A job that is added while it starts again waits until it is ready."""
-
-    async def serve(*, task_status: Any) -> None:
-        await anyio.sleep(3)
-        task_status.started("url")
-        await anyio.sleep(1)
-        if service.attempts == 1:
-            raise OSError("lost")
-        await anyio.sleep(99)
-
-    service, late = Service(serve), Job(nap)
+    service, late = Service(lose_connection, 3), Job(nap)
     scheduler = Scheduler(service, Job(anyio.sleep, 20))
     scheduler.add(Job(after, 5, service.try_again))
     scheduler.add(Job(after, 6, lambda: scheduler.add(late.requires(service))))
@@ -636,17 +652,7 @@ def test_a_service_that_was_ready_is_not_ready_again_at_once(virtual: Virtual) -
 def test_a_waiting_job_waits_for_a_service_tried_again(virtual: Virtual, keep_jobs: bool, is_ready: bool) -> None:
     """The service has been ready for its user before, or not; the user still waits for something else, and then for it.
     It once had no user any more, after it had been ready."""
-
-    async def serve(*, task_status: Any) -> None:
-        await anyio.sleep(2)
-        if is_ready or service.attempts > 1:
-            task_status.started("url")
-        await anyio.sleep(1)
-        if service.attempts == 1:
-            raise OSError("lost")
-        await anyio.sleep(99)
-
-    service, long = Service(serve), Job(anyio.sleep, 5)
+    service, long = Service(lose_connection, 2, is_ready), Job(anyio.sleep, 5)
     user, after_user = Job(nap, required=[service, long]), Job(nap, service)
     scheduler = Scheduler(service, long, user, Job(after, 4, service.try_again), keep_jobs=keep_jobs)
     scheduler.add(Job(after, 4, lambda: scheduler.add(after_user)))

@@ -242,16 +242,17 @@ def test_exception_whose_code_raises_fails_only_its_job(virtual: Virtual, maker:
     assert critical.raised_exception() is made[-1]
 
 
+async def group_cancellation(make_group: Callable[[BaseException], BaseException]) -> None:
+    """Sleep, and raise what is made of the cancellation."""
+    try:
+        await anyio.sleep(5)
+    except BaseException as cancellation:
+        raise make_group(cancellation) from None
+
+
 def test_errors_beside_a_cancellation_in_a_misbehaving_group_fail_the_job(virtual: Virtual) -> None:
     errors = [ValueError("mine")]
-
-    async def work() -> None:
-        try:
-            await anyio.sleep(5)
-        except BaseException as cancellation:
-            raise OddBaseGroup("odd", [cancellation, *errors]) from None
-
-    job = Job(work)
+    job = Job(group_cancellation, lambda cancellation: OddBaseGroup("odd", [cancellation, *errors]))
     scheduler = Scheduler(job, timeout=1)
     assert virtual(timed, scheduler) == (False, 1)
     assert job.state is FAILED
@@ -262,14 +263,7 @@ def test_errors_beside_a_cancellation_in_a_misbehaving_group_fail_the_job(virtua
 
 def test_exception_group_without_its_cancellation_keeps_its_shape(virtual: Virtual) -> None:
     inner = ExceptionGroup("inner", [ValueError("mine"), OSError("mine, too")])
-
-    async def work() -> None:
-        try:
-            await anyio.sleep(5)
-        except BaseException as cancellation:
-            raise BaseExceptionGroup("outer", [inner, cancellation]) from None
-
-    job = Job(work)
+    job = Job(group_cancellation, lambda cancellation: BaseExceptionGroup("outer", [inner, cancellation]))
     assert virtual(timed, Scheduler(job, timeout=1)) == (False, 1)
     raised = job.raised_exception()
     assert isinstance(raised, ExceptionGroup)

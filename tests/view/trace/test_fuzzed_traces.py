@@ -23,7 +23,6 @@ from trioflow.view.trace.report._report import draw_graph, draw_graphs, report_h
 from ...bodies import nap
 from .scenarios import everything
 
-FILES: Final = 50
 """How many files the short test mutates; the soak test takes ten thousand."""
 NESTED: Final = functools.reduce(lambda inner, _: [inner], range(100), [])  # type: ignore[var-annotated]
 VALUES: Final = (
@@ -98,15 +97,10 @@ def harm(seeds: range, tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.usefixtures("no_dot")
-def test_reading_a_mutated_trace_does_no_harm(tmp_path: Path) -> None:
+@pytest.mark.parametrize("files", [50, pytest.param(10_000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])])
+def test_reading_a_mutated_trace_does_no_harm(tmp_path: Path, files: int) -> None:
     """A mutated trace file is rejected, or all that is made of one can be made of it; no cycle is walked for ever."""
-    assert harm(range(FILES), tmp_path) == []
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(3600)
-def test_reading_ten_thousand_mutated_traces_does_no_harm(tmp_path: Path) -> None:
-    assert harm(range(10_000), tmp_path) == []
+    assert harm(range(files), tmp_path) == []
 
 
 def put(*path: Any, value: Any) -> Any:
