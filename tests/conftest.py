@@ -210,10 +210,6 @@ each of the others runs on one, which its name decides.
 """
 
 
-def has_one_backend(file: Path) -> bool:
-    return is_among(file, ONE_BACKEND)
-
-
 both_of_file: dict[Path, str] = {}
 """The test of each of these files that runs on both."""
 sampled: Counter[Path] = Counter()
@@ -260,7 +256,7 @@ def choose_backends(metafunc: pytest.Metafunc) -> None:
     if any("backend" in mark.args[0] for mark in test.iter_markers("parametrize")):  # it says itself which
         return
     if asked == "both":
-        if not has_one_backend(file):
+        if not is_among(file, ONE_BACKEND):
             return
         if test.get_closest_marker("both_backends"):
             return

@@ -379,12 +379,8 @@ def test_a_native_asyncio_cancellation_keeps_the_slot_until_the_thread_has_ended
 
 
 # --- bad input
-async def an_async_function() -> None:
-    raise AssertionError("never called")
-
-
 def test_a_function_that_returns_a_coroutine_fails_the_job(backend: str) -> None:
-    job = ThreadJob(lambda: an_async_function(), label="mine")
+    job = ThreadJob(lambda: turns(), label="mine")
     assert Scheduler(job).run(backend=backend) is False
     with pytest.raises(TypeError, match=r"'mine'.*coroutine.*Job"):
         job.result()

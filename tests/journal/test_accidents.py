@@ -26,6 +26,7 @@ from trioflow import CommandJob, Job, Journal, JournalError, Scheduler, StopReas
 from trioflow.abc import incidents_of
 from trioflow.cli._commands import command
 from trioflow.journal._store import JournalStore, StoredJob, checksum, read_with_retry
+from ..bodies import fail_now
 from ..places import PATIENCE
 from ..pythons import Python, make_program, python
 from .stage import fork, record, refused
@@ -81,13 +82,9 @@ def double(number: int) -> int:
     return 2 * number
 
 
-async def fail_with_oserror() -> None:
-    raise OSError("broken")
-
-
 def scenario() -> Scheduler:
     jobs = [ThreadJob(double, number, label=f"job {number}") for number in range(4)]
-    return Scheduler(*jobs, Job(fail_with_oserror, label="fails"), label="all")
+    return Scheduler(*jobs, Job(fail_now, label="fails"), label="all")
 
 
 class Samples:

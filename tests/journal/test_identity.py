@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 import pytest
 from trioflow import AbstractJob, Job, Scheduler, ThreadJob, job
-from ..bodies import nap
+from ..bodies import give_now, nap
 from ..conftest import Virtual
 from ..pythons import python
 
@@ -392,14 +392,10 @@ def test_a_slash_in_a_label_is_no_group(virtual: Virtual, tmp_path: Path) -> Non
     """A job "eu/db" and one "db" in a group "eu" had one path: with one `key=`, one got the other's result."""
 
     def outcome(value: int, label: str, *groups: str) -> tuple[int, bool]:
-        one: Any = Job(take, value, label=label, key="today")
+        one: Any = Job(give_now, value, label=label, key="today")
         member = functools.reduce(lambda inner, group: Scheduler(inner, label=group), groups, one)
         virtual(lambda: Scheduler(member).co_run(journal=tmp_path / "run.db"))
         return one.result(), one.restored
 
     assert [outcome(1, "eu/db"), outcome(2, "eu/db")] == [(1, False), (1, True)]
     assert [outcome(3, "db", "eu"), outcome(4, "db", "eu"), outcome(5, "eu/db")] == [(3, False), (3, True), (1, True)]
-
-
-async def take(value: int) -> int:
-    return value

@@ -15,6 +15,7 @@ from trioflow._core.words._job_queries import always_runs, result_for_journal
 from trioflow.abc import incidents_of
 from trioflow.journal import _run_summary
 from trioflow.journal._store import JournalStore
+from ..bodies import fail_now, serve
 from ..cli.command_line import trioflow
 from ..conftest import Virtual
 
@@ -109,7 +110,7 @@ def test_a_write_that_fails_ends_the_run(virtual: Virtual, monkeypatch: pytest.M
     shelf = Shelf()
     shelf.is_broken = when == "running"
 
-    async def serve() -> None:
+    async def break_journal() -> None:
         try:
             await anyio.sleep_forever()
         except anyio.get_cancelled_exc_class():
@@ -117,7 +118,7 @@ def test_a_write_that_fails_ends_the_run(virtual: Virtual, monkeypatch: pytest.M
 
     monkeypatch.setattr(OnShelf, "commits_each", when == "ending")
     scheduler = build(1)
-    scheduler.add(Job(serve, forever=True))
+    scheduler.add(Job(break_journal, forever=True))
     with pytest.raises(JournalError, match="the server is gone"):
         virtual(functools.partial(scheduler.co_run, journal=shelf, check=True))
     assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, None)
@@ -142,14 +143,6 @@ def test_input_at_returns_a_job_only_if_its_result_is_passed() -> None:
 
 
 # --- the summary of a run, for `trioflow journal` and later programs
-async def fail() -> None:
-    raise OSError("no disk")
-
-
-async def serve(*, task_status: Any) -> None:
-    task_status.started()
-
-
 def summary_of(virtual: Virtual, file: Path, scheduler: Scheduler) -> _run_summary.RunSummary:
     virtual(lambda: scheduler.co_run(journal=file))
     store = JournalStore(file, writes=False)
@@ -161,7 +154,7 @@ def summary_of(virtual: Virtual, file: Path, scheduler: Scheduler) -> _run_summa
 
 def test_summary_counts_a_scheduler_only_for_its_own_failure(virtual: Virtual, file: Path) -> None:
     """A scheduler that fails because of its job is no second failure in the summary; its own timeout counts apart."""
-    inner = Scheduler(Job(fail, label="bad", critical=True), label="inner", critical=True)
+    inner = Scheduler(Job(fail_now, label="bad", critical=True), label="inner", critical=True)
     outer = Scheduler(Job(anyio.sleep, 1, label="ok"), inner, label="outer", critical=True)
     ending = summary_of(virtual, file, Scheduler(outer, label="all"))
     assert [one.path for one in ending.failures] == ["outer/inner/bad"]
@@ -179,8 +172,8 @@ def test_summary_counts_a_scheduler_only_for_its_own_failure(virtual: Virtual, f
 
 def test_the_journal_counts_tolerated_failures_apart(tmp_path: Path) -> None:
     good, bad = "✓ 1 of 2 jobs succeeded, 1 failed (tolerated), ", "✗ 1 failed, 1 tolerated of 3, "
-    for others, verdict in ([], good), ([fail], bad):
-        tolerated = Job(fail, label="tolerated", critical=False)
+    for others, verdict in ([], good), ([fail_now], bad):
+        tolerated = Job(fail_now, label="tolerated", critical=False)
         scheduler = Scheduler(tolerated, Job(anyio.sleep, 0, required=tolerated), [Job(other) for other in others])
         scheduler.run(journal=(file := tmp_path / f"{len(others)}.db"))
         assert verdict in trioflow("journal", file).stdout
@@ -207,8 +200,8 @@ def test_the_duration_of_a_run_is_that_of_its_own_clock(virtual: Virtual, file: 
 def test_summary_counts_a_first_once(virtual: Virtual, file: Path) -> None:
     scheduler = Scheduler(
         *(First(Job(anyio.sleep, 1, key=f"ask {n}"), Job(anyio.sleep, 1), stagger=2, label=f"p{n}") for n in range(3)),
-        First(Job(fail), Job(anyio.sleep, 1), label="fallback"),
-        First(Job(fail), Job(fail, critical=True), label="lost"),
+        First(Job(fail_now), Job(anyio.sleep, 1), label="fallback"),
+        First(Job(fail_now), Job(fail_now, critical=True), label="lost"),
         label="all",
     )
     ending = summary_of(virtual, file, scheduler)

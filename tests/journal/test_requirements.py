@@ -10,7 +10,7 @@ import pytest
 from trioflow import AbstractJob, CommandJob, First, Job, Scheduler, Sequence, Service, Trace, ref
 from trioflow.cli._scenario import keep_selected_jobs
 from trioflow.view.text._verdict import Tally, run_verdict
-from ..bodies import serve
+from ..bodies import fail_now, serve
 from ..cli.command_line import trioflow
 from ..conftest import Virtual
 
@@ -353,7 +353,7 @@ def test_a_job_that_did_no_work_passes_on_what_it_requires(virtual: Virtual, fil
             last = middle[-1] if middle else job
             match between:
                 case "blocked":
-                    failed = Job(break_down, label="failed", critical=False, log=False)
+                    failed = Job(fail_now, label="failed", critical=False, log=False)
                     middle += [failed, Job(give_number, 0, label="middle", required=[job, failed])]
                 case "group":
                     middle.append(
@@ -374,7 +374,3 @@ def test_a_job_that_did_no_work_passes_on_what_it_requires(virtual: Virtual, fil
 
 async def give_number(number: int) -> int:
     return number
-
-
-async def break_down() -> None:
-    raise OSError("broken")

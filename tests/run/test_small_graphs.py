@@ -9,6 +9,7 @@ import pytest
 from trioflow import CycleError, Job, Scheduler, Sequence
 from trioflow._core.run._worker import MAX_SEARCHERS
 from trioflow.testing import VirtualTimeEventLoop
+from ..bodies import nothing
 from ..conftest import Virtual
 
 pytestmark = pytest.mark.fast_way  # each job has a task of its own with direct isolation
@@ -18,10 +19,6 @@ SHAPES: dict[str, list[tuple[int, ...]]] = {
     "4 layers of 5": [tuple(range(i // 5 * 5 - 5, i // 5 * 5)) if i >= 5 else () for i in range(20)],
     "20 wide": [()] * 20,
 }
-
-
-async def nothing() -> None:
-    pass
 
 
 async def checkpoint() -> None:

@@ -372,10 +372,6 @@ def test_one_shot_job_that_was_never_reached_can_run_the_next_time(virtual: Virt
 
 # --- Bad input: the error has what was found, in which job, and what to do; and nothing is consumed
 # --- what is not a job
-def plain_function() -> int:
-    return 1
-
-
 @job
 async def builder() -> None: ...
 
@@ -482,7 +478,7 @@ def test_scheduler_option_rejects_an_object_that_is_not_a_scheduler(kind: Callab
         ({1: "secret"}, "the name 1 is not a string"),
     ],
 )
-@pytest.mark.parametrize("kind", [functools.partial(Job, nap), functools.partial(trioflow.ThreadJob, plain_function)])
+@pytest.mark.parametrize("kind", [functools.partial(Job, nap), functools.partial(trioflow.ThreadJob, int)])
 def test_kwargs_that_are_not_a_dict_of_names_are_rejected(kind: Callable[..., Any], kwargs: Any, advice: str) -> None:
     with pytest.raises(TypeError, match=f"kwargs of 'a': {advice}") as caught:
         kind(kwargs=kwargs, label="a")

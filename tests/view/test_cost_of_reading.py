@@ -18,13 +18,10 @@ from trioflow.view.trace._time_spent import compute_slot_use
 from trioflow.view.trace._trace_file import csv_text, json_text
 from trioflow.view.trace._trace_record import TraceRecord
 from trioflow.view.trace.report._report import report_html
+from ..bodies import refuse
 from .steps import executed_lines
 
 Reader = Callable[[Scheduler, Trace, Path], object]
-
-
-async def fail(*_: Any) -> None:
-    raise OSError("broken")
 
 
 async def use(*_: Any) -> None:
@@ -34,13 +31,13 @@ async def use(*_: Any) -> None:
 def chain(size: int, failing: int) -> list[Job[Any]]:
     jobs: list[Job[Any]] = []
     for number in range(size):
-        jobs.append(Job(fail if number == failing else use, *jobs[-1:], label=f"job {number}"))
+        jobs.append(Job(refuse if number == failing else use, *jobs[-1:], label=f"job {number}"))
     return jobs
 
 
 def failure_in_nested_schedulers(size: int) -> Scheduler:
     """Return a chain of schedulers behind one that fails, and a chain of jobs behind a failure in another one."""
-    groups = [Scheduler(Job(fail), label="group 0", critical_jobs=True)]
+    groups = [Scheduler(Job(refuse), label="group 0", critical_jobs=True)]
     for number in range(1, size // 2):
         groups.append(Scheduler(Job(use), required=groups[-1], label=f"group {number}"))
     return Scheduler(*groups, Scheduler(*chain(size // 2, 0), label="inner"))
@@ -50,7 +47,7 @@ SCENARIOS: dict[str, Callable[[int], Scheduler]] = {
     "at the head of a chain": lambda size: Scheduler(*chain(size, 0)),
     "at its end": lambda size: Scheduler(*chain(size, size - 1)),
     "in a nested one": failure_in_nested_schedulers,
-    "of each job": lambda size: Scheduler(*[Job(fail, label=f"job {number}") for number in range(size)]),
+    "of each job": lambda size: Scheduler(*[Job(refuse, label=f"job {number}") for number in range(size)]),
 }
 
 

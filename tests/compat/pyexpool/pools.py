@@ -49,10 +49,6 @@ def executed(*jobs: Job, workers: int = 1) -> ExecPool:
     return pool
 
 
-def boom(owner: Any) -> None:
-    raise OSError("broken")
-
-
 # ---- programs of their own
 
 IMPORTS = """

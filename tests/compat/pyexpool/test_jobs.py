@@ -18,8 +18,9 @@ from trioflow.compat.pyexpool import ExecPool, Job, Task, _batch, _pool
 from trioflow.compat.pyexpool._callbacks import CallbackThread
 from ...bodies import Flaw, in_threads, raising
 from ...places import PATIENCE, patiently
-from .pools import Notes, boom, executed
+from .pools import Notes, executed
 
+boom = raising(OSError("broken"))
 V1_TASK = ["name", "timeout", "onstart", "ondone", "params", "stdout", "stderr"]
 V1_JOB = ["name", "workdir", "args", "timeout", "ontimeout", "task", "startdelay", *V1_TASK[2:]]
 V3_JOB = ["rsrtonto", "onfinish", "category", "size", "slowdown", "omitafn", "memkind", "pipedout", "pipederr"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from trioflow import Events, Job, Scheduler
 from trioflow.view.events import _nonblocking_writer
-from ...bodies import nothing
+from ...bodies import at_once, nothing
 from .lines import checked
 
 
@@ -71,7 +71,7 @@ def test_dropped_lines_are_counted_for_a_slow_reader(pipe: tuple[int, Any], monk
     thread = threading.Thread(target=read)
     thread.start()
     scheduler = many(400)
-    scheduler.add(Job(_set, enough, label="last", required=list(scheduler)))
+    scheduler.add(Job(at_once, enough.set, label="last", required=list(scheduler)))
     scheduler.run(instruments=[Events(file)])
     file.close()
     thread.join()
@@ -80,10 +80,6 @@ def test_dropped_lines_are_counted_for_a_slow_reader(pipe: tuple[int, Any], monk
     assert dropped > 0
     assert events[-1]["event"] == "run_ended"
     assert sum(one["event"] != "lines_dropped" for one in events) + dropped == 2 + 4 * 401
-
-
-async def _set(event: threading.Event) -> None:
-    event.set()
 
 
 def test_a_reader_that_closes_its_pipe_ends_the_events(pipe: tuple[int, Any], caplog: pytest.LogCaptureFixture) -> None:
@@ -132,13 +128,9 @@ def test_the_reader_of_a_fifo_may_open_it_during_the_run(tmp_path: Path) -> None
     os.mkfifo(path)
     read: list[str] = []
     thread = threading.Thread(target=lambda: read.append(path.read_text()))
-    assert Scheduler(Job(_start, thread)).run(instruments=[Events(path)])
+    assert Scheduler(Job(at_once, thread.start)).run(instruments=[Events(path)])
     thread.join()
     assert [one["event"] for one in checked(read[0])][-1] == "run_ended"
-
-
-async def _start(thread: threading.Thread) -> None:
-    thread.start()
 
 
 def test_a_fifo_without_a_reader_does_not_block_the_run(
