@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 from trioflow import Budget, First, Job, Pool, Scheduler, Sequence, Service, StopReason
-from ..bodies import IDLE, SUCCEEDED, fail, nap
+from ..bodies import IDLE, SUCCEEDED, fail, nap, serve
 from ..conftest import Virtual
 
 
@@ -121,11 +121,6 @@ def test_a_job_that_joins_a_running_first_and_is_restored_wins(virtual: Virtual,
         assert virtual(lambda scheduler=scheduler: scheduler.co_run(journal=tmp_path / "run.db"))
         assert server.calls == calls
         assert next(iter(scheduler)).result() == "late"
-
-
-async def serve(*, task_status: Any) -> None:
-    task_status.started("served")
-    await anyio.sleep_forever()
 
 
 class Race:

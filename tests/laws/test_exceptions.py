@@ -13,7 +13,7 @@ from typing import Any, Literal
 import anyio
 import pytest
 from trioflow import Job, Scheduler, Service
-from ..bodies import Flaw, nap
+from ..bodies import Flaw, nap, serve
 from ..conftest import Virtual
 
 
@@ -169,10 +169,6 @@ def test_a_job_that_was_dropped_keeps_none_of_those_before_it(virtual: Virtual) 
     async def use(*_: object) -> Thing:
         await anyio.sleep(1)
         return Thing()
-
-    async def serve(*, task_status: Any) -> None:
-        task_status.started()
-        await anyio.sleep_forever()
 
     async def main() -> None:
         async with Scheduler(keep_jobs=False) as scheduler:

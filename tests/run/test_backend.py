@@ -16,6 +16,7 @@ import pytest
 from trioflow._core import backend
 from trioflow._core import backend as _backend
 from trioflow._core.backend._fast_asyncio import LoopIterations
+from ..bodies import nap
 from ..conftest import Virtual
 
 
@@ -173,14 +174,10 @@ def test_sleep_until_can_be_cancelled_before_its_time(virtual: Virtual) -> None:
 
 
 def test_outlast_finishes_its_wait_in_a_cancelled_scope(virtual: Virtual) -> None:
-    async def three() -> int:
-        await anyio.sleep(3)
-        return 3
-
     async def outlast() -> list[Any]:
         told: list[Any] = []
         with anyio.move_on_after(1):
-            told += [await _backend.current_backend().outlast(three), anyio.current_time()]
+            told += [await _backend.current_backend().outlast(lambda: nap(3, 3)), anyio.current_time()]
             await anyio.sleep(1)
             told.append("not cancelled")
         return [*told, anyio.current_time()]
