@@ -558,9 +558,9 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
     is_own_failure |= live.state is JobState.BLOCKED and isinstance(error, BudgetSpent)
     required = map(run.jobs.get, _job_queries.all_requirements(run.scheduler, job))
     ends = ((each.number, each.ended, each.error) for each in outcome.failed_attempts)
-    took = outcome.took if restoration is None else restoration.took
-    if took is None and live.started_at is not None and live.finished_at is not None:
-        took = live.finished_at - live.started_at
+    took = None if restoration is None else restoration.took
+    if live.started_at is not None and live.finished_at is not None:
+        took = live.finished_at - live.started_at if outcome.took is None else outcome.took
     usage_names = ("returncode", "user_time", "system_time", "max_rss")
     usage: dict[str, Any] = {name: getattr(command, name, None) for name in usage_names}
     span = Span(
