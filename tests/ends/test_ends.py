@@ -1,4 +1,4 @@
-"""Each reader is told each end of a job once, in order, as it was: a few seeds, and in CI a thousand."""
+"""Each reader is told each end of a job once, in order, as it was: a few seeds, in CI 300, and a thousand in a soak."""
 
 import gc
 import weakref
@@ -10,7 +10,10 @@ from trioflow.testing import run_virtual
 from .law import broken_by, logged
 from .worlds import World
 
-MANY = [pytest.param(range(first, first + 50), marks=pytest.mark.ci) for first in range(0, 1050, 50)]
+MANY = [
+    pytest.param(range(first, first + 50), marks=pytest.mark.ci if first < 300 else pytest.mark.soak)
+    for first in range(0, 1050, 50)
+]
 
 
 @pytest.mark.parametrize("seeds", [*(range(part, 12, 4) for part in range(4)), *MANY])
