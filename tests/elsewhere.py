@@ -93,7 +93,7 @@ LEFT_OUT: Final = {
         test_pinned_commands_that_share_a_cpu_are_reported_once
         command/test_soak.py
         test_a_fork_inside_a_job_does_not_affect_other_commands
-        test_a_process_that_left_its_session
+        test_a_process_that_left_its_session test_a_process_of_another_session_ends
         test_a_run_continues_after_its_guard_was_killed
         test_the_end_of_a_run_kills_a_shell_before_it_starts_its_next_command
         test_the_guard_script_kills_a_shell_before_it_starts_its_next_command
