@@ -1,5 +1,6 @@
 """`Push` and `Pull`: files and trees with any names, copied completely or not at all."""
 
+import math
 import os
 import resource
 import socket
@@ -10,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 import pytest
-from trioflow import CommandJob, LocalNode, Pull, Push, Scheduler, SshError, SshJob
+from trioflow import CommandJob, First, LocalNode, Pull, Push, Scheduler, SshError, SshJob
 from trioflow.jobs.ssh._transport import filter_errors
 from ...bodies import ran
 from ...places import PATIENCE
@@ -342,6 +343,15 @@ def test_a_file_that_another_job_has_pulled_is_replaced_only_after_it(
     assert (tmp_path / "same" / "log").read_text() == ("b" if is_ordered else "a")
     if not is_ordered:
         assert "'a' and 'b' both pull" in str(jobs[1].raised_exception())
+
+
+def test_the_next_alternative_pulls_what_the_failed_one_has_pulled(
+    backend: str, local: LocalConnection, tmp_path: Path
+) -> None:
+    (tmp_path / "log").write_text("x")
+    pull = Pull(f"{tmp_path}/l*", to=f"{tmp_path}/copies/")
+    first = First(SshJob(local.node(), [pull, "exit 3"]), SshJob(local.node(), pull), stagger=math.inf)
+    assert Scheduler(first).run(backend=backend)
 
 
 def test_files_in_a_copied_directory_do_not_collide(backend: str, local: LocalConnection, tmp_path: Path) -> None:

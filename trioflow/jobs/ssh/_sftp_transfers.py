@@ -108,8 +108,8 @@ def _claim_places(places: Sequence[str], session: NodeSession) -> None:
     own = [user, *enclosing_schedulers(user)]
     for place in map(os.path.abspath, places):
         other = pulled.get(place, user)
-        # A job that has been dropped is in no scheduler, and its order is not known.
-        if other is not user and other.scheduler is not None:
+        # A job that has failed claims nothing. One that has been dropped is in no scheduler, so its order is not known.
+        if other is not user and other.scheduler is not None and (not other.is_settled() or other.is_succeeded()):
             awaited = reachable(own, lambda job: all_requirements(job.scheduler, job) if job.scheduler else ())
             if (awaited.keys() - own).isdisjoint([other, *enclosing_schedulers(other)]):
                 both = f"{other.label!r} and {user.label!r} both pull {os.path.relpath(place)!r}"
