@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+import anyio
 import pytest
 import trioflow
 from trioflow import CommandJob, Job, LocalNode, OutputLine, ProcessJob, Pull, Push, Retry, Scheduler, SshJob, ThreadJob
@@ -247,6 +248,54 @@ def test_earlier_job_owns_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert scheduler.run(backend=backend)
     assert not (scheduler if is_same else other).run(backend=backend)
     assert (sorted(os.listdir()), Path("out.partial").read_text()) == (["again", "out.partial"], "half\n")
+
+
+@pytest.mark.parametrize("again", ["throttled", "retried", "its group retried"])
+def test_a_file_of_another_job_changed_again_stays(backend: str, again: str) -> None:
+    """When its first attempt did not count, as after `Throttled`, a job was taken for the one that made the file."""
+    texts = ["four", "two"]
+
+    def change() -> None:
+        put("out", texts.pop(0))
+        raise trioflow.Throttled("api", after=0) if again == "throttled" and texts else OSError
+
+    make = ThreadJob(put, "out", "the whole", writes="out")
+    change_it = ThreadJob(change, writes="out", needs={"api": 1}, retry=int(again == "retried"), log=False)
+    group = Scheduler(change_it, required=make, retry=int(again == "its group retried"), log=False)
+    assert not Scheduler(make, group, pool=trioflow.Pool(api=1), log=False).run(backend=backend)
+    assert (os.listdir(), Path("out").read_text()) == (["out"], "two")
+
+
+def test_a_directory_with_a_file_of_a_throttled_job_stays(backend: str) -> None:
+    """The job that had made the directory failed meanwhile."""
+    is_made, is_throttled = anyio.Event(), anyio.Event()
+
+    async def make_directory() -> None:
+        os.mkdir("made")
+        is_made.set()
+        await is_throttled.wait()
+        raise OSError
+
+    async def make() -> None:
+        await is_made.wait()
+        put("made/out", "one")
+
+    async def change() -> None:
+        put("made/out", "two")
+        if not is_throttled.is_set():
+            is_throttled.set()
+            scheduler.pause()
+            raise trioflow.Throttled("api", after=0)
+
+    directory = Job(make_directory, writes="made", log=False)
+    made = Job(make, writes="made/out")
+    changed = Job(change, writes="made/out", needs={"api": 1}, required=made)
+    scheduler = Scheduler(
+        directory, made, changed, pool=trioflow.Pool(api=1), log=False,
+        on_job_settled=lambda job: scheduler.resume() if job is directory else None,
+    )  # fmt: skip
+    assert not scheduler.run(backend=backend)
+    assert (changed.is_succeeded(), os.listdir(), Path("made/out").read_text()) == (True, ["made"], "two")
 
 
 @pytest.mark.parametrize("spelling", ["out", "./out", "folder/../out", "link"])

@@ -23,11 +23,12 @@ import stat
 import sys
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, BinaryIO, Final, cast
 
 from .. import _posix as posix
 from .._core.base._text_forms import join_names, name_in_errors, shown_value
+from .._core.words._job_queries import throttled_attempts
 from ..abc import AbstractJob
 from .posix._files import call_in_thread, is_named_pipe
 
@@ -48,26 +49,27 @@ _claimed: Final[weakref.WeakValueDictionary[str, Any]] = weakref.WeakValueDictio
 """For each path that a job writes, or that is a journal's, where links lead, the job or the journal's session."""
 _partial_files: Final[weakref.WeakKeyDictionary[Any, dict[str, Snapshot]]] = weakref.WeakKeyDictionary()
 """For each job, the entries that it has made and set aside in this run, as they were then."""
-_taken_over: Final[weakref.WeakKeyDictionary[Any, set[str]]] = weakref.WeakKeyDictionary()
-"""For each job, the files that it writes and another job has written before: it changes them in place."""
+_taken_over: Final[weakref.WeakKeyDictionary[Any, weakref.WeakValueDictionary[str, Any]]] = weakref.WeakKeyDictionary()
+"""For each job, the files that another job has written before, with that job: the job changes them in place."""
 
 
-def _writer(place: str) -> Any:
+def _writer(place: str, claimed: Mapping[str, Any] = _claimed) -> Any:
     """Return the job that writes a file in a run in progress, or None. Earlier runs of a scheduler do not count."""
-    owner: Any = _claimed.get(place)
+    owner: Any = claimed.get(place)
     top: Any = owner
     if not isinstance(top, AbstractJob):
         return owner
     while (outer := top.scheduler) is not None:
         top = outer
-    return owner if owner.attempts and top.is_running() else None
+    has_begun = owner.attempts or throttled_attempts(owner)
+    return owner if has_begun and top.is_running() else None
 
 
 def claim(owner: object, paths: Iterable[Any]) -> None:
     """Note who writes these files, so that they stay where they are when another job fails."""
     for place in (os.path.realpath(os.fsdecode(path)) for path in paths):
-        if _writer(place) not in (None, owner):
-            _taken_over.setdefault(owner, set()).add(place)
+        if (writer := _writer(place)) not in (None, owner):
+            _taken_over.setdefault(owner, weakref.WeakValueDictionary())[place] = writer
         _claimed[place] = owner
 
 
@@ -98,9 +100,6 @@ async def begin_outputs(job: AbstractJob[Any]) -> Callable[[bool], Awaitable[str
 
 
 def _claim_outputs(job: AbstractJob[Any]) -> tuple[list[tuple[Any, str, Snapshot]], int]:
-    if job.attempts == 1:
-        # Files that it took over in an earlier run do not count.
-        _taken_over.pop(job, None)
     claim(job, job.writes)
     places = [(path, os.path.realpath(_clean(path))) for path in job.writes]
     return [(path, place, take_snapshot(place)) for path, place in places], _file_time()
@@ -165,7 +164,7 @@ def set_aside(path: Any, place: str, before: Snapshot, job: Any, began: int, oth
         return any(other.startswith(f"{directory}/") and is_foreign(other) for other in known)
 
     def was_begun_anew(entry: str) -> bool:
-        is_other = entry != place or is_foreign(entry) or entry in _taken_over.get(job, ())
+        is_other = entry != place or is_foreign(entry) or _writer(entry, _taken_over.get(job, {})) is not None
         return not is_other and bool(stamp := before[entry]) and os.lstat(entry).st_size < stamp[1]
 
     moved: list[str] = []
