@@ -277,7 +277,9 @@ def test_an_earlier_answer_is_not_taken_again(virtual: Virtual, file: Path, capl
     wait_for_nothing(virtual, approval(file, "delete 3 files?"))
     give(file, "approve", "yes")
     assert result(ran(virtual, approval(file, "delete 3000 files?"))) == (None, False)
-    assert "it is the answer to an earlier question of the same name" in caplog.text
+    refusal, question = caplog.messages[-2:]
+    assert "it is the answer to an earlier question of the same name" in refusal
+    assert question.endswith(" approve VALUE --asked 2")
 
 
 @pytest.mark.parametrize("order_only", [False, True])

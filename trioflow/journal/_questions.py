@@ -337,7 +337,8 @@ class RunQuestions:
         work = hash_of_text(fingerprint)
         question = Question(path, job.label, fingerprint=work, created_at=time.time(), is_sole=is_sole, **facts)
         published = PublishedQuestion(self._files, question, warn, lambda its: self._open.update({path: its}))
-        if job.log and self._files.read("answer", path) is None:
+        # An answer to what was asked before is refused first.
+        if job.log and published.poll() is None:
             call = shlex.join(["trioflow", "answer", str(self._journal), path])
             call += " VALUE" + f" --asked {published.number}" * (published.number > 1)
             end = "\n  to answer" if "\n" in question.question else "; to answer"
