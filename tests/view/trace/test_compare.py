@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 from typing import Any
 import pytest
-from trioflow import First, Job, Pool, Scheduler, Trace
+from trioflow import First, Job, Pool, Rate, Scheduler, Trace
 from trioflow.testing import run_virtual
 from trioflow.view import save
 from trioflow.view.trace import _compare, _trace_file
@@ -115,6 +115,17 @@ def test_a_job_that_left_the_critical_path_is_marked_if_it_takes_longer(tmp_path
     gone, new = sorted(_compare.compare(*runs).changes, key=lambda change: change.added_seconds)
     assert gone.text == "a: off the critical path, though it takes longer"
     assert new.text == f"{'b' * 30}…{'b' * 29}: longer, and new on the critical path"
+
+
+def test_a_wait_is_told_by_the_run_in_which_it_was_longer(tmp_path: Path) -> None:
+    """A job that "waited less for a slot" had waited for the event loop before, and now, for an instant, for a slot."""
+    runs: list[Any] = []
+    for name, seconds in (("slow", 9), ("fast", 2)):
+        jobs = [Job(nap, 1, label=label, needs={name: 1}) for label in "ab"]
+        runs.append(run_times(traced(tmp_path / "x.json", *jobs, pool=Pool(**{name: Rate(requests=1, per=seconds)}))))
+    for pair, direction in ((runs, "less"), (runs[::-1], "longer")):
+        texts = [change.text for change in _compare.compare(*pair).changes]
+        assert any(text.startswith(f"b: waited {direction} for rate of slow") for text in texts), texts
 
 
 def test_small_changes_are_summed_up_in_one_line(tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def _describe_change(first_run: RunTimes, second_run: RunTimes, part: PartKey, m
     if path == "":
         return f"the end, after the last job: {direction}"
     if is_wait:
-        cause = (second_run if new_seconds is not None else first_run).waited_for.get(path)
+        cause = (first_run if direction == "less" else second_run).waited_for.get(path)
         return f"waited {direction}{clause(' for {}', cause)}"
     if old_seconds is not None and new_seconds is not None:
         return direction
