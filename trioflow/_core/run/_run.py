@@ -126,8 +126,6 @@ class Run:
     had_ordinary_jobs: bool  # whether the run has had jobs other than forever jobs
     cancelled_count: int  # the number of ordinary jobs that ended CANCELLED, which `keep_jobs=False` may drop
     added_count: int  # how many jobs have been added to the running scheduler
-    # Jobs that were cancelled before all jobs were linked. They settle when all are linked.
-    cancelled_before_linking: tuple[AbstractJob[Any], ...]
     shared: Final[dict[Any, Any]]  # objects that the jobs of an outermost run share with the jobs of nested runs
     is_settling: bool  # whether hooks are told that a job has settled, which is not yet counted
     keeps_succeeded: bool  # whether members that succeeded in the last run have not been reset
@@ -178,7 +176,6 @@ class Run:
         self.closes_scheduler = self.has_crashed = False
         self.had_ordinary_jobs = self.is_settling = self.keeps_succeeded = False
         self.unsettled = self.forever_unsettled = self.added_count = self.cancelled_count = 0
-        self.cancelled_before_linking = ()
         self.jobs_at_timeout = {}
         self.durations = {}
         self.changes = NOT_STEERED
@@ -196,7 +193,6 @@ class Run:
         else:
             self.time_slice, self.standstill, self.ends = outer.time_slice, outer.standstill, outer.ends
             self.limits, self.steering = outer.limits, outer.steering
-            self.cancelled_before_linking = tuple(self.steering.cancelled_early.pop(scheduler, ()))
         self.clock = self.time_slice.clock
         self.needs_own_tasks = scheduler._options.own_task or (outer is not None and outer.needs_own_tasks)
         self.parts, self.reopening = (), None
@@ -420,8 +416,8 @@ class Run:
                 yield
         if self.phase is _states.LINKING:
             self.phase = _states.ENTERING
-        if self.cancelled_before_linking:
-            self.settle_apart(self.cancelled_before_linking, cause=CancelCause.JOB)
+        if early := self.steering.cancelled_early.pop(self.scheduler, None):
+            self.settle_apart(early, cause=CancelCause.JOB)
         self.requirement_counts.queued.extend(undecided)
         if self.journal_writer is not None:
             # Looking the entry jobs up may take several turns of the loop.

@@ -67,7 +67,7 @@ class Steering:
     def __init__(self) -> None:
         # The pauses of all schedulers in the run, whatever their phase.
         self.pauses: Final[dict[AbstractJob[Any], Pause]] = {}
-        # By scheduler, the jobs that were cancelled before its run began: the run begins with that.
+        # By scheduler, the jobs that were cancelled before a run has linked its jobs: the run begins with that.
         self.cancelled_early: Final[dict[AbstractJob[Any], list[AbstractJob[Any]]]] = {}
         # The time since when the outermost run is held, because failures count: see `Hold`.
         self.hold: Pause | None = None

@@ -425,10 +425,8 @@ def cancel_job(run: Run, job: AbstractJob[Any]) -> None:
     """
     scheduler = job._scheduler
     assert scheduler is not None
-    if (own_run := scheduler._run) is None:
+    if (own_run := scheduler._run) is None or own_run.phase in (_states.CHECKING, _states.LINKING):
         run.steering.cancelled_early.setdefault(scheduler, []).append(job)
-    elif own_run.phase is _states.CHECKING or own_run.phase is _states.LINKING:
-        own_run.cancelled_before_linking += (job,)
     elif job._worker is not None:
         job._worker.cancel_alone()
     elif not job._state.is_settled:
