@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import functools
 import importlib
 import json
 import os
@@ -28,7 +29,7 @@ def test_each_backend_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
         imported.append(name)
         return importlib.import_module(name, package)
 
-    monkeypatch.setattr(backend, "_loaded_backends", {})
+    monkeypatch.setattr(backend, "_load", functools.cache(backend._load.__wrapped__))
     monkeypatch.setattr(backend, "import_module", note)
     found = {name: backend.get_backend(name) for name in ("asyncio", "trio")}
     assert all(backend.get_backend(name) is found[name] for name in found)

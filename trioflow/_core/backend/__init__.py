@@ -22,7 +22,7 @@ Decided in docs/decisions: 01-two-backends, 05-private-parts.
 from __future__ import annotations
 
 import sys
-import threading
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,9 +51,6 @@ ISOLATIONS: Final = ("fast", "direct")
 
 # "" for fast isolation, with direct isolation in its place if necessary.
 _chosen_isolation = ""
-_loaded_backends: Final[dict[str, Backend]] = {}
-# Two threads may start a run at the same time.
-_load_lock: Final = threading.RLock()
 
 
 def get_backend(name: str) -> Backend:
@@ -66,7 +63,7 @@ def get_backend(name: str) -> Backend:
     """
     if not is_among(name, tuple(BACKEND_LIBRARIES)):
         raise ValueError(f"backend={short_repr(name)}: choose one of {', '.join(BACKEND_LIBRARIES)}")
-    return _loaded_backends.get(name) or _load_and_cache(name)
+    return _load(name)
 
 
 def load_backend(name: BackendName) -> None:
@@ -97,38 +94,37 @@ def choose_isolation(kind: str) -> None:
     if kind and kind not in ISOLATIONS:
         raise ValueError(f"TRIOFLOW_ISOLATION={short_repr(kind)}: choose one of {', '.join(ISOLATIONS)}")
     _chosen_isolation = kind
-    _loaded_backends.clear()
+    _load.cache_clear()
 
 
-def _load_and_cache(name: str) -> Backend:
-    """Import and cache a backend, with direct isolation if that is chosen, or if the checks of fast isolation fail.
+@cache
+def _load(name: str) -> Backend:
+    """Import a backend, with direct isolation if that is chosen, or if the checks of fast isolation fail.
 
     Raises:
         ImportError: the library of the backend cannot be imported, or fast isolation is chosen and its checks fail.
 
     """
-    with _load_lock:
-        try:
-            backend: Backend = import_module(f"._{name}", __name__).LOOP_CLASS()
-            if name == "trio" and "anyio" in sys.modules:
-                # Now, because anyio would import it later and block the loop:
-                # https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_core/_eventloop.py#L210.
-                import_module("anyio._backends._trio")
-        except Exception as error:
-            raise ImportError(
-                f"{BACKEND_LIBRARIES[name]} cannot be imported, so backend={name!r} cannot be used: {error}; "
-                f"does one of your files shadow a library of the same name?"
-            ) from error
-        try:
-            backend.isolation = _import_isolation(_chosen_isolation or "fast", backend)
-        except Exception as mismatch:
-            problem = _describe_mismatch(name, mismatch)
-            if _chosen_isolation:
-                raise ImportError(f"TRIOFLOW_ISOLATION={_chosen_isolation}: {problem}") from mismatch
-            _logger.warn(f"{problem}; trioflow runs without them, slower on {name}")
-            backend.isolation = _import_isolation("direct", backend)
-        _loaded_backends[name] = backend
-        return backend
+    try:
+        backend: Backend = import_module(f"._{name}", __name__).LOOP_CLASS()
+        if name == "trio" and "anyio" in sys.modules:
+            # Now, because anyio would import it later and block the loop:
+            # https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_core/_eventloop.py#L210.
+            import_module("anyio._backends._trio")
+    except Exception as error:
+        raise ImportError(
+            f"{BACKEND_LIBRARIES[name]} cannot be imported, so backend={name!r} cannot be used: {error}; "
+            f"does one of your files shadow a library of the same name?"
+        ) from error
+    try:
+        backend.isolation = _import_isolation(_chosen_isolation or "fast", backend)
+    except Exception as mismatch:
+        problem = _describe_mismatch(name, mismatch)
+        if _chosen_isolation:
+            raise ImportError(f"TRIOFLOW_ISOLATION={_chosen_isolation}: {problem}") from mismatch
+        _logger.warn(f"{problem}; trioflow runs without them, slower on {name}")
+        backend.isolation = _import_isolation("direct", backend)
+    return backend
 
 
 def _import_isolation(kind: str, backend: Backend) -> Isolation:
@@ -158,9 +154,9 @@ def current_backend() -> Backend:
 
     """
     if (trio := _trio_lowlevel()) is not None and trio.in_trio_task():
-        return _loaded_backends.get("trio") or _load_and_cache("trio")
+        return _load("trio")
     if (loop := _asyncio_loop()) is not None and sys.modules["asyncio"].current_task(loop) is not None:
-        return _loaded_backends.get("asyncio") or _load_and_cache("asyncio")
+        return _load("asyncio")
     raise RuntimeError("this must be awaited in a trio or asyncio task; from synchronous code, call run()")
 
 
