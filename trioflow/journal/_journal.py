@@ -28,7 +28,7 @@ from .._core.base import _loaded_files
 from .._core.base._graph_algorithms import reachable, topological_order
 from .._core.base._logger import warn
 from .._core.base._states import RAN_TO_END
-from .._core.base._text_forms import join_names, plural
+from .._core.base._text_forms import MAX_NAMED_JOBS, join_names, plural
 from .._core.job import _ancestors, _function
 from .._core.job._errors import DROPPED, JournalError
 from .._core.job._job import AbstractJob, Restoration, is_scheduler, with_members
@@ -61,7 +61,6 @@ if TYPE_CHECKING:
     from .._core.run._journaling import JournalProtocol
     from .._core.scheduler._base_scheduler import BaseScheduler
 
-MAX_NAMED_JOBS: Final = 5
 MAX_UNSTORED_JOBS: Final = 1000
 
 

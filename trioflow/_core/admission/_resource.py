@@ -17,7 +17,7 @@ from weakref import WeakSet
 
 from ..base import _amounts
 from ..base._states import WaitCause, Waiting
-from ..base._text_forms import clause, duration_text, join_names
+from ..base._text_forms import MAX_NAMED_JOBS, clause, duration_text, join_names
 from ..job._job import AbstractJob, RunExtras
 from ..job._job_options import RUN_RESOURCES, RunResource
 from ..job._labels import printable
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from ._admission import Admission, WaitingGroup
     from ._policies import HeapEntry
 
-MAX_NAMED_HOLDERS: Final = 5
 TIME_TOLERANCE: Final = 1e-9
 """The difference, in seconds, below which times count as equal: float sums are inexact, and asyncio rounds timers."""
 
@@ -285,8 +284,8 @@ class CountedResource(Resource):
 
     def _holders_text(self) -> str:
         holders = list(self.holders)
-        names = [repr(job.label) for job in holders[:MAX_NAMED_HOLDERS]]
-        return clause(" by {}", join_names(names, MAX_NAMED_HOLDERS, len(holders)))
+        names = [repr(job.label) for job in holders[:MAX_NAMED_JOBS]]
+        return clause(" by {}", join_names(names, MAX_NAMED_JOBS, len(holders)))
 
     def take(self, job: AbstractJob[Any], need: Amount) -> dict[int, Any] | None:
         """Take the need of a job. Return the named units by their index, or None if the resource has no named units."""

@@ -178,7 +178,9 @@ class _ShortRepr(reprlib.Repr):
 _SHORT_REPR: Final = _ShortRepr()
 
 
+# How many names a list has before it counts the others, and how many jobs a sentence about them.
 MAX_LISTED_NAMES: Final = 10
+MAX_NAMED_JOBS: Final = 5
 
 
 def plural(number: int, noun: str) -> str:

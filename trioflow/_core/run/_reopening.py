@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..admission._resource import budgets_used
 from ..base._states import BLOCKED, CANCELLED, FAILED, IDLE, RUNNING, SCHEDULED, STOPPING, SUCCEEDED, RunPhase
-from ..base._text_forms import clause, join_names, plural
+from ..base._text_forms import MAX_NAMED_JOBS, clause, join_names, plural
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import DROPPED, BudgetSpent, Failure, no_result_error, one_line_error, remedy_of
 from ..job._job import AbstractJob, is_scheduler, with_members
@@ -51,7 +51,6 @@ from ._worker import TURN_SECONDS
 if TYPE_CHECKING:
     from ._run import Run
 
-MAX_NAMED_JOBS: Final = 5
 JOBS_PER_CLOCK_READING: Final = 16
 """The number of jobs to reopen between two readings of the clock."""
 

@@ -18,7 +18,7 @@ from ..admission._line import borrowers_of, token_holders
 from ..admission._policies import FIFO_POLICY
 from ..admission._resource import CountedResource, Needs, Resource
 from ..base._states import NO_WAIT, RAN_TO_END, JobState, RunPhase, StopReason, WaitCause, Waiting
-from ..base._text_forms import age, clause, duration_text, join_names, percent_text
+from ..base._text_forms import MAX_NAMED_JOBS, age, clause, duration_text, join_names, percent_text
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers
 from ..job._errors import BudgetSpent, one_line_error, remedy_of
 from ..job._job import AbstractJob, RunExtras, has_moved_on, is_scheduler
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from ..admission._admission import WaitingGroup
     from ..scheduler._base_scheduler import BaseScheduler
 
-MAX_NAMED_JOBS = 5
 READY_TEXT: Final = "is ready, and starts in this iteration of the event loop or the next, or after other ready jobs"
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from ..base import _logger, _user_code
 from ..base._states import COMPLETED, STOP_REASON_TEXTS, JobState, StopReason
-from ..base._text_forms import clause, fit, join_names, plural, short_repr
+from ..base._text_forms import MAX_NAMED_JOBS, clause, fit, join_names, plural, short_repr
 from ..job import _errors
 from ..job._ancestors import enclosing_schedulers, is_logged, outermost_scheduler
 from ..job._job import AbstractJob, is_scheduler
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 COUNT_REPORT_DELAY: Final = 1.0
 SIMILARITY_PERIOD: Final = 60.0
 """The seconds after which the number of counted failures is logged, and a similar failure gets its own line again."""
-MAX_NAMED_JOBS: Final = 5
 FAILURE_SUBJECT: Final = "failure"
 MAX_COMPARED_FRAMES: Final = 50
 """The maximum number of innermost frames that are compared to decide whether two failures are alike."""
