@@ -138,8 +138,6 @@ FAILED: Final = JobState.FAILED
 BLOCKED: Final = JobState.BLOCKED
 SKIPPED: Final = JobState.SKIPPED
 CHECKING: Final = RunPhase.CHECKING
-LINKING: Final = RunPhase.LINKING
-ENTERING: Final = RunPhase.ENTERING
 DRAINING: Final = RunPhase.DRAINING
 STOPPING: Final = RunPhase.STOPPING
 DRAINING._is_ending = STOPPING._is_ending = True

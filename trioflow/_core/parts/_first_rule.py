@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from ..admission._resource import TIME_TOLERANCE
-from ..base._states import COMPLETED, LINKING, JobState, RunPhase, StopReason
+from ..base._states import COMPLETED, JobState, RunPhase, StopReason
 from ..base._text_forms import duration_text, plural
 from ..job import _errors
 from ..job._job import AbstractJob, RunExtras
@@ -58,7 +58,7 @@ class FirstRule(Part, Instrument):
 
     def enter(self, phase: RunPhase) -> None:
         """Count the jobs that succeeded before the `First` was tried again. If that is enough, nothing has to start."""
-        if phase is LINKING:
+        if phase is RunPhase.LINKING:
             kept = [job for job in self._run.members.jobs if job._state is JobState.SUCCEEDED]
             self._open_turns.update(kept)
             self.on_added()

@@ -322,7 +322,7 @@ class Run:
             # The drain began between the start of this scheduler and its run, which the drain has not seen.
             self.stop(StopReason.DRAINED)
         if self.phase is _states.CHECKING:
-            self.phase = _states.LINKING
+            self.phase = RunPhase.LINKING
         try:
             has_timer = self.deadline < math.inf and not group_class.ends_at_deadline
             await self.group.run(self._run_until_deadline if has_timer else self._run_jobs)
@@ -363,7 +363,7 @@ class Run:
                 hook(self)
         try:
             for part in self.parts:
-                part.enter(_states.LINKING)
+                part.enter(RunPhase.LINKING)
             if self.instrument_set is not None:
                 self.notify("before_run")
                 # Set again, because an instrument may have taken its time.
@@ -414,8 +414,8 @@ class Run:
             self.requirement_counts.link(chunk, undecided)
             if pause_is_due:
                 yield
-        if self.phase is _states.LINKING:
-            self.phase = _states.ENTERING
+        if self.phase is RunPhase.LINKING:
+            self.phase = RunPhase.ENTERING
         if early := self.steering.cancelled_early.pop(self.scheduler, None):
             self.settle_apart(early, cause=CancelCause.JOB)
         self.requirement_counts.queued.extend(undecided)

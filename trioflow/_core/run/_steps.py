@@ -24,7 +24,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _states
-from ..base._states import IDLE, REOPENABLE, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, JobState, StopReason
+from ..base._states import IDLE, REOPENABLE, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, JobState, RunPhase, StopReason
 from ..job import _errors, _requirements
 from ..job._errors import CancelledOutcome, Failure, add_note, add_remedy_notes, find_interruption, one_line_error
 from ..job._job import AbstractJob, RunExtras, Throttling
@@ -425,7 +425,7 @@ def cancel_job(run: Run, job: AbstractJob[Any]) -> None:
     """
     scheduler = job._scheduler
     assert scheduler is not None
-    if (own_run := scheduler._run) is None or own_run.phase in (_states.CHECKING, _states.LINKING):
+    if (own_run := scheduler._run) is None or own_run.phase in (_states.CHECKING, RunPhase.LINKING):
         run.steering.cancelled_early.setdefault(scheduler, []).append(job)
     elif job._worker is not None:
         job._worker.cancel_alone()
