@@ -203,6 +203,14 @@ def test_critical_is_inherited_from_the_nearest_value_that_is_not_none() -> None
         assert criticality(job) is nearest, values
 
 
+def test_a_member_that_runs_alone_has_the_critical_jobs_around_it(virtual: Virtual) -> None:
+    """Once, its jobs were critical when its run had ended, but not before."""
+    inner = Scheduler(Job(fail), after := Job(nap, 2))
+    Scheduler(inner, critical_jobs=True)
+    assert virtual(inner.co_run) is False
+    assert (inner.stop_reason, after.state) == (StopReason.CRITICAL, JobState.CANCELLED)
+
+
 # --- running again
 def test_running_again_resets_every_job(virtual: Virtual) -> None:
     job = Job(flaky(), critical=True)

@@ -18,7 +18,7 @@ from ..base._states import IDLE, JobState, OnTimeout, RunIf, WaitCause
 from ..base._text_forms import short_repr
 from ..base._user_code import is_from_package
 from . import _errors, _job_options, _labels, _option_descriptors, _requirements
-from ._ancestors import enclosing_schedulers, outermost_ended
+from ._ancestors import outermost_ended
 from ._argument_types import T as T
 from ._job_options import BoxStyle, check_text, or_none
 from ._option_descriptors import Option, ReadOnlyOption, SharedOption
@@ -543,14 +543,10 @@ class AbstractJob(Generic[T]):
     def _criticality(self) -> bool | None:
         if self._options.critical is not None:
             return self._options.critical
-        for enclosing in enclosing_schedulers(self):
-            if enclosing._run is not None:
-                return enclosing._run.members_critical
-            if enclosing.critical_jobs is not None:
-                return enclosing.critical_jobs
-            if enclosing._enough is not None:
-                return None
-        return None
+        level = self._scheduler
+        while level is not None and level._critical_jobs is level._enough is None:
+            level = level._scheduler
+        return None if level is None else level._critical_jobs
 
     # ---- its place in the graph
 

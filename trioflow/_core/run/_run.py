@@ -117,8 +117,6 @@ class Run:
     changes: SteeringRecord  # NOT_STEERED, or of deques, which any thread may copy with `tuple`
     requirement_counts: RequirementCounts
     failures: Final[FailureCounts]
-    # The criticality of members without a value of their own.
-    members_critical: bool | None
     durations: Mapping[AbstractJob[Any], float]  # by the option `durations`, of an outermost run alone
     # How many ordinary jobs have not settled.
     unsettled: int
@@ -183,9 +181,6 @@ class Run:
         self.outer_worker = scheduler._worker
         outer = None if self.outer_worker is None else self.outer_worker.run
         self._outermost = None if outer is None else outer.outermost()
-        self.members_critical = scheduler._critical_jobs
-        if outer is not None and self.members_critical is None and scheduler._enough is None:
-            self.members_critical = outer.members_critical
         if outer is None:
             self.time_slice = backend.get_or_create_in_loop(lambda: TimeSlice(backend))
             self.standstill, self.limits, self.steering = Standstill(self), {}, Steering()
