@@ -849,7 +849,7 @@ raised {one_line_error(error)}")
     Plant("first-need-comes-late", f"{RUN}/_start_order.py",
         "the first job with needs is added to a run that has an order already, and takes nothing", """\
             if has_needs:
-                self._line.use_order(order, has_needs)
+                self._run.line.use_order(order, has_needs)
             return""", "            return"),
     Plant("cancel-twice-in-a-drain", f"{RUN}/_run.py",
         "the reason of the run is compared, which stays DRAINED, and not what has cancelled its jobs",

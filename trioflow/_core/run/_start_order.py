@@ -32,16 +32,13 @@ class StartOrder:
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        self._scheduler: Final = run.scheduler
         self._policies: Final = _policies.BUILTIN_POLICIES[run.scheduler._policy]
-        self._members: Final = run.members
-        self._line: Final = run.line
         # The estimated durations of nested schedulers, at any depth, or None before they are estimated.
         self._nested_durations: dict[BaseScheduler, float] | None = None
 
     def prepare(self) -> Iterator[None]:
         """Choose the order before any job is ready. Yield whenever a pause is due. O(V + E)."""
-        members = self._members
+        members = self._run.members
         if members.nested_schedulers and self._policies[True] is not _policies.FIFO_POLICY:
             yield from self._estimate_nested()
         only_members = not (members.implied_requirements or members.has_outside_requirements)
@@ -50,24 +47,24 @@ class StartOrder:
 
     def add_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
         """Extend the order to jobs that were added together to the running scheduler."""
-        order = self._line.order
-        has_needs = self._line.admission is None and any(job._options.needs for job in jobs)
+        order = self._run.line.order
+        has_needs = self._run.line.admission is None and any(job._options.needs for job in jobs)
         if order is None and not (has_needs or any(job._options.affects_order for job in jobs)):
             return
-        known = self._scheduler._expected_durations(jobs)
+        known = self._run.scheduler._expected_durations(jobs)
         if order is not None and not (known and order.policy is not self._policies[True]):
-            order.add_jobs(jobs, known, self._members.all_requirements)
+            order.add_jobs(jobs, known, self._run.members.all_requirements)
             if has_needs:
-                self._line.use_order(order, has_needs)
+                self._run.line.use_order(order, has_needs)
             return
-        for _ in self._choose_order(self._members.all_requirements, in_order=False):
+        for _ in self._choose_order(self._run.members.all_requirements, in_order=False):
             pass
 
     def forget(self, job: AbstractJob[Any]) -> None:
         if self._nested_durations:
             self._nested_durations.pop(job, None)  # type: ignore[call-overload]
-        if self._line.order is not None:
-            self._line.order.forget(job)
+        if self._run.line.order is not None:
+            self._run.line.order.forget(job)
 
     def _choose_order(self, requirements: _policies.Requirements, in_order: bool) -> Iterator[None]:
         """Choose the start order, and pass it to the line. Yield whenever a pause is due.
@@ -77,23 +74,24 @@ class StartOrder:
             in_order: whether each member comes after all jobs that it requires.
 
         """
-        members = self._members
+        members = self._run.members
         options = [job._options for job in members.jobs_with_scheduling_options]
-        known = self._known_durations(self._scheduler) if self._policies[True] is not _policies.FIFO_POLICY else {}
+        known = self._known_durations(self._run.scheduler) if self._policies[True] is not _policies.FIFO_POLICY else {}
         policy = self._policies[bool(known)]
-        has_needs = self._line.admission is not None or any(own.needs for own in options)
+        has_needs = self._run.line.admission is not None or any(own.needs for own in options)
         has_priorities = any(own.priority for own in options)
-        if self._line.order is None and not (has_needs or has_priorities or policy is not _policies.FIFO_POLICY):
+        if self._run.line.order is None and not (has_needs or has_priorities or policy is not _policies.FIFO_POLICY):
             return
         order = _policies.StartKeys(policy, known)
         if policy.needs_ranks:
             jobs = list(members.jobs) if in_order else _graph_algorithms.topological_order(members.jobs, requirements)
             yield from order.compute_ranks(jobs, requirements)
-        self._line.use_order(order, has_needs)
+        self._run.line.use_order(order, has_needs)
 
     def _known_durations(self, scheduler: BaseScheduler) -> dict[AbstractJob[Any], float]:
         """Return the expected durations of the members of a scheduler, estimated ones included, as far as known."""
-        own = self._scheduler._expected_durations(None if scheduler is self._scheduler else scheduler._members.jobs)
+        jobs = None if scheduler is self._run.scheduler else scheduler._members.jobs
+        own = self._run.scheduler._expected_durations(jobs)
         if not self._nested_durations:
             return own
         estimated = self._nested_durations
@@ -110,7 +108,7 @@ class StartOrder:
             return
         self._nested_durations = {}
         knows_durations = self._run.outermost().durations
-        all_nested: list[BaseScheduler] = list(self._members.nested_schedulers)
+        all_nested: list[BaseScheduler] = list(self._run.members.nested_schedulers)
         # Enclosing schedulers come first.
         for nested in all_nested:
             all_nested.extend(nested._members.nested_schedulers)
