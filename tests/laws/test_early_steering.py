@@ -13,8 +13,7 @@ from typing import Any
 import anyio
 import pytest
 from trioflow import Job, JobState, Journal, JournalError, Retry, Scheduler, StopReason
-from trioflow.abc import Instrument
-from ..bodies import in_threads, pass_time
+from ..bodies import hooked, in_threads, pass_time
 from ..conftest import Virtual
 from ..places import PATIENCE
 
@@ -222,13 +221,12 @@ def test_after_the_end_steering_is_an_error_as_before(backend: Any, word: str) -
 def test_a_cancel_that_an_attempt_did_not_come_to_holds_for_the_next_one(virtual: Virtual) -> None:
     """The first attempt of the group ends before its jobs are linked. Once, the job ran in the second one."""
 
-    class Late(Instrument):
-        def before_run(self, scheduler: Scheduler) -> None:
-            if scheduler is group and group.attempts == 1:
-                job.cancel()
-                pass_time(virtual.backend, 2)
+    def be_late(scheduler: Scheduler) -> None:
+        if scheduler is group and group.attempts == 1:
+            job.cancel()
+            pass_time(virtual.backend, 2)
 
     job = Job(anyio.sleep, 0)
     group = Scheduler(job, Job(anyio.sleep, 0), timeout=1, retry=Retry(1, first=0))
-    assert virtual(Scheduler(group, instruments=[Late()]).co_run)
+    assert virtual(Scheduler(group, instruments=[hooked(before_run=be_late)]).co_run)
     assert (group.attempts, job.state, job.started_at) == (2, JobState.CANCELLED, None)

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 import trio
-from trioflow import Job, Pool, Rate, Scheduler, ThreadJob
+from trioflow import Job, Pool, Rate, Scheduler, Sequence, ThreadJob
 from trioflow._core.admission._window import max_slots
 from trioflow.abc import AbstractJob, BackendName, Instrument, WaitCause, waiting
 from ..bodies import LIMIT, RUNNING, SCHEDULED, at_once, fail, later, nap, naps, noted, running, starts, timed, unwind
@@ -414,7 +414,6 @@ def test_a_job_asks_after_those_of_a_nested_run_that_have_waited(virtual: Virtua
 
 def test_a_job_that_waits_no_longer_takes_its_turn_with_it(virtual: Virtual) -> None:
     order: list[str] = []
-
     jobs = {name: Job(noted, order, name) for name in ("first", "a", "b", "c", "x", "y")}
     one = Scheduler(*[jobs[name] for name in ("a", "b", "c")])
     other = Scheduler(jobs["x"], jobs["y"])
@@ -423,20 +422,21 @@ def test_a_job_that_waits_no_longer_takes_its_turn_with_it(virtual: Virtual) -> 
     assert order == ["first", "b", "c", "x", "y"]
 
 
-def test_an_outside_task_comes_before_those_that_ask_after_it(virtual: Virtual) -> None:
+@pytest.mark.parametrize("chained", [False, True])
+def test_an_outside_task_comes_before_those_that_ask_after_it(virtual: Virtual, chained: bool) -> None:
     """A token goes back to the limiter if a task of the program waits, and then round among the runs again."""
     order: list[str] = []
 
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)
-        nested = Scheduler(Job(noted, order, "nested 1"), Job(noted, order, "nested 2"))
-        scheduler = Scheduler(Job(noted, order, "own"), nested, jobs_window=limiter)
+        jobs = [Job(noted, order, name) for name in ("own", "next", "last")]
+        scheduler = Scheduler(Sequence(jobs) if chained else [jobs[0], Scheduler(jobs[1:])], jobs_window=limiter)
         async with running(scheduler, 0.5), limiter:
             order.append("program")
             await nap(1)
 
     virtual(main)
-    assert order == ["own", "nested 1", "program", "nested 2"]
+    assert order == (["own", "program", "next", "last"] if chained else ["own", "next", "program", "last"])
 
 
 def test_a_job_that_waits_no_longer_leaves_the_oldest_ticket_of_its_run_to_the_next(virtual: Virtual) -> None:
