@@ -50,6 +50,16 @@ def on_fork(callback: Any) -> None:
         os.register_at_fork(after_in_child=callback)
 
 
+def is_ready(descriptor: int, event: int, seconds: float | None = 0.0) -> bool:
+    """Return whether a read (`POLLIN`) or a write (`POLLOUT`) would not block. Wait up to `seconds` for that.
+
+    None is no limit. At the end of a file, a read does not block. poll() also takes descriptors above 1,023.
+    """
+    poll = __getattr__("poll")()
+    poll.register(descriptor, event)
+    return bool(poll.poll(None if seconds is None else seconds * 1000))
+
+
 def has_exited(pid: int, waits: bool = False) -> bool:
     """Return whether a child process has exited, without reaping it. With `waits`, wait until it has.
 

@@ -22,7 +22,6 @@ import anyio.lowlevel
 from .. import _posix as posix
 from ..jobs.command._output_sinks import OutputSpool
 from ..jobs.posix._files import write_all
-from ._sources import is_descriptor_ready
 
 MAX_BYTES_IN_MEMORY: Final = 16 << 20
 """The maximum number of bytes of unprinted output, of all commands together, to keep in memory."""
@@ -59,7 +58,7 @@ class StdStream:
 
     async def wait_writable(self) -> None:
         """Wait until `PIPE_WRITE_SIZE` bytes can be written without blocking."""
-        if self._is_pollable and not self.is_broken and not is_descriptor_ready(self._descriptor, posix.POLLOUT):
+        if self._is_pollable and not self.is_broken and not posix.is_ready(self._descriptor, posix.POLLOUT):
             await anyio.wait_writable(self._descriptor)
 
     def write_blocking(self, data: bytes) -> None:

@@ -154,7 +154,7 @@ class LineSource:
         max_size = math.inf if self._is_regular() else posix.MAX_STREAM_SIZE
         kept_size = 0
         while True:
-            if not self.is_blocking and not is_descriptor_ready(self.descriptor, posix.POLLIN):
+            if not self.is_blocking and not posix.is_ready(self.descriptor, posix.POLLIN):
                 yield None
             elif chunk := self._read():
                 *lines, last = chunk.split(self.delimiter)
@@ -180,13 +180,6 @@ class LineSource:
             return os.read(self.descriptor, READ_SIZE)
         except OSError as error:
             raise BatchError(f"cannot read the arguments from {self.path!r}: {error.strerror}") from None
-
-
-def is_descriptor_ready(descriptor: int, event: int) -> bool:
-    """Return whether a read (`POLLIN`) or a write (`POLLOUT`) would not block. At end of file, reads do not block."""
-    poll = posix.poll()
-    poll.register(descriptor, event)
-    return bool(poll.poll(0))
 
 
 SourceGroup = list[list[str] | LineSource]

@@ -67,10 +67,7 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
         try:
             view = view[os.write(descriptor, view) :]
         except BlockingIOError:
-            # Unlike select(), poll() accepts descriptors above 1,023.
-            poll = posix.poll()
-            poll.register(descriptor, posix.POLLOUT)
-            poll.poll()
+            posix.is_ready(descriptor, posix.POLLOUT, None)
 
 
 @contextlib.contextmanager

@@ -196,27 +196,24 @@ class _DescriptorTarget:
     def __init__(self, descriptor: int | None, path: Any) -> None:
         self._descriptor = descriptor
         self._path: Final = path  # None unless this object opens the file
-        self._poller: Any = posix.poll() if posix.IS_POSIX else None  # if the system has no poll(), writing may block
         self._never_blocks = False  # whether it is a regular file, or no file of the system at all
         if descriptor is not None:
             self._use_descriptor(descriptor)
 
     def _use_descriptor(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._never_blocks = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        if self._poller is not None:
-            self._poller.register(descriptor, posix.POLLOUT)
+        # If the system has no poll(), writing may block.
+        self._never_blocks = not posix.IS_POSIX or stat.S_ISREG(os.fstat(descriptor).st_mode)
 
     def is_writable(self) -> bool:
         """Return whether a write would not block now."""
-        if self._never_blocks:
-            return True
-        is_open = self._descriptor is not None or self._open_fifo()
-        return is_open and (self._poller is None or bool(self._poller.poll(0)))
+        if not self._never_blocks and self._descriptor is None:
+            self._open_fifo()
+        return self._never_blocks or (self._descriptor is not None and posix.is_ready(self._descriptor, posix.POLLOUT))
 
     def next_chunk(self, data: memoryview) -> memoryview:
         """Return the bytes for a call of `write`: as many whole lines as fit, or the beginning of a longer line."""
-        if self._never_blocks or self._poller is None or len(data) <= posix.PIPE_BUF:
+        if self._never_blocks or len(data) <= posix.PIPE_BUF:
             return data
         return data[: bytes(data[: posix.PIPE_BUF]).rfind(b"\n") + 1 or posix.PIPE_BUF]
 
@@ -228,26 +225,21 @@ class _DescriptorTarget:
         except BlockingIOError:
             return 0
 
-    def _open_fifo(self) -> bool:
-        """Open the FIFO if it has a reader, without waiting for a reader. Return whether the FIFO is open."""
+    def _open_fifo(self) -> None:
+        """Open the FIFO if it has a reader, without waiting for a reader."""
         try:
             self._use_descriptor(os.open(self._path, os.O_WRONLY | posix.O_NONBLOCK))
         except OSError as error:
-            if error.errno == errno.ENXIO:
-                # The FIFO has no reader yet.
-                return False
-            raise
-        return True
+            # The FIFO may have no reader yet.
+            if error.errno != errno.ENXIO:
+                raise
 
     def wait(self, seconds: float) -> None:
         """Wait up to `seconds` for the target to become writable."""
-        if self._descriptor is None or self._poller is None:
+        if self._descriptor is None or self._never_blocks:
             time.sleep(seconds)
         else:
-            # Another poller, because the other thread may use `_poller` at the same time.
-            poller = posix.poll()
-            poller.register(self._descriptor, posix.POLLOUT)
-            poller.poll(seconds * 1000)
+            posix.is_ready(self._descriptor, posix.POLLOUT, seconds)
 
     def remove_partial_line(self, size: int) -> None:
         """Remove an incomplete line of `size` bytes from the end of a regular file that this object opened."""
