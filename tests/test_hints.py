@@ -29,7 +29,6 @@ def test_an_option_of_another_library_names_the_option_here(name: str) -> None:
 
 @pytest.mark.parametrize("name", _hints.OPTION_HINTS)
 def test_an_option_without_a_counterpart_says_what_to_do(name: str) -> None:
-    """The error about an option that has no counterpart says what to write instead."""
     with pytest.raises(TypeError, match=re.escape(f"no option {name!r}; {_hints.OPTION_HINTS[name]}")):
         Scheduler(**{name: 1})
 

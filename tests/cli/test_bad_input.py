@@ -69,7 +69,6 @@ OBJECTS = {
 
 @pytest.mark.parametrize("text", OBJECTS)
 def test_object_that_neither_is_nor_returns_a_scheduler_is_rejected(tmp_path: Path, text: str) -> None:
-    """If a named object neither is nor returns a scheduler, the usage error says what it is or returns instead."""
     said = refused("list", written(tmp_path, text) + ":x")
     assert re.search(OBJECTS[text], said), said
 

@@ -53,7 +53,6 @@ def test_name_after_the_colon_selects_a_scheduler_or_a_function(tmp_path: Path, 
 
 
 def test_several_schedulers_without_one_named_scenario_are_an_error(tmp_path: Path) -> None:
-    """If none of several schedulers is named `scenario`, the usage error lists the names of the outermost ones."""
     file = written(tmp_path, SEVERAL.replace("scenario", "middle"))
     assert [line.strip() for line in refused("list", file).splitlines() if line.startswith("  ")] == [
         f"{file}:first", f"{file}:middle", f"{file}:last"

@@ -91,7 +91,6 @@ def test_graph_collapses_schedulers(tmp_path: Path) -> None:
 
 
 def test_graph_without_graphviz_names_command_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without Graphviz, `graph` exits with code 1 and prints the command that installs it, without a traceback."""
     monkeypatch.setenv("PATH", str(tmp_path))
     done = trioflow("graph", written(tmp_path, CODE), "-o", tmp_path / "x.svg")
     assert done.exit_code == 1

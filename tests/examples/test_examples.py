@@ -73,7 +73,6 @@ def check_manifest(output: Path, library: Path) -> dict[str, Any]:
 
 
 def test_pack_stdlib_packs_the_largest_package(tmp_path: Path) -> None:
-    """`pack_stdlib` packs, lists and verifies a package of the real library."""
     done = pack("--limit", 1, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     packs = check_manifest(tmp_path, LIBRARY)

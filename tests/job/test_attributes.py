@@ -87,7 +87,6 @@ def test_a_job_class_may_override_a_method_only_with_a_function(name: str) -> No
 
 
 def test_a_job_with_scheduler_like_attributes_may_be_added_during_the_run(backend: str) -> None:
-    """A job added during the run is not mistaken for a scheduler because of an attribute such as `iterate_jobs`."""
     late: list[Busy] = []
 
     async def adding() -> None:

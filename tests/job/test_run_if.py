@@ -180,7 +180,6 @@ def test_unknown_run_if_raises(word: Any) -> None:
 # --- BLOCKED
 @pytest.mark.parametrize("edge", EDGES)
 def test_all_jobs_of_a_long_chain_after_a_failure_are_blocked(virtual: Virtual, edge: str) -> None:
-    """After a failure, 1,200 jobs in a chain are BLOCKED without recursion, each with that failure as its cause."""
     error = OSError("root")
     job: Any = Job(fail, 1, error)
     scheduler = Scheduler(job)

@@ -530,7 +530,6 @@ def test_new_timestamps_of_the_journal_file_do_not_end_the_run(place: Path) -> N
 def test_journal_files_in_a_directory_that_a_command_reads_are_ignored(
     place: Path, backend: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A command that reads the directory of the journal is restored, although the journal changes with each run."""
     (place.parent / "data").write_text("data")
     for link in ("here", "link"):
         (tmp_path / link).symlink_to(place.parent)

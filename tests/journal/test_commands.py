@@ -87,7 +87,6 @@ def test_a_command_runs_again_when_a_file_has_changed(tmp_path: Path, backend: s
 
 @pytest.mark.parametrize("hashes", [False, True])
 def test_changing_how_files_are_compared_runs_a_command_again_once(place: Path, backend: str, hashes: bool) -> None:
-    """A switch between comparing files by time and by contents runs a command again once, for that reason."""
     before, now = (Journal(place / "run.db", hash=one) for one in (hashes, not hashes))
 
     def whys(journal: Journal) -> list[str]:

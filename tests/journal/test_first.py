@@ -71,6 +71,18 @@ def test_what_ends_after_a_first_has_failed_is_not_stored(virtual: Virtual, tmp_
         assert (job.state, job.restored) == (SUCCEEDED, False)
 
 
+def test_of_two_that_are_restored_at_once_only_so_many_win_as_are_needed(virtual: Virtual, tmp_path: Path) -> None:
+    server = Server()
+    for enough in (4, 2):
+        server.calls.clear()
+        gate = Job(nap, 2, save=None)
+        both = [Job(server.ask, name, 1, key=name, required=gate) for name in ("one", "two")]
+        first = First(gate, Job(server.ask, "ran", 1, save=None), Job(nap, 99), both, enough=enough, label="first")
+        scheduler = Scheduler(first, timeout=9)
+        assert virtual(lambda scheduler=scheduler: scheduler.co_run(journal=tmp_path / "run.db")) == (enough == 2)
+    assert (server.calls, first.result()) == (["ran"], ["ran", "one"])
+
+
 @pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(4, 40))])
 def test_a_stopped_first_continues_with_what_was_recorded(virtual: Virtual, tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)

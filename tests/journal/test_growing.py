@@ -268,7 +268,6 @@ def test_a_result_that_may_be_that_of_another_job_ends_the_run(virtual: Virtual,
 
 
 def test_a_retried_scheduler_stores_no_job_whose_name_it_uses_twice(virtual: Virtual, file: Path) -> None:
-    """Each attempt of a nested scheduler may use a name once; jobs that use it again are not stored."""
     attempts: list[int] = []
 
     async def grow() -> None:
@@ -388,7 +387,6 @@ def test_as_settled_yields_no_jobs_that_an_earlier_run_has_restored(virtual: Vir
 def test_an_open_scheduler_that_drops_its_jobs_keeps_nothing_of_them(
     virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With `keep_jobs=False`, the session of a journal keeps nothing of jobs that have settled, restored or not."""
     sessions: list[_journal.JournalSession] = []
     opened_session = _journal.JournalSession.__init__
     monkeypatch.setattr(

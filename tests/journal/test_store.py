@@ -184,7 +184,6 @@ def test_labels_that_look_like_sql_are_stored_as_text(file: Path) -> None:
 
 
 def test_a_large_result_is_kept_once_and_not_used_if_it_has_changed(file: Path) -> None:
-    """A large result is in the journal once, by its hash, for all jobs that have it; a changed one is not used."""
     data = b"x" * (MAX_INLINE_RESULT + 1)
     store = JournalStore(file, writes=True)
     jobs = [record(name)._replace(result=len(data), large=store.write_large(data)) for name in ("a", "b")]

@@ -404,7 +404,6 @@ def test_outputs_on_disk_are_not_in_the_text(suffix: str) -> None:
 
 
 def test_an_output_on_disk_that_a_value_has_twice_is_stored_once() -> None:
-    """An output on disk is stored once, and restored with one descriptor, however often it is in a value."""
     spool = OutputSpool()
     spool.write(b"output")
     result = CommandResult(0, 1.0, ReportedUsage(0.0, 0.0, 0), spool, spool)

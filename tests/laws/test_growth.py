@@ -19,7 +19,7 @@ from trioflow.view import save
 from trioflow.view._junit import xml_text
 from trioflow.view.trace._trace_file import read_record
 from trioflow.view.trace.report._report import report_html
-from ..bodies import fail, nap, serve
+from ..bodies import fail, later, nap, serve
 from ..conftest import Virtual
 
 PACKAGE = os.path.dirname(trioflow.__file__) + os.sep
@@ -56,8 +56,8 @@ def jobs(n: int, **options: Any) -> list[Any]:
 
 def chain(n: int, **options: Any) -> list[Any]:
     found = jobs(n, **options)
-    for earlier, later in itertools.pairwise(found):
-        later.requires(earlier)
+    for earlier, user in itertools.pairwise(found):
+        user.requires(earlier)
     return found
 
 
@@ -173,6 +173,16 @@ def test_a_part_with_hundreds_of_members_takes_steps_in_proportion(virtual: Virt
     finally:
         logging.disable(logging.NOTSET)
     assert large <= 2.15 * small, (small, large)
+
+
+def test_a_job_that_a_first_holds_back_is_held_once_however_many_are_added(virtual: Virtual) -> None:
+    def run(n: int) -> None:
+        first = First(Job(nap, 9), Job(nap, 1), stagger=99)
+        virtual(Scheduler(first, Job(later, 1, lambda: [first.add(Job(nap)) for _ in range(n)])).co_run)
+
+    run(8)
+    small, large = (steps(functools.partial(run, n)) for n in (8, 16))
+    assert large <= 4 * small, (small, large)
 
 
 @pytest.mark.parametrize("behind", [False, True], ids=["alone", "behind a failure"])

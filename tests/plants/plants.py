@@ -259,6 +259,11 @@ raised {one_line_error(error)}")
         self._turn_started_at = None
         self._hold(self""", """\
         self._hold(self"""),
+    Plant("first-restored", f"{PARTS}/_first_rule.py", "winners are counted as if there were none yet",
+        "jobs[: self._enough - len(self.winners)]", "jobs[: self._enough]"),
+    Plant("first-held", f"{PARTS}/_first_rule.py", "each add doubles what is held", "        self._held.clear()\n"),
+    Plant("look-ends", f"{LOOK}/_answers.py", "a program that ends waits for one page",
+        "(_awaits_end, watches.values())", "(_awaits_end, [*watches.values()][:1])"),
     Plant("first-records", f"{PARTS}/_first_rule.py", "a First's late loser is recorded", """\
             writer.records_results = False
 """),

@@ -331,7 +331,6 @@ HOOKS = [name for name, value in vars(Instrument).items() if not name.startswith
 def test_interruption_in_any_hook_is_raised_by_the_run_without_a_group(
     virtual: Virtual, hook: str, interruption: type[BaseException], nested: bool
 ) -> None:
-    """An interruption in any hook ends the run cleanly, is raised without a group, and leaves no job RUNNING."""
     raised: list[str] = []
 
     def leave(self: Instrument, *_: Any) -> None:

@@ -542,7 +542,6 @@ class CancelsAround(AbstractJob[None]):
 
 @pytest.mark.parametrize("at_the_end", [False, True])
 def test_run_whose_last_job_cancels_an_enclosing_scope_does_not_return(virtual: Virtual, at_the_end: bool) -> None:
-    """If the last job cancels a scope around the run, the run raises the cancellation instead of returning."""
     went_on: list[bool] = []
 
     async def main() -> None:

@@ -396,7 +396,6 @@ def test_asyncio_shield_holds_as_with_asyncio_timeout() -> None:
 
 @pytest.mark.fast_way  # a shield of anyio does not hold with direct isolation
 def test_tasks_outside_the_shield_of_a_cancelled_job_go_on() -> None:
-    """While a cancelled job is in a shield, a child of its task group outside the shield may pass its checkpoints."""
     notes: list[float] = []
 
     async def child(done: anyio.Event) -> None:
@@ -656,7 +655,6 @@ def test_a_time_limit_of_a_kind_cancels_its_body_once() -> None:
 # --- done callbacks
 @pytest.mark.parametrize("factory", [False, True])
 def test_a_done_callback_that_a_job_adds_to_its_task_is_called_after_the_job(factory: bool) -> None:
-    """A worker to whose task a job has added a done callback retires, so that the callback is called after the job."""
     called: list[str] = []
 
     async def add(name: str) -> None:

@@ -320,8 +320,6 @@ def test_interruption_from_job_is_raised_by_its_run(virtual: Virtual, kind: str,
 def test_interruption_from_co_shutdown_is_raised_by_the_run_without_a_group(
     virtual: Virtual, kind: str, in_group: bool, later_error: Exception | None
 ) -> None:
-    """The run raises an interruption from a co_shutdown after the other shutdowns, and without its group. Also if
-    another of them raises something else."""
     told: list[tuple[str, float]] = []
     error = INTERRUPTIONS[kind]()
     raised = BaseExceptionGroup("mixed", [OSError(), error]) if in_group else error
@@ -528,8 +526,6 @@ def test_cleanup_timeout_is_five_seconds_by_default_and_none_is_no_limit(virtual
 def test_clean_up_job_that_ignores_its_cancellation_is_logged_with_its_stack(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, nested: bool
 ) -> None:
-    """A clean-up job that still runs a second after its cancellation is logged once, with its stack."""
-
     critical = bad()
     job: Any = Job(deaf, 9, label="stubborn")
     job = Scheduler(job) if nested else job

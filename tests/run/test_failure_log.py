@@ -291,7 +291,6 @@ def test_jobs_that_are_not_kept_need_no_debrief(virtual: Virtual, logged_lines: 
 
 
 def test_logged_exception_is_one_short_line(virtual: Virtual, logged_lines: list[tuple[float, str]]) -> None:
-    """An exception whose text is long, has many lines or control characters is logged as one short line."""
     texts = ["two\nlines", "x" * 1_000_000, "\x1b[31mred"]
     for text in texts:
         virtual(Scheduler(Job(fail_after, 0, OSError, text)).co_run)

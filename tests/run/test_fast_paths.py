@@ -229,7 +229,6 @@ def test_jobs_that_share_a_task_are_isolated_as_in_separate_tasks(virtual: Virtu
 # --- turns of the loop, and those who look for jobs
 @pytest.mark.fast_way("asyncio")
 def test_job_that_awaits_once_takes_one_turn_of_the_loop(virtual: Virtual) -> None:
-    """Each job that awaits once and works for two milliseconds takes one turn of the loop, for its await."""
     turns: list[float] = []
 
     async def work() -> None:

@@ -33,7 +33,6 @@ def test_forever_job_receives_messages_that_are_already_in_a_channel(virtual: Vi
 
 
 def test_jobs_added_by_a_forever_job_in_its_last_turns_prolong_the_run(virtual: Virtual) -> None:
-    """A job that a forever job adds in its last turns is run to its end, and the forever job lives until then."""
     added = Job(nap, 5)
 
     async def add() -> None:

@@ -155,8 +155,6 @@ def test_an_isolation_that_does_not_exist_is_refused(kind: str) -> None:
 @pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize("nested", [False, True])
 def test_what_a_job_leaves_open_ends_its_run_with_the_error_of_trio(make: Any, waits: bool, nested: bool) -> None:
-    """With direct isolation, a job that leaves a scope or nursery open fails its run by trio's error, and no other. No
-    job runs inside what it has left open."""
     opened: list[Any] = []
 
     async def clumsy() -> None:

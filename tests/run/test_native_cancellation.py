@@ -443,7 +443,6 @@ def test_no_job_runs_in_a_task_that_was_cancelled_before_its_worker_began(monkey
 @pytest.mark.fast_way
 @pytest.mark.parametrize("work", [in_timeout, in_cancelled_timeout, in_scope, in_groups, in_thread, in_waits])
 def test_jobs_that_leave_no_reference_to_their_task_share_it(work: Callable[[], Awaitable[None]]) -> None:
-    """Jobs with usual asyncio code, which leaves no reference to a task behind, share a task."""
     tasks: list[Any] = []
 
     async def look() -> None:

@@ -323,7 +323,6 @@ def test_fractional_needs_that_add_up_to_the_whole_fit_exactly(virtual: Virtual,
 def test_the_end_of_a_job_wakes_only_runs_whose_jobs_are_first(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch, window: int | None
 ) -> None:
-    """The end of a job wakes only runs whose jobs are first, so runs check no oftener among many than among few."""
     scan, looks = Admission.scan, itertools.count()
 
     def counted(admission: Admission) -> Any:

@@ -53,7 +53,6 @@ def test_a_throttled_job_waits_for_a_token_first_even_after_a_change_of_the_poli
 
 
 def test_a_throttled_job_goes_first_even_after_a_change_of_the_policy(virtual: Virtual) -> None:
-    """A throttled job goes first even if a late job with a duration has changed fifo into critical path."""
     server = Server(1)
     throttled, other = ask(server, "throttled"), ask(server, "other")
     scheduler = Scheduler(throttled, other, ask(server, "after other", required=other), pool=Pool(api=8), jobs_window=1)
@@ -95,8 +94,6 @@ def test_inputs_of_a_throttled_job_are_kept_until_its_end(virtual: Virtual) -> N
 
 
 def test_a_throttled_forever_job_waits_and_a_throttled_ready_service_fails(virtual: Virtual) -> None:
-    """A throttled forever job waits like any job, while a service that raises Throttled once it is ready fails."""
-
     async def watch() -> None:
         calls.append(anyio.current_time())
         await anyio.sleep(1)

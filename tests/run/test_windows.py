@@ -219,8 +219,6 @@ def test_thread_job_with_a_limiter_takes_its_token_instead_of_the_windows(backen
 
 # --- waiting
 def test_a_job_that_waits_for_a_token_is_scheduled_and_has_its_needs(virtual: Virtual) -> None:
-    """A job that waits for a token has its share of the pool and its slot; only a job that works has a token."""
-
     async def main() -> None:
         limiter, pool = anyio.CapacityLimiter(1), Pool(cpu=3)
         jobs = [Job(nap, 1, needs={"cpu": 1}, label=name) for name in "abcd"]

@@ -104,7 +104,6 @@ def test_a_job_that_requires_all_leaves_a_first_without_enough(virtual: Virtual,
 
 
 def test_a_first_with_an_infinite_stagger_starts_a_job_only_after_a_failure(virtual: Virtual) -> None:
-    """With `stagger=inf` a job starts when the one before it has failed, and never because of the time."""
     explained: list[str] = []
 
     async def ask(seconds: float, fails: bool) -> str:

@@ -185,7 +185,6 @@ def test_a_simulation_ends_and_orders_jobs_as_the_run_does(case: str, monkeypatc
 
 
 def test_makespan_bound_utilisation_critical_path_and_slack_are_correct() -> None:
-    """The makespan, bound, utilisation, critical path and slack of a small scenario equal those calculated by hand."""
     a, b = stand_in(1, label="a"), Scheduler(stand_in(2, label="in b"), label="b")
     c = stand_in(3, a, label="c")
     inner = Scheduler(Sequence(stand_in(2, label="x"), stand_in(2, label="y")), label="inner", required=c)

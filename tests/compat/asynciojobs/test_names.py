@@ -422,7 +422,6 @@ except KeyboardInterrupt:
 
 # ---- shutdown
 def test_each_run_shuts_down_every_job_once() -> None:
-    """A run shuts down every job once, even if it never started; a nested scheduler shuts down its own."""
     notes: list[str] = []
     fatal = Job(fail(1.0))
     inner = Scheduler(Note("in", notes))

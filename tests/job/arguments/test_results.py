@@ -133,7 +133,6 @@ def test_each_attempt_gets_new_containers(virtual: Virtual) -> None:
 
 
 def test_a_job_in_several_arguments_runs_once_and_gives_the_same_result(virtual: Virtual) -> None:
-    """A job that occurs in several arguments is required once, and each place gets the very same result."""
     a = Job(fresh)
     job = Job(take, a, [a], kwargs={"x": a})
     assert list(job.required) == [a]

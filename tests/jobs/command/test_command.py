@@ -110,7 +110,6 @@ def test_a_result_that_cannot_be_an_argument_fails_the_job(backend: str) -> None
 
 
 def test_uncaptured_output_as_an_argument_or_input_fails_the_job(backend: str) -> None:
-    """A command that needs uncaptured output as an argument or input fails, instead of reading nothing."""
     first = CommandJob(["true"])
     argument, read = CommandJob(["echo", first]), CommandJob(["cat"], stdin=first)
     run(backend, argument, read)

@@ -91,7 +91,6 @@ Path("ended").write_text(f"{{result}} {{scheduler.stop_reason.value}}")
 def test_a_closed_terminal_ends_the_run_unless_sighup_is_ignored(
     backend: str, watched: Watched, tmp_path: Path, how: str, ends: str
 ) -> None:
-    """Closing the terminal ends a run in order; if SIGHUP is ignored, the run continues without a display."""
     master, slave = pty.openpty()
     words = ["-c", ON_A_TERMINAL, backend, how]
     with Python(words, stdin=slave, stdout=slave, stderr=slave, cwd=tmp_path, start_new_session=True) as process:

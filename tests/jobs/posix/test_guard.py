@@ -243,7 +243,6 @@ Scheduler(CommandJob(sys.argv[3], shell=True, on_start=fork)).run(backend=sys.ar
 
 
 def test_a_forked_child_of_the_program_does_not_delay_the_guard(backend: str, watched: Watched, tmp_path: Path) -> None:
-    """The guard acts when its program is killed, even if a forked child of the program still has the guard's pipe."""
     process = subprocess.Popen([sys.executable, "-c", FORKING_CONDUCTOR, backend, str(tmp_path), STUBBORN])
     until_there(tmp_path / "started")
     end = time.monotonic() + PATIENCE

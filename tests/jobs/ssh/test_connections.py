@@ -339,7 +339,6 @@ def test_nodes_that_hang_do_not_keep_others_from_connecting(
 def test_connect_timeout_does_not_run_while_other_nodes_connect(
     backend: str, server: Server, unit: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A node's `connect_timeout` does not count the time that it waits until another node has connected."""
     monkeypatch.setattr(_connections, "MAX_HANDSHAKES", 1)
     with Proxy(server, unit, unit) as proxy:
         nodes = [proxy.node(connect_timeout=1.9 * unit - number / 10) for number in range(2)]

@@ -448,8 +448,6 @@ def test_descriptors_of_this_program_stay_blocking(server: Server) -> None:
 def test_a_callback_that_raises_fails_the_job_and_ends_the_command(
     backend: str, server: Server, mark: dict[str, str], watched: Any
 ) -> None:
-    """If a callback, which gets job and line, raises, the job fails with that exception, and no process is left."""
-
     def broken(job: SshJob, line: str) -> None:
         raise ValueError(job, line)
 

@@ -36,7 +36,6 @@ def read_all(descriptor: int) -> bytes:
 def test_a_reader_that_stops_reading_does_not_block_the_run(
     pipe: tuple[int, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A reader that stops reading does not block the run: the last events are dropped, and their loss is logged."""
     monkeypatch.setattr(_nonblocking_writer, "STALL_TIMEOUT", 0.1)
     reading, file = pipe
     assert many(3000).run(instruments=[Events(file)])

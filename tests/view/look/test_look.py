@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 import anyio
 import anyio.lowlevel
@@ -402,6 +403,25 @@ def test_a_program_stops_to_answer_between_two_clients(monkeypatch: pytest.Monke
             pass
 
 
+def test_a_program_that_ends_waits_for_each_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that has been told the end is not waited for."""
+    monkeypatch.setattr(_answers, "WATCH_INTERVAL", PATIENCE)
+    were_over: list[bool] = []
+    pages = [SimpleNamespace(is_over=is_over, asked_at=time.monotonic()) for is_over in (True, False)]
+    for page in pages:
+        page.close = lambda page=page: were_over.append(page.is_over)
+    with _answers.answering():
+        _answers.watches.update(told=pages[0], waits=pages[1])
+        finish = threading.Thread(target=_answers.answer_thread.finish)
+        with _answers.watching:
+            finish.start()
+            assert _answers.watching.wait(PATIENCE)
+            pages[1].is_over = True
+            _answers.watching.notify_all()
+        finish.join()
+    assert were_over == [True, True]
+
+
 def test_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that has ended, one that was not asked, and one of another user are told apart, with advice."""
     monkeypatch.delattr(sys, "remote_exec", raising=False)
@@ -440,7 +460,7 @@ def test_trioflow_run_answers_while_it_runs(tmp_path: Path, monkeypatch: pytest.
         from trioflow.view.look import _client
         import os
         def look():
-            print([job["path"] for job in _client.ask(os.getpid())["runs"][0]["running"]])
+            print([job["path"] for run in _client.ask(os.getpid())["runs"] for job in run["running"]][-1:])
         scenario = Scheduler(ThreadJob(look, label="look"))
     """)  # fmt: skip
     assert "['look']" in run(file).output

@@ -151,7 +151,6 @@ def test_a_kept_reference_to_the_replaced_stdout_works_after_the_run(terminal: T
 
 
 def test_a_stdout_replaced_by_a_job_stays_after_the_run(terminal: Terminal) -> None:
-    """If a job replaces `sys.stdout`, its replacement stays after the run: the monitor restores only its own ones."""
     other = io.StringIO()
 
     async def replace() -> None:
@@ -419,7 +418,6 @@ def test_an_echo_below_the_picture_does_not_shift_later_lines() -> None:
 
 
 def test_strip_controls_keeps_colours_and_tabs_only() -> None:
-    """`strip_controls` keeps tabs, and colours until the end of the line, and removes all other control sequences."""
     assert strip_controls("plain é漢 text") == "plain é漢 text"
     assert strip_controls("a\tb") == "a\tb"
     assert strip_controls("\x1b[1;31mred") == "\x1b[1;31mred\x1b[0m"

@@ -582,7 +582,6 @@ def test_a_page_steers_no_other_run_than_it_shows(backend: Any, word: str) -> No
 
 
 def test_a_program_that_ends_tells_its_page_how() -> None:
-    """A program waits at its end until its pages know how its run has ended."""
     with program() as (process, page):
         following = threading.Thread(target=page.follow, daemon=True)
         following.start()

@@ -78,7 +78,6 @@ def test_restored_jobs_are_neither_gone_nor_new(tmp_path: Path) -> None:
 
 
 def test_changes_add_up_to_the_difference_between_two_runs(tmp_path: Path) -> None:
-    """Changes add up to the difference between two runs, even with nested and retried jobs, services and failures."""
     numbers = random.Random(5)
     files = [traced(tmp_path / "all.json", everything()), training(tmp_path / "x.json")]
     for place in range(6):
@@ -107,7 +106,6 @@ def test_compare_marks_jobs_that_joined_or_left_the_critical_path(tmp_path: Path
 
 
 def test_a_job_that_left_the_critical_path_is_marked_if_it_takes_longer(tmp_path: Path) -> None:
-    """A job may leave the critical path although it takes longer; the comparison marks it as such."""
     runs: list[Any] = []
     for seconds, beside in ((3, 1), (4, 9)):
         jobs = [Job(nap, seconds, label="a"), Job(nap, beside, label="b" * 99)]

@@ -331,7 +331,6 @@ def test_forever_jobs_are_not_on_the_path(virtual: Virtual) -> None:
 
 
 def test_the_path_continues_inside_nested_schedulers(virtual: Virtual) -> None:
-    """On the critical path, a nested scheduler is followed by the path inside it, once for each attempt."""
     x, y = Job(nap, 1, label="x"), Job(fail, 2, label="y", critical=True)
     inner = Scheduler(x, y.requires(x), Job(nap, 1, label="z"), label="n", retry=1)
     first = Job(nap, 1, label="a")
@@ -358,7 +357,6 @@ def test_the_path_ends_with_clean_up_jobs_after_a_critical_failure(virtual: Virt
 
 
 def test_the_critical_path_of_a_timed_out_run_ends_with_a_cancelled_job(virtual: Virtual) -> None:
-    """The critical path of a run that timed out ends with the first of the jobs that ran until the timeout."""
     scheduler = Scheduler(Job(nap, 1, label="a"), Job(nap, 9, label="b"), Job(nap, 9, label="c"), timeout=4)
     assert chain(virtual, scheduler) == "|b"
 
