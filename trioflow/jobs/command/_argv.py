@@ -123,13 +123,15 @@ def _captured_output(result: CommandResult, subject: str) -> bytes | OutputSpool
     return result._stdout
 
 
-def fill_arguments(arguments: Iterable[Any], job: abc.AbstractJob[Any]) -> list[str | bytes]:
-    """Convert the arguments of a job to strings or bytes, with its granted resources filled in."""
-    filled = [value.text(job) if isinstance(value, granted) else value for value in arguments]
-    for number, argument in enumerate(filled):
-        if type(argument) is not str or "\0" in argument:
-            filled[number] = convert_argument(argument, number, name_in_errors(repr(job.label), job.redact))
-    return filled
+def fill_argument(value: object, place: int | str, job: abc.AbstractJob[Any]) -> str | bytes:
+    """Convert an argument of a job to a string or bytes, with its granted resources filled in. Errors name `place`."""
+    filled = value.text(job) if isinstance(value, granted) else value
+    return convert_argument(filled, place, name_in_errors(repr(job.label), job.redact))
+
+
+def fill_word(value: object, place: int | str, job: abc.AbstractJob[Any]) -> str:
+    """Return a word of a step, or the value of a placeholder, as text, with the granted resources filled in."""
+    return os.fsdecode(fill_argument(value, place, job))
 
 
 def check_stdin(value: Any, subject: str) -> Any:

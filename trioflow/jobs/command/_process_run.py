@@ -113,7 +113,7 @@ class ProcessRun:
         """Prepare the start, large or numerous files in a thread."""
         job = self._job
         *arguments, stdin = arguments_of(job)
-        self._command = _argv.fill_arguments(arguments, job)
+        self._command = [_argv.fill_argument(value, number, job) for number, value in enumerate(arguments)]
         subject = name_in_errors(repr(job.label), job.redact)
         if self._options.shell:
             self._command[2:] = [_argv.join_line(self._command[2:])]

@@ -27,7 +27,7 @@ from ._connections import Connections, need_session
 from ._node_session import NodeSession, Stdio
 from ._nodes import LocalNode, Node, SshNode, make_node
 from ._ssh_errors import Unreachable
-from ._steps import Command, PlaceholderValues, Program, Pull, Push, Script, Step, fill_word, interpreter, parse_steps
+from ._steps import Command, PlaceholderValues, Program, Pull, Push, Script, Step, interpreter, parse_steps
 
 Path = str | os.PathLike[str]
 CHANGE_DIRECTORY_SCRIPT: Final = (
@@ -239,7 +239,7 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
         """
         run = abc.run_of(self)
         values, parts, stdin = abc.arguments_of(self)
-        steps = [[fill_word(part, number, self) for number, part in enumerate(words)] for words in parts]
+        steps = [[_argv.fill_word(part, number, self) for number, part in enumerate(words)] for words in parts]
         runner = _StepRunner(self, self._placeholder_values(values), stdin)
         connection = run.shared(Connections).for_node(self._node)
         try:
@@ -269,7 +269,7 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
 
     def _placeholder_values(self, values: Iterable[Any]) -> PlaceholderValues:
         """Return the values of the placeholders. `values` are the values of `values=`, with the results of jobs."""
-        filled = [fill_word(value, repr(name), self) for name, value in zip(self._values, values, strict=True)]
+        filled = [_argv.fill_word(value, repr(name), self) for name, value in zip(self._values, values, strict=True)]
         return PlaceholderValues(dict(zip(self._values, filled, strict=True), node=self._node.hostname))
 
     def default_label(self, depth: int) -> str:

@@ -1,7 +1,7 @@
 """The steps of a job on a node: commands, scripts, and file transfers.
 
-A step holds user-supplied words, which may be jobs. When the job with the step runs, `fill_word` converts the words and
-the results of these jobs to text.
+A step holds user-supplied words, which may be jobs. When the job with the step runs, `_argv.fill_word` makes texts of
+the words and of the results of these jobs.
 """
 
 from __future__ import annotations
@@ -360,18 +360,6 @@ def _expand_home(word: Any) -> Any:
 
 def _decode_path(value: object) -> Any:
     return os.fsdecode(value) if isinstance(value, bytes) else value
-
-
-def fill_word(value: object, place: int | str, job: AbstractJob[Any]) -> str:
-    """Return a word, or the value of a placeholder, as text. Replace `granted()` with the resources granted to the job.
-
-    Errors name `place`: the number of the word, or the name of the placeholder.
-    """
-    return os.fsdecode(
-        convert_argument(
-            value.text(job) if isinstance(value, granted) else value, place, name_in_errors(repr(job.label), job.redact)
-        )
-    )
 
 
 def interpreter(script: bytes) -> list[str]:
