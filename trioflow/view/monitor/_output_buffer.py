@@ -45,7 +45,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, TextIO, cast
 
@@ -166,7 +166,6 @@ class OutputBuffer:
         # By job and thread id.
         self._partial_lines: Final[dict[tuple[AnyJob | None, int], str]] = {}
         self._replaced_streams: list[tuple[str, TextIO, BufferedStream]] = []
-        self._replaced_handlers: list[tuple[logging.StreamHandler[Any], TextIO, BufferedStream]] = []
         # The process that draws. Its forks have no drawing thread.
         self._owner_pid: int | None = None
         self.fd_capture: FdCapture | None = None
@@ -264,20 +263,15 @@ class OutputBuffer:
         replacement = BufferedStream(self, stream)
         setattr(sys, name, replacement)
         self._replaced_streams.append((name, stream, replacement))
-        for handler in _stream_handlers():
-            if handler.stream is stream:
-                handler.setStream(replacement)
-                self._replaced_handlers.append((handler, stream, replacement))
+        _redirect_handlers(stream, replacement)
 
     def restore_streams(self) -> None:
         """Restore the streams, unless other code has replaced them, and the descriptors. Add all incomplete lines."""
-        for handler, stream, replacement in self._replaced_handlers:
-            if handler.stream is replacement:
-                handler.setStream(stream)
         for name, stream, replacement in self._replaced_streams:
+            _redirect_handlers(replacement, stream)
             if getattr(sys, name) is replacement:
                 setattr(sys, name, stream)
-        self._replaced_streams, self._replaced_handlers = [], []
+        self._replaced_streams.clear()
         self._owner_pid = None
         fd_capture, self.fd_capture = self.fd_capture, None
         self.finish_partial_lines()
@@ -361,12 +355,13 @@ def _find_current_job() -> AnyJob | None:
         return None
 
 
-def _stream_handlers() -> Iterator[logging.StreamHandler[Any]]:
+def _redirect_handlers(stream: TextIO | BufferedStream, replacement: TextIO | BufferedStream) -> None:
+    """Let the `logging` handlers that write to a stream write to another."""
     # Names without a logger of their own have a placeholder, which has no handlers.
     for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
         for handler in getattr(logger, "handlers", ()):
-            if isinstance(handler, logging.StreamHandler):
-                yield handler
+            if isinstance(handler, logging.StreamHandler) and handler.stream is stream:
+                handler.setStream(replacement)
 
 
 # ---- lines in a log, with tags or folded
