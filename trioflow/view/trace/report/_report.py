@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from ...._core.base._states import MOVED_ON, STOP_REASON_TEXTS, JobState, StopReason
+from ...._core.base._states import STOP_REASON_TEXTS, JobState, ReportedState, StopReason
 from ...._core.base._text_forms import MAX_LISTED_NAMES, duration_text, fit, join_names, plural, size_text
 from ...._core.job._labels import printable, shorten
 from ...._hints import import_extra
 from ....jobs.posix._processes import as_signal
-from ..._state_styles import STATE_STYLES, recorded_state, state_class
+from ..._state_styles import STATE_PRECEDENCE, STATE_STYLES, recorded_state, state_class
 from ...graph import _dot
 from ...text import _verdict
 from ...text._failure_text import FAILURE_ORDER, FailureText, common_headline, group_failures
@@ -155,35 +155,32 @@ def _read_all(kind: str, is_live: bool) -> str:
 MAX_CRITICAL_PATH_LINES: Final = 6
 MIN_SHARE: Final = 0.005
 """How many parts of the critical path have a line, each with at least this share of the time."""
-GOOD_VERDICT, BAD_VERDICT, OPEN_VERDICT = "good", "bad", "open"
-"""The CSS classes of verdicts. A verdict is open while the run is in progress and no job has failed."""
-VERDICT_STATES: Final = {BAD_VERDICT: JobState.FAILED, OPEN_VERDICT: JobState.RUNNING, GOOD_VERDICT: JobState.SUCCEEDED}
-"""The state whose symbol stands for each verdict, the worst verdict first."""
+VERDICT_CLASSES: Final[dict[ReportedState, str]] = {JobState.FAILED: "bad", JobState.RUNNING: "open"}
+"""The CSS classes of verdicts by the states whose symbols stand for them. Those of other states are "good"."""
 
 
 def _verdict_on_all_runs(record: TraceRecord) -> dict[str, str]:
     """Return the CSS class, the words and the symbol of the verdict on all outermost runs, and when they began."""
     if not record.root_runs:
-        return {"style": OPEN_VERDICT, "symbol": ""}
+        return {"style": "open", "symbol": ""}
     verdicts = dict.fromkeys(_run_verdict(record, run) for run in record.root_runs)
-    style = next(style for style in VERDICT_STATES if style in {style for style, _ in verdicts})
-    state = MOVED_ON if style == GOOD_VERDICT and record.tally.count(MOVED_ON) else VERDICT_STATES[style]
+    state = min((state for state, _ in verdicts), key=STATE_PRECEDENCE.index)
     start_time = datetime.datetime.fromtimestamp(record.start_time + record.wall_offset).astimezone()
     return {
-        "style": style,
+        "style": VERDICT_CLASSES.get(state, "good"),
         "words": "; ".join(words for _, words in verdicts),
         "symbol": STATE_STYLES[state].symbol,
         "start_time": start_time.isoformat(" ", "seconds"),
     }
 
 
-def _run_verdict(record: TraceRecord, run: RunSpan) -> tuple[str, str]:
+def _run_verdict(record: TraceRecord, run: RunSpan) -> tuple[ReportedState, str]:
+    """Return the state whose symbol stands for a run, RUNNING while it goes on and no job has failed, and the words."""
     reason = None if run.finished_at is None else run.stop_reason
     verdict = record.verdict(run, reason)
-    if verdict.is_good:
-        return GOOD_VERDICT, verdict.sentence
-    is_open = reason is None and not (record.tally.failure_count or record.tally.count(JobState.BLOCKED))
-    return OPEN_VERDICT if is_open else BAD_VERDICT, verdict.sentence
+    if reason is None and not (record.tally.failure_count or record.tally.count(JobState.BLOCKED)):
+        return JobState.RUNNING, verdict.sentence
+    return verdict.state, verdict.sentence
 
 
 def _is_listed_separately(span: Span) -> bool:
