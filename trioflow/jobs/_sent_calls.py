@@ -40,11 +40,6 @@ class NullFile:
         return len(data)  # type: ignore[arg-type]
 
 
-def pickling_error(call: functools.partial[Any], make_pickler: PicklerFactory) -> Exception | None:
-    """Return why a call cannot be pickled, or None if it can, without copying the contents of large arrays."""
-    return _pickling_error((call.func, call.args, call.keywords), make_pickler)
-
-
 def unpicklable_error(
     call: functools.partial[Any], job: AbstractJob[Any], place: str, make_pickler: PicklerFactory, error: BaseException
 ) -> TypeError:
@@ -62,13 +57,13 @@ def unpicklable_error(
 
 def _describe_unpicklable(call: functools.partial[Any], destination: str, make_pickler: PicklerFactory) -> str:
     """Return a message that names the part of a call that cannot be pickled."""
-    if _pickling_error(call.func, make_pickler) is not None:
+    if pickling_error(call.func, make_pickler) is not None:
         name = name_of(call.func)
         if "<lambda>" in name or "<locals>" in name:
             return f"{name} cannot be sent to {destination}, which could not find it: {LOCAL_FUNCTION_ADVICE}"
         return f"its function {name} cannot be sent to {destination}"
     for key, value in (*enumerate(call.args, 1), *call.keywords.items()):
-        if _pickling_error(value, make_pickler) is not None:
+        if pickling_error(value, make_pickler) is not None:
             return f"argument {key!r}, a {type(value).__qualname__}, cannot be sent to {destination}"
     return f"its arguments together cannot be sent to {destination}"
 
@@ -124,7 +119,8 @@ def _keep_apart(_: object) -> None:
     """Leave a large buffer out of the pickle, uncopied."""
 
 
-def _pickling_error(value: object, make_pickler: PicklerFactory) -> Exception | None:
+def pickling_error(value: object, make_pickler: PicklerFactory) -> Exception | None:
+    """Return why a value cannot be pickled, or None if it can, without copying the contents of large arrays."""
     try:
         make_pickler(NullFile(), pickle.HIGHEST_PROTOCOL, True, _keep_apart).dump(value)
     except Exception as error:
