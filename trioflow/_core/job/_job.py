@@ -544,7 +544,7 @@ class AbstractJob(Generic[T]):
         if self._options.critical is not None:
             return self._options.critical
         level = self._scheduler
-        while level is not None and level._critical_jobs is level._enough is None:
+        while level is not None and level._critical_jobs is None and level._enough is None:
             level = level._scheduler
         return None if level is None else level._critical_jobs
 

@@ -1278,8 +1278,13 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     def _innermost_run(self) -> Run | None:
         """Return the run in progress, or else the innermost run in progress around this scheduler, or None."""
-        runs = (level._run for level in (self, *enclosing_schedulers(self)))
-        return next((run for run in runs if run is not None), None)
+        scheduler: BaseScheduler | None = self
+        # Not `enclosing_schedulers`, which would take 1 µs more in each `add`.
+        while scheduler is not None:
+            if scheduler._run is not None:
+                return scheduler._run
+            scheduler = scheduler._scheduler
+        return None
 
     def _run_resource_totals(self) -> Mapping[str, int]:
         """Return the totals of those `RUN_RESOURCES` that this scheduler provides for its own jobs."""
