@@ -359,8 +359,11 @@ def _redirect_handlers(stream: TextIO | BufferedStream, replacement: TextIO | Bu
     """Let the `logging` handlers that write to a stream write to another."""
     # Names without a logger of their own have a placeholder, which has no handlers.
     for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
-        for handler in getattr(logger, "handlers", ()):
-            if isinstance(handler, logging.StreamHandler) and handler.stream is stream:
+        handlers: list[logging.StreamHandler[Any]] = [
+            handler for handler in getattr(logger, "handlers", ()) if isinstance(handler, logging.StreamHandler)
+        ]
+        for handler in handlers:
+            if handler.stream is stream:
                 handler.setStream(replacement)
 
 
