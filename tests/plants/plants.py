@@ -567,7 +567,7 @@ raised {one_line_error(error)}")
         "is_cut_off = run.phase._is_ending and run.fate.cancel_reason is not _states.COMPLETED",
         "is_cut_off = run.phase is STOPPING and run.fate.cancel_reason is not _states.COMPLETED"),
     Plant("first-inherits-critical", f"{JOB}/_job.py", "the critical_jobs around a First reach into it",
-        "while level is not None and level._critical_jobs is level._enough is None:",
+        "while level is not None and level._critical_jobs is None and level._enough is None:",
         "while level is not None and level._critical_jobs is None:"),
     Plant("forever-once", f"{RUN}/_ending.py",
         "a forever job that goes on after its cancellation is not cancelled again",
