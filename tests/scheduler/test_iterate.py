@@ -272,10 +272,13 @@ def test_a_generator_may_be_collected_in_the_thread_of_its_run(backend: Any) -> 
 LEAVES = """
 import sys, anyio
 from trioflow import Job, Scheduler
+begun = []
 async def work():
-    pass
+    while not begun:
+        await anyio.sleep(0)
 async def stay():
     try:
+        begun.append(True)
         await anyio.sleep(60)
     finally:
         print("unwound")
