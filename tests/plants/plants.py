@@ -676,8 +676,8 @@ raised {one_line_error(error)}")
         "        last = _job_queries.throttled_attempts(job)[:1]\n        for name in"),
     Plant("settle-inner-end", f"{RUN}/_steps.py",
         "the end of another job within a hook lets the hook try again, at once, what is still settling",
-        "        run.is_settling, extras = was_settling, job._extras\n",
-        "        run.is_settling, extras = False, job._extras\n"),
+        "            ends.depth -= 1\n        extras = job._extras\n",
+        "            ends.depth = 0\n        extras = job._extras\n"),
     Plant("files-partial-changed", f"{JOBS}/_user_files.py",
         "what others have done to what a job has set aside is removed by its next failure",
         "if free in made and take_snapshot(free) == made[free]:", "if free in made:"),
@@ -806,8 +806,8 @@ raised {one_line_error(error)}")
         "job_added = job_scheduled = job_attempt = job_settled = _renew"),
     plant("service-told-late", f"{RUN}/_steps.py",
         "instruments hear that a service is ready after they have heard of the jobs that waited for it", """
--    run.notify("service_ready", job)
--    run.is_settling = was_settling
+-    with run.ends:
+-        run.notify("service_ready", job)
      if successors is not None:
          run.requirement_counts.count_down(successors)
 +    run.notify("service_ready", job)

@@ -122,7 +122,7 @@ PASS_ON = {
     "admit": {"Lane.ensure_searcher", "ask_in_order"},
     "ensure_searcher": {
         "_settle_each",  # whatever settles outside of a worker
-        "_make_ready_late",  # whatever has waited until an end was told
+        "Undecided._work_late",  # whatever has waited until an end was told
         "Worker.work",
         "Lane.leave",
         "Lane.prepare_for_forever_job",  # whatever a worker does before its own task waits, or ends

@@ -154,14 +154,12 @@ class JobKind(AbstractJob[T]):
         """Call `on_succeeded` or `on_settled`, if it is not None, with the end that the job is about to have."""
         if function is None:
             return
-        extras, before, was_settling = self._ensure_extras(), self._outcome, run.is_settling
+        extras, before = self._ensure_extras(), self._outcome
         self._outcome, self._finished_at, extras.coming_state = outcome, run.clock(), state
-        run.is_settling = True
         try:
             function(self)
         finally:
             self._outcome, self._finished_at, extras.coming_state = before, None, None
-            run.is_settling = was_settling
 
     def _default_label(self, depth: int = MAX_DEPTH) -> str:
         return self.redacted_label() if self.redact else self.default_label(depth)

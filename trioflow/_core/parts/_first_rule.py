@@ -162,7 +162,7 @@ class FirstRule(Part, Instrument):
 
     def _is_looking_up(self) -> bool:
         run = self._run
-        return run.journal_writer is not None and run.requirement_counts.counting_down
+        return run.journal_writer is not None and run.undecided.is_busy
 
     def _is_open(self, job: AbstractJob[Any]) -> bool:
         return job not in self._turns or self._turns[job] in self._open_turns

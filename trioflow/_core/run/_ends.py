@@ -1,8 +1,9 @@
 """`EndQueue`: no end of a job is told inside another, in an outermost run and all runs in it.
 
-While hooks are told of an end, one may cancel a job, stop a run, or add a job that settles at once. While a failure
+While hooks are told of a step, one may cancel a job, stop a run, or add a job that settles at once. While a failure
 stops a run, the jobs that wait are cancelled. All these ends come after the end that causes them, and get their time
-then. So the times of the ends that a reader is told never fall.
+then. So the times of the ends that a reader is told never fall. A chain of ends, each caused by the one before, takes
+no recursion.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from typing import Final
 class EndQueue:
     """The ends that wait until another one has been told. In the body of a `with` block, each further end waits."""
 
-    __slots__ = ("depth", "waiting")
+    __slots__ = ("_is_settling", "depth", "waiting")
 
     def __init__(self) -> None:
-        # How many ends are being told, or about to be. More than 1: a failure stops the run, and hooks are told of it.
+        # How many steps are being told, or about to be. More than 1: a failure stops the run, and hooks are told of it.
         self.depth = 0
         # Functions that settle jobs, unless these have settled before.
         self.waiting: Final[deque[Callable[[], None]]] = deque()
+        # Whether a call of `settle_waiting` goes on: it also settles what the ends that it tells cause.
+        self._is_settling = False
 
     def __enter__(self) -> None:
         self.depth += 1
@@ -36,10 +39,16 @@ class EndQueue:
 
     def recover(self) -> None:
         """Settle the jobs whose ends wait, in a turn of the loop in which no end is told: an error has left them."""
-        self.depth = 0
+        self.depth, self._is_settling = 0, False
         self.settle_waiting()
 
     def settle_waiting(self) -> None:
         """Settle the jobs whose ends wait, unless an end is being told."""
-        while self.waiting and not self.depth:
-            self.waiting.popleft()()
+        if self._is_settling or self.depth:
+            return
+        self._is_settling = True
+        try:
+            while self.waiting and not self.depth:
+                self.waiting.popleft()()
+        finally:
+            self._is_settling = False

@@ -19,8 +19,7 @@ its function and arguments, with placeholders for the jobs among them, and `resu
 Kinds of jobs without a function describe their work in `JobKind.for_journal`.
 
 A run with a journal looks up each job that has no open requirements. If the journal has the job's result, the job
-settles at once, and the jobs that wait for it are looked up next. This may settle 100,000 jobs in succession, so
-`JournalWriter` distributes the work over several turns of the event loop.
+settles at once, and the jobs that wait for it are looked up next: see `_undecided`.
 
 None of this is on the workers' hot path: with a journal, each scheduled job has `RunExtras`, so `settle` settles
 it.
@@ -181,10 +180,6 @@ class RunJournal(Protocol):
 T = TypeVar("T")
 
 
-LOOKUPS_PER_CLOCK_READING: Final = 8
-"""The number of jobs to look up between two readings of the clock. A reading takes a tenth of the time of a look-up."""
-
-
 class JournalWriter:
     """Restores jobs of a run from its journal, and records and commits their results."""
 
@@ -196,16 +191,11 @@ class JournalWriter:
         self._commit_is_due = False
         # False after a `First` has decided.
         self.records_results = True
-        # Whether the remaining look-ups were deferred to the next turn of the loop.
-        self._is_deferred = False
         # The jobs that were restored in this turn of the loop, while they were added, and that were removed at once,
         # because of `keep_jobs=False`. `as_settled()` yields them, as if they had settled in the next turn.
         self.restored_by_add: Final[list[AbstractJob[Any]]] = []
         # The first error of the journal, only in the outermost run's writer.
         self.fault: Exception | None = None
-        # The job that is looked up next, and what reads its files before; and the job whose files have been read.
-        self.reading: tuple[AbstractJob[Any], Callable[[], Awaitable[None]]] | None = None
-        self._job_with_files: AbstractJob[Any] | None = None
 
     def nested(self, run: Run) -> JournalWriter:
         """Return the writer for `run`, which is nested in this writer's run."""
@@ -226,14 +216,18 @@ class JournalWriter:
 
     async def begin_attempt(self, job: AbstractJob[Any]) -> None:
         """Record that an attempt of a job begins, before the clock of the job."""
-        await self._wait_for(self._ask(self.journal.begin_attempt, job))
+        await self.wait_for(self._ask(self.journal.begin_attempt, job))
 
     async def read_outputs(self, job: AbstractJob[Any]) -> None:
         """Read the files of a job that is about to be recorded."""
         if self.records_results:
-            await self._wait_for(self._ask(self.journal.read_files, job))
+            await self.wait_for(self.files_to_read(job))
 
-    async def _wait_for(self, read: Callable[[], Awaitable[None]] | None) -> None:
+    def files_to_read(self, job: AbstractJob[Any]) -> Callable[[], Awaitable[None]] | None:
+        """Return what reads the files of a job before its look-up, or None if that takes no time."""
+        return self._ask(self.journal.read_files, job)
+
+    async def wait_for(self, read: Callable[[], Awaitable[None]] | None) -> None:
         if read is None:
             return
         try:
@@ -295,37 +289,9 @@ class JournalWriter:
             self._outermost._commit_is_due = False
             self._ask(self.journal.commit)
 
-    def defer_lookups_if_late(self, number: int) -> bool:
-        """Defer the remaining look-ups if this turn of the loop has no time left. Return whether they are deferred.
-
-        Args:
-            number: how many successors `RequirementCounts.count_down_queued` has counted down in its current call.
-
-        """
-        if number % LOOKUPS_PER_CLOCK_READING or self._run.clock() <= self._run.time_slice.ends_at:
-            return False
-        self.defer_lookups()
-        return True
-
-    def defer_lookups_for_files(self, job: AbstractJob[Any]) -> bool:
-        """Defer the look-ups from this job on if its files have to be read first. Return whether they are deferred."""
-        if self._job_with_files is job:
-            self._job_with_files = None
-            return False
-        if job._state is not JobState.IDLE or (read := self._ask(self.journal.read_files, job)) is None:
-            return False
-        self.reading = job, read
-        self.defer_lookups()
-        return True
-
-    def defer_lookups(self) -> None:
-        """Defer the remaining look-ups to the next turn of the loop."""
-        self._is_deferred = True
-        self._run.wake()
-
     def has_work(self) -> bool:
         """Return whether the run has to call `work_one_turn`."""
-        return self._commit_is_due or self._is_deferred or bool(self.restored_by_add)
+        return self._commit_is_due or self._run.undecided.is_deferred or bool(self.restored_by_add)
 
     async def work_one_turn(self) -> None:
         """Wait for the next turn of the loop, resume the deferred look-ups, and commit the recorded results."""
@@ -335,14 +301,7 @@ class JournalWriter:
             run.stop_cancelled()
         run.time_slice.begin(number, run.clock())
         self.restored_by_add.clear()
-        if self.reading is not None:
-            job, read = self.reading
-            await self._wait_for(read)
-            self.reading, self._job_with_files = None, job
-            run.time_slice.begin(run.time_slice.turn_number, run.clock())
-        if self._is_deferred:
-            self._is_deferred = False
-            run.requirement_counts.count_down_queued()
+        await run.undecided.resume()
         self.commit()
 
     def _ask(self, method: Callable[..., T], *args: object) -> T | None:

@@ -243,8 +243,10 @@ class Reopening(Part):
             self._report()
 
     def add(self, tries: Iterable[NextTry]) -> None:
-        run = self._run
-        is_now = not (run.is_settling or self._is_working or self._to_mark)
+        run, tries = self._run, [*tries]
+        # A function that is told of an end, or its own `on_settled`, asks: it takes effect when this is done.
+        is_told = bool(run.ends.depth) or any(each.job.state is not each.job._state for each in tries)
+        is_now = not (is_told or self._is_working or self._to_mark)
         for each in tries:
             job = each.job
             if job in self.anew:
@@ -259,8 +261,7 @@ class Reopening(Part):
                 # It will be examined again.
                 each = NextTry(job, wanted, each.cancels)
             self.asked[job] = each
-        if run.is_settling:
-            # A function that is told so asks for this: it takes effect when this is done.
+        if is_told:
             run.call_in_loop(self._work)
         else:
             self._work()
@@ -319,7 +320,7 @@ class Reopening(Part):
             self._report()
         for job in reopened:
             if not job._pending:
-                run.requirement_counts.make_ready(job)
+                run.undecided.make_ready(job)
         # Its own task lets a worker search.
         run.wake()
         self._is_working = False

@@ -1,14 +1,12 @@
 """Counts of open requirements: counted down as jobs settle, and up again when jobs are tried again: see `_reopening`.
 
 A requirement of a job is open until it has settled or is a ready service. `job._pending` is the number of a job's open
-requirements, and `job._successors` has the jobs that wait for it. When the count of a successor reaches 0, its rule may
-settle it at once, then the rule of the next successor may, and so on: a single failure may block a chain of a million
-jobs. Therefore, successors are queued and counted down one by one, without recursion.
+requirements, and `job._successors` has the jobs that wait for it. When the count of a successor reaches 0, it is ready,
+or `_undecided` decides, because it may settle at once.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -69,10 +67,7 @@ class RequirementCounts:
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        # Jobs without open requirements that may settle at once, by their rule or from a journal.
-        self.queued: Final[deque[AbstractJob[Any]]] = deque()
-        # Whether the queue is being processed, or will be later. If so, `count_down` only adds to it.
-        self.counting_down = False
+        self._queued: Final = run.undecided.jobs
         # Whether all members that have settled so far SUCCEEDED. While this holds, only inputs have to be looked at.
         self.all_succeeded = True
         # Whether a journal may restore each job, or a part hold it back.
@@ -136,7 +131,7 @@ class RequirementCounts:
         A job that may settle at once, by its rule or from a journal, or be held back by a `First`, is queued first, and
         so are all jobs behind it.
         """
-        run, queued = self._run, self.queued
+        run, queued = self._run, self._queued
         if successors.__class__ is not list:
             successors = (successors,)
         if run.phase._is_ending:
@@ -160,34 +155,5 @@ class RequirementCounts:
             if run.phase._is_ending:
                 # An instrument has drained or cancelled the run.
                 return
-        if queued and not self.counting_down:
-            self.count_down_queued()
-
-    def make_ready(self, job: AbstractJob[Any]) -> None:
-        """Make a job ready, or queue it if the journal first reads its files, or those of an earlier job."""
-        writer = self._run.journal_writer
-        if writer is not None and (
-            writer.reading is not None or (not self.queued and writer.defer_lookups_for_files(job))
-        ):
-            self.queued.append(job)
-            self.counting_down = True
-        else:
-            self._run.make_ready(job)
-
-    def count_down_queued(self) -> None:
-        """Make the queued jobs ready one by one. The journal writer may defer the rest to a later turn."""
-        run = self._run
-        self.counting_down = True
-        number = 0
-        while self.queued and not run.phase._is_ending:
-            number += 1
-            if (writer := run.journal_writer) is not None and (
-                writer.defer_lookups_if_late(number) or writer.defer_lookups_for_files(self.queued[0])
-            ):
-                return
-            # A job that has got a new requirement waits for it.
-            run.make_ready(self.queued.popleft())
-        self.queued.clear()
-        self.counting_down = False
-        for part in run.parts:
-            part.act()
+        if queued and not run.undecided.is_busy:
+            run.undecided.work()

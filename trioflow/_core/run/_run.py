@@ -42,6 +42,7 @@ from ._run_pools import RunPools
 from ._standstill import Standstill, StuckJobs
 from ._start_order import StartOrder, may_need_order
 from ._steering import NOT_STEERED, Steering, SteeringRecord
+from ._undecided import Undecided
 from ._worker import Lane, TimeSlice, Worker
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class Run:
     steering: Steering  # of the outermost run, and made with it, because another thread may be the first to use it
     changes: SteeringRecord  # NOT_STEERED, or of deques, which any thread may copy with `tuple`
     requirement_counts: RequirementCounts
+    undecided: Undecided
     failures: Final[FailureCounts]
     durations: Mapping[AbstractJob[Any], float]  # by the option `durations`, of an outermost run alone
     # How many ordinary jobs have not settled.
@@ -125,7 +127,6 @@ class Run:
     cancelled_count: int  # the number of ordinary jobs that ended CANCELLED, which `keep_jobs=False` may drop
     added_count: int  # how many jobs have been added to the running scheduler
     shared: Final[dict[Any, Any]]  # objects that the jobs of an outermost run share with the jobs of nested runs
-    is_settling: bool  # whether hooks are told that a job has settled, which is not yet counted
     keeps_succeeded: bool  # whether members that succeeded in the last run have not been reset
     closes_scheduler: bool  # whether the scheduler is closed after the run, so that its jobs never run again
     # ---- objects that few runs need: see the properties
@@ -172,7 +173,7 @@ class Run:
         self.fate = Fate()
         self.interruption = self.pending_shutdowns = self.change_event = None
         self.closes_scheduler = self.has_crashed = False
-        self.had_ordinary_jobs = self.is_settling = self.keeps_succeeded = False
+        self.had_ordinary_jobs = self.keeps_succeeded = False
         self.unsettled = self.forever_unsettled = self.added_count = self.cancelled_count = 0
         self.jobs_at_timeout = {}
         self.durations = {}
@@ -208,6 +209,7 @@ class Run:
         self.lane = self.open_lane = Lane(self, self.line)
         if self.steering.pauses:
             self.steering.begin(self)
+        self.undecided = Undecided(self)
         self.requirement_counts = RequirementCounts(self)
         self.failures = FailureCounts(self)
         for part in parts:
@@ -341,7 +343,7 @@ class Run:
             del part._run
         self._start_order = self._pools = self._failure_log = self._stuck_jobs = None
         self.shared.clear()
-        del self.requirement_counts, self.group, self.standstill, self.open_lane
+        del self.requirement_counts, self.undecided, self.group, self.standstill, self.open_lane
 
     async def _run_until_deadline(self) -> None:
         stop_timer = self.call_at(self.deadline, partial(self.stop, StopReason.TIMEOUT))
@@ -413,13 +415,7 @@ class Run:
             self.phase = RunPhase.ENTERING
         if early := self.steering.cancelled_early.pop(self.scheduler, None):
             self.settle_apart(early, cause=CancelCause.JOB)
-        self.requirement_counts.queued.extend(undecided)
-        if self.journal_writer is not None:
-            # Looking the entry jobs up may take several turns of the loop.
-            self.requirement_counts.counting_down = True
-            self.journal_writer.defer_lookups()
-        elif self.requirement_counts.queued or self.parts:
-            self.requirement_counts.count_down_queued()
+        self.undecided.begin(undecided)
 
     async def _search_in_first_turns(self) -> None:
         """Count the run itself as a searcher during its first turns, so that the first worker spawns no others.
@@ -770,7 +766,7 @@ class Run:
             self.journal_writer.on_jobs_added()
         for job in jobs:
             if not job._pending:
-                self.requirement_counts.make_ready(job)
+                self.undecided.make_ready(job)
         if self.journal_writer is not None and not self.scheduler.keep_jobs:
             dropped = [job for job in jobs if job.restored and job not in self.members.jobs]
             self.journal_writer.restored_by_add.extend(dropped)

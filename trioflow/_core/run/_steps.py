@@ -59,10 +59,13 @@ def ready(run: Run, job: AbstractJob[Any], line: Line) -> None:
     else:
         line.places.push(job)
     if run.notify_scheduled is not None:
-        # The jobs behind it may still be counted down.
-        was_settling, run.is_settling = run.is_settling, True
+        # `with run.ends` would cost three calls.
+        ends = run.ends
+        ends.depth += 1
         run.notify_scheduled(run.scheduler, job)
-        run.is_settling = was_settling
+        ends.depth -= 1
+        if ends.waiting:
+            ends.settle_waiting()
 
 
 def requeue(run: Run, job: AbstractJob[Any], lane: Lane, verdict: Verdict, now: float) -> None:
@@ -131,8 +134,10 @@ def _settle_each(run: Run, jobs: Iterable[AbstractJob[Any]], failure: Failure | 
             continue
         run.line.refund(job)
         outcome = failure or cancelled_outcome(run, cause)
-        error = report_unrepeated(run, job, state, outcome)
-        settle(run, job, state, outcome, run.clock())
+        with run.ends if job._callbacks is not None else contextlib.nullcontext():
+            # What its callback ends comes after it, too.
+            error = report_unrepeated(run, job, state, outcome)
+            settle(run, job, state, outcome, run.clock())
         if error is not None:
             # The job does not run, so it cannot fail with it.
             run.stop_with_error(error, job, f"on_settled of {job.label!r} raised {one_line_error(error)}")
@@ -146,8 +151,7 @@ def settle(run: Run, job: AbstractJob[Any], state: JobState, outcome: object, no
     Workers, which call this most often, pass on the job's slot and resources as they look for the next job, or leave.
 
     Hooks, parts and views rely on this order: the state and the journal, the hooks, the job's slot and resources,
-    the jobs that wait for it, the counts, its successors, and the ends that it causes, which have waited. While hooks
-    are called, `is_settling` is set.
+    the jobs that wait for it, the counts, its successors, and the ends that it causes, which have waited.
     """
     successors, extras, ends = job._successors, job._extras, None
     job._successors = job._worker = None
@@ -162,13 +166,13 @@ def settle(run: Run, job: AbstractJob[Any], state: JobState, outcome: object, no
         if state is SUCCEEDED:
             run.journal_writer.record(job, outcome)
     if run.notify_end is not None:
-        was_settling, run.is_settling, ends = run.is_settling, True, run.ends
+        ends = run.ends
         ends.depth += 1
         try:
             run.notify_end(run.scheduler, job)
         finally:
             ends.depth -= 1
-        run.is_settling, extras = was_settling, job._extras
+        extras = job._extras
     if run.line.places is not None:
         run.line.give_back(job)
     if extras is not None:
@@ -263,10 +267,6 @@ def make_ready(run: Run, job: AbstractJob[Any]) -> None:
     if job._state is not IDLE or job._pending or run.phase._is_ending:
         return
     verdict, failure = _requirements.decide(job)
-    if run.ends.depth and (verdict is not SCHEDULED or run.journal_writer is not None):
-        # A hook that is told of an end has added the job, and it may settle at once.
-        run.ends.waiting.append(partial(_make_ready_late, run, job))
-        return
     if verdict is not SCHEDULED:
         # A BLOCKED job counts as failed, unless only `cancel()` has blocked it.
         stops = failure is not None and not failure.is_from_cancel and job._criticality()
@@ -284,13 +284,6 @@ def make_ready(run: Run, job: AbstractJob[Any]) -> None:
             return
     # This does nothing if the job was restored.
     schedule(run, (job,))
-
-
-def _make_ready_late(run: Run, job: AbstractJob[Any]) -> None:
-    """Make ready a job that has waited for the end that made it so: who told this end has looked for jobs before."""
-    run.requirement_counts.make_ready(job)
-    if not run.has_crashed:
-        run.open_lane.ensure_searcher()
 
 
 def block(run: Run, job: AbstractJob[Any], error: Exception) -> None:
@@ -332,9 +325,8 @@ def on_service_ready(run: Run, job: AbstractJob[Any], value: object) -> None:
     if extras.time_limit is not None:
         extras.time_limit._lift()
     successors, job._successors = job._successors, None
-    was_settling, run.is_settling = run.is_settling, True
-    run.notify("service_ready", job)
-    run.is_settling = was_settling
+    with run.ends:
+        run.notify("service_ready", job)
     if successors is not None:
         run.requirement_counts.count_down(successors)
     run.lane.ensure_searcher()

@@ -1,0 +1,114 @@
+"""`Undecided`: the jobs of a run without open requirements that may settle at once, in their order.
+
+Their rule or the journal may settle them, or a part hold them back. Then the jobs that wait for them may settle at
+once, and so on: a single failure may block a chain of a million jobs, and a journal restore 100,000 in succession.
+Therefore, such jobs are queued, with all jobs behind them, and made ready one by one, without recursion. With a
+journal, which may have to read files first, this takes several turns of the loop.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from ..base._states import IDLE, SCHEDULED
+from ..job._job import AbstractJob
+from ..job._requirements import decide
+
+if TYPE_CHECKING:
+    from ._run import Run
+
+LOOKUPS_PER_CLOCK_READING: Final = 8
+"""The number of jobs to look up between two readings of the clock. A reading takes a tenth of the time of a look-up."""
+
+
+class Undecided:
+    """The queue of these jobs. `work` makes them ready, now, after the end that is told, or in a later turn."""
+
+    def __init__(self, run: Run) -> None:
+        self._run: Final = run
+        self.jobs: Final[deque[AbstractJob[Any]]] = deque()
+        # Whether `work` goes on, or will be called: until then, jobs are only added.
+        self.is_busy = False
+        # Whether it will be called in the next turn of the loop.
+        self.is_deferred = False
+        # The first job, and what reads its files before its look-up; and the job whose files have been read.
+        self._reading: tuple[AbstractJob[Any], Callable[[], Awaitable[None]]] | None = None
+        self._job_with_files: AbstractJob[Any] | None = None
+
+    def begin(self, entries: Iterable[AbstractJob[Any]]) -> None:
+        """Make those entry jobs ready that may settle at once."""
+        self.jobs.extend(entries)
+        if self._run.journal_writer is not None:
+            self._defer()
+        elif self.jobs or self._run.parts:
+            self.work()
+
+    def make_ready(self, job: AbstractJob[Any]) -> None:
+        """Make a job ready that was added, or is tried again: now, unless it may settle while an end is told."""
+        run = self._run
+        has_journal = run.journal_writer is not None
+        if run.ends.depth and (has_journal or decide(job)[0] is not SCHEDULED):
+            self.jobs.append(job)
+            if not self.is_busy:
+                self.is_busy = True
+                run.ends.waiting.append(self._work_late)
+        elif has_journal and (self._reading is not None or (not self.jobs and self._defer_for_files(job))):
+            self.jobs.append(job)
+        else:
+            run.make_ready(job)
+
+    def _work_late(self) -> None:
+        """Call `work` after the end that was told. Whoever told it has looked for jobs before."""
+        self.work()
+        if not self._run.has_crashed:
+            self._run.open_lane.ensure_searcher()
+
+    def work(self) -> None:
+        """Make the jobs ready one by one, or the rest of them in the next turn of the loop."""
+        run, jobs = self._run, self.jobs
+        self.is_busy = True
+        number = 0
+        while jobs and not run.phase._is_ending:
+            number += 1
+            if run.journal_writer is not None and (self._is_late(number) or self._defer_for_files(jobs[0])):
+                self._defer()
+                return
+            # A job that has got a new requirement waits for it.
+            run.make_ready(jobs.popleft())
+        jobs.clear()
+        self.is_busy = False
+        for part in run.parts:
+            part.act()
+
+    def _is_late(self, number: int) -> bool:
+        is_read = number % LOOKUPS_PER_CLOCK_READING == 0
+        return is_read and self._run.clock() > self._run.time_slice.ends_at
+
+    def _defer_for_files(self, job: AbstractJob[Any]) -> bool:
+        """Defer the look-ups from this job on if its files have to be read first. Return whether they are deferred."""
+        if self._job_with_files is job:
+            self._job_with_files = None
+            return False
+        if job._state is not IDLE or (read := self._run.journal_writer.files_to_read(job)) is None:  # type: ignore[union-attr]
+            return False
+        self._reading = job, read
+        self._defer()
+        return True
+
+    def _defer(self) -> None:
+        self.is_busy = self.is_deferred = True
+        self._run.wake()
+
+    async def resume(self) -> None:
+        """Go on in a new turn of the loop, when the files of the first job have been read."""
+        run = self._run
+        if self._reading is not None:
+            job, read = self._reading
+            await run.journal_writer.wait_for(read)  # type: ignore[union-attr]
+            self._reading, self._job_with_files = None, job
+            run.time_slice.begin(run.time_slice.turn_number, run.clock())
+        if self.is_deferred:
+            self.is_deferred = False
+            self.work()
