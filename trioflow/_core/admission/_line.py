@@ -521,6 +521,9 @@ SECOND_TOKEN_TEXT: Final = "already holding one of this CapacityLimiter's tokens
 """In the error of trio and anyio for a task that asks for a second token."""
 
 
+TOKEN_REFERENCES: Final = 2
+
+
 class RunTokens:
     """The jobs of a run that have a token of a limiter, or wait for a token."""
 
@@ -568,10 +571,15 @@ class RunTokens:
         self.borrowers[job] = borrower
         self.line.startable.append(job)
 
-    def begin(self, job: AbstractJob[Any], task: object) -> None:
-        """Let the task of a job that begins be the borrower of its token, if it has one."""
-        if job in self.borrowers:
-            self.borrowers[job] = self.limit.let_borrow(self.borrowers[job], task)
+    def begin(self, job: AbstractJob[Any], task: object) -> int:
+        """Let the task of a job that begins be the borrower of its token, if it has one.
+
+        Return how many references to the task there are until `give_back`: from here, and from the limiter.
+        """
+        if job not in self.borrowers:
+            return 0
+        self.borrowers[job] = borrower = self.limit.let_borrow(self.borrowers[job], task)
+        return TOKEN_REFERENCES if borrower is task else 0
 
     def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back the token of a job, for `pass_on`. If the job waits for a token, let it wait no longer."""

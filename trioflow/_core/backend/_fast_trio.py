@@ -286,6 +286,9 @@ class TrioTaskSnapshot(DirectTrioSnapshot):
         # There are usually no variables, and then a call would still take a tenth of the time of this method.
         return len(context) == self._variable_count and (not self._variables or has_values(context, self._variables))
 
+    def allow_references(self, number: int) -> None:
+        self._reference_count += number
+
     def record_iteration(self) -> None:
         self._recorded_schedule_points = self._task._schedule_points
 

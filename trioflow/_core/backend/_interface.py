@@ -91,6 +91,10 @@ class TaskSnapshot(Protocol):
         """
         ...
 
+    def allow_references(self, number: int) -> None:
+        """Let so many further references to the task, which the engine itself has or drops now, be no change."""
+        return
+
     def record_iteration(self) -> None:
         """Record the current iteration of the event loop, for `is_same_iteration`."""
 

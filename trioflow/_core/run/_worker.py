@@ -288,7 +288,7 @@ class Worker(WorkerTask):
             needs_own_tasks |= run.backend.isolation.gives_own_tasks
             # An AbstractJob, of which the hot path also reads fields of Job.
             job: Any = None
-            jobs_left, has_run_jobs = MAX_JOBS_IN_TURN, False
+            jobs_left, has_run_jobs, token = MAX_JOBS_IN_TURN, False, 0
             snapshot: Any = run.backend.isolation.attach_current_task(worker)
             if snapshot and now >= lane.bounded_by.deadline:
                 # The loop has not yet said so.
@@ -330,8 +330,8 @@ class Worker(WorkerTask):
                     # A new worker takes it.
                     startable.appendleft(job)
                     break
-                if is_limited and line.tokens is not None:
-                    line.tokens.begin(job, worker.task)
+                if is_limited and line.tokens is not None and (token := line.tokens.begin(job, worker.task)):
+                    snapshot.allow_references(token)
                 if is_limited and job._extras is not None and job._extras.grant is not None:
                     # Admitting jobs may have taken long.
                     now = clock()
@@ -372,11 +372,17 @@ class Worker(WorkerTask):
                 now = clock()
                 if error is None and snapshot.is_task_unchanged():
                     run.settle(job, SUCCEEDED, value, now)
+                    if token:
+                        snapshot.allow_references(-token)
+                        token = 0
                     if needs_own_tasks and not worker.must_leave:
                         worker.must_leave = not ((startable or is_limited) and run.backend.isolation.renew_task(worker))
                 else:
                     await worker._settle_other(job, awaitable, value, error, now)
                     awaitable = value = error = None
+                    if token:
+                        snapshot.allow_references(-token)
+                        token = 0
                 # ---- where a policy or priorities decide, let all else end that ends in this turn
                 if is_limited and line.order and not (run.phase._is_ending or snapshot.is_same_iteration()):
                     worker.start_searching()
