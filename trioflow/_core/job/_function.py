@@ -875,7 +875,8 @@ class Job(FunctionJob[T]):
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[JobOptions],
     ) -> None:
-        is_async_function = type(function) is FunctionType and function.__code__.co_flags & ASYNC_CODE_FLAGS
+        code = function.__code__ if type(function) is FunctionType else None
+        is_async_function = code is not None and code.co_flags & ASYNC_CODE_FLAGS
         if not is_async_function:
             if not isinstance(function, Coroutine):
                 check_function(function, "Job", ACCEPTED_ARGUMENTS)
@@ -883,7 +884,9 @@ class Job(FunctionJob[T]):
                     function, args, kwargs = unpack_partial(function, args, kwargs)
             elif args or kwargs:
                 raise TypeError(f"Job({short_repr(function)}, ...): a coroutine object takes no further arguments")
-        if self._is_called_directly:
+        # Most calls give each parameter once, in order: to see that here takes a fifth of another call.
+        is_plain_call = code is not None and len(args) == code.co_argcount and not (kwargs or code.co_kwonlyargcount)
+        if not is_plain_call and self._is_called_directly:
             check_call(function, args, kwargs, "Job")
         if TEXTS:
             _reject_text(function, args, kwargs, options)
