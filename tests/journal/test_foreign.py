@@ -15,7 +15,7 @@ from unittest.mock import ANY
 import pytest
 from trioflow import Job, JournalError, Scheduler
 from trioflow.journal import _lock
-from trioflow.journal._store import JournalStore, read_with_retry
+from trioflow.journal._store import JournalStore
 from ..cli.command_line import trioflow
 from .stage import fork, found, made, record, refused
 
@@ -129,7 +129,8 @@ def test_a_killed_run_never_leaves_a_rollback_journal(file: Path, start: str) ->
     tries each sixth write; together they try each second."""
     if start == "copy":
         made(file.with_name("original.db"), "a")
-        read_with_retry(file.with_name("original.db"), lambda store: store.copy_to(file))
+        with contextlib.closing(sqlite3.connect(file.with_name("original.db"))) as db:
+            db.execute("VACUUM INTO ?", [str(file)])
         file.with_name("original.db").unlink()
     elif start == "no table":
         with contextlib.closing(sqlite3.connect(file)) as db:
@@ -357,56 +358,6 @@ def test_a_log_without_its_file_is_left_until_it_is_removed(file: Path) -> None:
     for suffix in ("-wal", "-shm"):
         file.with_name(f"run.db{suffix}").unlink(missing_ok=True)
     made(file, "b")
-
-
-# ---- copies, which are made before an older journal is brought up to date
-def copy(file: Path) -> None:
-    read_with_retry(file, lambda store: store.copy_to(file.with_name("copy.db")))
-
-
-def write_mine(path: Path, victim: Path) -> None:
-    path.write_text("mine")
-
-
-def test_a_backup_touches_no_file_that_is_there(file: Path, victim: Path) -> None:
-    """A backup is rejected if one of its files is there already: a log, for example, would be part of the copy."""
-    made(file, "a")
-    for suffix, put in itertools.product(["", "-wal", "-shm", "-lock", "-journal"], [link, write_mine]):
-        put(there := file.with_name(f"copy.db{suffix}"), victim)
-        with pytest.raises(JournalError, match=rf"copy.db{suffix}' already exists"):
-            copy(file)
-        assert there.read_text() == victim.read_text() == "mine"
-        assert sorted(os.listdir(file.parent)) == sorted(["run.db", f"copy.db{suffix}", "victim"])
-        there.unlink()
-
-
-def test_a_backup_has_no_temporary_file_that_others_can_guess(file: Path, victim: Path) -> None:
-    """The file copy.db.partial is the user's: once, a backup wrote through such a link, and removed such a file."""
-    made_with_result(file)
-    for put in (link, write_mine):
-        put(partial := file.with_name("copy.db.partial"), victim)
-        copy(file)
-        assert partial.read_text() == victim.read_text() == "mine"
-        assert sorted(os.listdir(file.parent)) == ["copy.db", "copy.db.partial", "run.db", "victim"]
-        partial.unlink()
-        file.with_name("copy.db").unlink()
-
-
-def test_a_backup_replaces_nothing_that_appears_meanwhile(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If another program creates a file of that name during a backup, the backup fails, and leaves that alone."""
-    made_with_result(file)
-    taken = file.with_name("copy.db")
-
-    def appear(store: JournalStore) -> None:
-        taken.mkdir()
-        (taken / "mine").touch()
-
-    with contextlib.closing(JournalStore(file, writes=False)) as store:
-        monkeypatch.setattr(JournalStore, "check_undisturbed", appear)
-        with pytest.raises(JournalError, match="cannot copy it to"):
-            store.copy_to(taken)
-    assert sorted(os.listdir(file.parent)) == ["copy.db", "run.db"]
-    assert os.listdir(taken) == ["mine"]
 
 
 # ---- pickles

@@ -6,7 +6,6 @@ import fcntl
 import itertools
 import json
 import math
-import operator
 import os
 import re
 import shutil
@@ -120,11 +119,11 @@ def test_application_id_and_checksums_of_the_format_do_not_change() -> None:
 
 def test_a_journal_of_another_format_version_is_rejected(file: Path) -> None:
     made(file, "a")
-    for version, writes in itertools.product((_store.EARLIER_VERSION - 1, _store.FORMAT_VERSION + 1), (False, True)):
+    for version, writes in itertools.product((_store.FORMAT_VERSION - 1, _store.FORMAT_VERSION + 1), (False, True)):
         with contextlib.closing(sqlite3.connect(file)) as db:
             db.execute(f"PRAGMA user_version = {version}")
         before = {each.name: each.read_bytes() for each in file.parent.iterdir()}
-        refused(file, rf"another version of trioflow \(format {version}, this one reads \d and ", writes)
+        refused(file, rf"another version of trioflow \(format {version}, this one reads \d\), and was left", writes)
         assert {each.name: each.read_bytes() for each in file.parent.iterdir()} == before
 
 
@@ -145,8 +144,6 @@ def test_a_journal_may_have_any_name(tmp_path: Path) -> None:
         made(tmp_path / name, "a")
         assert os.listdir(tmp_path) == [name]
         assert found(tmp_path / name) == ["a"]
-        read_with_retry(tmp_path / name, operator.methodcaller("copy_to", tmp_path / f"copy {name}"))
-        assert found(tmp_path / f"copy {name}") == ["a"]
         for file in tmp_path.iterdir():
             file.unlink()
 
@@ -531,20 +528,6 @@ def test_a_journal_that_runs_change_all_the_time_is_not_read_wrongly(file: Path)
         read_with_retry(file, lambda store: made(file, "b"))
 
 
-def test_a_backup_that_a_run_has_disturbed_is_made_again(file: Path) -> None:
-    made(file, "a")
-    disturbances = ["b"]
-
-    def copy_to(store: JournalStore) -> None:
-        if disturbances:
-            made(file, disturbances.pop())
-        store.copy_to(file.with_name("copy.db"))
-
-    read_with_retry(file, copy_to)
-    assert found(file.with_name("copy.db")) == ["a", "b"]
-    assert sorted(os.listdir(file.parent)) == ["copy.db", "run.db"]
-
-
 def test_a_missing_table_raises_an_error_unlike_a_damaged_row(file: Path) -> None:
     """A missing table raises an error, since no result could be stored; a damaged row only runs its job again."""
     with contextlib.closing(JournalStore(file, writes=True)) as store:
@@ -609,16 +592,6 @@ class WithoutSpace:
         if statement == "VACUUM":
             raise sqlite3.OperationalError("database or disk is full")
         return self.database.execute(statement, *parameters)
-
-
-def test_a_backup_is_one_file_that_needs_no_log(file: Path) -> None:
-    target = file.with_name("copy.db")
-    with contextlib.closing(JournalStore(file, writes=True)) as store:
-        store.add_records([record("a")], [], [])
-        assert file.read_bytes()[18:20] == b"\2\2"
-        store.copy_to(target)
-    assert target.read_bytes()[18:20] == b"\1\1"  # SQLite's file format: written and read without a log
-    assert found(target) == ["a"]
 
 
 @pytest.mark.parametrize("syncs", [True, False])

@@ -6,6 +6,6 @@ version has these names, and reads these files."""
 from pathlib import Path
 
 HERE = Path(__file__).parent
-FLOW = HERE.parent / "journal" / "earlier" / "flow.py"
+FLOW = HERE / "flow.py"
 """The scenario of each release, which `run.db.gz` is the journal of."""
 FILES = {"in": "input\n", "late.sh": "echo whole > late"}

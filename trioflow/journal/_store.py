@@ -26,7 +26,6 @@ import re
 import shutil
 import sqlite3
 import stat
-import tempfile
 import threading
 import time
 import zlib
@@ -35,11 +34,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, get_args, get_type_hints
 
 from .. import _posix as posix
-from .._core.base._logger import warn
 from .._core.base._text_forms import size_text
 from .._core.job._errors import JournalError
 from ..jobs.command._output_sinks import OutputSpool
-from ._earlier_format import EARLIER_SCHEMA_STATEMENTS, EARLIER_VERSION, UPDATE_STATEMENTS
 from ._lock import JournalLock, find_holder, is_own_journal, read_first_bytes
 from ._serialization import NotSerializable, escape_row, msgspec
 
@@ -47,7 +44,6 @@ T = TypeVar("T")
 
 APPLICATION_ID: Final = 0x74666A31
 FORMAT_VERSION: Final = 6
-"""The version of the format. The one before is in `_earlier_format`."""
 RETRY_DELAYS: Final = (0.01, 0.05, 0.2)
 """The delays, in seconds, between the attempts to read a journal whose run is killed during the read."""
 MAX_INLINE_RESULT: Final = 1 << 20
@@ -74,17 +70,14 @@ SCHEMA_STATEMENTS: Final = (
     # Jobs that write files, and have started but not ended, with the stamps of the files before the start.
     "CREATE TABLE begun (path TEXT PRIMARY KEY, outputs TEXT NOT NULL, checksum INTEGER) WITHOUT ROWID",
 )
-SCHEMAS: Final = {
-    version: frozenset(
-        [
-            *(("table", statement.split()[2], statement.split()[2], statement) for statement in statements),
-            *(("index", f"sqlite_autoindex_{table}_1", table, None) for table in ("jobs", "results")),
-        ]
-    )
-    for version, statements in ((FORMAT_VERSION, SCHEMA_STATEMENTS), (EARLIER_VERSION, EARLIER_SCHEMA_STATEMENTS))
-}
-"""The schema that SQLite stores for these statements, with its indexes, by the version of the format. Expressions in
-any other schema are code, which SQLite evaluates: for a CHECK or a generated column even if the file is only read."""
+SCHEMA: Final = frozenset(
+    [
+        *(("table", statement.split()[2], statement.split()[2], statement) for statement in SCHEMA_STATEMENTS),
+        *(("index", f"sqlite_autoindex_{table}_1", table, None) for table in ("jobs", "results")),
+    ]
+)
+"""The schema that SQLite stores for these statements, with its indexes. Expressions in any other schema are code, which
+SQLite evaluates: for a CHECK or a generated column even if the file is only read."""
 SCHEMA_LIMITS: Final = (sqlite3.SQLITE_LIMIT_LENGTH, sqlite3.SQLITE_LIMIT_SQL_LENGTH)
 MAX_SCHEMA_TEXT: Final = 1 << 16
 """The maximum length, in bytes, of a row of the schema while it is compared."""
@@ -228,17 +221,12 @@ class JournalStore:
                 # Checked through a connection that only reads: another connection would merge the log into a file that
                 # is rejected.
                 self._db = self._connect(self._choose_read_mode())
-                version = self._check_format(self._db)
-                is_earlier = version == EARLIER_VERSION
-                if is_earlier and self._lock is None:
-                    self._db = self._read_earlier_format(self._db)
+                self._check_format(self._db)
                 if self._lock is not None:
-                    if is_earlier:
-                        self._keep_copy()
                     self._db.close()
                     self._state_before_read = None
                     self._db = self._connect("rw")
-                    self._prepare_for_writing(self._lock, version)
+                    self._prepare_for_writing(self._lock)
                     self.other_writers = self.other_writers or self._find_other_writers()
                     if is_new:
                         self._sync_directory(self.file.parent)
@@ -263,9 +251,6 @@ class JournalStore:
         connection = sqlite3.connect(
             f"{self.file.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
         )
-        return self._set_up(connection)
-
-    def _set_up(self, connection: sqlite3.Connection) -> sqlite3.Connection:
         # The file may be a stranger's: https://www.sqlite.org/security.html#untrusted_sqlite_database_files.
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
@@ -403,23 +388,22 @@ class JournalStore:
         except OSError as error:
             raise JournalError(f"{self._subject}: it cannot be read: {error.strerror}") from error
 
-    def _check_format(self, connection: sqlite3.Connection) -> int:
-        """Check that the file is a journal or empty, and return the version of its format, the current one if empty."""
+    def _check_format(self, connection: sqlite3.Connection) -> None:
+        """Check that the file is a journal of this format, or empty."""
         # Reads all values from the same snapshot, even while a run creates the file.
         connection.execute("BEGIN")
         pragmas = ("PRAGMA application_id", "PRAGMA user_version")
         application, version = (connection.execute(pragma).fetchone()[0] for pragma in pragmas)
         if application != APPLICATION_ID and (application or version):
             raise self._foreign_file_error()
-        if application and version not in SCHEMAS:
+        if application and version != FORMAT_VERSION:
             raise JournalError(
                 f"{self._subject}: it was written by another version of trioflow (format {version}, this one reads "
-                f"{' and '.join(map(str, sorted(SCHEMAS)))}), and was left unchanged; use that version, or give the "
-                f"path of a new file"
+                f"{FORMAT_VERSION}), and was left unchanged; use that version, or give the path of a new file"
             )
         if (schema := self._read_schema(connection)) and not application:
             raise self._foreign_file_error()
-        if schema and schema != SCHEMAS[version]:
+        if schema and schema != SCHEMA:
             raise self._schema_error()
         if not (schema or self._is_writable):
             raise EmptyJournal(f"{self._subject}: it is empty: no run has written to it")
@@ -428,30 +412,6 @@ class JournalStore:
                 if message != "ok" and not ROW_ERROR_PATTERN.match(message):
                     raise sqlite3.DatabaseError(message)
         connection.execute("COMMIT")
-        return int(version) if schema else FORMAT_VERSION
-
-    def _read_earlier_format(self, connection: sqlite3.Connection) -> sqlite3.Connection:
-        """Return a temporary copy of a journal of the format before, which is brought up to date."""
-        with contextlib.closing(connection):
-            copy = self._set_up(sqlite3.connect("", isolation_level=None, check_same_thread=False))
-            connection.backup(copy)
-            self.check_undisturbed()
-        self._state_before_read = None
-        for statement in UPDATE_STATEMENTS:
-            copy.execute(statement)
-        return copy
-
-    def _keep_copy(self) -> None:
-        """Copy a journal of the format before, as it is, to a file beside it. A copy that is there already stays."""
-        number, target = 1, self.file.with_name(f"{self.file.name}-format-{EARLIER_VERSION}")
-        while os.path.lexists(target):
-            number += 1
-            target = self.file.with_name(f"{self.file.name}-format-{EARLIER_VERSION}-{number}")
-        self.copy_to(target)
-        warn(
-            f"{self._subject} was written by an earlier version of trioflow, and is brought up to date (format "
-            f"{EARLIER_VERSION} becomes {FORMAT_VERSION}); {target.name!r} beside it is a copy of it as it was"
-        )
 
     def _read_schema(self, connection: sqlite3.Connection) -> frozenset[tuple[Any, ...]]:
         """Return the schema of the database, without evaluating any expression in it.
@@ -488,38 +448,32 @@ class JournalStore:
             f"give the path of a journal, or of a new file"
         )
 
-    def _prepare_for_writing(self, lock: JournalLock, version: int) -> None:
+    def _prepare_for_writing(self, lock: JournalLock) -> None:
         # In WAL mode, NORMAL syncs no commit: https://www.sqlite.org/pragma.html#pragma_synchronous.
         level = "FULL" if self._syncs_commits else "NORMAL"
         self._fetch_row(f"PRAGMA synchronous = {level}")
-        self._enter_wal_mode(version)
+        self._enter_wal_mode()
         if self._fetch_row("SELECT 1 FROM sqlite_master") is None:
-            self._change_tables(SCHEMA_STATEMENTS)
-        elif version == EARLIER_VERSION:
-            self._change_tables(UPDATE_STATEMENTS)
+            for statement in SCHEMA_STATEMENTS:
+                self._write(statement)
+            self.commit()
         # Makes SQLite create its log.
         self._fetch_row("SELECT count(*) FROM runs")
         lock.take_read_locks(self.file.with_name(self.file.name + "-shm"))
         for path in (self.file, self.file.with_name(self.file.name + "-wal")):
             self._open_files[path] = os.stat(path)
 
-    def _change_tables(self, statements: tuple[str, ...]) -> None:
-        """Make the tables of the current format, in one transaction."""
-        for statement in (*statements, f"PRAGMA user_version = {FORMAT_VERSION}"):
-            self._write(statement)
-        self.commit()
-
-    def _enter_wal_mode(self, version: int) -> None:
+    def _enter_wal_mode(self) -> None:
         """Mark the file as a journal, and make SQLite use a write-ahead log.
 
         SQLite writes only the first page until then, so it needs no rollback journal, and a killed run leaves none.
         """
         (mode,) = self._fetch_row("PRAGMA journal_mode")
         if mode != "wal":
-            # A new file, or a copy.
+            # A new file, or a copy by SQLite.
             self._fetch_row("PRAGMA journal_mode = MEMORY")
             self._write(f"PRAGMA application_id = {APPLICATION_ID}")
-            self._write(f"PRAGMA user_version = {version}")
+            self._write(f"PRAGMA user_version = {FORMAT_VERSION}")
             self.commit()
             (mode,) = self._fetch_row("PRAGMA journal_mode = WAL")
         if mode != "wal":
@@ -710,35 +664,6 @@ class JournalStore:
                 if in_thread:
                     self.commit()
         return name
-
-    def copy_to(self, target: Path) -> None:
-        """Copy the journal to a new file. A run may be using the journal.
-
-        The copy is made in a directory that only this user can enter, and then gets its name.
-
-        Raises:
-            JournalError: the target exists, or the journal could not be copied. No partial copy is left.
-
-        """
-        for path in (target, *(target.with_name(target.name + suffix) for suffix in COMPANION_SUFFIXES)):
-            if os.path.lexists(path):
-                raise JournalError(f"{self._subject}: {os.fspath(path)!r} already exists; give the name of a new file")
-        with (
-            self._explain_errors(f"copy it to {os.fspath(target)!r}"),
-            tempfile.TemporaryDirectory(prefix=".trioflow-", dir=target.parent) as directory,
-        ):
-            new_file = Path(directory, "journal")
-            with contextlib.closing(sqlite3.connect(new_file)) as copy:
-                self._database.backup(copy)
-                # Leaves WAL mode: the copy is then a single file.
-                copy.execute("PRAGMA journal_mode = DELETE")
-            # It has the same secrets.
-            shutil.copymode(self.file, new_file)
-            self.check_undisturbed()
-            # The values that were read are correct, and must not be copied again.
-            self._state_before_read = None
-            # Unlike a rename, a link fails if the target exists.
-            os.link(new_file, target)
 
     def discard(self, paths: Iterable[str]) -> None:
         """Remove records, whose jobs run anew in this run. Their large results may be those of others. Marks stay."""
