@@ -84,8 +84,7 @@ PLANTS: Final = (
 """),
     Plant("run-apart-passes-on", f"{RUN}/_steps.py", "what a job has that never starts is not passed on", """\
 raised {one_line_error(error)}")
-    if not run.has_crashed:
-        run.open_lane.ensure_searcher()
+    run.open_lane.ensure_searcher()
 """, """\
 raised {one_line_error(error)}")
 """),

@@ -202,9 +202,6 @@ class AsyncioLoop(Backend):
             stack.callback(loop.call_later(WAKE_DELAY, _let_signals_wake, loop, stack).cancel)
             yield
 
-    def abandoned_coroutines(self, main_task: Any) -> list[Any]:
-        return [task.get_coro() for task in (*asyncio.all_tasks(main_task.get_loop()) - {main_task}, main_task)]
-
     def clock(self) -> Callable[[], float]:
         loop_time = asyncio.get_running_loop().time
         # `loop.time` itself calls it: https://github.com/python/cpython/blob/v3.11.7/Lib/asyncio/base_events.py#L707.

@@ -307,14 +307,6 @@ class Backend(Protocol):
 
     def run(self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]) -> T: ...
 
-    def run_on_clock(self, main: Callable[[], Coroutine[Any, Any, T]], clock: Callable[[], float]) -> T:
-        """Run `main` in a new loop, with the clock of a loop that has crashed."""
-        return self.run(main, {})
-
-    def abandoned_coroutines(self, main_task: Any) -> list[Any]:
-        """Return the coroutines of the tasks that a crashed loop has left behind, the coroutine of `main_task` last."""
-        ...
-
     def clock(self) -> Callable[[], float]:
         """Return the clock of the running loop: a function that returns the time in seconds."""
         ...

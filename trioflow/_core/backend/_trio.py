@@ -16,7 +16,7 @@ import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from types import FrameType
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import trio
 
@@ -171,21 +171,6 @@ class TrioLoop(Backend):
 
     def run(self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]) -> T:
         return trio.run(main, **options)
-
-    def run_on_clock(self, main: Callable[[], Coroutine[Any, Any, T]], clock: Callable[[], float]) -> T:
-        return trio.run(main, clock=cast(Any, clock).__self__)
-
-    def abandoned_coroutines(self, main_task: trio.lowlevel.Task) -> list[Any]:
-        tasks = [main_task]
-        for task in tasks:
-            tasks += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
-        # The tasks of trio itself, in whose nurseries the main task is:
-        # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L2144.
-        root = main_task
-        while root.parent_nursery is not None:
-            root = root.parent_nursery.parent_task
-            tasks.append(root)
-        return [task.coro for task in reversed(tasks)]
 
     def clock(self) -> Callable[[], float]:
         return trio.lowlevel.current_clock().current_time

@@ -43,8 +43,6 @@ MAX_LEAVING_TURNS: Final = 3
 workers leave in these turns, `_wind_up` may not be needed."""
 MAX_TRIES: Final = 2
 """How often a step is taken that fails. See `take_step`."""
-MAX_CLOSES: Final = 100
-"""How often a coroutine is closed that awaits something else each time."""
 
 
 async def end(run: Run) -> None:
@@ -201,61 +199,6 @@ async def _wait_until_left(
         if run.clock() >= repeat_at:
             repeat_at = math.inf
             _end_workers(run, remaining, repeatedly=True)
-
-
-def end_after_crash(run: Run, main_task: object) -> None:
-    """End a run whose event loop has crashed, so that none of its tasks will be resumed.
-
-    The cause is a fault of the loop, a lack of memory in a function with which trio aborts a wait, or a signal handler
-    that raised in the middle of it. The coroutines of all tasks are closed, and jobs that have not settled end as
-    CANCELLED. Then `co_shutdown` is called in a new loop, and the objects that jobs share are closed. Among these is
-    the object that ends the processes of commands.
-
-    Args:
-        run: the outermost run.
-        main_task: the task that the loop was created for.
-
-    """
-    runs = run.with_nested(in_clean_up=True)
-    running = {one.scheduler for one in runs}
-    *coroutines, main_coroutine = run.backend.abandoned_coroutines(main_task)
-    pending = [_jobs_with_shutdown(one.scheduler) if (jobs := one.pending_shutdowns) is None else jobs for one in runs]
-    for one in runs:
-        one.stop_after_crash()
-    for coroutine in coroutines:
-        _close(coroutine)
-    for one in runs:
-        one.settle_leftovers()
-
-    async def shut_down() -> None:
-        for one, jobs in zip(reversed(runs), reversed(pending), strict=True):
-            await _shut_down(one, {job: None for job in jobs if job not in running}, one.scheduler._shutdown_timeout)
-        await _close_shared(run)
-
-    try:
-        run.backend.run_on_clock(shut_down, run.clock)
-    finally:
-        _close(main_coroutine)
-        for one in runs:
-            if one.scheduler._run is one:
-                one.scheduler._store_outcome(one)
-
-
-def _close(coroutine: Any) -> None:
-    """Close a coroutine that will not be resumed, from the inside. Each await while it unwinds raises an error.
-
-    If the outer coroutine were closed first, the error would drop the coroutines that it awaits. The garbage collector
-    would then close these within the loop of a later run.
-    """
-    for _ in range(MAX_CLOSES):
-        innermost: Any = coroutine
-        while getattr(awaited := getattr(innermost, "cr_await", None), "cr_frame", None) is not None:
-            innermost = awaited
-        with contextlib.suppress(BaseException):
-            # It awaits something else, or has raised this exception.
-            innermost.close()
-        if coroutine.cr_frame is None:
-            return
 
 
 async def shut_down_nested(run: Run, nested: BaseScheduler) -> None:

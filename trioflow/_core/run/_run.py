@@ -141,8 +141,6 @@ class Run:
     jobs_at_timeout: dict[str, str]
     # The exception that `execute` raises: the first KeyboardInterrupt or the like, or error of the engine itself.
     interruption: BaseException | None
-    # Whether the event loop has crashed, so that no task of the run will be resumed.
-    has_crashed: bool
     # The jobs whose `co_shutdown` has not been called yet, or None before the ending.
     pending_shutdowns: dict[AbstractJob[Any], None] | None
     # Wakes `execute`, or the ending, to check its condition again.
@@ -172,7 +170,7 @@ class Run:
         self._start_order = self._pools = self._failure_log = self._stuck_jobs = None
         self.fate = Fate()
         self.interruption = self.pending_shutdowns = self.change_event = None
-        self.closes_scheduler = self.has_crashed = False
+        self.closes_scheduler = False
         self.had_ordinary_jobs = self.keeps_succeeded = False
         self.unsettled = self.forever_unsettled = self.added_count = self.cancelled_count = 0
         self.jobs_at_timeout = {}
@@ -263,17 +261,14 @@ class Run:
         """Return the outermost run around this run. It may be this run itself."""
         return self._outermost or self
 
-    def with_nested(self, in_clean_up: bool = False) -> list[Run]:
-        """Return this run, and after it the runs nested in it, at any depth, runs of clean-up jobs only if asked for.
+    def with_nested(self) -> list[Run]:
+        """Return this run, and after it the runs nested in it, at any depth, without the runs of clean-up jobs.
 
         Nothing steers these: they go on until their time is up.
         """
         runs: list[Run] = [self]
         for run in runs:
-            workers = [*run.lane.alive]
-            if in_clean_up and run.open_lane.is_clean_up:
-                workers += run.open_lane.alive
-            runs += [nested for worker in workers if (nested := worker.nested_run()) is not None]
+            runs += [nested for worker in [*run.lane.alive] if (nested := worker.nested_run()) is not None]
         return runs
 
     def part(self, kind: type[P]) -> P | None:
@@ -328,8 +323,7 @@ class Run:
             RUNS_IN_PROGRESS.pop(self, None)
             if self._stuck_jobs is not None:
                 self._stuck_jobs.stop()
-            # After a crash, `_ending` still has to settle the remaining jobs, and needs these references.
-            if not (self.lane.alive or self.has_crashed):
+            if not self.lane.alive:
                 self._break_reference_cycles()
         if self.interruption is not None:
             raise self.interruption
@@ -596,8 +590,6 @@ class Run:
 
     def _stop_alone(self, reason: StopReason, culprit: AbstractJob[Any] | None) -> list[Run]:
         """Begin to stop, and cancel the running jobs. Return the nested runs that have to stop, too."""
-        if self.has_crashed:
-            return []
         # Of a run that is stopping already, only these cancel the jobs once more.
         cancels_workers = reason in _states.FURTHER_CAUSES
         if self.phase is not STOPPING:
@@ -687,15 +679,6 @@ class Run:
             self.fate.give(StopReason.CRITICAL)
         self.report(job, message, error)
         self.stop(StopReason.CRITICAL)
-
-    def stop_after_crash(self) -> None:
-        """Stop because the event loop has crashed: nothing can be cancelled or woken any more."""
-        self.has_crashed = True
-        self.ends.depth = 0
-        self.fate.give(StopReason.INTERRUPTED)
-        self.phase, self.lane.is_closed = STOPPING, True
-        self.change_event = None
-        self.cancel_scheduled()
 
     def next_try(
         self, job: AbstractJob[Any], wanted: Sequence[AbstractJob[Any]] = (), cancels: bool = False

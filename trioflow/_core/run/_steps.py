@@ -141,8 +141,7 @@ def _settle_each(run: Run, jobs: Iterable[AbstractJob[Any]], failure: Failure | 
         if error is not None:
             # The job does not run, so it cannot fail with it.
             run.stop_with_error(error, job, f"on_settled of {job.label!r} raised {one_line_error(error)}")
-    if not run.has_crashed:
-        run.open_lane.ensure_searcher()
+    run.open_lane.ensure_searcher()
 
 
 def settle(run: Run, job: AbstractJob[Any], state: JobState, outcome: object, now: float) -> None:
@@ -426,7 +425,7 @@ def cancel_job(run: Run, job: AbstractJob[Any]) -> None:
 
 
 def settle_leftovers(run: Run) -> None:
-    """Settle as CANCELLED the jobs whose steps an error of the engine or a crash has interrupted in the middle."""
+    """Settle as CANCELLED the jobs whose steps an error of the engine has interrupted in the middle."""
     run.ends.recover()
     # Perhaps not by all of `settle`.
     for job in [job for job in run.members.jobs if job._state.is_settled]:

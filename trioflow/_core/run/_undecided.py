@@ -62,8 +62,7 @@ class Undecided:
     def _work_late(self) -> None:
         """Call `work` after the end that was told. Whoever told it has looked for jobs before."""
         self.work()
-        if not self._run.has_crashed:
-            self._run.open_lane.ensure_searcher()
+        self._run.open_lane.ensure_searcher()
 
     def work(self) -> None:
         """Make the jobs ready one by one, or the rest of them in the next turn of the loop."""

@@ -48,9 +48,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..admission._line import FifoPlaces, Line
 from ..backend import WorkerTask
-from ..base._states import CANCELLED, FAILED, RUNNING, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, StopReason
+from ..base._states import FAILED, RUNNING, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, StopReason
 from ..job._ancestors import enclosing_schedulers
-from ..job._errors import UNCALLED, CancelledOutcome, JobCancelled, unawaited_coroutine_error
+from ..job._errors import UNCALLED, JobCancelled, unawaited_coroutine_error
 from ..job._job import AbstractJob, RunExtras, is_scheduler
 from ._attempts import Verdict, call_job
 from ._current import apply_context, current_worker_var
@@ -446,10 +446,6 @@ class Worker(WorkerTask):
     ) -> None:
         """Settle a job, which ended at the time `now`, by the methods of its run. Check whether it changed the task."""
         run, snapshot, isolation = self.run, self.task_snapshot, self.run.backend.isolation
-        if run.has_crashed:
-            self.must_leave = True
-            run.settle(job, CANCELLED, CancelledOutcome(), now)
-            return
         error = await self.with_leftovers(error)
         self.must_leave |= isolation.gives_own_tasks or self.lane.is_closed or not snapshot.is_task_unchanged()
         if self.must_leave and not self.lane.is_closed:

@@ -685,11 +685,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """
         if unknown:
             raise _job_options.unknown_option_error(self.label, "run()", unknown, BaseScheduler.run)
-        main_task: Any = None
-
         async def main() -> bool:
-            nonlocal main_task
-            main_task = backend_object.current_task()
             signal_handler.loop_started(backend_object.threadsafe_caller(), self._early_calls.append)
             try:
                 with backend_object.woken_by_signals() if signal_handler.wakes_loop else contextlib.nullcontext():
@@ -702,12 +698,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         def run_loop() -> bool:
             # In a notebook, the loop has a thread of its own.
             claim[:] = [threading.get_ident()]
-            try:
-                return backend_object.run(main, options)
-            except BaseException as error:
-                if main_task is not None and self._run is not None:
-                    _sync_run.end_after_crash(self._run, main_task, error)
-                raise
+            return backend_object.run(main, options)
 
         claim = _life.expect_run(self)
         try:

@@ -30,7 +30,6 @@ import signal
 import sys
 import threading
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from types import FrameType, TracebackType
@@ -42,10 +41,8 @@ from ..base._states import CHECKING, STOPPING
 from ..base._text_forms import short_repr
 from ..base._user_code import linked, own_entries, signature_of
 from ..job._ancestors import enclosing_schedulers
-from ..run import _ending
 
 if TYPE_CHECKING:
-    from ..run._run import Run
     from ._base_scheduler import BaseScheduler
 
 T = TypeVar("T")
@@ -320,30 +317,6 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Tracebac
     # A program without a console has no `stderr`.
     elif sys.stderr is not None:
         print(f"{kind.__name__}: Ctrl-C ended the run of {label!r} cleanly", file=sys.stderr)
-
-
-def end_after_crash(run: Run, main_task: object, error: BaseException) -> None:
-    """End a run, if this thread runs it, whose event loop has crashed with `error`. See `_ending.end_after_crash`.
-
-    Raises:
-        BaseException: an interruption, such as SystemExit, which trio has wrapped in a TrioInternalError.
-
-    """
-    if run.thread_id != threading.get_ident():
-        return
-    # Imported late: few runs need it.
-    import traceback
-
-    with warnings.catch_warnings():
-        # trio warns that its loop was abandoned:
-        # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L2935.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        # A frame keeps the loop of trio, which allows no other loop in this thread:
-        # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L2396.
-        traceback.clear_frames(error.__traceback__)
-    _ending.end_after_crash(run, main_task)
-    if error.__cause__ is not None and not isinstance(error.__cause__, Exception):
-        raise error.__cause__ from None
 
 
 def is_in_notebook_cell() -> bool:
