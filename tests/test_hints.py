@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import trioflow
 from trioflow import AbstractJob, CommandJob, Job, Pool, Rate, Scheduler, SshJob, SshNode, SshNodes, _hints
-from trioflow.abc import Instrument
 from .bodies import give_now
 from .cli import command_line
 
@@ -42,15 +41,6 @@ def test_an_attribute_of_a_task_or_future_names_the_attribute_here(name: str) ->
             getattr(job, name)
     _, meant = re.findall(r"^(call|compare|read) (\w+)", _hints.ATTRIBUTE_HINTS[name])[0]
     assert hasattr(Scheduler, meant)
-
-
-@pytest.mark.parametrize("name", _hints.HOOK_ALIASES)
-def test_an_instrument_whose_hook_would_never_be_called_is_refused(name: str) -> None:
-    """A hook of an earlier version was overridden in vain, in silence. The error has the name now, a hook."""
-    meant = _hints.HOOK_ALIASES[name]
-    assert hasattr(Instrument, meant)
-    with pytest.raises(TypeError, match=rf"Own.{name}\(\) is never called: name it {meant}"):
-        type("Own", (Instrument,), {name: print})
 
 
 def test_a_kind_may_use_the_names_of_attributes_that_jobs_lack() -> None:

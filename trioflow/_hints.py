@@ -54,7 +54,7 @@ OPTION_ALIASES: Final = _by_word(
         "on_settled": "on_job_settled",
     }
 )
-"""Options of others, and of earlier versions, each with the name of that option here."""
+"""Options of others, each with the name of that option here."""
 OPTION_HINTS: Final = {
     "args": "give the arguments after the function: Job(f, 1, 2)",
     "n_workers": "jobs_window= limits jobs, and processes= the worker processes of ProcessJobs",
@@ -71,11 +71,8 @@ ATTRIBUTE_HINTS: Final = {
     "cancelled": "compare state with JobState.CANCELLED",
     "done": "call is_settled(), or is_done() for a job that ran to its end",
     "exception": "call raised_exception()",
-    "iterate": "call run_as_settled() of the scheduler",
     "status": "read state, a JobState",
 }
-HOOK_ALIASES: Final = {"job_finished": "job_settled", "job_ready": "service_ready"}
-"""Hooks of earlier versions, each with its name now. An instrument with one of them would never be told."""
 MODULE_HINTS: Final = {
     "Engine": "import trioflow.compat.asynciojobs_classic for programs of old asynciojobs, or use Scheduler",
     "Flow": "use Scheduler",
@@ -107,14 +104,6 @@ COMMAND_LINE_HINTS: Final = {
     **dict.fromkeys(("--concurrency", "--max-workers", "--parallel", "--workers"), "-j N limits the jobs at once"),
 }
 """Options of others' commands, and earlier ones. Each hint begins with the option that a subcommand may have."""
-STEERING_OPTIONS: Final = {
-    **{f"--{word}": word for word in ("pause", "resume", "drain", "reload")},
-    "--window": "window N",
-    "--cancel": "cancel [PATH]",
-    "--retry": "try-again [PATH]",
-    "--answer": "answer PATH VALUE",
-}
-"""Options that `trioflow look` had, with the words of `trioflow steer`."""
 PARALLEL_OPTION_HINTS: Final = _by_word(
     {
         "--eta --progress": "--bar shows the progress",
@@ -153,7 +142,7 @@ PARALLEL_OPTION_HINTS: Final = _by_word(
         "--tagstring": "--tag prints the arguments; COMMAND | sed 's/^/{#} /' any other text",
     }
 )
-"""Options of GNU parallel, and of earlier versions, that `trioflow batch` lacks."""
+"""Options of GNU parallel that `trioflow batch` lacks."""
 
 WRONG_BACKEND_REMEDY: Final = ContextVar("REMEDY", default='run it with backend="{0}", or await co_run() on {0}')
 """How to run a scenario on another backend, in the words of a program. The command line sets its own."""

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, NoReturn, cast
 import click
 
 from .. import _posix as posix
-from .._hints import COMMAND_LINE_HINTS, PARALLEL_OPTION_HINTS, STEERING_OPTIONS, nearest_name
+from .._hints import COMMAND_LINE_HINTS, PARALLEL_OPTION_HINTS, nearest_name
 from ..abc import printable
 from . import EXIT_CODES_HELP, INTERRUPTED_CODE, SUCCESS_CODE
 from ._outputs import report_output_error, show_error
@@ -126,11 +126,6 @@ class CommandGroup(HelpfulGroup):
         sys.exit(code or SUCCESS_CODE)
 
 
-STEERING_HINTS: Final = {option: f"write: trioflow steer PID {word}" for option, word in STEERING_OPTIONS.items()}
-OPTION_HINTS: Final = {"batch": PARALLEL_OPTION_HINTS, "look": STEERING_HINTS}
-"""The hints about options that a subcommand lacks, by its name."""
-
-
 def option_error_text(error: click.NoSuchOption | click.BadParameter) -> str:
     """Return the message of an error about an option, with the option that was meant, as by `-timeout`, or a hint."""
     context = error.ctx
@@ -145,8 +140,8 @@ def option_error_text(error: click.NoSuchOption | click.BadParameter) -> str:
             hint = f"do you mean {flag}?"
     if isinstance(error, click.BadParameter):
         return "; ".join(filter(None, (error.format_message(), hint)))
-    if hint is None and context is not None:
-        hint = OPTION_HINTS.get(context.command.name or "", {}).get(error.option_name)
+    if hint is None and context is not None and context.command.name == "batch":
+        hint = PARALLEL_OPTION_HINTS.get(error.option_name)
     known = COMMAND_LINE_HINTS.get(error.option_name, "")
     if hint is None and known.partition(" ")[0] in flags:
         hint = known

@@ -18,7 +18,6 @@ import trioflow.look
 from trioflow import Answer, First, Job, Scheduler, ThreadJob
 from trioflow._core.base import _loaded_files
 from trioflow._core.job._labels import unescape_path
-from trioflow._hints import STEERING_OPTIONS
 from trioflow.abc import incidents_of, printable
 from trioflow.view.look import _answers, _client, _steering
 from trioflow.view.look._reload import NOTHING_KNOWN
@@ -454,16 +453,6 @@ def test_a_program_without_a_run_has_nothing_to_steer() -> None:
     assert "no run is in progress" in output_of("pause")
     assert "unknown command 'try_again'; do you mean 'try-again'?" in output_of("try_again")
     assert "found 'pause'; give the PID of the program" in command("steer", "pause", os.getpid()).output
-
-
-def test_an_option_that_steered_is_answered_with_the_word() -> None:
-    """`trioflow look` once had them, and took the PID after `--cancel` for a path."""
-    assert STEERING_OPTIONS.keys() == {f"--{word}" for word in _steering.ACTIONS if "try" not in word} | {"--retry"}
-    for option, word in STEERING_OPTIONS.items():
-        for words in ([os.getpid(), option], [option, os.getpid()], [f"{option}=x"]):
-            answer = command("look", *words)
-            expected = f": write: trioflow steer PID {word}\n"
-            assert (expected in answer.output, answer.exit_code) == (True, 2), answer.output
 
 
 HELD = """

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from ..._hints import HOOK_ALIASES
 from ..base import _logger, _user_code
 from ..base._text_forms import join_names, short_repr
 from ..job import _job_options
@@ -50,11 +49,8 @@ class Instrument:
     """
 
     def __init_subclass__(cls, **kwargs: object) -> None:
-        """Reject async hooks, because nothing would await them, and hooks that nothing would call."""
+        """Reject async hooks, because nothing would await them."""
         super().__init_subclass__(**kwargs)
-        for name, meant in HOOK_ALIASES.items():
-            if hasattr(cls, name):
-                raise TypeError(f"{cls.__qualname__}.{name}() is never called: name it {meant}")
         for name in HOOK_NAMES:
             if _user_code.is_async(getattr(cls, name)):
                 raise TypeError(f"{cls.__qualname__}.{name}() is async, and nothing would await it: define it with def")
