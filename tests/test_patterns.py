@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 import pytest
 import trioflow
-from trioflow.jobs.command import _shell_places
 from trioflow.view.text._selection import glob_pattern
 
 HOSTILE: Final = (
@@ -101,14 +100,6 @@ def test_each_pattern_takes_linear_time() -> None:
     """A label of 8 KB once took 1.4 s in a table, and 160,000 newlines took 44 s on their way to a log."""
     found = [(name, pattern.pattern) for name, pattern, methods in patterns() if not is_linear(pattern, methods)]
     assert found == []
-
-
-@pytest.mark.ci
-def test_the_forms_of_arguments_take_linear_time() -> None:
-    """A pattern that is put together for each call meets the words of a user's command."""
-    for name, form in _shell_places._FORMS.items():
-        pattern = re.compile(form.replace("NUMBER", _shell_places._NUMBER), re.DOTALL | re.ASCII)
-        assert is_linear(pattern, WHOLE), name
 
 
 def test_a_glob_takes_linear_time() -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ..jobs.command._shell_places import BUILTINS, COMMENT, MANY, NUMBER, VALUE, UnsafePlaceError, check_places, quote
+from ..jobs.command._shell_places import BUILTINS, COMMENT, MANY, PLAIN, VALUE, UnsafePlaceError, check_places, quote
 
 REPLACEMENT_STRINGS: Final = """\
   {}    the argument                {.} without its extension
@@ -168,7 +168,6 @@ class CommandTemplate:
         is_command: whether the words are a command line. In other texts, such as the name of a file, arguments are
             neither appended nor quoted.
         repeats_words: whether each argument gets the text around `{}` in its word, as in `dir/{}.txt`.
-        shell: the path of the shell that will run the line, or "" for the shell of a node, which may be any.
         has_several: whether a command may get several arguments.
 
     Raises:
@@ -190,7 +189,6 @@ class CommandTemplate:
         *,
         is_command: bool = True,
         repeats_words: bool = False,
-        shell: str = "",
         has_several: bool = False,
     ) -> None:
         line = " ".join(words)
@@ -200,8 +198,8 @@ class CommandTemplate:
             pieces += [*[" "] * bool(line), Placeholder(None, 0, "")]
         command = _command_of_arguments(pieces)
         if is_command:
-            marks = (MANY if has_several else VALUE, "./" if command else "")
-            pieces = [*command, *_check_places(pieces[len(command) :], line, shell, *marks)]
+            mark = MANY if has_several else VALUE
+            pieces = [*command, *_check_places(pieces[len(command) :], line, mark)]
         self._pieces: Final = _repeat_words(pieces, line) if repeats_words else pieces
         self._is_quoted: Final = is_command and not command
         self.has_placeholders: Final = is_command or has_placeholders
@@ -230,29 +228,25 @@ class CommandTemplate:
         return "".join(map(fill_piece, self._pieces))
 
 
-def _check_places(
-    pieces: Sequence[TemplatePiece], line: str, shell: str, mark_of_all: str, before: str
-) -> list[TemplatePiece]:
+def _check_places(pieces: Sequence[TemplatePiece], line: str, mark_of_all: str) -> list[TemplatePiece]:
     """Return the pieces of a command line, with the places of those that are in a comment, or name a file.
-
-    `before` stands for the text before the pieces.
 
     Raises:
         ValueError: an argument is at a place where a shell would not take a quoted argument as one word.
 
     """
-    texts, marks = [before], list[str]()
+    texts, marks = [""], list[str]()
     for piece in pieces:
         if isinstance(piece, str):
             texts[-1] += piece
         else:
             if isinstance(piece, Placeholder) and piece.index == 0:
-                marks.append(mark_of_all if piece.number_symbol is None else NUMBER)
+                marks.append(mark_of_all if piece.number_symbol is None else PLAIN)
             else:
                 marks.append(VALUE)
             texts.append("")
     try:
-        places = iter(check_places(texts, marks, shell))
+        places = iter(check_places(texts, marks))
     except UnsafePlaceError as place:
         raise ValueError(
             f"{line}: an argument {place.name} could run as code, because quoting does not protect it there; "

@@ -1,33 +1,27 @@
-r"""The gate for every value that becomes a part of a shell's line: where it may stand, and how it is quoted.
+"""Where a value may stand in a line for a shell, and how it is quoted there.
 
-`trioflow batch`, t-strings and `SshJob(values=)` ask it. A place counts as safe only if it is known to be safe: a value
-is quoted outside of quotes, in a word of a command whose arguments no shell evaluates. A shell that the line names gets
-no value as its code, neither by `-c` nor by a pipe. In quotes, and in any other place that would read its text like the
-text around it, only a value without special characters may stand. No value turns a name into the name of a builtin.
-
-A value reaches other parts of its line, by variables and pipes. So a line with a value that has special characters must
-be known as a whole: commands with their redirections, in lists, pipes, brackets, `$(...)`, loops and `if`. It computes
-nothing, and calls the builtins of shells in the forms of `_FORMS`. Any other line gets the value as its `$1`.
+`trioflow batch`, t-strings and `SshJob(values=)` ask. A value is a word of a command, or a part of a word: it is quoted
+outside of quotes. In quotes, and in any other place that would read its text like the text around it, only a value
+without special characters may stand. What a command does with its words is its own: no shell's builtins are known here,
+and `[ {} -gt 5 ]` may evaluate its words as `awk {}` may. But `eval` takes no value, nor does `-c` of a shell, for which
+a word is code by its place.
 
 The gate reads only syntax that all of bash, dash, zsh, ksh, mksh and busybox read in the same way. In the texts of
-words, a value is one of the marks below. An expansion of the shell is `\3` or, in double quotes, `\4`, and `\2` follows
-a pattern of files.
+words, a value is one of the marks below.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
 import re
 from collections.abc import Sequence
 from typing import Final
 
 VALUE: Final = "\0"
 PLAIN: Final = "\1"
-"""The marks of values: of any value, and of a value without special characters."""
+"""The marks of values: of any value, and of a value without special characters, such as a number."""
 MANY: Final = "\0\2"
-NUMBER: Final = f"{PLAIN}0"
-"""The marks of arguments with blanks between them, which may be several words, and of a natural number."""
+"""The mark of arguments with blanks between them, which may be several words."""
 PLAIN_VALUE: Final = re.compile(r"(?!/dev/(?:tcp|udp)/)[+\-./0-9A-Z_a-z]+")
 """Matches a value that needs no quotes. Shells need fewer, but with these, the job logs of batches equal parallel's."""
 COMMENT: Final = "comment"
@@ -77,20 +71,19 @@ def quote(value: str, place: str = "") -> str:
     return ("'" + value.replace("'", "'\"'\"'") + "'").removeprefix("''").removesuffix("''")
 
 
-def check_places(texts: Sequence[str], marks: Sequence[str], shell: str = "") -> list[str]:
+def check_places(texts: Sequence[str], marks: Sequence[str]) -> list[str]:
     """Check that each value of a line is where quoting protects it, and return their places: COMMENT, FILE, or "".
 
     Args:
         texts: the texts around the values. There is one text more than values.
         marks: the marks of the values.
-        shell: the path of the shell that will run the line, or "" if it may be any.
 
     Raises:
         UnsafePlaceError: a value is somewhere else.
 
     """
     line = "".join(_MARKS.sub("?", text) + mark for text, mark in zip(texts, [*marks, ""], strict=True))
-    reader = _Reader(line, _WORD if os.path.basename(os.path.realpath(shell)) in NOT_COMPUTING else _NUMBER)
+    reader = _Reader(line)
     places = [found.start() for found in re.finditer(f"[{VALUE}{PLAIN}]", line)]
     special = [number for number, place in enumerate(places) if line[place] == VALUE]
     try:
@@ -105,14 +98,8 @@ def check_places(texts: Sequence[str], marks: Sequence[str], shell: str = "") ->
     return [next((kind for kind, start, end in reader.spans if start <= place < end), "") for place in places]
 
 
-NOT_COMPUTING: Final = frozenset({"bash", "dash", "ash", "busybox"})
-"""The shells whose builtins take no argument for an expression: a text that is no number is an error."""
-_PATTERN: Final = "\2"
-_UNQUOTED: Final = "\3"
-_QUOTED: Final = "\4"
-_NUMBERS: Final = frozenset(["$#", "$?", "$$", "$!", "${#}", "${?}", "${$}", "${!}"])
-_MARKS: Final = re.compile("[\0-\5]")
-_EXPANSION: Final = r"""\$(?P<name>[A-Za-z_]\w*|[0-9@*\#?$!-])
+_MARKS: Final = re.compile("[\0-\2]")
+_EXPANSION: Final = r"""\$(?P<name>[A-Za-z_]\w*|[0-9@*\#?$!-]) | (?P<computed>\$\(\([^()\0\1]*\)\))
     | \$\{(?P<braced>\#?(?:\w+|[@*\#?$!-]))(?::?[-+?](?:[^{}()'"`$\\\0\1]|\$\w+)*|(?:%%?|\#\#?)[^{}()'"`$\\\0\1]*)?\}"""
 _TOKEN: Final = re.compile(
     r"""(?P<blank>(?:[ \t]|(?<=[ \t\n&|;])\\\n)+) | (?P<comment>\#[^\n]*) | (?P<duplication>\d*>&\d+(?=[\s;&|)]|\Z))
@@ -133,11 +120,9 @@ _QUOTED_PIECE: Final = re.compile(
 _ZSH_OPERATOR: Final = re.compile(r"(\[)|:[^\s/$\".,;)\d-]", re.ASCII)
 """Matches a subscript or a modifier after `$x`: zsh computes a part of them, as in `$x:F:y:h`."""
 _OPENER: Final = re.compile(r"\$?\(\(|\$[\[{]|\$(?=['\"])|<<|[<>][(&]|<>|>\||&>|\|&|.", re.DOTALL)
-_CHANGED_AFTER: Final = re.compile(r"(?:[^\w./:,=@%+*?{}\"'\[#\0-\4-]|((?:\A|[=:])[=~][^/:]*))\Z")
+_CHANGED_AFTER: Final = re.compile(r"(?:[^\w./:,=@%+*?{}\"'\[#\0-\2-]|((?:\A|[=:])[=~][^/:]*))\Z")
 """Matches characters that change a value after them: `~` and `=` expand it, others are unknown outside of quotes."""
 _AS_WORD: Final = 'make it a word of its own, or pass it as "$1", as in: sh -c \'x "$1"\' - {}'
-_ONE_TEST: Final = "write && in place of -a, and || in place of -o, as in: test {} != 3 && test -n {}"
-_QUOTE_EXPANSIONS: Final = 'put what the shell expands there in double quotes, as in: test "$(wc -l < x)" = 2'
 _LEAVE_OUT_QUOTES: Final = 'leave the quotes out, as arguments are quoted anyway: -m "for "{} in place of -m "for {}"'
 _IS_MANY: Final = ("where it may be several words", "write {1}, {2}, ... in place of {}")
 _REMEDIES: Final = {
@@ -168,7 +153,6 @@ class _Reader:
 
     Args:
         line: the line.
-        number: matches texts that may stand where a builtin expects a number.
 
     Attributes:
         position: where it is in the line.
@@ -176,11 +160,8 @@ class _Reader:
 
     """
 
-    def __init__(self, line: str, number: str) -> None:
+    def __init__(self, line: str) -> None:
         self.position = 0
-        # Whether a pipe may bring a value here.
-        self._is_fed = False
-        self._number: Final = number
         self.spans: Final[list[tuple[str, int, int]]] = []
         self._line: Final = line
 
@@ -219,14 +200,13 @@ class _Reader:
                         raise _Unknown(*_IS_MANY)
                     self.spans.append((FILE, found.end(), self.position))
                 case "end":
-                    _check_command(words, self._number, self._is_fed)
-                    self._is_fed = self._is_fed or (found[0] == "|" and VALUE in self._line[: self.position])
+                    _check_command(words)
                     words = []
                 # The other kinds are blanks and duplications of descriptors.
         if self.position == len(self._line) and closer:
             raise _Unknown("after (")
         self.position += len(closer)
-        _check_command(words, self._number, self._is_fed)
+        _check_command(words)
 
     def _read_word(self) -> str:
         """Read a word that is not empty, and return it without its quotes."""
@@ -243,17 +223,11 @@ class _Reader:
                     word += self._read_quoted()
                 case "open":
                     self.read_commands(")")
-                    word += _UNQUOTED
                 case "name" | "braced":
-                    word += self._expansion(found[0], _UNQUOTED)
+                    self._check_expansion(found[0])
                 case "literal":
-                    # Braces and patterns may become several words.
-                    after = self._line[self.position :][:1]
-                    is_word = found[0] in ("{", "{}", "}", "[", "[[") and not word and after <= " "
                     word += found[0]
-                    if not is_word:
-                        word += _UNQUOTED * ("{" in found[0]) + _PATTERN * any(map(found[0].__contains__, "*?["))
-                    if found[0].endswith("}") and after in ("<", ">"):
+                    if found[0].endswith("}") and (after := self._line[self.position :][:1]) in ("<", ">"):
                         # bash sets a variable, as in: x {a[1]}>f.
                         raise _Unknown(f"directly before {after}", f"put a blank before {after}")
                 case "escaped" | "single":
@@ -272,9 +246,8 @@ class _Reader:
             self.position = found.end()
             if found.lastgroup == "open":
                 self.read_commands(")")
-                text += _QUOTED
             elif found.lastgroup in ("name", "braced"):
-                text += self._expansion(found[0], _QUOTED)
+                self._check_expansion(found[0])
             else:
                 text += found[0]
         if not self._line.startswith('"', self.position):
@@ -285,12 +258,10 @@ class _Reader:
         self.position += 1
         return text
 
-    def _expansion(self, text: str, mark: str) -> str:
-        """Return the mark of a variable, and for a variable that is always a number, a number."""
+    def _check_expansion(self, text: str) -> None:
         if not text.endswith("}") and (found := _ZSH_OPERATOR.match(self._line, self.position)) is not None:
             name = "in a line with a subscript" if found[1] else "in a line with a modifier of zsh"
             raise _Unknown(name, "write ${x} in place of $x", changes_value=found[0][-1] in (VALUE, PLAIN))
-        return "0" if text in _NUMBERS else mark
 
     def _check_mark(self, word: str) -> None:
         self._check_name()
@@ -333,114 +304,23 @@ BUILTINS: Final = frozenset(
     """.split()  # noqa: SIM905 - eighty lines otherwise
 )
 """The builtins and reserved words of shells. Any other name is a program or a function of the line."""
-_NAME: Final = re.compile(
-    r"(?!-)(?:[-\w.:@%+,~ ]*|(?=[^/\5]*(?:[0-9]|\w[-.]|[-.]\w))[-\w.:@%+,~ \0\1]*)|\[\[?"
-    r"|[-\w.:@%+,~ \0\1\4]*/[-\w./:@%+,~*? \0-\2\4]*"
-)
-"""Matches the name of a command that is a builtin only if it looks like a builtin. A value may only be beside what no
-name of a builtin has: a digit, `/`, or a letter with `-` or `.` beside it."""
-EVALUATED: Final = re.compile(
-    r"(?:BASH|KSH|EPOCH)\w+|[RS]?PROMPT\w*|R?PS\d|(?:READ)?NULLCMD|E?[GU]ID|PPID|PGRP|USER_ID|ENV|HIST(?:CMD|SIZE)|SAVEHIST"
-    r"|ARGC|FUNCNEST|LISTMAX|LOGCHECK|MAILCHECK|SHLVL|TRY_BLOCK_\w+|TTYIDLE|ZSH_SUBSHELL|status"
-    r"|COLUMNS|LIN(?:ES|ENO)|S?RANDOM|SECONDS|OPTIND|TMOUT|KEYTIMEOUT|ERRNO|PIPESTATUS|DIRSTACK|FUNCNAME|GROUPS"
-    r"|(?i:FPATH|MODULE_PATH)"
-)
-"""The variables whose texts a shell computes or expands."""
 _ASSIGNMENT: Final = re.compile(r"([\w\0\1]+)(\[[^]]*\])?\+?=", re.ASCII)
-# In a form, the words of a command are joined by \5: any words, a word that no shell divides, and a number.
-_WORDS: Final = ".*"
-_WORD: Final = "[^\2\3\5]*"
-_WORD_OR_PATTERN: Final = "(?:[^\2\3\5]|(?<!\0)\2)*"
-_NUMBER: Final = "-?\\d*"
-_TEST: Final = (
-    f"(?:!\5)*(?:{_WORD}|-[bcdefghkLnpOrsSuwxzGN]\5{_WORD}|{_WORD}\5(?:==?|!=|-nt|-ot|-ef)\5{_WORD}"
-    "|NUMBER\5-(?:eq|ne|lt|le|gt|ge)\5NUMBER)"
-)
-_FORMS: Final = {
-    **dict.fromkeys([".", ":", "cd", "echo", "false", "kill", "pwd", "source", "true", "type", "which"], _WORDS),
-    **dict.fromkeys(["break", "continue", "exit", "return", "shift", "umask"], "NUMBER"),
-    **dict.fromkeys(["ulimit", "wait"], "(?:-\\w+(?:\5|\\Z))*\\d*"),
-    "env": f"(?:(?:-i|-u\5?\\w+|[A-Za-z_]\\w*={_WORD})(?:\5|\\Z))*"
-    f"(?:(?:--\5\4|(?!env\5|command\5){_NAME.pattern})(?:\5.*)?)?",
-    "export": f"(?:\5?[A-Za-z_]\\w*(?:={_WORD_OR_PATTERN})?(?=\5|\\Z))*",
-    "read": "(?:(?:-[rs]+|[A-Za-z_]\\w*)(?:\5|\\Z))+",
-    "set": "(?:[-+][aCeEfhmTuvx]*(?:o\5(?:errexit|nounset|pipefail|xtrace))?(?:\5|\\Z))*",
-    "for": "\\w+\5in(?:\5.*)?",
-    # A format of words, a format of numbers, and a format alone, which computes nothing whatever it is.
-    "printf": "(?:--\5)?(?!-|[^\5]*\\\\[uUxCM])(?:(?:[^%\0-\5]|%[-0-9.]*[%bcqs])*(?:\5.*)?"
-    f"|(?:[^%\0-\5]|%[^%A-Za-z\0-\5]*[%A-Zabcdefgioqsux])*(?:\5NUMBER)*|[^\0-\5]{_WORD})",
-    "test": _TEST,
-    "[": f"{_TEST}\5\\]",
-    "[[": f"{_TEST.replace(_WORD, _WORD_OR_PATTERN)}\5\\]\\]",
-}
-"""The forms of arguments for which no builtin of any shell evaluates any part of a possible value."""
-
-
 _SHELL: Final = re.compile(r"(?:.*/)?(?:r?ba|da|a|z|[lmop]?k|t?c|fi|hu|po|ya)?sh[-.\d]*", re.DOTALL)
 """Matches the name of a program that is a shell."""
-_SHELL_OPTIONS: Final = r"(?:(?:[-+](?!\w*[cs])\w*[oO]\x05\w+|--(?:login|no\w+|posix)|[-+](?!\w*[csoO])\w+)\x05)*"
-_SHELL_CODE: Final = re.compile(rf"{_SHELL_OPTIONS}(-(?=\w*c)\w++\x05{_SHELL_OPTIONS})?([^\x05]*)", re.ASCII)
-_SHELL_FILE: Final = re.compile(r"(?![-+]|/dev/|/proc/)[^\0-\3]+")
-_REPLACED: Final = re.compile(r"\x05-\w*I\x05?([^\x05]+)")
-"""Matches texts that `xargs` replaces by its input, beside `{}`."""
 
 
-def _check_shell(words: Sequence[str], is_fed: bool) -> None:
-    """Check that a shell, which a command is or calls, reads no value as its code, neither after `-c` nor by a pipe.
+def _check_command(words: Sequence[str]) -> None:
+    """Check that no value is code by its place, and that several arguments are no part of an assignment.
 
     Raises:
-        _Unknown: it may do so.
+        _Unknown: one is.
 
     """
-    name = os.path.basename(words[0])
-    may_call = name not in BUILTINS and name != "grep"
-    shells = (index for index, word in enumerate(words) if may_call and _SHELL.fullmatch(word))
-    start = 0 if name in (".", "source") else next(shells, None)
-    if start is None:
-        return
-    option, code = _SHELL_CODE.findall("\x05".join(words[start + 1 :]))[0]
-    replaced = ["{}", *_REPLACED.findall("\x05".join(words[:start]))] if start else []
-    is_text = option and _MARKS.search(code) is None and not any(text in code for text in replaced)
-    is_file = not option and _SHELL_FILE.fullmatch(code)
-    if not is_text and not is_file and (is_fed or option):
-        name = os.path.basename(words[start])
-        raise _Unknown(f"in a line whose {name} may read it", 'pass it as "$1", as in: sh -c \'x "$1"\' - {}')
-
-
-def _check_command(words: Sequence[str], number: str, is_fed: bool) -> None:
-    """Check that a command evaluates no part of a possible value. `number` matches the texts that are numbers for it.
-
-    Raises:
-        _Unknown: it may do so.
-
-    """
-    assignments = [*itertools.takewhile(_ASSIGNMENT.match, words)]
-    words = words[len(assignments) :]
-    while words and words[0] in ("command", "exec", "time"):
-        words = words[1:]
-    name = next(iter(words), ":")
-    arguments = "\5".join(words[1:])
-    form = _FORMS.get(name, "(?!)" if name in BUILTINS else _WORDS)
-    settings = words if form != _WORDS and name != "env" else ()
-    for word in (*assignments, *settings):
-        variable, _, value = word.partition("=")
-        if EVALUATED.fullmatch(variable.rstrip("+")) and not value.isdecimal():
-            raise _Unknown("in a line that sets a variable which shells evaluate", f"write env {variable}={{}} COMMAND")
-    for variable, _, value in (word.partition("=") for word in assignments):
-        if MANY in value:
-            raise _Unknown(*_IS_MANY)
-        if "[" in variable or _MARKS.search(variable):
-            raise _Unknown("in a line with a subscript" if "[" in variable else "in the name of a variable")
-    if _NAME.fullmatch(name) is None:
-        raise _Unknown(
-            "in a line whose command is not known",
-            'write its name or path, as in ./{} or "$x"/a; what is in x, and no builtin, runs by: env -- "$x" {}',
-        )
-    _check_shell(words or [name], is_fed)
-    form = form.replace("NUMBER", _NUMBER if name == "[[" else number)
-    if re.fullmatch(form, arguments, re.DOTALL | re.ASCII) is None:
-        if MANY in arguments:
-            raise _Unknown(*_IS_MANY)
-        if name in ("test", "[", "[[") and any(word in ("-a", "-o") for word in words):
-            raise _Unknown(f"after {name}", _ONE_TEST)
-        raise _Unknown(f"after {name}", _QUOTE_EXPANSIONS if _UNQUOTED in arguments else _AS_WORD)
+    if any(MANY in word and _ASSIGNMENT.match(word) for word in words):
+        raise _Unknown(*_IS_MANY)
+    called = [each for each in words if each not in ("command", "builtin", "exec", "time") and not _ASSIGNMENT.match(each)]
+    for number in (number for number, word in enumerate(called) if VALUE in word):
+        options = [*itertools.takewhile(lambda word: word[:1] in ("-", "+"), called[number - 1 :: -1] if number else ())]
+        program = called[number - len(options) - 1] if number > len(options) else ""
+        if called[0] == "eval" or (any("c" in word for word in options) and _SHELL.fullmatch(program)):
+            raise _Unknown(f"after {'eval' if called[0] == 'eval' else f'{program} -c'}")
