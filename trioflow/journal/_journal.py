@@ -210,6 +210,37 @@ class RunningJob:
     """The number of the attempt that ran as mended code was taken, and the digest of its code, if that is known."""
 
 
+@dataclasses.dataclass(slots=True)
+class JobEntry:
+    """What a session knows of a job: from its first look-up, or its first result, until its scheduler drops it.
+
+    | the job | `path` | `running` | `form` |
+    |---|---|---|---|
+    | has not been looked up, or is not stored | None | None | of its result, once a job that takes this asks |
+    | was restored | its path | None | of the stored result |
+    | runs, or is about to | its path | the facts for its record | None |
+    | was recorded | its path | None | of the result, if that could be stored |
+    | has succeeded, and runs anew | "" until it is looked up | None | None |
+    """
+
+    path: str | None = None
+    form: str | None = None
+    """The text that represents its result in the fingerprints of jobs that take the result as input."""
+    running: RunningJob | None = None
+    stamps: _file_stamps.Stamps | None = None
+    """The stamps of its files that `read_files` has taken, until they are used."""
+    outdated: tuple[str, str] | None = None
+    """The path and fingerprint of a record that counts no more once an attempt of the job has begun."""
+    mark: StoredJob | None = None
+    """The record that the job leaves as it ends, because another job has had its path meanwhile."""
+    undecided: tuple[RecordPaths, str] | None = None
+    """Of a `First` that runs: the paths of its members, and its fingerprint."""
+
+    def take_stamps(self) -> _file_stamps.Stamps | None:
+        stamps, self.stamps = self.stamps, None
+        return stamps
+
+
 class AskedJob(NamedTuple):
     """A job that is looked up, and what identifies its record."""
 
@@ -270,27 +301,14 @@ class JournalSession:
         find_identity = self.fingerprint_builder.find_ambiguous_identity
         self._record_paths: Final[dict[object, RecordPaths]] = {scheduler: RecordPaths(scheduler, find_identity)}
         self._last_time = 0.0  # see `_now`
-        # For each job, the text that represents its result in the fingerprints of jobs that take the result as input.
-        self._result_forms: Final[dict[AbstractJob[Any], str]] = {}
+        self._entries: Final = defaultdict[AbstractJob[Any], JobEntry](JobEntry)
         # The result that `prefetch` has read: `StoredJob.large`, the result, and the outputs that are stored apart.
         self._prefetched: tuple[str, str | bytes, list[OutputSpool]] = "", b"", []
-        # The jobs that run or are about to run, if their results will be recorded.
-        self._running_jobs: Final[dict[AbstractJob[Any], RunningJob]] = {}
-        # The stamps of files that `read_files` has taken, until they are used.
-        self._stamps: Final[dict[AbstractJob[Any], _file_stamps.Stamps]] = {}
-        # The path and fingerprint of each job whose record, if it has one, counts no more once an attempt has begun.
-        self._outdating: Final[dict[AbstractJob[Any], tuple[str, str]]] = {}
-        # The running jobs by path.
+        # The jobs that run or are about to run, if their results will be recorded, by path.
         self._running_paths: Final[dict[str, AbstractJob[Any]]] = {}
-        # The path of each job that was restored, or may have been recorded, in this run, or "" if it runs anew since.
-        self._paths: Final[dict[AbstractJob[Any], str]] = {}
         # Whether paths may be used twice, because jobs were added during the run.
         self._has_added_jobs = False
-        # The paths of their members, and their own fingerprints.
-        self._undecided_firsts: Final[dict[AbstractJob[Any], tuple[RecordPaths, str]]] = {}
         self._budget_use: Final = _record_paths.BudgetUse()
-        # The record of each ambiguous path that a running job has.
-        self._ambiguous_records: Final[dict[str, StoredJob]] = {}
         self._reported_reasons: Final[set[str]] = set()
         self._unstorable_reasons_by_label: Final[dict[str, str]] = {}
         # Labels of restored jobs whose functions have changed since, by path.
@@ -314,7 +332,8 @@ class JournalSession:
 
     def read_files(self, job: AbstractJob[Any]) -> Callable[[], Awaitable[None]] | None:
         """Return a function that reads the files of a job in a thread, or None if that takes no time."""
-        self._stamps.pop(job, None)
+        entry = self._entries[job]
+        entry.stamps = None
         inputs: list[Any] = []
         outputs: list[Any] = []
         for work in self._works_to_read(job):
@@ -324,7 +343,7 @@ class JournalSession:
             return None
 
         async def read() -> None:
-            self._stamps[job] = await call_in_thread(self._file_stamper.take, inputs, outputs)
+            entry.stamps = await call_in_thread(self._file_stamper.take, inputs, outputs)
 
         return read
 
@@ -334,7 +353,7 @@ class JournalSession:
         These are the job, or all jobs of a `First`, and jobs that require one of these and write the same file.
         """
         if job.is_running():
-            if (running := self._running_jobs.get(job)) is not None and running.work is not None:
+            if (running := self._entries[job].running) is not None and running.work is not None:
                 yield running.work
             return
         jobs = [job]
@@ -365,7 +384,7 @@ class JournalSession:
 
         The `NotStored` has the reason, unless the job always runs.
         """
-        if (stamps := self._stamps.pop(job, None)) is None:
+        if (stamps := self._entries[job].take_stamps()) is None:
             return self._look_up(job)
         with self._file_stamper.use(stamps):
             return self._look_up(job)
@@ -394,9 +413,9 @@ class JournalSession:
             self._mark_ambiguous(asked.running.path, asked.running.fingerprint, record, asked.running.by_name_only)
             self._count_as_run(job, asked.own)
             return self._reject(job, AMBIGUOUS)
-        self._paths[job] = asked.running.path
+        self._entries[job].path = asked.running.path
         found: Restored | NotStored = asked.moved if finding is Finding.MOVED else REASONS.get(finding, NO_RECORD)
-        if finding is Finding.RAN_BEFORE and (failed := self._running_jobs.get(job)) is not None:
+        if finding is Finding.RAN_BEFORE and (failed := self._entries[job].running) is not None:
             # The change that made it run has not come to a result yet.
             found = failed.why
         if record is not None and finding in (Finding.MATCHES, Finding.DIFFERS):
@@ -447,7 +466,7 @@ class JournalSession:
         path, required = asked.running.path, asked.required or NOTHING
         evidence = Evidence(
             None, asked.running.fingerprint, required, has_cut_requirements(job),
-            was_used=self._paths.get(job) == "", has_moved=asked.moved is not NO_RECORD,
+            was_used=self._entries[job].path == "", has_moved=asked.moved is not NO_RECORD,
         )  # fmt: skip
         if self._was_empty and not self._has_added_jobs and paths.used is None:
             # The journal is new, and each path is used once.
@@ -489,7 +508,7 @@ class JournalSession:
         if record is not None and has_cut_requirements(job):
             fingerprint = with_requirements(asked.own, read_parts(record.fingerprint).get("q") or "")
         self._note_outdated(job, running.path, fingerprint, record)
-        self._running_jobs[job] = running
+        self._entries[job].running = running
         self._running_paths[running.path] = job
 
     def _note_outdated(self, job: AbstractJob[Any], path: str, fingerprint: str, record: StoredJob | None) -> None:
@@ -497,7 +516,7 @@ class JournalSession:
         keeps_names = job.scheduler is None or job.scheduler.keep_jobs
         # Otherwise, another job may get its name in this run, and the record be that of this job.
         if record is not None and record.saved is not None and record.fingerprint != fingerprint and keeps_names:
-            self._outdating[job] = path, fingerprint or record.fingerprint
+            self._entries[job].outdated = path, fingerprint or record.fingerprint
 
     def _save_of(self, job: AbstractJob[Any]) -> Save:
         save = _job_queries.options_of(job).save
@@ -588,9 +607,9 @@ class JournalSession:
         finding = judge(Evidence(record, fingerprint, required, is_cut, is_ambiguous=is_ambiguous, was_used=was_used))
         if finding is Finding.AMBIGUOUS:
             return ALWAYS_RUNS
-        self._undecided_firsts[first] = members, fingerprint
         self._budget_use.begin(first)
-        self._paths[first] = path
+        entry = self._entries[first]
+        entry.undecided, entry.path = (members, fingerprint), path
         if record is None or finding not in (Finding.MATCHES, Finding.DIFFERS):
             return ALWAYS_RUNS
         changed = finding is Finding.DIFFERS and self._find_change(first, record, FIRST_FINGERPRINT, required)
@@ -628,12 +647,12 @@ class JournalSession:
             if isinstance(restored := self._restore_from_record(job, found, save, work, paths), NotStored):
                 raise LookupError
             # For `discard`.
-            self._paths[job] = found.path
+            self._entries[job].path = found.path
             ran = max(ran, (found.run, found.settled))
             return restored.value
 
         def add_result(first: AbstractJob[Any], value: object) -> None:
-            self._result_forms[first] = comparison_form(dumps(value))
+            self._entries[first].form = comparison_form(dumps(value))
 
         value = _record_paths.stored_result(
             first, members, lambda path: self._find_facts(path).winners, find_result, add_result
@@ -661,7 +680,8 @@ class JournalSession:
 
     def record_winners(self, first: AbstractJob[Any], winners: Sequence[AbstractJob[Any]]) -> None:
         """Buffer the winners of a `First` for the next commit."""
-        members, fingerprint = self._undecided_firsts.pop(first, (None, ""))
+        entry = self._entries[first]
+        (members, fingerprint), entry.undecided = entry.undecided or (None, ""), None
         self.requirement_forms.winners[first] = winners
         used = dict(self._budget_use.decide(first))
         if members is not None and (described := _record_paths.describe_winners(winners, members)):
@@ -724,8 +744,8 @@ class JournalSession:
             self._pending_records[path] = marked = marked._replace(restored=self.run_number if was_restored else None)
             self.commit()
             if (earlier := self._running_paths.get(path)) is not None:
-                self._ambiguous_records[path] = marked
-                self._outdating.pop(earlier, None)
+                entry = self._entries[earlier]
+                entry.mark, entry.outdated = marked, None
         if was_restored and by_name_only and first == fingerprint:
             raise JournalError(
                 f"several jobs have the name '{printable(path)}'; one of them was restored, but the journal knows "
@@ -751,12 +771,13 @@ class JournalSession:
 
     def _take_running(self, job: AbstractJob[Any]) -> RunningJob | None:
         """Remove and return the facts about a job that no longer runs, or None if its result will not be recorded."""
-        self._outdating.pop(job, None)
-        running = self._running_jobs.pop(job, None)
+        entry = self._entries[job]
+        running, mark = entry.running, entry.mark
+        entry.outdated = entry.running = entry.mark = None
         if running is not None and self._running_paths.get(running.path) is job:
             del self._running_paths[running.path]
-            if (ambiguous := self._ambiguous_records.pop(running.path, None)) is not None:
-                self._pending_records[running.path] = ambiguous
+            if mark is not None:
+                self._pending_records[running.path] = mark
                 return None
         return running
 
@@ -803,7 +824,7 @@ class JournalSession:
             return NotStored(f"its stored result cannot be restored: {shown}")
         if work is not None and work.rejects is not None and (why := work.rejects(value)) is not None:
             return NotStored(why)
-        self._result_forms[job] = comparison_form(data) if record.large is None else f"~{record.large}"
+        self._entries[job].form = comparison_form(data) if record.large is None else f"~{record.large}"
         used = tuple((name, amount) for name, amount in Outputs.parse(record.outputs).budgets.items() if amount >= 0)
         return Restored(value, Restoration(record.settled, record.took, used))
 
@@ -828,7 +849,7 @@ class JournalSession:
                 others = (each for each in waits if each not in restored)
                 is_as_it_was |= job in waits and all(self._foresee(each, job, restored, path, paths) for each in others)
         for each in restored:
-            self._result_forms.pop(each, None)
+            self._entries[each].form = None
         if is_as_it_was:
             return ""
         return last[0].label if last else None
@@ -866,7 +887,7 @@ class JournalSession:
         ):  # fmt: skip
             return False
         result = f"~{record.large}" if record.large is not None else comparison_form(self.store.read_result(record))
-        self._result_forms[job] = result
+        self._entries[job].form = result
         identity = own if options.key is None else f"{job.label} {own}"
         restored[job] = Counted(identity, 1, (record.run, record.settled))
         return True
@@ -878,7 +899,7 @@ class JournalSession:
 
         Before, it sets aside the files that a killed attempt has half written.
         """
-        running = self._running_jobs.get(job)
+        running = self._entries[job].running
         if running is None or running.work is None or not running.work.writes:
             return None
         writes = running.work.writes
@@ -908,11 +929,10 @@ class JournalSession:
         began with another fingerprint than that of the record of an earlier run, that record counts no more.
         """
         # Only what has begun is queued again; of a throttled attempt, nothing else is left.
-        is_outdated = job in self._outdating and (job.started_at is not None or not job.is_settled())
-        if is_outdated:
-            path, fingerprint = self._outdating[job]
+        outdated, running = self._entries[job].outdated, self._entries[job].running
+        if is_outdated := outdated is not None and (job.started_at is not None or not job.is_settled()):
+            path, fingerprint = outdated
             self._pending_records[path] = self._unstored(path, fingerprint, RUN_SINCE_REASON, job.elapsed)
-        running = self._running_jobs.get(job)
         if running is None or running.stamps_before is None:
             return is_outdated
         if not job.is_succeeded() and len([*cast("Work", running.work).writes]) > len(job.writes):
@@ -956,7 +976,7 @@ class JournalSession:
 
     def prepare(self, job: AbstractJob[Any], value: object) -> None:
         """Write a result that is about to be recorded, if it is large. This may be called in a thread."""
-        if (running := self._running_jobs.get(job)) is not None:
+        if (running := self._entries[job].running) is not None:
             with contextlib.suppress(NotSerializable):
                 # `record` reports it.
                 running.prepared = value, self._store_result(running.save, value, in_thread=True)
@@ -982,7 +1002,8 @@ class JournalSession:
             # The job was restored, or it is never recorded.
             return
         path, why, work = running.path, running.why.reason, running.work
-        taken = self._stamps.pop(job, {})
+        entry = self._entries[job]
+        taken = entry.take_stamps() or {}
         self._note_changed_arguments(job, running.fingerprint)
         prepared_value, prepared = running.prepared or (None, None)
         saved: str | None = None
@@ -1004,7 +1025,7 @@ class JournalSession:
                 answered = self._questions.told(path)
                 if (used := _job_queries.budget_use(job)) or stamps or job.redact or answered:
                     facts = Outputs(stamps, used, redacted=job.redact, answered=answered)
-                data, large, self._result_forms[job] = prepared
+                data, large, entry.form = prepared
                 saved = _save_format(running.save)
             except NotSerializable as error:
                 why = error.shown(job.redact)
@@ -1021,9 +1042,10 @@ class JournalSession:
         `ProcessJob` that waits for its worker gets one with the mended code.
         """
         executing = executing_codes()
-        for job, running in self._running_jobs.copy().items():
+        for job, entry in self._entries.copy().items():
+            running = entry.running
             waits = isinstance(job, ProcessJob) and job._called_attempt < job.attempts and find_executor(job) is None
-            if not (running.function is None or waits or running.code_before[0] == job.attempts):
+            if not (running is None or running.function is None or waits or running.code_before[0] == job.attempts):
                 code = running.function.__code__
                 is_known = not isinstance(job, ThreadJob) or code in executing
                 running.code_before = job.attempts, code_digest(code) if is_known else None
@@ -1044,7 +1066,7 @@ class JournalSession:
     # ---- questions
 
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> PublishedQuestion | None:
-        if (running := self._running_jobs.get(job)) is None:
+        if (running := self._entries[job].running) is None:
             return None
         # Of jobs that come later, nobody knows the labels.
         is_sole = not self._has_added_jobs and self._label_counts[job.label] == 1
@@ -1071,7 +1093,8 @@ class JournalSession:
             NotSerializable: the result has been dropped, or cannot be stored.
 
         """
-        if (form := self._result_forms.get(job)) is None:
+        entry = self._entries.get(job)
+        if (form := None if entry is None else entry.form) is None:
             if (value := _job_queries.result_for_journal(job)) is _job_queries.SERVICE:
                 return "service"
             if not job.is_settled():
@@ -1087,7 +1110,7 @@ class JournalSession:
                 form = UNSTORED_FORM
             # For a job that is no member any more, `forget` has been called already.
             if job.scheduler is not None and job in job.scheduler:
-                self._result_forms[job] = form
+                self._entries[job].form = form
         return hide_if(job.redact and not form.startswith("~"), form)
 
     def forget(self, job: AbstractJob[Any]) -> None:
@@ -1100,9 +1123,7 @@ class JournalSession:
         self._record_paths[job.scheduler].forget(job)
         for dropped in with_members(job):
             running = self._tally_outcome(dropped)
-            self._result_forms.pop(dropped, None)
-            self._undecided_firsts.pop(dropped, None)
-            self._paths.pop(dropped, None)
+            self._entries.pop(dropped, None)
             self._record_paths.pop(dropped, None)
             if running is not None and running.why.reason in (None, RAN_BEFORE.reason) and running.by_name_only:
                 # It has failed, and had no record. A later job with this name could have the same fingerprint.
@@ -1111,10 +1132,10 @@ class JournalSession:
 
     def discard(self, jobs: Sequence[AbstractJob[Any]]) -> None:
         """Remove the records of jobs that run anew, so that no later run restores what they have returned so far."""
-        paths = [self._paths.get(job, "") for job in jobs]
-        for job, path in zip(jobs, paths, strict=True):
-            self._paths[job] = ""
-            self._result_forms.pop(job, None)
+        entries = [self._entries[job] for job in jobs]
+        paths = [entry.path or "" for entry in entries]
+        for entry, path in zip(entries, paths, strict=True):
+            entry.path, entry.form = "", None
             for known in (self._pending_records, self._pending_restored, self._changed_code):
                 known.pop(path, None)
         self.store.discard(paths)

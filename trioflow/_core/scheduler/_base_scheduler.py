@@ -685,6 +685,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """
         if unknown:
             raise _job_options.unknown_option_error(self.label, "run()", unknown, BaseScheduler.run)
+
         async def main() -> bool:
             signal_handler.loop_started(backend_object.threadsafe_caller(), self._early_calls.append)
             try:

@@ -318,9 +318,13 @@ def _check_command(words: Sequence[str]) -> None:
     """
     if any(MANY in word and _ASSIGNMENT.match(word) for word in words):
         raise _Unknown(*_IS_MANY)
-    called = [each for each in words if each not in ("command", "builtin", "exec", "time") and not _ASSIGNMENT.match(each)]
+    called = [
+        each for each in words if each not in ("command", "builtin", "exec", "time") and not _ASSIGNMENT.match(each)
+    ]
     for number in (number for number, word in enumerate(called) if VALUE in word):
-        options = [*itertools.takewhile(lambda word: word[:1] in ("-", "+"), called[number - 1 :: -1] if number else ())]
+        options = [
+            *itertools.takewhile(lambda word: word[:1] in ("-", "+"), called[number - 1 :: -1] if number else ())
+        ]
         program = called[number - len(options) - 1] if number > len(options) else ""
         if called[0] == "eval" or (any("c" in word for word in options) and _SHELL.fullmatch(program)):
             raise _Unknown(f"after {'eval' if called[0] == 'eval' else f'{program} -c'}")
