@@ -25,7 +25,8 @@ import pytest
 import sniffio
 import trio
 from _pytest.runner import runtestprotocol  # public for plugins that repeat tests
-from trioflow._core.base import _graph_algorithms, _loaded_files
+from trioflow import _loaded_files
+from trioflow._core.base import _graph_algorithms
 from trioflow._core.run import _instruments, _worker
 from trioflow._core.words import _failures
 from trioflow.abc import BackendName

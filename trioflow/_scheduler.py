@@ -244,7 +244,7 @@ class Scheduler(BaseScheduler):
         return run
 
     def _begin_hold(self) -> None:
-        from ._core.base import _loaded_files
+        from . import _loaded_files
         from .view.look import _answers
 
         # Who is to mend something can look.
@@ -252,7 +252,7 @@ class Scheduler(BaseScheduler):
         _loaded_files.remember()
 
     def _hold_advice(self) -> str:
-        from ._core.base import _loaded_files
+        from . import _loaded_files
         from .view.look import _answers
 
         # The modules that jobs have imported.

@@ -42,7 +42,7 @@ FEW_NAMES = "one call for each name in reads=, before the run, and for 1,000 nam
 STAMP = "one call for each name of a job, since a thread walks folders and hashes"
 ALLOWED: Final = {
     "_check.py:FileUses.missing_inputs": FEW_NAMES,
-    "_core/base/_loaded_files.py:remember": OWN_CODE,
+    "_loaded_files.py:remember": OWN_CODE,
     "_posix.py:open_regular": ONE_NAME,
     "jobs/command/_output_sinks.py:OutputSpool": OWN_FILE,
     "jobs/_user_files.py:describe_missing_output": ONE_NAME,

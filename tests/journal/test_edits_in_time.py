@@ -24,8 +24,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 import trioflow.look
-from trioflow import First, Job, ProcessJob, Retry, Scheduler, ThreadJob
-from trioflow._core.base import _loaded_files
+from trioflow import First, Job, ProcessJob, Retry, Scheduler, ThreadJob, _loaded_files
 
 FUNCTIONS = 4
 HEAD = "import random\nfrom tests.journal.test_edits_in_time import between\n"

@@ -30,9 +30,8 @@ from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from .. import AbstractJob, JournalError, Scheduler, Service, _scheduler, abc
+from .. import AbstractJob, JournalError, Scheduler, Service, _loaded_files, _scheduler, abc
 from .. import _posix as posix
-from .._core.base import _loaded_files
 from .._hints import nearest_name
 from ..abc import printable
 from ..graph import keep_only, topological_order

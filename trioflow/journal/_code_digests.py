@@ -18,7 +18,7 @@ import os
 import sys
 from typing import Any, Final
 
-from .._core.base import _loaded_files
+from .. import _loaded_files
 from .._core.base._user_code import STARTED_AT
 from ._serialization import digest
 

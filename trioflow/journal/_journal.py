@@ -24,7 +24,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, final, get_args
 
-from .._core.base import _loaded_files
+from .. import _loaded_files
 from .._core.base._graph_algorithms import reachable, topological_order
 from .._core.base._logger import warn
 from .._core.base._states import RAN_TO_END

@@ -19,7 +19,7 @@ from collections import Counter
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
-from trioflow._core.base import _loaded_files
+from trioflow import _loaded_files
 from trioflow.view.look._reload import reload
 
 UNITS = 12

@@ -16,8 +16,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 import trioflow.look
-from trioflow import Job, JobState, ProcessJob, Scheduler, ThreadJob, current_scheduler
-from trioflow._core.base import _loaded_files, _user_code
+from trioflow import Job, JobState, ProcessJob, Scheduler, ThreadJob, _loaded_files, current_scheduler
+from trioflow._core.base import _user_code
 from trioflow._core.base._user_code import innermost_line
 from trioflow._core.job._errors import Failure
 from trioflow._core.words._job_queries import has_older_code
@@ -487,7 +487,8 @@ FROZEN = """
 import gc, pathlib, sys
 sys.path.insert(0, "")
 import steps, trioflow.look
-from trioflow._core.base import _loaded_files, _user_code
+from trioflow import _loaded_files
+from trioflow._core.base import _user_code
 _loaded_files.remember()
 pathlib.Path("steps.py").write_text("def plain(): return 10")
 for change in (gc.freeze, gc.unfreeze):

@@ -15,8 +15,7 @@ from typing import Any
 import anyio
 import pytest
 import trioflow.look
-from trioflow import Answer, First, Job, Scheduler, ThreadJob
-from trioflow._core.base import _loaded_files
+from trioflow import Answer, First, Job, Scheduler, ThreadJob, _loaded_files
 from trioflow._core.job._labels import unescape_path
 from trioflow.abc import incidents_of, printable
 from trioflow.view.look import _answers, _client, _steering

@@ -20,7 +20,8 @@ from typing import Any, Final
 
 import anyio
 
-from ..._core.base import _loaded_files, _user_code
+from ... import _loaded_files
+from ..._core.base import _user_code
 from ...abc import AbstractJob, RunHandle
 from ..posix._guard import Guard
 from ..posix._processes import REAPED_MESSAGE, Process, describe_exit, end_group, end_process, renice, spawn

@@ -31,8 +31,8 @@ from itertools import zip_longest
 from types import CodeType
 from typing import Any, Final
 
-from ..._core.base._loaded_files import LoadedFile, code_names
 from ..._core.base._text_forms import short_repr
+from ..._loaded_files import LoadedFile, code_names
 
 FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 SCOPES: Final = (ast.Lambda, *FUNCTIONS)

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
+from ... import _loaded_files
 from ..._core.admission._pools import resource_views
-from ..._core.base import _loaded_files
 from ..._core.base._states import JobState, WaitCause, Waiting
 from ..._core.base._text_forms import age, clause, duration_text
 from ..._core.base._user_code import PACKAGE_PREFIX, describe_line, library_prefixes

@@ -22,7 +22,8 @@ from collections.abc import Iterator
 from types import AsyncGeneratorType, CellType, CoroutineType, FrameType, FunctionType, GeneratorType, MethodType
 from typing import Any, Final
 
-from ..._core.base import _loaded_files, _user_code
+from ... import _loaded_files
+from ..._core.base import _user_code
 from ..._core.base._text_forms import clause, join_names
 from ..._core.job._function import Job
 from ..._core.job._labels import printable, unescape_path

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any, Final, NamedTuple
 
-from ... import _posix as posix
-from ._user_code import STARTED_AT, library_prefixes
+from . import _posix as posix
+from ._core.base._user_code import STARTED_AT, library_prefixes
 
 
 class LoadedFile(NamedTuple):
