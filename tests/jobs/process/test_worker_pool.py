@@ -307,6 +307,32 @@ def test_no_clock_runs_while_a_worker_imports_the_module_of_the_function(
         assert job.elapsed - job.took > unit
 
 
+SAVED_DURING_IMPORT = """
+import pathlib
+from trioflow import ProcessJob, Scheduler
+
+def work():
+    raise ValueError
+
+if __name__ == "__main__":
+    Scheduler(job := ProcessJob(work), journal="db").run()
+    print(*job.raised_exception().__notes__)
+else:
+    pathlib.Path(__file__).write_text("mine = 1" + chr(10) + pathlib.Path(__file__).read_text())
+"""
+
+
+def test_a_file_that_is_saved_during_its_import_is_neither_quoted_nor_named(tmp_path: Path) -> None:
+    """A worker once took the text that stood there after its import for what it had imported, and a line said so."""
+    file = tmp_path / "flow.py"
+    file.write_text(SAVED_DURING_IMPORT)
+    os.utime(file, (1, 1))
+    done = python(str(file), text=True, cwd=tmp_path)
+    assert file.read_text().startswith("mine = 1")
+    assert "has changed since" not in done.stderr
+    assert done.stdout.rstrip().endswith("line 6, in work\nValueError")
+
+
 WORKERS_OF_OTHER_TEXT = """
 import os, pathlib
 from trioflow import ProcessJob, Retry, Scheduler
@@ -342,8 +368,7 @@ def test_a_new_worker_that_imports_another_text_than_the_program_is_named_once(t
     done = python(str(file), text=True)
     assert (done.stdout.strip(), "has changed since" in done.stderr) == ("True [3, 3]", False)
     # It quotes the text that it has imported, and not the lines that have taken the place of these.
-    file.write_text(
-        WORKERS_OF_OTHER_TEXT.replace("os._exit(1)", "[mend(None)][LIMIT]").replace("hold=True", "journal='db'")
-    )
+    text = WORKERS_OF_OTHER_TEXT.replace("os._exit(1)", "[mend(None)][LIMIT]").replace("hold=True", "journal='db'")
+    file.write_text(text.replace("processes=2", "processes=1"))
     os.utime(file, (1, 1))
     assert ", in work\n    [mend(None)][LIMIT]\n" in python(str(file), text=True, cwd=tmp_path).stderr

@@ -92,8 +92,8 @@ class WorkerCall:
 
 own_files: set[str] = set()
 """The files of the program whose texts it knows, and that this process has not imported."""
-module_count = 0
-"""The number of modules when files were last looked for."""
+module_count, looked_at = 0, time.time()
+"""The number of modules when files were last looked for, and when that was."""
 
 
 def stamp_of_text(text: bytes) -> tuple[int, int]:
@@ -103,9 +103,11 @@ def stamp_of_text(text: bytes) -> tuple[int, int]:
 def stamps_of_new_files() -> bytes:
     """Return a pickle of the stamps of the program's files that were imported since the last call, or no bytes.
 
-    From then on, tracebacks quote the texts that were imported, whatever the files say.
+    From then on, tracebacks quote the texts that were imported, whatever the files say. A file that has been saved
+    since the import began may have another text by now: it has no stamp, and is not quoted.
     """
-    global module_count
+    global module_count, looked_at
+    since, looked_at = looked_at, time.time()
     if module_count == len(sys.modules) or not own_files:
         return b""
     module_count = len(sys.modules)
@@ -116,9 +118,11 @@ def stamps_of_new_files() -> bytes:
             own_files.discard(file)
             with contextlib.suppress(OSError), open(file, "rb") as opened:
                 text = opened.read()
-                found[file] = stamp_of_text(text)
+                is_certain = os.fstat(opened.fileno()).st_mtime < since
+                if is_certain:
+                    found[file] = stamp_of_text(text)
                 # Without a time, `linecache.checkcache` leaves an entry alone.
-                linecache.cache[file] = len(text), None, linecache.getlines(file), file
+                linecache.cache[file] = len(text), None, linecache.getlines(file) if is_certain else [], file
     return pickle.dumps(found) if found else b""
 
 
