@@ -266,6 +266,7 @@ def test_invalid_rates_are_rejected(make: Any, error: type[Exception], message: 
     [
         ({"api": 5}, r"'x' needs 5 requests of api, but the burst is 4: it could never start"),
         ({"api": {"tokens": 33}}, r"'x' needs 33 tokens of api, but the burst is 32"),
+        ({"io": {"reads": 6}}, r"'x' needs 6 reads of io, but it has 5 for 1 s: it could never start; let the job"),
         ({"api": {"token": 3}}, r"'x' needs api=\{'token': 3\}, but this Rate has no key 'token': did you mean tokens"),
         ({"cpu": {"tokens": 3}}, r"'x' needs cpu=\{'tokens': 3\}, which is not a Rate: give one number"),
         ({"io": 3}, r"'x' needs io=3, a Rate of reads, writes: give a dict of amounts by key"),

@@ -288,11 +288,14 @@ class RateResource(Resource):
         if isinstance(amount, tuple) and DEFAULT_KEY in self.buckets:
             amounts = {DEFAULT_KEY: 1, **amounts}
         for key, number in amounts.items():
-            burst = self.buckets[key].burst
-            if number > burst:
+            bucket = self.buckets[key]
+            if number > bucket.burst:
+                most = _amounts.amount_text(bucket.burst)
+                limit = f"the burst is {most}: it could never start; give the Rate a larger burst"
+                if isinstance(bucket, SlidingWindow):
+                    limit = f"it has {most} for {self.settings.per:g} s: it could never start; let the job need less"
                 raise ValueError(
-                    f"{job.label!r} needs {count_text(number, key)} of {printable(self.name)}, but the burst is "
-                    f"{_amounts.amount_text(burst)}: it could never start; give the Rate a larger burst"
+                    f"{job.label!r} needs {count_text(number, key)} of {printable(self.name)}, but {limit}"
                 )
         return {key: number for key, number in amounts.items() if number}
 
