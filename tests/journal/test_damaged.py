@@ -1,7 +1,6 @@
 """Damage inside the journal file: restored values are those stored, and a damaged row costs one job, not the run."""
 
 import functools
-import os
 import random
 import sqlite3
 from pathlib import Path

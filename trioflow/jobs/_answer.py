@@ -127,12 +127,6 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
 
     question: Argument[str] = Argument()
     """The text of the question. If it is the result of a job, "" until that job has succeeded."""
-    parse: Argument[Callable[[str], Any]] = Argument()
-
-    @property
-    def choices(self) -> tuple[Any, ...] | None:
-        """The values of which the answer is one, or None if any value is accepted."""
-        return self._choices or None
 
     def answer(self, value: T | str) -> None:
         """Give the answer, which becomes the result of the job. Any thread may call this.

@@ -19,7 +19,6 @@ import anyio.to_thread
 
 from .._core.base._text_forms import short_repr
 from .._core.job._argument_types import A, B, C, JobOf, PlainFunction1, PlainFunction2, PlainFunction3, T, ValueOrJob
-from .._core.job._option_descriptors import Argument
 from ..abc import BoxStyle, FunctionJob, JobOptions, call_of, callback, flag, name_of, run_of
 from .posix._files import event_at_end
 
@@ -161,10 +160,6 @@ class ThreadJob(
         self._on_cancel = on_cancel
         self._own_limiter = limiter
         super().__init__(function, args, kwargs, options)
-
-    abandon_on_cancel: Argument[bool] = Argument()
-    on_cancel: Argument[Callable[[], object] | None] = Argument()
-    limiter: Argument[trio.CapacityLimiter | anyio.CapacityLimiter | None] = Argument("_own_limiter")
 
     async def co_run(self) -> T:
         """Call the function in a worker thread, and wait until it has returned.

@@ -1,6 +1,5 @@
 """Places of a shell's line where quoting protects a value, and those where it does not: in batches and in t-strings."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path

@@ -10,7 +10,6 @@ from ... import _posix as posix
 from ... import abc
 from ..._core.base._text_forms import name_in_errors
 from ..._core.job._job import is_job
-from ..._core.job._option_descriptors import Argument
 from ..._hints import explain_form
 from ..posix._processes import Process
 from . import _argv, _process_run, _streams
@@ -141,7 +140,7 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
         self._command_options: Final = CommandOptions(
             shell, cwd, _argv.encode_environment(env, subject), stdin_value,
             stdout, stderr, parse_check(check, subject), terminate_grace, on_start, on_line, tag,
-            nice, memory_limit, pin, leftovers, append, check, env,
+            nice, memory_limit, pin, leftovers, append,
         )  # fmt: skip
         self._command_options.validate(subject)
         self._command: Final = arguments
@@ -156,28 +155,6 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
     def command(self) -> tuple[Any, ...]:
         """The program and its arguments, as the user gave them. A t-string is a list of its texts and values."""
         return self._command[2:] if self._command_options.shell else self._command
-
-    shell: Argument[bool] = Argument("_command_options.shell")
-    cwd: Argument[AnyPath | None] = Argument("_command_options.cwd")
-    env: Argument[Mapping[str, Any] | Mapping[bytes, Any] | None] = Argument("_command_options.given_env")
-    stdout: Argument[AnyPath | int | IO[Any] | None] = Argument("_command_options.stdout")
-    stderr: Argument[AnyPath | int | IO[Any] | None] = Argument("_command_options.stderr")
-    check: Argument[CheckOption] = Argument("_command_options.check")
-    terminate_grace: Argument[float] = Argument("_command_options.terminate_grace")
-    on_start: Argument[JobCallback | None] = Argument("_command_options.on_start")
-    on_line: Argument[Callable[[CommandJob, str], object] | None] = Argument("_command_options.on_line")
-    tag: Argument[bool | str] = Argument("_command_options.tag")
-    nice: Argument[int | None] = Argument("_command_options.nice")
-    memory_limit: Argument[int | None] = Argument("_command_options.memory_limit")
-    pin: Argument[PinOption | None] = Argument("_command_options.pin")
-    leftovers: Argument[LeftoversOption] = Argument("_command_options.leftovers")
-    append: Argument[bool] = Argument("_command_options.append")
-
-    @property
-    def stdin(self) -> bytes | AnyPath | int | IO[Any] | abc.AbstractJob[Any] | None:
-        """The standard input of the command, or the job whose result it is."""
-        job: abc.AbstractJob[Any] | None = abc.original_arguments_of(self)[-1]
-        return job or self._command_options.stdin
 
     @property
     def pid(self) -> int | None:

@@ -92,10 +92,6 @@ class ProgramService(Service[Any], keeps_time=True):
     # ---- the command and its result
 
     ready: Argument[Readiness | pathlib.Path] = Argument()
-    env: Argument[Mapping[str, Any] | None] = Argument("_job.env")
-    terminate_grace: Argument[float] = Argument("_job.terminate_grace")
-    tag: Argument[bool | str] = Argument("_job.tag")
-    append: Argument[bool] = Argument("_job.append")
 
     @property
     def last_result(self) -> CommandResult | None:
@@ -332,16 +328,6 @@ class CommandService(ProgramService):
     def command(self) -> tuple[Any, ...]:
         """The program and its arguments, as the user gave them."""
         return self._job.command
-
-    shell: Argument[bool] = Argument("_job.shell")
-    cwd: Argument[AnyPath | None] = Argument("_job.cwd")
-    stdin: Argument[bytes | AnyPath | int | IO[Any] | AbstractJob[Any] | None] = Argument("_job.stdin")
-    stdout: Argument[AnyPath | int | IO[Any] | None] = Argument("_job.stdout")
-    stderr: Argument[AnyPath | int | IO[Any] | None] = Argument("_job.stderr")
-    on_start: Argument[Callable[[CommandService], object] | None] = Argument()
-    on_line: Argument[Callable[[CommandService, str], object] | None] = Argument()
-    nice: Argument[int | None] = Argument("_job.nice")
-    memory_limit: Argument[int | None] = Argument("_job.memory_limit")
 
     @property
     def pid(self) -> int | None:

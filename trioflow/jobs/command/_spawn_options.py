@@ -44,9 +44,6 @@ class CommandOptions:
     pin: PinOption | None = None
     leftovers: LeftoversOption = "wait"
     append: bool = True
-    # As the user gave them.
-    check: Any = True
-    given_env: Mapping[Any, Any] | None = None
 
     def validate(self, subject: str) -> None:
         """Check the options of the job called `subject`.

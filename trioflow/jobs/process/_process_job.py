@@ -208,8 +208,6 @@ class ProcessJob(
         """The id of the job's process while the job runs, or None before and afterwards."""
         return self._pid
 
-    memory_limit: Argument[int | None] = Argument()
-    nice: Argument[int | None] = Argument()
     processes: Argument[JobProcesses] = Argument()
 
     def status_text(self) -> str:

@@ -107,13 +107,6 @@ class SshService(_program_service.ProgramService):
             self._job._service_stdio = {"port": readiness.script, "on_ready": lambda: readiness.opened.set()}
 
     node: Argument[_nodes.Node] = Argument("_job.node")
-    command: Argument[str | _argv.Template | tuple[Any, ...] | Program] = Argument("_job.command")
-    values: Argument[Mapping[str, Any]] = Argument("_job.values")
-    cwd: Argument[Path | None] = Argument("_job.cwd")
-    stdin: Argument[bytes | Path | int | IO[Any] | AbstractJob[Any] | None] = Argument("_job.stdin")
-    stdout: Argument[Path | int | IO[Any] | None] = Argument("_job.stdout")
-    stderr: Argument[Path | int | IO[Any] | None] = Argument("_job.stderr")
-    on_line: Argument[Callable[[SshService, str], object] | None] = Argument()
 
     def _skip_reason(self) -> str:
         return self._job._skip_reason()

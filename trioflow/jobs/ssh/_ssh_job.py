@@ -123,7 +123,7 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
 
     _name_in_errors: ClassVar[str] = "SshJob"
     __slots__ = (
-        "_command_options", "_env", "_given_command", "_is_list", "_last_result", "_node", "_open_streams",
+        "_command_options", "_env", "_is_list", "_last_result", "_node", "_open_streams",
         "_service_stdio", "_steps", "_unreachable", "_values",
     )  # fmt: skip
     # For a service, more options of its `Stdio`.
@@ -157,7 +157,6 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
         subject = name_in_errors(repr(options.get("label") or self._name_in_errors), options.get("redact", False))
         posix.require(f"{self._name_in_errors} {subject}", 'use ThreadJob(subprocess.run, ["ssh", ...], check=True)')
         self._node: Final = make_node(node)
-        self._given_command: Final = command
         self._steps: Final = parse_steps(command, subject)
         self._is_list: Final = isinstance(command, list)
         if all(isinstance(step, Pull) for step in self._steps):
@@ -167,7 +166,7 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
         self._command_options: Final = CommandOptions(
             cwd=cwd, stdin=read, stdout=stdout, stderr=stderr, success_codes=parse_check(check, subject),
             terminate_grace=terminate_grace, on_start=on_start, on_line=on_line,
-            tag=tag, append=append, check=check, given_env=env,
+            tag=tag, append=append,
         )  # fmt: skip
         self._command_options.validate(subject)
         self._values: Final = tuple(_check_value_names(values or {}, subject))
@@ -189,28 +188,6 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
     # ---- views
 
     node: Argument[Node] = Argument()
-    command: Argument[str | Template | tuple[Any, ...] | Step | list[Any]] = Argument("_given_command")
-    cwd: Argument[Path | None] = Argument("_command_options.cwd")
-    env: Argument[Mapping[str, Any] | None] = Argument("_command_options.given_env")
-    stdout: Argument[Path | int | IO[Any] | None] = Argument("_command_options.stdout")
-    stderr: Argument[Path | int | IO[Any] | None] = Argument("_command_options.stderr")
-    check: Argument[CheckOption] = Argument("_command_options.check")
-    terminate_grace: Argument[float] = Argument("_command_options.terminate_grace")
-    on_start: Argument[Callable[[SshJob], object] | None] = Argument("_command_options.on_start")
-    on_line: Argument[Callable[[SshJob, str], object] | None] = Argument("_command_options.on_line")
-    tag: Argument[bool | str] = Argument("_command_options.tag")
-    append: Argument[bool] = Argument("_command_options.append")
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """The values of the placeholders, with the jobs among them."""
-        return dict(zip(self._values, abc.original_arguments_of(self)[0], strict=True))
-
-    @property
-    def stdin(self) -> bytes | Path | int | IO[Any] | abc.AbstractJob[Any] | None:
-        """The standard input of the command, or the job whose result it is."""
-        job: abc.AbstractJob[Any] | None = abc.original_arguments_of(self)[-1]
-        return job or self._command_options.stdin
 
     @property
     def last_result(self) -> CommandResult | None:
