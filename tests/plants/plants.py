@@ -328,9 +328,9 @@ raised {one_line_error(error)}")
         "self._tickets.popleft()[0] = None"),
     Plant("again-retries", f"{JOB}/_job.py", "a job that is tried again has no retries left",
         "        self.earlier_retries = self.retry_count\n"),
-    Plant("again-cancelled", f"{RUN}/_reopening.py",
+    Plant("again-cancelled", f"{RUN}/_run_counts.py",
         "a cancelled job that was tried again still counts as one that a drain has cancelled", """\
-        run.cancelled_count -= job._state is CANCELLED and not job._options.forever
+        self.cancelled -= job._state is CANCELLED and not forever
 """),
     Plant("retry-longest", f"{JOB}/_retry.py", "of the times that a group of exceptions asks for, the first counts",
         "return max(backoffs) if backoffs", "return backoffs[0] if backoffs"),
@@ -412,11 +412,11 @@ raised {one_line_error(error)}")
     Plant("progress-outer", f"{RUN}/_worker.py",
         "progress of a job is no sign of life of the schedulers around that of its own",
         "(self.job, scheduler, *enclosing_schedulers(scheduler))", "(self.job, scheduler)"),
-    plant("skipped-all-succeeded", f"{RUN}/_steps.py",
+    plant("skipped-all-succeeded", f"{RUN}/_run_counts.py",
         "what was SKIPPED leaves the jobs that require it on the fast path for successes", """
-     if state is not SUCCEEDED:
--        run.requirement_counts.all_succeeded = False
-+        run.requirement_counts.all_succeeded = state is JobState.SKIPPED
+         if state is not SUCCEEDED:
+-            self.all_succeeded = False
++            self.all_succeeded = state is JobState.SKIPPED
 """),
     plant("service-outcome", f"{RUN}/_steps.py", "a service that is ready and ends with the run loses its value", """
 -    return job._outcome if verdict.state is SUCCEEDED else cancelled_outcome(run, cause)
@@ -530,7 +530,11 @@ raised {one_line_error(error)}")
     Plant("clean-up-backoff", f"{RUN}/_ending.py",
         "the clean-up ends while one of its jobs waits for its next attempt",
         "while self.alive or self._backoff_until() < math.inf:", "while self.alive:"),
-    Plant("forever-only-now", f"{RUN}/_run.py",
+    Plant("counts-below-zero", f"{RUN}/_run_counts.py", "an end too many is not told", """\
+        if self.unsettled < 0 or self.forever_unsettled < 0:
+            raise self.fault(job)
+"""),
+    Plant("forever-only-now", f"{RUN}/_run_counts.py",
         "whether there have been ordinary jobs is forgotten as forever ones are added",
         "self.had_ordinary_jobs = self.had_ordinary_jobs or bool(ordinary)",
         "self.had_ordinary_jobs = bool(ordinary)"),
@@ -560,7 +564,7 @@ raised {one_line_error(error)}")
                     if other.places is not group.places or not other.resources.isdisjoint(group.resources):
 """),
     Plant("hold-released-for-good", f"{PARTS}/__init__.py", "a run that was let go on is not held again", """\
-        self._is_released &= not run.waits_for_jobs()
+        self._is_released &= not run.counts.waits_for_jobs()
 """),
     Plant("drain-cut-off", f"{RUN}/_steps.py", "failures in a group that a drain cuts off do not count",
         "is_cut_off = run.phase._is_ending and run.fate.cancel_reason is not _states.COMPLETED",
@@ -655,7 +659,7 @@ raised {one_line_error(error)}")
         "        self._started = OrderedDict((when + seconds, amount) for when, amount in self._started.items())\n"),
     Plant("again-forever-alone", f"{RUN}/_requirement_counts.py",
         "a group of which only a forever job is tried again does not know that it had other jobs, and goes on for ever",
-        "            run.had_ordinary_jobs |= bool(settled)\n"),
+        "                run.counts.expect_ordinary_jobs()\n", "                pass\n"),
     Plant("window-one-more", f"{ADMISSION}/_line.py", "a window that shrinks by one takes nothing back",
         "(self.is_paused or len(self.holders) > size)", "(self.is_paused or len(self.holders) > size + 1)"),
     Plant("failures-critical-awaited", f"{RUN}/_failure_counts.py",

@@ -152,16 +152,16 @@ class RequirementFailed(TrioflowError):
     def __init__(self, job: AbstractJob[Any], requirement: AbstractJob[Any]) -> None:
         self.job: AbstractJob[Any] = job
         self.requirement: AbstractJob[Any] = requirement
-        earlier = requirement.raised_exception()
+        earlier, state = requirement.raised_exception(), requirement.state
         # The job that failed first, taken from the error before, so that no chain has to be walked.
         # A job that failed may have raised an error of this class itself.
         self._root: AbstractJob[Any] = requirement
-        if requirement.state is JobState.BLOCKED and isinstance(earlier, RequirementFailed):
+        if state is JobState.BLOCKED and isinstance(earlier, RequirementFailed):
             self._root = earlier._root
         advice = "require it with requires(job, settled=True)"
         if requirement in job._inputs:
             advice = f"pass it as ref(job) instead of the result, and {advice}"
-        fate = _FATES.get(requirement.state, "did not run")
+        fate = _FATES.get(state, "did not run")
         super().__init__(
             f"{job.label!r} cannot run, because {requirement.label!r} {fate}", f"to run it anyway, {advice}"
         )

@@ -95,8 +95,9 @@ class Hold(Part):
     def is_busy(self) -> bool:
         """Return whether all jobs have settled, with failures that count. A spent budget alone holds nothing."""
         run = self._run
-        failed = run.failures.unblocked_number > 0 and run.phase is RunPhase.RUNNING and not self._is_released
-        return failed and not (run.waits_for_jobs() or any(part.is_busy() for part in run.parts if part is not self))
+        if not run.failures.unblocked_number or run.phase is not RunPhase.RUNNING or self._is_released:
+            return False
+        return not (run.counts.waits_for_jobs() or any(part.is_busy() for part in run.parts if part is not self))
 
     def _is_holding(self) -> bool:
         return self._run.steering.hold is not None
@@ -107,7 +108,7 @@ class Hold(Part):
     def act(self) -> None:
         """Begin or end to hold the run."""
         run = self._run
-        self._is_released &= not run.waits_for_jobs()
+        self._is_released &= not run.counts.waits_for_jobs()
         if self.is_busy() is self._is_holding():
             return
         run.steering.set_hold(run, not self._is_holding())

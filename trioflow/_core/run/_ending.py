@@ -67,7 +67,7 @@ async def end(run: Run) -> None:
         wind_up = partial(_wind_up, run, not ends_forever_jobs)
         on_interrupt = partial(run.stop, StopReason.CANCELLED)
         await take_step(run, partial(run.group.host.run_uninterrupted, wind_up, on_interrupt))
-    if run.unsettled or run.forever_unsettled or run.interruption is not None:
+    if run.counts.unsettled or run.counts.forever_unsettled or run.interruption is not None:
         run.settle_leftovers()
     _give_final_fate(run)
     run.scheduler._store_outcome(run)
@@ -78,7 +78,7 @@ def _give_final_fate(run: Run) -> None:
     """Give the words about a run that only the ends of all its jobs allow: forever jobs and services fail last."""
     fate = run.fate
     is_stopped_inside = fate.cancel_reason not in (COMPLETED, StopReason.CANCELLED)
-    is_undecided = run.unsettled or run.cancelled_count or run.scheduler._enough is not None
+    is_undecided = run.counts.unsettled or run.counts.cancelled or run.scheduler._enough is not None
     if run.outer_worker is not None and not (is_stopped_inside or is_undecided):
         # A drain has kept no job of this nested run from its end: it has completed. A `First` completes as it decides.
         fate.forget_drain()

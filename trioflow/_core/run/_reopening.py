@@ -390,14 +390,13 @@ class Reopening(Part):
         has_ended_early = extras is not None and extras.ready_at is not None
         if not runs_anew and (not run.scheduler.keep_jobs or has_ended_early):
             successors = [user for user in members.jobs if job in members.all_requirements(user)] or None
-        run.cancelled_count -= job._state is CANCELLED and not job._options.forever
+        run.counts.begin_again(job)
         if type(outcome) is Failure:
             run.failures.uncount(job, outcome)
         put_back(job, run.clock())
         members.reopened_count += 1
         job._successors = successors
         job._pending = count_open(run, job)
-        run.add_unsettled(not job._options.forever, job._options.forever)
         count_consumer(job)
         for user in () if runs_anew else successors_of(job):
             if user._state is IDLE:

@@ -68,8 +68,7 @@ class RequirementCounts:
     def __init__(self, run: Run) -> None:
         self._run: Final = run
         self._queued: Final = run.undecided.jobs
-        # Whether all members that have settled so far SUCCEEDED. While this holds, only inputs have to be looked at.
-        self.all_succeeded = True
+        self._counts: Final = run.counts
         # Whether a journal may restore each job, or a part hold it back.
         self.is_undecided = False
 
@@ -84,8 +83,9 @@ class RequirementCounts:
                 job._ensure_extras().runs_once = True
         elif run.keeps_succeeded:
             settled, jobs = [job for job in jobs if job._state is not IDLE], [job for job in jobs if job._state is IDLE]
-            # Their ends were told when they settled.
-            run.had_ordinary_jobs |= bool(settled)
+            if settled:
+                # Their ends were told when they settled.
+                run.counts.expect_ordinary_jobs()
             for job in settled:
                 # It may be tried again.
                 link(job, members.all_requirements(job))
@@ -122,7 +122,7 @@ class RequirementCounts:
                     successors.append(job)
                 else:
                     requirement._successors = [successors, job]
-        run.add_unsettled(len(jobs) - forever, forever)
+        run.counts.begin(len(jobs) - forever, forever)
         run.schedule(entries)
 
     def count_down(self, successors: Any) -> None:
@@ -147,7 +147,7 @@ class RequirementCounts:
                 or self.is_undecided
                 or successor._state is not IDLE
                 or successor._options.run_if == "failed"
-                or ((successor._inputs or not self.all_succeeded) and not certainly_runs(successor))
+                or ((successor._inputs or not self._counts.all_succeeded) and not certainly_runs(successor))
             ):
                 queued.append(successor)
                 continue

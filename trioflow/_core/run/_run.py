@@ -38,6 +38,7 @@ from ._instruments import Hook, Instrument, InstrumentSet, Part, overrides, with
 from ._journaling import JournalWriter
 from ._reopening import NextTry, Reopening, examine, reopen, reopen_all
 from ._requirement_counts import RequirementCounts
+from ._run_counts import RunCounts
 from ._run_pools import RunPools
 from ._standstill import Standstill, StuckJobs
 from ._start_order import StartOrder, may_need_order
@@ -118,14 +119,9 @@ class Run:
     changes: SteeringRecord  # NOT_STEERED, or of deques, which any thread may copy with `tuple`
     requirement_counts: RequirementCounts
     undecided: Undecided
+    counts: Final[RunCounts]
     failures: Final[FailureCounts]
     durations: Mapping[AbstractJob[Any], float]  # by the option `durations`, of an outermost run alone
-    # How many ordinary jobs have not settled.
-    unsettled: int
-    forever_unsettled: int
-    had_ordinary_jobs: bool  # whether the run has had jobs other than forever jobs
-    cancelled_count: int  # the number of ordinary jobs that ended CANCELLED, which `keep_jobs=False` may drop
-    added_count: int  # how many jobs have been added to the running scheduler
     shared: Final[dict[Any, Any]]  # objects that the jobs of an outermost run share with the jobs of nested runs
     keeps_succeeded: bool  # whether members that succeeded in the last run have not been reset
     closes_scheduler: bool  # whether the scheduler is closed after the run, so that its jobs never run again
@@ -171,8 +167,7 @@ class Run:
         self.fate = Fate()
         self.interruption = self.pending_shutdowns = self.change_event = None
         self.closes_scheduler = False
-        self.had_ordinary_jobs = self.keeps_succeeded = False
-        self.unsettled = self.forever_unsettled = self.added_count = self.cancelled_count = 0
+        self.keeps_succeeded = False
         self.jobs_at_timeout = {}
         self.durations = {}
         self.changes = NOT_STEERED
@@ -208,6 +203,7 @@ class Run:
         if self.steering.pauses:
             self.steering.begin(self)
         self.undecided = Undecided(self)
+        self.counts = RunCounts()
         self.requirement_counts = RequirementCounts(self)
         self.failures = FailureCounts(self)
         for part in parts:
@@ -416,13 +412,13 @@ class Run:
 
         If none of its jobs is suspended, a small run needs only this worker and these turns.
         """
-        lane = self.lane
+        lane, counts = self.lane, self.counts
         lane.ensure_searcher()
         lane.searchers += 1
         for _ in range(MAX_FIRST_WORKER_TURNS):
             if not await self.group.host.yield_to_loop():
                 self.stop_cancelled()
-            if not self.unsettled or self.phase is STOPPING or any(worker.job is not None for worker in lane.alive):
+            if not counts.unsettled or self.phase is STOPPING or any(worker.job is not None for worker in lane.alive):
                 break
         lane.searchers -= 1
         if self.line.startable or self.line.places is not None:
@@ -435,7 +431,7 @@ class Run:
                 await self.journal_writer.work_one_turn()
             elif self._must_wait():
                 await self._wait_while_running()
-            elif self.phase is _states.DRAINING or not self.forever_unsettled or await self._flush_forever_jobs():
+            elif self.phase is _states.DRAINING or not await self._flush_forever_jobs():
                 return
             # For jobs that have become ready in a turn of a part or of the journal, or that forever jobs have added.
             self.lane.ensure_searcher()
@@ -470,9 +466,12 @@ class Run:
                 part.act()
 
     async def _flush_forever_jobs(self) -> bool:
-        """Let forever jobs process their pending input. Return False if there are unsettled ordinary jobs again."""
-        added_count, turns, quiet, positions = self.added_count, 0, 0, self._forever_positions()
-        while turns < PENDING_INPUT_TURNS and quiet < QUIET_TURNS and self.phase is not STOPPING and not self.unsettled:
+        """Let forever jobs process their pending input. Return whether the run has to wait again."""
+        counts, turns, quiet = self.counts, 0, 0
+        if not counts.forever_unsettled:
+            return False
+        added, positions = counts.added, self._forever_positions()
+        while turns < PENDING_INPUT_TURNS and quiet < QUIET_TURNS and not (self.phase is STOPPING or counts.unsettled):
             if not await self.group.host.yield_to_loop():
                 self.stop_cancelled()
             before = positions
@@ -481,10 +480,10 @@ class Run:
             quiet += 1
             if positions != before or self.line.startable:
                 quiet = 0
-            if self.added_count != added_count:
-                added_count = self.added_count
+            if counts.added != added:
+                added = counts.added
                 turns = 0
-        return not self._must_wait()
+        return self._must_wait()
 
     def _forever_positions(self) -> list[Any]:
         """Return the objects that forever jobs await, for a comparison.
@@ -505,20 +504,11 @@ class Run:
             return True
         if self.phase is _states.DRAINING:
             return not all(worker.is_shielded for worker in self.lane.alive)
-        return self.waits_for_jobs()
-
-    def waits_for_jobs(self) -> bool:
-        """Return whether the run waits for jobs that have not settled."""
-        return bool(self.unsettled or (self.forever_unsettled and not self.had_ordinary_jobs))
+        return self.counts.waits_for_jobs()
 
     def deadline_in(self, seconds: float | None) -> float:
         """Return the time in so many seconds from now, or infinity for None."""
         return math.inf if seconds is None else self.clock() + seconds
-
-    def add_unsettled(self, ordinary: int, forever: int) -> None:
-        self.unsettled += ordinary
-        self.forever_unsettled += forever
-        self.had_ordinary_jobs = self.had_ordinary_jobs or bool(ordinary)
 
     # ---- the steps of a job: see `_steps`
 
@@ -548,7 +538,7 @@ class Run:
 
     def on_worker_left(self) -> None:
         """Wake `execute` or the ending if it may be waiting for a worker to leave."""
-        if not self.unsettled or self.phase._is_ending:
+        if not self.counts.unsettled or self.phase._is_ending:
             self.wake()
         else:
             self.standstill.suspect(self)
@@ -602,7 +592,7 @@ class Run:
             self.phase, self.lane.is_closed = STOPPING, True
             self.wake()
             self.scheduler._notify_unreached()
-            cancels_workers = reason is not _states.COMPLETED or self.unsettled > 0
+            cancels_workers = reason is not _states.COMPLETED or self.counts.unsettled > 0
         return self.lane.cancel() if cancels_workers else []
 
     def stop_if_over(self) -> bool:
@@ -728,7 +718,6 @@ class Run:
 
     def add_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
         """Link jobs that were just added and checked, and make those without open requirements ready."""
-        self.added_count += len(jobs)
         self.start_order.add_jobs(jobs)
         context = self._caller_context()
         for job in jobs:
@@ -739,7 +728,7 @@ class Run:
                 job._ensure_extras().context = context
                 # Only for other jobs do workers apply a context.
                 job._is_plain = False
-            self.add_unsettled(not job._options.forever, job._options.forever)
+            self.counts.add(job)
             _requirement_counts.link(job, self.members.all_requirements(job))
             _requirement_counts.count_consumer(job)
             self.notify("job_added", job)

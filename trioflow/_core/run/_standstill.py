@@ -120,7 +120,7 @@ class Standstill:
 
 def _may_act(run: Run, outermost: Run) -> bool:
     """Return whether a run can go on without any of its active workers."""
-    if run.phase is not _states.RunPhase.RUNNING or not run.unsettled or run.lane.searchers:
+    if run.phase is not _states.RunPhase.RUNNING or not run.counts.unsettled or run.lane.searchers:
         return True
     if any(worker.is_shielded for worker in run.lane.alive):
         return True
@@ -136,7 +136,7 @@ def _has_timer(run: Run) -> bool:
 def _waits_outside(run: Run, outermost: Run) -> bool:
     """Return whether something else may let the jobs of a run start: a resume, a token, another run, a forever job."""
     tokens = run.line.tokens
-    if not run.unsettled:
+    if not run.counts.unsettled:
         return False
     if run.line.is_paused or (tokens is not None and tokens.waiting and tokens.limit.request is not None):
         return True

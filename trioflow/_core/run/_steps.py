@@ -180,20 +180,21 @@ def settle(run: Run, job: AbstractJob[Any], state: JobState, outcome: object, no
         extras.notify_listeners(job)
         if extras.drops_results:
             job._release_inputs(last_call=True)
-    if state is not SUCCEEDED:
-        run.requirement_counts.all_succeeded = False
-        run.cancelled_count += state is _states.CANCELLED and not job._options.forever
+    counts = run.counts
+    if state is SUCCEEDED and (job._is_plain or not job._options.forever):
+        # As `RunCounts.end` does: a call would cost a twentieth of an empty job.
+        counts.unsettled -= 1
+        if counts.unsettled < 0:
+            raise counts.fault(job)
+    else:
         if type(outcome) is Failure:
             run.failures.count(job, outcome)
-    if job._is_plain or not job._options.forever:
-        run.unsettled -= 1
-    else:
-        run.forever_unsettled -= 1
+        counts.end(job, state)
     if successors is not None and (run.reopening is None or not run.reopening.keeps_waiting(job)):
         run.requirement_counts.count_down(successors)
     if extras is not None and extras.runs_once:
         release(run, job, extras)
-    if not run.unsettled:
+    if not counts.unsettled:
         run.wake()
     if ends is not None and ends.waiting:
         ends.settle_waiting()

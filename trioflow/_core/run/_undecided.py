@@ -71,19 +71,17 @@ class Undecided:
         number = 0
         while jobs and not run.phase._is_ending:
             number += 1
-            if run.journal_writer is not None and (self._is_late(number) or self._defer_for_files(jobs[0])):
-                self._defer()
-                return
+            if run.journal_writer is not None:
+                is_read = number % LOOKUPS_PER_CLOCK_READING == 0
+                if (is_read and run.clock() > run.time_slice.ends_at) or self._defer_for_files(jobs[0]):
+                    self._defer()
+                    return
             # A job that has got a new requirement waits for it.
             run.make_ready(jobs.popleft())
         jobs.clear()
         self.is_busy = False
         for part in run.parts:
             part.act()
-
-    def _is_late(self, number: int) -> bool:
-        is_read = number % LOOKUPS_PER_CLOCK_READING == 0
-        return is_read and self._run.clock() > self._run.time_slice.ends_at
 
     def _defer_for_files(self, job: AbstractJob[Any]) -> bool:
         """Defer the look-ups from this job on if its files have to be read first. Return whether they are deferred."""

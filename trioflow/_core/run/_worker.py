@@ -303,7 +303,7 @@ class Worker(WorkerTask):
                 # ---- yield to the loop, if the turn is used up
                 is_turn_over = now > time_slice.ends_at or not jobs_left
                 # With fewer unsettled jobs than workers, the others run them all, and this worker leaves at once.
-                if is_turn_over and (startable or line.places is not None or run.unsettled >= len(lane.alive)):
+                if is_turn_over and (startable or line.places is not None or run.counts.unsettled >= len(lane.alive)):
                     awaitable = value = None
                     has_time = await worker._get_time(job if has_run_jobs else None, now)
                     now = clock()

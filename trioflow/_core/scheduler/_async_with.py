@@ -68,7 +68,7 @@ class OpenBlock(Part):
         self.run = self._run = run
         run.join(self)
         # Forever jobs end with the body, whether it has added other jobs or not.
-        run.had_ordinary_jobs = True
+        run.counts.expect_ordinary_jobs()
         run.closes_scheduler = True
 
     def enter(self, phase: RunPhase) -> None:

@@ -3,8 +3,8 @@
 `trioflow batch`, t-strings and `SshJob(values=)` ask. A value is a word of a command, or a part of a word: it is quoted
 outside of quotes. In quotes, and in any other place that would read its text like the text around it, only a value
 without special characters may stand. What a command does with its words is its own: no shell's builtins are known here,
-and `[ {} -gt 5 ]` may evaluate its words as `awk {}` may. But `eval` takes no value, nor does `-c` of a shell, for which
-a word is code by its place.
+and `[ {} -gt 5 ]` may evaluate its words as `awk {}` may. But `eval` takes no value, nor does `-c` of a shell, for
+which a word is code by its place.
 
 The gate reads only syntax that all of bash, dash, zsh, ksh, mksh and busybox read in the same way. In the texts of
 words, a value is one of the marks below.
