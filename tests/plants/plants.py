@@ -128,12 +128,46 @@ raised {one_line_error(error)}")
 +    if run.notify_end is not None:
 +        run.notify_end(run.scheduler, job)
      if run.journal_writer is not None:
-         run.journal_writer.end_attempt(job)
-         if state is SUCCEEDED:
-             run.journal_writer.record(job, outcome)
+         # A function of the user's `save` may end others, and so does an error of the journal.
+         ends = run.ends
+         ends.depth += 1
+         try:
+             run.journal_writer.end_attempt(job)
+             if state is SUCCEEDED:
+                 run.journal_writer.record(job, outcome)
+         finally:
+             ends.depth -= 1
 -    if run.notify_end is not None:
 +    if run.notify_end is not None and False:
 """),
+    Plant("chains-save", f"{RUN}/_steps.py", "what a function of save= ends is told before the end of its job", """\
+        ends = run.ends
+        ends.depth += 1
+        try:
+            run.journal_writer.end_attempt(job)
+""", """\
+        ends = type(run.ends)()
+        ends.depth += 1
+        try:
+            run.journal_writer.end_attempt(job)
+"""),
+    Plant("chains-load", f"{RUN}/_steps.py", "a job that is restored settles twice if its own save= cancels it", """\
+        ends = run.ends
+        ends.depth += 1
+        try:
+            run.journal_writer.restore(job)
+""", """\
+        ends = type(run.ends)()
+        ends.depth += 1
+        try:
+            run.journal_writer.restore(job)
+"""),
+    Plant("chains-retry", f"{RUN}/_worker.py", "on= of a retry that cancels its job cancels the next one of the task",
+        "            self.must_leave |= self.cause is not None\n"),
+    Plant("chains-retried", f"{RUN}/_attempts.py", "a job that on= of its retry cancels is tried again",
+        "return backoff if worker.cause is was_cause else None", "return backoff"),
+    Plant("chains-time", f"{RUN}/_steps.py", "a job ends before what on= of its retry has ended",
+        "            now = run.clock()\n    state, failure", "            pass\n    state, failure"),
     Plant("ending-ended-by-run", f"{RUN}/_ending.py",
         "a service that cancel() has ended before is taken for one that the run ends",
         "worker.mark_cancelled(CancelCause.END_OF_RUN)", "worker.cause = CancelCause.END_OF_RUN"),

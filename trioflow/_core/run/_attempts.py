@@ -274,8 +274,10 @@ def _backoff(worker: Worker, job: AbstractJob[Any], failure: BaseException, was_
     # A job that was written for the other loop would fail each time.
     if cancelled or job._is_ready() or worker.run.backend.needed_backend(failure):
         return None
-    extras = job._ensure_extras()
-    return retry._next_backoff(extras.retry_count - extras.earlier_retries + 1, failure, job._name_for_errors)
+    extras, was_cause = job._ensure_extras(), worker.cause
+    backoff = retry._next_backoff(extras.retry_count - extras.earlier_retries + 1, failure, job._name_for_errors)
+    # The user's function `on` may have cancelled the job, or the run.
+    return backoff if worker.cause is was_cause else None
 
 
 def ends_with_run(run: Run, job: AbstractJob[Any], error: BaseException) -> bool:

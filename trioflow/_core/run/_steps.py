@@ -161,9 +161,15 @@ def settle(run: Run, job: AbstractJob[Any], state: JobState, outcome: object, no
     job._finished_at = now
     job._state = state
     if run.journal_writer is not None:
-        run.journal_writer.end_attempt(job)
-        if state is SUCCEEDED:
-            run.journal_writer.record(job, outcome)
+        # A function of the user's `save` may end others, and so does an error of the journal.
+        ends = run.ends
+        ends.depth += 1
+        try:
+            run.journal_writer.end_attempt(job)
+            if state is SUCCEEDED:
+                run.journal_writer.record(job, outcome)
+        finally:
+            ends.depth -= 1
     if run.notify_end is not None:
         ends = run.ends
         ends.depth += 1
@@ -278,7 +284,15 @@ def make_ready(run: Run, job: AbstractJob[Any]) -> None:
             run.failure_log.add(run, job, failure)
         return
     if run.journal_writer is not None:
-        run.journal_writer.restore(job)
+        # The functions of the user's `save` may end others, or add jobs.
+        ends = run.ends
+        ends.depth += 1
+        try:
+            run.journal_writer.restore(job)
+        finally:
+            ends.depth -= 1
+        if ends.waiting:
+            ends.settle_waiting()
     for part in run.parts:
         if not part.may_start(job):
             return
@@ -350,6 +364,9 @@ def settle_error(
     verdict, worker.verdict = worker.verdict, None
     if verdict is None or verdict.judged is not error:
         verdict = judge(worker, job, error)
+        if job._options.retry is not None:
+            # Its function `on` may have ended others.
+            now = run.clock()
     state, failure, throttles = verdict.state, verdict.failure, verdict.throttles
     if throttles:
         run.pools.close(job, throttles)

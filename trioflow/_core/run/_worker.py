@@ -456,6 +456,8 @@ class Worker(WorkerTask):
             run.settle(job, SUCCEEDED, value, now)
         else:
             run.settle_error(self, job, error, awaitable, now)
+            # The function `on` of its `retry` may have cancelled it, and with it this task.
+            self.must_leave |= self.cause is not None
         # Break the reference cycle: the traceback refers to the frames of the callers.
         error = None
 
