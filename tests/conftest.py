@@ -36,7 +36,7 @@ from trioflow.view.graph import _dot
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
-from . import isolations, transitions
+from . import invariants, isolations, transitions
 
 TESTS = Path(__file__).parent
 BACKENDS = get_args(BackendName)
@@ -472,14 +472,28 @@ def checked_states() -> Iterator[transitions.CheckedState]:
         yield watch
 
 
+LOOKED_AT = ("laws", "run", "scheduler")
+"""Folders of tests whose runs are looked at: see `invariants`."""
+
+
+@pytest.fixture(scope="session")
+def checked_runs() -> Iterator[invariants.Look]:
+    with invariants.checked() as look:
+        yield look
+
+
 @pytest.fixture(autouse=True)
-def nothing_left_behind(checked_states: transitions.CheckedState) -> Iterator[None]:
+def nothing_left_behind(
+    request: pytest.FixtureRequest, checked_states: transitions.CheckedState, checked_runs: invariants.Look
+) -> Iterator[None]:
     """Check after each test that all coroutines were awaited, and that only idle workers of the libraries are left.
-    States of jobs must have changed only as the table of transitions allows, and no job must have failed by an
-    assertion, which only an inspection of the run would show. A program that a test has written in a directory of its
-    own is no program of the next one. One fixture for all costs a third of three."""
+    States of jobs must have changed only as the table of transitions allows, runs must have kept their invariants, and
+    no job must have failed by an assertion, which only an inspection of the run would show. A program that a test has
+    written in a directory of its own is no program of the next one. One fixture for all costs a third of three."""
     checked_states.illegal.clear()
     checked_states.assertions.clear()
+    checked_runs.wrong.clear()
+    checked_runs.is_on = is_among(request.path, LOOKED_AT)
     before = _threads()
     before_look = next((thread for thread, name in before if name == "trioflow look"), None)
     gc.collect()
@@ -495,6 +509,7 @@ def nothing_left_behind(checked_states: transitions.CheckedState) -> Iterator[No
     assert not left, f"threads left running: {left}"
     assert not checked_states.illegal, f"illegal steps: {checked_states.illegal}"
     assert not checked_states.assertions, f"failed in a job: {checked_states.assertions}"
+    assert not checked_runs.wrong or request.node.get_closest_marker("breaks"), [*checked_runs.wrong]
 
 
 def _threads() -> set[tuple[threading.Thread, str]]:

@@ -136,6 +136,7 @@ def jobs_that_wait_for_a_rate() -> Scheduler:
     return Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=5)))
 
 
+@pytest.mark.breaks
 @pytest.mark.parametrize(
     ("make", "owner", "method", "after"),
     [

@@ -1,0 +1,127 @@
+"""Whenever a run gives control back to the loop, in any test of the engine: the invariants that its files state.
+
+They are looked at as the run's own task begins to wait, and when a worker has left: then no step is half done."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from trioflow import JobState
+from trioflow._core.base._states import RunPhase
+from trioflow._core.run._attempts import BackoffTimer
+from trioflow._core.run._run import Run
+from trioflow._core.run._worker import Lane
+
+MAX_JOBS = 60
+"""Larger runs are not looked at: each look goes through all jobs."""
+
+
+def places_of(run: Run) -> Counter[Any]:
+    """Return how many places each ready job has: in the line, in that for tokens, in that of a backoff."""
+    places: Counter[Any] = Counter()
+    for line in {run.lane.line, run.open_lane.line}:
+        places.update(line.startable)
+        if line.tokens is not None:
+            places.update([*line.tokens.waiting])
+        if line.places is not None:
+            places.update([entry[2] for entry in line.places.entries()])
+    if (timer := run.part(BackoffTimer)) is not None:
+        waiting = [(job, until) for until, _, job in timer._heap if job._extras is not None]
+        places.update([job for job, until in waiting if job._extras.backoff_until == until])
+    return places
+
+
+def count_jobs(run: Run, jobs: list[Any]) -> Iterator[str]:
+    """Each member that has not settled is counted once."""
+    unsettled = Counter(job._options.forever for job in jobs if not job._state.is_settled)
+    if run.counts.unsettled != unsettled[False]:
+        yield f"{run.counts.unsettled} jobs are counted as unsettled, and {unsettled[False]} are"
+    if run.counts.forever_unsettled != unsettled[True]:
+        yield f"{run.counts.forever_unsettled} forever jobs are counted as unsettled, and {unsettled[True]} are"
+
+
+def find_ready(run: Run, jobs: list[Any]) -> Iterator[str]:
+    """Each job that is ready has one place, and each that runs has a worker."""
+    places = places_of(run)
+    for job in jobs:
+        if job._state is JobState.SCHEDULED and places[job] != 1:
+            yield f"{job.label!r} is ready, in {places[job]} places"
+        if job._state is JobState.RUNNING and job._worker is None:
+            yield f"{job.label!r} is running without a worker"
+
+
+def find_holders(run: Run, jobs: list[Any]) -> Iterator[str]:
+    """Slots and needs belong to jobs that were admitted: they may start, or run."""
+    for job in run.line.holders:
+        if job._state not in (JobState.SCHEDULED, JobState.RUNNING):
+            yield f"{job.label!r} has a slot, and is {job._state.value}"
+    for job in jobs:
+        if job._state.is_settled and job._extras is not None and job._extras.grant is not None:
+            yield f"{job.label!r} has its needs, and is {job._state.value}"
+
+
+def find_searchers(run: Run, jobs: list[Any]) -> Iterator[str]:
+    """Some worker will take what may start, and each worker that searches is counted."""
+    lane, line = run.lane, run.line
+    searching = sum(worker.is_searching for worker in lane.alive)
+    if lane.searchers != searching:
+        yield f"{lane.searchers} workers are counted as searching, and {searching} are"
+    if not (lane.searchers or line.is_paused) and any(job._state is JobState.SCHEDULED for job in line.startable):
+        yield "a job may start, and no worker searches"
+
+
+def count_requirements(run: Run, jobs: list[Any]) -> Iterator[str]:
+    """A job that waits for others has counted those that hold it back."""
+    if run.reopening is not None and run.reopening._uncounted:
+        return
+    for job in jobs:
+        if job._state is JobState.IDLE and not (job._extras is not None and job._extras.wanted):
+            number = sum(each._holds_back() for each in run.members.all_requirements(job))
+            if job._pending != number:
+                yield f"{job.label!r} has counted {job._pending} open requirements, and has {number}"
+
+
+INVARIANTS: tuple[Callable[[Run, list[Any]], Iterator[str]], ...] = (
+    count_jobs, find_ready, find_holders, find_searchers, count_requirements,
+)  # fmt: skip
+
+
+class Look:
+    """What was found wrong, and how many looks were taken."""
+
+    def __init__(self) -> None:
+        self.wrong: dict[str, None] = {}
+        self.count = 0
+        self.is_on = True
+
+    def __call__(self, run: Run, invariants: tuple[Any, ...] = INVARIANTS) -> None:
+        if not self.is_on or run.phase is not RunPhase.RUNNING or run.ends.depth or len(run.members.jobs) > MAX_JOBS:
+            return
+        self.count += 1
+        jobs = list(run.members.jobs)
+        for invariant in invariants:
+            for each in invariant(run, jobs):
+                self.wrong[f"{invariant.__name__}: {each}"] = None
+
+
+@contextmanager
+def checked() -> Iterator[Look]:
+    """Look at each run until the end of the block."""
+    look, leave, wait = Look(), Lane.leave, Run._wait_while_running
+
+    def leave_and_look(self: Any, worker: Any) -> None:
+        run = self.run
+        leave(self, worker)
+        if worker not in self.alive:
+            # One that has left may search for a moment, and the next of its task takes what it has found.
+            look(run, tuple(each for each in INVARIANTS if each is not find_searchers))
+
+    async def look_and_wait(self: Any) -> None:
+        look(self)
+        await wait(self)
+
+    Lane.leave, Run._wait_while_running = leave_and_look, look_and_wait  # type: ignore[method-assign]
+    try:
+        yield look
+    finally:
+        Lane.leave, Run._wait_while_running = leave, wait  # type: ignore[method-assign]
