@@ -241,7 +241,7 @@ def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdic
     _, failure = run.backend.split_all_cancellations(error)
     was_cancelled = run.backend.isolation.was_cancelled(worker)
     # A clean-up job goes on.
-    ends = (run.phase._is_ending and not worker.lane.is_clean_up) or (is_scheduler(job) and job._fate.is_last)
+    ends = (run.phase._is_ending and not worker.lane.is_clean_up) or (is_scheduler(job) and job._fate.no_more_attempts)
     if failure is None:
         is_end = worker.cause is CancelCause.END_OF_RUN
         if is_end or was_cancelled:
@@ -282,7 +282,7 @@ def _backoff(worker: Worker, job: AbstractJob[Any], failure: BaseException, was_
 
 def ends_with_run(run: Run, job: AbstractJob[Any], error: BaseException) -> bool:
     """Return whether a job has awaited a job that ended with the run, or is a nested scheduler that was drained."""
-    # Not `is_last`: a drain that has kept no job from its end excuses no failure.
+    # Not `no_more_attempts`: a drain that has kept no job from its end excuses no failure.
     drained = is_scheduler(job) and job._fate.reason is StopReason.DRAINED
     return (drained or run.phase._is_ending) and isinstance(error, (_errors.JobCancelled, _errors.JobNotDone))
 

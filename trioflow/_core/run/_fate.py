@@ -28,8 +28,8 @@ class Fate:
         # The last word that cancelled the running jobs, if there were any, and None before. A drain does so only before
         # jobs start. `OpenBlock` raises by this.
         self.cancel_reason: StopReason | None = None
-        # Whether a drain was asked for, perhaps while the run was stopping. Then no other attempt follows.
-        self.is_last = False
+        # Whether a drain was asked for, perhaps while the run was stopping.
+        self.no_more_attempts = False
 
     def give(self, reason: StopReason, culprit: AbstractJob[Any] | None = None) -> None:
         """Give a word about the end of the run, which counts unless an earlier word is kept."""

@@ -206,7 +206,7 @@ class Steering:
     def drain(self, run: Run) -> None:
         """Start no more jobs, in a run and those nested in it, and end it when the running jobs have ended."""
         drained: dict[Run, None] = {}
-        run.fate.is_last = True
+        run.fate.no_more_attempts = True
         if run.phase._is_ending:
             # Its forever jobs and clean-up jobs may have runs inside, which go on.
             return

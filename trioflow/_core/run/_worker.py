@@ -326,7 +326,7 @@ class Worker(WorkerTask):
                 else:
                     break
                 is_plain = job._is_plain
-                if not is_plain and not worker._fits(job, has_run_jobs):
+                if not is_plain and not worker._enter_context(job, has_run_jobs):
                     # A new worker takes it.
                     startable.appendleft(job)
                     break
@@ -432,8 +432,8 @@ class Worker(WorkerTask):
         snapshot.record_iteration()
         return True
 
-    def _fits(self, job: AbstractJob[Any], has_run_jobs: bool) -> bool:
-        """Return whether the task of the worker fits a job with options. If it does, apply the context of the job."""
+    def _enter_context(self, job: AbstractJob[Any], has_run_jobs: bool) -> bool:
+        """Apply the context of a job with options to the task of the worker. Return False if the job needs another."""
         context = (job._extras or RunExtras).context
         if has_run_jobs and (job._options.own_task or context is not None):
             return False
