@@ -307,8 +307,8 @@ def fits(speaker: str, word: str, variant: str) -> bool:
         return False
     if variant == "journal" and speaker in ("save", "load", "parse"):
         return False
-    if speaker == "parse" and word.startswith("try the"):
-        # Nobody would answer again.
+    if speaker == "parse" and (word.startswith("try the") or variant == "clean-up"):
+        # Nobody would answer, or answer again.
         return False
     return not (speaker == "service_ready" and ("group" in word or word in ADDING))
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from ..admission._window import VariableWindow
 from ..base import _user_code
 from ..base._states import STOPPING, RunPhase, StopReason
+from ..base._text_forms import clause
 from ..job import _errors, _job_options
 from ..job._job import AbstractJob
 from ..run._handle import JOB_EVENTS_NOUN, TimeLimit
@@ -114,7 +115,9 @@ class Hold(Part):
         run.steering.set_hold(run, not self._is_holding())
         if self._is_holding():
             message = f"the run of {run.scheduler.label!r} has failures, and is held"
-            note = run.scheduler._changes_text() + "; no journal keeps what has succeeded" * (not run.journal_writer)
+            note = run.scheduler._changes_text() + clause(
+                "; no journal keeps what has succeeded", run.journal_writer is None
+            )
             run.report(None, message, advice=f": {run.scheduler._hold_advice()}{note}", is_steering=True)
 
     def on_added(self) -> None:

@@ -224,7 +224,7 @@ def group_waits(
         members = [*texts]
         job = members[0]
         state, since = job.state, waiting_since(job)
-        explanation = "the first " * (len({*texts.values()}) > 1) + explain(job)
+        explanation = clause("the first ", len({*texts.values()}) > 1) + explain(job)
         if blocker is not None:
             ready = clause("; it has been ready for {}", duration_text(age(since, clock)))
             text = f"is ready, but {blocker.label!r} blocks the event loop{ready}"

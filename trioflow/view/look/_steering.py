@@ -250,7 +250,7 @@ def _answer(request: SteeringRequest) -> str:
         now = f"'{subject}' asks anew: {printable(question[0])}"
         raise ValueError(f"{now}; if that is what you answer, add --asked {question[-1]}")
     asking._give(text, request.by)
-    return f"'{subject}': answered" + f" {short_repr(text)}" * (not asking.redact)
+    return f"'{subject}': answered" + ("" if asking.redact else f" {short_repr(text)}")
 
 
 def _drain(request: SteeringRequest) -> Done:

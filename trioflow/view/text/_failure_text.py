@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar, cast
 
 from ..._core.backend import LOOP_PACKAGES
 from ..._core.base import _user_code
-from ..._core.base._text_forms import headline, truncate
+from ..._core.base._text_forms import clause, headline, truncate
 from ..._core.job import _errors, _job
 from ..._core.words._failures import failure_kind
 
@@ -208,7 +208,7 @@ def group_failures(failures: Iterable[tuple[JobLike, bool | None, int, str]]) ->
 def common_headline(failures: Iterable[FailureText | None]) -> str:
     """Return the headline of similar failures. If others have other headlines, it says that it is of the first."""
     headlines = [failure.headline for failure in failures if failure is not None]
-    return "the first: " * (len({*headlines}) > 1) + "".join(headlines[:1])
+    return clause("the first: ", len({*headlines}) > 1) + "".join(headlines[:1])
 
 
 def kind_text(job: _job.AnyJob, failure: _errors.Failure) -> str:

@@ -125,7 +125,9 @@ class Listing:
     def _format_job(self, job: AnyJob, depth: int, marker: str, references: str, details: bool) -> LineParts:
         name = f"{INDENT * depth}{marker}{self._kind_and_label(job)}"
         left = f"{self._numbers[job]}  {self._symbols.job_symbols(job)}  {name}"
-        tolerated = "(tolerated)" * (job.state is _states.JobState.FAILED and (_job_queries.criticality(job) is False))
+        tolerated = clause(
+            "(tolerated)", job.state is _states.JobState.FAILED and _job_queries.criticality(job) is False
+        )
         outcome = self._outcome_text(job) if details else "restored" * job.restored
         right = "  ".join(filter(None, (tolerated, references, outcome)))
         return LineParts(left, right, duration_text(shown_elapsed(job), in_column=True))

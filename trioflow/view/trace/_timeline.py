@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 from xml.etree import ElementTree as Tree
 
 from ..._core.base._states import MOVED_ON, JobState, WaitCause
-from ..._core.base._text_forms import duration_text, fit
+from ..._core.base._text_forms import clause, duration_text, fit
 from ..._core.job._labels import printable, shorten
 from .._state_styles import NEVER_STARTED_STATES, STATE_STYLES, recorded_state, state_class
 from ..text import _symbols, _verdict
@@ -450,7 +450,7 @@ def draw_notes(svg: Tree.Element, record: TraceRecord, y: float, width: float) -
         if spans:
             y += NOTE_HEIGHT
             names = ", ".join(shorten(span.path) for span in spans[:MAX_NAMED_JOBS])
-            names += ", …" * (len(spans) > MAX_NAMED_JOBS)
+            names += clause(", …", len(spans) > MAX_NAMED_JOBS)
             text = clip_text(f"{len(spans)} {words}: {names}", width - 2 * MARGIN, 11)
             note = add_element(svg, "text", text, css="note", x=MARGIN, y=y + 4)
             add_element(note, "title", names)
