@@ -771,7 +771,7 @@ raised {one_line_error(error)}")
 -            rest += job._counted_failures.rest
 """),
     plant("look-answer-secret", f"{LOOK}/_steering.py", "the log has the answer to a redacted question", """
--answered" + f" {short_repr(text)}" * (not asking.redact)
+-answered" + ("" if asking.redact else f" {short_repr(text)}")
 +answered" + f" {short_repr(text)}"
 """),
     plant("junit-flaky-kind", "trioflow/view/_junit.py",

@@ -190,8 +190,6 @@ def settle(run: Run, job: AbstractJob[Any], state: JobState, outcome: object, no
     if state is SUCCEEDED and (job._is_plain or not job._options.forever):
         # As `RunCounts.end` does: a call would cost a twentieth of an empty job.
         counts.unsettled -= 1
-        if counts.unsettled < 0:
-            raise counts.fault(job)
     else:
         if type(outcome) is Failure:
             run.failures.count(job, outcome)
@@ -200,7 +198,9 @@ def settle(run: Run, job: AbstractJob[Any], state: JobState, outcome: object, no
         run.requirement_counts.count_down(successors)
     if extras is not None and extras.runs_once:
         release(run, job, extras)
-    if not counts.unsettled:
+    if counts.unsettled <= 0:
+        if counts.unsettled:
+            raise counts.fault(job)
         run.wake()
     if ends is not None and ends.waiting:
         ends.settle_waiting()
