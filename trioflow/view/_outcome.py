@@ -16,6 +16,7 @@ class Outcome(NamedTuple):
     attempts: int = 1
     # A BLOCKED job has it, too.
     failure: Failure | None = None
+    cause: AnyJob | None = None  # if another job blocked it, the first that failed
     # Whether it is a scheduler that failed because a job in it failed.
     failed_through_member: bool = False
     timed_out: bool = False
@@ -46,9 +47,11 @@ NOT_BEGUN: Final = Outcome(attempts=0)
 def outcome(job: AnyJob) -> Outcome:
     """Return the facts about the end of a settled job, which all views show. If `end_facts` has none, omit the call."""
     failure = _job_queries.failure_of(job)
+    is_blocked = failure is not None and _job_queries.root_failure(job) is not job
     facts = Outcome(
         job.attempts,
         failure,
+        _job_queries.first_cause(job) if is_blocked else None,
         failure is not None and _job_queries.failed_through_member(job),
         job.timed_out,
         has_moved_on(job),

@@ -488,11 +488,12 @@ def test_boxes_show_durations_after_a_run(virtual: Virtual) -> None:
     assert [box for box in found.boxes if "forever" in box and "min" in box] == []
 
 
-def test_a_collapsed_scheduler_shows_the_number_of_its_blocked_jobs(virtual: Virtual) -> None:
+def test_a_collapsed_scheduler_says_what_blocked_its_jobs(virtual: Virtual) -> None:
     bad = Job(fail, label="bad")
     inner = Scheduler(Job(nap, 0, bad, label="a"), Job(nap, label="b"), label="inner")
     scheduler = run_virtually(virtual, bad, inner)
-    assert "✗ inner|2 jobs|1 blocked|1 s" in seen(scheduler.graph(collapse=True)).boxes
+    boxes = seen(scheduler.graph(collapse=True)).boxes
+    assert "⊗ inner|2 jobs|1 blocked: bad failed|1 s" in boxes, "the failure is not in it"
     assert "1 blocked" in mermaid(scheduler, collapse=True)
 
 
@@ -526,7 +527,7 @@ def test_a_collapsed_scheduler_with_a_failed_job_has_a_red_border(virtual: Virtu
     boxes = seen(scheduler.graph(collapse=True)).boxes
     colors = {label_of(box): (how["fillcolor"], how["color"]) for box, how in boxes.items()}
     assert colors == {"⊘ broken": ("#fdf0ee", "#b3261e"), "fine": ("#c9e7d2", "#2f7d52")}
-    assert all("1 failed" in box for box in boxes)
+    assert all("1 failed: x" in box for box in boxes)
     assert "fill:#fdf0ee,stroke:#b3261e" in mermaid(scheduler, collapse=True)
 
 

@@ -4,6 +4,7 @@ import csv
 import functools
 import html.parser
 import json
+import random
 import re
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,10 +14,13 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 import anyio
 import pytest
-from trioflow import Budget, CommandJob, Job, JUnit, Pool, Scheduler, Trace
+from trioflow import Budget, CommandJob, Job, JobState, JUnit, Pool, Scheduler, Trace
 from trioflow._core.job._labels import printable
+from trioflow._core.words import _job_queries
 from trioflow.view import listing, save
 from trioflow.view.graph import _dot
+from trioflow.view.text import _debrief
+from trioflow.view.text._symbols import Symbols
 from trioflow.view.trace import _time_spent
 from trioflow.view.trace.report import _report
 from ...bodies import at_once, fail, later, nap
@@ -130,6 +134,57 @@ def test_the_jobs_of_a_blocked_group_did_not_run(virtual: Virtual, tmp_path: Pat
     names = ", ".join(f"<bdi>{name}</bdi>" for name in ("b", "group/x", "group/y"))
     assert f"3 jobs did not run, because <bdi>gone was cancelled</bdi>: {names}" in section
     assert (tmp_path / "junit.xml").read_text().count('"not run, because gone was cancelled"') == 3
+
+
+def random_groups(seed: int) -> Scheduler:
+    """Groups, some in others, whose jobs fail now and then, and take the results of jobs in any group before them."""
+    chance, around, jobs = random.Random(seed), [Scheduler(label="all")], list[Job[Any]]()
+    for number in range(chance.randint(4, 14)):
+        # A group that was left gets no more jobs, so that no two groups need each other.
+        del around[chance.randint(1, len(around)) :]
+        if chance.random() < 0.4:
+            before = [each for each in chance.sample(jobs, len(jobs) // 3) if each.scheduler is around[-1]]
+            around.append(Scheduler(label=f"g{number}", required=before, scheduler=around[-1]))
+        needed = chance.sample(jobs, min(len(jobs), chance.choice((0, 1, 1, 2))))
+        error = type(f"Error{number}", (Exception,), {})()
+        body = (lambda *_, error=error: fail(0, error)) if chance.random() < 0.3 else functools.partial(nap, 0)
+        jobs.append(Job(body, *needed, label=f"j{number}", scheduler=around[-1]))
+    return around[0]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_report_and_debrief_name_the_same_cause_of_each_job_that_did_not_run(virtual: Virtual, seed: int) -> None:
+    """Report and debrief have one cause for each job that did not run, across groups. The report had each neighbor as
+    another cause of a job in another group, and "kept 1 job from running" for seven."""
+    scheduler = random_groups(seed)
+    record = traced(virtual, scheduler)._get_record()
+    causes = dict[str, set[str]]()
+    for job in _job_queries.ordinary_jobs(scheduler):
+        cause: Any = job
+        while cause.state is not JobState.FAILED or isinstance(cause, Scheduler):
+            if cause.state is JobState.BLOCKED:
+                cause = cause.raised_exception().requirement
+            elif cause.state is JobState.FAILED:
+                cause = cause.culprit
+            elif cause.scheduler is None or cause.state is JobState.SUCCEEDED:
+                break
+            else:
+                cause = cause.scheduler
+        else:
+            if cause is not job:
+                causes.setdefault(cause.path, set()).add(job.path)
+    stopped = _report.find_stopped_jobs(record)
+    assert {record.spans[at].path: {each.path for each in spans} for at, spans in stopped.items()} == causes
+    lines = re.findall("not run: (.*), because (.*) failed", _debrief.details_text(scheduler, Symbols()))
+    assert {cause for _, cause in lines} == causes.keys()
+    for names, cause in lines:
+        sizes = [int(size or 1) for size in re.findall(r"[^,]+?(?: \((\d+) jobs?\))?(?:, |$)", names)]
+        more = sum(map(int, re.findall(r" and (\d+) more", names)))
+        assert more or sum(sizes) == len(causes[cause])
+    text = failures_text(_report.report_html(record, None))
+    told = re.findall(r"kept (\d+) jobs? from running", text)
+    assert sorted(map(int, told)) == sorted(map(len, causes.values()))
+    assert not causes or "did not run, because" not in text
 
 
 def test_the_failure_that_blocked_most_jobs_comes_first(virtual: Virtual, tmp_path: Path) -> None:

@@ -293,9 +293,7 @@ def culprit_text(scheduler: BaseScheduler) -> str | None:
     """Return the failure that stopped a run, in the words of `failure_text`, or None if no job stopped it."""
     if (member := scheduler.culprit) is None or scheduler.stop_reason is not StopReason.CRITICAL:
         return None
-    cause = _job_queries.root_failure(member)
-    while is_scheduler(cause) and not _job_queries.is_one_job(cause) and cause.culprit is not None:
-        cause = _job_queries.root_failure(cause.culprit)
+    cause = _job_queries.first_cause(member)
     return failure_text(cause.path, None if cause._criticality() else member.path)
 
 

@@ -142,6 +142,17 @@ def root_failure(job: AnyJob) -> AnyJob:
     return job
 
 
+def first_cause(job: AnyJob) -> AnyJob:
+    """Return the job whose failure, over others and in groups, kept a job from running or failed a group, or itself."""
+    while True:
+        around = (job, *enclosing_schedulers(job))
+        root = root_failure(next((each for each in around if each._state is JobState.BLOCKED), job))
+        cause = root.culprit if is_scheduler(root) and failed_through_member(root) else root
+        if cause is None or cause is job:
+            return job
+        job = cause
+
+
 def has_skipped_itself(job: AnyJob) -> bool:
     """Return whether a job SUCCEEDED without its work, because its unreachable node has `on_unreachable="skip"`."""
     return job._state is _states.SUCCEEDED and bool(job._skip_reason())

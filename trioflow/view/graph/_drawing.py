@@ -25,16 +25,26 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ..._core.base._states import JobState, ReportedState
-from ..._core.base._text_forms import duration_text, fit, plural
+from ..._core.base._text_forms import clause, duration_text, fit, join_names, plural
 from ..._core.job._ancestors import enclosing_schedulers
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._labels import paths_of, printable
 from ..._core.scheduler._base_scheduler import BaseScheduler
-from ..._core.words._job_queries import box_of, criticality, explicit_label, inputs_of, reported_state, settled_only_for
+from ..._core.words._job_queries import (
+    box_of,
+    criticality,
+    explicit_label,
+    failed_through_member,
+    first_cause,
+    inputs_of,
+    reported_state,
+    settled_only_for,
+)
 from .._families import family_from_label
 from .._state_styles import CRITICAL_BADGE, STATE_STYLES, TEXT_COLOR, BoxColors, has_ended_normally, state_class
 from ..text._listing import BeginRow, EndRow, PlainRow, listing_rows, number_jobs, shown_elapsed
 from ..text._selection import JobSelection, select_jobs
+from ..text._verdict import root_failure_text
 from ._dot import LINE_COLOR, NODE_DEFAULTS, Direction, DotAttributes, DotWriter, Statement, digraph_of
 
 if TYPE_CHECKING:
@@ -192,20 +202,26 @@ TROUBLE_BORDER_COLORS: Final = {
 def shown_state(job: AnyJob) -> ReportedState:
     """Return the state that the box of a job shows.
 
-    A forever job that was cancelled at the end of a completed run counts as SUCCEEDED.
+    A forever job that was cancelled at the end of a completed run counts as SUCCEEDED, and a group that failed only
+    because of a failure outside of it as BLOCKED.
     """
-    return JobState.SUCCEEDED if has_ended_normally(job) else reported_state(job)
+    if has_ended_normally(job):
+        return JobState.SUCCEEDED
+    is_blocked = failed_through_member(job) and not _is_or_encloses(job, first_cause(job))
+    return JobState.BLOCKED if is_blocked else reported_state(job)
 
 
 def caption(job: AnyJob, is_frame: bool = False, name: str = "") -> tuple[str, tuple[str, ...]]:
     """Return the text in the box of a job: a name or its label, and smaller remarks, in a frame without its size."""
     remarks: list[str] = []
     if is_scheduler(job):
-        counts = [(count_members_in_state(job, state), state.value) for state in TROUBLE_BORDER_COLORS]
-        remarks += [
-            "" if is_frame else plural(sum(1 for _ in job.iterate_jobs()), "job"),
-            *(f"{number} {word}" for number, word in counts if number),
-        ]
+        remarks.append("" if is_frame else plural(sum(1 for _ in job.iterate_jobs()), "job"))
+        for state in TROUBLE_BORDER_COLORS:
+            if members := members_in_state(job, state):
+                # A frame has their boxes in it.
+                causes = [root_failure_text(each, {}) if state is JobState.BLOCKED else each.label for each in members]
+                names = "" if is_frame else printable(join_names([*dict.fromkeys(causes)], 1))
+                remarks.append(f"{len(members)} {state.value}{clause(': {}', names)}")
     if job.run_if != "succeeded":
         remarks.append(f"if {job.run_if}")
     if (elapsed := shown_elapsed(job)) is not None and not job.forever:
@@ -224,7 +240,7 @@ def box_colors(job: AnyJob) -> BoxColors:
     for trouble_state in TROUBLE_BORDER_COLORS:
         if job.state in (trouble_state, JobState.SUCCEEDED):
             break
-        if count_members_in_state(job, trouble_state):
+        if members_in_state(job, trouble_state):
             return colors._replace(
                 fill=STATE_STYLES[trouble_state].colors.frame,
                 outline=TROUBLE_BORDER_COLORS[trouble_state],
@@ -233,11 +249,10 @@ def box_colors(job: AnyJob) -> BoxColors:
     return colors
 
 
-def count_members_in_state(job: AnyJob, state: JobState) -> int:
-    """Return the number of ordinary jobs in `job`, at any depth, that are in a state, or 0 if `job` is no scheduler."""
-    if not is_scheduler(job):
-        return 0
-    return sum(member.state is state and not is_scheduler(member) for member in job.iterate_jobs())
+def members_in_state(job: AnyJob, state: JobState) -> list[AnyJob]:
+    """Return the ordinary jobs in `job`, at any depth, that are in a state, or none if `job` is no scheduler."""
+    members = job.iterate_jobs() if is_scheduler(job) else ()
+    return [member for member in members if member.state is state and not is_scheduler(member)]
 
 
 # ---- the graph in both languages

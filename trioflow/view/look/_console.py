@@ -383,7 +383,7 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
         "status": printable(" · ".join(filter(None, (str(told.get("status", "")), line_text(told.get("line")))))),
         "inside": states_text(facts.span for facts in jobs_in(run, key)),
         "group": _links(run, [] if span.parent is None else [span.parent]),
-        "blocked_by": _links(run, _blocking(run, span)),
+        "blocked_by": _links(run, [] if span.blocked_by is None else [span.blocked_by]),
         "requires": _links(run, list(span.required)),
         "required_by": _links(run, required_by),
         "error": "" if failure is None else printable(failure.headline),
@@ -413,14 +413,6 @@ def jobs_in(run: WatchedRun, key: int | None) -> list[JobFacts]:
 def has_words(text: str, words: str) -> bool:
     """Return whether a text contains all words, in any order, in lower or upper case."""
     return all(map(text.casefold().__contains__, words.casefold().split()))
-
-
-def _blocking(run: WatchedRun, span: Span) -> list[int]:
-    """Return the job whose failure has blocked a job, over any number of others, or None if it is not blocked."""
-    key = span.blocked_by
-    while key in run.jobs and (further := run.jobs[key][1].span.blocked_by) is not None:
-        key = further
-    return [] if key is None else [key]
 
 
 def states_text(spans: Iterable[Span]) -> str:

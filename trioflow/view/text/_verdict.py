@@ -388,7 +388,7 @@ def _name_and_size(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
 
 def root_failure_text(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
     """Return why a job is BLOCKED: `build failed`, `build was cancelled` or `the budget usd is spent`."""
-    job = _job_queries.root_failure(job)
+    job = _job_queries.first_cause(job)
     error = job.raised_exception()
     if isinstance(error, _errors.BudgetSpent):
         return f"the budget {_labels.printable(error.name)} is spent"

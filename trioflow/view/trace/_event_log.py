@@ -38,7 +38,7 @@ from typing import Any, Final
 from ..._core.admission import _pools
 from ..._core.base._states import JobState, StopReason, WaitCause
 from ..._core.base._text_forms import duration_text
-from ..._core.job._errors import BudgetSpent, RequirementFailed
+from ..._core.job._errors import BudgetSpent
 from ..._core.job._job import AnyJob, is_scheduler, takes_slot
 from ..._core.job._labels import PathCache, paths_of, paths_of_siblings
 from ..._core.run import _instruments, _steering
@@ -276,6 +276,14 @@ class LiveRun:
     is_continued: bool = False
     # In a `Watch`: an object that only this run of the scheduler has.
     identity: object = None
+    # By its scheduler, the last run of each group in the outermost run.
+    last_runs: dict[BaseScheduler, LiveRun] = field(default_factory=dict[BaseScheduler, "LiveRun"])
+
+    def __post_init__(self) -> None:
+        if self.enclosing is not None:
+            self.last_runs = self.enclosing.last_runs
+        if self.number or self.scheduler not in self.last_runs:
+            self.last_runs[self.scheduler] = self
 
     @property
     def pauses(self) -> tuple[tuple[float, float], ...]:
@@ -297,11 +305,12 @@ class LiveRun:
         return None if self.parent is None else self.parent.key
 
     def find_key(self, job: AnyJob | None) -> int | None:
-        """Return the key of a job in this run or in an enclosing run, or None if the job is in none of them."""
+        """Return the key of a job in this run, an enclosing run, or the last run of another group, or else None."""
         run: LiveRun | None = self
         while run is not None and job not in run.jobs:
             run = run.enclosing
-        return None if run is None or job is None else run.jobs[job].key
+        run = run or self.last_runs.get(getattr(job, "scheduler", None))  # type: ignore[arg-type]
+        return run.jobs[job].key if job is not None and run is not None and job in run.jobs else None
 
 
 class LogReader:
@@ -351,7 +360,7 @@ class LogReader:
         elif kind is EventKind.JOB_PATH:
             self._recorded_paths[self._get_or_create(run, job)] = details
         elif kind is EventKind.INCIDENT:
-            self._incidents.append((run, time, (*details, self._key_of(job))))
+            self._incidents.append((run, time, (*details, run.find_key(job))))
         else:
             if not run.is_continued:
                 run.started_at = time
@@ -386,11 +395,6 @@ class LogReader:
             self._last_start = run.start
         self.runs.append(run)
         return run
-
-    def _key_of(self, job: AnyJob | None) -> int | None:
-        if job is None or job.scheduler not in self._latest_runs:
-            return None
-        return self._latest_runs[job.scheduler].find_key(job)
 
     def _get_or_create(self, run: LiveRun, job: AnyJob) -> LiveJob:
         if (live := run.jobs.get(job)) is None:
@@ -553,7 +557,6 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
     job, outcome, command = live.job, live.outcome, live.command
     failure, restoration, throttled = outcome.failure, outcome.restoration, outcome.throttled_attempts
     error = None if failure is None else failure.exception
-    is_blocked = live.state is JobState.BLOCKED and isinstance(error, RequirementFailed)
     is_own_failure = live.state is JobState.FAILED and not outcome.failed_through_member
     is_own_failure |= live.state is JobState.BLOCKED and isinstance(error, BudgetSpent)
     required = map(run.jobs.get, _job_queries.all_requirements(run.scheduler, job))
@@ -590,7 +593,7 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         rerun_cause=outcome.rerun_cause,
         takes_slot=takes_slot(job),
         moved_on=outcome.moved_on,
-        blocked_by=run.find_key(error.requirement) if is_blocked else None,  # type: ignore[union-attr]
+        blocked_by=run.find_key(outcome.cause),
         failed_attempts=(*live.blocked_ends, *ends),
         is_first=is_scheduler(job) and _job_queries.is_one_job(job),
         took=took,

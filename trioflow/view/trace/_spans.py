@@ -113,7 +113,7 @@ class Span:
     moved_on: bool = False
     """Whether the job is SUCCEEDED only because it has `on_timeout="move_on"`, and its timeout ended it."""
     blocked_by: int | None = None
-    """The number of the span of the requirement that blocked the job. None if the job is not BLOCKED."""
+    """The number of the span whose failure blocked the job, directly or through others and groups, or None."""
     failed_attempts: tuple[tuple[int, float, str], ...] = ()
     """The number, end and error of each failed attempt that was followed by another attempt. Of many, only the last."""
     is_first: bool = False

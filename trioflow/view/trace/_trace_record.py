@@ -244,19 +244,8 @@ class TraceRecord:
         return next((outer for outer in (span, *self.enclosing_spans(span)) if outer.state is JobState.BLOCKED), span)
 
     def find_root_failure(self, span: Span) -> Span:
-        """Return the span of the job whose failure blocked the job of `span`, directly or through other jobs.
-
-        If no other job blocked it, as far as the record knows, return its own span.
-        """
-        # The results so far, by the number of the span, so that no part of a chain is walked twice.
-        roots: dict[int, Span] = self.derived.setdefault(TraceRecord.find_root_failure, {})
-        passed: dict[int, None] = {}
-        while span.state is JobState.BLOCKED and span.blocked_by is not None and span.number not in roots:
-            passed[span.number] = None
-            span = self.spans[span.blocked_by]
-        root = roots.get(span.number, span)
-        roots.update(dict.fromkeys(passed, root))
-        return root
+        """Return the span of the job whose failure blocked the job of `span`, or its own if no other is known."""
+        return span if span.blocked_by is None else self.spans[span.blocked_by]
 
     @cached_property
     def derived(self) -> dict[Any, Any]:

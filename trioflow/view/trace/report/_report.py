@@ -34,7 +34,7 @@ from ...text._failure_text import FAILURE_ORDER, FailureText, common_headline, g
 from ...text._symbols import Symbols, durations_in_column
 from .. import _time_spent, _timeline
 from .._spans import CommandRecord, RunSpan, Span, or_infinity, wait_texts
-from .._trace_record import TOO_MANY_NOTE, GraphDescription, TraceRecord
+from .._trace_record import TOO_MANY_NOTE, GraphDescription, TraceRecord, once_for_each_record
 
 
 def require_jinja() -> None:
@@ -286,12 +286,11 @@ def failure_groups(record: TraceRecord) -> list[FailureGroup]:
 def not_run(record: TraceRecord) -> dict[str, list[Span]]:
     """Return the jobs that were BLOCKED, or in a group that was, by a reason that is no failure in the report."""
     found: dict[str, list[Span]] = {}
-    for span in record.counted_spans:
-        blocked = record.find_blocked(span).state is JobState.BLOCKED
-        root = record.spans[_root_failure_number(record, record.find_blocked(span))]
-        if blocked and root.state is not JobState.FAILED and root.number not in record.failures:
+    for number, spans in find_stopped_jobs(record).items():
+        root = record.spans[number]
+        if number not in record.failures and root.state is not JobState.FAILED:
             words = root.exception_text if root.state is JobState.BLOCKED else _verdict.failure_words(root, root.name)
-            found.setdefault(words, []).append(span)
+            found.setdefault(words, []).extend(spans)
     return found
 
 
@@ -316,24 +315,14 @@ def early_ends(record: TraceRecord) -> Iterator[EarlyEnd]:
             )
 
 
+@once_for_each_record
 def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
-    """Return the jobs that each failure cancelled or kept from running, by the span number of the failure.
+    """Return the jobs that each other job cancelled or kept from running, by the span number of that job.
 
-    These are the BLOCKED jobs, and the jobs in nested schedulers that were BLOCKED. If the failure stopped a run, the
+    These are the BLOCKED jobs, and the jobs in nested schedulers that were BLOCKED. If a failure stopped a run, the
     jobs in it that had not settled by then are included, too. Others were cancelled by the user or by a timeout. For V
-    jobs and E requirements, this takes O(V + E) time.
+    jobs and D levels of groups, this takes O(V * D) time.
     """
-    # The first failure in each nested scheduler.
-    first_failures: dict[int, int] = {}
-    failures = record.failures.keys() - record.numbers_in_first
-    for number in sorted(failures, key=lambda number: (record.spans[number].finished_at or 0.0, number)):
-        for enclosing in record.enclosing_spans(record.spans[number]):
-            if enclosing.number in first_failures:
-                # And so are those around it.
-                break
-            first_failures[enclosing.number] = number
-    # For each job, the innermost BLOCKED span around it, or its own.
-    blocked_spans: dict[int | None, Span | None] = {None: None}
     # For each job: the failure that stopped its run.
     stops: dict[int | None, tuple[int, float] | None] = {None: None}
     passed_on = {run.culprit_number for run in record.runs if run.stop_reason is StopReason.CRITICAL}
@@ -342,31 +331,20 @@ def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
         stop = stops[run.parent]
         if run.stop_reason is StopReason.CRITICAL and (stop is None or run.parent not in passed_on):
             culprit = record.find_culprit(run)
-            stop = culprit and (_root_failure_number(record, culprit), culprit.finished_at or 0.0)
-        for span in map(record.spans.__getitem__, run.member_numbers):
-            blocked_spans[span.number] = span if span.state is JobState.BLOCKED else blocked_spans[run.parent]
-            stops[span.number] = stop
+            stop = culprit and (record.find_root_failure(culprit).number, culprit.finished_at or 0.0)
+        stops.update(dict.fromkeys(run.member_numbers, stop))
     stopped_spans: dict[int, list[Span]] = {}
     for span in record.counted_spans:
-        if span.forever or record.is_group(span.number):
+        if record.is_group(span.number):
             continue
-        blocked_span = blocked_spans[span.number]
-        failure_number = None if blocked_span is None else _root_failure_number(record, blocked_span)
-        if failure_number is None and span.state in UNFINISHED_STATES and (stop := stops[span.number]) is not None:
-            failure_number = stop[0] if or_infinity(span.finished_at) >= stop[1] else None
-        if failure_number is not None and failure_number not in failures:
-            failure_number = first_failures.get(failure_number)
-        if failure_number is not None and failure_number != span.number:
-            stopped_spans.setdefault(failure_number, []).append(span)
+        number, blocked = None, record.find_blocked(span)
+        if blocked.state is JobState.BLOCKED:
+            number = record.find_root_failure(blocked).number
+        elif not span.forever and span.state in UNFINISHED_STATES and (stop := stops[span.number]) is not None:
+            number = stop[0] if or_infinity(span.finished_at) >= stop[1] else None
+        if number is not None and (number != span.number or number not in record.failures):
+            stopped_spans.setdefault(number, []).append(span)
     return stopped_spans
-
-
-def _root_failure_number(record: TraceRecord, span: Span) -> int:
-    """Return the number of the span whose failure blocked a job, or of its `First` if the job is in a `First`."""
-    root = record.find_root_failure(span)
-    while root.parent is not None and root.number in record.numbers_in_first:
-        root = record.spans[root.parent]
-    return root.number
 
 
 # ---- commands: command lines, exit codes, resource use, ends of outputs, and output files
