@@ -1,6 +1,8 @@
 """The graph on a page: what its boxes stand for, and when it is laid out again."""
 
 import json
+import math
+from graphlib import TopologicalSorter
 from typing import Any
 from xml.etree import ElementTree as Tree
 import anyio
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trioflow import First, Job, Scheduler
 from trioflow._core.words._run_view import runs_in_progress
-from trioflow.view.look._console import WatchedRun
+from trioflow.view.look._console import WatchedRun, name_of
 from trioflow.view.look._picture import FOLDED, JOBS, MISSING, TOO_MANY, Picture
 from trioflow.view.look._watch import Watch
 from ...bodies import fail, later, nap
@@ -50,16 +52,21 @@ def text_of(svg: str) -> list[str]:
 
 
 # ---- each job is in one box
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.randoms(use_true_random=False), st.booleans())
 def test_each_job_is_in_one_box_and_all_are_counted(random: Any, keep_jobs: bool) -> None:
+    """Boxes form no cycle, share no job, and name a job that is alone. A family that was split in time formed one."""
+    results: list[Any] = []
+
     def members(depth: int) -> list[Any]:
         made: list[Any] = []
         for number in range(random.randint(0 if depth else 2, 6)):
             label, kind = random.choice(("a", f"a {number}", "")), random.choice((Scheduler, First, Job, Job, Job))
             required = random.sample(made, min(len(made), random.randint(0, 2)))
             if kind is Job or depth == 3:
-                made.append(Job(nap, 3, label=label, required=required))
+                taken = random.sample(results, min(len(results), random.choice((0, 0, 1))))
+                made.append(Job(nap, 3, *taken, label=label, required=required))
+                results.append(made[-1])
             elif kind is First:
                 made.append(First(Job(nap, 2), Job(nap, 3), label=label, required=required))
             else:
@@ -79,6 +86,18 @@ def test_each_job_is_in_one_box_and_all_are_counted(random: Any, keep_jobs: bool
             inside = (key for box in boxes if box[: len(frame)] == frame for key in plan.jobs[box])
             assert sorted(plan.jobs[frame]) == sorted(inside)
         assert placing is not JOBS or all(len(plan.jobs[box]) == 1 for box in boxes)
+        ends = ((a, b, next(n for n in range(1, 9) if a[:n] != b[:n])) for a, b in plan.edges if a)
+        sorter = TopologicalSorter[Any]()
+        for a, b, depth in ends:
+            sorter.add(b[:depth], a[:depth])
+        sorter.prepare()  # which a cycle refuses
+        jobs = {key: facts for key, (_, facts) in run.jobs.items()}
+        for box in boxes:
+            shown = plan.jobs[box]
+            if keep_jobs and len(shown) == 1 and placing.frame_depth == math.inf:
+                assert plan.titles[box] == name_of(jobs[shown[0]].span.label)
+            if isinstance(box[-1], tuple) and not box[-1][1]:
+                assert not any(set(shown) & set(jobs[key].span.required) for key in shown)
 
 
 def test_what_a_picture_shows_adds_up_to_the_counts_of_its_run(virtual: Virtual) -> None:
@@ -88,7 +107,7 @@ def test_what_a_picture_shows_adds_up_to_the_counts_of_its_run(virtual: Virtual)
     run = WatchedRun()
     pictures = pictures_of(virtual, Scheduler(group, Job(nap, 4, label="last", required=group)), run)
     states = {text: shown for _, text, _, *shown in pictures[-1].draw(1).states(run).values()}
-    assert states["fail *: 1 failed"] == ["1 of 1", [["failed", 1]]]
+    assert states["fail 1: 1 failed"] == ["1 of 1", [["failed", 1]]]
     assert states["nap *: 400 succeeded"] == ["400 of 400", [["succeeded", 400]]]
     assert states["many: 400 succeeded, 1 failed"] == ["401 of 401", [["succeeded", 400], ["failed", 1]]]
     styles = {text: style for style, text, *_ in pictures[-1].states(run).values()}
@@ -239,3 +258,18 @@ def test_without_graphviz_a_line_says_how_to_get_it(virtual: Virtual, monkeypatc
     monkeypatch.setenv("PATH", "/nowhere")
     picture = pictures_of(virtual, Scheduler(Job(nap, 2, label="a"), Job(nap, 3, label="b")))[0].draw(1)
     assert (picture.svg, picture.note) == ("", MISSING)
+
+
+def test_jobs_of_a_family_that_wait_for_each_other_have_boxes_of_their_own(virtual: Virtual) -> None:
+    """Steps that come twice fold on each level alone: the picture led from "export *" back to "extract *". A job that
+    is the only one of its family keeps its name: it was "step *: approve"."""
+    jobs, after = list[Job[Any]](), list[Job[Any]]()
+    for turn in (1, 2):
+        for step in ("extract", "load", "export"):
+            after = [Job(nap, 1, label=f"{step} {turn}{n}", required=after[n : n + 1]) for n in range(50)]
+            jobs += after
+    picture = pictures_of(virtual, Scheduler(jobs, Job(nap, 1, label="step 7: approve", required=after)))[-1].draw(1)
+    folded = ["extract *", "load *", "export *"]
+    assert titles(picture) == [*folded, *folded, "step 7: approve", "who asks"]
+    assert [len(picture.plan.jobs[place]) for place in picture.plan.titles] == [50] * 6 + [1, 1]
+    assert len(picture.plan.edges) == 6

@@ -40,7 +40,7 @@ from ..._core.words._job_queries import (
     reported_state,
     settled_only_for,
 )
-from .._families import family_from_label
+from .._families import family_from_label, levels_in_groups
 from .._state_styles import CRITICAL_BADGE, STATE_STYLES, TEXT_COLOR, BoxColors, has_ended_normally, state_class
 from ..text._listing import BeginRow, EndRow, PlainRow, listing_rows, number_jobs, shown_elapsed
 from ..text._selection import JobSelection, select_jobs
@@ -147,17 +147,14 @@ class Drawing:
         return stand_ins
 
     def _fold_alike(self) -> None:
-        """Let the first of the jobs that only a number in their labels tells apart stand in for the others."""
-        users = defaultdict[AnyJob, list[AnyJob]](list)
+        """Let the first of the jobs on a level whose labels differ in numbers only stand in for the others."""
         alike = defaultdict[Any, list[AnyJob]](list)
-        for job in self.job_numbers:
-            for requirement in job.required:
-                users[requirement].append(job)
+        levels = levels_in_groups({job: job.scheduler for job in self.job_numbers}, lambda job: job.required)
         for job in self.job_numbers:
             if self._stand_ins[job] is job and not is_scheduler(job):
                 family = family_from_label(job.label, explicit_label(job) is not None)
                 look = job.scheduler, type(job), shown_state(job), criticality(job), job.forever, job.run_if
-                alike[family, look, tuple(job.required), tuple(users[job])].append(job)
+                alike[family, look, levels.get(job)].append(job)
         for (family, *_), jobs in alike.items():
             if len(jobs) > 1:
                 self._stand_ins.update(dict.fromkeys(jobs, jobs[0]))

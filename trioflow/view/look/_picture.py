@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from ..._core.base import _states, _text_forms
-from .._families import family_from_label
+from .._families import family_from_label, levels_in_groups
 from .._state_styles import STATE_COUNT_ORDER, STATE_PRECEDENCE, recorded_state, state_class
 from ..graph import _dot
 from ..trace import _record_builder, _trace_record
@@ -29,7 +29,7 @@ DOT_SECONDS: Final = 20
 DIRECTIONS: Final[tuple[_dot.Direction, ...]] = "TB", "LR"
 MISSING: Final = "The graph needs Graphviz: apt install graphviz, dnf install graphviz, or brew install graphviz."
 TOO_MANY: Final = "There are too many different jobs for a readable graph."
-FOLDED: Final = "Each box is a group, or all jobs whose labels differ in their numbers only."
+FOLDED: Final = "Each box is a group, or jobs that need not wait for each other, whose labels differ in numbers only."
 LABELS: Final[_dot.Defaults] = (
     _dot.GRAPH_DEFAULTS | {"nodesep": "0.18", "ranksep": "0.32", "pad": "0.05"},
     _dot.NODE_DEFAULTS | {"height": "0.28", "margin": "0.1,0.05"},
@@ -43,9 +43,11 @@ SQUARES: Final[_dot.Defaults] = (
 SQUARES_RATIO: Final = 0.7
 """`GRID_RATIO` of squares, so that a grid has the form of its place."""
 
-Place = tuple[int | tuple[str, bool], ...]
+Family = tuple[str, bool, int]
+"""The family of jobs or groups that may share a box, whether they are groups, and their level."""
+Place = tuple[int | Family, ...]
 """A box or a frame: the groups around it, the outermost first, and itself. For each of them, there is its key or, if a
-family is together, the family and whether it is a family of groups."""
+family is together, the family."""
 
 
 class Placing(NamedTuple):
@@ -89,13 +91,16 @@ class Layout:
     """
 
     def __init__(
-        self, placing: Placing, run: WatchedRun, counted: Iterable[_record_builder.JobFacts], families: dict[int, str]
+        self,
+        placing: Placing,
+        run: WatchedRun,
+        counted: Iterable[_record_builder.JobFacts],
+        families: dict[int, Family],
     ) -> None:
         self.placing: Final = placing
         self.members: Final[dict[Place, list[Place]]] = {(): []}
         self.titles: Final[dict[Place, str]] = {}
         self.owners: Final[dict[Place, int]] = {}
-        groups = {facts.span.parent for facts in run.runs.values()}
         places: dict[int | None, Place] = {None: ()}
         # Enclosing groups come first.
         for key, (_, facts) in sorted(run.jobs.items(), key=lambda item: item[1][0]):
@@ -104,11 +109,14 @@ class Layout:
             if outer not in self.members:
                 # In a `First`, which is a single job, or in a group that is a box.
                 continue
-            is_group = key in groups and not span.is_first
+            family, is_group, _ = families[key]
             is_named = placing.names_groups if is_group else placing.names_jobs
-            places[key] = place = (*outer, key if is_named else (families[key], is_group))
-            if place not in self.titles:
-                self.titles[place] = name_of(span.label if is_named else families[key])
+            places[key] = place = (*outer, key if is_named else families[key])
+            if place in self.titles:
+                self.titles[place] = name_of(family)
+            else:
+                # The jobs of a run that drops them are no family of one for long.
+                self.titles[place] = name_of(span.label if is_named or run.answer["keeps_jobs"] else family)
                 self.owners[place] = key
                 self.members[outer].append(place)
                 if is_group and len(outer) < placing.frame_depth:
@@ -145,7 +153,18 @@ class Picture:
         self.svg, self.note, self.number, self._has_labels = "", "", 0, False
         self._forms: Final = FORMS if run.answer["keeps_jobs"] else GROWING_FORMS
         counted = run.counted()[1]
-        families = {key: family_from_label(job.span.label, job.has_own_label) for key, (_, job) in run.jobs.items()}
+        groups = {facts.span.parent for facts in run.runs.values()}
+        jobs = {key: job for key, (_, job) in sorted(run.jobs.items(), key=lambda item: item[1][0])}
+        parents = {key: job.span.parent for key, job in jobs.items()}
+        levels = levels_in_groups(parents, lambda key: jobs[key].span.required)
+        families = {
+            key: (
+                family_from_label(job.span.label, job.has_own_label),
+                key in groups and not job.span.is_first,
+                levels.get(key, 0),
+            )
+            for key, job in jobs.items()
+        }
         self._plans: Final = {placing: Layout(placing, run, counted, families) for placing in dict(self._forms)}
         self.plan = self._plans[FAMILIES]
 

@@ -367,15 +367,11 @@ def critical_path_parts(record: TraceRecord) -> list[CriticalPathPart]:
         elif should_merge_families:
             key = record.families[step.span_number]
         groups.setdefault((step.is_wait, key), []).append(step)
-    parts = [
-        replace(
-            group[0],
-            name=key if should_merge_families else group[0].name,
-            seconds=sum(step.seconds for step in group),
-            count=len(group if is_wait else {step.span_number for step in group}),
-        )
-        for (is_wait, key), group in groups.items()
-    ]
+    parts = list[CriticalPathPart]()
+    for (is_wait, key), group in groups.items():
+        count = len(group if is_wait else {step.span_number for step in group})
+        seconds = sum(step.seconds for step in group)
+        parts.append(replace(group[0], name=key if count > 1 else group[0].name, seconds=seconds, count=count))
     return sorted(parts, key=lambda part: -part.seconds)
 
 
