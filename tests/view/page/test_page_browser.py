@@ -472,6 +472,22 @@ def test_a_page_sets_the_window_of_a_group_and_shows_the_job_of_a_node(browser: 
         assert browser.console_messages() == []
 
 
+def test_a_graph_that_does_not_fit_says_that_it_scrolls(browser: Browser) -> None:
+    """The last box of a chain was cut off at the lower edge, and nothing said so. Nor is there an estimate without a
+    figure."""
+    jobs = [Job(anyio.sleep_forever, label=f"step {chr(ord('a') + number)}") for number in range(12)]
+    for earlier, job in itertools.pairwise(jobs):
+        job.requires(earlier)
+    with watched(jobs) as server:
+        browser.driver.get(server.url)
+        until(browser, lambda: text(browser, "#map .note").startswith("There is more"))
+        assert text(browser, "#map .note").endswith("scroll.")
+        assert browser.evaluate("getComputedStyle(document.querySelector('#about')).visibility") == "hidden"
+        browser.driver.execute_script("document.querySelector('#map .card').style.maxHeight = 'none'")
+        jobs[0].cancel()
+        until(browser, lambda: text(browser, "#map .note") == "")
+
+
 def test_the_chosen_command_shows_the_end_of_its_output_while_it_runs(browser: Browser, tmp_path: Path) -> None:
     """What a command has written so far is beside its row, and a link leads to the file of the other stream."""
     words = ["sh", "-c", f"echo first; echo wrong >&2; until test -e {tmp_path}/go; do sleep 0.05; done; exit 3"]

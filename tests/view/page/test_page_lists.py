@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 import anyio
 import pytest
-from trioflow import Answer, CommandJob, First, Job, Retry, Scheduler, ThreadJob
+from trioflow import Answer, Budget, CommandJob, First, Job, Pool, Rate, Retry, Scheduler, ThreadJob
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import incidents_of
 from trioflow.view.look import _client
@@ -278,6 +278,36 @@ def test_the_log_tells_the_failure_of_a_member_once(backend: Any) -> None:
         return {name: text for _, kind, _, name, _, text in page.log("")["lines"] if kind == "retried"}
 
     paged(backend, use, inner, slow)
+
+
+def test_an_attempt_that_did_not_fail_has_no_mark_of_a_failure(backend: Any) -> None:
+    """What succeeded or was cancelled, and was tried again, had the mark of an attempt that failed, or "failed"."""
+    fine, asleep = Job(nothing, label="fine"), Job(anyio.sleep_forever, label="asleep")
+
+    def use(page: Page) -> None:
+        until(page, lambda state: state["settled"] == 1 and state["running_count"] == 2)
+        keys = {facts.span.label: key for key, (_, facts) in page._run.jobs.items()}
+        assert "error" not in steer(page, "cancel", None, keys["asleep"])
+        until(page, lambda state: state["settled"] == 2)
+        for label in ("fine", "asleep"):
+            assert "error" not in steer(page, "try-again", [keys[label]], keys[label])
+        told = {("fine", "succeeded", "attempt 1 succeeded"), ("asleep", "cancelled", "attempt 1 was cancelled")}
+        until(page, lambda state: told <= {(line[3], line[1], line[5]) for line in state["log"]["lines"]})
+
+    paged(backend, use, fine, asleep)
+
+
+def test_the_page_has_what_is_left_of_each_resource(backend: Any) -> None:
+    """As `trioflow look` has it: what is spent of a budget, as in the monitor; a pool once, with its group."""
+    pool = Pool(usd=Budget(5), api=Rate(requests=200, per=3600))
+    inner = Scheduler(Job(anyio.sleep_forever, needs={"gpu": 1}), label="inner", pool=Pool(gpu=2))
+    same = Scheduler(Job(anyio.sleep_forever, needs={"usd": 0.5}), label="same", pool=pool)
+
+    def use(page: Page) -> None:
+        texts = until(page, lambda state: state["running_count"] == 4)["beside"]
+        assert texts == ["usd 0 of 5 spent, 0.75 reserved", "api=199 of 200 requests", "inner: gpu=1 of 2 free"]
+
+    paged(backend, use, inner, same, Job(anyio.sleep_forever, needs={"usd": 0.25, "api": 1}), pool=pool)
 
 
 def test_equal_lines_of_the_log_are_one_that_opens(backend: Any) -> None:

@@ -235,6 +235,7 @@ def test_the_report_says_what_blocked_jobs_without_a_failure(virtual: Virtual, t
     text = failures_text(report(virtual, Scheduler(*jobs, pool=Pool(usd=Budget(1))), tmp_path / "r.html"))
     assert '<b class="state-failed">2 jobs did not run, because a budget is spent</b> <bdi>the first: Budget' in text
     assert "needs usd=1, but 0 of 1 left" in text
+    assert "kept no job from running" not in text
     assert "<p>1 job did not run, because <bdi>cancelled was cancelled</bdi>: <bdi>next</bdi></p>" in text
     assert "No job failed" not in text
     assert "<b>kept" not in text

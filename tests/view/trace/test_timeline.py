@@ -12,7 +12,7 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trioflow import Job, Retry, Scheduler, Sequence, Service, Trace
+from trioflow import Answer, Job, Retry, Scheduler, Sequence, Service, Trace
 from trioflow.view import save
 from trioflow.view.trace import _timeline
 from trioflow.view.trace._spans import assign_lanes
@@ -84,6 +84,14 @@ def test_the_legend_explains_each_symbol_in_the_timeline(virtual: Virtual, tmp_p
     assert any(text.startswith("1 never started, blocked: uses 5") for text in shown)
     for css in ("incident", "bar failed", "bar forever", "on-path", "empty"):
         assert find_by_class(picture, css), css
+
+
+def test_an_answer_has_its_own_name_in_the_timeline(virtual: Virtual, tmp_path: Path) -> None:
+    """It takes no slot, as a forever job, and was called one."""
+    ask, watch = Answer("ready?", label="ask"), Job(nap, 9, forever=True, label="watch")
+    scheduler = Scheduler(ask, watch, Job(later, 1, lambda: ask.answer("yes")))
+    shown = texts(draw_timeline(traced(virtual, scheduler), tmp_path / "t.svg"))
+    assert [text for text in shown if text.startswith("Answer")] == ["Answer, foreve…", "Answer, forever job"]
 
 
 def test_jobs_that_never_started_are_counted_without_nested_schedulers(virtual: Virtual, tmp_path: Path) -> None:

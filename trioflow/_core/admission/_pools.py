@@ -401,7 +401,8 @@ class ResourceView:
         return self._resource.name
 
     def describe(self) -> str:
-        return self._resource.describe()
+        """Return the name and the free amount, or the spent part of a `Budget`."""
+        return self.budget_text or self._resource.describe()
 
     @property
     def budget_text(self) -> str:

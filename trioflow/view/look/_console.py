@@ -31,7 +31,7 @@ from ._watch import MAX_DROPPED
 NO_ANSWER: Final[Record] = {
     "number": 0, "seen": "", "now": 0.0, "phase": "waits for a run", "pause": "", "left": None, "left_is_least": False,
     "more": False, "is_over": False, "may_steer": False, "keeps_jobs": True, "tally": None, "unexplained": 0,
-    "windows": (), "waiting": (), "questions": (), "mended": False,
+    "windows": (), "waiting": (), "questions": (), "resources": (), "mended": False,
 }  # fmt: skip
 """The placeholder for an answer until a run begins."""
 
@@ -234,8 +234,12 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
     began = None if root is None else root.started_at
     facts = {name: answer[name] for name in ("seen", "phase", "mended", "left_is_least", "unexplained")}
     facts |= head(tally, len(asking))
+    title = "" if root is None else name_of(root.label)
+    for resource in answer["resources"][:MAX_RETRIED]:
+        owner = name_of(resource["scheduler"])
+        facts["beside"].append(clause("{}: ", owner if owner != title else "") + printable(resource["text"]))
     return facts | {
-        "title": "" if root is None else name_of(root.label),
+        "title": title,
         "ended": has_ended,
         "verdict": "",
         "paused": answer["pause"],
@@ -306,6 +310,8 @@ def _failure_row(run: WatchedRun, group: list[JobFacts]) -> list[Any]:
     first, failure = group[0].span, group[0].failure
     assert failure is not None
     tag = {True: "critical", None: "", False: "tolerated"}[first.critical]
+    if first.state is JobState.BLOCKED:
+        tag = "did not run"
     headline = common_headline(one.failure for one in group)
     text = printable(" · ".join(filter(None, (headline, _last_line(group[0].command)))))
     keys = [one.span.number for one in group]

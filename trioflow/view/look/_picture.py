@@ -22,8 +22,8 @@ MAX_LABELS: Final = 60
 MAX_EDGES: Final = 3000
 PLACE: Final = 450, 310
 """The width and height, in points, of the place for it on the page."""
-MIN_SCALES: Final = {True: 0.55, False: 0.4}
-"""The smallest scales that let labels be read, and squares be told apart."""
+MIN_SCALES: Final = {True: 0.45, False: 0.4}
+"""The smallest scales at which pictures with labels are drawn, which the page shows larger and scrolls, and squares."""
 MAX_LABEL: Final = 18
 DOT_SECONDS: Final = 20
 DIRECTIONS: Final[tuple[_dot.Direction, ...]] = "TB", "LR"

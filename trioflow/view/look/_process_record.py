@@ -114,7 +114,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
             for group in group_waits(waiters[:MAX_JOBS], run.clock, blocker)
         ],
         "failures": list(_describe_failures(failed[:MAX_JOBS], paths)),
-        "resources": list(_describe_resources([scheduler, *jobs], paths)),
+        "resources": list(describe_resources(filter(is_scheduler, (scheduler, *jobs)), paths)),
         "omitted": {name: len(jobs) for name, jobs in omitted.items() if jobs},
     }
 
@@ -263,8 +263,12 @@ def _describe_failures(jobs: list[AnyJob], paths: dict[AnyJob, str]) -> Iterator
         }
 
 
-def _describe_resources(jobs: list[AnyJob], paths: dict[AnyJob, str]) -> Iterator[Record]:
-    for scheduler in filter(is_scheduler, jobs):
-        for resource in resource_views(scheduler.pool):
+def describe_resources(schedulers: Iterable[BaseScheduler], paths: dict[AnyJob, str]) -> Iterator[Record]:
+    """Describe the resources of each pool, with the outermost scheduler that has it."""
+    owners: dict[Any, BaseScheduler] = {}
+    for scheduler in schedulers:
+        owners.setdefault(scheduler.pool, scheduler)
+    for pool, scheduler in owners.items():
+        for resource in resource_views(pool):
             path = paths.get(scheduler, scheduler.label)
             yield {"scheduler": path, "name": resource.name, "text": resource.describe()}

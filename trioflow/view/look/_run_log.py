@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from heapq import nlargest
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ..._core.base._text_forms import clause, duration_text
 from ..._core.job._labels import printable
@@ -84,14 +84,19 @@ def _lines(run: WatchedRun) -> Iterator[Entry]:
         yield Entry(mark.occurred_at, job if job in run.jobs else None, printable(mark.message), (kind, number))
 
 
+ENDS: Final = {"": ("succeeded", "succeeded"), "JobCancelled": ("cancelled", "was cancelled")}
+"""For an attempt that did not fail, by the type of its error: the CSS class of its sign, and how it ended."""
+
+
 def _lines_of_job(facts: JobFacts, told: tuple[str, ...]) -> Iterator[Entry]:
     """Yield the lines of a job. A group has no lines for the failures of members, which have lines of their own."""
     span, failure = facts.span, facts.failure
     for number, ended, error in span.failed_attempts:
         if number and not error.startswith(told):
             # A job that was blocked has the number 0.
-            text = f"attempt {number} failed: {error}" if error else f"attempt {number} succeeded"
-            yield Entry(ended, span.number, printable(text), ("retried", number, error.partition(":")[0]))
+            kind = error.partition(":")[0]
+            style, how = ENDS.get(kind, ("retried", f"failed: {error}"))
+            yield Entry(ended, span.number, printable(f"attempt {number} {how}"), (style, number, kind))
     for began, ended in span.throttled:
         yield Entry(ended, span.number, f"was throttled after {duration_text(ended - began)}", ("retried", "throttled"))
     if span.finished_at is None:

@@ -37,7 +37,7 @@ from ..trace._record_builder import RunFacts
 from ..trace._trace import find_critical_path
 from ..trace._trace_file import to_plain
 from ..trace._trace_record import MAX_BOXES, describe_graph
-from ._process_record import Record, describe_place, describe_progress, group_waits
+from ._process_record import Record, describe_place, describe_progress, describe_resources, group_waits
 
 ENCODE: Final = json.JSONEncoder(default=str, separators=(",", ":")).encode
 MAX_EXPLAINED: Final = 200
@@ -148,6 +148,7 @@ class Watch:
             "keeps_jobs": keeps_jobs,
             "waiting": waiting,
             "unexplained": unexplained,
+            "resources": [] if has_more else [*describe_resources((run.scheduler for run in self._runs), self._paths)],
             "tally": tally and (tally.counts_by_state(), tally.may_grow, tally.failed_groups),
             "graphs": graphs,
         }

@@ -212,6 +212,13 @@ class SlotGeometry:
         gaps = ((14, 2.0), (6, 1.0), (0, 0.0))
         self.row_gap: Final = next(gap for height, gap in gaps if self.row_height >= height)
         self.forever_rows: Final = _assign_forever_rows(record, self.slot_use)
+        # An `Answer` takes no slot either.
+        names = (
+            span.kind if not (span.takes_slot or span.forever) else "forever job"
+            for spans in self.forever_rows
+            for span in spans
+        )
+        self.forever_names: Final = ", ".join(sorted(set(names)))
         self.forever_top: Final = top + row_count * self.row_height + 4 * bool(self.forever_rows)
         self.forever_row_height: Final = min(FOREVER_ROW_HEIGHT, _row_height(len(self.forever_rows)))
         self.bottom: Final = self.forever_top + len(self.forever_rows) * self.forever_row_height
@@ -380,7 +387,8 @@ def _draw_forever_jobs(svg: Tree.Element, geometry: SlotGeometry) -> None:
     for row, spans in enumerate(geometry.forever_rows):
         top = geometry.forever_top + row * height
         if row == 0:
-            add_element(svg, "text", "forever jobs", css="name", x=MARGIN, y=top + max(height / 2 + 4, 9))
+            text = clip_text(geometry.forever_names, NAME_WIDTH, 11)
+            add_element(svg, "text", text, css="name", x=MARGIN, y=top + max(height / 2 + 4, 9))
         for span in spans:
             assert span.started_at is not None
             left = geometry.time_to_x(span.started_at)
@@ -436,7 +444,7 @@ def _legend_entries(geometry: SlotGeometry) -> Iterator[tuple[str, str]]:
         if states[state] and state is not JobState.SUCCEEDED:
             yield f"bar {state_class(state)}", f"{STATE_STYLES[state].symbol} {state.value}"
     if geometry.forever_rows:
-        yield "bar forever", "forever job"
+        yield "bar forever", geometry.forever_names
     if geometry.record.critical_path_numbers:
         yield "empty on-path", "critical path"
 

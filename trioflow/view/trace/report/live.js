@@ -355,8 +355,8 @@
   const SVG = "http://www.w3.org/2000/svg", give = (node, values) => (Object.entries(values).forEach(([name, value]) => node.setAttribute(name, value)), node);
   async function showMap(next) {
     map.hidden = !(next.graph || next.graph_note);
-    set(map.querySelector(".note"), next.graph_note ?? "");
-    map.querySelector(".card").hidden = !next.graph;
+    const card = map.querySelector(".card");
+    card.hidden = !next.graph;
     if (next.graph && next.graph !== picture) {
       picture = next.graph;
       const text = await (await fetch("graph")).text();
@@ -364,7 +364,7 @@
       Object.assign(own, { role: "group", ariaLabel: "The graph of the jobs" });
       own.querySelectorAll(".node, .cluster").forEach((node) => (node.role = "button"));
       own.querySelectorAll(".node").forEach((node, index) => node.setAttribute("tabindex", index ? -1 : 0)); // arrows lead to the others
-      map.querySelector(".card").replaceChildren(own);
+      card.replaceChildren(own);
       own.style.minWidth = `${(own.querySelector(".node text") ? 0.58 : 0.4) * own.width.baseVal.value}px`; // so that it can be read
     }
     Object.entries(state.nodes ?? {}).forEach(([id, [style, text, key, count, shares]]) => {
@@ -378,6 +378,8 @@
       set(last, count);
       if (kind === "node") showShares(node, last, shares);
     });
+    const hidden = [card.scrollHeight > card.clientHeight + 1 && "below", card.scrollWidth > card.clientWidth + 1 && "to the right"].filter(Boolean);
+    set(map.querySelector(".note"), `${next.graph_note ?? ""}${hidden.length ? ` There is more ${hidden.join(" and ")}: scroll.` : ""}`);
   }
 
   // How many jobs of a box are in each state: a bar at its lower border.
