@@ -12,7 +12,7 @@ from trioflow.cli._commands import COMMANDS, command
 from trioflow.view.graph import _dot
 from ..places import PATIENCE
 from ..pythons import make_program
-from .command_line import ENVIRONMENT, WORDS, refused, run, trioflow, written
+from .command_line import ENVIRONMENT, WORDS, process, refused, run, trioflow, written
 
 CODE = """
 inner = Scheduler(Job(work, label="b"), label="inner")
@@ -158,6 +158,31 @@ def test_report_option_writes_a_page_with_the_failures(tmp_path: Path) -> None:
     text = target.read_text()
     assert text.lower().startswith("<!doctype html>")
     assert "OSError" in text
+
+
+@pytest.mark.parametrize("options", [[], ["--no-monitor"]], ids=["monitor", "no monitor"])
+def test_a_report_has_the_end_of_what_each_failed_job_printed(tmp_path: Path, options: list[str]) -> None:
+    """The last 4,000 characters, of functions, threads, processes and commands. The report had none of it, but with a
+    page, or a picture on a terminal."""
+    target, code = tmp_path / "x.html", """
+        def count():
+            for number in range(20000):
+                print("line", number, flush=number % 999 == 0)
+            raise OSError("broken")
+        async def counts():
+            count()
+        scheduler = Scheduler(
+            Job(counts), ThreadJob(count), ProcessJob(count),
+            CommandJob("seq -f 'line %.0f' 0 19999; exit 3", shell=True),
+        )
+    """  # fmt: skip
+    assert process("run", *options, "--report", target, written(tmp_path, code)).returncode == 3
+    ends = re.findall("<p>printed:</p><pre>(.*?)</pre>", target.read_text(), re.DOTALL)
+    assert len(ends) == 4
+    for end in ends:
+        numbers = [int(number) for number in re.findall(r"^line (\d+)$", end, re.MULTILINE)]
+        assert 3900 <= len(end) <= 4000 + len(numbers)  # and an escape for each newline at most
+        assert numbers == [*range(numbers[0], 20000)]
 
 
 def test_trace_written_to_a_full_disk_gives_exit_code_1(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
     instruments = [*monitors, *(report for report, _ in files.reports), *files.tracers]
     is_drawing = bool(monitors) and can_move_cursor(sys.stdout)
     has_monitors_streams = options.tag or is_drawing or any(isinstance(one, Monitor) for one in scheduler.instruments)
-    if (options.web or options.hold) and not has_monitors_streams:
+    if (options.web or options.hold or options.report) and not has_monitors_streams:
         instruments.append(PrintKeeper())
     backend, file = (options.backend, "") if options.backend else loop_of_program()
     given = {"backend": backend, "timeout": options.timeout, "journal": options.journal}

@@ -6,11 +6,14 @@ import threading
 import weakref
 from typing import Any, Final
 
+from .._core.base._states import JobState
 from .._core.job._job import AnyJob
 
 MAX_LENGTH: Final = 4000
 MAX_JOBS: Final = 10_000
-"""The number of jobs whose ends are kept: the last that have begun to print."""
+"""The number of jobs whose ends are kept: the last that have begun to print, and those that have failed longer."""
+MAX_SPARED: Final = 64
+"""How many ends of failed jobs are passed over, and count as the newest, before the oldest end is dropped."""
 _ends: Final[weakref.WeakKeyDictionary[AnyJob, list[Any]]] = weakref.WeakKeyDictionary()
 """The last attempt of a job that has printed, and its output, up to twice the end that is shown."""
 # Reentrant, because a signal handler may print while its thread holds the lock.
@@ -29,8 +32,12 @@ def keep_end(job: AnyJob | None, text: str) -> None:
             # What was printed before a first attempt is of another run.
             line = f"{kept[1].rstrip()}\n---- attempt {job.attempts}\n" if kept is not None and job.attempts > 1 else ""
             kept = _ends[job] = [attempt, line]
-            if len(_ends) > MAX_JOBS:
-                del _ends[next(iter(_ends))]
+            for spared in range(MAX_SPARED * (len(_ends) > MAX_JOBS)):
+                oldest = next(iter(_ends))
+                end = _ends.pop(oldest)
+                if oldest.state is not JobState.FAILED or spared == MAX_SPARED - 1:
+                    break
+                _ends[oldest] = end
         kept[1] += text
         if len(kept[1]) > 2 * MAX_LENGTH:
             # Not at each print.

@@ -2,17 +2,33 @@
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 import anyio
 import pytest
-from trioflow import Answer, Budget, CommandJob, First, Job, Pool, Rate, Retry, Scheduler, ThreadJob
+from trioflow import (
+    Answer,
+    Budget,
+    CommandJob,
+    First,
+    Job,
+    JobState,
+    Pool,
+    Rate,
+    Retry,
+    Scheduler,
+    ThreadJob,
+    current_job,
+)
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import incidents_of
+from trioflow.view import _print_ends
 from trioflow.view.look import _client
 from trioflow.view.look._page import Page
 from trioflow.view.monitor._output_buffer import LogOutput, PassedOutput
@@ -556,6 +572,51 @@ def test_output_is_passed_on_at_once_and_kept_by_attempt(backend: Any, capsys: p
     finally:
         output.restore()
     assert shown == ["first?", "second"]
+
+
+def test_an_end_is_an_end_wherever_it_is_shown(backend: Any) -> None:
+    """Of what a job has printed, each place shows the last lines, without a gap and up to the last."""
+
+    def count() -> None:
+        for number in range(20_000):
+            print("line", number)
+        raise OSError("broken")
+
+    def use(page: Page) -> None:
+        state = until(page, lambda state: state["failed"])
+        [(_, panel)] = page.job(state["seen"], state["failed"][0][0])["outputs"]
+        [kept] = page._run.record().printed.values()
+        [saved] = re.findall("<p>printed:</p><pre>(.*?)</pre>", page.report(), re.DOTALL)
+        for end in (panel, kept, saved):
+            numbers = [int(number) for number in re.findall(r"^line (\d+)$", end, re.MULTILINE)]
+            assert numbers == [*range(numbers[0], 20_000)]
+            assert 300 < len(numbers) < 400
+
+    output = LogOutput(["stdout"])
+    try:
+        paged(backend, use, ThreadJob(count, label="count"))
+    finally:
+        output.restore()
+
+
+def test_the_ends_of_failed_jobs_are_kept_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is a bound for all jobs together, which what went well gives way to."""
+    monkeypatch.setattr(_print_ends, "MAX_JOBS", 20)
+    ends: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+    monkeypatch.setattr(_print_ends, "_ends", ends)
+
+    async def work(number: int) -> None:
+        _print_ends.keep_end(current_job(), f"says {number}")
+        if number < 8 or number > 90:
+            raise OSError(number)
+
+    jobs = [Job(work, number, label=f"job {number}") for number in range(100)]
+    Scheduler(jobs, jobs_window=1, log=False).run()
+    assert len(ends) == 20
+    failed = [job for job in jobs if job.state is JobState.FAILED]
+    assert [_print_ends.end_of_prints(job, job.started_at) for job in failed] == [
+        f"says {number}" for number in (*range(8), *range(91, 100))
+    ]
 
 
 def test_an_attempt_has_its_age_and_the_job_another(backend: Any) -> None:

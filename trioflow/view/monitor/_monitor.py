@@ -233,7 +233,7 @@ def has_colors(stream: TextIO | None) -> bool:
 
 
 class PrintKeeper(Instrument):
-    """The streams of a run whose monitor replaces none: they pass on the lines of jobs, and a page has their end."""
+    """The streams of a run whose monitor replaces none: they pass on the lines of jobs, and views have their end."""
 
     def before_run(self, scheduler: BaseScheduler) -> None:
         """Replace the streams for an outermost run."""
