@@ -2,9 +2,13 @@
 
 import re
 from pathlib import Path
+import anyio
 import pyte
 import pytest
+from trioflow import Job, Scheduler
 from trioflow.cli import _end_of_run
+from ..bodies import nap
+from ..conftest import Virtual
 from ..places import patiently
 from .command_line import on_a_terminal, process, run, trioflow, written
 
@@ -213,6 +217,16 @@ def test_a_first_with_its_jobs_is_one_of_the_kept_jobs(tmp_path: Path, monkeypat
     for _ in range(2):
         assert run(path, "--journal", "run.db").stdout.splitlines()[-1].endswith("(4 of 5 jobs kept)")
         assert trioflow("journal", "run.db").stdout.splitlines()[-1].startswith("4 jobs kept, ")
+
+
+def test_the_jobs_that_ran_longest_at_a_timeout_are_named(virtual: Virtual) -> None:
+    """A list that is cut shows the most important ones, in order."""
+    jobs = [Job(nap, number, label=f"wait {number}") for number in range(5)]
+    late = [Job(anyio.sleep, 99, label=f"late {number}", required=job) for number, job in enumerate(jobs)]
+    scheduler = Scheduler(*jobs, *reversed(late), timeout=9)
+    virtual(scheduler.co_run)
+    text = _end_of_run.RunSummaryText(scheduler, 1, None).running_at_timeout()
+    assert text.replace(" | ", " · ") == "late 0 9.0 s · late 1 8.0 s · late 2 7.0 s · 2 more"
 
 
 @patiently(0.1, 1, 10)

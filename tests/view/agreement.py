@@ -1,6 +1,7 @@
 """What each view says of one run, and the check that all say the same."""
 
 import functools
+import html
 import io
 import json
 import re
@@ -153,7 +154,7 @@ class Views:
             "monitor": self._recorded.log.getvalue().splitlines()[-1],
             "trace": _with_symbol(self.live.verdict(self.live.root_runs[0], reason)),
             "file": _with_symbol(self.read.verdict(root, root.stop_reason)),
-            "report": " ".join(part.group(1) for part in re.finditer(VERDICT_ON_THE_PAGE, self.page)),
+            "report": html.unescape(" ".join(part[1] for part in re.finditer(VERDICT_ON_THE_PAGE, self.page))),
         }
         if self.in_journal is not None:
             found["journal"] = self.in_journal

@@ -245,6 +245,23 @@ def test_all_views_of_a_run_with_restored_jobs_agree(tmp_path: Path) -> None:
     assert [span.path for span in views.read.spans if span.restored] == ["a", "b"]
 
 
+@pytest.mark.parametrize("again", ["restored", "anew"])
+def test_all_views_agree_after_a_success_of_a_run_with_a_journal_was_taken_back(
+    virtual: Virtual, tmp_path: Path, again: str
+) -> None:
+    """A restored job that is tried again is no longer restored, and one that ran again has one more cause, which is not
+    its change. The monitor said "0 run again, because 'anew' has changed"."""
+    for number in (1, 2):
+        restored = Job(nap, 1, label="restored")
+        anew = Job(nap, 1, label="anew", version=str(number))
+        chosen = {"restored": restored, "anew": anew}[again]
+        retry = Job(later, 3, chosen.try_again if number == 2 else int, save=None)
+        scheduler = Scheduler(restored, anew, retry, Job(nap, 6, label="last", save=None), label="scene")
+        views = Views(in_virtual_time(virtual), scheduler, tmp_path, has_journal=True)
+        views.check(SUCCESS)
+    assert Tally.for_scheduler(scheduler).restored.number == (again == "anew")
+
+
 def test_the_exit_code_the_job_log_and_the_results_of_a_batch_agree_with_its_verdict(tmp_path: Path) -> None:
     log, results = tmp_path / "log", tmp_path / "results.jsonl"
     done = command_line.trioflow("batch", "--joblog", log, "--results", results, "exit {}", ":::", 0, 1, 0, 3, 0)

@@ -5,7 +5,6 @@ import gc
 import http.client
 import itertools
 import json
-import math
 import os
 import socket
 import subprocess
@@ -277,15 +276,47 @@ def test_strangers_cannot_keep_a_page_from_a_browser(backend: Any, monkeypatch: 
 
 def test_a_stranger_is_no_browser_that_a_page_waits_for(backend: Any) -> None:
     """Who asks without the token, or as another host, does not keep the server of a page after the end of its run."""
-    asked = list[float]()
+    asked = list[Any]()
 
     def use(server: PageServer) -> None:
         request(server, "GET", "/")
         request(server, "GET", f"/{server.token}/", Host="evil.example")
-        asked.append(server.asked_at)
+        asked.append({**server.browsers})
 
     in_a_run(backend, use)
-    assert asked == [-math.inf]
+    assert asked == [{}]
+
+
+def test_each_browser_gets_the_end_of_a_run(virtual: Virtual) -> None:
+    """The server waits for each that shows the page, whatever connections it uses. It ended when the first had the
+    report, and the second lost it."""
+    trace = Trace()
+    virtual(lambda: Scheduler(Job(nothing)).co_run(instruments=[trace]))
+    with serving(TracePage(trace._get_record())) as server:
+        path = f"/{server.token}/"
+        silent = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=PATIENCE)
+
+        def ask_by_the_silent(name: str) -> bytes:
+            silent.request("GET", path + name)
+            return silent.getresponse().read()
+
+        assert ask_by_the_silent("state")
+        for name in ("one", "other", "one"):
+            request(server, "GET", f"{path}state?by={name}")
+        ending = threading.Thread(target=server.show_end)
+        ending.start()
+        for get in (
+            lambda: request(server, "GET", f"{path}report.html?by=one"),
+            lambda: request(server, "GET", f"{path}report.html"),  # which no browser is known to have asked for
+            lambda: ask_by_the_silent("report.html"),
+        ):
+            get()
+            ending.join(0.2)
+            assert ending.is_alive()
+        request(server, "GET", f"{path}report.html?by=other")
+        ending.join(PATIENCE)
+        assert not ending.is_alive()
+        silent.close()
 
 
 def test_files_of_outputs_are_served_as_text(backend: Any, tmp_path: Path) -> None:

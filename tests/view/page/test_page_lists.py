@@ -1,6 +1,7 @@
 """What a page lists beside what runs, has failed and waits: questions to a person, what has happened, some jobs."""
 
 import itertools
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,8 @@ from collections.abc import Callable
 from typing import Any
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from trioflow import (
     Answer,
     Budget,
@@ -29,10 +32,14 @@ from trioflow import (
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import incidents_of
 from trioflow.view import _print_ends
-from trioflow.view.look import _client
+from trioflow.view.look import _client, _console, _run_log, _watch
+from trioflow.view.look._console import WatchedRun
+from trioflow.view.look._job_search import find_jobs
 from trioflow.view.look._page import Page
+from trioflow.view.look._picture import Picture
 from trioflow.view.monitor._output_buffer import LogOutput, PassedOutput
-from ...bodies import Flaw, fail_now, flaky, nothing, refuse
+from ...bodies import Flaw, fail, fail_now, flaky, nap, nothing, refuse
+from ...conftest import Virtual
 from ...places import PATIENCE
 from ...pythons import Python, python
 
@@ -324,6 +331,52 @@ def test_the_page_has_what_is_left_of_each_resource(backend: Any) -> None:
         assert texts == ["usd 0 of 5 spent, 0.75 reserved", "api=199 of 200 requests", "inner: gpu=1 of 2 free"]
 
     paged(backend, use, inner, same, Job(anyio.sleep_forever, needs={"usd": 0.25, "api": 1}), pool=pool)
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.sampled_from("abcd")), max_size=30))
+def test_the_log_is_newest_first_also_of_merged_lines(events: list[tuple[int, str]]) -> None:
+    """The time of a merged line is that of its last event, and the times never grow downwards."""
+    entries = [_run_log.Entry(at, None, kind, (kind,)) for at, kind in events]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_run_log, "_lines", lambda run: entries)
+        patch.setattr(WatchedRun, "clock_time", lambda run, at: at)
+        lines = _run_log.log(WatchedRun(), "")["lines"]
+    times = [at for *_, at, _ in lines]
+    assert times == sorted(times, reverse=True)
+    assert {kind: at for kind, *_, at, _ in lines} == {kind: at for at, kind in sorted(events)}
+
+
+def test_a_count_counts_what_is_meant_and_not_what_is_shown(virtual: Virtual) -> None:
+    """Where a list of the page ends before all that it is about, its count does not, and counts by state add up."""
+    kinds = [type(f"Error{number}", (Exception,), {}) for number in range(_console.MAX_FAILED + 3)]
+    numbers = range(max(_console.MAX_RUNNING, _watch.MAX_EXPLAINED) + 30)
+    running = [Job(nap, 9, label=f"runs {number}") for number in numbers]
+    waiting = [Job(nap, 9, label=f"waits {number}", needs={"gpu": 1}) for number in numbers]
+    failed = [Job(fail, 0, kind(), label=f"bad {number}") for kind in kinds for number in range(60)]
+    run, told = WatchedRun(), list[Any]()
+
+    async def look() -> None:
+        await anyio.sleep(1)
+        watch = _watch.Watch(runs_in_progress()[0])
+        while run.answer["number"] == 0 or run.answer["more"]:
+            run.update(json.loads(json.dumps({"may_steer": False, **watch.answer()})))
+        facts = _console.console(run, "", False)
+        words = ["", "state running", "state scheduled", "state failed"]
+        words += [f"failure {row[0]}" for row in facts["failed"]]
+        told.append([facts, *(find_jobs(run, Picture(run), which, "") for which in words)])
+
+    jobs = running, waiting, failed, Job(look, forever=True, label="who asks")
+    virtual(Scheduler(*jobs, label="many", pool=Pool(gpu=1)).co_run)
+    [[facts, *found]] = told
+    counts = len(numbers) + 2, len(numbers) - 1, len(failed)  # one of those that wait has the gpu
+    assert [each["count"] for each in found] == [sum(counts), *counts, *[60] * _console.MAX_FAILED]
+    for each in found:
+        assert sum(int(count.split()[0]) for count in each["counts"].split(", ")) == each["count"]
+        assert len(each["jobs"]) == min(each["count"], 200)
+    assert (facts["running_count"], len(facts["running"])) == (counts[0], _console.MAX_RUNNING)
+    assert (facts["failed_count"], [row[1] for row in facts["failed"]]) == (counts[2], [60] * _console.MAX_FAILED)
+    explained = sum(row[2] for row in facts["waiting"])
+    assert explained + facts["unexplained"] == counts[1] > explained
 
 
 def test_equal_lines_of_the_log_are_one_that_opens(backend: Any) -> None:

@@ -140,10 +140,10 @@ class Page:
 
     # ---- the contents that are served
 
-    def state(self, query: str = "") -> Record:
-        """Return the console of the run as data, as soon as it is newer than a query's, such as `have=7`."""
+    def state(self, have: str = "") -> Record:
+        """Return the console of the run as data, as soon as its version is another."""
         with self._lock:
-            self._lock.wait_for(lambda: query != f"have={self.version}", _answers.WATCH_INTERVAL)
+            self._lock.wait_for(lambda: have != str(self.version), _answers.WATCH_INTERVAL)
             if self.has_ended:
                 # A browser asks no more.
                 self._lock.wait_for(lambda: not self._is_drawing, _answers.WATCH_INTERVAL)
@@ -251,8 +251,10 @@ LINGER_TIMEOUT: Final = 2.0
 REQUEST_TIMEOUT: Final = 10.0
 """How long, in seconds, a client may take to send a request, or keep a connection without one."""
 END_TIMEOUT: Final = 10.0
-"""How long, in seconds, a page may outlive its run, and how long ago a browser that shows it may have asked for it. A
+"""How long, in seconds, a page may outlive its run, and how long ago browsers that show it may have asked for it. A
 report of many jobs takes a while."""
+CLOSED: Final = ""
+"""The name of a browser that has closed its connection, and may open another."""
 MAX_STRANGERS: Final = 128
 """How many connections without the token are kept: of more, which any user can open, the oldest is cut off."""
 CHUNK_SIZE: Final = 1 << 18
@@ -281,17 +283,26 @@ class PageServer(ThreadingHTTPServer):
         self.page: Final = page
         self.token: Final = secrets.token_urlsafe(24)
         self.url: Final = f"http://127.0.0.1:{self.server_address[1]}/{self.token}/"
-        self.asked_at = -math.inf
-        self.has_saved_end = threading.Event()
-        """Whether a browser has got the report after the end of the run."""
         # And whether they have had the token.
         self._connections: Final[dict[Any, bool]] = {}
-        self._connections_lock: Final = threading.Lock()
+        self._connections_lock: Final = threading.Condition()  # notified when a browser has the end
+        self.browsers: Final[dict[object, float]] = {}
+        """When each browser has asked last that lacks the report after the end: by its name, else by its connection."""
 
     def show_end(self) -> None:
-        """Let a browser that shows the page get its end."""
-        if time.monotonic() < self.asked_at + END_TIMEOUT:
-            self.has_saved_end.wait(END_TIMEOUT)
+        """Let all browsers that show the page get its end."""
+        oldest, asked = time.monotonic() - END_TIMEOUT, self.browsers.values()
+        with self._connections_lock:
+            self._connections_lock.wait_for(lambda: max(asked, default=-math.inf) < oldest, END_TIMEOUT)
+
+    def note_browser(self, connection: object, name: str | None, has_end: bool = False) -> None:
+        """Remember that a browser asks, by whichever connection, or that it has the report after the end of the run."""
+        with self._connections_lock:
+            for known in (connection, CLOSED, *[name] * has_end):
+                self.browsers.pop(known, None)
+            if not has_end:
+                self.browsers[name or connection] = time.monotonic()
+            self._connections_lock.notify_all()
 
     def process_request(self, request: Any, client_address: object) -> None:
         """Answer in a thread of its own, and cut off the oldest of too many strangers."""
@@ -311,6 +322,8 @@ class PageServer(ThreadingHTTPServer):
     def shutdown_request(self, request: Any) -> None:
         with self._connections_lock:
             self._connections.pop(request, None)
+            if (asked_at := self.browsers.pop(request, None)) is not None:
+                self.browsers[CLOSED] = asked_at
         super().shutdown_request(request)
 
     def server_close(self) -> None:
@@ -352,15 +365,16 @@ class PageHandler(BaseHTTPRequestHandler):
         """
         page = self.server.page
         self.server.trust(self.connection)
-        self.server.asked_at = time.monotonic()
         words = {word: values[0] for word, values in parse_qs(query, errors="surrogatepass").items()}
         if name == "-":
             self._send(308, "", {"Location": f"/{self.server.token}/"})
         elif name == "":
             # The page without the run, which it asks for.
+            self.server.note_browser(self.connection, None)
             self._send(200, _report.report_html(TraceRecord(), None))
         elif name == "state":
-            self._send_data(page.state(query))
+            self.server.note_browser(self.connection, words.get("by"))
+            self._send_data(page.state(words.get("have", "")))
         elif name == "graph":
             self._send(200, page.picture.svg, {"Content-Type": "image/svg+xml"})
         elif name == "job":
@@ -377,7 +391,7 @@ class PageHandler(BaseHTTPRequestHandler):
         elif name == "report.html":
             self._send(200, page.report(), {"Content-Disposition": 'attachment; filename="report.html"'})
             if page.has_ended:
-                self.server.has_saved_end.set()
+                self.server.note_browser(self.connection, words.get("by"), has_end=True)
         else:
             raise LookupError(name)
 

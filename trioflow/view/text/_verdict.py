@@ -324,8 +324,9 @@ def create_verdict(
         parts.append(f"{'all ' * has_all}{jobs} succeeded{remark}")
     if failed_groups:
         parts.append(failed_groups_text(failed_groups).removeprefix(", "))
-    if tally.reruns:
-        parts.append(reruns_text(tally.reruns))
+    # A success that was taken back has left a zero.
+    if reruns := +tally.reruns:
+        parts.append(reruns_text(reruns))
     if moved_on:
         number = jobs if moved_on == tally.job_count else moved_on
         whose = "its" if moved_on == 1 else "their"

@@ -3,6 +3,7 @@
 (() => {
   const $ = (selector) => document.querySelector(selector);
   const [live, lists, rest, answer, panel, map] = ["#live", "#lists", "#rest", "#answer", "#job", "#map"].map($);
+  const own = `${Math.random()}`; // the server lets each tab have the end
   const SHORT = 12, HELD = 8000, ARMED = 6000, STILL = 400; // milliseconds
   let version = "", seen = "", state = null, shownHold = "", chosen = null, armed = null, fade = 0, pointed = null, moved = -Infinity, picture = 0;
   const [found, finder, filter] = ["#found", "#find", "#log input"].map($), refused = new Map(), whole = new Set();
@@ -25,7 +26,7 @@
   async function poll() {
     let wait = 0;
     try {
-      const response = await fetch(`state?have=${version}`, { cache: "no-store", signal: AbortSignal.timeout(15000) }); // waits for news
+      const response = await fetch(`state?have=${version}&by=${own}`, { cache: "no-store", signal: AbortSignal.timeout(15000) }); // waits for news
       if (!response.ok) throw new Error(response.status);
       const next = await response.json();
       if (failures) say("", false);
@@ -50,7 +51,7 @@
     if (reportVersion !== String(version)) await followReport(); // the first may have been on its way
     rest.open = true;
     const link = $("#words a");
-    const blob = await (await fetch(link.getAttribute("href"))).blob(); // also when the server has gone
+    const blob = await (await fetch(`${link.getAttribute("href")}?by=${own}`)).blob(); // also when the server has gone
     Object.assign(link, { href: URL.createObjectURL(blob), download: "report.html" });
     if (state.own) say("The run has ended, and its program with it. Save the report to keep it.", false, Infinity);
   }
