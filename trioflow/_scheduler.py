@@ -444,9 +444,10 @@ class Scheduler(BaseScheduler):
         `trioflow.view.save(scheduler, path)` writes the graph to a file.
 
         Args:
-            collapse: draws nested schedulers as single boxes. True is for all. For some of them, give a job, its
-                `job.path`, a pattern for paths, where `*` matches any text and `?` any single character, or a
-                collection of these.
+            collapse: draws nested schedulers as single boxes. True is for all. If there are still more than 40 boxes,
+                jobs whose labels differ in numbers only are one box, unless one waits for another, and so are groups.
+                For some of them, give a job, its `job.path`, a pattern for paths, where `*` matches any text and `?`
+                any single character, or a collection of these.
 
         Returns:
             The graph. Its attribute `source` is the DOT text. Its methods `render` and `pipe` draw it, with the program

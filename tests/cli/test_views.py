@@ -62,12 +62,27 @@ def test_graph_in_svg_has_the_labels_of_the_selected_jobs(tmp_path: Path) -> Non
     assert "a" not in texts
 
 
-def test_graph_says_how_wide_a_very_wide_picture_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A picture that fits no screen comes with its width, and with what makes it smaller."""
+def test_graph_says_how_large_a_very_large_picture_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture that fits no screen comes with its size, and with what makes it smaller: families, as on the page."""
     monkeypatch.setattr(_dot, "MAX_WIDTH_POINTS", 10)
     done = trioflow("graph", written(tmp_path, CODE), "-o", tmp_path / "flow.svg")
-    assert re.fullmatch(r'flow.svg is \d+ pt wide: --collapse "\*" draws .*, --only PATH a part\n', done.stderr)
+    assert re.fullmatch(r'flow.svg has \d+ x \d+ pt: --collapse "\*" draws .*, --only PATH a part\n', done.stderr)
     assert done.exit_code == 0
+    monkeypatch.undo()
+    code = """
+        first = [Job(work, label=f"get {number}") for number in range(400)]
+        then = [Job(work, job, label=f"put {number}") for number, job in enumerate(first)]
+        groups = [Scheduler(Job(work, job), label=f"group {number}") for number, job in enumerate(then[:300])]
+        x = Scheduler(first, then, groups, label="large")
+    """
+    file = written(tmp_path, code)
+    assert "pt: --collapse" in trioflow("graph", file, "-o", tmp_path / "flow.svg").stderr
+    for suffix in ("svg", "mmd"):
+        target = tmp_path / f"small.{suffix}"
+        assert trioflow("graph", file, "--collapse", "*", "-o", target).output == ""
+        for family, count in {"get": "400 jobs", "put": "400 jobs", "group": "300 groups"}.items():
+            assert (text := target.read_text()).count(count) == (2 if count == "400 jobs" else 1)
+            assert f"{family} " in text
 
 
 def test_graph_without_an_output_file_is_a_usage_error_with_advice(tmp_path: Path) -> None:

@@ -57,7 +57,10 @@ Examples:
     help="Output file: .svg and .png are pictures, .dot is for Graphviz, .mmd is Mermaid.",
 )  # fmt: skip
 @click.option(
-    "--collapse", metavar="PATH", multiple=True, help="Nested schedulers to draw as single boxes; * means all."
+    "--collapse",
+    metavar="PATH",
+    multiple=True,
+    help="Nested schedulers to draw as single boxes; * means all, and also jobs that are alike.",
 )
 def draw_graph(scheduler: Scheduler, output: Path | None, collapse: tuple[str, ...]) -> int:
     """Draw the jobs and their requirements.
@@ -70,13 +73,14 @@ def draw_graph(scheduler: Scheduler, output: Path | None, collapse: tuple[str, .
     if output is None:
         raise click.UsageError("give -o FILE, ending in .svg, .png, .dot or .mmd; `trioflow list` prints jobs as text")
     named = paths_of(scheduler)
-    folded = [job for pattern in collapse for job in match_jobs(named, pattern)]
+    folded = "*" in collapse or [job for pattern in collapse for job in match_jobs(named, pattern)]
     if not _outputs.write_output(lambda path: save(scheduler, path, collapse=folded), output):
         return STOPPED_CODE
-    is_svg = output.suffix.lower() == ".svg"
-    if is_svg and (width := _dot.size_in_points(output.read_text(encoding="utf-8"))[0]) > 3 * _dot.MAX_WIDTH_POINTS:
-        smaller = '--collapse "*" draws nested schedulers as single boxes, --only PATH a part'
-        _outputs.echo(f"{printable(output.name)} is {width:,.0f} pt wide: {smaller}", err=True)
+    if output.suffix.lower() == ".svg":
+        width, height = _dot.size_in_points(output.read_text(encoding="utf-8"))
+        smaller = '--collapse "*" draws nested schedulers, and jobs that are alike, as single boxes, --only PATH a part'
+        if max(width, height) > 3 * _dot.MAX_WIDTH_POINTS:
+            _outputs.echo(f"{printable(output.name)} has {width:,.0f} x {height:,.0f} pt: {smaller}", err=True)
     return SUCCESS_CODE
 
 

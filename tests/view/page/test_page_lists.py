@@ -308,14 +308,14 @@ def test_an_attempt_that_did_not_fail_has_no_mark_of_a_failure(backend: Any) -> 
     fine, asleep = Job(nothing, label="fine"), Job(anyio.sleep_forever, label="asleep")
 
     def use(page: Page) -> None:
-        until(page, lambda state: state["settled"] == 1 and state["running_count"] == 2)
+        assert until(page, lambda state: state["settled"] == 1 and state["running_count"] == 2)
         keys = {facts.span.label: key for key, (_, facts) in page._run.jobs.items()}
         assert "error" not in steer(page, "cancel", None, keys["asleep"])
-        until(page, lambda state: state["settled"] == 2)
+        assert until(page, lambda state: state["settled"] == 2)
         for label in ("fine", "asleep"):
             assert "error" not in steer(page, "try-again", [keys[label]], keys[label])
         told = {("fine", "succeeded", "attempt 1 succeeded"), ("asleep", "cancelled", "attempt 1 was cancelled")}
-        until(page, lambda state: told <= {(line[3], line[1], line[5]) for line in state["log"]["lines"]})
+        assert until(page, lambda state: told <= {(line[3], line[1], line[5]) for line in state["log"]["lines"]})
 
     paged(backend, use, fine, asleep)
 

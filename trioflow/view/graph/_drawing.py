@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from graphviz import Digraph
 
 MAX_READABLE_BOXES: Final = 40
-"""The maximum number of boxes in a readable picture. If there are more boxes, the direction is from left to right,
-because a picture from top to bottom would be too wide."""
+"""The maximum number of boxes in a readable picture. If there are more boxes, `collapse=True` folds families, and the
+direction is from left to right, because a picture from top to bottom would be too wide."""
 
 
 class EdgeKind(enum.Enum):
@@ -73,20 +73,19 @@ CriticalPath = Mapping[AnyJob, AnyJob | None]
 class Drawing:
     """The drawing of a scheduler: its jobs and frames in the order of the listing, and the edges between them."""
 
-    def __init__(
-        self, scheduler: BaseScheduler, collapse: JobSelection | bool, critical_path: CriticalPath, folds: bool = False
-    ) -> None:
-        """Select the edges to draw. `collapse` is documented in `Scheduler.graph`. `folds` draws jobs alike as one."""
+    def __init__(self, scheduler: BaseScheduler, collapse: JobSelection | bool, critical_path: CriticalPath) -> None:
+        """Select the edges to draw. `collapse` is documented in `Scheduler.graph`."""
         self._rows: Final = [row for row in listing_rows(scheduler) if isinstance(row, (PlainRow, BeginRow, EndRow))]
         self.job_numbers: Final = number_jobs(self._rows)
         self.scheduler: Final = scheduler
         chosen = self.job_numbers if isinstance(collapse, bool) else select_jobs(scheduler, collapse)
         self._folded: Final = {job for job in chosen if collapse is not False and is_scheduler(job)}
         self._stand_ins: Final = self._find_stand_ins()
-        # The family and the number of the jobs that a box stands for, if these are several.
-        self.families: Final[dict[AnyJob, tuple[str, int]]] = {}
-        if folds:
-            self._fold_alike()
+        # The family and the number of the jobs or groups that a box stands for, if these are several.
+        self._families: Final[dict[AnyJob, tuple[str, int]]] = {}
+        for folds_groups in (False, True) if collapse is True else ():
+            if sum(job is box for job, box in self._stand_ins.items()) > MAX_READABLE_BOXES:
+                self._fold_alike(folds_groups)
         self.critical_path_jobs: Final = {self._stand_ins[job] for job in critical_path if job in self._stand_ins}
         self.critical_path_edges: Final = {
             (self._stand_ins.get(predecessor), self._stand_ins.get(job))
@@ -131,6 +130,13 @@ class Drawing:
         """The path of each job. All paths are computed together: reading each `job.path` would take quadratic time."""
         return paths_of(self.scheduler)
 
+    def box_texts(self, job: AnyJob) -> tuple[str, str, tuple[str, ...]]:
+        """Return the path of the job of a box, or the family of its jobs, and the texts in the box, as in `caption`."""
+        if job not in self._families:
+            return self.paths[job], *caption(job)
+        family, number = self._families[job]
+        return family, caption(job, name=family)[0], (plural(number, "group" if is_scheduler(job) else "job"),)
+
     # ---- stand-ins
 
     def _find_stand_ins(self) -> dict[AnyJob, AnyJob]:
@@ -146,19 +152,20 @@ class Drawing:
                 folded = row.job
         return stand_ins
 
-    def _fold_alike(self) -> None:
-        """Let the first of the jobs on a level whose labels differ in numbers only stand in for the others."""
+    def _fold_alike(self, folds_groups: bool) -> None:
+        """Let the first of the jobs or groups on a level whose labels differ in numbers only stand in for all."""
         alike = defaultdict[Any, list[AnyJob]](list)
         levels = levels_in_groups({job: job.scheduler for job in self.job_numbers}, lambda job: job.required)
         for job in self.job_numbers:
-            if self._stand_ins[job] is job and not is_scheduler(job):
+            if self._stand_ins[job] is job and is_scheduler(job) is folds_groups:
                 family = family_from_label(job.label, explicit_label(job) is not None)
                 look = job.scheduler, type(job), shown_state(job), criticality(job), job.forever, job.run_if
                 alike[family, look, levels.get(job)].append(job)
         for (family, *_), jobs in alike.items():
             if len(jobs) > 1:
-                self._stand_ins.update(dict.fromkeys(jobs, jobs[0]))
-                self.families[jobs[0]] = family, len(jobs)
+                self._families[jobs[0]] = family, len(jobs)
+        firsts = {job: jobs[0] for jobs in alike.values() for job in jobs}
+        self._stand_ins.update({job: firsts.get(box, box) for job, box in self._stand_ins.items()})
 
     # ---- edges
 
@@ -300,11 +307,7 @@ class JobWriter(DotWriter[AnyJob]):
             if attributes.get("shape") == "cylinder":
                 # The upper edge of its inner border would cross the label.
                 attributes |= {"margin": "0.14,0.12", "labelloc": "b"}
-        path, number = self._drawing.families.get(key, (self._drawing.paths[key], 1))
-        label, remarks = caption(key)
-        if number > 1:
-            label, _ = caption(key, name=path)
-            remarks = (plural(number, "job"),)
+        path, label, remarks = self._drawing.box_texts(key)
         return Statement("node", (self.names[key],), attributes, label, remarks, tooltip_text(key, path))
 
     def frame(self, key: AnyJob) -> Statement:
@@ -452,7 +455,7 @@ class MermaidWriter:
 
     def _box_line(self, job: AnyJob) -> str:
         state, (opening, closing) = shown_state(job), box_of(job).brackets
-        label, remarks = caption(job)
+        _, label, remarks = self._drawing.box_texts(job)
         self._add_marks(job)
         fill, outline, text, _ = box_colors(job)
         if fill != STATE_STYLES[state].colors.fill:

@@ -48,7 +48,7 @@ def describe_graph(scheduler: BaseScheduler, critical_path: CriticalPath) -> Gra
     drawing = Drawing(scheduler, False, critical_path)
     collapse = drawing.box_count > MAX_READABLE_BOXES
     if collapse:
-        drawing = Drawing(scheduler, True, critical_path, folds=True)
+        drawing = Drawing(scheduler, True, critical_path)
     if drawing.box_count > MAX_BOXES:
         return GraphDescription(notes=(TOO_MANY_NOTE,))
     numbers = drawing.job_numbers
@@ -56,7 +56,7 @@ def describe_graph(scheduler: BaseScheduler, critical_path: CriticalPath) -> Gra
         describe(drawing),
         drawing.direction,
         paths={str(numbers[job]): printable(shorten(drawing.paths[job])) for job, _ in drawing.drawn_rows()},
-        notes=("Each group is one box; jobs that are alike share one.",) if collapse else (),
+        notes=("Each group is one box; jobs or groups that are alike share one.",) if collapse else (),
     )
 
 
