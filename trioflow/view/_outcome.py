@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from .._core.base._states import WaitCause
 from .._core.job._errors import Failure
@@ -31,6 +31,7 @@ class Outcome(NamedTuple):
     retry_waits: tuple[tuple[float, float], ...] = ()
     failed_attempts: tuple[FailedAttempt, ...] = ()
     took: float | None = None  # if that is not all the time from its start to its end
+    command: Any = None  # in a trace, the `CommandRecord` of its last process
 
     @property
     def restored_at(self) -> float | None:

@@ -266,7 +266,7 @@ class Watch:
             told[job] = _shared_state(live.state, attempts)
             # Groups that have not begun have none.
             is_plain = live.outcome[1:] == PLAIN_OUTCOME[1:] and attempts < 2
-            if state is not None and is_plain and live.command is None:
+            if state is not None and is_plain:
                 steps.append((live.key, live.state.value, live.started_at, live.finished_at))
                 continue
             live.later_attempt_starts = tuple(_later_attempt_starts(job, live.outcome))

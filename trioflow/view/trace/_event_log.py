@@ -115,12 +115,13 @@ def _output_files(job: object) -> Iterator[tuple[str, str]]:
             yield stream, os.path.abspath(os.fsdecode(file))
 
 
-def record_outcome(job: AnyJob) -> tuple[Outcome, CommandRecord | None]:
-    """Return the facts about the end of a job that has settled, and the record of its last process."""
-    facts = outcome(job)
-    if not _job_queries.runs_commands(job) or not (job.started_at is not None or job.restored):
-        return facts, None
-    return facts, record_command(job, MAX_OUTPUT_BYTES if facts.failure is None else MAX_FAILED_OUTPUT_BYTES)
+def record_outcome(job: AnyJob) -> Outcome:
+    """Return the facts about a job, and if it has settled, with the record of its last process."""
+    facts, has_begun = outcome(job), job.started_at is not None or job.restored
+    if not (has_begun and job.is_settled() and _job_queries.runs_commands(job)):
+        return facts
+    max_bytes = MAX_OUTPUT_BYTES if facts.failure is None else MAX_FAILED_OUTPUT_BYTES
+    return facts._replace(command=record_command(job, max_bytes))
 
 
 class EventRecorder(_instruments.Instrument):
@@ -226,7 +227,6 @@ class LiveJob:
     started_at: float | None = None
     finished_at: float | None = None
     outcome: Outcome = PLAIN_OUTCOME
-    command: CommandRecord | None = None
     added_at: float = -math.inf
     later_attempt_starts: tuple[float, ...] = ()
     # When and why it was BLOCKED. The number is 0.
@@ -239,7 +239,7 @@ class LiveJob:
         if self.outcome.failure is not None and self.finished_at is not None and self.started_at is None:
             self.blocked_ends += ((0, self.finished_at, one_line_text(self.outcome.failure.exception)),)
         self.state = JobState.IDLE
-        self.started_at = self.finished_at = self.command = None
+        self.started_at = self.finished_at = None
         self.outcome = PLAIN_OUTCOME
 
     def read(self) -> None:
@@ -250,11 +250,7 @@ class LiveJob:
         while state is not job.state:
             state = job.state
             self.state, self.started_at, self.finished_at, is_plain_success = _job_queries.end_facts(job)
-            self.outcome, self.command = PLAIN_OUTCOME, None
-            if state.is_settled and not is_plain_success:
-                self.outcome, self.command = record_outcome(job)
-            elif not is_plain_success:
-                self.outcome = outcome(job)
+            self.outcome = PLAIN_OUTCOME if is_plain_success else record_outcome(job)
 
 
 @dataclass(slots=True, eq=False)
@@ -342,7 +338,7 @@ class LogReader:
         if isinstance(kind, JobState):
             live = self._get_or_create(run, job)
             live.state, live.started_at, live.finished_at = kind, time, finished_at
-            live.outcome, live.command = details or (PLAIN_OUTCOME, None)
+            live.outcome = details or PLAIN_OUTCOME
         elif kind is EventKind.ATTEMPT_STARTED:
             self._get_or_create(run, job).later_attempt_starts += (time,)
         elif kind is EventKind.JOB_REOPENED:
@@ -554,7 +550,7 @@ def _run_needs(run: LiveRun, job: AnyJob, owners: dict[object, int]) -> Iterator
 
 
 def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, owners: dict[object, int]) -> JobFacts:
-    job, outcome, command = live.job, live.outcome, live.command
+    job, outcome, command = live.job, live.outcome, live.outcome.command
     failure, restoration, throttled = outcome.failure, outcome.restoration, outcome.throttled_attempts
     error = None if failure is None else failure.exception
     is_own_failure = live.state is JobState.FAILED and not outcome.failed_through_member
