@@ -11,13 +11,16 @@ are, and a text that only looks similar is accepted.
 
 from __future__ import annotations
 
+import bisect
 import enum
 import itertools
 import re
+import sys
+import threading
 import types
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from ..base._text_forms import fit
@@ -192,9 +195,7 @@ def unescape_path(path: str) -> str:
 
 
 def path_of_job(job: AbstractJob[Any]) -> str:
-    # A scheduler may have dropped the job, which is then named as the last member.
-    siblings = ((dict.fromkeys([*enclosing, member]), member) for enclosing, member in ancestors_with_members(job))
-    parts = [paths_of_siblings(jobs)[member] for jobs, member in siblings]
+    parts = [enclosing._members.names().name_of(member) for enclosing, member in ancestors_with_members(job)]
     return "/".join(reversed(parts)) if parts else escape_label(job.label)
 
 
@@ -254,12 +255,63 @@ def _next_name(label: str, counts: Counter[str]) -> str:
     If several members have the same label, "#2" is appended to the label of the second, and so on.
     """
     counts[label] += 1
-    return escape_label(label) if counts[label] == 1 else f"{escape_label(label)}#{counts[label]}"
+    return numbered_name(label, counts[label])
+
+
+def numbered_name(label: str, number: int) -> str:
+    """Return the part of a path for the member of a scheduler that is the `number`-th with a label."""
+    return escape_label(label) if number == 1 else f"{escape_label(label)}#{number}"
+
+
+@final
+class MemberNames:
+    """The names of a scheduler's members in paths. Naming a member takes no longer if there are more of them.
+
+    The members with a label are counted once, and then kept as `Members` adds, removes and renames them. A default
+    label, which may show an argument that changes, is looked at again when its own job is named. Any thread may ask.
+    """
+
+    def __init__(self) -> None:
+        self.lock: Final = threading.RLock()
+        # For each member, the label under which it is counted, and its place in the order of all.
+        self._counted: Final[dict[AbstractJob[Any], tuple[str, int]]] = {}
+        # The places of the members with each label, in ascending order.
+        self._places: Final[dict[str, list[int]]] = {}
+        self._next_place: Final = itertools.count()
+
+    def add(self, jobs: Collection[AbstractJob[Any]]) -> None:
+        """Count the members among some that are not counted yet. They are behind all others."""
+        with self.lock:
+            # A copy, because another thread may add jobs.
+            for job in itertools.filterfalse(self._counted.__contains__, list(jobs)):
+                self._count(job, job.label, next(self._next_place))
+
+    def _count(self, job: AbstractJob[Any], label: str, place: int) -> None:
+        self._counted[job] = label, place
+        bisect.insort(self._places.setdefault(label, []), place)
+
+    def remove(self, job: AbstractJob[Any]) -> None:
+        with self.lock:
+            label, place = self._counted.pop(job)
+            places = self._places[label]
+            del places[bisect.bisect_left(places, place)]
+            if not places:
+                del self._places[label]
+
+    def name_of(self, job: AbstractJob[Any]) -> str:
+        """Return the name of a member, or that of a job that was dropped, as if it were the last member."""
+        with self.lock:
+            label = job.label
+            counted_label, place = self._counted.get(job, (label, sys.maxsize))
+            if counted_label != label:
+                self.remove(job)
+                self._count(job, label, place)
+            return numbered_name(label, bisect.bisect_left(self._places.get(label, ()), place) + 1)
 
 
 @final
 class PathCache:
-    """A cache of the paths of a scheduler's members. It is cheaper than `job.path`.
+    """A cache of the paths of a scheduler's members, which keep them when other members are dropped.
 
     Args:
         scheduler: the scheduler of a run.

@@ -163,6 +163,15 @@ def set_run_need(job: AbstractJob[Any], name: str, amount: int) -> None:
         job._use_options(options.replace("needs", needs))
 
 
+class LabelOption(Option[str, str | None]):
+    """The descriptor of the label. A scheduler that has named its members in paths must know of a new one."""
+
+    def store(self, job: AbstractJob[Any], value: object) -> None:
+        super().store(job, value)
+        if job._scheduler is not None:
+            job._scheduler._members.on_renamed(job)
+
+
 class ReadOnlyOption(Option[GetType, SetType]):
     """An option that cannot be set after the job is created.
 

@@ -20,6 +20,7 @@ from ..job import _job_options
 from ..job._ancestors import enclosing_schedulers, is_logged
 from ..job._errors import DROPPED
 from ..job._job import AbstractJob, AnyJob, RunExtras, is_job, is_scheduler, not_a_scheduler_error, state_of
+from ..job._labels import MemberNames
 from ..job._requirements import ORDER_ONLY, SETTLED_ONLY, flagged, flatten, flatten_simple
 from ..words._job_queries import CountKey, count_key, groups_of_run, has_own_failure, inputs_of, is_one_job, jobs_of_run
 from . import _checks, _life
@@ -80,8 +81,19 @@ class Members:
         self.has_outside_requirements = False
         # Whether there may be jobs of kinds that declare files.
         self.has_kinds = False
+        self._names: MemberNames | None = None
 
     # ---- look-up
+
+    def names(self) -> MemberNames:
+        """Return the names of the members in paths, which are counted when the first path is asked for."""
+        if (names := self._names) is None:
+            names = MemberNames()
+            with names.lock:
+                # Set first, so that none is missed that the run adds while another thread counts the members.
+                self._names = names
+                names.add(self.jobs)
+        return names
 
     def all_requirements(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
         """Return the members that must settle before `job` starts: its requirements and the implied requirements.
@@ -276,7 +288,7 @@ class Members:
             owner._run.add_jobs(new_jobs)
             owner._extend_settled_iterators(new_jobs)
 
-    def insert(self, jobs: Iterable[AbstractJob[Any]]) -> None:
+    def insert(self, jobs: Collection[AbstractJob[Any]]) -> None:
         """Add jobs that belong to no scheduler, without any checks."""
         members = self.jobs
         for job in jobs:
@@ -292,6 +304,12 @@ class Members:
                 self.nested_schedulers[cast("BaseScheduler", job)] = None
             elif job._is_service:
                 self.services[job] = None
+        if self._names is not None:
+            self._names.add(jobs)
+
+    def on_renamed(self, job: AbstractJob[Any]) -> None:
+        if self._names is not None:
+            self._names.name_of(job)
 
     def on_options_changed(self, job: AbstractJob[Any]) -> None:
         """Record that options of a member were set: it may be a forever job now, which no job may require."""
@@ -352,6 +370,8 @@ class Members:
         )
         for jobs in collections:
             jobs.pop(job, None)  # type: ignore[call-overload]
+        if self._names is not None:
+            self._names.remove(job)
 
     def release_inputs(self, job: AbstractJob[Any]) -> None:
         """Remove an input that moves to another scheduler, and its own inputs that are members."""
@@ -437,7 +457,7 @@ def _with_inputs(jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], Non
     return ordered
 
 
-def insert_members(scheduler: BaseScheduler, jobs: Iterable[AnyJob]) -> None:
+def insert_members(scheduler: BaseScheduler, jobs: Collection[AnyJob]) -> None:
     """Add jobs that belong to no scheduler, without their inputs and without checks: a copy of a checked scenario."""
     scheduler._members.is_unchecked = True
     scheduler._members.insert(jobs)
