@@ -401,7 +401,8 @@ REMOVERS = {
         """,
     "files of a journal": """
         journal._lock.JournalLock._write_name journal._lock.JournalLock.release journal._questions.QuestionFiles.remove
-        journal._questions.QuestionFiles.take journal._questions.QuestionFiles.write
+        journal._questions.QuestionFiles.take journal._questions.QuestionFiles.withdraw
+        journal._questions.QuestionFiles.write
         """,
     "the file that the user names for just this, such as a record or a report": """
         batch._record_files.RecordFile._begin batch._record_files.RecordFile._keep_whole_lines

@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from trioflow import Answer, Job, Scheduler
+from trioflow._check import findings
 from trioflow._core.words._job_queries import question_of
 from trioflow.cli import _answer
 from trioflow.journal import _questions
@@ -100,13 +101,101 @@ def test_an_answer_is_given_while_a_run_waits(virtual: Virtual, file: Path, no_w
     assert re.search(r"^answered:    'yes' by trioflow answer, user .*, at 20", shown, re.MULTILINE)
 
 
+@pytest.mark.parametrize("early", [True, False])
+def test_an_answer_that_waits_for_a_run_is_replaced_by_none_unseen(
+    virtual: Virtual, file: Path, early: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of two persons who answer while nothing runs, the second is told of the first, or says that it replaces it."""
+    words = ["--early"] * early
+    if not early:
+        wait_for_nothing(virtual, approval(file))
+        assert "deploy?" in asked(file)
+    assert asked(file, *words, "approve", "first").startswith("approve: first, when ")
+    told = asked(file, *words, "approve", "second", code=1)
+    assert re.search("'approve' has been answered 'first' by trioflow answer, user .*, on 20.* add --replace", told)
+    if not early:
+        assert "; answered: first" in asked(file)
+    shown = asked(file, *words, "approve", "third", "--replace")
+    assert re.match("approve: third, in place of 'first' by trioflow answer, user .*, on 20.*, when", shown)
+    assert result(ran(virtual, approval(file))) == ("third", False)
+    assert "'third' by trioflow answer, user" in caplog.text
+    assert "in place of 'first' by trioflow answer, user" in caplog.text
+    assert left(file) == []
+
+
+def test_an_answer_that_a_killed_run_has_taken_has_come_first(virtual: Virtual, file: Path, no_wait: None) -> None:
+    """It was once overwritten by what another person said before the next run, and nobody was told."""
+    wait_for_nothing(virtual, approval(file))
+    for words in ([], ["--replace"]):
+        give(file, "approve", "first")
+        files = _questions.QuestionFiles(file)
+        assert files.take("approve")
+        assert "; answered: first" in asked(file)
+        assert "has been answered 'first'" in asked(file, "approve", "second", code=1)
+        if words:
+            assert "in place of 'first'" in asked(file, "approve", "second", *words)
+        assert result(ran(virtual, approval(file))) == ("second" if words else "first", False)
+        trioflow("journal", file, "forget", "approve")
+        wait_for_nothing(virtual, approval(file))
+
+
+def test_a_secret_that_was_answered_first_is_not_told(virtual: Virtual, file: Path) -> None:
+    wait_for_nothing(virtual, approval(file, redact=True))
+    assert asked(file, "approve", "swordfish")
+    for words, code in (([], 1), (["--replace"], 0)):
+        shown = asked(file, "approve", "herring", *words, code=code)
+        assert "an answer by trioflow answer" in shown
+        assert "swordfish" not in shown
+
+
+def test_each_of_several_persons_is_told_why_the_answer_is_refused(virtual: Virtual, file: Path, no_wait: None) -> None:
+    """A refusal stood in one file, which the next answer removed: its author was told of success."""
+    files = _questions.QuestionFiles(file)
+
+    def answer(value: str) -> Callable[[], None]:
+        return lambda: give(file, "approve", value)
+
+    def look() -> None:
+        found = files.read("refused", "approve")
+        assert [re.findall(r"'(\d)' does", each) for each in found.reasons.values()] == [["2"], ["3"]]
+        assert found.reason == [*found.reasons.values()][-1]
+        give(file, "approve", "4")
+        assert files.read("refused", "approve") == found
+
+    job = approval(file, parse={"1": "one"}.__getitem__)
+    assert result(ran(virtual, job, answer("2"), answer("3"), look)) == (None, False)
+    many = range(10, 10 + 2 * _questions.MAX_REFUSALS)
+    ran(virtual, job, *[answer(f"{number}" * 5000) for number in many])
+    assert len(files.read("refused", "approve").reasons) == _questions.MAX_REFUSALS
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("has_journal", [True, False])
+def test_two_questions_with_one_label_are_refused_by_check_as_by_the_run(
+    virtual: Virtual, file: Path, depth: int, has_journal: bool
+) -> None:
+    def build(**keys: Any) -> Scheduler:
+        jobs: list[Any] = [Answer("a?", label="approve", **keys), Answer("b?", label="approve")]
+        for _ in range(depth):
+            jobs = [Scheduler(*jobs, label="group")]
+        return Scheduler(*jobs, journal=file if has_journal else None, timeout=1, log=False)
+
+    found = [text for _, text in findings(build())]
+    assert found == [text for text in found if "'approve' is the label of two questions" in text]
+    assert len(found) == 2 * has_journal
+    if has_journal:
+        with pytest.raises(ValueError, match="'approve' is the label of two questions"):
+            virtual(build().co_run)
+    assert not findings(build(key="a"))
+    assert virtual(build(key="a").co_run) is False  # it waits, for a second
+
+
 def test_an_answer_is_given_while_nothing_runs(virtual: Virtual, file: Path) -> None:
     assert result(ran(virtual, approval(file))) == (None, False)
     assert "deploy?" in asked(file)
     assert asked(file, "approve", "first") == "approve: first, when the next run asks\n"
-    assert asked(file, "approve", "second") == "approve: second, when the next run asks\n"  # replaces the other
-    assert "; answered: second" in asked(file)
-    assert result(ran(virtual, approval(file))) == ("second", False)
+    assert "; answered: first" in asked(file)
+    assert result(ran(virtual, approval(file))) == ("first", False)
 
 
 def test_an_answer_to_another_name_than_what_waits_is_refused(virtual: Virtual, file: Path) -> None:
@@ -509,7 +598,7 @@ def test_damaged_files_of_answers_are_ignored(virtual: Virtual, file: Path) -> N
 def test_the_first_of_several_answers_to_a_run_that_waits_counts(virtual: Virtual, file: Path, no_wait: None) -> None:
     def give_two() -> None:
         give(file, "approve", "first")
-        assert "has just been answered by another command" in asked(file, "approve", "second", code=1)
+        assert "has been answered 'first' by trioflow answer" in asked(file, "approve", "second", code=1)
 
     assert result(ran(virtual, approval(file), give_two)) == ("first", False)
     assert left(file) == []

@@ -15,9 +15,17 @@ import click
 
 from .. import JournalError
 from .. import _posix as posix
-from .._core.base._text_forms import join_names
+from .._core.base._text_forms import clause, join_names
 from ..abc import printable
-from ..journal._questions import MAX_FILE_SIZE, NOT_REDACTED, GivenAnswer, Question, QuestionFiles, Refusal, make_answer
+from ..journal._questions import (
+    MAX_FILE_SIZE,
+    NOT_REDACTED,
+    GivenAnswer,
+    Question,
+    QuestionFiles,
+    Refusal,
+    make_answer,
+)
 from ..journal._store import EmptyJournal, JournalStore, StoredJob, read_with_retry
 from ..view.look._answers import user_name
 from ..view.text._symbols import align_columns
@@ -50,7 +58,8 @@ Exit codes: 0 for success; 1 if the answer is refused; 2 if the file is not a jo
 @click.option(
     "--asked", type=int, metavar="N", help="The number of the question, if the job has asked something else before."
 )
-def command(path: Path, name: str | None, value: str | None, early: bool, asked: int | None) -> int:
+@click.option("--replace", is_flag=True, help="Replace an answer that no run has taken yet.")
+def command(path: Path, name: str | None, value: str | None, early: bool, asked: int | None, replace: bool) -> int:
     """List the questions of the jobs of a run, or answer one: give VALUE to the job NAME.
 
     NAME is the path of the job. The label will do if no other job of the run has it.
@@ -99,7 +108,7 @@ def command(path: Path, name: str | None, value: str | None, early: bool, asked:
         )
     elif not early:
         check_name(files, name)
-    return give(files, question if is_open else None, name, value, is_secret, is_new, is_running)
+    return give(files, question if is_open else None, name, value, is_secret, is_new, is_running, replace)
 
 
 def read_secret() -> str:
@@ -144,12 +153,12 @@ def list_questions(files: QuestionFiles) -> int:
     rows = [("job", "first asked", "question")]
     texts = [""]
     for question in sorted(questions, key=lambda question: question.created_at):
-        given: GivenAnswer | None = files.read("answer", question.path)
+        given = files.read_pending(question.path)
         refusal: Refusal | None = files.read("refused", question.path)
         notes = ""
         if given is not None:
             notes = "; answered" if question.redact or given.is_secret else f"; answered: {printable(given.text)}"
-        elif refusal is not None:
+        elif refusal is not None and refusal.reason:
             notes = f"; refused: {printable(refusal.reason)}"
         if question.number > 1:
             notes += f"; --asked {question.number}"
@@ -246,23 +255,30 @@ def give(
     is_secret: bool,
     is_new: bool,
     is_running: bool,
+    replaces: bool = False,
 ) -> int:
     """Write the answer. If a run waits for it, wait until the run has taken it.
 
     Raises:
-        Refused: the run has refused it, or has another answer.
+        Refused: the run has refused it, or somebody has answered before.
 
     """
     path = name if question is None else question.path
     user = user_name(posix.geteuid()) if posix.IS_POSIX else getpass.getuser()
-    answer = make_answer(path, question, value, is_secret, f"trioflow answer, user {user}")
     is_awaited = question is not None and is_running
     with _outputs.errors_as(CliError, JournalError):
         files.make()
-        files.remove(path, "refused")
-        if not files.write("answer", path, answer, replaces=not is_awaited):
-            raise Refused(answered_otherwise(files, path))
+        replaced = None
+        if replaces:
+            # A run in progress uses what it has taken.
+            replaced = (None if is_running else files.withdraw("taken", path)) or files.withdraw("answer", path)
+        by = f"trioflow answer, user {user}" + clause(", in place of {}", replaced and described(replaced, is_secret))
+        answer = make_answer(path, question, value, is_secret, by)
+        is_first = is_running or files.read("taken", path) is None
+        if not (is_first and files.write("answer", path, answer, replaces=False)):
+            raise Refused(answered_before(files, path, is_secret))
     shown_value = "…" if is_secret else printable(value)
+    shown_value += clause(", in place of {}", replaced and printable(described(replaced, is_secret)))
     shown = f"{printable(path)}: {shown_value}"
     if is_awaited:
         return wait_until_taken(files, answer, shown)
@@ -273,6 +289,20 @@ def give(
     else:
         _outputs.echo(f"{shown}, when it is asked; no job has asked that yet")
     return SUCCESS_CODE
+
+
+def described(answer: GivenAnswer, is_secret: bool) -> str:
+    """Return an answer, if it is no secret, who has given it, and when."""
+    value = "an answer" if is_secret or answer.is_secret else repr(answer.text)
+    return f"{value} by {answer.by}, on {timestamp_text(answer.created_at)}"
+
+
+def answered_before(files: QuestionFiles, path: str, is_secret: bool) -> str:
+    """Return why an answer does not count: another one, which no run has used yet, has come first."""
+    if (first := files.read_pending(path)) is None:
+        return answered_otherwise(files, path)
+    told = f"'{path}' has been answered {described(first, is_secret)}, and no run has used that yet"
+    return printable(f"{told}; to give another answer in its place, add --replace")
 
 
 def answered_otherwise(files: QuestionFiles, path: str) -> str:
@@ -291,12 +321,12 @@ def wait_until_taken(files: QuestionFiles, answer: GivenAnswer, shown: str) -> i
     while time.monotonic() < deadline:
         question: Question | None = files.read("question", answer.path)
         refusal: Refusal | None = files.read("refused", answer.path)
-        if refusal is not None and refusal.id == answer.id:
-            files.remove(answer.path, "refused")
-            raise Refused(printable(refusal.reason))
+        if refusal is not None and answer.id in refusal.reasons:
+            raise Refused(printable(refusal.reasons[answer.id]))
         if question is None or question.answered is not None:
             if question is None or question.counted != answer.id:
-                files.remove(answer.path, "answer")
+                if (late := files.read("answer", answer.path)) is not None and late.id == answer.id:
+                    files.remove(answer.path, "answer")
                 raise Refused(answered_otherwise(files, answer.path))
             _outputs.echo(shown)
             return SUCCESS_CODE

@@ -216,15 +216,17 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
     # ---- the kind
 
     def check_before_run(self) -> None:
-        """Reject a question of an open scheduler with a journal that could not be told from another.
+        """Reject a question that could not be told from another one, if the run has a journal.
 
         Raises:
-            ValueError: another question has the label, and neither has a `key`.
+            ValueError: another question of the scheduler has the label, and neither has a `key`.
 
         """
         if self.scheduler is None or self.key is not None:
             return
-        if (run := abc.current_run(self.scheduler)) is not None and run.has_journal:
+        *_, outermost = abc.enclosing_schedulers(self)
+        run = abc.current_run(outermost)
+        if run.has_journal if run is not None else getattr(outermost, "journal", None) is not None:
             for other in self.scheduler:
                 if isinstance(other, Answer) and other is not self and (other.label, other.key) == (self.label, None):
                     raise ValueError(

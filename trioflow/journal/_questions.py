@@ -6,13 +6,13 @@ run.db-answers/
                    once the answer is committed, it says what was answered, by whom and when
   HASH.answer      written by `trioflow answer`
   HASH.taken       the answer that the run has renamed, and reads
-  HASH.refused     written by the run: why it has refused an answer
+  HASH.refused     written by the run: why it has refused the last answers, each by its id
 ```
 
 HASH is the hash of the job's path in the journal. Each file is written under another name, so it is never read while it
-is written. While a run waits, an answer gets its name by a link, which succeeds for the first of several writers alone.
-So the run takes the answer that has the name. While nothing runs, an answer gets its name by a rename, and the last
-answer counts. The run removes the answer when it has committed the job's result.
+is written. An answer gets its name by a link, which succeeds for the first of several writers alone: an answer that was
+accepted is never replaced by another person's unseen, whether a run waits or none. `--replace` first takes the earlier
+answer away, and says whose it was. The run removes the answer when it has committed the job's result.
 
 The directory can be entered by this user alone. It is not used if another user could have written to it, since an
 answer may be an approval.
@@ -32,7 +32,7 @@ from typing import Any, Final, NamedTuple, final
 
 from .. import _posix as posix
 from .._core.base._logger import warn
-from .._core.base._text_forms import clause
+from .._core.base._text_forms import clause, fit
 from .._core.job._errors import JournalError
 from .._core.job._job import AbstractJob
 from .._core.job._labels import printable, printable_lines
@@ -42,6 +42,10 @@ from ._store import StoredJob
 MAX_FILE_SIZE: Final = 1 << 20
 """The maximum size, in bytes, of a file with a question or an answer. Larger ones are ignored."""
 
+
+MAX_REFUSALS: Final = 20
+MAX_REASON_LENGTH: Final = 2000
+"""How many refusals of a question are kept, and how much of each, so that the file stays below its maximum size."""
 
 NOT_REDACTED: Final = (
     "it is to be shown nowhere, but views show what the job returns: give the job redact=True, or the answer as VALUE"
@@ -96,6 +100,9 @@ class Refusal(NamedTuple):
     id: str
     path: str
     reason: str
+    """Why the last answer was refused, for all, or "" if none was refused since the job has asked."""
+    reasons: dict[str, str] = {}  # noqa: RUF012 - a NamedTuple
+    """Why each of the last answers was refused, by its id. Each answer has its author, who looks for it here."""
 
 
 FILE_TYPES: Final = {".question": Question, ".answer": GivenAnswer, ".taken": GivenAnswer, ".refused": Refusal}
@@ -203,12 +210,27 @@ class QuestionFiles:
 
     def take(self, path: str) -> bool:
         """Rename the answer for the job at `path`, so that no later answer replaces it. Return whether it exists."""
+        taken = self._file("taken", path)
+        if not os.path.lexists(taken):  # a run that was killed may have left it, and it has come first
+            with contextlib.suppress(OSError):
+                os.rename(self._file("answer", path), taken)
+        return os.path.lexists(taken)
+
+    def read_pending(self, path: str) -> GivenAnswer | None:
+        """Return the answer that no run has used yet: a run that was killed may have taken it."""
+        taken: GivenAnswer | None = self.read("taken", path)
+        return taken or self.read("answer", path)
+
+    def withdraw(self, kind: str, path: str) -> GivenAnswer | None:
+        """Remove the answer for the job at `path`, if there is one, and return it. No other is removed."""
+        withdrawn = self.directory / f"{hash_of_text(path)}.{secrets.token_hex(8)}.{kind}"
         try:
-            os.rename(self._file("answer", path), self._file("taken", path))
+            os.rename(self._file(kind, path), withdrawn)
         except OSError:
-            # A run that was killed may have left it.
-            return os.path.exists(self._file("taken", path))
-        return True
+            return None
+        answer: GivenAnswer | None = self._read_file(withdrawn)
+        withdrawn.unlink(missing_ok=True)
+        return answer
 
     def remove(self, path: str, *kinds: str) -> None:
         for kind in kinds:
@@ -264,6 +286,9 @@ class PublishedQuestion:
         self.question: Final = question
         self.number: Final = question.number
         files.write("question", question.path, question)
+        refusal: Refusal | None = files.read("refused", question.path)
+        if refusal is not None:
+            files.write("refused", question.path, refusal._replace(reason=""))
 
     def close(self, told: str) -> None:
         # An answer that the program was faster than has been refused.
@@ -291,8 +316,12 @@ class PublishedQuestion:
         """Refuse the answer that `poll` has returned: tell its author, and the log."""
         assert self._taken is not None
         path = self.question.path
+        earlier: Refusal | None = self._files.read("refused", path)
+        shown = fit(reason, MAX_REASON_LENGTH, keep="ends")
+        reasons = [*({} if earlier is None else earlier.reasons).items(), (self._taken.id, shown)]
         with contextlib.suppress(JournalError):
-            self._files.write("refused", path, Refusal(self._taken.id, path, reason))
+            refusal = Refusal(self._taken.id, path, shown, dict(reasons[-MAX_REFUSALS:]))
+            self._files.write("refused", path, refusal)
         self._files.remove(path, "taken")
         self._taken = None
         self._report(f"the answer to '{printable(path)}' is refused: {reason}")

@@ -258,9 +258,31 @@ def test_what_is_no_text_of_a_job_is_accepted(caplog: pytest.LogCaptureFixture) 
         CommandJob(["echo", plan, plan.label]),
     ]
     assert [len(job.required) for job in jobs] == [0, 0, 1]
-    text = f"{Job(ask, label='gone')}"
+    scheduler = Scheduler(gone := Job(ask, label="gone"))
+    text = f"{gone}"
+    del gone, scheduler
     gc.collect()
     assert not Job(ask, text).required
+
+
+def test_the_text_of_a_job_that_was_made_in_place_is_refused() -> None:
+    """Nothing but the text is left of the job when the text is looked up: it was once passed on as it is."""
+    for make in (lambda: f"sum up {Job(ask, 'x')}", lambda: str(Job(ask, 1, label="plan")), lambda: [f"{Job(ask, 2)}"]):
+        with pytest.raises(TypeError, match=r"is given the text <Job .*, idle>, and nothing has that job to run it"):
+            Job(ask, make())
+    with pytest.raises(TypeError, match="is given the text"):
+        CommandJob(["echo", f"{Job(ask, 'x')}"])
+    assert Job(ask, "x").label
+
+
+def test_the_texts_of_few_lost_jobs_are_kept() -> None:
+    gc.collect()
+    before = len(TEXTS)
+    texts = [f"{Job(ask, number, label=f'lost {number}')}" for number in range(300)]
+    assert len(TEXTS) <= before + 100
+    assert not Job(ask, texts[0]).required
+    with pytest.raises(TypeError, match="lost 299"):
+        Job(ask, texts[-1])
 
 
 def test_no_text_of_a_job_is_made_by_a_run(virtual: Virtual) -> None:

@@ -451,6 +451,8 @@ def reject_text(values: object, subject: str) -> None:
     for value in _contents(values):
         is_text = type(value) is str or (value is not None and issubclass(type(value), (str, bytes, PATH_LIKE)))
         if is_text and (job := job_in(os.fsdecode(cast(Any, value)))) is not None:
+            if isinstance(job, str):
+                raise TypeError(f"{subject} is given the text {job}, and nothing has that job to run it: {JOB_CURE}")
             cure = JOB_CURE if job._can_be_input else SCHEDULER_CURE
             raise TypeError(f"{subject} is given the text of {job.label!r}, which is not its result: {cure}")
 

@@ -19,7 +19,7 @@ import sys
 import threading
 import types
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
@@ -350,9 +350,12 @@ class PathCache:
         self._paths.pop(job, None)
 
 
-_JOBS: Final[weakref.WeakValueDictionary[str, AbstractJob[Any]]] = weakref.WeakValueDictionary()
-TEXTS: Final[dict[str, Any]] = cast(Any, _JOBS).data
-"""The texts of jobs, to see quickly whether there are any: the length of a weak dictionary takes ten times as long."""
+TEXTS: Final[dict[str, weakref.ref[AbstractJob[Any]]]] = {}
+"""The jobs that have not settled, as far as they live, and the last jobs that are lost, by their texts."""
+UNPLACED: Final[dict[int, str]] = {}
+"""The texts of jobs that no scheduler has had yet, by their `id`. If such a job dies, it is lost: it never ran."""
+_LOST: Final[deque[str]] = deque()
+MAX_LOST: Final = 100
 TEXT_END: Final = re.compile(r", (?:idle|scheduled|running)(?:, \d+ jobs?)?>")
 HARMLESS: Final = {ord(character): f"\\x{ord(character):x}" for character in '`$"'}
 """Replacements of characters that end double quotes in a shell, or that it expands there."""
@@ -374,16 +377,41 @@ def text_of(job: AbstractJob[Any], status: str) -> str:
     """
     text = f"<{type(job).__name__} {printable(job.label).translate(HARMLESS)}, {status}>"
     if not job.is_settled():
-        _JOBS[text] = job
+        key = id(job)
+        if job._scheduler is None:
+            UNPLACED[key] = text
+        TEXTS[text] = weakref.ref(job, lambda ref: _on_death(ref, key, text))
     return text
 
 
-def job_in(text: str) -> AbstractJob[Any] | None:
-    """Return a job that has not settled and whose text is part of this text, or None if there is none."""
+def _on_death(ref: weakref.ref[AbstractJob[Any]], key: int, text: str) -> None:
+    """Forget the text of a job that has died, unless it is lost: a text may have been made of it in place."""
+    is_lost = UNPLACED.pop(key, None) is not None
+    if TEXTS.get(text) is not ref:
+        return
+    if is_lost:
+        _LOST.append(text)
+    else:
+        del TEXTS[text]
+    if len(_LOST) > MAX_LOST and (oldest := TEXTS.get(forgotten := _LOST.popleft())) is not None and oldest() is None:
+        del TEXTS[forgotten]
+
+
+def job_in(text: str) -> AbstractJob[Any] | str | None:
+    """Return a job that has not settled and whose text is part of this text, or None if there is none.
+
+    Of a job that is lost, return the text.
+
+    Example:
+        >>> job_in(f"sum up {AbstractJob(label='plan')}")
+        '<AbstractJob plan, idle>'
+
+    """
     if "<" not in text:
         return None
     for end in (match.end() for match in itertools.islice(TEXT_END.finditer(text), MAX_ENDS)):
         for start in (index for index in range(max(0, end - MAX_TEXT_LENGTH), end) if text[index] == "<"):
-            if (job := _JOBS.get(text[start:end])) is not None and not job.is_settled():
-                return job
+            part = text[start:end]
+            if (ref := TEXTS.get(part)) is not None and ((job := ref()) is None or not job.is_settled()):
+                return part if job is None else job
     return None

@@ -20,7 +20,7 @@ from ..job import _job_options
 from ..job._ancestors import enclosing_schedulers, is_logged
 from ..job._errors import DROPPED
 from ..job._job import AbstractJob, AnyJob, RunExtras, is_job, is_scheduler, not_a_scheduler_error, state_of
-from ..job._labels import MemberNames
+from ..job._labels import UNPLACED, MemberNames
 from ..job._requirements import ORDER_ONLY, SETTLED_ONLY, flagged, flatten, flatten_simple
 from ..words._job_queries import CountKey, count_key, groups_of_run, has_own_failure, inputs_of, is_one_job, jobs_of_run
 from . import _checks, _life
@@ -306,6 +306,9 @@ class Members:
                 self.services[job] = None
         if self._names is not None:
             self._names.add(jobs)
+        if UNPLACED:
+            for job in jobs:
+                UNPLACED.pop(id(job), None)
 
     def on_renamed(self, job: AbstractJob[Any]) -> None:
         if self._names is not None:
