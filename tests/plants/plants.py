@@ -598,7 +598,7 @@ raised {one_line_error(error)}")
                     if other.places is not group.places or not other.resources.isdisjoint(group.resources):
 """),
     Plant("hold-released-for-good", f"{PARTS}/__init__.py", "a run that was let go on is not held again", """\
-        self._is_released &= not run.counts.waits_for_jobs()
+        self._is_released &= not run.waits_for_jobs()
 """),
     Plant("drain-cut-off", f"{RUN}/_steps.py", "failures in a group that a drain cuts off do not count",
         "is_cut_off = run.phase._is_ending and run.fate.cancel_reason is not _states.COMPLETED",

@@ -322,6 +322,7 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         with ANSWERING:
             # What was said to this question is no answer to the next.
             given, self._given, self._event = self._given, NOTHING, None
+        run.close_question(self)
         if given is NOTHING and interruption is not None:
             raise interruption
         # An answer that was accepted counts, even if a cancellation has come in the same turn of the loop.

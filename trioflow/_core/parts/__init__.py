@@ -98,7 +98,7 @@ class Hold(Part):
         run = self._run
         if not run.failures.unblocked_number or run.phase is not RunPhase.RUNNING or self._is_released:
             return False
-        return not (run.counts.waits_for_jobs() or any(part.is_busy() for part in run.parts if part is not self))
+        return not (run.waits_for_jobs() or any(part.is_busy() for part in run.parts if part is not self))
 
     def _is_holding(self) -> bool:
         return self._run.steering.hold is not None
@@ -109,7 +109,7 @@ class Hold(Part):
     def act(self) -> None:
         """Begin or end to hold the run."""
         run = self._run
-        self._is_released &= not run.counts.waits_for_jobs()
+        self._is_released &= not run.waits_for_jobs()
         if self.is_busy() is self._is_holding():
             return
         run.steering.set_hold(run, not self._is_holding())

@@ -35,6 +35,7 @@ from ..base._states import WaitCause
 from ..job import _errors
 from ..job._function import name_of
 from ._current import current_worker_var
+from ._questions import AskingJobs
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -456,15 +457,26 @@ class RunHandle:
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:
         """Have the journal publish a question, which another process may answer. Return None if it cannot.
 
-        It cannot if there is no journal, or if the journal will not record the job.
+        It cannot if there is no journal, or if the journal will not record the job. The run does not wait for the job
+        if nothing can use the answer any more. Call `close_question` when the job waits no more.
 
         Args:
             job: the job that asks.
             facts: the texts that describe the question: "question", "choices", and "parse".
 
         """
-        writer = self._run.journal_writer
-        return None if writer is None else writer.open_question(job, facts)
+        run = self._run
+        writer = run.journal_writer
+        published = None if writer is None else writer.open_question(job, facts)
+        if run.questions is None:
+            run.questions = AskingJobs(run)
+        run.questions.asking[job] = None
+        return published
+
+    def close_question(self, job: AbstractJob[Any]) -> None:
+        """Record that a job waits for no answer any more."""
+        assert self._run.questions is not None
+        self._run.questions.asking.pop(job, None)
 
     # ---- waiting
 

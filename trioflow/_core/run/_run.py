@@ -36,6 +36,7 @@ from ._failure_counts import FailureCounts
 from ._fate import Fate
 from ._instruments import Hook, Instrument, InstrumentSet, Part, overrides, with_parts
 from ._journaling import JournalWriter
+from ._questions import AskingJobs
 from ._reopening import NextTry, Reopening, examine, reopen, reopen_all
 from ._requirement_counts import RequirementCounts
 from ._run_counts import RunCounts
@@ -106,6 +107,7 @@ class Run:
     # ---- who takes part, and who watches
     parts: tuple[Part, ...]
     reopening: Reopening | None  # the part that tries jobs again, from the first of them on
+    questions: AskingJobs | None  # from the first question to a person on
     instrument_set: InstrumentSet | None
     notify_start: Hook | None
     notify_end: Hook | None
@@ -184,7 +186,7 @@ class Run:
             self.limits, self.steering = outer.limits, outer.steering
         self.clock = self.time_slice.clock
         self.needs_own_tasks = scheduler._options.own_task or (outer is not None and outer.needs_own_tasks)
-        self.parts, self.reopening = (), None
+        self.parts, self.reopening, self.questions = (), None, None
         parts = make_parts(self, window)
         self.notify_start = self.notify_end = self.notify_scheduled = None
         watching = None if outer is None else outer.instrument_set
@@ -431,6 +433,8 @@ class Run:
                 await self.journal_writer.work_one_turn()
             elif self._must_wait():
                 await self._wait_while_running()
+            elif self.counts.unsettled and self.questions is not None and self.questions.asking:
+                self.questions.end()
             elif self.phase is _states.DRAINING or not await self._flush_forever_jobs():
                 return
             # For jobs that have become ready in a turn of a part or of the journal, or that forever jobs have added.
@@ -504,7 +508,11 @@ class Run:
             return True
         if self.phase is _states.DRAINING:
             return not all(worker.is_shielded for worker in self.lane.alive)
-        return self.counts.waits_for_jobs()
+        return self.waits_for_jobs()
+
+    def waits_for_jobs(self) -> bool:
+        """Return whether the run waits for jobs that have not settled: not for answers that nothing can use."""
+        return self.counts.waits_for_jobs() and (self.questions is None or not self.questions.are_in_vain())
 
     def deadline_in(self, seconds: float | None) -> float:
         """Return the time in so many seconds from now, or infinity for None."""
@@ -538,7 +546,7 @@ class Run:
 
     def on_worker_left(self) -> None:
         """Wake `execute` or the ending if it may be waiting for a worker to leave."""
-        if not self.counts.unsettled or self.phase._is_ending:
+        if not self.counts.unsettled or self.phase._is_ending or self.questions is not None:
             self.wake()
         else:
             self.standstill.suspect(self)

@@ -194,6 +194,9 @@ def settle(run: Run, job: AbstractJob[Any], state: JobState, outcome: object, no
         if type(outcome) is Failure:
             run.failures.count(job, outcome)
         counts.end(job, state)
+        if run.questions is not None:
+            # Perhaps nothing can use their answers now.
+            run.wake()
     if successors is not None and (run.reopening is None or not run.reopening.keeps_waiting(job)):
         run.requirement_counts.count_down(successors)
     if extras is not None and extras.runs_once:

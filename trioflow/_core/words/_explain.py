@@ -230,7 +230,8 @@ def get_status_text(job: AbstractJob[Any]) -> str:
     # Only kinds with a status define `status_text`.
     kind: Any = job
     try:
-        return shorten(str(kind.status_text()))
+        in_vain = _job_queries.question_of(job) is not None and not _job_queries.is_needed(job)
+        return shorten(f"{kind.status_text()}{'; nothing can use the answer now' * in_vain}")
     except Exception:
         # An error in a user's method must not stop a view.
         return ""

@@ -22,7 +22,7 @@ from ..job._errors import BudgetSpent, Failure, RequirementFailed
 from ..job._function import FunctionJob, unwrap_partial
 from ..job._job import AnyJob, FailedAttempt, Restoration, RunExtras, Throttling, has_moved_on, is_scheduler
 from ..job._job_options import RUN_RESOURCES, BoxStyle, OptionRecord
-from ..run._requirement_counts import successors_of
+from ..run._questions import is_needed as is_needed
 from ..run._run import Incident
 
 if TYPE_CHECKING:
@@ -443,17 +443,6 @@ number: how many different questions the job has asked."""
 def question_of(job: object) -> Question | None:
     """Return the question of a job that waits for the answer, or None for other jobs. Any thread may call this."""
     return getattr(job, "_open_question", lambda: None)()
-
-
-def is_needed(job: AnyJob) -> bool:
-    """Return whether a running job has no successors, or any that may still run: no other job has blocked it yet."""
-    return not (users := [*successors_of(job)]) or any(map(_may_run, users))
-
-
-def _may_run(job: AnyJob) -> bool:
-    others, inputs = _requirements.essential_requirements(job), job._inputs
-    failed = [other for other in others if other._state.is_settled and _requirements.has_failed(other)]
-    return not (job._state.is_settled or any(each in inputs or each._criticality() is not False for each in failed))
 
 
 def runs_outside_loop(job: AnyJob) -> bool:
