@@ -1,8 +1,10 @@
 """The line that names restored jobs whose code has changed since they ran."""
 
 import os
+import re
 from pathlib import Path
 import pytest
+from trioflow.journal import _code_digests
 from ..pythons import python
 
 
@@ -66,6 +68,105 @@ def test_a_verdict_names_the_restored_jobs_whose_code_has_changed(harmless: str)
     restored, said = run_steps(STEPS, (" + ", " - "))
     assert restored == "6"
     assert "the code of 3 restored jobs has changed since, 'load', 'decorated', 'many': that counts only with" in said
+
+
+CONSTANTS = """
+import os, time
+import prompts
+from prompts import BRIEF as SHORT, LEVELS
+from trioflow import Scheduler, ThreadJob
+
+PROMPT = "Be breif."
+WHOLE = PROMPT + " Please."
+NEVER = "none"
+NUMBER: int = 3
+FLAGS = ("a", ("b", 1.5), frozenset({b"c"}))
+TODAY = str(time.time_ns())
+HOME = os.environ.get("HOME", "here")
+counter = 0
+LIST = [1]
+if True:
+    DEEP = None
+
+class Ask:
+    @staticmethod
+    def method():
+        return PROMPT
+
+def flags():
+    return PROMPT, FLAGS
+
+def whole():
+    return WHOLE
+
+def imported():
+    return SHORT, LEVELS
+
+def attribute():
+    return prompts.BRIEF
+
+def count():
+    global counter
+    counter += 1
+    return counter, TODAY, HOME, LIST
+
+def inner():
+    return [(lambda: PROMPT)() for _ in range(NUMBER)]
+
+def local():
+    NEVER = 3
+    return NEVER, DEEP
+
+jobs = [
+    ThreadJob(work, label=work.__name__)
+    for work in (flags, inner, count, local, whole, Ask.method, imported, attribute)
+]
+Scheduler(jobs).run(journal="run.db")
+print(sum(job.restored for job in jobs))
+"""
+PROMPTS = 'BASE = "Be "\nBRIEF = BASE + "brief"\nLEVELS = (1, 2)\n'
+
+
+def said_after(*changes: tuple[str, str]) -> str:
+    """Return which jobs the log says have changed, after a change of the constants."""
+    prompts = PROMPTS
+    for old, new in changes:
+        prompts = prompts.replace(old, new)
+    Path("prompts.py").write_text(prompts)
+    os.utime("prompts.py", (1, 1))
+    restored, said = run_steps(CONSTANTS, *[(old, new) for old, new in changes if old in CONSTANTS])
+    assert restored == "8"
+    found = re.search("has changed since, (.*): that counts", said)
+    return found[1] if found else ""
+
+
+def test_a_constant_that_a_restored_job_reads_is_code() -> None:
+    """The mended prompt of a model is most often a constant: a reload refuses it, and the old answer was restored."""
+    Path("prompts.py").write_text(PROMPTS)
+    os.utime("prompts.py", (1, 1))
+    assert run_steps(CONSTANTS)[0] == "0"
+    assert said_after() == ""
+    of_prompt = "'flags' (PROMPT), 'inner' (PROMPT), 'whole' (WHOLE), 'method' (PROMPT)"
+    assert said_after(("breif", "brief")) == of_prompt
+    assert said_after(("int = 3", "int = 4")) == "'inner' (NUMBER)"
+    assert said_after(("1.5", "2.5")) == "'flags' (FLAGS)"
+    assert said_after(('b"c"', 'b"d"')) == "'flags' (FLAGS)"
+    assert said_after(("DEEP = None", "DEEP = False")) == "'local' (DEEP)"
+    assert said_after(('"Be "', '"Do be "')) == "'imported' (SHORT), 'attribute' (BRIEF)"
+    assert said_after(("(1, 2)", "(1, 3)")) == "'imported' (LEVELS)"
+    layout = '"Be breif."', '(  # short\n    "Be breif.")'
+    for harmless in (('"none"', '"all"'), ("LIST = [1]", "LIST = [2]"), layout):
+        assert said_after(harmless) == ""
+
+
+def test_a_constant_that_was_not_known_to_be_read_is_no_change() -> None:
+    """A journal that an earlier version has written knows the code alone."""
+    before = f"{_code_digests.PYTHON_VERSION} abc"
+    assert _code_digests.find_change(before, f"{before} PROMPT:12") is None
+    assert _code_digests.find_change(f"{before} PROMPT:12", before) is None
+    assert _code_digests.find_change(f"{before} PROMPT:12 X:1", f"{before} PROMPT:13 X:2") == "PROMPT, X"
+    assert _code_digests.find_change(f"{before} PROMPT:12", f"{before}d PROMPT:12") == ""
+    assert _code_digests.find_change("2.7 abc PROMPT:12", f"{before} PROMPT:13") is None
 
 
 def test_the_code_of_a_killed_run_is_known() -> None:

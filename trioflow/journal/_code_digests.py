@@ -4,6 +4,10 @@ A digest is computed from the syntax tree of a function, without decorators and 
 numbers, the name of the file and `-O` do not count. (Bytecode depends on layout: on Python 3.13, 5 % of functions have
 other bytecode once their file is formatted anew.) Functions that it calls do not count either.
 
+The constants of modules count that the function reads, such as a prompt: names of its own module, or of one that it
+imports, whose values are numbers, texts, bytes, None, or tuples and frozensets of these. What counts is the text of the
+assignment, with that of the constants in it, and not the value, which may be the time or an environment variable.
+
 The text is the one that was loaded, where that is known, so a reload changes the digests of what it has mended.
 Otherwise, a function has no digest if its source is not found, or if its file is newer than this program, which may
 then run other code. Digests of another version of Python, whose syntax trees may differ, are not compared.
@@ -12,30 +16,60 @@ then run other code. Digests of another version of Python, whose syntax trees ma
 from __future__ import annotations
 
 import ast
+import contextlib
+import dis
 import functools
+import importlib.util
 import inspect
+import itertools
+import linecache
 import os
 import sys
-from typing import Any, Final
+from collections.abc import Iterator
+from types import CodeType, ModuleType
+from typing import Any, Final, NamedTuple
 
 from .. import _loaded_files
 from .._core.base._user_code import STARTED_AT
 from ._serialization import digest
 
 PYTHON_VERSION: Final = f"{sys.version_info[0]}.{sys.version_info[1]}"
+_known: Final[dict[tuple[str, CodeType, bytes | None], str]] = {}
+"""Digests, since many jobs have one function. Only the text of its file, and a reload, can change them."""
+MAX_KNOWN: Final = 1000
+ATOMS: Final = (int, float, complex, str, bytes, bool, type(None))
+MAX_CONSTANTS: Final = 50
+MAX_ITEMS: Final = 100
+"""How many constants of a function count, and of how many of their items the types are looked at."""
 
 
-def code_digest(code: Any) -> str | None:
-    """Return the digest of the function that has this code object, after the version of Python, or None."""
-    found = _digest_of_text(code, _loaded_files.text_of(code.co_filename))
-    return f"{PYTHON_VERSION} {found}" if found else None
+def code_digest(function: Any) -> str | None:
+    """Return the version of Python, the digest of a function, and that of each constant that it reads, or None."""
+    code = function.__code__
+    key = code.co_filename, code, _loaded_files.text_of(code.co_filename)
+    if (known := _known.get(key)) is None:
+        constants = (f"{name}:{value}" for name, value in _constants(code, getattr(function, "__globals__", {})))
+        found = _digest_of_text(code, key[-1])
+        known = " ".join([PYTHON_VERSION, found, *itertools.islice(constants, MAX_CONSTANTS)]) if found else ""
+        if len(_known) > MAX_KNOWN:
+            _known.clear()
+        _known[key] = known
+    return known or None
 
 
-def is_other_code(before: str | None, now: str | None) -> bool:
-    """Return whether two digests are of other code. It is not known without both, and of two versions of Python."""
+def find_change(before: str | None, now: str | None) -> str | None:
+    """Return the names of the constants that differ, separated by commas, "" for another code, or None for no change.
+
+    It is not known without both digests, and of two versions of Python. A constant counts if both have read it.
+    """
     if before is None or now is None or before.partition(" ")[0] != PYTHON_VERSION:
-        return False
-    return before != now
+        return None
+    (_, code_before, *constants_before), (_, code, *constants) = before.split(" "), now.split(" ")
+    if code != code_before:
+        return ""
+    earlier = dict(each.split(":") for each in constants_before)
+    changed = [name for name, value in (each.split(":") for each in constants) if earlier.get(name, value) != value]
+    return ", ".join(changed) or None
 
 
 def executing_codes() -> set[Any]:
@@ -45,6 +79,104 @@ def executing_codes() -> set[Any]:
         if frame.f_back is not None:
             frames.append(frame.f_back)
     return {frame.f_code for frame in frames}
+
+
+def _constants(code: CodeType, namespace: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the name of each constant of a module that code reads, with the digest of its assignment."""
+    for name, attribute in _names_read(code):
+        value, file, module = namespace.get(name), code.co_filename, namespace
+        if attribute and type(value) is ModuleType:
+            module, file, name = vars(value), getattr(value, "__file__", None) or "", attribute
+            value = module.get(name)
+        elif attribute:
+            continue
+        if name in module and _is_constant(value):
+            found = "".join(_assignments(file, _loaded_files.text_of(file), name, module.get("__package__") or ""))
+            if found:
+                yield name, digest(found.encode(errors="backslashreplace"))[:12]
+
+
+def _is_constant(value: object) -> bool:
+    items: Any = value if type(value) in (tuple, frozenset) else ()
+    return type(value) in ATOMS or (type(value) in (tuple, frozenset) and all(map(_is_constant, [*items][:MAX_ITEMS])))
+
+
+@functools.lru_cache(1000)
+def _names_read(code: CodeType) -> dict[tuple[str, str], None]:
+    """Return the global names that code and the code in it read, each with an attribute of it that they read, or ""."""
+    found: dict[tuple[str, str], None] = {}
+    codes = [code]
+    for each in codes:
+        codes += [constant for constant in each.co_consts if isinstance(constant, CodeType)]
+        name = ""
+        for instruction in dis.get_instructions(each):
+            if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+                name = str(instruction.argval)
+                found[name, ""] = None
+            elif instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and name:
+                found[name, str(instruction.argval)] = None
+                name = ""
+            else:
+                name = ""
+    return found
+
+
+class Assignment(NamedTuple):
+    """A statement at the top of a module that gives a name its value."""
+
+    tree: str
+    names: tuple[str, ...]
+    """The names in it."""
+    source: str = ""
+    original: str = ""
+    """The module from which the name is imported, and its name there, or "" if it is not."""
+
+
+@functools.lru_cache(1000)
+def _assignments(file: str, text: bytes | None, name: str, package: str) -> tuple[str, ...]:
+    """Return the syntax trees of the assignments to a name of a module, and to the names of the module in these.
+
+    If the name is imported from another module, they are those of that module.
+    """
+    trees, names = list[str](), [name]
+    statements = _statements(file, text)
+    for each in names:
+        for statement in statements.get(each, ()):
+            trees.append(statement.tree)
+            names += [other for other in statement.names if other in statements and other not in names]
+            if statement.source:
+                with contextlib.suppress(Exception):  # it may be any object
+                    origin: Any = sys.modules[importlib.util.resolve_name(statement.source, package)]
+                    found = origin.__file__, _loaded_files.text_of(origin.__file__), statement.original
+                    trees += _assignments(*found, origin.__package__ or "")
+    return tuple(trees)
+
+
+@functools.lru_cache(100)
+def _statements(file: str, text: bytes | None) -> dict[str, list[Assignment]]:
+    """Return the statements at the top of a module, as it was loaded, that give each name its value."""
+    found: dict[str, list[Assignment]] = {}
+    try:
+        if text is None and os.stat(file).st_mtime > STARTED_AT:
+            return {}
+        todo: list[Any] = [*ast.parse("".join(linecache.getlines(file)) if text is None else text).body]
+    except (OSError, ValueError, SyntaxError):
+        return {}
+    for statement in todo:
+        if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            loaded = (node.id for node in ast.walk(statement) if isinstance(node, ast.Name))
+            assignment = Assignment(ast.dump(statement), tuple(dict.fromkeys(loaded)))
+            for name in [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]:
+                found.setdefault(name, []).append(assignment)
+        elif isinstance(statement, ast.ImportFrom):
+            source = "." * statement.level + (statement.module or "")
+            for alias in statement.names:
+                found.setdefault(alias.asname or alias.name, []).append(Assignment("", (), source, alias.name))
+        elif not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            # The statements of an `if`, a `try` or a `with` are at the top, too.
+            todo += [each for each in ast.iter_child_nodes(statement) if isinstance(each, ast.stmt | ast.excepthandler)]
+    return found
 
 
 @functools.lru_cache(1000)

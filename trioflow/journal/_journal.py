@@ -28,7 +28,7 @@ from .. import _loaded_files
 from .._core.base._graph_algorithms import reachable, topological_order
 from .._core.base._logger import warn
 from .._core.base._states import RAN_TO_END
-from .._core.base._text_forms import MAX_NAMED_JOBS, join_names, plural
+from .._core.base._text_forms import MAX_NAMED_JOBS, clause, join_names, plural
 from .._core.job import _ancestors, _function
 from .._core.job._errors import DROPPED, JournalError
 from .._core.job._job import AbstractJob, Restoration, is_scheduler, with_members
@@ -45,7 +45,7 @@ from ..jobs.command._output_sinks import OutputSpool
 from ..jobs.posix._files import call_in_thread
 from ..jobs.process._process_job import ProcessJob, find_executor
 from . import _file_stamps, _record_paths, _run_summary
-from ._code_digests import code_digest, executing_codes, is_other_code
+from ._code_digests import code_digest, executing_codes, find_change
 from ._fingerprint import FingerprintBuilder, describe_difference, path_in_directory, read_parts, with_requirements
 from ._judgement import Evidence, Finding, judge
 from ._questions import PublishedQuestion, RunQuestions
@@ -311,7 +311,7 @@ class JournalSession:
         self._budget_use: Final = _record_paths.BudgetUse()
         self._reported_reasons: Final[set[str]] = set()
         self._unstorable_reasons_by_label: Final[dict[str, str]] = {}
-        # Labels of restored jobs whose functions have changed since, by path.
+        # The restored jobs whose functions have changed since, or constants that these read, in words, by path.
         self._changed_code: Final[dict[str, str]] = {}
         # Labels of the first jobs that have changed theirs.
         self._changed_arguments: Final[dict[str, None]] = {}
@@ -486,8 +486,9 @@ class JournalSession:
     def _accept_record(self, job: AbstractJob[Any], asked: AskedJob, record: StoredJob) -> None:
         """Note that a job is restored from its record."""
         function = asked.running.function
-        if function is not None and is_other_code(record.code, code_digest(function.__code__)):
-            self._changed_code[asked.running.path] = job.label
+        changed = None if function is None else find_change(record.code, code_digest(function))
+        if changed is not None and function is not None:
+            self._changed_code[asked.running.path] = repr(job.label) + clause(" ({})", changed)
             _job_queries.note_older_code([job], {function.__code__: record.code})
         asked.counted.ran = record.run, record.settled
         asked.counted.cause = None
@@ -1048,7 +1049,7 @@ class JournalSession:
             if not (running is None or running.function is None or waits or running.code_before[0] == job.attempts):
                 code = running.function.__code__
                 is_known = not isinstance(job, ThreadJob) or code in executing
-                running.code_before = job.attempts, code_digest(code) if is_known else None
+                running.code_before = job.attempts, code_digest(running.function) if is_known else None
 
     def _note_changed_arguments(self, job: AbstractJob[Any], fingerprint: str) -> None:
         """Note a job that has changed its arguments in place: a resumed run, which restores it, does not do that."""
@@ -1197,7 +1198,7 @@ class JournalSession:
                 f"the jobs after them; let each return what is new instead"
             )
         if self._changed_code:
-            changed = join_names([*map(repr, self._changed_code.values())], MAX_NAMED_JOBS)
+            changed = join_names([*self._changed_code.values()], MAX_NAMED_JOBS)
             warn(
                 f"the code of {plural(len(self._changed_code), 'restored job')} has changed since, {changed}: that "
                 f"counts only with version=, or after trioflow journal {self.store.path} forget NAME"
@@ -1240,7 +1241,7 @@ def _code_of(job: AbstractJob[Any], running: RunningJob) -> str | None:
     attempts, found = running.code_before
     if running.function is None:
         return None
-    return found if attempts == job.attempts else code_digest(running.function.__code__)
+    return found if attempts == job.attempts else code_digest(running.function)
 
 
 def _serialize_result(save: Save, value: object, spools: Spools) -> str | bytes:

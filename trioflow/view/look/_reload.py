@@ -39,7 +39,10 @@ NOTHING_KNOWN: Final = (
 )
 NOT_LOADED: Final = "is not what the file said as it was loaded; an import hook may have made it"
 NOTHING_CHANGED: Final = "no file of the program has changed since it was loaded"
-CURE: Final = "nothing was taken: undo it, write it in a function, or end the run, and begin again with its journal"
+CURE: Final = (
+    "nothing was taken: undo it, write it in a function, or end the run, let `trioflow journal FILE forget` the jobs "
+    "that used it, and begin again with its journal"
+)
 # Objects that refer to the variables of a call, and objects where a call may keep functions.
 CALLS: Final = (FrameType, CoroutineType, GeneratorType, AsyncGeneratorType)
 CONTAINERS: Final = (CellType, FunctionType, MethodType, functools.partial, tuple, list, dict, set)
