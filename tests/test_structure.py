@@ -320,7 +320,7 @@ OPENERS = {
     "it is the function for files that nobody has named": "_posix.open_regular",
     "it is the function for files that are read as a whole": "_posix.read_named",
     "files that the user has named": """
-        batch._record_files.RecordFile.__init__ batch._record_files.RecordFile._check_content
+        batch._record_files.RecordFile._open batch._record_files.RecordFile._check_content
         batch._record_files.RecordFile._remove_superseded jobs._user_files.set_aside_older
         batch._record_files.OutputDirectory.save batch._sources.LineSource.open
         cli._inspection.draw_graph cli._traces.report_run.write

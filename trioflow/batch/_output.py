@@ -234,8 +234,10 @@ class Printer:
             kept_chunks: list[Iterator[bytes]] = [self._backlog.take(self._backlog.store(output)) for output in outputs]
         else:
             kept_chunks = [read_chunks(output) for output in outputs]
+        # A try of the command that has failed may wait, too.
+        earlier = self._waiting_outputs.get(number, ())
         self._waiting_outputs[number] = itertools.chain(
-            self._take_early_output(number), self._split_into_chunks(kept_chunks, tag)
+            earlier, self._take_early_output(number), self._split_into_chunks(kept_chunks, tag)
         )
 
     def print_live(self, number: int, stream_index: int, data: bytes) -> None:

@@ -11,14 +11,20 @@ import base64
 import codecs
 import contextlib
 import csv
+import functools
 import hashlib
 import io
 import itertools
 import json
 import os
+import secrets
 import shutil
+import stat
+import time
+import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO, Final
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from .. import _posix as posix
 from ..jobs._user_files import set_aside_older
@@ -27,6 +33,9 @@ from ..view.text._symbols import escape_formula
 from . import BatchError, _output, _template
 from ._command_job import CommandOutcome, open_outputs
 
+FLAGS: Final = os.O_CREAT | os.O_APPEND
+LOCK_TRIES: Final = 500
+LOCK_SECONDS: Final = 0.01
 MAX_WRITE_SIZE: Final = 1 << 20
 BASE64_READ_SIZE: Final = 3 << 15
 """Larger rows are written in pieces. Base64 is encoded in pieces, which its groups divide."""
@@ -34,6 +43,11 @@ BASE64_READ_SIZE: Final = 3 << 15
 
 class RecordFile:
     """A file with a row for each command.
+
+    Several batches may append to one file. Each writes a row at its end, under a lock of the file, and changes nothing
+    that another has written. The rows of tries that others have followed are taken out at the end of the batch: a new
+    file is written beside the old one, and replaces it, so that a kill leaves the old one. The other batches then open
+    the new file.
 
     Args:
         path: the file.
@@ -52,13 +66,13 @@ class RecordFile:
         self._format: Final = row_format
         self._appends: Final = append
         self._is_begun = False
-        # The bounds of each failed command's rows, by the command's number.
-        self._failed_rows: Final[dict[int, tuple[int, int]]] = {}
+        self._takes_lock = posix.IS_POSIX
+        # The rows of each failed command, by its number.
+        self._failed_rows: Final[dict[int, Row]] = {}
         # The rows of commands that were tried again.
-        self._superseded: Final[list[tuple[int, int]]] = []
+        self._superseded: Final[list[Row]] = []
         try:
-            flags = (os.O_RDWR if append else os.O_WRONLY) | os.O_CREAT | os.O_APPEND
-            self._descriptor: Final = os.open(path, flags, 0o666)
+            self._descriptor = self._open()
         except OSError as error:
             raise self._make_write_error(error) from None
         try:
@@ -66,7 +80,8 @@ class RecordFile:
             if append:
                 self._keep_whole_lines()
             elif not resumes:
-                self._begin(None)
+                with self._locked():
+                    self._begin(None)
         except BaseException:
             self.close()
             raise
@@ -80,53 +95,92 @@ class RecordFile:
         """
         if self._appends and outcome.is_restored:
             return
-        if not self._is_begun:
-            self._begin(arguments)
-        start = os.fstat(self._descriptor).st_size
-        if (earlier := self._failed_rows.pop(outcome.sequence, None)) is not None:
-            self._superseded.append(earlier)
-        data = bytearray()
-        for piece in self._format.encode_outcome(outcome, arguments):
-            data += piece
-            if len(data) > MAX_WRITE_SIZE:
-                self._write(bytes(data))
-                data.clear()
-        self._write(bytes(data))
-        if outcome.has_failed:
-            self._failed_rows[outcome.sequence] = start, os.fstat(self._descriptor).st_size
+        with self._locked():
+            if not self._is_begun:
+                self._begin(arguments)
+            start, checksum = self._size(), 0
+            if (earlier := self._failed_rows.pop(outcome.sequence, None)) is not None:
+                self._superseded.append(earlier)
+            data = bytearray()
+            for piece in itertools.chain(self._format.encode_outcome(outcome, arguments), (None,)):
+                data += piece or b""
+                if piece is None or len(data) > MAX_WRITE_SIZE:
+                    checksum = zlib.crc32(data, checksum)
+                    self._write(bytes(data))
+                    data.clear()
+            if outcome.has_failed:
+                self._failed_rows[outcome.sequence] = Row(start, self._size(), checksum)
 
     def close(self) -> None:
         try:
-            if self._superseded:
+            if self._superseded and os.path.isfile(self._path):
                 self._remove_superseded()
         except OSError as error:
             raise self._make_write_error(error) from None
         finally:
             os.close(self._descriptor)
 
+    def _open(self) -> int:
+        return os.open(self._path, os.O_RDWR * self._appends | os.O_WRONLY * (not self._appends) | FLAGS, 0o666)
+
+    def _size(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other batches from writing the file. If one of them has replaced it, open the new file.
+
+        A program that has locked the file for other reasons, or a file system without locks, stops no batch.
+        """
+        while self._takes_lock:
+            self._takes_lock = stat.S_ISREG(os.fstat(self._descriptor).st_mode) and _lock(self._descriptor)
+            try:
+                is_current = os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
+            except OSError:
+                is_current = True  # it was removed
+            if is_current or not self._takes_lock:
+                break
+            os.close(self._descriptor)
+            self._descriptor = self._open()
+        try:
+            yield
+        finally:
+            if self._takes_lock:
+                posix.fcntl.flock(self._descriptor, posix.fcntl.LOCK_UN)
+
     def _remove_superseded(self) -> None:
         """Remove the rows of tries that others have followed, which are there until the end of the batch."""
-        with open(self._path, "r+b") as file:
-            position, size = 0, file.seek(0, io.SEEK_END)
-            source = 0
-            for start, end in [*sorted(self._superseded), (size, size)]:
-                while source < start:
-                    file.seek(source)
-                    data = file.read(min(MAX_WRITE_SIZE, start - source))
-                    file.seek(position)
-                    file.write(data)
-                    source, position = source + len(data), position + len(data)
-                source = end
-            file.truncate(position)
+        with self._locked(), open(self._path, "rb") as file:
+            size, target = os.fstat(file.fileno()).st_size, Path(self._path).resolve()
+            rows = sorted({place for row in self._superseded if (place := _find(file, row)) is not None})
+            if not rows or not os.access(target.parent, os.W_OK):
+                return
+            new = target.with_name(f".{target.name}.{secrets.token_hex(4)}.new")
+            try:
+                with open(posix.open_regular(new, os.O_RDWR | os.O_CREAT | os.O_EXCL), "wb") as kept:
+                    for before, row in itertools.pairwise([Row(0, 0, 0), *rows, Row(size, size, 0)]):
+                        for piece in _pieces(file, before.end, row.start):
+                            kept.write(piece)
+                    os.fchmod(kept.fileno(), os.fstat(file.fileno()).st_mode)
+                # A program without a lock may have written meanwhile.
+                if self._size() == size:
+                    os.replace(new, target)
+            finally:
+                new.unlink(missing_ok=True)
 
     def _begin(self, arguments: Sequence[str] | None) -> None:
-        """Empty the file, and write the header, as soon as the arguments of a command are known if it needs them."""
-        with contextlib.suppress(OSError):
-            # A pipe or a device.
-            os.ftruncate(self._descriptor, 0)
+        """Write the header, as soon as the arguments of a command are known if it needs them, into an empty file.
+
+        Unless the file is appended to, it is emptied.
+        """
+        if not self._appends:
+            with contextlib.suppress(OSError):
+                # A pipe or a device.
+                os.ftruncate(self._descriptor, 0)
         header = self._format.header(arguments)
         self._is_begun = header is not None
-        self._write(header or b"")
+        if not self._size():
+            self._write(header or b"")
 
     def _check_content(self) -> None:
         """Check that the file is empty, or begins as a batch has begun it. It is no input of somebody's."""
@@ -141,13 +195,17 @@ class RecordFile:
                     )
 
     def _keep_whole_lines(self) -> None:
-        """Remove the last line if a crash has truncated it."""
-        header = self._format.header(()) or b""
-        with open(self._descriptor, "rb", closefd=False) as file:
-            self._is_begun = file.readline(len(header)) == header
-            if self._is_begun:
-                size = len(header) + sum(len(line) for line in file if line.endswith(b"\n"))
-                os.ftruncate(self._descriptor, size)
+        """Remove the last line if a crash has truncated it, and nobody has written since."""
+        with self._locked(), open(self._descriptor, "rb", closefd=False) as file:
+            size = self._size()
+            position, data = size, b""
+            while position and b"\n" not in data:
+                position = max(0, position - MAX_WRITE_SIZE)
+                file.seek(position)
+                data = file.read(min(MAX_WRITE_SIZE, size - position))
+            whole = position + data.rfind(b"\n") + 1
+            if whole < size == self._size():
+                os.ftruncate(self._descriptor, whole)
 
     def _write(self, data: bytes) -> None:
         try:
@@ -157,6 +215,50 @@ class RecordFile:
 
     def _make_write_error(self, error: OSError) -> BatchError:
         return BatchError(f"cannot write {self._format.description} {self._path!r}: {error.strerror}")
+
+
+class Row(NamedTuple):
+    """The bounds of a row in a file, and its checksum, by which it is known again: others may change the file."""
+
+    start: int
+    end: int
+    checksum: int
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a file, and return True. If that is not possible for some seconds, return False."""
+    for _ in range(LOCK_TRIES):
+        try:
+            posix.fcntl.flock(descriptor, posix.fcntl.LOCK_EX | posix.fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(LOCK_SECONDS)
+        except OSError:
+            break
+    return False
+
+
+def _pieces(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+    file.seek(start)
+    while start < end and (data := file.read(min(MAX_WRITE_SIZE, end - start))):
+        start += len(data)
+        yield data
+
+
+def _find(file: BinaryIO, row: Row) -> Row | None:
+    """Return where a row lies now, or None. A row of one line is found where another batch has moved it up."""
+    pieces = _pieces(file, row.start, row.end)
+    if functools.reduce(lambda checksum, data: zlib.crc32(data, checksum), pieces, 0) == row.checksum:
+        return row
+    position, size = 0, row.end - row.start
+    file.seek(0)
+    for line in file:
+        if position > row.start:
+            break
+        if len(line) == size and zlib.crc32(line) == row.checksum:
+            return Row(position, position + size, row.checksum)
+        position += len(line)
+    return None
 
 
 # ---- formats of rows: the file's name in errors, its header, and a row in pieces, because outputs may be large
