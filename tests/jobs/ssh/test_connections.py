@@ -232,6 +232,64 @@ def test_sessions_rejected_by_maxsessions_of_a_server_are_retried(backend: str, 
     server.stop()
 
 
+@patiently(0.6, 6, 30)
+def test_a_job_that_learns_of_a_lower_maxsessions_goes_back_to_wait(backend: str, site: Site, unit: float) -> None:
+    """It held a slot, RUNNING, while its timeout ran, and failed by that though its command had not begun."""
+    server = site.serve(2, MaxSessions=1)
+    node, states = server.node(), list[list[JobState]]()
+    options: dict[str, Any] = {"timeout": 2.5 * unit, "on_start": lambda _: states.append([job.state for job in jobs])}
+    jobs = [SshJob(node, f"sleep {unit}", label=str(number), **options) for number in range(4)]
+    seen = list[list[JobState]]()
+
+    async def look() -> None:
+        await anyio.sleep(0.5 * unit)
+        seen.append([job.state for job in jobs])
+
+    assert Scheduler(*jobs, Job(look, required=[]), jobs_window=3).run(backend=backend)
+    assert [job.attempts for job in jobs] == [1] * 4
+    assert [each.count(JobState.RUNNING) for each in states[1:]] == [1] * 3
+    assert seen[0].count(JobState.RUNNING) <= 1
+    server.stop()
+
+
+def test_a_service_that_holds_the_only_session_of_a_server_is_named(
+    backend: str, site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = site.serve(2, MaxSessions=1)
+    node = server.node()
+    service = SshService(node, "echo up; exec sleep 60", ready=trioflow.OutputLine("up"), label="the service")
+    job = SshJob(node, "true", required=service, label="the job", timeout=60)
+    scheduler = Scheduler(service, job, timeout=4)
+    assert not scheduler.run(backend=backend)
+    assert job.state is JobState.CANCELLED
+    assert re.search("the job.*sessions of .*: 1 of 1 taken by 'the service'", caplog.text)
+    server.stop()
+
+
+def test_a_command_by_hand_in_a_job_waits_for_a_session_in_place(backend: str, site: Site) -> None:
+    """The body of another job runs the command: only this job is known to the engine, and it has begun."""
+    server = site.serve(2, MaxSessions=1)
+
+    async def by_hand(number: int) -> Any:
+        return (await SshJob(server.node(), f"sleep 0.3; echo {number}", stdout=PIPE).co_run()).stdout
+
+    jobs = [Job(by_hand, number) for number in range(3)]
+    run(backend, *jobs)
+    assert [job.result() for job in jobs] == [b"0\n", b"1\n", b"2\n"]
+    server.stop()
+
+
+def test_the_second_step_of_a_job_waits_for_a_session_in_place(backend: str, site: Site, tmp_path: Path) -> None:
+    """A job of which a step has begun is not called again: the step would be repeated."""
+    server = site.serve(2, MaxSessions=1)
+    jobs = [
+        SshJob(server.node(), [f"echo x >> {tmp_path}/{number}", "sleep 0.2"], label=str(number)) for number in range(3)
+    ]
+    run(backend, *jobs)
+    assert [(tmp_path / str(number)).read_text() for number in range(3)] == ["x\n"] * 3
+    server.stop()
+
+
 def test_transfers_rejected_by_maxsessions_of_a_server_are_retried(backend: str, site: Site, tmp_path: Path) -> None:
     """Transfers that a server rejects because of its MaxSessions are retried, whatever the LogLevel of ssh."""
     server = site.serve(2, MaxSessions=1)

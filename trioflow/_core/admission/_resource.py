@@ -237,9 +237,9 @@ class CountedResource(Resource):
         settings: Any = None,
     ) -> None:
         super().__init__(name, total if settings is None else settings)
-        self.total: Final = total
+        self.total = total
         self.format_amount: Final = format_amount
-        # Negative only while clean-up jobs, which do not wait, exceed the total.
+        # Negative only while clean-up jobs, which do not wait, exceed the total, or since it was lowered.
         self.free: Amount = total
         self.holders: Final[dict[AbstractJob[Any], Amount]] = {}
         # The need of each group of waiting jobs, ascending.
@@ -265,6 +265,11 @@ class CountedResource(Resource):
         if self.free_units is not None and not isinstance(amount, int):
             raise self.need_error(job, _amounts.amount_text(amount), ", which has named units: give a whole number")
         return amount
+
+    def lower_total(self, total: Amount) -> None:
+        """Have less than before, because there is less than was thought. Jobs that hold more keep it."""
+        self.free -= max(0, self.total - total)
+        self.total = min(self.total, total)
 
     def free_at(self, need: Amount) -> float:
         return -math.inf if need <= self.free else math.inf

@@ -454,6 +454,20 @@ class RunHandle:
         if (writer := self._run.journal_writer) is not None:
             writer.journal.prepare(job, value)
 
+    def lower_total(self, job: AbstractJob[Any], name: str, total: int) -> bool:
+        """Give a resource of the run a lower total, because there is less of it than was declared.
+
+        Return whether the job has taken of it. Only then it is lowered, and the job may raise `Throttled` with the
+        name, to wait for it again.
+
+        Args:
+            job: the job.
+            name: the name passed to `declare_run_resource`.
+            total: the new total.
+
+        """
+        return self._run.pools.lower_total(job, name, total)
+
     def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:
         """Have the journal publish a question, which another process may answer. Return None if it cannot.
 

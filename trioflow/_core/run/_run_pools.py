@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ... import _hints
 from ..admission._pools import BudgetResource
 from ..admission._rates import RateResource
-from ..admission._resource import GatedResource, PoolEntry, Resource
+from ..admission._resource import CountedResource, GatedResource, PoolEntry, Resource
 from ..base import _amounts, _text_forms
 from ..job._errors import Throttled, add_note
 from ..job._job_options import RUN_RESOURCES
@@ -104,6 +104,13 @@ class RunPools:
         resource.correct(taken_amount, used)
         # Only jobs with needs have a grant.
         self._run.line.admission.begin_round()  # type: ignore[union-attr]
+
+    def lower_total(self, job: AbstractJob[Any], name: str, total: int) -> bool:
+        taken = _find_taken(job, name)
+        if taken is None or not isinstance(taken[0], CountedResource):
+            return False
+        taken[0].lower_total(total)
+        return True
 
     def close(self, job: AbstractJob[Any], throttles: Iterable[Throttled]) -> None:
         """Delay the starts of all jobs that need the throttled resources."""

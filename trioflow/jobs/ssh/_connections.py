@@ -14,6 +14,9 @@ attempt.
 A `LocalNode` has a connection with the same interface, which runs commands and copies files on this machine, without
 ssh.
 
+The node may accept fewer sessions (MaxSessions): a job that learns of it goes back to wait, and the number is lower
+from then on, for the engine, too. A job of which a step has begun waits for a session where it is.
+
 Decided in docs/decisions: 35-ssh-sessions.
 """
 
@@ -35,12 +38,12 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from math import inf
 from typing import Any, Final
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import anyio
 
 from ... import _posix as posix
-from ..._core.job._errors import JobTimeout
+from ..._core.job._errors import JobTimeout, Throttled
 from ...abc import AbstractJob, RunHandle, declare_run_resource, run_of, set_run_need
 from ..command._command_job import CommandJob
 from ..command._output_sinks import MAX_TAIL_BYTES, file_tail
@@ -139,7 +142,14 @@ class Connections:
 
 MAX_SESSIONS: Final = 8
 """The maximum number of jobs that run on a node at once. A server allows 10 sessions by default (MaxSessions)."""
+MAX_REFUSALS: Final = 20
+"""The maximum number of retries after a refused request for a session. Their pauses take about 15 seconds in total."""
 _SESSION_RESOURCES: Final[dict[SshNode, str]] = {}
+
+
+def pause_after(refusal_count: int) -> float:
+    """Return the pause in seconds before a session is asked for again, after so many earlier refusals."""
+    return min(1.0, 0.02 * 2.0**refusal_count)
 
 
 def need_session(job: AbstractJob[Any], node: Node) -> None:
@@ -174,6 +184,8 @@ class Connection:
         self._number: Final = number
         self._lock: Final = anyio.Lock()  # held while opening
         self.sessions: Final = anyio.CapacityLimiter(MAX_SESSIONS)  # limits commands and transfers
+        # How often the node has refused a session to each job of which nothing has begun.
+        self.refusals: Final[WeakKeyDictionary[Any, int]] = WeakKeyDictionary()
         self._is_ready = False  # whether `process` has printed READY
         self._failure: Exception | None = None  # the failure of the last attempt, or None if it has succeeded
         # The jobs, and the connections behind this connection, that have had this failure. For them, another attempt is
@@ -192,6 +204,20 @@ class Connection:
         return self._is_ready and self.process is not None and not self.process.has_exited()
 
     # ---- sessions and transfers
+
+    def lower_limit(self, user: AbstractJob[Any], count: int) -> bool:
+        """Let fewer sessions be in use at once: the node has refused one. Return whether `user` can go back to wait.
+
+        It cannot if it is a job whose body runs a command by hand.
+        """
+        self.sessions.total_tokens = min(self.sessions.total_tokens, count)
+        return self.run.lower_total(user, _SESSION_RESOURCES.get(self.node, ""), count)
+
+    def throttle(self, user: AbstractJob[Any]) -> Throttled | None:
+        """Return what lets a job wait for a session again that the node has refused, or None after too many times."""
+        count = self.refusals.get(user, 0)
+        self.refusals[user] = count + 1
+        return Throttled(_SESSION_RESOURCES[self.node], pause_after(count)) if count < MAX_REFUSALS else None
 
     # ssh and sftp run in this program's working directory.
     directory: Final = None

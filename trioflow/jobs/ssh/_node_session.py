@@ -32,14 +32,12 @@ from ..command._output_sinks import MAX_TAIL_BYTES, CaptureSink, DescriptorSink,
 from ..command._result import REDACTED_COMMAND, ZERO_ONLY, CommandError, CommandResult, describe_failure
 from ..posix._processes import Process, ReportedUsage
 from . import _nodes, _transport, _wrapper
-from ._connections import Connection, LocalConnection
+from ._connections import MAX_REFUSALS, Connection, LocalConnection, pause_after
 from ._ssh_errors import SshError
 from ._transport import LOST_SESSION_CODE, Operation
 
 MAX_ATTEMPTS: Final = 3
 """The maximum number of attempts to start a command whose connection is lost before it starts."""
-MAX_REFUSALS: Final = 20
-"""The maximum number of retries after a refused request for a session. Their pauses take about 15 seconds in total."""
 
 
 class NodeSession:
@@ -64,6 +62,8 @@ class NodeSession:
         self.grace: Final = grace
         # The job, or the service that it runs for.
         self.user: Final = current_job()
+        # Whether anything of the job has begun on the node.
+        self.has_begun = False
 
     async def run(
         self, words: Sequence[str], stdio: Stdio, description: str, *, allowed: frozenset[int] | None = ZERO_ONLY
@@ -87,6 +87,7 @@ class NodeSession:
             await self.connection.ensure(self.user)
             async with self._session_slot() as others:
                 attempt = await self._attempt(words, stdio, description)
+            self.has_begun = self.has_begun or attempt.report.started
             result = self.latest_result
             if attempt.report.returncode is not None and result is not None:
                 written = "output" if stdio.is_merged else "standard error"
@@ -148,6 +149,7 @@ class NodeSession:
             async with self._session_slot() as others:
                 result = await job.co_run()
             if not result.returncode:
+                self.has_begun = True
                 return connection.parse_listing(result.stdout or b"", operations)
             message, advice = connection.explain_errors(result.stderr or b"")
             await retries.wait_for_retry(message, others, advice)
@@ -233,26 +235,32 @@ class _RetryPolicy:
     async def wait_for_retry(self, message: bytes, others: int, advice: str = "") -> None:
         """Wait until another attempt may begin: pause if the node is at its limit of sessions.
 
+        A job of which nothing has begun goes back to wait, as those that have not been called: it holds no slot, and
+        its timeout does not run.
+
         Args:
             message: ssh's error message about the failed attempt.
             others: the number of other sessions in use.
             advice: advice on the failure.
 
         Raises:
+            Throttled: the job waits for a session.
             SshError: another attempt is not allowed.
 
         """
-        connection = self._session.connection
+        session, connection = self._session, self._session.connection
         text = message.decode(errors="backslashreplace")
         # A local command never fails because of a connection, and there may be any number of local commands.
         text_of_ssh = text if isinstance(connection, Connection) else ""
-        if _transport.is_session_limit_error(text_of_ssh) and self._refusal_count < MAX_REFUSALS:
-            self._refusal_count += 1
+        if isinstance(connection, Connection) and _transport.is_session_limit_error(text_of_ssh):
             # Down from the number that the node has accepted, but not below one.
-            limiter = connection.sessions
-            limiter.total_tokens = max(1, min(limiter.total_tokens, others))
-            await anyio.sleep(min(1.0, 0.01 * 2**self._refusal_count))
-            return
+            can_wait = connection.lower_limit(session.user, max(1, others)) and not session.has_begun
+            if can_wait and (throttle := connection.throttle(session.user)) is not None:
+                raise throttle
+            if not can_wait and self._refusal_count < MAX_REFUSALS:
+                self._refusal_count += 1
+                await anyio.sleep(pause_after(self._refusal_count - 1))
+                return
         self._lost_count += 1
         never_started = _transport.never_started(text_of_ssh)
         if not never_started or self._lost_count >= MAX_ATTEMPTS:
