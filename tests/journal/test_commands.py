@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import sqlite3
 import subprocess
 from collections.abc import Callable, Sequence
@@ -254,6 +255,37 @@ def test_a_changed_file_in_a_directory_or_pattern_runs_a_command_again(place: Pa
         assert whys() == ["", "", ""]
         change()
         assert all(f"{pattern}' has changed" in why for pattern, why in zip(patterns, whys(), strict=True))
+
+
+@pytest.mark.parametrize("reads", ["out", "out/*", "out/**/*", "out/**/page*", "out/link", "out/../out/sub/page.txt"])
+@pytest.mark.parametrize("writes", ["out/sub/page.txt", "out/sub/pages", "out/./sub/page.txt"])
+@pytest.mark.parametrize("hashes", [False, True])
+def test_what_a_job_writes_does_not_count_where_it_reads(
+    place: Path, backend: str, reads: str, writes: str, hashes: bool
+) -> None:
+    """A job that wrote into a directory that it reads ran again each night, and so did all that follows it."""
+    (place / "out" / "sub").mkdir(parents=True)
+    (place / "out" / "link").symlink_to("sub")
+    (place / "out" / "sub" / "page1.csv").write_text("1")
+    target = place / writes
+    is_directory = writes.endswith("pages")
+    command = "mkdir -p {0}; date +%N > {0}/page.txt; mkdir {0}/d$$" if is_directory else "date +%N > {0}"
+    text = command.format(shlex.quote(str(target)))
+
+    def why() -> str:
+        job = CommandJob(text, shell=True, reads=str(place / reads), writes=str(target), label="page")
+        return run(job, backend, Journal(place / "run.db", hash=hashes))
+
+    assert "no result in the journal" in why()
+    if is_directory and "page.txt" in reads:
+        return
+    assert (why(), why()) == ("", "")
+    (place / "out" / "sub" / "page1.csv").write_text("22")
+    assert ("has changed" in why()) is ("page.txt" not in reads)
+    assert why() == ""
+    (target / "page.txt" if is_directory else target).write_text("by hand")
+    assert "its output" in why()
+    assert why() == ""
 
 
 @pytest.mark.parametrize("name", ["", "*", "**", "run.db*"])

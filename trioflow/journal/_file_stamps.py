@@ -2,7 +2,8 @@
 
 A stamp is a text with the size of a file and either its modification time or a hash of its contents. If a job appends
 to the file, the stamp also has a hash of the file's end. Such a stamp still matches after another job has appended.
-The stamp of a directory covers each entry in it, at any depth: its path, its kind, and its stamp.
+The stamp of a directory covers each entry in it, at any depth: its path, its kind, and its stamp. What the job itself
+writes there is left out, as in a pattern: it is judged as its output, and would let it run again each time.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import hashlib
+import itertools
 import os
 import stat
 import sys
@@ -28,8 +30,21 @@ MAX_SIZE_DIGITS: Final = 20
 END_BYTES: Final = 4096
 MAX_HASHES: Final = 10_000
 """How many bytes at the end of a file are hashed if a job appends to it, and how many hashes are remembered."""
-Stamps = dict[tuple[str, bool], str]
-"""The stamps of files, by the path and whether it may be a pattern."""
+Stamps = dict[tuple[str, tuple[str, ...] | None], str]
+"""The stamps of files, by the path and, of what a job reads, which may be a pattern, the outputs of the job."""
+
+
+def outputs_of(work: Work) -> Iterator[Any]:
+    return itertools.chain(work.writes, work.appends, work.begins_anew)
+
+
+def files_of(work: Work) -> Iterator[Any]:
+    return itertools.chain(work.reads, outputs_of(work))
+
+
+def own_outputs(work: Work) -> tuple[str, ...]:
+    """Return the names of what work writes, if it reads anything: that is no part of what it reads."""
+    return tuple(os.fsdecode(path) for path in outputs_of(work)) if work.reads else ()
 
 
 def path_text(path: str | bytes | os.PathLike[Any], redact: bool) -> str:
@@ -72,14 +87,17 @@ class FileStamper:
             return self.compares_contents and _state_of(status) not in self._hashes
         return stat.S_ISDIR(status.st_mode)
 
-    def take(self, inputs: Iterable[Any], outputs: Iterable[Any]) -> Stamps:
+    def take(self, works: Iterable[Work]) -> Stamps:
         """Return the stamps of files, for `use`. A thread calls this."""
         stamps: Stamps = {}
-        for may_be_pattern, paths in (True, inputs), (False, outputs):
-            for path in paths:
-                with contextlib.suppress(OSError):
-                    # The error comes again, in the event loop.
-                    stamps[os.fsdecode(path), may_be_pattern] = self._take_stamp(path, may_be_pattern)
+        for work in works:
+            own = own_outputs(work)
+            inputs, outputs = ((path, own) for path in work.reads), ((path, None) for path in outputs_of(work))
+            for path, of_reader in itertools.chain(inputs, outputs):
+                if (key := (os.fsdecode(path), of_reader)) not in stamps:
+                    with contextlib.suppress(OSError):
+                        # The error comes again, in the event loop.
+                        stamps[key] = self._take_stamp(path, of_reader)
         return stamps
 
     @contextlib.contextmanager
@@ -93,8 +111,11 @@ class FileStamper:
 
     def input_stamps(self, work: Work, redact: bool) -> dict[str, str]:
         """Return the stamps of the files that work only reads. Files that it also writes are judged as its outputs."""
+        own = own_outputs(work)
+        written = {os.path.abspath(os.fsdecode(path)) for path in work.writes if own}
+        reads = [path for path in work.reads if not written or os.path.abspath(os.fsdecode(path)) not in written]
         with _explain_errors("an input file", redact):
-            return {path_text(path, redact): self._stamp(path, True) for path in work.reads if path not in work.writes}
+            return {path_text(path, redact): self._stamp(path, own) for path in reads}
 
     def output_stamps(self, work: Work, redact: bool) -> dict[str, str]:
         stamps = self.stamps_of_writes((*work.writes, *work.begins_anew), redact)
@@ -157,24 +178,29 @@ class FileStamper:
 
     # ---- stamps
 
-    def _stamp(self, path: Any, may_be_pattern: bool = False) -> str:
-        if self._taken and (taken := self._taken.get((os.fsdecode(path), may_be_pattern))) is not None:
+    def _stamp(self, path: Any, own: tuple[str, ...] | None = None) -> str:
+        if self._taken and (taken := self._taken.get((os.fsdecode(path), own))) is not None:
             return taken
-        return self._take_stamp(path, may_be_pattern)
+        return self._take_stamp(path, own)
 
-    def _take_stamp(self, path: Any, may_be_pattern: bool = False) -> str:
+    def _take_stamp(self, path: Any, own: tuple[str, ...] | None = None) -> str:
         """Return the stamp of a file, of all files in a directory, or of all files that match a pattern.
+
+        Args:
+            path: the path.
+            own: the outputs of the job that reads it, which are left out, or None if it may not be a pattern.
 
         Raises:
             OSError: a file cannot be read. A missing file raises nothing: its stamp is `ABSENT_STAMP`.
 
         """
         if os.path.isdir(path):
-            return f"directory {_digest(self._tree_entries(os.fsdecode(path)))}"
+            return f"directory {_digest(self._tree_entries(os.fsdecode(path), self._left_out(own)))}"
         try:
             status = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
-            return self._stamp_pattern(path) if may_be_pattern and glob.has_magic(os.fsdecode(path)) else ABSENT_STAMP
+            is_pattern = own is not None and glob.has_magic(os.fsdecode(path))
+            return self._stamp_pattern(path, own) if is_pattern else ABSENT_STAMP
         if not stat.S_ISREG(status.st_mode):
             # Reading a pipe or a device might block forever.
             return f"special {stat.S_IFMT(status.st_mode):o}"
@@ -199,15 +225,25 @@ class FileStamper:
                 self._hashes[state] = found
         return found
 
-    def _stamp_pattern(self, pattern: str | bytes | os.PathLike[Any]) -> str:
-        paths = sorted(glob.glob(os.fsdecode(pattern), recursive=True))
+    def _left_out(self, own: tuple[str, ...] | None) -> Callable[[str], bool]:
+        """Return a function that tells of a resolved path whether it counts in no directory, and in no pattern."""
+        outputs = {os.path.realpath(path) for path in own or ()}
+        return lambda path: path in self._journal_files or path in outputs
+
+    def _stamp_pattern(self, pattern: str | bytes | os.PathLike[Any], own: tuple[str, ...] | None) -> str:
+        paths, is_left_out = sorted(glob.glob(os.fsdecode(pattern), recursive=True)), self._left_out(own)
+        # An output may be a directory, with matches in it.
+        inside = tuple(f"{os.path.realpath(path)}{os.sep}" for path in own or ())
+        found = [(path, os.path.realpath(path)) for path in paths]
         stamps = [
-            f"{path} {self._take_stamp(path)}" for path in paths if os.path.realpath(path) not in self._journal_files
+            f"{path} {self._take_stamp(path, own)}"
+            for path, real in found
+            if not (is_left_out(real) or real.startswith(inside))
         ]
         return f"pattern {_digest(stamps)}" if stamps else ABSENT_STAMP
 
-    def _tree_entries(self, root: str) -> Iterator[str]:
-        """Yield the path below the root, the kind, and the stamp of each entry of a tree, except the journal's files.
+    def _tree_entries(self, root: str, is_left_out: Callable[[str], bool]) -> Iterator[str]:
+        """Yield the path below the root, the kind, and the stamp of each entry of a tree, but of what is left out.
 
         A link counts by its target and the contents there. A directory behind links is entered once: if it has been
         entered before, as in a loop, the link alone is named.
@@ -225,7 +261,7 @@ class FileStamper:
                 continue
             for name in names:
                 path = os.path.join(directory, name)
-                if os.path.join(real_directory, name) in self._journal_files:
+                if is_left_out(os.path.join(real_directory, name)):
                     continue
                 link = f"-> {os.readlink(path)}" if os.path.islink(path) else ""
                 if not os.path.isdir(path):

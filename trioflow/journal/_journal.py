@@ -334,16 +334,12 @@ class JournalSession:
         """Return a function that reads the files of a job in a thread, or None if that takes no time."""
         entry = self._entries[job]
         entry.stamps = None
-        inputs: list[Any] = []
-        outputs: list[Any] = []
-        for work in self._works_to_read(job):
-            inputs += work.reads
-            outputs += (*work.writes, *work.appends, *work.begins_anew)
-        if not self._file_stamper.is_slow((*inputs, *outputs)):
+        works = [*self._works_to_read(job)]
+        if not self._file_stamper.is_slow(path for work in works for path in _file_stamps.files_of(work)):
             return None
 
         async def read() -> None:
-            entry.stamps = await call_in_thread(self._file_stamper.take, inputs, outputs)
+            entry.stamps = await call_in_thread(self._file_stamper.take, works)
 
         return read
 
@@ -366,7 +362,7 @@ class JournalSession:
                 # `look_up` reports it.
                 if (work := _call_for_journal(current)) is not None:
                     yield work
-                    for path in (*work.writes, *work.appends, *work.begins_anew):
+                    for path in _file_stamps.outputs_of(work):
                         writers = self._writers.get(_file_stamps.path_text(path, current.redact), ())
                         jobs += [each for each in writers if current in each.required and each not in jobs]
 
@@ -914,7 +910,7 @@ class JournalSession:
                 stamps = Outputs.parse(self.store.find_stamps_before_start(running.path)).stamps
             self._set_aside(job, running, stamps, "did not succeed in the run before")
             is_slow = self._file_stamper.is_slow(writes)
-            taken = await call_in_thread(self._file_stamper.take, (), writes) if is_slow else {}
+            taken = await call_in_thread(self._file_stamper.take, [Work(what="", writes=writes)]) if is_slow else {}
             stamps = {}
             with contextlib.suppress(NotSerializable), self._file_stamper.use(taken):
                 stamps = self._file_stamper.stamps_of_writes(writes, job.redact)
