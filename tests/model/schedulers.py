@@ -691,7 +691,7 @@ class ModelScheduler(ModelJob):
         resource = self.find(name)
         assert resource is not None
         key = next((need for one, need in job.plan.needs if one == name and isinstance(need, str)), "")
-        until = self.world.now + after
+        until = self.world.now + min(after, math.inf if resource.plan.give_up is None else resource.plan.give_up)
         self.world.doubt_wake()
         if until > resource.closed_until.get(key, -math.inf):
             resource.closed_until[key] = until

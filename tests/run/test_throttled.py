@@ -339,7 +339,8 @@ def test_a_throttled_command_that_is_called_no_more_calls_on_settled(
     refuses = raising(Throttled("api", after=after))
     job = trioflow.CommandJob(["true"], needs={"api": 1}, on_start=refuses, on_settled=settled.append)
     stops = Job(fail, 0.3, critical=after > 1)
-    Scheduler(job, stops, pool=Pool(api=Rate(requests=10_000, per=1, give_up=0.01))).run(backend=backend)
+    rate = Rate(requests=10_000, per=1, give_up=0.01 if after < 1 else 99)
+    Scheduler(job, stops, pool=Pool(api=rate)).run(backend=backend)
     assert (settled, job.state) == ([job], state)
 
 
@@ -405,3 +406,35 @@ def test_a_job_that_stops_the_virtual_clock_fails(virtual: Virtual, kind: str) -
         job = Job(Calls(sleeps).again, needs={"api": 1}, retry=Retry(None, first=0), label="job")
         assert virtual(Scheduler(job, pool=Pool(api=Rate(requests=10**6, per=1)), log=False).co_run) is sleeps
     assert str(job.raised_exception()).startswith("'job' was called 2,000 times at one instant of a virtual clock")
+
+
+@pytest.mark.parametrize("give_up", [900, 20, None])
+@pytest.mark.parametrize("after", [999_999, 1e30, 700, 10])
+def test_a_throttle_is_no_longer_than_give_up_and_named_if_it_is_long(
+    virtual: Virtual, give_up: float | None, after: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One wrong `Retry-After` once stopped all jobs of the pool for days, and no line of the log said so."""
+    server = Server(2, after=after, seconds=0)
+    pool = Pool(api=Rate(requests=60, per=60, give_up=give_up))
+    jobs = [ask(server, f"get {number}", timeout=30) for number in range(4)]
+    timeout = 2 * min(after, give_up or math.inf, 1e7) + 1
+    succeeded = virtual(Scheduler(jobs, pool=pool, jobs_window=1, timeout=timeout).co_run)
+    pause = min(after, give_up or math.inf)
+    assert server.calls[1][0] == pytest.approx(pause) if pause < 1e29 else len(server.calls) == 1
+    is_long = pause >= 300
+    told = [each.message for each in caplog.records if "nothing that needs 'api' starts for" in each.message]
+    assert bool(told) is is_long
+    if is_long:
+        assert told[0].startswith("'get 0' was throttled: ")
+        assert ("because of give_up=" in told[0]) is (pause < after)
+    if pause == after == 10:
+        assert succeeded
+
+
+def test_many_jobs_that_are_throttled_for_long_at_once_are_one_line(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Server(20, after=500)
+    scheduler = Scheduler([ask(server, f"get {number}") for number in range(20)], pool=Pool(api=20))
+    assert virtual(scheduler.co_run)
+    assert sum("nothing that needs 'api' starts for 8 min 20 s" in each.message for each in caplog.records) == 1

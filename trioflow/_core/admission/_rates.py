@@ -57,7 +57,7 @@ class Rate:
             amounts: a number if there is a single key, or a dict by key. The amount of `limits` then accrues steadily,
             so that the jobs that start in `per` seconds may take both together.
         give_up: an attempt that begins this number of seconds after the first throttled attempt, or later, fails the
-            job if it is throttled, too. None for no limit.
+            job if it is throttled, too. No throttle is longer. None for no limit.
 
     Raises:
         TypeError: a value is not a number, an amount has no key, `burst` is a single number for several keys, or a key

@@ -222,7 +222,8 @@ class Throttled(TrioflowError):
 
     Args:
         key: the name of a resource among the job's `needs`. The resource may be of any type.
-        after: the length of the pause in seconds, finite, 0 or more, such as the server's `Retry-After`.
+        after: the length of the pause in seconds, finite, 0 or more, such as the server's `Retry-After`. The `give_up`
+            of a `Rate` bounds it.
 
     Raises:
         TypeError: `key` is not text, or `after` is not a number.

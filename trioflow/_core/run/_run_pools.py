@@ -5,6 +5,7 @@ The package `admission` decides when a job gets its resources.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -21,6 +22,10 @@ from ..job._job_options import RUN_RESOURCES
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
     from ._run import Run
+
+
+LONG_THROTTLE: Final = 300.0
+"""The log names a throttle that is this long, in seconds, as it begins."""
 
 
 class RunPools:
@@ -113,11 +118,26 @@ class RunPools:
         return True
 
     def close(self, job: AbstractJob[Any], throttles: Iterable[Throttled]) -> None:
-        """Delay the starts of all jobs that need the throttled resources."""
+        """Delay the starts of all jobs that need the throttled resources, at most for as long as these allow."""
         for throttle in throttles:
             if (taken := _find_taken(job, throttle.key)) is not None:
-                taken[0].throttle(throttle.after)
+                seconds = min(throttle.after, _longest_throttle(taken[0]))
+                self._report_long_throttle(job, taken[0], throttle, seconds)
+                taken[0].throttle(seconds)
                 self._run.line.on_change()
+
+    def _report_long_throttle(
+        self, job: AbstractJob[Any], resource: Resource, throttle: Throttled, seconds: float
+    ) -> None:
+        """Report that nothing starts for long, once: other jobs may be throttled at the same time."""
+        if seconds < LONG_THROTTLE or resource.cooldown.ends_at - resource.clock() > LONG_THROTTLE / 2:
+            return
+        cut = f" of the {throttle.after:g} s that it asks for, because of give_up={seconds:g}"
+        self._run.report(
+            job,
+            f"{job.label!r} was throttled: nothing that needs {throttle.key!r} starts for "
+            f"{_text_forms.duration_text(seconds)}{cut * (seconds < throttle.after)}",
+        )
 
     def why_not_throttled(
         self, job: AbstractJob[Any], throttles: Iterable[Throttled], failure: BaseException
@@ -163,10 +183,15 @@ def _find_taken(job: AbstractJob[Any], name: str) -> tuple[Resource, Any] | None
     return None if grant is None else grant.find(name)
 
 
+def _longest_throttle(resource: Resource) -> float:
+    """Return for how long jobs may be throttled, by `Rate(give_up=)`: then, one that is throttled again fails."""
+    give_up = resource.settings.give_up if isinstance(resource, RateResource) else None
+    return math.inf if give_up is None else float(give_up)
+
+
 def _gives_up(job: AbstractJob[Any], resources: Iterable[Resource]) -> bool:
     """Return whether a throttled job has only been throttled for as long as its rates allow (`Rate(give_up=)`)."""
     since, started_at = job._ensure_extras().throttled_since, job._started_at
     if since is None or started_at is None:
         return False
-    limits = [resource.settings.give_up for resource in resources if isinstance(resource, RateResource)]
-    return any(limit is not None and started_at - since >= limit for limit in limits)
+    return any(started_at - since >= limit for limit in map(_longest_throttle, resources))
