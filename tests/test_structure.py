@@ -331,7 +331,7 @@ OPENERS = {
         jobs._user_files.open_output_file jobs.ssh._local_copier.put jobs.ssh._sftp_transfers.read_script
         jobs.ssh._sftp_transfers._copy_content journal._file_stamps.FileStamper._hash_of
         journal._file_stamps._hash_before journal._store.JournalStore._read_header view._exports.write_atomically
-        view._junit.JUnit.after_run view.events._nonblocking_writer._DescriptorTarget._open_fifo
+        view.events._nonblocking_writer._DescriptorTarget._open_fifo
         view.events._nonblocking_writer._open_target
         """,
     "a descriptor": """
@@ -408,7 +408,7 @@ REMOVERS = {
         batch._record_files.RecordFile._begin batch._record_files.RecordFile._keep_whole_lines
         batch._record_files.OutputDirectory.save batch._record_files.RecordFile._remove_superseded
         cli._traces.report_run.write compat.asynciojobs.purescheduler.PureScheduler.export_as_dotfile
-        simulation._duration_sources._lock_file view._junit.JUnit.after_run
+        simulation._duration_sources._lock_file
         view.events._nonblocking_writer._DescriptorTarget.remove_partial_line
         view.events._nonblocking_writer._open_target
         """,

@@ -207,9 +207,16 @@ def run_verdict_text(run: RunRecord, records: list[StoredJob]) -> str:
         tally.add_jobs(*count)
     tally.failed_groups = summary.failed_groups
     tally.reruns.update({printable(cause): number for cause, number in summary.reruns})
-    for record in records:
-        if record.restored == run.id:
-            tally.restored.add(record.settled, record.took)
+    if summary.restored is None:
+        # An earlier version has written it, and counts the members of a `First` apart.
+        for record in records:
+            if record.restored == run.id:
+                tally.restored.add(record.settled, record.took)
+    else:
+        number, seconds, *times = summary.restored
+        tally.restored.number, tally.restored.seconds = number, seconds
+        for time in times:
+            tally.restored.add(time, None, number=0)
     if reason is StopReason.COMPLETED and tally.failure_count > len(summary.failures):
         # Jobs of a batch have results that count as failures.
         reason = StopReason.FAILED

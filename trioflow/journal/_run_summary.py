@@ -39,6 +39,8 @@ class RunSummary(NamedTuple):
     reruns: tuple[tuple[str, int], ...] = ()
     """The number of jobs that ran again though the journal had them, by the first change that was the cause."""
     failed_groups: int = 0
+    restored: tuple[int, float, float | None, float | None] | None = None
+    """How many jobs were restored, how long they had taken, and when the first and the last of them had settled."""
 
 
 class JobTally:
@@ -52,6 +54,7 @@ class JobTally:
         # With their places in all views.
         self._failures: Final[list[tuple[tuple[bool, bool, int], FailedJob]]] = []
         self._reruns: Final[Counter[str]] = Counter()
+        self._restored: tuple[int, float, float | None, float | None] = 0, 0.0, None, None
         self._failed_groups = 0
         # The number of successful jobs that may be restored.
         self._succeeded_count = 0
@@ -67,6 +70,11 @@ class JobTally:
         """
         if (cause := _job_queries.rerun_cause(job)) is not None:
             self._reruns[cause] += 1
+        if (restoration := _job_queries.restoration_of(job)) is not None and _job_queries.is_one_job(job):
+            number, seconds, *times = self._restored
+            known = [time for time in (*times, restoration.settled_at) if time is not None]
+            first, last = (min(known), max(known)) if known else (None, None)
+            self._restored = number + 1, seconds + (restoration.took or 0.0), first, last
         # This common case takes a fifth of the time of the code below.
         if state is SUCCEEDED_STATE and not _job_queries.always_runs(job):
             self._succeeded_count += 1
@@ -89,7 +97,8 @@ class JobTally:
         counts += [(*key, number) for key, number in self._counts.items()]
         failures = [failure for _, failure in sorted(self._failures, key=itemgetter(0))]
         reruns = tuple((escape_surrogates(cause), number) for cause, number in self._reruns.most_common(MAX_CAUSES))
-        return msgspec.json.encode(RunSummary(counts, failures, culprit, reruns, self._failed_groups)).decode()
+        summary = RunSummary(counts, failures, culprit, reruns, self._failed_groups, self._restored)
+        return msgspec.json.encode(summary).decode()
 
 
 def parse_summary(text: str | None) -> RunSummary | None:

@@ -18,6 +18,7 @@ from .._core.base import _logger, _text_forms
 from .._core.base._states import JobState, StopReason
 from .._core.job._job_options import file_path
 from .._core.scheduler._base_scheduler import BaseScheduler
+from ._exports import write_atomically
 from ._state_styles import STATE_STYLES, recorded_state
 from .text import _failure_text, _verdict
 from .trace._event_log import EventRecorder, build_record
@@ -79,8 +80,7 @@ class JUnit(EventRecorder):
         if self._running_schedulers:
             return
         try:
-            with open(self.path, "w", encoding="utf-8", newline="") as file:
-                file.write(xml_text(build_record(self._log)))
+            write_atomically(self.path, xml_text(build_record(self._log)))
             self.is_written = True
         except OSError as error:
             _logger.warn(f"JUnit cannot be written to {self.path!r}: {error.strerror or error}")

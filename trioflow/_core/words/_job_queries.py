@@ -541,8 +541,11 @@ def reason_not_restored(job: AnyJob) -> str | None:
 
 
 def rerun_cause(job: AnyJob) -> str | None:
-    """Return the first change that makes a job run again, though the journal has it, or None if there is none."""
-    return (job._extras or RunExtras).rerun_cause
+    """Return the first change that makes a job run again, though the journal has it, or None if there is none.
+
+    There is none of a job that waits to be decided anew, after another try of what it requires.
+    """
+    return None if job._state is JobState.IDLE else (job._extras or RunExtras).rerun_cause
 
 
 def restoration_of(job: AnyJob) -> Restoration | None:

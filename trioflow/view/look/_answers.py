@@ -22,8 +22,10 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 from ... import _posix as posix
 from ..._core.base._logger import warn
@@ -323,6 +325,28 @@ def _steer(request: Record, pid: int | None) -> str:
     return done
 
 
+# The numbers of runs whose label another run had at the same time, by their schedulers. None is given twice.
+_numbers: Final[WeakKeyDictionary[Any, int]] = WeakKeyDictionary()
+_last_numbers: Final[Counter[str]] = Counter()
+
+
+def _names_of_runs(runs: Sequence[RunInProgress]) -> dict[Any, str]:
+    """Return a name for the scheduler of each run: its label, with a number if several have it, as in a server.
+
+    The number stays: a name that has meant one run never means another.
+    """
+    labels = Counter(run.scheduler.label for run in runs)
+    names: dict[Any, str] = {}
+    for run in runs:
+        label = run.scheduler.label
+        if labels[label] > 1 and run.scheduler not in _numbers:
+            _last_numbers[label] += 1
+            _numbers[run.scheduler] = _last_numbers[label]
+        number = _numbers.get(run.scheduler)
+        names[run.scheduler] = label if number is None else f"{label}#{number}"
+    return names
+
+
 def _choose_run(request: Record) -> RunInProgress:
     """Return the run in progress that a request means, or that a page has shown before it was forgotten.
 
@@ -335,7 +359,8 @@ def _choose_run(request: Record) -> RunInProgress:
         runs = [run for run in runs if run.began_at == request["began"]]
         if not runs:
             raise ValueError("the run has ended")
-    chosen = [run for run in runs if label in (None, run.scheduler.label)]
+    names = _names_of_runs(runs)
+    chosen = [run for run in runs if label in (None, run.scheduler.label, names[run.scheduler])]
     if not chosen and request.get("do") == "window":
         # The window may be a nested scheduler's, at this path in the only run.
         chosen = runs
@@ -343,7 +368,7 @@ def _choose_run(request: Record) -> RunInProgress:
         # A reload is of the process, so the loop of any run will do.
         chosen = runs[:1]
     if len(chosen) != 1:
-        labels = ", ".join(repr(run.scheduler.label) for run in runs)
+        labels = ", ".join(map(repr, names.values()))
         raise ValueError(f"choose a run by --run LABEL: in progress are {labels}" if runs else "no run is in progress")
     return chosen[0]
 

@@ -141,6 +141,9 @@ class Tally:
             self.restored.add(restoration.settled_at, restoration.took, number)
         if rerun_cause is not None:
             self.reruns[rerun_cause] += number
+            if not self.reruns[rerun_cause]:
+                # The success of the only such job was taken back.
+                del self.reruns[rerun_cause]
 
     def replace(self, old: ReportedState | str | None, new: ReportedState | str | None) -> None:
         """Count a job under another key of `tally_key`. None stands for a job that is not counted."""
@@ -324,9 +327,8 @@ def create_verdict(
         parts.append(f"{'all ' * has_all}{jobs} succeeded{remark}")
     if failed_groups:
         parts.append(failed_groups_text(failed_groups).removeprefix(", "))
-    # A success that was taken back has left a zero.
-    if reruns := +tally.reruns:
-        parts.append(reruns_text(reruns))
+    if tally.reruns:
+        parts.append(reruns_text(tally.reruns))
     if moved_on:
         number = jobs if moved_on == tally.job_count else moved_on
         whose = "its" if moved_on == 1 else "their"

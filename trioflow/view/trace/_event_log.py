@@ -29,6 +29,7 @@ import functools
 import math
 import os
 import platform
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -132,6 +133,8 @@ class EventRecorder(_instruments.Instrument):
         self._append_event = self._log.extend
         self._clock = time.monotonic
         self._running_schedulers: dict[BaseScheduler, RunView] = {}
+        # The thread of these: each event loop may have a clock with another origin.
+        self._thread = 0
         # Contains only schedulers with keep_jobs=False.
         self._path_caches: dict[BaseScheduler, PathCache] = {}
 
@@ -147,6 +150,11 @@ class EventRecorder(_instruments.Instrument):
                 del self._running_schedulers[running_scheduler]
         if not self._running_schedulers:
             self._log.clear()
+            self._thread = threading.get_ident()
+        elif self._thread != threading.get_ident():
+            # The engine logs this error, and removes the instrument from the second run only.
+            cure = f"give {scheduler.label!r} its own {type(self).__name__}()"
+            raise RuntimeError(f"{self!r} follows the runs of one event loop: {cure}")
         self._running_schedulers[scheduler] = run
         self._clock = clock = run.clock
         limits = run.window, run.tokens_taken is not None, scheduler.pool
