@@ -250,9 +250,11 @@ class Tree:
     def say(self, job: Any) -> None:
         """Try a job again, and compare what waits then, and what does not, with what is promised."""
         levels = [level for level in (job, *enclosing_schedulers(job)) if level is not self.scheduler]
-        ended = max((number for number, level in enumerate(levels) if level.is_settled()), default=0)
-        meant = levels[: ended + 1]
-        waits = self.followers(meant[-1], any(level.is_succeeded() for level in meant))
+        member = [*itertools.takewhile(lambda level: level is job or not level.is_running(), levels)][-1]
+        if job.is_succeeded():
+            waits = self.users_of(job)
+        else:
+            waits = self.blocked_by(member) if member.is_settled() else [job]
         before = self.facts()
         try:
             job.try_again()
@@ -265,13 +267,31 @@ class Tree:
         assert [each.label for each in waits if each.state not in (JobState.IDLE, JobState.SCHEDULED)] == []
         assert {each.label for each in self.jobs if after[each] != before[each]} <= {each.label for each in waits}
 
-    def followers(self, job: Any, is_taken_back: bool) -> list[Any]:
-        """Return a job, and all that require it, at any distance: if it has failed, those that are blocked."""
+    def blocked_by(self, job: Any) -> list[Any]:
+        """Return a job, and all members beside it that it has blocked, at any distance."""
         found = [job]
         for each in found:
             users = [user for user in job.scheduler if each in user.required and user not in found]
-            found += [user for user in users if is_taken_back or user.state is JobState.BLOCKED]
+            found += [user for user in users if user.state is JobState.BLOCKED]
         return found
+
+    def users_of(self, job: Any) -> list[Any]:
+        """Return a job, all jobs that use it or a group with it, for themselves or for a group around them, and so on.
+
+        What has a run is left out: groups around the job, and what else runs has it refused.
+        """
+        found = {job, *(job.iterate_jobs() if is_scheduler(job) else ())}
+        number = 0
+        while number < len(found):
+            number = len(found)
+            groups = {level for each in found for level in enclosing_schedulers(each)} - {self.scheduler}
+            for each in self.jobs:
+                if any(
+                    not (found | groups).isdisjoint(level.required) for level in (each, *enclosing_schedulers(each))
+                ):
+                    found.add(each)
+        groups = {level for each in found for level in enclosing_schedulers(each)} - {self.scheduler}
+        return [each for each in found | groups if not each.is_running()]
 
     def facts(self) -> dict[Any, Any]:
         return {

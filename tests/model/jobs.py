@@ -54,7 +54,6 @@ class ModelJob:
         self.asked = False  # to end, from outside
         self.alone = False  # `cancel()` of the job itself came first
         self.told = False  # to end, by its run, perhaps after it was cancelled already
-        self.wanted: ModelJob | None = None  # if it succeeded, but runs anew: itself, or the job in it that is tried
         self.is_last = False  # a scheduler that was drained in this attempt is not tried again
         self.ended_with_run = False  # it ran, and has settled as its run was stopped or drained
         self.by_run = False  # to end, as the run has come to its end
@@ -407,7 +406,13 @@ class ModelJob:
         self.asked = self.alone = self.told = self.ended_with_run = self.by_run = self.at_each_wait = False
         self.retries, self.overtaken = 0, 0
         self.throttled_until = self.throttled_since = math.inf
-        self.restored, self.wanted = False, None
+        self.restored = False
+
+    def carry_on(self, earlier: ModelJob) -> None:
+        """Take over what the job has done before its group began again."""
+        self.attempts, self.started, self.timed_out, self.spent = (
+            earlier.attempts, earlier.started, earlier.timed_out, earlier.spent
+        )  # fmt: skip
 
     def wait_again(self) -> None:
         """Leave the line, because something that it requires is tried again though it had succeeded."""
@@ -760,28 +765,42 @@ def try_again(world: World, job: Any) -> None:
         failed = [one for one in world.jobs.values() if one.state == "FAILED" and not one.is_raised]
         groups = [one for one in world.schedulers if is_in(one, job)] if job.accepts_calls else []
     else:
-        failed = [] if job is None or job.state == "SKIPPED" else [outermost_ended(job)]
+        failed = [] if job is None or job.state == "SKIPPED" else [member_of_run(job)]
         groups = [one for one in world.schedulers if failed and failed[0].parent is one]
     if any(one.times_out_now for one in groups):
         world.doubt("a scheduler times out as its jobs are tried again")
-    if failed and job is not None and job not in world.schedulers and (levels := levels_anew(failed[0], job)):
-        keeps_winners = getattr(failed[0].plan, "enough", None) is not None and failed[0].state == "SUCCEEDED"
-        if keeps_winners and job.state != "SUCCEEDED":
+    if failed and job is not None and job not in world.schedulers:
+        member = failed[0]
+        waits = member.state in UNSETTLED
+        if (waits and (job.state not in SETTLED or member.state == "RUNNING")) or not (
+            waits or member.state in ("SUCCEEDED", "FAILED") or (member.state == "CANCELLED" and member.alone)
+        ):
             return
-        for group in groups:
+        levels = levels_anew(member, job)
+        if (
+            getattr(member.plan, "enough", None) is not None
+            and member.state == "SUCCEEDED"
+            and job.state != "SUCCEEDED"
+        ):
+            return  # it keeps its winners
+        for group in groups if levels or waits else ():
             if group.goes_on and not world.drops:
-                group.take_back_success(failed[0], job, levels)
-        return
+                if levels:
+                    group.take_back_success(job, levels[0])
+                else:
+                    job.parent.put_back([job])
+        if levels or waits:
+            return
     done = [group.reopen_jobs([one for one in group.jobs if one in failed]) for group in groups if group.goes_on]
     if sum(done) > 1:
         world.doubt("several groups try again at one instant")
 
 
-def outermost_ended(job: ModelJob) -> ModelJob:
-    """Return the outermost nested scheduler around a job that has ended, with which the job runs; or else the job."""
+def member_of_run(job: ModelJob) -> ModelJob:
+    """Return the outermost nested scheduler around a job that is not under way, with which the job runs; or the job."""
     group = job.parent
     while group is not None:
-        job = group if group.parent is not None and group.state in SETTLED else job
+        job = group if group.parent is not None and not group.under_way else job
         group = group.parent
     return job
 

@@ -28,7 +28,6 @@ class ModelScheduler(ModelJob):
         self.last_start = self.last_release = -1.0  # of a member; of those that have waited for one
         self.under_way = self.stopping = self.draining = False
         self.window = world.windows.get(plan.name, plan.window)  # a new window stays the setting
-        self.anew = False  # whether its next run takes back all that has succeeded in it
         self.earlier: list[ModelJob] = []  # the members before it was tried again, of which its next run keeps some
         self.fill()
 
@@ -132,14 +131,15 @@ class ModelScheduler(ModelJob):
         self.under_way = True
         held, before, self.earlier = self.held, self.earlier, []
         last = [] if self.parent is None else self.jobs
-        if self.anew:
-            self.anew = False
-            for one in [one for job in last for one in everything(job)]:
-                self.world.stored.pop(one.name, None)
         self.fill()
         self.held = held
         kept = self.keep(before)
         is_whole = not before or len(before) != len(self.jobs)
+        if is_whole:
+            done = {one.name: one for job in last for one in everything(job)}
+            for one in [one for job in self.jobs for one in everything(job)]:
+                if one.name in done:
+                    one.carry_on(done[one.name])
         for old in [one for job in last for one in (everything(job) if is_whole else [job])]:
             if old not in kept and old.state in SETTLED and old.name in planned(self.plan):  # others are no members
                 self.world.hook("reopened", old.name)
@@ -240,39 +240,41 @@ class ModelScheduler(ModelJob):
                 todo += [user for user in members if job.name in self.required(user.plan)]
         return found
 
-    def take_back_success(self, outer: ModelJob, wanted: ModelJob, levels: Sequence[ModelJob]) -> None:
-        """Let a job that has succeeded run again, and all that has taken its end into account, unless that runs now.
-        The job is a member, `outer`, or in one that has ended, of which the others are kept."""
-        if outer.state not in ("SUCCEEDED", "FAILED") and not (outer.state == "CANCELLED" and outer.alone):
-            return
-        again = self.followers([outer], self.jobs)
-        inner = [one for level in levels[:-1] for one in level.parent.followers([level], level.parent.jobs)]  # type: ignore[union-attr]
+    def take_back_success(self, wanted: ModelJob, end: ModelJob) -> None:
+        """Let a job that has succeeded run again, and all that has used it, wherever it is, unless that runs now.
+        If the job has failed in a group that has succeeded, `end`, all that has used the group does."""
+        again = users_of(self.world, wanted, end)
         around = [one for one in self.world.jobs.values() if one is not wanted and is_in(wanted, one)]
-        taken = [one for job in (*again, *inner) for one in ([job] if job in around else everything(job))]
-        if any(one.state == "RUNNING" for one in taken):
+        if any(one.state == "RUNNING" and one not in around for one in again):
             return
         self.world.mark("taken back")
-        self.held_up = self.is_released = False
-        for one in again:
+        homes = dict.fromkeys(one.parent for one in again if one.parent is not None)
+        for home in sorted(homes, key=lambda home: sum(is_in(home, one) for one in self.world.schedulers)):
+            home.put_back([one for one in again if one.parent is home and one.state in SETTLED])
+
+    def put_back(self, jobs: Sequence[ModelJob]) -> None:
+        """Let members be IDLE, of which those that have ended before a run under way wait for their next run."""
+        for one in jobs:
             self.world.stored.pop(one.name, None)
-        for level in levels:
-            level.wanted = wanted
-        for job in again:
-            job.wanted = job.wanted or job
-            if job.state == "SCHEDULED":
-                job.wait_again()
-        reopened = [job for job in again if job.state in SETTLED]
-        for job in reopened:
+        if not self.under_way:
+            for job in jobs:
+                job.reopen()
+            return
+        self.held_up = self.is_released = False
+        names = {job.name for job in jobs}
+        users = [one for one in self.jobs if names & self.required(one.plan)]
+        for job in [one for one in users if one.state == "SCHEDULED"]:
+            job.wait_again()
+        for job in jobs:
             job.reopen()
-        self.link(again)
-        self.make_ready(reopened)
-        if any(job.state != "IDLE" for job in reopened):
+        self.link([*jobs, *(one for one in users if one.state == "IDLE" and one not in jobs)])
+        self.make_ready(jobs)
+        if any(job.state != "IDLE" for job in jobs):
             self.show_signs()
         self.world.soon.append(lambda: self.move() if self.under_way and not self.stopping else None)
 
     def reopen(self) -> None:
-        self.anew = self.anew or self.wanted is self
-        self.earlier = [] if self.reason is None or self.anew else self.jobs
+        self.earlier = [] if self.reason is None else self.jobs
         super().reopen()
 
     def keep(self, before: Sequence[ModelJob]) -> list[ModelJob]:
@@ -291,15 +293,9 @@ class ModelScheduler(ModelJob):
                 for one in everything(old):
                     self.world.jobs[one.name] = one
                 continue
-            if old.wanted is not None:
-                self.world.stored.pop(old.name, None)
-            if isinstance(old, ModelScheduler) and isinstance(new, ModelScheduler):
-                new.anew = old.anew or old.wanted is old
-            new.attempts, new.started, new.timed_out, new.spent = old.attempts, old.started, old.timed_out, old.spent
+            new.carry_on(old)
             if isinstance(old, ModelScheduler) and isinstance(new, ModelScheduler) and old.reason is not None:
                 new.earlier = new.jobs = old.jobs  # as its last run has left them, until the next begins
-                if new.anew:
-                    new.earlier = []
                 new.reason, new.culprit = old.reason, old.culprit
                 self.world.jobs.update({one.name: one for one in everything(old) if one is not old})
         line = self.competitors()
@@ -310,9 +306,6 @@ class ModelScheduler(ModelJob):
     def to_repeat(self, before: Sequence[ModelJob]) -> set[str]:
         """Return the names of the members that run again: what cleans up after one of them does, and what follows."""
         again = {job.name for job in before if job.state != "SUCCEEDED" or job.plan.forever}
-        for job in self.followers([job for job in before if job.wanted is not None], before):
-            again.add(job.name)
-            job.wanted = job.wanted or job
         todo = [job for job in before if job.plan.run_if == "failed" and again & self.required(job.plan)]
         for job in todo:
             if job.name not in again:
@@ -1428,6 +1421,29 @@ def planned(group: Group) -> set[str]:
     """Return the names of the jobs in a group, at any depth, that no job has added."""
     inner = [planned(job) for job in group.jobs if isinstance(job, Group)]
     return {job.name for job in group.jobs}.union(*inner)
+
+
+def users_of(world: World, wanted: ModelJob, end: ModelJob) -> list[ModelJob]:
+    """Return a job, with all in it, and all jobs that use it, at any distance, for themselves or for a group around
+    them, and the groups around all of these. A job uses what it requires, and all in a group that it requires."""
+    jobs = [one for one in world.jobs.values() if one.parent is not None]
+    found = [*everything(wanted)] if wanted is end else []
+    groups = [one for one in jobs if is_in(end, one)]
+    if wanted is not end:
+        found += [one for one in jobs if one.state in ("BLOCKED", "SKIPPED") and wanted.name in uses(one)]
+    number = -1
+    while number != len(found):
+        number = len(found)
+        names = {one.name for one in (*found, *groups)} | {up.name for one in found for up in jobs if is_in(one, up)}
+        for one in jobs:
+            if one not in found and any(names & uses(up) for up in jobs if is_in(one, up)):
+                found.append(one)
+    return [one for one in jobs if one in found or one in groups or any(is_in(each, one) for each in found)]
+
+
+def uses(job: ModelJob) -> set[str]:
+    """Return the names of what a job requires."""
+    return {*job.plan.requires, *inputs_of(job.plan), *(one for who, one in job.world.bound if who == job.name)}
 
 
 def everything(job: ModelJob) -> Iterator[ModelJob]:

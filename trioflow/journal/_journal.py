@@ -308,6 +308,8 @@ class JournalSession:
         self._running_paths: Final[dict[str, AbstractJob[Any]]] = {}
         # Whether paths may be used twice, because jobs were added during the run.
         self._has_added_jobs = False
+        # The `First` whose jobs are counted: as it begins, none of them has a result, whatever it has kept.
+        self._counted_first: AbstractJob[Any] | None = None
         self._budget_use: Final = _record_paths.BudgetUse()
         self._reported_reasons: Final[set[str]] = set()
         self._unstorable_reasons_by_label: Final[dict[str, str]] = {}
@@ -666,11 +668,13 @@ class JournalSession:
         """Add the share of a `First`: the work of its jobs, whichever wins. Return it, and its requirements' share."""
         required = self.requirement_forms.of_requirements(first)
         texts: list[str] = []
+        self._counted_first = first
         for job in cast("BaseScheduler", first).iterate_jobs():
             if not _job_queries.always_runs(job) and self._save_of(job) is not None:
                 with contextlib.suppress(NotSerializable):
                     # Reported when the job is looked up.
                     texts.append(self._work_and_fingerprint(job)[1])
+        self._counted_first = None
         counted = Counted(" ".join(sorted(texts)), 1, required.ran, required.cause)
         self.requirement_forms.add(first, counted)
         return counted, required
@@ -1090,6 +1094,8 @@ class JournalSession:
             NotSerializable: the result has been dropped, or cannot be stored.
 
         """
+        if any(level is self._counted_first for level in _ancestors.enclosing_schedulers(job)):
+            return UNSTORED_FORM
         entry = self._entries.get(job)
         if (form := None if entry is None else entry.form) is None:
             if (value := _job_queries.result_for_journal(job)) is _job_queries.SERVICE:
@@ -1131,8 +1137,9 @@ class JournalSession:
         """Remove the records of jobs that run anew, so that no later run restores what they have returned so far."""
         entries = [self._entries[job] for job in jobs]
         paths = [entry.path or "" for entry in entries]
-        for entry, path in zip(entries, paths, strict=True):
+        for job, entry, path in zip(jobs, entries, paths, strict=True):
             entry.path, entry.form = "", None
+            self.requirement_forms.discard(job)
             for known in (self._pending_records, self._pending_restored, self._changed_code):
                 known.pop(path, None)
         self.store.discard(paths)

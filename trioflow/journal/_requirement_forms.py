@@ -134,6 +134,11 @@ class RequirementForms:
         if (known := self._known.get(job)) is not None:
             known.ran = ran
 
+    def discard(self, job: AbstractJob[Any]) -> None:
+        """Forget a job that runs, or is decided, anew: what it requires may have changed."""
+        self._known.pop(job, None)
+        self.winners.pop(job, None)
+
     def begin(self, scheduler: AbstractJob[Any]) -> None:
         """Forget the facts about the jobs in a nested scheduler, because a run of it begins."""
         for known in (self._dropped, self._around, self.winners):

@@ -48,10 +48,10 @@ def outermost_scheduler(scheduler: BaseScheduler) -> BaseScheduler:
     return scheduler
 
 
-def outermost_ended(job: AbstractJob[Any]) -> AbstractJob[Any]:
-    """Return the outermost ended nested scheduler around a job, with which the job runs, or else the job."""
+def member_of_run(job: AbstractJob[Any]) -> AbstractJob[Any]:
+    """Return the job, or the outermost nested scheduler around it that has no run: a member of one that has, if any."""
     for enclosing in enclosing_schedulers(job):
-        if enclosing._scheduler is not None and enclosing._state.is_settled:
+        if enclosing._scheduler is not None and enclosing._run is None:
             job = enclosing
     return job
 

@@ -18,7 +18,7 @@ from ..base._states import IDLE, JobState, OnTimeout, RunIf, WaitCause
 from ..base._text_forms import short_repr
 from ..base._user_code import is_from_package
 from . import _errors, _job_options, _labels, _option_descriptors, _requirements
-from ._ancestors import outermost_ended
+from ._ancestors import member_of_run
 from ._argument_types import T as T
 from ._job_options import BoxStyle, check_text, or_none
 from ._option_descriptors import LabelOption, Option, ReadOnlyOption, SharedOption
@@ -104,10 +104,10 @@ class RunExtras:
     listeners: list[Callable[[AbstractJob[Any]], None]] | None = None
     retry_count = 0  # the number of failed attempts before another
     earlier_retries = 0  # how many of these came before the job was tried again: its `retry` does not count them
-    keeps_succeeded = False  # whether the job is a scheduler that is tried again, and keeps its succeeded jobs
+    keeps_succeeded = False  # whether the job is a scheduler that is tried again, and keeps its members as they are
     first_started_at: float | None = None  # when the first attempt started, if the job was retried
-    wanted: AbstractJob[Any] | None = None  # if its success is taken back: itself, or the job in it that was asked for
-    runs_anew = False  # whether the job is a scheduler, and the next run takes back all that has succeeded in it
+    # If it is cancelled because it runs with a result that was taken back: the jobs in it to put back as it ends.
+    repeats: tuple[AbstractJob[Any], ...] | None = None
     is_untold = False  # whether `on_settled` was not called with its end, or has raised
     earlier_seconds = 0.0  # how long the earlier attempts ran
     backoff_until: float | None = None  # when the next attempt may start, while the job waits for that
@@ -835,18 +835,20 @@ class AbstractJob(Generic[T]):
         again, and the log names them. A job that only its own `cancel()` has ended can be tried again, too. From
         another thread than the run's, this takes effect in the next turn of the run's loop, if it still can.
 
-        If the job has succeeded, each job that requires it, at any distance, runs or is decided anew, whatever became
-        of it, and so do the jobs whose results these need, if `keep_result=False` has dropped them. If one of them is
-        running, cancel it first. A body that has awaited the job, or has it by `ref(job)`, does not require it.
+        If the job has succeeded, each job that uses it, at any distance, runs or is decided anew, whatever became of
+        it, and so do the jobs whose results these need, if `keep_result=False` has dropped them. A job uses what it
+        requires, without `order_only=True`, and what the groups around it require. If one of them is running, cancel
+        it first. A body that has awaited the job, or has it by `ref(job)`, does not use it. All these results are gone
+        at once, at any depth, and a journal keeps no record of them.
 
         If nested schedulers around the job have ended, this tries the outermost of them again, which keeps the jobs
-        that succeeded, except this job, and what follows it. A callback that gets settled jobs, such as
+        that succeeded, except this job, and what uses it. A callback that gets settled jobs, such as
         `on_job_settled`, may call this, too.
 
         Raises:
             RuntimeError: the scheduler is not running, or is draining or stopping. Or the job has not ended, was
                 skipped or blocked, can run only once, was dropped, or is in a `First`. Or it failed, and an input was
-                dropped by `keep_result=False`. Or it succeeded, and a job that requires it is running, or nothing is
+                dropped by `keep_result=False`. Or it succeeded, and a job that uses it is running, or nothing is
                 kept of what has succeeded: in an `async with` block, or with `keep_jobs=False`.
 
         Example:
@@ -866,12 +868,12 @@ class AbstractJob(Generic[T]):
             (True, 'SUCCEEDED', 2)
 
         """
-        wanted = outermost_ended(self)
+        member = member_of_run(self)
         call_text = f"try_again() of {self.label!r}"
-        if wanted._scheduler is None:
+        if member._scheduler is None:
             raise RuntimeError(f"{call_text}: its scheduler is not running")
-        if (run := wanted._scheduler._ask("try_again of a job", call_text)) is not None:
-            run.try_again(wanted, (self,))
+        if (run := member._scheduler._ask("try_again of a job", call_text)) is not None:
+            run.try_again(member, (self,))
 
     async def wait_settled(self) -> None:
         """Wait until the job has settled. This is always a checkpoint.
@@ -1045,7 +1047,7 @@ class AbstractJob(Generic[T]):
 
         It has not settled, and is no ready service, or it is about to run anew.
         """
-        if self._extras is not None and self._extras.wanted is not None:
+        if self._extras is not None and self._extras.repeats is not None:
             return True
         return not (self._state.is_settled or self._is_ready())
 

@@ -538,8 +538,6 @@ class Run:
 
     def watchers_of(self, scheduler: BaseScheduler) -> InstrumentSet | None:
         """Return the instruments that watch the jobs of a scheduler in this run, which is not running itself."""
-        if self.outer_worker is None:
-            return None
         levels = takewhile(lambda level: level is not self.scheduler, (scheduler, *enclosing_schedulers(scheduler)))
         instruments = [instrument for level in levels for instrument in level._instruments]
         return InstrumentSet(instruments, self.instrument_set, self.interrupt) if instruments else self.instrument_set

@@ -197,7 +197,9 @@ def settle(run: Run, job: AbstractJob[Any], state: JobState, outcome: object, no
         if run.questions is not None:
             # Perhaps nothing can use their answers now.
             run.wake()
-    if successors is not None and (run.reopening is None or not run.reopening.keeps_waiting(job)):
+    if run.reopening is not None and run.reopening.keeps_waiting(job):
+        pass
+    elif successors is not None:
         run.requirement_counts.count_down(successors)
     if extras is not None and extras.runs_once:
         release(run, job, extras)
@@ -209,13 +211,13 @@ def settle(run: Run, job: AbstractJob[Any], state: JobState, outcome: object, no
         ends.settle_waiting()
 
 
-def reset(run: Run, job: AbstractJob[Any], watchers: InstrumentSet | None, is_tried_again: bool) -> None:
+def reset(run: Run, job: AbstractJob[Any], watchers: InstrumentSet | None, has_run: bool) -> None:
     """Put a job back to IDLE, before the run begins. Notify the watchers if it had settled in the outermost run.
 
-    Unless its scheduler is tried again, the job begins as in a first run.
+    Unless its scheduler `has_run` in it before, the job begins as in a first run.
     """
     has_settled = job._state.is_settled
-    if is_tried_again:
+    if has_run:
         _reopening.put_back(job, run.clock())
     else:
         job._reset()

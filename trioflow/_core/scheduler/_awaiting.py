@@ -125,7 +125,9 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
                 text = f"{job.label!r} is awaited, and the run of {outermost.label!r} has not begun"
                 _logger.warn(f"{text}: await its co_run(), for instance in a task beside")
         await wait_or_report(event, waiter, [job], "awaits")
-        await event.wait()
+        if not event.is_set():
+            # On trio, another wait would take a turn, in which the job may run again.
+            await event.wait()
     finally:
         for watched in watched_jobs:
             if (listeners := (watched._extras or RunExtras).listeners) and listener in listeners:
@@ -262,7 +264,8 @@ class SettledJobs(Generic[J]):
                 self._is_reported = await wait_or_report(
                     self._change_event, self._waiter, self._unsettled_jobs, _explain.ITERATES
                 )
-            await self._change_event.wait()
+            if not self._change_event.is_set():
+                await self._change_event.wait()
 
     def _is_exhausted(self) -> bool:
         """Return whether no further jobs are awaited, because the run has ended or all awaited jobs have settled."""

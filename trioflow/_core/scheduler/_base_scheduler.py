@@ -6,7 +6,7 @@ import contextlib
 import functools
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Never, Self, TypeVar, Unpack, cast, overload
 
@@ -913,20 +913,21 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         members = self._members
         # Whether nothing needs a full reset: the outermost run has reset all in it, or, below, successes are kept.
         is_fresh = run.outer_worker is not None and not members.needs_reset
+        # Whether it has run before in the outermost run.
+        has_run = run.outer_worker is not None and bool((self._extras or RunExtras).retry_count)
+        if has_run:
+            # Who waits for one of its jobs is woken in the turn after an end, and then sees it.
+            yield
         if self._extras is not None and self._extras.keeps_succeeded:
             # Jobs that were added during a run would have to be removed.
             is_fresh = not members.jobs_added_during_run
             run.keeps_succeeded = self._extras.keeps_succeeded = is_fresh
             if is_fresh:
                 self._reset_outcome()
-                again = members.jobs_to_repeat()
-                if run.journal_writer is not None:
-                    run.journal_writer.discard([job for job in again if (job._extras or RunExtras).wanted is not None])
-                yield from self._reset_members(run, again)
-        if self._extras is not None and self._extras.runs_anew:
-            self._extras.runs_anew = False
-            if run.journal_writer is not None:
-                run.journal_writer.discard([*self.iterate_jobs()])
+                for job in members.jobs:
+                    if job._extras is not None:
+                        job._extras.consumer_count = 0
+                yield from self._reset_members(run, members.jobs_to_repeat(), has_run)
         if not is_fresh and (members.jobs_added_during_run or members.nested_schedulers):
             for scheduler in iterate_schedulers(self):
                 scheduler._members.remove_jobs_added_during_runs()
@@ -934,26 +935,23 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         if needs_check:
             yield from _checks.check_members(members)
         if not is_fresh:
-            yield from self._reset_jobs(run)
+            # Reset all jobs, at any depth, that the last run has changed.
+            for scheduler in iterate_schedulers(self):
+                scheduler._reset_outcome()
+                if scheduler._members.needs_reset:
+                    yield from self._reset_members(run, scheduler._members.jobs, has_run)
+                scheduler._members.needs_reset = False
         members.needs_reset = True
 
-    def _reset_jobs(self, run: Run) -> Iterator[None]:
-        """Reset all jobs, at any depth, that the last run has changed. Yield whenever other tasks should get a turn."""
-        for scheduler in iterate_schedulers(self):
-            scheduler._reset_outcome()
-            if scheduler._members.needs_reset:
-                yield from scheduler._reset_members(run, None)
-            scheduler._members.needs_reset = False
-
-    def _reset_members(self, run: Run, again: set[AbstractJob[Any]] | None) -> Iterator[None]:
-        """Reset the members, or only those that run `again`, because the scheduler is tried again. Yield as above."""
-        watchers = run.watchers_of(self)
-        for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(self._members.jobs):
+    def _reset_members(self, run: Run, jobs: Collection[AbstractJob[Any]], has_run: bool) -> Iterator[None]:
+        """Put jobs in it back to IDLE. Yield whenever other tasks should get a turn."""
+        watchers: dict[Any, Any] = {}
+        for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(jobs):
             for job in chunk:
-                if again is not None and job._extras is not None:
-                    job._extras.consumer_count = 0
-                if again is None or job in again:
-                    _steps.reset(run, job, watchers, again is not None)
+                level: Any = job._scheduler
+                if run.outer_worker is not None and level not in watchers:
+                    watchers[level] = run.watchers_of(level)
+                _steps.reset(run, job, watchers.get(level), has_run)
             if pause_is_due:
                 yield
 

@@ -18,8 +18,8 @@ from ..base._states import SUCCEEDED
 from ..base._text_forms import clause, short_repr
 from ..job import _job_options
 from ..job._ancestors import enclosing_schedulers, is_logged
-from ..job._errors import DROPPED
-from ..job._job import AbstractJob, AnyJob, RunExtras, is_job, is_scheduler, not_a_scheduler_error, state_of
+from ..job._following import what_follows, with_makers
+from ..job._job import AbstractJob, AnyJob, is_job, is_scheduler, not_a_scheduler_error, state_of
 from ..job._labels import UNPLACED, MemberNames
 from ..job._requirements import ORDER_ONLY, SETTLED_ONLY, flagged, flatten, flatten_simple
 from ..words._job_queries import CountKey, count_key, groups_of_run, has_own_failure, inputs_of, is_one_job, jobs_of_run
@@ -108,56 +108,17 @@ class Members:
         implied = self.implied_requirements.get(job)
         return members if implied is None else list(dict.fromkeys([*members, *filter(self.jobs.__contains__, implied)]))
 
-    def jobs_to_repeat(self) -> set[AbstractJob[Any]]:
-        """Return the members that run again if their scheduler, which has run, is tried again. O(V + E).
+    def jobs_to_repeat(self) -> Collection[AbstractJob[Any]]:
+        """Return the jobs that run again if their scheduler, which has run, is tried again, at any depth. O(V + E).
 
-        These are all that have not succeeded, or that last as long as a run, and those that are wanted though they have
-        succeeded, with what follows. Jobs that cleaned up after any of them do so again, and so do the jobs that
-        follow. So do the jobs whose results any of these need, but were dropped.
+        These are all members that have not succeeded, or that last as long as a run. What was taken back is IDLE. Jobs
+        that cleaned up after any of them do so again, and so do the jobs that follow. So do the jobs whose results any
+        of these need, but were dropped.
         """
-        again = {job for job in self.jobs if job._state is not SUCCEEDED or job._options.forever}
-        for job in self.followers([job for job in self.jobs if (job._extras or RunExtras).wanted is not None]):
-            again.add(job)
-            extras = job._ensure_extras()
-            extras.wanted = extras.wanted or job
+        again = {job: None for job in self.jobs if job._state is not SUCCEEDED or job._options.forever}
         clean_up = [job for job in self.jobs if job._state is SUCCEEDED and job._options.run_if == "failed"]
-        again.update(self.followers([job for job in clean_up if not again.isdisjoint(self.all_requirements(job))]))
-        return {*self.with_makers(again)}
-
-    def followers(self, jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], list[AbstractJob[Any]] | None]:
-        """Return what runs anew with some members, each with the members that require it, or None. O(V + E).
-
-        These are the members, all that require them, at any distance, and those whose results these need, but were
-        dropped.
-        """
-        todo = list(jobs)
-        if not todo:
-            return {}
-        users: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
-        # A copy, because a page may ask from another thread.
-        for job in list(self.jobs):
-            required: Iterable[AbstractJob[Any]] = job._required
-            if job in self.implied_requirements:
-                required = dict.fromkeys([*required, *self.implied_requirements[job]])
-            for requirement in required:
-                users.setdefault(requirement, []).append(job)
-        found = dict.fromkeys(todo)
-        for job in filter(users.__contains__, todo):
-            new = [user for user in users[job] if user not in found]
-            found.update(dict.fromkeys(new))
-            todo += new
-        # No list for each that nothing requires: Python would look through 100,000 of them for garbage.
-        return {job: users.get(job) for job in self.with_makers(found)}
-
-    def with_makers(self, jobs: Iterable[AbstractJob[Any]]) -> Iterable[AbstractJob[Any]]:
-        """Return jobs that run again, and those whose results any of them needs, but were dropped, at any distance."""
-        found = dict.fromkeys(jobs)
-        todo = [job for job in found if job._inputs]
-        for job in todo:
-            makers = [each for each in job._inputs if each._outcome is DROPPED and each in self.jobs]
-            todo += [each for each in makers if each not in found]
-            found.update(dict.fromkeys(makers))
-        return found
+        clean_up = [job for job in clean_up if not again.keys().isdisjoint(self.all_requirements(job))]
+        return with_makers(again | (what_follows(self.owner, clean_up) if clean_up else {}))
 
     def competitors(self, requirements: Mapping[AnyJob, Iterable[AnyJob]]) -> list[AnyJob]:
         """Return the members that decide a `First`: those that no other member requires, except for a fallback.

@@ -19,6 +19,7 @@ from ..base._states import MOVED_ON, JobState, ReportedState, WaitCause
 from ..job import _requirements
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import BudgetSpent, Failure, RequirementFailed
+from ..job._following import counted_requirements as counted_requirements
 from ..job._function import FunctionJob, unwrap_partial
 from ..job._job import AnyJob, FailedAttempt, Restoration, RunExtras, Throttling, has_moved_on, is_scheduler
 from ..job._job_options import RUN_RESOURCES, BoxStyle, OptionRecord
@@ -221,13 +222,6 @@ def settled_only_for(job: AnyJob) -> list[AnyJob]:
     return _requirements.flagged(job._required, _requirements.SETTLED_ONLY)
 
 
-def counted_requirements(job: AnyJob) -> Collection[AnyJob]:
-    """Return the requirements of a job, its inputs included, without the requirements with `order_only=True`."""
-    if isinstance(required := job._required, tuple):
-        return required
-    return [other for other, flags in required.items() if not flags & _requirements.ORDER_ONLY]
-
-
 def cut_requirements(job: AnyJob) -> Collection[AnyJob]:
     """Return the requirements that a job has lost because `keep_only` has removed them from its scheduler."""
     return () if job._scheduler is None else job._scheduler._members.cut_requirements.get(job, ())
@@ -316,8 +310,8 @@ def retry_waits(job: AnyJob) -> list[tuple[float, float]]:
 
 
 def is_about_to_run_anew(job: AnyJob) -> bool:
-    """Return whether a job, which has settled or is being cancelled, will be IDLE again in a later turn."""
-    return (job._extras or RunExtras).wanted is not None
+    """Return whether a job, which is being cancelled, or has just been, will be IDLE again in a later turn."""
+    return (job._extras or RunExtras).repeats is not None
 
 
 def note_older_code(jobs: Iterable[AnyJob], codes: Mapping[object, object]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from ..admission._window import VariableWindow, max_slots
 from ..base._states import JobState, RunPhase, StopReason
-from ..job._ancestors import outermost_ended
+from ..job._ancestors import member_of_run
 from ..job._job import AbstractJob, is_scheduler, takes_slot
 from ..run import _run, _steering
 from ._explain import pause_text
@@ -103,9 +103,9 @@ def why_not_again(job: AbstractJob[Any]) -> str:
 
 def next_try(job: AbstractJob[Any]) -> NextTry | None:
     """Return what another try of a settled job means now, or None if its scheduler is not running."""
-    outermost = outermost_ended(job)
-    run = outermost._enclosing_run()
-    return None if run is None else run.next_try(outermost, (job,))
+    member = member_of_run(job)
+    run = member._enclosing_run()
+    return None if run is None else run.next_try(member, (job,))
 
 
 def try_again(jobs: Iterable[AbstractJob[Any]], cancels: bool = False) -> list[AbstractJob[Any]]:
@@ -121,13 +121,13 @@ def try_again(jobs: Iterable[AbstractJob[Any]], cancels: bool = False) -> list[A
     """
     wanted: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
     for job in jobs:
-        wanted.setdefault(outermost_ended(job), []).append(job)
-    for outermost, inside in wanted.items():
-        run = outermost._enclosing_run()
-        if run is None or (is_scheduler(outermost) and outermost._run is not None):
-            outermost.try_again()
+        wanted.setdefault(member_of_run(job), []).append(job)
+    for member, inside in wanted.items():
+        run = member._enclosing_run()
+        if run is None or (is_scheduler(member) and member._run is not None):
+            member.try_again()
         else:
-            run.try_again(outermost, inside, cancels)
+            run.try_again(member, inside, cancels)
     return [*wanted]
 
 
