@@ -72,10 +72,10 @@ def find_searchers(run: Run, jobs: list[Any]) -> Iterator[str]:
 
 def count_requirements(run: Run, jobs: list[Any]) -> Iterator[str]:
     """A job that waits for others has counted those that hold it back."""
-    if run.reopening is not None and run.reopening._uncounted:
+    if run.reopening is not None and any(step.is_uncounted for step in run.reopening.steps.values()):
         return
     for job in jobs:
-        if job._state is JobState.IDLE and not (job._extras is not None and job._extras.wanted):
+        if job._state is JobState.IDLE:
             number = sum(each._holds_back() for each in run.members.all_requirements(job))
             if job._pending != number:
                 yield f"{job.label!r} has counted {job._pending} open requirements, and has {number}"
