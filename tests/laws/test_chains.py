@@ -184,9 +184,9 @@ class Chain:
             self.scheduler.add(self.link())
         elif self.speaker == "service_ready":
             # In a drain, no other service begins, and the run waits for this job.
-            while not self.readers.run.phase._is_ending and any(
-                not (job.is_running() or job.is_settled()) for job in self.links
-            ):
+            while not self.readers.run.phase._is_ending:
+                if all(job.is_running() or job.is_settled() for job in self.links):
+                    break
                 await anyio.sleep(0.005)
 
     def say_of(self, number: int, value: object = None, cancels: bool = False) -> Any:

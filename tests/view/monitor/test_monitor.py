@@ -597,7 +597,8 @@ def test_a_label_that_is_too_long_keeps_its_end(virtual: Virtual) -> None:
 
 # --- Runs that end, are repeated or retried: how the monitor counts and shows them
 def test_retrying_a_nested_scheduler_resets_its_counts_and_lines(virtual: Virtual) -> None:
-    """When a nested scheduler is retried, the results of the earlier attempt vanish from the monitor."""
+    """When a nested scheduler is retried, the results of the earlier attempt vanish from the monitor, but for the
+    number and the time of the attempts of its jobs."""
     inner = Scheduler(
         Job(nap, 1, label="x"), Job(fail, 2, label="y", critical=True), Job(nap, 9, label="z"), label="in", retry=1
     )
@@ -605,7 +606,8 @@ def test_retrying_a_nested_scheduler_resets_its_counts_and_lines(virtual: Virtua
     lines = pictured(virtual, scheduler, monitor, 3.5)
     assert lines[1].startswith(" ✓ 1 succeeded   ▸ 2 running   ✗ 0 failed   · 0 waiting")
     assert jobs_only(lines) == [
-        "   ▸    1 s  in    attempt 2 of 2, 1 ✓  2 ▸", "   ✓  1.0 s    x", " ! ▸    1 s    y", "   ▸    1 s    z",
+        "   ▸    1 s  in    attempt 2 of 2, 1 ✓  2 ▸", "   ✓  2.0 s    x   attempt 2",
+        " ! ▸    1 s    y   attempt 2", "   ▸    1 s    z   attempt 2",
     ]  # fmt: skip
 
 

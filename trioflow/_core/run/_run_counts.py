@@ -12,7 +12,7 @@ class RunCounts:
     """The counts of the members of a run. Nobody else writes them, except `settle`, for a success.
 
     Each end of a member follows a beginning. So a count that falls below 0 is an error of the engine, told at once: a
-    member has settled twice, and the run would wait for ever, or end too early.
+    member has settled twice, and the run would not end, or end too early.
     """
 
     __slots__ = ("added", "all_succeeded", "cancelled", "forever_unsettled", "had_ordinary_jobs", "unsettled")

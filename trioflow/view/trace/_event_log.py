@@ -559,15 +559,25 @@ def _run_needs(run: LiveRun, job: AnyJob, owners: dict[object, int]) -> Iterator
 
 def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, owners: dict[object, int]) -> JobFacts:
     job, outcome, command = live.job, live.outcome, live.outcome.command
+    started_at, later_starts, earlier_end = live.started_at, live.later_attempt_starts, -math.inf
+    if started_at is not None and run.started_at is not None and started_at < run.started_at:
+        # A member of a group that was tried again goes on counting; its attempts before have a span of their own.
+        earlier_end = run.started_at
+        started_at, *rest = later_starts or (None,)
+        later_starts = tuple(rest)
     failure, restoration, throttled = outcome.failure, outcome.restoration, outcome.throttled_attempts
     error = None if failure is None else failure.exception
     is_own_failure = live.state is JobState.FAILED and not outcome.failed_through_member
     is_own_failure |= live.state is JobState.BLOCKED and isinstance(error, BudgetSpent)
     required = map(run.jobs.get, _job_queries.all_requirements(run.scheduler, job))
-    ends = ((each.number, each.ended, each.error) for each in outcome.failed_attempts)
+    failed = [each for each in outcome.failed_attempts if each.began >= earlier_end]
+    ends = ((each.number, each.ended, each.error) for each in failed)
     took = None if restoration is None else restoration.took
-    if live.started_at is not None and live.finished_at is not None:
-        took = live.finished_at - live.started_at if outcome.took is None else outcome.took
+    if started_at is not None and live.finished_at is not None:
+        took = live.finished_at - started_at if outcome.took is None else outcome.took
+        if earlier_end > -math.inf:
+            last_start = later_starts[-1] if later_starts else started_at
+            took = live.finished_at - last_start + sum(each.ended - each.began for each in failed)
     usage_names = ("returncode", "user_time", "system_time", "max_rss")
     usage: dict[str, Any] = {name: getattr(command, name, None) for name in usage_names}
     span = Span(
@@ -581,16 +591,16 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         critical=_job_queries.criticality(job),
         forever=job.forever,
         scheduled_at=None,
-        started_at=live.started_at,
+        started_at=started_at,
         ready_at=outcome.ready_at,
         finished_at=live.finished_at,
-        attempts=live.later_attempt_starts * (live.started_at is not None),
+        attempts=later_starts * (started_at is not None),
         lane=None,
         timed_out=outcome.timed_out,
         required=tuple(requirement.key for requirement in required if requirement is not None),
         exception=error,
         **usage,
-        throttled=tuple((attempt.began, attempt.ended) for attempt in throttled),
+        throttled=tuple((attempt.began, attempt.ended) for attempt in throttled if attempt.began >= earlier_end),
         restored=restoration is not None,
         restored_at=outcome.restored_at,
         restored_took=None if restoration is None else restoration.took,
@@ -603,6 +613,10 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         took=took,
     )
     needs = job.needs or {}
+    waits = (*outcome.inner_waits, *_waits_between_attempts(run, job, outcome))
+    if earlier_end > -math.inf:
+        first_start = math.inf if started_at is None else started_at
+        waits = tuple([wait for wait in waits if wait[1] >= first_start])
     return JobFacts(
         span,
         position,
@@ -614,10 +628,10 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         },
         tuple(_run_needs(run, job, owners)),
         tuple((name, attempt.ended, until) for attempt in throttled for name, until in attempt.closed_until),
-        (*outcome.inner_waits, *_waits_between_attempts(run, job, outcome)),
+        waits,
         describe_failure(job, failure) if failure is not None and is_own_failure else None,
         command,
-        end_of_prints(job, live.started_at) if live.state.is_settled else "",
+        end_of_prints(job, started_at) if live.state.is_settled else "",
     )
 
 
