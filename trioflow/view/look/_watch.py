@@ -173,7 +173,7 @@ class Watch:
         has_limiter = is_root and view.tokens_taken is not None
         start = _event_log.RunStart(view.clock, self._wall_offset, window, has_limiter, scheduler.pool, view.backend)
         self._changed_runs[len(self._runs)] = None
-        self._runs.append(_event_log.LiveRun(scheduler, enclosing, 0, start))
+        self._runs.append(_event_log.LiveRun(scheduler, enclosing, 0, start, is_for_all_runs=True))
 
     def _update_run(self, index: int, run: _event_log.LiveRun) -> None:
         """Take over the times and the members of a run. If it has begun since, all of its jobs have changed."""

@@ -34,13 +34,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ..._core.admission import _pools
 from ..._core.base._states import JobState, StopReason, WaitCause
 from ..._core.base._text_forms import duration_text
 from ..._core.job._errors import BudgetSpent
-from ..._core.job._job import AnyJob, is_scheduler, takes_slot
+from ..._core.job._job import AnyJob, FailedAttempt, Throttling, is_scheduler, takes_slot
 from ..._core.job._labels import PathCache, paths_of, paths_of_siblings
 from ..._core.run import _instruments, _steering
 from ..._core.scheduler._base_scheduler import BaseScheduler
@@ -280,6 +280,8 @@ class LiveRun:
     is_continued: bool = False
     # In a `Watch`: an object that only this run of the scheduler has.
     identity: object = None
+    # In a `Watch`: whether this object stands for all runs of a group, one after the other.
+    is_for_all_runs: bool = False
     # By its scheduler, the last run of each group in the outermost run.
     last_runs: dict[BaseScheduler, LiveRun] = field(default_factory=dict[BaseScheduler, "LiveRun"])
 
@@ -557,27 +559,62 @@ def _run_needs(run: LiveRun, job: AnyJob, owners: dict[object, int]) -> Iterator
         yield ResourceFacts(owners.setdefault(owner, len(owners)), name, total, shortages=shortages), float(str(amount))
 
 
+class WorkInRun(NamedTuple):
+    """The work of a job in one run of its scheduler."""
+
+    started_at: float | None
+    later_starts: tuple[float, ...]
+    failed: tuple[FailedAttempt, ...]
+    throttled: tuple[Throttling, ...]
+    waits: tuple[tuple[WaitCause, float, float], ...]
+    took: float | None
+
+
+def work_in_run(run: LiveRun, live: LiveJob) -> WorkInRun:
+    """Return the work of a job in one run of its scheduler.
+
+    The attempts of a member go on in each run of its group. The attempts of an earlier run have a span of their own.
+    """
+    outcome = live.outcome
+    waits = (*outcome.inner_waits, *_waits_between_attempts(run, live.job, outcome))
+    if live.started_at is None:
+        return WorkInRun(None, (), outcome.failed_attempts, outcome.throttled_attempts, waits, None)
+    if run.is_for_all_runs or run.started_at is None or live.started_at >= run.started_at:
+        took = None
+        if live.finished_at is not None:
+            took = live.finished_at - live.started_at if outcome.took is None else outcome.took
+        return WorkInRun(
+            live.started_at, live.later_attempt_starts, outcome.failed_attempts, outcome.throttled_attempts, waits, took
+        )
+    failed = tuple([attempt for attempt in outcome.failed_attempts if attempt.began >= run.started_at])
+    throttled = tuple([attempt for attempt in outcome.throttled_attempts if attempt.began >= run.started_at])
+    if not live.later_attempt_starts:
+        return WorkInRun(None, (), failed, throttled, (), None)
+    started_at, *later_starts = live.later_attempt_starts
+    took = None
+    if live.finished_at is not None:
+        last_start = live.later_attempt_starts[-1]
+        took = live.finished_at - last_start + sum(attempt.ended - attempt.began for attempt in failed)
+    waits = tuple([wait for wait in waits if wait[1] >= started_at])
+    return WorkInRun(started_at, tuple(later_starts), failed, throttled, waits, took)
+
+
 def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, owners: dict[object, int]) -> JobFacts:
-    job, outcome, command = live.job, live.outcome, live.outcome.command
-    started_at, later_starts, earlier_end = live.started_at, live.later_attempt_starts, -math.inf
-    if started_at is not None and run.started_at is not None and started_at < run.started_at:
-        # A member of a group that was tried again goes on counting; its attempts before have a span of their own.
-        earlier_end = run.started_at
-        started_at, *rest = later_starts or (None,)
-        later_starts = tuple(rest)
-    failure, restoration, throttled = outcome.failure, outcome.restoration, outcome.throttled_attempts
+    job = live.job
+    outcome = live.outcome
+    command = outcome.command
+    failure = outcome.failure
+    restoration = outcome.restoration
+    work = work_in_run(run, live)
+    started_at = work.started_at
     error = None if failure is None else failure.exception
     is_own_failure = live.state is JobState.FAILED and not outcome.failed_through_member
     is_own_failure |= live.state is JobState.BLOCKED and isinstance(error, BudgetSpent)
     required = map(run.jobs.get, _job_queries.all_requirements(run.scheduler, job))
-    failed = [each for each in outcome.failed_attempts if each.began >= earlier_end]
-    ends = ((each.number, each.ended, each.error) for each in failed)
-    took = None if restoration is None else restoration.took
-    if started_at is not None and live.finished_at is not None:
-        took = live.finished_at - started_at if outcome.took is None else outcome.took
-        if earlier_end > -math.inf:
-            last_start = later_starts[-1] if later_starts else started_at
-            took = live.finished_at - last_start + sum(each.ended - each.began for each in failed)
+    ends = ((attempt.number, attempt.ended, attempt.error) for attempt in work.failed)
+    took = work.took
+    if took is None and restoration is not None:
+        took = restoration.took
     usage_names = ("returncode", "user_time", "system_time", "max_rss")
     usage: dict[str, Any] = {name: getattr(command, name, None) for name in usage_names}
     span = Span(
@@ -594,13 +631,13 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         started_at=started_at,
         ready_at=outcome.ready_at,
         finished_at=live.finished_at,
-        attempts=later_starts * (started_at is not None),
+        attempts=work.later_starts,
         lane=None,
         timed_out=outcome.timed_out,
         required=tuple(requirement.key for requirement in required if requirement is not None),
         exception=error,
         **usage,
-        throttled=tuple((attempt.began, attempt.ended) for attempt in throttled if attempt.began >= earlier_end),
+        throttled=tuple((attempt.began, attempt.ended) for attempt in work.throttled),
         restored=restoration is not None,
         restored_at=outcome.restored_at,
         restored_took=None if restoration is None else restoration.took,
@@ -613,10 +650,6 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         took=took,
     )
     needs = job.needs or {}
-    waits = (*outcome.inner_waits, *_waits_between_attempts(run, job, outcome))
-    if earlier_end > -math.inf:
-        first_start = math.inf if started_at is None else started_at
-        waits = tuple([wait for wait in waits if wait[1] >= first_start])
     return JobFacts(
         span,
         position,
@@ -627,8 +660,8 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
             for name, need in needs.items()
         },
         tuple(_run_needs(run, job, owners)),
-        tuple((name, attempt.ended, until) for attempt in throttled for name, until in attempt.closed_until),
-        waits,
+        tuple((name, attempt.ended, until) for attempt in work.throttled for name, until in attempt.closed_until),
+        work.waits,
         describe_failure(job, failure) if failure is not None and is_own_failure else None,
         command,
         end_of_prints(job, started_at) if live.state.is_settled else "",
