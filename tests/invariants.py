@@ -11,7 +11,7 @@ from trioflow import JobState
 from trioflow._core.base._states import RunPhase
 from trioflow._core.run._attempts import BackoffTimer
 from trioflow._core.run._run import Run
-from trioflow._core.run._worker import Lane
+from trioflow._core.run._worker import Crew
 
 MAX_JOBS = 60
 """Larger runs are not looked at: each look goes through all jobs."""
@@ -20,7 +20,7 @@ MAX_JOBS = 60
 def places_of(run: Run) -> Counter[Any]:
     """Return how many places each ready job has: in the line, in that for tokens, in that of a backoff."""
     places: Counter[Any] = Counter()
-    for line in {run.lane.line, run.open_lane.line}:
+    for line in {run.crew.line, run.open_crew.line}:
         places.update(line.startable)
         if line.tokens is not None:
             places.update([*line.tokens.waiting])
@@ -63,11 +63,11 @@ def find_holders(run: Run, jobs: list[Any]) -> Iterator[str]:
 
 def find_searchers(run: Run, jobs: list[Any]) -> Iterator[str]:
     """Some worker will take what may start, and each worker that searches is counted."""
-    lane, line = run.lane, run.line
-    searching = sum(worker.is_searching for worker in lane.alive)
-    if lane.searchers != searching:
-        yield f"{lane.searchers} workers are counted as searching, and {searching} are"
-    if not (lane.searchers or line.is_paused) and any(job._state is JobState.SCHEDULED for job in line.startable):
+    crew, line = run.crew, run.line
+    searching = sum(worker.is_searching for worker in crew.alive)
+    if crew.searchers != searching:
+        yield f"{crew.searchers} workers are counted as searching, and {searching} are"
+    if not (crew.searchers or line.is_paused) and any(job._state is JobState.SCHEDULED for job in line.startable):
         yield "a job may start, and no worker searches"
 
 
@@ -114,7 +114,7 @@ class Look:
 @contextmanager
 def checked() -> Iterator[Look]:
     """Look at each run until the end of the block."""
-    look, leave, wait = Look(), Lane.leave, Run._wait_while_running
+    look, leave, wait = Look(), Crew.leave, Run._wait_while_running
 
     def leave_and_look(self: Any, worker: Any) -> None:
         run = self.run
@@ -127,8 +127,8 @@ def checked() -> Iterator[Look]:
         look(self)
         await wait(self)
 
-    Lane.leave, Run._wait_while_running = leave_and_look, look_and_wait  # type: ignore[method-assign]
+    Crew.leave, Run._wait_while_running = leave_and_look, look_and_wait  # type: ignore[method-assign]
     try:
         yield look
     finally:
-        Lane.leave, Run._wait_while_running = leave, wait  # type: ignore[method-assign]
+        Crew.leave, Run._wait_while_running = leave, wait  # type: ignore[method-assign]

@@ -84,7 +84,7 @@ PLANTS: Final = (
 """),
     Plant("run-apart-passes-on", f"{RUN}/_steps.py", "what a job has that never starts is not passed on", """\
 raised {one_line_error(error)}")
-    run.open_lane.ensure_searcher()
+    run.open_crew.ensure_searcher()
 """, """\
 raised {one_line_error(error)}")
 """),
@@ -104,7 +104,7 @@ raised {one_line_error(error)}")
         "job._required = job._inputs = ()"),
     plant("cleanup-notices", f"{RUN}/_worker.py",
         "a clean-up job that the deadline has cancelled settles before the others know", """
--        if self.must_leave and not self.lane.is_closed:
+-        if self.must_leave and not self.crew.is_closed:
 +        if self.must_leave and run.phase is not STOPPING:
 """),
     plant("run-settle-order", f"{RUN}/_steps.py",
@@ -186,7 +186,7 @@ raised {one_line_error(error)}")
         "return Verdict(CANCELLED if ends or was_cancelled else SCHEDULED, error, failure, throttles=throttles)",
         "return Verdict(SCHEDULED, error, failure, throttles=throttles)"),
     Plant("verdict-clean-up", f"{RUN}/_attempts.py", "a clean-up job that fails, or is throttled, is not tried again",
-        "ends = (run.phase._is_ending and not worker.lane.is_clean_up)", "ends = run.phase._is_ending"),
+        "ends = (run.phase._is_ending and not worker.crew.is_clean_up)", "ends = run.phase._is_ending"),
     plant("verdict-service", f"{RUN}/_attempts.py", "a ready service that cancel() ends counts as SUCCEEDED", """
 -            return Verdict(SUCCEEDED if is_end and job._is_ready() else CANCELLED, error)
 +            return Verdict(SUCCEEDED if job._is_ready() else CANCELLED, error)
@@ -214,15 +214,15 @@ raised {one_line_error(error)}")
 -            self.unblocked_number -= job._state is not JobState.BLOCKED
 """),
     plant("worker-deadline", f"{RUN}/_worker.py", "a worker of a nested run looks only at its own deadline", """
--        if now >= lane.bounded_by.deadline:
+-        if now >= crew.bounded_by.deadline:
 +        if now >= run.deadline:
              # The loop has not yet said so.
-             lane.bounded_by.stop(StopReason.TIMEOUT)
+             crew.bounded_by.stop(StopReason.TIMEOUT)
              self.must_leave = True
 """),
     plant("run-drain-forever", f"{RUN}/_run.py", "a drain waits for forever jobs, too", """
--            return not all(worker.is_shielded for worker in self.lane.alive)
-+            return bool(self.lane.alive)
+-            return not all(worker.is_shielded for worker in self.crew.alive)
++            return bool(self.crew.alive)
 """),
     plant("job-run-error", f"{SCHEDULER}/_base_scheduler.py",
         "a flag not reset for a second run: the error of the journal or of a First", """
@@ -582,8 +582,8 @@ raised {one_line_error(error)}")
         "        return max(self.full_at, now + float(self.unstarted_amount) * self.seconds_each)",
         "        return max(self.full_at, now)"),
     Plant("drain-retries", f"{RUN}/_attempts.py", "a job that fails in a drain is retried",
-        "ends = (run.phase._is_ending and not worker.lane.is_clean_up)",
-        "ends = run.lane.is_closed and not worker.lane.is_clean_up"),
+        "ends = (run.phase._is_ending and not worker.crew.is_clean_up)",
+        "ends = run.crew.is_closed and not worker.crew.is_clean_up"),
     Plant("pause-around", f"{RUN}/_steering.py", "resume() of a group ends the pause around it",
         "run.line.set_paused(is_paused_around or run.scheduler in self.pauses)",
         "run.line.set_paused(run.scheduler in self.pauses or (is_paused_around and not run.line.is_paused))"),
@@ -637,7 +637,7 @@ raised {one_line_error(error)}")
     Plant("first-turn-again", f"{PARTS}/_first_rule.py", "each attempt of a call puts off the next turn",
         "if self._turn_started_at is None and job in self._turns and", "if job in self._turns and"),
     Plant("clean-up-group-paused", f"{RUN}/_steering.py",
-        "a group that cleans up is paused with the run whose clean-up it is", "run.outer_worker.lane.line.is_paused",
+        "a group that cleans up is paused with the run whose clean-up it is", "run.outer_worker.crew.line.is_paused",
         "run.outer_worker.run.line.is_paused"),
     Plant("again-ready-service", f"{RUN}/_reopening.py",
         "a service that was ready has no users when it is tried again",

@@ -38,7 +38,7 @@ UNHARMED: Final = {
     "limiter.release_on_behalf_of(self)": "what gives a token back",
     "self._unused.append(borrower)": "the place of a token that the limiter has just lent",
     "self._end_event.set()": "the last step of a part",
-    "worker.lane.leave(worker)": "the call of the last step of a worker, whose lines may raise",
+    "worker.crew.leave(worker)": "the call of the last step of a worker, whose lines may raise",
 }
 """Functions at whose lines no error is raised, and such lines, and why."""
 

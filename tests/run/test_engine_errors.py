@@ -14,7 +14,7 @@ from trioflow._core.run import _ending
 from trioflow._core.run._handle import TimeLimit
 from trioflow._core.run._requirement_counts import RequirementCounts
 from trioflow._core.run._run import Run
-from trioflow._core.run._worker import Lane
+from trioflow._core.run._worker import Crew
 from trioflow._core.words._failures import FailureLog
 from trioflow.abc import incidents_of, run_of
 from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Flaw, bad, crash, fail, hooked, nap, serve, timed
@@ -26,7 +26,7 @@ from ..conftest import Virtual
     [
         (Run, "settle_error", {}, StopReason.INTERRUPTED, 1),  # before the job has settled
         (RequirementCounts, "count_down", {}, StopReason.INTERRUPTED, 1),  # afterwards
-        (Lane, "spawn_more", {}, StopReason.INTERRUPTED, 0),  # in a worker that has no job
+        (Crew, "spawn_more", {}, StopReason.INTERRUPTED, 0),  # in a worker that has no job
         (Run, "_wait_while_running", {}, StopReason.INTERRUPTED, 0),  # in the task that waits for the run
         (Run, "cancel_scheduled", {"timeout": 3}, StopReason.TIMEOUT, 3),  # at the deadline, as the run stops
         (Run, "cancel_scheduled", {}, StopReason.FAILED, 5),  # as the ending begins
@@ -140,7 +140,7 @@ def jobs_that_wait_for_a_rate() -> Scheduler:
 @pytest.mark.parametrize(
     ("make", "owner", "method", "after"),
     [
-        (idle_jobs, Lane, "spawn", 0),  # no worker ever
+        (idle_jobs, Crew, "spawn", 0),  # no worker ever
         (jobs_behind_a_job, RequirementCounts, "count_down", 1),  # no successor becomes ready
         (nested_jobs, RequirementCounts, "count_down", 1),
         (jobs_that_wait_for_a_rate, Admission, "_set_timer", 0),  # nothing looks at the rate again

@@ -177,9 +177,9 @@ def test_cancelled_jobs_leave_no_tasks_or_scopes_in_the_run(virtual: Virtual) ->
     def size() -> tuple[int, ...]:
         run: Any = scheduler._run
         if virtual.backend == "asyncio":
-            return len(_fast_asyncio.STATES_BY_REF), len(run.lane.alive)
+            return len(_fast_asyncio.STATES_BY_REF), len(run.crew.alive)
         status = run.group.host.nursery.cancel_scope._cancel_status
-        return len(run.group.host.nursery.child_tasks), len(status._children), len(run.lane.alive)
+        return len(run.group.host.nursery.child_tasks), len(status._children), len(run.crew.alive)
 
     async def rounds() -> None:
         for _ in range(5):
@@ -298,7 +298,7 @@ def test_start_order_does_not_depend_on_the_number_of_searching_workers(
     async def start(number: int) -> None:
         if not workers:
             run: Any = scheduler._run
-            workers.append(run.lane)
+            workers.append(run.crew)
         order.append(number)
         await anyio.sleep(1 + number % 2)
 

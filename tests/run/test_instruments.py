@@ -267,7 +267,7 @@ class Seen(Part, Instrument):
         if self._run.clock() >= self.wakes_at:
             self.wakes_at = math.inf
             self._run.schedule([self.held])
-            self._run.lane.ensure_searcher()
+            self._run.crew.ensure_searcher()
 
 
 def test_a_run_asks_its_parts_in_order(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def keep_grant(run: Any, jobs: dict[str, Any]) -> None:
 
 
 def miscount_searchers(run: Any, _: dict[str, Any]) -> None:
-    run.lane.searchers += 1
+    run.crew.searchers += 1
 
 
 def search_not(run: Any, jobs: dict[str, Any]) -> None:
@@ -74,12 +74,12 @@ def test_a_fault_is_noticed(plant: Callable[..., None], backend: Any) -> None:
         run, look = current_scheduler()._run, invariants.Look()
         look(run)
         assert not look.wrong
-        before = [run.counts.unsettled, run.counts.forever_unsettled, run.lane.searchers, jobs["waits"]._pending]
+        before = [run.counts.unsettled, run.counts.forever_unsettled, run.crew.searchers, jobs["waits"]._pending]
         worker, waiting = jobs["plants"]._worker, list(run.line.places._jobs)
         plant(run, jobs)
         look(run)
         found.extend(look.wrong)
-        run.counts.unsettled, run.counts.forever_unsettled, run.lane.searchers, jobs["waits"]._pending = before
+        run.counts.unsettled, run.counts.forever_unsettled, run.crew.searchers, jobs["waits"]._pending = before
         jobs["plants"]._worker = worker
         run.line.places._jobs.clear()
         run.line.places._jobs.extend(waiting)

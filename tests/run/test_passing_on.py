@@ -119,13 +119,13 @@ PASS_ON = {
         "Grant.refund_budgets",
         "Reopening._change",  # which wakes the task of the run
     },
-    "admit": {"Lane.ensure_searcher", "ask_in_order"},
+    "admit": {"Crew.ensure_searcher", "ask_in_order"},
     "ensure_searcher": {
         "_settle_each",  # whatever settles outside of a worker
         "Undecided._work_late",  # whatever has waited until an end was told
         "Worker.work",
-        "Lane.leave",
-        "Lane.prepare_for_forever_job",  # whatever a worker does before its own task waits, or ends
+        "Crew.leave",
+        "Crew.prepare_for_forever_job",  # whatever a worker does before its own task waits, or ends
         "Run._search_in_first_turns",
         "Run._wait_until_over",
         "CleanUp._wait_until_settled",

@@ -497,7 +497,7 @@ class Admission:
         self._set_timer()
         for places in served:
             if places is not caller:
-                places.run.lane.ensure_searcher()
+                places.run.crew.ensure_searcher()
         if self.has_budgets and not self._is_blocking:
             self._block_unaffordable_jobs()
 

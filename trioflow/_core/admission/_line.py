@@ -1,4 +1,4 @@
-"""The line of a lane: its ready jobs, until workers take them. It decides, and workers act.
+"""The line of a crew: its ready jobs, until workers take them. It decides, and workers act.
 
 ```
 push ──► wait in `places` for a slot and for needs ──► wait for a limiter's token ──► startable ──► take
@@ -45,7 +45,7 @@ Invariants, whenever control returns to the loop:
 | `resume()`                     | `set_paused`          | all runs in the pause, by priority and number               |
 | a larger window                | `size`                | the jobs of its run                                         |
 
-A clean-up lane waits for nothing. Its jobs get their needs even beyond the free amounts, and it first lets the jobs of
+A clean-up crew waits for nothing. Its jobs get their needs even beyond the free amounts, and it first lets the jobs of
 its run be admitted.
 
 **Tokens.** A limiter counts the jobs that are working, at any depth: in the run whose window it is, and in nested runs,
@@ -149,7 +149,7 @@ def _keep_scheduled(jobs: deque[AbstractJob[Any]]) -> None:
 
 
 class Line:
-    """The ready jobs of a lane, and the slots and tokens of its jobs. The module's docstring explains it.
+    """The ready jobs of a crew, and the slots and tokens of its jobs. The module's docstring explains it.
 
     Args:
         run: the run.
@@ -276,7 +276,7 @@ class Line:
     # ---- the steps of a job
 
     def push(self, job: AbstractJob[Any]) -> None:
-        """Add a job that has become ready. Call `Lane.ensure_searcher` afterwards."""
+        """Add a job that has become ready. Call `Crew.ensure_searcher` afterwards."""
         if self.places is None:
             self.startable.append(job)
         else:
@@ -437,7 +437,7 @@ class Tokens:
         if not self.waiting_count:
             self.update_request()
         if served is not caller:
-            served.line.run.lane.spawn_searcher()
+            served.line.run.crew.spawn_searcher()
 
     def _acquire_free(self) -> bool:
         borrower = object()
@@ -481,7 +481,7 @@ class Tokens:
             run = self._first_run()
             # It may have stopped, while its forever jobs and clean-up jobs go on.
             home = run.outermost()
-            self.requester = (run if home.lane.is_closed else home).lane.spawn(self)
+            self.requester = (run if home.crew.is_closed else home).crew.spawn(self)
 
     def _first_run(self) -> Run:
         return next(ticket[0] for ticket in self.tickets if ticket[0] is not None).line.run
@@ -655,7 +655,7 @@ def ask_in_order(runs: Iterable[Run]) -> None:
     for *_, entry, each in heapq.merge(*asking):
         if each.ask(entry):
             each.line.startable.append(entry[2])
-            each.line.run.lane.spawn_searcher()
+            each.line.run.crew.spawn_searcher()
 
 
 def token_holder(workers: Iterable[Worker], limiter: object) -> AbstractJob[Any] | None:
@@ -671,7 +671,7 @@ def token_holders(runs: Iterable[Run], limiter: object) -> Iterator[AbstractJob[
     A running job may have the limiter itself, in place of the window's.
     """
     for run in runs:
-        working = (worker.job for worker in list(run.lane.alive))
+        working = (worker.job for worker in list(run.crew.alive))
         yield from (job for job in working if job is not None and job._own_limiter is limiter)
         if run.line.tokens is not None and run.line.tokens.limiter is limiter:
             yield from list(run.line.tokens.borrowers)

@@ -412,8 +412,8 @@ class GatedResource(CountedResource):
             if not self.parked and self._opener.cause is None:
                 self._opener.cancel_alone()
         elif self.parked:
-            run = next(iter(self.parked)).places.run if self._run.lane.is_closed else self._run
-            self._opener = run.lane.spawn(self)
+            run = next(iter(self.parked)).places.run if self._run.crew.is_closed else self._run
+            self._opener = run.crew.spawn(self)
 
     async def do_errand(self) -> None:
         """Open the gate for a job that is parked here."""

@@ -241,7 +241,7 @@ def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdic
     _, failure = run.backend.split_all_cancellations(error)
     was_cancelled = run.backend.isolation.was_cancelled(worker)
     # A clean-up job goes on.
-    ends = (run.phase._is_ending and not worker.lane.is_clean_up) or (is_scheduler(job) and job._fate.no_more_attempts)
+    ends = (run.phase._is_ending and not worker.crew.is_clean_up) or (is_scheduler(job) and job._fate.no_more_attempts)
     if failure is None:
         is_end = worker.cause is CancelCause.END_OF_RUN
         if is_end or was_cancelled:
@@ -324,7 +324,7 @@ class BackoffTimer(Part):
         while self.due_at() <= self._run.clock() + TIME_TOLERANCE:
             *_, job = heapq.heappop(self._heap)
             job._ensure_extras().backoff_until = None
-            self._run.open_lane.line.push(job)
+            self._run.open_crew.line.push(job)
 
 
 def _waits_until(job: AbstractJob[Any], until: float) -> bool:

@@ -32,7 +32,7 @@ from ..job._ancestors import enclosing_schedulers
 from ..job._errors import find_interruption, one_line_error
 from ..job._job import AbstractJob
 from ._attempts import BackoffTimer, drain_backoffs
-from ._worker import Lane, Worker
+from ._worker import Crew, Worker
 
 if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
@@ -50,20 +50,20 @@ async def end(run: Run) -> None:
     if run.pending_shutdowns is None:
         run.pending_shutdowns = _jobs_with_shutdown(run.scheduler)
     run.guard(run.stop, COMPLETED)
-    for worker in [each for each in run.lane.alive if each in run.time_slice.queue]:
+    for worker in [each for each in run.crew.alive if each in run.time_slice.queue]:
         run.time_slice.call_up(worker)  # it leaves
     # No clean-up job needs them, so they leave in these turns, too.
     ends_forever_jobs = run.fate.reason is COMPLETED
     if ends_forever_jobs and (forever := _forever_workers(run)):
         _end_workers(run, forever)
-    turns = MAX_LEAVING_TURNS if run.lane.alive else 0
+    turns = MAX_LEAVING_TURNS if run.crew.alive else 0
     for _ in range(turns):
-        leaving = [worker for worker in run.lane.alive if not worker.is_shielded or worker.cause is not None]
+        leaving = [worker for worker in run.crew.alive if not worker.is_shielded or worker.cause is not None]
         is_unwinding = any(worker.job is not None and not worker.is_shielded for worker in leaving)
         if not (leaving and await run.group.host.yield_in_ending(is_unwinding=is_unwinding)):
             break
     has_more = run.shared or run.pending_shutdowns
-    if run.lane.alive or has_more or (run.fate.cancel_reason is not COMPLETED and needs_clean_up(run)):
+    if run.crew.alive or has_more or (run.fate.cancel_reason is not COMPLETED and needs_clean_up(run)):
         wind_up = partial(_wind_up, run, not ends_forever_jobs)
         on_interrupt = partial(run.stop, StopReason.CANCELLED)
         await take_step(run, partial(run.group.host.run_uninterrupted, wind_up, on_interrupt))
@@ -112,7 +112,7 @@ async def take_step(run: Run, step: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _end_jobs(run: Run) -> None:
-    await _wait_until_left(run, [worker for worker in run.lane.alive if not worker.is_shielded])
+    await _wait_until_left(run, [worker for worker in run.crew.alive if not worker.is_shielded])
 
 
 async def _clean_up(run: Run) -> None:
@@ -139,7 +139,7 @@ async def _end_services(run: Run) -> None:
     At the deadline, cancel all remaining services together. Ready services end as SUCCEEDED.
     """
     deadline = run.deadline_in(run.scheduler.shutdown_timeout)
-    waves = _shutdown_waves(run, [worker for worker in run.lane.alive if _runs_service(worker)])
+    waves = _shutdown_waves(run, [worker for worker in run.crew.alive if _runs_service(worker)])
     for wave in waves:
         _end_workers(run, wave)
         await _wait_until_left(run, wave, deadline)
@@ -150,10 +150,10 @@ async def _end_services(run: Run) -> None:
 
 def _end_workers(run: Run, workers: Iterable[Worker], repeatedly: bool = False) -> None:
     """Cancel the workers among these that have not left."""
-    workers = [worker for worker in workers if worker in run.lane.alive]
+    workers = [worker for worker in workers if worker in run.crew.alive]
     for worker in workers:
         worker.mark_cancelled(CancelCause.END_OF_RUN)
-    if not repeatedly and run.lane.alive.keys() <= set(workers):
+    if not repeatedly and run.crew.alive.keys() <= set(workers):
         # On trio, a single call for all costs a fifth of a call for each.
         run.group.cancel_shielded(workers)
     else:
@@ -187,7 +187,7 @@ async def _wait_until_left(
 
     At the time `repeat_at`, cancel the remaining workers at each of their awaits.
     """
-    alive = run.lane.alive
+    alive = run.crew.alive
     remaining = deque(workers)
     while run.clock() < deadline:
         # Check only the first workers, because scanning all of them each time would take quadratic time.
@@ -213,7 +213,7 @@ def _jobs_with_shutdown(scheduler: BaseScheduler) -> dict[AbstractJob[Any], None
 
 
 def _forever_workers(run: Run) -> list[Worker]:
-    return [worker for worker in run.lane.alive if worker.is_shielded and not _runs_service(worker)]
+    return [worker for worker in run.crew.alive if worker.is_shielded and not _runs_service(worker)]
 
 
 def _runs_service(worker: Worker) -> bool:
@@ -287,8 +287,8 @@ def will_not_start(run: Run, job: AbstractJob[Any], member: AbstractJob[Any]) ->
     return job._state is JobState.IDLE and not may_come
 
 
-class CleanUp(Lane):
-    """The clean-up phase of a run: a lane of its own, shielded from the end of the run, with a deadline."""
+class CleanUp(Crew):
+    """The clean-up phase of a run: a crew of its own, shielded from the end of the run, with a deadline."""
 
     is_clean_up = True
 
@@ -302,13 +302,13 @@ class CleanUp(Lane):
     async def execute(self) -> None:
         """Run the clean-up jobs, and return when they have settled."""
         run = self.run
-        run.open_lane = self
+        run.open_crew = self
         try:
             await self.group.run(self._wait_until_settled)
         finally:
             # Also if asyncio cancels all tasks of the loop.
             self.stop()
-            run.open_lane = run.lane
+            run.open_crew = run.crew
             self.detach()
 
     async def _wait_until_settled(self) -> None:

@@ -529,7 +529,7 @@ class RunHandle:
         Otherwise, in a thread that outlives its job, `current_job()` might return the next job of the same worker.
         """
         worker = current_worker_var.get()
-        stand_in = type(worker)(worker.lane)
+        stand_in = type(worker)(worker.crew)
         stand_in.job = worker.job
         return partial(current_worker_var.set, stand_in)
 

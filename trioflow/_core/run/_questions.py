@@ -29,7 +29,7 @@ class AskingJobs:
     def are_in_vain(self) -> bool:
         """Return whether nothing goes on in the run but these jobs, and nothing can use what any of them returns."""
         run, asking = self._run, self.asking
-        working = {worker.job for worker in run.lane.alive if worker.job is not None and not worker.is_shielded}
+        working = {worker.job for worker in run.crew.alive if worker.job is not None and not worker.is_shielded}
         if not asking or working - asking.keys() or any(map(is_needed, asking)):
             return False
         return not any(self._may_go_on(job) for job in run.members.jobs if not job._state.is_settled)

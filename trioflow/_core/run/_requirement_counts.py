@@ -135,7 +135,7 @@ class RequirementCounts:
         if successors.__class__ is not list:
             successors = (successors,)
         if run.phase._is_ending:
-            run.open_lane.start(successors)
+            run.open_crew.start(successors)
             return
         for successor in successors:
             pending = successor._pending - 1

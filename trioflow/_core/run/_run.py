@@ -45,7 +45,7 @@ from ._standstill import Standstill, StuckJobs
 from ._start_order import StartOrder, may_need_order
 from ._steering import NOT_STEERED, Steering, SteeringRecord
 from ._undecided import Undecided
-from ._worker import Lane, TimeSlice, Worker
+from ._worker import Crew, TimeSlice, Worker
 
 if TYPE_CHECKING:
     from ..backend import Backend, TaskEvent, WorkerGroup
@@ -115,8 +115,8 @@ class Run:
     journal_writer: JournalWriter | None
     # ---- its jobs
     line: Final[Line]
-    lane: Final[Lane]  # of all its jobs but clean-up jobs
-    open_lane: Lane  # where jobs become ready: in the clean-up phase, another lane
+    crew: Final[Crew]  # of all its jobs but clean-up jobs
+    open_crew: Crew  # where jobs become ready: in the clean-up phase, another crew
     steering: Steering  # of the outermost run, and made with it, because another thread may be the first to use it
     changes: SteeringRecord  # NOT_STEERED, or of deques, which any thread may copy with `tuple`
     requirement_counts: RequirementCounts
@@ -201,7 +201,7 @@ class Run:
         self.line = Line(self, window)
         if self.limits or window is not None:
             self._use_limiter()
-        self.lane = self.open_lane = Lane(self, self.line)
+        self.crew = self.open_crew = Crew(self, self.line)
         if self.steering.pauses:
             self.steering.begin(self)
         self.undecided = Undecided(self)
@@ -249,7 +249,7 @@ class Run:
         Return None if there is no such run, or if no limit applies, because the scheduler is a forever or clean-up job.
         """
         worker = self.outer_worker
-        return None if worker is None or worker.is_shielded or worker.lane.is_clean_up else worker
+        return None if worker is None or worker.is_shielded or worker.crew.is_clean_up else worker
 
     def is_shown(self, subject: str) -> bool:
         """Return whether an instrument shows the log records about a subject itself."""
@@ -266,7 +266,7 @@ class Run:
         """
         runs: list[Run] = [self]
         for run in runs:
-            runs += [nested for worker in [*run.lane.alive] if (nested := worker.nested_run()) is not None]
+            runs += [nested for worker in [*run.crew.alive] if (nested := worker.nested_run()) is not None]
         return runs
 
     def part(self, kind: type[P]) -> P | None:
@@ -301,13 +301,13 @@ class Run:
         """
         outer, context = self.outer_worker, self.context
         self.deadline = self.deadline_in(self.timeout)
-        self.lane.bounded_by = self
-        if (host := self.limiting_worker()) is not None and host.lane.bounded_by.deadline < self.deadline:
-            self.lane.bounded_by = host.lane.bounded_by
+        self.crew.bounded_by = self
+        if (host := self.limiting_worker()) is not None and host.crew.bounded_by.deadline < self.deadline:
+            self.crew.bounded_by = host.crew.bounded_by
         variables = tuple([item for item in context.items() if item[0] is not current_worker_var])
         group_class = self.backend.isolation.group_class
         outer_group = None if outer is None else outer.group
-        self.group = self.lane.group = group_class(self.backend, self.deadline, context, variables, outer_group)
+        self.group = self.crew.group = group_class(self.backend, self.deadline, context, variables, outer_group)
         if outer is not None and outer.run.phase is _states.DRAINING:
             # The drain began between the start of this scheduler and its run, which the drain has not seen.
             self.stop(StopReason.DRAINED)
@@ -321,21 +321,21 @@ class Run:
             RUNS_IN_PROGRESS.pop(self, None)
             if self._stuck_jobs is not None:
                 self._stuck_jobs.stop()
-            if not self.lane.alive:
+            if not self.crew.alive:
                 self._break_reference_cycles()
         if self.interruption is not None:
             raise self.interruption
 
     def _break_reference_cycles(self) -> None:
         """Break the reference cycles of the run, so that it is freed without the garbage collector."""
-        self.lane.detach()
+        self.crew.detach()
         if self.instrument_set is not None:
             self.instrument_set.detach()
         for part in self.parts:
             del part._run
         self._start_order = self._pools = self._failure_log = self._stuck_jobs = None
         self.shared.clear()
-        del self.requirement_counts, self.undecided, self.group, self.standstill, self.open_lane
+        del self.requirement_counts, self.undecided, self.group, self.standstill, self.open_crew
 
     async def _run_until_deadline(self) -> None:
         stop_timer = self.call_at(self.deadline, partial(self.stop, StopReason.TIMEOUT))
@@ -414,18 +414,18 @@ class Run:
 
         If none of its jobs is suspended, a small run needs only this worker and these turns.
         """
-        lane, counts = self.lane, self.counts
-        lane.ensure_searcher()
-        lane.searchers += 1
+        crew, counts = self.crew, self.counts
+        crew.ensure_searcher()
+        crew.searchers += 1
         for _ in range(MAX_FIRST_WORKER_TURNS):
             if not await self.group.host.yield_to_loop():
                 self.stop_cancelled()
-            if not counts.unsettled or self.phase is STOPPING or any(worker.job is not None for worker in lane.alive):
+            if not counts.unsettled or self.phase is STOPPING or any(worker.job is not None for worker in crew.alive):
                 break
-        lane.searchers -= 1
+        crew.searchers -= 1
         if self.line.startable or self.line.places is not None:
-            lane.ensure_searcher()
-            lane.spawn_more()
+            crew.ensure_searcher()
+            crew.spawn_more()
 
     async def _wait_until_over(self) -> None:
         while self.phase is not STOPPING:
@@ -438,7 +438,7 @@ class Run:
             elif self.phase is _states.DRAINING or not await self._flush_forever_jobs():
                 return
             # For jobs that have become ready in a turn of a part or of the journal, or that forever jobs have added.
-            self.lane.ensure_searcher()
+            self.crew.ensure_searcher()
 
     async def wait_for_change(self, deadline: float) -> bool:
         """Wait for `wake`, or until the deadline, and return True. If the task is cancelled, return False at once."""
@@ -466,7 +466,7 @@ class Run:
     def call_parts(self) -> None:
         """Let each part act if it is due, in the clean-up only the backoffs. Then the caller lets a worker search."""
         for part in self.parts:
-            if not self.open_lane.is_clean_up or isinstance(part, BackoffTimer):
+            if not self.open_crew.is_clean_up or isinstance(part, BackoffTimer):
                 part.act()
 
     async def _flush_forever_jobs(self) -> bool:
@@ -494,10 +494,10 @@ class Run:
 
         These objects are new after each step of a job. A nested run that is ending waits for no input.
         """
-        workers, positions = [worker for worker in self.lane.alive if worker.is_shielded], list[object]()
+        workers, positions = [worker for worker in self.crew.alive if worker.is_shielded], list[object]()
         for worker in workers:
             if (nested := worker.nested_run()) is not None:
-                workers += nested.lane.alive
+                workers += nested.crew.alive
             is_ending = nested is not None and nested.phase is STOPPING
             positions.append(object() if is_ending else [worker, *self.backend.frames(worker)])
         return positions
@@ -507,7 +507,7 @@ class Run:
         if self.parts and any(part.is_busy() for part in self.parts):
             return True
         if self.phase is _states.DRAINING:
-            return not all(worker.is_shielded for worker in self.lane.alive)
+            return not all(worker.is_shielded for worker in self.crew.alive)
         return self.waits_for_jobs()
 
     def waits_for_jobs(self) -> bool:
@@ -595,11 +595,11 @@ class Run:
             self.fate.stop(reason, culprit)
             if reason is _states.TIMEOUT:
                 self.jobs_at_timeout = self.scheduler._describe_timeout()
-            self.phase, self.lane.is_closed = STOPPING, True
+            self.phase, self.crew.is_closed = STOPPING, True
             self.wake()
             self.scheduler._notify_unreached()
             cancels_workers = reason is not _states.COMPLETED or self.counts.unsettled > 0
-        return self.lane.cancel() if cancels_workers else []
+        return self.crew.cancel() if cancels_workers else []
 
     def stop_if_over(self) -> bool:
         """Stop if the deadline has passed or the run was cancelled, before the loop has said so. Return whether it has.
@@ -650,8 +650,8 @@ class Run:
         worker may notice a cancellation of the run first.
         """
         if worker.cause is None and self.backend.isolation.was_cancelled(worker):
-            if worker.lane.is_clean_up:
-                worker.lane.bounded_by.stop(StopReason.TIMEOUT)
+            if worker.crew.is_clean_up:
+                worker.crew.bounded_by.stop(StopReason.TIMEOUT)
             else:
                 self.stop_cancelled()
 
@@ -749,7 +749,7 @@ class Run:
             dropped = [job for job in jobs if job.restored and job not in self.members.jobs]
             self.journal_writer.restored_by_add.extend(dropped)
             self.wake()
-        self.lane.ensure_searcher()
+        self.crew.ensure_searcher()
 
     def _caller_context(self) -> contextvars.Context | None:
         """Return the context of the code that adds jobs, for the jobs to use, or None if they use the run's context.

@@ -50,7 +50,7 @@ class Standstill:
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        # The number of workers in `Lane.alive`, in all runs, without those that host a nested run, while it waits,
+        # The number of workers in `Crew.alive`, in all runs, without those that host a nested run, while it waits,
         # that wait for a token, or that run a forever job.
         self._active_count = 0
         # The number of checks that still have to confirm a suspicion, or 0 without a suspicion.
@@ -120,9 +120,9 @@ class Standstill:
 
 def _may_act(run: Run, outermost: Run) -> bool:
     """Return whether a run can go on without any of its active workers."""
-    if run.phase is not _states.RunPhase.RUNNING or not run.counts.unsettled or run.lane.searchers:
+    if run.phase is not _states.RunPhase.RUNNING or not run.counts.unsettled or run.crew.searchers:
         return True
-    if any(worker.is_shielded for worker in run.lane.alive):
+    if any(worker.is_shielded for worker in run.crew.alive):
         return True
     return any(part.is_busy() for part in run.parts) or _has_timer(run) or _waits_outside(run, outermost)
 
@@ -147,7 +147,7 @@ def _waits_outside(run: Run, outermost: Run) -> bool:
         return True
     # A forever job may have what they need until all of them have settled.
     places: Any = run.line.places
-    return bool(places.overtaken) and any(worker.is_shielded for worker in run.lane.alive)
+    return bool(places.overtaken) and any(worker.is_shielded for worker in run.crew.alive)
 
 
 def _has_due_call(run: Run) -> bool:

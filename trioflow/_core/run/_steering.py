@@ -162,7 +162,7 @@ class Steering:
 
     def _take_pause(self, run: Run) -> None:
         """Let a run be paused if its scheduler or an enclosing scheduler is."""
-        is_paused_around = run.outer_worker is not None and run.outer_worker.lane.line.is_paused
+        is_paused_around = run.outer_worker is not None and run.outer_worker.crew.line.is_paused
         run.line.set_paused(is_paused_around or run.scheduler in self.pauses)
 
     def set_hold(self, run: Run, is_held: bool) -> None:
@@ -198,7 +198,7 @@ class Steering:
 
     def _let_search(self, run: Run) -> None:
         for each in run.with_nested():
-            each.lane.ensure_searcher()
+            each.crew.ensure_searcher()
             run.standstill.suspect(each)
 
     # ---- drain

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ..admission._line import Line
     from ._instruments import InstrumentSet
     from ._run import Run
-    from ._worker import Lane, Worker
+    from ._worker import Crew, Worker
 
 
 MAX_INSTANT_ATTEMPTS: Final = 2000
@@ -46,8 +46,8 @@ least, and the coarsest clock, that of Windows, moves after 16 ms."""
 def schedule(run: Run, jobs: Iterable[AbstractJob[Any]]) -> None:
     """Put those jobs that are IDLE into the ready queue, unless the run drains or stops, and cleans nothing up."""
     for job in jobs:
-        if job._state is IDLE and (not run.phase._is_ending or run.open_lane.is_clean_up):
-            ready(run, job, run.open_lane.line)
+        if job._state is IDLE and (not run.phase._is_ending or run.open_crew.is_clean_up):
+            ready(run, job, run.open_crew.line)
 
 
 def ready(run: Run, job: AbstractJob[Any], line: Line) -> None:
@@ -68,24 +68,24 @@ def ready(run: Run, job: AbstractJob[Any], line: Line) -> None:
             ends.settle_waiting()
 
 
-def requeue(run: Run, job: AbstractJob[Any], lane: Lane, verdict: Verdict, now: float) -> None:
+def requeue(run: Run, job: AbstractJob[Any], crew: Crew, verdict: Verdict, now: float) -> None:
     """Queue a job whose attempt ended `now` again, at once or after a backoff. Take back its slot and resources.
 
     A throttled job comes first, and its attempt does not count. Clean-up jobs wait for no needs in their line, so
     such a job waits for the end of the throttle before. After a failure, a job comes after those that were ready
     before, as any that has just become ready.
     """
-    error, began, extras, push = verdict.failure, job._started_at, job._ensure_extras(), lane.line.push
+    error, began, extras, push = verdict.failure, job._started_at, job._ensure_extras(), crew.line.push
     until = now + verdict.backoff
     assert error is not None
     assert began is not None
     if verdict.throttles:
-        resources, push = run.pools.resolve(job), lane.line.push_throttled
+        resources, push = run.pools.resolve(job), crew.line.push_throttled
         closed = tuple((each.key, resources[each.key].cooldown.ends_at) for each in verdict.throttles)
         extras.throttlings += (Throttling(began, now, closed),)
         if extras.throttled_since is None:
             extras.throttled_since = began
-        if lane.is_clean_up:
+        if crew.is_clean_up:
             until = max(ends_at for _, ends_at in closed)
     else:
         extras.add_retry(began, now, error, verdict.backoff)
@@ -108,7 +108,7 @@ def requeue(run: Run, job: AbstractJob[Any], lane: Lane, verdict: Verdict, now: 
         # Before the hooks, as in `ready`: one may cancel the job, and try it again.
         push(job)
     run.notify("job_scheduled", job)
-    if run.phase._is_ending and not lane.is_clean_up and job._state is SCHEDULED:
+    if run.phase._is_ending and not crew.is_clean_up and job._state is SCHEDULED:
         # The run has ended since the verdict.
         settle_apart(run, [job])
 
@@ -141,7 +141,7 @@ def _settle_each(run: Run, jobs: Iterable[AbstractJob[Any]], failure: Failure | 
         if error is not None:
             # The job does not run, so it cannot fail with it.
             run.stop_with_error(error, job, f"on_settled of {job.label!r} raised {one_line_error(error)}")
-    run.open_lane.ensure_searcher()
+    run.open_crew.ensure_searcher()
 
 
 def settle(run: Run, job: AbstractJob[Any], state: JobState, outcome: object, now: float) -> None:
@@ -348,7 +348,7 @@ def on_service_ready(run: Run, job: AbstractJob[Any], value: object) -> None:
         run.notify("service_ready", job)
     if successors is not None:
         run.requirement_counts.count_down(successors)
-    run.lane.ensure_searcher()
+    run.crew.ensure_searcher()
 
 
 def settle_error(
@@ -395,7 +395,7 @@ def settle_error(
         fault.__cause__ = failure
         fail(run, job, fault, awaitable, now)
     else:
-        requeue(run, job, worker.lane, verdict, now)
+        requeue(run, job, worker.crew, verdict, now)
 
 
 def _is_endless(job: AbstractJob[Any]) -> bool:

@@ -62,7 +62,7 @@ class Undecided:
     def _work_late(self) -> None:
         """Call `work` after the end that was told. Whoever told it has looked for jobs before."""
         self.work()
-        self._run.open_lane.ensure_searcher()
+        self._run.open_crew.ensure_searcher()
 
     def work(self) -> None:
         """Make the jobs ready one by one, or the rest of them in the next turn of the loop."""

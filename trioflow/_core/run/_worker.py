@@ -19,10 +19,10 @@ spawn ──► take the next ready job ──► run it ──► settle it, co
 
 Four terms, and their invariants:
 
-- A **worker** is in `Lane.alive` from before its task is spawned until it leaves. `job` is the job that the worker
+- A **worker** is in `Crew.alive` from before its task is spawned until it leaves. `job` is the job that the worker
   runs, or None. A slot, needs and a token belong to the job, not to the worker.
 - A **searcher** is a worker that will take the next startable job by itself. It was spawned and has taken no job yet,
-  or it waits for a turn of the loop before it looks again. `Lane.searchers` counts these workers:
+  or it waits for a turn of the loop before it looks again. `Crew.searchers` counts these workers:
   - The code that spawns a worker counts it. A worker counts itself before it waits. It stops counting itself when it
     takes a job or leaves.
   - The number must not be 0 when control returns to the loop while a ready job could start, because no worker would
@@ -153,7 +153,7 @@ class TimeSlice:
         """
         spawned, first = self.spawned, self.spawned[0]
         # It only leaves, so it waits neither for its turn to begin nor for time.
-        if worker.lane.is_closed and worker in spawned:
+        if worker.crew.is_closed and worker in spawned:
             spawned.remove(worker)
             return worker
         if first is worker or worker.group.is_interchangeable(first.group):
@@ -161,7 +161,7 @@ class TimeSlice:
                 # Its first job waits for no other turn.
                 first.woken_in_turn = self.turn_number
                 return spawned.popleft()
-            if len(spawned) > MAX_WORKERS_IN_TURN or not first.lane.has_work():
+            if len(spawned) > MAX_WORKERS_IN_TURN or not first.crew.has_work():
                 # Without time, because it waits in `queue`, or leaves at once.
                 return spawned.popleft()
         worker.woken_in_turn = self.turn_number
@@ -216,18 +216,18 @@ class Errand(Protocol):
 class Worker(WorkerTask):
     """A task that runs the jobs of a run one after another. `job` is the current job, or None between jobs."""
 
-    __slots__ = ("cancelled_at", "errand", "is_searching", "lane", "run", "verdict", "woken_in_turn")
+    __slots__ = ("cancelled_at", "crew", "errand", "is_searching", "run", "verdict", "woken_in_turn")
 
-    def __init__(self, lane: Lane) -> None:
-        self.lane = lane
-        self.run = run = lane.run
-        self.group = lane.group
+    def __init__(self, crew: Crew) -> None:
+        self.crew = crew
+        self.run = run = crew.run
+        self.group = crew.group
         self.task_snapshot = self.wake_handle = self.scope = self.task = self.timer = None
         self.deadline = self.timer_fires_at = math.inf
         self.cause, self.is_shielded = None, False
         # When the engine cancelled the job, or will at the end of its timeout.
         self.cancelled_at = math.inf
-        # Whether the worker is counted in `Lane.searchers`.
+        # Whether the worker is counted in `Crew.searchers`.
         self.is_searching = True
         self.must_leave = False
         self.woken_in_turn = run.time_slice.turn_number
@@ -245,9 +245,9 @@ class Worker(WorkerTask):
 
     def leave_unstarted(self, _task: object = None) -> None:
         """Leave if the task has ended before its first step, so that `work` will never run."""
-        if self in self.lane.alive:
+        if self in self.crew.alive:
             self.run.guard(self.run.notice_cancellation, self)
-            self.lane.leave(self)
+            self.crew.leave(self)
 
     def nested_run(self) -> Run | None:
         """Return the run in progress of the nested scheduler that the worker runs as its job, or None."""
@@ -282,7 +282,7 @@ class Worker(WorkerTask):
             while (worker := self.run.time_slice.next_to_begin(self, now := self.run.clock())) is None:
                 await self.run.backend.yield_to_loop()
             current_worker_var.set(worker)
-            run, lane, line = worker.run, worker.lane, worker.lane.line
+            run, crew, line = worker.run, worker.crew, worker.crew.line
             scheduler, notify_start, startable = run.scheduler, run.notify_start, line.startable
             needs_own_tasks, time_slice, clock = run.needs_own_tasks, run.time_slice, run.clock
             needs_own_tasks |= run.backend.isolation.gives_own_tasks
@@ -290,20 +290,20 @@ class Worker(WorkerTask):
             job: Any = None
             jobs_left, has_run_jobs, token = MAX_JOBS_IN_TURN, False, 0
             snapshot: Any = run.backend.isolation.attach_current_task(worker)
-            if snapshot and now >= lane.bounded_by.deadline:
+            if snapshot and now >= crew.bounded_by.deadline:
                 # The loop has not yet said so.
-                lane.bounded_by.stop(StopReason.TIMEOUT)
-            worker.must_leave |= not snapshot or lane.is_closed
+                crew.bounded_by.stop(StopReason.TIMEOUT)
+            worker.must_leave |= not snapshot or crew.is_closed
             if worker.errand is not None:
                 await worker.errand.do_errand()
                 worker.must_leave = True
             elif not worker.must_leave:
-                lane.spawn_more()
+                crew.spawn_more()
             while not worker.must_leave:
                 # ---- yield to the loop, if the turn is used up
                 is_turn_over = now > time_slice.ends_at or not jobs_left
                 # With fewer unsettled jobs than workers, the others run them all, and this worker leaves at once.
-                if is_turn_over and (startable or line.places is not None or run.counts.unsettled >= len(lane.alive)):
+                if is_turn_over and (startable or line.places is not None or run.counts.unsettled >= len(crew.alive)):
                     awaitable = value = None
                     has_time = await worker._get_time(job if has_run_jobs else None, now)
                     now = clock()
@@ -339,9 +339,9 @@ class Worker(WorkerTask):
                 if worker.is_searching:
                     worker.stop_searching()
                 if not is_plain and job._options.forever:
-                    lane.prepare_for_forever_job(worker)
-                elif not lane.searchers and (startable or may_admit_more):
-                    lane.ensure_searcher()
+                    crew.prepare_for_forever_job(worker)
+                elif not crew.searchers and (startable or may_admit_more):
+                    crew.ensure_searcher()
                 # ---- run it
                 jobs_left -= 1
                 if worker.woken_in_turn != time_slice.turn_number or not has_run_jobs or (is_limited and line.order):
@@ -390,7 +390,7 @@ class Worker(WorkerTask):
                     worker.woken_in_turn = time_slice.turn_number
                     await run.backend.yield_to_loop()
                     now = clock()
-                    worker.must_leave |= lane.is_closed or not snapshot.is_task_unchanged()
+                    worker.must_leave |= crew.is_closed or not snapshot.is_task_unchanged()
             # ---- leave: if `now` is late, `job` is the last that ran: taking another renews `now`
             if has_run_jobs and now > time_slice.ends_at + MIN_BLOCKING_SECONDS and snapshot.is_same_iteration():
                 run.failure_log.report_block(run, job, now)
@@ -404,15 +404,15 @@ class Worker(WorkerTask):
             worker = worker or self.run.time_slice.take_unstarted(self)
             worker.run.abandon(worker, fault)
         finally:
-            worker.lane.leave(worker)  # pyright: ignore[reportOptionalMemberAccess]
+            worker.crew.leave(worker)  # pyright: ignore[reportOptionalMemberAccess]
             # A job's exception may keep this frame alive, which must not keep the run alive.
             nothing: Any = None
-            self = worker = run = lane = scheduler = line = startable = notify_start = nothing
+            self = worker = run = crew = scheduler = line = startable = notify_start = nothing
             time_slice = clock = snapshot = job = awaitable = value = error = nothing
 
     async def _get_time(self, last_job: AbstractJob[Any] | None, now: float) -> bool:
         """Return whether there is time for another job after the last, if any: now, or after a wait for a turn."""
-        run, lane, time_slice, snapshot = self.run, self.lane, self.run.time_slice, self.task_snapshot
+        run, crew, time_slice, snapshot = self.run, self.crew, self.run.time_slice, self.task_snapshot
         is_same_iteration = last_job is not None and snapshot.is_same_iteration()
         if is_same_iteration and now > time_slice.ends_at + MIN_BLOCKING_SECONDS:
             run.failure_log.report_block(run, last_job, now)
@@ -421,12 +421,12 @@ class Worker(WorkerTask):
             self.job = last_job = None
             await time_slice.wait(self)
             now = run.clock()
-            self.must_leave |= lane.is_closed or not snapshot.is_task_unchanged()
+            self.must_leave |= crew.is_closed or not snapshot.is_task_unchanged()
             if self.must_leave or not time_slice.begin(self.woken_in_turn, now):
                 return False
-        if now >= lane.bounded_by.deadline:
+        if now >= crew.bounded_by.deadline:
             # The loop has not yet said so.
-            lane.bounded_by.stop(StopReason.TIMEOUT)
+            crew.bounded_by.stop(StopReason.TIMEOUT)
             self.must_leave = True
             return False
         snapshot.record_iteration()
@@ -447,8 +447,8 @@ class Worker(WorkerTask):
         """Settle a job, which ended at the time `now`, by the methods of its run. Check whether it changed the task."""
         run, snapshot, isolation = self.run, self.task_snapshot, self.run.backend.isolation
         error = await self.with_leftovers(error)
-        self.must_leave |= isolation.gives_own_tasks or self.lane.is_closed or not snapshot.is_task_unchanged()
-        if self.must_leave and not self.lane.is_closed:
+        self.must_leave |= isolation.gives_own_tasks or self.crew.is_closed or not snapshot.is_task_unchanged()
+        if self.must_leave and not self.crew.is_closed:
             run.notice_cancellation(self)
         # Closing the scopes that the job left open may take long, and the jobs that were cancelled have ended before.
         now = run.clock()
@@ -471,12 +471,12 @@ class Worker(WorkerTask):
     def start_searching(self) -> None:
         if not self.is_searching:
             self.is_searching = True
-            self.lane.searchers += 1
+            self.crew.searchers += 1
 
     def stop_searching(self) -> None:
         if self.is_searching:
             self.is_searching = False
-            self.lane.searchers -= 1
+            self.crew.searchers -= 1
 
     async def with_leftovers(self, error: BaseException | None) -> BaseException | None:
         """Close the scopes and groups that a job has left open, and return the error that ends it, if any.
@@ -502,13 +502,13 @@ loop. However, all jobs that they start resume in the same later turn, before an
 whose jobs do nothing would cost more."""
 
 
-class Lane:
-    """A lane of a run: the jobs that may start, the workers that take them, and their group.
+class Crew:
+    """A crew of a run: the jobs that may start, the workers that take them, and their group.
 
-    A run has one lane for its ordinary jobs, and one for its clean-up jobs.
+    A run has one crew for its ordinary jobs, and one for its clean-up jobs.
     """
 
-    # Whether its jobs are clean-up jobs: only `CleanUp` is such a lane.
+    # Whether its jobs are clean-up jobs: only `CleanUp` is such a crew.
     is_clean_up = False
     group: WorkerGroup
     # Has the deadline of these workers: the clean-up phase, or the run with the earliest deadline among this run and
@@ -518,14 +518,14 @@ class Lane:
     def __init__(self, run: Run, line: Line) -> None:
         self.run = run
         self.line: Final = line
-        # Whether no worker may take another job: in the lane of a run, because the run is STOPPING. It is no property,
+        # Whether no worker may take another job: in the crew of a run, because the run is STOPPING. It is no property,
         # because each worker asks three times.
         self.is_closed = False
         self.searchers = 0
         self.alive: Final[dict[Worker, None]] = {}
 
     def start(self, jobs: Iterable[AbstractJob[Any]]) -> None:
-        """Start the jobs among these that may still start although the run drains or stops: none in this lane."""
+        """Start the jobs among these that may still start although the run drains or stops: none in this crew."""
 
     def ensure_searcher(self) -> None:
         """Admit jobs that can start. If jobs are startable and no worker searches, spawn workers.
