@@ -44,7 +44,7 @@ DEBIAN: dict[str, str] = {
 }
 """Commands, and files, that the tests use and pip cannot bring, each with the Debian package that does."""
 
-STATIC_CHECKS = ("ruff check", "ruff format --check", "mypy", "lint-imports --no-logo", "python .ci/code_size.py")
+STATIC_CHECKS = ("ruff check", "ruff format --check", "mypy", "lint-imports --no-logo", "python .ci/check_density.py")
 
 
 MOST_TESTS = "pytest -m 'not soak and not ci' -n auto"

@@ -9,6 +9,7 @@ import graphlib
 import importlib.util
 import itertools
 import re
+import sys
 import types
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -290,30 +291,68 @@ def test_no_test_ignores_what_its_functions_return() -> None:
     ] == []
 
 
-def test_a_room_that_has_more_lines_than_its_bound_is_refused(
+def test_a_room_that_is_larger_or_denser_than_its_bounds_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The check of sizes counts lines of code alone, refuses what has grown, or is new, and prints the density."""
-    specification = importlib.util.spec_from_file_location("code_size", ROOT / ".ci" / "code_size.py")
+    """The check counts tokens, statements and dense shapes, wherever the formatter breaks a line."""
+    check = load_density_check()
+    monkeypatch.setattr(check, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["check_density.py"])
+    (tmp_path / "trioflow" / "room").mkdir(parents=True)
+    module = tmp_path / "trioflow" / "room" / "one.py"
+    plain = '"""Text."""\n\n# why\nx = f(1, 2)\n\n\ndef f():\n    """Do."""\n    a, b = f(), x\n'
+    broken = plain.replace("f(1, 2)", "f(\n    1,\n    2,\n)")
+    figures = "22 tokens, 7.33 a statement; 1 shapes\n"
+    cases = [
+        ((22, 7.3, 1), 0, ""),
+        ((21, 7.3, 1), 1, "room: tokens 22, but 21 are allowed\n"),
+        ((22, 7.2, 1), 1, "room: statement 7.3, but 7.2 are allowed\n"),
+        ((22, 7.3, 0), 1, "room: shapes 1, but 0 are allowed\n"),
+    ]
+    ample = "{ tokens = 99, statement = 99, shapes = 99 }"
+    for text in (plain, broken):
+        module.write_text(text)
+        for (tokens, statement, shapes), status, told in cases:
+            bound = f"{{ tokens = {tokens}, statement = {statement}, shapes = {shapes} }}"
+            (tmp_path / "pyproject.toml").write_text(f"[tool.trioflow.size]\nall = {ample}\nroom = {bound}\n")
+            assert check.main() == status
+            assert capsys.readouterr().out == told + figures
+    (tmp_path / "pyproject.toml").write_text(
+        "[tool.trioflow.size]\nall = { tokens = 99, statement = 99, shapes = 9 }\n"
+    )
+    assert check.main() == 1, "a new room has no bounds yet"
+
+
+@pytest.mark.parametrize(
+    ("shape", "dense", "plain"),
+    [
+        ("long-branch", "x = f(y) if z else y", "x = a if z else y"),
+        ("nested", "x = a if b else c if d else e", "x = a if b else c"),
+        ("walrus", "if a and (x := f()): pass", "if (x := f()): pass"),
+        ("bool-sum", "x += a is b", "x += a"),
+        ("text-times", "x = 'text' * y", "x = '  ' * y"),
+        ("two-loops", "x = [b for a in y for b in a]", "x = [b for b in y]"),
+        ("sieve-and-call", "x = [f(a) for a in y if a]", "x = [a for a in y if a]"),
+        ("several", "a, b = x, y", "a, b = b, a"),
+        ("long-test", "if a and b and c and d: pass", "if a and b and c: pass"),
+    ],
+)
+def test_each_dense_shape_is_counted_unless_it_gives_its_reason(shape: str, dense: str, plain: str) -> None:
+    """A shape is counted where it stands, and not in its plain form, or behind a comment that gives a reason."""
+    check = load_density_check()
+    assert shape in check.SHAPES
+    assert [place.shape for place in check.find_shapes(dense)] == [shape]
+    assert check.find_shapes(plain) == []
+    assert check.find_shapes(f"{dense}  # dense: a table") == []
+
+
+def load_density_check() -> Any:
+    specification = importlib.util.spec_from_file_location("check_density", ROOT / ".ci" / "check_density.py")
     assert specification is not None
     assert specification.loader is not None
-    code_size = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(code_size)
-    monkeypatch.setattr(code_size, "ROOT", tmp_path)
-    (tmp_path / "trioflow" / "room").mkdir(parents=True)
-    (tmp_path / "trioflow" / "room" / "one.py").write_text(
-        '"""Text."""\n\n# why\nx = (\n    1\n)\n\n\ndef f():\n    """Do."""\n'
-    )
-    cases = [(4, 4, 0, ""), (3, 4, 1, "room: 4 lines, 1 too many\n"), (5, 2, 1, "all: 4 lines, 2 too many\n")]
-    for bound, total, status, told in cases:
-        (tmp_path / "pyproject.toml").write_text(f"[tool.trioflow.code-lines]\nall = {total}\nroom = {bound}\n")
-        assert code_size.main() == status
-        assert capsys.readouterr().out.startswith(f"{told}4 lines of code; {total} are allowed\n")
-    dense = "def f(a: Any, b: int) -> None:\n    # https://python.org\n    a, b = (b, 1) if a else (1, 2)  # why\n"
-    assert code_size.density([(dense, ast.parse(dense))], 2) == (
-        "50.0 conditional expressions per 100 lines of code, 333.3 assignments of several values and 333.3 comments "
-        "behind code per 1,000 lines, 1 links in comments, 50.0 % of the parameters are Any"
-    )
+    check = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(check)
+    return check
 
 
 OPENERS = {
