@@ -327,7 +327,8 @@ def test_cancelled_timers_are_skipped() -> None:
 def house(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A directory with the fixtures of these tests, which wait a shorter time for threads."""
     monkeypatch.setattr(conftest, "PATIENCE", 0.01)
-    pytester.makeconftest("from tests.conftest import backend, checked_states, nothing_left_behind, virtual")
+    fixtures = "backend, checked_runs, checked_states, nothing_left_behind, virtual"
+    pytester.makeconftest(f"from tests.conftest import {fixtures}")
     return pytester
 
 

@@ -66,6 +66,7 @@ ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "jobs": ("trioflow/jobs", ("tests/jobs",)),
     "journal": ("trioflow/journal", ("tests/journal", "tests/cli/test_journal.py")),
     "otel": ("trioflow/otel.py", ("tests/test_otel.py",)),
+    "loaded files": ("trioflow/_loaded_files.py", ("tests/view/look/test_reload.py", "tests/jobs/process")),
     "looking": ("trioflow/_scheduler.py", ("tests/scheduler", "tests/view/text", "tests/view/graph")),
     "simulation": ("trioflow/simulation", ("tests/simulation",)),
     "testing": ("trioflow/testing", ("tests/testing", "tests/model/test_explored.py")),
