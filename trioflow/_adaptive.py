@@ -107,7 +107,9 @@ class Adaptive(VariableWindow):
 
     def __repr__(self) -> str:
         """Return the call that makes an equal window."""
-        slower_on = "" if self._slower_on == SLOWER_ON else f", slower_on={short_repr(self._slower_on)}"
+        slower_on = ""
+        if self._slower_on != SLOWER_ON:
+            slower_on = f", slower_on={short_repr(self._slower_on)}"
         return f"Adaptive({self.minimum}, {self.maximum}{slower_on})"
 
 
@@ -150,10 +152,12 @@ class WindowController:
         self._latencies.clear()
         self._lowest_age += 1
         if mean <= self._lowest_mean:
-            self._lowest_mean, self._lowest_age = mean, 0
+            self._lowest_mean = mean
+            self._lowest_age = 0
         self._latency_ratio = mean / self._lowest_mean if self._lowest_mean > 0 else 1.0
         if self._lowest_age >= MAX_LOWEST_AGE:
-            self._lowest_mean, self._lowest_age = math.inf, 0
+            self._lowest_mean = math.inf
+            self._lowest_age = 0
             self._shrink(MIN_REMAINING_FRACTION, now)
         elif self._latency_ratio > OVERLOAD_RATIO:
             self._shrink(max(MIN_REMAINING_FRACTION, STEADY_RATIO / self._latency_ratio), now)
@@ -189,7 +193,9 @@ class AdaptiveWindow(_instruments.Part):
             slower_on = self.controller.settings.slower_on
             line = self._run.line
             # The truth of an exception is the code of its class, which may raise.
-            leaves = [] if error is None else _user_code.leaf_exceptions(error)
+            leaves = []
+            if error is not None:
+                leaves = _user_code.leaf_exceptions(error)
             has_timed_out = has_moved_on(job) and issubclass(_errors.JobTimeout, slower_on)
             if has_timed_out or any(isinstance(leaf, slower_on) for leaf in leaves):
                 self.controller.record_overload(began, ended)

@@ -9,7 +9,7 @@ import contextlib
 import importlib
 import os
 import pickle
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from functools import cache, partial
 from types import ModuleType
@@ -83,7 +83,10 @@ class Cluster(JobExecutor):
         if value is not None and (isinstance(value, bytes) or not isinstance(value, Iterable)):
             raise TypeError(f"workers={short_repr(workers)} of Cluster: give the addresses of workers, or None")
         self.client = client
-        chosen_workers = [workers] if isinstance(workers, str) else list(workers or ())
+        if isinstance(workers, str):
+            chosen_workers = [workers]
+        else:
+            chosen_workers = list(workers or ())
         self._call_options: Final = {"resources": dict(resources or {}) or None, "workers": chosen_workers or None}
         self._address: Final = scheduler_address(client)
 
@@ -93,8 +96,10 @@ class Cluster(JobExecutor):
 
     async def make_call(self, job: abc.FunctionJob[Any]) -> Any:
         """Make the call of a job on the cluster. Return its value or, if the value stays there, a reference to it."""
-        run, client = abc.run_of(job), self.client
-        fetched_futures, result_uses = run.shared(FetchedFutures), run.shared(ResultUses)
+        run = abc.run_of(job)
+        client = self.client
+        fetched_futures = run.shared(FetchedFutures)
+        result_uses = run.shared(ResultUses)
         call = abc.call_of(job, partial(fetched_futures.resolve_input, client))
         stays = partial(result_uses.stays_on_cluster, job, client)
         must_fetch = run.stores(job) or not stays()
@@ -118,21 +123,32 @@ class ResultUses:
         """Return whether the result of a running job is used, and only by jobs on its cluster."""
         if not self._has_searched_graph:
             self._has_searched_graph = True
-            for user in (user for level in [*abc.enclosing_schedulers(job)][-1:] for user in level.iterate_jobs()):
+            for user in _jobs_of_run(job):
                 user_client = _find_client(user)
                 for input_job in abc.inputs_of(user):
                     if self._sole_client_by_job.setdefault(input_job, user_client) is not user_client:
                         self._sole_client_by_job[input_job] = None
         # Users may have been added since the search.
-        is_used = bool(users := abc.users_of(job)) or job in self._sole_client_by_job
+        users = abc.users_of(job)
+        if not users and job not in self._sole_client_by_job:
+            return False
         is_sole = self._sole_client_by_job.get(job, client) is client
-        return is_used and is_sole and all(_find_client(user) is client for user in users)
+        return is_sole and all(_find_client(user) is client for user in users)
+
+
+def _jobs_of_run(job: AnyJob) -> Iterator[AnyJob]:
+    """Yield all jobs of the outermost scheduler around a job. A job that another job calls has none."""
+    enclosing = [*abc.enclosing_schedulers(job)]
+    if enclosing:
+        yield from enclosing[-1].iterate_jobs()
 
 
 def _find_client(job: AnyJob) -> Any:
     """Return the client of the cluster that calls a job, or None if no cluster calls it."""
-    if isinstance(job, ProcessJob) and isinstance(executor := find_executor(job), Cluster):
-        return executor.client
+    if isinstance(job, ProcessJob):
+        executor = find_executor(job)
+        if isinstance(executor, Cluster):
+            return executor.client
     return None
 
 
@@ -174,10 +190,13 @@ class FetchedFutures:
 
     def resolve_input(self, client: Any, job: AnyJob) -> Any:
         """Return an input for a call on a cluster: a future if the cluster has the result of `job`, else the result."""
-        if isinstance(stored := abc.stored_result(job), ClusterResult) and stored.client is client:
+        stored = abc.stored_result(job)
+        if isinstance(stored, ClusterResult) and stored.client is client:
             return stored.future
         future_client, future = self._futures_by_job.get(job, (None, None))
-        return future if future_client is client and future.status == "finished" else job.result()
+        if future_client is client and future.status == "finished":
+            return future
+        return job.result()
 
     async def close(self) -> None:
         """Drop the futures, so that the cluster releases the values."""
@@ -212,7 +231,8 @@ async def call_on_cluster(
         RuntimeError: the cluster was lost, or another client has cancelled the call.
 
     """
-    run, ended_event = abc.run_of(job), abc.ThreadEvent()
+    run = abc.run_of(job)
+    ended_event = abc.ThreadEvent()
     address = scheduler_address(client)
     options = {**call_options, "priority": _get_priority(job, run)}
     if client.status != "running":
@@ -241,7 +261,10 @@ async def call_on_cluster(
                 f"{job.label!r}: its future is {future.status}: another client has cancelled it, or the Dask scheduler "
                 f"at {address} was lost and has restarted"
             )
-        return future, await _fetch_value(client, future) if should_fetch() else NOT_FETCHED
+        value = NOT_FETCHED
+        if should_fetch():
+            value = await _fetch_value(client, future)
+        return future, value
 
 
 def _submit_call(job: abc.FunctionJob[Any], client: Any, call: partial[Any], options: dict[str, Any]) -> Any:
@@ -251,9 +274,13 @@ def _submit_call(job: abc.FunctionJob[Any], client: Any, call: partial[Any], opt
         TypeError: the function or an argument cannot be pickled.
 
     """
-    name, variables = getattr(call.func, "__name__", "call"), abc.propagated_env()
+    name = getattr(call.func, "__name__", "call")
+    variables = abc.propagated_env()
     try:
-        function = _sent_calls.wrap_with_variables(call.func, dict(variables)) if variables else call.func
+        if variables:
+            function = _sent_calls.wrap_with_variables(call.func, dict(variables))
+        else:
+            function = call.func
         # By value, if it cannot be imported by name.
         pickled = import_dask("cloudpickle").dumps(function)
         key = f"{name}-{os.urandom(16).hex()}"
@@ -345,7 +372,8 @@ def _get_priority(job: AnyJob, run: abc.RunHandle) -> float:
 
     It is 0 for a job that has no scheduler, because another job has called it, or that was added after the others.
     """
-    scheduler, known = job.scheduler, run.shared(path_seconds)
+    scheduler = job.scheduler
+    known = run.shared(path_seconds)
     if scheduler is None:
         return 0
     if scheduler not in known:
@@ -355,7 +383,8 @@ def _get_priority(job: AnyJob, run: abc.RunHandle) -> float:
 
 async def _fetch_value(client: Any, future: Any) -> Any:
     """Return the value of a finished future, which the event loop of the client fetches."""
-    value, fetched_event = Future[Any](), abc.ThreadEvent()
+    value = Future[Any]()
+    fetched_event = abc.ThreadEvent()
     value.add_done_callback(lambda _: fetched_event.set())
 
     async def fetch() -> None:

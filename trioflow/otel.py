@@ -113,7 +113,9 @@ class Tracing(Instrument):
                 # Of an earlier run.
                 self._ended_contexts.pop(job, None)
             is_inside = trace.get_current_span().get_span_context().is_valid
-            parent = None if is_inside else remote_context()
+            parent = None
+            if not is_inside:
+                parent = remote_context()
             self._spans[scheduler] = self._tracer.start_span(
                 _span_name(scheduler), parent, attributes=_span_attributes(scheduler)
             )
@@ -129,10 +131,14 @@ class Tracing(Instrument):
             self._spans.pop(job).end()
         for job in [job for job in self._waiting if job.scheduler is scheduler]:
             del self._waiting[job]
-        if scheduler.is_running() or (span := self._spans.pop(scheduler, None)) is None:
+        if scheduler.is_running():
             # The run is nested: `job_settled` ends its span.
             return
-        if (reason := scheduler.stop_reason) is not None:
+        span = self._spans.pop(scheduler, None)
+        if span is None:
+            return
+        reason = scheduler.stop_reason
+        if reason is not None:
             span.set_attribute("trioflow.stop_reason", reason.value)
         span.set_attribute("trioflow.failures", Tally.for_scheduler(scheduler).failure_count)
         verdict = run_verdict(scheduler, reason)
@@ -163,7 +169,8 @@ class Tracing(Instrument):
         otel_context.attach(context)
         carrier: dict[str, str] = {}
         propagate.inject(carrier, context)
-        propagate_env({name.upper(): value for name, value in carrier.items() if name in PROPAGATION_FIELDS})
+        fields = carrier.keys() & set(PROPAGATION_FIELDS)
+        propagate_env({name.upper(): carrier[name] for name in fields})
         self._running.add(1)
 
     def job_attempt(self, scheduler: Scheduler, job: AnyJob) -> None:
@@ -210,19 +217,28 @@ class Tracing(Instrument):
 
     def _start_span(self, scheduler: Scheduler, job: AnyJob) -> trace.Span:
         scheduler_span = self._spans.get(scheduler)
-        parent = None if scheduler_span is None else trace.set_span_in_context(scheduler_span)
+        parent = None
+        if scheduler_span is not None:
+            parent = trace.set_span_in_context(scheduler_span)
         # The job itself, if it is tried again.
-        linked = (*job.required, job)
-        links = [trace.Link(context) for needed in linked if (context := self._span_context(needed)) is not None]
+        contexts = map(self._span_context, (*job.required, job))
+        links = [trace.Link(context) for context in filter(None, contexts)]
         return self._tracer.start_span(_span_name(job), parent, links=links, attributes=_span_attributes(job))
 
     def _span_context(self, job: AnyJob) -> trace.SpanContext | None:
         # A required service may be running. All other requirements have ended.
         running = self._spans.get(job)
-        return self._ended_contexts.get(job) if running is None else running.get_span_context()
+        if running is None:
+            return self._ended_contexts.get(job)
+        return running.get_span_context()
 
     def _count_causes(self) -> Counter[str]:
-        return Counter(wait.cause.value for job in self._waiting.copy() if (wait := waiting(job)) is not None)
+        counts = Counter[str]()
+        for job in self._waiting.copy():
+            wait = waiting(job)
+            if wait is not None:
+                counts[wait.cause.value] += 1
+        return counts
 
 
 def remote_context(environment: Mapping[str, str] | None = None) -> otel_context.Context:
@@ -246,12 +262,19 @@ def remote_context(environment: Mapping[str, str] | None = None) -> otel_context
 
 def _observe_budgets(tracing: Tracing | None) -> list[metrics.Observation]:
     """Return the rest of each budget in the pools of the schedulers that have run."""
-    pools = [] if tracing is None else list(tracing._pools)
-    return [metrics.Observation(left, {"budget": name}) for pool in pools for name, left in pool.budgets.items()]
+    observations = list[metrics.Observation]()
+    if tracing is not None:
+        for pool in list(tracing._pools):
+            for name, left in pool.budgets.items():
+                observations.append(metrics.Observation(left, {"budget": name}))
+    return observations
 
 
 def _observe_waiting(tracing: Tracing | None) -> Iterable[metrics.Observation]:
-    causes = Counter[str]() if tracing is None else tracing._count_causes()
+    if tracing is None:
+        causes = Counter[str]()
+    else:
+        causes = tracing._count_causes()
     return [metrics.Observation(number, {"cause": cause}) for cause, number in causes.items()]
 
 
@@ -263,7 +286,9 @@ def _span_name(job: AnyJob) -> str:
     if (label := explicit_label(job)) is not None:
         return label
     program = _program_name(job)
-    return job.label.partition("(")[0] if program is None else program
+    if program is None:
+        return job.label.partition("(")[0]
+    return program
 
 
 def _program_name(job: AnyJob) -> str | None:
@@ -301,14 +326,18 @@ def _process_attributes(job: JobKind[Any]) -> dict[str, int]:
 
 
 def _type_name(error: BaseException | None) -> str:
-    return "" if error is None else type(error).__qualname__
+    if error is None:
+        return ""
+    return type(error).__qualname__
 
 
 def _record_failure(span: trace.Span, job: AnyJob, error: BaseException | None) -> None:
-    span.set_attribute("error.type", job.state.value if error is None else _type_name(error))
     if error is None:
+        span.set_attribute("error.type", job.state.value)
         span.set_status(trace.StatusCode.ERROR, job.state.value)
-    elif job.redact:
+        return
+    span.set_attribute("error.type", _type_name(error))
+    if job.redact:
         span.set_status(trace.StatusCode.ERROR, _type_name(error))
     else:
         span.record_exception(error)

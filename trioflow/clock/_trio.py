@@ -32,7 +32,8 @@ def make_clock() -> MockClock:
         if {"runq", "clear", "shuffle", "expire"} <= {*trio_run.unrolled_run.__code__.co_names}:
             context: Any = trio_run.GLOBAL_RUN_CONTEXT
             runner = context.runner
-            runner.runq, runner.deadlines = _FifoRunQueue(runner.runq), _NumberedDeadlines()
+            runner.runq = _FifoRunQueue(runner.runq)
+            runner.deadlines = _NumberedDeadlines()
 
     clock.start_clock = start_and_order_tasks
     return clock  # type: ignore[no-any-return]

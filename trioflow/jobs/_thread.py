@@ -169,12 +169,15 @@ class ThreadJob(
                 the cause of a RuntimeError.
 
         """
-        run, call = run_of(self), Future[None]()
+        run = run_of(self)
+        call = Future[None]()
         try:
             if self._own_limiter is not None:
                 await run.take_token(self._own_limiter, self, call)
             with run.time_limit(self, cancels=True):
-                return await (self._await_thread(call) if self._on_cancel is None else self._await_beside(call))
+                if self._on_cancel is None:
+                    return await self._await_thread(call)
+                return await self._await_beside(call)
         finally:
             # If no thread has begun it.
             call.cancel()
@@ -236,7 +239,9 @@ class ThreadJob(
 
     async def _await_thread(self, call: Future[None]) -> T:
         """Call the function in a worker thread, and wait until it has returned. `call` ends when the function does."""
-        keep_job_context = run_of(self).keep_current_job() if self._abandon_on_cancel else None
+        keep_job_context = None
+        if self._abandon_on_cancel:
+            keep_job_context = run_of(self).keep_current_job()
         with anyio.CancelScope() if self._abandon_on_cancel else contextlib.nullcontext() as abandoned_scope:
             try:
                 value = await anyio.to_thread.run_sync(

@@ -94,11 +94,12 @@ def record_durations(file: Any, scheduler: BaseScheduler) -> None:
     The time that a job waited for its machine, or for another attempt, does not count. Errors are logged, not raised.
     """
     path = Path(file)
-    new_durations = {
-        name: seconds
-        for job, name in paths_of(scheduler).items()
-        if job.is_succeeded() and not job.forever and not job.restored and (seconds := job.took) is not None
-    }
+    new_durations = dict[str, float]()
+    for job, name in paths_of(scheduler).items():
+        seconds = job.took
+        has_run = job.is_succeeded() and not (job.forever or job.restored)
+        if has_run and seconds is not None:
+            new_durations[name] = seconds
     if not new_durations:
         return
     try:
@@ -120,7 +121,10 @@ def _parse_file(path: Path) -> dict[str, float]:
     try:
         content: Any = json.loads(text)
         version = content[VERSION_KEY]
-        durations: dict[Any, Any] = dict(content["seconds"]) if version == FORMAT_VERSION else {}
+        if version == FORMAT_VERSION:
+            durations: dict[Any, Any] = dict(content["seconds"])
+        else:
+            durations = {}
     except (KeyError, TypeError, ValueError, RecursionError):
         raise ValueError(f"{path} is no durations file, and stays as it is: give one of a Scheduler") from None
     if version != FORMAT_VERSION:

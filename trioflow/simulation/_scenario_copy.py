@@ -139,11 +139,14 @@ class ScenarioCopy:
 
     def _copy_scheduler(self, original: BaseScheduler, window: object, options: dict[str, Any]) -> SchedulerCopy:
         """Copy a scheduler without its jobs. `options` replace its own."""
+        pool = None
+        if original.pool is not None:
+            pool = self._copy_pool(original.pool)
         return SchedulerCopy(
             original,
             jobs_window=self._copy_window(window),
             cleanup_timeout=original.cleanup_timeout,
-            pool=None if original.pool is None else self._copy_pool(original.pool),
+            pool=pool,
             policy=self._policy or original.policy,
             **(self._copy_options(original) | options),
         )
@@ -170,13 +173,15 @@ class ScenarioCopy:
 
     def _copy_options(self, job: AnyJob) -> dict[str, Any]:
         retry = job.retry
+        if retry is not None:
+            retry = self._copy_retry(retry)
         return {
             **{name: getattr(job, name) for name in UNCHANGED_OPTIONS},
             # Has an effect here, because jobs may time out in a simulation.
             "critical": _job_queries.criticality(job),
             "required": [self.copies[required] for required in job.required if required in self.copies],
             "expected_duration": self._known_durations.get(job),
-            "retry": None if retry is None else self._copy_retry(retry),
+            "retry": retry,
             "needs": _job_queries.needs_as_given(job) or None,
         }
 

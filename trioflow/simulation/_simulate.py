@@ -124,12 +124,16 @@ def simulate(
     for current in (scheduler, *enclosing_schedulers(scheduler), *filter(is_scheduler, scheduler.iterate_jobs())):
         if current_run(current) is not None:
             raise RuntimeError(f"simulate({scheduler.label!r}): {current.label!r} is running; simulate before or after")
-    window = scheduler.jobs_window if jobs_window is KEEP_WINDOW else check_window(jobs_window, "jobs_window", subject)
+    if jobs_window is KEEP_WINDOW:
+        window = scheduler.jobs_window
+    else:
+        window = check_window(jobs_window, "jobs_window", subject)
     if policy is not None:
         check_policy(policy, "policy", subject)
     check_scenario(scheduler)
     all_durations, known_durations = resolve_all_durations(scheduler, durations)
-    copy, trace = ScenarioCopy(scheduler, all_durations, known_durations, window, policy), Trace()
+    copy = ScenarioCopy(scheduler, all_durations, known_durations, window, policy)
+    trace = Trace()
     # The copy runs in a new thread, because this thread may be running an event loop.
     with ThreadPoolExecutor(1, THREAD_NAME_PREFIX) as thread, silence_log():
         watch = thread.submit(run_scenario_copy, copy, trace).result()
@@ -196,7 +200,8 @@ class RunWatch(Instrument):
 
     def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record a job that starts although its run stops, as only clean-up jobs do."""
-        if (run := current_run(scheduler)) is not None and run.reason is not None:
+        run = current_run(scheduler)
+        if run is not None and run.reason is not None:
             self.clean_up_copies.add(job)
 
     def after_run(self, scheduler: BaseScheduler) -> None:
@@ -206,7 +211,10 @@ class RunWatch(Instrument):
 
     def _stop(self) -> None:
         waiting = [job for job in self._scheduler.iterate_jobs() if job.is_scheduled()]
-        self.stall_reason = self._scheduler.explain(waiting[0]) if waiting else "only forever jobs would go on"
+        if waiting:
+            self.stall_reason = self._scheduler.explain(waiting[0])
+        else:
+            self.stall_reason = "only forever jobs would go on"
         self._scheduler.cancel()
 
 
@@ -232,8 +240,13 @@ def resolve_all_durations(scheduler: BaseScheduler, durations: Any) -> tuple[dic
     jobs, which are neither forever jobs nor schedulers. The durations of nested schedulers have no effect, because a
     scheduler takes as long as its jobs.
     """
-    source = getattr(scheduler, "durations", None) if durations is None else durations
-    known = {job: number for job in scheduler.iterate_jobs() if (number := job.expected_duration) is not None}
+    source = durations
+    if durations is None:
+        source = getattr(scheduler, "durations", None)
+    known = dict[AnyJob, float]()
+    for job in scheduler.iterate_jobs():
+        if job.expected_duration is not None:
+            known[job] = job.expected_duration
     known.update(_duration_sources.resolve_durations(source, scheduler))
     median = median_duration(number for job, number in known.items() if not job.forever and not is_scheduler(job))
     return {job: known.get(job, 0.0 if is_service(job) else median) for job in scheduler.iterate_jobs()}, known
@@ -257,7 +270,10 @@ def _make_simulation(
             ends[job] = job_copy.finished_at
     size = max_slots(window)
     holders = {copy.copies[job] for job in slot_users(scheduler, window)} - watch.clean_up_copies
-    slot_seconds = sum(job.took or 0.0 for job in holders)
+    slot_seconds = sum(filter(None, (job.took for job in holders)), 0.0)
+    utilisation = None
+    if size and makespan:
+        utilisation = slot_seconds / (min(size, sys.maxsize) * makespan)
     analysis = PathAnalysis(scheduler, {job: _working_time(copy.copies[job], watch) for job in durations}, window)
     guessed = {
         job: number
@@ -271,7 +287,7 @@ def _make_simulation(
         min(analysis.lower_bound, makespan),
         analysis.critical_path(),
         analysis.slack(),
-        slot_seconds / (min(size, sys.maxsize) * makespan) if size and makespan else None,
+        utilisation,
         _peak_results(starts, ends),
         starts,
         ends,
@@ -283,7 +299,8 @@ def _make_simulation(
 
 def _working_time(job: AnyJob, watch: RunWatch) -> float:
     """Return the seconds that a copy has worked, or that a service took until it was ready, or 0 for a clean-up job."""
-    if (ready := ready_at(job)) is not None and job.started_at is not None:
+    ready = ready_at(job)
+    if ready is not None and job.started_at is not None:
         return ready - job.started_at
     return 0.0 if job in watch.clean_up_copies else job.took or 0.0
 
@@ -388,8 +405,10 @@ class PathAnalysis:
         return slack
 
     def _analyze(self, scheduler: BaseScheduler, window: Any) -> LongestPath:
-        seconds, predecessors, order = self._seconds, partial(all_requirements, scheduler), topological_order(scheduler)
-        awaited = {required for job in order for required in predecessors(job)}
+        seconds = self._seconds
+        predecessors = partial(all_requirements, scheduler)
+        order = topological_order(scheduler)
+        awaited = set(itertools.chain.from_iterable(map(predecessors, order)))
         seconds.update(dict.fromkeys((job for job in order if job.forever and job not in awaited), 0.0))
         latest: dict[AnyJob, AnyJob | None] = {}
         ends: dict[AnyJob, float] = {}

@@ -72,8 +72,10 @@ class Shrinker:
         """
         original = self.smallest
         applied = [change for change in original.plan.changes if change in original.applied_changes]
-        order_iterations = () if self._order_seed is None else original.task_order.chosen_orders
-        order_changes = [Change("turn", "", iteration, float(self._order_seed or 0)) for iteration in order_iterations]
+        order_changes = list[Change]()
+        if self._order_seed is not None:
+            for iteration in original.task_order.chosen_orders:
+                order_changes.append(Change("turn", "", iteration, float(self._order_seed)))
         if not self._still_breaks(applied) and not (order_changes and self._still_breaks([*order_changes, *applied])):
             return original
         changes = list(self.smallest.plan.changes)
@@ -270,7 +272,9 @@ def explore(
             if not takes_world and any(change.kind == "crash" for change in plan.changes):
                 raise ValueError(f"seed={seed!r}: {NO_WORLD_TEXT}")
             return explorer.repeat(plan, seed)
-        return explorer.explore(runs, random.randrange(10**6) if seed is None else seed, chosen_faults, backend_names)
+        if seed is None:
+            seed = random.randrange(10**6)
+        return explorer.explore(runs, seed, chosen_faults, backend_names)
 
 
 class _Explorer:
@@ -327,7 +331,8 @@ class _Explorer:
         for number in range(runs):
             backend = backends[number % len(backends)]
             if number < len(backends):
-                plan, order_seed = Plan(backend), None
+                plan = Plan(backend)
+                order_seed = None
             else:
                 if number == len(backends):
                     self._round_size = max(MIN_ROUND_WAITS, ROUND_FACTOR * plain_wait_count)
@@ -374,10 +379,9 @@ def _make_broken_run(outcome: RunOutcome, heading: str) -> BrokenRun:
         elif change.kind == "first":
             lines.append(f"{'':10}in iteration {change.at} of the loop, {change.name!r} resumes before the others")
         elif change.kind == "turn":
-            names = [repr(name) for name in outcome.task_order.chosen_orders.get(change.at, []) if name]
-            lines.append(
-                f"{'':10}in iteration {change.at} of the loop, the order is {', '.join(names) or 'another one'}"
-            )
+            chosen_order = outcome.task_order.chosen_orders.get(change.at, [])
+            order = ", ".join(map(repr, filter(None, chosen_order))) or "another one"
+            lines.append(f"{'':10}in iteration {change.at} of the loop, the order is {order}")
     if not plan.changes:
         lines.append(f"{'':10}no fault was injected into this run")
     lines += [f"  {line}" for line in outcome.event_lines]
@@ -391,7 +395,8 @@ def _make_broken_run(outcome: RunOutcome, heading: str) -> BrokenRun:
 def _suspend_log_and_gc() -> Generator[None]:
     """In the body of a `with`, silence the log of intended failures, and disable automatic garbage collection."""
     logger = logging.getLogger("trioflow")
-    was_disabled, collected_garbage = logger.disabled, gc.isenabled()
+    was_disabled = logger.disabled
+    collected_garbage = gc.isenabled()
     logger.disabled = True
     gc.disable()
     try:

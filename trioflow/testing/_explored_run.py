@@ -128,13 +128,16 @@ class ExploredRun:
         # The backoffs of retries are the same in each run of a plan.
         _retry.jitter_source().seed(0)
         crashes = any(change.kind == "crash" for change in self.plan.changes)
-        with tempfile.TemporaryDirectory() if crashes else contextlib.nullcontext() as directory:
-            self._journal_directory = None if directory is None else os.path.join(directory, "0")
-            if self._journal_directory is not None:
+        self._journal_directory = None
+        with contextlib.ExitStack() as stack:
+            if crashes:
+                directory = stack.enter_context(tempfile.TemporaryDirectory())
+                self._journal_directory = os.path.join(directory, "0")
                 os.mkdir(self._journal_directory)
             self._run_once()
             while self._is_crashed and self._rejection is None:
-                self._is_crashed, self._world = False, self._crash_copy
+                self._is_crashed = False
+                self._world = self._crash_copy
                 self._story.add_line("the program starts again, with the same journal", 0.0)
                 self._run_once()
         if self._rejection is not None:
@@ -188,11 +191,17 @@ class ExploredRun:
         self._scheduler = scheduler = _check_scheduler(made)
         self._prepare(scheduler)
         raised: BaseException | None = None
-        earlier_tasks: set[asyncio.Task[Any]] = set() if is_trio else asyncio.all_tasks()
-        self._host_task, self._native_cancel_count = None if is_trio else asyncio.current_task(), 0
+        earlier_tasks = set[asyncio.Task[Any]]()
+        self._host_task = None
+        if not is_trio:
+            earlier_tasks = asyncio.all_tasks()
+            self._host_task = asyncio.current_task()
+        self._native_cancel_count = 0
         # Nobody can come in virtual time.
         scheduler.hold = False
-        journal = None if self._journal_directory is None else os.path.join(self._journal_directory, "run.db")
+        journal = None
+        if self._journal_directory is not None:
+            journal = os.path.join(self._journal_directory, "run.db")
         try:
             async with anyio.create_task_group() as self._task_group:
                 self._task_group.start_soon(self._watch.watch_for_stall)
@@ -216,7 +225,9 @@ class ExploredRun:
         iterations = 0 if is_trio else MAX_ENDING_ITERATIONS
         for _ in range(iterations):
             await asyncio.sleep(0)
-        leftover_tasks: set[asyncio.Task[Any]] = set() if is_trio else asyncio.all_tasks() - earlier_tasks
+        leftover_tasks = set[asyncio.Task[Any]]()
+        if not is_trio:
+            leftover_tasks = asyncio.all_tasks() - earlier_tasks
         names = [task.get_name() for task in leftover_tasks]
         self._rejection = self._rejection or self._judge.check(scheduler, raised, names, self._world)
 
@@ -251,7 +262,8 @@ class ExploredRun:
     # ---- the jobs
 
     def call(self, job: AnyJob, function: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
-        if (stepped := self._stepped_jobs.get(job)) is None or is_scheduler(job):
+        stepped = self._stepped_jobs.get(job)
+        if stepped is None or is_scheduler(job):
             if stepped is not None:
                 self._watch.watch_timeout(job, self._task_group)
             return function()
@@ -277,14 +289,18 @@ class ExploredRun:
             error: BaseException | None = None
             while True:
                 try:
-                    trap = coroutine.send(value) if error is None else coroutine.throw(error)
+                    if error is None:
+                        trap = coroutine.send(value)
+                    else:
+                        trap = coroutine.throw(error)
                 except StopIteration as stop:
                     result = stop.value
                     break
                 value = error = None
                 stepped.wait_count += 1
                 place = stepped.wait_count + self._waits_before_crash[stepped.name]
-                stepped.waiting_coroutine, stepped.wait_start = coroutine, anyio.current_time()
+                stepped.waiting_coroutine = coroutine
+                stepped.wait_start = anyio.current_time()
                 if changes := self._take_changes(stepped, place):
                     self._schedule_external_changes(stepped, changes)
                 try:
@@ -443,12 +459,17 @@ class ExploredRun:
 
 def _call_job(job: AnyJob, function: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
     explored_run = current_explored_run.get(None)
-    return function() if explored_run is None else explored_run.call(job, function)
+    if explored_run is None:
+        return function()
+    return explored_run.call(job, function)
 
 
 async def _shut_down(job: AnyJob, function: Callable[[], Awaitable[Any]]) -> None:
     explored_run = current_explored_run.get(None)
-    await (function() if explored_run is None else explored_run.shut_down(job, function))
+    if explored_run is None:
+        await function()
+    else:
+        await explored_run.shut_down(job, function)
 
 
 class _StepInstrument(Instrument):
@@ -470,13 +491,17 @@ def _check_scheduler(scheduler: object) -> Any:
         scheduler.close()
         raise TypeError("make_scheduler is async: make it a plain function that returns a Scheduler")
     if not is_scheduler(scheduler):
-        what = "nothing" if scheduler is None else short_repr(scheduler)
+        what = "nothing"
+        if scheduler is not None:
+            what = short_repr(scheduler)
         raise TypeError(f"make_scheduler returned {what}: let it build and return a Scheduler")
     return scheduler
 
 
 def _as_coroutine(awaitable: object) -> Any:
-    return awaitable if inspect.iscoroutine(awaitable) else _await_result(awaitable)
+    if inspect.iscoroutine(awaitable):
+        return awaitable
+    return _await_result(awaitable)
 
 
 async def _await_result(awaitable: Any) -> Any:

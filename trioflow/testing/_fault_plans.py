@@ -65,10 +65,14 @@ class Change:
     value: float = 0.0
 
     def __str__(self) -> str:
-        at = "end" if self.at == END_PLACE else str(self.at)
+        at = "end"
+        if self.at != END_PLACE:
+            at = str(self.at)
         value = "=moment"
         if self.value != SHORT_DELAY:
-            value = f"={self.value!r}".removesuffix(".0") if self.value else ""
+            value = ""
+            if self.value:
+                value = f"={self.value!r}".removesuffix(".0")
         return f"{self.kind}@{at}:{quote(self.name, safe='/()#,[]')}{value}"
 
 
@@ -100,11 +104,17 @@ def _read_change(word: str) -> Change:
     name, _, value = rest.partition("=")
     if kind not in FAULT_OF_KIND or not separator:
         raise ValueError
-    number = SHORT_DELAY if value == "moment" else float(value or 0)
-    change = Change(kind, unquote(name), END_PLACE if at == "end" else int(at), number)
-    if not math.isfinite(change.value) or (change.value < 0 and kind != "rank") or (at != "end" and change.at < 0):
+    number = SHORT_DELAY
+    if value != "moment":
+        number = float(value or 0)
+    place = END_PLACE
+    if at != "end":
+        place = int(at)
+        if place < 0:
+            raise ValueError
+    if not math.isfinite(number) or (number < 0 and kind != "rank"):
         raise ValueError
-    return change
+    return Change(kind, unquote(name), place, number)
 
 
 class InjectedError(Exception):
@@ -239,7 +249,9 @@ class PlanGenerator:
     def _values_to_try(self, kind: str, name: str) -> tuple[float, ...]:
         if kind == "fail" and name in self._jobs_with_retries:
             return (0.0, *FAILURE_COUNTS)
-        return (SHORT_DELAY if kind == "late" else 0.0,)
+        if kind == "late":
+            return (SHORT_DELAY,)
+        return (0.0,)
 
     def _is_applicable(self, kind: str, name: str, at: int) -> bool:
         if kind == "hang":
@@ -249,16 +261,25 @@ class PlanGenerator:
     def next_plan(self, backend: str) -> tuple[Plan, int | None]:
         """Return the next plan, and a seed for the order of tasks in each iteration, or None for the usual order."""
         rng = self._random
-        if rng.random() < 0.5 and (single_fault := next(self._untried_single_faults, None)) is not None:
-            return Plan(backend, (single_fault,)), self._draw_order_seed() if rng.random() < 0.5 else None
+        single_fault = None
+        if rng.random() < 0.5:
+            single_fault = next(self._untried_single_faults, None)
+        if single_fault is not None:
+            order_seed = None
+            if rng.random() < 0.5:
+                order_seed = self._draw_order_seed()
+            return Plan(backend, (single_fault,)), order_seed
         names = list(self._wait_counts)
         changes: dict[tuple[str, str, int], Change] = {}
         kind = name = ""
-        count = rng.choice((0, 1, 1, 2, 2, 3)) if self._kinds and names else 0
+        count = 0
+        if self._kinds and names:
+            count = rng.choice((0, 1, 1, 2, 2, 3))
         for _ in range(count):
             # About half of the changes are the same kind of change to the same job again.
             if not changes or rng.random() < 0.5:
-                kind, name = rng.choice(self._kinds), rng.choice(names)
+                kind = rng.choice(self._kinds)
+                name = rng.choice(names)
             change = self._draw_change(kind, name)
             if self._is_applicable(change.kind, change.name, change.at):
                 changes.setdefault((change.kind, change.name, change.at), change)
@@ -272,7 +293,9 @@ class PlanGenerator:
                 rng.shuffle(ranks)
                 for name, rank in zip(names, ranks, strict=True):
                     changes["rank", name, 0] = Change("rank", name, 0, rank)
-        count = rng.choice((0, 1, 2, 3)) if self._faults & {"order", "durations"} and names else 0
+        count = 0
+        if self._faults & {"order", "durations"} and names:
+            count = rng.choice((0, 1, 2, 3))
         for _ in range(count):
             change = self._draw_change("late", rng.choice(names), self._draw_delay())
             if change.at != END_PLACE:
@@ -280,7 +303,9 @@ class PlanGenerator:
         return Plan(backend, tuple(changes.values())), order_seed
 
     def _draw_order_seed(self) -> int | None:
-        return self._random.getrandbits(32) if "order" in self._faults else None
+        if "order" not in self._faults:
+            return None
+        return self._random.getrandbits(32)
 
     def _draw_change(self, kind: str, name: str, value: float = 0.0) -> Change:
         at = self._random.randint(-1, self._wait_counts[name])

@@ -59,8 +59,9 @@ class Story:
         self.stepped_jobs: Final = stepped_jobs
 
     def add_line(self, text: str, time: float | None = None) -> None:
-        timestamp = anyio.current_time() if time is None else time
-        self.outcome.event_lines.append(f"{round(timestamp, 3):>8g}  {text}")
+        if time is None:
+            time = anyio.current_time()
+        self.outcome.event_lines.append(f"{round(time, 3):>8g}  {text}")
 
     def describe_holders(self, stepped: SteppedJob) -> str:
         holds: list[str] = []
@@ -92,7 +93,9 @@ class Story:
 def describe_place(stepped: SteppedJob, place: int) -> str:
     if place == 0:
         return "at its beginning"
-    return "at its end" if place == END_PLACE else f"at {waiting_line(stepped.waiting_coroutine)}"
+    if place == END_PLACE:
+        return "at its end"
+    return f"at {waiting_line(stepped.waiting_coroutine)}"
 
 
 def describe_error(error: BaseException) -> str:
@@ -100,11 +103,15 @@ def describe_error(error: BaseException) -> str:
 
     If it has no message, include the code of that line. An exception group with a single member counts as this member.
     """
-    while len(members := get_group_members(error)) == 1:
+    members = get_group_members(error)
+    while len(members) == 1:
         (error,) = members
+        members = get_group_members(error)
     frames = [*traceback.walk_tb(error.__traceback__)]
     text = " ".join(str(error).split())
-    line = describe_line(frames[-1][0].f_code, frames[-1][1]) if frames else ""
+    line = ""
+    if frames:
+        line = describe_line(frames[-1][0].f_code, frames[-1][1])
     if text:
         line = line.partition(": ")[0]
     return type(error).__name__ + clause(": {}", text) + clause(" ({})", line)
@@ -137,7 +144,8 @@ class Judge:
     ) -> None:
         """Record the first violated invariant, and tell each violation in the story, at the given time or now."""
         if self._outcome.violated_invariant is None:
-            self._outcome.violated_invariant, self._outcome.error = invariant, error
+            self._outcome.violated_invariant = invariant
+            self._outcome.error = error
         self._story.add_line(text, time)
 
     def check(
@@ -167,12 +175,16 @@ class Judge:
             self.record_violation(invariant, text)
             return None
         try:
-            result = None if self._check is None else call_user_function(self._check, "check", scheduler, world)
+            result = None
+            if self._check is not None:
+                result = call_user_function(self._check, "check", scheduler, world)
         except Exception as error:
             text = f"after the run, the check fails: {describe_error(error)}"
             self.record_violation(f"check raises {type(error).__name__}", text, error)
             return None
-        return None if result is None else _make_check_result_error(result)
+        if result is None:
+            return None
+        return _make_check_result_error(result)
 
     def _find_leftovers(self, scheduler: Scheduler, leftover_tasks: list[str]) -> Iterable[tuple[str, str]]:
         """Yield the violated invariant, and a line for the story, for each task, job, resource or token left behind.
@@ -231,15 +243,21 @@ def count_arguments(function: Callable[..., object], name: str, max_count: int) 
         with contextlib.suppress(TypeError):
             signature.bind(*range(count))
             return count
-    expected = "no argument, or the world" if max_count == 1 else "the scheduler, or the scheduler and the world"
+    expected = "the scheduler, or the scheduler and the world"
+    if max_count == 1:
+        expected = "no argument, or the world"
     raise TypeError(f"{name}={_function.name_of(function)}{signature}: let it take {expected}")
 
 
 def call_user_function(function: Callable[..., Any], name: str, scheduler: object, world: dict[Any, Any]) -> Any:
     """Call a function of the user with the arguments that it takes."""
     if scheduler is None:
-        return function(world) if count_arguments(function, name, 1) else function()
-    return function(scheduler, world) if count_arguments(function, name, 2) == 2 else function(scheduler)
+        if count_arguments(function, name, 1):
+            return function(world)
+        return function()
+    if count_arguments(function, name, 2) == 2:
+        return function(scheduler, world)
+    return function(scheduler)
 
 
 def _make_check_result_error(result: object) -> TypeError:
@@ -361,7 +379,8 @@ class ProgressWatch:
         awaited = [stepped for stepped in self._story.stepped_jobs.values() if not stepped.job.forever]
         is_working = any(is_sleeping(stepped.waiting_coroutine, endless=True) for stepped in awaited)
         will_time_out = _may_time_out(scheduler) and self._timeout_deadlines[scheduler] == end
-        if will_time_out and not due_timers and not is_working and not has_hanging_job and not self.has_given_up:
+        is_idle = not (due_timers or is_working or has_hanging_job)
+        if will_time_out and is_idle and not self.has_given_up:
             text = f"no task can resume until {scheduler.label!r} times out at {end:g}:"
             self._give_up_because("only a timeout ends it", text, self._story.last_activity_time())
 
@@ -380,7 +399,8 @@ class ProgressWatch:
             return
         self._waits_in_round = 0
         due_timers = timers_before(STALL_LIMIT, self._backend)
-        previous, self._pending_timers = self._pending_timers, due_timers
+        previous = self._pending_timers
+        self._pending_timers = due_timers
         if previous is not None and (not due_timers & previous or anyio.current_time() == self._round_start):
             waits = f"{self._outcome.total_wait_count:,}"
             text = f"it never ends: its jobs have waited {waits} times, and nothing else is due"
@@ -405,7 +425,8 @@ def _iterate_trio_tasks() -> list[Any]:
 
     todo: list[Any] = [trio.lowlevel.current_root_task()]
     for task in todo:
-        todo += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+        for nursery in task.child_nurseries:
+            todo += nursery.child_tasks
     return todo
 
 

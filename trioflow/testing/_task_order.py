@@ -44,7 +44,8 @@ class TaskOrder:
     """
 
     def __init__(self, changes: Sequence[Change] = (), order_seed: int | None = None) -> None:
-        self._seeds_by_iteration: Final = {change.at: int(change.value) for change in changes if change.kind == "turn"}
+        turns = [change for change in changes if change.kind == "turn"]
+        self._seeds_by_iteration: Final = {change.at: int(change.value) for change in turns}
         self._ranks: Final = {change.name: change.value for change in changes if change.kind == "rank"}
         self._first_by_iteration: Final = {change.at: change.name for change in changes if change.kind == "first"}
         self._order_seed: Final = order_seed
@@ -57,7 +58,9 @@ class TaskOrder:
         """Sort the tasks of the next iteration. Call this only if there are several."""
         self.iteration = iteration = self.iteration + 1
         names = self.job_names
-        seed = self._order_seed if self._order_seed is not None else self._seeds_by_iteration.get(iteration)
+        seed = self._order_seed
+        if seed is None:
+            seed = self._seeds_by_iteration.get(iteration)
         if seed is not None:
             previous = list(tasks)
             numbers = random.Random(seed + (iteration << 32))
@@ -91,7 +94,9 @@ class TaskOrder:
 
 
 def _task_name(task: Any) -> str:
-    return str(task.get_name() if isinstance(task, asyncio.Task) else task.name)
+    if isinstance(task, asyncio.Task):
+        return task.get_name()
+    return str(task.name)
 
 
 @contextlib.contextmanager
@@ -118,7 +123,8 @@ def set_task_order(task_order: TaskOrder, backend: str) -> Generator[dict[str, A
 
     trio_run = _trio_internals()
     previous = trio_run._r, trio_run._ALLOW_DETERMINISTIC_SCHEDULING
-    trio_run._r, trio_run._ALLOW_DETERMINISTIC_SCHEDULING = task_order, True
+    trio_run._r = task_order
+    trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True
     try:
         # Not `virtual_options`, which sets another order.
         yield {"clock": trio.testing.MockClock(autojump_threshold=0)}

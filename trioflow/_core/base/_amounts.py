@@ -57,7 +57,9 @@ def amount_of(value: Any, subject: str, advice: str = AMOUNT_ADVICE) -> Amount:
         raise TypeError(f"{subject}: {advice}")
     if not is_finite(value) or value < 0:
         raise ValueError(f"{subject}: {advice}")
-    return _int_if_whole(_to_fraction(str(value)) if isinstance(value, float) else value)
+    if isinstance(value, float):
+        value = _to_fraction(str(value))
+    return _int_if_whole(value)
 
 
 def plain_number(value: Any) -> Any:
@@ -118,7 +120,9 @@ def check_need(value: Any, subject: str, advice: str = AMOUNT_ADVICE) -> ExactNe
 
 def amount_text(number: Amount) -> str:
     """Return an amount as decimal text."""
-    return str(number) if isinstance(number, int) else f"{float(number):g}"
+    if isinstance(number, int):
+        return str(number)
+    return f"{float(number):g}"
 
 
 def is_size(value: object) -> bool:
@@ -142,16 +146,21 @@ def need_as_numbers(value: CheckedNeed) -> Any:
             return as_number(amount_of(value, ""))
         except ValueError:
             return value
-    return {key: as_number(number) for key, number in value} if isinstance(value, tuple) else as_number(value)
+    if isinstance(value, tuple):
+        return {key: as_number(number) for key, number in value}
+    return as_number(value)
 
 
 def as_number(number: Amount) -> float:
-    return number if isinstance(number, int) else float(number)
+    if isinstance(number, int):
+        return number
+    return float(number)
 
 
 def _parse_size(text: str, subject: str) -> Amount:
     """Return the number of bytes of a size such as "24 GiB", or a number without a unit."""
-    if (match := SIZE_PATTERN.fullmatch(text)) is None or match[2] not in SIZE_UNITS:
+    match = SIZE_PATTERN.fullmatch(text)
+    if match is None or match[2] not in SIZE_UNITS:
         raise ValueError(f"{subject}: write a number and a unit: B, kB, MB, GB, TB, PB, KiB, MiB, GiB, TiB or PiB")
     number = _to_fraction(match[1]) * SIZE_UNITS[match[2]]
     if not is_finite(number):

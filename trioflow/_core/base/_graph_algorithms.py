@@ -22,7 +22,9 @@ def chunks_with_pauses(nodes: Collection[Node]) -> Iterable[tuple[list[Node], bo
 
     If there are no nodes, there is a single empty list: a run without jobs is linked, too, before it grows.
     """
-    return _chunks(nodes) if len(nodes) >= CHUNK_SIZE else ((list(nodes), False),)
+    if len(nodes) >= CHUNK_SIZE:
+        return _chunks(nodes)
+    return ((list(nodes), False),)
 
 
 def _chunks(nodes: Iterable[Node]) -> Iterator[tuple[list[Node], bool]]:
@@ -108,7 +110,8 @@ def find_cycle(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[No
     """
     everything = list(nodes)
     ordered: list[Node] = topological_order(everything, requirements)
-    if not (unordered := set(everything).difference(ordered)):
+    unordered = set(everything).difference(ordered)
+    if not unordered:
         return None
     node = next(node for node in everything if node in unordered)
     visited: dict[Node, None] = {}
@@ -142,7 +145,8 @@ def has_path(
     Two searches, forwards from `sources` and backwards from `targets`, take turns until they meet or either of them is
     exhausted. So the smaller search decides the cost. `backwards` must be the inverse of `forwards`.
     """
-    ahead, behind = dict.fromkeys(sources), dict.fromkeys(targets)
+    ahead = dict.fromkeys(sources)
+    behind = dict.fromkeys(targets)
     searches = deque([(ahead, behind, deque(ahead), forwards), (behind, ahead, deque(behind), backwards)])
     if not ahead.keys().isdisjoint(behind):
         return True

@@ -48,14 +48,17 @@ def warn(
     with contextlib.suppress(Exception):
         # From the user's handler or filter: it cannot be reported by a log.
         extra = {"about": about, "kind": kind, "count": count, "place": place}
-        logger, exception_info = logging.getLogger("trioflow"), None
+        logger = logging.getLogger("trioflow")
+        exception_info = None
         if exception is not None:
             traceback = traceback or get_traceback(exception)
             exception_info = type(exception), exception, get_traceback(exception)
         file, line, function = UNKNOWN_PLACE
         if (own := innermost_own(traceback)) is not None:
             code = own.tb_frame.f_code
-            file, line, function = code.co_filename, own.tb_lineno, code.co_name
+            file = code.co_filename
+            line = own.tb_lineno
+            function = code.co_name
         if logger.isEnabledFor(logging.WARNING) and (logger.hasHandlers() or not is_shown):
             origin = (logger.name, logging.WARNING, file, line)
             logger.handle(logger.makeRecord(*origin, "%s%s", (message, advice), exception_info, function, extra))

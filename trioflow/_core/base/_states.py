@@ -59,7 +59,9 @@ ReportedState: TypeAlias = JobState | MovedOn
 
 def parse_reported_state(text: str) -> ReportedState:
     """Return the state with this value, e.g. "failed" or "moved on". Raise `ValueError` if there is none."""
-    return MOVED_ON if text == MOVED_ON.value else JobState(text)
+    if text == MOVED_ON.value:
+        return MOVED_ON
+    return JobState(text)
 
 
 class StopReason(enum.StrEnum):

@@ -50,7 +50,9 @@ class RedactedName(str):
 
 def name_in_errors(name: str, redact: bool) -> str:
     """Return the name of a job for errors. `shown_value` recognizes the name of a job whose values are secret."""
-    return RedactedName(name) if redact else name
+    if redact:
+        return RedactedName(name)
+    return name
 
 
 def shown_value(value: object, subject: str) -> str:
@@ -61,7 +63,9 @@ def shown_value(value: object, subject: str) -> str:
         '<str>'
 
     """
-    return f"<{type(value).__name__}>" if isinstance(subject, RedactedName) else short_repr(value)
+    if isinstance(subject, RedactedName):
+        return f"<{type(value).__name__}>"
+    return short_repr(value)
 
 
 def fit(
@@ -93,7 +97,9 @@ def fit(
         return f"{text[: length - end]}{ellipsis}{text[len(text) - end :]}"
 
     length = bisect.bisect_right(range(len(text)), width, key=lambda length: measure(cut(length))) - 1
-    return cut(length) if length >= 0 else ""
+    if length < 0:
+        return ""
+    return cut(length)
 
 
 def truncate(text: str, longest: int = MAX_LENGTH) -> str:
@@ -109,7 +115,9 @@ def headline(text: str) -> str:
 
     """
     first, _, more = text.partition("\n")
-    return re.sub(r"\. [^.]*:$", "", first) if more else first
+    if more:
+        return re.sub(r"\. [^.]*:$", "", first)
+    return first
 
 
 def is_among(value: Any, choices: tuple[object, ...]) -> bool:
@@ -164,7 +172,9 @@ class _ShortRepr(reprlib.Repr):
             return "{...}"
         items = itertools.islice(x.items(), self.maxdict)
         pairs = [f"{self.repr1(key, level - 1)}: {self.repr1(value, level - 1)}" for key, value in items]
-        return "{" + ", ".join(pairs + ["..."] * (len(x) > self.maxdict)) + "}"
+        if len(x) > self.maxdict:
+            pairs.append("...")
+        return "{" + ", ".join(pairs) + "}"
 
     def repr_set(self, x: set[Any], level: int) -> str:
         """Return a few items, sorted; reprlib would sort all items first."""
@@ -191,7 +201,9 @@ def plural(number: int, noun: str) -> str:
         ('1 job', '3 jobs')
 
     """
-    return f"{number} {noun}{'s' * (number != 1)}"
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun}s"
 
 
 def clause(form: str, value: object) -> str:
@@ -204,7 +216,9 @@ def clause(form: str, value: object) -> str:
         (' by ann', '')
 
     """
-    return form.format(value) if value else ""
+    if not value:
+        return ""
+    return form.format(value)
 
 
 def join_names(names: Sequence[str], max_names: int = MAX_LISTED_NAMES, total: int | None = None) -> str:
@@ -232,7 +246,10 @@ def age(since: float | None, clock: Callable[[], float]) -> float | None:
 
     The clock is read last: while a thread of a view asks, the time may become a later one.
     """
-    if since is None or (seconds := clock() - since) < 0:
+    if since is None:
+        return None
+    seconds = clock() - since
+    if seconds < 0:
         return None
     return seconds
 
@@ -275,7 +292,9 @@ def _two_unit_text(seconds: float, unit: float, name: str, smaller_unit: float, 
     """Return a duration in two units, such as "3 h 05 min", or in the larger unit if the rest is 0."""
     whole, rest = divmod(round(seconds), unit)
     first = f"{int(whole)} {name}"
-    return f"{first} {int(rest // smaller_unit):02d} {smaller_name}" if rest else first
+    if rest:
+        return f"{first} {int(rest // smaller_unit):02d} {smaller_name}"
+    return first
 
 
 def size_text(number: Amount) -> str:
@@ -292,4 +311,6 @@ def size_text(number: Amount) -> str:
 
 def percent_text(fraction: float) -> str:
     """Return a fraction as text in percent. Only a fraction of 1 is "100%"."""
-    return "100%" if fraction >= 1 else f"{min(99, round(100 * fraction))}%"
+    if fraction >= 1:
+        return "100%"
+    return f"{min(99, round(100 * fraction))}%"

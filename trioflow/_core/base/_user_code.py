@@ -36,7 +36,9 @@ _get_members: Final[Callable[[BaseException], tuple[BaseException, ...]]] = _gro
 
 def get_group_members(error: BaseException) -> tuple[BaseException, ...]:
     """Return the exceptions in a group, or an empty tuple if `error` is not a group."""
-    return _get_members(error) if BaseExceptionGroup in type(error).__mro__ else ()
+    if BaseExceptionGroup in type(error).__mro__:
+        return _get_members(error)
+    return ()
 
 
 def leaf_exceptions(error: BaseException) -> list[BaseException]:
@@ -91,7 +93,9 @@ def shown_exception(error: BaseException) -> tuple[BaseException, str, str]:
     after = clause(")", remedy)
     if len(set(map(type, leaves))) > 1:
         return error, before, after
-    return leaves[0], before, (f" (one of {len(leaves)})" if len(leaves) > 1 else "") + after
+    if len(leaves) > 1:
+        after = f" (one of {len(leaves)}){after}"
+    return leaves[0], before, after
 
 
 def with_traceback(error: BaseException, traceback: TracebackType | None) -> BaseException:

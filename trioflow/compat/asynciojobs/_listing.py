@@ -40,8 +40,12 @@ def state_symbols(job: AbstractJob) -> str:
 
 def label_text(job: AbstractJob) -> str:
     """Return the label of a job, otherwise its default label, otherwise "NOLABEL"."""
-    label = job.label if job.label is not None else job.text_label()
-    return "NOLABEL" if label is None else str(label)
+    label = job.label
+    if label is None:
+        label = job.text_label()
+    if label is None:
+        return "NOLABEL"
+    return str(label)
 
 
 def format_result(job: AbstractJob) -> str:
@@ -50,7 +54,9 @@ def format_result(job: AbstractJob) -> str:
         return f"!! {critical} => {type(exception).__name__}:{exception}!!"
     if job._trioflow_was_cancelled():
         return "[cancelled]"
-    return f"[[ -> {job.result()}]]" if job.is_done() else "[not done]"
+    if not job.is_done():
+        return "[not done]"
+    return f"[[ -> {job.result()}]]"
 
 
 def format_numbers(jobs: Iterable[AbstractJob]) -> str:
@@ -75,9 +81,14 @@ def listing_lines(
             continue
         columns = [job.repr_id(), job.repr_short(), marks, job.repr_main(), job.repr_result(), job.repr_requires()]
         line = " ".join(part for part in columns if part)
-        yield f"{line} -> {nested.repr_entries()}" if nested is not None else line
-        if details and (details_text := job.details()) is not None:
-            yield details_text
+        if nested is not None:
+            yield f"{line} -> {nested.repr_entries()}"
+        else:
+            yield line
+        if details:
+            details_text = job.details()
+            if details_text is not None:
+                yield details_text
 
 
 def walk_jobs(
@@ -95,11 +106,13 @@ def walk_jobs(
     """
 
     def members(scheduler: PureScheduler) -> Iterator[AbstractJob]:
-        return scheduler.topological_order() if is_valid else iter(scheduler)
+        if is_valid:
+            return scheduler.topological_order()
+        return iter(scheduler)
 
-    stack: list[tuple[Iterator[AbstractJob], AbstractJob | None]] = [
-        (members(scheduler) if jobs is None else iter(jobs), None)
-    ]
+    if jobs is None:
+        jobs = members(scheduler)
+    stack: list[tuple[Iterator[AbstractJob], AbstractJob | None]] = [(iter(jobs), None)]
     while stack:
         jobs, outer = stack[-1]
         if (job := next(jobs, None)) is None:
@@ -149,7 +162,10 @@ def default_dot_style(job: AbstractJob) -> dict[str, str]:
         label = f"{job.repr_id()}: {label_text(job)}"
     nested = job._trioflow_as_scheduler() is not None
     style = ([] if nested else ["rounded"]) + (["dashed"] if job.forever else [])
-    critical = {"color": "red", "penwidth": "2"} if job.is_critical() else {"penwidth": "0.5"}
+    if job.is_critical():
+        critical = {"color": "red", "penwidth": "2"}
+    else:
+        critical = {"penwidth": "0.5"}
     return {"style": ",".join(style), "label": label, "shape": "box", **critical}
 
 
@@ -193,7 +209,10 @@ def _edge_lines(job: AbstractJob) -> Iterator[str]:
     for required in sorted(job.required, key=lambda requirement: requirement.repr_id()):
         tail, tail_clip = _edge_end(required, "ltail", is_head=False)
         frames = ", ".join(filter(None, (head_clip, tail_clip)))
-        yield f"{tail} -> {head} [{frames}];" if frames else f"{tail} -> {head};"
+        if frames:
+            yield f"{tail} -> {head} [{frames}];"
+        else:
+            yield f"{tail} -> {head};"
 
 
 def _edge_end(job: Any, clip_attribute: str, is_head: bool) -> tuple[str, str]:
@@ -212,7 +231,10 @@ def _edge_end(job: Any, clip_attribute: str, is_head: bool) -> tuple[str, str]:
         return job.repr_id(), ""
     inner = nested
     while inner is not None and inner.jobs:
-        candidates = list(inner.entry_jobs() if is_head else inner.exit_jobs(discard_forever=False))
+        if is_head:
+            candidates = list(inner.entry_jobs())
+        else:
+            candidates = list(inner.exit_jobs(discard_forever=False))
         job = candidates[len(candidates) // 2]
         inner = job._trioflow_as_scheduler()
     return job.repr_id(), f"{clip_attribute}={nested.dot_cluster_name()}"

@@ -166,7 +166,9 @@ class AbstractJob:
     def raised_exception(self) -> Any:
         """Return the exception that the job raised, or None if it has raised none, or False if it is idle."""
         adapter = self._trioflow_adapter
-        return False if adapter is None or self.is_idle() else adapter.raised_exception()
+        if adapter is None or self.is_idle():
+            return False
+        return adapter.raised_exception()
 
     def result(self) -> Any:
         """Return the job's result, or None if it raised an exception.
@@ -175,9 +177,12 @@ class AbstractJob:
             ValueError: the job has not run to its end.
 
         """
-        if (adapter := self._trioflow_adapter) is None or not adapter.is_done():
+        adapter = self._trioflow_adapter
+        if adapter is None or not adapter.is_done():
             raise ValueError(f"{label_text(self)!r} has no result: it has not run to its end")
-        return adapter.result() if adapter.raised_exception() is None else None
+        if adapter.raised_exception() is not None:
+            return None
+        return adapter.result()
 
     # ---- listings and graphs
 
@@ -215,7 +220,9 @@ class AbstractJob:
 
     def repr_requires(self) -> str:
         """Return the numbers of the requirements as text, or labels of jobs without a number, or "" without any."""
-        return f"requires={_listing.format_numbers(self.required)}" if self.required else ""
+        if not self.required:
+            return ""
+        return f"requires={_listing.format_numbers(self.required)}"
 
     def __repr__(self) -> str:
         return f"{self.repr_short()} {self.repr_main()} {self.repr_result()} {self.repr_requires()}".rstrip()
@@ -264,7 +271,8 @@ class Job(AbstractJob):
         for coroutine in (corun, coshutdown):
             if inspect.iscoroutine(coroutine):
                 closer = _Closer(self, _Closer.close)
-                closer.coroutine, _closers[id(closer)] = coroutine, closer
+                closer.coroutine = coroutine
+                _closers[id(closer)] = closer
 
     async def co_run(self) -> Any:
         """Await the coroutine object."""
@@ -272,7 +280,8 @@ class Job(AbstractJob):
 
     async def co_shutdown(self) -> Any:
         """Await the coroutine object `coshutdown`, if the job has it and it has not been awaited."""
-        coroutine, self.coshutdown = self.coshutdown, None
+        coroutine = self.coshutdown
+        self.coshutdown = None
         if coroutine is not None:
             await coroutine
 
@@ -360,4 +369,6 @@ def flatten_members(items: Iterable[Any], subject: object) -> Iterable[AbstractJ
 def _hint(value: object) -> str:
     if isinstance(value, trioflow.AbstractJob):
         return "; this is a job of trioflow itself, and the two do not mix"
-    return f"; a coroutine becomes a job by Job({value.__name__}(...))" if inspect.iscoroutine(value) else ""
+    if not inspect.iscoroutine(value):
+        return ""
+    return f"; a coroutine becomes a job by Job({value.__name__}(...))"

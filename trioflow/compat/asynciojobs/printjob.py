@@ -57,7 +57,9 @@ class PrintJob(AbstractJob):
 
     def details(self) -> str:
         """Return the time to sleep and the first message as text."""
-        sleep = f"[+ sleep {self.sleep}s] " if self.sleep else ""
+        sleep = ""
+        if self.sleep:
+            sleep = f"[+ sleep {self.sleep}s] "
         more = "..." if len(self.messages) > 1 else ""
         message = self.messages[0] if self.messages else ""
         return f"{sleep}msg= {message}{more}"

@@ -230,12 +230,12 @@ class PureScheduler:
             compute_backlinks: has no effect.
 
         """
-        required = {requirement for job in self.jobs for requirement in job.required}
+        required = self.predecessors(*self.jobs)
         return (job for job in self if job not in required and not (discard_forever and job.forever))
 
     def predecessors(self, *starts: AbstractJob) -> set[AbstractJob]:
         """Return the direct requirements of these jobs."""
-        return {required for job in starts for required in job.required}
+        return set[AbstractJob]().union(*(job.required for job in starts))
 
     def successors(self, *starts: AbstractJob, compute_backlinks: bool = True) -> Iterator[AbstractJob]:
         """Yield the jobs that directly require any of these jobs.
@@ -249,7 +249,7 @@ class PureScheduler:
 
     def predecessors_upstream(self, *starts: AbstractJob) -> set[AbstractJob]:
         """Return the requirements of these jobs, direct and indirect."""
-        return set(reachable((required for job in starts for required in job.required), lambda job: job.required))
+        return set(reachable(self.predecessors(*starts), lambda job: job.required))
 
     def successors_downstream(self, *starts: AbstractJob, compute_backlinks: bool = True) -> set[AbstractJob]:
         """Return the jobs that require any of these jobs, directly or indirectly.
@@ -263,7 +263,9 @@ class PureScheduler:
         for job in self.jobs:
             for required in job.required:
                 backlinks.setdefault(required, []).append(job)
-        following = [job for start in starts for job in backlinks.get(start, ())]
+        following = list[AbstractJob]()
+        for start in starts:
+            following += backlinks.get(start, ())
         return set(reachable(following, lambda job: backlinks.get(job, ())))
 
     def bypass_and_remove(self, job: AbstractJob) -> None:
@@ -313,11 +315,13 @@ class PureScheduler:
         if starts is not None:
             first = set(flatten_members(starts, "keep_only_between()"))
             kept &= self.successors_downstream(*first)
-            kept_ends |= first if keep_starts else set()
+            if keep_starts:
+                kept_ends |= first
         if ends is not None:
             last = set(flatten_members(ends, "keep_only_between()"))
             kept &= self.predecessors_upstream(*last)
-            kept_ends |= last if keep_ends else set()
+            if keep_ends:
+                kept_ends |= last
         self.keep_only(kept | kept_ends)
 
     # ---- running
@@ -385,7 +389,8 @@ class PureScheduler:
         jobs = [adapter.job for adapter in adapters]
         if not self._trioflow_is_running_as_member():
             _listing.assign_numbers(self, jobs)
-        awaited = [label_text(job) for job in jobs if job._trioflow_adapter is not None and was_awaited(job)]
+        jobs_awaited = [job for job in jobs if job._trioflow_adapter is not None and was_awaited(job)]
+        awaited = list(map(label_text, jobs_awaited))
         if awaited:
             raise ValueError(
                 f"the coroutine objects of these jobs were awaited already: {', '.join(awaited)}; "
@@ -461,7 +466,10 @@ class PureScheduler:
                 nested._trioflow_reset()
 
     def _trioflow_print(self, text: str) -> None:
-        time = wall_clock() if self.watch is None else f"{self.watch.elapsed()} "
+        if self.watch is None:
+            time = wall_clock()
+        else:
+            time = f"{self.watch.elapsed()} "
         _listing.print_lines([f"{time} {text}"])
 
     # ---- shutting down
@@ -514,7 +522,9 @@ class PureScheduler:
         """Return the timeout that ended the last run, or False if no timeout did."""
         run = self._trioflow_run_scheduler
         ended = run is not None and run.stop_reason is trioflow.StopReason.TIMEOUT
-        return self._trioflow_time_limit or 0.0 if ended else False
+        if not ended:
+            return False
+        return self._trioflow_time_limit or 0.0
 
     def failed_critical(self) -> bool:
         """Return whether an exception of a critical job ended the last run."""
@@ -530,7 +540,9 @@ class PureScheduler:
             return f"TIMED OUT after {self._trioflow_time_limit}s"
         if self.failed_critical():
             culprit = run.culprit
-            job_text = culprit.job.repr_main() if isinstance(culprit, _running.JobAdapter) else "a job"
+            job_text = "a job"
+            if isinstance(culprit, _running.JobAdapter):
+                job_text = culprit.job.repr_main()
             return f"CRITICAL exception of {job_text}"
         return run.stop_reason.name
 
@@ -689,4 +701,6 @@ def _import_graphviz(caller: str) -> Any:
 
 def _positive_timeout(timeout: float | None) -> float | None:
     """Return a timeout that trioflow accepts: 0 and negative numbers are replaced by a tiny positive number."""
-    return None if timeout is None else max(timeout, 1e-6)
+    if timeout is None:
+        return None
+    return max(timeout, 1e-6)

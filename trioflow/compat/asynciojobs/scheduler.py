@@ -43,9 +43,13 @@ class Scheduler(PureScheduler, AbstractJob):
             return
         if self.failed_time_out() is not False:
             raise TimeoutError(f"{self._trioflow_label()!r} {self.why()}")
-        culprit = None if self._trioflow_run_scheduler is None else self._trioflow_run_scheduler.culprit
-        if culprit is not None and (exception := culprit.raised_exception()) is not None:
-            raise exception
+        culprit = None
+        if self._trioflow_run_scheduler is not None:
+            culprit = self._trioflow_run_scheduler.culprit
+        if culprit is not None:
+            exception = culprit.raised_exception()
+            if exception is not None:
+                raise exception
 
     def _trioflow_needs_shutdown(self) -> bool:
         is_inherited = getattr(self.co_shutdown, "__func__", None) is PureScheduler.co_shutdown
@@ -63,4 +67,6 @@ class Scheduler(PureScheduler, AbstractJob):
         return adapter is not None and adapter.is_running()
 
     def _trioflow_label(self) -> str:
-        return label_text(self) if self.label is not None else type(self).__name__
+        if self.label is not None:
+            return label_text(self)
+        return type(self).__name__

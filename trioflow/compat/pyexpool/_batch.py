@@ -69,12 +69,14 @@ class JobRun(AbstractJob[None], keeps_time=True):
     def reset(self) -> None:
         """Prepare the job for submission to another batch, after a batch has refused it."""
         self.was_refused = False
-        self.started_latch, self.ended_latch = Latch(), Latch()
+        self.started_latch = Latch()
+        self.ended_latch = Latch()
 
     @property
     def exit_code(self) -> int:
         """The return value of `execute` after it has waited for the end of the job."""
-        if (process := self.job.proc) is not None and process.returncode is not None:
+        process = self.job.proc
+        if process is not None and process.returncode is not None:
             return process.returncode
         return 0 if self._has_started else -1
 
@@ -158,7 +160,10 @@ class JobRun(AbstractJob[None], keeps_time=True):
 
     async def _run_command(self) -> None:
         job = self.job
-        args = [job.args] if isinstance(job.args, str) else list(job.args or ())
+        if isinstance(job.args, str):
+            args = [job.args]
+        else:
+            args = list(job.args or ())
         command = CommandJob(
             args,
             cwd=job.workdir,
@@ -335,7 +340,8 @@ class Batch(Instrument):
 
     async def _run_scheduler(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
-        self._close_event, self.start_gate = trio.Event(), trio.Semaphore(1)
+        self._close_event = trio.Event()
+        self.start_gate = trio.Semaphore(1)
         self.callbacks = CallbackThread(self._interrupt)
         self._scheduler = Scheduler(
             jobs_window=self._workers, label=self._name, instruments=[self],

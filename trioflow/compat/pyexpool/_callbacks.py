@@ -51,7 +51,9 @@ class Latch:
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until the latch is open, and return whether it is. The time limit is in seconds. None is no limit."""
-        deadline = math.inf if seconds is None else time.monotonic() + seconds
+        deadline = math.inf
+        if seconds is not None:
+            deadline = time.monotonic() + seconds
         while not self._is_open:
             if (remaining := deadline - time.monotonic()) <= 0:
                 return False
@@ -111,7 +113,8 @@ class CallbackThread:
         """
         if callback is None:
             return None
-        called_event, errors = trio.Event(), list[Exception | None]()
+        called_event = trio.Event()
+        errors = list[Exception | None]()
 
         def call() -> None:
             try:

@@ -364,7 +364,9 @@ class Job(Unit):
         """Show whether the job has started or ended, and the exit code."""
         state = "has ended" if self.tstop else "has not started"
         if self.proc is not None:
-            state = "runs" if self.proc.returncode is None else f"has ended with {self.proc.returncode}"
+            state = "runs"
+            if self.proc.returncode is not None:
+                state = f"has ended with {self.proc.returncode}"
         return f"<Job {self.name!r} {state}>"
 
 
@@ -450,8 +452,12 @@ class Process:
 
         A stream that is not a PIPE is returned as None.
         """
-        stdout, stderr = self.stdout, self.stderr
-        return None if stdout is None else stdout.read(), None if stderr is None else stderr.read()
+        output = errors = None
+        if self.stdout is not None:
+            output = self.stdout.read()
+        if self.stderr is not None:
+            errors = self.stderr.read()
+        return output, errors
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the process, but not to its children. Do nothing if the process has ended.

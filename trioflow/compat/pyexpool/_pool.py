@@ -70,7 +70,9 @@ class ExecPool:
         *,
         wksnum: int | None = None,
     ) -> None:
-        subject = "ExecPool" if name is None else f"pool {check_name(name, 'ExecPool')!r}"
+        subject = "ExecPool"
+        if name is not None:
+            subject = f"pool {check_name(name, 'ExecPool')!r}"
         reject_unsupported(afnmask, None, "afnmask", subject, 'give pin="slot" to trioflow.CommandJob')
         reject_unsupported(memlimit, 0, "memlimit", subject, MEMORY_HINT)
         reject_unsupported(webuiapp, None, "webuiapp", subject, "use a trioflow.Monitor")
@@ -177,7 +179,9 @@ class ExecPool:
             return False
         if batch.owns_current_thread():
             raise RuntimeError("join() in a callback would wait for itself: call it where execute() was called")
-        remaining = max(0.0, batch.start_time + seconds - time.monotonic()) if seconds else None
+        remaining = None
+        if seconds:
+            remaining = max(0.0, batch.start_time + seconds - time.monotonic())
         finished = batch.wait_until_ended(remaining)
         self._detach(batch)
         self.alive = self.alive and finished

@@ -23,7 +23,10 @@ def count_usable_cpus() -> int:
     if sys.version_info >= (3, 13):
         count = os.process_cpu_count() or 1
     else:
-        count = len(posix.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if hasattr(os, "sched_getaffinity"):
+            count = len(posix.sched_getaffinity(0))
+        else:
+            count = os.cpu_count() or 1
     return min([count, *(max(1, math.ceil(quota)) for quota in _quotas())])
 
 
@@ -34,8 +37,12 @@ def usable_cpus() -> list[int]:
 
 def _quotas() -> Iterator[float]:
     """Yield the quotas of this program's control groups, of version 2 and 1, in CPUs."""
-    own = (line.split(":", 2)[2] for line in _read(CGROUP_FILE).splitlines() if line.startswith("0::"))
-    names = next(own, "/").strip("/").split("/")
+    own = "/"
+    for line in _read(CGROUP_FILE).splitlines():
+        if line.startswith("0::"):
+            own = line.removeprefix("0::")
+            break
+    names = own.strip("/").split("/")
     pairs = [_read(CGROUP_ROOT, *names[:depth], "cpu.max").split() for depth in range(len(names) + 1)]
     pairs.append([_read(CGROUP_ROOT, "cpu", f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")])
     for pair in pairs:

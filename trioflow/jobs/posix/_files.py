@@ -8,7 +8,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from ... import _posix as posix
 from ...abc import ThreadEvent
@@ -47,7 +47,10 @@ def may_wait_for_writer(file: Any) -> bool:
 
     """
     is_name = isinstance(file, (int, str, bytes, os.PathLike))
-    mode = os.stat(cast(Any, file) if is_name else file.fileno()).st_mode
+    name: Any = file
+    if not is_name:
+        name = file.fileno()
+    mode = os.stat(name).st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
 
 
@@ -81,7 +84,9 @@ def explain_temporary_file(contents: str) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        place = f"in {tempfile.tempdir!r}" if tempfile.tempdir else "anywhere"
+        place = "anywhere"
+        if tempfile.tempdir:
+            place = f"in {tempfile.tempdir!r}"
         advice = "free space there, or set TMPDIR to a folder with more"
         message = f"cannot keep {contents} {place}: {os.strerror(error.errno or 0)}; {advice}"
         raise OSError(error.errno, message) from None

@@ -112,8 +112,10 @@ class ProcessGroupTable:
 
 def _table_size() -> int:
     """Return the size of the table in bytes. This is less than `TABLE_SIZE` if the limit on file sizes requires it."""
-    limit = posix.resource.getrlimit(posix.resource.RLIMIT_FSIZE)[0]
-    return TABLE_SIZE if limit == posix.resource.RLIM_INFINITY else min(TABLE_SIZE, limit // 4 * 4)
+    limit: int = posix.resource.getrlimit(posix.resource.RLIMIT_FSIZE)[0]
+    if limit == posix.resource.RLIM_INFINITY:
+        return TABLE_SIZE
+    return min(TABLE_SIZE, limit // 4 * 4)
 
 
 def start_watcher(read_end: int, words: Sequence[str], descriptors: Collection[int] = ()) -> subprocess.Popen[bytes]:
@@ -232,8 +234,10 @@ class LivenessScan:
         """Return whether all members of a group are known to be dead, from a scan that began after `since`."""
         if not HAS_PROC:
             return False
-        if (now := time.monotonic()) >= self._next_scan_at:
-            self._scan_started_at, self._living_groups = now, set(living_groups())
+        now = time.monotonic()
+        if now >= self._next_scan_at:
+            self._scan_started_at = now
+            self._living_groups = set(living_groups())
             scan_end = time.monotonic()
             self._next_scan_at = scan_end + SCAN_PAUSE_FACTOR * (scan_end - now)
         return self._scan_started_at >= since and group not in self._living_groups

@@ -31,10 +31,13 @@ def find_marked_pids(mark: bytes) -> list[int]:
     pids: list[int] = []
     scanned_pids: set[str] = set()
     for _ in range(MAX_SCANS):
-        if not (new_pids := list_pids() - scanned_pids - {str(os.getpid())}):
+        new_pids = list_pids() - scanned_pids - {str(os.getpid())}
+        if not new_pids:
             break
         environments = {pid: read_environment(pid) for pid in new_pids}
-        pids += [int(pid) for pid, environment in environments.items() if environment and mark in environment]
+        for pid, environment in environments.items():
+            if environment and mark in environment:
+                pids.append(int(pid))
         in_exec = {pid for pid, environment in environments.items() if environment is None}
         scanned_pids |= new_pids - in_exec
         if in_exec:
@@ -44,7 +47,9 @@ def find_marked_pids(mark: bytes) -> list[int]:
 
 def list_pids() -> set[str]:
     """Return the pids of all processes, as strings. The set is empty on a system without /proc."""
-    return set(filter(str.isdigit, os.listdir("/proc"))) if os.path.isdir("/proc/self") else set()
+    if os.path.isdir("/proc/self"):
+        return set(filter(str.isdigit, os.listdir("/proc")))
+    return set()
 
 
 def read_environment(pid: str) -> bytes | None:
@@ -55,8 +60,11 @@ def read_environment(pid: str) -> bytes | None:
     with contextlib.suppress(OSError):
         # By the time that exec has closed descriptors, there is a program without arguments and environment. A busy
         # machine can leave it there for milliseconds. Zombies and kernel threads have no program.
-        if not (environment := read_file(pid, "environ")) and os.readlink(f"/proc/{pid}/exe"):
-            return read_file(pid, "environ") if read_file(pid, "cmdline") else None
+        environment = read_file(pid, "environ")
+        if not environment and os.readlink(f"/proc/{pid}/exe"):
+            if not read_file(pid, "cmdline"):
+                return None
+            return read_file(pid, "environ")
         return environment
     return b""
 
@@ -101,8 +109,11 @@ def main(descriptor: int, mark: bytes) -> None:
             os.killpg(group, signal.SIGKILL)
     begun = time.monotonic()
     minimum = START_TIME if is_starting else 0.0
-    while (pids := find_marked_pids(mark)) or time.monotonic() < begun + minimum:
-        if time.monotonic() >= begun + KILL_TIMEOUT:
+    while True:
+        pids = find_marked_pids(mark)
+        now = time.monotonic()
+        is_over = not pids and now >= begun + minimum
+        if is_over or now >= begun + KILL_TIMEOUT:
             return
         signal_all(pids, signal.SIGKILL)
         time.sleep(SCAN_INTERVAL)

@@ -73,9 +73,9 @@ class Process:
         # Until its exec, the process is a copy of this program. The kernel includes the memory of this copy in
         # `usage.ru_maxrss`, which is therefore never less than this value: exec_mmap() in
         # https://github.com/torvalds/linux/blob/v6.6/fs/exec.c.
-        self.rss_before_exec: Final = (
-            posix.resource.getrusage(posix.resource.RUSAGE_SELF).ru_maxrss if sys.platform == "linux" else 0
-        )
+        self.rss_before_exec = 0
+        if sys.platform == "linux":
+            self.rss_before_exec = posix.resource.getrusage(posix.resource.RUSAGE_SELF).ru_maxrss
         # A descriptor that becomes readable when the process has exited.
         self.exit_descriptor = -1
         try:

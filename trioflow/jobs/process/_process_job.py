@@ -190,7 +190,8 @@ class ProcessJob(
     ) -> None:
         name = repr(options.get("label") or abc.name_of(function))
         _processes.check_limits(nice, memory_limit, name)
-        if isinstance(checked := check_processes(processes, f"processes of {name}"), int):
+        checked = check_processes(processes, f"processes of {name}")
+        if isinstance(checked, int):
             raise TypeError(
                 f"processes of {name} is {checked}: a number is for all jobs of a scheduler; write Scheduler(processes="
                 f"{checked}), or give the job {LOCAL_PROCESSES!r}, an executor, or a trioflow.dask.Cluster"
@@ -213,7 +214,9 @@ class ProcessJob(
     def status_text(self) -> str:
         """Name the executor of the call, if that is no worker process on this machine: it may have lost the call."""
         executor = find_executor(self)
-        return "" if executor is None else f"called by {type(executor).__name__}"
+        if executor is None:
+            return ""
+        return f"called by {type(executor).__name__}"
 
     def check_before_run(self) -> None:
         """Declare whether the job needs a worker process on this machine, and reject options that would have no effect.
@@ -226,7 +229,10 @@ class ProcessJob(
         if (executor := find_executor(self)) is None:
             posix.require(f"{self.label!r}, a ProcessJob without processes=,", posix.WORKER_PROCESSES_HINT)
         abc.set_run_need(self, WORKER_PROCESSES_RESOURCE, 0 if self.forever or executor is not None else 1)
-        option_value = f"memory_limit={self._memory_limit}" if self._memory_limit is not None else f"nice={self._nice}"
+        if self._memory_limit is not None:
+            option_value = f"memory_limit={self._memory_limit}"
+        else:
+            option_value = f"nice={self._nice}"
         if (self._memory_limit is not None or self._nice is not None) and executor is not None:
             raise ValueError(
                 f"{self.label!r} has {option_value}, which only worker processes on this machine can apply, but "
@@ -251,7 +257,9 @@ class ProcessJob(
 
         """
         value = super().result(**options)
-        return value.fetch(self.label) if isinstance(value, RemoteValue) else value
+        if isinstance(value, RemoteValue):
+            return value.fetch(self.label)
+        return value
 
     async def co_run(self) -> T:
         """Call the function in a worker process on this machine, or by the executor or cluster in `processes=`.
@@ -264,7 +272,8 @@ class ProcessJob(
             RuntimeError: this method was not called by a run.
 
         """
-        run, executor = abc.run_of(self), find_executor(self)
+        run = abc.run_of(self)
+        executor = find_executor(self)
         if executor is None:
             return await self._call_in_worker(run)
         if isinstance(executor, Executor):
@@ -307,7 +316,9 @@ class ProcessJob(
                 return await process.receive_answer(self._record_progress)
             except BaseException:
                 # If this program was stopped, or its loop was blocked, the call may have ended before the deadline.
-                found = process.poll_answer(self._record_progress) if limit.is_over else None
+                found = None
+                if limit.is_over:
+                    found = process.poll_answer(self._record_progress)
                 if found is None:
                     raise
                 return found
@@ -319,7 +330,8 @@ class ProcessJob(
 
     def _pickle_call(self) -> bytes:
         call = abc.call_of(self)
-        make_pickler, buffer = pickle.Pickler if is_main_imported() else MainRejectingPickler, io.BytesIO()
+        make_pickler = pickle.Pickler if is_main_imported() else MainRejectingPickler
+        buffer = io.BytesIO()
         try:
             request = (make_picklable(call.func), call.args, call.keywords, dict(abc.propagated_env()))
             make_pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(request)
@@ -365,7 +377,8 @@ async def call_in_executor(executor: Executor, job: abc.FunctionJob[T]) -> T:
         RuntimeError: the executor is shut down, or other code has cancelled the future.
 
     """
-    run, started_event = abc.run_of(job), abc.ThreadEvent()
+    run = abc.run_of(job)
+    started_event = abc.ThreadEvent()
     try:
         future = _submit_call(executor, job, started_event)
     except BrokenExecutor as error:
@@ -443,7 +456,8 @@ def _with_propagated_context(call: functools.partial[T], executor: Executor) -> 
     A thread makes the call in a copy of the job's context. Another process sets the variables in its environment during
     the call. If the job carries no variables, the call is returned unchanged.
     """
-    if not (variables := dict(abc.propagated_env())):
+    variables = dict(abc.propagated_env())
+    if not variables:
         return call
     if _calls_in_threads(executor):
         return functools.partial(contextvars.copy_context().run, call)
@@ -539,7 +553,9 @@ def check_processes(value: object, subject: str) -> ProcessesOption:
             f"{subject} is {short_repr(value)}: write trioflow.dask.Cluster(client), with a distributed.Client; "
             f"its get_executor() makes equal calls once, also those of a retry"
         )
-    if value is None or isinstance(value, (Executor, JobExecutor)) or (type(value) is str and value == LOCAL_PROCESSES):
+    if value is None or isinstance(value, (Executor, JobExecutor)):
+        return value
+    if type(value) is str and value == LOCAL_PROCESSES:
         return value  # type: ignore[return-value]
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 1:

@@ -70,7 +70,9 @@ class WorkerCall:
             if now < self._next_report_at and fraction != 1:
                 return
             self._next_report_at = now + PROGRESS_INTERVAL
-            send_message(self._stream, False, pickle.dumps(None if fraction is None else float(fraction)))
+            if fraction is not None:
+                fraction = float(fraction)
+            send_message(self._stream, False, pickle.dumps(fraction))
 
     def __getattr__(self, name: str) -> Any:
         """Raise an error for any other attribute of a job, because the job itself is in another process."""
@@ -92,7 +94,8 @@ class WorkerCall:
 
 own_files: set[str] = set()
 """The files of the program whose texts it knows, and that this process has not imported."""
-module_count, looked_at = 0, time.time()
+module_count = 0
+looked_at = time.time()
 """The number of modules when files were last looked for, and when that was."""
 
 
@@ -107,7 +110,8 @@ def stamps_of_new_files() -> bytes:
     since the import began may have another text by now: it has no stamp, and is not quoted.
     """
     global module_count, looked_at
-    since, looked_at = looked_at, time.time()
+    since = looked_at
+    looked_at = time.time()
     if module_count == len(sys.modules) or not own_files:
         return b""
     module_count = len(sys.modules)
@@ -119,11 +123,15 @@ def stamps_of_new_files() -> bytes:
             with contextlib.suppress(OSError), open(file, "rb") as opened:
                 text = opened.read()
                 is_certain = os.fstat(opened.fileno()).st_mtime < since
+                lines = list[str]()
                 if is_certain:
                     found[file] = stamp_of_text(text)
+                    lines = linecache.getlines(file)
                 # Without a time, `linecache.checkcache` leaves an entry alone.
-                linecache.cache[file] = len(text), None, linecache.getlines(file) if is_certain else [], file
-    return pickle.dumps(found) if found else b""
+                linecache.cache[file] = len(text), None, lines, file
+    if not found:
+        return b""
+    return pickle.dumps(found)
 
 
 current_call: WorkerCall | None = None
@@ -141,7 +149,8 @@ def main() -> None:
     preparation, _ = receive_request(stream)
     if not preparation:
         return
-    prepare_process(data := pickle.loads(preparation))
+    data = pickle.loads(preparation)
+    prepare_process(data)
     own_files.update(data.get("own_files", ()))
     with contextlib.suppress(ConnectionError):
         # The controlling program was killed.
@@ -201,7 +210,8 @@ def receive_request(stream: object) -> tuple[bytearray, int]:
 
     If the other end has closed the connection, return an empty message and 0.
     """
-    if not (header := read_exactly(stream, REQUEST_HEADER.size)):
+    header = read_exactly(stream, REQUEST_HEADER.size)
+    if not header:
         return header, 0
     length, memory_limit = REQUEST_HEADER.unpack(header)
     return read_exactly(stream, length), memory_limit
@@ -253,7 +263,10 @@ class MemoryLimit:
         if self._byte_count and sys.platform != "win32":
             self._original_limits = resource.getrlimit(resource.RLIMIT_AS)
             hard_limit = self._original_limits[1]
-            soft_limit = self._byte_count if hard_limit == resource.RLIM_INFINITY else min(self._byte_count, hard_limit)
+            if hard_limit == resource.RLIM_INFINITY:
+                soft_limit = self._byte_count
+            else:
+                soft_limit = min(self._byte_count, hard_limit)
             resource.setrlimit(resource.RLIMIT_AS, (soft_limit, hard_limit))
 
     def __exit__(self, *_: object) -> None:
@@ -351,15 +364,20 @@ def take_error_apart(error: BaseException) -> bytes | tuple[Any, ...]:
         pickle_verified(error_type)
         reduced: Any = find_builtin_type(error_type).__reduce__(error)
         candidate: object = error
-        members: Any = reduced[1][1] if isinstance(candidate, BaseExceptionGroup) else None
-        # The arguments of a group are its message and its members.
-        args: Any = reduced[1] if members is None else reduced[1][:1]
+        args: Any = reduced[1]
+        members: Any = None
+        if isinstance(candidate, BaseExceptionGroup):
+            # The arguments of a group are its message and its members.
+            members = args[1]
+            args = args[:1]
         omitted_parts: list[str] = []
         args = tuple(
             arg if is_sendable(arg, f"argument {number}", omitted_parts) else safe_text(repr, arg)
             for number, arg in enumerate(args, 1)
         )
-        state: dict[str, Any] = reduced[2] if len(reduced) > 2 else {}
+        state: dict[str, Any] = {}
+        if len(reduced) > 2:
+            state = reduced[2]
         attributes = {
             name: value
             for name, value in {**state, **attributes_of(error)}.items()
@@ -384,14 +402,14 @@ def attributes_of(error: BaseException) -> dict[str, Any]:
 
     `BaseException.__reduce__` leaves out those in slots, and those in the separate `__dict__` of a compiled class.
     """
-    slots = (
-        name
-        for base in type(error).__mro__
-        if "__slots__" in vars(base)
-        for name, value in vars(base).items()
-        if isinstance(value, types.MemberDescriptorType)
-    )
-    return {**{name: getattr(error, name) for name in slots if hasattr(error, name)}, **vars(error)}
+    attributes = dict[str, Any]()
+    for base in type(error).__mro__:
+        if "__slots__" not in vars(base):
+            continue
+        for name, value in vars(base).items():
+            if isinstance(value, types.MemberDescriptorType) and hasattr(error, name):
+                attributes[name] = getattr(error, name)
+    return {**attributes, **vars(error)}
 
 
 def safe_text(convert: Callable[[Any], str], value: object) -> str:

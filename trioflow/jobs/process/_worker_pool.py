@@ -130,11 +130,15 @@ class WorkerProcess:
 
     def _compare_files(self, stamps: bytearray) -> None:
         """Report once each file that the worker has imported with another text than this program has loaded."""
-        found: dict[str, tuple[int, int]] = pickle.loads(stamps) if stamps else {}
+        if stamps:
+            found: dict[str, tuple[int, int]] = pickle.loads(stamps)
+        else:
+            found = {}
         for file, stamp in found.items():
             text = _loaded_files.text_of(file)
             is_other = text is not None and _worker_main.stamp_of_text(text) != stamp
-            if is_other and file not in (reported := self._run.shared(_reported_files)):
+            reported = self._run.shared(_reported_files)
+            if is_other and file not in reported:
                 reported.add(file)
                 self._run.report(
                     f"a worker process has imported {os.path.basename(file)}, which has changed since this program "
@@ -208,12 +212,15 @@ class WorkerProcess:
                 if not size:
                     raise WorkerDied
                 self._received += size
-            part, is_answer, self._received = self._part, self._is_answer, 0
+            part = self._part
+            is_answer = self._is_answer
+            self._received = 0
             if is_answer is None:
                 self._is_answer, message_size = _worker_main.ANSWER_HEADER.unpack(part)
                 self._part = bytearray(message_size)
                 continue
-            self._is_answer, self._part = None, bytearray(_worker_main.ANSWER_HEADER.size)
+            self._is_answer = None
+            self._part = bytearray(_worker_main.ANSWER_HEADER.size)
             if is_answer:
                 return part
             if self._is_loaded:
@@ -228,11 +235,14 @@ class WorkerProcess:
 
     async def end(self, grace: float = 0.0) -> str:
         """Give the process `grace` seconds to exit, kill its group, and return a description of how it ended."""
-        process, run = self._process, self._run
+        process = self._process
+        run = self._run
         self._socket.close()
         await end_process(run, process, grace)
         try:
-            description = describe_exit(process.returncode or 0) if process.reap() else REAPED_MESSAGE
+            description = REAPED_MESSAGE
+            if process.reap():
+                description = describe_exit(process.returncode or 0)
             await end_group(run, process, run.clock(), run.sleep_until)
         finally:
             process.unregister()
@@ -273,7 +283,8 @@ class WorkerPool:
         """Start a worker for each of the jobs, and wait until the first job has its worker."""
         while self.is_closed_to(jobs[0]):
             for nice, number in Counter(map(_nice_of, jobs)).items():
-                for _ in range(number - sum(worker.nice == nice for worker in self._starting)):
+                starting = [worker for worker in self._starting if worker.nice == nice]
+                for _ in range(number - len(starting)):
                     self._start(nice)
             async with self._lock:
                 if self.is_closed_to(jobs[0]):
@@ -305,7 +316,9 @@ class WorkerPool:
         except Exception as error:
             has_died = isinstance(error, WorkerDied) and not str(error)
             how = await worker.end(EXIT_TIMEOUT if has_died else 0.0)
-            found = WorkerDied(f"its process has died: {how}") if has_died else error
+            found = error
+            if has_died:
+                found = WorkerDied(f"its process has died: {how}")
         self._starting.remove(worker)
         self._idle.setdefault(worker.nice, []).append(found)
         scope.cancel()
@@ -335,7 +348,9 @@ class WorkerPool:
         """
         idle = self._idle.setdefault(_nice_of(job), [])
         while True:
-            worker = self._claimed.pop(job, None) or (idle.pop() if idle else None)
+            worker = self._claimed.pop(job, None)
+            if worker is None and idle:
+                worker = idle.pop()
             if worker is None:
                 await self.open([job])
             elif isinstance(worker, BaseException):
@@ -365,7 +380,9 @@ class WorkerPool:
         controller_end.setblocking(False)
         # A live monitor has a channel for the output, so that it can show which job has printed a line.
         stream: Any = sys.stdout
-        output = stream.open_output_pipe() if getattr(stream, "has_picture", False) else None
+        output = None
+        if getattr(stream, "has_picture", False):
+            output = stream.open_output_pipe()
         stdout = None if output is None else output.write_end
         try:
             process = spawn(
