@@ -12,7 +12,7 @@ SAMPLE = ("run-settle-order",)
 
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.name)
 def test_each_plant_has_its_place(plant: Plant) -> None:
-    """The text that a plant replaces stands once in its file, and what comes of a module is Python."""
+    """The code that a plant replaces stands once in its function, and what comes of a module is Python."""
     mutant = plant.mutant(ROOT)
     text = (ROOT / plant.path).read_text(encoding="utf-8")
     if plant.path.endswith(".py"):
@@ -21,16 +21,62 @@ def test_each_plant_has_its_place(plant: Plant) -> None:
 
 def test_no_plant_stands_twice() -> None:
     assert len({plant.name for plant in PLANTS}) == len(PLANTS)
-    faults = {(fault.path, fault.start, fault.old, fault.new) for fault in (plant.mutant(ROOT) for plant in PLANTS)}
-    assert len(faults) == len(PLANTS)
+    assert len({(plant.path, plant.function, plant.old, plant.new) for plant in PLANTS}) == len(PLANTS)
 
 
-def test_a_plant_whose_text_has_changed_is_an_error_that_names_it(tmp_path: Path) -> None:
+MODULE = """
+class Line:
+    def give_back(self, job):
+        for token in (  # a comment
+            self.tokens
+        ):
+            if token.is_free and (token.job is job
+                                  or not self.jobs):
+                token.give_back()
+            elif token.job is None:
+                return {"x": 1, "y": [
+                    2]}
+        token.give_back(); self.count = {
+            job
+        }
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("token.job is job or not self.jobs", "not self.jobs", "and ((not self.jobs)):"),
+        ("if token.is_free and (token.job is job or not self.jobs):", "if token:", "            if token:\n    "),
+        ("if token.job is None:", "if token:", "            elif token:\n    "),
+        ("for token in self.tokens:", "for token in ():", "        for token in ():\n    "),
+        ("self.count = {job}", "", "token.give_back(); pass\n"),
+        ("token.give_back()\nself.count = {job}", "if job:\n    self.x = 1", "if job:\n            self.x = 1\n"),
+        ("{'y': [2]}", "{'y': 3}", "{\"x\": 1, 'y': 3}"),
+        ("return {'x': 1, 'y': [2]}", "return", "                return\n"),
+    ],
+)  # fmt: skip
+def test_code_is_found_however_it_is_written(old: str, new: str, expected: str, tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text(MODULE, encoding="utf-8")
+    mutant = Plant("x", "module.py", "Line.give_back", "a mistake", old, new).mutant(tmp_path)
+    planted = MODULE[: mutant.start] + mutant.new + MODULE[mutant.start + len(mutant.old) :]
+    assert expected in planted
+    ast.parse(planted)
+
+
+def test_a_plant_that_has_lost_its_place_names_its_rule_and_where_the_code_stands(tmp_path: Path) -> None:
     """A plant that no longer fits its file says so, rather than counting as noticed, or as not noticed."""
-    (tmp_path / "module.py").write_text("a = 1\na = 1\n", encoding="utf-8")
-    for path, old, count in (("module.py", "a = 1\n", 2), ("module.py", "b", 0), ("gone.py", "a", 0)):
-        with pytest.raises(NotFound, match=f"plant 'x': its text stands {count} times in {path}"):
-            Plant("x", path, "a mistake", old).mutant(tmp_path)
+    (tmp_path / "module.py").write_text(MODULE, encoding="utf-8")
+    (tmp_path / "other.py").write_text("def f(self):\n    self.size = 1\n", encoding="utf-8")
+    for path, function, old, words in (
+        ("module.py", "Line.give_back", "token.give_back()", "stands there 2 times"),
+        ("module.py", "Line.give_back", "self.size = 1", r"stands there 0 times(.|\n)*It stands in f of other.py\."),
+        ("module.py", "Line.take", "self.size = 2", r"stands there 0 times(.|\n)*There is no such function\."),
+        ("gone.py", "f", "self.size = 2", r"stands there 0 times(.|\n)*There is no such file\."),
+    ):
+        with pytest.raises(NotFound, match=words) as raised:
+            Plant("x", path, function, "a token is not given back", old, "").mutant(tmp_path)
+        assert "plant 'x': the rule that it breaks has no place any more in" in str(raised.value)
+        assert f"{function} of {path}.\nThe mistake was: a token is not given back.\n" in str(raised.value)
 
 
 @pytest.mark.parametrize("name", SAMPLE)
