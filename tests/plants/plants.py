@@ -868,16 +868,50 @@ PLANTS: Final = (
 -not run.scheduler.keep_jobs or (extras is not None and extras.ready_at is not None)
 +not run.scheduler.keep_jobs
 """),
-    plant("anew-line", f"{RUN}/_reopening.py", "Reopening._change",
+    plant("anew-line", f"{RUN}/_reopening.py", "PutBack._put_back_in",
         "a job that waits in the line starts with the result that is taken back", """
 -if user._state is SCHEDULED:
 +if user._state is None:
 """),
-    plant("anew-open-count", f"{RUN}/_reopening.py", "Reopening._change",
+    plant("anew-open-count", f"{RUN}/_reopening.py", "PutBack._put_back_in",
         "a job that leaves the line does not wait for a failure that was tried "
         "again meanwhile", """
--job._pending = count_open(run, job)
-+job._pending = sum((one in held for one in run.members.all_requirements(job)))
+-job._pending = sum(requirement._holds_back() for requirement in required)
++job._pending = sum(requirement in held for requirement in required)
+"""),
+    plant("anew-uncounted-user", f"{RUN}/_reopening.py", "PutBack._put_back_in",
+        "what waits, and requires what is taken back, is not counted anew", """
+-requirements[user] = required
+ users.setdefault(requirement, []).append(user)
+"""),
+    plant("anew-group-user", f"{JOB}/_following.py", "what_follows",
+        "a group around a job that is taken back is a user of it: all in the group "
+        "runs again", """
+ touched[level] = None
++if level._is_scheduler:
++    reached += level._members.jobs
+"""),
+    plant("anew-group-users", f"{JOB}/_following.py", "what_follows",
+        "what uses a group does not run again with a job in it", """
+ if level in users:
+     reached += users[level]
+-level = level._scheduler
++break
+"""),
+    plant("anew-order", f"{JOB}/_following.py", "_users_in",
+        "what has run behind a job for order alone runs again with it", """
+-for requirement in counted_requirements(user):
++for requirement in user._required:
+"""),
+    plant("anew-group-record", f"{RUN}/_reopening.py", "Reopening._put_back",
+        "the record of a job stays that is taken back in a group without a run", """
+-if job._state.is_settled or level._state.is_settled:
++if level._run is not None:
+"""),
+    plant("again-money", f"{RUN}/_reopening.py", "put_back",
+        "a job that is tried again forgets what it has spent", """
+-extras.earlier_use = budgets_used(job)
++extras.earlier_use = None
 """),
     plant("anew-mark", f"{JOB}/_job.py", "AbstractJob._holds_back",
         "what is about to run anew holds nothing back until it is put back", """

@@ -4,6 +4,8 @@ A run in progress asks this of a result that is taken back (`run/_reopening`). A
 restored if what it requires has run since. What a job uses is what it requires, without `order_only=True`, and what
 the groups around it require. A required group stands for all jobs in it. So groups are passages, and no users: a group
 among the followers has those jobs run again that use what was taken back, and keeps the others.
+
+Decided in docs/decisions: 45-what-runs-again.
 """
 
 from __future__ import annotations
@@ -12,15 +14,15 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..base._states import JobState
-from ._ancestors import enclosing_schedulers
 from ._errors import DROPPED
-from ._job import AbstractJob, AnyJob, is_scheduler
+from ._job import AbstractJob, AnyJob
 from ._requirements import ORDER_ONLY
 
 if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
 
 Jobs = dict[AbstractJob[Any], None]
+Users = dict[AbstractJob[Any], list[AbstractJob[Any]]]
 
 
 def counted_requirements(job: AnyJob) -> Collection[AnyJob]:
@@ -51,38 +53,62 @@ def what_follows(
         failed: jobs that have not succeeded, and are tried again: only what was kept from its work follows.
 
     """
-    users, idle_users = dict[AnyJob, list[AnyJob]](), dict[AnyJob, list[AnyJob]]()
-    for user in root.iterate_jobs():
-        for requirement in counted_requirements(user):
-            users.setdefault(requirement, []).append(user)
-        for requirement in user._required if did_no_work(user) else ():
-            idle_users.setdefault(requirement, []).append(user)
-    found, passed = dict.fromkeys(jobs), Jobs({root: None})
+    users, idle_users = _users_in(root)
+    found = dict.fromkeys(jobs)
+    # The jobs and groups whose end is taken back.
+    touched = Jobs({root: None})
     todo = [*found, *groups]
     for job in todo:
-        reached = [*job._members.jobs] if job in found and is_scheduler(job) else []
-        for level in (job, *enclosing_schedulers(job)):
-            if level in passed:
-                break
-            passed[level] = None
-            reached += users.get(level, ())
-        new = dict.fromkeys(each for each in reached if each not in found)
-        found.update(new)
-        todo += new
-    # What was decided by an order alone is decided anew, and nothing that has run follows it.
-    todo = [*passed, *failed]
+        reached = list[AnyJob]()
+        if job._is_scheduler and job in found:
+            reached += job._members.jobs  # type: ignore[attr-defined]
+        level: Any = job
+        while level is not None and level not in touched:
+            touched[level] = None
+            if level in users:
+                reached += users[level]
+            level = level._scheduler
+        for user in reached:
+            if user not in found:
+                found[user] = None
+                todo.append(user)
+    # What was kept from its work is decided anew, and nothing that has run follows that.
+    todo = [*touched, *failed]
     for job in todo:
-        new = dict.fromkeys(user for user in idle_users.get(job, ()) if user not in found)
-        found.update(new)
-        todo += new
+        for user in idle_users.get(job, ()):
+            if user not in found:
+                found[user] = None
+                todo.append(user)
     found = with_makers(found)
-    for job in (*found, *passed):
-        for level in (job, *enclosing_schedulers(job)):
-            if level is root:
-                break
-            if is_scheduler(level):
-                found[level] = None
-    return found
+    return found | _groups_around([*found, *touched], root)
+
+
+def _users_in(root: BaseScheduler) -> tuple[Users, Users]:
+    """Return the users of each job or group, and what each has kept from its work, perhaps by an order alone."""
+    users = Users()
+    idle_users = Users()
+    for user in root.iterate_jobs():
+        for requirement in counted_requirements(user):
+            if requirement in users:
+                users[requirement].append(user)
+            else:
+                users[requirement] = [user]
+        if did_no_work(user):
+            for requirement in user._required:
+                idle_users.setdefault(requirement, []).append(user)
+    return users, idle_users
+
+
+def _groups_around(jobs: Iterable[AnyJob], root: BaseScheduler) -> Jobs:
+    """Return the groups among the jobs, and those around them, without `root`."""
+    around = Jobs({root: None})
+    for job in jobs:
+        level: Any = job if job._is_scheduler else job._scheduler
+        while level is not None and level not in around:
+            around[level] = None
+            level = level._scheduler
+    del around[root]
+    return around
 
 
 def with_makers(jobs: Iterable[AnyJob]) -> Jobs:
@@ -90,8 +116,11 @@ def with_makers(jobs: Iterable[AnyJob]) -> Jobs:
     found = dict.fromkeys(jobs)
     todo = [job for job in found if job._inputs]
     for job in todo:
-        makers = [each for each in job._inputs if each._outcome is DROPPED and each not in found]
-        makers = [each for each in makers if each._scheduler is not None and each in each._scheduler._members.jobs]
-        found.update(dict.fromkeys(makers))
-        todo += makers
+        for maker in job._inputs:
+            if maker._outcome is not DROPPED or maker in found:
+                continue
+            home = maker._scheduler
+            if home is not None and maker in home._members.jobs:
+                found[maker] = None
+                todo.append(maker)
     return found

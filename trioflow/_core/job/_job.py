@@ -150,10 +150,9 @@ class RunExtras:
 
     def begin_anew(self, now: float) -> None:
         """Let the `retry` of a job begin anew, which waits for a requirement again or is tried again."""
-        if self.failed_attempts:
+        if self.failed_attempts and self.failed_attempts[-1].backed_off_until > now:
             *earlier, last = self.failed_attempts
-            last = last._replace(backed_off_until=min(last.backed_off_until, now))
-            self.failed_attempts = (*earlier, last)
+            self.failed_attempts = (*earlier, last._replace(backed_off_until=now))
         self.backoff_until = self.throttled_since = None
         self.earlier_retries = self.retry_count
 

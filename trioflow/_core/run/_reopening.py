@@ -1,10 +1,13 @@
 """Another try: jobs that have settled are IDLE again in the run in progress, and their requirements are counted up.
 
-| word | what it means | when |
+| word | the job | when it is IDLE again |
 |---|---|---|
-| REOPEN | a failure is tried again, and what it has blocked | in chunks, from the step of the word on |
-| TAKE_BACK | a success runs again, and all that used it, at any depth | in the step of the word |
-| REPEAT | what runs with a result that was taken back is cancelled for it | in the turn after its end |
+| REOPEN | has failed, or was blocked by such a job | in chunks, from the step of the call on |
+| TAKE_BACK | has succeeded, or has used such a result, at any depth | in the step of the call |
+| REPEAT | ran with such a result, and was cancelled for it | in the turn after its end |
+
+`_next_try` finds out what is possible and what runs again. This module does it. `Reopening.steps` has all that is left
+to do: for each job, a word.
 
 **A failure that is tried again.** The run goes on as if the job had not settled yet. The job is IDLE again, and so is
 each BLOCKED job that requires it, at any distance. These invariants make this a local step, job by job, in any order:
@@ -34,24 +37,26 @@ the word is refused, or has it cancelled.
 
 A function that is told of an end may ask for this: the successors of the job are then not counted down, its record is
 removed, and the rest is done when all have been told.
+
+Decided in docs/decisions: 45-what-runs-again.
 """
 
 from __future__ import annotations
 
 import enum
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..admission._resource import budgets_used
-from ..base._states import BLOCKED, CANCELLED, FAILED, IDLE, RUNNING, SCHEDULED, STOPPING, SUCCEEDED, RunPhase
-from ..base._text_forms import MAX_NAMED_JOBS, clause, join_names, plural
+from ..base._states import BLOCKED, FAILED, IDLE, RUNNING, SCHEDULED, STOPPING, SUCCEEDED, RunPhase
+from ..base._text_forms import MAX_NAMED_JOBS, join_names, plural
 from ..job._ancestors import enclosing_schedulers
-from ..job._errors import DROPPED, BudgetSpent, Failure, no_result_error, one_line_error, remedy_of
-from ..job._following import what_follows
-from ..job._job import AbstractJob, RunExtras, is_scheduler, with_members
-from ._instruments import Part
+from ..job._errors import Failure, no_result_error, one_line_error
+from ..job._job import AbstractJob, RunExtras, with_members
+from ._instruments import InstrumentSet, Part
+from ._next_try import NextTry, examine, lacks_input, with_followers
 from ._requirement_counts import count_consumer, count_open, successors_of
 from ._worker import TURN_SECONDS
 
@@ -63,32 +68,16 @@ JOBS_PER_CLOCK_READING: Final = 16
 """The number of jobs to reopen between two readings of the clock."""
 
 
-class NextTry(NamedTuple):
-    """What another try of a member means at one moment."""
-
-    job: AbstractJob[Any]
-    wanted: Collection[AbstractJob[Any]] = ()
-    """The jobs in it for whose sake it is tried again, or empty if it is for its own."""
-    cancels: bool = False
-    """Whether what runs with a result that is taken back is cancelled. Otherwise it keeps this from being done."""
-    problem: str = ""
-    """Why this cannot be done, or ""."""
-    again: Collection[AbstractJob[Any]] | None = None
-    """If a success is taken back, all that runs again, at any depth, and the groups around these."""
-    others: Collection[AbstractJob[Any]] = ()
-    """The jobs, at any depth, that run anew because of those wanted."""
-    running: Collection[AbstractJob[Any]] = ()
-    """The jobs and groups that run now with what is taken back."""
-
-
 class Word(enum.Enum):
+    """What is to be done with a job that has settled. The table above explains the words."""
+
     REOPEN = "reopen"
     TAKE_BACK = "take back"
     REPEAT = "repeat"
 
 
 class Step(NamedTuple):
-    """What is to be done with a job that has settled."""
+    """A word for a job that has settled, and how it came about."""
 
     word: Word
     asked: NextTry | None = None
@@ -97,114 +86,18 @@ class Step(NamedTuple):
     """Whether its successors have not been counted down, because its success is about to be taken back."""
 
 
-def examine(
-    run: Run, job: AbstractJob[Any], wanted: Collection[AbstractJob[Any]] = (), cancels: bool = False
-) -> NextTry:
-    """Return what another try of a member means now. Any thread may ask. O(V + E) if a success is taken back."""
-    asked = NextTry(job, wanted, cancels, _why_not(run, job, wanted))
-    if asked.problem:
-        return asked
-    if is_anew(job, wanted):
-        return _with_followers(run, asked)
-    if not job._state.is_settled:
-        # A group that waits. Nothing follows, because all in it that has not succeeded runs again with it.
-        return asked._replace(again=[each for each in wanted if each._state.is_settled])
-    if _lacks_input(job):
-        return asked._replace(problem="a result that it needs was dropped, because of keep_result=False")
-    return asked
+# ---- words
 
 
-def _why_not(run: Run, job: AbstractJob[Any], wanted: Collection[AbstractJob[Any]] = ()) -> str:
-    """Return why a member cannot be tried again now, whatever follows it, or ""."""
-    if run.phase is not RunPhase.RUNNING:
-        return f"{run.scheduler.label!r} {run.phase.value}"
-    # Its own `on_settled` may ask.
-    state = job.state
-    if inside := [each for each in wanted if each is not job and not state.is_settled]:
-        if state is RUNNING or not all(each._state.is_settled for each in inside):
-            return f"{job.label!r} has not begun in the run of {run.scheduler.label!r}, or waits for another attempt"
-    elif not (state in (FAILED, SUCCEEDED) or (state is CANCELLED and job._outcome.is_alone)):
-        cause = clause("; try again what has blocked it", state is BLOCKED)
-        if isinstance(error := job.raised_exception(), BudgetSpent):
-            cause = f"; for another run, {remedy_of(error)}"
-        return f"it is {state.value}, and only what has succeeded or failed, or was cancelled alone, can be{cause}"
-    elif state is not SUCCEEDED and not job._state.is_settled and job._criticality():
-        return "it is critical, so its failure is about to stop the run"
-    if run.scheduler._enough is not None:
-        return f"{run.scheduler.label!r} is a First, which has counted its end; it can be tried again as a whole"
-    if job not in run.members.jobs:
-        return f"{run.scheduler.label!r} has keep_jobs=False, and has dropped it; add another job"
-    if any(each._is_spent() and each._state is not SUCCEEDED for each in with_members(job)):
-        return "its coroutine object can run only once; give Job the async function"
-    return ""
+def reopen(run: Run, tries: Iterable[NextTry]) -> None:
+    """Put back what has settled, and what follows, so that the run tries it again. O(V + E) of these.
 
-
-def _with_followers(run: Run, asked: NextTry) -> NextTry:
-    """Find what runs anew if a success is taken back, and what of it stands in the way."""
-    if not run.scheduler.keep_jobs or run.outermost().closes_scheduler:
-        problem = f"{run.scheduler.label!r} keeps nothing that has succeeded to run it again; add another job"
-        return asked._replace(problem=problem)
-    wanted = asked.wanted or (asked.job,)
-    around = {level: None for each in wanted for level in enclosing_schedulers(each)}
-    taken = [each for each in wanted if each.state is SUCCEEDED]
-    failed = [each for each in wanted if each not in taken]
-    groups = [group for each in failed for group in islice(levels_anew(asked.job, each), 1)]
-    again = what_follows(run.outermost().scheduler, taken, groups, failed)
-    meant = {*around, *(each for job in wanted for each in with_members(job))}
-    running = [each for each in again if each._state is RUNNING and each not in meant and each._scheduler in around]
-    problem = ""
-    ending = [level for level in around if level._run is not None and level._run.phase is not RunPhase.RUNNING]
-    if running and not asked.cancels:
-        names = join_names([repr(each.label) for each in running], MAX_NAMED_JOBS)
-        problem = f"what follows it is running: {names}; cancel() that first, or wait"
-    elif (spent := next((each for each in again if each._is_spent()), None)) is not None:
-        problem = f"the coroutine object of {spent.label!r} can run only once; give Job the async function"
-    elif ending and (run_of_level := ending[0]._run) is not None:
-        problem = f"{ending[0].label!r} {run_of_level.phase.value}"
-    others = [each for each in again if each not in meant]
-    return asked._replace(problem=problem, again=again, others=others, running=running)
-
-
-def levels_anew(job: AbstractJob[Any], wanted: AbstractJob[Any]) -> Iterator[AbstractJob[Any]]:
-    """Yield the wanted job, or else the innermost group around it whose success is taken back, and those around it.
-
-    The last one is `job`, the outermost that is tried again.
+    What cannot be tried again stays as it is. After a chunk of failures, the work goes on in the next turns of the
+    loop.
     """
-    levels = [wanted, *enclosing_schedulers(wanted)]
-    has_succeeded = False
-    for level in levels[: levels.index(job) + 1]:
-        has_succeeded = has_succeeded or level.state is SUCCEEDED
-        if has_succeeded:
-            yield level
-
-
-def is_anew(job: AbstractJob[Any], wanted: Collection[AbstractJob[Any]]) -> bool:
-    """Return whether a success is taken back if a job is tried again for the sake of those `wanted` in it."""
-    return any(any(levels_anew(job, each)) for each in wanted or (job,))
-
-
-def _lacks_input(job: AbstractJob[Any]) -> bool:
-    return any(each._outcome is DROPPED for each in job._inputs)
-
-
-def put_back(job: AbstractJob[Any], now: float) -> None:
-    """Put a settled job back to IDLE. Its work so far counts as an attempt, and `retry` begins anew."""
-    extras = job._extras
-    if job._started_at is not None and job._finished_at is not None:
-        extras = job._ensure_extras()
-        error = None if job._state is SUCCEEDED else no_result_error(job)
-        extras.earlier_use = budgets_used(job)
-        extras.first_started_at = job.started_at
-        extras.add_retry(job._started_at, job._finished_at, error, now - job._finished_at, had_settled=True)
-    if extras is not None:
-        # Between two attempts, too, a scheduler has run.
-        extras.keeps_succeeded = is_scheduler(job) and job.attempts > 0
-        extras.begin_anew(now)
-        extras.is_untold = False
-        extras.ready_at = extras.fraction = extras.grant = extras.time_limit = None
-        extras.repeats = extras.restoration = None
-    job._reset()
-    job._extras = extras or job._extras
+    possible = [each for each in tries if not each.problem]
+    if possible:
+        _reopening_of(run).add(possible)
 
 
 def reopen_all(run: Run) -> None:
@@ -214,24 +107,81 @@ def reopen_all(run: Run) -> None:
         reopen(each, [examine(each, job) for job in failed])
 
 
-def reopen(run: Run, tries: Iterable[NextTry]) -> None:
-    """Put back what has settled, and what follows, so that the run tries it again. O(V + E) of these.
-
-    What cannot be tried again stays as it is. After a chunk of failures, the work goes on in the next turns of the
-    loop.
-    """
-    if possible := [each for each in tries if not each.problem]:
-        _reopening_of(run).add(possible)
+def is_about_to_reopen(run: Run, job: AbstractJob[Any]) -> bool:
+    """Return whether another try of a job was asked for, which is still to come."""
+    if run.reopening is not None and job in run.reopening.steps:
+        return True
+    return _is_cancelled_to_repeat(job)
 
 
 def _reopening_of(run: Run) -> Reopening:
-    run.reopening = run.reopening or run.join(Reopening(run))
+    if run.reopening is None:
+        run.reopening = run.join(Reopening(run))
     return run.reopening
 
 
-def is_about_to_reopen(run: Run, job: AbstractJob[Any]) -> bool:
-    """Return whether another try of a job was asked for, which is still to come."""
-    return (run.reopening is not None and job in run.reopening.steps) or (job._extras or RunExtras).repeats is not None
+def _is_cancelled_to_repeat(job: AbstractJob[Any]) -> bool:
+    return (job._extras or RunExtras).repeats is not None
+
+
+# ---- one job
+
+
+def put_back(job: AbstractJob[Any], now: float) -> None:
+    """Put a settled job back to IDLE. Its work so far counts as an attempt, and `retry` begins anew."""
+    extras = job._extras
+    if job._started_at is not None and job._finished_at is not None:
+        if extras is None:
+            extras = RunExtras()
+        else:
+            extras.earlier_use = budgets_used(job)
+        error = None
+        if job._state is not SUCCEEDED:
+            error = no_result_error(job)
+        if extras.first_started_at is None:
+            extras.first_started_at = job._started_at
+        extras.add_retry(job._started_at, job._finished_at, error, now - job._finished_at, had_settled=True)
+    if extras is not None:
+        # Between two attempts, too, a scheduler has run.
+        extras.keeps_succeeded = job._is_scheduler and extras.retry_count > 0
+        extras.begin_anew(now)
+        extras.is_untold = False
+        extras.ready_at = extras.fraction = extras.grant = extras.time_limit = None
+        extras.repeats = extras.restoration = None
+    job._reset()
+    if extras is not None:
+        job._extras = extras
+
+
+def _may_reopen(job: AbstractJob[Any], step: Step) -> bool:
+    """Return whether a job is to be tried again, which may have changed since the step was added."""
+    if not job._state.is_settled:
+        return False
+    if step.asked is not None:
+        return True
+    return job._state is BLOCKED and not lacks_input(job)
+
+
+def _is_left(step: Step) -> bool:
+    """Return whether anything is left to do of what was asked for: what was cancelled to run again does so anyway."""
+    if step.word is not Word.REPEAT or step.asked is None:
+        return True
+    return any(job._state.is_settled for job in step.asked.asked_for)
+
+
+def _uncount(run: Run, job: AbstractJob[Any], now: float) -> None:
+    """Put back a settled member, which the run has counted."""
+    outcome = job._outcome
+    run.counts.begin_again(job)
+    if type(outcome) is Failure:
+        run.failures.uncount(job, outcome)
+    put_back(job, now)
+    run.members.reopened_count += 1
+    if job._inputs:
+        count_consumer(job)
+
+
+# ---- all jobs of a run
 
 
 class Reopening(Part):
@@ -242,14 +192,7 @@ class Reopening(Part):
         # The next comes first.
         self.steps: Final[OrderedDict[AbstractJob[Any], Step]] = OrderedDict()
         self._is_working = False
-        self._clear_report()
-
-    def _clear_report(self) -> None:
-        # The errors of the jobs that are tried again.
-        self._errors: dict[AbstractJob[Any], str] = {}
-        self._blocked_count = self._following_count = 0
-        # The jobs that require a reopened job, and stay as they are.
-        self._ran: dict[AbstractJob[Any], None] = {}
+        self._report = Report()
 
     def is_busy(self) -> bool:
         return bool(self.steps) and self._run.phase is RunPhase.RUNNING
@@ -264,45 +207,48 @@ class Reopening(Part):
             if step.word is Word.REPEAT:
                 self._end_repeat(job)
             elif step.word is Word.TAKE_BACK and step.asked is not None:
-                found = _with_followers(self._run, step.asked)
+                found = with_followers(self._run, step.asked)
                 self._put_back([each for each in found.again or () if each._state is not RUNNING])
-        self._report()
+        self._tell_log()
 
-    def add(self, tries: Iterable[NextTry]) -> None:
-        run, tries = self._run, [*tries]
-        # A function that is told of an end, or its own `on_settled`, asks: it takes effect when this is done.
-        asked_for = (job for each in tries for job in (each.job, *each.wanted))
-        is_told = bool(run.ends.depth) or any(job.state is not job._state for job in asked_for)
-        for each in tries:
-            step = self.steps.get(each.job)
-            if each.again is None and (step is None or step.word is Word.REOPEN):
-                self.steps[each.job] = Step(Word.REOPEN, each)
+    def add(self, tries: Collection[NextTry]) -> None:
+        """Do what was asked for, or begin with it. If a function that is told of an end asks, this comes after that."""
+        run = self._run
+        is_told = run.ends.depth > 0 or any(map(_is_being_told, tries))
+        for asked in tries:
+            step = self.steps.get(asked.job)
+            if asked.again is None and (step is None or step.word is Word.REOPEN):
+                self.steps[asked.job] = Step(Word.REOPEN, asked)
             elif is_told or self._is_working or step is not None:
-                self._defer(each, step or Step(Word.TAKE_BACK))
+                self._defer(asked, step)
             else:
                 self._is_working = True
-                self._take_back(each)
+                self._take_back(asked)
                 self._is_working = False
         if is_told:
             run.call_in_loop(self._work)
         else:
             self._work()
 
-    def _defer(self, asked: NextTry, step: Step) -> None:
+    def _defer(self, asked: NextTry, step: Step | None) -> None:
         """Let a success be taken back, and examined again, before all that is left to do. Its record goes at once."""
-        wanted = {*asked.wanted, *(step.asked.wanted if step.asked is not None else ())}
+        step = step or Step(Word.TAKE_BACK)
+        wanted = dict.fromkeys(asked.wanted)
+        if step.asked is not None:
+            wanted |= dict.fromkeys(step.asked.wanted)
         word = Word.REPEAT if step.word is Word.REPEAT else Word.TAKE_BACK
-        self.steps[asked.job] = Step(word, NextTry(asked.job, wanted, asked.cancels), step.is_uncounted)
-        self.steps.move_to_end(asked.job, last=False)
-        taken = [job for each in wanted if each._state is SUCCEEDED for job in with_members(each)]
+        self._put_first(asked.job, Step(word, NextTry(asked.job, wanted.keys(), asked.cancels), step.is_uncounted))
+        taken = list[AbstractJob[Any]]()
+        for each in wanted:
+            if each._state is SUCCEEDED:
+                taken += with_members(each)
         self._discard_records(taken)
 
     def keeps_waiting(self, job: AbstractJob[Any]) -> bool:
         """Return whether those that require a job that settles wait on, because it is about to be tried again."""
-        if (job._extras or RunExtras).repeats is not None:
+        if _is_cancelled_to_repeat(job):
             if self._run.phase is RunPhase.RUNNING:
-                self.steps[job] = Step(Word.REPEAT)
-                self.steps.move_to_end(job, last=False)
+                self._put_first(job, Step(Word.REPEAT))
                 self._run.call_in_loop(self._work)
             else:
                 self._end_repeat(job)
@@ -313,183 +259,85 @@ class Reopening(Part):
         self.steps[job] = step._replace(is_uncounted=True)
         return True
 
+    def _put_first(self, job: AbstractJob[Any], step: Step) -> None:
+        self.steps[job] = step
+        self.steps.move_to_end(job, last=False)
+
     def _work(self) -> None:
-        """Reopen jobs for the time of a turn, and let the loop call this again for the others."""
+        """Do steps for the time of a turn, and let the loop call this again for the others."""
         if self._is_working:
             # A hook has called `add`.
             return
-        run, reopened = self._run, list[AbstractJob[Any]]()
+        run = self._run
         self._is_working = True
+        reopened = list[AbstractJob[Any]]()
         until = run.clock() + TURN_SECONDS
         is_line_clean = False
         while self.is_busy() and (len(reopened) % JOBS_PER_CLOCK_READING or run.clock() <= until):
             job, step = self.steps.popitem(last=False)
             if step.word is not Word.REOPEN:
                 self._take_back_late(job, step)
-                continue
-            if not job._state.is_settled:
-                continue
-            if step.asked is not None:
-                self._errors[job] = _described(job)
-            elif job._state is BLOCKED and not _lacks_input(job):
-                self._blocked_count += 1
-            else:
-                continue
-            if job._started_at is None and not is_line_clean:
-                # It may have settled while it waited.
-                run.line.drop_settled()
-                is_line_clean = True
-            self._reopen(job)
-            reopened.append(job)
+            elif _may_reopen(job, step):
+                if job._started_at is None and not is_line_clean:
+                    # It may have settled while it waited.
+                    run.line.drop_settled()
+                    is_line_clean = True
+                self._reopen(job, step)
+                reopened.append(job)
         if reopened:
-            self._tell_readers(reopened)
+            self.tell_readers(reopened)
         if not self.is_busy():
             self.steps.clear()
-            self._report()
+            self._tell_log()
         if reopened:
-            self._make_ready(reopened)
+            self.make_ready(reopened)
         self._is_working = False
         if self.is_busy():
             run.call_in_loop(self._work)
 
-    def _tell_readers(self, reopened: list[AbstractJob[Any]]) -> None:
-        self._run.scheduler._extend_settled_iterators(reopened)
+    def tell_readers(self, jobs: list[AbstractJob[Any]]) -> None:
+        """Tell those who wait for the ends of members that some of these are IDLE again."""
+        self._run.scheduler._extend_settled_iterators(jobs)
         for part in self._run.parts:
             part.on_added()
 
-    def _make_ready(self, reopened: Iterable[AbstractJob[Any]]) -> None:
-        for job in reopened:
+    def make_ready(self, jobs: Iterable[AbstractJob[Any]]) -> None:
+        for job in jobs:
             if not job._pending:
                 self._run.undecided.make_ready(job)
         # Its own task lets a worker search.
         self._run.wake()
 
+    def _tell_log(self) -> None:
+        report = self._report
+        self._report = Report()
+        if not report.asked:
+            # The run has begun to stop before this could take effect.
+            return
+        subject = None
+        if len(report.asked) == 1:
+            (subject,) = report.asked
+        self._run.report(subject, report.text(), is_steering=True)
+
     def _discard_records(self, jobs: list[AbstractJob[Any]]) -> None:
         if jobs and self._run.journal_writer is not None:
             self._run.journal_writer.discard(jobs)
 
-    # ---- a success
+    # ---- REOPEN
 
-    def _take_back_late(self, job: AbstractJob[Any], step: Step) -> None:
-        """Put back what a function has asked for that was told of an end, or what was cancelled, and has ended."""
-        run = self._run
-        if step.word is Word.REPEAT:
-            self._end_repeat(job)
-        if step.asked is None:
-            return
-        asked = examine(run, job, step.asked.wanted, step.asked.cancels)
-        if asked.problem:
-            run.report(job, f"try_again() of {job.label!r} has no effect: {asked.problem}", is_steering=True)
-            if step.is_uncounted:
-                users = [user for user in run.members.jobs if job in run.members.all_requirements(user)]
-                run.requirement_counts.count_down(users)
-        elif asked.again is None:
-            # After the word, its callback has raised, so it has failed.
-            self.steps[job] = Step(Word.REOPEN, asked)
-        else:
-            self._take_back(asked)
-
-    def _take_back(self, asked: NextTry) -> None:
-        """Put back a job that has succeeded, or is around one, and all that follows it."""
-        assert asked.again is not None
-        for each in (asked.job,) if asked.job._state.is_settled else asked.wanted:
-            self._errors[each] = _described(each)
-        followed = [each for each in asked.others if each._state is not IDLE and not is_scheduler(each)]
-        self._following_count += len(followed)
-        self._put_back(asked.again, asked.running)
-
-    def _put_back(self, again: Iterable[AbstractJob[Any]], running: Collection[AbstractJob[Any]] = ()) -> None:
-        """Put back what has settled of some jobs, in one step, each in its run, or for the next run of its group.
-
-        What is `running`, a job or a group, is cancelled, and put back as it ends.
-        """
-        inside: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {each: [] for each in running}
-        levels: dict[BaseScheduler, list[AbstractJob[Any]]] = {}
-        for each in again:
-            around = [*enclosing_schedulers(each)]
-            if holder := next((level for level in around if level in inside), None):
-                inside[holder].append(each)
-            elif each._state.is_settled:
-                levels.setdefault(around[0], []).append(each)
-        for each in running:
-            each._ensure_extras().repeats = tuple(inside[each])
-            levels.setdefault(each._scheduler, [])  # type: ignore[arg-type]
-        # Of a restored `First`, the jobs are IDLE, and their records are those of the run before.
-        self._discard_records([each for each in again if each._state.is_settled or _has_ended(each._scheduler)])
-        # A view knows the group before its members.
-        ordered = sorted(levels, key=lambda level: sum(1 for _ in enclosing_schedulers(level)))
-        changes = [_reopening_of(level._run or self._run)._change(level, levels[level], running) for level in ordered]
-        for change in changes:
-            change.tell()
-        for each in running:
-            each._scheduler._run.cancel_job(each)  # type: ignore[union-attr]
-        for change in changes:
-            change.go_on()
-
-    def _end_repeat(self, job: AbstractJob[Any]) -> None:
-        """Put back a job that was cancelled because it ran with a result that was taken back, and has ended."""
-        inside = (job._extras or RunExtras).repeats or ()
-        is_kept = self._run.phase is not RunPhase.RUNNING and job._state is not SUCCEEDED
-        if is_kept:
-            # The run has ended it.
-            job._ensure_extras().repeats = None
-        self._put_back([*inside] if is_kept else [job, *inside])
-
-    def _change(
-        self, level: BaseScheduler, jobs: list[AbstractJob[Any]], running: Collection[AbstractJob[Any]]
-    ) -> _Change:
-        """Put back members, and let what waits for them, or for those that are running, leave the line."""
-        run, now = self._run, self._run.clock()
-        if level._run is None:
-            # Its next run counts.
-            for job in jobs:
-                put_back(job, now)
-            level._members.reopened_count += len(jobs)
-            return _Change(self, level, jobs, ())
-        held = {*jobs, *(each for each in running if each._scheduler is level)}
-        users: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
-        for user in run.members.jobs:
-            for requirement in run.members.all_requirements(user):
-                if requirement in held:
-                    users.setdefault(requirement, []).append(user)
-        leaving: list[AbstractJob[Any]] = []
-        waiting = dict.fromkeys(jobs)
-        for user in {user for each in users.values() for user in each}:
-            if user._state is SCHEDULED:
-                run.line.refund(user)
-                run.wait_again(user)
-                leaving.append(user)
-            if user._state is IDLE:
-                waiting[user] = None
-        for job in jobs:
-            self.steps.pop(job, None)
-            self._uncount(job)
-        run.line.drop_settled()
-        for job in held:
-            job._successors = users.get(job)
-        for job in waiting:
-            job._pending = count_open(run, job)
-        return _Change(self, level, jobs, leaving)
-
-    # ---- one job
-
-    def _uncount(self, job: AbstractJob[Any]) -> None:
-        """Put back a settled member, which the run has counted."""
-        run, outcome = self._run, job._outcome
-        run.counts.begin_again(job)
-        if type(outcome) is Failure:
-            run.failures.uncount(job, outcome)
-        put_back(job, run.clock())
-        run.members.reopened_count += 1
-        count_consumer(job)
-
-    def _reopen(self, job: AbstractJob[Any]) -> None:
+    def _reopen(self, job: AbstractJob[Any], step: Step) -> None:
         """Put a failed job back to IDLE, and each BLOCKED job that requires it in the line for the same."""
-        run, members, extras = self._run, self._run.members, job._extras
+        run = self._run
+        if step.asked is not None:
+            self._report.name(step.asked)
+        else:
+            self._report.blocked_count += 1
+        members = run.members
+        extras = job._extras
         successors: Any = job._successors
         if not run.scheduler.keep_jobs or (extras is not None and extras.ready_at is not None):
             successors = [user for user in members.jobs if job in members.all_requirements(user)] or None
-        self._uncount(job)
+        _uncount(run, job, run.clock())
         job._successors = successors
         job._pending = count_open(run, job)
         for user in successors_of(job):
@@ -498,54 +346,225 @@ class Reopening(Part):
             elif user._state is BLOCKED:
                 self.steps.setdefault(user, Step(Word.REOPEN))
             elif user._state is SCHEDULED or user.attempts:
-                self._ran[user] = None
+                self._report.ran[user] = None
         run.notify("job_reopened", job)
 
-    def _report(self) -> None:
-        if not self._errors:
-            # The run has begun to stop before this could take effect.
+    # ---- TAKE_BACK
+
+    def _take_back_late(self, job: AbstractJob[Any], step: Step) -> None:
+        """Put back what was cancelled, and has ended, or what a function has asked for that was told of an end."""
+        if step.word is Word.REPEAT:
+            self._end_repeat(job)
+        if step.asked is None or not _is_left(step):
             return
-        text = f"tried again: {join_names([*self._errors.values()], MAX_NAMED_JOBS)}"
-        if self._blocked_count:
-            text += f", with {plural(self._blocked_count, 'blocked job')}"
-        if self._following_count:
-            text += f", with {plural(self._following_count, 'job')} that followed"
-        if self._ran:
-            names = [repr(job.label) for job in islice(self._ran, MAX_NAMED_JOBS)]
-            text += f"; what has run meanwhile does not run again: {join_names(names, MAX_NAMED_JOBS, len(self._ran))}"
-        job = next(iter(self._errors)) if len(self._errors) == 1 else None
-        self._clear_report()
-        self._run.report(job, text, is_steering=True)
+        run = self._run
+        found = examine(run, job, step.asked.wanted, step.asked.cancels)
+        if found.problem:
+            run.report(job, f"try_again() of {job.label!r} has no effect: {found.problem}", is_steering=True)
+            if step.is_uncounted:
+                users = [user for user in run.members.jobs if job in run.members.all_requirements(user)]
+                run.requirement_counts.count_down(users)
+        elif found.again is None:
+            # After the word, its callback has raised, so it has failed.
+            self.steps[job] = Step(Word.REOPEN, found)
+        else:
+            self._take_back(found)
+
+    def _take_back(self, asked: NextTry) -> None:
+        """Put back a job that has succeeded, or is around one, and all that follows it."""
+        assert asked.again is not None
+        self._report.name(asked)
+        for each in asked.others:
+            if each._state is not IDLE and not each._is_scheduler:
+                self._report.following_count += 1
+        self._put_back(asked.again, asked.running)
+
+    def _put_back(self, again: Iterable[AbstractJob[Any]], running: Collection[AbstractJob[Any]] = ()) -> None:
+        """Put back what has settled of some jobs, in one step, each in its run, or for the next run of its group.
+
+        What is `running`, a job or a group, is cancelled, and put back as it ends, with those of the jobs that are in
+        it.
+        """
+        changes: dict[BaseScheduler, PutBack] = {}
+        held: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {each: [] for each in running}
+        stored = list[AbstractJob[Any]]()
+        for job in again:
+            level: Any = job._scheduler
+            if job._state.is_settled or level._state.is_settled:
+                # Of a restored `First`, the jobs are IDLE, and their records are those of the run before.
+                stored.append(job)
+            holder = _holder_of(job, held) if held else None
+            if holder is not None:
+                held[holder].append(job)
+            elif job._state.is_settled:
+                _put_back_of(changes, level, self._run).jobs.append(job)
+        for job, inside in held.items():
+            job._ensure_extras().repeats = tuple(inside)
+            _put_back_of(changes, job._scheduler, self._run).cancelled.append(job)
+        self._discard_records(stored)
+        # A view knows the group before its members.
+        ordered = sorted(changes.values(), key=PutBack.depth)
+        for change in ordered:
+            change.put_back()
+        for change in ordered:
+            change.tell_hooks()
+        for change in ordered:
+            change.cancel()
+        for change in ordered:
+            change.go_on()
+
+    # ---- REPEAT
+
+    def _end_repeat(self, job: AbstractJob[Any]) -> None:
+        """Put back a job that was cancelled because it ran with a result that was taken back, and has ended."""
+        again = [*((job._extras or RunExtras).repeats or ())]
+        if self._run.phase is RunPhase.RUNNING or job._state is SUCCEEDED:
+            again.append(job)
+        else:
+            # The run has ended it.
+            job._ensure_extras().repeats = None
+        self._put_back(again)
 
 
-class _Change(NamedTuple):
-    """The members of a scheduler that were put back in one step, of which nobody has been told yet."""
+class PutBack:
+    """The members of one scheduler that a word puts back, in its run, or for its next one.
 
-    reopening: Reopening
-    level: BaseScheduler
-    jobs: Collection[AbstractJob[Any]]
-    leaving: Collection[AbstractJob[Any]]
-    """Those that waited in the line, and wait for a requirement again."""
+    `level` is the scheduler, and `outer` a run at or around it.
+    """
 
-    def tell(self) -> None:
-        run = self.reopening._run
-        for job in self.leaving:
+    def __init__(self, level: BaseScheduler, outer: Run) -> None:
+        self._level = level
+        self._outer = outer
+        self._run = level._run
+        self.jobs = list[AbstractJob[Any]]()
+        # Those that run, and are put back as they end.
+        self.cancelled = list[AbstractJob[Any]]()
+        # Those that waited in the line, and wait for a requirement again.
+        self._leaving = list[AbstractJob[Any]]()
+
+    def depth(self) -> int:
+        return sum(1 for _ in enclosing_schedulers(self._level))
+
+    def put_back(self) -> None:
+        """Make the jobs IDLE, and count what waits for them. Call no function of users."""
+        if self._run is not None:
+            self._put_back_in(self._run)
+            return
+        now = self._outer.clock()
+        for job in self.jobs:
+            put_back(job, now)
+        self._level._members.reopened_count += len(self.jobs)
+
+    def _put_back_in(self, run: Run) -> None:
+        held = dict.fromkeys([*self.jobs, *self.cancelled])
+        requirements: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
+        users: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
+        for user in run.members.jobs:
+            required = run.members.all_requirements(user)
+            if user in held:
+                requirements[user] = required
+            for requirement in required:
+                if requirement in held:
+                    requirements[user] = required
+                    users.setdefault(requirement, []).append(user)
+        for user in requirements:
+            if user._state is SCHEDULED:
+                run.line.refund(user)
+                run.wait_again(user)
+                self._leaving.append(user)
+        now = run.clock()
+        steps = _reopening_of(run).steps
+        for job in self.jobs:
+            steps.pop(job, None)
+            _uncount(run, job, now)
+        run.line.drop_settled()
+        for job in held:
+            job._successors = users.get(job)
+        for job, required in requirements.items():
+            if job._state is IDLE:
+                job._pending = sum(requirement._holds_back() for requirement in required)
+
+    def tell_hooks(self) -> None:
+        run = self._run or self._outer
+        for job in self._leaving:
             run.line.give_back(job)
-        watchers = run.instrument_set if self.level._run is run else run.watchers_of(self.level)
+        watchers = self._watchers(run)
         if watchers is not None:
-            for job in (*self.leaving, *self.jobs):
-                watchers.notify("job_reopened", self.level, job)
+            for job in (*self._leaving, *self.jobs):
+                watchers.notify("job_reopened", self._level, job)
+
+    def _watchers(self, run: Run) -> InstrumentSet | None:
+        if self._run is None:
+            return run.watchers_of(self._level)
+        return run.instrument_set
+
+    def cancel(self) -> None:
+        """Cancel what runs with a result that is taken back."""
+        if self._run is not None:
+            for job in self.cancelled:
+                self._run.cancel_job(job)
 
     def go_on(self) -> None:
-        if self.level._run is self.reopening._run:
-            self.reopening._tell_readers([*self.jobs])
-            self.reopening._make_ready(self.jobs)
+        """Tell who waits for the ends of the jobs, and start what is ready."""
+        if self._run is not None:
+            reopening = _reopening_of(self._run)
+            reopening.tell_readers(self.jobs)
+            reopening.make_ready(self.jobs)
 
 
-def _has_ended(scheduler: BaseScheduler | None) -> bool:
-    return scheduler is not None and scheduler._state.is_settled
+def _put_back_of(changes: dict[BaseScheduler, PutBack], level: BaseScheduler | None, outer: Run) -> PutBack:
+    assert level is not None
+    if level not in changes:
+        changes[level] = PutBack(level, outer)
+    return changes[level]
 
 
-def _described(job: AbstractJob[Any]) -> str:
-    how = "it had succeeded" if job._state is SUCCEEDED else one_line_error(no_result_error(job))
-    return f"{job.label!r} ({how})"
+def _holder_of(job: AbstractJob[Any], held: Collection[AbstractJob[Any]]) -> AbstractJob[Any] | None:
+    """Return the group around a job that is to be cancelled, if any is."""
+    for level in enclosing_schedulers(job):
+        if level in held:
+            return level
+    return None
+
+
+def _is_being_told(asked: NextTry) -> bool:
+    """Return whether a job that was asked for is settling: its own `on_settled` asks."""
+    return any(job.state is not job._state for job in (asked.job, *asked.wanted))
+
+
+# ---- the line of the log
+
+
+class Report:
+    """What was put back so far, for the log."""
+
+    def __init__(self) -> None:
+        # The jobs that were asked for, and how each of the first had ended.
+        self.asked: dict[AbstractJob[Any], str] = {}
+        self.blocked_count = 0
+        self.following_count = 0
+        # The jobs that require a reopened job, and stay as they are.
+        self.ran: dict[AbstractJob[Any], None] = {}
+
+    def name(self, asked: NextTry) -> None:
+        """Name the jobs that were asked for, as they are before they are put back."""
+        for job in asked.asked_for:
+            text = ""
+            if len(self.asked) < MAX_NAMED_JOBS:
+                how = "it had succeeded"
+                if job._state is not SUCCEEDED:
+                    how = one_line_error(no_result_error(job))
+                text = f"{job.label!r} ({how})"
+            self.asked[job] = text
+
+    def text(self) -> str:
+        names = [*self.asked.values()]
+        text = f"tried again: {join_names(names[:MAX_NAMED_JOBS], MAX_NAMED_JOBS, len(names))}"
+        if self.blocked_count:
+            text += f", with {plural(self.blocked_count, 'blocked job')}"
+        if self.following_count:
+            text += f", with {plural(self.following_count, 'job')} that followed"
+        if self.ran:
+            names = [repr(job.label) for job in islice(self.ran, MAX_NAMED_JOBS)]
+            text += f"; what has run meanwhile does not run again: {join_names(names, MAX_NAMED_JOBS, len(self.ran))}"
+        return text

@@ -36,8 +36,9 @@ from ._failure_counts import FailureCounts
 from ._fate import Fate
 from ._instruments import Hook, Instrument, InstrumentSet, Part, overrides, with_parts
 from ._journaling import JournalWriter
+from ._next_try import NextTry, examine
 from ._questions import AskingJobs
-from ._reopening import NextTry, Reopening, examine, reopen, reopen_all
+from ._reopening import Reopening, reopen, reopen_all
 from ._requirement_counts import RequirementCounts
 from ._run_counts import RunCounts
 from ._run_pools import RunPools
@@ -703,10 +704,14 @@ class Run:
             RuntimeError: this is not possible now.
 
         """
-        if problem := self.next_try(job, wanted, cancels).problem:
-            raise _errors.growing_error(problem)
-        # Examined again, because the loop may be in a later turn by then.
-        self.steering.call(self, lambda: reopen(self, [examine(self, job, wanted, cancels)]))
+        found = self.next_try(job, wanted, cancels)
+        if found.problem:
+            raise _errors.growing_error(found.problem)
+        if threading.get_ident() == self.thread_id:
+            reopen(self, [found])
+        else:
+            # Examined again, because the loop may be in a later turn by then.
+            self.steering.call(self, lambda: reopen(self, [examine(self, job, wanted, cancels)]))
 
     def try_all_again(self) -> None:
         """Try again all that has failed, at any depth. Any thread may call this.

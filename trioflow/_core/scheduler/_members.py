@@ -118,7 +118,9 @@ class Members:
         again = {job: None for job in self.jobs if job._state is not SUCCEEDED or job._options.forever}
         clean_up = [job for job in self.jobs if job._state is SUCCEEDED and job._options.run_if == "failed"]
         clean_up = [job for job in clean_up if not again.keys().isdisjoint(self.all_requirements(job))]
-        return with_makers(again | (what_follows(self.owner, clean_up) if clean_up else {}))
+        if clean_up:
+            again |= what_follows(self.owner, clean_up)
+        return with_makers(again)
 
     def competitors(self, requirements: Mapping[AnyJob, Iterable[AnyJob]]) -> list[AnyJob]:
         """Return the members that decide a `First`: those that no other member requires, except for a fallback.

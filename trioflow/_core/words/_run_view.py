@@ -17,7 +17,7 @@ from ._explain import pause_text
 if TYPE_CHECKING:
     from types import FrameType
 
-    from ..run._reopening import NextTry
+    from ..run._next_try import NextTry
     from ..scheduler._base_scheduler import BaseScheduler
 
 
