@@ -12,7 +12,7 @@ import anyio.lowlevel
 import pytest
 from trioflow import First, Job, JobState, JournalError, Scheduler, current_scheduler
 from trioflow.abc import AbstractJob
-from trioflow.journal import _journal
+from trioflow.journal import _session
 from trioflow.journal._store import AMBIGUOUS_PREFIX, JournalStore
 from ..bodies import fail
 from ..conftest import Virtual
@@ -387,17 +387,19 @@ def test_as_settled_yields_no_jobs_that_an_earlier_run_has_restored(virtual: Vir
 def test_an_open_scheduler_that_drops_its_jobs_keeps_nothing_of_them(
     virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sessions: list[_journal.JournalSession] = []
-    opened_session = _journal.JournalSession.__init__
+    sessions: list[_session.JournalSession] = []
+    opened_session = _session.JournalSession.__init__
     monkeypatch.setattr(
-        _journal.JournalSession,
+        _session.JournalSession,
         "__init__",
-        lambda self, *arguments: (sessions.append(self), opened_session(self, *arguments))[1],
+        lambda self, *args, **options: (sessions.append(self), opened_session(self, *args, **options))[1],
     )
 
     def sizes() -> list[int]:
         (session,) = sessions
-        parts = [session, session.fingerprint_builder, session._file_stamper, session._questions]
+        facts, recorder = session.facts, session.recorder
+        parts = [facts, facts.fingerprint_builder, facts.file_stamper, facts.notes, recorder, recorder.questions]
+        parts.append(session._look_up)
         return [len(value) for part in parts for value in vars(part).values() if hasattr(value, "__len__")]
 
     async def body(scheduler: Scheduler) -> list[list[int]]:

@@ -172,7 +172,7 @@ def test_two_kinds_of_functions_never_share_an_identity_in_silence(
 ) -> None:
     """A function of another kind is other work, though `wraps` gives it the same name, or each run says so. A plain
     function and its wrapped version once got each other's results, and only one of the runs said so."""
-    monkeypatch.setattr("trioflow.journal._journal.MAX_NAMED_JOBS", 1000)
+    monkeypatch.setattr("trioflow.journal._end_notes.MAX_NAMED_JOBS", 1000)
     jobs: list[AbstractJob[Any]] = []
     for number in (1, 2):
         caplog.clear()

@@ -21,7 +21,7 @@ import pytest
 import trioflow
 from trioflow import AbstractJob, Job, Journal, Scheduler, StopReason, current_job, current_scheduler, ref
 from trioflow.abc import JobKind, incidents_of, run_of
-from trioflow.journal._journal import JournalSession
+from trioflow.journal._recorder import Recorder
 from trioflow.journal._store import JournalStore, checksum, read_with_retry
 from trioflow.view import listing
 from ..bodies import co_run_drained, fail, hooked, raising, ticking
@@ -898,7 +898,7 @@ def test_nothing_starts_in_a_forever_scheduler_after_its_journal_has_failed(
     virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A failing journal stops the run that it failed in, too, if that is nested in a forever job."""
-    monkeypatch.setattr(JournalSession, "record", raising(trioflow.JournalError("the disk is full")))
+    monkeypatch.setattr(Recorder, "record", raising(trioflow.JournalError("the disk is full")))
     first = Job(double, 1, label="first")
     behind = Job(double, 2, label="behind", required=first)
     scheduler = Scheduler(

@@ -449,20 +449,20 @@ PLANTS: Final = (
         "a second cancellation of the caller does not reach jobs that unwind", """
 -on_interrupt()
 """),
-    plant("journal-restored", f"{JOURNAL}/_journal.py", "JournalSession._accept_record",
+    plant("journal-restored", f"{JOURNAL}/_recorder.py", "Recorder.accept",
         "that a job was restored is not recorded: a retried scheduler restores it "
         "again", """
--self._pending_restored[asked.running.path] = None
+-self._pending_restored[running.path] = None
 """),
-    plant("journal-prepared", f"{JOURNAL}/_journal.py", "JournalSession.record",
+    plant("journal-prepared", f"{JOURNAL}/_recorder.py", "Recorder._record_of",
         "a result prepared by an earlier attempt is stored in place of the last", """
--if prepared is None or prepared_value is not value:
-+if prepared is None:
+-if result is None or prepared_value is not value:
++if result is None:
 """),
-    plant("journal-budget", f"{JOURNAL}/_journal.py", "JournalSession.record",
+    plant("journal-budget", f"{JOURNAL}/_recorder.py", "Recorder._record_of",
         "what a job has used of budgets is not recorded", """
--(used := _job_queries.budget_use(job)) or stamps or job.redact or answered
-+(used := {}) or stamps or job.redact
+-used = _job_queries.budget_use(job)
++used = {}
 """),
     plant("journal-added", f"{RUN}/_journaling.py", "JournalWriter.on_jobs_added",
         "a job that has added others is recorded", """
@@ -1103,7 +1103,7 @@ PLANTS: Final = (
         "wait for the start of a job", """
 -self._concurrent_count -= run.is_concurrent
 """),
-    plant("only-rewrites-record", f"{JOURNAL}/_journal.py", "JournalSession._complete",
+    plant("only-rewrites-record", f"{JOURNAL}/_recorder.py", "Recorder._complete",
         "a run of some jobs takes from the records of those that it restores what "
         "they require and it leaves out", """
 -record.fingerprint != fingerprint and (not has_cut_requirements(job))
@@ -1470,9 +1470,9 @@ PLANTS: Final = (
 +question = question._replace(number=1 + (not is_same))
 """),
     plant("restored-has-begun",
-        f"{JOURNAL}/_journal.py", "JournalSession._accept_record",
+        f"{JOURNAL}/_recorder.py", "Recorder.accept",
         "what is restored after a kill passes for killed later", """
--if asked.running.work is not None and asked.running.work.writes:
+-if running.work is not None and running.work.writes:
 +if False:
 """),
     plant("nodes-told", f"{JOBS}/ssh/_connections.py", "Connection._try_to_open",

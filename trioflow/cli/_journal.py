@@ -18,7 +18,7 @@ from .._core.base._text_forms import fit, plural, size_text
 from ..abc import duration_text, printable
 from ..jobs.posix._processes import describe_exit
 from ..journal import _fingerprint, _serialization
-from ..journal._journal import Outputs
+from ..journal._outputs import Outputs
 from ..journal._run_summary import FailedJob, parse_summary
 from ..journal._store import JournalStore, RunRecord, StoredJob, count_jobs, read_with_retry
 from ..view.text import _selection, _verdict

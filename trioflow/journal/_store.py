@@ -110,7 +110,7 @@ class StoredJob(NamedTuple):
     """The hash of a large result, and after spaces the hashes of the outputs in it that are stored apart, or None if
     the result is in `result`."""
     outputs: str | None
-    """The `Outputs` of `_journal` as JSON: stamps of the files that the job wrote, and so on, or None without any."""
+    """The `Outputs` as JSON: stamps of the files that the job wrote, and so on, or None without any."""
     run: int
     """The number of the last run that ran the job."""
     restored: int | None
@@ -510,6 +510,13 @@ class JournalStore:
         if not is_right or not all(map(isinstance, row, JOB_COLUMN_TYPES)):
             raise DamagedRow
         return StoredJob._make(row[:-1])
+
+    def find_undamaged_job(self, path: str) -> StoredJob | None:
+        """Return the record of the job with this path, or None if there is none, or it is damaged."""
+        try:
+            return self.find_job(path)
+        except DamagedRow:
+            return None
 
     def find_stamps_before_start(self, path: str) -> str | None:
         """Return, as JSON, the stamps that a job's outputs had before an attempt that was killed.

@@ -1,0 +1,246 @@
+"""`LookUp`: whether a job that is ready is restored from its record, or why it runs. It reads, and records nothing.
+
+```
+job is ready ──► path and fingerprint ──► its record ──► `judge` ──► MATCHES ──► files and result ──► Restored
+                          │                                │ DIFFERS                    │
+                          ▼                                ▼                            ▼
+                     NotStored: nothing            what has changed?            NotStored: a file has changed,
+                     identifies it                 nothing: as MATCHES          the result cannot be used
+```
+
+Rules:
+1. A look-up may be made again in the same turn of the loop, with the same answer: it writes to the entry of the job and
+   to the shares of requirements what it has found, and `Recorder` does what follows from the answer.
+2. What the next commit writes counts as written. `LookUp` asks the recorder for it.
+3. The first reason found is the reason that users read: fingerprint, requirements, files, result.
+
+Other modules compare a record (`_matching`), judge files and load the result (`_restoring`, and `_in_place` for files
+that several jobs change), and look up a `First` (`_first_look_up`).
+
+Decided in docs/decisions: 39-journals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from .._core.base._logger import warn
+from .._core.job._job import AbstractJob, is_scheduler
+from .._core.job._labels import printable
+from .._core.run import _journaling
+from .._core.run._journaling import NotStored, Restored
+from .._core.words import _job_queries
+from .._core.words._job_queries import has_cut_requirements, is_one_job
+from . import _record_paths
+from ._code_digests import code_digest, find_change
+from ._fingerprint import read_parts, with_requirements
+from ._first_look_up import FirstLookUp
+from ._in_place import InPlace
+from ._judgement import Evidence, Finding, judge
+from ._matching import RecordMatcher
+from ._record_paths import RecordPaths
+from ._requirement_forms import CUT_PART, NOTHING, Counted
+from ._restoring import Restorer
+from ._run_facts import ALWAYS_RUNS, NO_RECORD, RAN_BEFORE, AskedJob, Found, RunFacts, RunningJob
+from ._serialization import NotSerializable
+from ._store import DAMAGED_TEXT, DamagedRow, StoredJob
+from ._work import describe_work
+
+if TYPE_CHECKING:
+    from .._core.job._job_options import Save
+    from ._recorder import Recorder
+
+REASONS: Final = {Finding.RAN_BEFORE: RAN_BEFORE, Finding.DAMAGED: NotStored(DAMAGED_TEXT)}
+UNIDENTIFIED: Final = "only the name of its function identifies it, and other functions may have the same name"
+
+
+class LookUp:
+    """Looks up the jobs of a run.
+
+    Args:
+        facts: the facts about the run.
+        recorder: says which jobs run, and which records the next commit writes.
+        was_empty: whether the journal had no record as the run began.
+
+    """
+
+    def __init__(self, facts: RunFacts, recorder: Recorder, was_empty: bool) -> None:
+        self._facts: Final = facts
+        self._recorder: Final = recorder
+        self._was_empty: Final = was_empty
+        self._matcher: Final = RecordMatcher(facts, recorder)
+        self._restorer: Final = Restorer(facts, InPlace(facts, self._matcher))
+        self._firsts: Final = FirstLookUp(facts, recorder, self._matcher, self._restorer)
+        self.read_files: Final = self._restorer.read_files
+        self._reported_reasons: Final[set[str]] = set()
+
+    def prefetch(self, path: str) -> Callable[[], None] | None:
+        """Return a function that reads the large result at this path, for the next look-up, or None.
+
+        It may be called in a thread.
+        """
+        return self._facts.results.prefetch(self._facts.find_record(path))
+
+    def find(self, job: AbstractJob[Any]) -> Found:
+        """Look up a job."""
+        facts = self._facts
+        paths = facts.record_paths[job.scheduler]
+        if _job_queries.always_runs(job):
+            return self._find_unrecorded(job, paths)
+        save = facts.save_of(job)
+        if save is None:
+            return self._find_unsaved(job, paths)
+        asked = self._identify(job, save, paths)
+        if isinstance(asked, NotStored):
+            return Found(asked)
+        facts.requirement_forms.add(job, asked.counted)
+        evidence = self._find_evidence(job, asked, paths)
+        finding = judge(evidence)
+        record = evidence.record
+        if finding is Finding.AMBIGUOUS:
+            self._count_as_run(job, asked.own)
+            return Found(NO_RECORD, asked, record, is_ambiguous=True)
+        facts.entries[job].path = asked.running.path
+        answer: Restored | NotStored | None = None
+        if finding is Finding.DIFFERS:
+            answer = self._matcher.find_change(job, cast(StoredJob, record), asked.own, asked.required)
+        elif finding is not Finding.MATCHES:
+            answer = self._reason(job, asked, finding)
+        if answer is None:
+            answer = self._restorer.restore(job, cast(StoredJob, record), save, asked.running.work, paths)
+        if isinstance(answer, NotStored):
+            asked.counted.cause = answer.cause or f"{job.label!r} has run since"
+        else:
+            self._note_restored(job, asked, cast(StoredJob, record))
+        return Found(answer, asked, record)
+
+    def _find_unrecorded(self, job: AbstractJob[Any], paths: RecordPaths) -> Found:
+        if not is_scheduler(job):
+            self._facts.requirement_forms.pass_on(job)
+        elif is_one_job(job) and not job.forever:
+            return self._firsts.find(job, paths)
+        return Found(ALWAYS_RUNS)
+
+    def _find_unsaved(self, job: AbstractJob[Any], paths: RecordPaths) -> Found:
+        self._facts.requirement_forms.pass_on(job)
+        path = paths.find(job)
+        record: StoredJob | None = None
+        if path is not None and job not in paths.interchangeable:
+            record = self._facts.find_record(path)
+        return Found(NotStored(_journaling.NOT_SAVED_REASON), record=record)
+
+    def _reason(self, job: AbstractJob[Any], asked: AskedJob, finding: Finding) -> NotStored:
+        """Return why a job runs whose path has no record that counts."""
+        if finding is Finding.MOVED:
+            assert asked.moved is not None
+            return asked.moved
+        failed = self._facts.entries[job].running
+        if finding is Finding.RAN_BEFORE and failed is not None:
+            # The change that made it run has not come to a result yet.
+            return failed.why
+        return REASONS.get(finding, NO_RECORD)
+
+    def _note_restored(self, job: AbstractJob[Any], asked: AskedJob, record: StoredJob) -> None:
+        """Let the jobs after a restored job see when it ran, and that its code has changed since."""
+        asked.counted.ran = record.run, record.settled
+        asked.counted.cause = None
+        function = asked.running.function
+        if function is None:
+            return
+        changed = find_change(record.code, code_digest(function))
+        if changed is not None:
+            self._facts.notes.add_changed_code(job, asked.running.path, changed)
+            _job_queries.note_older_code([job], {function.__code__: record.code})
+
+    # ---- what identifies a job
+
+    def _identify(self, job: AbstractJob[Any], save: Save, paths: RecordPaths) -> AskedJob | NotStored:
+        """Return the path and the work of a job that is looked up, or a `NotStored` if nothing identifies it."""
+        facts = self._facts
+        options = _job_queries.options_of(job)
+        try:
+            work = describe_work(job)
+            own, by_name_only, function = facts.fingerprint_builder.compute(job, work, options)
+        except NotSerializable as error:
+            reason = error.shown(job.redact)
+            facts.notes.add_unstorable(job, reason)
+            self._count_as_run(job, "")
+            return NotStored(f"its fingerprint cannot be computed: {reason}")
+        path = self._find_path(job, own, by_name_only, paths)
+        if path is None:
+            self._count_as_run(job, own)
+            return self.reject(job, UNIDENTIFIED)
+        path, other_directory = self._matcher.path_in_directory(path, own)
+        moved: NotStored | None = None
+        if other_directory is not None:
+            moved = NotStored(f"its directory has changed from {other_directory!r} to {read_parts(own).get('w')!r}")
+        if options.key is None:
+            required = facts.requirement_forms.of_requirements(job)
+            part = required.part
+            if has_cut_requirements(job):
+                part = CUT_PART
+            fingerprint = with_requirements(own, part)
+            counted = Counted(own, 1, required.ran, required.cause)
+        else:
+            required = None
+            fingerprint = own
+            counted = Counted(f"{job.label} {own}", 1, NOTHING.ran, NOTHING.cause)
+        running = RunningJob(path, fingerprint, save, ALWAYS_RUNS, work, by_name_only, function)
+        return AskedJob(own, required, counted, moved, running)
+
+    def _find_path(self, job: AbstractJob[Any], own: str, by_name_only: bool, paths: RecordPaths) -> str | None:
+        """Return the path of a job, or None if nothing tells it from others."""
+        path = paths.find(job)
+        if path is None or paths.is_added:
+            self._facts.has_added_jobs = True
+        if path is None:
+            name = _record_paths.name_of_added_job(job, own, by_name_only)
+            if name is not None:
+                return paths.prefix + name
+        if job in paths.interchangeable:
+            return None
+        return path
+
+    def _count_as_run(self, job: AbstractJob[Any], own: str) -> None:
+        """Let the jobs that follow a job run again, because the job runs each time, though it was not told to."""
+        ran = self._facts.run_number, self._facts.now()
+        self._facts.requirement_forms.add(job, Counted(own, 1, ran, f"{job.label!r} has run since"))
+
+    def reject(self, job: AbstractJob[Any], reason: str) -> NotStored:
+        """Return the reason why the journal does not store a job. Log it for the first such job."""
+        if reason not in self._reported_reasons:
+            self._reported_reasons.add(reason)
+            warn(
+                f"the journal does not store '{printable(job.path)}', nor other jobs like it: {reason}; give each a "
+                f"label of its own, or key="
+            )
+        return NotStored(f"it is not stored: {reason}")
+
+    # ---- the record of a job
+
+    def _find_evidence(self, job: AbstractJob[Any], asked: AskedJob, paths: RecordPaths) -> Evidence:
+        """Find the record of a job, and claim its path."""
+        facts = self._facts
+        path = asked.running.path
+        required = asked.required or NOTHING
+        runs_anew = facts.entries[job].path == ""
+        evidence = Evidence(
+            None, asked.running.fingerprint, required, has_cut_requirements(job),
+            was_used=runs_anew, has_moved=asked.moved is not None,
+        )  # fmt: skip
+        if self._was_empty and not facts.has_added_jobs and paths.used is None:
+            # The journal is new, and each path is used once.
+            return evidence
+        record: StoredJob | None = None
+        is_damaged = False
+        try:
+            record = facts.store.find_job(path)
+        except DamagedRow:
+            is_damaged = True
+        return evidence._replace(
+            record=record,
+            is_damaged=is_damaged,
+            is_ambiguous=self._matcher.is_ambiguous(job, path, record, paths, asked.running.by_name_only),
+            was_used=runs_anew or self._recorder.was_used_in_run(path, record),
+        )
