@@ -10,7 +10,21 @@ from typing import Any
 import anyio
 import pytest
 import trioflow
-from trioflow import Budget, First, Job, JobState, Monitor, Pool, Rate, Scheduler, Sequence, Service, current_job, ref
+from trioflow import (
+    Answer,
+    Budget,
+    First,
+    Job,
+    JobState,
+    Monitor,
+    Pool,
+    Rate,
+    Scheduler,
+    Sequence,
+    Service,
+    current_job,
+    ref,
+)
 from trioflow.abc import JobKind, criticality, failed_through_member
 from trioflow.view import listing
 from trioflow.view.monitor._model import RunModel
@@ -94,7 +108,7 @@ def test_no_line_says_that_nothing_waits(virtual: Virtual) -> None:
 
 
 def test_jobs_of_nested_schedulers_that_do_not_fit_are_counted(virtual: Virtual) -> None:
-    """If there is no room for all jobs, running and failed ones have lines, with their paths; the rest is counted."""
+    """If there is no room for all jobs, groups, running and failed ones have lines; the rest is counted."""
     groups = [Scheduler(*(Job(nap, 1, label=f"a{number}") for number in range(20)), label="A")]
     groups += [
         Scheduler(*(Job(nap, 3, label=f"{name}{n}") for n in range(20)), label=name, jobs_window=2) for name in "BC"
@@ -102,11 +116,64 @@ def test_jobs_of_nested_schedulers_that_do_not_fit_are_counted(virtual: Virtual)
     groups[1].add(Job(fail, 1, label="bad", priority=1))
     scheduler, monitor = watched(*groups, Job(nap, label="after", required=groups))
     lines = pictured(virtual, scheduler, monitor, 2, height=14)
-    assert sorted(line.strip() for line in jobs_only(lines) if "▸" in line) == [
+    assert sorted(line.strip() for line in jobs_only(lines) if "/" in line and "▸" in line) == [
         "▸    1 s  B/B1", "▸    2 s  B/B0", "▸    2 s  C/C0", "▸    2 s  C/C1",
     ]  # fmt: skip
-    assert [line.strip() for line in jobs_only(lines) if "✗" in line] == ["✗  1.0 s  B/bad  OSError: broken"]
+    assert [line.strip() for line in jobs_only(lines)[:3]] == [
+        "✓  1.0 s  A      ━━━━━━━━━━━━  100%  20 ✓",
+        "▸    2 s  B      ────────────    5%  1 ✗  2 ▸  18 ·",
+        "▸    2 s  C      ────────────    0%  2 ▸  18 ·",
+    ]
+    assert [line.strip() for line in jobs_only(lines) if "/" in line and "✗" in line] == [
+        "✗  1.0 s  B/bad  OSError: broken"
+    ]
     assert jobs_only(lines)[-1].strip() == "… and 37 waiting, 20 settled"
+
+
+@pytest.mark.parametrize("height", [14, 24])
+def test_no_group_takes_lines_that_another_may_need(virtual: Virtual, height: int) -> None:
+    """Of twelve groups, one ran 96 jobs of one family: these took all lines, and the others could not be seen."""
+    many = Scheduler(*(Job(nap, 9, label=f"table {number}") for number in range(96)), label="many")
+    others = [Scheduler(*(Job(nap, 9) for _ in range(30)), label=f"group {n}", jobs_window=2) for n in range(3)]
+    scheduler, monitor = watched(many, *others, Job(nap, 9, label="alone"))
+    lines = jobs_only(pictured(virtual, scheduler, monitor, 2, height=height))
+    assert [line[13:].split("  ")[0] for line in lines[:4]] == ["many", "group 0", "group 1", "group 2"]
+    shown = collections.Counter(line[13:].partition("/")[0].strip() for line in lines[4:-1])
+    assert shown["alone"] == 1
+    assert set(shown) == {"many", "group 0", "group 1", "group 2", "alone"}
+    assert shown["many"] <= max(2, (height - 9) // 4)
+
+
+def test_of_more_groups_than_lines_those_that_run_have_lines_in_their_order(virtual: Virtual) -> None:
+    """Nine of ten groups have ended or wait: the lines are for the tenth, and then for the one that failed."""
+    groups = [Scheduler(*(Job(nap, 1) for _ in range(20)), label=f"group {number}") for number in range(10)]
+    groups[3] = Scheduler(Job(fail, 1, critical=True), *(Job(nap, 30) for _ in range(9)), label="bad", critical=False)
+    groups[8].add(Job(nap, 30, label="long"))
+    wait = Job(nap, 5, label="wait")
+    groups[9].requires(wait)
+    scheduler, monitor = watched(wait, *groups)
+    lines = jobs_only(pictured(virtual, scheduler, monitor, 2, height=12))
+    assert [line[13:].split("  ")[0].strip() for line in lines if "%" in line] == ["bad", "group 8", "group 9"]
+
+
+def test_a_question_has_a_line_though_all_lines_were_taken_before(virtual: Virtual) -> None:
+    """The second question, too. In groups and without them."""
+    for groups in (2, 0):
+        first, second = (Answer(f"Publish {number}?", label=f"ask {number}") for number in (1, 2))
+        first.requires(began := Job(nap, 1))
+        second.requires(Job(nap, 1), began)
+        jobs = [Job(nap, 9, label=f"job {number}") for number in range(60)]
+        inside = [Scheduler(*jobs[number::groups], label=f"group {number}") for number in range(groups)]
+        scheduler, monitor = watched(*(inside or jobs), began, *second.required, first, second, critical_jobs=False)
+
+        async def end(scheduler: Scheduler = scheduler, monitor: Monitor = monitor) -> None:
+            drawn(monitor, height=12)  # takes all lines
+            await anyio.sleep(5)
+            scheduler.cancel()
+
+        scheduler.add(Job(end, label="end"))
+        lines = pictured(virtual, scheduler, monitor, 3, height=12)
+        assert {line[13:].split("  ")[0].strip() for line in lines if "asks" in line} == {"ask 1", "ask 2"}
 
 
 def test_jobs_that_do_not_fit_are_counted_in_one_line(virtual: Virtual) -> None:

@@ -5,8 +5,10 @@ mark of critical jobs, the symbol of the state, the time, the label, and details
 picture to picture, unless a longer time or label moves them.
 
 `RowSelector` selects and orders the jobs that have lines. If all jobs fit into the height of the terminal, each job has
-a line. Otherwise, the running jobs come first, then the failures, then the forever jobs. The other jobs are only
-counted.
+a line. Otherwise, each group has a line with its progress and counts, then come running jobs, the failures, and the
+forever jobs. The other jobs are only counted. Of one group, no more running jobs have lines than of each other.
+
+A job that asks a person always has a line.
 
 Lines do not jump, but the running job that exceeds its expected duration most takes the first line, as the most likely
 to be stuck. A running job keeps its line. After the job has ended, its line remains until another job needs the space.
@@ -26,7 +28,7 @@ from ..._core.base._states import NO_WAIT, JobState, ReportedState, WaitCause
 from ..._core.base._text_forms import clause, duration_text, fit, percent_text
 from ..._core.job._job import AnyJob
 from ..._core.words._explain import get_status_text, waiting
-from ..._core.words._job_queries import criticality, fraction_done, is_ready, is_service
+from ..._core.words._job_queries import criticality, fraction_done, is_ready, is_service, question_of
 from .._state_styles import CAUSE_WORDS, CRITICAL_BADGE, FOREVER_BADGE, STATE_STYLES, recorded_state
 from ..text import _failure_text
 from ..text._symbols import Symbols, display_width
@@ -37,6 +39,9 @@ from ._run_header import MIN_TIME_WIDTH, RunHeader, elapsed_text
 FAILURE_DIVISOR: Final = 3
 FOREVER_DIVISOR: Final = 6
 """A failure is shown in at most one of so many job lines, and a forever job, while other jobs need the lines."""
+
+GROUP_DIVISOR: Final = 2
+"""A group is shown in at most one of so many of the lines that failures and forever jobs leave."""
 
 MAX_FAILURE_ROWS: Final = 100
 """The maximum number of lines for failures in the last picture. `Scheduler.debrief` prints all."""
@@ -52,6 +57,8 @@ class JobRow:
     failure_count: int = 1
     """The number of jobs with failures of the same kind, including this job."""
     has_other_messages: bool = False
+    is_group: bool = False
+    """Whether the line shows the progress of a group, whose jobs do not all have lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +117,25 @@ class RowSelector:
             forever_jobs = []
         forever_count = min(len(forever_jobs), max(1, row_limit // FOREVER_DIVISOR))
         failure_rows = self._failure_rows()[: max(1, (row_limit - forever_count) // FAILURE_DIVISOR)]
-        running_jobs = self._assign_running_lines(max(0, row_limit - forever_count - len(failure_rows)))
-        rows = [*(JobRow(job) for job in running_jobs), *failure_rows]
+        lines_left = max(0, row_limit - forever_count - len(failure_rows))
+        group_rows = self._group_rows(lines_left // GROUP_DIVISOR)
+        lines_left -= len(group_rows)
+        running_groups = sum(row.job.state is JobState.RUNNING for row in group_rows)
+        running_jobs = self._assign_running_lines(lines_left, max(1, lines_left // max(1, running_groups)))
+        job_rows = [*(JobRow(job) for job in running_jobs), *failure_rows]
+        rows = [*group_rows, *job_rows]
         # More forever jobs get only lines that other jobs do not need.
         forever_jobs = forever_jobs[: max(forever_count, row_limit - len(rows))]
-        return SelectedRows(rows, self._count_hidden_jobs(rows), [JobRow(job) for job in forever_jobs])
+        return SelectedRows(rows, self._count_hidden_jobs(job_rows), [JobRow(job) for job in forever_jobs])
+
+    def _group_rows(self, limit: int) -> list[JobRow]:
+        """Return rows for the outermost groups, if there are several. Of too many, those that run have rows first."""
+        nested = list(self._model.root.nested_schedulers)
+        groups = [group for group in nested if not (group.is_first or group.forever)]
+        if len(groups) < 2:
+            return []
+        wanted = set(sorted(groups, key=_group_order)[:limit])
+        return [JobRow(group, is_group=True) for group in groups if group in wanted]
 
     def _select_last_picture_rows(self) -> SelectedRows:
         """Return the rows of the last picture: the failures, or none if other code prints the failures."""
@@ -138,20 +159,36 @@ class RowSelector:
                     rows.append(JobRow(next(iter(jobs)), None, len(jobs), len(messages) > 1))
         return rows
 
-    def _assign_running_lines(self, number: int) -> list[JobRecord]:
-        """Return at most `number` jobs for the lines of running jobs. If possible, each line keeps its job."""
+    def _assign_running_lines(self, number: int, group_share: int) -> list[JobRecord]:
+        """Return at most `number` jobs for the lines of running jobs. If possible, each line keeps its job.
+
+        At most `group_share` lines are for one outermost group, but a job that asks a person always has one.
+        """
         jobs = [job for job in self._jobs_on_running_lines if job.state in (JobState.RUNNING, JobState.SUCCEEDED)]
         ended_jobs = [job for job in jobs if job.state is not JobState.RUNNING]
         surplus_jobs = set(ended_jobs[: max(0, len(jobs) - number)])
         jobs = [job for job in jobs if job not in surplus_jobs][:number]
         assigned_jobs = set(jobs)
-        unassigned_jobs = (job for job in self._running_jobs() if job not in assigned_jobs)
+        running_jobs = self._running_jobs()
+        asking_jobs = [job for job in running_jobs if question_of(job.job) is not None]
+        group_sizes = collections.Counter(_outermost_group(job) for job in jobs if job.state is JobState.RUNNING)
+        chosen_jobs = list[JobRecord]()
+        for job in dict.fromkeys([*asking_jobs, *running_jobs]):
+            group = _outermost_group(job)
+            if job not in assigned_jobs and (group is None or group_sizes[group] < group_share):
+                group_sizes[group] += 1
+                chosen_jobs.append(job)
+        unassigned_jobs = iter(chosen_jobs)
         jobs = [job if job.state is JobState.RUNNING else next(unassigned_jobs, job) for job in jobs]
         jobs += itertools.islice(unassigned_jobs, number - len(jobs))
         if jobs and (slowest := self._find_slowest_job()) is not None:
             # It changes places with the first, if it has a line.
             position = jobs.index(slowest) if slowest in jobs else 0
             jobs[position], jobs[0] = jobs[0], slowest
+        for job in asking_jobs:
+            places = [place for place, other in enumerate(jobs) if other not in asking_jobs]
+            if job not in jobs and places:
+                jobs[places[-1]] = job
         self._jobs_on_running_lines = jobs
         return jobs
 
@@ -166,6 +203,18 @@ class RowSelector:
     def _running_jobs(self) -> list[JobRecord]:
         """Return the running jobs that count as jobs."""
         return [job for job in list(self._model.running_jobs) if job.is_one_job and job.first is None]
+
+
+def _outermost_group(job: JobRecord) -> SchedulerRecord | None:
+    """Return the outermost group around a job, or None if only the outermost scheduler is around it."""
+    groups = [*job.enclosing_schedulers()][:-1]
+    return groups[-1] if groups else None
+
+
+def _group_order(group: SchedulerRecord) -> tuple[bool, bool, bool]:
+    """Sort groups: those that run come first, then those that failed, those that wait, and those that succeeded."""
+    state = group.state
+    return state is not JobState.RUNNING, state is not JobState.FAILED, state.is_settled
 
 
 def _count_word(state: ReportedState) -> str:
@@ -321,7 +370,10 @@ class PictureRenderer:
         """Return the texts after the label, in at most `columns` columns: a running job's progress, and its details."""
         job = row.job
         details: StyledLine = []
-        if (fraction := fraction_done(job.job)) is not None and job.state is JobState.RUNNING:
+        fraction = fraction_done(job.job) if job.state is JobState.RUNNING else None
+        if row.is_group and isinstance(job, SchedulerRecord):
+            fraction = job.counts.settled_count / max(1, job.counts.job_count)
+        if fraction is not None:
             details = self._progress_bar(fraction, columns)
             columns -= line_width(details)
         detail = self._detail_text(job)
