@@ -1,5 +1,6 @@
 """What users can write, and what their programs can read: all public names with their members and signatures, commands,
-columns, fields, keys and files, as lines of text.
+columns, fields, keys and files, as lines of text. A line about a name that is not promised yet ends in `# provisional`,
+as its docstring or its help says.
 
 All is found in the code. `python -m tests.public_names` brings `public_names.txt` up to date, which a test compares: a
 change of these lines is a change for users."""
@@ -26,9 +27,11 @@ from trioflow._hints import MissingAttribute
 from trioflow.batch._record_files import CsvFormat, JoblogFormat
 from trioflow.cli._commands import command
 from trioflow.cli._journal import record_facts
+from trioflow.cli._look import command as look_command
 from trioflow.journal import _store
 from trioflow.simulation import _duration_sources
 from trioflow.testing import run_virtual
+from trioflow.view import save
 from trioflow.view.events import _format
 from trioflow.view.look import _process_record
 from trioflow.view.trace import _trace_file, _trace_record
@@ -37,9 +40,20 @@ from .places import PACKAGE
 FILE = Path(__file__).with_name("public_names.txt")
 FOUND = [each.name for each in pkgutil.walk_packages(trioflow.__path__, "trioflow.") if "._" not in each.name]
 MODULES = (
-    "trioflow", *(name for name in FOUND if {"__all__", "__dir__"} & vars(importlib.import_module(name)).keys()),
-)  # fmt: skip
-"""The modules that say which of their names are public."""
+    "trioflow",
+    *(
+        name
+        for name in FOUND
+        if {"__all__", "__dir__"} & vars(importlib.import_module(name)).keys()
+        and not name.startswith("trioflow.compat.")
+    ),
+)
+"""The modules that say which of their names are public. Those of `compat` are names of older libraries."""
+PROVISIONAL = "  # provisional"
+MARK = re.compile(r"^ *\*?Provisional\*?: a minor release may change it\.$|\(provisional\)", re.MULTILINE)
+"""What a docstring, or the help of a command or an option, says of a name that is not promised yet."""
+TRACE_MARK = "*Provisional*: the columns and keys of traces."
+"""What `trioflow.view.save` says of its files."""
 VARIABLE = re.compile(r"\bTRIOFLOW_[A-Z]+\b")
 
 
@@ -47,7 +61,10 @@ def lines() -> Iterator[str]:
     """Yield a line for each public name, and for each member of a class; then all else that a program can rely on."""
     for module in map(importlib.import_module, MODULES):
         for name in public(module):
-            yield from described(f"{module.__name__}.{name}", getattr(module, name))
+            lines_of_name = described(f"{module.__name__}.{name}", getattr(module, name))
+            if is_marked_by_module(module, name):
+                lines_of_name = (line + PROVISIONAL for line in lines_of_name)
+            yield from lines_of_name
     yield from command_lines(command, "trioflow")
     yield from (f"exit code {name} = {value}" for name, value in vars(cli).items() if name.endswith("_CODE"))
     sources = [path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")]
@@ -59,10 +76,11 @@ def files() -> Iterator[str]:
     """Yield lines about each file and stream for programs: its version, and its columns, fields or keys."""
     for event in _format.Event.__subclasses__():
         yield f"event {event.__struct_config__.tag}: {', '.join(event.__struct_fields__)}"
-    yield f"trace {_trace_file.FORMAT_VERSION}"
+    of_traces = PROVISIONAL if TRACE_MARK in (save.__doc__ or "") else ""
+    yield f"trace {_trace_file.FORMAT_VERSION}{of_traces}"
     for kind in dict.fromkeys(record_types(_trace_record.TraceRecord)):
         yield f"    {kind.__name__}: {', '.join(field_names(kind))}"
-    yield f"columns of a trace: {', '.join(_trace_file.CSV_FIELDS)}"
+    yield f"columns of a trace: {', '.join(_trace_file.CSV_FIELDS)}{of_traces}"
     yield f"columns of a batch: {(CsvFormat().header([]) or b'').decode().strip()}"
     yield f"columns of a job log: {', '.join(JoblogFormat.start.decode().split())}"
     yield f"durations {_duration_sources.FORMAT_VERSION}: {_duration_sources.VERSION_KEY}, seconds"
@@ -70,7 +88,8 @@ def files() -> Iterator[str]:
     yield from (f"    {statement}" for statement in _store.SCHEMA_STATEMENTS)
     record = _store.StoredJob("a", "", None, None, None, None, 1, None, 1.0, 1.0, None)
     yield f"trioflow journal show: {', '.join(record_facts(record, []))}"
-    yield f"trioflow look --json {_process_record.SCHEMA_VERSION}"
+    (is_json,) = (parameter for parameter in look_command.params if parameter.name == "is_json")
+    yield f"trioflow look --json {_process_record.SCHEMA_VERSION}{mark(help_of(is_json))}"
     yield from (f"    {key}" for key in sorted({*keys(looked_at())}))
 
 
@@ -125,18 +144,49 @@ def keys(record: Any, prefix: str = "") -> Iterator[str]:
 
 def command_lines(of: click.Command, name: str) -> Iterator[str]:
     """Yield a line for each command, and for each of its options and arguments."""
-    yield f"command {name}"
+    yield f"command {name}{mark(of.help)}"
     for parameter in of.params:
         words = [*parameter.opts, *parameter.secondary_opts]
         default = (
             "" if parameter.default in (None, False) or not parameter.opts[0].startswith("-") else parameter.default
         )
-        yield f"    {', '.join(words)}" + (f" = {default}" if isinstance(default, str | int) and default != "" else "")
+        shown_default = f" = {default}" if isinstance(default, str | int) and default != "" else ""
+        yield f"    {', '.join(words)}{shown_default}{mark(help_of(parameter))}"
     if isinstance(of, click.Group):
         for each in of.list_commands(click.Context(of)):
             found = of.get_command(click.Context(of), each)
             assert found is not None
             yield from command_lines(found, f"{name} {each}")
+
+
+def help_of(parameter: click.Parameter) -> str | None:
+    return getattr(parameter, "help", None)
+
+
+def mark(text: str | None) -> str:
+    """Return what a line ends with, by the docstring or the help of its name, or of a parameter alone."""
+    if MARK.search(text or ""):
+        return PROVISIONAL
+    parameters = ", ".join(marked_parameters(text or ""))
+    return f"{PROVISIONAL}: {parameters}" if parameters else ""
+
+
+def marked_parameters(docstring: str) -> Iterator[str]:
+    """Yield the parameters that the Args of a docstring call provisional."""
+    parameter = ""
+    for line in inspect.cleandoc(docstring).splitlines():
+        entry = re.match(r" {4}(\w+): ", line)
+        if entry:
+            parameter = entry[1]
+        elif not line.startswith("    "):
+            parameter = ""
+        if parameter and "*Provisional*" in line:
+            yield parameter
+
+
+def is_marked_by_module(module: types.ModuleType, name: str) -> bool:
+    """Return whether the docstring of a module calls a name provisional: a constant has no docstring of its own."""
+    return f"*Provisional*: `{name}`" in (module.__doc__ or "")
 
 
 def public(module: types.ModuleType) -> list[str]:
@@ -150,15 +200,21 @@ def described(name: str, thing: Any) -> Iterator[str]:
         yield f"{name} = {get_args(thing)}"
         return
     if not isinstance(thing, type):
-        yield f"{name}{signature(thing)}" if callable(thing) else f"{name} = {thing!r}"
+        if callable(thing):
+            yield f"{name}{signature(thing)}{mark(thing.__doc__)}"
+        else:
+            yield f"{name} = {thing!r}"
         return
     if is_typeddict(thing):
         yield f"class {name}: {', '.join(sorted(thing.__required_keys__ | thing.__optional_keys__))}"
         return
     bases = [base.__name__ for base in thing.__mro__[1:] if not is_private(base) and base is not object]
-    yield f"class {name}{constructor(thing)}" + (f" is a {', '.join(bases)}" if bases else "")
+    shown_bases = f" is a {', '.join(bases)}" if bases else ""
+    yield f"class {name}{constructor(thing)}{shown_bases}{mark(thing.__doc__)}"
+    by_class = {*marked_parameters(thing.__doc__ or "")}
     for member, value in sorted(members(thing).items()):
-        yield f"    {member}{shown(value)}"
+        own = PROVISIONAL if member in by_class else mark(getattr(value, "__doc__", None))
+        yield f"    {member}{shown(value)}{own}"
 
 
 def constructor(kind: type) -> str:

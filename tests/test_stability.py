@@ -6,6 +6,7 @@ import pytest
 import trioflow
 import trioflow.abc
 from trioflow._hints import ATTRIBUTE_HINTS, MODULE_HINTS
+from trioflow.cli.batch._batch_command import command as batch
 from . import public_names
 from .places import ROOT
 from .pythons import python
@@ -16,6 +17,78 @@ def test_public_names_are_those_of_the_recorded_list() -> None:
     fragment."""
     written = public_names.FILE.read_text(encoding="utf-8").splitlines()
     assert list(public_names.lines()) == written, "run: python -m tests.public_names"
+
+
+def short_name(line: str, command: str) -> str:
+    """Return how stability.md names what a line of the list is about, an option by its command."""
+    if line.startswith("command "):
+        return command
+    if line.startswith(" "):
+        flags = line.strip().partition(" = ")[0].split(", ")
+        return f"{command} {flags[-1]}"
+    if line.startswith(("trace ", "columns of a trace")):
+        return "Trace"
+    if line.startswith("trioflow look --json"):
+        return "trioflow look --json"
+    name = line.removeprefix("class ").removeprefix("trioflow.")
+    return re.split(r"[ (]", name)[0]
+
+
+def provisional_names() -> set[str]:
+    found: set[str] = set()
+    command = ""
+    for line in public_names.FILE.read_text(encoding="utf-8").splitlines():
+        text, mark, parameters = line.partition(public_names.PROVISIONAL)
+        if not line.startswith(" "):
+            command = text.removeprefix("command ")
+        if mark:
+            name = short_name(text, command)
+            found.update(f"{name} {parameter}" for parameter in parameters.strip(": ").split(", "))
+    return {name.strip() for name in found}
+
+
+def test_provisional_names_are_those_of_the_page() -> None:
+    """A docstring or a help marks a name, the recorded list and the page about what stays have the same names."""
+    page = (ROOT / "docs" / "stability.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Provisional\n")[2].partition("\n## ")[0]
+    *others, of_batch = [re.findall("`([^`]+)`", item) for item in section.split("\n- ")[1:]]
+    written = {name for names in others for name in names} | {f"{of_batch[0]} {option}" for option in of_batch[1:]}
+    assert written == provisional_names()
+
+
+def test_twenty_options_of_a_batch_are_promised() -> None:
+    """These are the ones that users of GNU parallel know."""
+    lines = [*public_names.command_lines(batch, "trioflow batch")]
+    promised = [line for line in lines if line.startswith("    -") and public_names.PROVISIONAL not in line]
+    assert len(promised) == 20
+    page = (ROOT / "docs" / "command" / "batch.md").read_text(encoding="utf-8")
+    (sentence,) = re.findall(r"^(`-F`.*) are \*provisional\*\. The other twenty", page, re.MULTILINE)
+    flags = [flag for line in lines if public_names.PROVISIONAL in line for flag in re.findall(r"-[-\w]+", line)[:1]]
+    assert re.findall("`([^`]+)`", sentence) == flags
+
+
+def test_a_parameter_or_an_attribute_is_marked_by_a_line_of_its_docstring() -> None:
+    def call(old: int, new: int) -> None:
+        """Do something.
+
+        Args:
+            old: what stays.
+            new: what may change.
+                *Provisional*.
+
+        """
+
+    class Kind:
+        @property
+        def new(self) -> int:
+            """What may change.
+
+            *Provisional*: a minor release may change it.
+            """
+            return 1
+
+    assert [*public_names.described("a.call", call)] == ["a.call(old, new)  # provisional: new"]
+    assert [*public_names.described("a.Kind", Kind)][1] == "    new  # provisional"
 
 
 def test_the_citation_names_this_version() -> None:

@@ -51,6 +51,8 @@ class Adaptive(VariableWindow):
 
     Use it when you do not know how many calls a server takes at once, and the jobs are alike.
 
+    *Provisional*: a minor release may change it.
+
     The size starts at `minimum`. It grows by one for each window's worth of successes if all slots were in use and the
     latency is steady: at most 1.5 times the lowest recent mean. It shrinks to 70 % when an attempt fails with an
     exception of `slower_on`. When the mean latency is more than twice the lowest, it shrinks in proportion, but at most

@@ -38,6 +38,8 @@ def enable(*, steer: bool = True) -> None:
 def reload() -> str:
     """Give each function and method whose code has changed in the program's own files its new code in place.
 
+    *Provisional*: a minor release may change it.
+
     It gets the new code wherever it is kept, and whatever it is decorated with. New imports, functions, classes and
     constants run. Other statements do not run again: if any of them has changed, nothing is taken. Calls in progress go
     on with the code that they began with. Worker processes of a `ProcessJob` begin anew.

@@ -78,31 +78,33 @@ class Options:
     nodes: tuple[str, ...] = option(
         "-S", "--sshlogin", multiple=True, metavar="NODES", help="Run the commands on these nodes, up to -j on each."
     )
-    ssh_config: str | None = option("-F", "--ssh-config", metavar="FILE", help="Configuration file of ssh, for -S.")
+    ssh_config: str | None = option(
+        "-F", "--ssh-config", metavar="FILE", help="Configuration file of ssh, for -S (provisional)."
+    )
     timeout: float | None = option(parse=parse_time_limit, metavar="TIME", help="End a command that takes longer.")
     retries: int = option(
         parse=parse_count, default="1", metavar="N", help="Run a command up to N times; 0 for no limit."
     )
     idle_timeout: float | None = option(
-        parse=parse_time_limit, metavar="TIME", help="End a command that writes nothing for this long."
+        parse=parse_time_limit, metavar="TIME", help="End a command that writes nothing for this long (provisional)."
     )
     memfree: _resources.StartCondition | None = option(
         parse=_resources.parse_memfree, metavar="SIZE", help="Start no command while less memory is free."
     )
     memory_limit: int | None = option(
         parse=_resources.parse_memory_limit, metavar="SIZE",
-        help="Limit the address space of each process of a command.",
+        help="Limit the address space of each process of a command (provisional).",
     )  # fmt: skip
-    pin: bool = option(help="Pin the commands of each slot to a CPU.")
+    pin: bool = option(help="Pin the commands of each slot to a CPU (provisional).")
     needs: Mapping[str, Amount] = option(
         parse=_resources.parse_needs, multiple=True, metavar="NAME=AMOUNT,...",
-        help="Resources that each command needs, as in gpu=1,mem=4G; it starts when they are free.",
+        help="Resources that each command needs, as in gpu=1,mem=4G; it starts when they are free (provisional).",
     )  # fmt: skip
     # The arguments of `Pool`.
     pool: Mapping[str, Any] = option(
         parse=_resources.parse_pool, multiple=True, metavar="NAME=...,...",
-        help="Total resources for --needs, as in gpu=0,1,mem=24G; gpu=0, with a comma is one unit named 0.  "
-        "[default: cpu, mem and gpu of this machine]",
+        help="Total resources for --needs, as in gpu=0,1,mem=24G; gpu=0, with a comma is one unit named 0 "
+        "(provisional).  [default: cpu, mem and gpu of this machine]",
     )  # fmt: skip
     halt: HaltRule | None = option(
         parse=HaltRule.parse, metavar="RULE",

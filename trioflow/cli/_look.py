@@ -41,7 +41,7 @@ class ProgramOrTrace(InputFile):
 
 @click.command(name="look", epilog=EXAMPLES)
 @click.argument("pid", required=False, type=ProgramOrTrace(dir_okay=False, path_type=Path))
-@click.option("--json", "is_json", is_flag=True, help="Write everything as JSON, for programs.")
+@click.option("--json", "is_json", is_flag=True, help="Write everything as JSON, for programs (provisional).")
 @click.option("--web", "has_page", is_flag=True, help="Serve a page that moves, with buttons that steer, until Ctrl-C.")
 @click.option("--run", "label", metavar="LABEL", help="The run, if there are several.")
 def command(pid: int | Path | None, is_json: bool, has_page: bool, label: str | None) -> int:

@@ -104,7 +104,7 @@ def cancel(pid: int, path: str | None, label: str | None) -> int:
 
 @command.command()
 @click.argument("path", required=False)
-@click.option("--reload", is_flag=True, help="First take the code that was mended in the program's files.")
+@click.option("--reload", is_flag=True, help="First take the code mended in the program's files (provisional).")
 @click.option("--cancel", is_flag=True, help="Cancel what runs with the old result of the job at PATH.")
 @run_option
 @click.pass_obj
@@ -120,7 +120,10 @@ def try_again(pid: int, path: str | None, reload: bool, cancel: bool, label: str
 @run_option
 @click.pass_obj
 def reload(pid: int, label: str | None) -> int:
-    """Take the code that was mended in the program's files."""
+    """Take the code that was mended in the program's files.
+
+    Provisional: a minor release may change it.
+    """
     return steer(pid, "reload", label)
 
 

@@ -81,6 +81,8 @@ Examples:
 def compare_runs(before: Path, after: Path) -> int:
     """Explain why a run took more or less time than another: the changes along their critical paths.
 
+    Provisional: a minor release may change it.
+
     BEFORE and AFTER are files written by `trioflow run --trace FILE.json`. Jobs are matched by their paths. The
     changes add up to the difference between the two runs. A job that is not on a critical path contributes nothing.
     """

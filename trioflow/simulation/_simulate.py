@@ -49,7 +49,10 @@ STALL_TIMEOUT: Final = 1e18
 @final
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """The predicted run of a scenario: each job takes its expected duration."""
+    """The predicted run of a scenario: each job takes its expected duration.
+
+    *Provisional*: a minor release may change it.
+    """
 
     makespan: float
     """The seconds from the start of the run to its end. It usually ends with the last job that is not a forever job."""
@@ -90,6 +93,8 @@ def simulate(
     policy: PolicyName | None = None,
 ) -> Simulation:
     """Predict a run by executing a copy of the scenario on a virtual clock, with a sleep in place of each job.
+
+    *Provisional*: a minor release may change it.
 
     The jobs' own code does not run, and the scheduler is not changed. The engine itself runs the copy, so windows,
     policies, timeouts and nesting have their usual effect. A job fails only if it times out. A service is ready after

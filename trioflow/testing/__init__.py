@@ -3,6 +3,8 @@
 `explore` runs a scenario many times, each time with other orders, durations and faults, and reports a failure in a few
 lines. It is built on virtual time, which tests can also use by itself.
 
+*Provisional*: `FAULTS`, the names of its faults, as `explore` itself.
+
 Under virtual time no task really waits. As soon as all tasks are blocked, the clock jumps to the next deadline. So a
 scenario of days runs in milliseconds, and its times can be asserted with ``==``. The clock starts at 0.0. Read it with
 `anyio.current_time`, which works on both backends.

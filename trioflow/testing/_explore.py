@@ -146,6 +146,8 @@ class Shrinker:
 class Exploration:
     """The summary of an exploration that violated no invariant.
 
+    *Provisional*: a minor release may change it.
+
     Attributes:
         runs: the number of runs.
         seed: the seed for `explore` to repeat these runs.
@@ -165,6 +167,8 @@ class Exploration:
 
 class BrokenRun(AssertionError):
     """The error of `explore` for a run that has violated an invariant. The text of the error is the story of the run.
+
+    *Provisional*: a minor release may change it.
 
     Attributes:
         story: the violated invariant, the faults and the events of the run, each on its own line.
@@ -193,6 +197,8 @@ def explore(
     backends: Collection[str] = BACKENDS,
 ) -> Exploration:
     """Run a scenario many times on virtual time, with varying orders and faults, and report the run that breaks it.
+
+    *Provisional*: a minor release may change it.
 
     The first runs are plain. In the others, tasks resume in other orders. Jobs take longer, fail, time out, or are
     cancelled at any of their waits. The run is interrupted, or the program is killed and started again with its

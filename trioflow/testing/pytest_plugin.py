@@ -43,6 +43,8 @@ def _parse_run_count(text: str) -> int:
 def explore(request: pytest.FixtureRequest) -> Callable[..., Exploration]:
     """Return a function like `trioflow.testing.explore`, with a seed that is fixed for each test.
 
+    *Provisional*: a minor release may change it.
+
     The seed depends on the id of the test, so the test passes or fails in the same way each time. `--explore-seed` and
     `--explore-runs` take precedence over the arguments of the call.
     """

@@ -41,6 +41,8 @@ def save(source: BaseScheduler | Trace, path: str | os.PathLike[str], *, collaps
 
     An existing file is replaced as a whole, or not at all.
 
+    *Provisional*: the columns and keys of traces.
+
     Args:
         source: the scheduler, or the trace.
         path: the file.
