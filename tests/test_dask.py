@@ -21,7 +21,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from trioflow import Job, JobCancelled, JobNotDone, JobState, JobTimeout, ProcessJob, Scheduler, StopReason
-from trioflow.abc import AbstractJob, stored_result
+from trioflow._core.words._job_queries import stored_result
+from trioflow.abc import AbstractJob
 from trioflow.dask import Cluster, import_dask
 from trioflow.otel import Tracing
 from trioflow.view import listing

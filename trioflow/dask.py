@@ -19,6 +19,9 @@ import anyio.to_thread
 
 from . import ProcessJob, Scheduler, abc
 from ._core.base._text_forms import short_repr
+from ._core.run._current import propagated_env
+from ._core.run._requirement_counts import users_of
+from ._core.words._job_queries import ranks_of, stored_result
 from .jobs import _sent_calls
 from .jobs.process._process_job import JobExecutor, RemoteValue, find_executor
 
@@ -129,7 +132,7 @@ class ResultUses:
                     if self._sole_client_by_job.setdefault(input_job, user_client) is not user_client:
                         self._sole_client_by_job[input_job] = None
         # Users may have been added since the search.
-        users = abc.users_of(job)
+        users = users_of(job)
         if not users and job not in self._sole_client_by_job:
             return False
         is_sole = self._sole_client_by_job.get(job, client) is client
@@ -190,7 +193,7 @@ class FetchedFutures:
 
     def resolve_input(self, client: Any, job: AnyJob) -> Any:
         """Return an input for a call on a cluster: a future if the cluster has the result of `job`, else the result."""
-        stored = abc.stored_result(job)
+        stored = stored_result(job)
         if isinstance(stored, ClusterResult) and stored.client is client:
             return stored.future
         future_client, future = self._futures_by_job.get(job, (None, None))
@@ -275,7 +278,7 @@ def _submit_call(job: abc.FunctionJob[Any], client: Any, call: partial[Any], opt
 
     """
     name = getattr(call.func, "__name__", "call")
-    variables = abc.propagated_env()
+    variables = propagated_env()
     try:
         if variables:
             function = _sent_calls.wrap_with_variables(call.func, dict(variables))
@@ -377,7 +380,7 @@ def _get_priority(job: AnyJob, run: abc.RunHandle) -> float:
     if scheduler is None:
         return 0
     if scheduler not in known:
-        known[scheduler] = abc.ranks_of(scheduler)
+        known[scheduler] = ranks_of(scheduler)
     return known[scheduler].get(job, 0.0)
 
 

@@ -23,7 +23,8 @@ except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(_message, name=_missing.name) from None
 
 from . import CommandJob, CommandService, JobState, __version__
-from .abc import Instrument, JobKind, explicit_label, is_scheduler, propagate_env, reported_state, waiting
+from ._core.words._job_queries import explicit_label
+from .abc import Instrument, JobKind, is_scheduler, propagate_env, reported_state, waiting
 from .view.text._verdict import Tally, run_verdict
 
 __all__ = ["Tracing", "remote_context"]

@@ -14,8 +14,10 @@ from benchmarks import published
 from benchmarks.figures import Figure
 from benchmarks.published import FILE, TABLE, TABLES, Results
 from trioflow import CommandJob, Journal, Scheduler, SshNode
+from trioflow._core.admission._policies import PolicyName
+from trioflow._core.base._states import OnTimeout, RunIf
 from trioflow._core.job._job_options import SaveName
-from trioflow.abc import AbstractJob, BackendName, OnTimeout, PolicyName, RunIf
+from trioflow.abc import AbstractJob, BackendName
 from trioflow.jobs.command._spawn_options import LeftoversOption, PinOption
 from trioflow.jobs.ssh._nodes import OnUnreachable
 from trioflow.journal._journal import Durability
@@ -49,6 +51,7 @@ def test_each_public_name_is_on_one_page_of_the_reference() -> None:
     assert sorted(shown) == sorted(expected | {"trioflow.abc.Amount"} | ELSEWHERE)
 
 
+CODE = re.DOTALL | re.MULTILINE
 WRITTEN = [ROOT / "README.md", *(page for page in (ROOT / "docs").rglob("*.md") if "decisions" not in page.parts)]
 """The pages for readers. What is generated there, from docstrings, is in blocks of `eval-rst`."""
 
@@ -63,6 +66,25 @@ def test_each_public_name_is_on_a_page_that_is_written_by_hand() -> None:
         names.update(all_public_names.public(module))
     names.update(name for kind in (Scheduler, trioflow.Job) for name in dir(kind) if hasattr(kind, name))
     assert sorted(name for name in names - words if not name.startswith("_")) == []
+
+
+MOST_NAMES_OF_ABC = 50
+
+
+def test_each_name_for_kinds_and_views_is_used_by_a_program() -> None:
+    """Each name of `trioflow.abc` is promised: code on a page, or an example, shows what it is for."""
+    programs = [file.read_text("utf-8") for file in (ROOT / "examples").glob("*.py")]
+    for page in WRITTEN:
+        blocks = re.findall(r"^```python$(.*?)^```$", page.read_text("utf-8"), CODE)
+        programs.append("\n".join(blocks))
+    used: set[str] = set()
+    for program in programs:
+        for imported in re.findall(r"from trioflow\.abc import (\([^)]*\)|.*)", program):
+            names = re.findall(r"\w+", imported)
+            used.update(name for name in names if len(re.findall(rf"\b{name}\b", program)) > 1)
+    names = {name.rpartition(".")[2] for name in public_names(trioflow.abc)} - {"AbstractJob"}
+    assert sorted(names - used) == []
+    assert len(names) < MOST_NAMES_OF_ABC
 
 
 CHOICES = [

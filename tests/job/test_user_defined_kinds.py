@@ -11,6 +11,8 @@ import pytest
 import trio
 import trioflow.abc
 from trioflow import AbstractJob, Job, JobCancelled, JobState, JobTimeout, Pool, Rate, Retry, Scheduler, Throttled
+from trioflow._core.job._job_options import file_path
+from trioflow._core.run._requirement_counts import users_of
 from trioflow.abc import BoxStyle, JobKind, RunHandle, ThreadEvent, Work, arguments_of, original_arguments_of, run_of
 from trioflow.view import listing
 from ..bodies import task_now
@@ -99,7 +101,7 @@ def test_work_stores_each_field_as_a_tuple(field: str) -> None:
 def test_file_path_rejects_empty_paths_and_nul_characters(path: str, advice: str) -> None:
     """`file_path` rejects paths with a NUL, and empty ones, which mostly come from a variable that is not set."""
     with pytest.raises(ValueError, match=f"target=.* of Compress: {advice}"):
-        trioflow.abc.file_path(path, "target", "Compress")
+        file_path(path, "target", "Compress")
 
 
 def test_check_before_run_of_a_subclass_of_job_is_called() -> None:
@@ -488,7 +490,7 @@ class Forgets(JobKind[None]):
     users: tuple[Any, ...] = ()
 
     async def co_run(self) -> None:
-        self.users = tuple(trioflow.abc.users_of(self))
+        self.users = tuple(users_of(self))
 
     def forget_run(self) -> None:
         self.forgotten += 1

@@ -15,7 +15,9 @@ import anyio.lowlevel
 import pytest
 from trioflow import AbstractJob, CommandJob, First, Job, JobState, ProcessJob, Scheduler, SshJob, ThreadJob
 from trioflow._core.job import _job_options
-from trioflow.abc import declare_run_resource, run_of, set_run_need
+from trioflow._core.job._job_options import declare_run_resource
+from trioflow._core.job._option_descriptors import set_run_need
+from trioflow.abc import run_of
 from trioflow.jobs.command import _resource_limits
 from trioflow.jobs.process import _worker_pool
 from ..bodies import fail_now

@@ -7,7 +7,9 @@ import anyio
 import pytest
 from trioflow import AbstractJob, First, Job, Pool, Retry, Scheduler
 from trioflow._core.job import _job_options
-from trioflow.abc import declare_run_resource, incidents_of, set_run_need
+from trioflow._core.job._job_options import declare_run_resource
+from trioflow._core.job._option_descriptors import set_run_need
+from trioflow.abc import incidents_of
 from ..bodies import LIMIT, Flaw
 from ..conftest import Virtual
 

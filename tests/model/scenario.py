@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
-from trioflow.abc import PolicyName
+from trioflow._core.admission._policies import PolicyName
 from .steps import Add, Nap, ShortRepr, Steer, Step
 
 LAST_CALL = 5000.0 + 2.0**-20

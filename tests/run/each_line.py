@@ -21,8 +21,9 @@ import trio
 import trioflow
 from trioflow import AbstractJob, Job, Pool, Scheduler, Service
 from trioflow._core.backend import load_backend
+from trioflow._core.job._job_options import declare_run_resource
+from trioflow._core.job._option_descriptors import set_run_need
 from trioflow._core.run._run import RUNS_IN_PROGRESS
-from trioflow.abc import declare_run_resource, set_run_need
 from ..bodies import nap, nothing, serve
 
 ENGINE: Final = str(Path(trioflow.__file__).parent / "_core")

@@ -7,7 +7,9 @@ import anyio
 import pytest
 from trioflow import AbstractJob, First, Job, Pool, Retry, Scheduler, StopReason, Trace
 from trioflow._core.job import _job_options
-from trioflow.abc import declare_run_resource, run_of, set_run_need
+from trioflow._core.job._job_options import declare_run_resource
+from trioflow._core.job._option_descriptors import set_run_need
+from trioflow.abc import run_of
 from trioflow.abc import waiting as waiting_of
 from .. import bodies
 from ..bodies import CANCELLED, FAILED, SCHEDULED, SUCCEEDED, Flaw, at_once, fail, later, nap, nothing, running, timed

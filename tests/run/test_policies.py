@@ -7,10 +7,9 @@ from typing import Any, get_args
 import anyio
 import pytest
 from trioflow import AbstractJob, First, Job, JobState, Pool, Scheduler, Sequence, current_job
-from trioflow._core.admission._policies import BUILTIN_POLICIES, median_duration
+from trioflow._core.admission._policies import BUILTIN_POLICIES, PolicyName, median_duration
 from trioflow._core.base._graph_algorithms import chunks_with_pauses, fill_longest_path_lengths
 from trioflow._core.run import _worker
-from trioflow.abc import PolicyName
 from trioflow.testing import run_virtual
 from ..bodies import at_once, fail, hooked, nap, pass_time, running, take
 from ..conftest import Virtual

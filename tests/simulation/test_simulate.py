@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trioflow import Job, JobTimeout, Pool, Rate, Retry, Scheduler, Sequence, Service, StopReason, Trace, simulate
 from trioflow._core.admission import _admission
+from trioflow._core.admission._policies import PolicyName
 from trioflow._core.job._job_options import RUN_RESOURCES, RunResource
-from trioflow.abc import AbstractJob, Instrument, PolicyName, set_run_need
+from trioflow._core.job._option_descriptors import set_run_need
+from trioflow.abc import AbstractJob, Instrument
 from trioflow.simulation import _scenario_copy
 from trioflow.simulation._duration_sources import read_durations
 from trioflow.testing import run_virtual

@@ -32,6 +32,8 @@ import click
 
 from .. import AbstractJob, JournalError, Scheduler, Service, _loaded_files, _scheduler, abc
 from .. import _posix as posix
+from .._core.base._graph_algorithms import reachable
+from .._core.scheduler._checks import check_scenario
 from .._hints import nearest_name
 from ..abc import printable
 from ..graph import keep_only, topological_order
@@ -503,11 +505,11 @@ def keep_selected_jobs(scheduler: Scheduler, patterns: Sequence[str]) -> None:
     """
     if not patterns:
         return
-    abc.check_scenario(scheduler)
+    check_scenario(scheduler)
     paths = abc.paths_of(scheduler)
     selected = [job for pattern in patterns for job in match_jobs(paths, pattern)]
     kept = set(selected).union(*(job.iterate_jobs() for job in selected if isinstance(job, Scheduler)))
-    kept |= abc.reachable(kept, _dependencies).keys()
+    kept |= reachable(kept, _dependencies).keys()
     for job in [*kept]:
         kept.update(itertools.takewhile(lambda enclosing: enclosing is not scheduler, abc.enclosing_schedulers(job)))
     for level in [scheduler, *(job for job in kept if isinstance(job, Scheduler))]:

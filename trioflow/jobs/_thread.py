@@ -19,7 +19,8 @@ import anyio.to_thread
 
 from .._core.base._text_forms import short_repr
 from .._core.job._argument_types import A, B, C, JobOf, PlainFunction1, PlainFunction2, PlainFunction3, T, ValueOrJob
-from ..abc import BoxStyle, FunctionJob, JobOptions, call_of, callback, flag, name_of, run_of
+from .._core.job._job_options import callback, flag
+from ..abc import BoxStyle, FunctionJob, JobOptions, call_of, name_of, run_of
 from .posix._files import event_at_end
 
 if TYPE_CHECKING:

@@ -25,7 +25,8 @@ from trioflow import (
     current_job,
     ref,
 )
-from trioflow.abc import JobKind, criticality, failed_through_member
+from trioflow._core.words._job_queries import failed_through_member
+from trioflow.abc import JobKind, criticality
 from trioflow.view import listing
 from trioflow.view.monitor._model import RunModel
 from trioflow.view.monitor._run_header import RunHeader

@@ -13,7 +13,7 @@ Two features are missing, because trioflow's public API does not support them:
 
 import sys
 
-from trioflow.abc import load_backend as _load_backend
+from trioflow._core.backend import load_backend as _load_backend
 
 from .job import AbstractJob as AbstractJob
 from .job import Job as Job

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import trioflow
+from trioflow._core.base._graph_algorithms import reachable
 from trioflow._hints import import_extra
-from trioflow.abc import BackendName, reachable
+from trioflow.abc import BackendName
 from trioflow.graph import topological_order
 
 from . import _listing, _running

@@ -14,7 +14,7 @@ from typing import IO, Any, BinaryIO, Final, Literal
 
 from ... import CommandResult
 from ... import _posix as posix
-from ...abc import callback, duration
+from ..._core.job._job_options import callback, duration
 from ._callbacks import Latch, call_logged, logger
 
 StreamTarget = str | os.PathLike[str] | int | IO[Any] | None

@@ -14,7 +14,7 @@ import weakref
 from types import TracebackType
 from typing import Final, Self
 
-from ...abc import duration
+from ..._core.job._job_options import duration
 from ._batch import Batch, JobRun, Outcomes
 from ._jobs import Job, Task, check_name, reject_unsupported
 

@@ -17,6 +17,8 @@ from typing import Any, Final, cast, final
 from ... import abc
 from ..._core.base._text_forms import fit, name_in_errors, shown_value
 from ..._core.job._job import is_job
+from ..._core.job._job_options import flag
+from ..._core.run._current import propagated_env
 from ._output_sinks import OutputSpool
 from ._result import CommandResult, read_output
 from ._shell_places import COMMENT, VALUE, UnsafePlaceError, check_places, mark_of, quote
@@ -50,7 +52,7 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
         ValueError: the command is empty, or an argument contains a NUL.
 
     """
-    if abc.flag(shell, "shell", subject):
+    if flag(shell, "shell", subject):
         if not isinstance(command, (str, bytes, JOB_TYPE, Template)):
             raise TypeError(f"{subject}: with shell=True give one string, not {shown_value(command, subject)}")
         parts = line_parts(command, subject)
@@ -318,7 +320,7 @@ def propagated_variables(get_command_variable: Callable[[str], str | None]) -> M
             the user.
 
     """
-    variables = abc.propagated_env()
+    variables = propagated_env()
     return {
         name: value
         for name, value in variables.items()

@@ -23,11 +23,12 @@ import anyio
 from ... import _posix as posix
 from ..._core.base._text_forms import name_in_errors, shown_value
 from ..._core.job._errors import JobTimeout
+from ..._core.job._job_options import callback
 from ..._core.job._option_descriptors import Argument
 from ..._core.job._service import Service
 from ..._core.run._current import current_job
 from ..._hints import explain_form
-from ...abc import AbstractJob, JobOptions, callback, original_arguments_of, run_of
+from ...abc import AbstractJob, JobOptions, original_arguments_of, run_of
 from ._argv import Template
 from ._command_job import CommandJob
 from ._output_sinks import MAX_TAIL_BYTES, file_size, file_tail

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, get_args
 from ... import abc
 from ..._core.base._text_forms import is_among, shown_value
 from ..._core.job._function import reject_text
+from ..._core.job._job_options import callback, duration, file_path, flag
 from ..posix._processes import check_limits
 from . import _argv, _result
 
@@ -53,9 +54,9 @@ class CommandOptions:
 
         """
         reject_text((self.cwd, self.env, self.stdin, self.stdout, self.stderr), f"an option of {subject}")
-        abc.duration(self.terminate_grace, "terminate_grace", subject)
+        duration(self.terminate_grace, "terminate_grace", subject)
         for name in ("on_start", "on_line"):
-            abc.callback(getattr(self, name), name, subject)
+            callback(getattr(self, name), name, subject)
         if not is_among(self.pin, (None, *get_args(PinOption))):
             raise ValueError(f"pin={shown_value(self.pin, subject)} of {subject}: choose 'slot' or None")
         if not is_among(self.leftovers, get_args(LeftoversOption)):
@@ -63,7 +64,7 @@ class CommandOptions:
             raise ValueError(f"leftovers={shown_value(self.leftovers, subject)} of {subject}: choose {choices}")
         if self.pin is not None and not hasattr(os, "sched_setaffinity"):
             raise ValueError(f"pin={shown_value(self.pin, subject)} of {subject}: this system binds no process to CPUs")
-        abc.flag(self.append, "append", subject)
+        flag(self.append, "append", subject)
         if not isinstance(self.tag, (bool, str)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(
                 f"tag={shown_value(self.tag, subject)} of {subject}: "
@@ -71,7 +72,7 @@ class CommandOptions:
             )
         check_limits(self.nice, self.memory_limit, subject)
         if self.cwd is not None and not isinstance(self.cwd, bytes):
-            abc.file_path(self.cwd, "cwd", subject)
+            file_path(self.cwd, "cwd", subject)
         _argv.check_stdin(self.stdin, subject)
         if isinstance(self.stdin, int) and self.stdin in (subprocess.PIPE, subprocess.STDOUT):
             raise ValueError(
@@ -146,7 +147,7 @@ class CommandOptions:
                 "give a path, an open file, None, or subprocess.PIPE, DEVNULL or STDOUT"
             )
         if is_path(value):
-            abc.file_path(value, name, subject)
+            file_path(value, name, subject)
         if isinstance(value, int) and not min(SUBPROCESS_CONSTANTS) <= value < DESCRIPTOR_LIMIT:
             raise ValueError(f"{name}={shown_value(value, subject)} of {subject}: invalid file descriptor")
         if name == "stdout" and isinstance(value, int) and value == subprocess.STDOUT:

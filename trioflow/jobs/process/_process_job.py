@@ -16,7 +16,9 @@ from ... import _posix as posix
 from ... import abc
 from ..._core.base._text_forms import short_repr
 from ..._core.job._argument_types import A, B, C, JobOf, PlainFunction1, PlainFunction2, PlainFunction3, T, ValueOrJob
-from ..._core.job._option_descriptors import Argument
+from ..._core.job._job_options import declare_run_resource
+from ..._core.job._option_descriptors import Argument, set_run_need
+from ..._core.run._current import propagated_env
 from .. import _sent_calls
 from .._sent_calls import MainRejectingPickler, make_picklable, unpicklable_error
 from ..posix import _cpus, _processes
@@ -228,7 +230,7 @@ class ProcessJob(
         """
         if (executor := find_executor(self)) is None:
             posix.require(f"{self.label!r}, a ProcessJob without processes=,", posix.WORKER_PROCESSES_HINT)
-        abc.set_run_need(self, WORKER_PROCESSES_RESOURCE, 0 if self.forever or executor is not None else 1)
+        set_run_need(self, WORKER_PROCESSES_RESOURCE, 0 if self.forever or executor is not None else 1)
         if self._memory_limit is not None:
             option_value = f"memory_limit={self._memory_limit}"
         else:
@@ -333,7 +335,7 @@ class ProcessJob(
         make_pickler = pickle.Pickler if is_main_imported() else MainRejectingPickler
         buffer = io.BytesIO()
         try:
-            request = (make_picklable(call.func), call.args, call.keywords, dict(abc.propagated_env()))
+            request = (make_picklable(call.func), call.args, call.keywords, dict(propagated_env()))
             make_pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(request)
         except Exception as error:
             raise unpicklable_error(call, self, "a process", make_pickler, error)  # noqa: B904 - it has its cause
@@ -456,7 +458,7 @@ def _with_propagated_context(call: functools.partial[T], executor: Executor) -> 
     A thread makes the call in a copy of the job's context. Another process sets the variables in its environment during
     the call. If the job carries no variables, the call is returned unchanged.
     """
-    variables = dict(abc.propagated_env())
+    variables = dict(propagated_env())
     if not variables:
         return call
     if _calls_in_threads(executor):
@@ -509,7 +511,7 @@ WORKER_PROCESSES_RESOURCE: Final = "worker processes"
 """The name of the resource that a ProcessJob needs if its call runs in a worker process on this machine."""
 
 
-abc.declare_run_resource(
+declare_run_resource(
     WORKER_PROCESSES_RESOURCE, _cpus.count_usable_cpus, "starting a worker process",
     lambda job: abc.run_of(job).shared(WorkerPool),
 )  # fmt: skip

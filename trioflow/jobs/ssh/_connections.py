@@ -44,7 +44,9 @@ import anyio
 
 from ... import _posix as posix
 from ..._core.job._errors import JobTimeout, Throttled
-from ...abc import AbstractJob, RunHandle, declare_run_resource, run_of, set_run_need
+from ..._core.job._job_options import declare_run_resource
+from ..._core.job._option_descriptors import set_run_need
+from ...abc import AbstractJob, RunHandle, run_of
 from ..command._command_job import CommandJob
 from ..command._output_sinks import MAX_TAIL_BYTES, file_tail
 from ..command._result import CommandError

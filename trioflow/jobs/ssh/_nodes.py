@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, cast, final, get_args, overload
 
 from ... import _posix as posix
 from ..._core.base._text_forms import is_among, short_repr
-from ...abc import duration, file_path, flag, whole_number
+from ..._core.job._job_options import duration, file_path, flag, whole_number
 
 OnUnreachable = Literal["fail", "skip"]
 Paths = str | os.PathLike[str]

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ... import _posix as posix
-from ...abc import all_requirements, enclosing_schedulers, reachable, run_of
+from ..._core.base._graph_algorithms import reachable
+from ...abc import all_requirements, enclosing_schedulers, run_of
 from .._user_files import PLACE_SCRIPT, remove_own
 from ..command import _argv, _command_job, _output_sinks, _spawn_options
 from ..posix._files import call_in_thread, may_wait_for_writer
