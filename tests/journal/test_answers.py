@@ -190,6 +190,29 @@ def test_two_questions_with_one_label_are_refused_by_check_as_by_the_run(
     assert virtual(build(key="a").co_run) is False  # it waits, for a second
 
 
+@pytest.mark.parametrize("keys", [(None, None), ("a", None)])
+@pytest.mark.parametrize("labels", [("group", "group"), ("group", "other")])
+def test_two_questions_in_groups_of_one_label_are_refused(
+    virtual: Virtual, file: Path, labels: tuple[str, str], keys: tuple[Any, Any]
+) -> None:
+    """Only the order of the groups would tell `group/approve` and `group#2/approve` apart, at any depth."""
+
+    def build() -> Scheduler:
+        groups = [
+            Scheduler(Scheduler(Answer(f"{label}?", label="approve", key=key), label="inner"), label=label)
+            for label, key in zip(labels, keys, strict=True)
+        ]
+        return Scheduler(*groups, journal=file, timeout=1, log=False)
+
+    if labels[0] == labels[1] and keys == (None, None):
+        assert len([text for _, text in findings(build()) if "'approve' is the label of two questions" in text]) == 2
+        with pytest.raises(ValueError, match="or the groups around them, labels of their own"):
+            virtual(build().co_run)
+    else:
+        assert not findings(build())
+        assert virtual(build().co_run) is False  # it waits, for a second
+
+
 def test_an_answer_is_given_while_nothing_runs(virtual: Virtual, file: Path) -> None:
     assert result(ran(virtual, approval(file))) == (None, False)
     assert "deploy?" in asked(file)

@@ -55,7 +55,7 @@ def test_what_has_used_a_wrong_result_runs_anew(virtual: Virtual, caplog: pytest
     assert names(scheduler) == "SSSXSSSSXS"
     assert [job.attempts for job in (collect, upload, announce, alarm, size, other, both)] == [2, 2, 1, 1, 2, 1, 1]
     assert (upload.result(), size.result(), other.result()) == (2, 2, 1)
-    assert "tried again: 'collect' (it had succeeded), with 5 jobs that followed" in caplog.text
+    assert "tried again: 'collect' (it had succeeded), with 5 jobs that used it" in caplog.text
 
 
 def test_what_waits_leaves_the_line_until_its_requirement_has_ended_again(virtual: Virtual) -> None:

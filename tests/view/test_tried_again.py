@@ -1,5 +1,6 @@
 """Views of a run in which failed jobs are tried again: each end of a job is told, and the last one counts."""
 
+import csv
 import io
 import json
 from collections import defaultdict
@@ -11,9 +12,18 @@ import pytest
 from trioflow import Events, Job, JUnit, Monitor, Retry, Scheduler, Trace
 from trioflow._core.words._job_queries import attempt_mark
 from trioflow._core.words._run_view import runs_in_progress
-from trioflow.view.look._console import WatchedRun
+from trioflow.view import save
+from trioflow.view.look._client import text_lines
+from trioflow.view.look._console import WatchedRun, console, describe_job
+from trioflow.view.look._job_search import _row
+from trioflow.view.look._process_record import describe_process
 from trioflow.view.look._watch import Watch
+from trioflow.view.trace._timeline import tooltip_lines
+from trioflow.view.trace._trace_file import read_record
+from trioflow.view.trace.report._report import report_html
 from ..conftest import Virtual
+from .agreement import Recorded
+from .trace.test_report import data as report_data
 
 pytestmark = pytest.mark.both_backends
 
@@ -139,3 +149,83 @@ def test_what_a_job_took_does_not_depend_on_what_it_requires_being_tried_again(v
     assert virtual(lambda: scene.scheduler.co_run(instruments=[trace]))
     span = next(span for span in trace.spans if span.path == "tidy")
     assert (span.scheduled_at, span.started_at, span.elapsed, span.took) == (3, 3, 4, 2)
+
+
+class SecondTry:
+    """A member that runs twice because its group does: by `retry`, as a whole, or for the sake of the member."""
+
+    def __init__(self, how: str, folder: Path) -> None:
+        self.how, self.calls, self.shown = how, 0, dict[str, str]()
+        self.member, beside = Job(self.work, label="member"), Job(self.fail, label="beside")
+        self.group = Scheduler(self.member, beside, label="group", retry=1 if how == "retry" else 0)
+        self.scheduler = Scheduler(self.group, Job(self.look, label="look"), label="scene")
+        self.recorded = Recorded(folder)
+
+    async def work(self) -> None:
+        self.calls += 1
+        await anyio.sleep(4)
+
+    async def fail(self) -> None:
+        await anyio.sleep(5)
+        if self.calls == 1 and self.how == "retry":
+            raise OSError
+
+    async def look(self) -> None:
+        (run,) = runs_in_progress()
+        watch, watched = Watch(run), WatchedRun()
+        watched.update(json.loads(json.dumps(watch.answer(), default=str)))
+        await anyio.sleep(6)
+        if self.how != "retry":
+            (self.group if self.how == "group" else self.member).try_again()
+        await anyio.sleep(1)
+        watched.update(json.loads(json.dumps(watch.answer(), default=str)))
+        page = console(watched, "", has_ended=False)
+        key = watch._jobs[self.member].key
+        job = dict(describe_job(watched, key, {})["facts"])
+        found = _row(watched, watched.jobs[key][1].span)
+        look = text_lines(1, {"command": ["x"], "runs": describe_process()["runs"]}, 120)
+        self.shown = {
+            "explain": self.scheduler.explain(self.member),
+            "look": "\n".join(look).partition("group/member")[2].partition("group/")[0],
+            "page, running": str([row for row in page["running"] if row[0] == key]),
+            "page, job": f"attempt {job['attempts']}",
+            "page, search": str(found),
+            "page, mark": f"attempt {page['marks'][key]}",
+        }
+
+
+@pytest.mark.parametrize("how", ["retry", "group", "member"])
+def test_a_member_in_the_second_try_of_its_group_is_in_attempt_2_in_each_view(
+    virtual: Virtual, tmp_path: Path, how: str
+) -> None:
+    """A trace has a span for each run of a group that `retry` repeats: the second one begins with attempt 2."""
+    scene = SecondTry(how, tmp_path)
+    recorded = scene.recorded
+    assert virtual(
+        lambda: scene.scheduler.co_run(instruments=[*recorded.instruments, recorded.events, recorded.monitor])
+    )
+    for view, text in scene.shown.items():
+        assert "attempt 2" in text, (view, text)
+    monitor = [line for line in recorded.log.getvalue().splitlines() if "group/member" in line]
+    assert [line for line in monitor if "attempt 2" in line], monitor
+    events = [json.loads(line) for line in recorded.lines.getvalue().splitlines()]
+    ends = [event for event in events if event.get("path") == "group/member" and event["event"] == "job_settled"]
+    assert [event.get("attempts", 1) for event in ends] == [1, 2]
+    otel = [span for span in recorded.spans.get_finished_spans() if span.name == "member"]
+    assert otel[-1].attributes["trioflow.attempts"] == 2
+    file = tmp_path / "t.json"
+    save(recorded.trace, file)
+    for record in (recorded.trace._get_record(), read_record(file)):
+        spans = [span for span in record.spans if span.path == "group/member"]
+        assert spans[-1].last_attempt == scene.member.attempts == 2
+        assert len(spans) == (2 if how == "retry" else 1)
+        assert {"attempt 2", "2 attempts"} & {*tooltip_lines(record, spans[-1])}
+        rows = [row for row in report_data(report_html(record, tmp_path))["rows"] if row[0].startswith("group/member")]
+        assert [row[6] for row in rows][-1] == 2, rows
+    slices = [event for event in json.loads(file.read_text())["traceEvents"] if event["ph"] == "X"]
+    attempts = [event["args"].get("attempts") for event in slices if event["args"].get("path") == "group/member"]
+    assert attempts[-1] == 2
+    assert ("attempt 2" in [event["name"] for event in slices]) == (how != "retry")
+    save(recorded.trace, tmp_path / "t.csv")
+    csv_rows = [*csv.DictReader((tmp_path / "t.csv").read_text().splitlines())]
+    assert [row["attempts"] for row in csv_rows if row["path"] == "group/member"][-1] == "2"

@@ -7,7 +7,7 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar, Unpack, overload
 
 from .. import abc
@@ -219,7 +219,8 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         """Reject a question that could not be told from another one, if the run has a journal.
 
         Raises:
-            ValueError: another question of the scheduler has the label, and neither has a `key`.
+            ValueError: another question has the label, in the same scheduler or in a group of the same label, and
+                neither has a `key`.
 
         """
         if self.scheduler is None or self.key is not None:
@@ -227,12 +228,29 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         *_, outermost = abc.enclosing_schedulers(self)
         run = abc.current_run(outermost)
         if run.has_journal if run is not None else getattr(outermost, "journal", None) is not None:
-            for other in self.scheduler:
-                if isinstance(other, Answer) and other is not self and (other.label, other.key) == (self.label, None):
-                    raise ValueError(
-                        f"{self.label!r} is the label of two questions, and an answer could not say for which it is: "
-                        f"give each a label of its own, or key="
-                    )
+            for other in self._told_apart_by_order():
+                advice = "give each a label of its own, or key="
+                if other.scheduler is not self.scheduler:
+                    advice = "give each, or the groups around them, labels of their own, or key="
+                raise ValueError(
+                    f"{self.label!r} is the label of two questions, and an answer could not say for which it is: {advice}"
+                )
+
+    def _told_apart_by_order(self) -> Iterator[Answer[Any]]:
+        """Yield the other questions whose paths differ from this one only in the ordinals of equal labels."""
+        names: list[tuple[str, object]] = []
+        inner: abc.AbstractJob[Any] = self
+        for level in abc.enclosing_schedulers(self):
+            names.insert(0, (inner.label, inner.key))
+            found: list[abc.AbstractJob[Any]] = [job for job in level if job is not inner]
+            for depth, name in enumerate(names):
+                if depth:
+                    found = [job for group in found if abc.is_scheduler(group) for job in group]
+                found = [job for job in found if (job.label, job.key) == name]
+            for job in found:
+                if isinstance(job, Answer):
+                    yield job
+            inner = level
 
     def default_label(self, depth: int) -> str:
         """Return the question, shortened, or the label of the job whose result is the question."""

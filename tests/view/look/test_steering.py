@@ -589,7 +589,7 @@ def test_a_step_that_has_succeeded_is_mended_and_all_that_used_it_runs_again(bac
     assert answers == [
         f"Error: process {program.pid}: reloaded night.py: collect; try_again() of 'collect': what follows it is "
         "running: 'watch'; cancel() that first, or wait; try-again --cancel does both\n",
-        "'collect': tried again; these wait or run again: watch, collect, upload, user\n",
+        "'collect': tried again, and 3 jobs that used it; these wait or run again: watch, collect, upload, user\n",
     ]
     assert ended == "True 42 2 2\n"
 

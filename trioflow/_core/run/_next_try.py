@@ -44,6 +44,12 @@ class NextTry(NamedTuple):
         """The jobs that were asked for."""
         return self.wanted or (self.job,)
 
+    @property
+    def used_it(self) -> list[AbstractJob[Any]]:
+        """The jobs, without groups, that have used what is taken back, or do so now, whatever became of them."""
+        jobs = [each for each in self.others if not each._is_scheduler]
+        return [each for each in jobs if each._state.is_settled or each._state is RUNNING]
+
 
 def examine(run: Run, job: AbstractJob[Any], wanted: Jobs = (), cancels: bool = False) -> NextTry:
     """Return what another try of a member means now. Any thread may ask. O(V + E) if a success is taken back."""

@@ -374,9 +374,7 @@ class Reopening(Part):
         """Put back a job that has succeeded, or is around one, and all that follows it."""
         assert asked.again is not None
         self._report.name(asked)
-        for each in asked.others:
-            if each._state is not IDLE and not each._is_scheduler:
-                self._report.following_count += 1
+        self._report.following_count += len(asked.used_it)
         self._put_back(asked.again, asked.running)
 
     def _put_back(self, again: Iterable[AbstractJob[Any]], running: Collection[AbstractJob[Any]] = ()) -> None:
@@ -563,7 +561,7 @@ class Report:
         if self.blocked_count:
             text += f", with {plural(self.blocked_count, 'blocked job')}"
         if self.following_count:
-            text += f", with {plural(self.following_count, 'job')} that followed"
+            text += f", with {plural(self.following_count, 'job')} that used it"
         if self.ran:
             names = [repr(job.label) for job in islice(self.ran, MAX_NAMED_JOBS)]
             text += f"; what has run meanwhile does not run again: {join_names(names, MAX_NAMED_JOBS, len(self.ran))}"

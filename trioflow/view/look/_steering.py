@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 from ..._core.base._states import RunPhase
-from ..._core.base._text_forms import clause, join_names, short_repr
+from ..._core.base._text_forms import clause, join_names, plural, short_repr
 from ..._core.job._job import AnyJob, is_job, is_scheduler
 from ..._core.job._labels import paths_of, printable, unescape_path
 from ..._core.words import _job_queries, _run_view
@@ -216,6 +216,10 @@ def _try_again(request: SteeringRequest) -> Done:
     cancels = request.action.endswith(" --cancel")
     if jobs[1:] and (problems := [problem for each in jobs if (problem := _run_view.why_not_again(each))]):
         raise ValueError(problems[0])
+    used_it: dict[AnyJob, None] = {}
+    for each in jobs:
+        if (found := _run_view.next_try(each)) is not None:
+            used_it |= dict.fromkeys(found.used_it)
     try:
         jobs = _run_view.try_again(jobs, cancels)
     except RuntimeError as error:
@@ -227,7 +231,8 @@ def _try_again(request: SteeringRequest) -> Done:
     if scheduler.keep_jobs and not names:
         raise ValueError(f"'{printable(scheduler.label)}': nothing has failed that can be tried again")
     subject = join_names([unescape_path(paths.get(each) or scheduler.label) for each in jobs], MAX_NAMED)
-    note = clause("; these wait or run again: {}", join_names(names, MAX_NAMED))
+    note = clause(", and {} that used it", used_it and plural(len(used_it), "job"))
+    note += clause("; these wait or run again: {}", join_names(names, MAX_NAMED))
     note += clause("; {}, which only a reload takes", changed_text())
     return Done(subject, note=note, job=request.job)
 

@@ -340,7 +340,7 @@ class Watch:
             told["result"] = _result_text(job)
             following, running = 0, list[str]()
             if (found := _run_view.next_try(job)) is not None:
-                following = sum(map(_job_queries.is_one_job, found.others))
+                following = len(found.used_it)
                 running = [unescape_path(each.path) for each in found.running]
             is_possible = found is not None and bool(running or not found.problem)
             return told | {"again": is_possible, "following": following, "running": running}

@@ -568,6 +568,7 @@ class WorkInRun(NamedTuple):
     throttled: tuple[Throttling, ...]
     waits: tuple[tuple[WaitCause, float, float], ...]
     took: float | None
+    first_attempt: int = 1
 
 
 def work_in_run(run: LiveRun, live: LiveJob) -> WorkInRun:
@@ -596,7 +597,8 @@ def work_in_run(run: LiveRun, live: LiveJob) -> WorkInRun:
         last_start = live.later_attempt_starts[-1]
         took = live.finished_at - last_start + sum(attempt.ended - attempt.began for attempt in failed)
     waits = tuple([wait for wait in waits if wait[1] >= started_at])
-    return WorkInRun(started_at, tuple(later_starts), failed, throttled, waits, took)
+    earlier = [attempt.number for attempt in outcome.failed_attempts if attempt.began < run.started_at]
+    return WorkInRun(started_at, tuple(later_starts), failed, throttled, waits, took, 1 + max(earlier, default=0))
 
 
 def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, owners: dict[object, int]) -> JobFacts:
@@ -648,6 +650,7 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         failed_attempts=(*live.blocked_ends, *ends),
         is_first=is_scheduler(job) and _job_queries.is_one_job(job),
         took=took,
+        first_attempt=work.first_attempt,
     )
     needs = job.needs or {}
     return JobFacts(

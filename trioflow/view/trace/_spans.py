@@ -120,6 +120,8 @@ class Span:
     """Whether the job is a `First`, which counts as a single job."""
     took: float | None = None
     """The seconds that the attempts of the job ran, `throttled` aside, or `restored_took`. None while it runs."""
+    first_attempt: int = 1
+    """The number of the first attempt. It is above 1 in a later run of a group, if the job has run in an earlier one."""
 
     @property
     def name(self) -> str:
@@ -137,6 +139,11 @@ class Span:
     def attempt_started_at(self) -> float | None:
         """The start of the last attempt. None if the job has not started."""
         return self.attempts[-1] if self.attempts else self.started_at
+
+    @property
+    def last_attempt(self) -> int:
+        """The number of the last attempt that has started, or 0 if the job has not started."""
+        return self.first_attempt - 1 + len(self.attempts) if self.attempts else 0
 
     @property
     def waited(self) -> float | None:

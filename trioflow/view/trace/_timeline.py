@@ -170,7 +170,9 @@ def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
         yield f"started at {duration_text(span.started_at - record.start_time)}, {duration}"
     # Waits for jobs come last.
     yield from wait_texts(record.spans, sorted(span.waits, key=lambda wait: wait.cause is WaitCause.JOBS))
-    if len(span.attempts) > 1:
+    if span.first_attempt > 1:
+        yield f"attempt {span.last_attempt}"
+    elif len(span.attempts) > 1:
         yield f"{len(span.attempts)} attempts"
     if span.throttled:
         yield f"throttled {len(span.throttled)} times" if len(span.throttled) > 1 else "throttled once"

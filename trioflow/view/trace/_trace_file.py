@@ -294,7 +294,7 @@ class _EventBuilder:
         if len(span.attempts) > 1:
             failed = {n: (self._to_microseconds(ended), {"error": error}) for n, ended, error in span.failed_attempts}
             boundaries = [*map(self._to_microseconds, span.attempts), end]
-            for number, (since, until) in enumerate(itertools.pairwise(boundaries), 1):
+            for number, (since, until) in enumerate(itertools.pairwise(boundaries), span.first_attempt):
                 ended, args = failed.get(number, (until, {}))
                 times = {"ts": since, "dur": _duration(since, ended), **self._thread_fields(span)}
                 yield {"ph": "X", "name": f"attempt {number}", "cat": "attempt", **times, "args": args}
@@ -304,7 +304,7 @@ class _EventBuilder:
 
     def _slice_args(self, span: Span) -> TraceEvent:
         details: TraceEvent = {"path": printable(span.path), "kind": span.kind, "state": recorded_state(span).value}
-        details |= {"critical": span.critical, "forever": span.forever, "attempts": len(span.attempts)}
+        details |= {"critical": span.critical, "forever": span.forever, "attempts": span.last_attempt}
         if span.throttled:
             details["throttled"] = len(span.throttled)
         details["waited_us"] = None if span.waited is None else round(span.waited * 1e6, 3)
@@ -370,7 +370,7 @@ def _csv_row(record: TraceRecord, span: Span) -> Iterator[object]:
         yield None if time is None or span.restored else round(time - record.start_time, 9)
     for seconds in (span.waited, span.took):
         yield None if seconds is None else round(seconds, 9)
-    yield from (len(span.attempts), span.lane, span.timed_out, span.number in record.critical_path_numbers)
+    yield from (span.last_attempt, span.lane, span.timed_out, span.number in record.critical_path_numbers)
     yield " ".join(map(str, span.required))
     yield _text_cell(span.exception_text)
     yield _restored_start_time(span) if span.restored else iso_time(record, span.started_at)

@@ -476,7 +476,7 @@ def _table_row(record: TraceRecord, span: Span, rank: int, times: tuple[Any, ...
     }
     shown_tags = [tag for tag, applies in tags.items() if applies]
     state = recorded_state(span).value
-    row = [path, kind, state, *times, len(span.attempts) or None, span.lane, exception, shown_tags, rank]
+    row = [path, kind, state, *times, span.last_attempt or None, span.lane, exception, shown_tags, rank]
     return row + list(_command_cells(span)) if record.commands else row
 
 
