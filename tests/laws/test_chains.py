@@ -2,10 +2,12 @@
 
 Each end is told once to each reader, the causing one first; a chain of any length needs no recursion; the run ends,
 and has counted each job once. The functions are those that the engine calls in its steps: hooks, `on_job_settled`,
-callbacks of jobs, `on=` of a retry, `parse=` of an answer, `save=` of a result; beside them, bodies of jobs, for
-comparison. Hooks "must not change the scenario", so they add nothing, and require nothing.
+callbacks of jobs, `on=` of a retry, `parse=` of an answer, `save=` of a result, `on_cancel=` of a thread, `co_shutdown`;
+beside them, for comparison, bodies of jobs, one that iterates over ends, and a function for signals.
 """
 
+import signal
+import threading
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +16,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from trioflow import Answer, CommandJob, Job, JobState, Retry, Scheduler, Service, StopReason
+from trioflow import Answer, CommandJob, Job, JobState, Retry, Scheduler, Service, StopReason, ThreadJob
 from trioflow.abc import Instrument, JobKind
 from ..bodies import CANCELLED, IDLE, Flaw
 
@@ -37,6 +39,34 @@ class Link(JobKind[int]):
 
     async def co_run(self) -> int:
         return await self._body()  # type: ignore[no-any-return]
+
+
+class Closing(Link):
+    """A job that says a word as it is shut down."""
+
+    def __init__(self, body: Callable[[], Any], say: Callable[[], object], **options: Any) -> None:
+        super().__init__(body, **options)
+        self._say = say
+
+    async def co_shutdown(self) -> None:
+        self._say()
+
+
+class Held:
+    """The call of a thread that ends as `on_cancel` says a word."""
+
+    def __init__(self, say: Callable[[], object]) -> None:
+        self.has_begun = False
+        self._released = threading.Event()
+        self._say = say
+
+    def wait(self) -> None:
+        self.has_begun = True
+        self._released.wait(PATIENCE)
+
+    def release(self) -> None:
+        self._released.set()
+        self._say()
 
 
 async def work(fails: bool = False) -> int:
@@ -80,7 +110,10 @@ HOOKS = (
     "job_added", "job_scheduled", "job_started", "job_attempt", "service_ready", "job_settled", "job_reopened",
     "incident", "before_run", "after_run",
 )  # fmt: skip
-OF_JOBS = ("on_succeeded", "on_settled", "retry_on", "save", "load", "parse", "body")
+OF_JOBS = (
+    "on_succeeded", "on_settled", "retry_on", "save", "load", "parse", "body", "on_cancel", "co_shutdown", "as_settled",
+    "signal",
+)  # fmt: skip
 SPEAKERS = ("on_job_settled", "on_job_settled of a group", *HOOKS, *OF_JOBS)
 GROUPED = ("on_job_settled of a group", "before_run", "after_run")
 """Those that are called for each group: here each link is in a group of its own."""
@@ -92,10 +125,13 @@ class Chain:
     def __init__(self, speaker: str, word: str, variant: str, path: Path) -> None:
         self.speaker, self.word, self.variant = speaker, word, variant
         self.is_grouped = "group" in word or speaker in GROUPED
-        is_slow = word in SLOW or variant == "journal" or speaker == "service_ready" or self.is_grouped
+        is_slow = word in SLOW or variant == "journal" or self.is_grouped
+        is_slow = is_slow or speaker in ("service_ready", "on_cancel", "as_settled", "signal")
         self.length = SHORT if is_slow else LONG
         self.is_silent = False
         self.links: list[Any] = []
+        self.calls: list[Held] = []
+        self.signals: list[int] = []
         self.tops: list[Any] = []
         self.numbers: dict[Any, int] = {}
         self.said: Counter[int] = Counter()
@@ -145,6 +181,12 @@ class Chain:
             job = Service(serve, **options)
         elif speaker == "parse":
             job = Answer("?", parse=say, **options)
+        elif speaker == "on_cancel":
+            call = Held(say)
+            self.calls.append(call)
+            job = ThreadJob(call.wait, on_cancel=call.release, **options)
+        elif speaker == "co_shutdown":
+            job = Closing(body, say, **options)
         else:
             job = Job(partial(self.body, say) if speaker == "body" else body, **options)
         self.links.append(job)
@@ -177,6 +219,22 @@ class Chain:
                     await anyio.lowlevel.checkpoint()
                 if job.is_running():
                     job.answer("yes")
+        elif self.speaker == "on_cancel":
+            for job, call in zip(self.links, self.calls, strict=True):
+                while not (call.has_begun or job.is_settled()):
+                    await anyio.sleep(0.001)
+                job.cancel()
+                await job.wait_settled()
+                if self.readers.run.phase._is_ending:
+                    break
+        elif self.speaker == "as_settled":
+            async for job in self.scheduler.as_settled():
+                self.say(job)
+        elif self.speaker == "signal":
+            for number in range(SHORT):
+                self.signals.append(number)
+                signal.raise_signal(signal.SIGTERM)
+                await anyio.lowlevel.checkpoint()
         elif self.speaker in ("job_reopened", "incident"):
             await self.links[0].wait_settled()
             self.links[0].try_again()
@@ -189,10 +247,13 @@ class Chain:
                     break
                 await anyio.sleep(0.005)
 
+    def on_signal(self, _: int) -> Callable[[], object]:
+        return partial(self.say_of, self.signals.pop())
+
     def say_of(self, number: int, value: object = None, cancels: bool = False) -> Any:
         if cancels:
             self.links[number].cancel()
-        else:
+        elif number < len(self.links):
             self.say(self.links[number])
         return True
 
@@ -217,6 +278,10 @@ class Chain:
         return self.tops[number + 1 : number + 2]
 
     def run(self, backend: Any) -> None:
+        if self.speaker == "signal":
+            self.scheduler.run(backend=backend, handle_signals=self.on_signal, **self.options)
+            return
+
         async def main() -> None:
             with anyio.fail_after(PATIENCE):
                 await self.scheduler.co_run(**self.options)
@@ -290,16 +355,12 @@ WORDS: dict[str, Callable[[Chain, int], None]] = {
     "set the window": lambda chain, number: setattr(chain.scheduler, "jobs_window", 1 + number % 4),
 }
 ADDING = ("add", "add a group", "add what is blocked")
-CHANGES = (*ADDING, "require")
-"""Words that change the scenario, which hooks may not say."""
 SLOW = (*(word for word in WORDS if word.startswith("try")), "pause and resume", "add a group")
 VARIANTS = ("plain", "journal", "backoff", "clean-up")
 
 
 def fits(speaker: str, word: str, variant: str) -> bool:
     """Return whether there is such a chain."""
-    if speaker in HOOKS and word in CHANGES:
-        return False
     if variant == "backoff" and speaker in ("service_ready", "body", "parse", "job_reopened", "incident", "job_added"):
         return False
     if variant == "backoff" and speaker in ("save", "load", "before_run", "on_succeeded"):
@@ -309,6 +370,11 @@ def fits(speaker: str, word: str, variant: str) -> bool:
     ):
         return False
     if variant == "journal" and speaker in ("save", "load", "parse"):
+        return False
+    if speaker in ("on_cancel", "co_shutdown", "as_settled", "signal") and variant in ("backoff", "clean-up"):
+        return False
+    if speaker == "on_cancel" and word.startswith("try"):
+        # Nobody would end its thread again.
         return False
     if speaker == "parse" and (word.startswith("try the") or variant == "clean-up"):
         # Nobody would answer, or answer again.

@@ -122,7 +122,7 @@ PASS_ON = {
     "admit": {"Crew.ensure_searcher", "ask_in_order"},
     "ensure_searcher": {
         "_settle_each",  # whatever settles outside of a worker
-        "Undecided._work_late",  # whatever has waited until an end was told
+        "FirstRule._release_held",  # whatever has waited until an end was told
         "Worker.work",
         "Crew.leave",
         "Crew.prepare_for_forever_job",  # whatever a worker does before its own task waits, or ends
@@ -130,7 +130,7 @@ PASS_ON = {
         "Run._wait_until_over",
         "CleanUp._wait_until_settled",
         "CleanUp.start",  # whatever the task of a run does
-        "Run.add_jobs",
+        "Run._begin_added",
         "Steering._let_search",
         "on_service_ready",  # whatever becomes ready by a call of the user
         "Admission._admit",  # whatever a round has admitted

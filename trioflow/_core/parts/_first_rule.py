@@ -194,9 +194,18 @@ class FirstRule(Part, Instrument):
             self._held[None if self._is_open(job) else self._turns[job]].append(job)
 
     def _release_held(self) -> None:
-        """Let the held jobs start whose turns are open, unless the journal is still asked about some."""
-        if not self._is_looking_up():
-            self._run.schedule(self._held.pop(None, ()))
+        """Let the held jobs start whose turns are open, unless the journal is still asked about some.
+
+        If the end that opens a turn is being told, they start after it.
+        """
+        run = self._run
+        if not self._held.get(None) or self._is_looking_up():
+            return
+        if run.ends.depth:
+            run.ends.waiting.append(self._release_held)
+        else:
+            run.schedule(self._held.pop(None))
+            run.crew.ensure_searcher()
 
     # ---- the result
 

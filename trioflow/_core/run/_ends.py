@@ -1,9 +1,11 @@
-"""`EndQueue`: no end of a job is told inside another, in an outermost run and all runs in it.
+"""`EndQueue`: no step of the engine is taken inside another, in an outermost run and all runs in it.
 
-While hooks are told of a step, one may cancel a job, stop a run, or add a job that settles at once. While a failure
-stops a run, the jobs that wait are cancelled. All these ends come after the end that causes them, and get their time
-then. So the times of the ends that a reader is told never fall. A chain of ends, each caused by the one before, takes
-no recursion.
+While hooks are told of a step, one may cancel a job, stop a run, or add jobs. While a failure stops a run, the jobs
+that wait are cancelled. All these ends, and what is told of jobs that were added, come after the step that causes them,
+and get their time then. So the times of the ends that a reader is told never fall. A chain of steps, each caused by the
+one before, takes no recursion.
+
+Decided in docs/decisions: 45-steps.
 """
 
 from __future__ import annotations
@@ -15,14 +17,14 @@ from typing import Final
 
 
 class EndQueue:
-    """The ends that wait until another one has been told. In the body of a `with` block, each further end waits."""
+    """The steps that wait until another is over. In the body of a `with` block, each further step waits."""
 
     __slots__ = ("_is_settling", "depth", "waiting")
 
     def __init__(self) -> None:
         # How many steps are being told, or about to be. More than 1: a failure stops the run, and hooks are told of it.
         self.depth = 0
-        # Functions that settle jobs, unless these have settled before.
+        # Functions that settle jobs, unless these have settled before, or let jobs begin that were added.
         self.waiting: Final[deque[Callable[[], None]]] = deque()
         # Whether a call of `settle_waiting` goes on: it also settles what the ends that it tells cause.
         self._is_settling = False

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..._scheduler import Scheduler
     from ..base._states import RunPhase
     from ..job._job import AbstractJob
+    from ._ends import EndQueue
     from ._run import Run
 
 Hook = Callable[["AbstractJob[Any]", "AbstractJob[Any]"], None]
@@ -34,9 +35,10 @@ Hook = Callable[["AbstractJob[Any]", "AbstractJob[Any]"], None]
 class Instrument:
     """A base class for instruments, which watch runs. Override the hooks that you need.
 
-    Hooks are synchronous methods. The run calls a hook when the event happens, so hooks must be quick, and they must
-    not change the scenario. Instruments of a scheduler are also notified of events in the schedulers nested in it. If a
-    hook raises an `Exception`, the exception is logged, the instrument is removed from the run, and the run goes on.
+    Hooks are synchronous methods. The run calls a hook when the event happens, so hooks must be quick. A hook may say
+    what a job may say, such as `cancel()` or `add()`. What it ends or adds is told when all instruments have been told
+    of the event. Instruments of a scheduler are also notified of events in the schedulers nested in it. If a hook
+    raises an `Exception`, the exception is logged, the instrument is removed from the run, and the run goes on.
 
     If `job_started` sets a context variable, the variable is set in the body of the job, in the threads and tasks that
     the job starts, and in `job_settled` for the job, but not in other jobs.
@@ -110,16 +112,22 @@ class InstrumentSet:
     """The instruments of a run and of the enclosing runs, with their overrides of each hook."""
 
     def __init__(
-        self, instruments: Iterable[Instrument], outer: InstrumentSet | None, interrupt: Callable[[BaseException], None]
+        self,
+        instruments: Iterable[Instrument],
+        outer: InstrumentSet | None,
+        ends: EndQueue,
+        interrupt: Callable[[BaseException], None],
     ) -> None:
         """Look up the overrides of each hook.
 
         Args:
             instruments: the instruments of the run.
             outer: the instruments of the enclosing run, which are called last, or None if there is none.
+            ends: whatever the hooks end or add waits there until all of them have been told.
             interrupt: called with an exception from a hook that is not an `Exception`, such as `KeyboardInterrupt`.
 
         """
+        self._ends: Final = ends
         self.interrupt: Callable[[BaseException], None] | None = interrupt
         # The ids of the instruments that were removed, in the outermost run and all runs nested in it.
         self._removed: Final[set[int]] = set() if outer is None else outer._removed
@@ -158,17 +166,23 @@ class InstrumentSet:
         """
         methods = [method for hook in hooks for method in self._hooks[hook]]
         removed = self._removed
+        ends = self._ends
 
         def notify(*details: object) -> None:
             began = time.monotonic()
-            for method, hook in methods:
-                if removed and id(getattr(method, "__self__", method)) in removed:
-                    continue
-                try:
-                    method(*details)
-                except BaseException as error:
-                    if not self._handle_error(method, hook, error):
-                        raise
+            # `with ends` would cost three calls.
+            ends.depth += 1
+            try:
+                for method, hook in methods:
+                    if removed and id(getattr(method, "__self__", method)) in removed:
+                        continue
+                    try:
+                        method(*details)
+                    except BaseException as error:
+                        if not self._handle_error(method, hook, error):
+                            raise
+            finally:
+                ends.depth -= 1
             if (seconds := time.monotonic() - began) > MIN_BLOCKING_SECONDS and hooks not in self._slow_hooks:
                 self._slow_hooks.add(hooks)
                 owners = [getattr(method, "__self__", method) for method, _ in methods]
@@ -177,6 +191,8 @@ class InstrumentSet:
                 advice = "do slow work in a thread"
                 if names := join_names(list(map(short_repr, owners))):
                     _logger.warn(f"{names} blocked the event loop for {seconds:.1f} s in {hooks[0]}; {advice}")
+            if ends.waiting and not ends.depth:
+                ends.settle_waiting()
 
         return notify if methods else None
 

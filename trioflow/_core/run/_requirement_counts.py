@@ -72,10 +72,19 @@ class RequirementCounts:
         # Whether a journal may restore each job, or a part hold it back.
         self.is_undecided = False
 
-    def link(self, jobs: Collection[AbstractJob[Any]], undecided: list[AbstractJob[Any]]) -> None:
-        """Count each job's requirements, add the job to their successors, and schedule the jobs that have none.
+    def link(
+        self,
+        jobs: Collection[AbstractJob[Any]],
+        entries: list[AbstractJob[Any]],
+        undecided: list[AbstractJob[Any]],
+    ) -> None:
+        """Count each job's requirements, and add the job to their successors. Append the jobs that have none.
 
-        A job that its rule or the journal may settle instead, or a `First` hold back, is appended to `undecided`.
+        Args:
+            jobs: the jobs.
+            entries: gets those to be scheduled as soon as all jobs are linked.
+            undecided: gets those that their rule or the journal may settle instead, or a `First` hold back.
+
         """
         run, members = self._run, self._run.members
         if run.closes_scheduler:
@@ -93,7 +102,6 @@ class RequirementCounts:
         self.is_undecided |= run.journal_writer is not None
         is_undecided = self.is_undecided
         successors: Any
-        entries: list[AbstractJob[Any]] = []
         forever = 0
         for job in jobs:
             if job._inputs:
@@ -123,7 +131,6 @@ class RequirementCounts:
                 else:
                     requirement._successors = [successors, job]
         run.counts.begin(len(jobs) - forever, forever)
-        run.schedule(entries)
 
     def count_down(self, successors: Any) -> None:
         """Count down the successors of a settled job, or of a service that has become ready, and schedule ready ones.

@@ -194,7 +194,7 @@ class Run:
         if parts:
             instruments = (*[part for part in parts if isinstance(part, Instrument)], *instruments)
         if instruments or watching is not None:
-            self.instrument_set = watchers = InstrumentSet(instruments, watching, self.interrupt)
+            self.instrument_set = watchers = InstrumentSet(instruments, watching, self.ends, self.interrupt)
             self.notify_start = watchers.fast_hook("job_started", "job_attempt")
             self.notify_scheduled, self.notify_end = map(watchers.fast_hook, ("job_scheduled", "job_settled"))
         if outer is not None and outer.journal_writer is not None:
@@ -396,16 +396,21 @@ class Run:
 
     def _make_entries_ready(self) -> Iterator[None]:
         """Link all jobs, and make the entry jobs ready. Yield whenever a pause is due. O(V + E)."""
-        # Entry jobs that may settle at once, but only after all are linked.
+        # Entry jobs, and those of them that may settle at once. Hooks are told of them when all jobs are linked.
+        entries: list[AbstractJob[Any]] = []
         undecided: list[AbstractJob[Any]] = []
         if may_need_order(self):
             yield from self.start_order.prepare()
         for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(self.members.jobs):
-            self.requirement_counts.link(chunk, undecided)
+            self.requirement_counts.link(chunk, entries, undecided)
             if pause_is_due:
                 yield
         if self.phase is RunPhase.LINKING:
             self.phase = RunPhase.ENTERING
+        for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(entries):
+            self.schedule(chunk)
+            if pause_is_due:
+                yield
         if early := self.steering.cancelled_early.pop(self.scheduler, None):
             self.settle_apart(early, cause=CancelCause.JOB)
         self.undecided.begin(undecided)
@@ -541,7 +546,9 @@ class Run:
         """Return the instruments that watch the jobs of a scheduler in this run, which is not running itself."""
         levels = takewhile(lambda level: level is not self.scheduler, (scheduler, *enclosing_schedulers(scheduler)))
         instruments = [instrument for level in levels for instrument in level._instruments]
-        return InstrumentSet(instruments, self.instrument_set, self.interrupt) if instruments else self.instrument_set
+        if not instruments:
+            return self.instrument_set
+        return InstrumentSet(instruments, self.instrument_set, self.ends, self.interrupt)
 
     def on_worker_left(self) -> None:
         """Wake `execute` or the ending if it may be waiting for a worker to leave."""
@@ -728,7 +735,10 @@ class Run:
     # ---- growing
 
     def add_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
-        """Link jobs that were just added and checked, and make those without open requirements ready."""
+        """Link jobs that were just added and checked. Tell of them, and make ready those without open requirements.
+
+        If a function that is told of a step has added them, they are linked at once, and told when the step is over.
+        """
         self.start_order.add_jobs(jobs)
         context = self._caller_context()
         for job in jobs:
@@ -742,14 +752,31 @@ class Run:
             self.counts.add(job)
             _requirement_counts.link(job, self.members.all_requirements(job))
             _requirement_counts.count_consumer(job)
-            self.notify("job_added", job)
         for part in self.parts:
             part.on_added()
         if self.journal_writer is not None:
             self.journal_writer.on_jobs_added()
-        for job in jobs:
-            if not job._pending:
-                self.undecided.make_ready(job)
+        if self.ends.depth:
+            self.ends.waiting.append(partial(self._begin_added, jobs))
+        else:
+            self._begin_added(jobs)
+
+    def _begin_added(self, jobs: list[AbstractJob[Any]]) -> None:
+        """Tell of jobs that were added and linked, and make those without open requirements ready."""
+        # `with ends` would cost three calls.
+        ends = self.ends
+        ends.depth += 1
+        try:
+            if self.instrument_set is not None:
+                for job in jobs:
+                    self.notify("job_added", job)
+            for job in jobs:
+                if not job._pending:
+                    self.undecided.make_ready(job)
+        finally:
+            ends.depth -= 1
+        if ends.waiting:
+            ends.settle_waiting()
         if self.journal_writer is not None and not self.scheduler.keep_jobs:
             dropped = [job for job in jobs if job.restored and job not in self.members.jobs]
             self.journal_writer.restored_by_add.extend(dropped)

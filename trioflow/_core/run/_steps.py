@@ -59,13 +59,7 @@ def ready(run: Run, job: AbstractJob[Any], line: Line) -> None:
     else:
         line.places.push(job)
     if run.notify_scheduled is not None:
-        # `with run.ends` would cost three calls.
-        ends = run.ends
-        ends.depth += 1
         run.notify_scheduled(run.scheduler, job)
-        ends.depth -= 1
-        if ends.waiting:
-            ends.settle_waiting()
 
 
 def requeue(run: Run, job: AbstractJob[Any], crew: Crew, verdict: Verdict, now: float) -> None:
@@ -96,18 +90,20 @@ def requeue(run: Run, job: AbstractJob[Any], crew: Crew, verdict: Verdict, now: 
     extras.fraction = job._worker = job._started_at = None
     extras.keeps_succeeded = False
     job._state = SCHEDULED
-    if run.journal_writer is not None:
-        run.journal_writer.end_attempt(job)
-    # The needs of clean-up jobs come back through this line, too, though they wait in a line of their own.
-    run.line.give_back(job)
-    for part in run.parts:
-        part.attempt_ended(job, began, now, error)
-    if until > now:
-        (run.part(BackoffTimer) or run.join(BackoffTimer(run))).add(job, until)
-    else:
-        # Before the hooks, as in `ready`: one may cancel the job, and try it again.
-        push(job)
-    run.notify("job_scheduled", job)
+    with run.ends:
+        if run.journal_writer is not None:
+            # An error of the journal ends others.
+            run.journal_writer.end_attempt(job)
+        # The needs of clean-up jobs come back through this line, too, though they wait in a line of their own.
+        run.line.give_back(job)
+        for part in run.parts:
+            part.attempt_ended(job, began, now, error)
+        if until > now:
+            (run.part(BackoffTimer) or run.join(BackoffTimer(run))).add(job, until)
+        else:
+            # Before the hooks, as in `ready`: one may cancel the job, and try it again.
+            push(job)
+        run.notify("job_scheduled", job)
     if run.phase._is_ending and not crew.is_clean_up and job._state is SCHEDULED:
         # The run has ended since the verdict.
         settle_apart(run, [job])
@@ -160,21 +156,17 @@ def settle(run: Run, job: AbstractJob[Any], state: JobState, outcome: object, no
     job._outcome = outcome
     job._finished_at = now
     job._state = state
-    if run.journal_writer is not None:
-        # A function of the user's `save` may end others, and so does an error of the journal.
+    if run.notify_end is not None or run.journal_writer is not None:
+        # A function of the user's `save` may end others, too, and so does an error of the journal.
         ends = run.ends
         ends.depth += 1
         try:
-            run.journal_writer.end_attempt(job)
-            if state is SUCCEEDED:
-                run.journal_writer.record(job, outcome)
-        finally:
-            ends.depth -= 1
-    if run.notify_end is not None:
-        ends = run.ends
-        ends.depth += 1
-        try:
-            run.notify_end(run.scheduler, job)
+            if run.journal_writer is not None:
+                run.journal_writer.end_attempt(job)
+                if state is SUCCEEDED:
+                    run.journal_writer.record(job, outcome)
+            if run.notify_end is not None:
+                run.notify_end(run.scheduler, job)
         finally:
             ends.depth -= 1
         extras = job._extras
@@ -344,8 +336,7 @@ def on_service_ready(run: Run, job: AbstractJob[Any], value: object) -> None:
     if extras.time_limit is not None:
         extras.time_limit._lift()
     successors, job._successors = job._successors, None
-    with run.ends:
-        run.notify("service_ready", job)
+    run.notify("service_ready", job)
     if successors is not None:
         run.requirement_counts.count_down(successors)
     run.crew.ensure_searcher()
@@ -417,18 +408,15 @@ def fail(run: Run, job: AbstractJob[Any], failure: BaseException, awaitable: obj
     interruption = find_interruption(failure)
     # A hook or a signal may have stopped the run with this very interruption.
     stops = job._criticality() if interruption is None else interruption is not run.interruption
-    if not stops:
-        if interruption is None:
-            run.failure_log.add(run, job, outcome, hint)
-        settle(run, job, JobState.FAILED, outcome, now)
-        return
+    # What the stop ends comes after this end, and so does what a handler of the log ends.
     with run.ends:
-        if interruption is None:
+        if stops and interruption is None:
             run.stop(StopReason.CRITICAL, job)
-            run.failure_log.add(run, job, outcome, hint)
-        else:
+        elif stops:
             _errors.name_companions(interruption, failure, job)
             run.interrupt(interruption, job)
+        if interruption is None:
+            run.failure_log.add(run, job, outcome, hint)
         settle(run, job, JobState.FAILED, outcome, now)
 
 

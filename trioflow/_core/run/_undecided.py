@@ -33,6 +33,8 @@ class Undecided:
         self.is_busy = False
         # Whether it will be called in the next turn of the loop.
         self.is_deferred = False
+        # How many jobs were looked up. Each may have added the next, so that each was alone in the queue.
+        self._lookups = 0
         # The first job, and what reads its files before its look-up; and the job whose files have been read.
         self._reading: tuple[AbstractJob[Any], Callable[[], Awaitable[None]]] | None = None
         self._job_with_files: AbstractJob[Any] | None = None
@@ -46,33 +48,22 @@ class Undecided:
             self.work()
 
     def make_ready(self, job: AbstractJob[Any]) -> None:
-        """Make a job ready that was added, or is tried again: now, unless it may settle while an end is told."""
-        run = self._run
-        has_journal = run.journal_writer is not None
-        if run.ends.depth and (has_journal or decide(job)[0] is not SCHEDULED):
-            self.jobs.append(job)
-            if not self.is_busy:
-                self.is_busy = True
-                run.ends.waiting.append(self._work_late)
-        elif has_journal and (self._reading is not None or (not self.jobs and self._defer_for_files(job))):
-            self.jobs.append(job)
-        else:
-            run.make_ready(job)
-
-    def _work_late(self) -> None:
-        """Call `work` after the end that was told. Whoever told it has looked for jobs before."""
-        self.work()
-        self._run.open_crew.ensure_searcher()
+        """Make a job ready that was added, or is tried again: now, or after the jobs that are looked up before it."""
+        if self._run.journal_writer is None and not self.is_busy:
+            self._run.make_ready(job)
+            return
+        self.jobs.append(job)
+        if not self.is_busy:
+            self.work()
 
     def work(self) -> None:
         """Make the jobs ready one by one, or the rest of them in the next turn of the loop."""
         run, jobs = self._run, self.jobs
         self.is_busy = True
-        number = 0
         while jobs and not run.phase._is_ending:
-            number += 1
             if run.journal_writer is not None:
-                is_read = number % LOOKUPS_PER_CLOCK_READING == 0
+                self._lookups += 1
+                is_read = self._lookups % LOOKUPS_PER_CLOCK_READING == 0
                 if (is_read and run.clock() > run.time_slice.ends_at) or self._defer_for_files(jobs[0]):
                     self._defer()
                     return

@@ -298,8 +298,13 @@ def ask(scheduler: BaseScheduler, word: str, call_text: str, call: Callable[[], 
 
     """
     handler = SignalHandler.calling
-    if handler is not None and call is not None and handler.keeps(scheduler, call):
-        return None
+    if handler is not None and handler.is_for(scheduler):
+        if call is not None:
+            handler.keep(call)
+            return None
+        if word in ("add", "requires"):
+            # Python calls the function between any two instructions, perhaps in the middle of a step of the run.
+            raise RuntimeError(f"{call_text}: a function for signals is calling; let it return a function that does so")
     while True:
         stage, level = stage_of(scheduler)
         cell = _cell(word, scheduler, stage)

@@ -266,13 +266,14 @@ class SignalHandler:
         finally:
             SignalHandler.calling = calling
 
-    def keeps(self, scheduler: BaseScheduler, call: Callable[[], object]) -> bool:
-        """Keep a call for the loop, if it steers the run, and comes from the thread of the signal handler."""
+    def is_for(self, scheduler: BaseScheduler) -> bool:
+        """Return whether a word is about the run, and comes from the thread of the signal handler."""
         is_for_run = self._scheduler in (scheduler, *enclosing_schedulers(scheduler))
-        is_kept = is_for_run and threading.current_thread() is threading.main_thread()
-        if is_kept:
-            self._pending_calls.append(call)
-        return is_kept
+        return is_for_run and threading.current_thread() is threading.main_thread()
+
+    def keep(self, call: Callable[[], object]) -> None:
+        """Keep a call that steers the run for the loop."""
+        self._pending_calls.append(call)
 
     def _should_raise_in_job(self, frame: FrameType | None) -> bool:
         """Return whether to raise KeyboardInterrupt in `frame`.
