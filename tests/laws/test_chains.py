@@ -2,10 +2,11 @@
 
 Each end is told once to each reader, the causing one first; a chain of any length needs no recursion; the run ends,
 and has counted each job once. The functions are those that the engine calls in its steps: hooks, `on_job_settled`,
-callbacks of jobs, `on=` of a retry, `parse=` of an answer, `save=` of a result, `on_cancel=` of a thread, `co_shutdown`;
-beside them, for comparison, bodies of jobs, one that iterates over ends, and a function for signals.
+callbacks of jobs, `on=` of a retry, `parse=` of an answer, `save=` of a result. Beside them, for comparison, bodies of
+jobs, one of which iterates over ends, `on_cancel=` of a thread, `co_shutdown`, and a function for signals.
 """
 
+import math
 import signal
 import threading
 from collections import Counter
@@ -16,7 +17,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from trioflow import Answer, CommandJob, Job, JobState, Retry, Scheduler, Service, StopReason, ThreadJob
+from trioflow import Answer, CommandJob, First, Job, JobState, Retry, Scheduler, Service, StopReason, ThreadJob
 from trioflow.abc import Instrument, JobKind
 from ..bodies import CANCELLED, IDLE, Flaw
 
@@ -221,7 +222,7 @@ class Chain:
                     job.answer("yes")
         elif self.speaker == "on_cancel":
             for job, call in zip(self.links, self.calls, strict=True):
-                while not (call.has_begun or job.is_settled()):
+                while not (call.has_begun or job.is_settled()):  # noqa: ASYNC110 - a thread tells nobody
                     await anyio.sleep(0.001)
                 job.cancel()
                 await job.wait_settled()
@@ -248,6 +249,7 @@ class Chain:
                 await anyio.sleep(0.005)
 
     def on_signal(self, _: int) -> Callable[[], object]:
+        """Return what says the word in the next turn of the loop, not between two instructions of a step."""
         return partial(self.say_of, self.signals.pop())
 
     def say_of(self, number: int, value: object = None, cancels: bool = False) -> Any:
@@ -441,3 +443,63 @@ def test_each_line_of_a_command_is_a_word(word: str, backend: Any) -> None:
     )
     assert len(scheduler) == 1 + SHORT * (1 + (word == "add"))
     assert readers.run.counts.unsettled == 0
+
+
+@pytest.mark.parametrize("word", ["add", "require"])
+def test_a_function_for_signals_changes_nothing_by_itself(word: str, backend: Any) -> None:
+    """It may be called between two instructions of a step. It may return a function that changes the scenario."""
+
+    def on_signal(_: int) -> Callable[[], object]:
+        with pytest.raises(RuntimeError, match=r"a function for signals is calling; let it return a function"):
+            changes[word]()
+        return partial(scheduler.add, Job(work, label="added"))
+
+    async def raise_signal() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        await anyio.sleep(0.01)
+
+    first = Job(raise_signal, label="first")
+    last = Job(work, label="last", required=first)
+    scheduler = Scheduler(first, last, log=False)
+    changes: dict[str, Any] = {"add": lambda: scheduler.add(Job(work)), "require": lambda: last.requires(first)}
+    assert scheduler.run(backend=backend, handle_signals=on_signal)
+    assert {job.label for job in scheduler} == {"first", "last", "added"}
+
+
+def test_the_end_that_opens_a_turn_is_told_before_the_turn(backend: Any) -> None:
+    """A part of the run let the next job be ready while the end that caused it was still to be told."""
+    told: list[str] = []
+
+    class Told(Instrument):
+        def job_scheduled(self, scheduler: Any, job: Any) -> None:
+            told.append(f"{job.label} ready")
+
+        def job_settled(self, scheduler: Any, job: Any) -> None:
+            told.append(f"{job.label} settled")
+
+    first = First(Job(work, True, label="a"), Job(work, label="b"), stagger=math.inf)
+    Scheduler(first, log=False).run(backend=backend, instruments=[Told()])
+    assert told == ["First ready", "a ready", "a settled", "b ready", "b settled", "First settled"]
+
+
+def test_jobs_are_told_as_added_before_their_ends(backend: Any) -> None:
+    """Of two that were added together, the second was told as settled, and then as added."""
+    told: list[str] = []
+
+    class Cancels(Instrument):
+        def job_added(self, scheduler: Any, job: Any) -> None:
+            told.append(f"{job.label} added")
+            two.cancel()
+
+        def job_settled(self, scheduler: Any, job: Any) -> None:
+            told.append(f"{job.label} settled")
+
+    one = Job(work, label="one")
+    two = Job(work, label="two")
+
+    async def add() -> None:
+        scheduler.update([one, two])
+
+    scheduler = Scheduler(Job(add, label="adds"), log=False)
+    scheduler.run(backend=backend, instruments=[Cancels()])
+    assert told[:3] == ["one added", "two added", "two settled"]

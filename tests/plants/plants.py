@@ -154,10 +154,10 @@ PLANTS: Final = (
         "a BudgetSpent is not counted in the total", """
 -run.failures.total += 1
 """),
-    plant("run-cut-off-around", f"{RUN}/_steps.py", "cancelled_outcome",
+    plant("run-cut-off-around", f"{RUN}/_attempts.py", "cancelled_outcome",
         "the jobs of a nested run that ends with the one around it count as ended "
         "by cancel()", """
--cause, run, outer = (outer.cause, outer.run, outer.run.outer_worker)
+-cause = outer.cause
 +break
 """),
     plant("run-services-of-services",
@@ -721,7 +721,7 @@ PLANTS: Final = (
 """),
     plant("taken-not-dropped", f"{RUN}/_failure_counts.py", "FailureCounts.take",
         "a failure that was kept to be reported is awaited, and its job stays", """
--run.drop(job)
+-_steps.drop(run, job)
 """),
     plant("adm-stale-entry", f"{ADMISSION}/_admission.py", "WaitingGroup.update",
         "a group of equal needs is taken to stand where its first job stood, by the "
@@ -1069,8 +1069,8 @@ PLANTS: Final = (
     plant("cancelled-before-linking", f"{RUN}/_run.py", "Run._make_entries_ready",
         "a job that was cancelled alone before its run knew it passes for one that "
         "a stop has cancelled", """
--self.settle_apart(early, cause=CancelCause.JOB)
-+self.settle_apart(early)
+-_steps.settle_apart(self, early, cause=CancelCause.JOB)
++_steps.settle_apart(self, early)
 """),
     plant("early-words-kept", f"{SCHEDULER}/_life.py", "record_end",
         "what was said of a run that is refused as it begins is said of the next "

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from trioflow import AbstractJob, Job, JobState, Scheduler, Sequence, StopReason
 from trioflow._core.base._states import RunPhase
+from trioflow._core.run import _steps
 from trioflow._core.run._instruments import Part, with_parts
 from trioflow._core.run._run import Run
 from trioflow.abc import Instrument
@@ -266,7 +267,7 @@ class Seen(Part, Instrument):
     def act(self) -> None:
         if self._run.clock() >= self.wakes_at:
             self.wakes_at = math.inf
-            self._run.schedule([self.held])
+            _steps.schedule(self._run, [self.held])
             self._run.crew.ensure_searcher()
 
 

@@ -12,6 +12,7 @@ from ..base._states import COMPLETED, JobState, RunPhase, StopReason
 from ..base._text_forms import duration_text, plural
 from ..job import _errors
 from ..job._job import AbstractJob, RunExtras
+from ..run import _steps
 from ..run._instruments import Instrument, Part
 from ..run._run import Run
 
@@ -204,7 +205,7 @@ class FirstRule(Part, Instrument):
         if run.ends.depth:
             run.ends.waiting.append(self._release_held)
         else:
-            run.schedule(self._held.pop(None))
+            _steps.schedule(run, self._held.pop(None))
             run.crew.ensure_searcher()
 
     # ---- the result

@@ -107,7 +107,7 @@ async def _call_with_callbacks(worker: Worker, job: Any, options: _job_options.O
     except BaseException as error:
         worker.verdict = verdict = worker.verdict or judge(worker, job, error)
         if verdict.state.is_settled:
-            outcome = worker.run.outcome_of(job, verdict, worker.cause)
+            outcome = outcome_of(worker.run, job, verdict, worker.cause)
             _run_last_callback(worker, job, on_settled, verdict.state, outcome)
         raise
     _run_last_callback(worker, job, on_settled, SUCCEEDED, value)
@@ -278,6 +278,30 @@ def _backoff(worker: Worker, job: AbstractJob[Any], failure: BaseException, was_
     backoff = retry._next_backoff(extras.retry_count - extras.earlier_retries + 1, failure, job._name_for_errors)
     # The user's function `on` may have cancelled the job, or the run.
     return backoff if worker.cause is was_cause else None
+
+
+def outcome_of(run: Run, job: AbstractJob[Any], verdict: Verdict, cause: CancelCause | None) -> Any:
+    """Return the outcome of a job that settles with a verdict. A service that was ready keeps its value."""
+    if verdict.failure is not None and verdict.state is FAILED:
+        return _errors.Failure(verdict.failure)
+    return job._outcome if verdict.state is SUCCEEDED else cancelled_outcome(run, cause)
+
+
+def cancelled_outcome(run: Run, cause: CancelCause | None) -> _errors.CancelledOutcome:
+    """Return the outcome of a job that ends CANCELLED, which says whether a failure or a timeout has done it.
+
+    If the enclosing run cut a run off, the reason is there.
+    """
+    is_alone = cause is CancelCause.JOB
+    # Go out to the run that stopped first: the runs inside it were only cancelled with it.
+    while cause is not CancelCause.JOB and run.fate.cancel_reason is StopReason.CANCELLED:
+        outer = run.outer_worker
+        if outer is None:
+            break
+        cause = outer.cause
+        run = outer.run
+    is_cut_off = cause is not CancelCause.JOB and run.fate.cancel_reason in (StopReason.CRITICAL, StopReason.TIMEOUT)
+    return _errors.CancelledOutcome(not is_cut_off, is_alone)
 
 
 def ends_with_run(run: Run, job: AbstractJob[Any], error: BaseException) -> bool:

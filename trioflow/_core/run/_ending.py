@@ -31,6 +31,7 @@ from ..job import _requirements
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import find_interruption, one_line_error
 from ..job._job import AbstractJob
+from . import _steps
 from ._attempts import BackoffTimer, drain_backoffs
 from ._worker import Crew, Worker
 
@@ -68,7 +69,7 @@ async def end(run: Run) -> None:
         on_interrupt = partial(run.stop, StopReason.CANCELLED)
         await take_step(run, partial(run.group.host.run_uninterrupted, wind_up, on_interrupt))
     if run.counts.unsettled or run.counts.forever_unsettled or run.interruption is not None:
-        run.settle_leftovers()
+        _steps.settle_leftovers(run)
     _give_final_fate(run)
     run.scheduler._store_outcome(run)
     run.notify("after_run")
@@ -341,7 +342,7 @@ class CleanUp(Crew):
         self.is_closed = True
         for nested in self.cancel():
             nested.stop(StopReason.CANCELLED)
-        self.run.settle_apart([*self.line.drain(), *drain_backoffs(self.run)])
+        _steps.settle_apart(self.run, [*self.line.drain(), *drain_backoffs(self.run)])
         self.run.wake()
 
     def start(self, jobs: Iterable[AbstractJob[Any]]) -> None:
@@ -351,5 +352,5 @@ class CleanUp(Crew):
         """
         if self.run.clock() < self.deadline and not (self.is_closed or self.group.is_cancelled()):
             due = [job for job in jobs if job in self._jobs and not any(each._holds_back() for each in self._jobs[job])]
-            self.run.schedule(job for job in due if _requirements.decide(job)[0] is JobState.SCHEDULED)
+            _steps.schedule(self.run, (job for job in due if _requirements.decide(job)[0] is JobState.SCHEDULED))
             self.ensure_searcher()

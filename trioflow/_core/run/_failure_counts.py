@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..base._states import JobState
 from ..job._errors import CancelledOutcome, Failure
 from ..job._job import AbstractJob, is_scheduler
+from . import _steps
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -72,7 +73,7 @@ class FailureCounts:
             self.uncount(job, failure)
             run = self._scheduler._run
             if is_kept and run is not None and (run.closes_scheduler or job in run.members.jobs_added_during_run):
-                run.drop(job)
+                _steps.drop(run, job)
                 job._release_call()
 
     def uncount(self, job: AbstractJob[Any], failure: Failure) -> None:

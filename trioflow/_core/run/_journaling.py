@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar, cas
 from ..base._states import RAN_TO_END, JobState, StopReason
 from ..job import _errors, _job_options
 from ..job._job import AbstractJob, Restoration, RunExtras
+from . import _steps
 from ._current import current_worker_var
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ class JournalWriter:
             extras.restoration = found.restoration
             if found.restoration.used:
                 run.pools.charge(job, found.restoration.used)
-            run.settle(job, JobState.SUCCEEDED, found.value, run.clock())
+            _steps.settle(run, job, JobState.SUCCEEDED, found.value, run.clock())
 
     async def begin_attempt(self, job: AbstractJob[Any]) -> None:
         """Record that an attempt of a job begins, before the clock of the job."""

@@ -408,11 +408,11 @@ class Run:
         if self.phase is RunPhase.LINKING:
             self.phase = RunPhase.ENTERING
         for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(entries):
-            self.schedule(chunk)
+            _steps.schedule(self, chunk)
             if pause_is_due:
                 yield
         if early := self.steering.cancelled_early.pop(self.scheduler, None):
-            self.settle_apart(early, cause=CancelCause.JOB)
+            _steps.settle_apart(self, early, cause=CancelCause.JOB)
         self.undecided.begin(undecided)
 
     async def _search_in_first_turns(self) -> None:
@@ -524,22 +524,17 @@ class Run:
         """Return the time in so many seconds from now, or infinity for None."""
         return math.inf if seconds is None else self.clock() + seconds
 
-    # ---- the steps of a job: see `_steps`
+    # ---- the steps of a job that modules take which `_steps` stands on; all others call the functions of `_steps`
 
-    schedule = _steps.schedule
     ready = _steps.ready
-    make_ready = _steps.make_ready
     settle = _steps.settle
-    settle_apart = _steps.settle_apart
     settle_error = _steps.settle_error
-    settle_leftovers = _steps.settle_leftovers
-    outcome_of = _steps.outcome_of
-    cancel_job = _steps.cancel_job
     abandon = _steps.abandon
-    block = _steps.block
-    drop = _steps.drop
     wait_again = _steps.wait_again
     record_progress = _steps.record_progress
+    # By the rooms below, too.
+    block = _steps.block
+    cancel_job = _steps.cancel_job
     on_service_ready = _steps.on_service_ready
 
     def watchers_of(self, scheduler: BaseScheduler) -> InstrumentSet | None:
@@ -623,7 +618,7 @@ class Run:
         """Settle as CANCELLED the jobs that are ready but have not started, or wait for another attempt."""
         line = self.line
         if line.startable or line.places is not None or self.parts:
-            self.settle_apart((*line.drain(), *drain_backoffs(self)))
+            _steps.settle_apart(self, (*line.drain(), *drain_backoffs(self)))
 
     def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
         """Call a function when the clock shows `when`. Return a function that cancels the call.

@@ -8,9 +8,9 @@
 ```
 
 `settle` gives a state and an outcome to one job, `settle_apart` to jobs without a worker, which another end settles,
-and `settle_error` to a job that raised, as its verdict says. `Run` has those of the hot path as methods, since a frame
-more would cost a twentieth of an empty job. For the same reason, one step is not here: `Worker.work` makes a job
-RUNNING in its own frame. `_states` lists all functions that write a state.
+and `settle_error` to a job that raised, as its verdict says. `Run` has some as methods, for the modules on which this
+one stands. One step is not here: `Worker.work` makes a job RUNNING in its own frame, since another would cost a
+twentieth of an empty job. `_states` lists all functions that write a state.
 
 Decided in docs/decisions: 19-admission, 24-open-schedulers.
 """
@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any, Final
 from ..base import _states
 from ..base._states import IDLE, REOPENABLE, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, JobState, RunPhase, StopReason
 from ..job import _errors, _requirements
-from ..job._errors import CancelledOutcome, Failure, add_note, add_remedy_notes, find_interruption, one_line_error
+from ..job._errors import Failure, add_note, add_remedy_notes, find_interruption, one_line_error
 from ..job._job import AbstractJob, RunExtras, Throttling
 from . import _reopening
-from ._attempts import BackoffTimer, Verdict, judge, report_unrepeated
+from ._attempts import BackoffTimer, Verdict, cancelled_outcome, judge, outcome_of, report_unrepeated
 
 if TYPE_CHECKING:
     from ..admission._line import Line
@@ -224,26 +224,6 @@ def wait_again(run: Run, job: AbstractJob[Any]) -> None:
         job._extras.begin_anew(run.clock())
 
 
-def outcome_of(run: Run, job: AbstractJob[Any], verdict: Verdict, cause: CancelCause | None) -> Any:
-    """Return the outcome of a job that settles with a verdict. A service that was ready keeps its value."""
-    if verdict.failure is not None and verdict.state is JobState.FAILED:
-        return Failure(verdict.failure)
-    return job._outcome if verdict.state is SUCCEEDED else cancelled_outcome(run, cause)
-
-
-def cancelled_outcome(run: Run, cause: CancelCause | None) -> CancelledOutcome:
-    """Return the outcome of a job that ends CANCELLED, which says whether a failure or a timeout has done it.
-
-    If the enclosing run cut a run off, the reason is there.
-    """
-    outer, is_alone = run.outer_worker, cause is CancelCause.JOB
-    # Go out to the run that stopped first: the runs inside it were only cancelled with it.
-    while outer is not None and cause is not CancelCause.JOB and run.fate.cancel_reason is StopReason.CANCELLED:
-        cause, run, outer = outer.cause, outer.run, outer.run.outer_worker
-    is_cut_off = cause is not CancelCause.JOB and run.fate.cancel_reason in (StopReason.CRITICAL, _states.TIMEOUT)
-    return CancelledOutcome(not is_cut_off, is_alone)
-
-
 def release(run: Run, job: AbstractJob[Any], extras: RunExtras) -> None:
     """Release the data that a settled job needs only to run again. With `keep_jobs=False`, drop the job itself."""
     if not run.scheduler.keep_jobs:
@@ -410,13 +390,13 @@ def fail(run: Run, job: AbstractJob[Any], failure: BaseException, awaitable: obj
     stops = job._criticality() if interruption is None else interruption is not run.interruption
     # What the stop ends comes after this end, and so does what a handler of the log ends.
     with run.ends:
-        if stops and interruption is None:
-            run.stop(StopReason.CRITICAL, job)
+        if interruption is None:
+            if stops:
+                run.stop(StopReason.CRITICAL, job)
+            run.failure_log.add(run, job, outcome, hint)
         elif stops:
             _errors.name_companions(interruption, failure, job)
             run.interrupt(interruption, job)
-        if interruption is None:
-            run.failure_log.add(run, job, outcome, hint)
         settle(run, job, JobState.FAILED, outcome, now)
 
 

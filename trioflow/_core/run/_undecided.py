@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from ..base._states import IDLE, SCHEDULED
+from ..base._states import IDLE
 from ..job._job import AbstractJob
-from ..job._requirements import decide
+from . import _steps
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -50,7 +50,7 @@ class Undecided:
     def make_ready(self, job: AbstractJob[Any]) -> None:
         """Make a job ready that was added, or is tried again: now, or after the jobs that are looked up before it."""
         if self._run.journal_writer is None and not self.is_busy:
-            self._run.make_ready(job)
+            _steps.make_ready(self._run, job)
             return
         self.jobs.append(job)
         if not self.is_busy:
@@ -68,7 +68,7 @@ class Undecided:
                     self._defer()
                     return
             # A job that has got a new requirement waits for it.
-            run.make_ready(jobs.popleft())
+            _steps.make_ready(run, jobs.popleft())
         jobs.clear()
         self.is_busy = False
         for part in run.parts:
