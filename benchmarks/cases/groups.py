@@ -1,4 +1,4 @@
-"""Groups of five, jobs with a timeout, and chains in a window, compared with code written by hand for just this.
+"""Groups of five, jobs with a timeout, chains and jobs in a window, compared with code written by hand for just this.
 
 By hand there is a task for each job, in a nursery or a `TaskGroup`, which keeps no results, states or times.
 """
@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
+import anyio
 import trio
 
 from trioflow import Job, Scheduler, Sequence
@@ -27,6 +28,7 @@ BY_HAND: Final = {"trio": "nursery", "asyncio": "TaskGroup"}
 GROUPS: Final = "groups of five"
 TIMEOUT: Final = "timeout"
 CHAINS: Final = "chains in a window"
+LIMITER: Final = "a limiter as window"
 CHAIN: Final = 50
 WINDOW: Final = 8
 
@@ -47,6 +49,21 @@ def timed_by_us(backend: str, size: int, body: Body) -> Run:
 def chains_of_ours(backend: str, size: int, body: Body) -> Run:
     chains = [Sequence(Job(body, number) for number in chain) for chain in chains_of(size)]
     return partial(Scheduler(chains, jobs_window=WINDOW).co_run, check=True)
+
+
+def limited_by_us(backend: str, size: int, body: Body) -> Run:
+    scheduler = Scheduler([Job(body, number) for number in range(size)])
+
+    async def run() -> None:
+        scheduler.jobs_window = limiter_of(backend)
+        await scheduler.co_run(check=True)
+
+    return run
+
+
+def limiter_of(backend: str) -> Any:
+    """Return a limiter for the loop that runs."""
+    return trio.CapacityLimiter(WINDOW) if backend == "trio" else anyio.CapacityLimiter(WINDOW)
 
 
 def chains_of(size: int) -> list[range]:
@@ -117,6 +134,20 @@ def chains_by_hand(backend: str, size: int, body: Body) -> Run:
     return run
 
 
+def limited_by_hand(backend: str, size: int, body: Body) -> Run:
+    async def limited(number: int, limiter: Any) -> None:
+        async with limiter:
+            await body(number)
+
+    async def run() -> None:
+        limiter = limiter_of(backend)
+        async with tasks(backend) as start:
+            for number in range(size):
+                start(limited, number, limiter)
+
+    return run
+
+
 # ---- all of them
 
 SCENARIOS: Final[dict[str, tuple[tuple[str, tuple[str, ...], Build, Build], ...]]] = {
@@ -124,7 +155,10 @@ SCENARIOS: Final[dict[str, tuple[tuple[str, tuple[str, ...], Build, Build], ...]
         (GROUPS, ("no-op", "checkpoint"), groups_of_ours, groups_by_hand),
         (TIMEOUT, ("no-op", "nap"), timed_by_us, timed_by_hand),
     ),
-    "windows": ((CHAINS, ("no-op", "checkpoint"), chains_of_ours, chains_by_hand),),
+    "windows": (
+        (CHAINS, ("no-op", "checkpoint"), chains_of_ours, chains_by_hand),
+        (LIMITER, ("no-op", "checkpoint"), limited_by_us, limited_by_hand),
+    ),
 }
 """For each case the name, the bodies, ours, and by hand."""
 
