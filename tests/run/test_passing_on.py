@@ -117,7 +117,7 @@ PASS_ON = {
         "Line.refund",  # and those below, which do it for one resource each
         "Grant.refund",
         "Grant.refund_budgets",
-        "Reopening._change",  # which wakes the task of the run
+        "PutBack._put_back_in",  # which wakes the task of the run
     },
     "admit": {"Crew.ensure_searcher", "ask_in_order"},
     "ensure_searcher": {

@@ -95,20 +95,11 @@ STOP_REASON_TEXTS: Final = {
 """The end of a run as the predicate of a sentence about the run."""
 
 
-# What a call does in each phase (tests/laws/test_steering.py; a group that has not begun, or waits for its next
-# attempt, is in none, and takes pause and window all the same):
-#
-# | call | CHECKING | LINKING, ENTERING | RUNNING | DRAINING | STOPPING |
-# |---|---|---|---|---|---|
-# | `add`, `update`, `requires` | refused | refused while LINKING | links, makes ready | refused | refused |
-# | `pause`, `resume` | holds from the first job on | the same | at once | for the next attempt | the same |
-# | `jobs_window = n` | is the first size | at once | at once | changes the setting | the same |
-# | `drain` | stops, DRAINED | stops, DRAINED | drains | nothing | nothing |
-# | `cancel` of the run | stops | stops | stops | stops, still DRAINED | cancels again, if it was not stopped by one |
-# | `cancel` of a job | when all are linked | the same; ENTERING: at once | at once | at once | at once |
-# | the deadline passes | at the first turn | stops | stops | stops, still DRAINED | nothing |
 class RunPhase(enum.Enum):
-    """The phase of a run. The phases follow each other in this order, except that each may lead to STOPPING."""
+    """The phase of a run. The phases follow each other in this order, except that each may lead to STOPPING.
+
+    What a call does in each phase stands in `scheduler/_life`, with the stages of a scheduler.
+    """
 
     # Whether no further jobs start, except clean-up jobs. It is no property, because workers ask for each job.
     _is_ending: bool

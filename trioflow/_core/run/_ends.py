@@ -5,7 +5,7 @@ that wait are cancelled. All these ends, and what is told of jobs that were adde
 and get their time then. So the times of the ends that a reader is told never fall. A chain of steps, each caused by the
 one before, takes no recursion.
 
-Decided in docs/decisions: 45-steps.
+Decided in docs/decisions: 46-steps.
 """
 
 from __future__ import annotations

@@ -28,6 +28,19 @@ The words:
 - "wait_settled": of an outermost scheduler, which has settled when its run has ended.
 - Everything that only reads acts at each stage: `iterate_jobs`, `explain`, `results`, `is_paused`, ...
 
+At the stage RUNNING, the phase of the run says more. A group that has not begun, or waits for its next attempt, is in
+no phase, and takes "pause" and "jobs_window=" all the same. The tests of these rows are in tests/laws/test_steering.py.
+
+| word | CHECKING | LINKING, ENTERING | RUNNING | DRAINING | STOPPING |
+|---|---|---|---|---|---|
+| "add", "requires" | refused | refused while LINKING | links, makes ready | refused | refused |
+| "pause", "resume" | holds from the first job on | the same | at once | for the next attempt | the same |
+| "jobs_window=" | is the first size | at once | at once | changes the setting | the same |
+| "drain" | stops, DRAINED | stops, DRAINED | drains | nothing | nothing |
+| "cancel" | stops | stops | stops | stops, still DRAINED | cancels again, if it was not stopped by one |
+| "cancel of a job" | when all are linked | the same; ENTERING: at once | at once | at once | at once |
+| the deadline passes | at the first turn | stops | stops | stops, still DRAINED | nothing |
+
 BODY is the stage of all schedulers in the scheduler with the body. A word that is kept for a group or a job is said as
 soon as the run of the outermost scheduler is there.
 
