@@ -6,8 +6,13 @@ from pathlib import Path
 from typing import Any
 import pytest
 from trioflow import Budget, BudgetSpent, First, Job, Pool, Retry, Scheduler, Sequence, current_job
-from ..bodies import nap
+from ..bodies import later, nap
 from ..conftest import Virtual
+
+
+async def end(fails: bool) -> None:
+    if fails and current_job().attempts == 1:
+        raise OSError("broken")
 
 
 async def pay(used: float, fails: int = 0) -> None:
@@ -15,6 +20,27 @@ async def pay(used: float, fails: int = 0) -> None:
     current_job().used(usd=used)
     if current_job().attempts <= fails:
         raise OSError("broken")
+
+
+@pytest.mark.parametrize("how", ["retry", "group", "member", "twice"])
+def test_a_job_that_its_group_runs_again_counts_what_it_has_used_each_time(
+    virtual: Virtual, tmp_path: Path, how: str
+) -> None:
+    """By `retry` of the group, as a whole, or alone, once or twice: the next run has as much left as this one."""
+    lefts: list[float] = []
+    for number in range(2):
+        paid = Job(pay, 0.75, needs={"usd": 1}, label="paid")
+        ends = Job(end, how == "retry" and not number, label="ends", required=paid)
+        group = Scheduler(paid, ends, label="group", retry=1)
+        pool = Pool(usd=Budget(10))
+        scheduler = Scheduler(group, pool=pool, log=False)
+        words = {"group": [group], "member": [paid], "twice": [paid, group]}.get(how, []) if not number else []
+        for position, job in enumerate(words, 1):
+            scheduler.add(Job(later, 9 * position, job.try_again, label=f"again {position}", save=None))
+        assert virtual(lambda scheduler=scheduler: scheduler.co_run(journal=tmp_path / "run.db"))
+        lefts.append(pool.free["usd"])
+        assert paid.restored == bool(number)
+    assert lefts == [10 - 0.75 * (3 if how == "twice" else 2)] * 2
 
 
 def test_a_restored_job_counts_what_it_had_used_in_all_its_attempts(virtual: Virtual, tmp_path: Path) -> None:

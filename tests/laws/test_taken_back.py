@@ -1,5 +1,6 @@
 """What is taken back is gone at once, and what runs again is what a journal would run if the same job had run since."""
 
+import contextlib
 import shutil
 from collections import Counter
 from functools import partial
@@ -7,6 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 import anyio
+import anyio.lowlevel
 import pytest
 from trioflow import First, Job, Pool, Scheduler, Service, current_job
 from trioflow.abc import enclosing_schedulers
@@ -138,6 +140,69 @@ def test_what_runs_again_is_what_a_journal_would_run(virtual: Virtual, tmp_path:
         folder.mkdir()
         ends[take_back(seed, virtual, folder)] += 1
     assert ends["compared"] > count / 3, ends
+
+
+# --- A kill at any moment after the word: the next run restores nothing that was rejected
+TRIES = 40
+MANY_TRIES = 1200
+
+
+def rejected_parts(value: Any, gone: set[str]) -> list[str]:
+    """Return the jobs whose rejected results are in a result, at any depth."""
+    if type(value) is not list:
+        return []
+    found = [name for part in value for name in rejected_parts(part, gone)]
+    if value[1:2] == ["first"] and value[0] in gone:
+        found.append(value[0])
+    return found
+
+
+def kill_after_a_word(seed: int, virtual: Virtual, folder: Path) -> str:
+    """Take successes back in a run with a journal, and copy the journal in the same step or later, as a kill leaves it.
+    Run again with the copy."""
+    GENERATION[:] = ["first"]
+    tree, random, gone = Tree(seed), Random(f"kill {seed}"), set[str]()
+    if not tree.scheduler.is_runnable():
+        return "cannot run"
+
+    async def mend() -> None:
+        await anyio.sleep(1000)
+        GENERATION[:] = ["second"]
+        for _ in range(random.choice((1, 1, 2))):
+            done = [job for job in tree.jobs if job.is_succeeded() and job.save == "default" and not job.forever]
+            if not done:
+                return
+            with contextlib.suppress(RuntimeError):
+                random.choice(done).try_again()
+            gone.update(job.label for job in done if not job.is_settled())
+        for _ in range(random.choice((0, 0, 1, 2, 9))):
+            await anyio.lowlevel.checkpoint()
+        await anyio.sleep(random.choice((0, 0, random.uniform(0, 20))))
+        shutil.copytree(folder / "live", folder / "killed")
+
+    (folder / "live").mkdir()
+    tree.scheduler.add(Job(mend, label="mend", save=None))
+    virtual(lambda: tree.scheduler.co_run(journal=folder / "live" / "j"))
+    if not gone:
+        return "nothing taken back"
+    GENERATION[:] = ["third"]
+    following = Tree(seed)
+    virtual(lambda: following.scheduler.co_run(journal=folder / "killed" / "j"))
+    for job in following.jobs:
+        if job.restored:
+            assert rejected_parts(job.result(), gone) == [], (seed, job.label)
+    return "killed"
+
+
+@pytest.mark.parametrize("count", [TRIES, pytest.param(MANY_TRIES, marks=pytest.mark.soak)])
+def test_a_kill_after_a_word_leaves_no_rejected_result(virtual: Virtual, tmp_path: Path, count: int) -> None:
+    ends = Counter[str]()
+    for seed in range(count):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        ends[kill_after_a_word(seed, virtual, folder)] += 1
+        shutil.rmtree(folder)
+    assert ends["killed"] > count / 3, ends
 
 
 # --- What a word takes back is gone in its step, wherever it is, however it waits, and however the run ends

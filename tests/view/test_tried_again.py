@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ from trioflow.view.trace._trace_file import read_record
 from trioflow.view.trace.report._report import report_html
 from ..conftest import Virtual
 from .agreement import Recorded
-from .trace.test_report import data as report_data
 
 pytestmark = pytest.mark.both_backends
 
@@ -220,7 +220,8 @@ def test_a_member_in_the_second_try_of_its_group_is_in_attempt_2_in_each_view(
         assert spans[-1].last_attempt == scene.member.attempts == 2
         assert len(spans) == (2 if how == "retry" else 1)
         assert {"attempt 2", "2 attempts"} & {*tooltip_lines(record, spans[-1])}
-        rows = [row for row in report_data(report_html(record, tmp_path))["rows"] if row[0].startswith("group/member")]
+        (data,) = re.findall(r' id="data">(.*?)</script>', report_html(record, tmp_path), re.DOTALL)
+        rows = [row for row in json.loads(data)["rows"] if row[0].startswith("group/member")]
         assert [row[6] for row in rows][-1] == 2, rows
     slices = [event for event in json.loads(file.read_text())["traceEvents"] if event["ph"] == "X"]
     attempts = [event["args"].get("attempts") for event in slices if event["args"].get("path") == "group/member"]
