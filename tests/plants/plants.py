@@ -194,38 +194,25 @@ PLANTS: Final = (
 """),
     plant("journal-order", f"{RUN}/_steps.py", "settle",
         "the record comes after the hooks (a First's winners before their results)", """
+-if run.journal_writer is not None:
+-    run.journal_writer.end_attempt(job)
+-    if state is SUCCEEDED:
+-        run.journal_writer.record(job, outcome)
+-if run.notify_end is not None:
+-    run.notify_end(run.scheduler, job)
 +if run.notify_end is not None:
 +    run.notify_end(run.scheduler, job)
- if run.journal_writer is not None:
-     ends = run.ends
-     ends.depth += 1
-     try:
-         run.journal_writer.end_attempt(job)
-         if state is SUCCEEDED:
-             run.journal_writer.record(job, outcome)
-     finally:
-         ends.depth -= 1
--if run.notify_end is not None:
-+if run.notify_end is not None and False:
-     ends = run.ends
-     ends.depth += 1
-     try:
-         run.notify_end(run.scheduler, job)
-     finally:
-         ends.depth -= 1
-     extras = job._extras
++if run.journal_writer is not None:
++    run.journal_writer.end_attempt(job)
++    if state is SUCCEEDED:
++        run.journal_writer.record(job, outcome)
 """),
     plant("chains-save", f"{RUN}/_steps.py", "settle",
         "what a function of save= ends is told before the end of its job", """
--ends = run.ends
-+ends = type(run.ends)()
- ends.depth += 1
- try:
-     run.journal_writer.end_attempt(job)
-     if state is SUCCEEDED:
-         run.journal_writer.record(job, outcome)
- finally:
-     ends.depth -= 1
+-run.journal_writer.record(job, outcome)
++ends.depth -= 1
++run.journal_writer.record(job, outcome)
++ends.depth += 1
 """),
     plant("chains-load", f"{RUN}/_steps.py", "make_ready",
         "a job that is restored settles twice if its own save= cancels it", """
@@ -595,7 +582,7 @@ PLANTS: Final = (
 -self.all_succeeded = False
 +self.all_succeeded = state is JobState.SKIPPED
 """),
-    plant("service-outcome", f"{RUN}/_steps.py", "outcome_of",
+    plant("service-outcome", f"{RUN}/_attempts.py", "outcome_of",
         "a service that is ready and ends with the run loses its value", """
 -job._outcome
 +None
@@ -1021,11 +1008,8 @@ PLANTS: Final = (
     plant("settle-inner-end", f"{RUN}/_steps.py", "settle",
         "the end of another job within a hook lets the hook try again, at once, "
         "what is still settling", """
- try:
-     run.notify_end(run.scheduler, job)
- finally:
--    ends.depth -= 1
-+    ends.depth = 0
+-ends.depth -= 1
++ends.depth = 0
 """),
     plant("files-partial-changed", f"{JOBS}/_user_files.py", "_rename_aside",
         "what others have done to what a job has set aside is removed by its next "
@@ -1199,8 +1183,7 @@ PLANTS: Final = (
     plant("service-told-late", f"{RUN}/_steps.py", "on_service_ready",
         "instruments hear that a service is ready after they have heard of the jobs "
         "that waited for it", """
--with run.ends:
--    run.notify("service_ready", job)
+-run.notify("service_ready", job)
  if successors is not None:
      run.requirement_counts.count_down(successors)
 +run.notify("service_ready", job)
