@@ -233,7 +233,8 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
                 if other.scheduler is not self.scheduler:
                     advice = "give each, or the groups around them, labels of their own, or key="
                 raise ValueError(
-                    f"{self.label!r} is the label of two questions, and an answer could not say for which it is: {advice}"
+                    f"{self.label!r} is the label of two questions, and an answer could not say for which it is: "
+                    f"{advice}"
                 )
 
     def _told_apart_by_order(self) -> Iterator[Answer[Any]]:

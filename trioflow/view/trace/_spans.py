@@ -121,7 +121,7 @@ class Span:
     took: float | None = None
     """The seconds that the attempts of the job ran, `throttled` aside, or `restored_took`. None while it runs."""
     first_attempt: int = 1
-    """The number of the first attempt. It is above 1 in a later run of a group, if the job has run in an earlier one."""
+    """The number of the first attempt. It is above 1 in a later run of a group if the job ran in an earlier one."""
 
     @property
     def name(self) -> str:
