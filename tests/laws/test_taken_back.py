@@ -171,7 +171,7 @@ def kill_after_a_word(seed: int, virtual: Virtual, folder: Path) -> str:
         for _ in range(random.choice((1, 1, 2))):
             done = [job for job in tree.jobs if job.is_succeeded() and job.save == "default" and not job.forever]
             if not done:
-                return
+                break
             with contextlib.suppress(RuntimeError):
                 random.choice(done).try_again()
             gone.update(job.label for job in done if not job.is_settled())
