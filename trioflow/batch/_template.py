@@ -168,6 +168,7 @@ class CommandTemplate:
         is_command: whether the words are a command line. In other texts, such as the name of a file, arguments are
             neither appended nor quoted.
         repeats_words: whether each argument gets the text around `{}` in its word, as in `dir/{}.txt`.
+        shell: the path of the shell that will run the line, or "" for the shell of a node, which may be any.
         has_several: whether a command may get several arguments.
 
     Raises:
@@ -189,6 +190,7 @@ class CommandTemplate:
         *,
         is_command: bool = True,
         repeats_words: bool = False,
+        shell: str = "",
         has_several: bool = False,
     ) -> None:
         line = " ".join(words)
@@ -199,7 +201,7 @@ class CommandTemplate:
         command = _command_of_arguments(pieces)
         if is_command:
             mark = MANY if has_several else VALUE
-            pieces = [*command, *_check_places(pieces[len(command) :], line, mark)]
+            pieces = [*command, *_check_places(pieces[len(command) :], line, mark, shell)]
         self._pieces: Final = _repeat_words(pieces, line) if repeats_words else pieces
         self._is_quoted: Final = is_command and not command
         self.has_placeholders: Final = is_command or has_placeholders
@@ -228,7 +230,7 @@ class CommandTemplate:
         return "".join(map(fill_piece, self._pieces))
 
 
-def _check_places(pieces: Sequence[TemplatePiece], line: str, mark_of_all: str) -> list[TemplatePiece]:
+def _check_places(pieces: Sequence[TemplatePiece], line: str, mark_of_all: str, shell: str) -> list[TemplatePiece]:
     """Return the pieces of a command line, with the places of those that are in a comment, or name a file.
 
     Raises:
@@ -246,7 +248,7 @@ def _check_places(pieces: Sequence[TemplatePiece], line: str, mark_of_all: str) 
                 marks.append(VALUE)
             texts.append("")
     try:
-        places = iter(check_places(texts, marks))
+        places = iter(check_places(texts, marks, shell))
     except UnsafePlaceError as place:
         raise ValueError(
             f"{line}: an argument {place.name} could run as code, because quoting does not protect it there; "

@@ -21,13 +21,13 @@ SHELLS = {
 
 
 def shells_that_run_a_value(directory: Path, *lines: str, shells: Iterable[str] = SHELLS) -> list[str]:
-    """Return those of the shells that run a part of a hostile value in these lines. Of programs, a value finds `touch`
+    """Return those of the shells that run a part of a hostile value in these lines. Of programs, a value finds
     and `env` alone, and a line none that takes time and runs nothing of it."""
     found: list[str] = []
     script = 'for line; do (eval "$line"); done'
     programs = directory.with_name(f"{directory.name}-programs")
     programs.mkdir(exist_ok=True)
-    for program in ("touch", "env"):
+    for program in ("touch",):
         if not (programs / program).exists():
             (programs / program).symlink_to(str(shutil.which(program)))
     for shell in shells:

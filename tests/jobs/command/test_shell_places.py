@@ -1,5 +1,6 @@
 """Places of a shell's line where quoting protects a value, and those where it does not: in batches and in t-strings."""
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,8 @@ UNSAFE = {
         "echo `echo {}`", 'echo "`echo {}`"', "echo `date` {}",
     ),
     "inside $(( ... ))": (
-        "echo $(({}+1))", "echo {} | { echo $(( $(cat) )); }", "echo {} > f1.txt; echo $(( $(cat f*) ))",
+        "echo $(({}+1))", "x={}; echo $((x + 1))", "i=1; i={}; echo $((i))",
+        "echo {} | { echo $(( $(cat) )); }", "echo {} > f1.txt; echo $(( $(cat f*) ))",
     ),
     "inside (( ... ))": (
         "((x = {} > 1)); echo", "for ((i = 0; i < {}; i++)); do echo; done", "((echo a) | echo {})",
@@ -73,7 +75,25 @@ UNSAFE = {
         "cp a ~{}",
     ),
     "after eval": (
-        "${x}eval {}", "e${x}val {}", "x=1 >f eval {}",
+        "x=1 >f eval {}", "command eval {}", '"ev\\\nal" {}', '"$x"- eval {}',
+    ),
+    "after an expansion": (
+        "${x}eval {}", "e${x}val {}", "x={}; $x",
+    ),
+    "in a line with eval": (
+        "x={}; eval x",
+    ),
+    "after [[": (
+        "[[ {} -gt 5 ]]",
+    ),
+    "in a line with [[": (
+        "y={}; [[ y -eq 5 ]]",
+    ),
+    "in a line whose . may read it": (
+        ". {}",
+    ),
+    "in a line whose sh may read it": (
+        "echo {} | sh", "cat {} | sh -s a", "echo {} | xargs -I% env sh %",
     ),
     "beside a #": (
         "true > #{}",
@@ -100,7 +120,7 @@ UNSAFE = {
         "x=={}",
     ),
     "after sh -c": (
-        "sh -c {}",
+        "sh -c {}", 'x={}; sh -xc "$x"',
     ),
 }  # fmt: skip
 """Lines by their first place where quoting does not protect a value."""
@@ -120,19 +140,52 @@ SAFE = [
     "[ {} = b ] || [ $? -gt 5 ] || test -f {}",
     "until test -f {}; do if ! true; then break; fi; [ -n {} ] && break 2; done",
     "SECONDS=0; env COLUMNS={} HOME={} true; FOO={} true; echo $SECONDS",
-    'export PATH="$PATH":{}; set -euo pipefail; [[ {} == *.gz ]]; export y={}',
+    'export PATH="$PATH":{}; set -euo pipefail; [ {} = a.gz ]; export y={}',
     'while read -r x y; do echo "$x"; done < {}; echo let {} 2>&1 {}',
     "./{} a && ~/bin/{} b && '/opt/a b/c' {}",
     "a \\\n {} &&\\\n b {}; x=~/{}; ~/bin/{}",
     'git -m "for "{} -m "x; "{}; "$HOME"/bin/x {} > {}.log 2>&1; echo $(expr {} + 1) $(echo {} | tr a b)',
-    'echo $x:/{} "$x: $y" LINES {}; { ls {}; } > o; [ {} = "*" ] && [[ {} = a* ]]; printf "%s?" {}; ls *',
+    'echo $x:/{} "$x: $y" LINES {}; { ls {}; } > o; [ {} = "*" ] && [ {} = a ]; printf "%s?" {}; ls *',
     "cd a && python3.{} -m x {}; x-{} {} | gcc-{}-x {} && {}.sh a; x.{} b; true || a/{}/b",
     'env -i -u HOME COLUMNS={} x="$y" a-b {} && env a/{} {}; x={}; env -- "$x" {}; env -- "$CC" {}',
     "sh -c 'x \"$1\"' sh {}; echo {} | sh ./x {} | bash -x y/z.sh | grep -c bash | nice bash -euo pipefail -c 'y'",
     "ls {} | xargs -d '\\n' -n 1 sh -c 'ls -- \"$1\"' - | sort; sh x < /dev/null; . ./x",
-    "cat x | sh -s - {}; sh < {}; sh {}; . {}; cp {} bin/sh; pkill -u {} bash",
+    "sh < {}; sh {}; . ./x; cp {} bin/sh; pkill -u {} bash",
     "cp {}{,.bak}; for i in {1..3}; do echo {}; done; find . -exec ls {} +; for x in {}; do echo {}; done",
 ]
+
+COMPUTED = [
+    "x={}; echo $((x))", "x=y; y={}; echo $((x))", "cd {}; echo $((DIRSTACK))", "echo $((1 + 2)) {}",
+    "echo {} | while read x; do echo $((x)); done", "[[ {} -gt 5 ]]", "echo $([[ -v {} ]])", "y={}; [[ y -eq 5 ]]",
+    "let {}", "true && builtin let x={}+1", "declare -i x={}", "declare -a x={}", "typeset {}", "typeset -i x; x={}",
+    "[ -v {} ]", "x={}; [ $x ]", "[ 5 -gt {} ]", "[ {} {} {} ]", 'x={}; [ "${?:+$x}" -gt 1 ]', "touch -- {}; [ * ]",
+    "a=b test -v {}", "printf -v {} x", "printf %d {}", "printf {-v,z[{}],x}", "touch -- {}; printf *",
+    "printf '\\u0025d' {}", "read {} < /dev/null", "read -a x < y; declare x={}", "unset {}", "a[{}]=1",
+    "x={}; trap -- 'let x' EXIT", 'y={}; trap \'echo $((\'"y))" EXIT', "trap 'echo $((x))' EXIT; x={}",
+    "RANDOM={}; true", "y={}; OPTIND=y; true", "export COLUMNS={}; true", "read SECONDS < {}; true",
+    "for RANDOM in {}; do true; done; true", "BASH_ENV={} bash -c true; true", "PS4={}; set -x; true",
+    "PROMPT4={}; set -x; true", "declare BASH_ALIASES={}; true", "echo {} | IFS= read -r RANDOM",
+    "x=1 export RANDOM={}", "command export RANDOM={}", "SHLVL={}", "FUNCNEST={}", "LOGCHECK={}", "x={}; $x",
+    "z[1 + {}]=1", "z[a[{}]]=1", "time z[{}]=1", "FOO=1 z[1 {}]=2 true", "{eval,} {}", "{eval,/x} {}",
+    '"ev\\\nal" {}', "- eval {}", "exec -a x eval {}", "$x eval {}", "$CC -c {}", "x={}; ${?:+$x}", "x={}; ${!:-$x}",
+    "x={}; ${#:+$x} a", "cd . && {} {}", "e{} {}", ".{} {}", "tr{} {} EXIT", "x=1 {} {}", "if {} {}; then echo; fi",
+    "true; {} {}", "true | {} {}", "true &\n{} {}", "echo $({} {})", "({} {})",
+    "! {} {}", "command {} {}", "exec {} {}", "time {} {}", "time e{} {}", "> f {} {}", "> {} {} {}", "x={} y{} {}",
+    "{}- eval {}", "true; {}{}- eval {}", "true; :{} {}", "true; [{} {}", "set -- 1 {}; y=2; echo $((${!y}))",
+    "set -o globsubst; echo $(echo {})", "x={}; eval echo $x", "exit {}", "export x=$y; {} a", "export {}=1",
+    "{ :; } always { eval {}; }", "setopt globsubst; x={}; echo $x", "wait {}", "env {} {}", "env x=1 {} a",
+    "env -i {}", "env {}=x y", "env -S{}", "env -S {}", "env x=$y a {}", 'x={}; env "$x"', "env env {}",
+    "echo {} | sh", "echo {} | sudo -u x busybox sh", "echo {} | xargs -I% sh -c %",
+    "echo {} | xargs -rI % sh -c 'x %'", "echo {} | sh {}", 'x={}; sh -xc "$x"', 'echo {} | sh -c "$(cat)"',
+    "echo {} | tee x | /bin/bash -s a", "echo {} | ssh x bash --rcfile y", "nice bash -euo pipefail -c {} x",
+    "echo {} | (cd /; { dash; })", "x={}; echo $x | while true; do zsh -eu -o pipefail; done",
+    "echo {} | cat $(ksh93 -x -)", "echo {} | . /dev/stdin", "echo {} | source /proc/self/fd/0",
+]  # fmt: skip
+"""Lines that a shell may compute or run, whatever the quotes: each is rejected, or no value runs in it."""
+ORDINARY = [
+    "[ {} -gt 5 ] && echo {}", "if test {} -eq 1; then echo {}; fi", "exit {}", "printf %d {}", "shift {}",
+]  # fmt: skip
+"""Lines that GNU parallel's users write. Only zsh, ksh and mksh compute what is no number there."""
 
 
 def template(line: str, value: str) -> Any:
@@ -166,6 +219,31 @@ def test_a_place_that_is_not_known_to_be_safe_is_rejected(line: str, place: str)
         with pytest.raises(ValueError, match="the quotes around each value do not protect it") as error:
             make_job()
         assert f"'{{value}}' is {place}" in str(error.value)
+
+
+@pytest.mark.parametrize("shell", sorted(SHELLS))
+def test_a_shell_runs_no_value_of_a_line_that_is_accepted_for_it(tmp_path: Path, shell: str) -> None:
+    filled = list[str]()
+    for line in [*COMPUTED, *ORDINARY]:
+        with contextlib.suppress(ValueError):
+            accepted = CommandTemplate([line], shell=shell)
+            filled += {accepted.fill([value], 1, 1) for value in HOSTILE}
+    assert filled
+    assert shells_that_run_a_value(tmp_path, *filled, shells=[shell]) == []
+
+
+def test_a_number_is_computed_only_by_shells_that_do_not_evaluate_it() -> None:
+    """`[` of mksh, and `exit` and `printf` of zsh, evaluate a text in place of a number; a node has any shell."""
+    for line in ORDINARY:
+        for shell in ("/bin/bash", "/bin/dash", "/bin/busybox"):
+            CommandTemplate([line], shell=shell)
+        for shell in ("/bin/zsh", "/bin/mksh", "/bin/ksh93", ""):
+            with pytest.raises(ValueError, match=r"could run as code"):
+                CommandTemplate([line], shell=shell)
+    for line in ("i=$((1 + 2)); echo $i {}", "i=1; while [ $i != 5 ]; do i=$((i + 1)); done; echo {}",
+                 "set -- {}; echo $1", 'trap "echo done" EXIT; echo {}', "cd a && {} {}", "true | {} {}"):  # fmt: skip
+        for shell in ("/bin/bash", "/bin/zsh", ""):
+            CommandTemplate([line.replace("$i != 5", '"$i" != 5')], shell=shell)
 
 
 @pytest.mark.parametrize("line", SAFE)

@@ -38,12 +38,12 @@ MAX_LINE_SIZE: Final = 120_000
 def run(options: Options) -> int:
     words, groups = _sources.parse_sources(options.words, options.files, make_reading_rules(options))
     with _outputs.errors_as(click.UsageError, ValueError, OSError):
+        shell = ""
         if not options.nodes:
-            # It rejects a shell that the environment names.
-            Shell(os.environ)
+            shell = Shell(os.environ).path
         has_several = options.fills_lines or options.colsep is not None or (options.items_per_command or 1) > 1
         template = CommandTemplate(
-            words, options.needs, repeats_words=options.fills_lines,
+            words, options.needs, repeats_words=options.fills_lines, shell=shell,
             has_several=has_several or sum(map(len, groups)) > 1,
         )  # fmt: skip
     with contextlib.closing(open_sources(groups, make_reading_rules(options, template))) as product:

@@ -31,6 +31,8 @@ else:
         """The type of t-strings, which this version of Python does not have."""
 
 
+SHELL: Final = "/bin/sh"
+"""The shell of `shell=True`."""
 MAX_LABEL_LENGTH: Final = 60
 # These types are annotated as Any, because isinstance() with a generic class narrows a value to a partly unknown type.
 PATH_LIKE_TYPE: Final[Any] = os.PathLike
@@ -55,10 +57,10 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
     if flag(shell, "shell", subject):
         if not isinstance(command, (str, bytes, JOB_TYPE, Template)):
             raise TypeError(f"{subject}: with shell=True give one string, not {shown_value(command, subject)}")
-        parts = line_parts(command, subject)
+        parts = line_parts(command, subject, SHELL)
         if len(parts) == 1 and isinstance(parts[0], (str, bytes)) and not parts[0].strip():
             raise ValueError(f"{subject}: the command is empty: give a command line")
-        command = "/bin/sh", "-c", *parts
+        command = SHELL, "-c", *parts
     elif isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE, Template)) or not hasattr(command, "__iter__"):
         example = ""
         if isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE)):
@@ -74,7 +76,7 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
     for number, argument in enumerate(arguments):
         if not isinstance(argument, (JOB_TYPE, granted)):
             convert_argument(argument, number, subject)
-    if arguments[0] in ("", b""):
+    if isinstance(arguments[0], (str, bytes)) and not arguments[0]:
         raise ValueError(f"{subject}: argument 0 is empty: give the name of a program")
     return arguments
 
@@ -363,8 +365,10 @@ def variables_with_placeholders(env: Mapping[Any, Any] | None) -> dict[bytes, gr
 CONVERSIONS: Final[Mapping[str, Callable[[object], str]]] = {"r": repr, "s": str, "a": ascii}
 
 
-def line_parts(line: object, subject: str) -> tuple[Any, ...]:
+def line_parts(line: object, subject: str, shell: str = "") -> tuple[Any, ...]:
     """Return the parts of a line, which is a t-string, or anything else as the only part.
+
+    `shell` is the path of the shell that will run it, or "" if that may be any.
 
     Raises:
         TypeError: a value with a format or a conversion is a job or a placeholder, which has no text yet.
@@ -388,17 +392,18 @@ def line_parts(line: object, subject: str) -> tuple[Any, ...]:
                 value = convert(value)
             value = format(value, interpolation.format_spec)
         parts += value, text
-    check_line(parts, names, subject)
+    check_line(parts, names, subject, shell)
     return tuple(parts)
 
 
-def check_line(parts: Sequence[Any], names: Sequence[str], subject: str) -> None:
+def check_line(parts: Sequence[Any], names: Sequence[str], subject: str, shell: str = "") -> None:
     """Check that the values of a line are where quoting protects them.
 
     Args:
         parts: the parts of the line, with jobs and placeholders for values that are not known yet.
         names: the names of the values in errors.
         subject: the name of the job, for errors.
+        shell: the path of the shell that will run the line, or "" if it may be any.
 
     Raises:
         ValueError: a value is somewhere else.
@@ -406,7 +411,7 @@ def check_line(parts: Sequence[Any], names: Sequence[str], subject: str) -> None
     """
     marks = [mark_of(_known_text(value)) for value in parts[1::2]]
     try:
-        places = [*zip(marks, check_places([*map(os.fsdecode, parts[::2])], marks), strict=True)]
+        places = [*zip(marks, check_places([*map(os.fsdecode, parts[::2])], marks, shell), strict=True)]
         if (VALUE, COMMENT) in places:
             number = places.index((VALUE, COMMENT))
             raise UnsafePlaceError(number, "in a comment", "put it where a word of its own may be")
@@ -424,10 +429,11 @@ def _known_text(value: object) -> str:
     return os.fsdecode(cast(Any, value)) if isinstance(value, (str, bytes, os.PathLike)) else ""
 
 
-def join_line(parts: Sequence[str | bytes]) -> str | bytes:
-    """Join the parts of a line, with each value quoted."""
+def join_line(parts: Sequence[str | bytes], shell: str = "") -> str | bytes:
+    """Join the parts of a line for this shell, or for any, with each value quoted."""
     if len(parts) == 1:
         return parts[0]
     texts = [*map(os.fsdecode, parts)]
-    texts[1::2] = map(quote, texts[1::2], check_places(texts[::2], [*map(mark_of, texts[1::2])]))
+    places = check_places(texts[::2], [*map(mark_of, texts[1::2])], shell)
+    texts[1::2] = map(quote, texts[1::2], places)
     return "".join(texts)

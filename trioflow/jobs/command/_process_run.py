@@ -116,7 +116,7 @@ class ProcessRun:
         self._command = [_argv.fill_argument(value, number, job) for number, value in enumerate(arguments)]
         subject = name_in_errors(repr(job.label), job.redact)
         if self._options.shell:
-            self._command[2:] = [_argv.join_line(self._command[2:])]
+            self._command[2:] = [_argv.join_line(self._command[2:], _argv.SHELL)]
         self._stdin = stdin = _argv.check_stdin(job._stdin_value(stdin), subject)
         if isinstance(stdin, _argv.BYTES_TYPES) and len(stdin) > SPOOL_LIMIT_BYTES:
             self._stdin = OutputSpool("standard input")

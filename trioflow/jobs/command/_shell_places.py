@@ -1,18 +1,22 @@
-"""Where a value may stand in a line for a shell, and how it is quoted there.
+r"""Where a value may stand in a line for a shell, and how it is quoted there.
 
 `trioflow batch`, t-strings and `SshJob(values=)` ask. A value is a word of a command, or a part of a word: it is quoted
 outside of quotes. In quotes, and in any other place that would read its text like the text around it, only a value
-without special characters may stand. What a command does with its words is its own: no shell's builtins are known here,
-and `[ {} -gt 5 ]` may evaluate its words as `awk {}` may. But `eval` takes no value, nor does `-c` of a shell, for
-which a word is code by its place.
+without special characters may stand. What a program does with its words is its own, as with `awk {}`.
+
+Some builtins run or compute their words, or the variables that these name, whatever the quotes: a line with values has
+none of them, or none with a value (`_check_command`). zsh, ksh and mksh compute each word that they take for a number:
+there, `[ {} -gt 5 ]`, `exit {}` and `printf %d {}` are refused, too. Any other line gets the value as the `$1` of
+`sh -c`.
 
 The gate reads only syntax that all of bash, dash, zsh, ksh, mksh and busybox read in the same way. In the texts of
-words, a value is one of the marks below.
+words, a value is one of the marks below, and what a shell puts in is `\3`, or `\4` in double quotes.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Sequence
 from typing import Final
@@ -71,19 +75,20 @@ def quote(value: str, place: str = "") -> str:
     return ("'" + value.replace("'", "'\"'\"'") + "'").removeprefix("''").removesuffix("''")
 
 
-def check_places(texts: Sequence[str], marks: Sequence[str]) -> list[str]:
+def check_places(texts: Sequence[str], marks: Sequence[str], shell: str = "") -> list[str]:
     """Check that each value of a line is where quoting protects it, and return their places: COMMENT, FILE, or "".
 
     Args:
         texts: the texts around the values. There is one text more than values.
         marks: the marks of the values.
+        shell: the path of the shell that will run the line, or "" if it may be any.
 
     Raises:
         UnsafePlaceError: a value is somewhere else.
 
     """
     line = "".join(_MARKS.sub("?", text) + mark for text, mark in zip(texts, [*marks, ""], strict=True))
-    reader = _Reader(line)
+    reader = _Reader(line, os.path.basename(os.path.realpath(shell)) not in NOT_COMPUTING)
     places = [found.start() for found in re.finditer(f"[{VALUE}{PLAIN}]", line)]
     special = [number for number, place in enumerate(places) if line[place] == VALUE]
     try:
@@ -98,9 +103,18 @@ def check_places(texts: Sequence[str], marks: Sequence[str]) -> list[str]:
     return [next((kind for kind, start, end in reader.spans if start <= place < end), "") for place in places]
 
 
-_MARKS: Final = re.compile("[\0-\2]")
-_EXPANSION: Final = r"""\$(?P<name>[A-Za-z_]\w*|[0-9@*\#?$!-]) | (?P<computed>\$\(\([^()\0\1]*\)\))
-    | \$\{(?P<braced>\#?(?:\w+|[@*\#?$!-]))(?::?[-+?](?:[^{}()'"`$\\\0\1]|\$\w+)*|(?:%%?|\#\#?)[^{}()'"`$\\\0\1]*)?\}"""
+NOT_COMPUTING: Final = frozenset({"bash", "dash", "ash", "busybox"})
+"""The shells for whose builtins a text that is no number is an error. Other shells compute it."""
+_UNQUOTED: Final = "\3"
+_QUOTED: Final = "\4"
+"""The marks of what a shell puts into a word: outside of quotes, where it may be several words, and inside."""
+_MARKS: Final = re.compile("[\0-\5]")
+_COMPUTED: Final = r"\$\(\([^()\0\1]*\)\)"
+_NUMBER: Final = rf"(?:\d+|{_COMPUTED})"
+_NUMBERS: Final = frozenset(["$#", "$?", "$$", "$!", "${#}", "${?}", "${$}", "${!}"])
+_EXPANSION: Final = rf"""\$(?P<name>[A-Za-z_]\w*|[0-9@*\#?$!-]) | (?P<computed>{_COMPUTED})
+    | \$\{{(?P<braced>\#?(?:\w+|[@*\#?$!-]))
+    (?::?[-+?](?:[^{{}}()'"`$\\\0\1]|\$\w+)*|(?:%%?|\#\#?)[^{{}}()'"`$\\\0\1]*)?\}}"""
 _TOKEN: Final = re.compile(
     r"""(?P<blank>(?:[ \t]|(?<=[ \t\n&|;])\\\n)+) | (?P<comment>\#[^\n]*) | (?P<duplication>\d*>&\d+(?=[\s;&|)]|\Z))
     | (?P<redirection>\d*(?:>>?(?![&|(>!])|<(?![&<>(]))[ \t]*) | (?P<end>&&|\|\||\|(?!&)|&(?!>)|;(?![;&])|\n)
@@ -137,7 +151,8 @@ _REMEDIES: Final = {
     **{opener: (f"after {opener}", f"write > FILE 2>&1 in place of {opener} FILE") for opener in ("&>", ">&")},
     **{prefix: (f"after {prefix}", f"leave the {prefix} out, since arguments are quoted anyway") for prefix in "\\$"},
 }  # fmt: skip
-_RESERVED: Final = frozenset(["if", "then", "elif", "else", "fi", "while", "until", "do", "done", "!", "{", "}"])
+_RESERVED: Final = frozenset(["if", "then", "elif", "else", "fi", "while", "until", "do", "done", "!", "{", "}", "always"])
+"""The words before a command: `always` is one in zsh."""
 
 
 class _Unknown(Exception):
@@ -153,6 +168,7 @@ class _Reader:
 
     Args:
         line: the line.
+        computes: whether the shell computes words that are no numbers.
 
     Attributes:
         position: where it is in the line.
@@ -160,10 +176,13 @@ class _Reader:
 
     """
 
-    def __init__(self, line: str) -> None:
+    def __init__(self, line: str, computes: bool) -> None:
         self.position = 0
         self.spans: Final[list[tuple[str, int, int]]] = []
         self._line: Final = line
+        self._computes: Final = computes
+        # Whether a pipe is to the left.
+        self._is_fed = False
 
     def read_commands(self, closer: str) -> None:
         """Read the commands up to the bracket that closes them, or to the end of the line if `closer` is "".
@@ -200,16 +219,17 @@ class _Reader:
                         raise _Unknown(*_IS_MANY)
                     self.spans.append((FILE, found.end(), self.position))
                 case "end":
-                    _check_command(words)
+                    _check_command(words, self._computes, self._is_fed)
                     words = []
+                    self._is_fed |= found[0] == "|"
                 # The other kinds are blanks and duplications of descriptors.
         if self.position == len(self._line) and closer:
             raise _Unknown("after (")
         self.position += len(closer)
-        _check_command(words)
+        _check_command(words, self._computes, self._is_fed)
 
     def _read_word(self) -> str:
-        """Read a word that is not empty, and return it without its quotes."""
+        """Read a word that is not empty, and return it without its quotes, with marks of what the shell puts in."""
         word, start = "", self.position
         if self._line.startswith("#", start):
             raise _Unknown("beside a #")
@@ -223,10 +243,14 @@ class _Reader:
                     word += self._read_quoted()
                 case "open":
                     self.read_commands(")")
-                case "name" | "braced":
-                    self._check_expansion(found[0])
+                    word += _UNQUOTED
+                case "name" | "braced" | "computed":
+                    self._check_expansion(found)
+                    if found[0] not in _NUMBERS:
+                        word += _UNQUOTED
                 case "literal":
-                    word += found[0]
+                    # A pattern may become the names of files.
+                    word += re.sub(r"[*?]", rf"\g<0>{_UNQUOTED}", found[0])
                     if found[0].endswith("}") and (after := self._line[self.position :][:1]) in ("<", ">"):
                         # bash sets a variable, as in: x {a[1]}>f.
                         raise _Unknown(f"directly before {after}", f"put a blank before {after}")
@@ -246,9 +270,11 @@ class _Reader:
             self.position = found.end()
             if found.lastgroup == "open":
                 self.read_commands(")")
-            elif found.lastgroup in ("name", "braced"):
-                self._check_expansion(found[0])
-            else:
+                text += _QUOTED
+            elif found.lastgroup in ("name", "braced", "computed"):
+                self._check_expansion(found)
+                text += _QUOTED
+            elif found["escaped"] != "\n":
                 text += found[0]
         if not self._line.startswith('"', self.position):
             self._check_name()
@@ -258,10 +284,25 @@ class _Reader:
         self.position += 1
         return text
 
-    def _check_expansion(self, text: str) -> None:
+    def _check_expansion(self, expansion: re.Match[str]) -> None:
+        text = expansion[0]
+        for name in re.findall(r"[^\W\d]\w*", expansion["computed"] or "", re.ASCII):
+            self._check_computed_name(name)
+        if re.search(r"[$\[]", (expansion["computed"] or "")[3:]):
+            raise _Unknown("$((")
         if not text.endswith("}") and (found := _ZSH_OPERATOR.match(self._line, self.position)) is not None:
             name = "in a line with a subscript" if found[1] else "in a line with a modifier of zsh"
             raise _Unknown(name, "write ${x} in place of $x", changes_value=found[0][-1] in (VALUE, PLAIN))
+
+    def _check_computed_name(self, name: str) -> None:
+        """Check that a variable that is computed has only numbers in this line, so that no value comes to be in it."""
+        number = rf"={_NUMBER}(?=[\s;&|)]|\Z)"
+        others = re.sub(rf"(?<![^\s;&|(]){name}{number}", "", self._line, flags=re.ASCII)
+        others = re.sub(rf"\$(?:{name}\b|\{{{name}\}})|{_COMPUTED}", "", others, flags=re.ASCII)
+        if re.search(rf"(?<![^\s;&|(]){name}{number}", self._line, re.ASCII) is None or re.search(
+            rf"\b{name}\b", others, re.ASCII
+        ):
+            raise _Unknown("$((")
 
     def _check_mark(self, word: str) -> None:
         self._check_name()
@@ -307,24 +348,157 @@ BUILTINS: Final = frozenset(
 _ASSIGNMENT: Final = re.compile(r"([\w\0\1]+)(\[[^]]*\])?\+?=", re.ASCII)
 _SHELL: Final = re.compile(r"(?:.*/)?(?:r?ba|da|a|z|[lmop]?k|t?c|fi|hu|po|ya)?sh[-.\d]*", re.DOTALL)
 """Matches the name of a program that is a shell."""
+_SHELL_OPTIONS: Final = r"(?:(?:[-+](?!\w*[cs])\w*[oO]\x05\w+|--(?:login|no\w+|posix)|[-+](?!\w*[csoO])\w+)\x05)*"
+_SHELL_CODE: Final = re.compile(rf"{_SHELL_OPTIONS}(-(?=\w*c)\w++\x05{_SHELL_OPTIONS})?([^\x05]*)", re.ASCII)
+_SHELL_FILE: Final = re.compile(r"(?![-+]|/dev/|/proc/)[^\0-\3]+")
+_REPLACED: Final = re.compile(r"\x05-\w*I\x05?([^\x05]+)")
+"""Matches texts that `xargs` replaces by its input, beside `{}`."""
+_CODE: Final = frozenset(
+    ["[[", "alias", "declare", "emulate", "eval", "float", "integer", "let", "local", "nameref", "private", "setopt",
+     "typeset", "unsetopt", "zmodload"]
+)  # fmt: skip
+"""The builtins that run or compute their words, or let the shell compute variables: in no line with values."""
+_NAMES: Final = frozenset(["getln", "getopts", "mapfile", "print", "read", "readarray", "repeat", "unset", "vared"])
+"""The builtins whose words are names of variables, of which a shell computes a part: no value is a word of these."""
+_COUNTS: Final = frozenset(["break", "continue", "exit", "return", "shift", "ulimit", "umask", "wait"])
+"""The builtins whose words zsh, ksh and mksh compute."""
+_EVALUATED: Final = re.compile(
+    r"(?:BASH|KSH|EPOCH)\w+|[RS]?PROMPT\w*|R?PS\d|(?:READ)?NULLCMD|E?[GU]ID|PPID|PGRP|USER_ID|ENV|HIST(?:CMD|SIZE)|SAVEHIST"
+    r"|ARGC|FUNCNEST|LISTMAX|LOGCHECK|MAILCHECK|SHLVL|TRY_BLOCK_\w+|TTYIDLE|ZSH_SUBSHELL|status"
+    r"|COLUMNS|LIN(?:ES|ENO)|S?RANDOM|SECONDS|OPTIND|TMOUT|KEYTIMEOUT|ERRNO|PIPESTATUS|DIRSTACK|FUNCNAME|GROUPS"
+    r"|(?i:FPATH|MODULE_PATH)"
+)
+"""The variables whose texts a shell computes or expands."""
+_COMPARISON: Final = re.compile("-(?:eq|ne|lt|le|gt|ge|t)")
+_PLAIN_FORMAT: Final = re.compile(r"""(?:[^%\\\0-\5]|\\[nt\\'"0]|%[-0-9.]*[%bcqs])*""")
+"""Matches a format of `printf` that takes no argument for a number."""
+_SET_OPTION: Final = re.compile("[-+][aCeEfhmTuvxo]*|errexit|nounset|pipefail|noglob|noclobber|xtrace|verbose")
 
 
-def _check_command(words: Sequence[str]) -> None:
-    """Check that no value is code by its place, and that several arguments are no part of an assignment.
+def _check_command(words: Sequence[str], computes: bool, is_fed: bool) -> None:
+    """Check that no value is code by its place or by its command, and that several values are no part of an assignment.
+
+    Args:
+        words: the words of the command.
+        computes: whether the shell computes words that are no numbers.
+        is_fed: whether a pipe is to the left of the command.
 
     Raises:
         _Unknown: one is.
 
     """
-    if any(MANY in word and _ASSIGNMENT.match(word) for word in words):
+    assignments = [*itertools.takewhile(_ASSIGNMENT.match, words)]
+    words = words[len(assignments) :]
+    for word in words:
+        if MANY in word and _ASSIGNMENT.match(word):
+            raise _Unknown(*_IS_MANY)
+    for word in assignments:
+        _check_assignment(word)
+    if not words:
+        return
+    while len(words) > 1 and words[0] in ("command", "builtin", "exec", "time", "-", "noglob", "nocorrect"):
+        words = words[1:]
+        if words[0].startswith("-") and words[0] != "-":
+            # Another command may follow the options.
+            words = [next((word for word in words if word in _CODE), words[0]), *words]
+    name = words[0]
+    if _UNQUOTED in name:
+        raise _Unknown("after an expansion", 'write "$x" in place of $x')
+    if "[" in name and name not in ("[", "[["):
+        raise _Unknown("in a line with a subscript")
+    if re.search(r"\{.*,", name):
+        raise _Unknown("beside a {")
+    if {VALUE, PLAIN, _QUOTED}.intersection(name):
+        # It may be empty, or a word that calls the next.
+        name = next((word for word in words if word in _CODE), name)
+    if name in _CODE:
+        raise _Unknown(f"after {name}" if any(map(_MARKS.search, words)) else f"in a line with {name}")
+    _check_shell(words, is_fed)
+    if name in BUILTINS:
+        _check_builtin(name, words[1:], computes)
+
+
+def _check_assignment(word: str) -> None:
+    variable, _, value = word.partition("=")
+    if MANY in value:
         raise _Unknown(*_IS_MANY)
-    called = [
-        each for each in words if each not in ("command", "builtin", "exec", "time") and not _ASSIGNMENT.match(each)
-    ]
-    for number in (number for number, word in enumerate(called) if VALUE in word):
-        options = [
-            *itertools.takewhile(lambda word: word[:1] in ("-", "+"), called[number - 1 :: -1] if number else ())
-        ]
-        program = called[number - len(options) - 1] if number > len(options) else ""
-        if called[0] == "eval" or (any("c" in word for word in options) and _SHELL.fullmatch(program)):
-            raise _Unknown(f"after {'eval' if called[0] == 'eval' else f'{program} -c'}")
+    if "[" in variable or _MARKS.search(variable):
+        raise _Unknown("in a line with a subscript" if "[" in variable else "in the name of a variable")
+    if _EVALUATED.fullmatch(variable.rstrip("+")) and not value.isdecimal():
+        raise _Unknown("in a line that sets a variable which shells compute", f"write env {variable}={{}} COMMAND")
+
+
+def _check_builtin(name: str, words: Sequence[str], computes: bool) -> None:
+    """Check that a builtin computes and runs none of its words that a value may be in."""
+    marked = [word for word in words if _MARKS.search(word)]
+    problem = _Unknown(f"after {name}")
+    match name:
+        case "trap":
+            if marked:
+                raise problem
+            for word in words:
+                _Reader(word, computes).read_commands("")
+        case "export" | "readonly":
+            for word in words:
+                if word.startswith("-") or (_MARKS.search(word) and "=" not in word):
+                    raise problem
+                _check_assignment(word)
+        case "read" | "for":
+            if any(map(_EVALUATED.fullmatch, words)):
+                raise _Unknown("in a line that sets a variable which shells compute")
+            if name == "read" and marked:
+                raise problem
+        case "set":
+            options = itertools.takewhile(lambda word: word != "--", words)
+            if not all(map(_SET_OPTION.fullmatch, options)):
+                raise _Unknown("after set", "write set -- before it")
+        case "test" | "[":
+            _check_test(name, words, computes)
+        case "printf":
+            if "-v" in words or any(_UNQUOTED in word or "{" in word for word in words[:1]):
+                raise problem
+            if computes and _PLAIN_FORMAT.fullmatch(next(iter(words), "")) is None and len(words) > 1:
+                raise problem
+        case _ if marked and (name in _NAMES or (computes and name in _COUNTS)):
+            raise problem
+        case _:
+            pass
+
+
+def _check_test(name: str, words: Sequence[str], computes: bool) -> None:
+    """Check that `test` computes none of its words, and takes no value for an operator."""
+    if any(_UNQUOTED in word for word in words):
+        raise _Unknown(f"after {name}", "put quotes around the expansion")
+    for word, following in itertools.pairwise([*words, ""]):
+        is_marked = _MARKS.search(word) is not None
+        if word == "-v" or (is_marked and _MARKS.search(following)):
+            raise _Unknown(f"after {name}")
+        if computes and is_marked and any(map(_COMPARISON.fullmatch, words)):
+            raise _Unknown(f"after {name}", "let expr compare them, or give the line to bash: PARALLEL_SHELL=bash")
+
+
+def _check_shell(words: Sequence[str], is_fed: bool) -> None:
+    """Check that a shell, which a command is or calls, reads no value as its code, neither after `-c` nor by a pipe.
+
+    Raises:
+        _Unknown: it may do so.
+
+    """
+    name = os.path.basename(words[0])
+    if name in (".", "source"):
+        start = 0
+    elif name in BUILTINS or name == "grep":
+        return
+    else:
+        start = next((index for index, word in enumerate(words) if _SHELL.fullmatch(word)), -1)
+        if start < 0:
+            return
+    option, code = _SHELL_CODE.findall("\x05".join(words[start + 1 :]))[0]
+    replaced = ["{}", *_REPLACED.findall("\x05".join(words[:start]))] if start else []
+    is_known = _MARKS.search(code) is None and not any(text in code for text in replaced)
+    if not option:
+        is_known = is_known and _SHELL_FILE.fullmatch(code) is not None
+    if not is_known and (is_fed or option or name in (".", "source")):
+        shell = os.path.basename(words[start])
+        where = f"after {shell} -c" if option else f"in a line whose {shell} may read it"
+        raise _Unknown(where, 'pass it as "$1", as in: sh -c \'x "$1"\' - {}')
