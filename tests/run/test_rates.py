@@ -230,6 +230,8 @@ def test_a_pool_shows_its_rates() -> None:
     [
         (lambda: Rate(per=60), TypeError, r"Rate\(per=60\): give each amount with its key: Rate\(requests=60"),
         (lambda: Rate(10, requests=5, per=1), TypeError, "were given; give each amount with its key"),  # type: ignore[arg-type]
+        (lambda: Rate(bytes="0 MB", per=60), ValueError, r"Rate\(bytes='0 MB'\): give a finite number above 0"),
+        (lambda: Rate(bytes="10 XB", per=60), ValueError, r"Rate\(bytes='10 XB'\): write a number and a unit"),
         (lambda: Rate(requests=0, per=60), ValueError, r"Rate\(requests=0\): give a finite number above 0"),
         (lambda: Rate(requests=-1, per=60), ValueError, r"Rate\(requests=-1\)"),
         (lambda: Rate(requests=math.nan, per=60), ValueError, r"Rate\(requests=nan\)"),
@@ -360,3 +362,9 @@ def test_the_time_by_which_a_sliding_window_has_an_amount_is_exact() -> None:
                 left -= free
             now = next(iter(window._started)) + period
         assert expected == now, seed
+
+
+def test_the_limits_of_a_rate_may_be_sizes() -> None:
+    rate = Rate(bytes="10 MB", per=1, burst="1 MiB")
+    assert rate.limits == {"bytes": 10_000_000}
+    assert rate.burst == {"bytes": 1 << 20}

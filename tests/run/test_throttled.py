@@ -421,20 +421,29 @@ def test_a_throttle_is_no_longer_than_give_up_and_named_if_it_is_long(
     succeeded = virtual(Scheduler(jobs, pool=pool, jobs_window=1, timeout=timeout).co_run)
     pause = min(after, give_up or math.inf)
     assert server.calls[1][0] == pytest.approx(pause) if pause < 1e29 else len(server.calls) == 1
-    is_long = pause >= 300
+    is_long = pause >= 600
     told = [each.message for each in caplog.records if "nothing that needs 'api' starts for" in each.message]
     assert bool(told) is is_long
     if is_long:
         assert told[0].startswith("'get 0' was throttled: ")
         assert ("because of give_up=" in told[0]) is (pause < after)
+        assert ("raise Throttled with a shorter after=" in told[0]) is (pause == after)
     if pause == after == 10:
         assert succeeded
 
 
+@pytest.mark.parametrize("total", [20, Budget(20), ["unit"] * 1, Rate(requests=20, per=1, give_up=None), "per key"])
 def test_many_jobs_that_are_throttled_for_long_at_once_are_one_line(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture
+    virtual: Virtual, total: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server = Server(20, after=500)
-    scheduler = Scheduler([ask(server, f"get {number}") for number in range(20)], pool=Pool(api=20))
-    assert virtual(scheduler.co_run)
-    assert sum("nothing that needs 'api' starts for 8 min 20 s" in each.message for each in caplog.records) == 1
+    """Whatever resource it is: only a `Rate` has a bound, but no throttle of days is silent."""
+    server = Server(1 if isinstance(total, list) else 20, after=800)
+    need: Any = 1
+    if total == "per key":
+        total = PerKey(20)
+        need = "host"
+    jobs = [ask(server, f"get {number}", needs={"api": need}) for number in range(20)]
+    assert virtual(Scheduler(jobs, pool=Pool(api=total)).co_run)
+    told = [each.message for each in caplog.records if "needs 'api' starts for 13 min 20 s" in each.message]
+    assert len(told) == 1
+    assert told[0].endswith("; if that is too long, raise Throttled with a shorter after=")

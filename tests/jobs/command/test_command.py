@@ -509,7 +509,7 @@ GREEDY = "x = bytes(500_000_000); print(len(x))"  # of which no page is written
 def test_memory_limit_applies_from_the_start_of_the_program(backend: str) -> None:
     limited = python(GREEDY, memory_limit=200 << 20, stderr=PIPE)
     free = python(GREEDY, stdout=PIPE)
-    enough = python("import resource; print(resource.getrlimit(resource.RLIMIT_AS))", memory_limit=1 << 30, stdout=PIPE)
+    enough = python("import resource; print(resource.getrlimit(resource.RLIMIT_AS))", memory_limit="1 GiB", stdout=PIPE)
     run(backend, limited, free, enough)
     error = limited.raised_exception()
     assert isinstance(error, CommandError)

@@ -264,7 +264,8 @@ def test_memory_limit_applies_to_the_call_and_its_child_processes(backend: str) 
             ValueError,
             f"memory_limit={1 << 63} of 'p': give a positive number of bytes, below",
         ),
-        ({"memory_limit": "1G"}, TypeError, "memory_limit='1G' of 'p': give a whole number of bytes"),
+        ({"memory_limit": 1.5}, TypeError, "memory_limit=1.5 of 'p': give a whole number of bytes, or a size"),
+        ({"memory_limit": "1 XB"}, ValueError, "memory_limit='1 XB' of 'p': write a number and a unit"),
     ],
 )
 def test_an_invalid_nice_or_memory_limit_raises(option: Any, error: type[Exception], what: str) -> None:

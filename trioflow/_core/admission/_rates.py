@@ -49,9 +49,9 @@ class Rate:
     needs are available together, takes them when it starts, and gives nothing back.
 
     Args:
-        limits: one or more keys, each with the amount for `per` seconds, more than 0. If there is a key
-            `requests`, a job that needs the rate takes 1 of it by default. Of other keys, such as `tokens`, a job takes
-            only as much as it asks for.
+        limits: one or more keys, each with the amount for `per` seconds, more than 0, or a size such as "10 MB". If
+            there is a key `requests`, a job that needs the rate takes 1 of it by default. Of other keys, such as
+            `tokens`, a job takes only as much as it asks for.
         per: the number of seconds that these amounts are for, finite, more than 0.
         burst: the largest amount that can be taken at once, after a pause, more than 0, for a server that spreads the
             amounts: a number if there is a single key, or a dict by key. The amount of `limits` then accrues steadily,
@@ -94,7 +94,7 @@ class Rate:
             if near := nearest_name(name, ungiven):
                 raise TypeError(f"Rate({name}={short_repr(limits[name])}): did you mean {near}?")
         self._limits: Final = {
-            name: _check_positive(value, f"Rate({name}={short_repr(value)})") for name, value in limits.items()
+            name: _check_limit(value, f"Rate({name}={short_repr(value)})") for name, value in limits.items()
         }
         self._give_up: Final = _job_options.seconds(give_up, "give_up", "Rate")
         self._period: Final = float(_check_positive(per, f"Rate(per={short_repr(per)})"))
@@ -111,7 +111,7 @@ class Rate:
             own = {} if own is None else {first: own}
         if unknown := [name for name in own if name not in self._limits]:
             raise ValueError(f"{prefix}: unknown key {unknown[0]!r}; the keys are {', '.join(limits)}")
-        self._bursts: Final = {name: _check_positive(value, prefix) for name, value in own.items()}
+        self._bursts: Final = {name: _check_limit(value, prefix) for name, value in own.items()}
 
     @property
     def limits(self) -> dict[str, float]:
@@ -445,3 +445,10 @@ def _check_positive(value: Any, prefix: str) -> Amount:
     if not (_amounts.is_finite(value) and value > 0):
         raise ValueError(f"{prefix}: give a finite number above 0")
     return _amounts.amount_of(value, prefix)
+
+
+def _check_limit(value: Any, prefix: str) -> Amount:
+    """Check an amount above 0, which may be a size such as "10 MB"."""
+    if _amounts.is_size(value):
+        value = _amounts.amount_of(value, prefix)
+    return _check_positive(value, prefix)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ._run import Run
 
 
-LONG_THROTTLE: Final = 300.0
+LONG_THROTTLE: Final = 600.0
 """The log names a throttle that is this long, in seconds, as it begins."""
 
 
@@ -132,11 +132,14 @@ class RunPools:
         """Report that nothing starts for long, once: other jobs may be throttled at the same time."""
         if seconds < LONG_THROTTLE or resource.cooldown.ends_at - resource.clock() > LONG_THROTTLE / 2:
             return
-        cut = f" of the {throttle.after:g} s that it asks for, because of give_up={seconds:g}"
+        advice = "; if that is too long, raise Throttled with a shorter after="
+        if seconds < throttle.after:
+            asked = f" of the {throttle.after:g} s that it asks for"
+            advice = f"{asked}, because of give_up={seconds:g}; if the server means it, give the Rate a longer one"
         self._run.report(
             job,
             f"{job.label!r} was throttled: nothing that needs {throttle.key!r} starts for "
-            f"{_text_forms.duration_text(seconds)}{cut * (seconds < throttle.after)}",
+            f"{_text_forms.duration_text(seconds)}{advice}",
         )
 
     def why_not_throttled(

@@ -11,7 +11,7 @@ from ... import abc
 from ..._core.base._text_forms import name_in_errors
 from ..._core.job._job import is_job
 from ..._hints import explain_form
-from ..posix._processes import Process
+from ..posix._processes import Process, check_limits
 from . import _argv, _process_run, _streams
 from ._argv import Template
 from ._result import CheckOption, CommandResult, parse_check
@@ -74,7 +74,7 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
             with `{label}` and `{time}`. `{time}` is the local time of arrival, such as 14:03:59. `{time:%H:%M:%S.%f}`
             chooses another format (see `strftime`).
         nice: the number to add to this program's niceness, up to 19. Only root may give less than 0.
-        memory_limit: the maximum address space of each process of the command, in bytes (RLIMIT_AS).
+        memory_limit: the maximum address space of each process of the command, in bytes or as "2 GiB" (RLIMIT_AS).
         pin: "slot" binds the command to a single CPU. A command in the k-th slot of the window is bound to the k-th
             CPU, modulo the number of CPUs. This needs Linux.
         leftovers: the fate of processes left in the group after the program has exited by itself. "wait" gives them
@@ -127,7 +127,7 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
         on_line: Callable[[CommandJob, str], object] | None = None,
         tag: bool | str = False,
         nice: int | None = None,
-        memory_limit: int | None = None,
+        memory_limit: int | str | None = None,
         pin: PinOption | None = None,
         leftovers: LeftoversOption = "wait",
         append: bool = True,
@@ -140,7 +140,7 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
         self._command_options: Final = CommandOptions(
             shell, cwd, _argv.encode_environment(env, subject), stdin_value,
             stdout, stderr, parse_check(check, subject), terminate_grace, on_start, on_line, tag,
-            nice, memory_limit, pin, leftovers, append,
+            nice, check_limits(nice, memory_limit, subject), pin, leftovers, append,
         )  # fmt: skip
         self._command_options.validate(subject)
         self._command: Final = arguments

@@ -301,7 +301,7 @@ class CommandService(ProgramService):
         on_line: Callable[[CommandService, str], object] | None = None,
         tag: bool | str = False,
         nice: int | None = None,
-        memory_limit: int | None = None,
+        memory_limit: int | str | None = None,
         append: bool = True,
         **options: Unpack[JobOptions],
     ) -> None:

@@ -151,7 +151,7 @@ _REMEDIES: Final = {
     **{opener: (f"after {opener}", f"write > FILE 2>&1 in place of {opener} FILE") for opener in ("&>", ">&")},
     **{prefix: (f"after {prefix}", f"leave the {prefix} out, since arguments are quoted anyway") for prefix in "\\$"},
 }  # fmt: skip
-_RESERVED: Final = frozenset(["if", "then", "elif", "else", "fi", "while", "until", "do", "done", "!", "{", "}", "always"])
+_RESERVED: Final = frozenset("! { } always do done elif else fi if then until while".split())  # noqa: SIM905
 """The words before a command: `always` is one in zsh."""
 
 

@@ -12,7 +12,6 @@ from ... import abc
 from ..._core.base._text_forms import is_among, shown_value
 from ..._core.job._function import reject_text
 from ..._core.job._job_options import callback, duration, file_path, flag
-from ..posix._processes import check_limits
 from . import _argv, _result
 
 PinOption = Literal["slot"]
@@ -70,7 +69,6 @@ class CommandOptions:
                 f"tag={shown_value(self.tag, subject)} of {subject}: "
                 f"give True, False, or a template such as '{{label}}: '"
             )
-        check_limits(self.nice, self.memory_limit, subject)
         if self.cwd is not None and not isinstance(self.cwd, bytes):
             file_path(self.cwd, "cwd", subject)
         _argv.check_stdin(self.stdin, subject)

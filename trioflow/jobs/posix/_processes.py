@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 from ... import _posix as posix
+from ..._core.base._amounts import amount_of
 from ..._core.base._text_forms import shown_value
 from ...abc import RunHandle
 from ._guard import Guard
@@ -378,12 +379,12 @@ MEMORY_LIMIT_BOUND: Final = 1 << 63
 """Memory limits must be less than this, in bytes. A shell's `ulimit` misreads larger numbers as small ones."""
 
 
-def check_limits(nice: object, memory_limit: Any, subject: str) -> None:
-    """Check the options `nice` and `memory_limit` of a job.
+def check_limits(nice: object, memory_limit: Any, subject: str) -> int | None:
+    """Check the options `nice` and `memory_limit` of a job, and return the limit in bytes.
 
     Args:
         nice: the value of the option.
-        memory_limit: the value of the option.
+        memory_limit: the value of the option: a whole number, a size such as "2 GiB", or None for no limit.
         subject: the name of the job, for error messages.
 
     Raises:
@@ -391,15 +392,20 @@ def check_limits(nice: object, memory_limit: Any, subject: str) -> None:
         ValueError: an option is out of range.
 
     """
+    shown_limit = f"memory_limit={shown_value(memory_limit, subject)} of {subject}"
+    limit: int | None = memory_limit
+    if isinstance(memory_limit, str):
+        limit = int(amount_of(memory_limit, shown_limit))
     for name, value, expectation in (
         ("nice", nice, "a whole number, added to this program's niceness"),
-        ("memory_limit", memory_limit, "a whole number of bytes"),
+        ("memory_limit", limit, "a whole number of bytes, or a size such as '2 GiB'"),
     ):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise TypeError(f"{name}={shown_value(value, subject)} of {subject}: give {expectation}, or None")
-    if memory_limit is not None and not 0 < memory_limit < MEMORY_LIMIT_BOUND:
+    if limit is not None and not 0 < limit < MEMORY_LIMIT_BOUND:
         expectation = "a positive number of bytes, below 2**63"
-        raise ValueError(f"memory_limit={shown_value(memory_limit, subject)} of {subject}: give {expectation}, or None")
+        raise ValueError(f"{shown_limit}: give {expectation}, or None")
+    return limit
 
 
 def renice(process: Process, nice: int) -> None:

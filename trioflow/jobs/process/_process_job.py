@@ -38,7 +38,7 @@ INTERPRETER_POOL: Final = "InterpreterPoolExecutor"
 class ProcessOptions(abc.JobOptions, total=False):
     """The keyword options of a `ProcessJob`, with the options of every job."""
 
-    memory_limit: int | None
+    memory_limit: int | str | None
     nice: int | None
     processes: JobProcesses
 
@@ -84,9 +84,9 @@ class ProcessJob(
         function: a plain function, defined at the top level of a module.
         args: positional arguments of the call. Jobs among them are replaced by their results, see `Job`.
         kwargs: keyword arguments of the call. Jobs among them are replaced, too.
-        memory_limit: the maximum address space, in bytes, of the process during the call, and of each process that it
-            starts (RLIMIT_AS). Above this limit, the function gets a MemoryError. Python itself and imported modules
-            may need a few hundred million bytes.
+        memory_limit: the maximum address space, in bytes or as "2 GiB", of the process during the call, and of each
+            process that it starts (RLIMIT_AS). Above this limit, the function gets a MemoryError. Python itself and
+            imported modules may need a few hundred million bytes.
         nice: the number to add to this program's niceness, up to 19. Only root may give less than 0. A process with a
             changed niceness serves only jobs with the same `nice`.
         processes: the executor or the cluster that makes this call, or "local" for a worker process on this machine,
@@ -185,13 +185,12 @@ class ProcessJob(
         /,
         *args: object,
         kwargs: Mapping[str, Any] | None = None,
-        memory_limit: int | None = None,
+        memory_limit: int | str | None = None,
         nice: int | None = None,
         processes: JobProcesses = None,
         **options: Unpack[abc.JobOptions],
     ) -> None:
         name = repr(options.get("label") or abc.name_of(function))
-        _processes.check_limits(nice, memory_limit, name)
         checked = check_processes(processes, f"processes of {name}")
         if isinstance(checked, int):
             raise TypeError(
@@ -199,7 +198,7 @@ class ProcessJob(
                 f"{checked}), or give the job {LOCAL_PROCESSES!r}, an executor, or a trioflow.dask.Cluster"
             )
         self._processes: Final = checked
-        self._memory_limit: Final = memory_limit
+        self._memory_limit: Final = _processes.check_limits(nice, memory_limit, name)
         self._nice: Final = nice
         self._pid: int | None = None
         # The number of the last attempt for which a worker process was found.
