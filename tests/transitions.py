@@ -21,7 +21,7 @@ LEGAL = {(id(old), id(new)) for old, edges in TRANSITIONS.items() for new in edg
 """The table by the identities of states: tests write a million of them, and an `Enum` is hashed by a function."""
 
 WRITERS = {
-    ("_core.job._job", "AbstractJob.__init__"): {JobState.IDLE},
+    ("_core.job._job", "AbstractJob._initialize"): {JobState.IDLE},
     RESET: {JobState.IDLE},
     ("_core.run._steps", "wait_again"): {JobState.IDLE},
     ("_core.run._steps", "requeue"): {JobState.SCHEDULED},

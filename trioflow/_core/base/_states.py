@@ -1,6 +1,6 @@
 """The states of a job and their transitions, the phases of a run, why a run stops, and the causes of waits.
 
-`AbstractJob.__init__` and `AbstractJob._reset` make a job IDLE. Then its run moves it along `TRANSITIONS`:
+`AbstractJob._initialize` and `AbstractJob._reset` make a job IDLE. Then its run moves it along `TRANSITIONS`:
 `_steps.ready` makes it SCHEDULED, `Worker.work` RUNNING, and `_steps.settle` gives it its final state. For another
 attempt, `_steps.requeue` makes it SCHEDULED again. A job that is tried again is reset, too. `_steps.wait_again` makes a
 job IDLE that was SCHEDULED, and that waits for a requirement again, which had succeeded. Tests compare this list with

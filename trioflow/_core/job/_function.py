@@ -894,15 +894,16 @@ class Job(FunctionJob[T]):
             _reject_text(function, args, kwargs, options)
         self._function = function
         self._args = args
+        inputs: tuple[AbstractJob[Any], ...] = ()
         if kwargs or (args and not ATOMIC_TYPES.issuperset(map(type, args))):
             indices = None if kwargs else direct_input_indices(args)
             if indices is None:
-                options["_inputs"] = self._bind_arguments(args, kwargs, options.get("label"))  # type: ignore[typeddict-unknown-key]
+                inputs = self._bind_arguments(args, kwargs, options.get("label"))
             elif indices:
                 self._args = direct = DirectArguments(args, indices)
-                options["_inputs"] = direct.inputs()  # type: ignore[typeddict-unknown-key]
+                inputs = direct.inputs()
         # This skips `FunctionJob.__init__`: the code above is a faster form of it.
-        AbstractJob.__init__(self, **options)  # pyright: ignore[reportUnknownMemberType]
+        self._initialize(inputs, options)
         if not is_async_function and isinstance(function, Coroutine):
             if self._label is None:
                 # Set now, because `_function` becomes None when the job starts.

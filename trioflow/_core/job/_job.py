@@ -388,14 +388,18 @@ class AbstractJob(Generic[T]):
     needs: Option[dict[str, Any], Mapping[str, Need] | None] = SharedOption(None, _job_options.check_needs, _get_needs)
 
     def __init__(self, *, _inputs: tuple[AbstractJob[Any], ...] = (), **options: Unpack[JobOptions]) -> None:
+        self._initialize(_inputs, options)
+
+    def _initialize(self, inputs: tuple[AbstractJob[Any], ...], options: JobOptions) -> None:
+        """Set all attributes of a new job. `Job` calls this itself: a call with `**options` would copy them twice."""
         self._label = self._scheduler = None
         self._successors = self._outcome = self._started_at = self._finished_at = self._extras = self._worker = None
         self._pending = 0
         self._state = IDLE
         self._options = DEFAULT_OPTIONS
         self._is_plain = self._is_called_directly
-        self._inputs = _inputs
-        self._required = _requirements.extend_requirements((), _inputs) if _inputs else ()
+        self._inputs = inputs
+        self._required = _requirements.extend_requirements((), inputs) if inputs else ()
         if options:
             self._store_options(options)
 
