@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 import pytest
 from trioflow import Job, JobState, ProcessJob, Retry, Scheduler, StopReason
 from trioflow.jobs.process import _worker_main, _worker_pool
@@ -350,13 +351,15 @@ def mend(error):
     return True
 
 if __name__ == "__main__":
-    jobs = [ProcessJob(work, number, retry=Retry(1, first=0, on=mend)) for number in range(2)]
+    # A worker serves one niceness, so there are two new ones.
+    jobs = [ProcessJob(work, number, nice=number, retry=Retry(1, first=0, on=mend)) for number in range(2)]
     print(Scheduler(*jobs, hold=True, processes=2).run(), [job.result() for job in jobs])
 """
 
 
 def test_a_new_worker_that_imports_another_text_than_the_program_is_named_once(tmp_path: Path) -> None:
-    """A worker that ended was replaced by one with the text of now, in the middle of a run, and no line said so."""
+    """A worker that ended was replaced by one with the text of now, in the middle of a run, and no line said so. Of two
+    such workers, one line does."""
     file = tmp_path / "flow.py"
     file.write_text(WORKERS_OF_OTHER_TEXT)
     os.utime(file, (1, 1))
@@ -372,3 +375,14 @@ def test_a_new_worker_that_imports_another_text_than_the_program_is_named_once(t
     file.write_text(text.replace("processes=2", "processes=1"))
     os.utime(file, (1, 1))
     assert ", in work\n    [mend(None)][LIMIT]\n" in python(str(file), text=True, cwd=tmp_path).stderr
+
+
+def test_workers_that_import_slowly_are_named_once(
+    backend: str, caplog: pytest.LogCaptureFixture, monkeypatch: Any
+) -> None:
+    """Said once: two workers that are still importing after the time to report are one line of the log."""
+    monkeypatch.setattr(_worker_pool, "REPORT_SECONDS", 0.0)
+    jobs = [ProcessJob(abs, -number, nice=number) for number in (1, 2)]
+    assert Scheduler(*jobs).run(backend=backend)
+    said = [record.getMessage() for record in caplog.records if "worker processes still import" in record.getMessage()]
+    assert len(said) == 1
