@@ -257,6 +257,53 @@ def test_a_changed_file_in_a_directory_or_pattern_runs_a_command_again(place: Pa
         assert all(f"{pattern}' has changed" in why for pattern, why in zip(patterns, whys(), strict=True))
 
 
+ENTRIES: dict[str, Callable[[Path], object]] = {
+    "the contents of a file": lambda src: touch(src / "file"),
+    "the name of a file": lambda src: (src / "file").rename(src / "file2"),
+    "an empty directory that is new": lambda src: (src / "new").mkdir(),
+    "an empty directory that is gone": lambda src: (src / "empty").rmdir(),
+    "the name of an empty directory": lambda src: (src / "empty").rename(src / "empty2"),
+    "a link that is new": lambda src: (src / "new").symlink_to("file"),
+    "where a link points": lambda src: point(src / "link", "../outside2"),
+    "the contents behind a link": lambda src: touch(src.parent / "outside"),
+    "where a link to a directory points": lambda src: point(src / "folder", "../folder2"),
+    "an entry behind a link to a directory": lambda src: (src.parent / "folder1" / "new").mkdir(),
+    "what a link to nothing points to": lambda src: point(src / "broken", "nothing2"),
+    "a file in place of an empty directory": lambda src: ((src / "empty").rmdir(), (src / "empty").touch()),
+}
+
+
+def point(link: Path, target: str) -> None:
+    link.unlink()
+    link.symlink_to(target)
+
+
+@pytest.mark.parametrize("hashes", [False, True])
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_each_kind_of_entry_of_a_directory_counts_alone(place: Path, backend: str, entry: str, hashes: bool) -> None:
+    """With `reads=DIRECTORY`, one entry changes, and nothing else: the job runs again, and once."""
+    (src := place / "src").mkdir()
+    (src / "empty").mkdir()
+    (src / "file").write_text("text")
+    for name in ("outside", "outside2"):
+        (place / name).write_text("text")
+        os.utime(place / name, (1, 1))
+    for name in ("folder1", "folder2"):
+        (place / name).mkdir()
+    for link, target in (("link", "../outside"), ("folder", "../folder1"), ("broken", "nothing1")):
+        (src / link).symlink_to(target)
+
+    def why() -> str:
+        journal = Journal(place / "run.db", hash=hashes)
+        return run(copy(place, "true", reads=[src], writes=[]), backend, journal)
+
+    assert "no result in the journal" in why()
+    assert why() == ""
+    ENTRIES[entry](src)
+    assert "src' has changed" in why()
+    assert why() == ""
+
+
 @pytest.mark.parametrize("reads", ["out", "out/*", "out/**/*", "out/**/page*", "out/link", "out/../out/sub/page.txt"])
 @pytest.mark.parametrize("writes", ["out/sub/page.txt", "out/sub/pages", "out/./sub/page.txt"])
 @pytest.mark.parametrize("hashes", [False, True])

@@ -91,6 +91,35 @@ def test_jobs_added_in_another_order_are_restored(virtual: Virtual, file: Path) 
     assert ran == len(found(file))
 
 
+async def described(*args: Any, **kwargs: Any) -> str:
+    calls.append((args, kwargs))
+    return f"{args} {[*kwargs.items()]}"
+
+
+CALLS: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+    ((), {}), ((1,), {}), ((2,), {}), ((1, 2), {}), ((2, 1), {}), (((1, 2),), {}), (([1, 2],), {}), (("1",), {}),
+    ((1.5,), {}), ((None,), {}), ((True,), {}), (("",), {}), (("x=1",), {}),
+    ((), {"x": 1}), ((), {"y": 1}), ((), {"x": 2}), ((), {"x": "1"}), ((1,), {"x": 1}),
+    ((), {"x": 1, "y": 2}), ((), {"x": 2, "y": 1}), ((), {"x": [1, 2]}), ((), {"x": {"y": 1}}), ((), {"x": {"z": 1}}),
+    ((), {"x": "a" * 70}), ((), {"y": "a" * 70}), (("a" * 70,), {}), (("a" * 71,), {}),
+]  # fmt: skip
+
+
+def test_added_calls_that_differ_in_one_part_have_different_names(virtual: Virtual, file: Path) -> None:
+    """Jobs that are added are known by all of their call: a value, a name, a place, a type. All are stored, and each is
+    restored with its own result. Above the length of a name, its hash tells two calls apart."""
+
+    async def body(scheduler: Scheduler) -> list[str]:
+        jobs = [scheduler.add(Job(described, *args, kwargs=kwargs)) for args, kwargs in CALLS]
+        return [await job for job in jobs]
+
+    expected = [f"{args} {[*kwargs.items()]}" for args, kwargs in CALLS]
+    assert opened(virtual, file, body) == expected
+    assert len(calls) == len(found(file)) == len(CALLS)
+    assert opened(virtual, file, body) == expected
+    assert calls == []
+
+
 def test_of_jobs_with_one_name_none_is_stored(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Of jobs with one label, none is stored or restored, in this run or later ones; the log says so once in each."""
 

@@ -15,6 +15,8 @@ import trio
 from trioflow import CommandJob, First, Job, JobState, Pool, Retry, Scheduler, Service, ThreadJob, current_job
 from trioflow.abc import AbstractJob, JobKind, run_of
 from trioflow.testing import FAULTS, BrokenRun, Exploration, _explore, explore, run_virtual
+from trioflow.testing._fault_plans import END_PLACE, FAULT_OF_KIND, Plan, PlanGenerator, RunOutcome
+from trioflow.testing._task_order import TaskOrder
 from ..bodies import at_once, fail_now, give, later, serve
 from ..examples.scripts import load_example
 from ..transitions import CheckedState
@@ -721,6 +723,31 @@ def test_a_crash_with_a_world_that_cannot_be_copied_is_rejected() -> None:
 
     with pytest.raises(TypeError, match=r"a crash copies the world, but it cannot be copied .*: keep plain data in it"):
         explore(scenario, seed="trio crash@1:a")
+
+
+AT_WAITS = ("fail", "crash", "cancel", "stop", "cut", "ctrl-c", "late")
+
+
+@pytest.mark.parametrize("faults", [FAULTS, ("crash",), ("failures",), ("cancellation",), ("durations",)])
+def test_each_place_where_a_plan_may_put_a_fault_is_tried(faults: tuple[str, ...]) -> None:
+    """Places times kinds: each wait of each job, its beginning, and the moment after its end, where a job can still
+    fail, and its program be killed. Single faults are shuffled, and each comes in time."""
+    waits = {"a": 2, "b": 0}
+    outcome = RunOutcome(Plan("trio"), TaskOrder(), wait_counts=waits, jobs_with_timeout={"a"})
+    generator = PlanGenerator(7, faults)
+    generator.record(outcome)
+    generator.begin(1.0)
+    plans = [generator.next_plan("trio")[0] for _ in range(300)]
+    tried = {
+        (change.kind, change.name, change.at) for plan in plans if len(plan.changes) == 1 for change in plan.changes
+    }
+    expected = {(kind, name, at) for name, count in waits.items() for at in range(count + 1) for kind in AT_WAITS}
+    expected |= {(kind, name, END_PLACE) for name in waits for kind in ("fail", "crash")}
+    expected |= {("hang", "a", 0)}
+    expected = {place for place in expected if FAULT_OF_KIND[place[0]] in faults}
+    if "order" in faults:
+        tried = {place for place in tried if FAULT_OF_KIND[place[0]] != "order"}
+    assert tried == expected
 
 
 def test_names_of_the_faults_are_the_documented_ones() -> None:

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 import pytest
-from trioflow.compat.pyexpool import ExecPool, Job, Task
+from trioflow.compat.pyexpool import ExecPool, Job, Task, _pool
 from trioflow.compat.pyexpool._callbacks import Latch
 from ...jobs.posix.process_trees import TREE, Watched, until_there
 from ...jobs.posix.process_trees import watched as watched
@@ -64,6 +64,17 @@ def test_timeout_of_join_counts_from_the_first_execute(watched: Watched) -> None
     while pool.jobsdone < 1:
         time.sleep(0.001)
     assert pool.join(0.1) is False
+    assert watched.alive() == []
+
+
+def test_join_waits_for_what_is_left_since_the_first_execute(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 40 seconds, 41 have passed since the first `execute`: a job that would end in time, counted from the call of
+    `join`, is terminated."""
+    pool = ExecPool(1)
+    pool.execute(Job("j", args=["sleep", "10"]))
+    began = time.monotonic()
+    monkeypatch.setattr(_pool, "time", SimpleNamespace(monotonic=lambda: began + 41))
+    assert pool.join(40) is False
     assert watched.alive() == []
 
 
