@@ -1,0 +1,217 @@
+"""Each bound of the package has a law: at the bound, and one beyond it.
+
+What is counted, kept or shown "up to N" is right in small tests, and wrong at its end: the first plants that nobody
+noticed stood there. A bound is a constant `MAX_...` at the top of a module. Its laws are the tests that name it, so
+that they follow its value."""
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+import pytest
+from .mutation.__main__ import ROOT
+
+PACKAGE = ROOT / "trioflow"
+
+PACE = """
+_adaptive.py MAX_LOWEST_AGE
+_core/admission/_admission.py MAX_ADMITTED
+_core/run/_ending.py MAX_LEAVING_TURNS
+_core/run/_ending.py MAX_TRIES
+_core/run/_run.py MAX_FIRST_WORKER_TURNS
+_core/run/_worker.py MAX_JOBS_IN_TURN
+_core/run/_worker.py MAX_WORKERS_IN_TURN
+batch/_output.py MAX_BYTES_IN_MEMORY
+cli/_end_of_run.py MAX_SEARCH_SHARE
+jobs/command/_readiness.py MAX_POLL_INTERVAL
+jobs/command/_streams.py MAX_LINES_READ_BYTES
+jobs/command/_streams.py MAX_READS_PER_TURN
+jobs/posix/_guard_script.py MAX_SCANS
+jobs/posix/_processes.py MAX_POLL_INTERVAL
+jobs/process/_worker_main.py MAX_JOINED_BYTES
+jobs/ssh/_connections.py MAX_CONCURRENT_STARTS
+jobs/ssh/_connections.py MAX_JITTER
+jobs/ssh/_connections.py MAX_RETRY_DELAY
+jobs/ssh/_connections.py MAX_START_SECONDS
+journal/_code_digests.py MAX_KNOWN
+journal/_file_stamps.py MAX_HASHES
+testing/_explore.py MAX_FIRST_TASKS
+testing/_explore.py MAX_SHRINK_RUNS
+testing/_explored_run.py MAX_ENDING_ITERATIONS
+view/graph/_dot.py MAX_ANCHORS
+view/graph/_dot.py MAX_ORDERED_BOXES
+view/graph/_dot.py MAX_ROW
+view/look/_answers.py MAX_TRIES
+view/monitor/_picture_renderer.py MAX_BAR_WIDTH
+view/trace/_timeline.py MAX_SIDE_LABEL_WIDTH
+""".strip().splitlines()
+"""Bounds of a cost or a pace, such as how long to wait before another look: no promise changes with their value."""
+
+OPEN = """
+_check.py MAX_NAMED_READERS
+_check.py MAX_LOOKED_FOR
+_command_options.py MAX_CONCURRENT_COMMANDS
+_core/admission/_rates.py MAX_CAUSED_WAIT
+_core/admission/_rates.py MAX_SHORTAGES
+_core/base/_text_forms.py MAX_LENGTH
+_core/base/_text_forms.py MAX_LISTED_NAMES
+_core/base/_text_forms.py MAX_NAMED_JOBS
+_core/job/_job.py MAX_FAILED_ATTEMPTS
+_core/job/_labels.py MAX_ARGUMENTS_LENGTH
+_core/job/_labels.py MAX_STRING_LENGTH
+_core/job/_labels.py MAX_FLOAT_LENGTH
+_core/job/_labels.py MAX_ITEMS
+_core/job/_labels.py MAX_DEPTH
+_core/job/_labels.py MAX_LOST
+_core/job/_labels.py MAX_TEXT_LENGTH
+_core/job/_labels.py MAX_ENDS
+_core/run/_failure_counts.py MAX_COUNTED_KEPT
+_core/run/_steps.py MAX_INSTANT_ATTEMPTS
+_core/words/_failures.py MAX_COMPARED_FRAMES
+batch/_record_files.py MAX_NAME_BYTES
+batch/_reporter.py MAX_EXIT_CODE
+batch/_reporter.py MAX_NAMED_COMMANDS
+batch/_sources.py MAX_COUNTED_SIZE
+cli/_end_of_run.py MAX_NAMED_JOBS
+cli/_end_of_run.py MAX_PATH_LENGTH
+cli/_journal.py MAX_RESULT_LENGTH
+cli/_node_runner.py MAX_EXIT_CODE
+cli/batch/_batch_run.py MAX_SHOWN_KINDS
+cli/batch/_batch_run.py MAX_LINE_SIZE
+jobs/_user_files.py MAX_NAMED_FILES
+jobs/command/_argv.py MAX_LABEL_LENGTH
+jobs/command/_argv.py MAX_LABEL_ARGUMENTS_PER_END
+jobs/command/_output_sinks.py MAX_KEPT_TAIL_BYTES
+jobs/command/_program_service.py MAX_KEPT_LINES
+jobs/command/_result.py MAX_COMMAND_LENGTH
+jobs/command/_result.py MAX_EXIT_CODE
+jobs/ssh/_connections.py MAX_DIRECTORY_BYTES
+jobs/ssh/_connections.py MAX_LOG_SIZE
+jobs/ssh/_connections.py MAX_REFUSALS
+jobs/ssh/_node_session.py MAX_ATTEMPTS
+jobs/ssh/_node_session.py MAX_LINE_BYTES
+jobs/ssh/_node_session.py MAX_VARIABLE_BYTES
+jobs/ssh/_nodes.py MAX_CHARACTERS
+jobs/ssh/_nodes.py MAX_DIGITS
+jobs/ssh/_ssh_job.py MAX_INLINE_BYTES
+jobs/ssh/_wrapper.py MAX_REPORT_BYTES
+journal/_code_digests.py MAX_CONSTANTS
+journal/_code_digests.py MAX_ITEMS
+journal/_end_notes.py MAX_UNSTORED_JOBS
+journal/_file_stamps.py MAX_SIZE_DIGITS
+journal/_fingerprint.py MAX_FUNCTIONS
+journal/_fingerprint.py MAX_REPORTED_JOBS
+journal/_questions.py MAX_FILE_SIZE
+journal/_questions.py MAX_REASON_LENGTH
+journal/_record_paths.py MAX_ARGUMENTS_LENGTH
+journal/_run_summary.py MAX_FAILURES
+journal/_run_summary.py MAX_CAUSES
+journal/_serialization.py MAX_TEXT_LENGTH
+journal/_store.py MAX_RESULT
+journal/_store.py MAX_SCHEMA_TEXT
+journal/_store.py MAX_SCHEMA_STEPS
+testing/_judge.py MAX_WAITS_AFTER_GIVING_UP
+view/_estimate.py MAX_RATIO
+view/_print_ends.py MAX_LENGTH
+view/_print_ends.py MAX_SPARED
+view/_save.py MAX_GRAPH_ELEMENTS
+view/_save.py MAX_LISTED_JOBS
+view/events/_events.py MAX_POLLED_JOBS
+view/events/_events.py MAX_DROPPED
+view/graph/_dot.py MAX_LABEL_WIDTH
+view/graph/_dot.py MAX_LABEL_LINES
+view/graph/_drawing.py MAX_READABLE_BOXES
+view/graph/_drawing.py MAX_PATH_LENGTH
+view/look/_answers.py MAX_REQUEST_SIZE
+view/look/_client.py MAX_LINES
+view/look/_client.py MAX_NAMES
+view/look/_console.py MAX_RETRIED
+view/look/_console.py MAX_LINKS
+view/look/_console.py MAX_NAMED
+view/look/_page.py MAX_NEWS
+view/look/_page.py MAX_REQUEST_SIZE
+view/look/_page.py MAX_IGNORED_SIZE
+view/look/_page.py MAX_SHOWN_SIZE
+view/look/_picture.py MAX_LABELS
+view/look/_picture.py MAX_EDGES
+view/look/_picture.py MAX_LABEL
+view/look/_reload.py MAX_NAMED
+view/look/_reload.py MAX_CONTAINERS
+view/look/_watch.py MAX_GROUPS
+view/look/_watch.py MAX_TOLD
+view/look/_watch.py MAX_TAIL
+view/monitor/_log_display.py MAX_LISTED_JOBS
+view/monitor/_model.py MAX_KEPT_FAILURES
+view/monitor/_model.py MAX_DROPPED
+view/monitor/_output_buffer.py MAX_PARTIAL_LINE_CHARACTERS
+view/monitor/_picture_renderer.py MAX_FAILURE_ROWS
+view/text/_failure_text.py MAX_STORED_LENGTH
+view/text/_listing.py MAX_ALIGNED_WIDTH
+view/trace/_event_log.py MAX_OUTPUT_BYTES
+view/trace/_time_spent.py MAX_FAMILIES
+view/trace/_time_spent.py MAX_SINGLE_JOBS
+view/trace/_timeline.py MAX_NAMED_JOBS
+view/trace/_timeline.py MAX_COLORED_FAMILIES
+view/trace/_timeline.py MAX_LINKED_SPANS
+view/trace/_timeline.py MAX_CHARACTERS
+view/trace/_trace_record.py MAX_BOXES
+view/trace/report/_report.py MAX_CRITICAL_PATH_LINES
+view/trace/report/_report.py MAX_UNFOLDED_GROUPS
+view/trace/report/_report.py MAX_OUTPUT_BYTES
+view/trace/report/_report.py MAX_STATEMENTS
+""".strip().splitlines()
+"""Bounds whose law is missing. The list only becomes shorter: a new bound comes with its law."""
+
+
+def bounds() -> Iterator[str]:
+    for file in sorted(PACKAGE.rglob("*.py")):
+        for statement in ast.parse(file.read_text(encoding="utf-8")).body:
+            match statement:
+                case ast.AnnAssign(target=ast.Name(name)) | ast.Assign(targets=[ast.Name(name)]):
+                    if re.match("_?MAX_", name):
+                        yield f"{file.relative_to(PACKAGE).as_posix()} {name}"
+
+
+@cache
+def laws() -> list[tuple[str, str, str]]:
+    """Return the test, its text, and the text of its module, for each test."""
+    found: list[tuple[str, str, str]] = []
+    for file in sorted((ROOT / "tests").rglob("test_*.py")):
+        text = file.read_text(encoding="utf-8")
+        if "MAX_" not in text:
+            continue
+        for statement in ast.parse(text).body:
+            if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef) and statement.name.startswith("test_"):
+                name = f"{file.relative_to(ROOT).as_posix()}::{statement.name}"
+                found.append((name, ast.unparse(statement), text))
+    return found
+
+
+def laws_of(bound: str) -> list[str]:
+    """Return the tests that name a bound and, if there are several of this name, their module names its module."""
+    path, constant = bound.split()
+    is_unique = Counter(each.split()[1] for each in BOUNDS)[constant] == 1
+    module = Path(path).stem
+    return [
+        name
+        for name, test, text in laws()
+        if re.search(rf"\b{constant}\b", test) and (is_unique or re.search(rf"\b{module}\b", text))
+    ]
+
+
+BOUNDS = list(bounds())
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+def test_each_bound_has_a_law(bound: str) -> None:
+    """A new bound needs a test that names it: one law at the bound, and one beyond it."""
+    has_law = bool(laws_of(bound))
+    assert has_law or bound in (*PACE, *OPEN), f"{bound}: no test names this bound; ask for what comes one beyond it"
+    assert not (has_law and bound in OPEN), f"{bound} has a law now, {laws_of(bound)[0]}: take it from the list"
+
+
+def test_each_bound_without_a_law_is_one_of_the_package() -> None:
+    assert {*PACE, *OPEN} <= {*BOUNDS}
+    assert {*PACE}.isdisjoint(OPEN)
