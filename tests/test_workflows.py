@@ -2,9 +2,13 @@
 
 import os
 import re
+import runpy
 import subprocess
+import sys
 import tomllib
+import types
 from pathlib import Path
+from typing import Any
 import pytest
 from packaging.requirements import Requirement
 from .places import ROOT, patiently
@@ -77,16 +81,38 @@ def test_each_tool_of_a_release_has_a_version_and_hashes() -> None:
     assert all(requirement.specifier.contains(versions[requirement.name]) for requirement in wanted)
 
 
-def test_the_project_on_a_package_index_tells_where_to_report(tmp_path: Path) -> None:
-    """A release adds the address of its repository to the metadata: of the changelog, and of how to report."""
-    (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
-    functions = (ROOT / ".ci" / "release").read_text(encoding="utf-8").partition("\nmain\n")[0]
-    functions = functions.partition("main() {")[2].partition("\n}\n")[2]
-    script = f"{functions}\ngit() {{ echo git@example.org:a/b.git; }}\nversion=1.2\nwith_urls pyproject.toml"
-    subprocess.run(["bash", "-euc", script], cwd=tmp_path, check=True)
-    urls = tomllib.loads((tmp_path / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
-    assert urls["Repository"] == "https://example.org/a/b"
-    assert urls["Security"] == "https://example.org/a/b/blob/v1.2/SECURITY.md"
+URLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_page_on_a_package_index_leads_to_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The links and pictures of the README are absolute there, whoever builds the package."""
+    interface = "hatchling.metadata.plugin.interface"
+    monkeypatch.setitem(sys.modules, interface, types.SimpleNamespace(MetadataHookInterface=object))
+    hook = runpy.run_path(str(ROOT / ".ci" / "pypi_readme.py"))["AbsoluteReadme"]()
+    hook.root = str(ROOT)
+    metadata: dict[str, Any] = {"urls": URLS, "version": "1.2"}
+    hook.update(metadata)
+    text = metadata["readme"]["text"]
+    assert re.findall(r"""\]\((?!https://)|src(?:set)?="(?!https://)""", text) == []
+    assert f"]({URLS['Repository']}/blob/v1.2/docs/stability.md)" in text
+    assert f'src="{URLS["Repository"]}/raw/v1.2/docs/pictures/page.png"' in text
+    assert text.count("](") == README.count("](")
+
+
+def test_each_address_is_in_one_repository() -> None:
+    """The release compares it with the one that is cloned."""
+    assert all(address.startswith(URLS["Repository"]) for address in URLS.values())
+    assert {"Changelog", "Documentation", "Security"} <= URLS.keys()
+    assert f"$ git clone {URLS['Repository']} && " in README
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/README.md"])
+def test_the_first_command_of_a_page_needs_no_clone(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    (first, *_) = re.findall(r"^\$ (.*)$", text, re.MULTILINE)
+    assert first.endswith("pip install 'trioflow[cli]'")
+    assert "clone" not in text.partition(first)[0]
 
 
 @patiently(0.2, 5, 60)
