@@ -313,6 +313,35 @@ def test_a_row_stays_under_the_pointer_and_asks_in_its_own_place(browser: Browse
         assert browser.console_messages() == []
 
 
+BARS = "[...document.querySelectorAll('#bars li')].map((row) => row.innerText)"
+
+
+def test_a_row_of_the_timeline_keeps_its_job_as_long_as_it_is_shown(browser: Browser) -> None:
+    """The first rows of more than 60 jobs ended, and all others moved up in each second. At the end, it is hidden."""
+    long = [Job(anyio.sleep_forever, label=f"long {number}") for number in range(4)]
+    with watched(*long, short_jobs(), jobs_window=9) as server:
+        browser.driver.get(server.url)
+        until(browser, lambda: len(browser.evaluate(BARS)) == 60)
+        places, moved = dict[str, int](), set[str]()
+        until(browser, lambda: int(text(browser, "#settled").split()[0]) > 90)
+        for _ in range(25):
+            shown = browser.evaluate(BARS)
+            assert len({*shown}) == len(shown) == 60
+            moved.update(label for place, label in enumerate(shown) if places.get(label, place) != place)
+            places = {label: place for place, label in enumerate(shown)}
+            time.sleep(0.2)
+        assert moved == set()
+        assert {job.label for job in long} <= {*places}
+        browser.evaluate(
+            "[...document.querySelectorAll('#bars li')].find((row) => row.innerText == 'long 2').firstChild.click()"
+        )
+        until(browser, lambda: text(browser, "#job h2") == "long 2")
+        _client.ask(os.getpid(), {"do": "cancel"})
+        until(browser, lambda: status(browser).startswith("ended"))
+        assert not browser.first("#bars").is_displayed()
+        assert browser.console_messages() == []
+
+
 def test_what_is_above_the_pointer_does_not_grow(browser: Browser) -> None:
     """A click met the button of another row, because more had begun to run; these come when the pointer has gone."""
     release = threading.Event()

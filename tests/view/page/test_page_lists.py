@@ -26,6 +26,7 @@ from trioflow import (
     Rate,
     Retry,
     Scheduler,
+    Sequence,
     ThreadJob,
     current_job,
 )
@@ -377,6 +378,34 @@ def test_a_count_counts_what_is_meant_and_not_what_is_shown(virtual: Virtual) ->
     assert (facts["failed_count"], [row[1] for row in facts["failed"]]) == (counts[2], [60] * _console.MAX_FAILED)
     explained = sum(row[2] for row in facts["waiting"])
     assert explained + facts["unexplained"] == counts[1] > explained
+
+
+@pytest.mark.parametrize("number", [1, _console.MAX_BARS, _console.MAX_BARS + 9])
+def test_the_timeline_has_what_runs_and_then_what_ended_last(virtual: Virtual, number: int) -> None:
+    """At most 60 bars: of more that run, those that have run for the longest time; else also those that ended last."""
+    long = [Job(nap, 90, label=f"long {each}") for each in range(number)]
+    short = [Job(nap, 0.1, label=f"short {each}") for each in range(_console.MAX_BARS + 9)]
+    late = Job(nap, 90, label="late", required=short[-1])
+    run, told = WatchedRun(), list[Any]()
+
+    async def look() -> None:
+        run.update(json.loads(json.dumps({"may_steer": False, **_watch.Watch(runs_in_progress()[0]).answer()})))
+        told.append(_console.console(run, "", False)["bars"])
+
+    async def looks() -> None:
+        await anyio.sleep(10)
+        await look()
+
+    virtual(Scheduler(long, Sequence(*short), late, Job(looks, forever=True), critical_jobs=False, timeout=20).co_run)
+    [[_, bars]] = told
+    labels = [name for _, name, *_ in bars]
+    running = [job.label for job in (*long, late)]
+    room = _console.MAX_BARS - len(running)
+    ended = [job.label for job in short[-room:]] if room > 0 else []
+    assert labels == [*running[: min(number, _console.MAX_BARS)], *ended, *["late"] * (number < _console.MAX_BARS)]
+    for _, name, style, start, end in bars:
+        assert 0 <= start <= end <= 100
+        assert (style, end) == ("running", 100) if name in running else style == "succeeded"
 
 
 def test_equal_lines_of_the_log_are_one_that_opens(backend: Any) -> None:

@@ -11,6 +11,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from heapq import nlargest
 from typing import Any, Final
 
 from ..._core.base._states import JobState, ReportedState
@@ -195,8 +196,9 @@ MAX_FAILED: Final = 8
 MAX_RETRIED: Final = 50
 MAX_LINKS: Final = 40
 MAX_NAMED: Final = 3
+MAX_BARS: Final = 60
 """The maximum numbers of lines for running and for failed jobs, of jobs that a button tries again, of requirements of a
-job, and of names in a line."""
+job, of names in a line, and of bars in the timeline of a run that goes on."""
 
 
 def name_of(path: str) -> str:
@@ -262,6 +264,7 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
         "asks": [_question_row(run, *asked) for asked in questions],
         "told": {key: printable(text) for key, text in run.told_answers()},
         "marks": {key: run.attempt_mark(key) for key in steered},
+        "bars": _timeline_bars(run, counted),
         "running_count": len(running),
         "running_forever": sum(span.forever for span in running),
         "failed": [_failure_row(run, group) for group in groups[:MAX_FAILED]],
@@ -269,6 +272,35 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
         "waiting": [[name, keys[0], len(keys), run.names_of(keys), text] for name, keys, text in waiting_rows(run)],
         "idle": tally.count(JobState.IDLE),
     }
+
+
+def _timeline_bars(run: WatchedRun, counted: list[JobFacts]) -> list[Any]:
+    """Return the bars of the jobs that run, and of those that have ended last, in the order of their starts.
+
+    The time of the first start comes before the bars. A bar has its key, name and style, and its start and end in
+    percent of the time from the first start to now.
+    """
+    spans = [facts.span for facts in counted if facts.span.started_at is not None and not facts.span.forever]
+    shown = nlargest(MAX_BARS, spans, key=_last_moment)
+    if not shown:
+        return ["", []]
+    shown.sort(key=lambda span: (span.started_at or 0.0, span.number))
+    now = run.answer["now"]
+    first = shown[0].started_at or 0.0
+    unit = max(now - first, 1e-9) / 100
+    bars = list[Any]()
+    for span in shown:
+        end = now if span.finished_at is None else span.finished_at
+        ends = [round((moment - first) / unit, 1) for moment in (span.started_at or 0.0, end)]
+        bars.append([span.number, name_of(span.path), state_class(recorded_state(span)), *ends])
+    return [run.clock_time(first), bars]
+
+
+def _last_moment(span: Span) -> tuple[bool, float]:
+    """Sort jobs by their ends. Those that run come last, and of these, the one that has run for the longest time."""
+    if span.finished_at is None:
+        return True, -(span.started_at or 0.0)
+    return False, span.finished_at
 
 
 def _question_row(

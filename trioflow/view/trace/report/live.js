@@ -110,6 +110,7 @@
     showLists(next);
     if (tops !== null) noteMoves(tops);
     showMap(next);
+    showBars(next);
     if (!next.ended && rest.open) followReport();
   }
 
@@ -274,6 +275,35 @@
   function showLists(next) {
     Object.entries(SECTIONS).forEach(([name, describe]) => showSection(name, describe(next)));
     if (!whole.has("log") && !filter.value) fillLog(next.log);
+  }
+
+  // ---- the timeline of a run that goes on: a job keeps its row, and a row whose job is shown no more takes a new one
+
+  function showBars({ bars: [first, bars], time, ended }) {
+    const section = $("#bars"), list = section.querySelector("ol"), jobs = new Map(bars.map((bar) => [String(bar[0]), bar]));
+    const rows = [...list.children], known = new Set(rows.map((row) => row.dataset.key)), free = rows.filter((row) => !jobs.has(row.dataset.key));
+    section.hidden = ended || !bars.length;
+    [...jobs.keys()].filter((key) => !known.has(key)).forEach((key) => {
+      const row = free.shift() ?? list.appendChild(element("li"));
+      if (!row.childNodes.length) {
+        row.append(buttonOf("pick"), element("span", "lane"));
+        row.firstChild.append(element("bdi"));
+        row.lastChild.append(element("i"));
+      }
+      row.dataset.key = key;
+    });
+    free.forEach((row) => row.remove());
+    [...list.children].forEach((row) => {
+      const [, name, style, start, end] = jobs.get(row.dataset.key), bar = row.lastChild.firstChild;
+      set(row.querySelector("bdi"), name);
+      row.firstChild.title = name;
+      bar.className = `s-${style}`;
+      bar.style.left = `${start}%`;
+      bar.style.right = `${100 - end}%`;
+    });
+    const [left, right] = section.querySelector(".note").children;
+    set(left, first);
+    set(right, time);
   }
 
   // ---- the log of the run
