@@ -166,6 +166,7 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
     instruments = [*monitors, *(report for report, _ in files.reports), *files.tracers]
     is_drawing = bool(monitors) and can_move_cursor(sys.stdout)
     has_monitors_streams = options.tag or is_drawing or any(isinstance(one, Monitor) for one in scheduler.instruments)
+    # A trace alone changes no stream: commands would write to a pipe in place of the terminal.
     if (options.web or options.hold or options.report) and not has_monitors_streams:
         instruments.append(PrintKeeper())
     backend, file = (options.backend, "") if options.backend else loop_of_program()

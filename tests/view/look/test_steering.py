@@ -17,8 +17,10 @@ import pytest
 import trioflow.look
 from trioflow import Answer, First, Job, Scheduler, ThreadJob, _loaded_files
 from trioflow._core.job._labels import unescape_path
+from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import incidents_of, printable
 from trioflow.view.look import _answers, _client, _steering
+from trioflow.view.look._page import Page
 from trioflow.view.look._reload import NOTHING_KNOWN
 from ...bodies import fail_now, nap, nothing
 from ...cli.command_line import trioflow as command
@@ -359,6 +361,36 @@ def test_another_program_is_steered(backend: str) -> None:
     assert "no job with the path 'nope' runs or waits" in answered[5]
     assert answered[6:] == ["'night': drained", "'night': cancelled"]
     assert ended == ["DRAINED", "2", "2", "IDLE"]
+
+
+@pytest.mark.parametrize("kind", [KeyError, TypeError, RuntimeError, ZeroDivisionError, SystemExit])
+def test_an_exception_of_a_word_reaches_who_asked(
+    backend: Any, kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell, a page and a thread: a KeyError was told as "it does not understand the request". The run goes on."""
+
+    def act(_: Any) -> str:
+        raise kind("broken")
+
+    monkeypatch.setitem(_steering.ACTIONS, "pause", act)
+    told = list[str]()
+
+    def say() -> None:
+        (run,) = runs_in_progress()
+        page = Page(os.getpid(), None)
+        page.ask()
+        told.append(output_of("pause"))
+        told.append(page.steer({"do": "pause", "seen": page._run.answer["seen"]})["error"])
+        with pytest.raises(ValueError, match="pause has failed") as refusal:
+            _steering.steer(run, "pause", None, "a thread")
+        told.append(str(refusal.value))
+
+    scheduler = Scheduler(ThreadJob(say), label="night")
+    assert scheduler.run(backend=backend)
+    assert len(told) == 3
+    for text in told:
+        assert "broken" in text
+        assert "understand" not in text
 
 
 def ask(data: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import logging
 import os
 import re
 import subprocess
@@ -334,6 +335,20 @@ def test_the_page_has_what_is_left_of_each_resource(backend: Any) -> None:
     paged(backend, use, inner, same, Job(anyio.sleep_forever, needs={"usd": 0.25, "api": 1}), pool=pool)
 
 
+def test_the_log_says_that_a_job_did_not_run_for_a_spent_budget(backend: Any) -> None:
+    """It was "failed: BudgetSpent", and the counts had no failure."""
+    jobs = [Job(nothing, label=f"ask {number}", needs={"usd": 2}) for number in range(3)]
+
+    def use(page: Page) -> None:
+        state = until(page, lambda state: state["settled"] == 3)
+        [line] = state["log"]["lines"]
+        assert (line[1], line[3]) == ("blocked", "ask 1, ask 2")
+        assert re.match("(the last: )?did not run: ", line[5])
+        assert state["failed_count"] == 2
+
+    paged(backend, use, *jobs, pool=Pool(usd=Budget(3)), critical_jobs=False, jobs_window=2)
+
+
 @given(st.lists(st.tuples(st.integers(0, 50), st.sampled_from("abcd")), max_size=30))
 def test_the_log_is_newest_first_also_of_merged_lines(events: list[tuple[int, str]]) -> None:
     """The time of a merged line is that of its last event, and the times never grow downwards."""
@@ -654,6 +669,32 @@ def test_output_is_passed_on_at_once_and_kept_by_attempt(backend: Any, capsys: p
     finally:
         output.restore()
     assert shown == ["first?", "second"]
+
+
+@pytest.mark.parametrize("kind", [LogOutput, PassedOutput])
+def test_what_the_engine_reports_is_not_printed_by_the_job(backend: Any, kind: type[LogOutput]) -> None:
+    """What a step printed ended with "'bad' failed: ...", which the engine had logged while the job was running."""
+
+    async def bad() -> None:
+        print("half a line", end="", file=sys.stderr)
+        logging.getLogger("own").warning(" of the step")
+        raise OSError("broken")
+
+    def use(page: Page) -> None:
+        until(page, lambda state: state["failed"])
+        assert {*page._run.record().printed.values()} == {"half a line of the step\n"}
+
+    handler = logging.StreamHandler(sys.stderr)
+    loggers = logging.getLogger("trioflow"), logging.getLogger("own")
+    for logger in loggers:
+        logger.addHandler(handler)
+    output = kind(["stderr"])
+    try:
+        paged(backend, use, Job(bad, label="bad"))
+    finally:
+        output.restore()
+        for logger in loggers:
+            logger.removeHandler(handler)
 
 
 def test_an_end_is_an_end_wherever_it_is_shown(backend: Any) -> None:

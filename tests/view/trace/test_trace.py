@@ -325,19 +325,6 @@ def test_a_trace_shows_the_last_run(virtual: Virtual) -> None:
     assert [span.elapsed for span in trace.spans] == [5]
 
 
-def test_paths_of_concurrent_runs_begin_with_the_label_of_their_scheduler(virtual: Virtual) -> None:
-    trace = Trace()
-
-    async def both() -> None:
-        async with anyio.create_task_group() as tasks:
-            for label in "xy":
-                scheduler = Scheduler(Job(nap, label="a"), label=label, instruments=[trace])
-                tasks.start_soon(scheduler.co_run)
-
-    virtual(both)
-    assert sorted(span.path for span in trace.spans) == ["x/a", "y/a"]
-
-
 def test_a_trace_without_a_run_is_empty() -> None:
     trace = Trace()
     assert (trace.spans, trace.critical_path, trace.wall_offset) == ((), (), 0)

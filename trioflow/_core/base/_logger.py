@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from types import TracebackType
 from typing import Final
 
@@ -10,6 +11,15 @@ from ._user_code import get_traceback, innermost_own
 
 UNKNOWN_PLACE: Final[tuple[str, int, str | None]] = "(unknown file)", 0, None
 """The values of `logging` itself for a missing file, line and function."""
+
+
+class _Voice(threading.local):
+    """Whether the engine speaks in this thread: what handlers write then is not printed by the job that runs."""
+
+    speaks = False
+
+
+voice: Final = _Voice()
 
 
 def warn(
@@ -61,4 +71,9 @@ def warn(
             function = code.co_name
         if logger.isEnabledFor(logging.WARNING) and (logger.hasHandlers() or not is_shown):
             origin = (logger.name, logging.WARNING, file, line)
-            logger.handle(logger.makeRecord(*origin, "%s%s", (message, advice), exception_info, function, extra))
+            record = logger.makeRecord(*origin, "%s%s", (message, advice), exception_info, function, extra)
+            voice.speaks = True
+            try:
+                logger.handle(record)
+            finally:
+                voice.speaks = False

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from heapq import nlargest
 from typing import Any, Final, NamedTuple
 
+from ..._core.base._states import JobState
 from ..._core.base._text_forms import clause, duration_text
 from ..._core.job._labels import printable
 from ..trace._record_builder import JobFacts
@@ -101,7 +102,11 @@ def _lines_of_job(facts: JobFacts, told: tuple[str, ...]) -> Iterator[Entry]:
         yield Entry(ended, span.number, f"was throttled after {duration_text(ended - began)}", ("retried", "throttled"))
     if span.finished_at is None:
         return
-    if failure is not None:
+    if failure is not None and span.state is JobState.BLOCKED:
+        yield Entry(
+            span.finished_at, span.number, printable(f"did not run: {failure.headline}"), ("blocked", failure.kind)
+        )
+    elif failure is not None:
         tolerated = ", which is tolerated" if span.critical is False else ""
         text = f"failed{tolerated}: {failure.headline}{clause(' · {}', failure.location)}"
         yield Entry(span.finished_at, span.number, printable(text), ("failed", failure.kind, span.critical))

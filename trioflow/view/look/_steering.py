@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 from ..._core.base._states import RunPhase
 from ..._core.base._text_forms import clause, join_names, plural, short_repr
+from ..._core.job._errors import one_line_error
 from ..._core.job._job import AnyJob, is_job, is_scheduler
 from ..._core.job._labels import paths_of, printable, unescape_path
 from ..._core.words import _job_queries, _run_view
@@ -93,10 +94,11 @@ def steer(
             if is_late.is_set():
                 # Who asked does not wait any more.
                 run.report(job, f"{action} by {by} has no effect: {error}", is_steering=True)
-        except Exception as error:
-            answer.set_exception(error)
-            if is_late.is_set():
-                run.report(job, f"{action} by {by} has failed", error)
+        except (Exception, SystemExit) as error:
+            # From code of the program that the word has called.
+            run.report(job, f"{action} by {by} has failed", error)
+            where = "the log of the program says where"
+            answer.set_exception(ValueError(f"{action} has failed, and {where}: {one_line_error(error)}"))
 
     try:
         run.call_in_loop(act)

@@ -50,6 +50,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Final, TextIO, cast
 
 from ... import _posix as posix
+from ..._core.base._logger import voice
 from ..._core.base._states import JobState
 from ..._core.job._job import AnyJob
 from ..._core.run._current import current_job
@@ -349,6 +350,9 @@ def replaceable_streams() -> list[str]:
 
 
 def _find_current_job() -> AnyJob | None:
+    """Return the job that prints, or None if it is unknown, or the engine reports something about it."""
+    if voice.speaks:
+        return None
     try:
         return current_job()
     except RuntimeError:

@@ -29,7 +29,6 @@ import functools
 import math
 import os
 import platform
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -133,15 +132,18 @@ class EventRecorder(_instruments.Instrument):
         self._append_event = self._log.extend
         self._clock = time.monotonic
         self._running_schedulers: dict[BaseScheduler, RunView] = {}
-        # The thread of these: each event loop may have a clock with another origin.
-        self._thread = 0
         # Contains only schedulers with keep_jobs=False.
         self._path_caches: dict[BaseScheduler, PathCache] = {}
 
     # ---- hooks
 
     def before_run(self, scheduler: BaseScheduler) -> None:
-        """Record the start of a run. If no other scheduler is running, the log is cleared first."""
+        """Record the start of a run. An outermost run clears the log first.
+
+        Raises:
+            RuntimeError: another run is in progress. Each event loop may have a clock with another origin.
+
+        """
         run = current_run(scheduler)
         assert run is not None
         # If an earlier run crashed, `after_run` was not called for its scheduler.
@@ -150,11 +152,10 @@ class EventRecorder(_instruments.Instrument):
                 del self._running_schedulers[running_scheduler]
         if not self._running_schedulers:
             self._log.clear()
-            self._thread = threading.get_ident()
-        elif self._thread != threading.get_ident():
+        elif scheduler.scheduler not in self._running_schedulers:
             # The engine logs this error, and removes the instrument from the second run only.
             cure = f"give {scheduler.label!r} its own {type(self).__name__}()"
-            raise RuntimeError(f"{self!r} follows the runs of one event loop: {cure}")
+            raise RuntimeError(f"{self!r} follows one run at a time: {cure}")
         self._running_schedulers[scheduler] = run
         self._clock = clock = run.clock
         limits = run.window, run.tokens_taken is not None, scheduler.pool

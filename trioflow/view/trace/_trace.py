@@ -52,7 +52,12 @@ class Trace(EventRecorder):
         self._cached_record = -1, _trace_record.TraceRecord()
 
     def before_run(self, scheduler: BaseScheduler) -> None:
-        """Start a new trace. If another run is already in progress, its trace continues and includes this run."""
+        """Start a new trace.
+
+        Raises:
+            RuntimeError: another run is in progress.
+
+        """
         self._cached_record = -1, _trace_record.TraceRecord()
         super().before_run(scheduler)
 
