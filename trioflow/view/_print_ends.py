@@ -32,16 +32,23 @@ def keep_end(job: AnyJob | None, text: str) -> None:
             # What was printed before a first attempt is of another run.
             line = f"{kept[1].rstrip()}\n---- attempt {job.attempts}\n" if kept is not None and job.attempts > 1 else ""
             kept = _ends[job] = [attempt, line]
-            for spared in range(MAX_SPARED * (len(_ends) > MAX_JOBS)):
-                oldest = next(iter(_ends))
-                end = _ends.pop(oldest)
-                if oldest.state is not JobState.FAILED or spared == MAX_SPARED - 1:
-                    break
-                _ends[oldest] = end
+            if len(_ends) > MAX_JOBS:
+                _drop_oldest()
         kept[1] += text
         if len(kept[1]) > 2 * MAX_LENGTH:
             # Not at each print.
             kept[1] = kept[1][-MAX_LENGTH:]
+
+
+def _drop_oldest() -> None:
+    """Forget the output of the job that began to print first, but rather of one that has not failed."""
+    for _ in range(MAX_SPARED):
+        oldest = next(iter(_ends))
+        end = _ends.pop(oldest)
+        if oldest.state is not JobState.FAILED:
+            return
+        _ends[oldest] = end
+    del _ends[next(iter(_ends))]
 
 
 def end_of_prints(job: AnyJob, started_at: float | None) -> str:

@@ -168,7 +168,7 @@ def test_a_question_has_a_line_though_all_lines_were_taken_before(virtual: Virtu
         scheduler, monitor = watched(*(inside or jobs), began, *second.required, first, second, critical_jobs=False)
 
         async def end(scheduler: Scheduler = scheduler, monitor: Monitor = monitor) -> None:
-            drawn(monitor, height=12)  # takes all lines
+            assert len(drawn(monitor, height=12)) == 12  # takes all lines
             await anyio.sleep(5)
             scheduler.cancel()
 

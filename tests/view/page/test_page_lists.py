@@ -681,7 +681,7 @@ def test_what_the_engine_reports_is_not_printed_by_the_job(backend: Any, kind: t
         raise OSError("broken")
 
     def use(page: Page) -> None:
-        until(page, lambda state: state["failed"])
+        assert until(page, lambda state: state["failed"])
         assert {*page._run.record().printed.values()} == {"half a line of the step\n"}
 
     handler = logging.StreamHandler(sys.stderr)

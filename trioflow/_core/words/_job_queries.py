@@ -7,7 +7,6 @@ Any thread may call them. In another thread than the run's, their results may be
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from ..admission import _policies, _resource
 from ..base import _amounts, _states
 from ..base._graph_algorithms import longest_path_lengths, topological_order
-from ..base._states import MOVED_ON, JobState, ReportedState, WaitCause
+from ..base._states import MOVED_ON, JobState, ReportedState
 from ..job import _requirements
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import BudgetSpent, Failure, RequirementFailed
@@ -293,22 +292,6 @@ def keeps_succeeded(scheduler: BaseScheduler) -> bool:
     return (scheduler._extras or RunExtras).keeps_succeeded
 
 
-def retry_waits(job: AnyJob) -> list[tuple[float, float]]:
-    """Return the beginning and end of each wait of a job between two attempts. It held nothing meanwhile.
-
-    Attempts that were throttled before the first that failed do not count. The end of a wait that goes on is
-    infinity.
-    """
-    times = [(attempt.began, attempt.ended) for attempt in failed_attempts(job)]
-    if not times or job._extras is None:
-        return []
-    times += [(attempt.began, attempt.ended) for attempt in throttled_attempts(job) if attempt.began > times[0][0]]
-    times.sort()
-    end = math.inf if job._finished_at is None else job._finished_at
-    starts = [*(began for began, _ in times[1:]), end if job._started_at is None else job._started_at]
-    return [(ended, start) for (_, ended), start in zip(times, starts, strict=True) if start > ended]
-
-
 def is_about_to_run_anew(job: AnyJob) -> bool:
     """Return whether a job, which is being cancelled, or has just been, will be IDLE again in a later turn."""
     return (job._extras or RunExtras).repeats is not None
@@ -340,11 +323,6 @@ def end_times(job: AnyJob) -> list[float]:
     if job._finished_at is not None:
         times.append(job._finished_at)
     return times
-
-
-def inner_waits(job: AnyJob) -> tuple[tuple[WaitCause, float, float], ...]:
-    """Return the cause, beginning and end of each wait in the attempts of a job: for its machine, imports and files."""
-    return (job._extras or RunExtras).inner_waits
 
 
 def needs_as_given(job: AnyJob) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from ..._core.run._instruments import Instrument
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped, iterate_schedulers
 from ..._core.words import _explain, _job_queries, _run_view
+from ..._core.words._outcome import outcome
 from ..._hints import import_extra
-from .._outcome import outcome
 from ..text import _failure_text, _verdict
 from ._nonblocking_writer import NonBlockingWriter
 

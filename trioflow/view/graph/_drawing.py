@@ -83,9 +83,11 @@ class Drawing:
         self._stand_ins: Final = self._find_stand_ins()
         # The family and the number of the jobs or groups that a box stands for, if these are several.
         self._families: Final[dict[AnyJob, tuple[str, int]]] = {}
-        for folds_groups in (False, True) if collapse is True else ():
-            if sum(job is box for job, box in self._stand_ins.items()) > MAX_READABLE_BOXES:
-                self._fold_alike(folds_groups)
+        if collapse is True:
+            for folds_groups in (False, True):
+                boxes = {*self._stand_ins.values()}
+                if len(boxes) > MAX_READABLE_BOXES:
+                    self._fold_alike(folds_groups)
         self.critical_path_jobs: Final = {self._stand_ins[job] for job in critical_path if job in self._stand_ins}
         self.critical_path_edges: Final = {
             (self._stand_ins.get(predecessor), self._stand_ins.get(job))

@@ -291,16 +291,19 @@ class PageServer(ThreadingHTTPServer):
 
     def show_end(self) -> None:
         """Let all browsers that show the page get its end."""
-        oldest, asked = time.monotonic() - END_TIMEOUT, self.browsers.values()
+        oldest = time.monotonic() - END_TIMEOUT
+        asked = self.browsers.values()
         with self._connections_lock:
             self._connections_lock.wait_for(lambda: max(asked, default=-math.inf) < oldest, END_TIMEOUT)
 
     def note_browser(self, connection: object, name: str | None, has_end: bool = False) -> None:
         """Remember that a browser asks, by whichever connection, or that it has the report after the end of the run."""
         with self._connections_lock:
-            for known in (connection, CLOSED, *[name] * has_end):
+            for known in (connection, CLOSED):
                 self.browsers.pop(known, None)
-            if not has_end:
+            if has_end:
+                self.browsers.pop(name, None)
+            else:
                 self.browsers[name or connection] = time.monotonic()
             self._connections_lock.notify_all()
 

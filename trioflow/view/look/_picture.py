@@ -43,8 +43,15 @@ SQUARES: Final[_dot.Defaults] = (
 SQUARES_RATIO: Final = 0.7
 """`GRID_RATIO` of squares, so that a grid has the form of its place."""
 
-Family = tuple[str, bool, int]
-"""The family of jobs or groups that may share a box, whether they are groups, and their level."""
+
+class Family(NamedTuple):
+    """The jobs or groups that may share a box: these of one family, on one level."""
+
+    name: str
+    is_group: bool
+    level: int
+
+
 Place = tuple[int | Family, ...]
 """A box or a frame: the groups around it, the outermost first, and itself. For each of them, there is its key or, if a
 family is together, the family."""
@@ -109,17 +116,18 @@ class Layout:
             if outer not in self.members:
                 # In a `First`, which is a single job, or in a group that is a box.
                 continue
-            family, is_group, _ = families[key]
-            is_named = placing.names_groups if is_group else placing.names_jobs
-            places[key] = place = (*outer, key if is_named else families[key])
+            family = families[key]
+            is_named = placing.names_groups if family.is_group else placing.names_jobs
+            place = (*outer, key if is_named else family)
+            places[key] = place
             if place in self.titles:
-                self.titles[place] = name_of(family)
+                self.titles[place] = name_of(family.name)
             else:
                 # The jobs of a run that drops them are no family of one for long.
-                self.titles[place] = name_of(span.label if is_named or run.answer["keeps_jobs"] else family)
+                self.titles[place] = name_of(span.label if is_named or run.answer["keeps_jobs"] else family.name)
                 self.owners[place] = key
                 self.members[outer].append(place)
-                if is_group and len(outer) < placing.frame_depth:
+                if family.is_group and len(outer) < placing.frame_depth:
                     self.members[place] = []
         self.jobs: Final[dict[Place, list[int]]] = {place: [] for place in self.titles}
         for facts in counted:
@@ -158,7 +166,7 @@ class Picture:
         parents = {key: job.span.parent for key, job in jobs.items()}
         levels = levels_in_groups(parents, lambda key: jobs[key].span.required)
         families = {
-            key: (
+            key: Family(
                 family_from_label(job.span.label, job.has_own_label),
                 key in groups and not job.span.is_first,
                 levels.get(key, 0),

@@ -27,9 +27,9 @@ from ..._core.run._run import Incident
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped, stop_collecting
 from ..._core.words import _job_queries, _run_view
+from ..._core.words._outcome import PLAIN_OUTCOME, Outcome
 from ..._core.words._run_view import RunInProgress, current_run, last_run, run_steering, run_times, slots_in_use
 from .._estimate import Estimate
-from .._outcome import PLAIN_OUTCOME, Outcome
 from .._print_ends import end_of_prints
 from ..text._verdict import Tally
 from ..trace import _event_log

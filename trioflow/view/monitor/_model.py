@@ -26,9 +26,9 @@ from ..._core.base._text_forms import duration_text, join_names
 from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped
-from ..._core.words import _failures, _job_queries
+from ..._core.words import _failures, _job_queries, _outcome
 from ..._core.words._run_view import current_run, run_steering, run_times, slots_in_use
-from .. import _estimate, _outcome
+from .. import _estimate
 from ..text import _failure_text
 from ..text._verdict import Verdict, create_verdict, paused_seconds, tally_key
 from ._records import Display, JobRecord, SchedulerRecord

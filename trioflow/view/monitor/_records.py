@@ -13,8 +13,9 @@ from typing import Final, cast
 from ..._core.base._states import JobState, ReportedState
 from ..._core.job._job import AnyJob
 from ..._core.scheduler._base_scheduler import BaseScheduler
+from ..._core.words import _outcome
 from ..._core.words._job_queries import criticality, expected_durations
-from .. import _outcome, _state_styles
+from .. import _state_styles
 from ..text import _symbols, _verdict
 
 StyledText = tuple[str, str]

@@ -44,8 +44,8 @@ from ..._core.job._labels import PathCache, paths_of, paths_of_siblings
 from ..._core.run import _instruments, _steering
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words import _job_queries
+from ..._core.words._outcome import PLAIN_OUTCOME, Outcome, outcome
 from ..._core.words._run_view import RunView, current_run, run_steering, run_times
-from .._outcome import PLAIN_OUTCOME, Outcome, outcome
 from .._print_ends import end_of_prints
 from ..text._failure_text import describe_failure, one_line_text
 from ._record_builder import JobFacts, RecordBuilder, ResourceFacts, RunFacts
@@ -117,7 +117,8 @@ def _output_files(job: object) -> Iterator[tuple[str, str]]:
 
 def record_outcome(job: AnyJob) -> Outcome:
     """Return the facts about a job, and if it has settled, with the record of its last process."""
-    facts, has_begun = outcome(job), job.started_at is not None or job.restored
+    facts = outcome(job)
+    has_begun = job.started_at is not None or job.restored
     if not (has_begun and job.is_settled() and _job_queries.runs_commands(job)):
         return facts
     max_bytes = MAX_OUTPUT_BYTES if facts.failure is None else MAX_FAILED_OUTPUT_BYTES
@@ -313,11 +314,16 @@ class LiveRun:
 
     def find_key(self, job: AnyJob | None) -> int | None:
         """Return the key of a job in this run, an enclosing run, or the last run of another group, or else None."""
+        if job is None:
+            return None
         run: LiveRun | None = self
         while run is not None and job not in run.jobs:
             run = run.enclosing
-        run = run or self.last_runs.get(getattr(job, "scheduler", None))  # type: ignore[arg-type]
-        return run.jobs[job].key if job is not None and run is not None and job in run.jobs else None
+        if run is None and job.scheduler is not None:
+            run = self.last_runs.get(job.scheduler)
+        if run is None or job not in run.jobs:
+            return None
+        return run.jobs[job].key
 
 
 class LogReader:

@@ -337,11 +337,15 @@ def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
     for span in record.counted_spans:
         if record.is_group(span.number):
             continue
-        number, blocked = None, record.find_blocked(span)
+        number = None
+        blocked = record.find_blocked(span)
+        stop = stops[span.number]
         if blocked.state is JobState.BLOCKED:
             number = record.find_root_failure(blocked).number
-        elif not span.forever and span.state in UNFINISHED_STATES and (stop := stops[span.number]) is not None:
-            number = stop[0] if or_infinity(span.finished_at) >= stop[1] else None
+        elif stop is not None and span.state in UNFINISHED_STATES and not span.forever:
+            culprit_number, stopped_at = stop
+            if or_infinity(span.finished_at) >= stopped_at:
+                number = culprit_number
         if number is not None and (number != span.number or number not in record.failures):
             stopped_spans.setdefault(number, []).append(span)
     return stopped_spans

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final, NamedTuple
 
-from .._core.base._states import WaitCause
-from .._core.job._errors import Failure
-from .._core.job._job import AnyJob, FailedAttempt, Restoration, Throttling, has_moved_on
-from .._core.words import _job_queries
+from ..base._states import WaitCause
+from ..job._errors import Failure
+from ..job._job import AnyJob, FailedAttempt, Restoration, RunExtras, Throttling, has_moved_on
+from . import _job_queries
 
 
 class Outcome(NamedTuple):
@@ -49,6 +50,7 @@ def outcome(job: AnyJob) -> Outcome:
     """Return the facts about the end of a settled job, which all views show. If `end_facts` has none, omit the call."""
     failure = _job_queries.failure_of(job)
     is_blocked = failure is not None and _job_queries.root_failure(job) is not job
+    extras = job._extras or RunExtras
     facts = Outcome(
         job.attempts,
         failure,
@@ -58,11 +60,30 @@ def outcome(job: AnyJob) -> Outcome:
         has_moved_on(job),
         _job_queries.restoration_of(job),
         _job_queries.rerun_cause(job),
-        _job_queries.ready_at(job),
-        _job_queries.throttled_attempts(job),
-        _job_queries.inner_waits(job),
-        tuple(_job_queries.retry_waits(job)),
-        _job_queries.failed_attempts(job),
+        extras.ready_at,
+        extras.throttlings,
+        extras.inner_waits,
+        _retry_waits(job),
+        extras.failed_attempts,
         job.took if job.took != job.elapsed else None,
     )
     return NOT_BEGUN if facts == NOT_BEGUN else facts
+
+
+def _retry_waits(job: AnyJob) -> tuple[tuple[float, float], ...]:
+    """Return the beginning and end of each wait of a job between two attempts. It held nothing meanwhile.
+
+    Attempts that were throttled before the first that failed do not count. The end of a wait that goes on is
+    infinity.
+    """
+    times = [(attempt.began, attempt.ended) for attempt in _job_queries.failed_attempts(job)]
+    if not times:
+        return ()
+    throttled = _job_queries.throttled_attempts(job)
+    times += [(attempt.began, attempt.ended) for attempt in throttled if attempt.began > times[0][0]]
+    times.sort()
+    last_start = job._started_at
+    if last_start is None:
+        last_start = math.inf if job._finished_at is None else job._finished_at
+    starts = [*(began for began, _ in times[1:]), last_start]
+    return tuple([(ended, start) for (_, ended), start in zip(times, starts, strict=True) if start > ended])
