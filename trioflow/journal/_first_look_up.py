@@ -132,12 +132,13 @@ class FirstLookUp:
         if path is None or save is None:
             raise LookupError
         work = describe_work(job)
-        own = facts.fingerprint_builder.compute(job, work, _job_queries.options_of(job))[0]
+        options = _job_queries.options_of(job)
+        own = facts.fingerprint_builder.compute(job, work, options)[0]
         path, _ = self._matcher.path_in_directory(path, own)
         record = facts.find_record(path)
         if record is None or self._matcher.find_change(job, record, own, None) is not None:
             raise LookupError
-        restored = self._restorer.restore(job, record, save, work, paths)
+        restored = self._restorer.restore(job, options, record, save, work, paths)
         if isinstance(restored, NotStored):
             raise LookupError
         # For `discard`.

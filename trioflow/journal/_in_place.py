@@ -24,7 +24,8 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections import defaultdict
-from typing import Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 from .._core.base._graph_algorithms import reachable, topological_order
 from .._core.job._job import AbstractJob
@@ -34,10 +35,15 @@ from ._matching import RecordMatcher
 from ._outputs import Outputs
 from ._record_paths import RecordPaths
 from ._requirement_forms import Counted
-from ._results import save_format
+from ._restore_if import Verdicts
+from ._results import Unusable, save_format
 from ._run_facts import RunFacts
 from ._serialization import NotSerializable
+from ._store import StoredJob
 from ._work import describe_work
+
+if TYPE_CHECKING:
+    from .._core.job._job_options import Save
 
 
 class InPlace:
@@ -46,12 +52,14 @@ class InPlace:
     Args:
         facts: the facts about the run.
         matcher: compares jobs with their records.
+        verdicts: the answers of `restore_if=`.
 
     """
 
-    def __init__(self, facts: RunFacts, matcher: RecordMatcher) -> None:
+    def __init__(self, facts: RunFacts, matcher: RecordMatcher, verdicts: Verdicts) -> None:
         self.facts: Final = facts
         self.matcher: Final = matcher
+        self.verdicts: Final = verdicts
 
     @functools.cached_property
     def writers(self) -> dict[str, list[AbstractJob[Any]]]:
@@ -165,10 +173,20 @@ class InThought:
 
             if facts.file_stamper.describe_changed_output(work, stamps, job.redact, is_unchanged):
                 return False
+        if options.restore_if is not None and not self._holds(job, options.restore_if, record, save):
+            return False
         # The jobs after it find its result.
         facts.entries[job].form = facts.results.form(record)
         self._restored[job] = Counted(identity, 1, (record.run, record.settled))
         return True
+
+    def _holds(self, job: AbstractJob[Any], function: Callable[[Any], Any], record: StoredJob, save: Save) -> bool:
+        facts = self._in_place.facts
+        try:
+            value, _ = facts.results.load(record, save, job.redact)
+        except Unusable:
+            return False
+        return self._in_place.verdicts.reason_against(job, function, record, value) is None
 
     def take_back(self) -> None:
         for job in self._restored:

@@ -9,8 +9,8 @@ job is ready ──► path and fingerprint ──► its record ──► `judg
 ```
 
 Rules:
-1. A look-up may be made again in the same turn of the loop, with the same answer: it writes to the entry of the job and
-   to the shares of requirements what it has found, and `Recorder` does what follows from the answer.
+1. A look-up may be made again, as `_restore_if` does: it writes to the entry of the job and to the shares of
+   requirements what it has found, and `Recorder` does what follows from the answer.
 2. What the next commit writes counts as written. `LookUp` asks the recorder for it.
 3. The first reason found is the reason that users read: fingerprint, requirements, files, result.
 
@@ -22,7 +22,8 @@ Decided in docs/decisions: 39-journals.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from .._core.base._logger import warn
@@ -32,7 +33,8 @@ from .._core.run import _journaling
 from .._core.run._journaling import NotStored, Restored
 from .._core.words import _job_queries
 from .._core.words._job_queries import has_cut_requirements, is_one_job
-from . import _record_paths
+from ..jobs.posix._files import call_in_thread
+from . import _file_stamps, _record_paths
 from ._code_digests import code_digest, find_change
 from ._fingerprint import read_parts, with_requirements
 from ._first_look_up import FirstLookUp
@@ -41,14 +43,16 @@ from ._judgement import Evidence, Finding, judge
 from ._matching import RecordMatcher
 from ._record_paths import RecordPaths
 from ._requirement_forms import CUT_PART, NOTHING, Counted
+from ._restore_if import Verdicts
 from ._restoring import Restorer
-from ._run_facts import ALWAYS_RUNS, NO_RECORD, RAN_BEFORE, AskedJob, Found, RunFacts, RunningJob
+from ._run_facts import ALWAYS_RUNS, NO_RECORD, RAN_BEFORE, AskedJob, Found, JobEntry, RunFacts, RunningJob
 from ._serialization import NotSerializable
 from ._store import DAMAGED_TEXT, DamagedRow, StoredJob
 from ._work import describe_work
 
 if TYPE_CHECKING:
-    from .._core.job._job_options import Save
+    from .._core.job._job_options import OptionRecord, Save
+    from .._core.job._work_spec import Work
     from ._recorder import Recorder
 
 REASONS: Final = {Finding.RAN_BEFORE: RAN_BEFORE, Finding.DAMAGED: NotStored(DAMAGED_TEXT)}
@@ -70,9 +74,10 @@ class LookUp:
         self._recorder: Final = recorder
         self._was_empty: Final = was_empty
         self._matcher: Final = RecordMatcher(facts, recorder)
-        self._restorer: Final = Restorer(facts, InPlace(facts, self._matcher))
+        self._verdicts: Final = Verdicts(facts)
+        self._in_place: Final = InPlace(facts, self._matcher, self._verdicts)
+        self._restorer: Final = Restorer(facts, self._verdicts, self._in_place)
         self._firsts: Final = FirstLookUp(facts, recorder, self._matcher, self._restorer)
-        self.read_files: Final = self._restorer.read_files
         self._reported_reasons: Final[set[str]] = set()
 
     def prefetch(self, path: str) -> Callable[[], None] | None:
@@ -82,16 +87,104 @@ class LookUp:
         """
         return self._facts.results.prefetch(self._facts.find_record(path))
 
+    # ---- before a look-up
+
+    def read_files(self, job: AbstractJob[Any]) -> Callable[[], Awaitable[None]] | None:
+        """Return a function that reads the files of a job in a thread, and asks `restore_if=`. None if it is quick."""
+        entry = self._facts.entries[job]
+        entry.stamps = None
+        stamper = self._facts.file_stamper
+        if job.is_running():
+            # It is about to be recorded.
+            works = self._work_of_running(entry)
+            must_ask = False
+        else:
+            works, must_ask = self._judged_works(job)
+        is_slow = stamper.is_slow(path for work in works for path in _file_stamps.files_of(work))
+        if not is_slow and not must_ask:
+            return None
+
+        async def read() -> None:
+            if is_slow:
+                entry.stamps = await call_in_thread(stamper.take, works)
+            if must_ask:
+                await self._ask(job)
+
+        return read
+
+    def _work_of_running(self, entry: JobEntry) -> list[Work]:
+        if entry.running is None or entry.running.work is None:
+            return []
+        return [entry.running.work]
+
+    def _judged_works(self, job: AbstractJob[Any]) -> tuple[list[Work], bool]:
+        """Return the work of all jobs whose files a look-up of a job judges, and whether it may ask `restore_if=`.
+
+        These are the job, or all jobs of a `First`, and jobs that require one of these and write the same file.
+        """
+        works: list[Work] = []
+        must_ask = False
+        jobs = [job]
+        if is_scheduler(job) and is_one_job(job):
+            jobs += job.iterate_jobs()
+        for current in jobs:
+            options = _job_queries.options_of(current)
+            save = options.save
+            if save == "default":
+                save = self._facts.default_save
+            if _job_queries.always_runs(current) or save is None:
+                continue
+            if options.restore_if is not None:
+                must_ask = True
+            try:
+                work = describe_work(current)
+            except NotSerializable:
+                # `find` reports it.
+                continue
+            if work is None:
+                continue
+            works.append(work)
+            for path in _file_stamps.outputs_of(work):
+                writers = self._in_place.writers.get(_file_stamps.path_text(path, current.redact), ())
+                if len(writers) > 1 and self._has_restore_if:
+                    # The look-up may have to know whether they will be restored.
+                    must_ask = True
+                jobs += [each for each in writers if current in each.required and each not in jobs]
+        return works, must_ask
+
+    @functools.cached_property
+    def _has_restore_if(self) -> bool:
+        return any(job.restore_if is not None for job in self._facts.scheduler.iterate_jobs())
+
+    async def _ask(self, job: AbstractJob[Any]) -> None:
+        """Ask each function `restore_if=` that the look-up of a job comes to."""
+        while (question := self._verdicts.find_question(functools.partial(self.find_with_stamps, job))) is not None:
+            await self._verdicts.ask(question)
+
+    def find_with_stamps(self, job: AbstractJob[Any]) -> Found:
+        """Look up a job, with the stamps that `read_files` has taken."""
+        stamps = self._facts.entries[job].stamps
+        if stamps is None:
+            return self.find(job)
+        with self._facts.file_stamper.use(stamps):
+            return self.find(job)
+
+    # ---- the look-up
+
     def find(self, job: AbstractJob[Any]) -> Found:
         """Look up a job."""
         facts = self._facts
         paths = facts.record_paths[job.scheduler]
         if _job_queries.always_runs(job):
             return self._find_unrecorded(job, paths)
-        save = facts.save_of(job)
+        options = _job_queries.options_of(job)
+        save = options.save
+        if save == "default":
+            # As `save_of`, for a call less: each job comes by here.
+            save = facts.default_save
         if save is None:
             return self._find_unsaved(job, paths)
-        asked = self._identify(job, save, paths)
+        asked = self._identify(job, options, save, paths)
         if isinstance(asked, NotStored):
             return Found(asked)
         facts.requirement_forms.add(job, asked.counted)
@@ -108,7 +201,7 @@ class LookUp:
         elif finding is not Finding.MATCHES:
             answer = self._reason(job, asked, finding)
         if answer is None:
-            answer = self._restorer.restore(job, cast(StoredJob, record), save, asked.running.work, paths)
+            answer = self._restorer.restore(job, options, cast(StoredJob, record), save, asked.running.work, paths)
         if isinstance(answer, NotStored):
             asked.counted.cause = answer.cause or f"{job.label!r} has run since"
         else:
@@ -155,10 +248,11 @@ class LookUp:
 
     # ---- what identifies a job
 
-    def _identify(self, job: AbstractJob[Any], save: Save, paths: RecordPaths) -> AskedJob | NotStored:
+    def _identify(
+        self, job: AbstractJob[Any], options: OptionRecord, save: Save, paths: RecordPaths
+    ) -> AskedJob | NotStored:
         """Return the path and the work of a job that is looked up, or a `NotStored` if nothing identifies it."""
         facts = self._facts
-        options = _job_queries.options_of(job)
         try:
             work = describe_work(job)
             own, by_name_only, function = facts.fingerprint_builder.compute(job, work, options)

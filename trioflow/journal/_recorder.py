@@ -118,7 +118,13 @@ class Recorder:
         if record is not None and has_cut_requirements(job):
             fingerprint = with_requirements(asked.own, read_parts(record.fingerprint).get("q") or "")
         self.note_outdated(job, running.path, fingerprint, record)
-        self.facts.entries[job].running = running
+        entry = self.facts.entries[job]
+        entry.running = running
+        if entry.verdict is not None and entry.verdict.against is found:
+            # See rule 3 of `_restore_if`.
+            self._pending_records[running.path] = self._unstored(running.path, running.fingerprint, found.reason)
+            entry.outdated = None
+            self.commit()
         self.running_paths[running.path] = job
 
     def note_outdated(self, job: AbstractJob[Any], path: str, fingerprint: str, record: StoredJob | None) -> None:

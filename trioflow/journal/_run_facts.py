@@ -2,7 +2,7 @@
 
 | who writes | what |
 |---|---|
-| `LookUp` | `path`, `form`, `stamps` and `undecided` of an entry, the shares of requirements |
+| `LookUp` | `path`, `form`, `stamps`, `verdict` and `undecided` of an entry, the shares of requirements |
 | `Recorder` | `running`, `outdated` and `mark` of an entry, and `form` once the job has its result |
 
 The entry of a job begins with its first look-up, and ends as its scheduler drops the job.
@@ -66,6 +66,19 @@ class RunningJob:
     """The number of the attempt that ran as mended code was taken, and the digest of its code, if that is known."""
 
 
+class Verdict(NamedTuple):
+    """The answer of a job's `restore_if=` about the result of one run."""
+
+    path: str
+    run: int
+    settled: float
+    against: NotStored | None
+    """Why the result does not hold any more, or None if it does."""
+
+    def is_about(self, record: StoredJob) -> bool:
+        return (self.path, self.run, self.settled) == (record.path, record.run, record.settled)
+
+
 @dataclasses.dataclass(slots=True)
 class JobEntry:
     """What a session knows of a job: from its first look-up, or its first result, until its scheduler drops it.
@@ -91,6 +104,8 @@ class JobEntry:
     """The record that the job leaves as it ends, because another job has had its path meanwhile."""
     undecided: tuple[RecordPaths, str] | None = None
     """Of a `First` that runs: the paths of its members, and its fingerprint."""
+    verdict: Verdict | None = None
+    """The answer of its `restore_if=`, once that has been asked."""
 
 
 class AskedJob(NamedTuple):
@@ -141,7 +156,7 @@ class RunFacts:
         self.scheduler: Final = scheduler
         self.store: Final = store
         self.run_number: Final = run_number
-        self._default_save: Final = save
+        self.default_save: Final = save
         self.entries: Final = defaultdict[AbstractJob[Any], JobEntry](JobEntry)
         self.results: Final = ResultStore(store)
         self.file_stamper: Final = _file_stamps.FileStamper(compares_contents, store.own_paths)
@@ -167,7 +182,7 @@ class RunFacts:
     def save_of(self, job: AbstractJob[Any]) -> Save:
         save = _job_queries.options_of(job).save
         if save == "default":
-            return self._default_save
+            return self.default_save
         return save
 
     def find_record(self, path: str) -> StoredJob | None:

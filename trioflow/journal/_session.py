@@ -30,7 +30,6 @@ from ._store import JournalStore
 if TYPE_CHECKING:
     from .._core.job._job_options import Save
     from .._core.scheduler._base_scheduler import BaseScheduler
-    from ._run_facts import Found
 
 
 class JournalSession:
@@ -92,17 +91,8 @@ class JournalSession:
 
         The `NotStored` has the reason, unless the job always runs.
         """
-        entry = self.facts.entries[job]
-        stamps = entry.stamps
-        entry.stamps = None
-        if stamps is None:
-            return self._take_in(job, self._look_up.find(job))
-        with self.facts.file_stamper.use(stamps):
-            return self._take_in(job, self._look_up.find(job))
-
-    def _take_in(self, job: AbstractJob[Any], found: Found) -> Restored | NotStored:
-        """Let the recorder prepare what follows from a look-up, and return its answer."""
-        answer, asked, record, first, is_ambiguous = found
+        answer, asked, record, first, is_ambiguous = self._look_up.find_with_stamps(job)
+        self.facts.entries[job].stamps = None
         recorder = self.recorder
         if is_ambiguous:
             assert asked is not None

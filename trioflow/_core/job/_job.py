@@ -283,6 +283,10 @@ class AbstractJob(Generic[T]):
             run.
         key: the identity of the job's work for a journal, in place of its function, arguments and files: any JSON data.
         version: the version of the job's code for a journal: if it has changed, the job runs again.
+        restore_if: a function of the stored result that returns whether it still holds, such as whether a table is
+            there. With a journal, it is asked once in each run, before the job would be restored: if the answer is
+            false, or the function raises, the job runs again, with the jobs that follow it, and views say why. An
+            async function is awaited, another is called in a thread; the look-ups of other jobs wait. *Provisional*.
         reads: the files that the job reads: files, directories, and patterns such as `"src/**/*.h"`. With a journal,
             the job runs again when a file has changed. Files that are not named do not count.
         writes: the files and directories that the job writes. If any is missing after the job's success, the job has
@@ -381,6 +385,7 @@ class AbstractJob(Generic[T]):
     save: Option[JobSave] = SharedOption("default", _job_options.check_save)
     key: Option[Any, object] = SharedOption(None, _job_options.accept_any)
     version: Option[Any, object] = SharedOption(None, _job_options.accept_any)
+    restore_if: Option[Callable[[Any], object] | None] = SharedOption(None, or_none(_job_options.check_restore_if))
     reads: Option[tuple[Any, ...], AnyPath | Iterable[AnyPath]] = SharedOption((), _job_options.check_paths)
     writes: Option[tuple[Any, ...], AnyPath | Iterable[AnyPath]] = SharedOption((), _job_options.check_paths)
     priority: Option[int] = SharedOption(0, _job_options.check_priority)
@@ -983,6 +988,17 @@ class AbstractJob(Generic[T]):
         """
         if self._options.has_files and self._is_scheduler:
             raise ValueError(f"reads= and writes= of {self._name_for_errors()}: give them to the jobs in it")
+        if self._options.restore_if is not None:
+            self._check_restore_if()
+
+    def _check_restore_if(self) -> None:
+        subject = f"restore_if= of {self._name_for_errors()}"
+        if self._is_scheduler:
+            raise ValueError(f"{subject}: give it to the jobs in it, which are restored one by one")
+        if self._is_service or self._options.forever:
+            raise ValueError(f"{subject}: a service or forever job is never restored; leave it out")
+        if self._options.save is None:
+            raise ValueError(f"{subject}: with save=None, no result is stored; leave out one of the two")
 
     def _unknown_option(self, name: str) -> TypeError:
         return _job_options.unknown_job_option_error(name, repr(self._label or type(self).__name__), type(self))

@@ -48,6 +48,7 @@ class NestedJobOptions(TypedDict, total=False):
     save: JobSave
     key: object
     version: object
+    restore_if: Callable[[Any], object] | None
     reads: AnyPath | Iterable[AnyPath]
     writes: AnyPath | Iterable[AnyPath]
     priority: int
@@ -101,6 +102,7 @@ class OptionRecord:
     save: JobSave
     key: object
     version: object
+    restore_if: Callable[[Any], object] | None
     reads: tuple[AnyPath, ...]
     writes: tuple[AnyPath, ...]
     priority: int
@@ -112,7 +114,7 @@ class OptionRecord:
         (
             self.critical, self.forever, self.timeout, self.idle_timeout, self.on_timeout, self.own_task,
             self.retry, self.run_if, self.keep_result, self.redact, self.log, self.save, self.key, self.version,
-            self.reads, self.writes, self.priority, self.expected_duration, self.needs,
+            self.restore_if, self.reads, self.writes, self.priority, self.expected_duration, self.needs,
         ) = values  # fmt: skip
         self.is_shared: Final = is_shared
         has_timeout = self.timeout is not None or self.idle_timeout is not None
@@ -208,6 +210,13 @@ def check_save(
         advice = f"choose {', '.join(map(repr, names))}, a pair (dump, load) of functions, or None"
         raise bad_value_error(ValueError, value, name, subject, advice)
     return cast("JobSave", value)
+
+
+def check_restore_if(value: object, name: str, subject: Subject) -> object:
+    if not callable(value) or _user_code.is_generator(value):
+        advice = "give a function, plain or async, that takes the stored result and returns whether it still holds"
+        raise bad_value_error(TypeError, value, name, subject, advice)
+    return value
 
 
 def check_priority(value: object, name: str, subject: Subject) -> int:

@@ -1,0 +1,302 @@
+"""`restore_if=`: a stored result that does not hold any more lets its job run again."""
+
+import contextvars
+import functools
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+import anyio
+import anyio.lowlevel
+import pytest
+from trioflow import Answer, First, Job, Retry, Scheduler, Service, ThreadJob, Trace, simulate
+from trioflow.view import listing
+from trioflow.view.text._verdict import Tally, run_verdict
+from ..cli.command_line import trioflow
+
+TENANT = contextvars.ContextVar("tenant", default="nobody")
+
+
+class Database:
+    """Tables that jobs load. `has` is what jobs give as `restore_if=`."""
+
+    def __init__(self) -> None:
+        self.tables: set[str] = set()
+        self.loaded: list[str] = []
+        self.asked: list[str] = []
+
+    async def load(self, table: str, *_: Any) -> str:
+        self.tables.add(table)
+        self.loaded.append(table)
+        return table
+
+    def has(self, table: str) -> bool:
+        self.asked.append(table)
+        return table in self.tables
+
+    async def has_async(self, table: str) -> bool:
+        await anyio.lowlevel.checkpoint()
+        return self.has(table)
+
+    def has_later(self, table: str) -> Any:
+        return self.has_async(table)
+
+    def fails(self, table: str) -> bool:
+        self.asked.append(table)
+        raise OSError("no database")
+
+    def restarted(self, *dropped: str) -> None:
+        """Forget what was loaded and asked, and drop tables."""
+        self.tables -= {*dropped}
+        self.loaded.clear()
+        self.asked.clear()
+
+
+@pytest.fixture
+def database() -> Database:
+    return Database()
+
+
+def chain(database: Database, function: Callable[[str], Any]) -> Scheduler:
+    orders = Job(database.load, "orders", label="orders", restore_if=function)
+    totals = Job(database.load, "totals", orders, label="totals")
+    other = Job(database.load, "other", label="other")
+    report = Job(database.load, "report", label="report", required=totals)
+    return Scheduler(orders, totals, other, report, label="night")
+
+
+FUNCTIONS = ["has", "has_async", "has_later"]
+
+
+@pytest.mark.both_backends
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_result_that_does_not_hold_runs_again_with_what_follows(
+    file: Path, backend: str, database: Database, name: str
+) -> None:
+    """With the database deleted, the next run was: 36 restored."""
+    function = getattr(database, name)
+    assert chain(database, function).run(backend=backend, journal=file)
+    assert database.asked == []
+    database.restarted()
+    assert chain(database, function).run(backend=backend, journal=file)
+    assert (database.loaded, database.asked) == ([], ["orders"])
+    database.restarted("orders")
+    assert chain(database, function).run(backend=backend, journal=file)
+    assert (database.loaded, database.asked) == (["orders", "totals", "report"], ["orders"])
+
+
+@pytest.mark.both_backends
+@pytest.mark.parametrize("name", ["has", "fails"])
+def test_each_view_names_the_reason(file: Path, backend: str, database: Database, name: str) -> None:
+    """The listing, `explain`, the verdict, the trace, the command and its `why` agree."""
+    assert chain(database, getattr(database, name)).run(backend=backend, journal=file)
+    database.restarted("orders")
+    trace = Trace()
+    scheduler = chain(database, getattr(database, name))
+    assert scheduler.run(backend=backend, journal=file, instruments=[trace])
+    orders, totals, *_ = scheduler
+    reason, cause = {
+        "has": ("restore_if= has returned False", "restore_if= of 'orders' has returned False"),
+        "fails": ("restore_if= has raised OSError('no database')", "restore_if= of 'orders' has raised OSError"),
+    }[name]
+    shown = {
+        "explain": scheduler.explain(orders),
+        "listing": listing(scheduler, details=True),
+        "why": trioflow("journal", file, "why").stdout,
+        "show": trioflow("journal", file, "show", "orders").stdout,
+    }
+    assert [view for view, text in shown.items() if reason not in text] == []
+    assert cause in scheduler.explain(totals)
+    sentences = [run_verdict(scheduler, scheduler.stop_reason).sentence, trioflow("journal", file).stdout]
+    assert [text for text in sentences if f"3 run again, because {cause}" not in text] == []
+    assert trace._get_record().tally.reruns == Tally.for_scheduler(scheduler).reruns == {cause: 3}
+
+
+def test_a_secret_result_is_quoted_in_no_reason(file: Path, backend: str) -> None:
+    async def load() -> str:
+        return "hunter2"
+
+    def fails(value: str) -> bool:
+        raise OSError(f"no {value}")
+
+    for _ in range(2):
+        job = Job(load, label="load", redact=True, restore_if=fails)
+        scheduler = Scheduler(job)
+        assert scheduler.run(backend=backend, journal=file)
+    assert "restore_if= has raised OSError" in scheduler.explain(job)
+    assert "hunter2" not in scheduler.explain(job) + trioflow("journal", file, "why").stdout
+
+
+def test_a_plain_function_runs_in_a_thread_with_the_context(file: Path, backend: str) -> None:
+    async def load() -> int:
+        return 1
+
+    def holds(value: int) -> bool:
+        seen.append((threading.get_ident() == threading.main_thread().ident, TENANT.get()))
+        return True
+
+    seen: list[tuple[bool, str]] = []
+    token = TENANT.set("acme")
+    try:
+        for _ in range(2):
+            assert Scheduler(Job(load, label="load", restore_if=holds)).run(backend=backend, journal=file)
+    finally:
+        TENANT.reset(token)
+    assert seen == [(False, "acme")]
+
+
+def test_only_what_would_be_restored_is_asked_for(file: Path, backend: str, database: Database) -> None:
+    """A job that runs for another reason, that is no member, or that no journal would restore, asks nothing."""
+
+    def load(version: int = 1) -> Job[str]:
+        return Job(database.load, "a", label="a", version=version, restore_if=database.has)
+
+    assert Scheduler(load()).run(backend=backend, journal=file)
+    assert Scheduler(load(version=2)).run(backend=backend, journal=file)
+    assert Scheduler(load(version=2)).run(backend=backend)
+    assert simulate(Scheduler(load(version=2)), durations={"a": 1.0}).makespan == 1.0
+    assert database.asked == []
+
+
+@pytest.mark.both_backends
+def test_what_does_not_hold_counts_no_more_once_its_job_has_begun(file: Path, backend: str, database: Database) -> None:
+    """The attempt creates the table, and fails or is killed: the function finds the table, and the rows are missing."""
+
+    async def load() -> str:
+        database.tables.add("orders")
+        if is_broken:
+            raise OSError("the connection was lost")
+        return "orders"
+
+    is_broken = False
+    for is_broken, restored in ((False, False), (False, True), (True, False), (False, False), (False, True)):
+        if is_broken:
+            database.tables.clear()
+        job = Job(load, label="load", restore_if=database.has)
+        assert Scheduler(job).run(backend=backend, journal=file) is not is_broken
+        assert job.restored is restored
+
+
+def test_a_group_that_is_tried_again_asks_once(file: Path, backend: str, database: Database) -> None:
+    async def flaky() -> None:
+        attempts.append(1)
+        if len(attempts) % 2:
+            raise OSError("flaky")
+
+    attempts: list[int] = []
+    for asked in ([], ["a"]):
+        database.restarted()
+        group = Scheduler(
+            first := Job(database.load, "a", label="a", restore_if=database.has),
+            Job(flaky, label="flaky", required=first, save=None, critical=True),
+            label="group",
+            retry=Retry(1, first=0.0),
+        )
+        assert Scheduler(group).run(backend=backend, journal=file)
+        assert database.asked == asked
+
+
+@pytest.mark.both_backends
+@pytest.mark.parametrize("place", ["group", "First", "nested First"])
+def test_a_result_in_a_group_is_asked_for_wherever_it_is(
+    file: Path, backend: str, database: Database, place: str
+) -> None:
+    def scenario() -> Scheduler:
+        member = Job(database.load, "a", label="a", restore_if=database.has)
+        group: Any = Scheduler(member, label="g") if place == "group" else First(member, label="g")
+        if place == "nested First":
+            group = First(group, label="outer")
+        user = Job(database.load, "user", label="user", required=group)
+        return Scheduler(group, user)
+
+    assert scenario().run(backend=backend, journal=file)
+    database.restarted()
+    assert scenario().run(backend=backend, journal=file)
+    assert (database.loaded, database.asked) == ([], ["a"])
+    database.restarted("a")
+    assert scenario().run(backend=backend, journal=file)
+    assert (database.loaded, database.asked) == (["a", "user"], ["a"])
+
+
+def test_a_job_that_is_added_is_asked_for(file: Path, backend: str, database: Database) -> None:
+    async def program() -> list[bool]:
+        async with Scheduler(journal=file) as scheduler:
+            jobs = [
+                scheduler.add(Job(database.load, name, label=name, restore_if=database.has_async)) for name in "abc"
+            ]
+            for job in jobs:
+                await job
+        return [job.restored for job in jobs]
+
+    run = functools.partial(anyio.run, program, backend=backend)
+    assert run() == [False] * 3
+    database.restarted("b")
+    assert run() == [True, False, True]
+    assert (database.loaded, database.asked) == (["b"], ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("dropped", ["", "build", "strip"])
+def test_files_that_are_changed_in_place_are_made_anew_by_all_or_none(
+    tmp_path: Path, file: Path, backend: str, database: Database, dropped: str
+) -> None:
+    """`strip` changes what `build` has written: if one of them runs again, so does the other, on a fresh file."""
+    out = tmp_path / "out"
+
+    def build() -> str:
+        out.write_text("built")
+        database.tables.add("build")
+        return "build"
+
+    def strip() -> str:
+        out.write_text(f"{out.read_text()}, stripped")
+        database.tables.add("strip")
+        return "strip"
+
+    def scenario() -> Scheduler:
+        first = ThreadJob(build, label="build", writes=out, restore_if=database.has)
+        second = ThreadJob(strip, label="strip", reads=out, writes=out, restore_if=database.has, required=first)
+        return Scheduler(first, second)
+
+    assert scenario().run(backend=backend, journal=file)
+    database.restarted(dropped)
+    scheduler = scenario()
+    assert scheduler.run(backend=backend, journal=file)
+    assert out.read_text() == "built, stripped"
+    assert [job.restored for job in scheduler] == [not dropped] * 2
+    assert len(database.asked) == len({*database.asked})
+
+
+def test_a_question_is_asked_again_whose_answer_does_not_hold(file: Path, backend: str) -> None:
+    def holds(answer: str) -> bool:
+        return answer in valid
+
+    valid: list[str] = []
+    for given, now, restored in (("yes", "yes", False), (None, "yes", True), ("no", "no", False)):
+        valid[:] = [now]
+        question = Answer("deploy?", label="deploy", restore_if=holds)
+
+        async def answer(question: Answer[str] = question, given: str | None = given) -> None:
+            if given is not None and not question.is_settled():
+                question.answer(given)
+
+        assert Scheduler(question, Job(answer, label="person", save=None)).run(backend=backend, journal=file)
+        assert (question.restored, question.result()) == (restored, given or "yes")
+
+
+async def nothing(*_: object, **__: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Job(nothing, restore_if=bool, save=None), "with save=None, no result is stored"),
+        (lambda: Job(nothing, restore_if=bool, forever=True), "is never restored"),
+        (lambda: Service(nothing, restore_if=bool), "is never restored"),
+        (lambda: Scheduler(restore_if=bool), "give it to the jobs in it"),
+        (lambda: First(Job(nothing), restore_if=bool), "give it to the jobs in it"),
+        (lambda: setattr(Job(nothing, restore_if=bool), "save", None), "with save=None, no result is stored"),
+    ],
+)
+def test_where_it_can_have_no_effect_it_is_refused(make: Callable[[], object], text: str) -> None:
+    with pytest.raises(ValueError, match=f"restore_if= of .*: .*{text}"):
+        make()

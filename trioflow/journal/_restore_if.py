@@ -1,0 +1,117 @@
+"""`Verdicts`: the answers of `restore_if=`, a user's function of a stored result that says whether this still holds.
+
+A look-up is one step, and calls no function of the user that may take time. So the functions are asked before it:
+
+```
+files are read ──► look-up, in advance ──► it comes to a function that has not been asked ──► the function is asked
+                        ▲                                                                        │
+                        └──────────────── the verdict is in the entry of its job ◄───────────────┘
+                   it comes to none: the look-up itself can be made
+```
+
+Rules:
+1. A function is asked once for a record, when all else would let the job be restored.
+2. A look-up that comes to a function without a verdict lets the job run: a doubt is a reason to run.
+3. A result against which there is a verdict counts no more, from the begin of the attempt on, which may make again what
+   the function looks for: a kill must not leave the older result. `Recorder.expect` sees to it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from .._core.base import _user_code
+from .._core.base._text_forms import short_repr
+from .._core.job._job import AbstractJob
+from .._core.run._journaling import NotStored
+from ..jobs.posix._files import call_in_thread
+from ._run_facts import RunFacts, Verdict
+from ._store import StoredJob
+
+NOT_ASKED: Final = NotStored("its restore_if= has not been asked")
+
+
+class Question(NamedTuple):
+    job: AbstractJob[Any]
+    record: StoredJob
+    value: object
+    function: Callable[[Any], Any]
+
+
+class Verdicts:
+    """The verdicts on the stored results of a run's jobs.
+
+    Args:
+        facts: the facts about the run.
+
+    """
+
+    def __init__(self, facts: RunFacts) -> None:
+        self._facts: Final = facts
+        # The first question that a look-up has come to since `find_question` was called.
+        self._question: Question | None = None
+
+    def reason_against(
+        self, job: AbstractJob[Any], function: Callable[[Any], Any], record: StoredJob, value: object
+    ) -> NotStored | None:
+        """Return why a stored result does not hold any more, or None if it does.
+
+        Args:
+            job: the job.
+            function: its `restore_if=`.
+            record: its record, which would let it be restored.
+            value: the result in the record.
+
+        """
+        verdict = self._facts.entries[job].verdict
+        if verdict is not None and verdict.is_about(record):
+            return verdict.against
+        if self._question is None:
+            self._question = Question(job, record, value, function)
+        return NOT_ASKED
+
+    def find_question(self, look_up: Callable[[], object]) -> Question | None:
+        """Make a look-up in advance, and return the function that it comes to and that has not been asked, or None."""
+        self._question = None
+        look_up()
+        question = self._question
+        self._question = None
+        return question
+
+    async def ask(self, question: Question) -> None:
+        """Call a function, and keep its verdict in the entry of its job."""
+        job = question.job
+        name = f"restore_if= of {job.label!r}"
+        against: NotStored | None = None
+        try:
+            answer = await _call(question.function, question.value)
+            if not answer:
+                shown = "a false value"
+                if not job.redact:
+                    shown = short_repr(answer)
+                against = NotStored(
+                    f"its stored result does not hold any more: restore_if= has returned {shown}",
+                    f"{name} has returned {shown}",
+                )
+        except Exception as error:
+            # Raised by user code.
+            shown = type(error).__name__
+            text = shown
+            if not job.redact:
+                text = short_repr(error)
+            against = NotStored(f"its restore_if= has raised {text}", f"{name} has raised {shown}")
+        record = question.record
+        self._facts.entries[job].verdict = Verdict(record.path, record.run, record.settled, against)
+
+
+async def _call(function: Callable[[Any], Any], value: object) -> Any:
+    """Call a function in a thread, with the context of the caller, or await an async function."""
+    if _user_code.is_async(function):
+        return await function(value)
+    answer = await call_in_thread(contextvars.copy_context().run, function, value)
+    if inspect.isawaitable(answer):
+        return await answer
+    return answer
