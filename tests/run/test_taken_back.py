@@ -466,3 +466,25 @@ def test_an_order_is_no_use(virtual: Virtual) -> None:
     scheduler = Scheduler(a, ran, skipped, waits, slow, Job(after, 8.5, a.try_again, label="mend"))
     assert virtual(scheduler.co_run)
     assert (a.attempts, ran.attempts, skipped.state, waits.started_at) == (2, 1, JobState.SKIPPED, 9.5)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("asked", ["member", "group"])
+def test_the_log_names_what_was_asked_for(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, asked: str, fails: bool
+) -> None:
+    """It named the group that runs again for the sake of a member. What has only waited has not used the result."""
+    member, beside = Job(Broken(int(fails)), label="member"), Job(Counting(), label="beside")
+    group = Scheduler(member, beside, label="group", critical=False)
+    used, waits = Job(nap, required=group, label="used"), Job(nap, required=group, label="waits")
+    waits.requires(Job(anyio.sleep, 9, label="long"))
+    jobs = {"member": member, "group": group}
+    scheduler = Scheduler(group, used, waits, waits.required, label="root")
+    scheduler.add(Job(after, 5, jobs[asked].try_again, label="mend"))
+    assert virtual(scheduler.co_run)
+    (text,) = [message for message in caplog.messages if message.startswith("tried again")]
+    reason = "OSError: disk full" if fails else "it had succeeded"
+    users = "" if fails else ", with 1 job that used it"
+    assert text.startswith(f"tried again: {asked!r} ({reason})")
+    assert text.endswith(users)
+    assert [incident.job for incident in scheduler._incidents if incident.is_steering] == [jobs[asked]]
