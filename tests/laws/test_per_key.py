@@ -641,7 +641,7 @@ def test_all_views_count_a_group_without_money_alike(virtual: Virtual, caplog: p
     verdict = run_verdict(scheduler, scheduler.stop_reason).sentence
     assert verdict == "1 of 4 jobs succeeded, 3 never started, 1 group failed"
     record = trace._get_record()
-    assert record.verdict(record.root_runs[0], scheduler.stop_reason).sentence == f"{verdict}, 1.0 s"
+    assert record.verdict(record.root_run, scheduler.stop_reason).sentence == f"{verdict}, 1.0 s"
     assert f"{verdict}, 1.0 s" in shown.getvalue().splitlines()[-1]
     assert "the budget usd is spent, so 2 of 4 jobs of 's' did not run, 1 more was tolerated; " in caplog.messages[-1]
 

@@ -76,7 +76,8 @@ class Recorded:
 def disagreements(recorded: Recorded, scheduler: Scheduler) -> Iterator[str]:
     """Yield which views have other counts, another verdict, or another duration than the rest."""
     record = recorded.trace._get_record()
-    (run,) = record.root_runs
+    run = record.root_run
+    assert run is not None
     reason = scheduler.stop_reason
     events = [json.loads(line) for line in recorded.lines.getvalue().splitlines()]
     end = next((event for event in reversed(events) if event["event"] == "run_ended"), events[-1])
@@ -148,11 +149,13 @@ class Views:
     def verdicts(self) -> dict[str, str]:
         """Return the verdict of each view, with its symbol and the duration of the run."""
         reason = self.scheduler.stop_reason
-        (root,) = self.read.root_runs
+        root, live = self.read.root_run, self.live.root_run
+        assert root is not None
+        assert live is not None
         found = {
             "own": _with_symbol(run_verdict(self.scheduler, reason, has_duration=True)),
             "monitor": self._recorded.log.getvalue().splitlines()[-1],
-            "trace": _with_symbol(self.live.verdict(self.live.root_runs[0], reason)),
+            "trace": _with_symbol(self.live.verdict(live, reason)),
             "file": _with_symbol(self.read.verdict(root, root.stop_reason)),
             "report": html.unescape(" ".join(part[1] for part in re.finditer(VERDICT_ON_THE_PAGE, self.page))),
         }

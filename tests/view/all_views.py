@@ -113,7 +113,8 @@ def told(record: TraceRecord, has_grown: bool) -> str:
         words = span.path, span.state, times, required, span.exception_text, failure, span.timed_out, span.restored
         words = *words, len(span.attempts)
         lines.append(str(words))
-    verdicts = [str(record.verdict(run, run.stop_reason)) for run in record.root_runs]
+    root = record.root_run
+    verdicts = [] if root is None else [str(record.verdict(root, root.stop_reason))]
     return "\n".join([*sorted(lines), record.tally.describe(), *verdicts])
 
 
@@ -196,7 +197,7 @@ def strange_after(watched: Watched, schedulers: list[Any]) -> Iterator[str]:
     yield from strange_in_record(watched.trace, watched.folder)
     for scheduler in schedulers:
         yield from strange_in_texts(scheduler)
-    if len(schedulers) == 1 and len(watched.trace._get_record().root_runs) == 1:
+    if len(schedulers) == 1 and watched.trace._get_record().root_run:
         yield from watched.page.differences(schedulers[0], watched.trace._get_record())
         yield from disagreements(watched, schedulers[0])
 
@@ -350,7 +351,7 @@ def strange_on_page(record: TraceRecord, page: str) -> Iterator[str]:
     shown = {state: count for state, _, count in _report._state_counts(record)}
     if shown != counted:
         yield f"the head counts {shown}, and the table {counted}"
-    if f">{record.tally.describe()}<" not in page and record.root_runs:
+    if f">{record.tally.describe()}<" not in page and record.root_run:
         yield "the page lacks the counts"
     groups = _report.failure_groups(record)
     listed = [span for group in groups if group.spans[0].critical is not False for span in group.spans]

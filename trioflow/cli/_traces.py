@@ -56,7 +56,7 @@ def report_run(trace: Path, report: Sequence[Path], junit: Sequence[Path]) -> in
     with _outputs.errors_as(CliError, ImportError, _trace_file.BadTrace):
         require_jinja()
         record = _trace_file.read_record(trace)
-    if not record.root_runs and junit:
+    if record.root_run is None and junit:
         raise CliError(f"nothing has run in {str(trace)!r}")
     texts = [(path, functools.partial(report_html, record, path.parent)) for path in report]
     texts += [(path, functools.partial(_junit.xml_text, record)) for path in junit]

@@ -94,7 +94,7 @@ def xml_text(record: TraceRecord) -> str:
     There is a case for each job, and for each nested scheduler that failed without a failed job.
     """
     cases = sorted(record.counted_spans, key=lambda span: or_infinity(span.finished_at))
-    root_label = record.root_runs[0].label
+    root_label = record.name
     names: dict[int | None, str] = {None: root_label}
     # Enclosing ones first. Long paths are cut, because each case repeats the path of its suite.
     for outer in (record.spans[run.parent] for run in record.runs if run.parent is not None):
@@ -123,11 +123,12 @@ def xml_text(record: TraceRecord) -> str:
 
 
 def _run_errors(record: TraceRecord) -> Iterator[tuple[str, str, str]]:
-    """Yield the label, the kind and the text of an error for each outermost run that went wrong by itself."""
-    for run in record.root_runs:
-        verdict = record.verdict(run, run.stop_reason)
-        if not verdict.is_good:
-            yield run.label, "" if run.stop_reason is None else run.stop_reason.name, verdict.sentence
+    """Yield the label, the kind and the text of an error if the run went wrong by itself."""
+    run = record.root_run
+    assert run is not None
+    verdict = record.verdict(run, run.stop_reason)
+    if not verdict.is_good:
+        yield run.label, "" if run.stop_reason is None else run.stop_reason.name, verdict.sentence
 
 
 def _element(record: TraceRecord, span: Span) -> str:
@@ -139,7 +140,8 @@ def _element(record: TraceRecord, span: Span) -> str:
 
 def _pardon(record: TraceRecord, span: Span) -> str:
     """Return why the failure of a job does not count, or "" if it does."""
-    run = record.outermost_runs[span.number]
+    run = record.root_run
+    assert run is not None
     if span.critical is False:
         return "tolerated"
     return "awaited" if run.stop_reason is StopReason.COMPLETED else ""

@@ -84,7 +84,7 @@ def harm(seeds: range, tmp_path: Path) -> list[str]:
         try:
             record = _trace_file.read_record(path)
             report_html(record, tmp_path)
-            if record.root_runs:
+            if record.root_run:
                 _junit.xml_text(record)
             times = _compare.run_times(record)
             "".join(_compare.comparison_lines(_compare.compare(times, times), Symbols()))

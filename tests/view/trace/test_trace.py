@@ -563,7 +563,7 @@ def test_what_was_held_has_waited_for_another_try(virtual: Any) -> None:
     # A run of 21 s whose only job took 3 s was said to be slow, and nothing said why.
     record = trace._get_record()
     verdicts = [_verdict.run_verdict(scheduler, scheduler.stop_reason, has_duration=True)]
-    verdicts.append(record.verdict(*record.root_runs, scheduler.stop_reason))
+    verdicts.append(record.verdict(record.root_run, scheduler.stop_reason))
     assert {verdict.sentence for verdict in verdicts} == {"1 job succeeded, 21.0 s, paused or held for 16.0 s of it"}
 
 

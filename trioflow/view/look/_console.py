@@ -312,11 +312,11 @@ def _question_row(
 
 def ending(record: TraceRecord) -> Record:
     """Return the page's text about the end of a run: the verdict, as all views have it."""
-    verdicts = [record.verdict(run, run.stop_reason) for run in record.root_runs]
-    return {
-        "verdict": "; ".join(verdict.sentence for verdict in verdicts),
-        "is_good": all(verdict.is_good for verdict in verdicts),
-    }
+    run = record.root_run
+    if run is None:
+        return {"verdict": "", "is_good": True}
+    verdict = record.verdict(run, run.stop_reason)
+    return {"verdict": verdict.sentence, "is_good": verdict.is_good}
 
 
 def failure_groups(counted: list[JobFacts], failed_groups: list[JobFacts]) -> list[list[JobFacts]]:

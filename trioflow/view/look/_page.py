@@ -235,8 +235,7 @@ class TracePage(Page):
         self.picture = Picture(self._run).draw(1)
 
     def _make_state(self) -> Record:
-        labels = [run.label for run in self._record.root_runs]
-        return super()._make_state() | _console.head(self._record.tally) | {"title": ", ".join(labels)}
+        return super()._make_state() | _console.head(self._record.tally) | {"title": self._record.name}
 
     def _read(self) -> tuple[TraceRecord, str]:
         return self._record, ""

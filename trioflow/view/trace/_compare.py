@@ -52,7 +52,7 @@ class RunTimes:
 
 def run_times(record: TraceRecord) -> RunTimes:
     return RunTimes(
-        name=", ".join(dict.fromkeys(run.label for run in record.root_runs)) or "nothing has run",
+        name=record.name,
         seconds=record.end_time - record.start_time,
         critical_path_seconds=_sum_critical_path_seconds(record),
         jobs=_sum_seconds_by_job(record),

@@ -40,7 +40,7 @@ from ..._core.base._states import JobState, StopReason, WaitCause
 from ..._core.base._text_forms import duration_text
 from ..._core.job._errors import BudgetSpent
 from ..._core.job._job import AnyJob, FailedAttempt, Throttling, is_scheduler, takes_slot
-from ..._core.job._labels import PathCache, paths_of, paths_of_siblings
+from ..._core.job._labels import PathCache, paths_of
 from ..._core.run import _instruments, _steering
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words import _job_queries
@@ -487,15 +487,11 @@ class LogReader:
                         self._get_or_create(unstarted_run, member)
 
     def _find_paths(self) -> dict[LiveRun, dict[AnyJob, str]]:
-        roots = dict.fromkeys(run.scheduler for run in self.runs if run.enclosing is None)
-        root_paths = paths_of_siblings(roots)
         paths: dict[LiveRun, dict[AnyJob, str]] = {}
         # Enclosing runs come first.
         for run in self.runs:
             if run.enclosing is None:
-                is_one_of_several = len(roots) > 1 and run.scheduler.scheduler is None
-                prefix = f"{root_paths[run.scheduler]}/" if is_one_of_several else None
-                paths[run] = paths_of(run.scheduler, prefix)
+                paths[run] = paths_of(run.scheduler)
             else:
                 paths[run] = paths[run.enclosing]
                 if run.parent in self._recorded_paths:

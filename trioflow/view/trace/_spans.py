@@ -58,7 +58,7 @@ class Span:
     run: int
     """The number of the scheduler's run: 1, or more if a nested scheduler was retried, or 0 if it never ran."""
     path: str
-    """The job's `path`. If the trace shows several outermost schedulers, the path begins with the scheduler's label."""
+    """The job's `path`."""
     label: str
     """The job's label."""
     kind: str

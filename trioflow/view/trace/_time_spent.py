@@ -246,8 +246,10 @@ def compute_slot_use(record: TraceRecord) -> SlotUse:
         if wait.cause is not WaitCause.JOBS
     ]
     seconds_worked = sum(work_seconds(record, span) for span in spans)
-    root_runs, slot_count = record.root_runs, len(rows)
-    window_size = root_runs[0].window_size if len(root_runs) == 1 and not record.scheduler_numbers else None
+    slot_count = len(rows)
+    window_size = None
+    if record.root_run is not None and not record.scheduler_numbers:
+        window_size = record.root_run.window_size
     if window_size is None or slot_count > window_size:
         window_size = None
     else:
@@ -397,7 +399,8 @@ def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
     wait_seconds = record.end_time - covered_until
     if record.critical_path_links and wait_seconds > MIN_GAP_SECONDS:
         last_number = record.critical_path_links[-1].span_number
-        run = record.outermost_runs[last_number]
+        run = record.root_run
+        assert run is not None
         words = "the end of the run" if run.finished_at is not None else "the next start"
         if any(until >= record.end_time for _, until in run.pauses):
             words = CAUSE_WORDS[WaitCause.PAUSE].awaited_phrase

@@ -77,13 +77,11 @@ MIN_TICK_DISTANCE: Final = 110
 def draw_title(svg: Tree.Element, record: TraceRecord, width: float) -> float:
     """Write the label, the verdict, and the use of the slots. Return the y coordinate of the lower edge."""
     inner_width = width - 2 * MARGIN
-    root_runs = record.root_runs
-    name = ", ".join(dict.fromkeys(run.label for run in root_runs)) or "nothing has run"
-    add_element(svg, "text", clip_text(name, inner_width, 15, is_bold=True), css="title", x=MARGIN, y=24.0)
-    if not root_runs:
+    run = record.root_run
+    add_element(svg, "text", clip_text(record.name, inner_width, 15, is_bold=True), css="title", x=MARGIN, y=24.0)
+    if run is None:
         return 30.0
-    verdicts = dict.fromkeys(record.verdict(run, run.stop_reason).sentence for run in root_runs)
-    texts = "; ".join(verdicts), str(compute_slot_use(record))
+    texts = record.verdict(run, run.stop_reason).sentence, str(compute_slot_use(record))
     lines = [line for text in texts for line in wrap_text(text, inner_width, 11)]
     for index, line in enumerate(lines):
         add_element(svg, "text", line, css="subtitle", x=MARGIN, y=41.0 + 14 * index)

@@ -111,9 +111,14 @@ class TraceRecord:
     live: LiveObjects = field(default_factory=LiveObjects, compare=False)
 
     @property
-    def root_runs(self) -> list[RunSpan]:
-        """The runs of outermost schedulers. There is a single run, unless the trace watches several schedulers."""
-        return [run for run in self.runs if run.parent is None]
+    def root_run(self) -> RunSpan | None:
+        """The run of the outermost scheduler, or None if nothing has run."""
+        return next((run for run in self.runs if run.parent is None), None)
+
+    @property
+    def name(self) -> str:
+        root = self.root_run
+        return "nothing has run" if root is None else root.label
 
     @cached_property
     def start_time(self) -> float:
@@ -199,16 +204,6 @@ class TraceRecord:
         """For each span number, the index in `runs` of the run that the span belongs to."""
         return {number: index for index, run in enumerate(self.runs) for number in run.member_numbers}
 
-    @cached_property
-    def outermost_runs(self) -> dict[int, RunSpan]:
-        """For each span number, the outermost run that the span belongs to, at any depth."""
-        found: dict[int, RunSpan] = {}
-        # Enclosing runs come first.
-        for run in self.runs:
-            outermost = run if run.parent is None else found.get(run.parent, run)
-            found.update(dict.fromkeys(run.member_numbers, outermost))
-        return found
-
     def enclosing_spans(self, span: Span) -> Iterator[Span]:
         """Yield the spans of a job's enclosing schedulers, the innermost first."""
         while span.parent is not None:
@@ -280,7 +275,7 @@ class CriticalPathLink:
 
 
 def compute_critical_path(runs: Iterable[RunSpan], spans: tuple[Span, ...]) -> tuple[CriticalPathLink, ...]:
-    """Return the critical path: the chain of jobs that decided when the outermost run that ended last did so.
+    """Return the critical path: the chain of jobs that decided when the outermost run ended.
 
     The method of Kelley and Walker (Critical-Path Planning and Scheduling, 1959) finds the longest path through a plan.
     Here the plan has been executed and all times are known, so the path is followed backwards from the last job to
@@ -294,7 +289,7 @@ def compute_critical_path(runs: Iterable[RunSpan], spans: tuple[Span, ...]) -> t
     runs_by_parent: dict[int | None, list[RunSpan]] = {}
     for run in runs:
         runs_by_parent.setdefault(run.parent, []).append(run)
-    pending_runs = sorted(runs_by_parent.get(None, []), key=lambda run: or_infinity(run.finished_at))[-1:]
+    pending_runs = runs_by_parent.get(None, [])[:1]
     links: list[CriticalPathLink] = []
     visited_numbers: set[int] = set()
     while pending_runs:

@@ -27,7 +27,7 @@ from ...._core.base._text_forms import MAX_LISTED_NAMES, duration_text, fit, joi
 from ...._core.job._labels import printable, shorten
 from ...._hints import import_extra
 from ....jobs.posix._processes import as_signal
-from ..._state_styles import STATE_PRECEDENCE, STATE_STYLES, recorded_state, state_class
+from ..._state_styles import STATE_STYLES, recorded_state, state_class
 from ...graph import _dot
 from ...text import _verdict
 from ...text._failure_text import FAILURE_ORDER, FailureText, common_headline, group_failures
@@ -65,26 +65,28 @@ def report_html(record: TraceRecord, folder: Path | None, *, lacks: str = "") ->
     is_live = folder is None
     from markupsafe import Markup
 
-    without_label = f"A run of {plural(record.tally.job_count, 'job')}"
-    labels = dict.fromkeys(run.label if run.has_own_label else without_label for run in record.root_runs)
+    run = record.root_run
+    title = record.name
+    if run is not None and not run.has_own_label:
+        title = f"A run of {plural(record.tally.job_count, 'job')}"
     commands = command_details(record, folder)
     groups = failure_groups(record)
     shown_groups = groups[:MAX_FAILURE_GROUPS]
     page: str = _template().render(
-        title=shorten(", ".join(labels) or "nothing has run"),
+        title=shorten(title),
         live=is_live,
         lacks=lacks,
         style=Markup(_read_all("css", is_live)),
         script=Markup(_read_all("js", is_live)),
         policy=Markup(content_policy(is_live)),
-        verdict=_verdict_on_all_runs(record),
+        verdict=_verdict_on_run(record, run),
         record=record,
         state_counts=_state_counts(record),
         failures=shown_groups,
         group_count=len(groups),
         unfolded=MAX_UNFOLDED_GROUPS + (len(shown_groups) == MAX_UNFOLDED_GROUPS + 1),
         unlisted=sum(len(group.spans) for group in groups[len(shown_groups) :]),
-        early_ends=list(early_ends(record)),
+        early_end=early_end(record),
         not_run=not_run(record),
         incidents=[mark.message.partition("\n")[0] for mark in record.incidents if not mark.is_steering],
         commands=commands,
@@ -159,28 +161,25 @@ VERDICT_CLASSES: Final[dict[ReportedState, str]] = {JobState.FAILED: "bad", JobS
 """The CSS classes of verdicts by the states whose symbols stand for them. Those of other states are "good"."""
 
 
-def _verdict_on_all_runs(record: TraceRecord) -> dict[str, str]:
-    """Return the CSS class, the words and the symbol of the verdict on all outermost runs, and when they began."""
-    if not record.root_runs:
+def _verdict_on_run(record: TraceRecord, run: RunSpan | None) -> dict[str, str]:
+    """Return the CSS class, the words and the symbol of the verdict on the outermost run, and when it began.
+
+    The symbol is the symbol of RUNNING while the run goes on and no job has failed.
+    """
+    if run is None:
         return {"style": "open", "symbol": ""}
-    verdicts = dict.fromkeys(_run_verdict(record, run) for run in record.root_runs)
-    state = min((state for state, _ in verdicts), key=STATE_PRECEDENCE.index)
+    reason = None if run.finished_at is None else run.stop_reason
+    verdict = record.verdict(run, reason)
+    state = verdict.state
+    if reason is None and not (record.tally.failure_count or record.tally.count(JobState.BLOCKED)):
+        state = JobState.RUNNING
     start_time = datetime.datetime.fromtimestamp(record.start_time + record.wall_offset).astimezone()
     return {
         "style": VERDICT_CLASSES.get(state, "good"),
-        "words": "; ".join(words for _, words in verdicts),
+        "words": verdict.sentence,
         "symbol": STATE_STYLES[state].symbol,
         "start_time": start_time.isoformat(" ", "seconds"),
     }
-
-
-def _run_verdict(record: TraceRecord, run: RunSpan) -> tuple[ReportedState, str]:
-    """Return the state whose symbol stands for a run, RUNNING while it goes on and no job has failed, and the words."""
-    reason = None if run.finished_at is None else run.stop_reason
-    verdict = record.verdict(run, reason)
-    if reason is None and not (record.tally.failure_count or record.tally.count(JobState.BLOCKED)):
-        return JobState.RUNNING, verdict.sentence
-    return verdict.state, verdict.sentence
 
 
 def _is_listed_separately(span: Span) -> bool:
@@ -302,17 +301,20 @@ class EarlyEnd(NamedTuple):
     unstarted_count: int
 
 
-def early_ends(record: TraceRecord) -> Iterator[EarlyEnd]:
-    """Yield the runs that ended early, except those that a critical failure ended, which is shown elsewhere."""
+def early_end(record: TraceRecord) -> EarlyEnd | None:
+    """Return how the run ended early, or None if it did not. What a critical failure ended is shown elsewhere."""
+    reason = None if record.root_run is None else record.root_run.stop_reason
+    if reason in (None, StopReason.COMPLETED, StopReason.FAILED, StopReason.CRITICAL):
+        return None
     jobs = [span for span in record.counted_spans if not (span.forever or record.is_group(span.number))]
-    for run in record.root_runs:
-        if run.stop_reason not in (None, StopReason.COMPLETED, StopReason.FAILED, StopReason.CRITICAL):
-            yield EarlyEnd(
-                STOP_REASON_TEXTS[run.stop_reason] + DRAINED_REMARK * (run.stop_reason is StopReason.DRAINED),
-                [span for span in jobs if span.state is JobState.CANCELLED and span.started_at is not None]
-                * (run.stop_reason is not StopReason.DRAINED),  # which cancels nothing that runs
-                sum(span.state in UNFINISHED_STATES and span.started_at is None for span in jobs),
-            )
+    text = STOP_REASON_TEXTS[reason]
+    cancelled = [span for span in jobs if span.state is JobState.CANCELLED and span.started_at is not None]
+    if reason is StopReason.DRAINED:
+        # It cancels nothing that runs.
+        text += DRAINED_REMARK
+        cancelled = []
+    unstarted_count = sum(span.state in UNFINISHED_STATES and span.started_at is None for span in jobs)
+    return EarlyEnd(text, cancelled, unstarted_count)
 
 
 @once_for_each_record
@@ -531,22 +533,18 @@ def slots_sentence(record: TraceRecord) -> str:
 
 
 def run_facts(record: TraceRecord) -> list[tuple[str, str]]:
-    """Return the names and values of facts about the host and the options of the runs, or none if nothing has run."""
-    runs = record.root_runs
-    options = (fact for run in runs for fact in _option_facts(run, len(runs) > 1))
-    backends = ", ".join(dict.fromkeys(run.backend for run in runs if run.backend)) or "unknown"
-    host = [("system", record.host.system), ("versions", record.host.versions), ("backend", backends)]
-    steered = (("steered", mark.message) for mark in record.incidents if mark.is_steering)
-    return [*host, *options, *steered] if runs else []
-
-
-def _option_facts(run: RunSpan, should_name_scheduler: bool) -> Iterator[tuple[str, str]]:
-    suffix = f" of {run.label}" if should_name_scheduler else ""
+    """Return the names and values of facts about the host and the options of the run, or none if nothing has run."""
+    run = record.root_run
+    if run is None:
+        return []
+    facts = [("system", record.host.system), ("versions", record.host.versions), ("backend", run.backend or "unknown")]
     if sizes := [size for _, size in run.window_sizes]:
-        yield f"jobs_window{suffix}", f"{min(sizes)} to {max(sizes)}, {sizes[-1]} at the end"
+        facts.append(("jobs_window", f"{min(sizes)} to {max(sizes)}, {sizes[-1]} at the end"))
     elif run.window_size is not None:
-        yield f"jobs_window{suffix}", str(run.window_size)
-    yield from ((name + suffix, value) for name, value in run.options)
+        facts.append(("jobs_window", str(run.window_size)))
+    facts += run.options
+    facts += [("steered", mark.message) for mark in record.incidents if mark.is_steering]
+    return facts
 
 
 # ---- the graph
