@@ -197,8 +197,9 @@ MAX_RETRIED: Final = 50
 MAX_LINKS: Final = 40
 MAX_NAMED: Final = 3
 MAX_BARS: Final = 60
+MAX_RESOURCES: Final = 50
 """The maximum numbers of lines for running and for failed jobs, of jobs that a button tries again, of requirements of a
-job, of names in a line, and of bars in the timeline of a run that goes on."""
+job, of names in a line, of bars in the timeline of a run that goes on, and of resources."""
 
 
 def name_of(path: str) -> str:
@@ -237,9 +238,11 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
     facts = {name: answer[name] for name in ("seen", "phase", "mended", "left_is_least", "unexplained")}
     facts |= head(tally, len(asking))
     title = "" if root is None else name_of(root.label)
-    for resource in answer["resources"][:MAX_RETRIED]:
+    for resource in answer["resources"][:MAX_RESOURCES]:
         owner = name_of(resource["scheduler"])
         facts["beside"].append(clause("{}: ", owner if owner != title else "") + printable(resource["text"]))
+    if len(answer["resources"]) > MAX_RESOURCES:
+        facts["beside"].append(f"and {len(answer['resources']) - MAX_RESOURCES} more resources")
     return facts | {
         "title": title,
         "ended": has_ended,
