@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 import trioflow
-from trioflow import Adaptive, Budget, First, Job, Pool, Retry, Scheduler, Sequence, Service, Throttled, Trace
+from trioflow import Adaptive, Budget, First, Job, JobState, Pool, Retry, Scheduler, Sequence, Service, Throttled, Trace
 from trioflow._core.words._run_view import current_run, runs_in_progress
 from trioflow.view import listing
 from trioflow.view.look._client import text_lines
@@ -243,6 +243,23 @@ def test_all_views_of_a_run_with_restored_jobs_agree(tmp_path: Path) -> None:
     assert f"✓ all 3 jobs succeeded (2 restored from {time.strftime('%Y-')}" in views.verdicts()["own"]
     assert [event["path"] for event in views.events if event.get("restored")] == ["a", "b"]
     assert [span.path for span in views.read.spans if span.restored] == ["a", "b"]
+
+
+def test_all_views_agree_on_a_group_that_was_taken_back_and_did_not_run_again(virtual: Virtual, tmp_path: Path) -> None:
+    """What it requires is tried again, and fails: the trace, alone of all views, counted its members as succeeded."""
+    calls = list[int]()
+
+    async def once() -> None:
+        calls.append(1)
+        if len(calls) > 1:
+            raise OSError("broken")
+
+    first = Job(once, label="first")
+    inner = Scheduler(Job(nap, 1, label="deep"), label="inner")
+    group = Scheduler(Job(nap, 1, label="in"), inner, label="group", required=first)
+    scheduler = Scheduler(first, group, Job(later, 3, first.try_again), label="scene")
+    Views(in_virtual_time(virtual), scheduler, tmp_path).check(FAILURES)
+    assert Tally.for_scheduler(scheduler).count(JobState.IDLE) == 2
 
 
 @pytest.mark.parametrize("again", ["restored", "anew"])

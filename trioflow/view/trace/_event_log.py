@@ -344,6 +344,10 @@ class LogReader:
         items = iter(log)
         for event in zip(*[items] * ITEMS_PER_EVENT, strict=True):
             self._read_event(*event)
+        for jobs in self._reset.values():
+            # Their group has not begun again: what it requires failed, or it waits.
+            for live in jobs:
+                live.reopen()
 
     def _read_event(
         self, kind: Any, scheduler: BaseScheduler, job: AnyJob, time: float, finished_at: float | None, details: Any
@@ -391,12 +395,13 @@ class LogReader:
         if previous_run is not None and previous_run.enclosing is not enclosing:
             previous_run = None
         live = None if enclosing is None else enclosing.jobs.get(scheduler)
+        reset = [] if previous_run is None else self._reset.pop(previous_run, [])
         is_reopened = live in self._reopened
         self._reopened.discard(live)
         if previous_run is not None and is_reopened and all(job in scheduler for job in previous_run.jobs):
             previous_run.is_continued = True
             previous_run.ended_at = None
-            for each in self._reset.pop(previous_run, ()):
+            for each in reset:
                 each.reopen()
                 self._reopened.add(each)
             return
