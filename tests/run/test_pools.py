@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 import anyio
 import pytest
-from trioflow import Budget, Job, JobState, Pool, Rate, Scheduler, Service, StopReason, ThreadJob, current_job
+from trioflow import Budget, Job, JobState, PerKey, Pool, Rate, Scheduler, Service, StopReason, ThreadJob, current_job
 from trioflow._core.admission import _admission
 from trioflow._core.admission._admission import Admission
 from trioflow._core.admission._resource import CountedResource
@@ -58,6 +58,56 @@ def test_a_group_starts_what_its_pool_allows_beside_waits_for_outer_pools(virtua
     taken = [Job(nap, 5, needs={"cpu": 1}) for _ in range(2)]
     assert virtual(Scheduler(*taken, group, pool=Pool(cpu=1)).co_run)
     assert [job.started_at for job in (*own, *taken, *shared)] == [0, 1, 0, 5, 10, 11]
+
+
+def test_a_pool_says_how_many_jobs_wait_for_each_resource(virtual: Virtual) -> None:
+    """Ready jobs that need it: none that runs, and none that has ended as it waited."""
+    pool = Pool(cpu=2, api=Rate(requests=1, per=60), host=PerKey(1), usd=Budget(9), spare=1)
+    seen = list[dict[str, Any]]()
+
+    async def main() -> None:
+        assert pool.waiting == {"cpu": 0, "api": 0, "host": {}, "usd": 0, "spare": 0}
+        cpu = [Job(anyio.sleep, 10, needs={"cpu": 1}) for _ in range(5)]
+        api = [Job(nothing, needs={"api": 1, "usd": 1}) for _ in range(3)]
+        hosts = [Job(anyio.sleep, 10, needs={"host": key}) for key in ("a", "a", "a", "b", "b", "c")]
+        inner = Scheduler(Job(nothing, needs={"cpu": 1}), label="inner")
+        behind = Job(nothing, needs={"spare": 1}, required=cpu)
+        scheduler = Scheduler(cpu, api, hosts, inner, behind, pool=pool)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(1)
+            seen.append(pool.waiting)
+            cpu[-1].cancel()
+            hosts[1].cancel()
+            await anyio.sleep(1)
+            seen.append(pool.waiting)
+            await anyio.sleep(100)
+            seen.append(pool.waiting)
+            scheduler.cancel()
+        seen.append(pool.waiting)
+
+    virtual(main)
+    assert seen[0] == {"cpu": 4, "api": 2, "host": {"a": 2, "b": 1}, "usd": 2, "spare": 0}
+    assert seen[1] == {"cpu": 3, "api": 2, "host": {"a": 1, "b": 1}, "usd": 2, "spare": 0}
+    assert seen[2] == {"cpu": 0, "api": 1, "host": {}, "usd": 1, "spare": 0}
+    assert seen[3] == {"cpu": 0, "api": 0, "host": {}, "usd": 0, "spare": 0}
+
+
+def test_jobs_of_a_second_run_wait_for_the_pool_that_the_first_has(virtual: Virtual) -> None:
+    pool = Pool(cpu=1)
+
+    async def main() -> list[int]:
+        seen = list[int]()
+        async with anyio.create_task_group() as tasks:
+            for number in range(3):
+                tasks.start_soon(Scheduler(Job(anyio.sleep, 10, needs={"cpu": 1}), pool=pool).co_run)
+                await anyio.sleep(1)
+                seen.append(pool.waiting["cpu"])
+                assert number == seen[-1]
+        return seen
+
+    virtual(main)
+    assert pool.waiting == {"cpu": 0}
 
 
 def test_needs_are_found_in_the_nearest_pool(virtual: Virtual) -> None:

@@ -153,6 +153,11 @@ class WaitingGroup:
             return self.common_needs
         return [*self.common_needs, (key, family.unit_need)]
 
+    def waiting_jobs(self) -> list[AbstractJob[Any]]:
+        """Return all waiting jobs, in no order. Any thread may call this."""
+        entries = itertools.chain(list(self.heap), *list(self.parked.values()))
+        return [entry[2] for entry in entries if entry[2]._state is SCHEDULED]
+
     def find_blocker(self, job: AbstractJob[Any]) -> AbstractJob[Any] | None:
         """Return the job whose reservation keeps a job of the group from starting. Any thread may call this.
 
@@ -644,6 +649,18 @@ class Admission:
         """Begin a round because of an event outside of the runs."""
         self.is_current = False
         self.run_round()
+
+
+def jobs_waiting_for(resource: PoolEntry) -> list[AbstractJob[Any]]:
+    """Return the waiting jobs that need a resource, whatever else they lack. Any thread may call this."""
+    if resource.admission is None:
+        return []
+    found: list[AbstractJob[Any]] = []
+    for places in list(resource.admission.all_places):
+        for group in list(places.groups_by_needs.values()):
+            if resource in group.kind:
+                found += group.waiting_jobs()
+    return found
 
 
 def join_admission(places: OrderedPlaces, resources: Iterable[PoolEntry]) -> None:

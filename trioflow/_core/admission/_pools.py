@@ -20,6 +20,7 @@ from ..job import _job_options
 from ..job._errors import BudgetSpent
 from ..job._job import AbstractJob, AnyJob, RunExtras, is_scheduler
 from ..job._labels import printable
+from ._admission import jobs_waiting_for
 from ._keys import PerKey, PerKeyResource
 from ._rates import Rate, RateResource
 from ._resource import CountedResource, PoolEntry, Resource
@@ -276,6 +277,23 @@ class Pool:
         For a `PerKey`, it is a dict of the keys in use.
         """
         return {name: resource.public_free() for name, resource in self._resources.items()}
+
+    @property
+    def waiting(self) -> dict[str, Any]:
+        """How many ready jobs that need each resource wait, by name, whatever else they lack. Any thread may ask.
+
+        For a `PerKey`, it is a dict of the keys that jobs wait for. Jobs in a scheduler that itself has needs are not
+        counted.
+
+        *Provisional*: a minor release may change it.
+        """
+        waiting: dict[str, Any] = {}
+        for name, resource in self._resources.items():
+            jobs = jobs_waiting_for(resource)
+            waiting[name] = len(jobs)
+            if resource.has_keys:
+                waiting[name] = dict(Counter(str(job._options.needs[name]) for job in jobs))
+        return waiting
 
     @property
     def budgets(self) -> dict[str, float]:

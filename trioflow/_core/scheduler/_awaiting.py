@@ -1,4 +1,4 @@
-"""`await job`, and `as_settled()`: wait until jobs have settled.
+"""`await job`, `as_settled()` and `room()`: wait until jobs have settled.
 
 If a job awaits another, this is recorded, so that views can show the wait. A cycle of waits is rejected. The waiting
 job keeps its slot, its token and its resources, and the awaited job may lack one of these. Or the awaited job is a
@@ -17,7 +17,7 @@ import contextlib
 import math
 import threading
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Generator, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast, final
@@ -180,6 +180,8 @@ async def wait_or_report(
 class SettledJobs(Generic[J]):
     """An async iterator over jobs of a scheduler as they settle. See `BaseScheduler.as_settled`."""
 
+    wait_verb = _explain.ITERATES
+
     def __init__(self, scheduler: BaseScheduler, jobs: Collection[J] | None = None) -> None:
         """Collect the settled jobs, and begin to watch the others. None means all jobs, even jobs to be added."""
         self._scheduler = scheduler
@@ -279,6 +281,97 @@ class SettledJobs(Generic[J]):
         """Return the jobs that iterate over all jobs, if this iterator does, too: none may wait for the others."""
         iterators = (self._scheduler._settled_iterators or ()) if self._chosen is None else ()
         return {job for iterator in iterators if iterator._chosen is None for job in iterator._iterating_jobs}
+
+
+class _Turn:
+    """The place of a task that waits for room."""
+
+    def __init__(self, job: AbstractJob[Any] | None) -> None:
+        self.job: Final = job
+        # What wakes the task, or None while it does not wait.
+        self.event: _backend.TaskEvent | None = None
+
+
+@final
+class Room:
+    """The jobs of a run that have not settled, and the tasks that wait until these are few. See `BaseScheduler.room`.
+
+    It is there from the first `room()` of a run to the end of the run. It watches each job once, and only the first of
+    the tasks is woken, so that the next looks when that one has added its job, or was cancelled.
+    """
+
+    wait_verb = _explain.WAITS_FOR_ROOM
+
+    def __init__(self, scheduler: BaseScheduler) -> None:
+        self._scheduler: Final = scheduler
+        # The jobs that count.
+        self._unsettled_jobs: Final[set[AbstractJob[Any]]] = set()
+        # The jobs that have waited for room, and their enclosing schedulers: these count never.
+        self._iterating_jobs: Final[set[Any]] = set()
+        # It iterates over no job, so it is none of the iterators that wait for all others.
+        self._chosen: Final = frozenset[Any]()
+        self._turns: Final[deque[_Turn]] = deque()
+        self._listener: Final = self._on_settled
+        self.watch_new(scheduler)
+
+    def watch_new(self, jobs: Iterable[AbstractJob[Any]]) -> None:
+        """Watch jobs that were added, or that are tried again."""
+        for job in jobs:
+            is_counted = not job.is_settled() and not job.forever and job not in self._iterating_jobs
+            if is_counted and job not in self._unsettled_jobs:
+                self._unsettled_jobs.add(job)
+                job._ensure_extras().add_listener(self._listener)
+
+    def end_iteration(self) -> None:
+        """Wake all tasks, because the run has ended."""
+        for turn in self._turns:
+            if turn.event is not None:
+                turn.event.set()
+
+    async def wait(self, limit: int) -> None:
+        """Wait until fewer than `limit` jobs have not settled, and the tasks that came before have gone on.
+
+        Raises:
+            JobNotDone: the run takes no more jobs.
+
+        """
+        backend = _backend.current_backend()
+        for worker in enclosing_workers():
+            self._iterating_jobs.add(worker.job)
+            self._unsettled_jobs.discard(worker.job)
+        turn = _Turn(waiting_job())
+        self._turns.append(turn)
+        try:
+            while self._turns[0] is not turn or len(self._unsettled_jobs) >= limit:
+                self._check_run()
+                turn.event = event = backend.create_event()
+                await wait_or_report(event, turn.job, self._unsettled_jobs, self.wait_verb)
+                if not event.is_set():
+                    await event.wait()
+            self._check_run()
+        finally:
+            self._turns.remove(turn)
+            self._wake()
+
+    def awaited_by(self, job: AbstractJob[Any]) -> tuple[AbstractJob[Any], ...]:
+        """Return the jobs that a job waits for, if it waits for room."""
+        if not any(turn.job is job for turn in list(self._turns)):
+            return ()
+        return tuple(self._unsettled_jobs)
+
+    def _on_settled(self, job: AbstractJob[Any]) -> None:
+        # It may be IDLE: the run drains, and will not start it.
+        self._unsettled_jobs.discard(job)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._turns and self._turns[0].event is not None:
+            self._turns[0].event.set()
+
+    def _check_run(self) -> None:
+        run = self._scheduler._run
+        if run is None or run.phase._is_ending:
+            raise _errors.JobNotDone(f"room() of {self._scheduler.label!r}: its run is ending, and takes no more jobs")
 
 
 def _weak_listener(iterator: SettledJobs[Any]) -> Callable[[AbstractJob[Any]], None]:

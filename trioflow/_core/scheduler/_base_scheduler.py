@@ -35,7 +35,7 @@ from ..run._run import Incident, Run
 from ..words import _explain, _failures
 from ..words._job_queries import is_one_job, jobs_of_run, reported_state
 from . import _async_with, _awaiting, _checks, _life, _sync_run
-from ._awaiting import SettledJobs
+from ._awaiting import Room, SettledJobs
 from ._life import Stage
 from ._members import Members, Sequence, iterate_schedulers
 from ._sync_run import SignalSetting
@@ -146,8 +146,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _incidents: list[Incident]
     # Whether a job was awaited, or `as_settled()` was called. If so, the end of the run must wake all that still wait.
     _was_awaited: bool
-    # The iterators of `as_settled()`, or None in most schedulers.
-    _settled_iterators: weakref.WeakSet[SettledJobs[Any]] | None
+    # The iterators of `as_settled()`, and `_room`, or None in most schedulers.
+    _settled_iterators: weakref.WeakSet[Any] | None
+    # The jobs that `room()` counts, from its first call to the end of the run.
+    _room: Room | None
     # ---- the settings: the descriptors below, which read these attributes, take five times as long
     _jobs_window: Window | None
     _shutdown_timeout: float | None
@@ -193,7 +195,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         self._is_closed = self._was_awaited = False
         self._early_calls = []
         self._reset_outcome()
-        self._settled_iterators = None
+        self._settled_iterators = self._room = None
         for attribute, default in SETTING_DEFAULTS:
             setattr(self, attribute, default)
         # `AbstractJob` takes all options that the class declares.
@@ -573,6 +575,47 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             if job not in self:
                 raise ValueError(f"as_settled(): {short_repr(job)} is not a member of {self.label!r}; add() it first")
         return SettledJobs(self, chosen)
+
+    async def room(self, n: int) -> None:
+        """Wait until fewer than `n` jobs of the run in progress have not settled. This is a checkpoint.
+
+        *Provisional*: a minor release may change it.
+
+        Use it before each job that is added to a scheduler without end. Forever jobs do not count, nor do the jobs that
+        have waited for room. Of several tasks, the one that waits longest goes on first.
+
+        Args:
+            n: the number of jobs, 1 or more, that may be there after the next is added.
+
+        Raises:
+            JobNotDone: the scheduler is not running, or its run is ending, and takes no more jobs.
+            RuntimeError: the scheduler runs in another thread.
+            TypeError: `n` is not a whole number.
+            ValueError: `n` is less than 1.
+
+        Example:
+            >>> async def feed():
+            ...     for number in range(100):
+            ...         await current_scheduler().room(4)
+            ...         current_scheduler().add(Job(anyio.sleep, 0))
+            >>> Scheduler(Job(feed), keep_jobs=False).run()
+            True
+
+        """
+        if isinstance(n, bool) or not isinstance(n, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"room({short_repr(n)}) of {self.label!r}: give a whole number, 1 or more")
+        if n < 1:
+            raise ValueError(f"room({n}) of {self.label!r}: give a whole number, 1 or more")
+        await _backend.current_backend().checkpoint()
+        self._ask("wait_settled", f"room() of {self.label!r}")
+        room = self._room
+        if room is None:
+            room = Room(self)
+            if self._run is not None:
+                self._room = room
+                self._settled_iterators = self._settled_iterators or weakref.WeakSet()
+                self._settled_iterators.add(room)
+        await room.wait(n)
 
     def explain(self, job: AbstractJob[Any]) -> str:
         """Explain in a sentence why a job is in its state.

@@ -238,7 +238,7 @@ def record_end(scheduler: BaseScheduler) -> None:
             scheduler._extras.notify_listeners(scheduler)
     for iterator in tuple(scheduler._settled_iterators or ()):
         iterator.end_iteration()
-    scheduler._settled_iterators = None
+    scheduler._settled_iterators = scheduler._room = None
 
 
 def forget_end(scheduler: BaseScheduler) -> None:

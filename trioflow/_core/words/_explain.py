@@ -470,6 +470,7 @@ HELD_BY: Final = "needs what is held by"
 LASTS: Final = "may run until the end of"
 RUNS: Final = "runs"
 ITERATES: Final = "iterates over as_settled() until the end of"
+WAITS_FOR_ROOM: Final = "waits for room() until the end of"
 Step = tuple[str, AbstractJob[Any]]
 """A job of a path, and the words that link the previous job to it."""
 Links = Iterator[tuple[str, Collection[AbstractJob[Any]]]]
@@ -527,7 +528,7 @@ def deadlock_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
     else:
         text = _path_text(waiter, verb, path)
         link, last = path[-1]
-        if link in (LASTS, ITERATES, RUNS) and last is not waiter:
+        if link in (LASTS, ITERATES, WAITS_FOR_ROOM, RUNS) and last is not waiter:
             text = f"{text}, which waits for {waiter.label!r}"
     if held:
         lacking = path[held[-1] - 1][1]
@@ -649,7 +650,7 @@ def _jobs_that_delay(job: AbstractJob[Any]) -> Links:
             yield RUNS, [inner.scheduler]
     for enclosing in enclosing_schedulers(job):
         for iterator in enclosing._settled_iterators or ():
-            yield ITERATES, iterator.awaited_by(job)
+            yield iterator.wait_verb, iterator.awaited_by(job)
 
 
 def _holders(job: AbstractJob[Any]) -> Collection[AbstractJob[Any]]:
