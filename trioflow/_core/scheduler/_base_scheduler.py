@@ -36,7 +36,7 @@ from ..words import _explain, _failures
 from ..words._job_queries import is_one_job, jobs_of_run, reported_state
 from . import _async_with, _awaiting, _checks, _life, _sync_run
 from ._awaiting import Room, SettledJobs
-from ._life import Stage
+from ._life import ENDED, NEW, Stage
 from ._members import Members, Sequence, iterate_schedulers
 from ._sync_run import SignalSetting
 
@@ -191,7 +191,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Check the options, which `trioflow.Scheduler` documents, and add the jobs."""
         self._members = Members(self)
         self._run = self._open_block = self._run_thread = None
-        self._stage = Stage.NEW
+        self._stage = NEW
         self._is_closed = self._was_awaited = False
         self._early_calls = []
         self._reset_outcome()
@@ -999,7 +999,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 yield
 
     def _reset_outcome(self) -> None:
-        if self._stage is Stage.ENDED:
+        if self._stage is ENDED:
             _life.forget_end(self)
         self._run_error = self._run_times = None
         self._fate = NO_FATE

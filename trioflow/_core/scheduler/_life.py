@@ -91,6 +91,14 @@ class Stage(enum.IntEnum):
     CLOSED = 7
 
 
+# As global names, because an attribute of an enum class takes ten times as long, and each `add` looks.
+NEW: Final = Stage.NEW
+BEGINNING: Final = Stage.BEGINNING
+RUNNING: Final = Stage.RUNNING
+ENDED: Final = Stage.ENDED
+CLOSED: Final = Stage.CLOSED
+
+
 class Answer(enum.Enum):
     """The answer to a word.
 
@@ -197,9 +205,9 @@ def expect_run(scheduler: BaseScheduler) -> Claim:
         if scheduler._is_closed or WORDS["run"].cells[stage] is not ACTS:
             del CLAIMS[scheduler]
             raise refusal("run", scheduler, stage, level, "run()")
-        scheduler._run_thread, scheduler._stage = None, Stage.BEGINNING
+        scheduler._run_thread, scheduler._stage = None, BEGINNING
     elif claim != own:
-        raise refusal("run", scheduler, Stage.BEGINNING, scheduler, "run()")
+        raise refusal("run", scheduler, BEGINNING, scheduler, "run()")
     return claim
 
 
@@ -208,14 +216,14 @@ def drop_claim(scheduler: BaseScheduler, claim: Claim | None) -> None:
 
     A nested scheduler has no claim.
     """
-    if CLAIMS.get(scheduler) is claim and scheduler._stage is not Stage.ENDED:
+    if CLAIMS.get(scheduler) is claim and scheduler._stage is not ENDED:
         record_end(scheduler)
 
 
 def start_run(scheduler: BaseScheduler, run: Run) -> None:
     """Let a run be the run in progress, and make the calls that were kept for it, in their order."""
     scheduler._run = run
-    scheduler._run_thread, scheduler._stage = None, Stage.RUNNING
+    scheduler._run_thread, scheduler._stage = None, RUNNING
     CLAIMS.pop(scheduler, None)
     calls = scheduler._early_calls
     while calls:
@@ -227,7 +235,7 @@ def record_end(scheduler: BaseScheduler) -> None:
 
     From now on, steering from another thread comes too late.
     """
-    scheduler._run_thread, scheduler._stage = threading.current_thread(), Stage.ENDED
+    scheduler._run_thread, scheduler._stage = threading.current_thread(), ENDED
     CLAIMS.pop(scheduler, None)
     scheduler._early_calls.clear()
     # Last, because another thread may then begin the next run.
@@ -243,7 +251,7 @@ def record_end(scheduler: BaseScheduler) -> None:
 
 def forget_end(scheduler: BaseScheduler) -> None:
     """Let a nested scheduler be NEW, because a run around it begins."""
-    scheduler._run_thread, scheduler._stage = None, Stage.NEW
+    scheduler._run_thread, scheduler._stage = None, NEW
 
 
 def stage_of(scheduler: BaseScheduler) -> tuple[Stage, BaseScheduler]:
@@ -251,32 +259,32 @@ def stage_of(scheduler: BaseScheduler) -> tuple[Stage, BaseScheduler]:
     level, below, ended = scheduler, scheduler, None
     while True:
         stage = level._stage
-        if stage is Stage.BEGINNING or (stage is Stage.RUNNING and level is scheduler):
+        if stage is BEGINNING or (stage is RUNNING and level is scheduler):
             return stage, level
-        if stage is Stage.RUNNING:
+        if stage is RUNNING:
             # The run resets the states while it is CHECKING.
             is_reset = (run := level._run) is None or run.phase is not CHECKING
             return (Stage.SETTLED if below._state.is_settled and is_reset else Stage.WAITING), level
-        if stage is Stage.ENDED:
+        if stage is ENDED:
             ended = ended or level
         if level._scheduler is None:
             break
         below, level = level, level._scheduler
     if ended is None:
-        return Stage.NEW, scheduler
-    return (Stage.ENDED if level._open_block is None else Stage.BODY), ended
+        return NEW, scheduler
+    return (ENDED if level._open_block is None else Stage.BODY), ended
 
 
 def _cell(word: str, scheduler: BaseScheduler, stage: Stage) -> Cell:
     cells = WORDS[word].cells
-    return (cells[Stage.CLOSED] if scheduler._is_closed else SAME) or cells[stage] or REFUSES
+    return (cells[CLOSED] if scheduler._is_closed else SAME) or cells[stage] or REFUSES
 
 
 def _is_elsewhere(stage: Stage, level: BaseScheduler) -> bool:
     """Return whether the run that decides is in another thread, or has ended there, so that the caller knows less."""
     if (run := level._run) is not None:
         return threading.get_ident() != run.thread_id
-    if stage is Stage.BEGINNING:
+    if stage is BEGINNING:
         return CLAIMS.get(level) != [threading.get_ident()]
     return level._run_thread not in (None, threading.current_thread())
 
@@ -284,8 +292,8 @@ def _is_elsewhere(stage: Stage, level: BaseScheduler) -> bool:
 def refusal(word: str, scheduler: BaseScheduler, stage: Stage, level: BaseScheduler, call_text: str) -> RuntimeError:
     """Return the error of a word that is refused."""
     row, outermost = WORDS[word], outermost_scheduler(scheduler)
-    if scheduler._is_closed and row.cells[Stage.CLOSED] is not SAME:
-        stage = Stage.CLOSED
+    if scheduler._is_closed and row.cells[CLOSED] is not SAME:
+        stage = CLOSED
     text = row.at.get(stage, row.refusal)
     name, level_name, outermost_name = map(repr, (scheduler.label, level.label, outermost.label))
     why = clause(" ({.value})", outermost.stop_reason)
@@ -321,7 +329,9 @@ def ask(scheduler: BaseScheduler, word: str, call_text: str, call: Callable[[], 
     while True:
         stage, level = stage_of(scheduler)
         cell = _cell(word, scheduler, stage)
-        answer = Answer.ACT if cell is ACTS else cell[_is_elsewhere(stage, level)]
+        if cell is ACTS:
+            return level._run
+        answer = cell[_is_elsewhere(stage, level)]
         if answer is Answer.ACT:
             # The run may have ended in another thread since.
             return level._run

@@ -33,6 +33,24 @@ if TYPE_CHECKING:
 JobSet = AbstractSet[AbstractJob[Any]]
 
 
+class DroppedJobs:
+    """What is known of jobs that were removed.
+
+    Attributes:
+        failures: how many jobs (True) and groups (False) failed whose failures are logged.
+        counts: the counts of all jobs by state, whether forever, and whether tolerated.
+
+    """
+
+    def __init__(self) -> None:
+        self.failures: Final[Counter[bool]] = Counter()
+        self.counts: Final[Counter[CountKey]] = Counter()
+
+
+NONE_DROPPED: Final = DroppedJobs()
+"""The record of all schedulers that have removed no job. It stays empty."""
+
+
 class Members:
     """The ordered set of the jobs of a scheduler, the `owner`, with facts about these jobs that runs need.
 
@@ -57,11 +75,8 @@ class Members:
         # The jobs that were added during a run, each with the innermost run at that time. The next run removes them.
         self.jobs_added_during_run: Final[dict[AbstractJob[Any], Run]] = {}
         self.is_unchecked = True
-        # Of the jobs that were removed during the last run, because of `keep_jobs=False`, and of the jobs in them: how
-        # many jobs (True) and groups (False) failed whose failures are logged, and the counts of all jobs by state,
-        # whether forever, and whether tolerated.
-        self.dropped_failures: Final[Counter[bool]] = Counter()
-        self.dropped_counts: Final[Counter[CountKey]] = Counter()
+        # Of the jobs that were removed during the last run, because of `keep_jobs=False`, and of the jobs in them.
+        self.dropped: DroppedJobs = NONE_DROPPED
         # The last jobs that were removed because of `keep_jobs=False`, for each looking process.
         self.last_dropped: tuple[deque[AbstractJob[Any]], ...] = ()
         # For each job that lost requirements because `keep_only` removed them, these.
@@ -302,15 +317,17 @@ class Members:
 
     def drop_settled(self, job: AbstractJob[Any]) -> None:
         """Remove a settled job that will never run again. Drop its references to requirements. Keep `job.scheduler`."""
+        if self.dropped is NONE_DROPPED:
+            self.dropped = DroppedJobs()
         groups = [] if is_one_job(job) else groups_of_run(cast(Any, job))
         for each in (job, *(each for group in groups[:1] for each in jobs_of_run(group))):
             is_job, has_failed = is_one_job(each), has_own_failure(each)
-            self.dropped_failures[is_job] += has_failed and is_logged(each)
+            self.dropped.failures[is_job] += has_failed and is_logged(each)
             if is_job:
-                self.dropped_counts[count_key(each)] += 1
+                self.dropped.counts[count_key(each)] += 1
         for group in groups:
-            self.dropped_failures.update(group._members.dropped_failures)
-            self.dropped_counts.update(group._members.dropped_counts)
+            self.dropped.failures.update(group._members.dropped.failures)
+            self.dropped.counts.update(group._members.dropped.counts)
         for dropped in self.last_dropped:
             dropped.append(job)
         services = tuple(filter(self.services.__contains__, self.all_requirements(job)))
@@ -319,8 +336,7 @@ class Members:
         job._required, job._inputs = services, ()
 
     def forget_dropped(self) -> None:
-        self.dropped_failures.clear()
-        self.dropped_counts.clear()
+        self.dropped = NONE_DROPPED
         self.last_dropped = ()
 
     def _discard(self, job: AbstractJob[Any]) -> None:

@@ -342,7 +342,7 @@ def log_run_end(run: Run) -> None:
     if run.fate.reason is StopReason.FAILED:
         tolerated_count = sum(job._criticality() is False for job in failed)
         failed = [job for job in failed if job._criticality() is not False]
-    dropped = sum((group._members.dropped_failures for group in _job_queries.groups_of_run(scheduler)), Counter[bool]())
+    dropped = sum((group._members.dropped.failures for group in _job_queries.groups_of_run(scheduler)), Counter[bool]())
     count = len(failed) + dropped.total()
     unpaid = list(filter(_job_queries.lacked_budget, failed))
     groups = sum(not (_job_queries.is_one_job(job) or job in unpaid) for job in failed) + dropped[False]
