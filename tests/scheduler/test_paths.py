@@ -119,3 +119,16 @@ def test_threads_ask_for_paths_while_jobs_are_added_and_dropped() -> None:
     scheduler = Scheduler(keep_jobs=False, log=False)
     trio.run(work)
     assert {*found} == {f"job {number}" for number in range(5)}
+
+
+def test_a_job_that_leaves_as_another_thread_begins_to_count_was_not_counted() -> None:
+    """The run drops a member first, and then its name: a thread that asks for the first path in between sees neither.
+
+    That was a KeyError in the step of the run.
+    """
+    kept, dropped = Job(nap, label="a"), Job(nap, label="a")
+    names = _labels.MemberNames()
+    names.add([kept])
+    names.remove(dropped)
+    assert names.name_of(kept) == "a"
+    assert names.name_of(dropped) == "a#2"

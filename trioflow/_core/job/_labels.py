@@ -292,6 +292,9 @@ class MemberNames:
 
     def remove(self, job: AbstractJob[Any]) -> None:
         with self.lock:
+            if job not in self._counted:
+                # It was no member any more when another thread began to count.
+                return
             label, place = self._counted.pop(job)
             places = self._places[label]
             del places[bisect.bisect_left(places, place)]
