@@ -23,11 +23,13 @@ from trioflow import (
     First,
     Job,
     JobState,
+    LocalNode,
     Pool,
     Rate,
     Retry,
     Scheduler,
     Sequence,
+    SshJob,
     ThreadJob,
     current_job,
 )
@@ -592,6 +594,18 @@ def test_a_running_command_has_its_line_and_says_where_its_output_goes(backend: 
         assert page.job(seen, keys["looking"])["unkept"].startswith("what it prints goes to the terminal")
 
     paged(backend, use, through, by)
+
+
+def test_a_running_command_on_a_node_has_a_page(backend: Any) -> None:
+    """Its output comes through this program: no stream of it goes anywhere else, and it has no list of such streams."""
+
+    def use(page: Page) -> None:
+        keys = {name: key for key, name, *_ in until(page, lambda state: state["running_count"] == 2)["running"]}
+        told = page.job(page._run.answer["seen"], keys["node"])
+        assert told["command"].endswith("sleep 60")
+        assert told["unkept"] == ""
+
+    paged(backend, use, SshJob(LocalNode(), "sleep 60", label="node"))
 
 
 def test_what_a_job_prints_is_kept_beside_a_monitor(backend: Any, capsys: pytest.CaptureFixture[str]) -> None:
