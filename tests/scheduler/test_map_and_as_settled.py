@@ -288,6 +288,35 @@ def test_as_settled_ends_when_the_run_stops(virtual: Virtual) -> None:
     assert (scheduler.stop_reason, never.state) == (StopReason.TIMEOUT, IDLE)
 
 
+def test_as_settled_ends_before_a_hold(virtual: Virtual) -> None:
+    """What a person tries again later goes to `on_job_settled` and to a new iteration, which has the others, too."""
+    told: list[str] = []
+    tries: list[str] = []
+
+    async def fail_at_first() -> None:
+        tries.append("try")
+        if len(tries) == 1:
+            raise ValueError("first")
+
+    async def main() -> tuple[list[str], list[str]]:
+        bad = Job(fail_at_first, label="bad")
+        fine = Job(nap, 1, label="fine")
+        scheduler = Scheduler(bad, fine, hold=True, on_job_settled=lambda job: told.append(job.label))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            first = [job.label async for job in scheduler.as_settled()]
+            await anyio.sleep(1)
+            assert scheduler.is_paused()
+            bad.try_again()
+            second = [job.label async for job in scheduler.as_settled()]
+        return first, second
+
+    first, second = virtual(main)
+    assert first == ["bad", "fine"]
+    assert sorted(second) == ["bad", "fine"]
+    assert told == ["bad", "fine", "bad"]
+
+
 def test_as_settled_of_a_nested_scheduler_ends_when_the_outer_run_stops(virtual: Virtual) -> None:
     nested = Scheduler(sleeper(1), required=(long := sleeper(9)))
     stream = nested.as_settled()
