@@ -200,4 +200,3 @@ def test_a_job_that_holds_the_only_slot_is_named(virtual: Virtual, caplog: pytes
     feeder = Job(fill, label="feeder")
     assert not virtual(Scheduler(feeder, jobs_window=1, timeout=10).co_run)
     assert "'feeder' waits for room() until the end of 'next'" in caplog.text
-
