@@ -24,8 +24,7 @@ def places_of(run: Run) -> Counter[Any]:
         places.update(line.startable)
         if line.tokens is not None:
             places.update([*line.tokens.waiting])
-        if line.places is not None:
-            places.update([entry[2] for entry in line.places.entries()])
+        places.update([entry[2] for entry in line.places.entries()])
     if (timer := run.part(BackoffTimer)) is not None:
         waiting = [(job, until) for until, _, job in timer._heap if job._extras is not None]
         places.update([job for job, until in waiting if job._extras.backoff_until == until])

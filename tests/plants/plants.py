@@ -243,9 +243,9 @@ PLANTS: Final = (
 -await _wait_until_left(run, wave, deadline)
 +await _wait_until_left(run, wave)
 """),
-    plant("cleanup-wake-others", f"{ADMISSION}/_line.py", "Line.admit",
+    plant("cleanup-wake-others", f"{ADMISSION}/_line.py", "Line.look",
         "a wake-up forgotten: what a clean-up job had is not passed on", """
--self._behind.admit()
+-self._behind.look()
 """),
     plant("cleanup-joins", f"{ADMISSION}/_admission.py", "OrderedPlaces._grant_at_once",
         "a clean-up job takes from an admission that its run does not belong to", """
@@ -326,7 +326,7 @@ PLANTS: Final = (
 -places.overtaken[(first := group.heap[0][2])] >= places.max_overtakes
 +places.overtaken[(first := group.heap[0][2])] > places.max_overtakes
 """),
-    plant("adm-overtaken-order", f"{ADMISSION}/_admission.py", "Admission._admit",
+    plant("adm-overtaken-order", f"{ADMISSION}/_admission.py", "Admission._take_round",
         "two lines in the other order: counted after the group has changed", """
 +group.places.admit_first(group)
  for other in self._passed:
@@ -341,7 +341,7 @@ PLANTS: Final = (
 """),
     plant("rate-started", f"{ADMISSION}/_rates.py", "RateResource.let_accrue",
         "a wake-up forgotten: amounts that accrue again after a start", """
--self.on_change()
+-self.mark_stale()
 """),
     plant("rate-unstarted", f"{ADMISSION}/_rates.py", "TokenBucket.available_at",
         ">= for > in a bucket", """
@@ -785,7 +785,7 @@ PLANTS: Final = (
 -if self.keeps(job):
 -    self._kept.remove(job)
 """),
-    plant("adm-overtaken-apart", f"{ADMISSION}/_admission.py", "Admission._admit",
+    plant("adm-overtaken-apart", f"{ADMISSION}/_admission.py", "Admission._take_round",
         "jobs of other runs count as overtaking, whatever they need", """
 -if not other.resources.isdisjoint(group.resources):
 +if other.places is not group.places or not other.resources.isdisjoint(
@@ -1308,7 +1308,7 @@ PLANTS: Final = (
 -    self._shrink(BACKOFF_FACTOR, now)
 +self._shrink(BACKOFF_FACTOR, now)
 """),
-    plant("places-slotless-first", f"{ADMISSION}/_admission.py", "OrderedPlaces.admit",
+    plant("places-slotless-first", f"{ADMISSION}/_admission.py", "OrderedPlaces.look",
         "a forever job starts before the jobs of a higher priority", """
 -slotless and (not (heap and heap[0] < slotless[0] and (not line.is_full())))
 +slotless

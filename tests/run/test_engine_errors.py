@@ -165,8 +165,8 @@ def test_a_run_that_stands_still_ends_with_an_error_that_says_so(
 
 
 def test_a_run_whose_timer_lets_no_job_start_stands_still(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_round = Admission.run_round
-    monkeypatch.setattr(Admission, "run_round", lambda self, caller=None: caller and run_round(self, caller))
+    take_round = Admission.round
+    monkeypatch.setattr(Admission, "round", lambda self, caller=None: caller and take_round(self, caller))
     scheduler = jobs_that_wait_for_a_rate()
     assert virtual(timed, scheduler) == (False, 5)
     assert "stands still" in incidents_of(scheduler)[0].message
@@ -176,10 +176,10 @@ def test_error_in_the_round_that_a_timer_begins_ends_the_run(virtual: Virtual, m
     def break_at_timer(self: Admission, caller: Any = None) -> None:
         if caller is None:
             raise Flaw
-        run_round(self, caller)
+        take_round(self, caller)
 
-    run_round = Admission.run_round
-    monkeypatch.setattr(Admission, "run_round", break_at_timer)
+    take_round = Admission.round
+    monkeypatch.setattr(Admission, "round", break_at_timer)
     with pytest.raises(Flaw):
         virtual(jobs_that_wait_for_a_rate().co_run)
 

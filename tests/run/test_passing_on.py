@@ -119,7 +119,7 @@ PASS_ON = {
         "Grant.refund_budgets",
         "PutBack._put_back_in",  # which wakes the task of the run
     },
-    "admit": {"Crew.ensure_searcher", "ask_in_order"},
+    "look": {"Crew.ensure_searcher", "ask_in_order"},
     "ensure_searcher": {
         "_settle_each",  # whatever settles outside of a worker
         "FirstRule._release_held",  # whatever has waited until an end was told
@@ -133,14 +133,14 @@ PASS_ON = {
         "Run._begin_added",
         "Steering._let_search",
         "on_service_ready",  # whatever becomes ready by a call of the user
-        "Admission._admit",  # whatever a round has admitted
+        "Admission._take_round",  # whatever a round has admitted
     },
 }
 """Who passes on what was given back, or lets what has become ready start; nobody else has to think of it."""
 
 
 def callers(names: set[str]) -> dict[str, set[str]]:
-    """Return for each of these methods the functions of the engine that call it; `admit` only of a line."""
+    """Return for each of these methods the functions of the engine that call it; `look` only of a line."""
     found: dict[str, set[str]] = {name: set() for name in names}
     functions = [
         (f"{each.name}.{function.name}" if isinstance(each, ast.ClassDef) else each.name, function)
@@ -152,7 +152,7 @@ def callers(names: set[str]) -> dict[str, set[str]]:
     for name, function in functions:
         calls = [each.func for each in ast.walk(function) if isinstance(each, ast.Call)]
         for call in [each for each in calls if isinstance(each, ast.Attribute) and each.attr in names]:
-            if call.attr != "admit" or ast.unparse(call.value).endswith("line"):
+            if call.attr != "look" or ast.unparse(call.value).endswith("line"):
                 found[call.attr].add(name)
     return found
 

@@ -421,13 +421,13 @@ def test_a_queue_without_changes_is_not_scanned_again(virtual: Virtual, monkeypa
 
     async def ask() -> None:
         queue = waiting.scheduler._run.line
-        queue.admit()
+        queue.look()
         before = next(looks)
         for _ in range(5):
-            queue.admit()
+            queue.look()
         assert next(looks) == before + 1
-        queue.on_change()
-        queue.admit()
+        queue.mark_stale()
+        queue.look()
         assert next(looks) > before + 2
 
     monkeypatch.setattr(Admission, "scan", lambda admission: [next(looks), scan(admission)][1])

@@ -1,5 +1,8 @@
 """Admission of the ready jobs of a run in which some jobs need resources, across all runs that share these resources.
 
+Four words: **look** (`Line`, places) lets those waiting jobs start that can, a **round** (`Admission`) looks for all
+runs, **admit** gives one job what it takes, and a result is **stale** when the next look needs another round.
+
 Admission knows two things: the promises of a `Resource`, and the keys of jobs, which say who goes first. There are
 three levels. A `WaitingGroup` has the waiting jobs of a run with equal needs. Only the first of them can start next. An
 `OrderedPlaces` has the groups of a run, in the order of its policy. An `Admission` has the places of all runs that
@@ -7,8 +10,8 @@ share resources, and merges them: a higher priority comes first, then the job th
 
 A **round** admits the waiting jobs that can start, in this order: their run has a slot for them, and their needs can be
 met. An admitted job gets both at once, and keeps them until it has settled. Each change that may let a job start
-discards the result of the last round, by `Admission.is_current`. The next round runs when the changed run passes on its
-released amounts (see `Line.admit`), or by a timer, if time alone lets a job start.
+discards the result of the last round, by `Admission.is_stale`. The next round runs when the changed run passes on its
+released amounts (see `Line.look`), or by a timer, if time alone lets a job start.
 
 - **Backfill**: a first job that has to wait can be overtaken by later jobs that need one of its resources, but by at
   most `max_overtakes` of them. After that, it has a **reservation**: no later job that needs one of its resources
@@ -277,15 +280,16 @@ class OrderedPlaces:
         heapq.heappush(group.heap, entry)
         group.update()
         # If it has no room, the next round removes it.
-        self.on_change()
+        self.mark_stale()
 
-    def admit(self, number: float) -> None:
+    def look(self, number: float) -> None:
         """Admit jobs in order until `number` of them are startable. A round may admit more, and jobs of other runs."""
         if self.admission is not None:
-            self.admission.is_current &= self.is_crowded() or self not in self.admission.crowded
+            if self in self.admission.crowded and not self.is_crowded():
+                self.admission.is_stale = True
             if self.has_room():
                 self.join()
-            self.admission.run_round(self)
+            self.admission.round(self)
             return
         line, startable = self.line, self.line.startable
         while len(startable) < number and not line.is_paused:
@@ -352,11 +356,11 @@ class OrderedPlaces:
         if group is not None:
             group.forget(job)
         self.overtaken.pop(job, None)
-        self.on_change()
+        self.mark_stale()
 
-    def on_change(self) -> None:
+    def mark_stale(self) -> None:
         """Require a new round, and let this run compete in it."""
-        self.admission.is_current = False
+        self.admission.is_stale = True
         self.join()
 
     def entries(self) -> list[HeapEntry]:
@@ -403,7 +407,7 @@ class OrderedPlaces:
     def set_entry(self, entry: PlacesEntry | None) -> None:
         if entry == self.entry:
             return
-        self.admission.is_current = False
+        self.admission.is_stale = True
         entries = self.admission.places_in_order
         if self.entry is not None:
             del entries[bisect.bisect_left(entries, self.entry)]
@@ -426,7 +430,7 @@ class Admission:
         self.timed_keys: list[tuple[float, int, Key]] = []
         self.has_budgets = False  # whether any of these is, or was, a budget
         self.group_counts: Final[Counter[frozenset[PoolEntry]]] = Counter()  # how many there are by `kind`
-        self.is_current = False  # whether nothing has changed since the last round
+        self.is_stale = True  # whether something has changed since the last round
         self._is_blocking = False  # whether jobs that a budget cannot meet any more are being blocked
         # The findings of the last scan: the groups before its result that have to wait, the reserved resources, each
         # with the first job that has a reservation of it, the places whose runs have no room, and those of crowded runs
@@ -453,24 +457,24 @@ class Admission:
         self.timed_keys = sorted(self.timed_keys + other.timed_keys)
         self.places_in_order = sorted(self.places_in_order + other.places_in_order)
         other._timer[2]()
-        self.is_current = False
+        self.is_stale = True
 
     def has_timer(self) -> bool:
         return self._timer is not NO_TIMER
 
-    def run_round(self, caller: OrderedPlaces | None = None) -> None:
+    def round(self, caller: OrderedPlaces | None = None) -> None:
         """Admit all jobs that can start, in order, and wake workers for them, except in the run of `caller`.
 
         If time alone will let another job start, set a timer. An error ends all runs.
         """
         try:
-            if not self.is_current:
-                self._admit(caller)
+            if self.is_stale:
+                self._take_round(caller)
         except BaseException as fault:
             for places in list(self.all_places):
                 places.run.interrupt(fault)
 
-    def _admit(self, caller: OrderedPlaces | None) -> None:
+    def _take_round(self, caller: OrderedPlaces | None) -> None:
         served: dict[OrderedPlaces, None] = {}
         # The keys and gates where jobs have been parked in this round.
         parked: dict[Any, None] = {}
@@ -498,7 +502,7 @@ class Admission:
         for key in parked:
             # Wake a key when it will be free, or at once if it was only reserved. Open a gate.
             key.wake()
-        self.is_current = True
+        self.is_stale = False
         self._set_timer()
         for places in served:
             if places is not caller:
@@ -647,8 +651,8 @@ class Admission:
 
     def begin_round(self) -> None:
         """Begin a round because of an event outside of the runs."""
-        self.is_current = False
-        self.run_round()
+        self.is_stale = True
+        self.round()
 
 
 def jobs_waiting_for(resource: PoolEntry) -> list[AbstractJob[Any]]:

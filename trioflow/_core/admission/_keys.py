@@ -150,7 +150,7 @@ class Key(Resource):
         elif when != self.timed_at:
             self.timed_at = when
             heapq.heappush(admission.timed_keys, (when, next(ready_numbers), self))
-        admission.is_current = False
+        admission.is_stale = True
 
     def throttle(self, seconds: float) -> None:
         """Delay all jobs that need this key for `seconds` from now, unless they are already delayed for longer."""

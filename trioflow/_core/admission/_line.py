@@ -2,7 +2,7 @@
 
 ```
 push ──► wait in `places` for a slot and for needs ──► wait for a limiter's token ──► startable ──► take
-              FifoPlaces or OrderedPlaces                   `tokens`                        give_back ──► admit
+              FifoPlaces or OrderedPlaces                   `tokens`                        give_back ──► look
 ```
 
 Invariants, whenever control returns to the loop:
@@ -13,22 +13,22 @@ Invariants, whenever control returns to the loop:
    step, and a token after them, so no job holds a token while it waits for something else.
 3. A place in `holders`, a grant and a token belong to the job, from its admission until `give_back`, which `settle` and
    `requeue` (of `_steps`) call for each job that leaves, however it does.
-4. `give_back` only takes: nothing starts in it. `admit` passes on, after the successors of the job have become ready.
+4. `give_back` only takes: nothing starts in it. `look` passes on, after the successors of the job have become ready.
    Each event that frees something, or makes a job ready, is followed by `take` or `ensure_searcher`, which call it.
    Events outside of the runs (a timer, `used()`, a gate, a token from the limiter) begin a round themselves.
 5. There is a single order: the order of the entries `(key, number, job)`. A job gets its entry when it begins to wait
    in `places`, or, first in first out, when it leaves the deque. The entry goes with the job wherever it waits. A job
    that was throttled in an attempt comes before all others. A job that was admitted and returned comes before the other
    jobs of its key.
-6. Each condition has a single owner, which decides whether a job may start now, and sees to it that `admit` is called
+6. Each condition has a single owner, which decides whether a job may start now, and sees to it that `look` is called
    when that may have changed, as the table says. An owner knows nothing of the others.
 7. Resources that several runs may have are owned by an object that the runs share: an `Admission` for needs, `Tokens`
    for a limiter. It serves the jobs of all runs in a single order, and wakes workers of the runs whose jobs may start.
 8. Admitted jobs start: nothing is taken back for a job that becomes ready later. But a throttle and a pause return jobs
    that have not begun to the places, and a smaller window returns the last jobs whose slots are too many.
 9. Changes by time alone are in the timer of an owner (`Admission`). They move when two owners are merged (`merge`).
-10. If `places` is None, the run has no limit, and its jobs start in the order that they become ready. A pause leaves no
-    trace: where nothing but the pause needs an order, `resume()` gives the old places back.
+10. If `places` is `NO_PLACES`, the run has no limit, and its jobs start in the order that they become ready. A pause
+    leaves no trace: where nothing but the pause needs an order, `resume()` gives the old places back.
 
 | event that frees               | who takes it back     | who is served next, in which order                          |
 |--------------------------------|-----------------------|-------------------------------------------------------------|
@@ -91,10 +91,44 @@ if TYPE_CHECKING:
     from ..run._worker import Worker
 
 
-class FifoPlaces:
-    """The jobs of a run that wait for a slot, first in, first out, until the run is paused or has another order."""
+class NoPlaces:
+    """The places of a run without a limit: `NO_PLACES`, where no job waits. Its jobs may start as they become ready.
+
+    Whoever has a ready job asks before: a call would cost a twentieth of an empty job.
+    """
 
     admission: Final = None
+
+    def push(self, job: AbstractJob[Any]) -> None:
+        raise AssertionError(f"{job.label!r} waits in a run without a limit")
+
+    def insert(self, entry: HeapEntry) -> None:
+        self.push(entry[2])
+
+    def look(self, number: float) -> None:
+        """No job waits."""
+
+    def give_back(self, job: AbstractJob[Any]) -> None:
+        """No job has a grant."""
+
+    def mark_stale(self) -> None:
+        """There is no admission."""
+
+    def entries(self) -> list[HeapEntry]:
+        return []
+
+    def drop_settled(self) -> None:
+        """No job waits."""
+
+    def clear(self) -> None:
+        """No job waits."""
+
+
+NO_PLACES: Final = NoPlaces()
+
+
+class FifoPlaces(NoPlaces):
+    """The jobs of a run that wait for a slot, first in, first out, until the run is paused or has another order."""
 
     def __init__(self, line: Line, jobs: Iterable[AbstractJob[Any]] = ()) -> None:
         self._line = line
@@ -106,10 +140,10 @@ class FifoPlaces:
         if line.size is not None and (job._is_plain or takes_slot(job)):
             self._jobs.append(job)
         else:
-            self.admit(math.inf)
+            self.look(math.inf)
             line.admit_job(line.entry_of(job))
 
-    def admit(self, number: float) -> None:
+    def look(self, number: float) -> None:
         """Admit jobs while slots are free. Because no job can overtake them, these may be more than `number`."""
         jobs, line = self._jobs, self._line
         # It is None only if no job waits.
@@ -158,8 +192,8 @@ class Line:
 
     """
 
-    places: FifoPlaces | OrderedPlaces | None
-    """The places of the jobs that wait, or None if no job has to wait."""
+    places: NoPlaces | OrderedPlaces
+    """The places of the jobs that wait: `NO_PLACES` if no job has to wait."""
 
     def __init__(self, run: Run, window: Any, behind: Line | None = None) -> None:
         self.run = run
@@ -174,14 +208,17 @@ class Line:
         self.is_paused = False  # whether the run, or an enclosing run, is paused, so that no job is admitted
         self.passes_on = behind is not None  # whether jobs have something to pass on to other lines
         self._behind = behind
-        self.places = None if behind is None else OrderedPlaces(self)
-        if self.size is not None:
+        self.places = NO_PLACES
+        if behind is not None:
+            self.places = OrderedPlaces(self)
+        elif self.size is not None:
             self.places = FifoPlaces(self)
 
     def use_tokens(self, tokens: RunTokens) -> None:
         """Let jobs wait for tokens, before any is ready."""
         self.tokens, self.passes_on = tokens, True
-        self.places = self.places or FifoPlaces(self)
+        if self.places is NO_PLACES:
+            self.places = FifoPlaces(self)
 
     def detach(self) -> None:
         """Drop the references to the run, which has ended, and leave the admission for good."""
@@ -189,7 +226,8 @@ class Line:
             self.places.detach()
         if self.tokens is not None:
             del self.tokens.line
-        self.places = self.order = self._behind = None
+        self.places = NO_PLACES
+        self.order = self._behind = None
         del self.run
 
     # ---- the window
@@ -211,12 +249,12 @@ class Line:
         return self.size is not None and len(self.holders) >= self.size
 
     def resize(self, size: int) -> None:
-        """Replace the number of slots. Call `admit` afterwards."""
+        """Replace the number of slots. Call `look` afterwards."""
         self.size = size
         self._take_back_admitted()
 
     def set_paused(self, is_paused: bool) -> None:
-        """Admit no jobs from now on, or admit them again. Call `admit` afterwards."""
+        """Admit no jobs from now on, or admit them again. Call `look` afterwards."""
         if is_paused is not self.is_paused:
             self.is_paused = is_paused
             if is_paused:
@@ -231,9 +269,10 @@ class Line:
         needs_order = self.is_paused or self.order is not None or self.admission is not None
         if isinstance(self.places, OrderedPlaces) and not needs_order:
             # Now only jobs that wait for a slot are left, first in, first out.
-            self.places.admit(math.inf)
+            self.places.look(math.inf)
             is_limited = self.size is not None or self.tokens is not None
-            self.places = FifoPlaces(self, self.in_order()) if is_limited else None
+            waiting = self.in_order()
+            self.places = FifoPlaces(self, waiting) if is_limited else NO_PLACES
 
     def _take_back_admitted(self) -> None:
         """Return jobs that have not begun to their places: all in a pause, else the last that have a slot too many.
@@ -252,7 +291,7 @@ class Line:
                 # From `startable`: a job that waits for a token is SCHEDULED and has a slot.
                 kept.appendleft(job)
         self.startable.extend(kept)
-        self.on_change()
+        self.mark_stale()
 
     def _put_back(self, entry: HeapEntry) -> None:
         """Return an admitted job, which has not begun, to a place. It gives back all it has."""
@@ -261,23 +300,23 @@ class Line:
         if self.order is not None:
             self.order.starts -= 1
         # Each admitted job had a place.
-        self.places.insert(entry)  # type: ignore[union-attr]
+        self.places.insert(entry)
 
     @property
     def admission(self) -> Admission | None:
         """The admission in which jobs wait for resources, or None if no job of the run needs any."""
-        return None if self.places is None else self.places.admission
+        return self.places.admission
 
-    def on_change(self) -> None:
-        """Require a new round of the admission, because jobs can take more or less than before."""
-        if self.admission is not None:
-            self.places.on_change()  # type: ignore[union-attr]  # only `OrderedPlaces` have an admission
+    def mark_stale(self) -> None:
+        """Require a new round of the admission, if any, because jobs can take more or less than before."""
+        if self.places.admission is not None:
+            self.places.mark_stale()
 
     # ---- the steps of a job
 
     def push(self, job: AbstractJob[Any]) -> None:
         """Add a job that has become ready. Call `Crew.ensure_searcher` afterwards."""
-        if self.places is None:
+        if self.places is NO_PLACES:
             self.startable.append(job)
         else:
             self.places.push(job)
@@ -289,12 +328,11 @@ class Line:
     def entry_of(self, job: AbstractJob[Any]) -> HeapEntry:
         return (LOWEST_KEY if self.order is None else self.order.key(job), next(ready_numbers), job)
 
-    def admit(self, number: float = MAX_ADMITTED) -> None:
+    def look(self, number: float = MAX_ADMITTED) -> None:
         """Let waiting jobs take the slots and resources that were given back, until `number` of them are startable."""
         if self._behind is not None:
-            self._behind.admit()
-        if self.places is not None:
-            self.places.admit(number)
+            self._behind.look()
+        self.places.look(number)
         if self.tokens is not None and self.tokens.limit.unused:
             self.tokens.limit.pass_on(self.tokens)
 
@@ -313,7 +351,7 @@ class Line:
         while True:
             if self.passes_on or not startable:
                 # Shared resources must be passed on, even if other jobs are startable.
-                self.admit(1)
+                self.look(1)
             if not startable:
                 return None
             job = startable.popleft()
@@ -321,13 +359,13 @@ class Line:
                 return job
 
     def give_back(self, job: AbstractJob[Any]) -> None:
-        """Take back all that a job holds which has settled or is queued again. `admit` has to be called afterwards."""
+        """Take back all that a job holds which has settled or is queued again. `look` has to be called afterwards."""
         self.holders.discard(job)
         if self.passes_on:
             if self.tokens is not None:
                 self.tokens.give_back(job)
-            if self.places is not None and self.places.admission is not None:
-                self.places.give_back(job)  # type: ignore[union-attr]
+            if self.places.admission is not None:
+                self.places.give_back(job)
 
     def refund(self, job: AbstractJob[Any]) -> None:
         """Put back the amounts of rates and budgets of a job that does not start. Call `give_back` afterwards."""
@@ -344,22 +382,20 @@ class Line:
     # ---- all ready jobs
 
     def in_order(self) -> list[AbstractJob[Any]]:
-        return [] if self.places is None else [entry[2] for entry in self.places.entries()]
+        return [entry[2] for entry in self.places.entries()]
 
     def drain(self) -> list[AbstractJob[Any]]:
         """Remove and return all jobs, in start order. They keep their slots and resources until `give_back`."""
         waiting: list[HeapEntry] = [] if self.tokens is None else self.tokens.drain()
         jobs = [*self.startable, *(entry[2] for entry in waiting), *self.in_order()]
         self.startable.clear()
-        if self.places is not None:
-            self.places.clear()
+        self.places.clear()
         return [job for job in jobs if job._state is SCHEDULED]
 
     def drop_settled(self) -> None:
         """Remove the jobs that were cancelled while they waited: those that may be ready again come last. O(n)."""
         _keep_scheduled(self.startable)
-        if self.places is not None:
-            self.places.drop_settled()
+        self.places.drop_settled()
 
     def use_order(self, order: StartKeys, has_needs: bool) -> None:
         """Order all waiting jobs by these keys from now on. `has_needs` is whether any job needs resources."""
@@ -373,8 +409,12 @@ class Line:
         places = self.places
         if isinstance(places, OrderedPlaces) and not is_new_order:
             return places
-        entries = _numbered(self.startable) if places is None else places.entries()
-        (self.startable if places is None else places).clear()
+        if places is NO_PLACES:
+            entries = _numbered(self.startable)
+            self.startable.clear()
+        else:
+            entries = places.entries()
+            places.clear()
         if not isinstance(places, OrderedPlaces):
             self.places = places = OrderedPlaces(self)
         if has_needs and places.admission is None:
@@ -648,7 +688,7 @@ def ask_in_order(runs: Iterable[Run]) -> None:
     for each in waiting:
         each.is_held_back = True
     for each in waiting:
-        each.line.admit()
+        each.line.look()
     asking = [[(-one[2]._options.priority, one[1], one, each) for one in each.drain()] for each in waiting]
     for each in waiting:
         each.is_held_back = False

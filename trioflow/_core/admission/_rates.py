@@ -409,7 +409,7 @@ class RateResource(Resource):
     def on_change(self) -> None:
         """Require a new round of the admission, because a need may have waited for this."""
         if self.admission is not None:
-            self.admission.is_current = False
+            self.admission.is_stale = True
 
     # ---- clock and views
 

@@ -109,7 +109,7 @@ class Resource(PoolEntry):
 
     - `available_at`, `is_exhausted` and `can_ever_meet` change nothing that a job could notice.
     - While jobs only take, no need becomes available except by time, and `available_at` has returned that time.
-    - After any other change that may let a waiting job start, `Admission.is_current` is False.
+    - After any other change that may let a waiting job start, `Admission.is_stale` is True.
     - If a resource is exhausted, no need of any waiting job can be met.
     - A job that lacks a resource that `parks` is parked with it, until the resource calls `WaitingGroup.unpark`.
     """

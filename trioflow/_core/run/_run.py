@@ -21,7 +21,7 @@ from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from ..admission._line import Line, RunTokens, Tokens
+from ..admission._line import NO_PLACES, Line, RunTokens, Tokens
 from ..base import _graph_algorithms, _logger, _states
 from ..base._states import STOPPING, SUCCEEDED, CancelCause, JobState, RunPhase, StopReason
 from ..job import _errors
@@ -429,7 +429,7 @@ class Run:
             if not counts.unsettled or self.phase is STOPPING or any(worker.job is not None for worker in crew.alive):
                 break
         crew.searchers -= 1
-        if self.line.startable or self.line.places is not None:
+        if self.line.startable or self.line.places is not NO_PLACES:
             crew.ensure_searcher()
             crew.spawn_more()
 
@@ -617,7 +617,7 @@ class Run:
     def cancel_scheduled(self) -> None:
         """Settle as CANCELLED the jobs that are ready but have not started, or wait for another attempt."""
         line = self.line
-        if line.startable or line.places is not None or self.parts:
+        if line.startable or line.places is not NO_PLACES or self.parts:
             _steps.settle_apart(self, (*line.drain(), *drain_backoffs(self)))
 
     def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:

@@ -124,7 +124,7 @@ class RunPools:
                 seconds = min(throttle.after, _longest_throttle(taken[0]))
                 self._report_long_throttle(job, taken[0], throttle, seconds)
                 taken[0].throttle(seconds)
-                self._run.line.on_change()
+                self._run.line.mark_stale()
 
     def _report_long_throttle(
         self, job: AbstractJob[Any], resource: Resource, throttle: Throttled, seconds: float

@@ -23,6 +23,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from ..admission._line import NO_PLACES
 from ..base import _states
 from ..base._states import IDLE, REOPENABLE, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, JobState, RunPhase, StopReason
 from ..job import _errors, _requirements
@@ -53,7 +54,7 @@ def schedule(run: Run, jobs: Iterable[AbstractJob[Any]]) -> None:
 def ready(run: Run, job: AbstractJob[Any], line: Line) -> None:
     """Put a job that is IDLE into a ready queue."""
     job._state = SCHEDULED
-    if line.places is None:
+    if line.places is NO_PLACES:
         # As `Line.push` does: a call would cost a twentieth of an empty job.
         line.startable.append(job)
     else:
@@ -170,7 +171,7 @@ def settle(run: Run, job: AbstractJob[Any], state: JobState, outcome: object, no
         finally:
             ends.depth -= 1
         extras = job._extras
-    if run.line.places is not None:
+    if run.line.places is not NO_PLACES:
         run.line.give_back(job)
     if extras is not None:
         if state not in REOPENABLE:

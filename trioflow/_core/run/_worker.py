@@ -46,7 +46,7 @@ from collections.abc import Iterable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ..admission._line import FifoPlaces, Line
+from ..admission._line import NO_PLACES, FifoPlaces, Line
 from ..backend import WorkerTask
 from ..base._states import FAILED, RUNNING, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, StopReason
 from ..job._ancestors import enclosing_schedulers
@@ -303,7 +303,9 @@ class Worker(WorkerTask):
                 # ---- yield to the loop, if the turn is used up
                 is_turn_over = now > time_slice.ends_at or not jobs_left
                 # With fewer unsettled jobs than workers, the others run them all, and this worker leaves at once.
-                if is_turn_over and (startable or line.places is not None or run.counts.unsettled >= len(crew.alive)):
+                if is_turn_over and (
+                    startable or line.places is not NO_PLACES or run.counts.unsettled >= len(crew.alive)
+                ):
                     awaitable = value = None
                     has_time = await worker._get_time(job if has_run_jobs else None, now)
                     now = clock()
@@ -312,7 +314,7 @@ class Worker(WorkerTask):
                     jobs_left = MAX_JOBS_IN_TURN
                 # ---- take the next job that may start
                 # In a limited line, more jobs may be admitted, unless `take` has just admitted all that can start.
-                is_limited = may_admit_more = line.places is not None
+                is_limited = may_admit_more = line.places is not NO_PLACES
                 if is_limited and (line.passes_on or not startable):
                     if (job := line.take()) is None:
                         break
@@ -532,8 +534,8 @@ class Crew:
 
         Call this after each event that makes a job ready, or lets another job start.
         """
-        if self.line.places is not None:
-            self.line.admit()
+        if self.line.places is not NO_PLACES:
+            self.line.look()
         self.spawn_searcher()
 
     def spawn_searcher(self) -> None:
@@ -549,7 +551,7 @@ class Crew:
 
     def has_work(self) -> bool:
         """Return whether a worker that begins may have a job to run, and not only to leave."""
-        return bool(not self.is_closed and (self.line.startable or self.line.places is not None))
+        return bool(not self.is_closed and (self.line.startable or self.line.places is not NO_PLACES))
 
     def spawn_more(self) -> None:
         """Spawn workers up to the maximum number of searchers, if jobs of other workers are suspended.
@@ -610,7 +612,7 @@ class Crew:
             if run._stuck_jobs is not None:
                 run._stuck_jobs.forget(worker)
             self.group.forget(worker)
-            if line.startable or line.places is not None:
+            if line.startable or line.places is not NO_PLACES:
                 self.ensure_searcher()
             if worker.errand is not None:
                 worker.errand.end_errand()
