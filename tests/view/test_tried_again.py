@@ -213,6 +213,8 @@ def test_a_member_in_the_second_try_of_its_group_is_in_attempt_2_in_each_view(
     assert [event.get("attempts", 1) for event in ends] == [1, 2]
     otel = [span for span in recorded.spans.get_finished_spans() if span.name == "member"]
     assert otel[-1].attributes["trioflow.attempts"] == 2
+    cases = {case.get("name"): case for case in ElementTree.parse(recorded.junit.path).iter("testcase")}
+    assert len(list(cases["beside"].iter("flakyFailure"))) == (how == "retry")
     file = tmp_path / "t.json"
     save(recorded.trace, file)
     for record in (recorded.trace._get_record(), read_record(file)):

@@ -99,6 +99,7 @@ def xml_text(record: TraceRecord) -> str:
     # Enclosing ones first. Long paths are cut, because each case repeats the path of its suite.
     for outer in (record.spans[run.parent] for run in record.runs if run.parent is not None):
         names[outer.number] = _text_forms.fit(f"{root_label}/{outer.path}", 200, "ends")
+    earlier_errors = _errors_in_earlier_runs(record)
     spans_of_suites: dict[str, list[Span]] = {root_label: []}
     for span in cases:
         spans_of_suites.setdefault(names[span.parent], []).append(span)
@@ -112,7 +113,7 @@ def xml_text(record: TraceRecord) -> str:
         facts = {**_format_counts(record, spans, errors), "time": total_time, "timestamp": timestamp}
         suite = _add(root, "testsuite", name=suite_name, **facts, hostname=record.host.name)
         for span in spans:
-            _add_case(record, suite, span)
+            _add_case(record, suite, span, earlier_errors.get(span.path, []))
         for label, kind, sentence in errors:
             case = _add(suite, "testcase", classname=label, name=f"the run of {label}", time=_format_time(0.0))
             _add(case, "error", type=kind, message=sentence)
@@ -147,7 +148,21 @@ def _pardon(record: TraceRecord, span: Span) -> str:
     return "awaited" if run.stop_reason is StopReason.COMPLETED else ""
 
 
-def _add_case(record: TraceRecord, suite: Tree.Element, span: Span) -> None:
+def _errors_in_earlier_runs(record: TraceRecord) -> dict[str, list[str]]:
+    """Return the errors of jobs in runs of their groups that were followed by another run, by path."""
+    counted = {span.number for span in record.counted_spans}
+    errors: dict[str, list[str]] = {}
+    for span in record.spans:
+        if span.number in counted or span.number in record.scheduler_numbers:
+            continue
+        texts = errors.setdefault(span.path, [])
+        texts += [error for number, _, error in span.failed_attempts if number and error]
+        if span.state is JobState.FAILED:
+            texts.append(span.exception_text)
+    return errors
+
+
+def _add_case(record: TraceRecord, suite: Tree.Element, span: Span, earlier_errors: list[str]) -> None:
     case = _add(suite, "testcase", classname=suite.attrib["name"], name=span.label, time=_format_time(span.took or 0.0))
     if span.state is JobState.FAILED:
         # The output is part of the failure's text, because some programs show nothing else of a test case.
@@ -163,7 +178,8 @@ def _add_case(record: TraceRecord, suite: Tree.Element, span: Span) -> None:
     if span.state in (JobState.SUCCEEDED, JobState.FAILED):
         # The elements of Maven's Surefire for repeated tests.
         element = "flakyFailure" if span.state is JobState.SUCCEEDED else "rerunFailure"
-        for error in (error for number, _, error in span.failed_attempts if number and error):
+        errors = [error for number, _, error in span.failed_attempts if number and error]
+        for error in (*earlier_errors, *errors):
             repeated = _add(case, element, type=error.partition(":")[0], message=error)
             _add(repeated, "stackTrace", error)
     if span.restored:
