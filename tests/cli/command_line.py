@@ -38,7 +38,7 @@ def written(directory: Path, code: str, name: str = "flow.py") -> str:
     return str(path)
 
 
-def trioflow(*arguments: Any, stdin: str | None = None) -> Result:
+def trioflow(*arguments: Any, stdin: str | bytes | None = None) -> Result:
     """Run the command in this process, and undo what it changes there."""
     words = [str(one) for one in arguments]
     with unchanged_process():

@@ -672,6 +672,15 @@ def test_an_answer_is_read_from_standard_input(virtual: Virtual, file: Path) -> 
     assert result(ran(virtual, approval(file, redact=True))) == ("the value", False)
 
 
+@pytest.mark.parametrize("value", ["caf\udce9", "-"])
+def test_an_answer_of_other_bytes_than_utf_8_is_refused(virtual: Virtual, file: Path, value: str) -> None:
+    """The byte arrived as six other characters."""
+    ran(virtual, approval(file, redact=value == "-"))
+    outcome = trioflow("answer", file, "approve", value, stdin=b"caf\xe9")
+    assert (outcome.exit_code, "in UTF-8" in outcome.output) == (1, True), outcome.output
+    assert not _questions.QuestionFiles(file).read_pending("approve")
+
+
 def test_a_hidden_answer_needs_a_redacted_job(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
     """`-` is refused by the command, or for an early answer by the run, if views would show the job's result."""
     trioflow("answer", file, "approve", "-", "--early", stdin="x")

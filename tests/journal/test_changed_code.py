@@ -1,10 +1,14 @@
 """The line that names restored jobs whose code has changed since they ran."""
 
+import functools
 import os
 import re
 from pathlib import Path
 import pytest
-from trioflow.journal import _code_digests
+from trioflow import Job, Pool, Rate, Scheduler, Throttled, _loaded_files, current_job
+from trioflow.journal import _code_digests, _recorder
+from trioflow.journal._store import read_with_retry
+from ..conftest import Virtual
 from ..pythons import python
 
 
@@ -396,3 +400,28 @@ def test_a_held_run_names_the_restored_jobs_whose_code_has_changed() -> None:
     assert "; 'load', 'other' succeeded with older code: `trioflow steer " in held
     assert held.endswith(" try-again load` runs it again")
     assert "the code of 1 restored job has changed since, 'other': that counts only with" in said
+
+
+BEGAN: list[object] = []
+
+
+async def fetch() -> None:
+    """Raise `Throttled` in the first attempt, in which a file is mended and reloaded."""
+    if not BEGAN:
+        BEGAN.append(current_job())
+        for note in [*_loaded_files.before_reload]:
+            note()
+        raise Throttled("api", 1.0)
+
+
+def test_the_code_of_a_throttled_attempt_is_not_that_of_the_next(
+    virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A throttled attempt does not count, so the next has its number, and had its code in the journal, too."""
+    digests = iter(["3.11 of the first attempt", "3.11 of the second"])
+    monkeypatch.setattr(_recorder, "code_digest", lambda _: next(digests))
+    BEGAN.clear()
+    scheduler = Scheduler(Job(fetch, label="fetch", needs={"api": {"calls": 1}}), pool=Pool(api=Rate(calls=9, per=1)))
+    assert virtual(functools.partial(scheduler.co_run, journal=file))
+    (record,) = read_with_retry(file, lambda store: [*store.job_records()])
+    assert record.code == "3.11 of the second"

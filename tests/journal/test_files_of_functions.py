@@ -344,3 +344,30 @@ def test_files_of_added_jobs_are_read_in_threads(backend: Any, tmp_path: Path, m
         anyio.run(main, backend=backend)
         assert slow.in_loop == []
         assert order == ran
+
+
+@pytest.mark.both_backends
+@pytest.mark.parametrize("has_failed", [False, True])
+def test_outputs_are_where_the_directory_was_as_the_attempt_began(
+    tmp_path: Path, backend: Any, has_failed: bool
+) -> None:
+    """Another job changed the directory: the output was missed, and renamed to out.partial."""
+    here = tmp_path / "here"
+    there = tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+
+    async def write() -> None:
+        (here / "out").write_text("whole")
+        os.chdir(there)
+        if has_failed:
+            raise OSError("full")
+
+    for restored in (False, not has_failed):
+        os.chdir(here)
+        writer = Job(write, label="write", writes="out")
+        assert Scheduler(writer).run(backend=backend, journal=tmp_path / "run.db") is not has_failed
+        assert writer.restored is restored
+        assert [*there.iterdir()] == []
+        assert (here / "out").exists() is not has_failed
+        assert (here / "out.partial").exists() is has_failed

@@ -77,6 +77,8 @@ def command(path: Path, name: str | None, value: str | None, early: bool, asked:
     is_secret = value == "-"
     if is_secret:
         value = read_secret()
+    if value is not None:
+        check_text(value, is_secret)
     files = QuestionFiles(Path(os.path.realpath(path)))
     is_new = name is not None and not os.path.lexists(path)
     record: StoredJob | None = None
@@ -111,13 +113,32 @@ def command(path: Path, name: str | None, value: str | None, early: bool, asked:
     return give(files, question if is_open else None, name, value, is_secret, is_new, is_running, replace)
 
 
+def check_text(value: str, is_secret: bool) -> None:
+    """Refuse an answer whose bytes are no UTF-8: the program would get other characters.
+
+    Raises:
+        Refused: it has such bytes.
+
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        shown = "the answer"
+        if not is_secret:
+            shown = repr(os.fsencode(value))
+        raise Refused(f"{shown} is no text in UTF-8: give the answer in UTF-8") from None
+
+
 def read_secret() -> str:
     """Read an answer from standard input, without the newline at its end, or from a person at a terminal."""
     if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - it may be closed
         raise CliError("cannot read the answer: standard input is closed")
     if sys.stdin.isatty():
         return str(click.prompt("answer", hide_input=True, err=True))
-    text = sys.stdin.read(MAX_FILE_SIZE + 1)
+    try:
+        text = sys.stdin.read(MAX_FILE_SIZE + 1)
+    except UnicodeDecodeError:
+        raise Refused("the answer on standard input is no text in UTF-8: give the answer in UTF-8") from None
     if len(text) > MAX_FILE_SIZE:
         raise CliError("the answer on standard input has more than 1 MiB: give a shorter one, such as a path")
     return text.removesuffix("\n")

@@ -87,7 +87,8 @@ async def begin_outputs(job: AbstractJob[Any]) -> Callable[[bool], Awaitable[str
 
     async def end_attempt(has_succeeded: bool) -> str:
         if has_succeeded:
-            if (missing := describe_missing_output(job)) is not None:
+            missing = describe_missing_output(job, [path for path, *_ in snapshots])
+            if missing is not None:
                 raise FileNotFoundError(errno.ENOENT, f"{job.label!r} has ended, but {missing}")
             older = [snapshot for snapshot in snapshots if snapshot[2]]
             return await call_in_thread(_describe_untouched, job, older) if older else ""
@@ -99,28 +100,42 @@ async def begin_outputs(job: AbstractJob[Any]) -> Callable[[bool], Awaitable[str
     return end_attempt
 
 
-def _claim_outputs(job: AbstractJob[Any]) -> tuple[list[tuple[Any, str, Snapshot]], int]:
+def _claim_outputs(job: AbstractJob[Any]) -> tuple[list[tuple[str, str, Snapshot]], int]:
     claim(job, job.writes)
-    places = [(path, os.path.realpath(_clean(path))) for path in job.writes]
-    return [(path, place, take_snapshot(place)) for path, place in places], _file_time()
+    snapshots: list[tuple[str, str, Snapshot]] = []
+    for path in outputs_from_here(job):
+        place = os.path.realpath(path)
+        snapshots.append((path, place, take_snapshot(place)))
+    return snapshots, _file_time()
 
 
-def describe_missing_output(job: AbstractJob[Any]) -> str | None:
-    """Return a message about the first missing file among the outputs of a job, or None if all exist."""
-    for path in job.writes:
+def outputs_from_here(job: AbstractJob[Any]) -> list[str]:
+    """Return the absolute paths of the outputs of a job, as its attempt begins: another may change the directory."""
+    return [os.path.abspath(_clean(path)) for path in job.writes]
+
+
+def describe_missing_output(job: AbstractJob[Any], places: Iterable[str]) -> str | None:
+    """Return a message about the first missing file among the outputs of a job, or None if all exist.
+
+    Args:
+        job: the job.
+        places: what `outputs_from_here` has returned as its attempt began.
+
+    """
+    for path, place in zip(job.writes, places, strict=True):
         # A link may come before its target.
-        if not os.path.lexists(path):
+        if not os.path.lexists(place):
             hint = "; patterns are for reads=" if not set("*?[").isdisjoint(os.fsdecode(path)) else ""
             return f"it did not write {shown_value(os.fsdecode(path), name_in_errors('', job.redact))}{hint}"
     return None
 
 
-def _describe_untouched(job: AbstractJob[Any], older: Iterable[tuple[Any, str, Snapshot]]) -> str:
+def _describe_untouched(job: AbstractJob[Any], older: Iterable[tuple[str, str, Snapshot]]) -> str:
     """Return a line about the outputs that are as they were before the attempt, or an empty text."""
     names = [
-        _shown(os.path.abspath(_clean(path)))
+        _shown(path)
         for path, place, before in older
-        if os.path.realpath(_clean(path)) == place and take_snapshot(place) == before
+        if os.path.realpath(path) == place and take_snapshot(place) == before
     ]
     shown = "an output" if job.redact else join_names(names, MAX_NAMED_FILES)
     return f"{shown} was there before, and {job.label!r} has not touched it" if names else ""

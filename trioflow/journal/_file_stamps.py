@@ -9,6 +9,7 @@ writes there is left out, as in a pattern: it is judged as its output, and would
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import glob
 import hashlib
 import itertools
@@ -49,7 +50,53 @@ def own_outputs(work: Work) -> tuple[str, ...]:
 
 def path_text(path: str | bytes | os.PathLike[Any], redact: bool) -> str:
     """Return the name of a file in a journal, or its hash if the job is redacted."""
+    if isinstance(path, PlacedPath):
+        path = path.given
     return hide_if(redact, escape_surrogates(os.fsdecode(path)))
+
+
+class PlacedPath(os.PathLike[str]):
+    """A relative path, from the directory where an attempt began: another job may change that before the attempt ends.
+
+    Args:
+        given: the path, by which a journal names the file.
+        place: the absolute path.
+
+    """
+
+    __slots__ = ("_place", "given")
+
+    def __init__(self, given: Any, place: str) -> None:
+        self.given: Final = given
+        self._place: Final = place
+
+    def __fspath__(self) -> str:
+        return self._place
+
+
+def placed(work: Work) -> Work:
+    """Return the description of work whose outputs stay where they are now, if the directory is changed."""
+    return dataclasses.replace(
+        work,
+        writes=[_placed(path) for path in work.writes],
+        appends=[_placed(path) for path in work.appends],
+        begins_anew=[_placed(path) for path in work.begins_anew],
+    )
+
+
+def _placed(path: Any) -> Any:
+    given = path
+    if isinstance(path, PlacedPath):
+        # Of an earlier attempt.
+        given = path.given
+    name = os.fsdecode(given)
+    if os.path.isabs(name):
+        return given
+    try:
+        return PlacedPath(given, os.path.join(os.getcwd(), name))
+    except OSError:
+        # The directory was removed.
+        return given
 
 
 class FileStamper:

@@ -43,6 +43,7 @@ from ..jobs.posix._files import call_in_thread
 from ..jobs.process._process_job import ProcessJob, find_executor
 from . import _record_paths, _run_summary
 from ._code_digests import code_digest, executing_codes
+from ._file_stamps import placed
 from ._fingerprint import read_parts, with_requirements
 from ._outputs import NO_FACTS, Outputs
 from ._questions import PublishedQuestion, RunQuestions
@@ -191,7 +192,10 @@ class Recorder:
         Before, it sets aside the files that a killed attempt has half written.
         """
         running = self.facts.entries[job].running
-        if running is None or running.work is None or not running.work.writes:
+        if running is None or running.work is None:
+            return None
+        running.work = placed(running.work)
+        if not running.work.writes:
             return None
         writes = running.work.writes
         stamper = self.facts.file_stamper
@@ -258,14 +262,15 @@ class Recorder:
         executing = executing_codes()
         for job, entry in self.facts.entries.copy().items():
             running = entry.running
-            if running is None or running.function is None or running.code_before[0] == job.attempts:
+            attempt = _job_queries.begun_attempts(job)
+            if running is None or running.function is None or running.code_before[0] == attempt:
                 continue
-            if isinstance(job, ProcessJob) and job._called_attempt < job.attempts and find_executor(job) is None:
+            if isinstance(job, ProcessJob) and job._called_attempt < attempt and find_executor(job) is None:
                 continue
             digest: str | None = None
             if not isinstance(job, ThreadJob) or running.function.__code__ in executing:
                 digest = code_digest(running.function)
-            running.code_before = job.attempts, digest
+            running.code_before = attempt, digest
 
     # ---- a result
 
@@ -500,7 +505,7 @@ def _code_of(job: AbstractJob[Any], running: RunningJob) -> str | None:
     """Return the digest of the code with which the last attempt of a job began, or None if it is not known."""
     if running.function is None:
         return None
-    attempts, digest = running.code_before
-    if attempts == job.attempts:
+    attempt, digest = running.code_before
+    if attempt == _job_queries.begun_attempts(job):
         return digest
     return code_digest(running.function)

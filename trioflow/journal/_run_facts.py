@@ -63,7 +63,8 @@ class RunningJob:
     prepared: tuple[Any, StoredResult] | None = None
     """The result that `prepare` has stored, and its place."""
     code_before: tuple[int, str | None] = (0, None)
-    """The number of the attempt that ran as mended code was taken, and the digest of its code, if that is known."""
+    """The number of the attempt, as `begun_attempts` counts, that ran as mended code was taken, and the digest of its
+    code, if that is known."""
 
 
 class Verdict(NamedTuple):

@@ -112,9 +112,11 @@ def test_a_program_that_ignores_sigchld_may_have_process_jobs(backend: str) -> N
 def test_a_process_job_in_a_removed_working_directory_says_so(backend: str, tmp_path: Path) -> None:
     code = (
         "import os, sys\nfrom trioflow import ProcessJob, Scheduler\njob = ProcessJob(pow, 2, 3)\n"
-        "os.rmdir(os.getcwd())\nScheduler(job).run(backend=sys.argv[1])\nprint(job.raised_exception())"
+        "os.rmdir(os.getcwd())\nScheduler(job).run(backend=sys.argv[1])\nprint(job.raised_exception())\n"
+        "import psutil\nprint('left:', psutil.Process().children())"
     )
     found = python("-c", code, backend, text=True, cwd=tmp_path)
+    assert "left: []" in found.stdout
     assert "could not be started: the working directory of this program has been removed: change to" in found.stdout
 
 

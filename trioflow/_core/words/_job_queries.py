@@ -207,6 +207,11 @@ def throttled_attempts(job: AnyJob) -> tuple[Throttling, ...]:
     return (job._extras or RunExtras).throttlings
 
 
+def begun_attempts(job: AnyJob) -> int:
+    """Return how many attempts of a job have begun. Its `attempts` leave out those that raised `Throttled`."""
+    return job.attempts + len(throttled_attempts(job))
+
+
 def box_of(job: AnyJob) -> BoxStyle:
     return job._box
 

@@ -26,7 +26,7 @@ from ... import _posix as posix
 from ..._core.base._text_forms import name_in_errors
 from ..._core.job._errors import JobTimeout
 from ...abc import RunHandle, TimeLimit, arguments_of
-from .._user_files import describe_missing_output
+from .._user_files import describe_missing_output, outputs_from_here
 from ..posix import _files, _guard, _processes
 from ..posix._processes import REAPED_MESSAGE, Process, spawn
 from . import _argv, _resource_limits, _spawn_options
@@ -79,6 +79,7 @@ class ProcessRun:
         """
         job = self._job
         self._options.check_files_open(repr(job.label))
+        outputs = outputs_from_here(job)
         spawn_queue = self._run.shared(SpawnQueue)
         pin = self._options.pin
         with contextlib.nullcontext() if pin is None else self._run.shared(PinnedCommands).hold_slot(job) as cpu:
@@ -100,7 +101,7 @@ class ProcessRun:
             raise self._job_timeout
         result = self._result
         failure = describe_failure(self._options.success_codes, result.returncode)
-        failure = failure or describe_missing_output(job)
+        failure = failure or describe_missing_output(job, outputs)
         if failure is not None:
             name = ERROR_STREAM_NAMES[self._error_stream]
             advice = "" if job.redact else _argv.shell_advice(self._command)

@@ -19,6 +19,7 @@ from ..._core.job._argument_types import A, B, C, JobOf, PlainFunction1, PlainFu
 from ..._core.job._job_options import declare_run_resource
 from ..._core.job._option_descriptors import Argument, set_run_need
 from ..._core.run._current import propagated_env
+from ..._core.words import _job_queries
 from .. import _sent_calls
 from .._sent_calls import MainRejectingPickler, make_picklable, unpicklable_error
 from ..posix import _cpus, _processes
@@ -201,7 +202,7 @@ class ProcessJob(
         self._memory_limit: Final = _processes.check_limits(nice, memory_limit, name)
         self._nice: Final = nice
         self._pid: int | None = None
-        # The number of the last attempt for which a worker process was found.
+        # The number of the last attempt for which a worker process was found, as `begun_attempts` counts.
         self._called_attempt = 0
         super().__init__(function, args, kwargs, options)
 
@@ -284,11 +285,13 @@ class ProcessJob(
     async def _call_in_worker(self, run: abc.RunHandle) -> T:
         request = self._pickle_call()
         pool = run.shared(WorkerPool)
+        # It may have the number of an earlier run.
+        self._called_attempt = 0
         try:
             process = await pool.take_worker(self)
         except WorkerDied as error:
             raise RuntimeError(f"{self.label!r}: {error}") from None
-        self._called_attempt = self.attempts
+        self._called_attempt = _job_queries.begun_attempts(self)
         self._pid = process.pid
         process.assign_job(self)
         since = run.clock()

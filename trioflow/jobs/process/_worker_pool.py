@@ -376,6 +376,8 @@ class WorkerPool:
             await worker.end(max(0.0, deadline - self._run.clock()))
 
     def _start_worker(self, nice: int) -> WorkerProcess:
+        # What can fail without the process comes before it: nobody would wait for it.
+        preparation = _preparation_data()
         controller_end, worker_end = socket.socketpair()
         controller_end.setblocking(False)
         # A live monitor has a channel for the output, so that it can show which job has printed a line.
@@ -399,7 +401,7 @@ class WorkerPool:
             worker_end.close()
             if stdout is not None:
                 os.close(stdout)
-        worker = WorkerProcess(self._run, controller_end, process, _preparation_data(), output)
+        worker = WorkerProcess(self._run, controller_end, process, preparation, output)
         if nice:
             worker.renice(nice)
         return worker
