@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final, final
 from xml.etree import ElementTree as Tree
@@ -94,7 +93,9 @@ def xml_text(record: TraceRecord) -> str:
     There is a case for each job, and for each nested scheduler that failed without a failed job.
     """
     cases = sorted(record.counted_spans, key=lambda span: or_infinity(span.finished_at))
-    root_label = record.name
+    run = record.root_run
+    assert run is not None
+    root_label = run.label
     names: dict[int | None, str] = {None: root_label}
     # Enclosing ones first. Long paths are cut, because each case repeats the path of its suite.
     for outer in (record.spans[run.parent] for run in record.runs if run.parent is not None):
@@ -103,7 +104,10 @@ def xml_text(record: TraceRecord) -> str:
     spans_of_suites: dict[str, list[Span]] = {root_label: []}
     for span in cases:
         spans_of_suites.setdefault(names[span.parent], []).append(span)
-    errors = [] if any(_element(record, span) == "failure" for span in cases) else list(_run_errors(record))
+    verdict = record.verdict(run, run.stop_reason)
+    has_failure = any(_element(record, span) == "failure" for span in cases)
+    # Whether the run itself went wrong.
+    errors = int(not (verdict.is_good or has_failure))
     seconds = _format_time(record.end_time - record.start_time)
     timestamp = datetime.fromtimestamp(record.start_time + record.wall_offset, UTC).isoformat(timespec="seconds")
     root = Tree.Element("testsuites")
@@ -114,22 +118,15 @@ def xml_text(record: TraceRecord) -> str:
         suite = _add(root, "testsuite", name=suite_name, **facts, hostname=record.host.name)
         for span in spans:
             _add_case(record, suite, span, earlier_errors.get(span.path, []))
-        for label, kind, sentence in errors:
-            case = _add(suite, "testcase", classname=label, name=f"the run of {label}", time=_format_time(0.0))
-            _add(case, "error", type=kind, message=sentence)
+        if errors:
+            name = f"the run of {root_label}"
+            case = _add(suite, "testcase", classname=root_label, name=name, time=_format_time(0.0))
+            kind = "" if run.stop_reason is None else run.stop_reason.name
+            _add(case, "error", type=kind, message=verdict.sentence)
         # The suite of the outermost scheduler comes first.
-        errors = []
+        errors = 0
     Tree.indent(root, "")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{Tree.tostring(root, "unicode")}\n'
-
-
-def _run_errors(record: TraceRecord) -> Iterator[tuple[str, str, str]]:
-    """Yield the label, the kind and the text of an error if the run went wrong by itself."""
-    run = record.root_run
-    assert run is not None
-    verdict = record.verdict(run, run.stop_reason)
-    if not verdict.is_good:
-        yield run.label, "" if run.stop_reason is None else run.stop_reason.name, verdict.sentence
 
 
 def _element(record: TraceRecord, span: Span) -> str:
@@ -223,10 +220,10 @@ def _unfinished_reason(record: TraceRecord, span: Span) -> str:
     return f"{words}, because {_verdict.failure_words(root)}"
 
 
-def _format_counts(record: TraceRecord, spans: list[Span], errors: list[tuple[str, str, str]]) -> dict[str, str]:
+def _format_counts(record: TraceRecord, spans: list[Span], errors: int) -> dict[str, str]:
     elements = Counter(_element(record, span) for span in spans)
-    counts = {"failures": elements["failure"], "errors": len(errors), "skipped": elements["skipped"]}
-    return {name: str(count) for name, count in {"tests": len(spans) + len(errors), **counts}.items()}
+    counts = {"failures": elements["failure"], "errors": errors, "skipped": elements["skipped"]}
+    return {name: str(count) for name, count in {"tests": len(spans) + errors, **counts}.items()}
 
 
 def _format_time(seconds: float) -> str:
