@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from random import Random
@@ -207,3 +208,111 @@ def test_with_keep_order_the_output_of_each_try_is_printed(capfdbinary: pytest.C
     printer.flush()
     assert capfdbinary.readouterr().out == b"one\ntry 1\ntry 2\n"
     assert printer._backlog._bytes_in_memory == 0
+
+
+def test_a_row_that_a_killed_batch_has_torn_is_cut_before_the_next(path: Path) -> None:
+    """The next row of another batch was glued to it: a false row, and one lost."""
+    one, other = log(path), log(path)
+    add(one, 1, "a")
+    add(other, 1, "b")
+    with path.open("ab") as killed:
+        killed.write(b"2\t:\t1.0")
+    add(one, 2, "c")
+    one.close()
+    other.close()
+    assert commands(path) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_a_log_that_was_removed_or_rotated_is_begun_anew(path: Path, is_moved: bool) -> None:
+    """Its rows went into a file without a name."""
+    files = [log(path), log(path)]
+    add(files[0], 1, "a", fails=True)
+    if is_moved:
+        path.rename(path.with_suffix(".1"))
+    else:
+        path.unlink()
+    for index, file in enumerate(files):
+        add(file, 1, f"again {index}")
+    for file in files:
+        file.close()
+    assert commands(path) == ["again 0", "again 1"]
+
+
+def test_a_lock_that_others_keep_for_long_stops_a_batch_once_and_it_finds_the_new_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While another batch takes rows out of a large table, under the lock, it once wrote into the old file for good."""
+    pauses = list[float]()
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    one, other = log(path), log(path)
+    add(one, 1, "a", fails=True)
+    with path.open("rb") as locked:
+        posix.fcntl.flock(locked, posix.fcntl.LOCK_EX)
+        add(other, 1, "b")
+        waited = len(pauses)
+        add(other, 2, "c")
+    assert waited == _record_files.LOCK_TRIES
+    assert len(pauses) == waited + 1
+    add(one, 1, "at last")
+    one.close()
+    add(other, 3, "d")
+    other.close()
+    assert commands(path) == ["b", "c", "at last", "d"]
+
+
+def test_rows_stay_in_a_file_with_other_names(path: Path) -> None:
+    file = log(path)
+    add(file, 1, "a", fails=True)
+    os.link(path, path.with_suffix(".too"))
+    add(file, 1, "b")
+    file.close()
+    assert commands(path) == commands(path.with_suffix(".too")) == ["a", "b"]
+
+
+def write_until_killed(path: str, name: str, count: str) -> None:
+    """Be a batch: write rows, of which some are followed by others, and print each row that is there."""
+    random = Random(name)
+    file = log(Path(path))
+    for number in range(int(count)):
+        fails = random.random() < 0.3
+        size = random.choice([10, 10, 10, 1 << 21])
+        add(file, number, f"{name}-{number}-" + "x" * size, fails=fails)
+        print(number, flush=True)
+        if fails:
+            add(file, number, f"{name}-{number}-again")
+        if random.random() < 0.2:
+            file.close()
+            file = log(Path(path))
+    file.close()
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(200, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
+def test_batches_that_are_killed_at_any_instant_lose_no_row_and_leave_none_false(path: Path, rounds: int) -> None:
+    """Three batches on one log, two of which are killed: each row that was told is there, whole and once."""
+    code = "import sys; from tests.batch import test_two_batches as t; t.write_until_killed(*sys.argv[1:])"
+    random = Random(rounds)
+    for _ in range(rounds):
+        batches = [
+            subprocess.Popen([sys.executable, "-c", code, str(path), name, count], stdout=subprocess.PIPE, text=True)
+            for name, count in (("a", "1000000"), ("b", "1000000"), ("c", "15"))
+        ]
+        told = list[list[str]]()
+        for batch in batches:
+            assert batch.stdout is not None
+            told.append([batch.stdout.readline() for _ in range(random.randrange(1, 12))])
+            if batch is not batches[2]:
+                batch.kill()
+        for batch, lines in zip(batches, told, strict=True):
+            output, _ = batch.communicate(timeout=60)
+            lines += output.splitlines()
+        found = commands(path)
+        assert len({*found}) == len(found)
+        numbers: dict[str, set[str]] = {"a": set(), "b": set(), "c": set()}
+        for command in found:
+            name, number, rest = command.split("-")
+            assert rest == "again" or (set(rest) == {"x"} and len(rest) in (10, 1 << 21))
+            numbers[name].add(number)
+        for name, lines in zip(numbers, told, strict=True):
+            assert {line.strip() for line in lines} <= numbers[name]
+        path.unlink()

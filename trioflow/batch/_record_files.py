@@ -45,9 +45,10 @@ class RecordFile:
     """A file with a row for each command.
 
     Several batches may append to one file. Each writes a row at its end, under a lock of the file, and changes nothing
-    that another has written. The rows of tries that others have followed are taken out at the end of the batch: a new
-    file is written beside the old one, and replaces it, so that a kill leaves the old one. The other batches then open
-    the new file.
+    that another has written, but cuts the part of a row that a killed batch has left there. The rows of tries that
+    others have followed are taken out at the end of the batch: a new file is written beside the old one, and replaces
+    it, so that a kill leaves the old one. The other batches then open the new file, or one of this name that somebody
+    else has put there. If the file was removed, it is begun anew.
 
     Args:
         path: the file.
@@ -66,7 +67,8 @@ class RecordFile:
         self._format: Final = row_format
         self._appends: Final = append
         self._is_begun = False
-        self._takes_lock = posix.IS_POSIX
+        # How often to try to lock the file: after a lock that others have kept for long, once for each row.
+        self._lock_tries = LOCK_TRIES
         # The rows of each failed command, by its number.
         self._failed_rows: Final[dict[int, Row]] = {}
         # The rows of commands that were tried again.
@@ -78,7 +80,8 @@ class RecordFile:
         try:
             self._check_content()
             if append:
-                self._keep_whole_lines()
+                with self._locked():
+                    self._keep_whole_lines()
             elif not resumes:
                 with self._locked():
                     self._begin(None)
@@ -96,6 +99,8 @@ class RecordFile:
         if self._appends and outcome.is_restored:
             return
         with self._locked():
+            if self._appends:
+                self._keep_whole_lines()
             if not self._is_begun:
                 self._begin(arguments)
             start, checksum = self._size(), 0
@@ -113,7 +118,7 @@ class RecordFile:
 
     def close(self) -> None:
         try:
-            if self._superseded and os.path.isfile(self._path):
+            if self._superseded and os.path.isfile(self._path) and not self._path.startswith(("/dev/", "/proc/")):
                 self._remove_superseded()
         except OSError as error:
             raise self._make_write_error(error) from None
@@ -126,32 +131,73 @@ class RecordFile:
     def _size(self) -> int:
         return os.fstat(self._descriptor).st_size
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Keep other batches from writing the file. If one of them has replaced it, open the new file.
+    def _is_regular(self) -> bool:
+        """Return whether it is a file, and no pipe or device, which has neither locks nor an end."""
+        return stat.S_ISREG(os.fstat(self._descriptor).st_mode)
 
-        A program that has locked the file for other reasons, or a file system without locks, stops no batch.
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[bool]:
+        """Keep other batches from writing the file, and yield whether that is possible.
+
+        If another file has its name now, open that. A program that has locked the file for other reasons, or a file
+        system without locks, stops no batch.
         """
-        while self._takes_lock:
-            self._takes_lock = stat.S_ISREG(os.fstat(self._descriptor).st_mode) and _lock(self._descriptor)
+        is_locked = self._lock()
+        while self._is_regular() and not self._has_name():
             try:
-                is_current = os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
-            except OSError:
-                is_current = True  # it was removed
-            if is_current or not self._takes_lock:
-                break
+                current = self._open()
+            except OSError as error:
+                raise self._make_write_error(error) from None
             os.close(self._descriptor)
-            self._descriptor = self._open()
+            self._descriptor = current
+            self._check_content()
+            self._is_begun = self._is_begun and self._size() > 0
+            is_locked = self._lock()
         try:
-            yield
+            yield is_locked
         finally:
-            if self._takes_lock:
+            if is_locked:
                 posix.fcntl.flock(self._descriptor, posix.fcntl.LOCK_UN)
 
+    def _lock(self) -> bool:
+        """Lock the file, and return True. If that is not possible for some seconds, return False."""
+        if not posix.IS_POSIX or not self._is_regular():
+            return False
+        for _ in range(self._lock_tries):
+            try:
+                posix.fcntl.flock(self._descriptor, posix.fcntl.LOCK_EX | posix.fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(LOCK_SECONDS)
+            except OSError:
+                # The file system has no locks.
+                return False
+            else:
+                return True
+        self._lock_tries = 1
+        return False
+
+    def _has_name(self) -> bool:
+        """Return whether the file that is open has the name of the file. It was replaced or removed otherwise."""
+        try:
+            named = os.stat(self._path)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return os.path.samestat(named, os.fstat(self._descriptor))
+
     def _remove_superseded(self) -> None:
-        """Remove the rows of tries that others have followed, which are there until the end of the batch."""
-        with self._locked(), open(self._path, "rb") as file:
-            size, target = os.fstat(file.fileno()).st_size, Path(self._path).resolve()
+        """Remove the rows of tries that others have followed, which are there until the end of the batch.
+
+        They stay where others may write meanwhile, and where the file has other names, such as /dev/stdout, or another
+        owner.
+        """
+        with self._locked() as is_locked, open(self._path, "rb") as file:
+            status = os.fstat(file.fileno())
+            size = status.st_size
+            target = Path(self._path).resolve()
+            if status.st_nlink > 1 or status.st_uid != os.geteuid() or not is_locked:
+                return
             rows = sorted({place for row in self._superseded if (place := _find(file, row)) is not None})
             if not rows or not os.access(target.parent, os.W_OK):
                 return
@@ -195,9 +241,11 @@ class RecordFile:
                     )
 
     def _keep_whole_lines(self) -> None:
-        """Remove the last line if a crash has truncated it, and nobody has written since."""
-        with self._locked(), open(self._descriptor, "rb", closefd=False) as file:
-            size = self._size()
+        """Remove the last line if a kill has torn it, and nobody has written since."""
+        size = self._size()
+        if not size or os.pread(self._descriptor, 1, size - 1) == b"\n":
+            return
+        with open(self._descriptor, "rb", closefd=False) as file:
             position, data = size, b""
             while position and b"\n" not in data:
                 position = max(0, position - MAX_WRITE_SIZE)
@@ -223,19 +271,6 @@ class Row(NamedTuple):
     start: int
     end: int
     checksum: int
-
-
-def _lock(descriptor: int) -> bool:
-    """Lock a file, and return True. If that is not possible for some seconds, return False."""
-    for _ in range(LOCK_TRIES):
-        try:
-            posix.fcntl.flock(descriptor, posix.fcntl.LOCK_EX | posix.fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            time.sleep(LOCK_SECONDS)
-        except OSError:
-            break
-    return False
 
 
 def _pieces(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
