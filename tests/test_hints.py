@@ -73,6 +73,9 @@ FORMS: list[tuple[Any, str]] = [
     (lambda: trioflow.Answer("deploy?", ["yes"]), "Answer"),  # type: ignore[call-overload]
     (lambda: Rate(60), "Rate"),  # type: ignore[arg-type,call-arg]
     (lambda: Pool(8), "Pool"),  # type: ignore[call-arg]
+    (lambda: trioflow.Throttled(), "Throttled"),  # type: ignore[call-arg]
+    (lambda: Scheduler().cancel(Job(give_now, 1)), "BaseScheduler.cancel"),  # type: ignore[call-arg]
+    (lambda: Scheduler().explain(), "BaseScheduler.explain"),  # type: ignore[call-arg]
     (lambda: trioflow.Retry(attempts=3), "Retry"),  # type: ignore[call-arg]
     (lambda: trioflow.Retry(3, backoff=2), "Retry"),  # type: ignore[call-arg]
     (lambda: trioflow.Budget(usd=3), "Budget"),  # type: ignore[call-arg]
@@ -155,3 +158,42 @@ def test_a_text_or_a_file_without_a_node_is_an_error(nodes: Any) -> None:
 def test_an_option_of_another_command_names_the_option_here(words: tuple[str, ...], hint: str) -> None:
     assert hint in command_line.trioflow(*words).stderr
     assert "-j" not in command_line.trioflow("compare", "--workers", "3").stderr
+
+
+@pytest.mark.parametrize("name", _hints.SCHEDULER_ATTRIBUTE_HINTS)
+def test_what_a_scheduler_is_not_names_what_it_has(name: str) -> None:
+    scheduler = Scheduler()
+    assert not hasattr(scheduler, name)
+    assert name not in dir(scheduler)
+    with pytest.raises(AttributeError, match=re.escape(_hints.SCHEDULER_ATTRIBUTE_HINTS[name])):
+        getattr(scheduler, name)
+
+
+def test_a_scheduler_is_no_mapping_and_no_plain_context_manager() -> None:
+    scheduler: Any = Scheduler()
+    with pytest.raises(AttributeError, match="keep the job that add"):
+        scheduler["a"]
+    with pytest.raises(AttributeError, match="write: async with Scheduler"), scheduler:
+        pass
+
+
+RUN_WORDS = [
+    (["run", "flow.py", "--resume"], "No such option '--resume': --journal FILE continues where a run ended"),
+    (["run", "flow.py", "--dry-run"], "No such option '--dry-run': trioflow check FILE finds errors without a run"),
+    (["run", "flow.py", "--web", "8000"], "extra argument (8000); --web chooses the port, and prints the address"),
+    (["graph", "flow.py", "flow.svg"], "extra argument (flow.svg); do you mean -o flow.svg?"),
+    (["list", "run.db"], "'run.db' is no Python file, but a database: trioflow journal run.db shows a journal"),
+    (["ssh", "uname"], "Missing option '-H' / '--hosts'.; write: trioflow ssh -H node1,node2 uname"),
+]
+
+
+@pytest.mark.parametrize(("words", "text"), RUN_WORDS, ids=[" ".join(words) for words, _ in RUN_WORDS])
+def test_a_wrong_line_of_a_shell_says_what_was_meant(
+    words: list[str], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("flow.py").write_text("from trioflow import Scheduler\nflow = Scheduler()\n")
+    Scheduler(Job(give_now, 1), journal="run.db").run()
+    done = command_line.trioflow(*words)
+    assert done.exit_code in (2, 255)
+    assert text in done.stderr

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import trioflow
 import trioflow.abc
-from trioflow._hints import ATTRIBUTE_HINTS, MODULE_HINTS
+from trioflow._hints import MISSING_ATTRIBUTES, MODULE_HINTS
 from trioflow.cli.batch._batch_command import command as batch
 from . import public_names
 from .places import ROOT
@@ -110,7 +110,7 @@ def test_importing_a_name_of_another_library_raises_with_a_hint(name: str) -> No
 def test_a_class_of_jobs_has_few_members(kind: type, most: int) -> None:
     """A job and a scheduler have few public members: a new one takes the place of another. What only views, journals or
     kinds of jobs ask is a function of `trioflow.abc` or `trioflow.graph`."""
-    assert sum(not name.startswith("_") for name in {*dir(kind)} - ATTRIBUTE_HINTS.keys()) <= most
+    assert sum(not name.startswith("_") for name in {*dir(kind)} - MISSING_ATTRIBUTES) <= most
 
 
 # --- A name that will go works as before. Its warning is at the user's line, and Python shows it wherever that is

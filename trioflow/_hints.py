@@ -67,12 +67,18 @@ OPTION_REPLACEMENTS: Final = {
     "verbose": "run(instruments=[Monitor()])",
 }
 
+SCHEDULER_ATTRIBUTE_HINTS: Final = {
+    "jobs": "iterate over the scheduler, or call iterate_jobs() for those at any depth",
+    "__getitem__": "keep the job that add() returns, or look for its label: {job.label: job for job in scheduler}",
+    "__enter__": "write: async with Scheduler() as scheduler, or scheduler.run()",
+}
 ATTRIBUTE_HINTS: Final = {
     "cancelled": "compare state with JobState.CANCELLED",
     "done": "call is_settled(), or is_done() for a job that ran to its end",
     "exception": "call raised_exception()",
     "status": "read state, a JobState",
 }
+MISSING_ATTRIBUTES: Final = frozenset((*ATTRIBUTE_HINTS, *SCHEDULER_ATTRIBUTE_HINTS))
 MODULE_HINTS: Final = {
     "Engine": "import trioflow.compat.asynciojobs_classic for programs of old asynciojobs, or use Scheduler",
     "Flow": "use Scheduler",
@@ -87,6 +93,8 @@ CALL_HINTS: Final = {
     "AbstractJob.requires": "a requirement has to succeed unless you give settled=True",
     "Adaptive": "give the smallest and the largest size: Adaptive(2, 64)",
     "Answer": "name the choices: Answer('deploy?', choices=['yes', 'no'])",
+    "BaseScheduler.cancel": "job.cancel() cancels one job",
+    "BaseScheduler.explain": "name the job: explain(job); debrief(), stop_reason and culprit are about the run",
     "BaseScheduler.results": "results() has the results of all jobs, by job; job.result() is that of one",
     "Budget": "give one amount, and name it in the Pool: Pool(usd=Budget(3))",
     "CommandJob": "give the command and its arguments as one list: CommandJob(['ls', '-l'])",
@@ -95,6 +103,7 @@ CALL_HINTS: Final = {
     "Pool": "name the resources: Pool(cpu=8)",
     "Rate": "give each amount with its key: Rate(requests=60, per=1)",
     "Retry": "give the retries, and first=, factor= or cap= of their backoffs: Retry(2, first=1.0) makes 3 attempts",
+    "Throttled": "name the resource, and give the seconds: Throttled('api', after=5)",
     "SshJob": "give one command as a string, several steps as a list: SshJob(node, ['make', Pull('log', to='.')])",
 }
 """The form that was meant by arguments that do not fit, by the class or method."""
@@ -104,6 +113,14 @@ COMMAND_LINE_HINTS: Final = {
     **dict.fromkeys(("--concurrency", "--max-workers", "--parallel", "--workers"), "-j N limits the jobs at once"),
 }
 """Options of others' commands, and earlier ones. Each hint begins with the option that a subcommand may have."""
+RUN_OPTION_HINTS: Final = _by_word(
+    {
+        "--resume --continue --restart": "--journal FILE continues where a run ended",
+        "--dry-run --dryrun": "trioflow check FILE finds errors without a run, and trioflow list FILE shows the jobs",
+        "--port": "--web chooses the port",
+    }
+)
+"""Options of others that `trioflow run` lacks."""
 PARALLEL_OPTION_HINTS: Final = _by_word(
     {
         "--eta --progress": "--bar shows the progress",
@@ -143,6 +160,9 @@ PARALLEL_OPTION_HINTS: Final = _by_word(
     }
 )
 """Options of GNU parallel that `trioflow batch` lacks."""
+OPTION_HINTS_OF_COMMANDS: Final = {"batch": PARALLEL_OPTION_HINTS, "run": RUN_OPTION_HINTS}
+MISSING_OPTION_HINTS: Final = {"ssh": "write: trioflow ssh -H node1,node2 uname"}
+"""What to write where an option is missing, by command."""
 
 WRONG_BACKEND_REMEDY: Final = ContextVar("REMEDY", default='run it with backend="{0}", or await co_run() on {0}')
 """How to run a scenario on another backend, in the words of a program. The command line sets its own."""

@@ -233,3 +233,18 @@ def test_the_jobs_of_a_first_run_at_once(tmp_path: Path, inner: str, most: int) 
     code = f"x = Scheduler(Scheduler([First([Job(work) for _ in range(4)]) for _ in range(2)], {inner}), jobs_window=1)"
     done = trioflow("check", written(tmp_path, code))
     assert done.stdout.startswith(f"note: {most} may run at once: jobs_window=1 counts a nested scheduler as one; ")
+
+
+def test_jobs_of_a_group_that_require_jobs_of_another_are_one_line(tmp_path: Path) -> None:
+    text = """
+from trioflow import Job, Scheduler
+async def give(): pass
+first = [Job(give, label=f"a{n}") for n in range(8)]
+second = [Job(give, label=f"b{n}", required=first[n % 8]) for n in range(24)]
+flow = Scheduler(Scheduler(first, label="first"), Scheduler(second, label="second"))
+"""
+    (tmp_path / "flow.py").write_text(text)
+    first, others, count = trioflow("check", tmp_path / "flow.py").output.splitlines()
+    assert "let 'second' require 'first', pass 'a0' as an argument of 'b0', or drop the requirement" in first
+    assert others.startswith("  the same for 23 more jobs: second/b1, ")
+    assert count == "32 jobs: 24 findings"

@@ -305,13 +305,43 @@ def test_a_label_that_is_not_a_string_raises() -> None:
     assert Job(nap, label=Colour.RED).label == "red"
 
 
+def test_an_iteration_without_a_run_is_named_after_a_second(virtual: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """The log says it once. A run that begins later ends the iteration."""
+    job = Job(nap, 0, label="a")
+    scheduler = Scheduler(job, label="flow", log=False)
+    seen: list[object] = []
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(iterate)
+            await anyio.sleep(5)
+            assert len(caplog.records) == 1
+            tasks.start_soon(scheduler.co_run)
+
+    async def iterate() -> None:
+        seen.extend([one async for one in scheduler.as_settled()])
+
+    virtual(main)
+    (record,) = caplog.records
+    text = "as_settled() waits for jobs, and the run of 'flow' has not begun: await its co_run()"
+    assert record.getMessage().startswith(text)
+    assert seen == [job]
+
+
+def test_the_journal_of_a_database_in_memory_is_rejected() -> None:
+    with pytest.raises(ValueError, match="a journal is a file, which a later run reads; leave it out for none"):
+        Scheduler(journal=":memory:")
+
+
 # --- requirements across levels
 def test_the_error_on_a_requirement_across_levels_names_the_scheduler_that_must_wait() -> None:
     a, x = Job(nap, 0, label="a"), Job(nap, 0, label="x")
     x.requires(a)
     inner = Scheduler(x, label="inner")
     outer = Scheduler(a, inner, label="outer")
-    with pytest.raises(MissingRequirement, match=r"let 'inner' require 'a', or drop the requirement with sanitize\(\)"):
+    with pytest.raises(
+        MissingRequirement, match=r"let 'inner' require 'a', pass 'a' as an arg.*, or drop .* with sanitize\(\)"
+    ):
         outer.run()
     outer.sanitize()
     inner.requires(a)

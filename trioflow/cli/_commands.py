@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, NoReturn, cast
 import click
 
 from .. import _posix as posix
-from .._hints import COMMAND_LINE_HINTS, PARALLEL_OPTION_HINTS, nearest_name
+from .._hints import COMMAND_LINE_HINTS, MISSING_OPTION_HINTS, OPTION_HINTS_OF_COMMANDS, nearest_name
 from ..abc import printable
 from . import EXIT_CODES_HELP, INTERRUPTED_CODE, SUCCESS_CODE
 from ._outputs import report_output_error, show_error
@@ -116,6 +116,8 @@ class CommandGroup(HelpfulGroup):
         except click.ClickException as error:
             if isinstance(error, (click.NoSuchOption, click.BadParameter)):
                 error = click.UsageError(option_error_text(error), error.ctx)
+            elif isinstance(error, click.UsageError) and (hint := hint_about_extra_word(error)):
+                error = click.UsageError(f"{error.message}; {hint}", error.ctx)
             show_error(error)
             code = error.exit_code
         except (click.Abort, KeyboardInterrupt):
@@ -138,14 +140,30 @@ def option_error_text(error: click.NoSuchOption | click.BadParameter) -> str:
     for flag in sorted(flags):
         if flag.startswith("--") and flag[1:] in words and any(name[1:] in flag[2:] for name in wrong):
             hint = f"do you mean {flag}?"
+    command_name = context.command.name if context else None
+    if isinstance(error, click.MissingParameter):
+        hint = hint or MISSING_OPTION_HINTS.get(command_name or "")
     if isinstance(error, click.BadParameter):
         return "; ".join(filter(None, (error.format_message(), hint)))
-    if hint is None and context is not None and context.command.name == "batch":
-        hint = PARALLEL_OPTION_HINTS.get(error.option_name)
+    if hint is None:
+        hint = OPTION_HINTS_OF_COMMANDS.get(command_name or "", {}).get(error.option_name)
     known = COMMAND_LINE_HINTS.get(error.option_name, "")
     if hint is None and known.partition(" ")[0] in flags:
         hint = known
     return f"{error.message.removesuffix('.')}: {hint}" if hint else error.format_message()
+
+
+def hint_about_extra_word(error: click.UsageError) -> str:
+    """Return what was meant by a word too many, or "": a file to write, or a port of `--web`."""
+    word = error.message.partition("Got unexpected extra argument (")[2].removesuffix(")")
+    if not word or error.ctx is None:
+        return ""
+    command_name = error.ctx.command.name
+    if command_name == "graph" and word.endswith((".svg", ".png", ".dot", ".mmd")):
+        return f"do you mean -o {word}?"
+    if command_name in ("run", "look") and word.isdecimal() and "--web" in error.ctx.find_root().obj.arguments:
+        return "--web chooses the port, and prints the address"
+    return ""
 
 
 EXAMPLES: Final = """\b

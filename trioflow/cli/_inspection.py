@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 
 from .. import AbstractJob, Scheduler
 from .._core.base._text_forms import join_names, plural
-from ..abc import paths_of, printable
+from ..abc import is_scheduler, paths_of, printable
 from ..view._save import GRAPH_SUFFIXES
 from ..view.text import _symbols
 from . import STOPPED_CODE, SUCCESS_CODE, _outputs
@@ -104,7 +105,7 @@ def check(scheduler: Scheduler) -> int:
     symbols = _symbols.Symbols.for_stream(sys.stdout)
     all_findings = findings(scheduler)
     paths = paths_of(scheduler)
-    for text, jobs in group_findings(all_findings):
+    for text, jobs in group_findings(all_findings, scheduler):
         first, *other_paths = [paths.get(job, job.label) for job in jobs]
         _outputs.echo(symbols.escape(f"{first}: {text}"))
         if other_paths:
@@ -118,9 +119,17 @@ def check(scheduler: Scheduler) -> int:
     return STOPPED_CODE if all_findings else SUCCESS_CODE
 
 
-def group_findings(findings: Iterable[tuple[AbstractJob[Any], str]]) -> list[tuple[str, list[AbstractJob[Any]]]]:
-    """Group findings whose texts differ only in the labels of jobs: the first text of each group, and its jobs."""
+def group_findings(
+    findings: Iterable[tuple[AbstractJob[Any], str]], scheduler: Scheduler
+) -> list[tuple[str, list[AbstractJob[Any]]]]:
+    """Group findings whose texts differ only in the labels of jobs: the first text of each group, and its jobs.
+
+    One mistake is one line, such as that the jobs of a group require those of another.
+    """
+    quoted = {repr(job.label) for job in scheduler.iterate_jobs() if not is_scheduler(job)}
     groups: dict[str, tuple[str, list[AbstractJob[Any]]]] = {}
     for job, text in findings:
-        groups.setdefault(text.replace(repr(job.label), "''"), (text, []))[1].append(job)
+        parts = re.split("('[^']*')", text)
+        pattern = "".join("''" if part in quoted else part for part in parts)
+        groups.setdefault(pattern, (text, []))[1].append(job)
     return list(groups.values())

@@ -135,6 +135,9 @@ def load_file(path: Path) -> ModuleType:
         source = posix.read_named(path, posix.MAX_STREAM_SIZE)
     except OSError as error:
         raise CliError(f"cannot read {printable(str(path))!r}: {error.strerror}") from None
+    if source.startswith(b"SQLite format 3\0"):
+        shown = printable(str(path))
+        raise CliError(f"{shown!r} is no Python file, but a database: trioflow journal {shown} shows a journal")
     sys.path.insert(0, str(path.resolve().parent))
     sys.modules.update(dict.fromkeys((name, "__main__", "__mp_main__"), module))
     _loaded_files.code_names[module.__file__] = str(path)

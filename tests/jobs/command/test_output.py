@@ -616,3 +616,8 @@ def test_links_of_others_stay_where_they_are(tmp_path: Path, backend: str, is_th
     Scheduler(job).run(backend=backend)
     assert {name: os.readlink(tmp_path / name) for name in links} == links
     assert sorted(os.listdir(tmp_path / "data")) == ["file" if is_there else "file.partial", "tree.partial"]
+
+
+def test_a_text_that_was_given_as_the_input_is_told_from_the_name_of_a_file(backend: str) -> None:
+    error = failure_of(backend, CommandJob(["cat"], stdin="hello world"))
+    assert "give bytes: stdin=text.encode()" in error.__notes__[0]

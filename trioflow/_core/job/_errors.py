@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from types import CoroutineType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeGuard, TypeVar
 
+from ..._hints import explain_form
 from ..base import _amounts, _user_code
 from ..base._states import JobState
 from ..base._text_forms import clause, fit, join_names, name_in_errors, short_repr, shown_value
@@ -115,9 +116,15 @@ class MissingRequirement(TrioflowError, ValueError):
         where = "in no scheduler" if home is None else f"in {home.label!r}"
         job_name, required_name = map(repr, _labels.distinct_names([job, requirement]))
         advice = _how_to_meet(job, requirement, required_name, scheduler)
-        drop = clause(", or drop the requirement with sanitize()", requirement not in job._inputs)
+        others = ""
+        if requirement not in job._inputs:
+            others = ", or drop the requirement with sanitize()"
+            common = _ancestors.find_common_scheduler(job, requirement)
+            # What contains the job ends after it, and can be no argument of it.
+            if common is not None and common[1] is not common[2]:
+                others = f", pass {required_name} as an argument of {job_name}{others}"
         super().__init__(
-            f"{job_name} in {scheduler.label!r} requires {required_name}, which is {where}: {advice}{drop}"
+            f"{job_name} in {scheduler.label!r} requires {required_name}, which is {where}: {advice}{others}"
         )
 
 
@@ -241,6 +248,7 @@ class Throttled(TrioflowError):
 
     """
 
+    @explain_form
     def __init__(self, key: str, after: float = 1.0) -> None:
         arguments: tuple[Any, Any] = key, after
         if not isinstance(arguments[0], str):

@@ -505,7 +505,7 @@ class AbstractJob(Generic[T]):
 
     def __dir__(self) -> list[str]:
         """Return the names of the attributes, without those of others' tasks, whose errors have hints."""
-        return [name for name in super().__dir__() if name not in _hints.ATTRIBUTE_HINTS or hasattr(self, name)]
+        return [name for name in super().__dir__() if name not in _hints.MISSING_ATTRIBUTES or hasattr(self, name)]
 
     def close(self) -> None:
         """Release resources that the job no longer needs, such as a coroutine object. By default this does nothing."""

@@ -65,6 +65,9 @@ class JournalProtocol(Protocol):
 def check_journal(value: object, name: str, subject: _job_options.Subject) -> JournalProtocol | str | None:
     if value is None or hasattr(value, "open_for"):
         return cast("JournalProtocol | None", value)
+    if isinstance(value, str) and value == ":memory:":
+        advice = "a journal is a file, which a later run reads; leave it out for none"
+        raise _job_options.bad_value_error(ValueError, value, name, subject, advice)
     if isinstance(value, (str, os.PathLike)):
         return _job_options.file_path(value, name, subject)  # pyright: ignore[reportUnknownArgumentType]
     raise _job_options.bad_value_error(TypeError, value, name, subject, "give a Journal, or the path of one")

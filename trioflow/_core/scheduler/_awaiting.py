@@ -118,12 +118,7 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
     for watched in watched_jobs:
         watched._ensure_extras().add_listener(listener)
     try:
-        if outermost._run is None:
-            with backend.create_scope(backend.clock()() + _explain.FIRST_POLL_SECONDS):
-                await event.wait()
-            if not (event.is_set() or outermost.is_running()):
-                text = f"{job.label!r} is awaited, and the run of {outermost.label!r} has not begun"
-                _logger.warn(f"{text}: await its co_run(), for instance in a task beside")
+        await _report_missing_run(event, backend, outermost, f"{job.label!r} is awaited")
         await wait_or_report(event, waiter, [job], "awaits")
         if not event.is_set():
             # On trio, another wait would take a turn, in which the job may run again.
@@ -132,6 +127,19 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
         for watched in watched_jobs:
             if (listeners := (watched._extras or RunExtras).listeners) and listener in listeners:
                 listeners.remove(listener)
+
+
+async def _report_missing_run(
+    event: _backend.TaskEvent, backend: _backend.Backend, outermost: BaseScheduler, wait_text: str
+) -> None:
+    """Wait for a second if no run has begun. Then say that the wait needs one, unless it has begun meanwhile."""
+    if outermost._run is not None:
+        return
+    with backend.create_scope(backend.clock()() + _explain.FIRST_POLL_SECONDS):
+        await event.wait()
+    if not (event.is_set() or outermost.is_running()):
+        text = f"{wait_text}, and the run of {outermost.label!r} has not begun"
+        _logger.warn(f"{text}: await its co_run(), for instance in a task beside")
 
 
 def setter_of(event: _backend.TaskEvent, backend: _backend.Backend, outermost: BaseScheduler) -> Callable[[], None]:
@@ -191,6 +199,8 @@ class SettledJobs(Generic[J]):
         self._waiter = waiting_job()
         # Whether it was reported that the iteration cannot go on.
         self._is_reported = False
+        # Whether it was looked for a run, which a wait needs.
+        self._is_run_missed = False
         self._listener = _weak_listener(self)
         # The jobs that the iteration waits for.
         self._unsettled_jobs: set[J] = set()
@@ -254,14 +264,17 @@ class SettledJobs(Generic[J]):
             await backend.checkpoint()
         while True:
             # First, because a run in another thread may change all that follows.
+            outermost = _ancestors.outermost_scheduler(self._scheduler)
             if self._change_event is None or self._change_event.is_set():
                 self._change_event = backend.create_event()
-                outermost = _ancestors.outermost_scheduler(self._scheduler)
                 self._set_event = setter_of(self._change_event, backend, outermost)
             if self._settled_jobs:
                 return self._settled_jobs.popitem(last=False)[0]
             if self._is_exhausted():
                 raise StopAsyncIteration
+            if not self._is_run_missed:
+                self._is_run_missed = True
+                await _report_missing_run(self._change_event, backend, outermost, "as_settled() waits for jobs")
             if not self._is_reported:
                 self._is_reported = await wait_or_report(
                     self._change_event, self._waiter, self._unsettled_jobs, _explain.ITERATES

@@ -617,6 +617,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 self._settled_iterators.add(room)
         await room.wait(n)
 
+    @_hints.explain_form
     def explain(self, job: AbstractJob[Any]) -> str:
         """Explain in a sentence why a job is in its state.
 
@@ -1008,6 +1009,7 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         self._incidents = []
         self._members.forget_dropped()
 
+    @_hints.explain_form
     def cancel(self) -> None:
         """Cancel all jobs and end the run cleanly. Its `stop_reason` is then CANCELLED.
 
@@ -1423,6 +1425,8 @@ def interrupt(scheduler: BaseScheduler, interruption: BaseException) -> None:
 
 
 _option_descriptors.set_docs_and_signature(BaseScheduler, BaseScheduler.__init__)
+for _name, _hint in _hints.SCHEDULER_ATTRIBUTE_HINTS.items():
+    setattr(BaseScheduler, _name, _hints.MissingAttribute(_name, _hint))
 SETTING_DEFAULTS: Final = tuple(
     (option.attribute, option.default)
     for option in BaseScheduler._declared_options.values()

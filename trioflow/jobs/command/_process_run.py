@@ -132,7 +132,7 @@ class ProcessRun:
             self._run.shared(_guard.Guard)
             self._streams = ProcessStreams(job, self._stdin, limit.heartbeat if limit.needs_signs else None)
         except OSError as error:
-            self._fail_start(error, reason_before_start(error, self._show))
+            self._fail_start(error, reason_before_start(error, self._show, self._options.stdin))
         self._initial_stderr_size = 0
         if self._options.success_codes is not None and (path := self._stderr_path()) is not None:
             self._initial_stderr_size = file_size(path)

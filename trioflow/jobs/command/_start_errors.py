@@ -25,13 +25,16 @@ class Reason(NamedTuple):
     remedy: str = ""
 
 
-def reason_before_start(error: OSError, show: Show) -> Reason:
-    """Return why something that the command needs before its program starts was not there."""
+def reason_before_start(error: OSError, show: Show, stdin: object = None) -> Reason:
+    """Return why something that the command needs before its program starts was not there, such as its `stdin`."""
     if error.errno in RESOURCE_ERROR_MESSAGES:
         return Reason(RESOURCE_ERROR_MESSAGES[error.errno], RESOURCE_ADVICE)
     if error.filename is None:
         return Reason(error.strerror or str(error))
-    return Reason(f"cannot open {show(repr(error.filename), 'a file')}: {error.strerror}")
+    problem = f"cannot open {show(repr(error.filename), 'a file')}: {error.strerror}"
+    if error.errno == errno.ENOENT and isinstance(stdin, str) and error.filename == stdin:
+        return Reason(problem, "stdin= is the name of a file; for the text itself, give bytes: stdin=text.encode()")
+    return Reason(problem)
 
 
 def reason_for_failed_start(
