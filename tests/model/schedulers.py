@@ -714,6 +714,9 @@ class ModelScheduler(ModelJob):
         if self.draining:
             return not any(not job.plan.forever for job in self.running)
         ordinary = [job for job in self.jobs if not job.plan.forever]
+        if self.world.drops and not self.is_nested:
+            # It is open: forever jobs end with its body, whether there have been others or not.
+            return not any(job.state in UNSETTLED for job in ordinary)
         return not any(job.state in UNSETTLED for job in ordinary or self.jobs)
 
     def has_settled(self, job: ModelJob) -> None:

@@ -32,6 +32,9 @@ def scenario(*jobs: Leaf | Group, **options: Any) -> Scenario:
 
 
 SCENARIOS = {
+    "forever jobs alone end with the body of an open scheduler": scenario(
+        leaf("forever", Nap(0.5), forever=True), keep_jobs=False
+    ),
     "a token goes to the run that asked first, not to a job that the settled one made ready": scenario(
         leaf("first", Nap(2.0)),
         group("nested", leaf("asked before", Nap(15.5))),
