@@ -324,6 +324,11 @@ class Readers:
                 continue
             if span.state.name != last.state or span.finished_at != last.finished_at:
                 yield f"the trace says that {job.label} was {span.state} at {span.finished_at}, not {last}"
+            if span.attempts and span.last_attempt != last.attempts:
+                yield f"the trace has the attempts {span.attempts} of {job.label}, not {last}"
+            if span.run > 1 or span.first_attempt > 1:
+                # It has what has been since this run of the group began.
+                continue
             if len(span.attempts) != last.attempts or span.started_at != last.started_at:
                 yield f"the trace has the attempts {span.attempts} of {job.label}, not {last}"
             worked = self.world.bodies.worked.get(job.label)
@@ -346,7 +351,11 @@ class Readers:
             if last is None or case is None or span is None:
                 continue
             repeated = len(case.findall("flakyFailure")) + len(case.findall("rerunFailure"))
-            failed = sum(bool(number and error) for number, _, error in span.failed_attempts)
+            # In earlier runs of its group, too, if a retry has repeated that.
+            every = [each for each in self.recorded.trace.spans if each.path == span.path]
+            failed = sum(each is not span and each.state is JobState.FAILED for each in every)
+            for each in every:
+                failed += sum(bool(number and error) for number, _, error in each.failed_attempts)
             if last.state in ("SUCCEEDED", "FAILED") and repeated != failed:
                 yield f"JUnit has {repeated} failed attempts of {job.label}, of {failed} before its end {last}"
 
