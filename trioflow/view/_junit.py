@@ -150,7 +150,7 @@ def _errors_in_earlier_runs(record: TraceRecord) -> dict[str, list[str]]:
     counted = {span.number for span in record.counted_spans}
     errors: dict[str, list[str]] = {}
     for span in record.spans:
-        if span.number in counted or span.number in record.scheduler_numbers:
+        if span.number in counted or record.is_group(span.number):
             continue
         texts = errors.setdefault(span.path, [])
         texts += [error for number, _, error in span.failed_attempts if number and error]
