@@ -289,9 +289,10 @@ class AbstractJob(Generic[T]):
             async function is awaited, another is called in a thread; the look-ups of other jobs wait. *Provisional*.
         reads: the files that the job reads: files, directories, and patterns such as `"src/**/*.h"`. With a journal,
             the job runs again when a file has changed. Files that are not named do not count.
-        writes: the files and directories that the job writes, from the directory where its attempt begins. If any is missing after the job's success, the job has
-            failed. With a journal, the job runs again when any has changed. If it fails, times out or is cancelled,
-            files that it has begun to write are renamed to NAME.partial at once. These are the files that were not
+        writes: the files and directories that the job writes, from the directory where its attempt begins. If any is
+            missing after the job's success, the job has failed. With a journal, the job runs again when any has
+            changed. If it fails, times out or is cancelled, files that it has begun to write are renamed to
+            NAME.partial at once. These are the files that were not
             there before, except files of other jobs, and files of `writes` that have become shorter.
 
     Raises:
