@@ -52,8 +52,10 @@ class Undecided:
         if self._run.journal_writer is None and not self.is_busy:
             _steps.make_ready(self._run, job)
             return
+        # An open scheduler begins without jobs: its first look-up need not wait for the next turn.
+        waits_for_nothing = self.is_deferred and not self.jobs and self._reading is None
         self.jobs.append(job)
-        if not self.is_busy:
+        if waits_for_nothing or not self.is_busy:
             self.work()
 
     def work(self) -> None:
