@@ -1109,7 +1109,7 @@ PLANTS: Final = (
 """),
     plant("junit-errors-twice", "trioflow/view/_junit.py", "xml_text",
         "the error of the run is a case of each suite", """
--errors = []
+-errors = 0
 """),
     plant("traceback-of-members",
         "trioflow/view/text/_failure_text.py", "_format_with_related",
