@@ -74,7 +74,7 @@ class ProcessStreams:
     # ---- opening
 
     def _open_input(self, value: Any) -> int | None:
-        if value is None or value == subprocess.DEVNULL:
+        if value is None or (isinstance(value, int) and value == subprocess.DEVNULL):
             return None
         if isinstance(value, int):
             return value
