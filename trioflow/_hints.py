@@ -181,6 +181,9 @@ class MissingAttribute:
 
     def __get__(self, instance: object, kind: type) -> Never:
         message = f"{kind.__name__!r} object has no attribute {self._name!r}: {self._hint}"
+        if self._name.startswith("__"):
+            # Without the name, so that Python adds no guess of its own.
+            raise AttributeError(message)
         raise AttributeError(message, name=self._name, obj=instance)
 
 
