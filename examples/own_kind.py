@@ -10,7 +10,7 @@ from subprocess import PIPE, STDOUT, Popen
 from typing import Any, Unpack
 
 from trioflow import CommandError, CommandResult, Pool, Scheduler
-from trioflow.abc import BoxStyle, JobKind, JobOptions, arguments_of, label_inside, run_of
+from trioflow.abc import BoxStyle, JobKind, JobOptions, RunHandle, TimeLimit, arguments_of, label_inside, run_of
 
 BOX = ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-all", "--die-with-parent", "--"]
 
@@ -25,11 +25,13 @@ class SandboxJob(JobKind[CommandResult], box=BoxStyle("sandbox", "box3d"), keeps
         self._words = words
 
     async def co_run(self) -> CommandResult:
-        run, words = run_of(self), [str(getattr(one, "text", one)) for one in arguments_of(self)]
+        run: RunHandle = run_of(self)
+        words = [str(getattr(one, "text", one)) for one in arguments_of(self)]
         began, output = run.clock(), b""
         process = Popen([*BOX, *words], stdout=PIPE, stderr=STDOUT, process_group=0)  # noqa: ASYNC220
         assert process.stdout is not None
         pipe, ended = process.stdout.fileno(), os.pidfd_open(process.pid)  # the latter is readable at the end
+        limit: TimeLimit
         with process.stdout, run.time_limit(self, missing="output") as limit:
             try:
                 while await limit.wait_readable(pipe) and (piece := os.read(pipe, 65536)):
