@@ -141,6 +141,12 @@ class ModelJob:
         added = [earlier for later, earlier in self.world.bound if later == self.name]
         return [self.world.jobs[name] for name in {*self.plan.requires, *self.inputs, *added}]
 
+    def essential(self) -> list[ModelJob]:
+        """Return what is required for (2) and (3): with run_if="settled" or "failed", only inputs count."""
+        if self.plan.run_if != "succeeded":
+            return [self.world.jobs[name] for name in self.inputs]
+        return [one for one in self.requires() if one.name in self.inputs or one.name not in self.plan.settled]
+
     def shortfalls(self) -> frozenset[tuple[str, str]]:
         """Return the requirements that have not succeeded, and their states, which a journal compares with its own."""
         found: set[tuple[str, str]] = set()
@@ -169,11 +175,8 @@ class ModelJob:
         # (1) If the job has run_if="failed" and nothing that it requires failed, it is SKIPPED.
         if self.plan.run_if == "failed" and not any(one.has_failed for one in required):
             return "SKIPPED", None
-        # With run_if="settled" or "failed", only inputs count in (2) and (3).
         inputs = [self.world.jobs[name] for name in self.inputs]
-        essential = list(inputs)
-        if self.plan.run_if == "succeeded":
-            essential = [one for one in required if one in inputs or one.name not in self.plan.settled]
+        essential = self.essential()
         # (2) If an input failed, or anything else required that is neither tolerated nor required by
         # requires(b, settled=True), it is BLOCKED; the cause is the first of these to settle.
         failed = [one for one in essential if one.has_failed and (one in inputs or one.criticality is not False)]

@@ -430,6 +430,8 @@ class ModelScheduler(ModelJob):
             return
         if self.draining or not self.running:
             self.stop("COMPLETED")
+        elif not any(job.plan.forever for job in self.running):
+            self.complete()
         else:
             if any(group.flushing for group in self.world.schedulers):
                 self.world.doubt("two schedulers wait for their forever jobs at one instant")
@@ -443,7 +445,39 @@ class ModelScheduler(ModelJob):
         else:
             self.flushing = False
             if self.phase == "running" and self.is_over() and not self.must_be_held():
-                self.stop("COMPLETED")
+                self.complete()
+
+    def complete(self) -> None:
+        """Stop, or end the questions that alone keep the run from its end: then it goes on from there."""
+        asking = self.asking()
+        if self.draining or not asking:
+            self.stop("COMPLETED")
+            return
+        self.world.mark("answer in vain")
+        for job in asking:
+            job.alone = job.alone or not job.asked
+        for job in asking:
+            job.cancel()
+
+    def asking(self) -> list[ModelJob]:
+        return [job for job in self.running if isinstance(job.plan, Leaf) and job.plan.answer]
+
+    def asks_in_vain(self) -> bool:
+        """Return whether the run waits for answers alone, and nothing can use any of them."""
+        asking = self.asking()
+        if not asking or any(map(self.is_needed, asking)):
+            return False
+        for job in self.jobs:
+            if job.state == "IDLE" and not job.waits_for:
+                return False
+            if job.state == "SCHEDULED" or (job.state == "RUNNING" and job not in asking and not job.plan.forever):
+                return False
+        return True
+
+    def is_needed(self, job: ModelJob) -> bool:
+        """Return whether nothing requires an answer, or something that requires it may still run."""
+        users = [other for other in self.world.jobs.values() if job in other.requires()]
+        return not users or any(user.parent is not self or may_run(user) for user in users)
 
     def must_be_held(self) -> bool:
         """With `hold=True` a run does not end with failures that count, until `resume()`; a block holds nothing."""
@@ -716,8 +750,8 @@ class ModelScheduler(ModelJob):
         ordinary = [job for job in self.jobs if not job.plan.forever]
         if self.world.drops and not self.is_nested:
             # It is open: forever jobs end with its body, whether there have been others or not.
-            return not any(job.state in UNSETTLED for job in ordinary)
-        return not any(job.state in UNSETTLED for job in ordinary or self.jobs)
+            return not any(job.state in UNSETTLED for job in ordinary) or self.asks_in_vain()
+        return not any(job.state in UNSETTLED for job in ordinary or self.jobs) or self.asks_in_vain()
 
     def has_settled(self, job: ModelJob) -> None:
         if job.held:
@@ -1633,3 +1667,14 @@ def make_model_job(world: World, plan: Plan, parent: ModelScheduler | None) -> M
     kind: Any = ModelScheduler if isinstance(plan, Group) else ModelLeaf
     model: ModelJob = kind(world, plan, parent)
     return model
+
+
+def may_run(job: ModelJob) -> bool:
+    """Return whether nothing that has settled keeps a job from running."""
+    if job.state not in UNSETTLED:
+        return False
+    inputs = [job.world.jobs[name] for name in job.inputs]
+    return not any(
+        one.state not in UNSETTLED and one.has_failed and (one in inputs or one.criticality is not False)
+        for one in job.essential()
+    )

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from .scenario import Group, Leaf, Resource, Retry, Scenario
 from .shrink import found_in
-from .steps import Add, Await, Cancel, Fail, Nap, Started, Steer, Step, Throttle
+from .steps import Add, Await, Cancel, Fail, Give, Nap, Started, Steer, Step, Throttle
 
 
 def leaf(name: str, *calls: Step | tuple[Step, ...], **options: Any) -> Leaf:
@@ -32,6 +32,18 @@ def scenario(*jobs: Leaf | Group, **options: Any) -> Scenario:
 
 
 SCENARIOS = {
+    "an answer that only a job needs which will be blocked keeps no run alive": scenario(
+        leaf("asks", answer=True), leaf("bad", Nap(5.0), Fail()), leaf("uses", inputs=("asks", "bad"))
+    ),
+    "an answer that only a cancelled forever job requires keeps no run alive": scenario(
+        leaf("goes on", Nap(9.0), Cancel("uses"), Nap(0.5), forever=True),
+        leaf("asks", answer=True),
+        leaf("uses", Nap(0.5), requires=("asks",), forever=True),
+    ),
+    "an answer that a job needs of which another requirement is tolerated is waited for": scenario(
+        leaf("asks", answer=True), leaf("bad", Nap(5.0), Fail(), critical=False),
+        leaf("gives", Nap(7.0), Give("asks")), leaf("uses", requires=("asks", "bad")),
+    ),
     "forever jobs alone end with the body of an open scheduler": scenario(
         leaf("forever", Nap(0.5), forever=True), keep_jobs=False
     ),
