@@ -156,3 +156,14 @@ def test_the_event_loop_turns_while_a_large_output_is_printed(monkeypatch: pytes
         printer.keep_output(1, (io.BytesIO(b"x" * 1_000_000), io.BytesIO()), None)
         anyio.run(count_turns)
     assert turns > 100
+
+
+def test_waiting_output_on_disk_is_freed_with_the_last_of_it() -> None:
+    """Two outputs are beyond the memory: the file goes with the second one that is taken, and comes anew."""
+    backlog = _output.Backlog(max_bytes_in_memory=0)
+    for _ in range(2):
+        items = [backlog.store(io.BytesIO(text)) for text in (b"one", b"two")]
+        assert b"".join(backlog.take(items[1])) == b"two"
+        assert backlog._spool is not None
+        assert b"".join(backlog.take(items[0])) == b"one"
+        assert backlog._spool is None

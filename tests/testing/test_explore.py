@@ -208,6 +208,19 @@ def test_the_story_names_the_event_its_line_of_code_and_all_waiting_jobs() -> No
     ]
 
 
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_the_story_counts_the_waiting_jobs_that_it_does_not_name(beyond: int) -> None:
+    """Three jobs that wait for their turn are named, and those beyond them are counted."""
+
+    def scenario() -> Scheduler:
+        waiting = [Job(anyio.sleep, 1, label=f"w{number}") for number in range(3 + beyond)]
+        return Scheduler(Job(keep_slot, anyio.Semaphore(0), label="stuck"), waiting, jobs_window=1)
+
+    told = story(scenario, seed="trio")
+    more = " and 1 more" if beyond else ""
+    assert f"'w0', 'w1', 'w2'{more} wait for their turn" in told
+
+
 def test_the_story_of_a_scenario_that_always_breaks_names_no_fault(checked_states: CheckedState) -> None:
     async def wrong() -> None:
         assert current_job().label == "right"

@@ -37,6 +37,26 @@ def training(path: Path, seconds: float = 6, *, flaky: float = 9, report: bool =
     return traced(path, first, *models, beside, *reports, last, pool=Pool(gpu=1))
 
 
+def test_a_job_that_ran_several_times_counts_with_the_sum(tmp_path: Path) -> None:
+    """A group is tried again: its member ran twice."""
+    calls: list[float] = []
+
+    async def member(seconds: float) -> None:
+        calls.append(seconds)
+        await nap(seconds)
+        if len(calls) == 1:
+            raise OSError("first")
+
+    long = Job(nap, 2, label="long")
+    inner = Scheduler(
+        Job(nap, 1, label="first"), Job(member, 3, label="member"), label="group", jobs_window=1, retry=1, critical=True
+    )
+    times = run_times(traced(tmp_path / "run.json", long, inner))
+    assert calls == [3, 3]
+    assert times.jobs["group/member"] == 6
+    assert times.jobs["long"] == 2
+
+
 def test_compare_lists_what_made_the_run_longer(tmp_path: Path) -> None:
     """`trioflow compare` lists longer and new jobs along the critical paths, but no unchanged or other jobs."""
     before, after = training(tmp_path / "a.json"), training(tmp_path / "b.json", 7.5, flaky=2, report=True)
