@@ -206,3 +206,31 @@ def test_all_views_say_the_same_of_the_time_that_is_left(virtual: Virtual) -> No
     scheduler, monitor = watched_run(*jobs, Job(ask, forever=True, label="who asks"))
     virtual(scheduler.co_run)
     assert found == dict.fromkeys(("page", "JSON", "text", "monitor"), "17 min")
+
+
+def test_expected_durations_count_as_much_longer_as_those_before_took(virtual: Virtual) -> None:
+    """Jobs of ten seconds take fifteen: from the third on, the estimate knows."""
+    jobs = [Job(take, 15, label=f"job {number}", expected_duration=10) for number in range(8)]
+    said = said_of(virtual, Scheduler(jobs, jobs_window=1), interval=7)
+    known = [(left, seconds) for left, seconds in said if 15 < left < 70]
+    assert len(known) > 5
+    for left, seconds in known:
+        assert seconds == pytest.approx(left)
+
+
+def test_nothing_is_said_of_a_run_that_is_paused(virtual: Virtual) -> None:
+    """A pause lasts as long as a person likes. When the run goes on, the estimate is there again."""
+    said: list[bool] = []
+    scheduler = Scheduler([Job(take, 10, expected_duration=10) for _ in range(6)], jobs_window=1)
+
+    async def ask() -> None:
+        for say in (scheduler.pause, scheduler.resume, scheduler.pause):
+            await anyio.sleep(11)
+            said.append(Estimate(scheduler).time_left() is not None)
+            say()
+            said.append(Estimate(scheduler).time_left() is not None)
+        scheduler.resume()
+
+    scheduler.add(Job(ask, forever=True))
+    assert virtual(scheduler.co_run)
+    assert said == [True, False, False, True, True, False]
