@@ -78,6 +78,16 @@ def test_join_waits_for_what_is_left_since_the_first_execute(watched: Watched, m
     assert watched.alive() == []
 
 
+def test_a_pool_that_accepts_no_more_jobs_accepts_none_after_a_join() -> None:
+    """A user sets `alive` to False: a join whose jobs all end by themselves leaves it so."""
+    pool = ExecPool(1)
+    pool.execute(Job("j", args=["true"]))
+    pool.alive = False
+    assert pool.join(PATIENCE) is True
+    assert pool.alive is False
+    assert pool.execute(Job("k", args=["true"])) == errno.EINTR
+
+
 def test_join_without_new_jobs_returns_false() -> None:
     """`join` returns False before the first job, and after a join if no job came since."""
     pool = ExecPool(1)
