@@ -175,13 +175,13 @@ PLANTS: Final = (
     plant("run-settle-order", f"{RUN}/_steps.py", "settle",
         "two lines in the other order: who awaits a job is told before its slot is "
         "back", """
--if run.line.places is not None:
+-if run.line.places is not NO_PLACES:
 -    run.line.give_back(job)
  if extras is not None:
      if state not in REOPENABLE:
          extras.context = None
      extras.notify_listeners(job)
-+if run.line.places is not None:
++if run.line.places is not NO_PLACES:
 +    run.line.give_back(job)
      if extras.drops_results:
          job._release_inputs(last_call=True)
@@ -341,7 +341,7 @@ PLANTS: Final = (
 """),
     plant("rate-started", f"{ADMISSION}/_rates.py", "RateResource.let_accrue",
         "a wake-up forgotten: amounts that accrue again after a start", """
--self.mark_stale()
+-self.on_change()
 """),
     plant("rate-unstarted", f"{ADMISSION}/_rates.py", "TokenBucket.available_at",
         ">= for > in a bucket", """
