@@ -3,13 +3,11 @@
 Whether a run is ending has no owner, because it is five questions. `Run._stop_alone` and `Steering.drain` write all the
 answers, in the step that changes any, so that an object for them would add methods and take no state away.
 
-| question | answer |
-|---|---|
-| How far is the run? May another job become ready? | `Run.phase`, and `_is_ending` of the phase |
-| May a worker of this crew take a job? The clean-up phase, in a run that is STOPPING, has a crew of its own. | `Crew.is_closed` |
-| Why does the run end, in words for its user? | `Fate.reason` |
-| Were running jobs cancelled, and by what? After a drain, that may come later, with another reason. | `Fate.cancel_reason` |
-| May a job of an enclosing run be tried again? Not after a drain, perhaps of a run that was stopping. | `Fate.no_more_attempts` |
+- How far is the run, and may another job become ready: `Run.phase`, and `_is_ending` of the phase.
+- May a worker take a job: `Crew.is_closed`. The clean-up phase, in a run that is STOPPING, has a crew of its own.
+- Why does the run end, in words for its user: `Fate.reason`.
+- What has cancelled running jobs: `Fate.cancel_reason`. After a drain, that may come later, with another reason.
+- May an enclosing run try it again: `Fate.no_more_attempts`. Not after a drain, even of a run that was stopping.
 """
 
 from __future__ import annotations
