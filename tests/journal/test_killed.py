@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import pytest
 from trioflow import CommandJob, CommandResult, Job, Scheduler, current_scheduler
-from trioflow.journal import _journal
+from trioflow.journal import _results
 from trioflow.journal._store import JournalStore
 from ..conftest import BACKENDS
 from .stage import Fault, Stage, adopt_orphans
@@ -101,7 +101,7 @@ def expected(stage: Stage) -> str:
 @pytest.fixture(autouse=True)
 def no_times(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the times, in which two runs of a command differ."""
-    monkeypatch.setattr(_journal, "MAX_INLINE_RESULT", 100)
+    monkeypatch.setattr(_results, "MAX_INLINE_RESULT", 100)
     monkeypatch.setattr(CommandResult, "__repr__", lambda self: f"{self.returncode} {self.stdout}")
 
 

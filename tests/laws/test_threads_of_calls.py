@@ -16,6 +16,7 @@ REFUSED: dict[str, Callable[[Scheduler, Any, Any], object]] = {
     "map": lambda scheduler, job, status: scheduler.map(nap, [1]),
     "requires": lambda scheduler, job, status: job.requires(next(iter(scheduler))),
     "jobs_window": lambda scheduler, job, status: setattr(scheduler, "jobs_window", 7),
+    "room": lambda scheduler, job, status: anyio.run(scheduler.room, 3),
     "wait_settled": lambda scheduler, job, status: anyio.run(job.wait_settled),
     "started": lambda scheduler, job, status: status.started("early"),
 }

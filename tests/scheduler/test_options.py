@@ -187,7 +187,8 @@ EFFECTS: dict[str, Callable[[], Effect]] = {
     "processes": lambda: for_scheduler("local", None, "local", lambda scheduler: scheduler.processes),
 }  # fmt: skip
 """How to see that an option is in effect. Options of journals are tested in tests/journal."""
-IN_JOURNALS = {"save": "json", "key": "what it does", "version": 2, "reads": "in", "writes": "out", "journal": "run.db"}
+IN_JOURNALS = {"save": "json", "key": "what it does", "version": 2, "reads": "in", "writes": "out", "journal": "run.db",
+               "restore_if": bool}  # fmt: skip
 VALUES: dict[str, Any] = {**{name: make().value for name, make in EFFECTS.items()}, **IN_JOURNALS}
 
 
