@@ -406,7 +406,7 @@ def _check_command(words: Sequence[str], computes: bool, is_fed: bool) -> None:
         raise _Unknown("after an expansion", 'write "$x" in place of $x')
     if "[" in name and name not in ("[", "[["):
         raise _Unknown("in a line with a subscript")
-    if re.search(r"\{.*,", name):
+    if re.search(r"\{[^{]*,", name):
         raise _Unknown("beside a {")
     if {VALUE, PLAIN, _QUOTED}.intersection(name):
         # It may be empty, or a word that calls the next.
