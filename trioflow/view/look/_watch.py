@@ -187,8 +187,9 @@ class Watch:
             return
         self._changed_runs[index] = None
         if not is_same:
-            # While its instruments are told, the begin of a run is not final yet.
-            if view is None or view.phase is not RunPhase.LINKING:
+            # While a run is checked, the jobs are as an earlier run has left them. While its instruments are told, its
+            # begin is not final yet.
+            if view is None or view.phase not in (RunPhase.CHECKING, RunPhase.LINKING):
                 run.number, run.identity = run.number + 1, identity
             if _job_queries.keeps_succeeded(scheduler):
                 for live in run.jobs.values():
