@@ -125,14 +125,16 @@ class OptionRecord:
         self.affects_order: Final = self.expected_duration is not None or bool(self.priority or self.needs)
 
     def replace(self, name: str, value: object, is_shared: bool = False) -> OptionRecord:
-        values = list(_values_of(self))
+        *values, _was_shared = _values_of(self)
         values[OPTION_FIELDS.index(name)] = value
         return OptionRecord(values, is_shared)
 
 
 OPTION_FIELDS: Final = tuple(OptionRecord.__annotations__)
 OPTIONS_IN_FINGERPRINTS: Final = "key", "version", "reads", "writes"
-_values_of: Final = operator.attrgetter(*OPTION_FIELDS)
+# With one more than the 20 options, because CPython 3.11 keeps up to 2,000 freed tuples of 20 items, and uses none of
+# them again.
+_values_of: Final = operator.attrgetter(*OPTION_FIELDS, "is_shared")
 
 
 class RunResource(NamedTuple):
