@@ -574,6 +574,46 @@ def test_outputs_of_a_command_without_success_are_set_aside_at_once(
     assert (tmp_path / "tree.partial" / "file").read_text() == "half\n"
 
 
+@pytest.mark.both_backends
+@pytest.mark.parametrize("exit_code", [0, 1])
+@pytest.mark.parametrize("retries", [0, 1])
+def test_outputs_are_where_the_directory_was_as_the_attempt_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, exit_code: int, retries: int
+) -> None:
+    """Another job once changed the directory meanwhile: the output was looked for, and set aside, in the new one."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    monkeypatch.chdir(first)
+
+    def move() -> None:
+        until_there(first / "out")
+        os.chdir(second)
+        if exit_code:
+            # The output of the job is elsewhere.
+            (second / "out").write_text("of others")
+        (first / "go").touch()
+
+    line = f"echo printed; echo mine > out; until test -e {first}/go; do sleep 0.01; done; exit {exit_code}"
+    options: dict[str, Any] = {"retry": Retry(retries, first=0)} if retries else {}
+    job = sh(line, writes="out", stdout="log", timeout=PATIENCE, **options)
+    assert Scheduler(job, ThreadJob(move)).run(backend=backend) is (exit_code == 0)
+    is_retried = bool(exit_code and retries)
+    assert job.attempts == (2 if is_retried else 1)
+    assert job.state is (JobState.FAILED if exit_code else JobState.SUCCEEDED)
+    assert not isinstance(job.raised_exception(), JobTimeout)
+    assert sorted(os.listdir(first)) == ["go", "log", "out.partial" if exit_code else "out"]
+    assert (first / "log").read_text() == "printed\n"
+    if is_retried:
+        # The second attempt has begun in the other directory, where the file of others was begun anew.
+        assert sorted(os.listdir(second)) == ["log", "out.partial"]
+    elif exit_code:
+        assert (second / "out").read_text() == "of others"
+        assert os.listdir(second) == ["out"]
+    else:
+        assert os.listdir(second) == []
+
+
 def test_outputs_that_a_failed_command_has_not_touched_or_reads_stay(tmp_path: Path, backend: str) -> None:
     for name in ("out", "tree", "old", "link"):
         (tmp_path / name).write_text("before")
