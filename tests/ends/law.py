@@ -318,6 +318,7 @@ class Readers:
 
     def _trace(self, story: Story) -> Iterator[str]:
         spans = self._last_spans()
+        counts = Counter(span.path for span in self.recorded.trace.spans)
         for job in story.by_job:
             last, span = story.last(job), spans.get(story.path(job))
             if last is None or span is None:
@@ -326,8 +327,8 @@ class Readers:
                 yield f"the trace says that {job.label} was {span.state} at {span.finished_at}, not {last}"
             if span.attempts and span.last_attempt != last.attempts:
                 yield f"the trace has the attempts {span.attempts} of {job.label}, not {last}"
-            if span.run > 1 or span.first_attempt > 1:
-                # It has what has been since this run of the group began.
+            if span.run > 1 or span.first_attempt > 1 or counts[span.path] > 1:
+                # It has what has been since this run of the group began, or of a group around it.
                 continue
             if len(span.attempts) != last.attempts or span.started_at != last.started_at:
                 yield f"the trace has the attempts {span.attempts} of {job.label}, not {last}"

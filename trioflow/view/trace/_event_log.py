@@ -284,6 +284,8 @@ class LiveRun:
     identity: object = None
     # In a `Watch`: whether this object stands for all runs of a group, one after the other.
     is_for_all_runs: bool = False
+    # The run of the group before this one, whose attempts go on here.
+    previous: LiveRun | None = None
     # By its scheduler, the last run of each group in the outermost run.
     last_runs: dict[BaseScheduler, LiveRun] = field(default_factory=dict[BaseScheduler, "LiveRun"])
 
@@ -406,7 +408,8 @@ class LogReader:
                 self._reopened.add(each)
             return
         number = 1 if previous_run is None else previous_run.number + 1
-        self._latest_runs[scheduler] = self._add_run(LiveRun(scheduler, enclosing, number, start, time))
+        run = LiveRun(scheduler, enclosing, number, start, time, previous=previous_run)
+        self._latest_runs[scheduler] = self._add_run(run)
 
     def _add_run(self, run: LiveRun) -> LiveRun:
         if run.start is not NO_START:
@@ -588,15 +591,19 @@ def work_in_run(run: LiveRun, live: LiveJob) -> WorkInRun:
     waits = (*outcome.inner_waits, *_waits_between_attempts(run, live.job, outcome))
     if live.started_at is None:
         return WorkInRun(None, (), outcome.failed_attempts, outcome.throttled_attempts, waits, None)
-    if run.is_for_all_runs or run.started_at is None or live.started_at >= run.started_at:
+    began = run.started_at
+    if began is None or run.is_for_all_runs:
+        began = -math.inf
+    last_before = _last_attempt_before(run, live)
+    if live.started_at >= began and not last_before:
         took = None
         if live.finished_at is not None:
             took = live.finished_at - live.started_at if outcome.took is None else outcome.took
         return WorkInRun(
             live.started_at, live.later_attempt_starts, outcome.failed_attempts, outcome.throttled_attempts, waits, took
         )
-    failed = tuple([attempt for attempt in outcome.failed_attempts if attempt.began >= run.started_at])
-    throttled = tuple([attempt for attempt in outcome.throttled_attempts if attempt.began >= run.started_at])
+    failed = tuple([attempt for attempt in outcome.failed_attempts if _is_of_run(attempt, began, last_before)])
+    throttled = tuple([attempt for attempt in outcome.throttled_attempts if attempt.began >= began])
     if not live.later_attempt_starts:
         return WorkInRun(None, (), failed, throttled, (), None)
     started_at, *later_starts = live.later_attempt_starts
@@ -605,8 +612,26 @@ def work_in_run(run: LiveRun, live: LiveJob) -> WorkInRun:
         last_start = live.later_attempt_starts[-1]
         took = live.finished_at - last_start + sum(attempt.ended - attempt.began for attempt in failed)
     waits = tuple([wait for wait in waits if wait[1] >= started_at])
-    earlier = [attempt.number for attempt in outcome.failed_attempts if attempt.began < run.started_at]
+    earlier = [attempt.number for attempt in outcome.failed_attempts if attempt not in failed]
     return WorkInRun(started_at, tuple(later_starts), failed, throttled, waits, took, 1 + max(earlier, default=0))
+
+
+def _last_attempt_before(run: LiveRun, live: LiveJob) -> int:
+    """Return the number of the last attempt of a job that the run of its group before this one knows, or 0."""
+    earlier = None if run.previous is None else run.previous.jobs.get(live.job)
+    if earlier is None or earlier.started_at is None or earlier.started_at != live.started_at:
+        return 0
+    last_failed = max((attempt.number for attempt in earlier.outcome.failed_attempts), default=0)
+    if earlier.state in (JobState.BLOCKED, JobState.SKIPPED):
+        return last_failed
+    return last_failed + 1
+
+
+def _is_of_run(attempt: FailedAttempt, run_began: float, last_before: int) -> bool:
+    """Return whether an attempt has begun in a run. At the instant in which the run begins, the numbers tell."""
+    if attempt.began == run_began:
+        return attempt.number > last_before
+    return attempt.began > run_began
 
 
 def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, owners: dict[object, int]) -> JobFacts:
