@@ -141,7 +141,7 @@ def test_each_instrument_is_told_of_each_job_in_whole_sentences(virtual: Virtual
 
 
 class Meddler(Listener):
-    """At one call of a hook, by its number, ends a job and has it tried again."""
+    """At one call of a hook, by its number, ends a job; it has it tried again then, or at the next call that may."""
 
     def __init__(self, number: float, job: Any) -> None:
         super().__init__()
@@ -150,8 +150,10 @@ class Meddler(Listener):
     def meddle(self) -> None:
         if len(self.told) == self.number:
             self.job.cancel()
+        if len(self.told) >= self.number > 0 and not self.has_tried:
             self.had_succeeded = self.job.is_succeeded()
-            with contextlib.suppress(RuntimeError):  # it runs, or what has used its result
+            # It runs, or what has used its result; or it ends when this step is over.
+            with contextlib.suppress(RuntimeError):
                 self.job.try_again()
                 self.has_tried = True
 
