@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 import anyio
 import pytest
@@ -137,3 +138,30 @@ def test_jobs_without_needs_do_not_decide_who_gets_resource(virtual: Virtual, ba
         return [job.started_at for job in scheduler.iterate_jobs() if job.needs]
 
     assert starts(0) == starts(11) == starts(12) == starts(40)
+
+
+@pytest.mark.parametrize("policy", ["fifo", "depth-first"])
+def test_a_journal_changes_no_order_among_what_one_end_makes_ready(
+    virtual: Virtual, backend: BackendName, policy: Any, tmp_path: Path
+) -> None:
+    """All of it is looked up in the turn of the end, however long ago another job has begun."""
+    starts: list[int] = []
+
+    async def note(number: int) -> None:
+        starts.append(number)
+        await nap(1)
+
+    async def started_with(**journal: Any) -> list[int]:
+        starts.clear()
+        before = Job(nap, 5, label="before", priority=100)
+        behind = [Job(note, number, label=f"{number}", required=before, priority=number) for number in range(1, 21)]
+        other = Job(note, 0, label="other", priority=0)
+        await Scheduler(before, other, *behind, jobs_window=1, policy=policy).co_run(**journal)
+        return [*starts]
+
+    async def main() -> None:
+        usual = await started_with()
+        assert usual == sorted(usual, reverse=True)
+        assert await started_with(journal=tmp_path / "run.db") == usual
+
+    virtual(main)

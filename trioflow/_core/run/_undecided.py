@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..base._states import IDLE
 from ..job._job import AbstractJob
 from . import _steps
+from ._current import current_worker_var
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -66,7 +67,7 @@ class Undecided:
             if run.journal_writer is not None:
                 self._lookups += 1
                 is_read = self._lookups % LOOKUPS_PER_CLOCK_READING == 0
-                if (is_read and run.clock() > run.time_slice.ends_at) or self._defer_for_files(jobs[0]):
+                if (is_read and not self._has_time()) or self._defer_for_files(jobs[0]):
                     self._defer()
                     return
             # A job that has got a new requirement waits for it.
@@ -75,6 +76,17 @@ class Undecided:
         self.is_busy = False
         for part in run.parts:
             part.act()
+
+    def _has_time(self) -> bool:
+        """Return whether time of this turn is left. The turn begins here if a job that was suspended has just ended."""
+        time_slice = self._run.time_slice
+        now = self._run.clock()
+        if now <= time_slice.ends_at:
+            return True
+        worker = current_worker_var.get(None)
+        if worker is None or worker.task_snapshot.is_same_iteration():
+            return False
+        return time_slice.begin(worker.woken_in_turn, now)
 
     def _defer_for_files(self, job: AbstractJob[Any]) -> bool:
         """Defer the look-ups from this job on if its files have to be read first. Return whether they are deferred."""
