@@ -825,12 +825,19 @@ def is_in(job: ModelJob | None, group: ModelJob) -> bool:
     return job is not None
 
 
+def has_settled(group: ModelJob | None) -> bool:
+    """Return whether a group, or one around it, has settled: then the group accepts no other window."""
+    while group is not None and group.state in UNSETTLED:
+        group = group.parent
+    return group is not None
+
+
 def steer(world: World, step: Steer) -> None:
     """Pause or resume a scheduler that has not ended, or give it another window."""
     group: Any = world.jobs.get(step.who)
     if step.what == "try_again":
         try_again(world, group)
-    elif isinstance(step.what, int) and group is not None and group.state in UNSETTLED:
+    elif isinstance(step.what, int) and group is not None and not has_settled(group):
         group.set_window(step.what)
     elif not isinstance(step.what, int) and group is not None and group.state in UNSETTLED:
         group.set_paused(step.what == "pause")

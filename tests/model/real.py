@@ -464,7 +464,7 @@ class RealRun:
                     self.jobs[who].try_again()
             case Steer(who, what):
                 scheduler: Any = self.jobs.get(who)
-                if isinstance(what, int) and scheduler is not None and not scheduler.is_settled():
+                if isinstance(what, int) and scheduler is not None and not has_settled(scheduler):
                     scheduler.jobs_window = what
                 elif not isinstance(what, int):
                     with contextlib.suppress(AttributeError, RuntimeError):
@@ -499,6 +499,13 @@ class RealRun:
             scheduler.update(new)
         except RuntimeError:  # a forever job adds them too late
             self.jobs = before
+
+
+def has_settled(scheduler: Any) -> bool:
+    """Return whether a scheduler, or one around it, has settled: then it accepts no other window."""
+    while scheduler is not None and not scheduler.is_settled():
+        scheduler = scheduler.scheduler
+    return scheduler is not None
 
 
 def changes_context(plan: Leaf) -> bool:

@@ -32,6 +32,10 @@ def scenario(*jobs: Leaf | Group, **options: Any) -> Scenario:
 
 
 SCENARIOS = {
+    "a group in one that was skipped accepts no other window": scenario(
+        leaf("steers", Nap(4.0), Steer("inner", 4), Nap(1.25)),
+        group("skipped", group("inner"), run_if="failed"),
+    ),
     "an answer that only a job needs which will be blocked keeps no run alive": scenario(
         leaf("asks", answer=True), leaf("bad", Nap(5.0), Fail()), leaf("uses", inputs=("asks", "bad"))
     ),
