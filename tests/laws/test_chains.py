@@ -221,9 +221,11 @@ class Chain:
                 if job.is_running():
                     job.answer("yes")
         elif self.speaker == "on_cancel":
-            for job, call in zip(self.links, self.calls, strict=True):
-                while not (call.has_begun or job.is_settled()):  # noqa: ASYNC110 - a thread tells nobody
+            for job, top, call in zip(self.links, self.tops, self.calls, strict=True):
+                while not (call.has_begun or top.is_settled()):  # noqa: ASYNC110 - a thread tells nobody
                     await anyio.sleep(0.001)
+                if top.is_settled():
+                    continue
                 job.cancel()
                 await job.wait_settled()
                 if self.readers.run.phase._is_ending:
@@ -354,7 +356,8 @@ WORDS: dict[str, Callable[[Chain, int], None]] = {
     "try the one before again": lambda chain, number: chain.links[number - 1].try_again(),
     "try all again": lambda chain, number: chain.scheduler.try_again(),
     "pause and resume": pause,
-    "set the window": lambda chain, number: setattr(chain.scheduler, "jobs_window", 1 + number % 4),
+    # The starter takes a place of it.
+    "set the window": lambda chain, number: setattr(chain.scheduler, "jobs_window", 2 + number % 4),
 }
 ADDING = ("add", "add a group", "add what is blocked")
 SLOW = (*(word for word in WORDS if word.startswith("try")), "pause and resume", "add a group")
