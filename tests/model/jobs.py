@@ -787,11 +787,10 @@ def try_again(world: World, job: Any) -> None:
         ):
             return  # it keeps its winners
         for group in groups if levels or waits else ():
-            if group.goes_on and not world.drops:
-                if levels:
-                    group.take_back_success(job, levels[0])
-                else:
-                    job.parent.put_back([job])
+            if group.goes_on and not levels:
+                job.parent.put_back([job])
+            elif group.goes_on and not world.drops:
+                group.take_back_success(job, levels[0])
         if levels or waits:
             return
     done = [group.reopen_jobs([one for one in group.jobs if one in failed]) for group in groups if group.goes_on]

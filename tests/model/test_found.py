@@ -32,6 +32,11 @@ def scenario(*jobs: Leaf | Group, **options: Any) -> Scenario:
 
 
 SCENARIOS = {
+    "a failed job of a group that waits is tried again at once, though the scheduler keeps no jobs": scenario(
+        group("group", leaf("fails", Nap(2.0), Fail())),
+        leaf("steers", Nap(6.0), Steer("group", "try_again"), Nap(5.0), Steer("fails", "try_again"), Nap(6.5)),
+        window=1, keep_jobs=False,
+    ),
     "a group in one that was skipped accepts no other window": scenario(
         leaf("steers", Nap(4.0), Steer("inner", 4), Nap(1.25)),
         group("skipped", group("inner"), run_if="failed"),
