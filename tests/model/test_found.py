@@ -32,6 +32,11 @@ def scenario(*jobs: Leaf | Group, **options: Any) -> Scenario:
 
 
 SCENARIOS = {
+    "a member of a group that is taken back waits for what the group requires": scenario(
+        leaf("steers", Nap(12.0), Steer("before", "try_again")),
+        leaf("before", Nap(6.5)),
+        group("group", leaf("member", Nap(1.25)), requires=("before",)),
+    ),
     "a failed job of a group that waits is tried again at once, though the scheduler keeps no jobs": scenario(
         group("group", leaf("fails", Nap(2.0), Fail())),
         leaf("steers", Nap(6.0), Steer("group", "try_again"), Nap(5.0), Steer("fails", "try_again"), Nap(6.5)),

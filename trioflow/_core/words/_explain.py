@@ -87,7 +87,9 @@ def _explain_without_run(scheduler: BaseScheduler) -> str:
         if enclosing._run is not None and outer is not None:
             explanation = EXPLAIN_FUNCTIONS[scheduler._state](outer, scheduler)
             return f"waits for its scheduler {scheduler.label!r}, which {explanation}"
-        if enclosing._fate.reason is not None and enclosing._state is not JobState.SCHEDULED:
+        # One that waits to run again has the fate of its last run.
+        is_over = enclosing._scheduler is None or enclosing._state.is_settled
+        if is_over and enclosing._fate.reason is not None:
             return f"was not reached: the run of {enclosing.label!r} stopped before ({enclosing._fate.reason.value})"
         if enclosing._scheduler is not None and enclosing._state.is_settled:
             explanation = EXPLAIN_FUNCTIONS[enclosing._state](enclosing._scheduler, enclosing)
