@@ -43,7 +43,7 @@ class Undecided:
     def begin(self, entries: Iterable[AbstractJob[Any]]) -> None:
         """Make those entry jobs ready that may settle at once."""
         self.jobs.extend(entries)
-        if self._run.journal_writer is not None:
+        if self.jobs and self._run.journal_writer is not None:
             self._defer()
         elif self.jobs or self._run.parts:
             self.work()
@@ -53,10 +53,8 @@ class Undecided:
         if self._run.journal_writer is None and not self.is_busy:
             _steps.make_ready(self._run, job)
             return
-        # An open scheduler begins without jobs: its first look-up need not wait for the next turn.
-        waits_for_nothing = self.is_deferred and not self.jobs and self._reading is None
         self.jobs.append(job)
-        if waits_for_nothing or not self.is_busy:
+        if not self.is_busy:
             self.work()
 
     def work(self) -> None:
