@@ -56,6 +56,19 @@ def test_a_job_added_to_an_open_scheduler_is_restored_by_add(virtual: Virtual, f
     assert calls == []
 
 
+def test_a_job_added_as_an_open_scheduler_begins_is_restored_by_add(virtual: Virtual, file: Path) -> None:
+    """The jobs that the scheduler has from the beginning are looked up before it, in the same call."""
+
+    async def main() -> tuple[JobState, int, bool]:
+        before = Job(double, 1, label="before")
+        async with Scheduler(before, journal=file) as scheduler:
+            job = scheduler.add(Job(double, 21, label="added"))
+            return job.state, await job, before.restored
+
+    assert virtual(main)[1:] == (42, False)
+    assert virtual(main) == (JobState.SUCCEEDED, 42, True)
+
+
 def test_jobs_added_in_another_order_are_restored(virtual: Virtual, file: Path) -> None:
     """Whatever the order of adding is, jobs are restored by label, by key, by their arguments, and inside of others."""
 

@@ -30,7 +30,9 @@ class Undecided:
     def __init__(self, run: Run) -> None:
         self._run: Final = run
         self.jobs: Final[deque[AbstractJob[Any]]] = deque()
-        # Whether `work` goes on, or will be called: until then, jobs are only added.
+        # Whether `work` goes on: meanwhile, jobs are only added.
+        self._is_working = False
+        # Whether it goes on, or will be called.
         self.is_busy = False
         # Whether it will be called in the next turn of the loop.
         self.is_deferred = False
@@ -54,13 +56,13 @@ class Undecided:
             _steps.make_ready(self._run, job)
             return
         self.jobs.append(job)
-        if not self.is_busy:
+        if not self._is_working and self._reading is None:
             self.work()
 
     def work(self) -> None:
         """Make the jobs ready one by one, or the rest of them in the next turn of the loop."""
         run, jobs = self._run, self.jobs
-        self.is_busy = True
+        self.is_busy = self._is_working = True
         while jobs and not run.phase._is_ending:
             if run.journal_writer is not None:
                 self._lookups += 1
@@ -71,7 +73,7 @@ class Undecided:
             # A job that has got a new requirement waits for it.
             _steps.make_ready(run, jobs.popleft())
         jobs.clear()
-        self.is_busy = False
+        self.is_busy = self._is_working = False
         for part in run.parts:
             part.act()
 
@@ -99,6 +101,7 @@ class Undecided:
 
     def _defer(self) -> None:
         self.is_busy = self.is_deferred = True
+        self._is_working = False
         self._run.wake()
 
     async def resume(self) -> None:
