@@ -48,7 +48,8 @@ def findings(scheduler: BaseScheduler) -> list[tuple[AnyJob, str]]:
 
 def notes(scheduler: BaseScheduler, *, starts: bool) -> Iterator[str]:
     """Yield warnings: windows that admit more jobs than they say and, before a run, files read without an order."""
-    window, most = scheduler.jobs_window, _most_at_once(scheduler)
+    window = scheduler.jobs_window
+    most = _most_at_once(scheduler)
     if isinstance(window, int) and most > window:
         yield (
             f"{most} may run at once: jobs_window={window} counts a nested scheduler as one; a CapacityLimiter counts "
@@ -69,7 +70,10 @@ def _most_at_once(scheduler: BaseScheduler) -> int:
         # A limiter counts the jobs that work, also in nested schedulers.
         is_number = isinstance(level.jobs_window, int)
         total = sum(members[: level.window_size] if is_number else members)
-        most[level] = total if is_number or level.window_size is None else min(total, level.window_size)
+        if is_number or level.window_size is None:
+            most[level] = total
+        else:
+            most[level] = min(total, level.window_size)
     return most[scheduler]
 
 
@@ -194,7 +198,9 @@ class FileUses:
         for path, reader in self._readers[:MAX_LOOKED_FOR]:
             is_named = any(os.path.abspath(os.fsdecode(read)) == path for read in reader.reads)
             if is_named and not (set(path) & set("*?[") or os.path.lexists(path) or self._is_written(path)):
-                shown = "a file" if reader.redact else repr(os.path.relpath(path))
+                shown = "a file"
+                if not reader.redact:
+                    shown = repr(os.path.relpath(path))
                 yield f"{reader.label!r} reads {shown}, which is not there and which no job writes"
 
     def _is_written(self, path: str) -> bool:
@@ -282,7 +288,8 @@ class DescribedFiles(NamedTuple):
 def _described_files(job: AnyJob) -> DescribedFiles:
     options: Any = getattr(job, "_command_options", None)
     if options is None:
-        if (describe := getattr(type(job), "for_journal", None)) and not _user_code.is_from_package(describe):
+        describe = getattr(type(job), "for_journal", None)
+        if describe and not _user_code.is_from_package(describe):
             with contextlib.suppress(Exception):
                 # An error of a user's kind is reported by the journal.
                 work = describe(job)
@@ -311,4 +318,6 @@ def _matches(names: list[str], pattern: list[str]) -> bool:
 
 
 def _shown(path: str, *jobs: AnyJob) -> str:
-    return "the same file" if any(job.redact for job in jobs) else repr(os.path.relpath(path))
+    if any(job.redact for job in jobs):
+        return "the same file"
+    return repr(os.path.relpath(path))

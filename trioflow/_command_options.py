@@ -75,16 +75,22 @@ def parse_slots(text: str, cpus: int | None = None) -> int:
         (3, 8, 6, 1)
 
     """
-    if (match := re.fullmatch(r"([+-]?)(\d+)(%?)", text, re.ASCII)) is None or (match[1] and match[3]):
+    match = re.fullmatch(r"([+-]?)(\d+)(%?)", text, re.ASCII)
+    if match is None or (match[1] and match[3]):
         raise ValueError(
             f"{text!r} is not a number of jobs: give a number, 0 for as many as the system allows, or N%, +N, -N of "
             f"the CPUs"
         )
-    sign, number, percent = match[1], int(match[2]), match[3]
+    sign = match[1]
+    number = int(match[2])
+    percent = match[3]
     if not sign and not percent:
         return number or max_concurrent_commands()
-    cpu_count = count_usable_cpus() if cpus is None else cpus
-    return max(1, cpu_count * number // 100 if percent else cpu_count + int(sign + match[2]))
+    if cpus is None:
+        cpus = count_usable_cpus()
+    if percent:
+        return max(1, cpus * number // 100)
+    return max(1, cpus + int(sign + match[2]))
 
 
 def parse_count(text: str) -> int:

@@ -175,7 +175,8 @@ class MissingAttribute:
     """
 
     def __init__(self, name: str, hint: str) -> None:
-        self._name, self._hint = name, hint
+        self._name = name
+        self._hint = hint
         # `help()` lists the name, as it lists all that a class has.
         self.__doc__ = f"Not an attribute of jobs: {hint}."
 

@@ -89,7 +89,8 @@ def certain_files() -> list[str]:
 def remember() -> None:
     """Read the files of the program's own modules that are not known yet."""
     global _remembered_at
-    since, _remembered_at = _remembered_at, time.time()
+    since = _remembered_at
+    _remembered_at = time.time()
     for module in [*sys.modules.values()]:
         namespace = getattr(module, "__dict__", {})
         # Not getattr(), which could call a `__getattr__`.

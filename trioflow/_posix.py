@@ -75,7 +75,8 @@ def has_exited(pid: int, waits: bool = False) -> bool:
         return os.waitid(os.P_PID, pid, options) is not None
     import ctypes
 
-    info, by_pid = ctypes.create_string_buffer(SIGINFO_SIZE), 1
+    info = ctypes.create_string_buffer(SIGINFO_SIZE)
+    by_pid = 1
     while ctypes.CDLL(None, use_errno=True).waitid(by_pid, pid, info, options) < 0:
         if (number := ctypes.get_errno()) != errno.EINTR:
             # Python chooses the subclass by the number.
@@ -101,7 +102,9 @@ def describe_irregularity(status: os.stat_result) -> str | None:
     """
     if not stat.S_ISREG(status.st_mode):
         return KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
-    return f"a file with {status.st_nlink} hard links" if status.st_nlink > 1 else None
+    if status.st_nlink > 1:
+        return f"a file with {status.st_nlink} hard links"
+    return None
 
 
 def open_regular(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:

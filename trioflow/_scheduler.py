@@ -485,7 +485,9 @@ BaseScheduler.co_run.__qualname__ = f"{Scheduler.__name__}.co_run"
 
 def _check_stagger(value: Any, name: str, subject: Subject) -> float | None:
     """Check the option `stagger`: as a time limit, but infinity does not mean None, which starts all at once."""
-    return value if isinstance(value, float) and value == inf else seconds(value, name, subject)
+    if isinstance(value, float) and value == inf:
+        return value
+    return seconds(value, name, subject)
 
 
 class First(Scheduler, Generic[T_co]):

@@ -163,8 +163,8 @@ PLANTS: Final = (
     plant("run-services-of-services",
         f"{SCHEDULER}/_members.py", "Members.drop_settled",
         "the services that a dropped job has used are forgotten with it", """
--job._required, job._inputs = (services, ())
-+job._required = job._inputs = ()
+-job._required = services
++job._required = ()
 """),
     plant("cleanup-notices", f"{RUN}/_worker.py", "Worker._settle_other",
         "a clean-up job that the deadline has cancelled settles before the others "
@@ -284,12 +284,12 @@ PLANTS: Final = (
 """),
     plant("idle-grace", f"{RUN}/_handle.py", "TimeLimit._restart",
         "grace turns are not counted anew after a late sign of life", """
--self._last_sign, self._turns_after_deadline = (last, 0)
-+self._last_sign = last
+-self._turns_after_deadline = 0
 """),
     plant("counts-taken", f"{RUN}/_failure_counts.py", "FailureCounts.uncount",
         "a counter not restored when a failure is taken by an await", """
--self.unblocked_number -= job._state is not JobState.BLOCKED
+-if job._state is not JobState.BLOCKED:
+-    self.unblocked_number -= 1
 """),
     plant("worker-deadline", f"{RUN}/_worker.py", "Worker._get_time",
         "a worker of a nested run looks only at its own deadline", """
@@ -472,12 +472,13 @@ PLANTS: Final = (
     plant("again-cancelled", f"{RUN}/_run_counts.py", "RunCounts.begin_again",
         "a cancelled job that was tried again still counts as one that a drain has "
         "cancelled", """
--self.cancelled -= job._state is CANCELLED and (not forever)
+-if job._state is CANCELLED and not forever:
+-    self.cancelled -= 1
 """),
     plant("retry-longest", f"{JOB}/_retry.py", "Retry._next_backoff",
         "of the times that a group of exceptions asks for, the first counts", """
--return max(backoffs) if backoffs else self._own_backoff(number)
-+return backoffs[0] if backoffs else self._own_backoff(number)
+-return max(backoffs)
++return backoffs[0]
 """),
     plant("first-infinite", f"{PARTS}/_first_rule.py", "FirstRule._open_due_turns",
         "a success that is not enough opens no turn, although no time will", """
@@ -503,8 +504,8 @@ PLANTS: Final = (
 """),
     plant("words-cancelled", f"{WORDS}/_explain.py", "_explain_cancelled",
         "explain reads the outcome of the last run while one is in progress", """
--scheduler._fate.reason if (run := scheduler._run) is None else run.fate.reason
-+scheduler._fate.reason
+-reason = run.fate.reason
++reason = scheduler._fate.reason
 """),
     plant("bound-forever", "trioflow/simulation/_simulate.py", "PathAnalysis._analyze",
         "a forever job for which nothing waits counts in the bound of a simulation", """
@@ -656,9 +657,8 @@ PLANTS: Final = (
         "a wait that is given up leaves its listener at the groups around the job", """
 -for watched in watched_jobs:
 +for watched in [job]:
-     if (
-         listeners := (watched._extras or RunExtras).listeners
-     ) and listener in listeners:
+     listeners = (watched._extras or RunExtras).listeners
+     if listeners and listener in listeners:
          listeners.remove(listener)
 """),
     plant("service-of-the-last-run",
@@ -687,8 +687,8 @@ PLANTS: Final = (
     plant("thread-fraction", f"{RUN}/_worker.py", "ThreadReports.add",
         "a sign of life from a thread replaces the fraction that it has reported "
         "before", """
--self._latest_fractions.get(job) if fraction is None else fraction
-+fraction
+-self._latest_fractions[job] = self._latest_fractions.get(job)
++self._latest_fractions[job] = fraction
 """),
     plant("block-refusal", f"{SCHEDULER}/_async_with.py", "OpenBlock.exit",
         "whether the run was ending is asked when the block has ended it", """
@@ -829,8 +829,7 @@ PLANTS: Final = (
     plant("adm-member-throttle",
         f"{ADMISSION}/_resource.py", "CountedResource.make_member_resource",
         "a throttle inside a scheduler with needs does not hold outside", """
--resource.cooldown, resource.clock = (self.cooldown, self.clock)
-+resource.clock = self.clock
+-resource.cooldown = self.cooldown
 """),
     plant("throttled-last-budget", f"{RUN}/_steps.py", "settle_error",
         "a throttled attempt, after which there is none, uses up what it had "
@@ -1235,8 +1234,8 @@ PLANTS: Final = (
 """),
     plant("rate-repr", f"{ADMISSION}/_rates.py", "Rate.__repr__",
         "the repr of a Rate leaves out that it never gives up", """
--self._give_up == DEFAULT_GIVE_UP
-+self._give_up in (None, DEFAULT_GIVE_UP)
+-self._give_up != DEFAULT_GIVE_UP
++self._give_up not in (None, DEFAULT_GIVE_UP)
 """),
     plant("passed-by-what-is-certain",
         f"{RUN}/_requirement_counts.py", "RequirementCounts.count_down",
@@ -1356,7 +1355,8 @@ PLANTS: Final = (
         "of several turns that are due, one opens", """
 -while self._stagger is not None and self._closed_turns:
 +for _ in range(self._stagger is not None and bool(self._closed_turns)):
-     if (last := self._last_open) is not None and last._state.is_settled:
+     last = self._last_open
+     if last is not None and last._state.is_settled:
          if (
              last._state is JobState.SUCCEEDED
              and (not last.restored)

@@ -51,7 +51,10 @@ def command_lines(
     argument_lists = (arguments for arguments in product.iter_arguments(blocking=True) if arguments is not None)
     for sequence, arguments in enumerate(argument_lists, 1):
         data = os.fsencode(template.fill(arguments, sequence, 1))
-        yield b"".join(_output.tag_lines([data], os.fsencode(" ".join(arguments) + "\t"))) if tags else data
+        if tags:
+            yield b"".join(_output.tag_lines([data], os.fsencode(" ".join(arguments) + "\t")))
+        else:
+            yield data
 
 
 class BatchPart(Job[None], takes_slot=False):
@@ -111,7 +114,8 @@ class BatchScheduler(Scheduler):
         failed = self.batch.reporter.failed
         names = {*wanted}
         found = [each for each in failed.values() if {each.sequence, each.label, printable(each.label)} & names]
-        if not (commands := [failed.pop(each.sequence) for each in found]):
+        commands = [failed.pop(each.sequence) for each in found]
+        if not commands:
             raise RuntimeError("no such command has failed, or only such as --keep all keeps as results")
         self.add(BatchPart(self.batch.feed_failed, commands, label="retry", critical=True, save=None))
         return [shorten_line(command.label) for command in commands]
@@ -250,7 +254,9 @@ class Batch:
         """Return the error that ended the batch. The feeder, the reporter or the journal raised it."""
         culprit = self.scheduler.culprit
         reported = [incident.exception for incident in incidents_of(self.scheduler)]
-        errors = reported if culprit is None else [culprit.raised_exception()]
+        errors = reported
+        if culprit is not None:
+            errors = [culprit.raised_exception()]
         return next(error for error in reversed(errors) if error is not None)
 
     # ---- starting commands
@@ -273,7 +279,9 @@ class Batch:
         """
         # Take a slot only when there is a command for it: commands whose node is unreachable wait for slots, too.
         await self.unreported.acquire_on_behalf_of(sequence)
-        node = await self._node_pool.wait_for_slot() if self.options.nodes else None
+        node = None
+        if self.options.nodes:
+            node = await self._node_pool.wait_for_slot()
         await self.wait_until_allowed()
         if self.is_stopped:
             self._release_node(node)
@@ -339,7 +347,10 @@ class Batch:
         if self.options.keep != "all":
             raise ValueError("it failed, and --keep all is not given")
         failure = KeptFailure(**value)
-        limit = self.options.idle_timeout if failure.is_idle else self.options.timeout
+        if failure.is_idle:
+            limit = self.options.idle_timeout
+        else:
+            limit = self.options.timeout
         if failure.limit not in (None, limit):
             raise ValueError(f"it was ended at a limit of {failure.limit} s, which is now another")
         new = self.outcome_options
@@ -351,7 +362,9 @@ class Batch:
         return self._shell.command(line)[1:] == ["-c", line]
 
     def make_attempt_job(self, command: BatchCommandJob) -> CommandJob | SshJob:
-        options, node, line = self.options, command.node, command.line
+        options = self.options
+        node = command.node
+        line = command.line
         stdout, stderr = self._output_streams(command)
         if node is not None:
             from .. import SshJob
@@ -412,7 +425,9 @@ class Batch:
     async def _stop_by_halt_rule(self, command: BatchCommandJob) -> None:
         self._stop()
         assert self.options.halt is not None
-        effect = "ending the running commands" if self.options.halt.is_immediate else "starting no more commands"
+        effect = "starting no more commands"
+        if self.options.halt.is_immediate:
+            effect = "ending the running commands"
         await self.reporter.printer.print_message(f"--halt: {effect} after: {shorten_line(command.line)}")
         if self.options.halt.is_immediate:
             self.scheduler.cancel()
@@ -479,6 +494,8 @@ class NodePool:
         """Report an unreachable node once, and return whether another node can be reached."""
         if error.node in self._reachable_nodes:
             self._reachable_nodes.remove(error.node)
-            consequence = "" if self._reachable_nodes else "; no nodes are left: the remaining commands fail"
+            consequence = "; no nodes are left: the remaining commands fail"
+            if self._reachable_nodes:
+                consequence = ""
             await self._print_message(f"{_result.text_with_notes(error)}{consequence}")
         return bool(self._reachable_nodes)

@@ -88,7 +88,9 @@ class CommandOutcome:
 
     @property
     def signal(self) -> int:
-        return int(self.result.signal or 0) if self.result else 0
+        if not self.result:
+            return 0
+        return int(self.result.signal or 0)
 
     @property
     def joblog_exit_value(self) -> int:
@@ -140,7 +142,9 @@ class CommandOutcome:
             return ""
         if isinstance(self.error, (CommandError, SshError)):
             return text_with_notes(self.error)
-        return f"{shorten_line(self.command)}: {self.error}" if isinstance(self.error, OSError) else str(self.error)
+        if isinstance(self.error, OSError):
+            return f"{shorten_line(self.command)}: {self.error}"
+        return str(self.error)
 
     @property
     def reason(self) -> str:
@@ -171,7 +175,9 @@ def open_outputs(result: CommandResult | None) -> tuple[BinaryIO, BinaryIO]:
 
 def _open_output(result: CommandResult | None, stream: Literal["stdout", "stderr"]) -> BinaryIO:
     try:
-        return io.BytesIO() if result is None else result.open(stream)
+        if result is None:
+            return io.BytesIO()
+        return result.open(stream)
     except ValueError:
         # The stream was not captured.
         return io.BytesIO()
@@ -201,7 +207,9 @@ class KeptFailure:
             return None
         if isinstance(error, JobTimeout):
             return cls(result, error.seconds, error.missing is not None, error.waits, options)
-        return None if error.result is None else cls(result, None, False, options=options)
+        if error.result is None:
+            return None
+        return cls(result, None, False, options=options)
 
     def error(self, job: BatchCommandJob) -> Exception:
         if self.limit is not None:
@@ -307,13 +315,17 @@ class BatchCommandJob(
 
     def for_journal(self) -> Work:
         """Return the command line, and the directory. The environment is left out, because it differs in each run."""
-        directory = None if self._batch.options.nodes else LocalDirectory()
+        directory = None
+        if not self._batch.options.nodes:
+            directory = LocalDirectory()
         return Work(what="command", arguments=[self.line], options=[directory])
 
     @property
     def last_result(self) -> CommandResult | None:
         """The result of the latest attempt, even if it failed, or None if no process was started."""
-        return None if self._attempt_job is None else self._attempt_job.last_result
+        if self._attempt_job is None:
+            return None
+        return self._attempt_job.last_result
 
     def outcome(self) -> CommandOutcome:
         """Return the outcome of the command.
@@ -322,20 +334,28 @@ class BatchCommandJob(
             BaseException: the command failed with an error that ends the batch.
 
         """
-        error, result = self.raised_exception(), self.last_result
+        error = self.raised_exception()
+        result = self.last_result
         if self.state is JobState.CANCELLED:
             error = JobCancelled("cancelled")
         elif error is None:
             value = self.result()
             result = value.result if isinstance(value, KeptFailure) else value
-            error = value.error(self) if isinstance(value, KeptFailure) else None
+            error = None
+            if isinstance(value, KeptFailure):
+                error = value.error(self)
         if error is not None and not isinstance(error, (*COMMAND_ERRORS, JobCancelled)):
             raise error
-        runtime = time.monotonic() - self._start_time if result is None else result.elapsed
+        if result is None:
+            runtime = time.monotonic() - self._start_time
+        else:
+            runtime = result.elapsed
         restoration = restoration_of(self)
         if restoration is not None and restoration.settled_at is not None:
             self._start_timestamp = restoration.settled_at - runtime
-        printed_bytes = 0 if self.live_outputs is None else self.live_outputs[0].received_bytes
+        printed_bytes = 0
+        if self.live_outputs is not None:
+            printed_bytes = self.live_outputs[0].received_bytes
         received_bytes = printed_bytes or open_outputs(result)[0].seek(0, io.SEEK_END)
         return CommandOutcome(
             self.sequence, self.line, result, error, self._start_timestamp, runtime, self.restored, received_bytes,
@@ -351,4 +371,6 @@ class BatchCommandJob(
 
 
 def _dump(value: CommandResult | KeptFailure) -> Any:
-    return value if isinstance(value, CommandResult) else {**vars(value)}
+    if isinstance(value, CommandResult):
+        return value
+    return {**vars(value)}

@@ -181,7 +181,8 @@ class Options:
             ("--needs", self.needs),
         )
         if self.pin and hasattr(os, "sched_getaffinity"):
-            cpus, slots = len(usable_cpus()), self.jobs or count_usable_cpus()
+            cpus = len(usable_cpus())
+            slots = self.jobs or count_usable_cpus()
             if slots > cpus:
                 raise ValueError(
                     f"--pin gives each slot a CPU of its own, and {plural(slots, 'slot')} are more than the "

@@ -307,7 +307,9 @@ class Printer:
 
     def _split_into_chunks(self, outputs: Iterable[Iterable[bytes]], tag: bytes | None) -> OutputChunks:
         for stream, output in zip(self.streams, outputs, strict=True):
-            chunks = output if tag is None else tag_lines(output, tag)
+            chunks = output
+            if tag is not None:
+                chunks = tag_lines(output, tag)
             for chunk in chunks:
                 yield stream, chunk
 
@@ -371,7 +373,8 @@ class TaggedLineStream(io.RawIOBase):
 
     def flush(self) -> None:
         """Pass on an unfinished last line, if there is any."""
-        line, self._unfinished_line = b"".join(self._unfinished_line), []
+        line = b"".join(self._unfinished_line)
+        self._unfinished_line = []
         if line:
             self._pass_on(line)
 

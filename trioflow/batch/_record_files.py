@@ -103,7 +103,8 @@ class RecordFile:
                 self._keep_whole_lines()
             if not self._is_begun:
                 self._begin(arguments)
-            start, checksum = self._size(), 0
+            start = self._size()
+            checksum = 0
             if (earlier := self._failed_rows.pop(outcome.sequence, None)) is not None:
                 self._superseded.append(earlier)
             data = bytearray()
@@ -246,7 +247,8 @@ class RecordFile:
         if not size or os.pread(self._descriptor, 1, size - 1) == b"\n":
             return
         with open(self._descriptor, "rb", closefd=False) as file:
-            position, data = size, b""
+            position = size
+            data = b""
             while position and b"\n" not in data:
                 position = max(0, position - MAX_WRITE_SIZE)
                 file.seek(position)
@@ -285,7 +287,8 @@ def _find(file: BinaryIO, row: Row) -> Row | None:
     pieces = _pieces(file, row.start, row.end)
     if functools.reduce(lambda checksum, data: zlib.crc32(data, checksum), pieces, 0) == row.checksum:
         return row
-    position, size = 0, row.end - row.start
+    position = 0
+    size = row.end - row.start
     file.seek(0)
     for line in file:
         if position > row.start:
@@ -539,13 +542,20 @@ class OutputDirectory:
             raise BatchError(f"cannot write the results in {path!r}: an argument leads out of the directory")
         if not self._template.has_placeholders:
             path = results_directory(path, arguments) + "/"
-        endings = ("stdout", "stderr", "seq") if path.endswith("/") else ("", ".err", ".seq")
+        if path.endswith("/"):
+            endings = ("stdout", "stderr", "seq")
+        else:
+            endings = ("", ".err", ".seq")
         return [path + ending for ending in endings]
 
     def notice(self) -> str:
         """Return a message about the files that were there before the batch, and were renamed, or ""."""
-        more = f", and {len(self._moved) - 1} more likewise" if len(self._moved) > 1 else ""
-        return f"trioflow batch: older results were there: {self._moved[0]}{more}" if self._moved else ""
+        more = ""
+        if len(self._moved) > 1:
+            more = f", and {len(self._moved) - 1} more likewise"
+        if not self._moved:
+            return ""
+        return f"trioflow batch: older results were there: {self._moved[0]}{more}"
 
     def close(self) -> None:
         """Do nothing: each file was closed."""

@@ -65,7 +65,9 @@ class CommandTally:
             "success": self.succeeded_count,
             "done": self.failed_count + self.succeeded_count,
         }[rule.outcome]
-        return 100 * count >= rule.threshold * (self.total or 0) if rule.is_percentage else count >= rule.threshold
+        if rule.is_percentage:
+            return 100 * count >= rule.threshold * (self.total or 0)
+        return count >= rule.threshold
 
     @property
     def exit_code(self) -> int:
@@ -77,7 +79,9 @@ class CommandTally:
         if rule is not None and rule.outcome == "success" and self.decisive_exit_code is not None:
             return 0
         if rule is not None and rule.is_percentage:
-            return math.ceil(100 * self.failed_count / self.total) if self.total else 0
+            if not self.total:
+                return 0
+            return math.ceil(100 * self.failed_count / self.total)
         if rule is not None and rule.outcome == "fail" and rule.threshold == 1:
             return self.decisive_exit_code or 0
         return min(self.failed_count, MAX_EXIT_CODE)

@@ -68,13 +68,15 @@ def parse_memfree(text: str) -> StartCondition:
 
     """
     minimum = parse_size(text)
-    if (total := _read_meminfo("MemTotal")) is None or _read_meminfo("MemAvailable") is None:
+    total = _read_meminfo("MemTotal")
+    if total is None or _read_meminfo("MemAvailable") is None:
         raise ValueError(f"this system does not report its free memory: there is no MemAvailable in {MEMINFO_PATH}")
     if minimum > total:
         raise ValueError(f"{text} will never be free: this machine has {size_text(total)}")
 
     def describe_wait() -> str | None:
-        if (free := _read_meminfo("MemAvailable")) is None or free >= minimum:
+        free = _read_meminfo("MemAvailable")
+        if free is None or free >= minimum:
             return None
         return f"{size_text(minimum)} of memory are free (--memfree); {size_text(free)} is free now"
 
@@ -88,7 +90,9 @@ def _read_meminfo(name: str) -> int | None:
             match = re.search(rf"^{name}: *(\d+) kB$", file.read(), re.MULTILINE)
     except OSError:
         return None
-    return None if match is None else 1024 * int(match[1])
+    if match is None:
+        return None
+    return 1024 * int(match[1])
 
 
 # ---- needs and pool
@@ -193,7 +197,10 @@ def make_pool(needs: Mapping[str, Amount], user_totals: Mapping[str, Any]) -> tu
     resources: dict[str, Any] = {}
     command_counts: list[int] = []
     for name, amount in needs.items():
-        available = user_totals[name] if name in user_totals else detect_resource(name)
+        if name in user_totals:
+            available = user_totals[name]
+        else:
+            available = detect_resource(name)
         format_amount = size_text if name == "mem" or is_size(available) else amount_text
         option = f"--needs {name}={format_amount(amount)}"
         if available is None:

@@ -53,7 +53,8 @@ class LineFilling:
     def divide(self, items: Iterable[Arguments | None]) -> Iterator[Arguments | None]:
         """Yield the arguments of each command. For None, yield None."""
         empty_size = self.measure(())
-        chosen, size = list[Arguments](), empty_size
+        chosen = list[Arguments]()
+        size = empty_size
         for item in items:
             if item is None:
                 yield None
@@ -63,7 +64,8 @@ class LineFilling:
             if chosen and size + item_size > self.max_size:
                 # Their sum takes time in proportion to the square.
                 yield tuple(itertools.chain.from_iterable(chosen))
-                chosen, size = [], empty_size
+                chosen = []
+                size = empty_size
             chosen.append(item)
             size += item_size
         share = math.ceil(len(chosen) / self.slots)
@@ -163,9 +165,14 @@ class LineSource:
                     yield from map(os.fsdecode, lines[1:])
                     unfinished_parts.clear()
                 unfinished_parts.append(last)
-                kept_size = len(last) if lines and not self.is_kept else kept_size + len(chunk)
+                if lines and not self.is_kept:
+                    kept_size = len(last)
+                else:
+                    kept_size = kept_size + len(chunk)
                 if kept_size > max_size:
-                    where = "before the first command starts" if self.is_kept else "without the end of a line"
+                    where = "without the end of a line"
+                    if self.is_kept:
+                        where = "before the first command starts"
                     raise BatchError(
                         f"cannot read the arguments from {self.path!r}: more than {posix.MAX_STREAM_SIZE >> 20} MiB "
                         f"{where}; end each with a newline, or a NUL and give -0; an endless source must come alone"
@@ -205,20 +212,25 @@ def parse_sources(
     """
     command = list(itertools.takewhile(lambda word: word not in SEPARATORS, words))
     groups: list[SourceGroup] = [[LineSource(path, rules.delimiter)] for path in files]
-    separator, items = "", list[str]()
+    separator = ""
+    items = list[str]()
     for word in [*words[len(command) :], ":::"]:
         if word not in SEPARATORS:
             items.append(word)
             continue
         if separator:
             _append_sources(groups, SEPARATORS[separator], items, rules)
-        separator, items = word, []
+        separator = word
+        items = []
     return command, groups or [[LineSource(STDIN, rules.delimiter)]]
 
 
 def _append_sources(groups: list[SourceGroup], flags: tuple[bool, bool], items: list[str], rules: ReadingRules) -> None:
     are_files, linked = flags
-    sources: SourceGroup = [LineSource(path, rules.delimiter) for path in items] if are_files else [items]
+    if are_files:
+        sources: SourceGroup = [LineSource(path, rules.delimiter) for path in items]
+    else:
+        sources = [items]
     for source in sources:
         if linked and groups:
             groups[-1].append(source)
@@ -288,7 +300,9 @@ class SourceProduct:
     @property
     def descriptor(self) -> int:
         """The descriptor that becomes readable when another item may be available, or -1 if all items were read."""
-        return -1 if self._lazy_source is None else self._lazy_source.descriptor
+        if self._lazy_source is None:
+            return -1
+        return self._lazy_source.descriptor
 
     def iter_arguments(self, *, blocking: bool) -> Iterator[Arguments | None]:
         """Yield the arguments of each command. Unless `blocking`, yield None whenever no item is available yet."""
@@ -312,12 +326,15 @@ class SourceProduct:
             item_count += 1
             if item_count >= items_per_command:
                 yield tuple(merged_arguments)
-                merged_arguments, item_count = [], 0
+                merged_arguments = []
+                item_count = 0
         if item_count:
             yield tuple(merged_arguments)
 
     def _combinations(self) -> Iterator[Arguments | None]:
-        group = self._record_iterators[0][0] if self._first_group_arguments is None else self._first_group_arguments
+        group: Iterable[Arguments | None] = self._record_iterators[0][0]
+        if self._first_group_arguments is not None:
+            group = self._first_group_arguments
         for first_arguments in group:
             if first_arguments is None:
                 yield None
@@ -341,7 +358,9 @@ def parse_column_separator(text: str) -> re.Pattern[str]:
     except re.error as error:
         raise ValueError(f"{text!r} is not a regular expression: {error}; write | or . as \\| or \\.") from None
     if pattern.match(""):
-        hint = f"; write a literal | as '\\{text}'" if text == "|" else ""
+        hint = ""
+        if text == "|":
+            hint = f"; write a literal | as '\\{text}'"
         raise ValueError(
             f"{text!r} is a regular expression that matches the empty string: give the separator between two "
             f"columns, such as ,{hint}"

@@ -89,13 +89,20 @@ class Placeholder:
         words = (quote(argument, self.place) if is_quoted else argument for argument in modified)
         text = " ".join(f"{self.prefix}{word}{self.suffix}" for word in words)
         # A newline would end the comment.
-        return text.replace("\n", " ") if self.place == COMMENT else text
+        if self.place == COMMENT:
+            return text.replace("\n", " ")
+        return text
 
     def _select(self, arguments: Sequence[str]) -> Sequence[str]:
         if self.index == 0:
             return arguments
-        start = self.index - 1 if self.index > 0 else len(arguments) + self.index
-        return arguments[start : start + 1] if start >= 0 else ()
+        if self.index > 0:
+            start = self.index - 1
+        else:
+            start = len(arguments) + self.index
+        if start >= 0:
+            return arguments[start : start + 1]
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +231,9 @@ class CommandTemplate:
             if isinstance(piece, Placeholder):
                 return piece.fill(arguments, sequence, slot, self._is_quoted)
             if isinstance(piece, ResourcePlaceholder):
-                return quote(granted[piece.name]) if piece.name in granted else f"{{{piece.name}}}"
+                if piece.name in granted:
+                    return quote(granted[piece.name])
+                return f"{{{piece.name}}}"
             return piece
 
         return "".join(map(fill_piece, self._pieces))
@@ -237,7 +246,8 @@ def _check_places(pieces: Sequence[TemplatePiece], line: str, mark_of_all: str, 
         ValueError: an argument is at a place where a shell would not take a quoted argument as one word.
 
     """
-    texts, marks = [""], list[str]()
+    texts = [""]
+    marks = list[str]()
     for piece in pieces:
         if isinstance(piece, str):
             texts[-1] += piece
@@ -269,8 +279,11 @@ def _repeat_words(pieces: Sequence[TemplatePiece], line: str) -> list[TemplatePi
     for index, piece in enumerate(pieces, 1):
         if not (isinstance(piece, Placeholder) and piece.number_symbol is None and piece.index == 0):
             continue
-        before, after = parts[index - 1], parts[index + 1]
-        suffix = "" if not isinstance(after, str) else after[: len(after) - len(after.lstrip(WORD_CHARACTERS))]
+        before = parts[index - 1]
+        after = parts[index + 1]
+        suffix = ""
+        if isinstance(after, str):
+            suffix = after[: len(after) - len(after.lstrip(WORD_CHARACTERS))]
         if not isinstance(before, str) or not isinstance(after, str) or (suffix == after and index < len(pieces) - 1):
             raise ValueError(f"{line}: with -X, a word may have one replacement string: make two words of it")
         parts[index - 1] = before.rstrip(WORD_CHARACTERS)
@@ -331,7 +344,10 @@ class Shell:
 
     def command(self, line: str) -> list[str]:
         if PLAIN_LINE.fullmatch(line):
-            words = shlex.split(line) if "'" in line else line.split()
+            if "'" in line:
+                words = shlex.split(line)
+            else:
+                words = line.split()
             if words and words[0] not in BUILTINS and self._is_program(words[0]):
                 return words
         return [self.path, "-c", line]

@@ -86,7 +86,9 @@ def command(path: Path, name: str | None, value: str | None, early: bool, asked:
     if files.exists():
         with _outputs.errors_as(CliError, JournalError):
             files.check()
-    question = None if name is None else find_question(files, name)
+    question = None
+    if name is not None:
+        question = find_question(files, name)
     if not is_new:
         # After the question, since it says how it was answered when that is in the journal.
         record, is_running = read_journal(path, name if question is None else question.path)
@@ -103,7 +105,9 @@ def command(path: Path, name: str | None, value: str | None, early: bool, asked:
         is_secret = question.redact
         check_answer(question, value, is_secret)
     elif record is not None:
-        told = f"on {timestamp_text(record.settled)}" if question is None else question.answered
+        told: str | None = f"on {timestamp_text(record.settled)}"
+        if question is not None:
+            told = question.answered
         raise Refused(
             f"'{printable(record.path)}' was answered {printable(str(told))}; to be asked again: "
             f"{printable(shlex.join(['trioflow', 'journal', str(path), 'forget', record.path]))}"
@@ -154,15 +158,21 @@ def read_journal(path: Path, name: str | None) -> tuple[StoredJob | None, bool]:
 
     def read(store: JournalStore) -> tuple[StoredJob | None, bool]:
         runs = store.run_records()
-        records = () if name is None else (record for record in store.job_records() if record.path == name)
-        return next(iter(records), None), bool(runs) and runs[-1].is_running
+        is_running = bool(runs) and runs[-1].is_running
+        if name is not None:
+            for record in store.job_records():
+                if record.path == name:
+                    return record, is_running
+        return None, is_running
 
     try:
         return read_with_retry(path, read)
     except EmptyJournal:
         return None, False
     except JournalError as error:
-        hint = "" if os.path.exists(path) else ": answers from a shell need a run with journal="
+        hint = ": answers from a shell need a run with journal="
+        if os.path.exists(path):
+            hint = ""
         raise CliError(printable(f"{error}{hint}")) from None
 
 
@@ -178,7 +188,10 @@ def list_questions(files: QuestionFiles) -> int:
         refusal: Refusal | None = files.read("refused", question.path)
         notes = ""
         if given is not None:
-            notes = "; answered" if question.redact or given.is_secret else f"; answered: {printable(given.text)}"
+            if question.redact or given.is_secret:
+                notes = "; answered"
+            else:
+                notes = f"; answered: {printable(given.text)}"
         elif refusal is not None and refusal.reason:
             notes = f"; refused: {printable(refusal.reason)}"
         if question.number > 1:
@@ -236,7 +249,9 @@ def check_name(files: QuestionFiles, name: str) -> None:
         raise Refused(f"'{printable(name)}' is no path, and may be the label of several jobs; give a path: {names}")
     waiting = [question.path for question in questions if files.read("answer", question.path) is None]
     names = join_names([f"'{printable(path)}'" for path in waiting])
-    others = f"these jobs wait for an answer: {names}" if waiting else "no job waits for an answer"
+    others = "no job waits for an answer"
+    if waiting:
+        others = f"these jobs wait for an answer: {names}"
     raise Refused(f"'{printable(name)}' has not asked; {others}. If '{printable(name)}' will ask later, add --early")
 
 
@@ -261,7 +276,9 @@ def check_answer(question: Question, value: str, is_secret: bool) -> None:
 
 
 def quoted_answer(value: str, is_secret: bool) -> str:
-    return "the answer" if is_secret else repr(printable(value))
+    if is_secret:
+        return "the answer"
+    return repr(printable(value))
 
 
 class Refused(CliError):
@@ -285,7 +302,10 @@ def give(
 
     """
     path = name if question is None else question.path
-    user = user_name(posix.geteuid()) if posix.IS_POSIX else getpass.getuser()
+    if posix.IS_POSIX:
+        user = user_name(posix.geteuid())
+    else:
+        user = getpass.getuser()
     is_awaited = question is not None and is_running
     with _outputs.errors_as(CliError, JournalError):
         files.make()
@@ -298,7 +318,9 @@ def give(
         is_first = is_running or files.read("taken", path) is None
         if not (is_first and files.write("answer", path, answer, replaces=False)):
             raise Refused(answered_before(files, path, is_secret))
-    shown_value = "…" if is_secret else printable(value)
+    shown_value = "…"
+    if not is_secret:
+        shown_value = printable(value)
     shown_value += clause(", in place of {}", replaced and printable(described(replaced, is_secret)))
     shown = f"{printable(path)}: {shown_value}"
     if is_awaited:
@@ -314,7 +336,10 @@ def give(
 
 def described(answer: GivenAnswer, is_secret: bool) -> str:
     """Return an answer, if it is no secret, who has given it, and when."""
-    value = "an answer" if is_secret or answer.is_secret else repr(answer.text)
+    if is_secret or answer.is_secret:
+        value = "an answer"
+    else:
+        value = repr(answer.text)
     return f"{value} by {answer.by}, on {timestamp_text(answer.created_at)}"
 
 
@@ -346,7 +371,8 @@ def wait_until_taken(files: QuestionFiles, answer: GivenAnswer, shown: str) -> i
             raise Refused(printable(refusal.reasons[answer.id]))
         if question is None or question.answered is not None:
             if question is None or question.counted != answer.id:
-                if (late := files.read("answer", answer.path)) is not None and late.id == answer.id:
+                late = files.read("answer", answer.path)
+                if late is not None and late.id == answer.id:
                     files.remove(answer.path, "answer")
                 raise Refused(answered_otherwise(files, answer.path))
             _outputs.echo(shown)

@@ -68,10 +68,14 @@ class HelpfulGroup(click.Group):
         return ""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        name, known = args[0], self.list_commands(ctx)
+        name = args[0]
+        known = self.list_commands(ctx)
         if not (name in known or name.startswith("-") or ctx.resilient_parsing):
             near = nearest_name(name, known)
-            guess = f"do you mean {near!r}?" if near else f"the commands are {', '.join(known)}"
+            if near:
+                guess = f"do you mean {near!r}?"
+            else:
+                guess = f"the commands are {', '.join(known)}"
             raise click.UsageError(f"unknown command {printable(name)!r}; {self.find_hint(ctx, name) or guess}", ctx)
         return super().resolve_command(ctx, args)
 
@@ -90,7 +94,9 @@ class CommandGroup(HelpfulGroup):
         return super().resolve_command(ctx, args)
 
     def find_hint(self, ctx: click.Context, name: str) -> str:
-        return f"to run a file, write: trioflow run {name}" if name.partition(":")[0].endswith(".py") else ""
+        if not name.partition(":")[0].endswith(".py"):
+            return ""
+        return f"to run a file, write: trioflow run {name}"
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -132,10 +138,15 @@ def option_error_text(error: click.NoSuchOption | click.BadParameter) -> str:
     """Return the message of an error about an option, with the option that was meant, as by `-timeout`, or a hint."""
     context = error.ctx
     hint: str | None = None
-    options = context.command.get_params(context) if context else []
+    options = []
+    if context:
+        options = context.command.get_params(context)
     flags = {flag for option in options for flag in option.opts}
     words = {word.partition("=")[0] for word in getattr(context and context.find_root().obj, "arguments", ())}
-    wrong = [error.option_name] if isinstance(error, click.NoSuchOption) else getattr(error.param, "opts", [])
+    if isinstance(error, click.NoSuchOption):
+        wrong = [error.option_name]
+    else:
+        wrong = getattr(error.param, "opts", [])
     # With a single dash, the letters of its name were taken for options.
     for flag in sorted(flags):
         if flag.startswith("--") and flag[1:] in words and any(name[1:] in flag[2:] for name in wrong):
@@ -150,7 +161,9 @@ def option_error_text(error: click.NoSuchOption | click.BadParameter) -> str:
     known = COMMAND_LINE_HINTS.get(error.option_name, "")
     if hint is None and known.partition(" ")[0] in flags:
         hint = known
-    return f"{error.message.removesuffix('.')}: {hint}" if hint else error.format_message()
+    if hint:
+        return f"{error.message.removesuffix('.')}: {hint}"
+    return error.format_message()
 
 
 def hint_about_extra_word(error: click.UsageError) -> str:

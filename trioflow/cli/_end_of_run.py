@@ -81,7 +81,10 @@ class RunSummaryText:
         verdict = _verdict.run_verdict(self._scheduler, reason, has_duration=True)
         line = verdict.format_line(self._scheduler.label, self._symbols)
         color = "green" if verdict.is_good else "red"
-        yield click.style(line, fg=color, bold=True) if has_colors(sys.stdout) else line
+        if has_colors(sys.stdout):
+            yield click.style(line, fg=color, bold=True)
+        else:
+            yield line
         if not verdict.is_good or self._tally.count(_verdict.FOREVER_KEY):
             yield self._tally.describe()
 
@@ -157,7 +160,9 @@ class RunSummaryText:
         """
         columns = line_width() - len(CHAIN_HEADING) - 2
         for count in range(min(MAX_NAMED_JOBS, len(items)), 0, -1):
-            omitted = [f"{len(items) - count} more"] if len(items) > count else []
+            omitted = []
+            if len(items) > count:
+                omitted = [f"{len(items) - count} more"]
             line = self._symbols.separator.join([*(text for _, text in sorted(items[:count])), *omitted])
             if count == 1 or _symbols.display_width(line) <= columns:
                 return line
@@ -171,7 +176,9 @@ class RunSummaryText:
         Without a journal, add a hint on `--journal`.
         """
         line = printable(shlex.join(["trioflow", *CommandLine.current().arguments]))
-        kept = None if journal is None else count_restorable_jobs(journal)
+        kept = None
+        if journal is not None:
+            kept = count_restorable_jobs(journal)
         note = _outputs.kept_note(kept, self._tally.job_count, "job")
         is_wide = _symbols.display_width(f"{CHAIN_HEADING}  {line}  {note}") > line_width()
         return f"{line}\n{note}" if is_wide and can_move_cursor(sys.stdout) else f"{line}  {note}"
@@ -189,7 +196,9 @@ def count_restorable_jobs(journal: Path) -> int:
 
 
 def line_width() -> int:
-    return shutil.get_terminal_size().columns if can_move_cursor(sys.stdout) else DEFAULT_WIDTH
+    if can_move_cursor(sys.stdout):
+        return shutil.get_terminal_size().columns
+    return DEFAULT_WIDTH
 
 
 def shown_path(path: Path) -> str:

@@ -114,7 +114,10 @@ def check(scheduler: Scheduler) -> int:
     found_notes = [*notes(scheduler, starts=not all_findings)]
     for note in found_notes:
         _outputs.echo(symbols.escape(f"note: {note}"))
-    number = plural(len(all_findings), "finding") if all_findings else f"nothing {'else ' * bool(found_notes)}found"
+    if all_findings:
+        number = plural(len(all_findings), "finding")
+    else:
+        number = f"nothing {'else ' * bool(found_notes)}found"
     _outputs.echo(f"{plural(Tally.for_scheduler(scheduler).job_count, 'job')}: {number}")
     return STOPPED_CODE if all_findings else SUCCESS_CODE
 

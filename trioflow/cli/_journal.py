@@ -53,7 +53,9 @@ class JournalCommands(HelpfulGroup):
 
     def find_hint(self, ctx: click.Context, name: str) -> str:
         first = str(ctx.params.get("path"))
-        return f"write: trioflow journal {printable(name)} {first}" if first in self.commands else ""
+        if first not in self.commands:
+            return ""
+        return f"write: trioflow journal {printable(name)} {first}"
 
 
 @click.group(name="journal", cls=JournalCommands, invoke_without_command=True, epilog=HELP_EPILOG)
@@ -66,7 +68,9 @@ def command(context: click.Context, path: Path) -> int:
     stands for any text and `?` for any single character. Quote it for the shell.
     """
     context.obj = path
-    return list_jobs(path) if context.invoked_subcommand is None else SUCCESS_CODE
+    if context.invoked_subcommand is None:
+        return list_jobs(path)
+    return SUCCESS_CODE
 
 
 @command.command()
@@ -85,12 +89,17 @@ def why(path: Path) -> int:
     rows = [(record.path, duration_cell(record.took), record.why or absent[record.path]) for record in ran]
     for failure in failures.values():
         reason = absent[failure.path] if failure.why is None else failure.why
-        text = f"{reason}; {failure.error}" if reason else failure.error
+        if reason:
+            text = f"{reason}; {failure.error}"
+        else:
+            text = failure.error
         rows.append((failure.path, duration_cell(failure.took), text))
     shown = [[_selection.readable_path(path), *map(printable, cells)] for path, *cells in rows]
     for line in align_columns([["job", "took", "why it ran"], *shown], (0, 2)):
         _outputs.echo(line)
-    failed = f" ({len(failures)} of them failed)" if failures else ""
+    failed = ""
+    if failures:
+        failed = f" ({len(failures)} of them failed)"
     number = count_jobs((record.path, record.fingerprint) for record in ran) + len(failures)
     _outputs.echo(f"{number} ran{failed}, {[*states.values()].count('restored')} restored")
     return SUCCESS_CODE
@@ -214,7 +223,8 @@ def run_verdict_text(run: RunRecord, records: list[StoredJob]) -> str:
                 tally.restored.add(record.settled, record.took)
     else:
         number, seconds, *times = summary.restored
-        tally.restored.number, tally.restored.seconds = number, seconds
+        tally.restored.number = number
+        tally.restored.seconds = seconds
         for time in times:
             tally.restored.add(time, None, number=0)
     if reason is StopReason.COMPLETED and tally.failure_count > len(summary.failures):
@@ -247,9 +257,13 @@ def last_state(record: StoredJob, runs: list[RunRecord]) -> str:
 def short_result(record: StoredJob) -> str:
     """Return a short form of a stored result, without loading pickles."""
     if record.large is not None:
-        return f"a large result, {size_text(record.result)}" if isinstance(record.result, int) else "damaged"
+        if not isinstance(record.result, int):
+            return "damaged"
+        return f"a large result, {size_text(record.result)}"
     if not isinstance(record.result, str):
-        return f"pickled, {len(record.result)} bytes" if isinstance(record.result, bytes) else "damaged"
+        if not isinstance(record.result, bytes):
+            return "damaged"
+        return f"pickled, {len(record.result)} bytes"
     if record.result.startswith((COMMAND_RESULT_PREFIX, KEPT_FAILURE_PREFIX)):
         return _short_command_result(record.result)
     if Outputs.parse(record.outputs).redacted:

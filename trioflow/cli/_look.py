@@ -77,7 +77,10 @@ def command(pid: int | Path | None, is_json: bool, has_page: bool, label: str | 
     if is_json:
         _outputs.echo_data(json.dumps(record, indent=1).encode())
     else:
-        columns, height = shutil.get_terminal_size() if sys.stdout.isatty() else (None, math.inf)
+        columns = None
+        height = math.inf
+        if sys.stdout.isatty():
+            columns, height = shutil.get_terminal_size()
         # The last line is for the prompt.
         for line in _client.text_lines(pid, record, columns, height - 1):
             _outputs.echo(line)

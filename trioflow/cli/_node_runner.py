@@ -129,7 +129,10 @@ class NodeRun:
         if not self._options.tag:
             _print_output(node, outcome, result)
         if error is not None and not isinstance(error, JobTimeout):
-            text = text_with_notes(error) if isinstance(error, (SshError, OSError)) else f"{node.name}: {error}"
+            if isinstance(error, (SshError, OSError)):
+                text = text_with_notes(error)
+            else:
+                text = f"{node.name}: {error}"
             _outputs.echo(text, err=True)
 
     def _make_step_job(self, node: Node, step: Step, timeout: float | None) -> SshJob:
@@ -175,7 +178,9 @@ def _make_outcome(result: CommandResult | None, error: Exception | None) -> Node
 
 
 def _print_output(node: Node, outcome: NodeOutcome, result: CommandResult | None) -> None:
-    duration = "" if outcome.elapsed is None else f", {duration_text(outcome.elapsed)}"
+    duration = ""
+    if outcome.elapsed is not None:
+        duration = f", {duration_text(outcome.elapsed)}"
     _outputs.echo(f"== {node.name}: {outcome.description}{duration}")
     if result is not None:
         for name in ("stdout", "stderr"):
@@ -194,7 +199,10 @@ def _format_hostlist(nodes: Sequence[Node]) -> str:
     # The keys are a stem and a number of digits.
     numbers_by_stem: dict[tuple[str, int], list[int]] = {}
     for node in nodes:
-        stem = node.name if isinstance(node, SshNode) and node.port is not None else node.name.rstrip("0123456789")
+        if isinstance(node, SshNode) and node.port is not None:
+            stem = node.name
+        else:
+            stem = node.name.rstrip("0123456789")
         digits = node.name[len(stem) :]
         numbers_by_stem.setdefault((stem, len(digits)), []).append(int(digits or 0))
     return ",".join(_format_range(stem, width, sorted(numbers)) for (stem, width), numbers in numbers_by_stem.items())
@@ -208,4 +216,6 @@ def _format_range(stem: str, width: int, numbers: Sequence[int]) -> str:
     for _, group in itertools.groupby(enumerate(numbers), lambda item: item[1] - item[0]):
         texts = [f"{number:0{width}}" for _, number in group]
         parts.append("-".join(dict.fromkeys([texts[0], texts[-1]])))
-    return f"{stem}{parts[0]}" if len(numbers) == 1 else f"{stem}[{','.join(parts)}]"
+    if len(numbers) == 1:
+        return f"{stem}{parts[0]}"
+    return f"{stem}[{','.join(parts)}]"

@@ -61,7 +61,9 @@ def _find_path_problem(path: Path, suffixes: tuple[str, ...]) -> str:
         return f"no permission to write '{path}'"
     if suffixes and path.suffix.lower() not in suffixes:
         *others, last = filter(None, suffixes)
-        choices = f"{', '.join(others)} or {last}" if others else last
+        choices = last
+        if others:
+            choices = f"{', '.join(others)} or {last}"
         return f"'{path}' must end in {choices}"
     return ""
 
@@ -142,7 +144,9 @@ def kept_note(kept: int | None, total: int | None, noun: str) -> str:
         return "(--journal FILE keeps what succeeds)"
     # `keep_jobs=False` removes settled jobs, so `total` may be too small.
     known = total is not None and kept <= total
-    return f"({kept} of {plural(total or 0, noun)} kept)" if known else f"({plural(kept, noun)} kept)"
+    if known:
+        return f"({kept} of {plural(total or 0, noun)} kept)"
+    return f"({plural(kept, noun)} kept)"
 
 
 def show_error(error: click.ClickException) -> None:

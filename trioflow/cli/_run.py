@@ -38,7 +38,8 @@ def drop_repetitions(ctx: click.Context, param: click.Parameter, paths: Sequence
 
 
 def parse_timeout(text: str) -> float:
-    if not (number := parse_seconds(text)) > 0:
+    number = parse_seconds(text)
+    if not number > 0:
         raise ValueError(f"{text!r} is not a positive duration")
     return number
 
@@ -158,7 +159,9 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
     if options.hold and options.critical:
         _outputs.echo("--hold: nothing will be held at a failure at which --critical stops the run", err=True)
     files = RunFiles(options)
-    monitors = make_monitors(scheduler, options.tag) if options.monitor else []
+    monitors = []
+    if options.monitor:
+        monitors = make_monitors(scheduler, options.tag)
     if options.tag and not options.monitor:
         raise click.UsageError("--tag needs the monitor: leave out --no-monitor")
     if options.tag and not monitors:
@@ -169,7 +172,11 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
     # A trace alone changes no stream: commands would write to a pipe in place of the terminal.
     if (options.web or options.hold or options.report) and not has_monitors_streams:
         instruments.append(PrintKeeper())
-    backend, file = (options.backend, "") if options.backend else loop_of_program()
+    if options.backend:
+        backend = options.backend
+        file = ""
+    else:
+        backend, file = loop_of_program()
     given = {"backend": backend, "timeout": options.timeout, "journal": options.journal}
     arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if options.jobs_window is not None:
@@ -183,7 +190,9 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
 
     on_signal = ExitOnSecondSignal(drain if options.drain_on_term else None)
     context = contextvars.copy_context()
-    reason = f" ({backend} was taken, because {file} imports it)" if file else ""
+    reason = ""
+    if file:
+        reason = f" ({backend} was taken, because {file} imports it)"
     context.run(WRONG_BACKEND_REMEDY.set, "give --backend {}" + reason.replace("{", "{{").replace("}", "}}"))
     with (
         contextlib.nullcontext() if options.dask is None else run_on_cluster(scheduler, options.dask),
@@ -255,7 +264,10 @@ class RunFiles:
             from ..view.trace.report._report import require_jinja
 
             make_instrument("--report" if options.report else "--web", require_jinja)
-        self.tracers: list[Trace] = [Trace()] if options.trace or options.report else []
+        if options.trace or options.report:
+            self.tracers: list[Trace] = [Trace()]
+        else:
+            self.tracers = []
         self.reports: Final[list[tuple[Events | JUnit, Path | IO[bytes]]]] = [
             *((make_instrument("Events", functools.partial(Events, file)), file) for file in options.events),
             *((JUnit(path), path) for path in options.junit),

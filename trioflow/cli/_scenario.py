@@ -86,7 +86,8 @@ def parse_file_argument(argument: str) -> tuple[Path, str | None]:
     """
     file, colon, name = argument.rpartition(":")
     if not colon or Path(argument).exists():
-        file, name = argument, ""
+        file = argument
+        name = ""
     elif not name.isidentifier():
         raise click.BadParameter(f"{printable(name)!r} is not a Python name: write {printable(file)}:NAME")
     path = Path(file)
@@ -198,7 +199,8 @@ def _refused_run(label: str) -> CliError:
     # The frame below `call_user_function` is the lambda that its caller has passed.
     users_frames = frames[: codes.index(call_user_function.__code__) - 1]
     place = next((frame for frame in users_frames if frame.f_code.co_name == "<module>"), users_frames[-1])
-    file, number = place.f_code.co_filename, place.f_lineno
+    file = place.f_code.co_filename
+    number = place.f_lineno
     line = printable(linecache.getline(file, number).strip())
     reason = f"{printable(file)}, line {number}: {reason}"
     if place.f_code.co_name != "<module>":
@@ -257,7 +259,10 @@ def _find_named_target(module: ModuleType, path: Path, name: str, schedulers: di
         ]
         choices = [*schedulers, *functions]
         near = nearest_name(name, choices)
-        hint = f"do you mean {near!r}?" if near else f"its schedulers and functions: {', '.join(choices) or 'none'}"
+        if near:
+            hint = f"do you mean {near!r}?"
+        else:
+            hint = f"its schedulers and functions: {', '.join(choices) or 'none'}"
         raise click.UsageError(f"{shown} has no {name!r}; {hint}")
     value = module.__dict__[name]
     if not (isinstance(value, Scheduler) or callable(value)):
@@ -397,7 +402,9 @@ def translate_errors(scheduler: Scheduler, call: Callable[[], Any]) -> Any:
     except JournalError as error:
         raise CliError(str(error)) from None
     except (TypeError, ValueError, RuntimeError) as error:
-        hint = "" if scheduler.is_runnable() else "\n`trioflow check` lists all problems"
+        hint = "\n`trioflow check` lists all problems"
+        if scheduler.is_runnable():
+            hint = ""
         raise CliError(f"{error}{hint}") from None
 
 
@@ -431,7 +438,10 @@ def bind_settings(function: Callable[..., Any], settings: Iterable[str]) -> insp
         name = next(iter(texts_by_name))
         parameter_names = list(signature.parameters)
         near = nearest_name(name, parameter_names)
-        hint = f"do you mean {near}=?" if near else f"its parameters: {', '.join(parameter_names) or 'none'}"
+        if near:
+            hint = f"do you mean {near}=?"
+        else:
+            hint = f"its parameters: {', '.join(parameter_names) or 'none'}"
         raise click.UsageError(f"--set {printable(name)}=: unknown parameter; {hint}")
     for name in required_names:
         raise click.UsageError(f"the scenario needs a value for {name!r}: --set {name}=...")
@@ -526,7 +536,8 @@ def match_jobs(paths: dict[AnyMember, str], pattern: str) -> list[AnyMember]:
         UsageError: no job matches.
 
     """
-    if not (matches := _selection.match_paths(paths, pattern)):
+    matches = _selection.match_paths(paths, pattern)
+    if not matches:
         hint = _selection.suggest_paths(paths, pattern) or ";"
         raise click.UsageError(
             f"no job has a path like {printable(pattern)!r}{hint} `trioflow list --paths` shows all paths"

@@ -35,7 +35,8 @@ class ExitOnSecondSignal:
         """Handle a signal. Return the function to call instead of ending the run, or None to end the run."""
         if self._was_signaled:
             exit_at_once(128 + signal_number)
-        if (drain := self._drain) is not None and signal_number == signal.SIGTERM:
+        drain = self._drain
+        if drain is not None and signal_number == signal.SIGTERM:
             self._drain = None
             _print_to_stderr("SIGTERM: no more jobs start; a second one shuts down")
             return drain

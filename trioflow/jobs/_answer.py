@@ -31,7 +31,9 @@ ANSWERING: Final = threading.Lock()
 
 def steering_advice(path: str) -> str:
     """Return how a person answers a job of this process from outside."""
-    needs = "" if sys.version_info >= (3, 14) else ", which need TRIOFLOW_LOOK=1 or `trioflow run`"
+    needs = ", which need TRIOFLOW_LOOK=1 or `trioflow run`"
+    if sys.version_info >= (3, 14):
+        needs = ""
     command = abc.printable(shlex.join(["trioflow", "steer", str(os.getpid()), "answer", path, "VALUE"]))
     return f"`{command}` or `trioflow look {os.getpid()} --web`{needs}"
 
@@ -155,7 +157,9 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         self._check_is_open(question)
         # This may take any time, because it calls the user's `parse`.
         given = self._read(value)
-        shown = "" if self.redact else f"{shown_value(value, '')} "
+        shown = ""
+        if not self.redact:
+            shown = f"{shown_value(value, '')} "
         with ANSWERING:
             self._check_is_open(question)
             self._given = given
@@ -273,7 +277,10 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         return self._asking_text(first + " …" * bool(more))
 
     def _asking_text(self, question: str) -> str:
-        asks = "asks" if self._number < 2 else f"asks (--asked {self._number})"
+        if self._number < 2:
+            asks = "asks"
+        else:
+            asks = f"asks (--asked {self._number})"
         return f"{asks}: {question}" + clause(" ({})", self._shown_question()[1] and self._choices_text())
 
     def _shown_question(self) -> tuple[str, list[str] | None]:
@@ -340,7 +347,9 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
             interruption = error
         with ANSWERING:
             # What was said to this question is no answer to the next.
-            given, self._given, self._event = self._given, NOTHING, None
+            given = self._given
+            self._given = NOTHING
+            self._event = None
         run.close_question(self)
         if given is NOTHING and interruption is not None:
             raise interruption

@@ -106,7 +106,9 @@ class PicklableFunctionProxy:
 def cloudpickle_pickler() -> PicklerFactory | None:
     """Return cloudpickle's pickler, which sends functions by value, or None if cloudpickle is not imported."""
     cloudpickle: Any = sys.modules.get("cloudpickle")
-    return None if cloudpickle is None else functools.partial(_new_cloudpickle_pickler, cloudpickle)
+    if cloudpickle is None:
+        return None
+    return functools.partial(_new_cloudpickle_pickler, cloudpickle)
 
 
 def _new_cloudpickle_pickler(

@@ -91,7 +91,9 @@ async def begin_outputs(job: AbstractJob[Any]) -> Callable[[bool], Awaitable[str
             if missing is not None:
                 raise FileNotFoundError(errno.ENOENT, f"{job.label!r} has ended, but {missing}")
             older = [snapshot for snapshot in snapshots if snapshot[2]]
-            return await call_in_thread(_describe_untouched, job, older) if older else ""
+            if not older:
+                return ""
+            return await call_in_thread(_describe_untouched, job, older)
         renamed = await call_in_thread(lambda: [set_aside(*snapshot, job, began) for snapshot in snapshots])
         moved = ", ".join(filter(None, renamed))
         shown = HIDDEN_TEXT if job.redact else moved
@@ -125,7 +127,9 @@ def describe_missing_output(job: AbstractJob[Any], places: Iterable[str]) -> str
     for path, place in zip(job.writes, places, strict=True):
         # A link may come before its target.
         if not os.path.lexists(place):
-            hint = "; patterns are for reads=" if not set("*?[").isdisjoint(os.fsdecode(path)) else ""
+            hint = ""
+            if not set("*?[").isdisjoint(os.fsdecode(path)):
+                hint = "; patterns are for reads="
             return f"it did not write {shown_value(os.fsdecode(path), name_in_errors('', job.redact))}{hint}"
     return None
 
@@ -137,8 +141,12 @@ def _describe_untouched(job: AbstractJob[Any], older: Iterable[tuple[str, str, S
         for path, place, before in older
         if os.path.realpath(path) == place and take_snapshot(place) == before
     ]
-    shown = "an output" if job.redact else join_names(names, MAX_NAMED_FILES)
-    return f"{shown} was there before, and {job.label!r} has not touched it" if names else ""
+    shown = "an output"
+    if not job.redact:
+        shown = join_names(names, MAX_NAMED_FILES)
+    if not names:
+        return ""
+    return f"{shown} was there before, and {job.label!r} has not touched it"
 
 
 def take_snapshot(place: str) -> Snapshot:
@@ -197,13 +205,18 @@ def set_aside(path: Any, place: str, before: Snapshot, job: Any, began: int, oth
                 continue
             is_directory = os.path.isdir(entry) and not os.path.islink(entry)
             is_made = entry not in before
-            is_whole = not (is_directory and holds_foreign(entry)) if is_made else was_begun_anew(entry)
+            if is_made:
+                is_whole = not (is_directory and holds_foreign(entry))
+            else:
+                is_whole = was_begun_anew(entry)
             if is_whole:
                 new_name = _rename_aside(entry, target, job, began if is_made else sys.maxsize)
                 moved.append(f"{_shown(entry)} is now {_shown(new_name)}")
             elif is_directory:
                 todo += ((os.path.join(entry, other), os.path.join(target, other)) for other in os.listdir(entry))
-    more = f", and {len(moved) - MAX_NAMED_FILES} more likewise" if len(moved) > MAX_NAMED_FILES else ""
+    more = ""
+    if len(moved) > MAX_NAMED_FILES:
+        more = f", and {len(moved) - MAX_NAMED_FILES} more likewise"
     return ", ".join(moved[:MAX_NAMED_FILES]) + more
 
 
@@ -213,8 +226,10 @@ def _rename_aside(entry: str, target: str, job: object, began: int) -> str:
     If the target cannot be renamed, such as on another file system that is mounted there, or below a file, the name is
     the name of the entry with `PARTIAL_SUFFIX`.
     """
-    made, is_own = _partial_files.setdefault(job, {}), _is_younger(entry, began)
-    free, number = target, 1
+    made = _partial_files.setdefault(job, {})
+    is_own = _is_younger(entry, began)
+    free = target
+    number = 1
     try:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         while os.path.lexists(free):

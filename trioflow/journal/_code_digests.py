@@ -50,7 +50,9 @@ def code_digest(function: Any) -> str | None:
     if (known := _known.get(key)) is None:
         constants = (f"{name}:{value}" for name, value in _constants(code, getattr(function, "__globals__", {})))
         found = _digest_of_text(code, key[-1])
-        known = " ".join([PYTHON_VERSION, found, *itertools.islice(constants, MAX_CONSTANTS)]) if found else ""
+        known = ""
+        if found:
+            known = " ".join([PYTHON_VERSION, found, *itertools.islice(constants, MAX_CONSTANTS)])
         if len(_known) > MAX_KNOWN:
             _known.clear()
         _known[key] = known
@@ -84,9 +86,13 @@ def executing_codes() -> set[Any]:
 def _constants(code: CodeType, namespace: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the name of each constant of a module that code reads, with the digest of its assignment."""
     for name, attribute in _names_read(code):
-        value, file, module = namespace.get(name), code.co_filename, namespace
+        value = namespace.get(name)
+        file = code.co_filename
+        module = namespace
         if attribute and type(value) is ModuleType:
-            module, file, name = vars(value), getattr(value, "__file__", None) or "", attribute
+            module = vars(value)
+            file = getattr(value, "__file__", None) or ""
+            name = attribute
             value = module.get(name)
         elif attribute:
             continue
@@ -138,7 +144,8 @@ def _assignments(file: str, text: bytes | None, name: str, package: str) -> tupl
 
     If the name is imported from another module, they are those of that module.
     """
-    trees, names = list[str](), [name]
+    trees = list[str]()
+    names = [name]
     statements = _statements(file, text)
     for each in names:
         for statement in statements.get(each, ()):

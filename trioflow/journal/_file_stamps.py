@@ -45,7 +45,9 @@ def files_of(work: Work) -> Iterator[Any]:
 
 def own_outputs(work: Work) -> tuple[str, ...]:
     """Return the names of what work writes, if it reads anything: that is no part of what it reads."""
-    return tuple(os.fsdecode(path) for path in outputs_of(work)) if work.reads else ()
+    if work.reads:
+        return tuple(os.fsdecode(path) for path in outputs_of(work))
+    return ()
 
 
 def path_text(path: str | bytes | os.PathLike[Any], redact: bool) -> str:
@@ -139,7 +141,8 @@ class FileStamper:
         stamps: Stamps = {}
         for work in works:
             own = own_outputs(work)
-            inputs, outputs = ((path, own) for path in work.reads), ((path, None) for path in outputs_of(work))
+            inputs = ((path, own) for path in work.reads)
+            outputs = ((path, None) for path in outputs_of(work))
             for path, of_reader in itertools.chain(inputs, outputs):
                 if (key := (os.fsdecode(path), of_reader)) not in stamps:
                     with contextlib.suppress(OSError):
@@ -193,9 +196,12 @@ class FileStamper:
             return str(error)
         appended_files = {path_text(path, redact): path for path in work.appends}
         for path in {**old_stamps, **new_stamps}:
-            old, new = old_stamps.get(path), new_stamps.get(path)
+            old = old_stamps.get(path)
+            new = new_stamps.get(path)
             if old != new and not (path in appended_files and self._was_only_appended_to(appended_files[path], old)):
-                taker = find_taker(path, new) if new is not None and old is not None else None
+                taker = None
+                if new is not None and old is not None:
+                    taker = find_taker(path, new)
                 if taker != "":
                     return f"its output {path!r} {describe_stamp_change(old, new)}{clause(', by {!r}', taker)}"
         return None
@@ -216,10 +222,14 @@ class FileStamper:
         """
         moved: list[str] = []
         for path in work.writes:
-            place, stamp = os.path.realpath(os.fsdecode(path)), old_stamps.get(path_text(path, job.redact), "")
+            place = os.path.realpath(os.fsdecode(path))
+            stamp = old_stamps.get(path_text(path, job.redact), "")
             size, *_ = stamp.split() or [""]
             if stamp == ABSENT_STAMP or (size.isdecimal() and len(size) < MAX_SIZE_DIGITS):
-                before: Snapshot = {} if stamp == ABSENT_STAMP else {place: (0, int(size), 0)}
+                if stamp == ABSENT_STAMP:
+                    before: Snapshot = {}
+                else:
+                    before = {place: (0, int(size), 0)}
                 moved.append(set_aside(path, place, before, job, sys.maxsize, others))
         return ", ".join(filter(None, moved))
 
@@ -247,7 +257,9 @@ class FileStamper:
             status = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             is_pattern = own is not None and glob.has_magic(os.fsdecode(path))
-            return self._stamp_pattern(path, own) if is_pattern else ABSENT_STAMP
+            if is_pattern:
+                return self._stamp_pattern(path, own)
+            return ABSENT_STAMP
         if not stat.S_ISREG(status.st_mode):
             # Reading a pipe or a device might block forever.
             return f"special {stat.S_IFMT(status.st_mode):o}"
@@ -278,7 +290,8 @@ class FileStamper:
         return lambda path: path in self._journal_files or path in outputs
 
     def _stamp_pattern(self, pattern: str | bytes | os.PathLike[Any], own: tuple[str, ...] | None) -> str:
-        paths, is_left_out = sorted(glob.glob(os.fsdecode(pattern), recursive=True)), self._left_out(own)
+        paths = sorted(glob.glob(os.fsdecode(pattern), recursive=True))
+        is_left_out = self._left_out(own)
         # An output may be a directory, with matches in it.
         inside = tuple(f"{os.path.realpath(path)}{os.sep}" for path in own or ())
         found = [(path, os.path.realpath(path)) for path in paths]
@@ -287,7 +300,9 @@ class FileStamper:
             for path, real in found
             if not (is_left_out(real) or real.startswith(inside))
         ]
-        return f"pattern {_digest(stamps)}" if stamps else ABSENT_STAMP
+        if stamps:
+            return f"pattern {_digest(stamps)}"
+        return ABSENT_STAMP
 
     def _tree_entries(self, root: str, is_left_out: Callable[[str], bool]) -> Iterator[str]:
         """Yield the path below the root, the kind, and the stamp of each entry of a tree, but of what is left out.
@@ -310,7 +325,9 @@ class FileStamper:
                 path = os.path.join(directory, name)
                 if is_left_out(os.path.join(real_directory, name)):
                     continue
-                link = f"-> {os.readlink(path)}" if os.path.islink(path) else ""
+                link = ""
+                if os.path.islink(path):
+                    link = f"-> {os.readlink(path)}"
                 if not os.path.isdir(path):
                     yield f"{below}{name} {link} {self._take_stamp(path)}"
                     continue
@@ -320,7 +337,9 @@ class FileStamper:
 
     def _stamp_appended_file(self, path: object) -> str:
         stamp = self._stamp(path)
-        return f"{stamp} {_hash_before(path, int(stamp.split()[0]))}" if stamp[:1].isdigit() else stamp
+        if stamp[:1].isdigit():
+            return f"{stamp} {_hash_before(path, int(stamp.split()[0]))}"
+        return stamp
 
     def _was_only_appended_to(self, path: str | bytes | os.PathLike[Any], old_stamp: str | None) -> bool:
         """Return whether a file has only been appended to since this stamp, judging by its size and its old end."""

@@ -153,10 +153,13 @@ class FingerprintBuilder:
         It is the job's `key`, or the name of a function or class that is known by name only, with the job's `version`.
         The second item is the same for jobs that do the same work if their arguments are the same.
         """
-        options, name, work = options_of(job), "", [id(job)]
+        options = options_of(job)
+        name = ""
+        work = [id(job)]
         self._is_by_name_only = options.key is not None
         if options.key is None:
-            name, work = self._class_identity(type(job)), [id(type(job))]
+            name = self._class_identity(type(job))
+            work = [id(type(job))]
             if isinstance(job, FunctionJob):
                 if (call := call_parts(job, lambda _: None)) is None:
                     return None
@@ -164,7 +167,9 @@ class FingerprintBuilder:
                 name += self._function_identity(function)
                 work.append(id(function))
         try:
-            return (f"{name} {dumps([options.key, options.version])}", tuple(work)) if self._is_by_name_only else None
+            if not self._is_by_name_only:
+                return None
+            return (f"{name} {dumps([options.key, options.version])}", tuple(work))
         except NotSerializable:
             return None
 
@@ -204,7 +209,8 @@ class FingerprintBuilder:
             # The function is an object with __call__.
             return self._type_name(cast(Any, type(function))) + self._object_form(function)
         identity = f"{self._module_name(function)}:{name}"
-        if (bound := getattr(function, "__self__", None)) is not None and not inspect.ismodule(bound):
+        bound = getattr(function, "__self__", None)
+        if bound is not None and not inspect.ismodule(bound):
             # A built-in function is bound to its module.
             identity += self._object_form(bound)
             # A built-in method has none.
@@ -244,13 +250,16 @@ class FingerprintBuilder:
 
         A function knows the file of its own program, which `python -m cProfile FILE` does not set as the main module.
         """
-        name, main = getattr(value, "__module__", None), sys.modules["__main__"]
+        name = getattr(value, "__module__", None)
+        main = sys.modules["__main__"]
         if name not in ("__main__", main.__name__):
             # `trioflow run FILE` has its module as the main module, too.
             return str(name)
         file = str(getattr(value, "__globals__", vars(main)).get("__file__") or "")
         self._is_without_file = self._is_without_file or NO_FILE_PATTERN.fullmatch(file) is not None
-        return "<no file>" if self._is_without_file else self._relative_path("", file)
+        if self._is_without_file:
+            return "<no file>"
+        return self._relative_path("", file)
 
     def _add_work(self, work: Work, parts: dict[str, Any]) -> None:
         parts["f"] = work.what
@@ -317,7 +326,10 @@ class FingerprintBuilder:
         if is_job(value):
             # Passed as an object, not as an input.
             job: AbstractJob[Any] = value  # pyright: ignore[reportUnknownVariableType]
-            outcome = {"r": self._outcome_form(job)} if self._has_settled(job) else {}
+            if self._has_settled(job):
+                outcome = {"r": self._outcome_form(job)}
+            else:
+                outcome = {}
             return {"$": "job", "v": job.path, **outcome}
         return NotImplemented
 
@@ -328,8 +340,10 @@ class FingerprintBuilder:
         encloses `job`.
         """
         current = self._current_job
-        users = () if current is None else (current, *enclosing_schedulers(current))
-        return any(required in user.required for user in users for required in (job, *enclosing_schedulers(job)))
+        if current is None:
+            return False
+        makers = {job, *enclosing_schedulers(job)}
+        return any(not makers.isdisjoint(user.required) for user in (current, *enclosing_schedulers(current)))
 
     def _outcome_form(self, job: AbstractJob[Any]) -> Any:
         """Return a form of a settled job's outcome that covers whatever a function can read from the job object."""
@@ -363,7 +377,9 @@ def path_in_directory(path: str, directory: str) -> str:
 def job_path(path: str, fingerprint: str) -> str:
     """Return the path of the job whose record has this path and fingerprint. See `path_in_directory`."""
     directory = read_parts(fingerprint).get("w")
-    return path if directory is None else path.removesuffix(path_in_directory("", directory))
+    if directory is None:
+        return path
+    return path.removesuffix(path_in_directory("", directory))
 
 
 def describe_difference(old: str, new: str, job: AbstractJob[Any]) -> str | None:
@@ -371,7 +387,9 @@ def describe_difference(old: str, new: str, job: AbstractJob[Any]) -> str | None
     try:
         old_parts, new_parts = (msgspec.json.decode(text) for text in (old, new))
         old_parts["q"] = new_parts["q"] = None
-        return None if old_parts == new_parts else _describe_changed_part(old_parts, new_parts, job)
+        if old_parts == new_parts:
+            return None
+        return _describe_changed_part(old_parts, new_parts, job)
     except Exception:
         # Another program has changed the file.
         return "its fingerprint in the journal cannot be read"
@@ -416,7 +434,9 @@ def _describe_changed_options(old: object, new: object, what: object) -> str:
 def _describe_argument(number: int, job: AbstractJob[Any]) -> str:
     """Return a text that names an argument by its number and, if the argument is an input, by its label."""
     source = input_at(job, number)
-    return f"argument {number}" if source is None else f"argument {number}, the result of {source.label!r},"
+    if source is None:
+        return f"argument {number}"
+    return f"argument {number}, the result of {source.label!r},"
 
 
 def _change_text(old: object, new: object) -> str:

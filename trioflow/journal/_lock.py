@@ -136,13 +136,15 @@ class JournalLock:
             INHERITED_DESCRIPTORS.add(self._guard_descriptor)
 
     def _open_lock_file(self, subject: str) -> int:
-        release_wait, named_by = None, time.monotonic() + NAME_TIMEOUT
+        release_wait = None
+        named_by = time.monotonic() + NAME_TIMEOUT
         while True:
             try:
                 file = posix.open_regular(self._path, os.O_RDWR | os.O_CREAT)
             except OSError as error:
                 advice = "use a path in a writable directory"
-                if not (directory := self._path.parent).is_dir():
+                directory = self._path.parent
+                if not directory.is_dir():
                     advice = f"create the directory {str(directory)!r} first"
                 raise JournalError(
                     f"{subject}: cannot create {self._path.name!r} next to it: {error.strerror}; {advice}"
@@ -330,7 +332,9 @@ def find_holder(path: Path) -> str | None:
     """Return the description of the process that uses a journal, or "" if it is unknown, None if no process uses it."""
     lock_file = path.with_name(path.name + "-lock")
     with contextlib.suppress(OSError), os.fdopen(posix.open_regular(lock_file, os.O_RDONLY), "rb") as file:
-        return _read_holder(file.fileno()) if _is_locked(file.fileno()) else None
+        if not _is_locked(file.fileno()):
+            return None
+        return _read_holder(file.fileno())
     return None
 
 

@@ -167,7 +167,8 @@ class QuestionFiles:
     def read_all(self, kind: str) -> Iterator[Any]:
         """Yield the contents of all files of a kind, except damaged files."""
         for file in sorted(self.directory.glob(f"*.{kind}")):
-            if (value := self._read_file(file)) is not None and file == self._file(kind, value.path):
+            value = self._read_file(file)
+            if value is not None and file == self._file(kind, value.path):
                 yield value
 
     def read_open(self) -> list[Question]:
@@ -246,7 +247,9 @@ class QuestionFiles:
                 if posix.IS_POSIX and os.fstat(stream.fileno()).st_uid != posix.geteuid():
                     return None
                 data = stream.read(MAX_FILE_SIZE + 1)
-            return msgspec.json.decode(data, type=FILE_TYPES[file.suffix]) if len(data) <= MAX_FILE_SIZE else None
+            if len(data) <= MAX_FILE_SIZE:
+                return msgspec.json.decode(data, type=FILE_TYPES[file.suffix])
+            return None
         except Exception:
             # It is missing, or another program has changed it.
             return None
@@ -347,7 +350,8 @@ class RunQuestions:
     def discard_answered(self) -> None:
         """Remove the files of questions whose answers are in the journal: a killed run has left them."""
         for found in (*self._files.read_open(), *self._files.read_all("taken")):
-            if (record := self._find_record(found.path)) is None or record.settled < found.created_at:
+            record = self._find_record(found.path)
+            if record is None or record.settled < found.created_at:
                 continue
             if found.fingerprint in (None, hash_of_text(record.fingerprint)):
                 self._files.remove(found.path, "question", "taken", "refused")
@@ -407,5 +411,9 @@ def hash_of_text(text: str) -> str:
 
 
 def make_answer(path: str, question: Question | None, text: str, is_secret: bool, by: str) -> GivenAnswer:
-    fingerprint, number = (None, None) if question is None else (question.fingerprint, question.number)
+    if question is None:
+        fingerprint, number = (None, None)
+    else:
+        fingerprint = question.fingerprint
+        number = question.number
     return GivenAnswer(secrets.token_hex(8), path, fingerprint, text, time.time(), is_secret, by, number)

@@ -101,7 +101,9 @@ class RecordPaths:
                 except NotSerializable as error:
                     raise NotSerializable(f"the key of {scheduler.label!r} ({error})") from None
             path = self.prefix + escape_label(name)
-        used = dict[str, AbstractJob[Any]]() if scheduler.attempts > 1 else self.used
+        used = self.used
+        if scheduler.attempts > 1:
+            used = {}
         return RecordPaths(scheduler, self._find_identity, f"{path}/", is_added, used, self.interchangeable)
 
     def forget(self, job: AbstractJob[Any]) -> None:
@@ -146,7 +148,10 @@ def name_of_added_job(job: AbstractJob[Any], fingerprint: str, is_by_name_only: 
 
     """
     if (label := _job_queries.explicit_label(job)) is None:
-        stem = job.label.partition("(")[0] if isinstance(job, FunctionJob) else type(job).__name__
+        if isinstance(job, FunctionJob):
+            stem = job.label.partition("(")[0]
+        else:
+            stem = type(job).__name__
     else:
         stem = label
     parts = msgspec.json.decode(fingerprint)
@@ -276,7 +281,8 @@ class BudgetUse:
 
     def drop(self, job: AbstractJob[Any]) -> None:
         """Keep the use of a job of a nested scheduler, which its scheduler drops."""
-        if (scheduler := job.scheduler) is not None and scheduler.scheduler is not None and (used := self._of(job)):
+        scheduler = job.scheduler
+        if scheduler is not None and scheduler.scheduler is not None and (used := self._of(job)):
             theirs = _budgets_of([scheduler])
             kept = {name: amount for name, amount in used.items() if name not in theirs}
             self._of_dropped.setdefault(scheduler, Counter()).update(kept)

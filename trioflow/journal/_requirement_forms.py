@@ -74,13 +74,16 @@ class Counted:
     def total(self) -> int:
         """The sum of the hashes of the shares, which does not depend on the order of the jobs."""
         if self._text:
-            self._total, self._text = int(digest(self._text.encode()), 16), ""
+            self._total = int(digest(self._text.encode()), 16)
+            self._text = ""
         return self._total
 
     @property
     def part(self) -> str:
         """The part `q` of the fingerprint of a job that requires these jobs."""
-        return f"{self.total:x}:{self.number}" if self.number else ":0"
+        if not self.number:
+            return ":0"
+        return f"{self.total:x}:{self.number}"
 
     def add(self, other: Counted, job: AbstractJob[Any] | None = None) -> None:
         """Add the count of another job, or a group."""
@@ -152,7 +155,8 @@ class RequirementForms:
         if job in self.winners:
             # They would keep their `First` alive: members know their scheduler.
             self.of(job)
-        if (scheduler := job.scheduler) is not None and scheduler.scheduler is not None:
+        scheduler = job.scheduler
+        if scheduler is not None and scheduler.scheduler is not None:
             self._dropped.setdefault(scheduler, Counted()).add(self.of(job))
         for dropped in with_members(job):
             self._dropped.pop(dropped, None)
@@ -180,14 +184,20 @@ class RequirementForms:
         while todo:
             current = todo[-1]
             is_idle = reported_state(current) in WITHOUT_WORK and current.scheduler is not None
-            levels = (current, *enclosing_schedulers(current))[:-1] if is_idle else ()
-            required = [item for level in levels for item in counted_requirements(level) if item not in self._known]
-            if required := [item for item in required if reported_state(item) in WITHOUT_WORK]:
-                todo += required
+            required = list[AbstractJob[Any]]()
+            if is_idle:
+                for level in (current, *enclosing_schedulers(current))[:-1]:
+                    required += counted_requirements(level)
+            unknown = [item for item in required if item not in self._known and reported_state(item) in WITHOUT_WORK]
+            if unknown:
+                todo += unknown
                 continue
             todo.pop()
             if current not in self._known:
-                known = self._of_group(current) if is_scheduler(current) and not is_one_job(current) else Counted()
+                if is_scheduler(current) and not is_one_job(current):
+                    known = self._of_group(current)
+                else:
+                    known = Counted()
                 if is_idle:
                     known.add(self.of_requirements(current))
                     self._known[current] = known
@@ -208,7 +218,9 @@ class RequirementForms:
         required = counted_requirements(job)
         scheduler = cast(BaseScheduler, job.scheduler)
         outer = self._around.get(scheduler) or self._of_surroundings(scheduler)
-        return self._join(required, outer, restored) if required else outer
+        if required:
+            return self._join(required, outer, restored)
+        return outer
 
     def _of_surroundings(self, scheduler: BaseScheduler) -> Counted:
         """Return the count of the requirements of a scheduler and the schedulers around it."""
@@ -244,14 +256,17 @@ class RequirementForms:
             return None
         old_number = re.search(r":(\d{1,9})$", old_part or "")
         if old_number is not None and (more := required.number - int(old_number[1])):
-            number = "one job" if abs(more) == 1 else f"{abs(more):,} jobs"
+            number = "one job"
+            if abs(more) != 1:
+                number = f"{abs(more):,} jobs"
             comparison = "more" if more > 0 else "fewer"
             return f"{self._describe_owner(job)} {number} {comparison} ({ORDER_ONLY_HINT})"
         if required.ran > ran and required.cause is not None:
             return required.cause
         levels = (job, *enclosing_schedulers(job))[:-1]
         for item in (item for level in levels for item in counted_requirements(level)):
-            if (state := reported_state(item)) is not JobState.SUCCEEDED and not item.forever:
+            state = reported_state(item)
+            if state is not JobState.SUCCEEDED and not item.forever:
                 return f"{item.label!r} is {state.value}"
         return f"what {job.label!r} requires has changed"
 
@@ -260,7 +275,9 @@ class RequirementForms:
         level = next(filter(counted_requirements, (job, *enclosing_schedulers(job))[:-1]), job)
         groups = [item for item in counted_requirements(level) if is_scheduler(item)]
         latest = [group for group in groups if self.of(group).ran == max(self.of(other).ran for other in groups)]
-        return f"{latest[0].label!r} has" if len(latest) == 1 else f"{level.label!r} requires"
+        if len(latest) == 1:
+            return f"{latest[0].label!r} has"
+        return f"{level.label!r} requires"
 
 
 def first_cause(job: AbstractJob[Any], change: str) -> str:

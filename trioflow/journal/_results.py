@@ -101,7 +101,10 @@ class ResultStore:
             raise Unusable(f"its stored result cannot be restored: {error.shown(redact)}") from None
         except Exception as error:
             # Raised by user code.
-            shown = type(error).__name__ if redact else repr(error)
+            if redact:
+                shown = type(error).__name__
+            else:
+                shown = repr(error)
             raise Unusable(f"its stored result cannot be restored: {shown}") from None
         if record.large is not None:
             return value, f"~{record.large}"

@@ -70,10 +70,15 @@ class JobTally:
         """
         if (cause := _job_queries.rerun_cause(job)) is not None:
             self._reruns[cause] += 1
-        if (restoration := _job_queries.restoration_of(job)) is not None and _job_queries.is_one_job(job):
+        restoration = _job_queries.restoration_of(job)
+        if restoration is not None and _job_queries.is_one_job(job):
             number, seconds, *times = self._restored
             known = [time for time in (*times, restoration.settled_at) if time is not None]
-            first, last = (min(known), max(known)) if known else (None, None)
+            if known:
+                first = min(known)
+                last = max(known)
+            else:
+                first, last = (None, None)
             self._restored = number + 1, seconds + (restoration.took or 0.0), first, last
         # This common case takes a fifth of the time of the code below.
         if state is SUCCEEDED_STATE and not _job_queries.always_runs(job):
@@ -84,10 +89,12 @@ class JobTally:
         elif not _job_queries.is_failed_group(job):
             return
         else:
-            self._failed_groups += _job_queries.criticality(job) is not False
+            if _job_queries.criticality(job) is not False:
+                self._failed_groups += 1
         if job.state is JobState.FAILED and len(self._failures) < MAX_FAILURES:
             texts = escape_surrogates(job.path), job.took, why, escape_surrogates(_error_text(job))
-            critical, failure = _job_queries.criticality(job), _job_queries.failure_of(job)
+            critical = _job_queries.criticality(job)
+            failure = _job_queries.failure_of(job)
             place = critical is False, critical is None, 0 if failure is None else failure.number
             self._failures.append((place, FailedJob(*texts, critical is False)))
 

@@ -86,7 +86,9 @@ class NotSerializable(Exception):
 
     def shown(self, redact: bool) -> str:
         """Return the message. For a redacted job, it has only the type of the quoted value."""
-        return self._redacted if redact else str(self)
+        if redact:
+            return self._redacted
+        return str(self)
 
 
 def dumps(
@@ -139,7 +141,9 @@ def loads(text: str | bytes, spools: Sequence[OutputSpool] = ()) -> Any:
     try:
         json_value = msgspec.json.decode(text)
         is_plain = '"$"' not in (text if isinstance(text, str) else text.decode())
-        return json_value if is_plain else _restore(json_value, spools)
+        if is_plain:
+            return json_value
+        return _restore(json_value, spools)
     except NotSerializable:
         raise
     except Exception as error:
@@ -169,7 +173,9 @@ def digest(data: bytes) -> str:
 
 def hide_if(hides: bool, text: str) -> str:
     """Return a text, or its hash if nobody may read it."""
-    return f"~{digest(text.encode())}" if hides else text
+    if hides:
+        return f"~{digest(text.encode())}"
+    return text
 
 
 def escape_surrogates(text: str) -> str:
@@ -197,7 +203,9 @@ def stored_module(name: object) -> Any:
     if (spec := getattr(main, "__spec__", None)) is not None:
         return spec.name
     file = getattr(main, "__file__", None)
-    return name if file is None else os.path.splitext(os.path.basename(file))[0].replace(".", "_")
+    if file is None:
+        return name
+    return os.path.splitext(os.path.basename(file))[0].replace(".", "_")
 
 
 class _JsonConverter:
@@ -218,9 +226,13 @@ class _JsonConverter:
     def convert(self, value: Any) -> Any:
         class_ = cast(Any, type(value))
         if class_ in PLAIN_TYPES:
-            return self.convert_text(value) if class_ is str else value
+            if class_ is str:
+                return self.convert_text(value)
+            return value
         if class_ is float:
-            return value if math.isfinite(value) else {TYPE_KEY: "float", "v": repr(value)}
+            if math.isfinite(value):
+                return value
+            return {TYPE_KEY: "float", "v": repr(value)}
         if class_ is list:
             return [self.convert(item) for item in value]
         if class_ is dict:
@@ -259,7 +271,9 @@ class _JsonConverter:
             if self._spools is not None:
                 return self._spools.setdefault(output, len(self._spools))
             output = output.read()
-        return None if output is None else base64.b64encode(output).decode()
+        if output is None:
+            return None
+        return base64.b64encode(output).decode()
 
     def _encode_time(self, value: Any, name: str) -> Any:
         """Convert a time. Its `fold` and its zone are stored separately, because ISO 8601 cannot express them."""
@@ -325,7 +339,9 @@ def _encode_zone(zone: datetime.tzinfo) -> Any:
     if type(zone) is datetime.timezone:
         offset = zone.utcoffset(None)
         seconds = [offset.days * 86400 + offset.seconds, offset.microseconds]
-        return seconds if repr(zone) == repr(datetime.timezone(offset)) else [*seconds, zone.tzname(None)]
+        if repr(zone) == repr(datetime.timezone(offset)):
+            return seconds
+        return [*seconds, zone.tzname(None)]
     raise NotSerializable(f"a time with a zone of type {type_name(type(zone))}, which cannot be found by a name")
 
 
@@ -408,12 +424,15 @@ def _restore(json_value: Any, spools: Sequence[OutputSpool]) -> Any:
     mapping = cast("dict[str, Any]", json_value)
     if TYPE_KEY not in mapping:
         return {key: _restore(item, spools) for key, item in mapping.items()}
-    name, value = mapping[TYPE_KEY], mapping["v"]
+    name = mapping[TYPE_KEY]
+    value = mapping["v"]
     if name in MSGSPEC_CONVERTED_TYPES:
         restored = msgspec.convert(value, MSGSPEC_CONVERTED_TYPES[name])
         if "zone" in mapping:
             restored = restored.replace(tzinfo=_read_zone(mapping["zone"]))
-        return restored.replace(fold=1) if "fold" in mapping else restored
+        if "fold" in mapping:
+            return restored.replace(fold=1)
+        return restored
     if name in COLLECTION_TYPES:
         return COLLECTION_TYPES[name](_restore(value, spools))
     if name in PATH_CLASSES:

@@ -401,7 +401,8 @@ class JournalStore:
                 f"{self._subject}: it was written by another version of trioflow (format {version}, this one reads "
                 f"{FORMAT_VERSION}), and was left unchanged; use that version, or give the path of a new file"
             )
-        if (schema := self._read_schema(connection)) and not application:
+        schema = self._read_schema(connection)
+        if schema and not application:
             raise self._foreign_file_error()
         if schema and schema != SCHEMA:
             raise self._schema_error()
@@ -735,7 +736,9 @@ class JournalStore:
 
     def close(self) -> None:
         with self._in_use:
-            connection, self._db, self._is_in_transaction = self._db, None, False
+            connection = self._db
+            self._db = None
+            self._is_in_transaction = False
             if self._lock is not None:
                 self._lock.release_read_locks()
             if connection is not None:
@@ -826,7 +829,9 @@ class JournalStore:
         text = str(error)
         code = getattr(error, "sqlite_errorcode", None)
         advice = "check the disk and the directory"
-        limit = self._describe_space_limit() if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR else None
+        limit = None
+        if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR:
+            limit = self._describe_space_limit()
         if limit is not None or code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in DISK_FULL_CODES:
             text = limit or text
             advice = "free some space, and start the run again: it continues from the last commit"
@@ -885,7 +890,9 @@ def checksum(row: Sequence[Any]) -> int:
             pass
     total = 0
     for value in row[:6]:
-        raw = value if isinstance(value, bytes) else f"{type(value).__name__} {value}".encode(errors="backslashreplace")
+        raw = value
+        if not isinstance(value, bytes):
+            raw = f"{type(value).__name__} {value}".encode(errors="backslashreplace")
         total = zlib.crc32(raw, zlib.crc32(b"\0", total))
     return total
 

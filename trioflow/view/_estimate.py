@@ -66,15 +66,20 @@ class Estimate:
             return None
         now = run.clock()
         if time.monotonic() >= self._next_at:
-            began, left = time.thread_time(), None
+            began = time.thread_time()
+            left = None
             with contextlib.suppress(RuntimeError):
                 # The thread of the run has changed the graph.
                 left = self._estimate(now)
             self._last = left, now
             self._next_at = time.monotonic() + PAUSE_FACTOR * (time.thread_time() - began)
         left, estimated_at = self._last
-        seconds = 0.0 if left is None else max(0.0, left.seconds - (now - estimated_at))
-        return None if left is None or (left.is_least and seconds < 1) else left._replace(seconds=seconds)
+        seconds = 0.0
+        if left is not None:
+            seconds = max(0.0, left.seconds - (now - estimated_at))
+        if left is None or (left.is_least and seconds < 1):
+            return None
+        return left._replace(seconds=seconds)
 
     def _estimate(self, now: float) -> TimeLeft | None:
         groups = [self._scheduler]
@@ -103,11 +108,15 @@ class Estimate:
             ratio = sum(took for _, took in ended) / (sum(seconds for seconds, _ in ended) or 1.0)
         means = {family: fmean(times) for family, times in seconds_by_family.items() if len(times) >= MIN_ENDED}
         longest = max([*means.values(), *expected.values()], default=0.0)
-        least, most, unknown = dict[AnyJob, float](), dict[AnyJob, float](), 0
+        least = dict[AnyJob, float]()
+        most = dict[AnyJob, float]()
+        unknown = 0
         for job in jobs:
             if job.state.is_settled or (job.scheduler is not None and job.scheduler.is_settled()):
                 continue
-            started = _working_job(job).started_at if job.state is JobState.RUNNING and job.attempts == 1 else None
+            started = None
+            if job.state is JobState.RUNNING and job.attempts == 1:
+                started = _working_job(job).started_at
             ran = 0.0 if started is None else now - started
             fraction = _job_queries.fraction_done(job)
             if ran and fraction:
@@ -124,10 +133,13 @@ class Estimate:
                 continue
             least[job] = max(0.0, seconds - ran)
             most[job] = least[job] or ran
-        shortest, most_left = _bound(groups, least), _bound(groups, most)
+        shortest = _bound(groups, least)
+        most_left = _bound(groups, most)
         if shortest == 0.0 or most_left > MAX_RATIO * shortest:
             return None
-        return TimeLeft(shortest, is_least=True) if unknown else TimeLeft((shortest + most_left) / 2, is_least=False)
+        if unknown:
+            return TimeLeft(shortest, is_least=True)
+        return TimeLeft((shortest + most_left) / 2, is_least=False)
 
 
 def _family(job: AnyJob) -> str:
@@ -151,7 +163,10 @@ def _bound(groups: list[BaseScheduler], seconds: dict[AnyJob, float]) -> float:
         members = [seconds.get(job, 0.0) for job in order]
         work[group] = sum(work.get(job, seconds.get(job, 0.0)) for job in order)
         # The current size of an adaptive window is known for the outermost scheduler, and further in only its largest.
-        slots = group.window_size if group is groups[0] else _window.max_slots(group.jobs_window)
+        if group is groups[0]:
+            slots = group.window_size
+        else:
+            slots = _window.max_slots(group.jobs_window)
         bounds = [_resource_bound(*demand, seconds) for demand in demands[group]]
         if slots is not None:
             bounds.append((work[group] if _window.is_limiter(group.jobs_window) else sum(members)) / max(1, slots))
@@ -188,7 +203,7 @@ def _resource_bound(resource: _pools.ResourceView, amounts: dict[AnyJob, float],
     """Return how long jobs take at least that share an amount, or a rate at which they may start."""
     work = sum(amount * seconds[job] for job, amount in amounts.items())
     waiting = [job for job in amounts if _working_job(job).started_at is None]
-    delay = (
-        resource.start_delay(map(_working_job, waiting)) + min(map(seconds.__getitem__, waiting)) if waiting else 0.0
-    )
+    delay = 0.0
+    if waiting:
+        delay = resource.start_delay(map(_working_job, waiting)) + min(map(seconds.__getitem__, waiting))
     return max(delay, work / resource.total if resource.total else 0.0)

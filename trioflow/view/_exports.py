@@ -21,7 +21,10 @@ def write_atomically(path: str | os.PathLike[str], contents: str | bytes) -> Non
         OSError: the file cannot be written. Its old contents are kept, unless it is written directly.
 
     """
-    data = contents.encode() if isinstance(contents, str) else contents
+    if isinstance(contents, str):
+        data = contents.encode()
+    else:
+        data = contents
     # Replaces the target of a symbolic link, not the link.
     target = Path(path).resolve()
     if (target.exists() and not target.is_file()) or not os.access(target.parent, os.W_OK):

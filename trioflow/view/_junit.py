@@ -165,7 +165,9 @@ def _add_case(record: TraceRecord, suite: Tree.Element, span: Span, earlier_erro
         # The output is part of the failure's text, because some programs show nothing else of a test case.
         outputs = _command_outputs(record, span)
         details = "\n".join([_traceback(record, span, outputs), *(f"Its {name}:\n{text}" for name, text in outputs)])
-        message = "" if span.exception is None else _failure_text.first_line_text(span.exception)
+        message = ""
+        if span.exception is not None:
+            message = _failure_text.first_line_text(span.exception)
         if pardon := _pardon(record, span):
             message = f"failed ({pardon}): {message}"
         kind = record.failures[span.number].type_name
@@ -216,7 +218,9 @@ def _unfinished_reason(record: TraceRecord, span: Span) -> str:
     words = STATE_STYLES[recorded_state(blocked)].unfinished_reason
     root = record.find_root_failure(blocked)
     if root is blocked:
-        return f"{words}: {root.exception_text}" if root.state is JobState.BLOCKED and root.exception_text else words
+        if root.state is JobState.BLOCKED and root.exception_text:
+            return f"{words}: {root.exception_text}"
+        return words
     return f"{words}, because {_verdict.failure_words(root)}"
 
 

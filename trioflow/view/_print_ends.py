@@ -25,12 +25,15 @@ def keep_end(job: AnyJob | None, text: str) -> None:
     if job is None or not text:
         return
     with _lock:
-        kept, attempt = _ends.get(job), (job.attempts, job.started_at)
+        kept = _ends.get(job)
+        attempt = (job.attempts, job.started_at)
         if kept is None or kept[0] != attempt:
             if job.redact:
                 return
             # What was printed before a first attempt is of another run.
-            line = f"{kept[1].rstrip()}\n---- attempt {job.attempts}\n" if kept is not None and job.attempts > 1 else ""
+            line = ""
+            if kept is not None and job.attempts > 1:
+                line = f"{kept[1].rstrip()}\n---- attempt {job.attempts}\n"
             kept = _ends[job] = [attempt, line]
             if len(_ends) > MAX_JOBS:
                 _drop_oldest()

@@ -98,10 +98,13 @@ def _graph_contents(scheduler: BaseScheduler, suffix: str, collapse: JobSelectio
     critical_path = find_critical_path(scheduler)
     if suffix == ".mmd":
         return _drawing.mermaid(scheduler, critical_path, collapse)
-    graph, subject = _drawing.graph(scheduler, critical_path, collapse), f"save() of {scheduler.label!r}"
+    graph = _drawing.graph(scheduler, critical_path, collapse)
+    subject = f"save() of {scheduler.label!r}"
     if suffix == ".png":
         return _dot.render_png(str(graph.source), subject)
-    return str(graph.source) if suffix == ".dot" else _dot.render_svg(str(graph.source), subject)
+    if suffix == ".dot":
+        return str(graph.source)
+    return _dot.render_svg(str(graph.source), subject)
 
 
 def save_trace(trace: Trace, suffix: str, path: str | os.PathLike[str]) -> None:

@@ -152,7 +152,8 @@ class WaitingGroup:
 
     def needs_of(self, job: AbstractJob[Any]) -> Needs:
         """Return the needs of a job with their resources, without a key that nothing uses. Any thread may call this."""
-        if (family := self.family) is None or (key := family.find_key(job)) is None:
+        family = self.family
+        if family is None or (key := family.find_key(job)) is None:
             return self.common_needs
         return [*self.common_needs, (key, family.unit_need)]
 
@@ -237,7 +238,8 @@ class OrderedPlaces:
         """Return the key of a job's group: jobs with equal needs, including a slot, have equal keys."""
         if job._grant() is not None:
             return NEEDS_NOTHING
-        find, wanted = self.run.pools.find, job._options.needs
+        find = self.run.pools.find
+        wanted = job._options.needs
         return (takes_slot(job), *sorted((name, "" if find(name).has_keys else wanted[name]) for name in wanted))
 
     def _get_or_create_group(self, job: AbstractJob[Any]) -> WaitingGroup:
@@ -265,7 +267,9 @@ class OrderedPlaces:
 
     def find_group(self, job: AbstractJob[Any]) -> WaitingGroup | None:
         """Return the group of a waiting job, or None if the job does not wait here. Any thread may call this."""
-        return self.groups_by_needs.get(self._group_key(job)) if job in self.overtaken else None
+        if job not in self.overtaken:
+            return None
+        return self.groups_by_needs.get(self._group_key(job))
 
     def push(self, job: AbstractJob[Any]) -> None:
         self.insert(self.line.entry_of(job))
@@ -291,9 +295,11 @@ class OrderedPlaces:
                 self.join()
             self.admission.round(self)
             return
-        line, startable = self.line, self.line.startable
+        line = self.line
+        startable = self.line.startable
         while len(startable) < number and not line.is_paused:
-            heap, slotless = self._heap, self._slotless_heap
+            heap = self._heap
+            slotless = self._slotless_heap
             if slotless and not (heap and heap[0] < slotless[0] and not line.is_full()):
                 heap = slotless
             elif not heap or line.is_full():
@@ -348,7 +354,9 @@ class OrderedPlaces:
         """Take back the grant of a job, or remove the job if it still waits. Amounts of rates are not taken back."""
         group = self.find_group(job)
         if job._extras is not None and job._extras.grant is not None:
-            used = budgets_used(job) or None if self.admission.has_budgets else None
+            used = None
+            if self.admission.has_budgets:
+                used = budgets_used(job) or None
             # A budget sees whether an earlier attempt has used some.
             job._extras.grant.give_back()
             job._extras.earlier_use = used
@@ -561,7 +569,8 @@ class Admission:
         self._passed, self._without_room, self.reserved, self.crowded = passed, [], reserved, set()
         self._earliest_start = (math.inf, None)
         for group in self._groups_in_order():
-            resources, places = group.resources, group.places
+            resources = group.resources
+            places = group.places
             if places.slotless_count and group.needs_slot and places.line.is_full():
                 continue
             if not group.kind:
@@ -572,7 +581,9 @@ class Admission:
             if not resources.isdisjoint(saturated):
                 continue
             lacking = {resource: when for resource, need in group.needs if (when := resource.available_at(need)) > NOW}
-            kept = () if places.is_inside_holder else resources & reserved.keys()
+            kept: Collection[Resource] = ()
+            if not places.is_inside_holder:
+                kept = resources & reserved.keys()
             waits_for: Collection[Resource] = lacking or kept
             if not waits_for:
                 first = group.heap[0][2]
@@ -641,7 +652,10 @@ class Admission:
             places = next(iter(key.parked)).places
         if self._timer[:2] != (when, places):
             self._timer[2]()
-            self._timer = NO_TIMER if places is None else (when, places, places.run.call_at(when, self._on_timer))
+            if places is None:
+                self._timer = NO_TIMER
+            else:
+                self._timer = (when, places, places.run.call_at(when, self._on_timer))
 
     def _on_timer(self) -> None:
         self._timer = NO_TIMER

@@ -109,7 +109,9 @@ class PerKey:
 
 def _check_limit(limit: Any, prefix: str) -> None:
     if isinstance(limit, Rate):
-        unit = DEFAULT_KEY if DEFAULT_KEY in limit.limits else next(iter(limit.limits))
+        unit = DEFAULT_KEY
+        if DEFAULT_KEY not in limit.limits:
+            unit = next(iter(limit.limits))
         if (unit != DEFAULT_KEY and len(limit.limits) > 1) or limit.burst[unit] < 1:
             raise ValueError(f"{prefix}: a job takes 1 request: give the Rate requests=, and a burst of 1 or more")
     elif not (is_whole := isinstance(limit, int) and not isinstance(limit, bool)) or limit < 1:
@@ -178,7 +180,9 @@ class CountedKey(Key, CountedResource):
     def free_at(self, need: Amount) -> float:
         """Return the time when enough gaps are over, or infinity if too few jobs have ended."""
         when = super().free_at(need)
-        return when if when < math.inf else next(iter(list(self.rest_ends)[int(need - self.free) - 1 :]), math.inf)
+        if when < math.inf:
+            return when
+        return next(iter(list(self.rest_ends)[int(need - self.free) - 1 :]), math.inf)
 
     def take(self, job: AbstractJob[Any], need: Amount) -> None:
         while self.rest_ends and self.has_come(self.rest_ends[0]):

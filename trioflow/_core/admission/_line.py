@@ -145,10 +145,13 @@ class FifoPlaces(NoPlaces):
 
     def look(self, number: float) -> None:
         """Admit jobs while slots are free. Because no job can overtake them, these may be more than `number`."""
-        jobs, line = self._jobs, self._line
+        jobs = self._jobs
+        line = self._line
         # It is None only if no job waits.
         size: Any = line.size
-        tokens, startable, holders = line.tokens, line.startable, line.holders
+        tokens = line.tokens
+        startable = line.startable
+        holders = line.holders
         # `admit_job` would do the same, but take four times as long.
         while jobs and len(holders) < size:
             job = jobs.popleft()
@@ -216,7 +219,8 @@ class Line:
 
     def use_tokens(self, tokens: RunTokens) -> None:
         """Let jobs wait for tokens, before any is ready."""
-        self.tokens, self.passes_on = tokens, True
+        self.tokens = tokens
+        self.passes_on = True
         if self.places is NO_PLACES:
             self.places = FifoPlaces(self)
 
@@ -242,7 +246,9 @@ class Line:
         """The number of free slots, or infinity if there is no limit."""
         if self.tokens is not None:
             return float(self.tokens.limiter.available_tokens)
-        return math.inf if self.size is None else self.size - len(self.holders)
+        if self.size is None:
+            return math.inf
+        return self.size - len(self.holders)
 
     def is_full(self) -> bool:
         """Return whether no slot is free. More may be taken than there are, if the window has shrunk."""
@@ -272,19 +278,30 @@ class Line:
             self.places.look(math.inf)
             is_limited = self.size is not None or self.tokens is not None
             waiting = self.in_order()
-            self.places = FifoPlaces(self, waiting) if is_limited else NO_PLACES
+            if is_limited:
+                self.places = FifoPlaces(self, waiting)
+            else:
+                self.places = NO_PLACES
 
     def _take_back_admitted(self) -> None:
         """Return jobs that have not begun to their places: all in a pause, else the last that have a slot too many.
 
         The jobs that could start come first. The jobs that waited for a token come in their old places.
         """
-        waiting: list[HeapEntry] = [] if self.tokens is None else sorted(self.tokens.waiting.values())
+        waiting: list[HeapEntry] = []
+        if self.tokens is not None:
+            waiting = sorted(self.tokens.waiting.values())
         kept = deque[AbstractJob[Any]]()
         size = math.inf if self.size is None else self.size
         while (waiting or self.startable) and (self.is_paused or len(self.holders) > size):
-            job = waiting[-1][2] if waiting else self.startable.pop()
-            entry = waiting.pop() if waiting else (self.key_of(job, 0), next(returned_numbers), job)
+            if waiting:
+                job = waiting[-1][2]
+            else:
+                job = self.startable.pop()
+            if waiting:
+                entry = waiting.pop()
+            else:
+                entry = (self.key_of(job, 0), next(returned_numbers), job)
             if job._state is SCHEDULED and (self.is_paused or job in self.holders):
                 self._put_back(entry)
             else:
@@ -374,7 +391,8 @@ class Line:
 
     def _return_early(self, job: AbstractJob[Any]) -> bool:
         """Put an admitted job back into its old place if it has to wait, such as at a gate, except a clean-up job."""
-        if (grant := job._grant()) is None or self._behind is not None or not grant.must_wait():
+        grant = job._grant()
+        if grant is None or self._behind is not None or not grant.must_wait():
             return False
         self._put_back(grant.entry)
         return True
@@ -386,7 +404,9 @@ class Line:
 
     def drain(self) -> list[AbstractJob[Any]]:
         """Remove and return all jobs, in start order. They keep their slots and resources until `give_back`."""
-        waiting: list[HeapEntry] = [] if self.tokens is None else self.tokens.drain()
+        waiting: list[HeapEntry] = []
+        if self.tokens is not None:
+            waiting = self.tokens.drain()
         jobs = [*self.startable, *(entry[2] for entry in waiting), *self.in_order()]
         self.startable.clear()
         self.places.clear()
@@ -426,7 +446,9 @@ class Line:
 
     def key_of(self, job: AbstractJob[Any], number: int) -> Any:
         """Return the key of a job that waits with a number. It is the lowest key for `throttled_numbers`."""
-        return LOWEST_KEY if self.order is None or number < -sys.maxsize // 2 else self.order.key(job)
+        if self.order is None or number < -sys.maxsize // 2:
+            return LOWEST_KEY
+        return self.order.key(job)
 
 
 class Tokens:
@@ -584,7 +606,8 @@ class RunTokens:
 
     def ask(self, entry: HeapEntry) -> bool:
         """Return whether a job may start, because it needs no token or gets a token at once. If not, let it wait."""
-        job, limit = entry[2], self.limit
+        job = entry[2]
+        limit = self.limit
         if not self.is_held_back:
             if not (job._is_plain or (takes_slot(job) and not is_scheduler(job) and job._own_limiter is None)):
                 return True

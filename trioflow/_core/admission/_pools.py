@@ -130,7 +130,8 @@ class BudgetResource(CountedResource):
     def correct(self, share: BudgetShare, used: Amount) -> None:
         """Replace the amount that a job has reserved with the amount that it has used."""
         difference = used - share.amount
-        share.amount, share.is_reported = used, True
+        share.amount = used
+        share.is_reported = True
         self.free -= difference
         self.reserved += difference
         if self.free < 0 and not self._has_logged:
@@ -177,7 +178,10 @@ class BudgetResource(CountedResource):
     def top_user(self) -> str:
         """Return a text about the job, or the jobs with the same label, that used most, or "" if none used anything."""
         for label, (used, count) in self._most_used(1):
-            users = f"'{printable(label)}'" if count == 1 else f"{count} jobs '{printable(label)}'"
+            if count == 1:
+                users = f"'{printable(label)}'"
+            else:
+                users = f"{count} jobs '{printable(label)}'"
             return f"{users} used most: {self.format_amount(used)}"
         return ""
 
@@ -217,7 +221,8 @@ class BudgetResource(CountedResource):
             assert share.members is not None
             return share.members
         resource = BudgetResource(self.name, need, self.settings, self.format_amount)
-        resource.cooldown, resource.clock = self.cooldown, self.clock
+        resource.cooldown = self.cooldown
+        resource.clock = self.clock
         return resource
 
     def describe(self) -> str:
@@ -336,7 +341,8 @@ class Pool:
     def _leave(self, user: AbstractJob[Any]) -> None:
         del self._users[user]
         if not self._users:
-            left_at, real_start = self._clock(), time.monotonic()
+            left_at = self._clock()
+            real_start = time.monotonic()
             self._change_clock(lambda: left_at + (time.monotonic() - real_start), 0.0)
 
     def _change_clock(self, clock: Callable[[], float], shift: float) -> None:
@@ -425,12 +431,16 @@ class ResourceView:
     @property
     def budget_text(self) -> str:
         """The spent part of a `Budget` as text, such as "usd 4.5 of 5 spent", or empty for other resources."""
-        return f"{self.name} {self._resource.describe_spent()}" if isinstance(self._resource, BudgetResource) else ""
+        if not isinstance(self._resource, BudgetResource):
+            return ""
+        return f"{self.name} {self._resource.describe_spent()}"
 
     @property
     def total(self) -> float | None:
         """The total amount, or None for a `Rate` or a `PerKey`."""
-        return self._resource.public_total() if isinstance(self._resource, CountedResource) else None
+        if not isinstance(self._resource, CountedResource):
+            return None
+        return self._resource.public_total()
 
     @property
     def is_per_key(self) -> bool:
@@ -439,11 +449,16 @@ class ResourceView:
     @property
     def shortages(self) -> tuple[tuple[float, float], ...]:
         """The intervals when a `Rate` had too little left for a job, or empty for other resources."""
-        return tuple(self._resource.shortages) if isinstance(self._resource, RateResource) else ()
+        if isinstance(self._resource, RateResource):
+            return tuple(self._resource.shortages)
+        return ()
 
     def key_total(self, key: str) -> float | None:
         """Return the total of a key of a `PerKey`, or None for rates, and for other resources."""
-        return self._resource.settings._limit_of(key) if self.is_per_key and self._resource.is_returnable else None
+        if self.is_per_key and self._resource.is_returnable:
+            total: float | None = self._resource.settings._limit_of(key)
+            return total
+        return None
 
     def start_delay(self, jobs: Iterable[AnyJob]) -> float:
         """Return the seconds until all needs of these jobs have accrued and the throttle, if any, has ended.

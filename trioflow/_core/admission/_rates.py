@@ -137,7 +137,9 @@ class Rate:
         """Return the call that makes an equal rate."""
         limits = ", ".join(f"{name}={amount!r}" for name, amount in self.limits.items())
         burst = clause(", burst={}", {name: self.burst[name] for name in self._bursts})
-        give_up = "" if self._give_up == DEFAULT_GIVE_UP else f", give_up={self._give_up}"
+        give_up = ""
+        if self._give_up != DEFAULT_GIVE_UP:
+            give_up = f", give_up={self._give_up}"
         return f"Rate({limits}, per={str(self._period).removesuffix('.0')}{burst}{give_up})"
 
 
@@ -209,7 +211,9 @@ class SlidingWindow(TokenBucket):
                 break
             excess -= started
             begins_at = max(begins_at, when + self._period)
-        return begins_at + self._period * (periods + (excess > 0)) if periods or excess > 0 else begins_at
+        if periods or excess > 0:
+            return begins_at + self._period * (periods + (excess > 0))
+        return begins_at
 
     def reserve(self, amount: Amount, now: float) -> None:
         self.unstarted_amount += amount
@@ -311,7 +315,9 @@ class RateResource(Resource):
 
         """
         if not isinstance(amount, tuple):
-            key = DEFAULT_KEY if DEFAULT_KEY in self.buckets else next(iter(self.buckets))
+            key = DEFAULT_KEY
+            if DEFAULT_KEY not in self.buckets:
+                key = next(iter(self.buckets))
             if key != DEFAULT_KEY and len(self.buckets) > 1:
                 raise ValueError(f"{prefix}, a Rate of {', '.join(self.buckets)}: give a dict of amounts by key")
             return {key: amount}
@@ -347,7 +353,8 @@ class RateResource(Resource):
         return max((self.buckets[key].available_at(amount) for key, amount in need.items()), default=-math.inf)
 
     def note_shortage(self, need: RateNeed) -> None:
-        now, when = self.clock(), self.free_at(need)
+        now = self.clock()
+        when = self.free_at(need)
         if now < when < math.inf:
             since, until = self.shortages[-1]
             if since <= now <= until or len(self.shortages) == MAX_SHORTAGES:
@@ -435,7 +442,9 @@ class RateResource(Resource):
 
 
 def count_text(amount: Amount, key: str) -> str:
-    return f"1 {key.removesuffix('s')}" if amount == 1 else f"{_amounts.amount_text(amount)} {key}"
+    if amount == 1:
+        return f"1 {key.removesuffix('s')}"
+    return f"{_amounts.amount_text(amount)} {key}"
 
 
 def _check_positive(value: Any, prefix: str) -> Amount:

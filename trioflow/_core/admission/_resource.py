@@ -245,7 +245,10 @@ class CountedResource(Resource):
         # The need of each group of waiting jobs, ascending.
         self.wanted_amounts: Final[list[Amount]] = []
         # The free named units by their index in the user's list, or None for a resource that is only an amount.
-        self.free_units: dict[int, Any] | None = None if named_units is None else dict(enumerate(named_units))
+        if named_units is None:
+            self.free_units: dict[int, Any] | None = None
+        else:
+            self.free_units = dict(enumerate(named_units))
 
     def need(self, amount: CheckedNeed, job: AbstractJob[Any]) -> Amount:
         """Check the amount, and return it.
@@ -306,7 +309,9 @@ class CountedResource(Resource):
             self.free_units.update(share or {})
 
     def public_share(self, need: Amount, share: dict[int, Any] | None) -> Any:
-        return _amounts.as_number(need) if share is None else list(share.values())
+        if share is None:
+            return _amounts.as_number(need)
+        return list(share.values())
 
     def make_member_resource(self, need: Amount, share: dict[int, Any] | None = None) -> CountedResource:
         """Return the resource that the members of a nested scheduler share. Its total is the scheduler's own need.
@@ -317,9 +322,12 @@ class CountedResource(Resource):
                 the run.
 
         """
-        named_units = None if self.free_units is None else tuple((share or {}).values())
+        named_units = None
+        if self.free_units is not None:
+            named_units = tuple((share or {}).values())
         resource = CountedResource(self.name, need, named_units, self.format_amount)
-        resource.cooldown, resource.clock = self.cooldown, self.clock
+        resource.cooldown = self.cooldown
+        resource.clock = self.clock
         return resource
 
     def public_total(self) -> float:
@@ -412,7 +420,10 @@ class GatedResource(CountedResource):
             if not self.parked and self._opener.cause is None:
                 self._opener.cancel_alone()
         elif self.parked:
-            run = next(iter(self.parked)).places.run if self._run.crew.is_closed else self._run
+            if self._run.crew.is_closed:
+                run = next(iter(self.parked)).places.run
+            else:
+                run = self._run
             self._opener = run.crew.spawn(self)
 
     async def do_errand(self) -> None:
@@ -528,5 +539,8 @@ def budgets_used(job: AbstractJob[Any]) -> dict[str, Amount]:
     """Return the amounts of budgets that a job has used in all its attempts, by name."""
     grant = job._grant()
     earlier = (job._extras or RunExtras).earlier_use or {}
-    used: dict[str, Amount] = {} if grant is None else grant.budget_amounts()
+    if grant is None:
+        used: dict[str, Amount] = {}
+    else:
+        used = grant.budget_amounts()
     return {**earlier, **{name: amount + earlier.get(name, 0) for name, amount in used.items()}}

@@ -64,4 +64,6 @@ def max_slots(window: Window | None) -> int | None:
     if isinstance(window, VariableWindow):
         return window.maximum
     tokens = window if window is None or isinstance(window, int) else window.total_tokens
-    return None if tokens is None or tokens == math.inf else int(tokens)
+    if tokens is None or tokens == math.inf:
+        return None
+    return int(tokens)

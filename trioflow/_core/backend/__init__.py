@@ -153,9 +153,11 @@ def current_backend() -> Backend:
         RuntimeError: the call does not come from a task of trio or asyncio.
 
     """
-    if (trio := _trio_lowlevel()) is not None and trio.in_trio_task():
+    trio = _trio_lowlevel()
+    if trio is not None and trio.in_trio_task():
         return _load("trio")
-    if (loop := _asyncio_loop()) is not None and sys.modules["asyncio"].current_task(loop) is not None:
+    loop = _asyncio_loop()
+    if loop is not None and sys.modules["asyncio"].current_task(loop) is not None:
         return _load("asyncio")
     raise RuntimeError("this must be awaited in a trio or asyncio task; from synchronous code, call run()")
 
@@ -170,7 +172,9 @@ def _asyncio_loop() -> Any:
     # If asyncio has not been imported, no loop of it is running. Importing asyncio here would take 30 ms.
     asyncio: Any = sys.modules.get("asyncio")
     get_running_loop = getattr(asyncio, "_get_running_loop", None)
-    return None if get_running_loop is None else get_running_loop()
+    if get_running_loop is None:
+        return None
+    return get_running_loop()
 
 
 def _trio_lowlevel() -> Any:

@@ -73,7 +73,8 @@ class AsyncioHost(HostTask):
         try:
             await body()
         finally:
-            is_cancelled, self.task = self.is_cancelled(), None
+            is_cancelled = self.is_cancelled()
+            self.task = None
         if self._cancellation is not None:
             try:
                 raise self._cancellation
@@ -175,7 +176,8 @@ class AsyncioLoop(Backend):
         return kind
 
     def run(self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]) -> T:
-        context, sniffio = contextvars.copy_context(), sys.modules.get("sniffio")
+        context = contextvars.copy_context()
+        sniffio = sys.modules.get("sniffio")
         if sniffio is not None:
             # anyio asks it (https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_core/_eventloop.py#L215).
             # A thread of `asyncio.to_thread` has inherited the name of a loop:
@@ -210,7 +212,9 @@ class AsyncioLoop(Backend):
     def get_or_create_in_loop(self, make: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
         reference = SHARED_OBJECTS.get(loop)
-        shared: T | None = None if reference is None else reference()
+        shared: T | None = None
+        if reference is not None:
+            shared = reference()
         if shared is None:
             SHARED_OBJECTS[loop] = weakref.ref(shared := make())
         return shared
@@ -252,7 +256,9 @@ class AsyncioLoop(Backend):
             return False
         is_readable: asyncio.Future[bool] = loop.create_future()
         loop.add_reader(descriptor, _set_result, is_readable, True)
-        timer = None if deadline == math.inf else loop.call_at(deadline, _set_result, is_readable, False)
+        timer = None
+        if deadline != math.inf:
+            timer = loop.call_at(deadline, _set_result, is_readable, False)
         try:
             return await is_readable
         finally:
@@ -322,7 +328,10 @@ class EdgeGroup(WorkerGroup):
 
     def spawn(self, worker: WorkerTask) -> None:
         worker.context = self._context.copy()
-        work = worker.work() if self._loop.get_task_factory() is None else self._work_after_spawn(worker)
+        if self._loop.get_task_factory() is None:
+            work = worker.work()
+        else:
+            work = self._work_after_spawn(worker)
         worker.task = task = self._loop.create_task(work, context=worker.context, name=IDLE_TASK_NAME)
         if add_awaiter is not None:
             add_awaiter(task, self._host.task)
@@ -376,7 +385,9 @@ class EdgeGroup(WorkerGroup):
 
     def _on_timer(self, worker: WorkerTask) -> None:
         """Cancel a worker whose deadline has passed. If its deadline was postponed, set a new timer instead."""
-        fired_at, worker.timer_fires_at, worker.timer = worker.timer_fires_at, math.inf, None
+        fired_at = worker.timer_fires_at
+        worker.timer_fires_at = math.inf
+        worker.timer = None
         if worker.deadline == fired_at:
             self.expire(worker)
         elif worker.deadline not in (math.inf, -math.inf):
@@ -385,7 +396,8 @@ class EdgeGroup(WorkerGroup):
     def stop_timer(self, worker: WorkerTask) -> None:
         if worker.timer is not None:
             worker.timer.cancel()
-            worker.timer, worker.timer_fires_at = None, math.inf
+            worker.timer = None
+            worker.timer_fires_at = math.inf
 
     def forget(self, worker: WorkerTask) -> None:
         if worker.timer is not None:
@@ -441,7 +453,8 @@ class CallScope:
     ) -> bool:
         """Restore the deadline of the worker. Catch the cancellation by this scope, unless there is another cause."""
         worker = self._worker
-        was_open, self._is_open = self._is_open, False
+        was_open = self._is_open
+        self._is_open = False
         if not was_open:
             return False
         if worker.deadline != -math.inf:
@@ -473,7 +486,8 @@ class DirectAsyncioGroup(EdgeGroup):
     """The tasks of a run. Each task runs a single job."""
 
     def prepare(self, outer: object) -> None:
-        task, is_cancelled = asyncio.current_task(), anyio.get_current_task().has_pending_cancellation()
+        task = asyncio.current_task()
+        is_cancelled = anyio.get_current_task().has_pending_cancellation()
         self.host = self._host = AsyncioHost(self._backend, task, is_cancelled, self._context)
         self._loop = self._host.loop
 

@@ -44,7 +44,10 @@ class FastAsyncioGroup(EdgeGroup):
         self._loop = self._host.loop
         self._scope = _innermost_scope(task)
         self.host_task_id: int | None = id(task)
-        self.iterations = LoopIterations(self._loop, self._context) if outer is None else outer.iterations
+        if outer is None:
+            self.iterations = LoopIterations(self._loop, self._context)
+        else:
+            self.iterations = outer.iterations
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await self._host.run(body)
@@ -207,7 +210,9 @@ class LoopIterations:
     def current(self) -> object:
         """Return an object that identifies the current iteration."""
         # The frame of `Worker.work`, or of a function that it calls.
-        frame = None if self._code is None else sys._getframe(2)
+        frame = None
+        if self._code is not None:
+            frame = sys._getframe(2)
         while frame is not None:
             if frame.f_code is self._code:
                 return frame
@@ -301,7 +306,8 @@ class FastAsyncio(EdgeIsolation):
         abandoned generator, and a task or callback that runs in the job's own context.
         """
         # Local variables, which `is_task_unchanged` has as well.
-        task, context = worker.task, worker.context
+        task = worker.task
+        context = worker.context
         task.remove_done_callback(worker.leave_unstarted)
         STATES_BY_REF[weakref.ref(task)] = worker.task_snapshot = snapshot = WorkerState(worker)
         snapshot.reference_count = getrefcount(task) + getweakrefcount(task) + getrefcount(context)
@@ -315,7 +321,9 @@ class FastAsyncio(EdgeIsolation):
         scopes = list(worker.task_snapshot.scopes_of_job())
         for scope in scopes:
             scope.cancel()
-        kind = await self._loop.end_tasks_in(worker.task, scopes[-1]) if scopes else None
+        kind = None
+        if scopes:
+            kind = await self._loop.end_tasks_in(worker.task, scopes[-1])
         for scope in scopes:
             scope.__exit__(None, None, None)
         return kind, None
@@ -355,7 +363,10 @@ def _check_private_attributes() -> None:
         expect_attributes(asyncio.Task, "_must_cancel", "_callbacks")
     group = cast(Any, FastAsyncioGroup).__new__(FastAsyncioGroup)
     worker = WorkerTask()
-    worker.group, worker.scope, worker.deadline, worker.timer = group, None, math.inf, None
+    worker.group = group
+    worker.scope = None
+    worker.deadline = math.inf
+    worker.timer = None
     worker.cause, worker.context = None, contextvars.Context()
     group._backend, group._host = cast(Any, AsyncioLoop)(), AsyncioHost.__new__(AsyncioHost)
     group._host.task = None

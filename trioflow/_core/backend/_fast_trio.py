@@ -60,7 +60,8 @@ class FastTrioGroup(DirectTrioGroup):
         The end of the nursery takes a turn of the loop only if the nursery is not empty, or if the body took no turn.
         """
         task: Any = trio.lowlevel.current_task()
-        schedule_points, fault = task._schedule_points, None
+        schedule_points = task._schedule_points
+        fault = None
         self._host.nursery = nursery = NURSERY_CLASS._create(task, self._scope, True)
         try:
             await body()
@@ -160,7 +161,9 @@ class JobTask(_Inheritable, TASK_CLASS):  # type: ignore[misc]  # final, so its 
         stored: Any = get_stored_name(self)
         if isinstance(stored, str):
             return stored
-        return IDLE_TASK_NAME if stored.job is None else str(stored.job.label)
+        if stored.job is None:
+            return IDLE_TASK_NAME
+        return str(stored.job.label)
 
     @name.setter
     def name(self, name: str) -> None:
@@ -184,7 +187,8 @@ class _CallScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[mis
 
     def __enter__(self: Any) -> Any:
         run_context = TRIO_RUN_MODULE.GLOBAL_RUN_CONTEXT
-        task, self._has_been_entered = run_context.task, True
+        task = run_context.task
+        self._has_been_entered = True
         self._cancel_status = status = CancelStatus(scope=self, parent=task._cancel_status)
         task._activate_cancel_status(status)
         if self._deadline != math.inf:
@@ -195,7 +199,8 @@ class _CallScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[mis
     def __exit__(self: Any, kind: object, error: object, traceback: object) -> bool:
         """Leave the scope. Scopes that the job has left open are then outside of it, for `close_leftovers`."""
         run_context = TRIO_RUN_MODULE.GLOBAL_RUN_CONTEXT
-        task, status = run_context.task, self._cancel_status
+        task = run_context.task
+        status = self._cancel_status
         innermost = task._cancel_status
         if innermost is status and error is None and not self._cancel_called:
             task._activate_cancel_status(status.parent)
@@ -227,7 +232,10 @@ class Timer:
     """A timer in the form of a trio cancel scope: at its deadline, it calls a function, in a later turn of the loop."""
 
     def __init__(self, deadlines: Any, when: float, call_soon: Callable[..., Any], action: Callable[[], Any]) -> None:
-        self._deadlines, self._registered_deadline, self._call_soon, self._action = deadlines, when, call_soon, action
+        self._deadlines = deadlines
+        self._registered_deadline = when
+        self._call_soon = call_soon
+        self._action = action
         deadlines.add(when, self)
 
     def cancel(self) -> None:
@@ -277,7 +285,9 @@ class TrioTaskSnapshot(DirectTrioSnapshot):
         self._recorded_schedule_points = task._schedule_points
 
     def is_task_unchanged(self) -> bool:
-        status, context, task = self.cancel_status, self._context, self._task
+        status = self.cancel_status
+        context = self._context
+        task = self._task
         if task._cancel_status is not status or status.effectively_cancelled or self._nurseries:
             return False
         count = getrefcount(task) + getweakrefcount(task) + getrefcount(context)
@@ -395,21 +405,27 @@ def _check_private_attributes() -> None:
     expect_attributes(trio.CancelScope, "_cancel_called", "_deadline", "_has_been_entered", "_registered_deadline")
     expect_attributes(TRIO_RUN_MODULE.Runner, "deadlines")
     expect_attributes(TRIO_RUN_MODULE.Deadlines, "add", "remove")
-    deadlines, calls = TRIO_RUN_MODULE.Deadlines(), list[Any]()
+    deadlines = TRIO_RUN_MODULE.Deadlines()
+    calls = list[Any]()
     Timer(deadlines, 1.0, calls.append, bool)
     expect(deadlines.expire(2.0) and len(calls) == 1 and not deadlines._active, "a deadline has no effect")
-    parent_scope, job_scope = _inert_scope(), _inert_scope()
+    parent_scope = _inert_scope()
+    job_scope = _inert_scope()
     outermost = CancelStatus(scope=parent_scope)
     task: Any = object.__new__(TASK_CLASS)
-    task.context, task._cancel_status, task._child_nurseries = contextvars.Context(), None, []
+    task.context = contextvars.Context()
+    task._cancel_status = None
+    task._child_nurseries = []
     task._schedule_points = 0
     task._activate_cancel_status(outermost)
     worker = WorkerTask()
     worker.group = group = FastTrioGroup.__new__(FastTrioGroup)
     group.variables = ()
-    worker.task, worker.scope = task, None
+    worker.task = task
+    worker.scope = None
     task.context.run(contextvars.ContextVar[WorkerTask]("worker").set, worker)
-    worker.task_snapshot, worker.job = TrioTaskSnapshot(worker), None
+    worker.task_snapshot = TrioTaskSnapshot(worker)
+    worker.job = None
     task.__class__ = JobTask
     set_stored_name(task, worker)
     expect(task.name == IDLE_TASK_NAME, "a task does not compute its name")

@@ -251,7 +251,8 @@ class Isolation(Protocol):
 
         If that is unknown, as in threads and in tasks of `asyncio.create_task`, return True.
         """
-        task, caller = worker.task, self._loop.current_task()
+        task = worker.task
+        caller = self._loop.current_task()
         if caller is task or caller is None:
             # In a thread there is no calling task.
             return True
@@ -492,7 +493,9 @@ class Backend(Protocol):
         # An error from another thread, as in a ThreadJob, does not count.
         thread = threading.current_thread().name
         patterns = [(kind, text.format(thread=thread)) for kind, text in self.foreign_errors]
-        return self.other_cancellation[0] if _shared.matches_any(exception, *patterns) else None
+        if not _shared.matches_any(exception, *patterns):
+            return None
+        return self.other_cancellation[0]
 
     # ---- limiters
 

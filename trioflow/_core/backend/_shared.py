@@ -80,7 +80,8 @@ def is_in_job_body(frame: FrameType | None) -> bool:
     """
     is_user_code = False
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] not in UNINTERRUPTIBLE_PACKAGES:
-        frame, is_user_code = frame.f_back, True
+        frame = frame.f_back
+        is_user_code = True
     if is_user_code and frame is not None and frame.f_globals.get("__name__") in BODY_CALLER_MODULES:
         return True
     while frame is not None and (frame.f_globals.get("__name__"), frame.f_code.co_name) != CHECK_BEFORE_RUN:
@@ -111,13 +112,17 @@ def await_chain(coroutine: object) -> Iterator[tuple[FrameType, int]]:
     inner: Any
     while coroutine is not None:
         if isinstance(coroutine, CoroutineType):
-            frame, inner = coroutine.cr_frame, coroutine.cr_await
+            frame = coroutine.cr_frame
+            inner = coroutine.cr_await
         elif isinstance(coroutine, GeneratorType):
-            frame, inner = coroutine.gi_frame, cast(Any, coroutine).gi_yieldfrom or _find_resumed(coroutine)
+            frame = coroutine.gi_frame
+            inner = cast(Any, coroutine).gi_yieldfrom or _find_resumed(coroutine)
         elif isinstance(coroutine, AsyncGeneratorType):
-            frame, inner = coroutine.ag_frame, coroutine.ag_await
+            frame = coroutine.ag_frame
+            inner = coroutine.ag_await
         elif type(coroutine).__name__ in OPAQUE_AWAITABLES:
-            frame, inner = None, _find_resumed(coroutine)
+            frame = None
+            inner = _find_resumed(coroutine)
         else:
             return
         if frame is not None:

@@ -133,19 +133,28 @@ class TrioLoop(Backend):
 
     def install_ctrl_c_handler(self) -> contextlib.AbstractContextManager[None]:
         is_main_thread = threading.current_thread() is threading.main_thread()
-        handler: Any = _shared.SIGNALS.getsignal(signal.SIGINT) if is_main_thread else None
+        handler: Any = None
+        if is_main_thread:
+            handler = _shared.SIGNALS.getsignal(signal.SIGINT)
         if getattr(handler, "__module__", "").partition(".")[0] == trio.__name__:
             handler = CtrlC(handler)
             _shared.SIGNALS.signal(signal.SIGINT, handler)
-        return handler if isinstance(handler, CtrlC) else contextlib.nullcontext()
+        if isinstance(handler, CtrlC):
+            return handler
+        return contextlib.nullcontext()
 
     def current_task(self) -> trio.lowlevel.Task | None:
-        return trio.lowlevel.current_task() if trio.lowlevel.in_trio_task() else None
+        if not trio.lowlevel.in_trio_task():
+            return None
+        return trio.lowlevel.current_task()
 
     def ancestry(self, task: trio.lowlevel.Task | None) -> Iterator[trio.lowlevel.Task]:
         while task is not None:
             yield task
-            task = task.parent_nursery.parent_task if task.parent_nursery is not None else None
+            if task.parent_nursery is not None:
+                task = task.parent_nursery.parent_task
+            else:
+                task = None
 
     create_event = staticmethod(trio.Event)  # pyright: ignore[reportAssignmentType]
     create_task_group = staticmethod(trio.open_nursery)  # pyright: ignore[reportAssignmentType]
@@ -222,7 +231,9 @@ class TrioLoop(Backend):
         return call
 
     def limiter_problem(self, limiter: object) -> str | None:
-        return None if isinstance(limiter, trio.CapacityLimiter) else super().limiter_problem(limiter)
+        if isinstance(limiter, trio.CapacityLimiter):
+            return None
+        return super().limiter_problem(limiter)
 
     def try_acquire(self, limiter: Any, borrower: object) -> bool:
         import anyio
@@ -325,7 +336,8 @@ class DirectTrioSnapshot(TaskSnapshot):
 
     def is_like_new(self, variables: ContextVariables) -> bool:
         """Return whether the task has these context variables, and no further references."""
-        task, context = self._task, self._context
+        task = self._task
+        context = self._context
         count = getrefcount(task) + getweakrefcount(task) + getrefcount(context) - self._reference_count
         if count not in (0, CANCELLATION_REFERENCE_COUNT) or len(context) != len(variables) + 1:
             # A single variable more holds the worker.

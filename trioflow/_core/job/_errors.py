@@ -159,7 +159,8 @@ class RequirementFailed(TrioflowError):
     def __init__(self, job: AbstractJob[Any], requirement: AbstractJob[Any]) -> None:
         self.job: AbstractJob[Any] = job
         self.requirement: AbstractJob[Any] = requirement
-        earlier, state = requirement.raised_exception(), requirement.state
+        earlier = requirement.raised_exception()
+        state = requirement.state
         # The job that failed first, taken from the error before, so that no chain has to be walked.
         # A job that failed may have raised an error of this class itself.
         self._root: AbstractJob[Any] = requirement
@@ -333,7 +334,8 @@ def _strip_chain(exception: BaseException) -> None:
     visited: set[int] = set()
     todo: list[BaseException | None] = [exception]
     while todo:
-        if (error := todo.pop()) is not None and id(error) not in visited:
+        error = todo.pop()
+        if error is not None and id(error) not in visited:
             visited.add(id(error))
             # As `strip_engine_frames` does, without another call for each failure.
             _user_code.with_traceback(error, _without_engine_frames(_user_code.get_traceback(error)))

@@ -112,7 +112,9 @@ def ref(value: T) -> T:
 def result_of(job: AbstractJob[Any]) -> Any:
     outcome = job._outcome
     # `result()` raises if the result was dropped, or a ready service has failed since. Some kinds fetch the value.
-    return job.result() if outcome is DROPPED or job._has_own_result else outcome
+    if outcome is DROPPED or job._has_own_result:
+        return job.result()
+    return outcome
 
 
 class Template:
@@ -159,7 +161,9 @@ class Template:
                 if template not in copies:
                     copies[template] = template.substitute_inputs(value_of, copies)
                 container[key] = copies[template]
-        return container if self._finish is None else self._finish(container)
+        if self._finish is None:
+            return container
+        return self._finish(container)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.substitute_inputs(result_of))
@@ -212,7 +216,9 @@ class DirectArguments:
 
     def inputs(self) -> tuple[AbstractJob[Any], ...]:
         jobs = tuple([self.original[index] for index in self._indices])
-        return jobs if len(jobs) == 1 else tuple(dict.fromkeys(jobs))
+        if len(jobs) == 1:
+            return jobs
+        return tuple(dict.fromkeys(jobs))
 
 
 def direct_input_indices(values: tuple[Any, ...]) -> tuple[int, ...] | None:
@@ -246,7 +252,8 @@ def unpack_partial(
     search = ArgumentSearch(lambda: repr(name_of(function)))
     if search.search_positional((function,)) == (function,) and not search.inputs:
         return function, args, kwargs
-    filled, rest = list(function.args), iter(args)
+    filled = list(function.args)
+    rest = iter(args)
     for index, value in enumerate(filled):
         if value is PLACEHOLDER:
             filled[index] = next(rest, value)
@@ -260,7 +267,9 @@ def original_arguments(arguments: Iterable[Any]) -> Iterable[Any]:
         arguments: the tuple or the object that `ArgumentSearch.search_positional` or `DirectArguments` made of them.
 
     """
-    return arguments if isinstance(arguments, tuple) else cast("Template | DirectArguments", arguments).original
+    if isinstance(arguments, tuple):
+        return arguments
+    return cast("Template | DirectArguments", arguments).original
 
 
 class Call:
@@ -275,7 +284,10 @@ class Call:
         self._template = template
 
     def substitute_inputs(self, value_of: ValueOf) -> dict[str, Any]:
-        return self.original if self._template is None else self._template.substitute_inputs(value_of)
+        if self._template is None:
+            return self.original
+        substituted: dict[str, Any] = self._template.substitute_inputs(value_of)
+        return substituted
 
     def __call__(self, /, *args: object, **kwargs: object) -> Any:
         return self.func(*args, **self.substitute_inputs(result_of), **kwargs)
@@ -344,7 +356,11 @@ class ArgumentSearch:
         """
         known[id(container)] = UNFINISHED_SEARCH
         kind: Any = cast(Any, type(container))
-        contents, finish = (container, None) if kind in PLAIN_CONTAINERS else _unpack(container)
+        if kind in PLAIN_CONTAINERS:
+            contents = container
+            finish = None
+        else:
+            contents, finish = _unpack(container)
         jobs: list[tuple[Any, AbstractJob[Any]]] = []
         nested: list[tuple[Any, Template | Ref]] = []
         is_mapping = isinstance(contents, (dict, UserDict))
@@ -383,7 +399,9 @@ class ArgumentSearch:
         """
         if id(container) not in known:
             is_plain = cast(Any, type(container)) in PLAIN_CONTAINERS
-            return None if is_plain and _has_only_atoms(container) else self._template(container, known)
+            if is_plain and _has_only_atoms(container):
+                return None
+            return self._template(container, known)
         template: Template | None = known[id(container)]
         if template is UNFINISHED_SEARCH:
             raise ValueError(
@@ -419,7 +437,8 @@ class ArgumentSearch:
 
 def _contents(value: Any) -> Iterator[Any]:
     """Yield a value and all that it contains, at any depth. An iterator is not consumed: it refers to its items."""
-    todo, visited = [value], dict[int, Any]()
+    todo = [value]
+    visited = dict[int, Any]()
     while todo:
         value = todo.pop()
         kind = cast(Any, type(value))
@@ -432,7 +451,10 @@ def _contents(value: Any) -> Iterator[Any]:
             todo += gc.get_referents(value)
         elif kind is tuple or (kind not in LEAF_TYPES and issubclass(kind, SEARCHED_TYPES)):
             # A mapping takes longer.
-            todo += [*value, *value.values()] if kind is not tuple and isinstance(value, Mapping) else value
+            if kind is not tuple and isinstance(value, Mapping):
+                todo += [*value, *value.values()]
+            else:
+                todo += value
 
 
 def reject_text(values: object, subject: str) -> None:
@@ -459,7 +481,9 @@ def reject_text(values: object, subject: str) -> None:
 
 def _has_only_atoms(container: Any) -> bool:
     """Return whether a plain container has no job, because all its items are atoms. Several jobs may share it."""
-    values = container.values() if cast(Any, type(container)) is dict else ()
+    values = ()
+    if cast(Any, type(container)) is dict:
+        values = container.values()
     return ATOMIC_TYPES.issuperset(map(type, container)) and ATOMIC_TYPES.issuperset(map(type, values))
 
 
@@ -472,7 +496,9 @@ def substitute_inputs(values: Iterable[Any], value_of: ValueOf) -> tuple[Any, ..
 
     """
     arguments = ArgumentSearch(lambda: "for_journal()").search_positional(tuple(values))
-    return arguments.substitute_inputs(value_of) if isinstance(arguments, Template) else arguments
+    if isinstance(arguments, Template):
+        arguments = arguments.substitute_inputs(value_of)
+    return cast("tuple[Any, ...]", arguments)
 
 
 # ---- jobs that call a function
@@ -709,7 +735,9 @@ def check_function(
         raise TypeError(f"{kind}({short_repr(called)}): give {wanted}")
     for candidate in (called, cast(Any, type(called)).__call__):
         if _user_code.is_async_generator(candidate):
-            instead = "an async function without yield" if place is None else wanted
+            instead = wanted
+            if place is None:
+                instead = "an async function without yield"
             raise TypeError(f"{kind}({name}): this is an async generator function; give {instead}")
         if place is not None and _user_code.is_async(candidate):
             short = getattr(called, "__name__", "function")
@@ -731,7 +759,8 @@ def check_call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] |
     """
     plain: Any = function
     if type(function) is MethodType:
-        plain, args = function.__func__, (function.__self__, *args)
+        plain = function.__func__
+        args = (function.__self__, *args)
     if type(plain) is not FunctionType or (kwargs and not _are_keywords(kwargs)):
         return
     code = plain.__code__
@@ -759,7 +788,8 @@ def trial_arguments(function: object) -> tuple[tuple[None, ...], dict[str, None]
     plain: Any = function.__func__ if type(function) is MethodType else function
     if type(plain) is not FunctionType:
         return (), {}
-    code, defaults = plain.__code__, plain.__kwdefaults__ or {}
+    code = plain.__code__
+    defaults = plain.__kwdefaults__ or {}
     by_name = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
     positional_count = code.co_argcount - len(plain.__defaults__ or ()) - (plain is not function)
     return (None,) * positional_count, {name: None for name in by_name if name not in defaults}
@@ -896,7 +926,9 @@ class Job(FunctionJob[T]):
         self._args = args
         inputs: tuple[AbstractJob[Any], ...] = ()
         if kwargs or (args and not ATOMIC_TYPES.issuperset(map(type, args))):
-            indices = None if kwargs else direct_input_indices(args)
+            indices = None
+            if not kwargs:
+                indices = direct_input_indices(args)
             if indices is None:
                 inputs = self._bind_arguments(args, kwargs, options.get("label"))
             elif indices:

@@ -39,7 +39,10 @@ def _intercepted_class(kind: type[Any], on_call: CallInterceptor, on_shutdown: C
         await on_shutdown(job, functools.partial(kind.co_shutdown, job))
 
     attributes = {"__slots__": (), "__module__": kind.__module__, "__qualname__": kind.__qualname__}
-    methods = {"co_shutdown": co_shutdown} if kind._has_own_shutdown else {}
+    if kind._has_own_shutdown:
+        methods = {"co_shutdown": co_shutdown}
+    else:
+        methods = {}
     metaclass: Any = type(kind)
     subclass = metaclass(kind.__name__, (kind,), attributes | methods)
     # Last, because `__init_subclass__` may set it.

@@ -144,7 +144,9 @@ class RunExtras:
         self.retry_count += 1
         self.throttled_since = None
         self.earlier_seconds += ended - began
-        text = "" if error is None else _errors.one_line_error(error)
+        text = ""
+        if error is not None:
+            text = _errors.one_line_error(error)
         attempt = FailedAttempt(self.retry_count, began, ended, text, ended + backoff, had_settled)
         self.failed_attempts = (*self.failed_attempts[1 - MAX_FAILED_ATTEMPTS :], attempt)
 
@@ -162,7 +164,8 @@ class RunExtras:
         self.listeners.append(listener)
 
     def notify_listeners(self, job: AbstractJob[Any]) -> None:
-        listeners, self.listeners = self.listeners, None
+        listeners = self.listeners
+        self.listeners = None
         for listener in listeners or ():
             listener(job)
 
@@ -187,7 +190,9 @@ def _reject_hiding_attributes(kind: type[AbstractJob[Any]]) -> None:
             is_override = isinstance(value, property) or not kind._is_scheduler
             is_rejected = is_option or name in vars(AbstractJob) or not is_override
         if is_rejected:
-            advice = f"pass {name}= to super().__init__()" if is_option else "choose another name"
+            advice = "choose another name"
+            if is_option:
+                advice = f"pass {name}= to super().__init__()"
             raise AttributeError(f"class {kind.__name__}: {name!r} hides {base.__name__}.{name}; {advice}", name=name)
 
 
@@ -405,7 +410,10 @@ class AbstractJob(Generic[T]):
         self._options = DEFAULT_OPTIONS
         self._is_plain = self._is_called_directly
         self._inputs = inputs
-        self._required = _requirements.extend_requirements((), inputs) if inputs else ()
+        if inputs:
+            self._required = _requirements.extend_requirements((), inputs)
+        else:
+            self._required = ()
         if options:
             self._store_options(options)
 
@@ -437,7 +445,8 @@ class AbstractJob(Generic[T]):
             if changed:
                 self._check_options()
         if required is not None:
-            if (jobs := _requirements.flatten_simple(required, state_of)) is None or self._required:
+            jobs = _requirements.flatten_simple(required, state_of)
+            if jobs is None or self._required:
                 self.requires(required)
             else:
                 # Without the checks of `requires`, because a new job is in no cycle and no scheduler.
@@ -515,7 +524,10 @@ class AbstractJob(Generic[T]):
     def granted(self) -> Mapping[str, Any]:
         """The resources that the job has while it runs, by name. Each value is a list of named units, or an amount."""
         grant = self._grant()
-        return {} if grant is None else grant.to_dict()
+        if grant is None:
+            return {}
+        granted: Mapping[str, Any] = grant.to_dict()
+        return granted
 
     def used(self, **amounts: Need) -> None:
         """Correct the amounts that the job takes from a `Rate` or a `Budget`, when the real amounts are known.
@@ -717,7 +729,9 @@ class AbstractJob(Generic[T]):
             return None if restoration is None else restoration.took
         if self._finished_at is not None:
             return self._finished_at - started_at
-        return self._worker.run.clock() - started_at if self._worker is not None else None
+        if self._worker is None:
+            return None
+        return self._worker.run.clock() - started_at
 
     @property
     def took(self) -> float | None:
@@ -815,7 +829,9 @@ class AbstractJob(Generic[T]):
     def raised_exception(self) -> BaseException | None:
         """Return the exception of a FAILED job, the `RequirementFailed` of a BLOCKED job, or None."""
         has_raised = type(self._outcome) is _errors.Failure and self.state is not JobState.CANCELLED
-        return cast(_errors.Failure, self._outcome).exception if has_raised else None
+        if not has_raised:
+            return None
+        return cast(_errors.Failure, self._outcome).exception
 
     def cancel(self) -> None:
         """Cancel the job if it is running, or keep it from starting. If it has settled, do nothing.
@@ -937,7 +953,8 @@ class AbstractJob(Generic[T]):
             why = f"{self.label!r} is the outermost scheduler, so no run will settle it"
             raise _errors.JobNotDone(why, "await its co_run() instead")
         await self._wait(takes_failure=True)
-        if (run := self._enclosing_run()) is not None and type(self._outcome) is _errors.Failure:
+        run = self._enclosing_run()
+        if run is not None and type(self._outcome) is _errors.Failure:
             run.failures.take(self, self._outcome)
         return self.result()
 
@@ -1010,7 +1027,8 @@ class AbstractJob(Generic[T]):
         Call this when the arguments have been filled in. If the job may be called again, the results are kept, unless
         this is the `last_call`.
         """
-        if (extras := self._extras) is None or not extras.drops_results:
+        extras = self._extras
+        if extras is None or not extras.drops_results:
             return
         # A job with needs may be throttled, and then called again.
         if not last_call and (self._options.retry is not None or self._options.needs):

@@ -250,7 +250,10 @@ def check_needs(value: object, name: str, subject: Subject) -> dict[str, Checked
         prefix = f"{name}={{{short_repr(key)}: {short_repr(amount)}}} of {subject_text(subject)}"
         if isinstance(amount, str) and not amount.strip():
             raise ValueError(f"{prefix}: the text is empty; give a size such as '24 GiB', or a key")
-        result[key] = amount if isinstance(amount, str) else _amounts.check_need(amount, prefix, NEED_ADVICE)
+        if isinstance(amount, str):
+            result[key] = amount
+        else:
+            result[key] = _amounts.check_need(amount, prefix, NEED_ADVICE)
     return {key: number for key, number in result.items() if number != 0}
 
 
@@ -281,7 +284,10 @@ def file_path(value: object, name: str, subject: Subject) -> str:
 def check_paths(value: object, name: str, subject: Subject) -> tuple[AnyPath, ...]:
     """Check a path, or several, and return them as a tuple. The errors show no values, which may be secret."""
     paths: Any = (value,) if isinstance(value, (str, os.PathLike)) or not isinstance(value, Iterable) else value  # pyright: ignore[reportUnknownVariableType]
-    result = tuple(paths) if not isinstance(paths, bytes) else (paths,)
+    if not isinstance(paths, bytes):
+        result = tuple(paths)
+    else:
+        result = (paths,)
     for path in result:
         if not isinstance(path, (str, os.PathLike)):
             found = type(path).__name__
@@ -311,7 +317,9 @@ def check_fraction(value: float, name: str, subject: Subject) -> float:
 
 def whole_number(value: object, name: str, subject: Subject, otherwise: str = "or None for no limit") -> int | None:
     """Check that a value is a whole number, 0 or more, or None. The advice in the error ends with `otherwise`."""
-    return None if value is None else check_number(value, name, subject, otherwise)
+    if value is None:
+        return None
+    return check_number(value, name, subject, otherwise)
 
 
 def check_number(value: object, name: str, subject: Subject, otherwise: str = "", least: int = 0) -> int:
@@ -398,7 +406,9 @@ def bad_value_error(error: type[E], value: Any, name: str, subject: Subject, adv
 
 def subject_text(subject: Subject) -> str:
     """Return a subject as text. It may be a function, so that the text is built only for an error."""
-    return subject if isinstance(subject, str) else subject()
+    if isinstance(subject, str):
+        return subject
+    return subject()
 
 
 def _number(

@@ -154,18 +154,25 @@ class JobKind(AbstractJob[T]):
         """Call `on_succeeded` or `on_settled`, if it is not None, with the end that the job is about to have."""
         if function is None:
             return
-        extras, before = self._ensure_extras(), self._outcome
+        extras = self._ensure_extras()
+        before = self._outcome
         self._outcome, self._finished_at, extras.coming_state = outcome, run.clock(), state
         try:
             function(self)
         finally:
-            self._outcome, self._finished_at, extras.coming_state = before, None, None
+            self._outcome = before
+            self._finished_at = None
+            extras.coming_state = None
 
     def _default_label(self, depth: int = MAX_DEPTH) -> str:
-        return self.redacted_label() if self.redact else self.default_label(depth)
+        if self.redact:
+            return self.redacted_label()
+        return self.default_label(depth)
 
     def _command_line(self) -> str:
-        return self.redacted_label() if self.redact else self.command_line()
+        if self.redact:
+            return self.redacted_label()
+        return self.command_line()
 
     def _failure_kind(self) -> object:
         return self.failure_group()

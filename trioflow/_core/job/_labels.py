@@ -101,7 +101,9 @@ def _format_argument(value: Any, depth: int = MAX_DEPTH) -> str:
     value = without_ref(value)
     kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     if kind is int:
-        return repr(value) if -MIN_HIDDEN_INT < value < MIN_HIDDEN_INT else "<int>"
+        if -MIN_HIDDEN_INT < value < MIN_HIDDEN_INT:
+            return repr(value)
+        return "<int>"
     if kind is str:
         return repr(_shorten_argument(value))
     if kind is float:
@@ -111,14 +113,18 @@ def _format_argument(value: Any, depth: int = MAX_DEPTH) -> str:
     if hasattr(kind, "_default_label"):
         return label_inside(value, depth)
     if kind is bytes:
-        return repr(value) if len(value) <= MAX_STRING_LENGTH else f"{value[:MAX_STRING_LENGTH]!r}…"
+        if len(value) <= MAX_STRING_LENGTH:
+            return repr(value)
+        return f"{value[:MAX_STRING_LENGTH]!r}…"
     if kind in BRACKETS:
         return _format_container(value, BRACKETS[kind], depth)
     if issubclass(kind, enum.Enum):
         return f"{kind.__name__}.{value._name_}"
     if kind.__module__.partition(".")[0] == "pathlib":
         return repr(_shorten_argument(str(value)))
-    return str(value.__name__) if kind is type or issubclass(kind, NAMED_TYPES) else f"<{kind.__name__}>"
+    if kind is type or issubclass(kind, NAMED_TYPES):
+        return str(value.__name__)
+    return f"<{kind.__name__}>"
 
 
 def _format_float(value: float) -> str:
@@ -196,12 +202,16 @@ def unescape_path(path: str) -> str:
 
 def path_of_job(job: AbstractJob[Any]) -> str:
     parts = [enclosing._members.names().name_of(member) for enclosing, member in ancestors_with_members(job)]
-    return "/".join(reversed(parts)) if parts else escape_label(job.label)
+    if parts:
+        return "/".join(reversed(parts))
+    return escape_label(job.label)
 
 
 def path_in(paths: Mapping[AbstractJob[Any], str], job: AbstractJob[Any]) -> str:
     """Return the path of a job among paths that were collected, and its own if it has been dropped since."""
-    return paths[job] if job in paths else path_of_job(job)
+    if job in paths:
+        return paths[job]
+    return path_of_job(job)
 
 
 def distinct_names(jobs: Iterable[AbstractJob[Any]]) -> list[str]:
@@ -226,7 +236,9 @@ def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[Abstra
 
     """
     if prefix is None:
-        prefix = f"{path_of_job(scheduler)}/" if scheduler.scheduler is not None else ""
+        prefix = ""
+        if scheduler.scheduler is not None:
+            prefix = f"{path_of_job(scheduler)}/"
     paths: dict[AbstractJob[Any], str] = {}
     todo: list[tuple[BaseScheduler, str]] = [(scheduler, prefix)]
     while todo:
@@ -260,7 +272,9 @@ def _next_name(label: str, counts: Counter[str]) -> str:
 
 def numbered_name(label: str, number: int) -> str:
     """Return the part of a path for the member of a scheduler that is the `number`-th with a label."""
-    return escape_label(label) if number == 1 else f"{escape_label(label)}#{number}"
+    if number == 1:
+        return escape_label(label)
+    return f"{escape_label(label)}#{number}"
 
 
 @final
@@ -415,6 +429,7 @@ def job_in(text: str) -> AbstractJob[Any] | str | None:
     for end in (match.end() for match in itertools.islice(TEXT_END.finditer(text), MAX_ENDS)):
         for start in (index for index in range(max(0, end - MAX_TEXT_LENGTH), end) if text[index] == "<"):
             part = text[start:end]
-            if (ref := TEXTS.get(part)) is not None and ((job := ref()) is None or not job.is_settled()):
+            ref = TEXTS.get(part)
+            if ref is not None and ((job := ref()) is None or not job.is_settled()):
                 return part if job is None else job
     return None

@@ -43,7 +43,9 @@ class Readable(Generic[GetType]):
     @overload
     def __get__(self, job: AbstractJob[Any], kind: type[AbstractJob[Any]]) -> GetType: ...
     def __get__(self, job: AbstractJob[Any] | None, kind: type[AbstractJob[Any]]) -> Any:
-        return self if job is None else self.getter(job)
+        if job is None:
+            return self
+        return self.getter(job)
 
     def reject_change(self, job: AbstractJob[Any], remedy: str) -> Never:
         """Reject a new value.

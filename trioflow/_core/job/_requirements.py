@@ -16,6 +16,7 @@ reach. SKIPPED does not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -88,7 +89,9 @@ def flatten_simple(value: object, state_of: Callable[[Any], Any]) -> tuple[Any, 
             pass
     except (TypeError, AttributeError):
         return None
-    return tuple(jobs) if len(jobs) < 2 else tuple(dict.fromkeys(jobs))
+    if len(jobs) < 2:
+        return tuple(jobs)
+    return tuple(dict.fromkeys(jobs))
 
 
 def flatten(values: Iterable[Any], purpose: str, method: str) -> Iterator[AbstractJob[Any]]:
@@ -137,12 +140,17 @@ def _advice(value: object) -> str:
 
 def flagged(required: StoredRequirements, flag: int) -> list[AbstractJob[Any]]:
     """Return those requirements that have a flag."""
-    return [job for job, flags in required.items() if flags & flag] if isinstance(required, dict) else []
+    if isinstance(required, dict):
+        return [job for job, flags in required.items() if flags & flag]
+    return []
 
 
 def add_flags(required: StoredRequirements, jobs: Iterable[AbstractJob[Any]], flags: int) -> StoredRequirements:
     """Return the requirements `required`, with these flags added to `jobs`."""
-    known = required if isinstance(required, dict) else dict.fromkeys(required, 0)
+    if isinstance(required, dict):
+        known = required
+    else:
+        known = dict.fromkeys(required, 0)
     return {**known, **{job: known[job] | flags for job in jobs}}
 
 
@@ -152,8 +160,13 @@ def extend_requirements(required: StoredRequirements, new: Sequence[AbstractJob[
         required.update(dict.fromkeys(new, 0))
         return required
     # `tuple` returns a tuple unchanged.
-    extended = (*required, *new) if required else tuple(new)
-    return extended if len(extended) < MANY_REQUIREMENTS else dict.fromkeys(extended, 0)
+    if required:
+        extended = (*required, *new)
+    else:
+        extended = tuple(new)
+    if len(extended) < MANY_REQUIREMENTS:
+        return extended
+    return dict.fromkeys(extended, 0)
 
 
 # ---- the decision whether a job runs
@@ -221,14 +234,18 @@ def _was_cancelled(job: AbstractJob[Any]) -> bool:
         return bool(job._outcome.is_from_cancel)
     # The nested scheduler of the job has ended without reaching it. If it was cut off itself, its outcome has the
     # cause.
-    if (scheduler := job._scheduler) is not None and scheduler.stop_reason is StopReason.CANCELLED:
+    scheduler = job._scheduler
+    if scheduler is not None and scheduler.stop_reason is StopReason.CANCELLED:
         return _was_cancelled(scheduler)
     return scheduler is None or scheduler.stop_reason not in (StopReason.CRITICAL, StopReason.TIMEOUT)
 
 
 def _settle_position(job: AbstractJob[Any]) -> float:
     """Return the position of a failed requirement in the order of settling, or infinity if it never settled."""
-    return job._outcome.number if type(job._outcome) in (_errors.Failure, _errors.CancelledOutcome) else float("inf")
+    if type(job._outcome) in (_errors.Failure, _errors.CancelledOutcome):
+        number: float = job._outcome.number
+        return number
+    return math.inf
 
 
 def _requirement_failed_error(job: AbstractJob[Any], requirement: AbstractJob[Any]) -> _errors.RequirementFailed:
@@ -239,6 +256,8 @@ def _requirement_failed_error(job: AbstractJob[Any], requirement: AbstractJob[An
     elif failure is not None:
         error.__cause__ = failure
     else:
-        fate = "was cancelled" if requirement._state is JobState.CANCELLED else "was not reached by its scheduler"
+        fate = "was not reached by its scheduler"
+        if requirement._state is JobState.CANCELLED:
+            fate = "was cancelled"
         error.__cause__ = _errors.JobCancelled(f"{requirement.label!r} {fate}")
     return error

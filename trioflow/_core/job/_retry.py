@@ -135,12 +135,17 @@ class Retry:
 
         backoffs: list[float] = []
         for leaf in leaf_exceptions(error):
-            wait: Any = isinstance(leaf, accepts) if isinstance(accepts, (type, tuple)) else accepts(leaf)
+            if isinstance(accepts, (type, tuple)):
+                wait: Any = isinstance(leaf, accepts)
+            else:
+                wait = accepts(leaf)
             if wait is False or wait is None:
                 return None
             if wait is not True:
                 backoffs += [duration(wait, "on", lambda: f"the Retry of {subject_text(subject)}, which returned that")]
-        return max(backoffs) if backoffs else self._own_backoff(number)
+        if backoffs:
+            return max(backoffs)
+        return self._own_backoff(number)
 
     def _own_backoff(self, number: int) -> float:
         """Return the backoff before retry `number`, which is 1 for the first, shortened at random with `jitter`."""
@@ -148,7 +153,9 @@ class Retry:
             backoff = min(self.first * self.factor ** (number - 1), self.cap)
         except OverflowError:
             backoff = self.cap if self.first else 0.0
-        return backoff * jitter_source().uniform(MIN_JITTER, 1.0) if self.jitter and backoff else backoff
+        if self.jitter and backoff:
+            backoff *= jitter_source().uniform(MIN_JITTER, 1.0)
+        return backoff
 
     def __repr__(self) -> str:
         """Return the call that makes an equal object."""
@@ -178,4 +185,6 @@ def check_retry(value: object, name: str, subject: Subject) -> Retry | None:
         advice = "give a Retry or a number; a decorator is applied to the function: Job(stamina.retry(on=OSError)(f))"
         raise bad_value_error(TypeError, value, name, subject, advice)
     times = whole_number(value, name, subject, "or a Retry, or None")
-    return Retry(times, first=0) if times else None
+    if not times:
+        return None
+    return Retry(times, first=0)

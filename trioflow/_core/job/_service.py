@@ -67,7 +67,8 @@ class TaskStatus(Generic[T]):
     __slots__ = ("_call_has_ended", "_job", "_run")
 
     def __init__(self, job: Service[T], run: Run) -> None:
-        self._job, self._run = job, run
+        self._job = job
+        self._run = run
         # Whether the call of the function has ended. The user's code may use this object even after that.
         self._call_has_ended = False
 

@@ -104,7 +104,9 @@ class Hold(Part):
         return self._run.steering.hold is not None
 
     def due_at(self) -> float:
-        return math.inf if self.is_busy() is self._is_holding() else self._run.clock()
+        if self.is_busy() is self._is_holding():
+            return math.inf
+        return self._run.clock()
 
     def act(self) -> None:
         """Begin or end to hold the run."""

@@ -113,7 +113,8 @@ class FirstRule(Part, Instrument):
     def act(self) -> None:
         """Let restored jobs win, in the order that they were recorded. Let held jobs start if none has won."""
         if self._restored and not self._is_looking_up():
-            restored, self._restored = sorted(self._restored, key=_recorded_at), []
+            restored = sorted(self._restored, key=_recorded_at)
+            self._restored = []
             self._add_winners(restored)
         self._release_held()
         if self._run.clock() + TIME_TOLERANCE >= self.due_at():
@@ -123,7 +124,9 @@ class FirstRule(Part, Instrument):
     def turn_before(self, job: AbstractJob[Any]) -> AbstractJob[Any] | None:
         """Return the competitor after whose failure or start the turn of a job opens, or None if it is open."""
         competitors = list(self._competitors)
-        return None if self._is_open(job) else competitors[competitors.index(self._turns[job]) - 1]
+        if self._is_open(job):
+            return None
+        return competitors[competitors.index(self._turns[job]) - 1]
 
     def explain(self, job: AbstractJob[Any]) -> str:
         """Explain why a job that has no open requirements is held back."""
@@ -176,7 +179,8 @@ class FirstRule(Part, Instrument):
         job that was added requires it, so that it does not compete any more.
         """
         while self._stagger is not None and self._closed_turns:
-            if (last := self._last_open) is not None and last._state.is_settled:
+            last = self._last_open
+            if last is not None and last._state.is_settled:
                 if last._state is JobState.SUCCEEDED and not last.restored and self._stagger < math.inf:
                     return
             elif last in self._competitors:
@@ -219,11 +223,15 @@ class FirstRule(Part, Instrument):
         """Stop the run if the jobs that are left cannot succeed often enough."""
         if len(self.winners) + len(self._restored) + len(self._unsettled) >= self._enough:
             return
-        run, count, total = self._run, len(self._losers), len(self._competitors)
+        run = self._run
+        count = len(self._losers)
+        total = len(self._competitors)
         if run.phase is RunPhase.DRAINING and any(job._state is JobState.CANCELLED for job in self._losers):
             # The drain, not the losers, has kept it from its result.
             return
-        needed = f"{self._enough} had to succeed" if self._enough > 1 else "one had to succeed"
+        needed = "one had to succeed"
+        if self._enough > 1:
+            needed = f"{self._enough} had to succeed"
         # Cancelled and skipped jobs have no exception of their own: these are those that `result()` raises for them.
         errors = [_errors.no_result_error(job) for job in self._losers]
         exceptions = [error for error in errors if isinstance(error, Exception)]

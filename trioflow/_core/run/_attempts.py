@@ -152,8 +152,10 @@ async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _j
         JobTimeout: the time is over, and the job does not move on.
 
     """
-    timeout, idle_timeout = options.timeout, options.idle_timeout
-    call, run = job._call_once, worker.run
+    timeout = options.timeout
+    idle_timeout = options.idle_timeout
+    call = job._call_once
+    run = worker.run
     if options.writes:
         since = run.clock()
         # A tree may take long to list.
@@ -274,7 +276,8 @@ def _backoff(worker: Worker, job: AbstractJob[Any], failure: BaseException, was_
     # A job that was written for the other loop would fail each time.
     if cancelled or job._is_ready() or worker.run.backend.needed_backend(failure):
         return None
-    extras, was_cause = job._ensure_extras(), worker.cause
+    extras = job._ensure_extras()
+    was_cause = worker.cause
     backoff = retry._next_backoff(extras.retry_count - extras.earlier_retries + 1, failure, job._name_for_errors)
     # The user's function `on` may have cancelled the job, or the run.
     return backoff if worker.cause is was_cause else None
@@ -284,7 +287,9 @@ def outcome_of(run: Run, job: AbstractJob[Any], verdict: Verdict, cause: CancelC
     """Return the outcome of a job that settles with a verdict. A service that was ready keeps its value."""
     if verdict.failure is not None and verdict.state is FAILED:
         return _errors.Failure(verdict.failure)
-    return job._outcome if verdict.state is SUCCEEDED else cancelled_outcome(run, cause)
+    if verdict.state is SUCCEEDED:
+        return job._outcome
+    return cancelled_outcome(run, cause)
 
 
 def cancelled_outcome(run: Run, cause: CancelCause | None) -> _errors.CancelledOutcome:
@@ -314,7 +319,9 @@ def ends_with_run(run: Run, job: AbstractJob[Any], error: BaseException) -> bool
 def find_throttles(error: BaseException) -> tuple[_errors.Throttled, ...]:
     """Return the `Throttled` exceptions in `error`, or none if it contains any other exception."""
     leaves: Any = leaf_exceptions(error)
-    return tuple(leaves) if all(isinstance(leaf, _errors.Throttled) for leaf in leaves) else ()
+    if all(isinstance(leaf, _errors.Throttled) for leaf in leaves):
+        return tuple(leaves)
+    return ()
 
 
 class BackoffTimer(Part):
@@ -359,4 +366,6 @@ def _waits_until(job: AbstractJob[Any], until: float) -> bool:
 def drain_backoffs(run: Run) -> list[AbstractJob[Any]]:
     """Remove and return the jobs of a run that wait for their next attempt."""
     backoffs = run.part(BackoffTimer)
-    return [] if backoffs is None else backoffs.drain()
+    if backoffs is None:
+        return []
+    return backoffs.drain()

@@ -55,7 +55,8 @@ def current_job() -> AbstractJob[Any]:
         (True, 'me')
 
     """
-    if (worker := current_worker_var.get(None)) is None or worker.job is None:
+    worker = current_worker_var.get(None)
+    if worker is None or worker.job is None:
         stand_in: Any = getattr(sys.modules.get(REMOTE_JOB_MODULE), "current_call", None)
         if stand_in is not None:
             return cast("AbstractJob[Any]", stand_in)

@@ -208,7 +208,8 @@ async def shut_down_nested(run: Run, nested: BaseScheduler) -> None:
 
 
 def _jobs_with_shutdown(scheduler: BaseScheduler) -> dict[AbstractJob[Any], None]:
-    if not (jobs := scheduler._members.jobs_with_shutdown):
+    jobs = scheduler._members.jobs_with_shutdown
+    if not jobs:
         return {}
     return {job: None for job in jobs if job._needs_shutdown()}
 
@@ -240,7 +241,9 @@ async def _shut_down(run: Run, pending: dict[AbstractJob[Any], None], seconds: f
             await run.backend.run_concurrently([partial(shut_down, job) for job in pending], deadline)
     finally:
         for job in unfinished:
-            why = f"did not end within shutdown_timeout={seconds} s" if run.clock() >= deadline else "was cancelled"
+            why = "was cancelled"
+            if run.clock() >= deadline:
+                why = f"did not end within shutdown_timeout={seconds} s"
             run.report(job, f"co_shutdown of {job.label!r} {why}")
 
 
@@ -316,7 +319,9 @@ class CleanUp(Crew):
         """Start the jobs, and wait for all of them. At the deadline, cancel the jobs that still run."""
         run = self.run
         self.start(self._jobs)
-        stop_timer = None if self.deadline == math.inf else run.call_at(self.deadline, self.stop)
+        stop_timer = None
+        if self.deadline != math.inf:
+            stop_timer = run.call_at(self.deadline, self.stop)
         with run.backend.create_scope() as scope:
             # At the deadline, only the jobs are cancelled.
             scope.shield = True
@@ -335,7 +340,9 @@ class CleanUp(Crew):
 
     def _backoff_until(self) -> float:
         backoffs = self.run.part(BackoffTimer)
-        return math.inf if backoffs is None else backoffs.due_at()
+        if backoffs is None:
+            return math.inf
+        return backoffs.due_at()
 
     def stop(self, reason: StopReason = StopReason.TIMEOUT) -> None:
         """Cancel the jobs that run, and keep the others from starting."""

@@ -50,7 +50,8 @@ class FailureCounts:
         outcome.is_counted = True
         is_blocked = job._state is JobState.BLOCKED
         self.number += 1
-        self.unblocked_number += not is_blocked
+        if not is_blocked:
+            self.unblocked_number += 1
         if not self._scheduler.keep_jobs and (job._criticality() or self._count_kept(is_blocked) < MAX_COUNTED_KEPT):
             self._kept.append(job)
 
@@ -60,7 +61,9 @@ class FailureCounts:
 
     def dropped(self) -> int:
         """Return how many jobs that failed, and were not BLOCKED, a scheduler with `keep_jobs=False` has dropped."""
-        return 0 if self._scheduler.keep_jobs else self.unblocked_number - self._count_kept(is_blocked=False)
+        if self._scheduler.keep_jobs:
+            return 0
+        return self.unblocked_number - self._count_kept(is_blocked=False)
 
     def _count_kept(self, is_blocked: bool) -> int:
         return sum((job._state is JobState.BLOCKED) is is_blocked for job in self._kept)
@@ -81,7 +84,8 @@ class FailureCounts:
         if failure.is_counted:
             failure.is_counted = False
             self.number -= 1
-            self.unblocked_number -= job._state is not JobState.BLOCKED
+            if job._state is not JobState.BLOCKED:
+                self.unblocked_number -= 1
             if self.keeps(job):
                 self._kept.remove(job)
 

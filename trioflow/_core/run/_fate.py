@@ -44,7 +44,8 @@ class Fate:
     def give(self, reason: StopReason, culprit: AbstractJob[Any] | None = None) -> None:
         """Give a word about the end of the run, which counts unless an earlier word is kept."""
         if self.reason is None or reason in GIVES_WAY_TO.get(self.reason, ()):
-            self.reason, self.culprit = reason, culprit
+            self.reason = reason
+            self.culprit = culprit
 
     def stop(self, reason: StopReason, culprit: AbstractJob[Any] | None) -> None:
         """Give the word that cancels the running jobs, or none are left."""

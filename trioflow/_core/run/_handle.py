@@ -187,7 +187,8 @@ class TimeLimit:
 
     def _restart(self, last: float) -> None:
         if not self._has_fired:
-            self._last_sign, self._turns_after_deadline = last, 0
+            self._last_sign = last
+            self._turns_after_deadline = 0
             self._set_timer()
 
     def _set_timer(self) -> None:
@@ -224,7 +225,9 @@ class TimeLimit:
         if self.is_over:
             return self._error_at_end()
         remaining = self.deadline - self._run.clock()
-        state = f"{remaining:g} s left" if remaining < math.inf else "no deadline, because no timeout is in effect"
+        state = "no deadline, because no timeout is in effect"
+        if remaining < math.inf:
+            state = f"{remaining:g} s left"
         raise RuntimeError(
             f"error() of the time limit of {self._job.label!r}, which has {state}: call it when `is_over`"
         )
@@ -268,7 +271,8 @@ class TimeLimit:
         self._stop()
         if self._scope is not None:
             self._scope.deadline = math.inf
-        if (worker := self._job._worker) is not None and worker.cause is None:
+        worker = self._job._worker
+        if worker is not None and worker.cause is None:
             self._run.stuck_jobs.forget(worker)
 
     def _stop(self) -> None:
@@ -440,7 +444,9 @@ class RunHandle:
 
         """
         writer = self._run.journal_writer
-        return None if writer is None else writer.journal.prefetch(path)
+        if writer is None:
+            return None
+        return writer.journal.prefetch(path)
 
     def prepare_result(self, job: AbstractJob[Any], value: object) -> None:
         """Have the journal, if there is any, write the large parts of a result that `job` is about to return.
@@ -481,7 +487,9 @@ class RunHandle:
         """
         run = self._run
         writer = run.journal_writer
-        published = None if writer is None else writer.open_question(job, facts)
+        published = None
+        if writer is not None:
+            published = writer.open_question(job, facts)
         if run.questions is None:
             run.questions = AskingJobs(run)
         run.questions.asking[job] = None

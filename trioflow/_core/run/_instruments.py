@@ -183,7 +183,8 @@ class InstrumentSet:
                             raise
             finally:
                 ends.depth -= 1
-            if (seconds := time.monotonic() - began) > MIN_BLOCKING_SECONDS and hooks not in self._slow_hooks:
+            seconds = time.monotonic() - began
+            if seconds > MIN_BLOCKING_SECONDS and hooks not in self._slow_hooks:
                 self._slow_hooks.add(hooks)
                 owners = [getattr(method, "__self__", method) for method, _ in methods]
                 # The package's own instruments are not the user's to mend.
@@ -231,7 +232,9 @@ def check_instruments(instruments: object, name: str, subject: _job_options.Subj
 
     """
     if isinstance(instruments, Instrument) or not isinstance(instruments, Iterable):
-        example = short_repr(instruments) if isinstance(instruments, Instrument) else "Monitor()"
+        example = "Monitor()"
+        if isinstance(instruments, Instrument):
+            example = short_repr(instruments)
         advice = f"give a list of instruments, such as [{example}]"
         raise _job_options.bad_value_error(TypeError, instruments, name, subject, advice)
     checked_instruments: list[Any] = [*instruments]
@@ -285,7 +288,8 @@ def overrides(part: Part, method: str) -> bool:
 
 def with_parts(parts: tuple[Part, ...], notify_end: Hook | None) -> Hook | None:
     """Return a function that tells the parts, and then the instruments, that a job has settled."""
-    if not (calls := [part.settled for part in parts if overrides(part, "settled")]):
+    calls = [part.settled for part in parts if overrides(part, "settled")]
+    if not calls:
         return notify_end
 
     def notify_all(scheduler: AbstractJob[Any], job: AbstractJob[Any]) -> None:

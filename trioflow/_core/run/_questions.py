@@ -28,7 +28,8 @@ class AskingJobs:
 
     def are_in_vain(self) -> bool:
         """Return whether nothing goes on in the run but these jobs, and nothing can use what any of them returns."""
-        run, asking = self._run, self.asking
+        run = self._run
+        asking = self.asking
         working = {worker.job for worker in run.crew.alive if worker.job is not None and not worker.is_shielded}
         if not asking or working - asking.keys() or any(map(is_needed, asking)):
             return False
@@ -43,7 +44,8 @@ class AskingJobs:
 
     def end(self) -> None:
         """End the questions, each of which is in vain."""
-        run, ended = self._run, [*self.asking]
+        run = self._run
+        ended = [*self.asking]
         self.asking.clear()
         for job in ended:
             users = join_names([repr(user.label) for user in successors_of(job)])
@@ -61,6 +63,7 @@ def is_needed(job: AbstractJob[Any]) -> bool:
 
 def _may_run(job: AbstractJob[Any]) -> bool:
     """Return whether a job may still run: nothing that has settled keeps it from that."""
-    others, inputs = _requirements.essential_requirements(job), job._inputs
+    others = _requirements.essential_requirements(job)
+    inputs = job._inputs
     failed = [other for other in others if other._state.is_settled and _requirements.has_failed(other)]
     return not (job._state.is_settled or any(each in inputs or each._criticality() is not False for each in failed))

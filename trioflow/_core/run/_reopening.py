@@ -391,7 +391,9 @@ class Reopening(Part):
             if job._state.is_settled or level._state.is_settled:
                 # Of a restored `First`, the jobs are IDLE, and their records are those of the run before.
                 stored.append(job)
-            holder = _holder_of(job, held) if held else None
+            holder = None
+            if held:
+                holder = _holder_of(job, held)
             if holder is not None:
                 held[holder].append(job)
             elif job._state.is_settled:

@@ -86,12 +86,14 @@ class RequirementCounts:
             undecided: gets those that their rule or the journal may settle instead, or a `First` hold back.
 
         """
-        run, members = self._run, self._run.members
+        run = self._run
+        members = self._run.members
         if run.closes_scheduler:
             for job in jobs:
                 job._ensure_extras().runs_once = True
         elif run.keeps_succeeded:
-            settled, jobs = [job for job in jobs if job._state is not IDLE], [job for job in jobs if job._state is IDLE]
+            settled = [job for job in jobs if job._state is not IDLE]
+            jobs = [job for job in jobs if job._state is IDLE]
             if settled:
                 # Their ends were told when they settled.
                 run.counts.expect_ordinary_jobs()
@@ -108,7 +110,11 @@ class RequirementCounts:
                 count_consumer(job)
             if not job._is_plain and job._options.forever:
                 forever += 1
-            required = job._required if requires_members_only else members.all_requirements(job)
+            required: Collection[AbstractJob[Any]]
+            if requires_members_only:
+                required = job._required
+            else:
+                required = members.all_requirements(job)
             if run.keeps_succeeded:
                 required = [requirement for requirement in required if requirement._holds_back()]
             if not required:
@@ -138,7 +144,8 @@ class RequirementCounts:
         A job that may settle at once, by its rule or from a journal, or be held back by a `First`, is queued first, and
         so are all jobs behind it.
         """
-        run, queued = self._run, self._queued
+        run = self._run
+        queued = self._queued
         if successors.__class__ is not list:
             successors = (successors,)
         if run.phase._is_ending:

@@ -177,17 +177,25 @@ class Run:
         self.shared = {}
         self.outer_worker = scheduler._worker
         outer = None if self.outer_worker is None else self.outer_worker.run
-        self._outermost = None if outer is None else outer.outermost()
+        outermost = None
+        if outer is not None:
+            outermost = outer.outermost()
+        self._outermost = outermost
         if outer is None:
             self.time_slice = backend.get_or_create_in_loop(lambda: TimeSlice(backend))
             self.standstill, self.limits, self.steering = Standstill(self), {}, Steering()
             self.ends = EndQueue()
         else:
-            self.time_slice, self.standstill, self.ends = outer.time_slice, outer.standstill, outer.ends
-            self.limits, self.steering = outer.limits, outer.steering
+            self.time_slice = outer.time_slice
+            self.standstill = outer.standstill
+            self.ends = outer.ends
+            self.limits = outer.limits
+            self.steering = outer.steering
         self.clock = self.time_slice.clock
         self.needs_own_tasks = scheduler._options.own_task or (outer is not None and outer.needs_own_tasks)
-        self.parts, self.reopening, self.questions = (), None, None
+        self.parts = ()
+        self.reopening = None
+        self.questions = None
         parts = make_parts(self, window)
         self.notify_start = self.notify_end = self.notify_scheduled = None
         watching = None if outer is None else outer.instrument_set
@@ -226,7 +234,8 @@ class Run:
 
     def _use_limiter(self) -> None:
         """Let jobs take tokens of the run's limiter, or else of the limiter that counts them further out, if any."""
-        limiter, host = self.line.limiter, self.limiting_worker()
+        limiter = self.line.limiter
+        host = self.limiting_worker()
         if limiter is None and host is not None and host.run.line.tokens is not None:
             # It counts the jobs at any depth.
             limiter = host.run.line.tokens.limiter
@@ -300,10 +309,12 @@ class Run:
                 interruption is never wrapped in a group.
 
         """
-        outer, context = self.outer_worker, self.context
+        outer = self.outer_worker
+        context = self.context
         self.deadline = self.deadline_in(self.timeout)
         self.crew.bounded_by = self
-        if (host := self.limiting_worker()) is not None and host.crew.bounded_by.deadline < self.deadline:
+        host = self.limiting_worker()
+        if host is not None and host.crew.bounded_by.deadline < self.deadline:
             self.crew.bounded_by = host.crew.bounded_by
         variables = tuple([item for item in context.items() if item[0] is not current_worker_var])
         group_class = self.backend.isolation.group_class
@@ -359,7 +370,9 @@ class Run:
                 # Set again, because an instrument may have taken its time.
                 self.began_at = self.clock()
             self.stop_if_over()
-            turns = self._make_entries_ready() if self.phase is not STOPPING else ()
+            turns: Iterator[None] = iter(())
+            if self.phase is not STOPPING:
+                turns = self._make_entries_ready()
             for _ in turns:
                 if not await self.group.host.yield_to_loop():
                     self.stop_cancelled()
@@ -420,7 +433,8 @@ class Run:
 
         If none of its jobs is suspended, a small run needs only this worker and these turns.
         """
-        crew, counts = self.crew, self.counts
+        crew = self.crew
+        counts = self.counts
         crew.ensure_searcher()
         crew.searchers += 1
         for _ in range(MAX_FIRST_WORKER_TURNS):
@@ -477,10 +491,13 @@ class Run:
 
     async def _flush_forever_jobs(self) -> bool:
         """Let forever jobs process their pending input. Return whether the run has to wait again."""
-        counts, turns, quiet = self.counts, 0, 0
+        counts = self.counts
+        turns = 0
+        quiet = 0
         if not counts.forever_unsettled:
             return False
-        added, positions = counts.added, self._forever_positions()
+        added = counts.added
+        positions = self._forever_positions()
         while turns < PENDING_INPUT_TURNS and quiet < QUIET_TURNS and not (self.phase is STOPPING or counts.unsettled):
             if not await self.group.host.yield_to_loop():
                 self.stop_cancelled()
@@ -500,7 +517,8 @@ class Run:
 
         These objects are new after each step of a job. A nested run that is ending waits for no input.
         """
-        workers, positions = [worker for worker in self.crew.alive if worker.is_shielded], list[object]()
+        workers = [worker for worker in self.crew.alive if worker.is_shielded]
+        positions = list[object]()
         for worker in workers:
             if (nested := worker.nested_run()) is not None:
                 workers += nested.crew.alive
@@ -522,7 +540,9 @@ class Run:
 
     def deadline_in(self, seconds: float | None) -> float:
         """Return the time in so many seconds from now, or infinity for None."""
-        return math.inf if seconds is None else self.clock() + seconds
+        if seconds is None:
+            return math.inf
+        return self.clock() + seconds
 
     # ---- the steps of a job that modules take which `_steps` stands on; all others call the functions of `_steps`
 
@@ -577,7 +597,8 @@ class Run:
                 stopped.append(run)
             runs += run._stop_alone(reason, culprit)
             # The runs inside this one are only cancelled with it.
-            reason, culprit = StopReason.CANCELLED, None
+            reason = StopReason.CANCELLED
+            culprit = None
         # Only now, because they pass on the slots and resources of their jobs.
         for run in stopped:
             run.cancel_scheduled()
@@ -598,11 +619,14 @@ class Run:
             self.fate.stop(reason, culprit)
             if reason is _states.TIMEOUT:
                 self.jobs_at_timeout = self.scheduler._describe_timeout()
-            self.phase, self.crew.is_closed = STOPPING, True
+            self.phase = STOPPING
+            self.crew.is_closed = True
             self.wake()
             self.scheduler._notify_unreached()
             cancels_workers = reason is not _states.COMPLETED or self.counts.unsettled > 0
-        return self.crew.cancel() if cancels_workers else []
+        if cancels_workers:
+            return self.crew.cancel()
+        return []
 
     def stop_if_over(self) -> bool:
         """Stop if the deadline has passed or the run was cancelled, before the loop has said so. Return whether it has.
@@ -687,16 +711,21 @@ class Run:
         If `cancels`, jobs that run with a result that is taken back are cancelled for it.
         """
         found = examine(self, job, wanted, cancels)
-        reason, subject = found.problem, job
+        reason = found.problem
+        subject = job
         for each in wanted:
             if each._state is JobState.SKIPPED:
-                reason, subject = "it is skipped, and was not needed; try again what it requires", each
+                reason = "it is skipped, and was not needed; try again what it requires"
+                subject = each
             elif job._state is SUCCEEDED is not each._state and is_scheduler(job) and job._enough:
-                reason, subject = f"it is in {job.label!r}, which is succeeded, and keeps its winners", each
+                reason = f"it is in {job.label!r}, which is succeeded, and keeps its winners"
+                subject = each
             elif reason and each is not job:
-                reason, subject = f"it is in {job.label!r}, of which try_again() says: {reason}", each
+                reason = f"it is in {job.label!r}, of which try_again() says: {reason}"
+                subject = each
             elif each is not job and each._scheduler is not None and each not in each._scheduler._members.jobs:
-                reason, subject = f"{each._scheduler.label!r} has dropped it", each
+                reason = f"{each._scheduler.label!r} has dropped it"
+                subject = each
         return found._replace(problem=reason and f"try_again() of {subject.label!r}: {reason}")
 
     def try_again(self, job: AbstractJob[Any], wanted: Sequence[AbstractJob[Any]] = (), cancels: bool = False) -> None:
@@ -785,7 +814,8 @@ class Run:
         """
         if not self.outermost().closes_scheduler:
             return None
-        context, known = contextvars.copy_context(), self.group.variables
+        context = contextvars.copy_context()
+        known = self.group.variables
         is_same = len(context) == len(known) + (current_worker_var in context)
         is_same = is_same and all(context.get(variable) is value for variable, value in known)
         return None if is_same else context

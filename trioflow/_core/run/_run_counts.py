@@ -51,7 +51,8 @@ class RunCounts:
             self.forever_unsettled -= 1
         else:
             self.unsettled -= 1
-            self.cancelled += state is CANCELLED
+            if state is CANCELLED:
+                self.cancelled += 1
         if state is not SUCCEEDED:
             self.all_succeeded = False
         if self.unsettled < 0 or self.forever_unsettled < 0:
@@ -60,7 +61,8 @@ class RunCounts:
     def begin_again(self, job: AbstractJob[Any]) -> None:
         """Count a member that has settled, and is tried again."""
         forever = job._options.forever
-        self.cancelled -= job._state is CANCELLED and not forever
+        if job._state is CANCELLED and not forever:
+            self.cancelled -= 1
         self.begin(not forever, forever)
         if self.cancelled < 0:
             raise self.fault(job)

@@ -42,9 +42,15 @@ class RunPools:
         scheduler = run.scheduler
         if run.outer_worker is not None:
             grant = scheduler._grant()
-            granted: dict[str, PoolEntry] = {} if grant is None else grant.member_resources()
+            if grant is None:
+                granted: dict[str, PoolEntry] = {}
+            else:
+                granted = grant.member_resources()
             self._resources.update(granted)
-            self.resource_holder = scheduler if granted else run.outer_worker.run.pools.resource_holder
+            if granted:
+                self.resource_holder = scheduler
+            else:
+                self.resource_holder = run.outer_worker.run.pools.resource_holder
         if scheduler._pool is not None:
             self._resources.update(scheduler._pool._resources)
 
@@ -58,7 +64,8 @@ class RunPools:
             else:
                 # `RUN_RESOURCES` has it, because unknown names were rejected before the run.
                 declared = RUN_RESOURCES[name]
-                total = declared.total() if total is None else total
+                if total is None:
+                    total = declared.total()
                 run.pools._resources[name] = GatedResource(name, declared, total, run)
         return run.pools._resources[name]
 
@@ -177,24 +184,34 @@ class RunPools:
 
 def _need_advice(job: AbstractJob[Any], name: str) -> str:
     near = _hints.nearest_name(name, job._options.needs)
-    return f"did you mean {near!r}?" if near else "add it to needs=, and give its scheduler a pool that has it"
+    if not near:
+        return "add it to needs=, and give its scheduler a pool that has it"
+    return f"did you mean {near!r}?"
 
 
 def _find_taken(job: AbstractJob[Any], name: str) -> tuple[Resource, Any] | None:
     """Return the resource of this name that a job has, and its share, or None if it has none."""
     grant = job._grant()
-    return None if grant is None else grant.find(name)
+    if grant is None:
+        return None
+    found: tuple[Resource, Any] | None = grant.find(name)
+    return found
 
 
 def _longest_throttle(resource: Resource) -> float:
     """Return for how long jobs may be throttled, by `Rate(give_up=)`: then, one that is throttled again fails."""
-    give_up = resource.settings.give_up if isinstance(resource, RateResource) else None
-    return math.inf if give_up is None else float(give_up)
+    give_up = None
+    if isinstance(resource, RateResource):
+        give_up = resource.settings.give_up
+    if give_up is None:
+        return math.inf
+    return float(give_up)
 
 
 def _gives_up(job: AbstractJob[Any], resources: Iterable[Resource]) -> bool:
     """Return whether a throttled job has only been throttled for as long as its rates allow (`Rate(give_up=)`)."""
-    since, started_at = job._ensure_extras().throttled_since, job._started_at
+    since = job._ensure_extras().throttled_since
+    started_at = job._started_at
     if since is None or started_at is None:
         return False
     return any(started_at - since >= limit for limit in map(_longest_throttle, resources))

@@ -95,7 +95,9 @@ class Standstill:
         run = self._run
         if (pause := run.steering.pauses.get(run.scheduler)) is not None and pause.by:  # the log says so
             return
-        message = "" if any(map(_has_timer, run.with_nested())) else run.scheduler._describe_outside_wait()
+        message = ""
+        if not any(map(_has_timer, run.with_nested())):
+            message = run.scheduler._describe_outside_wait()
         # Without the time, which differs.
         told = message.partition(" was paused ")[0]
         if message and not any(incident.message.startswith(told) for incident in run.scheduler._incidents):
@@ -209,13 +211,18 @@ class StuckJobs:
     def _set_timer(self, due: float) -> None:
         if due < self.due:
             self._stop_timer()
-            self._stop_timer, self.due = self._run.call_at(due, self._check), due
+            self._stop_timer = self._run.call_at(due, self._check)
+            self.due = due
 
     def _check(self) -> None:
         """Report the jobs that are stuck now. Check again when the next may be."""
-        now, self.due, next_due, self._sets_timer = self._run.clock(), math.inf, math.inf, False
+        now = self._run.clock()
+        self.due = math.inf
+        next_due = math.inf
+        self._sets_timer = False
         for worker, is_reported in list(self.watched.items()):
-            due, job = worker.cancelled_at + STUCK_REPORT_DELAY, worker.job
+            due = worker.cancelled_at + STUCK_REPORT_DELAY
+            job = worker.job
             if due > now and not is_reported:
                 next_due = min(next_due, due)
             elif job is not None and not is_reported:

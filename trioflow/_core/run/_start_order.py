@@ -76,7 +76,10 @@ class StartOrder:
         """
         members = self._run.members
         options = [job._options for job in members.jobs_with_scheduling_options]
-        known = self._known_durations(self._run.scheduler) if self._policies[True] is not _policies.FIFO_POLICY else {}
+        if self._policies[True] is not _policies.FIFO_POLICY:
+            known = self._known_durations(self._run.scheduler)
+        else:
+            known = {}
         policy = self._policies[bool(known)]
         has_needs = self._run.line.admission is not None or any(own.needs for own in options)
         has_priorities = any(own.priority for own in options)
@@ -84,7 +87,10 @@ class StartOrder:
             return
         order = _policies.StartKeys(policy, known)
         if policy.needs_ranks:
-            jobs = list(members.jobs) if in_order else _graph_algorithms.topological_order(members.jobs, requirements)
+            if in_order:
+                jobs = list(members.jobs)
+            else:
+                jobs = _graph_algorithms.topological_order(members.jobs, requirements)
             yield from order.compute_ranks(jobs, requirements)
         self._run.line.use_order(order, has_needs)
 
@@ -102,7 +108,9 @@ class StartOrder:
 
         A nested scheduler gets no estimate if none of its jobs has a known duration.
         """
-        outer = None if self._run.outer_worker is None else self._run.outer_worker.run._start_order
+        outer = None
+        if self._run.outer_worker is not None:
+            outer = self._run.outer_worker.run._start_order
         if outer is not None and outer._nested_durations is not None:
             self._nested_durations = outer._nested_durations
             return

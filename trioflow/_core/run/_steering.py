@@ -167,7 +167,10 @@ class Steering:
 
     def set_hold(self, run: Run, is_held: bool) -> None:
         """Let the outermost run be held or not, which only the record and the views ask: nothing is left to start."""
-        self.hold = Pause(run.clock(), "hold=True") if is_held else None
+        if is_held:
+            self.hold = Pause(run.clock(), "hold=True")
+        else:
+            self.hold = None
         self._record_pause(run)
 
     def current_pause(self, run: Run) -> Pause | None:
@@ -229,7 +232,8 @@ class Steering:
     def _record_pause(self, run: Run) -> None:
         """Record that a run begins or ceases to be paused by itself, or held."""
         is_open = run.scheduler in self.pauses or (self.hold is not None and run.outer_worker is None)
-        pauses, now = _recorded(run).pauses, run.clock()
+        pauses = _recorded(run).pauses
+        now = run.clock()
         if is_open is not (bool(pauses) and pauses[-1][1] == math.inf):
             if is_open:
                 pauses.append((now, math.inf))

@@ -70,12 +70,16 @@ def requeue(run: Run, job: AbstractJob[Any], crew: Crew, verdict: Verdict, now: 
     such a job waits for the end of the throttle before. After a failure, a job comes after those that were ready
     before, as any that has just become ready.
     """
-    error, began, extras, push = verdict.failure, job._started_at, job._ensure_extras(), crew.line.push
+    error = verdict.failure
+    began = job._started_at
+    extras = job._ensure_extras()
+    push = crew.line.push
     until = now + verdict.backoff
     assert error is not None
     assert began is not None
     if verdict.throttles:
-        resources, push = run.pools.resolve(job), crew.line.push_throttled
+        resources = run.pools.resolve(job)
+        push = crew.line.push_throttled
         closed = tuple((each.key, resources[each.key].cooldown.ends_at) for each in verdict.throttles)
         extras.throttlings += (Throttling(began, now, closed),)
         if extras.throttled_since is None:
@@ -149,7 +153,9 @@ def settle(run: Run, job: AbstractJob[Any], state: JobState, outcome: object, no
     Hooks, parts and views rely on this order: the state and the journal, the hooks, the job's slot and resources,
     the jobs that wait for it, the counts, its successors, and the ends that it causes, which have waited.
     """
-    successors, extras, ends = job._successors, job._extras, None
+    successors = job._successors
+    extras = job._extras
+    ends = None
     job._successors = job._worker = None
     if state is not SUCCEEDED and run.scheduler.keep_jobs:
         # Hooks may extend the list while the jobs of this copy are counted down.
@@ -316,7 +322,8 @@ def on_service_ready(run: Run, job: AbstractJob[Any], value: object) -> None:
     job._outcome = value
     if extras.time_limit is not None:
         extras.time_limit._lift()
-    successors, job._successors = job._successors, None
+    successors = job._successors
+    job._successors = None
     run.notify("service_ready", job)
     if successors is not None:
         run.requirement_counts.count_down(successors)
@@ -338,13 +345,16 @@ def settle_error(
 
     """
     # Callbacks may have asked for it before.
-    verdict, worker.verdict = worker.verdict, None
+    verdict = worker.verdict
+    worker.verdict = None
     if verdict is None or verdict.judged is not error:
         verdict = judge(worker, job, error)
         if job._options.retry is not None:
             # Its function `on` may have ended others.
             now = run.clock()
-    state, failure, throttles = verdict.state, verdict.failure, verdict.throttles
+    state = verdict.state
+    failure = verdict.failure
+    throttles = verdict.throttles
     if throttles:
         run.pools.close(job, throttles)
         if state is not JobState.FAILED:
@@ -388,7 +398,10 @@ def fail(run: Run, job: AbstractJob[Any], failure: BaseException, awaitable: obj
     run.failures.total += 1
     interruption = find_interruption(failure)
     # A hook or a signal may have stopped the run with this very interruption.
-    stops = job._criticality() if interruption is None else interruption is not run.interruption
+    if interruption is None:
+        stops = job._criticality()
+    else:
+        stops = interruption is not run.interruption
     # What the stop ends comes after this end, and so does what a handler of the log ends.
     with run.ends:
         if interruption is None:
@@ -408,7 +421,8 @@ def cancel_job(run: Run, job: AbstractJob[Any]) -> None:
     """
     scheduler = job._scheduler
     assert scheduler is not None
-    if (own_run := scheduler._run) is None or own_run.phase in (_states.CHECKING, RunPhase.LINKING):
+    own_run = scheduler._run
+    if own_run is None or own_run.phase in (_states.CHECKING, RunPhase.LINKING):
         run.steering.cancelled_early.setdefault(scheduler, []).append(job)
     elif job._worker is not None:
         job._worker.cancel_alone()
@@ -429,6 +443,7 @@ def abandon(run: Run, worker: Worker, fault: BaseException) -> None:
     """Stop because of an error of the engine itself. The job of `worker` fails with it."""
     with run.ends:
         run.interrupt(fault)
-        if (job := worker.job) is not None and job._worker is worker:
+        job = worker.job
+        if job is not None and job._worker is worker:
             worker.job = None
             settle(run, job, JobState.FAILED, Failure(fault), run.clock())

@@ -61,7 +61,8 @@ class Undecided:
 
     def work(self) -> None:
         """Make the jobs ready one by one, or the rest of them in the next turn of the loop."""
-        run, jobs = self._run, self.jobs
+        run = self._run
+        jobs = self.jobs
         self.is_busy = self._is_working = True
         while jobs and not run.phase._is_ending:
             if run.journal_writer is not None:
@@ -110,7 +111,8 @@ class Undecided:
         if self._reading is not None:
             job, read = self._reading
             await run.journal_writer.wait_for(read)  # type: ignore[union-attr]
-            self._reading, self._job_with_files = None, job
+            self._reading = None
+            self._job_with_files = job
             run.time_slice.begin(run.time_slice.turn_number, run.clock())
         if self.is_deferred:
             self.is_deferred = False

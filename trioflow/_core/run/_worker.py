@@ -88,13 +88,17 @@ class ThreadReports:
         """
         with self._lock:
             is_delivery_due = bool(self._latest_fractions)
-            self._latest_fractions[job] = self._latest_fractions.get(job) if fraction is None else fraction
+            if fraction is None:
+                self._latest_fractions[job] = self._latest_fractions.get(job)
+            else:
+                self._latest_fractions[job] = fraction
         if not is_delivery_due:
             self.call_in_loop(self._deliver)
 
     def _deliver(self) -> None:
         with self._lock:
-            fractions, self._latest_fractions = self._latest_fractions, {}
+            fractions = self._latest_fractions
+            self._latest_fractions = {}
         for job, fraction in fractions.items():
             # A job that has settled meanwhile has no worker.
             if job._worker is not None:
@@ -151,7 +155,8 @@ class TimeSlice:
 
         This is the worker that was spawned first, if the task can serve it, and if time is left for its first job.
         """
-        spawned, first = self.spawned, self.spawned[0]
+        spawned = self.spawned
+        first = self.spawned[0]
         # It only leaves, so it waits neither for its turn to begin nor for time.
         if worker.crew.is_closed and worker in spawned:
             spawned.remove(worker)
@@ -282,13 +287,21 @@ class Worker(WorkerTask):
             while (worker := self.run.time_slice.next_to_begin(self, now := self.run.clock())) is None:
                 await self.run.backend.yield_to_loop()
             current_worker_var.set(worker)
-            run, crew, line = worker.run, worker.crew, worker.crew.line
-            scheduler, notify_start, startable = run.scheduler, run.notify_start, line.startable
-            needs_own_tasks, time_slice, clock = run.needs_own_tasks, run.time_slice, run.clock
+            run = worker.run
+            crew = worker.crew
+            line = worker.crew.line
+            scheduler = run.scheduler
+            notify_start = run.notify_start
+            startable = line.startable
+            needs_own_tasks = run.needs_own_tasks
+            time_slice = run.time_slice
+            clock = run.clock
             needs_own_tasks |= run.backend.isolation.gives_own_tasks
             # An AbstractJob, of which the hot path also reads fields of Job.
             job: Any = None
-            jobs_left, has_run_jobs, token = MAX_JOBS_IN_TURN, False, 0
+            jobs_left = MAX_JOBS_IN_TURN
+            has_run_jobs = False
+            token = 0
             snapshot: Any = run.backend.isolation.attach_current_task(worker)
             if snapshot and now >= crew.bounded_by.deadline:
                 # The loop has not yet said so.
@@ -362,7 +375,10 @@ class Worker(WorkerTask):
                 try:
                     if notify_start is not None:
                         notify_start(scheduler, job)
-                    awaitable = job._function(*job._args) if is_plain else call_job(worker, job)
+                    if is_plain:
+                        awaitable = job._function(*job._args)
+                    else:
+                        awaitable = call_job(worker, job)
                     value = await awaitable
                     if value is not None and type(value) is CoroutineType:
                         error = unawaited_coroutine_error(job.label, value)  # pyright: ignore[reportUnknownArgumentType]
@@ -414,7 +430,10 @@ class Worker(WorkerTask):
 
     async def _get_time(self, last_job: AbstractJob[Any] | None, now: float) -> bool:
         """Return whether there is time for another job after the last, if any: now, or after a wait for a turn."""
-        run, crew, time_slice, snapshot = self.run, self.crew, self.run.time_slice, self.task_snapshot
+        run = self.run
+        crew = self.crew
+        time_slice = self.run.time_slice
+        snapshot = self.task_snapshot
         is_same_iteration = last_job is not None and snapshot.is_same_iteration()
         if is_same_iteration and now > time_slice.ends_at + MIN_BLOCKING_SECONDS:
             run.failure_log.report_block(run, last_job, now)
@@ -447,7 +466,9 @@ class Worker(WorkerTask):
         self, job: AbstractJob[Any], awaitable: object, value: object, error: BaseException | None, now: float
     ) -> None:
         """Settle a job, which ended at the time `now`, by the methods of its run. Check whether it changed the task."""
-        run, snapshot, isolation = self.run, self.task_snapshot, self.run.backend.isolation
+        run = self.run
+        snapshot = self.task_snapshot
+        isolation = self.run.backend.isolation
         error = await self.with_leftovers(error)
         self.must_leave |= isolation.gives_own_tasks or self.crew.is_closed or not snapshot.is_task_unchanged()
         if self.must_leave and not self.crew.is_closed:
@@ -486,7 +507,8 @@ class Worker(WorkerTask):
         A job that just returned fails if it left something open, or cancelled its own task. If closing raises
         exceptions, they form a group with the job's.
         """
-        backend, isolation = self.run.backend, self.run.backend.isolation
+        backend = self.run.backend
+        isolation = self.run.backend.isolation
         kind, errors = await isolation.close_leftovers(self)
         message = f"errors from a job, and from a {kind} that it left open"
         if error is None and kind is not None:
@@ -495,7 +517,9 @@ class Worker(WorkerTask):
             error = RuntimeError(f"the job returned with a {kind} still open: {advice}")
         elif error is None and backend.has_asyncio_cancellation() and not isolation.was_cancelled(self):
             error = JobCancelled("the job cancelled its own task", "to end a job, call its cancel()")
-        return error if error is None or errors is None else BaseExceptionGroup(message, [error, errors])
+        if error is None or errors is None:
+            return error
+        return BaseExceptionGroup(message, [error, errors])
 
 
 MAX_SEARCHERS: Final = 8
@@ -568,11 +592,14 @@ class Crew:
 
     def spawn(self, errand: Errand | None = None) -> Worker:
         """Spawn a worker, which searches for a job, or only does an errand."""
-        worker, run, group = Worker(self), self.run, self.group
+        worker = Worker(self)
+        run = self.run
+        group = self.group
         if errand is None:
             self.searchers += 1
         else:
-            worker.errand, worker.is_searching = errand, False
+            worker.errand = errand
+            worker.is_searching = False
         self.alive[worker] = None
         try:
             run.standstill.add_active()
@@ -601,7 +628,9 @@ class Crew:
     def leave(self, worker: Worker) -> None:
         """Remove a worker, and replace it if needed. An error on the way ends the run, which does not wait for it."""
         try:
-            run, time_slice, line = self.run, self.run.time_slice, self.line
+            run = self.run
+            time_slice = self.run.time_slice
+            line = self.line
             worker.stop_searching()
             if worker.task_snapshot is None and worker in time_slice.spawned:
                 # It has not begun.

@@ -114,7 +114,10 @@ class OpenBlock(Part):
                 run.stop(StopReason.CANCELLED)
             self._is_open = False
             run.wake()
-        is_cancelled, failure = (False, None) if error is None else self._backend.split_cancellations(error)
+        if error is None:
+            is_cancelled, failure = (False, None)
+        else:
+            is_cancelled, failure = self._backend.split_cancellations(error)
         try:
             await self._exit_task_group(error)
         except BaseException as exit_error:

@@ -125,7 +125,8 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
             await event.wait()
     finally:
         for watched in watched_jobs:
-            if (listeners := (watched._extras or RunExtras).listeners) and listener in listeners:
+            listeners = (watched._extras or RunExtras).listeners
+            if listeners and listener in listeners:
                 listeners.remove(listener)
 
 
@@ -288,12 +289,18 @@ class SettledJobs(Generic[J]):
 
     def awaited_by(self, job: AbstractJob[Any]) -> tuple[AbstractJob[Any], ...]:
         """Return the jobs that the iteration waits for, if `job` iterates and is not done with what it got."""
-        return () if self._waiter is not job or self._settled_jobs else tuple(self._unsettled_jobs - self._askers())
+        if self._waiter is not job or self._settled_jobs:
+            return ()
+        return tuple(self._unsettled_jobs - self._askers())
 
     def _askers(self) -> set[Any]:
         """Return the jobs that iterate over all jobs, if this iterator does, too: none may wait for the others."""
-        iterators = (self._scheduler._settled_iterators or ()) if self._chosen is None else ()
-        return {job for iterator in iterators if iterator._chosen is None for job in iterator._iterating_jobs}
+        askers = set[Any]()
+        if self._chosen is None:
+            for iterator in self._scheduler._settled_iterators or ():
+                if iterator._chosen is None:
+                    askers.update(iterator._iterating_jobs)
+        return askers
 
 
 class _Turn:

@@ -218,7 +218,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         if self._run is not None and (size := self._run.line.size) is not None:
             return size
         window = self.jobs_window
-        return window.minimum if isinstance(window, _window.VariableWindow) else _window.max_slots(window)
+        if isinstance(window, _window.VariableWindow):
+            return window.minimum
+        return _window.max_slots(window)
 
     # ---- adding and removing jobs
 
@@ -527,7 +529,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             if key is not None:
                 job.key = _made_by_user(subject, "key", key, arguments)
             jobs.append(job)
-        if (run := self._innermost_run()) is not None and run.journal_writer is not None:
+        run = self._innermost_run()
+        if run is not None and run.journal_writer is not None:
             for job in jobs:
                 job._ensure_extras().is_known_by_call = True
         self.update(jobs)
@@ -805,16 +808,23 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             True
 
         """
-        claim = None if self._worker is not None else _life.expect_run(self)
+        claim = None
+        if self._worker is None:
+            claim = _life.expect_run(self)
         # An `OpenBlock` hands itself over, and is no option.
-        block: Any = unknown.pop(_async_with.BLOCK, None) if unknown else None
+        block: Any = None
+        if unknown:
+            block = unknown.pop(_async_with.BLOCK, None)
         try:
             if unknown:
                 raise _job_options.unknown_option_error(self.label, "co_run()", unknown, BaseScheduler.co_run)
             if check is not False and not is_among(check, (True, False, "first")):
                 advice = "give True, False or 'first'"
                 raise _job_options.bad_value_error(TypeError, check, "check", self._name_for_errors, advice)
-            backend = _backend.current_backend() if self._worker is None else self._worker.run.backend
+            if self._worker is None:
+                backend = _backend.current_backend()
+            else:
+                backend = self._worker.run.backend
             run = self._make_run(backend, timeout, jobs_window, instruments)
             opened: list[Callable[[], object]] = []
             try:
@@ -859,7 +869,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             ctrl_c = run.backend.install_ctrl_c_handler()
             opened.append(functools.partial(ctrl_c.__exit__, None, None, None))
             ctrl_c.__enter__()
-            journal = self._journal if journal is OWN_SETTING else self._checked("journal", journal)
+            if journal is OWN_SETTING:
+                journal = self._journal
+            else:
+                journal = self._checked("journal", journal)
             if journal is not None:
                 run.journal_writer = JournalWriter(run, self._open_journal(journal))
                 opened.append(run.journal_writer.close)
@@ -902,7 +915,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def _make_run(self, backend: Backend, timeout: Any, jobs_window: object, instruments: Iterable[Instrument]) -> Run:
         _checks.check_may_run(self, self._worker is not None)
         subject = self._name_for_errors
-        seconds, window = self._options.timeout, self._jobs_window
+        seconds = self._options.timeout
+        window = self._jobs_window
         if timeout is not OWN_SETTING:
             seconds = self._checked("timeout", timeout)
         if jobs_window is not OWN_SETTING:
@@ -911,7 +925,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             if (problem := backend.limiter_problem(window)) is not None:
                 raise TypeError(f"jobs_window={short_repr(window)} of {subject()}: {problem}")
             if (holder := _line.token_holder(_current.enclosing_workers(), window)) is not None:
-                owner_text = "its scheduler" if holder._scheduler is None else repr(holder._scheduler.label)
+                owner_text = "its scheduler"
+                if holder._scheduler is not None:
+                    owner_text = repr(holder._scheduler.label)
                 raise RuntimeError(
                     f"{subject()} is run by the body of {holder.label!r}, which holds a token of its limiter: "
                     f"its jobs may wait for that token forever; nest it: add {subject()} to {owner_text}, "
@@ -975,7 +991,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         if not is_fresh and (members.jobs_added_during_run or members.nested_schedulers):
             for scheduler in iterate_schedulers(self):
                 scheduler._members.remove_jobs_added_during_runs()
-        needs_check = members.needs_check() if run.outer_worker is None else members.is_unchecked
+        if run.outer_worker is None:
+            needs_check = members.needs_check()
+        else:
+            needs_check = members.is_unchecked
         if needs_check:
             yield from _checks.check_members(members)
         if not is_fresh:
@@ -1029,7 +1048,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         run = self._ask("cancel" if self._scheduler is None else "cancel, nested", call_text, self.cancel)
         if run is None:
             return
-        if (outermost := run.outermost()).scheduler is not self:
+        outermost = run.outermost()
+        if outermost.scheduler is not self:
             outermost.steering.call(outermost, functools.partial(outermost.cancel_job, self))
             return
         run.steering.call(run, functools.partial(run.stop_once, StopReason.CANCELLED))
@@ -1185,7 +1205,8 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 unless the body raised it and failures count: then it is the last in their group.
 
         """
-        block, self._open_block = self._open_block, None
+        block = self._open_block
+        self._open_block = None
         assert block is not None
         try:
             return await block.exit(error)
@@ -1292,9 +1313,15 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
         """
         # No other member has an `expected_duration`.
-        own = self._members.jobs_with_scheduling_options if jobs is None else jobs
-        durations = {job: seconds for job in own if (seconds := job.expected_duration) is not None}
-        if (run := self._innermost_run()) is not None and (known := run.outermost().durations):
+        own = jobs
+        if own is None:
+            own = self._members.jobs_with_scheduling_options
+        durations = dict[AbstractJob[Any], float]()
+        for job in own:
+            if job.expected_duration is not None:
+                durations[job] = job.expected_duration
+        run = self._innermost_run()
+        if run is not None and (known := run.outermost().durations):
             wanted = self._members.jobs if jobs is None else jobs
             durations.update({job: known[job] for job in wanted if job in known})
         return durations

@@ -85,7 +85,8 @@ def _check_jobs(members: Members, may_repeat: bool) -> Iterator[None]:
     owner = members.owner
     # Without forever jobs.
     checked: set[AbstractJob[Any]] = set()
-    members.needs_recheck, members.is_ordered = bool(members.nested_schedulers), True
+    members.needs_recheck = bool(members.nested_schedulers)
+    members.is_ordered = True
     members.has_outside_requirements = False
     for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(members.jobs):
         for job in chunk:
@@ -256,7 +257,8 @@ class AvailableResources:
             if isinstance(entry, PerKeyResource):
                 per_key_names.append(name)
             others = [service for service in self._services_by_resource.get(name, ()) if service is not job]
-            if not (services := [service for service in others if _may_wait_for_service(job, service)]):
+            services = [service for service in others if _may_wait_for_service(job, service)]
+            if not services:
                 continue
             resource, need = entry.resolve(amount, job)
             shares = {service: entry.resolve(service._options.needs[name], service) for service in services}
@@ -293,7 +295,8 @@ def _may_wait_for_service(job: AbstractJob[Any], service: AbstractJob[Any]) -> b
 
     The job need not wait if the service starts only after it, or if the job is a clean-up job, which never waits.
     """
-    if (scheduler := service._scheduler) is None or job._options.run_if == "failed":
+    scheduler = service._scheduler
+    if scheduler is None or job._options.run_if == "failed":
         return False
     member = next(member for enclosing, member in ancestors_with_members(job) if enclosing is scheduler)
     return member not in _graph_algorithms.reachable([service], scheduler._members.all_requirements)

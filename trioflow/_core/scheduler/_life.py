@@ -205,7 +205,8 @@ def expect_run(scheduler: BaseScheduler) -> Claim:
         if scheduler._is_closed or WORDS["run"].cells[stage] is not ACTS:
             del CLAIMS[scheduler]
             raise refusal("run", scheduler, stage, level, "run()")
-        scheduler._run_thread, scheduler._stage = None, BEGINNING
+        scheduler._run_thread = None
+        scheduler._stage = BEGINNING
     elif claim != own:
         raise refusal("run", scheduler, BEGINNING, scheduler, "run()")
     return claim
@@ -223,7 +224,8 @@ def drop_claim(scheduler: BaseScheduler, claim: Claim | None) -> None:
 def start_run(scheduler: BaseScheduler, run: Run) -> None:
     """Let a run be the run in progress, and make the calls that were kept for it, in their order."""
     scheduler._run = run
-    scheduler._run_thread, scheduler._stage = None, RUNNING
+    scheduler._run_thread = None
+    scheduler._stage = RUNNING
     CLAIMS.pop(scheduler, None)
     calls = scheduler._early_calls
     while calls:
@@ -235,7 +237,8 @@ def record_end(scheduler: BaseScheduler) -> None:
 
     From now on, steering from another thread comes too late.
     """
-    scheduler._run_thread, scheduler._stage = threading.current_thread(), ENDED
+    scheduler._run_thread = threading.current_thread()
+    scheduler._stage = ENDED
     CLAIMS.pop(scheduler, None)
     scheduler._early_calls.clear()
     # Last, because another thread may then begin the next run.
@@ -251,12 +254,15 @@ def record_end(scheduler: BaseScheduler) -> None:
 
 def forget_end(scheduler: BaseScheduler) -> None:
     """Let a nested scheduler be NEW, because a run around it begins."""
-    scheduler._run_thread, scheduler._stage = None, NEW
+    scheduler._run_thread = None
+    scheduler._stage = NEW
 
 
 def stage_of(scheduler: BaseScheduler) -> tuple[Stage, BaseScheduler]:
     """Return the stage of a scheduler, but not whether it is closed, and the scheduler that decides it."""
-    level, below, ended = scheduler, scheduler, None
+    level = scheduler
+    below = scheduler
+    ended = None
     while True:
         stage = level._stage
         if stage is BEGINNING or (stage is RUNNING and level is scheduler):
@@ -269,7 +275,8 @@ def stage_of(scheduler: BaseScheduler) -> tuple[Stage, BaseScheduler]:
             ended = ended or level
         if level._scheduler is None:
             break
-        below, level = level, level._scheduler
+        below = level
+        level = level._scheduler
     if ended is None:
         return NEW, scheduler
     return (ENDED if level._open_block is None else Stage.BODY), ended
@@ -291,13 +298,15 @@ def _is_elsewhere(stage: Stage, level: BaseScheduler) -> bool:
 
 def refusal(word: str, scheduler: BaseScheduler, stage: Stage, level: BaseScheduler, call_text: str) -> RuntimeError:
     """Return the error of a word that is refused."""
-    row, outermost = WORDS[word], outermost_scheduler(scheduler)
+    row = WORDS[word]
+    outermost = outermost_scheduler(scheduler)
     if scheduler._is_closed and row.cells[CLOSED] is not SAME:
         stage = CLOSED
     text = row.at.get(stage, row.refusal)
     name, level_name, outermost_name = map(repr, (scheduler.label, level.label, outermost.label))
     why = clause(" ({.value})", outermost.stop_reason)
-    if (run := level._run) is not None and run.phase._is_ending:
+    run = level._run
+    if run is not None and run.phase._is_ending:
         why = f", which {run.phase.value}"
     return row.error(text.format(call=call_text, name=name, level=level_name, outermost=outermost_name, why=why))
 
@@ -336,7 +345,8 @@ def ask(scheduler: BaseScheduler, word: str, call_text: str, call: Callable[[], 
             # The run may have ended in another thread since.
             return level._run
         if answer is Answer.REFUSE:
-            if (run := level._run) is not None and cell is HERE:
+            run = level._run
+            if run is not None and cell is HERE:
                 run.steering.check_thread(run, call_text)
             raise refusal(word, scheduler, stage, level, call_text)
         if answer is Answer.IGNORE:
@@ -363,7 +373,8 @@ def will_not_reach(scheduler: BaseScheduler, job: AbstractJob[Any] | None = None
         level._was_awaited = True
     if job is None:
         return _cell("as_settled", scheduler, stage) is IGNORES
-    if (run := decisive._run) is not None and run.phase._is_ending:
+    run = decisive._run
+    if run is not None and run.phase._is_ending:
         member = next(member for level, member in ancestors_with_members(job) if level is decisive)
         return _ending.will_not_start(run, job, member)
     return _cell("wait_settled of a job", scheduler, stage) is REFUSES

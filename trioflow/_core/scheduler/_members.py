@@ -121,7 +121,9 @@ class Members:
             for dropped in (other for other in job._required if other not in self.jobs):
                 members += self.member_requirements(dropped)
         implied = self.implied_requirements.get(job)
-        return members if implied is None else list(dict.fromkeys([*members, *filter(self.jobs.__contains__, implied)]))
+        if implied is None:
+            return members
+        return list(dict.fromkeys([*members, *filter(self.jobs.__contains__, implied)]))
 
     def jobs_to_repeat(self) -> Collection[AbstractJob[Any]]:
         """Return the jobs that run again if their scheduler, which has run, is tried again, at any depth. O(V + E).
@@ -179,7 +181,10 @@ class Members:
 
         """
         if not is_job(job) or job not in self.jobs:
-            name = repr(job.label) if is_job(job) else short_repr(job)
+            if is_job(job):
+                name = repr(job.label)
+            else:
+                name = short_repr(job)
             raise KeyError(f"{call_text}: {name} is not in {self.owner.label!r}")
 
     def iterate(self, enters: Callable[[BaseScheduler], bool]) -> Iterator[AbstractJob[Any]]:
@@ -319,9 +324,12 @@ class Members:
         """Remove a settled job that will never run again. Drop its references to requirements. Keep `job.scheduler`."""
         if self.dropped is NONE_DROPPED:
             self.dropped = DroppedJobs()
-        groups = [] if is_one_job(job) else groups_of_run(cast(Any, job))
+        groups = []
+        if not is_one_job(job):
+            groups = groups_of_run(cast(Any, job))
         for each in (job, *(each for group in groups[:1] for each in jobs_of_run(group))):
-            is_job, has_failed = is_one_job(each), has_own_failure(each)
+            is_job = is_one_job(each)
+            has_failed = has_own_failure(each)
             self.dropped.failures[is_job] += has_failed and is_logged(each)
             if is_job:
                 self.dropped.counts[count_key(each)] += 1
@@ -333,7 +341,8 @@ class Members:
         services = tuple(filter(self.services.__contains__, self.all_requirements(job)))
         self._discard(job)
         self.members_used_outside.discard(job)
-        job._required, job._inputs = services, ()
+        job._required = services
+        job._inputs = ()
 
     def forget_dropped(self) -> None:
         self.dropped = NONE_DROPPED

@@ -109,7 +109,10 @@ class SignalHandler:
         else:
             # Windows has no SIGHUP: https://docs.python.org/3/library/signal.html#signal.SIGHUP.
             numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-            callbacks = {} if handle_signals is False else dict.fromkeys(numbers, handle_signals)
+            if handle_signals is False:
+                callbacks = {}
+            else:
+                callbacks = dict.fromkeys(numbers, handle_signals)
         for number, callback in callbacks.items():
             try:
                 fits = number in SIGNALS.valid_signals() - UNCATCHABLE and (
@@ -260,7 +263,8 @@ class SignalHandler:
 
     def _call(self, function: Callable[..., T], *arguments: object) -> T:
         """Call a function of the program, and keep the calls that it makes to steer the run."""
-        calling, SignalHandler.calling = SignalHandler.calling, self
+        calling = SignalHandler.calling
+        SignalHandler.calling = self
         try:
             return function(*arguments)
         finally:
@@ -281,7 +285,8 @@ class SignalHandler:
         This is the case in the check before the run, and if a job has been blocking the loop for some time after an
         earlier Ctrl-C.
         """
-        run, stall = self._scheduler._run, time.monotonic() - self._pending_since
+        run = self._scheduler._run
+        stall = time.monotonic() - self._pending_since
         is_due = (self._should_end_run and stall >= STALL_SECONDS) or (run is not None and run.phase is CHECKING)
         return is_due and self._is_in_job(frame)
 
@@ -313,7 +318,8 @@ def _show_in_one_line() -> None:
 
 
 def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if (label := getattr(error, "_trioflow_run", None)) is None or error.__cause__ is not None:
+    label = getattr(error, "_trioflow_run", None)
+    if label is None or error.__cause__ is not None:
         sys.__excepthook__(kind, error, trace)
     # A program without a console has no `stderr`.
     elif sys.stderr is not None:

@@ -77,7 +77,9 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 def open_requirements(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
     """Return the members that a job still waits for. Settled jobs and ready services are left out."""
     scheduler = job._scheduler
-    members = [] if scheduler is None else scheduler._members.all_requirements(job)
+    members = []
+    if scheduler is not None:
+        members = scheduler._members.all_requirements(job)
     return [other for other in members if other._holds_back()]
 
 
@@ -141,13 +143,18 @@ def waiting(job: AbstractJob[Any]) -> Waiting | None:
         'no free slot'
 
     """
-    if (run := job._enclosing_run()) is not None and job._state is JobState.RUNNING:
+    run = job._enclosing_run()
+    if run is not None and job._state is JobState.RUNNING:
         awaited_jobs = (job._extras or RunExtras).awaited_jobs
-        return Waiting(WaitCause.JOBS, text=f"awaits {_job_names(list(awaited_jobs))}") if awaited_jobs else None
+        if not awaited_jobs:
+            return None
+        return Waiting(WaitCause.JOBS, text=f"awaits {_job_names(list(awaited_jobs))}")
     if run is None or job._state is not JobState.SCHEDULED:
         return None
     wait = _find_wait(run, job)
-    return wait._replace(text=_without_keys(wait.text, job)) if job.redact else wait
+    if job.redact:
+        return wait._replace(text=_without_keys(wait.text, job))
+    return wait
 
 
 def describe_timeout(scheduler: BaseScheduler) -> dict[str, str]:
@@ -184,7 +191,9 @@ def describe_standstill(scheduler: BaseScheduler) -> str:
 def describe_outside_wait(scheduler: BaseScheduler) -> str:
     """Describe what the ready jobs wait for when no job runs, or "" if no job is ready."""
     # Jobs further out may wait for resources that a nested scheduler holds.
-    runs = [] if scheduler._run is None else scheduler._run.with_nested()
+    runs = []
+    if scheduler._run is not None:
+        runs = scheduler._run.with_nested()
     for line in (run.line for run in reversed(runs)):
         waiting_for_tokens = line.tokens.waiting if line.tokens else ()
         for job in (*waiting_for_tokens, *line.in_order()):
@@ -211,13 +220,16 @@ def waiting_since(job: AbstractJob[Any]) -> float | None:
     the members that it waited for settled. Return None if there are no such members, or if a running service is among
     them. Also return None if the job is not SCHEDULED.
     """
-    if (scheduler := job._scheduler) is None or job._state is not JobState.SCHEDULED:
+    scheduler = job._scheduler
+    if scheduler is None or job._state is not JobState.SCHEDULED:
         return None
     last: list[Any] = [*_job_queries.throttled_attempts(job)[-1:], *_job_queries.failed_attempts(job)[-1:]]
     if last:
         return float(max(attempt.ended for attempt in last))
     times = [other._finished_at for other in scheduler._members.all_requirements(job)]
-    return None if None in times else max((time for time in times if time is not None), default=None)
+    if None in times:
+        return None
+    return max((time for time in times if time is not None), default=None)
 
 
 def get_status_text(job: AbstractJob[Any]) -> str:
@@ -266,7 +278,9 @@ def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
     if line.tokens is not None and job in line.tokens.waiting:
         return Waiting(WaitCause.TOKEN, text="no free token")
     group = group_of(run, job)
-    needs = [] if group is None else group.needs_of(job)
+    needs = []
+    if group is not None:
+        needs = group.needs_of(job)
     if (gated := _opening(needs, job)) is not None:
         return Waiting(WaitCause.RESOURCE, gated.name, gated.opening)
     if line.is_full() and not job._options.forever and job not in line.holders:
@@ -299,7 +313,9 @@ def _explain_needs(run: Run, job: AbstractJob[Any]) -> str | None:
     if (gated := _opening(needs, job)) is not None:
         return f"waits for {gated.shown_name}: {gated.opening}"
     alike = [other for *_, other in group.entries() if other._options.needs == job._options.needs]
-    before = alike.index(job) if job in alike else 0
+    before = 0
+    if job in alike:
+        before = alike.index(job)
     missing = _unmet(needs) or [each for each in needs if each[0].is_used_up_by(each[1], before)]
     if missing:
         return f"waits for {'; '.join(resource.describe_wait(need, before).text for resource, need in missing)}"
@@ -370,8 +386,12 @@ def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if cancellation is None and (job._has_status_text or is_scheduler(job)):
         status = get_status_text(job)
     # A job has been running since its attempt started.
-    now, since = job.started_at, job._started_at
-    seconds = 0.0 if since is None or now is None else (job.elapsed or 0.0) - (since - now)
+    now = job.started_at
+    since = job._started_at
+    if since is None or now is None:
+        seconds = 0.0
+    else:
+        seconds = (job.elapsed or 0.0) - (since - now)
     parts = [f"has been running for {duration_text(seconds)}"]
     if cancellation is not None:
         parts.append(f"was {cancellation}, and is still running")
@@ -407,17 +427,24 @@ def _explain_succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 def _explain_failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     error: Any = job.raised_exception()
     effects = {True: "; it was critical, and ended the run", False: "; that is tolerated", None: ""}
-    effect = effects[job._criticality()] if isinstance(error, Exception) else "; that ended the run"
+    effect = "; that ended the run"
+    if isinstance(error, Exception):
+        effect = effects[job._criticality()]
     return f"failed after {duration_text(job.took or 0.0)}, with {one_line_error(error)}{effect}"
 
 
 def _explain_cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    when = "before it started" if job.started_at is None else f"after {duration_text(job.took or 0.0)}"
+    when = "before it started"
+    if job.started_at is not None:
+        when = f"after {duration_text(job.took or 0.0)}"
     if is_scheduler(job) and job._fate.reason is StopReason.DRAINED:
         return f"was drained {when}: it started no more jobs, and those that were running have ended"
     if job._outcome.is_alone:
         return f"was cancelled {when}, by its own cancel()"
-    reason = scheduler._fate.reason if (run := scheduler._run) is None else run.fate.reason
+    if (run := scheduler._run) is None:
+        reason = scheduler._fate.reason
+    else:
+        reason = run.fate.reason
     if job.forever and reason in RAN_TO_END and job.started_at is not None:
         return f"ran alongside the others for {duration_text(job.elapsed or 0.0)}, and was then cancelled"
     if reason is StopReason.COMPLETED and scheduler._enough is not None:
@@ -454,7 +481,9 @@ EXPLAIN_FUNCTIONS = {
 def _progress_text(job: AbstractJob[Any], clock: Callable[[], float]) -> str:
     if (seconds := age(job._started_at, clock)) is not None:
         return f"{job.label!r} has been running for {duration_text(seconds)}"
-    waits = f"waits for {_attempt_text(job, has_limit=False)}" if job.attempts else "has not started"
+    waits = "has not started"
+    if job.attempts:
+        waits = f"waits for {_attempt_text(job, has_limit=False)}"
     return f"{job.label!r} {waits}"
 
 
@@ -492,7 +521,10 @@ class WaitWatch(Part):
             verb: the words that link the waiting job to these.
 
         """
-        self._run, self.waiter, self._jobs, self._verb = run, waiter, jobs, verb
+        self._run = run
+        self.waiter = waiter
+        self._jobs = jobs
+        self._verb = verb
         self._seconds = FIRST_POLL_SECONDS
         self._due_at = run.clock() + self._seconds
 
@@ -534,7 +566,9 @@ def deadlock_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
             text = f"{text}, which waits for {waiter.label!r}"
     if held:
         lacking = path[held[-1] - 1][1]
-        return text if lacking._scheduler is None else f"{text}: {lacking._scheduler.explain(lacking)}"
+        if lacking._scheduler is None:
+            return text
+        return f"{text}: {lacking._scheduler.explain(lacking)}"
     for (_, job), (link, _) in itertools.pairwise(path):
         if link in (LASTS, ITERATES):
             end = "ends by itself" if link == LASTS else "leaves its loop"
@@ -561,7 +595,9 @@ def reject_wait_cycle(waiter: AbstractJob[Any], job: AbstractJob[Any], verb: str
 
     """
     if (path := _find_path({waiter, *enclosing_schedulers(waiter)}, job, _jobs_that_settle_before)) is not None:
-        end_text = "" if path[-1][1] is waiter else f", which contains {waiter.label!r}"
+        end_text = ""
+        if path[-1][1] is not waiter:
+            end_text = f", which contains {waiter.label!r}"
         raise RuntimeError(f"{waiter.label!r} waits for itself: {_path_text(waiter, verb, path)}{end_text}")
 
 
@@ -640,7 +676,8 @@ def _jobs_that_delay(job: AbstractJob[Any]) -> Links:
     if job._state is JobState.SCHEDULED:
         yield HELD_BY, _holders(job)
     run = job._enclosing_run()
-    if (group := group_of(run, job)) is not None and (blocker := group.find_blocker(job)) is not None:
+    group = group_of(run, job)
+    if group is not None and (blocker := group.find_blocker(job)) is not None:
         yield "may not overtake", [blocker]
     if run is not None and (rule := run.part(FirstRule)) is not None:
         before = rule.turn_before(job)
@@ -668,7 +705,9 @@ def _holders(job: AbstractJob[Any]) -> Collection[AbstractJob[Any]]:
     # A limiter or a pool may be shared with other runs, also with those in the bodies of jobs.
     runs = [other for each in list(RUNS_IN_PROGRESS) if each.thread_id == run.thread_id for other in each.with_nested()]
     if wait.cause is WaitCause.TOKEN:
-        return [] if run.line.tokens is None else list(token_holders(runs, run.line.tokens.limiter))
+        if run.line.tokens is None:
+            return []
+        return list(token_holders(runs, run.line.tokens.limiter))
     # Amounts of a rate accrue again from the start of the jobs that took them.
     unstarted = [other for each in runs if each.line.tokens is not None for other in each.line.tokens.waiting]
     grants = [(other, grant.find(wait.resource)) for other in unstarted if (grant := other._grant()) is not None]

@@ -84,7 +84,8 @@ class SimilarFailures:
 
     def report(self) -> str:
         """Return the log line for the counted failures, and reset the count."""
-        number, failures = self.count_since_report, self._first_failures.copy()
+        number = self.count_since_report
+        failures = self._first_failures.copy()
         self.count_since_report = 0
         self._first_failures.clear()
         if {path for path, _ in failures} == {self._path}:
@@ -148,7 +149,9 @@ class FailureLog:
             consequence = f"it is critical, so the run of {name!r} stops"
         else:
             fate = "the run goes on" if run.fate.cancel_reason is None else "the run is ending"
-            consequence = f"it is tolerated, and {fate}" if job._criticality() is False else fate
+            consequence = fate
+            if job._criticality() is False:
+                consequence = f"it is tolerated, and {fate}"
         advice = clause(" ({})", hint)
         remedy = _errors.remedy_of(error)
         traceback = None if key[0] is _errors.BudgetSpent else failure.traceback
@@ -256,7 +259,8 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
     """
     if (run := scheduler._run) is None:
         return scheduler._counted_failures
-    if not ((counts := run.failures).number or counts.total):
+    counts = run.failures
+    if not (counts.number or counts.total):
         return NO_FAILURES
     rest = counts.dropped()
     may_count = (_errors.Failure, _errors.CancelledOutcome)
@@ -270,7 +274,8 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
             jobs.append(job)
     own = [job for job in members if type(job._outcome) is _errors.Failure]
     causes = {id(job._outcome.exception) for job in (*own, *jobs)}
-    if not (jobs := [job for job in jobs if not _is_blocked_by(job, causes, scheduler)]):
+    jobs = [job for job in jobs if not _is_blocked_by(job, causes, scheduler)]
+    if not jobs:
         # All that is left was BLOCKED by failures that were awaited.
         rest = rest or counts.number
     first = min(own, key=_settling_number, default=None)
@@ -283,15 +288,19 @@ def _is_blocked_by(job: AbstractJob[Any], causes: set[int], scheduler: BaseSched
     The scheduler may have dropped that member. A failure outside of the scheduler is not among its own. Nor is a
     failure in a nested scheduler whose timeout takes its place. A job that was never reached has no failure.
     """
-    root, error = _job_queries.root_failure(job), job.raised_exception()
-    cause = _user_code.get_cause(error) if isinstance(error, _errors.RequirementFailed) else None
+    root = _job_queries.root_failure(job)
+    error = job.raised_exception()
+    cause = None
+    if isinstance(error, _errors.RequirementFailed):
+        cause = _user_code.get_cause(error)
     counts = type(root._outcome) is _errors.Failure and root._outcome.is_counted and root._scheduler is scheduler
     return id(cause) in causes or (root is not job and counts)
 
 
 def culprit_text(scheduler: BaseScheduler) -> str | None:
     """Return the failure that stopped a run, in the words of `failure_text`, or None if no job stopped it."""
-    if (member := scheduler.culprit) is None or scheduler.stop_reason is not StopReason.CRITICAL:
+    member = scheduler.culprit
+    if member is None or scheduler.stop_reason is not StopReason.CRITICAL:
         return None
     cause = _job_queries.first_cause(member)
     return failure_text(cause.path, None if cause._criticality() else member.path)
@@ -337,7 +346,9 @@ def log_run_end(run: Run) -> None:
     if not scheduler.log:
         return
     # `run.failures.total` is not used, because it also counts failures in earlier attempts of nested schedulers.
-    failed = list(filter(is_logged, failed_jobs(scheduler))) if run.failures.total else []
+    failed = []
+    if run.failures.total:
+        failed = list(filter(is_logged, failed_jobs(scheduler)))
     tolerated_count = 0
     if run.fate.reason is StopReason.FAILED:
         tolerated_count = sum(job._criticality() is False for job in failed)
@@ -381,7 +392,10 @@ def _failures_text(scheduler: BaseScheduler, jobs: int, groups: int, unpaid: lis
         # Also the jobs in these and those that these have blocked, without those that the scheduler has dropped.
         families = ((job, *enclosing_schedulers(job)) for job in counted if job._state is not JobState.SUCCEEDED)
         not_run = sum(any(_job_queries.root_failure(each) in unpaid for each in family) for family in families)
-        text = f"{not_run} of {plural(len(counted), 'job')}" if scheduler.keep_jobs else plural(len(unpaid), "job")
+        if scheduler.keep_jobs:
+            text = f"{not_run} of {plural(len(counted), 'job')}"
+        else:
+            text = plural(len(unpaid), "job")
         texts.append(f"the budget {budgets} is spent, so {text} {name} did not run")
     return "; ".join(texts)
 
@@ -425,7 +439,9 @@ def _exceptions_of(scheduler: BaseScheduler, jobs: tuple[AbstractJob[Any], ...])
         # The scheduler further in may have added the note.
         if not failure.has_note:
             failure.has_note, paths = True, paths or paths_of(scheduler, _prefix_of(scheduler))
-            home = "" if job._scheduler is None else f" of {outermost_scheduler(scheduler).label!r}"
+            home = ""
+            if job._scheduler is not None:
+                home = f" of {outermost_scheduler(scheduler).label!r}"
             name = printable(unescape_path(paths[job]) if job in paths else job.label)
             _errors.add_note(failure.exception, f"raised by the job '{name}'{home}")
     return [_user_code.with_traceback(failure.exception, failure.traceback) for failure in failures]  # type: ignore[misc]
@@ -433,12 +449,14 @@ def _exceptions_of(scheduler: BaseScheduler, jobs: tuple[AbstractJob[Any], ...])
 
 def _prefix_of(scheduler: BaseScheduler) -> str:
     """Return the beginning of the paths in a scheduler. In a run, those around it are named once for all that fail."""
-    prefix, outer = "", outermost_scheduler(scheduler)
+    prefix = ""
+    outer = outermost_scheduler(scheduler)
     for inner in reversed((scheduler, *enclosing_schedulers(scheduler))[:-1]):
         if outer._run is None or inner not in outer._members.jobs:
             return f"{path_of_job(scheduler)}/"
         cache = outer._run.failure_log.paths.setdefault(outer, PathCache(outer, prefix))
-        prefix, outer = f"{cache.path_of(inner)}/", inner
+        prefix = f"{cache.path_of(inner)}/"
+        outer = inner
     return prefix
 
 

@@ -228,7 +228,9 @@ def settled_only_for(job: AnyJob) -> list[AnyJob]:
 
 def cut_requirements(job: AnyJob) -> Collection[AnyJob]:
     """Return the requirements that a job has lost because `keep_only` has removed them from its scheduler."""
-    return () if job._scheduler is None else job._scheduler._members.cut_requirements.get(job, ())
+    if job._scheduler is None:
+        return ()
+    return job._scheduler._members.cut_requirements.get(job, ())
 
 
 def has_cut_requirements(job: AnyJob) -> bool:
@@ -305,7 +307,8 @@ def is_about_to_run_anew(job: AnyJob) -> bool:
 def note_older_code(jobs: Iterable[AnyJob], codes: Mapping[object, object]) -> None:
     """Note the first code of the attempts of jobs whose functions have got another: `codes` has the old by the new."""
     for job in jobs:
-        if (code := _code_of(job)) in codes and (job._extras or RunExtras).first_code[0] != job.attempts:
+        code = _code_of(job)
+        if code in codes and (job._extras or RunExtras).first_code[0] != job.attempts:
             job._ensure_extras().first_code = job.attempts, codes[code]
 
 
@@ -352,7 +355,8 @@ def find_run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseSchedule
         The scheduler, the total of the resource, and whether it has a gate.
 
     """
-    declared, schedulers = RUN_RESOURCES[name], [scheduler, *enclosing_schedulers(scheduler)]
+    declared = RUN_RESOURCES[name]
+    schedulers = [scheduler, *enclosing_schedulers(scheduler)]
     owner = next((each for each in schedulers if name in each._run_resource_totals()), schedulers[-1])
     total = owner._run_resource_totals().get(name)
     has_gate = declared.find_gate is not None and owner._opens_gates
@@ -378,7 +382,10 @@ def output_tails(job: AnyJob, size: int) -> Iterable[tuple[str, bytes]]:
     """
     # Only kinds that run commands have it, while a command runs.
     streams: Any = getattr(job, "_open_streams", None)
-    return () if streams is None or job.redact else streams.tails(size)
+    if streams is None or job.redact:
+        return ()
+    tails: Iterable[tuple[str, bytes]] = streams.tails(size)
+    return tails
 
 
 OutputStream: TypeAlias = Literal["stdout", "stderr"]
@@ -522,7 +529,9 @@ def rerun_cause(job: AnyJob) -> str | None:
 
     There is none of a job that waits to be decided anew, after another try of what it requires.
     """
-    return None if job._state is JobState.IDLE else (job._extras or RunExtras).rerun_cause
+    if job._state is JobState.IDLE:
+        return None
+    return (job._extras or RunExtras).rerun_cause
 
 
 def restoration_of(job: AnyJob) -> Restoration | None:
@@ -542,7 +551,9 @@ def restoration_of(job: AnyJob) -> Restoration | None:
 
     """
     restoration = (job._extras or RunExtras).restoration
-    return _restoration_of_first(job) if restoration is None and is_scheduler(job) else restoration
+    if restoration is None and is_scheduler(job):
+        return _restoration_of_first(job)
+    return restoration
 
 
 def _restoration_of_first(scheduler: BaseScheduler) -> Restoration | None:
@@ -589,5 +600,8 @@ def budget_use(job: AnyJob) -> dict[str, float]:
     if extras.restoration is not None:
         return dict(extras.restoration.used)
     has_begun = job._state is not JobState.SCHEDULED
-    used = _resource.budgets_used(job) if has_begun else extras.earlier_use or {}
+    if has_begun:
+        used = _resource.budgets_used(job)
+    else:
+        used = extras.earlier_use or {}
     return {name: _amounts.as_number(amount) for name, amount in used.items()}

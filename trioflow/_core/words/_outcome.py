@@ -37,7 +37,9 @@ class Outcome(NamedTuple):
     @property
     def restored_at(self) -> float | None:
         """The time when a restored job settled in its earlier run, in seconds since 1970."""
-        return None if self.restoration is None else self.restoration.settled_at
+        if self.restoration is None:
+            return None
+        return self.restoration.settled_at
 
 
 PLAIN_OUTCOME: Final = Outcome()

@@ -53,7 +53,9 @@ class RunView:
     def window(self) -> int | None:
         """The maximum size of the window, or None for no limit. `scheduler.window_size` is the current size."""
         line = self._run.line
-        return line.size if isinstance(line.window, int) else max_slots(line.window)
+        if isinstance(line.window, int):
+            return line.size
+        return max_slots(line.window)
 
     @property
     def backend(self) -> str:
@@ -77,7 +79,9 @@ class RunView:
         tokens = self.tokens_taken
         # Another thread may add some.
         members = list(self._run.scheduler)
-        return sum(job._state is JobState.RUNNING and takes_slot(job) for job in members) if tokens is None else tokens
+        if tokens is None:
+            return sum(job._state is JobState.RUNNING and takes_slot(job) for job in members)
+        return tokens
 
     @property
     def has_adaptive_window(self) -> bool:
@@ -88,7 +92,9 @@ class RunView:
 def current_run(scheduler: BaseScheduler) -> RunView | None:
     """Return a view of the scheduler's run in progress, or None if the scheduler is not running."""
     run = scheduler._run
-    return None if run is None else RunView(run)
+    if run is None:
+        return None
+    return RunView(run)
 
 
 def why_not_again(job: AbstractJob[Any]) -> str:
@@ -98,14 +104,18 @@ def why_not_again(job: AbstractJob[Any]) -> str:
             return ""
         return f"try_again() of {job.label!r}: {job.label!r} {run.phase.value}"
     found = next_try(job)
-    return f"try_again() of {job.label!r}: its scheduler is not running" if found is None else found.problem
+    if found is None:
+        return f"try_again() of {job.label!r}: its scheduler is not running"
+    return found.problem
 
 
 def next_try(job: AbstractJob[Any]) -> NextTry | None:
     """Return what another try of a settled job means now, or None if its scheduler is not running."""
     member = member_of_run(job)
     run = member._enclosing_run()
-    return None if run is None else run.next_try(member, (job,))
+    if run is None:
+        return None
+    return run.next_try(member, (job,))
 
 
 def try_again(jobs: Iterable[AbstractJob[Any]], cancels: bool = False) -> list[AbstractJob[Any]]:
@@ -155,7 +165,9 @@ def last_run(scheduler: BaseScheduler) -> object:
 def run_steering(scheduler: BaseScheduler) -> _steering.SteeringRecord:
     """Return when the last run of a scheduler was paused, and its numbers of slots if they have changed."""
     run = scheduler._run
-    return scheduler._run_steering if run is None else _steering.SteeringRecord(*map(tuple, run.changes))
+    if run is None:
+        return scheduler._run_steering
+    return _steering.SteeringRecord(*map(tuple, run.changes))
 
 
 @final

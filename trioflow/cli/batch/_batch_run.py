@@ -98,7 +98,9 @@ def open_records(options: Options) -> tuple[list[Record], OutputDirectory | None
     records: list[Record] = []
     directory = None
     if options.results is not None and options.results.endswith(TABLE_SUFFIXES):
-        row_format = _record_files.CsvFormat() if options.results.endswith(".csv") else _record_files.JsonLinesFormat()
+        row_format: _record_files.RowFormat = _record_files.JsonLinesFormat()
+        if options.results.endswith(".csv"):
+            row_format = _record_files.CsvFormat()
         records.append(_record_files.RecordFile(options.results, row_format, resumes=resumes))
     elif options.results is not None:
         with _outputs.errors_as(click.UsageError, ValueError, OSError):
@@ -195,14 +197,22 @@ def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
     stopped = (batch.was_cut_short and batch.scheduler.stop_reason) or StopReason.FAILED
     verdict = create_verdict(stopped, counts, run_seconds(batch.scheduler), noun="command")
     line = verdict.format_line("batch", symbols)
-    yield click.style(line, fg="red", bold=True) if has_colors(sys.stderr) else line
-    columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else 120
+    if has_colors(sys.stderr):
+        yield click.style(line, fg="red", bold=True)
+    else:
+        yield line
+    columns = 120
+    if sys.stderr.isatty():
+        columns = shutil.get_terminal_size().columns
     kinds = sorted(batch.reporter.failures.values(), key=lambda similar: not similar.is_crash)
     for similar in kinds[:MAX_SHOWN_KINDS]:
         yield symbols.escape(f"  {failure_line(similar, columns)}")
     if others := sum(len(similar.lines) for similar in kinds[MAX_SHOWN_KINDS:]):
         yield f"  and {others} more"
-    kept = batch.reporter.kept_count if options.keep == "all" else tally.succeeded_count
+    if options.keep == "all":
+        kept = batch.reporter.kept_count
+    else:
+        kept = tally.succeeded_count
     total = None if batch.expected_count is None else counts.job_count
     if batch.was_cut_short or (options.journal and kept != total):
         note = _outputs.kept_note(kept if options.journal else None, total, "command")
@@ -238,4 +248,6 @@ def make_progress_bar(options: Options) -> ProgressBar | None:
     from ...view.monitor._monitor import can_move_cursor
     from ._progress_bar import ProgressBar
 
-    return ProgressBar() if can_move_cursor(sys.stderr) else None
+    if not can_move_cursor(sys.stderr):
+        return None
+    return ProgressBar()

@@ -16,7 +16,8 @@ from ...view.text import _symbols, _verdict
 
 def remaining_seconds(batch: Batch, started_at: float) -> float | None:
     """Return about how long the batch goes on, at the pace since the last restored command, or None if unknown."""
-    reporter, elapsed = batch.reporter, time.monotonic() - max(started_at, batch.reporter.last_restored_at)
+    reporter = batch.reporter
+    elapsed = time.monotonic() - max(started_at, batch.reporter.last_restored_at)
     if batch.expected_count is None or reporter.run_count < MIN_ENDED:
         return None
     left = batch.expected_count - reporter.tally.succeeded_count - reporter.tally.failed_count
@@ -62,5 +63,7 @@ class ProgressBar:
         tally.restored.number = restored.number - batch.reporter.restored_failure_count
         progress = _run_header.RunProgress(batch.scheduler.label, tally, time.monotonic() - self._started_at)
         seconds = remaining_seconds(batch, self._started_at)
-        left = None if seconds is None else TimeLeft(seconds, is_least=False)
+        left = None
+        if seconds is not None:
+            left = TimeLeft(seconds, is_least=False)
         return self._header.lines(progress, columns, left)[:height]

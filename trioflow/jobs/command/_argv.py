@@ -65,7 +65,10 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
         example = ""
         if isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE)):
             text = display_text(command)
-            words = ["sh", "-c", text] if SHELL_SIGNS.intersection(text) else text.split()
+            if SHELL_SIGNS.intersection(text):
+                words = ["sh", "-c", text]
+            else:
+                words = text.split()
             example = f", such as CommandJob({shown_value(words, subject)})"
         raise TypeError(
             f"{subject}: found {shown_value(command, subject)}; give a list{example}, or a string with shell=True"
@@ -84,7 +87,9 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
 def shell_advice(command: Sequence[str | bytes]) -> str:
     """Return the advice for a failed command that has a word for a shell among its arguments, or ""."""
     word = next((word for word in command if word in SHELL_WORDS), None)
-    return "" if word is None else f"{word!r} is an argument here; for a shell, give one string and shell=True"
+    if word is None:
+        return ""
+    return f"{word!r} is an argument here; for a shell, give one string and shell=True"
 
 
 def convert_argument(argument: object, number: int | str, subject: str) -> str | bytes:
@@ -129,7 +134,9 @@ def _captured_output(result: CommandResult, subject: str) -> bytes | OutputSpool
 
 def fill_argument(value: object, place: int | str, job: abc.AbstractJob[Any]) -> str | bytes:
     """Convert an argument of a job to a string or bytes, with its granted resources filled in. Errors name `place`."""
-    filled = value.text(job) if isinstance(value, granted) else value
+    filled = value
+    if isinstance(value, granted):
+        filled = value.text(job)
     return convert_argument(filled, place, name_in_errors(repr(job.label), job.redact))
 
 
@@ -164,7 +171,9 @@ def check_stdin(value: Any, subject: str) -> Any:
 def join_command(arguments: Iterable[str | bytes], shell: bool) -> str:
     """Return a command as a line: the script of `sh -c` if `shell`, otherwise the arguments, quoted where needed."""
     words = [os.fsdecode(argument) for argument in arguments]
-    return words[2] if shell else shlex.join(words)
+    if shell:
+        return words[2]
+    return shlex.join(words)
 
 
 def display_command_line(command: Sequence[Any], shell: bool, depth: int | None = None) -> str:
@@ -190,7 +199,9 @@ def shorten_command_line(text: str) -> str:
 
 def _quoted_text(argument: object, depth: int | None = None) -> str:
     text = display_text(argument, depth)
-    return text if isinstance(argument, (JOB_TYPE, granted)) or text == "…" else shlex.quote(text)
+    if isinstance(argument, (JOB_TYPE, granted)) or text == "…":
+        return text
+    return shlex.quote(text)
 
 
 def display_text(argument: Any, depth: int | None = None) -> str:
@@ -199,9 +210,14 @@ def display_text(argument: Any, depth: int | None = None) -> str:
     If `depth` is given, the text is for a default label, whose labels of jobs are nested at most `depth` deep.
     """
     if isinstance(argument, JOB_TYPE):
-        label = argument.label if depth is None else abc.label_inside(argument, depth)
+        if depth is None:
+            label = argument.label
+        else:
+            label = abc.label_inside(argument, depth)
         return f"<{label}>"
-    return os.fsdecode(argument) if isinstance(argument, (bytes, PATH_LIKE_TYPE)) else str(argument)
+    if isinstance(argument, (bytes, PATH_LIKE_TYPE)):
+        return os.fsdecode(argument)
+    return str(argument)
 
 
 # ---- placeholders for granted resources
@@ -240,7 +256,9 @@ class granted:
         """Return the resources granted to `job`, as text."""
         if isinstance(grant := job.granted[self.name], Mapping):
             return ",".join(f"{key}={amount}" for key, amount in grant.items())  # pyright: ignore[reportUnknownVariableType]
-        return str(grant) if isinstance(grant, (int, float)) else ",".join(map(str, grant))
+        if isinstance(grant, (int, float)):
+            return str(grant)
+        return ",".join(map(str, grant))
 
     def __str__(self) -> str:
         """Return the placeholder as it appears in labels."""
@@ -282,7 +300,8 @@ def encode_environment(env: Mapping[Any, Any] | None, subject: str) -> dict[byte
         if isinstance(value, granted):
             value = ""
         try:
-            encoded_name, encoded_value = os.fsencode(name), os.fsencode(value)
+            encoded_name = os.fsencode(name)
+            encoded_value = os.fsencode(value)
         except TypeError:
             raise TypeError(
                 f"env of {subject}: {shown_value(name, subject)}: {shown_value(value, subject)}; "
@@ -306,7 +325,10 @@ def counted_variables(env: Mapping[bytes, bytes] | None, redact: bool) -> dict[s
 
     own: Mapping[bytes, bytes] = getattr(os, "environb", {})
     counted = {name: value for name, value in (env or {}).items() if own.get(name) != value}
-    names = None if env is None or own.keys() <= env.keys() else abc.HashOnly(sorted(env))
+    if env is None or own.keys() <= env.keys():
+        names = None
+    else:
+        names = abc.HashOnly(sorted(env))
     if redact:
         return {"environment": abc.HashOnly(counted) if counted else None, "set of variables": names}
     variables = {f"variable {os.fsdecode(name)!r}": abc.HashOnly(value) for name, value in counted.items()}
@@ -426,7 +448,9 @@ def _known_text(value: object) -> str:
     """Return the text of a value that is known, and otherwise the empty text, which needs quotes."""
     if isinstance(value, (int, float)):
         return str(value)
-    return os.fsdecode(cast(Any, value)) if isinstance(value, (str, bytes, os.PathLike)) else ""
+    if not isinstance(value, (str, bytes, os.PathLike)):
+        return ""
+    return os.fsdecode(cast(Any, value))
 
 
 def join_line(parts: Sequence[str | bytes], shell: str = "") -> str | bytes:

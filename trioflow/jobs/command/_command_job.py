@@ -212,7 +212,9 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
             stdin: the result of the job that was given as the option `stdin`, or None if the option is not a job.
 
         """
-        return self._command_options.stdin if stdin is None else stdin
+        if stdin is None:
+            return self._command_options.stdin
+        return stdin
 
     def _terminate(self, process: Process) -> None:
         process.signal_group(signal.SIGTERM)

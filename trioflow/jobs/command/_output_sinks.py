@@ -126,7 +126,9 @@ class CaptureSink(OutputSink):
         return spool.read_at(size, max(0, len(spool) - size))
 
     def output(self) -> bytes | OutputSpool:
-        return bytes(self._buffer) if self._spool is None else self._spool
+        if self._spool is None:
+            return bytes(self._buffer)
+        return self._spool
 
 
 class TailSink(OutputSink):
@@ -309,7 +311,9 @@ def make_tag_function(template: bool | str, name: str, values: Mapping[str, str]
     def replacement(match: re.Match[str]) -> str:
         if match["name"] == "time" and "time" not in values:
             return datetime.now().astimezone().strftime(match["format"] or "%H:%M:%S")
-        return match[0] if match["format"] or match["name"] not in values else printable(values[match["name"]])
+        if match["format"] or match["name"] not in values:
+            return match[0]
+        return printable(values[match["name"]])
 
     if not isinstance(template, str):
         return (lambda: f"{printable(name)}: ") if template else None
@@ -330,7 +334,9 @@ def make_line_sinks(
         tag: a function that returns the prefix of each printed line, or None to print nothing.
 
     """
-    sinks: list[OutputSink] = [] if on_line is None else [LineSink(on_line)]
+    sinks: list[OutputSink] = []
+    if on_line is not None:
+        sinks = [LineSink(on_line)]
     if tag is not None:
         sinks.append(LineSink(lambda line: print(tag() + line, file=getattr(sys, name))))
     return sinks

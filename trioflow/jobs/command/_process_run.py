@@ -104,7 +104,9 @@ class ProcessRun:
         failure = failure or describe_missing_output(job, outputs)
         if failure is not None:
             name = ERROR_STREAM_NAMES[self._error_stream]
-            advice = "" if job.redact else _argv.shell_advice(self._command)
+            advice = ""
+            if not job.redact:
+                advice = _argv.shell_advice(self._command)
             raise CommandError(job, self._command_line, failure, result, self._stderr_tail(), name, advice)
         return result
 
@@ -168,7 +170,9 @@ class ProcessRun:
 
     def _get_command_variable(self, name: str) -> str | None:
         value = (self._options.env or {}).get(os.fsencode(name))
-        return None if value is None else os.fsdecode(value)
+        if value is None:
+            return None
+        return os.fsdecode(value)
 
     def _command_environment(self) -> Mapping[bytes, bytes] | None:
         env = self._options.env
@@ -264,11 +268,15 @@ class ProcessRun:
         job = self._job
         limit = self._time_limit
         if not self._process.has_exited():
-            return limit.error() if limit.is_over else None
+            if not limit.is_over:
+                return None
+            return limit.error()
         if job.timeout is None or self._clock() < limit.end:
             return None
         code = self._process.returncode
-        how = "" if code is None else f" ({_processes.describe_exit(code)})"
+        how = ""
+        if code is not None:
+            how = f" ({_processes.describe_exit(code)})"
         waits = f"its program had ended{how}, but processes that it had started were still running"
         return JobTimeout(job, job.timeout, waits=waits)
 
@@ -293,7 +301,8 @@ class ProcessRun:
     def _finish_process(self) -> None:
         self._process.unregister()
         self._streams.close()
-        self._job._process, self._job._open_streams = None, self._streams.ends
+        self._job._process = None
+        self._job._open_streams = self._streams.ends
         if self._process.returncode is not None:
             self._result = self._job._latest_result = self._make_result()
 
@@ -329,7 +338,10 @@ class ProcessRun:
     def _fail_start(self, error: OSError, reason: Reason) -> NoReturn:
         # `SpawnQueue` decides by the number of the cause, which may name the program: a redacted job has another cause.
         # The traceback is dropped, because it has only frames of `subprocess`.
-        cause = OSError(error.errno, error.strerror) if self._job.redact else error.with_traceback(None)
+        if self._job.redact:
+            cause = OSError(error.errno, error.strerror)
+        else:
+            cause = error.with_traceback(None)
         raise self._failure(f"not started: {reason.problem}", reason.remedy) from cause
 
     def _show(self, text: str, hidden: str) -> str:

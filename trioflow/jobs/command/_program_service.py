@@ -104,7 +104,10 @@ class ProgramService(Service[Any], keeps_time=True):
         return self._job.command_line()  # type: ignore[no-any-return]
 
     def _command_line(self) -> str:
-        return self._job.redacted_label() if self.redact else self.command_line()
+        if self.redact:
+            redacted: str = self._job.redacted_label()
+            return redacted
+        return self.command_line()
 
     def failure_group(self) -> str:
         """Return the name of the program."""
@@ -112,7 +115,9 @@ class ProgramService(Service[Any], keeps_time=True):
 
     @property
     def _awaited_text(self) -> str:
-        return "its sign of readiness" if self.redact else str(self._readiness)
+        if self.redact:
+            return "its sign of readiness"
+        return str(self._readiness)
 
     def _reset(self) -> None:
         super()._reset()
@@ -201,7 +206,9 @@ class ProgramService(Service[Any], keeps_time=True):
             with run_of(self).time_limit(self, "sign of readiness", cancels=True):
                 return await self._readiness._wait(run_of(self), initial_sizes)
         except JobTimeout as timeout_error:
-            latest_failure = "" if self.redact else self._readiness._latest_failure()
+            latest_failure = ""
+            if not self.redact:
+                latest_failure = self._readiness._latest_failure()
             hint = BUFFERED_OUTPUT_HINT if isinstance(self._readiness, OutputLine) else ""
             timeout_error.add_note(f"It was waiting for {self._awaited_text}.{latest_failure}{hint}")
             if not self.redact and (output := self._output_tail(initial_sizes)):
@@ -214,9 +221,16 @@ class ProgramService(Service[Any], keeps_time=True):
             return outcome
         result = outcome.result if isinstance(outcome, CommandError) else outcome
         assert result is not None
-        cause = f"exit code {result.returncode}" if result.signal is None else f"signal {result.signal}"
-        phase = "while it was in use" if was_ready else f"before it was ready (it was waiting for {self._awaited_text})"
-        advice = "" if result.returncode else "it must stay in the foreground: most programs have an option for that"
+        if result.signal is None:
+            cause = f"exit code {result.returncode}"
+        else:
+            cause = f"signal {result.signal}"
+        phase = "while it was in use"
+        if not was_ready:
+            phase = f"before it was ready (it was waiting for {self._awaited_text})"
+        advice = "it must stay in the foreground: most programs have an option for that"
+        if result.returncode:
+            advice = ""
         message = f"the service ended with {cause} {phase}"
         return CommandError(self, self._job.command_line(), message, result, output.encode(), "output", advice)
 

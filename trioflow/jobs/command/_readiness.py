@@ -203,7 +203,9 @@ class OutputLine(Readiness):
                 self._match_event.set()
 
     def _matches(self, line: str) -> bool:
-        return self.text in line if isinstance(self.text, str) else self.text.search(line) is not None
+        if isinstance(self.text, str):
+            return self.text in line
+        return self.text.search(line) is not None
 
     async def _wait(self, run: RunHandle, output_files: Mapping[Any, int]) -> str:
         """Wait for a line that matches, and return it.
@@ -293,7 +295,9 @@ class CommandSucceeds(Readiness):
 
     def _latest_failure(self) -> str:
         """Return a space and a sentence about the latest failure of the command, or "" if there was none."""
-        return "" if self._latest_error is None else f" The last attempt failed: {self._latest_error}."
+        if self._latest_error is None:
+            return ""
+        return f" The last attempt failed: {self._latest_error}."
 
 
 @final

@@ -96,12 +96,17 @@ class SpawnQueue:
         if not self._has_warned:
             self._has_warned = True
             count = self._running_count
-            subject = "1 command is running" if count == 1 else f"{count} commands are running"
+            subject = "1 command is running"
+            if count != 1:
+                subject = f"{count} commands are running"
             self._run.report(f"{subject}, and others wait until one ends: {shortage}")
 
     async def _wait_in_queue(self, *, at_end: bool) -> None:
         event = anyio.Event()
-        enqueue = self._waiting_events.append if at_end else self._waiting_events.appendleft
+        if at_end:
+            enqueue = self._waiting_events.append
+        else:
+            enqueue = self._waiting_events.appendleft
         enqueue(event)
         try:
             await event.wait()
@@ -168,7 +173,8 @@ class PinnedCommands:
     @contextlib.contextmanager
     def hold_slot(self, job: AbstractJob[Any]) -> Generator[int]:
         """Hold a slot of the job's window, and yield its CPU. The first command that shares a CPU is reported."""
-        slots, cpus = self._slots[job.scheduler], _cpus.usable_cpus()
+        slots = self._slots[job.scheduler]
+        cpus = _cpus.usable_cpus()
         number = slots.take_lowest()
         cpu = cpus[(number - 1) % len(cpus)]
         self._counts[cpu] += 1

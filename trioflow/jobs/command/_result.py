@@ -114,7 +114,9 @@ class CommandResult:
         """
         if (output := {"stdout": self._stdout, "stderr": self._stderr}.get(stream)) is None:
             raise _not_captured_error(stream)
-        return output.open() if isinstance(output, OutputSpool) else io.BytesIO(output)
+        if isinstance(output, OutputSpool):
+            return output.open()
+        return io.BytesIO(output)
 
     def __repr__(self) -> str:
         """Show the exit code or signal, the captured output or its size, and the duration."""
@@ -129,7 +131,9 @@ class CommandResult:
 
 def read_output(output: bytes | OutputSpool | None) -> bytes | None:
     """Return captured output as bytes, read into memory if it is on disk."""
-    return output.read() if isinstance(output, OutputSpool) else output
+    if isinstance(output, OutputSpool):
+        return output.read()
+    return output
 
 
 def _not_captured_error(stream: str) -> ValueError:
@@ -239,7 +243,8 @@ def parse_check(check: CheckOption, subject: str) -> frozenset[int] | None:
             f"check={shown_value(check, subject)} of {subject}: "
             f"give True, False, or a list of exit codes and signals, such as [0, 4, 'TERM']"
         )
-    if not (codes := frozenset(_parse_exit_code(code, subject) for code in check)):
+    codes = frozenset(_parse_exit_code(code, subject) for code in check)
+    if not codes:
         raise ValueError(f"check=[] of {subject}: no exit code would count as success; to accept all, give False")
     return codes
 
@@ -254,7 +259,9 @@ def describe_failure(success_codes: frozenset[int] | None, returncode: int) -> s
     # For example, -15 and 143 are equivalent: each is 128 minus the other.
     if not 0 <= returncode <= SIGNAL_OFFSET and SIGNAL_OFFSET - returncode in success_codes:
         return None
-    return describe_exit(returncode) if returncode else "exit code 0, which is not in check="
+    if not returncode:
+        return "exit code 0, which is not in check="
+    return describe_exit(returncode)
 
 
 def _parse_exit_code(value: object, subject: str) -> int:

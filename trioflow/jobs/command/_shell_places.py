@@ -230,7 +230,8 @@ class _Reader:
 
     def _read_word(self) -> str:
         """Read a word that is not empty, and return it without its quotes, with marks of what the shell puts in."""
-        word, start = "", self.position
+        word = ""
+        start = self.position
         if self._line.startswith("#", start):
             raise _Unknown("beside a #")
         while found := _PIECE.match(self._line, self.position):
@@ -291,7 +292,9 @@ class _Reader:
         if re.search(r"[$\[]", (expansion["computed"] or "")[3:]):
             raise _Unknown("$((")
         if not text.endswith("}") and (found := _ZSH_OPERATOR.match(self._line, self.position)) is not None:
-            name = "in a line with a subscript" if found[1] else "in a line with a modifier of zsh"
+            name = "in a line with a modifier of zsh"
+            if found[1]:
+                name = "in a line with a subscript"
             raise _Unknown(name, "write ${x} in place of $x", changes_value=found[0][-1] in (VALUE, PLAIN))
 
     def _check_computed_name(self, name: str) -> None:
@@ -494,11 +497,16 @@ def _check_shell(words: Sequence[str], is_fed: bool) -> None:
         if start < 0:
             return
     option, code = _SHELL_CODE.findall("\x05".join(words[start + 1 :]))[0]
-    replaced = ["{}", *_REPLACED.findall("\x05".join(words[:start]))] if start else []
+    replaced = []
+    if start:
+        replaced = ["{}", *_REPLACED.findall("\x05".join(words[:start]))]
     is_known = _MARKS.search(code) is None and not any(text in code for text in replaced)
     if not option:
         is_known = is_known and _SHELL_FILE.fullmatch(code) is not None
     if not is_known and (is_fed or option or name in (".", "source")):
         shell = os.path.basename(words[start])
-        where = f"after {shell} -c" if option else f"in a line whose {shell} may read it"
+        if option:
+            where = f"after {shell} -c"
+        else:
+            where = f"in a line whose {shell} may read it"
         raise _Unknown(where, 'pass it as "$1", as in: sh -c \'x "$1"\' - {}')

@@ -56,7 +56,9 @@ def reason_for_failed_start(
     if error.errno == errno.ENOENT and not is_searched and os.path.exists(path):
         return Reason(f"{shown} exists, but the interpreter in its first line (#!) does not")
     if error.errno == errno.ENOENT:
-        remedy = "check its spelling, and PATH" if is_searched else "check its spelling"
+        remedy = "check its spelling"
+        if is_searched:
+            remedy = "check its spelling, and PATH"
         return Reason(f"{show(f'program {program!r}', 'program')} not found", remedy)
     if error.errno == errno.EACCES and not is_searched and os.path.isdir(path):
         return Reason(f"{shown} is a directory, not a program")

@@ -102,7 +102,8 @@ class ProcessStreams:
         if value == subprocess.PIPE:
             self._captures_by_stream[name] = CaptureSink()
             sinks.append(self._captures_by_stream[name])
-        job, on_line = self._job, options.on_line
+        job = self._job
+        on_line = options.on_line
         tag = _output_sinks.make_tag_function(options.tag, job.label, {"label": str(job.label)})
         sinks += _output_sinks.make_line_sinks(name, None if on_line is None else partial(on_line, job), tag)
         if sinks:
@@ -135,7 +136,9 @@ class ProcessStreams:
         these files have no usable descriptor, even if they have a `fileno()`. While a monitor displays its picture, the
         descriptor is not used either, because the output would overwrite the picture.
         """
-        file = getattr(sys, name) if value is None else value
+        file = value
+        if value is None:
+            file = getattr(sys, name)
         if file is None:
             # There are no standard streams, as under pythonw.
             return subprocess.DEVNULL
@@ -190,7 +193,9 @@ class ProcessStreams:
 
     def captured_output(self, name: str) -> bytes | OutputSpool | None:
         capture = self._captures_by_stream.get(name)
-        return None if capture is None else capture.output()
+        if capture is None:
+            return None
+        return capture.output()
 
     def tails(self, size: int) -> Iterator[tuple[str, bytes]]:
         """Yield the end of each stream that is captured, passes through this program, or goes to a file.

@@ -219,7 +219,9 @@ class Connection:
         """Return what lets a job wait for a session again that the node has refused, or None after too many times."""
         count = self.refusals.get(user, 0)
         self.refusals[user] = count + 1
-        return Throttled(_SESSION_RESOURCES[self.node], pause_after(count)) if count < MAX_REFUSALS else None
+        if count < MAX_REFUSALS:
+            return Throttled(_SESSION_RESOURCES[self.node], pause_after(count))
+        return None
 
     # ssh and sftp run in this program's working directory.
     directory: Final = None
@@ -247,7 +249,10 @@ class Connection:
 
         A path that begins with "-" gets the prefix "./", which keeps it from being parsed as an option.
         """
-        path = "." if path == "~" else path.removeprefix("~/") or "."
+        if path == "~":
+            path = "."
+        else:
+            path = path.removeprefix("~/") or "."
         return f"./{path}" if path.startswith("-") else path
 
     # ---- opening
@@ -298,7 +303,8 @@ class Connection:
         handshakes = self._connections.handshakes[await self._server_key()]
         # Attempts and pauses count, waiting for other connections does not.
         seconds_left = self.node.connect_timeout
-        pause, attempts = INITIAL_RETRY_DELAY, 0
+        pause = INITIAL_RETRY_DELAY
+        attempts = 0
         while True:
             async with handshakes:
                 if handshakes.borrowed_tokens > 1:
@@ -332,7 +338,8 @@ class Connection:
 
     async def _server_key(self) -> Hashable:
         """Return a key for the server that ssh connects to first, according to its settings, possibly a jump host."""
-        node, settings = self.node, await self._query_settings()
+        node = self.node
+        settings = await self._query_settings()
         if node.gateway is not None:
             # Its connection is open already.
             return node.gateway, node.hostname, node.port
@@ -400,7 +407,8 @@ class Connection:
         return self.socket + ".log"
 
     async def _wait_until_ready(self, descriptor: int, deadline: float) -> bool:
-        wait, output = self.run.wait_readable, b""
+        wait = self.run.wait_readable
+        output = b""
         while await wait(descriptor, deadline):
             data = os.read(descriptor, 4096)
             output = output[-len(READY) :] + data
@@ -415,7 +423,8 @@ class Connection:
 
     async def _complete_problem(self, diagnostics: Diagnostics) -> str:
         """Return the problem of the diagnostics, completed with the names of the key files concerned."""
-        identity, known = self.node.identity, self.node.known_hosts
+        identity = self.node.identity
+        known = self.node.known_hosts
         if diagnostics.is_login_rejected and identity and not os.path.exists(os.path.expanduser(identity)):  # noqa: ASYNC240 - one name
             return f"{diagnostics.problem}; identity={os.fspath(identity)!r} does not exist"
         if not diagnostics.has_keys_placeholder:
@@ -451,11 +460,13 @@ class Connection:
             kill_delay: the time, in seconds, until SIGKILL is sent instead of SIGTERM.
 
         """
-        process, run = self.process, self.run
+        process = self.process
+        run = self.run
         self._is_ready = False
         if process is None:
             return
-        wait, outlast = run.wait_readable, run.outlast
+        wait = run.wait_readable
+        outlast = run.outlast
         until = run.clock() + kill_delay
         process.signal_group(signal.SIGTERM)
         while not await outlast(lambda: wait(process.exit_descriptor, run.clock() + SIGNAL_INTERVAL)):

@@ -47,7 +47,8 @@ def put(source: str, target: str) -> None:
 
 def get(pattern: str, directory: str) -> None:
     """Copy all matches of a pattern into a directory, and print their paths, each on a line."""
-    if not (paths := sorted(glob.glob(escape_for_glob(pattern)))):
+    paths = sorted(glob.glob(escape_for_glob(pattern)))
+    if not paths:
         raise OSError(f'File "{pattern}" not found')
     for path in paths:
         put(path, os.path.join(directory, os.path.basename(os.path.abspath(path))))

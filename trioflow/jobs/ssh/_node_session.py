@@ -209,7 +209,8 @@ class NodeSession:
         async with connection.sessions:
             # It may have been lost while waiting.
             await connection.ensure(self.user)
-            paths, connection.leftover_files = connection.leftover_files, []
+            paths = connection.leftover_files
+            connection.leftover_files = []
             await self.remove_files(paths)
             yield connection.sessions.borrowed_tokens - 1
 
@@ -248,7 +249,8 @@ class _RetryPolicy:
             SshError: another attempt is not allowed.
 
         """
-        session, connection = self._session, self._session.connection
+        session = self._session
+        connection = self._session.connection
         text = message.decode(errors="backslashreplace")
         # A local command never fails because of a connection, and there may be any number of local commands.
         text_of_ssh = text if isinstance(connection, Connection) else ""
@@ -324,8 +326,12 @@ class RemoteCommand:
         self._session: Final = session
         self._stdio: Final = stdio
         self._description: Final = description
-        token, job, connection = os.urandom(8).hex(), session.job, session.connection
-        initial_input = _wrapper.export_variables(stdio.env, token) if stdio.env else b""
+        token = os.urandom(8).hex()
+        job = session.job
+        connection = session.connection
+        initial_input = b""
+        if stdio.env:
+            initial_input = _wrapper.export_variables(stdio.env, token)
         command = _wrapper.login_shell_line(
             words, token, grace=session.grace, stdin=stdio.stdin, merged=stdio.is_merged, size=len(initial_input),
             port=stdio.port,
@@ -501,7 +507,9 @@ class _LocalOutput:
             self.sinks.append(ends.setdefault(name, _output_sinks.TailSink()))
 
     def captured(self) -> bytes | OutputSpool | None:
-        return None if self._capture is None else self._capture.output()
+        if self._capture is None:
+            return None
+        return self._capture.output()
 
     def close(self) -> None:
         """Close the file opened by path, if any, because the command has not started, or another sink has failed."""
@@ -589,7 +597,9 @@ def _make_sinks(file: object) -> list[OutputSink]:
     """Return the sinks for an open file or a descriptor, or none for None."""
     if isinstance(file, int):
         file = open(file, "wb", buffering=0, closefd=False)  # noqa: SIM115 - the caller closes it
-    return [] if file is None else [_output_sinks.stream_sink(file, flush_each_write=True)]
+    if file is None:
+        return []
+    return [_output_sinks.stream_sink(file, flush_each_write=True)]
 
 
 def _to_subprocess_code(code: int) -> int:

@@ -88,7 +88,9 @@ class SshNode:
     @property
     def name(self) -> str:
         """The name of the node in messages: the hostname, with the port if it is set."""
-        return self.hostname if self.port is None else f"{add_brackets(self.hostname)}:{self.port}"
+        if self.port is None:
+            return self.hostname
+        return f"{add_brackets(self.hostname)}:{self.port}"
 
     def __str__(self) -> str:
         """Return the name of the node."""
@@ -154,7 +156,9 @@ def add_brackets(hostname: str) -> str:
 
 def make_node(value: Node | str) -> Node:
     if isinstance(value, str):
-        return LocalNode() if value == LOCAL_NAME else SshNode(value)
+        if value == LOCAL_NAME:
+            return LocalNode()
+        return SshNode(value)
     if not isinstance(value, Node):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"node={short_repr(value)} of SshJob(): give an SshNode, a LocalNode, or the name of a node")
     return value
@@ -287,7 +291,9 @@ def _expand_range(text: str, limit: int) -> Iterator[str]:
     pieces = _BRACKETS_PATTERN.split(text)
     if "[" in "".join(pieces[::2]) or "]" in "".join(pieces[::2]):
         raise ValueError(f"{short_repr(text)}: unbalanced or nested brackets; write, for example, 'node[01-37,40]'")
-    choices, size, length = list[list[str]](), 1, 0
+    choices = list[list[str]]()
+    size = 1
+    length = 0
     for number, piece in enumerate(pieces):
         choices.append([piece] if number % 2 == 0 else _alternatives(piece, text))
         size *= len(choices[-1])

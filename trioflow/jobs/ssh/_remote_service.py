@@ -93,7 +93,11 @@ class SshService(_program_service.ProgramService):
             raise TypeError(
                 f"ready={shown_value(ready, subject)} of {subject}: give PortOpen(5432), or OutputLine(...)"
             )
-        readiness = _PortOfNode(ready) if isinstance(ready, _readiness.PortOpen) else ready._copy()
+        readiness: Any
+        if isinstance(ready, _readiness.PortOpen):
+            readiness = _PortOfNode(ready)
+        else:
+            readiness = ready._copy()
 
         def make_job(record_line: Callable[[object, str], None]) -> SshJob:
             return _ServedCommand(

@@ -95,7 +95,9 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, descriptio
 
 
 def _place_of(copy: str, target: str, name: str) -> str:
-    return os.path.join(target, name) if os.path.isdir(target) and not os.path.isdir(copy) else target
+    if os.path.isdir(target) and not os.path.isdir(copy):
+        return os.path.join(target, name)
+    return target
 
 
 def _claim_places(places: Sequence[str], session: NodeSession) -> None:
@@ -105,7 +107,8 @@ def _claim_places(places: Sequence[str], session: NodeSession) -> None:
         ValueError: another job has pulled a copy that this one would replace, and neither waits for the other.
 
     """
-    pulled, user = run_of(session.job).shared(Connections).pulled, session.user
+    pulled = run_of(session.job).shared(Connections).pulled
+    user = session.user
     own = [user, *enclosing_schedulers(user)]
     for place in map(os.path.abspath, places):
         other = pulled.get(place, user)
@@ -204,7 +207,8 @@ class Copy:
 
 def _plan_copies(session: NodeSession, sources: Sequence[str], to: str) -> list[Copy]:
     to_directory = _steps.is_directory(to, len(sources))
-    token, copies = os.urandom(6).hex(), list[Copy]()
+    token = os.urandom(6).hex()
+    copies = list[Copy]()
     for number, source in enumerate(map(os.path.expanduser, sources)):
         # Its error is clearer than sftp's.
         mode = os.stat(source).st_mode
@@ -273,7 +277,10 @@ def _copy_content(file: Any, content: Any) -> None:
         elif isinstance(content, _argv.BYTES_TYPES):
             file.write(content)
         else:
-            source_file = content if _spawn_options.is_path(content) or isinstance(content, int) else content.fileno()
+            if _spawn_options.is_path(content) or isinstance(content, int):
+                source_file = content
+            else:
+                source_file = content.fileno()
             with open(source_file, "rb", closefd=_spawn_options.is_path(content)) as source:
                 shutil.copyfileobj(source, file)
         file.flush()

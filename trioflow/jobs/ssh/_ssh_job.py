@@ -242,7 +242,9 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
             return None
 
     def _skip_reason(self) -> str:
-        return "" if self._unreachable is None else str(self._unreachable)
+        if self._unreachable is None:
+            return ""
+        return str(self._unreachable)
 
     def _placeholder_values(self, values: Iterable[Any]) -> PlaceholderValues:
         """Return the values of the placeholders. `values` are the values of `values=`, with the results of jobs."""
@@ -323,12 +325,15 @@ class _StepRunner:
 
     async def _script(self, step: Program, words: list[str]) -> CommandResult:
         text, arguments, includes = step._split_words(words)
-        description, name = repr(step), os.path.basename(text)
+        description = repr(step)
+        name = os.path.basename(text)
         if isinstance(step, Script):
             with self.session.hidden_paths():
                 script = await _sftp_transfers.read_script(text)
         else:
-            script, description, name = os.fsencode(text), "a script", "script"
+            script = os.fsencode(text)
+            description = "a script"
+            name = "script"
         interpreter_line = shlex.join(interpreter(script))
         size = len(script) + sum(len(os.fsencode(text)) for variable in self._variables().items() for text in variable)
         is_small = size <= MAX_INLINE_BYTES and b"\0" not in script and not includes
@@ -342,7 +347,9 @@ class _StepRunner:
 
     def _directory(self) -> str | None:
         cwd = self._job._command_options.cwd
-        return None if cwd is None else self.session.connection.node_path(self._values.fill(os.fsdecode(cwd)))
+        if cwd is None:
+            return None
+        return self.session.connection.node_path(self._values.fill(os.fsdecode(cwd)))
 
     async def _run(
         self,
@@ -353,9 +360,11 @@ class _StepRunner:
         variables: Mapping[str, str] = MappingProxyType({}),
     ) -> CommandResult:
         """Run a command. If `enters_directory`, run it in the directory that the job's `cwd` names."""
-        job, options = self._job, self._job._command_options
+        job = self._job
+        options = self._job._command_options
         words = list(words)
-        if (directory := self._directory()) is not None and enters_directory:
+        directory = self._directory()
+        if directory is not None and enters_directory:
             words = ["/bin/sh", "-c", CHANGE_DIRECTORY_SCRIPT, "trioflow", directory, *words]
         on_start = options.on_start if self._is_first else None
         on_line = options.on_line
@@ -381,10 +390,14 @@ class _StepRunner:
         return {**own, **_argv.propagated_variables(own.get)}
 
     def _fill_variable(self, value: str | granted) -> str:
-        return value.text(self._job) if isinstance(value, granted) else self._values.fill(value)
+        if isinstance(value, granted):
+            return value.text(self._job)
+        return self._values.fill(value)
 
     def _fill_path(self, value: Any) -> Any:
-        return self._values.fill(os.fsdecode(value)) if is_path(value) else value
+        if is_path(value):
+            return self._values.fill(os.fsdecode(value))
+        return value
 
 
 def _check_variables(env: Mapping[Any, Any], subject: str) -> dict[str, str | granted]:

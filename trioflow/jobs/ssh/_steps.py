@@ -93,7 +93,10 @@ class Program(Step):
     def __init__(self, script: object, args: Iterable[Any], includes: object) -> None:
         """Store the script, its arguments and the included files as words."""
         is_one = is_job(includes) or isinstance(includes, bytes)
-        include_words = (includes,) if is_one else path_tuple(includes, "includes", type(self).__name__)
+        if is_one:
+            include_words = (includes,)
+        else:
+            include_words = path_tuple(includes, "includes", type(self).__name__)
         self._include_count: Final = len(include_words)
         super().__init__((script, *args, *include_words))
 
@@ -338,7 +341,8 @@ class PlaceholderValues:
             The parts of the line, with the values at the odd places, and the names of these values in errors.
 
         """
-        split_parts, names = list[Any](), list[str]()
+        split_parts = list[Any]()
+        names = list[str]()
         for number, part in enumerate(parts):
             if number % 2:
                 split_parts.append(part)
@@ -355,11 +359,15 @@ class PlaceholderValues:
 def _expand_home(word: Any) -> Any:
     """Expand a leading `~` in a word that is a path. Return other words unchanged."""
     word = _decode_path(word)
-    return os.path.expanduser(word) if is_path(word) else word
+    if is_path(word):
+        return os.path.expanduser(word)
+    return word
 
 
 def _decode_path(value: object) -> Any:
-    return os.fsdecode(value) if isinstance(value, bytes) else value
+    if isinstance(value, bytes):
+        return os.fsdecode(value)
+    return value
 
 
 def interpreter(script: bytes) -> list[str]:

@@ -90,10 +90,14 @@ class OpenSsh:
 
     def transfer(self, node: SshNode, socket: str) -> Sequence[str]:
         """Return the sftp command that executes commands from its standard input, and stops at the first that fails."""
-        port = () if node.port is None else _setting_options(Port=str(node.port))
-        user = () if node.username is None else _setting_options(User=node.username)
-        config = () if node.config is None else ("-F", str(node.config))
-        options = [*config, *_control_options(socket), *self._new_options(), *port, *user]
+        options = list[str]()
+        if node.config is not None:
+            options += ["-F", str(node.config)]
+        options += [*_control_options(socket), *self._new_options()]
+        if node.port is not None:
+            options += _setting_options(Port=str(node.port))
+        if node.username is not None:
+            options += _setting_options(User=node.username)
         # Without brackets, sftp would split an IPv6 address at a colon.
         return ["sftp", "-b", "-", *options, "--", add_brackets(node.hostname)]
 
@@ -102,7 +106,9 @@ class OpenSsh:
         return ["ssh", "-G", *_node_options(node), "--", node.hostname]
 
     def _new_options(self, **more_settings: str) -> list[str]:
-        return _setting_options(**NEW_SETTINGS, **more_settings) if self.has_new_settings else []
+        if self.has_new_settings:
+            return _setting_options(**NEW_SETTINGS, **more_settings)
+        return []
 
     def _proxy_command(self, gateway: Gateway) -> str:
         """Return a ProxyCommand that connects to the node through the open connection to its gateway."""
@@ -307,7 +313,9 @@ class Get:
         _quote_path(self.pattern)
         pattern = "".join(f"\\{character}" if character in " \t\"'#" else character for character in self.pattern)
         get = f"get -pR {pattern} {_quote_path(self.directory + '/')}"
-        return f"{LISTING_COMMAND}{pattern}\n{get}" if self.has_wildcards else get
+        if self.has_wildcards:
+            return f"{LISTING_COMMAND}{pattern}\n{get}"
+        return get
 
     @property
     def has_wildcards(self) -> bool:
@@ -330,7 +338,8 @@ def parse_fetched(output: bytes, operations: Iterable[Operation]) -> list[str]:
     """
     fetched = [operation for operation in operations if isinstance(operation, Get)]
     patterns = (get.pattern for get in fetched if get.has_wildcards)
-    lines, depth = [get.pattern for get in fetched if not get.has_wildcards], 0
+    lines = [get.pattern for get in fetched if not get.has_wildcards]
+    depth = 0
     for line in output.decode(errors="replace").splitlines():
         if line.startswith(f"sftp> {LISTING_COMMAND}"):
             depth = next(patterns, "").rstrip("/").count("/")
@@ -346,7 +355,9 @@ def filter_errors(output: bytes) -> tuple[bytes, str]:
     others.
     """
     lines = [line for line in output.splitlines() if not line.startswith((b"remote mkdir ", b"Can't ls: "))]
-    advice = "check that its sshd has a Subsystem sftp" if lines == [b"Connection closed"] else ""
+    advice = ""
+    if lines == [b"Connection closed"]:
+        advice = "check that its sshd has a Subsystem sftp"
     if lines and lines[-1].endswith(b": Failure"):
         advice = DISK_FULL_ADVICE if lines[-1].startswith(b"write remote ") else advice
     return b"; ".join(lines) or output, advice

@@ -207,7 +207,8 @@ class ReportFilter:
 
     def write(self, data: bytes) -> None:
         """Extract the lines of the report from the data, and forward the rest."""
-        data, self._unparsed = self._unparsed + data, b""
+        data = self._unparsed + data
+        self._unparsed = b""
         while data:
             before, mark, rest = data.partition(self._mark)
             if not mark:
@@ -216,7 +217,8 @@ class ReportFilter:
                 self._forward(data[: len(data) - kept])
                 return
             self._forward(before)
-            if (matched := _REPORT_PATTERN.match(rest)) is None and len(rest) > MAX_REPORT_BYTES:
+            matched = _REPORT_PATTERN.match(rest)
+            if matched is None and len(rest) > MAX_REPORT_BYTES:
                 # The node has written something else after the mark.
                 self._forward(mark)
                 data = rest
@@ -230,7 +232,8 @@ class ReportFilter:
 
     def finish(self) -> None:
         """Forward bytes that were held back as a possible report, and finish the sinks."""
-        held, self._unparsed = self._unparsed, b""
+        held = self._unparsed
+        self._unparsed = b""
         if not held.startswith(self._mark):
             self._forward(held)
         for sink in self._sinks:
@@ -290,7 +293,9 @@ def _partial_mark_size(data: bytes, mark: bytes) -> int:
 
 def parse_cpu_count(text: bytes) -> int:
     """Return the number of CPUs that a node names, or 1 if it names none, but at most `MAX_CPUS`."""
-    return min(MAX_CPUS, int(text)) if re.fullmatch(rb"\s*[1-9]\d{0,8}\s*", text) else 1
+    if not re.fullmatch(rb"\s*[1-9]\d{0,8}\s*", text):
+        return 1
+    return min(MAX_CPUS, int(text))
 
 
 def _parse_seconds(text: bytes) -> float:

@@ -162,7 +162,9 @@ class Events(Instrument):
         self._run_started_at = run.clock()
         self._wall_clock_offset = time.time() - self._run_started_at
         self._path_caches[root] = PathCache(root)
-        self._root, self._line_count, self.is_written = root, 0, False
+        self._root = root
+        self._line_count = 0
+        self.is_written = False
         try:
             self._writer = NonBlockingWriter(
                 self._target, warn, self._encode_dropped_count, self._poll_jobs, truncate=not self._had_earlier_run
@@ -239,7 +241,8 @@ class Events(Instrument):
             event = self._format.JobRetried(*self._job_fields(scheduler, job), job.attempts)
             for failed in _job_queries.failed_attempts(job)[-1:]:
                 if failed.number == job.attempts - 1:
-                    event.failed_at, event.exception = failed.ended - self._run_started_at, failed.error
+                    event.failed_at = failed.ended - self._run_started_at
+                    event.exception = failed.error
             self._write_event(event)
 
     def service_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
@@ -256,9 +259,11 @@ class Events(Instrument):
             command: Any = job if _job_queries.runs_commands(job) and started_at is not None else None
             result = None if command is None else command.last_result
             facts = outcome(job)
-            event.attempts, event.timed_out = max(1, facts.attempts), facts.timed_out
+            event.attempts = max(1, facts.attempts)
+            event.timed_out = facts.timed_out
             event.moved_on = facts.moved_on
-            event.restored, event.restored_at = facts.restoration is not None, facts.restored_at
+            event.restored = facts.restoration is not None
+            event.restored_at = facts.restored_at
             event.through_member = facts.failed_through_member
             if (failure := facts.failure) is not None:
                 event.exception = _exception_line(failure.exception)
@@ -287,7 +292,10 @@ class Events(Instrument):
         """Write an `IncidentEvent`, which reports e.g. an error that is not the outcome of a job."""
         # The job may be in a nested scheduler that never ran, and that the run of `scheduler` has shut down.
         home = None if job is None else job.scheduler
-        path = self._scheduler_path(scheduler) if job is None or home is None else self._path_caches[home].path_of(job)
+        if job is None or home is None:
+            path = self._scheduler_path(scheduler)
+        else:
+            path = self._path_caches[home].path_of(job)
         self._write_event(self._format.IncidentEvent(*self._common_fields(path), message, _exception_line(exception)))
 
     def after_run(self, scheduler: BaseScheduler) -> None:
@@ -303,15 +311,17 @@ class Events(Instrument):
             return
         event.lines, event.seconds = self._line_count, _verdict.run_seconds(scheduler)
         tally = _verdict.Tally.for_scheduler(scheduler)
-        event.jobs, event.failures = tally.counts_by_state(), tally.failure_count
+        event.jobs = tally.counts_by_state()
+        event.failures = tally.failure_count
         self._finish_run(self._format.encode(event))
 
     # ---- lines
 
     def _common_fields(self, path: str, at: float | None = None) -> CommonFields:
         """Return the first fields of an event: `v`, `time`, `at` and `path`. By default, it happens now."""
-        now = self._clock() if at is None else at
-        return 3, now + self._wall_clock_offset, now - self._run_started_at, path
+        if at is None:
+            at = self._clock()
+        return 3, at + self._wall_clock_offset, at - self._run_started_at, path
 
     def _job_fields(self, scheduler: BaseScheduler, job: AnyJob, at: float | None = None) -> CommonFields:
         return self._common_fields(self._path_caches[scheduler].path_of(job), at)
@@ -324,7 +334,9 @@ class Events(Instrument):
 
     def _scheduler_path(self, scheduler: BaseScheduler) -> str:
         enclosing = scheduler.scheduler
-        return "" if scheduler is self._root or enclosing is None else self._path_caches[enclosing].path_of(scheduler)
+        if scheduler is self._root or enclosing is None:
+            return ""
+        return self._path_caches[enclosing].path_of(scheduler)
 
     def _encode_dropped_count(self, number: int) -> bytes:
         return self._format.encode(self._format.LinesDropped(*self._common_fields(""), number))
@@ -347,7 +359,9 @@ class Events(Instrument):
 
     def _finish_run(self, last_line: bytes = b"") -> None:
         """Write the last line of a run, and reset this object for the next run."""
-        writer, self._writer, self._root = self._writer, None, None
+        writer = self._writer
+        self._writer = None
+        self._root = None
         for known in (self._path_caches, self._written_job_counts, self._waiting_jobs, self._running_jobs):
             known.clear()
         self._dropped_jobs.clear()
@@ -357,4 +371,6 @@ class Events(Instrument):
 
 
 def _exception_line(error: BaseException | None) -> str | None:
-    return None if error is None else _failure_text.one_line_text(error, 1000)
+    if error is None:
+        return None
+    return _failure_text.one_line_text(error, 1000)

@@ -124,7 +124,8 @@ class NonBlockingWriter:
         while not self._write_accepted_bytes():
             now = time.monotonic()
             if self._buffered_bytes < remaining:
-                remaining, last_progress = self._buffered_bytes, now
+                remaining = self._buffered_bytes
+                last_progress = now
             if now > min(last_progress + STALL_TIMEOUT, start + CLOSE_TIMEOUT):
                 lines = b"".join([self._unwritten_batch, *self._lines]).count(b"\n")
                 self._warn(f"the last {lines} events were not written: no process reads {self._target_name!r}")
@@ -137,7 +138,8 @@ class NonBlockingWriter:
     def _append(self, line: bytes) -> None:
         """Buffer a line, after a line that reports how many were dropped before it, if any were."""
         if self._dropped_line_count:
-            line, self._dropped_line_count = self._encode_dropped_count(self._dropped_line_count) + line, 0
+            line = self._encode_dropped_count(self._dropped_line_count) + line
+            self._dropped_line_count = 0
         if line and not self.has_failed:
             self._lines.append(line)
             self._buffered_bytes += len(line)
@@ -147,14 +149,19 @@ class NonBlockingWriter:
         try:
             while self._buffered_bytes and self._target.is_writable():
                 if not self._unwritten_batch:
-                    self._unwritten_batch, self._lines = memoryview(b"".join(self._lines)), []
+                    self._unwritten_batch = memoryview(b"".join(self._lines))
+                    self._lines = []
                 chunk = self._target.next_chunk(self._unwritten_batch)
-                if not (size := self._target.write(chunk)):
+                size = self._target.write(chunk)
+                if not size:
                     break
                 self._buffered_bytes -= size
                 self._unwritten_batch = self._unwritten_batch[size:]
                 end = bytes(chunk[:size]).rfind(b"\n")
-                self._partial_line_bytes = size - end - 1 if end >= 0 else self._partial_line_bytes + size
+                if end >= 0:
+                    self._partial_line_bytes = size - end - 1
+                else:
+                    self._partial_line_bytes = self._partial_line_bytes + size
         except (OSError, ValueError) as error:
             self._give_up(error)
         return not self._buffered_bytes
@@ -268,7 +275,9 @@ class _FileObjectTarget(_DescriptorTarget):
         except TypeError:
             self._file.write(bytes(chunk).decode())
             return len(chunk)
-        return size or 0 if isinstance(self._file, io.RawIOBase) else len(chunk)
+        if isinstance(self._file, io.RawIOBase):
+            return size or 0
+        return len(chunk)
 
 
 def _open_target(target: Any, truncate: bool) -> _DescriptorTarget:

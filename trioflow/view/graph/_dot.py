@@ -120,7 +120,10 @@ class Statement:
                 texts["label"] = _html_label(self.label, self.remarks, "b", '<br align="left"/>')
             else:
                 plain = r"\n".join(map(escape_line, _wrap_label(self.label)))
-                texts["label"] = _html_label(self.label, self.remarks) if self.remarks else plain
+                if self.remarks:
+                    texts["label"] = _html_label(self.label, self.remarks)
+                else:
+                    texts["label"] = plain
         if self.tooltip:
             # dot unescapes tooltips twice, once as https://graphviz.org/docs/attr-types/escString/.
             texts["tooltip"] = escape_line(self.tooltip).replace("\\", "\\\\")
@@ -181,7 +184,9 @@ def _html_label(label: str, remarks: Sequence[str], tag: str = "", line_end: str
 def _tag_line(line: str, tag: str) -> str:
     escaped = escape_line(line)
     # dot rejects an empty element: https://graphviz.org/doc/info/shapes.html#html.
-    return f"<{tag}>{escaped}</{tag}>" if tag and escaped else escaped
+    if tag and escaped:
+        return f"<{tag}>{escaped}</{tag}>"
+    return escaped
 
 
 def _wrap_label(label: str) -> list[str]:
@@ -340,7 +345,8 @@ class DotWriter(ABC, Generic[Key]):
     def _visible_edge(self, tail: Key, head: Key) -> Statement:
         """Return an edge between the middle anchors of its ends. Invisible edges connect all other pairs of anchors."""
         attributes, label = self.edge(tail, head)
-        tails, heads = self._bottoms.anchors(tail), self._tops.anchors(head)
+        tails = self._bottoms.anchors(tail)
+        heads = self._tops.anchors(head)
         visible = tails[len(tails) // 2], heads[len(heads) // 2]
         self._invisible_edges.extend(ends for ends in itertools.product(tails, heads) if ends != visible)
         for name, frame, anchor in (("ltail", tail, visible[0]), ("lhead", head, visible[1])):
@@ -364,7 +370,9 @@ class DotWriter(ABC, Generic[Key]):
         for boxes in alike.values():
             if len(boxes) > max_row:
                 row_count = math.ceil(math.sqrt(len(boxes) * self._grid_ratio))
-                rank_size = math.ceil(len(boxes) / row_count) if self.direction == "TB" else row_count
+                rank_size = row_count
+                if self.direction == "TB":
+                    rank_size = math.ceil(len(boxes) / row_count)
                 self._invisible_edges.extend(zip(boxes, boxes[rank_size:], strict=False))
                 self._below_first_rank.update(boxes[rank_size:])
                 self._above_last_rank.update(boxes[: (len(boxes) - 1) // rank_size * rank_size])
@@ -439,7 +447,9 @@ def render(source: str, image_format: Literal["svg", "png"], subject: str, secon
     command = ["dot", f"-T{image_format}", *(["-Gdpi=144"] if image_format == "png" else [])]
     try:
         done = subprocess.run(command, input=source.encode(), capture_output=True, check=True, timeout=seconds)
-        return done.stdout.replace(b"<title>%3</title>\n", b"", 1) if image_format == "svg" else done.stdout
+        if image_format == "svg":
+            return done.stdout.replace(b"<title>%3</title>\n", b"", 1)
+        return done.stdout
     except FileNotFoundError:
         raise RuntimeError(
             f"{subject}: the program dot, which draws the picture, is not installed. It comes with Graphviz: "
@@ -547,4 +557,6 @@ def picture_for_page(svg: str) -> str:
 def size_in_points(svg: str) -> tuple[float, float]:
     """Return the width and the height of an SVG in points, or 0 for a size that the SVG does not give in points."""
     found = re.search(r'<svg width="([\d.]+)pt" height="([\d.]+)pt"', svg)
-    return (float(found[1]), float(found[2])) if found else (0.0, 0.0)
+    if found:
+        return (float(found[1]), float(found[2]))
+    return (0.0, 0.0)

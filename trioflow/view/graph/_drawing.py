@@ -21,7 +21,7 @@ import enum
 import functools
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ..._core.base._states import JobState, ReportedState
@@ -78,8 +78,12 @@ class Drawing:
         self._rows: Final = [row for row in listing_rows(scheduler) if isinstance(row, (PlainRow, BeginRow, EndRow))]
         self.job_numbers: Final = number_jobs(self._rows)
         self.scheduler: Final = scheduler
-        chosen = self.job_numbers if isinstance(collapse, bool) else select_jobs(scheduler, collapse)
-        self._folded: Final = {job for job in chosen if collapse is not False and is_scheduler(job)}
+        chosen: Iterable[AnyJob] = ()
+        if collapse is True:
+            chosen = self.job_numbers
+        elif collapse is not False:
+            chosen = select_jobs(scheduler, collapse)
+        self._folded: Final = set(filter(is_scheduler, chosen))
         self._stand_ins: Final = self._find_stand_ins()
         # The family and the number of the jobs or groups that a box stands for, if these are several.
         self._families: Final[dict[AnyJob, tuple[str, int]]] = {}
@@ -120,7 +124,8 @@ class Drawing:
         """
         members: dict[AnyJob, list[AnyJob]] = {self.scheduler: []}
         for row in self.drawn_rows():
-            if (frame := row.job.scheduler) in members and not isinstance(row, EndRow):
+            frame = row.job.scheduler
+            if frame in members and not isinstance(row, EndRow):
                 members[frame].append(row.job)
             if isinstance(row, BeginRow):
                 members[row.job] = []
@@ -214,7 +219,9 @@ def shown_state(job: AnyJob) -> ReportedState:
     if has_ended_normally(job):
         return JobState.SUCCEEDED
     is_blocked = failed_through_member(job) and not _is_or_encloses(job, first_cause(job))
-    return JobState.BLOCKED if is_blocked else reported_state(job)
+    if is_blocked:
+        return JobState.BLOCKED
+    return reported_state(job)
 
 
 def caption(job: AnyJob, is_frame: bool = False, name: str = "") -> tuple[str, tuple[str, ...]]:
@@ -226,11 +233,14 @@ def caption(job: AnyJob, is_frame: bool = False, name: str = "") -> tuple[str, t
             if members := members_in_state(job, state):
                 # A frame has their boxes in it.
                 causes = [root_failure_text(each, {}) if state is JobState.BLOCKED else each.label for each in members]
-                names = "" if is_frame else printable(join_names([*dict.fromkeys(causes)], 1))
+                names = ""
+                if not is_frame:
+                    names = printable(join_names([*dict.fromkeys(causes)], 1))
                 remarks.append(f"{len(members)} {state.value}{clause(': {}', names)}")
     if job.run_if != "succeeded":
         remarks.append(f"if {job.run_if}")
-    if (elapsed := shown_elapsed(job)) is not None and not job.forever:
+    elapsed = shown_elapsed(job)
+    if elapsed is not None and not job.forever:
         remarks.append(duration_text(elapsed))
     critical = CRITICAL_BADGE.symbol if criticality(job) else ""
     label = f"{critical}{STATE_STYLES[shown_state(job)].box_symbol} {printable(name or job.label)}"
@@ -257,8 +267,9 @@ def box_colors(job: AnyJob) -> BoxColors:
 
 def members_in_state(job: AnyJob, state: JobState) -> list[AnyJob]:
     """Return the ordinary jobs in `job`, at any depth, that are in a state, or none if `job` is no scheduler."""
-    members = job.iterate_jobs() if is_scheduler(job) else ()
-    return [member for member in members if member.state is state and not is_scheduler(member)]
+    if not is_scheduler(job):
+        return []
+    return [member for member in job.iterate_jobs() if member.state is state and not is_scheduler(member)]
 
 
 # ---- the graph in both languages
@@ -456,7 +467,8 @@ class MermaidWriter:
             self._add_style(scheduler, f"stroke:{outline}")
 
     def _box_line(self, job: AnyJob) -> str:
-        state, (opening, closing) = shown_state(job), box_of(job).brackets
+        state = shown_state(job)
+        (opening, closing) = box_of(job).brackets
         _, label, remarks = self._drawing.box_texts(job)
         self._add_marks(job)
         fill, outline, text, _ = box_colors(job)

@@ -218,7 +218,9 @@ def _read_request(connection: socket.socket) -> Any:
     import json
 
     try:
-        return json.loads(data) if data else None
+        if not data:
+            return None
+        return json.loads(data)
     except (ValueError, RecursionError):
         return {}
 
@@ -303,12 +305,18 @@ def _steer(request: Record, pid: int | None) -> str:
     by = f"trioflow steer, {who}"
     if request.get("page") is True:
         by = f"trioflow look, {who}, on its page"
-    run, target, job, value, seen = None, request.get("run"), None, request.get("value"), None
+    run = None
+    target = request.get("run")
+    job = None
+    value = request.get("value")
+    seen = None
     if "seen" in request:
         # A page names the run that it shows.
         seen = [*map(str, request.get("marks") or ())]
         watch = _seen_watch(request)
-        run, target, key = watch.in_progress, None, request.get("job")
+        run = watch.in_progress
+        target = None
+        key = request.get("job")
         if watch.in_progress.has_ended():
             raise ValueError("the run that the page shows has ended")
         if isinstance(value, list):
@@ -317,7 +325,9 @@ def _steer(request: Record, pid: int | None) -> str:
             value = [watch.find(each, has_settled=True) for each in keys]
         else:
             # Of a question that is gone, it is told how it was answered.
-            job = None if key is None else watch.find(key, None if request["do"] == "answer" else False)
+            job = None
+            if key is not None:
+                job = watch.find(key, None if request["do"] == "answer" else False)
     done = steer(run or _choose_run(request), str(request.get("do")), value, by, target, job, seen)
     with watching:
         steered_count += 1
@@ -354,7 +364,8 @@ def _choose_run(request: Record) -> RunInProgress:
         ValueError: there is not one such run.
 
     """
-    runs, label = runs_in_progress(), request.get("run")
+    runs = runs_in_progress()
+    label = request.get("run")
     if "began" in request:
         runs = [run for run in runs if run.began_at == request["began"]]
         if not runs:
@@ -414,7 +425,8 @@ def _tell_changes(request: Record) -> Record:
         elif watch is None:
             watch = watches[key] = Watch(_choose_run(request))
         elif watch.number and not watch.has_more:
-            watch.asked_at, count = time.monotonic(), steered_count
+            watch.asked_at = time.monotonic()
+            count = steered_count
             watching.wait_for(lambda: is_ending or steered_count != count, WATCH_INTERVAL)
         watch.asked_at = time.monotonic()
     # Not `watching`, which the end of the program and those who steer take.
@@ -450,14 +462,17 @@ def _watch_for_pages(run: Run) -> None:
 def forget_abandoned() -> float | None:
     """Forget the runs of pages that do not ask any more. Return when to look again, in seconds, or None for never."""
     with watching:
-        now, remaining = time.monotonic(), list[float]()
+        now = time.monotonic()
+        remaining = list[float]()
         for key, watch in list(watches.items()):
             seconds = watch.asked_at + (2 * WATCH_INTERVAL if watch.is_over else ABANDONED_AFTER) - now
             if seconds < 0:
                 watches.pop(key).close()
             else:
                 remaining.append(seconds)
-        return max(FIRST_INTERVAL, min(remaining)) if remaining else None
+        if not remaining:
+            return None
+        return max(FIRST_INTERVAL, min(remaining))
 
 
 def _seen_watch(request: Record) -> Any:
@@ -467,7 +482,8 @@ def _seen_watch(request: Record) -> Any:
         ValueError: the page shows another run, or the facts that it has seen were sent anew since.
 
     """
-    if (watch := watches.get(str(request["watch"]))) is None or watch.identity != request.get("seen"):
+    watch = watches.get(str(request["watch"]))
+    if watch is None or watch.identity != request.get("seen"):
         raise ValueError("the page shows what is not so any more: look again")
     return watch
 

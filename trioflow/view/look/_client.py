@@ -107,12 +107,16 @@ def ask(pid: int, request: Record | None = None) -> Record:
 def answering_programs() -> Iterator[tuple[int, Record]]:
     """Yield the programs of this user that answer at a socket, with their records."""
     with contextlib.suppress(OSError):
-        names = Path("/proc/net/unix").read_text() if sys.platform == "linux" else os.listdir(tempfile.gettempdir())
+        if sys.platform == "linux":
+            names = Path("/proc/net/unix").read_text()
+        else:
+            names = os.listdir(tempfile.gettempdir())
         for pid in sorted({int(pid) for pid in re.findall(r"trioflow-look-(\d+)(?=\n|\.sock\b)", f"{names}\n")}):
             with contextlib.suppress(NoAnswer, ValueError):
                 # It may end meanwhile.
                 _check_process(pid)
-                if (data := _ask_at_socket(pid, None)) and "runs" in (record := json.loads(data)):
+                data = _ask_at_socket(pid, None)
+                if data and "runs" in (record := json.loads(data)):
                     yield pid, record
 
 
@@ -343,7 +347,8 @@ def _run_lines(run: Record, columns: int | None, limit: int) -> Iterator[str]:
     unit, rows = _running_rows(run)
     yield from _section("running", rows, run, columns, limit, f" ({unit})")
     for job in run["running"]:
-        if (question := job.get("question")) is not None and "\n" in question:
+        question = job.get("question")
+        if question is not None and "\n" in question:
             yield f"{printable(shorten(job['path']))} asks:"
             yield from (f"    {line}" for line in printable_lines(question).split("\n"))
     yield from _section("waiting", _waiting_rows(run), run, columns, limit)

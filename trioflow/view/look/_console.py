@@ -203,12 +203,15 @@ job, of names in a line, of bars in the timeline of a run that goes on, and of r
 
 
 def name_of(path: str) -> str:
-    return printable(shorten(unescape_path(path))) if path.strip() else "(empty label)"
+    if not path.strip():
+        return "(empty label)"
+    return printable(shorten(unescape_path(path)))
 
 
 def head(tally: Tally, asking: int = 0) -> Record:
     """Return the texts in the head of the page: the counts, which add up to the number of all jobs, and the rest."""
-    tolerated, forever = tally.count(TOLERATED_KEY), tally.count(FOREVER_KEY)
+    tolerated = tally.count(TOLERATED_KEY)
+    forever = tally.count(FOREVER_KEY)
     remarks: dict[ReportedState, str] = {
         JobState.FAILED: clause(" ({} tolerated)", tolerated),
         JobState.RUNNING: clause(" ({} waiting for a person)", asking),
@@ -224,7 +227,8 @@ def head(tally: Tally, asking: int = 0) -> Record:
 
 def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
     """Return the facts that the page shows about the run so far, except its graph."""
-    answer, now = run.answer, run.answer["now"]
+    answer = run.answer
+    now = run.answer["now"]
     tally, counted, failed_groups = run.counted()
     root = next((facts.span for facts in run.runs.values() if facts.span.parent is None), None)
     questions = [asked for asked in answer["questions"] if asked[0] in run.jobs and not has_ended]
@@ -237,7 +241,9 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
     began = None if root is None else root.started_at
     facts = {name: answer[name] for name in ("seen", "phase", "mended", "left_is_least", "unexplained")}
     facts |= head(tally, len(asking))
-    title = "" if root is None else name_of(root.label)
+    title = ""
+    if root is not None:
+        title = name_of(root.label)
     for resource in answer["resources"][:MAX_RESOURCES]:
         owner = name_of(resource["scheduler"])
         facts["beside"].append(clause("{}: ", owner if owner != title else "") + printable(resource["text"]))
@@ -332,7 +338,9 @@ def waiting_rows(run: WatchedRun) -> Iterator[tuple[str, list[int], str]]:
     """Yield a name, the keys and the words for all jobs with the same wait. Lines of many schedulers share a row."""
     kinds: dict[str, list[tuple[str, list[int], str]]] = {}
     for name, keys, _, text in run.answer["waiting"]:
-        wait_text = f"wait {text.removeprefix('waits ')}" if keys[1:] and text.startswith("waits ") else text
+        wait_text = text
+        if keys[1:] and text.startswith("waits "):
+            wait_text = f"wait {text.removeprefix('waits ')}"
         kinds.setdefault(name.rpartition(" ")[0], []).append((name, keys, wait_text))
     for kind, rows in kinds.items():
         if len(rows) > MAX_NAMED:
@@ -342,7 +350,8 @@ def waiting_rows(run: WatchedRun) -> Iterator[tuple[str, list[int], str]]:
 
 
 def _failure_row(run: WatchedRun, group: list[JobFacts]) -> list[Any]:
-    first, failure = group[0].span, group[0].failure
+    first = group[0].span
+    failure = group[0].failure
     assert failure is not None
     tag = {True: "critical", None: "", False: "tolerated"}[first.critical]
     if first.state is JobState.BLOCKED:
@@ -356,14 +365,18 @@ def _failure_row(run: WatchedRun, group: list[JobFacts]) -> list[Any]:
 
 def _last_line(command: CommandRecord | None) -> str:
     """Return the last line that a command has written, or "" if that is not known."""
-    ends = "" if command is None else "\n".join(text for _, text in _report.command_outputs(command))
+    ends = ""
+    if command is not None:
+        ends = "\n".join(text for _, text in _report.command_outputs(command))
     return "".join(ends.rstrip().splitlines()[-1:])
 
 
 def stopwatch_text(seconds: float) -> str:
     """Return the seconds that something has run so far, such as `1:05`: aligned, they can be compared."""
     minutes, rest = divmod(max(0, math.floor(seconds)), 60)
-    return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+    if minutes < 60:
+        return f"{minutes}:{rest:02}"
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 # ---- the job that was chosen
@@ -374,7 +387,8 @@ def _retry_button(state: JobState, told: Record, is_mended: bool) -> list[str]:
 
     It asks if a success is taken back, with how many others, and what is cancelled for it.
     """
-    others, running = told.get("following", 0), list(map(printable, told.get("running", ())))
+    others = told.get("following", 0)
+    running = list(map(printable, told.get("running", ())))
     word = "reload and " * is_mended + "try-again"
     code = " with the mended code" * is_mended
     if not (state is JobState.SUCCEEDED or others):
@@ -395,9 +409,13 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
 
     """
     index, facts = run.jobs[key]
-    span, failure, command = facts.span, facts.failure, facts.command
+    span = facts.span
+    failure = facts.failure
+    command = facts.command
     line = str(told.get("command_line") or "")
-    command_facts, files, outputs = "", list[Any](), list[Any]()
+    command_facts = ""
+    files = list[Any]()
+    outputs = list[Any]()
     if command is not None:
         line = command.line
         command_facts = " · ".join(_report.command_fact_texts(command))
@@ -466,7 +484,9 @@ def _unkept_text(streams: list[str], span: Span, told: Record) -> str:
     is_python = span.state is JobState.RUNNING and told.get("line") is not None and not told["output"]
     if not (streams or is_python):
         return ""
-    subject = "what it prints" if is_python else join_names(streams)
+    subject = "what it prints"
+    if not is_python:
+        subject = join_names(streams)
     verb = "go" if len(streams) > 1 else "goes"
     return f"{subject} {verb} to the terminal or the log of the program"
 
@@ -485,7 +505,9 @@ def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:
     if span.critical is not None:
         yield "a failure", "ends the run" if span.critical else "is tolerated"
     if span.started_at is not None and (began := span.attempt_started_at) is not None:
-        end = "" if span.finished_at is None else f", until {run.clock_time(span.finished_at)}"
+        end = ""
+        if span.finished_at is not None:
+            end = f", until {run.clock_time(span.finished_at)}"
         if span.attempts:
             # Two ages: the age of the attempt, and the age of the job.
             yield "first started", run.clock_time(span.started_at)
@@ -498,7 +520,9 @@ def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:
     for number, ended, error in span.failed_attempts:
         yield f"attempt {number}" if number else "was blocked", f"{error or 'succeeded'}, at {run.clock_time(ended)}"
     if span.restored:
-        took = "" if span.restored_took is None else f"; it took {duration_text(span.restored_took)}"
+        took = ""
+        if span.restored_took is not None:
+            took = f"; it took {duration_text(span.restored_took)}"
         yield "restored", f"from the journal{took}"
     if span.rerun_cause is not None:
         yield "runs again", f"because {span.rerun_cause}"

@@ -136,7 +136,8 @@ class FileChange:
 
     def _compare_statements(self) -> None:
         """Pair the statements that have run with their present forms. Add the new statements, or refuse them."""
-        were, are = dict(self._old.statements), dict(self._new.statements)
+        were = dict(self._old.statements)
+        are = dict(self._new.statements)
         gone = [were[outline] for outline in were if outline not in are]
         by_name = {name_bound(node): node for node in gone}
         for node in sorted((are[outline] for outline in are if outline not in were), key=lambda node: node.lineno):
@@ -161,20 +162,24 @@ class FileChange:
             before: a statement that has bound the same name, and is no more, or None if there is none.
 
         """
-        name, place = name_bound(node), node
+        name = name_bound(node)
+        place = node
         if before is None and name and not any(name in each for each in self.namespaces.values()):
             if isinstance(node, ast.AnnAssign):
                 # Its annotation would take the place of all others of the module.
                 node = ast.copy_location(ast.Assign([node.target], node.value or node.target), node)
             self.additions.append((node, name, self._new.compile(node)))
             return
-        again = f"binds {name!r} again" if name else "does more than bind a new name"
+        again = "does more than bind a new name"
+        if name:
+            again = f"binds {name!r} again"
         problem = "has changed" if before else again
         was: Any = before
         if isinstance(node, ast.ClassDef) and isinstance(before, ast.ClassDef):
             known = {*map(_outline, before.body)}
             if (found := next((each for each in node.body if _outline(each) not in known), None)) is not None:
-                place, names = found, {_member_name(each): each for each in before.body}
+                place = found
+                names = {_member_name(each): each for each in before.body}
                 if (was := names.get(_member_name(found))) is None:
                     problem = "is new in its class"
         if was is not None and [*map(ast.dump, _decorators(place))] != [*map(ast.dump, _decorators(was))]:
@@ -206,7 +211,10 @@ class FileChange:
                 or OTHER_VARIABLES * (code.co_freevars != successor.co_freevars)
                 or OTHER_KIND * bool((code.co_flags ^ successor.co_flags) & GENERATOR_FLAGS)
             )
-            defaults = self._new_defaults(before[0], after[0]) if is_mended and not problem else {}
+            if is_mended and not problem:
+                defaults = self._new_defaults(before[0], after[0])
+            else:
+                defaults = {}
             self.successors[code] = problem or {"__code__": successor, **defaults}
             self.mended.update([(successor, code)] * is_mended)
             is_same = [*map(_inner_outline, before)] == [*map(_inner_outline, after)]

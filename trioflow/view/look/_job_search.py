@@ -60,8 +60,11 @@ def _find_keys(run: WatchedRun, picture: _picture.Picture, kind: str, value: str
 
 
 def _row(run: WatchedRun, span: Span) -> list[Any]:
-    state, now = recorded_state(span), run.answer["now"]
-    time = stopwatch_text(now - (span.attempt_started_at or now)) if span.state is JobState.RUNNING else ""
+    state = recorded_state(span)
+    now = run.answer["now"]
+    time = ""
+    if span.state is JobState.RUNNING:
+        time = stopwatch_text(now - (span.attempt_started_at or now))
     failed = max([len(span.attempts), *(number for number, _, _ in span.failed_attempts)])
     attempt = f"attempt {failed + 1}" if failed and not span.state.is_settled else ""
     return [span.number, name_of(span.path), state_class(state), str(state.value), time, attempt]

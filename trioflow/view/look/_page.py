@@ -71,7 +71,9 @@ class Page:
         self._next_at = -math.inf  # when the report may be made again
         self._shown: Record = {"version": -1}
         self.picture = Picture(self._run)
-        self._structure, self._next_picture_at, self._is_drawing = ("", -1, -1), -math.inf, False
+        self._structure = ("", -1, -1)
+        self._next_picture_at = -math.inf
+        self._is_drawing = False
         _report.require_jinja()
 
     def ask(self) -> None:
@@ -172,7 +174,9 @@ class Page:
                 # It has just ended.
                 told = _client.ask(self._pid, {"watch": self._key, "seen": seen, "detail": key})
         with self._lock:
-            return _console.describe_job(self._run, key, told) if key in self._run.jobs else {}
+            if key in self._run.jobs:
+                return _console.describe_job(self._run, key, told)
+            return {}
 
     def find_jobs(self, seen: str, which: str, words: str) -> Record:
         """Return the jobs that are meant in the run that the page has shown."""
@@ -195,7 +199,8 @@ class Page:
             self._lock.wait_for(lambda: self.has_ended, max(0.0, self._next_at - time.monotonic()))
             self._lock.wait_for(lambda: query != f"have={self.version}", _answers.WATCH_INTERVAL)
         with self._making:
-            version, began = self.version, time.monotonic()
+            version = self.version
+            began = time.monotonic()
             if self._made[0] != version:
                 self._made = version, self.report(None)
                 self._next_at = time.monotonic() + PAUSE_FACTOR * (time.monotonic() - began)

@@ -111,7 +111,8 @@ class Layout:
         places: dict[int | None, Place] = {None: ()}
         # Enclosing groups come first.
         for key, (_, facts) in sorted(run.jobs.items(), key=lambda item: item[1][0]):
-            span, outer = facts.span, places[facts.span.parent]
+            span = facts.span
+            outer = places[facts.span.parent]
             places[key] = outer
             if outer not in self.members:
                 # In a `First`, which is a single job, or in a group that is a box.
@@ -181,8 +182,12 @@ class Picture:
         both = (picture._plans.values() for picture in (self, other))
         structures, others = ([(plan.members.keys(), plan.edges, plan.titles) for plan in plans] for plans in both)
         if structures == others:
-            self.names, self.svg, self.note, self.number = other.names, other.svg, other.note, other.number
-            self._has_labels, self.plan = other._has_labels, self._plans[other.plan.placing]
+            self.names = other.names
+            self.svg = other.svg
+            self.note = other.note
+            self.number = other.number
+            self._has_labels = other._has_labels
+            self.plan = self._plans[other.plan.placing]
         return structures == others
 
     def draw(self, number: int) -> Picture:
@@ -191,7 +196,8 @@ class Picture:
         drawn = list[tuple[float, Layout, dict[Place, str], bool, str]]()
         try:
             for placing, has_labels in self._forms:
-                if (plan := self._plans[placing]).can_be_read(has_labels):
+                plan = self._plans[placing]
+                if plan.can_be_read(has_labels):
                     names = {place: f"g{number}n{index}" for index, place in enumerate(plan.titles)}
                     # Without edges, a grid reads like a text.
                     ways = DIRECTIONS if plan.edges else DIRECTIONS[:1]
@@ -202,11 +208,15 @@ class Picture:
                         break
             if drawn:
                 _, self.plan, self.names, self._has_labels, svg = max(drawn, key=lambda layout: layout[0])
-                self.svg, self.note = _dot.picture_for_page(svg), FOLDED * (self.plan.placing is not JOBS)
+                self.svg = _dot.picture_for_page(svg)
+                self.note = FOLDED * (self.plan.placing is not JOBS)
             else:
                 self.note = TOO_MANY * (len(self._plans[FAMILIES].titles) > 1)
         except (OSError, RuntimeError, ValueError, ModuleNotFoundError) as error:
-            self.note = MISSING if "dot, which" in str(error) else f"No graph: {str(error)[:200].lstrip(': ')}"
+            if "dot, which" in str(error):
+                self.note = MISSING
+            else:
+                self.note = f"No graph: {str(error)[:200].lstrip(': ')}"
         return self
 
     def jobs_in_box(self, key: int) -> tuple[list[int], str]:
@@ -215,7 +225,9 @@ class Picture:
         frame = next((place for place in self.names if place in plan.members and plan.owners[place] == key), None)
         boxes = (place for place in self.names if place not in plan.members and key in plan.jobs[place])
         place = frame or next(boxes, None)
-        return ([], "") if place is None else (plan.jobs[place], plan.titles[place])
+        if place is None:
+            return ([], "")
+        return (plan.jobs[place], plan.titles[place])
 
     def states(self, run: WatchedRun) -> dict[str, list[Any]]:
         """Return the look of each box and frame.
@@ -226,13 +238,18 @@ class Picture:
         """
         states: dict[str, list[Any]] = {}
         for place, name in self.names.items():
-            plan, is_frame, owner = self.plan, place in self.plan.members, self.plan.owners[place]
+            plan = self.plan
+            is_frame = place in self.plan.members
+            owner = self.plan.owners[place]
             spans = [run.jobs[key][1].span for key in plan.jobs[place] if key in run.jobs]  # of the same run
             found = Counter(map(recorded_state, spans))
             parts = [(state, found[state]) for state in STATE_COUNT_ORDER if found[state]]
             first = next((state for state in STATE_PRECEDENCE if found[state]), _states.JobState.IDLE)
             has_many = is_frame or plan.placing is not JOBS
-            words = ", ".join(f"{count} {state.value}" for state, count in parts) if has_many else first.value
+            if has_many:
+                words = ", ".join(f"{count} {state.value}" for state, count in parts)
+            else:
+                words = first.value
             if not is_frame:
                 owner = next((span.number for span in spans if recorded_state(span) is first), owner)
             states[name] = ["many " * has_many + state_class(first), f"{plan.titles[place]}: {words}", owner]
@@ -251,7 +268,8 @@ class PictureWriter(_dot.DotWriter[Place]):
         max_row = 4 if plan.placing.frame_depth == 1 else _dot.MAX_ROW
         options: dict[str, Any] = {"grid_ratio": ratio, "max_row": max_row, "shares_edges": True}
         super().__init__(names, plan.members, plan.edges, direction, **options)
-        self._plan, self._has_labels = plan, has_labels
+        self._plan = plan
+        self._has_labels = has_labels
 
     def source(self) -> str:
         graph, node, edge = LABELS if self._has_labels else SQUARES
@@ -260,8 +278,11 @@ class PictureWriter(_dot.DotWriter[Place]):
         return str(_dot.digraph_of(self.statements(), self.direction, (graph, node, edge)).source)
 
     def box(self, key: Place) -> _dot.Statement:
-        label = _text_forms.fit(self._plan.titles[key], MAX_LABEL, keep="ends") if self._has_labels else ""
-        attributes, remarks = {"id": self.names[key]}, self._count(key)
+        label = ""
+        if self._has_labels:
+            label = _text_forms.fit(self._plan.titles[key], MAX_LABEL, keep="ends")
+        attributes = {"id": self.names[key]}
+        remarks = self._count(key)
         if self._plan.placing is JOBS:
             remarks = ()
         elif remarks:
@@ -277,4 +298,6 @@ class PictureWriter(_dot.DotWriter[Place]):
 
     def _count(self, key: Place) -> tuple[str, ...]:
         """Return the text that makes place for the number of jobs that have settled."""
-        return (f"{len(self._plan.jobs[key])} of {len(self._plan.jobs[key])}",) if self._has_labels else ()
+        if self._has_labels:
+            return (f"{len(self._plan.jobs[key])} of {len(self._plan.jobs[key])}",)
+        return ()

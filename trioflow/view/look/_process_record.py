@@ -70,7 +70,9 @@ def _jobs_of(scheduler: BaseScheduler) -> Iterator[AnyJob]:
 
 
 def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Record:
-    scheduler, run, thread_id = in_progress.scheduler, in_progress.view, in_progress.thread_id
+    scheduler = in_progress.scheduler
+    run = in_progress.view
+    thread_id = in_progress.thread_id
     now = run.clock()
     jobs = list(_jobs_of(scheduler))
     paths: Any = paths_of(scheduler)
@@ -188,7 +190,9 @@ def _describe_line(frames: Iterable[tuple[FrameType, int]]) -> Record | None:
 
 def line_text(line: Record | None) -> str:
     """Return a line of code that was described, with its function, or "" for None."""
-    return "" if line is None else f"{line['text']} (in {line['function']})"
+    if line is None:
+        return ""
+    return f"{line['text']} (in {line['function']})"
 
 
 class WaitGroup(NamedTuple):
@@ -218,12 +222,15 @@ def group_waits(
         others = Waiting(WaitCause.JOBS, text=repr([each.label for each in open_requirements(job)]))
         # An IDLE job waits for others.
         cause, resource, text = waiting(job) or others
-        line = 0 if cause is WaitCause.PAUSE else id(job.scheduler)
+        line = 0
+        if cause is not WaitCause.PAUSE:
+            line = id(job.scheduler)
         groups.setdefault((cause, resource, line), {})[job] = text
     for (cause, resource, line), texts in groups.items():
         members = [*texts]
         job = members[0]
-        state, since = job.state, waiting_since(job)
+        state = job.state
+        since = waiting_since(job)
         explanation = clause("the first ", len({*texts.values()}) > 1) + explain(job)
         if blocker is not None:
             ready = clause("; it has been ready for {}", duration_text(age(since, clock)))
@@ -236,7 +243,9 @@ def group_waits(
 
 def explain(job: AnyJob) -> str:
     scheduler = job.scheduler
-    return "" if scheduler is None else scheduler.explain(job).removeprefix(f"{job.label!r} ")
+    if scheduler is None:
+        return ""
+    return scheduler.explain(job).removeprefix(f"{job.label!r} ")
 
 
 def describe_progress(run: RunView, estimate: Estimate) -> Record:

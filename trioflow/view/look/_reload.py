@@ -77,7 +77,10 @@ def reload(by: str = "") -> str:
     """
     with _lock:
         done, remarks, mended = _take_changes()
-    message = f"{done} by {by}{remarks}" if by else done + remarks
+    if by:
+        message = f"{done} by {by}{remarks}"
+    else:
+        message = done + remarks
     for run in runs_in_progress():
         with contextlib.suppress(RuntimeError):
             # Its loop has ended. A run in this thread logs it before what follows, such as another try.
@@ -105,7 +108,8 @@ def older_code_text(scheduler: Any) -> str:
 def _take_changes() -> tuple[str, str, dict[Any, Any]]:
     """Take all changes, or none. Return the changes made, what stays as it was, and the old codes by the new ones."""
     loaded = _loaded_files.loaded
-    if not (known := {*loaded}):
+    known = {*loaded}
+    if not known:
         raise RuntimeError(NOTHING_KNOWN)
     _loaded_files.remember()
     changed = _loaded_files.changed_files(reads_all=True)
@@ -197,7 +201,9 @@ def _find_functions(changes: list[FileChange]) -> tuple[list[tuple[FunctionType,
     names = set[tuple[int, str]]()
     stale: dict[str, list[FunctionType]] = {}
     for function in objects:
-        change = change_of.get(id(function.__globals__)) if type(function) is FunctionType else None
+        change = None
+        if type(function) is FunctionType:
+            change = change_of.get(id(function.__globals__))
         # Some functions are made of a text in no file, as by dataclasses. Others compute annotations since Python 3.14,
         # which stay as they were: https://docs.python.org/3/reference/datamodel.html#function.__annotate__.
         if change is None or function.__code__.co_filename.startswith("<") or function.__name__ == "__annotate__":
@@ -225,7 +231,8 @@ def _is_kept(functions: list[Any], others: set[int]) -> bool:
             arguments of a call, is none of them.
 
     """
-    todo, seen = functions, set[int]()
+    todo = functions
+    seen = set[int]()
     while todo:
         referrers = [each for each in gc.get_referrers(*todo) if id(each) in others and id(each) not in seen]
         todo = [each for each in referrers if not isinstance(each, CALLS)]

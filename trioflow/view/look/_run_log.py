@@ -91,7 +91,8 @@ ENDS: Final = {"": ("succeeded", "succeeded"), "JobCancelled": ("cancelled", "wa
 
 def _lines_of_job(facts: JobFacts, told: tuple[str, ...]) -> Iterator[Entry]:
     """Yield the lines of a job. A group has no lines for the failures of members, which have lines of their own."""
-    span, failure = facts.span, facts.failure
+    span = facts.span
+    failure = facts.failure
     for number, ended, error in span.failed_attempts:
         if number and not error.startswith(told):
             # A job that was blocked has the number 0.

@@ -70,12 +70,14 @@ def steer(
         ValueError: it cannot be done. The message says why.
 
     """
-    answer, is_late = Future[str](), threading.Event()
+    answer = Future[str]()
+    is_late = threading.Event()
     if seen is None:
         seen = _seen_now(run, action, value)
 
     def act() -> None:
-        done, left = list[str](), action.split(" and ")
+        done = list[str]()
+        left = action.split(" and ")
         try:
             while left:
                 try:
@@ -138,7 +140,9 @@ class SteeringRequest(NamedTuple):
         """
         for job, mark in itertools.zip_longest(jobs, self.seen):
             if job is None or _job_queries.attempt_mark(job) != mark:
-                subject = "a job" if job is None else f"'{printable(unescape_path(job.path))}'"
+                subject = "a job"
+                if job is not None:
+                    subject = f"'{printable(unescape_path(job.path))}'"
                 raise ValueError(f"{subject} has begun anew meanwhile, so nothing was done; look again")
 
 
@@ -153,7 +157,8 @@ class Done(NamedTuple):
 
 def _act(request: SteeringRequest) -> str:
     """Do what is asked, in the thread of the run, and say what was done."""
-    run, subject = request.run, printable(request.scheduler.label)
+    run = request.run
+    subject = printable(request.scheduler.label)
     if (act := ACTIONS.get(request.action)) is None:
         raise ValueError(f"{request.action!r} is none of {', '.join(ACTIONS)}")
     if run.has_ended():
@@ -192,12 +197,18 @@ def _resume(request: SteeringRequest) -> Done | str:
 
 
 def _resize(request: SteeringRequest) -> Done:
-    scheduler, size = request.scheduler, request.value
+    scheduler = request.scheduler
+    size = request.value
     if type(size) is not int or size < 1:
         raise ValueError(f"the window of '{printable(request.target or scheduler.label)}': {WINDOW_ADVICE}")
     is_root = request.job is None and request.target in (None, scheduler.label)
-    resized: Any = scheduler if is_root else request.job or _find(scheduler, request.target)
-    subject = scheduler.label if is_root else unescape_path(resized.path)
+    resized: Any = scheduler
+    if not is_root:
+        resized = request.job or _find(scheduler, request.target)
+    if is_root:
+        subject = scheduler.label
+    else:
+        subject = unescape_path(resized.path)
     if not is_scheduler(resized):
         raise ValueError(f"'{printable(subject)}' is one job, without a window")
     resized.jobs_window = size
@@ -205,7 +216,9 @@ def _resize(request: SteeringRequest) -> Done:
 
 
 def _try_again(request: SteeringRequest) -> Done:
-    scheduler, commands, value = request.scheduler, request.scheduler, request.value
+    scheduler = request.scheduler
+    commands = request.scheduler
+    value = request.value
     if isinstance(commands, CommandScheduler) and value is not None:
         # Commands, some of whose jobs may have been dropped.
         names: list[Any] = value if type(value) is list else [value, unescape_path(value)]  # pyright: ignore[reportUnknownVariableType]
@@ -241,7 +254,9 @@ def _try_again(request: SteeringRequest) -> Done:
 
 def _answer(request: SteeringRequest) -> str:
     """Answer a question. The job tells it, as each answer."""
-    path, text, number = None, request.value, None
+    path = None
+    text = request.value
+    number = None
     if request.job is None:
         path, text, number = request.value
     asking: Any = request.job or _find(request.scheduler, path, None)
@@ -299,7 +314,9 @@ def _groups_text(scheduler: Any) -> str:
     own = list[str]()
     for job, path in paths_of(scheduler).items():
         if is_scheduler(job) and not (job.is_settled() or _job_queries.is_one_job(job)):
-            window = "no limit" if job.jobs_window is None else short_repr(job.jobs_window)
+            window = "no limit"
+            if job.jobs_window is not None:
+                window = short_repr(job.jobs_window)
             own.append(f"'{printable(path)}' ({window})")
     return clause("; a group counts as one job there, and keeps a window of its own: {}", join_names(own, MAX_NAMED))
 

@@ -15,7 +15,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from ..._core.base._states import JobState, RunPhase
@@ -115,8 +115,10 @@ class Watch:
         told, steps, jobs, has_more = self._describe_changed_jobs()
         # For a run in progress: the looking process shows its text.
         is_last = view is not None and not has_more
-        waiting, unexplained = list[Any](), 0
-        windows, questions = list[Any](), list[Any]()
+        waiting = list[Any]()
+        unexplained = 0
+        windows = list[Any]()
+        questions = list[Any]()
         if is_last:
             waiting, unexplained = self._describe_waiting()
             windows += self._describe_windows()
@@ -124,11 +126,16 @@ class Watch:
         is_over = view is None and not has_more
         # Without `keep_jobs`, a graph would show some of the jobs.
         if is_over and self._scheduler.keep_jobs:
-            critical_path = find_critical_path(self._scheduler) if len(self._jobs) <= MAX_BOXES else {}
+            if len(self._jobs) <= MAX_BOXES:
+                critical_path = find_critical_path(self._scheduler)
+            else:
+                critical_path = {}
             graphs = [to_plain(describe_graph(self._scheduler, critical_path))]
         keeps_jobs = all(run.scheduler.keep_jobs for run in self._runs)
         # Of all jobs, also of those dropped.
-        tally = None if keeps_jobs else Tally.for_scheduler(self._scheduler)
+        tally = None
+        if not keeps_jobs:
+            tally = Tally.for_scheduler(self._scheduler)
         answer: Record = {
             "number": self.number + 1,
             "seen": self.identity,
@@ -164,11 +171,14 @@ class Watch:
                 # The loop appends others meanwhile.
                 dropped.popleft()
         self._last_incidents.update((self._runs[index].scheduler, new) for index, new in incidents)
-        self.number, self.is_over, self.has_more = self.number + 1, is_over, has_more
+        self.number = self.number + 1
+        self.is_over = is_over
+        self.has_more = has_more
         return answer
 
     def _add_run(self, scheduler: BaseScheduler, enclosing: _event_log.LiveRun | None) -> None:
-        view, is_root = self._view, enclosing is None
+        view = self._view
+        is_root = enclosing is None
         window = view.window if is_root else scheduler.window_size
         has_limiter = is_root and view.tokens_taken is not None
         start = _event_log.RunStart(view.clock, self._wall_offset, window, has_limiter, scheduler.pool, view.backend)
@@ -180,8 +190,12 @@ class Watch:
         scheduler = run.scheduler
         times = run.started_at, run.ended_at
         run.started_at, run.ended_at = run_times(scheduler) or (None, None)
-        view = self._view if index == 0 else current_run(scheduler)
-        identity = None if run.started_at is None else last_run(scheduler)
+        view: _run_view.RunView | None = self._view
+        if index != 0:
+            view = current_run(scheduler)
+        identity = None
+        if run.started_at is not None:
+            identity = last_run(scheduler)
         is_same = identity is run.identity
         if is_same and (run.started_at, run.ended_at) == times and view is None and len(scheduler) == len(run.jobs):
             return
@@ -190,17 +204,24 @@ class Watch:
             # While a run is checked, the jobs are as an earlier run has left them. While its instruments are told, its
             # begin is not final yet.
             if view is None or view.phase not in (RunPhase.CHECKING, RunPhase.LINKING):
-                run.number, run.identity = run.number + 1, identity
+                run.number = run.number + 1
+                run.identity = identity
             if _job_queries.keeps_succeeded(scheduler):
                 for live in run.jobs.values():
                     if live.finished_at is not None and live.finished_at != live.job.finished_at:
                         live.reopen()
             self._unsettled.update(dict.fromkeys(run.jobs, (None, 0)))
         if run.ended_at is not None:
-            run.stop_reason, run.culprit = scheduler.stop_reason, scheduler.culprit
+            run.stop_reason = scheduler.stop_reason
+            run.culprit = scheduler.culprit
         run.steer(run_steering(scheduler))
-        dropped = () if scheduler.keep_jobs else self._last_dropped(scheduler)
-        members = {} if scheduler.keep_jobs and len(scheduler) == len(run.jobs) else dict.fromkeys(list(scheduler))
+        dropped: Collection[AnyJob] = ()
+        if not scheduler.keep_jobs:
+            dropped = self._last_dropped(scheduler)
+        if scheduler.keep_jobs and len(scheduler) == len(run.jobs):
+            members = {}
+        else:
+            members = dict.fromkeys(list(scheduler))
         found = [job for job in (*dropped, *members) if job not in run.jobs]
         new: list[Any] = [job for job in found if _job_queries.counted_state(scheduler, job) is not None]
         if not scheduler.keep_jobs:
@@ -210,10 +231,15 @@ class Watch:
                 self._asking.pop(job, None)
         if any(job not in self._paths for job in new):
             self._paths.update(paths_of(self._scheduler))
-        prefix = f"{self._paths[scheduler]}/" if index else ""
+        prefix = ""
+        if index:
+            prefix = f"{self._paths[scheduler]}/"
         for job in new:
             self._paths.setdefault(job, prefix + escape_label(job.label))
-            key = job.sequence if _job_queries.all_counts(scheduler) else next(self._new_keys)
+            if _job_queries.all_counts(scheduler):
+                key = job.sequence
+            else:
+                key = next(self._new_keys)
             self._jobs[job] = run.jobs[job] = live = _event_log.LiveJob(key, job, run_index=index)
             if self.number or not scheduler.keep_jobs:
                 # It was added since the last answer, or since the run began.
@@ -232,7 +258,9 @@ class Watch:
         return incidents[next((number for number, each in enumerate(incidents, 1) if each is last), 0) :]
 
     def _describe_incident(self, index: int, incident: Incident) -> tuple[float, int, str, bool, int | None]:
-        live = None if incident.job is None else self._jobs.get(incident.job)
+        live = None
+        if incident.job is not None:
+            live = self._jobs.get(incident.job)
         return incident.occurred_at, index, incident.message, incident.is_steering, None if live is None else live.key
 
     def _describe_questions(self) -> list[tuple[Any, ...]]:
@@ -254,7 +282,9 @@ class Watch:
         run, which take thirty times as long. They are JSON at once: as objects that stay for long, the facts of many
         jobs would let Python collect all its garbage, and the event loop would have to wait for that.
         """
-        told, steps, plain = dict[AnyJob, Told](), list[Step](), list[str]()
+        told = dict[AnyJob, Told]()
+        steps = list[Step]()
+        plain = list[str]()
         # `state_of` is implemented in C: of 5,000 jobs that wait, all but a few have nothing to tell.
         for (job, (state, attempt)), now in zip(self._unsettled.items(), map(state_of, self._unsettled), strict=True):
             if now is state and (state is not JobState.RUNNING or job.attempts == attempt):
@@ -333,20 +363,24 @@ class Watch:
 
         """
         job: AnyJob = self.find(key, None)
-        ends, printed = _job_queries.output_tails(job, MAX_TAIL), end_of_prints(job, job.started_at)
+        ends = _job_queries.output_tails(job, MAX_TAIL)
+        printed = end_of_prints(job, job.started_at)
         outputs = [(name, data.decode(errors="replace")) for name, data in ends if data]
         # The output of a command to a monitor's stream is printed, too.
         told: Record = {"output": outputs or [("printed", printed)] * bool(printed)}
         if job.is_settled():
             told["result"] = _result_text(job)
-            following, running = 0, list[str]()
+            following = 0
+            running = list[str]()
             if (found := _run_view.next_try(job)) is not None:
                 following = len(found.used_it)
                 running = [unescape_path(each.path) for each in found.running]
             is_possible = found is not None and bool(running or not found.problem)
             return told | {"again": is_possible, "following": following, "running": running}
         told |= describe_place(job) | {"unkept": _job_queries.unkept_outputs(job)}
-        return told | {"explanation": ""} if job.state is JobState.RUNNING else told
+        if job.state is JobState.RUNNING:
+            return told | {"explanation": ""}
+        return told
 
 
 def _result_text(job: AnyJob) -> str:
@@ -355,7 +389,9 @@ def _result_text(job: AnyJob) -> str:
     is_shown = job.state is JobState.SUCCEEDED and not (job.redact or is_scheduler(job))
     if not is_shown or result is None or result is DROPPED or _job_queries.runs_commands(job):
         return ""
-    return result[:MAX_TAIL] if type(result) is str else short_repr(result)
+    if type(result) is str:
+        return result[:MAX_TAIL]
+    return short_repr(result)
 
 
 @functools.lru_cache

@@ -39,7 +39,9 @@ def _outcome_word(job: JobRecord) -> str:
         return "restored"
     if job.forever and job.state not in TROUBLE_STATES:
         return "ended"
-    return "FAILED" if job.state is _states.JobState.FAILED else recorded_state(job).value
+    if job.state is _states.JobState.FAILED:
+        return "FAILED"
+    return recorded_state(job).value
 
 
 class LogDisplay(Display):
@@ -125,7 +127,9 @@ class LogDisplay(Display):
         self._write_line(self._apply_style(message, "good" if progress.verdict.is_good else "failed") + forever)
 
     def _write_outcome(self, job: JobRecord) -> None:
-        duration = "" if job.restored else _text_forms.duration_text(job.seconds, in_column=True)
+        duration = ""
+        if not job.restored:
+            duration = _text_forms.duration_text(job.seconds, in_column=True)
         message = ""
         if not self._model.are_failures_shown_elsewhere:
             message = self._symbols.escape(_failure_text.one_line_text(job.error))

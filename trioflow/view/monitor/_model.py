@@ -91,7 +91,9 @@ class RunModel:
 
     def progress(self) -> RunProgress:
         """Return the progress of the run, in the form that the header shows."""
-        scheduler, tally, ended_at = self.root.scheduler, self.root.counts, self.ended_at
+        scheduler = self.root.scheduler
+        tally = self.root.counts
+        ended_at = self.ended_at
         began_at, _ = run_times(scheduler) or (0.0, None)
         elapsed = (self.clock() if ended_at is None else ended_at) - began_at
         (taken, slot_count), culprit = slots_in_use(scheduler), _failures.culprit_text(scheduler)
@@ -204,13 +206,16 @@ class RunModel:
                 counts.failed_groups += job.is_failed_group
         if job.failed_by_itself:
             failure = job.outcome.failure
-            kind = "" if failure is None else _failure_text.kind_text(settled_job, failure)
+            kind = ""
+            if failure is not None:
+                kind = _failure_text.kind_text(settled_job, failure)
             key = _job_queries.criticality(settled_job), kind
             self.failed_jobs_by_kind.setdefault(key, FailedJobs()).jobs[job] = None
         self.display.job_settled(job)
 
     def _add_journal_facts(self, job: JobRecord, number: int) -> None:
-        if (facts := job.outcome) is not _outcome.PLAIN_OUTCOME and job.enclosing is not None:
+        facts = job.outcome
+        if facts is not _outcome.PLAIN_OUTCOME and job.enclosing is not None:
             for counts in job.enclosing.counts.iterate_outwards():
                 counts.add_journal_facts(facts.restoration, facts.rerun_cause, number)
 
@@ -253,7 +258,8 @@ class RunModel:
         for record in top_record.iterate_schedulers():
             old_members = record.members
             collect_dropped(record.scheduler, self._dropped_jobs)
-            record.members, record.nested_schedulers = {}, {}
+            record.members = {}
+            record.nested_schedulers = {}
             record.reset_counts()
             for job in record.scheduler:
                 self._add_record(record, job)

@@ -110,7 +110,9 @@ class Monitor(Instrument):
 
     def __repr__(self) -> str:
         """Show the label of the current run, if there is any."""
-        return f"<Monitor of {self._model.root.job.label!r}>" if self._model is not None else "<Monitor>"
+        if self._model is None:
+            return "<Monitor>"
+        return f"<Monitor of {self._model.root.job.label!r}>"
 
     # ---- hooks
 
@@ -120,11 +122,14 @@ class Monitor(Instrument):
 
         It shows nothing in place of the log if its output is not where Python prints log records.
         """
-        return self._shown_subjects if self._model is None else self._model.display.shown_subjects
+        if self._model is None:
+            return self._shown_subjects
+        return self._model.display.shown_subjects
 
     def before_run(self, scheduler: BaseScheduler) -> None:
         """Start showing a run, or record that the run of a nested scheduler begins."""
-        if (model := self._model) is not None and scheduler not in model.records:
+        model = self._model
+        if model is not None and scheduler not in model.records:
             # The engine logs this error, and removes the monitor from the second run only.
             raise RuntimeError(f"{self!r} watches one run at a time: give {scheduler.label!r} its own Monitor()")
         try:
@@ -177,7 +182,8 @@ class Monitor(Instrument):
 
     def after_run(self, scheduler: BaseScheduler) -> None:
         """Record the end of a run. If it was the outermost run, draw the last picture and release the output."""
-        if (model := self._model) is not None and scheduler is model.root.job:
+        model = self._model
+        if model is not None and scheduler is model.root.job:
             self._shown_subjects = self.shown_subjects
             self._model = None
             _, ended_at = run_times(scheduler) or (0.0, None)
@@ -197,7 +203,9 @@ class Monitor(Instrument):
         """Return a new display, which draws pictures on a terminal, and otherwise writes log lines."""
         stream = sys.stdout if self._file is None else self._file
         symbols = _symbols.Symbols.for_stream(stream)
-        get_tag = functools.partial(name_of, model=model, symbols=symbols) if self._should_tag_lines else None
+        get_tag = None
+        if self._should_tag_lines:
+            get_tag = functools.partial(name_of, model=model, symbols=symbols)
         if can_move_cursor(stream):
             # Imported here, because importing rich takes a long time.
             from ._terminal import TerminalDisplay
@@ -205,11 +213,15 @@ class Monitor(Instrument):
             draw = PictureRenderer(model, symbols).draw
             return TerminalDisplay(stream, draw, self._should_capture_child_output, get_tag)
         folds = self._should_fold and stream is sys.stdout and are_at_one_place(sys.stdout, sys.stderr)
-        fold = next((fold for name, fold in FOLDS.items() if os.environ.get(name) == "true"), None) if folds else None
+        if folds:
+            fold = next((fold for name, fold in FOLDS.items() if os.environ.get(name) == "true"), None)
+        else:
+            fold = None
         return LogDisplay(stream, model, symbols, has_colors(stream), get_tag, fold)
 
     def _reset(self) -> None:
-        model, self._model = self._model, None
+        model = self._model
+        self._model = None
         if model is not None:
             model.display.stop()
 

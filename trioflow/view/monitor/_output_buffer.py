@@ -229,7 +229,9 @@ class OutputBuffer:
 
     def take_lines(self) -> list[str]:
         with self._lock:
-            lines, self._lines, self._character_count = self._lines, [], 0
+            lines = self._lines
+            self._lines = []
+            self._character_count = 0
         return lines
 
     def write_lines(self, file: TextIO) -> None:
@@ -248,7 +250,10 @@ class OutputBuffer:
         """Capture output to `stream` that bypasses it, if it has a descriptor, on systems that can poll pipes."""
         with contextlib.suppress(OSError, ValueError):
             # Raised if the stream has no descriptor.
-            self.fd_capture = FdCapture(self, stream.fileno(), stream.encoding) if posix.IS_POSIX else None
+            if posix.IS_POSIX:
+                self.fd_capture = FdCapture(self, stream.fileno(), stream.encoding)
+            else:
+                self.fd_capture = None
 
     def replace_terminal_streams(self) -> None:
         """Replace `sys.stdout` and `sys.stderr` where they are terminals."""
@@ -274,7 +279,8 @@ class OutputBuffer:
                 setattr(sys, name, stream)
         self._replaced_streams.clear()
         self._owner_pid = None
-        fd_capture, self.fd_capture = self.fd_capture, None
+        fd_capture = self.fd_capture
+        self.fd_capture = None
         self.finish_partial_lines()
         if fd_capture is not None:
             fd_capture.restore()
@@ -317,7 +323,9 @@ class BufferedStream(StreamProxy):
         Return None if there is no picture, or if the system does not support such pipes.
         """
         capture = self._buffer.fd_capture
-        return capture.open_pipe() if self._buffer.has_picture and capture is not None else None
+        if self._buffer.has_picture and capture is not None:
+            return capture.open_pipe()
+        return None
 
     def writable(self) -> bool:
         """Return True, because the stream is for output."""
@@ -335,13 +343,16 @@ def split_lines(text: str) -> tuple[list[str], str]:
             # Drop the text that a carriage return overwrites.
             partial = visible_text(partial) + "\r" * partial.endswith("\r")
         if len(partial) > MAX_PARTIAL_LINE_CHARACTERS:
-            lines, partial = [*lines, partial], ""
+            lines = [*lines, partial]
+            partial = ""
     return lines, partial
 
 
 def visible_text(line: str) -> str:
     """Return the part of a line that remains visible on a terminal: the text after the last carriage return."""
-    return line.rstrip("\r").rpartition("\r")[2] if "\r" in line else line
+    if "\r" in line:
+        return line.rstrip("\r").rpartition("\r")[2]
+    return line
 
 
 def replaceable_streams() -> list[str]:
@@ -475,7 +486,10 @@ class FoldedOutput(LogOutput):
         """Add the held output of a job that has ended, or of all jobs if `job` is None."""
         with self._lock:
             super().finish_partial_lines(job)
-            ended_jobs = list(self._held) if job is None else [job]
+            if job is None:
+                ended_jobs = list(self._held)
+            else:
+                ended_jobs = [job]
             self._ended_jobs.update(ended_jobs)
             for ended in ended_jobs:
                 self._release(ended)
@@ -530,7 +544,8 @@ class CapturePipe:
 
     def take_partial_line(self) -> list[str]:
         """Remove the incomplete line, and return it in a list. The list is empty if there is none."""
-        line, self._partial_line = self._partial_line + self._decoder.decode(b"", final=True), ""
+        line = self._partial_line + self._decoder.decode(b"", final=True)
+        self._partial_line = ""
         return [line] if line else []
 
 

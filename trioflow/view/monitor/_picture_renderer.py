@@ -183,8 +183,11 @@ class RowSelector:
         jobs += itertools.islice(unassigned_jobs, number - len(jobs))
         if jobs and (slowest := self._find_slowest_job()) is not None:
             # It changes places with the first, if it has a line.
-            position = jobs.index(slowest) if slowest in jobs else 0
-            jobs[position], jobs[0] = jobs[0], slowest
+            position = 0
+            if slowest in jobs:
+                position = jobs.index(slowest)
+            jobs[position] = jobs[0]
+            jobs[0] = slowest
         for job in asking_jobs:
             places = [place for place, other in enumerate(jobs) if other not in asking_jobs]
             if job not in jobs and places:
@@ -194,9 +197,11 @@ class RowSelector:
 
     def _find_slowest_job(self) -> JobRecord | None:
         """Return the running job that exceeds its expected duration by the largest factor, or None if none does."""
-        now, factors = self._model.clock(), dict[JobRecord, float]()
+        now = self._model.clock()
+        factors = dict[JobRecord, float]()
         for job in self._running_jobs():
-            if (started := job.started_at) is not None and (expected := job.expected_duration):
+            started = job.started_at
+            if started is not None and (expected := job.expected_duration):
                 factors[job] = (now - started) / expected
         return max((job for job in factors if factors[job] > 1), key=factors.__getitem__, default=None)
 
@@ -233,7 +238,9 @@ def full_name(job: JobRecord, symbols: Symbols) -> str:
 def name_of(job: AnyJob, model: RunModel, symbols: Symbols) -> str:
     """Return the full name of a job, or its label if the model does not have it."""
     record = model.records.get(job)
-    return symbols.escape(job.label) if record is None else full_name(record, symbols)
+    if record is None:
+        return symbols.escape(job.label)
+    return full_name(record, symbols)
 
 
 def attempt_text(job: JobRecord) -> str:
@@ -300,7 +307,10 @@ class PictureRenderer:
         self._time_width = max(self._time_width, *map(len, times), 0)
         label_column = self._time_width + SYMBOL_WIDTH + (0 if columns < NARROW_WIDTH else 2)
         room = columns - label_column
-        max_label_width = room if columns < NARROW_WIDTH else max(room - 60, room // 2)
+        if columns < NARROW_WIDTH:
+            max_label_width = room
+        else:
+            max_label_width = max(room - 60, room // 2)
         widest_label = max(map(line_width, styled_labels), default=0)
         self._label_width = max(0, min(max_label_width, max(self._label_width, widest_label)))
         lines = [self._job_line(*cells, columns) for cells in zip(rows, times, styled_labels, strict=True)]
@@ -326,7 +336,9 @@ class PictureRenderer:
         phrases = [f"{other_count} {CAUSE_WORDS[WaitCause.JOBS].monitor_phrase}"] * (other_count > 0)
         sorted_words = sorted(counts, key=lambda words: (not words.startswith("for "), words))
         phrases += [f"{counts[words]} {words}" for words in sorted_words]
-        return f"waiting: {separator.join(phrases)}" if phrases else ""
+        if not phrases:
+            return ""
+        return f"waiting: {separator.join(phrases)}"
 
     def _ready_groups(self) -> Iterator[tuple[dict[JobRecord, None], int]]:
         """Yield groups of ready jobs with the same cause, each with the number of jobs that it counts for.
@@ -355,10 +367,13 @@ class PictureRenderer:
         symbol = self._symbols.of(STATE_STYLES[state])
         # A CANCELLED forever job looks like a RUNNING job, because the end of a run normally cancels forever jobs.
         if job.forever and state in (JobState.RUNNING, JobState.CANCELLED):
-            symbol, style = self._symbols.of(FOREVER_BADGE), FOREVER_BADGE.monitor_style
+            symbol = self._symbols.of(FOREVER_BADGE)
+            style = FOREVER_BADGE.monitor_style
         line: StyledLine = [(f" {symbol}", style), (f" {time:>{self._time_width}}  ", "figures")]
         if columns >= NARROW_WIDTH:
-            mark = self._symbols.of(CRITICAL_BADGE) if criticality(job.job) else " "
+            mark = " "
+            if criticality(job.job):
+                mark = self._symbols.of(CRITICAL_BADGE)
             line.insert(0, (f" {mark}", CRITICAL_BADGE.monitor_style))
         label = self._fit_label(label, self._label_width, should_pad=columns >= NARROW_WIDTH)
         line += [(text, style or "label") for text, style in label]
@@ -370,7 +385,9 @@ class PictureRenderer:
         """Return the texts after the label, in at most `columns` columns: a running job's progress, and its details."""
         job = row.job
         details: StyledLine = []
-        fraction = fraction_done(job.job) if job.state is JobState.RUNNING else None
+        fraction = None
+        if job.state is JobState.RUNNING:
+            fraction = fraction_done(job.job)
         if row.is_group and isinstance(job, SchedulerRecord):
             fraction = job.counts.settled_count / max(1, job.counts.job_count)
         if fraction is not None:
@@ -378,7 +395,9 @@ class PictureRenderer:
             columns -= line_width(details)
         detail = self._detail_text(job)
         if row.failure_count > 1 and detail:
-            alike = "like this:" if row.has_other_messages else self._symbols.choose("×", "x")
+            alike = "like this:"
+            if not row.has_other_messages:
+                alike = self._symbols.choose("×", "x")
             detail = f"{row.failure_count} {alike} {detail}"
         if columns > 2 and detail:
             details.append((self._truncate("  " + detail, columns), "label"))
@@ -409,9 +428,12 @@ class PictureRenderer:
         return label
 
     def _time_text(self, job: JobRecord) -> str:
-        if (seconds := job.seconds) is not None and not job.restored:
+        seconds = job.seconds
+        if seconds is not None and not job.restored:
             return duration_text(seconds, in_column=True)
-        return "" if job.started_at is None else elapsed_text(self._model.clock() - job.started_at)
+        if job.started_at is None:
+            return ""
+        return elapsed_text(self._model.clock() - job.started_at)
 
     def _detail_text(self, job: JobRecord) -> str:
         """Return the details of a job: its exception, or else its attempt, counts, expected duration and status."""
@@ -453,7 +475,10 @@ class PictureRenderer:
         path = "".join(text for text, _ in outer_labels)
         if not path.isspace():
             # Blanks are the indentation of a tree, which every row keeps.
-            path = self._truncate(path, free_columns - 1) + " " if free_columns >= MIN_COLUMNS_FOR_PATH else ""
+            if free_columns >= MIN_COLUMNS_FOR_PATH:
+                path = self._truncate(path, free_columns - 1) + " "
+            else:
+                path = ""
         name = self._truncate(name, columns - display_width(path), "ends")
         return [(path, "label"), (name, style), (" " * (columns - display_width(path) - display_width(name)), "")]
 

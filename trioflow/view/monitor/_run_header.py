@@ -151,8 +151,10 @@ class RunHeader:
 
     def _counts_line(self, progress: RunProgress, columns: int) -> StyledLine:
         """Return the second line. In a narrow terminal, omit the budgets, the slots, the words, or the last counts."""
-        state_counts, digits = self._state_counts(progress), len(str(progress.tally.job_count))
-        slot_counts, budgets = list[DisplayedCount](), StyledLine()
+        state_counts = self._state_counts(progress)
+        digits = len(str(progress.tally.job_count))
+        slot_counts = list[DisplayedCount]()
+        budgets = StyledLine()
         if progress.verdict is None:
             # After the run, neither slots nor budgets are of interest.
             budgets = [(self._symbols.escape(text), "figures") for text in progress.budget_texts]
@@ -183,7 +185,8 @@ class RunHeader:
         return line
 
     def _state_counts(self, progress: RunProgress) -> list[DisplayedCount]:
-        tally, idle = progress.tally, self._symbols.of(STATE_STYLES[JobState.IDLE])
+        tally = progress.tally
+        idle = self._symbols.of(STATE_STYLES[JobState.IDLE])
         succeeded = self._state_count(JobState.SUCCEEDED, tally.count(JobState.SUCCEEDED))
         if tally.restored.number:
             # The succeeded jobs include the restored jobs.

@@ -99,7 +99,8 @@ class Screen:
             text = self._erase_sequence(size) + above + partial_line + self._render_lines(picture)
         else:
             text = self._change_sequence(picture)
-        self._picture, self._terminal_size = picture, size
+        self._picture = picture
+        self._terminal_size = size
         if text:
             self.write(SYNCHRONIZED_OUTPUT.format(text))
 
@@ -143,7 +144,9 @@ class Screen:
 
 def _vertical_move_sequence(lines: int) -> str:
     direction = "B" if lines > 0 else "A"
-    return f"\x1b[{abs(lines)}{direction}" if lines else ""
+    if not lines:
+        return ""
+    return f"\x1b[{abs(lines)}{direction}"
 
 
 STYLES: Final = {
@@ -304,7 +307,9 @@ class TerminalDisplay(Display):
 
     def _draw_picture(self) -> None:
         columns, height = self._terminal_size()
-        lines = [] if self._pause_count else self._draw(columns, max(1, height - 1))
+        lines = []
+        if not self._pause_count:
+            lines = self._draw(columns, max(1, height - 1))
         self._screen.update(lines, (columns, height), self._take_lines_above())
 
     def _take_lines_above(self) -> list[str]:

@@ -28,7 +28,9 @@ def debrief_text(scheduler: BaseScheduler, symbols: Symbols, listing: bool = Fal
     This takes O(V + E + L) time, where L is the total length of the tracebacks.
     """
     debrief = Debrief(scheduler, symbols)
-    listing_text = _listing.Listing(scheduler, symbols).text() if listing else ""
+    listing_text = ""
+    if listing:
+        listing_text = _listing.Listing(scheduler, symbols).text()
     return "\n\n".join(filter(None, ["\n".join(debrief.verdict_lines()), *debrief.detail_paragraphs(), listing_text]))
 
 
@@ -129,8 +131,12 @@ class Debrief:
             yield f"and {plural(len(incidents) - MAX_LISTED_NAMES, 'more incident')}"
 
     def _incident_text(self, incident: _run.Incident) -> str:
-        title = "incident:" if incident.job is None else f"incident at {self._displayed_path(incident.job)}:"
-        traceback_text = "" if incident.exception is None else self._traceback_text(incident.exception)
+        title = "incident:"
+        if incident.job is not None:
+            title = f"incident at {self._displayed_path(incident.job)}:"
+        traceback_text = ""
+        if incident.exception is not None:
+            traceback_text = self._traceback_text(incident.exception)
         return f"{title} {self._symbols.escape_lines(incident.message)}{traceback_text}"
 
     # ---- the journal

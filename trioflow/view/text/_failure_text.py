@@ -82,7 +82,9 @@ def format_traceback(error: BaseException, tb: TracebackType | None = None) -> s
     except Exception:
         # From the code of the exception's class, or of the class of a related exception.
         lines = traceback.format_list(_user_frames(tb, libraries))
-        heading = ["Traceback (most recent call last):\n"] if lines else []
+        heading = []
+        if lines:
+            heading = ["Traceback (most recent call last):\n"]
         return "".join([*heading, *lines, one_line_text(error), "\n"])
 
 
@@ -94,7 +96,10 @@ def _format_with_related(error: BaseException, tb: TracebackType | None, librari
         frames = _user_frames(tb, libraries)
         # If the stack is None, `format` also omits the line "Traceback (most recent call last):":
         # https://github.com/python/cpython/blob/v3.11.7/Lib/traceback.py#L952.
-        exception.stack = traceback.StackSummary.from_list(frames) if frames else cast(Any, None)
+        if frames:
+            exception.stack = traceback.StackSummary.from_list(frames)
+        else:
+            exception.stack = cast(Any, None)
         related = [(exception.__cause__, found.__cause__), (exception.__context__, found.__context__)]
         related += zip(exception.exceptions or (), getattr(found, "exceptions", ()), strict=False)
         todo += [(text, each, _user_code.get_traceback(each)) for text, each in related if text is not None]
@@ -105,7 +110,8 @@ def placeholder_exception(text: str) -> BaseException:
     """Return an exception that views print as `text`, the text of the original exception."""
     name, _, message = text.partition(": ")
     if not re.fullmatch(r"\w+", name):
-        name, message = "Exception", text
+        name = "Exception"
+        message = text
     exception_type: Any = type(name, (Exception,), {})
     return exception_type(*([message] if message else []))  # type: ignore[no-any-return]
 
@@ -172,7 +178,9 @@ class FailureText:
 def describe_failure(job: _job.AnyJob, failure: _errors.Failure) -> FailureText:
     error = failure.exception
     innermost = _user_code.innermost_own(failure.traceback or _user_code.get_traceback(error))
-    frame = None if innermost is None else _extract_frames(innermost, limit=1)[0]
+    frame = None
+    if innermost is not None:
+        frame = _extract_frames(innermost, limit=1)[0]
     return FailureText(
         failure.number,
         kind_text(job, failure),

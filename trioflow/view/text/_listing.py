@@ -128,7 +128,10 @@ class Listing:
         tolerated = clause(
             "(tolerated)", job.state is _states.JobState.FAILED and _job_queries.criticality(job) is False
         )
-        outcome = self._outcome_text(job) if details else "restored" * job.restored
+        if details:
+            outcome = self._outcome_text(job)
+        else:
+            outcome = "restored" * job.restored
         right = "  ".join(filter(None, (tolerated, references, outcome)))
         return LineParts(left, right, duration_text(shown_elapsed(job), in_column=True))
 
@@ -148,7 +151,9 @@ class Listing:
             return f"!! {self._symbols.escape(_failure_text.one_line_text(error))}"
         if job.state is _states.JobState.SUCCEEDED:
             result = _job_queries.stored_result(job)
-            result_text = "(given up)" if result is _errors.DROPPED else self._symbols.escape(short_repr(result))
+            result_text = "(given up)"
+            if result is not _errors.DROPPED:
+                result_text = self._symbols.escape(short_repr(result))
             if job.redact and result is not None:
                 result_text = "(redacted)"
             reason = _job_queries.reason_not_restored(job)
@@ -156,7 +161,9 @@ class Listing:
             return "  ".join(filter(None, (f"-> {result_text}", "restored" * job.restored, remark)))
         if job.is_running():
             fraction = _job_queries.fraction_done(job)
-            progress = "" if fraction is None else percent_text(fraction)
+            progress = ""
+            if fraction is not None:
+                progress = percent_text(fraction)
             return "  ".join(filter(None, (progress, self._symbols.escape(_explain.get_status_text(job)))))
         return self._symbols.escape((_explain.waiting(job) or _states.NO_WAIT).text)
 
@@ -215,7 +222,9 @@ def _collapse_ranges(references: Iterable[str]) -> Iterator[str]:
 def _distance(item: tuple[int, str]) -> object:
     """Return the difference between a number and its position, which adjacent numbers share, or an item of its own."""
     position, reference = item
-    return int(reference) - position if reference.isdigit() else item
+    if reference.isdigit():
+        return int(reference) - position
+    return item
 
 
 def _digit_count(jobs: Sized) -> int:
@@ -233,7 +242,9 @@ def _rows_inside(scheduler: BaseScheduler, depth: int) -> Iterator[ListingRow]:
 
 
 def _create_row(job: AnyJob, depth: int) -> PlainRow | BeginRow:
-    return BeginRow(job, depth) if is_scheduler(job) else PlainRow(job, depth)
+    if is_scheduler(job):
+        return BeginRow(job, depth)
+    return PlainRow(job, depth)
 
 
 def closed_cycle(scheduler: BaseScheduler) -> list[AnyJob]:
@@ -253,5 +264,10 @@ def _align_lines(lines: Iterable[LineParts]) -> Iterator[str]:
     duration_width = max((len(line.duration) for line, _ in measured_lines), default=0)
     for line, left_width in measured_lines:
         padding = " " * (column_width - left_width)
-        duration = f"  {line.duration:>{duration_width}}" if duration_width else ""
-        yield f"{line.left_part}{padding}{duration}  {line.right_part}".rstrip() if any(line[1:]) else line.left_part
+        duration = ""
+        if duration_width:
+            duration = f"  {line.duration:>{duration_width}}"
+        if any(line[1:]):
+            yield f"{line.left_part}{padding}{duration}  {line.right_part}".rstrip()
+        else:
+            yield line.left_part

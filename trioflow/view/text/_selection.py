@@ -34,14 +34,19 @@ def select_jobs(scheduler: BaseScheduler, selection: JobSelection) -> set[AnyJob
     """
     # Strings and schedulers are iterable.
     try:
-        items = (selection,) if isinstance(selection, (str, AbstractJob)) else tuple(selection)
+        items: tuple[AnyJob | str, ...]
+        if isinstance(selection, (str, AbstractJob)):
+            items = (selection,)
+        else:
+            items = tuple(selection)
     except TypeError:
         raise TypeError(f"collapse={short_repr(selection)}: {SELECTION_ADVICE}") from None
     paths = paths_of(scheduler)
     selected_jobs: set[AnyJob] = set()
     for item in items:
         if isinstance(item, str):
-            if not (matches := match_paths(paths, item)):
+            matches = match_paths(paths, item)
+            if not matches:
                 hint = suggest_paths(paths, item)
                 raise ValueError(f"collapse={item!r}: no job of {scheduler.label!r} has a path like this{hint}")
             selected_jobs.update(matches)
@@ -72,7 +77,9 @@ def glob_pattern(glob: str) -> re.Pattern[str]:
     `fnmatch` would interpret the brackets of a default label, as in `fetch([1, 2])`, as a set of characters.
     """
     first, *others = (re.escape(part).replace(r"\?", ".") for part in glob.split("*"))
-    last = f".*{others.pop()}" if others else ""
+    last = ""
+    if others:
+        last = f".*{others.pop()}"
     return re.compile(first + "".join(f"(?>.*?{part})" for part in others) + last, re.DOTALL)
 
 

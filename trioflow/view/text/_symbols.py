@@ -54,9 +54,15 @@ class Symbols:
         A blank replaces a symbol that does not apply. It also replaces the state of a forever job that ended normally,
         because the state is CANCELLED although nothing went wrong.
         """
-        critical = self.of(CRITICAL_BADGE) if criticality(job) else " "
-        forever = self.of(FOREVER_BADGE) if job.forever else " "
-        state = " " if has_ended_normally(job) else self.of(STATE_STYLES[reported_state(job)])
+        critical = " "
+        if criticality(job):
+            critical = self.of(CRITICAL_BADGE)
+        forever = " "
+        if job.forever:
+            forever = self.of(FOREVER_BADGE)
+        state = " "
+        if not has_ended_normally(job):
+            state = self.of(STATE_STYLES[reported_state(job)])
         return f"{critical} {state} {forever}"
 
     def escape(self, text: str) -> str:
@@ -129,7 +135,9 @@ def escape_formula(text: str) -> str:
 
 def display_width(line: str) -> int:
     """Return the number of terminal columns that `line` takes. All of its characters must be printable."""
-    return len(line) if line.isascii() else sum(map(_character_width, line))
+    if line.isascii():
+        return len(line)
+    return sum(map(_character_width, line))
 
 
 @functools.cache

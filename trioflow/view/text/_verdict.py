@@ -108,7 +108,8 @@ class Tally:
         tally = cls()
         for job in _job_queries.jobs_of_run(scheduler):
             if not _job_queries.is_one_job(job):
-                tally.failed_groups += _job_queries.is_failed_group(job) and _job_queries.criticality(job) is not False
+                if _job_queries.is_failed_group(job) and _job_queries.criticality(job) is not False:
+                    tally.failed_groups += 1
             else:
                 tally.add_jobs(*_job_queries.count_key(job))
                 tally.add_journal_facts(_job_queries.restoration_of(job), _job_queries.rerun_cause(job))
@@ -120,7 +121,10 @@ class Tally:
     def from_counts(cls, counts: Mapping[Any, int], may_grow: bool | None = None, failed_groups: int = 0) -> Tally:
         """Return the tally of a scheduler's own counts, as in `all_counts`, or of the words for such counts."""
         tally = cls()
-        tally.may_grow = JobState.IDLE not in counts if may_grow is None else may_grow
+        if may_grow is None:
+            tally.may_grow = JobState.IDLE not in counts
+        else:
+            tally.may_grow = may_grow
         tally.failed_groups = failed_groups
         for state, number in counts.items():
             counted: Any = REPORTED_STATES.get(state, state)
@@ -205,7 +209,8 @@ class Tally:
 def reruns_text(reruns: collections.Counter[str]) -> str:
     """Return how many jobs ran again and why, e.g. `17 run again, because 'stage' has changed`."""
     # Causes of as many jobs are in the order of their texts, since the readers count the jobs in different orders.
-    total, causes = reruns.total(), sorted(reruns.items(), key=lambda item: (-item[1], item[0]))[:2]
+    total = reruns.total()
+    causes = sorted(reruns.items(), key=lambda item: (-item[1], item[0]))[:2]
     if len(reruns) == 1:
         return f"{total:,} run again, because {causes[0][0]}"
     shown = [f"{number:,} because {cause}" for cause, number in causes]
@@ -292,7 +297,8 @@ def create_verdict(
 
     """
     jobs = plural(tally.job_count, noun)
-    succeeded, moved_on = tally.count(JobState.SUCCEEDED), tally.count(MOVED_ON)
+    succeeded = tally.count(JobState.SUCCEEDED)
+    moved_on = tally.count(MOVED_ON)
     failed_groups = tally.failed_groups
     parts = list[str]()
     if reason is None:
@@ -352,7 +358,9 @@ def paused_seconds(pauses: Iterable[tuple[float, float]], end: float) -> float:
 
 def run_verdict(scheduler: BaseScheduler, reason: StopReason | None, has_duration: bool = False) -> Verdict:
     """Return the verdict on the last run of a scheduler. `has_duration` adds its duration. Takes O(V) time."""
-    seconds, culprit, paused = None, _failures.culprit_text(scheduler), 0.0
+    seconds = None
+    culprit = _failures.culprit_text(scheduler)
+    paused = 0.0
     _, ended = _run_view.run_times(scheduler) or (0.0, None)
     if has_duration and ended is not None:
         seconds = run_seconds(scheduler)

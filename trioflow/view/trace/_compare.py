@@ -92,7 +92,9 @@ def _sum_seconds_by_job(record: TraceRecord) -> dict[str, float]:
 
 
 def _wait_text(record: TraceRecord, wait: _spans.Wait) -> str:
-    return wait.words if wait.released_by is None else f"{wait.words}, until {_path(record.spans[wait.released_by])}"
+    if wait.released_by is None:
+        return wait.words
+    return f"{wait.words}, until {_path(record.spans[wait.released_by])}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,9 @@ class CriticalPathChange:
     @property
     def text(self) -> str:
         """The path of the job and the description of its change."""
-        return f"{_short(self.path)}: {self.description}" if self.path else self.description
+        if self.path:
+            return f"{_short(self.path)}: {self.description}"
+        return self.description
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,8 @@ class Comparison:
     @property
     def restored_count(self) -> int:
         """The number of jobs that either run restored from a journal, and the other run ran."""
-        first, second = self.first_run, self.second_run
+        first = self.first_run
+        second = self.second_run
         return sum(map(first.was_restored, second.jobs)) + sum(map(second.was_restored, first.jobs))
 
 
@@ -143,7 +148,8 @@ def compare(first_run: RunTimes, second_run: RunTimes) -> Comparison:
     """Compare two runs, in O(n log n) time for n jobs."""
     longer_seconds = max(first_run.seconds, second_run.seconds)
     min_change = MIN_CHANGE_SHARE * longer_seconds
-    old_times, new_times = first_run.critical_path_seconds, second_run.critical_path_seconds
+    old_times = first_run.critical_path_seconds
+    new_times = second_run.critical_path_seconds
     changes = [
         CriticalPathChange(
             part[0], _describe_change(first_run, second_run, part, min_change), old_times.get(part), new_times.get(part)
@@ -153,7 +159,10 @@ def compare(first_run: RunTimes, second_run: RunTimes) -> Comparison:
     changes.sort(key=lambda change: -abs(change.added_seconds))
     shown_changes = [change for change in changes if abs(change.added_seconds) >= min_change]
     small_changes = changes[len(shown_changes) :]
-    min_shown_sum = ROUNDING_ERROR_SHARE * longer_seconds if shown_changes else min_change / 10
+    if shown_changes:
+        min_shown_sum = ROUNDING_ERROR_SHARE * longer_seconds
+    else:
+        min_shown_sum = min_change / 10
     if small_changes and abs(sum(change.added_seconds for change in small_changes)) >= min_shown_sum:
         seconds_before = sum(change.seconds_before or 0.0 for change in small_changes)
         seconds_after = sum(change.seconds_after or 0.0 for change in small_changes)
@@ -181,11 +190,16 @@ def _describe_change(first_run: RunTimes, second_run: RunTimes, part: PartKey, m
         return "run again; it was restored from the journal before"
     if new_seconds is None and second_run.was_restored(path):
         return "restored from the journal"
-    before, after = first_run.jobs.get(path), second_run.jobs.get(path)
+    before = first_run.jobs.get(path)
+    after = second_run.jobs.get(path)
     takes_longer = before is not None and after is not None and after - before >= min_change
     if old_seconds is None:
-        return "new" if before is None else f"{'longer, and ' * takes_longer}new on the critical path"
-    return "gone" if after is None else f"off the critical path{', though it takes longer' * takes_longer}"
+        if before is None:
+            return "new"
+        return f"{'longer, and ' * takes_longer}new on the critical path"
+    if after is None:
+        return "gone"
+    return f"off the critical path{', though it takes longer' * takes_longer}"
 
 
 # ---- as text
@@ -197,7 +211,9 @@ def comparison_headline(comparison: Comparison) -> str:
     added_seconds = comparison.added_seconds
     seconds_before = comparison.first_run.seconds
     direction = "longer" if added_seconds > 0 else "less"
-    share = f" ({100 * added_seconds / seconds_before:+.0f} %)" if seconds_before else ""
+    share = ""
+    if seconds_before:
+        share = f" ({100 * added_seconds / seconds_before:+.0f} %)"
     if comparison.restored_count:
         # The share is meaningless if a run restored jobs that the other run ran.
         restored = plural(comparison.restored_count, "job")

@@ -89,7 +89,10 @@ PATH_TYPES: Final[Any] = (str, bytes, os.PathLike)
 
 def record_command(job: Any, max_bytes: int) -> CommandRecord | None:
     """Return the record of the last process of a job that runs commands, or None if none has ended."""
-    result = _job_queries.stored_result(job) if job.restored else job.last_result
+    if job.restored:
+        result = _job_queries.stored_result(job)
+    else:
+        result = job.last_result
     if not hasattr(result, "max_rss"):
         # There was no process, or the journal of a restored job has been changed.
         return None
@@ -178,7 +181,9 @@ class EventRecorder(_instruments.Instrument):
     def job_settled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record the outcome of a job. The job's attributes do not keep it, because its next run overwrites them."""
         state, started_at, finished_at, is_plain_success = _job_queries.end_facts(job)
-        details = None if is_plain_success else record_outcome(job)
+        details = None
+        if not is_plain_success:
+            details = record_outcome(job)
         self._append_event((state, scheduler, job, started_at, finished_at, details))
         if scheduler in self._path_caches:
             path = self._path_caches[scheduler].path_of(job)
@@ -211,7 +216,9 @@ class EventRecorder(_instruments.Instrument):
 def build_record(log: list[Any]) -> TraceRecord:
     """Build the `TraceRecord` of an event log, in O(n log n) time for n jobs."""
     reader = LogReader(log)
-    return reader.build() if reader.runs else TraceRecord()
+    if reader.runs:
+        return reader.build()
+    return TraceRecord()
 
 
 def record_of_last_run(scheduler: BaseScheduler) -> TraceRecord:
@@ -260,7 +267,10 @@ class LiveJob:
         while state is not job.state:
             state = job.state
             self.state, self.started_at, self.finished_at, is_plain_success = _job_queries.end_facts(job)
-            self.outcome = PLAIN_OUTCOME if is_plain_success else record_outcome(job)
+            if is_plain_success:
+                self.outcome = PLAIN_OUTCOME
+            else:
+                self.outcome = record_outcome(job)
 
 
 @dataclass(slots=True, eq=False)
@@ -298,7 +308,9 @@ class LiveRun:
     @property
     def pauses(self) -> tuple[tuple[float, float], ...]:
         """The pauses of the run, and of those around it."""
-        return self.own_pauses if self.enclosing is None else (*self.enclosing.pauses, *self.own_pauses)
+        if self.enclosing is None:
+            return self.own_pauses
+        return (*self.enclosing.pauses, *self.own_pauses)
 
     def steer(self, steering: _steering.SteeringRecord) -> None:
         """Take over when the run was paused, and its numbers of slots if they have changed."""
@@ -308,7 +320,9 @@ class LiveRun:
     @property
     def parent(self) -> LiveJob | None:
         """The scheduler as a job in the enclosing run, or None for an outermost scheduler."""
-        return None if self.enclosing is None else self.enclosing.jobs[self.scheduler]
+        if self.enclosing is None:
+            return None
+        return self.enclosing.jobs[self.scheduler]
 
     @property
     def parent_key(self) -> int | None:
@@ -360,7 +374,9 @@ class LogReader:
         run = self._latest_runs[scheduler]
         if isinstance(kind, JobState):
             live = self._get_or_create(run, job)
-            live.state, live.started_at, live.finished_at = kind, time, finished_at
+            live.state = kind
+            live.started_at = time
+            live.finished_at = finished_at
             live.outcome = details or PLAIN_OUTCOME
         elif kind is EventKind.ATTEMPT_STARTED:
             self._get_or_create(run, job).later_attempt_starts += (time,)
@@ -390,14 +406,20 @@ class LogReader:
                 self._get_or_create(run, unsettled_job)
 
     def _begin_run(self, scheduler: BaseScheduler, time: float, start: RunStart) -> None:
-        enclosing = self._latest_runs.get(scheduler.scheduler) if scheduler.scheduler is not None else None
+        enclosing = None
+        if scheduler.scheduler is not None:
+            enclosing = self._latest_runs.get(scheduler.scheduler)
         if enclosing is not None and enclosing.ended_at is not None:
             enclosing = None
         previous_run = self._latest_runs.get(scheduler)
         if previous_run is not None and previous_run.enclosing is not enclosing:
             previous_run = None
-        live = None if enclosing is None else enclosing.jobs.get(scheduler)
-        reset = [] if previous_run is None else self._reset.pop(previous_run, [])
+        live = None
+        if enclosing is not None:
+            live = enclosing.jobs.get(scheduler)
+        reset = []
+        if previous_run is not None:
+            reset = self._reset.pop(previous_run, [])
         is_reopened = live in self._reopened
         self._reopened.discard(live)
         if previous_run is not None and is_reopened and all(job in scheduler for job in previous_run.jobs):
@@ -430,7 +452,8 @@ class LogReader:
         for current, enclosing in todo:
             start = RunStart(time.monotonic, 0.0, current.window_size, pool=current.pool)
             run = self._add_run(LiveRun(current, enclosing, 1, start, *(run_times(current) or (0.0, None))))
-            run.stop_reason, run.culprit = current.stop_reason, current.culprit
+            run.stop_reason = current.stop_reason
+            run.culprit = current.culprit
             self._add_current_states(run)
             todo += [(job, run) for job in current if is_scheduler(job) and job.started_at is not None]
 
@@ -470,7 +493,9 @@ class LogReader:
                 self._add_current_states(run)
         self._add_unstarted_schedulers()
         scheduler_numbers = {run.scheduler: number for number, run in enumerate(reversed(self.runs))}
-        paths_by_run, owners, keys = self._find_paths(), dict[object, int](), dict[str, dict[str, str]]()
+        paths_by_run = self._find_paths()
+        owners = dict[object, int]()
+        keys = dict[str, dict[str, str]]()
         for job in self._jobs:
             add_keys(job, owners, keys)
         facts: list[RunFacts] = []
@@ -550,15 +575,19 @@ def add_keys(job: AnyJob, owners: dict[object, int], keys: dict[str, dict[str, s
 def key_name(job: AnyJob, name: str, key: object, owners: dict[object, int]) -> str:
     """Return the name of a key in facts: the key, or a number in its place if the job has `redact=True`."""
     text = str(key)
-    return f"(redacted, {owners.setdefault((name, text), len(owners))})" if job.redact else text
+    if job.redact:
+        return f"(redacted, {owners.setdefault((name, text), len(owners))})"
+    return text
 
 
 def pool_resources(
     pool: _pools.Pool | None, owners: dict[object, int], keys: dict[str, dict[str, str]]
 ) -> Iterator[ResourceFacts]:
     for view in _pools.resource_views(pool):
-        names = sorted(keys.get(view.name, {}).items()) if view.is_per_key else ()
-        totals = {name: view.key_total(key) for name, key in names}
+        totals = dict[str, float | None]()
+        if view.is_per_key:
+            for name, key in sorted(keys.get(view.name, {}).items()):
+                totals[name] = view.key_total(key)
         owner = owners.setdefault(pool, len(owners))
         yield ResourceFacts(owner, view.name, view.total, view.is_per_key, totals, shortages=view.shortages)
 
@@ -598,7 +627,10 @@ def work_in_run(run: LiveRun, live: LiveJob) -> WorkInRun:
     if live.started_at >= began and not last_before:
         took = None
         if live.finished_at is not None:
-            took = live.finished_at - live.started_at if outcome.took is None else outcome.took
+            if outcome.took is None:
+                took = live.finished_at - live.started_at
+            else:
+                took = outcome.took
         return WorkInRun(
             live.started_at, live.later_attempt_starts, outcome.failed_attempts, outcome.throttled_attempts, waits, took
         )
@@ -618,7 +650,9 @@ def work_in_run(run: LiveRun, live: LiveJob) -> WorkInRun:
 
 def _last_attempt_before(run: LiveRun, live: LiveJob) -> int:
     """Return the number of the last attempt of a job that the run of its group before this one knows, or 0."""
-    earlier = None if run.previous is None else run.previous.jobs.get(live.job)
+    earlier = None
+    if run.previous is not None:
+        earlier = run.previous.jobs.get(live.job)
     if earlier is None or earlier.started_at is None or earlier.started_at != live.started_at:
         return 0
     last_failed = max((attempt.number for attempt in earlier.outcome.failed_attempts), default=0)

@@ -244,7 +244,9 @@ def find_needs(runs: Iterable[RunFacts], numbers: Mapping[int, int]) -> dict[int
         for job in run.jobs:
             number = numbers[job.span.number]
             scopes[job.span.number] = scope
-            needs = _resolve_needs(scope, job.needs) if scope else ()
+            needs: tuple[tuple[ResourceUse, float], ...] = ()
+            if scope:
+                needs = _resolve_needs(scope, job.needs)
             needs += tuple((_get_or_create(resources, facts), amount) for facts, amount in job.run_needs)
             if needs:
                 needs_by_key[job.span.number] = all_needs[number] = needs

@@ -143,7 +143,9 @@ class Span:
     @property
     def last_attempt(self) -> int:
         """The number of the last attempt that has started, or 0 if the job has not started."""
-        return self.first_attempt - 1 + len(self.attempts) if self.attempts else 0
+        if not self.attempts:
+            return 0
+        return self.first_attempt - 1 + len(self.attempts)
 
     @property
     def waited(self) -> float | None:
@@ -291,7 +293,9 @@ def wait_texts(spans: Sequence[Span], waits: Iterable[Wait]) -> Iterator[str]:
         waits_by_words.setdefault(wait.words, []).append(wait)
     for words, (wait, *others) in waits_by_words.items():
         is_known = not others and wait.released_by is not None
-        release = RELEASES.get(wait.cause, "").format(spans[wait.released_by or 0].name) if is_known else ""
+        release = ""
+        if is_known:
+            release = RELEASES.get(wait.cause, "").format(spans[wait.released_by or 0].name)
         yield f"waited {duration_text(sum((each.seconds for each in others), wait.seconds))} for {words}{release}"
 
 
@@ -334,7 +338,10 @@ def assign_lanes(intervals: Iterable[tuple[float, float]], waiting_since: Iterab
         if free_rows_by_time and wait_start is not None and free_rows_by_time[-1][0] > wait_start:
             row = free_rows_by_time.pop()[1]
         else:
-            row = free_row_heap[0] if free_row_heap else next(new_rows)
+            if free_row_heap:
+                row = free_row_heap[0]
+            else:
+                row = next(new_rows)
         free_rows.pop(row, None)
         heapq.heappush(busy_row_heap, (end, row))
         yield row

@@ -129,7 +129,9 @@ def _longest_first(seconds: dict[str, float]) -> dict[str, float]:
 
 def _percentile(sorted_values: Sequence[float], fraction: float) -> float | None:
     """Return a percentile of sorted values by the nearest-rank method, or None if there are no values."""
-    return sorted_values[max(0, -int(-fraction * len(sorted_values) // 1) - 1)] if sorted_values else None
+    if not sorted_values:
+        return None
+    return sorted_values[max(0, -int(-fraction * len(sorted_values) // 1) - 1)]
 
 
 # ---- the use of the slots
@@ -211,7 +213,9 @@ class SlotUse:
             return "no job took any time"
         capacity_text = plural(self.slot_count, "slot")
         if self.window_size is None:
-            capacity_text = f"up to {self.slot_count} jobs at once" if self.slot_count > 1 else "one job at a time"
+            capacity_text = "one job at a time"
+            if self.slot_count > 1:
+                capacity_text = f"up to {self.slot_count} jobs at once"
         elif self.slot_count < self.window_size:
             verb = "was" if self.slot_count == 1 else "were"
             capacity_text = f"{self.slot_count} of {self.window_size} slots {verb} used,"
@@ -301,7 +305,8 @@ def _empty_seconds(
     counted_since: dict[int, float] = {}
     going_on: set[int] = set()
     # Two heaps, which may also contain waits that are over.
-    last_counted, others = list[int](), list[int]()
+    last_counted = list[int]()
+    others = list[int]()
 
     def count(index: int, time: float) -> None:
         counted_since[index] = time
@@ -354,7 +359,9 @@ class CriticalPathPart:
     @property
     def label(self) -> str:
         """The name, followed by the count if it is more than one, e.g. `page * × 3`."""
-        return f"{self.name} × {self.count}" if self.count > 1 else self.name
+        if self.count > 1:
+            return f"{self.name} × {self.count}"
+        return self.name
 
 
 def critical_path_parts(record: TraceRecord) -> list[CriticalPathPart]:
@@ -411,7 +418,10 @@ def _parts_before_start(span: Span, since: float) -> Iterator[CriticalPathPart]:
     """Yield the waits of a job from a time until its start, and between them its throttled attempts, which worked."""
     assert span.started_at is not None
     waits = [(wait.since, wait.until, wait.words) for wait in _spans.waits_before_start(span)]
-    last_words = waits[-1][2] if waits else CAUSE_WORDS[WaitCause.LOOP].awaited_phrase
+    if waits:
+        last_words = waits[-1][2]
+    else:
+        last_words = CAUSE_WORDS[WaitCause.LOOP].awaited_phrase
     waits.append((span.started_at, span.started_at, last_words))
     waits.insert(0, (since, span.started_at if span.scheduled_at is None else span.scheduled_at, NOT_ADDED))
     yield from _parts_of_job(span, since, waits, has_worked=bool(span.throttled))

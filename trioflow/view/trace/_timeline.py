@@ -32,7 +32,9 @@ MAX_NAMED_JOBS: Final = 30
 def timeline_svg(record: TraceRecord, width: int = 1200, has_title: bool = True) -> str:
     """Draw the timeline of a record, `width` pixels wide, and return it as SVG."""
     picture = _new_picture()
-    top = draw_title(picture, record, width) if has_title else 0.0
+    top = 0.0
+    if has_title:
+        top = draw_title(picture, record, width)
     geometry = SlotGeometry(record, float(width), top + 26)
     line_group = add_element(picture, "g")
     bottom = draw_slots(picture, geometry)
@@ -164,7 +166,9 @@ def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
     yield f"{span.kind}, {recorded_state(span).value}{', critical' * bool(span.critical)}"
     if span.started_at is not None:
         # A job whose attempts were all throttled has bars, but never started.
-        duration = "still running" if span.took is None else f"took {duration_text(span.took)}"
+        duration = "still running"
+        if span.took is not None:
+            duration = f"took {duration_text(span.took)}"
         yield f"started at {duration_text(span.started_at - record.start_time)}, {duration}"
     # Waits for jobs come last.
     yield from wait_texts(record.spans, sorted(span.waits, key=lambda wait: wait.cause is WaitCause.JOBS))
@@ -173,7 +177,10 @@ def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
     elif len(span.attempts) > 1:
         yield f"{len(span.attempts)} attempts"
     if span.throttled:
-        yield f"throttled {len(span.throttled)} times" if len(span.throttled) > 1 else "throttled once"
+        if len(span.throttled) > 1:
+            yield f"throttled {len(span.throttled)} times"
+        else:
+            yield "throttled once"
     if span.exception is not None:
         yield span.exception_text
 
@@ -297,7 +304,10 @@ def draw_slots(svg: Tree.Element, geometry: SlotGeometry) -> float:
         width = geometry.width - MARGIN - geometry.left
         add_element(svg, "rect", css="empty", x=geometry.left, y=y, width=width, height=height)
         if geometry.has_labels or row == 0:
-            text = f"lane {row + 1}" if geometry.has_labels else f"{geometry.slot_use.slot_count} lanes"
+            if geometry.has_labels:
+                text = f"lane {row + 1}"
+            else:
+                text = f"{geometry.slot_use.slot_count} lanes"
             add_element(svg, "text", text, css="name", x=MARGIN, y=y + max(height / 2 + 4, 9))
     for row, bars in enumerate(geometry.slot_use.bars_by_slot):
         merged_bars = _merge_bars(geometry, bars)
@@ -317,22 +327,26 @@ def _merge_bars(geometry: SlotGeometry, bars: Sequence[SlotBar]) -> list[MergedB
     merged_bars: list[MergedBar] = []
     is_last_narrow = False
     for bar in bars:
-        left, right = geometry.time_to_x(bar.start), geometry.time_to_x(bar.end)
+        left = geometry.time_to_x(bar.start)
+        right = geometry.time_to_x(bar.end)
         bar_style = geometry.css_class(bar), geometry.record.families[bar.span.number]
         is_narrow = right - left < MIN_BAR_WIDTH
         last = merged_bars[-1] if is_narrow and is_last_narrow else None
         if last is None or (last.css_class, last.family) != bar_style or left - geometry.time_to_x(last.end) >= 1:
             last = MergedBar(bar.start, bar.end, {}, *bar_style)
             merged_bars.append(last)
-        last.end, last.spans_by_number[bar.span.number] = bar.end, bar.span
+        last.end = bar.end
+        last.spans_by_number[bar.span.number] = bar.span
         is_last_narrow = is_narrow
     return merged_bars
 
 
 def _draw_merged_bar(svg: Tree.Element, geometry: SlotGeometry, merged_bar: MergedBar, row: int) -> None:
-    left, right = geometry.time_to_x(merged_bar.start), geometry.time_to_x(merged_bar.end)
+    left = geometry.time_to_x(merged_bar.start)
+    right = geometry.time_to_x(merged_bar.end)
     y, height = geometry.row_bounds(row)
-    first_span, job_count = merged_bar.spans[0], len(merged_bar.spans)
+    first_span = merged_bar.spans[0]
+    job_count = len(merged_bar.spans)
     group = add_element(svg, "g", css="job", data_number=first_span.number)
     if job_count > 1 and len(geometry.record.spans) <= MAX_LINKED_SPANS:
         group.set("data-numbers", " ".join(str(span.number) for span in merged_bar.spans))
@@ -361,7 +375,8 @@ def _draw_labels(svg: Tree.Element, geometry: SlotGeometry, merged_bars: Sequenc
     font_size = geometry.font_size
     next_lefts = [*(geometry.time_to_x(bar.start) for bar in merged_bars[1:]), geometry.width - MARGIN]
     for bar, free_until in zip(merged_bars, next_lefts, strict=True):
-        left, right = geometry.time_to_x(bar.start), geometry.time_to_x(bar.end)
+        left = geometry.time_to_x(bar.start)
+        right = geometry.time_to_x(bar.end)
         is_failed = bar.css_class == JobState.FAILED.value
         name = geometry.name(bar.spans[0])
         keep: Literal["start", "ends"] = "ends"
@@ -374,7 +389,8 @@ def _draw_labels(svg: Tree.Element, geometry: SlotGeometry, merged_bars: Sequenc
         css_class = "label on-dark" if is_failed else "label"
         x = left + (4 if right - left > 16 else 2)
         if is_failed and not label:
-            css_class, x = "label strong", max(right, left + 3) + 3
+            css_class = "label strong"
+            x = max(right, left + 3) + 3
             label = clip_text(name, min(MAX_SIDE_LABEL_WIDTH, free_until - x - 3), font_size, is_failed, keep)
         if label:
             add_element(
@@ -401,7 +417,10 @@ def _draw_forever_jobs(svg: Tree.Element, geometry: SlotGeometry) -> None:
             add_element(group, "rect", css=css_class, x=left, y=top + 1, width=width, height=max(height - 2, 1.0))
             if height < FOREVER_ROW_HEIGHT:
                 continue
-            name = f"{FAILED_SYMBOL} {geometry.name(span)}" if is_failed else geometry.name(span)
+            if is_failed:
+                name = f"{FAILED_SYMBOL} {geometry.name(span)}"
+            else:
+                name = geometry.name(span)
             if label := clip_text(name, right - left - 7, 9, is_failed, "ends"):
                 css_class = "label on-dark" if is_failed else "label"
                 add_element(svg, "text", label, css=css_class, x=left + 4, y=top + height / 2 + 3, font_size=9)
@@ -412,12 +431,14 @@ def _draw_forever_jobs(svg: Tree.Element, geometry: SlotGeometry) -> None:
 
 def _draw_legend(svg: Tree.Element, geometry: SlotGeometry, top: float) -> float:
     """Draw the entries of the legend like words in lines. Return the y coordinate of the last line."""
-    x, y = MARGIN, top
+    x = MARGIN
+    y = top
     for css_class, words in _legend_entries(geometry):
         text = clip_text(words, 300, 11)
         width = 17 + text_width(text, 11) + 16
         if x + width > geometry.width and x > MARGIN:
-            x, y = MARGIN, y + LINE_HEIGHT
+            x = MARGIN
+            y = y + LINE_HEIGHT
         add_element(svg, "rect", css=css_class, x=x, y=y - 9, width=12, height=12)
         add_element(svg, "text", text, css="legend", x=x + 17, y=y + 1)
         x += width
@@ -499,10 +520,16 @@ def add_element(parent: Tree.Element, tag: str, text: str | None = None, /, **at
     texts = {} if css is None else {"class": css}
     for name, value in attributes.items():
         is_float = isinstance(value, float)
-        texts[name.replace("_", "-")] = f"{value:.2f}".rstrip("0").rstrip(".") if is_float else str(value)
+        if is_float:
+            texts[name.replace("_", "-")] = f"{value:.2f}".rstrip("0").rstrip(".")
+        else:
+            texts[name.replace("_", "-")] = str(value)
     element = Tree.SubElement(parent, tag, texts)
     if text is not None:
-        element.text = printable(text) if tag != "title" else "\n".join(map(printable, text.split("\n")))
+        if tag != "title":
+            element.text = printable(text)
+        else:
+            element.text = "\n".join(map(printable, text.split("\n")))
     return element
 
 

@@ -121,7 +121,9 @@ class Trace(EventRecorder):
         """Return the record that is built from the event log. It is cached once the run has ended."""
         length, record = self._cached_record
         if length != len(self._log):
-            length = -1 if self._running_schedulers else len(self._log)
+            length = -1
+            if not self._running_schedulers:
+                length = len(self._log)
             record = build_record(self._log)
             self._cached_record = length, record
         return record

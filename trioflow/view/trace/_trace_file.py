@@ -104,10 +104,14 @@ def read_record(path: Path) -> TraceRecord:
     except OSError as error:
         raise BadTrace(f"cannot read {str(path)!r}: {error.strerror}; {INPUT_HINT}") from None
     except (ValueError, RecursionError) as error:
-        reason = str(error) if type(error) is ValueError else "it is not JSON"
+        reason = "it is not JSON"
+        if type(error) is ValueError:
+            reason = str(error)
         raise BadTrace(f"{str(path)!r} is not a trace: {reason}; {INPUT_HINT}") from None
     candidate: object = trace
-    other_data: Any = trace.get("otherData") if isinstance(candidate, dict) else None
+    other_data: Any = None
+    if isinstance(candidate, dict):
+        other_data = trace.get("otherData")
     candidate = other_data
     if not isinstance(candidate, dict) or other_data.get("program") != "trioflow":
         raise BadTrace(f"{str(path)!r} is not a trace of trioflow; {INPUT_HINT}")
@@ -165,7 +169,8 @@ def _check(record: TraceRecord) -> None:
         ValueError: a value is wrong.
 
     """
-    spans, count = record.spans, len(record.spans)
+    spans = record.spans
+    count = len(record.spans)
     if [span.number for span in spans] != [*range(count)] or len(record.families) != count:
         raise LookupError("the spans are not numbered in order, or have no families")
     if unknown := {*_span_numbers(record), None} - {*range(count), None}:
@@ -257,7 +262,9 @@ class _EventBuilder:
         yield from self._incident_events()
 
     def _process_name(self, run: RunSpan) -> str:
-        return run.label if run.parent is None else self._record.spans[run.parent].path
+        if run.parent is None:
+            return run.label
+        return self._record.spans[run.parent].path
 
     def _metadata_events(self) -> Iterator[TraceEvent]:
         """Yield the metadata events, which set the names and the order of processes and threads."""
@@ -307,7 +314,10 @@ class _EventBuilder:
         details |= {"critical": span.critical, "forever": span.forever, "attempts": span.last_attempt}
         if span.throttled:
             details["throttled"] = len(span.throttled)
-        details["waited_us"] = None if span.waited is None else round(span.waited * 1e6, 3)
+        if span.waited is None:
+            details["waited_us"] = None
+        else:
+            details["waited_us"] = round(span.waited * 1e6, 3)
         details["run"] = span.run
         if span.timed_out:
             details["timed_out"] = True
@@ -367,13 +377,22 @@ def _csv_row(record: TraceRecord, span: Span) -> Iterator[object]:
     yield from map(_text_cell, (span.path, span.label, span.kind, recorded_state(span).value))
     yield from (span.critical, span.forever)
     for time in (span.scheduled_at, span.started_at, span.ready_at, span.finished_at):
-        yield None if time is None or span.restored else round(time - record.start_time, 9)
+        if time is None or span.restored:
+            yield None
+        else:
+            yield round(time - record.start_time, 9)
     for seconds in (span.waited, span.took):
-        yield None if seconds is None else round(seconds, 9)
+        if seconds is None:
+            yield None
+        else:
+            yield round(seconds, 9)
     yield from (span.last_attempt, span.lane, span.timed_out, span.number in record.critical_path_numbers)
     yield " ".join(map(str, span.required))
     yield _text_cell(span.exception_text)
-    yield _restored_start_time(span) if span.restored else iso_time(record, span.started_at)
+    if span.restored:
+        yield _restored_start_time(span)
+    else:
+        yield iso_time(record, span.started_at)
     yield from (span.returncode, span.user_time, span.system_time, span.max_rss, span.restored)
     waits = () if span.restored else span.waits
     yield _text_cell("; ".join(f"{wait.words} {round(wait.seconds, 9)}" for wait in waits))
@@ -392,7 +411,9 @@ def _restored_start_time(span: Span) -> str:
 
 def iso_time(record: TraceRecord, timestamp: float | None) -> str:
     """Convert a time on the backend's clock to a date and time in UTC, in ISO 8601. None becomes an empty string."""
-    return "" if timestamp is None else _iso_text(timestamp + record.wall_offset)
+    if timestamp is None:
+        return ""
+    return _iso_text(timestamp + record.wall_offset)
 
 
 def _iso_text(seconds: float) -> str:

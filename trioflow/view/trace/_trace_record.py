@@ -71,12 +71,15 @@ class LiveObjects(NamedTuple):
 
 def tally_of(spans: Iterable[Span], failed_groups: Iterable[Span]) -> Tally:
     """Return the tally of the jobs with these spans, and of nested schedulers that failed by themselves."""
-    tally, counts = Tally(), Counter[CountKey]()
+    tally = Tally()
+    counts = Counter[CountKey]()
     for span in spans:
         # As `count_key` for a job.
         counts[recorded_state(span), span.forever, span.critical is False] += 1
         if span.restored or span.rerun_cause is not None:
-            restoration = Restoration(span.restored_at, span.restored_took) if span.restored else None
+            restoration = None
+            if span.restored:
+                restoration = Restoration(span.restored_at, span.restored_took)
             tally.add_journal_facts(restoration, span.rerun_cause)
     for key, number in counts.items():
         tally.add_jobs(*key, number)
@@ -179,10 +182,13 @@ class TraceRecord:
 
     def find_culprit(self, run: RunSpan) -> Span | None:
         """Return the span of the job whose failure stopped a run, at any depth, or None if no job stopped it."""
-        number, cause = run.culprit_number, None
+        number = run.culprit_number
+        cause = None
         while number is not None:
             cause = self.find_root_failure(self.spans[number])
-            number = None if cause.is_first else self.culprit_numbers.get(cause.number)
+            number = None
+            if not cause.is_first:
+                number = self.culprit_numbers.get(cause.number)
         return cause
 
     def verdict(self, run: RunSpan, reason: StopReason | None) -> Verdict:
@@ -193,10 +199,12 @@ class TraceRecord:
             reason: the reason why the run ended, or None if it has not ended.
 
         """
-        cause, culprit = self.find_culprit(run), None
+        cause = self.find_culprit(run)
+        culprit = None
         if cause is not None and run.culprit_number is not None:
             culprit = failure_text(cause.path, None if cause.critical else self.spans[run.culprit_number].path)
-        seconds, paused = self.end_time - self.start_time, paused_seconds(run.pauses, self.end_time)
+        seconds = self.end_time - self.start_time
+        paused = paused_seconds(run.pauses, self.end_time)
         return create_verdict(reason, self.tally, seconds, culprit, paused=paused)
 
     @cached_property
@@ -240,7 +248,9 @@ class TraceRecord:
 
     def find_root_failure(self, span: Span) -> Span:
         """Return the span of the job whose failure blocked the job of `span`, or its own if no other is known."""
-        return span if span.blocked_by is None else self.spans[span.blocked_by]
+        if span.blocked_by is None:
+            return span
+        return self.spans[span.blocked_by]
 
     @cached_property
     def derived(self) -> dict[Any, Any]:

@@ -167,7 +167,9 @@ class WaitAnalysis:
         self._slots: Final = [ResourceUse("", 0.0, []) for _ in runs]
         needed_amounts: dict[ResourceUse, set[float]] = {}
         for span in spans:
-            end = math.inf if span.state is JobState.RUNNING else lifetimes[span.number][1]
+            end = math.inf
+            if span.state is not JobState.RUNNING:
+                end = lifetimes[span.number][1]
             attempts = throttled_before_start(span)
             if span.started_at is not None:
                 pauses = [wait[1:] for wait in inner_waits.get(span.number, ()) if wait[0] not in WAITS_IN_ATTEMPT]
@@ -208,13 +210,18 @@ class WaitAnalysis:
         if ready_since is not None and not span.restored:
             yield from self._waits_until_start(span, ready_since)
         for cause, began, ended in self._inner_waits.get(span.number, ()):
-            found = self._waits_between(span, began, ended) if cause is WaitCause.LOOP else ()
-            yield from list(found) or [Wait(cause, "", began, ended)]
+            found = list[Wait]()
+            if cause is WaitCause.LOOP:
+                found += self._waits_between(span, began, ended)
+            yield from found or [Wait(cause, "", began, ended)]
 
     def _waits_until_start(self, span: Span, ready_since: float) -> Iterator[Wait]:
         """Yield the waits from the time when a job was ready, without its throttled attempts, until it started."""
         throttled = throttled_before_start(span)
-        last_start = self._lifetimes[span.number][1] if span.started_at is None else span.started_at
+        if span.started_at is None:
+            last_start = self._lifetimes[span.number][1]
+        else:
+            last_start = span.started_at
         starts = [*(began for began, _ in throttled), last_start]
         # Nothing follows the last start.
         ends = [*(ended for _, ended in throttled), last_start]
@@ -234,7 +241,9 @@ class WaitAnalysis:
         ):
             # No other job ended the last wait of a job that never started.
             is_unfinished = span.started_at is None and ended == self._lifetimes[span.number][1]
-            releasing_number = None if is_unfinished else _find_releasing(span, cause, resource, began, ended)
+            releasing_number = None
+            if not is_unfinished:
+                releasing_number = _find_releasing(span, cause, resource, began, ended)
             yield Wait(cause, "" if resource is None else resource.name, began, ended, releasing_number)
 
     def _assumed_shortage(self, span: Span) -> Shortage | None:
@@ -246,7 +255,8 @@ class WaitAnalysis:
 
     def _fallback_shortage(self, span: Span) -> Shortage:
         """Return the shortage to assume in a gap if there is no shortage before it."""
-        index, needs = self._run_indices[span.number], self._needs.get(span.number, ())
+        index = self._run_indices[span.number]
+        needs = self._needs.get(span.number, ())
         if self._is_first[index]:
             # Its turn came after the turn of another job.
             return WaitCause.JOBS, None
@@ -255,7 +265,9 @@ class WaitAnalysis:
         if held:
             return WaitCause.RESOURCE, held[0]
         has_limiter = self._runs[index].has_limiter and span.takes_slot
-        return (WaitCause.SLOT, self._slots[index]) if has_limiter else (WaitCause.LOOP, None)
+        if has_limiter:
+            return (WaitCause.SLOT, self._slots[index])
+        return (WaitCause.LOOP, None)
 
     def _find_shortage_intervals(self, span: Span) -> tuple[list[ShortageInterval], list[ShortageInterval]]:
         """Return the intervals when no job with the needs of `span` could start, because something was short.
@@ -268,11 +280,17 @@ class WaitAnalysis:
         if key not in self._shortages_by_needs:
             pauses = self._runs[run].pauses
             layers: list[list[ShortageInterval]] = [[(*times, WaitCause.PAUSE, None)] for times in pauses]
-            layers += [self._full_window_intervals[run]] if span.takes_slot else []
+            if span.takes_slot:
+                layers += [self._full_window_intervals[run]]
+            else:
+                layers += []
             layers += [_find_cooldowns(resource) for resource, _ in needs]
             layers += [self._find_shortages(resource, amount) for resource, amount in needs]
             layers = [layer for layer in layers if layer]
-            exact_intervals = layers[0] if len(layers) == 1 else _merge_layers(layers)
+            if len(layers) == 1:
+                exact_intervals = layers[0]
+            else:
+                exact_intervals = _merge_layers(layers)
             self._shortages_by_needs[key] = exact_intervals, _close_gaps(exact_intervals)
         return self._shortages_by_needs[key]
 
@@ -316,7 +334,8 @@ def _find_full_window_intervals(run: RunSpan, slots: ResourceUse) -> list[Shorta
     is_full: list[bool] = []
     all_times = sorted({*times, *change_times})
     for time in all_times:
-        index, size = bisect.bisect_right(times, time) - 1, bisect.bisect_right(change_times, time) - 1
+        index = bisect.bisect_right(times, time) - 1
+        size = bisect.bisect_right(change_times, time) - 1
         is_full.append(index >= 0 and job_counts[index] >= window_sizes[max(size, 0)][1])
     return list(_flagged_intervals(all_times, is_full, WaitCause.SLOT, slots))
 
@@ -352,7 +371,8 @@ def _flagged_intervals(
 def _merge_layers(layers: Sequence[list[ShortageInterval]]) -> list[ShortageInterval]:
     """Merge several lists of intervals into one. Where intervals overlap, keep the interval from the earlier list."""
     boundaries = sorted({time for layer in layers for interval in layer for time in interval[:2]})
-    positions, merged_intervals = [0] * len(layers), list[ShortageInterval]()
+    positions = [0] * len(layers)
+    merged_intervals = list[ShortageInterval]()
     for since, until in itertools.pairwise(boundaries):
         for layer_number, layer in enumerate(layers):
             while positions[layer_number] < len(layer) and layer[positions[layer_number]][1] <= since:
@@ -371,9 +391,11 @@ def _close_gaps(intervals: Iterable[ShortageInterval]) -> list[ShortageInterval]
     the same cause and resource. Double the threshold in each further pass. In these passes, also merge an interval
     shorter than the threshold into the interval before such a gap, whatever its cause.
     """
-    merged_intervals, min_gap = list(intervals), MIN_GAP_SECONDS
+    merged_intervals = list(intervals)
+    min_gap = MIN_GAP_SECONDS
     while True:
-        previous_intervals, merged_intervals = merged_intervals, list[ShortageInterval]()
+        previous_intervals = merged_intervals
+        merged_intervals = list[ShortageInterval]()
         for interval in previous_intervals:
             if not merged_intervals or interval[0] - merged_intervals[-1][1] >= min_gap:
                 merged_intervals.append(interval)

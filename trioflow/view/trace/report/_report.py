@@ -113,7 +113,9 @@ def _template() -> Any:
         return Markup(join_names([f"<bdi>{escape(printable(name))}</bdi>" for name in names], max_names))
 
     def finalize(value: object) -> Any:
-        return printable(value) if type(value) is str else value
+        if type(value) is str:
+            return printable(value)
+        return value
 
     environment = Environment(
         autoescape=True,
@@ -148,7 +150,9 @@ def content_policy(is_live: bool) -> str:
 
 def _read_all(kind: str, is_live: bool) -> str:
     """Return the style sheet or the script of a page. A page that moves adds its own."""
-    own = _timeline.read_resource(f"live.{kind}") if is_live else ""
+    own = ""
+    if is_live:
+        own = _timeline.read_resource(f"live.{kind}")
     return f"\n{_timeline.read_resource(f'report.{kind}')}\n{own}"
 
 
@@ -233,7 +237,9 @@ def _critical_path_rows(record: TraceRecord) -> Iterator[PathRow]:
             yield PathRow(f"waited for {part.name}", "wait", part.count, *numbers(part.seconds))
             continue
         short_name = fit(part.name, 32, keep="ends")
-        address = quote(printable(record.spans[part.span_number].name), safe="") if part.count == 1 else ""
+        address = ""
+        if part.count == 1:
+            address = quote(printable(record.spans[part.span_number].name), safe="")
         yield PathRow(part.name, "work", part.count, *numbers(part.seconds), short_name, address)
     if (hidden_seconds := sum(part.seconds for part in hidden_parts)) >= MIN_SHARE * total_seconds:
         job_count = sum(part.count for part in hidden_parts if not part.is_wait)
@@ -288,7 +294,10 @@ def not_run(record: TraceRecord) -> dict[str, list[Span]]:
     for number, spans in find_stopped_jobs(record).items():
         root = record.spans[number]
         if number not in record.failures and root.state is not JobState.FAILED:
-            words = root.exception_text if root.state is JobState.BLOCKED else _verdict.failure_words(root, root.name)
+            if root.state is JobState.BLOCKED:
+                words = root.exception_text
+            else:
+                words = _verdict.failure_words(root, root.name)
             found.setdefault(words, []).extend(spans)
     return found
 
@@ -303,7 +312,9 @@ class EarlyEnd(NamedTuple):
 
 def early_end(record: TraceRecord) -> EarlyEnd | None:
     """Return how the run ended early, or None if it did not. What a critical failure ended is shown elsewhere."""
-    reason = None if record.root_run is None else record.root_run.stop_reason
+    reason = None
+    if record.root_run is not None:
+        reason = record.root_run.stop_reason
     if reason in (None, StopReason.COMPLETED, StopReason.FAILED, StopReason.CRITICAL):
         return None
     jobs = [span for span in record.counted_spans if not (span.forever or record.is_group(span.number))]
@@ -458,7 +469,9 @@ def _table_json(record: TraceRecord, commands: dict[int, dict[str, Any]], *, has
 
 
 def _duration_cell(seconds: float | None, text: str) -> list[Any] | None:
-    return None if seconds is None else [round(seconds, 9), text]
+    if seconds is None:
+        return None
+    return [round(seconds, 9), text]
 
 
 def _table_row(record: TraceRecord, span: Span, rank: int, times: tuple[Any, ...]) -> list[Any]:
@@ -483,15 +496,30 @@ def _table_row(record: TraceRecord, span: Span, rank: int, times: tuple[Any, ...
     shown_tags = [tag for tag, applies in tags.items() if applies]
     state = recorded_state(span).value
     row = [path, kind, state, *times, span.last_attempt or None, span.lane, exception, shown_tags, rank]
-    return row + list(_command_cells(span)) if record.commands else row
+    if record.commands:
+        return row + list(_command_cells(span))
+    return row
 
 
 def _command_cells(span: Span) -> Iterator[list[Any] | None]:
-    returncode, memory = span.returncode, span.max_rss
-    yield None if returncode is None else [returncode, exit_text(returncode)]
-    cpu_seconds = None if span.user_time is None or span.system_time is None else span.user_time + span.system_time
-    yield None if cpu_seconds is None else [round(cpu_seconds, 6), duration_text(cpu_seconds)]
-    yield None if memory is None else [memory, size_text(memory)]
+    returncode = span.returncode
+    memory = span.max_rss
+    if returncode is None:
+        yield None
+    else:
+        yield [returncode, exit_text(returncode)]
+    if span.user_time is None or span.system_time is None:
+        cpu_seconds = None
+    else:
+        cpu_seconds = span.user_time + span.system_time
+    if cpu_seconds is None:
+        yield None
+    else:
+        yield [round(cpu_seconds, 6), duration_text(cpu_seconds)]
+    if memory is None:
+        yield None
+    else:
+        yield [memory, size_text(memory)]
 
 
 # ---- families of jobs
@@ -513,7 +541,8 @@ def families_table(record: TraceRecord) -> dict[str, Any] | None:
     sums = [(family.work, sum(family.waits.values()), *family.waits.values()) for family in families]
     unit, sum_texts = durations_in_column(itertools.chain.from_iterable(sums))
     job_unit, job_texts = durations_in_column(time for family in families for time in (family.p50, family.p95))
-    texts, percentiles = iter(sum_texts), iter(job_texts)
+    texts = iter(sum_texts)
+    percentiles = iter(job_texts)
     rows: list[tuple[Any, ...]] = []
     for family in families:
         cells = [str(family.count), next(texts), next(texts), next(percentiles), next(percentiles)]
@@ -595,6 +624,8 @@ def _link_boxes(svg: str, paths: Mapping[str, str]) -> str:
     def add_link(match: re.Match[str]) -> str:
         # The file of a stranger may lack it.
         path = paths.get(match["number"])
-        return match[0] if path is None else f'{match[0]}href="#job={quote(path, "", errors="backslashreplace")}" '
+        if path is None:
+            return match[0]
+        return f'{match[0]}href="#job={quote(path, "", errors="backslashreplace")}" '
 
     return re.sub(r'<title>(?:cluster )?(?P<number>\d+)</title>\n<g id="\w+"><a ', add_link, svg)
