@@ -24,7 +24,13 @@ os.environ.pop("FORCE_COLOR", None)  # what is printed is compared with plain te
 
 def public_names(namespace: dict[str, Any]) -> None:
     for module in (trioflow.abc, trioflow):
-        namespace.update({name: getattr(module, name) for name in dir(module) if not name.startswith("_")})
+        namespace.update(
+            {
+                name: getattr(module, name)
+                for name in dir(module)
+                if not name.startswith("_")
+            }
+        )
     namespace["anyio"] = anyio
 
 
@@ -37,19 +43,30 @@ def both_backends_agree(results: list[Any]) -> Any:
     return results[-1]
 
 
-def run_scheduler(self: trioflow.Scheduler, *, backend: str | None = None, **options: Any) -> bool:
+def run_scheduler(
+    self: trioflow.Scheduler, *, backend: str | None = None, **options: Any
+) -> bool:
     if "backend_options" in options:  # the page makes its own clock
         return plain_run(self, backend=backend, **options)
     backends = ("asyncio", "trio") if backend is None else (backend,)
     return both_backends_agree(
-        [plain_run(self, backend=name, backend_options=virtual_options(name), **options) for name in backends]
+        [
+            plain_run(
+                self, backend=name, backend_options=virtual_options(name), **options
+            )
+            for name in backends
+        ]
     )
 
 
-def run_function(function: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
+def run_function(
+    function: Callable[..., Awaitable[Any]], *args: Any, **options: Any
+) -> Any:
     if options:  # the call comes from the library
         return plain_anyio_run(function, *args, **options)
-    return both_backends_agree([run_virtual(function, *args, backend=name) for name in ("asyncio", "trio")])
+    return both_backends_agree(
+        [run_virtual(function, *args, backend=name) for name in ("asyncio", "trio")]
+    )
 
 
 def in_virtual_time(namespace: dict[str, Any]) -> None:
@@ -63,15 +80,26 @@ def in_real_time(namespace: dict[str, Any]) -> None:
 
 
 VIRTUAL = [
-    *(f"docs/explained/{page}.md" for page in ("data", "endings", "failures", "growing", "jobs", "time")),
+    *(
+        f"docs/explained/{page}.md"
+        for page in ("data", "endings", "failures", "growing", "jobs", "time")
+    ),
     *(f"docs/how-to/{page}.md" for page in ("paid-calls", "requests", "why-slow")),
     *(f"docs/{page}.md" for page in ("kinds/services", "reference/instruments")),
     *(f"docs/looking/{page}.md" for page in ("look", "trace")),
 ]
 blocks = [PythonCodeBlockParser(), SkipParser()]
-SESSIONS_OF_DOCS = [page for page in SESSIONS if page.startswith("docs/")]  # "README.md" would be that of docs, too
-pages = Sybil(parsers=blocks, patterns=["docs/*.md", "docs/*/*.md"], excludes=[*VIRTUAL, *SESSIONS_OF_DOCS])
-virtual_pages = Sybil(parsers=blocks, patterns=VIRTUAL, setup=in_virtual_time, teardown=in_real_time)
+SESSIONS_OF_DOCS = [
+    page for page in SESSIONS if page.startswith("docs/")
+]  # "README.md" would be that of docs, too
+pages = Sybil(
+    parsers=blocks,
+    patterns=["docs/*.md", "docs/*/*.md"],
+    excludes=[*VIRTUAL, *SESSIONS_OF_DOCS],
+)
+virtual_pages = Sybil(
+    parsers=blocks, patterns=VIRTUAL, setup=in_virtual_time, teardown=in_real_time
+)
 
 
 class DocStrings(PythonDocStringDocument):
@@ -89,11 +117,21 @@ def public_names_in_virtual_time(namespace: dict[str, Any]) -> None:
     in_virtual_time(namespace)
 
 
-in_python: dict[str, Any] = {"parsers": [DocTestParser()], "document_types": {".py": DocStrings}}
+in_python: dict[str, Any] = {
+    "parsers": [DocTestParser()],
+    "document_types": {".py": DocStrings},
+}
 LISTINGS = ["trioflow/_scheduler.py"]  # a busy machine would print durations
 docstrings = Sybil(
     patterns=["trioflow/*.py", "trioflow/*/*.py", "trioflow/*/*/*.py", "trioflow/*/*/*/*.py"], excludes=LISTINGS,
     setup=public_names, **in_python,
 )  # fmt: skip
-listings = Sybil(patterns=LISTINGS, setup=public_names_in_virtual_time, teardown=in_real_time, **in_python)
-pytest_collect_file = SybilCollection([pages, virtual_pages, docstrings, listings]).pytest()
+listings = Sybil(
+    patterns=LISTINGS,
+    setup=public_names_in_virtual_time,
+    teardown=in_real_time,
+    **in_python,
+)
+pytest_collect_file = SybilCollection(
+    [pages, virtual_pages, docstrings, listings]
+).pytest()

@@ -104,7 +104,9 @@ def count_tokens(source: str) -> tuple[int, int]:
 def _count_trailing_commas(statement: list[tokenize.TokenInfo]) -> int:
     count = 0
     for token, following in itertools.pairwise(statement):
-        is_last = following.string in (")", "]", "}") and following.start[0] > token.end[0]
+        is_last = (
+            following.string in (")", "]", "}") and following.start[0] > token.end[0]
+        )
         if token.string == "," and is_last:
             count += 1
     return count
@@ -114,7 +116,9 @@ def find_shapes(source: str) -> list[Place]:
     """Return the places of the dense shapes, without those that a comment allows."""
     tree = ast.parse(source)
     lines = source.splitlines()
-    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    parents = {
+        child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)
+    }
     places: list[Place] = []
     for node in ast.walk(tree):
         for shape in _shapes_of(node, parents):
@@ -127,7 +131,10 @@ def _shapes_of(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> Iterator[str]:
     if isinstance(node, ast.IfExp):
         if _is_long(node.body) or _is_long(node.orelse):
             yield "long-branch"
-        if isinstance(parents[node], (ast.IfExp, ast.comprehension, ast.For, ast.Tuple, ast.Starred)):
+        if isinstance(
+            parents[node],
+            (ast.IfExp, ast.comprehension, ast.For, ast.Tuple, ast.Starred),
+        ):
             yield "nested"
     elif isinstance(node, ast.NamedExpr):
         if not _is_simple_test(node, parents):
@@ -174,40 +181,62 @@ def _arithmetic_shapes(node: ast.BinOp) -> Iterator[str]:
     sides = (node.left, node.right)
     if isinstance(node.op, ast.Mult) and any(map(_is_text, sides)):
         yield "text-times"
-    elif isinstance(node.op, (ast.Add, ast.Sub, ast.Mult)) and any(map(_is_condition, sides)):
+    elif isinstance(node.op, (ast.Add, ast.Sub, ast.Mult)) and any(
+        map(_is_condition, sides)
+    ):
         yield "bool-sum"
 
 
 def _is_text(node: ast.expr) -> bool:
     if isinstance(node, ast.JoinedStr):
         return True
-    return isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) > MAX_REPEATED
+    return (
+        isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and len(node.value) > MAX_REPEATED
+    )
 
 
-def _comprehension_shapes(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> Iterator[str]:
+def _comprehension_shapes(
+    node: ast.AST, parents: dict[ast.AST, ast.AST]
+) -> Iterator[str]:
     assert isinstance(node, COMPREHENSIONS)
     if len(node.generators) > 1:
         yield "two-loops"
     results = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
-    has_call = any(isinstance(each, ast.Call) for result in results for each in ast.walk(result))
+    has_call = any(
+        isinstance(each, ast.Call) for result in results for each in ast.walk(result)
+    )
     if has_call and node.generators[0].ifs:
         yield "sieve-and-call"
-    if not isinstance(node, ast.DictComp) and isinstance(node.elt, (ast.BoolOp, ast.Compare)):
+    if not isinstance(node, ast.DictComp) and isinstance(
+        node.elt, (ast.BoolOp, ast.Compare)
+    ):
         call = parents[node]
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "sum":
+        if (
+            isinstance(call, ast.Call)
+            and isinstance(call.func, ast.Name)
+            and call.func.id == "sum"
+        ):
             yield "bool-sum"
 
 
 def _assigns_several(node: ast.Assign) -> bool:
     target = node.targets[0]
-    if not isinstance(target, ast.Tuple) or not isinstance(node.value, (ast.Tuple, ast.IfExp)):
+    if not isinstance(target, ast.Tuple) or not isinstance(
+        node.value, (ast.Tuple, ast.IfExp)
+    ):
         return False
     if isinstance(node.value, ast.IfExp):
         # Two tables may be chosen from; two displays may not.
-        return isinstance(node.value.body, ast.Tuple) or isinstance(node.value.orelse, ast.Tuple)
+        return isinstance(node.value.body, ast.Tuple) or isinstance(
+            node.value.orelse, ast.Tuple
+        )
     names = {ast.unparse(each) for each in target.elts}
     values = {ast.unparse(each) for each in node.value.elts}
-    return names != values and not all(isinstance(each, ast.Constant) for each in node.value.elts)
+    return names != values and not all(
+        isinstance(each, ast.Constant) for each in node.value.elts
+    )
 
 
 def _count_terms(test: ast.expr) -> int:
@@ -256,7 +285,9 @@ def exceeded(name: str, room: Room, bounds: dict[str, float]) -> Iterator[str]:
 
 def print_bounds(rooms: dict[str, Room]) -> None:
     """Print the figures of all rooms as a table of `pyproject.toml`."""
-    print("[tool.trioflow.size]  # tokens, tokens a statement, and dense shapes: at most")
+    print(
+        "[tool.trioflow.size]  # tokens, tokens a statement, and dense shapes: at most"
+    )
     for name, room in sorted(rooms.items()):
         print(
             f'"{name}" = {{ tokens = {room.tokens}, statement = {room.tokens_a_statement:.1f}, '
@@ -267,7 +298,9 @@ def print_bounds(rooms: dict[str, Room]) -> None:
 def print_places(package: Path, shape: str | None, below: str) -> None:
     """Print the places of a shape, or of all shapes, in the files below a path."""
     for path in sorted((package / below).rglob("*.py")):
-        for place in sorted(find_shapes(path.read_text(encoding="utf-8")), key=lambda each: each.line):
+        for place in sorted(
+            find_shapes(path.read_text(encoding="utf-8")), key=lambda each: each.line
+        ):
             if shape in (None, place.shape):
                 print(f"{path}:{place.line}: {place.shape}: {SHAPES[place.shape]}")
 
@@ -276,7 +309,9 @@ def print_figures(folder: Path) -> None:
     """Print the figures of a package in a line."""
     everything = measure_rooms(folder)["all"]
     thousands = everything.statements / 1000
-    shapes = ", ".join(f"{shape} {everything.shapes[shape] / thousands:.1f}" for shape in SHAPES)
+    shapes = ", ".join(
+        f"{shape} {everything.shapes[shape] / thousands:.1f}" for shape in SHAPES
+    )
     print(
         f"{folder.name}: {everything.tokens} tokens, {everything.statements} statements, "
         f"{everything.tokens_a_statement:.2f} tokens a statement; "
@@ -286,7 +321,9 @@ def print_figures(folder: Path) -> None:
 
 def main() -> int:
     """Do what the command line asks for; return 1 if a room is too large or too dense."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--print", action="store_true")
     parser.add_argument("--list", nargs="?", const="all", choices=["all", *SHAPES])
     parser.add_argument("--below", default=".")
@@ -298,7 +335,9 @@ def main() -> int:
     if options.measure:
         return 0
     if options.list:
-        print_places(package, None if options.list == "all" else options.list, options.below)
+        print_places(
+            package, None if options.list == "all" else options.list, options.below
+        )
         return 0
     rooms = measure_rooms(package)
     if options.print:
@@ -311,7 +350,9 @@ def main() -> int:
         problems += exceeded(name, room, bounds.get(name, {}))
     print(*problems, sep="\n", end="\n" if problems else "")
     everything = rooms["all"]
-    figures = f"{everything.tokens} tokens, {everything.tokens_a_statement:.2f} a statement"
+    figures = (
+        f"{everything.tokens} tokens, {everything.tokens_a_statement:.2f} a statement"
+    )
     print(f"{figures}; {everything.shapes.total()} shapes")
     return 1 if problems else 0
 

@@ -25,4 +25,6 @@ class AbsoluteReadme(MetadataHookInterface):
 def absolute(text: str, address: str, tag: str) -> str:
     """Return a README whose links and pictures lead to what a tag of a repository has."""
     with_links = re.sub(r"\]\((?!\w+:)([^)]+)\)", rf"]({address}/blob/{tag}/\1)", text)
-    return re.sub(r'\b(src|srcset)="(?!\w+:)([^"]+)"', rf'\1="{address}/raw/{tag}/\2"', with_links)
+    return re.sub(
+        r'\b(src|srcset)="(?!\w+:)([^"]+)"', rf'\1="{address}/raw/{tag}/\2"', with_links
+    )

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from . import published
 from .bodies import BODIES
@@ -66,12 +73,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             report.write()
         report.show(console)
-        console.print(f"The report is in {options.output / 'report.md'}", highlight=False, soft_wrap=True)
+        console.print(
+            f"The report is in {options.output / 'report.md'}",
+            highlight=False,
+            soft_wrap=True,
+        )
         if commit and not stopped:
-            published.publish([*report.figures, *report.elapsed.figures()], commit, report.facts)
+            published.publish(
+                [*report.figures, *report.elapsed.figures()], commit, report.facts
+            )
         missed = report.missed() if checks else []
         for figure in missed:
-            console.print(f"{figure.row}, {figure.column}: {figure.value}, at most {figure.limit}", style="red")
+            console.print(
+                f"{figure.row}, {figure.column}: {figure.value}, at most {figure.limit}",
+                style="red",
+            )
     return 130 if stopped else 1 if report.failed or missed else 0
 
 
@@ -81,15 +97,26 @@ def measure(plan: Plan, report: Report, console: Console) -> Iterator[None]:
     A terminal shows a bar; anything else gets a line for each contest.
     """
     found = contests(plan)
-    columns = (BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        BarColumn(30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     # The bar moves between two attempts only: a drawing thread would add to what is measured.
     with Progress(
-        *columns, TextColumn("{task.description}"), console=console, auto_refresh=False, disable=not console.is_terminal
+        *columns,
+        TextColumn("{task.description}"),
+        console=console,
+        auto_refresh=False,
+        disable=not console.is_terminal,
     ) as progress:
         bar = progress.add_task("", total=sum(contest.steps for contest in found))
 
         def tell(contestant: Contestant) -> None:
-            progress.update(bar, advance=1, description=f"{contestant.setting}: {contestant.name}")
+            progress.update(
+                bar, advance=1, description=f"{contestant.setting}: {contestant.name}"
+            )
             progress.refresh()
 
         def tell_step(name: str) -> None:
@@ -97,7 +124,11 @@ def measure(plan: Plan, report: Report, console: Console) -> Iterator[None]:
                 progress.update(bar, description=name)
                 progress.refresh()
             else:
-                console.print(f"{time.perf_counter() - report.start:6.0f} s  {name}", highlight=False, soft_wrap=True)
+                console.print(
+                    f"{time.perf_counter() - report.start:6.0f} s  {name}",
+                    highlight=False,
+                    soft_wrap=True,
+                )
 
         if ELAPSED in plan.cases:
             for step, outcome in elapsed(plan.elapsed):
@@ -111,7 +142,12 @@ def measure(plan: Plan, report: Report, console: Console) -> Iterator[None]:
                 report.measurements.extend(hold(contest, tell))
             except Exception as error:  # a rival that fails does not end the suite
                 report.failed.append(name)
-                console.print(f"{name} cannot be measured: {error!r}", style="red", markup=False, soft_wrap=True)
+                console.print(
+                    f"{name} cannot be measured: {error!r}",
+                    style="red",
+                    markup=False,
+                    soft_wrap=True,
+                )
             if not console.is_terminal:
                 tell_step(f"{number} of {len(found)}  {name}")
             yield
@@ -124,9 +160,18 @@ def parse(arguments: Sequence[str] | None) -> tuple[Plan, argparse.Namespace]:
     """Return the plan that the command line asks for, and the other options."""
     names = sorted({rival.name for rival in all_rivals()})
     bodies = sorted({body for bodies in BODIES.values() for body in bodies})
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What trioflow costs, beside its rivals.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="What trioflow costs, beside its rivals.",
+    )
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", dest="plan", action="store_const", const="quick", help="in minutes: what matters most")
+    size.add_argument(
+        "--quick",
+        dest="plan",
+        action="store_const",
+        const="quick",
+        help="in minutes: what matters most",
+    )
     size.add_argument(
         "--check",
         dest="plan",
@@ -135,22 +180,66 @@ def parse(arguments: Sequence[str] | None) -> tuple[Plan, argparse.Namespace]:
         help="in a minute: fail if a ratio is too high",
     )
     size.add_argument(
-        "--tiny", dest="plan", action="store_const", const="tiny", help="in seconds: to see that it works"
+        "--tiny",
+        dest="plan",
+        action="store_const",
+        const="tiny",
+        help="in seconds: to see that it works",
     )
     size.add_argument(
-        "--write", dest="plan", action="store_const", const="pages", help="in minutes: the tables of the documentation"
+        "--write",
+        dest="plan",
+        action="store_const",
+        const="pages",
+        help="in minutes: the tables of the documentation",
     )
-    choose = parser.add_argument_group("what to measure", "each takes one or more; the default is the plan's")
-    choose.add_argument("--cases", nargs="+", choices=CASES, metavar="CASE", help=", ".join(CASES))
-    choose.add_argument("--backends", nargs="+", choices=BACKENDS, metavar="BACKEND", help=", ".join(BACKENDS))
-    choose.add_argument("--rivals", nargs="+", choices=names, metavar="RIVAL", help=", ".join(names))
-    grid = parser.add_argument_group("for the case running", "any of these replaces what the plan has for it")
-    grid.add_argument("--shapes", nargs="+", choices=SHAPES, metavar="SHAPE", help=", ".join(SHAPES))
-    grid.add_argument("--bodies", nargs="+", choices=bodies, metavar="BODY", help=", ".join(bodies))
-    grid.add_argument("--sizes", nargs="+", type=positive, metavar="N", help="how many jobs; 100 to 1000000")
-    grid.add_argument("--windows", nargs="+", type=window, metavar="N", help="how many at once; none for no window")
+    choose = parser.add_argument_group(
+        "what to measure", "each takes one or more; the default is the plan's"
+    )
+    choose.add_argument(
+        "--cases", nargs="+", choices=CASES, metavar="CASE", help=", ".join(CASES)
+    )
+    choose.add_argument(
+        "--backends",
+        nargs="+",
+        choices=BACKENDS,
+        metavar="BACKEND",
+        help=", ".join(BACKENDS),
+    )
+    choose.add_argument(
+        "--rivals", nargs="+", choices=names, metavar="RIVAL", help=", ".join(names)
+    )
+    grid = parser.add_argument_group(
+        "for the case running", "any of these replaces what the plan has for it"
+    )
+    grid.add_argument(
+        "--shapes", nargs="+", choices=SHAPES, metavar="SHAPE", help=", ".join(SHAPES)
+    )
+    grid.add_argument(
+        "--bodies", nargs="+", choices=bodies, metavar="BODY", help=", ".join(bodies)
+    )
+    grid.add_argument(
+        "--sizes",
+        nargs="+",
+        type=positive,
+        metavar="N",
+        help="how many jobs; 100 to 1000000",
+    )
+    grid.add_argument(
+        "--windows",
+        nargs="+",
+        type=window,
+        metavar="N",
+        help="how many at once; none for no window",
+    )
     parser.add_argument("--rounds", type=positive, metavar="K", help="the best of K")
-    parser.add_argument("--output", type=Path, default=RESULTS, metavar="DIR", help="default: benchmarks/results")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=RESULTS,
+        metavar="DIR",
+        help="default: benchmarks/results",
+    )
     options = parser.parse_args(arguments)
     return changed(options), options
 
@@ -165,7 +254,12 @@ def changed(options: argparse.Namespace) -> Plan:
     if options.rivals:
         plan = replace(plan, rivals=tuple(options.rivals), slow_rivals=True)
     if options.rounds:
-        plan = replace(plan, rounds=options.rounds, few_rounds=options.rounds, growth_rounds=options.rounds)
+        plan = replace(
+            plan,
+            rounds=options.rounds,
+            few_rounds=options.rounds,
+            growth_rounds=options.rounds,
+        )
     if options.shapes or options.bodies or options.sizes or options.windows:
         grid = Grid(
             shapes=tuple(options.shapes or FIGURE_SHAPES),

@@ -40,11 +40,15 @@ def wide(library: Any, size: int, body: Body) -> Any:
 
 
 def chain(library: Any, size: int, body: Body) -> Any:
-    return library.Scheduler(library.Sequence(*[library.Job(body()) for _ in range(size)]))
+    return library.Scheduler(
+        library.Sequence(*[library.Job(body()) for _ in range(size)])
+    )
 
 
 def groups(library: Any, size: int, body: Body) -> Any:
-    return library.Scheduler(*[wide(library, GROUP, body) for _ in range(size // GROUP)])
+    return library.Scheduler(
+        *[wide(library, GROUP, body) for _ in range(size // GROUP)]
+    )
 
 
 SHAPES: Final = {
@@ -63,12 +67,16 @@ def measure(rounds: int) -> dict[tuple[str, str], list[float]]:
     for number in range(rounds):
         for shape, (make, size) in SHAPES.items():
             for body in (no_op, checkpoint):
-                found = best.setdefault((shape, body.__name__), [float("inf")] * len(LIBRARIES))
+                found = best.setdefault(
+                    (shape, body.__name__), [float("inf")] * len(LIBRARIES)
+                )
                 for place in (0, 1) if number % 2 else (1, 0):
                     gc.collect()
                     begun = time.process_time()
                     assert make(LIBRARIES[place], size, body).run()
-                    found[place] = min(found[place], (time.process_time() - begun) / size * 1e6)
+                    found[place] = min(
+                        found[place], (time.process_time() - begun) / size * 1e6
+                    )
     return best
 
 
@@ -81,7 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     print(f"{'CPU time of a job in µs':30}  asynciojobs   its names   ratio")
     for (shape, body), (theirs, ours) in measure(rounds).items():
-        print(f"{shape + ', ' + body:30} {theirs:12.1f} {ours:11.1f} {ours / theirs:7.2f}")
+        print(
+            f"{shape + ', ' + body:30} {theirs:12.1f} {ours:11.1f} {ours / theirs:7.2f}"
+        )
 
 
 if __name__ == "__main__":

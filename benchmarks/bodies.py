@@ -94,6 +94,10 @@ BODIES: Final[dict[str, dict[str, Body]]] = {
         "1 s sleep": second_on_asyncio,
         **ANYWHERE,
     },
-    "threads": {"no-op": no_op_in_thread, "1 ms burn": burn_1ms_in_thread, "nap": nap_in_thread},
+    "threads": {
+        "no-op": no_op_in_thread,
+        "1 ms burn": burn_1ms_in_thread,
+        "nap": nap_in_thread,
+    },
 }
 """By backend and name."""

@@ -44,7 +44,9 @@ class Graph:
         depths: list[int] = []
         levels: list[list[int]] = []
         for job, required in enumerate(self.requirements):
-            depth = max((depths[requirement] + 1 for requirement in required), default=0)
+            depth = max(
+                (depths[requirement] + 1 for requirement in required), default=0
+            )
             depths.append(depth)
             if depth == len(levels):
                 levels.append([])
@@ -71,7 +73,11 @@ def layered(size: int) -> Iterator[Requirements]:
     """Layers of a hundred; each job requires three neighbors in the layer before."""
     for job in range(size):
         before = job // LAYER * LAYER - LAYER
-        yield tuple(before + (job + step) % LAYER for step in range(REQUIREMENTS)) if before >= 0 else ()
+        yield (
+            tuple(before + (job + step) % LAYER for step in range(REQUIREMENTS))
+            if before >= 0
+            else ()
+        )
 
 
 def tree(size: int) -> Iterator[Requirements]:
@@ -93,7 +99,11 @@ def tangled(size: int) -> Iterator[Requirements]:
     """A random graph, always the same: each job requires up to three of the 200 before it."""
     draw = random.Random(size)
     for job in range(size):
-        yield tuple({draw.randrange(max(0, job - 200), job) for _ in range(draw.randrange(4))} if job else ())
+        yield tuple(
+            {draw.randrange(max(0, job - 200), job) for _ in range(draw.randrange(4))}
+            if job
+            else ()
+        )
 
 
 SHAPES: Final[dict[str, Callable[[int], Iterator[Requirements]]]] = {

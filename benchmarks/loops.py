@@ -49,7 +49,9 @@ async def sleep(backend: str, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
 
-async def beside(backend: str, work: Callable[[], Awaitable[Any]], main: Callable[[], Awaitable[Any]]) -> None:
+async def beside(
+    backend: str, work: Callable[[], Awaitable[Any]], main: Callable[[], Awaitable[Any]]
+) -> None:
     """Await `work()` in a task of its own while `main()` runs in this one."""
     if backend == "trio":
         async with trio.open_nursery() as nursery:

@@ -31,7 +31,10 @@ METRICS: Final = {
     "command wall": ("µs/command", "time from the first to the end of the last"),
     "node": ("MiB/node", "memory here for one more connection, without a command"),
     "session": ("MiB/command", "memory here for one more command that runs"),
-    "limited wall": ("", "time, as a multiple of the least that a server's limits allow"),
+    "limited wall": (
+        "",
+        "time, as a multiple of the least that a server's limits allow",
+    ),
     "refused": ("requests", "requests that a server refused"),
 }
 """What is measured, each with its unit; less is always better."""
@@ -52,7 +55,9 @@ class Setting:
 
     def __str__(self) -> str:
         window = f"window {self.window}" if self.window else ""
-        return " ".join(filter(None, (self.backend, self.shape, self.body, window, self.conditions)))
+        return " ".join(
+            filter(None, (self.backend, self.shape, self.body, window, self.conditions))
+        )
 
 
 @contextmanager
@@ -146,7 +151,12 @@ class Stopwatch:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         self.stop()
 
 
@@ -163,7 +173,13 @@ class Log:
 
     def measurements(self) -> Iterator[Measurement]:
         for (contestant, metric), samples in self.samples.items():
-            yield Measurement(self.contest.case, contestant.name, contestant.setting, metric, tuple(samples))
+            yield Measurement(
+                self.contest.case,
+                contestant.name,
+                contestant.setting,
+                metric,
+                tuple(samples),
+            )
 
 
 def hold(contest: Contest, tell: Callable[[Contestant], None]) -> Iterable[Measurement]:

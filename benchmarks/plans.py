@@ -75,7 +75,11 @@ class Plan:
     limited_windows: tuple[int, ...] = (4, 8, 12, 16, 24)
     requests_per_minute: int = 1_200
     scarce: tuple[str, ...] = SCARCE
-    conditions: tuple[str, ...] = ("", "collector off", "200 MB heap")  # of sleepers and cancel
+    conditions: tuple[str, ...] = (
+        "",
+        "collector off",
+        "200 MB heap",
+    )  # of sleepers and cancel
 
     @property
     def loops(self) -> tuple[str, ...]:
@@ -90,7 +94,12 @@ class Plan:
             for rival in all_rivals()
             if rival.backend == backend
             and rival.is_installed
-            and (rival.name == OURS or (rival.name in names if names else self.slow_rivals or not rival.slow))
+            and (
+                rival.name == OURS
+                or (
+                    rival.name in names if names else self.slow_rivals or not rival.slow
+                )
+            )
         ]
 
 
@@ -121,12 +130,29 @@ FULL: Final = Plan(
 
 QUICK: Final = Plan(
     name="quick",
-    cases=(ELAPSED, "small", "running", "sleepers", "memory", "cancel", "groups", "windows", "makespans", "commands"),
+    cases=(
+        ELAPSED,
+        "small",
+        "running",
+        "sleepers",
+        "memory",
+        "cancel",
+        "groups",
+        "windows",
+        "makespans",
+        "commands",
+    ),
     rounds=2,
     few_rounds=2,
     grids=(
         Grid(FIGURE_SHAPES, ("no-op", "checkpoint"), (10_000,)),
-        Grid(FIGURE_SHAPES, ("no-op",), (1_000,), backends=("asyncio",), rivals=("asynciojobs",)),
+        Grid(
+            FIGURE_SHAPES,
+            ("no-op",),
+            (1_000,),
+            backends=("asyncio",),
+            rivals=("asynciojobs",),
+        ),
         Grid(("wide", "tree"), ("nap",), (2_000,)),
         Grid(("wide", "layered"), ("no-op", "checkpoint"), (3_000,), (16,)),
     ),
@@ -170,7 +196,13 @@ CHECK: Final = Plan(
         Grid(("wide", "layered"), ("no-op",), (3_000,)),
         Grid(("wide",), ("checkpoint",), (3_000,)),
         Grid(("wide",), ("no-op",), (3_000,), (16,)),
-        Grid(("layered",), ("no-op",), (1_000,), backends=("asyncio",), rivals=("asynciojobs",)),
+        Grid(
+            ("layered",),
+            ("no-op",),
+            (1_000,),
+            backends=("asyncio",),
+            rivals=("asynciojobs",),
+        ),
     ),
     backends=LOOPS,
     slow_rivals=False,

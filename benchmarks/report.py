@@ -35,10 +35,14 @@ class Report:
         self._load_before: Final = load()
         self.start: Final = time.perf_counter()
         self.elapsed: Final = Elapsed(
-            directory, is_tiny=self._is_tiny, ways=[way.label for way in installed() if ELAPSED in plan.cases]
+            directory,
+            is_tiny=self._is_tiny,
+            ways=[way.label for way in installed() if ELAPSED in plan.cases],
         )
         self.measurements: Final[list[Measurement]] = []
-        self.failed: Final[list[str]] = []  # the contests that could not be held to their end
+        self.failed: Final[
+            list[str]
+        ] = []  # the contests that could not be held to their end
 
     @property
     def _is_tiny(self) -> bool:
@@ -52,8 +56,18 @@ class Report:
     def facts(self) -> dict[str, str]:
         """The machine, the versions, and how the figures were measured."""
         rounds = self._plan.rounds
-        worth = "only to see that it works" if self._is_tiny else f"best of {rounds} unless stated otherwise"
-        missing = sorted({rival.name for rival in (*all_rivals(), *of_commands.RIVALS) if not rival.is_installed})
+        worth = (
+            "only to see that it works"
+            if self._is_tiny
+            else f"best of {rounds} unless stated otherwise"
+        )
+        missing = sorted(
+            {
+                rival.name
+                for rival in (*all_rivals(), *of_commands.RIVALS)
+                if not rival.is_installed
+            }
+        )
         return {
             **machine(),
             "plan": f"{self._plan.name}, {worth}",
@@ -70,12 +84,18 @@ class Report:
         return [figure for figure in checked if not figure.is_reached]
 
     def _tables(self) -> Iterator[tables.Table]:
-        yield tables.Table("How it was measured", ["", ""], [list(fact) for fact in self.facts.items()])
+        yield tables.Table(
+            "How it was measured", ["", ""], [list(fact) for fact in self.facts.items()]
+        )
         yield from tables.of_figures(self.figures)
 
     def show(self, console: Console) -> None:
         """Print the figures; with the full plan all tables before."""
-        for table in tables.of_measurements(self.measurements) if self._plan.name == "full" else ():
+        for table in (
+            tables.of_measurements(self.measurements)
+            if self._plan.name == "full"
+            else ()
+        ):
             console.print(table.for_terminal(), "")
         if ELAPSED in self._plan.cases:
             self.elapsed.show(console)
@@ -89,16 +109,29 @@ class Report:
         self._directory.mkdir(parents=True, exist_ok=True)
         if ELAPSED in self._plan.cases:
             self.elapsed.write()
-        (self._directory / "report.json").write_text(as_text(self.as_json()), encoding="utf-8")
+        (self._directory / "report.json").write_text(
+            as_text(self.as_json()), encoding="utf-8"
+        )
         (self._directory / "report.md").write_text(self.as_markdown(), encoding="utf-8")
 
     def as_json(self) -> dict[str, Any]:
         return {
             "facts": self.facts,
-            "metrics": {metric: {"unit": unit, "meaning": meaning} for metric, (unit, meaning) in METRICS.items()},
-            "figures": [{**asdict(one), "limit": one.limit, "is_reached": one.is_reached} for one in self.figures],
+            "metrics": {
+                metric: {"unit": unit, "meaning": meaning}
+                for metric, (unit, meaning) in METRICS.items()
+            },
+            "figures": [
+                {**asdict(one), "limit": one.limit, "is_reached": one.is_reached}
+                for one in self.figures
+            ],
             "measurements": [
-                {**asdict(one), "best": one.best, "median": one.median, "spread": one.spread}
+                {
+                    **asdict(one),
+                    "best": one.best,
+                    "median": one.median,
+                    "spread": one.spread,
+                }
                 for one in self.measurements
             ],
         }
@@ -113,7 +146,10 @@ class Report:
                 *(table.as_markdown() for table in self._tables()),
                 "<details><summary>All rivals</summary>\n",
                 "A cell shows the best of several rounds, and how far the median lies above it.\n",
-                *(table.as_markdown() for table in tables.of_measurements(self.measurements)),
+                *(
+                    table.as_markdown()
+                    for table in tables.of_measurements(self.measurements)
+                ),
                 "</details>\n",
             ]
         )
@@ -124,10 +160,18 @@ def as_text(content: dict[str, Any]) -> str:
 
     def one(value: object) -> str:
         if isinstance(value, list):
-            return "[\n" + ",\n".join(json.dumps(item, ensure_ascii=False) for item in value) + "\n]"
+            return (
+                "[\n"
+                + ",\n".join(json.dumps(item, ensure_ascii=False) for item in value)
+                + "\n]"
+            )
         return json.dumps(value, ensure_ascii=False, indent=1)
 
-    return "{\n" + ",\n".join(f'"{name}": {one(value)}' for name, value in content.items()) + "\n}\n"
+    return (
+        "{\n"
+        + ",\n".join(f'"{name}": {one(value)}' for name, value in content.items())
+        + "\n}\n"
+    )
 
 
 # ---- on what machine, with what versions
@@ -159,7 +203,11 @@ def processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    names = [
+        line.partition(":")[2].strip()
+        for line in lines
+        if line.startswith("model name")
+    ]
     return names[0] if names else platform.machine()
 
 

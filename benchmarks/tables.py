@@ -36,16 +36,26 @@ class Table:
     rows: Sequence[Sequence[str]]
 
     def for_terminal(self) -> rich.table.Table:
-        table = rich.table.Table(title=self.title, title_justify="left", box=rich.box.SIMPLE_HEAD, padding=0)
+        table = rich.table.Table(
+            title=self.title, title_justify="left", box=rich.box.SIMPLE_HEAD, padding=0
+        )
         for number, column in enumerate(self.columns):
-            table.add_column(column, justify="right" if number else "left", overflow="fold")
+            table.add_column(
+                column, justify="right" if number else "left", overflow="fold"
+            )
         for row in self.rows:
-            table.add_row(*(f"[red]{cell}[/]" if SHORT in cell else cell for cell in row))
+            table.add_row(
+                *(f"[red]{cell}[/]" if SHORT in cell else cell for cell in row)
+            )
         return table
 
     def as_markdown(self) -> str:
         lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)], *self.rows]
-        return f"### {self.title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+        return (
+            f"### {self.title}\n\n"
+            + "\n".join("| " + " | ".join(line) + " |" for line in lines)
+            + "\n"
+        )
 
 
 def of_figures(figures: Iterable[Figure]) -> Iterator[Table]:
@@ -56,7 +66,9 @@ def of_figures(figures: Iterable[Figure]) -> Iterator[Table]:
         cells = {(figure.row, figure.column): cell(figure) for figure in found}
         rows = list(dict.fromkeys(figure.row for figure in found))
         columns = sorted({figure.column for figure in found}, key=COLUMNS.index)
-        lines = [[row, *(cells.get((row, column), "") for column in columns)] for row in rows]
+        lines = [
+            [row, *(cells.get((row, column), "") for column in columns)] for row in rows
+        ]
         yield Table(TITLES[group], ["", *columns], lines)
 
 
@@ -70,7 +82,13 @@ def cell(figure: Figure) -> str:
 
 def number(value: float) -> str:
     """Show two or three digits: the spread of the samples makes further ones meaningless."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 1 else f"{value:.2g}"
+    return (
+        f"{value:,.0f}"
+        if value >= 100
+        else f"{value:.3g}"
+        if value >= 1
+        else f"{value:.2g}"
+    )
 
 
 def of_measurements(measurements: Iterable[Measurement]) -> Iterator[Table]:
@@ -87,7 +105,15 @@ def of_measurements(measurements: Iterable[Measurement]) -> Iterator[Table]:
     for one in measurements:
         if one.metric not in IN_JSON_ONLY:
             tables.setdefault(key(one), []).append(one)
-    for (case, metric, backend, body, size, window, conditions), found in tables.items():
+    for (
+        case,
+        metric,
+        backend,
+        body,
+        size,
+        window,
+        conditions,
+    ), found in tables.items():
         unit, meaning = METRICS[metric]
         jobs = f"{size:,} jobs" if size else ""
         slots = f"window of {window}" if window else ""
@@ -99,6 +125,11 @@ def of_measurements(measurements: Iterable[Measurement]) -> Iterator[Table]:
 def by_shape(found: Sequence[Measurement]) -> tuple[list[str], list[list[str]]]:
     """Return the best of each contestant and shape, and how far the median lies above it."""
     shapes = list(dict.fromkeys(one.setting.shape for one in found))
-    cells = {(one.contestant, one.setting.shape): f"{number(one.best)} +{one.spread:.0%}" for one in found}
+    cells = {
+        (one.contestant, one.setting.shape): f"{number(one.best)} +{one.spread:.0%}"
+        for one in found
+    }
     names = dict.fromkeys(one.contestant for one in found)
-    return ["", *shapes], [[name, *(cells.get((name, shape), "") for shape in shapes)] for name in names]
+    return ["", *shapes], [
+        [name, *(cells.get((name, shape), "") for shape in shapes)] for name in names
+    ]

@@ -15,7 +15,15 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as suite
-from benchmarks import asynciojobs_names, figures, graphs, measuring, plans, rivals, verification
+from benchmarks import (
+    asynciojobs_names,
+    figures,
+    graphs,
+    measuring,
+    plans,
+    rivals,
+    verification,
+)
 from benchmarks import report as reporting
 from benchmarks.beside import __main__ as beside
 from benchmarks.bodies import Body
@@ -32,7 +40,9 @@ INSTALLED = [rival for rival in rivals.all_rivals() if rival.is_installed]
 BY_HAND = [rival for rival in INSTALLED if rival.needs is None]
 
 
-@pytest.mark.timeout(900)  # half a minute to a minute, on a machine that does nothing else
+@pytest.mark.timeout(
+    900
+)  # half a minute to a minute, on a machine that does nothing else
 def test_the_tiny_suite_writes_its_report(tmp_path: Path) -> None:
     """One call measures every case on every backend, and leaves a table and a JSON file."""
     done = subprocess.run(
@@ -42,25 +52,55 @@ def test_the_tiny_suite_writes_its_report(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr  # which says what cannot be measured
+    assert done.returncode == 0, (
+        done.stdout + done.stderr
+    )  # which says what cannot be measured
     assert done.stderr == ""
     assert done.stdout.startswith(TINY)
 
     report = json.loads((tmp_path / "report.json").read_text())
-    assert {one["case"] for one in report["measurements"]} == set(plans.CASES) - {plans.ELAPSED, plans.NODES}
-    assert {one["setting"]["backend"] for one in report["measurements"]} == {"trio", "asyncio", "threads"} | {""}
-    entered = {(one["contestant"], one["setting"]["backend"]) for one in report["measurements"]}
-    assert entered >= {(rival.name, rival.backend) for rival in INSTALLED if not rival.only_shapes}
+    assert {one["case"] for one in report["measurements"]} == set(plans.CASES) - {
+        plans.ELAPSED,
+        plans.NODES,
+    }
+    assert {one["setting"]["backend"] for one in report["measurements"]} == {
+        "trio",
+        "asyncio",
+        "threads",
+    } | {""}
+    entered = {
+        (one["contestant"], one["setting"]["backend"]) for one in report["measurements"]
+    }
+    assert entered >= {
+        (rival.name, rival.backend) for rival in INSTALLED if not rival.only_shapes
+    }
     for one in report["measurements"]:
         assert one["samples"]
         assert one["best"] == min(one["samples"])
         assert one["metric"] in report["metrics"]
-    assert {"processor", "Python", "trio", "anyio", "plan", "load before and after"} <= set(report["facts"])
+    assert {
+        "processor",
+        "Python",
+        "trio",
+        "anyio",
+        "plan",
+        "load before and after",
+    } <= set(report["facts"])
     outcomes = json.loads((tmp_path / "elapsed.json").read_text())
     assert {one["way"] for one in outcomes} == {way.label for way in ways.installed()}
-    assert all(one["value"] > 0.999 for one in outcomes if one["metric"].startswith("simulated"))  # the lower bound
-    missing = {one["row"] for one in report["figures"] if one["value"] is None and one["group"] == "others"}
-    assert missing == {"all sleep 1 s at once, 200 MB heap"}  # a large heap takes seconds to make
+    assert all(
+        one["value"] > 0.999
+        for one in outcomes
+        if one["metric"].startswith("simulated")
+    )  # the lower bound
+    missing = {
+        one["row"]
+        for one in report["figures"]
+        if one["value"] is None and one["group"] == "others"
+    }
+    assert missing == {
+        "all sleep 1 s at once, 200 MB heap"
+    }  # a large heap takes seconds to make
 
     page = (tmp_path / "report.md").read_text()
     assert TINY in page
@@ -70,12 +110,16 @@ def test_the_tiny_suite_writes_its_report(tmp_path: Path) -> None:
 
 def test_each_limit_is_that_of_a_figure() -> None:
     """A renamed row would no longer be checked; the plan of CI has all that CI checks."""
-    names = {(figure.row, figure.column) for figure in figures.figures(figures.Results([]))}
+    names = {
+        (figure.row, figure.column) for figure in figures.figures(figures.Results([]))
+    }
     assert set(figures.LIMITS) <= names
     assert len(figures.LIMITS) == 16
 
 
-def test_a_ratio_beyond_its_limit_fails_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ratio_beyond_its_limit_fails_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The check makes more attempts, of which the best counts."""
     rounds = list[int]()
 
@@ -83,7 +127,9 @@ def test_a_ratio_beyond_its_limit_fails_the_check(tmp_path: Path, monkeypatch: p
         rounds.append(1)
         setting = measuring.Setting("trio", "timeout", "no-op", 10)
         for name, seconds in (("trioflow", 4.0 - len(rounds)), ("nursery", 2.0)):
-            report.measurements.append(measuring.Measurement("groups", name, setting, "run", (seconds,)))
+            report.measurements.append(
+                measuring.Measurement("groups", name, setting, "run", (seconds,))
+            )
         yield
 
     monkeypatch.setattr(suite, "measure", measure)
@@ -95,7 +141,9 @@ def test_a_ratio_beyond_its_limit_fails_the_check(tmp_path: Path, monkeypatch: p
         assert len(rounds) == expected
 
 
-def test_what_is_stopped_or_fails_leaves_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+def test_what_is_stopped_or_fails_leaves_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
     """Ctrl-C keeps the measurements, a failing rival is named, and rivals' output is not on the screen."""
 
     def attempt_of(name: str) -> measuring.Sample:
@@ -109,14 +157,23 @@ def test_what_is_stopped_or_fails_leaves_a_report(tmp_path: Path, monkeypatch: p
     def contests(plan: plans.Plan) -> list[measuring.Contest]:
         setting = measuring.Setting("trio", "wide", "no-op", 10)
         return [
-            measuring.Contest(name, [measuring.Contestant("trioflow", setting, partial(attempt_of, name))], 1)
+            measuring.Contest(
+                name,
+                [measuring.Contestant("trioflow", setting, partial(attempt_of, name))],
+                1,
+            )
             for name in ("works", "fails", "is stopped", "never begins")
         ]
 
     monkeypatch.setattr(suite, "contests", contests)
-    assert suite.main(["--quick", "--cases", "running", "--output", str(tmp_path)]) == 130
+    assert (
+        suite.main(["--quick", "--cases", "running", "--output", str(tmp_path)]) == 130
+    )
     shown = capfd.readouterr().out
-    assert "fails: trio wide no-op cannot be measured: ValueError('no such rival')" in shown
+    assert (
+        "fails: trio wide no-op cannot be measured: ValueError('no such rival')"
+        in shown
+    )
     assert "Stopped" in shown
     assert "what a rival writes" not in shown
     report = json.loads((tmp_path / "report.json").read_text())
@@ -133,18 +190,24 @@ def test_a_shape_is_a_graph_in_order(shape: str) -> None:
         assert len(set(required)) == len(required)
         assert all(0 <= requirement < job for requirement in required)
     assert sum(map(len, graph.successors())) == sum(map(len, graph.requirements))
-    assert sorted(job for level in graph.levels() for job in level) == list(range(1_000))
+    assert sorted(job for level in graph.levels() for job in level) == list(
+        range(1_000)
+    )
 
 
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize("shape", ["wide", "random"])
 @pytest.mark.parametrize("rival", BY_HAND, ids=lambda one: f"{one.name}-{one.backend}")
-def test_a_rival_does_what_it_should(rival: rivals.Rival, shape: str, window: int | None) -> None:
+def test_a_rival_does_what_it_should(
+    rival: rivals.Rival, shape: str, window: int | None
+) -> None:
     if rival.enters(shape, 100, window):
         verification.verify(rival, shape, window)
 
 
-def leaves_jobs_out(graph: graphs.Graph, body: Body, window: int | None) -> Callable[[], Any]:
+def leaves_jobs_out(
+    graph: graphs.Graph, body: Body, window: int | None
+) -> Callable[[], Any]:
     async def run() -> None:
         for job in range(graph.size - 1):
             await body(job)
@@ -152,7 +215,9 @@ def leaves_jobs_out(graph: graphs.Graph, body: Body, window: int | None) -> Call
     return run
 
 
-def runs_jobs_twice(graph: graphs.Graph, body: Body, window: int | None) -> Callable[[], Any]:
+def runs_jobs_twice(
+    graph: graphs.Graph, body: Body, window: int | None
+) -> Callable[[], Any]:
     async def run() -> None:
         for job in (*range(graph.size), 0):
             await body(job)
@@ -160,11 +225,15 @@ def runs_jobs_twice(graph: graphs.Graph, body: Body, window: int | None) -> Call
     return run
 
 
-def ignores_requirements(graph: graphs.Graph, body: Body, window: int | None) -> Callable[[], Any]:
+def ignores_requirements(
+    graph: graphs.Graph, body: Body, window: int | None
+) -> Callable[[], Any]:
     return rivals.find("nursery alone", "trio").build(graph, body, window)
 
 
-def ignores_the_window(graph: graphs.Graph, body: Body, window: int | None) -> Callable[[], Any]:
+def ignores_the_window(
+    graph: graphs.Graph, body: Body, window: int | None
+) -> Callable[[], Any]:
     return rivals.find("counters on a nursery", "trio").build(graph, body, None)
 
 
@@ -178,7 +247,9 @@ def ignores_the_window(graph: graphs.Graph, body: Body, window: int | None) -> C
     ],
 )
 def test_a_rival_that_cheats_is_not_timed(build: rivals.Build, fault: str) -> None:
-    cheat = replace(rivals.find("counters on a nursery", "trio"), name="cheat", build=build)
+    cheat = replace(
+        rivals.find("counters on a nursery", "trio"), name="cheat", build=build
+    )
     with pytest.raises(verification.WrongRival, match=fault):
         verification.verify(cheat, "layered", 2)
 
@@ -209,8 +280,13 @@ def test_a_ratio_compares_the_best_of_the_same_size() -> None:
             measured("trioflow", 10_000, 7.0),
         ]
     )
-    assert results.against_best("running", "run", ["slow", "quick"], backend="trio") == (0.5, "quick")
-    assert results.against_best("running", "run", ["absent"], backend="trio") == (None, "")
+    assert results.against_best(
+        "running", "run", ["slow", "quick"], backend="trio"
+    ) == (0.5, "quick")
+    assert results.against_best("running", "run", ["absent"], backend="trio") == (
+        None,
+        "",
+    )
 
 
 def test_contestants_take_turns() -> None:
@@ -227,15 +303,29 @@ def test_contestants_take_turns() -> None:
     contest = measuring.Contest("running", [contestant("a"), contestant("b")], rounds=3)
     found = list(measuring.hold(contest, lambda contestant: None))
     assert order == ["a", "b", "b", "a", "a", "b"]
-    assert [(one.contestant, one.samples) for one in found] == [("a", (1, 4, 5)), ("b", (2, 3, 6))]
+    assert [(one.contestant, one.samples) for one in found] == [
+        ("a", (1, 4, 5)),
+        ("b", (2, 3, 6)),
+    ]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not have_sshd(), reason="needs openssh-server and openssh-client")
 def test_nodes_are_measured(tmp_path: Path) -> None:
     """Each figure has a value: trioflow ran on both backends, and so did its rivals."""
-    command = [sys.executable, "-m", "benchmarks", "--tiny", "--cases", plans.NODES, "--output", tmp_path]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks",
+        "--tiny",
+        "--cases",
+        plans.NODES,
+        "--output",
+        tmp_path,
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "report.json").read_text())
     found = [one["value"] for one in report["figures"] if one["group"] == "nodes"]
@@ -252,7 +342,9 @@ def test_connections_and_sessions_are_weighed() -> None:
     assert 0 < weighed["session"] < 4
 
 
-def test_asynciojobs_names_are_compared_with_asynciojobs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_asynciojobs_names_are_compared_with_asynciojobs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """Each line has a job's time with both libraries, and the ratio."""
     asynciojobs_names.main(["--rounds", "1"])
     rows = capsys.readouterr().out.splitlines()[2:]
@@ -265,10 +357,15 @@ def test_elapsed_time_alone_is_measured_as_it_is_among_the_others(
 ) -> None:
     """The command measures the same steps, names each one at its end, and writes the outcomes."""
 
-    def measure(size: plans.ElapsedSize) -> Iterator[tuple[str, elapsed_report.Outcome]]:
+    def measure(
+        size: plans.ElapsedSize,
+    ) -> Iterator[tuple[str, elapsed_report.Outcome]]:
         assert size == plans.TINY_ELAPSED
         for way in ways.installed():
-            yield "a step", elapsed_report.Outcome(way.label, "workflow", "simulated 4", 1.25)
+            yield (
+                "a step",
+                elapsed_report.Outcome(way.label, "workflow", "simulated 4", 1.25),
+            )
         yield "a step", elapsed_report.Outcome("", "", "", None, is_last=True)
 
     monkeypatch.setattr(elapsed, "measure", measure)
@@ -277,7 +374,9 @@ def test_elapsed_time_alone_is_measured_as_it_is_among_the_others(
     assert " s  a step\n" in shown.out
     assert shown.err == ""
     outcomes = json.loads((tmp_path / "elapsed.json").read_text())
-    assert [(one["way"], one["value"]) for one in outcomes] == [(way.label, 1.25) for way in ways.installed()]
+    assert [(one["way"], one["value"]) for one in outcomes] == [
+        (way.label, 1.25) for way in ways.installed()
+    ]
 
 
 def test_drawn_workflows_are_always_the_same() -> None:
@@ -286,7 +385,10 @@ def test_drawn_workflows_are_always_the_same() -> None:
     assert first == again
     assert len({one.name for one in first}) == 40
     for one in first:
-        assert all(max(required, default=-1) < number for number, required in enumerate(one.graph.requirements))
+        assert all(
+            max(required, default=-1) < number
+            for number, required in enumerate(one.graph.requirements)
+        )
         assert min(one.seconds) > 0
 
 

@@ -31,12 +31,17 @@ class Witness:
         with self._lock:
             if self._begun[job]:
                 self.faults.append(f"job {job} ran twice")
-            if not all(self._ended[requirement] for requirement in self._graph.requirements[job]):
+            if not all(
+                self._ended[requirement]
+                for requirement in self._graph.requirements[job]
+            ):
                 self.faults.append(f"job {job} ran before what it requires had ended")
             self._begun[job] = 1
             self._running += 1
             if self._window is not None and self._running > self._window:
-                self.faults.append(f"{self._running} jobs ran in a window of {self._window}")
+                self.faults.append(
+                    f"{self._running} jobs ran in a window of {self._window}"
+                )
 
     def end(self, job: int) -> None:
         with self._lock:
@@ -46,7 +51,11 @@ class Witness:
     def close(self) -> list[str]:
         """Check for jobs that did not run, and return all faults."""
         left = self._graph.size - sum(self._ended)
-        return [*self.faults, f"{left} jobs were not run to their ends"] if left else self.faults
+        return (
+            [*self.faults, f"{left} jobs were not run to their ends"]
+            if left
+            else self.faults
+        )
 
     def body(self, backend: str) -> Body:
         """Return a body that reports to this witness when it begins and ends, some turns of the loop later."""
@@ -78,7 +87,10 @@ def verify(rival: Rival, shape: str, window: int | None) -> None:
     run_to_end(rival.backend, runner)
     faults = witness.close()
     if faults:
-        raise WrongRival(f"{rival.name} on {rival.backend}, {shape}, window {window}: " + "; ".join(faults[:5]))
+        raise WrongRival(
+            f"{rival.name} on {rival.backend}, {shape}, window {window}: "
+            + "; ".join(faults[:5])
+        )
 
 
 def run_to_end(backend: str, runner: Callable[[], object]) -> None:

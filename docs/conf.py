@@ -37,7 +37,11 @@ suppress_warnings = ["myst.strikethrough"]
 
 # Whose members are not shown again with each class that derives from them; those of private bases are.
 INHERITED = "AbstractJob,JobKind,FunctionJob,BaseException,Enum,Executor,Generic,Protocol,Sequence,dict,object,tuple"
-autodoc_default_options = {"members": True, "show-inheritance": True, "inherited-members": INHERITED}
+autodoc_default_options = {
+    "members": True,
+    "show-inheritance": True,
+    "inherited-members": INHERITED,
+}
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 add_module_names = False
@@ -47,8 +51,14 @@ python_use_unqualified_type_names = True
 
 # What has no page to link to.
 nitpick_ignore_regex = [
-    ("py:.*", r"Digraph|Source|RunJournal"),  # graphviz publishes no inventory; a protocol of the engine
-    ("py:.*", r"resource\.struct_rusage|re\.Pattern"),  # on pages of Python's, without an entry
+    (
+        "py:.*",
+        r"Digraph|Source|RunJournal",
+    ),  # graphviz publishes no inventory; a protocol of the engine
+    (
+        "py:.*",
+        r"resource\.struct_rusage|re\.Pattern",
+    ),  # on pages of Python's, without an entry
     ("py:.*", r"(typing_extensions\.)?TypeIs"),  # newer than the inventory of Python
     ("py:.*", r"opentelemetry\..*"),  # its names are not on these pages
 ]
@@ -73,7 +83,13 @@ html_favicon = "_site/static/logo.svg"
 html_copy_source = False
 html_search_scorer = str(DOCS / "_site" / "scorer.js")
 html_show_sphinx = False
-COLOURED = ("color-brand-primary", "color-brand-content", "color-brand-visited", "color-api-name", "color-api-pre-name")
+COLOURED = (
+    "color-brand-primary",
+    "color-brand-content",
+    "color-brand-visited",
+    "color-api-name",
+    "color-api-pre-name",
+)
 html_theme_options = {
     "navigation_with_keys": True,
     "light_css_variables": dict.fromkeys(COLOURED, "#1d6b63"),

@@ -61,7 +61,9 @@ def imported(path: Path) -> Any:
 
 
 def save_timeline(trace: Trace, name: str, width: int = 1000) -> None:
-    (PICTURES / f"{name}.svg").write_text(_timeline.timeline_svg(trace._get_record(), width), encoding="utf-8")
+    (PICTURES / f"{name}.svg").write_text(
+        _timeline.timeline_svg(trace._get_record(), width), encoding="utf-8"
+    )
 
 
 def draw_slots() -> None:
@@ -74,22 +76,43 @@ def draw_slots() -> None:
 
     fetches = [Job(fetch, number, label=f"fetch {number}") for number in range(120)]
     builds = [
-        Job(anyio.sleep, 2 + number * 11 % 13, label=f"build {number}", required=one, needs={"mem": 1 + number % 3})
+        Job(
+            anyio.sleep,
+            2 + number * 11 % 13,
+            label=f"build {number}",
+            required=one,
+            needs={"mem": 1 + number % 3},
+        )
         for number, one in enumerate(fetches)
     ]
     tests = [
-        Job(anyio.sleep, 1 + number % 3, label=f"test {number}", required=one) for number, one in enumerate(builds)
+        Job(anyio.sleep, 1 + number % 3, label=f"test {number}", required=one)
+        for number, one in enumerate(builds)
     ]
     publish, trace = Job(anyio.sleep, 4, label="publish", required=tests), Trace()
-    Scheduler(fetches, builds, tests, publish, label="distribution", jobs_window=12, pool=Pool(mem=14)).run(
-        backend="asyncio", backend_options=virtual_options("asyncio"), instruments=[trace]
+    Scheduler(
+        fetches,
+        builds,
+        tests,
+        publish,
+        label="distribution",
+        jobs_window=12,
+        pool=Pool(mem=14),
+    ).run(
+        backend="asyncio",
+        backend_options=virtual_options("asyncio"),
+        instruments=[trace],
     )
     save_timeline(trace, "slots")
 
 
 def names_of_the_page(page: str) -> dict[str, Any]:
     """Run the first block of a page, and return what it defines."""
-    block = re.search(r"^```python\n(.*?)^```$", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    block = re.search(
+        r"^```python\n(.*?)^```$",
+        (DOCS / page).read_text(encoding="utf-8"),
+        re.DOTALL | re.MULTILINE,
+    )
     assert block is not None
     names: dict[str, Any] = {}
     exec(block[1], names)
@@ -115,18 +138,42 @@ def draw_graph_of_the_page() -> None:
 
 def draw_states() -> None:
     """Draw the steps between the states of a job, from the table along which they are written."""
-    steps = graphviz.Digraph(graph_attr={"nodesep": "0.3", "ranksep": "0.7", "pad": "0.15", "bgcolor": "transparent"})
+    steps = graphviz.Digraph(
+        graph_attr={
+            "nodesep": "0.3",
+            "ranksep": "0.7",
+            "pad": "0.15",
+            "bgcolor": "transparent",
+        }
+    )
     idle = _drawing.color_attributes(STATE_STYLES[JobState.IDLE].colors)
     steps.attr(
-        "node", shape="box", style="rounded,filled", fontname="Helvetica,Arial,sans-serif", fontsize="11", **idle
+        "node",
+        shape="box",
+        style="rounded,filled",
+        fontname="Helvetica,Arial,sans-serif",
+        fontsize="11",
+        **idle,
     )
     line = _dot.LINE_COLOR
-    steps.attr("edge", color=line, fontcolor=line, fontname="Helvetica,Arial,sans-serif", fontsize="9")
+    steps.attr(
+        "edge",
+        color=line,
+        fontcolor=line,
+        fontname="Helvetica,Arial,sans-serif",
+        fontsize="9",
+    )
     for old, edges in TRANSITIONS.items():
-        steps.node(old.name, f"{STATE_STYLES[old].symbol} {old.name}", penwidth="1" if edges else "2")
+        steps.node(
+            old.name,
+            f"{STATE_STYLES[old].symbol} {old.name}",
+            penwidth="1" if edges else "2",
+        )
         for event, new in edges.items():
             steps.edge(old.name, new.name, f" {event} ")
-    (PICTURES / "states.svg").write_bytes(_dot.render(steps.source, "svg", "the states"))
+    (PICTURES / "states.svg").write_bytes(
+        _dot.render(steps.source, "svg", "the states")
+    )
 
 
 def draw_mosaic() -> None:
@@ -141,7 +188,12 @@ def draw_examples() -> None:
     imported(examples / "paid.py").scenario(calls=40).run(instruments=[trace])
     save_timeline(trace, "example-paid")
     for name, option in (("checkers", "--timeline"), ("crawler", "--graph")):
-        command = [sys.executable, examples / f"{name}.py", option, PICTURES / f"example-{name}.svg"]
+        command = [
+            sys.executable,
+            examples / f"{name}.py",
+            option,
+            PICTURES / f"example-{name}.svg",
+        ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -176,7 +228,9 @@ def show_release() -> None:
 def show_tutorial() -> None:
     """Draw the timeline of the tutorial's program with retries, and graph, monitor and report of its last one."""
     text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
-    programs = re.findall(r"`weather.py`:\n\n```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    programs = re.findall(
+        r"`weather.py`:\n\n```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE
+    )
     with tempfile.TemporaryDirectory() as name:
         file, trace = Path(name) / "weather.py", Trace()
         file.write_text(programs[-2], encoding="utf-8")
@@ -184,11 +238,21 @@ def show_tutorial() -> None:
         save_timeline(trace, "tutorial-timeline")
         file.write_text(programs[-1], encoding="utf-8")
         save(imported(file).scenario(), PICTURES / "tutorial-graph.svg")
-        program = [sys.executable, "-m", "trioflow", "run", file.name, "--report", "weather.html"]
+        program = [
+            sys.executable,
+            "-m",
+            "trioflow",
+            "run",
+            file.name,
+            "--report",
+            "weather.html",
+        ]
         screen = run_in_a_terminal(file.name, file.parent, WEATHER, program)
         with chromium() as browser:
             photograph_screen(browser, screen, "tutorial-monitor")
-            photograph_page(browser, file.with_suffix(".html"), "tutorial-report", 1240, 800)
+            photograph_page(
+                browser, file.with_suffix(".html"), "tutorial-report", 1240, 800
+            )
 
 
 def show_page() -> None:
@@ -200,8 +264,16 @@ def show_page() -> None:
     options = ["--no-monitor", "--web", "--hold", str(file), "--set", "speed=3"]
     program = [sys.executable, "-m", "trioflow", "run", *options]
     pipes: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    with chromium() as browser, subprocess.Popen(program, cwd=folder, **pipes) as process:
-        metrics = {"width": 1240, "height": 660, "deviceScaleFactor": 1.25, "mobile": False}
+    with (
+        chromium() as browser,
+        subprocess.Popen(program, cwd=folder, **pipes) as process,
+    ):
+        metrics = {
+            "width": 1240,
+            "height": 660,
+            "deviceScaleFactor": 1.25,
+            "mobile": False,
+        }
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         browser.get(process.stderr.readline().split()[-1])  # type: ignore[union-attr]
         for wanted in ("held", "with the mended code"):
@@ -209,17 +281,24 @@ def show_page() -> None:
                 time.sleep(0.1)
             time.sleep(1)
             file.write_text(
-                code.replace('raise AssertionError("2 of 31 pages did not load")', 'print("31 pages loaded")')
+                code.replace(
+                    'raise AssertionError("2 of 31 pages did not load")',
+                    'print("31 pages loaded")',
+                )
             )
         for suffix, scheme in (("", "light"), ("-dark", "dark")):
             features = [{"name": "prefers-color-scheme", "value": scheme}]
-            browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+            browser.execute_cdp_cmd(
+                "Emulation.setEmulatedMedia", {"features": features}
+            )
             time.sleep(1)  # colours change slowly
             assert browser.save_screenshot(str(PICTURES / f"page{suffix}.png"))
         process.kill()
 
 
-def run_in_a_terminal(file: str, directory: Path, wanted: list[str], program: list[str]) -> pyte.Screen:
+def run_in_a_terminal(
+    file: str, directory: Path, wanted: list[str], program: list[str]
+) -> pyte.Screen:
     """Run a program as if by `trioflow run`, and return the screen of its terminal when it has the lines wanted."""
     screen = pyte.Screen(COLUMNS, LINES)
     stream = pyte.ByteStream(screen)
@@ -228,9 +307,13 @@ def run_in_a_terminal(file: str, directory: Path, wanted: list[str], program: li
     environment = {**os.environ, "TERM": "xterm-256color", "PYTHONUTF8": "1"}
     environment.pop("NO_COLOR", None)
     stream.feed(f"$ trioflow run {file}\r\n".encode())
-    with subprocess.Popen(program, stdin=its, stdout=its, stderr=its, cwd=directory, env=environment) as process:
+    with subprocess.Popen(
+        program, stdin=its, stdout=its, stderr=its, cwd=directory, env=environment
+    ) as process:
         os.close(its)
-        while not all(any(re.search(line, shown) for shown in screen.display) for line in wanted):
+        while not all(
+            any(re.search(line, shown) for shown in screen.display) for line in wanted
+        ):
             stream.feed(os.read(ours, 65536))
         while read_on(ours):
             pass
@@ -266,16 +349,27 @@ pre {{ display: inline-block; margin: 0; padding: 14px 18px; background: {ground
 
 
 def as_page(screen: pyte.Screen, colours: dict[str, str], ground: str) -> str:
-    lines = ["".join(spans(screen.buffer[y], screen.columns, colours)) for y in range(screen.lines)]
-    return PAGE.format(ground=ground, ink=colours["default"], text="\n".join(lines).rstrip())
+    lines = [
+        "".join(spans(screen.buffer[y], screen.columns, colours))
+        for y in range(screen.lines)
+    ]
+    return PAGE.format(
+        ground=ground, ink=colours["default"], text="\n".join(lines).rstrip()
+    )
 
 
 def spans(line: Any, columns: int, colours: dict[str, str]) -> Iterator[str]:
     """Yield adjacent text of one colour; the second cell of a wide character is empty."""
-    for (colour, bold), cells in groupby((line[x] for x in range(columns)), lambda cell: (cell.fg, cell.bold)):
+    for (colour, bold), cells in groupby(
+        (line[x] for x in range(columns)), lambda cell: (cell.fg, cell.bold)
+    ):
         text = html.escape("".join(cell.data for cell in cells))
         shown = colours.get(colour, f"#{colour}")
-        yield f'<span class="{"bold" * bold}" style="color: {shown}">{text}</span>' if text.strip() else text
+        yield (
+            f'<span class="{"bold" * bold}" style="color: {shown}">{text}</span>'
+            if text.strip()
+            else text
+        )
 
 
 # ---------------------------------------------------------------- photographs
@@ -284,7 +378,12 @@ def spans(line: Any, columns: int, colours: dict[str, str]) -> Iterator[str]:
 @contextmanager
 def chromium() -> Iterator[webdriver.Chrome]:
     options = webdriver.ChromeOptions()
-    for switch in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"):
+    for switch in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--hide-scrollbars",
+    ):
         options.add_argument(switch)
     browser = webdriver.Chrome(options=options)
     try:
@@ -293,23 +392,34 @@ def chromium() -> Iterator[webdriver.Chrome]:
         browser.quit()
 
 
-def photograph_screen(browser: webdriver.Chrome, screen: pyte.Screen, name: str) -> None:
+def photograph_screen(
+    browser: webdriver.Chrome, screen: pyte.Screen, name: str
+) -> None:
     """Save two pictures, for light and for dark pages."""
     for suffix, colours, ground in (("", DAY, "#f3f4f6"), ("-dark", NIGHT, "#171b21")):
         with tempfile.NamedTemporaryFile("w", suffix=".html", encoding="utf-8") as file:
             file.write(as_page(screen, colours, ground))
             file.flush()
             page = Path(file.name)
-            photograph(browser, page, PICTURES / f"{name}{suffix}.png", *size_of_the_terminal(browser, page))
+            photograph(
+                browser,
+                page,
+                PICTURES / f"{name}{suffix}.png",
+                *size_of_the_terminal(browser, page),
+            )
 
 
 def size_of_the_terminal(browser: webdriver.Chrome, page: Path) -> tuple[int, int]:
     browser.get(page.as_uri())
-    box = browser.execute_script("return document.querySelector('pre').getBoundingClientRect()")
+    box = browser.execute_script(
+        "return document.querySelector('pre').getBoundingClientRect()"
+    )
     return round(box["width"]), round(box["height"])
 
 
-def photograph_page(browser: webdriver.Chrome, page: Path, name: str, width: int, height: int) -> None:
+def photograph_page(
+    browser: webdriver.Chrome, page: Path, name: str, width: int, height: int
+) -> None:
     """Save two pictures of a page that has a light and a dark scheme."""
     for suffix, scheme in (("", "light"), ("-dark", "dark")):
         features = [{"name": "prefers-color-scheme", "value": scheme}]
@@ -318,10 +428,20 @@ def photograph_page(browser: webdriver.Chrome, page: Path, name: str, width: int
 
 
 def photograph(
-    browser: webdriver.Chrome, page: Path, picture: Path, width: int, height: int, scale: float = 1.25
+    browser: webdriver.Chrome,
+    page: Path,
+    picture: Path,
+    width: int,
+    height: int,
+    scale: float = 1.25,
 ) -> None:
     """Save what a window of this size shows of a page, somewhat sharper than necessary."""
-    metrics = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
+    metrics = {
+        "width": width,
+        "height": height,
+        "deviceScaleFactor": scale,
+        "mobile": False,
+    }
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     browser.get(page.as_uri())
     assert browser.save_screenshot(str(picture))

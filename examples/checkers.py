@@ -28,21 +28,50 @@ from pathlib import Path
 from trioflow import CommandJob, JobState, Monitor, PerKey, Pool, Scheduler, Trace
 from trioflow.view import save
 
-PACKAGES = ["asyncio", "concurrent", "email", "http", "json", "logging", "unittest", "urllib"]
+PACKAGES = [
+    "asyncio",
+    "concurrent",
+    "email",
+    "http",
+    "json",
+    "logging",
+    "unittest",
+    "urllib",
+]
 CHECKERS = {
     "compileall": ["compileall", "-q", "."],
     "tabnanny": ["tabnanny", "-q", "."],
-    "ruff": ["ruff", "check", "--quiet", "--isolated", "--output-format=concise", "--select=B,F", "."],
-    "mypy": ["mypy", "--no-error-summary", "--follow-imports=skip", "--explicit-package-bases", "."],
+    "ruff": [
+        "ruff",
+        "check",
+        "--quiet",
+        "--isolated",
+        "--output-format=concise",
+        "--select=B,F",
+        ".",
+    ],
+    "mypy": [
+        "mypy",
+        "--no-error-summary",
+        "--follow-imports=skip",
+        "--explicit-package-bases",
+        ".",
+    ],
 }
 
 
 def scenario(repositories: Iterable[Path], work: Path) -> Scheduler:
     """Return the checks of all repositories, whose clones are made in the directory `work`."""
-    checks = Scheduler(pool=Pool(clone=PerKey(1)), jobs_window=os.cpu_count(), label="checks")
+    checks = Scheduler(
+        pool=Pool(clone=PerKey(1)), jobs_window=os.cpu_count(), label="checks"
+    )
     for repository in repositories:
         name = repository.name
-        clone = CommandJob(["git", "clone", "-q", repository, work / name], label=f"clone {name}", timeout=600)
+        clone = CommandJob(
+            ["git", "clone", "-q", repository, work / name],
+            label=f"clone {name}",
+            timeout=600,
+        )
         checks.add(clone)
         for checker, arguments in CHECKERS.items():
             if importlib.util.find_spec(arguments[0]):
@@ -79,7 +108,10 @@ def table(checks: Scheduler) -> str:
     columns = list(next(iter(cells.values()), {}))
     width = max(map(len, ["repository", *cells]))
     rows = [f"{'repository':{width}}" + "".join(f"{column:>12}" for column in columns)]
-    rows += [f"{name:{width}}" + "".join(f"{row[column]:>12}" for column in columns) for name, row in cells.items()]
+    rows += [
+        f"{name:{width}}" + "".join(f"{row[column]:>12}" for column in columns)
+        for name, row in cells.items()
+    ]
     return "\n".join(rows)
 
 
@@ -88,22 +120,47 @@ def make_repositories(parent: Path) -> list[Path]:
     identity = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]
     for name in PACKAGES:
         library = Path(sysconfig.get_path("stdlib")) / name
-        shutil.copytree(library, parent / name / name, ignore=shutil.ignore_patterns("__pycache__", "test*"))
-        for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", f"{name} of the library"]):
+        shutil.copytree(
+            library,
+            parent / name / name,
+            ignore=shutil.ignore_patterns("__pycache__", "test*"),
+        )
+        for command in (
+            ["init", "-q"],
+            ["add", "."],
+            [*identity, "commit", "-q", "-m", f"{name} of the library"],
+        ):
             subprocess.run(["git", *command], cwd=parent / name, check=True)
     return [parent / name for name in PACKAGES]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("repositories", nargs="*", type=Path, metavar="REPOSITORY", help="a git repository")
-    parser.add_argument("--monitor", action="store_true", help="show the run while it goes on")
-    parser.add_argument("--timeline", type=Path, metavar="FILE", help="write the timeline of the run, as SVG")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "repositories",
+        nargs="*",
+        type=Path,
+        metavar="REPOSITORY",
+        help="a git repository",
+    )
+    parser.add_argument(
+        "--monitor", action="store_true", help="show the run while it goes on"
+    )
+    parser.add_argument(
+        "--timeline",
+        type=Path,
+        metavar="FILE",
+        help="write the timeline of the run, as SVG",
+    )
     options = parser.parse_args()
     trace = Trace()
     with tempfile.TemporaryDirectory() as directory:
         work = Path(directory)
-        repositories = [path.resolve() for path in options.repositories] or make_repositories(work / "made")
+        repositories = [
+            path.resolve() for path in options.repositories
+        ] or make_repositories(work / "made")
         checks = scenario(repositories, work / "clones")
         checks.run(instruments=[trace, Monitor()] if options.monitor else [trace])
     print(table(checks))

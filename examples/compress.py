@@ -46,8 +46,12 @@ class Packing:
 def packing(source: Path, tool: str, directory: Path, timeout: float) -> Packing:
     name = "-".join(source.relative_to(LIBRARY).parts)
     target = directory / (name + TOOLS[tool])
-    target.unlink(missing_ok=True)  # a command appends to the file that its output goes to
-    pack = CommandJob([tool, "-9c", source], stdout=target, label=f"{tool} {name}", timeout=timeout)
+    target.unlink(
+        missing_ok=True
+    )  # a command appends to the file that its output goes to
+    pack = CommandJob(
+        [tool, "-9c", source], stdout=target, label=f"{tool} {name}", timeout=timeout
+    )
     unpack = CommandJob(
         [tool, "-dc", target],
         stdout=subprocess.PIPE,
@@ -56,17 +60,29 @@ def packing(source: Path, tool: str, directory: Path, timeout: float) -> Packing
         required=pack,
         keep_result=False,  # only cmp needs it
     )
-    prove = CommandJob(["cmp", "-", source], stdin=unpack, stderr=subprocess.PIPE, label=f"cmp {name}", timeout=timeout)
+    prove = CommandJob(
+        ["cmp", "-", source],
+        stdin=unpack,
+        stderr=subprocess.PIPE,
+        label=f"cmp {name}",
+        timeout=timeout,
+    )
     return Packing(source, target, pack, prove)
 
 
 def chosen(number: int) -> list[Path]:
     """Return the modules, the largest first, so that at the end nothing has to wait for a large one."""
-    files = [path for path in LIBRARY.rglob("*.py") if "site-packages" not in path.parts and path.stat().st_size]
+    files = [
+        path
+        for path in LIBRARY.rglob("*.py")
+        if "site-packages" not in path.parts and path.stat().st_size
+    ]
     return sorted(files, key=lambda path: (-path.stat().st_size, path))[:number]
 
 
-def scenario(files: int = 300, timeout: float = 30.0, output: str = str(OUTPUT)) -> Scheduler:
+def scenario(
+    files: int = 300, timeout: float = 30.0, output: str = str(OUTPUT)
+) -> Scheduler:
     """Return what the command `trioflow` runs, for so many files, with a timeout for each command and a directory."""
     return packing_all(packings_of(files, timeout, Path(output)))
 
@@ -76,8 +92,12 @@ def packings_of(files: int, timeout: float, output: Path) -> list[Packing]:
     return [packing(path, next(tools), output, timeout) for path in chosen(files)]
 
 
-def packing_all(packings: list[Packing], window: int | None = os.cpu_count()) -> Scheduler:
-    scheduler = Scheduler(*(one.prove for one in packings), label="compress", jobs_window=window)
+def packing_all(
+    packings: list[Packing], window: int | None = os.cpu_count()
+) -> Scheduler:
+    scheduler = Scheduler(
+        *(one.prove for one in packings), label="compress", jobs_window=window
+    )
     scheduler.update(one.pack for one in packings)
     return scheduler
 
@@ -87,10 +107,18 @@ def report(packings: list[Packing], scheduler: Scheduler, seconds: float) -> Non
     proved = [one for one in packings if one.prove.state is JobState.SUCCEEDED]
     before = sum(one.source.stat().st_size for one in proved)
     after = sum(one.target.stat().st_size for one in proved)
-    results = [job.last_result for job in scheduler if isinstance(job, CommandJob) and job.last_result]
+    results = [
+        job.last_result
+        for job in scheduler
+        if isinstance(job, CommandJob) and job.last_result
+    ]
     cpu = sum(result.user_time + result.system_time for result in results)
-    print(f"{len(proved)} of {len(packings)} files packed and proved: {before:,} bytes in {after:,}")
-    print(f"{len(scheduler)} commands ({', '.join(f'{count} {state}' for state, count in states.items())})")
+    print(
+        f"{len(proved)} of {len(packings)} files packed and proved: {before:,} bytes in {after:,}"
+    )
+    print(
+        f"{len(scheduler)} commands ({', '.join(f'{count} {state}' for state, count in states.items())})"
+    )
     print(f"{cpu:.1f} s of CPU time in {seconds:.1f} s")
     for job in scheduler:
         if job.state is JobState.FAILED:
@@ -98,10 +126,24 @@ def report(packings: list[Packing], scheduler: Scheduler, seconds: float) -> Non
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Compress files of the standard library, and prove it.")
-    parser.add_argument("--files", type=int, default=300, help="how many (default: %(default)s)")
-    parser.add_argument("--window", type=int, default=os.cpu_count(), help="commands at once (default: %(default)s)")
-    parser.add_argument("--timeout", type=float, default=30.0, help="seconds for each command (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description="Compress files of the standard library, and prove it."
+    )
+    parser.add_argument(
+        "--files", type=int, default=300, help="how many (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--window",
+        type=int,
+        default=os.cpu_count(),
+        help="commands at once (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=30.0,
+        help="seconds for each command (default: %(default)s)",
+    )
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
 

@@ -52,17 +52,33 @@ def download(url: str) -> Page:
         error.close()
         raise
     title = re.search("<title>(.*?)</title>", text)
-    links = [urljoin(url, link).partition("#")[0] for link in re.findall(r'href="([^"]+\.html[^"]*)"', text)]
-    return url, title[1] if title else "", [link for link in links if urlsplit(link).netloc == urlsplit(url).netloc]
+    links = [
+        urljoin(url, link).partition("#")[0]
+        for link in re.findall(r'href="([^"]+\.html[^"]*)"', text)
+    ]
+    return (
+        url,
+        title[1] if title else "",
+        [link for link in links if urlsplit(link).netloc == urlsplit(url).netloc],
+    )
 
 
-async def crawl(start: str, limit: int, database: sqlite3.Connection, pool: Pool) -> dict[str, int]:
+async def crawl(
+    start: str, limit: int, database: sqlite3.Connection, pool: Pool
+) -> dict[str, int]:
     """Visit at most `limit` pages, from `start` on; return how many were stored, and how many could not be read."""
     seen, counts = {start}, {"stored": 0, "failed": 0}
 
     def page(url: str) -> ThreadJob[Page]:
         host, patient = urlsplit(url).netloc, Retry(2, first=0.1, on=ConnectionError)
-        return ThreadJob(download, url, label=urlsplit(url).path, needs={"host": host}, retry=patient, log=False)
+        return ThreadJob(
+            download,
+            url,
+            label=urlsplit(url).path,
+            needs={"host": host},
+            retry=patient,
+            log=False,
+        )
 
     def store(job: AbstractJob[Page]) -> None:
         if not job.is_succeeded():
@@ -70,7 +86,10 @@ async def crawl(start: str, limit: int, database: sqlite3.Connection, pool: Pool
             return
         url, title, links = job.result()
         with database:
-            database.execute("insert or replace into pages values (?, ?, ?)", (url, title, len(links)))
+            database.execute(
+                "insert or replace into pages values (?, ?, ?)",
+                (url, title, len(links)),
+            )
         counts["stored"] += 1
         for link in links:
             if link not in seen and len(seen) < limit:
@@ -79,7 +98,12 @@ async def crawl(start: str, limit: int, database: sqlite3.Connection, pool: Pool
 
     label = f"crawl {urlsplit(start).netloc}"
     async with Scheduler(
-        pool=pool, timeout=60, keep_jobs=False, on_job_settled=store, label=label, critical_jobs=False
+        pool=pool,
+        timeout=60,
+        keep_jobs=False,
+        on_job_settled=store,
+        label=label,
+        critical_jobs=False,
     ) as pages:
         pages.add(page(start))
     return counts
@@ -91,7 +115,9 @@ async def crawl(start: str, limit: int, database: sqlite3.Connection, pool: Pool
 async def open_database(file: str, *, task_status: Any) -> None:
     database = sqlite3.connect(file)
     try:
-        database.execute("create table if not exists pages (url text primary key, title text, links integer)")
+        database.execute(
+            "create table if not exists pages (url text primary key, title text, links integer)"
+        )
         task_status.started(database)
         await anyio.sleep_forever()
     finally:
@@ -106,13 +132,19 @@ async def serve(database: sqlite3.Connection, limit: int, *, task_status: Any) -
         async with stream:
             target = urlsplit((await stream.receive()).split()[1].decode())
             if target.path == "/crawl":
-                found: Any = await crawl(parse_qs(target.query)["from"][0], limit, database, pool)
+                found: Any = await crawl(
+                    parse_qs(target.query)["from"][0], limit, database, pool
+                )
             else:
-                found = database.execute("select url, title, links from pages order by links desc").fetchall()
+                found = database.execute(
+                    "select url, title, links from pages order by links desc"
+                ).fetchall()
             await stream.send(b"HTTP/1.0 200 OK\r\n\r\n" + json.dumps(found).encode())
 
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
-        task_status.started(f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}")
+        task_status.started(
+            f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
+        )
         await listener.serve(answer)
 
 
@@ -159,20 +191,46 @@ def ask(*parts: str) -> Any:
 
 def scenario(file: str = ":memory:", limit: int = 40) -> Scheduler:
     sites = [Service(serve_site, label=f"site {number}") for number in (1, 2)]
-    server = Service(serve, Service(open_database, file, label="database"), limit, label="server")
+    server = Service(
+        serve, Service(open_database, file, label="database"), limit, label="server"
+    )
     crawls = [
-        ThreadJob(ask, server, "/crawl?from=", site, f"/{module}.html", label=f"ask for a crawl from {module}")
+        ThreadJob(
+            ask,
+            server,
+            "/crawl?from=",
+            site,
+            f"/{module}.html",
+            label=f"ask for a crawl from {module}",
+        )
         for site, module in zip(sites, ["json", "argparse"], strict=True)
     ]
     pages = ThreadJob(ask, server, "/pages", label="ask for the pages", required=crawls)
-    return Scheduler(*sites, server, *crawls, pages, label="crawler", critical_jobs=True)
+    return Scheduler(
+        *sites, server, *crawls, pages, label="crawler", critical_jobs=True
+    )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--limit", type=int, default=40, metavar="PAGES", help="the most pages of a crawl (40)")
-    parser.add_argument("--database", default=":memory:", metavar="FILE", help="keep the pages in this file")
-    parser.add_argument("--graph", type=Path, metavar="FILE", help="draw the jobs as they ended, as SVG")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=40,
+        metavar="PAGES",
+        help="the most pages of a crawl (40)",
+    )
+    parser.add_argument(
+        "--database",
+        default=":memory:",
+        metavar="FILE",
+        help="keep the pages in this file",
+    )
+    parser.add_argument(
+        "--graph", type=Path, metavar="FILE", help="draw the jobs as they ended, as SVG"
+    )
     options = parser.parse_args()
     crawler = scenario(options.database, options.limit)
     if not crawler.run():

@@ -45,7 +45,10 @@ async def total(answers: list[dict[str, int]]) -> int:
 
 def batch(address: str, calls: int) -> tuple[Scheduler, Job[int]]:
     # The port of the API is another one each time, and does not matter: `key` says what does.
-    answers = [ThreadJob(call, address, n, label=f"call {n}", key=n, retry=2) for n in range(calls)]
+    answers = [
+        ThreadJob(call, address, n, label=f"call {n}", key=n, retry=2)
+        for n in range(calls)
+    ]
     last = Job(total, answers, label="total")
     return Scheduler(last, jobs_window=AT_ONCE), last
 
@@ -54,7 +57,9 @@ def run_batch(address: str, calls: int, journal: str) -> None:
     scheduler, last = batch(address, calls)
     scheduler.run(journal=journal, check=True)
     restored = sum(job.restored for job in scheduler)
-    print(f"the sum of {calls} squares is {last.result()}; {restored} of {len(scheduler)} jobs came from the journal")
+    print(
+        f"the sum of {calls} squares is {last.result()}; {restored} of {len(scheduler)} jobs came from the journal"
+    )
 
 
 # ---- the API, and who kills the batch
@@ -83,7 +88,16 @@ def kill_and_resume(calls: int, kills: int, journal: str) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
-    command = [sys.executable, __file__, "--batch", address, "--calls", str(calls), "--journal", journal]
+    command = [
+        sys.executable,
+        __file__,
+        "--batch",
+        address,
+        "--calls",
+        str(calls),
+        "--journal",
+        journal,
+    ]
     for kill in range(1, kills + 1):
         enough = calls * kill // (kills + 1)
         process = subprocess.Popen(command)
@@ -94,16 +108,31 @@ def kill_and_resume(calls: int, kills: int, journal: str) -> None:
         print(f"killed after {len(Api.calls)} of {calls} calls", flush=True)
     subprocess.run(command, check=True)
     twice = sum(count > 1 for count in Api.calls.values())
-    print(f"{calls} calls were needed, {Api.calls.total()} were made, {twice} of them twice", flush=True)
-    assert twice <= kills * 2 * AT_ONCE  # as many may be under way, and as many answers may come in one turn
+    print(
+        f"{calls} calls were needed, {Api.calls.total()} were made, {twice} of them twice",
+        flush=True,
+    )
+    assert (
+        twice <= kills * 2 * AT_ONCE
+    )  # as many may be under way, and as many answers may come in one turn
     server.shutdown()
     server.server_close()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--calls", type=int, default=200, metavar="N", help="how many calls the batch makes")
-    parser.add_argument("--kills", type=int, default=3, metavar="N", help="how often it is killed")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--calls",
+        type=int,
+        default=200,
+        metavar="N",
+        help="how many calls the batch makes",
+    )
+    parser.add_argument(
+        "--kills", type=int, default=3, metavar="N", help="how often it is killed"
+    )
     parser.add_argument("--journal", help=argparse.SUPPRESS)
     parser.add_argument("--batch", metavar="ADDRESS", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -114,9 +143,14 @@ def main() -> None:
         journal = str(Path(directory) / "run.db")
         kill_and_resume(options.calls, options.kills, journal)
         listing = subprocess.run(
-            [sys.executable, "-m", "trioflow", "journal", journal], check=True, capture_output=True, text=True
+            [sys.executable, "-m", "trioflow", "journal", journal],
+            check=True,
+            capture_output=True,
+            text=True,
         ).stdout.splitlines()
-        print("\n$ trioflow journal run.db", *listing[:3], "...", *listing[-2:], sep="\n")
+        print(
+            "\n$ trioflow journal run.db", *listing[:3], "...", *listing[-2:], sep="\n"
+        )
 
 
 if __name__ == "__main__":

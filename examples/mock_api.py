@@ -51,7 +51,12 @@ class Server(ThreadingHTTPServer):
         with self.lock:
             twice = sum(count > 1 for count in self.charged.values())
             charged = round(self.charged.total() * PRICE, 6)
-            return {"requests": self.requests, "too_fast": self.too_fast, "charged": charged, "twice": twice}
+            return {
+                "requests": self.requests,
+                "too_fast": self.too_fast,
+                "charged": charged,
+                "twice": twice,
+            }
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -59,7 +64,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         asked = self.path.removeprefix("/")
-        answer = self.server.bill() if asked == "bill" else self.server.answer(int(asked))
+        answer = (
+            self.server.bill() if asked == "bill" else self.server.answer(int(asked))
+        )
         with suppress(ConnectionError):  # nobody waits for it any more
             self.send_response(429 if "after" in answer else 200)
             self.end_headers()

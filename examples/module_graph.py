@@ -42,7 +42,9 @@ LIBRARY = Path(sysconfig.get_path("stdlib"))
 SKIPPED = {"test", "tests", "idle_test"}
 OUTPUT = Path(__file__).with_name("output")
 
-Import = tuple[int, str, list[str]]  # `from ..a import b, c` is (2, "a", ["b", "c"]); `import a` is (0, "a", [])
+Import = tuple[
+    int, str, list[str]
+]  # `from ..a import b, c` is (2, "a", ["b", "c"]); `import a` is (0, "a", [])
 Graph = dict[str, list[str]]  # each module with those that it imports
 
 # ---------------------------------------------------------------- the parser, in a process of its own
@@ -75,7 +77,9 @@ class ParserServer(socketserver.ForkingTCPServer):
 
     def service_actions(self) -> None:
         super().service_actions()
-        if os.getppid() != self.parent:  # the parent was killed, and could not end this process
+        if (
+            os.getppid() != self.parent
+        ):  # the parent was killed, and could not end this process
             sys.exit()
 
 
@@ -92,7 +96,9 @@ def serve() -> None:
 async def parser(*, task_status: TaskStatus[int]) -> None:
     """Start the parser. It is ready when it has printed its port, and is killed when this is cancelled."""
     command = [sys.executable, "-W", "ignore", __file__, "--serve"]
-    async with await anyio.open_process(command, stderr=None, start_new_session=True) as process:
+    async with await anyio.open_process(
+        command, stderr=None, start_new_session=True
+    ) as process:
         assert process.stdout is not None
         task_status.started(int(await TextReceiveStream(process.stdout).receive()))
         raise ChildProcessError(f"the parser ended with {await process.wait()}")
@@ -119,7 +125,11 @@ async def build_graph(modules: dict[str, Path], imports: list[list[Import]]) -> 
         for level, name, members in found:
             base = package.rsplit(".", level - 1)[0] if level else ""
             origin = ".".join(filter(None, (base, name)))
-            targets.update(one for one in (origin, *(f"{origin}.{member}" for member in members)) if one in modules)
+            targets.update(
+                one
+                for one in (origin, *(f"{origin}.{member}" for member in members))
+                if one in modules
+            )
         graph[module] = sorted(targets - {module})
     return graph
 
@@ -136,14 +146,19 @@ async def find_circles(graph: Graph) -> list[list[str]]:
         for target in targets:
             back[target].append(module)
     seen: set[str] = set()
-    parts = [sorted(finished(back, [module], seen)) for module in reversed(list(finished(graph, graph, set())))]
+    parts = [
+        sorted(finished(back, [module], seen))
+        for module in reversed(list(finished(graph, graph, set())))
+    ]
     return sorted((part for part in parts if len(part) > 1), key=len, reverse=True)
 
 
 def finished(graph: Graph, starts: Iterable[str], seen: set[str]) -> Iterator[str]:
     """Yield what can be reached and has not been seen, in post-order."""
     path: list[str] = []
-    ways = [iter(starts)]  # what is still to be visited: from the start, and from each module on the path
+    ways = [
+        iter(starts)
+    ]  # what is still to be visited: from the start, and from each module on the path
     while ways:
         for module in ways[-1]:
             if module not in seen:
@@ -168,7 +183,10 @@ async def write_report(report: Path, graph: Graph, circles: list[list[str]]) -> 
 async def write_alarm(alarm: Path) -> None:
     scheduler = current_scheduler()
     failed = [one for one in scheduler if one.state is JobState.FAILED]
-    lines = [f"{one.label}, attempt {one.attempts}: {one.raised_exception()!r}\n" for one in failed]
+    lines = [
+        f"{one.label}, attempt {one.attempts}: {one.raised_exception()!r}\n"
+        for one in failed
+    ]
     await anyio.Path(alarm).write_text("".join(lines))
 
 
@@ -180,10 +198,14 @@ def scenario(output: str = str(OUTPUT), limit: int | None = None) -> Scheduler:
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     modules = find_modules(LIBRARY, limit)
-    return drawing_up(modules, folder / "module_graph.json", folder / "module_graph.failed")[0]
+    return drawing_up(
+        modules, folder / "module_graph.json", folder / "module_graph.failed"
+    )[0]
 
 
-def drawing_up(modules: dict[str, Path], report: Path, alarm: Path) -> tuple[Scheduler, Job[str]]:
+def drawing_up(
+    modules: dict[str, Path], report: Path, alarm: Path
+) -> tuple[Scheduler, Job[str]]:
     """Return the scheduler, and the job whose result is a summary of the report."""
     scheduler = Scheduler(label="module graph", jobs_window=os.cpu_count())
     service: Service[int] = scheduler.add(Service(parser, label="parser", timeout=10))
@@ -191,29 +213,72 @@ def drawing_up(modules: dict[str, Path], report: Path, alarm: Path) -> tuple[Sch
     for one, module in zip(imports, modules, strict=True):
         one.label = f"imports of {module}"
     graph = build_graph(modules, imports)
-    written = scheduler.add(write_report(report, graph, find_circles(graph)))  # this also adds its inputs
-    scheduler.add(Job(write_alarm, alarm, label="write the alarm", run_if="failed", required=written))
+    written = scheduler.add(
+        write_report(report, graph, find_circles(graph))
+    )  # this also adds its inputs
+    scheduler.add(
+        Job(
+            write_alarm,
+            alarm,
+            label="write the alarm",
+            run_if="failed",
+            required=written,
+        )
+    )
     return scheduler, written
 
 
 def find_modules(library: Path, limit: int | None) -> dict[str, Path]:
     """Return the names and files of all modules, the largest first, because they take longest."""
     found: dict[str, Path] = {}
-    for path in sorted(library.rglob("*.py"), key=lambda path: path.lstat().st_size, reverse=True):
+    for path in sorted(
+        library.rglob("*.py"), key=lambda path: path.lstat().st_size, reverse=True
+    ):
         parts = path.relative_to(library).with_suffix("").parts
-        if SKIPPED.isdisjoint(parts) and all(map(str.isidentifier, parts)):  # "site-packages" is not a name
+        if SKIPPED.isdisjoint(parts) and all(
+            map(str.isidentifier, parts)
+        ):  # "site-packages" is not a name
             found[".".join(parts).removesuffix(".__init__")] = path
     return dict(islice(found.items(), limit))
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Find the modules of the standard library that import each other.")
-    parser.add_argument("--library", type=Path, default=LIBRARY, metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--output", type=Path, default=OUTPUT, metavar="DIR", help="default: output/ beside this file")
-    parser.add_argument("--backend", choices=["trio", "asyncio"], default="trio", help="default: %(default)s")
-    parser.add_argument("--window", type=int, default=os.cpu_count(), metavar="N", help="jobs at once; 0: no limit")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the N largest modules")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)  # how the service starts its process
+    parser = argparse.ArgumentParser(
+        description="Find the modules of the standard library that import each other."
+    )
+    parser.add_argument(
+        "--library",
+        type=Path,
+        default=LIBRARY,
+        metavar="DIR",
+        help="default: %(default)s",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=OUTPUT,
+        metavar="DIR",
+        help="default: output/ beside this file",
+    )
+    parser.add_argument(
+        "--backend",
+        choices=["trio", "asyncio"],
+        default="trio",
+        help="default: %(default)s",
+    )
+    parser.add_argument(
+        "--window",
+        type=int,
+        default=os.cpu_count(),
+        metavar="N",
+        help="jobs at once; 0: no limit",
+    )
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="only the N largest modules"
+    )
+    parser.add_argument(
+        "--serve", action="store_true", help=argparse.SUPPRESS
+    )  # how the service starts its process
     return parser.parse_args()
 
 
@@ -222,15 +287,22 @@ def main() -> int:
     if options.serve:
         serve()
     options.output.mkdir(parents=True, exist_ok=True)
-    report, alarm = options.output / "module_graph.json", options.output / "module_graph.failed"
+    report, alarm = (
+        options.output / "module_graph.json",
+        options.output / "module_graph.failed",
+    )
     for earlier in (report, alarm):
         earlier.unlink(missing_ok=True)
-    scheduler, written = drawing_up(find_modules(options.library, options.limit), report, alarm)
+    scheduler, written = drawing_up(
+        find_modules(options.library, options.limit), report, alarm
+    )
     start = time.perf_counter()
     if not scheduler.run(backend=options.backend, jobs_window=options.window):
         print(f"no report; what failed: {os.path.relpath(alarm)}")
         return 1
-    print(f"{written.result()}; {time.perf_counter() - start:.1f} s; report: {os.path.relpath(report)}")
+    print(
+        f"{written.result()}; {time.perf_counter() - start:.1f} s; report: {os.path.relpath(report)}"
+    )
     return 0
 
 

@@ -27,11 +27,24 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from trioflow import LocalNode, Monitor, Pull, Push, Scheduler, Sequence, SshJob, SshNode, SshNodes, Trace
+from trioflow import (
+    LocalNode,
+    Monitor,
+    Pull,
+    Push,
+    Scheduler,
+    Sequence,
+    SshJob,
+    SshNode,
+    SshNodes,
+    Trace,
+)
 from trioflow.view import save
 
 AT_ONCE = 10
-WORK = "trioflow-example-nodes"  # in the home directory of each node; removed at the end
+WORK = (
+    "trioflow-example-nodes"  # in the home directory of each node; removed at the end
+)
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 MEASURE = """\
 #!/bin/sh
@@ -54,8 +67,17 @@ def scenario(nodes: SshNodes, waves: int, here: Path) -> Scheduler:
     experiment = Scheduler(label="experiment", jobs_window=AT_ONCE)
     prepared = []
     for node in nodes:
-        push = SshJob(node, Push(script, to=f"{WORK}/{node.hostname}/"), label=f"push to {node.hostname}")
-        warm_up = SshJob(node, "./measure.sh 0 && rm result.txt", cwd=place, label=f"warm up {node.hostname}")
+        push = SshJob(
+            node,
+            Push(script, to=f"{WORK}/{node.hostname}/"),
+            label=f"push to {node.hostname}",
+        )
+        warm_up = SshJob(
+            node,
+            "./measure.sh 0 && rm result.txt",
+            cwd=place,
+            label=f"warm up {node.hostname}",
+        )
         load = SshJob(
             node,
             "while cut -d' ' -f1 /proc/loadavg; do sleep 0.1; done",
@@ -70,17 +92,30 @@ def scenario(nodes: SshNodes, waves: int, here: Path) -> Scheduler:
     for wave in range(1, waves + 1):
         command = f"./measure.sh {wave}"
         jobs = [
-            SshJob(node, command, cwd=place, timeout=30, required=own, label=f"wave {wave} on {node.hostname}")
+            SshJob(
+                node,
+                command,
+                cwd=place,
+                timeout=30,
+                required=own,
+                label=f"wave {wave} on {node.hostname}",
+            )
             for node, own in zip(nodes, before, strict=True)
         ]
         for job, own in zip(jobs, before, strict=True):
-            job.requires([one for one in before if one is not own], settled=True, order_only=True)
+            job.requires(
+                [one for one in before if one is not own], settled=True, order_only=True
+            )
         experiment.update(jobs)
         before = jobs
     for node, last in zip(nodes, before, strict=True):
-        results = Pull(f"{WORK}/{node.hostname}/result.txt", to=f"{here}/{node.hostname}/")
+        results = Pull(
+            f"{WORK}/{node.hostname}/result.txt", to=f"{here}/{node.hostname}/"
+        )
         pull = SshJob(node, results, label=f"pull from {node.hostname}")
-        experiment.add(pull.requires(last, settled=True))  # what was measured, whatever failed afterwards
+        experiment.add(
+            pull.requires(last, settled=True)
+        )  # what was measured, whatever failed afterwards
     return experiment
 
 
@@ -108,9 +143,15 @@ def loopback_nodes(number: int) -> Iterator[SshNodes]:
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as servers:
         directory = Path(name)
         for key in ("identity", "host_key"):
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / key], check=True)
+            subprocess.run(
+                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / key],
+                check=True,
+            )
         port = free_port(addresses[0])
-        started = [servers.enter_context(sshd(directory, address, port)) for address in addresses]
+        started = [
+            servers.enter_context(sshd(directory, address, port))
+            for address in addresses
+        ]
         for address, process in zip(addresses, started, strict=True):
             wait_for(address, port, process)
         (directory / "config").write_text(
@@ -146,7 +187,9 @@ def sshd(directory: Path, address: str, port: int) -> Iterator[subprocess.Popen[
     config.write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
     if os.geteuid() == 0:
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
-    process = subprocess.Popen([SSHD, "-D", "-f", config, "-E", directory / f"{address}.log"])
+    process = subprocess.Popen(
+        [SSHD, "-D", "-f", config, "-E", directory / f"{address}.log"]
+    )
     try:
         yield process
     finally:
@@ -167,7 +210,9 @@ def wait_for(address: str, port: int, process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(OSError), socket.create_connection((address, port), 1):
             return
         if process.poll() is not None:
-            raise SystemExit(f"the sshd of {address} has ended with exit code {process.returncode}")
+            raise SystemExit(
+                f"the sshd of {address} has ended with exit code {process.returncode}"
+            )
         time.sleep(0.01)
 
 
@@ -177,21 +222,45 @@ def remove_work(node: SshNode | LocalNode) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nodes", type=int, default=20, metavar="N", help="how many nodes, at most 250")
-    parser.add_argument("--waves", type=int, default=3, metavar="N", help="how many waves of measurements")
-    parser.add_argument("--monitor", action="store_true", help="show the run while it goes on")
-    parser.add_argument("--timeline", type=Path, metavar="FILE", help="write the timeline of the run, as SVG")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--nodes", type=int, default=20, metavar="N", help="how many nodes, at most 250"
+    )
+    parser.add_argument(
+        "--waves",
+        type=int,
+        default=3,
+        metavar="N",
+        help="how many waves of measurements",
+    )
+    parser.add_argument(
+        "--monitor", action="store_true", help="show the run while it goes on"
+    )
+    parser.add_argument(
+        "--timeline",
+        type=Path,
+        metavar="FILE",
+        help="write the timeline of the run, as SVG",
+    )
     options = parser.parse_args()
     if not os.path.exists(SSHD):
-        print("this example needs an ssh server: install openssh-server", file=sys.stderr)
+        print(
+            "this example needs an ssh server: install openssh-server", file=sys.stderr
+        )
         return 1
-    with loopback_nodes(options.nodes) as nodes, tempfile.TemporaryDirectory() as directory:
+    with (
+        loopback_nodes(options.nodes) as nodes,
+        tempfile.TemporaryDirectory() as directory,
+    ):
         here = Path(directory)
         experiment = scenario(nodes, options.waves, here)
         trace = Trace()
         try:
-            succeeded = experiment.run(instruments=[trace, Monitor()] if options.monitor else [trace])
+            succeeded = experiment.run(
+                instruments=[trace, Monitor()] if options.monitor else [trace]
+            )
         finally:
             remove_work(nodes[0])
         if experiment.failures():

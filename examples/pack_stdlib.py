@@ -39,9 +39,18 @@ import anyio
 from trioflow import Job, JobState, Scheduler, Sequence, ThreadJob, current_scheduler
 
 LIBRARY = Path(sysconfig.get_path("stdlib"))
-SKIPPED = {"__pycache__", "site-packages", "dist-packages", "test", "tests", "idle_test"}
+SKIPPED = {
+    "__pycache__",
+    "site-packages",
+    "dist-packages",
+    "test",
+    "tests",
+    "idle_test",
+}
 OUTPUT = Path(__file__).with_name("output")
-LARGEST = 24  # this many packages and modules get a pack each; the others are packed together
+LARGEST = (
+    24  # this many packages and modules get a pack each; the others are packed together
+)
 
 Facts = dict[str, int | str]
 
@@ -60,7 +69,9 @@ class Pack:
     name: str
     target: Path
     sources: list[Path] = field(default_factory=list)
-    contents: dict[str, bytes] = field(default_factory=dict)  # from reading to compressing
+    contents: dict[str, bytes] = field(
+        default_factory=dict
+    )  # from reading to compressing
     files: dict[str, Facts] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     packed: Facts = field(default_factory=dict)
@@ -89,7 +100,9 @@ class Pack:
         if facts(data) != self.packed:
             raise ValueError(f"{self.target} is not what was written")
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if {name: facts(archive.read(name)) for name in archive.namelist()} != self.files:
+            if {
+                name: facts(archive.read(name)) for name in archive.namelist()
+            } != self.files:
                 raise ValueError(f"{self.target} does not hold what was read")
         self.verified = True
 
@@ -104,11 +117,17 @@ def summary(packs: list[Pack]) -> str:
 
 def write_manifest(manifest: Path, packs: list[Pack]) -> None:
     described = {
-        pack.name: {"packed": pack.packed, "files": pack.files, "unreadable": pack.unreadable}
+        pack.name: {
+            "packed": pack.packed,
+            "files": pack.files,
+            "unreadable": pack.unreadable,
+        }
         for pack in packs
         if pack.verified
     }
-    manifest.write_text(json.dumps({"python": platform.python_version(), "packs": described}, indent=1))
+    manifest.write_text(
+        json.dumps({"python": platform.python_version(), "packs": described}, indent=1)
+    )
     for reason in chain.from_iterable(pack.unreadable.values() for pack in packs):
         print("left out:", reason)
     print(f"{summary(packs)}; manifest: {os.path.relpath(manifest)}")
@@ -118,12 +137,18 @@ async def report_progress() -> None:
     """Print how far the scenario is: on a terminal in one line that changes, else in a new line each second."""
     scheduler = current_scheduler()
     jobs = [job for job in scheduler if not job.forever]
-    clear, end, period = ("\r\033[K", "", 0.1) if sys.stdout.isatty() else ("", "\n", 1.0)
+    clear, end, period = (
+        ("\r\033[K", "", 0.1) if sys.stdout.isatty() else ("", "\n", 1.0)
+    )
     try:
         while True:
             at_work = ", ".join(job.label for job in jobs if job.is_running())
             line = f"{sum(job.is_settled() for job in jobs)} of {len(jobs)} jobs done, at work: {at_work}"
-            print(clear + line[: shutil.get_terminal_size().columns - 1], end=end, flush=True)
+            print(
+                clear + line[: shutil.get_terminal_size().columns - 1],
+                end=end,
+                flush=True,
+            )
             await anyio.sleep(period)
     finally:
         print(clear, end="", flush=True)
@@ -159,7 +184,9 @@ def packing(packs: list[Pack], manifest: Path) -> Scheduler:
         required=chains,
         run_if="settled",
     )
-    return Scheduler(chains, write, label="pack the library", jobs_window=os.cpu_count())
+    return Scheduler(
+        chains, write, label="pack the library", jobs_window=os.cpu_count()
+    )
 
 
 def verifying(packs: list[Pack]) -> Scheduler:
@@ -173,28 +200,71 @@ def verifying(packs: list[Pack]) -> Scheduler:
 def find_packs(output: Path, limit: int | None) -> list[Pack]:
     """Divide the library: a pack for each of the largest packages and modules, and one for all others."""
     found: dict[str, list[Path]] = {}
-    for folder, subfolders, names in os.walk(LIBRARY, onerror=lambda error: print("left out:", error)):
-        subfolders[:] = [name for name in subfolders if name not in SKIPPED and not name.startswith("config-")]
+    for folder, subfolders, names in os.walk(
+        LIBRARY, onerror=lambda error: print("left out:", error)
+    ):
+        subfolders[:] = [
+            name
+            for name in subfolders
+            if name not in SKIPPED and not name.startswith("config-")
+        ]
         for path in (Path(folder, name) for name in sorted(names)):
-            found.setdefault(path.relative_to(LIBRARY).parts[0].removesuffix(".py"), []).append(path)
-    by_size = sorted(found, key=lambda name: sum(path.lstat().st_size for path in found[name]), reverse=True)
+            found.setdefault(
+                path.relative_to(LIBRARY).parts[0].removesuffix(".py"), []
+            ).append(path)
+    by_size = sorted(
+        found,
+        key=lambda name: sum(path.lstat().st_size for path in found[name]),
+        reverse=True,
+    )
     packs = {name: found.pop(name) for name in by_size[:LARGEST]}
     packs["others"] = list(chain.from_iterable(found.values()))
-    return [Pack(name, output / f"{name}.zip", sources) for name, sources in packs.items()][:limit]
+    return [
+        Pack(name, output / f"{name}.zip", sources) for name, sources in packs.items()
+    ][:limit]
 
 
 def read_manifest(manifest: Path) -> list[Pack]:
     packs = json.loads(manifest.read_text())["packs"]
-    return [Pack(name, manifest.with_name(f"{name}.zip"), **described) for name, described in packs.items()]
+    return [
+        Pack(name, manifest.with_name(f"{name}.zip"), **described)
+        for name, described in packs.items()
+    ]
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Pack the standard library, and verify that the packs contain it.")
-    parser.add_argument("--output", type=Path, default=OUTPUT, metavar="DIR", help="default: output/ beside this file")
-    parser.add_argument("--verify", type=Path, metavar="MANIFEST", help="pack nothing, compare the packs with this")
-    parser.add_argument("--backend", choices=["trio", "asyncio"], default="trio", help="default: %(default)s")
-    parser.add_argument("--window", type=int, default=os.cpu_count(), metavar="N", help="jobs at once; 0: no limit")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the N largest packages")
+    parser = argparse.ArgumentParser(
+        description="Pack the standard library, and verify that the packs contain it."
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=OUTPUT,
+        metavar="DIR",
+        help="default: output/ beside this file",
+    )
+    parser.add_argument(
+        "--verify",
+        type=Path,
+        metavar="MANIFEST",
+        help="pack nothing, compare the packs with this",
+    )
+    parser.add_argument(
+        "--backend",
+        choices=["trio", "asyncio"],
+        default="trio",
+        help="default: %(default)s",
+    )
+    parser.add_argument(
+        "--window",
+        type=int,
+        default=os.cpu_count(),
+        metavar="N",
+        help="jobs at once; 0: no limit",
+    )
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="only the N largest packages"
+    )
     return parser.parse_args()
 
 

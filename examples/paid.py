@@ -23,29 +23,68 @@ from typing import Any
 
 import anyio
 
-from trioflow import Budget, First, Job, Pool, Rate, Retry, Scheduler, Service, current_job
+from trioflow import (
+    Budget,
+    First,
+    Job,
+    Pool,
+    Rate,
+    Retry,
+    Scheduler,
+    Service,
+    current_job,
+)
 
-PER_SECOND, AT_ONCE, HIGHEST_PRICE, CONNECTIONS = 400, 20, 0.002, 60  # of the 40 at once that the server allows
+PER_SECOND, AT_ONCE, HIGHEST_PRICE, CONNECTIONS = (
+    400,
+    20,
+    0.002,
+    60,
+)  # of the 40 at once that the server allows
 
 
 class Busy(Exception):
     """The server asks to come back after some seconds."""
 
 
-def scenario(calls: int = 500, budget: float = 0.7, port: int | None = None) -> Scheduler:
+def scenario(
+    calls: int = 500, budget: float = 0.7, port: int | None = None
+) -> Scheduler:
     server = Service(serve, port, label="server")
-    patient = Retry(5, on=lambda error: error.args[0] if isinstance(error, Busy) else False)
+    patient = Retry(
+        5, on=lambda error: error.args[0] if isinstance(error, Busy) else False
+    )
     needs = {"api": 1, "usd": HIGHEST_PRICE, "connections": 1}
 
     def asked(number: int, name: str) -> Job[int]:
-        return Job(ask, server, number, needs=needs, retry=patient, label=name, key=f"{number} {name}")
+        return Job(
+            ask,
+            server,
+            number,
+            needs=needs,
+            retry=patient,
+            label=name,
+            key=f"{number} {name}",
+        )
 
     answers = [
-        First(asked(number, "asked"), asked(number, "hedge"), stagger=0.3, label=f"call {number}", required=server)
+        First(
+            asked(number, "asked"),
+            asked(number, "hedge"),
+            stagger=0.3,
+            label=f"call {number}",
+            required=server,
+        )
         for number in range(calls)
     ]
-    bill = Job(get, server, "bill", label="bill", save=None).requires(answers, settled=True)  # failed calls cost, too
-    pool = Pool(api=Rate(requests=PER_SECOND, per=1, burst=AT_ONCE), usd=Budget(budget), connections=CONNECTIONS)
+    bill = Job(get, server, "bill", label="bill", save=None).requires(
+        answers, settled=True
+    )  # failed calls cost, too
+    pool = Pool(
+        api=Rate(requests=PER_SECOND, per=1, burst=AT_ONCE),
+        usd=Budget(budget),
+        connections=CONNECTIONS,
+    )
     return Scheduler(server, *answers, bill, pool=pool, label="calls")
 
 
@@ -84,10 +123,19 @@ async def serve(port: int | None, *, task_status: Any) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--calls", type=int, default=500, help="how many calls to make (default: 500)")
-    parser.add_argument("--budget", type=float, default=0.7, help="how much they may cost (default: 0.7)")
+    parser.add_argument(
+        "--calls", type=int, default=500, help="how many calls to make (default: 500)"
+    )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=0.7,
+        help="how much they may cost (default: 0.7)",
+    )
     parser.add_argument("--journal", help="a file that keeps the answers")
-    parser.add_argument("--port", type=int, help="the port of a server that runs already")
+    parser.add_argument(
+        "--port", type=int, help="the port of a server that runs already"
+    )
     parser.add_argument("--backend", default="trio", choices=["trio", "asyncio"])
     arguments = parser.parse_args()
     scheduler = scenario(arguments.calls, arguments.budget, arguments.port)
@@ -95,7 +143,9 @@ def main() -> int:
     calls = [job for job in scheduler if isinstance(job, First)]
     answered = [call for call in calls if call.is_succeeded()]
     restored = [call for call in answered if call.restored]
-    print(f"{len(answered)} of {len(calls)} calls are answered, {len(restored)} from the journal")
+    print(
+        f"{len(answered)} of {len(calls)} calls are answered, {len(restored)} from the journal"
+    )
     print(f"the server says: {list(scheduler)[-1].result(default='nothing')}")
     print(scheduler.pool)
     return 0 if len(answered) == len(calls) else 1

@@ -22,7 +22,9 @@ def join_runs_twice(world):
         if len(parts) == 2:
             world["joins"].append(name)
 
-    return Scheduler(Job(part, "left", 1, label="left"), Job(part, "right", 2, label="right"))
+    return Scheduler(
+        Job(part, "left", 1, label="left"), Job(part, "right", 2, label="right")
+    )
 
 
 def joined_once(scheduler, world):
@@ -86,11 +88,15 @@ def charged_twice(world):
         await anyio.sleep(0.1)  # sends the receipt
         return f"receipt for {customer}"
 
-    return Scheduler(Job(charge, name, label=f"charge {name}") for name in ("ann", "bob"))
+    return Scheduler(
+        Job(charge, name, label=f"charge {name}") for name in ("ann", "bob")
+    )
 
 
 def each_was_charged_once(scheduler, world):
-    twice = sorted({name for name in world["charges"] if world["charges"].count(name) > 1})
+    twice = sorted(
+        {name for name in world["charges"] if world["charges"].count(name) > 1}
+    )
     assert not twice, f"charged twice: {', '.join(twice)}"
 
 
@@ -110,10 +116,16 @@ def connection_is_closed_early():
                 closed.append(name)
 
     first = Job(query, "first", 1, label="first")
-    return Scheduler(first, Job(query, "long", 5, label="long"), Job(query, "next", 2, label="next", required=first))
+    return Scheduler(
+        first,
+        Job(query, "long", 5, label="long"),
+        Job(query, "next", 2, label="next", required=first),
+    )
 
 
-SIX: dict[Any, Any] = {  # with what is checked after each run, and what may happen in it
+SIX: dict[
+    Any, Any
+] = {  # with what is checked after each run, and what may happen in it
     join_runs_twice: (joined_once, ["order", "durations"]),
     slot_is_lost: (None, ["failures"]),
     wake_up_is_lost: (None, ["order", "durations"]),

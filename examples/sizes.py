@@ -34,11 +34,15 @@ def digest(block: bytes) -> str:
 
 async def combine(digests: list[Any]) -> str:
     """Return the digest of all digests; those from nodes are what a command has printed."""
-    texts = [one if isinstance(one, str) else one.stdout.decode().strip() for one in digests]
+    texts = [
+        one if isinstance(one, str) else one.stdout.decode().strip() for one in digests
+    ]
     return digest("".join(texts).encode())
 
 
-def scenario(parts: int = 100, size: int = 100_000, nodes: str = "", config: str = "") -> Scheduler:
+def scenario(
+    parts: int = 100, size: int = 100_000, nodes: str = "", config: str = ""
+) -> Scheduler:
     """Build the scenario, with so many blocks of so many bytes.
 
     Args:
@@ -51,16 +55,29 @@ def scenario(parts: int = 100, size: int = 100_000, nodes: str = "", config: str
     from trioflow import Job, LocalNode, ProcessJob, Scheduler, SshNode
 
     if not nodes:
-        blocks: list[Any] = [ProcessJob(make, number, size, label=f"make {number}") for number in range(parts)]
+        blocks: list[Any] = [
+            ProcessJob(make, number, size, label=f"make {number}")
+            for number in range(parts)
+        ]
         digests: list[Any] = [
-            ProcessJob(digest, block, label=f"digest {number}") for number, block in enumerate(blocks)
+            ProcessJob(digest, block, label=f"digest {number}")
+            for number, block in enumerate(blocks)
         ]
     else:
         given: dict[str, Any] = {"config": config} if config else {}
-        farm = [LocalNode() if name == "local" else SshNode(name, **given) for name in nodes.split(",")]
-        pairs = [on_node(farm[number % len(farm)], number, size) for number in range(parts)]
+        farm = [
+            LocalNode() if name == "local" else SshNode(name, **given)
+            for name in nodes.split(",")
+        ]
+        pairs = [
+            on_node(farm[number % len(farm)], number, size) for number in range(parts)
+        ]
         blocks, digests = [first for first, _ in pairs], [second for _, second in pairs]
-    return Scheduler(blocks, Job(combine, digests, label="combine"), jobs_window=8 * max(1, len(nodes.split(","))))
+    return Scheduler(
+        blocks,
+        Job(combine, digests, label="combine"),
+        jobs_window=8 * max(1, len(nodes.split(","))),
+    )
 
 
 def on_node(node: Any, number: int, size: int) -> tuple[Any, Any]:
@@ -69,7 +86,9 @@ def on_node(node: Any, number: int, size: int) -> tuple[Any, Any]:
 
     block = SshJob(node, Script(__file__, "make", number, size), label=f"make {number}")
     code = Script(__file__, "digest", number)
-    return block, SshJob(node, code, label=f"digest {number}", stdout=subprocess.PIPE, required=block)
+    return block, SshJob(
+        node, code, label=f"digest {number}", stdout=subprocess.PIPE, required=block
+    )
 
 
 def on_the_node(what: str, number: int, size: int = 0) -> None:

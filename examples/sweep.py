@@ -46,39 +46,68 @@ def overshoot(positions: array.array[float]) -> float:
     return max(0.0, -min(positions))
 
 
-def best(pairs: list[tuple[float, float]], overshoots: list[float]) -> tuple[float, float, float]:
+def best(
+    pairs: list[tuple[float, float]], overshoots: list[float]
+) -> tuple[float, float, float]:
     """Return the pair with the least overshoot, the stiffest of them, and its overshoot."""
-    found = min(zip(overshoots, pairs, strict=True), key=lambda one: (round(one[0], 6), -one[1][1]))
+    found = min(
+        zip(overshoots, pairs, strict=True),
+        key=lambda one: (round(one[0], 6), -one[1][1]),
+    )
     return *found[1], found[0]
 
 
-def scenario(client: Client, size: int) -> tuple[Scheduler, ProcessJob[tuple[float, float, float]]]:
+def scenario(
+    client: Client, size: int
+) -> tuple[Scheduler, ProcessJob[tuple[float, float, float]]]:
     """Return the sweep of `size` dampings and as many stiffnesses, and its last job."""
     pairs = [
-        (0.5 + 5 * row / size, 1.0 + 9 * column / size) for row, column in itertools.product(range(size), repeat=2)
+        (0.5 + 5 * row / size, 1.0 + 9 * column / size)
+        for row, column in itertools.product(range(size), repeat=2)
     ]
     simulations = [ProcessJob(simulate, *pair, keep_result=False) for pair in pairs]
     measured = [ProcessJob(overshoot, one) for one in simulations]
     last = ProcessJob(best, pairs, measured, label="best")
-    return Scheduler(simulations, measured, last, label="sweep", processes=Cluster(client)), last
+    return Scheduler(
+        simulations, measured, last, label="sweep", processes=Cluster(client)
+    ), last
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=8, metavar="N", help="values of each parameter")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes of the cluster")
-    parser.add_argument("--monitor", action="store_true", help="show the run while it goes on")
-    parser.add_argument("--timeline", type=Path, metavar="FILE", help="write the timeline of the run, as SVG")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--size", type=int, default=8, metavar="N", help="values of each parameter"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=2, metavar="N", help="processes of the cluster"
+    )
+    parser.add_argument(
+        "--monitor", action="store_true", help="show the run while it goes on"
+    )
+    parser.add_argument(
+        "--timeline",
+        type=Path,
+        metavar="FILE",
+        help="write the timeline of the run, as SVG",
+    )
     options = parser.parse_args()
     trace = Trace()
     with (
-        LocalCluster(n_workers=options.workers, threads_per_worker=1, dashboard_address=":0") as cluster,
+        LocalCluster(
+            n_workers=options.workers, threads_per_worker=1, dashboard_address=":0"
+        ) as cluster,
         Client(cluster) as client,
     ):
         sweep, last = scenario(client, options.size)
-        sweep.run(instruments=[trace, Monitor()] if options.monitor else [trace], check=True)
+        sweep.run(
+            instruments=[trace, Monitor()] if options.monitor else [trace], check=True
+        )
         damping, stiffness, swing = last.result()
-    print(f"best of {options.size**2}: damping {damping:.3g}, stiffness {stiffness:.3g}; it overshoots by {swing:.2g}")
+    print(
+        f"best of {options.size**2}: damping {damping:.3g}, stiffness {stiffness:.3g}; it overshoots by {swing:.2g}"
+    )
     if options.timeline is not None:
         save(trace, options.timeline)
     return 0

@@ -44,7 +44,13 @@ DEBIAN: dict[str, str] = {
 }
 """Commands, and files, that the tests use and pip cannot bring, each with the Debian package that does."""
 
-STATIC_CHECKS = ("ruff check", "ruff format --check", "mypy", "lint-imports --no-logo", "python .ci/check_density.py")
+STATIC_CHECKS = (
+    "ruff check",
+    "ruff format --check",
+    "mypy",
+    "lint-imports --no-logo",
+    "python .ci/check_density.py",
+)
 
 
 MOST_TESTS = "pytest -m 'not soak and not ci' -n auto"
@@ -64,31 +70,54 @@ def main() -> int:
     options = parse_arguments()
     os.chdir(ROOT)
     prefer_this_environment()
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a thousand starts of Python would compile everything again
+    os.environ.pop(
+        "PYTHONDONTWRITEBYTECODE", None
+    )  # a thousand starts of Python would compile everything again
     if not provide_commands():
         return 1
-    tests = shlex.join([*shlex.split(options.part or MOST_TESTS), *options.pytest_options])
+    tests = shlex.join(
+        [*shlex.split(options.part or MOST_TESTS), *options.pytest_options]
+    )
     others = () if options.part else STATIC_CHECKS
     pool = concurrent.futures.ThreadPoolExecutor(2)
     try:
         ended = {check: pool.submit(run_silently, check) for check in others}
         results = {tests: passes(tests)}
-        results |= {check: report(check, *future.result()) for check, future in ended.items()}
+        results |= {
+            check: report(check, *future.result()) for check, future in ended.items()
+        }
     finally:
         pool.shutdown(cancel_futures=True)
     failed = [check for check, passed in results.items() if not passed]
-    print(f"\n{len(results) - len(failed)} of {len(results)} checks passed", *failed, sep="\nfailed: ")
+    print(
+        f"\n{len(results) - len(failed)} of {len(results)} checks passed",
+        *failed,
+        sep="\nfailed: ",
+    )
     return 1 if failed else 0
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m tests", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tests",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parts = parser.add_mutually_exclusive_group()
     for name, (explained, command) in TESTS.items():
-        parts.add_argument(f"--{name}", action="store_const", const=command, dest="part", help=explained)
-    parser.add_argument("pytest_options", nargs="*", metavar="-- ...", help="options of pytest, after a --")
+        parts.add_argument(
+            f"--{name}",
+            action="store_const",
+            const=command,
+            dest="part",
+            help=explained,
+        )
+    parser.add_argument(
+        "pytest_options",
+        nargs="*",
+        metavar="-- ...",
+        help="options of pytest, after a --",
+    )
     return parser.parse_args()
 
 
@@ -96,7 +125,13 @@ def run_silently(check: str) -> tuple[bool, str, float]:
     """Run one check; return whether it has passed, its output, and how many seconds it took."""
     start = time.perf_counter()
     command = ["nice", *shlex.split(check)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
     return done.returncode == 0, done.stdout, time.perf_counter() - start
 
 
@@ -120,23 +155,36 @@ def verdict(passed: bool, seconds: float) -> str:
 
 def prefer_this_environment() -> None:
     """Find the commands next to the running Python, whether its environment is activated or not."""
-    os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
+    os.environ["PATH"] = os.pathsep.join(
+        [sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)]
+    )
 
 
 def is_there(command: str) -> bool:
-    return os.path.exists(command) if command.startswith("/") else shutil.which(command) is not None
+    return (
+        os.path.exists(command)
+        if command.startswith("/")
+        else shutil.which(command) is not None
+    )
 
 
 def provide_commands() -> bool:
     """Install what DEBIAN lists and this machine lacks, or say how; return whether nothing is missing."""
-    packages = sorted({package for command, package in DEBIAN.items() if not is_there(command)})
+    packages = sorted(
+        {package for command, package in DEBIAN.items() if not is_there(command)}
+    )
     if not packages:
         return True
     install = ["apt-get", "install", "--yes", *packages]
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        os.environ["DEBIAN_FRONTEND"] = "noninteractive"  # nobody may be there to answer the questions of a package
+        os.environ["DEBIAN_FRONTEND"] = (
+            "noninteractive"  # nobody may be there to answer the questions of a package
+        )
         return all([passes("apt-get update"), passes(shlex.join(install))])
-    print(f"Some commands that the tests call are missing here: sudo {shlex.join(install)}", file=sys.stderr)
+    print(
+        f"Some commands that the tests call are missing here: sudo {shlex.join(install)}",
+        file=sys.stderr,
+    )
     return False
 
 

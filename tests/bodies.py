@@ -57,7 +57,9 @@ async def co_run_drained(scheduler: Scheduler, after: float, **options: Any) -> 
 
 
 @contextlib.asynccontextmanager
-async def running(scheduler: Scheduler, seconds: float | None = None, **options: Any) -> AsyncIterator[TaskGroup]:
+async def running(
+    scheduler: Scheduler, seconds: float | None = None, **options: Any
+) -> AsyncIterator[TaskGroup]:
     """Run a scheduler beside the block, which begins after some seconds, if they are given."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(functools.partial(scheduler.co_run, **options))
@@ -201,7 +203,9 @@ async def turns(number: int = 50) -> None:
         await anyio.lowlevel.checkpoint()
 
 
-async def ticking(tick: Callable[[], object], body: Callable[[], Awaitable[Any]]) -> Any:
+async def ticking(
+    tick: Callable[[], object], body: Callable[[], Awaitable[Any]]
+) -> Any:
     """Return the result of an async function; call another one first, and in each turn of the loop meanwhile."""
 
     async def call_in_each_turn() -> None:
@@ -284,7 +288,11 @@ def bad(**options: Any) -> Job[Any]:
 
 def alarm(required: Any, seconds: float = 1, **options: Any) -> Job[Any]:
     """Return a clean-up job that takes a second."""
-    return Job(nap, seconds, **{"required": required, "run_if": "failed", "label": "alarm", **options})
+    return Job(
+        nap,
+        seconds,
+        **{"required": required, "run_if": "failed", "label": "alarm", **options},
+    )
 
 
 def idle(label: str, **options: Any) -> AbstractJob[Any]:
@@ -292,7 +300,14 @@ def idle(label: str, **options: Any) -> AbstractJob[Any]:
     return AbstractJob(label=label, **options)
 
 
-GRID = ["ab", "ac", "bd", "cd", "de", "xe"]  # a diamond a-b/c-d, then e, which also requires x
+GRID = [
+    "ab",
+    "ac",
+    "bd",
+    "cd",
+    "de",
+    "xe",
+]  # a diamond a-b/c-d, then e, which also requires x
 
 
 def grid() -> tuple[Scheduler, dict[str, Job[Any]]]:
@@ -313,7 +328,11 @@ def starts(scheduler: Scheduler) -> list[float | None]:
 
 def edges(scheduler: Scheduler) -> set[str]:
     """Return each requirement as a word: "ab" if b requires a."""
-    return {requirement.label + job.label for job in scheduler for requirement in job.required}
+    return {
+        requirement.label + job.label
+        for job in scheduler
+        for requirement in job.required
+    }
 
 
 def printed(scheduler: Scheduler, encoding: str | None, **options: Any) -> str:
@@ -336,7 +355,11 @@ def leaves(error: BaseException | None) -> list[BaseException | None]:
 
 
 def task_now() -> Any:
-    return trio.lowlevel.current_task() if trio.lowlevel.in_trio_run() else asyncio.current_task()
+    return (
+        trio.lowlevel.current_task()
+        if trio.lowlevel.in_trio_run()
+        else asyncio.current_task()
+    )
 
 
 def cancelled_of(backend: str) -> type[BaseException]:
@@ -373,7 +396,11 @@ async def own_nursery(error: Exception | None = None) -> None:
 
 
 def hooked(**hooks: Callable[..., object]) -> Instrument:
-    watch: Instrument = type("Hooked", (Instrument,), {name: staticmethod(hook) for name, hook in hooks.items()})()
+    watch: Instrument = type(
+        "Hooked",
+        (Instrument,),
+        {name: staticmethod(hook) for name, hook in hooks.items()},
+    )()
     return watch
 
 
@@ -420,7 +447,12 @@ class Actor(AbstractJob[None]):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.told, self.seconds, self.shutdown, self.error = told, seconds, shutdown, error
+        self.told, self.seconds, self.shutdown, self.error = (
+            told,
+            seconds,
+            shutdown,
+            error,
+        )
 
     def tell(self, what: str) -> None:
         self.told.append((f"{self.label} {what}", anyio.current_time()))
@@ -444,4 +476,8 @@ class Actor(AbstractJob[None]):
 
 def shut_down(told: list[tuple[str, float]]) -> list[str]:
     """Return the labels of the jobs whose shutdown was completed."""
-    return sorted(what.removesuffix(" shut down") for what, _ in told if what.endswith("shut down"))
+    return sorted(
+        what.removesuffix(" shut down")
+        for what, _ in told
+        if what.endswith("shut down")
+    )

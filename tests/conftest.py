@@ -57,7 +57,10 @@ for ci in ("GITHUB_ACTIONS", "GITLAB_CI"):
 # own. The suite takes a few examples, which are others each time; `python -m tests --soak` takes many.
 for profile, examples in (("tests", 10), ("soak", 1000)):
     hypothesis.settings.register_profile(
-        profile, deadline=None, max_examples=examples, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+        profile,
+        deadline=None,
+        max_examples=examples,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
     )
 hypothesis.settings.load_profile("tests")
 
@@ -160,17 +163,30 @@ def use_loop(kind: str) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add options that choose the event loop of the tests on asyncio, and the backends that they run on."""
-    parser.addoption("--loop", default="", choices=["uvloop", "eager"], help=use_loop.__doc__)
-    parser.addoption("--backends", default="both", choices=["both", "one", *BACKENDS], help=choose_backends.__doc__)
-    parser.addoption("--part", default="1/1", metavar="K/N", help=drop_other_parts.__doc__)
+    parser.addoption(
+        "--loop", default="", choices=["uvloop", "eager"], help=use_loop.__doc__
+    )
+    parser.addoption(
+        "--backends",
+        default="both",
+        choices=["both", "one", *BACKENDS],
+        help=choose_backends.__doc__,
+    )
+    parser.addoption(
+        "--part", default="1/1", metavar="K/N", help=drop_other_parts.__doc__
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Leave out the slow tests, unless some are asked for by path, by `-k` or by `-m`; soak tests always need `-m`."""
     use_loop(config.option.loop)
     if not config.option.markexpr:
-        asked = config.args_source is pytest.Config.ArgsSource.ARGS or config.option.keyword
-        config.option.markexpr = "not soak" if asked else "not soak and not slow and not ci"
+        asked = (
+            config.args_source is pytest.Config.ArgsSource.ARGS or config.option.keyword
+        )
+        config.option.markexpr = (
+            "not soak" if asked else "not soak and not slow and not ci"
+        )
 
 
 @functools.cache  # there are 50 tests in a file
@@ -231,8 +247,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> Iterator[None]:
     drop_second_backends(metafunc)
     terms = metafunc.config.option.markexpr.split(" and ")
     left_out = {mark for mark in ("ci", "soak") if f"not {mark}" in terms}
-    asked = [call for call in calls if left_out.isdisjoint(mark.name for mark in call.marks)]
-    calls[:] = asked or calls  # without any, pytest would make the test without parameters
+    asked = [
+        call for call in calls if left_out.isdisjoint(mark.name for mark in call.marks)
+    ]
+    calls[:] = (
+        asked or calls
+    )  # without any, pytest would make the test without parameters
 
 
 def drop_second_backends(metafunc: pytest.Metafunc) -> None:
@@ -240,10 +260,16 @@ def drop_second_backends(metafunc: pytest.Metafunc) -> None:
     sets: dict[str, list[Any]] = {}
     for call in metafunc._calls:
         if "backend" in call.params:
-            others = "-".join(part for part in call.id.split("-") if part != call.params["backend"])
+            others = "-".join(
+                part for part in call.id.split("-") if part != call.params["backend"]
+            )
             sets.setdefault(others, []).append(call)
     by_name = any("::" in argument for argument in metafunc.config.args)
-    if len(sets) >= MANY_CELLS and not by_name and not metafunc.definition.get_closest_marker("both_backends"):
+    if (
+        len(sets) >= MANY_CELLS
+        and not by_name
+        and not metafunc.definition.get_closest_marker("both_backends")
+    ):
         for number, pair in enumerate(sets.values()):
             if len(pair) == 2:
                 metafunc._calls.remove(pair[number % 2])
@@ -251,21 +277,32 @@ def drop_second_backends(metafunc: pytest.Metafunc) -> None:
 
 def choose_backends(metafunc: pytest.Metafunc) -> None:
     """Choose the backends of a test: both, but one for most tests in `ONE_BACKEND`; "one": one for all tests."""
-    test, file, asked = metafunc.definition, metafunc.definition.path, metafunc.config.option.backends
+    test, file, asked = (
+        metafunc.definition,
+        metafunc.definition.path,
+        metafunc.config.option.backends,
+    )
     if "backend" not in metafunc.fixturenames:
         return
-    if any("backend" in mark.args[0] for mark in test.iter_markers("parametrize")):  # it says itself which
+    if any(
+        "backend" in mark.args[0] for mark in test.iter_markers("parametrize")
+    ):  # it says itself which
         return
     if asked == "both":
         if not is_among(file, ONE_BACKEND):
             return
         if test.get_closest_marker("both_backends"):
             return
-        if not test.get_closest_marker("parametrize") and both_of_file.setdefault(file, test.name) == test.name:
+        if (
+            not test.get_closest_marker("parametrize")
+            and both_of_file.setdefault(file, test.name) == test.name
+        ):
             return
     drawn = BACKENDS[zlib.crc32(test.name.encode()) % len(BACKENDS)]
     chosen = asked if asked in BACKENDS else drawn
-    test.add_marker(pytest.mark.parametrize("backend", [chosen], indirect=True, scope="session"))
+    test.add_marker(
+        pytest.mark.parametrize("backend", [chosen], indirect=True, scope="session")
+    )
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -278,9 +315,17 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         sampled[item.path] += 1
     if is_for_ci:
         item.add_marker("ci")
-    marker = item.get_closest_marker("fast_way") if isolations.ISOLATION == "direct" else None
+    marker = (
+        item.get_closest_marker("fast_way")
+        if isolations.ISOLATION == "direct"
+        else None
+    )
     if marker is not None:
-        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        parameters = (
+            item.callspec.params
+            if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+            else {}
+        )
         if not marker.args or marker.args[0] == parameters.get("backend"):
             item.add_marker(pytest.mark.skip(reason="needs fast isolation"))
 
@@ -292,23 +337,40 @@ def leaves_out_ci(config: pytest.Config) -> bool:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Import no file of CI alone to leave out its tests: six processes would."""
-    return True if leaves_out_ci(config) and is_among(collection_path, CI_ALONE) else None
+    return (
+        True if leaves_out_ci(config) and is_among(collection_path, CI_ALONE) else None
+    )
 
 
 def import_from_own_place(config: pytest.Config) -> None:
     """Import the files of tests in an order of this process, of several: what one has compiled, the others read. In a
     fresh clone pytest rewrites the assertions of all files, for nine seconds. In one order, each process would."""
-    number, count = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
-    asked = [config.invocation_params.dir / argument.partition("::")[0] for argument in config.args]
-    files = [file for file in sorted(TESTS.rglob("test_*.py")) if any(map(file.is_relative_to, asked))]
+    number, count = (
+        os.environ.get("PYTEST_XDIST_WORKER", "gw0"),
+        os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"),
+    )
+    asked = [
+        config.invocation_params.dir / argument.partition("::")[0]
+        for argument in config.args
+    ]
+    files = [
+        file
+        for file in sorted(TESTS.rglob("test_*.py"))
+        if any(map(file.is_relative_to, asked))
+    ]
     if leaves_out_ci(config):
         files = [file for file in files if not is_among(file, CI_ALONE)]
     first = len(files) * int(number.removeprefix("gw")) // int(count)
     for file in (*files[first:], *files[:first]) if count != "1" else ():
         # What fails, or skips the whole file, does so again when pytest imports it, and is reported then.
-        with contextlib.suppress(Exception, pytest.skip.Exception), warnings.catch_warnings():
+        with (
+            contextlib.suppress(Exception, pytest.skip.Exception),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("error")
-            importlib.import_module(".".join(file.relative_to(TESTS.parent).with_suffix("").parts))
+            importlib.import_module(
+                ".".join(file.relative_to(TESTS.parent).with_suffix("").parts)
+            )
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -323,9 +385,14 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
         gc.enable()
 
 
-def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> bool | None:
     """Of a test that passes in one of several processes, send one report, in place of three, and two notes."""
-    if "PYTEST_XDIST_WORKER" not in os.environ or item.config.option.durations is not None:
+    if (
+        "PYTEST_XDIST_WORKER" not in os.environ
+        or item.config.option.durations is not None
+    ):
         return None
     for report in runtestprotocol(item, log=False, nextitem=nextitem):
         if report.when == "call" or not report.passed:
@@ -334,27 +401,37 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     return True
 
 
-def drop_other_parts(config: pytest.Config, items: list[pytest.Item]) -> list[pytest.Item]:
+def drop_other_parts(
+    config: pytest.Config, items: list[pytest.Item]
+) -> list[pytest.Item]:
     """Run the tests of one part of N equal parts, into which their names divide them."""
     number, count = map(int, config.option.part.split("/"))
-    left_out = [item for item in items if zlib.crc32(item.nodeid.encode()) % count != number - 1]
+    left_out = [
+        item for item in items if zlib.crc32(item.nodeid.encode()) % count != number - 1
+    ]
     config.hook.pytest_deselected(items=left_out)
     dropped = set(left_out)
     return [item for item in items if item not in dropped]
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
     """Mix the files of slow tests with the others, which use the cores while slow ones wait for programs. The last
     quarter has none, so that in the end no process is left alone with a long one, and those that wait longest begin in
     the first. For uvloop, leave out the tests on the virtual clock: they would run on the usual loop, as they do
     without the option."""
     if config.option.loop == "uvloop":
-        usual = {item for item in items if "virtual" in getattr(item, "fixturenames", ())}
+        usual = {
+            item for item in items if "virtual" in getattr(item, "fixturenames", ())
+        }
         config.hook.pytest_deselected(items=usual)
         items[:] = [item for item in items if item not in usual]
     items[:] = drop_other_parts(config, items)
-    places = {TESTS / file: number / len(LONGEST) / 4 for number, file in enumerate(LONGEST)}
+    places = {
+        TESTS / file: number / len(LONGEST) / 4 for number, file in enumerate(LONGEST)
+    }
     for slow, share in ((True, 0.75), (False, 1.0)):
         alike = [item.path for item in items if is_slow(item.path) is slow]
         for number, file in enumerate(alike):
@@ -369,7 +446,9 @@ class ByFile(LoadFileScheduling):
         file, _, test = nodeid.partition("::")
         return f"{file}::{zlib.crc32(test.encode()) % LONGEST.get(file.removeprefix('tests/'), 1)}"
 
-    def mark_test_complete(self, node: WorkerController, item_index: int, duration: float = 0) -> None:
+    def mark_test_complete(
+        self, node: WorkerController, item_index: int, duration: float = 0
+    ) -> None:
         """Forget a part that is complete: for each test that ends, all that are known are counted, several times."""
         scope = self._split_scope(self.registered_collections[node][item_index])
         super().mark_test_complete(node, item_index, duration)
@@ -385,7 +464,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many processes run the tests: three for each core, because they wait for most of their time. Each
     takes four seconds to collect the tests. CI, which runs several of these at once, asks for fewer."""
-    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or 3 * (os.cpu_count() or 1))
+    return int(
+        os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or 3 * (os.cpu_count() or 1)
+    )
 
 
 class Virtual:
@@ -400,7 +481,9 @@ class Virtual:
             sniffio.current_async_library_cvar.set(None)
             before = set(anyio.get_running_tasks())
             value = await async_fn(*args)
-            left = sorted(str(task.name) for task in set(anyio.get_running_tasks()) - before)
+            left = sorted(
+                str(task.name) for task in set(anyio.get_running_tasks()) - before
+            )
             assert not left, f"tasks left running: {left}"
             return value
 
@@ -418,13 +501,17 @@ class Ordered(Virtual):
         with set_task_order(TaskOrder(order_seed=self.seed), self.backend) as options:
             if self.backend == "trio":
                 return trio.run(async_fn, *args, **options)
-            return anyio.run(async_fn, *args, backend="asyncio", backend_options=options)
+            return anyio.run(
+                async_fn, *args, backend="asyncio", backend_options=options
+            )
 
 
 @pytest.fixture
 def no_dot(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the text of a graph stand for what `dot` would draw of it, whose start takes longer than all else."""
-    monkeypatch.setattr(_dot, "render", lambda source, *_: f"<svg>{html.escape(source)}</svg>".encode())
+    monkeypatch.setattr(
+        _dot, "render", lambda source, *_: f"<svg>{html.escape(source)}</svg>".encode()
+    )
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -484,7 +571,9 @@ def checked_runs() -> Iterator[invariants.Look]:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(
-    request: pytest.FixtureRequest, checked_states: transitions.CheckedState, checked_runs: invariants.Look
+    request: pytest.FixtureRequest,
+    checked_states: transitions.CheckedState,
+    checked_runs: invariants.Look,
 ) -> Iterator[None]:
     """Check after each test that all coroutines were awaited, and that only idle workers of the libraries are left.
     States of jobs must have changed only as the table of transitions allows, runs must have kept their invariants, and
@@ -495,21 +584,31 @@ def nothing_left_behind(
     checked_runs.wrong.clear()
     checked_runs.is_on = is_among(request.path, LOOKED_AT)
     before = _threads()
-    before_look = next((thread for thread, name in before if name == "trioflow look"), None)
+    before_look = next(
+        (thread for thread, name in before if name == "trioflow look"), None
+    )
     gc.collect()
     gc.freeze()  # it takes 20 ms to go through what is there already, such as the reports of 3,000 tests
     yield
-    if (look := sys.modules.get("trioflow.view.look._answers")) is not None and before_look is None:
+    if (
+        look := sys.modules.get("trioflow.view.look._answers")
+    ) is not None and before_look is None:
         look.answer_thread.stop()  # a run that was held has started it, until the program ends
     for file in [*_loaded_files.loaded]:
         if not file.startswith(str(TESTS.parent)):
             del _loaded_files.loaded[file]
     gc.collect()
-    left = sorted(name for thread, name in _threads() - before if not _is_harmless(thread))
+    left = sorted(
+        name for thread, name in _threads() - before if not _is_harmless(thread)
+    )
     assert not left, f"threads left running: {left}"
     assert not checked_states.illegal, f"illegal steps: {checked_states.illegal}"
-    assert not checked_states.assertions, f"failed in a job: {checked_states.assertions}"
-    assert not checked_runs.wrong or request.node.get_closest_marker("breaks"), [*checked_runs.wrong]
+    assert not checked_states.assertions, (
+        f"failed in a job: {checked_states.assertions}"
+    )
+    assert not checked_runs.wrong or request.node.get_closest_marker("breaks"), [
+        *checked_runs.wrong
+    ]
 
 
 def _threads() -> set[tuple[threading.Thread, str]]:

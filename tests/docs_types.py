@@ -20,7 +20,9 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 EXPLAINED = {
     "examples/mock_api.py": ("server: Server",),  # as the docs of `http.server` have it
     "docs/how-to/try_again.md": ("{numbr} uploaded",),  # the bug that the page mends
-    "examples/own_kind.py": ("self.last_result =",),  # an attribute in place of a property
+    "examples/own_kind.py": (
+        "self.last_result =",
+    ),  # an attribute in place of a property
 }
 """Of each file, parts of the lines on which type checkers rightly report something. Each of them has to do so."""
 
@@ -36,7 +38,9 @@ PYRIGHT = {
     "pythonVersion": "3.11", "reportRedeclaration": False, "reportMissingImports": False,
     "reportMissingModuleSource": False, "reportPrivateImportUsage": False, "reportUnusedExpression": False,
 }  # fmt: skip
-OTHER_LIBRARIES = [f"docs/coming-from/{name}.md" for name in ("apssh", "asynciojobs", "pyexpool")]
+OTHER_LIBRARIES = [
+    f"docs/coming-from/{name}.md" for name in ("apssh", "asynciojobs", "pyexpool")
+]
 """Pages on which one name is the class of another library first, of which only pyright finds types, and then ours."""
 
 
@@ -52,7 +56,9 @@ def programs(page: Path) -> Iterator[str]:
             for statement in ast.parse(block[1]).body:
                 if isinstance(statement, ast.Assert):
                     end = statement.end_lineno or statement.lineno
-                    lines[start + statement.lineno - 1 : start + end] = [""] * (end - statement.lineno + 1)
+                    lines[start + statement.lineno - 1 : start + end] = [""] * (
+                        end - statement.lineno + 1
+                    )
         if str(page.relative_to(ROOT)) in SESSIONS:
             yield "\n".join(lines)
             lines = []
@@ -78,7 +84,9 @@ def faults(output: str, folder: Path, unused: set[tuple[str, str]]) -> Iterator[
         unused: the explanations, by page, without those that explain an error.
 
     """
-    for path, number, rest in re.findall(r"^ *(\S+?\.py):(\d+)(.* error\b.*)$", output, re.MULTILINE):
+    for path, number, rest in re.findall(
+        r"^ *(\S+?\.py):(\d+)(.* error\b.*)$", output, re.MULTILINE
+    ):
         file = folder / path
         line = file.read_text(encoding="utf-8").splitlines()[int(number) - 1]
         name = str(file.relative_to(folder))
@@ -97,7 +105,10 @@ def main() -> int:
         (folder / "examples").symlink_to(ROOT / "examples")
         (folder / "mypy.ini").write_text(MYPY + f"mypy_path = {ROOT / 'typings'}\n")
         others = [f"{page[:-3].replace('-', '?')}_*.py" for page in OTHER_LIBRARIES]
-        settings = PYRIGHT | {"include": ["README_0.py", "docs", "examples"], "exclude": others}
+        settings = PYRIGHT | {
+            "include": ["README_0.py", "docs", "examples"],
+            "exclude": others,
+        }
         settings["stubPath"] = str(ROOT / "typings")
         (folder / "pyrightconfig.json").write_text(json.dumps(settings))
         cache = Path(os.environ.get("MYPY_CACHE_DIR", ROOT / ".mypy_cache"))
@@ -108,7 +119,12 @@ def main() -> int:
         found: list[str] = []
         unused = {(page, part) for page, parts in EXPLAINED.items() for part in parts}
         for command in commands:
-            done = subprocess.run([sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True)
+            done = subprocess.run(
+                [sys.executable, "-m", *command],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+            )
             found += faults(done.stdout.replace(f"{folder}/", ""), folder, unused)
             if done.returncode not in (0, 1):
                 found.append(done.stdout + done.stderr)

@@ -28,7 +28,10 @@ import pytest
 VARIABLE: Final = "TRIOFLOW_TESTS_AS"
 """The environment variable that names the system, for the workers of pytest-xdist too."""
 
-HIDDEN_MODULES: Final = {"win32": ("fcntl", "resource", "termios", "tty", "pty", "pwd", "grp", "posix"), "darwin": ()}
+HIDDEN_MODULES: Final = {
+    "win32": ("fcntl", "resource", "termios", "tty", "pty", "pwd", "grp", "posix"),
+    "darwin": (),
+}
 HIDDEN: Final = {
     "win32": {
         os: """
@@ -58,7 +61,10 @@ NO_FILES: Final = {"win32": ("/proc", "/dev/tty", "/bin/sh"), "darwin": ("/proc"
 
 PATHS: Final = {
     "win32": [
-        *(f"tests/run/test_{name}.py" for name in ("backend", "cancelling", "ending", "isolation", "throttled")),
+        *(
+            f"tests/run/test_{name}.py"
+            for name in ("backend", "cancelling", "ending", "isolation", "throttled")
+        ),
         "tests/testing",
         "tests/journal",
         "tests/simulation",
@@ -125,12 +131,20 @@ refused: Final[collections.Counter[str]] = collections.Counter()
 class StandIn(types.ModuleType):
     """A module without some of its names; attributes set on it are set on the real one."""
 
-    def __init__(self, real: types.ModuleType, hidden: Sequence[str], **instead: Any) -> None:
-        vars(self).update(_real=real, _hidden=frozenset(hidden), **instead, __name__=real.__name__)
+    def __init__(
+        self, real: types.ModuleType, hidden: Sequence[str], **instead: Any
+    ) -> None:
+        vars(self).update(
+            _real=real, _hidden=frozenset(hidden), **instead, __name__=real.__name__
+        )
 
     def __getattr__(self, name: str) -> Any:
         if name in self._hidden:
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}, elsewhere", name=name, obj=self)
+            raise AttributeError(
+                f"module {self.__name__!r} has no attribute {name!r}, elsewhere",
+                name=name,
+                obj=self,
+            )
         return getattr(self._real, name)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -149,7 +163,11 @@ class Msvcrt(types.ModuleType):
 
         kind = fcntl.F_UNLCK if mode == Msvcrt.LK_UNLCK else fcntl.F_WRLCK
         start = os.lseek(descriptor, 0, os.SEEK_CUR)
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack("hhqqi", kind, os.SEEK_SET, start, size, 0))
+        fcntl.fcntl(
+            descriptor,
+            fcntl.F_OFD_SETLK,
+            struct.pack("hhqqi", kind, os.SEEK_SET, start, size, 0),
+        )
 
 
 class Loader(importlib.abc.Loader):
@@ -188,7 +206,9 @@ class Finder(importlib.abc.MetaPathFinder):
         def files(module: types.ModuleType, name: str) -> Any:
             def call(path: Any, *args: Any, **options: Any) -> Any:
                 if not has(path):
-                    raise FileNotFoundError(2, f"there is no such file on {platform}", path)
+                    raise FileNotFoundError(
+                        2, f"there is no such file on {platform}", path
+                    )
                 # A test may have replaced it.
                 return getattr(module, name)(path, *args, **options)
 
@@ -199,12 +219,24 @@ class Finder(importlib.abc.MetaPathFinder):
 
         def import_module(name: str, package: str | None = None) -> Any:
             if name in HIDDEN_MODULES[platform]:
-                raise ModuleNotFoundError(f"No module named {name!r}, elsewhere", name=name)
+                raise ModuleNotFoundError(
+                    f"No module named {name!r}, elsewhere", name=name
+                )
             return importlib.import_module(name, package)
 
-        path = StandIn(os.path, (), **{name: asks(getattr(os.path, name)) for name in ("isdir", "isfile", "exists")})
+        path = StandIn(
+            os.path,
+            (),
+            **{
+                name: asks(getattr(os.path, name))
+                for name in ("isdir", "isfile", "exists")
+            },
+        )
         instead: dict[types.ModuleType, dict[str, Any]] = {
-            os: {"path": path, **{name: files(os, name) for name in ("open", "listdir", "readlink")}}
+            os: {
+                "path": path,
+                **{name: files(os, name) for name in ("open", "listdir", "readlink")},
+            }
         }
         self._seen: dict[str, Any] = {
             real.__name__: StandIn(real, names.split(), **instead.get(real, {}))
@@ -222,7 +254,10 @@ class Finder(importlib.abc.MetaPathFinder):
         if name.partition(".")[0] != "trioflow":
             return None
         for other in sys.meta_path:
-            if other is not self and (spec := other.find_spec(name, path, target)) is not None:
+            if (
+                other is not self
+                and (spec := other.find_spec(name, path, target)) is not None
+            ):
                 spec.loader = Loader(spec.loader, self._seen, self._opened)
                 return spec
         return None
@@ -232,7 +267,9 @@ def hide(platform: str) -> None:
     """Let trioflow be imported as on this system from now on."""
     import trioflow
 
-    for module in list(pkgutil.walk_packages(trioflow.__path__, "trioflow.")):  # brings the libraries that it uses
+    for module in list(
+        pkgutil.walk_packages(trioflow.__path__, "trioflow.")
+    ):  # brings the libraries that it uses
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     for name in [name for name in sys.modules if name.partition(".")[0] == "trioflow"]:
@@ -244,7 +281,9 @@ if os.environ.get(VARIABLE):
     hide(os.environ[VARIABLE])
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
     """Leave out the tests that concern the other system."""
     names = LEFT_OUT[os.environ[VARIABLE]].split()
     out = [item for item in items if any(name in item.nodeid for name in names)]
@@ -253,7 +292,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, Any, Any]:
     """Skip a test that failed because a function is hidden."""
     report = yield
     error = call.excinfo.value if call.excinfo is not None else None
@@ -271,7 +312,9 @@ def _refusal(error: BaseException | None) -> str | None:
     while error is not None and error not in seen:
         if isinstance(error, BaseExceptionGroup):
             return next(filter(None, map(_refusal, error.exceptions)), None)
-        if isinstance(error, NotImplementedError) and " needs a POSIX system" in str(error):
+        if isinstance(error, NotImplementedError) and " needs a POSIX system" in str(
+            error
+        ):
             return str(error).split(" needs a POSIX")[0].split()[0].strip("',")
         seen.append(error)
         error = error.__cause__ or error.__context__
@@ -289,27 +332,42 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print the hidden functions that were used."""
     if refused:
         told = ", ".join(f"{what} {count}" for what, count in refused.most_common(6))
-        terminalreporter.write_line(f"{refused.total()} tests were skipped for what is refused: {told}")
+        terminalreporter.write_line(
+            f"{refused.total()} tests were skipped for what is refused: {told}"
+        )
 
 
 def _is_of_a_test(name: str) -> bool:
     """Return whether this is a file of tests, the beginning of a test's name, or a part of its parameters."""
     files = Path(__file__).parent.rglob("test_*.py")
     wanted = f"def {name}" if name.startswith("test_") else name.strip("[-")
-    return any(file.as_posix().endswith(f"/{name}") or wanted in file.read_text() for file in files)
+    return any(
+        file.as_posix().endswith(f"/{name}") or wanted in file.read_text()
+        for file in files
+    )
 
 
 def main() -> int:
     """Run pytest as on another system."""
     platform, *words = sys.argv[1:]
-    if stale := [name for name in LEFT_OUT[platform].split() if not _is_of_a_test(name)]:
+    if stale := [
+        name for name in LEFT_OUT[platform].split() if not _is_of_a_test(name)
+    ]:
         sys.exit(f"no test has these names, which are left out: {', '.join(stale)}")
     if not any(word.startswith("tests") for word in words):
-        words += ["-q", "--backends", "one", "-m", "not slow and not soak" if platform == "win32" else "not soak"]
+        words += [
+            "-q",
+            "--backends",
+            "one",
+            "-m",
+            "not slow and not soak" if platform == "win32" else "not soak",
+        ]
         words += PATHS[platform]
     environment = {**os.environ, VARIABLE: platform}
     command = [sys.executable, "-m", "pytest", "-p", "tests.elsewhere", *words]
-    return subprocess.run(command, env=environment, cwd=Path(__file__).parent.parent, check=False).returncode
+    return subprocess.run(
+        command, env=environment, cwd=Path(__file__).parent.parent, check=False
+    ).returncode
 
 
 if __name__ == "__main__":

@@ -26,14 +26,20 @@ def places_of(run: Run) -> Counter[Any]:
             places.update([*line.tokens.waiting])
         places.update([entry[2] for entry in line.places.entries()])
     if (timer := run.part(BackoffTimer)) is not None:
-        waiting = [(job, until) for until, _, job in timer._heap if job._extras is not None]
-        places.update([job for job, until in waiting if job._extras.backoff_until == until])
+        waiting = [
+            (job, until) for until, _, job in timer._heap if job._extras is not None
+        ]
+        places.update(
+            [job for job, until in waiting if job._extras.backoff_until == until]
+        )
     return places
 
 
 def count_jobs(run: Run, jobs: list[Any]) -> Iterator[str]:
     """Each member that has not settled is counted once."""
-    unsettled = Counter(job._options.forever for job in jobs if not job._state.is_settled)
+    unsettled = Counter(
+        job._options.forever for job in jobs if not job._state.is_settled
+    )
     if run.counts.unsettled != unsettled[False]:
         yield f"{run.counts.unsettled} jobs are counted as unsettled, and {unsettled[False]} are"
     if run.counts.forever_unsettled != unsettled[True]:
@@ -56,7 +62,11 @@ def find_holders(run: Run, jobs: list[Any]) -> Iterator[str]:
         if job._state not in (JobState.SCHEDULED, JobState.RUNNING):
             yield f"{job.label!r} has a slot, and is {job._state.value}"
     for job in jobs:
-        if job._state.is_settled and job._extras is not None and job._extras.grant is not None:
+        if (
+            job._state.is_settled
+            and job._extras is not None
+            and job._extras.grant is not None
+        ):
             yield f"{job.label!r} has its needs, and is {job._state.value}"
 
 
@@ -66,17 +76,23 @@ def find_searchers(run: Run, jobs: list[Any]) -> Iterator[str]:
     searching = sum(worker.is_searching for worker in crew.alive)
     if crew.searchers != searching:
         yield f"{crew.searchers} workers are counted as searching, and {searching} are"
-    if not (crew.searchers or line.is_paused) and any(job._state is JobState.SCHEDULED for job in line.startable):
+    if not (crew.searchers or line.is_paused) and any(
+        job._state is JobState.SCHEDULED for job in line.startable
+    ):
         yield "a job may start, and no worker searches"
 
 
 def count_requirements(run: Run, jobs: list[Any]) -> Iterator[str]:
     """A job that waits for others has counted those that hold it back."""
-    if run.reopening is not None and any(step.is_uncounted for step in run.reopening.steps.values()):
+    if run.reopening is not None and any(
+        step.is_uncounted for step in run.reopening.steps.values()
+    ):
         return
     for job in jobs:
         if job._state is JobState.IDLE:
-            number = sum(each._holds_back() for each in run.members.all_requirements(job))
+            number = sum(
+                each._holds_back() for each in run.members.all_requirements(job)
+            )
             if job._pending != number:
                 yield f"{job.label!r} has counted {job._pending} open requirements, and has {number}"
 
@@ -95,7 +111,12 @@ class Look:
         self.is_on = True
 
     def __call__(self, run: Run, invariants: tuple[Any, ...] = INVARIANTS) -> None:
-        if not self.is_on or run.phase is not RunPhase.RUNNING or run.ends.depth or len(run.members.jobs) > MAX_JOBS:
+        if (
+            not self.is_on
+            or run.phase is not RunPhase.RUNNING
+            or run.ends.depth
+            or len(run.members.jobs) > MAX_JOBS
+        ):
             return
         self.count += 1
         jobs = list(run.members.jobs)

@@ -14,4 +14,6 @@ backend.choose_isolation(ISOLATION)
 def check() -> None:
     for name in backend.BACKEND_LIBRARIES:
         used = type(backend.get_backend(name).isolation).__name__
-        assert used.lower() == f"{ISOLATION}{name}", f"the tests are about {ISOLATION} isolation, and {used} is in use"
+        assert used.lower() == f"{ISOLATION}{name}", (
+            f"the tests are about {ISOLATION} isolation, and {used} is in use"
+        )

@@ -21,19 +21,26 @@ def seconds_of_files(report: str) -> collections.Counter[str]:
     for case in ET.fromstring(report).iter("testcase"):
         folder, *places = case.get("classname", "").split(".")
         if folder == "tests" and places:
-            file = [place for place in places if not place[:1].isupper()]  # without the name of a class
+            file = [
+                place for place in places if not place[:1].isupper()
+            ]  # without the name of a class
             seconds["/".join(file) + ".py"] += float(case.get("time", 0))  # type: ignore[assignment]
     return seconds
 
 
 def table_of(seconds: collections.Counter[str]) -> str:
-    entries = [f'"{file}": {max(1, round(spent / PART_SECONDS))},' for file, spent in seconds.most_common(FIRST)]
+    entries = [
+        f'"{file}": {max(1, round(spent / PART_SECONDS))},'
+        for file, spent in seconds.most_common(FIRST)
+    ]
     lines = [""]
     for entry in entries:
         if len(lines[-1]) + len(entry) > 114:
             lines.append("")
         lines[-1] += f" {entry}"
-    return "\n".join(["LONGEST = {", *(f"   {line}" for line in lines), "}  # fmt: skip"])
+    return "\n".join(
+        ["LONGEST = {", *(f"   {line}" for line in lines), "}  # fmt: skip"]
+    )
 
 
 def main() -> None:
@@ -41,7 +48,10 @@ def main() -> None:
     table = table_of(seconds_of_files(Path(sys.argv[1]).read_text(encoding="utf-8")))
     text = CONFTEST.read_text(encoding="utf-8")
     CONFTEST.write_text(
-        re.sub(r"LONGEST = \{.*?\}  # fmt: skip", lambda _: table, text, flags=re.DOTALL), encoding="utf-8"
+        re.sub(
+            r"LONGEST = \{.*?\}  # fmt: skip", lambda _: table, text, flags=re.DOTALL
+        ),
+        encoding="utf-8",
     )
 
 

@@ -9,7 +9,9 @@ import pytest
 import trioflow
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = Path(trioflow.__file__).parent  # not below ROOT if an installed package is tested
+PACKAGE = Path(
+    trioflow.__file__
+).parent  # not below ROOT if an installed package is tested
 DOCS = ROOT / "docs"
 EXAMPLES = ROOT / "examples"
 
@@ -17,7 +19,10 @@ SESSIONS = [
     "README.md",
     "docs/tutorial.md",
     "docs/kinds/dask.md",
-    *(f"docs/how-to/{topic}.md" for topic in ("approve", "ci", "commands", "databases")),
+    *(
+        f"docs/how-to/{topic}.md"
+        for topic in ("approve", "ci", "commands", "databases")
+    ),
     *(f"docs/how-to/{topic}.md" for topic in ("every-night", "nodes", "try-again")),
 ]
 """Pages that show a session: programs that a reader saves, and commands. One test runs each from beginning to end."""

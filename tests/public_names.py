@@ -38,7 +38,11 @@ from trioflow.view.trace import _trace_file, _trace_record
 from .places import PACKAGE
 
 FILE = Path(__file__).with_name("public_names.txt")
-FOUND = [each.name for each in pkgutil.walk_packages(trioflow.__path__, "trioflow.") if "._" not in each.name]
+FOUND = [
+    each.name
+    for each in pkgutil.walk_packages(trioflow.__path__, "trioflow.")
+    if "._" not in each.name
+]
 MODULES = (
     "trioflow",
     *(
@@ -50,7 +54,10 @@ MODULES = (
 )
 """The modules that say which of their names are public. Those of `compat` are names of older libraries."""
 PROVISIONAL = "  # provisional"
-MARK = re.compile(r"^ *\*?Provisional\*?: a minor release may change it\.$|\(provisional\)", re.MULTILINE)
+MARK = re.compile(
+    r"^ *\*?Provisional\*?: a minor release may change it\.$|\(provisional\)",
+    re.MULTILINE,
+)
 """What a docstring, or the help of a command or an option, says of a name that is not promised yet."""
 TRACE_MARK = "*Provisional*: the columns and keys of traces."
 """What `trioflow.view.save` says of its files."""
@@ -61,14 +68,23 @@ def lines() -> Iterator[str]:
     """Yield a line for each public name, and for each member of a class; then all else that a program can rely on."""
     for module in map(importlib.import_module, MODULES):
         for name in public(module):
-            lines_of_name = described(f"{module.__name__}.{name}", getattr(module, name))
+            lines_of_name = described(
+                f"{module.__name__}.{name}", getattr(module, name)
+            )
             if is_marked_by_module(module, name):
                 lines_of_name = (line + PROVISIONAL for line in lines_of_name)
             yield from lines_of_name
     yield from command_lines(command, "trioflow")
-    yield from (f"exit code {name} = {value}" for name, value in vars(cli).items() if name.endswith("_CODE"))
+    yield from (
+        f"exit code {name} = {value}"
+        for name, value in vars(cli).items()
+        if name.endswith("_CODE")
+    )
     sources = [path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")]
-    yield from (f"environment {name}" for name in sorted({*VARIABLE.findall("\n".join(sources))}))
+    yield from (
+        f"environment {name}"
+        for name in sorted({*VARIABLE.findall("\n".join(sources))})
+    )
     yield from files()
 
 
@@ -88,19 +104,25 @@ def files() -> Iterator[str]:
     yield from (f"    {statement}" for statement in _store.SCHEMA_STATEMENTS)
     record = _store.StoredJob("a", "", None, None, None, None, 1, None, 1.0, 1.0, None)
     yield f"trioflow journal show: {', '.join(record_facts(record, []))}"
-    (is_json,) = (parameter for parameter in look_command.params if parameter.name == "is_json")
+    (is_json,) = (
+        parameter for parameter in look_command.params if parameter.name == "is_json"
+    )
     yield f"trioflow look --json {_process_record.SCHEMA_VERSION}{mark(help_of(is_json))}"
     yield from (f"    {key}" for key in sorted({*keys(looked_at())}))
 
 
 def field_names(kind: Any) -> list[str]:
-    names = [*getattr(kind, "_fields", ())] or [field.name for field in dataclasses.fields(kind)]
+    names = [*getattr(kind, "_fields", ())] or [
+        field.name for field in dataclasses.fields(kind)
+    ]
     return [name for name in names if name not in _trace_file.LIVE_FIELDS]
 
 
 def record_types(kind: Any) -> Iterator[Any]:
     """Yield a type of records, and those of its fields, at any depth."""
-    if getattr(kind, "_fields", None) or (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+    if getattr(kind, "_fields", None) or (
+        isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    ):
         yield kind
         hints = typing.get_type_hints(kind)
         for name in field_names(kind):
@@ -125,7 +147,9 @@ def looked_at() -> Any:
     asks = Answer("go?", needs={"cpu": 1}, log=False)
     fails = Job(fail, critical=False)
     waits = Job(fail, needs={"cpu": 1})
-    scheduler = Scheduler(asks, waits, fails, Job(look, required=fails), pool=Pool(cpu=1), log=False)
+    scheduler = Scheduler(
+        asks, waits, fails, Job(look, required=fails), pool=Pool(cpu=1), log=False
+    )
     run_virtual(scheduler.co_run)
     return found[0]
 
@@ -148,9 +172,14 @@ def command_lines(of: click.Command, name: str) -> Iterator[str]:
     for parameter in of.params:
         words = [*parameter.opts, *parameter.secondary_opts]
         default = (
-            "" if parameter.default in (None, False) or not parameter.opts[0].startswith("-") else parameter.default
+            ""
+            if parameter.default in (None, False)
+            or not parameter.opts[0].startswith("-")
+            else parameter.default
         )
-        shown_default = f" = {default}" if isinstance(default, str | int) and default != "" else ""
+        shown_default = (
+            f" = {default}" if isinstance(default, str | int) and default != "" else ""
+        )
         yield f"    {', '.join(words)}{shown_default}{mark(help_of(parameter))}"
     if isinstance(of, click.Group):
         for each in of.list_commands(click.Context(of)):
@@ -190,7 +219,9 @@ def is_marked_by_module(module: types.ModuleType, name: str) -> bool:
 
 
 def public(module: types.ModuleType) -> list[str]:
-    names = getattr(module, "__all__", None) or [name for name in dir(module) if not name.startswith("_")]
+    names = getattr(module, "__all__", None) or [
+        name for name in dir(module) if not name.startswith("_")
+    ]
     return sorted(name for name in names if not inspect.ismodule(getattr(module, name)))
 
 
@@ -208,12 +239,18 @@ def described(name: str, thing: Any) -> Iterator[str]:
     if is_typeddict(thing):
         yield f"class {name}: {', '.join(sorted(thing.__required_keys__ | thing.__optional_keys__))}"
         return
-    bases = [base.__name__ for base in thing.__mro__[1:] if not is_private(base) and base is not object]
+    bases = [
+        base.__name__
+        for base in thing.__mro__[1:]
+        if not is_private(base) and base is not object
+    ]
     shown_bases = f" is a {', '.join(bases)}" if bases else ""
     yield f"class {name}{constructor(thing)}{shown_bases}{mark(thing.__doc__)}"
     by_class = {*marked_parameters(thing.__doc__ or "")}
     for member, value in sorted(members(thing).items()):
-        own = PROVISIONAL if member in by_class else mark(getattr(value, "__doc__", None))
+        own = (
+            PROVISIONAL if member in by_class else mark(getattr(value, "__doc__", None))
+        )
         yield f"    {member}{shown(value)}{own}"
 
 
@@ -221,13 +258,19 @@ def constructor(kind: type) -> str:
     """Return the signature of a class that users call: its docstring has the arguments, or an example. trioflow alone
     makes objects of the others: errors, results, spans, simulations. Their attributes are promised."""
     text, call = inspect.getdoc(kind) or "", signature(kind)
-    is_called = "Args:" in text or "Args:" in (kind.__init__.__doc__ or "") or f"{kind.__name__}(" in text  # type: ignore[misc]
+    is_called = (
+        "Args:" in text
+        or "Args:" in (kind.__init__.__doc__ or "")
+        or f"{kind.__name__}(" in text
+    )  # type: ignore[misc]
     return call if is_called or call == "()" else ""
 
 
 def is_private(kind: type) -> bool:
     home = kind.__module__
-    return home.startswith("trioflow") and ("._" in home or not hasattr(importlib.import_module(home), kind.__name__))
+    return home.startswith("trioflow") and (
+        "._" in home or not hasattr(importlib.import_module(home), kind.__name__)
+    )
 
 
 def members(thing: type) -> dict[str, Any]:
@@ -235,7 +278,11 @@ def members(thing: type) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for kind in thing.__mro__:
         if kind is thing or is_private(kind):
-            own = {**dict.fromkeys(attributes(kind)), **dict.fromkeys(inspect.get_annotations(kind)), **vars(kind)}
+            own = {
+                **dict.fromkeys(attributes(kind)),
+                **dict.fromkeys(inspect.get_annotations(kind)),
+                **vars(kind),
+            }
             found = {**own, **found}
     return {
         name: value
@@ -250,11 +297,18 @@ def attributes(kind: type) -> set[str]:
     for each in filter(inspect.isfunction, vars(kind).values()):
         with contextlib.suppress(OSError):  # one of a dataclass, which has no source
             methods.append(inspect.getsource(each))
-    nodes = [node for text in methods if "self." in text for node in ast.walk(ast.parse(textwrap.dedent(text)))]
+    nodes = [
+        node
+        for text in methods
+        if "self." in text
+        for node in ast.walk(ast.parse(textwrap.dedent(text)))
+    ]
     return {
         node.attr
         for node in nodes
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self"
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, ast.Store)
+        and ast.unparse(node.value) == "self"
     }
 
 
@@ -277,7 +331,9 @@ def signature(thing: Any) -> str:
         return ""
     given = [one.replace(annotation=one.empty) for one in found.parameters.values()]
     text = str(found.replace(parameters=given, return_annotation=found.empty))
-    return text.replace("NO_DEFAULT", "...")  # a default that is told apart by what it is
+    return text.replace(
+        "NO_DEFAULT", "..."
+    )  # a default that is told apart by what it is
 
 
 if __name__ == "__main__":

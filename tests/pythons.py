@@ -68,12 +68,18 @@ class Python(subprocess.Popen[Any]):
             "cwd": os.fsdecode(cwd or os.getcwd()),
             "session": start_new_session,
             "env": {
-                os.fsdecode(key): os.fsdecode(value) for key, value in (os.environ if env is None else env).items()
+                os.fsdecode(key): os.fsdecode(value)
+                for key, value in (os.environ if env is None else env).items()
             },
         }
-        streams = [own if given == -1 else given for own, given in enumerate((p2cread, c2pwrite, errwrite))]
+        streams = [
+            own if given == -1 else given
+            for own, given in enumerate((p2cread, c2pwrite, errwrite))
+        ]
         with connect() as connection:
-            socket.send_fds(connection, [json.dumps(request).encode()], [*streams, told])
+            socket.send_fds(
+                connection, [json.dumps(request).encode()], [*streams, told]
+            )
         os.close(told)
         self.pid = told_by(self._end)
         self._child_created = True
@@ -94,7 +100,9 @@ class Python(subprocess.Popen[Any]):
             return None
 
 
-def python(*words: Any, input: Any = None, **options: Any) -> subprocess.CompletedProcess[Any]:
+def python(
+    *words: Any, input: Any = None, **options: Any
+) -> subprocess.CompletedProcess[Any]:
     """Run Python with these arguments to its end, as `subprocess.run` does."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     if input is not None:
@@ -131,8 +139,12 @@ def run_pytest(tester: pytest.Pytester, *words: str) -> pytest.RunResult:
     """Run pytest in the directory of a test, in its own process, as `runpytest_subprocess` does."""
     import pytest  # not when the server is started
 
-    done = python("-m", "pytest", "-p", "no:cacheprovider", *words, cwd=tester.path, text=True)
-    return pytest.RunResult(done.returncode, done.stdout.splitlines(), done.stderr.splitlines(), 0)
+    done = python(
+        "-m", "pytest", "-p", "no:cacheprovider", *words, cwd=tester.path, text=True
+    )
+    return pytest.RunResult(
+        done.returncode, done.stdout.splitlines(), done.stderr.splitlines(), 0
+    )
 
 
 CLIENT = """#!/bin/sh
@@ -157,7 +169,9 @@ def make_program(path: Path, *words: str) -> None:
     """Make a command for shells that runs Python with these words, and its own, in a fork. It cannot be sent signals,
     and multiprocessing cannot start processes for a script that it runs."""
     connect().close()  # which starts the server
-    path.write_text(CLIENT.format(python=sys.executable, door=door(), words=words), encoding="utf-8")
+    path.write_text(
+        CLIENT.format(python=sys.executable, door=door(), words=words), encoding="utf-8"
+    )
     path.chmod(0o755)
 
 
@@ -210,14 +224,18 @@ def told_by(end: int) -> int:
     """Return the next number that the server sends about a process."""
     number = os.read(end, 4)
     if not number:
-        raise ChildProcessError("the server that forks Python processes has ended; see its traceback above")
+        raise ChildProcessError(
+            "the server that forks Python processes has ended; see its traceback above"
+        )
     return int.from_bytes(number, "little", signed=True)
 
 
 # ---------------------------------------------------------------- in the server
 def serve(listener: socket.socket, owner: int) -> tuple[list[str], str] | None:
     """Fork for each request; return what to run in a fork, and None when the owner has ended."""
-    ends: dict[int, tuple[int, int]] = {}  # a descriptor for each running process: its number, and where to tell
+    ends: dict[
+        int, tuple[int, int]
+    ] = {}  # a descriptor for each running process: its number, and where to tell
     over = os.pidfd_open(owner)
     while True:
         for ready in select.select([listener.fileno(), over, *ends], [], [])[0]:
@@ -255,7 +273,9 @@ def preload(names: list[str]) -> None:
     """Import modules, and let the collector of a fork not go through what they are."""
     if not sys.modules.keys() >= set(names):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # nobody who asks for a process would see them
+            warnings.simplefilter(
+                "ignore"
+            )  # nobody who asks for a process would see them
             for name in names:
                 importlib.import_module(name)
         gc.collect()
@@ -283,7 +303,9 @@ def prepared(request: dict[str, Any], fds: list[int]) -> tuple[list[str], str]:
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    cast(Any, sys.stdout).reconfigure(line_buffering=os.isatty(1) or "PYTHONUNBUFFERED" in os.environ)
+    cast(Any, sys.stdout).reconfigure(
+        line_buffering=os.isatty(1) or "PYTHONUNBUFFERED" in os.environ
+    )
     return request["words"], request["cwd"]
 
 
@@ -291,7 +313,9 @@ def run(words: list[str], place: str) -> None:
     main = types.ModuleType("__main__")
     sys.modules["__main__"] = main
     shown = sys.__excepthook__
-    sys.excepthook = sys.__excepthook__ = lambda *found: shown(found[0], found[1].with_traceback(below(found[2])), None)
+    sys.excepthook = sys.__excepthook__ = lambda *found: shown(
+        found[0], found[1].with_traceback(below(found[2])), None
+    )
     if words[0] == "-m":
         sys.argv = ["-m", *words[2:]]
         sys.path.insert(0, place)
@@ -341,13 +365,19 @@ def leave(code: int) -> int:
 
 def below(trace: types.TracebackType | None) -> types.TracebackType | None:
     """Leave out the frames above those of the executed code."""
-    while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, runpy.__file__, "<frozen runpy>"):
+    while trace is not None and trace.tb_frame.f_code.co_filename in (
+        __file__,
+        runpy.__file__,
+        "<frozen runpy>",
+    ):
         trace = trace.tb_next
     return trace
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, and they end this process
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is for the tests, and they end this process
     del sys.path[0]
     for name in trioflow.__all__:
         getattr(trioflow, name)  # these are imported when they are asked for

@@ -15,12 +15,23 @@ from trioflow.abc import AbstractJob
 from .bodies import nothing
 from .places import PATIENCE
 
-BIN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), Path("/nowhere"))
+BIN = next(
+    iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)),
+    Path("/nowhere"),
+)
 """The folder of PostgreSQL's programs, which are not on Debian's PATH."""
-AS_OTHER = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+AS_OTHER = (
+    ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    if os.geteuid() == 0
+    else []
+)
 
-needs_postgres = pytest.mark.skipif(not BIN.exists(), reason="PostgreSQL is not installed")
-needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="Redis is not installed")
+needs_postgres = pytest.mark.skipif(
+    not BIN.exists(), reason="PostgreSQL is not installed"
+)
+needs_redis = pytest.mark.skipif(
+    shutil.which("redis-server") is None, reason="Redis is not installed"
+)
 
 
 @contextlib.contextmanager
@@ -66,8 +77,13 @@ def serving(*jobs: AbstractJob) -> Iterator[None]:
     @contextlib.asynccontextmanager
     async def served() -> AsyncIterator[None]:
         async with Scheduler(*jobs) as scheduler:
-            await scheduler.add(Job(nothing, required=jobs, run_if="succeeded", label="all are ready"))
+            await scheduler.add(
+                Job(nothing, required=jobs, run_if="succeeded", label="all are ready")
+            )
             yield
 
-    with start_blocking_portal("trio") as portal, portal.wrap_async_context_manager(served()):
+    with (
+        start_blocking_portal("trio") as portal,
+        portal.wrap_async_context_manager(served()),
+    ):
         yield

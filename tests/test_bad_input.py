@@ -86,15 +86,24 @@ def while_it_runs(name: str, **options: Any) -> Callable[..., Any]:
 
 
 def used(amount: Any) -> Any:
-    job = Job(at_once, lambda: current_job().used(api=amount), label="a", needs={"api": 1})
+    job = Job(
+        at_once, lambda: current_job().used(api=amount), label="a", needs={"api": 1}
+    )
     Scheduler(job, pool=trioflow.Pool(api=trioflow.Rate(requests=1, per=1))).run()
     return job.result()
 
 
 def explored(
-    make_scheduler: Any, *, seed: Any = 1, check: Any = None, faults: Any = FAULTS, backends: Any = ("asyncio",)
+    make_scheduler: Any,
+    *,
+    seed: Any = 1,
+    check: Any = None,
+    faults: Any = FAULTS,
+    backends: Any = ("asyncio",),
 ) -> Any:
-    return explore(make_scheduler, runs=2, seed=seed, check=check, faults=faults, backends=backends)
+    return explore(
+        make_scheduler, runs=2, seed=seed, check=check, faults=faults, backends=backends
+    )
 
 
 def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
@@ -106,12 +115,20 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     yield "ThreadJob", trioflow.ThreadJob, {"function": os.getpid}
     yield "ProcessJob", trioflow.ProcessJob, {"function": os.getpid}
     yield "CommandJob", trioflow.CommandJob, {"command": ["true"]}
-    yield "CommandService", trioflow.CommandService, {"command": ["true"], "ready": PortOpen(1)}
+    yield (
+        "CommandService",
+        trioflow.CommandService,
+        {"command": ["true"], "ready": PortOpen(1)},
+    )
     yield "PortOpen", PortOpen, {"number": 1}
     yield "OutputLine", trioflow.OutputLine, {"text": "ready"}
     yield "CommandSucceeds", trioflow.CommandSucceeds, {"command": ["true"]}
     yield "SshJob", trioflow.SshJob, {"node": "node", "command": "true"}
-    yield "SshService", trioflow.SshService, {"node": "node", "command": "true", "ready": trioflow.OutputLine("ready")}
+    yield (
+        "SshService",
+        trioflow.SshService,
+        {"node": "node", "command": "true", "ready": trioflow.OutputLine("ready")},
+    )
     yield "SshNode", trioflow.SshNode, {"hostname": "node"}
     yield "SshNodes", trioflow.SshNodes, {"nodes": ["node"]}
     yield "LocalNode", trioflow.LocalNode, {}
@@ -143,11 +160,19 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     yield "view.save", trioflow.view.save, {"source": home(), "path": "graph.mmd"}
     yield "view.listing", trioflow.view.listing, {"scheduler": home()}
     for name, needed in QUERIES.items():
-        yield f"graph.{name}", getattr(trioflow.graph, name), {"scheduler": home(), **needed}
+        yield (
+            f"graph.{name}",
+            getattr(trioflow.graph, name),
+            {"scheduler": home(), **needed},
+        )
     yield "job.requires", method(lambda: Job(nothing, label="a"), "requires"), {}
     yield "job.progress", while_it_runs("progress"), {}
     yield "job.used", lambda *, api: used(api), {"api": 1}
-    yield "sequence.requires", method(lambda: trioflow.Sequence(Job(nothing, label="a")), "requires"), {}
+    yield (
+        "sequence.requires",
+        method(lambda: trioflow.Sequence(Job(nothing, label="a")), "requires"),
+        {},
+    )
     yield "sequence.append", method(trioflow.Sequence, "append"), {}
     yield "abc.JobKind", JobKind, {}
     yield "abc.BoxStyle", kind, {"name": "boxed"}
@@ -155,7 +180,9 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     yield "testing.run_virtual", run_virtual, {"async_fn": nothing}
 
 
-def kind(*, name: str, shape: Any = "box", brackets: Any = ("[", "]"), rounded: Any = False) -> type:
+def kind(
+    *, name: str, shape: Any = "box", brackets: Any = ("[", "]"), rounded: Any = False
+) -> type:
     return type("Boxed", (JobKind,), {}, box=BoxStyle(name, shape, brackets, rounded))
 
 
@@ -201,7 +228,9 @@ class Rejected:
     def is_clear(self) -> bool:
         """Return whether a check rejected it, with an error that names the call or the parameter."""
         place = traceback.extract_tb(self.error.__traceback__)[-1].filename
-        in_job = place == __file__ and self.call.startswith("job.")  # errors of jobs are without frames of the engine
+        in_job = place == __file__ and self.call.startswith(
+            "job."
+        )  # errors of jobs are without frames of the engine
         words = str(self.error).lower()
         names = self.parameter.rstrip("s"), self.call.rpartition(".")[2].lower()
         return (
@@ -211,16 +240,22 @@ class Rejected:
         )
 
 
-def parameters(function: Callable[..., Any], known: set[str]) -> list[inspect.Parameter]:
+def parameters(
+    function: Callable[..., Any], known: set[str]
+) -> list[inspect.Parameter]:
     return [
         one
         for one in inspect.signature(function).parameters.values()
-        if one.name not in known | ANY.keys() and one.kind is not one.VAR_KEYWORD and not one.name.startswith("_")
+        if one.name not in known | ANY.keys()
+        and one.kind is not one.VAR_KEYWORD
+        and not one.name.startswith("_")
     ]
 
 
 def attempt(
-    function: Callable[..., Any], signature: inspect.Signature, arguments: dict[str, Any]
+    function: Callable[..., Any],
+    signature: inspect.Signature,
+    arguments: dict[str, Any],
 ) -> BaseException | None:
     args, kwargs = [], {}
     for one in signature.parameters.values():
@@ -245,12 +280,15 @@ def walked() -> Iterator[tuple[str, str, list[Rejected]]]:
     known: set[str] = set()
     for name, function, needed in calls():
         signature = inspect.signature(function)
-        is_kind = isinstance(function, type) and issubclass(function, trioflow.AbstractJob)
+        is_kind = isinstance(function, type) and issubclass(
+            function, trioflow.AbstractJob
+        )
         for one in parameters(function, known if is_kind else set()):
             found = [
                 Rejected(name, one.name, value, error)
                 for value, given in VALUES.items()
-                if (error := attempt(function, signature, {**needed, one.name: given})) is not None
+                if (error := attempt(function, signature, {**needed, one.name: given}))
+                is not None
             ]
             yield name, one.name, found
         if name == "AbstractJob":  # every other kind has the same
@@ -281,7 +319,9 @@ def walk() -> list[tuple[str, str, list[Rejected]]]:
 
 def test_bad_input_is_rejected_by_a_check_that_names_the_parameter() -> None:
     """A deliberate check rejects each bad value; no error comes from deep inside, or from the value itself."""
-    assert [str(one) for _, _, rejected in walk() for one in rejected if not one.is_clear] == []
+    assert [
+        str(one) for _, _, rejected in walk() for one in rejected if not one.is_clear
+    ] == []
 
 
 def test_an_object_of_a_foreign_type_is_rejected() -> None:
@@ -290,17 +330,23 @@ def test_an_object_of_a_foreign_type_is_rejected() -> None:
         for call, parameter, rejected in walk()
         if "object" not in {one.value for one in rejected}
     ]
-    assert taken == ["ref(value)", "abc.JobKind(arguments)"]  # what a function or a kind of one's own gets
+    assert taken == [
+        "ref(value)",
+        "abc.JobKind(arguments)",
+    ]  # what a function or a kind of one's own gets
 
 
 def is_to_be_tried(thing: object) -> bool:
     """Return whether users call this with values of their choice: not an error, an enumeration or a record."""
     is_made_by_trioflow = isinstance(thing, type) and (
-        issubclass(thing, (BaseException, enum.Enum, tuple)) or dataclasses.is_dataclass(thing)
+        issubclass(thing, (BaseException, enum.Enum, tuple))
+        or dataclasses.is_dataclass(thing)
     )
     return callable(thing) and not is_made_by_trioflow
 
 
 def test_each_public_callable_is_tried_with_bad_input() -> None:
-    public = {name for name in trioflow.__all__ if is_to_be_tried(getattr(trioflow, name))}
+    public = {
+        name for name in trioflow.__all__ if is_to_be_tried(getattr(trioflow, name))
+    }
     assert public - {call for call, _, _ in walk()} == ELSEWHERE.keys()

@@ -169,7 +169,10 @@ def bounds() -> Iterator[str]:
     for file in sorted(PACKAGE.rglob("*.py")):
         for statement in ast.parse(file.read_text(encoding="utf-8")).body:
             match statement:
-                case ast.AnnAssign(target=ast.Name(name)) | ast.Assign(targets=[ast.Name(name)]):
+                case (
+                    ast.AnnAssign(target=ast.Name(name))
+                    | ast.Assign(targets=[ast.Name(name)])
+                ):
                     if re.match("_?MAX_", name):
                         yield f"{file.relative_to(PACKAGE).as_posix()} {name}"
 
@@ -185,7 +188,9 @@ def laws() -> list[tuple[str, str, str]]:
         for statement in ast.parse(text).body:
             # A table of a test names bounds, too.
             if not isinstance(statement, ast.ImportFrom):
-                found.append((file.relative_to(ROOT).as_posix(), ast.unparse(statement), text))
+                found.append(
+                    (file.relative_to(ROOT).as_posix(), ast.unparse(statement), text)
+                )
     return found
 
 
@@ -194,7 +199,9 @@ def laws_of(bound: str) -> list[str]:
     path, constant = bound.split()
     is_unique = Counter(each.split()[1] for each in BOUNDS)[constant] == 1
     module = Path(path).stem
-    imported = re.compile(rf"\b{module}(\.|, \W|[.\w]* import [^\n]*\b|[.\w]* import \([^)]*\b){constant}\b")
+    imported = re.compile(
+        rf"\b{module}(\.|, \W|[.\w]* import [^\n]*\b|[.\w]* import \([^)]*\b){constant}\b"
+    )
     return [
         name
         for name, test, text in laws()
@@ -209,8 +216,12 @@ BOUNDS = list(bounds())
 def test_each_bound_has_a_law(bound: str) -> None:
     """A new bound needs a test that names it: one law at the bound, and one beyond it."""
     has_law = bound in BY_NUMBER or bool(laws_of(bound))
-    assert has_law or bound in (*PACE, *OPEN), f"{bound}: no test names this bound; ask for what comes one beyond it"
-    assert not (has_law and bound in OPEN), f"{bound} has a law now: take it from the list"
+    assert has_law or bound in (*PACE, *OPEN), (
+        f"{bound}: no test names this bound; ask for what comes one beyond it"
+    )
+    assert not (has_law and bound in OPEN), (
+        f"{bound} has a law now: take it from the list"
+    )
 
 
 def test_each_bound_without_a_law_is_one_of_the_package() -> None:

@@ -11,7 +11,17 @@ import anyio
 import pytest
 import trioflow
 from trioflow import AbstractJob, CommandResult, Job, Scheduler, Trace
-from trioflow.abc import BoxStyle, HashOnly, Instrument, LocalDirectory, Restoration, RunPhase, WaitCause, Waiting, Work
+from trioflow.abc import (
+    BoxStyle,
+    HashOnly,
+    Instrument,
+    LocalDirectory,
+    Restoration,
+    RunPhase,
+    WaitCause,
+    Waiting,
+    Work,
+)
 from trioflow.batch import BatchError
 from trioflow.testing import BrokenRun, explore
 from . import public_names
@@ -22,7 +32,11 @@ PICKLES = "pickle", "copy", "deepcopy"
 
 def duplicate(value: Any, how: str) -> Any:
     """Return a copy of a value; that from a pickle is like one in another process."""
-    return pickle.loads(pickle.dumps(value)) if how == "pickle" else getattr(copy, how)(value)
+    return (
+        pickle.loads(pickle.dumps(value))
+        if how == "pickle"
+        else getattr(copy, how)(value)
+    )
 
 
 def a_job(label: str = "a", **options: Any) -> Job[None]:
@@ -75,7 +89,9 @@ OTHERS = {
 }  # fmt: skip
 PUBLIC = [
     getattr(module, name)
-    for module in map(importlib.import_module, (*public_names.MODULES, "trioflow.batch"))
+    for module in map(
+        importlib.import_module, (*public_names.MODULES, "trioflow.batch")
+    )
     if not module.__name__.startswith("trioflow.compat")
     for name in public_names.public(module)
     if isinstance(getattr(module, name), type)
@@ -83,22 +99,39 @@ PUBLIC = [
 LIVE = AbstractJob, Instrument
 
 
-@pytest.mark.parametrize("value", [*ERRORS, *VALUES, JOB, Scheduler()], ids=lambda value: type(value).__name__)
-def test_each_attribute_of_an_object_is_in_the_record_of_public_names(value: Any) -> None:
+@pytest.mark.parametrize(
+    "value",
+    [*ERRORS, *VALUES, JOB, Scheduler()],
+    ids=lambda value: type(value).__name__,
+)
+def test_each_attribute_of_an_object_is_in_the_record_of_public_names(
+    value: Any,
+) -> None:
     """Those that methods set, too: of 17 classes, 45 attributes were missing, which programs read in place of texts."""
     own = {name for name in dir(value) if not name.startswith("_")}
-    bases = [base for base in type(value).__mro__ if base.__module__.startswith("trioflow")]
+    bases = [
+        base for base in type(value).__mro__ if base.__module__.startswith("trioflow")
+    ]
     foreign = {"name", "value"} if isinstance(value, enum.Enum) else set()
-    foreign |= {name for base in {*type(value).__mro__} - {*bases} for name in dir(base)}
-    assert own - foreign <= {name for base in bases for name in public_names.members(base)}
+    foreign |= {
+        name for base in {*type(value).__mro__} - {*bases} for name in dir(base)
+    }
+    assert own - foreign <= {
+        name for base in bases for name in public_names.members(base)
+    }
 
 
 def test_every_public_class_of_errors_and_values_is_tested_here() -> None:
-    tested = {type(value) for value in (*ERRORS, *VALUES)} | {trioflow.view.FamilyTime, trioflow.view.Wait}
+    tested = {type(value) for value in (*ERRORS, *VALUES)} | {
+        trioflow.view.FamilyTime,
+        trioflow.view.Wait,
+    }
     assert [
         kind.__name__
         for kind in PUBLIC
-        if kind not in tested and kind.__name__ not in OTHERS and not issubclass(kind, LIVE)
+        if kind not in tested
+        and kind.__name__ not in OTHERS
+        and not issubclass(kind, LIVE)
     ] == []
     assert [kind for kind in tested if kind.__name__ in OTHERS] == []
 
@@ -110,9 +143,16 @@ def test_errors_can_be_copied_and_pickled(error: BaseException, how: str) -> Non
     error.__dict__.pop("__notes__", None)
     error.add_note("a note")
     other: Any = duplicate(error, how)
-    assert (type(other), str(other), other.args) == (type(error), str(error), error.args)
+    assert (type(other), str(other), other.args) == (
+        type(error),
+        str(error),
+        error.args,
+    )
     for name, value in vars(error).items():
-        has_job = any(isinstance(item, AbstractJob) for item in (value if isinstance(value, tuple) else [value]))
+        has_job = any(
+            isinstance(item, AbstractJob)
+            for item in (value if isinstance(value, tuple) else [value])
+        )
         if how == "pickle" and has_job:
             assert getattr(other, name) is None
         elif has_job or isinstance(value, (str, float, bool, list)):
@@ -120,7 +160,9 @@ def test_errors_can_be_copied_and_pickled(error: BaseException, how: str) -> Non
         else:
             assert type(getattr(other, name)) is type(value)
     other.add_note("another")
-    assert not isinstance(error, trioflow.TrioflowError) or error.__notes__ == ["a note"]
+    assert not isinstance(error, trioflow.TrioflowError) or error.__notes__ == [
+        "a note"
+    ]
 
 
 @pytest.mark.parametrize("how", PICKLES)
@@ -129,7 +171,11 @@ def test_values_can_be_copied_and_pickled(value: Any, how: str) -> None:
     other = duplicate(value, how)
     assert type(other) is type(value)
     assert type(other).__repr__ is object.__repr__ or repr(other) == repr(value)
-    for name in (name for name in dir(value) if not name.startswith("_") and not callable(getattr(value, name))):
+    for name in (
+        name
+        for name in dir(value)
+        if not name.startswith("_") and not callable(getattr(value, name))
+    ):
         assert repr(getattr(other, name)) == repr(getattr(value, name)), name
 
 
@@ -148,10 +194,19 @@ def test_an_attribute_that_cannot_be_pickled_does_not_hinder_an_error() -> None:
 
 
 @pytest.mark.parametrize("how", PICKLES)
-@pytest.mark.parametrize("make", [a_job, lambda: Scheduler(a_job("inner"), label="a")], ids=["job", "scheduler"])
-def test_jobs_cannot_be_copied_or_pickled(make: Callable[[], AbstractJob[Any]], how: str) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [a_job, lambda: Scheduler(a_job("inner"), label="a")],
+    ids=["job", "scheduler"],
+)
+def test_jobs_cannot_be_copied_or_pickled(
+    make: Callable[[], AbstractJob[Any]], how: str
+) -> None:
     """A copied scheduler once had the same jobs as the original, which no scheduler may."""
-    with pytest.raises(TypeError, match=r"^'a' cannot be copied or pickled, because a job belongs to one scheduler"):
+    with pytest.raises(
+        TypeError,
+        match=r"^'a' cannot be copied or pickled, because a job belongs to one scheduler",
+    ):
         duplicate(make(), how)
 
 

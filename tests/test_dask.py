@@ -20,7 +20,16 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from trioflow import Job, JobCancelled, JobNotDone, JobState, JobTimeout, ProcessJob, Scheduler, StopReason
+from trioflow import (
+    Job,
+    JobCancelled,
+    JobNotDone,
+    JobState,
+    JobTimeout,
+    ProcessJob,
+    Scheduler,
+    StopReason,
+)
 from trioflow._core.words._job_queries import stored_result
 from trioflow.abc import AbstractJob
 from trioflow.dask import Cluster, import_dask
@@ -38,7 +47,11 @@ from .view.agreement import FAILURES, Views
 if TYPE_CHECKING:
     from distributed import Client
 
-pytestmark = [pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning:distributed")]
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore::ResourceWarning", "ignore::DeprecationWarning:distributed"
+    )
+]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +62,12 @@ def client() -> Iterator[Client]:
 
     with (
         dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", resources={"own": 1}) as cluster,
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address=":0",
+            resources={"own": 1},
+        ) as cluster,
         Client(cluster) as client,
     ):
         done = threading.Event()
@@ -88,7 +106,9 @@ async def until_queued(client: Client, worker: str, number: int) -> None:
 def workers_of(client: Client) -> list[str]:
     """Return the addresses of both workers once both exist: the client's information may be outdated."""
     client.wait_for_workers(2)
-    found: list[str] = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.workers))
+    found: list[str] = client.run_on_scheduler(
+        lambda dask_scheduler: list(dask_scheduler.workers)
+    )
     return found
 
 
@@ -102,32 +122,51 @@ def test_jobs_on_a_cluster_pass(backend: Any, client: Client) -> None:
     )
 
 
-def test_equal_calls_of_several_jobs_all_run(backend: str, client: Client, tmp_path: Path) -> None:
+def test_equal_calls_of_several_jobs_all_run(
+    backend: str, client: Client, tmp_path: Path
+) -> None:
     """Dask caches calls by their arguments, but each job makes a separate call."""
-    jobs = [ProcessJob(bodies.note, str(tmp_path / "notes"), "x", processes=Cluster(client)) for _ in range(3)]
+    jobs = [
+        ProcessJob(bodies.note, str(tmp_path / "notes"), "x", processes=Cluster(client))
+        for _ in range(3)
+    ]
     run(backend, *jobs, jobs_window=1)
     assert (tmp_path / "notes").read_text() == "x\nx\nx\n"
 
 
-def test_workers_and_resources_of_a_cluster_decide_where_calls_are_made(backend: str, client: Client) -> None:
+def test_workers_and_resources_of_a_cluster_decide_where_calls_are_made(
+    backend: str, client: Client
+) -> None:
     addresses = workers_of(client)
-    jobs = [ProcessJob(bodies.where, n, processes=Cluster(client, workers=[addresses[n % 2]])) for n in range(4)]
+    jobs = [
+        ProcessJob(
+            bodies.where, n, processes=Cluster(client, workers=[addresses[n % 2]])
+        )
+        for n in range(4)
+    ]
     own = ProcessJob(bodies.where, processes=Cluster(client, resources={"own": 1}))
     run(backend, *jobs, own)
     assert [job.result() for job in jobs] == [addresses[n % 2] for n in range(4)]
     assert own.result() in addresses
 
 
-def test_calls_on_a_busy_worker_are_ordered_by_expected_durations(backend: str, client: Client, tmp_path: Path) -> None:
+def test_calls_on_a_busy_worker_are_ordered_by_expected_durations(
+    backend: str, client: Client, tmp_path: Path
+) -> None:
     """On a busy worker, the head of a long job runs before that of several short ones, submitted earlier."""
     address = workers_of(client)[0]
     notes = str(tmp_path / "notes")
     one = {"processes": Cluster(client, workers=address)}
 
     def noted(label: str, required: AbstractJob[Any]) -> ProcessJob[Any]:
-        return ProcessJob(bodies.note, notes, label, label=label, required=required, **one)
+        return ProcessJob(
+            bodies.note, notes, label, label=label, required=required, **one
+        )
 
-    busy, begun = ProcessJob(bodies.until_told, str(tmp_path), **one), Job(until_noted, tmp_path)
+    busy, begun = (
+        ProcessJob(bodies.until_told, str(tmp_path), **one),
+        Job(until_noted, tmp_path),
+    )
     other, head = noted("other", begun), noted("head", begun)
     short = noted("short 0", other)
     jobs = [other, short, noted("short 1", short), head, noted("long", head)]
@@ -137,13 +176,19 @@ def test_calls_on_a_busy_worker_are_ordered_by_expected_durations(backend: str, 
         (tmp_path / "go").touch()
 
     seconds = {"head": 1.0, "long": 60.0, "other": 1.0, "short 0": 2.0, "short 1": 2.0}
-    assert Scheduler(busy, begun, *jobs, Job(go), durations=seconds).run(backend=backend)
+    assert Scheduler(busy, begun, *jobs, Job(go), durations=seconds).run(
+        backend=backend
+    )
     assert (tmp_path / "notes").read_text().splitlines()[0] == "head"
 
 
-def test_cancelled_or_timed_out_job_on_a_cluster_settles_at_once(backend: str, client: Client, tmp_path: Path) -> None:
+def test_cancelled_or_timed_out_job_on_a_cluster_settles_at_once(
+    backend: str, client: Client, tmp_path: Path
+) -> None:
     running = ProcessJob(bodies.until_told, str(tmp_path), processes=Cluster(client))
-    late = ProcessJob(bodies.until_told, str(tmp_path), processes=Cluster(client), timeout=0.5)
+    late = ProcessJob(
+        bodies.until_told, str(tmp_path), processes=Cluster(client), timeout=0.5
+    )
 
     async def cancel() -> None:
         await until_noted(tmp_path)
@@ -156,7 +201,9 @@ def test_cancelled_or_timed_out_job_on_a_cluster_settles_at_once(backend: str, c
     assert isinstance(late.raised_exception(), JobTimeout)
 
 
-def test_a_cancelled_job_on_a_cluster_does_not_wait_for_a_value_that_hangs(backend: str, client: Client) -> None:
+def test_a_cancelled_job_on_a_cluster_does_not_wait_for_a_value_that_hangs(
+    backend: str, client: Client
+) -> None:
     asked, gone = threading.Event(), list[bool]()
 
     async def hang(*_: Any, **options: Any) -> Any:
@@ -180,7 +227,9 @@ def test_a_cancelled_job_on_a_cluster_does_not_wait_for_a_value_that_hangs(backe
         job.result()
 
 
-def test_a_future_cancelled_by_another_client_fails_the_job(backend: str, client: Client, tmp_path: Path) -> None:
+def test_a_future_cancelled_by_another_client_fails_the_job(
+    backend: str, client: Client, tmp_path: Path
+) -> None:
     job = ProcessJob(bodies.until_told, str(tmp_path), processes=Cluster(client))
     futures: list[Any] = []
     submit = client.submit
@@ -189,7 +238,9 @@ def test_a_future_cancelled_by_another_client_fails_the_job(backend: str, client
         await until_noted(tmp_path)
         await anyio.to_thread.run_sync(futures[0].cancel)
 
-    client.submit = lambda *args, **own: futures.append(submit(*args, **own)) or futures[-1]
+    client.submit = lambda *args, **own: (
+        futures.append(submit(*args, **own)) or futures[-1]
+    )
     try:
         run(backend, job, Job(cancel))
     finally:
@@ -199,35 +250,59 @@ def test_a_future_cancelled_by_another_client_fails_the_job(backend: str, client
         job.result()
 
 
-@pytest.mark.parametrize("options", [{}, {"pure": False}, {"workers": ["a"], "retries": 2}])
-def test_the_executor_of_a_dask_client_is_refused(client: Client, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "options", [{}, {"pure": False}, {"workers": ["a"], "retries": 2}]
+)
+def test_the_executor_of_a_dask_client_is_refused(
+    client: Client, options: dict[str, Any]
+) -> None:
     """`get_executor()` makes equal calls once and takes some keyword arguments: the error says to write `Cluster`."""
     with client.get_executor(**options) as executor:
         for owner in (Scheduler, partial(ProcessJob, int)):
-            with pytest.raises(TypeError, match=r"write trioflow.dask.Cluster\(client\).*makes equal calls once"):
+            with pytest.raises(
+                TypeError,
+                match=r"write trioflow.dask.Cluster\(client\).*makes equal calls once",
+            ):
                 owner(label="wrong", processes=executor)
 
 
-def test_equal_calls_on_a_cluster_are_made_each(backend: str, client: Client, tmp_path: Path) -> None:
+def test_equal_calls_on_a_cluster_are_made_each(
+    backend: str, client: Client, tmp_path: Path
+) -> None:
     """A cluster makes each of several equal calls, a retry calls again, and keywords belong to the function."""
     draws = [ProcessJob(bodies.draw) for _ in range(20)]
     again = ProcessJob(bodies.fail_once, str(tmp_path / "tried"), "done", retry=1)
-    keywords = ProcessJob(dict, kwargs={"retries": 1, "key": 2, "pure": 3, "workers": 4, "priority": 5})
+    keywords = ProcessJob(
+        dict, kwargs={"retries": 1, "key": 2, "pure": 3, "workers": 4, "priority": 5}
+    )
     run(backend, *draws, again, keywords, processes=Cluster(client))
     assert len({job.result() for job in draws}) == 20
     assert (again.result(), again.attempts) == ("done", 2)
-    assert keywords.result() == {"retries": 1, "key": 2, "pure": 3, "workers": 4, "priority": 5}
+    assert keywords.result() == {
+        "retries": 1,
+        "key": 2,
+        "pure": 3,
+        "workers": 4,
+        "priority": 5,
+    }
 
 
 @pytest.mark.parametrize("backend", ["asyncio"])  # the backend does not matter
-def test_calls_and_values_of_a_killed_worker_are_computed_again(backend: str, client: Client, tmp_path: Path) -> None:
+def test_calls_and_values_of_a_killed_worker_are_computed_again(
+    backend: str, client: Client, tmp_path: Path
+) -> None:
     from distributed import Client, LocalCluster
 
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=":0"
+        ) as cluster,
         Client(cluster, set_as_default=False) as own,
     ):
-        jobs = [ProcessJob(bodies.until_told, str(tmp_path), 0), ProcessJob(bodies.until_told, str(tmp_path), 1)]
+        jobs = [
+            ProcessJob(bodies.until_told, str(tmp_path), 0),
+            ProcessJob(bodies.until_told, str(tmp_path), 1),
+        ]
         total = ProcessJob(sum, jobs)
 
         async def kill() -> None:
@@ -242,18 +317,24 @@ def test_calls_and_values_of_a_killed_worker_are_computed_again(backend: str, cl
         assert total.result() == 1
 
 
-def test_the_error_without_dask_has_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_dask_has_the_install_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with pytest.raises(ModuleNotFoundError, match=r'pip install "trioflow\[dask\]"'):
         import_dask("no_such_module")
 
 
 # ---- scenarios on a cluster
-def test_a_scenario_has_the_same_results_on_a_cluster_and_locally(backend: str, client: Client, tmp_path: Path) -> None:
+def test_a_scenario_has_the_same_results_on_a_cluster_and_locally(
+    backend: str, client: Client, tmp_path: Path
+) -> None:
     """One option moves all calls to a cluster, even nested and retried ones, and local jobs use their results."""
 
     def run_it(processes: Any) -> list[Any]:
         flag = tmp_path / f"flag {processes is None}"
-        parts = [ProcessJob(bodies.add, number, timeout=PATIENCE) for number in range(3)]
+        parts = [
+            ProcessJob(bodies.add, number, timeout=PATIENCE) for number in range(3)
+        ]
         scheduler = Scheduler(parts, processes=processes)
         nested = Scheduler(label="nested", scheduler=scheduler)
         doubled = [nested.add(ProcessJob(bodies.add, part, part)) for part in parts]
@@ -268,12 +349,20 @@ def test_a_scenario_has_the_same_results_on_a_cluster_and_locally(backend: str, 
     assert run_it(Cluster(client)) == run_it(None) == [(0, 0), 2, 8, 1]
 
 
-def test_a_result_used_only_on_the_cluster_is_not_transferred(backend: str, client: Client) -> None:
+def test_a_result_used_only_on_the_cluster_is_not_transferred(
+    backend: str, client: Client
+) -> None:
     cluster = Cluster(client)
     first = ProcessJob(bodies.make_worker_only)
     scheduler = Scheduler(first, processes=cluster)
-    scheduler.add(Scheduler(ProcessJob(bodies.size, first, label="inner"), label="nested"))
-    there, both, here = ProcessJob(bodies.add, 1), ProcessJob(bodies.add, 2), ProcessJob(bodies.add, 3)
+    scheduler.add(
+        Scheduler(ProcessJob(bodies.size, first, label="inner"), label="nested")
+    )
+    there, both, here = (
+        ProcessJob(bodies.add, 1),
+        ProcessJob(bodies.add, 2),
+        ProcessJob(bodies.add, 3),
+    )
     of_both = ProcessJob(bodies.where, both)
     own = ProcessJob(bodies.add, there, processes=Cluster(client))
     of_own = ProcessJob(bodies.add, own, both)
@@ -281,7 +370,8 @@ def test_a_result_used_only_on_the_cluster_is_not_transferred(backend: str, clie
     scheduler.update([of_both, of_own, awaiting])
     assert scheduler.run(backend=backend)
     assert [repr(stored_result(job)) for job in (first, there)] == [
-        f"<{kind} on the Dask cluster at {client.scheduler.address}>" for kind in ("WorkerOnly", "int")
+        f"<{kind} on the Dask cluster at {client.scheduler.address}>"
+        for kind in ("WorkerOnly", "int")
     ]
     assert [stored_result(job) for job in (both, here)] == [2, 3]
     assert scheduler.results()[first] is stored_result(first)
@@ -289,39 +379,55 @@ def test_a_result_used_only_on_the_cluster_is_not_transferred(backend: str, clie
     assert awaiting.result() == (2, 3)
     assert of_own.result() == 3
     assert repr(cluster) == f"<Cluster at {client.scheduler.address}>"
-    assert f"<int on the Dask cluster at {client.scheduler.address}>" in listing(scheduler, details=True)
+    assert f"<int on the Dask cluster at {client.scheduler.address}>" in listing(
+        scheduler, details=True
+    )
 
 
-def test_jobs_added_later_get_results_that_stayed_on_the_cluster(backend: str, client: Client) -> None:
+def test_jobs_added_later_get_results_that_stayed_on_the_cluster(
+    backend: str, client: Client
+) -> None:
     async def main() -> None:
         async with Scheduler(processes=Cluster(client)) as scheduler:
             first = scheduler.add(ProcessJob(bodies.add, 1))
             second = scheduler.add(ProcessJob(bodies.add, first, 10))
             assert await second == 11
             third = scheduler.add(ProcessJob(bodies.add, second, 100))
-            assert (await scheduler.add(Job(take, first, [second])), await third) == ((1, [11]), 111)
+            assert (await scheduler.add(Job(take, first, [second])), await third) == (
+                (1, [11]),
+                111,
+            )
         assert "on the Dask cluster" in repr(stored_result(first))
 
     anyio.run(main, backend=backend)
 
 
-def test_a_journal_restores_results_across_cluster_and_local_runs(backend: str, client: Client, tmp_path: Path) -> None:
+def test_a_journal_restores_results_across_cluster_and_local_runs(
+    backend: str, client: Client, tmp_path: Path
+) -> None:
     journal, notes = str(tmp_path / "run.db"), str(tmp_path / "notes")
 
     def jobs(number: int) -> list[ProcessJob[Any]]:
         first = ProcessJob(bodies.noted, notes, 5, label="noted")
-        others = [ProcessJob(bodies.add, first, further, label=f"more {further}") for further in (100, number)]
+        others = [
+            ProcessJob(bodies.add, first, further, label=f"more {further}")
+            for further in (100, number)
+        ]
         return [first, *others]
 
     for number, processes in enumerate((Cluster(client), None, Cluster(client))):
         made = jobs(number)
-        assert Scheduler(made, processes=processes).run(backend=backend, journal=journal)
+        assert Scheduler(made, processes=processes).run(
+            backend=backend, journal=journal
+        )
         assert [job.result() for job in made] == [5, 105, 5 + number]
         assert [job.restored for job in made] == [number > 0, number > 0, False]
     assert Path(notes).read_text() == "noted\n"
 
 
-def test_keep_result_false_drops_results_on_a_cluster(backend: str, client: Client) -> None:
+def test_keep_result_false_drops_results_on_a_cluster(
+    backend: str, client: Client
+) -> None:
     first = ProcessJob(bodies.add, 1, keep_result=False)
     last = ProcessJob(bodies.add, first, 1)
     assert Scheduler(last, processes=Cluster(client)).run(backend=backend)
@@ -341,28 +447,44 @@ def test_the_error_names_a_value_lost_with_a_closed_client() -> None:
             assert Scheduler(last, processes=Cluster(own)).run()
             place = Cluster(own)
         with pytest.raises(
-            RuntimeError, match=r"'add\(1\)': its value was kept on the Dask cluster at inproc://.*open"
+            RuntimeError,
+            match=r"'add\(1\)': its value was kept on the Dask cluster at inproc://.*open",
         ):
             first.result()
         late = ProcessJob(bodies.add, 1)
         Scheduler(late, processes=place).run()
-        assert "its Dask client is closed: close it after the run" in str(late.raised_exception())
+        assert "its Dask client is closed: close it after the run" in str(
+            late.raised_exception()
+        )
     assert last.result() == 2
 
 
 @pytest.mark.usefixtures("client")  # its threads exist before the test
 @patiently(1, 10, 60)
-def test_a_killed_dask_scheduler_fails_its_jobs_immediately(backend: str, unit: float) -> None:
+def test_a_killed_dask_scheduler_fails_its_jobs_immediately(
+    backend: str, unit: float
+) -> None:
     from distributed import Client
 
-    program = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
-    with subprocess.Popen([*program, "--host", "127.0.0.1"], stderr=subprocess.PIPE, text=True) as process:
+    program = [
+        sys.executable,
+        "-m",
+        "distributed.cli.dask_scheduler",
+        "--port",
+        "0",
+        "--no-dashboard",
+    ]
+    with subprocess.Popen(
+        [*program, "--host", "127.0.0.1"], stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr is not None
         line = next(line for line in process.stderr if "Scheduler at:" in line)
         with Client(line.split()[-1], set_as_default=False, timeout=unit) as own:
             waiting = ProcessJob(bodies.add, 1)
             timed = ProcessJob(bodies.add, 1, timeout=60)
-            later = ProcessJob(bodies.add, 2, critical=True).requires([waiting, timed], settled=True)
+            later = ProcessJob(bodies.add, 2, critical=True).requires(
+                [waiting, timed], settled=True
+            )
 
             async def kill() -> float:
                 while len(own.futures) < 2:  # noqa: ASYNC110 - it has no event
@@ -376,8 +498,9 @@ def test_a_killed_dask_scheduler_fails_its_jobs_immediately(backend: str, unit: 
             assert scheduler.stop_reason is StopReason.CRITICAL
             assert time.monotonic() - killed.result() < PATIENCE
             for job in (waiting, timed, later):
-                assert f"the connection to the Dask scheduler at {line.split()[-1]} was lost" in str(
-                    job.raised_exception()
+                assert (
+                    f"the connection to the Dask scheduler at {line.split()[-1]} was lost"
+                    in str(job.raised_exception())
                 )
 
 
@@ -405,7 +528,9 @@ def test_a_cluster_may_grow_and_shrink_during_a_run(backend: str) -> None:
     from distributed import Client, LocalCluster
 
     with (
-        LocalCluster(n_workers=2, processes=False, threads_per_worker=1, dashboard_address=":0") as cluster,
+        LocalCluster(
+            n_workers=2, processes=False, threads_per_worker=1, dashboard_address=":0"
+        ) as cluster,
         Client(cluster, set_as_default=False) as own,
     ):
         first = [ProcessJob(bodies.add, number) for number in range(6)]
@@ -418,12 +543,16 @@ def test_a_cluster_may_grow_and_shrink_during_a_run(backend: str) -> None:
 
         scaled = Job(scale, required=first)
         total = ProcessJob(sum, first, required=scaled)
-        assert Scheduler(first, total, scaled, processes=Cluster(own)).run(backend=backend)
+        assert Scheduler(first, total, scaled, processes=Cluster(own)).run(
+            backend=backend
+        )
         assert "on the Dask cluster" in repr(stored_result(first[0]))
     assert total.result() == 15
 
 
-def test_the_dask_option_runs_process_jobs_of_a_scenario_on_a_cluster(client: Client, tmp_path: Path) -> None:
+def test_the_dask_option_runs_process_jobs_of_a_scenario_on_a_cluster(
+    client: Client, tmp_path: Path
+) -> None:
     """With `--dask`, workers get the definitions of a scenario's file by value; a nested scheduler may stay local."""
     file = written(tmp_path, """
         import os
@@ -444,30 +573,52 @@ def test_the_dask_option_runs_process_jobs_of_a_scenario_on_a_cluster(client: Cl
 
 
 def test_the_dask_option_runs_the_sizes_example_on_a_cluster(client: Client) -> None:
-    result = command_line("--dask", client.scheduler.address, EXAMPLES / "sizes.py", "--set", "parts=3")
+    result = command_line(
+        "--dask", client.scheduler.address, EXAMPLES / "sizes.py", "--set", "parts=3"
+    )
     assert result.exit_code == 0
     assert "all 7 jobs succeeded" in result.output
 
 
 def test_the_dask_option_fails_if_no_dask_scheduler_answers(tmp_path: Path) -> None:
-    done = process("run", "--dask", "nonsense://x", written(tmp_path, "main = Scheduler(Job(work))"))
+    done = process(
+        "run",
+        "--dask",
+        "nonsense://x",
+        written(tmp_path, "main = Scheduler(Job(work))"),
+    )
     assert (done.returncode, done.stdout) == (2, "")
-    assert "--dask nonsense://x: no Dask scheduler answers at this address" in done.stderr
+    assert (
+        "--dask nonsense://x: no Dask scheduler answers at this address" in done.stderr
+    )
 
 
-def test_error_names_unsendable(backend: str, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_unsendable(
+    backend: str, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The error names an argument that cannot be sent to a cluster, or a module that its workers cannot import."""
     (tmp_path / "only_here.py").write_text("def f(): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
-    lock, named = ProcessJob(bodies.add, threading.Lock()), ProcessJob(bodies.add, kwargs={"extra": threading.Lock()})
+    lock, named = (
+        ProcessJob(bodies.add, threading.Lock()),
+        ProcessJob(bodies.add, kwargs={"extra": threading.Lock()}),
+    )
     missing = ProcessJob(importlib.import_module("only_here").f)
     Scheduler(lock, named, missing, processes=Cluster(client)).run(backend=backend)
-    assert "argument 1, a lock, cannot be sent to a worker of the Dask cluster: cannot" in str(lock.raised_exception())
+    assert (
+        "argument 1, a lock, cannot be sent to a worker of the Dask cluster: cannot"
+        in str(lock.raised_exception())
+    )
     assert "argument 'extra', a lock, cannot be sent" in str(named.raised_exception())
-    assert "must be able to import only_here: install it there, or call client" in notes(missing.raised_exception())
+    assert (
+        "must be able to import only_here: install it there, or call client"
+        in notes(missing.raised_exception())
+    )
 
 
-def test_a_cluster_rejects_asynchronous_clients_and_wrong_arguments(client: Client) -> None:
+def test_a_cluster_rejects_asynchronous_clients_and_wrong_arguments(
+    client: Client,
+) -> None:
     with pytest.raises(TypeError, match=r"Cluster\(5\): give a distributed.Client"):
         Cluster(5)
     with (
@@ -487,7 +638,9 @@ def test_a_call_on_a_cluster_gets_the_otel_span_of_its_job(client: Client) -> No
     provider.add_span_processor(SimpleSpanProcessor(spans))
     job = ProcessJob(otel_bodies.variable, processes=Cluster(client), label="a")
     assert Scheduler(job, instruments=[Tracing(provider)]).run(backend="trio")
-    ids = {span.name: f"{span.context.span_id:016x}" for span in spans.get_finished_spans()}
+    ids = {
+        span.name: f"{span.context.span_id:016x}" for span in spans.get_finished_spans()
+    }
     assert job.result().split("-")[2] == ids["a"]
     again = ProcessJob(otel_bodies.variable, processes=Cluster(client))
     assert Scheduler(again).run(backend="trio")
@@ -500,4 +653,6 @@ def test_all_views_of_a_run_on_a_cluster_agree(client: Client, tmp_path: Path) -
         ProcessJob(bodies.fail, processes=Cluster(client), label="bad"),
         Job(nap, 0),
     ]
-    Views(lambda scheduler, **options: scheduler.run(**options), Scheduler(jobs), tmp_path).check(FAILURES)
+    Views(
+        lambda scheduler, **options: scheduler.run(**options), Scheduler(jobs), tmp_path
+    ).check(FAILURES)

@@ -47,7 +47,9 @@ if __name__ == "__main__":
 NOT_SENT = "its function double cannot be sent to a process"
 
 
-def plain(*words: str, name: str = "flow.py", program: str = PROGRAM + START) -> Callable[[Path, str], str]:
+def plain(
+    *words: str, name: str = "flow.py", program: str = PROGRAM + START
+) -> Callable[[Path, str], str]:
     """Return the door of a program in a file, which is started with these words."""
 
     def enter(folder: Path, backend: str) -> str:
@@ -76,16 +78,22 @@ def in_zip(folder: Path, backend: str) -> str:
         import trioflow
 
         ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(os.path.dirname(trioflow.__file__), source / "trioflow", ignore=ignored)
+        shutil.copytree(
+            os.path.dirname(trioflow.__file__), source / "trioflow", ignore=ignored
+        )
     (source / "flow.py").write_text(PROGRAM, "utf-8")
-    (source / "__main__.py").write_text("from flow import *\n" + START.replace("BACKEND", repr(backend)), "utf-8")
+    (source / "__main__.py").write_text(
+        "from flow import *\n" + START.replace("BACKEND", repr(backend)), "utf-8"
+    )
     zipapp.create_archive(source, folder / "app.pyz")
     return started(folder, "app.pyz")
 
 
 def as_package(folder: Path, backend: str) -> str:
     (folder / "package").mkdir(exist_ok=True)
-    (folder / "package" / "__main__.py").write_text((PROGRAM + START).replace("BACKEND", repr(backend)), "utf-8")
+    (folder / "package" / "__main__.py").write_text(
+        (PROGRAM + START).replace("BACKEND", repr(backend)), "utf-8"
+    )
     return started(folder, "-m", "package")
 
 
@@ -103,13 +111,24 @@ def in_debugger(folder: Path, backend: str) -> str:
 
 def by_command(folder: Path, backend: str) -> str:
     (folder / "html.v1.py").write_text(PROGRAM, "utf-8")  # no module has this name
-    return started(folder, "-m", "trioflow", "run", "html.v1.py", "--no-monitor", "--backend", backend)
+    return started(
+        folder,
+        "-m",
+        "trioflow",
+        "run",
+        "html.v1.py",
+        "--no-monitor",
+        "--backend",
+        backend,
+    )
 
 
 def in_pytest(folder: Path, backend: str) -> str:
     test = f"\ndef test_it():\n    trioflow.look.enable()\n    scheduler.run(backend={backend!r})\n"
     (folder / "test_flow.py").write_text(PROGRAM + test, "utf-8")
-    return started(folder, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "test_flow.py")
+    return started(
+        folder, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "test_flow.py"
+    )
 
 
 def in_notebook(folder: Path, backend: str) -> str:
@@ -117,9 +136,15 @@ def in_notebook(folder: Path, backend: str) -> str:
     from nbclient import NotebookClient
 
     cells = [PROGRAM, "trioflow.look.enable()", f"scheduler.run(backend={backend!r})"]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    NotebookClient(notebook, timeout=PATIENCE, resources={"metadata": {"path": str(folder)}}).execute()
-    return "".join(output.get("text", "") for cell in notebook.cells for output in cell.outputs)
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(cell) for cell in cells]
+    )
+    NotebookClient(
+        notebook, timeout=PATIENCE, resources={"metadata": {"path": str(folder)}}
+    ).execute()
+    return "".join(
+        output.get("text", "") for cell in notebook.cells for output in cell.outputs
+    )
 
 
 DOORS: dict[str, tuple[Callable[[Path, str], str], str]] = {
@@ -134,20 +159,36 @@ DOORS: dict[str, tuple[Callable[[Path, str], str], str]] = {
     "trioflow run": (by_command, ""),
     "notebook": (in_notebook, NOT_SENT),
     "pytest": (in_pytest, ""),
-    "frozen": (plain("flow.py", program="import sys\nsys.frozen = True\n" + PROGRAM + START), "set_executable"),
-    "embedded": (plain("flow.py", program="import sys\nsys.executable = None\n" + PROGRAM + START), "set_executable"),
+    "frozen": (
+        plain("flow.py", program="import sys\nsys.frozen = True\n" + PROGRAM + START),
+        "set_executable",
+    ),
+    "embedded": (
+        plain(
+            "flow.py", program="import sys\nsys.executable = None\n" + PROGRAM + START
+        ),
+        "set_executable",
+    ),
 }
 """How a program is started, and what the error of a ProcessJob says there; "" if it works."""
 
 
 @pytest.mark.parametrize("name", DOORS)
-def test_each_kind_works_through_each_door_or_says_what_to_do(name: str, tmp_path: Path, backend: str) -> None:
+def test_each_kind_works_through_each_door_or_says_what_to_do(
+    name: str, tmp_path: Path, backend: str
+) -> None:
     """A second run has its results from the journal, which knows functions by their names."""
     enter, problem = DOORS[name]
     for suffix in ("", ", restored") if name in ("link", "trioflow run") else ("",):
         output = enter(tmp_path, backend).replace("(Pdb) ", "")
-        found = dict(line.split(": ", 1) for line in output.splitlines() if ": " in line)
-        expected = {"Job": f"42{suffix}", "ThreadJob": f"42{suffix}", "ProcessJob": f"42{suffix}"}
+        found = dict(
+            line.split(": ", 1) for line in output.splitlines() if ": " in line
+        )
+        expected = {
+            "Job": f"42{suffix}",
+            "ThreadJob": f"42{suffix}",
+            "ProcessJob": f"42{suffix}",
+        }
         if problem:
             assert problem in found["ProcessJob"], output
             del expected["ProcessJob"]

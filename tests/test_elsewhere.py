@@ -86,7 +86,9 @@ scheduler = Scheduler(ThreadJob(sorted, Job(fetch, "ba", label="fetch"), label="
 
 
 @pytest.mark.ci
-def test_what_needs_posix_is_rejected_and_all_else_works_without_it(tmp_path: Path) -> None:
+def test_what_needs_posix_is_rejected_and_all_else_works_without_it(
+    tmp_path: Path,
+) -> None:
     """Without POSIX, jobs that need it are rejected with advice what to use; a journal has a lock; commands work."""
     (tmp_path / "s.py").write_text(SCENARIO)
     done = subprocess.run(
@@ -108,7 +110,9 @@ def test_what_needs_posix_is_rejected_and_all_else_works_without_it(tmp_path: Pa
         assert "fetch" in (tmp_path / name).read_text()
 
 
-def test_the_exit_of_a_child_is_detected_without_os_waitid(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exit_of_a_child_is_detected_without_os_waitid(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Without `os.waitid`, as on macOS before Python 3.13, the exit of a child is detected without reaping it."""
     monkeypatch.delattr(os, "waitid")
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
@@ -124,11 +128,15 @@ def test_the_exit_of_a_child_is_detected_without_os_waitid(monkeypatch: pytest.M
 
 def names_of_systems() -> set[str]:
     texts = (path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
-    return {name for text in texts for name in re.findall(r"(?<![\w.])posix\.(\w+)", text)}
+    return {
+        name for text in texts for name in re.findall(r"(?<![\w.])posix\.(\w+)", text)
+    }
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems lack some")
 def test_each_name_that_only_some_systems_have_exists_on_linux() -> None:
     names = names_of_systems()
     assert "killpg" in names
-    assert [name for name in names if isinstance(getattr(_posix, name), _posix.MissingName)] == []
+    assert [
+        name for name in names if isinstance(getattr(_posix, name), _posix.MissingName)
+    ] == []

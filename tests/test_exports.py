@@ -18,8 +18,14 @@ from trioflow.cli._commands import COMMANDS, command
 
 
 def public(module: types.ModuleType) -> dict[str, Any]:
-    values = {name: getattr(module, name) for name in dir(module) if not name.startswith("_")}  # late ones as well
-    return {name: value for name, value in values.items() if not isinstance(value, types.ModuleType)}
+    values = {
+        name: getattr(module, name) for name in dir(module) if not name.startswith("_")
+    }  # late ones as well
+    return {
+        name: value
+        for name, value in values.items()
+        if not isinstance(value, types.ModuleType)
+    }
 
 
 NAMES = [
@@ -34,7 +40,9 @@ def test_each_name_is_exported_once() -> None:
     """Each name is exported once, except for AbstractJob, also in `trioflow.abc`."""
     places: dict[int, list[str]] = {}
     for module, name in NAMES:
-        places.setdefault(id(getattr(module, name)), []).append(f"{module.__name__}.{name}")
+        places.setdefault(id(getattr(module, name)), []).append(
+            f"{module.__name__}.{name}"
+        )
     assert [found for found in places.values() if len(found) > 1] == [
         ["trioflow.AbstractJob", "trioflow.abc.AbstractJob"]
     ]
@@ -48,8 +56,12 @@ def test_each_name_has_a_docstring() -> None:
         if not inspect.getdoc(thing):
             silent.append(name)
         for base in thing.__mro__ if isinstance(thing, type) else ():
-            for attribute, value in vars(base).items() if base.__module__.startswith("trioflow") else ():
-                is_public = not attribute.startswith("_") and isinstance(value, (types.FunctionType, property))
+            for attribute, value in (
+                vars(base).items() if base.__module__.startswith("trioflow") else ()
+            ):
+                is_public = not attribute.startswith("_") and isinstance(
+                    value, (types.FunctionType, property)
+                )
                 if is_public and not inspect.getdoc(value):
                     silent.append(f"{base.__name__}.{attribute}")
     assert silent == []
@@ -60,7 +72,9 @@ def test_each_name_has_the_module_that_users_import_it_from() -> None:
     of_users = public(trioflow)
     for module, name in NAMES:
         thing = getattr(module, name)
-        assert thing.__module__ == ("trioflow" if name in of_users else "trioflow.abc"), name
+        assert thing.__module__ == (
+            "trioflow" if name in of_users else "trioflow.abc"
+        ), name
         assert getattr(sys.modules[thing.__module__], thing.__name__) is thing, name
 
 
@@ -121,7 +135,9 @@ for words, heavy in (["--help"], {helps}), (["batch", "true", "{{}}", ":::", "1"
     found: list[str] = []
     # A test beside this one may ask all programs of the machine how far they are: a batch loads what it answers with.
     for _ in range(5):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
         found = [line for line in done.stdout.splitlines() if line.startswith("found")]
         if found == ["found []", "found 0 []", "found 0 []"]:
             return
@@ -131,7 +147,9 @@ for words, heavy in (["--help"], {helps}), (["batch", "true", "{{}}", ":::", "1"
 def test_the_import_of_all_names_loads_no_event_loop() -> None:
     """A program on trio that writes `from trioflow import *` does without asyncio."""
     code = "import sys; from trioflow import *; print({'asyncio', 'trio'} & sys.modules.keys())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout == "set()\n"
 
 
@@ -139,11 +157,17 @@ def test_the_import_of_all_names_loads_no_event_loop() -> None:
 def test_help_of_the_command_has_the_summary_of_each_subcommand(name: str) -> None:
     subcommand = command.get_command(click.Context(command), name)
     assert subcommand is not None
-    assert " ".join((subcommand.help or "").split()).startswith(COMMANDS[name][2].removesuffix("."))
+    assert " ".join((subcommand.help or "").split()).startswith(
+        COMMANDS[name][2].removesuffix(".")
+    )
 
 
 def test_all_own_errors_are_exported() -> None:
-    classes = [value for value in vars(_errors).values() if isinstance(value, type) and issubclass(value, Exception)]
+    classes = [
+        value
+        for value in vars(_errors).values()
+        if isinstance(value, type) and issubclass(value, Exception)
+    ]
     own = {error for error in classes if error.__module__.startswith("trioflow")}
     assert own <= set(public(trioflow).values())
     assert all(issubclass(error, (trioflow.TrioflowError, Warning)) for error in own)
@@ -151,22 +175,31 @@ def test_all_own_errors_are_exported() -> None:
 
 def test_unknown_option_of_a_scheduler_gets_a_hint() -> None:
     unknown: typing.Any = {"job_window": 3}
-    with pytest.raises(TypeError, match="'home': a scheduler has no option 'job_window'; did you mean jobs_window"):
+    with pytest.raises(
+        TypeError,
+        match="'home': a scheduler has no option 'job_window'; did you mean jobs_window",
+    ):
         trioflow.Scheduler(label="home", **unknown)
     unknown = {"colour": "red"}
-    with pytest.raises(TypeError, match=r"no option .colour.; the options are label, jobs_window, pool"):
+    with pytest.raises(
+        TypeError, match=r"no option .colour.; the options are label, jobs_window, pool"
+    ):
         trioflow.Scheduler(**unknown)
 
 
 def test_unknown_option_of_a_run_gets_a_hint(backend: typing.Any) -> None:
     unknown: typing.Any = {"job_window": 3}
     scheduler = trioflow.Scheduler(label="home")
-    with pytest.raises(TypeError, match=r"'home': run\(\) has no option 'job_window'; did you mean jobs_window"):
+    with pytest.raises(
+        TypeError,
+        match=r"'home': run\(\) has no option 'job_window'; did you mean jobs_window",
+    ):
         scheduler.run(backend=backend, **unknown)
 
     async def main() -> None:
         with pytest.raises(
-            TypeError, match=r"co_run\(\) has no option 'colour'; the options are timeout, jobs_window, [^_]*$"
+            TypeError,
+            match=r"co_run\(\) has no option 'colour'; the options are timeout, jobs_window, [^_]*$",
         ):
             await scheduler.co_run(**typing.cast(typing.Any, {"colour": "red"}))
 

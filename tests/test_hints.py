@@ -5,7 +5,18 @@ from pathlib import Path
 from typing import Any
 import pytest
 import trioflow
-from trioflow import AbstractJob, CommandJob, Job, Pool, Rate, Scheduler, SshJob, SshNode, SshNodes, _hints
+from trioflow import (
+    AbstractJob,
+    CommandJob,
+    Job,
+    Pool,
+    Rate,
+    Scheduler,
+    SshJob,
+    SshNode,
+    SshNodes,
+    _hints,
+)
 from .bodies import give_now
 from .cli import command_line
 
@@ -17,18 +28,24 @@ COMMANDS_ALONE = ("on_succeeded",)
 def test_an_option_of_another_library_names_the_option_here(name: str) -> None:
     option = _hints.OPTION_ALIASES[name]
     if option in COMMANDS_ALONE:
-        with pytest.raises(TypeError, match=rf"no option {name!r}; did you mean {option}\?"):
+        with pytest.raises(
+            TypeError, match=rf"no option {name!r}; did you mean {option}\?"
+        ):
             CommandJob(["true"], **{name: 1})
         option = _hints.OPTION_REPLACEMENTS[option]
     else:
         assert option in OPTIONS
-    with pytest.raises(TypeError, match=rf"no option {name!r}; did you mean {option}\?"):
+    with pytest.raises(
+        TypeError, match=rf"no option {name!r}; did you mean {option}\?"
+    ):
         Scheduler(**{name: 1})
 
 
 @pytest.mark.parametrize("name", _hints.OPTION_HINTS)
 def test_an_option_without_a_counterpart_says_what_to_do(name: str) -> None:
-    with pytest.raises(TypeError, match=re.escape(f"no option {name!r}; {_hints.OPTION_HINTS[name]}")):
+    with pytest.raises(
+        TypeError, match=re.escape(f"no option {name!r}; {_hints.OPTION_HINTS[name]}")
+    ):
         Scheduler(**{name: 1})
 
 
@@ -37,9 +54,14 @@ def test_an_attribute_of_a_task_or_future_names_the_attribute_here(name: str) ->
     for job in (Job(give_now, 1), Scheduler(), CommandJob(["true"])):
         assert not hasattr(job, name)
         assert name not in dir(job)
-        with pytest.raises(AttributeError, match=re.escape(f"no attribute {name!r}: {_hints.ATTRIBUTE_HINTS[name]}")):
+        with pytest.raises(
+            AttributeError,
+            match=re.escape(f"no attribute {name!r}: {_hints.ATTRIBUTE_HINTS[name]}"),
+        ):
             getattr(job, name)
-    _, meant = re.findall(r"^(call|compare|read) (\w+)", _hints.ATTRIBUTE_HINTS[name])[0]
+    _, meant = re.findall(r"^(call|compare|read) (\w+)", _hints.ATTRIBUTE_HINTS[name])[
+        0
+    ]
     assert hasattr(Scheduler, meant)
 
 
@@ -62,7 +84,9 @@ def test_a_kind_may_use_the_names_of_attributes_that_jobs_lack() -> None:
 
 
 def test_a_job_among_the_needs_is_told_where_an_order_is_given() -> None:
-    with pytest.raises(TypeError, match=r"needs=.* of .*: give a dict .*; for an order, give required="):
+    with pytest.raises(
+        TypeError, match=r"needs=.* of .*: give a dict .*; for an order, give required="
+    ):
         Job(give_now, 1, needs=[Job(give_now, 2)])  # type: ignore[arg-type]
 
 
@@ -109,12 +133,18 @@ def test_options_take_whole_numbers_of_other_libraries() -> None:
     two: Any = Int64(2)
     job = Job(give_now, 1, retry=two, priority=two, needs={"cpu": two}, label="job")
     scheduler = Scheduler(
-        job, jobs_window=two, pool=Pool(cpu=two, usd=trioflow.Budget(two), api=Rate(requests=two, per=1))
+        job,
+        jobs_window=two,
+        pool=Pool(cpu=two, usd=trioflow.Budget(two), api=Rate(requests=two, per=1)),
     )
     assert isinstance(job.retry, trioflow.Retry)
     kept = job.retry.times, job.priority, job.needs["cpu"], scheduler.jobs_window
     assert [type(value) for value in kept] == [int] * 4
-    made = trioflow.Retry(two), trioflow.Adaptive(two, 8), trioflow.PerKey(two, sizes={"a": two})
+    made = (
+        trioflow.Retry(two),
+        trioflow.Adaptive(two, 8),
+        trioflow.PerKey(two, sizes={"a": two}),
+    )
     assert repr(made) == "(Retry(2), Adaptive(2, 8), PerKey(2, sizes={'a': 2}))"
     assert scheduler.run()
 
@@ -137,7 +167,10 @@ def test_results_are_looked_up_by_job() -> None:
     scheduler = Scheduler(Job(give_now, 1))
     scheduler.run()
     assert scheduler.results() == {next(iter(scheduler)): 1}
-    with pytest.raises(KeyError, match=r"no result for 0: results\(\) has the results of jobs that succeeded, by job"):
+    with pytest.raises(
+        KeyError,
+        match=r"no result for 0: results\(\) has the results of jobs that succeeded, by job",
+    ):
         scheduler.results()[0]  # type: ignore[index]
 
 
@@ -155,7 +188,9 @@ def test_a_text_or_a_file_without_a_node_is_an_error(nodes: Any) -> None:
     (("batch", "--max-workers", "3", "true"), "-j N limits the jobs at once"),
     (("run", "--workers", "3", "flow.py"), "-j N limits the jobs at once"),
 ])  # fmt: skip
-def test_an_option_of_another_command_names_the_option_here(words: tuple[str, ...], hint: str) -> None:
+def test_an_option_of_another_command_names_the_option_here(
+    words: tuple[str, ...], hint: str
+) -> None:
     assert hint in command_line.trioflow(*words).stderr
     assert "-j" not in command_line.trioflow("compare", "--workers", "3").stderr
 
@@ -165,7 +200,9 @@ def test_what_a_scheduler_is_not_names_what_it_has(name: str) -> None:
     scheduler = Scheduler()
     assert not hasattr(scheduler, name)
     assert name not in dir(scheduler)
-    with pytest.raises(AttributeError, match=re.escape(_hints.SCHEDULER_ATTRIBUTE_HINTS[name])):
+    with pytest.raises(
+        AttributeError, match=re.escape(_hints.SCHEDULER_ATTRIBUTE_HINTS[name])
+    ):
         getattr(scheduler, name)
 
 
@@ -178,16 +215,36 @@ def test_a_scheduler_is_no_mapping_and_no_plain_context_manager() -> None:
 
 
 RUN_WORDS = [
-    (["run", "flow.py", "--resume"], "No such option '--resume': --journal FILE continues where a run ended"),
-    (["run", "flow.py", "--dry-run"], "No such option '--dry-run': trioflow check FILE finds errors without a run"),
-    (["run", "flow.py", "--web", "8000"], "extra argument (8000); --web chooses the port, and prints the address"),
-    (["graph", "flow.py", "flow.svg"], "extra argument (flow.svg); do you mean -o flow.svg?"),
-    (["list", "run.db"], "'run.db' is no Python file, but a database: trioflow journal run.db shows a journal"),
-    (["ssh", "uname"], "Missing option '-H' / '--hosts'.; write: trioflow ssh -H node1,node2 uname"),
+    (
+        ["run", "flow.py", "--resume"],
+        "No such option '--resume': --journal FILE continues where a run ended",
+    ),
+    (
+        ["run", "flow.py", "--dry-run"],
+        "No such option '--dry-run': trioflow check FILE finds errors without a run",
+    ),
+    (
+        ["run", "flow.py", "--web", "8000"],
+        "extra argument (8000); --web chooses the port, and prints the address",
+    ),
+    (
+        ["graph", "flow.py", "flow.svg"],
+        "extra argument (flow.svg); do you mean -o flow.svg?",
+    ),
+    (
+        ["list", "run.db"],
+        "'run.db' is no Python file, but a database: trioflow journal run.db shows a journal",
+    ),
+    (
+        ["ssh", "uname"],
+        "Missing option '-H' / '--hosts'.; write: trioflow ssh -H node1,node2 uname",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("words", "text"), RUN_WORDS, ids=[" ".join(words) for words, _ in RUN_WORDS])
+@pytest.mark.parametrize(
+    ("words", "text"), RUN_WORDS, ids=[" ".join(words) for words, _ in RUN_WORDS]
+)
 def test_a_wrong_line_of_a_shell_says_what_was_meant(
     words: list[str], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,13 +16,27 @@ import pytest
 import trioflow
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+)
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from trioflow import Budget, CommandJob, Job, LocalNode, Pool, ProcessJob, Rate, Scheduler, SshJob, ThreadJob, Throttled
+from trioflow import (
+    Budget,
+    CommandJob,
+    Job,
+    LocalNode,
+    Pool,
+    ProcessJob,
+    Rate,
+    Scheduler,
+    SshJob,
+    ThreadJob,
+    Throttled,
+)
 from trioflow.abc import AbstractJob
 from trioflow.otel import Tracing, remote_context
 from .bodies import at_once, fail_now, nap
@@ -52,7 +66,9 @@ class Spans:
         return [self._name(link.context) for link in self[name].links]
 
     def _name(self, context: trace.SpanContext) -> str:
-        return {span.context.span_id: span.name for span in self.all()}.get(context.span_id, "of no job")
+        return {span.context.span_id: span.name for span in self.all()}.get(
+            context.span_id, "of no job"
+        )
 
     def traceparent(self, name: str) -> str:
         context = self[name].context
@@ -65,10 +81,14 @@ def spans() -> Spans:
 
 
 def run(spans: Spans, backend: str, *jobs: AbstractJob[Any], **options: Any) -> bool:
-    return Scheduler(*jobs, label="run", instruments=[Tracing(spans.provider)], **options).run(backend=backend)
+    return Scheduler(
+        *jobs, label="run", instruments=[Tracing(spans.provider)], **options
+    ).run(backend=backend)
 
 
-def test_each_job_has_a_span_inside_that_of_its_scheduler(spans: Spans, backend: str) -> None:
+def test_each_job_has_a_span_inside_that_of_its_scheduler(
+    spans: Spans, backend: str
+) -> None:
     """A job's span has links to its requirements; the run's span is inside the one that was current at its start."""
     first = Job(nap, 0.0, label="first")
     inner = Scheduler(Job(nap, 0.0, label="b"), label="inner", required=first)
@@ -79,10 +99,15 @@ def test_each_job_has_a_span_inside_that_of_its_scheduler(spans: Spans, backend:
     ]  # fmt: skip
     assert spans.links("inner") == ["first"]
     assert dict(spans["run"].attributes or {})["trioflow.stop_reason"] == "completed"
-    assert dict(spans["first"].attributes or {}) == {"trioflow.kind": "Job", "trioflow.state": "succeeded"}
+    assert dict(spans["first"].attributes or {}) == {
+        "trioflow.kind": "Job",
+        "trioflow.state": "succeeded",
+    }
 
 
-def test_the_span_of_a_job_is_the_current_one_in_its_body(spans: Spans, backend: str) -> None:
+def test_the_span_of_a_job_is_the_current_one_in_its_body(
+    spans: Spans, backend: str
+) -> None:
     def note(name: str) -> None:
         with spans.tracer.start_as_current_span(name):
             pass
@@ -96,32 +121,52 @@ def test_the_span_of_a_job_is_the_current_one_in_its_body(spans: Spans, backend:
 
     with ThreadPoolExecutor(1) as pool:
         jobs = [Job(body, name, label=name) for name in "ab"]
-        jobs_elsewhere = ThreadJob(note, "c 1", label="c"), ProcessJob(note, "d 1", label="d", processes=pool)
+        jobs_elsewhere = (
+            ThreadJob(note, "c 1", label="c"),
+            ProcessJob(note, "d 1", label="d", processes=pool),
+        )
         assert run(spans, backend, *jobs, *jobs_elsewhere)
     names = ["a 1", "a 2", "a 3", "b 1", "b 2", "b 3", "c 1", "d 1"]
     assert [spans.parent(name) for name in names] == [name[0] for name in names]
 
 
-def test_commands_nodes_and_processes_get_the_span_of_their_job(spans: Spans, backend: str) -> None:
+def test_commands_nodes_and_processes_get_the_span_of_their_job(
+    spans: Spans, backend: str
+) -> None:
     """Jobs outside this process get their span in the variable TRACEPARENT, but not without an instrument."""
     shown = ["printenv", "TRACEPARENT"]
     with ProcessPoolExecutor(1) as pool:
         jobs: list[AbstractJob[Any]] = [
             CommandJob(shown, stdout=subprocess.PIPE, label="command"),
-            CommandJob(shown, stdout=subprocess.PIPE, env={"PATH": os.environ["PATH"]}, label="own env"),
-            SshJob(LocalNode(), "printenv TRACEPARENT", stdout=subprocess.PIPE, label="node"),
+            CommandJob(
+                shown,
+                stdout=subprocess.PIPE,
+                env={"PATH": os.environ["PATH"]},
+                label="own env",
+            ),
+            SshJob(
+                LocalNode(),
+                "printenv TRACEPARENT",
+                stdout=subprocess.PIPE,
+                label="node",
+            ),
             ProcessJob(variable, label="process"),
             ProcessJob(variable, label="executor", processes=pool),
         ]
         assert run(spans, backend, *jobs)
-        found = [str(getattr(job.result(), "text", job.result())).strip()[:-3] for job in jobs]
+        found = [
+            str(getattr(job.result(), "text", job.result())).strip()[:-3]
+            for job in jobs
+        ]
         assert found == [spans.traceparent(job.label) for job in jobs]
         again = [ProcessJob(variable), ProcessJob(variable, processes=pool)]
         assert Scheduler(*again).run(backend=backend)
         assert [job.result() for job in again] == [os.environ.get("TRACEPARENT")] * 2
 
 
-def test_a_program_started_by_a_job_creates_spans_inside_that_of_the_job(spans: Spans) -> None:
+def test_a_program_started_by_a_job_creates_spans_inside_that_of_the_job(
+    spans: Spans,
+) -> None:
     """In a program that a job starts, `remote_context` reads the span of the job from the environment."""
     program = """
 from opentelemetry import trace
@@ -129,13 +174,17 @@ from trioflow.otel import remote_context
 
 print(trace.get_current_span(remote_context()).get_span_context().span_id)
 """
-    job = CommandJob([sys.executable, "-c", program], stdout=subprocess.PIPE, label="program")
+    job = CommandJob(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, label="program"
+    )
     assert run(spans, "trio", job)
     assert int(job.result().text) == spans["program"].context.span_id
     assert trace.get_current_span(remote_context({})) is trace.INVALID_SPAN
 
 
-def test_the_span_of_a_job_has_its_state_exception_and_attempts(spans: Spans, backend: str) -> None:
+def test_the_span_of_a_job_has_its_state_exception_and_attempts(
+    spans: Spans, backend: str
+) -> None:
     tried = iter([True, False])
 
     async def once() -> None:
@@ -149,8 +198,17 @@ def test_the_span_of_a_job_has_its_state_exception_and_attempts(spans: Spans, ba
     jobs = [failing, Job(nap, 0.0, label="blocked", required=failing),
             Job(once, label="again", retry=1), Job(secret, label="hidden", redact=True)]  # fmt: skip
     assert not run(spans, backend, *jobs)
-    states = {span.name: dict(span.attributes or {}).get("trioflow.state") for span in spans.all()}
-    assert states == {"failing": "failed", "blocked": "blocked", "again": "succeeded", "hidden": "failed", "run": None}
+    states = {
+        span.name: dict(span.attributes or {}).get("trioflow.state")
+        for span in spans.all()
+    }
+    assert states == {
+        "failing": "failed",
+        "blocked": "blocked",
+        "again": "succeeded",
+        "hidden": "failed",
+        "run": None,
+    }
     assert [event.name for event in spans["failing"].events] == ["exception"]
     assert [event.name for event in spans["again"].events] == ["retry", "attempt"]
     assert dict(spans["again"].attributes or {})["trioflow.attempts"] == 2
@@ -162,11 +220,16 @@ def test_the_span_of_a_job_has_its_state_exception_and_attempts(spans: Spans, ba
     assert dict(spans["run"].attributes or {})["trioflow.failures"] == 2
 
 
-def test_the_span_of_a_command_has_attributes_of_its_process(spans: Spans, backend: str) -> None:
+def test_the_span_of_a_command_has_attributes_of_its_process(
+    spans: Spans, backend: str
+) -> None:
     """The span of a command has its process in attributes of OpenTelemetry's conventions, but no secrets."""
     good = CommandJob(["true"], label="good")
     bad_one = CommandJob("exit 3", shell=True, label="bad")
-    hidden = [CommandJob(["true", "password"], label="hidden", redact=True), CommandJob(["true"], redact=True)]
+    hidden = [
+        CommandJob(["true", "password"], label="hidden", redact=True),
+        CommandJob(["true"], redact=True),
+    ]
     assert not run(spans, backend, good, bad_one, *hidden)
     assert dict(spans["good"].attributes or {}) == {
         "trioflow.kind": "CommandJob", "trioflow.state": "succeeded", "process.executable.name": "true",
@@ -182,23 +245,41 @@ def test_the_span_of_a_command_has_attributes_of_its_process(spans: Spans, backe
     assert dict(spans["CommandJob"].attributes or {})["trioflow.label"] == "command …"
 
 
-def test_spans_of_jobs_without_labels_are_named_by_program_or_function(spans: Spans) -> None:
+def test_spans_of_jobs_without_labels_are_named_by_program_or_function(
+    spans: Spans,
+) -> None:
     """The name of a span has no arguments, which differ and may be secret; they are in an attribute."""
     nodes = [SshJob(LocalNode(), "true 4")]
     commands = [CommandJob(["/bin/echo", "1"]), CommandJob("true 2", shell=True)]
-    assert not run(spans, "trio", *nodes, *commands, Job(nap, 0.0), CommandJob([Job(nap, 0.0), "5"]))
-    labels = {span.name: dict(span.attributes or {}).get("trioflow.label") for span in spans.all()}
+    assert not run(
+        spans,
+        "trio",
+        *nodes,
+        *commands,
+        Job(nap, 0.0),
+        CommandJob([Job(nap, 0.0), "5"]),
+    )
+    labels = {
+        span.name: dict(span.attributes or {}).get("trioflow.label")
+        for span in spans.all()
+    }
     assert labels == {
         "echo": "/bin/echo 1", "sh": "true 2", "nap": "nap(0.0)", "SshJob": "localhost: true 4",
         "CommandJob": "<nap(0.0)> 5", "run": None,
     }  # fmt: skip
 
 
-def test_the_span_of_a_restored_job_has_the_attribute_restored(spans: Spans, backend: str, tmp_path: Path) -> None:
+def test_the_span_of_a_restored_job_has_the_attribute_restored(
+    spans: Spans, backend: str, tmp_path: Path
+) -> None:
     for _ in range(2):
         job = CommandJob(["true"], label="kept")
-        assert Scheduler(job, instruments=[Tracing(spans.provider)]).run(backend=backend, journal=tmp_path / "j.db")
-    ran, restored = (dict(span.attributes or {}) for span in spans.all() if span.name == "kept")
+        assert Scheduler(job, instruments=[Tracing(spans.provider)]).run(
+            backend=backend, journal=tmp_path / "j.db"
+        )
+    ran, restored = (
+        dict(span.attributes or {}) for span in spans.all() if span.name == "kept"
+    )
     assert "trioflow.restored" not in ran
     assert restored["trioflow.restored"] is True
     assert "process.pid" not in restored
@@ -207,7 +288,9 @@ def test_the_span_of_a_restored_job_has_the_attribute_restored(spans: Spans, bac
 OUTSIDE = f"00-{'1' * 32}-{'2' * 16}-01"
 
 
-def test_the_span_of_a_run_is_inside_that_of_traceparent(spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_span_of_a_run_is_inside_that_of_traceparent(
+    spans: Spans, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """CI systems pass a span in TRACEPARENT, and a run is inside that span unless the program has a current one."""
     monkeypatch.setenv("TRACEPARENT", OUTSIDE)
     assert run(spans, "trio", Job(nap, 0.0, label="a"))
@@ -217,19 +300,25 @@ def test_the_span_of_a_run_is_inside_that_of_traceparent(spans: Spans, monkeypat
     assert spans["a"].context.trace_id == parent.trace_id
     monkeypatch.setenv("TRACEPARENT", "nonsense")
     with spans.tracer.start_as_current_span("program"):
-        Scheduler(label="inside", instruments=[Tracing(spans.provider)]).run(backend="trio")
+        Scheduler(label="inside", instruments=[Tracing(spans.provider)]).run(
+            backend="trio"
+        )
     Scheduler(label="alone", instruments=[Tracing(spans.provider)]).run(backend="trio")
     assert [spans.parent(name) for name in ("inside", "alone")] == ["program", None]
 
 
-def test_a_jobs_own_traceparent_is_kept(spans: Spans, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_jobs_own_traceparent_is_kept(
+    spans: Spans, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A TRACEPARENT in `env=` of a job is kept, unless it was copied from this program's environment."""
     monkeypatch.setenv("TRACEPARENT", OUTSIDE)
     shown = ["printenv", "TRACEPARENT"]
     own = {"TRACEPARENT": "mine", "PATH": os.environ["PATH"]}
     mine = CommandJob(shown, stdout=subprocess.PIPE, env=own)
     there = SshJob(LocalNode(), "printenv TRACEPARENT", stdout=subprocess.PIPE, env=own)
-    copied = CommandJob(shown, stdout=subprocess.PIPE, env=dict(os.environ), label="copied")
+    copied = CommandJob(
+        shown, stdout=subprocess.PIPE, env=dict(os.environ), label="copied"
+    )
     assert run(spans, backend, mine, there, copied)
     assert (mine.result().text, there.result().text) == ("mine\n", "mine\n")
     assert copied.result().text.startswith(spans.traceparent("copied"))
@@ -244,10 +333,16 @@ def test_a_throttled_attempt_has_its_own_span(spans: Spans, backend: str) -> Non
 
     job = Job(body, label="call", needs={"api": 1})
     assert run(spans, backend, job, pool=Pool(api=Rate(requests=1000, per=1)))
-    assert [[event.name for event in span.events] for span in spans.all() if span.name == "call"] == [["throttled"], []]
+    assert [
+        [event.name for event in span.events]
+        for span in spans.all()
+        if span.name == "call"
+    ] == [["throttled"], []]
 
 
-def test_each_try_of_a_job_that_is_tried_again_has_its_own_span(spans: Spans, backend: str) -> None:
+def test_each_try_of_a_job_that_is_tried_again_has_its_own_span(
+    spans: Spans, backend: str
+) -> None:
     outcomes = iter([OSError("disk full"), None])
 
     async def write() -> None:
@@ -261,20 +356,34 @@ def test_each_try_of_a_job_that_is_tried_again_has_its_own_span(spans: Spans, ba
     writing = Job(write, label="write")
     later = Job(nap, 0.0, label="later", required=writing)
     assert run(spans, backend, writing, later, Job(mend, label="mend"))
-    tries = {name: [span for span in spans.all() if span.name == name] for name in ("write", "later")}
-    states = {name: [dict(span.attributes or {})["trioflow.state"] for span in found] for name, found in tries.items()}
-    assert states == {"write": ["failed", "succeeded"], "later": ["blocked", "succeeded"]}
+    tries = {
+        name: [span for span in spans.all() if span.name == name]
+        for name in ("write", "later")
+    }
+    states = {
+        name: [dict(span.attributes or {})["trioflow.state"] for span in found]
+        for name, found in tries.items()
+    }
+    assert states == {
+        "write": ["failed", "succeeded"],
+        "later": ["blocked", "succeeded"],
+    }
     failed, mended = tries["write"]
     assert [event.name for event in failed.events] == ["exception"]
     assert [event.name for event in mended.events] == ["attempt"]
     assert (failed.status.is_ok, mended.status.is_ok) == (False, True)
     assert [link.context.span_id for link in mended.links] == [failed.context.span_id]
     linked = [[link.context.span_id for link in span.links] for span in tries["later"]]
-    assert linked == [[failed.context.span_id], [mended.context.span_id, tries["later"][0].context.span_id]]
+    assert linked == [
+        [failed.context.span_id],
+        [mended.context.span_id, tries["later"][0].context.span_id],
+    ]
     assert dict(spans["run"].attributes or {})["trioflow.failures"] == 0
 
 
-def test_a_job_that_is_taken_back_in_its_backoff_has_another_span(spans: Spans, backend: str) -> None:
+def test_a_job_that_is_taken_back_in_its_backoff_has_another_span(
+    spans: Spans, backend: str
+) -> None:
     outcomes = iter([OSError("first"), None])
 
     async def use(_: None) -> None:
@@ -289,11 +398,17 @@ def test_a_job_that_is_taken_back_in_its_backoff_has_another_span(spans: Spans, 
     base = Job(nap, 0.0, label="base")
     user = Job(use, base, label="user", retry=trioflow.Retry(1, first=600))
     assert run(spans, backend, base, user, Job(again, label="again"))
-    events = [[event.name for event in span.events] for span in spans.all() if span.name == "user"]
+    events = [
+        [event.name for event in span.events]
+        for span in spans.all()
+        if span.name == "user"
+    ]
     assert events == [["retry", "reopened"], ["attempt"]]
 
 
-def test_jobs_behind_a_throttle_are_counted_as_throttled(spans: Spans, backend: str) -> None:
+def test_jobs_behind_a_throttle_are_counted_as_throttled(
+    spans: Spans, backend: str
+) -> None:
     tracing = Tracing(spans.provider)
 
     async def look() -> dict[str, int]:
@@ -304,14 +419,32 @@ def test_jobs_behind_a_throttle_are_counted_as_throttled(spans: Spans, backend: 
         return found
 
     looking = Job(look, label="look")
-    jobs = [Job(fail_now, Throttled("api", after=60), label=f"call {number}", needs={"api": 1}) for number in range(2)]
-    scheduler = Scheduler(*jobs, looking, pool=Pool(api=Rate(requests=1, per=0.001)), instruments=[tracing])
+    jobs = [
+        Job(
+            fail_now,
+            Throttled("api", after=60),
+            label=f"call {number}",
+            needs={"api": 1},
+        )
+        for number in range(2)
+    ]
+    scheduler = Scheduler(
+        *jobs,
+        looking,
+        pool=Pool(api=Rate(requests=1, per=0.001)),
+        instruments=[tracing],
+    )
     assert not scheduler.run(backend=backend)
     assert looking.result() == {"throttled": 2}
 
 
 def test_the_span_of_a_stopped_run_has_the_reason(spans: Spans, backend: str) -> None:
-    assert not run(spans, backend, Job(fail_now, label="bad", critical=True), Job(anyio.sleep_forever, label="long"))
+    assert not run(
+        spans,
+        backend,
+        Job(fail_now, label="bad", critical=True),
+        Job(anyio.sleep_forever, label="long"),
+    )
     assert dict(spans["run"].attributes or {})["trioflow.stop_reason"] == "critical"
     assert not spans["run"].status.is_ok
     assert dict(spans["long"].attributes or {})["trioflow.state"] == "cancelled"
@@ -325,7 +458,9 @@ def test_the_metrics_have_running_and_waiting_jobs_failures_and_durations() -> N
         data: Any = reader.get_metrics_data()
         return {
             metric.name: {
-                ",".join(map(str, point.attributes.values())): getattr(point, "value", getattr(point, "count", None))
+                ",".join(map(str, point.attributes.values())): getattr(
+                    point, "value", getattr(point, "count", None)
+                )
                 for point in metric.data.data_points
             }
             for scope in data.resource_metrics[0].scope_metrics
@@ -334,14 +469,27 @@ def test_the_metrics_have_running_and_waiting_jobs_failures_and_durations() -> N
 
     looking = Job(at_once, read, label="look")
     late = Job(fail_now, retry=trioflow.Retry(1, first=600))
-    jobs = [looking, *(Job(nap, 0.0) for _ in range(3)), Job(fail_now), Job(fail_now), late, Job(at_once, late.cancel)]
-    Scheduler(*jobs, jobs_window=1, instruments=[Tracing(meter_provider=provider)]).run(backend="trio")
+    jobs = [
+        looking,
+        *(Job(nap, 0.0) for _ in range(3)),
+        Job(fail_now),
+        Job(fail_now),
+        late,
+        Job(at_once, late.cancel),
+    ]
+    Scheduler(*jobs, jobs_window=1, instruments=[Tracing(meter_provider=provider)]).run(
+        backend="trio"
+    )
     during, after = looking.result(), read()
     assert during["trioflow.jobs.running"] == {"": 1}
     assert during["trioflow.jobs.waiting"] == {"slot": 7}
     assert after["trioflow.jobs.running"] == {"": 0}
     assert sum(after["trioflow.jobs.failures"].values()) == 2
-    assert after["trioflow.job.duration"] == {"succeeded": 5, "failed": 2, "cancelled": 1}
+    assert after["trioflow.job.duration"] == {
+        "succeeded": 5,
+        "failed": 2,
+        "cancelled": 1,
+    }
     provider.shutdown()
 
 
@@ -351,10 +499,21 @@ def test_a_metric_has_what_is_left_of_each_budget() -> None:
     pool = Pool(usd=Budget(5), cpu=1)
     tracing = Tracing(meter_provider=provider)
     inner = Scheduler(Job(nap, 0.0, needs={"eur": 1}), pool=Pool(eur=Budget(5)))
-    Scheduler(Job(nap, 0.0, needs={"usd": 2, "cpu": 1}), inner, pool=pool, instruments=[tracing]).run()
+    Scheduler(
+        Job(nap, 0.0, needs={"usd": 2, "cpu": 1}),
+        inner,
+        pool=pool,
+        instruments=[tracing],
+    ).run()
     data: Any = reader.get_metrics_data()
-    (metric,) = [one for one in data.resource_metrics[0].scope_metrics[0].metrics if one.name == "trioflow.budget.left"]
-    assert [(point.attributes["budget"], point.value) for point in metric.data.data_points] == [("usd", 3), ("eur", 4)]
+    (metric,) = [
+        one
+        for one in data.resource_metrics[0].scope_metrics[0].metrics
+        if one.name == "trioflow.budget.left"
+    ]
+    assert [
+        (point.attributes["budget"], point.value) for point in metric.data.data_points
+    ] == [("usd", 3), ("eur", 4)]
 
 
 @pytest.fixture
@@ -374,7 +533,9 @@ def collector() -> Iterator[tuple[str, list[ExportTraceServiceRequest]]]:
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread = threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.01}
+        )
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/v1/traces", got
         server.shutdown()
@@ -386,37 +547,56 @@ def exporting(address: str, patience: float) -> TracerProvider:
     from opentelemetry.exporter.otlp.proto.http import Compression
 
     provider = TracerProvider(shutdown_on_exit=False)
-    exporter = OTLPSpanExporter(endpoint=address, compression=Compression.NoCompression, timeout=patience)
+    exporter = OTLPSpanExporter(
+        endpoint=address, compression=Compression.NoCompression, timeout=patience
+    )
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
 
 
-def test_a_collector_gets_the_spans(collector: tuple[str, list[ExportTraceServiceRequest]]) -> None:
+def test_a_collector_gets_the_spans(
+    collector: tuple[str, list[ExportTraceServiceRequest]],
+) -> None:
     """A collector gets spans with their names, parents, links and states, by OTLP."""
     address, got = collector
     provider = exporting(address, PATIENCE)
     a = Job(nap, 0.0, label="a")
     jobs = [a, Job(nap, 0.0, label="b", required=a), Job(fail_now, label="c")]
-    assert not Scheduler(*jobs, label="run", instruments=[Tracing(provider)]).run(backend="trio")
+    assert not Scheduler(*jobs, label="run", instruments=[Tracing(provider)]).run(
+        backend="trio"
+    )
     provider.shutdown()
-    scopes = [scope for one in got for resource in one.resource_spans for scope in resource.scope_spans]
+    scopes = [
+        scope
+        for one in got
+        for resource in one.resource_spans
+        for scope in resource.scope_spans
+    ]
     by_name = {span.name: span for scope in scopes for span in scope.spans}
     assert set(by_name) == {"a", "b", "c", "run"}
     assert {by_name[name].parent_span_id for name in "abc"} == {by_name["run"].span_id}
     assert [link.span_id for link in by_name["b"].links] == [by_name["a"].span_id]
     assert (by_name["c"].status.code, by_name["a"].status.code) == (2, 0)
-    assert {one.key: one.value.string_value for one in by_name["c"].attributes}["trioflow.state"] == "failed"
+    assert {one.key: one.value.string_value for one in by_name["c"].attributes}[
+        "trioflow.state"
+    ] == "failed"
 
 
 @pytest.mark.parametrize("is_silent", [True, False])
-def test_a_collector_that_is_down_does_not_delay_the_run(is_silent: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_collector_that_is_down_does_not_delay_the_run(
+    is_silent: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """If the collector refuses connections or never answers, the run still ends immediately and well."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         if is_silent:
             listener.listen(1)
-        provider = exporting(f"http://127.0.0.1:{listener.getsockname()[1]}/v1/traces", 0.2)
-        jobs = [Job(nap, 0.0, label=str(number)) for number in range(600)]  # a batch has 512 spans
+        provider = exporting(
+            f"http://127.0.0.1:{listener.getsockname()[1]}/v1/traces", 0.2
+        )
+        jobs = [
+            Job(nap, 0.0, label=str(number)) for number in range(600)
+        ]  # a batch has 512 spans
         scheduler = Scheduler(*jobs, instruments=[Tracing(provider)])
         with anyio.from_thread.start_blocking_portal() as portal:
             assert portal.start_task_soon(_within, scheduler, 20.0).result()

@@ -51,10 +51,14 @@ def patterns() -> Iterator[tuple[str, re.Pattern[Any], set[str]]]:
             uses[name].add(method)
         for node in ast.walk(ast.parse(text)) if "re" in dict(called) else ():
             match node:
-                case ast.Call(ast.Attribute(ast.Name("re"), method), [ast.Constant(literal), *_]) if (
-                    method in WHOLE | SEARCHES
-                ):
-                    yield f"{module.__name__}:{node.lineno}", re.compile(literal, re.MULTILINE), {method}
+                case ast.Call(
+                    ast.Attribute(ast.Name("re"), method), [ast.Constant(literal), *_]
+                ) if method in WHOLE | SEARCHES:
+                    yield (
+                        f"{module.__name__}:{node.lineno}",
+                        re.compile(literal, re.MULTILINE),
+                        {method},
+                    )
     seen: set[re.Pattern[Any]] = set()
     for module in modules:
         for name, value in vars(module).items():
@@ -70,13 +74,19 @@ def patterns() -> Iterator[tuple[str, re.Pattern[Any], set[str]]]:
 
 
 def is_linear(pattern: re.Pattern[Any], methods: Collection[str]) -> bool:
-    source = pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode("latin-1")
+    source = (
+        pattern.pattern
+        if isinstance(pattern.pattern, str)
+        else pattern.pattern.decode("latin-1")
+    )
     words = [word for word in re.findall(r"[^\W_][\w -]+", source) if len(word) < 40]
     texts = itertools.product((*STARTS, *words), (*HOSTILE, *words), ("", "\0!"))
     return not any(grows_faster(pattern, methods, *text) for text in texts)
 
 
-def grows_faster(pattern: re.Pattern[Any], methods: Collection[str], start: str, piece: str, end: str) -> bool:
+def grows_faster(
+    pattern: re.Pattern[Any], methods: Collection[str], start: str, piece: str, end: str
+) -> bool:
     def seconds(size: int, times: int = 1) -> float:
         text: Any = start + piece * (size // len(piece)) + end
         if isinstance(pattern.pattern, bytes):
@@ -84,13 +94,18 @@ def grows_faster(pattern: re.Pattern[Any], methods: Collection[str], start: str,
         measured: list[float] = []
         for _ in range(times):
             began = time.thread_time()
-            pattern.fullmatch(text) if methods <= WHOLE else pattern.sub(lambda match: match[0], text)
+            pattern.fullmatch(text) if methods <= WHOLE else pattern.sub(
+                lambda match: match[0], text
+            )
             measured.append(time.thread_time() - began)
         return min(measured)
 
     for size in SIZES:
         is_slow = seconds(size) > size * SLOW
-        if is_slow and all(seconds(4 * size, times) > MAX_RATIO * seconds(size, times) for times in (1, 3, 9)):
+        if is_slow and all(
+            seconds(4 * size, times) > MAX_RATIO * seconds(size, times)
+            for times in (1, 3, 9)
+        ):
             return True  # otherwise the first time was one of a busy machine, or the text is too short to show it
     return False
 
@@ -98,7 +113,11 @@ def grows_faster(pattern: re.Pattern[Any], methods: Collection[str], start: str,
 @pytest.mark.ci
 def test_each_pattern_takes_linear_time() -> None:
     """A label of 8 KB once took 1.4 s in a table, and 160,000 newlines took 44 s on their way to a log."""
-    found = [(name, pattern.pattern) for name, pattern, methods in patterns() if not is_linear(pattern, methods)]
+    found = [
+        (name, pattern.pattern)
+        for name, pattern, methods in patterns()
+        if not is_linear(pattern, methods)
+    ]
     assert found == []
 
 
@@ -116,4 +135,6 @@ def test_a_pattern_that_takes_quadratic_time_is_found() -> None:
         (re.compile(".*a.*b.*c", re.DOTALL), WHOLE),
         (re.compile(r"\A(?=[=+-])(?![+-]?(?:\d+\.?\d*|\.\d+)\s*\Z)"), SEARCHES),
     ]
-    assert [pattern.pattern for pattern, methods in quadratic if is_linear(pattern, methods)] == []
+    assert [
+        pattern.pattern for pattern, methods in quadratic if is_linear(pattern, methods)
+    ] == []

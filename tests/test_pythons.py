@@ -16,7 +16,9 @@ PROGRAM = "import os, sys; print(sys.argv, os.getcwd(), os.environ['A'], __name_
 
 
 def started(*words: Any, **options: Any) -> subprocess.CompletedProcess[Any]:
-    return subprocess.run([sys.executable, *map(str, words)], capture_output=True, check=False, **options)
+    return subprocess.run(
+        [sys.executable, *map(str, words)], capture_output=True, check=False, **options
+    )
 
 
 ASKS: Final = "import sys; from tests.pythons import door, owner; print(owner(), door(), flush=True); sys.stdin.read()"
@@ -27,8 +29,12 @@ def test_runs_that_are_hidden_from_each_other_have_servers_of_their_own() -> Non
     """A fault that was planted into one tree was met by none of its programs, which a server of another tree forked."""
     words = [*alone(), sys.executable, "-c", ASKS]
     with (
-        subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as one,
-        subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other,
+        subprocess.Popen(
+            words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as one,
+        subprocess.Popen(
+            words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as other,
     ):
         assert one.stdout is not None
         assert other.stdout is not None
@@ -43,17 +49,29 @@ def test_runs_that_are_hidden_from_each_other_have_servers_of_their_own() -> Non
 
 
 @pytest.mark.parametrize("kind", ["-c", "-m", "a file"])
-def test_a_forked_program_sees_the_same_as_a_started_one(tmp_path: Path, kind: str) -> None:
+def test_a_forked_program_sees_the_same_as_a_started_one(
+    tmp_path: Path, kind: str
+) -> None:
     """A forked program has the same arguments, directory, variables, name, input and module paths as a started one."""
     (tmp_path / "program.py").write_text(PROGRAM)
-    words = {"-c": ["-c", PROGRAM], "-m": ["-m", "program"], "a file": ["program.py"]}[kind]
-    options: dict[str, Any] = {"cwd": tmp_path, "env": {**os.environ, "A": "ä", "PYTHONUTF8": "1"}, "text": True}
+    words = {"-c": ["-c", PROGRAM], "-m": ["-m", "program"], "a file": ["program.py"]}[
+        kind
+    ]
+    options: dict[str, Any] = {
+        "cwd": tmp_path,
+        "env": {**os.environ, "A": "ä", "PYTHONUTF8": "1"},
+        "text": True,
+    }
     with open(tmp_path / "program.py") as file:
         real = started(*words, "x", "-y", stdin=file, **options)
     with open(tmp_path / "program.py") as file:
         forked = python(*words, "x", "-y", stdin=file, **options)
     assert "'x', '-y']" in real.stdout
-    assert (forked.returncode, forked.stdout, forked.stderr) == (real.returncode, real.stdout, real.stderr)
+    assert (forked.returncode, forked.stdout, forked.stderr) == (
+        real.returncode,
+        real.stdout,
+        real.stderr,
+    )
 
 
 @pytest.mark.sampled
@@ -74,21 +92,32 @@ def test_a_forked_program_sees_the_same_as_a_started_one(tmp_path: Path, kind: s
         "import trioflow.cli; trioflow.cli.main()",
     ],
 )
-def test_a_forked_program_ends_in_the_same_way_as_a_started_one(tmp_path: Path, code: str) -> None:
+def test_a_forked_program_ends_in_the_same_way_as_a_started_one(
+    tmp_path: Path, code: str
+) -> None:
     """Exit codes, signals and exceptions of forked and started programs are the same, and exit handlers run."""
     (file := tmp_path / "program.py").write_text(code)
     environment = {**os.environ, "PYTHONUTF8": "1"}
     real, forked = started(file, env=environment), python(file, env=environment)
-    assert (forked.returncode, forked.stdout, forked.stderr) == (real.returncode, real.stdout, real.stderr)
+    assert (forked.returncode, forked.stdout, forked.stderr) == (
+        real.returncode,
+        real.stdout,
+        real.stderr,
+    )
 
 
-def test_a_coroutine_never_awaited_is_reported_by_a_forked_program(tmp_path: Path) -> None:
+def test_a_coroutine_never_awaited_is_reported_by_a_forked_program(
+    tmp_path: Path,
+) -> None:
     (file := tmp_path / "program.py").write_text("async def work(): ...\nx = work()")
     for done in (started(file), python(file)):
         assert b"RuntimeWarning: coroutine 'work' was never awaited" in done.stderr
 
 
-@pytest.mark.parametrize(("ending", "code"), [("sys.exit(3)", 3), ("os.kill(os.getpid(), 9)", 128 + 9), ("[]", 0)])
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [("sys.exit(3)", 3), ("os.kill(os.getpid(), 9)", 128 + 9), ("[]", 0)],
+)
 def test_a_shell_can_call_a_fork(tmp_path: Path, ending: str, code: int) -> None:
     """A shell passes words, directory, variables and streams to a forked program, and gets its exit code."""
     text = "import os, sys; print(sys.argv[1:], os.getcwd(), os.environ['A'], input(), flush=True); eval(sys.argv[2])"
@@ -97,7 +126,10 @@ def test_a_shell_can_call_a_fork(tmp_path: Path, ending: str, code: int) -> None
         ["/bin/sh", "-c", f"echo c | A=b './a program' 'x  y' '{ending}'; echo $?"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (done.stdout, done.stderr) == (f"['x  y', {ending!r}] {tmp_path} b c\n{code}\n", "")
+    assert (done.stdout, done.stderr) == (
+        f"['x  y', {ending!r}] {tmp_path} b c\n{code}\n",
+        "",
+    )
 
 
 NAPS = "import time\nwhile True: time.sleep(0.01)"
@@ -107,7 +139,9 @@ NAPS = "import time\nwhile True: time.sleep(0.01)"
 def test_a_forked_program_receives_signals() -> None:
     """Ctrl-C raises an exception in a forked program, whose exit code is that of the signal."""
     code = f"print(flush=True)\n{NAPS}"
-    with Python(["-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with Python(
+        ["-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         assert process.poll() is None
         assert process.stdout is not None
         process.stdout.readline()
@@ -123,7 +157,9 @@ def test_a_forked_program_can_use_a_terminal(controls: bool) -> None:
     ours, theirs = pty.openpty()
     code = "import os; print(os.isatty(0), os.isatty(1), os.isatty(2), flush=True)\n"
     words = ["-c", code + NAPS if controls else code]
-    with Python(words, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=controls) as process:
+    with Python(
+        words, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=controls
+    ) as process:
         os.close(theirs)
         with open(ours, closefd=False) as screen:
             assert screen.readline() == "True True True\n"

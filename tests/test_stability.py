@@ -48,7 +48,10 @@ def provisional_names() -> set[str]:
             name = short_name(text, command)
             if text.startswith(" ") and command.startswith("class "):
                 name = f"{short_name(command, command)}.{re.split(r'[ (]', text.strip())[0]}"
-            found.update(f"{name} {parameter}" for parameter in parameters.strip(": ").split(", "))
+            found.update(
+                f"{name} {parameter}"
+                for parameter in parameters.strip(": ").split(", ")
+            )
     return {name.strip() for name in found}
 
 
@@ -56,19 +59,34 @@ def test_provisional_names_are_those_of_the_page() -> None:
     """A docstring or a help marks a name, the recorded list and the page about what stays have the same names."""
     page = (ROOT / "docs" / "stability.md").read_text(encoding="utf-8")
     section = page.partition("\n## Provisional\n")[2].partition("\n## ")[0]
-    *others, of_batch = [re.findall("`([^`]+)`", item) for item in section.split("\n- ")[1:]]
-    written = {name for names in others for name in names} | {f"{of_batch[0]} {option}" for option in of_batch[1:]}
+    *others, of_batch = [
+        re.findall("`([^`]+)`", item) for item in section.split("\n- ")[1:]
+    ]
+    written = {name for names in others for name in names} | {
+        f"{of_batch[0]} {option}" for option in of_batch[1:]
+    }
     assert written == provisional_names()
 
 
 def test_twenty_options_of_a_batch_are_promised() -> None:
     """These are the ones that users of GNU parallel know."""
     lines = [*public_names.command_lines(batch, "trioflow batch")]
-    promised = [line for line in lines if line.startswith("    -") and public_names.PROVISIONAL not in line]
+    promised = [
+        line
+        for line in lines
+        if line.startswith("    -") and public_names.PROVISIONAL not in line
+    ]
     assert len(promised) == 20
     page = (ROOT / "docs" / "command" / "batch.md").read_text(encoding="utf-8")
-    (sentence,) = re.findall(r"^(`-F`.*) are \*provisional\*\. The other twenty", page, re.MULTILINE)
-    flags = [flag for line in lines if public_names.PROVISIONAL in line for flag in re.findall(r"-[-\w]+", line)[:1]]
+    (sentence,) = re.findall(
+        r"^(`-F`.*) are \*provisional\*\. The other twenty", page, re.MULTILINE
+    )
+    flags = [
+        flag
+        for line in lines
+        if public_names.PROVISIONAL in line
+        for flag in re.findall(r"-[-\w]+", line)[:1]
+    ]
     assert re.findall("`([^`]+)`", sentence) == flags
 
 
@@ -92,25 +110,36 @@ def test_a_parameter_or_an_attribute_is_marked_by_a_line_of_its_docstring() -> N
             """
             return 1
 
-    assert [*public_names.described("a.call", call)] == ["a.call(old, new)  # provisional: new"]
+    assert [*public_names.described("a.call", call)] == [
+        "a.call(old, new)  # provisional: new"
+    ]
     assert [*public_names.described("a.Kind", Kind)][1] == "    new  # provisional"
 
 
 def test_the_citation_names_this_version() -> None:
-    assert f"\nversion: {trioflow.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {trioflow.__version__}\n" in (ROOT / "CITATION.cff").read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize("name", MODULE_HINTS)
 def test_importing_a_name_of_another_library_raises_with_a_hint(name: str) -> None:
-    with pytest.raises(ImportError, match=re.escape(f"trioflow has no {name}: {MODULE_HINTS[name]}")):
+    with pytest.raises(
+        ImportError, match=re.escape(f"trioflow has no {name}: {MODULE_HINTS[name]}")
+    ):
         exec(f"from trioflow import {name}")
 
 
-@pytest.mark.parametrize(("kind", "most"), [(trioflow.Job, 53), (trioflow.Scheduler, 88)])
+@pytest.mark.parametrize(
+    ("kind", "most"), [(trioflow.Job, 53), (trioflow.Scheduler, 88)]
+)
 def test_a_class_of_jobs_has_few_members(kind: type, most: int) -> None:
     """A job and a scheduler have few public members: a new one takes the place of another. What only views, journals or
     kinds of jobs ask is a function of `trioflow.abc` or `trioflow.graph`."""
-    assert sum(not name.startswith("_") for name in {*dir(kind)} - MISSING_ATTRIBUTES) <= most
+    assert (
+        sum(not name.startswith("_") for name in {*dir(kind)} - MISSING_ATTRIBUTES)
+        <= most
+    )
 
 
 # --- A name that will go works as before. Its warning is at the user's line, and Python shows it wherever that is
@@ -139,17 +168,33 @@ def use():
     return library.old(1), library.Old().member()
 """
 LINE = 5
-CALLS = ["old() goes in 0.4: call new()", "Old goes in 0.4: use New", "Old.member() goes in 0.4: call Old.other()"]
+CALLS = [
+    "old() goes in 0.4: call new()",
+    "Old goes in 0.4: use New",
+    "Old.member() goes in 0.4: call Old.other()",
+]
 
 
 @pytest.mark.parametrize("is_hidden", [False, True])
-def test_what_will_go_works_and_warns_at_the_line_of_its_user(tmp_path: Path, is_hidden: bool) -> None:
+def test_what_will_go_works_and_warns_at_the_line_of_its_user(
+    tmp_path: Path, is_hidden: bool
+) -> None:
     """Python hides a `DeprecationWarning` outside of `__main__`; this is shown, until a filter names its class."""
     (tmp_path / "library.py").write_text(LIBRARY)
     (tmp_path / "user.py").write_text(USER)
-    hide = "warnings.simplefilter('ignore', trioflow.TrioflowDeprecationWarning)" if is_hidden else ""
-    (tmp_path / "main.py").write_text(f"import sys, trioflow, user, warnings\n{hide}\nprint(user.use())\n")
+    hide = (
+        "warnings.simplefilter('ignore', trioflow.TrioflowDeprecationWarning)"
+        if is_hidden
+        else ""
+    )
+    (tmp_path / "main.py").write_text(
+        f"import sys, trioflow, user, warnings\n{hide}\nprint(user.use())\n"
+    )
     done = python(tmp_path / "main.py", cwd=tmp_path, text=True)
     assert done.stdout == "(1, 3)\n"
-    shown = re.findall(rf"user\.py:{LINE}: TrioflowDeprecationWarning: (.+)$", done.stderr, re.MULTILINE)
+    shown = re.findall(
+        rf"user\.py:{LINE}: TrioflowDeprecationWarning: (.+)$",
+        done.stderr,
+        re.MULTILINE,
+    )
     assert shown == ([] if is_hidden else CALLS)

@@ -29,10 +29,16 @@ def test_no_three_files_of_a_folder_share_a_prefix() -> None:
     prefixes = Counter(
         (str(path.parent.relative_to(ROOT)), prefix)
         for path in [*PACKAGE.rglob("*.py"), *TESTS.rglob("*.py")]
-        for prefix, underscore, _ in [path.stem.strip("_").removeprefix("test_").partition("_")]
+        for prefix, underscore, _ in [
+            path.stem.strip("_").removeprefix("test_").partition("_")
+        ]
         if underscore
     )
-    assert [f"{folder}/{prefix}_*" for (folder, prefix), number in prefixes.items() if number >= 3] == []
+    assert [
+        f"{folder}/{prefix}_*"
+        for (folder, prefix), number in prefixes.items()
+        if number >= 3
+    ] == []
 
 
 DESIGN = ROOT / "docs/design.md"
@@ -40,11 +46,17 @@ DESIGN = ROOT / "docs/design.md"
 
 def in_the_tree() -> dict[str, str]:
     """Return the folders in the tree of the design, each with its description."""
-    tree = re.search(r"^```text\n(trioflow/.*?)^```", DESIGN.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    tree = re.search(
+        r"^```text\n(trioflow/.*?)^```",
+        DESIGN.read_text(encoding="utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
     assert tree is not None
     found: dict[str, str] = {}
     path: list[str] = []
-    for indent, folder, description in re.findall(r"^((?:  )*)(\w+)/ *(.*)$", tree[1], re.MULTILINE):
+    for indent, folder, description in re.findall(
+        r"^((?:  )*)(\w+)/ *(.*)$", tree[1], re.MULTILINE
+    ):
         path[len(indent) // 2 :] = [folder]
         found["/".join(path)] = description
     return found
@@ -53,25 +65,41 @@ def in_the_tree() -> dict[str, str]:
 def test_the_tree_on_the_design_page_has_each_folder_and_no_other() -> None:
     there = {path.parent.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py")}
     told = set(in_the_tree())
-    assert told == there, f"take out {sorted(told - there)}, put in {sorted(there - told)}"
+    assert told == there, (
+        f"take out {sorted(told - there)}, put in {sorted(there - told)}"
+    )
 
 
 def test_a_description_in_the_tree_names_modules_of_its_folder() -> None:
     """A private module in backticks beside a folder in `docs/design.md` is in that folder."""
-    named = {(folder, name) for folder, text in in_the_tree().items() for name in re.findall(r"`(_\w+)`", text)}
-    there = {(path.parent.relative_to(ROOT).as_posix(), path.stem) for path in PACKAGE.rglob("*.py")}
+    named = {
+        (folder, name)
+        for folder, text in in_the_tree().items()
+        for name in re.findall(r"`(_\w+)`", text)
+    }
+    there = {
+        (path.parent.relative_to(ROOT).as_posix(), path.stem)
+        for path in PACKAGE.rglob("*.py")
+    }
     assert named
     assert named <= there, sorted(named - there)
 
 
 @pytest.mark.parametrize("page", ["docs/design.md", "CONTRIBUTING.md"])
 def test_paths_in_pages_for_contributors_exist(page: str) -> None:
-    there = {"trioflow/" + module.removeprefix("trioflow.").replace(".", "/") for module in modules()}
+    there = {
+        "trioflow/" + module.removeprefix("trioflow.").replace(".", "/")
+        for module in modules()
+    }
     there |= {parent.as_posix() for path in there for parent in Path(path).parents}
-    named = set(re.findall(r"`([\w.]+/[\w./]*)`", (ROOT / page).read_text(encoding="utf-8")))
+    named = set(
+        re.findall(r"`([\w.]+/[\w./]*)`", (ROOT / page).read_text(encoding="utf-8"))
+    )
     for name in named - {"dist/"}:  # a release makes it
         path = name.rstrip("/").removesuffix(".py")
-        assert (ROOT / name).exists() or any(f"/{known}".endswith(f"/{path}") for known in there), name
+        assert (ROOT / name).exists() or any(
+            f"/{known}".endswith(f"/{path}") for known in there
+        ), name
 
 
 # ---------------------------------------------------------------- imports
@@ -84,10 +112,16 @@ def test_each_decision_is_named_by_a_module_that_follows_it() -> None:
     named = {
         name
         for path in PACKAGE.rglob("*.py")
-        for names in re.findall(r"^Decided in docs/decisions: (.+)\.$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        for names in re.findall(
+            r"^Decided in docs/decisions: (.+)\.$",
+            path.read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
         for name in names.split(", ")
     }
-    records = {path.stem for path in (PACKAGE.parent / "docs/decisions").glob("[0-9]*.md")}
+    records = {
+        path.stem for path in (PACKAGE.parent / "docs/decisions").glob("[0-9]*.md")
+    }
     assert records - named == {"43-dependencies"}
     assert named <= records
 
@@ -95,9 +129,13 @@ def test_each_decision_is_named_by_a_module_that_follows_it() -> None:
 def test_no_modules_import_each_other_in_a_cycle() -> None:
     graph: dict[str, set[str]] = {}
     for module, tree in modules().items():
-        at_import = inner_statements(tree, lambda node: isinstance(node, FUNCTION) or is_for_types(node))
+        at_import = inner_statements(
+            tree, lambda node: isinstance(node, FUNCTION) or is_for_types(node)
+        )
         names = (full for node in at_import for _, full in imported(module, node))
-        graph[module] = {found for name in names if (found := owner(name)) is not None} - {module}
+        graph[module] = {
+            found for name in names if (found := owner(name)) is not None
+        } - {module}
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
@@ -105,7 +143,11 @@ def test_no_modules_import_each_other_in_a_cycle() -> None:
 
 
 def is_docstring(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
 
 
 # ---------------------------------------------------------------- private parts
@@ -123,14 +165,22 @@ def test_private_parts_of_the_engine_are_read_only_in_the_engine() -> None:
 @pytest.mark.parametrize(
     ("function", "found"),
     [
-        ("def f(self, job: AbstractJob[Any]): return job._successors, job._worker", ["_successors", "_worker"]),
+        (
+            "def f(self, job: AbstractJob[Any]): return job._successors, job._worker",
+            ["_successors", "_worker"],
+        ),
         ("def f(self, job): return job._worker", ["_worker"]),
         ("def f(self): return self._worker", ["_worker"]),
-        ("def f(self, run: _process_run.ProcessRun): return run._run, run._job._worker", ["_worker"]),
+        (
+            "def f(self, run: _process_run.ProcessRun): return run._run, run._job._worker",
+            ["_worker"],
+        ),
         ("def f(self): return self._process, signal._worker", []),
     ],
 )
-def test_a_private_part_is_matched_by_its_owner(function: str, found: list[str]) -> None:
+def test_a_private_part_is_matched_by_its_owner(
+    function: str, found: list[str]
+) -> None:
     """Another class may have a private name like the engine's; that of an unknown class counts as the engine's."""
     reads = Reads("trioflow.jobs.command._command_job")
     reads.visit(ast.parse(f"class CommandJob:\n    {function}"))
@@ -141,7 +191,9 @@ def test_a_private_part_is_matched_by_its_owner(function: str, found: list[str])
 class Found(NamedTuple):
     name: str
     answering: set[str]  # its own functions that return something
-    dropped: list[str]  # the functions that it calls or runs without a look at what they return
+    dropped: list[
+        str
+    ]  # the functions that it calls or runs without a look at what they return
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +201,9 @@ class ModuleOfTests:
     """The facts that are read of a test module; its syntax tree would slow down the collector for all other tests."""
 
     imports: dict[str, str]  # local names, and the full names that they stand for
-    helpers: dict[str, str]  # functions and classes that are not tests: name, and what it consists of
+    helpers: dict[
+        str, str
+    ]  # functions and classes that are not tests: name, and what it consists of
     telling: set[str]  # those that say how something went
     tests: list[Found]
 
@@ -166,7 +220,11 @@ def modules_of_tests() -> dict[str, ModuleOfTests]:
             found[name] = ModuleOfTests(
                 {local: full for node in body for local, full in imported(name, node)},
                 {node.name: words(node, lines) for node in body if is_helper(node)},
-                {node.name for node in body if isinstance(node, FUNCTION) and is_helper(node) and tells(node)},
+                {
+                    node.name
+                    for node in body
+                    if isinstance(node, FUNCTION) and is_helper(node) and tells(node)
+                },
                 [
                     Found(node.name, answering(node), list(dropped(node)))
                     for node in inner_statements(tree)
@@ -177,10 +235,14 @@ def modules_of_tests() -> dict[str, ModuleOfTests]:
 
 
 def is_helper(node: ast.stmt) -> bool:
-    return isinstance(node, FUNCTION | ast.ClassDef) and not node.name.lower().startswith("test")
+    return isinstance(
+        node, FUNCTION | ast.ClassDef
+    ) and not node.name.lower().startswith("test")
 
 
-def words(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, lines: list[str]) -> str:
+def words(
+    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, lines: list[str]
+) -> str:
     """Return the content of a helper: its first line, and its body without a docstring."""
     body = node.body[is_docstring(node.body[0]) :]
     inside = lines[body[0].lineno - 1 : node.end_lineno] if body else []
@@ -205,7 +267,9 @@ def test_no_test_file_imports_from_another() -> None:
     ] == []
 
 
-def test_one_report_of_a_passed_test_goes_between_processes(pytestconfig: pytest.Config) -> None:
+def test_one_report_of_a_passed_test_goes_between_processes(
+    pytestconfig: pytest.Config,
+) -> None:
     """What `tests/conftest.py` does in place of pytest comes before what pytest does, after which no other is asked."""
     ways = pytestconfig.hook.pytest_runtest_protocol.get_hookimpls()
     *_, first = (way for way in ways if not (way.wrapper or way.hookwrapper))
@@ -214,17 +278,33 @@ def test_one_report_of_a_passed_test_goes_between_processes(pytestconfig: pytest
 
 RUNNERS = ("virtual", "run_virtual", "natively", "trio.run", "anyio.run", "asyncio.run")
 """What runs a function in tests, and returns its value."""
-TELLING = ("bool", "int", "float", "str", "bytes", "list", "dict", "tuple", "set", "Counter")
+TELLING = (
+    "bool",
+    "int",
+    "float",
+    "str",
+    "bytes",
+    "list",
+    "dict",
+    "tuple",
+    "set",
+    "Counter",
+)
 """Types of what a helper of tests says about what it has done. Others are objects that a test may look at later."""
 MAY_RAISE = ("raises", "warns", "suppress")
 
 
 def tells(helper: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    return helper.returns is not None and ast.unparse(helper.returns).partition("[")[0] in TELLING
+    return (
+        helper.returns is not None
+        and ast.unparse(helper.returns).partition("[")[0] in TELLING
+    )
 
 
 def is_for_errors(node: ast.AST) -> bool:
-    return isinstance(node, ast.With) and any(word in ast.unparse(one) for one in node.items for word in MAY_RAISE)
+    return isinstance(node, ast.With) and any(
+        word in ast.unparse(one) for one in node.items for word in MAY_RAISE
+    )
 
 
 def is_scope(node: ast.AST) -> bool:
@@ -239,7 +319,11 @@ def answers(function: ast.AST) -> bool:
 
 def answering(test: ast.AST) -> set[str]:
     """Return the functions inside of a test that return something."""
-    return {node.name for node in inner_statements(test) if isinstance(node, FUNCTION) and answers(node)}
+    return {
+        node.name
+        for node in inner_statements(test)
+        if isinstance(node, FUNCTION) and answers(node)
+    }
 
 
 def dropped(test: ast.AST) -> Iterator[str]:
@@ -250,7 +334,11 @@ def dropped(test: ast.AST) -> Iterator[str]:
             call = node.value.value if isinstance(node.value, ast.Await) else node.value
             if isinstance(call, ast.Call):
                 function = ast.unparse(call.func)
-                yield from map(ast.unparse, call.args[:1]) if function in RUNNERS else (function,)
+                yield from (
+                    map(ast.unparse, call.args[:1])
+                    if function in RUNNERS
+                    else (function,)
+                )
 
 
 def test_calls_whose_return_value_a_test_ignores_are_found() -> None:
@@ -267,15 +355,27 @@ def test_calls_whose_return_value_a_test_ignores_are_found() -> None:
     """.replace("\n        ", "\n")
     )
     assert answering(test) == {"main"}
-    assert sorted(dropped(test)) == ["levels", "levels", "levels", "main", "scheduler.run"]
+    assert sorted(dropped(test)) == [
+        "levels",
+        "levels",
+        "levels",
+        "main",
+        "scheduler.run",
+    ]
 
 
 def telling_in(module: str) -> set[str]:
     """Return the names of helpers in a module of tests, its own and imported ones, that report an outcome."""
     modules = modules_of_tests()
-    full = {f"{name}.{helper}" for name, other in modules.items() for helper in other.telling}
+    full = {
+        f"{name}.{helper}"
+        for name, other in modules.items()
+        for helper in other.telling
+    }
     return modules[module].telling | {
-        local for local, stands_for in modules[module].imports.items() if stands_for in full
+        local
+        for local, stands_for in modules[module].imports.items()
+        if stands_for in full
     }
 
 
@@ -313,8 +413,12 @@ def test_a_room_that_is_larger_or_denser_than_its_bounds_is_refused(
     for text in (plain, broken):
         module.write_text(text)
         for (tokens, statement, shapes), status, told in cases:
-            bound = f"{{ tokens = {tokens}, statement = {statement}, shapes = {shapes} }}"
-            (tmp_path / "pyproject.toml").write_text(f"[tool.trioflow.size]\nall = {ample}\nroom = {bound}\n")
+            bound = (
+                f"{{ tokens = {tokens}, statement = {statement}, shapes = {shapes} }}"
+            )
+            (tmp_path / "pyproject.toml").write_text(
+                f"[tool.trioflow.size]\nall = {ample}\nroom = {bound}\n"
+            )
             assert check.main() == status
             assert capsys.readouterr().out == told + figures
     (tmp_path / "pyproject.toml").write_text(
@@ -337,7 +441,9 @@ def test_a_room_that_is_larger_or_denser_than_its_bounds_is_refused(
         ("long-test", "if a and b and c and d: pass", "if a and b and c: pass"),
     ],
 )
-def test_each_dense_shape_is_counted_unless_it_gives_its_reason(shape: str, dense: str, plain: str) -> None:
+def test_each_dense_shape_is_counted_unless_it_gives_its_reason(
+    shape: str, dense: str, plain: str
+) -> None:
     """A shape is counted where it stands, and not in its plain form, or behind a comment that gives a reason."""
     check = load_density_check()
     assert shape in check.SHAPES
@@ -347,7 +453,9 @@ def test_each_dense_shape_is_counted_unless_it_gives_its_reason(shape: str, dens
 
 
 def load_density_check() -> Any:
-    specification = importlib.util.spec_from_file_location("check_density", ROOT / ".ci" / "check_density.py")
+    specification = importlib.util.spec_from_file_location(
+        "check_density", ROOT / ".ci" / "check_density.py"
+    )
     assert specification is not None
     assert specification.loader is not None
     check = importlib.util.module_from_spec(specification)
@@ -405,24 +513,40 @@ def openers(node: ast.AST, name: str) -> Iterator[str]:
         match child:
             case ast.Call(ast.Name("open")):
                 yield name
-            case ast.Call(ast.Attribute(value, "open"), args, keywords) if args or keywords:
+            case ast.Call(ast.Attribute(value, "open"), args, keywords) if (
+                args or keywords
+            ):
                 if ast.unparse(value) not in ("result", "self", "self._gate"):
                     yield name
-            case ast.Call(ast.Attribute(_, "read_text" | "read_bytes" | "write_text" | "write_bytes" | "touch")):
+            case ast.Call(
+                ast.Attribute(
+                    _,
+                    "read_text" | "read_bytes" | "write_text" | "write_bytes" | "touch",
+                )
+            ):
                 yield name
         is_named = isinstance(child, FUNCTION | ast.ClassDef)
         yield from openers(child, f"{name}.{child.name}" if is_named else name)
 
 
 def test_files_that_nobody_named_are_opened_by_one_function() -> None:
-    found = {name for module, tree in modules().items() for name in openers(tree, module.removeprefix("trioflow."))}
+    found = {
+        name
+        for module, tree in modules().items()
+        for name in openers(tree, module.removeprefix("trioflow."))
+    }
     known = {name for names in OPENERS.values() for name in names.split()}
     assert (sorted(found - known), sorted(known - found)) == ([], [])
     ways = [
         "open(path + '.tmp')", "os.open(name, 0)", "io.open(x)", "Path(x).open('wb')", "x.write_text(y)", "x.touch()",
     ]  # fmt: skip
-    planted = "\n".join(f"class C:\n  def f{number}(self): return {way}" for number, way in enumerate(ways))
-    assert list(openers(ast.parse(planted), "m")) == [f"m.C.f{number}" for number in range(len(ways))]
+    planted = "\n".join(
+        f"class C:\n  def f{number}(self): return {way}"
+        for number, way in enumerate(ways)
+    )
+    assert list(openers(ast.parse(planted), "m")) == [
+        f"m.C.f{number}" for number in range(len(ways))
+    ]
 
 
 REMOVERS = {
@@ -464,35 +588,69 @@ def removers(node: ast.AST, name: str) -> Iterator[str]:
     """Yield the functions in a part of a module that remove, rename, replace or empty files, once for each way."""
     for child in ast.iter_child_nodes(node):
         match child:
-            case ast.Attribute(ast.Name("os" | "shutil" | "Path"), attribute) if attribute in REMOVING_FUNCTIONS:
+            case ast.Attribute(ast.Name("os" | "shutil" | "Path"), attribute) if (
+                attribute in REMOVING_FUNCTIONS
+            ):
                 yield name
-            case ast.ImportFrom("os" | "shutil", names) if {each.name for each in names} & REMOVING_FUNCTIONS:
+            case ast.ImportFrom("os" | "shutil", names) if {
+                each.name for each in names
+            } & REMOVING_FUNCTIONS:
                 yield name
-            case ast.Call(ast.Attribute(_, "replace"), [_], []) | ast.Attribute(_, "O_TRUNC"):
+            case ast.Call(ast.Attribute(_, "replace"), [_], []) | ast.Attribute(
+                _, "O_TRUNC"
+            ):
                 yield name
             case ast.Call(ast.Attribute(_, attribute)) if attribute in REMOVING_METHODS:
                 yield name
-            case ast.Call(ast.Name("open") | ast.Attribute(_, "open"), arguments, keywords):
+            case ast.Call(
+                ast.Name("open") | ast.Attribute(_, "open"), arguments, keywords
+            ):
                 modes = [*arguments, *(word.value for word in keywords)]
                 if any(
-                    isinstance(mode, ast.Constant) and re.fullmatch(r"[rbt]*[wx+][rbt+]*", str(mode.value))
+                    isinstance(mode, ast.Constant)
+                    and re.fullmatch(r"[rbt]*[wx+][rbt+]*", str(mode.value))
                     for mode in modes
                 ):
                     yield name
-            case ast.Constant(str(text)) if not isinstance(node, ast.Expr) and REMOVING_WORDS.search(text):
+            case ast.Constant(str(text)) if not isinstance(
+                node, ast.Expr
+            ) and REMOVING_WORDS.search(text):
                 yield name
         is_named = isinstance(child, FUNCTION | ast.ClassDef)
         yield from removers(child, f"{name}.{child.name}" if is_named else name)
 
 
-REMOVING_METHODS = {"rmtree", "unlink", "rmdir", "rename", "truncate", "ftruncate", "write_text", "write_bytes"}
+REMOVING_METHODS = {
+    "rmtree",
+    "unlink",
+    "rmdir",
+    "rename",
+    "truncate",
+    "ftruncate",
+    "write_text",
+    "write_bytes",
+}
 REMOVING_FUNCTIONS = REMOVING_METHODS | {
-    *("remove", "removedirs", "renames", "move", "replace", "copy", "copy2", "copyfile", "copytree")
+    *(
+        "remove",
+        "removedirs",
+        "renames",
+        "move",
+        "replace",
+        "copy",
+        "copy2",
+        "copyfile",
+        "copytree",
+    )
 }
 
 
 def test_users_files_are_removed_renamed_replaced_and_emptied_in_one_module() -> None:
-    found = {name for module, tree in modules().items() for name in removers(tree, module.removeprefix("trioflow."))}
+    found = {
+        name
+        for module, tree in modules().items()
+        for name in removers(tree, module.removeprefix("trioflow."))
+    }
     known = {name for names in REMOVERS.values() for name in names.split()}
     assert (sorted(found - known), sorted(known - found)) == ([], [])
     ways = [
@@ -500,14 +658,21 @@ def test_users_files_are_removed_renamed_replaced_and_emptied_in_one_module() ->
         "os.truncate(x, 0)", "open(x, 'w')", "os.open(x, os.O_WRONLY | os.O_TRUNC)", "run('rm -rf ' + x)",
         "run(f'mv -- {x} {y}')", "shutil.copyfile(x, y)", "finalize(self, os.unlink, x)", "map(Path.unlink, x)",
     ]  # fmt: skip
-    planted = "\n".join(f"class C:\n  def f{number}(self): return {way}" for number, way in enumerate(ways))
-    assert list(dict.fromkeys(removers(ast.parse(planted), "m"))) == [f"m.C.f{number}" for number in range(len(ways))]
+    planted = "\n".join(
+        f"class C:\n  def f{number}(self): return {way}"
+        for number, way in enumerate(ways)
+    )
+    assert list(dict.fromkeys(removers(ast.parse(planted), "m"))) == [
+        f"m.C.f{number}" for number in range(len(ways))
+    ]
     assert list(removers(ast.parse("from os import unlink as forget"), "m")) == ["m"]
 
 
 def test_each_test_that_stands_for_a_promise_is_there() -> None:
     """SECURITY.md names the tests of its threat model, which may have moved."""
-    named = re.findall(r"`(tests/[\w/.]+)`", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))
+    named = re.findall(
+        r"`(tests/[\w/.]+)`", (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    )
     assert len(named) > 20
     assert [name for name in named if not (ROOT / name).is_file()] == []
 
@@ -521,7 +686,9 @@ def test_the_parts_of_all_tests_are_all_of_them() -> None:
 
     def run_part(number: int) -> list[object]:
         hook = types.SimpleNamespace(pytest_deselected=lambda items: None)
-        config: Any = types.SimpleNamespace(hook=hook, option=types.SimpleNamespace(part=f"{number}/5"))
+        config: Any = types.SimpleNamespace(
+            hook=hook, option=types.SimpleNamespace(part=f"{number}/5")
+        )
         return list(conftest.drop_other_parts(config, list(items)))
 
     items: Any = [Item(f"test[{number}]") for number in range(100)]
@@ -532,7 +699,13 @@ def test_the_parts_of_all_tests_are_all_of_them() -> None:
 
 def test_files_that_are_slow_long_or_left_to_ci_are_there() -> None:
     """The tables in `tests/conftest.py` name files and folders that exist."""
-    named = (*conftest.SLOW, *conftest.CI_ALONE, *conftest.SAMPLED, *conftest.LONGEST, *conftest.ONE_BACKEND)
+    named = (
+        *conftest.SLOW,
+        *conftest.CI_ALONE,
+        *conftest.SAMPLED,
+        *conftest.LONGEST,
+        *conftest.ONE_BACKEND,
+    )
     assert [name for name in named if not (TESTS / name).exists()] == []
 
 
@@ -552,13 +725,18 @@ def modules() -> dict[str, ast.Module]:
     """Return the syntax tree of each module of the package, by its full name, hidden from the collector."""
     gc.disable()  # to go through a million nodes takes a second
     try:
-        return {full_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+        return {
+            full_name(path): ast.parse(path.read_text(encoding="utf-8"))
+            for path in sorted(PACKAGE.rglob("*.py"))
+        }
     finally:
         gc.freeze()
         gc.enable()
 
 
-def inner_statements(outer: ast.AST, closed: Callable[[ast.AST], bool] = lambda _: False) -> Iterator[ast.stmt]:
+def inner_statements(
+    outer: ast.AST, closed: Callable[[ast.AST], bool] = lambda _: False
+) -> Iterator[ast.stmt]:
     """Yield the statements inside of one, but not those inside of what is closed. It goes into no expression: nearly
     all of a tree consists of these."""
     for part in ("body", "handlers", "orelse", "finalbody", "cases"):
@@ -576,20 +754,29 @@ def imported(module: str, node: ast.stmt) -> Iterator[tuple[str, str]]:
     elif isinstance(node, ast.ImportFrom):
         package = module.split(".")[: -node.level] if node.level else []
         source = ".".join([*package, *([node.module] if node.module else [])])
-        yield from ((alias.asname or alias.name, f"{source}.{alias.name}") for alias in node.names)
+        yield from (
+            (alias.asname or alias.name, f"{source}.{alias.name}")
+            for alias in node.names
+        )
 
 
 def owner(name: str) -> str | None:
     """Return the module of the package that this full name is, or is in."""
     parents = [name, name.rpartition(".")[0]]
-    candidates = [candidate for parent in parents for candidate in (parent, f"{parent}.__init__")]
+    candidates = [
+        candidate for parent in parents for candidate in (parent, f"{parent}.__init__")
+    ]
     return next((candidate for candidate in candidates if candidate in modules()), None)
 
 
 @functools.cache
 def imports_of(module: str) -> dict[str, str]:
     """Return the names that a module imports anywhere, with the full names that they stand for."""
-    return dict(pair for node in inner_statements(modules()[module]) for pair in imported(module, node))
+    return dict(
+        pair
+        for node in inner_statements(modules()[module])
+        for pair in imported(module, node)
+    )
 
 
 class Class(NamedTuple):
@@ -625,7 +812,9 @@ def resolved(module: str, name: str) -> str | None:
 
 def of_annotation(module: str, annotation: ast.expr) -> str | None:
     words = re.findall(r"[A-Za-z_][\w.]*", ast.unparse(annotation))
-    return next((resolved(module, word) for word in words if word not in TRANSPARENT), None)
+    return next(
+        (resolved(module, word) for word in words if word not in TRANSPARENT), None
+    )
 
 
 @functools.cache
@@ -635,7 +824,10 @@ def bases(name: str) -> tuple[str, ...]:
     for known in found:  # it grows
         if known in classes():
             module, node = classes()[known]
-            above = (resolved(module, ast.unparse(base).partition("[")[0]) for base in node.bases)
+            above = (
+                resolved(module, ast.unparse(base).partition("[")[0])
+                for base in node.bases
+            )
             found += [base for base in above if base is not None and base not in found]
     return tuple(known for known in found if known in classes())
 
@@ -648,7 +840,9 @@ def private_parts(name: str) -> frozenset[str]:
         if isinstance(node, FUNCTION):
             found.add(node.name)
         elif isinstance(node, ast.Assign | ast.AnnAssign):
-            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+            for target in (
+                node.targets if isinstance(node, ast.Assign) else [node.target]
+            ):
                 parts = target.elts if isinstance(target, ast.Tuple) else [target]
                 found |= {ast.unparse(part).removeprefix("self.") for part in parts}
     return frozenset(part for part in found if re.fullmatch("_[a-z]\\w*", part))
@@ -656,7 +850,13 @@ def private_parts(name: str) -> frozenset[str]:
 
 @functools.cache
 def engine_parts() -> frozenset[str]:
-    return frozenset().union(*(private_parts(name) for name in classes() if name.startswith("trioflow._core.")))
+    return frozenset().union(
+        *(
+            private_parts(name)
+            for name in classes()
+            if name.startswith("trioflow._core.")
+        )
+    )
 
 
 class Reads(ast.NodeVisitor):
@@ -674,7 +874,10 @@ class Reads(ast.NodeVisitor):
         self._class = outer
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        outer, self._types = self._types, {**self._types, **local_types(self.module, self._class, node)}
+        outer, self._types = (
+            self._types,
+            {**self._types, **local_types(self.module, self._class, node)},
+        )
         self.generic_visit(node)
         self._types = outer
 
@@ -682,7 +885,9 @@ class Reads(ast.NodeVisitor):
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         self.generic_visit(node)
-        if node.attr in engine_parts() and is_of_engine(self._type(node.value), node.attr):
+        if node.attr in engine_parts() and is_of_engine(
+            self._type(node.value), node.attr
+        ):
             self.found.append(f"{self.module}:{node.lineno} {ast.unparse(node)}")
 
     def _type(self, node: ast.expr) -> str | None:
@@ -694,15 +899,28 @@ def is_of_engine(name: str | None, part: str) -> bool:
     if name is None:
         return True
     mine = next((base for base in bases(name) if part in private_parts(base)), None)
-    return any(base.startswith("trioflow._core.") for base in ([mine] if mine else bases(name)))
+    return any(
+        base.startswith("trioflow._core.") for base in ([mine] if mine else bases(name))
+    )
 
 
-def of_arguments(module: str, function: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, str | None]:
-    arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
-    return {one.arg: one.annotation and of_annotation(module, one.annotation) for one in arguments}
+def of_arguments(
+    module: str, function: ast.FunctionDef | ast.AsyncFunctionDef
+) -> dict[str, str | None]:
+    arguments = [
+        *function.args.posonlyargs,
+        *function.args.args,
+        *function.args.kwonlyargs,
+    ]
+    return {
+        one.arg: one.annotation and of_annotation(module, one.annotation)
+        for one in arguments
+    }
 
 
-def local_types(module: str, own: str, function: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, str | None]:
+def local_types(
+    module: str, own: str, function: ast.FunctionDef | ast.AsyncFunctionDef
+) -> dict[str, str | None]:
     found = of_arguments(module, function)
     if own:
         found |= {name: own for name in ("self", "cls") if name in found}
@@ -718,7 +936,9 @@ def local_types(module: str, own: str, function: ast.FunctionDef | ast.AsyncFunc
     return found
 
 
-def type_of(module: str, own: str, types: dict[str, str | None], node: ast.expr) -> str | None:
+def type_of(
+    module: str, own: str, types: dict[str, str | None], node: ast.expr
+) -> str | None:
     """Return the full name of the class of an expression, or of the module that it is; None if neither is said."""
     if isinstance(node, ast.Name):
         return types[node.id] if node.id in types else resolved(module, node.id)
@@ -726,7 +946,11 @@ def type_of(module: str, own: str, types: dict[str, str | None], node: ast.expr)
         inside = type_of(module, own, types, node.value)
         return None if inside is None else type_of_attribute(inside, node.attr)
     if isinstance(node, ast.Call):
-        return own if ast.unparse(node.func) == "super" else type_of(module, own, types, node.func)
+        return (
+            own
+            if ast.unparse(node.func) == "super"
+            else type_of(module, own, types, node.func)
+        )
     return None
 
 
@@ -748,11 +972,19 @@ def attribute_types(name: str) -> dict[str, str | None]:
         if isinstance(inner, ast.AnnAssign):
             found[ast.unparse(inner.target)] = of_annotation(module, inner.annotation)
         elif isinstance(inner, FUNCTION):
-            found[inner.name] = of_annotation(module, inner.returns) if inner.returns else None
+            found[inner.name] = (
+                of_annotation(module, inner.returns) if inner.returns else None
+            )
             for line in inner_statements(inner):
                 if isinstance(line, ast.Assign | ast.AnnAssign):
-                    target = ast.unparse(line.targets[0] if isinstance(line, ast.Assign) else line.target)
-                    said = of_annotation(module, line.annotation) if isinstance(line, ast.AnnAssign) else None
+                    target = ast.unparse(
+                        line.targets[0] if isinstance(line, ast.Assign) else line.target
+                    )
+                    said = (
+                        of_annotation(module, line.annotation)
+                        if isinstance(line, ast.AnnAssign)
+                        else None
+                    )
                     if said is None and isinstance(line.value, ast.Name):
                         said = of_arguments(module, inner).get(line.value.id)
                     elif said is None and isinstance(line.value, ast.Call):

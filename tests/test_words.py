@@ -32,7 +32,12 @@ LONGEST = 35
 
 def sentences(page: Path) -> Iterator[str]:
     """Yield the sentences of a page, and of the items of its lists; tables, headings and pictures have none."""
-    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(
+        r"^```.*?^```$",
+        "",
+        page.read_text(encoding="utf-8"),
+        flags=re.DOTALL | re.MULTILINE,
+    )
     text = re.sub(r"^(?:\||#|!\[| *<).*$", "", text, flags=re.MULTILINE)
     text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", re.sub(r"`[^`]*`", "code", text))
     for paragraph in re.split(r"\n *\n|\n(?= *(?:-|\d+\.) )", text):
@@ -40,8 +45,19 @@ def sentences(page: Path) -> Iterator[str]:
 
 
 def test_no_sentence_of_the_docs_is_too_long() -> None:
-    pages = [ROOT / "README.md", *(page for page in (ROOT / "docs").rglob("*.md") if "decisions" not in page.parts)]
-    found = [f"{page.relative_to(ROOT)}: {text}" for page in pages for text in sentences(page)]
+    pages = [
+        ROOT / "README.md",
+        *(
+            page
+            for page in (ROOT / "docs").rglob("*.md")
+            if "decisions" not in page.parts
+        ),
+    ]
+    found = [
+        f"{page.relative_to(ROOT)}: {text}"
+        for page in pages
+        for text in sentences(page)
+    ]
     assert [line for line in found if len(line.split()) - 1 > LONGEST] == []
 
 
@@ -52,22 +68,37 @@ def texts() -> Iterator[tuple[str, str]]:
         if not {"coming-from", "decisions"} & set(page.parts):
             yield (
                 str(page.relative_to(ROOT)),
-                re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL),
+                re.sub(
+                    r"```.*?```|`[^`\n]*`",
+                    "",
+                    page.read_text(encoding="utf-8"),
+                    flags=re.DOTALL,
+                ),
             )
     for module in sorted((ROOT / "trioflow").rglob("*.py")):
         if "compat" not in module.parts:
             source = module.read_text(encoding="utf-8")
             # To find the strings and comments of all modules takes most of a second.
-            tokens = tokenize.generate_tokens(io.StringIO(source).readline) if WORDS.search(source) else ()
+            tokens = (
+                tokenize.generate_tokens(io.StringIO(source).readline)
+                if WORDS.search(source)
+                else ()
+            )
             for token in tokens:
                 if token.type in (tokenize.STRING, tokenize.COMMENT):
                     yield f"{module.relative_to(ROOT)}:{token.start[0]}", token.string
 
 
 def test_docs_and_code_use_the_words_of_the_glossary() -> None:
-    assert [f"{place}: {match[0]!r}" for place, text in texts() for match in WORDS.finditer(text)] == []
+    assert [
+        f"{place}: {match[0]!r}"
+        for place, text in texts()
+        for match in WORDS.finditer(text)
+    ] == []
 
 
-@pytest.mark.parametrize("text", ["a Background job", "the sub-scheduler", "3 permits", "2 job(s)"])
+@pytest.mark.parametrize(
+    "text", ["a Background job", "the sub-scheduler", "3 permits", "2 job(s)"]
+)
 def test_the_patterns_find_the_words_to_avoid(text: str) -> None:
     assert WORDS.search(f"see {text} here")

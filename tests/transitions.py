@@ -17,7 +17,9 @@ __name__ = "trioflow.tests.transitions"
 TESTS = Path(__file__).parent
 CHECKS = {TESTS / "testing/kinds.py"}
 RESET = "_core.job._job", "AbstractJob._reset"
-LEGAL = {(id(old), id(new)) for old, edges in TRANSITIONS.items() for new in edges.values()}
+LEGAL = {
+    (id(old), id(new)) for old, edges in TRANSITIONS.items() for new in edges.values()
+}
 """The table by the identities of states: tests write a million of them, and an `Enum` is hashed by a function."""
 
 WRITERS = {
@@ -62,12 +64,19 @@ class CheckedState:
         if id(code) not in self._writers:
             package, _, module = frame.f_globals["__name__"].partition(".")
             allowed = WRITERS.get((module, code.co_qualname), set(JobState))
-            self._writers[id(code)] = code, package, (module, code.co_qualname), {id(state) for state in allowed}
+            self._writers[id(code)] = (
+                code,
+                package,
+                (module, code.co_qualname),
+                {id(state) for state in allowed},
+            )
         _, package, writer, own = self._writers[id(code)]
         if package == "trioflow":
             self.writers.add(writer)
         is_first = old is None or writer == RESET
-        if id(state) not in own or not (state is JobState.IDLE if is_first else (id(old), id(state)) in LEGAL):
+        if id(state) not in own or not (
+            state is JobState.IDLE if is_first else (id(old), id(state)) in LEGAL
+        ):
             step = f"{job._label!r}: {old} -> {state}"
             self.illegal.append(step)
             raise IllegalStep(step)
@@ -78,9 +87,16 @@ class CheckedState:
     def _note(self, job: AbstractJob[Any]) -> None:
         error = getattr(job._outcome, "exception", None)
         if isinstance(error, AssertionError):
-            where = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+            where = [
+                frame.f_code.co_filename
+                for frame, _ in traceback.walk_tb(error.__traceback__)
+            ]
             # not one of the examples in the documentation, nor what `check_kind` finds
-            if where and Path(where[-1]).is_relative_to(TESTS) and Path(where[-1]) not in CHECKS:
+            if (
+                where
+                and Path(where[-1]).is_relative_to(TESTS)
+                and Path(where[-1]) not in CHECKS
+            ):
                 self.assertions.append(f"{job._label!r}: {error}")
 
 

@@ -77,14 +77,20 @@ __version__ = "0.1.0"
 def _set_module(names: _typing.Mapping[str, object], home: str) -> None:
     """Set the module of public names to `home`, where users import them. Tracebacks, help() and pickles show it."""
     for name, public in names.items():
-        if not name.startswith("_") and hasattr(public, "__qualname__") and _typing.get_origin(public) is None:
+        if (
+            not name.startswith("_")
+            and hasattr(public, "__qualname__")
+            and _typing.get_origin(public) is None
+        ):
             public.__module__ = home
 
 
 _set_module(vars(abc), abc.__name__)
 _set_module(vars(graph), graph.__name__)
 # Second, because this also sets the module of `AbstractJob`, which is in both.
-_set_module({**globals(), "bases": Scheduler.__base__, "window": Adaptive.__base__}, __name__)
+_set_module(
+    {**globals(), "bases": Scheduler.__base__, "window": Adaptive.__base__}, __name__
+)
 
 _LAZY_NAMES = {
     name: module
@@ -131,8 +137,14 @@ def __getattr__(name: str) -> _typing.Any:
         from ._hints import MODULE_HINTS
 
         if name in MODULE_HINTS:
-            raise ImportError(f"{__name__} has no {name}: {MODULE_HINTS[name]}", name=__name__)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=_sys.modules[__name__])
+            raise ImportError(
+                f"{__name__} has no {name}: {MODULE_HINTS[name]}", name=__name__
+            )
+        raise AttributeError(
+            f"module {__name__!r} has no attribute {name!r}",
+            name=name,
+            obj=_sys.modules[__name__],
+        )
     import importlib
 
     public = getattr(importlib.import_module(_LAZY_NAMES[name], __name__), name)
@@ -146,4 +158,8 @@ def __dir__() -> list[str]:
 
 
 # For `from trioflow import *`. Type checkers use the aliases above.
-globals()["__all__"] = [name for name in __dir__() if not name.startswith("_") and name not in ("abc", "graph")]
+globals()["__all__"] = [
+    name
+    for name in __dir__()
+    if not name.startswith("_") and name not in ("abc", "graph")
+]

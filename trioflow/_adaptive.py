@@ -86,17 +86,32 @@ class Adaptive(VariableWindow):
     __slots__ = ("_slower_on",)
 
     @explain_form
-    def __init__(self, minimum: int, maximum: int, slower_on: tuple[type[BaseException], ...] = SLOWER_ON) -> None:
+    def __init__(
+        self,
+        minimum: int,
+        maximum: int,
+        slower_on: tuple[type[BaseException], ...] = SLOWER_ON,
+    ) -> None:
         lowest = _job_options.check_number(minimum, "minimum", "Adaptive")
         highest = _job_options.check_number(maximum, "maximum", "Adaptive")
         if not 1 <= lowest <= highest:
             sizes = f"Adaptive({short_repr(minimum)}, {short_repr(maximum)})"
-            raise ValueError(f"{sizes}: the minimum must be at least 1, and the maximum at least the minimum")
+            raise ValueError(
+                f"{sizes}: the minimum must be at least 1, and the maximum at least the minimum"
+            )
         super().__init__(lowest, highest)
         value: Any = slower_on
-        types: tuple[Any, ...] = tuple(value) if isinstance(value, Iterable) else (value,)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-        if bad := [each for each in types if not (isinstance(each, type) and issubclass(each, BaseException))]:  # pyright: ignore[reportUnknownVariableType]
-            raise TypeError(f"Adaptive(slower_on={short_repr(slower_on)}): {short_repr(bad[0])} is no exception type")
+        types: tuple[Any, ...] = (
+            tuple(value) if isinstance(value, Iterable) else (value,)
+        )  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        if bad := [
+            each
+            for each in types
+            if not (isinstance(each, type) and issubclass(each, BaseException))
+        ]:  # pyright: ignore[reportUnknownVariableType]
+            raise TypeError(
+                f"Adaptive(slower_on={short_repr(slower_on)}): {short_repr(bad[0])} is no exception type"
+            )
         self._slower_on: Final[tuple[type[BaseException], ...]] = types
 
     @property
@@ -121,9 +136,13 @@ class WindowController:
     def __init__(self, settings: Adaptive) -> None:
         self.settings: Final = settings
         self.size = settings.minimum
-        self._shrunk_at = -math.inf  # jobs that started before this time ran in a larger window, and are ignored
+        self._shrunk_at = (
+            -math.inf
+        )  # jobs that started before this time ran in a larger window, and are ignored
         self._successes = 0  # how many jobs have succeeded since the last window's worth was complete or it shrank
-        self._was_full = False  # whether all slots were taken when one of these jobs succeeded
+        self._was_full = (
+            False  # whether all slots were taken when one of these jobs succeeded
+        )
         self._latencies: list[float] = []  # those for the next mean
         self._lowest_mean = math.inf
         # The number of higher means after the lowest mean.
@@ -162,7 +181,9 @@ class WindowController:
             self._lowest_age = 0
             self._shrink(MIN_REMAINING_FRACTION, now)
         elif self._latency_ratio > OVERLOAD_RATIO:
-            self._shrink(max(MIN_REMAINING_FRACTION, STEADY_RATIO / self._latency_ratio), now)
+            self._shrink(
+                max(MIN_REMAINING_FRACTION, STEADY_RATIO / self._latency_ratio), now
+            )
 
     def _shrink(self, fraction: float, now: float) -> None:
         self.size = max(self.settings.minimum, int(self.size * fraction))
@@ -189,7 +210,13 @@ class AdaptiveWindow(_instruments.Part):
         if began is not None and ended is not None and job in self._run.line.holders:
             self.attempt_ended(job, began, ended, job.raised_exception())
 
-    def attempt_ended(self, job: AbstractJob[Any], began: float, ended: float, error: BaseException | None) -> None:
+    def attempt_ended(
+        self,
+        job: AbstractJob[Any],
+        began: float,
+        ended: float,
+        error: BaseException | None,
+    ) -> None:
         """Count an attempt of a job. The window may shrink before the job takes a slot again."""
         if takes_slot(job):
             slower_on = self.controller.settings.slower_on
@@ -198,7 +225,9 @@ class AdaptiveWindow(_instruments.Part):
             leaves = []
             if error is not None:
                 leaves = _user_code.leaf_exceptions(error)
-            has_timed_out = has_moved_on(job) and issubclass(_errors.JobTimeout, slower_on)
+            has_timed_out = has_moved_on(job) and issubclass(
+                _errors.JobTimeout, slower_on
+            )
             if has_timed_out or any(isinstance(leaf, slower_on) for leaf in leaves):
                 self.controller.record_overload(began, ended)
             elif job.is_succeeded():

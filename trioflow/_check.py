@@ -40,7 +40,12 @@ def findings(scheduler: BaseScheduler) -> list[tuple[AnyJob, str]]:
     found: list[tuple[AnyJob, str]] = []
     for level, can_repeat in _iterate_schedulers(scheduler):
         found += _find_rejections(level, can_repeat, unreachable, scheduler)
-    found += _check_errors(scheduler, _checks.reject_shared_pools, dict(_iterate_schedulers(scheduler)), scheduler)
+    found += _check_errors(
+        scheduler,
+        _checks.reject_shared_pools,
+        dict(_iterate_schedulers(scheduler)),
+        scheduler,
+    )
     # The last is the check that a run makes, for problems that the checks before do not find.
     whole_check = _check_errors(scheduler, _checks.check_scenario, scheduler)
     return found or [*FileUses(scheduler).unordered_writers()] or [*whole_check]
@@ -65,7 +70,11 @@ def _most_at_once(scheduler: BaseScheduler) -> int:
     """Return how many jobs the windows let run at once, whatever they require and need. Takes O(V log V) time."""
     most: dict[AnyJob, int] = {}
     for level, _ in reversed(list(_iterate_schedulers(scheduler))):
-        members = [most.get(job, 1) for job in level if not job.forever and (takes_slot(job) or job in most)]
+        members = [
+            most.get(job, 1)
+            for job in level
+            if not job.forever and (takes_slot(job) or job in most)
+        ]
         members.sort(reverse=True)
         # A limiter counts the jobs that work, also in nested schedulers.
         is_number = isinstance(level.jobs_window, int)
@@ -77,7 +86,9 @@ def _most_at_once(scheduler: BaseScheduler) -> int:
     return most[scheduler]
 
 
-def _iterate_schedulers(scheduler: BaseScheduler) -> Iterator[tuple[BaseScheduler, bool]]:
+def _iterate_schedulers(
+    scheduler: BaseScheduler,
+) -> Iterator[tuple[BaseScheduler, bool]]:
     """Yield a scheduler and all schedulers nested in it, each paired with a flag.
 
     The flag is True if the scheduler may run more than once within a single run of the outermost scheduler.
@@ -91,7 +102,10 @@ def _iterate_schedulers(scheduler: BaseScheduler) -> Iterator[tuple[BaseSchedule
 
 
 def _find_rejections(
-    level: BaseScheduler, can_repeat: bool, unreachable: Container[tuple[AnyJob, AnyJob]], outermost: BaseScheduler
+    level: BaseScheduler,
+    can_repeat: bool,
+    unreachable: Container[tuple[AnyJob, AnyJob]],
+    outermost: BaseScheduler,
 ) -> Iterator[tuple[AnyJob, str]]:
     """Yield `level` or a member of it for each reason to reject a run of `outermost`, paired with the reason."""
     yield from _check_errors(level, _checks.check_may_run, level)
@@ -100,13 +114,19 @@ def _find_rejections(
     for job in level:
         yield from _check_errors(job, _checks.check_needs, level, [job], outermost)
         for requirement in job.required:
-            yield from _check_errors(job, _checks.check_requirement, job, requirement, level)
+            yield from _check_errors(
+                job, _checks.check_requirement, job, requirement, level
+            )
             if (job, requirement) in unreachable:
-                yield from _check_errors(job, _checks.check_late_input, job, requirement)
+                yield from _check_errors(
+                    job, _checks.check_late_input, job, requirement
+                )
         yield from _check_errors(job, _checks.check_one_shot, job, can_repeat)
 
 
-def _check_errors(job: AnyJob, check: Callable[..., None], *arguments: object) -> Iterator[tuple[AnyJob, str]]:
+def _check_errors(
+    job: AnyJob, check: Callable[..., None], *arguments: object
+) -> Iterator[tuple[AnyJob, str]]:
     try:
         check(*arguments)
     except (ValueError, RuntimeError) as error:
@@ -126,7 +146,10 @@ def _find_cycles(level: BaseScheduler) -> list[list[AnyJob]]:
     while (cycle := find_cycle(unassigned, requirements)) is not None:
         first = cycle.index(min(cycle, key=position.__getitem__))
         cycles.append(cycle[first:] + cycle[:first])
-        for job in reachable(cycle, requirements).keys() & reachable(cycle, followers.__getitem__).keys():
+        for job in (
+            reachable(cycle, requirements).keys()
+            & reachable(cycle, followers.__getitem__).keys()
+        ):
             del unassigned[job]
     return sorted(cycles, key=lambda cycle: position[cycle[0]])
 
@@ -145,7 +168,9 @@ def check_files(scheduler: BaseScheduler) -> None:
     if (conflict := next(uses.unordered_writers(), None)) is not None:
         raise ValueError(conflict[1])
     if texts := [*uses.unordered_readers(), *uses.missing_inputs()]:
-        more = [f"{len(texts) - MAX_NAMED_READERS} more"] * (len(texts) > MAX_NAMED_READERS)
+        more = [f"{len(texts) - MAX_NAMED_READERS} more"] * (
+            len(texts) > MAX_NAMED_READERS
+        )
         _logger.warn("; ".join([*texts[:MAX_NAMED_READERS], *more]), about="files")
 
 
@@ -161,16 +186,32 @@ class FileUses:
         self._writers: Final[dict[str, list[AnyJob]]] = defaultdict(list)
         self._readers: Final[list[tuple[str, AnyJob]]] = []
         self._appended: Final[set[str]] = set()
-        kinds = {kind for kind in set(map(type, scheduler.iterate_jobs())) if hasattr(kind, "for_journal")}
+        kinds = {
+            kind
+            for kind in set(map(type, scheduler.iterate_jobs()))
+            if hasattr(kind, "for_journal")
+        }
         # A run of jobs without files pays nothing for each.
-        for job in (job for job in scheduler.iterate_jobs() if type(job) in kinds or job.reads or job.writes):
+        for job in (
+            job
+            for job in scheduler.iterate_jobs()
+            if type(job) in kinds or job.reads or job.writes
+        ):
             files = _described_files(job)
-            for path in {os.path.abspath(os.fsdecode(path)) for path in (*job.writes, *files.writes)}:
+            for path in {
+                os.path.abspath(os.fsdecode(path))
+                for path in (*job.writes, *files.writes)
+            }:
                 if not path.startswith("/dev/") or path.startswith("/dev/shm/"):
                     # Files, in memory.
                     self._writers[path].append(job)
-            self._appended.update(os.path.abspath(os.fsdecode(path)) for path in files.appends)
-            self._readers.extend((os.path.abspath(os.fsdecode(path)), job) for path in (*job.reads, *files.reads))
+            self._appended.update(
+                os.path.abspath(os.fsdecode(path)) for path in files.appends
+            )
+            self._readers.extend(
+                (os.path.abspath(os.fsdecode(path)), job)
+                for path in (*job.reads, *files.reads)
+            )
         self._sorted_paths: list[str] = []
         self._positions: dict[AnyJob, int] = {}
         self._waits: dict[AnyJob, int] = {}
@@ -184,7 +225,9 @@ class FileUses:
             for first, second in itertools.pairwise(jobs):
                 if not self._is_ordered(first, second):
                     text = f"{first.label!r} and {second.label!r} both write {_shown(path, first, second)}"
-                    advice = "have one require the other, or give each a file of its own"
+                    advice = (
+                        "have one require the other, or give each a file of its own"
+                    )
                     yield second, f"{text}, and neither requires the other: {advice}"
 
     def unordered_readers(self) -> Iterator[str]:
@@ -196,8 +239,14 @@ class FileUses:
     def missing_inputs(self) -> Iterator[str]:
         """Yield a warning for each file in `reads=` that is not there, and that no job writes."""
         for path, reader in self._readers[:MAX_LOOKED_FOR]:
-            is_named = any(os.path.abspath(os.fsdecode(read)) == path for read in reader.reads)
-            if is_named and not (set(path) & set("*?[") or os.path.lexists(path) or self._is_written(path)):
+            is_named = any(
+                os.path.abspath(os.fsdecode(read)) == path for read in reader.reads
+            )
+            if is_named and not (
+                set(path) & set("*?[")
+                or os.path.lexists(path)
+                or self._is_written(path)
+            ):
                 shown = "a file"
                 if not reader.redact:
                     shown = repr(os.path.relpath(path))
@@ -221,7 +270,9 @@ class FileUses:
         if reader in writers or (len(writers) == 1 and writers[0] in reader.required):
             return []
         self._sort(writers)
-        place = bisect.bisect(writers, self._positions[reader], key=self._positions.__getitem__)
+        place = bisect.bisect(
+            writers, self._positions[reader], key=self._positions.__getitem__
+        )
         return writers[max(0, place - 1) : place + 1]
 
     def _written_at(self, path: str) -> Iterable[str]:
@@ -229,12 +280,24 @@ class FileUses:
         if path in self._writers:
             return [path]
         if set(path) & set("*?["):
-            return [written for written in self._writers if _matches(written.split("/"), path.split("/"))]
+            return [
+                written
+                for written in self._writers
+                if _matches(written.split("/"), path.split("/"))
+            ]
         self._sorted_paths = self._sorted_paths or sorted(self._writers)
         # The files in a directory are next to each other in this order.
-        bounds = (bisect.bisect(self._sorted_paths, f"{path}{os.sep}{end}") for end in ("", "\U0010ffff"))
-        parents = itertools.accumulate(path.split(os.sep), lambda parent, name: f"{parent}{os.sep}{name}")
-        return [*self._sorted_paths[slice(*bounds)], *(parent for parent in parents if parent in self._writers)]
+        bounds = (
+            bisect.bisect(self._sorted_paths, f"{path}{os.sep}{end}")
+            for end in ("", "\U0010ffff")
+        )
+        parents = itertools.accumulate(
+            path.split(os.sep), lambda parent, name: f"{parent}{os.sep}{name}"
+        )
+        return [
+            *self._sorted_paths[slice(*bounds)],
+            *(parent for parent in parents if parent in self._writers),
+        ]
 
     def _sort(self, jobs: list[AnyJob]) -> None:
         if not self._positions:
@@ -245,11 +308,16 @@ class FileUses:
         if first in second.required or second in first.required:
             return True
         pairs = ((first, second), (second, first))
-        return any(self._waits[later] >> self._positions[earlier] & 1 for earlier, later in pairs)
+        return any(
+            self._waits[later] >> self._positions[earlier] & 1
+            for earlier, later in pairs
+        )
 
     def _compute_order(self) -> None:
         """Number the jobs that use files, each after those that it waits for, and compute the bits of these."""
-        users = {job for jobs in self._writers.values() for job in jobs} | {job for _, job in self._readers}
+        users = {job for jobs in self._writers.values() for job in jobs} | {
+            job for _, job in self._readers
+        }
         # For each job, the bits of itself or its members, and of the jobs that these wait for.
         reached: dict[AnyJob, int] = {}
         # Each job that begins only when another has failed, with that job.
@@ -266,7 +334,12 @@ class FileUses:
                 if is_scheduler(job):
                     todo.append((job, iter(members_in_order(job))))
                     if _members.first_options(job)[1] == math.inf:
-                        earlier |= {later: (one,) for one, later in itertools.pairwise(_members.exit_jobs(job))}
+                        earlier |= {
+                            later: (one,)
+                            for one, later in itertools.pairwise(
+                                _members.exit_jobs(job)
+                            )
+                        }
                     break
                 if job in users:
                     self._positions[job] = len(self._positions)
@@ -293,14 +366,22 @@ def _described_files(job: AnyJob) -> DescribedFiles:
             with contextlib.suppress(Exception):
                 # An error of a user's kind is reported by the journal.
                 work = describe(job)
-                return DescribedFiles([*work.writes, *work.begins_anew], [*work.reads], [*work.appends])
+                return DescribedFiles(
+                    [*work.writes, *work.begins_anew], [*work.reads], [*work.appends]
+                )
         return DescribedFiles([], [], [])
     streams = options.stdout, options.stderr
     outputs: tuple[Any, ...] = () if options.append else streams
     steps: tuple[Any, ...] = getattr(job, "_steps", ())
     # On nodes, names may have placeholders, whose values differ between them.
-    anew = [path for path in outputs if _is_path(path) and not (steps and "{" in os.fspath(path))]
-    anew += [path for step in steps for path in step._files_written() if "{" not in path]
+    anew = [
+        path
+        for path in outputs
+        if _is_path(path) and not (steps and "{" in os.fspath(path))
+    ]
+    anew += [
+        path for step in steps for path in step._files_written() if "{" not in path
+    ]
     read = [options.stdin, *(path for step in steps for path in step._files_read())]
     return DescribedFiles(anew, [*filter(_is_path, read)], [*filter(_is_path, streams)])
 
@@ -313,8 +394,12 @@ def _matches(names: list[str], pattern: list[str]) -> bool:
     if not pattern or not names:
         return not pattern and not names
     if pattern[0] == "**":
-        return any(_matches(names[start:], pattern[1:]) for start in range(len(names) + 1))
-    return fnmatch.fnmatchcase(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
+        return any(
+            _matches(names[start:], pattern[1:]) for start in range(len(names) + 1)
+        )
+    return fnmatch.fnmatchcase(names[0], pattern[0]) and _matches(
+        names[1:], pattern[1:]
+    )
 
 
 def _shown(path: str, *jobs: AnyJob) -> str:

@@ -45,7 +45,9 @@ def parse_seconds(text: str) -> float:
     """
     parts = list(DURATION_PART_PATTERN.finditer(text))
     if not parts or "".join(match[0] for match in parts) != text:
-        raise ValueError(f"{text!r} is not a duration: give seconds, or numbers with units s, m, h, d, as in 1h30m")
+        raise ValueError(
+            f"{text!r} is not a duration: give seconds, or numbers with units s, m, h, d, as in 1h30m"
+        )
     return sum(float(match[1]) * SECONDS_PER_UNIT[match[2].lower()] for match in parts)
 
 

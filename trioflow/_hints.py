@@ -83,7 +83,10 @@ MODULE_HINTS: Final = {
     "Engine": "import trioflow.compat.asynciojobs_classic for programs of old asynciojobs, or use Scheduler",
     "Flow": "use Scheduler",
     "PrintJob": "use a Job whose function prints, or import it from trioflow.compat.asynciojobs",
-    **dict.fromkeys(("FamilyTime", "Simulation", "Span", "TimeSpent", "Wait"), "import it from trioflow.view"),
+    **dict.fromkeys(
+        ("FamilyTime", "Simulation", "Span", "TimeSpent", "Wait"),
+        "import it from trioflow.view",
+    ),
     "PureScheduler": "use Scheduler, or import it from trioflow.compat.asynciojobs",
     "SchedulerJob": "use Scheduler, which nests, or import it from trioflow.compat.asynciojobs_classic",
     "Task": "use Job",
@@ -110,7 +113,10 @@ CALL_HINTS: Final = {
 COMMAND_LINE_HINTS: Final = {
     "--config": "--ssh-config FILE is a configuration of ssh",
     "--login": "--username NAME is the user on the node",
-    **dict.fromkeys(("--concurrency", "--max-workers", "--parallel", "--workers"), "-j N limits the jobs at once"),
+    **dict.fromkeys(
+        ("--concurrency", "--max-workers", "--parallel", "--workers"),
+        "-j N limits the jobs at once",
+    ),
 }
 """Options of others' commands, and earlier ones. Each hint begins with the option that a subcommand may have."""
 RUN_OPTION_HINTS: Final = _by_word(
@@ -160,11 +166,16 @@ PARALLEL_OPTION_HINTS: Final = _by_word(
     }
 )
 """Options of GNU parallel that `trioflow batch` lacks."""
-OPTION_HINTS_OF_COMMANDS: Final = {"batch": PARALLEL_OPTION_HINTS, "run": RUN_OPTION_HINTS}
+OPTION_HINTS_OF_COMMANDS: Final = {
+    "batch": PARALLEL_OPTION_HINTS,
+    "run": RUN_OPTION_HINTS,
+}
 MISSING_OPTION_HINTS: Final = {"ssh": "write: trioflow ssh -H node1,node2 uname"}
 """What to write where an option is missing, by command."""
 
-WRONG_BACKEND_REMEDY: Final = ContextVar("REMEDY", default='run it with backend="{0}", or await co_run() on {0}')
+WRONG_BACKEND_REMEDY: Final = ContextVar(
+    "REMEDY", default='run it with backend="{0}", or await co_run() on {0}'
+)
 """How to run a scenario on another backend, in the words of a program. The command line sets its own."""
 
 
@@ -181,7 +192,9 @@ class MissingAttribute:
         self.__doc__ = f"Not an attribute of jobs: {hint}."
 
     def __get__(self, instance: object, kind: type) -> Never:
-        message = f"{kind.__name__!r} object has no attribute {self._name!r}: {self._hint}"
+        message = (
+            f"{kind.__name__!r} object has no attribute {self._name!r}: {self._hint}"
+        )
         if self._name.startswith("__"):
             # Without the name, so that Python adds no guess of its own.
             raise AttributeError(message)
@@ -193,7 +206,9 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
     # Only needed for errors.
     import difflib
 
-    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.65)), None)
+    return next(
+        iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.65)), None
+    )
 
 
 def explain_form(function: F) -> F:
@@ -207,6 +222,8 @@ def explain_form(function: F) -> F:
             if error.__traceback__ is None or error.__traceback__.tb_next is not None:
                 # Raised inside of the call.
                 raise
-            raise TypeError(f"{error}; {CALL_HINTS[function.__qualname__.removesuffix('.__init__')]}") from None
+            raise TypeError(
+                f"{error}; {CALL_HINTS[function.__qualname__.removesuffix('.__init__')]}"
+            ) from None
 
     return cast(F, call)

@@ -71,7 +71,9 @@ def source_lines(text: bytes) -> list[str]:
 
     """
     decoded = importlib.util.decode_source(text)
-    return io.StringIO(decoded if decoded.endswith("\n") else f"{decoded}\n").readlines()
+    return io.StringIO(
+        decoded if decoded.endswith("\n") else f"{decoded}\n"
+    ).readlines()
 
 
 def text_of(code_file: str) -> bytes | None:
@@ -103,7 +105,16 @@ def remember() -> None:
             with contextlib.suppress(OSError):
                 if file not in loaded:
                     saved_at = os.stat(file).st_mtime_ns
-                    keep(file, LoadedFile(posix.read_named(file), saved_at, saved_at < since * 1e9, {}, {}))
+                    keep(
+                        file,
+                        LoadedFile(
+                            posix.read_named(file),
+                            saved_at,
+                            saved_at < since * 1e9,
+                            {},
+                            {},
+                        ),
+                    )
                 loaded[file].namespaces[id(namespace)] = namespace
 
 
@@ -118,6 +129,8 @@ def changed_files(*, reads_all: bool = False) -> dict[str, LoadedFile]:
     for file, before in loaded.copy().items():
         with contextlib.suppress(OSError):
             saved_at = os.stat(file).st_mtime_ns
-            if (reads_all or saved_at != before.saved_at) and (text := posix.read_named(file)) != before.text:
+            if (reads_all or saved_at != before.saved_at) and (
+                text := posix.read_named(file)
+            ) != before.text:
                 changed[file] = before._replace(text=text, saved_at=saved_at)
     return changed

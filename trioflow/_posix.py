@@ -21,15 +21,21 @@ from typing import Any, Final, NoReturn
 IS_POSIX: Final = sys.platform != "win32"
 O_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
 """The flag of `os.open` that keeps Windows from translating newlines. It is 0 on other systems."""
-NO_FOLLOW: Final[int] = O_BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+NO_FOLLOW: Final[int] = (
+    O_BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+)
 """The flags of `os.open` for a file that others may have replaced: no link is followed, and no pipe is waited for."""
 SIGINFO_SIZE: Final = 128
 """The size of a `siginfo_t` on Linux, in bytes. On macOS, it is 104."""
 
-WORKER_PROCESSES_HINT: Final = "give the scheduler processes=ProcessPoolExecutor(), of concurrent.futures"
+WORKER_PROCESSES_HINT: Final = (
+    "give the scheduler processes=ProcessPoolExecutor(), of concurrent.futures"
+)
 
 
-def require(feature: str, hint: str = "use ThreadJob(subprocess.run, [...], check=True)") -> None:
+def require(
+    feature: str, hint: str = "use ThreadJob(subprocess.run, [...], check=True)"
+) -> None:
     """Raise an error if this is not a POSIX system.
 
     Args:
@@ -41,7 +47,9 @@ def require(feature: str, hint: str = "use ThreadJob(subprocess.run, [...], chec
 
     """
     if not IS_POSIX:
-        raise NotImplementedError(f"{feature} needs a POSIX system, but this is {sys.platform}: {hint}")
+        raise NotImplementedError(
+            f"{feature} needs a POSIX system, but this is {sys.platform}: {hint}"
+        )
 
 
 def on_fork(callback: Any) -> None:
@@ -136,7 +144,9 @@ def open_regular(path: str | os.PathLike[str], flags: int, mode: int = 0o666) ->
 
 def _check(status: os.stat_result, flags: int) -> None:
     irregularity = describe_irregularity(status)
-    if irregularity is not None and not (stat.S_ISREG(status.st_mode) and flags & os.O_RDWR == 0):
+    if irregularity is not None and not (
+        stat.S_ISREG(status.st_mode) and flags & os.O_RDWR == 0
+    ):
         raise OSError(errno.EINVAL, f"it is {irregularity}")
 
 
@@ -156,14 +166,24 @@ def read_named(path: str | os.PathLike[str], max_stream_size: int = 0) -> bytes:
 
     """
     mode = os.stat(path).st_mode
-    is_stream = not stat.S_ISREG(mode) and not stat.S_ISDIR(mode) and str(path) != os.devnull
+    is_stream = (
+        not stat.S_ISREG(mode) and not stat.S_ISDIR(mode) and str(path) != os.devnull
+    )
     kind = KINDS.get(stat.S_IFMT(mode), "a special file")
     if is_stream and not max_stream_size:
-        raise OSError(errno.EINVAL, f"it is {kind} and not a regular file, and could block", str(path))
+        raise OSError(
+            errno.EINVAL,
+            f"it is {kind} and not a regular file, and could block",
+            str(path),
+        )
     with open(path, "rb") as file:
         data = file.read(max_stream_size + 1 if is_stream else -1)
     if is_stream and len(data) > max_stream_size:
-        raise OSError(errno.EFBIG, f"it is {kind} with more than {max_stream_size >> 20} MiB", str(path))
+        raise OSError(
+            errno.EFBIG,
+            f"it is {kind} with more than {max_stream_size >> 20} MiB",
+            str(path),
+        )
     return data
 
 

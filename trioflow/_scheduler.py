@@ -9,10 +9,29 @@ import os
 import threading
 import weakref
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TextIO, TypeVar, Unpack, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Generic,
+    Literal,
+    TextIO,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from ._core.job import _function
-from ._core.job._job_options import JobOptions, NestedJobOptions, Subject, check_number, flag, seconds, subject_text
+from ._core.job._job_options import (
+    JobOptions,
+    NestedJobOptions,
+    Subject,
+    check_number,
+    flag,
+    seconds,
+    subject_text,
+)
 from ._core.job._option_descriptors import Option, set_docs_and_signature
 from ._core.parts import SettledFunction
 from ._core.parts._first_rule import FirstRule
@@ -22,7 +41,14 @@ from ._core.scheduler._sync_run import OwnFrames
 from ._core.words._run_view import RunInProgress, runs_in_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
+    from collections.abc import (
+        Awaitable,
+        Callable,
+        Generator,
+        Iterable,
+        Iterator,
+        Mapping,
+    )
 
     from graphviz import Digraph
 
@@ -103,7 +129,9 @@ class EndsOfJobs(Instrument):
 
     def before_run(self, scheduler: Scheduler) -> None:
         """Cancel the run if the iteration has ended before. Each thread writes first, and then asks the other."""
-        self.run = next(run for run in runs_in_progress() if run.scheduler is self._scheduler)
+        self.run = next(
+            run for run in runs_in_progress() if run.scheduler is self._scheduler
+        )
         if self.is_unwanted:
             self._scheduler.cancel()
 
@@ -219,7 +247,9 @@ class Scheduler(BaseScheduler):
             on_job_settled, hold, keep_jobs, processes, shutdown_timeout, cleanup_timeout,
         )  # fmt: skip
         given = zip(SETTING_DEFAULTS, settings, strict=True)
-        changed: dict[str, Any] = {name: value for (name, default), value in given if value is not default}
+        changed: dict[str, Any] = {
+            name: value for (name, default), value in given if value is not default
+        }
         super().__init__(*jobs_or_sequences, **options, **changed)
 
     def _run_resource_totals(self) -> Mapping[str, int]:
@@ -229,7 +259,13 @@ class Scheduler(BaseScheduler):
 
         return {WORKER_PROCESSES_RESOURCE: self._processes}
 
-    def _make_run(self, backend: Backend, timeout: Any, jobs_window: object, instruments: Iterable[Instrument]) -> Run:
+    def _make_run(
+        self,
+        backend: Backend,
+        timeout: Any,
+        jobs_window: object,
+        instruments: Iterable[Instrument],
+    ) -> Run:
         run = super()._make_run(backend, timeout, jobs_window, instruments)
         if begin_refusal is not None and run.outer_worker is None:
             begin_refusal(self)
@@ -266,7 +302,11 @@ class Scheduler(BaseScheduler):
     def _changes_text(self) -> str:
         from .view.look import _reload
 
-        return "".join(f"; {text}" for text in (_reload.changed_text(), _reload.older_code_text(self)) if text)
+        return "".join(
+            f"; {text}"
+            for text in (_reload.changed_text(), _reload.older_code_text(self))
+            if text
+        )
 
     def _store_outcome(self, run: Run) -> None:
         super()._store_outcome(run)
@@ -321,13 +361,17 @@ class Scheduler(BaseScheduler):
 
         queue: SimpleQueue[Any] = SimpleQueue()
         ends = EndsOfJobs(self, queue)
-        others = check_instruments(options.get("instruments", ()), "instruments", repr(self.label))
+        others = check_instruments(
+            options.get("instruments", ()), "instruments", repr(self.label)
+        )
         options["instruments"] = [*others, ends]
         thread = ThreadPoolExecutor(1, "trioflow run")
         unended_iterations().add(ends)
         with OwnFrames():
             try:
-                run = thread.submit(contextvars.copy_context().run, lambda: self.run(**options))
+                run = thread.submit(
+                    contextvars.copy_context().run, lambda: self.run(**options)
+                )
                 run.add_done_callback(lambda _: queue.put(None))
                 for job, finished_at in iter(queue.get, None):
                     # A job with another end is tried again.
@@ -335,7 +379,9 @@ class Scheduler(BaseScheduler):
                         yield job
             finally:
                 ends.end()
-                thread.shutdown(wait=ends.run is None or ends.run.thread_id != threading.get_ident())
+                thread.shutdown(
+                    wait=ends.run is None or ends.run.thread_id != threading.get_ident()
+                )
             run.result()
 
     # In the annotations below, `list` is this method: methods that return lists of jobs belong in BaseScheduler.
@@ -469,7 +515,9 @@ class Scheduler(BaseScheduler):
 
         return _drawing.graph(self, find_critical_path(self), collapse)
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> dict[str, str]:
         """Return the representations that Jupyter chooses from: the graph, and the listing as plain text."""
         from .view import _save
 
@@ -573,7 +621,9 @@ class First(Scheduler, Generic[T_co]):
         self._enough, self._stagger = 1, None  # pyright: ignore[reportIncompatibleVariableOverride]
         all_options: Any = {**options, "enough": enough, "stagger": stagger}
         if not jobs_or_sequences:
-            raise ValueError("First(): give the jobs that compete, as in First(Job(ask, 1), Job(ask, 2))")
+            raise ValueError(
+                "First(): give the jobs that compete, as in First(Job(ask, 1), Job(ask, 2))"
+            )
         super().__init__(*jobs_or_sequences, **all_options)
 
     if TYPE_CHECKING:

@@ -73,7 +73,11 @@ class Cluster(JobExecutor):
     client: Final[Any]
 
     def __init__(
-        self, client: Any, *, resources: Mapping[str, float] | None = None, workers: str | Iterable[str] | None = None
+        self,
+        client: Any,
+        *,
+        resources: Mapping[str, float] | None = None,
+        workers: str | Iterable[str] | None = None,
     ) -> None:
         if not hasattr(cast(Any, type(client)), "scheduler_info"):
             raise TypeError(f"Cluster({short_repr(client)}): give a distributed.Client")
@@ -81,16 +85,25 @@ class Cluster(JobExecutor):
             raise TypeError("Cluster(client): the client has asynchronous=True, and works in one event loop only; "
                             "create it without that")  # fmt: skip
         if resources is not None and not isinstance(resources, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"resources={short_repr(resources)} of Cluster: give a dict of names and amounts, or None")
+            raise TypeError(
+                f"resources={short_repr(resources)} of Cluster: give a dict of names and amounts, or None"
+            )
         value: Any = workers
-        if value is not None and (isinstance(value, bytes) or not isinstance(value, Iterable)):
-            raise TypeError(f"workers={short_repr(workers)} of Cluster: give the addresses of workers, or None")
+        if value is not None and (
+            isinstance(value, bytes) or not isinstance(value, Iterable)
+        ):
+            raise TypeError(
+                f"workers={short_repr(workers)} of Cluster: give the addresses of workers, or None"
+            )
         self.client = client
         if isinstance(workers, str):
             chosen_workers = [workers]
         else:
             chosen_workers = list(workers or ())
-        self._call_options: Final = {"resources": dict(resources or {}) or None, "workers": chosen_workers or None}
+        self._call_options: Final = {
+            "resources": dict(resources or {}) or None,
+            "workers": chosen_workers or None,
+        }
         self._address: Final = scheduler_address(client)
 
     def __repr__(self) -> str:
@@ -106,7 +119,9 @@ class Cluster(JobExecutor):
         call = abc.call_of(job, partial(fetched_futures.resolve_input, client))
         stays = partial(result_uses.stays_on_cluster, job, client)
         must_fetch = run.stores(job) or not stays()
-        future, value = await call_on_cluster(job, client, call, lambda: must_fetch or not stays(), self._call_options)
+        future, value = await call_on_cluster(
+            job, client, call, lambda: must_fetch or not stays(), self._call_options
+        )
         if value is NOT_FETCHED:
             return ClusterResult(client, future, self._address)
         fetched_futures.keep_future(job, client, future)
@@ -129,7 +144,10 @@ class ResultUses:
             for user in _jobs_of_run(job):
                 user_client = _find_client(user)
                 for input_job in abc.inputs_of(user):
-                    if self._sole_client_by_job.setdefault(input_job, user_client) is not user_client:
+                    if (
+                        self._sole_client_by_job.setdefault(input_job, user_client)
+                        is not user_client
+                    ):
                         self._sole_client_by_job[input_job] = None
         # Users may have been added since the search.
         users = users_of(job)
@@ -256,7 +274,9 @@ async def call_on_cluster(
             await _cancel_call(future, run)
             raise
         if future.status == "error":
-            raise _add_remedy(await anyio.to_thread.run_sync(future.exception), job, call)
+            raise _add_remedy(
+                await anyio.to_thread.run_sync(future.exception), job, call
+            )
         if future.status != "finished":
             if client.status != "running":
                 raise lost_cluster_error(job, client, address)
@@ -270,7 +290,9 @@ async def call_on_cluster(
         return future, value
 
 
-def _submit_call(job: abc.FunctionJob[Any], client: Any, call: partial[Any], options: dict[str, Any]) -> Any:
+def _submit_call(
+    job: abc.FunctionJob[Any], client: Any, call: partial[Any], options: dict[str, Any]
+) -> Any:
     """Submit a call, and return its future.
 
     Raises:
@@ -287,10 +309,21 @@ def _submit_call(job: abc.FunctionJob[Any], client: Any, call: partial[Any], opt
         # By value, if it cannot be imported by name.
         pickled = import_dask("cloudpickle").dumps(function)
         key = f"{name}-{os.urandom(16).hex()}"
-        return client.submit(_worker_function(), pickled, call.keywords, *call.args, key=key, pure=False, **options)
+        return client.submit(
+            _worker_function(),
+            pickled,
+            call.keywords,
+            *call.args,
+            key=key,
+            pure=False,
+            **options,
+        )
     except Exception as error:
         make_pickler = _sent_calls.cloudpickle_pickler()
-        if make_pickler is None or _sent_calls.pickling_error(call, make_pickler) is None:
+        if (
+            make_pickler is None
+            or _sent_calls.pickling_error(call, make_pickler) is None
+        ):
             raise
         cause = error.__cause__ or error
         raise _sent_calls.unpicklable_error(  # noqa: B904 - it has its cause
@@ -317,17 +350,27 @@ def scheduler_address(client: Any) -> str:
 def lost_cluster_error(job: AnyJob, client: Any, address: str) -> RuntimeError:
     """Return the error for a job whose cluster cannot be reached."""
     if client.status in ("closed", "closing"):
-        return RuntimeError(f"{job.label!r}: its Dask client is closed: close it after the run")
+        return RuntimeError(
+            f"{job.label!r}: its Dask client is closed: close it after the run"
+        )
     return RuntimeError(
         f"{job.label!r}: the connection to the Dask scheduler at {address} was lost: it has ended, or can no longer "
         f"be reached; restart it, and then start the run again"
     )
 
 
-def _add_remedy(error: BaseException, job: abc.FunctionJob[Any], call: partial[Any]) -> BaseException:
+def _add_remedy(
+    error: BaseException, job: abc.FunctionJob[Any], call: partial[Any]
+) -> BaseException:
     """Return the error of a call, with a note about the remedy if the cluster could not load the call."""
-    if isinstance(error, ModuleNotFoundError) or str(error).startswith(LOAD_ERROR_PREFIX):
-        module = getattr(error, "name", None) or getattr(call.func, "__module__", None) or "its modules"
+    if isinstance(error, ModuleNotFoundError) or str(error).startswith(
+        LOAD_ERROR_PREFIX
+    ):
+        module = (
+            getattr(error, "name", None)
+            or getattr(call.func, "__module__", None)
+            or "its modules"
+        )
         error.add_note(
             f"{job.label!r}: the scheduler and the workers of the cluster must be able to import {module}: install it "
             f"there, or call client.upload_file(...) or cloudpickle.register_pickle_by_value({module}) before the run"
@@ -342,7 +385,9 @@ class PickledFunction:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function: Final = function
-        self._pickled_function: Final[bytes] = import_dask("cloudpickle").dumps(function)
+        self._pickled_function: Final[bytes] = import_dask("cloudpickle").dumps(
+            function
+        )
 
     def __reduce__(self) -> Any:
         """Pickle the object in a form that is unpickled as the function itself."""
@@ -357,7 +402,9 @@ class PickledFunction:
 def _worker_function() -> PickledFunction:
     """Return the function that workers call, which unpickles and calls the function of a job."""
 
-    def load_and_call(pickled_function: bytes, kwargs: dict[str, Any], *args: Any) -> Any:
+    def load_and_call(
+        pickled_function: bytes, kwargs: dict[str, Any], *args: Any
+    ) -> Any:
         import pickle
 
         return pickle.loads(pickled_function)(*args, **kwargs)
@@ -406,4 +453,6 @@ def import_dask(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f'{error}: install it with pip install "trioflow[dask]"', name=error.name) from None
+        raise ModuleNotFoundError(
+            f'{error}: install it with pip install "trioflow[dask]"', name=error.name
+        ) from None

@@ -7,4 +7,11 @@ from ._core.scheduler._members import predecessors as predecessors
 from ._core.scheduler._members import successors as successors
 from ._core.scheduler._members import topological_order as topological_order
 
-__all__ = ["entry_jobs", "exit_jobs", "keep_only", "predecessors", "successors", "topological_order"]
+__all__ = [
+    "entry_jobs",
+    "exit_jobs",
+    "keep_only",
+    "predecessors",
+    "successors",
+    "topological_order",
+]

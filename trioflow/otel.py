@@ -24,7 +24,14 @@ except ModuleNotFoundError as _missing:
 
 from . import CommandJob, CommandService, JobState, __version__
 from ._core.words._job_queries import explicit_label
-from .abc import Instrument, JobKind, is_scheduler, propagate_env, reported_state, waiting
+from .abc import (
+    Instrument,
+    JobKind,
+    is_scheduler,
+    propagate_env,
+    reported_state,
+    waiting,
+)
 from .view.text._verdict import Tally, run_verdict
 
 __all__ = ["Tracing", "remote_context"]
@@ -33,7 +40,9 @@ if TYPE_CHECKING:
     AnyJob = AbstractJob[Any]
 
 PROPAGATION_FIELDS: Final = ("traceparent", "tracestate", "baggage")
-FAILURE_STATES: Final = frozenset({JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED})
+FAILURE_STATES: Final = frozenset(
+    {JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED}
+)
 
 
 class Tracing(Instrument):
@@ -83,25 +92,47 @@ class Tracing(Instrument):
     """
 
     def __init__(
-        self, tracer_provider: trace.TracerProvider | None = None, meter_provider: metrics.MeterProvider | None = None
+        self,
+        tracer_provider: trace.TracerProvider | None = None,
+        meter_provider: metrics.MeterProvider | None = None,
     ) -> None:
         self._tracer: Final = trace.get_tracer("trioflow", __version__, tracer_provider)
         meter = metrics.get_meter("trioflow", __version__, meter_provider)
-        self._running: Final = meter.create_up_down_counter("trioflow.jobs.running", "{job}", "Running jobs.")
-        self._failures: Final = meter.create_counter("trioflow.jobs.failures", "{job}", "Failed jobs.")
-        self._duration: Final = meter.create_histogram("trioflow.job.duration", "s", "Duration of jobs.")
+        self._running: Final = meter.create_up_down_counter(
+            "trioflow.jobs.running", "{job}", "Running jobs."
+        )
+        self._failures: Final = meter.create_counter(
+            "trioflow.jobs.failures", "{job}", "Failed jobs."
+        )
+        self._duration: Final = meter.create_histogram(
+            "trioflow.job.duration", "s", "Duration of jobs."
+        )
         # A provider never forgets its callbacks.
         self_ref = weakref.ref(self)
         meter.create_observable_gauge(
-            "trioflow.jobs.waiting", [lambda _: _observe_waiting(self_ref())], "{job}", "Ready jobs that are waiting."
+            "trioflow.jobs.waiting",
+            [lambda _: _observe_waiting(self_ref())],
+            "{job}",
+            "Ready jobs that are waiting.",
         )
         meter.create_observable_gauge(
-            "trioflow.budget.left", [lambda _: _observe_budgets(self_ref())], "1", "What is left of each budget."
+            "trioflow.budget.left",
+            [lambda _: _observe_budgets(self_ref())],
+            "1",
+            "What is left of each budget.",
         )
-        self._pools: Final[dict[Pool, None]] = {}  # pools with budgets, kept because a budget is not given back
-        self._waiting: Final[dict[AnyJob, None]] = {}  # an ordered set, which the exporter's thread copies
-        self._spans: Final[dict[AnyJob, trace.Span]] = {}  # the spans that have not ended
-        self._ended_contexts: Final[weakref.WeakKeyDictionary[AnyJob, trace.SpanContext]] = weakref.WeakKeyDictionary()
+        self._pools: Final[
+            dict[Pool, None]
+        ] = {}  # pools with budgets, kept because a budget is not given back
+        self._waiting: Final[
+            dict[AnyJob, None]
+        ] = {}  # an ordered set, which the exporter's thread copies
+        self._spans: Final[
+            dict[AnyJob, trace.Span]
+        ] = {}  # the spans that have not ended
+        self._ended_contexts: Final[
+            weakref.WeakKeyDictionary[AnyJob, trace.SpanContext]
+        ] = weakref.WeakKeyDictionary()
 
     # ---- runs
 
@@ -121,10 +152,19 @@ class Tracing(Instrument):
                 _span_name(scheduler), parent, attributes=_span_attributes(scheduler)
             )
 
-    def incident(self, scheduler: Scheduler, job: AnyJob | None, message: str, exception: BaseException | None) -> None:
+    def incident(
+        self,
+        scheduler: Scheduler,
+        job: AnyJob | None,
+        message: str,
+        exception: BaseException | None,
+    ) -> None:
         """Add an event to the span of the run."""
         if (span := self._spans.get(scheduler)) is not None:
-            span.add_event("incident", {"message": message, "exception.type": _type_name(exception)})
+            span.add_event(
+                "incident",
+                {"message": message, "exception.type": _type_name(exception)},
+            )
 
     def after_run(self, scheduler: Scheduler) -> None:
         """End the span of an outermost run. In any run, end the spans of jobs that an internal error has left open."""
@@ -141,7 +181,9 @@ class Tracing(Instrument):
         reason = scheduler.stop_reason
         if reason is not None:
             span.set_attribute("trioflow.stop_reason", reason.value)
-        span.set_attribute("trioflow.failures", Tally.for_scheduler(scheduler).failure_count)
+        span.set_attribute(
+            "trioflow.failures", Tally.for_scheduler(scheduler).failure_count
+        )
         verdict = run_verdict(scheduler, reason)
         if not verdict.is_good:
             span.set_status(trace.StatusCode.ERROR, verdict.sentence)
@@ -164,7 +206,9 @@ class Tracing(Instrument):
     def job_started(self, scheduler: Scheduler, job: AnyJob) -> None:
         """Start the span of a job, and make it the current span in the body of the job."""
         self._waiting.pop(job, None)
-        self._spans[job] = span = self._spans.get(job) or self._start_span(scheduler, job)
+        self._spans[job] = span = self._spans.get(job) or self._start_span(
+            scheduler, job
+        )
         context = trace.set_span_in_context(span)
         # No token is kept: the context is the job's own, and ends with it.
         otel_context.attach(context)
@@ -211,7 +255,9 @@ class Tracing(Instrument):
             span.set_attributes(_process_attributes(job))
         if job.state in FAILURE_STATES:
             error = job.raised_exception()
-            self._failures.add(job.state is not JobState.CANCELLED, {"error.type": _type_name(error)})
+            self._failures.add(
+                job.state is not JobState.CANCELLED, {"error.type": _type_name(error)}
+            )
             _record_failure(span, job, error)
         span.end()
         self._ended_contexts[job] = span.get_span_context()
@@ -224,7 +270,9 @@ class Tracing(Instrument):
         # The job itself, if it is tried again.
         contexts = map(self._span_context, (*job.required, job))
         links = [trace.Link(context) for context in filter(None, contexts)]
-        return self._tracer.start_span(_span_name(job), parent, links=links, attributes=_span_attributes(job))
+        return self._tracer.start_span(
+            _span_name(job), parent, links=links, attributes=_span_attributes(job)
+        )
 
     def _span_context(self, job: AnyJob) -> trace.SpanContext | None:
         # A required service may be running. All other requirements have ended.
@@ -242,7 +290,9 @@ class Tracing(Instrument):
         return counts
 
 
-def remote_context(environment: Mapping[str, str] | None = None) -> otel_context.Context:
+def remote_context(
+    environment: Mapping[str, str] | None = None,
+) -> otel_context.Context:
     """Return the trace context of the job that started this process, or that calls a function in it.
 
     A span with this context as its parent is inside the span of the job.
@@ -258,7 +308,9 @@ def remote_context(environment: Mapping[str, str] | None = None) -> otel_context
     """
     variables = os.environ if environment is None else environment
     values = {name: variables.get(name.upper()) for name in PROPAGATION_FIELDS}
-    return propagate.extract({name: value for name, value in values.items() if value is not None})
+    return propagate.extract(
+        {name: value for name, value in values.items() if value is not None}
+    )
 
 
 def _observe_budgets(tracing: Tracing | None) -> list[metrics.Observation]:
@@ -276,7 +328,10 @@ def _observe_waiting(tracing: Tracing | None) -> Iterable[metrics.Observation]:
         causes = Counter[str]()
     else:
         causes = tracing._count_causes()
-    return [metrics.Observation(number, {"cause": cause}) for cause, number in causes.items()]
+    return [
+        metrics.Observation(number, {"cause": cause})
+        for cause, number in causes.items()
+    ]
 
 
 def _span_name(job: AnyJob) -> str:

@@ -39,7 +39,14 @@ class Way:
     resume: tuple[tuple[str, ...], ...] = ()  # in place of the same command again
 
 
-SNAKEMAKE: Final = ("snakemake", "-s", str(HERE / "Snakefile"), "--cores", "16", "--keep-going")
+SNAKEMAKE: Final = (
+    "snakemake",
+    "-s",
+    str(HERE / "Snakefile"),
+    "--cores",
+    "16",
+    "--keep-going",
+)
 WAYS: Final = (
     Way("trioflow", "trioflow_jobs.py", (f"{ROOT}[journal]",), "trioflow"),
     Way("TaskGroup", "task_group.py", (), "asyncio"),
@@ -78,7 +85,14 @@ COLUMNS: Final = {
 class Program:
     """A run of one way's program in a folder, and all processes that it starts."""
 
-    def __init__(self, way: Way, python: Path, folder: Path, words: Sequence[str] = (), **settings: str) -> None:
+    def __init__(
+        self,
+        way: Way,
+        python: Path,
+        folder: Path,
+        words: Sequence[str] = (),
+        **settings: str,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.mark = f"BESIDE={os.getpid()}-{time.monotonic_ns()}"
@@ -86,10 +100,21 @@ class Program:
         if way.command:
             words = (str(python.parent / words[0]), *words[1:])
         name, _, value = self.mark.partition("=")
-        storage = str(folder / "storage")  # without it, Prefect keeps results where other runs find them
-        homes = {"PREFECT_HOME": str(folder / "prefect"), "PREFECT_LOCAL_STORAGE_PATH": storage, "HOME": str(folder)}
-        prefect = {"ANALYTICS_ENABLED": "false", "EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120"}
-        quiet = {f"PREFECT_SERVER_{name}": value for name, value in prefect.items()} | {"DO_NOT_TRACK": "1"}
+        storage = str(
+            folder / "storage"
+        )  # without it, Prefect keeps results where other runs find them
+        homes = {
+            "PREFECT_HOME": str(folder / "prefect"),
+            "PREFECT_LOCAL_STORAGE_PATH": storage,
+            "HOME": str(folder),
+        }
+        prefect = {
+            "ANALYTICS_ENABLED": "false",
+            "EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        }
+        quiet = {f"PREFECT_SERVER_{name}": value for name, value in prefect.items()} | {
+            "DO_NOT_TRACK": "1"
+        }
         self.output = (folder / "printed").open("ab")
         self.process = subprocess.Popen(
             words,
@@ -117,7 +142,11 @@ class Program:
         total = 0
         for pid in self.processes():
             try:
-                found = re.search(r"^Pss: +(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+                found = re.search(
+                    r"^Pss: +(\d+)",
+                    Path(f"/proc/{pid}/smaps_rollup").read_text(),
+                    re.MULTILINE,
+                )
             except OSError:
                 continue
             total += int(found[1]) if found else 0
@@ -126,7 +155,11 @@ class Program:
     def events(self) -> list[tuple[str, str, float]]:
         """Return what its jobs recorded: a start or an end, which job, and when."""
         log = self.folder / "log"
-        rows = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
+        rows = (
+            [line.split() for line in log.read_text().splitlines()]
+            if log.exists()
+            else []
+        )
         return [(event, job, float(when)) for event, job, when in rows]
 
     def ended(self) -> Counter[str]:
@@ -170,12 +203,20 @@ def measure(way: Way, folder: Path) -> dict[str, float]:
     while program.is_running():
         peak = max(peak, program.memory())
         time.sleep(0.05)
-    found |= {"elapsed": time.perf_counter() - start, "memory": peak, "done": len(program.ended())}
+    found |= {
+        "elapsed": time.perf_counter() - start,
+        "memory": peak,
+        "done": len(program.ended()),
+    }
     program.wait()
     printed = (program.folder / "printed").read_text().splitlines()
     found["printed"] = len(printed)
-    failed = [rf"fetch\D{{0,3}}{number}\b|server of {number}\b" for number in HOPELESS.split()]
-    found["named"] = sum(any(re.search(one, line) for one in failed) for line in printed)
+    failed = [
+        rf"fetch\D{{0,3}}{number}\b|server of {number}\b" for number in HOPELESS.split()
+    ]
+    found["named"] = sum(
+        any(re.search(one, line) for one in failed) for line in printed
+    )
     return found | killed(way, python, folder / "killed")
 
 
@@ -183,11 +224,17 @@ def killed(way: Way, python: Path, folder: Path) -> dict[str, float]:
     """Kill a program when half of its jobs are done, start it again, and compare the two runs."""
     program = Program(way, python, folder, FLAKY=FLAKY, NAP="0.1")
     deadline = time.monotonic() + PATIENCE
-    while program.ended().total() < 100 and program.is_running() and time.monotonic() < deadline:
+    while (
+        program.ended().total() < 100
+        and program.is_running()
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.01)
     left = program.kill()
     before, seen = program.ended(), len(program.events())
-    open_ones = {job for event, job, _ in program.events() if event == "start"} - set(before)
+    open_ones = {job for event, job, _ in program.events() if event == "start"} - set(
+        before
+    )
     for words in way.resume or ((),):
         program = Program(way, python, folder, words, FLAKY=FLAKY, NAP="0.1")
         program.wait()
@@ -207,7 +254,9 @@ def install(way: Way, folder: Path, found: dict[str, float]) -> Path:
     python, before = home / "bin" / "python", size_of(home)
     start = time.perf_counter()
     if way.packages:
-        subprocess.run([python, "-m", "pip", "install", "-q", *way.packages], check=True)
+        subprocess.run(
+            [python, "-m", "pip", "install", "-q", *way.packages], check=True
+        )
     found |= {"install": time.perf_counter() - start, "size": size_of(home) - before}
     return python
 
@@ -228,7 +277,10 @@ def import_time(way: Way, python: Path) -> float:
 
 def lines_of(file: Path) -> int:
     """Count the lines that are neither empty nor a comment."""
-    return sum(bool(line.strip()) and not line.lstrip().startswith("#") for line in file.read_text().splitlines())
+    return sum(
+        bool(line.strip()) and not line.lstrip().startswith("#")
+        for line in file.read_text().splitlines()
+    )
 
 
 def size_of(folder: Path) -> float:
@@ -238,7 +290,10 @@ def size_of(folder: Path) -> float:
 def table(results: dict[str, dict[str, float]]) -> str:
     """Return the figures in Markdown, a column for each way."""
     rows = [["", *results], ["---", *["---:"] * len(results)]]
-    rows += [[text, *[figure(values, key) for values in results.values()]] for key, text in COLUMNS.items()]
+    rows += [
+        [text, *[figure(values, key) for values in results.values()]]
+        for key, text in COLUMNS.items()
+    ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -252,9 +307,19 @@ def figure(values: dict[str, float], key: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table, and return 0; 1 if a library could not be installed or measured."""
     parser = argparse.ArgumentParser("python -m benchmarks.beside", description=about)
-    parser.add_argument("--ways", nargs="+", choices=[way.label for way in WAYS], metavar="WAY", help="default: all")
     parser.add_argument(
-        "--output", type=Path, default=RESULTS, metavar="DIR", help="default: benchmarks/results/beside"
+        "--ways",
+        nargs="+",
+        choices=[way.label for way in WAYS],
+        metavar="WAY",
+        help="default: all",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=RESULTS,
+        metavar="DIR",
+        help="default: benchmarks/results/beside",
     )
     options = parser.parse_args(arguments)
     results: dict[str, dict[str, float]] = {}

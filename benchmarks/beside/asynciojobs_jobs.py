@@ -18,9 +18,20 @@ async def join_jobs(jobs):
 scheduler = Scheduler(jobs_window=AT_ONCE)
 for group in range(GROUPS):
     fetched = [
-        Job(fetch_patiently(number), label=f"fetch-{number}", critical=False, scheduler=scheduler)
+        Job(
+            fetch_patiently(number),
+            label=f"fetch-{number}",
+            critical=False,
+            scheduler=scheduler,
+        )
         for number in members(group)
     ]
-    Job(join_jobs(fetched), label=f"join-{group}", required=fetched, critical=False, scheduler=scheduler)
+    Job(
+        join_jobs(fetched),
+        label=f"join-{group}",
+        required=fetched,
+        critical=False,
+        scheduler=scheduler,
+    )
 scheduler.run()
 scheduler.debrief()

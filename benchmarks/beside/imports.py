@@ -49,7 +49,9 @@ COUNT_MODULES: Final = "\nimport sys\nsys.stdout.write(str(len(sys.modules)))"
 
 def cpu_seconds(program: str) -> float:
     """Return the CPU time of one run of a program in an interpreter of its own."""
-    process = os.posix_spawn(sys.executable, [sys.executable, "-I", "-c", program], os.environ)
+    process = os.posix_spawn(
+        sys.executable, [sys.executable, "-I", "-c", program], os.environ
+    )
     _, status, usage = os.wait4(process, 0)
     assert status == 0
     return usage.ru_utime + usage.ru_stime
@@ -57,7 +59,9 @@ def cpu_seconds(program: str) -> float:
 
 def modules(program: str) -> int:
     """Return how many modules a program has imported."""
-    with os.popen(f"{sys.executable} -I -c '{program.replace(chr(39), chr(34))}{COUNT_MODULES}'") as output:
+    with os.popen(
+        f"{sys.executable} -I -c '{program.replace(chr(39), chr(34))}{COUNT_MODULES}'"
+    ) as output:
         return int(output.read())
 
 
@@ -66,7 +70,9 @@ def packages(name: str, extras: frozenset[str] = frozenset()) -> set[str]:
     found = {re.sub("[-_.]+", "-", name).lower()}
     for text in importlib.metadata.requires(name) or ():
         requirement = Requirement(text)
-        if requirement.marker is None or any(requirement.marker.evaluate({"extra": one}) for one in extras or {""}):
+        if requirement.marker is None or any(
+            requirement.marker.evaluate({"extra": one}) for one in extras or {""}
+        ):
             found |= packages(requirement.name, frozenset(requirement.extras))
     return found
 
@@ -85,14 +91,20 @@ def main() -> None:
     alone = best.pop("an interpreter")
     own = modules("pass")
     of_asyncio = best["`import asyncio`"] - alone
-    print(f"`import asyncio`: {of_asyncio * 1000:.0f} ms\n\n| program | CPU | modules |\n|---|---:|---:|")
+    print(
+        f"`import asyncio`: {of_asyncio * 1000:.0f} ms\n\n| program | CPU | modules |\n|---|---:|---:|"
+    )
     for name, seconds in best.items():
-        print(f"| {name} | {(seconds - alone) / of_asyncio:.1f} | {modules(PROGRAMS[name]) - own} |")
+        print(
+            f"| {name} | {(seconds - alone) / of_asyncio:.1f} | {modules(PROGRAMS[name]) - own} |"
+        )
     print("\n| package | comes with | MB |\n|---|---|---:|")
     for name in LIBRARIES[1:]:
         found = packages(name)
         others = ", ".join(sorted(found - {name}))
-        print(f"| {name} {megabytes(name):.1f} MB | {others or '–'} | {sum(map(megabytes, found)):.1f} |")
+        print(
+            f"| {name} {megabytes(name):.1f} MB | {others or '–'} | {sum(map(megabytes, found)):.1f} |"
+        )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from work import AT_ONCE, GROUPS, RETRIES, blocking_fetch, blocking_join, members
 
 
-@task(retries=RETRIES, cache_policy=INPUTS, persist_result=True, task_run_name="fetch-{number}")
+@task(
+    retries=RETRIES,
+    cache_policy=INPUTS,
+    persist_result=True,
+    task_run_name="fetch-{number}",
+)
 def fetch(number):
     return blocking_fetch(number)
 

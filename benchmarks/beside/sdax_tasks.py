@@ -11,7 +11,9 @@ def fetching(number):
         async with slots:
             results[number] = await fetch(number)
 
-    return AsyncTask(f"fetch-{number}", pre_execute=task_func(run, retries=RETRIES, initial_delay=0))
+    return AsyncTask(
+        f"fetch-{number}", pre_execute=task_func(run, retries=RETRIES, initial_delay=0)
+    )
 
 
 def joining(group):
@@ -26,5 +28,7 @@ builder = AsyncDagTaskProcessor.builder()
 for group in range(GROUPS):
     for number in members(group):
         builder = builder.add_task(fetching(number), depends_on=())
-    builder = builder.add_task(joining(group), depends_on=tuple(f"fetch-{number}" for number in members(group)))
+    builder = builder.add_task(
+        joining(group), depends_on=tuple(f"fetch-{number}" for number in members(group))
+    )
 asyncio.run(builder.build().process_tasks({}))

@@ -21,7 +21,9 @@ async def main():
 
     async def group_of(group):
         async with asyncio.TaskGroup() as tasks:
-            fetches = [tasks.create_task(fetch_patiently(number)) for number in members(group)]
+            fetches = [
+                tasks.create_task(fetch_patiently(number)) for number in members(group)
+            ]
         numbers = [task.result() for task in fetches]
         if None not in numbers:
             async with slots:

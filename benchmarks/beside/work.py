@@ -8,8 +8,12 @@ from pathlib import Path
 
 GROUPS, SIZE, AT_ONCE, RETRIES = 40, 4, 16, 2
 NAP = float(os.environ.get("NAP", "0.05"))
-HOPELESS = {int(number) for number in os.environ.get("HOPELESS", "").split()}  # these fetches always fail
-FLAKY = {int(number) for number in os.environ.get("FLAKY", "").split()}  # these fail once
+HOPELESS = {
+    int(number) for number in os.environ.get("HOPELESS", "").split()
+}  # these fetches always fail
+FLAKY = {
+    int(number) for number in os.environ.get("FLAKY", "").split()
+}  # these fail once
 _log = os.open("log", os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o644)
 
 
@@ -55,5 +59,7 @@ def members(group: int) -> range:
 
 if __name__ == "__main__":  # as a command, for Snakemake: fetch NUMBER, or join FILES
     name, *words = sys.argv[1:]
-    numbers = [int(Path(word).read_text() if name == "join" else word) for word in words]
+    numbers = [
+        int(Path(word).read_text() if name == "join" else word) for word in words
+    ]
     print((blocking_join if name == "join" else blocking_fetch)(*numbers))

@@ -8,7 +8,19 @@ from typing import Final
 
 from ..measuring import Contest
 from ..plans import Plan
-from . import cancelling, commands, groups, keys, limits, makespans, memory, nodes, running, small, waiting
+from . import (
+    cancelling,
+    commands,
+    groups,
+    keys,
+    limits,
+    makespans,
+    memory,
+    nodes,
+    running,
+    small,
+    waiting,
+)
 
 Case = Callable[[Plan], Iterator[Contest]]
 
@@ -35,5 +47,13 @@ def contests(plan: Plan) -> list[Contest]:
 
     Threads come last: their libraries fill the memory with objects that the garbage collector has to go through.
     """
-    found = [contest for case in plan.cases if case in CASES for contest in CASES[case](plan) if contest.contestants]
-    return sorted(found, key=lambda contest: contest.contestants[0].setting.backend == "threads")
+    found = [
+        contest
+        for case in plan.cases
+        if case in CASES
+        for contest in CASES[case](plan)
+        if contest.contestants
+    ]
+    return sorted(
+        found, key=lambda contest: contest.contestants[0].setting.backend == "threads"
+    )

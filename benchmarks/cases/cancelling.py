@@ -93,15 +93,24 @@ Way = Callable[[Sleepers, Stopwatch], Awaitable[None]]
 
 WAYS: Final[dict[str, dict[str, Way]]] = {
     "trio": {OURS: scheduler, "nursery": nursery},
-    "asyncio": {OURS: scheduler, "TaskGroup": task_group, "anyio task group": anyio_task_group},
+    "asyncio": {
+        OURS: scheduler,
+        "TaskGroup": task_group,
+        "anyio task group": anyio_task_group,
+    },
 }
 
 
 def cancel(plan: Plan) -> Iterator[Contest]:
     """Cancel all jobs while all of them run."""
     for backend, conditions in itertools.product(plan.loops, plan.conditions):
-        setting = Setting(backend, "wide", "sleep", plan.cancelled, conditions=conditions)
-        contestants = [Contestant(name, setting, partial(attempt, way, setting)) for name, way in WAYS[backend].items()]
+        setting = Setting(
+            backend, "wide", "sleep", plan.cancelled, conditions=conditions
+        )
+        contestants = [
+            Contestant(name, setting, partial(attempt, way, setting))
+            for name, way in WAYS[backend].items()
+        ]
         yield Contest("cancel", contestants, plan.few_rounds)
 
 

@@ -29,16 +29,26 @@ def commands(plan: Plan) -> Iterator[Contest]:
         contestants = [
             contestant(rival, body, command, plan.commands)
             for rival in installed()
-            if rival.backend in ("", *plan.backends) and (rival.captures or body == PLAIN)
+            if rival.backend in ("", *plan.backends)
+            and (rival.captures or body == PLAIN)
         ]
         yield Contest("commands", contestants, plan.few_rounds)
 
 
-def contestant(rival: CommandRival, body: str, command: Sequence[str], number: int) -> Contestant:
+def contestant(
+    rival: CommandRival, body: str, command: Sequence[str], number: int
+) -> Contestant:
     """Enter a rival, which runs its share of the commands."""
-    setting = Setting(rival.backend, "", body, max(WINDOW, round(number * rival.share)), WINDOW)
+    setting = Setting(
+        rival.backend, "", body, max(WINDOW, round(number * rival.share)), WINDOW
+    )
     run = partial(rival.run, command, captures=body == CAPTURED, window=WINDOW)
-    return Contestant(rival.name, setting, partial(attempt, run, setting.size), partial(run, number=WINDOW))
+    return Contestant(
+        rival.name,
+        setting,
+        partial(attempt, run, setting.size),
+        partial(run, number=WINDOW),
+    )
 
 
 def attempt(run: partial[None], number: int) -> Sample:

@@ -38,16 +38,24 @@ Build = Callable[[str, int, Body], Run]
 
 
 def groups_of_ours(backend: str, size: int, body: Body) -> Run:
-    groups = [Scheduler([Job(body, number) for number in range(GROUP)]) for _ in range(size // GROUP)]
+    groups = [
+        Scheduler([Job(body, number) for number in range(GROUP)])
+        for _ in range(size // GROUP)
+    ]
     return partial(Scheduler(groups).co_run, check=True)
 
 
 def timed_by_us(backend: str, size: int, body: Body) -> Run:
-    return partial(Scheduler([Job(body, number, timeout=HOUR) for number in range(size)]).co_run, check=True)
+    return partial(
+        Scheduler([Job(body, number, timeout=HOUR) for number in range(size)]).co_run,
+        check=True,
+    )
 
 
 def chains_of_ours(backend: str, size: int, body: Body) -> Run:
-    chains = [Sequence(Job(body, number) for number in chain) for chain in chains_of(size)]
+    chains = [
+        Sequence(Job(body, number) for number in chain) for chain in chains_of(size)
+    ]
     return partial(Scheduler(chains, jobs_window=WINDOW).co_run, check=True)
 
 
@@ -63,7 +71,11 @@ def limited_by_us(backend: str, size: int, body: Body) -> Run:
 
 def limiter_of(backend: str) -> Any:
     """Return a limiter for the loop that runs."""
-    return trio.CapacityLimiter(WINDOW) if backend == "trio" else anyio.CapacityLimiter(WINDOW)
+    return (
+        trio.CapacityLimiter(WINDOW)
+        if backend == "trio"
+        else anyio.CapacityLimiter(WINDOW)
+    )
 
 
 def chains_of(size: int) -> list[range]:
@@ -126,7 +138,9 @@ def chains_by_hand(backend: str, size: int, body: Body) -> Run:
                 await body(number)
 
     async def run() -> None:
-        semaphore = trio.Semaphore(WINDOW) if backend == "trio" else asyncio.Semaphore(WINDOW)
+        semaphore = (
+            trio.Semaphore(WINDOW) if backend == "trio" else asyncio.Semaphore(WINDOW)
+        )
         async with tasks(backend) as start:
             for numbers in chains_of(size):
                 start(chain, numbers, semaphore)
@@ -170,7 +184,12 @@ def beside_hand(case: str, plan: Plan) -> Iterator[Contest]:
             for body in bodies:
                 setting = Setting(backend, name, body, plan.grouped)
                 contestants = [
-                    Contestant(who, setting, partial(attempt, build, setting), partial(verify, who, build, setting))
+                    Contestant(
+                        who,
+                        setting,
+                        partial(attempt, build, setting),
+                        partial(verify, who, build, setting),
+                    )
                     for who, build in ((OURS, ours), (BY_HAND[backend], by_hand))
                 ]
                 yield Contest(case, contestants, plan.rounds)
@@ -181,7 +200,9 @@ def attempt(build: Build, setting: Setting) -> Sample:
     watch = Stopwatch()
 
     async def main() -> None:
-        run = build(setting.backend, setting.size, BODIES[setting.backend][setting.body])
+        run = build(
+            setting.backend, setting.size, BODIES[setting.backend][setting.body]
+        )
         with watch:
             await run()
 

@@ -31,7 +31,10 @@ def keys(plan: Plan) -> Iterator[Contest]:
     for backend in plan.loops:
         for size in plan.key_sizes:
             each, one = (Setting(backend, shape, BODY, size) for shape in (EACH, ONE))
-            contestants = [Contestant(OURS, setting, partial(run, setting)) for setting in (each, one)]
+            contestants = [
+                Contestant(OURS, setting, partial(run, setting))
+                for setting in (each, one)
+            ]
             yield Contest("keys", contestants, plan.few_rounds)
             yield Contest("keys", [Contestant(OURS, each, partial(weigh, each))], 1)
 
@@ -60,8 +63,14 @@ async def feed(setting: Setting) -> None:
     async with Scheduler(pool=Pool(host=PerKey(FEW)), keep_jobs=False) as scheduler:
         for first in range(0, setting.size, FEW):
             numbers = range(first, min(first + FEW, setting.size))
-            hosts = (f"host {number}" if setting.shape == EACH else "host" for number in numbers)
-            jobs = [Job(body, number, needs={"host": host}) for number, host in zip(numbers, hosts, strict=True)]
+            hosts = (
+                f"host {number}" if setting.shape == EACH else "host"
+                for number in numbers
+            )
+            jobs = [
+                Job(body, number, needs={"host": host})
+                for number, host in zip(numbers, hosts, strict=True)
+            ]
             scheduler.update(jobs)
             for job in jobs:
                 await job.wait_settled()

@@ -29,7 +29,9 @@ def rates(plan: Plan) -> Iterator[Contest]:
     """Send requests for a while longer than the burst lasts."""
     for backend in plan.loops:
         for scarce in plan.scarce:
-            setting = Setting(backend, f"scarce {scarce}", "request", plan.limited_seconds)
+            setting = Setting(
+                backend, f"scarce {scarce}", "request", plan.limited_seconds
+            )
             attempt = partial(rate_attempt, setting, scarce, plan.requests_per_minute)
             yield Contest("rates", [Contestant(OURS, setting, attempt)], 1)
 
@@ -41,10 +43,18 @@ def rate_attempt(setting: Setting, scarce: str, per_minute: int) -> Sample:
     asked: list[tuple[int, int]] = []  # estimated tokens, used tokens
     least = 0.0
     while least < setting.size:
-        estimate = chance.randrange(1, 20) if scarce == "requests" else chance.randrange(50, 150)
-        asked.append((estimate, chance.randrange(estimate * 8 // 10, estimate * 12 // 10 + 1)))
+        estimate = (
+            chance.randrange(1, 20)
+            if scarce == "requests"
+            else chance.randrange(50, 150)
+        )
+        asked.append(
+            (estimate, chance.randrange(estimate * 8 // 10, estimate * 12 // 10 + 1))
+        )
         totals = {"requests": len(asked), "tokens": sum(used for _, used in asked)}
-        least = max((totals[key] - limit) / limit * 60 for key, limit in allowed.items())
+        least = max(
+            (totals[key] - limit) / limit * 60 for key, limit in allowed.items()
+        )
     refused = 0
 
     async def request(port: int, estimate: int, used: int) -> None:
@@ -57,8 +67,12 @@ def rate_attempt(setting: Setting, scarce: str, per_minute: int) -> Sample:
 
     async def main(port: int) -> float:
         burst = {key: limit - limit / 60 * MARGIN for key, limit in allowed.items()}
-        jobs = [Job(request, port, *one, needs={"api": {"tokens": one[0]}}) for one in asked]
-        scheduler = Scheduler(*jobs, pool=Pool(api=Rate(**allowed, per=60, burst=burst)), jobs_window=100)
+        jobs = [
+            Job(request, port, *one, needs={"api": {"tokens": one[0]}}) for one in asked
+        ]
+        scheduler = Scheduler(
+            *jobs, pool=Pool(api=Rate(**allowed, per=60, burst=burst)), jobs_window=100
+        )
         start = time.perf_counter()
         await scheduler.co_run(check=True)
         return time.perf_counter() - start
@@ -76,9 +90,13 @@ def adaptive(plan: Plan) -> Iterator[Contest]:
     for backend in plan.loops:
         contestants: list[Contestant] = []
         for window in (*plan.limited_windows, None):
-            setting = Setting(backend, "changing capacity", "request", plan.limited_seconds, window)
+            setting = Setting(
+                backend, "changing capacity", "request", plan.limited_seconds, window
+            )
             name = ADAPTIVE if window is None else OURS
-            contestants.append(Contestant(name, setting, partial(window_attempt, setting)))
+            contestants.append(
+                Contestant(name, setting, partial(window_attempt, setting))
+            )
         yield Contest("adaptive", contestants, plan.few_rounds)
 
 
@@ -92,11 +110,17 @@ def window_attempt(setting: Setting) -> Sample:
 
     async def main(port: int) -> int:
         window: Any = setting.window or Adaptive(1, 32)
-        jobs = [Job(request, port, needs={"api": 1}) for _ in range(int(setting.size * 300))]
-        scheduler = Scheduler(*jobs, jobs_window=window, pool=Pool(api=1000), timeout=setting.size)
+        jobs = [
+            Job(request, port, needs={"api": 1}) for _ in range(int(setting.size * 300))
+        ]
+        scheduler = Scheduler(
+            *jobs, jobs_window=window, pool=Pool(api=1000), timeout=setting.size
+        )
         await scheduler.co_run()
         return sum(job.is_succeeded() for job in jobs)
 
-    with limited.serving(limited.BY_CAPACITY, setting.size / len(CAPACITIES), *CAPACITIES) as port:
+    with limited.serving(
+        limited.BY_CAPACITY, setting.size / len(CAPACITIES), *CAPACITIES
+    ) as port:
         served = loops.run(setting.backend, partial(main, port))
     return {"run wall": setting.size / max(1, served) * 1e6}

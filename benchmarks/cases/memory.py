@@ -27,14 +27,23 @@ def memory(plan: Plan) -> Iterator[Contest]:
     """Measure, for each shape, jobs that wait for one running job; then all jobs running together."""
     for backend in plan.loops:
         for shape in FIGURE_SHAPES:
-            yield contest(plan, Setting(backend, shape, "behind one job", plan.memory_size), "waiting")
-        yield contest(plan, Setting(backend, "wide", "all at once", plan.memory_size), "running")
+            yield contest(
+                plan,
+                Setting(backend, shape, "behind one job", plan.memory_size),
+                "waiting",
+            )
+        yield contest(
+            plan, Setting(backend, "wide", "all at once", plan.memory_size), "running"
+        )
 
 
 def contest(plan: Plan, setting: Setting, metric: str) -> Contest:
     contestants = [
         Contestant(
-            rival.name, setting, partial(weigh, rival, setting, metric), partial(verify, rival, setting.shape, None)
+            rival.name,
+            setting,
+            partial(weigh, rival, setting, metric),
+            partial(verify, rival, setting.shape, None),
         )
         for rival in entering(plan, setting)
         if metric == "running" or not rival.only_shapes
@@ -55,12 +64,18 @@ def weigh(rival: Rival, setting: Setting, metric: str) -> Sample:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    return {metric: (scale.weight - before) / graph.size, "peak": (peak - before) / graph.size}
+    return {
+        metric: (scale.weight - before) / graph.size,
+        "peak": (peak - before) / graph.size,
+    }
 
 
 def behind_one_job(graph: graphs.Graph) -> graphs.Graph:
     """Return the same graph with a new job 0, which all entries require."""
-    shifted = (tuple(requirement + 1 for requirement in required) or (0,) for required in graph.requirements)
+    shifted = (
+        tuple(requirement + 1 for requirement in required) or (0,)
+        for required in graph.requirements
+    )
     return graphs.Graph(graph.shape, [(), *shifted])
 
 

@@ -32,13 +32,23 @@ PATIENCE: Final = 120.0
 
 def nodes(plan: Plan) -> Iterator[Contest]:
     """The same command many times on one node, once on each of many nodes, and one that stays on each."""
-    yield Contest("nodes", list(timed(plan, OVER_ONE, ONE, ["node0"] * plan.node_commands, SESSIONS)), plan.few_rounds)
-    yield Contest("nodes", list(timed(plan, OVER_MANY, MANY, names(plan.nodes), HANDSHAKES)), plan.few_rounds)
+    yield Contest(
+        "nodes",
+        list(timed(plan, OVER_ONE, ONE, ["node0"] * plan.node_commands, SESSIONS)),
+        plan.few_rounds,
+    )
+    yield Contest(
+        "nodes",
+        list(timed(plan, OVER_MANY, MANY, names(plan.nodes), HANDSHAKES)),
+        plan.few_rounds,
+    )
     if not plan.kept_nodes:
         return
     setting = partial(Setting, shape="kept", size=plan.kept_nodes)
     weighed = [
-        Contestant(rival.name, setting(rival.backend), partial(weigh, rival, plan.kept_nodes))
+        Contestant(
+            rival.name, setting(rival.backend), partial(weigh, rival, plan.kept_nodes)
+        )
         for rival in entering(plan, KEEPING)
     ]
     yield Contest("nodes", weighed, 1)
@@ -46,16 +56,27 @@ def nodes(plan: Plan) -> Iterator[Contest]:
 
 def entering(plan: Plan, rivals: Sequence[NodeRival]) -> list[NodeRival]:
     """Return the rivals that are there, on the plan's backends."""
-    return [rival for rival in rivals if rival.is_installed and rival.backend in ("", *plan.backends)]
+    return [
+        rival
+        for rival in rivals
+        if rival.is_installed and rival.backend in ("", *plan.backends)
+    ]
 
 
 def timed(
-    plan: Plan, rivals: Sequence[NodeRival], task: str, called: Sequence[str], window: int
+    plan: Plan,
+    rivals: Sequence[NodeRival],
+    task: str,
+    called: Sequence[str],
+    window: int,
 ) -> Iterator[Contestant]:
     """Enter rivals for a task that all of them have rehearsed with a few nodes."""
     for rival in entering(plan, rivals):
         setting = Setting(rival.backend, task, "true", len(called), window)
-        attempt, rehearse = partial(take_time, rival, called, window), partial(rival.run, called[:2], "true", window)
+        attempt, rehearse = (
+            partial(take_time, rival, called, window),
+            partial(rival.run, called[:2], "true", window),
+        )
         yield Contestant(rival.name, setting, attempt, rehearse)
 
 
@@ -92,7 +113,9 @@ def weight(rival: NodeRival, number: int, sessions: int) -> int:
             end = time.monotonic() + PATIENCE
             while len(os.listdir(begun)) < len(called):
                 if time.monotonic() > end:
-                    raise RuntimeError(f"{rival.name}: {len(os.listdir(begun))} of {len(called)} commands have begun")
+                    raise RuntimeError(
+                        f"{rival.name}: {len(os.listdir(begun))} of {len(called)} commands have begun"
+                    )
                 time.sleep(0.05)
             return sum(proportional_size(pid) for pid in below(os.getpid()))
         finally:
@@ -110,7 +133,9 @@ def below(pid: int) -> Iterator[int]:
                 continue
             yield one
             for thread in os.listdir(f"/proc/{one}/task"):
-                todo += map(int, Path(f"/proc/{one}/task/{thread}/children").read_text().split())
+                todo += map(
+                    int, Path(f"/proc/{one}/task/{thread}/children").read_text().split()
+                )
         except OSError:
             continue  # it has ended
 

@@ -27,21 +27,37 @@ def running(plan: Plan) -> Iterator[Contest]:
             if body in BODIES[backend]:
                 setting = Setting(backend, shape, body, size, window)
                 rivals = entering(plan, setting, grid.rivals)
-                yield Contest("running", [contestant(rival, setting) for rival in rivals], plan.rounds)
+                yield Contest(
+                    "running",
+                    [contestant(rival, setting) for rival in rivals],
+                    plan.rounds,
+                )
 
 
 def sleepers(plan: Plan) -> Iterator[Contest]:
     """Run many jobs that all sleep for a second at the same time."""
     for backend, conditions in itertools.product(plan.loops, plan.conditions):
-        setting = Setting(backend, "wide", plan.sleep, plan.sleepers, conditions=conditions)
-        rivals = [rival for rival in entering(plan, setting) if rival.name in (OURS, *SLEEPERS)]
-        yield Contest("sleepers", [contestant(rival, setting) for rival in rivals], plan.few_rounds)
+        setting = Setting(
+            backend, "wide", plan.sleep, plan.sleepers, conditions=conditions
+        )
+        rivals = [
+            rival
+            for rival in entering(plan, setting)
+            if rival.name in (OURS, *SLEEPERS)
+        ]
+        yield Contest(
+            "sleepers",
+            [contestant(rival, setting) for rival in rivals],
+            plan.few_rounds,
+        )
 
 
 def growth(plan: Plan) -> Iterator[Contest]:
     """Measure how the cost of a job grows with the number of jobs, up to a million."""
     for backend, shape in itertools.product(plan.loops, plan.growth_shapes):
-        settings = [Setting(backend, shape, "no-op", size) for size in plan.growth_sizes]
+        settings = [
+            Setting(backend, shape, "no-op", size) for size in plan.growth_sizes
+        ]
         contestants = [
             contestant(rival, setting, repeat=max(1, plan.growth_batch // setting.size))
             for setting in settings
@@ -57,7 +73,11 @@ def growth(plan: Plan) -> Iterator[Contest]:
 def entering(plan: Plan, setting: Setting, chosen: tuple[str, ...] = ()) -> list[Rival]:
     """Return the rivals that can take part under these conditions."""
     contenders = plan.contenders(setting.backend, chosen)
-    return [rival for rival in contenders if rival.enters(setting.shape, setting.size, setting.window)]
+    return [
+        rival
+        for rival in contenders
+        if rival.enters(setting.shape, setting.size, setting.window)
+    ]
 
 
 def contestant(rival: Rival, setting: Setting, repeat: int = 1) -> Contestant:
@@ -65,9 +85,17 @@ def contestant(rival: Rival, setting: Setting, repeat: int = 1) -> Contestant:
 
     def attempt() -> Sample:
         samples = [timed(rival.build, setting) for _ in range(repeat)]
-        return {metric: sum(sample[metric] for sample in samples) / repeat for metric in samples[0]}
+        return {
+            metric: sum(sample[metric] for sample in samples) / repeat
+            for metric in samples[0]
+        }
 
-    return Contestant(rival.name, setting, attempt, partial(verify, rival, setting.shape, setting.window))
+    return Contestant(
+        rival.name,
+        setting,
+        attempt,
+        partial(verify, rival, setting.shape, setting.window),
+    )
 
 
 def timed(build: Build, setting: Setting) -> Sample:

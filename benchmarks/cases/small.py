@@ -30,7 +30,13 @@ GRAPHS: Final = {
     graph.shape: graph
     for graph in (
         Graph("diamond of 5", [(), (0,), (0,), (1, 2), (3,)]),
-        Graph("4 layers of 5", [tuple(range(job // 5 * 5 - 5, job // 5 * 5)) if job >= 5 else () for job in range(20)]),
+        Graph(
+            "4 layers of 5",
+            [
+                tuple(range(job // 5 * 5 - 5, job // 5 * 5)) if job >= 5 else ()
+                for job in range(20)
+            ],
+        ),
         Graph("20 wide", [()] * 20),
         Graph("page of 6, watched", [(), (), (0,), (0,), (2,), (2,)]),
     )
@@ -88,7 +94,10 @@ def ways(setting: Setting) -> dict[str, Build]:
     found = WAYS[setting.backend]
     if setting.shape != WATCHED:
         return found
-    return {name: build if name == OURS else watched(build, setting.backend) for name, build in found.items()}
+    return {
+        name: build if name == OURS else watched(build, setting.backend)
+        for name, build in found.items()
+    }
 
 
 def tasks_by_hand(graph: Graph, body: Body) -> Run:
@@ -182,7 +191,11 @@ def counters_on_trio(graph: Graph, body: Body) -> Run:
 # ---- all of them
 
 WAYS: Final[dict[str, dict[str, Build]]] = {
-    "trio": {OURS: ours, "an Event a job": events_by_hand, "counters on a nursery": counters_on_trio},
+    "trio": {
+        OURS: ours,
+        "an Event a job": events_by_hand,
+        "counters on a nursery": counters_on_trio,
+    },
     "asyncio": {
         OURS: ours,
         "a task a job": tasks_by_hand,
@@ -198,9 +211,18 @@ def small(plan: Plan) -> Iterator[Contest]:
         for shape, graph in GRAPHS.items():
             for body in SMALL_BODIES:
                 setting = Setting(backend, shape, body, graph.size)
-                runs = max(2, plan.small_runs // NAPS) if "nap" in body else plan.small_runs
+                runs = (
+                    max(2, plan.small_runs // NAPS)
+                    if "nap" in body
+                    else plan.small_runs
+                )
                 contestants = [
-                    Contestant(name, setting, partial(attempt, build, setting, runs), partial(verify, name, setting))
+                    Contestant(
+                        name,
+                        setting,
+                        partial(attempt, build, setting, runs),
+                        partial(verify, name, setting),
+                    )
                     for name, build in ways(setting).items()
                 ]
                 yield Contest("small", contestants, plan.rounds)
@@ -223,7 +245,11 @@ def attempt(build: Build, setting: Setting, runs: int) -> Sample:
 
     loops.run(setting.backend, main)
     sample = {"again": again.cpu * 1e6 / runs, "built": built.cpu * 1e6 / runs}
-    return sample | {"turns": turns(build(graph, body))} if setting.backend == "asyncio" else sample
+    return (
+        sample | {"turns": turns(build(graph, body))}
+        if setting.backend == "asyncio"
+        else sample
+    )
 
 
 class CountingLoop(asyncio.SelectorEventLoop):
@@ -264,7 +290,11 @@ def verify(name: str, setting: Setting) -> None:
     """
     graph = GRAPHS[setting.shape]
     witness = Witness(graph, None)
-    loops.run(setting.backend, ways(setting)[name](graph, witness.body(setting.backend)))
+    loops.run(
+        setting.backend, ways(setting)[name](graph, witness.body(setting.backend))
+    )
     faults = witness.close()
     if faults:
-        raise WrongOrder(f"{name} on {setting.backend}, {setting.shape}: " + "; ".join(faults))
+        raise WrongOrder(
+            f"{name} on {setting.backend}, {setting.shape}: " + "; ".join(faults)
+        )

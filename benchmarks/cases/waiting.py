@@ -57,7 +57,10 @@ class Burning:
 
 def groups(backend: str, size: int, body: Body) -> Run:
     """Groups of two jobs."""
-    return partial(Scheduler([Scheduler(Job(body), Job(body)) for _ in range(size // 2)]).co_run, check=True)
+    return partial(
+        Scheduler([Scheduler(Job(body), Job(body)) for _ in range(size // 2)]).co_run,
+        check=True,
+    )
 
 
 def fives(backend: str, size: int, body: Body) -> Run:
@@ -69,12 +72,17 @@ def fives(backend: str, size: int, body: Body) -> Run:
 def kinds(backend: str, size: int, body: Body) -> Run:
     """Return jobs that each need a different amount of one resource."""
     jobs = [Job(body, needs={"memory": amount(number, size)}) for number in range(size)]
-    return partial(Scheduler(jobs, pool=Pool(memory=SLOTS * MIN_NEED)).co_run, check=True)
+    return partial(
+        Scheduler(jobs, pool=Pool(memory=SLOTS * MIN_NEED)).co_run, check=True
+    )
 
 
 def pool(backend: str, size: int, body: Body) -> Run:
     """Return groups of five jobs in one pool."""
-    inner = [Scheduler([Job(body, needs={"slot": 1}) for _ in range(FIVE)]) for _ in range(size // FIVE)]
+    inner = [
+        Scheduler([Job(body, needs={"slot": 1}) for _ in range(FIVE)])
+        for _ in range(size // FIVE)
+    ]
     return partial(Scheduler(inner, pool=Pool(slot=SLOTS)).co_run, check=True)
 
 
@@ -89,7 +97,10 @@ def passed(backend: str, size: int, body: Body) -> Run:
         if not left:
             done.set()
 
-    pairs = [[Job(body, needs={"slot": 3}), Job(small, needs={"slot": 1})] for _ in range(size // 2)]
+    pairs = [
+        [Job(body, needs={"slot": 3}), Job(small, needs={"slot": 1})]
+        for _ in range(size // 2)
+    ]
     scheduler = Scheduler(Job(done.wait, needs={"slot": 1}), pairs, pool=Pool(slot=3))
 
     async def run() -> None:
@@ -111,7 +122,9 @@ def fives_by_hand(backend: str, size: int, body: Body) -> Run:
 
 
 def pool_by_hand(backend: str, size: int, body: Body) -> Run:
-    slots: Any = trio.Semaphore(SLOTS) if backend == "trio" else asyncio.Semaphore(SLOTS)
+    slots: Any = (
+        trio.Semaphore(SLOTS) if backend == "trio" else asyncio.Semaphore(SLOTS)
+    )
 
     async def job() -> None:
         async with slots:
@@ -186,11 +199,19 @@ def waiting(plan: Plan) -> Iterator[Contest]:
     for backend in plan.loops:
         for scenario in plan.scenarios or SCENARIOS:
             body, ours, by_hand = SCENARIOS[scenario]
-            for size in (*plan.waiting_sizes, *(plan.grouped_sizes if ours is fives else ())):
+            for size in (
+                *plan.waiting_sizes,
+                *(plan.grouped_sizes if ours is fives else ()),
+            ):
                 setting = Setting(backend, scenario, body, size)
-                builds = {OURS: ours} if by_hand is None else {OURS: ours, BY_HAND[backend]: by_hand}
+                builds = (
+                    {OURS: ours}
+                    if by_hand is None
+                    else {OURS: ours, BY_HAND[backend]: by_hand}
+                )
                 contestants = [
-                    Contestant(name, setting, partial(attempt, build, setting)) for name, build in builds.items()
+                    Contestant(name, setting, partial(attempt, build, setting))
+                    for name, build in builds.items()
                 ]
                 yield Contest("waiting", contestants, plan.few_rounds)
 
@@ -203,7 +224,11 @@ def attempt(build: Build, setting: Setting) -> Sample:
         await BODIES[setting.backend][setting.body](0)
 
     async def main() -> None:
-        run = build(setting.backend, setting.size, burning if setting.body == BURN else other_body)
+        run = build(
+            setting.backend,
+            setting.size,
+            burning if setting.body == BURN else other_body,
+        )
         with watch:
             await run()
 

@@ -80,7 +80,9 @@ def slept(way: Way, workflow: Workflow, window: int | None) -> dict[str, float]:
         time.sleep(seconds[number])
         ended[number] = time.perf_counter()
 
-    cpu, wall = timed(way, workflow, in_thread if way.backend == "threads" else body, window)
+    cpu, wall = timed(
+        way, workflow, in_thread if way.backend == "threads" else body, window
+    )
     waits = [
         begun[number] - max(ended[one] for one in required)
         for number, required in enumerate(workflow.graph.requirements)
@@ -94,7 +96,9 @@ def slept(way: Way, workflow: Workflow, window: int | None) -> dict[str, float]:
     }
 
 
-def requested(way: Way, workflow: Workflow, window: int | None, port: int) -> dict[str, float] | None:
+def requested(
+    way: Way, workflow: Workflow, window: int | None, port: int
+) -> dict[str, float] | None:
     """Run it with real HTTP requests, answered by a server process after the seconds of the task."""
     if way.backend == "threads":
         return None
@@ -110,15 +114,24 @@ def requested(way: Way, workflow: Workflow, window: int | None, port: int) -> di
     async def around(run: Callable[[], Any]) -> None:
         nonlocal client
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        async with httpx.AsyncClient(limits=limits, timeout=60, trust_env=False) as client:
+        async with httpx.AsyncClient(
+            limits=limits, timeout=60, trust_env=False
+        ) as client:
             await run()
 
     cpu, wall = timed(way, workflow, body, window, around)
-    return {"makespan": wall / workflow.lower_bound(window), "CPU": cpu / len(seconds) * 1e6}
+    return {
+        "makespan": wall / workflow.lower_bound(window),
+        "CPU": cpu / len(seconds) * 1e6,
+    }
 
 
 def timed(
-    way: Way, workflow: Workflow, body: Any, window: int | None, around: Callable[[Any], Any] | None = None
+    way: Way,
+    workflow: Workflow,
+    body: Any,
+    window: int | None,
+    around: Callable[[Any], Any] | None = None,
 ) -> tuple[float, float]:
     """Return the CPU time and the time that a run took, in seconds; building it does not count."""
     gc.collect()
@@ -194,7 +207,9 @@ def remembered(way: Way, workflow: Workflow) -> float | None:
 @contextmanager
 def serving() -> Iterator[int]:
     """Run the server while the block lasts; yield its port."""
-    with subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             yield int(process.stdout.readline())

@@ -69,7 +69,11 @@ class Report:
             one.value
             for one in self._outcomes
             if one.way == way
-            and (one.metric.startswith("simulated") if metric == "worst" else one.metric == metric)
+            and (
+                one.metric.startswith("simulated")
+                if metric == "worst"
+                else one.metric == metric
+            )
             and one.value is not None
         ]
 
@@ -78,12 +82,18 @@ class Report:
         for way in self._ways:
             for metric, (_, together, _) in COLUMNS.items():
                 values = self.values(way, metric)
-                yield Figure("elapsed", way, metric, together(values) if values else None)
+                yield Figure(
+                    "elapsed", way, metric, together(values) if values else None
+                )
 
     def table(self, title: str, metrics: Sequence[str]) -> Table:
         """Return a table with a row for each way and a column for each of these metrics."""
         tiny = "TINY, its figures mean nothing. " if self._is_tiny else ""
-        return Table(tiny + title, ["", *(COLUMNS[metric][0] for metric in metrics)], list(self._rows(metrics)))
+        return Table(
+            tiny + title,
+            ["", *(COLUMNS[metric][0] for metric in metrics)],
+            list(self._rows(metrics)),
+        )
 
     def _rows(self, metrics: Sequence[str]) -> Iterator[list[str]]:
         for way in self._ways:
@@ -94,20 +104,34 @@ class Report:
                 if not values:
                     cells.append("–")
                 else:
-                    cells.append(form.format(together(values)) if form else number(together(values)))
+                    cells.append(
+                        form.format(together(values))
+                        if form
+                        else number(together(values))
+                    )
             yield [way, *cells]
 
     def write(self) -> None:
         """Write the results so far: `elapsed.json` and `elapsed.md`."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        lines = ",\n".join(json.dumps(asdict(one), ensure_ascii=False) for one in self._outcomes)
-        (self._directory / "elapsed.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-        (self._directory / "elapsed.md").write_text(self.as_markdown(), encoding="utf-8")
+        lines = ",\n".join(
+            json.dumps(asdict(one), ensure_ascii=False) for one in self._outcomes
+        )
+        (self._directory / "elapsed.json").write_text(
+            f"[\n{lines}\n]\n", encoding="utf-8"
+        )
+        (self._directory / "elapsed.md").write_text(
+            self.as_markdown(), encoding="utf-8"
+        )
 
     def as_markdown(self) -> str:
         """Return the table, and its explanation."""
-        workflows = {one.workflow for one in self._outcomes if one.metric.startswith("simulated")}
-        columns = [metric for metric in COLUMNS if metric == "worst" or self._has(metric)]
+        workflows = {
+            one.workflow for one in self._outcomes if one.metric.startswith("simulated")
+        }
+        columns = [
+            metric for metric in COLUMNS if metric == "worst" or self._has(metric)
+        ]
         return f"{self.table(TITLE, columns).as_markdown()}\n{EXPLAINED.format(count=len(workflows))}\n"
 
     def _has(self, metric: str) -> bool:

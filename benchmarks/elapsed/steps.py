@@ -26,17 +26,23 @@ def measure(size: ElapsedSize) -> Iterator[tuple[str, Outcome]]:
         SystemExit: the folder has no workflows.
 
     """
-    found = list(workflows.from_folder(size.folder) if size.folder else workflows.drawn())
+    found = list(
+        workflows.from_folder(size.folder) if size.folder else workflows.drawn()
+    )
     if not found:
         raise SystemExit(f"{size.folder} has no workflows (*.json)")
-    found = [one for one in found if size.largest is None or len(one.seconds) <= size.largest] or found
+    found = [
+        one for one in found if size.largest is None or len(one.seconds) <= size.largest
+    ] or found
     simulated = spread(found, size.simulated or len(found))
     real = spread(found, size.real)
     for window in size.windows:
         yield from step(
             f"simulated, window {window}",
             simulated,
-            lambda way, one, window=window: {f"simulated {window}": measures.simulated(way, one, window)},
+            lambda way, one, window=window: {
+                f"simulated {window}": measures.simulated(way, one, window)
+            },
         )
 
     def sleeping(way: Way, one: Workflow) -> dict[str, Any]:
@@ -55,22 +61,40 @@ def measure(size: ElapsedSize) -> Iterator[tuple[str, Outcome]]:
         def asking(way: Way, one: Workflow) -> dict[str, Any]:
             seconds = max(size.seconds, A_REQUEST * len(one.seconds))
             seen = measures.requested(way, one.scaled(seconds, MIDDLE), MIDDLE, port)
-            return {} if seen is None else {"requested": seen["makespan"], "CPU of a request": seen["CPU"]}
+            return (
+                {}
+                if seen is None
+                else {"requested": seen["makespan"], "CPU of a request": seen["CPU"]}
+            )
 
-        few = spread([one for one in found if len(one.seconds) <= MAX_REQUESTS] or found, len(real[:3]))
+        few = spread(
+            [one for one in found if len(one.seconds) <= MAX_REQUESTS] or found,
+            len(real[:3]),
+        )
         yield from step(f"HTTP requests, window {MIDDLE}", few, asking)
-    yield from step("cancellation", real[:3], lambda way, one: {"cancel": measures.cancelled(way, one)})
-    yield from step("memory", real[:3], lambda way, one: {"memory": measures.remembered(way, one)})
+    yield from step(
+        "cancellation",
+        real[:3],
+        lambda way, one: {"cancel": measures.cancelled(way, one)},
+    )
+    yield from step(
+        "memory", real[:3], lambda way, one: {"memory": measures.remembered(way, one)}
+    )
 
 
 def spread(found: Sequence[Workflow], number: int) -> list[Workflow]:
     """Choose a number of workflows, of different families if they are generated."""
     number = min(number, len(found))
-    return [found[round(index * (len(found) - 1) / max(1, number - 1))] for index in range(number)]
+    return [
+        found[round(index * (len(found) - 1) / max(1, number - 1))]
+        for index in range(number)
+    ]
 
 
 def step(
-    name: str, found: Iterable[Workflow], attempt: Callable[[Way, Workflow], dict[str, float | None]]
+    name: str,
+    found: Iterable[Workflow],
+    attempt: Callable[[Way, Workflow], dict[str, float | None]],
 ) -> Iterator[tuple[str, Outcome]]:
     """Have all ways run each workflow in turn, each time with another one first."""
     ways, chosen = installed(), list(found)

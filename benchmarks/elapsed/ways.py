@@ -39,17 +39,32 @@ class Way:
         return f"{self.name} ({self.backend})" if self.backend == "trio" else self.name
 
 
-def as_rival(name: str, backend: str, workflow: Workflow, body: Body, window: int | None) -> Run:
+def as_rival(
+    name: str, backend: str, workflow: Workflow, body: Body, window: int | None
+) -> Run:
     """Build one of the suite's rivals, which has no durations."""
     return rivals.find(name, backend).build(workflow.graph, body, window)
 
 
-def with_trioflow(policy: str, workflow: Workflow, body: Body, window: int | None) -> Run:
+def with_trioflow(
+    policy: str, workflow: Workflow, body: Body, window: int | None
+) -> Run:
     """Build the workflow as users of trioflow do, with expected durations."""
     jobs: list[Job[Any]] = []
-    for number, (required, seconds) in enumerate(zip(workflow.graph.requirements, workflow.seconds, strict=True)):
-        jobs.append(Job(body, number, required=[jobs[one] for one in required], expected_duration=seconds))
-    return partial(Scheduler(*jobs, jobs_window=window, policy=policy).co_run, check=True)
+    for number, (required, seconds) in enumerate(
+        zip(workflow.graph.requirements, workflow.seconds, strict=True)
+    ):
+        jobs.append(
+            Job(
+                body,
+                number,
+                required=[jobs[one] for one in required],
+                expected_duration=seconds,
+            )
+        )
+    return partial(
+        Scheduler(*jobs, jobs_window=window, policy=policy).co_run, check=True
+    )
 
 
 def by_aiometer(workflow: Workflow, body: Body, window: int | None) -> Run:
@@ -72,8 +87,12 @@ def by_dask(workflow: Workflow, body: Any, window: int | None) -> Run:
 
     calls: list[Any] = []
     for number, required in enumerate(workflow.graph.requirements):
-        calls.append(dask.delayed(call, pure=False)(number, *(calls[one] for one in required)))
-    return partial(dask.compute, *calls, scheduler="threads", num_workers=window or len(calls))
+        calls.append(
+            dask.delayed(call, pure=False)(number, *(calls[one] for one in required))
+        )
+    return partial(
+        dask.compute, *calls, scheduler="threads", num_workers=window or len(calls)
+    )
 
 
 WAYS: Final = (
@@ -84,10 +103,23 @@ WAYS: Final = (
     ),
     Way(BY_LEVELS, "asyncio", partial(as_rival, "gather level by level", "asyncio")),
     Way(WITH_SEMAPHORE, "asyncio", partial(as_rival, "gather of tasks", "asyncio")),
-    Way("TaskGroup, counters", "asyncio", partial(as_rival, "counters on a TaskGroup", "asyncio")),
-    Way("anyio task group", "asyncio", partial(as_rival, "anyio task group", "asyncio")),
-    Way("nursery, counters", "trio", partial(as_rival, "counters on a nursery", "trio")),
-    Way("asynciojobs", "asyncio", partial(as_rival, "asynciojobs", "asyncio"), "asynciojobs"),
+    Way(
+        "TaskGroup, counters",
+        "asyncio",
+        partial(as_rival, "counters on a TaskGroup", "asyncio"),
+    ),
+    Way(
+        "anyio task group", "asyncio", partial(as_rival, "anyio task group", "asyncio")
+    ),
+    Way(
+        "nursery, counters", "trio", partial(as_rival, "counters on a nursery", "trio")
+    ),
+    Way(
+        "asynciojobs",
+        "asyncio",
+        partial(as_rival, "asynciojobs", "asyncio"),
+        "asynciojobs",
+    ),
     Way("aiometer, level by level", "asyncio", by_aiometer, "aiometer"),
     Way("Dask, threads", "threads", by_dask, "dask"),
 )

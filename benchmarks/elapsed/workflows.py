@@ -96,7 +96,11 @@ def samples(drawing: Drawing) -> None:
     for _ in range(drawing.chance.randint(10, 60)):
         trimmed = drawing.task(4, drawing.task(1))
         aligned = drawing.task(30, trimmed)
-        reports += [drawing.task(3, aligned), drawing.task(12, aligned), drawing.task(1, trimmed)]
+        reports += [
+            drawing.task(3, aligned),
+            drawing.task(12, aligned),
+            drawing.task(1, trimmed),
+        ]
     drawing.task(5, *reports)
 
 
@@ -114,10 +118,22 @@ def tangle(drawing: Drawing) -> None:
     """Each task requires up to three of the last thirty."""
     for number in range(drawing.chance.randint(60, 300)):
         before = range(max(0, number - 30), number)
-        drawing.task(5, *drawing.chance.sample(before, min(len(before), drawing.chance.randint(0, 3))))
+        drawing.task(
+            5,
+            *drawing.chance.sample(
+                before, min(len(before), drawing.chance.randint(0, 3))
+            ),
+        )
 
 
-FAMILIES: Final[tuple[Callable[[Drawing], None], ...]] = (search, lanes, mosaic, samples, genomes, tangle)
+FAMILIES: Final[tuple[Callable[[Drawing], None], ...]] = (
+    search,
+    lanes,
+    mosaic,
+    samples,
+    genomes,
+    tangle,
+)
 
 
 def drawn(number: int = DRAWN) -> Iterator[Workflow]:
@@ -126,7 +142,11 @@ def drawn(number: int = DRAWN) -> Iterator[Workflow]:
         family = FAMILIES[index % len(FAMILIES)]
         drawing = Drawing(index)
         family(drawing)
-        yield Workflow(f"{family.__name__} {index}", Graph(family.__name__, drawing.requirements), drawing.seconds)
+        yield Workflow(
+            f"{family.__name__} {index}",
+            Graph(family.__name__, drawing.requirements),
+            drawing.seconds,
+        )
 
 
 def from_folder(folder: Path) -> Iterator[Workflow]:
@@ -140,7 +160,9 @@ def from_folder(folder: Path) -> Iterator[Workflow]:
         place = {old: new for new, old in enumerate(order)}
         required = [tuple(place[one] for one in tasks[old]["needs"]) for old in order]
         yield Workflow(
-            path.stem, Graph(path.stem, required), [max(0.001, float(tasks[old]["runtime_s"])) for old in order]
+            path.stem,
+            Graph(path.stem, required),
+            [max(0.001, float(tasks[old]["runtime_s"])) for old in order],
         )
 
 

@@ -64,7 +64,19 @@ def rival(
     """Enter a function as a rival."""
 
     def enter(build: Build) -> Build:
-        _rivals.append(Rival(name, backend, build, takes_window, only_shapes, max_size, needs, slow, counts))
+        _rivals.append(
+            Rival(
+                name,
+                backend,
+                build,
+                takes_window,
+                only_shapes,
+                max_size,
+                needs,
+                slow,
+                counts,
+            )
+        )
         return build
 
     return enter
@@ -78,4 +90,8 @@ def all_rivals() -> list[Rival]:
 
 
 def find(name: str, backend: str) -> Rival:
-    return next(rival for rival in all_rivals() if (rival.name, rival.backend) == (name, backend))
+    return next(
+        rival
+        for rival in all_rivals()
+        if (rival.name, rival.backend) == (name, backend)
+    )

@@ -39,7 +39,9 @@ class CommandRival:
     @property
     def is_installed(self) -> bool:
         return (
-            not self.needs or shutil.which(self.needs) is not None or importlib.util.find_spec(self.needs) is not None
+            not self.needs
+            or shutil.which(self.needs) is not None
+            or importlib.util.find_spec(self.needs) is not None
         )
 
 
@@ -48,28 +50,45 @@ def with_trioflow(backend: str) -> Way:
 
     def run(command: Sequence[str], number: int, window: int, captures: bool) -> None:
         stdout = subprocess.PIPE if captures else None
-        scheduler = Scheduler(*(CommandJob(command, stdout=stdout) for _ in range(number)), jobs_window=window)
+        scheduler = Scheduler(
+            *(CommandJob(command, stdout=stdout) for _ in range(number)),
+            jobs_window=window,
+        )
         if not scheduler.run(backend=backend, check=True):
             raise RuntimeError("a command has failed")
 
     return run
 
 
-def with_xargs(command: Sequence[str], number: int, window: int, captures: bool) -> None:
+def with_xargs(
+    command: Sequence[str], number: int, window: int, captures: bool
+) -> None:
     """Xargs -n1 -P, as everybody writes it. It passes a number as an argument, which gives GNU's `true` more to do."""
     if captures:
         with_xargs_replacing(command, number, window, captures)
     else:
         lines = "".join(f"{one}\n" for one in range(number))
-        subprocess.run(["xargs", f"-P{window}", "-n1", *command], input=lines, text=True, check=True)
+        subprocess.run(
+            ["xargs", f"-P{window}", "-n1", *command],
+            input=lines,
+            text=True,
+            check=True,
+        )
 
 
-def with_xargs_replacing(command: Sequence[str], number: int, window: int, captures: bool) -> None:
+def with_xargs_replacing(
+    command: Sequence[str], number: int, window: int, captures: bool
+) -> None:
     """Xargs -I -P, which runs just the command. To capture, a shell redirects to a file and becomes the command."""
     lines = "".join(f"{one}\n" for one in range(number))
     with tempfile.TemporaryDirectory() as directory:
         shell = ["sh", "-c", f'exec "$@" > {directory}/$0', "{}"] if captures else []
-        subprocess.run(["xargs", f"-P{window}", "-I{}", *shell, *command], input=lines, text=True, check=True)
+        subprocess.run(
+            ["xargs", f"-P{window}", "-I{}", *shell, *command],
+            input=lines,
+            text=True,
+            check=True,
+        )
 
 
 def by_hand(command: Sequence[str], number: int, window: int, captures: bool) -> None:
@@ -91,7 +110,9 @@ def by_hand(command: Sequence[str], number: int, window: int, captures: bool) ->
     asyncio.run(main())
 
 
-def with_parallel(command: Sequence[str], number: int, window: int, captures: bool) -> None:
+def with_parallel(
+    command: Sequence[str], number: int, window: int, captures: bool
+) -> None:
     """GNU parallel, which always captures."""
     lines = "".join(f"{one}\n" for one in range(number))
     subprocess.run(
@@ -103,12 +124,22 @@ def with_parallel(command: Sequence[str], number: int, window: int, captures: bo
     )
 
 
-def with_batch(command: Sequence[str], number: int, window: int, captures: bool) -> None:
+def with_batch(
+    command: Sequence[str], number: int, window: int, captures: bool
+) -> None:
     """The command line of trioflow, which always captures, with its start and its end included."""
     lines = "".join(f"{one}\n" for one in range(number))
     without_argument = "{2}"  # there is no second one
     subprocess.run(
-        [sys.executable, "-m", "trioflow", "batch", f"-j{window}", *command, without_argument],
+        [
+            sys.executable,
+            "-m",
+            "trioflow",
+            "batch",
+            f"-j{window}",
+            *command,
+            without_argument,
+        ],
         input=lines,
         text=True,
         check=True,
@@ -116,7 +147,9 @@ def with_batch(command: Sequence[str], number: int, window: int, captures: bool)
     )
 
 
-def with_pyexpool(command: Sequence[str], number: int, window: int, captures: bool) -> None:
+def with_pyexpool(
+    command: Sequence[str], number: int, window: int, captures: bool
+) -> None:
     """PyExPool 3."""
     from mpepool import ExecPool, Job  # type: ignore[import-not-found]
 
@@ -135,7 +168,9 @@ RIVALS: Final = (
     CommandRival("xargs -I", "", with_xargs_replacing, captures=False, needs="xargs"),
     CommandRival("create_subprocess_exec", "", by_hand),
     CommandRival("GNU parallel", "", with_parallel, share=0.1, needs="parallel"),
-    CommandRival("PyExPool", "", with_pyexpool, captures=False, share=0.003, needs="mpepool"),
+    CommandRival(
+        "PyExPool", "", with_pyexpool, captures=False, share=0.003, needs="mpepool"
+    ),
 )
 
 

@@ -63,7 +63,9 @@ def with_trioflow(backend: str) -> Way:
 
     def run(nodes: Sequence[str], command: str, window: int) -> None:
         found = {node.hostname: node for node in SshNodes(nodes, config=site().config)}
-        scheduler = Scheduler(*(SshJob(found[name], command) for name in nodes), jobs_window=window)
+        scheduler = Scheduler(
+            *(SshJob(found[name], command) for name in nodes), jobs_window=window
+        )
         if not scheduler.run(backend=backend, check=True):
             raise RuntimeError("a command has failed")
 
@@ -72,7 +74,16 @@ def with_trioflow(backend: str) -> Way:
 
 def with_xargs(nodes: Sequence[str], command: str, window: int) -> None:
     """Xargs -P over ssh: a connection for each name."""
-    words = ["xargs", f"-P{window}", "-I{}", "ssh", "-F", str(site().config), "{}", command]
+    words = [
+        "xargs",
+        f"-P{window}",
+        "-I{}",
+        "ssh",
+        "-F",
+        str(site().config),
+        "{}",
+        command,
+    ]
     subprocess.run(words, input="\n".join(nodes), text=True, check=True)
 
 
@@ -82,7 +93,13 @@ def with_control_masters(nodes: Sequence[str], command: str, window: int) -> Non
         ssh = f"ssh -T -F {site().config} -S {directory}/{{}} {{}}"
         loop = f"{ssh} -MNf && {ssh} {shlex.quote(command)}; code=$?; {ssh} -O exit; exit $code"
         words = ["xargs", f"-P{window}", "-I{}", "sh", "-c", loop]
-        subprocess.run(words, input="\n".join(nodes), text=True, check=True, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            words,
+            input="\n".join(nodes),
+            text=True,
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
 
 
 def with_control_master(nodes: Sequence[str], command: str, window: int) -> None:
@@ -94,17 +111,39 @@ def with_control_master(nodes: Sequence[str], command: str, window: int) -> None
             f"{ssh} -MNf {node} && xargs -P{window} -I{{}} {ssh} {{}} {shlex.quote(command)};"
             f"code=$?; {ssh} -O exit {node}; exit $code"
         )
-        subprocess.run(["sh", "-c", loop], input="\n".join(nodes), text=True, check=True, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            ["sh", "-c", loop],
+            input="\n".join(nodes),
+            text=True,
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
 
 
 def with_parallel(nodes: Sequence[str], command: str, window: int) -> None:
     """GNU parallel, which opens a connection for each name and keeps it; `window` is how many at once on each."""
-    logins = "".join(f"{window}/ssh -F {site().config} {name}\n" for name in dict.fromkeys(nodes))
+    logins = "".join(
+        f"{window}/ssh -F {site().config} {name}\n" for name in dict.fromkeys(nodes)
+    )
     with tempfile.NamedTemporaryFile("w") as file:
         file.write(logins)
         file.flush()
-        words = ["parallel", "--will-cite", "--controlmaster", "--sshloginfile", file.name, "-N0", command]
-        subprocess.run([*words], input="\n".join(nodes), text=True, check=True, stdout=subprocess.DEVNULL)
+        words = [
+            "parallel",
+            "--will-cite",
+            "--controlmaster",
+            "--sshloginfile",
+            file.name,
+            "-N0",
+            command,
+        ]
+        subprocess.run(
+            [*words],
+            input="\n".join(nodes),
+            text=True,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
 
 
 OVER_ONE: Final = (
@@ -117,4 +156,7 @@ OVER_MANY: Final = (
     NodeRival("xargs over ssh", "", with_xargs, "xargs"),
     NodeRival("ControlMaster for each", "", with_control_masters, "xargs"),
 )
-KEEPING: Final = (*OVER_ONE[:2], NodeRival("GNU parallel --controlmaster", "", with_parallel, "parallel"))
+KEEPING: Final = (
+    *OVER_ONE[:2],
+    NodeRival("GNU parallel --controlmaster", "", with_parallel, "parallel"),
+)

@@ -123,24 +123,32 @@ def asynciojobs(graph: Graph, body: Body, window: int | None) -> Callable[[], An
 
     jobs: list[Job] = []
     for number, required in enumerate(graph.requirements):
-        jobs.append(Job(body(number), required=[jobs[requirement] for requirement in required]))
+        jobs.append(
+            Job(body(number), required=[jobs[requirement] for requirement in required])
+        )
     run: Callable[[], Any] = Scheduler(*jobs, jobs_window=window).co_run
     return run
 
 
 @rival("asynciojobs' names", "asyncio", max_size=20_000, slow=True, counts=False)
-def asynciojobs_names(graph: Graph, body: Body, window: int | None) -> Callable[[], Any]:
+def asynciojobs_names(
+    graph: Graph, body: Body, window: int | None
+) -> Callable[[], Any]:
     """Run on the stand-in for asynciojobs: what its users gain by changing an import."""
     from trioflow.compat.asynciojobs import Job, Scheduler
 
     jobs: list[Job] = []
     for number, required in enumerate(graph.requirements):
-        jobs.append(Job(body(number), required=[jobs[requirement] for requirement in required]))
+        jobs.append(
+            Job(body(number), required=[jobs[requirement] for requirement in required])
+        )
     run: Callable[[], Any] = Scheduler(*jobs, jobs_window=window).co_run
     return run
 
 
-@rival("aiodag", "asyncio", needs="aiodag", takes_window=False, max_size=20_000, slow=True)
+@rival(
+    "aiodag", "asyncio", needs="aiodag", takes_window=False, max_size=20_000, slow=True
+)
 def aiodag(graph: Graph, body: Body, window: int | None) -> Callable[[], Any]:
     """Run on aiodag, which creates a task for each job in the running loop: nothing can be built in advance."""
     from aiodag import task
@@ -148,13 +156,17 @@ def aiodag(graph: Graph, body: Body, window: int | None) -> Callable[[], Any]:
     async def run() -> None:
         tasks: list[asyncio.Task[None]] = []
         for number, required in enumerate(graph.requirements):
-            tasks.append(task(body, *[tasks[requirement] for requirement in required])(number))
+            tasks.append(
+                task(body, *[tasks[requirement] for requirement in required])(number)
+            )
         await asyncio.gather(*tasks)
 
     return run
 
 
-@rival("counters, going on in the same task", "asyncio", takes_window=False, counts=False)
+@rival(
+    "counters, going on in the same task", "asyncio", takes_window=False, counts=False
+)
 def going_on(graph: Graph, body: Body, window: int | None) -> Callable[[], Any]:
     """Work like trioflow without its guarantees: the difference is their cost."""
     waiting_for = [len(required) for required in graph.requirements]

@@ -13,11 +13,15 @@ from ..graphs import Graph
 from . import OURS, rival
 
 
-def scheduler(graph: Graph, body: Body, window: int | None = None, **options: Any) -> Scheduler:
+def scheduler(
+    graph: Graph, body: Body, window: int | None = None, **options: Any
+) -> Scheduler:
     """Build the graph as users do: each job after those that it requires."""
     jobs: list[AbstractJob[Any]] = []
     for number, required in enumerate(graph.requirements):
-        jobs.append(Job(body, number, required=[jobs[requirement] for requirement in required]))
+        jobs.append(
+            Job(body, number, required=[jobs[requirement] for requirement in required])
+        )
     return Scheduler(*jobs, jobs_window=window, **options)
 
 
@@ -31,5 +35,9 @@ def jobs(graph: Graph, body: Body, window: int | None) -> Callable[[], Any]:
 def thread_jobs(graph: Graph, body: Body, window: int | None) -> Callable[[], Any]:
     jobs: list[AbstractJob[Any]] = []
     for number, required in enumerate(graph.requirements):
-        jobs.append(ThreadJob(body, number, required=[jobs[requirement] for requirement in required]))
+        jobs.append(
+            ThreadJob(
+                body, number, required=[jobs[requirement] for requirement in required]
+            )
+        )
     return partial(Scheduler(*jobs, jobs_window=window).run, check=True)

@@ -26,7 +26,9 @@ LINK = re.compile(r"(?<!!)\[((?:[^][]|\[[^][]*\])*)\]\(([^)#:\s]+)((?:#[^)\s]*)?
 
 def page_of(folder: str, path: str) -> str | None:
     """Return the page that a link from a file in a folder leads to, if that is a page of the site."""
-    target = os.path.relpath(os.path.join(DOCS, folder, path), DOCS)  # "../docs/x.md" is x.md
+    target = os.path.relpath(
+        os.path.join(DOCS, folder, path), DOCS
+    )  # "../docs/x.md" is x.md
     if target in PAGE_OF:
         return PAGE_OF[target]
     is_page = target.endswith(".md") and not target.startswith(("..", "decisions"))
@@ -40,13 +42,19 @@ def toctrees(text: str) -> str:
     for line in text.splitlines():
         if line.startswith("## "):
             parts.append((line.removeprefix("## "), []))
-        elif parts and line.startswith(("- ", "  ")):  # an item of a list, or its next line
+        elif parts and line.startswith(
+            ("- ", "  ")
+        ):  # an item of a list, or its next line
             for link in LINK.finditer(line):
                 page = page_of("", link[2])
                 if page is not None and page not in found:
                     found.add(page)
                     parts[-1][1].append(page)
-    trees = [["```{toctree}", ":hidden:", f":caption: {name}", "", *pages, "```"] for name, pages in parts if pages]
+    trees = [
+        ["```{toctree}", ":hidden:", f":caption: {name}", "", *pages, "```"]
+        for name, pages in parts
+        if pages
+    ]
     return "\n\n".join("\n".join(tree) for tree in trees)
 
 
@@ -64,7 +72,9 @@ def on_read(app: Sphinx, name: str, source: list[str]) -> None:
         found = Path(app.srcdir, folder, path)
         if page is not None and app.env.found_docs and page in app.env.found_docs:
             return f"[{text}]({os.path.relpath(page, here or '.')}.md{place})"
-        if found.is_dir() or "decisions" in found.parts:  # only in the repository there is something to see
+        if (
+            found.is_dir() or "decisions" in found.parts
+        ):  # only in the repository there is something to see
             return text
         if found.is_file():
             return f"[{text}](path:{os.path.relpath(os.path.join(folder, path), here or '.')})"
@@ -72,7 +82,9 @@ def on_read(app: Sphinx, name: str, source: list[str]) -> None:
 
     source[0] = LINK.sub(rewritten, source[0])
     if name == app.config.root_doc:
-        source[0] += "\n" + toctrees(Path(app.srcdir, "README.md").read_text(encoding="utf-8"))
+        source[0] += "\n" + toctrees(
+            Path(app.srcdir, "README.md").read_text(encoding="utf-8")
+        )
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

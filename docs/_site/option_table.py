@@ -37,16 +37,26 @@ def docstring(kind: type) -> str:
 def declared() -> list[str]:
     """Return the lines of the table of all options that are declared: of every job by groups, then of schedulers."""
     of_jobs = trioflow.AbstractJob._declared_options
-    of_schedulers = [option for name, option in trioflow.Scheduler._declared_options.items() if name not in of_jobs]
-    listed = ", ".join(f"`{option.name}={option.default!r}`" for option in of_schedulers)
+    of_schedulers = [
+        option
+        for name, option in trioflow.Scheduler._declared_options.items()
+        if name not in of_jobs
+    ]
+    listed = ", ".join(
+        f"`{option.name}={option.default!r}`" for option in of_schedulers
+    )
     usual = USUAL.search(docstring(trioflow.Scheduler))
     assert usual is not None
-    groups = USUAL.split(docstring(trioflow.AbstractJob).partition("Args:")[2].partition("Raises:")[0])[1:]
+    groups = USUAL.split(
+        docstring(trioflow.AbstractJob).partition("Args:")[2].partition("Raises:")[0]
+    )[1:]
     return table(
         ("about", "options of every job, with their defaults", "usually you set"),
         *(
             (name.lower(), options_in(text), usual)
-            for name, usual, text in zip(groups[::3], groups[1::3], groups[2::3], strict=True)
+            for name, usual, text in zip(
+                groups[::3], groups[1::3], groups[2::3], strict=True
+            )
         ),
         ("`Scheduler`", listed, usual[2]),
     )
@@ -66,12 +76,15 @@ def of_kinds() -> list[str]:
     for kind in KINDS:
         for one in inspect.signature(kind).parameters.values():
             if one.kind is one.KEYWORD_ONLY and one.name not in known:
-                kinds.setdefault(f"`{one.name}={one.default!r}`", []).append(f"`{kind.__name__}`")
+                kinds.setdefault(f"`{one.name}={one.default!r}`", []).append(
+                    f"`{kind.__name__}`"
+                )
     found: dict[str, list[str]] = {}
     for option, owners in kinds.items():
         found.setdefault(", ".join(owners), []).append(option)
     return table(
-        ("kind", "options, with their defaults"), *((owners, ", ".join(some)) for owners, some in found.items())
+        ("kind", "options, with their defaults"),
+        *((owners, ", ".join(some)) for owners, some in found.items()),
     )
 
 

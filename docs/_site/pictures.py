@@ -24,9 +24,15 @@ class Pictures(SphinxTransform):
             text = raw.astext()
             if not text.lstrip().startswith("<picture"):
                 continue
-            dark, light, alt = SOURCE.search(text), IMAGE.search(text), TEXT.search(text)
+            dark, light, alt = (
+                SOURCE.search(text),
+                IMAGE.search(text),
+                TEXT.search(text),
+            )
             if not (dark and light and alt and "prefers-color-scheme: dark" in text):
-                raise ValueError(f"{raw.source}:{raw.line}: a <picture> needs a dark <source>, and an <img> with alt=")
+                raise ValueError(
+                    f"{raw.source}:{raw.line}: a <picture> needs a dark <source>, and an <img> with alt="
+                )
             images = [
                 nodes.image(uri=found[1], alt=alt[1], classes=[name])
                 for found, name in ((light, "only-light"), (dark, "only-dark"))

@@ -39,13 +39,25 @@ ELSEWHERE = {
 }
 """Names that docstrings and signatures say shorter, or longer, than their own documentation."""
 
-NAME = re.compile(r"(?:[A-Z]\w*[a-z]\w*|trioflow|trio|anyio|asyncio|concurrent)(?:\.\w+)*(?:\(\))?")
+NAME = re.compile(
+    r"(?:[A-Z]\w*[a-z]\w*|trioflow|trio|anyio|asyncio|concurrent)(?:\.\w+)*(?:\(\))?"
+)
 """What has to be somebody's name: a class, or something in a module or class that is named too."""
-ALIAS = re.compile(r"^ *(?:class )?([A-Z]\w*)(?:: TypeAlias)?(?: = |[(:])", re.MULTILINE)
+ALIAS = re.compile(
+    r"^ *(?:class )?([A-Z]\w*)(?:: TypeAlias)?(?: = |[(:])", re.MULTILINE
+)
 SMALL = re.compile(r"[a-z]\w*(?:\.\w+)?(?:\(\))?")
 
 
-def name(role: str, raw: str, text: str, line: int, inliner: Any, options: Any = None, content: Any = ()) -> Any:
+def name(
+    role: str,
+    raw: str,
+    text: str,
+    line: int,
+    inliner: Any,
+    options: Any = None,
+    content: Any = (),
+) -> Any:
     """Return what text in single backticks is."""
     literal = nodes.literal(raw, text, classes=["code"])
     is_name, is_small = NAME.fullmatch(text), SMALL.fullmatch(text)
@@ -53,11 +65,21 @@ def name(role: str, raw: str, text: str, line: int, inliner: Any, options: Any =
         return [literal], []
     env = inliner.document.settings.env
     wanted = addnodes.pending_xref(
-        raw, literal, refdomain="py", reftype="obj", reftarget=text.removesuffix("()"), refdoc=env.docname
+        raw,
+        literal,
+        refdomain="py",
+        reftype="obj",
+        reftarget=text.removesuffix("()"),
+        refdoc=env.docname,
     )
     wanted["small"], wanted["refwarn"] = not is_name, bool(is_name)
-    wanted["member"] = not is_name and not text.endswith("()")  # a function of this name is seldom meant
-    wanted["py:module"], wanted["py:class"] = env.ref_context.get("py:module"), env.ref_context.get("py:class")
+    wanted["member"] = not is_name and not text.endswith(
+        "()"
+    )  # a function of this name is seldom meant
+    wanted["py:module"], wanted["py:class"] = (
+        env.ref_context.get("py:module"),
+        env.ref_context.get("py:class"),
+    )
     wanted.source, wanted.line = inliner.reporter.get_source_and_line(line)
     return [wanted], []
 
@@ -75,10 +97,18 @@ class FullNames(SphinxPostTransform):
                 target = ELSEWHERE.get(wanted["reftarget"], wanted["reftarget"])
                 if is_private(target):
                     target = ELSEWHERE.get(target.rpartition(".")[2], target)
-                found = full_name(target, wanted.get("py:module"), wanted.get("py:class"), known, wanted.get("member"))
+                found = full_name(
+                    target,
+                    wanted.get("py:module"),
+                    wanted.get("py:class"),
+                    known,
+                    wanted.get("member"),
+                )
                 wanted["reftarget"] = found or ("" if wanted.get("member") else target)
                 show_public_name(wanted)
-                if wanted["reftype"] == "class":  # an annotation; what it names may be a function or a value
+                if (
+                    wanted["reftype"] == "class"
+                ):  # an annotation; what it names may be a function or a value
                     wanted["reftype"] = "obj"
                 if "small" not in wanted:  # an annotation, or a base class
                     wanted["small"] = not found and is_word_of_the_source(target)
@@ -95,12 +125,18 @@ def is_private(name: str) -> bool:
 def words_of_the_source() -> set[str]:
     """Return the names that the package gives to types for its own use: aliases, type variables and private classes."""
     sources = Path(trioflow.__file__).parent.rglob("*.py")
-    return {word for path in sources for word in ALIAS.findall(path.read_text(encoding="utf-8"))}
+    return {
+        word
+        for path in sources
+        for word in ALIAS.findall(path.read_text(encoding="utf-8"))
+    }
 
 
 def is_word_of_the_source(target: str) -> bool:
     """Return whether an annotation names something private, which Args or Returns say in words: it is no link."""
-    return (target.startswith("trioflow.") and "._" in target) or target.rpartition(".")[2] in words_of_the_source()
+    return (target.startswith("trioflow.") and "._" in target) or target.rpartition(
+        "."
+    )[2] in words_of_the_source()
 
 
 def show_public_name(wanted: addnodes.pending_xref) -> None:
@@ -110,16 +146,25 @@ def show_public_name(wanted: addnodes.pending_xref) -> None:
             text.parent.replace(text, nodes.Text("Scheduler"))
 
 
-def full_name(target: str, module: str | None, kind: str | None, known: Any, member: bool = False) -> str | None:
+def full_name(
+    target: str, module: str | None, kind: str | None, known: Any, member: bool = False
+) -> str | None:
     """Return the full name of what a docstring or signature means, or None if it is not ours."""
-    if target.startswith("_") or (target.startswith("trioflow.") and ("._" in target or ".jobs." in target)):
+    if target.startswith("_") or (
+        target.startswith("trioflow.") and ("._" in target or ".jobs." in target)
+    ):
         target = target.rpartition(".")[2]  # where it is defined
-    homes = [module] if module in HOMES else [module, *HOMES]  # older names come first on their own page
+    homes = (
+        [module] if module in HOMES else [module, *HOMES]
+    )  # older names come first on their own page
     candidates = [] if member else [target]
     for home in dict.fromkeys([*homes, *HOMES]):
         candidates += [f"{home}.{kind}.{target}"] if kind else []
         candidates += [] if member else [f"{home}.{target}"]
-    return next((one for name in candidates for one in (name, inherited(name)) if one in known), None)
+    return next(
+        (one for name in candidates for one in (name, inherited(name)) if one in known),
+        None,
+    )
 
 
 def inherited(name: str) -> str | None:
@@ -130,10 +175,22 @@ def inherited(name: str) -> str | None:
         bases = getattr(import_module(module), kind).__mro__
     except (ImportError, AttributeError, ValueError):
         return None
-    return next((f"{base.__module__}.{base.__qualname__}.{member}" for base in bases if member in vars(base)), None)
+    return next(
+        (
+            f"{base.__module__}.{base.__qualname__}.{member}"
+            for base in bases
+            if member in vars(base)
+        ),
+        None,
+    )
 
 
-def resolve(app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, text: nodes.TextElement) -> Any:
+def resolve(
+    app: Sphinx,
+    env: BuildEnvironment,
+    node: addnodes.pending_xref,
+    text: nodes.TextElement,
+) -> Any:
     """Leave small words that are no names of their class as code."""
     return text if node.get("small") else None
 

@@ -21,9 +21,13 @@ from pathlib import Path
 from typing import Any
 
 PAGES = [
-    Path("/usr/share/doc/parallel") / f"{name}.html" for name in ("parallel", "parallel_tutorial", "parallel_examples")
+    Path("/usr/share/doc/parallel") / f"{name}.html"
+    for name in ("parallel", "parallel_tutorial", "parallel_examples")
 ]
-CALL = re.compile(r"(?:^|[|;&(]\s*|\bdo\s+|\btime\s+|\bxargs\s.*)(?:\w+=\S* )*parallel\s", re.MULTILINE)
+CALL = re.compile(
+    r"(?:^|[|;&(]\s*|\bdo\s+|\btime\s+|\bxargs\s.*)(?:\w+=\S* )*parallel\s",
+    re.MULTILINE,
+)
 LONGEST = 8
 """Lines of a page that make one command line, at most."""
 MAX_BYTES = 1 << 20
@@ -77,10 +81,21 @@ def lines() -> Iterator[str]:
     """Yield each command line once: whole shell commands that call parallel, from the blocks of code."""
     seen = set[str]()
     for page in PAGES:
-        for block in re.findall(r"<pre><code>(.*?)</code></pre>", page.read_text(encoding="utf-8"), re.DOTALL):
-            text = [line.removeprefix("$ ") for line in html.unescape(re.sub(r"<[^>]+>", "", block)).split("\n")]
+        for block in re.findall(
+            r"<pre><code>(.*?)</code></pre>",
+            page.read_text(encoding="utf-8"),
+            re.DOTALL,
+        ):
+            text = [
+                line.removeprefix("$ ")
+                for line in html.unescape(re.sub(r"<[^>]+>", "", block)).split("\n")
+            ]
             for line in whole(text):
-                if CALL.search(line) and not re.search(r"^\s*#", line, re.MULTILINE) and line not in seen:
+                if (
+                    CALL.search(line)
+                    and not re.search(r"^\s*#", line, re.MULTILINE)
+                    and line not in seen
+                ):
                     seen.add(line)
                     yield line
 
@@ -93,7 +108,9 @@ def whole(text: list[str]) -> Iterator[str]:
             line = "\n".join(text[start : start + length]).strip()
             ends = (
                 not line.endswith("\\")
-                and not subprocess.run(["bash", "-n", "-c", line], capture_output=True).returncode
+                and not subprocess.run(
+                    ["bash", "-n", "-c", line], capture_output=True
+                ).returncode
             )
             if ends:
                 yield line
@@ -150,12 +167,21 @@ def record(words: list[str]) -> None:
     given = sys.stdin.buffer.read(MAX_BYTES)
     command = ["/usr/bin/parallel", "--will-cite", "--dry-run", "-k", *words]
     try:
-        done = subprocess.run(command, input=given, capture_output=True, timeout=SECONDS, check=False)
+        done = subprocess.run(
+            command, input=given, capture_output=True, timeout=SECONDS, check=False
+        )
         code, printed = done.returncode, done.stdout
     except subprocess.TimeoutExpired:
         code, printed = -1, b""
-    kept = {"words": words, "stdin": given.decode("latin-1"), "code": code, "printed": printed.decode("latin-1")}
-    Path(f"{call}.json").write_text(json.dumps(kept | {"environment": dict(os.environ)}))
+    kept = {
+        "words": words,
+        "stdin": given.decode("latin-1"),
+        "code": code,
+        "printed": printed.decode("latin-1"),
+    }
+    Path(f"{call}.json").write_text(
+        json.dumps(kept | {"environment": dict(os.environ)})
+    )
     sys.stdout.buffer.write(printed)
     sys.exit(code if code >= 0 else 1)
 
@@ -174,7 +200,11 @@ def verdict(call: dict[str, Any], work: Path) -> str:
     if not ours.stdout and not call["printed"]:
         return "nothing to run"
     printed = call["printed"].encode("latin-1")
-    return "same" if ours.stdout == printed and ours.returncode == call["code"] else "differs"
+    return (
+        "same"
+        if ours.stdout == printed and ours.returncode == call["code"]
+        else "differs"
+    )
 
 
 ORDER = ["GNU parallel itself fails", "differs", "refused", "nothing to run", "same"]
@@ -185,7 +215,11 @@ def judged(line: str) -> str:
     """Return how trioflow's results for a line compare."""
     with tempfile.TemporaryDirectory() as name:
         calls = recorded(line, Path(name))
-        return min((verdict(call, Path(name)) for call in calls), key=ORDER.index, default="not run")
+        return min(
+            (verdict(call, Path(name)) for call in calls),
+            key=ORDER.index,
+            default="not run",
+        )
 
 
 def main(words: list[str]) -> None:

@@ -31,8 +31,15 @@ def meanwhile(stderr: str) -> str:
 def gnu(*words: Any, **options: Any) -> subprocess.CompletedProcess[bytes]:
     environment = {**os.environ, "PARALLEL_SHELL": "/bin/sh"}
     command = [os.fsencode(str(word)) for word in ("parallel", "--will-cite", *words)]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options}
-    return subprocess.run(command, env=environment, check=False, timeout=PATIENCE, **options)
+    options = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "stdin": subprocess.DEVNULL,
+        **options,
+    }
+    return subprocess.run(
+        command, env=environment, check=False, timeout=PATIENCE, **options
+    )
 
 
 def columns(log: Path) -> list[str]:
@@ -41,12 +48,23 @@ def columns(log: Path) -> list[str]:
 
 
 @contextmanager
-def running(*words: str, first: str = "", **options: object) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    *words: str, first: str = "", **options: object
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a batch in a separate process, which may execute a line first, and kill it at the end of the block."""
     environment = {**os.environ, **ENVIRONMENT, "PARALLEL_SHELL": "/bin/sh"}
-    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    options = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        **options,
+    }
     code = f"import os, resource, signal, sys; {first}; from trioflow.cli import main; main()"
-    with Python([*(["-c", code] if first else WORDS), "batch", *words], env=environment, **options) as process:
+    with Python(
+        [*(["-c", code] if first else WORDS), "batch", *words],
+        env=environment,
+        **options,
+    ) as process:
         try:
             yield process
         finally:

@@ -35,9 +35,17 @@ def test_a_successful_command_is_not_run_again() -> None:
     """A second batch with the journal prints stored outputs again, and runs only the commands that failed."""
     command = "echo {} >> runs; echo out {}; echo err {} >&2; exit {}"
     first = batch(command, ":::", 0, 3, 0, 0)
-    assert (first.stdout, first.exit_code, runs()) == ("out 0\nout 3\nout 0\nout 0\n", 1, ["0", "0", "0", "3"])
+    assert (first.stdout, first.exit_code, runs()) == (
+        "out 0\nout 3\nout 0\nout 0\n",
+        1,
+        ["0", "0", "0", "3"],
+    )
     again = batch(command, ":::", 0, 3, 0, 0)
-    assert (again.stdout, meanwhile(again.stderr), again.exit_code) == (first.stdout, meanwhile(first.stderr), 1)
+    assert (again.stdout, meanwhile(again.stderr), again.exit_code) == (
+        first.stdout,
+        meanwhile(first.stderr),
+        1,
+    )
     assert runs() == ["0", "0", "0", "3", "3"]
 
 
@@ -48,7 +56,9 @@ def test_the_verdict_in_a_journal_counts_commands_only() -> None:
         assert ": ✗ 1 failed of 3, " in last
 
 
-def test_a_batch_says_what_its_journal_says_about_the_time_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_says_what_its_journal_says_about_the_time_saved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("trioflow.view.text._verdict.MIN_SAVED_SECONDS", 0)
     for _ in range(2):
         again = batch("exit {}", ":::", 0, 3, 0)
@@ -85,12 +95,20 @@ def test_the_defaults_of_options_that_count_are_those_of_the_command_line() -> N
 
 def test_a_kept_failure_counts_for_the_same_options_only() -> None:
     """A failure by a lack of memory was once restored for ever, though the memory limit was raised."""
-    for options, expected in (("", 1), ("", 1), ("--retries 2", 3), ("--retries 2", 3), ("--pin", 4)):
+    for options, expected in (
+        ("", 1),
+        ("", 1),
+        ("--retries 2", 3),
+        ("--retries 2", 3),
+        ("--pin", 4),
+    ):
         batch("--keep", "all", *options.split(), "echo x >> runs; exit {}", ":::", 3)
         assert len(runs()) == expected
 
 
-def test_commands_count_by_their_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_count_by_their_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of two directories with one journal, each has its own outputs; one once got those of the other. A project that is
     moved with its journal is as before."""
     top = tmp_path / "project"
@@ -103,7 +121,15 @@ def test_commands_count_by_their_directory(tmp_path: Path, monkeypatch: pytest.M
             top = top.rename(tmp_path / "elsewhere")
         for name in "ab" if place == "moved" else place:
             monkeypatch.chdir(top / name)
-            shown = trioflow("batch", "-k", "--journal", str(top / "run.db"), "cat {}; echo x >> runs", ":::", "f")
+            shown = trioflow(
+                "batch",
+                "-k",
+                "--journal",
+                str(top / "run.db"),
+                "cat {}; echo x >> runs",
+                ":::",
+                "f",
+            )
             assert (shown.stdout, len(runs())) == (f"{name}\n", expected)
 
 
@@ -112,8 +138,12 @@ def test_a_kept_failure_has_one_line_in_the_job_log(unit: float) -> None:
     """A resumed batch with `--keep all` once logged each failure and timeout again."""
     for _ in range(2):
         words = ["--journal", f"{unit}.db", "--joblog", f"log{unit}", "--timeout", unit]
-        trioflow("batch", "--keep", "all", *words, ":::", "exit 0", "exit 3", "sleep 900")
-    assert sorted(line.split("\t")[6] for line in Path(f"log{unit}").read_text().splitlines()[1:]) == ["-1", "0", "3"]
+        trioflow(
+            "batch", "--keep", "all", *words, ":::", "exit 0", "exit 3", "sleep 900"
+        )
+    assert sorted(
+        line.split("\t")[6] for line in Path(f"log{unit}").read_text().splitlines()[1:]
+    ) == ["-1", "0", "3"]
 
 
 def test_equal_command_that_a_later_batch_adds_is_run() -> None:
@@ -140,7 +170,18 @@ def test_restored_outputs_are_saved_again() -> None:
 
 def test_a_resumed_batch_begins_its_records_anew() -> None:
     """With a journal, too, the job log and the lines of JSON have each command once, restored ones with their times."""
-    words = ["-j1", "--results", "done.jsonl", "--joblog", "log", "echo {}; exit {}", ":::", "0", "3", "0"]
+    words = [
+        "-j1",
+        "--results",
+        "done.jsonl",
+        "--joblog",
+        "log",
+        "echo {}; exit {}",
+        ":::",
+        "0",
+        "3",
+        "0",
+    ]
     assert batch(*words).exit_code == 1
     header, *before = Path("log").read_text().splitlines()
     Path("done.jsonl").write_text('{"seq": 1, "comm')
@@ -148,7 +189,9 @@ def test_a_resumed_batch_begins_its_records_anew() -> None:
     assert Path("log").read_text().splitlines()[0] == header
     after = [line.split("\t") for line in Path("log").read_text().splitlines()[1:]]
     assert [(row[0], row[6]) for row in after] == [("1", "0"), ("2", "3"), ("3", "0")]
-    assert [row[3] for row in after[::2]] == [line.split("\t")[3] for line in before[::2]]
+    assert [row[3] for row in after[::2]] == [
+        line.split("\t")[3] for line in before[::2]
+    ]
     records = [json.loads(line) for line in Path("done.jsonl").read_text().splitlines()]
     assert [record["exit_code"] for record in records] == [0, 3, 0]
     assert all(record["seconds"] > 0 for record in records)
@@ -158,26 +201,49 @@ def test_a_job_log_that_is_appended_to_gets_only_commands_that_ran_now() -> None
     words = ["-j1", "--joblog", "+log", "exit {}", ":::", "0", "3"]
     for _ in range(2):
         batch(*words)
-    assert [line.split("\t")[6] for line in Path("log").read_text().splitlines()[1:]] == ["0", "3", "3"]
+    assert [
+        line.split("\t")[6] for line in Path("log").read_text().splitlines()[1:]
+    ] == ["0", "3", "3"]
 
 
 def test_journal_that_cannot_grow_ends_the_batch(tmp_path: Path) -> None:
-    words = ("--journal", "run.db", "-j1", "head -c 3000 /dev/zero | tr '\\0' x; echo {}", ":::", *map(str, range(40)))
-    with running(*words, first="resource.setrlimit(resource.RLIMIT_FSIZE, (40960, 40960))", cwd=tmp_path) as process:
+    words = (
+        "--journal",
+        "run.db",
+        "-j1",
+        "head -c 3000 /dev/zero | tr '\\0' x; echo {}",
+        ":::",
+        *map(str, range(40)),
+    )
+    with running(
+        *words,
+        first="resource.setrlimit(resource.RLIMIT_FSIZE, (40960, 40960))",
+        cwd=tmp_path,
+    ) as process:
         _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 255
-    assert stderr.startswith(b"Error: journal 'run.db': cannot write to it: the limit of the file size is ")
+    assert stderr.startswith(
+        b"Error: journal 'run.db': cannot write to it: the limit of the file size is "
+    )
     assert stderr.count(b"\n") == 1
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--journal", "run.db", "--dry-run", "echo", ":::", "a"], "run `trioflow journal run.db`"),
-        (["--journal", "other", "echo", ":::", "a"], "journal 'other': this file is not a journal"),
+        (
+            ["--journal", "run.db", "--dry-run", "echo", ":::", "a"],
+            "run `trioflow journal run.db`",
+        ),
+        (
+            ["--journal", "other", "echo", ":::", "a"],
+            "journal 'other': this file is not a journal",
+        ),
     ],
 )
-def test_invalid_journal_options_of_a_batch_are_rejected(words: list[str], told: str) -> None:
+def test_invalid_journal_options_of_a_batch_are_rejected(
+    words: list[str], told: str
+) -> None:
     """Invalid journal options give exit code 255 and advice, and a file that is no journal is not changed."""
     Path("other").write_text("of somebody else")
     done = trioflow("batch", *words)
@@ -189,7 +255,14 @@ def test_invalid_journal_options_of_a_batch_are_rejected(words: list[str], told:
 def test_killed_batch_completes_when_it_is_started_again(tmp_path: Path) -> None:
     """A batch that is killed at random times can be started again; it repeats only commands that were running."""
     numbers = [str(number) for number in range(20)]
-    words = ("--journal", str(tmp_path / "run.db"), "-j3", "-k", "sleep 0.05; echo {} >> runs; echo {}", ":::")
+    words = (
+        "--journal",
+        str(tmp_path / "run.db"),
+        "-j3",
+        "-k",
+        "sleep 0.05; echo {} >> runs; echo {}",
+        ":::",
+    )
     kills = 0
     while True:
         with running(*words, *numbers, cwd=tmp_path) as process:
@@ -203,7 +276,11 @@ def test_killed_batch_completes_when_it_is_started_again(tmp_path: Path) -> None
                 process.communicate(timeout=PATIENCE)
                 continue
             stdout, stderr = process.communicate(timeout=PATIENCE)
-        assert (stdout.decode().split(), stderr, process.returncode) == (numbers, b"", 0)
+        assert (stdout.decode().split(), stderr, process.returncode) == (
+            numbers,
+            b"",
+            0,
+        )
         break
     assert kills
     ran = runs(tmp_path)
@@ -219,7 +296,9 @@ def rows(table: str = "runs.csv") -> list[dict[str, str]]:
 TIMES = "seconds", "user_time", "system_time", "max_rss"
 
 
-def test_a_resumed_table_has_the_values_of_the_first_run_and_says_which_rows_were_restored() -> None:
+def test_a_resumed_table_has_the_values_of_the_first_run_and_says_which_rows_were_restored() -> (
+    None
+):
     """The second batch neither repeats a row nor measures it anew, and has the row of a command that ran again."""
     words = ["--results", "runs.csv", "echo {}; exit {}", ":::", "0", "3"]
     for _ in range(2):
@@ -228,22 +307,43 @@ def test_a_resumed_table_has_the_values_of_the_first_run_and_says_which_rows_wer
     first, second = rows()
     assert (first["arg1"], first["restored"], first["stdout"]) == ("0", "True", "0\n")
     assert [first[name] for name in TIMES] == [before[0][name] for name in TIMES]
-    assert float(first["started"]) < float(second["started"])  # when the journal has it, without what it took
+    assert float(first["started"]) < float(
+        second["started"]
+    )  # when the journal has it, without what it took
     assert (second["exit_code"], second["restored"]) == ("3", "False")
     assert second["started"] > before[1]["started"]
 
 
 @patiently(0.5, 5, 50)
-def test_keep_all_keeps_failures_and_timeouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: float) -> None:
+def test_keep_all_keeps_failures_and_timeouts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: float
+) -> None:
     monkeypatch.chdir(tmp_path)
     command = "echo {} >> runs; sleep {1}; exit {2}"
-    words = ["--results", "runs.csv", "--timeout", unit, command, ":::", "0", "900", ":::", "0", "3"]
+    words = [
+        "--results",
+        "runs.csv",
+        "--timeout",
+        unit,
+        command,
+        ":::",
+        "0",
+        "900",
+        ":::",
+        "0",
+        "3",
+    ]
     assert [batch("--keep", "all", *words).exit_code for _ in range(2)] == [3, 3]
     assert len(runs()) == 8  # two words each
     assert [row["exit_code"] for row in rows()] == ["0", "3", "", ""]
     assert {row["restored"] for row in rows()} == {"True"}
     assert all(row["seconds"] for row in rows())
-    assert [bool(row["user_time"] and row["system_time"]) for row in rows()] == [True, True, False, False]
+    assert [bool(row["user_time"] and row["system_time"]) for row in rows()] == [
+        True,
+        True,
+        False,
+        False,
+    ]
     assert batch(*words).exit_code == 3  # without the option, failures run again
     assert len(runs()) == 14
 
@@ -269,9 +369,21 @@ def test_a_kept_timeout_is_restored_under_the_same_limit_only(
 def test_keep_all_does_not_keep_what_could_not_be_started() -> None:
     """A program that was missing, or could not be executed, is tried again by the next batch, and then runs."""
     Path("locked").write_text("#!/bin/sh\n")
-    words = ["--keep", "all", "--results", "runs.csv", "./{} x", ":::", "missing", "locked"]
+    words = [
+        "--keep",
+        "all",
+        "--results",
+        "runs.csv",
+        "./{} x",
+        ":::",
+        "missing",
+        "locked",
+    ]
     assert "./missing x: exit code 127: command not found" in batch(*words).stderr
-    assert [row["failure"] for row in rows()] == ["exit code 127: command not found", "exit code 126"]
+    assert [row["failure"] for row in rows()] == [
+        "exit code 127: command not found",
+        "exit code 126",
+    ]
     for name in ("missing", "locked"):
         Path(name).write_text("#!/bin/sh\n")
         Path(name).chmod(0o755)
@@ -286,7 +398,11 @@ def test_restored_rows_have_the_numbers_of_this_batch(table: str) -> None:
     batch(*words, "a", "c")
     batch(*words, "a", "b", "c")
     expected = {"echo a": 1, "echo b": 2, "echo c": 3}
-    records = rows() if table == "runs.csv" else [json.loads(line) for line in Path(table).read_text().splitlines()]
+    records = (
+        rows()
+        if table == "runs.csv"
+        else [json.loads(line) for line in Path(table).read_text().splitlines()]
+    )
     assert {str(row["command"]): int(row["seq"]) for row in records} == expected
     columns = [line.split("\t") for line in Path("log").read_text().splitlines()[1:]]
     assert {row[-1]: int(row[0]) for row in columns} == expected
@@ -308,38 +424,75 @@ def test_a_resumed_table_of_csv_keeps_texts_that_a_spreadsheet_would_compute() -
     for _ in range(2):
         batch(*words)
     found = [(row["arg1"], row["command"], row["stdout"]) for row in rows()]
-    assert found == [("echo -1", "echo -1", "-1\n"), ("echo =1+1", "echo =1+1", "'=1+1\n"), ("'-x", "'-x", "")]
+    assert found == [
+        ("echo -1", "echo -1", "-1\n"),
+        ("echo =1+1", "echo =1+1", "'=1+1\n"),
+        ("'-x", "'-x", ""),
+    ]
 
 
 @patiently(0.5, 5, 50)
-def test_journal_names_end_of_each_kept_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: float) -> None:
+def test_journal_names_end_of_each_kept_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: float
+) -> None:
     """The listing of a journal has exit codes and limits, not the form in which a failure is stored."""
     monkeypatch.chdir(tmp_path)
-    batch("--keep", "all", "--timeout", unit, "sleep {1}; exit {2}", ":::", "0", "900", ":::", "3")
+    batch(
+        "--keep",
+        "all",
+        "--timeout",
+        unit,
+        "sleep {1}; exit {2}",
+        ":::",
+        "0",
+        "900",
+        ":::",
+        "3",
+    )
     listing = trioflow("journal", "run.db").stdout
     assert "exit code 3" in listing
     assert f"ended at its limit of {unit} s" in listing
 
 
 def test_keep_all_needs_a_journal() -> None:
-    assert "--keep all needs --journal" in trioflow("batch", "--keep", "all", "true", ":::", "x").stderr
+    assert (
+        "--keep all needs --journal"
+        in trioflow("batch", "--keep", "all", "true", ":::", "x").stderr
+    )
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the moment before exec")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux counts the moment before exec"
+)
 def test_the_peak_memory_of_a_small_command_has_a_bound_in_a_table() -> None:
     code = "import sys; x = b'x' * (int(sys.argv[1]) << 20)"
     command = f"{sys.executable} -I -S -c {shlex.quote(code)}"
     # In a process of its own: the memory of this one may be more than that of the commands.
-    with running("-k", "--journal", "run.db", "-j1", "--results", "runs.csv", command, ":::", "1", "200") as process:
+    with running(
+        "-k",
+        "--journal",
+        "run.db",
+        "-j1",
+        "--results",
+        "runs.csv",
+        command,
+        ":::",
+        "1",
+        "200",
+    ) as process:
         process.communicate(timeout=PATIENCE)
     small, large = rows()
     assert (small["max_rss"], large["max_rss_bound"]) == ("", "")
     assert 0 < int(small["max_rss_bound"]) < 200 << 20 < int(large["max_rss"])
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the moment before exec")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux counts the moment before exec"
+)
 def test_no_bound_is_claimed_for_the_memory_of_what_a_timeout_has_ended() -> None:
-    batch("-j1", "--timeout", "1", "--results", "runs.csv", "sleep 600; echo", ":::", "x")
+    batch(
+        "-j1", "--timeout", "1", "--results", "runs.csv", "sleep 600; echo", ":::", "x"
+    )
     (row,) = rows()
     assert row["failure"] == "ended by --timeout"
     assert (row["max_rss"], row["max_rss_bound"]) == ("", "")

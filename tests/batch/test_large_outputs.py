@@ -49,7 +49,14 @@ def test_a_large_output_is_whole_in_a_table_of_csv() -> None:
 
 def test_a_large_output_is_whole_in_lines_of_json() -> None:
     """An output that is written in pieces is one text, or in base64 if a byte at its end is not UTF-8."""
-    batch("--results", "runs.jsonl", "-j1", ":::", "cat large", "cat large; printf '\\377'")
+    batch(
+        "--results",
+        "runs.jsonl",
+        "-j1",
+        ":::",
+        "cat large",
+        "cat large; printf '\\377'",
+    )
     text, binary = map(json.loads, Path("runs.jsonl").read_text().splitlines())
     assert text["stdout"] == TEXT
     assert set(binary) - set(text) == {"stdout_base64"}
@@ -70,8 +77,14 @@ def test_a_thread_saves_a_large_output(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [thread is threading.main_thread() for thread in threads] == [True, False]
 
 
-def test_a_command_whose_row_is_written_when_the_batch_is_interrupted_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    encode, interrupt, interrupted = JsonLinesFormat.encode_outcome, Scheduler._interrupt, threading.Event()
+def test_a_command_whose_row_is_written_when_the_batch_is_interrupted_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encode, interrupt, interrupted = (
+        JsonLinesFormat.encode_outcome,
+        Scheduler._interrupt,
+        threading.Event(),
+    )
 
     def encode_interrupted(*args: Any) -> Iterator[bytes]:
         os.kill(os.getpid(), signal.SIGINT)
@@ -85,13 +98,17 @@ def test_a_command_whose_row_is_written_when_the_batch_is_interrupted_counts(mon
 
     monkeypatch.setattr(Scheduler, "_interrupt", interrupt_noted)
     monkeypatch.setattr(JsonLinesFormat, "encode_outcome", encode_interrupted)
-    done = batch("-j1", "--joblog", "log", "--results", "runs.jsonl", ":::", "cat large", "true")
+    done = batch(
+        "-j1", "--joblog", "log", "--results", "runs.jsonl", ":::", "cat large", "true"
+    )
     assert (done.exit_code, len(Path("log").read_text().splitlines())) == (130, 2)
     assert "batch  ✗ interrupted, 1 of 2 commands succeeded" in done.stderr
     assert json.loads(Path("runs.jsonl").read_text())["stdout"] == TEXT
 
 
-def test_threads_write_a_large_output_into_the_journal_and_read_it_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_write_a_large_output_into_the_journal_and_read_it_in_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A large output was once in memory several times, and the event loop stood still while it was stored or read."""
     calls: list[tuple[str, bool]] = []
 
@@ -106,8 +123,21 @@ def test_threads_write_a_large_output_into_the_journal_and_read_it_in_pieces(mon
 
     watch("write_large")
     watch("read_large")
-    assert batch("--journal", "small.db", "--results", "small.jsonl", "echo", ":::", "a").exit_code == 0  # imports all
-    words = ["--journal", "run.db", "--results", "runs.jsonl", "head -c 8000000 {} | tr '\\0' x", ":::", "/dev/zero"]
+    assert (
+        batch(
+            "--journal", "small.db", "--results", "small.jsonl", "echo", ":::", "a"
+        ).exit_code
+        == 0
+    )  # imports all
+    words = [
+        "--journal",
+        "run.db",
+        "--results",
+        "runs.jsonl",
+        "head -c 8000000 {} | tr '\\0' x",
+        ":::",
+        "/dev/zero",
+    ]
     for expected in ("write_large", "read_large"):
         tracemalloc.start()
         try:
@@ -121,7 +151,15 @@ def test_threads_write_a_large_output_into_the_journal_and_read_it_in_pieces(mon
 
 
 def test_a_large_failure_is_kept_with_its_output() -> None:
-    words = ["--journal", "run.db", "--keep", "all", "echo x >> runs; cat {}; exit 3", ":::", "large"]
+    words = [
+        "--journal",
+        "run.db",
+        "--keep",
+        "all",
+        "echo x >> runs; cat {}; exit 3",
+        ":::",
+        "large",
+    ]
     assert [batch(*words).stdout for _ in range(2)] == [TEXT, TEXT]
     assert Path("runs").read_text() == "x\n"
 
@@ -137,7 +175,9 @@ def test_a_large_output_that_is_damaged_runs_its_command_again() -> None:
     assert "its stored result cannot be used" in trioflow("journal", "run.db").stdout
 
 
-def test_the_event_loop_turns_while_a_large_output_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_event_loop_turns_while_a_large_output_is_printed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A large output that goes to a file once was printed in one turn of the event loop."""
     monkeypatch.setattr(_output, "MAX_WRITING_SECONDS", 0)
     turns = 0

@@ -18,20 +18,53 @@ pytestmark = pytest.mark.usefixtures("plain_shell")
 # ruff: noqa: SIM905 - lists of so many quoted strings are hard to read
 PLACES = "{} {.} {/} {//} {/.} {#} {1} {2} {1.} {2/} {1//} {2/.} {-1} {-2.} {0/} {3} {01}".split()
 WORDS = ["", *"echo -n a;b $x { } {}{} {x} {+} {{}} {1//.} # | =".split(), "{ }"]
-PARTS = [" ", "  ", "\t", *"a bc . .. / // .gz ' '' \" \\ $x ` * ~ é ☉ {} {1} {#} ; & - + _ = : % ! ^ \udcff".split()]
-MIXED = ["printf abc; printf d >&2", "exit 7", "kill -9 $$", "kill -TERM $$", "exit 300", "no-such-program", "exit -1"]
+PARTS = [
+    " ",
+    "  ",
+    "\t",
+    *"a bc . .. / // .gz ' '' \" \\ $x ` * ~ é ☉ {} {1} {#} ; & - + _ = : % ! ^ \udcff".split(),
+]
+MIXED = [
+    "printf abc; printf d >&2",
+    "exit 7",
+    "kill -9 $$",
+    "kill -TERM $$",
+    "exit 300",
+    "no-such-program",
+    "exit -1",
+]
 
 
 def texts(source: random.Random, number: int) -> list[str]:
     """Generate arguments that are hard to quote, or look like paths."""
-    return ["", ".", "..", "/", "//", *("".join(source.choices(PARTS, k=source.randint(1, 5))) for _ in range(number))]
+    return [
+        "",
+        ".",
+        "..",
+        "/",
+        "//",
+        *(
+            "".join(source.choices(PARTS, k=source.randint(1, 5)))
+            for _ in range(number)
+        ),
+    ]
 
 
 def test_command_lines_of_a_dry_run_are_those_of_gnu_parallel() -> None:
     """A dry run with all replacement strings, and arguments of all kinds, prints what GNU parallel prints."""
     source = random.Random(0)
     words = ["run", *(f"{source.choice(WORDS)}{place}" for place in PLACES)]
-    command = ["--dry-run", "-j1", "-k", "--", *words, ":::", *texts(source, 20), ":::+", *texts(source, 20)]
+    command = [
+        "--dry-run",
+        "-j1",
+        "-k",
+        "--",
+        *words,
+        ":::",
+        *texts(source, 20),
+        ":::+",
+        *texts(source, 20),
+    ]
     ours, theirs = trioflow("batch", *command), gnu(*command)
     assert (ours.stdout_bytes, ours.exit_code) == (theirs.stdout, theirs.returncode)
     assert ours.stdout_bytes
@@ -47,8 +80,32 @@ def test_combinations_of_sources_are_those_of_gnu_parallel() -> None:
     """Products of sources, linked sources and files are combined as by version 20221122 of GNU parallel."""
     Path("one").write_bytes(b"1\n\n")
     Path("two").write_text("x\ny\n")
-    words = ["a={%}", "b={3}", "echo", "{4}{5} {2}{1}", "::::", "one", "two", "::::+", "one"]
-    ours = trioflow("batch", "--dry-run", "-j1", "-k", "--", *words, ":::", "x y", "a;b", ":::+", "c", "d", "e")
+    words = [
+        "a={%}",
+        "b={3}",
+        "echo",
+        "{4}{5} {2}{1}",
+        "::::",
+        "one",
+        "two",
+        "::::+",
+        "one",
+    ]
+    ours = trioflow(
+        "batch",
+        "--dry-run",
+        "-j1",
+        "-k",
+        "--",
+        *words,
+        ":::",
+        "x y",
+        "a;b",
+        ":::+",
+        "c",
+        "d",
+        "e",
+    )
     assert ours.stdout.splitlines() == COMBINED
 
 
@@ -62,10 +119,21 @@ def test_job_log_is_that_of_gnu_parallel() -> None:
 
 def test_results_are_those_of_gnu_parallel() -> None:
     command = ["printf '%s\\n' {1} {2}; echo e >&2", ":::", "a/b", "c\\d", ":::", "x y"]
-    ours, theirs = trioflow("batch", "--results", "ours", *command), gnu("--results", "theirs", *command)
-    assert (ours.stdout_bytes, ours.stderr_bytes) == (theirs.stdout, theirs.stderr) == (b"", b"")
+    ours, theirs = (
+        trioflow("batch", "--results", "ours", *command),
+        gnu("--results", "theirs", *command),
+    )
+    assert (
+        (ours.stdout_bytes, ours.stderr_bytes)
+        == (theirs.stdout, theirs.stderr)
+        == (b"", b"")
+    )
     found = [
-        {str(path.relative_to(root)): path.read_bytes() for path in Path(root).rglob("*") if path.is_file()}
+        {
+            str(path.relative_to(root)): path.read_bytes()
+            for path in Path(root).rglob("*")
+            if path.is_file()
+        }
         for root in ("ours", "theirs")
     ]
     assert found[0] == found[1]
@@ -77,7 +145,16 @@ THEIRS = {
     ("--colsep", ",", "echo", "{2}-{1}", "{}", "::::", "table"): (
         "echo b-a a b\necho 2-1.x/2 1.x/2 2\necho -3 3\necho 4-'' '' 4 5 ''\n"
     ),
-    ("-N2", "echo", "{1}/{2}/{3}", "{}", ":::", "1", "2", "3"): "echo 1/2/ 1 2\necho 3// 3\n",
+    (
+        "-N2",
+        "echo",
+        "{1}/{2}/{3}",
+        "{}",
+        ":::",
+        "1",
+        "2",
+        "3",
+    ): "echo 1/2/ 1 2\necho 3// 3\n",
     ("-N0", "echo", "x{1}", "{#}", ":::", "a", "b"): "echo x 1\necho x 2\n",
     ("--tag", "echo", "{1}", ":::", "a b", ":::", "c"): "a b c\techo 'a b'\n",
     ("-X", "-j3", "echo", "{}", "dir/{/.}.txt", "{#}", ":::", *"abcdefg", "x y/z.gz"): (
@@ -100,14 +177,22 @@ def test_arguments_are_read_as_by_gnu_parallel() -> None:
 def test_several_arguments_are_not_where_one_word_must_be() -> None:
     for options in ([], ["-N2"], ["-X"], ["--colsep", ","]):
         sources = ["a", "b"] if options else ["a", ":::", "b"]
-        assert "write {1}, {2}, ... in place of {}" in refusal(*options, "x={} true", ":::", *sources)
+        assert "write {1}, {2}, ... in place of {}" in refusal(
+            *options, "x={} true", ":::", *sources
+        )
     assert batch("--dry-run", "x={} true", ":::", "a").stdout == "x=a true\n"
 
 
 def test_outputs_are_printed_as_by_gnu_parallel() -> None:
     """Outputs with tags and `--line-buffer` equal those of GNU parallel, byte for byte."""
     words = ["-k", "--line-buffer", "--tag"]
-    command = ["printf 'a'{}'\\n\\nb'; printf 'c\\nd'; echo e{} >&2", ":::", "1", "2", "3"]
+    command = [
+        "printf 'a'{}'\\n\\nb'; printf 'c\\nd'; echo e{} >&2",
+        ":::",
+        "1",
+        "2",
+        "3",
+    ]
     ours, theirs = batch(*words, *command), gnu(*words, *command)
     assert (ours.stdout_bytes, ours.stderr_bytes) == (theirs.stdout, theirs.stderr)
 
@@ -128,7 +213,15 @@ def test_line_buffer_option_prints_lines_while_their_command_runs() -> None:
 
 def test_line_buffer_option_prints_a_very_long_line_in_one_piece() -> None:
     """With `--line-buffer`, a line of 300 KB has one tag, and all its bytes count as received."""
-    done = batch("--line-buffer", "--tag", "--joblog", "log", "head -c 300000 /dev/zero | tr '\\0' {}", ":::", "x")
+    done = batch(
+        "--line-buffer",
+        "--tag",
+        "--joblog",
+        "log",
+        "head -c 300000 /dev/zero | tr '\\0' {}",
+        ":::",
+        "x",
+    )
     assert done.stdout == "x\t" + 300000 * "x"
     assert columns(Path("log"))[1].split("\t")[3] == "300000"
 
@@ -140,24 +233,43 @@ def test_results_option_writes_a_line_of_json_for_each_command() -> None:
         "é",
     )  # fmt: skip
     assert (done.exit_code, done.stdout) == (1, "")
-    first, second = (json.loads(line) for line in Path("r.jsonl").read_text().splitlines())
+    first, second = (
+        json.loads(line) for line in Path("r.jsonl").read_text().splitlines()
+    )
     assert (first["seq"], first["arguments"]) == (1, ["0", "é"])
     assert (second["exit_code"], second["signal"], second["host"]) == (3, 0, ":")
     assert second["command"] == "printf '\\303\\251''é'; printf '\\377' >&2; exit 3"
     assert first["stdout"] == "éé"
     assert base64.b64decode(first["stderr_base64"]) == b"\xff"
-    assert first["max_rss"] is None or first["max_rss"] > 0  # a short command may end before it is measured
+    assert (
+        first["max_rss"] is None or first["max_rss"] > 0
+    )  # a short command may end before it is measured
     assert min(first["seconds"], first["user_time"], first["system_time"]) >= 0
-    assert all(len(str(first[name])) <= len("99.999999") for name in ("seconds", "user_time", "system_time"))
+    assert all(
+        len(str(first[name])) <= len("99.999999")
+        for name in ("seconds", "user_time", "system_time")
+    )
     assert set(first) == set(second)
 
 
-def test_results_say_nothing_of_the_usage_of_a_shell_that_was_ended_before_its_program() -> None:
+def test_results_say_nothing_of_the_usage_of_a_shell_that_was_ended_before_its_program() -> (
+    None
+):
     """A shell that `--timeout` ends has not waited for its program, which used the CPU: the cells are empty. The usage
     of a program that needs no shell is known, because trioflow itself waits for it."""
-    batch("-j2", "--timeout", "1", "--results", "r.jsonl", ":::", "sleep 9", "true; sleep 9; true")
+    batch(
+        "-j2",
+        "--timeout",
+        "1",
+        "--results",
+        "r.jsonl",
+        ":::",
+        "sleep 9",
+        "true; sleep 9; true",
+    )
     alone, in_shell = sorted(
-        (json.loads(line) for line in Path("r.jsonl").read_text().splitlines()), key=lambda row: row["seq"]
+        (json.loads(line) for line in Path("r.jsonl").read_text().splitlines()),
+        key=lambda row: row["seq"],
     )
     names = ("user_time", "system_time", "max_rss", "max_rss_bound")
     assert [in_shell[name] for name in names] == [None] * 4
@@ -168,7 +280,9 @@ def test_results_option_accepts_a_template_of_names() -> None:
     """A template for `--results` names a directory if it ends in a slash, otherwise the prefix of three files."""
     for results in ("d_{}/", "n_{#}"):
         batch("--results", results, "echo", "{}", ":::", "x", "y")
-    found = {str(path): path.read_text() for path in Path().rglob("*") if path.is_file()}
+    found = {
+        str(path): path.read_text() for path in Path().rglob("*") if path.is_file()
+    }
     assert found == {
         "d_x/seq": "1", "d_x/stdout": "x\n", "d_x/stderr": "", "d_y/seq": "2", "d_y/stdout": "y\n", "d_y/stderr": "",
         "n_1.seq": "1", "n_1": "x\n", "n_1.err": "", "n_2.seq": "2", "n_2": "y\n", "n_2.err": "",
@@ -184,7 +298,9 @@ def test_results_option_accepts_a_template_of_names() -> None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("from_stdin", [False, True])
-def test_two_commands_never_share_result_file(results: str, arguments: list[str], path: str, from_stdin: bool) -> None:
+def test_two_commands_never_share_result_file(
+    results: str, arguments: list[str], path: str, from_stdin: bool
+) -> None:
     """Equal names in `--results` are refused before anything starts, with both commands and the cure."""
     words = ["-j1", "--results", results, "touch begun{#}; echo"]
     if from_stdin:
@@ -208,8 +324,14 @@ def test_arguments_that_arrive_late_share_no_file_of_results() -> None:
         while not Path("begun").exists():
             time.sleep(0.01)
         out, error = process.communicate(b"b/x\n", timeout=PATIENCE)
-    assert (process.returncode, Path("begun").read_text(), Path("x.txt").read_text()) == (255, "a/x\n", "a/x\n")
-    assert b"commands 1 (a/x) and 2 (b/x) would both write" in b" ".join((out + (error or b"")).split())
+    assert (
+        process.returncode,
+        Path("begun").read_text(),
+        Path("x.txt").read_text(),
+    ) == (255, "a/x\n", "a/x\n")
+    assert b"commands 1 (a/x) and 2 (b/x) would both write" in b" ".join(
+        (out + (error or b"")).split()
+    )
 
 
 UNSUPPORTED = [
@@ -219,18 +341,42 @@ UNSUPPORTED = [
     (["-keep-order", "echo"], "No such option '-e': do you mean --keep-order?"),
     (["-jobs=3", "echo"], "N%, +N, -N of the CPUs; do you mean --jobs?"),
     (["--eta", "echo"], "No such option '--eta': --bar shows the progress"),
-    (["-u", "echo"], "No such option '-u': --line-buffer prints each line as it is written"),
+    (
+        ["-u", "echo"],
+        "No such option '-u': --line-buffer prints each line as it is written",
+    ),
     (["--colsep", "|", "echo"], "such as ,; write a literal | as '\\|'"),
-    (["echo", "{0#}"], "{0#}: zero-padded numbers work in GNU parallel only; let a shell pad"),
+    (
+        ["echo", "{0#}"],
+        "{0#}: zero-padded numbers work in GNU parallel only; let a shell pad",
+    ),
     (["echo", "{00%}"], "$(printf %03d {%})"),
-    (["--line-buffer", "--results", "x", "echo"], "--results keeps outputs, but --line-buffer only forwards them"),
-    (["-X", "-N2", "echo"], "-X gives a command as many arguments as a line holds, and -N gives it N"),
-    (["-X", "echo", "a{}-{/}", ":::", "b"], "with -X, a word may have one replacement string: make two words of it"),
+    (
+        ["--line-buffer", "--results", "x", "echo"],
+        "--results keeps outputs, but --line-buffer only forwards them",
+    ),
+    (
+        ["-X", "-N2", "echo"],
+        "-X gives a command as many arguments as a line holds, and -N gives it N",
+    ),
+    (
+        ["-X", "echo", "a{}-{/}", ":::", "b"],
+        "with -X, a word may have one replacement string: make two words of it",
+    ),
     (["--colsep", "(", "echo"], "'(' is not a regular expression"),
-    (["--colsep", "x*", "echo"], "'x*' is a regular expression that matches the empty string"),
+    (
+        ["--colsep", "x*", "echo"],
+        "'x*' is a regular expression that matches the empty string",
+    ),
     (["--results", "{= 1 =}", "echo"], "Perl expressions work in GNU parallel only"),
-    (["--results", "/dev/full/x.jsonl", "echo", ":::", "a"], "cannot write the results in '/dev/full/x.jsonl'"),
-    (["--results", "/dev/null/x{}", "echo", ":::", "a"], "cannot write the results in '/dev/null/xa'"),
+    (
+        ["--results", "/dev/full/x.jsonl", "echo", ":::", "a"],
+        "cannot write the results in '/dev/full/x.jsonl'",
+    ),
+    (
+        ["--results", "/dev/null/x{}", "echo", ":::", "a"],
+        "cannot write the results in '/dev/null/xa'",
+    ),
 ]
 
 
@@ -246,16 +392,28 @@ ELSEWHERE = ["--delay", "--load", "--nice", "--reads", "--writes", "--tagstring"
            "--transferfile", "--trim", "--wait", "--workdir"]  # fmt: skip
 
 
-def test_the_page_on_parallel_and_the_error_say_what_to_do_instead_of_an_option() -> None:
+def test_the_page_on_parallel_and_the_error_say_what_to_do_instead_of_an_option() -> (
+    None
+):
     for option in ELSEWHERE:
         hint = PARALLEL_OPTION_HINTS[option]
-        assert f"No such option '{option}': {hint}" in " ".join(batch(option, "x", "echo").stderr.split())
-        page = (ROOT / "docs" / "coming-from" / "parallel.md").read_text(encoding="utf-8")
-        assert re.search(rf"(?<!\S)`?{option}`?(?!\S)", page.partition("## GNU parallel's options")[2])
+        assert f"No such option '{option}': {hint}" in " ".join(
+            batch(option, "x", "echo").stderr.split()
+        )
+        page = (ROOT / "docs" / "coming-from" / "parallel.md").read_text(
+            encoding="utf-8"
+        )
+        assert re.search(
+            rf"(?<!\S)`?{option}`?(?!\S)",
+            page.partition("## GNU parallel's options")[2],
+        )
 
 
 def test_options_after_the_command_belong_to_the_command() -> None:
-    assert batch("--tag", "echo", "--tag", "--bar", ":::", "a").stdout == "a\t--tag --bar a\n"
+    assert (
+        batch("--tag", "echo", "--tag", "--bar", ":::", "a").stdout
+        == "a\t--tag --bar a\n"
+    )
     assert batch("--", "echo", "--tty", ":::", "a").stdout == "--tty a\n"
 
 

@@ -30,7 +30,13 @@ def test_first_signal_ends_commands_cleanly(tmp_path: Path, watched: Watched) ->
     here, log = tmp_path / "here", tmp_path / "log"
     script = f"trap 'echo cleaned > {here}; exit' TERM; touch {here}; while :; do sleep 0.01; done"
     with running(
-        "-kj2", "--joblog", str(log), ":::", script, "echo b", f"cat {here} | grep -q .; sleep 1000"
+        "-kj2",
+        "--joblog",
+        str(log),
+        ":::",
+        script,
+        "echo b",
+        f"cat {here} | grep -q .; sleep 1000",
     ) as process:
         until_there(here, log)
         while log.read_text().count("\n") < 2:
@@ -38,26 +44,45 @@ def test_first_signal_ends_commands_cleanly(tmp_path: Path, watched: Watched) ->
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stdout) == (130, b"b\n")
-    assert stderr.decode().splitlines()[0] == "SIGINT: shutting down; a second one quits at once"
+    assert (
+        stderr.decode().splitlines()[0]
+        == "SIGINT: shutting down; a second one quits at once"
+    )
     assert here.read_text() == "cleaned\n"
-    assert [line.split("\t")[-1] for line in log.read_text().splitlines()] == ["Command", "echo b"]
+    assert [line.split("\t")[-1] for line in log.read_text().splitlines()] == [
+        "Command",
+        "echo b",
+    ]
     assert watched.gone_in_time()
 
 
-def test_appended_output_of_a_resumed_batch_has_each_command_once(tmp_path: Path) -> None:
+def test_appended_output_of_a_resumed_batch_has_each_command_once(
+    tmp_path: Path,
+) -> None:
     """A resumed batch whose output was appended to a file once repeated all kept outputs; `>` gets them all."""
     words = ("-k", "--journal", "run.db", "echo {}", ":::")
-    for mode, arguments, expected in (("ab", "ab", "a\nb\n"), ("ab", "abc", "a\nb\nc\n"), ("wb", "abc", "a\nb\nc\n")):
-        with (tmp_path / "all").open(mode) as file, running(*words, *arguments, stdout=file, cwd=tmp_path) as process:
+    for mode, arguments, expected in (
+        ("ab", "ab", "a\nb\n"),
+        ("ab", "abc", "a\nb\nc\n"),
+        ("wb", "abc", "a\nb\nc\n"),
+    ):
+        with (
+            (tmp_path / "all").open(mode) as file,
+            running(*words, *arguments, stdout=file, cwd=tmp_path) as process,
+        ):
             assert process.wait(PATIENCE) == 0
         assert (tmp_path / "all").read_text() == expected
 
 
 @pytest.mark.parametrize("order", [[], ["-k"]])
-def test_output_written_before_an_interruption_is_printed(tmp_path: Path, order: list[str]) -> None:
+def test_output_written_before_an_interruption_is_printed(
+    tmp_path: Path, order: list[str]
+) -> None:
     """When a batch was interrupted, the output of the running commands was once lost."""
     paths = [tmp_path / "0", tmp_path / "1"]
-    lines = [f"echo {path.name}; echo e >&2; touch {path}; exec sleep 1000" for path in paths]
+    lines = [
+        f"echo {path.name}; echo e >&2; touch {path}; exec sleep 1000" for path in paths
+    ]
     with running("-j2", "--tag", *order, ":::", *lines) as process:
         until_there(*paths)
         process.send_signal(signal.SIGINT)
@@ -70,14 +95,18 @@ def test_output_written_before_an_interruption_is_printed(tmp_path: Path, order:
 def test_output_written_before_an_interruption_is_saved(tmp_path: Path) -> None:
     """At SIGTERM, `--results` gets all that the running commands have written so far."""
     here, saved = tmp_path / "here", tmp_path / "saved"
-    with running("--results", str(saved), "echo a; touch {}; exec sleep 1000", ":::", str(here)) as process:
+    with running(
+        "--results", str(saved), "echo a; touch {}; exec sleep 1000", ":::", str(here)
+    ) as process:
         until_there(here)
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 143
     assert [path.read_text() for path in saved.rglob("stdout")] == ["a\n"]
 
 
-def test_output_being_read_at_an_interruption_is_printed_to_its_end(tmp_path: Path) -> None:
+def test_output_being_read_at_an_interruption_is_printed_to_its_end(
+    tmp_path: Path,
+) -> None:
     with running("--joblog", "/dev/null", "seq {}", ":::", "100000") as process:
         assert process.stdout is not None
         assert process.stdout.read(1) == b"1"
@@ -86,7 +115,9 @@ def test_output_being_read_at_an_interruption_is_printed_to_its_end(tmp_path: Pa
     assert stdout.split()[-1] == b"100000"
 
 
-def test_a_pipe_that_another_program_has_made_non_blocking_gets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_that_another_program_has_made_non_blocking_gets_everything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Nothing is lost in a non-blocking pipe, even if it is full at first and its reader is slow."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
@@ -121,7 +152,10 @@ def test_ignored_signals_stay_ignored(tmp_path: Path) -> None:
     """A batch started by nohup once ended when its user logged out."""
     here = tmp_path / "here"
     with running(
-        "touch {}; sleep 0.3; echo done", ":::", str(here), first="signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+        "touch {}; sleep 0.3; echo done",
+        ":::",
+        str(here),
+        first="signal.signal(signal.SIGHUP, signal.SIG_IGN)",
     ) as process:
         until_there(here)
         process.send_signal(signal.SIGHUP)
@@ -129,7 +163,9 @@ def test_ignored_signals_stay_ignored(tmp_path: Path) -> None:
     assert (process.returncode, stdout, stderr) == (0, b"done\n", b"")
 
 
-def test_the_second_signal_ends_the_batch_at_once(tmp_path: Path, watched: Watched) -> None:
+def test_the_second_signal_ends_the_batch_at_once(
+    tmp_path: Path, watched: Watched
+) -> None:
     """At a second signal, commands that ignore SIGTERM are killed, with all processes that they started."""
     here = tmp_path / "here"
     with running(":::", f"touch {here}; {STUBBORN}") as process:
@@ -166,10 +202,22 @@ def test_ctrl_c_ends_a_batch_that_waits_for_arguments() -> None:
 
 
 @pytest.mark.parametrize("option", ["--group", "--line-buffer"])
-def test_a_broken_pipe_ends_a_batch_as_a_drain_with_exit_code_141(option: str, tmp_path: Path) -> None:
+def test_a_broken_pipe_ends_a_batch_as_a_drain_with_exit_code_141(
+    option: str, tmp_path: Path
+) -> None:
     ended, go, log = tmp_path / "ended", tmp_path / "go", tmp_path / "log"
     line = f"test {{}} = 1 || until test -e {go}; do sleep .01; done; echo {{}}; sleep .01; echo {{}} >> {ended}"
-    words = ["-j1", "--joblog", str(log), *[option] * (option != "--group"), line, ":::", "1", "2", "3"]
+    words = [
+        "-j1",
+        "--joblog",
+        str(log),
+        *[option] * (option != "--group"),
+        line,
+        ":::",
+        "1",
+        "2",
+        "3",
+    ]
     with running(*words) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"1\n"
@@ -179,13 +227,22 @@ def test_a_broken_pipe_ends_a_batch_as_a_drain_with_exit_code_141(option: str, t
         assert process.stderr is not None
         assert process.stderr.read() == b""
     assert ended.read_text() == "1\n2\n"
-    assert [row.split("\t")[6] for row in log.read_text().splitlines()[1:]] == ["0", "0"]
+    assert [row.split("\t")[6] for row in log.read_text().splitlines()[1:]] == [
+        "0",
+        "0",
+    ]
 
 
 def test_full_disk_at_standard_output_ends_a_batch_with_an_error() -> None:
-    with open("/dev/full", "wb") as full, running("echo", ":::", "a", stdout=full) as process:
+    with (
+        open("/dev/full", "wb") as full,
+        running("echo", ":::", "a", stdout=full) as process,
+    ):
         _, stderr = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, stderr) == (255, b"Error: cannot write the output: No space left on device\n")
+    assert (process.returncode, stderr) == (
+        255,
+        b"Error: cannot write the output: No space left on device\n",
+    )
 
 
 def test_job_log_that_cannot_grow_ends_the_batch(tmp_path: Path) -> None:
@@ -193,21 +250,30 @@ def test_job_log_that_cannot_grow_ends_the_batch(tmp_path: Path) -> None:
     header = JoblogFormat.start + b"\n"
     log.write_bytes(header + b"x" * (limit - 301 - len(header)) + b"\n")
     words = ("-j1", "--joblog", f"+{log}", "/bin/echo", ":::", *map(str, range(100)))
-    with running(*words, first=f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))") as process:
+    with running(
+        *words, first=f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))"
+    ) as process:
         stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 255
-    assert stderr.decode() == f"Error: cannot write the job log '{log}': File too large\n"
+    assert (
+        stderr.decode() == f"Error: cannot write the job log '{log}': File too large\n"
+    )
     assert 3 < stdout.count(b"\n") < 20
 
 
 def test_a_closed_standard_input_is_an_error() -> None:
     with running("echo", first="os.close(0); sys.stdin = None") as process:
         _, stderr = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, stderr) == (255, b"Error: cannot read the arguments: standard input is closed\n")
+    assert (process.returncode, stderr) == (
+        255,
+        b"Error: cannot read the arguments: standard input is closed\n",
+    )
 
 
 @patiently(0.5, 5, 50)
-def test_slow_reader_of_the_output_delays_no_timeout(tmp_path: Path, unit: float) -> None:
+def test_slow_reader_of_the_output_delays_no_timeout(
+    tmp_path: Path, unit: float
+) -> None:
     over = tmp_path / "over"
     late = f"trap 'touch {over}; exit' TERM; while :; do sleep 0.01; done"
     with running("-j2", "--timeout", str(unit), ":::", "seq 20000", late) as process:
@@ -232,13 +298,21 @@ def screen_of(
                 stream.feed(data)
                 seen(screen)
     os.close(ours)
-    return [line.rstrip() for line in screen.display if line.strip()], process.returncode
+    return [
+        line.rstrip() for line in screen.display if line.strip()
+    ], process.returncode
 
 
-def test_bar_on_a_terminal_shows_progress_and_vanishes_at_the_end(tmp_path: Path) -> None:
+def test_bar_on_a_terminal_shows_progress_and_vanishes_at_the_end(
+    tmp_path: Path,
+) -> None:
     """The bar looks like a monitor's, has the number of commands, and makes room for output; failures are below."""
     go = tmp_path / "go"
-    lines = ["echo one", "exit 3", f"until [ -e {go} ]; do sleep 0.001; done; echo three"]
+    lines = [
+        "echo one",
+        "exit 3",
+        f"until [ -e {go} ]; do sleep 0.001; done; echo three",
+    ]
 
     def seen(screen: pyte.Screen) -> None:
         first, second = screen.display[1:3]
@@ -259,10 +333,22 @@ def test_bar_on_a_terminal_shows_progress_and_vanishes_at_the_end(tmp_path: Path
     assert (shown[3:], code) == (["  exit 3: exit code 3"], 1)
 
 
-def test_the_bar_of_a_resumed_batch_counts_only_restored_successes_as_succeeded(tmp_path: Path) -> None:
+def test_the_bar_of_a_resumed_batch_counts_only_restored_successes_as_succeeded(
+    tmp_path: Path,
+) -> None:
     """The bar once said `1 succeeded (2 restored)`, because it counted a kept failure there."""
     go = tmp_path / "go"
-    options = ("--bar", "-j1", "--journal", str(tmp_path / "run.db"), "--keep", "all", ":::", "exit 0", "exit 3")
+    options = (
+        "--bar",
+        "-j1",
+        "--journal",
+        str(tmp_path / "run.db"),
+        "--keep",
+        "all",
+        ":::",
+        "exit 0",
+        "exit 3",
+    )
     with running(*options) as process:
         process.communicate(timeout=PATIENCE)
     texts: list[str] = []
@@ -278,18 +364,24 @@ def test_the_bar_of_a_resumed_batch_counts_only_restored_successes_as_succeeded(
 
 
 @pytest.mark.parametrize(("run_count", "expected"), [(2, None), (3, 6.0)])
-def test_time_left_of_a_resumed_batch_leaves_out_restored_commands(run_count: int, expected: float | None) -> None:
+def test_time_left_of_a_resumed_batch_leaves_out_restored_commands(
+    run_count: int, expected: float | None
+) -> None:
     """The time that was spent on restoring once counted for the few commands that ran: 1 min 25 s left, for seconds."""
     now = time.monotonic()
     reporter = SimpleNamespace(
-        run_count=run_count, last_restored_at=now - 6, tally=SimpleNamespace(succeeded_count=15, failed_count=2)
+        run_count=run_count,
+        last_restored_at=now - 6,
+        tally=SimpleNamespace(succeeded_count=15, failed_count=2),
     )
     batch = cast(Batch, SimpleNamespace(expected_count=20, reporter=reporter))
     remaining = remaining_seconds(batch, now - 100)
     assert remaining == (None if expected is None else pytest.approx(expected, abs=3))
 
 
-def test_a_bar_has_the_total_when_arguments_are_words_or_in_a_file(tmp_path: Path) -> None:
+def test_a_bar_has_the_total_when_arguments_are_words_or_in_a_file(
+    tmp_path: Path,
+) -> None:
     """The bar once began with 0/?, as it does for lines of a pipe, whose number is unknown."""
     go = tmp_path / "go"
     firsts: list[str] = []
@@ -306,13 +398,24 @@ def test_a_bar_has_the_total_when_arguments_are_words_or_in_a_file(tmp_path: Pat
     (tmp_path / "lines").write_text("\n".join(lines))
     firsts.clear()
     go.unlink()
-    assert screen_of("--bar", "-j1", "::::", str(tmp_path / "lines"), seen=seen) == ([], 0)
+    assert screen_of("--bar", "-j1", "::::", str(tmp_path / "lines"), seen=seen) == (
+        [],
+        0,
+    )
     assert " 0%  0/2 " in firsts[0]
 
 
 def test_bar_does_not_cover_a_line_without_a_newline(tmp_path: Path) -> None:
     """The bar once covered output without a final newline, so that it was never visible."""
-    words = ("--bar", "-k", "-j1", ":::", "printf one", "printf two; printf three >&2", "true")
+    words = (
+        "--bar",
+        "-k",
+        "-j1",
+        ":::",
+        "printf one",
+        "printf two; printf three >&2",
+        "true",
+    )
     assert screen_of(*words) == (["one", "twothree"], 0)
     with (tmp_path / "file").open("wb") as file:
         assert screen_of(*words, stdout=file) == (["three"], 0)

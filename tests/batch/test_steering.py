@@ -30,7 +30,11 @@ def ends_with(line: str, file: str) -> str:
 def test_a_drained_batch_lets_commands_end_and_fails(tmp_path: Path) -> None:
     first, second, log = tmp_path / "first", tmp_path / "second", tmp_path / "log"
     go_first, go_second = tmp_path / "go-first", tmp_path / "go-second"
-    lines = (ends_with(str(first), str(go_first)), ends_with(str(second), str(go_second)), "echo third")
+    lines = (
+        ends_with(str(first), str(go_first)),
+        ends_with(str(second), str(go_second)),
+        "echo third",
+    )
     with running("-j2", "--joblog", str(log), ":::", *lines) as process:
         until_there(first, second)
         assert steer(process.pid, "drain") == {"done": "'batch': drained"}
@@ -44,7 +48,9 @@ def test_a_drained_batch_lets_commands_end_and_fails(tmp_path: Path) -> None:
     assert "batch  ✗ drained, 2 of 3 commands succeeded, " in stderr.decode()
 
 
-def test_a_command_that_is_cancelled_has_failed_and_frees_its_slot(tmp_path: Path) -> None:
+def test_a_command_that_is_cancelled_has_failed_and_frees_its_slot(
+    tmp_path: Path,
+) -> None:
     here, log = tmp_path / "here", tmp_path / "log"
     line = f"touch {here}; sleep 1000"
     with running("-j1", "--joblog", str(log), ":::", line, "echo next") as process:
@@ -84,7 +90,10 @@ def test_a_part_of_a_batch_cannot_be_cancelled_alone(part: str, tmp_path: Path) 
     here, go = tmp_path / "here", tmp_path / "go"
     with running("-j1", ":::", ends_with(str(here), str(go)), "echo next") as process:
         until_there(here)
-        with pytest.raises(_client.NoAnswer, match=f"'{part}' is a part of the batch: drain the batch, or cancel it"):
+        with pytest.raises(
+            _client.NoAnswer,
+            match=f"'{part}' is a part of the batch: drain the batch, or cancel it",
+        ):
             steer(process.pid, "cancel", part)
         go.touch()
         stdout, _ = process.communicate(timeout=PATIENCE)
@@ -92,14 +101,19 @@ def test_a_part_of_a_batch_cannot_be_cancelled_alone(part: str, tmp_path: Path) 
 
 
 def running_in(pid: int) -> list[str]:
-    return [job["path"].replace(r"\/", "/") for job in _client.ask(pid)["runs"][0]["running"]]
+    return [
+        job["path"].replace(r"\/", "/")
+        for job in _client.ask(pid)["runs"][0]["running"]
+    ]
 
 
 def test_another_window_is_the_number_of_commands_at_once(tmp_path: Path) -> None:
     """A larger one starts more commands at once; a smaller one starts none until enough have ended."""
     here = [tmp_path / f"here-{number}" for number in range(4)]
     go, log = [tmp_path / f"go-{number}" for number in range(4)], tmp_path / "log"
-    lines = [ends_with(str(path), str(its_go)) for path, its_go in zip(here, go, strict=True)]
+    lines = [
+        ends_with(str(path), str(its_go)) for path, its_go in zip(here, go, strict=True)
+    ]
     with running("-j1", "--joblog", str(log), ":::", *lines) as process:
         until_there(here[0])
         done = steer(process.pid, "window", 3)
@@ -138,15 +152,28 @@ def test_a_window_over_nodes_leaves_each_node_its_own_limit(tmp_path: Path) -> N
 def test_a_look_counts_all_commands_and_nothing_else(tmp_path: Path) -> None:
     """Those that have ended and those to come count; of a source that is not read to its end, those so far."""
     here, go = tmp_path / "here", tmp_path / "go"
-    lines = ["echo first", "false", ends_with(str(here), str(go)), "echo last", "echo ever"]
-    for source, whole in (((":::", *lines), "5 jobs: 1 succeeded, 1 failed, 1 running, 2 idle"), ((), "")):
+    lines = [
+        "echo first",
+        "false",
+        ends_with(str(here), str(go)),
+        "echo last",
+        "echo ever",
+    ]
+    for source, whole in (
+        ((":::", *lines), "5 jobs: 1 succeeded, 1 failed, 1 running, 2 idle"),
+        ((), ""),
+    ):
         with running("-j1", *source) as process:
             assert process.stdin is not None
-            process.stdin.write(("" if source else "\n".join([*lines[:3], ""])).encode())
+            process.stdin.write(
+                ("" if source else "\n".join([*lines[:3], ""])).encode()
+            )
             process.stdin.flush()
             until_there(here)
             run = _client.ask(process.pid)["runs"][0]
-            assert run["verdict"] == (whole or "3 jobs so far: 1 succeeded, 1 failed, 1 running")
+            assert run["verdict"] == (
+                whole or "3 jobs so far: 1 succeeded, 1 failed, 1 running"
+            )
             assert (running_in(process.pid), run["waiting"]) == (lines[2:3], [])
             go.touch()
             process.communicate(timeout=PATIENCE)
@@ -157,7 +184,12 @@ def test_a_look_counts_all_commands_and_nothing_else(tmp_path: Path) -> None:
 def test_a_paused_batch_starts_no_command(tmp_path: Path) -> None:
     here, go = tmp_path / "here", tmp_path / "go"
     with running(
-        "-j1", "--joblog", str(tmp_path / "log"), ":::", ends_with(str(here), str(go)), "echo next"
+        "-j1",
+        "--joblog",
+        str(tmp_path / "log"),
+        ":::",
+        ends_with(str(here), str(go)),
+        "echo next",
     ) as process:
         until_there(here)
         steer(process.pid, "pause")
@@ -166,15 +198,34 @@ def test_a_paused_batch_starts_no_command(tmp_path: Path) -> None:
             time.sleep(0.001)
         steer(process.pid, "resume")
         assert process.communicate(timeout=PATIENCE)[0] == b"next\n"
-    assert [(group["paths"], group["cause"]) for group in waiting] == [(["echo next"], "pause")]
+    assert [(group["paths"], group["cause"]) for group in waiting] == [
+        (["echo next"], "pause")
+    ]
 
 
 def test_failed_commands_run_again_and_the_last_try_counts(tmp_path: Path) -> None:
     """In the exit code, the job log, the table and the journal; what fails again has failed once."""
-    disk, go, log, table = tmp_path / "disk", tmp_path / "go", tmp_path / "log", tmp_path / "table.csv"
+    disk, go, log, table = (
+        tmp_path / "disk",
+        tmp_path / "go",
+        tmp_path / "log",
+        tmp_path / "table.csv",
+    )
     mended, broken = f"test -e {disk} && echo mended", "false"
-    lines = [mended, broken, f"{mended}; exit $?", ends_with(str(tmp_path / "here"), str(go))]
-    options = ["--joblog", str(log), "--results", str(table), "--journal", str(tmp_path / "run.db")]
+    lines = [
+        mended,
+        broken,
+        f"{mended}; exit $?",
+        ends_with(str(tmp_path / "here"), str(go)),
+    ]
+    options = [
+        "--joblog",
+        str(log),
+        "--results",
+        str(table),
+        "--journal",
+        str(tmp_path / "run.db"),
+    ]
     with running("-j2", *options, ":::", *lines) as process:
         until_there(tmp_path / "here")
         while log.read_text().count("\n") < 4:
@@ -196,11 +247,19 @@ def test_failed_commands_run_again_and_the_last_try_counts(tmp_path: Path) -> No
     assert "3 restored from" in stderr.decode()
 
 
-def test_who_looks_counts_each_command_once_however_often_it_has_run(tmp_path: Path) -> None:
+def test_who_looks_counts_each_command_once_however_often_it_has_run(
+    tmp_path: Path,
+) -> None:
     """The page went on to count a failure after the next try had succeeded, and tried no more than 16 of them again.
     The summary ended with an IndexError once the first of many that had failed alike were mended."""
     last, count = ends_with("here", "go"), 18
-    lines = [last, *(f"until test -e begin; do sleep 0.01; done; ls; test -e disk/{n}" for n in range(count))]
+    lines = [
+        last,
+        *(
+            f"until test -e begin; do sleep 0.01; done; ls; test -e disk/{n}"
+            for n in range(count)
+        ),
+    ]
     with running("-j2", "--results", "out", ":::", *lines, cwd=tmp_path) as process:
         until_there(tmp_path / "here")
         page = Page(process.pid, None)
@@ -217,56 +276,97 @@ def test_who_looks_counts_each_command_once_however_often_it_has_run(tmp_path: P
         (tmp_path / "disk").mkdir()
         for number in range(count):
             (tmp_path / "disk" / str(number)).touch()
-        assert page.steer({"do": "try-again", "seen": page.state()["seen"], "value": row[-1][:-1]})["done"]
+        assert page.steer(
+            {"do": "try-again", "seen": page.state()["seen"], "value": row[-1][:-1]}
+        )["done"]
         state = failed_until(1)
         found = page.find_jobs(state["seen"], "", "")
         first = page.job(state["seen"], row[-1][0])
-        told = [(kind, len(keys)) for _, kind, keys, *_ in page.log("")["lines"] if kind != "steered"]
+        told = [
+            (kind, len(keys))
+            for _, kind, keys, *_ in page.log("")["lines"]
+            if kind != "steered"
+        ]
         (tmp_path / "go").touch()
         _, stderr = process.communicate(timeout=PATIENCE)
     counts = {name: number for _, _, number, name in state["counts"]}
-    assert (counts, state["count"]) == ({"succeeded": 17, "failed": 1, "running": 1}, 19)
-    assert (state["failed_count"], found["count"], found["counts"]) == (1, 19, "1 failed, 1 running, 17 succeeded")
+    assert (counts, state["count"]) == (
+        {"succeeded": 17, "failed": 1, "running": 1},
+        19,
+    )
+    assert (state["failed_count"], found["count"], found["counts"]) == (
+        1,
+        19,
+        "1 failed, 1 running, 17 succeeded",
+    )
     assert (first["state"], told) == ("succeeded", [("failed", 18)])
-    assert stderr.decode().splitlines()[-1][2:] in {f"{line}: exit code 1" for line in lines}
-    names = Counter(path.name for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert stderr.decode().splitlines()[-1][2:] in {
+        f"{line}: exit code 1" for line in lines
+    }
+    names = Counter(
+        path.name for path in (tmp_path / "out").rglob("*") if path.is_file()
+    )
     assert names == dict.fromkeys(("seq", "stdout", "stderr"), len(lines))
 
 
-def test_a_failed_command_that_is_to_run_again_has_failed_until_it_does(tmp_path: Path) -> None:
+def test_a_failed_command_that_is_to_run_again_has_failed_until_it_does(
+    tmp_path: Path,
+) -> None:
     """A batch that was drained before a slot was free had forgotten the failure."""
     here = tmp_path / "here"
-    with running("-j1", ":::", "false", ends_with(str(here), str(tmp_path / "go"))) as process:
+    with running(
+        "-j1", ":::", "false", ends_with(str(here), str(tmp_path / "go"))
+    ) as process:
         until_there(here)
         for _ in range(2):
             with contextlib.suppress(_client.NoAnswer):
                 steer(process.pid, "try-again")
-        assert _client.ask(process.pid)["runs"][0]["counts"] == {"failed": 1, "running": 1}
+        assert _client.ask(process.pid)["runs"][0]["counts"] == {
+            "failed": 1,
+            "running": 1,
+        }
         steer(process.pid, "drain")
         (tmp_path / "go").touch()
         _, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, "✗ 1 failed of 2" in stderr.decode()) == (1, True)
 
 
-def test_a_failed_command_runs_again_and_again_and_its_last_end_is_told(tmp_path: Path) -> None:
+def test_a_failed_command_runs_again_and_again_and_its_last_end_is_told(
+    tmp_path: Path,
+) -> None:
     """The batch had reported the command, and a KeyError ended it when `try-again PATH` made the same job run again."""
-    log, table, line = tmp_path / "log", tmp_path / "table.csv", "echo try >> tries; test `wc -l < tries` = 3"
-    options, last = ["-j2", "--joblog", str(log), "--results", str(table)], ends_with("here", "go")
+    log, table, line = (
+        tmp_path / "log",
+        tmp_path / "table.csv",
+        "echo try >> tries; test `wc -l < tries` = 3",
+    )
+    options, last = (
+        ["-j2", "--joblog", str(log), "--results", str(table)],
+        ends_with("here", "go"),
+    )
     with running(*options, ":::", line, "false", last, cwd=tmp_path) as process:
         until_there(tmp_path / "here")
         for number in (3, 4, 5):
             while log.read_text().count("\n") < number:
                 time.sleep(0.001)
             if number < 5:
-                assert steer(process.pid, "try-again", line)["done"].startswith(f"'{line}': tried again")
+                assert steer(process.pid, "try-again", line)["done"].startswith(
+                    f"'{line}': tried again"
+                )
         with pytest.raises(_client.NoAnswer, match="no such command has failed"):
             steer(process.pid, "try-again", line)
         (tmp_path / "go").touch()
         _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "batch  ✗ 1 failed of 3" in stderr.decode()
-    assert sorted(joblog_of(log)) == [["0", "0", line], ["0", "0", last], ["1", "0", "false"]]
-    rows = [row.split(",")[0] for row in table.read_text().splitlines() if row[:1].isdigit()]
+    assert sorted(joblog_of(log)) == [
+        ["0", "0", line],
+        ["0", "0", last],
+        ["1", "0", "false"],
+    ]
+    rows = [
+        row.split(",")[0] for row in table.read_text().splitlines() if row[:1].isdigit()
+    ]
     assert sorted(rows) == ["1", "2", "3"]
 
 
@@ -274,7 +374,9 @@ def test_each_failed_command_is_tried_again_by_its_path(tmp_path: Path) -> None:
     """A batch keeps the jobs of a few of many failed commands; the page had the others, `try-again PATH` had not."""
     last, log = ends_with("here", "go"), tmp_path / "log"
     lines = [f"test -e disk/{number}" for number in range(20)]
-    with running("-j2", "--joblog", str(log), ":::", last, *lines, cwd=tmp_path) as process:
+    with running(
+        "-j2", "--joblog", str(log), ":::", last, *lines, cwd=tmp_path
+    ) as process:
         until_there(tmp_path / "here")
         while log.read_text().count("\n") < 1 + len(lines):
             time.sleep(0.001)
@@ -282,7 +384,10 @@ def test_each_failed_command_is_tried_again_by_its_path(tmp_path: Path) -> None:
         for number, line in enumerate(lines):
             (tmp_path / "disk" / str(number)).touch()
             path = line if number % 2 else line.replace("/", r"\/")
-            assert steer(process.pid, "try-again", path)["done"] == f"'{line}': tried again"
+            assert (
+                steer(process.pid, "try-again", path)["done"]
+                == f"'{line}': tried again"
+            )
         with pytest.raises(_client.NoAnswer, match="no such command has failed"):
             steer(process.pid, "try-again", "test -e nothing")
         while log.read_text().count("\n") < 1 + 2 * len(lines):
@@ -293,14 +398,19 @@ def test_each_failed_command_is_tried_again_by_its_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--keep", "all"]])
-def test_a_batch_without_failures_that_could_end_otherwise_says_so(tmp_path: Path, options: list[str]) -> None:
+def test_a_batch_without_failures_that_could_end_otherwise_says_so(
+    tmp_path: Path, options: list[str]
+) -> None:
     here, go = tmp_path / "here", tmp_path / "go"
     commands = ["false"] if options else []
     journal = ["--journal", str(tmp_path / "run.db")]
-    with running("-j1", *journal, *options, ":::", *commands, ends_with(str(here), str(go))) as process:
+    with running(
+        "-j1", *journal, *options, ":::", *commands, ends_with(str(here), str(go))
+    ) as process:
         until_there(here)
         with pytest.raises(
-            _client.NoAnswer, match="no such command has failed, or only such as --keep all keeps as results"
+            _client.NoAnswer,
+            match="no such command has failed, or only such as --keep all keeps as results",
         ):
             steer(process.pid, "try-again")
         go.touch()

@@ -22,7 +22,9 @@ HEADER = JoblogFormat.start + b"\n"
 
 
 def outcome(number: int, command: str, *, fails: bool = False) -> CommandOutcome:
-    return CommandOutcome(number, command, None, OSError(2, "x") if fails else None, 1.0, 0.5)
+    return CommandOutcome(
+        number, command, None, OSError(2, "x") if fails else None, 1.0, 0.5
+    )
 
 
 def add(file: RecordFile, number: int, command: str, *, fails: bool = False) -> None:
@@ -90,7 +92,9 @@ def test_a_row_that_no_batch_has_written_under_the_lock_stops_the_cut(
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_batches_that_meet_lose_no_row_and_remove_only_their_own(path: Path, seed: int) -> None:
+def test_batches_that_meet_lose_no_row_and_remove_only_their_own(
+    path: Path, seed: int
+) -> None:
     """Each row of each batch is there once, but those of tries that others have followed in the same batch."""
     random = Random(seed)
     files = [log(path) for _ in range(3)]
@@ -103,7 +107,10 @@ def test_batches_that_meet_lose_no_row_and_remove_only_their_own(path: Path, see
             files[index].close()
             files[index], failed[index] = log(path), {}
         number = random.choice([*failed[index], count])
-        text, fails = f"{index}-{number}-{count}" + "x" * random.randrange(50), random.random() < 0.5
+        text, fails = (
+            f"{index}-{number}-{count}" + "x" * random.randrange(50),
+            random.random() < 0.5,
+        )
         superseded |= {failed[index].pop(number)} if number in failed[index] else set()
         add(files[index], number, text, fails=fails)
         written.add(text)
@@ -129,7 +136,9 @@ def test_one_batch_leaves_no_row_that_another_try_has_followed(path: Path) -> No
     assert [*path.parent.iterdir()] == [path]
 
 
-def test_a_kill_while_rows_are_taken_out_changes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_while_rows_are_taken_out_changes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They were moved in place, piece by piece: a kill between two pieces tore the row of another command."""
     path = tmp_path / "results.jsonl"
 
@@ -155,7 +164,10 @@ def test_a_kill_while_rows_are_taken_out_changes_none(tmp_path: Path, monkeypatc
         except KeyboardInterrupt:
             assert path.read_bytes() == before
         monkeypatch.undo()
-        assert len([json.loads(line) for line in path.read_text().splitlines()]) in (2, 3)
+        assert len([json.loads(line) for line in path.read_text().splitlines()]) in (
+            2,
+            3,
+        )
         return steps
 
     steps = written(0)
@@ -165,7 +177,9 @@ def test_a_kill_while_rows_are_taken_out_changes_none(tmp_path: Path, monkeypatc
     assert [*tmp_path.iterdir()] == [path]
 
 
-def test_a_lock_of_somebody_else_stops_no_batch(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_of_somebody_else_stops_no_batch(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_record_files, "LOCK_TRIES", 2)
     file = log(path)
     with path.open("rb") as locked:
@@ -185,13 +199,32 @@ def test_a_job_log_may_be_a_pipe(tmp_path: Path) -> None:
     file.close()
     os.close(writer)
     with open(reader, "rb") as stream:
-        assert [line.split(b"\t")[-1] for line in stream.read().splitlines()] == [b"Command", b"a", b"b"]
+        assert [line.split(b"\t")[-1] for line in stream.read().splitlines()] == [
+            b"Command",
+            b"a",
+            b"b",
+        ]
 
 
 def test_two_commands_append_to_one_job_log(tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "trioflow", "batch", "-j", "1", "--joblog", "+all.log", "true", ":::"]
+    line = [
+        sys.executable,
+        "-m",
+        "trioflow",
+        "batch",
+        "-j",
+        "1",
+        "--joblog",
+        "+all.log",
+        "true",
+        ":::",
+    ]
     batches = [
-        subprocess.Popen([*line, *(f"{index}{k}" for k in range(20))], cwd=tmp_path, stderr=subprocess.DEVNULL)
+        subprocess.Popen(
+            [*line, *(f"{index}{k}" for k in range(20))],
+            cwd=tmp_path,
+            stderr=subprocess.DEVNULL,
+        )
         for index in range(2)
     ]
     assert [batch.wait(60) for batch in batches] == [0, 0]
@@ -199,7 +232,9 @@ def test_two_commands_append_to_one_job_log(tmp_path: Path) -> None:
     assert sorted(commands(tmp_path / "all.log")) == expected
 
 
-def test_with_keep_order_the_output_of_each_try_is_printed(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_with_keep_order_the_output_of_each_try_is_printed(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
     """The output of a try that had failed was replaced while it waited: what it said is the reason to look."""
     printer = _output.Printer(in_order=True, print_guard=lambda: nullcontext(False))
     for text in (b"try 1\n", b"try 2\n"):
@@ -224,7 +259,9 @@ def test_a_row_that_a_killed_batch_has_torn_is_cut_before_the_next(path: Path) -
 
 
 @pytest.mark.parametrize("is_moved", [False, True])
-def test_a_log_that_was_removed_or_rotated_is_begun_anew(path: Path, is_moved: bool) -> None:
+def test_a_log_that_was_removed_or_rotated_is_begun_anew(
+    path: Path, is_moved: bool
+) -> None:
     """Its rows went into a file without a name."""
     files = [log(path), log(path)]
     add(files[0], 1, "a", fails=True)
@@ -287,20 +324,31 @@ def write_until_killed(path: str, name: str, count: str) -> None:
     file.close()
 
 
-@pytest.mark.parametrize("rounds", [2, pytest.param(200, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
-def test_batches_that_are_killed_at_any_instant_lose_no_row_and_leave_none_false(path: Path, rounds: int) -> None:
+@pytest.mark.parametrize(
+    "rounds",
+    [2, pytest.param(200, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])],
+)
+def test_batches_that_are_killed_at_any_instant_lose_no_row_and_leave_none_false(
+    path: Path, rounds: int
+) -> None:
     """Three batches on one log, two of which are killed: each row that was told is there, whole and once."""
     code = "import sys; from tests.batch import test_two_batches as t; t.write_until_killed(*sys.argv[1:])"
     random = Random(rounds)
     for _ in range(rounds):
         batches = [
-            subprocess.Popen([sys.executable, "-c", code, str(path), name, count], stdout=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                [sys.executable, "-c", code, str(path), name, count],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
             for name, count in (("a", "1000000"), ("b", "1000000"), ("c", "15"))
         ]
         told = list[list[str]]()
         for batch in batches:
             assert batch.stdout is not None
-            told.append([batch.stdout.readline() for _ in range(random.randrange(1, 12))])
+            told.append(
+                [batch.stdout.readline() for _ in range(random.randrange(1, 12))]
+            )
             if batch is not batches[2]:
                 batch.kill()
         for batch, lines in zip(batches, told, strict=True):
@@ -311,7 +359,9 @@ def test_batches_that_are_killed_at_any_instant_lose_no_row_and_leave_none_false
         numbers: dict[str, set[str]] = {"a": set(), "b": set(), "c": set()}
         for command in found:
             name, number, rest = command.split("-")
-            assert rest == "again" or (set(rest) == {"x"} and len(rest) in (10, 1 << 21))
+            assert rest == "again" or (
+                set(rest) == {"x"} and len(rest) in (10, 1 << 21)
+            )
             numbers[name].add(number)
         for name, lines in zip(numbers, told, strict=True):
             assert {line.strip() for line in lines} <= numbers[name]

@@ -42,7 +42,9 @@ def trioflow(*arguments: Any, stdin: str | bytes | None = None) -> Result:
     """Run the command in this process, and undo what it changes there."""
     words = [str(one) for one in arguments]
     with unchanged_process():
-        return CliRunner(catch_exceptions=False).invoke(command, words, input=stdin, prog_name="trioflow")
+        return CliRunner(catch_exceptions=False).invoke(
+            command, words, input=stdin, prog_name="trioflow"
+        )
 
 
 def run(*arguments: Any) -> Result:
@@ -61,16 +63,26 @@ def process(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]
     return python(*WORDS, *arguments, **{"env": ENVIRONMENT, "text": True, **options})
 
 
-def on_a_terminal(*arguments: Any, columns: int = 80, lines: int = 24, **variables: str) -> tuple[int, str]:
+def on_a_terminal(
+    *arguments: Any, columns: int = 80, lines: int = 24, **variables: str
+) -> tuple[int, str]:
     """Run the command on a new terminal, and return its exit code, and all that it writes there."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (lines, columns))
-    environment = {name: value for name, value in ENVIRONMENT.items() if name not in ("COLUMNS", "LINES")}
+    environment = {
+        name: value
+        for name, value in ENVIRONMENT.items()
+        if name not in ("COLUMNS", "LINES")
+    }
     streams: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
-    with Python([*WORDS, *arguments], env={**environment, **variables}, **streams) as started:
+    with Python(
+        [*WORDS, *arguments], env={**environment, **variables}, **streams
+    ) as started:
         os.close(theirs)
         said = b""
-        with contextlib.suppress(OSError):  # Linux raises it when the other end is closed
+        with contextlib.suppress(
+            OSError
+        ):  # Linux raises it when the other end is closed
             while piece := os.read(ours, 65536):
                 said += piece
     os.close(ours)
@@ -93,7 +105,11 @@ def unchanged_process() -> Iterator[None]:
         yield
     finally:
         sys.path[:], sys.argv = path, argv
-        sys.modules.update((name, modules[name]) for name in ("__main__", "__mp_main__") if name in modules)
+        sys.modules.update(
+            (name, modules[name])
+            for name in ("__main__", "__mp_main__")
+            if name in modules
+        )
         for name in set(sys.modules) - set(modules):
             if not name.startswith("trioflow"):
                 del sys.modules[name]

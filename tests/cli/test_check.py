@@ -30,7 +30,11 @@ def test_check_finds_nothing_in_a_sound_scenario() -> None:
     database = Service(serve, label="database")
     scheduler = Scheduler(a, database, Job(nothing, forever=True), timeout=60)
     inner = Scheduler(
-        Job(give, a), timeout=5, retry=Retry(2, first=0, on=JobTimeout), required=database, scheduler=scheduler
+        Job(give, a),
+        timeout=5,
+        retry=Retry(2, first=0, on=JobTimeout),
+        required=database,
+        scheduler=scheduler,
     )
     scheduler.add(Job(nothing, label="alarm", required=inner, run_if="failed"))
     assert found(scheduler) == []
@@ -55,14 +59,26 @@ def test_check_reports_all_faults_at_any_depth_together() -> None:
         "a: cycle", "e: 'e' in 'Scheduler' requires", "e: 'e' requires", "c: cycle", "once: 'once' was",
         "twice: 'twice' was",
     ]  # fmt: skip
-    assert all(name in " ".join(lines) for name in ("stray", "'forever'", "sanitize()", "Service", "Job(function"))
+    assert all(
+        name in " ".join(lines)
+        for name in ("stray", "'forever'", "sanitize()", "Service", "Job(function")
+    )
     assert stray.scheduler is None
     scheduler.close()
 
 
 def test_check_reports_one_cycle_for_each_strongly_connected_component() -> None:
     jobs = [idle(str(n)) for n in range(10)]
-    for n, requirement in ((0, 1), (1, 2), (2, 0), (1, 0), (3, 2), (4, 5), (5, 4), (4, 3)):
+    for n, requirement in (
+        (0, 1),
+        (1, 2),
+        (2, 0),
+        (1, 0),
+        (3, 2),
+        (4, 5),
+        (5, 4),
+        (4, 3),
+    ):
         jobs[n].requires(jobs[requirement])
     for n, requirement in ((6, 7), (7, 6), (8, 9), (9, 8), (6, 8), (8, 6)):
         jobs[n].requires(jobs[requirement])
@@ -86,7 +102,9 @@ def test_check_finds_a_cycle_through_inputs_of_nested_jobs() -> None:
 def test_check_rejects_an_input_outside_the_checked_scheduler() -> None:
     outside = Job(nothing, label="outside")
     scheduler = Scheduler(outside)
-    inner = Scheduler(Job(give, outside, label="user"), label="inner", scheduler=scheduler)
+    inner = Scheduler(
+        Job(give, outside, label="user"), label="inner", scheduler=scheduler
+    )
     assert re.match("user: 'user' uses the result of 'outside'", only(inner))
     assert not inner.is_runnable()
 
@@ -98,7 +116,9 @@ def test_check_rejects_a_closed_scheduler() -> None:
 
 
 def group_in_a_pool(*needs: str, **options: Any) -> Scheduler:
-    group = Scheduler(idle("x", needs=dict.fromkeys(needs, 1)), needs={"a": 1}, **options)
+    group = Scheduler(
+        idle("x", needs=dict.fromkeys(needs, 1)), needs={"a": 1}, **options
+    )
     return Scheduler(group, pool=Pool(a=1, b=1))
 
 
@@ -110,15 +130,21 @@ def pool_inside_and_outside() -> Scheduler:
 
 REJECTED_BY_RUN: dict[str, Callable[[], Scheduler]] = {
     "no pool": lambda: Scheduler(idle("a"), Scheduler(idle("b", needs={"gpu": 1}))),
-    "more than the pool has": lambda: Scheduler(idle("a", needs={"gpu": 3}), pool=Pool(gpu=2)),
+    "more than the pool has": lambda: Scheduler(
+        idle("a", needs={"gpu": 3}), pool=Pool(gpu=2)
+    ),
     "more than the group has": lambda: Scheduler(
         Scheduler(idle("a", needs={"gpu": 2}), needs={"gpu": 1}), pool=Pool(gpu=2)
     ),
-    "a group that needs too much": lambda: Scheduler(Scheduler(idle("a"), needs={"gpu": 3}), pool=Pool(gpu=2)),
+    "a group that needs too much": lambda: Scheduler(
+        Scheduler(idle("a"), needs={"gpu": 3}), pool=Pool(gpu=2)
+    ),
     "a resource that the group does not need": lambda: group_in_a_pool("b"),
     "a pool inside and outside": pool_inside_and_outside,
     "a pool that a service keeps empty": lambda: Scheduler(
-        Service(serve, 1, label="s", needs={"gpu": 1}), idle("x", needs={"gpu": 1}), pool=Pool(gpu=1)
+        Service(serve, 1, label="s", needs={"gpu": 1}),
+        idle("x", needs={"gpu": 1}),
+        pool=Pool(gpu=1),
     ),
     "an option that the executor does not support": lambda: Scheduler(
         ProcessJob(print, memory_limit=1), processes=futures.ThreadPoolExecutor(1)
@@ -137,21 +163,39 @@ def test_check_reports_what_a_run_would_reject(case: str) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=20))
-def test_each_set_of_jobs_that_wait_for_each_other_has_one_cycle(pairs: list[tuple[int, int]]) -> None:
+def test_each_set_of_jobs_that_wait_for_each_other_has_one_cycle(
+    pairs: list[tuple[int, int]],
+) -> None:
     """In any graph, `check` finds exactly one cycle for each strongly connected component of two or more jobs."""
     jobs = [idle(str(number)) for number in range(8)]
-    edges = {number: {other for one, other in pairs if one == number != other} for number in range(8)}
+    edges = {
+        number: {other for one, other in pairs if one == number != other}
+        for number in range(8)
+    }
     for number, others in edges.items():
         jobs[number].requires([jobs[other] for other in others])
     reach = {number: {number} for number in edges}
     for _ in range(8):
         for number in edges:
             reach[number].update(*(reach[other] for other in edges[number]))
-    together = {frozenset(other for other in reach[number] if number in reach[other]) for number in edges}
-    cycles = [[jobs.index(job) for job in cycle] for cycle in _find_cycles(Scheduler(jobs))]
-    assert all(number in edges[cycle[place - 1]] for cycle in cycles for place, number in enumerate(cycle))
-    sets = [next(members for members in together if members >= {*cycle}) for cycle in cycles]
-    assert sorted(map(sorted, sets)) == sorted(sorted(members) for members in together if len(members) > 1)
+    together = {
+        frozenset(other for other in reach[number] if number in reach[other])
+        for number in edges
+    }
+    cycles = [
+        [jobs.index(job) for job in cycle] for cycle in _find_cycles(Scheduler(jobs))
+    ]
+    assert all(
+        number in edges[cycle[place - 1]]
+        for cycle in cycles
+        for place, number in enumerate(cycle)
+    )
+    sets = [
+        next(members for members in together if members >= {*cycle}) for cycle in cycles
+    ]
+    assert sorted(map(sorted, sets)) == sorted(
+        sorted(members) for members in together if len(members) > 1
+    )
 
 
 # --- the command
@@ -165,9 +209,13 @@ def test_findings_are_printed_and_counted(tmp_path: Path) -> None:
     done = trioflow("check", written(tmp_path, code))
     assert done.exit_code == 1
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("a: 'a' in 'Scheduler' requires 'stray', which is in no scheduler")
+    assert lines[0].startswith(
+        "a: 'a' in 'Scheduler' requires 'stray', which is in no scheduler"
+    )
     assert lines[1].startswith("in/b: 'b' needs")
-    assert lines[2] == "2 jobs: 2 findings"  # nested schedulers are not counted, as after a run
+    assert (
+        lines[2] == "2 jobs: 2 findings"
+    )  # nested schedulers are not counted, as after a run
 
 
 def test_notes_are_printed_and_do_not_count(tmp_path: Path) -> None:
@@ -197,7 +245,10 @@ def test_check_groups_equal_findings(tmp_path: Path) -> None:
     lines = trioflow("check", written(tmp_path, code)).stdout.splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("job 0: ")
-    assert lines[1] == "  the same for 50 more jobs: job 1, job 2, job 3, job 4, job 5 and 45 more"
+    assert (
+        lines[1]
+        == "  the same for 50 more jobs: job 1, job 2, job 3, job 4, job 5 and 45 more"
+    )
     assert lines[2] == "51 jobs: 51 findings"
 
 
@@ -206,36 +257,58 @@ def test_check_counts_a_first_once(tmp_path: Path) -> None:
         "from trioflow import First, Job, Scheduler\nasync def ask(): ...\n"
         "s = Scheduler([First(Job(ask, label='ask'), Job(ask, label='hedge'), stagger=1) for _ in range(3)])\n"
     )
-    assert trioflow("check", written(tmp_path, code)).stdout == "3 jobs: nothing found\n"
+    assert (
+        trioflow("check", written(tmp_path, code)).stdout == "3 jobs: nothing found\n"
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "inner", "said"),
     [
-        ("jobs_window=3", "", "24 may run at once: jobs_window=3 counts a nested scheduler as one; "),
-        ("jobs_window=3", "jobs_window=2", "6 may run at once: jobs_window=3 counts a nested scheduler as one; "),
+        (
+            "jobs_window=3",
+            "",
+            "24 may run at once: jobs_window=3 counts a nested scheduler as one; ",
+        ),
+        (
+            "jobs_window=3",
+            "jobs_window=2",
+            "6 may run at once: jobs_window=3 counts a nested scheduler as one; ",
+        ),
         ("jobs_window=3", "jobs_window=1", None),
         ("jobs_window=anyio.CapacityLimiter(3)", "", None),
         ("", "", None),
     ],
 )
-def test_check_counts_where_a_window_counts_groups(tmp_path: Path, options: str, inner: str, said: str | None) -> None:
+def test_check_counts_where_a_window_counts_groups(
+    tmp_path: Path, options: str, inner: str, said: str | None
+) -> None:
     code = f"x = Scheduler([Scheduler([Job(work) for _ in range(8)], {inner}) for _ in range(4)], {options})"
     done = trioflow("check", written(tmp_path, code))
     shown = [line for line in done.stdout.splitlines() if "at once" in line]
-    assert shown == ([] if said is None else [f"note: {said}a CapacityLimiter counts the jobs that work"])
+    assert shown == (
+        []
+        if said is None
+        else [f"note: {said}a CapacityLimiter counts the jobs that work"]
+    )
     assert done.exit_code == 0
 
 
-@pytest.mark.parametrize(("inner", "most"), [("", 8), ("jobs_window=anyio.CapacityLimiter(5)", 5)])
+@pytest.mark.parametrize(
+    ("inner", "most"), [("", 8), ("jobs_window=anyio.CapacityLimiter(5)", 5)]
+)
 def test_the_jobs_of_a_first_run_at_once(tmp_path: Path, inner: str, most: int) -> None:
     """A window counts a `First` as one, whose jobs run at once, and each takes a token of a limiter around them."""
     code = f"x = Scheduler(Scheduler([First([Job(work) for _ in range(4)]) for _ in range(2)], {inner}), jobs_window=1)"
     done = trioflow("check", written(tmp_path, code))
-    assert done.stdout.startswith(f"note: {most} may run at once: jobs_window=1 counts a nested scheduler as one; ")
+    assert done.stdout.startswith(
+        f"note: {most} may run at once: jobs_window=1 counts a nested scheduler as one; "
+    )
 
 
-def test_jobs_of_a_group_that_require_jobs_of_another_are_one_line(tmp_path: Path) -> None:
+def test_jobs_of_a_group_that_require_jobs_of_another_are_one_line(
+    tmp_path: Path,
+) -> None:
     text = """
 from trioflow import Job, Scheduler
 async def give(): pass
@@ -245,6 +318,9 @@ flow = Scheduler(Scheduler(first, label="first"), Scheduler(second, label="secon
 """
     (tmp_path / "flow.py").write_text(text)
     first, others, count = trioflow("check", tmp_path / "flow.py").output.splitlines()
-    assert "let 'second' require 'first', pass 'a0' as an argument of 'b0', or drop the requirement" in first
+    assert (
+        "let 'second' require 'first', pass 'a0' as an argument of 'b0', or drop the requirement"
+        in first
+    )
     assert others.startswith("  the same for 23 more jobs: second/b1, ")
     assert count == "32 jobs: 24 findings"

@@ -36,7 +36,9 @@ def shown(tmp_path: Path, name: str, on_terminal: bool, **variables: str) -> str
     variables = {"TERM": "xterm-256color", **variables}
     if on_terminal:
         return on_a_terminal(*words, **variables)[1]
-    done = python(*WORDS, *words, env={**ENVIRONMENT, **variables}, stdin=subprocess.DEVNULL)
+    done = python(
+        *WORDS, *words, env={**ENVIRONMENT, **variables}, stdin=subprocess.DEVNULL
+    )
     return (done.stdout + done.stderr).decode()
 
 
@@ -47,27 +49,40 @@ def without_colour_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", SHOWING)
-def test_commands_without_a_monitor_and_dumb_terminals_have_no_escape_sequences(tmp_path: Path, name: str) -> None:
-    said = shown(tmp_path, name, True, **({"TERM": "dumb"} if name in WATCHED else {"FORCE_COLOR": "1"}))
+def test_commands_without_a_monitor_and_dumb_terminals_have_no_escape_sequences(
+    tmp_path: Path, name: str
+) -> None:
+    said = shown(
+        tmp_path,
+        name,
+        True,
+        **({"TERM": "dumb"} if name in WATCHED else {"FORCE_COLOR": "1"}),
+    )
     assert said
     assert "\x1b" not in said
 
 
 @pytest.mark.parametrize("name", WATCHED)
-def test_commands_with_a_monitor_have_colours_on_a_terminal(tmp_path: Path, name: str) -> None:
+def test_commands_with_a_monitor_have_colours_on_a_terminal(
+    tmp_path: Path, name: str
+) -> None:
     """`run` and `batch` print colours on a terminal; otherwise the other tests of this file would prove nothing."""
     assert COLOUR.search(shown(tmp_path, name, True))
 
 
 @pytest.mark.parametrize("name", WATCHED)
-def test_variable_no_color_removes_all_colours_on_a_terminal(tmp_path: Path, name: str) -> None:
+def test_variable_no_color_removes_all_colours_on_a_terminal(
+    tmp_path: Path, name: str
+) -> None:
     said = shown(tmp_path, name, True, NO_COLOR="1", FORCE_COLOR="1")
     assert said
     assert not COLOUR.search(said)
 
 
 @pytest.mark.parametrize("name", WATCHED)
-def test_variable_force_color_writes_colours_into_a_pipe(tmp_path: Path, name: str) -> None:
+def test_variable_force_color_writes_colours_into_a_pipe(
+    tmp_path: Path, name: str
+) -> None:
     """FORCE_COLOR writes colours, but nothing that moves a cursor, into a pipe, which has no escape sequence else."""
     said = shown(tmp_path, name, False, FORCE_COLOR="1")
     assert COLOUR.search(said)

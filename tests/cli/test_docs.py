@@ -32,8 +32,12 @@ def timeless(text: str) -> str:
     return re.sub(r"[\d.]+ [mµ]?s\b", "1 ms", text)
 
 
-@pytest.mark.parametrize(("line", "output"), EXAMPLES, ids=[line for line, _ in EXAMPLES])
-def test_docs_of_run_show_real_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, output: str) -> None:
+@pytest.mark.parametrize(
+    ("line", "output"), EXAMPLES, ids=[line for line, _ in EXAMPLES]
+)
+def test_docs_of_run_show_real_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, output: str
+) -> None:
     """Each command in docs/command/run.md prints what the page shows, except for durations."""
     for file, code in zip(("flow.py", "broken.py"), blocks("python"), strict=True):
         (tmp_path / file).write_text(code, encoding="utf-8")
@@ -63,4 +67,6 @@ def test_release_scenario_of_the_docs_gives_the_expected_exit_codes(
 
 
 def test_exit_codes_in_the_docs_of_run_are_those_of_help() -> None:
-    assert re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE) == re.findall(r"^  (\d+) ", EXIT_CODES_HELP, re.MULTILINE)
+    assert re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE) == re.findall(
+        r"^  (\d+) ", EXIT_CODES_HELP, re.MULTILINE
+    )

@@ -38,7 +38,9 @@ def test_on_a_terminal_each_failure_is_printed_once(tmp_path: Path) -> None:
     text = "\n".join(shown)
     assert shown[0].startswith(" release  ✗ 9 failed, 3 never started of 12, ")
     assert text.count("OSError: broken") == 1
-    assert text.count("KeyError: 'x'") == 2  # the second is where it was raised in the process
+    assert (
+        text.count("KeyError: 'x'") == 2
+    )  # the second is where it was raised in the process
     assert "debrief" not in text
     assert "stop reason" not in text
     assert "_child.py" not in text
@@ -50,18 +52,31 @@ def test_on_a_terminal_each_failure_is_printed_once(tmp_path: Path) -> None:
 def test_the_verdict_stands_once_on_a_terminal(tmp_path: Path) -> None:
     """The monitor's first line is the verdict. It was once repeated below the failures if the terminal was low."""
     code = written(
-        tmp_path, "x = Scheduler(*[Job(fail if n == 3 else work, label=f'j{n}') for n in range(16)], label='s')"
+        tmp_path,
+        "x = Scheduler(*[Job(fail if n == 3 else work, label=f'j{n}') for n in range(16)], label='s')",
     )
-    assert sum("1 failed of 16" in line for line in left_on_a_terminal("run", code)) == 1
+    assert (
+        sum("1 failed of 16" in line for line in left_on_a_terminal("run", code)) == 1
+    )
 
 
-def test_log_without_a_terminal_has_a_line_for_each_kind_of_failure(tmp_path: Path) -> None:
+def test_log_without_a_terminal_has_a_line_for_each_kind_of_failure(
+    tmp_path: Path,
+) -> None:
     done = process("run", written(tmp_path, CODE.replace("ProcessJob", "ThreadJob")))
     assert done.returncode == 3
-    lines = [line for line in done.stderr.splitlines() if " failed" in line and line.startswith("'")]
+    lines = [
+        line
+        for line in done.stderr.splitlines()
+        if " failed" in line and line.startswith("'")
+    ]
     assert len(lines) == 2
     assert not any("debrief" in line for line in lines)
-    counted = next(line for line in done.stderr.splitlines() if "more jobs failed with OSError" in line)
+    counted = next(
+        line
+        for line in done.stderr.splitlines()
+        if "more jobs failed with OSError" in line
+    )
     assert counted.endswith(" and 2 more")
     assert counted.count("'") == 2 * 6
     assert done.stderr.count("Traceback") == 2
@@ -70,11 +85,18 @@ def test_log_without_a_terminal_has_a_line_for_each_kind_of_failure(tmp_path: Pa
     assert done.stdout.count("OSError") == 1, "why the job is retried"
 
 
-def test_failures_are_logged_once_if_the_users_file_configures_logging(tmp_path: Path) -> None:
+def test_failures_are_logged_once_if_the_users_file_configures_logging(
+    tmp_path: Path,
+) -> None:
     """If the user's file configures logging, a failure has one line in its format, and the command prints no other."""
     code = "import logging\nlogging.basicConfig(format='LOG %(message)s')\nx = Scheduler(Job(fail, label='b'))"
     done = process("run", written(tmp_path, code))
-    assert done.stderr.count("LOG 'b' failed: OSError: broken; the run goes on; debrief() shows the traceback") == 1
+    assert (
+        done.stderr.count(
+            "LOG 'b' failed: OSError: broken; the run goes on; debrief() shows the traceback"
+        )
+        == 1
+    )
     assert done.stderr.count("'b' failed") == 1
 
 
@@ -96,7 +118,11 @@ def test_slowest_chain_lists_the_longest_jobs_of_the_critical_path_in_its_order(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(_end_of_run, "MIN_SECONDS_FOR_CHAIN", 0.0)
     monkeypatch.setattr(_end_of_run, "SEARCH_SECONDS_PER_JOB", 0.0)
-    line = next(line for line in run(written(tmp_path, CHAIN), *options).stdout.splitlines() if "chain" in line)
+    line = next(
+        line
+        for line in run(written(tmp_path, CHAIN), *options).stdout.splitlines()
+        if "chain" in line
+    )
     found = re.findall(r"(?:chain  |· )(.*?) [\d.]+ m?s \((\d+) %\)", line)
     assert [label for label, _ in found] == ["get source", "tests/slow", "publish"]
     assert sum(int(share) for _, share in found) <= 101
@@ -109,15 +135,21 @@ def test_end_of_a_run_whose_jobs_waited_most_of_the_time_has_no_slowest_chain(
     monkeypatch.setattr(_end_of_run, "MIN_SECONDS_FOR_CHAIN", 0.0)
     monkeypatch.setattr(_end_of_run, "SEARCH_SECONDS_PER_JOB", 0.0)
     code = "x = Scheduler(Job(work, needs={'api': 1}), Job(work, needs={'api': 1}), pool=trioflow.Pool(api=RATE))"
-    file = written(tmp_path, f"import trioflow\nRATE = trioflow.Rate(requests=1, per=0.5)\n{code}")
+    file = written(
+        tmp_path, f"import trioflow\nRATE = trioflow.Rate(requests=1, per=0.5)\n{code}"
+    )
     assert "chain" not in run(file).stdout
 
 
-def test_end_of_a_run_of_many_short_jobs_has_no_slowest_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_end_of_a_run_of_many_short_jobs_has_no_slowest_chain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_end_of_run, "MIN_SECONDS_FOR_CHAIN", 0.0)
     monkeypatch.setattr(_end_of_run, "SEARCH_SECONDS_PER_JOB", 0.0)
     monkeypatch.setattr(_end_of_run, "MIN_CHAIN_SHARE", 0.0)
-    file = written(tmp_path, f"x = Scheduler(Job(work, label='{'x' * 200}'), Job(work))")
+    file = written(
+        tmp_path, f"x = Scheduler(Job(work, label='{'x' * 200}'), Job(work))"
+    )
     (line,) = [line for line in run(file).stdout.splitlines() if "chain" in line]
     assert len(line) < _end_of_run.DEFAULT_WIDTH
     monkeypatch.setattr(_end_of_run, "SEARCH_SECONDS_PER_JOB", 1000.0)
@@ -141,40 +173,67 @@ def test_paths_at_the_end_of_a_run_are_shortened_to_the_width_of_the_line(
     else:
         code += "a = Job(work, label=long + 'a')\nx = Scheduler(a, Job(work, label=long + 'b', required=a))"
     lines = run(written(tmp_path, code), *options).stdout.splitlines()
-    found = [line for line in lines if line.startswith(("slowest chain", "was running"))]
+    found = [
+        line for line in lines if line.startswith(("slowest chain", "was running"))
+    ]
     assert found
     assert max(map(len, found)) <= 60, found
 
 
-def test_end_of_a_run_lists_each_written_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_end_of_a_run_lists_each_written_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Written files are listed relative to the directory of the call, even if the user's file changes directory."""
     (tmp_path / "sub").mkdir()
     monkeypatch.chdir(tmp_path)
     code = "import os\nos.chdir('/')\nx = Scheduler(Job(work), label='x')"
-    options = ["--trace", "sub/a b.json", "--events", str(tmp_path / "e"), "--junit", "j.xml"]
+    options = [
+        "--trace",
+        "sub/a b.json",
+        "--events",
+        str(tmp_path / "e"),
+        "--junit",
+        "j.xml",
+    ]
     lines = run(written(tmp_path, code), *options).stdout.splitlines()
     assert lines[-3:] == ["trace   sub/a b.json", "events  e", "junit   j.xml"]
     assert (tmp_path / "sub" / "a b.json").exists()
 
 
-def test_end_of_a_run_has_a_line_for_the_outputs_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_end_of_a_run_has_a_line_for_the_outputs_not_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A good run whose step wrote another file than it said ended with the verdict alone. A bad one says it once."""
     monkeypatch.chdir(tmp_path)
     Path("tree").write_text("old")
     untouched = "'tree' was there before, and 'cat' has not touched it"
     words = "run.report(None, 'paused', is_steering=True) for run in runs_in_progress()"
     begin = f"from trioflow._core.words._run_view import runs_in_progress\nasync def steered(): [{words}]\n"
-    inner = "Scheduler(Job(work, writes='tree', label='cat'), label='inner'), Job(steered)"
-    good = trioflow("run", "--no-monitor", written(tmp_path, f"{begin}x = Scheduler({inner}, label='x')"))
+    inner = (
+        "Scheduler(Job(work, writes='tree', label='cat'), label='inner'), Job(steered)"
+    )
+    good = trioflow(
+        "run",
+        "--no-monitor",
+        written(tmp_path, f"{begin}x = Scheduler({inner}, label='x')"),
+    )
     assert good.stdout.splitlines()[-1] == f"incidents  {untouched}"
-    bad = trioflow("run", "--no-monitor", written(tmp_path, f"{begin}x = Scheduler({inner}, Job(fail), label='x')"))
+    bad = trioflow(
+        "run",
+        "--no-monitor",
+        written(tmp_path, f"{begin}x = Scheduler({inner}, Job(fail), label='x')"),
+    )
     assert untouched not in bad.stdout
     assert bad.stderr.count(f"incident at inner/cat: {untouched}") == 1
 
 
-def test_on_a_terminal_paths_are_plain_and_lines_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal_paths_are_plain_and_lines_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    file = written(tmp_path, "x = Scheduler(Job(fail, label='a'))")  # one job has no slowest chain, however slow
+    file = written(
+        tmp_path, "x = Scheduler(Job(fail, label='a'))"
+    )  # one job has no slowest chain, however slow
     shown = left_on_a_terminal("run", Path(file).name, "--trace", "run.json")
     end = next(number for number, line in enumerate(shown) if line.startswith("trace "))
     assert shown[end:] == [
@@ -193,44 +252,78 @@ def test_written_files_have_absolute_paths_if_the_working_directory_was_removed(
     monkeypatch.chdir(gone)
     gone.rmdir()
     file = tmp_path / "j.xml"
-    assert run(written(tmp_path, "x = Scheduler(Job(work))"), "--junit", file).stdout.endswith(f"\njunit  {file}\n")
+    assert run(
+        written(tmp_path, "x = Scheduler(Job(work))"), "--junit", file
+    ).stdout.endswith(f"\njunit  {file}\n")
 
 
-def test_end_of_a_run_has_the_next_command_and_the_kept_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_end_of_a_run_has_the_next_command_and_the_kept_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The end of a run has the command that repeats it, with quoted arguments, and how many jobs it would restore."""
     monkeypatch.chdir(tmp_path)
     code = "x = Scheduler(Job(work), Job(work, save=None), Job(fail), label='x')"
     assert written(tmp_path, code, "a b.py").endswith("a b.py")
     for _ in range(2):
         lines = run("a b.py", "--journal", "run.db").stdout.splitlines()
-        assert lines[-1] == "run again  trioflow run --no-monitor 'a b.py' --journal run.db  (1 of 3 jobs kept)"
-    own = written(tmp_path, code.replace("label=", "journal='run.db', label="), "own.py")
+        assert (
+            lines[-1]
+            == "run again  trioflow run --no-monitor 'a b.py' --journal run.db  (1 of 3 jobs kept)"
+        )
+    own = written(
+        tmp_path, code.replace("label=", "journal='run.db', label="), "own.py"
+    )
     assert run(own).stdout.splitlines()[-1].endswith("own.py  (1 of 3 jobs kept)")
-    assert run("a b.py").stdout.splitlines()[-1].endswith(" 'a b.py'  (--journal FILE keeps what succeeds)")
+    assert (
+        run("a b.py")
+        .stdout.splitlines()[-1]
+        .endswith(" 'a b.py'  (--journal FILE keeps what succeeds)")
+    )
 
 
-def test_a_first_with_its_jobs_is_one_of_the_kept_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_first_with_its_jobs_is_one_of_the_kept_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also in the journal, as in all counts: of eleven jobs, twenty were once kept."""
     monkeypatch.chdir(tmp_path)
     asks = "First(Job(work, key='a'), Job(work, key='b'), label=f'a/{n}')"
-    path = written(tmp_path, f"x = Scheduler([{asks} for n in range(3)], Job(work, label='c'), Job(fail))")
+    path = written(
+        tmp_path,
+        f"x = Scheduler([{asks} for n in range(3)], Job(work, label='c'), Job(fail))",
+    )
     for _ in range(2):
-        assert run(path, "--journal", "run.db").stdout.splitlines()[-1].endswith("(4 of 5 jobs kept)")
-        assert trioflow("journal", "run.db").stdout.splitlines()[-1].startswith("4 jobs kept, ")
+        assert (
+            run(path, "--journal", "run.db")
+            .stdout.splitlines()[-1]
+            .endswith("(4 of 5 jobs kept)")
+        )
+        assert (
+            trioflow("journal", "run.db")
+            .stdout.splitlines()[-1]
+            .startswith("4 jobs kept, ")
+        )
 
 
 def test_the_jobs_that_ran_longest_at_a_timeout_are_named(virtual: Virtual) -> None:
     """A list that is cut shows the most important ones, in order."""
     jobs = [Job(nap, number, label=f"wait {number}") for number in range(5)]
-    late = [Job(anyio.sleep, 99, label=f"late {number}", required=job) for number, job in enumerate(jobs)]
+    late = [
+        Job(anyio.sleep, 99, label=f"late {number}", required=job)
+        for number, job in enumerate(jobs)
+    ]
     scheduler = Scheduler(*jobs, *reversed(late), timeout=9)
     virtual(scheduler.co_run)
     text = _end_of_run.RunSummaryText(scheduler, 1, None).running_at_timeout()
-    assert text.replace(" | ", " · ") == "late 0 9.0 s · late 1 8.0 s · late 2 7.0 s · 2 more"
+    assert (
+        text.replace(" | ", " · ")
+        == "late 0 9.0 s · late 1 8.0 s · late 2 7.0 s · 2 more"
+    )
 
 
 @patiently(0.1, 1, 10)
-def test_end_of_a_run_lists_the_jobs_that_a_timeout_cancelled(tmp_path: Path, unit: float) -> None:
+def test_end_of_a_run_lists_the_jobs_that_a_timeout_cancelled(
+    tmp_path: Path, unit: float
+) -> None:
     code = """
     async def nap(seconds): await anyio.sleep(seconds)
     done = Job(nap, 0, label="done")
@@ -241,8 +334,12 @@ def test_end_of_a_run_lists_the_jobs_that_a_timeout_cancelled(tmp_path: Path, un
     )
     """
     done = run(written(tmp_path, code), "--timeout", unit)
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("was running")]
+    (line,) = [
+        line for line in done.stdout.splitlines() if line.startswith("was running")
+    ]
     assert line.endswith(" 1 more")
-    named = {"done", "later", "long", "in", "late", "in/late", "eu/db", "waits"} & set(line.split())
+    named = {"done", "later", "long", "in", "late", "in/late", "eu/db", "waits"} & set(
+        line.split()
+    )
     assert len(named) == 3
     assert named < {"later", "long", "in/late", "eu/db"}

@@ -30,7 +30,9 @@ def lines(*arguments: Any) -> list[str]:
     return result.output.splitlines()
 
 
-def test_second_run_with_a_journal_restores_the_jobs(tmp_path: Path, file: Path) -> None:
+def test_second_run_with_a_journal_restores_the_jobs(
+    tmp_path: Path, file: Path
+) -> None:
     assert "all 3 jobs succeeded, " in ran(tmp_path, file).output
     assert "3 jobs succeeded (3 restored from " in ran(tmp_path, file).output
 
@@ -41,16 +43,23 @@ def test_file_that_is_no_journal_is_a_usage_error(tmp_path: Path, file: Path) ->
     assert result.exit_code == 2
     assert "this file is not a journal" in result.output
     assert trioflow("journal", file).exit_code == 2
-    assert f"there is no file '{tmp_path / 'none'}'" in trioflow("journal", tmp_path / "none").output
+    assert (
+        f"there is no file '{tmp_path / 'none'}'"
+        in trioflow("journal", tmp_path / "none").output
+    )
 
 
 def timeless(line: str) -> str:
     """Remove from a line when its job settled, and how long it took."""
-    state, rest = re.split(r" +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d +[\d.]+ [mµ]?s  ", line)
+    state, rest = re.split(
+        r" +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d +[\d.]+ [mµ]?s  ", line
+    )
     return " ".join([state, *rest.split()])
 
 
-def test_journal_list_shows_restored_jobs_and_why_others_ran(tmp_path: Path, file: Path) -> None:
+def test_journal_list_shows_restored_jobs_and_why_others_ran(
+    tmp_path: Path, file: Path
+) -> None:
     ran(tmp_path, file)
     assert [timeless(line) for line in lines(file)[:2]] == ["ran a 2", "ran b 4"]
     ran(tmp_path, file, CODE.replace("double, 2", "double, 5"))
@@ -60,14 +69,17 @@ def test_journal_list_shows_restored_jobs_and_why_others_ran(tmp_path: Path, fil
     assert timeless(c).startswith("restored '; DROP TABLE jobs")
     assert last.startswith("3 jobs kept, 2 runs; last run: 'Scheduler', started 2")
     verdict = (
-        r": ✓ all 3 jobs succeeded \(2 restored from [-\d]+\), 1 run again, because 'b' has changed, [\d.]+ [mµ]?s$"
+        r": ✓ all 3 jobs succeeded \(2 restored from [-\d]+\), "
+        r"1 run again, because 'b' has changed, [\d.]+ [mµ]?s$"
     )
     assert re.search(verdict, last)
     ran(tmp_path, file, CODE.replace('label="a"', 'label="other"'))
     assert timeless(lines(file)[0]) == "earlier a 2"
 
 
-def test_journal_list_shortens_long_floats_but_no_text(tmp_path: Path, file: Path) -> None:
+def test_journal_list_shortens_long_floats_but_no_text(
+    tmp_path: Path, file: Path
+) -> None:
     """The list rounds floats to nine digits, and leaves the same digits in a text; `show` has the whole result."""
     code = """
 async def sizes():
@@ -75,8 +87,13 @@ async def sizes():
 scenario = Scheduler(Job(sizes, label="sizes"))
 """
     ran(tmp_path, file, code)
-    assert timeless(lines(file)[0]) == 'ran sizes (0.3,"0.30000000000000004",-1234567.12,24998,1e-17)'
-    [result] = [line for line in lines(file, "show", "sizes") if line.startswith("result:")]
+    assert (
+        timeless(lines(file)[0])
+        == 'ran sizes (0.3,"0.30000000000000004",-1234567.12,24998,1e-17)'
+    )
+    [result] = [
+        line for line in lines(file, "show", "sizes") if line.startswith("result:")
+    ]
     assert "[0.30000000000000004," in result
 
 
@@ -95,15 +112,26 @@ async def values():
 scenario = Scheduler(Job(values, label="values"))
 """
     ran(tmp_path, file, code)
-    assert timeless(lines(file)[0]) == 'ran values {"a":[(1,),(2,{3})],"p":Point({"x":0.3}),"n":null}'
+    assert (
+        timeless(lines(file)[0])
+        == 'ran values {"a":[(1,),(2,{3})],"p":Point({"x":0.3}),"n":null}'
+    )
     steps = '[{"$":"CommandResult","v":[3,0.5]}]', "[exit code 3]"
-    for result, shown in (steps, *((text, text[:50]) for text in ('{"$":"tuple"}', '{"$":"set","v":7', "[" * 9999))):
+    for result, shown in (
+        steps,
+        *(
+            (text, text[:50])
+            for text in ('{"$":"tuple"}', '{"$":"set","v":7', "[" * 9999)
+        ),
+    ):
         with contextlib.closing(sqlite3.connect(file)) as database, database:
             database.execute("UPDATE jobs SET result = ?", (result,))
         assert shown in lines(file)[0]
 
 
-def test_journal_list_shows_failures_in_the_order_of_all_views(tmp_path: Path, file: Path) -> None:
+def test_journal_list_shows_failures_in_the_order_of_all_views(
+    tmp_path: Path, file: Path
+) -> None:
     """Those that count come first, in the order in which they settled; which are tolerated stands before each."""
     code = """
 async def late():
@@ -114,20 +142,33 @@ jobs = Job(fail, label="optional", critical=False), Job(late, label="late"), Job
 scenario = Scheduler(jobs)
 """
     ran(tmp_path, file, code)
-    assert [line.split()[0] for line in lines(file)[:-1]] == ["failed", "failed", "tolerated"]
-    assert [name for line in lines(file) for name in re.findall("early|late  |optional", line)] == [
+    assert [line.split()[0] for line in lines(file)[:-1]] == [
+        "failed",
+        "failed",
+        "tolerated",
+    ]
+    assert [
+        name
+        for line in lines(file)
+        for name in re.findall("early|late  |optional", line)
+    ] == [
         "early",
         "late  ",
         "optional",
     ]
 
 
-def test_journal_show_prints_the_details_of_the_selected_jobs(tmp_path: Path, file: Path) -> None:
+def test_journal_show_prints_the_details_of_the_selected_jobs(
+    tmp_path: Path, file: Path
+) -> None:
     ran(tmp_path, file)
     shown = lines(file, "show", "a")
     assert "result:      2" in shown
     assert any(line.startswith("fingerprint: {") for line in shown)
-    assert len([line for line in lines(file, "show", "?") if line.startswith("path:")]) == 2
+    assert (
+        len([line for line in lines(file, "show", "?") if line.startswith("path:")])
+        == 2
+    )
 
 
 def test_job_removed_by_journal_forget_runs_again(tmp_path: Path, file: Path) -> None:
@@ -144,13 +185,23 @@ def test_tables_of_a_journal_are_those_of_the_docs(tmp_path: Path, file: Path) -
     page = (ROOT / "docs" / "explained" / "journals.md").read_text()
     with contextlib.closing(sqlite3.connect(file)) as db:
         (statement,) = re.findall(r'"(SELECT .* FROM jobs)"', page)
-        assert [row[0] for row in db.execute(statement)] == ["a", "b", "'; DROP TABLE jobs"]
+        assert [row[0] for row in db.execute(statement)] == [
+            "a",
+            "b",
+            "'; DROP TABLE jobs",
+        ]
         reference = (ROOT / "docs" / "reference" / "looking.md").read_text()
         jobs, runs = re.split(r"table `(?:jobs|runs)` has", reference)[1:]
-        described = re.findall(r"^\| (`.*?) \|", jobs, re.MULTILINE), re.findall(r".*", runs)[:1]
+        described = (
+            re.findall(r"^\| (`.*?) \|", jobs, re.MULTILINE),
+            re.findall(r".*", runs)[:1],
+        )
         for table, texts in zip(("jobs", "runs"), described, strict=True):
             columns = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
-            assert columns - set(re.findall(r"`(\w+)`", "".join(texts))) <= {"id", "checksum"}
+            assert columns - set(re.findall(r"`(\w+)`", "".join(texts))) <= {
+                "id",
+                "checksum",
+            }
 
 
 FAILING = """
@@ -165,28 +216,46 @@ scenario = Scheduler(Job(work, label="fine"), f, once, late, blocked, label="all
 
 
 @pytest.mark.parametrize("keep", ["", ", keep_jobs=False"])
-def test_the_journal_list_has_failures_with_their_errors(tmp_path: Path, file: Path, keep: str) -> None:
-    first, second = (FAILING.replace("NUMBER", number).replace("KEEP", keep) for number in "01")
+def test_the_journal_list_has_failures_with_their_errors(
+    tmp_path: Path, file: Path, keep: str
+) -> None:
+    first, second = (
+        FAILING.replace("NUMBER", number).replace("KEEP", keep) for number in "01"
+    )
     ran(tmp_path, file, first)
     said = ran(tmp_path, file, second).output
     table = [re.split("  +", line) for line in lines(file, "why")]
     # `slow` may not start in time.
-    assert {row[0]: row[-1].partition("; it was running")[0] for row in table[1:-1]} == {
+    assert {
+        row[0]: row[-1].partition("; it was running")[0] for row in table[1:-1]
+    } == {
         "f": "it failed in the run before; CommandError: exit code 3: echo broken >&2; exit 3",
         "late": "JobTimeout: 'late' did not end within its timeout of 0.001 s",
         "once": "its function has changed from flow.py:work to flow.py:fail; OSError: broken",
     }
     assert table[-1] == ["3 ran (3 of them failed), 1 restored"]
-    assert "error:       CommandError: exit code 3: echo broken >&2; exit 3" in lines(file, "show", "f")
+    assert "error:       CommandError: exit code 3: echo broken >&2; exit 3" in lines(
+        file, "show", "f"
+    )
     listed = lines(file)
-    assert [line.split()[0] for line in listed[:-1]] == ["restored", "failed", "failed", "failed"]
-    assert any(line.endswith("  CommandError: exit code 3: echo broken >&2; exit 3") for line in listed[1:4])
+    assert [line.split()[0] for line in listed[:-1]] == [
+        "restored",
+        "failed",
+        "failed",
+        "failed",
+    ]
+    assert any(
+        line.endswith("  CommandError: exit code 3: echo broken >&2; exit 3")
+        for line in listed[1:4]
+    )
     verdict = "2 failed, 1 blocked, 1 (cancelled|never started) of 5, 1 group failed"  # `slow` may not start in time
     assert re.search(verdict, said)
     assert re.search(f": ✗ {verdict}, ", listed[-1])
 
 
-def test_a_journal_gives_up_the_space_of_forgotten_jobs(tmp_path: Path, file: Path) -> None:
+def test_a_journal_gives_up_the_space_of_forgotten_jobs(
+    tmp_path: Path, file: Path
+) -> None:
     """When jobs are forgotten, the file of the journal becomes smaller at once."""
     many = "async def work(number): return 'x' * 1000\nscenario = Scheduler(*[Job(work, n) for n in range(500)])"
     ran(tmp_path, file, many)
@@ -196,7 +265,9 @@ def test_a_journal_gives_up_the_space_of_forgotten_jobs(tmp_path: Path, file: Pa
     assert lines(file)[-1].startswith("0 jobs kept, 1 run;")
 
 
-def test_columns_of_a_journal_are_aligned_for_wide_characters(tmp_path: Path, file: Path) -> None:
+def test_columns_of_a_journal_are_aligned_for_wide_characters(
+    tmp_path: Path, file: Path
+) -> None:
     ran(
         tmp_path,
         file,
@@ -207,21 +278,40 @@ def test_columns_of_a_journal_are_aligned_for_wide_characters(tmp_path: Path, fi
     assert len({display_width(row) for row in rows}) == 1
 
 
-def test_paths_of_a_journal_are_listed_as_people_read_them(tmp_path: Path, file: Path) -> None:
+def test_paths_of_a_journal_are_listed_as_people_read_them(
+    tmp_path: Path, file: Path
+) -> None:
     """A slash in a label has no backslash in the list, and what is listed selects the job."""
-    ran(tmp_path, file, "async def one(): return 1\nscenario = Scheduler(Job(one, label='cat a/b'))")
+    ran(
+        tmp_path,
+        file,
+        "async def one(): return 1\nscenario = Scheduler(Job(one, label='cat a/b'))",
+    )
     assert "  cat a/b  1" in lines(file)[0]
     assert lines(file, "why")[1].startswith("cat a/b  ")
     assert "result:      1" in lines(file, "show", "cat a/b")
 
 
 def test_journal_list_shows_that_a_run_was_killed(tmp_path: Path, file: Path) -> None:
-    code = CODE + "import os\nscenario.add(ThreadJob(os._exit, 3, label='die', required=list(scenario)))\n"
-    assert process("run", written(tmp_path, code), "--journal", file, "--no-monitor").returncode == 3
-    assert re.search(r"; last run: 'Scheduler', started .*: was killed \(process \d+ on .*\)", lines(file)[-1])
+    code = (
+        CODE
+        + "import os\nscenario.add(ThreadJob(os._exit, 3, label='die', required=list(scenario)))\n"
+    )
+    assert (
+        process(
+            "run", written(tmp_path, code), "--journal", file, "--no-monitor"
+        ).returncode
+        == 3
+    )
+    assert re.search(
+        r"; last run: 'Scheduler', started .*: was killed \(process \d+ on .*\)",
+        lines(file)[-1],
+    )
 
 
-def test_journal_why_lists_each_job_that_ran_with_the_reason(tmp_path: Path, file: Path) -> None:
+def test_journal_why_lists_each_job_that_ran_with_the_reason(
+    tmp_path: Path, file: Path
+) -> None:
     ran(tmp_path, file)
     first = lines(file, "why")
     assert first[0].split() == ["job", "took", "why", "it", "ran"]
@@ -235,7 +325,9 @@ def test_journal_why_lists_each_job_that_ran_with_the_reason(tmp_path: Path, fil
 
 def test_a_job_that_has_failed_is_listed_once(tmp_path: Path, file: Path) -> None:
     ran(tmp_path, file)
-    failing = CODE.replace("return", "if number == 2: raise OSError\n    return").replace("2,", "2, version=2,")
+    failing = CODE.replace(
+        "return", "if number == 2: raise OSError\n    return"
+    ).replace("2,", "2, version=2,")
     ran(tmp_path, file, failing)
     for words in ((), ("why",)):
         assert sum("OSError" in line for line in lines(file, *words)) == 1
@@ -243,8 +335,15 @@ def test_a_job_that_has_failed_is_listed_once(tmp_path: Path, file: Path) -> Non
     assert lines(file, "why")[-1] == "1 ran (1 of them failed), 2 restored"
 
 
-def test_journal_lists_a_job_cut_short_by_its_timeout_as_unstored(tmp_path: Path, file: Path) -> None:
-    ran(tmp_path, file, CODE + "scenario.add(Job(anyio.sleep, 9, label='cut', timeout=0.01, on_timeout='move_on'))")
+def test_journal_lists_a_job_cut_short_by_its_timeout_as_unstored(
+    tmp_path: Path, file: Path
+) -> None:
+    ran(
+        tmp_path,
+        file,
+        CODE
+        + "scenario.add(Job(anyio.sleep, 9, label='cut', timeout=0.01, on_timeout='move_on'))",
+    )
     (cut,) = [line for line in lines(file) if line.startswith("unstored")]
     assert timeless(cut) == "unstored cut incomplete because of its timeout"
     assert lines(file)[-1].startswith("3 jobs kept, 1 run;")

@@ -29,29 +29,61 @@ def ran(tmp_path: Path, code: str, *options: Any) -> Result:
 EXIT_CODES = {
     "all fine": (0, FINE),
     "nothing to do": (0, "scenario = Scheduler()"),
-    "a forever job was cancelled": (0, "x = Scheduler(Job(work), Job(anyio.sleep, 99, forever=True))"),
-    "a job was skipped": (0, "x = Scheduler(Job(work, run_if='failed', required=(a := Job(work))), a)"),
+    "a forever job was cancelled": (
+        0,
+        "x = Scheduler(Job(work), Job(anyio.sleep, 99, forever=True))",
+    ),
+    "a job was skipped": (
+        0,
+        "x = Scheduler(Job(work, run_if='failed', required=(a := Job(work))), a)",
+    ),
     "a job failed": (3, FAILS),
     "a job of a nested scheduler failed": (3, "x = Scheduler(Scheduler(Job(fail)))"),
-    "a nested scheduler failed": (3, "x = Scheduler(Scheduler(Job(fail, critical=True)))"),
-    "a forever job failed": (3, "x = Scheduler(Job(anyio.sleep, 0), Job(fail, forever=True))"),
+    "a nested scheduler failed": (
+        3,
+        "x = Scheduler(Scheduler(Job(fail, critical=True)))",
+    ),
+    "a forever job failed": (
+        3,
+        "x = Scheduler(Job(anyio.sleep, 0), Job(fail, forever=True))",
+    ),
     "a job was blocked": (3, "x = Scheduler(Job(work, Job(fail)))"),
     "a critical job failed": (1, "x = Scheduler(Job(fail, critical=True))"),
     "timeout": (1, "x = Scheduler(Job(anyio.sleep, 99), timeout=0.001)"),
-    "cancelled": (1, "x = Scheduler()\nasync def stop():\n    x.cancel()\nx.add(Job(stop))"),
-    "cycle": (2, "x = Scheduler(a := Job(work, label='a'), b := Job(work, required=a))\na.requires(b)"),
+    "cancelled": (
+        1,
+        "x = Scheduler()\nasync def stop():\n    x.cancel()\nx.add(Job(stop))",
+    ),
+    "cycle": (
+        2,
+        "x = Scheduler(a := Job(work, label='a'), b := Job(work, required=a))\na.requires(b)",
+    ),
     "missing requirement": (2, "x = Scheduler(Job(work, required=(a := Job(work))))"),
-    "requires a forever job": (2, "x = Scheduler(a := Job(work, forever=True), Job(work, required=a))"),
+    "requires a forever job": (
+        2,
+        "x = Scheduler(a := Job(work, forever=True), Job(work, required=a))",
+    ),
     "needs without a pool": (2, "x = Scheduler(Job(work, needs={'gpu': 1}))"),
-    "not a limiter": (2, "class Odd:\n    acquire_on_behalf_of = None\nx = Scheduler(Job(work), jobs_window=Odd())"),
+    "not a limiter": (
+        2,
+        "class Odd:\n    acquire_on_behalf_of = None\nx = Scheduler(Job(work), jobs_window=Odd())",
+    ),
     "closed scheduler": (2, "x = Scheduler()\nx.close()"),
-    "SystemExit": (130, "import sys\nasync def leave():\n    sys.exit(7)\nx = Scheduler(Job(leave))"),
-    "KeyboardInterrupt": (130, "async def leave():\n    raise KeyboardInterrupt\nx = Scheduler(Job(leave))"),
+    "SystemExit": (
+        130,
+        "import sys\nasync def leave():\n    sys.exit(7)\nx = Scheduler(Job(leave))",
+    ),
+    "KeyboardInterrupt": (
+        130,
+        "async def leave():\n    raise KeyboardInterrupt\nx = Scheduler(Job(leave))",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", EXIT_CODES)
-def test_each_outcome_of_a_run_has_its_exit_code(tmp_path: Path, backend: str, case: str) -> None:
+def test_each_outcome_of_a_run_has_its_exit_code(
+    tmp_path: Path, backend: str, case: str
+) -> None:
     """Success, failures, stopped runs, invalid scenarios and interruptions have different exit codes."""
     code, text = EXIT_CODES[case]
     done = ran(tmp_path, text, "--backend", backend)
@@ -60,7 +92,10 @@ def test_each_outcome_of_a_run_has_its_exit_code(tmp_path: Path, backend: str, c
 
 def test_validation_error_has_no_traceback_and_refers_to_check(tmp_path: Path) -> None:
     done = ran(tmp_path, EXIT_CODES["cycle"][1])
-    assert re.match(r"Error: cycle: .* requires .*requires\(\.\.\., remove=True\)\n`trioflow check`", done.stderr)
+    assert re.match(
+        r"Error: cycle: .* requires .*requires\(\.\.\., remove=True\)\n`trioflow check`",
+        done.stderr,
+    )
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
@@ -74,33 +109,49 @@ def test_an_error_refers_to_check_only_if_check_finds_it(tmp_path: Path) -> None
 # --- output
 def test_the_verdict_is_below_the_output_of_the_jobs(tmp_path: Path) -> None:
     """After a success, a line of verdict follows the output, and one of counts if it adds something; no errors."""
-    done = ran(tmp_path, "x = Scheduler(Job(work), Scheduler(Job(work)), Job(anyio.sleep, 9, forever=True))")
+    done = ran(
+        tmp_path,
+        "x = Scheduler(Job(work), Scheduler(Job(work)), Job(anyio.sleep, 9, forever=True))",
+    )
     said = r"works\nworks\nScheduler  ✓ all 2 jobs succeeded, [\d.]+ [mµ]?s\n2 jobs: 2 succeeded, and 1 forever job\n"
     assert re.fullmatch(said, done.stdout)
     assert done.stderr == ""
 
 
-def test_failures_are_on_the_standard_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_failures_are_on_the_standard_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Each kind of failure is printed once, on standard error; verdict and counts are on standard output."""
     done = ran(tmp_path, FAILS)
     assert "\nfailure of b:\n" in done.stderr
     assert done.stderr.count("OSError: broken") == 1
     assert "stop reason" not in done.stderr
-    assert re.search(r"\nall  ✗ 1 failed of 2, [\d.]+ [mµ]?s\n2 jobs: 1 succeeded, 1 failed\n", done.stdout)
-    assert len(caplog.records) == 2  # the engine's own warnings: the failure, and the number of failures
+    assert re.search(
+        r"\nall  ✗ 1 failed of 2, [\d.]+ [mµ]?s\n2 jobs: 1 succeeded, 1 failed\n",
+        done.stdout,
+    )
+    assert (
+        len(caplog.records) == 2
+    )  # the engine's own warnings: the failure, and the number of failures
 
 
 def test_verdict_of_a_stopped_run_has_the_reason(tmp_path: Path) -> None:
     """The verdict of a run stopped by its timeout says that it timed out; standard error is empty."""
     done = ran(tmp_path, EXIT_CODES["timeout"][1])
     assert re.search(
-        r"✗ timed out, 0 of 1 job succeeded, 1 cancelled, [\d.]+ [mµ]?s\n1 job: 1 cancelled\n", done.stdout
+        r"✗ timed out, 0 of 1 job succeeded, 1 cancelled, [\d.]+ [mµ]?s\n1 job: 1 cancelled\n",
+        done.stdout,
     )
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("kind", ["Job(broken)", "ThreadJob(deep)", "Scheduler(Job(broken), critical_jobs=True)"])
-def test_tracebacks_of_failures_have_only_frames_of_the_users_code(tmp_path: Path, backend: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    ["Job(broken)", "ThreadJob(deep)", "Scheduler(Job(broken), critical_jobs=True)"],
+)
+def test_tracebacks_of_failures_have_only_frames_of_the_users_code(
+    tmp_path: Path, backend: str, kind: str
+) -> None:
     code = f"""
     def deep():
         {{}}["x"]
@@ -109,13 +160,18 @@ def test_tracebacks_of_failures_have_only_frames_of_the_users_code(tmp_path: Pat
     x = Scheduler({kind})
     """
     done = ran(tmp_path, code, "--backend", backend)
-    frames = re.findall(r'^  File "(.*)", line \d+, in (\w+)', done.stderr, re.MULTILINE)
+    frames = re.findall(
+        r'^  File "(.*)", line \d+, in (\w+)', done.stderr, re.MULTILINE
+    )
     assert frames == [
-        (str(tmp_path / "flow.py"), name) for name in (["deep"] if "Thread" in kind else ["broken", "deep"])
+        (str(tmp_path / "flow.py"), name)
+        for name in (["deep"] if "Thread" in kind else ["broken", "deep"])
     ]
 
 
-def test_tracebacks_keep_frames_of_libraries_that_the_users_code_calls(tmp_path: Path) -> None:
+def test_tracebacks_keep_frames_of_libraries_that_the_users_code_calls(
+    tmp_path: Path,
+) -> None:
     code = """
     async def broken():
         try:
@@ -126,7 +182,10 @@ def test_tracebacks_keep_frames_of_libraries_that_the_users_code_calls(tmp_path:
     x = Scheduler(Job(broken))
     """
     done = ran(tmp_path, code)
-    assert re.search(r"in fail\b[^#]*OSError: broken[^#]*During handling[^#]*in run_sync[^#]*ValueError", done.stderr)
+    assert re.search(
+        r"in fail\b[^#]*OSError: broken[^#]*During handling[^#]*in run_sync[^#]*ValueError",
+        done.stderr,
+    )
     assert "_worker.py" not in done.stderr
 
 
@@ -158,7 +217,9 @@ def test_jobs_option_replaces_the_window_of_the_scheduler(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
-def test_jobs_option_limits_the_whole_run_with_all_nested_schedulers(tmp_path: Path, backend: str) -> None:
+def test_jobs_option_limits_the_whole_run_with_all_nested_schedulers(
+    tmp_path: Path, backend: str
+) -> None:
     """`-j` limits the running jobs at any depth, even in schedulers with windows; forever jobs do not count."""
     code = f"""{MOST}
     def counts(n, **options):
@@ -183,10 +244,18 @@ def test_timeout_option_accepts_units(tmp_path: Path) -> None:
 
 def test_critical_option_stops_the_run_at_the_first_failure(tmp_path: Path) -> None:
     last = "last = Job(work, label='last', required="
-    done = ran(tmp_path, f"inner = Scheduler(Job(fail))\n{last}inner)\nscenario = Scheduler(inner, last)", "--critical")
+    done = ran(
+        tmp_path,
+        f"inner = Scheduler(Job(fail))\n{last}inner)\nscenario = Scheduler(inner, last)",
+        "--critical",
+    )
     assert done.exit_code == 1
     assert "stopped by a critical failure" in done.stdout
-    done = ran(tmp_path, f"a = Job(fail, critical=False)\n{last}a)\nscenario = Scheduler(a, last)", "--critical")
+    done = ran(
+        tmp_path,
+        f"a = Job(fail, critical=False)\n{last}a)\nscenario = Scheduler(a, last)",
+        "--critical",
+    )
     assert done.exit_code == 0
     assert "1 of 2 jobs succeeded, 1 failed (tolerated)" in done.stdout
 
@@ -211,7 +280,9 @@ def test_backend_option_selects_the_event_loop(tmp_path: Path) -> None:
         ("import anyio", "", "trio"),
     ],
 )
-def test_by_default_imports_decide_the_event_loop(tmp_path: Path, imports: str, helper: str, name: str) -> None:
+def test_by_default_imports_decide_the_event_loop(
+    tmp_path: Path, imports: str, helper: str, name: str
+) -> None:
     """A program whose own files import asyncio and not trio runs on asyncio, whatever its libraries import."""
     (tmp_path / "helper.py").write_text(helper)
     code = """
@@ -225,13 +296,22 @@ def test_by_default_imports_decide_the_event_loop(tmp_path: Path, imports: str, 
     assert done.stdout.startswith(f"on {name}\n"), done.stdout
 
 
-def test_a_loop_that_was_chosen_by_imports_is_named_where_it_is_wrong(tmp_path: Path) -> None:
+def test_a_loop_that_was_chosen_by_imports_is_named_where_it_is_wrong(
+    tmp_path: Path,
+) -> None:
     code = "import asyncio\nfrom importlib import import_module\nx = Scheduler(Job(import_module('trio').sleep, 1))"
-    done = process("run", "--no-monitor", written(tmp_path, code), stderr=subprocess.PIPE)
-    assert "give --backend trio (asyncio was taken, because flow.py imports it)" in done.stderr
+    done = process(
+        "run", "--no-monitor", written(tmp_path, code), stderr=subprocess.PIPE
+    )
+    assert (
+        "give --backend trio (asyncio was taken, because flow.py imports it)"
+        in done.stderr
+    )
 
 
-def test_a_run_on_the_wrong_backend_names_the_option(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_on_the_wrong_backend_names_the_option(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Under `trioflow run`, the remedy for jobs that await asyncio is the option, in the first line of the failures."""
     text = "import asyncio\nx = Scheduler(Job(asyncio.sleep, 1, label='a'), Job(asyncio.Event().wait, label='b'))"
     done = ran(tmp_path, text)
@@ -241,9 +321,17 @@ def test_a_run_on_the_wrong_backend_names_the_option(tmp_path: Path, caplog: pyt
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--backend", "curio"), ("--jobs", "-1"), ("--timeout", "0"), ("--timeout", "soon"), ("--timeout", "nan")],
+    [
+        ("--backend", "curio"),
+        ("--jobs", "-1"),
+        ("--timeout", "0"),
+        ("--timeout", "soon"),
+        ("--timeout", "nan"),
+    ],
 )
-def test_invalid_values_of_run_options_are_rejected(tmp_path: Path, option: str, value: str) -> None:
+def test_invalid_values_of_run_options_are_rejected(
+    tmp_path: Path, option: str, value: str
+) -> None:
     done = ran(tmp_path, "print('loaded')", option, value)
     assert done.exit_code == 2
     assert option in done.stderr
@@ -274,22 +362,34 @@ x = Scheduler(
 """
 
 
-def test_tag_option_puts_the_label_of_the_job_before_each_line_of_a_log(tmp_path: Path) -> None:
+def test_tag_option_puts_the_label_of_the_job_before_each_line_of_a_log(
+    tmp_path: Path,
+) -> None:
     done = process("run", "--tag", written(tmp_path, SCENARIO))
     assert done.returncode == 0, done.stderr
-    assert {"job a: a a", "job b: b b", "program: c", "process: p"} <= set(done.stdout.splitlines())
+    assert {"job a: a a", "job b: b b", "program: c", "process: p"} <= set(
+        done.stdout.splitlines()
+    )
     assert sorted(done.stderr.splitlines()) == ["job a: error", "job b: error"]
 
 
 def test_output_of_a_process_job_into_a_pipe_is_complete(tmp_path: Path) -> None:
     code = "x = Scheduler(ProcessJob(print, 'from the process', label='p'))"
-    done = process("run", "--no-monitor", written(tmp_path, code), stdin=subprocess.DEVNULL)
+    done = process(
+        "run", "--no-monitor", written(tmp_path, code), stdin=subprocess.DEVNULL
+    )
     assert done.stdout.splitlines()[0] == "from the process"
 
 
-def test_tag_option_without_the_monitor_of_the_command_is_rejected(tmp_path: Path) -> None:
-    assert "leave out --no-monitor" in refused("run", "--tag", "--no-monitor", written(tmp_path, SCENARIO))
-    said = refused("run", "--tag", written(tmp_path, "x = Scheduler(instruments=[Monitor()])"))
+def test_tag_option_without_the_monitor_of_the_command_is_rejected(
+    tmp_path: Path,
+) -> None:
+    assert "leave out --no-monitor" in refused(
+        "run", "--tag", "--no-monitor", written(tmp_path, SCENARIO)
+    )
+    said = refused(
+        "run", "--tag", written(tmp_path, "x = Scheduler(instruments=[Monitor()])")
+    )
     assert "--tag does not change the scheduler's own Monitor" in said
 
 
@@ -306,7 +406,13 @@ def paths(jobs: Iterable[AbstractJob[Any]]) -> str:
 
 # The grid is a diamond a-b/c-d, then e, which also requires x; z is alone.
 
-CASES = [("b", "b"), ("b e", "b e"), ("[bc]", None), ("?", "a b c d e x z"), ("b nothing", None)]
+CASES = [
+    ("b", "b"),
+    ("b e", "b e"),
+    ("[bc]", None),
+    ("?", "a b c d e x z"),
+    ("b nothing", None),
+]
 
 
 @pytest.mark.parametrize(("only", "left"), CASES, ids=[only for only, _ in CASES])
@@ -347,14 +453,21 @@ def test_inputs_of_selected_jobs_are_kept() -> None:
     second = Job(give, first, label="second")
     scheduler, order = Scheduler(first), idle("order")
     elsewhere = Scheduler(Job(nothing, label="other"), second, label="elsewhere")
-    scheduler.update([elsewhere, order, Job(give, second, label="last", required=order)])
+    scheduler.update(
+        [elsewhere, order, Job(give, second, label="last", required=order)]
+    )
     assert kept_paths(scheduler, only="last") == "first elsewhere elsewhere/second last"
     assert scheduler.is_runnable()
 
 
 def test_services_that_selected_jobs_require_are_kept() -> None:
     database = Service(serve, label="database", required=(schema := idle("schema")))
-    scheduler = Scheduler(schema, database, idle("user", required=database), idle("other", required=database))
+    scheduler = Scheduler(
+        schema,
+        database,
+        idle("user", required=database),
+        idle("other", required=database),
+    )
     assert kept_paths(scheduler, only="user") == "database user"
 
 
@@ -365,13 +478,20 @@ def test_forever_jobs_are_kept_only_if_they_are_selected() -> None:
 
 def nested() -> Scheduler:
     first = idle("first")
-    inner = [Scheduler(a := idle("a"), idle("b", required=a), label=name) for name in ("one", "two")]
+    inner = [
+        Scheduler(a := idle("a"), idle("b", required=a), label=name)
+        for name in ("one", "two")
+    ]
     inner[0].requires(first)
     inner[1].requires(inner[0])
     return Scheduler(first, inner, idle("last", required=inner[1]), label="all")
 
 
-NESTED = [("one", "one one/a one/b"), ("*/a", "one one/a two two/a"), ("two/b first", "first two two/b")]
+NESTED = [
+    ("one", "one one/a one/b"),
+    ("*/a", "one one/a two two/a"),
+    ("two/b first", "first two two/b"),
+]
 
 
 @pytest.mark.parametrize(("only", "left"), NESTED, ids=[only for only, _ in NESTED])
@@ -422,19 +542,28 @@ scenario = Scheduler(a, Job(work, label="fetch b", required=a), Job(work, label=
 
 def test_run_and_list_use_only_the_selected_jobs(tmp_path: Path) -> None:
     file = written(tmp_path, CODE)
-    assert labels(trioflow("list", file, "--only", "?*b", "--only", "a").stdout) == ["a", "fetch b"]
+    assert labels(trioflow("list", file, "--only", "?*b", "--only", "a").stdout) == [
+        "a",
+        "fetch b",
+    ]
     assert run(file, "--only", "?*b", "--only", "a").stdout.count("works\n") == 2
 
 
 def test_list_paths_prints_the_paths_of_all_jobs(tmp_path: Path) -> None:
     code = "x = Scheduler(Scheduler(Job(work, label='a/b'), label='in'), Job(work, label='c'), Job(work, label='c'))"
-    assert trioflow("list", "--paths", written(tmp_path, code)).stdout == "in\nin/a\\/b\nc\nc#2\n"
+    assert (
+        trioflow("list", "--paths", written(tmp_path, code)).stdout
+        == "in\nin/a\\/b\nc\nc#2\n"
+    )
 
 
 def test_a_pattern_may_be_written_as_labels_are(tmp_path: Path) -> None:
     code = "x = Scheduler(Scheduler(Job(work, label='db'), label='eu'), Job(work, label='eu/db'), Job(work, label='c'))"
     file = written(tmp_path, code)
-    found = [trioflow("list", "--paths", file, "--only", each).stdout.split() for each in ("eu/db", r"eu\/db", "eu/d?")]
+    found = [
+        trioflow("list", "--paths", file, "--only", each).stdout.split()
+        for each in ("eu/db", r"eu\/db", "eu/d?")
+    ]
     assert found == [["eu", "eu/db"], [r"eu\/db"], ["eu", "eu/db", r"eu\/db"]]
 
 

@@ -20,7 +20,9 @@ def listed(*arguments: str) -> list[str]:
 
 # --- which scheduler
 def test_only_scheduler_of_a_file_is_the_default(tmp_path: Path) -> None:
-    assert listed(written(tmp_path, "whatever = Scheduler(Job(work, label='a'))")) == ["a"]
+    assert listed(written(tmp_path, "whatever = Scheduler(Job(work, label='a'))")) == [
+        "a"
+    ]
 
 
 def test_the_only_outermost_scheduler_is_the_default(tmp_path: Path) -> None:
@@ -42,30 +44,45 @@ def made():
 """
 
 
-def test_of_several_schedulers_the_one_named_scenario_is_the_default(tmp_path: Path) -> None:
+def test_of_several_schedulers_the_one_named_scenario_is_the_default(
+    tmp_path: Path,
+) -> None:
     assert listed(written(tmp_path, SEVERAL)) == ["b"]
 
 
-@pytest.mark.parametrize(("name", "found"), [("first", "a"), ("inner", "c"), ("made", "d"), ("scenario", "b")])
-def test_name_after_the_colon_selects_a_scheduler_or_a_function(tmp_path: Path, name: str, found: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("first", "a"), ("inner", "c"), ("made", "d"), ("scenario", "b")],
+)
+def test_name_after_the_colon_selects_a_scheduler_or_a_function(
+    tmp_path: Path, name: str, found: str
+) -> None:
     """In `FILE:NAME`, NAME is any global scheduler, nested ones included, or a function that returns one."""
     assert listed(f"{written(tmp_path, SEVERAL)}:{name}") == [found]
 
 
-def test_several_schedulers_without_one_named_scenario_are_an_error(tmp_path: Path) -> None:
+def test_several_schedulers_without_one_named_scenario_are_an_error(
+    tmp_path: Path,
+) -> None:
     file = written(tmp_path, SEVERAL.replace("scenario", "middle"))
     assert [line.strip() for line in refused("list", file).splitlines() if line.startswith("  ")] == [
         f"{file}:first", f"{file}:middle", f"{file}:last"
     ]  # fmt: skip
 
 
-def test_function_named_scenario_is_the_default_without_a_global_scheduler(tmp_path: Path) -> None:
-    assert listed(written(tmp_path, "def scenario():\n    return Scheduler(Job(work, label='a'))")) == ["a"]
+def test_function_named_scenario_is_the_default_without_a_global_scheduler(
+    tmp_path: Path,
+) -> None:
+    assert listed(
+        written(tmp_path, "def scenario():\n    return Scheduler(Job(work, label='a'))")
+    ) == ["a"]
 
 
 def test_scenario_may_be_any_callable_object(tmp_path: Path) -> None:
     code = "import functools\ndef make(label):\n    return Scheduler(Job(work, label=label))\n"
-    assert listed(written(tmp_path, code + "scenario = functools.partial(make, 'a')")) == ["a"]
+    assert listed(
+        written(tmp_path, code + "scenario = functools.partial(make, 'a')")
+    ) == ["a"]
 
 
 def test_callable_without_a_readable_signature_is_a_usage_error(tmp_path: Path) -> None:
@@ -79,7 +96,9 @@ def test_name_of_a_file_may_contain_a_colon(tmp_path: Path) -> None:
     assert listed(f"{file}:first") == ["a"]
 
 
-def test_scheduler_imported_from_another_file_of_the_directory_is_found(tmp_path: Path) -> None:
+def test_scheduler_imported_from_another_file_of_the_directory_is_found(
+    tmp_path: Path,
+) -> None:
     beside = written(tmp_path, "here = Scheduler(Job(work, label='a'))", "beside.py")
     assert listed(beside) == ["a"]
     file = written(tmp_path, "import sys\nfrom beside import here\nfirst = sys.path[0]")
@@ -91,7 +110,10 @@ def test_scheduler_imported_from_another_file_of_the_directory_is_found(tmp_path
 # --- loading of the file
 def test_users_file_is_not_loaded_as_main(tmp_path: Path) -> None:
     """The user's file is not loaded as `__main__`, and its `sys.argv` has no options of the command."""
-    file = written(tmp_path, "import sys\nassert __name__ == 'flow' and len(sys.argv) == 1\nscenario = Scheduler()")
+    file = written(
+        tmp_path,
+        "import sys\nassert __name__ == 'flow' and len(sys.argv) == 1\nscenario = Scheduler()",
+    )
     assert trioflow("list", file).exit_code == 0
 
 
@@ -102,7 +124,9 @@ def test_functions_of_the_users_file_can_be_pickled(tmp_path: Path) -> None:
         assert pickle.loads(pickle.dumps(module.work)) is module.work
 
 
-def test_scenario_file_named_like_an_imported_module_does_not_replace_it(tmp_path: Path) -> None:
+def test_scenario_file_named_like_an_imported_module_does_not_replace_it(
+    tmp_path: Path,
+) -> None:
     """A scenario file named json.py is loaded, and `sys.modules` keeps the module of the standard library."""
     with unchanged_process():
         module = _scenario.load_file(Path(written(tmp_path, "", "json.py")))
@@ -113,12 +137,16 @@ def test_file_that_is_loaded_again_keeps_the_name_of_its_module(tmp_path: Path) 
     """A file that is loaded twice in one process has one name, by which a journal knows its functions."""
     with unchanged_process():
         file = Path(written(tmp_path, "", "loaded_twice.py"))
-        assert [_scenario.load_file(file).__name__ for _ in range(2)] == ["loaded_twice"] * 2
+        assert [_scenario.load_file(file).__name__ for _ in range(2)] == [
+            "loaded_twice"
+        ] * 2
 
 
 def test_file_that_changes_within_a_second_is_compiled_again(tmp_path: Path) -> None:
     for label in "abc":
-        assert listed(written(tmp_path, f"x = Scheduler(Job(work, label='{label}'))")) == [label]
+        assert listed(
+            written(tmp_path, f"x = Scheduler(Job(work, label='{label}'))")
+        ) == [label]
 
 
 # --- --set
@@ -157,7 +185,11 @@ CONVERTED = [
 
 
 @pytest.mark.sampled
-@pytest.mark.parametrize(("parameters", "settings", "values"), CONVERTED, ids=[f"{p} {s}" for p, s, _ in CONVERTED])
+@pytest.mark.parametrize(
+    ("parameters", "settings", "values"),
+    CONVERTED,
+    ids=[f"{p} {s}" for p, s, _ in CONVERTED],
+)
 def test_set_values_are_converted_to_the_type_of_the_parameter(
     tmp_path: Path, parameters: str, settings: list[str], values: dict[str, object]
 ) -> None:
@@ -171,12 +203,24 @@ def test_set_values_are_converted_to_the_type_of_the_parameter(
 WRONG = [
     ("n: int", [], "'n'.*--set n="),
     ("n: int", ["n"], "name=value"),
-    ("n: int", ["n=five"], "--set n=five: Expected `int`, got `str`; give a text, a number"),
+    (
+        "n: int",
+        ["n=five"],
+        "--set n=five: Expected `int`, got `str`; give a text, a number",
+    ),
     ("n: int", ["n=1", "n=2"], "n= is given twice"),
     ("number: int", ["numer=2"], r"numer=: unknown parameter; do you mean number=\?"),
     ("n: int = 1", ["m=2"], "m=: unknown parameter; its parameters: n"),
-    ("day: datetime.date", ["day=2026-13-02"], "--set day=2026-13-02: Invalid RFC3339 encoded date"),
-    ("ns: list[int]", ["ns=1,2"], "--set ns=1,2: Expected `array`, got `str`; .* a list or dict as JSON"),
+    (
+        "day: datetime.date",
+        ["day=2026-13-02"],
+        "--set day=2026-13-02: Invalid RFC3339 encoded date",
+    ),
+    (
+        "ns: list[int]",
+        ["ns=1,2"],
+        "--set ns=1,2: Expected `array`, got `str`; .* a list or dict as JSON",
+    ),
     ("ns: list[int]", ['ns=[1, "b"]'], r"Expected `int`, got `str` - at `\$\[1\]`"),
     ("ns: list", ["ns=" + "[" * 99999], "--set ns="),
     ("path: Path", ["path=a"], "--set path=a: Expected `Path`, got `str`"),
@@ -185,15 +229,25 @@ WRONG = [
 
 
 @pytest.mark.sampled
-@pytest.mark.parametrize(("parameters", "settings", "message"), WRONG, ids=[f"{p} {s}"[:40] for p, s, _ in WRONG])
-def test_invalid_set_values_are_rejected(tmp_path: Path, parameters: str, settings: list[str], message: str) -> None:
+@pytest.mark.parametrize(
+    ("parameters", "settings", "message"),
+    WRONG,
+    ids=[f"{p} {s}"[:40] for p, s, _ in WRONG],
+)
+def test_invalid_set_values_are_rejected(
+    tmp_path: Path, parameters: str, settings: list[str], message: str
+) -> None:
     words = [word for one in settings for word in ("--set", one)]
-    said = refused("list", written(tmp_path, FUNCTION.format(parameters=parameters)), *words)
+    said = refused(
+        "list", written(tmp_path, FUNCTION.format(parameters=parameters)), *words
+    )
     assert re.search(message, said), said
 
 
 def test_set_is_rejected_for_a_global_scheduler(tmp_path: Path) -> None:
-    assert "'s' is a Scheduler" in refused("list", written(tmp_path, "x = Scheduler(label='s')"), "--set", "a=1")
+    assert "'s' is a Scheduler" in refused(
+        "list", written(tmp_path, "x = Scheduler(label='s')"), "--set", "a=1"
+    )
 
 
 def test_a_file_has_only_its_own_future_imports(tmp_path: Path) -> None:
@@ -241,13 +295,21 @@ HIDDEN_DOORS = {
     "thread": "from concurrent.futures import ThreadPoolExecutor\nThreadPoolExecutor(1).submit(flow.run).result()",
     "compat": "from trioflow.compat.asynciojobs import Job, Scheduler\nScheduler(Job(work()), label='flow').run()",
 }
-COMMANDS = {"run": ["--no-monitor"], "list": [], "graph": ["-o", "flow.dot"], "check": []}
+COMMANDS = {
+    "run": ["--no-monitor"],
+    "list": [],
+    "graph": ["-o", "flow.dot"],
+    "check": [],
+}
 
 
 @pytest.mark.parametrize(
-    ("command", "door"), [*((name, "run()") for name in COMMANDS), *(("check", name) for name in DOORS)]
+    ("command", "door"),
+    [*((name, "run()") for name in COMMANDS), *(("check", name) for name in DOORS)],
 )
-def test_a_run_is_refused_where_it_would_begin(tmp_path: Path, door: str, command: str) -> None:
+def test_a_run_is_refused_where_it_would_begin(
+    tmp_path: Path, door: str, command: str
+) -> None:
     file = written(tmp_path, FLOW + DOORS[door])
     said = refused(command, file, *COMMANDS[command])
     source = Path(file).read_text("utf-8").splitlines()
@@ -256,18 +318,28 @@ def test_a_run_is_refused_where_it_would_begin(tmp_path: Path, door: str, comman
 
 
 @pytest.mark.parametrize("door", HIDDEN_DOORS)
-def test_a_refused_run_is_reported_whatever_the_file_does_about_it(tmp_path: Path, door: str) -> None:
-    assert "'flow' would run" in refused("check", written(tmp_path, FLOW + HIDDEN_DOORS[door]))
+def test_a_refused_run_is_reported_whatever_the_file_does_about_it(
+    tmp_path: Path, door: str
+) -> None:
+    assert "'flow' would run" in refused(
+        "check", written(tmp_path, FLOW + HIDDEN_DOORS[door])
+    )
 
 
 def test_a_module_that_the_file_imports_runs_nothing(tmp_path: Path) -> None:
     module = Path(written(tmp_path, FLOW + "flow.run()", "library_of_flow.py"))
     said = refused("check", written(tmp_path, "from library_of_flow import flow"))
-    assert f"{module}, line {len(module.read_text('utf-8').splitlines())}: 'flow' would run" in said
+    assert (
+        f"{module}, line {len(module.read_text('utf-8').splitlines())}: 'flow' would run"
+        in said
+    )
 
 
 def test_a_function_that_builds_the_scenario_does_not_run_it(tmp_path: Path) -> None:
-    file = written(tmp_path, "def scenario():\n    flow = Scheduler(Job(work), label='flow')\n    flow.run()\n")
+    file = written(
+        tmp_path,
+        "def scenario():\n    flow = Scheduler(Job(work), label='flow')\n    flow.run()\n",
+    )
     said = refused("run", file)
     number = len(Path(file).read_text("utf-8").splitlines())
     assert f"{file}, line {number}: 'flow' would run" in said
@@ -275,7 +347,9 @@ def test_a_function_that_builds_the_scenario_does_not_run_it(tmp_path: Path) -> 
 
 
 def test_a_file_may_simulate_its_scheduler_while_it_is_loaded(tmp_path: Path) -> None:
-    done = trioflow("list", written(tmp_path, FLOW + "assert simulate(flow).makespan == 1.0"))
+    done = trioflow(
+        "list", written(tmp_path, FLOW + "assert simulate(flow).makespan == 1.0")
+    )
     assert labels(done.stdout) == ["work()"]
 
 
@@ -287,11 +361,19 @@ def test_runs_begin_again_after_a_file_was_rejected(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["check", "list", "graph"])
-def test_loading_program_of_readme_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+def test_loading_program_of_readme_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     readme = (ROOT / "README.md").read_text("utf-8")
-    program = next(block for block in re.findall(r"^```python\n(.*?)^```", readme, re.M | re.S) if "publish" in block)
-    Path("weather.py").write_text(program.replace('"echo", "published"', '"touch", "published"'), "utf-8")
+    program = next(
+        block
+        for block in re.findall(r"^```python\n(.*?)^```", readme, re.M | re.S)
+        if "publish" in block
+    )
+    Path("weather.py").write_text(
+        program.replace('"echo", "published"', '"touch", "published"'), "utf-8"
+    )
     done = trioflow(command, "weather.py", *COMMANDS[command])
     assert done.exit_code == 0, done.stderr
     assert "publish" in done.stdout or command != "list"

@@ -43,8 +43,13 @@ def test_list_prints_the_listing(tmp_path: Path) -> None:
 
 
 # --- graph
-@pytest.mark.parametrize(("suffix", "start"), [("dot", b"digraph"), ("mmd", b"flowchart"), ("png", b"\x89PNG")])
-def test_suffix_of_the_graph_output_sets_the_format(tmp_path: Path, suffix: str, start: bytes) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "start"),
+    [("dot", b"digraph"), ("mmd", b"flowchart"), ("png", b"\x89PNG")],
+)
+def test_suffix_of_the_graph_output_sets_the_format(
+    tmp_path: Path, suffix: str, start: bytes
+) -> None:
     """The suffixes .dot, .mmd and .png of a graph's output file stand for Graphviz, Mermaid and an image."""
     target = tmp_path / f"x.{suffix}"
     done = trioflow("graph", written(tmp_path, CODE), "-o", target)
@@ -54,19 +59,31 @@ def test_suffix_of_the_graph_output_sets_the_format(tmp_path: Path, suffix: str,
 
 def test_graph_in_svg_has_the_labels_of_the_selected_jobs(tmp_path: Path) -> None:
     target = tmp_path / "x.SVG"
-    assert trioflow("graph", written(tmp_path, CODE), "--only", "inner", "-o", target).exit_code == 0
+    assert (
+        trioflow(
+            "graph", written(tmp_path, CODE), "--only", "inner", "-o", target
+        ).exit_code
+        == 0
+    )
     texts = {
-        "".join(element.itertext()).strip() for element in ElementTree.parse(target).iter() if "text" in element.tag
+        "".join(element.itertext()).strip()
+        for element in ElementTree.parse(target).iter()
+        if "text" in element.tag
     }
     assert any("b" in text for text in texts)
     assert "a" not in texts
 
 
-def test_graph_says_how_large_a_very_large_picture_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graph_says_how_large_a_very_large_picture_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A picture that fits no screen comes with its size, and with what makes it smaller: families, as on the page."""
     monkeypatch.setattr(_dot, "MAX_WIDTH_POINTS", 10)
     done = trioflow("graph", written(tmp_path, CODE), "-o", tmp_path / "flow.svg")
-    assert re.fullmatch(r'flow.svg has \d+ x \d+ pt: --collapse "\*" draws .*, --only PATH a part\n', done.stderr)
+    assert re.fullmatch(
+        r'flow.svg has \d+ x \d+ pt: --collapse "\*" draws .*, --only PATH a part\n',
+        done.stderr,
+    )
     assert done.exit_code == 0
     monkeypatch.undo()
     code = """
@@ -76,16 +93,26 @@ def test_graph_says_how_large_a_very_large_picture_is(tmp_path: Path, monkeypatc
         x = Scheduler(first, then, groups, label="large")
     """
     file = written(tmp_path, code)
-    assert "pt: --collapse" in trioflow("graph", file, "-o", tmp_path / "flow.svg").stderr
+    assert (
+        "pt: --collapse" in trioflow("graph", file, "-o", tmp_path / "flow.svg").stderr
+    )
     for suffix in ("svg", "mmd"):
         target = tmp_path / f"small.{suffix}"
         assert trioflow("graph", file, "--collapse", "*", "-o", target).output == ""
-        for family, count in {"get": "400 jobs", "put": "400 jobs", "group": "300 groups"}.items():
-            assert (text := target.read_text()).count(count) == (2 if count == "400 jobs" else 1)
+        for family, count in {
+            "get": "400 jobs",
+            "put": "400 jobs",
+            "group": "300 groups",
+        }.items():
+            assert (text := target.read_text()).count(count) == (
+                2 if count == "400 jobs" else 1
+            )
             assert f"{family} " in text
 
 
-def test_graph_without_an_output_file_is_a_usage_error_with_advice(tmp_path: Path) -> None:
+def test_graph_without_an_output_file_is_a_usage_error_with_advice(
+    tmp_path: Path,
+) -> None:
     """`graph` without `-o` once printed text for Graphviz, although the user may have wanted the list of jobs."""
     done = trioflow("graph", written(tmp_path, CODE))
     assert (done.exit_code, done.stdout) == (2, "")
@@ -97,7 +124,9 @@ def test_graph_collapses_schedulers(tmp_path: Path) -> None:
     file = written(tmp_path, CODE)
 
     def drawn(*options: str) -> str:
-        assert trioflow("graph", file, *options, "-o", tmp_path / "x.dot").exit_code == 0
+        assert (
+            trioflow("graph", file, *options, "-o", tmp_path / "x.dot").exit_code == 0
+        )
         return (tmp_path / "x.dot").read_text()
 
     assert len(drawn("--collapse", "inner")) < len(drawn())
@@ -105,7 +134,9 @@ def test_graph_collapses_schedulers(tmp_path: Path) -> None:
     assert "no job has a path like 'nowhere'" in said
 
 
-def test_graph_without_graphviz_names_command_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graph_without_graphviz_names_command_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     done = trioflow("graph", written(tmp_path, CODE), "-o", tmp_path / "x.svg")
     assert done.exit_code == 1
@@ -114,7 +145,9 @@ def test_graph_without_graphviz_names_command_to_install_it(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("suffix", ["dot", "svg", "png", "mmd"])
-def test_graph_written_to_a_full_disk_gives_exit_code_1(tmp_path: Path, suffix: str) -> None:
+def test_graph_written_to_a_full_disk_gives_exit_code_1(
+    tmp_path: Path, suffix: str
+) -> None:
     target = tmp_path / f"x.{suffix}"
     target.symlink_to("/dev/full")
     done = trioflow("graph", written(tmp_path, CODE), "-o", target)
@@ -129,20 +162,37 @@ def test_run_has_a_monitor_by_default(tmp_path: Path) -> None:
     file = written(tmp_path, CODE)
     done = trioflow("run", file)
     assert done.exit_code == 0
-    told = [line.split()[1:3] for line in done.stdout.splitlines() if " succeeded " in line]
+    told = [
+        line.split()[1:3] for line in done.stdout.splitlines() if " succeeded " in line
+    ]
     assert ["succeeded", "a"] in told
     assert "  ✓ all 2 jobs succeeded, " in done.stdout.splitlines()[-1]
     assert done.stdout.count("all 2 jobs succeeded") == 1
-    assert [line.split()[-1] for line in run(file).stdout.splitlines()[:2]] == ["works", "works"]
+    assert [line.split()[-1] for line in run(file).stdout.splitlines()[:2]] == [
+        "works",
+        "works",
+    ]
 
 
 def test_scheduler_with_a_monitor_gets_no_second_one(tmp_path: Path) -> None:
     """`run` adds no monitor to a scheduler that has one, so the end of each job is printed once."""
     done = trioflow(
         "run",
-        written(tmp_path, "from trioflow import Monitor\nx = Scheduler(Job(work, label='a'), instruments=[Monitor()])"),
+        written(
+            tmp_path,
+            "from trioflow import Monitor\nx = Scheduler(Job(work, label='a'), instruments=[Monitor()])",
+        ),
     )
-    assert len([line for line in done.stdout.splitlines() if " succeeded " in line and line.split()[2] == "a"]) == 1
+    assert (
+        len(
+            [
+                line
+                for line in done.stdout.splitlines()
+                if " succeeded " in line and line.split()[2] == "a"
+            ]
+        )
+        == 1
+    )
 
 
 # --- trace and report
@@ -150,7 +200,9 @@ def test_suffix_of_the_trace_file_sets_the_format(tmp_path: Path, backend: str) 
     """The suffix of the `--trace` file selects JSON for Perfetto, an SVG timeline, or a CSV table."""
     file = written(tmp_path, BROKEN)
     for name in "x.json", "x.svg", "x.csv":
-        assert run(file, "--backend", backend, "--trace", tmp_path / name).exit_code == 3
+        assert (
+            run(file, "--backend", backend, "--trace", tmp_path / name).exit_code == 3
+        )
     events = json.loads((tmp_path / "x.json").read_text())
     assert "broken" in json.dumps(events)
     assert ElementTree.parse(tmp_path / "x.svg").getroot().tag.endswith("svg")
@@ -158,7 +210,9 @@ def test_suffix_of_the_trace_file_sets_the_format(tmp_path: Path, backend: str) 
 
 
 @pytest.mark.parametrize("option", ["--trace", "--report"])
-def test_unknown_suffix_of_a_trace_or_report_is_rejected(tmp_path: Path, option: str) -> None:
+def test_unknown_suffix_of_a_trace_or_report_is_rejected(
+    tmp_path: Path, option: str
+) -> None:
     done = run(written(tmp_path, CODE), option, tmp_path / "x.pdf")
     assert done.exit_code == 2
     endings = {"--trace": ".json, .svg or .csv", "--report": ".html or .htm"}
@@ -169,14 +223,20 @@ def test_unknown_suffix_of_a_trace_or_report_is_rejected(tmp_path: Path, option:
 
 def test_report_option_writes_a_page_with_the_failures(tmp_path: Path) -> None:
     target = tmp_path / "x.html"
-    assert run(written(tmp_path, BROKEN), "--critical", "--report", target).exit_code == 1
+    assert (
+        run(written(tmp_path, BROKEN), "--critical", "--report", target).exit_code == 1
+    )
     text = target.read_text()
     assert text.lower().startswith("<!doctype html>")
     assert "OSError" in text
 
 
-@pytest.mark.parametrize("options", [[], ["--no-monitor"]], ids=["monitor", "no monitor"])
-def test_a_report_has_the_end_of_what_each_failed_job_printed(tmp_path: Path, options: list[str]) -> None:
+@pytest.mark.parametrize(
+    "options", [[], ["--no-monitor"]], ids=["monitor", "no monitor"]
+)
+def test_a_report_has_the_end_of_what_each_failed_job_printed(
+    tmp_path: Path, options: list[str]
+) -> None:
     """The last 4,000 characters, of functions, threads, processes and commands. The report had none of it, but with a
     page, or a picture on a terminal."""
     target, code = tmp_path / "x.html", """
@@ -191,17 +251,26 @@ def test_a_report_has_the_end_of_what_each_failed_job_printed(tmp_path: Path, op
             CommandJob("seq -f 'line %.0f' 0 19999; exit 3", shell=True),
         )
     """  # fmt: skip
-    assert process("run", *options, "--report", target, written(tmp_path, code)).returncode == 3
+    assert (
+        process("run", *options, "--report", target, written(tmp_path, code)).returncode
+        == 3
+    )
     ends = re.findall("<p>printed:</p><pre>(.*?)</pre>", target.read_text(), re.DOTALL)
     assert len(ends) == 4
     for end in ends:
-        numbers = [int(number) for number in re.findall(r"^line (\d+)$", end, re.MULTILINE)]
-        assert 3900 <= len(end) <= 4000 + len(numbers)  # and an escape for each newline at most
+        numbers = [
+            int(number) for number in re.findall(r"^line (\d+)$", end, re.MULTILINE)
+        ]
+        assert (
+            3900 <= len(end) <= 4000 + len(numbers)
+        )  # and an escape for each newline at most
         assert numbers == [*range(numbers[0], 20000)]
 
 
 def test_trace_written_to_a_full_disk_gives_exit_code_1(tmp_path: Path) -> None:
-    done = run(written(tmp_path, CODE), "--trace", "/dev/full", "--report", tmp_path / "x.html")
+    done = run(
+        written(tmp_path, CODE), "--trace", "/dev/full", "--report", tmp_path / "x.html"
+    )
     assert done.exit_code == 1
     assert "Error: cannot write '/dev/full': No space left" in done.stderr
     assert (tmp_path / "x.html").exists()
@@ -210,7 +279,9 @@ def test_trace_written_to_a_full_disk_gives_exit_code_1(tmp_path: Path) -> None:
 # --- completion
 def completed(*words: str) -> list[str]:
     complete = ShellComplete(command, {}, "trioflow", "_TRIOFLOW_COMPLETE")
-    return [item.value for item in complete.get_completions(list(words[:-1]), words[-1])]
+    return [
+        item.value for item in complete.get_completions(list(words[:-1]), words[-1])
+    ]
 
 
 def test_subcommands_and_options_are_completed() -> None:
@@ -221,26 +292,45 @@ def test_subcommands_and_options_are_completed() -> None:
 
 def test_files_are_completed_by_the_shell() -> None:
     complete = ShellComplete(command, {}, "trioflow", "_TRIOFLOW_COMPLETE")
-    for words in (["run"], ["run", "x.py", "--report"], ["compare", "a.json"], ["batch", "--joblog"], ["graph", "-o"]):
-        assert [item.type for item in complete.get_completions(words, "fl")] == ["file"], words
+    for words in (
+        ["run"],
+        ["run", "x.py", "--report"],
+        ["compare", "a.json"],
+        ["batch", "--joblog"],
+        ["graph", "-o"],
+    ):
+        assert [item.type for item in complete.get_completions(words, "fl")] == [
+            "file"
+        ], words
 
 
-def test_misspelt_words_and_words_in_the_wrong_order_get_the_correction(tmp_path: Path) -> None:
+def test_misspelt_words_and_words_in_the_wrong_order_get_the_correction(
+    tmp_path: Path,
+) -> None:
     file = written(tmp_path, "def scenario(pages: int = 3):\n    return Scheduler()")
     assert "unknown command 'rum'; do you mean 'run'?" in trioflow("rum").stderr
     assert "to run a file, write: trioflow run flow.py" in trioflow("flow.py").stderr
-    assert "unknown parameter; do you mean pages=?" in run(file, "--set", "page=3").stderr
-    assert "write: trioflow journal run.db why" in trioflow("journal", "why", "run.db").stderr
+    assert (
+        "unknown parameter; do you mean pages=?" in run(file, "--set", "page=3").stderr
+    )
+    assert (
+        "write: trioflow journal run.db why"
+        in trioflow("journal", "why", "run.db").stderr
+    )
     assert trioflow("journal", "why", "run.db").exit_code == 2
 
 
 @pytest.mark.parametrize("name", ["", "run", "list", "graph", "check", "journal"])
 def test_each_help_has_examples(name: str) -> None:
     text = trioflow(*name.split(), "--help").stdout
-    examples = re.findall(rf"^ +trioflow {name}.*", text.partition("Example")[2], re.MULTILINE)
+    examples = re.findall(
+        rf"^ +trioflow {name}.*", text.partition("Example")[2], re.MULTILINE
+    )
     assert examples
     for option in re.findall(r" (--?[a-z][\w-]*)", " ".join(examples)):
-        assert name in ("", "journal") or f"{option}" in text.partition("Example")[0], option
+        assert name in ("", "journal") or f"{option}" in text.partition("Example")[0], (
+            option
+        )
 
 
 def test_completion_script_for_bash_completes_subcommands(tmp_path: Path) -> None:
@@ -253,6 +343,11 @@ def test_completion_script_for_bash_completes_subcommands(tmp_path: Path) -> Non
     make_program(tmp_path / "trioflow", *WORDS)
     environment = {**ENVIRONMENT, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(
-        ["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+        ["bash", "-c", script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert done.stdout == "report\n", done.stderr

@@ -26,7 +26,9 @@ DAY = 24 * 3600.0
 
 # Its name since anyio 4.7, and the one before.
 wait_readable: Callable[[socket.socket], Awaitable[None]] = next(
-    getattr(anyio, name) for name in ("wait_readable", "wait_socket_readable") if hasattr(anyio, name)
+    getattr(anyio, name)
+    for name in ("wait_readable", "wait_socket_readable")
+    if hasattr(anyio, name)
 )
 
 
@@ -41,7 +43,9 @@ async def in_thread(fn: Callable[[], object]) -> None:
 
 
 # --- the clock
-@pytest.mark.parametrize("delays", [(), (0.25,), (1.0,), (DAY,), (1000 * DAY,), (2.0**40, 1.0)])
+@pytest.mark.parametrize(
+    "delays", [(), (0.25,), (1.0,), (DAY,), (1000 * DAY,), (2.0**40, 1.0)]
+)
 def test_sleep_jumps_exactly(virtual: Virtual, delays: tuple[float, ...]) -> None:
     """From zero, even beyond the day to which asyncio shortens the timeout of select(), and at clock times so late that
     adding 1e-9 changes nothing (python/cpython#116342)."""
@@ -65,7 +69,9 @@ def test_a_jump_moves_the_clock_at_once_and_timers_after_it() -> None:
         await asyncio.sleep(2)
         assert (loop.time(), fired) == (4, [(1, 2), (2.5, 2.5), (3, 3)])
         for seconds in (-1, math.inf, math.nan):
-            with pytest.raises(ValueError, match="give a finite number of seconds, 0 or more"):
+            with pytest.raises(
+                ValueError, match="give a finite number of seconds, 0 or more"
+            ):
                 loop.jump(seconds)
 
     run_virtual(main, backend="asyncio")
@@ -73,7 +79,9 @@ def test_a_jump_moves_the_clock_at_once_and_timers_after_it() -> None:
 
 @given(whens=st.lists(st.floats(min_value=0, allow_infinity=False), min_size=1))
 @example(whens=[2.4, 6.7])  # 2.4 + (6.7 - 2.4) is 6.700000000000001
-@example(whens=[1.0, 1.0000000004])  # nearer to each other than the resolution of the real clock
+@example(
+    whens=[1.0, 1.0000000004]
+)  # nearer to each other than the resolution of the real clock
 def test_asyncio_timers_fire_exactly_at_their_time(whens: list[float]) -> None:
     fired: list[tuple[float, float]] = []
 
@@ -125,7 +133,9 @@ def test_sleepers_wake_in_order_of_time(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("seconds", [(1,), (2, 1), (1, 1, 1)])
-def test_sleepers_of_one_time_wake_in_the_order_they_went_to_sleep(virtual: Virtual, seconds: tuple[int, ...]) -> None:
+def test_sleepers_of_one_time_wake_in_the_order_they_went_to_sleep(
+    virtual: Virtual, seconds: tuple[int, ...]
+) -> None:
     """Tasks that sleep until the same time continue first come, first served, and again after their next checkpoint."""
     slept: list[int] = []
     woken: list[int] = []
@@ -170,7 +180,9 @@ def test_move_on_after_ends_exactly_at_its_deadline(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 2])
-def test_cancellation_needs_no_time_and_an_endless_sleep_has_no_deadline(virtual: Virtual, seconds: float) -> None:
+def test_cancellation_needs_no_time_and_an_endless_sleep_has_no_deadline(
+    virtual: Virtual, seconds: float
+) -> None:
     """The clock stands still while the loop really waits for a thread."""
 
     async def main() -> float:
@@ -198,7 +210,9 @@ def test_loop_waits_for_the_result_of_a_thread(virtual: Virtual) -> None:
 
 def test_thread_may_call_into_the_loop(virtual: Virtual) -> None:
     async def main() -> float:
-        return await anyio.to_thread.run_sync(lambda: anyio.from_thread.run(now_after, 60.0))
+        return await anyio.to_thread.run_sync(
+            lambda: anyio.from_thread.run(now_after, 60.0)
+        )
 
     assert virtual(main) == 60.0
 
@@ -234,7 +248,9 @@ def test_loop_waits_for_data_from_a_socket(virtual: Virtual, is_ready: bool) -> 
     assert virtual(main) == (b"x", 0.0)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a selector loop runs no subprocesses on Windows")
+@pytest.mark.skipif(
+    os.name == "nt", reason="a selector loop runs no subprocesses on Windows"
+)
 def test_loop_waits_for_a_process_and_its_output(virtual: Virtual) -> None:
     async def main() -> tuple[bytes, float]:
         return (await anyio.run_process(["echo", "done"])).stdout, anyio.current_time()
@@ -287,7 +303,9 @@ def test_times_of_a_scenario_are_the_same_on_both_backends() -> None:
     assert run_virtual(main, backend="asyncio") == on_trio
 
 
-def test_run_virtual_returns_the_value_or_raises_the_exception_of_the_function(backend: str) -> None:
+def test_run_virtual_returns_the_value_or_raises_the_exception_of_the_function(
+    backend: str,
+) -> None:
     assert run_virtual(take, 1, "x", backend=backend) == (1, "x")
     with pytest.raises(LookupError, match=r"^mine$"):
         run_virtual(fail_now, LookupError("mine"), backend=backend)
@@ -319,12 +337,17 @@ def test_cancelled_timers_are_skipped() -> None:
         await asyncio.to_thread(threading.get_ident)
         return loop.time()
 
-    assert [run_virtual(main, count, backend="asyncio") for count in (3, 500)] == [1000.0, 1000.0]
+    assert [run_virtual(main, count, backend="asyncio") for count in (3, 500)] == [
+        1000.0,
+        1000.0,
+    ]
 
 
 # --- what the fixtures find
 @pytest.fixture
-def house(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+def house(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> pytest.Pytester:
     """A directory with the fixtures of these tests, which wait a shorter time for threads."""
     monkeypatch.setattr(conftest, "PATIENCE", 0.01)
     fixtures = "backend, checked_runs, checked_states, nothing_left_behind, virtual"
@@ -347,7 +370,9 @@ def test_fixtures_let_clean_tests_pass(house: pytest.Pytester) -> None:
     house.runpytest("-W", "error").assert_outcomes(passed=2)
 
 
-def test_virtual_options_are_accepted_by_the_anyio_pytest_plugin(house: pytest.Pytester) -> None:
+def test_virtual_options_are_accepted_by_the_anyio_pytest_plugin(
+    house: pytest.Pytester,
+) -> None:
     house.makepyfile("""
         import anyio, pytest
         from trioflow.testing import virtual_options
@@ -440,4 +465,6 @@ def test_fixtures_find_a_coroutine_never_awaited(house: pytest.Pytester) -> None
         def test_innocent():
             pass
     """)
-    house.runpytest("-W", "error", "--tb=no").assert_outcomes(passed=3, failed=2, errors=2)
+    house.runpytest("-W", "error", "--tb=no").assert_outcomes(
+        passed=3, failed=2, errors=2
+    )

@@ -23,7 +23,10 @@ def programs(page: str) -> Iterator[tuple[str, str]]:
     before = found[0]["program"].partition("async def main")[0]
     for program in found:
         is_whole = "as before\n" not in program["program"]
-        yield program["program"] if is_whole else before + program["program"], program["printed"] or found[0]["printed"]
+        yield (
+            program["program"] if is_whole else before + program["program"],
+            program["printed"] or found[0]["printed"],
+        )
 
 
 PROGRAMS = [
@@ -37,41 +40,65 @@ PROGRAMS = [
 AGENTS = (ROOT / "docs" / "how-to" / "agents.md").read_text(encoding="utf-8")
 PROGRAMS += [  # a program in several parts
     pytest.param(
-        "\n".join(re.findall(r"^```python\n(.*?)^```$", AGENTS, re.MULTILINE | re.DOTALL)), printed, id="agents"
+        "\n".join(
+            re.findall(r"^```python\n(.*?)^```$", AGENTS, re.MULTILINE | re.DOTALL)
+        ),
+        printed,
+        id="agents",
     )
-    for printed in re.findall(r"prints:\n\n```text\n(.*?)^```$", AGENTS, re.MULTILINE | re.DOTALL)
+    for printed in re.findall(
+        r"prints:\n\n```text\n(.*?)^```$", AGENTS, re.MULTILINE | re.DOTALL
+    )
 ]
 
 
 @pytest.mark.sampled
 @pytest.mark.parametrize(("program", "printed"), PROGRAMS)
-def test_a_program_prints_the_output_shown_on_the_page(tmp_path: Path, program: str, printed: str) -> None:
+def test_a_program_prints_the_output_shown_on_the_page(
+    tmp_path: Path, program: str, printed: str
+) -> None:
     """A program on one of the pages prints the output shown there; three dots on the page stand for any lines."""
     file = tmp_path / "program.py"
     file.write_text(program, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
-    environment["PYTHONUNBUFFERED"] = "1"  # in order with what its commands print, as in a terminal
+    environment["PYTHONUNBUFFERED"] = (
+        "1"  # in order with what its commands print, as in a terminal
+    )
     done = python(file, cwd=tmp_path, env=environment, encoding="utf-8")
     assert done.returncode == 0, done.stderr
-    alike = doctest.OutputChecker().check_output(timeless(printed), timeless(done.stdout), doctest.ELLIPSIS)
+    alike = doctest.OutputChecker().check_output(
+        timeless(printed), timeless(done.stdout), doctest.ELLIPSIS
+    )
     assert alike, done.stdout
 
 
-@pytest.mark.parametrize(("library", "module"), [("asynciojobs", "asynciojobs"), ("pyexpool", "mpepool")])
-def test_program_prints_the_same_with_the_import_of_compat_module(library: str, module: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("library", "module"), [("asynciojobs", "asynciojobs"), ("pyexpool", "mpepool")]
+)
+def test_program_prints_the_same_with_the_import_of_compat_module(
+    library: str, module: str, tmp_path: Path
+) -> None:
     old, new = f"from {module} import", f"from trioflow.compat.{library} import"
-    program, printed = next(given.values for given in PROGRAMS if given.id == f"{library}-0")
+    program, printed = next(
+        given.values for given in PROGRAMS if given.id == f"{library}-0"
+    )
     assert isinstance(program, str)
     assert program.count(old) == 1
     reports_of_the_library = "...\n"
     test_a_program_prints_the_output_shown_on_the_page(
-        tmp_path, program.replace(old, new), str(printed).replace(reports_of_the_library, "")
+        tmp_path,
+        program.replace(old, new),
+        str(printed).replace(reports_of_the_library, ""),
     )
 
 
 def test_the_page_on_failures_shows_what_is_logged() -> None:
     text = (ROOT / "docs" / "explained" / "failures.md").read_text(encoding="utf-8")
-    (shown,) = re.findall(r"do not answer give three lines:\n\n```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (shown,) = re.findall(
+        r"do not answer give three lines:\n\n```text\n(.*?)^```$",
+        text,
+        re.MULTILINE | re.DOTALL,
+    )
     program = """
 from trioflow import Job, Scheduler
 

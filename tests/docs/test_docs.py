@@ -18,30 +18,52 @@ from ..places import DOCS, ROOT
 
 README = ROOT / "README.md"
 STUBS = {
-    ROOT / "docs" / f"{name}.md" for name in ("index", "changelog", "contributing", "security")
+    ROOT / "docs" / f"{name}.md"
+    for name in ("index", "changelog", "contributing", "security")
 }  # on the site, another file
-PAGES = [README, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted({*(ROOT / "docs").rglob("*.md")} - STUBS)]
+PAGES = [
+    README,
+    ROOT / "CHANGELOG.md",
+    ROOT / "SECURITY.md",
+    *sorted({*(ROOT / "docs").rglob("*.md")} - STUBS),
+]
 
 REFERENCE = ROOT / "docs" / "reference"
 
 
 def prose(page: Path) -> str:
-    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(
+        r"^```.*?^```$",
+        "",
+        page.read_text(encoding="utf-8"),
+        flags=re.DOTALL | re.MULTILINE,
+    )
     return re.sub(r"`[^`\n]*`", "`code`", text)
 
 
 def links(page: Path) -> Iterator[tuple[Path, str]]:
     """Yield file and anchor of each link to something in the repository, and of each picture."""
-    for target in re.findall(r"""(?<=\]\()[^)\s]+(?=\))|(?<=\bsrc=")[^"]+|(?<=\bsrcset=")[^"]+""", prose(page)):
+    for target in re.findall(
+        r"""(?<=\]\()[^)\s]+(?=\))|(?<=\bsrc=")[^"]+|(?<=\bsrcset=")[^"]+""",
+        prose(page),
+    ):
         if not re.match(r"[a-z]+:", target):
             path, _, anchor = target.partition("#")
             yield ((page.parent / path).resolve() if path else page), anchor
 
 
 def anchors(page: Path) -> set[str]:
-    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(
+        r"^```.*?^```$",
+        "",
+        page.read_text(encoding="utf-8"),
+        flags=re.DOTALL | re.MULTILINE,
+    )
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in headings
+    }
 
 
 def test_links_resolve() -> None:
@@ -49,7 +71,9 @@ def test_links_resolve() -> None:
     for page in PAGES:
         for target, anchor in links(page):
             assert target.exists(), f"{page.name} links to {target}"
-            assert not anchor or anchor in anchors(target), f"{page.name} links to #{anchor} of {target.name}"
+            assert not anchor or anchor in anchors(target), (
+                f"{page.name} links to #{anchor} of {target.name}"
+            )
 
 
 MOST_WORDS = 50_000
@@ -68,19 +92,28 @@ def test_all_pages_together_stay_within_their_bound() -> None:
     """A new page is paid for by what it replaces; the longest pages are where to look first."""
     words = Counter(
         {
-            page.relative_to(ROOT).as_posix(): len(page.read_text(encoding="utf-8").split())
+            page.relative_to(ROOT).as_posix(): len(
+                page.read_text(encoding="utf-8").split()
+            )
             for page in (ROOT / "docs").rglob("*.md")
             if not {"_site", "decisions"} & set(page.parts)
         }
     )
     longest = ", ".join(f"{page} {number}" for page, number in words.most_common(8))
-    assert words.total() <= MOST_WORDS, f"{words.total():,} words; the longest pages: {longest}"
+    assert words.total() <= MOST_WORDS, (
+        f"{words.total():,} words; the longest pages: {longest}"
+    )
 
 
 def test_no_table_is_cut_and_no_gap_is_wide() -> None:
     """An empty line stands alone, and never within a table, where it would end the table."""
     for page in PAGES:
-        text = re.sub(r"^```.*?^```$", "code", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        text = re.sub(
+            r"^```.*?^```$",
+            "code",
+            page.read_text(encoding="utf-8"),
+            flags=re.DOTALL | re.MULTILINE,
+        )
         assert "\n\n\n" not in text, page
         cut = re.search(r"^\|.*\n\n(\|.*)\n(?!\|[ :|-]+$)", text, re.MULTILINE)
         assert not cut, f"{page.name}: {cut and cut[1]}"
@@ -107,22 +140,42 @@ def test_each_page_can_be_reached_from_the_readme() -> None:
 def test_the_figure_of_states_shows_the_table_of_transitions() -> None:
     figure = (ROOT / "docs" / "pictures" / "states.svg").read_text(encoding="utf-8")
     drawn = re.findall(r"<title>(\w+)&#45;&gt;(\w+)</title>", figure)
-    assert sorted(drawn) == sorted((old.name, new.name) for old in JobState for new in TRANSITIONS[old].values())
+    assert sorted(drawn) == sorted(
+        (old.name, new.name) for old in JobState for new in TRANSITIONS[old].values()
+    )
 
 
 def test_the_text_of_the_figure_of_states_names_each_transition() -> None:
     """The text in place of the figure of states lists what may follow each state, in the order of the states."""
-    steps = {old: [new.name for new in JobState if new in TRANSITIONS[old].values()] for old in JobState}
-    texts = [f"{old.name} to {' or '.join(filter(None, [', '.join(n[:-1]), n[-1]]))}" for old, n in steps.items() if n]
-    assert f"![The steps: {'; '.join(texts)}](" in (REFERENCE / "jobs.md").read_text(encoding="utf-8")
+    steps = {
+        old: [new.name for new in JobState if new in TRANSITIONS[old].values()]
+        for old in JobState
+    }
+    texts = [
+        f"{old.name} to {' or '.join(filter(None, [', '.join(n[:-1]), n[-1]]))}"
+        for old, n in steps.items()
+        if n
+    ]
+    assert f"![The steps: {'; '.join(texts)}](" in (REFERENCE / "jobs.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_the_reference_says_of_each_state_what_the_code_says() -> None:
     source = Path(_states.__file__).read_text(encoding="utf-8")
     body = source.partition("class JobState")[2].partition("@property")[0]
-    texts = re.findall(r'^    """(.+?)"""$', body, re.MULTILINE)[1:]  # the first one is that of the class
-    page = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", (REFERENCE / "jobs.md").read_text(encoding="utf-8"))
-    assert texts == [f"The job {row}." for row in re.findall(r"^\| [A-Z]+ \| `.` \| (.+?) \|", page, re.MULTILINE)]
+    texts = re.findall(r'^    """(.+?)"""$', body, re.MULTILINE)[
+        1:
+    ]  # the first one is that of the class
+    page = re.sub(
+        r"\[([^]]+)\]\([^)]+\)",
+        r"\1",
+        (REFERENCE / "jobs.md").read_text(encoding="utf-8"),
+    )
+    assert texts == [
+        f"The job {row}."
+        for row in re.findall(r"^\| [A-Z]+ \| `.` \| (.+?) \|", page, re.MULTILINE)
+    ]
 
 
 def test_the_tables_of_states_and_stop_reasons_are_complete() -> None:
@@ -131,11 +184,18 @@ def test_the_tables_of_states_and_stop_reasons_are_complete() -> None:
     symbols = re.findall(r"^\| ([A-Z]+) \| `(.)` \|", jobs, re.MULTILINE)
     assert symbols == [(state.name, STATE_STYLES[state].symbol) for state in JobState]
     reasons = (REFERENCE / "scheduler.md").read_text(encoding="utf-8")
-    assert re.findall(r"^\| ([A-Z]+) \|", reasons, re.MULTILINE) == [reason.name for reason in StopReason]
+    assert re.findall(r"^\| ([A-Z]+) \|", reasons, re.MULTILINE) == [
+        reason.name for reason in StopReason
+    ]
 
 
 def test_the_glossary_is_in_alphabetical_order() -> None:
-    lines = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").partition("\n- ")[2].splitlines()
+    lines = (
+        (ROOT / "docs" / "glossary.md")
+        .read_text(encoding="utf-8")
+        .partition("\n- ")[2]
+        .splitlines()
+    )
     terms = [re.match(r"(?:- )?\*\*(.+?)\*\*: ", line) for line in lines]
     assert all(terms), f"not a term: {lines[terms.index(None)]}"
     names = [term[1].lower() for term in terms if term]
@@ -151,11 +211,20 @@ LOADED = "\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))"
 def loaded(program: str) -> set[str]:
     """Return the modules and packages that a program has loaded in an interpreter of its own."""
     words = [sys.executable, "-I", "-c", program + LOADED]
-    return {*json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)}
+    return {
+        *json.loads(
+            subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        )
+    }
 
 
-@pytest.mark.parametrize("name", [name for name in LIBRARIES if f"| `import {name}` " in PAGE and name != "asyncio"])
-def test_the_packages_that_come_with_a_library_are_those_of_the_table(name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [name for name in LIBRARIES if f"| `import {name}` " in PAGE and name != "asyncio"],
+)
+def test_the_packages_that_come_with_a_library_are_those_of_the_table(
+    name: str,
+) -> None:
     pytest.importorskip(name)
     row = re.search(rf"\| `import {name}` \|[^|]*\|[^|]*\| (\d+) \|", PAGE)
     assert row is not None
@@ -167,14 +236,29 @@ def test_the_page_names_each_package_that_comes() -> None:
     assert {name for name in packages("trioflow") if name not in sentence} == set()
 
 
-@pytest.mark.parametrize(("backend", "other"), [("asyncio", "trio"), ("trio", "asyncio")])
+@pytest.mark.parametrize(
+    ("backend", "other"), [("asyncio", "trio"), ("trio", "asyncio")]
+)
 def test_a_run_imports_its_own_loop_alone(backend: str, other: str) -> None:
     assert other not in loaded(THREE_JOBS.format(backend))
 
 
 def test_an_import_loads_the_engine_alone() -> None:
-    rooms = {name.split(".")[1] for name in loaded("import trioflow") if name.startswith("trioflow.")}
-    assert not rooms & {"batch", "cli", "compat", "journal", "otel", "simulation", "testing", "view"}, rooms
+    rooms = {
+        name.split(".")[1]
+        for name in loaded("import trioflow")
+        if name.startswith("trioflow.")
+    }
+    assert not rooms & {
+        "batch",
+        "cli",
+        "compat",
+        "journal",
+        "otel",
+        "simulation",
+        "testing",
+        "view",
+    }, rooms
 
 
 # --- the experiment on the page about nodes, with a node on which a round fails
@@ -187,15 +271,24 @@ echo "round $1" >> results.txt
 
 
 def results() -> dict[str, list[str]]:
-    return {name: Path(f"results/{name}.txt").read_text().splitlines() for name in ("node01", "node02")}
+    return {
+        name: Path(f"results/{name}.txt").read_text().splitlines()
+        for name in ("node01", "node02")
+    }
 
 
-def test_a_failed_round_ends_the_rounds_of_its_node_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_round_ends_the_rounds_of_its_node_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A failed round once blocked those of all other nodes, and nothing was pulled; resumed, all measured it again."""
     monkeypatch.chdir(tmp_path)
     Path("measure.sh").write_text(SCRIPT)
     Path("measure.sh").chmod(0o755)
-    program = re.search(r"```python\n(.*?)```", (DOCS / "how-to/nodes.md").read_text(encoding="utf-8"), re.DOTALL)
+    program = re.search(
+        r"```python\n(.*?)```",
+        (DOCS / "how-to/nodes.md").read_text(encoding="utf-8"),
+        re.DOTALL,
+    )
     assert program is not None
     page: dict[str, Any] = {}
     exec(program[1], page)

@@ -15,18 +15,28 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
 FILES = [*PAGES, *(ROOT / "examples").glob("*.py"), *PACKAGE.rglob("*.py")]
-SCRIPTS = [ROOT / ".ci" / "run", ROOT / ".ci" / "release", ROOT / ".github" / "workflows" / "ci.yml"]
+SCRIPTS = [
+    ROOT / ".ci" / "run",
+    ROOT / ".ci" / "release",
+    ROOT / ".github" / "workflows" / "ci.yml",
+]
 
 
 def extras_named(text: str) -> set[str]:
     """Return the extras in `trioflow[a,b]`, `.[a]`, `[a]` behind a path, "the extra `a`" and "the `a` extra"."""
     lists = re.findall(r"(?:trioflow|CLONE|['\"` ]\.)\[([a-z, ]+)\](?!\()", text)
     words = re.findall(r"\bextras? `([a-z]+)`|`([a-z]+)` extra\b", text)
-    return {name.strip() for names in lists for name in names.split(",")} | {a or b for a, b in words}
+    return {name.strip() for names in lists for name in names.split(",")} | {
+        a or b for a, b in words
+    }
 
 
 def test_each_extra_named_on_pages_and_in_messages_exists() -> None:
-    named = {name: path for path in FILES for name in extras_named(path.read_text(encoding="utf-8"))}
+    named = {
+        name: path
+        for path in FILES
+        for name in extras_named(path.read_text(encoding="utf-8"))
+    }
     assert len(named) > 8
     assert {name: path for name, path in named.items() if name not in EXTRAS} == {}
 
@@ -34,13 +44,24 @@ def test_each_extra_named_on_pages_and_in_messages_exists() -> None:
 @pytest.mark.parametrize("extra", sorted(EXTRAS))
 def test_each_extra_is_in_the_table_on_the_first_page(extra: str) -> None:
     page = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    assert f"\n| `{extra}` | " in page.partition("\n## Install\n")[2].partition("\n## ")[0]
+    assert (
+        f"\n| `{extra}` | " in page.partition("\n## Install\n")[2].partition("\n## ")[0]
+    )
 
 
 def test_each_dependency_group_named_on_pages_and_in_scripts_exists() -> None:
     """Each group that a page, a script of CI or a program of the docs names after `--group` is in pyproject.toml."""
-    files = [*PAGES, *SCRIPTS, *(ROOT / "docs").glob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
-    named = {name for file in files for name in re.findall(r"--group ([a-z]+)", file.read_text(encoding="utf-8"))}
+    files = [
+        *PAGES,
+        *SCRIPTS,
+        *(ROOT / "docs").glob("*.py"),
+        *(ROOT / "benchmarks").rglob("*.py"),
+    ]
+    named = {
+        name
+        for file in files
+        for name in re.findall(r"--group ([a-z]+)", file.read_text(encoding="utf-8"))
+    }
     assert {"dev", "docs", "test"} <= named <= set(PROJECT["dependency-groups"])
 
 
@@ -48,7 +69,9 @@ def test_the_release_installs_each_member_of_the_extra_all() -> None:
     release = (ROOT / ".ci" / "release").read_text(encoding="utf-8")
     (tried,) = re.findall(r'^ +extras=\("" (.*)\)$', release, re.MULTILINE)
     (everything,) = EXTRAS["all"]
-    assert sorted(tried.split()) == sorted({"all", *re.findall(r"\w+", everything.removeprefix("trioflow"))})
+    assert sorted(tried.split()) == sorted(
+        {"all", *re.findall(r"\w+", everything.removeprefix("trioflow"))}
+    )
 
 
 MODULES = {
@@ -98,14 +121,34 @@ def modules_of(extra: str) -> set[str]:
     found: set[str] = set()
     for requirement in EXTRAS.get(extra, ()):
         name, _, parts = re.match(r"([\w-]+)(\[([\w,]+)\])?", requirement).groups()  # type: ignore[union-attr]
-        found |= {MODULES[name]} if parts is None else set().union(*map(modules_of, parts.split(",")))
+        found |= (
+            {MODULES[name]}
+            if parts is None
+            else set().union(*map(modules_of, parts.split(",")))
+        )
     return found
 
 
 def test_what_an_extra_is_for_works_with_that_extra_alone(tmp_path: Path) -> None:
     """Each public export, and what each extra is for, works where no package of another extra is installed."""
-    programs = {extra: ([*modules_of(extra)], USES[extra]) for extra in ["", *(EXTRAS.keys() - {"all", "loky"})]}
-    command = [sys.executable, "-c", PROGRAM, json.dumps([*MODULES.values()]), json.dumps(programs)]
+    programs = {
+        extra: ([*modules_of(extra)], USES[extra])
+        for extra in ["", *(EXTRAS.keys() - {"all", "loky"})]
+    }
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        json.dumps([*MODULES.values()]),
+        json.dumps(programs),
+    ]
     without_dot = {**os.environ, "PATH": ""}  # which takes longer than all else
-    done = subprocess.run(command, cwd=tmp_path, env=without_dot, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=without_dot,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr

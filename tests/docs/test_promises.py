@@ -38,8 +38,14 @@ PROMISES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("page", "words", "test"), PROMISES, ids=[test.split("::")[1] for _, _, test in PROMISES])
-def test_a_promise_stands_on_its_page_and_has_its_test(page: str, words: str, test: str) -> None:
+@pytest.mark.parametrize(
+    ("page", "words", "test"),
+    PROMISES,
+    ids=[test.split("::")[1] for _, _, test in PROMISES],
+)
+def test_a_promise_stands_on_its_page_and_has_its_test(
+    page: str, words: str, test: str
+) -> None:
     text = " ".join((ROOT / "docs" / page).read_text(encoding="utf-8").split())
     assert words in text, f"{page} says it in other words; see {test}"
     file, name = test.split("::")

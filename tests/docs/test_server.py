@@ -67,10 +67,17 @@ async def slow(request: Request):
 
 
 def page_block(heading: str) -> str:
-    return PAGE.read_text().partition(f"## {heading}")[2].split("```")[1].removeprefix("python")
+    return (
+        PAGE.read_text()
+        .partition(f"## {heading}")[2]
+        .split("```")[1]
+        .removeprefix("python")
+    )
 
 
-def test_the_filter_of_the_log_lets_one_failure_of_each_kind_through_in_a_minute(virtual: Virtual) -> None:
+def test_the_filter_of_the_log_lets_one_failure_of_each_kind_through_in_a_minute(
+    virtual: Virtual,
+) -> None:
     page: dict[str, Any] = {}
     lines: list[str] = []
 
@@ -104,7 +111,13 @@ def test_the_filter_of_the_log_lets_one_failure_of_each_kind_through_in_a_minute
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 def test_the_tcp_server_answers_clients_and_ends_at_sigterm(backend: str) -> None:
     page: dict[str, Any] = {}
-    exec(PAGE.read_text().partition("## One scheduler")[2].split("```python\n")[1].split("```")[0], page)
+    exec(
+        PAGE.read_text()
+        .partition("## One scheduler")[2]
+        .split("```python\n")[1]
+        .split("```")[0],
+        page,
+    )
 
     async def main() -> list[str]:
         heard: list[str] = []
@@ -136,7 +149,10 @@ class Server:
         words = ["-m", "uvicorn", "app:app", "--port", "0"]
         self.process = Python(words, cwd=directory, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
-        lines = (re.search(r"running on http://127.0.0.1:(\d+)", line) for line in self.process.stderr)
+        lines = (
+            re.search(r"running on http://127.0.0.1:(\d+)", line)
+            for line in self.process.stderr
+        )
         found = next(match for match in lines if match)
         self.port = int(found[1])
 
@@ -173,7 +189,9 @@ def server(place: Path) -> Iterator[Server]:
 
 
 @pytest.mark.slow
-def test_a_client_that_disconnects_ends_the_jobs_of_its_request(server: Server, place: Path) -> None:
+def test_a_client_that_disconnects_ends_the_jobs_of_its_request(
+    server: Server, place: Path
+) -> None:
     """When a client disconnects, FastAPI does not cancel the handler, but the forever job on the page does."""
     connection = server.connection()
     connection.request("GET", "/slow")
@@ -185,7 +203,9 @@ def test_a_client_that_disconnects_ends_the_jobs_of_its_request(server: Server, 
 
 
 @pytest.mark.slow
-def test_the_server_completes_accepted_jobs_at_sigterm(server: Server, place: Path) -> None:
+def test_the_server_completes_accepted_jobs_at_sigterm(
+    server: Server, place: Path
+) -> None:
     """At SIGTERM, the lifespan of the app waits for jobs that outlive their requests."""
     assert server.get("/page") == '"user and basket"'
     server.get("/note")

@@ -15,7 +15,8 @@ from ..servers import BIN, folder_of_server, initdb, postgres, serving
 from .timeless import timeless
 
 STEP = re.compile(
-    r"^(?:[^\n]*`(?P<file>[\w/-]+\.\w+)`:\n\n```\w+|```console)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
+    r"^(?:[^\n]*`(?P<file>[\w/-]+\.\w+)`:\n\n```\w+|```console)\n(?P<text>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
 )
 """A file to be saved, named in the line before it, or commands with what they print."""
 
@@ -40,19 +41,28 @@ def database(page: str) -> Iterator[dict[str, str]]:
     elif not BIN.exists():
         pytest.skip("PostgreSQL is not installed")
     else:
-        with folder_of_server() as folder, serving(make := initdb(folder), postgres(folder, required=make)):
+        with (
+            folder_of_server() as folder,
+            serving(make := initdb(folder), postgres(folder, required=make)),
+        ):
             yield {"PGHOST": str(folder), "PGUSER": "me", "PGDATABASE": "postgres"}
 
 
 @pytest.mark.parametrize("page", SESSIONS)
-def test_a_session_prints_the_output_shown_on_the_page(tmp_path: Path, page: str, database: dict[str, str]) -> None:
+def test_a_session_prints_the_output_shown_on_the_page(
+    tmp_path: Path, page: str, database: dict[str, str]
+) -> None:
     """The files and commands of a page, saved and typed, give the output shown; three dots stand for any lines."""
     text = (ROOT / page).read_text(encoding="utf-8")
     programs(tmp_path / "bin", has_pids="echo $!" in text)
     place = tmp_path / "place"
     place.mkdir()
     environment = {
-        **{name: value for name, value in os.environ.items() if name != "GITHUB_ACTIONS"},  # there more is printed
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if name != "GITHUB_ACTIONS"
+        },  # there more is printed
         "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
         **database,
         "PYTHONUNBUFFERED": "1",
@@ -67,13 +77,17 @@ def test_a_session_prints_the_output_shown_on_the_page(tmp_path: Path, page: str
             (place / step["file"]).write_text(step["text"], encoding="utf-8")
             saved += step["file"].endswith(".py")
             continue
-        for line, shown in re.findall(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", step["text"], re.MULTILINE):
+        for line, shown in re.findall(
+            r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", step["text"], re.MULTILINE
+        ):
             done = subprocess.run(
                 ["/bin/sh", "-c", line], cwd=place, env=environment, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE, check=False,
             )  # fmt: skip
             alike = OutputChecker().check_output(
-                timeless(shown), timeless(done.stdout.replace(" --no-monitor", "")), ELLIPSIS
+                timeless(shown),
+                timeless(done.stdout.replace(" --no-monitor", "")),
+                ELLIPSIS,
             )
             assert alike, f"$ {line}\n{done.stdout}"
             answers += 1
@@ -88,21 +102,43 @@ PAGE = (ROOT / "docs" / "how-to" / "explore.md").read_text(encoding="utf-8")
 
 def test_the_story_on_the_page_is_that_of_the_example() -> None:
     code = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)[0]
-    heading, _, shown = re.findall(r"^```text\n(.*?)\n```$", PAGE, re.DOTALL | re.MULTILINE)[0].partition("\n\n")
-    assert re.fullmatch(r"Run \d+ of 1000 \(seed=1\) violates an invariant. The shortest story of it:", heading)
+    heading, _, shown = re.findall(
+        r"^```text\n(.*?)\n```$", PAGE, re.DOTALL | re.MULTILINE
+    )[0].partition("\n\n")
+    assert re.fullmatch(
+        r"Run \d+ of 1000 \(seed=1\) violates an invariant. The shortest story of it:",
+        heading,
+    )
     (seed,) = re.findall(r"seed='(.*)'\)$", shown)
     names: dict[str, str] = {}
-    exec(compile(code.replace("seed=1", f"seed={seed!r}"), "transfers.py", "exec", dont_inherit=True), names)
+    exec(
+        compile(
+            code.replace("seed=1", f"seed={seed!r}"),
+            "transfers.py",
+            "exec",
+            dont_inherit=True,
+        ),
+        names,
+    )
     lines = code.splitlines()
 
-    def with_code(found: re.Match[str]) -> str:  # the page is in no file of its own, so no line is found
+    def with_code(
+        found: re.Match[str],
+    ) -> str:  # the page is in no file of its own, so no line is found
         return f"{found[0]}: {lines[int(found[1]) - 1].strip()}"
 
-    assert re.sub(r"transfers\.py:(\d+)", with_code, names["story"].partition("\n\n")[2]) == shown
+    assert (
+        re.sub(r"transfers\.py:(\d+)", with_code, names["story"].partition("\n\n")[2])
+        == shown
+    )
 
 
 def test_the_test_file_on_the_page_passes(pytester: pytest.Pytester) -> None:
-    found = re.search(r"<!-- a file of tests: pytest (.*?) -->\n```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    found = re.search(
+        r"<!-- a file of tests: pytest (.*?) -->\n```python\n(.*?)^```$",
+        PAGE,
+        re.DOTALL | re.MULTILINE,
+    )
     assert found is not None
     pytester.makepyfile(found[2])
     run_pytest(pytester, *found[1].split()).assert_outcomes(passed=1)
@@ -112,12 +148,18 @@ def test_the_test_file_on_the_page_passes(pytester: pytest.Pytester) -> None:
 
 TESTING_PAGE = (ROOT / "docs" / "how-to" / "testing.md").read_text(encoding="utf-8")
 FILES = re.findall(
-    r"<!-- a file of tests: pytest ?(.*?) -->\n```python\n(.*?)^```$", TESTING_PAGE, re.DOTALL | re.MULTILINE
+    r"<!-- a file of tests: pytest ?(.*?) -->\n```python\n(.*?)^```$",
+    TESTING_PAGE,
+    re.DOTALL | re.MULTILINE,
 )
 
 
-@pytest.mark.parametrize(("options", "text"), FILES, ids=["the nursery", "anyio's plugin"])
-def test_the_test_files_on_the_page_pass(pytester: pytest.Pytester, options: str, text: str) -> None:
+@pytest.mark.parametrize(
+    ("options", "text"), FILES, ids=["the nursery", "anyio's plugin"]
+)
+def test_the_test_files_on_the_page_pass(
+    pytester: pytest.Pytester, options: str, text: str
+) -> None:
     pytester.makepyfile(text)
     result = run_pytest(pytester, *shlex.split(options))
     assert result.ret == 0

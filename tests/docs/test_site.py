@@ -13,14 +13,23 @@ from ..places import DOCS, ROOT
 pytestmark = pytest.mark.timeout(300)  # alone it takes a quarter of a minute
 
 
-def without_network_or_dot(*words: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+def without_network_or_dot(
+    *words: str, tmp_path: Path
+) -> subprocess.CompletedProcess[str]:
     """Run Python without other commands on the path, and without network."""
     path = tmp_path / "bin"
     path.mkdir()
     nobody = "http://127.0.0.1:9"
-    environment = {**os.environ, "PATH": str(path), "https_proxy": nobody, "http_proxy": nobody}
+    environment = {
+        **os.environ,
+        "PATH": str(path),
+        "https_proxy": nobody,
+        "http_proxy": nobody,
+    }
     command = [sys.executable, *words]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.soak
@@ -83,7 +92,11 @@ def test_the_site_build_names_the_place_of_each_error(tmp_path: Path) -> None:
         text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    found = [line.removeprefix(f"{tmp_path}/") for line in done.stderr.splitlines() if "WARNING" in line]
+    found = [
+        line.removeprefix(f"{tmp_path}/")
+        for line in done.stderr.splitlines()
+        if "WARNING" in line
+    ]
     assert sorted(found) == [
         "pages/index.md:3: WARNING: 'myst' cross-reference target not found: 'nowhere' [myst.xref_missing]",
         "pages/index.md:3: WARNING: 'myst' cross-reference target not found: 'nowhere.md' [myst.xref_missing]",

@@ -54,7 +54,9 @@ class Doors:
         for number in range(MOST_WAITS):
             if await self._has_ended(7 + STEP / 2, ended):
                 return
-            await self._attempt(self._scheduler if number % 2 and number < 12 else self._resume)
+            await self._attempt(
+                self._scheduler if number % 2 and number < 12 else self._resume
+            )
         if not ended.is_set():
             self._world.problems.append("the run does not end")
             self._world.scheduler.cancel()
@@ -84,7 +86,11 @@ class Doors:
         self._world.scheduler.try_again()
 
     def _group(self, job: Any) -> None:
-        groups = [each for each in self._world.jobs if is_scheduler(each) and each.scheduler is not None]
+        groups = [
+            each
+            for each in self._world.jobs
+            if is_scheduler(each) and each.scheduler is not None
+        ]
         if groups:
             self._random.choice(groups).try_again()
 
@@ -92,8 +98,15 @@ class Doors:
         jobs = self._random.choice([[job], [job], None])
         for run in runs_in_progress():
             if run.scheduler is self._world.scheduler:
-                word, seen = self._random.choice(["try-again", "try-again --cancel"]), [attempt_mark(job)]
-                _steering._act(_steering.SteeringRequest(run, word, jobs, "a person", None, None, seen))
+                word, seen = (
+                    self._random.choice(["try-again", "try-again --cancel"]),
+                    [attempt_mark(job)],
+                )
+                _steering._act(
+                    _steering.SteeringRequest(
+                        run, word, jobs, "a person", None, None, seen
+                    )
+                )
 
     async def _thread(self, job: Any) -> None:
         await anyio.to_thread.run_sync(job.try_again)
@@ -125,9 +138,13 @@ class Loops:
         if random.random() < 0.5 and not world.plan.is_open:
             self.chosen["some"] = [job for job in members if random.random() < 0.6]
         self._tries_again = {name: random.random() < 0.4 for name in self.chosen}
-        self.awaited = [job for job in world.jobs if not job.forever and random.random() < 0.1]
+        self.awaited = [
+            job for job in world.jobs if not job.forever and random.random() < 0.1
+        ]
         self._takes_result = {job: random.random() < 0.5 for job in self.awaited}
-        self.yielded: dict[str, dict[Any, list[tuple[int, str]]]] = {name: {} for name in self.chosen}
+        self.yielded: dict[str, dict[Any, list[tuple[int, str]]]] = {
+            name: {} for name in self.chosen
+        }
         """For each iteration and job, which of its ends was yielded, counted from 1, and in which state."""
         self.numbers_at_end: dict[str, dict[Any, int]] = {}
         """For each iteration that has ended, the number of ends of each job then: later ones do not concern it."""
@@ -139,9 +156,15 @@ class Loops:
             tasks.start_soon(self._wait, job)
 
     async def _iterate(self, name: str) -> None:
-        story, chosen, scheduler = self._world.story, self.chosen[name], self._world.scheduler
+        story, chosen, scheduler = (
+            self._world.story,
+            self.chosen[name],
+            self._world.scheduler,
+        )
         yielded = self.yielded[name]
-        async for job in scheduler.as_settled() if chosen is None else scheduler.as_settled(chosen):
+        async for job in (
+            scheduler.as_settled() if chosen is None else scheduler.as_settled(chosen)
+        ):
             number = len(story.ends(job))
             yielded.setdefault(job, []).append((number, job.state.name))
             if self._tries_again[name]:
@@ -149,7 +172,9 @@ class Loops:
         self.numbers_at_end[name] = {job: len(story.ends(job)) for job in story.by_job}
 
     async def _wait(self, job: Any) -> None:
-        name, outcome = ("await", "") if self._takes_result[job] else ("wait_settled()", None)
+        name, outcome = (
+            ("await", "") if self._takes_result[job] else ("wait_settled()", None)
+        )
         try:
             if self._takes_result[job]:
                 outcome = repr(await job)
@@ -161,12 +186,18 @@ class Loops:
             outcome = repr(error)
         last = self._world.story.last(job)
         if not job.is_settled() or last is None:
-            self._world.problems.append(f"{name} of {job.label} has returned, and it is {job.state.value}")
+            self._world.problems.append(
+                f"{name} of {job.label} has returned, and it is {job.state.value}"
+            )
         elif outcome is not None and last.outcome not in ("", outcome):
-            self._world.problems.append(f"await of {job.label} has {outcome}, and it has ended as {last}")
+            self._world.problems.append(
+                f"await of {job.label} has {outcome}, and it has ended as {last}"
+            )
 
 
-async def run(world: World, doors: Doors | None, loops: Loops | None, instruments: list[Any]) -> None:
+async def run(
+    world: World, doors: Doors | None, loops: Loops | None, instruments: list[Any]
+) -> None:
     """Run a world in virtual time, and record its story."""
     ended = anyio.Event()
     async with anyio.create_task_group() as tasks:

@@ -33,7 +33,15 @@ from .worlds import World
 SAME = 1e-6
 POLLED = ("job_waiting", "job_progress")
 """The events of a thread of its own, which asks twice a second, however the time of the run passes meanwhile."""
-STATE_WORDS = ("succeeded", "failed", "blocked", "cancelled", "skipped", "restored", "ended")
+STATE_WORDS = (
+    "succeeded",
+    "failed",
+    "blocked",
+    "cancelled",
+    "skipped",
+    "restored",
+    "ended",
+)
 EXPLANATIONS = {
     JobState.IDLE: "' (waits |was not reached|will not be reached|is about|has no open)",
     JobState.SCHEDULED: "' (waits |is ready|will be retried)",
@@ -45,7 +53,9 @@ EXPLANATIONS = {
     JobState.CANCELLED: "' (was (cancelled|drained)|ran alongside)",
 }
 """How `explain()` begins, for each state."""
-MONITOR_LINE = re.compile(rf"\d\d:\d\d:\d\d ({'|'.join(STATE_WORDS)})\s+(\S+)", re.IGNORECASE)
+MONITOR_LINE = re.compile(
+    rf"\d\d:\d\d:\d\d ({'|'.join(STATE_WORDS)})\s+(\S+)", re.IGNORECASE
+)
 
 
 def in_first(job: Any) -> bool:
@@ -84,13 +94,21 @@ class Told(Instrument):
             self._started.remove(job)
             self.seconds[reported_state(job).value] += job.took
         worked = self._world.bodies.worked.get(job.label)
-        if job.started_at is not None and worked is not None and abs((job.took or 0) - worked) > SAME:
-            self.problems.append(f"{job.label} has run for {worked} s, and says that it took {job.took}")
+        if (
+            job.started_at is not None
+            and worked is not None
+            and abs((job.took or 0) - worked) > SAME
+        ):
+            self.problems.append(
+                f"{job.label} has run for {worked} s, and says that it took {job.took}"
+            )
 
     def job_reopened(self, scheduler: Any, job: Any) -> None:
         told = self._heard.setdefault(job, [])
         if job not in self._waiting and (not told or told[-1].state == REOPENED):
-            self.problems.append(f"{job.label} is reopened, and had neither ended nor waited")
+            self.problems.append(
+                f"{job.label} is reopened, and had neither ended nor waited"
+            )
         self._waiting.discard(job)
         self._started.discard(job)
         told.append(End(REOPENED))
@@ -115,7 +133,9 @@ class Looks(Instrument):
         self._watched = WatchedRun()
 
     def before_run(self, scheduler: Any) -> None:
-        runs = [run for run in runs_in_progress() if run.scheduler is self._world.scheduler]
+        runs = [
+            run for run in runs_in_progress() if run.scheduler is self._world.scheduler
+        ]
         if scheduler is self._world.scheduler and runs:
             self._watch = Watch(*runs)
 
@@ -134,7 +154,10 @@ class Looks(Instrument):
 
     def _differences(self) -> Iterator[str]:
         root = self._world.scheduler
-        said = {facts.span.path: facts.span.state for _, facts in self._watched.jobs.values()}
+        said = {
+            facts.span.path: facts.span.state
+            for _, facts in self._watched.jobs.values()
+        }
         for job in root.iterate_jobs():
             path = self._world.story.path(job)
             if root.keep_jobs and said.get(path) is not job.state:
@@ -147,7 +170,11 @@ class Looks(Instrument):
         (run,) = [run for run in runs_in_progress() if run.scheduler is root]
         record = _process_record._describe_run(run, {})
         now = run.view.clock()
-        running = {job.path: job for job in root.iterate_jobs() if job.is_running() and not is_scheduler(job)}
+        running = {
+            job.path: job
+            for job in root.iterate_jobs()
+            if job.is_running() and not is_scheduler(job)
+        }
         if {each["path"] for each in record["running"]} != {*running}:
             yield f"look says that {record['running']} run, and {[*running]} do"
         for each in record["running"]:
@@ -162,7 +189,10 @@ class Looks(Instrument):
             return
         self._ask()
         self._watch.close()
-        said = {facts.span.path: facts.span.state.name for _, facts in self._watched.jobs.values()}
+        said = {
+            facts.span.path: facts.span.state.name
+            for _, facts in self._watched.jobs.values()
+        }
         for job in story.by_job if self._world.scheduler.keep_jobs else ():
             last = story.last(job)
             if last is not None and said.get(story.path(job)) != last.state:
@@ -179,7 +209,9 @@ class Log(logging.Handler):
 
     def emit(self, record: Any) -> None:
         text = record.getMessage()
-        is_of_other = "failed because of" in text or "RequirementFailed" in text  # what has stopped a group
+        is_of_other = (
+            "failed because of" in text or "RequirementFailed" in text
+        )  # what has stopped a group
         if getattr(record, "about", None) == "failure" and not is_of_other:
             self.failures += record.count
         if "is removed from this run" in text:
@@ -188,13 +220,19 @@ class Log(logging.Handler):
     def differences(self, story: Story) -> Iterator[str]:
         """Yield whether another number of jobs have failed by themselves, and what instruments have raised."""
         yield from self.removed
-        failed = [job for job, end in story.order if end.state == "FAILED" and fails_by_itself(job)]
+        failed = [
+            job
+            for job, end in story.order
+            if end.state == "FAILED" and fails_by_itself(job)
+        ]
         if self.failures != len(failed):
             yield f"the log tells {self.failures} failures of {len(failed)}"
 
 
 class Readers:
-    def __init__(self, world: World, folder: Path, *, looks_every: int, has_report: bool) -> None:
+    def __init__(
+        self, world: World, folder: Path, *, looks_every: int, has_report: bool
+    ) -> None:
         self.world, self.folder, self.has_report = world, folder, has_report
         self.recorded = Recorded(folder)
         self.looks, self.log = Looks(world, looks_every), Log()
@@ -203,7 +241,13 @@ class Readers:
             self.told.append(inner := Told(world, group))
             group.instruments = [inner]
         recorded = self.recorded
-        self.instruments = [self.told[0], *recorded.instruments, recorded.events, recorded.monitor, self.looks]
+        self.instruments = [
+            self.told[0],
+            *recorded.instruments,
+            recorded.events,
+            recorded.monitor,
+            self.looks,
+        ]
 
     def differences(self, loops: Loops | None) -> Iterator[str]:
         """Yield what each reader was told otherwise than it was."""
@@ -212,7 +256,14 @@ class Readers:
         yield from world.bodies.problems
         for reader in (*self.told, self.looks, self.log):
             yield from reader.differences(story)
-        for check in (self._run, self._events, self._on_settled, self._own_callbacks, self._monitor, self._spans):
+        for check in (
+            self._run,
+            self._events,
+            self._on_settled,
+            self._own_callbacks,
+            self._monitor,
+            self._spans,
+        ):
             yield from check(story)
         if loops is not None:
             yield from self._loops(story, loops)
@@ -228,7 +279,10 @@ class Readers:
 
     def _run(self, story: Story) -> Iterator[str]:
         for job, told in story.by_job.items():
-            if any(REOPENED not in (before.state, end.state) for before, end in pairwise(told)):
+            if any(
+                REOPENED not in (before.state, end.state)
+                for before, end in pairwise(told)
+            ):
                 yield f"{job.label}: {told}"
 
     def _events(self, story: Story) -> Iterator[str]:
@@ -244,26 +298,40 @@ class Readers:
                 told[event["path"]].append(event.get("state", REOPENED))
         expected = defaultdict[str, list[str]](list)
         for job, ends in story.by_job.items():
-            expected[story.path(job)] += [end.state if end.state == REOPENED else end.state.lower() for end in ends]
+            expected[story.path(job)] += [
+                end.state if end.state == REOPENED else end.state.lower()
+                for end in ends
+            ]
         for path in {*told, *expected}:
-            said = ["succeeded" if state == "moved on" else state for state in told[path]]
+            said = [
+                "succeeded" if state == "moved on" else state for state in told[path]
+            ]
             if said != expected[path]:
                 yield f"events: {path}: {said} instead of {expected[path]}"
 
     def _on_settled(self, story: Story) -> Iterator[str]:
         for scheduler, told in self.world.told.items():
             expected = [
-                (job, end) for job, end in story.order if story.around[job][0] is scheduler and end.state != REOPENED
+                (job, end)
+                for job, end in story.order
+                if story.around[job][0] is scheduler and end.state != REOPENED
             ]
             if told != expected:
                 yield f"on_job_settled of {scheduler.label}: {[*_first_difference(told, expected)]}"
 
     def _own_callbacks(self, story: Story) -> Iterator[str]:
         for job, told in self.world.own.items():
-            expected = [end for end in story.ends(job) if end.attempts and end.state not in ("SKIPPED", "BLOCKED")]
+            expected = [
+                end
+                for end in story.ends(job)
+                if end.attempts and end.state not in ("SKIPPED", "BLOCKED")
+            ]
             if told != expected:
                 yield f"on_settled of {job.label}: {[*_first_difference(told, expected)]}"
-            done, expected = self.world.done.get(job, []), [end for end in expected if end.state == "SUCCEEDED"]
+            done, expected = (
+                self.world.done.get(job, []),
+                [end for end in expected if end.state == "SUCCEEDED"],
+            )
             if done != expected:
                 yield f"on_succeeded of {job.label}: {[*_first_difference(done, expected)]}"
 
@@ -276,9 +344,15 @@ class Readers:
                 numbers = [number for number, _ in told]
                 if numbers != sorted({*numbers}):
                     yield f"the iteration over {name} yields {job.label} as {told}"
-                if any(story.ends(job)[number - 1].state != state for number, state in told):
+                if any(
+                    story.ends(job)[number - 1].state != state for number, state in told
+                ):
                     yield f"the iteration over {name} yields {job.label} as {told}, of {story.ends(job)}"
-            members = [job for job, around in story.around.items() if around[0] is self.world.scheduler]
+            members = [
+                job
+                for job, around in story.around.items()
+                if around[0] is self.world.scheduler
+            ]
             chosen = loops.chosen[name]
             for job in members if chosen is None else chosen:
                 number = loops.numbers_at_end[name].get(job, 0)
@@ -290,13 +364,19 @@ class Readers:
         if len(self.world.jobs) > 150:
             return  # it writes no line for each
         told = defaultdict[str, list[str]](list)
-        for match in filter(None, map(MONITOR_LINE.match, self.recorded.log.getvalue().splitlines())):
+        for match in filter(
+            None, map(MONITOR_LINE.match, self.recorded.log.getvalue().splitlines())
+        ):
             told[match[2]].append(match[1].lower())
         expected = defaultdict[str, list[str]](list)
         for job in story.by_job:
             states = [end.state.lower() for end in story.ends(job)]
-            quiet = ("ended", "succeeded", "cancelled", "skipped") if job.forever else ()
-            expected[story.path(job)] += ["ended" if state in quiet else state for state in states]
+            quiet = (
+                ("ended", "succeeded", "cancelled", "skipped") if job.forever else ()
+            )
+            expected[story.path(job)] += [
+                "ended" if state in quiet else state for state in states
+            ]
         for path in {*told, *expected}:
             # A restored job has succeeded.
             said = ["succeeded" if word == "restored" else word for word in told[path]]
@@ -304,16 +384,30 @@ class Readers:
                 yield f"the monitor: {path}: {said} instead of {expected[path]}"
 
     def _failures(self, story: Story) -> Iterator[str]:
-        failed = [job for job, end in story.order if story.last(job) is end and end.state == "FAILED"]
-        expected = [job.label for job in failed if not is_scheduler(job) and not in_first(job)]
-        said = [job.label for job in self.world.scheduler.failures() if not is_scheduler(job)]
+        failed = [
+            job
+            for job, end in story.order
+            if story.last(job) is end and end.state == "FAILED"
+        ]
+        expected = [
+            job.label for job in failed if not is_scheduler(job) and not in_first(job)
+        ]
+        said = [
+            job.label
+            for job in self.world.scheduler.failures()
+            if not is_scheduler(job)
+        ]
         if sorted(said) != sorted(expected):
             yield f"failures() are {said}, not {expected}"
-        rows = [line.split()[1:3] for line in listing(self.world.scheduler).splitlines()]
+        rows = [
+            line.split()[1:3] for line in listing(self.world.scheduler).splitlines()
+        ]
         ends = [story.last(job) for job in self.world.scheduler.iterate_jobs()]
         for state in (JobState.FAILED, JobState.BLOCKED, JobState.SKIPPED):
             shown = sum(STATE_STYLES[state].symbol in row for row in rows)
-            if shown != sum(end is not None and end.state == state.name for end in ends):
+            if shown != sum(
+                end is not None and end.state == state.name for end in ends
+            ):
                 yield f"the listing shows {shown} jobs as {state.value}, and the ends are {ends}"
 
     def _trace(self, story: Story) -> Iterator[str]:
@@ -330,16 +424,24 @@ class Readers:
             if span.run > 1 or span.first_attempt > 1 or counts[span.path] > 1:
                 # It has what has been since this run of the group began, or of a group around it.
                 continue
-            if len(span.attempts) != last.attempts or span.started_at != last.started_at:
+            if (
+                len(span.attempts) != last.attempts
+                or span.started_at != last.started_at
+            ):
                 yield f"the trace has the attempts {span.attempts} of {job.label}, not {last}"
             worked = self.world.bodies.worked.get(job.label)
-            is_known = worked is not None and span.took is not None and not span.restored
+            is_known = (
+                worked is not None and span.took is not None and not span.restored
+            )
             if is_known and abs(span.took - worked) > SAME:
                 yield f"the trace says that {job.label} took {span.took} s, not {worked}"
 
     def _last_spans(self) -> dict[str, Any]:
         """Return the span of each job, by its path; if its group was retried, perhaps at once, that of the last run."""
-        spans = sorted(self.recorded.trace.spans, key=lambda span: (span.finished_at or -1, span.run))
+        spans = sorted(
+            self.recorded.trace.spans,
+            key=lambda span: (span.finished_at or -1, span.run),
+        )
         return {span.path: span for span in spans}
 
     def _junit(self, story: Story) -> Iterator[str]:
@@ -348,15 +450,27 @@ class Readers:
         for case in Tree.parse(self.recorded.junit.path).getroot().iter("testcase"):
             cases[case.get("name")] = case
         for job in story.by_job:
-            last, case, span = story.last(job), cases.get(job.label), spans.get(story.path(job))
+            last, case, span = (
+                story.last(job),
+                cases.get(job.label),
+                spans.get(story.path(job)),
+            )
             if last is None or case is None or span is None:
                 continue
-            repeated = len(case.findall("flakyFailure")) + len(case.findall("rerunFailure"))
+            repeated = len(case.findall("flakyFailure")) + len(
+                case.findall("rerunFailure")
+            )
             # In earlier runs of its group, too, if a retry has repeated that.
-            every = [each for each in self.recorded.trace.spans if each.path == span.path]
-            failed = sum(each is not span and each.state is JobState.FAILED for each in every)
+            every = [
+                each for each in self.recorded.trace.spans if each.path == span.path
+            ]
+            failed = sum(
+                each is not span and each.state is JobState.FAILED for each in every
+            )
             for each in every:
-                failed += sum(bool(number and error) for number, _, error in each.failed_attempts)
+                failed += sum(
+                    bool(number and error) for number, _, error in each.failed_attempts
+                )
             if last.state in ("SUCCEEDED", "FAILED") and repeated != failed:
                 yield f"JUnit has {repeated} failed attempts of {job.label}, of {failed} before its end {last}"
 
@@ -370,10 +484,15 @@ class Readers:
         for job in story.by_job:
             expected[job.label] += [end.state.lower() for end in story.ends(job)]
         for label in {*told, *expected}:
-            said = ["succeeded" if state == "moved on" else state for state in told[label]]
+            said = [
+                "succeeded" if state == "moved on" else state for state in told[label]
+            ]
             if said != expected[label]:
                 yield f"OpenTelemetry: {label}: {said} instead of {expected[label]}"
-        measured = {str(point.attributes["state"]): point.sum for point in self.recorded.durations()}
+        measured = {
+            str(point.attributes["state"]): point.sum
+            for point in self.recorded.durations()
+        }
         for state, seconds in self.told[0].seconds.items():
             if abs(measured.pop(state, -1) - seconds) > SAME:
                 yield f"OpenTelemetry: other seconds than {seconds} of what is {state}: {measured}"
@@ -406,7 +525,10 @@ def journal_differences(before: World, after: World) -> Iterator[str]:
             continue
         if after.bodies.calls[job.label]:
             yield f"{path} has succeeded last, and has run again: {job.scheduler.explain(job)}"
-        if job.restored and job.result(default=None) not in (None, before.bodies.results.get(job.label)):
+        if job.restored and job.result(default=None) not in (
+            None,
+            before.bodies.results.get(job.label),
+        ):
             yield f"{path} was restored with {job.result()}, and not {before.bodies.results.get(job.label)}"
 
 
@@ -417,7 +539,13 @@ def duration_differences(world: World, path: Path) -> Iterator[str]:
     learned = json.loads(path.read_text())["seconds"]
     for job in world.jobs:
         last = world.story.last(job)
-        if last is None or last.state != JobState.SUCCEEDED.name or is_scheduler(job) or job.forever or job.restored:
+        if (
+            last is None
+            or last.state != JobState.SUCCEEDED.name
+            or is_scheduler(job)
+            or job.forever
+            or job.restored
+        ):
             continue
         name, worked = world.story.path(job), world.bodies.worked.get(job.label)
         if worked is not None and abs(learned.get(name, -1) - worked) > SAME:
@@ -455,7 +583,10 @@ def _broken_by(seed: int, backend: str, folder: Path) -> Iterator[str]:
     world.scheduler.durations = durations
     doors, loops = Doors(world, str(seed)), Loops(world, str(seed))
     readers = Readers(
-        world, folder, looks_every=LOOKS_EVERY[seed // 2 % len(LOOKS_EVERY)], has_report=seed % REPORTS_EVERY == 0
+        world,
+        folder,
+        looks_every=LOOKS_EVERY[seed // 2 % len(LOOKS_EVERY)],
+        has_report=seed % REPORTS_EVERY == 0,
     )
     with logged(readers.log), world.story.recorded():
         run_virtual(run, world, doors, loops, readers.instruments, backend=backend)

@@ -67,9 +67,16 @@ class Story:
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        settle, reset, wait_again, story = Run.settle, AbstractJob._reset, Run.wait_again, self
+        settle, reset, wait_again, story = (
+            Run.settle,
+            AbstractJob._reset,
+            Run.wait_again,
+            self,
+        )
 
-        def recorded_settle(run: Any, job: Any, state: JobState, outcome: Any, now: float) -> None:
+        def recorded_settle(
+            run: Any, job: Any, state: JobState, outcome: Any, now: float
+        ) -> None:
             text = ""
             if type(outcome) is Failure and state is not JobState.CANCELLED:
                 text = repr(outcome.exception)

@@ -12,7 +12,10 @@ from .law import broken_by, logged
 from .worlds import World
 
 MANY = [
-    pytest.param(range(first, first + 50), marks=pytest.mark.ci if first < 300 else pytest.mark.soak)
+    pytest.param(
+        range(first, first + 50),
+        marks=pytest.mark.ci if first < 300 else pytest.mark.soak,
+    )
     for first in range(0, 1050, 50)
 ]
 
@@ -21,14 +24,20 @@ FOUND = (17, 174, 201)
 of a group began at one instant, and the trace gave the attempts of one to the other, too."""
 
 
-@pytest.mark.parametrize("seeds", [*(range(part, 12, 4) for part in range(4)), FOUND, *MANY])
-def test_each_end_is_told_once_to_each_reader(seeds: Sequence[int], backend: str) -> None:
+@pytest.mark.parametrize(
+    "seeds", [*(range(part, 12, 4) for part in range(4)), FOUND, *MANY]
+)
+def test_each_end_is_told_once_to_each_reader(
+    seeds: Sequence[int], backend: str
+) -> None:
     """What fails in random runs is tried again by each door, and each reader has the story that the run itself has."""
     for seed in seeds:
         assert (seed, broken_by(seed, backend)) == (seed, [])
 
 
-def test_no_run_is_kept_by_what_has_happened_in_it(backend: str, tmp_path: Path) -> None:
+def test_no_run_is_kept_by_what_has_happened_in_it(
+    backend: str, tmp_path: Path
+) -> None:
     """Failures refer to jobs, tracebacks to runs, and nothing that outlives a run to any of them."""
 
     async def run(seed: int) -> weakref.ref[Any]:

@@ -38,7 +38,9 @@ class Plan:
             "group": 0.3, "first": 0.15, "service": 0.1, "retry": 0.4, "timeout": 0.15, "clean-up": 0.15, "drop": 0.2,
             "tolerated": 0.15, "critical": 0.2, "told": 0.7, "again": 0.25, "kind": 0.2, "inner": 0.3,
         }  # fmt: skip
-        chances = {name: share for name, share in shares.items() if random.random() < 0.6}
+        chances = {
+            name: share for name, share in shares.items() if random.random() < 0.6
+        }
         return cls(
             is_open=is_open,
             keeps_jobs=not (is_open and random.random() < 0.4),
@@ -92,7 +94,12 @@ class World:
     """
 
     def __init__(
-        self, seed: str, journal: str, *, is_mended: bool = False, results: dict[str, str] | None = None
+        self,
+        seed: str,
+        journal: str,
+        *,
+        is_mended: bool = False,
+        results: dict[str, str] | None = None,
     ) -> None:
         self.random = Random(f"world {seed}")
         self.plan = Plan.drawn(self.random)
@@ -143,15 +150,21 @@ class World:
             return self._first(label)
         if self._draws("service"):
             return Service(self._service(label, self.random.randint(0, 2)), label=label)
-        return self._leaf(label, made, fails=self.random.choice([0, 0, 0, 1, 1, 2, 3, 99]))
+        return self._leaf(
+            label, made, fails=self.random.choice([0, 0, 0, 1, 1, 2, 3, 99])
+        )
 
     def _group(self, label: str, depth: int) -> Scheduler:
-        options: dict[str, Any] = {"critical_jobs": True} if self._draws("critical") else {}
+        options: dict[str, Any] = (
+            {"critical_jobs": True} if self._draws("critical") else {}
+        )
         if self._draws("retry"):
             options["retry"] = 1
         if self._draws("clean-up"):
             options["run_if"] = "settled"
-        group = Scheduler(label=label, jobs_window=self.random.choice([None, None, 1, 2]), **options)
+        group = Scheduler(
+            label=label, jobs_window=self.random.choice([None, None, 1, 2]), **options
+        )
         self._tell(group)
         if self._draws("inner"):
             self.groups_with_instruments.append(group)
@@ -160,11 +173,19 @@ class World:
 
     def _first(self, label: str) -> First[Any]:
         names = [f"{label}.{number}" for number in range(self.random.randint(2, 3))]
-        jobs = [self._leaf(name, [], fails=self.random.choice([0, 1, 9]), is_simple=True) for name in names]
-        enough, stagger = self.random.choice([1, 1, 2]), self.random.choice([None, 1.0, float("inf")])
+        jobs = [
+            self._leaf(name, [], fails=self.random.choice([0, 1, 9]), is_simple=True)
+            for name in names
+        ]
+        enough, stagger = (
+            self.random.choice([1, 1, 2]),
+            self.random.choice([None, 1.0, float("inf")]),
+        )
         return First(*jobs, label=label, enough=enough, stagger=stagger)
 
-    def _leaf(self, label: str, made: list[Any], fails: int, *, is_simple: bool = False) -> Any:
+    def _leaf(
+        self, label: str, made: list[Any], fails: int, *, is_simple: bool = False
+    ) -> Any:
         options: dict[str, Any] = {"label": label}
         if self.plan.has_journal:
             options["key"] = label
@@ -174,13 +195,19 @@ class World:
         if self._draws("kind"):
             told = self._own_teller(label)
             return Probe(body, on_succeeded=self._note_done, on_settled=told, **options)
-        inputs = [other for other in made if type(other) is Job and self.random.random() < 0.25]
+        inputs = [
+            other
+            for other in made
+            if type(other) is Job and self.random.random() < 0.25
+        ]
         return Job(body, *inputs, **options)
 
     def _draw_options(self, options: dict[str, Any]) -> None:
         if self._draws("retry"):
             options["retry"] = Retry(
-                self.random.randint(1, 2), first=self.random.choice([0, self._seconds()]), jitter=False
+                self.random.randint(1, 2),
+                first=self.random.choice([0, self._seconds()]),
+                jitter=False,
             )
         if self._draws("timeout"):
             options["timeout"] = self._seconds(4) + 99 * self.is_mended
@@ -200,7 +227,10 @@ class World:
             bodies.begin(label)
             call = bodies.calls[label]
             for value in inputs:
-                if isinstance(value, str) and bodies.results.get(value.partition("#")[0]) != value:
+                if (
+                    isinstance(value, str)
+                    and bodies.results.get(value.partition("#")[0]) != value
+                ):
                     bodies.problems.append(f"{label} got the old result {value}")
             try:
                 await anyio.sleep(seconds)

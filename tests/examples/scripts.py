@@ -30,19 +30,29 @@ def python(*arguments: Any) -> subprocess.CompletedProcess[str]:
     return pythons.python(*arguments, env=environment, encoding="utf-8")
 
 
-def run_example(name: str, *arguments: Any, library: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run_example(
+    name: str, *arguments: Any, library: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run an example by its command line; `library` replaces the standard library for it."""
     script = EXAMPLES / f"{name}.py"
-    return python(script, *arguments) if library is None else with_library(library, script, *arguments)
+    return (
+        python(script, *arguments)
+        if library is None
+        else with_library(library, script, *arguments)
+    )
 
 
-def with_library(library: Path, script: Any, *arguments: Any) -> subprocess.CompletedProcess[str]:
+def with_library(
+    library: Path, script: Any, *arguments: Any
+) -> subprocess.CompletedProcess[str]:
     """Run a file, or a module by its name, in a Python that seems to have another standard library."""
     return python("-c", WITH_ANOTHER_LIBRARY, script, library, *arguments)
 
 
 def load_example(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"{name}_example", EXAMPLES / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(
+        f"{name}_example", EXAMPLES / f"{name}.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

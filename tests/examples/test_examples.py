@@ -24,7 +24,9 @@ from .scripts import LIBRARY, load_example, python, run_example, with_library
 PACK_STDLIB = EXAMPLES / "pack_stdlib.py"
 
 
-def pack(*arguments: Any, library: Path | None = None) -> subprocess.CompletedProcess[str]:
+def pack(
+    *arguments: Any, library: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the example; `library` replaces the standard library."""
     return run_example("pack_stdlib", *arguments, library=library)
 
@@ -67,8 +69,12 @@ def check_manifest(output: Path, library: Path) -> dict[str, Any]:
     for name, described in packs.items():
         assert facts((output / f"{name}.zip").read_bytes()) == described["packed"]
         with zipfile.ZipFile(output / f"{name}.zip") as archive:
-            assert {one: facts(archive.read(one)) for one in archive.namelist()} == described["files"]
-        assert {one: facts((library / one).read_bytes()) for one in described["files"]} == described["files"]
+            assert {
+                one: facts(archive.read(one)) for one in archive.namelist()
+            } == described["files"]
+        assert {
+            one: facts((library / one).read_bytes()) for one in described["files"]
+        } == described["files"]
     return packs
 
 
@@ -79,7 +85,11 @@ def test_pack_stdlib_packs_the_largest_package(tmp_path: Path) -> None:
     assert len(packs) == 1
     assert sorted(listed(done.stdout)) == sorted(
         [
-            *(f"{step} {name}" for step in ("read", "compress", "verify") for name in packs),
+            *(
+                f"{step} {name}"
+                for step in ("read", "compress", "verify")
+                for name in packs
+            ),
             "write the manifest",
             "report progress",
         ]
@@ -88,19 +98,38 @@ def test_pack_stdlib_packs_the_largest_package(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_pack_stdlib_runs_by_the_trioflow_command(backend: str, tmp_path: Path, library: Path) -> None:
+def test_pack_stdlib_runs_by_the_trioflow_command(
+    backend: str, tmp_path: Path, library: Path
+) -> None:
     """The first command of the README packs all, with a monitor, and its last line counts the jobs."""
     output = tmp_path / "output"
-    done = trioflow("--set", f"output={output}", "--set", "limit=2", "--backend", backend, library=library)
+    done = trioflow(
+        "--set",
+        f"output={output}",
+        "--set",
+        "limit=2",
+        "--backend",
+        backend,
+        library=library,
+    )
     assert done.returncode == 0, done.stderr
     assert set(check_manifest(output, library)) == {"beta", "gamma"}
     assert re.search(r"succeeded .*write the manifest", done.stdout)
     assert re.search(r"✓ all 7 jobs succeeded, ", done.stdout.splitlines()[-1])
 
 
-def test_pack_stdlib_with_a_journal_runs_its_steps_again(tmp_path: Path, library: Path) -> None:
+def test_pack_stdlib_with_a_journal_runs_its_steps_again(
+    tmp_path: Path, library: Path
+) -> None:
     output = tmp_path / "output"
-    arguments = ("--set", f"output={output}", "--set", "limit=2", "--journal", str(tmp_path / "run.db"))
+    arguments = (
+        "--set",
+        f"output={output}",
+        "--set",
+        "limit=2",
+        "--journal",
+        str(tmp_path / "run.db"),
+    )
     manifests: list[dict[str, Any]] = []
     for _ in range(2):
         done = trioflow(*arguments, library=library)
@@ -139,7 +168,9 @@ def test_pack_stdlib_finds_damage(backend: str, tmp_path: Path, library: Path) -
     assert done.returncode == 1
     assert re.search(r"failed: verify beta: .*is not what was written", done.stdout)
     assert re.search(r"failed: verify gamma: .*No such file", done.stdout)
-    assert re.search(r"failed: verify alpha: .*does not hold what was read", done.stdout)
+    assert re.search(
+        r"failed: verify alpha: .*does not hold what was read", done.stdout
+    )
     assert "failed: verify others" not in done.stdout
 
 
@@ -154,7 +185,9 @@ def test_pack_stdlib_reports_what_it_cannot_read(tmp_path: Path, library: Path) 
     assert set(gamma["unreadable"]) == {"gamma/gone.py"}
 
 
-def test_pack_stdlib_continues_if_a_pack_cannot_be_written(tmp_path: Path, library: Path) -> None:
+def test_pack_stdlib_continues_if_a_pack_cannot_be_written(
+    tmp_path: Path, library: Path
+) -> None:
     """If `pack_stdlib` cannot write a pack, the manifest has the others, and the exit code is 1."""
     (tmp_path / "beta.zip").mkdir()
     done = pack("--output", tmp_path, library=library)
@@ -163,7 +196,9 @@ def test_pack_stdlib_continues_if_a_pack_cannot_be_written(tmp_path: Path, libra
     assert set(check_manifest(tmp_path, library)) == {"gamma", "alpha", "others"}
 
 
-def test_pack_stdlib_fails_if_the_manifest_cannot_be_written(tmp_path: Path, library: Path) -> None:
+def test_pack_stdlib_fails_if_the_manifest_cannot_be_written(
+    tmp_path: Path, library: Path
+) -> None:
     """The manifest of `pack_stdlib` is critical: if it cannot be written, the exit code is 1."""
     (tmp_path / "manifest.json").mkdir()
     done = pack("--output", tmp_path, library=library)
@@ -182,12 +217,19 @@ PROGRAMS = [
 """Examples that are programs, not scenarios; each has a test of its own, and `mock_api.py` is what `paid.py` asks."""
 
 
-@pytest.mark.parametrize(("name", "values", "number"), CASES, ids=[case[0] for case in CASES])
-def test_command_runs_each_example(tmp_path: Path, library: Path, name: str, values: list[str], number: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "values", "number"), CASES, ids=[case[0] for case in CASES]
+)
+def test_command_runs_each_example(
+    tmp_path: Path, library: Path, name: str, values: list[str], number: int
+) -> None:
     """`trioflow check` finds no fault in an example that is a scenario, and `trioflow run` runs it."""
     if name not in ("own_kind.py", "wfcommons.py"):  # these write nothing
         values = [*values, f"output={tmp_path}"]
-    arguments = [str(EXAMPLES / name), *(word for value in values for word in ("--set", value))]
+    arguments = [
+        str(EXAMPLES / name),
+        *(word for value in values for word in ("--set", value)),
+    ]
     checked = with_library(library, "trioflow", "check", *arguments)
     assert checked.stdout.splitlines()[-1] == f"{number} jobs: nothing found"
     done = with_library(library, "trioflow", "run", "--no-monitor", *arguments)
@@ -198,7 +240,9 @@ def test_command_runs_each_example(tmp_path: Path, library: Path, name: str, val
 
 def test_each_example_has_a_test() -> None:
     """Each example is in one of the lists of this file, so that a new one is not left without a test."""
-    assert sorted([*(name for name, *_ in CASES), *PROGRAMS]) == sorted(path.name for path in EXAMPLES.glob("*.py"))
+    assert sorted([*(name for name, *_ in CASES), *PROGRAMS]) == sorted(
+        path.name for path in EXAMPLES.glob("*.py")
+    )
 
 
 # --- the example of an experiment on nodes, run as a newcomer runs it, with fewer of them
@@ -208,7 +252,9 @@ def test_the_example_measures_each_wave_on_each_node(tmp_path: Path) -> None:
     done = run_example("nodes", "--nodes", 2, "--waves", 2, "--timeline", timeline)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.findall(r"wave (\d): (\d) nodes", done.stdout) == [("1", "2"), ("2", "2")]
-    assert re.search(r"the load of [12] nodes was watched", done.stdout)  # the last one may have had no time
+    assert re.search(
+        r"the load of [12] nodes was watched", done.stdout
+    )  # the last one may have had no time
     assert "watch 127.0.1.1" in timeline.read_text()
     assert not Path("~/trioflow-example-nodes").expanduser().exists()
 
@@ -235,13 +281,17 @@ def stdlib_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A library of modules that are packed quickly; another test packs one of the real ones."""
     stdlib_copy = tmp_path_factory.mktemp("library")
     for number in range(4):
-        (stdlib_copy / f"{number}.py").write_text(f"x = {number}\n" * 1000 * (1 + number))
+        (stdlib_copy / f"{number}.py").write_text(
+            f"x = {number}\n" * 1000 * (1 + number)
+        )
     return stdlib_copy
 
 
 def test_packed_files_can_be_unpacked(tmp_path: Path, stdlib_copy: Path) -> None:
     for _ in range(2):  # what is there from last time is replaced
-        done = run_example("compress", "--files", 2, "--output", tmp_path, library=stdlib_copy)
+        done = run_example(
+            "compress", "--files", 2, "--output", tmp_path, library=stdlib_copy
+        )
         assert (done.returncode, done.stderr) == (0, "")
     assert "2 of 2 files packed and proved" in done.stdout
     assert "6 commands (6 succeeded)" in done.stdout
@@ -254,10 +304,16 @@ def test_packed_files_can_be_unpacked(tmp_path: Path, stdlib_copy: Path) -> None
 
 
 def test_a_command_that_takes_too_long_is_reported(tmp_path: Path) -> None:
-    done = run_example("compress", "--files", 3, "--timeout", 0.001, "--output", tmp_path)
+    done = run_example(
+        "compress", "--files", 3, "--timeout", 0.001, "--output", tmp_path
+    )
     assert done.returncode == 1
     assert "0 of 3 files packed and proved" in done.stdout
-    reported = re.findall(r"^(?:gzip|xz) .*did not end within its timeout of 0.001 s", done.stderr, re.MULTILINE)
+    reported = re.findall(
+        r"^(?:gzip|xz) .*did not end within its timeout of 0.001 s",
+        done.stderr,
+        re.MULTILINE,
+    )
     assert len(reported) == 3
 
 
@@ -297,18 +353,31 @@ def test_the_example_keeps_to_its_rate_and_its_budget(server: Any) -> None:
             assert count <= example.AT_ONCE + (when - first) * example.PER_SECOND + 1e-6
     for call in calls:
         if not call.is_succeeded():
-            assert all(isinstance(member.raised_exception(), BudgetSpent) for member in call), call
+            assert all(
+                isinstance(member.raised_exception(), BudgetSpent) for member in call
+            ), call
 
 
-def test_the_example_goes_on_with_what_its_journal_has(server: Any, tmp_path: Path) -> None:
-    arguments = ["--calls", 60, "--journal", tmp_path / "calls.db", "--port", server.server_port]
+def test_the_example_goes_on_with_what_its_journal_has(
+    server: Any, tmp_path: Path
+) -> None:
+    arguments = [
+        "--calls",
+        60,
+        "--journal",
+        tmp_path / "calls.db",
+        "--port",
+        server.server_port,
+    ]
     first = run_example("paid", *arguments, "--budget", 0.03)
     answered = int(first.stdout.split()[0])
     assert (first.returncode, 0 < answered < 60) == (1, True), first.stderr
     before = set(server.charged)
     second = run_example("paid", *arguments)
     assert second.returncode == 0, second.stderr
-    assert second.stdout.startswith(f"60 of 60 calls are answered, {answered} from the journal\n")
+    assert second.stdout.startswith(
+        f"60 of 60 calls are answered, {answered} from the journal\n"
+    )
     assert len(server.charged) == 60
     assert all(server.charged[number] <= 2 for number in before)
 
@@ -316,7 +385,9 @@ def test_the_example_goes_on_with_what_its_journal_has(server: Any, tmp_path: Pa
 def test_the_example_starts_its_own_server() -> None:
     done = run_example("paid", "--calls", 20)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("20 of 20 calls are answered, 0 from the journal\nthe server says: {'requests': ")
+    assert done.stdout.startswith(
+        "20 of 20 calls are answered, 0 from the journal\nthe server says: {'requests': "
+    )
 
 
 # --- the example of checkers over many repositories
@@ -353,7 +424,11 @@ def repositories(tmp_path: Path) -> list[Path]:
         directory.mkdir()
         (directory / "program.py").write_text(text)
         identity = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]
-        for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "all"]):
+        for command in (
+            ["init", "-q"],
+            ["add", "."],
+            [*identity, "commit", "-q", "-m", "all"],
+        ):
             subprocess.run(["git", *command], cwd=directory, check=True)
     (tmp_path / "none").mkdir()
     return [tmp_path / name for name in (*FILES, "none")]
@@ -378,13 +453,22 @@ def test_the_table_has_what_each_checker_found(
     assert "'clone none' failed" in caplog.text
 
 
-def test_checkers_of_one_repository_take_turns(example: ModuleType, repositories: list[Path], tmp_path: Path) -> None:
+def test_checkers_of_one_repository_take_turns(
+    example: ModuleType, repositories: list[Path], tmp_path: Path
+) -> None:
     """No two checkers are in the same clone at once; those of what was not cloned are BLOCKED by that failure."""
     checks = example.scenario([repositories[0], repositories[-1]], tmp_path / "clones")
     assert not checks.run()
     for one, other in itertools.combinations(checks, 2):
-        if one.needs and one.needs["clone"] == other.needs.get("clone") and one.is_succeeded():
-            assert one.finished_at <= other.started_at or other.finished_at <= one.started_at
+        if (
+            one.needs
+            and one.needs["clone"] == other.needs.get("clone")
+            and one.is_succeeded()
+        ):
+            assert (
+                one.finished_at <= other.started_at
+                or other.finished_at <= one.started_at
+            )
     blocked = [job for job in checks if job.needs.get("clone") == "none"]
     assert blocked
     for job in blocked:
@@ -392,9 +476,16 @@ def test_checkers_of_one_repository_take_turns(example: ModuleType, repositories
         assert isinstance(job.raised_exception(), RequirementFailed)
 
 
-def test_the_example_makes_repositories_of_the_library(example: ModuleType, tmp_path: Path) -> None:
+def test_the_example_makes_repositories_of_the_library(
+    example: ModuleType, tmp_path: Path
+) -> None:
     (repository,) = example.make_repositories(tmp_path)
-    status = subprocess.run(["git", "status", "--porcelain"], cwd=repository, check=True, capture_output=True)
+    status = subprocess.run(
+        ["git", "status", "--porcelain"],
+        cwd=repository,
+        check=True,
+        capture_output=True,
+    )
     assert (status.stdout, len(list(repository.rglob("*.py"))) > 1) == (b"", True)
 
 
@@ -421,10 +512,21 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @pytest.mark.ci
 def test_a_sweep_finds_the_best_pair(tmp_path: Path) -> None:
     sweep = load_example("sweep")
-    pairs = [(0.5 + 5 * row / 2, 1.0 + 9 * column / 2) for row in range(2) for column in range(2)]
-    damping, stiffness, swing = sweep.best(pairs, [sweep.overshoot(sweep.simulate(*pair)) for pair in pairs])
+    pairs = [
+        (0.5 + 5 * row / 2, 1.0 + 9 * column / 2)
+        for row in range(2)
+        for column in range(2)
+    ]
+    damping, stiffness, swing = sweep.best(
+        pairs, [sweep.overshoot(sweep.simulate(*pair)) for pair in pairs]
+    )
     timeline = tmp_path / "timeline.svg"
-    done = python("-c", WITH_THREADS, EXAMPLES / "sweep.py", "--size", 2, "--timeline", timeline)
+    done = python(
+        "-c", WITH_THREADS, EXAMPLES / "sweep.py", "--size", 2, "--timeline", timeline
+    )
     assert done.returncode == 0, done.stderr
-    assert f"best of 4: damping {damping:.3g}, stiffness {stiffness:.3g}; it overshoots by {swing:.2g}" in done.stdout
+    assert (
+        f"best of 4: damping {damping:.3g}, stiffness {stiffness:.3g}; it overshoots by {swing:.2g}"
+        in done.stdout
+    )
     assert "overshoot(simulate(0.5, 1.0))" in timeline.read_text()

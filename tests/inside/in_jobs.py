@@ -28,7 +28,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Name the tests, and leave out those not selected."""
     for item in items:
         module = inspect.getmodule(getattr(item, "obj", None))
-        names[item.nodeid] = f"{module.__name__.rpartition('.')[2] if module else ''}::{item.nodeid.partition('::')[2]}"
+        names[item.nodeid] = (
+            f"{module.__name__.rpartition('.')[2] if module else ''}::{item.nodeid.partition('::')[2]}"
+        )
     only = os.environ.get("TRIOFLOW_ONLY")
     if only:
         chosen = set(json.loads(only))
@@ -38,9 +40,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """Make the libraries' own plugins run a job in place of the test."""
-    if os.environ.get("TRIOFLOW_INSIDE") and inspect.iscoroutinefunction(pyfuncitem.obj):
+    if os.environ.get("TRIOFLOW_INSIDE") and inspect.iscoroutinefunction(
+        pyfuncitem.obj
+    ):
         pyfuncitem.obj = in_a_job(pyfuncitem.obj)
-    modules = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in ("trio", "anyio")}
+    modules = {
+        name: module
+        for name, module in sys.modules.items()
+        if name.partition(".")[0] in ("trio", "anyio")
+    }
     try:
         return (yield)
     except KeyboardInterrupt:  # it would end all tests
@@ -73,7 +81,11 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_runtest_logfinish(nodeid: str) -> None:
     """Free what a failed test has left open; otherwise the collector finds it in a later test, which then fails."""
     if outcomes[names[nodeid]] == "failed":
-        for name in ("last_exc", "last_value", "last_traceback"):  # pytest keeps the exception there
+        for name in (
+            "last_exc",
+            "last_value",
+            "last_traceback",
+        ):  # pytest keeps the exception there
             vars(sys).pop(name, None)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -81,4 +93,6 @@ def pytest_runtest_logfinish(nodeid: str) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    Path(os.environ["TRIOFLOW_OUTCOMES"]).write_text(json.dumps(outcomes), encoding="utf-8")
+    Path(os.environ["TRIOFLOW_OUTCOMES"]).write_text(
+        json.dumps(outcomes), encoding="utf-8"
+    )

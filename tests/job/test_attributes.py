@@ -16,7 +16,17 @@ import anyio
 import anyio.lowlevel
 import pytest
 import trio
-from trioflow import AbstractJob, CommandJob, Job, Retry, Scheduler, ThreadJob, Trace, current_job, ref
+from trioflow import (
+    AbstractJob,
+    CommandJob,
+    Job,
+    Retry,
+    Scheduler,
+    ThreadJob,
+    Trace,
+    current_job,
+    ref,
+)
 from trioflow._core.base._text_forms import fit
 from trioflow._core.job import _labels
 from trioflow._core.job._job import is_job
@@ -24,7 +34,11 @@ from trioflow.view import listing
 from ..bodies import nothing
 from ..places import PATIENCE
 
-SCHEDULERS_OWN = sorted(name for name in dir(Scheduler) if not name.startswith("_") and not hasattr(AbstractJob, name))
+SCHEDULERS_OWN = sorted(
+    name
+    for name in dir(Scheduler)
+    if not name.startswith("_") and not hasattr(AbstractJob, name)
+)
 
 
 class Busy(AbstractJob[int]):
@@ -39,7 +53,9 @@ class Busy(AbstractJob[int]):
         return 1
 
 
-def test_a_job_may_have_attributes_with_the_names_of_scheduler_attributes(backend: str) -> None:
+def test_a_job_may_have_attributes_with_the_names_of_scheduler_attributes(
+    backend: str,
+) -> None:
     """Attributes such as `critical_jobs` do not make a job a scheduler: it runs, and every view shows it as a job."""
     jobs = {name: Busy(name, label=f"busy-{name}") for name in SCHEDULERS_OWN}
     scheduler = Scheduler(Scheduler(*jobs.values(), label="inner"), label="outer")
@@ -54,23 +70,34 @@ def test_a_job_may_have_attributes_with_the_names_of_scheduler_attributes(backen
 
 
 @pytest.mark.parametrize("make", [lambda: Job(anyio.sleep, 1), Scheduler])
-def test_setting_an_unknown_attribute_of_a_job_or_scheduler_raises(make: Callable[[], Any]) -> None:
+def test_setting_an_unknown_attribute_of_a_job_or_scheduler_raises(
+    make: Callable[[], Any],
+) -> None:
     """A misspelt option set as an attribute, such as `job_windows`, raises instead of being ignored silently."""
     job = make()
     with pytest.raises(AttributeError, match="job_windows") as caught:
         job.job_windows = 3
     if sys.version_info >= (3, 13) and make is Scheduler:
         text = "".join(traceback.format_exception(caught.value))
-        assert "jobs_window'" in text.partition("Did you mean")[2]  # the words differ between versions of Python
+        assert (
+            "jobs_window'" in text.partition("Did you mean")[2]
+        )  # the words differ between versions of Python
     assert "job_windows" not in dir(job)
 
 
 @pytest.mark.parametrize("base", [AbstractJob, Job, CommandJob, Scheduler])
-def test_a_job_class_that_hides_an_attribute_of_all_jobs_raises(base: type[AbstractJob[Any]]) -> None:
+def test_a_job_class_that_hides_an_attribute_of_all_jobs_raises(
+    base: type[AbstractJob[Any]],
+) -> None:
     """A class with its own `state`, `label` or the like is rejected: views would show wrong values for its jobs."""
     values: list[object] = [5, property(lambda job: 5), lambda job: 5]
-    for name, value in itertools.product(["state", "label", "timeout", "path", "attempts", "_state"], values):
-        with pytest.raises(AttributeError, match=rf"class Hiding: '{name}' hides (AbstractJob|BaseScheduler).{name}; "):
+    for name, value in itertools.product(
+        ["state", "label", "timeout", "path", "attempts", "_state"], values
+    ):
+        with pytest.raises(
+            AttributeError,
+            match=rf"class Hiding: '{name}' hides (AbstractJob|BaseScheduler).{name}; ",
+        ):
             type("Hiding", (base,), {name: value})
 
 
@@ -83,12 +110,17 @@ def test_a_class_of_a_package_with_a_similar_name_is_checked_too() -> None:
 @pytest.mark.parametrize("name", ["cancel", "is_running", "requires", "co_run"])
 def test_a_job_class_may_override_a_method_only_with_a_function(name: str) -> None:
     """A number in place of a method such as `cancel` raises when the class is created, while a function is accepted."""
-    with pytest.raises(AttributeError, match=rf"class Hiding: '{name}' hides \w+.{name}; choose another name"):
+    with pytest.raises(
+        AttributeError,
+        match=rf"class Hiding: '{name}' hides \w+.{name}; choose another name",
+    ):
         type("Hiding", (Job,), {name: 5})
     type("Deriving", (Job,), {name: lambda job: None})
 
 
-def test_a_job_with_scheduler_like_attributes_may_be_added_during_the_run(backend: str) -> None:
+def test_a_job_with_scheduler_like_attributes_may_be_added_during_the_run(
+    backend: str,
+) -> None:
     late: list[Busy] = []
 
     async def adding() -> None:
@@ -141,7 +173,9 @@ async def same(value: Any) -> Any:
     return value
 
 
-LIKE_JOBS: dict[str, Callable[[], Any]] = {  # pytest would look at the objects themselves
+LIKE_JOBS: dict[
+    str, Callable[[], Any]
+] = {  # pytest would look at the objects themselves
     "job": lambda: Mock(spec=Job),
     "scheduler": lambda: Mock(spec=Scheduler),
     "any": lambda: Mock(spec=AbstractJob),
@@ -206,10 +240,17 @@ except BaseException as error:
 """
 
 
-@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGALRM, "TimeoutError")])
-def test_the_check_before_a_run_hears_signals(backend: str, number: int, error: str) -> None:
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGALRM, "TimeoutError")],
+)
+def test_the_check_before_a_run_hears_signals(
+    backend: str, number: int, error: str
+) -> None:
     """What a user's object makes long ended by SIGKILL alone: Ctrl-C and what a handler raises waited for the loop."""
-    with subprocess.Popen([sys.executable, "-c", SPIN, backend], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", SPIN, backend], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "checks\n"
         process.send_signal(number)
@@ -254,11 +295,17 @@ three = Job(fetch, 3)
         ((), "fetch()"),
         ((3,), "fetch(3)"),
         ((None, True, 2.5, "a"), "fetch(None, True, 2.5, 'a')"),
-        (("https://example.org/a/long/path/page/17",), "fetch('https://exam…ath/page/17')"),
+        (
+            ("https://example.org/a/long/path/page/17",),
+            "fetch('https://exam…ath/page/17')",
+        ),
         (("0123456789abcdefghijklmn",), "fetch('0123456789abcdefghijklmn')"),
         ((b"0123456789abcdefghijklmn",), "fetch(b'0123456789abcdefghijklmn')"),
         ((1.2345678912,), "fetch(1.2345678912)"),
-        ((0.1 + 0.2, 1 / 3, -2e-300 / 3, float("nan")), "fetch(0.3, 0.333333, -6.66667e-301, nan)"),
+        (
+            (0.1 + 0.2, 1 / 3, -2e-300 / 3, float("nan")),
+            "fetch(0.3, 0.333333, -6.66667e-301, nan)",
+        ),
         ((10**5000,), "fetch(<int>)"),
         ((b"x" * 100,), f"fetch({b'x' * 24!r}…)"),
         ((three,), "fetch(fetch(3))"),
@@ -272,7 +319,10 @@ three = Job(fetch, 3)
         ((fetch, int), "fetch(fetch, int)"),
         ((Hostile(),), "fetch(<Hostile>)"),
         (([Hostile()],), "fetch([<Hostile>])"),
-        (tuple(range(60)), "fetch(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, …)"),
+        (
+            tuple(range(60)),
+            "fetch(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, …)",
+        ),
     ],
 )
 def test_default_label_shows_the_call(args: tuple[Any, ...], label: str) -> None:
@@ -293,18 +343,43 @@ def test_a_label_of_the_maximum_length_is_not_shortened() -> None:
 def test_each_part_of_a_label_is_shortened_only_beyond_its_limit() -> None:
     """Strings, numbers and lists in a label are shown whole up to their limits, and shortened beyond them."""
     too_long = ["x" * 18, "x" * 18, "x" * 15]  # with quotes and commas, 61 characters
-    assert _labels.call_label("f", [*too_long[:2], "x" * 14], {}) == f"f('{'x' * 18}', '{'x' * 18}', '{'x' * 14}')"
+    assert (
+        _labels.call_label("f", [*too_long[:2], "x" * 14], {})
+        == f"f('{'x' * 18}', '{'x' * 18}', '{'x' * 14}')"
+    )
     assert _labels.call_label("f", too_long, {}) == f"f('{'x' * 18}', '{'x' * 18}', …)"
-    assert _labels.call_label("f", ["x" * 24, "y" * 25], {}) == f"f('{'x' * 24}', '{'y' * 12}…{'y' * 11}')"
-    assert _labels.call_label("f", [10**18 - 1, 10**18], {}) == "f(999999999999999999, <int>)"
+    assert (
+        _labels.call_label("f", ["x" * 24, "y" * 25], {})
+        == f"f('{'x' * 24}', '{'y' * 12}…{'y' * 11}')"
+    )
+    assert (
+        _labels.call_label("f", [10**18 - 1, 10**18], {})
+        == "f(999999999999999999, <int>)"
+    )
     assert _labels.call_label("f", [[1, 2, 3], [1, 2, 3, 4]], {}) == "f([1, 2, 3], […])"
-    assert _labels.call_label("f", [1234567.1234, 123456.123456], {}) == "f(1234567.1234, 123456)"
+    assert (
+        _labels.call_label("f", [1234567.1234, 123456.123456], {})
+        == "f(1234567.1234, 123456)"
+    )
 
 
 def test_what_reads_like_another_path_in_a_label_is_escaped() -> None:
     labels = ["a", "a", "a#2", "a", "a#b", "b/c", r"sed s/\./x/"]
-    scheduler = Scheduler([Job(nothing, label=label) for label in labels], Scheduler(Job(fetch, 3), label="x/#1"))
-    paths = ["a", "a#2", r"a\#2", "a#3", "a#b", r"b\/c", r"sed s\/\\.\/x\/", r"x\/\#1", r"x\/\#1/fetch(3)"]
+    scheduler = Scheduler(
+        [Job(nothing, label=label) for label in labels],
+        Scheduler(Job(fetch, 3), label="x/#1"),
+    )
+    paths = [
+        "a",
+        "a#2",
+        r"a\#2",
+        "a#3",
+        "a#b",
+        r"b\/c",
+        r"sed s\/\\.\/x\/",
+        r"x\/\#1",
+        r"x\/\#1/fetch(3)",
+    ]
     assert [job.path for job in scheduler.iterate_jobs()] == paths
     assert [*_labels.paths_of(scheduler).values()] == paths
     assert Job(nothing, label="b/c").path == r"b\/c"
@@ -325,12 +400,21 @@ def test_a_job_that_has_been_dropped_keeps_its_path_among_paths_without_it() -> 
     assert dropped not in [*scheduler.iterate_jobs()]
     paths = _labels.paths_of(scheduler)
     assert _labels.path_in(paths, dropped) == r"eu\/db"
-    assert [_labels.path_in({other: "eu/db"}, job) for job in (dropped, other)] == [r"eu\/db", "eu/db"]
-    assert _labels.distinct_names([dropped, Job(nothing, label="eu/db")]) == [r"eu\/db"] * 2
+    assert [_labels.path_in({other: "eu/db"}, job) for job in (dropped, other)] == [
+        r"eu\/db",
+        "eu/db",
+    ]
+    assert (
+        _labels.distinct_names([dropped, Job(nothing, label="eu/db")])
+        == [r"eu\/db"] * 2
+    )
 
 
 def test_default_label_shows_keyword_arguments() -> None:
-    assert Job(fetch, 1, kwargs={"key": three, "x": "y"}).label == "fetch(1, key=fetch(3), x='y')"
+    assert (
+        Job(fetch, 1, kwargs={"key": three, "x": "y"}).label
+        == "fetch(1, key=fetch(3), x='y')"
+    )
 
 
 def test_chain_of_jobs_as_arguments_has_a_short_label() -> None:
@@ -344,7 +428,9 @@ def test_chain_of_jobs_as_arguments_has_a_short_label() -> None:
 def test_labels_of_nested_calls_show_their_innermost_arguments() -> None:
     addresses = [f"https://example.org/a/long/path/{number}" for number in range(3)]
     last = [Job(fetch, Job(fetch, Job(fetch, address))) for address in addresses]
-    assert [job.label for job in last] == [f"fetch(fetch(fetch(…g/path/{number}')))" for number in range(3)]
+    assert [job.label for job in last] == [
+        f"fetch(fetch(fetch(…g/path/{number}')))" for number in range(3)
+    ]
 
 
 def test_label_of_a_job_with_many_indirect_inputs_is_short() -> None:
@@ -361,7 +447,10 @@ def test_label_of_a_coroutine_object_has_an_ellipsis_for_its_arguments() -> None
 
 def test_redacted_job_shows_no_arguments() -> None:
     assert Job(fetch, "secret", redact=True).label == "fetch(…)"
-    assert Job(fetch, [three, "secret"], kwargs={"key": "secret"}, redact=True).label == "fetch(…)"
+    assert (
+        Job(fetch, [three, "secret"], kwargs={"key": "secret"}, redact=True).label
+        == "fetch(…)"
+    )
     assert CommandJob(["curl", "-H", "secret"], redact=True).label == "command …"
     with pytest.raises(ValueError, match="timeout=-1") as caught:
         Job(fetch, "secret", redact=True, timeout=-1)
@@ -371,13 +460,24 @@ def test_redacted_job_shows_no_arguments() -> None:
 # --- map(label=)
 def test_map_makes_labels_from_a_format_string_or_a_function() -> None:
     scheduler = Scheduler()
-    assert [job.label for job in scheduler.map(fetch, [1, 2])] == ["fetch(1)", "fetch(2)"]
-    assert [job.label for job in scheduler.map(fetch, "ab", [1, 2], label="page {1} of {0}")] == [
+    assert [job.label for job in scheduler.map(fetch, [1, 2])] == [
+        "fetch(1)",
+        "fetch(2)",
+    ]
+    assert [
+        job.label for job in scheduler.map(fetch, "ab", [1, 2], label="page {1} of {0}")
+    ] == [
         "page 1 of a",
         "page 2 of b",
     ]
-    assert [job.label for job in scheduler.map(fetch, "ab", label=str.upper)] == ["A", "B"]
-    assert [job.label for job in scheduler.map(fetch, "ab", label="same")] == ["same", "same"]
+    assert [job.label for job in scheduler.map(fetch, "ab", label=str.upper)] == [
+        "A",
+        "B",
+    ]
+    assert [job.label for job in scheduler.map(fetch, "ab", label="same")] == [
+        "same",
+        "same",
+    ]
 
 
 def label_that_raises(item: str) -> str:
@@ -388,12 +488,22 @@ def label_that_raises(item: str) -> str:
     ("label", "error", "message"),
     [
         (7, TypeError, r"^label=7 of map\(\) of 'home': give a format string"),
-        ("page {3}", ValueError, r"label='page \{3\}' cannot be filled in for label\('a'\)"),
+        (
+            "page {3}",
+            ValueError,
+            r"label='page \{3\}' cannot be filled in for label\('a'\)",
+        ),
         (len, TypeError, r"label\('a'\) returned int; it must return text"),
-        (label_that_raises, ValueError, r"the function of label= raised for label\('a'\): KeyError"),
+        (
+            label_that_raises,
+            ValueError,
+            r"the function of label= raised for label\('a'\): KeyError",
+        ),
     ],
 )
-def test_map_rejects_invalid_labels(label: Any, error: type[Exception], message: str) -> None:
+def test_map_rejects_invalid_labels(
+    label: Any, error: type[Exception], message: str
+) -> None:
     scheduler = Scheduler(label="home")
     with pytest.raises(error, match=message):
         scheduler.map(fetch, ["a"], label=label)

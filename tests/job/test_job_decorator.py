@@ -9,7 +9,18 @@ import unittest.mock
 from typing import Any
 import anyio
 import pytest
-from trioflow import CommandJob, Job, JobState, JobTimeout, ProcessJob, Retry, Scheduler, ThreadJob, current_job, job
+from trioflow import (
+    CommandJob,
+    Job,
+    JobState,
+    JobTimeout,
+    ProcessJob,
+    Retry,
+    Scheduler,
+    ThreadJob,
+    current_job,
+    job,
+)
 from ..conftest import Virtual
 
 
@@ -91,14 +102,27 @@ def test_jobs_among_the_arguments_become_requirements(virtual: Virtual) -> None:
     assert result(virtual, length) == len("page 1 page 2 page 3")
 
 
-def test_keyword_arguments_named_like_options_reach_the_function(virtual: Virtual) -> None:
+def test_keyword_arguments_named_like_options_reach_the_function(
+    virtual: Virtual,
+) -> None:
     @job
     async def take(**given: Any) -> dict[str, Any]:
         return given
 
-    given = {"label": "mine", "timeout": 3, "required": None, "function": 1, "self": 2, "kwargs": 3, "args": 4}
+    given = {
+        "label": "mine",
+        "timeout": 3,
+        "required": None,
+        "function": 1,
+        "self": 2,
+        "kwargs": 3,
+        "args": 4,
+    }
     one = take(**given)
-    assert one.label == "take(label='mine', timeout=3, required=None, function=1, self=2, …)"
+    assert (
+        one.label
+        == "take(label='mine', timeout=3, required=None, function=1, self=2, …)"
+    )
     assert one.timeout is None
     assert result(virtual, one) == given
 
@@ -126,7 +150,11 @@ def test_repeated_calls_of_options_add_up_and_the_last_one_wins() -> None:
     second = first.options(label="b", keep_result=False)
     one, other = second(1), first(1)
     assert (one.label, one.retry, one.keep_result) == ("b", Retry(1, first=0), False)
-    assert (other.label, other.retry, other.keep_result) == ("a", Retry(1, first=0), True)
+    assert (other.label, other.retry, other.keep_result) == (
+        "a",
+        Retry(1, first=0),
+        True,
+    )
 
 
 def test_options_method_takes_required_and_scheduler(virtual: Virtual) -> None:
@@ -225,7 +253,9 @@ def test_a_callable_object_can_be_decorated(virtual: Virtual) -> None:
     assert result(virtual, one) == ("mine", 3)
 
 
-def test_attributes_of_a_function_do_not_hide_those_of_the_decorator(virtual: Virtual) -> None:
+def test_attributes_of_a_function_do_not_hide_those_of_the_decorator(
+    virtual: Virtual,
+) -> None:
     async def marked() -> str:
         return "marked"
 
@@ -291,7 +321,9 @@ def test_decorating_a_coroutine_object_raises() -> None:
     async def once() -> None: ...
 
     coroutine = once()
-    with pytest.raises(TypeError, match="coroutine object; decorate its async function"):
+    with pytest.raises(
+        TypeError, match="coroutine object; decorate its async function"
+    ):
         job(coroutine)  # type: ignore[call-overload]
     coroutine.close()
 
@@ -307,7 +339,11 @@ def test_unknown_option_raises() -> None:
 
 @pytest.mark.parametrize(
     ("options", "match"),
-    [({"timeout": -1}, "timeout=-1"), ({"run_if": "never"}, "run_if='never'"), ({"retry": "x"}, "retry='x'")],
+    [
+        ({"timeout": -1}, "timeout=-1"),
+        ({"run_if": "never"}, "run_if='never'"),
+        ({"retry": "x"}, "retry='x'"),
+    ],
 )
 def test_option_out_of_range_raises(options: Any, match: str) -> None:
     async def work() -> None: ...
@@ -318,14 +354,24 @@ def test_option_out_of_range_raises(options: Any, match: str) -> None:
 
 
 def test_arguments_that_the_function_does_not_take_are_rejected() -> None:
-    with pytest.raises(TypeError, match=r"fetch.*too many positional arguments: it is fetch\(page, suffix\)"):
+    with pytest.raises(
+        TypeError,
+        match=r"fetch.*too many positional arguments: it is fetch\(page, suffix\)",
+    ):
         fetch(1, 2, 3)
 
 
 @pytest.mark.parametrize(
-    ("options", "error"), [({"labl": "x"}, TypeError), ({"timeout": -1}, ValueError), ({"run_if": "maybe"}, ValueError)]
+    ("options", "error"),
+    [
+        ({"labl": "x"}, TypeError),
+        ({"timeout": -1}, ValueError),
+        ({"run_if": "maybe"}, ValueError),
+    ],
 )
-def test_options_method_raises_at_once_on_wrong_options(options: Any, error: type[Exception]) -> None:
+def test_options_method_raises_at_once_on_wrong_options(
+    options: Any, error: type[Exception]
+) -> None:
     with pytest.raises(error, match=next(iter(options))):
         fetch.options(**options)
 
@@ -349,19 +395,30 @@ def test_kind_option_builds_jobs_of_another_kind() -> None:
     once = double(21)
     again = double.options(label="again")(Text("abc").length(once))
     assert Scheduler(again).run()
-    assert (type(once), once.label, again.label, again.result()) == (ThreadJob, "twice", "again", 252)
+    assert (type(once), once.label, again.label, again.result()) == (
+        ThreadJob,
+        "twice",
+        "again",
+        252,
+    )
 
 
 @pytest.mark.parametrize("kind", [CommandJob, 5, "ThreadJob"])
 def test_kind_option_rejects_kinds_that_call_no_function(kind: Any) -> None:
-    with pytest.raises(TypeError, match=r"kind=.* of job\(\): give a kind of job that calls a function"):
+    with pytest.raises(
+        TypeError, match=r"kind=.* of job\(\): give a kind of job that calls a function"
+    ):
         job(kind=kind)(len)
-    with pytest.raises(TypeError, match=r"kind=.* of map\(\) of 'Scheduler': give a kind of job"):
+    with pytest.raises(
+        TypeError, match=r"kind=.* of map\(\) of 'Scheduler': give a kind of job"
+    ):
         Scheduler().map(len, ["a"], kind=kind)
 
 
 def test_options_of_another_kind_are_checked_at_the_decoration() -> None:
-    with pytest.raises(TypeError, match="has no option 'memory_limt'; did you mean memory_limit"):
+    with pytest.raises(
+        TypeError, match="has no option 'memory_limt'; did you mean memory_limit"
+    ):
         job(kind=ProcessJob, memory_limt=5)(len)
     with pytest.raises(TypeError, match="write Job"):
         job(kind=ThreadJob)(fetch.function)

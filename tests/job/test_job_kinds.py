@@ -6,7 +6,19 @@ from typing import Any
 import anyio
 import pytest
 import trioflow.abc
-from trioflow import AbstractJob, Budget, Job, JobState, JobTimeout, Pool, Rate, Retry, Scheduler, StopReason, Throttled
+from trioflow import (
+    AbstractJob,
+    Budget,
+    Job,
+    JobState,
+    JobTimeout,
+    Pool,
+    Rate,
+    Retry,
+    Scheduler,
+    StopReason,
+    Throttled,
+)
 from trioflow.abc import JobKind, incidents_of
 from ..bodies import BLOCKED, CANCELLED, Flaw, later, nap, running
 from ..conftest import Virtual
@@ -40,7 +52,9 @@ async def echo(value: int, *, plus: int = 0) -> int:
         AsyncCall.of_class, AsyncCall.static, functools.partial(AsyncCall().method),
     ],
 )  # fmt: skip
-def test_job_takes_any_async_callable(virtual: Virtual, function: Callable[[int], Any]) -> None:
+def test_job_takes_any_async_callable(
+    virtual: Virtual, function: Callable[[int], Any]
+) -> None:
     """A Job takes async functions, methods, lambdas, partials and callable objects, and calls them at each start."""
     job = Job(function, 42)
     scheduler = Scheduler(job)
@@ -78,8 +92,12 @@ class Copy(AbstractJob[str]):
         super().__init__(**options)
         self.source = source
         self.name = "copy"
-        self.task = self.run = self.worker = self.args = self.function = self.kwargs = self.pending = None
-        self.started = self.outcome = self.value = self.exception = self.successors = self.limits = None
+        self.task = self.run = self.worker = self.args = self.function = self.kwargs = (
+            self.pending
+        ) = None
+        self.started = self.outcome = self.value = self.exception = self.successors = (
+            self.limits
+        ) = None
 
     async def co_run(self) -> str:
         await anyio.sleep(1)
@@ -126,17 +144,38 @@ def test_jobs_compare_by_identity() -> None:
 
 
 def test_options_are_readable() -> None:
-    job = Job(nap, critical=True, timeout=5, retry=Retry(2, first=0, on=JobTimeout), own_task=True, forever=True)
-    assert (job.critical, job.timeout, job.on_timeout, job.retry.times) == (True, 5, "fail", 2)
+    job = Job(
+        nap,
+        critical=True,
+        timeout=5,
+        retry=Retry(2, first=0, on=JobTimeout),
+        own_task=True,
+        forever=True,
+    )
+    assert (job.critical, job.timeout, job.on_timeout, job.retry.times) == (
+        True,
+        5,
+        "fail",
+        2,
+    )
     assert (job.own_task, job.forever) == (True, True)
     plain = Job(nap)
-    assert (plain.critical, plain.timeout, plain.on_timeout, plain.retry) == (None, None, "fail", None)
+    assert (plain.critical, plain.timeout, plain.on_timeout, plain.retry) == (
+        None,
+        None,
+        "fail",
+        None,
+    )
     assert (plain.own_task, plain.forever) == (False, False)
     assert plain.state is JobState.IDLE
 
 
-@pytest.mark.parametrize("right", [{"timeout": 1}, {"timeout": 1.0}, {"idle_timeout": 1}, {"retry": 1}])
-def test_an_invalid_option_raises_although_an_equal_value_of_another_type_is_valid(right: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "right", [{"timeout": 1}, {"timeout": 1.0}, {"idle_timeout": 1}, {"retry": 1}]
+)
+def test_an_invalid_option_raises_although_an_equal_value_of_another_type_is_valid(
+    right: dict[str, Any],
+) -> None:
     """Jobs with equal options share them, but `timeout=True` raises although `timeout=1` is valid."""
     for name in ("first", "second"):
         Job(nap, label="right", **right)
@@ -194,7 +233,10 @@ ENDS: dict[str, tuple[float, Callable[[Scheduler], object]]] = {
     "cancel while it waits": (5, Scheduler.cancel),
     "cancel it in its body": (1, lambda scheduler: next(iter(scheduler)).cancel()),
     "cancel it while it waits": (5, lambda scheduler: next(iter(scheduler)).cancel()),
-    "a critical failure": (5, lambda scheduler: scheduler.add(Job(crash_at_once, critical=True))),
+    "a critical failure": (
+        5,
+        lambda scheduler: scheduler.add(Job(crash_at_once, critical=True)),
+    ),
 }
 
 
@@ -205,7 +247,9 @@ async def crash_at_once() -> None:
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("make", [flaky, throttled])
-def test_on_settled_follows_last_attempt(virtual: Virtual, make: Callable[[], Tries], end: str, nested: bool) -> None:
+def test_on_settled_follows_last_attempt(
+    virtual: Virtual, make: Callable[[], Tries], end: str, nested: bool
+) -> None:
     job, (when, act) = make(), ENDS[end]
 
     async def main() -> None:
@@ -222,10 +266,14 @@ def test_on_settled_follows_last_attempt(virtual: Virtual, make: Callable[[], Tr
     assert len(job.seen) == 1
 
 
-def test_on_settled_is_called_when_a_budget_is_spent_before_the_next_attempt(virtual: Virtual) -> None:
+def test_on_settled_is_called_when_a_budget_is_spent_before_the_next_attempt(
+    virtual: Virtual,
+) -> None:
     job = Tries(Flaw(), retry=Retry(2, first=10, jitter=False), needs={"usd": 3})
     rich = Job(nap, 1, needs={"usd": 4}, required=Job(nap, 4))
-    assert not virtual(Scheduler(job, rich, *rich.required, pool=Pool(usd=Budget(9))).co_run)
+    assert not virtual(
+        Scheduler(job, rich, *rich.required, pool=Pool(usd=Budget(9))).co_run
+    )
     assert (job.state, job.seen) == (BLOCKED, ["BudgetSpent"])
 
 
@@ -236,7 +284,9 @@ def test_a_job_that_never_had_a_slot_is_not_reported(virtual: Virtual) -> None:
     assert (job.state, job.seen) == (CANCELLED, [])
 
 
-def test_on_settled_is_called_for_a_job_that_is_cancelled_before_its_group_tries_it_again(virtual: Virtual) -> None:
+def test_on_settled_is_called_for_a_job_that_is_cancelled_before_its_group_tries_it_again(
+    virtual: Virtual,
+) -> None:
     job, busy = Tries(Flaw()), Job(nap, 9)
     group = Scheduler(job, label="group")
     mend = Job(later, 4, lambda: (job.try_again(), job.cancel()))
@@ -249,7 +299,9 @@ async def both(scheduler: Scheduler) -> None:
         group.start_soon(later, 1, scheduler.cancel)
 
 
-def test_a_callback_that_raises_while_the_job_waits_ends_the_run(virtual: Virtual) -> None:
+def test_a_callback_that_raises_while_the_job_waits_ends_the_run(
+    virtual: Virtual,
+) -> None:
     class Raises(Tries):
         def note(self, job: JobKind[Any]) -> None:
             raise LookupError
@@ -259,4 +311,6 @@ def test_a_callback_that_raises_while_the_job_waits_ends_the_run(virtual: Virtua
     with pytest.raises(LookupError):
         virtual(lambda: scheduler.co_run(check=True))
     assert (job.state, scheduler.stop_reason) == (CANCELLED, StopReason.CRITICAL)
-    assert [incident.message for incident in incidents_of(scheduler)] == ["on_settled of 'job' raised LookupError"]
+    assert [incident.message for incident in incidents_of(scheduler)] == [
+        "on_settled of 'job' raised LookupError"
+    ]

@@ -9,7 +9,16 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from trioflow import Job, JobNotDone, JobState, Scheduler, Sequence, Service, StopReason, ThreadJob
+from trioflow import (
+    Job,
+    JobNotDone,
+    JobState,
+    Scheduler,
+    Sequence,
+    Service,
+    StopReason,
+    ThreadJob,
+)
 from trioflow.graph import topological_order
 from trioflow.view import listing
 from ..bodies import at_once, fail_now, hooked, later, nap, refuse, take
@@ -50,7 +59,9 @@ def look(maker: Maker, seconds: float, **options: Any) -> Job[bool]:
     return Job(later, seconds, lambda: maker.is_alive, **options)
 
 
-def looks(virtual: Virtual, maker: Maker, *jobs: Any, at: tuple[float, ...], **options: Any) -> list[bool]:
+def looks(
+    virtual: Virtual, maker: Maker, *jobs: Any, at: tuple[float, ...], **options: Any
+) -> list[bool]:
     """Run the jobs, and return whether the `Big` was alive at each of these times."""
     watchers = [look(maker, seconds) for seconds in at]
     virtual(lambda: Scheduler(*watchers, *jobs, **options).co_run(check=True))
@@ -62,7 +73,9 @@ def made(maker: Maker, **options: Any) -> Job[Big]:
 
 
 # --- dropped
-def test_result_is_dropped_when_the_last_job_that_uses_it_has_started(virtual: Virtual) -> None:
+def test_result_is_dropped_when_the_last_job_that_uses_it_has_started(
+    virtual: Virtual,
+) -> None:
     maker = Maker()
     a = made(maker)
     first, last = Job(use, a, 5), Job(use, a, 5, required=Job(nap, 2))
@@ -79,7 +92,9 @@ def test_result_is_kept_by_default(virtual: Virtual) -> None:
     assert isinstance(a.result(), Big)
 
 
-def test_result_is_dropped_at_the_start_of_a_job_that_is_called_once(virtual: Virtual) -> None:
+def test_result_is_dropped_at_the_start_of_a_job_that_is_called_once(
+    virtual: Virtual,
+) -> None:
     """Also with a timeout, and if it is used in containers and keyword arguments."""
     maker, other = Maker(), Maker()
 
@@ -88,7 +103,10 @@ def test_result_is_dropped_at_the_start_of_a_job_that_is_called_once(virtual: Vi
         await anyio.sleep(5)
 
     a = made(maker)
-    jobs = Job(use_deep, [{"x": (a,)}, a], kwargs={"x": a}), Job(use, made(other), 5, timeout=9)
+    jobs = (
+        Job(use_deep, [{"x": (a,)}, a], kwargs={"x": a}),
+        Job(use, made(other), 5, timeout=9),
+    )
     assert looks(virtual, maker, *jobs, look(other, 1), at=(1,)) == [False]
     assert not other.is_alive
 
@@ -111,11 +129,15 @@ def test_result_is_dropped_when_its_service_can_no_longer_be_retried(
 
 
 @pytest.mark.parametrize("retry", [None, 2])
-def test_result_is_kept_while_a_job_that_uses_it_waits_for_a_slot(virtual: Virtual, retry: Any) -> None:
+def test_result_is_kept_while_a_job_that_uses_it_waits_for_a_slot(
+    virtual: Virtual, retry: Any
+) -> None:
     maker = Maker()
     a = made(maker)
     jobs = [a, Job(nap, 3), Job(use, a, 5, retry=retry)]
-    watchers = [look(maker, seconds, forever=True) for seconds in (2, 4)]  # these take no slot
+    watchers = [
+        look(maker, seconds, forever=True) for seconds in (2, 4)
+    ]  # these take no slot
     virtual(lambda: Scheduler(*jobs, *watchers, jobs_window=1).co_run(check=True))
     assert [watcher.result() for watcher in watchers] == [True, retry is not None]
 
@@ -138,12 +160,16 @@ def test_result_is_dropped_at_the_start_of_a_thread_job(backend: str) -> None:
 
     assert Scheduler(ThreadJob(work, a), Job(ask)).run(backend=backend, check=True)  # type: ignore[arg-type]
     end = time.monotonic() + PATIENCE
-    while maker.is_alive and time.monotonic() < end:  # the worker's thread may hold the call a moment longer
+    while (
+        maker.is_alive and time.monotonic() < end
+    ):  # the worker's thread may hold the call a moment longer
         time.sleep(0.001)
     assert not maker.is_alive
 
 
-def test_results_of_a_long_chain_of_jobs_are_dropped_one_by_one(virtual: Virtual) -> None:
+def test_results_of_a_long_chain_of_jobs_are_dropped_one_by_one(
+    virtual: Virtual,
+) -> None:
     alive: weakref.WeakSet[Big] = weakref.WeakSet()
     most = 0
 
@@ -175,7 +201,9 @@ def test_result_that_no_job_uses_is_kept(virtual: Virtual) -> None:
     assert isinstance(a.result(), Big)
 
 
-def test_result_is_kept_until_a_job_that_may_be_called_again_has_settled(virtual: Virtual) -> None:
+def test_result_is_kept_until_a_job_that_may_be_called_again_has_settled(
+    virtual: Virtual,
+) -> None:
     """Each attempt of a job needs the results it uses, so they are kept until it has settled."""
     maker = Maker()
     calls: list[Any] = []
@@ -193,15 +221,24 @@ def test_result_is_kept_until_a_job_that_may_be_called_again_has_settled(virtual
 
 
 @pytest.mark.parametrize("fate", ["blocked", "skipped", "cancelled"])
-def test_result_is_dropped_when_a_job_that_uses_it_will_never_start(virtual: Virtual, fate: str) -> None:
+def test_result_is_dropped_when_a_job_that_uses_it_will_never_start(
+    virtual: Virtual, fate: str
+) -> None:
     """A job that is BLOCKED, SKIPPED or CANCELLED before its start no longer needs the results among its arguments."""
     maker = Maker()
     a = made(maker)
     gate = Job(nap, 2)
     late = Job(fail_now, required=gate)
     other: Any = {"blocked": late, "skipped": gate, "cancelled": gate}[fate]
-    rule: Any = {"blocked": "succeeded", "skipped": "failed", "cancelled": "settled"}[fate]
-    job = Job(use, a, required=[other] if fate != "cancelled" else [gate, Job(nap, 9)], run_if=rule)
+    rule: Any = {"blocked": "succeeded", "skipped": "failed", "cancelled": "settled"}[
+        fate
+    ]
+    job = Job(
+        use,
+        a,
+        required=[other] if fate != "cancelled" else [gate, Job(nap, 9)],
+        run_if=rule,
+    )
 
     async def cancel() -> None:
         await anyio.sleep(2)
@@ -209,23 +246,38 @@ def test_result_is_dropped_when_a_job_that_uses_it_will_never_start(virtual: Vir
             job.cancel()
 
     watchers = [look(maker, seconds) for seconds in (1, 3)]
-    virtual(Scheduler(*watchers, gate, late, *[one for one in job.required if one is not a], job, Job(cancel)).co_run)
+    virtual(
+        Scheduler(
+            *watchers,
+            gate,
+            late,
+            *[one for one in job.required if one is not a],
+            job,
+            Job(cancel),
+        ).co_run
+    )
     assert job.state is JobState[fate.upper()]
     assert [watcher.result() for watcher in watchers] == [True, False]
 
 
-def test_a_failed_job_counts_once_among_the_jobs_that_use_a_result(virtual: Virtual) -> None:
+def test_a_failed_job_counts_once_among_the_jobs_that_use_a_result(
+    virtual: Virtual,
+) -> None:
     a = made(Maker())
     refusing = Job(refuse, a)
     last = Job(take, a, required=[refusing, Job(nap, 2)], run_if="settled")
     virtual(Scheduler(*last.required, refusing, last).co_run)
     assert [type(each) for each in last.result()] == [Big]
-    with pytest.raises(JobNotDone):  # the traceback of the one that failed still holds it
+    with pytest.raises(
+        JobNotDone
+    ):  # the traceback of the one that failed still holds it
         a.result()
 
 
 @pytest.mark.parametrize("returns", [False, True])
-def test_result_of_a_service_is_dropped_while_it_serves(virtual: Virtual, returns: bool) -> None:
+def test_result_of_a_service_is_dropped_while_it_serves(
+    virtual: Virtual, returns: bool
+) -> None:
     maker = Maker()
 
     async def serve(*, task_status: Any) -> None:
@@ -234,7 +286,9 @@ def test_result_of_a_service_is_dropped_while_it_serves(virtual: Virtual, return
 
     service = Service(serve, keep_result=False)
     gate = Job(nap)
-    assert looks(virtual, maker, gate, Job(use, service, 5, required=gate), at=(0.5, 1.5)) == [True, False]
+    assert looks(
+        virtual, maker, gate, Job(use, service, 5, required=gate), at=(0.5, 1.5)
+    ) == [True, False]
     assert service.state is JobState.SUCCEEDED
     with pytest.raises(JobNotDone, match="dropped"):
         service.result()
@@ -242,7 +296,9 @@ def test_result_of_a_service_is_dropped_while_it_serves(virtual: Virtual, return
 
 # --- used from another scheduler
 @pytest.mark.parametrize("listed", [False, True])
-def test_result_used_from_another_scheduler_is_kept(virtual: Virtual, listed: bool) -> None:
+def test_result_used_from_another_scheduler_is_kept(
+    virtual: Virtual, listed: bool
+) -> None:
     maker, beside = Maker(), Maker()
     a = made(maker)
 
@@ -257,7 +313,9 @@ def test_result_used_from_another_scheduler_is_kept(virtual: Virtual, listed: bo
     assert not beside.is_alive  # it is dropped nevertheless
 
 
-def test_each_attempt_of_a_nested_scheduler_makes_and_drops_its_own_result(virtual: Virtual) -> None:
+def test_each_attempt_of_a_nested_scheduler_makes_and_drops_its_own_result(
+    virtual: Virtual,
+) -> None:
     maker = Maker()
     a = made(maker)
     seen: list[Any] = []
@@ -267,14 +325,20 @@ def test_each_attempt_of_a_nested_scheduler_makes_and_drops_its_own_result(virtu
         if len(seen) == 1:
             raise OSError
 
-    virtual(lambda: Scheduler(Scheduler(a, Job(second_time, a, critical=True), retry=1)).co_run(check=True))
+    virtual(
+        lambda: Scheduler(
+            Scheduler(a, Job(second_time, a, critical=True), retry=1)
+        ).co_run(check=True)
+    )
     assert seen == [Big, Big]
     assert not maker.is_alive
 
 
 @pytest.mark.parametrize("end", ["critical", "timeout", "cancel"])
 @pytest.mark.parametrize("reached", [1, 2])
-def test_users_are_counted_anew_when_their_group_is_tried_again(virtual: Virtual, end: str, reached: int) -> None:
+def test_users_are_counted_anew_when_their_group_is_tried_again(
+    virtual: Virtual, end: str, reached: int
+) -> None:
     a = made(Maker())
     tries: list[type] = []
 
@@ -303,7 +367,9 @@ def test_users_are_counted_anew_when_their_group_is_tried_again(virtual: Virtual
 
 
 # --- afterwards
-def test_result_is_kept_for_the_attempts_of_a_nested_scheduler_that_was_added_during_a_run(virtual: Virtual) -> None:
+def test_result_is_kept_for_the_attempts_of_a_nested_scheduler_that_was_added_during_a_run(
+    virtual: Virtual,
+) -> None:
     used: list[Any] = []
 
     async def fail_once(value: Any) -> None:
@@ -328,7 +394,9 @@ def test_reading_a_dropped_result_raises_job_not_done(virtual: Virtual) -> None:
     assert a.state is JobState.SUCCEEDED
     assert a.raised_exception() is None
     for _ in range(2):
-        with pytest.raises(JobNotDone, match=r"(?s)'big' was dropped.*keep_result=False"):
+        with pytest.raises(
+            JobNotDone, match=r"(?s)'big' was dropped.*keep_result=False"
+        ):
             a.result()
 
 
@@ -341,7 +409,9 @@ def test_views_show_a_job_whose_result_was_dropped(virtual: Virtual) -> None:
     assert "succeeded" in scheduler.explain(a)
 
 
-def test_a_job_added_after_its_input_was_dropped_fails_with_a_clear_error(virtual: Virtual) -> None:
+def test_a_job_added_after_its_input_was_dropped_fails_with_a_clear_error(
+    virtual: Virtual,
+) -> None:
     a = Job(nap, 0, keep_result=False, label="big")
     job = Job(use, a, 0)
     adding = Job(later, 3, lambda: scheduler.add(job))
@@ -353,14 +423,20 @@ def test_a_job_added_after_its_input_was_dropped_fails_with_a_clear_error(virtua
     assert "dropped" in str(error)
 
 
-def test_result_is_kept_for_a_job_added_while_the_result_exists(virtual: Virtual) -> None:
+def test_result_is_kept_for_a_job_added_while_the_result_exists(
+    virtual: Virtual,
+) -> None:
     maker = Maker()
     a = made(maker)
     gate = Job(nap, 4)
     first = Job(use, a, 0, required=Job(nap, 2))
     watchers = [look(maker, seconds) for seconds in (3, 5)]
     scheduler = Scheduler(
-        *watchers, gate, *first.required, first, Job(later, 1, lambda: scheduler.add(Job(use, a, 0, required=gate)))
+        *watchers,
+        gate,
+        *first.required,
+        first,
+        Job(later, 1, lambda: scheduler.add(Job(use, a, 0, required=gate))),
     )
     scheduler.update([one for one in first.required if one.scheduler is None])
     virtual(lambda: scheduler.co_run(check=True))
@@ -391,6 +467,10 @@ def test_instruments_can_read_a_result_before_it_is_dropped(virtual: Virtual) ->
 
     maker = Maker()
     a = made(maker)
-    virtual(lambda: Scheduler(Job(use, a), instruments=[hooked(job_settled=job_settled)]).co_run(check=True))
+    virtual(
+        lambda: Scheduler(
+            Job(use, a), instruments=[hooked(job_settled=job_settled)]
+        ).co_run(check=True)
+    )
     assert read == [Big]
     assert not maker.is_alive

@@ -48,7 +48,9 @@ def test_result_returns_the_value_of_the_function(virtual: Virtual) -> None:
     assert job.raised_exception() is None
 
 
-def test_result_raises_the_exception_of_the_job_with_its_original_traceback(virtual: Virtual) -> None:
+def test_result_raises_the_exception_of_the_job_with_its_original_traceback(
+    virtual: Virtual,
+) -> None:
     error = OSError("broken")
     job = Job(fail, 1, error)
     virtual(Scheduler(job).co_run)
@@ -59,7 +61,9 @@ def test_result_raises_the_exception_of_the_job_with_its_original_traceback(virt
         assert caught.value is error
         lengths.append(len(traceback.extract_tb(caught.value.__traceback__)))
     assert lengths[0] == lengths[1] == lengths[2]
-    assert any(frame.name == "fail" for frame in traceback.extract_tb(error.__traceback__))
+    assert any(
+        frame.name == "fail" for frame in traceback.extract_tb(error.__traceback__)
+    )
     assert job.raised_exception() is error
 
 
@@ -68,12 +72,22 @@ def test_result_of_an_unfinished_job_raises_job_not_done(virtual: Virtual) -> No
     with pytest.raises(JobNotDone, match=r"'slow' is idle"):
         job.result()
     never = Job(nap, label="never", required=job)
-    assert virtual(functools.partial(Scheduler(job, never, label="home").co_run, timeout=0.5)) is False
-    with pytest.raises(JobNotDone, match=r"'never' was not reached: the run of 'home' stopped before \(timeout\), so"):
+    assert (
+        virtual(
+            functools.partial(Scheduler(job, never, label="home").co_run, timeout=0.5)
+        )
+        is False
+    )
+    with pytest.raises(
+        JobNotDone,
+        match=r"'never' was not reached: the run of 'home' stopped before \(timeout\), so",
+    ):
         never.result()
 
 
-def test_result_of_a_cancelled_job_raises_a_fresh_job_cancelled(virtual: Virtual) -> None:
+def test_result_of_a_cancelled_job_raises_a_fresh_job_cancelled(
+    virtual: Virtual,
+) -> None:
     job = Job(nap, label="cut")
     virtual(functools.partial(Scheduler(job).co_run, timeout=0.5))
     errors = []
@@ -155,7 +169,9 @@ def test_wait_settled_of_a_settled_job_returns_at_once(virtual: Virtual) -> None
     assert start == end
 
 
-def test_wait_settled_of_a_job_that_the_run_does_not_reach_raises(virtual: Virtual) -> None:
+def test_wait_settled_of_a_job_that_the_run_does_not_reach_raises(
+    virtual: Virtual,
+) -> None:
     bad = Job(fail, 1, critical=True)
     never = Job(nap, label="never", required=bad)
     inside = Job(nap, label="inside")

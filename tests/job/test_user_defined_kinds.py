@@ -10,15 +10,39 @@ import anyio
 import pytest
 import trio
 import trioflow.abc
-from trioflow import AbstractJob, Job, JobCancelled, JobState, JobTimeout, Pool, Rate, Retry, Scheduler, Throttled
+from trioflow import (
+    AbstractJob,
+    Job,
+    JobCancelled,
+    JobState,
+    JobTimeout,
+    Pool,
+    Rate,
+    Retry,
+    Scheduler,
+    Throttled,
+)
 from trioflow._core.job._job_options import file_path
 from trioflow._core.run._requirement_counts import users_of
-from trioflow.abc import BoxStyle, JobKind, RunHandle, ThreadEvent, Work, arguments_of, original_arguments_of, run_of
+from trioflow.abc import (
+    BoxStyle,
+    JobKind,
+    RunHandle,
+    ThreadEvent,
+    Work,
+    arguments_of,
+    original_arguments_of,
+    run_of,
+)
 from trioflow.view import listing
 from ..bodies import task_now
 from ..conftest import Virtual
 
-HOOKS = sorted(name for name in dir(JobKind) if not name.startswith("_") and not hasattr(AbstractJob, name))
+HOOKS = sorted(
+    name
+    for name in dir(JobKind)
+    if not name.startswith("_") and not hasattr(AbstractJob, name)
+)
 
 
 class Echo(JobKind[Any]):
@@ -34,9 +58,11 @@ class Echo(JobKind[Any]):
 
     def default_label(self, depth: int) -> str:
         given = original_arguments_of(self)
-        return (
-            f"echo {' '.join(trioflow.abc.label_inside(one, depth) if isinstance(one, Echo) else one for one in given)}"
-        )
+        words = [
+            trioflow.abc.label_inside(one, depth) if isinstance(one, Echo) else one
+            for one in given
+        ]
+        return f"echo {' '.join(words)}"
 
 
 class Owner(AbstractJob[None]):
@@ -51,8 +77,12 @@ class Owner(AbstractJob[None]):
         return None
 
 
-def test_subclasses_of_abstract_job_may_use_the_names_of_job_kind_hooks(virtual: Virtual) -> None:
-    assert {"command_line", "default_label", "failure_group", "last_result"} <= set(HOOKS)
+def test_subclasses_of_abstract_job_may_use_the_names_of_job_kind_hooks(
+    virtual: Virtual,
+) -> None:
+    assert {"command_line", "default_label", "failure_group", "last_result"} <= set(
+        HOOKS
+    )
     job = Owner(label="own", redact=True)
     scheduler = Scheduler(job)
     assert virtual(scheduler.co_run)
@@ -71,7 +101,9 @@ def test_jobs_among_the_arguments_of_a_job_kind_are_inputs(virtual: Virtual) -> 
     assert second.label == "echo echo a b"
 
 
-def test_inputs_are_filled_in_with_an_overridden_result_method(virtual: Virtual) -> None:
+def test_inputs_are_filled_in_with_an_overridden_result_method(
+    virtual: Virtual,
+) -> None:
     """A kind that overrides `result()` passes on the value of that method, not the return value of `co_run`."""
 
     class Loud(Echo):
@@ -89,16 +121,25 @@ def test_keep_result_false_drops_a_result_used_by_a_job_kind(virtual: Virtual) -
     assert first.result(default="dropped") == "dropped"
 
 
-@pytest.mark.parametrize("field", ["arguments", "options", "reads", "writes", "appends", "begins_anew"])
+@pytest.mark.parametrize(
+    "field", ["arguments", "options", "reads", "writes", "appends", "begins_anew"]
+)
 def test_work_stores_each_field_as_a_tuple(field: str) -> None:
     """`Work` stores a single string or path as a tuple of one, and reads an iterator once to store its items."""
     for given in ("main.c", Path("main.c")):
         assert getattr(Work(what="compile", **{field: given}), field) == (given,)
-    assert getattr(Work(what="compile", **{field: iter(["a", "b"])}), field) == ("a", "b")
+    assert getattr(Work(what="compile", **{field: iter(["a", "b"])}), field) == (
+        "a",
+        "b",
+    )
 
 
-@pytest.mark.parametrize(("path", "advice"), [("", "give a path"), ("a\0b", "a path cannot contain NUL")])
-def test_file_path_rejects_empty_paths_and_nul_characters(path: str, advice: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "advice"), [("", "give a path"), ("a\0b", "a path cannot contain NUL")]
+)
+def test_file_path_rejects_empty_paths_and_nul_characters(
+    path: str, advice: str
+) -> None:
     """`file_path` rejects paths with a NUL, and empty ones, which mostly come from a variable that is not set."""
     with pytest.raises(ValueError, match=f"target=.* of Compress: {advice}"):
         file_path(path, "target", "Compress")
@@ -120,7 +161,9 @@ def test_label_of_a_redacted_job_has_only_the_name_of_its_kind() -> None:
 
 
 def test_subclasses_inherit_box_and_cannot_be_interrupted() -> None:
-    class Star(JobKind[None], box=BoxStyle("star", "star"), cannot_be_interrupted="it shines"):
+    class Star(
+        JobKind[None], box=BoxStyle("star", "star"), cannot_be_interrupted="it shines"
+    ):
         pass
 
     class SmallStar(Star):
@@ -131,7 +174,9 @@ def test_subclasses_inherit_box_and_cannot_be_interrupted() -> None:
     assert SmallStar._cannot_be_interrupted == "it shines"
 
 
-def test_failures_of_a_failure_group_are_one_line_of_log(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_failures_of_a_failure_group_are_one_line_of_log(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     class Broken(JobKind[None]):
         async def co_run(self) -> None:
             raise OSError("broken")
@@ -146,10 +191,19 @@ def test_failures_of_a_failure_group_are_one_line_of_log(virtual: Virtual, caplo
     def failures(*jobs: Any) -> int:
         caplog.clear()
         virtual(Scheduler(jobs).co_run)
-        return sum("failed: OSError" in record.getMessage() for record in caplog.records)
+        return sum(
+            "failed: OSError" in record.getMessage() for record in caplog.records
+        )
 
-    assert failures(Grouped(group, label=f"{group}{n}") for group in "ab" for n in range(3)) == 2
-    assert failures(kind(label=f"{n}") for kind in (Broken, Other) for n in range(3)) == 2
+    assert (
+        failures(
+            Grouped(group, label=f"{group}{n}") for group in "ab" for n in range(3)
+        )
+        == 2
+    )
+    assert (
+        failures(kind(label=f"{n}") for kind in (Broken, Other) for n in range(3)) == 2
+    )
 
 
 def test_on_succeeded_and_on_settled_can_read_the_outcome(virtual: Virtual) -> None:
@@ -167,12 +221,18 @@ def test_on_succeeded_and_on_settled_can_read_the_outcome(virtual: Virtual) -> N
     done = Echo("x", label="done", on_succeeded=note, on_settled=note)
     cut = Echo("y", label="cut", nap=9, on_succeeded=note, on_settled=raised)
     virtual(Scheduler(done, cut, timeout=1).co_run)
-    assert seen == [("done", "succeeded", ("x",)), ("done", "succeeded", ("x",)), ("cut", "cancelled")]
+    assert seen == [
+        ("done", "succeeded", ("x",)),
+        ("done", "succeeded", ("x",)),
+        ("cut", "cancelled"),
+    ]
     assert done.result() == ("x",)
 
 
 @pytest.mark.parametrize("raises", [False, True])
-def test_a_job_that_a_callback_adds_waits_until_the_callbacks_are_over(virtual: Virtual, raises: bool) -> None:
+def test_a_job_that_a_callback_adds_waits_until_the_callbacks_are_over(
+    virtual: Virtual, raises: bool
+) -> None:
     """A job that `on_succeeded` adds gets the final outcome as its input, also if that raises."""
     received: list[Any] = []
 
@@ -211,8 +271,12 @@ class Unlucky(JobKind[None]):
         raise Throttled("api", after=1) if self.calls == 2 else ValueError(self.calls)
 
 
-@pytest.mark.parametrize("callbacks", [{}, {"on_settled": str}], ids=["plain", "callbacks"])
-def test_attempts_before_a_throttled_attempt_are_counted(virtual: Virtual, callbacks: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "callbacks", [{}, {"on_settled": str}], ids=["plain", "callbacks"]
+)
+def test_attempts_before_a_throttled_attempt_are_counted(
+    virtual: Virtual, callbacks: dict[str, Any]
+) -> None:
     job = Unlucky(retry=1, needs={"api": 1}, **callbacks)
     virtual(Scheduler(job, pool=Pool(api=Rate(calls=10, per=1))).co_run)
     assert job.calls == 3
@@ -221,7 +285,9 @@ def test_attempts_before_a_throttled_attempt_are_counted(virtual: Virtual, callb
 @pytest.mark.parametrize("wrong", [7, anyio.sleep])
 def test_a_callback_that_is_not_a_plain_function_raises(wrong: Any) -> None:
     """`on_succeeded` has to be a plain function, because nothing would await an async one."""
-    with pytest.raises(TypeError, match=r"on_succeeded=.* of 'Echo': .*give a plain function"):
+    with pytest.raises(
+        TypeError, match=r"on_succeeded=.* of 'Echo': .*give a plain function"
+    ):
         Echo(on_succeeded=wrong)
 
 
@@ -243,7 +309,9 @@ class Limited(JobKind[str], keeps_time=True):
 
 
 @pytest.mark.parametrize("cancels", [False, True])
-def test_a_time_limit_fails_the_job_with_job_timeout(virtual: Virtual, cancels: bool) -> None:
+def test_a_time_limit_fails_the_job_with_job_timeout(
+    virtual: Virtual, cancels: bool
+) -> None:
     job = Limited(9, cancels, timeout=3.5 if cancels else 3)
     virtual(Scheduler(job).co_run)
     error = job.raised_exception()
@@ -253,7 +321,10 @@ def test_a_time_limit_fails_the_job_with_job_timeout(virtual: Virtual, cancels: 
 
 def test_a_time_limit_that_cancels_respects_idle_timeout(virtual: Virtual) -> None:
     """With `idle_timeout`, signs of life postpone the deadline of a time limit, and its error says what was missing."""
-    alive, silent = Limited(5, True, idle_timeout=2, label="alive"), Limited(3, True, idle_timeout=1.25, label="silent")
+    alive, silent = (
+        Limited(5, True, idle_timeout=2, label="alive"),
+        Limited(3, True, idle_timeout=1.25, label="silent"),
+    )
     virtual(Scheduler(alive, silent).co_run)
     assert alive.result() == "ended"
     assert silent.elapsed == 4.25
@@ -311,7 +382,9 @@ class Reader(JobKind[list[bool]], keeps_time=True):
                 time.sleep(0.02)  # noqa: ASYNC251 - to hold the loop
                 os.write(writing, b"x")
                 found = [await limit.wait_readable(reading)]
-                found.append(await limit.wait_readable(reading))  # it has given no sign of life
+                found.append(
+                    await limit.wait_readable(reading)
+                )  # it has given no sign of life
                 limit.heartbeat()
                 time.sleep(0.02)  # noqa: ASYNC251
                 found.append(await limit.wait_readable(reading))
@@ -324,7 +397,9 @@ class Reader(JobKind[list[bool]], keeps_time=True):
             os.close(writing)
 
 
-def test_wait_readable_finds_late_data_once_after_the_idle_timeout(backend: str) -> None:
+def test_wait_readable_finds_late_data_once_after_the_idle_timeout(
+    backend: str,
+) -> None:
     """A delayed job finds late data once after each deadline, and is out of time unless it calls `heartbeat()`."""
     job = Reader(idle_timeout=0.01)
     assert Scheduler(job).run(backend=backend)
@@ -336,7 +411,9 @@ def test_wait_readable_finds_late_data_once_after_the_idle_timeout(backend: str)
     [(None, "has no deadline, because no timeout is in effect"), (5, "has 5 s left")],
     ids=["none", "early"],
 )
-def test_error_of_a_time_limit_that_is_not_over_raises(virtual: Virtual, timeout: float | None, found: str) -> None:
+def test_error_of_a_time_limit_that_is_not_over_raises(
+    virtual: Virtual, timeout: float | None, found: str
+) -> None:
     class Hasty(JobKind[None], keeps_time=True):
         async def co_run(self) -> None:
             await anyio.sleep(1)
@@ -346,20 +423,31 @@ def test_error_of_a_time_limit_that_is_not_over_raises(virtual: Virtual, timeout
     virtual(Scheduler(job).co_run)
     error = job.raised_exception()
     assert type(error) is RuntimeError
-    assert str(error) == f"error() of the time limit of 'hasty', which {found}: call it when `is_over`"
+    assert (
+        str(error)
+        == f"error() of the time limit of 'hasty', which {found}: call it when `is_over`"
+    )
 
 
 def test_a_box_that_is_no_box_style_raises_when_the_class_is_created() -> None:
     with pytest.raises(
-        TypeError, match=r"box='box' of class Boxed: give a trioflow\.abc\.BoxStyle, BoxStyle\('boxed', 'box'\)"
+        TypeError,
+        match=r"box='box' of class Boxed: give a trioflow\.abc\.BoxStyle, BoxStyle\('boxed', 'box'\)",
     ):
         type("Boxed", (JobKind,), {}, box="box")
 
 
-@pytest.mark.parametrize("bad", [{"name": 1}, {"shape": None}, {"brackets": "[]"}, {"rounded": "no"}])
-def test_an_invalid_box_style_raises_when_the_class_is_created(bad: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "bad", [{"name": 1}, {"shape": None}, {"brackets": "[]"}, {"rounded": "no"}]
+)
+def test_an_invalid_box_style_raises_when_the_class_is_created(
+    bad: dict[str, Any],
+) -> None:
     """An invalid BoxStyle raises when the class is created, and not when a graph is drawn, perhaps hours later."""
-    with pytest.raises((TypeError, ValueError), match=rf"{next(iter(bad))}=.* of the BoxStyle of class Boxed: give "):
+    with pytest.raises(
+        (TypeError, ValueError),
+        match=rf"{next(iter(bad))}=.* of the BoxStyle of class Boxed: give ",
+    ):
         type("Boxed", (JobKind,), {}, box=BoxStyle(**{"name": "boxed", **bad}))
 
 
@@ -386,10 +474,16 @@ class Asking(JobKind[tuple[bool, bool]], keeps_time=True):
         return limit.needs_signs, limit.deadline != deadline
 
 
-def test_a_time_limit_needs_signs_of_life_only_with_an_idle_timeout(virtual: Virtual) -> None:
+def test_a_time_limit_needs_signs_of_life_only_with_an_idle_timeout(
+    virtual: Virtual,
+) -> None:
     own, around, neither = Asking(idle_timeout=3), Asking(), Asking(timeout=3)
     virtual(Scheduler(own, Scheduler(around, idle_timeout=3), neither).co_run)
-    assert [job.result() for job in (own, around, neither)] == [(True, False), (True, False), (False, False)]
+    assert [job.result() for job in (own, around, neither)] == [
+        (True, False),
+        (True, False),
+        (False, False),
+    ]
 
 
 class Waiting(JobKind[list[bool]], keeps_time=True):
@@ -406,18 +500,25 @@ def test_a_time_limit_ends_a_wait_for_a_thread_event(virtual: Virtual) -> None:
     assert (job.result(), job.elapsed) == ([True, False], 2)
 
 
-def test_an_object_shared_by_a_run_whose_close_is_not_async_raises(virtual: Virtual) -> None:
+def test_an_object_shared_by_a_run_whose_close_is_not_async_raises(
+    virtual: Virtual,
+) -> None:
     class User(JobKind[Any]):
         async def co_run(self) -> Any:
             return run_of(self).shared(closed_at_once)
 
     job = User()
     virtual(Scheduler(job).co_run)
-    with pytest.raises(TypeError, match=r"^closed_at_once returned a StringIO .* whose close\(\) is not async"):
+    with pytest.raises(
+        TypeError,
+        match=r"^closed_at_once returned a StringIO .* whose close\(\) is not async",
+    ):
         job.result()
 
 
-def test_an_object_shared_by_a_run_needs_no_close(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_object_shared_by_a_run_needs_no_close(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     def cache(_: RunHandle) -> dict[str, int]:
         return {}
 
@@ -435,7 +536,9 @@ def test_an_object_shared_by_a_run_needs_no_close(virtual: Virtual, caplog: pyte
     assert not caplog.records
 
 
-def test_an_object_shared_by_a_run_is_made_once_and_closed_last(virtual: Virtual) -> None:
+def test_an_object_shared_by_a_run_is_made_once_and_closed_last(
+    virtual: Virtual,
+) -> None:
     """All jobs of a run, nested ones included, get the same shared object, which is closed after the last shutdown."""
     log: list[str] = []
 
@@ -459,10 +562,17 @@ def test_an_object_shared_by_a_run_is_made_once_and_closed_last(virtual: Virtual
     assert log == ["made at 0", "shut down", "shut down", "closed"]
 
 
-def test_a_wait_for_a_thread_event_ends_when_it_is_set_or_at_the_deadline(backend: Any) -> None:
+def test_a_wait_for_a_thread_event_ends_when_it_is_set_or_at_the_deadline(
+    backend: Any,
+) -> None:
     class Waits(JobKind[Any]):
         async def co_run(self) -> Any:
-            run, never, ended, other = run_of(self), ThreadEvent(), ThreadEvent(), ThreadEvent()
+            run, never, ended, other = (
+                run_of(self),
+                ThreadEvent(),
+                ThreadEvent(),
+                ThreadEvent(),
+            )
             in_time = await never.wait(run.clock() + 0.01)
             threading.Timer(0.02, ended.set).start()
             first = await ended.wait(run.clock() + 60)
@@ -474,7 +584,9 @@ def test_a_wait_for_a_thread_event_ends_when_it_is_set_or_at_the_deadline(backen
     assert job.result() == (False, True, True)
 
 
-def test_a_report_of_a_job_is_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_report_of_a_job_is_logged(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     class Reports(JobKind[None]):
         async def co_run(self) -> None:
             run_of(self).report("the lamp is broken", self)
@@ -512,7 +624,9 @@ def test_users_of_returns_the_jobs_that_use_the_result(virtual: Virtual) -> None
 
 
 def test_run_of_a_job_outside_a_run_raises() -> None:
-    with pytest.raises(RuntimeError, match="'alone' needs a run: put it in a Scheduler"):
+    with pytest.raises(
+        RuntimeError, match="'alone' needs a run: put it in a Scheduler"
+    ):
         run_of(Echo(label="alone"))
 
 
@@ -524,7 +638,9 @@ def test_a_function_job_for_plain_functions_rejects_async_ones() -> None:
         async def co_run(self) -> Any:
             return trioflow.abc.call_of(self)()
 
-    with pytest.raises(TypeError, match=r"MoonJob\(sleep\): an async function cannot run in the moon"):
+    with pytest.raises(
+        TypeError, match=r"MoonJob\(sleep\): an async function cannot run in the moon"
+    ):
         MoonJob(anyio.sleep)
     job = MoonJob(pow, 2, 3)
     assert Scheduler(job).run()

@@ -15,7 +15,9 @@ from ..conftest import Virtual
 
 
 @pytest.mark.parametrize("make_window", [lambda: 1, lambda: anyio.CapacityLimiter(1)])
-def test_an_answer_takes_no_slot_and_the_run_waits_for_it(virtual: Virtual, make_window: Callable[[], Any]) -> None:
+def test_an_answer_takes_no_slot_and_the_run_waits_for_it(
+    virtual: Virtual, make_window: Callable[[], Any]
+) -> None:
     """A question is asked although the window is full, also by the job that fills it; the run waits for the answer."""
 
     async def ask() -> str:
@@ -40,7 +42,9 @@ def test_an_answer_takes_no_slot_and_the_run_waits_for_it(virtual: Virtual, make
     assert asks.elapsed == pytest.approx(3600)
 
 
-def test_an_answer_is_asked_while_another_job_has_the_only_slot(virtual: Virtual) -> None:
+def test_an_answer_is_asked_while_another_job_has_the_only_slot(
+    virtual: Virtual,
+) -> None:
     question = Answer("deploy?", required=(first := Job(nap, 1)))
     scheduler = Scheduler(first, Job(nap, 9), question, jobs_window=2)
     other = scheduler.add(Job(nap, 9, required=first))
@@ -62,7 +66,9 @@ def test_an_answer_is_asked_while_another_job_has_the_only_slot(virtual: Virtual
         ({"choices": [1, 2]}, 2, 2), ({"parse": int}, " 7 ", 7), ({"parse": int, "choices": [7, 8]}, "07", 7),
     ],
 )  # fmt: skip
-def test_an_answer_is_a_choice_or_what_parse_makes_of_the_text(options: Any, given: Any, result: Any) -> None:
+def test_an_answer_is_a_choice_or_what_parse_makes_of_the_text(
+    options: Any, given: Any, result: Any
+) -> None:
     job: Answer[Any] = Answer("which?", **options)
     job.answer(given)
     assert Scheduler(job).run()
@@ -72,18 +78,34 @@ def test_an_answer_is_a_choice_or_what_parse_makes_of_the_text(options: Any, giv
 @pytest.mark.parametrize(
     ("options", "given", "message"),
     [
-        ({"choices": ["yes", "no"]}, "maybe", "answer() of 'q': 'maybe' is no choice; choose yes or no"),
-        ({"choices": [1, 2, 3]}, 4, "answer() of 'q': 4 is no choice; choose 1, 2 or 3"),
-        ({"parse": int}, "x", "answer() of 'q': 'x' does not parse: ValueError: invalid literal"),
+        (
+            {"choices": ["yes", "no"]},
+            "maybe",
+            "answer() of 'q': 'maybe' is no choice; choose yes or no",
+        ),
+        (
+            {"choices": [1, 2, 3]},
+            4,
+            "answer() of 'q': 4 is no choice; choose 1, 2 or 3",
+        ),
+        (
+            {"parse": int},
+            "x",
+            "answer() of 'q': 'x' does not parse: ValueError: invalid literal",
+        ),
     ],
 )
-def test_a_wrong_answer_is_refused_where_it_is_given(options: Any, given: Any, message: str) -> None:
+def test_a_wrong_answer_is_refused_where_it_is_given(
+    options: Any, given: Any, message: str
+) -> None:
     job: Answer[Any] = Answer("which?", label="q", **options)
     with pytest.raises(ValueError, match="answer") as raised:
         job.answer(given)
     assert str(raised.value).startswith(message)
     job.answer(options.get("choices", ["1"])[0])
-    with pytest.raises(RuntimeError, match=r"answer\(\) of 'q': it has been answered already"):
+    with pytest.raises(
+        RuntimeError, match=r"answer\(\) of 'q': it has been answered already"
+    ):
         job.answer(given)
 
 
@@ -96,13 +118,17 @@ def test_a_wrong_answer_is_refused_where_it_is_given(options: Any, given: Any, m
         (("q",), {"parse": 5}, "parse=5 of Answer.'q'.: give a function"),
     ],
 )
-def test_wrong_arguments_of_an_answer_are_rejected(arguments: Any, options: Any, message: str) -> None:
+def test_wrong_arguments_of_an_answer_are_rejected(
+    arguments: Any, options: Any, message: str
+) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         Answer(*arguments, **options)
 
 
 def test_the_question_may_be_the_result_of_a_job(virtual: Virtual) -> None:
-    question = Answer(Job(at_once, lambda: "delete 3 files?", label="plan"), label="approve")
+    question = Answer(
+        Job(at_once, lambda: "delete 3 files?", label="plan"), label="approve"
+    )
     scheduler = Scheduler(question, timeout=60)
 
     async def main() -> None:
@@ -145,7 +171,9 @@ def test_views_show_the_question_and_count_no_slot(virtual: Virtual) -> None:
 
 
 @pytest.mark.both_backends
-def test_of_two_answers_at_once_the_second_is_refused_and_none_is_left(backend: Any) -> None:
+def test_of_two_answers_at_once_the_second_is_refused_and_none_is_left(
+    backend: Any,
+) -> None:
     """Both were once accepted, while one was parsed, and the second answered the next run, which asked nobody."""
     parsing, said, given = threading.Semaphore(0), dict[str, str](), threading.Event()
 
@@ -182,7 +210,9 @@ def test_of_two_answers_at_once_the_second_is_refused_and_none_is_left(backend: 
     assert question.state is JobState.CANCELLED
 
 
-def test_an_answer_is_not_for_an_attempt_that_began_while_it_was_parsed(virtual: Virtual) -> None:
+def test_an_answer_is_not_for_an_attempt_that_began_while_it_was_parsed(
+    virtual: Virtual,
+) -> None:
     """`parse` lasts until the question's time is over, and it is asked anew: what was said to the first is refused."""
     parsing, anew, said = threading.Event(), threading.Event(), list[str]()
 
@@ -191,7 +221,9 @@ def test_an_answer_is_not_for_an_attempt_that_began_while_it_was_parsed(virtual:
         assert anew.wait(10)
         return text
 
-    question: Answer[str] = Answer("deploy?", parse=parse, label="deploy", timeout=5, retry=1)
+    question: Answer[str] = Answer(
+        "deploy?", parse=parse, label="deploy", timeout=5, retry=1
+    )
 
     def give() -> None:
         with pytest.raises(RuntimeError) as raised:
@@ -209,7 +241,9 @@ def test_an_answer_is_not_for_an_attempt_that_began_while_it_was_parsed(virtual:
             thread.join()
 
     virtual(main)
-    assert said == ["answer() of 'deploy': the question that this answers is not asked any more"]
+    assert said == [
+        "answer() of 'deploy': the question that this answers is not asked any more"
+    ]
     assert question.state is JobState.FAILED
 
 
@@ -225,17 +259,28 @@ def test_an_answer_that_was_accepted_counts(virtual: Virtual, order: list[str]) 
             question.answer("yes") if word == "answer" else question.cancel()
 
     virtual(Scheduler(question, Job(both)).co_run)
-    assert (question.state, question.result(default=None)) == (JobState.SUCCEEDED, "yes")
+    assert (question.state, question.result(default=None)) == (
+        JobState.SUCCEEDED,
+        "yes",
+    )
 
 
 @pytest.mark.parametrize("redact", [False, True])
-def test_an_answer_is_told(virtual: Virtual, redact: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_answer_is_told(
+    virtual: Virtual, redact: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """What was answered, if it is no secret, by whom and when, is an incident that is no fault, and in the log."""
-    scheduler = Scheduler(Scheduler(question := Answer("deploy?", label="deploy", redact=redact), label="group"))
+    scheduler = Scheduler(
+        Scheduler(
+            question := Answer("deploy?", label="deploy", redact=redact), label="group"
+        )
+    )
     question.answer("yes")
     virtual(scheduler.co_run)
     (incident,) = incidents_of(question.scheduler)
     told = "" if redact else "'yes' "
-    assert re.fullmatch(rf"'group/deploy' was answered {told}by the program, at 20.*", incident.message)
+    assert re.fullmatch(
+        rf"'group/deploy' was answered {told}by the program, at 20.*", incident.message
+    )
     assert (incident.job, incident.is_steering) == (question, True)
     assert caplog.messages == [incident.message]

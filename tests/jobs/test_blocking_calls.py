@@ -18,7 +18,19 @@ from pathlib import Path
 from typing import Any, Final
 import pytest
 import trioflow
-from trioflow import CommandJob, First, Job, LocalNode, Pull, Push, Scheduler, Script, Service, SshJob, ThreadJob
+from trioflow import (
+    CommandJob,
+    First,
+    Job,
+    LocalNode,
+    Pull,
+    Push,
+    Scheduler,
+    Script,
+    Service,
+    SshJob,
+    ThreadJob,
+)
 from ..bodies import nothing, serve
 
 PACKAGE: Final = f"{Path(trioflow.__file__).parent}{os.sep}"
@@ -32,13 +44,21 @@ BLOCKING: Final[dict[Any, str]] = {
 """The functions that may block, by module."""
 
 ONE_STREAM = "opens or tests a file of a stream, once for each; what is no regular file goes to a child"
-OWN_PIPE = "a pipe, a socket or a file in memory that is the package's own, and is ready"
-OWN_FILE = "a file without a name in the folder for temporary files, in pieces of 64 KiB"
+OWN_PIPE = (
+    "a pipe, a socket or a file in memory that is the package's own, and is ready"
+)
+OWN_FILE = (
+    "a file without a name in the folder for temporary files, in pieces of 64 KiB"
+)
 KERNEL = "what the kernel makes up in /proc or /sys, which is in memory"
 ONE_NAME = "one call for each name that the user wrote, before or after the work"
-JOURNAL = "the journal's own file, on a local disk: SQLite itself is called in this thread"
+JOURNAL = (
+    "the journal's own file, on a local disk: SQLite itself is called in this thread"
+)
 OWN_CODE = "once for each file of the program's own code in the whole process, as its import has read it"
-FEW_NAMES = "one call for each name in reads=, before the run, and for 1,000 names at most"
+FEW_NAMES = (
+    "one call for each name in reads=, before the run, and for 1,000 names at most"
+)
 STAMP = "one call for each name of a job, since a thread walks folders and hashes"
 ALLOWED: Final = {
     "_check.py:FileUses.missing_inputs": FEW_NAMES,
@@ -83,14 +103,20 @@ def place_of_call() -> str | None:
     """Return the innermost place of the package that makes a call; None if it only imports something."""
     frame: Any = sys._getframe(2)
     while frame is not None and not frame.f_code.co_filename.startswith(PACKAGE):
-        if "importlib" in frame.f_code.co_filename or frame.f_code.co_filename == __file__:
+        if (
+            "importlib" in frame.f_code.co_filename
+            or frame.f_code.co_filename == __file__
+        ):
             return None
         frame = frame.f_back
     if frame is None:
         return None
     place = frame.f_code.co_filename.removeprefix(PACKAGE), frame.f_code.co_qualname
     if place == READS_FOR_ITS_CALLER:
-        place = frame.f_back.f_code.co_filename.removeprefix(PACKAGE), frame.f_back.f_code.co_qualname
+        place = (
+            frame.f_back.f_code.co_filename.removeprefix(PACKAGE),
+            frame.f_back.f_code.co_qualname,
+        )
     return ":".join(place)
 
 
@@ -102,7 +128,10 @@ def calls_in_loop() -> Iterator[collections.Counter[tuple[str, str]]]:
 
     def count(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
-            if threading.get_ident() == thread_id and (place := place_of_call()) is not None:
+            if (
+                threading.get_ident() == thread_id
+                and (place := place_of_call()) is not None
+            ):
                 counts[place, name] += 1
             return function(*arguments, **options)
 
@@ -111,7 +140,11 @@ def calls_in_loop() -> Iterator[collections.Counter[tuple[str, str]]]:
     with pytest.MonkeyPatch.context() as patch:
         for module, names in BLOCKING.items():
             for name in names.split():
-                patch.setattr(module, name, count(f"{module.__name__}.{name}", getattr(module, name)))
+                patch.setattr(
+                    module,
+                    name,
+                    count(f"{module.__name__}.{name}", getattr(module, name)),
+                )
         yield counts
 
 
@@ -123,7 +156,12 @@ def jobs_of_each_kind(files: int) -> list[trioflow.AbstractJob[Any]]:
             Path(directory, str(number)).touch()
     Path("in").write_text("x")
     Path("script").write_text("echo")
-    steps = ["cat", Script("script", includes=["tree"]), Push("tree", to="pushed/"), Pull("tree", to="old/")]
+    steps = [
+        "cat",
+        Script("script", includes=["tree"]),
+        Push("tree", to="pushed/"),
+        Pull("tree", to="old/"),
+    ]
     fails = "printf x > old/tree/0; exit 1"
     return [
         Job(nothing),
@@ -131,16 +169,42 @@ def jobs_of_each_kind(files: int) -> list[trioflow.AbstractJob[Any]]:
         ThreadJob(int),
         trioflow.ProcessJob(int, label="process"),
         First(CommandJob(["true"]), CommandJob(["true"]), label="first"),
-        trioflow.CommandService(["sleep", 100], ready=trioflow.CommandSucceeds(["true"])),
+        trioflow.CommandService(
+            ["sleep", 100], ready=trioflow.CommandSucceeds(["true"])
+        ),
         CommandJob(["cat"], stdin="in", stdout="out", stderr="err", label="streams"),
-        CommandJob(["cat"], stdin=bytes(3_000_000), stdout=subprocess.PIPE, reads=["tree"], writes=["tree"]),
-        CommandJob(fails, shell=True, writes=["old"], critical=False, log=False, label="fails", idle_timeout=60),
-        SshJob(LocalNode(), steps, stdin="in", stdout="log", env={"A": "b"}, required=None, label="node"),
+        CommandJob(
+            ["cat"],
+            stdin=bytes(3_000_000),
+            stdout=subprocess.PIPE,
+            reads=["tree"],
+            writes=["tree"],
+        ),
+        CommandJob(
+            fails,
+            shell=True,
+            writes=["old"],
+            critical=False,
+            log=False,
+            label="fails",
+            idle_timeout=60,
+        ),
+        SshJob(
+            LocalNode(),
+            steps,
+            stdin="in",
+            stdout="log",
+            env={"A": "b"},
+            required=None,
+            label="node",
+        ),
     ]
 
 
 @pytest.fixture
-def in_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+def in_empty_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], None]:
     """Return a function that makes a new directory the current one."""
 
     def change(name: str) -> None:
@@ -150,7 +214,9 @@ def in_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
     return change
 
 
-def test_each_blocking_call_in_the_loop_is_allowed(backend: str, in_empty_directory: Callable[[str], None]) -> None:
+def test_each_blocking_call_in_the_loop_is_allowed(
+    backend: str, in_empty_directory: Callable[[str], None]
+) -> None:
     """What may block is called in the loop's thread in listed places alone, and no more often for more files. The calls
     for the names in `reads=` of a journal are listed, and grow with the files."""
     counts: list[collections.Counter[tuple[str, str]]] = []
@@ -161,11 +227,25 @@ def test_each_blocking_call_in_the_loop_is_allowed(backend: str, in_empty_direct
             Scheduler(*others, journal="run.db").run(backend=backend)
             Scheduler(node).run(backend=backend)
         counts.append(calls)
-        assert [job.label for job in (*others, node) if job.state.value != "succeeded"] == ["fails"]
-    unlisted = {call for calls in counts for call in calls if not any(call[0].startswith(place) for place in ALLOWED)}
+        assert [
+            job.label for job in (*others, node) if job.state.value != "succeeded"
+        ] == ["fails"]
+    unlisted = {
+        call
+        for calls in counts
+        for call in calls
+        if not any(call[0].startswith(place) for place in ALLOWED)
+    }
     assert not unlisted
-    few, many = ({call: n for call, n in calls.items() if call[0].startswith("jobs/")} for calls in counts)
-    in_proc = ("jobs/posix/_guard", "jobs/posix/_processes", "jobs/command/_streams.py:Pipe")
+    few, many = (
+        {call: n for call, n in calls.items() if call[0].startswith("jobs/")}
+        for calls in counts
+    )
+    in_proc = (
+        "jobs/posix/_guard",
+        "jobs/posix/_processes",
+        "jobs/command/_streams.py:Pipe",
+    )
     assert not {
         call: (few.get(call), n)
         for call, n in many.items()

@@ -16,7 +16,19 @@ from typing import Any
 import anyio
 import pytest
 import trioflow
-from trioflow import CommandJob, Job, LocalNode, OutputLine, ProcessJob, Pull, Push, Retry, Scheduler, SshJob, ThreadJob
+from trioflow import (
+    CommandJob,
+    Job,
+    LocalNode,
+    OutputLine,
+    ProcessJob,
+    Pull,
+    Push,
+    Retry,
+    Scheduler,
+    SshJob,
+    ThreadJob,
+)
 from trioflow._check import notes
 from ..places import ROOT
 from ..pythons import python
@@ -30,7 +42,11 @@ PLACES = {
 IN_PLACE = [
     "echo added >> {}", "printf x | dd of={} bs=1 conv=notrunc 2>&-", "touch {}", "cat {} > {}.new && mv {}.new {}",
 ]  # fmt: skip
-ANEW = ["test -e {0} || echo half-{1} > {0}", "test -e {0} || ln stray {0}", "test -e {0} || mv stray {0}"]
+ANEW = [
+    "test -e {0} || echo half-{1} > {0}",
+    "test -e {0} || ln stray {0}",
+    "test -e {0} || mv stray {0}",
+]
 INSIDE = [
     "echo half-{1} > {0}/new-{1}", "mkdir -p {0}/deep; echo half-{1} > {0}/deep/new-{1}", "mv stray {0}/stray",
     "echo added >> {0}/old", "mkdir -p {0}/deep; mv stray {0}/deep",
@@ -53,11 +69,17 @@ class Draw:
     def __init__(self, number: int, backend: str, here: Path, far: Path) -> None:
         dice = self.dice = random.Random(f"{number} {backend}")
         self.backend, self.here, self.far = backend, here, far
-        self.kind = dice.choice(["command"] * 6 + ["thread", "process", "stdout", "Pull", "Push", "batch"])
+        self.kind = dice.choice(
+            ["command"] * 6 + ["thread", "process", "stdout", "Pull", "Push", "batch"]
+        )
         self.place = dice.choice([*PLACES])
-        self.end = dice.choice(ENDS if self.kind != "thread" else ["exit 1", "kill -9 $$", "kill -9 $PPID"])
+        self.end = dice.choice(
+            ENDS if self.kind != "thread" else ["exit 1", "kill -9 $$", "kill -9 $PPID"]
+        )
         self.journal = dice.random() < 0.5 or "PPID" in self.end
-        self.runs, self.retries = dice.choice([(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (3, 0)])
+        self.runs, self.retries = dice.choice(
+            [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (3, 0)]
+        )
         self.is_there = dice.random() < 0.5
         self.others: set[str] = set()
         self.said: list[str] = []
@@ -69,7 +91,13 @@ class Draw:
         (self.here / "far").symlink_to(self.far)
         (self.here / "to file").symlink_to("data/file")
         (self.here / "to tree").symlink_to(self.far)
-        for name in ("dir/old", "far/old", "dir/sub/old", "stray", *self.dice.sample(self.asides(), 3)):
+        for name in (
+            "dir/old",
+            "far/old",
+            "dir/sub/old",
+            "stray",
+            *self.dice.sample(self.asides(), 3),
+        ):
             self.write(name)
         target = self.here / PLACES[self.place]
         if self.is_there and not target.is_dir():
@@ -110,43 +138,94 @@ class Draw:
         target, name = self.here / PLACES[self.place], self.place.replace(" ", "\\ ")
         is_directory = target.is_dir() or self.place in ("dir", "to tree")
         codes = ["test -d {0} || mkdir {0}", *dice.sample(INSIDE, 3)]
-        codes = codes if is_directory else [*dice.sample(IN_PLACE, 1), *dice.sample(ANEW, 1)]
-        code = "; ".join(f"{{ {code.replace('{}', '{0}').format(name, '$$')}; }} 2>&-" for code in codes)
-        options: dict[str, Any] = {"retry": Retry(self.retries, first=0), "label": "job", "log": False}
+        codes = (
+            codes
+            if is_directory
+            else [*dice.sample(IN_PLACE, 1), *dice.sample(ANEW, 1)]
+        )
+        code = "; ".join(
+            f"{{ {code.replace('{}', '{0}').format(name, '$$')}; }} 2>&-"
+            for code in codes
+        )
+        options: dict[str, Any] = {
+            "retry": Retry(self.retries, first=0),
+            "label": "job",
+            "log": False,
+        }
         if self.kind == "stdout":
-            job: Any = CommandJob(f"echo line; {self.end}", shell=True, stdout="dir/log", timeout=0.1, **options)
+            job: Any = CommandJob(
+                f"echo line; {self.end}",
+                shell=True,
+                stdout="dir/log",
+                timeout=0.1,
+                **options,
+            )
         elif self.kind == "batch":
             journal = ["--journal", "run.db", "--keep", "all"] if self.journal else []
             words = [
                 *journal, "--retries", f"{self.retries + 1}", "--results", "{}", f"echo new; {self.end}", ":::",
                 self.place,
             ]  # fmt: skip
-            done = python("-m", "trioflow", "batch", "--timeout", "0.1", *words, cwd=self.here, text=True)
+            done = python(
+                "-m",
+                "trioflow",
+                "batch",
+                "--timeout",
+                "0.1",
+                *words,
+                cwd=self.here,
+                text=True,
+            )
             assert done.returncode
             self.said += done.stderr.splitlines()
             return
         elif self.kind in ("thread", "process"):
             timeout = 0.3 if self.end == "sleep 100" else None
             kind: Any = ThreadJob if self.kind == "thread" else ProcessJob
-            job = kind(call_shell, f"{code}; {self.end}", writes=[self.place], timeout=timeout, **options)
+            job = kind(
+                call_shell,
+                f"{code}; {self.end}",
+                writes=[self.place],
+                timeout=timeout,
+                **options,
+            )
         elif self.kind == "command":
             timeout = 0.1 if self.end == "sleep 100" else None
             line = f"{code}; {self.end}"
-            job = CommandJob(line, shell=True, writes=[self.place], timeout=timeout, terminate_grace=0.02, **options)
+            job = CommandJob(
+                line,
+                shell=True,
+                writes=[self.place],
+                timeout=timeout,
+                terminate_grace=0.02,
+                **options,
+            )
         else:
             source = self.here.with_name("source")
             source.mkdir(exist_ok=True)
             (source / "half").write_text("copied\n")
-            step = (Pull if self.kind == "Pull" else Push)(f"{source}/half", f"{source}/none", to=f"{self.here}/dir/")
+            step = (Pull if self.kind == "Pull" else Push)(
+                f"{source}/half", f"{source}/none", to=f"{self.here}/dir/"
+            )
             job = SshJob(LocalNode(), [step], **options)
-        assert not Scheduler(job, log=False).run(backend=self.backend, journal="run.db" if self.journal else None)
+        assert not Scheduler(job, log=False).run(
+            backend=self.backend, journal="run.db" if self.journal else None
+        )
 
     # ---- what is there afterwards
 
     def files(self) -> Iterator[tuple[Path, str]]:
-        for top in (self.here, self.far, self.far.with_name(f"{self.far.name}.partial")):
+        for top in (
+            self.here,
+            self.far,
+            self.far.with_name(f"{self.far.name}.partial"),
+        ):
             for path in top.rglob("*"):
-                if path.is_file() and not path.is_symlink() and not path.name.startswith("run.db"):
+                if (
+                    path.is_file()
+                    and not path.is_symlink()
+                    and not path.name.startswith("run.db")
+                ):
                     yield path, path.read_text()
 
     def faults(self, lines: list[str]) -> list[str]:
@@ -156,12 +235,25 @@ class Draw:
         was_killed = "PPID" in self.end and self.kind in KILLING
         for path, text in found:
             is_aside = re.search(ASIDE, str(path)) is not None
-            if "half-" in text and not is_aside and "older-" not in text and not was_killed:
+            if (
+                "half-" in text
+                and not is_aside
+                and "older-" not in text
+                and not was_killed
+            ):
                 faults.append(f"{path} is half-written")
             was_there = re.search(ASIDE, text.rstrip()) is not None
-            if is_aside and "#older" in text and not was_there and "more likewise" not in "".join(lines):
+            if (
+                is_aside
+                and "#older" in text
+                and not was_there
+                and "more likewise" not in "".join(lines)
+            ):
                 names = [path.name, *(parent.name for parent in path.parents)]
-                if not any("is now" in line and any(f"{name}'" in line for name in names) for line in lines):
+                if not any(
+                    "is now" in line and any(f"{name}'" in line for name in names)
+                    for line in lines
+                ):
                     faults.append(f"{path} was renamed without a word")
         return faults
 
@@ -188,7 +280,13 @@ def elsewhere(tmp_path: Path) -> Iterator[Path]:
         yield Path(place)
 
 
-def compare(draws: range, backend: str, tmp_path: Path, elsewhere: Path, caplog: pytest.LogCaptureFixture) -> list[str]:
+def compare(
+    draws: range,
+    backend: str,
+    tmp_path: Path,
+    elsewhere: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> list[str]:
     found: list[str] = []
     before = os.getcwd()
     for number in draws:
@@ -203,9 +301,13 @@ def compare(draws: range, backend: str, tmp_path: Path, elsewhere: Path, caplog:
                 draw.run(lines)
         finally:
             os.chdir(before)
-        faults = draw.faults([*lines, *draw.said, *(record.getMessage() for record in caplog.records)])
+        faults = draw.faults(
+            [*lines, *draw.said, *(record.getMessage() for record in caplog.records)]
+        )
         if faults:
-            found.append(f"draw {number} on {backend}, {vars(draw)}: {faults}; {caplog.messages} {lines}")
+            found.append(
+                f"draw {number} on {backend}, {vars(draw)}: {faults}; {caplog.messages} {lines}"
+            )
         else:
             shutil.rmtree(here.parent)
             shutil.rmtree(far.parent)
@@ -214,40 +316,67 @@ def compare(draws: range, backend: str, tmp_path: Path, elsewhere: Path, caplog:
 
 @pytest.mark.parametrize("draws", DRAWS, ids=["few", "more"])
 def test_older_bytes_survive_failures(
-    tmp_path: Path, elsewhere: Path, backend: str, caplog: pytest.LogCaptureFixture, draws: range
+    tmp_path: Path,
+    elsewhere: Path,
+    backend: str,
+    caplog: pytest.LogCaptureFixture,
+    draws: range,
 ) -> None:
     """Each older byte is in some file, each move is a line of the log, and nothing half-written keeps its name."""
     assert compare(draws, backend, tmp_path, elsewhere, caplog) == []
 
 
 def test_a_service_that_the_run_ends_keeps_its_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    backend: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A service SUCCEEDED when the run ended it, and yet its log was taken for half-written."""
     monkeypatch.chdir(tmp_path)
     line = "echo x > log; echo ready; exec sleep 100"
     service = trioflow.CommandService(
-        line, shell=True, ready=OutputLine("ready"), stdout=subprocess.PIPE, writes="log", terminate_grace=0.1
+        line,
+        shell=True,
+        ready=OutputLine("ready"),
+        stdout=subprocess.PIPE,
+        writes="log",
+        terminate_grace=0.1,
     )
     with caplog.at_level(logging.WARNING, "trioflow"):
-        assert Scheduler(service, CommandJob(["true"], required=service)).run(backend=backend)
-    assert (os.listdir(), caplog.messages, service.is_succeeded()) == (["log"], [], True)
+        assert Scheduler(service, CommandJob(["true"], required=service)).run(
+            backend=backend
+        )
+    assert (os.listdir(), caplog.messages, service.is_succeeded()) == (
+        ["log"],
+        [],
+        True,
+    )
 
 
 @pytest.mark.parametrize("is_same", [True, False])
-def test_earlier_job_owns_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, is_same: bool) -> None:
+def test_earlier_job_owns_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, is_same: bool
+) -> None:
     """In the second run of a program, half of a file kept its name, since a job of the first one had written it."""
     monkeypatch.chdir(tmp_path)
     line = "if test -e again; then echo half > out; exit 1; fi; echo the whole > out; touch again"
 
     def make() -> Scheduler:
         first = CommandJob(line, shell=True, writes="out", label="first", log=False)
-        return Scheduler(first, CommandJob("echo more >> out", shell=True, writes="out", required=first), log=False)
+        return Scheduler(
+            first,
+            CommandJob("echo more >> out", shell=True, writes="out", required=first),
+            log=False,
+        )
 
     scheduler, other = make(), make()
     assert scheduler.run(backend=backend)
     assert not (scheduler if is_same else other).run(backend=backend)
-    assert (sorted(os.listdir()), Path("out.partial").read_text()) == (["again", "out.partial"], "half\n")
+    assert (sorted(os.listdir()), Path("out.partial").read_text()) == (
+        ["again", "out.partial"],
+        "half\n",
+    )
 
 
 @pytest.mark.parametrize("again", ["throttled", "retried", "its group retried"])
@@ -257,12 +386,22 @@ def test_a_file_of_another_job_changed_again_stays(backend: str, again: str) -> 
 
     def change() -> None:
         put("out", texts.pop(0))
-        raise trioflow.Throttled("api", after=0) if again == "throttled" and texts else OSError
+        raise (
+            trioflow.Throttled("api", after=0)
+            if again == "throttled" and texts
+            else OSError
+        )
 
     make = ThreadJob(put, "out", "the whole", writes="out")
-    change_it = ThreadJob(change, writes="out", needs={"api": 1}, retry=int(again == "retried"), log=False)
-    group = Scheduler(change_it, required=make, retry=int(again == "its group retried"), log=False)
-    assert not Scheduler(make, group, pool=trioflow.Pool(api=1), log=False).run(backend=backend)
+    change_it = ThreadJob(
+        change, writes="out", needs={"api": 1}, retry=int(again == "retried"), log=False
+    )
+    group = Scheduler(
+        change_it, required=make, retry=int(again == "its group retried"), log=False
+    )
+    assert not Scheduler(make, group, pool=trioflow.Pool(api=1), log=False).run(
+        backend=backend
+    )
     assert (os.listdir(), Path("out").read_text()) == (["out"], "two")
 
 
@@ -295,15 +434,27 @@ def test_a_directory_with_a_file_of_a_throttled_job_stays(backend: str) -> None:
         on_job_settled=lambda job: scheduler.resume() if job is directory else None,
     )  # fmt: skip
     assert not scheduler.run(backend=backend)
-    assert (changed.is_succeeded(), os.listdir(), Path("made/out").read_text()) == (True, ["made"], "two")
+    assert (changed.is_succeeded(), os.listdir(), Path("made/out").read_text()) == (
+        True,
+        ["made"],
+        "two",
+    )
 
 
 @pytest.mark.parametrize("spelling", ["out", "./out", "folder/../out", "link"])
-def test_a_file_also_read_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, spelling: str) -> None:
+def test_a_file_also_read_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, spelling: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("folder").mkdir()
     Path("link").symlink_to("out")
-    job = CommandJob("echo half > out; exit 1", shell=True, writes=["out"], reads=[spelling], log=False)
+    job = CommandJob(
+        "echo half > out; exit 1",
+        shell=True,
+        writes=["out"],
+        reads=[spelling],
+        log=False,
+    )
     assert not Scheduler(job).run(backend=backend)
     assert sorted(os.listdir()) == ["folder", "link", "out"]
 
@@ -373,7 +524,9 @@ async def replace(name: str) -> None:
 
 
 def logged(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
-    return [record.getMessage() for record in caplog.records if words in record.getMessage()]
+    return [
+        record.getMessage() for record in caplog.records if words in record.getMessage()
+    ]
 
 
 @pytest.mark.both_backends
@@ -389,14 +542,24 @@ def logged(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
     ],
 )
 def test_an_output_that_was_there_and_is_not_touched_is_named(
-    backend: Any, function: Any, name: str, writes: str, is_named: bool, caplog: pytest.LogCaptureFixture
+    backend: Any,
+    function: Any,
+    name: str,
+    writes: str,
+    is_named: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A step that wrote another file than it said was green, and the next step read the file of yesterday."""
     Path("report.txt").write_text("old")
     Path("folder").mkdir()
     Path("folder/old").write_text("old")
-    assert Scheduler(Job(function, name, writes=writes, label="step")).run(backend=backend)
-    assert len(logged(caplog, "was there before, and 'step' has not touched it")) == is_named
+    assert Scheduler(Job(function, name, writes=writes, label="step")).run(
+        backend=backend
+    )
+    assert (
+        len(logged(caplog, "was there before, and 'step' has not touched it"))
+        == is_named
+    )
 
 
 @pytest.mark.both_backends
@@ -408,7 +571,9 @@ def test_a_link_counts_as_an_output_before_its_target_is_there(backend: Any) -> 
     assert Path("lld-link").read_text() == "new"
 
 
-def test_an_input_that_is_not_there_and_that_no_job_writes_is_named(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_input_that_is_not_there_and_that_no_job_writes_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """A typo in reads= was silent: the absence of a file counts, too, and the change of the right one does not."""
     Path("orders.csv").write_text("1")
     makes = Job(write, "made.csv", writes="made.csv", label="make")

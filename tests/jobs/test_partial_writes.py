@@ -41,14 +41,18 @@ def write_output(stream: Any) -> bytes:
 
 
 def write_events(stream: Any) -> bytes:
-    writer = NonBlockingWriter(stream, pytest.fail, lambda _: b"", lambda: (), truncate=False)
+    writer = NonBlockingWriter(
+        stream, pytest.fail, lambda _: b"", lambda: (), truncate=False
+    )
     writer.write_line(CONTENT)
     writer.close()
     return CONTENT
 
 
 @pytest.mark.parametrize("write", [send_answer, write_output, write_events])
-def test_what_a_raw_stream_has_not_taken_is_written_again(write: Callable[[Any], bytes]) -> None:
+def test_what_a_raw_stream_has_not_taken_is_written_again(
+    write: Callable[[Any], bytes],
+) -> None:
     """A stream that takes a part of each write gets everything, once and in order. Of an answer above 2 GiB, which one
     write cannot take, the rest was lost, and the program waited for it."""
     stream = Reluctant()

@@ -19,7 +19,17 @@ import anyio.to_thread
 import pytest
 import trio
 import trioflow
-from trioflow import Job, JobCancelled, JobState, JobTimeout, Retry, Scheduler, StopReason, ThreadJob, current_job
+from trioflow import (
+    Job,
+    JobCancelled,
+    JobState,
+    JobTimeout,
+    Retry,
+    Scheduler,
+    StopReason,
+    ThreadJob,
+    current_job,
+)
 from trioflow.abc import fraction_done, incidents_of
 from ..bodies import raising, ran, turns
 from ..conftest import Virtual
@@ -51,7 +61,9 @@ class Held:
         await anyio.to_thread.run_sync(self.entered.wait, PATIENCE)
 
 
-def release_after(held: Held, step: Callable[[], Any], pause: Callable[[], Awaitable[Any]] = turns) -> Job[None]:
+def release_after(
+    held: Held, step: Callable[[], Any], pause: Callable[[], Awaitable[Any]] = turns
+) -> Job[None]:
     """Return a job that waits until the function works, takes a step, gives the engine time, and releases it."""
 
     async def body() -> None:
@@ -78,7 +90,9 @@ def test_the_result_is_what_the_function_returns(backend: str) -> None:
 def test_the_function_runs_in_another_thread(backend: str) -> None:
     held = Held()
     job = ThreadJob(held)
-    assert Scheduler(job, release_after(held, lambda: None)).run(backend=backend) is True
+    assert (
+        Scheduler(job, release_after(held, lambda: None)).run(backend=backend) is True
+    )
     assert job.result() == "late"
     here = ran(backend, ThreadJob(threading.get_ident))
     assert here.result() != threading.get_ident()
@@ -91,11 +105,15 @@ def test_an_exception_in_the_thread_fails_the_job(backend: str) -> None:
     assert scheduler.run(backend=backend) is False
     assert scheduler.stop_reason is StopReason.CRITICAL
     assert job.raised_exception() is error
-    assert "refuse" in [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    assert "refuse" in [
+        frame.name for frame in traceback.extract_tb(error.__traceback__)
+    ]
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_an_interruption_in_the_thread_ends_the_run(backend: str, kind: type[BaseException]) -> None:
+def test_an_interruption_in_the_thread_ends_the_run(
+    backend: str, kind: type[BaseException]
+) -> None:
     """KeyboardInterrupt and SystemExit raised in a thread leave the run unwrapped, as from any job."""
     job = ThreadJob(raising(kind("now")))
     scheduler = Scheduler(job, Job(anyio.sleep, math.inf))
@@ -191,7 +209,9 @@ def test_limiter_option_limits_the_threads_at_work(backend: str, library: Any) -
     crowd = Crowd(2)
     limiter = library.CapacityLimiter(2)
     jobs = [ThreadJob(crowd, limiter=limiter, label="mine") for _ in range(10)]
-    assert Scheduler(*jobs).run(backend=backend) is not (library is trio and backend == "asyncio")
+    assert Scheduler(*jobs).run(backend=backend) is not (
+        library is trio and backend == "asyncio"
+    )
     if library is trio and backend == "asyncio":
         with pytest.raises(TypeError, match=r"'mine' cannot be used on asyncio.*anyio"):
             jobs[0].result()
@@ -202,7 +222,9 @@ def test_limiter_option_limits_the_threads_at_work(backend: str, library: Any) -
         assert limiter.borrowed_tokens == 0
 
 
-def test_a_limiter_that_is_also_the_window_gives_one_token_per_job(backend: str) -> None:
+def test_a_limiter_that_is_also_the_window_gives_one_token_per_job(
+    backend: str,
+) -> None:
     crowd = Crowd(1)
     limiter = anyio.CapacityLimiter(1)
     jobs = [ThreadJob(crowd, limiter=limiter) for _ in range(3)]
@@ -211,7 +233,9 @@ def test_a_limiter_that_is_also_the_window_gives_one_token_per_job(backend: str)
     assert all(job.raised_exception() is None for job in jobs)
 
 
-def test_a_forever_job_takes_a_token_of_a_limiter_that_is_also_the_window(backend: str) -> None:
+def test_a_forever_job_takes_a_token_of_a_limiter_that_is_also_the_window(
+    backend: str,
+) -> None:
     limiter = anyio.CapacityLimiter(2)
     held = Held()
     borrowed: list[int] = []
@@ -221,26 +245,41 @@ def test_a_forever_job_takes_a_token_of_a_limiter_that_is_also_the_window(backen
     assert borrowed == [2]
 
 
-def test_a_limiter_that_is_the_window_of_an_enclosing_scheduler_causes_no_deadlock(backend: str) -> None:
+def test_a_limiter_that_is_the_window_of_an_enclosing_scheduler_causes_no_deadlock(
+    backend: str,
+) -> None:
     limiter = anyio.CapacityLimiter(1)
     crowd = Crowd(1)
-    nested = [Scheduler(ThreadJob(crowd, limiter=limiter), ThreadJob(crowd)) for _ in range(3)]
-    assert Scheduler(nested, jobs_window=limiter).run(backend=backend, check=True) is True
+    nested = [
+        Scheduler(ThreadJob(crowd, limiter=limiter), ThreadJob(crowd)) for _ in range(3)
+    ]
+    assert (
+        Scheduler(nested, jobs_window=limiter).run(backend=backend, check=True) is True
+    )
     assert crowd.most == 1
 
 
 # --- timeouts
 @pytest.mark.parametrize("then", [None, ValueError("late")])
-def test_a_timeout_fails_the_job_when_the_thread_has_ended(backend: str, then: Exception | None) -> None:
+def test_a_timeout_fails_the_job_when_the_thread_has_ended(
+    backend: str, then: Exception | None
+) -> None:
     """After a timeout, the thread keeps its slot until it ends; then the job fails, whatever the function did."""
     held = Held(then=then)
     job = ThreadJob(held, timeout=SOON)
     after = ThreadJob(held.left.is_set)
-    assert Scheduler(Scheduler(job, after, jobs_window=1), release_late(held)).run(backend=backend) is False
+    assert (
+        Scheduler(Scheduler(job, after, jobs_window=1), release_late(held)).run(
+            backend=backend
+        )
+        is False
+    )
     with pytest.raises(JobTimeout):
         job.result()
     assert job.timed_out
-    assert after.result() is True, "the next job got the slot while the thread was at work"
+    assert after.result() is True, (
+        "the next job got the slot while the thread was at work"
+    )
 
 
 def test_a_system_exit_after_the_timeout_ends_the_run(backend: str) -> None:
@@ -252,7 +291,9 @@ def test_a_system_exit_after_the_timeout_ends_the_run(backend: str) -> None:
     assert scheduler.stop_reason is StopReason.INTERRUPTED
 
 
-def test_a_retry_calls_the_function_again_when_the_first_call_has_ended(backend: str) -> None:
+def test_a_retry_calls_the_function_again_when_the_first_call_has_ended(
+    backend: str,
+) -> None:
     held = Held()
     calls: list[bool] = []
 
@@ -263,11 +304,16 @@ def test_a_retry_calls_the_function_again_when_the_first_call_has_ended(backend:
     job = ThreadJob(late_once, timeout=SOON, retry=Retry(None, first=0, on=JobTimeout))
     assert Scheduler(job, release_late(held)).run(backend=backend) is True
     assert job.result() == "in time"
-    assert calls[:2] == [False, True]  # on a busy machine a further call may be late, too
+    assert calls[:2] == [
+        False,
+        True,
+    ]  # on a busy machine a further call may be late, too
     assert all(calls[1:])
 
 
-def test_a_function_that_checks_for_cancellation_ends_at_its_timeout(backend: str) -> None:
+def test_a_function_that_checks_for_cancellation_ends_at_its_timeout(
+    backend: str,
+) -> None:
     def patient() -> None:
         while True:
             threading.Event().wait(0.001)
@@ -311,7 +357,9 @@ def test_a_run_that_timed_out_waits_for_its_threads(backend: str, unit: float) -
     assert held.left.is_set()
 
 
-def test_abandon_on_cancel_frees_the_slot_while_the_thread_continues(backend: str) -> None:
+def test_abandon_on_cancel_frees_the_slot_while_the_thread_continues(
+    backend: str,
+) -> None:
     held = Held()
     known: list[Any] = []
     ended = threading.Event()
@@ -328,7 +376,12 @@ def test_abandon_on_cancel_frees_the_slot_while_the_thread_continues(backend: st
         await held.until_entered()
         job.cancel()
 
-    assert Scheduler(Job(cancel), Scheduler(job, after, jobs_window=1)).run(backend=backend) is True
+    assert (
+        Scheduler(Job(cancel), Scheduler(job, after, jobs_window=1)).run(
+            backend=backend
+        )
+        is True
+    )
     assert job.state is JobState.CANCELLED
     assert after.result() is False
     held.release.set()
@@ -337,7 +390,9 @@ def test_abandon_on_cancel_frees_the_slot_while_the_thread_continues(backend: st
 
 
 @patiently(SOON, 20)  # until then the thread has to begin
-def test_abandon_on_cancel_fails_the_job_at_its_timeout(backend: str, unit: float) -> None:
+def test_abandon_on_cancel_fails_the_job_at_its_timeout(
+    backend: str, unit: float
+) -> None:
     held = Held(then=ValueError("unheard"))
     job = ThreadJob(held, abandon_on_cancel=True, timeout=unit)
     assert Scheduler(job).run(backend=backend) is False
@@ -347,7 +402,9 @@ def test_abandon_on_cancel_fails_the_job_at_its_timeout(backend: str, unit: floa
     assert held.left.wait(PATIENCE)
 
 
-def test_a_native_asyncio_cancellation_keeps_the_slot_until_the_thread_has_ended() -> None:
+def test_a_native_asyncio_cancellation_keeps_the_slot_until_the_thread_has_ended() -> (
+    None
+):
     """asyncio's `Task.cancel()`, which no anyio shield stops, does not free the slot before the thread has ended."""
     held = Held()
     job = ThreadJob(held, label="thread")
@@ -396,7 +453,10 @@ def test_an_invalid_limiter_option_raises() -> None:
 # --- label and report
 def test_default_label_shows_the_call() -> None:
     assert ThreadJob(an_ordinary_function).label == "an_ordinary_function()"
-    assert ThreadJob(functools.partial(an_ordinary_function)).label == "an_ordinary_function()"
+    assert (
+        ThreadJob(functools.partial(an_ordinary_function)).label
+        == "an_ordinary_function()"
+    )
     assert ThreadJob(dict, kwargs={"a": 1}).label == "dict(a=1)"
     assert repr(ThreadJob(int, label="mine")) == "<ThreadJob mine, idle>"
 
@@ -404,7 +464,9 @@ def test_default_label_shows_the_call() -> None:
 def an_ordinary_function() -> None: ...
 
 
-def test_a_cancelled_thread_that_still_runs_is_reported(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cancelled_thread_that_still_runs_is_reported(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The log says that a cancelled thread still runs, since it cannot be interrupted, and what to do about it."""
     told: list[str] = []
     released = threading.Event()
@@ -426,7 +488,9 @@ def test_a_cancelled_thread_that_still_runs_is_reported(virtual: Virtual, monkey
 @pytest.mark.parametrize("abandon", [False, True])
 @pytest.mark.parametrize("how", ["cancel", "timeout", "run"])
 @patiently(SOON, 1, 20)
-def test_on_cancel_is_called_once_and_can_end_the_function(backend: str, how: str, abandon: bool, unit: float) -> None:
+def test_on_cancel_is_called_once_and_can_end_the_function(
+    backend: str, how: str, abandon: bool, unit: float
+) -> None:
     held = Held()
     calls: list[int] = []
 
@@ -434,10 +498,17 @@ def test_on_cancel_is_called_once_and_can_end_the_function(backend: str, how: st
         calls.append(threading.get_ident())
         held.release.set()
 
-    job = ThreadJob(held, on_cancel=stop, abandon_on_cancel=abandon, timeout=unit if how == "timeout" else None)
+    job = ThreadJob(
+        held,
+        on_cancel=stop,
+        abandon_on_cancel=abandon,
+        timeout=unit if how == "timeout" else None,
+    )
 
     async def end() -> None:
-        if how == "timeout":  # which may be over before a busy machine has begun the function
+        if (
+            how == "timeout"
+        ):  # which may be over before a busy machine has begun the function
             return
         await held.until_entered()
         if how == "cancel":
@@ -457,7 +528,9 @@ def test_on_cancel_is_not_called_if_the_function_has_not_begun(backend: str) -> 
 
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)
-        late = ThreadJob(called.append, 1, on_cancel=lambda: called.append(2), limiter=limiter)
+        late = ThreadJob(
+            called.append, 1, on_cancel=lambda: called.append(2), limiter=limiter
+        )
         first = ThreadJob(held, limiter=limiter)
 
         async def end() -> None:
@@ -477,7 +550,9 @@ def test_on_cancel_is_not_called_if_the_function_has_not_begun(backend: str) -> 
 
 
 @patiently(0.5, 5, 50)
-def test_no_timeout_runs_while_a_job_waits_for_its_limiter(backend: str, unit: float) -> None:
+def test_no_timeout_runs_while_a_job_waits_for_its_limiter(
+    backend: str, unit: float
+) -> None:
     """Its function had had a part of the time, or none of it; and the token is kept as long as a thread works."""
     held = Held()
 
@@ -504,7 +579,9 @@ def test_no_timeout_runs_while_a_job_waits_for_its_limiter(backend: str, unit: f
 
 def test_on_cancel_is_not_called_if_the_function_ends_by_itself(backend: str) -> None:
     called: list[int] = []
-    jobs = [ThreadJob(int, text, on_cancel=lambda: called.append(1)) for text in ("7", "x")]
+    jobs = [
+        ThreadJob(int, text, on_cancel=lambda: called.append(1)) for text in ("7", "x")
+    ]
     assert Scheduler(jobs).run(backend=backend) is False
     assert jobs[0].result() == 7
     assert isinstance(jobs[1].raised_exception(), ValueError)
@@ -526,11 +603,15 @@ def test_on_cancel_that_raises_is_an_incident(backend: str, unit: float) -> None
     (incident,) = incidents_of(scheduler)
     assert incident.message == "on_cancel of 'reads' raised OSError: closed"
     assert incident.exception is not None
-    assert incident.exception.__context__ is None  # it once had the way of the cancellation through the library
+    assert (
+        incident.exception.__context__ is None
+    )  # it once had the way of the cancellation through the library
 
 
 @patiently(SOON, 20)
-def test_an_interruption_by_on_cancel_is_that_of_the_job(backend: str, unit: float) -> None:
+def test_an_interruption_by_on_cancel_is_that_of_the_job(
+    backend: str, unit: float
+) -> None:
     """A SystemExit that `on_cancel` raises ends the run when the thread has ended; the job once failed with a group."""
     held = Held()
 
@@ -552,7 +633,9 @@ def test_on_cancel_is_a_plain_function() -> None:
         ThreadJob(int, on_cancel=turns)
 
 
-def test_a_sign_of_life_from_a_thread_does_not_replace_the_fraction_before_it(virtual: Virtual) -> None:
+def test_a_sign_of_life_from_a_thread_does_not_replace_the_fraction_before_it(
+    virtual: Virtual,
+) -> None:
     """Both reports come to the loop at once, if that was blocked meanwhile, and the last one has no fraction."""
 
     def work() -> None:
@@ -583,7 +666,9 @@ SIGNS = """
 
 
 @patiently(0.5, 5, 50)
-def test_signs_of_life_while_the_loop_is_blocked_prevent_the_timeout(backend: str, tmp_path: Path, unit: float) -> None:
+def test_signs_of_life_while_the_loop_is_blocked_prevent_the_timeout(
+    backend: str, tmp_path: Path, unit: float
+) -> None:
     async def keep_alive(until: Callable[[], bool]) -> None:
         """Prevent other idle timeouts: to begin and to end may take long on a busy machine."""
         while not until():
@@ -593,7 +678,9 @@ def test_signs_of_life_while_the_loop_is_blocked_prevent_the_timeout(backend: st
             await anyio.sleep(0.02)
 
     async def hold() -> None:
-        await keep_alive(lambda: all((tmp_path / f"begun-{name}").exists() for name in names))
+        await keep_alive(
+            lambda: all((tmp_path / f"begun-{name}").exists() for name in names)
+        )
         time.sleep(unit * 1.2)  # noqa: ASYNC251 - to hold the loop
         (tmp_path / "held").touch()
         for name in names:
@@ -608,8 +695,18 @@ def test_signs_of_life_while_the_loop_is_blocked_prevent_the_timeout(backend: st
     jobs = [
         ThreadJob(give_signs, tmp_path, "thread", idle_timeout=unit),
         trioflow.ProcessJob(give_signs, tmp_path, "process", idle_timeout=unit),
-        trioflow.CommandJob(SIGNS.format(tmp_path, "command"), shell=True, stdout=pipe, idle_timeout=unit),
-        trioflow.SshJob(trioflow.LocalNode(), SIGNS.format(tmp_path, "node"), stdout=pipe, idle_timeout=unit),
+        trioflow.CommandJob(
+            SIGNS.format(tmp_path, "command"),
+            shell=True,
+            stdout=pipe,
+            idle_timeout=unit,
+        ),
+        trioflow.SshJob(
+            trioflow.LocalNode(),
+            SIGNS.format(tmp_path, "node"),
+            stdout=pipe,
+            idle_timeout=unit,
+        ),
     ]
     names = ["thread", "process", "command", "node"]
     holder = Job(hold)

@@ -13,15 +13,32 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 import pytest
-from trioflow import CommandJob, Journal, LocalNode, Pull, Push, Retry, Scheduler, SshJob
+from trioflow import (
+    CommandJob,
+    Journal,
+    LocalNode,
+    Pull,
+    Push,
+    Retry,
+    Scheduler,
+    SshJob,
+)
 from ..pythons import python
 
 NAMES = [
     "out", "out.partial", "dir/a", "dir/sub/b", "dir/out", "dir.partial/a", "dir/sub", "new", "dir/new", "log", "z/y/x",
 ]  # fmt: skip
-ENDS = ["exit 0", "exit 1", "kill -9 $$", "sleep 100", "rm -f dir/new-1; exit 1", "kill -9 $PPID; sleep 100"]
+ENDS = [
+    "exit 0",
+    "exit 1",
+    "kill -9 $$",
+    "sleep 100",
+    "rm -f dir/new-1; exit 1",
+    "kill -9 $PPID; sleep 100",
+]
 OWN = (
-    "echo {number} > dir/new-{number}; mkdir -p made; echo {number} > made/{number}; echo {number} > dir/sub-{number}; "
+    "echo {number} > dir/new-{number}; mkdir -p made; echo {number} > made/{number}; "
+    "echo {number} > dir/sub-{number}; "
 )
 
 
@@ -53,13 +70,19 @@ class Draw:
         self.journal = dice.choice([None, "run.db", "dir/run.db", "made/run.db"])
         self.hash = dice.random() < 0.3
         self.retry = dice.random() < 0.3
-        self.writes = [name for name in ("out", "dir", "made", "dir/sub-1") if dice.random() < 0.5]
+        self.writes = [
+            name for name in ("out", "dir", "made", "dir/sub-1") if dice.random() < 0.5
+        ]
         self.append = dice.random() < 0.7
-        self.beside = dice.choice([None, "dir/beside", "made/beside", "beside", "dir/sub/beside"])
+        self.beside = dice.choice(
+            [None, "dir/beside", "made/beside", "beside", "dir/sub/beside"]
+        )
         self.beside_succeeded = False
         self.copied = dice.sample(NAMES, 4)
         self.source = dice.choice(["file", "tree"])
-        self.to = dice.choice(["dir", "new", "out", "dir/sub", "dir/", "nowhere/deep", "log"])
+        self.to = dice.choice(
+            ["dir", "new", "out", "dir/sub", "dir/", "nowhere/deep", "log"]
+        )
 
     def write(self, name: str) -> None:
         text = f"others {len(self.others)} {self.dice.random()}"
@@ -69,7 +92,9 @@ class Draw:
     def write_meanwhile(self) -> None:
         """Write as another program does: new files, and changes of those that are there, but for outputs of the job."""
         for name in ("cron", "dir/a", "elsewhere/cron", "z/y/x"):
-            if self.dice.random() < 0.5 and (name in self.others or not name.startswith("dir/")):
+            if self.dice.random() < 0.5 and (
+                name in self.others or not name.startswith("dir/")
+            ):
                 self.write(name)
         if self.kind == "command" and self.append and self.dice.random() < 0.7:
             line = f"cron {len(self.lines)}\n"
@@ -82,7 +107,11 @@ class Draw:
         for number in (1, 2) if self.journal else (1,):
             if self.kind == "command" and "PPID" in self.end:
                 call = f"run_again({self.number}, {self.backend!r}, {str(self.place)!r}, {number})"
-                python("-c", f"from tests.jobs.test_user_files import run_again; {call}", cwd=os.getcwd())
+                python(
+                    "-c",
+                    f"from tests.jobs.test_user_files import run_again; {call}",
+                    cwd=os.getcwd(),
+                )
             else:
                 self.run_once(number)
             self.write_meanwhile()
@@ -93,7 +122,11 @@ class Draw:
         jobs = [self.command(number) if self.kind == "command" else self.copy()]
         if self.beside and self.kind == "command":
             code = f"{{ mkdir -p $(dirname {self.beside}) && echo beside > {self.beside}; }} 2>&-"
-            jobs.append(CommandJob(code, shell=True, writes=[self.beside], label="beside", log=False))
+            jobs.append(
+                CommandJob(
+                    code, shell=True, writes=[self.beside], label="beside", log=False
+                )
+            )
         for job in jobs:
             job.critical = False
         journal = self.journal and Journal(self.journal, hash=self.hash)
@@ -104,7 +137,9 @@ class Draw:
 
     def command(self, number: int) -> CommandJob:
         end = self.end if number == 1 else "exit 0"
-        code = "echo line; echo mine > out; " * ("out" not in self.others or "out" in self.writes)
+        code = "echo line; echo mine > out; " * (
+            "out" not in self.others or "out" in self.writes
+        )
         limit: dict[str, Any] = {"timeout": 0.05} if end.startswith("sleep") else {}
         return CommandJob(
             f"{code}{OWN.format(number=number)}{end}", shell=True, label="job", log=False, terminate_grace=0.05,
@@ -118,7 +153,9 @@ class Draw:
         for name in ["file", *(f"tree/{name}" for name in self.copied)]:
             write(source / name, "new")
         step = Push if self.kind == "push" else Pull
-        steps = [step(source / self.source, to=f"{self.place}/{self.to}")] * (1 + self.retry)
+        steps = [step(source / self.source, to=f"{self.place}/{self.to}")] * (
+            1 + self.retry
+        )
         return SshJob(LocalNode(), steps, label="job", log=False)
 
     def lost(self) -> list[str]:
@@ -129,15 +166,30 @@ class Draw:
             own |= {self.beside} if self.beside else set()
         else:
             target = self.to.rstrip("/")
-            is_directory = any(name.startswith(f"{target}/") for name in self.others) or self.to.endswith("/")
+            is_directory = any(
+                name.startswith(f"{target}/") for name in self.others
+            ) or self.to.endswith("/")
             names = [
-                path.relative_to(self.place.with_name("source")) for path in self.place.with_name("source").rglob("*")
+                path.relative_to(self.place.with_name("source"))
+                for path in self.place.with_name("source").rglob("*")
             ]
             copied = [name.as_posix() for name in names if name.parts[0] == self.source]
-            places = [f"{target}/{name}" if is_directory else target for name in copied if "/" not in name]
-            own |= {*places, *(f"{target}/{name.removeprefix('tree/')}" for name in copied), target}
+            places = [
+                f"{target}/{name}" if is_directory else target
+                for name in copied
+                if "/" not in name
+            ]
+            own |= {
+                *places,
+                *(f"{target}/{name.removeprefix('tree/')}" for name in copied),
+                target,
+            }
             own |= {f"{target}/{name}" for name in copied}
-        lost = [name for name, text in self.others.items() if name not in own and self.read(name) != text]
+        lost = [
+            name
+            for name, text in self.others.items()
+            if name not in own and self.read(name) != text
+        ]
         if self.kind == "command" and self.append and "log" not in self.writes:
             log = self.read("log") or ""
             lost += ["log"] * (not log.startswith(self.others.get("log", "")))
@@ -164,7 +216,9 @@ def run_again(number: int, backend: str, place: str, run: int) -> None:
     draw.run_once(run)
 
 
-def compare_all(draws: range, backend: str, place: Path) -> tuple[Counter[str], list[str]]:
+def compare_all(
+    draws: range, backend: str, place: Path
+) -> tuple[Counter[str], list[str]]:
     counts, lost, before = Counter[str](), list[str](), os.getcwd()
     for number in draws:
         folder = place / f"{number}"
@@ -181,13 +235,17 @@ def compare_all(draws: range, backend: str, place: Path) -> tuple[Counter[str], 
     return counts, lost
 
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the commands are those of a POSIX shell")
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32", reason="the commands are those of a POSIX shell"
+)
 DRAWS = [range(3), pytest.param(range(3, 10), marks=pytest.mark.ci)]
 """The draws of the short test, a few of them outside of CI; the soak test takes two thousand."""
 
 
 @pytest.mark.parametrize("draws", DRAWS, ids=["few", "more"])
-def test_files_of_others_are_as_they_were(tmp_path: Path, backend: str, draws: range) -> None:
+def test_files_of_others_are_as_they_were(
+    tmp_path: Path, backend: str, draws: range
+) -> None:
     """What was there before, and what others write meanwhile, is there afterwards, byte for byte."""
     assert compare_all(draws, backend, tmp_path)[1] == []
 
@@ -195,7 +253,9 @@ def test_files_of_others_are_as_they_were(tmp_path: Path, backend: str, draws: r
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.both_backends
-def test_files_of_others_are_as_they_were_in_two_thousand_draws(tmp_path: Path, backend: str) -> None:
+def test_files_of_others_are_as_they_were_in_two_thousand_draws(
+    tmp_path: Path, backend: str
+) -> None:
     assert compare_all(range(2000), backend, tmp_path)[1] == []
 
 
@@ -206,5 +266,9 @@ if __name__ == "__main__":
     options = parser.parse_args()
     for backend in ("trio", "asyncio"):
         with tempfile.TemporaryDirectory() as place:
-            counts, lost = compare_all(range(options.first, options.first + options.count), backend, Path(place))
+            counts, lost = compare_all(
+                range(options.first, options.first + options.count),
+                backend,
+                Path(place),
+            )
         print(backend, dict(counts), "lost:", len(lost), *lost[:5], sep="\n")

@@ -20,7 +20,9 @@ def tmp_path(tmp_path: Path) -> Iterator[Path]:
     if IN_MEMORY is None or not has_room(IN_MEMORY):
         yield tmp_path
         return
-    with tempfile.TemporaryDirectory(dir=IN_MEMORY, ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(
+        dir=IN_MEMORY, ignore_cleanup_errors=True
+    ) as folder:
         yield Path(folder)
 
 

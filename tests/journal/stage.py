@@ -42,7 +42,9 @@ class Fault:
 class Stage:
     """A directory with a journal, a log of what has run, and the files of commands."""
 
-    def __init__(self, directory: Path, build: Callable[["Stage"], Scheduler], backend: str) -> None:
+    def __init__(
+        self, directory: Path, build: Callable[["Stage"], Scheduler], backend: str
+    ) -> None:
         self.journal = directory / "run.db"
         self.log = directory / "log"
         self.files = directory
@@ -58,7 +60,9 @@ class Stage:
         os.write(file, f"{name}\n".encode())
         os.close(file)
 
-    def run(self, prepare: Callable[[], object] = lambda: None, journal: bool = True) -> int:
+    def run(
+        self, prepare: Callable[[], object] = lambda: None, journal: bool = True
+    ) -> int:
         """Start a run in its own process, and return its id."""
         if child := fork():
             return child
@@ -92,13 +96,21 @@ class Stage:
         self.log.unlink(missing_ok=True)
         child = self.run(journal=journal)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        return self.outcome.read_text(), self.log.read_text().split() if self.log.exists() else []
+        return (
+            self.outcome.read_text(),
+            self.log.read_text().split() if self.log.exists() else [],
+        )
 
     def committed(self) -> set[str]:
         if not self.journal.exists():
             return set()
         try:
-            return {one.path for one in read_with_retry(self.journal, lambda store: list(store.job_records()))}
+            return {
+                one.path
+                for one in read_with_retry(
+                    self.journal, lambda store: list(store.job_records())
+                )
+            }
         except JournalError as error:
             if "is empty" in str(error):  # killed before there was anything in it
                 return set()
@@ -131,7 +143,11 @@ def children() -> set[int]:
 
 
 def leaves(scheduler: Scheduler) -> list[AbstractJob[Any]]:
-    return [job for job in scheduler.iterate_jobs() if not isinstance(job, Scheduler) and job.label != "grow"]
+    return [
+        job
+        for job in scheduler.iterate_jobs()
+        if not isinstance(job, Scheduler) and job.label != "grow"
+    ]
 
 
 def adopt_orphans(adopts: bool) -> None:
@@ -160,8 +176,13 @@ def refused(file: Path, said: str, *writes: bool) -> None:
 
 def _contents(file: Path) -> list[bytes | None]:
     """Return what is in a journal and in its log."""
-    return [Path(each).read_bytes() if os.path.isfile(each) else None for each in (file, f"{file}-wal")]
+    return [
+        Path(each).read_bytes() if os.path.isfile(each) else None
+        for each in (file, f"{file}-wal")
+    ]
 
 
 def found(path: Path) -> list[str]:
-    return read_with_retry(path, lambda store: [one.path for one in store.job_records()])
+    return read_with_retry(
+        path, lambda store: [one.path for one in store.job_records()]
+    )

@@ -22,7 +22,15 @@ import anyio
 import anyio.lowlevel
 import pytest
 from click.testing import CliRunner
-from trioflow import CommandJob, Job, Journal, JournalError, Scheduler, StopReason, ThreadJob
+from trioflow import (
+    CommandJob,
+    Job,
+    Journal,
+    JournalError,
+    Scheduler,
+    StopReason,
+    ThreadJob,
+)
 from trioflow.abc import incidents_of
 from trioflow.cli._commands import command
 from trioflow.journal._store import JournalStore, StoredJob, checksum, read_with_retry
@@ -35,7 +43,14 @@ MAX_SECONDS: Final = 1.0
 """The maximum processor time, in seconds, for all commands on one mutated journal."""
 MAX_MEMORY: Final = 1 << 30
 """The maximum size, in bytes, by which the process may grow."""
-FORBIDDEN: Final = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "pickle.find_class", "socket.connect")
+FORBIDDEN: Final = (
+    "subprocess.Popen",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "pickle.find_class",
+    "socket.connect",
+)
 """Audit events that reading a journal never raises."""
 DEEP: Final = "[" * 20_000
 COMMAND_RESULT: Final = '{"$":"CommandResult","v":[0,1.5,0.5,0.5,1000,"b3V0",null]}'
@@ -48,8 +63,29 @@ TEXTS: Final = (
     '[[["succeeded",false,3]],0,[[1,"x",2,3]],[]]', f"[[], 0, {DEEP}", "COMPLETED", "CRITICAL", "../../victim",
     "/dev/zero", "a" * 64, "0" * 64, "json", "pickle", "own", "ü" * 1000, "a\nb", "::error::x", "\ud7ff",
 )  # fmt: skip
-NUMBERS: Final = (0, 1, -1, 2**31, 2**63 - 1, -(2**63), 1e308, -1e308, 9e999, -9e999, 1e-320, 0.5, 253402300800)
-BLOBS: Final = (b"", b"\0", b"\xff\xfe", b"\x80\x04\x95", b"c" + b"os\nsystem\n(S'touch victim'\ntR.", b"\xed\xa0\x80")
+NUMBERS: Final = (
+    0,
+    1,
+    -1,
+    2**31,
+    2**63 - 1,
+    -(2**63),
+    1e308,
+    -1e308,
+    9e999,
+    -9e999,
+    1e-320,
+    0.5,
+    253402300800,
+)
+BLOBS: Final = (
+    b"",
+    b"\0",
+    b"\xff\xfe",
+    b"\x80\x04\x95",
+    b"c" + b"os\nsystem\n(S'touch victim'\ntR.",
+    b"\xed\xa0\x80",
+)
 COLUMNS: Final = {
     "runs": ["label", "started", "ended", "outcome", "process", "ending"],
     "jobs": [
@@ -91,13 +127,19 @@ class Samples:
     """A journal as a run left it, as a killed run left it, and one that accepts any value in its rows."""
 
     def __init__(self, directory: Path) -> None:
-        self.whole, self.killed, self.loose = (directory / name for name in ("whole", "killed", "loose"))
+        self.whole, self.killed, self.loose = (
+            directory / name for name in ("whole", "killed", "loose")
+        )
         self.whole.mkdir(parents=True)
         for _ in range(2):
             assert scenario().run(journal=self.whole / "run.db") is False
-        with contextlib.closing(JournalStore(self.whole / "run.db", writes=True)) as store:
+        with contextlib.closing(
+            JournalStore(self.whole / "run.db", writes=True)
+        ) as store:
             store.record_start("begun", "{}")
-            large = record("large")._replace(result=5, large=store.write_large(b"large"))
+            large = record("large")._replace(
+                result=5, large=store.write_large(b"large")
+            )
             store.add_records([large, record("command", COMMAND_RESULT)], [], [])
         for source in (self.killed, self.loose):
             shutil.copytree(self.whole, source)
@@ -107,7 +149,9 @@ class Samples:
             os._exit(0)
         os.waitpid(child, 0)
         with contextlib.closing(sqlite3.connect(self.loose / "run.db")) as db:
-            self.schema = db.execute("SELECT sql, name FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+            self.schema = db.execute(
+                "SELECT sql, name FROM sqlite_master WHERE sql IS NOT NULL"
+            ).fetchall()
             db.execute("PRAGMA writable_schema = ON")
             db.execute("UPDATE sqlite_master SET sql = replace(sql, ' NOT NULL', '')")
             db.commit()
@@ -116,47 +160,101 @@ class Samples:
 def mutate(samples: Samples, seed: int, directory: Path, victim: Path) -> None:
     """Create a mutated journal `run.db` in a new directory."""
     dice = random.Random(seed)
-    ways: list[Callable[..., None]] = [mutate_rows, mutate_rows, mutate_schema, mutate_bytes, mutate_files]
+    ways: list[Callable[..., None]] = [
+        mutate_rows,
+        mutate_rows,
+        mutate_schema,
+        mutate_bytes,
+        mutate_files,
+    ]
     way = dice.choice(ways)
-    shutil.copytree(samples.loose if way is mutate_rows else dice.choice([samples.whole, samples.killed]), directory)
-    with contextlib.suppress(sqlite3.Error, MemoryError, OSError):  # not every change can be made
+    shutil.copytree(
+        samples.loose
+        if way is mutate_rows
+        else dice.choice([samples.whole, samples.killed]),
+        directory,
+    )
+    with contextlib.suppress(
+        sqlite3.Error, MemoryError, OSError
+    ):  # not every change can be made
         way(dice, directory, victim, samples)
         if dice.random() < 0.2:
             mutate_files(dice, directory, victim, samples)
 
 
-def mutate_rows(dice: random.Random, directory: Path, victim: Path, samples: Samples) -> None:
-    with contextlib.closing(sqlite3.connect(directory / "run.db", isolation_level=None)) as db:
+def mutate_rows(
+    dice: random.Random, directory: Path, victim: Path, samples: Samples
+) -> None:
+    with contextlib.closing(
+        sqlite3.connect(directory / "run.db", isolation_level=None)
+    ) as db:
         for _ in range(dice.randint(1, 6)):
             table = dice.choice(list(COLUMNS))
             value = dice.choice([None, *NUMBERS, *NUMBERS, *TEXTS, *TEXTS, *BLOBS])
-            where = "" if table == "begun" or dice.random() < 0.3 else f" WHERE id = {dice.randint(1, 6)}"
+            where = (
+                ""
+                if table == "begun" or dice.random() < 0.3
+                else f" WHERE id = {dice.randint(1, 6)}"
+            )
             with contextlib.suppress(sqlite3.Error):  # paths are unique
-                db.execute(f"UPDATE {table} SET {dice.choice(COLUMNS[table])} = ?{where}", [value])
+                db.execute(
+                    f"UPDATE {table} SET {dice.choice(COLUMNS[table])} = ?{where}",
+                    [value],
+                )
         if dice.random() < 0.5:  # as an attacker would, who wants them to be restored
-            rows = db.execute(f"SELECT {', '.join(StoredJob._fields[:6])}, id FROM jobs").fetchall()
-            db.executemany("UPDATE jobs SET checksum = ? WHERE id = ?", [(checksum(row), row[-1]) for row in rows])
+            rows = db.execute(
+                f"SELECT {', '.join(StoredJob._fields[:6])}, id FROM jobs"
+            ).fetchall()
+            db.executemany(
+                "UPDATE jobs SET checksum = ? WHERE id = ?",
+                [(checksum(row), row[-1]) for row in rows],
+            )
         db.execute("PRAGMA writable_schema = ON")
-        db.executemany("UPDATE sqlite_master SET sql = ? WHERE name = ?", samples.schema)
+        db.executemany(
+            "UPDATE sqlite_master SET sql = ? WHERE name = ?", samples.schema
+        )
 
 
-def mutate_schema(dice: random.Random, directory: Path, victim: Path, samples: Samples) -> None:
-    with contextlib.closing(sqlite3.connect(directory / "run.db", isolation_level=None)) as db:
+def mutate_schema(
+    dice: random.Random, directory: Path, victim: Path, samples: Samples
+) -> None:
+    with contextlib.closing(
+        sqlite3.connect(directory / "run.db", isolation_level=None)
+    ) as db:
         for _ in range(dice.randint(1, 3)):
             db.execute("PRAGMA writable_schema = ON")
-            change = dice.choice(SCHEMA_CHANGES).replace("{}", "(1)")  # an expression put in later is not computed now
-            change = change.replace("{table}", dice.choice(list(COLUMNS))).replace("{page}", str(dice.randint(0, 9)))
+            change = dice.choice(SCHEMA_CHANGES).replace(
+                "{}", "(1)"
+            )  # an expression put in later is not computed now
+            change = change.replace("{table}", dice.choice(list(COLUMNS))).replace(
+                "{page}", str(dice.randint(0, 9))
+            )
             with contextlib.suppress(sqlite3.Error):
-                db.executescript(change.replace("{number}", str(dice.choice([0, 1, 3, -1, 99, 0x74666A31]))))
-                db.execute("UPDATE sqlite_master SET sql = replace(sql, '(1)', ?)", [f"({dice.choice(EXPRESSIONS)})"])
+                db.executescript(
+                    change.replace(
+                        "{number}", str(dice.choice([0, 1, 3, -1, 99, 0x74666A31]))
+                    )
+                )
+                db.execute(
+                    "UPDATE sqlite_master SET sql = replace(sql, '(1)', ?)",
+                    [f"({dice.choice(EXPRESSIONS)})"],
+                )
 
 
-def mutate_bytes(dice: random.Random, directory: Path, victim: Path, samples: Samples) -> None:
+def mutate_bytes(
+    dice: random.Random, directory: Path, victim: Path, samples: Samples
+) -> None:
     """Change bytes of the files, most often in the header, in a page's header, or in its table of cells."""
     file = dice.choice([path for path in directory.rglob("*") if path.is_file()])
     data = bytearray(file.read_bytes())
     for _ in range(dice.choice([1, 1, 2, 8, 64])):
-        place = dice.choice([dice.randrange(100), 4096 * dice.randrange(6) + dice.randrange(64), dice.randrange(10**9)])
+        place = dice.choice(
+            [
+                dice.randrange(100),
+                4096 * dice.randrange(6) + dice.randrange(64),
+                dice.randrange(10**9),
+            ]
+        )
         length = dice.choice([1, 1, 2, 4])
         new = bytes(dice.choice([0, 255, dice.randrange(256)]) for _ in range(length))
         start = place % max(1, len(data))
@@ -165,12 +263,18 @@ def mutate_bytes(dice: random.Random, directory: Path, victim: Path, samples: Sa
         del data[dice.randrange(len(data)) :]
     file.write_bytes(data)
     if dice.random() < 0.1:
-        os.truncate(file, dice.choice([len(data) + 4096, 1 << 30, 1 << 40]))  # the file has holes, and is longer
+        os.truncate(
+            file, dice.choice([len(data) + 4096, 1 << 30, 1 << 40])
+        )  # the file has holes, and is longer
 
 
-def mutate_files(dice: random.Random, directory: Path, victim: Path, samples: Samples) -> None:
+def mutate_files(
+    dice: random.Random, directory: Path, victim: Path, samples: Samples
+) -> None:
     """Put something else in place of a file of the journal, or beside it."""
-    path = directory / dice.choice(["run.db-wal", "run.db-shm", "run.db-lock", "run.db-journal", "run.db"])
+    path = directory / dice.choice(
+        ["run.db-wal", "run.db-shm", "run.db-lock", "run.db-journal", "run.db"]
+    )
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -188,7 +292,10 @@ def mutate_files(dice: random.Random, directory: Path, victim: Path, samples: Sa
         lambda: path.write_bytes(dice.randbytes(dice.choice([0, 1, 100, 5000]))),
         lambda: path.write_text("process 1 on \x1b[2J, since today"),
         lambda: shutil.copy(dice.choice(others), path),
-        lambda: (path.write_bytes(dice.choice(others).read_bytes()[:100]), os.truncate(path, 1 << 40)),
+        lambda: (
+            path.write_bytes(dice.choice(others).read_bytes()[:100]),
+            os.truncate(path, 1 << 40),
+        ),
     ]
     dice.choice(puts)()
 
@@ -226,7 +333,9 @@ def read_mutated(samples: Samples, seeds: Iterable[int], place: Path) -> list[st
                     wrong.append(line)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if code:
-            wrong.append(f"{left.pop(0)} the process ended with {code}: it took too long, or crashed")
+            wrong.append(
+                f"{left.pop(0)} the process ended with {code}: it took too long, or crashed"
+            )
     return wrong
 
 
@@ -234,7 +343,10 @@ def serve(samples: Samples, seeds: list[int], place: Path, write_end: int) -> No
     """Read mutated journals, and write a line for each; then end the process."""
     code = 1
     try:
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        used = (
+            int(Path("/proc/self/statm").read_text().split()[0])
+            * resource.getpagesize()
+        )
         resource.setrlimit(resource.RLIMIT_AS, (used + MAX_MEMORY, used + MAX_MEMORY))
         signal.signal(signal.SIGPROF, signal.SIG_DFL)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -243,7 +355,9 @@ def serve(samples: Samples, seeds: list[int], place: Path, write_end: int) -> No
         with open(write_end, "w", encoding="utf-8") as answers:
             for seed in seeds:
                 message = read_one(samples, seed, place, events)
-                answers.write(f"{seed} {message}\n".replace("\n", " | ", message.count("\n")))
+                answers.write(
+                    f"{seed} {message}\n".replace("\n", " | ", message.count("\n"))
+                )
                 answers.flush()
         code = 0
     except BaseException:
@@ -254,7 +368,11 @@ def serve(samples: Samples, seeds: list[int], place: Path, write_end: int) -> No
 
 def note(events: list[str], event: str, arguments: Any) -> None:
     """Note an audit event that reading a journal must not raise."""
-    writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    writes = (
+        event == "open"
+        and isinstance(arguments[2], int)
+        and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    )
     if event in FORBIDDEN or writes:
         events.append(f"{event} {arguments!r}"[:200])
 
@@ -274,14 +392,21 @@ def read_one(samples: Samples, seed: int, place: Path, events: list[str]) -> str
     wrong = []
     try:
         for words in ([], ["why"], ["show", "*"]):
-            wrong += [f"{words}: {message}" for message in called(["journal", str(file), *words])]
+            wrong += [
+                f"{words}: {message}"
+                for message in called(["journal", str(file), *words])
+            ]
         wrong += events
         if (after := state([outside, directory])) != before:
             wrong.append(f"changed: {sorted(set(before.items()) ^ set(after.items()))}")
         if seed % 4 == 0:
             with contextlib.suppress(JournalError):
                 scenario().run(journal=file)
-        if state([outside]) != {path: value for path, value in before.items() if path.startswith(str(outside))}:
+        if state([outside]) != {
+            path: value
+            for path, value in before.items()
+            if path.startswith(str(outside))
+        }:
             wrong.append("a run changed a file outside")
     except BaseException:
         wrong.append(traceback.format_exc())
@@ -359,13 +484,18 @@ def place(tmp_path: Path) -> Path:
 
 
 def found(path: Path) -> set[str]:
-    return read_with_retry(path, lambda store: {one.path for one in store.job_records()})
+    return read_with_retry(
+        path, lambda store: {one.path for one in store.job_records()}
+    )
 
 
 @pytest.mark.parametrize(
-    ("accident", "backend"), [("copied", "asyncio"), ("fingerprint", "trio"), ("rejected", "asyncio")]
+    ("accident", "backend"),
+    [("copied", "asyncio"), ("fingerprint", "trio"), ("rejected", "asyncio")],
 )
-def test_copying_or_reading_the_journal_here_keeps_its_locks(place: Path, accident: str, backend: str) -> None:
+def test_copying_or_reading_the_journal_here_keeps_its_locks(
+    place: Path, accident: str, backend: str
+) -> None:
     """If its own process copies or reads a journal in use, the locks stay, and later commits survive a kill."""
     make_program(program := place.with_name("trioflow"), "-m", "trioflow")
     done = python("-c", KILLED, place, accident, backend, program)
@@ -396,11 +526,15 @@ def opened(path: Path) -> str:
 def test_a_second_holder_is_rejected_until_the_first_has_ended(place: Path) -> None:
     JournalStore(place, writes=True).close()
     (other := place.parent.with_name("other.db")).symlink_to(place)
-    with Python(["-c", HOLD, place], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    with Python(
+        ["-c", HOLD, place], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
         for name in (place, other):
-            assert re.search(rf"another run is using it: process {holder.pid} on ", opened(name))
+            assert re.search(
+                rf"another run is using it: process {holder.pid} on ", opened(name)
+            )
         (place.parent / "run.db-lock").unlink()
         for name in (place, other):
             assert "another run is using it" in opened(name)
@@ -408,7 +542,9 @@ def test_a_second_holder_is_rejected_until_the_first_has_ended(place: Path) -> N
     assert opened(other) == ""
 
 
-def test_a_second_holder_in_the_same_process_is_rejected_by_any_path(place: Path) -> None:
+def test_a_second_holder_in_the_same_process_is_rejected_by_any_path(
+    place: Path,
+) -> None:
     store = JournalStore(place, writes=True)
     other = place.parent.with_name("other.db")
     other.symlink_to(place)
@@ -416,7 +552,9 @@ def test_a_second_holder_in_the_same_process_is_rejected_by_any_path(place: Path
     store.close()
 
 
-def test_opening_waits_for_the_locks_of_a_child_of_a_killed_process(place: Path) -> None:
+def test_opening_waits_for_the_locks_of_a_child_of_a_killed_process(
+    place: Path,
+) -> None:
     """Opening waits for a child of a killed process, which keeps the locks until it ends or calls `exec`."""
     code = (
         "import os, pathlib, sys, time, ctypes; from trioflow.journal._store import JournalStore\n"
@@ -428,8 +566,12 @@ def test_opening_waits_for_the_locks_of_a_child_of_a_killed_process(place: Path)
     JournalStore(place, writes=True).close()
 
 
-@pytest.mark.parametrize("fork", [os.fork, ctypes.CDLL(None).fork], ids=["forked", "without hooks"])
-def test_a_forked_child_does_not_hold_the_journal(place: Path, fork: Callable[[], int]) -> None:
+@pytest.mark.parametrize(
+    "fork", [os.fork, ctypes.CDLL(None).fork], ids=["forked", "without hooks"]
+)
+def test_a_forked_child_does_not_hold_the_journal(
+    place: Path, fork: Callable[[], int]
+) -> None:
     store = JournalStore(place, writes=True)
     read_end, write_end = os.pipe()
     child = fork()
@@ -528,7 +670,11 @@ def test_new_timestamps_of_the_journal_file_do_not_end_the_run(place: Path) -> N
 
 @pytest.mark.parametrize("name", ["{}", "here", ".", "../here", "link", "./*"])
 def test_journal_files_in_a_directory_that_a_command_reads_are_ignored(
-    place: Path, backend: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path,
+    backend: Any,
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (place.parent / "data").write_text("data")
     for link in ("here", "link"):
@@ -537,13 +683,17 @@ def test_journal_files_in_a_directory_that_a_command_reads_are_ignored(
     if name == "../here":
         name = f"../{place.parent.name}"
     for restored in (False, True, True):
-        job: Any = CommandJob(["true"], reads=[name.format(place.parent)], label="reader")
+        job: Any = CommandJob(
+            ["true"], reads=[name.format(place.parent)], label="reader"
+        )
         Scheduler(job).run(journal=Journal(place, hash=True), backend=backend)
         assert job.restored is restored
 
 
 @pytest.mark.parametrize("writes", [True, False])
-def test_a_journal_with_several_hard_links_is_rejected(place: Path, writes: bool) -> None:
+def test_a_journal_with_several_hard_links_is_rejected(
+    place: Path, writes: bool
+) -> None:
     """A journal with several hard links is rejected: the log of a killed run belongs to only one of its names."""
     JournalStore(place, writes=True).close()
     other = place.parent.with_name("other.db")
@@ -561,4 +711,7 @@ MANY = pytest.param(10_000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])
 @pytest.mark.parametrize("number", [12, MANY])
 def test_reading_a_mutated_journal_does_no_harm(tmp_path: Path, number: int) -> None:
     """A mutated journal is read in bounded time, without a traceback, a write outside of it, or running anything."""
-    assert read_mutated(Samples(tmp_path / "samples"), range(number), tmp_path / "place") == []
+    assert (
+        read_mutated(Samples(tmp_path / "samples"), range(number), tmp_path / "place")
+        == []
+    )

@@ -23,7 +23,9 @@ from ..conftest import Virtual
 Build = Callable[[], Scheduler]
 
 
-def ran(virtual: Virtual, build: Build, *steps: Callable[[], object], wait: float = 2) -> Scheduler:
+def ran(
+    virtual: Virtual, build: Build, *steps: Callable[[], object], wait: float = 2
+) -> Scheduler:
     """Run a scheduler, take each step while it waits, and return it; a run that still waits is cancelled."""
     scheduler = build()
 
@@ -62,7 +64,11 @@ def give(file: Path, name: str, value: str, code: int = 0) -> None:
 def left(file: Path) -> list[str]:
     """Return the kinds of the files about questions that are open, and about their answers."""
     files = _questions.QuestionFiles(file)
-    answered = {question.path for question in files.read_all("question") if question.answered is not None}
+    answered = {
+        question.path
+        for question in files.read_all("question")
+        if question.answered is not None
+    }
     return sorted(
         kind
         for kind in ("question", "answer", "taken", "refused")
@@ -81,7 +87,9 @@ def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_answer, "MAX_WAIT_SECONDS", 0)
 
 
-def test_an_answer_is_given_while_a_run_waits(virtual: Virtual, file: Path, no_wait: None) -> None:
+def test_an_answer_is_given_while_a_run_waits(
+    virtual: Virtual, file: Path, no_wait: None
+) -> None:
     """The command lists what a run asks, and since when; the run takes the answer, and the next one restores it."""
     listed: list[str] = []
     scheduler = ran(
@@ -93,12 +101,16 @@ def test_an_answer_is_given_while_a_run_waits(virtual: Virtual, file: Path, no_w
     assert listed[0].splitlines()[1].startswith("approve  2")
     assert listed[0].endswith("  deploy? (yes, no)\n")
     assert asked(file) == "nothing is asked\n"
-    assert "'approve' was answered 'yes' by trioflow answer, user" in asked(file, "approve", "no", code=1)
+    assert "'approve' was answered 'yes' by trioflow answer, user" in asked(
+        file, "approve", "no", code=1
+    )
     assert result(ran(virtual, approval(file, choices=["yes", "no"]))) == ("yes", True)
     assert left(file) == []
     shutil.rmtree(f"{file}-answers")
     shown = trioflow("journal", file, "show", "approve").output
-    assert re.search(r"^answered:    'yes' by trioflow answer, user .*, at 20", shown, re.MULTILINE)
+    assert re.search(
+        r"^answered:    'yes' by trioflow answer, user .*, at 20", shown, re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize("early", [True, False])
@@ -112,18 +124,26 @@ def test_an_answer_that_waits_for_a_run_is_replaced_by_none_unseen(
         assert "deploy?" in asked(file)
     assert asked(file, *words, "approve", "first").startswith("approve: first, when ")
     told = asked(file, *words, "approve", "second", code=1)
-    assert re.search("'approve' has been answered 'first' by trioflow answer, user .*, on 20.* add --replace", told)
+    assert re.search(
+        "'approve' has been answered 'first' by trioflow answer, user .*, on 20.* add --replace",
+        told,
+    )
     if not early:
         assert "; answered: first" in asked(file)
     shown = asked(file, *words, "approve", "third", "--replace")
-    assert re.match("approve: third, in place of 'first' by trioflow answer, user .*, on 20.*, when", shown)
+    assert re.match(
+        "approve: third, in place of 'first' by trioflow answer, user .*, on 20.*, when",
+        shown,
+    )
     assert result(ran(virtual, approval(file))) == ("third", False)
     assert "'third' by trioflow answer, user" in caplog.text
     assert "in place of 'first' by trioflow answer, user" in caplog.text
     assert left(file) == []
 
 
-def test_an_answer_that_a_killed_run_has_taken_has_come_first(virtual: Virtual, file: Path, no_wait: None) -> None:
+def test_an_answer_that_a_killed_run_has_taken_has_come_first(
+    virtual: Virtual, file: Path, no_wait: None
+) -> None:
     """It was once overwritten by what another person said before the next run, and nobody was told."""
     wait_for_nothing(virtual, approval(file))
     for words in ([], ["--replace"]):
@@ -134,12 +154,17 @@ def test_an_answer_that_a_killed_run_has_taken_has_come_first(virtual: Virtual, 
         assert "has been answered 'first'" in asked(file, "approve", "second", code=1)
         if words:
             assert "in place of 'first'" in asked(file, "approve", "second", *words)
-        assert result(ran(virtual, approval(file))) == ("second" if words else "first", False)
+        assert result(ran(virtual, approval(file))) == (
+            "second" if words else "first",
+            False,
+        )
         trioflow("journal", file, "forget", "approve")
         wait_for_nothing(virtual, approval(file))
 
 
-def test_a_secret_that_was_answered_first_is_not_told(virtual: Virtual, file: Path) -> None:
+def test_a_secret_that_was_answered_first_is_not_told(
+    virtual: Virtual, file: Path
+) -> None:
     wait_for_nothing(virtual, approval(file, redact=True))
     assert asked(file, "approve", "swordfish")
     for words, code in (([], 1), (["--replace"], 0)):
@@ -148,7 +173,9 @@ def test_a_secret_that_was_answered_first_is_not_told(virtual: Virtual, file: Pa
         assert "swordfish" not in shown
 
 
-def test_each_of_several_persons_is_told_why_the_answer_is_refused(virtual: Virtual, file: Path, no_wait: None) -> None:
+def test_each_of_several_persons_is_told_why_the_answer_is_refused(
+    virtual: Virtual, file: Path, no_wait: None
+) -> None:
     """A refusal stood in one file, which the next answer removed: its author was told of success."""
     files = _questions.QuestionFiles(file)
 
@@ -157,7 +184,9 @@ def test_each_of_several_persons_is_told_why_the_answer_is_refused(virtual: Virt
 
     def look() -> None:
         found = files.read("refused", "approve")
-        assert [re.findall(r"'(\d)' does", each) for each in found.reasons.values()] == [["2"], ["3"]]
+        assert [
+            re.findall(r"'(\d)' does", each) for each in found.reasons.values()
+        ] == [["2"], ["3"]]
         assert found.reason == [*found.reasons.values()][-1]
         give(file, "approve", "4")
         assert files.read("refused", "approve") == found
@@ -175,13 +204,20 @@ def test_two_questions_with_one_label_are_refused_by_check_as_by_the_run(
     virtual: Virtual, file: Path, depth: int, has_journal: bool
 ) -> None:
     def build(**keys: Any) -> Scheduler:
-        jobs: list[Any] = [Answer("a?", label="approve", **keys), Answer("b?", label="approve")]
+        jobs: list[Any] = [
+            Answer("a?", label="approve", **keys),
+            Answer("b?", label="approve"),
+        ]
         for _ in range(depth):
             jobs = [Scheduler(*jobs, label="group")]
-        return Scheduler(*jobs, journal=file if has_journal else None, timeout=1, log=False)
+        return Scheduler(
+            *jobs, journal=file if has_journal else None, timeout=1, log=False
+        )
 
     found = [text for _, text in findings(build())]
-    assert found == [text for text in found if "'approve' is the label of two questions" in text]
+    assert found == [
+        text for text in found if "'approve' is the label of two questions" in text
+    ]
     assert len(found) == 2 * has_journal
     if has_journal:
         with pytest.raises(ValueError, match="'approve' is the label of two questions"):
@@ -199,14 +235,28 @@ def test_two_questions_in_groups_of_one_label_are_refused(
 
     def build() -> Scheduler:
         groups = [
-            Scheduler(Scheduler(Answer(f"{label}?", label="approve", key=key), label="inner"), label=label)
+            Scheduler(
+                Scheduler(Answer(f"{label}?", label="approve", key=key), label="inner"),
+                label=label,
+            )
             for label, key in zip(labels, keys, strict=True)
         ]
         return Scheduler(*groups, journal=file, timeout=1, log=False)
 
     if labels[0] == labels[1] and keys == (None, None):
-        assert len([text for _, text in findings(build()) if "'approve' is the label of two questions" in text]) == 2
-        with pytest.raises(ValueError, match="or the groups around them, labels of their own"):
+        assert (
+            len(
+                [
+                    text
+                    for _, text in findings(build())
+                    if "'approve' is the label of two questions" in text
+                ]
+            )
+            == 2
+        )
+        with pytest.raises(
+            ValueError, match="or the groups around them, labels of their own"
+        ):
             virtual(build().co_run)
     else:
         assert not findings(build())
@@ -221,17 +271,23 @@ def test_an_answer_is_given_while_nothing_runs(virtual: Virtual, file: Path) -> 
     assert result(ran(virtual, approval(file))) == ("first", False)
 
 
-def test_an_answer_to_another_name_than_what_waits_is_refused(virtual: Virtual, file: Path) -> None:
+def test_an_answer_to_another_name_than_what_waits_is_refused(
+    virtual: Virtual, file: Path
+) -> None:
     wait_for_nothing(virtual, approval(file))
     refusal = asked(file, "aprove", "yes", code=1)
     assert "'aprove' has not asked; these jobs wait for an answer: 'approve'" in refusal
     assert "no job has asked that yet" in asked(file, "--early", "later", "yes")
     give(file, "approve", "yes")
-    assert "'other' has not asked; no job waits for an answer" in asked(file, "other", "yes", code=1)
+    assert "'other' has not asked; no job waits for an answer" in asked(
+        file, "other", "yes", code=1
+    )
 
 
 @pytest.mark.parametrize(("value", "parsed"), [("-5", -5), ("-0x", None), ("5", 5)])
-def test_a_negative_number_is_an_answer(virtual: Virtual, file: Path, value: str, parsed: int | None) -> None:
+def test_a_negative_number_is_an_answer(
+    virtual: Virtual, file: Path, value: str, parsed: int | None
+) -> None:
     build = approval(file, parse=int)
     wait_for_nothing(virtual, build)
     assert asked(file, "approve", value, code=0 if parsed is not None else 1)
@@ -243,7 +299,11 @@ def test_a_negative_number_is_an_answer(virtual: Virtual, file: Path, value: str
 @pytest.mark.parametrize("has_journal", [True, False])
 @pytest.mark.parametrize("has_settled", [True, False])
 def test_two_questions_of_an_open_scheduler_never_share_a_name(
-    virtual: Virtual, file: Path, keys: tuple[str | None, str | None], has_journal: bool, has_settled: bool
+    virtual: Virtual,
+    file: Path,
+    keys: tuple[str | None, str | None],
+    has_journal: bool,
+    has_settled: bool,
 ) -> None:
     """With a journal, `add` refuses a question that has the label of another one, unless one of them has a key."""
 
@@ -256,7 +316,10 @@ def test_two_questions_of_an_open_scheduler_never_share_a_name(
                 await first
             second = Answer("Delete b?", label="approve", key=keys[1])
             if has_journal and keys == (None, None):
-                with pytest.raises(ValueError, match=r"'approve' is the label of two questions.*, or key="):
+                with pytest.raises(
+                    ValueError,
+                    match=r"'approve' is the label of two questions.*, or key=",
+                ):
                     scheduler.add(second)
                 assert second not in scheduler
             else:
@@ -266,7 +329,9 @@ def test_two_questions_of_an_open_scheduler_never_share_a_name(
     virtual(main)
 
 
-def test_a_question_is_escaped_in_the_log(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_question_is_escaped_in_the_log(
+    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Control characters of a question, which may come from a model, reach the log escaped."""
     wait_for_nothing(virtual, approval(file, "really\x1b[2J?"))
     (record,) = caplog.records
@@ -274,36 +339,59 @@ def test_a_question_is_escaped_in_the_log(virtual: Virtual, file: Path, caplog: 
     assert "really" in record.message
 
 
-def test_the_log_says_how_to_give_an_answer(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_says_how_to_give_an_answer(
+    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """A job that asks is in the log once a run, with the command that answers; not one with an answer, or log=False."""
     wait_for_nothing(virtual, approval(file, choices=["yes", "no"]))
     (record,) = caplog.records
-    assert record.message == f"'approve' asks: deploy? (yes, no); to answer: trioflow answer {file} approve VALUE"
+    assert (
+        record.message
+        == f"'approve' asks: deploy? (yes, no); to answer: trioflow answer {file} approve VALUE"
+    )
     give(file, "approve", "yes")
     assert result(ran(virtual, approval(file, choices=["yes", "no"]))) == ("yes", False)
     wait_for_nothing(virtual, approval(file, "really?", log=False))
     (_, told) = caplog.records
-    assert re.fullmatch(r"'approve' was answered 'yes' by trioflow answer, user .*, at 20.*", told.message)
+    assert re.fullmatch(
+        r"'approve' was answered 'yes' by trioflow answer, user .*, at 20.*",
+        told.message,
+    )
 
 
 def test_the_choices_stand_below_a_question_of_several_lines(
     virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The letter seemed to end with "the town (yes, no)". The log names the question by its path."""
-    letter = Answer("Send this?\n\nYours,\nthe town", choices=["yes", "no"], label="approve")
-    ran(virtual, lambda: Scheduler(Scheduler(letter, label="group"), journal=file), lambda: None)
+    letter = Answer(
+        "Send this?\n\nYours,\nthe town", choices=["yes", "no"], label="approve"
+    )
+    ran(
+        virtual,
+        lambda: Scheduler(Scheduler(letter, label="group"), journal=file),
+        lambda: None,
+    )
     lines = ["Send this?", "", "  Yours,", "  the town", "  (yes, no)"]
     (record,) = caplog.records
-    assert record.message.split("\n")[:-1] == [f"'group/approve' asks: {lines[0]}", *lines[1:]]
+    assert record.message.split("\n")[:-1] == [
+        f"'group/approve' asks: {lines[0]}",
+        *lines[1:],
+    ]
     assert asked(file).split("\n")[2:-1] == [f"  {lines[0]}", *lines[1:]]
 
 
 def test_an_answer_is_given_before_a_first_run(virtual: Virtual, file: Path) -> None:
-    assert "when a first run with this journal asks; there is none yet" in asked(file, "--early", "approve", "yes")
+    assert "when a first run with this journal asks; there is none yet" in asked(
+        file, "--early", "approve", "yes"
+    )
     assert result(ran(virtual, approval(file))) == ("yes", False)
-    assert "when it is asked; no job has asked that yet" in asked(file, "--early", "other", "yes")
+    assert "when it is asked; no job has asked that yet" in asked(
+        file, "--early", "other", "yes"
+    )
     assert "there is no file" in asked(file.with_name("missing.db"), code=2)
-    (empty := file.with_name("empty.db")).touch()  # a run was killed while it created the file
+    (
+        empty := file.with_name("empty.db")
+    ).touch()  # a run was killed while it created the file
     assert asked(empty, "--early", "approve", "yes")
     assert result(ran(virtual, approval(empty))) == ("yes", False)
 
@@ -324,27 +412,49 @@ def test_what_a_program_refuses_is_said_at_the_command(
 
 
 @pytest.mark.parametrize("is_answered", [True, False])
-def test_refusal_is_forgotten_with_its_question(virtual: Virtual, file: Path, no_wait: None, is_answered: bool) -> None:
+def test_refusal_is_forgotten_with_its_question(
+    virtual: Virtual, file: Path, no_wait: None, is_answered: bool
+) -> None:
     """Nothing is left of a refused answer when the question has another, or a run has completed that does not ask."""
     job = Answer("deploy?", label="approve", parse={"1": "one"}.__getitem__)
     steps: list[Callable[[], object]] = [lambda: give(file, "approve", "2")]
     steps += [lambda: job.answer("1")] * is_answered
-    ran(virtual, lambda: Scheduler(job, Answer("more?", label="other"), journal=file), *steps)
-    assert left(file) == (["question"] if is_answered else ["question", "question", "refused"])
+    ran(
+        virtual,
+        lambda: Scheduler(job, Answer("more?", label="other"), journal=file),
+        *steps,
+    )
+    assert left(file) == (
+        ["question"] if is_answered else ["question", "question", "refused"]
+    )
     ran(virtual, lambda: Scheduler(Job(anyio.sleep, 0, label="another"), journal=file))
     assert left(file) == []
 
 
-def test_a_question_that_is_asked_again_has_no_refusal_yet(virtual: Virtual, file: Path, no_wait: None) -> None:
+def test_a_question_that_is_asked_again_has_no_refusal_yet(
+    virtual: Virtual, file: Path, no_wait: None
+) -> None:
     """The refusal that views show is of this attempt, and how long it is asked counts from the first one of any run."""
     scheduler = approval(file, parse={"1": "one"}.__getitem__, timeout=2.5, retry=1)()
     (job,) = scheduler
     seen: list[Any] = []
 
     def look() -> None:
-        seen.append((question_of(job), _questions.QuestionFiles(file).read("question", "approve").created_at))
+        seen.append(
+            (
+                question_of(job),
+                _questions.QuestionFiles(file).read("question", "approve").created_at,
+            )
+        )
 
-    ran(virtual, lambda: scheduler, lambda: give(file, "approve", "2"), look, look, wait=1)
+    ran(
+        virtual,
+        lambda: scheduler,
+        lambda: give(file, "approve", "2"),
+        look,
+        look,
+        wait=1,
+    )
     ran(virtual, approval(file, parse={"1": "one"}.__getitem__), look)
     (refused, since), (again, since_again), (_, since_then) = seen
     assert "does not parse" in refused[3]
@@ -352,7 +462,9 @@ def test_a_question_that_is_asked_again_has_no_refusal_yet(virtual: Virtual, fil
     assert since == since_again == since_then
 
 
-def test_a_question_that_was_answered_and_is_asked_anew_has_another_time(virtual: Virtual, file: Path) -> None:
+def test_a_question_that_was_answered_and_is_asked_anew_has_another_time(
+    virtual: Virtual, file: Path
+) -> None:
     files, times = _questions.QuestionFiles(file), list[float]()
     for number in range(2):
         wait_for_nothing(virtual, approval(file))
@@ -364,14 +476,19 @@ def test_a_question_that_was_answered_and_is_asked_anew_has_another_time(virtual
     assert times[0] < times[1]
 
 
-def test_the_command_waits_until_the_run_has_taken_or_refused_an_answer(backend: str, file: Path) -> None:
+def test_the_command_waits_until_the_run_has_taken_or_refused_an_answer(
+    backend: str, file: Path
+) -> None:
     scheduler = approval(file, parse={"1": "one"}.__getitem__)()
     said: list[str] = []
 
     def answer_twice() -> None:
         while "approve" not in asked(file):
             time.sleep(0.01)
-        said.extend(asked(file, "approve", value, code=code) for value, code in (("2", 1), ("1", 0)))
+        said.extend(
+            asked(file, "approve", value, code=code)
+            for value, code in (("2", 1), ("1", 0))
+        )
 
     async def main() -> None:
         async with running(scheduler):
@@ -384,7 +501,9 @@ def test_the_command_waits_until_the_run_has_taken_or_refused_an_answer(backend:
     assert result(scheduler) == ("one", False)
 
 
-def test_an_earlier_answer_is_not_taken_again(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_earlier_answer_is_not_taken_again(
+    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """An answer belongs to the question that was asked: if that has changed, it approves nothing."""
     wait_for_nothing(virtual, approval(file, "delete 3 files?"))
     give(file, "approve", "yes")
@@ -407,11 +526,17 @@ def test_an_answer_from_before_a_step_has_changed_is_not_taken(
 
     ran(virtual, lambda: build(1))
     give(file, "approve", "yes")
-    assert [*ran(virtual, lambda: build(2))][1].result(default=None) == ("yes" if order_only else None)
-    assert ("it is the answer to an earlier question of the same name" in caplog.text) is not order_only
+    assert [*ran(virtual, lambda: build(2))][1].result(default=None) == (
+        "yes" if order_only else None
+    )
+    assert (
+        "it is the answer to an earlier question of the same name" in caplog.text
+    ) is not order_only
 
 
-def test_an_answer_that_a_killed_run_has_taken_is_not_lost(virtual: Virtual, file: Path) -> None:
+def test_an_answer_that_a_killed_run_has_taken_is_not_lost(
+    virtual: Virtual, file: Path
+) -> None:
     wait_for_nothing(virtual, approval(file))
     give(file, "approve", "yes")
     assert _questions.QuestionFiles(file).take("approve")
@@ -426,7 +551,9 @@ def test_what_a_killed_run_has_left_of_a_committed_answer_answers_nothing(
     wait_for_nothing(virtual, approval(file))
     give(file, "approve", "yes")
     (directory := Path(f"{file}-answers")).rename(saved := file.with_name("saved"))
-    assert result(ran(virtual, approval(file), lambda: give(file, "approve", "yes"))) == ("yes", False)
+    assert result(
+        ran(virtual, approval(file), lambda: give(file, "approve", "yes"))
+    ) == ("yes", False)
     shutil.rmtree(directory)
     saved.rename(directory)
     assert _questions.QuestionFiles(file).take("approve")
@@ -435,11 +562,16 @@ def test_what_a_killed_run_has_left_of_a_committed_answer_answers_nothing(
     assert result(ran(virtual, approval(file))) == (None, False)
 
 
-def test_an_answer_that_is_not_asked_is_removed(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_answer_that_is_not_asked_is_removed(
+    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert asked(file, "--early", "aprove", "yes")
     assert asked(file, "--early", "approve", "no")
     assert result(ran(virtual, approval(file))) == ("no", False)
-    assert "the answer to 'aprove' was not used, and is removed: no job has asked that" in caplog.text
+    assert (
+        "the answer to 'aprove' was not used, and is removed: no job has asked that"
+        in caplog.text
+    )
     assert left(file) == []
 
 
@@ -448,21 +580,33 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_a_late_answer_is_for_no_other_question(virtual: Virtual, file: Path, no_wait: None) -> None:
+def test_a_late_answer_is_for_no_other_question(
+    virtual: Virtual, file: Path, no_wait: None
+) -> None:
     """A second answer to `left` paid 10,000 euros: it was given to `group/left`, which still asked."""
-    outer, inner = (Answer(text, choices=["yes", "no"], label="left") for text in ("Delete?", "Pay?"))
+    outer, inner = (
+        Answer(text, choices=["yes", "no"], label="left")
+        for text in ("Delete?", "Pay?")
+    )
     told: list[str] = []
 
     def build() -> Scheduler:
         return Scheduler(outer, Scheduler(inner, label="group"), journal=file)
 
-    ran(virtual, build, lambda: give(file, "left", "no"), lambda: told.append(asked(file, "left", "yes", code=1)))
+    ran(
+        virtual,
+        build,
+        lambda: give(file, "left", "no"),
+        lambda: told.append(asked(file, "left", "yes", code=1)),
+    )
     assert (outer.result(), inner.result(default=None)) == ("no", None)
     assert "'left' was answered 'no' by trioflow answer, user" in words(told[0])
     assert left(file) == ["question"]
 
 
-def test_an_early_answer_is_for_its_path(virtual: Virtual, file: Path, no_wait: None) -> None:
+def test_an_early_answer_is_for_its_path(
+    virtual: Virtual, file: Path, no_wait: None
+) -> None:
     """`approve` asks later, and `group/approve` now: an early answer waits for the first, another one is refused."""
     told: list[str] = []
     inner = Answer("Drop?", label="approve")
@@ -473,9 +617,16 @@ def test_an_early_answer_is_for_its_path(virtual: Virtual, file: Path, no_wait: 
         told.append(asked(file, "approve", "yes", code=1))
         told.append(asked(file, "approve", "yes", "--early"))
 
-    ran(virtual, lambda: Scheduler(group, outer, journal=file), early, lambda: give(file, "group/approve", "no"))
+    ran(
+        virtual,
+        lambda: Scheduler(group, outer, journal=file),
+        early,
+        lambda: give(file, "group/approve", "no"),
+    )
     assert (inner.result(), outer.result()) == ("no", "yes")
-    assert "may be the label of several jobs; give a path: 'group/approve'" in words(told[0])
+    assert "may be the label of several jobs; give a path: 'group/approve'" in words(
+        told[0]
+    )
 
 
 @pytest.mark.parametrize("others", [[], ["approve"], ["left"]])
@@ -486,7 +637,9 @@ def test_a_label_stands_for_a_path_if_the_run_has_it_once(
     """No label stands for a path if another job has it, or if jobs are added, which may have any."""
     is_sole = "approve" not in others and not is_added
     inner = Answer("Drop?", label="approve")
-    group = Scheduler(inner, *(Job(anyio.sleep, 9, label=label) for label in others), label="group")
+    group = Scheduler(
+        inner, *(Job(anyio.sleep, 9, label=label) for label in others), label="group"
+    )
 
     async def add() -> None:
         assert group.scheduler is not None
@@ -514,7 +667,11 @@ def test_an_answer_to_what_was_asked_before_is_refused(
         lambda: told.append(asked(file, "approve", "yes", "--asked", "2")),
     )
     assert "Pay 900?; --asked 2" in told[0]
-    calls = [record.message.rpartition(" approve ")[2] for record in caplog.records if "to answer" in record.message]
+    calls = [
+        record.message.rpartition(" approve ")[2]
+        for record in caplog.records
+        if "to answer" in record.message
+    ]
     assert calls == ["VALUE", "VALUE", "VALUE --asked 2"]
     refusal = "'approve' asks anew: Pay 900?; if that is what you answer, add --asked 2"
     assert [refusal in words(text) for text in told] == [False, True, True, False]
@@ -530,7 +687,9 @@ def test_an_answer_is_for_the_text_that_was_asked(virtual: Virtual, file: Path) 
     wait_for_nothing(virtual, approval(file, "Pay 900?", key="pay"))
 
 
-def test_an_answer_that_comes_while_another_is_parsed_is_refused(backend: str, file: Path) -> None:
+def test_an_answer_that_comes_while_another_is_parsed_is_refused(
+    backend: str, file: Path
+) -> None:
     """The program answers while the run reads an answer from a shell: the shell is told, and nothing of it is left."""
     begun, given = threading.Event(), threading.Event()
 
@@ -567,7 +726,11 @@ def test_an_answer_that_comes_while_another_is_parsed_is_refused(backend: str, f
 # ---- other users
 @pytest.mark.parametrize("trap", ["writable", "link", "foreign"])
 def test_answers_that_another_user_may_have_given_are_not_used(
-    virtual: Virtual, file: Path, trap: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    virtual: Virtual,
+    file: Path,
+    trap: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A directory into which another user can write answers nothing: the run waits for `answer()`, and says so."""
     assert asked(file, "--early", "approve", "yes")
@@ -589,14 +752,18 @@ def test_answers_that_another_user_may_have_given_are_not_used(
     assert sorted(Path(os.path.realpath(directory)).iterdir()) == before
 
 
-def test_questions_and_answers_can_be_read_by_this_user_alone(virtual: Virtual, file: Path) -> None:
+def test_questions_and_answers_can_be_read_by_this_user_alone(
+    virtual: Virtual, file: Path
+) -> None:
     before = os.umask(0)
     try:
         wait_for_nothing(virtual, approval(file))
     finally:
         os.umask(before)
     directory = Path(f"{file}-answers")
-    assert [path.stat().st_mode & 0o777 for path in (directory, *directory.iterdir())] == [0o700, 0o600]
+    assert [
+        path.stat().st_mode & 0o777 for path in (directory, *directory.iterdir())
+    ] == [0o700, 0o600]
 
 
 def test_damaged_files_of_answers_are_ignored(virtual: Virtual, file: Path) -> None:
@@ -605,7 +772,14 @@ def test_damaged_files_of_answers_are_ignored(virtual: Virtual, file: Path) -> N
     (question,) = directory.iterdir()
     contents = question.read_bytes()
     answer = question.with_suffix(".answer")
-    for data in (b"", b"[", b"5", b'[1, "approve", null, "yes", 1.0]', contents, b" " * (2 << 20)):
+    for data in (
+        b"",
+        b"[",
+        b"5",
+        b'[1, "approve", null, "yes", 1.0]',
+        contents,
+        b" " * (2 << 20),
+    ):
         answer.write_bytes(data)
         assert result(ran(virtual, approval(file))) == (None, False)
     for name in ("0" * 24, "x"):
@@ -618,10 +792,14 @@ def test_damaged_files_of_answers_are_ignored(virtual: Virtual, file: Path) -> N
     assert asked(file) == "nothing is asked\n"
 
 
-def test_the_first_of_several_answers_to_a_run_that_waits_counts(virtual: Virtual, file: Path, no_wait: None) -> None:
+def test_the_first_of_several_answers_to_a_run_that_waits_counts(
+    virtual: Virtual, file: Path, no_wait: None
+) -> None:
     def give_two() -> None:
         give(file, "approve", "first")
-        assert "has been answered 'first' by trioflow answer" in asked(file, "approve", "second", code=1)
+        assert "has been answered 'first' by trioflow answer" in asked(
+            file, "approve", "second", code=1
+        )
 
     assert result(ran(virtual, approval(file), give_two)) == ("first", False)
     assert left(file) == []
@@ -631,10 +809,16 @@ def no_token(text: str) -> str:
     raise ValueError(f"{text} does not begin with tok_")
 
 
-@pytest.mark.parametrize("options", [{"choices": ["SEKRET-1", "SEKRET-2"]}, {"parse": no_token}, {"parse": int}])
+@pytest.mark.parametrize(
+    "options",
+    [{"choices": ["SEKRET-1", "SEKRET-2"]}, {"parse": no_token}, {"parse": int}],
+)
 @pytest.mark.usefixtures("no_wait")
 def test_a_secret_answer_is_shown_nowhere(
-    virtual: Virtual, file: Path, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+    virtual: Virtual,
+    file: Path,
+    options: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """With `redact=True`, neither log, command, listing nor question have the choices or an answer; all have the
     question itself, for whoever is to answer it."""
@@ -642,22 +826,40 @@ def test_a_secret_answer_is_shown_nowhere(
 
     def refuse() -> None:
         result = trioflow("answer", file, "approve", "-", stdin="SEKRET-3\n")
-        shown.extend((result.output, *(path.read_text() for path in Path(f"{file}-answers").glob("*.question"))))
+        shown.extend(
+            (
+                result.output,
+                *(
+                    path.read_text()
+                    for path in Path(f"{file}-answers").glob("*.question")
+                ),
+            )
+        )
 
     scheduler = ran(
-        virtual, approval(file, "which token?", redact=True, **options), refuse, lambda: shown.append(asked(file))
+        virtual,
+        approval(file, "which token?", redact=True, **options),
+        refuse,
+        lambda: shown.append(asked(file)),
     )
     (job,) = scheduler
     assert isinstance(job, Answer)
     with pytest.raises(ValueError, match="approve") as raised:
         job._read("SEKRET-4")
-    shown += [str(raised.value), repr(raised.value.__cause__), caplog.text, scheduler.explain(job)]
+    shown += [
+        str(raised.value),
+        repr(raised.value.__cause__),
+        caplog.text,
+        scheduler.explain(job),
+    ]
     assert "which token?" in shown[1]
     assert "which token?" in caplog.text
     assert "SEKRET" not in "\n".join(shown)
 
 
-def test_a_secret_answer_that_waits_for_its_run_is_not_shown(virtual: Virtual, file: Path) -> None:
+def test_a_secret_answer_that_waits_for_its_run_is_not_shown(
+    virtual: Virtual, file: Path
+) -> None:
     wait_for_nothing(virtual, approval(file, redact=True))
     assert asked(file, "approve", "SEKRET") == "approve: …, when the next run asks\n"
     assert asked(file).endswith("; answered\n")
@@ -673,25 +875,35 @@ def test_an_answer_is_read_from_standard_input(virtual: Virtual, file: Path) -> 
 
 
 @pytest.mark.parametrize("value", ["caf\udce9", "-"])
-def test_an_answer_of_other_bytes_than_utf_8_is_refused(virtual: Virtual, file: Path, value: str) -> None:
+def test_an_answer_of_other_bytes_than_utf_8_is_refused(
+    virtual: Virtual, file: Path, value: str
+) -> None:
     """The byte arrived as six other characters."""
     ran(virtual, approval(file, redact=value == "-"))
     outcome = trioflow("answer", file, "approve", value, stdin=b"caf\xe9")
-    assert (outcome.exit_code, "in UTF-8" in outcome.output) == (1, True), outcome.output
+    assert (outcome.exit_code, "in UTF-8" in outcome.output) == (1, True), (
+        outcome.output
+    )
     assert not _questions.QuestionFiles(file).read_pending("approve")
 
 
-def test_a_hidden_answer_needs_a_redacted_job(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_hidden_answer_needs_a_redacted_job(
+    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """`-` is refused by the command, or for an early answer by the run, if views would show the job's result."""
     trioflow("answer", file, "approve", "-", "--early", stdin="x")
     assert result(ran(virtual, approval(file))) == (None, False)
-    assert "the answer to 'approve' is refused: it is to be shown nowhere" in caplog.text
+    assert (
+        "the answer to 'approve' is refused: it is to be shown nowhere" in caplog.text
+    )
     refused = trioflow("answer", file, "approve", "-", stdin="x")
     assert refused.exit_code == 1
     assert "give the job redact=True" in refused.output
 
 
-def test_an_answer_of_the_program_counts_more_than_another_one_in_the_journal(backend: str, file: Path) -> None:
+def test_an_answer_of_the_program_counts_more_than_another_one_in_the_journal(
+    backend: str, file: Path
+) -> None:
     """With "yes" in the journal, "no" in today's program was ignored in silence, and what follows acted on "yes"."""
 
     async def act(word: str) -> str:
@@ -710,12 +922,18 @@ def test_an_answer_of_the_program_counts_more_than_another_one_in_the_journal(ba
     assert run("yes")[:3] == ("acted on yes", True, True)
     *found, explained = run("no")
     assert found == ["acted on no", False, False]
-    assert explained.endswith("; it was not restored: answer() has given another answer since")
+    assert explained.endswith(
+        "; it was not restored: answer() has given another answer since"
+    )
     assert run(None)[:3] == ("acted on no", True, True)
 
 
-@pytest.mark.parametrize("words", [["yes"], ["yes", "yes"], ["yes", "no"], ["yes", "no", "no"]])
-def test_an_answer_of_the_program_is_for_one_run(virtual: Virtual, file: Path, words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "words", [["yes"], ["yes", "yes"], ["yes", "no"], ["yes", "no", "no"]]
+)
+def test_an_answer_of_the_program_is_for_one_run(
+    virtual: Virtual, file: Path, words: list[str]
+) -> None:
     ask = Answer("Delete?", label="approve")
     scheduler = Scheduler(ask)
     for word in words:
@@ -727,7 +945,9 @@ def test_an_answer_of_the_program_is_for_one_run(virtual: Virtual, file: Path, w
 
 
 @pytest.mark.parametrize("groups", ["a", "aa", "ab"])
-def test_an_answer_by_label_needs_one_question(virtual: Virtual, file: Path, no_wait: None, groups: str) -> None:
+def test_an_answer_by_label_needs_one_question(
+    virtual: Virtual, file: Path, no_wait: None, groups: str
+) -> None:
     """A question that an earlier run has left, of a job with this label in another group, is a second one."""
 
     def build() -> Scheduler:

@@ -13,7 +13,18 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from trioflow import AbstractJob, First, Job, JobState, Journal, Pool, Retry, Scheduler, Throttled, current_scheduler
+from trioflow import (
+    AbstractJob,
+    First,
+    Job,
+    JobState,
+    Journal,
+    Pool,
+    Retry,
+    Scheduler,
+    Throttled,
+    current_scheduler,
+)
 from trioflow.abc import Instrument
 from trioflow.journal._judgement import Evidence, Finding, judge
 from trioflow.journal._requirement_forms import NOTHING, Counted
@@ -68,7 +79,9 @@ ENDS: dict[str, Callable[[], Any]] = {
 }  # fmt: skip
 
 
-def run_draw(dice: random.Random, backend: str, place: Path) -> list[tuple[str | None, str | None]]:
+def run_draw(
+    dice: random.Random, backend: str, place: Path
+) -> list[tuple[str | None, str | None]]:
     """Run a job that extends a file, several times, and return what each attempt found, and should have found."""
     person = Person(place / "db", dice)
     if dice.random() < 0.5:
@@ -85,12 +98,16 @@ def run_draw(dice: random.Random, backend: str, place: Path) -> list[tuple[str |
 
     retry = Retry(dice.randrange(1, 4), first=0) if dice.random() < 0.5 else None
     for number in range(4):
-        job = Job(extend, number // 2, label="extend", writes=[person.file], retry=retry)
+        job = Job(
+            extend, number // 2, label="extend", writes=[person.file], retry=retry
+        )
         around = dice.choice(["none", "group", "first"])
         top: AbstractJob[Any] = job
         if around != "none":
             top = Scheduler(job, label="in") if around == "group" else First(job)
-        scheduler = Scheduler(top, log=False, timeout=30, hold=dice.random() < 0.5, instruments=[person])
+        scheduler = Scheduler(
+            top, log=False, timeout=30, hold=dice.random() < 0.5, instruments=[person]
+        )
         tries = iter(range(dice.randrange(3)))
 
         def hold(scheduler: Scheduler = scheduler, tries: Any = tries) -> None:
@@ -100,20 +117,34 @@ def run_draw(dice: random.Random, backend: str, place: Path) -> list[tuple[str |
     return person.found
 
 
-def run_held(scheduler: Scheduler, journal: Path, backend: str, hold: Callable[[], None]) -> None:
-    def incident(at: Any, job: Any, message: str, exception: BaseException | None) -> None:
+def run_held(
+    scheduler: Scheduler, journal: Path, backend: str, hold: Callable[[], None]
+) -> None:
+    def incident(
+        at: Any, job: Any, message: str, exception: BaseException | None
+    ) -> None:
         if "is held" in message:
             threading.Thread(target=hold).start()
 
-    scheduler.run(backend=backend, journal=Journal(journal), instruments=[hooked(incident=incident)])
+    scheduler.run(
+        backend=backend,
+        journal=Journal(journal),
+        instruments=[hooked(incident=incident)],
+    )
 
 
-@pytest.mark.parametrize("first", [0, *(pytest.param(first, marks=pytest.mark.ci) for first in (20, 40))])
-def test_an_attempt_finds_what_the_last_has_left_or_a_person_since(tmp_path: Path, backend: str, first: int) -> None:
+@pytest.mark.parametrize(
+    "first", [0, *(pytest.param(first, marks=pytest.mark.ci) for first in (20, 40))]
+)
+def test_an_attempt_finds_what_the_last_has_left_or_a_person_since(
+    tmp_path: Path, backend: str, first: int
+) -> None:
     """Whatever became of an attempt, the next finds the file as it was left, byte for byte: none was killed."""
     for number in range(first, first + 20):
         (place := tmp_path / f"{number}").mkdir()
-        for left, found in run_draw(random.Random(f"{number} {backend}"), backend, place):
+        for left, found in run_draw(
+            random.Random(f"{number} {backend}"), backend, place
+        ):
             assert found == left, number
 
 
@@ -148,8 +179,12 @@ FAILS_AT_LAST: list[tuple[str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("end", "options"), FAILS_AT_LAST, ids=[end for end, _ in FAILS_AT_LAST])
-def test_what_has_begun_otherwise_runs_again(tmp_path: Path, backend: Any, end: str, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("end", "options"), FAILS_AT_LAST, ids=[end for end, _ in FAILS_AT_LAST]
+)
+def test_what_has_begun_otherwise_runs_again(
+    tmp_path: Path, backend: Any, end: str, options: dict[str, Any]
+) -> None:
     """A failed attempt had left half a table: once its arguments were the first again, both jobs were restored."""
     table = tmp_path / "table"
 
@@ -184,17 +219,29 @@ def test_what_has_begun_otherwise_runs_again(tmp_path: Path, backend: Any, end: 
         jobs[0].cancel()
 
     jobs: list[Any] = []
-    for number, (day, restored) in enumerate([("mon", False), ("mon", True), ("tue", False), ("mon", False)]):
-        loads = Job(load, day, label="load", log=False, **(options if day == "tue" else {}))
+    for number, (day, restored) in enumerate(
+        [("mon", False), ("mon", True), ("tue", False), ("mon", False)]
+    ):
+        loads = Job(
+            load, day, label="load", log=False, **(options if day == "tue" else {})
+        )
         jobs[:] = loads, Job(count, label="count", required=loads)
-        others = [Job(cancel, save=None)] if day == "tue" and end.startswith("is cancelled ") else []
+        others = (
+            [Job(cancel, save=None)]
+            if day == "tue" and end.startswith("is cancelled ")
+            else []
+        )
         pool = Pool(api=1)
-        Scheduler(*jobs, *others, log=False, pool=pool).run(backend=backend, journal=tmp_path / "run.db")
+        Scheduler(*jobs, *others, log=False, pool=pool).run(
+            backend=backend, journal=tmp_path / "run.db"
+        )
         assert {job.restored for job in jobs} == {restored}, number
     assert jobs[1].result() == "mon"
 
 
-def test_what_has_not_begun_leaves_the_record_alone(tmp_path: Path, backend: Any) -> None:
+def test_what_has_not_begun_leaves_the_record_alone(
+    tmp_path: Path, backend: Any
+) -> None:
     async def load(day: str) -> str:
         return day
 
@@ -203,14 +250,20 @@ def test_what_has_not_begun_leaves_the_record_alone(tmp_path: Path, backend: Any
 
     for day, restored in (("mon", False), ("tue", False), ("mon", True)):
         loads = Job(load, day, label="load")
-        first = Job(cancel if day == "tue" else anyio.lowlevel.checkpoint, label="first", save=None)
+        first = Job(
+            cancel if day == "tue" else anyio.lowlevel.checkpoint,
+            label="first",
+            save=None,
+        )
         loads.requires(first, order_only=True)
         Scheduler(first, loads).run(backend=backend, journal=tmp_path / "run.db")
         assert loads.restored is restored, day
 
 
 @pytest.mark.parametrize("around", [None, "group"])
-def test_what_has_changed_is_still_the_reason_in_the_next_attempt(tmp_path: Path, backend: Any, around: Any) -> None:
+def test_what_has_changed_is_still_the_reason_in_the_next_attempt(
+    tmp_path: Path, backend: Any, around: Any
+) -> None:
     """A changed job that failed, and was tried again, once was said to have run in an attempt of its scheduler."""
 
     async def load(day: str) -> None:
@@ -228,16 +281,42 @@ def test_what_has_changed_is_still_the_reason_in_the_next_attempt(tmp_path: Path
         jobs: list[AbstractJob[Any]] = [Job(load, day, label="load")]
         if around is None:
             jobs.append(Job(again, save=None))
-        top = jobs if around is None else [Scheduler(jobs, label="in", retry=Retry(1, first=0), critical=True)]
+        top = (
+            jobs
+            if around is None
+            else [Scheduler(jobs, label="in", retry=Retry(1, first=0), critical=True)]
+        )
         scheduler = Scheduler(top, log=False)
         assert scheduler.run(backend=backend, journal=tmp_path / "run.db")
-    assert "1 run again, because 'load' has changed" in run_verdict(scheduler, scheduler.stop_reason).sentence
-    assert ['has changed from "mon" to "tue"' in reason for reason in reasons] == [False, True, True]
+    assert (
+        "1 run again, because 'load' has changed"
+        in run_verdict(scheduler, scheduler.stop_reason).sentence
+    )
+    assert ['has changed from "mon" to "tue"' in reason for reason in reasons] == [
+        False,
+        True,
+        True,
+    ]
 
 
 # --- the judgement of recorded work: each row of its table, and which row comes first
-RECORDED = StoredJob("a", "work", "json", "1", None, None, run=3, restored=None, settled=30.0, took=1.0, why=None)
-BEFORE, SINCE = Counted("b", 1, (2, 20.0), None), Counted("b", 1, (3, 31.0), "'b' has run since")
+RECORDED = StoredJob(
+    "a",
+    "work",
+    "json",
+    "1",
+    None,
+    None,
+    run=3,
+    restored=None,
+    settled=30.0,
+    took=1.0,
+    why=None,
+)
+BEFORE, SINCE = (
+    Counted("b", 1, (2, 20.0), None),
+    Counted("b", 1, (3, 31.0), "'b' has run since"),
+)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +328,11 @@ BEFORE, SINCE = Counted("b", 1, (2, 20.0), None), Counted("b", 1, (3, 31.0), "'b
     ],
 )  # fmt: skip
 def test_a_record_matches_with_the_same_fingerprint_and_no_requirement_that_has_run_since(
-    record: StoredJob | None, fingerprint: str, required: Counted, is_cut: bool, finding: Finding
+    record: StoredJob | None,
+    fingerprint: str,
+    required: Counted,
+    is_cut: bool,
+    finding: Finding,
 ) -> None:
     """With requirements left out, nothing matches before what changed has been sought."""
     assert judge(Evidence(record, fingerprint, required, is_cut)) is finding
@@ -264,4 +347,6 @@ def test_the_first_row_that_holds_decides() -> None:
             found = judge(Evidence(record, "work", NOTHING, False, *flags))
             missing = Finding.MOVED if has_moved else Finding.NO_RECORD
             last = missing if record is None else Finding.MATCHES
-            assert found is next((row for row, is_so in zip(rows, holds, strict=True) if is_so), last)
+            assert found is next(
+                (row for row, is_so in zip(rows, holds, strict=True) if is_so), last
+            )

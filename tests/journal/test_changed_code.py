@@ -65,13 +65,18 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("harmless", HARMLESS)
-def test_a_verdict_names_the_restored_jobs_whose_code_has_changed(harmless: str) -> None:
+def test_a_verdict_names_the_restored_jobs_whose_code_has_changed(
+    harmless: str,
+) -> None:
     assert run_steps(STEPS)[0] == "0"
     restored, said = run_steps(STEPS, *HARMLESS[harmless])
     assert (restored, "has changed since" in said) == ("6", False)
     restored, said = run_steps(STEPS, (" + ", " - "))
     assert restored == "6"
-    assert "the code of 3 restored jobs has changed since, 'load', 'decorated', 'many': that counts only with" in said
+    assert (
+        "the code of 3 restored jobs has changed since, 'load', 'decorated', 'many': that counts only with"
+        in said
+    )
 
 
 CONSTANTS = """
@@ -138,7 +143,9 @@ def said_after(*changes: tuple[str, str]) -> str:
         prompts = prompts.replace(old, new)
     Path("prompts.py").write_text(prompts)
     os.utime("prompts.py", (1, 1))
-    restored, said = run_steps(CONSTANTS, *[(old, new) for old, new in changes if old in CONSTANTS])
+    restored, said = run_steps(
+        CONSTANTS, *[(old, new) for old, new in changes if old in CONSTANTS]
+    )
     assert restored == "8"
     found = re.search("has changed since, (.*): that counts", said)
     return found[1] if found else ""
@@ -156,7 +163,9 @@ def test_a_constant_that_a_restored_job_reads_is_code() -> None:
     assert said_after(("1.5", "2.5")) == "'flags' (FLAGS)"
     assert said_after(('b"c"', 'b"d"')) == "'flags' (FLAGS)"
     assert said_after(("DEEP = None", "DEEP = False")) == "'local' (DEEP)"
-    assert said_after(('"Be "', '"Do be "')) == "'imported' (SHORT), 'attribute' (BRIEF)"
+    assert (
+        said_after(('"Be "', '"Do be "')) == "'imported' (SHORT), 'attribute' (BRIEF)"
+    )
     assert said_after(("(1, 2)", "(1, 3)")) == "'imported' (LEVELS)"
     layout = '"Be breif."', '(  # short\n    "Be breif.")'
     for harmless in (('"none"', '"all"'), ("LIST = [1]", "LIST = [2]"), layout):
@@ -168,8 +177,13 @@ def test_a_constant_that_was_not_known_to_be_read_is_no_change() -> None:
     before = f"{_code_digests.PYTHON_VERSION} abc"
     assert _code_digests.find_change(before, f"{before} PROMPT:12") is None
     assert _code_digests.find_change(f"{before} PROMPT:12", before) is None
-    assert _code_digests.find_change(f"{before} PROMPT:12 X:1", f"{before} PROMPT:13 X:2") == "PROMPT, X"
-    assert _code_digests.find_change(f"{before} PROMPT:12", f"{before}d PROMPT:12") == ""
+    assert (
+        _code_digests.find_change(f"{before} PROMPT:12 X:1", f"{before} PROMPT:13 X:2")
+        == "PROMPT, X"
+    )
+    assert (
+        _code_digests.find_change(f"{before} PROMPT:12", f"{before}d PROMPT:12") == ""
+    )
     assert _code_digests.find_change("2.7 abc PROMPT:12", f"{before} PROMPT:13") is None
 
 
@@ -240,8 +254,14 @@ print(sum(job.restored for job in jobs))
 
 def test_what_was_mended_in_a_run_is_restored_by_the_next_one() -> None:
     """It is stored under its name, and its code, which is that of the file by then, has not changed since."""
-    assert run_steps(MENDED.replace("missing", "1", 1), ("+ " + "1", "+ 2"))[0] == "True [40, 42]\n0"
-    assert python("-m", "trioflow", "journal", "run.db", "forget", "upload").returncode == 0
+    assert (
+        run_steps(MENDED.replace("missing", "1", 1), ("+ " + "1", "+ 2"))[0]
+        == "True [40, 42]\n0"
+    )
+    assert (
+        python("-m", "trioflow", "journal", "run.db", "forget", "upload").returncode
+        == 0
+    )
     assert run_steps(MENDED)[0] == "reloaded steps.py: upload\nTrue [40, 42]\n1"
     mended = Path("steps.py").read_text()
     assert run_steps(mended) == ("True [40, 42]\n2", "")
@@ -292,7 +312,8 @@ def test_what_code_has_made_before_it_was_mended_in_the_live_run_is_named() -> N
     assert restored == "10 20 300 2 4"
     # What ran through the reload has run the old code.
     assert (
-        "the code of 3 restored jobs has changed since, 'row 1', 'row 2', 'through'" in said
+        "the code of 3 restored jobs has changed since, 'row 1', 'row 2', 'through'"
+        in said
         or "'through', 'row 1', 'row 2'" in said
     )
     restored, said = run_steps(mended, ("return n * 100", "return n * 1000"))
@@ -322,16 +343,24 @@ if __name__ == "__main__":
 """
 
 
-def test_code_that_was_mended_before_its_worker_was_there_is_the_code_that_ran() -> None:
+def test_code_that_was_mended_before_its_worker_was_there_is_the_code_that_ran() -> (
+    None
+):
     """What mended code had made was named as made by older code: its attempt had begun before, without a worker."""
     Path("made.py").write_text("def make(): return 1")
     os.utime("made.py", (1, 1))
-    assert run_steps(MENDED_BEFORE_ITS_WORKER)[0] == "reloaded made.py: make\nreloaded made.py: make\n333 False"
+    assert (
+        run_steps(MENDED_BEFORE_ITS_WORKER)[0]
+        == "reloaded made.py: make\nreloaded made.py: make\n333 False"
+    )
     os.utime("made.py", (2, 2))
     assert run_steps(MENDED_BEFORE_ITS_WORKER) == ("333 True", "")
     Path("made.py").write_text("def make(): return 4444")
     os.utime("made.py", (3, 3))
-    assert "the code of 1 restored job has changed since, 'called'" in run_steps(MENDED_BEFORE_ITS_WORKER)[1]
+    assert (
+        "the code of 1 restored job has changed since, 'called'"
+        in run_steps(MENDED_BEFORE_ITS_WORKER)[1]
+    )
 
 
 MENDED_BEFORE_THE_RECORD = """
@@ -399,7 +428,10 @@ def test_a_held_run_names_the_restored_jobs_whose_code_has_changed() -> None:
     [held] = [line for line in said.splitlines() if "is held" in line]
     assert "; 'load', 'other' succeeded with older code: `trioflow steer " in held
     assert held.endswith(" try-again load` runs it again")
-    assert "the code of 1 restored job has changed since, 'other': that counts only with" in said
+    assert (
+        "the code of 1 restored job has changed since, 'other': that counts only with"
+        in said
+    )
 
 
 BEGAN: list[object] = []
@@ -421,7 +453,10 @@ def test_the_code_of_a_throttled_attempt_is_not_that_of_the_next(
     digests = iter(["3.11 of the first attempt", "3.11 of the second"])
     monkeypatch.setattr(_recorder, "code_digest", lambda _: next(digests))
     BEGAN.clear()
-    scheduler = Scheduler(Job(fetch, label="fetch", needs={"api": {"calls": 1}}), pool=Pool(api=Rate(calls=9, per=1)))
+    scheduler = Scheduler(
+        Job(fetch, label="fetch", needs={"api": {"calls": 1}}),
+        pool=Pool(api=Rate(calls=9, per=1)),
+    )
     assert virtual(functools.partial(scheduler.co_run, journal=file))
     (record,) = read_with_retry(file, lambda store: [*store.job_records()])
     assert record.code == "3.11 of the second"

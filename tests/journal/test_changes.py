@@ -71,8 +71,15 @@ class Compared(NamedTuple):
 
 def compare(seed: int, place: Path) -> Compared:
     """Draw by this seed, run, change one thing, resume, and compare with a run without a journal."""
-    drawn: Drawn = DrawnLine(seed) if seed % SHARE_OF_LINES == 0 else DrawnScenario(seed)
-    world, copy, former, journal = place / "world", place / "copy", place / "former", place / "run.db"
+    drawn: Drawn = (
+        DrawnLine(seed) if seed % SHARE_OF_LINES == 0 else DrawnScenario(seed)
+    )
+    world, copy, former, journal = (
+        place / "world",
+        place / "copy",
+        place / "former",
+        place / "run.db",
+    )
     world.mkdir(parents=True)
     drawn.prepare(world)
     shutil.copytree(world, former, symlinks=True)
@@ -82,7 +89,11 @@ def compare(seed: int, place: Path) -> Compared:
     drawn.touch(copy, None)
     found, restored = drawn.run(world, True, journal)
     right, _ = drawn.run(copy, True, None)
-    wrong = {name for name in found.keys() | right.keys() if found.get(name) != right.get(name)}
+    wrong = {
+        name
+        for name in found.keys() | right.keys()
+        if found.get(name) != right.get(name)
+    }
     unseen = ""
     if wrong and drawn.design is not None:
         unseen = drawn.design.name
@@ -91,11 +102,20 @@ def compare(seed: int, place: Path) -> Compared:
         wrong = {
             name
             for name in wrong
-            if found.get(name) != old.get(name) and found.get(name, "").replace(new_text, old_text) != old.get(name)
+            if found.get(name) != old.get(name)
+            and found.get(name, "").replace(new_text, old_text) != old.get(name)
         }
     shutil.rmtree(place)
-    lines = [f"{name} is {found.get(name)!r}, but without a journal {right.get(name)!r}" for name in sorted(wrong)]
-    return Compared(drawn.change, restored, unseen, f"seed {seed}, {drawn.change}: {'; '.join(lines)}" if wrong else "")
+    lines = [
+        f"{name} is {found.get(name)!r}, but without a journal {right.get(name)!r}"
+        for name in sorted(wrong)
+    ]
+    return Compared(
+        drawn.change,
+        restored,
+        unseen,
+        f"seed {seed}, {drawn.change}: {'; '.join(lines)}" if wrong else "",
+    )
 
 
 def compare_all(seeds: Iterable[int], place: Path) -> list[Compared]:
@@ -111,7 +131,10 @@ def summary(compared: Iterable[Compared]) -> str:
     draws = Counter(one.change for one in compared)
     unseen = Counter((one.change, one.unseen) for one in compared if one.unseen)
     lines = [f"{change}: {number} draws" for change, number in sorted(draws.items())]
-    lines += [f"{change}: not seen in {number}: {design}" for (change, design), number in sorted(unseen.items())]
+    lines += [
+        f"{change}: not seen in {number}: {design}"
+        for (change, design), number in sorted(unseen.items())
+    ]
     return "\n".join([*lines, f"{sum(one.restored for one in compared)} jobs restored"])
 
 
@@ -146,7 +169,13 @@ def read(name: str) -> str:
 def shown(value: Any) -> str:
     if hasattr(value, "left"):
         return f"left={value.left} right={value.right}"
-    return value.text if isinstance(value, Opaque) else value.stdout.strip() if hasattr(value, "stdout") else str(value)
+    return (
+        value.text
+        if isinstance(value, Opaque)
+        else value.stdout.strip()
+        if hasattr(value, "stdout")
+        else str(value)
+    )
 
 
 async def give(const: Any, names: list[str], *inputs: Any, factor: str = "x1") -> str:
@@ -156,39 +185,57 @@ async def give(const: Any, names: list[str], *inputs: Any, factor: str = "x1") -
 async def write(const: Any, names: list[str], *inputs: Any, factor: str = "x1") -> None:
     """Write a file, from those of the jobs before, as a query does with tables."""
     name, *before = names
-    (World.path / name).write_text(f"{shown(const)}*{factor}[{','.join(map(read, before))}]")
+    (World.path / name).write_text(
+        f"{shown(const)}*{factor}[{','.join(map(read, before))}]"
+    )
 
 
-async def write_from_source(const: Any, names: list[str], *inputs: Any, factor: str = "x1") -> None:
+async def write_from_source(
+    const: Any, names: list[str], *inputs: Any, factor: str = "x1"
+) -> None:
     await write(f"{const} {read('source-' + names[0])}", names, *inputs, factor=factor)
 
 
-async def write_and_name(const: Any, names: list[str], *inputs: Any, factor: str = "x1") -> str:
+async def write_and_name(
+    const: Any, names: list[str], *inputs: Any, factor: str = "x1"
+) -> str:
     """Write a file, and return its name, which is the same whatever is in it."""
     await write(const, names, *inputs, factor=factor)
     return names[0]
 
 
-async def write_or_fail(const: Any, names: list[str], *inputs: Any, factor: str = "x1") -> None:
+async def write_or_fail(
+    const: Any, names: list[str], *inputs: Any, factor: str = "x1"
+) -> None:
     if (World.path / f"broken-{names[0]}").exists():
         (World.path / names[0]).unlink(missing_ok=True)
         raise OSError("broken")
     await write(const, names, *inputs, factor=factor)
 
 
-async def give_opaque(const: Any, names: list[str], *inputs: Any, factor: str = "x1") -> Opaque:
-    return Opaque(f"{await give(const, names, *inputs, factor=factor)} {read('source-' + names[0])}")
+async def give_opaque(
+    const: Any, names: list[str], *inputs: Any, factor: str = "x1"
+) -> Opaque:
+    return Opaque(
+        f"{await give(const, names, *inputs, factor=factor)} {read('source-' + names[0])}"
+    )
 
 
-async def give_pair(const: Any, names: list[str], *inputs: Any, factor: str = "x1") -> Any:
+async def give_pair(
+    const: Any, names: list[str], *inputs: Any, factor: str = "x1"
+) -> Any:
     return Pair(left=factor, right=shown(const))
 
 
-async def give_other(const: Any, names: list[str], *inputs: Any, factor: str = "x1") -> str:
+async def give_other(
+    const: Any, names: list[str], *inputs: Any, factor: str = "x1"
+) -> str:
     return f"other {await give(const, names, *inputs, factor=factor)}"
 
 
-async def write_other(const: Any, names: list[str], *inputs: Any, factor: str = "x1") -> None:
+async def write_other(
+    const: Any, names: list[str], *inputs: Any, factor: str = "x1"
+) -> None:
     await write(f"other {shown(const)}", names, *inputs, factor=factor)
 
 
@@ -248,39 +295,78 @@ def make_tree(root: Path) -> None:
         (root / name).mkdir(parents=True)
     for number, name in enumerate(("a", "v1/b", "v1/deep/c", "v2/b", "v2/d"), 1):
         (root / name).write_text("x" * number + "\n")
-    for name, target in {"now": "v1", "v1/up": "../a", "v1/deep/other": "../../v2", "none": "missing"}.items():
+    for name, target in {
+        "now": "v1",
+        "v1/up": "../a",
+        "v1/deep/other": "../../v2",
+        "none": "missing",
+    }.items():
         (root / name).symlink_to(target)
 
 
 def change_tree(root: Path, draw: random.Random) -> None:
     """Change one entry of a tree, or swap two, at any depth."""
-    entries = sorted(Path(place, name) for place, *found in os.walk(root) for name in [*found[0], *found[1]])
-    directories = [root, *(each for each in entries if each.is_dir() and not each.is_symlink())]
-    entry, way = draw.choice(entries), draw.choice(["rename", "move", "swap", "retarget", "rewrite", "remove", "add"])
+    entries = sorted(
+        Path(place, name)
+        for place, *found in os.walk(root)
+        for name in [*found[0], *found[1]]
+    )
+    directories = [
+        root,
+        *(each for each in entries if each.is_dir() and not each.is_symlink()),
+    ]
+    entry, way = (
+        draw.choice(entries),
+        draw.choice(["rename", "move", "swap", "retarget", "rewrite", "remove", "add"]),
+    )
     if way == "rename":
         entry.rename(entry.with_name("other"))
     elif way == "move":
-        places = [each / entry.name for each in directories if not each.is_relative_to(entry)]
-        entry.rename(draw.choice([each for each in places if not os.path.lexists(each)] or [root / "other"]))
+        places = [
+            each / entry.name for each in directories if not each.is_relative_to(entry)
+        ]
+        entry.rename(
+            draw.choice(
+                [each for each in places if not os.path.lexists(each)]
+                or [root / "other"]
+            )
+        )
     elif way == "swap":
-        apart = [each for each in entries if not each.is_relative_to(entry) and not entry.is_relative_to(each)]
+        apart = [
+            each
+            for each in entries
+            if not each.is_relative_to(entry) and not entry.is_relative_to(each)
+        ]
         other, aside = draw.choice(apart), root / "aside"
         entry.rename(aside)
         other.rename(entry)
         aside.rename(other)
     elif way == "retarget":
         link = draw.choice([each for each in entries if each.is_symlink()])
-        target = draw.choice([each for each in ("v1", "v2", "../v2", "../a", "a") if each != os.readlink(link)])
+        target = draw.choice(
+            [
+                each
+                for each in ("v1", "v2", "../v2", "../a", "a")
+                if each != os.readlink(link)
+            ]
+        )
         link.unlink()
         link.symlink_to(target)
     elif way == "rewrite":
-        draw.choice([each for each in entries if each.is_file() and not each.is_symlink()]).write_text("rewritten\n")
+        draw.choice(
+            [each for each in entries if each.is_file() and not each.is_symlink()]
+        ).write_text("rewritten\n")
     elif way == "remove":
         shutil.rmtree(entry) if entry in directories else entry.unlink()
     else:
         added = draw.choice(directories) / "added"
         draw.choice(
-            [added.mkdir, added.touch, functools.partial(added.symlink_to, "."), lambda: added.symlink_to("b")]
+            [
+                added.mkdir,
+                added.touch,
+                functools.partial(added.symlink_to, "."),
+                lambda: added.symlink_to("b"),
+            ]
         )()
 
 
@@ -297,20 +383,34 @@ class DrawnScenario:
         draw = random.Random(seed)
         self.seed, number = seed, 0
         self.layers: list[tuple[list[tuple[int, str, str]], str]] = []
-        self.between: list[str] = []  # the state of what is after each layer; "" if nothing is
+        self.between: list[
+            str
+        ] = []  # the state of what is after each layer; "" if nothing is
         for _ in range(draw.randint(2, 4)):
             jobs, form = [], draw.choice(["plain", "plain", "group", "first"])
             for _ in range(draw.randint(1, 3)):
                 kinds = [*FUNCTIONS, "write", "named"]
-                if form != "first" and draw.random() < 0.3:  # who wins depends on no process
+                if (
+                    form != "first" and draw.random() < 0.3
+                ):  # who wins depends on no process
                     kinds += [*["command"] * 5, *["tree"] * 3]
-                jobs.append((number, draw.choice(kinds), draw.choice(["required", "input", "input"])))
+                jobs.append(
+                    (
+                        number,
+                        draw.choice(kinds),
+                        draw.choice(["required", "input", "input"]),
+                    )
+                )
                 number += 1
             self.layers.append((jobs, form))
             self.between.append(draw.choice(["", "", "skipped", "blocked"]))
         self.kinds = {n: kind for jobs, _ in self.layers for n, kind, _ in jobs}
         self.forms = {n: form for jobs, form in self.layers for n, _, _ in jobs}
-        self.broken = {n for n, kind in self.kinds.items() if kind == "flaky" and draw.random() < 0.7}
+        self.broken = {
+            n
+            for n, kind in self.kinds.items()
+            if kind == "flaky" and draw.random() < 0.7
+        }
         targets: list[int] = []
         while not targets:
             self.change = draw.choice(self.CHANGES)
@@ -339,9 +439,14 @@ class DrawnScenario:
     def find_design(self) -> Design | None:
         kind = self.kinds[self.target]
         if self.change == "session":
-            return Design("what env= has as the program's own environment has it", EDITS["session"])
+            return Design(
+                "what env= has as the program's own environment has it",
+                EDITS["session"],
+            )
         if self.change == "default" and kind != "command":
-            return Design("the default of a function that is found by its name", EDITS["default"])
+            return Design(
+                "the default of a function that is found by its name", EDITS["default"]
+            )
         if self.change in CODE_CHANGES and kind == "unsaved":
             return Design("what a job with save=None does", EDITS[self.change])
         if self.target in self.broken and self.forms[self.target] == "first":
@@ -370,7 +475,9 @@ class DrawnScenario:
             change_tree(world / f"tree-{n}", random.Random(self.seed))
         if self.change == "reads" and kind == "command":
             (world / f"source-{n}").write_text("s22")
-        if self.change == "source" and kind == "sourced":  # files that a function reads do not count
+        if (
+            self.change == "source" and kind == "sourced"
+        ):  # files that a function reads do not count
             (world / f"source-{n}").write_text("s2")
             if journal is not None:
                 with contextlib.closing(JournalStore(journal, writes=True)) as store:
@@ -384,13 +491,28 @@ class DrawnScenario:
             edits.enter_context(mock.patch.dict(os.environ, {"SESSION": session}))
             if changed and self.change == "fields":
                 edits.enter_context(replaced(Pair=ReorderedPair))
-            if changed and self.change == "default" and self.kinds[self.target] != "command":
+            if (
+                changed
+                and self.change == "default"
+                and self.kinds[self.target] != "command"
+            ):
                 name = FUNCTIONS[self.kinds[self.target]]
-                edits.enter_context(replaced(**{name: with_other_default(globals()[name])}))
+                edits.enter_context(
+                    replaced(**{name: with_other_default(globals()[name])})
+                )
             scheduler, seen = self.build(changed)
-            scheduler.run(backend="trio" if self.seed % 2 else "asyncio", journal=journal)
-        visible = {f"job {n}": shown(job.result()) if job.is_succeeded() else "-" for n, job in seen.items()}
-        visible |= {f"file {path.name}": path.read_text() for path in world.iterdir() if path.name.isdigit()}
+            scheduler.run(
+                backend="trio" if self.seed % 2 else "asyncio", journal=journal
+            )
+        visible = {
+            f"job {n}": shown(job.result()) if job.is_succeeded() else "-"
+            for n, job in seen.items()
+        }
+        visible |= {
+            f"file {path.name}": path.read_text()
+            for path in world.iterdir()
+            if path.name.isdigit()
+        }
         return visible, sum(job.restored for job in scheduler.iterate_jobs())
 
     def build(self, changed: bool) -> tuple[Scheduler, dict[int, Any]]:
@@ -400,15 +522,25 @@ class DrawnScenario:
         gates: list[Any] = []  # what the next layer requires
         for (jobs, form), state in zip(self.layers, self.between, strict=True):
             has_inputs = gates == [job for _, job in before]
-            layer: list[Any] = [self.make_job(n, how if has_inputs else "", before, changed) for n, _, how in jobs]
+            layer: list[Any] = [
+                self.make_job(n, how if has_inputs else "", before, changed)
+                for n, _, how in jobs
+            ]
             numbers = [n for n, _, _ in jobs]
             seen |= zip(numbers, layer, strict=True)
             if form == "first":
                 layer = [
-                    First(job, Job(lose, label=f"slow {n}"), label=f"race {n}", critical=False)
+                    First(
+                        job,
+                        Job(lose, label=f"slow {n}"),
+                        label=f"race {n}",
+                        critical=False,
+                    )
                     for n, job in zip(numbers, layer, strict=True)
                 ]
-                seen |= zip(numbers, layer, strict=True)  # the jobs in a restored one are idle
+                seen |= zip(
+                    numbers, layer, strict=True
+                )  # the jobs in a restored one are idle
             if changed and self.change == "place" and self.target in numbers:
                 place = numbers.index(self.target)
                 layer[place] = Scheduler(layer[place], label="x", critical=False)
@@ -417,28 +549,44 @@ class DrawnScenario:
                 outer = [Scheduler(*layer, label=f"group {numbers[0]}", critical=False)]
                 layer = outer * len(numbers)
             for item in outer:
-                item.requires(*(gate for gate in gates if gate not in item._inputs), settled=True)
+                item.requires(
+                    *(gate for gate in gates if gate not in item._inputs), settled=True
+                )
             members += outer
             if changed and self.target in numbers:
-                members += self.extra_steps(before, layer[numbers.index(self.target)], outer)
+                members += self.extra_steps(
+                    before, layer[numbers.index(self.target)], outer
+                )
             before = list(zip(numbers, layer, strict=True))
             gates = layer
             if state:
                 run_if: Any = {"run_if": "failed"} if state == "skipped" else {}
-                gates = [Job(follow, label=f"after {numbers[0]}", critical=False, **run_if)]
+                gates = [
+                    Job(follow, label=f"after {numbers[0]}", critical=False, **run_if)
+                ]
                 gates[0].requires(*layer, settled=True)
                 members += gates
                 if state == "blocked":
-                    members.append(Job(fail, label=f"stop {numbers[0]}", critical=False))
+                    members.append(
+                        Job(fail, label=f"stop {numbers[0]}", critical=False)
+                    )
                     gates[0].requires(members[-1])
         return Scheduler(*members, label="law"), seen
 
-    def extra_steps(self, before: list[tuple[int, Any]], target: Any, layer: list[Any]) -> list[Any]:
+    def extra_steps(
+        self, before: list[tuple[int, Any]], target: Any, layer: list[Any]
+    ) -> list[Any]:
         """Return a step between two layers, or one that the target alone requires."""
         if self.change == "step" and before:
             steps, users = [Job(rewrite, str(before[0][0]), "+m", label="step")], layer
-        elif self.change == "requirement" and self.kinds[self.target] in ("sourced", "command"):
-            steps, users = [Job(rewrite, f"source-{self.target}", "+m", label="step")], [target]
+        elif self.change == "requirement" and self.kinds[self.target] in (
+            "sourced",
+            "command",
+        ):
+            steps, users = (
+                [Job(rewrite, f"source-{self.target}", "+m", label="step")],
+                [target],
+            )
         else:
             return []
         for step in steps:
@@ -447,8 +595,13 @@ class DrawnScenario:
                 user.requires(step)
         return steps
 
-    def make_job(self, n: int, how: str, before: list[tuple[int, Any]], changed: bool) -> Any:
-        kind, change = self.kinds[n], self.change if changed and n == self.target else ""
+    def make_job(
+        self, n: int, how: str, before: list[tuple[int, Any]], changed: bool
+    ) -> Any:
+        kind, change = (
+            self.kinds[n],
+            self.change if changed and n == self.target else "",
+        )
         const: Any = "c2" if change == "argument" else "c1"
         options: dict[str, Any] = {"label": f"job {n}", "critical": False}
         is_placed = self.change == "place" and n == self.target
@@ -457,13 +610,22 @@ class DrawnScenario:
             const = "c2" if change else "c1"
         if kind == "tree":
             tree = World.path / f"tree-{n}"
-            return CommandJob(["sh", "-c", LIST_TREE], cwd=tree, reads=[tree], stdout=-1, **options)
+            return CommandJob(
+                ["sh", "-c", LIST_TREE], cwd=tree, reads=[tree], stdout=-1, **options
+            )
         if kind == "command":
             source = World.path / f"source-{n}"
             line = f"cat here ../{source.name}; echo {const} $LAW $SESSION"
             env = {**os.environ, "LAW": "e2" if change == "environment" else "e1"}
             directory = World.path / ("two" if change == "directory" else "one")
-            return CommandJob(["sh", "-c", line], cwd=directory, env=env, reads=[source], stdout=-1, **options)
+            return CommandJob(
+                ["sh", "-c", line],
+                cwd=directory,
+                env=env,
+                reads=[source],
+                stdout=-1,
+                **options,
+            )
         function: Any = globals()[FUNCTIONS[kind]]
         if change == "function":
             function = OTHERS.get(FUNCTIONS[kind], function)
@@ -476,11 +638,17 @@ class DrawnScenario:
         if kind == "pair":
             const = Pair("a", const)
         takes_inputs = how == "input" and self.forms[n] == "plain"
-        hidden = {m for m, form in self.forms.items() if form == "group" or self.kinds[m] == "flaky"}
+        hidden = {
+            m
+            for m, form in self.forms.items()
+            if form == "group" or self.kinds[m] == "flaky"
+        }
         if self.change == "place":
             hidden.add(self.target)
         inputs = [job for m, job in before if m not in hidden and takes_inputs]
-        return Job(function, const, [str(n), *(str(m) for m, _ in before)], *inputs, **options)
+        return Job(
+            function, const, [str(n), *(str(m) for m, _ in before)], *inputs, **options
+        )
 
 
 def with_other_default(function: Any) -> Any:
@@ -513,12 +681,35 @@ class Line:
         for name, value in self.options.items():
             if name != "--keep" or journal is not None:
                 words += [name] if value is None else [name, value]
-        return [*words, *(() if journal is None else ("--journal", str(journal))), self.command, ":::", *self.arguments]
+        return [
+            *words,
+            *(() if journal is None else ("--journal", str(journal))),
+            self.command,
+            ":::",
+            *self.arguments,
+        ]
 
 
 class DrawnLine:
-    COMMANDS = ("echo {}", "cat {}", "cat {} missing 2>&1", MENDED, TRIED, UNLIMITED, ENVIRONMENT)
-    CHANGES = ("argument", "command", "directory", "environment", "order", "repair", "nothing", *["option"] * 5)
+    COMMANDS = (
+        "echo {}",
+        "cat {}",
+        "cat {} missing 2>&1",
+        MENDED,
+        TRIED,
+        UNLIMITED,
+        ENVIRONMENT,
+    )
+    CHANGES = (
+        "argument",
+        "command",
+        "directory",
+        "environment",
+        "order",
+        "repair",
+        "nothing",
+        *["option"] * 5,
+    )
     OPTIONS: Final[dict[str, str | None]] = {
         "--keep": "all", "--tag": None, "-N": "2", "--xargs": None, "--retries": "2", "--memory-limit": "64G",
         "--pin": None, "--results": "saved", "--needs": "cpu=1", "--timeout": "1000",
@@ -530,12 +721,16 @@ class DrawnLine:
     def __init__(self, seed: int) -> None:
         draw = random.Random(seed)
         arguments = draw.sample("abcd", draw.randint(2, 3))
-        options = {name: value for name, value in self.OPTIONS.items() if draw.random() < 0.3}
+        options = {
+            name: value for name, value in self.OPTIONS.items() if draw.random() < 0.3
+        }
         if "-N" in options:
             options.pop("--xargs", None)
         self.change = draw.choice(self.CHANGES)
         commands = {"environment": ENVIRONMENT, "repair": MENDED, "directory": "cat {}"}
-        command = draw.choice([*self.COMMANDS, *[commands.get(self.change, TRIED)] * len(self.COMMANDS)])
+        command = draw.choice(
+            [*self.COMMANDS, *[commands.get(self.change, TRIED)] * len(self.COMMANDS)]
+        )
         self.line = Line(command, arguments, options)
         self.number = draw.randrange(len(arguments))
         self.option = draw.choice([*self.OPTIONS])
@@ -556,7 +751,11 @@ class DrawnLine:
                 del options[self.option]
             else:
                 if self.option in self.EXCLUSIVE:
-                    options = {name: value for name, value in options.items() if name not in self.EXCLUSIVE}
+                    options = {
+                        name: value
+                        for name, value in options.items()
+                        if name not in self.EXCLUSIVE
+                    }
                 options[self.option] = self.OPTIONS[self.option]
         return Line(
             self.other_command if self.change == "command" else line.command,
@@ -570,10 +769,16 @@ class DrawnLine:
         old, new = self.line, self.changed_line()
         if self.change == "environment" and old.command == ENVIRONMENT:
             return Design("the environment of a batch")
-        if old.command == UNLIMITED and "--memory-limit" in new.options.keys() - old.options.keys():
+        if (
+            old.command == UNLIMITED
+            and "--memory-limit" in new.options.keys() - old.options.keys()
+        ):
             return Design("a success under other limits")
         is_kept = "--keep" in old.options and "--keep" in new.options
-        differs = any((name in old.options) is not (name in new.options) for name in self.AS_OUTCOME)
+        differs = any(
+            (name in old.options) is not (name in new.options)
+            for name in self.AS_OUTCOME
+        )
         if is_kept and old.command == new.command in (MENDED, TRIED) and not differs:
             return Design("a failure that --keep all keeps", edit=None)
         return None
@@ -591,28 +796,46 @@ class DrawnLine:
     def run(self, world: Path, changed: bool, journal: Path | None) -> tuple[Seen, int]:
         line = self.changed_line() if changed else self.line
         environment = {"LAW": line.environment, "PARALLEL_SHELL": "/bin/sh"}
-        with contextlib.chdir(world / line.directory), mock.patch.dict(os.environ, environment):
+        with (
+            contextlib.chdir(world / line.directory),
+            mock.patch.dict(os.environ, environment),
+        ):
             done = trioflow(*line.words(journal))
             assert done.exit_code != 255, done.output
-            visible: Seen = {f"file {path}": path.read_text() for path in Path("saved").rglob("*") if path.is_file()}
-            rows = [row.split("\t") for row in Path("jobs.log").read_text().splitlines()]
+            visible: Seen = {
+                f"file {path}": path.read_text()
+                for path in Path("saved").rglob("*")
+                if path.is_file()
+            }
+            rows = [
+                row.split("\t") for row in Path("jobs.log").read_text().splitlines()
+            ]
         visible |= {f"exit code of {row[-1]}": row[6] for row in rows}
-        visible |= {f"line {line}": str(number) for line, number in Counter(done.stdout.splitlines()).items()}
+        visible |= {
+            f"line {line}": str(number)
+            for line, number in Counter(done.stdout.splitlines()).items()
+        }
         restored = 0
         if journal is not None:
-            runs, records = read_with_retry(journal, lambda store: (store.run_records(), list(store.job_records())))
+            runs, records = read_with_retry(
+                journal, lambda store: (store.run_records(), list(store.job_records()))
+            )
             restored = sum(record.restored == runs[-1].id for record in records)
         return visible, restored
 
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the commands are those of a POSIX shell")
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32", reason="the commands are those of a POSIX shell"
+)
 MANY = pytest.param(range(5000), marks=[pytest.mark.soak, pytest.mark.timeout(3600)])
 DRAWS = [range(5), pytest.param(range(5, 20), marks=pytest.mark.ci), MANY]
 """A few draws, more in CI, and five thousand of scenarios and command lines, which take long."""
 
 
 @pytest.mark.parametrize("draws", DRAWS, ids=["few", "more", "all"])
-def test_a_resumed_run_gives_what_a_run_without_a_journal_gives(tmp_path: Path, draws: range) -> None:
+def test_a_resumed_run_gives_what_a_run_without_a_journal_gives(
+    tmp_path: Path, draws: range
+) -> None:
     """One thing changes, and nothing stale comes from the journal, but by a design that the pages name."""
     compared = compare_all(draws, tmp_path)
     print(summary(compared))
@@ -626,5 +849,11 @@ if __name__ == "__main__":
     parser.add_argument("--first", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        results = compare_all(range(options.first, options.first + options.count), Path(directory))
-    print(summary(results), *(each.difference for each in results if each.difference), sep="\n")
+        results = compare_all(
+            range(options.first, options.first + options.count), Path(directory)
+        )
+    print(
+        summary(results),
+        *(each.difference for each in results if each.difference),
+        sep="\n",
+    )

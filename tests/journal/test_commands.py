@@ -12,7 +12,18 @@ from pathlib import Path
 from typing import Any, cast
 import pytest
 import trioflow
-from trioflow import AbstractJob, CommandError, CommandJob, Job, Journal, LocalNode, Retry, Scheduler, Script, SshJob
+from trioflow import (
+    AbstractJob,
+    CommandError,
+    CommandJob,
+    Job,
+    Journal,
+    LocalNode,
+    Retry,
+    Scheduler,
+    Script,
+    SshJob,
+)
 from trioflow.abc import HashOnly, Work
 from trioflow.graph import keep_only
 from trioflow.journal._store import JournalStore, StoredJob, checksum
@@ -28,7 +39,9 @@ def place(tmp_path: Path) -> Path:
 
 def copy(place: Path, code: str = "cat in > out", **options: Any) -> CommandJob:
     options = {"reads": [place / "in"], "writes": [place / "out"]} | options
-    return CommandJob(f"cd {place}; echo x >> runs; {code}", shell=True, label="copy", **options)
+    return CommandJob(
+        f"cd {place}; echo x >> runs; {code}", shell=True, label="copy", **options
+    )
 
 
 def runs(place: Path) -> int:
@@ -43,7 +56,9 @@ def run(job: CommandJob, backend: str, journal: Any) -> str:
 
 def run_all(jobs: Sequence[CommandJob], backend: str, journal: Any) -> list[str]:
     """Run jobs, each in a group of its own, at once; return of each why it was not restored, or "" if it was."""
-    scheduler = Scheduler(*(Scheduler(job, label=str(number)) for number, job in enumerate(jobs)))
+    scheduler = Scheduler(
+        *(Scheduler(job, label=str(number)) for number, job in enumerate(jobs))
+    )
     scheduler.run(backend=backend, journal=journal)
     return ["" if job.restored else scheduler.explain(job) for job in jobs]
 
@@ -70,14 +85,19 @@ CHANGES: list[tuple[str, str, Callable[[Path], object], bool]] = [
 
 
 @pytest.mark.parametrize("hashes", [False, True])
-def test_a_command_runs_again_when_a_file_has_changed(tmp_path: Path, backend: str, hashes: bool) -> None:
+def test_a_command_runs_again_when_a_file_has_changed(
+    tmp_path: Path, backend: str, hashes: bool
+) -> None:
     journal = Journal(tmp_path / "run.db", hash=hashes)
     places = [tmp_path / str(number) for number in range(len(CHANGES))]
     for place in places:
         place.mkdir()
         (place / "in").write_text("in")
     for said in ("no result in the journal", "^$"):
-        assert all(re.search(said, why) for why in run_all([*map(copy, places)], backend, journal))
+        assert all(
+            re.search(said, why)
+            for why in run_all([*map(copy, places)], backend, journal)
+        )
     for place, (name, _, change, _) in zip(places, CHANGES, strict=True):
         change(place / name)
     whys = run_all([*map(copy, places)], backend, journal)
@@ -87,16 +107,25 @@ def test_a_command_runs_again_when_a_file_has_changed(tmp_path: Path, backend: s
 
 
 @pytest.mark.parametrize("hashes", [False, True])
-def test_changing_how_files_are_compared_runs_a_command_again_once(place: Path, backend: str, hashes: bool) -> None:
+def test_changing_how_files_are_compared_runs_a_command_again_once(
+    place: Path, backend: str, hashes: bool
+) -> None:
     before, now = (Journal(place / "run.db", hash=one) for one in (hashes, not hashes))
 
     def whys(journal: Journal) -> list[str]:
         files: dict[str, Any] = {"reads": [place / "in"], "writes": []}
-        jobs = [copy(place, "true", **files), copy(place, "true", **files, key="the same"), copy(place, reads=[])]
+        jobs = [
+            copy(place, "true", **files),
+            copy(place, "true", **files, key="the same"),
+            copy(place, reads=[]),
+        ]
         return run_all(jobs, backend, journal)
 
     assert all("no result in the journal" in why for why in whys(before))
-    assert all(why.endswith("files are compared, by time or by contents, has changed") for why in whys(now))
+    assert all(
+        why.endswith("files are compared, by time or by contents, has changed")
+        for why in whys(now)
+    )
     assert whys(now) == ["", "", ""]
 
 
@@ -110,7 +139,9 @@ def test_a_result_with_output_is_restored(place: Path, backend: str) -> None:
     assert results[0].elapsed == results[1].elapsed
 
 
-def test_a_half_written_output_of_a_failed_command_is_moved_aside(place: Path, backend: str) -> None:
+def test_a_half_written_output_of_a_failed_command_is_moved_aside(
+    place: Path, backend: str
+) -> None:
     """A half-written output of a failed command is moved aside at once, and the next run does not touch it."""
     (place / "out").write_text("mine, from before")
     failing = copy(place, HALF)
@@ -126,17 +157,27 @@ def test_a_half_written_output_of_a_failed_command_is_moved_aside(place: Path, b
     assert (place / "out").read_text() == "in"
 
 
-def test_a_command_that_succeeds_after_a_timeout_is_restored_with_its_output(place: Path, backend: str) -> None:
+def test_a_command_that_succeeds_after_a_timeout_is_restored_with_its_output(
+    place: Path, backend: str
+) -> None:
     code = "test -e once || { touch once; sleep 100; }; cat in > out"
     for restored in (False, True):
-        job = copy(place, code, timeout=1, retry=Retry(None, first=0, on=trioflow.JobTimeout), terminate_grace=0)
+        job = copy(
+            place,
+            code,
+            timeout=1,
+            retry=Retry(None, first=0, on=trioflow.JobTimeout),
+            terminate_grace=0,
+        )
         assert (run(job, backend, place / "run.db") == "") is restored
         assert job.result().returncode == 0
     assert (place / "out").read_text() == "in"
     assert not (place / "out.partial").exists()
 
 
-def test_an_output_untouched_by_a_failed_command_is_not_moved(place: Path, backend: str) -> None:
+def test_an_output_untouched_by_a_failed_command_is_not_moved(
+    place: Path, backend: str
+) -> None:
     (place / "out").write_text("mine")
     for _ in range(2):
         assert "failed" in run(copy(place, "exit 3"), backend, place / "run.db")
@@ -161,10 +202,18 @@ def test_a_command_with_other_options_runs_again(place: Path, backend: str) -> N
 
 
 DIRECTORIES: dict[str, Callable[[Path], AbstractJob[Any]]] = {
-    "current": lambda place: CommandJob(["cat", "f"], stdout=subprocess.PIPE, label="job"),
-    "relative": lambda place: CommandJob(["cat", "f"], cwd=".", stdout=subprocess.PIPE, label="job"),
-    "absolute": lambda place: CommandJob(["cat", "f"], cwd=place, stdout=subprocess.PIPE, label="job"),
-    "local node": lambda place: SshJob(LocalNode(), "cat f", stdout=subprocess.PIPE, label="job"),
+    "current": lambda place: CommandJob(
+        ["cat", "f"], stdout=subprocess.PIPE, label="job"
+    ),
+    "relative": lambda place: CommandJob(
+        ["cat", "f"], cwd=".", stdout=subprocess.PIPE, label="job"
+    ),
+    "absolute": lambda place: CommandJob(
+        ["cat", "f"], cwd=place, stdout=subprocess.PIPE, label="job"
+    ),
+    "local node": lambda place: SshJob(
+        LocalNode(), "cat f", stdout=subprocess.PIPE, label="job"
+    ),
     "directory of a node": lambda place: SshJob(
         LocalNode(directory=place), "cat f", stdout=subprocess.PIPE, label="job"
     ),
@@ -195,7 +244,9 @@ def test_a_command_counts_by_its_directory(
     assert (moved.result().text, moved.restored) == ("a", True)
 
 
-def test_the_name_of_a_command_stands_for_it_in_all_directories(tmp_path: Path, backend: str) -> None:
+def test_the_name_of_a_command_stands_for_it_in_all_directories(
+    tmp_path: Path, backend: str
+) -> None:
     file, places = tmp_path / "run.db", [tmp_path / name for name in "abc"]
     labels = ["job", "job (in d)"]  # a label may look like the path of a record
     for place in places:
@@ -209,7 +260,10 @@ def test_the_name_of_a_command_stands_for_it_in_all_directories(tmp_path: Path, 
         ("job (in d) (in c)", "1 job"),
         ("j*", "2 jobs"),
     ):
-        assert command_line.trioflow("journal", file, "forget", pattern).stdout == f"forgotten: {number}\n"
+        assert (
+            command_line.trioflow("journal", file, "forget", pattern).stdout
+            == f"forgotten: {number}\n"
+        )
 
 
 def test_file_names_may_be_invalid_unicode(place: Path, backend: str) -> None:
@@ -218,7 +272,9 @@ def test_file_names_may_be_invalid_unicode(place: Path, backend: str) -> None:
     files = {"reads": [place / name], "writes": [place / "out\udcff"]}
     code = f"test -e {name}.ok || {{ touch {name}.ok; echo half > out\udcff; exit 1; }}; cat {name} > out\udcff"
     for _ in range(2):
-        assert "no result in the journal" in run(copy(place, code, **files), backend, place / "run.db")
+        assert "no result in the journal" in run(
+            copy(place, code, **files), backend, place / "run.db"
+        )
     assert (place / "out\udcff.partial").read_text() == "half\n"
     assert run(copy(place, code, **files), backend, place / "run.db") == ""
     (place / name).write_text("other")
@@ -230,11 +286,15 @@ def test_reads_and_writes_accept_a_single_path_and_reject_other_objects() -> Non
         options: Any = {name: "one"}
         CommandJob(["true"], **options)
         options = {name: [3]}
-        with pytest.raises(TypeError, match=f"{name}= of 'true': found int; give a path"):
+        with pytest.raises(
+            TypeError, match=f"{name}= of 'true': found int; give a path"
+        ):
             CommandJob(["true"], **options)
 
 
-def test_a_changed_file_in_a_directory_or_pattern_runs_a_command_again(place: Path, backend: str) -> None:
+def test_a_changed_file_in_a_directory_or_pattern_runs_a_command_again(
+    place: Path, backend: str
+) -> None:
     """In a directory or pattern that a command reads, a new or removed file counts like a changed one."""
     sub = place / "src" / "sub"
     sub.mkdir(parents=True)
@@ -247,14 +307,20 @@ def test_a_changed_file_in_a_directory_or_pattern_runs_a_command_again(place: Pa
     patterns = ["src", "src/**/*.c", "src/*/[ab].c"]
 
     def whys() -> list[str]:
-        jobs = [copy(place, "true", reads=[place / pattern], writes=[]) for pattern in patterns]
+        jobs = [
+            copy(place, "true", reads=[place / pattern], writes=[])
+            for pattern in patterns
+        ]
         return run_all(jobs, backend, place / "run.db")
 
     assert all("no result in the journal" in why for why in whys())
     for change in changes:
         assert whys() == ["", "", ""]
         change()
-        assert all(f"{pattern}' has changed" in why for pattern, why in zip(patterns, whys(), strict=True))
+        assert all(
+            f"{pattern}' has changed" in why
+            for pattern, why in zip(patterns, whys(), strict=True)
+        )
 
 
 ENTRIES: dict[str, Callable[[Path], object]] = {
@@ -262,14 +328,23 @@ ENTRIES: dict[str, Callable[[Path], object]] = {
     "the name of a file": lambda src: (src / "file").rename(src / "file2"),
     "an empty directory that is new": lambda src: (src / "new").mkdir(),
     "an empty directory that is gone": lambda src: (src / "empty").rmdir(),
-    "the name of an empty directory": lambda src: (src / "empty").rename(src / "empty2"),
+    "the name of an empty directory": lambda src: (src / "empty").rename(
+        src / "empty2"
+    ),
     "a link that is new": lambda src: (src / "new").symlink_to("file"),
     "where a link points": lambda src: point(src / "link", "../outside2"),
     "the contents behind a link": lambda src: touch(src.parent / "outside"),
-    "where a link to a directory points": lambda src: point(src / "folder", "../folder2"),
-    "an entry behind a link to a directory": lambda src: (src.parent / "folder1" / "new").mkdir(),
+    "where a link to a directory points": lambda src: point(
+        src / "folder", "../folder2"
+    ),
+    "an entry behind a link to a directory": lambda src: (
+        src.parent / "folder1" / "new"
+    ).mkdir(),
     "what a link to nothing points to": lambda src: point(src / "broken", "nothing2"),
-    "a file in place of an empty directory": lambda src: ((src / "empty").rmdir(), (src / "empty").touch()),
+    "a file in place of an empty directory": lambda src: (
+        (src / "empty").rmdir(),
+        (src / "empty").touch(),
+    ),
 }
 
 
@@ -280,7 +355,9 @@ def point(link: Path, target: str) -> None:
 
 @pytest.mark.parametrize("hashes", [False, True])
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_each_kind_of_entry_of_a_directory_counts_alone(place: Path, backend: str, entry: str, hashes: bool) -> None:
+def test_each_kind_of_entry_of_a_directory_counts_alone(
+    place: Path, backend: str, entry: str, hashes: bool
+) -> None:
     """With `reads=DIRECTORY`, one entry changes, and nothing else: the job runs again, and once."""
     (src := place / "src").mkdir()
     (src / "empty").mkdir()
@@ -290,7 +367,11 @@ def test_each_kind_of_entry_of_a_directory_counts_alone(place: Path, backend: st
         os.utime(place / name, (1, 1))
     for name in ("folder1", "folder2"):
         (place / name).mkdir()
-    for link, target in (("link", "../outside"), ("folder", "../folder1"), ("broken", "nothing1")):
+    for link, target in (
+        ("link", "../outside"),
+        ("folder", "../folder1"),
+        ("broken", "nothing1"),
+    ):
         (src / link).symlink_to(target)
 
     def why() -> str:
@@ -304,8 +385,13 @@ def test_each_kind_of_entry_of_a_directory_counts_alone(place: Path, backend: st
     assert why() == ""
 
 
-@pytest.mark.parametrize("reads", ["out", "out/*", "out/**/*", "out/**/page*", "out/link", "out/../out/sub/page.txt"])
-@pytest.mark.parametrize("writes", ["out/sub/page.txt", "out/sub/pages", "out/./sub/page.txt"])
+@pytest.mark.parametrize(
+    "reads",
+    ["out", "out/*", "out/**/*", "out/**/page*", "out/link", "out/../out/sub/page.txt"],
+)
+@pytest.mark.parametrize(
+    "writes", ["out/sub/page.txt", "out/sub/pages", "out/./sub/page.txt"]
+)
 @pytest.mark.parametrize("hashes", [False, True])
 def test_what_a_job_writes_does_not_count_where_it_reads(
     place: Path, backend: str, reads: str, writes: str, hashes: bool
@@ -316,11 +402,17 @@ def test_what_a_job_writes_does_not_count_where_it_reads(
     (place / "out" / "sub" / "page1.csv").write_text("1")
     target = place / writes
     is_directory = writes.endswith("pages")
-    command = "mkdir -p {0}; date +%N > {0}/page.txt; mkdir {0}/d$$" if is_directory else "date +%N > {0}"
+    command = (
+        "mkdir -p {0}; date +%N > {0}/page.txt; mkdir {0}/d$$"
+        if is_directory
+        else "date +%N > {0}"
+    )
     text = command.format(shlex.quote(str(target)))
 
     def why() -> str:
-        job = CommandJob(text, shell=True, reads=str(place / reads), writes=str(target), label="page")
+        job = CommandJob(
+            text, shell=True, reads=str(place / reads), writes=str(target), label="page"
+        )
         return run(job, backend, Journal(place / "run.db", hash=hashes))
 
     assert "no result in the journal" in why()
@@ -336,7 +428,9 @@ def test_what_a_job_writes_does_not_count_where_it_reads(
 
 
 @pytest.mark.parametrize("name", ["", "*", "**", "run.db*"])
-def test_the_files_of_the_journal_count_nowhere(place: Path, backend: str, name: str) -> None:
+def test_the_files_of_the_journal_count_nowhere(
+    place: Path, backend: str, name: str
+) -> None:
     """Each run changes them: a command that reads where they are, by a directory or a pattern, would always run again.
     The name of another file there is not UTF-8."""
     (folder := place / "folder").mkdir()
@@ -344,7 +438,11 @@ def test_the_files_of_the_journal_count_nowhere(place: Path, backend: str, name:
     odd.write_text("odd")
 
     def why() -> str:
-        return run(copy(place, "true", reads=[folder / name], writes=[]), backend, folder / "run.db")
+        return run(
+            copy(place, "true", reads=[folder / name], writes=[]),
+            backend,
+            folder / "run.db",
+        )
 
     assert "no result in the journal" in why()
     assert (why(), why()) == ("", "")
@@ -353,30 +451,60 @@ def test_the_files_of_the_journal_count_nowhere(place: Path, backend: str, name:
 
 
 @pytest.mark.parametrize(
-    "change", [{"values": {"x": "2"}}, {"env": {"A": "2"}}, {"stdin": b"2"}, {"cwd": "/"}, {"version": 2}], ids=str
+    "change",
+    [
+        {"values": {"x": "2"}},
+        {"env": {"A": "2"}},
+        {"stdin": b"2"},
+        {"cwd": "/"},
+        {"version": 2},
+    ],
+    ids=str,
 )
-def test_each_input_of_a_command_on_a_node_counts(place: Path, backend: str, change: dict[str, Any]) -> None:
+def test_each_input_of_a_command_on_a_node_counts(
+    place: Path, backend: str, change: dict[str, Any]
+) -> None:
     def restored(**options: Any) -> bool:
-        given = {"values": {"x": "1"}, "env": {"A": "1"}, "stdin": b"1", "version": 1, **options}
-        job = SshJob(LocalNode(), "cat; pwd; echo $A {x}", label="on a node", stdout=subprocess.PIPE, **given)
+        given = {
+            "values": {"x": "1"},
+            "env": {"A": "1"},
+            "stdin": b"1",
+            "version": 1,
+            **options,
+        }
+        job = SshJob(
+            LocalNode(),
+            "cat; pwd; echo $A {x}",
+            label="on a node",
+            stdout=subprocess.PIPE,
+            **given,
+        )
         assert Scheduler(job).run(backend=backend, journal=place / "run.db")
         return job.restored
 
     assert [restored(), restored(), restored(**change)] == [False, True, False]
 
 
-def test_an_existing_file_named_like_a_pattern_is_not_expanded(place: Path, backend: str) -> None:
+def test_an_existing_file_named_like_a_pattern_is_not_expanded(
+    place: Path, backend: str
+) -> None:
     """A path in `reads=` that looks like a pattern means the file of that name, if there is one."""
     for name in ("a[1].c", "a1.c"):
         (place / name).write_text(name)
-    assert "no result in the journal" in run(copy(place, reads=[place / "a[1].c"]), backend, place / "run.db")
+    assert "no result in the journal" in run(
+        copy(place, reads=[place / "a[1].c"]), backend, place / "run.db"
+    )
     touch(place / "a1.c")
     assert run(copy(place, reads=[place / "a[1].c"]), backend, place / "run.db") == ""
     touch(place / "a[1].c")
-    assert "has changed" in run(copy(place, reads=[place / "a[1].c"]), backend, place / "run.db")
+    assert "has changed" in run(
+        copy(place, reads=[place / "a[1].c"]), backend, place / "run.db"
+    )
 
 
-def test_a_command_fails_if_it_has_not_written_a_declared_output(tmp_path: Path, backend: str) -> None:
+def test_a_command_fails_if_it_has_not_written_a_declared_output(
+    tmp_path: Path, backend: str
+) -> None:
     out = tmp_path / "out"
     for journal in (None, tmp_path / "run.db"):
         job = CommandJob(["true"], writes=[tmp_path, out])
@@ -390,13 +518,17 @@ def test_a_changed_stdin_file_runs_a_command_again(place: Path, backend: str) ->
     for content, restored in (("one", False), ("one", True), ("two", False)):
         if not restored:
             (place / "words").write_text(content)
-        job = copy(place, "cat", stdin=place / "words", stdout=subprocess.PIPE, writes=[])
+        job = copy(
+            place, "cat", stdin=place / "words", stdout=subprocess.PIPE, writes=[]
+        )
         assert (run(job, backend, place / "run.db") == "") is restored
         assert job.result().stdout == content.encode()
 
 
 @pytest.mark.parametrize(("stream", "hashes"), [("stdout", False), ("stderr", True)])
-def test_removed_or_changed_stdout_file_is_written_again(place: Path, backend: str, stream: str, hashes: bool) -> None:
+def test_removed_or_changed_stdout_file_is_written_again(
+    place: Path, backend: str, stream: str, hashes: bool
+) -> None:
     """A removed or changed output file is written again; with `append=True`, text added by others is no change."""
     logs = {place / "appended": True, place / "written": False}
     journal = Journal(place / "run.db", hash=hashes)
@@ -418,7 +550,9 @@ def test_removed_or_changed_stdout_file_is_written_again(place: Path, backend: s
 
 
 @pytest.mark.parametrize("hashes", [False, True])
-def test_a_log_that_was_changed_and_has_not_grown_is_written_again(place: Path, backend: str, hashes: bool) -> None:
+def test_a_log_that_was_changed_and_has_not_grown_is_written_again(
+    place: Path, backend: str, hashes: bool
+) -> None:
     """Although its end, with which text that others add is told from a change, is as the command has left it."""
     log, journal = place / "log", Journal(place / "run.db", hash=hashes)
 
@@ -448,13 +582,19 @@ print(*(int(one.restored) for one in jobs))
 """
 
 
-def killed(place: Path, code: str, backend: str, append: bool = True, shared: bool = False) -> str:
-    stdout: str = python("-c", KILLED, place, code, backend, append, shared, text=True).stdout
+def killed(
+    place: Path, code: str, backend: str, append: bool = True, shared: bool = False
+) -> str:
+    stdout: str = python(
+        "-c", KILLED, place, code, backend, append, shared, text=True
+    ).stdout
     return stdout
 
 
 @pytest.mark.parametrize("append", [True, False])
-def test_output_without_append_is_not_doubled_after_a_kill(place: Path, backend: str, append: bool) -> None:
+def test_output_without_append_is_not_doubled_after_a_kill(
+    place: Path, backend: str, append: bool
+) -> None:
     """After a kill, an output file begins anew with `append=False`; otherwise all in it stays, whoever wrote it."""
     (place / "log").write_text("before\n")
     code = f"echo one; test -e {place}/go || {{ kill -9 $PPID; sleep 60; }}; echo two"
@@ -462,14 +602,20 @@ def test_output_without_append_is_not_doubled_after_a_kill(place: Path, backend:
         assert killed(place, code, backend, append) == ""
     (place / "go").touch()
     assert killed(place, code, backend, append) == "0\n"
-    assert (place / "log").read_text() == ("before\none\none\n" if append else "") + "one\ntwo\n"
+    assert (place / "log").read_text() == (
+        "before\none\none\n" if append else ""
+    ) + "one\ntwo\n"
     assert killed(place, code, backend, append) == "1\n"
 
 
-def test_a_log_shared_by_several_jobs_is_not_truncated_after_a_kill(place: Path, backend: str) -> None:
+def test_a_log_shared_by_several_jobs_is_not_truncated_after_a_kill(
+    place: Path, backend: str
+) -> None:
     """After a kill, a log shared by several jobs is not truncated, since it may have newer output of other jobs. The
     second job requires the first, which has changed: it runs again, and its line is in the log twice."""
-    first = f"echo one; test ! -e {place}/die || {{ kill -9 $PPID; sleep 60; }}; echo two"
+    first = (
+        f"echo one; test ! -e {place}/die || {{ kill -9 $PPID; sleep 60; }}; echo two"
+    )
     assert killed(place, first, backend, shared=True) == "0 0\n"
     assert killed(place, first, backend, shared=True) == "1 1\n"
     assert (place / "log").read_text() == "one\ntwo\nother\n"
@@ -478,10 +624,14 @@ def test_a_log_shared_by_several_jobs_is_not_truncated_after_a_kill(place: Path,
     assert killed(place, changed, backend, shared=True) == ""
     (place / "die").unlink()
     assert killed(place, changed, backend, shared=True) == "0 0\n"
-    assert (place / "log").read_text() == "one\ntwo\nother\none\none\ntwo\nthree\nother\n"
+    assert (
+        place / "log"
+    ).read_text() == "one\ntwo\nother\none\none\ntwo\nthree\nother\n"
 
 
-def test_a_half_written_directory_does_not_replace_what_has_the_name(place: Path, backend: str) -> None:
+def test_a_half_written_directory_does_not_replace_what_has_the_name(
+    place: Path, backend: str
+) -> None:
     """A half-written directory once replaced a file that had the name NAME.partial, whoever had made it."""
     (place / "out.partial").write_text("mine")
     for number in (2, 3):
@@ -491,22 +641,34 @@ def test_a_half_written_directory_does_not_replace_what_has_the_name(place: Path
     assert (place / "out.partial").read_text() == "mine"
 
 
-def test_an_output_that_a_failed_command_also_reads_is_not_moved(place: Path, backend: str) -> None:
+def test_an_output_that_a_failed_command_also_reads_is_not_moved(
+    place: Path, backend: str
+) -> None:
     for number in range(2):
         code = "echo more >> in; exit 3"
-        assert "failed" in run(copy(place, code, writes=[place / "in"]), backend, place / "run.db")
+        assert "failed" in run(
+            copy(place, code, writes=[place / "in"]), backend, place / "run.db"
+        )
         assert (place / "in").read_text() == "in" + "more\n" * (number + 1)
 
 
 @pytest.mark.parametrize("before", [None, "before\n"])
-def test_what_a_failed_attempt_has_appended_to_a_log_stays(place: Path, backend: str, before: str | None) -> None:
+def test_what_a_failed_attempt_has_appended_to_a_log_stays(
+    place: Path, backend: str, before: str | None
+) -> None:
     """What a failed attempt has appended to a log was once cut off by the next run, with lines of other programs."""
     if before is not None:
         (place / "log").write_text(before)
-    elsewhere = CommandJob(["true"], label="elsewhere", stdout=place / "another log", append=True)
+    elsewhere = CommandJob(
+        ["true"], label="elsewhere", stdout=place / "another log", append=True
+    )
     assert "no result in the journal" in run(elsewhere, backend, place / "run.db")
     for code in ("echo half; exit 3", "echo half; exit 3", "echo whole"):
-        run_of_one = run(copy(place, code, stdout=place / "log", append=True, writes=[]), backend, place / "run.db")
+        run_of_one = run(
+            copy(place, code, stdout=place / "log", append=True, writes=[]),
+            backend,
+            place / "run.db",
+        )
         assert "no result in the journal" in run_of_one or "failed" in run_of_one
         with (place / "log").open("a") as log:
             log.write("by cron\n")
@@ -533,22 +695,32 @@ def test_a_forged_stamp_of_a_log_raises_nothing(place: Path, backend: str) -> No
     assert all("no result in the journal" in why for why in whys("true"))
     with contextlib.closing(sqlite3.connect(place / "run.db")) as db:
         columns = ", ".join(StoredJob._fields[:6])
-        rows = db.execute(f"SELECT {columns}, checksum FROM jobs ORDER BY path").fetchall()
+        rows = db.execute(
+            f"SELECT {columns}, checksum FROM jobs ORDER BY path"
+        ).fetchall()
         for (*row, _), log, stamp in zip(rows, logs, stamps, strict=True):
             row[-1] = json.dumps({"stamps": {str(log): stamp}})
-            db.execute("UPDATE jobs SET outputs = ?, checksum = ? WHERE path = ?", (row[-1], checksum(row), row[0]))
+            db.execute(
+                "UPDATE jobs SET outputs = ?, checksum = ? WHERE path = ?",
+                (row[-1], checksum(row), row[0]),
+            )
         db.commit()
     assert all(whys("echo more"))
     assert [log.read_text() for log in logs] == ["mine\nmore\n"] * len(logs)
 
 
-def test_a_command_runs_again_if_others_changed_its_log_and_not_only_appended(place: Path, backend: str) -> None:
+def test_a_command_runs_again_if_others_changed_its_log_and_not_only_appended(
+    place: Path, backend: str
+) -> None:
     """A command runs again if the last 4 KiB of its log have changed; text that others appended is no change."""
     changes = [(length, changed) for length in (10, 10_000) for changed in (0, -1)]
     logs = [place / f"log{number}" for number in range(len(changes))]
 
     def whys() -> list[str]:
-        jobs = [copy(place, "echo hello", stdout=log, append=True, writes=[]) for log in logs]
+        jobs = [
+            copy(place, "echo hello", stdout=log, append=True, writes=[])
+            for log in logs
+        ]
         return run_all(jobs, backend, place / "run.db")
 
     for log, (length, _) in zip(logs, changes, strict=True):
@@ -558,50 +730,82 @@ def test_a_command_runs_again_if_others_changed_its_log_and_not_only_appended(pl
         data = bytearray(log.read_bytes())
         data[changed] = ord("y")
         log.write_bytes(data + b"more")
-    assert [why == "" for why in whys()] == [change == (10_000, 0) for change in changes]
+    assert [why == "" for why in whys()] == [
+        change == (10_000, 0) for change in changes
+    ]
 
 
-def test_the_error_names_an_output_that_cannot_be_inspected(place: Path, backend: str) -> None:
+def test_the_error_names_an_output_that_cannot_be_inspected(
+    place: Path, backend: str
+) -> None:
     assert "no result in the journal" in run(copy(place), backend, place / "run.db")
     (place / "out").unlink()
     (place / "out").symlink_to(place / "out")
     assert re.search(
-        r"an output file: Too many levels of symbolic links: '.*out'", run(copy(place), backend, place / "run.db")
+        r"an output file: Too many levels of symbolic links: '.*out'",
+        run(copy(place), backend, place / "run.db"),
     )
 
 
-def test_only_the_changed_one_of_several_commands_runs_again(place: Path, backend: str) -> None:
-    for last, restored in (("b", [False, False]), ("b", [True, True]), ("c", [True, False])):
-        jobs = [CommandJob(["echo", word], label=f"job {number}") for number, word in enumerate(("a", last))]
+def test_only_the_changed_one_of_several_commands_runs_again(
+    place: Path, backend: str
+) -> None:
+    for last, restored in (
+        ("b", [False, False]),
+        ("b", [True, True]),
+        ("c", [True, False]),
+    ):
+        jobs = [
+            CommandJob(["echo", word], label=f"job {number}")
+            for number, word in enumerate(("a", last))
+        ]
         assert Scheduler(*jobs).run(backend=backend, journal=place / "run.db")
         assert [job.restored for job in jobs] == restored
 
 
-def test_only_command_with_writes_is_recorded_early(place: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_command_with_writes_is_recorded_early(
+    place: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Only a command that writes files is recorded before it starts, since the record costs a separate commit."""
     noted: list[str] = []
-    monkeypatch.setattr(JournalStore, "record_start", lambda self, path, stamps: noted.append(path))
-    reads, nothing = copy(place, "true", writes=[]), CommandJob(["true"], label="nothing")
+    monkeypatch.setattr(
+        JournalStore, "record_start", lambda self, path, stamps: noted.append(path)
+    )
+    reads, nothing = (
+        copy(place, "true", writes=[]),
+        CommandJob(["true"], label="nothing"),
+    )
     reads.label, writes = "reads", copy(place)
-    assert Scheduler(reads, nothing, writes).run(backend=backend, journal=place / "run.db")
+    assert Scheduler(reads, nothing, writes).run(
+        backend=backend, journal=place / "run.db"
+    )
     assert noted == ["copy"]
 
 
 @pytest.mark.parametrize("name", ["out", "out/"])
-def test_a_half_written_directory_is_moved_aside_after_each_failure(place: Path, backend: str, name: str) -> None:
+def test_a_half_written_directory_is_moved_aside_after_each_failure(
+    place: Path, backend: str, name: str
+) -> None:
     for number in range(2):
         code = f"test ! -e out && mkdir out && echo {number} >> out/file && exit 3"
         job = copy(place, code, writes=[f"{place}/{name}"], retry=Retry(1, first=0))
         assert "failed" in run(job, backend, place / "run.db")
-        assert (place / f"out.partial{'-2' * number}" / "file").read_text() == f"{number}\n"
+        assert (
+            place / f"out.partial{'-2' * number}" / "file"
+        ).read_text() == f"{number}\n"
         assert not (place / "out").exists()
-    assert sorted(path.name for path in place.glob("out*")) == ["out.partial", "out.partial-2"]
+    assert sorted(path.name for path in place.glob("out*")) == [
+        "out.partial",
+        "out.partial-2",
+    ]
 
 
 class Compress(AbstractJob[str]):
     """A user's kind that describes its work as a command does."""
 
-    def __init__(self, source: Any, level: int = 1, password: str = "x", **options: Any) -> None:
+    def __init__(
+        self, source: Any, level: int = 1, password: str = "x", **options: Any
+    ) -> None:
         super().__init__(label="compress", **options)
         self._source, self._level, self._password = source, level, password
 
@@ -624,7 +828,9 @@ class Compress(AbstractJob[str]):
         return "done"
 
 
-def test_a_user_defined_job_kind_is_restored_by_its_files_and_options(place: Path, backend: Any) -> None:
+def test_a_user_defined_job_kind_is_restored_by_its_files_and_options(
+    place: Path, backend: Any
+) -> None:
     def why(**options: Any) -> str:
         job = Compress(place / "in", **options)
         scheduler = Scheduler(job)
@@ -638,14 +844,18 @@ def test_a_user_defined_job_kind_is_restored_by_its_files_and_options(place: Pat
     assert why() == ""
     assert "the options of the compress have changed" in why(level=2)
     assert "the options of the compress have changed" in why(level=2, password="secret")
-    assert b"secret" not in b"".join(file.read_bytes() for file in place.glob("run.db*"))
+    assert b"secret" not in b"".join(
+        file.read_bytes() for file in place.glob("run.db*")
+    )
     (place / "in.gz").unlink()
     assert "in.gz' is missing" in why(level=2, password="secret")
     (place / "in").write_text("more")
     assert "in' has changed" in why(level=2, password="secret")
 
 
-def test_a_job_whose_for_journal_raises_runs_each_time(place: Path, backend: Any) -> None:
+def test_a_job_whose_for_journal_raises_runs_each_time(
+    place: Path, backend: Any
+) -> None:
     class Broken(Compress):
         def for_journal(self) -> Work:
             raise LookupError("no work")
@@ -676,7 +886,9 @@ def test_an_ssh_job_is_identified_by_its_node_and_steps() -> None:
         assert identity(*old) != identity(*new)
 
 
-def test_scripts_and_files_sent_to_a_node_count_as_files_an_ssh_job_reads(place: Path) -> None:
+def test_scripts_and_files_sent_to_a_node_count_as_files_an_ssh_job_reads(
+    place: Path,
+) -> None:
     *_, reads, appends, anew = identity(
         "node1",
         [Script("run.sh", 1), trioflow.Push("a", "{node}.txt", to="b")],
@@ -684,12 +896,20 @@ def test_scripts_and_files_sent_to_a_node_count_as_files_an_ssh_job_reads(place:
         stdout="log",
         append=False,
     )
-    assert (list(reads), list(appends), list(anew)) == ([place / "in", "run.sh", "a", "{node}.txt"], [], ["log"])
-    assert identity("node1", "ls", env={"A": "b"}) != identity("node1", "ls", env={"A": "c"})
+    assert (list(reads), list(appends), list(anew)) == (
+        [place / "in", "run.sh", "a", "{node}.txt"],
+        [],
+        ["log"],
+    )
+    assert identity("node1", "ls", env={"A": "b"}) != identity(
+        "node1", "ls", env={"A": "c"}
+    )
 
 
 @pytest.mark.parametrize("with_command", [False, True])
-def test_a_pull_alone_always_runs(place: Path, backend: str, with_command: bool) -> None:
+def test_a_pull_alone_always_runs(
+    place: Path, backend: str, with_command: bool
+) -> None:
     """An SshJob of Pulls alone is never restored; once, a resumed experiment kept the files of an earlier round."""
     node = LocalNode("node1", directory=place)
     pull = trioflow.Pull("in", to=place / "there")
@@ -702,24 +922,38 @@ def test_a_pull_alone_always_runs(place: Path, backend: str, with_command: bool)
 
 
 @pytest.mark.parametrize("hashes", [False, True])
-def test_a_named_pipe_among_the_read_files_is_not_opened(place: Path, backend: str, hashes: bool) -> None:
+def test_a_named_pipe_among_the_read_files_is_not_opened(
+    place: Path, backend: str, hashes: bool
+) -> None:
     """A named pipe in `reads=` is not opened, since reading it might never end."""
     os.mkfifo(place / "pipe")
     for restored in (False, True):
         job = copy(place, reads=[place / "pipe"])
-        assert (run(job, backend, Journal(place / "run.db", hash=hashes)) == "") is restored
+        assert (
+            run(job, backend, Journal(place / "run.db", hash=hashes)) == ""
+        ) is restored
 
 
-def test_a_stored_exit_code_is_judged_by_the_present_check(place: Path, backend: str) -> None:
+def test_a_stored_exit_code_is_judged_by_the_present_check(
+    place: Path, backend: str
+) -> None:
     """A result with an exit code that is a failure now was once restored, as succeeded."""
     make: Any
     for make in (
-        lambda check: CommandJob("exit 4", shell=True, check=check, label="job", log=False),
-        lambda check: SshJob(LocalNode(), ["true", "exit 4"], check=check, label="job", log=False),
+        lambda check: CommandJob(
+            "exit 4", shell=True, check=check, label="job", log=False
+        ),
+        lambda check: SshJob(
+            LocalNode(), ["true", "exit 4"], check=check, label="job", log=False
+        ),
     ):
         file = place / f"{make.__code__.co_firstlineno}.db"
         assert "no result in the journal" in run(make([0, 4]), backend, file)
-        assert run(make([4, 0, "TERM"]), backend, file) == run(make(False), backend, file) == ""
+        assert (
+            run(make([4, 0, "TERM"]), backend, file)
+            == run(make(False), backend, file)
+            == ""
+        )
         job = make(True)
         assert "failed" in run(job, backend, file)
         assert not job.is_succeeded()
@@ -735,36 +969,58 @@ def test_variables_as_in_the_environment_of_the_program_do_not_count(
             monkeypatch.delenv(name, raising=False)
         for name, value in program.items():
             monkeypatch.setenv(name, value)
-        given = None if env is None else {**(os.environ if "HOME" not in env else {}), **env}
-        return run(copy(place, "true", env=given, reads=[], writes=[]), backend, place / "run.db")
+        given = (
+            None
+            if env is None
+            else {**(os.environ if "HOME" not in env else {}), **env}
+        )
+        return run(
+            copy(place, "true", env=given, reads=[], writes=[]),
+            backend,
+            place / "run.db",
+        )
 
     assert "no result" in why({"MODE": "fast"}, WINDOWID="1")
-    assert why({"MODE": "fast"}, WINDOWID="2", SSH_TTY="x") == why({"MODE": "fast"}) == ""
+    assert (
+        why({"MODE": "fast"}, WINDOWID="2", SSH_TTY="x") == why({"MODE": "fast"}) == ""
+    )
     assert "its variable 'MODE' has changed" in why({"MODE": "slow"})
     assert "its variable 'MODE', variable 'TERM' have changed" in why({"TERM": "none"})
     assert "its variable 'TERM' has changed" in why(None)
     assert why({}, WINDOWID="3") == ""
     assert "have changed" in why({"HOME": "/", "PATH": "/bin"})
     assert why({"HOME": "/", "PATH": "/bin"}, WINDOWID="4") == ""
-    assert "has changed" in why({"HOME": "/", "PATH": "/bin", "WINDOWID": "4"}, WINDOWID="4")
+    assert "has changed" in why(
+        {"HOME": "/", "PATH": "/bin", "WINDOWID": "4"}, WINDOWID="4"
+    )
 
 
-def test_the_reason_names_the_options_that_have_changed(place: Path, backend: str) -> None:
+def test_the_reason_names_the_options_that_have_changed(
+    place: Path, backend: str
+) -> None:
     """The reason for another run once was "the options of the command have changed", which named none of them."""
     files: dict[str, Any] = {"reads": [], "writes": []}
     assert "no result" in run(copy(place, "true", **files), backend, place / "run.db")
-    assert "its option stdin= has changed" in run(copy(place, "true", stdin=b"x", **files), backend, place / "run.db")
+    assert "its option stdin= has changed" in run(
+        copy(place, "true", stdin=b"x", **files), backend, place / "run.db"
+    )
     job = copy(place, "true", stdin=b"y", stdout=subprocess.PIPE, **files)
-    assert "its option stdin=, option stdout= have changed" in run(job, backend, place / "run.db")
+    assert "its option stdin=, option stdout= have changed" in run(
+        job, backend, place / "run.db"
+    )
 
 
-def test_a_job_that_changes_a_file_in_place_takes_it_over(place: Path, backend: str) -> None:
+def test_a_job_that_changes_a_file_in_place_takes_it_over(
+    place: Path, backend: str
+) -> None:
     """A job that strips what another has built, in place, once had both run in each run, and was not named."""
 
     def outcome(built: str = "1", code: str = "stripped") -> list[str]:
         files: dict[str, Any] = {"writes": [place / "out"], "shell": True}
         build = CommandJob(f"echo {built} > {place}/out", label="build", **files)
-        strip = CommandJob(f"echo {code} >> {place}/out", label="strip", reads=[place / "out"], **files)
+        strip = CommandJob(
+            f"echo {code} >> {place}/out", label="strip", reads=[place / "out"], **files
+        )
         strip.requires(build)
         scheduler = Scheduler(strip, build)
         scheduler.run(backend=cast(Any, backend), journal=place / "run.db")
@@ -787,12 +1043,16 @@ def test_a_job_that_changes_a_file_in_place_takes_it_over(place: Path, backend: 
 
 
 @pytest.mark.parametrize("is_chain", [True, False])
-def test_of_several_jobs_that_change_a_file_in_place_none_runs_again(place: Path, backend: str, is_chain: bool) -> None:
+def test_of_several_jobs_that_change_a_file_in_place_none_runs_again(
+    place: Path, backend: str, is_chain: bool
+) -> None:
     """Three in an order that write one file once ran in each run: only a job and the next one were compared."""
 
     def outcome(words: str, also: str | None = None) -> tuple[str, list[str]]:
         jobs: list[CommandJob] = []
-        for name, word in zip(("build", "strip", "index", "sign"), words.split(), strict=True):
+        for name, word in zip(
+            ("build", "strip", "index", "sign"), words.split(), strict=True
+        ):
             line = f"echo {word} {'>>' if jobs else '>'} {place}/out"
             writes = [place / "out"]
             if name == also:
@@ -800,7 +1060,9 @@ def test_of_several_jobs_that_change_a_file_in_place_none_runs_again(place: Path
             jobs.append(CommandJob(line, label=name, shell=True, writes=writes))
             jobs[-1].requires(*(jobs[-2:-1] if is_chain else jobs[:-1]))
         Scheduler(jobs[::-1]).run(backend=cast(Any, backend), journal=place / "run.db")
-        return (place / "out").read_text(), [job.label for job in jobs if not job.restored]
+        return (place / "out").read_text(), [
+            job.label for job in jobs if not job.restored
+        ]
 
     every = ["build", "strip", "index", "sign"]
     for words in ("a b c d", "a b c e", "a f c e", "g f c e"):
@@ -815,9 +1077,21 @@ def test_of_several_jobs_that_change_a_file_in_place_none_runs_again(place: Path
 
 @pytest.mark.parametrize("order", ["build lint strip", "lint build strip"])
 @pytest.mark.parametrize(
-    "how", ["", "key of strip", "key of build", "input", "input of lint", "behind", "left out", "save"]
+    "how",
+    [
+        "",
+        "key of strip",
+        "key of build",
+        "input",
+        "input of lint",
+        "behind",
+        "left out",
+        "save",
+    ],
 )
-def test_a_job_that_changes_a_file_in_place_is_restored(place: Path, backend: Any, how: str, order: str) -> None:
+def test_a_job_that_changes_a_file_in_place_is_restored(
+    place: Path, backend: Any, how: str, order: str
+) -> None:
     """It ran again with a key, after a job that is looked up later, with an input, and if `--only` left one out.
 
     With another `save=`, only the second of both ran, and changed twice what the first had made.
@@ -836,11 +1110,18 @@ def test_a_job_that_changes_a_file_in_place_is_restored(place: Path, backend: An
 
     for number in range(3):
         save = "pickle" if how == "save" and number else "json"
-        built: Job[Any] = Job(build, label="build", writes=[place / "out"], key="b" if how == "key of build" else None)
+        built: Job[Any] = Job(
+            build,
+            label="build",
+            writes=[place / "out"],
+            key="b" if how == "key of build" else None,
+        )
         linted: Job[Any] = Job(lint, label="lint")
         given = {"input": [built], "input of lint": [linted]}.get(how, [])
         key = "s" if how == "key of strip" else None
-        stripped = Job(strip, *given, label="strip", writes=[place / "out"], save=save, key=key)
+        stripped = Job(
+            strip, *given, label="strip", writes=[place / "out"], save=save, key=key
+        )
         (linted if how == "behind" else stripped).requires(built)
         stripped.requires(linted)
         jobs: dict[str, Job[Any]] = {"build": built, "lint": linted, "strip": stripped}
@@ -850,7 +1131,13 @@ def test_a_job_that_changes_a_file_in_place_is_restored(place: Path, backend: An
         scheduler.run(backend=backend, journal=place / "run.db")
         assert (place / "out").read_text() == "built stripped"
         ran = {job.label for job in scheduler if not job.restored}
-        assert ran == ({*jobs} if not number else {"build", "strip"} if how == "save" and number == 1 else set())
+        assert ran == (
+            {*jobs}
+            if not number
+            else {"build", "strip"}
+            if how == "save" and number == 1
+            else set()
+        )
 
 
 def test_a_tuple_is_listed_as_one(tmp_path: Path) -> None:
@@ -861,5 +1148,12 @@ def test_a_tuple_is_listed_as_one(tmp_path: Path) -> None:
 
     file = tmp_path / "run.db"
     assert Scheduler(Job(pair, label="pair"), journal=file).run()
-    assert command_line.trioflow("journal", file).stdout.splitlines()[0].endswith('pair  (7,"x")')
-    assert '{"$":"tuple","v":[7,"x"]}' in command_line.trioflow("journal", file, "show", "pair").stdout
+    assert (
+        command_line.trioflow("journal", file)
+        .stdout.splitlines()[0]
+        .endswith('pair  (7,"x")')
+    )
+    assert (
+        '{"$":"tuple","v":[7,"x"]}'
+        in command_line.trioflow("journal", file, "show", "pair").stdout
+    )

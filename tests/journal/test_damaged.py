@@ -20,15 +20,22 @@ async def text(number: int) -> str:
 
 
 def scenario() -> Scheduler:
-    return Scheduler(*(Job(text, number, label=f"job {number}") for number in range(JOBS)))
+    return Scheduler(
+        *(Job(text, number, label=f"job {number}") for number in range(JOBS))
+    )
 
 
 def right() -> list[str]:
     return [f"the result of job {number}: " + "abcdefgh" * 20 for number in range(JOBS)]
 
 
-@pytest.mark.parametrize("flips", [FLIPS, pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])])
-def test_no_flipped_bit_gives_a_wrong_value(virtual: Virtual, file: Path, flips: int) -> None:
+@pytest.mark.parametrize(
+    "flips",
+    [FLIPS, pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])],
+)
+def test_no_flipped_bit_gives_a_wrong_value(
+    virtual: Virtual, file: Path, flips: int
+) -> None:
     """Of many runs, each with another flipped bit, some restore all jobs, and some a part of them."""
     virtual(functools.partial(scenario().co_run, journal=file))
     data = file.read_bytes()
@@ -83,12 +90,16 @@ def test_only_the_job_of_a_damaged_row_runs_again(virtual: Virtual, file: Path) 
         assert why is None or why in scheduler.explain(job)
 
 
-def test_outputs_are_not_moved_if_the_record_of_a_failure_is_damaged(tmp_path: Path, backend: Any, file: Path) -> None:
+def test_outputs_are_not_moved_if_the_record_of_a_failure_is_damaged(
+    tmp_path: Path, backend: Any, file: Path
+) -> None:
     """If the record of a failed command is damaged, its outputs stay, since their state before it is unknown."""
     out = tmp_path / "out"
 
     def build(code: str) -> CommandJob:
-        return CommandJob(f"{code}; echo more >> {out}", shell=True, label="one", writes=[out])
+        return CommandJob(
+            f"{code}; echo more >> {out}", shell=True, label="one", writes=[out]
+        )
 
     Scheduler(build("exit 3")).run(backend=backend, journal=file)
     change(file, "UPDATE begun SET outputs = replace(outputs, 'absent', 'absend')")

@@ -59,14 +59,21 @@ class Draw(logging.Handler):
         self.name = self.file.stem
         self.versions = [self.dice.randrange(1, 5) for _ in range(FUNCTIONS)]
         self.reloads = self.dice.random() < 0.6
-        self.edits, self.lines, self.found = self.dice.randrange(4), list[str](), list[str]()
+        self.edits, self.lines, self.found = (
+            self.dice.randrange(4),
+            list[str](),
+            list[str](),
+        )
         self.write()
 
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(record.getMessage())
 
     def write(self) -> None:
-        lines = "".join(FUNCTION.format(name=name, version=version) for name, version in enumerate(self.versions))
+        lines = "".join(
+            FUNCTION.format(name=name, version=version)
+            for name, version in enumerate(self.versions)
+        )
         # Lines that come and go move all functions.
         self.file.write_text(HEAD + "#\n" * self.dice.randrange(4) + lines)
         moment = next(times)
@@ -86,10 +93,14 @@ class Draw(logging.Handler):
         return True
 
     def settled(self, job: Any) -> None:
-        if (error := job.raised_exception()) is not None and not isinstance(job, ProcessJob):
+        if (error := job.raised_exception()) is not None and not isinstance(
+            job, ProcessJob
+        ):
             line = traceback.extract_tb(error.__traceback__)[-1].line or ""
             if f"raise ValueError({error})" not in line:
-                self.found.append(f"{job.label} raised {error}, and its traceback quotes {line!r}")
+                self.found.append(
+                    f"{job.label} raised {error}, and its traceback quotes {line!r}"
+                )
         self.may_edit()
 
     def run(self, has_processes: bool) -> list[Any]:
@@ -99,22 +110,47 @@ class Draw(logging.Handler):
         importlib.invalidate_caches()
         steps: Any = importlib.import_module(self.name)
         kinds: list[Any] = [Job, Job, ThreadJob] + [ProcessJob] * has_processes
-        dice, jobs, members = random.Random(f"jobs of {self.seed}"), list[Any](), list[Any]()
+        dice, jobs, members = (
+            random.Random(f"jobs of {self.seed}"),
+            list[Any](),
+            list[Any](),
+        )
         for number in range(6):
             kind = dice.choice(kinds)
             group = dice.choice([None, None, First, Scheduler])
             required = [member for member in members if dice.random() < 0.3]
-            options: dict[str, Any] = {"required": required, "run_if": "settled"} if required else {}
+            options: dict[str, Any] = (
+                {"required": required, "run_if": "settled"} if required else {}
+            )
             made = list[Any]()
             for place in range(1 if group is None else 2):
-                function = getattr(steps, f"{'later' if kind is Job else 'now'}_{dice.randrange(FUNCTIONS)}")
+                function = getattr(
+                    steps,
+                    f"{'later' if kind is Job else 'now'}_{dice.randrange(FUNCTIONS)}",
+                )
                 retry = Retry(2, first=0, on=self.retries)
                 own_options = options if group is None else {}
-                made.append(kind(function, label=f"job {number}.{place}", retry=retry, **own_options))
+                made.append(
+                    kind(
+                        function,
+                        label=f"job {number}.{place}",
+                        retry=retry,
+                        **own_options,
+                    )
+                )
             jobs += made
-            members.append(made[0] if group is None else group(*made, label=f"group {number}", **options))
+            members.append(
+                made[0]
+                if group is None
+                else group(*made, label=f"group {number}", **options)
+            )
         journal = self.file.with_name("run.db")
-        scheduler = Scheduler(*members, on_job_settled=self.settled, log=False, jobs_window=dice.choice([1, 2, None]))
+        scheduler = Scheduler(
+            *members,
+            on_job_settled=self.settled,
+            log=False,
+            jobs_window=dice.choice([1, 2, None]),
+        )
         scheduler.run(backend=self.backend, journal=journal)
         return jobs
 
@@ -137,24 +173,36 @@ class Draw(logging.Handler):
             current.remove(self)
             _loaded_files.loaded.pop(str(self.file), None)
         yield from self.found
-        changed = [job for job in jobs if job.restored and job.result() != now[int(job.function.__name__[-1])]]
+        changed = [
+            job
+            for job in jobs
+            if job.restored and job.result() != now[int(job.function.__name__[-1])]
+        ]
         told = [int(found[1]) for line in self.lines if (found := CHANGED.search(line))]
         # It may not be known which code a thread has called, before a reload or after it.
-        certain = len(changed) - self.reloads * sum(isinstance(job, ThreadJob) for job in changed)
+        certain = len(changed) - self.reloads * sum(
+            isinstance(job, ThreadJob) for job in changed
+        )
         # A worker that has another text than the program was named.
         if not (certain <= sum(told) <= len(changed) or is_named):
             yield f"{[job.label for job in changed]} have other code, and {told} are named: {self.lines}"
 
 
-def problems_of(seed: str, backend: Any, folder: Path, has_processes: bool = False) -> list[str]:
+def problems_of(
+    seed: str, backend: Any, folder: Path, has_processes: bool = False
+) -> list[str]:
     return [*Draw(seed, backend, folder).problems(has_processes)]
 
 
 @pytest.mark.parametrize("first", [0, pytest.param(6, marks=pytest.mark.ci)])
-def test_what_a_result_came_from_and_what_a_line_says_agree(tmp_path: Path, backend: Any, first: int) -> None:
+def test_what_a_result_came_from_and_what_a_line_says_agree(
+    tmp_path: Path, backend: Any, first: int
+) -> None:
     for number in range(first, first + 6):
         (folder := tmp_path / f"{number}").mkdir()
-        assert not problems_of(f"{number} {backend}", backend, folder, has_processes=number == 3)
+        assert not problems_of(
+            f"{number} {backend}", backend, folder, has_processes=number == 3
+        )
 
 
 if __name__ == "__main__":

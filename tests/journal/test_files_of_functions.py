@@ -11,7 +11,19 @@ from typing import Any
 import anyio
 import pytest
 import trioflow
-from trioflow import Answer, First, Job, JobState, Journal, ProcessJob, Scheduler, SshJob, ThreadJob, current_job, job
+from trioflow import (
+    Answer,
+    First,
+    Job,
+    JobState,
+    Journal,
+    ProcessJob,
+    Scheduler,
+    SshJob,
+    ThreadJob,
+    current_job,
+    job,
+)
 from ..places import PATIENCE, patiently
 from ..pythons import python
 
@@ -54,8 +66,12 @@ KINDS: dict[str, Any] = {
     "process": lambda **options: ProcessJob(add, **options),
     "decorator": lambda **options: job(add_async).options(**options)(),
     "own": Own,
-    "command": lambda **options: trioflow.CommandJob(["sh", "-c", f"cat in > {TOTAL}"], **options),
-    "ssh": lambda **options: SshJob(trioflow.LocalNode(), f"cat in > {os.path.abspath(TOTAL)}", **options),
+    "command": lambda **options: trioflow.CommandJob(
+        ["sh", "-c", f"cat in > {TOTAL}"], **options
+    ),
+    "ssh": lambda **options: SshJob(
+        trioflow.LocalNode(), f"cat in > {os.path.abspath(TOTAL)}", **options
+    ),
 }
 
 
@@ -68,7 +84,9 @@ def why(make: Any, backend: str, **options: Any) -> str:
 
 @pytest.mark.sampled
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_changed_file_runs_a_job_again_whatever_its_kind(backend: str, kind: str) -> None:
+def test_a_changed_file_runs_a_job_again_whatever_its_kind(
+    backend: str, kind: str
+) -> None:
     """A step in Python could not name its files: with a changed one it was restored, and the run was a success."""
     make = KINDS[kind]
     assert why(make, backend) == "it has no result in the journal"
@@ -86,7 +104,9 @@ def test_a_changed_file_runs_a_job_again_whatever_its_kind(backend: str, kind: s
 
 
 @pytest.mark.parametrize("make", [ThreadJob, ProcessJob])
-def test_what_a_function_has_begun_to_write_is_set_aside_at_once(backend: str, make: Any) -> None:
+def test_what_a_function_has_begun_to_write_is_set_aside_at_once(
+    backend: str, make: Any
+) -> None:
     """Half of an output keeps its name no longer, also after a timeout, and before a retry."""
     half = make(fail, writes=[TOTAL], retry=1, log=False)
     assert not Scheduler(half, log=False).run(backend=backend)
@@ -97,7 +117,9 @@ def test_an_output_that_a_function_has_not_written_is_its_failure(backend: str) 
     """As for a command: a job that succeeds without writing what it names has failed."""
     lazy = ThreadJob(print, writes=["none"], label="lazy", log=False)
     assert not Scheduler(lazy, log=False).run(backend=backend)
-    assert "'lazy' has ended, but it did not write 'none'" in str(lazy.raised_exception())
+    assert "'lazy' has ended, but it did not write 'none'" in str(
+        lazy.raised_exception()
+    )
 
 
 def test_two_functions_that_write_one_file_need_an_order() -> None:
@@ -116,12 +138,18 @@ def test_a_question_is_asked_again_when_a_file_has_changed(backend: str) -> None
             if not ask.is_settled():
                 ask.answer("yes")
 
-        assert Scheduler(ask, Job(say, save=None)).run(backend=backend, journal="run.db")
+        assert Scheduler(ask, Job(say, save=None)).run(
+            backend=backend, journal="run.db"
+        )
         assert ask.restored is restored
 
 
-@pytest.mark.parametrize(("steps", "found"), [("A", "nothing"), ("Ab", "b"), ("AbAb", "b")])
-def test_what_another_job_has_written_since_a_kill_is_its_own(backend: str, steps: str, found: str) -> None:
+@pytest.mark.parametrize(
+    ("steps", "found"), [("A", "nothing"), ("Ab", "b"), ("AbAb", "b")]
+)
+def test_what_another_job_has_written_since_a_kill_is_its_own(
+    backend: str, steps: str, found: str
+) -> None:
     """After a kill (a capital letter), half a file is set aside, but not what another job has put in its place."""
     Path("program.py").write_text("""
 import os, sys
@@ -145,9 +173,16 @@ Scheduler(Job(write, name, writes="out", label=name)).run(journal="run.db", back
 
 
 @pytest.mark.parametrize(
-    "instant", ["before set_aside_partial_files", "after set_aside_partial_files", "after record_start"]
+    "instant",
+    [
+        "before set_aside_partial_files",
+        "after set_aside_partial_files",
+        "after record_start",
+    ],
 )
-def test_a_second_kill_while_a_killed_attempt_is_cleared_up_loses_nothing(backend: str, instant: str) -> None:
+def test_a_second_kill_while_a_killed_attempt_is_cleared_up_loses_nothing(
+    backend: str, instant: str
+) -> None:
     """Half a file is set aside, once, whatever had been done of that as the next program was killed, too."""
     Path("program.py").write_text("""
 import os, sys
@@ -177,7 +212,10 @@ Scheduler(Job(write, writes="out", label="job")).run(journal="run.db", backend=s
     for text, words in (("half", ""), ("never", instant), ("whole", "")):
         done = python("program.py", backend, text, *words.split(), text=True)
         assert done.stdout == ("" if words else "False\n"), done.stderr
-    assert {path.name: path.read_text() for path in Path().glob("out*")} == {"out": "whole", "out.partial": "half"}
+    assert {path.name: path.read_text() for path in Path().glob("out*")} == {
+        "out": "whole",
+        "out.partial": "half",
+    }
 
 
 # --- What reads users' files is called in a thread: no turn of the loop, and no clock of a job, waits for it
@@ -215,7 +253,9 @@ class SlowFiles:
         elif self.is_ticking:
             with self.ticked:
                 until = self.ticks + 2
-                assert self.ticked.wait_for(lambda: self.ticks >= until, PATIENCE), f"the loop stands still: {what}"
+                assert self.ticked.wait_for(lambda: self.ticks >= until, PATIENCE), (
+                    f"the loop stands still: {what}"
+                )
 
     async def tick(self) -> None:
         self.is_ticking = True
@@ -261,20 +301,38 @@ def test_the_loop_turns_while_files_are_hashed_and_listed(
 
     def build() -> Scheduler:
         writes = [files / "made", files / "out", files / "changed"]
-        made = Job(make, reads=[files / "given", files / "in"], writes=writes, label="make")
+        made = Job(
+            make, reads=[files / "given", files / "in"], writes=writes, label="make"
+        )
         others = [
-            Job(use, label="b", required=made, reads=[files / "made", files / "out", files / "in" / "*"]),
+            Job(
+                use,
+                label="b",
+                required=made,
+                reads=[files / "made", files / "out", files / "in" / "*"],
+            ),
             Job(use, label="c", required=made),
             Job(use, ["mutable"], label="d", required=made, reads=[files / "in"]),
-            Job(change, label="e", required=made, reads=[files / "theirs"], writes=[files / "changed"]),
-            First(Job(use, label="f", reads=[files / "first"], writes=[files / "first"]), required=made),
+            Job(
+                change,
+                label="e",
+                required=made,
+                reads=[files / "theirs"],
+                writes=[files / "changed"],
+            ),
+            First(
+                Job(use, label="f", reads=[files / "first"], writes=[files / "first"]),
+                required=made,
+            ),
         ]
         return Scheduler(made, *others, Job(slow.tick, forever=True, label="ticks"))
 
     for ran in (["make", "b", "c", "d", "e", "f"], []):
         order.clear()
         slow.is_ticking = False
-        assert build().run(backend=backend, journal=Journal(tmp_path / "run.db", hash=by_contents))
+        assert build().run(
+            backend=backend, journal=Journal(tmp_path / "run.db", hash=by_contents)
+        )
         assert slow.in_loop == []
         # In the order in which they were added, though the files of one are read first.
         assert order == ran
@@ -286,7 +344,11 @@ def test_the_loop_turns_while_files_are_hashed_and_listed(
 @pytest.mark.parametrize("by_contents", [False, True])
 @patiently(0.05, 0.5, 2.0)
 def test_no_timeout_runs_while_files_are_hashed_and_listed(
-    backend: Any, by_contents: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: float
+    backend: Any,
+    by_contents: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    unit: float,
 ) -> None:
     """Each hash and each list takes longer than the timeout of the job, which itself takes no time."""
     digest, listdir = hashlib.file_digest, os.listdir
@@ -306,11 +368,19 @@ def test_no_timeout_runs_while_files_are_hashed_and_listed(
     async def work() -> None:
         (files / "made").write_text("made")
 
-    job = Job(work, reads=[files / "given", files], writes=[files / "made", files], timeout=unit, label="work")
+    job = Job(
+        work,
+        reads=[files / "given", files],
+        writes=[files / "made", files],
+        timeout=unit,
+        label="work",
+    )
     with monkeypatch.context() as patch:
         patch.setattr(hashlib, "file_digest", slow_digest)
         patch.setattr(os, "listdir", slow_list)
-        Scheduler(job).run(backend=backend, journal=Journal(tmp_path / "run.db", hash=by_contents))
+        Scheduler(job).run(
+            backend=backend, journal=Journal(tmp_path / "run.db", hash=by_contents)
+        )
     assert job.state is JobState.SUCCEEDED, job.raised_exception()
     assert job.elapsed is not None
     assert job.took is not None
@@ -318,7 +388,9 @@ def test_no_timeout_runs_while_files_are_hashed_and_listed(
 
 
 @pytest.mark.both_backends
-def test_files_of_added_jobs_are_read_in_threads(backend: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_added_jobs_are_read_in_threads(
+    backend: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A job that is added to an open scheduler is looked up when its files have been read; the next ones wait."""
     files = tmp_path / "files"
     files.mkdir()
@@ -331,7 +403,9 @@ def test_files_of_added_jobs_are_read_in_threads(backend: Any, tmp_path: Path, m
 
     async def main() -> None:
         slow.has_ticked = anyio.Event()
-        async with Scheduler(journal=Journal(tmp_path / "run.db", hash=True)) as scheduler:
+        async with Scheduler(
+            journal=Journal(tmp_path / "run.db", hash=True)
+        ) as scheduler:
             scheduler.add(Job(slow.tick, forever=True, label="ticks"))
             await slow.has_ticked.wait()
             for label in ("a", "b"):
@@ -366,7 +440,10 @@ def test_outputs_are_where_the_directory_was_as_the_attempt_began(
     for restored in (False, not has_failed):
         os.chdir(here)
         writer = Job(write, label="write", writes="out")
-        assert Scheduler(writer).run(backend=backend, journal=tmp_path / "run.db") is not has_failed
+        assert (
+            Scheduler(writer).run(backend=backend, journal=tmp_path / "run.db")
+            is not has_failed
+        )
         assert writer.restored is restored
         assert [*there.iterdir()] == []
         assert (here / "out").exists() is not has_failed

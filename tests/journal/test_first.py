@@ -29,13 +29,18 @@ class Server:
         return "server"
 
 
-def test_a_restored_winner_wins_before_any_other_job_starts(virtual: Virtual, tmp_path: Path) -> None:
+def test_a_restored_winner_wins_before_any_other_job_starts(
+    virtual: Virtual, tmp_path: Path
+) -> None:
     server = Server()
 
     def make() -> Scheduler:
         question = Job(server.ask, "question", 1, label="question", key="question")
         first = First(
-            Job(server.ask, "slow", 9, key="slow"), Job(relay, server, question, key="fast"), stagger=0.5, label="first"
+            Job(server.ask, "slow", 9, key="slow"),
+            Job(relay, server, question, key="fast"),
+            stagger=0.5,
+            label="first",
         )
         return Scheduler(first, Job(relay, server, first, label="after", key="after"))
 
@@ -55,7 +60,9 @@ async def relay(server: Server, question: str) -> str:
     return await server.ask(f"relay {question}", 1)
 
 
-def test_what_ends_after_a_first_has_failed_is_not_stored(virtual: Virtual, tmp_path: Path) -> None:
+def test_what_ends_after_a_first_has_failed_is_not_stored(
+    virtual: Virtual, tmp_path: Path
+) -> None:
     """A job that catches its cancellation and returns has succeeded too late to count, in a later run, too."""
 
     async def late() -> str:
@@ -65,26 +72,51 @@ def test_what_ends_after_a_first_has_failed_is_not_stored(virtual: Virtual, tmp_
 
     for _ in range(2):
         job = Job(late, key="late")
-        first = First(job, *[Job(fail, 1, key=f"bad{number}") for number in range(2)], enough=2, label="first")
+        first = First(
+            job,
+            *[Job(fail, 1, key=f"bad{number}") for number in range(2)],
+            enough=2,
+            label="first",
+        )
         scheduler = Scheduler(first)
-        assert not virtual(lambda scheduler=scheduler: scheduler.co_run(journal=tmp_path / "run.db"))
+        assert not virtual(
+            lambda scheduler=scheduler: scheduler.co_run(journal=tmp_path / "run.db")
+        )
         assert (job.state, job.restored) == (SUCCEEDED, False)
 
 
-def test_of_two_that_are_restored_at_once_only_so_many_win_as_are_needed(virtual: Virtual, tmp_path: Path) -> None:
+def test_of_two_that_are_restored_at_once_only_so_many_win_as_are_needed(
+    virtual: Virtual, tmp_path: Path
+) -> None:
     server = Server()
     for enough in (4, 2):
         server.calls.clear()
         gate = Job(nap, 2, save=None)
-        both = [Job(server.ask, name, 1, key=name, required=gate) for name in ("one", "two")]
-        first = First(gate, Job(server.ask, "ran", 1, save=None), Job(nap, 99), both, enough=enough, label="first")
+        both = [
+            Job(server.ask, name, 1, key=name, required=gate) for name in ("one", "two")
+        ]
+        first = First(
+            gate,
+            Job(server.ask, "ran", 1, save=None),
+            Job(nap, 99),
+            both,
+            enough=enough,
+            label="first",
+        )
         scheduler = Scheduler(first, timeout=9)
-        assert virtual(lambda scheduler=scheduler: scheduler.co_run(journal=tmp_path / "run.db")) == (enough == 2)
+        assert virtual(
+            lambda scheduler=scheduler: scheduler.co_run(journal=tmp_path / "run.db")
+        ) == (enough == 2)
     assert (server.calls, first.result()) == (["ran"], ["ran", "one"])
 
 
-@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(4, 40))])
-def test_a_stopped_first_continues_with_what_was_recorded(virtual: Virtual, tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize(
+    "seed",
+    [*range(4), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(4, 40))],
+)
+def test_a_stopped_first_continues_with_what_was_recorded(
+    virtual: Virtual, tmp_path: Path, seed: int
+) -> None:
     draw = random.Random(seed)
     count = draw.randint(2, 6)
     enough = draw.randint(1, count)
@@ -93,7 +125,10 @@ def test_a_stopped_first_continues_with_what_was_recorded(virtual: Virtual, tmp_
 
     def make(timeout: float | None) -> tuple[Scheduler, First]:
         first = First(
-            *(Job(server.ask, str(number), seconds, key=number) for number, seconds in enumerate(times)),
+            *(
+                Job(server.ask, str(number), seconds, key=number)
+                for number, seconds in enumerate(times)
+            ),
             enough=enough,
             stagger=draw.choice([None, 0.5]),
             label="first",
@@ -104,10 +139,14 @@ def test_a_stopped_first_continues_with_what_was_recorded(virtual: Virtual, tmp_
     for attempt in itertools.count(1):
         scheduler, first = make(None if attempt == 3 else draw.uniform(0.1, 20))
         server.calls.clear()
-        virtual(lambda scheduler=scheduler: scheduler.co_run(journal=tmp_path / "run.db"))
+        virtual(
+            lambda scheduler=scheduler: scheduler.co_run(journal=tmp_path / "run.db")
+        )
         assert not {*paid} & {*server.calls}
         called = [job for job in first if job.is_succeeded() and not job.restored]
-        paid += [job.result() for job in sorted(called, key=lambda job: job.finished_at or 0)]
+        paid += [
+            job.result() for job in sorted(called, key=lambda job: job.finished_at or 0)
+        ]
         if scheduler.stop_reason is StopReason.COMPLETED:
             break
     result = first.result()
@@ -115,7 +154,9 @@ def test_a_stopped_first_continues_with_what_was_recorded(virtual: Virtual, tmp_
     assert len(paid) == enough
 
 
-def test_a_job_that_joins_a_running_first_and_is_restored_wins(virtual: Virtual, tmp_path: Path) -> None:
+def test_a_job_that_joins_a_running_first_and_is_restored_wins(
+    virtual: Virtual, tmp_path: Path
+) -> None:
     """A job that is added to a running `First`, and that an earlier run has paid for, is the result at once."""
     server = Server()
 
@@ -130,7 +171,9 @@ def test_a_job_that_joins_a_running_first_and_is_restored_wins(virtual: Virtual,
     for calls in (["late"], []):
         server.calls.clear()
         scheduler = make()
-        assert virtual(lambda scheduler=scheduler: scheduler.co_run(journal=tmp_path / "run.db"))
+        assert virtual(
+            lambda scheduler=scheduler: scheduler.co_run(journal=tmp_path / "run.db")
+        )
         assert server.calls == calls
         assert next(iter(scheduler)).result() == "late"
 
@@ -157,11 +200,21 @@ class Race:
         def job(*inputs: Any, **options: Any) -> Job[Any]:
             name = f"job{next(numbers)}"
             values = (name, draw.randint(1, 40) / 4, draw.random() < 0.3)
-            return Job(self.work, *values, *inputs, label=name, needs={"usd": 1}, key=[name, *values], **options)
+            return Job(
+                self.work,
+                *values,
+                *inputs,
+                label=name,
+                needs={"usd": 1},
+                key=[name, *values],
+                **options,
+            )
 
         def member(depth: int) -> Any:
             kind = draw.choice(
-                ["job", "chain", "input", "fallback", "service", "group", "first"][: 5 if depth == 2 else 7]
+                ["job", "chain", "input", "fallback", "service", "group", "first"][
+                    : 5 if depth == 2 else 7
+                ]
             )
             if kind == "job":
                 return job()
@@ -174,30 +227,51 @@ class Race:
             if kind == "fallback":
                 return Sequence(job(), job(run_if="failed"))
             if kind == "group":
-                return Scheduler(*[member(depth + 1) for _ in range(2)], label=f"group{next(numbers)}")
-            return First(*[member(depth + 1) for _ in range(2)], label=f"first{next(numbers)}")
+                return Scheduler(
+                    *[member(depth + 1) for _ in range(2)],
+                    label=f"group{next(numbers)}",
+                )
+            return First(
+                *[member(depth + 1) for _ in range(2)], label=f"first{next(numbers)}"
+            )
 
-        return First(*[member(0) for _ in range(draw.randint(2, 4))], label="first", **options)
+        return First(
+            *[member(0) for _ in range(draw.randint(2, 4))], label="first", **options
+        )
 
     def __repr__(self) -> str:
         return "race"
 
 
-@pytest.mark.parametrize("seeds", [range(4), pytest.param(range(4, 400), marks=pytest.mark.soak)])
-def test_a_first_that_was_decided_is_restored_as_a_whole(virtual: Virtual, tmp_path: Path, seeds: range) -> None:
+@pytest.mark.parametrize(
+    "seeds", [range(4), pytest.param(range(4, 400), marks=pytest.mark.soak)]
+)
+def test_a_first_that_was_decided_is_restored_as_a_whole(
+    virtual: Virtual, tmp_path: Path, seeds: range
+) -> None:
     """A later run calls nothing in a `First` of any shape, has the same result, and counts what it has spent."""
     decided = 0
     for seed in seeds:
         race, journal = Race(seed), tmp_path / f"{seed}.db"
         enough = 1 + seed % 2
 
-        async def run(race: Race = race, journal: Path = journal, enough: int = enough) -> tuple[Any, float]:
+        async def run(
+            race: Race = race, journal: Path = journal, enough: int = enough
+        ) -> tuple[Any, float]:
             service, pool = Service(serve), Pool(usd=Budget(1000))
-            options: dict[str, Any] = {"journal": journal, "keep_jobs": enough == 1, "critical_jobs": False}
+            options: dict[str, Any] = {
+                "journal": journal,
+                "keep_jobs": enough == 1,
+                "critical_jobs": False,
+            }
             async with Scheduler(pool=pool, **options) as scheduler:
                 scheduler.add(service)
                 first = scheduler.add(race.make(service, enough=enough))
-            return (first.result(), pool.free["usd"]) if first.is_succeeded() else (None, 0)
+            return (
+                (first.result(), pool.free["usd"])
+                if first.is_succeeded()
+                else (None, 0)
+            )
 
         result, left = virtual(run)
         race.ran.clear()
@@ -210,7 +284,9 @@ def test_a_first_that_was_decided_is_restored_as_a_whole(virtual: Virtual, tmp_p
     assert decided
 
 
-def test_a_first_whose_winner_has_changed_competes_again(virtual: Virtual, tmp_path: Path) -> None:
+def test_a_first_whose_winner_has_changed_competes_again(
+    virtual: Virtual, tmp_path: Path
+) -> None:
     """A `First` is restored only if its winners are: one with another key runs, and so do the others. Also a loser that
     returned something when it was cancelled, which is no result of the `First`."""
     server = Server()
@@ -221,18 +297,32 @@ def test_a_first_whose_winner_has_changed_competes_again(virtual: Virtual, tmp_p
         return "late"
 
     def make(version: int) -> Scheduler:
-        winner = Scheduler(Job(server.ask, "fast", 1, key=["fast", version], label="fast"), label="group")
-        return Scheduler(First(winner, Job(ask_on, key="slow", label="slow"), label="first"))
+        winner = Scheduler(
+            Job(server.ask, "fast", 1, key=["fast", version], label="fast"),
+            label="group",
+        )
+        return Scheduler(
+            First(winner, Job(ask_on, key="slow", label="slow"), label="first")
+        )
 
-    for version, calls in ((1, ["fast", "slow"]), (1, []), (2, ["fast", "slow"]), (2, [])):
+    for version, calls in (
+        (1, ["fast", "slow"]),
+        (1, []),
+        (2, ["fast", "slow"]),
+        (2, []),
+    ):
         server.calls.clear()
         scheduler = make(version)
-        assert virtual(lambda scheduler=scheduler: scheduler.co_run(journal=tmp_path / "run.db"))
+        assert virtual(
+            lambda scheduler=scheduler: scheduler.co_run(journal=tmp_path / "run.db")
+        )
         assert sorted(server.calls) == calls
         assert [job.restored for job in scheduler] == [not calls]
 
 
-def test_winners_are_recorded_before_the_losers_have_cleaned_up(virtual: Virtual, tmp_path: Path) -> None:
+def test_winners_are_recorded_before_the_losers_have_cleaned_up(
+    virtual: Virtual, tmp_path: Path
+) -> None:
     server = Server()
 
     async def lose() -> None:
@@ -245,23 +335,33 @@ def test_winners_are_recorded_before_the_losers_have_cleaned_up(virtual: Virtual
                 shutil.copytree(tmp_path / "run", tmp_path / "copy", dirs_exist_ok=True)
 
     def make() -> Scheduler:
-        group = Scheduler(Job(server.ask, "fast", 1, key="fast", label="fast"), label="group")
+        group = Scheduler(
+            Job(server.ask, "fast", 1, key="fast", label="fast"), label="group"
+        )
         return Scheduler(First(group, Job(lose, label="loser"), label="first"))
 
     (tmp_path / "run").mkdir()
     for name, calls in (("run", ["fast", "loser"]), ("copy", [])):
         server.calls.clear()
         scheduler = make()
-        assert virtual(lambda scheduler=scheduler, name=name: scheduler.co_run(journal=tmp_path / name / "run.db"))
+        assert virtual(
+            lambda scheduler=scheduler, name=name: scheduler.co_run(
+                journal=tmp_path / name / "run.db"
+            )
+        )
         assert sorted(server.calls) == calls
 
 
-def test_a_first_with_a_key_that_cannot_be_stored_fails_alone(virtual: Virtual, tmp_path: Path) -> None:
+def test_a_first_with_a_key_that_cannot_be_stored_fails_alone(
+    virtual: Virtual, tmp_path: Path
+) -> None:
     """A bad `key=` of a `First` in an open scheduler is its own failure, and the engine goes on."""
     other = Job(nap, 1, label="other")
 
     async def main() -> None:
-        async with Scheduler(journal=tmp_path / "run.db", critical_jobs=False) as scheduler:
+        async with Scheduler(
+            journal=tmp_path / "run.db", critical_jobs=False
+        ) as scheduler:
             scheduler.update([First(Job(nap, 1), label="first", key=Server()), other])
 
     virtual(main)
@@ -269,12 +369,18 @@ def test_a_first_with_a_key_that_cannot_be_stored_fails_alone(virtual: Virtual, 
 
 
 @pytest.mark.parametrize("stagger", [5, math.inf])
-def test_the_turn_after_a_restored_job_opens_at_once(virtual: Virtual, tmp_path: Path, stagger: float) -> None:
+def test_the_turn_after_a_restored_job_opens_at_once(
+    virtual: Virtual, tmp_path: Path, stagger: float
+) -> None:
     """A restored job has not started, so that no time would ever come for the next; and it counts as it is restored."""
     for body in (fail, nap):
         needed = Job(body, 1, label="needed")
         last = Job(nap, 1, "second", label="last", required=needed)
-        first = First(Job(nap, 1, "first", label="first"), last, needed, enough=2, stagger=stagger)
+        first = First(
+            Job(nap, 1, "first", label="first"), last, needed, enough=2, stagger=stagger
+        )
         scheduler = Scheduler(first)
-        assert virtual(lambda run=scheduler.co_run: run(journal=tmp_path / "run.db")) is (body is nap)
+        assert virtual(
+            lambda run=scheduler.co_run: run(journal=tmp_path / "run.db")
+        ) is (body is nap)
     assert needed.started_at == 0

@@ -49,7 +49,11 @@ TRAPS: list[tuple[Callable[[Path, Path], None], str]] = [
 # ---- the lock file
 @pytest.mark.parametrize(("make_trap", "kind"), TRAPS)
 def test_a_lock_file_put_there_while_a_run_starts_is_rejected(
-    file: Path, victim: Path, monkeypatch: pytest.MonkeyPatch, make_trap: Callable[[Path, Path], None], kind: str
+    file: Path,
+    victim: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make_trap: Callable[[Path, Path], None],
+    kind: str,
 ) -> None:
     """The lock file is checked once it is open, too, because another user may replace it at any time."""
     lock = file.with_name("run.db-lock")
@@ -67,11 +71,17 @@ def test_a_lock_file_put_there_while_a_run_starts_is_rejected(
 def test_escape_sequences_in_a_lock_file_are_not_shown(file: Path) -> None:
     """Another user may hold the lock file, with escape sequences for the terminal in place of a name."""
     made(file, "a")
-    for text in ("process 1 on \x1b]0;title\x07x, since today", "process 1 on \u202ex, since today", "[ok] all done"):
+    for text in (
+        "process 1 on \x1b]0;title\x07x, since today",
+        "process 1 on \u202ex, since today",
+        "[ok] all done",
+    ):
         file.with_name("run.db-lock").write_text(text)
         holder = os.open(file.with_name("run.db-lock"), os.O_RDWR)
         _lock.set_lock(holder, _lock.LOCK_FILE_BYTE, 1)
-        with pytest.raises(JournalError, match="another run is using it: an unknown process; wait") as raised:
+        with pytest.raises(
+            JournalError, match="another run is using it: an unknown process; wait"
+        ) as raised:
             JournalStore(file, writes=True)
         assert str(raised.value).isprintable()
         os.close(holder)
@@ -92,11 +102,18 @@ def poison(file: Path, victim: Path) -> None:
     page = int.from_bytes(file.read_bytes()[16:18], "big")
     magic, name = bytes.fromhex("d9d505f920a163d7"), os.fsencode(victim)
     header = magic + struct.pack(">IIIII", 0, 0, file.stat().st_size // page, 512, page)
-    end = struct.pack(">I", (1 << 30) // page + 1) + name + struct.pack(">II", len(name), sum(name)) + magic
+    end = (
+        struct.pack(">I", (1 << 30) // page + 1)
+        + name
+        + struct.pack(">II", len(name), sum(name))
+        + magic
+    )
     file.with_name("run.db-journal").write_bytes(header.ljust(512, b"\0") + end)
 
 
-def test_a_journal_with_a_rollback_journal_deletes_no_file(file: Path, victim: Path) -> None:
+def test_a_journal_with_a_rollback_journal_deletes_no_file(
+    file: Path, victim: Path
+) -> None:
     made(file, "a")
     poison(file, victim)
     before = {path.name: path.read_bytes() for path in file.parent.iterdir()}
@@ -112,7 +129,10 @@ def test_reading_a_journal_creates_and_changes_no_file(file: Path) -> None:
     made(file, "a")
 
     def state() -> list[tuple[str, bytes, int]]:
-        return [(path.name, path.read_bytes(), path.stat().st_mtime_ns) for path in file.parent.iterdir()]
+        return [
+            (path.name, path.read_bytes(), path.stat().st_mtime_ns)
+            for path in file.parent.iterdir()
+        ]
 
     before = state()
     for words in ([], ["why"], ["show", "*"]):
@@ -165,7 +185,9 @@ def kill_at_statement(number: int) -> None:
     def traced(*arguments: Any) -> sqlite3.Connection:
         connection = connect(*arguments)
         connection.set_trace_callback(
-            lambda statement: next(left, None) is None and os.kill(os.getpid(), signal.SIGKILL)
+            lambda statement: (
+                next(left, None) is None and os.kill(os.getpid(), signal.SIGKILL)
+            )
         )
         return connection
 
@@ -173,11 +195,15 @@ def kill_at_statement(number: int) -> None:
 
 
 # ---- the database and its log
-def test_a_file_beside_a_journal_that_no_run_would_create_is_rejected(file: Path, victim: Path) -> None:
+def test_a_file_beside_a_journal_that_no_run_would_create_is_rejected(
+    file: Path, victim: Path
+) -> None:
     """The log of a journal is a regular file with one name: SQLite would write into it, and a pipe has no end. A run
     writes its name into the lock file: once, it emptied the target of a link."""
     made(file, "a")
-    for suffix, (make_trap, kind) in itertools.product(["-wal", "-shm", "-lock"], TRAPS):
+    for suffix, (make_trap, kind) in itertools.product(
+        ["-wal", "-shm", "-lock"], TRAPS
+    ):
         make_trap(trap := Path(f"{file}{suffix}"), victim)
         for writes in (True, False):
             refused(file, rf"'run.db{suffix}' next to it is {kind}; remove it", writes)
@@ -191,8 +217,17 @@ def test_a_journal_that_is_no_regular_file_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     (tmp_path / "device").symlink_to("/dev/zero")
     before = sorted(os.listdir(tmp_path))
-    for name, kind in (("pipe", "a named pipe"), ("directory", "a directory"), ("device", "a device")):
-        refused(tmp_path / name, rf"it is {kind}; give the path of a regular file", True, False)
+    for name, kind in (
+        ("pipe", "a named pipe"),
+        ("directory", "a directory"),
+        ("device", "a device"),
+    ):
+        refused(
+            tmp_path / name,
+            rf"it is {kind}; give the path of a regular file",
+            True,
+            False,
+        )
     assert sorted(os.listdir(tmp_path)) == before
 
 
@@ -209,7 +244,10 @@ def test_a_journal_behind_a_link_keeps_its_files_beside_the_target(file: Path) -
 def test_a_link_to_a_missing_file_is_rejected(file: Path) -> None:
     """A run creates no file at the end of a link, because another user may have chosen its place."""
     file.symlink_to(file.with_name("nowhere"))
-    refused(file, "a symbolic link to a file that does not exist; create an empty file there")
+    refused(
+        file,
+        "a symbolic link to a file that does not exist; create an empty file there",
+    )
     assert os.listdir(file.parent) == ["run.db"]
 
 
@@ -217,7 +255,9 @@ def test_a_link_to_a_missing_file_is_rejected(file: Path) -> None:
 def made_with_result(file: Path, data: bytes = b"large") -> None:
     with contextlib.closing(JournalStore(file, writes=True)) as store:
         name = store.write_large(data)
-        store.add_records([record("large")._replace(result=len(data), large=name)], [], [])
+        store.add_records(
+            [record("large")._replace(result=len(data), large=name)], [], []
+        )
 
 
 STRANGE = [
@@ -225,15 +265,23 @@ STRANGE = [
     ("UPDATE runs SET ended = 9e999, started = -9e999", "1 job succeeded"),
     ("UPDATE runs SET ended = 1e308, started = -1e308", "1 job succeeded"),
     ("UPDATE jobs SET took = 9e999, settled = 9e999", "1 job succeeded"),
-    ("""UPDATE jobs SET result = '{"$":"CommandResult","v":' || replace(hex(zeroblob(50000)), '00', '[')""", "1 job"),
-    ("""UPDATE jobs SET result = '{"$":"CommandResult","v":[0,1e999,0,0,0,null,null]}'""", "1 job succeeded"),
+    (
+        """UPDATE jobs SET result = '{"$":"CommandResult","v":' || replace(hex(zeroblob(50000)), '00', '[')""",
+        "1 job",
+    ),
+    (
+        """UPDATE jobs SET result = '{"$":"CommandResult","v":[0,1e999,0,0,0,null,null]}'""",
+        "1 job succeeded",
+    ),
     ("UPDATE jobs SET result = 7", "damaged"),
 ]
 
 
 def test_strange_values_in_a_journal_are_shown_without_a_traceback(file: Path) -> None:
     """Another program can store anything in a journal: infinite times, terminal sequences, JSON of any depth."""
-    assert Scheduler(Job(evil, label="x", save=(lambda value: 1, str))).run(journal=file)
+    assert Scheduler(Job(evil, label="x", save=(lambda value: 1, str))).run(
+        journal=file
+    )
     intact = file.read_bytes()
     for change, said in STRANGE:
         file.write_bytes(intact)
@@ -271,7 +319,9 @@ SCHEMAS = [
 ]
 
 
-def test_a_journal_with_another_schema_is_rejected_without_evaluating_it(file: Path) -> None:
+def test_a_journal_with_another_schema_is_rejected_without_evaluating_it(
+    file: Path,
+) -> None:
     """Another schema than a journal's may compute anything, even when the file is read, so it is only compared."""
     made(file, "a")
     intact = file.read_bytes()
@@ -280,11 +330,19 @@ def test_a_journal_with_another_schema_is_rejected_without_evaluating_it(file: P
         with contextlib.closing(sqlite3.connect(file)) as db:
             if "extra" in statement:
                 db.execute("CREATE TABLE extra (a)")
-                db.executemany("INSERT INTO extra VALUES (?)", [(number,) for number in range(2000)])
+                db.executemany(
+                    "INSERT INTO extra VALUES (?)",
+                    [(number,) for number in range(2000)],
+                )
             db.commit()
             db.execute("PRAGMA writable_schema = ON")
             db.executescript(statement)
-        refused(file, r"its tables are not those of a journal|the file is damaged", False, True)
+        refused(
+            file,
+            r"its tables are not those of a journal|the file is damaged",
+            False,
+            True,
+        )
         assert os.listdir(file.parent) == ["run.db"]
 
 
@@ -295,22 +353,35 @@ def test_a_schema_of_ten_thousand_tables_is_not_parsed(file: Path) -> None:
         db.execute("PRAGMA journal_mode = DELETE")
         db.execute("PRAGMA writable_schema = ON")
         rows = [
-            ("view", f"v{number}", f"v{number}", 0, f"CREATE VIEW v{number} AS SELECT 1") for number in range(10**4)
+            (
+                "view",
+                f"v{number}",
+                f"v{number}",
+                0,
+                f"CREATE VIEW v{number} AS SELECT 1",
+            )
+            for number in range(10**4)
         ]
-        rows.append(("view", "last", "last", 0, "CREATE VIEW last (, which would be an error"))
+        rows.append(
+            ("view", "last", "last", 0, "CREATE VIEW last (, which would be an error")
+        )
         db.executemany("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", rows)
         db.commit()
     with pytest.raises(JournalError, match="its tables are not those of a journal"):
         found(file)
 
 
-def test_a_log_from_elsewhere_is_not_merged_into_a_journal_that_is_rejected(file: Path) -> None:
+def test_a_log_from_elsewhere_is_not_merged_into_a_journal_that_is_rejected(
+    file: Path,
+) -> None:
     """A log that changes the schema was put beside the journal by others: neither file is changed."""
     made(file, "a")
     (other := file.with_name("other.db")).write_bytes(file.read_bytes())
     with contextlib.closing(sqlite3.connect(other)) as db:
         db.execute("CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM jobs; END")
-        file.with_name("run.db-wal").write_bytes(other.with_name("other.db-wal").read_bytes())
+        file.with_name("run.db-wal").write_bytes(
+            other.with_name("other.db-wal").read_bytes()
+        )
     refused(file, "its tables are not those of a journal", False, True, False)
     file.with_name("run.db-wal").unlink()
     assert found(file) == ["a"]
@@ -320,8 +391,13 @@ def test_a_tree_of_pages_with_more_paths_than_atoms_is_not_walked(file: Path) ->
     """Pages that refer to the same pages again and again have endless rows, and are rejected by a check of pages."""
     made(file, "a")
     with contextlib.closing(sqlite3.connect(file)) as db:
-        (root,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'jobs'").fetchone()
-    pages = [file.read_bytes()[place : place + 4096] for place in range(0, file.stat().st_size, 4096)]
+        (root,) = db.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'jobs'"
+        ).fetchone()
+    pages = [
+        file.read_bytes()[place : place + 4096]
+        for place in range(0, file.stat().st_size, 4096)
+    ]
 
     def interior(child: int) -> bytes:
         """Return a page whose 121 children are one and the same."""
@@ -353,7 +429,11 @@ def test_a_log_without_its_file_is_left_until_it_is_removed(file: Path) -> None:
     file.unlink()
     before = {path: path.read_bytes() for path in file.parent.iterdir()}
     for writes in (False, True):
-        refused(file, r"the file is missing, but its log 'run\.db-wal' is there; restore the", writes)
+        refused(
+            file,
+            r"the file is missing, but its log 'run\.db-wal' is there; restore the",
+            writes,
+        )
         assert {path: path.read_bytes() for path in file.parent.iterdir()} == before
     for suffix in ("-wal", "-shm"):
         file.with_name(f"run.db{suffix}").unlink(missing_ok=True)
@@ -388,7 +468,9 @@ def restored_pickle(file: Path) -> tuple[bool, str]:
     return Evil.loaded, scheduler.explain(job)
 
 
-def test_a_pickle_is_not_loaded_from_a_journal_that_others_may_write(file: Path) -> None:
+def test_a_pickle_is_not_loaded_from_a_journal_that_others_may_write(
+    file: Path,
+) -> None:
     """Who may write to a journal could put a pickle there that runs any code, so the job runs instead."""
     assert restored_pickle(file) == (False, ANY)
     for mode in (0o660, 0o602):
@@ -403,7 +485,9 @@ def test_a_pickle_is_not_loaded_from_a_journal_that_others_may_write(file: Path)
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
 @pytest.mark.parametrize("name", ["run.db", "run.db-wal"])
-def test_a_pickle_is_not_loaded_from_a_journal_of_another_user(file: Path, name: str) -> None:
+def test_a_pickle_is_not_loaded_from_a_journal_of_another_user(
+    file: Path, name: str
+) -> None:
     """Another user may have put a journal, or a log, in place of this user's, so its pickles are not loaded."""
     assert restored_pickle(file) == (False, ANY)
     if name == "run.db-wal":
@@ -424,7 +508,9 @@ def test_a_pickle_is_not_loaded_if_others_may_write_to_the_log(file: Path) -> No
     assert "not loaded because other users may write to 'run.db-wal'" in why
 
 
-def test_log_that_appears_while_journal_is_opened_counts_as_well(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_that_appears_while_journal_is_opened_counts_as_well(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A log that another user puts there just before SQLite opens it is found afterwards."""
     assert restored_pickle(file) == (False, ANY)
     (file.parent / "other").mkdir()
@@ -453,7 +539,9 @@ def leave_log(file: Path) -> None:
     os.waitpid(child, 0)
 
 
-def test_a_new_journal_cannot_be_written_by_others_under_any_umask(tmp_path: Path) -> None:
+def test_a_new_journal_cannot_be_written_by_others_under_any_umask(
+    tmp_path: Path,
+) -> None:
     """A new journal, and its log, cannot be written by others, so that its pickles are loaded under any umask."""
     before = os.umask(0)
     try:

@@ -44,7 +44,9 @@ def opened(virtual: Virtual, file: Path, body: Body, **options: Any) -> Any:
     return virtual(main)
 
 
-def test_a_job_added_to_an_open_scheduler_is_restored_by_add(virtual: Virtual, file: Path) -> None:
+def test_a_job_added_to_an_open_scheduler_is_restored_by_add(
+    virtual: Virtual, file: Path
+) -> None:
     """A job that an earlier run has recorded is SUCCEEDED when `add` returns, and `await job` gives its result."""
 
     async def body(scheduler: Scheduler) -> tuple[JobState, int, bool]:
@@ -56,7 +58,9 @@ def test_a_job_added_to_an_open_scheduler_is_restored_by_add(virtual: Virtual, f
     assert calls == []
 
 
-def test_a_job_added_as_an_open_scheduler_begins_is_restored_by_add(virtual: Virtual, file: Path) -> None:
+def test_a_job_added_as_an_open_scheduler_begins_is_restored_by_add(
+    virtual: Virtual, file: Path
+) -> None:
     """The jobs that the scheduler has from the beginning are looked up before it, in the same call."""
 
     async def main() -> tuple[JobState, int, bool]:
@@ -80,13 +84,29 @@ def test_jobs_added_in_another_order_are_restored(virtual: Virtual, file: Path) 
         first = Job(double, 1, label="first")
         return [
             lambda: [scheduler.add(Job(double, 1, label="one"))],
-            lambda: [scheduler.add(Job(double, number, object(), key=number)) for number in (2, 3)],
+            lambda: [
+                scheduler.add(Job(double, number, object(), key=number))
+                for number in (2, 3)
+            ],
             lambda: [scheduler.add(Job(double, number)) for number in (2, 3)],
             lambda: scheduler.map(double, [5, 6], label="mapped"),
-            lambda: scheduler.map(double, [5, 6], [object()] * 2, label="keyed", key=lambda number, _: number),
+            lambda: scheduler.map(
+                double,
+                [5, 6],
+                [object()] * 2,
+                label="keyed",
+                key=lambda number, _: number,
+            ),
             lambda: [scheduler.add(Job(total, first, label="sum")), first],
-            lambda: list(scheduler.add(Scheduler(Job(double, 7), Job(double, 7), label="inner"))),
-            lambda: [*[scheduler.add(Scheduler(Job(double, n), label="alike", key=n)) for n in (8, 9)][1]],
+            lambda: list(
+                scheduler.add(Scheduler(Job(double, 7), Job(double, 7), label="inner"))
+            ),
+            lambda: [
+                *[
+                    scheduler.add(Scheduler(Job(double, n), label="alike", key=n))
+                    for n in (8, 9)
+                ][1]
+            ],
             lambda: [scheduler.add(Job(grow, label="grow"))],
         ]
 
@@ -118,12 +138,17 @@ CALLS: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-def test_added_calls_that_differ_in_one_part_have_different_names(virtual: Virtual, file: Path) -> None:
+def test_added_calls_that_differ_in_one_part_have_different_names(
+    virtual: Virtual, file: Path
+) -> None:
     """Jobs that are added are known by all of their call: a value, a name, a place, a type. All are stored, and each is
     restored with its own result. Above the length of a name, its hash tells two calls apart."""
 
     async def body(scheduler: Scheduler) -> list[str]:
-        jobs = [scheduler.add(Job(described, *args, kwargs=kwargs)) for args, kwargs in CALLS]
+        jobs = [
+            scheduler.add(Job(described, *args, kwargs=kwargs))
+            for args, kwargs in CALLS
+        ]
         return [await job for job in jobs]
 
     expected = [f"{args} {[*kwargs.items()]}" for args, kwargs in CALLS]
@@ -133,15 +158,21 @@ def test_added_calls_that_differ_in_one_part_have_different_names(virtual: Virtu
     assert calls == []
 
 
-def test_of_jobs_with_one_name_none_is_stored(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_of_jobs_with_one_name_none_is_stored(
+    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Of jobs with one label, none is stored or restored, in this run or later ones; the log says so once in each."""
 
     async def body(scheduler: Scheduler) -> list[bool]:
         jobs = [scheduler.add(Job(double, number, label="same")) for number in numbers]
         [await job for job in jobs]
-        jobs.append(scheduler.add(Job(double, 4, label="same")))  # the others have settled
+        jobs.append(
+            scheduler.add(Job(double, 4, label="same"))
+        )  # the others have settled
         assert [await job for job in jobs] == [2 * number for number in (*numbers, 4)]
-        assert "it is not stored: several jobs have had this name" in scheduler.explain(jobs[1])
+        assert "it is not stored: several jobs have had this name" in scheduler.explain(
+            jobs[1]
+        )
         return [job.restored for job in jobs]
 
     for order in (1, 2, 3), (1, 2, 3), (3, 1, 2):
@@ -151,10 +182,14 @@ def test_of_jobs_with_one_name_none_is_stored(virtual: Virtual, file: Path, capl
             assert opened(virtual, file, body) == [False] * 4
         (message,) = [record.getMessage() for record in caplog.records]
         assert message.startswith("the journal does not store 'same")
-        assert message.endswith("several jobs have had this name; give each a label of its own, or key=")
+        assert message.endswith(
+            "several jobs have had this name; give each a label of its own, or key="
+        )
 
     async def alone(scheduler: Scheduler) -> bool:
-        return (await scheduler.add(job := Job(double, 1, label="same")), job.restored)[1]
+        return (await scheduler.add(job := Job(double, 1, label="same")), job.restored)[
+            1
+        ]
 
     assert [opened(virtual, file, alone) for _ in range(2)] == [False, False]
     with contextlib.closing(JournalStore(file, writes=True)) as store:
@@ -171,7 +206,9 @@ def returns(number: int) -> Callable[..., Awaitable[int]]:
     return closure
 
 
-def test_a_closure_is_stored_if_its_label_its_key_or_its_arguments_identify_it(virtual: Virtual, file: Path) -> None:
+def test_a_closure_is_stored_if_its_label_its_key_or_its_arguments_identify_it(
+    virtual: Virtual, file: Path
+) -> None:
     async def body(scheduler: Scheduler) -> list[bool]:
         jobs = [
             scheduler.add(Job(returns(7))), scheduler.add(Job(returns(1), label="label")),
@@ -186,7 +223,9 @@ def test_a_closure_is_stored_if_its_label_its_key_or_its_arguments_identify_it(v
     assert opened(virtual, file, body) == [False] + [True] * 6
 
 
-def test_closures_that_only_their_order_distinguishes_are_not_stored(virtual: Virtual, file: Path) -> None:
+def test_closures_that_only_their_order_distinguishes_are_not_stored(
+    virtual: Virtual, file: Path
+) -> None:
     """In a scenario that was built before the run, closures of one label are stored if their defaults differ."""
 
     async def run(*jobs: AbstractJob[Any]) -> list[tuple[Any, bool]]:
@@ -196,12 +235,19 @@ def test_closures_that_only_their_order_distinguishes_are_not_stored(virtual: Vi
     def build(*numbers: int) -> list[AbstractJob[Any]]:
         closures: list[AbstractJob[Any]] = [Job(returns(number)) for number in numbers]
         named = [Job(returns(number), label=f"named {number}") for number in numbers]
-        return [*closures, *named, *[Job(lambda n=number: double(n)) for number in numbers]]
+        return [
+            *closures,
+            *named,
+            *[Job(lambda n=number: double(n)) for number in numbers],
+        ]
 
     assert not any(restored for _, restored in virtual(run, *build(1, 2)))
     wanted = [(1, False), (2, False), (1, True), (2, True), (2, True), (4, True)]
     assert virtual(run, *build(1, 2)) == wanted
-    assert virtual(run, *build(2, 1)) == [wanted[number] for number in (1, 0, 3, 2)] + [(4, False), (2, False)]
+    assert virtual(run, *build(2, 1)) == [wanted[number] for number in (1, 0, 3, 2)] + [
+        (4, False),
+        (2, False),
+    ]
 
 
 def alike(number: int) -> list[AbstractJob[Any]]:
@@ -210,24 +256,32 @@ def alike(number: int) -> list[AbstractJob[Any]]:
     return [
         Job(returns(number), key="one key"),
         Job(returns(number), version=1),
-        Scheduler(Scheduler(Job(returns(number), label="job"), label="inner"), label="outer"),
+        Scheduler(
+            Scheduler(Job(returns(number), label="job"), label="inner"), label="outer"
+        ),
         Scheduler(used, Job(total, used), First(Job(returns(number)))),
     ]
 
 
-def test_jobs_that_only_order_of_their_schedulers_distinguishes_are_not_stored(virtual: Virtual, file: Path) -> None:
+def test_jobs_that_only_order_of_their_schedulers_distinguishes_are_not_stored(
+    virtual: Virtual, file: Path
+) -> None:
     """In a scenario that was built before the run, no closure gets the result of another when the order changes.
     Whether their schedulers or they themselves have equal labels, keys and versions makes no difference. What the
     results of their inputs tell apart is restored."""
 
     async def run(*numbers: int) -> dict[int, list[tuple[Any, bool]]]:
         built = {number: alike(number) for number in numbers}
-        assert await Scheduler(*[job for jobs in built.values() for job in jobs]).co_run(journal=file)
+        assert await Scheduler(
+            *[job for jobs in built.values() for job in jobs]
+        ).co_run(journal=file)
         return {
             number: [
                 (job.result(), job.restored)
                 for outer in jobs
-                for job in (outer.iterate_jobs() if isinstance(outer, Scheduler) else [outer])
+                for job in (
+                    outer.iterate_jobs() if isinstance(outer, Scheduler) else [outer]
+                )
                 if not isinstance(job, Scheduler) or isinstance(job, First)
             ]
             for number, jobs in built.items()
@@ -239,7 +293,9 @@ def test_jobs_that_only_order_of_their_schedulers_distinguishes_are_not_stored(v
             assert sum(restored for _, restored in outcomes) <= 1  # that of `total`
 
 
-def test_a_nested_scheduler_with_the_label_of_another_has_no_stored_jobs(virtual: Virtual, file: Path) -> None:
+def test_a_nested_scheduler_with_the_label_of_another_has_no_stored_jobs(
+    virtual: Virtual, file: Path
+) -> None:
     async def body(scheduler: Scheduler) -> list[tuple[int, bool]]:
         found: list[tuple[int, bool]] = []
         for number in numbers:
@@ -247,11 +303,15 @@ def test_a_nested_scheduler_with_the_label_of_another_has_no_stored_jobs(virtual
             await scheduler.add(Scheduler(job, label="inner"))
             found.append((job.result(), job.restored))
         jobs = [job for job in scheduler if job.label == "static"]
-        jobs += [scheduler.add(Job(returns(number), label="static")) for number in numbers]
+        jobs += [
+            scheduler.add(Job(returns(number), label="static")) for number in numbers
+        ]
         return found + [(await job, job.restored) for job in jobs]
 
     async def main() -> Any:
-        async with Scheduler(Job(returns(9), label="static"), journal=file) as scheduler:
+        async with Scheduler(
+            Job(returns(9), label="static"), journal=file
+        ) as scheduler:
             return await body(scheduler)
 
     for order in (1, 2), (2, 1):
@@ -261,7 +321,9 @@ def test_a_nested_scheduler_with_the_label_of_another_has_no_stored_jobs(virtual
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_job_never_gets_the_result_of_another(virtual: Virtual, file: Path, seed: int) -> None:
+def test_a_job_never_gets_the_result_of_another(
+    virtual: Virtual, file: Path, seed: int
+) -> None:
     """Whatever closures of one name are added, in which order, up to any crash: no run ends with a wrong value. A
     result that was stored before a crash, and restored before a second job with its name was added, ends the run."""
     rng = random.Random(seed)
@@ -295,7 +357,9 @@ class Crash(Exception):
     """The body of an open scheduler ends as it does when the process is killed: with what was committed."""
 
 
-def test_a_result_that_may_be_that_of_another_job_ends_the_run(virtual: Virtual, file: Path) -> None:
+def test_a_result_that_may_be_that_of_another_job_ends_the_run(
+    virtual: Virtual, file: Path
+) -> None:
     async def body(scheduler: Scheduler) -> list[Any]:
         jobs = [scheduler.add(Job(returns(number), label="same")) for number in numbers]
         await anyio.sleep(3)
@@ -304,12 +368,17 @@ def test_a_result_that_may_be_that_of_another_job_ends_the_run(virtual: Virtual,
     numbers: tuple[int, ...] = (1,)
     assert opened(virtual, file, body) == [1]  # killed before the second one was added
     numbers = (2, 1)
-    with pytest.raises(JournalError, match="several jobs have the name 'same'; one of them was restored"):
+    with pytest.raises(
+        JournalError,
+        match="several jobs have the name 'same'; one of them was restored",
+    ):
         opened(virtual, file, body)
     assert opened(virtual, file, body) == [2, 1]
 
 
-def test_a_retried_scheduler_stores_no_job_whose_name_it_uses_twice(virtual: Virtual, file: Path) -> None:
+def test_a_retried_scheduler_stores_no_job_whose_name_it_uses_twice(
+    virtual: Virtual, file: Path
+) -> None:
     attempts: list[int] = []
 
     async def grow() -> None:
@@ -317,10 +386,17 @@ def test_a_retried_scheduler_stores_no_job_whose_name_it_uses_twice(virtual: Vir
         attempts.append(1)
         if len(attempts) % 2:
             raise ValueError("the first attempt")
-        found.extend([await scheduler.add(Job(returns(number), label="grown")) for number in (1, 2)])
+        found.extend(
+            [
+                await scheduler.add(Job(returns(number), label="grown"))
+                for number in (1, 2)
+            ]
+        )
 
     async def body(scheduler: Scheduler) -> None:
-        await scheduler.add(Scheduler(Job(grow, label="grow", critical=True), label="inner", retry=1))
+        await scheduler.add(
+            Scheduler(Job(grow, label="grow", critical=True), label="inner", retry=1)
+        )
 
     found: list[int] = []
     for _ in range(2):
@@ -328,7 +404,9 @@ def test_a_retried_scheduler_stores_no_job_whose_name_it_uses_twice(virtual: Vir
     assert found == [1, 2, 1, 2]
 
 
-def test_a_name_is_free_again_when_its_job_has_failed(virtual: Virtual, file: Path) -> None:
+def test_a_name_is_free_again_when_its_job_has_failed(
+    virtual: Virtual, file: Path
+) -> None:
     async def body(scheduler: Scheduler) -> bool:
         job: Job[Any] = scheduler.add(Job(fail, label="try", critical=False))
         await job.wait_settled()
@@ -336,10 +414,15 @@ def test_a_name_is_free_again_when_its_job_has_failed(virtual: Virtual, file: Pa
         await job
         return job.restored
 
-    assert [opened(virtual, file, body, keep_jobs=False) for _ in range(2)] == [False, True]
+    assert [opened(virtual, file, body, keep_jobs=False) for _ in range(2)] == [
+        False,
+        True,
+    ]
 
 
-def test_jobs_that_a_retried_scheduler_adds_again_are_stored(virtual: Virtual, file: Path) -> None:
+def test_jobs_that_a_retried_scheduler_adds_again_are_stored(
+    virtual: Virtual, file: Path
+) -> None:
     attempts: list[int] = []
 
     async def grow() -> None:
@@ -350,7 +433,9 @@ def test_jobs_that_a_retried_scheduler_adds_again_are_stored(virtual: Virtual, f
             raise ValueError("the first attempt")
 
     async def body(scheduler: Scheduler) -> None:
-        await scheduler.add(Scheduler(Job(grow, label="grow", critical=True), label="inner", retry=1))
+        await scheduler.add(
+            Scheduler(Job(grow, label="grow", critical=True), label="inner", retry=1)
+        )
 
     opened(virtual, file, body)
     assert calls == [1, 1]
@@ -359,21 +444,35 @@ def test_jobs_that_a_retried_scheduler_adds_again_are_stored(virtual: Virtual, f
     assert found(file) == ["inner/grown"]
 
 
-def test_the_journal_of_a_scheduler_is_used_unless_a_run_gets_another(virtual: Virtual, file: Path) -> None:
+def test_the_journal_of_a_scheduler_is_used_unless_a_run_gets_another(
+    virtual: Virtual, file: Path
+) -> None:
     """`Scheduler(journal=)` is used by each of its runs; the argument of a run takes precedence, None included."""
-    scheduler = Scheduler(Job(double, 1), Scheduler(Job(double, 2), label="in", journal=file.with_name("inner.db")))
+    scheduler = Scheduler(
+        Job(double, 1),
+        Scheduler(Job(double, 2), label="in", journal=file.with_name("inner.db")),
+    )
     jobs = [job for job in scheduler.iterate_jobs() if not isinstance(job, Scheduler)]
     scheduler.journal = file
     assert scheduler.journal == str(file)
-    for argument, restored in ({}, False), ({}, True), ({"journal": None}, False), ({"journal": f"{file}2"}, False):
+    for argument, restored in (
+        ({}, False),
+        ({}, True),
+        ({"journal": None}, False),
+        ({"journal": f"{file}2"}, False),
+    ):
         assert virtual(functools.partial(scheduler.co_run, **argument))
         assert {job.restored for job in jobs} == {restored}
     assert not file.with_name("inner.db").exists()
-    with pytest.raises(TypeError, match="journal=5 of 'Scheduler': give a Journal, or the path of one"):
+    with pytest.raises(
+        TypeError, match="journal=5 of 'Scheduler': give a Journal, or the path of one"
+    ):
         Scheduler(journal=5)  # type: ignore[arg-type]
 
 
-def test_a_journal_that_cannot_be_used_is_raised_when_the_block_is_entered(virtual: Virtual, file: Path) -> None:
+def test_a_journal_that_cannot_be_used_is_raised_when_the_block_is_entered(
+    virtual: Virtual, file: Path
+) -> None:
     file.write_text("no journal")
 
     async def body(scheduler: Scheduler) -> None:
@@ -384,9 +483,13 @@ def test_a_journal_that_cannot_be_used_is_raised_when_the_block_is_entered(virtu
 
 
 @pytest.mark.parametrize("has_own_journal", [True, False])
-def test_a_job_that_adds_jobs_to_its_own_run_is_stored(virtual: Virtual, file: Path, has_own_journal: bool) -> None:
+def test_a_job_that_adds_jobs_to_its_own_run_is_stored(
+    virtual: Virtual, file: Path, has_own_journal: bool
+) -> None:
     async def opens() -> int:
-        async with Scheduler(journal=file.with_name("inner.db") if has_own_journal else None) as inner:
+        async with Scheduler(
+            journal=file.with_name("inner.db") if has_own_journal else None
+        ) as inner:
             return await inner.add(Job(double, 1))
 
     for restored in (False, True):
@@ -395,21 +498,29 @@ def test_a_job_that_adds_jobs_to_its_own_run_is_stored(virtual: Virtual, file: P
         assert (job.restored, job.result()) == (restored, 2)
 
 
-def test_as_settled_yields_jobs_that_were_restored_before_it_was_called(virtual: Virtual, file: Path) -> None:
+def test_as_settled_yields_jobs_that_were_restored_before_it_was_called(
+    virtual: Virtual, file: Path
+) -> None:
     """With `keep_jobs=False`, jobs that `add` has restored are dropped, and still among those that have settled."""
 
     async def body(scheduler: Scheduler) -> list[tuple[int, bool]]:
         added = scheduler.map(double, [1, 2, 3])
         settled = [(job.result(), job.restored) async for job in scheduler.as_settled()]
-        settled += [(job.result(), job.restored) async for job in scheduler.as_settled()]  # they have been seen
+        settled += [
+            (job.result(), job.restored) async for job in scheduler.as_settled()
+        ]  # they have been seen
         assert [await job for job in added] == [2, 4, 6]
         return settled
 
     for restored in (False, True):
-        assert sorted(opened(virtual, file, body, keep_jobs=False)) == [(number, restored) for number in (2, 4, 6)]
+        assert sorted(opened(virtual, file, body, keep_jobs=False)) == [
+            (number, restored) for number in (2, 4, 6)
+        ]
 
 
-def test_as_settled_yields_no_jobs_that_an_earlier_run_has_restored(virtual: Virtual, file: Path) -> None:
+def test_as_settled_yields_no_jobs_that_an_earlier_run_has_restored(
+    virtual: Virtual, file: Path
+) -> None:
     async def adds() -> None:
         await anyio.sleep(1)
         scheduler.add(Job(double, 1))
@@ -434,15 +545,30 @@ def test_an_open_scheduler_that_drops_its_jobs_keeps_nothing_of_them(
     monkeypatch.setattr(
         _session.JournalSession,
         "__init__",
-        lambda self, *args, **options: (sessions.append(self), opened_session(self, *args, **options))[1],
+        lambda self, *args, **options: (
+            sessions.append(self),
+            opened_session(self, *args, **options),
+        )[1],
     )
 
     def sizes() -> list[int]:
         (session,) = sessions
         facts, recorder = session.facts, session.recorder
-        parts = [facts, facts.fingerprint_builder, facts.file_stamper, facts.notes, recorder, recorder.questions]
+        parts = [
+            facts,
+            facts.fingerprint_builder,
+            facts.file_stamper,
+            facts.notes,
+            recorder,
+            recorder.questions,
+        ]
         parts.append(session._look_up)
-        return [len(value) for part in parts for value in vars(part).values() if hasattr(value, "__len__")]
+        return [
+            len(value)
+            for part in parts
+            for value in vars(part).values()
+            if hasattr(value, "__len__")
+        ]
 
     async def body(scheduler: Scheduler) -> list[list[int]]:
         seen: list[list[int]] = []
@@ -473,11 +599,16 @@ async def tell(name: str) -> str:
 
 
 @pytest.mark.parametrize("is_added", [False, True])
-def test_a_label_with_a_slash_is_not_taken_for_a_job_in_a_group(virtual: Virtual, file: Path, is_added: bool) -> None:
+def test_a_label_with_a_slash_is_not_taken_for_a_job_in_a_group(
+    virtual: Virtual, file: Path, is_added: bool
+) -> None:
     """The job "a/b", and "b" in a group "a", keep their results apart, in whichever order they come."""
 
     async def run(order: tuple[int, int]) -> list[tuple[str, bool]]:
-        made = Job(tell, "outer", label="a/b", key=1), Job(tell, "inner", label="b", key=1)
+        made = (
+            Job(tell, "outer", label="a/b", key=1),
+            Job(tell, "inner", label="b", key=1),
+        )
         members = made[0], Scheduler(made[1], label="a")
         async with Scheduler(*() if is_added else members, journal=file) as scheduler:
             scheduler.update(members[number] for number in order if is_added)
@@ -494,7 +625,9 @@ def test_a_label_with_a_slash_is_not_taken_for_a_job_in_a_group(virtual: Virtual
      ("add 1, wait 1, add 2, wait 2, again 1", 0), ("add 1, wait 1, add 2, wait 2, again 1", 1),
      ("add 1, wait 1, add 2, wait 2, again 1", 2)],
 )  # fmt: skip
-def test_a_name_of_several_jobs_stays_marked(virtual: Virtual, file: Path, steps: str, fails: int, old: Any) -> None:
+def test_a_name_of_several_jobs_stays_marked(
+    virtual: Virtual, file: Path, steps: str, fails: int, old: Any
+) -> None:
     """The first of two, which failed or was tried again, once left a record of its own in place of the mark."""
     left = [OSError("failed")] * fails
 
@@ -514,7 +647,11 @@ def test_a_name_of_several_jobs_stays_marked(virtual: Virtual, file: Path, steps
             await (anyio.sleep(0.1) if action == "add" else jobs[name].wait_settled())
 
     for plan in [f"add {old}, wait {old}"] * (old is not None) + [steps]:
-        virtual(functools.partial(Scheduler(Job(add, plan, label="add", save=None)).co_run, journal=file))
+        virtual(
+            functools.partial(
+                Scheduler(Job(add, plan, label="add", save=None)).co_run, journal=file
+            )
+        )
     with contextlib.closing(JournalStore(file, writes=False)) as store:
         (record,) = store.job_records()
         assert record.fingerprint.startswith(AMBIGUOUS_PREFIX)

@@ -159,7 +159,9 @@ def test_no_job_gets_the_result_of_another_function_in_silence(
     for number in (1, 2):
         caplog.clear()
         made = make(case, number)
-        assert virtual(lambda made=made: Scheduler(made).co_run(journal=tmp_path / "run.db"))
+        assert virtual(
+            lambda made=made: Scheduler(made).co_run(journal=tmp_path / "run.db")
+        )
         is_known_by_name_only = "by name only" in caplog.text
         assert made.result() == number or (is_known_by_name_only and made.restored)
     again = make(case, 2)
@@ -168,7 +170,10 @@ def test_no_job_gets_the_result_of_another_function_in_silence(
 
 
 def test_two_kinds_of_functions_never_share_an_identity_in_silence(
-    virtual: Virtual, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    virtual: Virtual,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A function of another kind is other work, though `wraps` gives it the same name, or each run says so. A plain
     function and its wrapped version once got each other's results, and only one of the runs said so."""
@@ -180,21 +185,36 @@ def test_two_kinds_of_functions_never_share_an_identity_in_silence(
         jobs = [make(pair[number - 1], number) for pair in pairs]
         for made, pair in zip(jobs, pairs, strict=True):
             made.label = ", then ".join(pair)
-        assert virtual(lambda jobs=jobs: Scheduler(*jobs).co_run(journal=tmp_path / "run.db"))
+        assert virtual(
+            lambda jobs=jobs: Scheduler(*jobs).co_run(journal=tmp_path / "run.db")
+        )
     shared = [made.label for made in jobs if made.result() != 2]
-    assert [label for label in shared if repr(label) not in caplog.text or "named function" in label] == []
+    assert [
+        label
+        for label in shared
+        if repr(label) not in caplog.text or "named function" in label
+    ] == []
 
 
-def test_two_functions_of_one_run_keep_their_results_apart(virtual: Virtual, tmp_path: Path) -> None:
+def test_two_functions_of_one_run_keep_their_results_apart(
+    virtual: Virtual, tmp_path: Path
+) -> None:
     for numbers in ((1, 2), (2, 1)):
-        groups = [Scheduler(*(make(case, number) for number in numbers), label=case) for case in CASES]
-        assert virtual(lambda groups=groups: Scheduler(*groups).co_run(journal=tmp_path / "run.db"))
+        groups = [
+            Scheduler(*(make(case, number) for number in numbers), label=case)
+            for case in CASES
+        ]
+        assert virtual(
+            lambda groups=groups: Scheduler(*groups).co_run(journal=tmp_path / "run.db")
+        )
         assert {group.label: [made.result() for made in group] for group in groups} == {
             case: [*numbers] for case in CASES
         }
 
 
-def test_a_class_is_an_argument_of_its_methods_in_other_kinds_of_jobs(tmp_path: Path, backend: str) -> None:
+def test_a_class_is_an_argument_of_its_methods_in_other_kinds_of_jobs(
+    tmp_path: Path, backend: str
+) -> None:
     for cls, restored in ((One, False), (One, True), (Two, False)):
         made = ThreadJob(cls.in_thread, label="job")
         assert Scheduler(made).run(backend=backend, journal=tmp_path / "run.db")
@@ -207,11 +227,15 @@ async def decorated(number: int) -> int:
     return number
 
 
-def test_a_decorated_function_is_named(virtual: Virtual, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_decorated_function_is_named(
+    virtual: Virtual, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """A function behind `@job`, a static method and a method of a class need no warning."""
     for restored in (False, True):
         jobs = [decorated(1), Job(One.of_class), Job(Static.give, 1)]
-        assert virtual(lambda jobs=jobs: Scheduler(*jobs).co_run(journal=tmp_path / "run.db"))
+        assert virtual(
+            lambda jobs=jobs: Scheduler(*jobs).co_run(journal=tmp_path / "run.db")
+        )
         assert [made.restored for made in jobs] == [restored] * 3
     assert "by name only" not in caplog.text
 
@@ -252,7 +276,16 @@ def test_programs_in_one_folder_are_told_apart(tmp_path: Path, backend: str) -> 
     assert outcome("a.py") == "('a', 'ran')"
     assert outcome("a.py") == "('a', 'restored')"
     assert outcome("b.py") == "('b', 'ran')"
-    words = ["-m", "trioflow", "run", "b.py", "--journal", "run.db", "--no-monitor", "--backend"]
+    words = [
+        "-m",
+        "trioflow",
+        "run",
+        "b.py",
+        "--journal",
+        "run.db",
+        "--no-monitor",
+        "--backend",
+    ]
     assert "restored" in python(*words, backend, cwd=tmp_path, text=True).stdout
 
 
@@ -277,12 +310,30 @@ def link_program(path: Path, program: str) -> str:
 
 RUN_PATH = "import runpy; runpy.run_path('{}', run_name='__main__')"
 WITH_FILE: dict[str, tuple[tuple[str, str], Callable[[Path, str], list[str]]]] = {
-    "two names": (("a.py", "b.py"), lambda path, program: [write_program(path, program)]),
-    "one name": (("x/load.py", "y/load.py"), lambda path, program: [write_program(path, program)]),
-    "one stem": (("job", "job.py"), lambda path, program: [write_program(path, program)]),
-    "names with dots": (("load.v1.py", "load.v2.py"), lambda path, program: [write_program(path, program)]),
-    "zip applications": (("x.pyz", "y.pyz"), lambda path, program: [write_program(path, program)]),
-    "links": (("x/load.py", "y/load.py"), lambda path, program: [link_program(path, program)]),
+    "two names": (
+        ("a.py", "b.py"),
+        lambda path, program: [write_program(path, program)],
+    ),
+    "one name": (
+        ("x/load.py", "y/load.py"),
+        lambda path, program: [write_program(path, program)],
+    ),
+    "one stem": (
+        ("job", "job.py"),
+        lambda path, program: [write_program(path, program)],
+    ),
+    "names with dots": (
+        ("load.v1.py", "load.v2.py"),
+        lambda path, program: [write_program(path, program)],
+    ),
+    "zip applications": (
+        ("x.pyz", "y.pyz"),
+        lambda path, program: [write_program(path, program)],
+    ),
+    "links": (
+        ("x/load.py", "y/load.py"),
+        lambda path, program: [link_program(path, program)],
+    ),
     "directories": (
         ("x/__main__.py", "y/__main__.py"),
         lambda path, program: [str(Path(write_program(path, program)).parent)],
@@ -291,10 +342,19 @@ WITH_FILE: dict[str, tuple[tuple[str, str], Callable[[Path, str], list[str]]]] =
         ("x/__main__.py", "y/__main__.py"),
         lambda path, program: ["-m", Path(write_program(path, program)).parent.name],
     ),
-    "runpy": (("a.py", "b.py"), lambda path, program: ["-c", RUN_PATH.format(write_program(path, program))]),
+    "runpy": (
+        ("a.py", "b.py"),
+        lambda path, program: ["-c", RUN_PATH.format(write_program(path, program))],
+    ),
     "profiled": (
         ("x/load.py", "y/load.py"),
-        lambda path, program: ["-m", "cProfile", "-o", "/dev/null", write_program(path, program)],
+        lambda path, program: [
+            "-m",
+            "cProfile",
+            "-o",
+            "/dev/null",
+            write_program(path, program),
+        ],
     ),
 }
 WITHOUT_FILE: dict[str, Callable[[str], list[str]]] = {
@@ -307,7 +367,9 @@ WITHOUT_FILE: dict[str, Callable[[str], list[str]]] = {
 
 
 @pytest.mark.parametrize("way", WITH_FILE)
-def test_a_program_is_known_by_its_file_whatever_the_way_it_is_started(tmp_path: Path, way: str) -> None:
+def test_a_program_is_known_by_its_file_whatever_the_way_it_is_started(
+    tmp_path: Path, way: str
+) -> None:
     """Programs whose files have one stem once got each other's results; the same program is restored each time."""
     files, write = WITH_FILE[way]
     seen: list[str] = []
@@ -316,28 +378,51 @@ def test_a_program_is_known_by_its_file_whatever_the_way_it_is_started(tmp_path:
         for _ in range(2):
             done = python(*words, "trio", cwd=tmp_path, text=True)
             seen.append(done.stdout.strip() or done.stderr)
-    assert seen == ["('A', 'ran')", "('A', 'restored')", "('B', 'ran')", "('B', 'restored')"]
+    assert seen == [
+        "('A', 'ran')",
+        "('A', 'restored')",
+        "('B', 'ran')",
+        "('B', 'restored')",
+    ]
 
 
-def test_imported_modules_of_one_name_are_one_and_the_verdict_says_so(tmp_path: Path) -> None:
+def test_imported_modules_of_one_name_are_one_and_the_verdict_says_so(
+    tmp_path: Path,
+) -> None:
     """A module has its name wherever it lies, so that a project may move; a result of another one is not silent."""
     seen: list[tuple[str, bool]] = []
     for name in ("x", "y"):
         module, _, program = PLAIN.replace("NAME", name).partition("scenario = ")
-        os.utime(write_program(tmp_path / name / "steps.py", module), (1, 1))  # older than the program that imports it
-        main = write_program(tmp_path / name / "main.py", f"import sys\nfrom steps import *\nscenario = {program}")
+        os.utime(
+            write_program(tmp_path / name / "steps.py", module), (1, 1)
+        )  # older than the program that imports it
+        main = write_program(
+            tmp_path / name / "main.py",
+            f"import sys\nfrom steps import *\nscenario = {program}",
+        )
         done = python(main, "trio", cwd=tmp_path, text=True)
-        seen.append((done.stdout.strip(), "the code of 1 restored job has changed since, 'load'" in done.stderr))
+        seen.append(
+            (
+                done.stdout.strip(),
+                "the code of 1 restored job has changed since, 'load'" in done.stderr,
+            )
+        )
     assert seen == [("('x', 'ran')", False), ("('x', 'restored')", True)]
 
 
 @pytest.mark.parametrize("way", WITHOUT_FILE)
-def test_a_program_without_a_file_is_stored_only_with_a_key_or_a_version(tmp_path: Path, way: str) -> None:
+def test_a_program_without_a_file_is_stored_only_with_a_key_or_a_version(
+    tmp_path: Path, way: str
+) -> None:
     words = WITHOUT_FILE[way]
     for version, outcome in (("None", "ran"), ("1", "restored")):
-        program = PLAIN.replace("NAME", way).replace('label="load"', f'label="load", version={version}')
+        program = PLAIN.replace("NAME", way).replace(
+            'label="load"', f'label="load", version={version}'
+        )
         for _ in range(2):
-            done = python(*words(program), "trio", cwd=tmp_path, input=program, text=True)
+            done = python(
+                *words(program), "trio", cwd=tmp_path, input=program, text=True
+            )
         assert done.stdout.strip() == f"({way!r}, {outcome!r})"
         assert ("whose program has no file" in done.stderr) is (version == "None")
 
@@ -358,12 +443,23 @@ def test_jobs_that_change_their_arguments_in_place_are_named_once(
     """A resumed run has other results than the first if jobs change their arguments, and once said nothing."""
     rows: list[str] = []
     first = Job(append, rows, "a", label="first")
-    second = Job(append, kwargs={"rows": rows, "name": "b"}, label="second", required=first)
+    second = Job(
+        append, kwargs={"rows": rows, "name": "b"}, label="second", required=first
+    )
     file = tmp_path / "read"
-    scheduler = Scheduler(first, second, Job(count, rows, file, label="third", required=second, reads=[file]))
+    scheduler = Scheduler(
+        first,
+        second,
+        Job(count, rows, file, label="third", required=second, reads=[file]),
+    )
     virtual(lambda: scheduler.co_run(journal=tmp_path / "run.db"))
-    (message,) = [record.message for record in caplog.records if "in place" in record.message]
-    assert "changed their arguments in place, 'first', 'second': a run that restores them" in message
+    (message,) = [
+        record.message for record in caplog.records if "in place" in record.message
+    ]
+    assert (
+        "changed their arguments in place, 'first', 'second': a run that restores them"
+        in message
+    )
 
 
 class Slotted(AbstractJob[str]):
@@ -377,7 +473,9 @@ class Slotted(AbstractJob[str]):
         return self.unit
 
 
-def test_the_slots_of_a_kind_count_as_its_other_attributes(virtual: Virtual, tmp_path: Path) -> None:
+def test_the_slots_of_a_kind_count_as_its_other_attributes(
+    virtual: Virtual, tmp_path: Path
+) -> None:
     """A job of a kind with `__slots__` was once restored with the result for other values."""
 
     def outcome(unit: str) -> tuple[str, bool]:
@@ -385,7 +483,11 @@ def test_the_slots_of_a_kind_count_as_its_other_attributes(virtual: Virtual, tmp
         virtual(lambda: Scheduler(one).co_run(journal=tmp_path / "run.db"))
         return one.result(), one.restored
 
-    assert [outcome("m"), outcome("m"), outcome("km")] == [("m", False), ("m", True), ("km", False)]
+    assert [outcome("m"), outcome("m"), outcome("km")] == [
+        ("m", False),
+        ("m", True),
+        ("km", False),
+    ]
 
 
 def test_a_slash_in_a_label_is_no_group(virtual: Virtual, tmp_path: Path) -> None:
@@ -393,9 +495,15 @@ def test_a_slash_in_a_label_is_no_group(virtual: Virtual, tmp_path: Path) -> Non
 
     def outcome(value: int, label: str, *groups: str) -> tuple[int, bool]:
         one: Any = Job(give_now, value, label=label, key="today")
-        member = functools.reduce(lambda inner, group: Scheduler(inner, label=group), groups, one)
+        member = functools.reduce(
+            lambda inner, group: Scheduler(inner, label=group), groups, one
+        )
         virtual(lambda: Scheduler(member).co_run(journal=tmp_path / "run.db"))
         return one.result(), one.restored
 
     assert [outcome(1, "eu/db"), outcome(2, "eu/db")] == [(1, False), (1, True)]
-    assert [outcome(3, "db", "eu"), outcome(4, "db", "eu"), outcome(5, "eu/db")] == [(3, False), (3, True), (1, True)]
+    assert [outcome(3, "db", "eu"), outcome(4, "db", "eu"), outcome(5, "eu/db")] == [
+        (3, False),
+        (3, True),
+        (1, True),
+    ]

@@ -44,9 +44,13 @@ def functions(stage: Stage) -> Scheduler:
     scheduler = Scheduler(first, inner, jobs_window=3)
     last = None
     for number in range(4):
-        last = inner.add(Job(work, f"in/{number}", *([last] if last else first), label=str(number)))
+        last = inner.add(
+            Job(work, f"in/{number}", *([last] if last else first), label=str(number))
+        )
     total = Job(work, "total", *first, label="total", required=inner)
-    scheduler.update([total, Job(large, "large", total, label="large"), Job(grow, label="grow")])
+    scheduler.update(
+        [total, Job(large, "large", total, label="large"), Job(grow, label="grow")]
+    )
     return scheduler
 
 
@@ -54,14 +58,28 @@ def commands(stage: Stage) -> Scheduler:
     """Return commands that each read what the one before has written."""
     scheduler, before = Scheduler(), None
     for number in range(3):
-        source, target = stage.files / f"{number}.txt", stage.files / f"{number + 1}.txt"
+        source, target = (
+            stage.files / f"{number}.txt",
+            stage.files / f"{number + 1}.txt",
+        )
         code = f"echo {number} >> {stage.log}; printf half > {target}; sleep 0.01; cat {source} >> {target}; echo {number} >> {target}"  # noqa: E501
         code = f"test ! -e {target} && {code}"  # what a killed one has left must be out of the way
-        job = CommandJob(code, shell=True, label=str(number), reads=[source], writes=[target], required=before)
+        job = CommandJob(
+            code,
+            shell=True,
+            label=str(number),
+            reads=[source],
+            writes=[target],
+            required=before,
+        )
         scheduler.add(job)
         before = job
     output = CommandJob(
-        ["cat", stage.files / "3.txt"], stdout=subprocess.PIPE, label="show", required=before, save=None
+        ["cat", stage.files / "3.txt"],
+        stdout=subprocess.PIPE,
+        label="show",
+        required=before,
+        save=None,
     )
     scheduler.add(output)
     scheduler.add(Job(text, output, label="text", save=None))
@@ -80,7 +98,9 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
     adopt_orphans(False)
 
 
-BOTH = pytest.mark.parametrize("stage", [*itertools.product([functions, commands], BACKENDS)], indirect=True)
+BOTH = pytest.mark.parametrize(
+    "stage", [*itertools.product([functions, commands], BACKENDS)], indirect=True
+)
 """Each scenario on each backend; the short tests take each scenario on one."""
 
 
@@ -102,7 +122,9 @@ def expected(stage: Stage) -> str:
 def no_times(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the times, in which two runs of a command differ."""
     monkeypatch.setattr(_results, "MAX_INLINE_RESULT", 100)
-    monkeypatch.setattr(CommandResult, "__repr__", lambda self: f"{self.returncode} {self.stdout}")
+    monkeypatch.setattr(
+        CommandResult, "__repr__", lambda self: f"{self.returncode} {self.stdout}"
+    )
 
 
 # ---- the tests
@@ -127,13 +149,22 @@ def killed_at_writes(stage: Stage, first: int, step: int, *sides: bool) -> set[i
 def test_a_run_killed_at_a_write_of_the_journal_can_be_continued(stage: Stage) -> None:
     """If a run is killed at a write of its journal, committed jobs do not run again. Each twentieth is tested: before
     others of them for functions, and after others for commands."""
-    assert len(killed_at_writes(stage, *((0, 20, False) if stage.build is functions else (10, 20, True)))) > 1
+    assert (
+        len(
+            killed_at_writes(
+                stage, *((0, 20, False) if stage.build is functions else (10, 20, True))
+            )
+        )
+        > 1
+    )
 
 
 @BOTH
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_a_run_killed_at_any_write_of_the_journal_can_be_continued(stage: Stage) -> None:
+def test_a_run_killed_at_any_write_of_the_journal_can_be_continued(
+    stage: Stage,
+) -> None:
     assert len(killed_at_writes(stage, 0, 1, False, True)) > 3
 
 
@@ -168,13 +199,17 @@ def test_a_run_that_is_killed_repeatedly_completes_in_the_end(stage: Stage) -> N
     stage.check(right)
 
 
-def test_the_journal_opens_only_after_the_commands_of_a_killed_run_have_ended(tmp_path: Path, backend: str) -> None:
+def test_the_journal_opens_only_after_the_commands_of_a_killed_run_have_ended(
+    tmp_path: Path, backend: str
+) -> None:
     """The journal of a killed run opens only when the guard has ended all commands, so that the next run meets none."""
     busy = tmp_path / "busy"
 
     def write_forever(stage: Stage) -> Scheduler:
         code = f"trap '' HUP INT TERM; while :; do date >> {busy}; done"
-        return Scheduler(*(CommandJob(code, shell=True, label=str(number)) for number in range(5)))
+        return Scheduler(
+            *(CommandJob(code, shell=True, label=str(number)) for number in range(5))
+        )
 
     adopt_orphans(True)
     stage = Stage(tmp_path, write_forever, backend)

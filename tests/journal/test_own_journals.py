@@ -6,8 +6,22 @@ from pathlib import Path
 from typing import Any
 import anyio
 import pytest
-from trioflow import CommandJob, First, Job, JobState, JournalError, Scheduler, Service, StopReason
-from trioflow._core.job._function import FunctionJob, call_parts, input_at, substitute_inputs
+from trioflow import (
+    CommandJob,
+    First,
+    Job,
+    JobState,
+    JournalError,
+    Scheduler,
+    Service,
+    StopReason,
+)
+from trioflow._core.job._function import (
+    FunctionJob,
+    call_parts,
+    input_at,
+    substitute_inputs,
+)
 from trioflow._core.job._labels import PathCache
 from trioflow._core.run._journaling import NOT_IN_JOURNAL_REASON, NotStored, Restored
 from trioflow._core.scheduler._base_scheduler import BaseScheduler
@@ -89,7 +103,11 @@ def build(first: int) -> Scheduler:
     one = Job(double, first, label="one")
     two = Job(double, kwargs={"number": one}, label="two")
     ever = Job(double, 1, label="ever", forever=True)
-    return Scheduler(Scheduler(one, two, label="inner"), CommandJob(["echo", two], label="three"), ever)
+    return Scheduler(
+        Scheduler(one, two, label="inner"),
+        CommandJob(["echo", two], label="three"),
+        ever,
+    )
 
 
 def test_a_user_defined_journal_restores_results(virtual: Virtual) -> None:
@@ -105,7 +123,9 @@ def test_a_user_defined_journal_restores_results(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("when", ["running", "ending", "closing"])
-def test_a_write_that_fails_ends_the_run(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+def test_a_write_that_fails_ends_the_run(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
     """The run is CRITICAL, without a culprit and with the error, also if all jobs had succeeded and it was ending."""
     shelf = Shelf()
     shelf.is_broken = when == "running"
@@ -122,7 +142,9 @@ def test_a_write_that_fails_ends_the_run(virtual: Virtual, monkeypatch: pytest.M
     with pytest.raises(JournalError, match="the server is gone"):
         virtual(functools.partial(scheduler.co_run, journal=shelf, check=True))
     assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, None)
-    assert [incident.message for incident in incidents_of(scheduler)] == ["the server is gone"]
+    assert [incident.message for incident in incidents_of(scheduler)] == [
+        "the server is gone"
+    ]
     assert shelf.ends == ([] if when == "closing" else [None])
 
 
@@ -143,7 +165,9 @@ def test_input_at_returns_a_job_only_if_its_result_is_passed() -> None:
 
 
 # --- the summary of a run, for `trioflow journal` and later programs
-def summary_of(virtual: Virtual, file: Path, scheduler: Scheduler) -> _run_summary.RunSummary:
+def summary_of(
+    virtual: Virtual, file: Path, scheduler: Scheduler
+) -> _run_summary.RunSummary:
     virtual(lambda: scheduler.co_run(journal=file))
     store = JournalStore(file, writes=False)
     ending = _run_summary.parse_summary(store.run_records()[-1].ending)
@@ -152,10 +176,16 @@ def summary_of(virtual: Virtual, file: Path, scheduler: Scheduler) -> _run_summa
     return ending
 
 
-def test_summary_counts_a_scheduler_only_for_its_own_failure(virtual: Virtual, file: Path) -> None:
+def test_summary_counts_a_scheduler_only_for_its_own_failure(
+    virtual: Virtual, file: Path
+) -> None:
     """A scheduler that fails because of its job is no second failure in the summary; its own timeout counts apart."""
-    inner = Scheduler(Job(fail_now, label="bad", critical=True), label="inner", critical=True)
-    outer = Scheduler(Job(anyio.sleep, 1, label="ok"), inner, label="outer", critical=True)
+    inner = Scheduler(
+        Job(fail_now, label="bad", critical=True), label="inner", critical=True
+    )
+    outer = Scheduler(
+        Job(anyio.sleep, 1, label="ok"), inner, label="outer", critical=True
+    )
     ending = summary_of(virtual, file, Scheduler(outer, label="all"))
     assert [one.path for one in ending.failures] == ["outer/inner/bad"]
     assert ending.culprit == "a critical failure of outer/inner/bad"
@@ -163,32 +193,51 @@ def test_summary_counts_a_scheduler_only_for_its_own_failure(virtual: Virtual, f
         JobState.FAILED: 1, JobState.CANCELLED: 1,
     }  # fmt: skip
     late = Scheduler(Job(anyio.sleep, 9, label="long"), timeout=1, label="late")
-    ending = summary_of(virtual, file, Scheduler(late, Job(anyio.sleep, 1, label="ok"), label="all"))
-    assert ([one.path for one in ending.failures], ending.culprit, ending.failed_groups) == (["late"], None, 1)
+    ending = summary_of(
+        virtual, file, Scheduler(late, Job(anyio.sleep, 1, label="ok"), label="all")
+    )
+    assert (
+        [one.path for one in ending.failures],
+        ending.culprit,
+        ending.failed_groups,
+    ) == (["late"], None, 1)
     assert {state: number for state, _, _, number in ending.counts if number} == {
         JobState.CANCELLED: 1, JobState.SUCCEEDED: 1,
     }  # fmt: skip
 
 
 def test_the_journal_counts_tolerated_failures_apart(tmp_path: Path) -> None:
-    good, bad = "✓ 1 of 2 jobs succeeded, 1 failed (tolerated), ", "✗ 1 failed, 1 tolerated of 3, "
+    good, bad = (
+        "✓ 1 of 2 jobs succeeded, 1 failed (tolerated), ",
+        "✗ 1 failed, 1 tolerated of 3, ",
+    )
     for others, verdict in ([], good), ([fail_now], bad):
         tolerated = Job(fail_now, label="tolerated", critical=False)
-        scheduler = Scheduler(tolerated, Job(anyio.sleep, 0, required=tolerated), [Job(other) for other in others])
+        scheduler = Scheduler(
+            tolerated,
+            Job(anyio.sleep, 0, required=tolerated),
+            [Job(other) for other in others],
+        )
         scheduler.run(journal=(file := tmp_path / f"{len(others)}.db"))
         assert verdict in trioflow("journal", file).stdout
 
 
 def test_summary_counts_forever_jobs_separately(virtual: Virtual, file: Path) -> None:
     service = Service(serve, label="service")
-    nested = Scheduler(Job(anyio.sleep, 1, label="job"), label="nested", required=service)
-    ending = summary_of(virtual, file, Scheduler(service, nested, Job(anyio.sleep, 1, forever=True)))
+    nested = Scheduler(
+        Job(anyio.sleep, 1, label="job"), label="nested", required=service
+    )
+    ending = summary_of(
+        virtual, file, Scheduler(service, nested, Job(anyio.sleep, 1, forever=True))
+    )
     assert sorted((state.value, forever, number) for state, forever, _, number in ending.counts) == [
         ("succeeded", False, 1), ("succeeded", True, 2),
     ]  # fmt: skip
 
 
-def test_the_duration_of_a_run_is_that_of_its_own_clock(virtual: Virtual, file: Path) -> None:
+def test_the_duration_of_a_run_is_that_of_its_own_clock(
+    virtual: Virtual, file: Path
+) -> None:
     summary_of(virtual, file, Scheduler(Job(anyio.sleep, 3600)))
     store = JournalStore(file, writes=False)
     (run,) = store.run_records()
@@ -199,7 +248,15 @@ def test_the_duration_of_a_run_is_that_of_its_own_clock(virtual: Virtual, file: 
 
 def test_summary_counts_a_first_once(virtual: Virtual, file: Path) -> None:
     scheduler = Scheduler(
-        *(First(Job(anyio.sleep, 1, key=f"ask {n}"), Job(anyio.sleep, 1), stagger=2, label=f"p{n}") for n in range(3)),
+        *(
+            First(
+                Job(anyio.sleep, 1, key=f"ask {n}"),
+                Job(anyio.sleep, 1),
+                stagger=2,
+                label=f"p{n}",
+            )
+            for n in range(3)
+        ),
         First(Job(fail_now), Job(anyio.sleep, 1), label="fallback"),
         First(Job(fail_now), Job(fail_now, critical=True), label="lost"),
         label="all",

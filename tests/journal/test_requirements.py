@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import Any
 import anyio
 import pytest
-from trioflow import AbstractJob, CommandJob, First, Job, Scheduler, Sequence, Service, Trace, ref
+from trioflow import (
+    AbstractJob,
+    CommandJob,
+    First,
+    Job,
+    Scheduler,
+    Sequence,
+    Service,
+    Trace,
+    ref,
+)
 from trioflow.cli._scenario import keep_selected_jobs
 from trioflow.view.text._verdict import Tally, run_verdict
 from ..bodies import fail_now, serve
@@ -45,7 +55,11 @@ def run(virtual: Virtual, file: Path, *jobs: Any, **options: Any) -> str:
 def labels(jobs: Iterable[AbstractJob[Any]]) -> str:
     """Return the labels of the jobs that ran, without schedulers and what is stored nowhere."""
     return " ".join(
-        job.label for job in jobs if job.attempts and not isinstance(job, Scheduler) and not job.label.startswith("-")
+        job.label
+        for job in jobs
+        if job.attempts
+        and not isinstance(job, Scheduler)
+        and not job.label.startswith("-")
     )
 
 
@@ -103,7 +117,9 @@ CASES: dict[str, tuple[Callable[[int], Iterable[Any]], str]] = {
 
 def chain(first: AbstractJob[Any], **options: Any) -> list[AbstractJob[Any]]:
     """Return a job, and two jobs behind it, of which the nearer one has these options."""
-    near = Job(step, label="-a" if "save" in options else "a", required=first, **options)
+    near = Job(
+        step, label="-a" if "save" in options else "a", required=first, **options
+    )
     return [first, near, Job(step, label="b", required=near)]
 
 
@@ -113,10 +129,14 @@ def group(*jobs: Any, **options: Any) -> Scheduler:
 
 @pytest.mark.sampled
 @pytest.mark.parametrize("case", CASES)
-def test_what_a_job_requires_counts(virtual: Virtual, tmp_path: Path, case: str) -> None:
+def test_what_a_job_requires_counts(
+    virtual: Virtual, tmp_path: Path, case: str
+) -> None:
     """What follows a step that has changed runs again, unless only the order counts; then all is restored."""
     build, expected = CASES[case]
-    assert {*expected.split()} <= {*run(virtual, tmp_path / "run.db", *build(1)).split()}
+    assert {*expected.split()} <= {
+        *run(virtual, tmp_path / "run.db", *build(1)).split()
+    }
     always = "x a b" if case == "unstorable" else ""
     assert run(virtual, tmp_path / "run.db", *build(1)) == always
     assert run(virtual, tmp_path / "run.db", *build(2)) == expected
@@ -128,14 +148,18 @@ def test_a_step_that_has_run_since_counts(virtual: Virtual, file: Path) -> None:
 
     assert run(virtual, file, *build()) == "x a b"
     trioflow("journal", str(file), "forget", "x")
-    assert run(virtual, file, *build()[:1]) == "x"  # a run that is killed after its first job
+    assert (
+        run(virtual, file, *build()[:1]) == "x"
+    )  # a run that is killed after its first job
     later = Scheduler(*build())
     virtual(partial(later.co_run, journal=file))
     assert labels(later) == "a b"
     assert later.explain([*later][1]).endswith("it was not restored: 'x' has run since")
 
 
-def test_a_command_whose_output_was_deleted_counts(tmp_path: Path, backend: str) -> None:
+def test_a_command_whose_output_was_deleted_counts(
+    tmp_path: Path, backend: str
+) -> None:
     """What follows a command that runs again because its output was deleted runs again, too."""
     out, ran = tmp_path / "out", []
     for _ in range(3):
@@ -148,7 +172,9 @@ def test_a_command_whose_output_was_deleted_counts(tmp_path: Path, backend: str)
     assert ran == ["x a", "", "x a"]
 
 
-def test_a_requirement_that_did_not_succeed_counts_by_its_state(virtual: Virtual, file: Path) -> None:
+def test_a_requirement_that_did_not_succeed_counts_by_its_state(
+    virtual: Virtual, file: Path
+) -> None:
     """A report behind jobs that may fail runs again when one of them has succeeded; it once kept "1 failed"."""
     ran, why = [], ""
     for key, broken in ((1, True), (1, True), (1, False), (1, False), (2, True)):
@@ -166,7 +192,9 @@ def test_a_first_counts_by_its_jobs_whichever_wins(
     """What follows a `First` is restored with it, though another job of it wins in the next run."""
 
     def build(fast: str) -> list[AbstractJob[Any]]:
-        jobs = [Job(nap_once, name == fast, key=name, label=f"-{name}") for name in "ab"]
+        jobs = [
+            Job(nap_once, name == fast, key=name, label=f"-{name}") for name in "ab"
+        ]
         return [race := First(*jobs, label="race"), Job(step, label="x", required=race)]
 
     assert run(virtual, file, *build("a")) == "x"
@@ -183,9 +211,14 @@ async def nap_once(is_fast: bool) -> None:
 
 
 @pytest.mark.parametrize("dropped", [False, True])
-def test_what_a_group_has_dropped_counts(virtual: Virtual, file: Path, dropped: bool) -> None:
+def test_what_a_group_has_dropped_counts(
+    virtual: Virtual, file: Path, dropped: bool
+) -> None:
     for x, expected in ((0, False), (0, True), (1, False), (1, True)):
-        jobs = [Job(step, number, x if number == 2 else 0, label=f"x{number}") for number in range(4)]
+        jobs = [
+            Job(step, number, x if number == 2 else 0, label=f"x{number}")
+            for number in range(4)
+        ]
         fetched = Scheduler(*jobs, label="fetch", keep_jobs=not dropped)
         last = Job(step, label="a", required=fetched)
         assert ("a" in run(virtual, file, fetched, last)) is not expected
@@ -196,19 +229,33 @@ def test_what_a_group_has_dropped_counts(virtual: Virtual, file: Path, dropped: 
 CAUSES: list[tuple[Callable[[int], Iterable[Any]], str]] = [
     (lambda x: chain(Job(step, x, label="x")), "3 run again, because 'x' has changed"),
     (
-        lambda x: [g := group(*(Job(step, n, label=f"{n}") for n in range(x))), *behind(g)],
+        lambda x: [
+            g := group(*(Job(step, n, label=f"{n}") for n in range(x))),
+            *behind(g),
+        ],
         "3 run again, because 'group' has one job more (if only the order counts: order_only=True)",
     ),
     (
-        lambda x: [g := group(*(Job(step, n, label=f"{n}") for n in range(9 - 2 * x))), *behind(g)],
+        lambda x: [
+            g := group(*(Job(step, n, label=f"{n}") for n in range(9 - 2 * x))),
+            *behind(g),
+        ],
         "3 run again, because 'group' has 2 jobs fewer (if only the order counts: order_only=True)",
     ),
     (
-        lambda x: [s := Job(step, x, label="x"), t := Job(step, x, label="y"), *behind(s), Job(step, t, label="z")],
+        lambda x: [
+            s := Job(step, x, label="x"),
+            t := Job(step, x, label="y"),
+            *behind(s),
+            Job(step, t, label="z"),
+        ],
         "6 run again: 4 because 'x' has changed; 2 because 'y' has changed",
     ),
     (
-        lambda x: [jobs := [Job(step, n, label=f"{n}") for n in range(4)], Job(step, label="a", required=jobs[:x])],
+        lambda x: [
+            jobs := [Job(step, n, label=f"{n}") for n in range(4)],
+            Job(step, label="a", required=jobs[:x]),
+        ],
         "1 run again, because 'a' requires one job more (if only the order counts: order_only=True)",
     ),
     (
@@ -220,11 +267,19 @@ CAUSES: list[tuple[Callable[[int], Iterable[Any]], str]] = [
         "4 run again: 1 because '0' has changed; 1 because '1' has changed; 2 for other reasons",
     ),
     (
-        lambda x: [s := Job(step, x, label="x"), t := Job(anyio.sleep, x, label="y"), Job(step, required=[s, t])],
+        lambda x: [
+            s := Job(step, x, label="x"),
+            t := Job(anyio.sleep, x, label="y"),
+            Job(step, required=[s, t]),
+        ],
         "3 run again: 2 because 'x' has changed; 1 because 'y' has changed",
     ),
     (
-        lambda x: [s := Job(named, f"{x}", label="x"), t := Job(step, s, label="a"), t.requires(s, order_only=True)],
+        lambda x: [
+            s := Job(named, f"{x}", label="x"),
+            t := Job(step, s, label="a"),
+            t.requires(s, order_only=True),
+        ],
         "2 run again: 1 because 'x' has changed; 1 because the result of 'x' has changed",
     ),
 ]
@@ -234,7 +289,9 @@ def behind(required: AbstractJob[Any]) -> list[AbstractJob[Any]]:
     return [Job(step, n, label=f"behind {n}", required=required) for n in range(3)]
 
 
-@pytest.mark.parametrize(("build", "expected"), CAUSES, ids=[expected for _, expected in CAUSES])
+@pytest.mark.parametrize(
+    ("build", "expected"), CAUSES, ids=[expected for _, expected in CAUSES]
+)
 def test_the_verdict_counts_by_the_first_cause(
     virtual: Virtual, file: Path, build: Callable[[int], Iterable[Any]], expected: str
 ) -> None:
@@ -243,7 +300,10 @@ def test_the_verdict_counts_by_the_first_cause(
     for x, trace in zip((1, 1, 2), traces, strict=True):
         scheduler = Scheduler(*build(x), Job(step, label="kept"), instruments=[trace])
         virtual(partial(scheduler.co_run, journal=file))
-    shown = [trioflow("journal", str(file)).stdout, run_verdict(scheduler, scheduler.stop_reason).sentence]
+    shown = [
+        trioflow("journal", str(file)).stdout,
+        run_verdict(scheduler, scheduler.stop_reason).sentence,
+    ]
     assert [text for text in shown if expected not in text] == []
     assert traces[2]._get_record().tally.reruns == Tally.for_scheduler(scheduler).reruns
 
@@ -255,39 +315,86 @@ async def copied(source: str, target: str, *query: Any) -> None:
 def pipeline(command: str = "cat in > mid", **options: Any) -> Scheduler:
     first = CommandJob(command, shell=True, reads="in", writes="mid", label="a")
     files: dict[str, Any] = {"reads": "mid", "writes": "out", "required": first}
-    second = Job(copied, "mid", "out", options.pop("query", 0), label="b", **files, **options)
-    return Scheduler(first, second, Job(step, label="c", required=second), label="night")
+    second = Job(
+        copied, "mid", "out", options.pop("query", 0), label="b", **files, **options
+    )
+    return Scheduler(
+        first, second, Job(step, label="c", required=second), label="night"
+    )
 
 
 # What is done between two runs, and what the second run is given.
 KINDS_OF_CHANGES: dict[str, tuple[Callable[[], object], dict[str, Any], str]] = {
-    "input": (lambda: Path("in").write_text("22"), {}, "3 run again, because 'in' has changed"),
-    "removed input": (lambda: os.unlink("in"), {}, "1 run again, because 'in' is missing"),
-    "intermediate": (lambda: Path("mid").write_text("22"), {}, "3 run again, because 'mid' has changed"),
-    "removed intermediate": (lambda: os.unlink("mid"), {}, "3 run again, because 'mid' is missing"),
-    "output": (lambda: Path("out").write_text("22"), {}, "2 run again, because 'out' has changed"),
-    "removed output": (lambda: os.unlink("out"), {}, "2 run again, because 'out' is missing"),
-    "secret output": (lambda: os.unlink("out"), {"redact": True}, "2 run again, because a file of 'b' is missing"),
-    "command": (str, {"command": "cat < in > mid"}, "3 run again, because 'a' has changed"),
+    "input": (
+        lambda: Path("in").write_text("22"),
+        {},
+        "3 run again, because 'in' has changed",
+    ),
+    "removed input": (
+        lambda: os.unlink("in"),
+        {},
+        "1 run again, because 'in' is missing",
+    ),
+    "intermediate": (
+        lambda: Path("mid").write_text("22"),
+        {},
+        "3 run again, because 'mid' has changed",
+    ),
+    "removed intermediate": (
+        lambda: os.unlink("mid"),
+        {},
+        "3 run again, because 'mid' is missing",
+    ),
+    "output": (
+        lambda: Path("out").write_text("22"),
+        {},
+        "2 run again, because 'out' has changed",
+    ),
+    "removed output": (
+        lambda: os.unlink("out"),
+        {},
+        "2 run again, because 'out' is missing",
+    ),
+    "secret output": (
+        lambda: os.unlink("out"),
+        {"redact": True},
+        "2 run again, because a file of 'b' is missing",
+    ),
+    "command": (
+        str,
+        {"command": "cat < in > mid"},
+        "3 run again, because 'a' has changed",
+    ),
     "version": (str, {"version": 2}, "2 run again, because 'b' has changed"),
     "argument": (str, {"query": 1}, "2 run again, because 'b' has changed"),
-    "input and output": (lambda: (Path("in").write_text("22"), os.unlink("out")), {}, "3 run again, because 'in' has"),
+    "input and output": (
+        lambda: (Path("in").write_text("22"), os.unlink("out")),
+        {},
+        "3 run again, because 'in' has",
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS_OF_CHANGES)
-def test_one_change_is_one_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, kind: str) -> None:
+def test_one_change_is_one_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, kind: str
+) -> None:
     """The verdict said of a job whose output was gone that it had run since, and of its users that they had changed."""
     change, given, expected = KINDS_OF_CHANGES[kind]
     monkeypatch.chdir(tmp_path)
     Path("in").write_text("1")
     trace = Trace()
-    assert pipeline(redact=given.get("redact", False)).run(backend=backend, journal="j.db")
+    assert pipeline(redact=given.get("redact", False)).run(
+        backend=backend, journal="j.db"
+    )
     change()
     scheduler = pipeline(**given)
     scheduler.instruments = [trace]
     assert scheduler.run(backend=backend, journal="j.db") is (kind != "removed input")
-    shown = [trioflow("journal", "j.db").stdout, run_verdict(scheduler, scheduler.stop_reason).sentence]
+    shown = [
+        trioflow("journal", "j.db").stdout,
+        run_verdict(scheduler, scheduler.stop_reason).sentence,
+    ]
     assert [text for text in shown if expected not in text] == []
     assert trace._get_record().tally.reruns == Tally.for_scheduler(scheduler).reruns
 
@@ -296,7 +403,9 @@ def test_one_change_is_one_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def night(x: int) -> Scheduler:
     stage = Job(step, x, label="stage")
     marts = Scheduler(Job(step, label="mart"), label="marts", required=stage)
-    return Scheduler(stage, marts, Job(step, label="report", required=marts), label="night")
+    return Scheduler(
+        stage, marts, Job(step, label="report", required=marts), label="night"
+    )
 
 
 def only(virtual: Virtual, file: Path, x: int, *patterns: str) -> str:
@@ -306,7 +415,9 @@ def only(virtual: Virtual, file: Path, x: int, *patterns: str) -> str:
     return labels(scheduler.iterate_jobs())
 
 
-def test_what_only_leaves_out_is_taken_as_it_is(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_only_leaves_out_is_taken_as_it_is(
+    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """`--only` runs again what it selects only if that has changed, or what it requires has run since."""
     assert only(virtual, file, 1) == "stage mart report"
     assert only(virtual, file, 2, "marts/mart") == ""
@@ -318,17 +429,23 @@ def test_what_only_leaves_out_is_taken_as_it_is(virtual: Virtual, file: Path, ca
     assert only(virtual, file, 2, "report") == "report"
     assert only(virtual, file, 2, "report") == ""
     assert only(virtual, file, 3, "stage") == "stage"
-    assert only(virtual, file, 3, "marts/mart") == "mart"  # though it has run by itself before
+    assert (
+        only(virtual, file, 3, "marts/mart") == "mart"
+    )  # though it has run by itself before
     assert only(virtual, file, 3, "report") == "report"
     assert only(virtual, file, 3) == ""
     assert only(virtual, file, 4) == "stage mart report"
     assert caplog.text == ""
 
 
-def test_what_only_restores_counts_as_before_in_the_next_whole_run(virtual: Virtual, file: Path) -> None:
+def test_what_only_restores_counts_as_before_in_the_next_whole_run(
+    virtual: Virtual, file: Path
+) -> None:
     def ran(is_required: bool, *patterns: str) -> str:
         first = Job(step, label="first")
-        scheduler = Scheduler(first, Job(step, label="last", required=first if is_required else None))
+        scheduler = Scheduler(
+            first, Job(step, label="last", required=first if is_required else None)
+        )
         keep_selected_jobs(scheduler, patterns)
         virtual(partial(scheduler.co_run, journal=file))
         return labels(scheduler.iterate_jobs())
@@ -343,7 +460,9 @@ def test_what_only_restores_counts_as_before_in_the_next_whole_run(virtual: Virt
 
 # ---- jobs that do no work
 @pytest.mark.parametrize("between", ["skipped", "blocked", "group", "chain"])
-def test_a_job_that_did_no_work_passes_on_what_it_requires(virtual: Virtual, file: Path, between: str) -> None:
+def test_a_job_that_did_no_work_passes_on_what_it_requires(
+    virtual: Virtual, file: Path, between: str
+) -> None:
     """What follows a changed step runs again, also through a job that was skipped or blocked: it was once restored."""
 
     def ran(number: int) -> list[str]:
@@ -354,18 +473,40 @@ def test_a_job_that_did_no_work_passes_on_what_it_requires(virtual: Virtual, fil
             match between:
                 case "blocked":
                     failed = Job(fail_now, label="failed", critical=False, log=False)
-                    middle += [failed, Job(give_number, 0, label="middle", required=[job, failed])]
+                    middle += [
+                        failed,
+                        Job(give_number, 0, label="middle", required=[job, failed]),
+                    ]
                 case "group":
                     middle.append(
-                        Scheduler(Job(give_number, 0, label="inside"), label="middle", required=job, run_if="failed")
+                        Scheduler(
+                            Job(give_number, 0, label="inside"),
+                            label="middle",
+                            required=job,
+                            run_if="failed",
+                        )
                     )
                 case _:
-                    middle.append(Job(give_number, 0, label=f"middle {place}", required=last, run_if="failed"))
-        beside = Job(give_number, 8, label="beside")  # otherwise the job behind would be skipped, too
+                    middle.append(
+                        Job(
+                            give_number,
+                            0,
+                            label=f"middle {place}",
+                            required=last,
+                            run_if="failed",
+                        )
+                    )
+        beside = Job(
+            give_number, 8, label="beside"
+        )  # otherwise the job behind would be skipped, too
         behind = Job(give_number, 9, label="behind", required=beside)
         behind.requires(middle[-1], settled=True)
         virtual(lambda: Scheduler(job, *middle, beside, behind).co_run(journal=file))
-        return [done.label for done in (job, behind) if done.is_succeeded() and not done.restored]
+        return [
+            done.label
+            for done in (job, behind)
+            if done.is_succeeded() and not done.restored
+        ]
 
     assert ran(1) == ["first", "behind"]
     assert ran(1) == []

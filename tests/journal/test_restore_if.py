@@ -9,7 +9,17 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from trioflow import Answer, First, Job, Retry, Scheduler, Service, ThreadJob, Trace, simulate
+from trioflow import (
+    Answer,
+    First,
+    Job,
+    Retry,
+    Scheduler,
+    Service,
+    ThreadJob,
+    Trace,
+    simulate,
+)
 from trioflow.view import listing
 from trioflow.view.text._verdict import Tally, run_verdict
 from ..cli.command_line import trioflow
@@ -82,12 +92,17 @@ def test_a_result_that_does_not_hold_runs_again_with_what_follows(
     assert (database.loaded, database.asked) == ([], ["orders"])
     database.restarted("orders")
     assert chain(database, function).run(backend=backend, journal=file)
-    assert (database.loaded, database.asked) == (["orders", "totals", "report"], ["orders"])
+    assert (database.loaded, database.asked) == (
+        ["orders", "totals", "report"],
+        ["orders"],
+    )
 
 
 @pytest.mark.both_backends
 @pytest.mark.parametrize("name", ["has", "fails"])
-def test_each_view_names_the_reason(file: Path, backend: str, database: Database, name: str) -> None:
+def test_each_view_names_the_reason(
+    file: Path, backend: str, database: Database, name: str
+) -> None:
     """The listing, `explain`, the verdict, the trace, the command and its `why` agree."""
     assert chain(database, getattr(database, name)).run(backend=backend, journal=file)
     database.restarted("orders")
@@ -96,8 +111,14 @@ def test_each_view_names_the_reason(file: Path, backend: str, database: Database
     assert scheduler.run(backend=backend, journal=file, instruments=[trace])
     orders, totals, *_ = scheduler
     reason, cause = {
-        "has": ("restore_if= has returned False", "restore_if= of 'orders' has returned False"),
-        "fails": ("restore_if= has raised OSError('no database')", "restore_if= of 'orders' has raised OSError"),
+        "has": (
+            "restore_if= has returned False",
+            "restore_if= of 'orders' has returned False",
+        ),
+        "fails": (
+            "restore_if= has raised OSError('no database')",
+            "restore_if= of 'orders' has raised OSError",
+        ),
     }[name]
     shown = {
         "explain": scheduler.explain(orders),
@@ -107,9 +128,18 @@ def test_each_view_names_the_reason(file: Path, backend: str, database: Database
     }
     assert [view for view, text in shown.items() if reason not in text] == []
     assert cause in scheduler.explain(totals)
-    sentences = [run_verdict(scheduler, scheduler.stop_reason).sentence, trioflow("journal", file).stdout]
-    assert [text for text in sentences if f"3 run again, because {cause}" not in text] == []
-    assert trace._get_record().tally.reruns == Tally.for_scheduler(scheduler).reruns == {cause: 3}
+    sentences = [
+        run_verdict(scheduler, scheduler.stop_reason).sentence,
+        trioflow("journal", file).stdout,
+    ]
+    assert [
+        text for text in sentences if f"3 run again, because {cause}" not in text
+    ] == []
+    assert (
+        trace._get_record().tally.reruns
+        == Tally.for_scheduler(scheduler).reruns
+        == {cause: 3}
+    )
 
 
 def test_a_secret_result_is_quoted_in_no_reason(file: Path, backend: str) -> None:
@@ -124,32 +154,45 @@ def test_a_secret_result_is_quoted_in_no_reason(file: Path, backend: str) -> Non
         scheduler = Scheduler(job)
         assert scheduler.run(backend=backend, journal=file)
     assert "restore_if= has raised OSError" in scheduler.explain(job)
-    assert "hunter2" not in scheduler.explain(job) + trioflow("journal", file, "why").stdout
+    assert (
+        "hunter2"
+        not in scheduler.explain(job) + trioflow("journal", file, "why").stdout
+    )
 
 
-def test_a_plain_function_runs_in_a_thread_with_the_context(file: Path, backend: str) -> None:
+def test_a_plain_function_runs_in_a_thread_with_the_context(
+    file: Path, backend: str
+) -> None:
     async def load() -> int:
         return 1
 
     def holds(value: int) -> bool:
-        seen.append((threading.get_ident() == threading.main_thread().ident, TENANT.get()))
+        seen.append(
+            (threading.get_ident() == threading.main_thread().ident, TENANT.get())
+        )
         return True
 
     seen: list[tuple[bool, str]] = []
     token = TENANT.set("acme")
     try:
         for _ in range(2):
-            assert Scheduler(Job(load, label="load", restore_if=holds)).run(backend=backend, journal=file)
+            assert Scheduler(Job(load, label="load", restore_if=holds)).run(
+                backend=backend, journal=file
+            )
     finally:
         TENANT.reset(token)
     assert seen == [(False, "acme")]
 
 
-def test_only_what_would_be_restored_is_asked_for(file: Path, backend: str, database: Database) -> None:
+def test_only_what_would_be_restored_is_asked_for(
+    file: Path, backend: str, database: Database
+) -> None:
     """A job that runs for another reason, that is no member, or that no journal would restore, asks nothing."""
 
     def load(version: int = 1) -> Job[str]:
-        return Job(database.load, "a", label="a", version=version, restore_if=database.has)
+        return Job(
+            database.load, "a", label="a", version=version, restore_if=database.has
+        )
 
     assert Scheduler(load()).run(backend=backend, journal=file)
     assert Scheduler(load(version=2)).run(backend=backend, journal=file)
@@ -159,7 +202,9 @@ def test_only_what_would_be_restored_is_asked_for(file: Path, backend: str, data
 
 
 @pytest.mark.both_backends
-def test_what_does_not_hold_counts_no_more_once_its_job_has_begun(file: Path, backend: str, database: Database) -> None:
+def test_what_does_not_hold_counts_no_more_once_its_job_has_begun(
+    file: Path, backend: str, database: Database
+) -> None:
     """The attempt creates the table, and fails or is killed: the function finds the table, and the rows are missing."""
 
     async def load() -> str:
@@ -169,7 +214,13 @@ def test_what_does_not_hold_counts_no_more_once_its_job_has_begun(file: Path, ba
         return "orders"
 
     is_broken = False
-    for is_broken, restored in ((False, False), (False, True), (True, False), (False, False), (False, True)):
+    for is_broken, restored in (
+        (False, False),
+        (False, True),
+        (True, False),
+        (False, False),
+        (False, True),
+    ):
         if is_broken:
             database.tables.clear()
         job = Job(load, label="load", restore_if=database.has)
@@ -177,7 +228,9 @@ def test_what_does_not_hold_counts_no_more_once_its_job_has_begun(file: Path, ba
         assert job.restored is restored
 
 
-def test_a_group_that_is_tried_again_asks_once(file: Path, backend: str, database: Database) -> None:
+def test_a_group_that_is_tried_again_asks_once(
+    file: Path, backend: str, database: Database
+) -> None:
     async def flaky() -> None:
         attempts.append(1)
         if len(attempts) % 2:
@@ -203,7 +256,11 @@ def test_a_result_in_a_group_is_asked_for_wherever_it_is(
 ) -> None:
     def scenario() -> Scheduler:
         member = Job(database.load, "a", label="a", restore_if=database.has)
-        group: Any = Scheduler(member, label="g") if place == "group" else First(member, label="g")
+        group: Any = (
+            Scheduler(member, label="g")
+            if place == "group"
+            else First(member, label="g")
+        )
         if place == "nested First":
             group = First(group, label="outer")
         user = Job(database.load, "user", label="user", required=group)
@@ -218,11 +275,16 @@ def test_a_result_in_a_group_is_asked_for_wherever_it_is(
     assert (database.loaded, database.asked) == (["a", "user"], ["a"])
 
 
-def test_a_job_that_is_added_is_asked_for(file: Path, backend: str, database: Database) -> None:
+def test_a_job_that_is_added_is_asked_for(
+    file: Path, backend: str, database: Database
+) -> None:
     async def program() -> list[bool]:
         async with Scheduler(journal=file) as scheduler:
             jobs = [
-                scheduler.add(Job(database.load, name, label=name, restore_if=database.has_async)) for name in "abc"
+                scheduler.add(
+                    Job(database.load, name, label=name, restore_if=database.has_async)
+                )
+                for name in "abc"
             ]
             for job in jobs:
                 await job
@@ -254,7 +316,14 @@ def test_files_that_are_changed_in_place_are_made_anew_by_all_or_none(
 
     def scenario() -> Scheduler:
         first = ThreadJob(build, label="build", writes=out, restore_if=database.has)
-        second = ThreadJob(strip, label="strip", reads=out, writes=out, restore_if=database.has, required=first)
+        second = ThreadJob(
+            strip,
+            label="strip",
+            reads=out,
+            writes=out,
+            restore_if=database.has,
+            required=first,
+        )
         return Scheduler(first, second)
 
     assert scenario().run(backend=backend, journal=file)
@@ -266,20 +335,30 @@ def test_files_that_are_changed_in_place_are_made_anew_by_all_or_none(
     assert len(database.asked) == len({*database.asked})
 
 
-def test_a_question_is_asked_again_whose_answer_does_not_hold(file: Path, backend: str) -> None:
+def test_a_question_is_asked_again_whose_answer_does_not_hold(
+    file: Path, backend: str
+) -> None:
     def holds(answer: str) -> bool:
         return answer in valid
 
     valid: list[str] = []
-    for given, now, restored in (("yes", "yes", False), (None, "yes", True), ("no", "no", False)):
+    for given, now, restored in (
+        ("yes", "yes", False),
+        (None, "yes", True),
+        ("no", "no", False),
+    ):
         valid[:] = [now]
         question = Answer("deploy?", label="deploy", restore_if=holds)
 
-        async def answer(question: Answer[str] = question, given: str | None = given) -> None:
+        async def answer(
+            question: Answer[str] = question, given: str | None = given
+        ) -> None:
             if given is not None and not question.is_settled():
                 question.answer(given)
 
-        assert Scheduler(question, Job(answer, label="person", save=None)).run(backend=backend, journal=file)
+        assert Scheduler(question, Job(answer, label="person", save=None)).run(
+            backend=backend, journal=file
+        )
         assert (question.restored, question.result()) == (restored, given or "yes")
 
 
@@ -289,14 +368,22 @@ async def nothing(*_: object, **__: object) -> None: ...
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: Job(nothing, restore_if=bool, save=None), "with save=None, no result is stored"),
+        (
+            lambda: Job(nothing, restore_if=bool, save=None),
+            "with save=None, no result is stored",
+        ),
         (lambda: Job(nothing, restore_if=bool, forever=True), "is never restored"),
         (lambda: Service(nothing, restore_if=bool), "is never restored"),
         (lambda: Scheduler(restore_if=bool), "give it to the jobs in it"),
         (lambda: First(Job(nothing), restore_if=bool), "give it to the jobs in it"),
-        (lambda: setattr(Job(nothing, restore_if=bool), "save", None), "with save=None, no result is stored"),
+        (
+            lambda: setattr(Job(nothing, restore_if=bool), "save", None),
+            "with save=None, no result is stored",
+        ),
     ],
 )
-def test_where_it_can_have_no_effect_it_is_refused(make: Callable[[], object], text: str) -> None:
+def test_where_it_can_have_no_effect_it_is_refused(
+    make: Callable[[], object], text: str
+) -> None:
     with pytest.raises(ValueError, match=f"restore_if= of .*: .*{text}"):
         make()

@@ -38,14 +38,18 @@ def test_committed_jobs_are_found_after_reopening_the_journal(file: Path) -> Non
     assert found(file) == ["a", "b"]
 
 
-def test_the_journal_stays_when_the_program_changes_directory(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_journal_stays_when_the_program_changes_directory(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (other := file.parent / "other").mkdir()
     monkeypatch.chdir(file.parent)
     store = JournalStore(Path(file.name), writes=True)
     monkeypatch.chdir(other)
     store.add_records([record("a")], [], [])
     store.close()
-    assert sorted(str(one.relative_to(file.parent)) for one in file.parent.rglob("*")) == ["other", "run.db"]
+    assert sorted(
+        str(one.relative_to(file.parent)) for one in file.parent.rglob("*")
+    ) == ["other", "run.db"]
     assert found(file) == ["a"]
 
 
@@ -57,8 +61,12 @@ def test_a_second_writer_in_the_same_process_is_rejected(file: Path) -> None:
     made(file, "a")
 
 
-def test_a_file_system_without_locks_is_rejected(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_lock, "set_lock", raising(OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))))
+def test_a_file_system_without_locks_is_rejected(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        _lock, "set_lock", raising(OSError(errno.ENOLCK, os.strerror(errno.ENOLCK)))
+    )
     refused(file, r"cannot lock files \(No locks available\).*local disk")
 
 
@@ -69,15 +77,21 @@ def test_a_file_that_is_no_journal_is_rejected_and_unchanged(file: Path) -> None
         refused(file, "this file is not a journal")
 
 
-def test_an_sqlite_file_of_another_program_is_rejected_and_unchanged(file: Path) -> None:
+def test_an_sqlite_file_of_another_program_is_rejected_and_unchanged(
+    file: Path,
+) -> None:
     db = sqlite3.connect(file)
     db.execute("CREATE TABLE jobs (path)")
     db.close()
     refused(file, "SQLite file of another program")
 
 
-@pytest.mark.parametrize("mark", ["application_id = 1", "user_version = 1", "journal_mode = WAL"])
-def test_an_sqlite_file_with_a_foreign_header_and_no_table_is_rejected(file: Path, mark: str) -> None:
+@pytest.mark.parametrize(
+    "mark", ["application_id = 1", "user_version = 1", "journal_mode = WAL"]
+)
+def test_an_sqlite_file_with_a_foreign_header_and_no_table_is_rejected(
+    file: Path, mark: str
+) -> None:
     with contextlib.closing(sqlite3.connect(file)) as db:
         db.execute(f"PRAGMA {mark}")
     refused(file, "SQLite file of another program", True, False)
@@ -119,18 +133,30 @@ def test_application_id_and_checksums_of_the_format_do_not_change() -> None:
 
 def test_a_journal_of_another_format_version_is_rejected(file: Path) -> None:
     made(file, "a")
-    for version, writes in itertools.product((_store.FORMAT_VERSION - 1, _store.FORMAT_VERSION + 1), (False, True)):
+    for version, writes in itertools.product(
+        (_store.FORMAT_VERSION - 1, _store.FORMAT_VERSION + 1), (False, True)
+    ):
         with contextlib.closing(sqlite3.connect(file)) as db:
             db.execute(f"PRAGMA user_version = {version}")
         before = {each.name: each.read_bytes() for each in file.parent.iterdir()}
-        refused(file, rf"another version of trioflow \(format {version}, this one reads \d\), and was left", writes)
-        assert {each.name: each.read_bytes() for each in file.parent.iterdir()} == before
+        refused(
+            file,
+            rf"another version of trioflow \(format {version}, this one reads \d\), and was left",
+            writes,
+        )
+        assert {
+            each.name: each.read_bytes() for each in file.parent.iterdir()
+        } == before
 
 
-def test_a_read_only_journal_is_rejected_for_writing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_journal_is_rejected_for_writing(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made(file, "a")
     file.chmod(0o444)
-    monkeypatch.setattr(os, "access", lambda path, mode: path.stat().st_mode & 0o222 != 0)  # root may write all
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: path.stat().st_mode & 0o222 != 0
+    )  # root may write all
     refused(file, "read-only")
 
 
@@ -140,7 +166,15 @@ def test_a_journal_in_a_missing_directory_is_rejected(tmp_path: Path) -> None:
 
 def test_a_journal_may_have_any_name(tmp_path: Path) -> None:
     """The name of a journal may contain what SQLite reads as an option, and what is no text at all."""
-    for name in ("a b?c#d%e&mode=rw", ":memory:", "file:x?mode=ro", "new\nline", "\udcff", "%00", "n" * 240):
+    for name in (
+        "a b?c#d%e&mode=rw",
+        ":memory:",
+        "file:x?mode=ro",
+        "new\nline",
+        "\udcff",
+        "%00",
+        "n" * 240,
+    ):
         made(tmp_path / name, "a")
         assert os.listdir(tmp_path) == [name]
         assert found(tmp_path / name) == ["a"]
@@ -148,8 +182,12 @@ def test_a_journal_may_have_any_name(tmp_path: Path) -> None:
             file.unlink()
 
 
-@pytest.mark.parametrize(("path", "said"), [("/", "it is a directory"), ("n" * 300, "name too long")])
-def test_a_path_that_no_file_can_have_is_rejected(tmp_path: Path, path: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "said"), [("/", "it is a directory"), ("n" * 300, "name too long")]
+)
+def test_a_path_that_no_file_can_have_is_rejected(
+    tmp_path: Path, path: str, said: str
+) -> None:
     refused(tmp_path / path, f"(?i){said}", True, False)
 
 
@@ -160,21 +198,37 @@ def test_reading_a_missing_journal_raises_and_creates_no_file(file: Path) -> Non
 
 
 @pytest.mark.parametrize("outputs", [None, '{"a": "absent"}'])
-def test_a_job_whose_path_is_invalid_unicode_is_found_again(file: Path, outputs: str | None) -> None:
+def test_a_job_whose_path_is_invalid_unicode_is_found_again(
+    file: Path, outputs: str | None
+) -> None:
     store = JournalStore(file, writes=True)
     store.add_records([record("job \udcff")._replace(outputs=outputs)], [], [])
-    assert store.find_job("job \udcff") == record("job \\udcff")._replace(outputs=outputs)
+    assert store.find_job("job \udcff") == record("job \\udcff")._replace(
+        outputs=outputs
+    )
     store.close()
 
 
-LABELS = ["'; DROP TABLE jobs; --", 'a" OR "1"="1', "%", "?", "a\0b", "\\", "'" * 50, "ü", "DELETE FROM jobs"]
+LABELS = [
+    "'; DROP TABLE jobs; --",
+    'a" OR "1"="1',
+    "%",
+    "?",
+    "a\0b",
+    "\\",
+    "'" * 50,
+    "ü",
+    "DELETE FROM jobs",
+]
 
 
 def test_labels_that_look_like_sql_are_stored_as_text(file: Path) -> None:
     made(file, *LABELS)
     assert found(file) == LABELS
     store = JournalStore(file, writes=True)
-    assert [store.find_job(label) for label in LABELS] == [record(label) for label in LABELS]
+    assert [store.find_job(label) for label in LABELS] == [
+        record(label) for label in LABELS
+    ]
     store.forget(LABELS[:1])
     store.close()
     assert found(file) == LABELS[1:]
@@ -183,7 +237,10 @@ def test_labels_that_look_like_sql_are_stored_as_text(file: Path) -> None:
 def test_a_large_result_is_kept_once_and_not_used_if_it_has_changed(file: Path) -> None:
     data = b"x" * (MAX_INLINE_RESULT + 1)
     store = JournalStore(file, writes=True)
-    jobs = [record(name)._replace(result=len(data), large=store.write_large(data)) for name in ("a", "b")]
+    jobs = [
+        record(name)._replace(result=len(data), large=store.write_large(data))
+        for name in ("a", "b")
+    ]
     store.add_records(jobs, [], [])
     assert [store.read_result(job) for job in store.job_records()] == [data, data]
     assert len(data) < file.with_name("run.db-wal").stat().st_size < 2 * len(data)
@@ -201,7 +258,9 @@ def test_a_large_result_is_kept_once_and_not_used_if_it_has_changed(file: Path) 
     assert file.stat().st_size < MAX_INLINE_RESULT
 
 
-def test_a_large_result_of_a_killed_run_is_kept_with_its_job_or_not_at_all(file: Path) -> None:
+def test_a_large_result_of_a_killed_run_is_kept_with_its_job_or_not_at_all(
+    file: Path,
+) -> None:
     """A large result is written with the record of its job: a run that ends before the commit leaves none."""
     made(file, "a")
     store = JournalStore(file, writes=True)
@@ -229,7 +288,9 @@ print(scheduler.stop_reason.name, scheduler.culprit, sum(job.restored for job in
 """
 
 
-def test_a_run_ends_at_the_file_size_limit_and_the_next_run_continues(file: Path, backend: str) -> None:
+def test_a_run_ends_at_the_file_size_limit_and_the_next_run_continues(
+    file: Path, backend: str
+) -> None:
     """A run that reaches `ulimit -f` is CRITICAL, the error names it, and the next run restores what was committed."""
 
     def run(limit: int) -> subprocess.CompletedProcess[str]:
@@ -237,7 +298,10 @@ def test_a_run_ends_at_the_file_size_limit_and_the_next_run_continues(file: Path
 
     full = run(100_000)
     assert full.stdout.split() == ["CRITICAL", "None", "0"]
-    assert re.search("journal '.*run.db': cannot write to it: the limit of the file size is 100000 bytes", full.stderr)
+    assert re.search(
+        "journal '.*run.db': cannot write to it: the limit of the file size is 100000 bytes",
+        full.stderr,
+    )
     committed = len(found(file))
     assert 0 < committed < 100
     assert run(0).stdout.split() == ["COMPLETED", "None", str(committed)]
@@ -252,7 +316,10 @@ def test_the_error_without_msgspec_has_the_install_command(file: Path) -> None:
     )
     done = python("-c", code, file, text=True)
     assert done.returncode == 1
-    assert "JournalError: a journal needs msgspec: pip install 'trioflow[journal]'" in done.stderr
+    assert (
+        "JournalError: a journal needs msgspec: pip install 'trioflow[journal]'"
+        in done.stderr
+    )
     assert not file.exists()
 
 
@@ -265,27 +332,69 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Return a directory on a file system of 1 MiB, if the test may create one."""
     (place := tmp_path / "disk").mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={TINY}", "tmpfs", str(place)]
-    if os.getuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+    if (
+        os.getuid()
+        or subprocess.run(mount, capture_output=True, check=False).returncode
+    ):
         pytest.skip("only root may mount a file system, and not everywhere")
     yield place
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-PLENTY, NONE_LEFT = (os.statvfs_result((4096, 4096, 10**6, free, free, 10, 10, 10, 0, 255)) for free in (10**6, 0))
+PLENTY, NONE_LEFT = (
+    os.statvfs_result((4096, 4096, 10**6, free, free, 10, 10, 10, 0, 255))
+    for free in (10**6, 0)
+)
 DISK_ERROR = sqlite3.SQLITE_IOERR | (3 << 8)  # SQLITE_IOERR_WRITE
 
 
 Operational, Database = sqlite3.OperationalError, sqlite3.DatabaseError
 ADVICE: list[tuple[type[Exception], int | None, Any, int, str]] = [
-    (Operational, DISK_ERROR, NONE_LEFT, -1, "no space left on its disk; free some space"),
-    (Operational, DISK_ERROR, PLENTY, 50_000, r"file size is 50000 bytes \(ulimit -f\); free some space"),
+    (
+        Operational,
+        DISK_ERROR,
+        NONE_LEFT,
+        -1,
+        "no space left on its disk; free some space",
+    ),
+    (
+        Operational,
+        DISK_ERROR,
+        PLENTY,
+        50_000,
+        r"file size is 50000 bytes \(ulimit -f\); free some space",
+    ),
     (Operational, DISK_ERROR, PLENTY, 1 << 40, "words; check the disk"),
     (Operational, DISK_ERROR, PLENTY, -1, "words; check the disk"),
     (Operational, sqlite3.SQLITE_FULL, PLENTY, -1, "words; free some space"),
-    (Operational, sqlite3.SQLITE_BUSY, NONE_LEFT, -1, "words; another program is using the file"),
-    (Operational, sqlite3.SQLITE_LOCKED, PLENTY, -1, "words; another program is using the file"),
-    (Operational, sqlite3.SQLITE_READONLY, PLENTY, -1, "words; the file or its directory"),
-    (Operational, sqlite3.SQLITE_CANTOPEN, PLENTY, -1, "words; the file or its directory"),
+    (
+        Operational,
+        sqlite3.SQLITE_BUSY,
+        NONE_LEFT,
+        -1,
+        "words; another program is using the file",
+    ),
+    (
+        Operational,
+        sqlite3.SQLITE_LOCKED,
+        PLENTY,
+        -1,
+        "words; another program is using the file",
+    ),
+    (
+        Operational,
+        sqlite3.SQLITE_READONLY,
+        PLENTY,
+        -1,
+        "words; the file or its directory",
+    ),
+    (
+        Operational,
+        sqlite3.SQLITE_CANTOPEN,
+        PLENTY,
+        -1,
+        "words; the file or its directory",
+    ),
     (Operational, sqlite3.SQLITE_ERROR, NONE_LEFT, -1, "words; check the disk"),
     (Database, sqlite3.SQLITE_CORRUPT, PLENTY, -1, "words; the file is damaged"),
     (Database, None, NONE_LEFT, -1, "words; the file is damaged"),
@@ -304,15 +413,22 @@ def test_a_database_error_comes_with_advice_for_its_cause(file: Path) -> None:
                 unittest.mock.patch("os.statvfs", return_value=disk),
                 unittest.mock.patch("resource.getrlimit", return_value=(limit, limit)),
             ):
-                assert re.search(f"cannot write to it: .*{advice}", str(store._make_error("write to it", error)))
+                assert re.search(
+                    f"cannot write to it: .*{advice}",
+                    str(store._make_error("write to it", error)),
+                )
 
 
 @pytest.mark.parametrize("free", [0, 20_000, 200_000])
-def test_the_error_on_a_full_file_system_advises_to_make_room(small_disk: Path, free: int) -> None:
+def test_the_error_on_a_full_file_system_advises_to_make_room(
+    small_disk: Path, free: int
+) -> None:
     file = small_disk / "run.db"
     if free > 100_000:
         made(file, "a")
-    (small_disk / "ballast").write_bytes(b"x" * (TINY - free - 60_000 * (free > 100_000)))
+    (small_disk / "ballast").write_bytes(
+        b"x" * (TINY - free - 60_000 * (free > 100_000))
+    )
     with pytest.raises(JournalError, match="free some space") as raised:
         made(file, *(f"job {number}" + "x" * 1000 for number in range(1000)))
     assert "disk I/O error" not in str(raised.value)
@@ -322,7 +438,9 @@ def test_the_error_on_a_full_file_system_advises_to_make_room(small_disk: Path, 
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_reader_retries_while_a_journal_needs_recovery(file: Path, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+def test_reader_retries_while_a_journal_needs_recovery(
+    file: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
     made(file, "a")
     check, refused = JournalStore._check_format, 0
 
@@ -336,7 +454,10 @@ def test_reader_retries_while_a_journal_needs_recovery(file: Path, monkeypatch: 
         check(store, db)
 
     monkeypatch.setattr(JournalStore, "_check_format", too_early)
-    assert [one.path for one in read_with_retry(file, lambda store: list(store.job_records()))] == ["a"]
+    assert [
+        one.path
+        for one in read_with_retry(file, lambda store: list(store.job_records()))
+    ] == ["a"]
     assert refused == times
 
 
@@ -345,11 +466,17 @@ def test_a_running_run_is_distinguished_from_a_killed_one(file: Path) -> None:
     with contextlib.closing(JournalStore(file, writes=True)) as store:
         store.add_run("killed")
         store.add_run("now")
-        assert [one.is_running for one in read_with_retry(file, JournalStore.run_records)] == [False, True]
-    assert [one.is_running for one in read_with_retry(file, JournalStore.run_records)] == [False, False]
+        assert [
+            one.is_running for one in read_with_retry(file, JournalStore.run_records)
+        ] == [False, True]
+    assert [
+        one.is_running for one in read_with_retry(file, JournalStore.run_records)
+    ] == [False, False]
     with contextlib.closing(JournalStore(file, writes=True)) as store:
         store.end_run(store.add_run("over"), "succeeded", 1.0)
-        assert [one.is_running for one in read_with_retry(file, JournalStore.run_records)] == [False, False, False]
+        assert [
+            one.is_running for one in read_with_retry(file, JournalStore.run_records)
+        ] == [False, False, False]
 
 
 def test_a_holder_on_another_machine_counts_as_alive() -> None:
@@ -357,17 +484,25 @@ def test_a_holder_on_another_machine_counts_as_alive() -> None:
         ended.wait()
     here = _lock.describe_this_process()
     assert _lock._is_alive(here)
-    assert not _lock._is_alive(here.replace(f"process {os.getpid()} ", f"process {ended.pid} "))
-    assert _lock._is_alive(f"process {ended.pid} on a-machine-of-another-name, since then")
+    assert not _lock._is_alive(
+        here.replace(f"process {os.getpid()} ", f"process {ended.pid} ")
+    )
+    assert _lock._is_alive(
+        f"process {ended.pid} on a-machine-of-another-name, since then"
+    )
     assert _lock._is_alive("")
 
 
 HOLD = "import sys, trioflow.journal._store as s, pathlib\ns.JournalStore(pathlib.Path(sys.argv[1]), writes=True)\nprint(flush=True)\ninput()"  # noqa: E501
 
 
-def test_a_rejected_process_does_not_wait_and_leaves_no_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rejected_process_does_not_wait_and_leaves_no_files(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made(file, "a")
-    with Python(["-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    with Python(
+        ["-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
         monkeypatch.setattr(_lock, "RELEASE_TIMEOUT", math.inf)
@@ -382,7 +517,10 @@ def test_a_rejected_process_does_not_wait_and_leaves_no_files(file: Path, monkey
 def test_a_holder_that_has_just_taken_the_lock_is_named(file: Path) -> None:
     """Of two workers of a server that start at once, the second names the first, which has yet to write its name."""
     made(file, "a")
-    lock, name = file.with_name("run.db-lock"), re.sub(r"\d+", "1", _lock.describe_this_process(), count=1)
+    lock, name = (
+        file.with_name("run.db-lock"),
+        re.sub(r"\d+", "1", _lock.describe_this_process(), count=1),
+    )
     lock.write_text("")
     holder = os.open(lock, os.O_RDWR)
     _lock.set_lock(holder, _lock.LOCK_FILE_BYTE, 1)
@@ -400,7 +538,9 @@ def test_waiting_for_a_holder_that_seems_dead_is_logged(
     name = re.sub(r"\d+", "4194304", _lock.describe_this_process(), count=1)
     monkeypatch.setattr(_lock, "RELEASE_TIMEOUT", 0.03)
     monkeypatch.setattr(_lock, "LOG_DELAY", 0.0)
-    with Python(["-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    with Python(
+        ["-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
         file.with_name("run.db-lock").write_text(name)
@@ -410,8 +550,12 @@ def test_waiting_for_a_holder_that_seems_dead_is_logged(
     assert line.endswith(f"waiting up to 0.03 s for another run to release it ({name})")
 
 
-def test_opening_waits_for_the_second_lock_of_a_killed_process(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file.with_name("run.db-lock").write_text(re.sub(r"\d+", "4194304", _lock.describe_this_process(), count=1))
+def test_opening_waits_for_the_second_lock_of_a_killed_process(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.with_name("run.db-lock").write_text(
+        re.sub(r"\d+", "4194304", _lock.describe_this_process(), count=1)
+    )
     database = os.open(file, os.O_RDWR | os.O_CREAT)
     _lock.set_lock(database, _lock.WRITER_BYTE, 1)
     monkeypatch.setattr(_lock.time, "sleep", lambda _: os.close(database))
@@ -419,7 +563,9 @@ def test_opening_waits_for_the_second_lock_of_a_killed_process(file: Path, monke
     assert found(file) == ["a"]
 
 
-def test_a_lock_file_removed_while_being_locked_is_created_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_file_removed_while_being_locked_is_created_again(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name, lock = file.with_name("run.db-lock"), _lock.set_lock
 
     def late(descriptor: int, *place: int) -> None:
@@ -430,13 +576,20 @@ def test_a_lock_file_removed_while_being_locked_is_created_again(file: Path, mon
     monkeypatch.setattr(_lock, "set_lock", late)
     with contextlib.closing(JournalStore(file, writes=True)):
         assert name.exists()
-        assert set(still_open(file)) == {f"{file}{end}" for end in ("", "-lock", "-shm", "-wal")}
+        assert set(still_open(file)) == {
+            f"{file}{end}" for end in ("", "-lock", "-shm", "-wal")
+        }
 
 
-def test_only_the_process_that_created_a_lock_file_removes_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_process_that_created_a_lock_file_removes_it(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Only the process that created a lock file removes it; otherwise two processes could hold the journal."""
     name = file.with_name("run.db-lock")
-    with contextlib.closing(JournalStore(file, writes=True)), monkeypatch.context() as patch:
+    with (
+        contextlib.closing(JournalStore(file, writes=True)),
+        monkeypatch.context() as patch,
+    ):
         store = JournalStore(file.with_name("other.db"), writes=True)
         patch.setattr(os, "getpid", lambda: 1)
         store.close()
@@ -450,13 +603,20 @@ def test_only_the_process_that_created_a_lock_file_removes_it(file: Path, monkey
 
 
 @pytest.mark.skipif(_lock.SET_LOCK_COMMAND is None, reason="needs locks of open files")
-def test_sqlite_locks_survive_closing_another_descriptor_of_the_file(file: Path) -> None:
+def test_sqlite_locks_survive_closing_another_descriptor_of_the_file(
+    file: Path,
+) -> None:
     with contextlib.closing(JournalStore(file, writes=True)):
         for name, place in ((f"{file}", (0x40000002, 510)), (f"{file}-shm", (128, 1))):
             os.close(os.open(name, os.O_RDONLY))
             with open(name, "r+b") as other:
-                asked = struct.pack(_lock.FLOCK_STRUCT, fcntl.F_WRLCK, os.SEEK_SET, *place, 0)
-                answer = struct.unpack_from(_lock.FLOCK_STRUCT, fcntl.fcntl(other, _lock.GET_LOCK_COMMAND, asked))
+                asked = struct.pack(
+                    _lock.FLOCK_STRUCT, fcntl.F_WRLCK, os.SEEK_SET, *place, 0
+                )
+                answer = struct.unpack_from(
+                    _lock.FLOCK_STRUCT,
+                    fcntl.fcntl(other, _lock.GET_LOCK_COMMAND, asked),
+                )
             assert answer[:4] == (fcntl.F_RDLCK, os.SEEK_SET, *place)
 
 
@@ -472,13 +632,17 @@ def test_the_lock_file_names_its_holder_and_nothing_more(file: Path) -> None:
     lock = file.with_name("run.db-lock")
     lock.write_text("process 4194304 on " + "a-very-long-name." * 9)
     with contextlib.closing(JournalStore(file, writes=True)) as store:
-        assert re.fullmatch(rf"process {os.getpid()} on .*, since [-0-9: +]+", lock.read_text())
+        assert re.fullmatch(
+            rf"process {os.getpid()} on .*, since [-0-9: +]+", lock.read_text()
+        )
         store.add_run("a")
         assert store.run_records()[0].process == lock.read_text()
 
 
 # ---- contents
-def test_a_reader_finds_what_is_only_in_the_log_of_a_killed_run(file: Path, tmp_path: Path) -> None:
+def test_a_reader_finds_what_is_only_in_the_log_of_a_killed_run(
+    file: Path, tmp_path: Path
+) -> None:
     (after := tmp_path / "after").mkdir()
     with contextlib.closing(JournalStore(file, writes=True)) as store:
         store.add_records([record("a")], [], [])
@@ -487,13 +651,17 @@ def test_a_reader_finds_what_is_only_in_the_log_of_a_killed_run(file: Path, tmp_
     before = [(after / name).read_bytes() for name in ("run.db", "run.db-wal")]
     for _ in range(2):
         assert found(after / "run.db") == ["a"]
-        assert [(after / name).read_bytes() for name in ("run.db", "run.db-wal")] == before
+        assert [
+            (after / name).read_bytes() for name in ("run.db", "run.db-wal")
+        ] == before
     made(after / "run.db", "b")
     assert os.listdir(after) == ["run.db"]
     assert found(after / "run.db") == ["a", "b"]
 
 
-@pytest.mark.parametrize(("place", "goes_on"), [("_check_format", True), ("job_records", False)])
+@pytest.mark.parametrize(
+    ("place", "goes_on"), [("_check_format", True), ("job_records", False)]
+)
 def test_a_journal_is_read_again_if_a_run_has_changed_it_meanwhile(
     file: Path, monkeypatch: pytest.MonkeyPatch, place: str, goes_on: bool
 ) -> None:
@@ -514,7 +682,9 @@ def test_a_journal_is_read_again_if_a_run_has_changed_it_meanwhile(
         assert found(file) == ["a", "b"]
 
 
-def test_an_error_is_not_blamed_on_a_run_if_there_was_none(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_is_not_blamed_on_a_run_if_there_was_none(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A reader that meets an error raises it at once, unless a run has changed the journal."""
     made(file, "a")
     monkeypatch.setattr(JournalStore, "job_records", raising(JournalError("broken")))
@@ -522,9 +692,13 @@ def test_an_error_is_not_blamed_on_a_run_if_there_was_none(file: Path, monkeypat
         found(file)
 
 
-def test_a_journal_that_runs_change_all_the_time_is_not_read_wrongly(file: Path) -> None:
+def test_a_journal_that_runs_change_all_the_time_is_not_read_wrongly(
+    file: Path,
+) -> None:
     made(file, "a")
-    with pytest.raises(JournalError, match=r"a run has changed it while it was read; try again$"):
+    with pytest.raises(
+        JournalError, match=r"a run has changed it while it was read; try again$"
+    ):
         read_with_retry(file, lambda store: made(file, "b"))
 
 
@@ -539,29 +713,51 @@ def test_a_missing_table_raises_an_error_unlike_a_damaged_row(file: Path) -> Non
 
 def test_large_results_that_nothing_refers_to_are_removed(file: Path) -> None:
     with contextlib.closing(JournalStore(file, writes=True)) as store:
-        names = [store.write_large(data) for data in (b"kept", b"replaced", b"forgotten", b"output")]
+        names = [
+            store.write_large(data)
+            for data in (b"kept", b"replaced", b"forgotten", b"output")
+        ]
         larges = [f"{names[0]} {names[3]}", *names[1:3]]
-        store.add_records([record(large)._replace(result=4, large=large) for large in larges], [], [])
+        store.add_records(
+            [record(large)._replace(result=4, large=large) for large in larges], [], []
+        )
         store.forget([names[2]])
         store.add_records([record(names[1])], [], [])
         store.end_run(store.add_run("run"), "COMPLETED", 1.0)
-        assert set(store._database.execute("SELECT hash FROM results")) == {(names[0],), (names[3],)}
+        assert set(store._database.execute("SELECT hash FROM results")) == {
+            (names[0],),
+            (names[3],),
+        }
         assert store.read_result(store.job_records()[0]) == b"kept"
 
 
-@pytest.mark.parametrize("disturbance", ["nothing", "a reader", "a job that opens the file", "no space"])
-def test_space_is_released_whoever_uses_the_file(file: Path, monkeypatch: pytest.MonkeyPatch, disturbance: str) -> None:
+@pytest.mark.parametrize(
+    "disturbance", ["nothing", "a reader", "a job that opens the file", "no space"]
+)
+def test_space_is_released_whoever_uses_the_file(
+    file: Path, monkeypatch: pytest.MonkeyPatch, disturbance: str
+) -> None:
     """A run whose results have become small leaves a small file; a reader keeps its snapshot, and no result is lost."""
     names = [f"job {number:02}" for number in range(60)]
     store = JournalStore(file, writes=True)
-    store.add_records([record(name)._replace(result=json.dumps(name * 5000)) for name in names], [], [])
+    store.add_records(
+        [record(name)._replace(result=json.dumps(name * 5000)) for name in names],
+        [],
+        [],
+    )
     store.close()
     before = file.stat().st_size
     store = JournalStore(file, writes=True)
     store.add_records([record(name) for name in names], [], [])
     reader = JournalStore(file, writes=False) if disturbance == "a reader" else None
-    read = None if reader is None else reader._database.execute("SELECT path FROM jobs ORDER BY id")
-    if disturbance == "a job that opens the file":  # closing it releases SQLite's own locks
+    read = (
+        None
+        if reader is None
+        else reader._database.execute("SELECT path FROM jobs ORDER BY id")
+    )
+    if (
+        disturbance == "a job that opens the file"
+    ):  # closing it releases SQLite's own locks
         file.read_bytes()
     if disturbance == "no space":
         monkeypatch.setattr(store, "_db", WithoutSpace(store._database))
@@ -571,7 +767,10 @@ def test_space_is_released_whoever_uses_the_file(file: Path, monkeypatch: pytest
     store.close()
     if reader is not None:
         reader.close()
-    assert found(file) == [*names, "late"]  # the next one that closes the file writes the log into it
+    assert found(file) == [
+        *names,
+        "late",
+    ]  # the next one that closes the file writes the log into it
     made(file, "later")
     assert (file.stat().st_size < before / 4) is (disturbance != "no space")
     assert not file.with_name("run.db-wal").exists()
@@ -595,7 +794,9 @@ class WithoutSpace:
 
 
 @pytest.mark.parametrize("syncs", [True, False])
-def test_a_new_journal_is_synced_with_its_directory(file: Path, monkeypatch: pytest.MonkeyPatch, syncs: bool) -> None:
+def test_a_new_journal_is_synced_with_its_directory(
+    file: Path, monkeypatch: pytest.MonkeyPatch, syncs: bool
+) -> None:
     """With `durable="each"`, the directory of a new journal is synced: a power cut could leave it without the file."""
     synced: list[str] = []
     fsync = os.fsync
@@ -613,7 +814,11 @@ def test_a_new_journal_is_synced_with_its_directory(file: Path, monkeypatch: pyt
 @pytest.mark.both_backends
 @pytest.mark.parametrize("fails", [True, False])
 def test_a_journal_that_cannot_be_closed_hides_no_failure(
-    tmp_path: Path, backend: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fails: bool
+    tmp_path: Path,
+    backend: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fails: bool,
 ) -> None:
     """The failure of a job is raised, and that of the journal logged. Without the first, the second is raised."""
 
@@ -621,9 +826,13 @@ def test_a_journal_that_cannot_be_closed_hides_no_failure(
         async with Scheduler(journal=tmp_path / "run.db") as scheduler:
             scheduler.add(Job(fail_now if fails else nothing, label="works"))
 
-    monkeypatch.setattr(JournalStore, "end_run", raising(JournalError("the disk is full")))
+    monkeypatch.setattr(
+        JournalStore, "end_run", raising(JournalError("the disk is full"))
+    )
     with pytest.raises(ExceptionGroup if fails else JournalError):
         anyio.run(main, backend=backend)
-    assert not Scheduler(Job(fail_now if fails else nothing), journal=tmp_path / "run.db").run(backend=backend)
+    assert not Scheduler(
+        Job(fail_now if fails else nothing), journal=tmp_path / "run.db"
+    ).run(backend=backend)
     assert caplog.text.count("the disk is full") == 2
     assert caplog.text.count("failed: OSError: broken") == 2 * fails

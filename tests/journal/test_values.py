@@ -24,7 +24,12 @@ from hypothesis import strategies as st
 from trioflow import CommandJob, CommandResult, Scheduler
 from trioflow.jobs.command._output_sinks import OutputSpool
 from trioflow.jobs.posix._processes import ReportedUsage
-from trioflow.journal._serialization import NotSerializable, comparison_form, dumps, loads
+from trioflow.journal._serialization import (
+    NotSerializable,
+    comparison_form,
+    dumps,
+    loads,
+)
 
 
 @dataclasses.dataclass
@@ -179,7 +184,9 @@ def test_a_value_is_equal_after_storing_and_loading() -> None:
 
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
-OFFSET = datetime.timezone(datetime.timedelta(hours=-1, minutes=-2, seconds=-3, microseconds=-4))
+OFFSET = datetime.timezone(
+    datetime.timedelta(hours=-1, minutes=-2, seconds=-3, microseconds=-4)
+)
 TIMES: list[Any] = [
     datetime.datetime(2024, 6, 1, 12, tzinfo=BERLIN), datetime.datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=BERLIN),
     datetime.datetime(2024, 10, 27, 2, 30, fold=1), datetime.time(12, tzinfo=BERLIN), datetime.time(12, fold=1),
@@ -226,11 +233,20 @@ def with_attribute(value: Any, name: str) -> Any:
 def test_a_value_that_would_not_be_equal_after_loading_is_rejected() -> None:
     for value, said in [
         (with_attribute(Open(), "more"), "Open, whose attribute 'more' is not a field"),
-        (with_attribute(Slotted(1), "hidden"), "Slotted, whose attribute 'hidden' is not a field"),
-        (with_attribute(LooseThree(1), "more"), "LooseThree, whose attribute 'more' is not a field"),
+        (
+            with_attribute(Slotted(1), "hidden"),
+            "Slotted, whose attribute 'hidden' is not a field",
+        ),
+        (
+            with_attribute(LooseThree(1), "more"),
+            "LooseThree, whose attribute 'more' is not a field",
+        ),
         (OfDict(1), "OfDict, a dataclass that is also a dict"),
         (Finalized("x"), "Finalized, a class with a __del__ method"),
-        (DerivedFromFinalized("x"), "DerivedFromFinalized, a class with a __del__ method"),
+        (
+            DerivedFromFinalized("x"),
+            "DerivedFromFinalized, a class with a __del__ method",
+        ),
         (FinalizedTuple(1, 2), "FinalizedTuple, a class with a __del__ method"),
         (OfDescriptor(), "OfDescriptor, whose field 'number' is set by its own code"),
         (OfError(1), "OfError, a dataclass that is also an? Exception"),
@@ -252,8 +268,18 @@ def test_nan_is_nan_after_storing_and_loading() -> None:
 
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary() | st.dates(),
-    lambda inside: st.lists(inside) | st.lists(inside).map(tuple) | st.dictionaries(st.text() | st.integers(), inside),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary()
+    | st.dates(),
+    lambda inside: (
+        st.lists(inside)
+        | st.lists(inside).map(tuple)
+        | st.dictionaries(st.text() | st.integers(), inside)
+    ),
     max_leaves=20,
 )
 
@@ -261,16 +287,29 @@ values = st.recursive(
 @given(values)
 def test_any_nested_value_is_equal_after_storing_and_loading(value: Any) -> None:
     assert loads(dumps(value)) == value
-    assert repr(loads(dumps(value))) == repr(value)  # a tuple for a tuple, True for True
+    assert repr(loads(dumps(value))) == repr(
+        value
+    )  # a tuple for a tuple, True for True
 
 
 def test_a_stored_command_result_keeps_code_times_and_output() -> None:
-    job = CommandJob(["sh", "-c", "echo out; exit 3"], stdout=subprocess.PIPE, check=False)
+    job = CommandJob(
+        ["sh", "-c", "echo out; exit 3"], stdout=subprocess.PIPE, check=False
+    )
     Scheduler(job).run()
     result = job.result()
     found = loads(dumps(result))
     assert isinstance(found, CommandResult)
-    for name in ("returncode", "signal", "elapsed", "user_time", "system_time", "max_rss", "stdout", "stderr"):
+    for name in (
+        "returncode",
+        "signal",
+        "elapsed",
+        "user_time",
+        "system_time",
+        "max_rss",
+        "stdout",
+        "stderr",
+    ):
         assert getattr(found, name) == getattr(result, name)
 
 
@@ -279,7 +318,11 @@ def test_a_stored_command_result_keeps_its_memory_usage() -> None:
     for rss in [0, 5000]:
         result = CommandResult(0, 1.0, ReportedUsage(0.5, 0.25, rss), None, None)
         found = loads(dumps(result))
-        assert (found.max_rss, found.user_time, found.system_time) == (result.max_rss, 0.5, 0.25)
+        assert (found.max_rss, found.user_time, found.system_time) == (
+            result.max_rss,
+            0.5,
+            0.25,
+        )
 
 
 class Text(str):
@@ -330,7 +373,10 @@ def test_a_class_whose_instances_run_code_is_not_restored() -> None:
     """A forged text cannot name a class with a `__del__`, which would run with the values of the text, or a setter."""
     for text in RUNNING_CODE:
         Bomb.exploded = False
-        with pytest.raises(NotSerializable, match=r"a class with a __del__ method|is set by its own code"):
+        with pytest.raises(
+            NotSerializable,
+            match=r"a class with a __del__ method|is set by its own code",
+        ):
             loads(text.replace("HERE", __name__))
         gc.collect()
         assert not Bomb.exploded
@@ -352,7 +398,9 @@ def test_invalid_text_is_rejected_without_imports_or_calls() -> None:
 
 
 def test_the_error_names_a_removed_enumeration_member() -> None:
-    with pytest.raises(NotSerializable, match=r"a member of .* that no longer exists: 'GONE'"):
+    with pytest.raises(
+        NotSerializable, match=r"a member of .* that no longer exists: 'GONE'"
+    ):
         loads(dumps(socket.AddressFamily.AF_UNIX).replace("AF_UNIX", "GONE"))
 
 
@@ -363,7 +411,13 @@ def test_a_stored_dataclass_whose_fields_have_changed_is_rejected() -> None:
 
 def test_a_stored_named_tuple_whose_fields_have_changed_is_rejected() -> None:
     fields = '{"one":1,"other":2}'
-    for written in ['{"one":1}', '{"one":1,"other":2,"third":3}', '{"one":1,"third":3}', "[1]", "[1,2,3]"]:
+    for written in [
+        '{"one":1}',
+        '{"one":1,"other":2,"third":3}',
+        '{"one":1,"third":3}',
+        "[1]",
+        "[1,2,3]",
+    ]:
         text = dumps(Pair(1, 2))
         with pytest.raises(NotSerializable, match="fields have changed"):
             loads(text.replace(fields, written))
@@ -371,7 +425,9 @@ def test_a_stored_named_tuple_whose_fields_have_changed_is_rejected() -> None:
             loads(text.replace(fields, written).replace(":Pair", ":Point"))
 
 
-def test_fields_of_a_named_tuple_count_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fields_of_a_named_tuple_count_by_their_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A stored named tuple whose class has its fields in another order is not swapped; it once was."""
     text = dumps(Pair(1, 2))
     swapped: Any = collections.namedtuple("Pair", ["other", "one"])
@@ -384,7 +440,9 @@ def test_fields_of_a_named_tuple_count_by_their_names(monkeypatch: pytest.Monkey
 def test_a_long_value_is_compared_by_its_hash() -> None:
     assert comparison_form("[1,2]") == "[1,2]"
     assert comparison_form('"' + "x" * 100 + '"').startswith("~")
-    assert comparison_form('"' + "x" * 100 + '"') != comparison_form('"' + "y" * 100 + '"')
+    assert comparison_form('"' + "x" * 100 + '"') != comparison_form(
+        '"' + "y" * 100 + '"'
+    )
 
 
 @pytest.mark.parametrize("suffix", ["", "\udcff"])
@@ -392,12 +450,18 @@ def test_outputs_on_disk_are_not_in_the_text(suffix: str) -> None:
     spools = [OutputSpool() for _ in range(2)]
     for spool, output in zip(spools, (b"first", b"second"), strict=True):
         spool.write(output)
-    results = [CommandResult(0, 1.0, ReportedUsage(0.0, 0.0, 0), spool, b"1") for spool in spools]
+    results = [
+        CommandResult(0, 1.0, ReportedUsage(0.0, 0.0, 0), spool, b"1")
+        for spool in spools
+    ]
     value = {"x": [(result,) for result in results], "y": f"text{suffix}"}
     found: dict[OutputSpool, int] = {}
     restored = loads(dumps(value, spools=found), [*found])
     assert [*found] == spools
-    assert [(result.stdout, result.stderr) for (result,) in restored["x"]] == [(b"first", b"1"), (b"second", b"1")]
+    assert [(result.stdout, result.stderr) for (result,) in restored["x"]] == [
+        (b"first", b"1"),
+        (b"second", b"1"),
+    ]
     assert dumps(restored) == dumps(value)
     with pytest.raises(NotSerializable, match="IndexError"):
         loads(dumps(value, spools={}))
@@ -410,4 +474,6 @@ def test_an_output_on_disk_that_a_value_has_twice_is_stored_once() -> None:
     found: dict[OutputSpool, int] = {}
     restored = loads(dumps([result, (result,)], spools=found), [*found])
     assert found == {spool: 0}
-    assert [(each.stdout, each.stderr) for each in (restored[0], *restored[1])] == [(b"output", b"output")] * 2
+    assert [(each.stdout, each.stderr) for each in (restored[0], *restored[1])] == [
+        (b"output", b"output")
+    ] * 2

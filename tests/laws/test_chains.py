@@ -17,7 +17,18 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from trioflow import Answer, CommandJob, First, Job, JobState, Retry, Scheduler, Service, StopReason, ThreadJob
+from trioflow import (
+    Answer,
+    CommandJob,
+    First,
+    Job,
+    JobState,
+    Retry,
+    Scheduler,
+    Service,
+    StopReason,
+    ThreadJob,
+)
 from trioflow.abc import Instrument, JobKind
 from ..bodies import CANCELLED, IDLE, Flaw
 
@@ -45,7 +56,9 @@ class Link(JobKind[int]):
 class Closing(Link):
     """A job that says a word as it is shut down."""
 
-    def __init__(self, body: Callable[[], Any], say: Callable[[], object], **options: Any) -> None:
+    def __init__(
+        self, body: Callable[[], Any], say: Callable[[], object], **options: Any
+    ) -> None:
         super().__init__(body, **options)
         self._say = say
 
@@ -101,7 +114,9 @@ class Readers(Instrument):
         self.hook.append((job, job.finished_at))
 
     def job_reopened(self, scheduler: Any, job: Any) -> None:
-        self.reopened[job] += job.state is IDLE and any(job is each for each, _ in self.hook)
+        self.reopened[job] += job.state is IDLE and any(
+            job is each for each, _ in self.hook
+        )
 
     def note(self, job: Any) -> None:
         self.function.append((job, job.finished_at))
@@ -127,7 +142,12 @@ class Chain:
         self.speaker, self.word, self.variant = speaker, word, variant
         self.is_grouped = "group" in word or speaker in GROUPED
         is_slow = word in SLOW or variant == "journal" or self.is_grouped
-        is_slow = is_slow or speaker in ("service_ready", "on_cancel", "as_settled", "signal")
+        is_slow = is_slow or speaker in (
+            "service_ready",
+            "on_cancel",
+            "as_settled",
+            "signal",
+        )
         self.length = SHORT if is_slow else LONG
         self.is_silent = False
         self.links: list[Any] = []
@@ -141,8 +161,15 @@ class Chain:
         self.failed = Job(work, True, label="failed", critical=variant == "clean-up")
         first = [self.link() for _ in range(1 if word in ADDING else self.length)]
         starter = Job(self.start, label="starter")
-        journal = {"journal": path / "run.db"} if variant == "journal" or speaker in ("save", "load") else {}
-        self.options: dict[str, Any] = {"instruments": [self.readers, *self.instruments()], **journal}
+        journal = (
+            {"journal": path / "run.db"}
+            if variant == "journal" or speaker in ("save", "load")
+            else {}
+        )
+        self.options: dict[str, Any] = {
+            "instruments": [self.readers, *self.instruments()],
+            **journal,
+        }
         self.scheduler = Scheduler(
             self.failed, starter, *first, critical_jobs=False, on_job_settled=self.on_job_settled, log=False,
             jobs_window=None if variant == "backoff" else 2,
@@ -152,7 +179,13 @@ class Chain:
         if self.speaker not in HOOKS:
             return []
         kind = type(
-            "Speaks", (Instrument,), {self.speaker: lambda _, scheduler, job=None, *rest: self.say(job or scheduler)}
+            "Speaks",
+            (Instrument,),
+            {
+                self.speaker: lambda _, scheduler, job=None, *rest: self.say(
+                    job or scheduler
+                )
+            },
         )
         return [kind()]
 
@@ -168,12 +201,21 @@ class Chain:
         body = partial(work, self.variant == "backoff" or speaker == "retry_on")
         if self.variant == "backoff" or speaker == "retry_on":
             first = 99 if self.variant == "backoff" else 0
-            options["retry"] = Retry(1, first=first, jitter=False, **({"on": say} if speaker == "retry_on" else {}))
+            options["retry"] = Retry(
+                1,
+                first=first,
+                jitter=False,
+                **({"on": say} if speaker == "retry_on" else {}),
+            )
         if self.variant == "clean-up":
             options["run_if"] = "failed"
             options["required"] = self.failed
         if speaker in ("save", "load"):
-            options["save"] = (say, lambda value: value) if speaker == "save" else (lambda value: value, say)
+            options["save"] = (
+                (say, lambda value: value)
+                if speaker == "save"
+                else (lambda value: value, say)
+            )
         options["label"] = f"link {number}"
         job: Any
         if speaker in ("on_succeeded", "on_settled"):
@@ -194,8 +236,14 @@ class Chain:
         self.tops.append(job)
         self.numbers[job] = number
         if self.is_grouped:
-            settled = {"on_job_settled": self.say} if speaker == "on_job_settled of a group" else {}
-            self.tops[-1] = Scheduler(job, label=f"group {number}", log=False, **settled)
+            settled = (
+                {"on_job_settled": self.say}
+                if speaker == "on_job_settled of a group"
+                else {}
+            )
+            self.tops[-1] = Scheduler(
+                job, label=f"group {number}", log=False, **settled
+            )
             self.numbers[self.tops[-1]] = number
         return self.tops[-1]
 
@@ -283,7 +331,9 @@ class Chain:
 
     def run(self, backend: Any) -> None:
         if self.speaker == "signal":
-            self.scheduler.run(backend=backend, handle_signals=self.on_signal, **self.options)
+            self.scheduler.run(
+                backend=backend, handle_signals=self.on_signal, **self.options
+            )
             return
 
         async def main() -> None:
@@ -299,23 +349,34 @@ class Chain:
         for told in (readers.hook, readers.function):
             times = [at for _, at in told]
             assert times == sorted(times)
-        by_hook, by_function = (Counter(job for job, _ in told) for told in (readers.hook, readers.function))
+        by_hook, by_function = (
+            Counter(job for job, _ in told) for told in (readers.hook, readers.function)
+        )
         for job in scheduler.iterate_jobs():
             assert job.state is IDLE or job.state.is_settled, job
             assert by_hook[job] - readers.reopened[job] == job.state.is_settled, job
         for job in scheduler:
             assert by_function[job] == by_hook[job], job
         counts, left = run.counts, [job for job in scheduler if job.state is IDLE]
-        is_cut_short = scheduler.stop_reason in (StopReason.CANCELLED, StopReason.DRAINED)
+        is_cut_short = scheduler.stop_reason in (
+            StopReason.CANCELLED,
+            StopReason.DRAINED,
+        )
         for count, all_left in (
             (counts.unsettled, sum(not job.forever for job in left)),
             (counts.forever_unsettled, sum(job.forever for job in left)),
         ):
             # A run that ends as it links its jobs has not counted them all.
             assert count == all_left or (count < all_left and is_cut_short)
-        assert counts.cancelled == sum(job.state is CANCELLED and not job.forever for job in scheduler)
+        assert counts.cancelled == sum(
+            job.state is CANCELLED and not job.forever for job in scheduler
+        )
         assert not run.line.holders
-        assert (run.ends.depth, len(run.ends.waiting), len(readers.undecided)) == (0, 0, 0)
+        assert (run.ends.depth, len(run.ends.waiting), len(readers.undecided)) == (
+            0,
+            0,
+            0,
+        )
 
 
 def add(chain: Chain, **options: Any) -> None:
@@ -323,8 +384,12 @@ def add(chain: Chain, **options: Any) -> None:
         chain.scheduler.add(chain.link(**options))
 
 
-def each(jobs: Callable[[Chain, int], list[Any]], word: str) -> Callable[[Chain, int], None]:
-    return lambda chain, number: [getattr(job, word)() for job in jobs(chain, number)] and None
+def each(
+    jobs: Callable[[Chain, int], list[Any]], word: str
+) -> Callable[[Chain, int], None]:
+    return lambda chain, number: (
+        [getattr(job, word)() for job in jobs(chain, number)] and None
+    )
 
 
 def pause(chain: Chain, number: int) -> None:
@@ -340,7 +405,9 @@ def require(chain: Chain, number: int) -> None:
 WORDS: dict[str, Callable[[Chain, int], None]] = {
     "cancel itself": lambda chain, number: chain.links[number].cancel(),
     "cancel the next": each(Chain.after, "cancel"),
-    "cancel the next twenty": each(lambda chain, number: chain.after(number, 20), "cancel"),
+    "cancel the next twenty": each(
+        lambda chain, number: chain.after(number, 20), "cancel"
+    ),
     "cancel its group": lambda chain, number: chain.tops[number].cancel(),
     "cancel the next group": each(Chain.groups_after, "cancel"),
     "cancel all": lambda chain, number: chain.scheduler.cancel(),
@@ -353,30 +420,56 @@ WORDS: dict[str, Callable[[Chain, int], None]] = {
     "try itself again": lambda chain, number: chain.links[number].try_again(),
     "try the first again": lambda chain, number: chain.links[0].try_again(),
     "try the next again": each(Chain.after, "try_again"),
-    "try the one before again": lambda chain, number: chain.links[number - 1].try_again(),
+    "try the one before again": lambda chain, number: chain.links[
+        number - 1
+    ].try_again(),
     "try all again": lambda chain, number: chain.scheduler.try_again(),
     "pause and resume": pause,
     # The starter takes a place of it.
-    "set the window": lambda chain, number: setattr(chain.scheduler, "jobs_window", 2 + number % 4),
+    "set the window": lambda chain, number: setattr(
+        chain.scheduler, "jobs_window", 2 + number % 4
+    ),
 }
 ADDING = ("add", "add a group", "add what is blocked")
-SLOW = (*(word for word in WORDS if word.startswith("try")), "pause and resume", "add a group")
+SLOW = (
+    *(word for word in WORDS if word.startswith("try")),
+    "pause and resume",
+    "add a group",
+)
 VARIANTS = ("plain", "journal", "backoff", "clean-up")
 
 
 def fits(speaker: str, word: str, variant: str) -> bool:
     """Return whether there is such a chain."""
-    if variant == "backoff" and speaker in ("service_ready", "body", "parse", "job_reopened", "incident", "job_added"):
+    if variant == "backoff" and speaker in (
+        "service_ready",
+        "body",
+        "parse",
+        "job_reopened",
+        "incident",
+        "job_added",
+    ):
         return False
-    if variant == "backoff" and speaker in ("save", "load", "before_run", "on_succeeded"):
+    if variant == "backoff" and speaker in (
+        "save",
+        "load",
+        "before_run",
+        "on_succeeded",
+    ):
         return False
     if variant == "clean-up" and (
-        speaker == "service_ready" or word in ADDING or "group" in word or speaker in GROUPED
+        speaker == "service_ready"
+        or word in ADDING
+        or "group" in word
+        or speaker in GROUPED
     ):
         return False
     if variant == "journal" and speaker in ("save", "load", "parse"):
         return False
-    if speaker in ("on_cancel", "co_shutdown", "as_settled", "signal") and variant in ("backoff", "clean-up"):
+    if speaker in ("on_cancel", "co_shutdown", "as_settled", "signal") and variant in (
+        "backoff",
+        "clean-up",
+    ):
         return False
     if speaker == "on_cancel" and word.startswith("try"):
         # Nobody would end its thread again.
@@ -398,7 +491,9 @@ CHAINS = [
 
 @pytest.mark.sampled
 @pytest.mark.parametrize(("speaker", "word", "variant"), CHAINS)
-def test_a_chain_of_events(speaker: str, word: str, variant: str, backend: Any, tmp_path: Path) -> None:
+def test_a_chain_of_events(
+    speaker: str, word: str, variant: str, backend: Any, tmp_path: Path
+) -> None:
     chain = Chain(speaker, word, variant, tmp_path)
     if speaker == "load":
         chain.is_silent = True
@@ -409,14 +504,18 @@ def test_a_chain_of_events(speaker: str, word: str, variant: str, backend: Any, 
     chain.check()
 
 
-def test_a_function_of_a_retry_that_cancels_its_job_cancels_no_other(backend: Any) -> None:
+def test_a_function_of_a_retry_that_cancels_its_job_cancels_no_other(
+    backend: Any,
+) -> None:
     """On trio, the next job of the same task ended as cancelled, and on both loops, the job itself was tried again."""
 
     def on(error: Exception) -> bool:
         first.cancel()
         return True
 
-    first = Job(work, True, label="first", retry=Retry(2, first=0, on=on), critical=False)
+    first = Job(
+        work, True, label="first", retry=Retry(2, first=0, on=on), critical=False
+    )
     others = [Job(work, label=f"other {number}") for number in range(9)]
     scheduler = Scheduler(first, *others, jobs_window=1, log=False)
     scheduler.run(backend=backend)
@@ -449,11 +548,16 @@ def test_each_line_of_a_command_is_a_word(word: str, backend: Any) -> None:
 
 
 @pytest.mark.parametrize("word", ["add", "require"])
-def test_a_function_for_signals_changes_nothing_by_itself(word: str, backend: Any) -> None:
+def test_a_function_for_signals_changes_nothing_by_itself(
+    word: str, backend: Any
+) -> None:
     """It may be called between two instructions of a step. It may return a function that changes the scenario."""
 
     def on_signal(_: int) -> Callable[[], object]:
-        with pytest.raises(RuntimeError, match=r"a function for signals is calling; let it return a function"):
+        with pytest.raises(
+            RuntimeError,
+            match=r"a function for signals is calling; let it return a function",
+        ):
             changes[word]()
         return partial(scheduler.add, Job(work, label="added"))
 
@@ -464,7 +568,10 @@ def test_a_function_for_signals_changes_nothing_by_itself(word: str, backend: An
     first = Job(raise_signal, label="first")
     last = Job(work, label="last", required=first)
     scheduler = Scheduler(first, last, log=False)
-    changes: dict[str, Any] = {"add": lambda: scheduler.add(Job(work)), "require": lambda: last.requires(first)}
+    changes: dict[str, Any] = {
+        "add": lambda: scheduler.add(Job(work)),
+        "require": lambda: last.requires(first),
+    }
     assert scheduler.run(backend=backend, handle_signals=on_signal)
     assert {job.label for job in scheduler} == {"first", "last", "added"}
 
@@ -482,7 +589,14 @@ def test_the_end_that_opens_a_turn_is_told_before_the_turn(backend: Any) -> None
 
     first = First(Job(work, True, label="a"), Job(work, label="b"), stagger=math.inf)
     Scheduler(first, log=False).run(backend=backend, instruments=[Told()])
-    assert told == ["First ready", "a ready", "a settled", "b ready", "b settled", "First settled"]
+    assert told == [
+        "First ready",
+        "a ready",
+        "a settled",
+        "b ready",
+        "b settled",
+        "First settled",
+    ]
 
 
 def test_jobs_are_told_as_added_before_their_ends(backend: Any) -> None:

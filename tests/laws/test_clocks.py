@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.lowlevel
 import pytest
-from trioflow import AbstractJob, CommandJob, First, Job, JobState, ProcessJob, Scheduler, SshJob, ThreadJob
+from trioflow import (
+    AbstractJob,
+    CommandJob,
+    First,
+    Job,
+    JobState,
+    ProcessJob,
+    Scheduler,
+    SshJob,
+    ThreadJob,
+)
 from trioflow._core.job import _job_options
 from trioflow._core.job._job_options import declare_run_resource
 from trioflow._core.job._option_descriptors import set_run_need
@@ -35,7 +45,9 @@ if TYPE_CHECKING:
 # ---- the ways to run a job: each returns a scheduler
 def in_clean_up(make: Make, _: float) -> Scheduler:
     failing = Job(fail_now, critical=True)
-    return Scheduler(failing, make(run_if="failed", required=failing), cleanup_timeout=PATIENCE)
+    return Scheduler(
+        failing, make(run_if="failed", required=failing), cleanup_timeout=PATIENCE
+    )
 
 
 def tried_again(make: Make, unit: float) -> Scheduler:
@@ -54,7 +66,9 @@ WAYS: dict[str, Callable[[Make, float], Scheduler]] = {
     "alone": lambda make, _: Scheduler(make()),
     "called": lambda make, _: Scheduler(Job(make().co_run)),
     "in_clean_up": in_clean_up,
-    "forever": lambda make, unit: Scheduler(make(forever=True), Job(anyio.sleep, 6 * unit)),
+    "forever": lambda make, unit: Scheduler(
+        make(forever=True), Job(anyio.sleep, 6 * unit)
+    ),
     "after_a_token": lambda make, unit: Scheduler(
         Job(anyio.sleep, unit / 2), make(), jobs_window=anyio.CapacityLimiter(1)
     ),
@@ -66,7 +80,9 @@ WAYS: dict[str, Callable[[Make, float], Scheduler]] = {
 
 # ---- the kinds: each yields a function that makes a job, whose own code can run only after three units
 class Site:
-    def __init__(self, unit: float, patch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    def __init__(
+        self, unit: float, patch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    ) -> None:
         self.unit, self.patch, self.request = unit, patch, request
         self.calls: list[Callable[[], object]] = []
         self.journals: Path | None = None
@@ -75,7 +91,13 @@ class Site:
 @contextlib.contextmanager
 def worker_process(site: Site) -> Generator[Make]:
     """A process that has to import the program first."""
-    words = ["sh", "-c", f'sleep {3 * site.unit}; exec "$@"', "sh", *_worker_pool._worker_command()]
+    words = [
+        "sh",
+        "-c",
+        f'sleep {3 * site.unit}; exec "$@"',
+        "sh",
+        *_worker_pool._worker_command(),
+    ]
     site.patch.setattr(_worker_pool, "_worker_command", lambda: words)
     yield lambda **options: ProcessJob(pow, 2, 3, **options)
 
@@ -85,7 +107,10 @@ def thread_of_an_executor(site: Site) -> Generator[Make]:
     with contextlib.ExitStack() as stack:
 
         def make(**options: Any) -> AbstractJob[Any]:
-            pool, is_free = stack.enter_context(ThreadPoolExecutor(1)), threading.Event()
+            pool, is_free = (
+                stack.enter_context(ThreadPoolExecutor(1)),
+                threading.Event(),
+            )
             pool.submit(is_free.wait)
             site.calls.append(is_free.set)
             return ProcessJob(pow, 2, 3, processes=pool, **options)
@@ -160,7 +185,9 @@ class Gated(AbstractJob[None], keeps_time=True):
 def own_gate(site: Site) -> Generator[Make]:
     """What is behind the gate of a resource."""
     site.patch.setattr(Gate, "unit", site.unit)
-    declare_run_resource("passes", lambda: 1, "opening", lambda job: run_of(job).shared(Gate))
+    declare_run_resource(
+        "passes", lambda: 1, "opening", lambda job: run_of(job).shared(Gate)
+    )
     try:
         yield Gated
     finally:
@@ -179,7 +206,9 @@ def files_of_a_journal(site: Site) -> Generator[Make]:
         return listdir(path)
 
     site.patch.setattr(os, "listdir", list_late)
-    yield lambda **options: Job(anyio.lowlevel.checkpoint, reads=[site.journals], **options)
+    yield lambda **options: Job(
+        anyio.lowlevel.checkpoint, reads=[site.journals], **options
+    )
 
 
 KINDS = [
@@ -188,7 +217,12 @@ KINDS = [
     thread_of_an_executor,
     token_of_a_limiter,
     command_in_line,
-    pytest.param(node, marks=pytest.mark.skipif(not have_sshd(), reason="needs openssh-server and openssh-client")),
+    pytest.param(
+        node,
+        marks=pytest.mark.skipif(
+            not have_sshd(), reason="needs openssh-server and openssh-client"
+        ),
+    ),
     own_gate,
 ]
 
@@ -196,7 +230,11 @@ KINDS = [
 @pytest.mark.parametrize("kind", KINDS)
 @patiently(0.5, 5)
 def test_no_clock_of_a_job_runs_before_its_own_code_can(
-    backend: Any, kind: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, unit: float
+    backend: Any,
+    kind: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    unit: float,
 ) -> None:
     """With a timeout of one unit, each job succeeds in its first attempt, however it is run: all ways at once."""
     found: dict[str, list[AbstractJob[Any]]] = {}
@@ -221,7 +259,10 @@ def test_no_clock_of_a_job_runs_before_its_own_code_can(
             for call in site.calls:
                 call()
 
-    with monkeypatch.context() as patch, kind(site := Site(unit, patch, request)) as make:
+    with (
+        monkeypatch.context() as patch,
+        kind(site := Site(unit, patch, request)) as make,
+    ):
         anyio.run(main, site, make, backend=backend)
     for name, jobs in found.items():
         job = jobs[-1] if name != "called" else jobs[0]

@@ -27,7 +27,9 @@ class Run:
     def __init__(self, backend: Any, is_first: bool, is_member: bool = False) -> None:
         self.job = Job(anyio.sleep, 0, label="job")
         self.group = Scheduler(Job(anyio.sleep, 0, label="inner"), label="group")
-        self.scheduler = Scheduler(self.job, Job(anyio.sleep, 0, label="other"), self.group, label="night")
+        self.scheduler = Scheduler(
+            self.job, Job(anyio.sleep, 0, label="other"), self.group, label="night"
+        )
         self.idle = Scheduler(*[self.scheduler] * is_member, label="idle")
         self.backend = backend
         self.error: BaseException | None = None
@@ -65,7 +67,9 @@ class Run:
         return calls, result
 
 
-def drawn_runs(backend: Any, say: Callable[[Run], object], seed: str) -> list[tuple[Run, bool]]:
+def drawn_runs(
+    backend: Any, say: Callable[[Run], object], seed: str
+) -> list[tuple[Run, bool]]:
     """Return runs in each of which a word was said at another instant, and their results."""
     draw, runs = random.Random(seed), []
     for is_first in (True, False):
@@ -83,24 +87,37 @@ def drawn_runs(backend: Any, say: Callable[[Run], object], seed: str) -> list[tu
     return runs
 
 
-@pytest.mark.parametrize(("word", "reason"), [("cancel", StopReason.CANCELLED), ("drain", StopReason.DRAINED)])
-def test_an_end_that_is_asked_for_early_ends_the_run_as_it_begins(backend: Any, word: str, reason: StopReason) -> None:
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [("cancel", StopReason.CANCELLED), ("drain", StopReason.DRAINED)],
+)
+def test_an_end_that_is_asked_for_early_ends_the_run_as_it_begins(
+    backend: Any, word: str, reason: StopReason
+) -> None:
     """A `cancel()` while the loop was still imported was an error, and the run went on to its end."""
-    for run, result in drawn_runs(backend, lambda run: getattr(run.scheduler, word)(), word):
+    for run, result in drawn_runs(
+        backend, lambda run: getattr(run.scheduler, word)(), word
+    ):
         assert (result, run.scheduler.stop_reason) == (False, reason)
         assert [job.started_at for job in run.scheduler] == [None] * 3
 
 
 @pytest.mark.parametrize("word", ["cancel", "drain"])
-def test_a_member_that_is_cancelled_early_does_not_start(backend: Any, word: str) -> None:
+def test_a_member_that_is_cancelled_early_does_not_start(
+    backend: Any, word: str
+) -> None:
     for run, result in drawn_runs(
-        backend, lambda run: getattr(run.group if word == "drain" else run.job, word)(), f"{word} of a member"
+        backend,
+        lambda run: getattr(run.group if word == "drain" else run.job, word)(),
+        f"{word} of a member",
     ):
         assert result
         cancelled = run.group if word == "drain" else run.job
-        assert {job: job.state for job in run.scheduler if job.state is not JobState.SUCCEEDED} == {
-            cancelled: JobState.CANCELLED
-        }
+        assert {
+            job: job.state
+            for job in run.scheduler
+            if job.state is not JobState.SUCCEEDED
+        } == {cancelled: JobState.CANCELLED}
         assert cancelled.started_at is None
 
 
@@ -117,7 +134,10 @@ def test_an_early_pause_holds_until_it_is_resumed(backend: Any, where: str) -> N
             while not run.scheduler.is_running():
                 time.sleep(0.0001)
             time.sleep(0.005)
-            starts.append(not paused.is_paused() or any(job.started_at is not None for job in paused))
+            starts.append(
+                not paused.is_paused()
+                or any(job.started_at is not None for job in paused)
+            )
             paused.resume()
 
         threading.Thread(target=resume).start()
@@ -127,7 +147,9 @@ def test_an_early_pause_holds_until_it_is_resumed(backend: Any, where: str) -> N
     assert starts == [False] * len(runs)
 
 
-def test_a_resume_of_a_group_holds_though_the_group_begins_before_the_loop_hears_it(backend: Any) -> None:
+def test_a_resume_of_a_group_holds_though_the_group_begins_before_the_loop_hears_it(
+    backend: Any,
+) -> None:
     async def steer() -> None:
         group.pause()
         in_threads(group.resume)
@@ -139,12 +161,18 @@ def test_a_resume_of_a_group_holds_though_the_group_begins_before_the_loop_hears
 
 
 def test_an_early_pause_that_is_resumed_early_is_over(backend: Any) -> None:
-    for _, result in drawn_runs(backend, lambda run: (run.scheduler.pause(), run.scheduler.resume()), "both"):
+    for _, result in drawn_runs(
+        backend, lambda run: (run.scheduler.pause(), run.scheduler.resume()), "both"
+    ):
         assert result
 
 
-@pytest.mark.parametrize(("name", "value"), [("jobs_window", 1), ("critical_jobs", True)])
-def test_a_setting_is_refused_from_the_call_of_run_on(tmp_path: Path, backend: Any, name: str, value: object) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"), [("jobs_window", 1), ("critical_jobs", True)]
+)
+def test_a_setting_is_refused_from_the_call_of_run_on(
+    tmp_path: Path, backend: Any, name: str, value: object
+) -> None:
     """While the journal opened, `jobs_window = 1` was once accepted, and four jobs ran at once."""
     said: list[str] = []
 
@@ -179,7 +207,9 @@ REFUSED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("refused", REFUSED)
 @pytest.mark.parametrize("word", ["cancel", "drain", ""])
-def test_words_for_a_refused_run_are_not_said_of_the_next(backend: Any, word: str, refused: str) -> None:
+def test_words_for_a_refused_run_are_not_said_of_the_next(
+    backend: Any, word: str, refused: str
+) -> None:
     first = Job(anyio.sleep, 0)
     scheduler = Scheduler(first, second := Job(anyio.sleep, 0, required=first))
     if refused == "its graph":
@@ -218,7 +248,9 @@ def test_after_the_end_steering_is_an_error_as_before(backend: Any, word: str) -
     assert scheduler.stop_reason is StopReason.COMPLETED
 
 
-def test_a_cancel_that_an_attempt_did_not_come_to_holds_for_the_next_one(virtual: Virtual) -> None:
+def test_a_cancel_that_an_attempt_did_not_come_to_holds_for_the_next_one(
+    virtual: Virtual,
+) -> None:
     """The first attempt of the group ends before its jobs are linked. Once, the job ran in the second one."""
 
     def be_late(scheduler: Scheduler) -> None:

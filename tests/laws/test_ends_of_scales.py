@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 from trioflow import CommandJob, Job, Scheduler, ThreadJob, current_scheduler
 from trioflow._check import MAX_NAMED_READERS
-from trioflow._core.base._text_forms import MAX_LENGTH, MAX_LISTED_NAMES, MAX_NAMED_JOBS, join_names, short_repr
+from trioflow._core.base._text_forms import (
+    MAX_LENGTH,
+    MAX_LISTED_NAMES,
+    MAX_NAMED_JOBS,
+    join_names,
+    short_repr,
+)
 from trioflow._core.run._failure_counts import MAX_COUNTED_KEPT
 from trioflow.batch._reporter import MAX_EXIT_CODE, CommandTally
 from trioflow.jobs._user_files import MAX_NAMED_FILES
@@ -20,7 +26,9 @@ BEYOND = pytest.mark.parametrize("beyond", [0, 1])
 
 
 @BEYOND
-def test_a_list_of_names_has_the_first_of_them_and_the_number_of_the_others(beyond: int) -> None:
+def test_a_list_of_names_has_the_first_of_them_and_the_number_of_the_others(
+    beyond: int,
+) -> None:
     names = [f"n{number}" for number in range(MAX_LISTED_NAMES + beyond)]
     more = " and 1 more" if beyond else ""
     assert join_names(names) == ", ".join(names[:MAX_LISTED_NAMES]) + more
@@ -35,13 +43,17 @@ def test_a_short_form_is_the_whole_value_as_long_as_it_fits(beyond: int) -> None
 
 
 @BEYOND
-def test_what_a_job_waits_for_is_named_and_the_others_are_counted(virtual: Virtual, beyond: int) -> None:
+def test_what_a_job_waits_for_is_named_and_the_others_are_counted(
+    virtual: Virtual, beyond: int
+) -> None:
     explained: list[str] = []
 
     async def look() -> None:
         explained.append(current_scheduler().explain(last))
 
-    naps = [Job(nap, 1, label=f"n{number}") for number in range(MAX_NAMED_JOBS + beyond)]
+    naps = [
+        Job(nap, 1, label=f"n{number}") for number in range(MAX_NAMED_JOBS + beyond)
+    ]
     last = Job(give, 1, required=naps, label="last")
     assert virtual(Scheduler(*naps, Job(look), last).co_run)
     names = ", ".join(f"'n{number}'" for number in range(MAX_NAMED_JOBS))
@@ -50,7 +62,9 @@ def test_what_a_job_waits_for_is_named_and_the_others_are_counted(virtual: Virtu
 
 
 @BEYOND
-def test_the_error_of_a_command_has_its_whole_line_as_long_as_it_fits(backend: str, beyond: int) -> None:
+def test_the_error_of_a_command_has_its_whole_line_as_long_as_it_fits(
+    backend: str, beyond: int
+) -> None:
     words = ["false", "x" * (MAX_COMMAND_LENGTH - len("false ") + beyond)]
     job = CommandJob(words, log=False)
     Scheduler(job, log=False).run(backend=backend)
@@ -62,7 +76,11 @@ def test_the_error_of_a_command_has_its_whole_line_as_long_as_it_fits(backend: s
 
 @BEYOND
 def test_the_files_that_a_failed_job_has_left_in_its_directory_are_named(
-    backend: str, beyond: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    backend: str,
+    beyond: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
@@ -85,16 +103,23 @@ def test_readers_that_may_be_too_early_are_named_and_the_others_are_counted(
     backend: str, beyond: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     count = MAX_NAMED_READERS + beyond
-    readers = [ThreadJob(abs, number, reads=[tmp_path / "none"], label=f"r{number}") for number in range(count)]
+    readers = [
+        ThreadJob(abs, number, reads=[tmp_path / "none"], label=f"r{number}")
+        for number in range(count)
+    ]
     with caplog.at_level(logging.WARNING):
         Scheduler(*readers).run(backend=backend)
     (line,) = [message for message in caplog.messages if "none" in message]
-    assert re.findall(r"'(r\d)'", line) == [f"r{number}" for number in range(MAX_NAMED_READERS)]
+    assert re.findall(r"'(r\d)'", line) == [
+        f"r{number}" for number in range(MAX_NAMED_READERS)
+    ]
     assert line.endswith("; 1 more") is bool(beyond)
 
 
 @BEYOND
-def test_failures_of_dropped_jobs_are_raised_and_the_others_are_counted(virtual: Virtual, beyond: int) -> None:
+def test_failures_of_dropped_jobs_are_raised_and_the_others_are_counted(
+    virtual: Virtual, beyond: int
+) -> None:
     count = MAX_COUNTED_KEPT + beyond
 
     async def call_all() -> None:
@@ -109,7 +134,9 @@ def test_failures_of_dropped_jobs_are_raised_and_the_others_are_counted(virtual:
 
 
 @BEYOND
-def test_the_exit_code_of_a_batch_is_the_number_of_failures_up_to_the_last(beyond: int) -> None:
+def test_the_exit_code_of_a_batch_is_the_number_of_failures_up_to_the_last(
+    beyond: int,
+) -> None:
     tally = CommandTally()
     for _ in range(MAX_EXIT_CODE - 1 + beyond):
         tally.add(1)

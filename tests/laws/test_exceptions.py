@@ -47,9 +47,17 @@ def with_a_note() -> None:
 
 def facts(error: BaseException) -> tuple[Any, ...]:
     """Return what stands in an exception, and which function has raised it; the note of the engine is the last."""
-    notes = [note.partition("raised by the job ")[0] for note in getattr(error, "__notes__", ())]
+    notes = [
+        note.partition("raised by the job ")[0]
+        for note in getattr(error, "__notes__", ())
+    ]
     links = repr(error.__cause__), repr(error.__context__), error.__suppress_context__
-    return *links, [*filter(None, notes)], len(notes), traceback.extract_tb(error.__traceback__)[-1].name
+    return (
+        *links,
+        [*filter(None, notes)],
+        len(notes),
+        traceback.extract_tb(error.__traceback__)[-1].name,
+    )
 
 
 def caught(call: Callable[[], object]) -> BaseException:
@@ -60,7 +68,9 @@ def caught(call: Callable[[], object]) -> BaseException:
 
 
 @pytest.mark.parametrize("check", [True, "first"])
-@pytest.mark.parametrize("raises", [plainly, from_a_cause, amid_another, from_none, with_a_note])
+@pytest.mark.parametrize(
+    "raises", [plainly, from_a_cause, amid_another, from_none, with_a_note]
+)
 def test_each_door_gives_the_exception_of_a_job_as_the_job_has_raised_it(
     virtual: Virtual, raises: Callable[[], None], check: Literal[True, "first"]
 ) -> None:
@@ -73,7 +83,10 @@ def test_each_door_gives_the_exception_of_a_job_as_the_job_has_raised_it(
     scheduler = Scheduler(inner := Scheduler(job, log=False), log=False)
     doors: list[Callable[[], object]] = [job.result]
     for each in (inner, scheduler):
-        doors += [each.raise_for_failures, functools.partial(each.raise_for_failures, first=True)]
+        doors += [
+            each.raise_for_failures,
+            functools.partial(each.raise_for_failures, first=True),
+        ]
 
     async def asks() -> list[tuple[Any, ...]]:
         await inner.wait_settled()
@@ -89,7 +102,11 @@ def test_each_door_gives_the_exception_of_a_job_as_the_job_has_raised_it(
 
     asking = scheduler.add(Job(asks))
     at_end = caught(lambda: virtual(functools.partial(scheduler.co_run, check=check)))
-    told = [*asking.result(), (at_end, facts(at_end)), *((error, facts(error)) for error in map(caught, doors))]
+    told = [
+        *asking.result(),
+        (at_end, facts(at_end)),
+        *((error, facts(error)) for error in map(caught, doors)),
+    ]
     assert {id(error) for error, _ in told} == {id(job.raised_exception())}
     expected: list[Any] = [*facts(caught(raises))]
     assert [*virtual(awaits)] == expected
@@ -105,7 +122,15 @@ class Thing:
     """An object that tests can refer to weakly."""
 
 
-ENDS = ["succeeds", "fails", "is cancelled", "is blocked", "is skipped", "moves on", "is tried again"]
+ENDS = [
+    "succeeds",
+    "fails",
+    "is cancelled",
+    "is blocked",
+    "is skipped",
+    "moves on",
+    "is tried again",
+]
 
 
 async def body(end: str, job: list[Any], *things: object) -> Thing:
@@ -125,22 +150,40 @@ async def broken() -> None:
     raise Flaw
 
 
-@pytest.mark.parametrize(("end", "keep_jobs"), [*((end, True) for end in ENDS), *((end, False) for end in ENDS[:-1])])
-def test_a_job_of_an_open_block_leaves_arguments_and_context(virtual: Virtual, end: str, keep_jobs: bool) -> None:
+@pytest.mark.parametrize(
+    ("end", "keep_jobs"),
+    [*((end, True) for end in ENDS), *((end, False) for end in ENDS[:-1])],
+)
+def test_a_job_of_an_open_block_leaves_arguments_and_context(
+    virtual: Virtual, end: str, keep_jobs: bool
+) -> None:
     """After the block, also where the program keeps the job; each attempt sees the context of whoever has added it."""
     kept: list[Any] = []
     freed: list[weakref.ref[Thing]] = []
 
     async def main() -> None:
-        async with Scheduler(keep_jobs=keep_jobs, critical_jobs=False, log=False) as scheduler:
+        async with Scheduler(
+            keep_jobs=keep_jobs, critical_jobs=False, log=False
+        ) as scheduler:
             before = Job(broken) if end == "is blocked" else Job(nap)
             argument, value = Thing(), Thing()
             freed.extend([weakref.ref(argument), weakref.ref(value)])
             token = variable.set(value)
-            timeout: dict[str, Any] = {"timeout": 2, "on_timeout": "move_on"} if end == "moves on" else {}
+            timeout: dict[str, Any] = (
+                {"timeout": 2, "on_timeout": "move_on"} if end == "moves on" else {}
+            )
             inputs = [before] if end == "is blocked" else []
             condition: Any = "failed" if end == "is skipped" else "succeeded"
-            job = Job(body, end, kept, argument, *inputs, required=before, run_if=condition, **timeout)
+            job = Job(
+                body,
+                end,
+                kept,
+                argument,
+                *inputs,
+                required=before,
+                run_if=condition,
+                **timeout,
+            )
             kept.append(job)
             scheduler.add(before)
             scheduler.add(job)
@@ -174,7 +217,9 @@ def test_a_job_that_was_dropped_keeps_none_of_those_before_it(virtual: Virtual) 
         async with Scheduler(keep_jobs=False) as scheduler:
             service = scheduler.add(Service(serve))
             first = scheduler.add(Job(use, required=service))
-            middle = scheduler.add(Scheduler(Job(use, first), Job(use, first), required=first))
+            middle = scheduler.add(
+                Scheduler(Job(use, first), Job(use, first), required=first)
+            )
             last = scheduler.add(Job(use, first, required=middle))
             for job in (first, middle):
                 refs.append(weakref.ref(job))

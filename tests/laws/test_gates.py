@@ -74,13 +74,20 @@ class Scenario:
         self.jobs: list[AbstractJob[Any]] = []
         for name in NAMES:
             size = choice.randint(1, 2)
-            declare_run_resource(name, lambda size=size: size, "opening", lambda _, name=name: self.find(name))
+            declare_run_resource(
+                name,
+                lambda size=size: size,
+                "opening",
+                lambda _, name=name: self.find(name),
+            )
         self.pool, self.limiter = Pool(cpu=2, key=1), anyio.CapacityLimiter(1)
         self.scheduler = Scheduler(
             *self.make(0), pool=self.pool, jobs_window=self.window(), timeout=choice.choice([None, 8]),
             cleanup_timeout=30,
         )  # fmt: skip
-        self.scheduler.add(Job(self.meddle, forever=choice.random() < 0.5, critical=False))
+        self.scheduler.add(
+            Job(self.meddle, forever=choice.random() < 0.5, critical=False)
+        )
         self.scheduler.add(Scheduler(*self.make(3), forever=True, critical=False))
 
     def find(self, name: str) -> Gate:
@@ -89,7 +96,9 @@ class Scenario:
         return self.gates.setdefault(name, Gate(self.choice))
 
     def window(self) -> Any:
-        return self.choice.choice([None, 1, 2, self.limiter, anyio.CapacityLimiter(self.choice.randint(1, 2))])
+        return self.choice.choice(
+            [None, 1, 2, self.limiter, anyio.CapacityLimiter(self.choice.randint(1, 2))]
+        )
 
     def make(self, depth: int) -> list[AbstractJob[Any]]:
         """Return jobs that pass gates or do not, with all kinds of options, and schedulers of such."""
@@ -100,20 +109,29 @@ class Scenario:
                 common["required"] = choice.choice(jobs)
                 common["run_if"] = choice.choice(["succeeded", "failed"])
             options: dict[str, Any] = {
-                "retry": choice.choice([None, None, Retry(2, first=choice.choice([0, 0.5]))]),
+                "retry": choice.choice(
+                    [None, None, Retry(2, first=choice.choice([0, 0.5]))]
+                ),
                 "timeout": choice.choice([None, None, 0.7]),
                 "priority": choice.choice([0, 0, 0, 1]),
-                "needs": choice.choice([{}, {}, {}, {"cpu": 1}, {"cpu": 2}, {"key": 1}]),
+                "needs": choice.choice(
+                    [{}, {}, {}, {"cpu": 1}, {"cpu": 2}, {"key": 1}]
+                ),
             }
             kind = choice.random()
             if kind < 0.75:
                 jobs.append(Passer(self, choice.choice(NAMES), **common, **options))
             elif kind < 0.85 or depth > 2:
-                jobs.append(Job(anyio.sleep, choice.choice([0.5, 1, 2]), **common, **options))
+                jobs.append(
+                    Job(anyio.sleep, choice.choice([0.5, 1, 2]), **common, **options)
+                )
             elif kind < 0.9:
                 jobs.append(First(*self.make(depth + 1), timeout=4, **common))
             else:
-                limits = {"jobs_window": self.window(), "timeout": choice.choice([None, 2, 4])}
+                limits = {
+                    "jobs_window": self.window(),
+                    "timeout": choice.choice([None, 2, 4]),
+                }
                 jobs.append(Scheduler(*self.make(depth + 1), **limits, **common))
         self.jobs += jobs
         return jobs
@@ -156,8 +174,14 @@ def test_a_run_with_gates_ends_and_holds_nothing(virtual: Virtual) -> None:
                 await scheduler.co_run()
 
         virtual(run)
-        assert [job.label for job in scheduler.iterate_jobs() if job.is_running() or job.is_scheduled()] == [], seed
+        assert [
+            job.label
+            for job in scheduler.iterate_jobs()
+            if job.is_running() or job.is_scheduled()
+        ] == [], seed
         assert scenario.pool.free == scenario.pool.total, seed
         assert not scenario.limiter.statistics().borrowers, seed
         assert not any(gate.is_opening for gate in scenario.gates.values()), seed
-        assert not any("stands still" in incident.message for incident in incidents_of(scheduler)), seed
+        assert not any(
+            "stands still" in incident.message for incident in incidents_of(scheduler)
+        ), seed

@@ -8,14 +8,27 @@ from collections import defaultdict
 from typing import Any
 import anyio
 import pytest
-from trioflow import First, Job, JobState, Pool, Rate, Retry, Scheduler, Service, Throttled, current_job
+from trioflow import (
+    First,
+    Job,
+    JobState,
+    Pool,
+    Rate,
+    Retry,
+    Scheduler,
+    Service,
+    Throttled,
+    current_job,
+)
 from trioflow.abc import Instrument
 from ..bodies import Flaw, Odd, nap, serve
 from ..conftest import Virtual
 
 ATTEMPTS = "(scheduled (started attempt )?)*"
 TRY = f"{ATTEMPTS}(ready )?settled "
-SENTENCE = re.compile(f"(added )?(({TRY}|{ATTEMPTS}scheduled )reopened )*{TRY}|(added )?{ATTEMPTS}$|")
+SENTENCE = re.compile(
+    f"(added )?(({TRY}|{ATTEMPTS}scheduled )reopened )*{TRY}|(added )?{ATTEMPTS}$|"
+)
 """What an instrument may be told of one job: an attempt is ready before it starts, and starts before it is made.
 
 A job that has settled is reopened, or one that waits to start.
@@ -47,7 +60,9 @@ def hook(name: str) -> Any:
         self.told.append((name, job))
         self.by_job[job].append(name)
         if job.state not in STATES[name] or scheduler is not job.scheduler:
-            self.wrong.append(f"{name} of {job.label}, which is {job.state.value} in {scheduler.label}")
+            self.wrong.append(
+                f"{name} of {job.label}, which is {job.state.value} in {scheduler.label}"
+            )
 
     return tell
 
@@ -67,7 +82,14 @@ class Scene:
         self.flaky = Job(self.fail, 1, label="flaky")
         blocked = Job(nap, 1, required=self.flaky, label="blocked")
         self.late = Job(self.fail, 1, label="late", required=user)
-        inner = [service, user, self.late, Job(self.fail, 2, retry=Retry(3), label="retried"), self.flaky, blocked]
+        inner = [
+            service,
+            user,
+            self.late,
+            Job(self.fail, 2, retry=Retry(3), label="retried"),
+            self.flaky,
+            blocked,
+        ]
         self.group = Scheduler(*inner, label="group", instruments=[self.own])
         fine = Job(nap, 1, label="fine")
         self.scheduler = Scheduler(
@@ -96,7 +118,12 @@ class Scene:
 
     async def steer(self) -> None:
         """Add jobs, try a member again while its group runs, and the group after its end; then end the run."""
-        self.scheduler.update([Job(nap, label="added"), Scheduler(Job(nap, label="x"), label="added group")])
+        self.scheduler.update(
+            [
+                Job(nap, label="added"),
+                Scheduler(Job(nap, label="x"), label="added group"),
+            ]
+        )
         await self.flaky.wait_settled()
         await anyio.sleep(0.1)
         self.flaky.try_again()
@@ -114,13 +141,20 @@ class Scene:
             current_job().scheduler.add(Job(self.fail, 9, critical=True))  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("end", ["completed", "cancelled", "drained", "interrupted", "critical", "timeout"])
-def test_each_instrument_is_told_of_each_job_in_whole_sentences(virtual: Virtual, end: str) -> None:
+@pytest.mark.parametrize(
+    "end", ["completed", "cancelled", "drained", "interrupted", "critical", "timeout"]
+)
+def test_each_instrument_is_told_of_each_job_in_whole_sentences(
+    virtual: Virtual, end: str
+) -> None:
     scene = Scene(end)
     scheduler = scene.scheduler
 
     async def main() -> None:
-        await scheduler.co_run(instruments=[scene.of_run, scene.of_run], timeout=4 if end == "timeout" else None)
+        await scheduler.co_run(
+            instruments=[scene.of_run, scene.of_run],
+            timeout=4 if end == "timeout" else None,
+        )
 
     if end == "interrupted":
         with pytest.raises(Odd):
@@ -128,16 +162,29 @@ def test_each_instrument_is_told_of_each_job_in_whole_sentences(virtual: Virtual
     else:
         virtual(main)
     assert scene.of_run.told == scene.around.told
-    inside = [each for each in scene.around.told if each[1] is scene.group or each[1].scheduler is scene.group]
-    assert scene.own.told == [each for each in inside if each[1] is not scene.group or each[0] in ("begins", "ends")]
+    inside = [
+        each
+        for each in scene.around.told
+        if each[1] is scene.group or each[1].scheduler is scene.group
+    ]
+    assert scene.own.told == [
+        each
+        for each in inside
+        if each[1] is not scene.group or each[0] in ("begins", "ends")
+    ]
     assert [*scene.own.wrong, *scene.around.wrong] == []
     for job, words in scene.around.by_job.items():
         assert SENTENCE.fullmatch(" ".join([*words, ""])), f"{job.label}: {words}"
     causes = set[Any]()
     for word, job in scene.around.told:
         causes |= {job} if word in ("ready", "settled") else set()
-        assert word != "scheduled" or causes.issuperset(job.required), f"{job.label} is told before its cause"
-    assert (scene.around.told[0], scene.around.told[-1]) == (("begins", scheduler), ("ends", scheduler))
+        assert word != "scheduled" or causes.issuperset(job.required), (
+            f"{job.label} is told before its cause"
+        )
+    assert (scene.around.told[0], scene.around.told[-1]) == (
+        ("begins", scheduler),
+        ("ends", scheduler),
+    )
 
 
 class Meddler(Listener):
@@ -145,7 +192,12 @@ class Meddler(Listener):
 
     def __init__(self, number: float, job: Any) -> None:
         super().__init__()
-        self.number, self.job, self.has_tried, self.had_succeeded = number, job, False, False
+        self.number, self.job, self.has_tried, self.had_succeeded = (
+            number,
+            job,
+            False,
+            False,
+        )
 
     def meddle(self) -> None:
         if len(self.told) == self.number:
@@ -172,7 +224,9 @@ for each in STATES:
 
 @pytest.mark.sampled
 @pytest.mark.parametrize("line", ["none", "window", "limiter", "policy", "needs"])
-def test_a_hook_may_end_a_job_and_have_it_tried_again_at_any_call(virtual: Virtual, line: str) -> None:
+def test_a_hook_may_end_a_job_and_have_it_tried_again_at_any_call(
+    virtual: Virtual, line: str
+) -> None:
     """It and all that follows it then start when what they require has settled; the other jobs run as they would."""
     options: dict[str, Any] = {
         "none": {}, "window": {"jobs_window": 2}, "limiter": {}, "needs": {"pool": Pool(cpu=2)},
@@ -189,20 +243,41 @@ def test_a_hook_may_end_a_job_and_have_it_tried_again_at_any_call(virtual: Virtu
                 failed.add(label)
                 raise Flaw("once")
 
-        service, slow = Service(serve, 0.5, label="service"), Job(nap, 2, label="slow", needs=needs)
+        service, slow = (
+            Service(serve, 0.5, label="service"),
+            Job(nap, 2, label="slow", needs=needs),
+        )
         flaky = Job(fail_once, "flaky", label="flaky", retry=1, needs=needs)
-        later = Job(fail_once, "later", label="later", retry=Retry(1, first=0.5, jitter=False), needs=needs)
+        later = Job(
+            fail_once,
+            "later",
+            label="later",
+            retry=Retry(1, first=0.5, jitter=False),
+            needs=needs,
+        )
         one = Job(nap, label="one", required=[service, flaky, later], needs=needs)
         two = Job(nap, label="two", required=[service, flaky, later, slow], needs=needs)
         jobs: list[Any] = [flaky, slow, later, one, two]
-        limits = {"jobs_window": anyio.CapacityLimiter(2)} if line == "limiter" else options
-        scheduler, meddler = Scheduler(service, *jobs, **limits), Meddler(number, jobs[place])
+        limits = (
+            {"jobs_window": anyio.CapacityLimiter(2)} if line == "limiter" else options
+        )
+        scheduler, meddler = (
+            Scheduler(service, *jobs, **limits),
+            Meddler(number, jobs[place]),
+        )
         result = await scheduler.co_run(timeout=60, instruments=[meddler])
         where = f"at call {number}, {meddler.told[number - 1]}, of {meddler.job.label}"
         assert meddler.wrong == [], where
-        assert all(SENTENCE.fullmatch(" ".join([*words, ""])) for words in meddler.by_job.values()), where
-        assert not meddler.has_tried or (result and all(job.is_succeeded() for job in jobs)), where
-        assert scheduler.pool is None or "cpu=2 of 2 free" in repr(scheduler.pool), where
+        assert all(
+            SENTENCE.fullmatch(" ".join([*words, ""]))
+            for words in meddler.by_job.values()
+        ), where
+        assert not meddler.has_tried or (
+            result and all(job.is_succeeded() for job in jobs)
+        ), where
+        assert scheduler.pool is None or "cpu=2 of 2 free" in repr(scheduler.pool), (
+            where
+        )
         return meddler, [job.attempts for job in jobs]
 
     async def main() -> None:

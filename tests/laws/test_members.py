@@ -5,14 +5,27 @@ from typing import Any
 import anyio
 import pytest
 import trioflow
-from trioflow import AbstractJob, Job, Pool, Rate, Retry, Scheduler, Service, StopReason, Throttled, current_job
+from trioflow import (
+    AbstractJob,
+    Job,
+    Pool,
+    Rate,
+    Retry,
+    Scheduler,
+    Service,
+    StopReason,
+    Throttled,
+    current_job,
+)
 from ..bodies import Flaw, fail_now, later, nap
 from ..conftest import Virtual
 
 
 @pytest.mark.parametrize("kind", ["chain", "limiter around", "priorities"])
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (3, 2), (4, 1)])
-def test_from_change_on_window_admits_no_more_than_itself(virtual: Virtual, kind: str, before: int, after: int) -> None:
+def test_from_change_on_window_admits_no_more_than_itself(
+    virtual: Virtual, kind: str, before: int, after: int
+) -> None:
     running, too_many = 0, list[int]()
 
     async def work(number: int) -> None:
@@ -25,7 +38,10 @@ def test_from_change_on_window_admits_no_more_than_itself(virtual: Virtual, kind
         await anyio.sleep(1)
         running -= 1
 
-    jobs = [Job(work, number, priority=-number if kind == "priorities" else 0) for number in range(2 * before)]
+    jobs = [
+        Job(work, number, priority=-number if kind == "priorities" else 0)
+        for number in range(2 * before)
+    ]
     group = Scheduler(jobs, jobs_window=before)
 
     async def main() -> None:
@@ -36,7 +52,9 @@ def test_from_change_on_window_admits_no_more_than_itself(virtual: Virtual, kind
     assert too_many == []
 
 
-def test_failures_are_never_empty_after_a_critical_failure(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_failures_are_never_empty_after_a_critical_failure(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     """A critical failure counts, whoever awaits it: a clean-up job that did so left a CRITICAL run without failures."""
     caplog.set_level(logging.CRITICAL)
 
@@ -45,7 +63,9 @@ def test_failures_are_never_empty_after_a_critical_failure(virtual: Virtual, cap
             await failed
 
     failed = Job(fail_now, ValueError("critical"), critical=True)
-    scheduler = Scheduler(failed, cleaned := Job(clean, required=failed, run_if="failed"))
+    scheduler = Scheduler(
+        failed, cleaned := Job(clean, required=failed, run_if="failed")
+    )
 
     async def main() -> None:
         with pytest.raises(ExceptionGroup) as caught:
@@ -54,7 +74,10 @@ def test_failures_are_never_empty_after_a_critical_failure(virtual: Virtual, cap
 
     virtual(main)
     assert cleaned.is_succeeded()
-    assert (scheduler.stop_reason, [*scheduler.failures()]) == (StopReason.CRITICAL, [failed])
+    assert (scheduler.stop_reason, [*scheduler.failures()]) == (
+        StopReason.CRITICAL,
+        [failed],
+    )
 
 
 def serving(used: list[Service[Any]], seen: list[bool]) -> Any:
@@ -73,19 +96,25 @@ def serving(used: list[Service[Any]], seen: list[bool]) -> Any:
 
 
 @pytest.mark.parametrize("between", [0, 1, 3])
-def test_a_service_runs_as_long_as_a_service_that_requires_it(virtual: Virtual, between: int) -> None:
+def test_a_service_runs_as_long_as_a_service_that_requires_it(
+    virtual: Virtual, between: int
+) -> None:
     """However many plain jobs stand between the two, the users of a service are ended before it."""
     seen: list[bool] = []
     base: Service[Any] = Service(serving([], seen), label="base")
     chain: list[AbstractJob[Any]] = [base]
     for _ in range(between):
         chain.append(Job(anyio.sleep, 0, required=chain[-1]))
-    user: Service[Any] = Service(serving([base], seen), required=chain[-1], label="user")
+    user: Service[Any] = Service(
+        serving([base], seen), required=chain[-1], label="user"
+    )
     assert virtual(Scheduler(chain, user, Job(anyio.sleep, 1, required=user)).co_run)
     assert seen == [True]
 
 
-def test_service_of_group_runs_again_with_what_requires_it(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_service_of_group_runs_again_with_what_requires_it(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     """A group that was tried again kept its service as if it had succeeded, and its jobs used one that had ended."""
     caplog.set_level(logging.CRITICAL)
     seen: list[tuple[bool, float]] = []
@@ -96,7 +125,9 @@ def test_service_of_group_runs_again_with_what_requires_it(virtual: Virtual, cap
             raise OSError("not yet")
 
     service: Service[Any] = Service(serving([], []), label="service")
-    group = Scheduler(service, Job(nap, 1, required=service), Job(use, service), label="group")
+    group = Scheduler(
+        service, Job(nap, 1, required=service), Job(use, service), label="group"
+    )
     scheduler = Scheduler(group, hold=True)
 
     async def main() -> bool:
@@ -108,7 +139,9 @@ def test_service_of_group_runs_again_with_what_requires_it(virtual: Virtual, cap
     assert seen == [(True, 0), (True, 5)]
 
 
-def test_throttles_of_clean_up_are_explained_by_their_rate(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_throttles_of_clean_up_are_explained_by_their_rate(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     """The second throttle was explained as a backoff, because the first one was looked at."""
     caplog.set_level(logging.CRITICAL)
     attempts = 0
@@ -136,16 +169,27 @@ def test_throttles_of_clean_up_are_explained_by_their_rate(virtual: Virtual, cap
             await scheduler.co_run()
 
     virtual(main)
-    assert [("api" in text, "throttled" in text) for text in texts] == [(True, True)] * 3
+    assert [("api" in text, "throttled" in text) for text in texts] == [
+        (True, True)
+    ] * 3
 
 
 # --- Each event of a job, of whatever kind and at any depth, is a sign of life of the schedulers around it
-EVENTS = ["job_added", "job_scheduled", "job_attempt", "service_ready", "job_settled", "progress"]
+EVENTS = [
+    "job_added",
+    "job_scheduled",
+    "job_attempt",
+    "service_ready",
+    "job_settled",
+    "progress",
+]
 
 
 @pytest.mark.parametrize("depth", [0, 2])
 @pytest.mark.parametrize("event", EVENTS)
-def test_each_event_alone_keeps_a_scheduler_from_idling(virtual: Virtual, event: str, depth: int) -> None:
+def test_each_event_alone_keeps_a_scheduler_from_idling(
+    virtual: Virtual, event: str, depth: int
+) -> None:
     async def body(*, task_status: Any = None) -> None:
         if event == "job_attempt" and current_job().attempts == 1:
             raise Flaw

@@ -7,7 +7,16 @@ from random import Random
 from typing import Any
 import anyio
 import pytest
-from trioflow import Budget, Job, JobState, Pool, Retry, Scheduler, Throttled, current_job
+from trioflow import (
+    Budget,
+    Job,
+    JobState,
+    Pool,
+    Retry,
+    Scheduler,
+    Throttled,
+    current_job,
+)
 from trioflow.abc import enclosing_schedulers, fraction_done, is_scheduler
 from ..bodies import fail_now, nap
 from ..conftest import Virtual
@@ -24,17 +33,29 @@ def test_a_function_decides_on_the_pause(virtual: Virtual) -> None:
 
     expected = [(7, 14), (0, 0), (False, 0), (None, 0), ("later", 0)]
     for value, elapsed in expected:
-        job = Job(fail_now, Busy(value), retry=Retry(2, first=60, on=retry_after), label="job")
+        job = Job(
+            fail_now, Busy(value), retry=Retry(2, first=60, on=retry_after), label="job"
+        )
         assert not virtual(Scheduler(job).co_run)
         assert (job.elapsed, job.attempts) == (elapsed, 3 if type(value) is int else 1)
     assert isinstance(job.raised_exception(), TypeError)
-    assert str(job.raised_exception()).startswith("on='later' of the Retry of 'job', which returned that: give a")
+    assert str(job.raised_exception()).startswith(
+        "on='later' of the Retry of 'job', which returned that: give a"
+    )
 
 
 @pytest.mark.parametrize(
-    "retry", [2000, Retry(None, first=0), Retry(None, first=0, factor=9), Retry(None, first=1, cap=0)]
+    "retry",
+    [
+        2000,
+        Retry(None, first=0),
+        Retry(None, first=0, factor=9),
+        Retry(None, first=1, cap=0),
+    ],
 )
-def test_no_backoff_stays_none_whatever_the_number_of_the_attempt(virtual: Virtual, retry: Any) -> None:
+def test_no_backoff_stays_none_whatever_the_number_of_the_attempt(
+    virtual: Virtual, retry: Any
+) -> None:
     """From the 1,025th retry on, the power of 2 has no float, and a job without backoffs once waited a minute."""
 
     async def poll() -> float:
@@ -77,19 +98,32 @@ def test_each_job_starts_at_the_end_of_its_own_backoff(
 
     async def main() -> bool:
         began.append(anyio.current_time())
-        return await Scheduler(*jobs, Job(nap, 1000), pool=Pool(k0=1, k1=1, k2=1)).co_run()
+        return await Scheduler(
+            *jobs, Job(nap, 1000), pool=Pool(k0=1, k1=1, k2=1)
+        ).co_run()
 
     began: list[float] = []
     jobs = [
-        Job(body, key, delay, needs={key: 1}, retry=Retry(1, first=pauses[key], jitter=False), log=False)
+        Job(
+            body,
+            key,
+            delay,
+            needs={key: 1},
+            retry=Retry(1, first=pauses[key], jitter=False),
+            log=False,
+        )
         for key, delay in zip(pauses, delays, strict=True)
     ]
     assert virtual(main)
-    assert starts == {key: delay + pauses[key] for key, delay in zip(pauses, delays, strict=True)}
+    assert starts == {
+        key: delay + pauses[key] for key, delay in zip(pauses, delays, strict=True)
+    }
 
 
 @pytest.mark.parametrize("policy", ["fifo", "critical-path"])
-def test_a_retried_job_starts_after_those_that_were_ready_before(virtual: Virtual, policy: str) -> None:
+def test_a_retried_job_starts_after_those_that_were_ready_before(
+    virtual: Virtual, policy: str
+) -> None:
     """Without a pause, an attempt that failed makes the job ready anew, under any policy and in any window."""
     starts: list[str] = []
 
@@ -100,7 +134,9 @@ def test_a_retried_job_starts_after_those_that_were_ready_before(virtual: Virtua
 
     for window in (None, 1, 3, anyio.CapacityLimiter(1)):
         starts.clear()
-        jobs = [Job(fail_first, name, retry=1, own_task=name > "b") for name in "abcdef"]
+        jobs = [
+            Job(fail_first, name, retry=1, own_task=name > "b") for name in "abcdef"
+        ]
         assert virtual(Scheduler(*jobs, policy=policy, jobs_window=window).co_run)
         assert "".join(starts) == "abcdef" * 2, window
 
@@ -112,7 +148,13 @@ def test_a_retry_that_waits_for_a_slot_is_not_denied(virtual: Virtual) -> None:
         await anyio.sleep(2)
         explained.extend(scheduler.explain(job) for job in (flaky, last))
 
-    flaky = Job(fail_now, OSError("broken"), label="flaky", retry=Retry(3, first=1, jitter=False), critical=False)
+    flaky = Job(
+        fail_now,
+        OSError("broken"),
+        label="flaky",
+        retry=Retry(3, first=1, jitter=False),
+        critical=False,
+    )
     last = Job(anyio.sleep, 0, label="last", required=flaky)
     scheduler = Scheduler(flaky, Job(look, label="look"), last, jobs_window=1)
     virtual(scheduler.co_run)
@@ -132,14 +174,20 @@ def test_what_is_said_during_a_pause(virtual: Virtual) -> None:
         assert (job.attempts, job.is_scheduled()) == (1, True)
         job.cancel()
 
-    job = Job(fail_now, OSError("broken"), label="job", retry=Retry(4, first=5, jitter=False))
+    job = Job(
+        fail_now, OSError("broken"), label="job", retry=Retry(4, first=5, jitter=False)
+    )
     scheduler = Scheduler(job, Job(look))
     assert virtual(scheduler.co_run)
-    assert explained == ["'job' will be retried in 3 s, attempt 2 of 5, after OSError: broken"]
+    assert explained == [
+        "'job' will be retried in 3 s, attempt 2 of 5, after OSError: broken"
+    ]
     assert (job.state.name, job.attempts, job.elapsed) == ("CANCELLED", 1, 2)
 
 
-def test_what_is_said_of_an_attempt_after_another_try_counts_on(virtual: Virtual) -> None:
+def test_what_is_said_of_an_attempt_after_another_try_counts_on(
+    virtual: Virtual,
+) -> None:
     explained: list[str] = []
 
     async def again() -> None:
@@ -151,13 +199,27 @@ def test_what_is_said_of_an_attempt_after_another_try_counts_on(virtual: Virtual
     job = Job(fail_now, label="job", retry=Retry(2, first=5, factor=1, jitter=False))
     scheduler = Scheduler(job, Job(again))
     assert not virtual(scheduler.co_run)
-    assert explained == ["'job' will be retried in 3 s, attempt 5 of 6, after OSError: broken"]
+    assert explained == [
+        "'job' will be retried in 3 s, attempt 5 of 6, after OSError: broken"
+    ]
     assert job.attempts == 6
 
 
 # --- another try: what counts on counts on, all else is new
-@pytest.mark.parametrize("way", ["retry", "the job", "its group", "all", "the job in an ended group", "on_job_settled"])
-def test_a_job_in_its_second_try_says_the_same_in_whatever_way_it_has_come_to_it(virtual: Virtual, way: str) -> None:
+@pytest.mark.parametrize(
+    "way",
+    [
+        "retry",
+        "the job",
+        "its group",
+        "all",
+        "the job in an ended group",
+        "on_job_settled",
+    ],
+)
+def test_a_job_in_its_second_try_says_the_same_in_whatever_way_it_has_come_to_it(
+    virtual: Virtual, way: str
+) -> None:
     seen: dict[str, Any] = {}
 
     async def work(_: object) -> str:
@@ -175,19 +237,38 @@ def test_a_job_in_its_second_try_says_the_same_in_whatever_way_it_has_come_to_it
 
     async def again() -> None:
         await (group if "group" in way else job).wait_settled()
-        {"the job": job, "its group": group, "all": scheduler, "the job in an ended group": job}[way].try_again()
+        {
+            "the job": job,
+            "its group": group,
+            "all": scheduler,
+            "the job in an ended group": job,
+        }[way].try_again()
 
     def tell(ended: Any) -> None:
         if ended is job and job.attempts == 1:
             job.try_again()
 
     source = Job(nap, 1)
-    job = Job(work, source, timeout=1, needs={"usd": 1}, retry=int(way == "retry"), label="job")
+    job = Job(
+        work,
+        source,
+        timeout=1,
+        needs={"usd": 1},
+        retry=int(way == "retry"),
+        label="job",
+    )
     told = tell if way == "on_job_settled" else None
     goes_on = [] if "group" in way else [Job(nap, 5)]
-    group = Scheduler(source, job, Job(nap, required=job), goes_on, label="group", on_job_settled=told)
+    group = Scheduler(
+        source, job, Job(nap, required=job), goes_on, label="group", on_job_settled=told
+    )
     pool = Pool(usd=Budget(9))
-    scheduler = Scheduler(group, [] if way in ("retry", "on_job_settled") else Job(again), pool=pool, log=False)
+    scheduler = Scheduler(
+        group,
+        [] if way in ("retry", "on_job_settled") else Job(again),
+        pool=pool,
+        log=False,
+    )
     assert virtual(scheduler.co_run)
     assert seen == {
         "fraction": None, "timed_out": True, "attempts": 2, "granted": {"usd": 1}, "started_at": 1, "state": "RUNNING",
@@ -209,7 +290,9 @@ class Tree:
         self.random = Random(f"tree {seed}")
         self.calls, self.words = Counter[str](), Counter[str]()
         self.began: dict[str, float] = {}
-        self.scheduler = Scheduler(label="root", jobs_window=self.random.choice([None, 2, 4]), log=False)
+        self.scheduler = Scheduler(
+            label="root", jobs_window=self.random.choice([None, 2, 4]), log=False
+        )
         self.fill(self.scheduler, "", 0)
         self.jobs: list[Any] = [*self.scheduler.iterate_jobs()]
         self.scheduler.add(Job(self.say_words))
@@ -219,17 +302,32 @@ class Tree:
         for number in range(self.random.randint(2, 5)):
             label = f"{prefix}{number}"
             if depth < 2 and self.random.random() < 0.3:
-                job: Any = Scheduler(label=label, jobs_window=self.random.choice([None, 1]))
+                job: Any = Scheduler(
+                    label=label, jobs_window=self.random.choice([None, 1])
+                )
                 self.fill(job, f"{label}.", depth + 1)
             else:
-                inputs = [each for each in made if not is_scheduler(each) and self.random.random() < 0.3]
+                inputs = [
+                    each
+                    for each in made
+                    if not is_scheduler(each) and self.random.random() < 0.3
+                ]
                 job = Job(self.body(label), *inputs, label=label)
-            job.requires([each for each in made if self.random.random() < 0.25 and each not in job.required])
+            job.requires(
+                [
+                    each
+                    for each in made
+                    if self.random.random() < 0.25 and each not in job.required
+                ]
+            )
             made.append(job)
         home.update(made)
 
     def body(self, label: str) -> Callable[..., Any]:
-        fails, seconds = self.random.choice([0, 0, 0, 1, 2, 9]), self.random.choice([0, 0.5, 1, 3])
+        fails, seconds = (
+            self.random.choice([0, 0, 0, 1, 2, 9]),
+            self.random.choice([0, 0.5, 1, 3]),
+        )
 
         async def work(*values: Any) -> tuple[str, int, tuple[Any, ...]]:
             self.calls[label] += 1
@@ -245,12 +343,28 @@ class Tree:
         for _ in range(WORDS_OF_TREE):
             await anyio.sleep(self.random.randint(0, 8) / 4 + 0.1)
             # A group that runs would try again all that has failed in it.
-            self.say(self.random.choice([job for job in self.jobs if not (is_scheduler(job) and job.is_running())]))
+            self.say(
+                self.random.choice(
+                    [
+                        job
+                        for job in self.jobs
+                        if not (is_scheduler(job) and job.is_running())
+                    ]
+                )
+            )
 
     def say(self, job: Any) -> None:
         """Try a job again, and compare what waits then, and what does not, with what is promised."""
-        levels = [level for level in (job, *enclosing_schedulers(job)) if level is not self.scheduler]
-        member = [*itertools.takewhile(lambda level: level is job or not level.is_running(), levels)][-1]
+        levels = [
+            level
+            for level in (job, *enclosing_schedulers(job))
+            if level is not self.scheduler
+        ]
+        member = [
+            *itertools.takewhile(
+                lambda level: level is job or not level.is_running(), levels
+            )
+        ][-1]
         if job.is_succeeded():
             waits = self.users_of(job)
         else:
@@ -264,14 +378,24 @@ class Tree:
             return
         self.words["done"] += 1
         after = self.facts()
-        assert [each.label for each in waits if each.state not in (JobState.IDLE, JobState.SCHEDULED)] == []
-        assert {each.label for each in self.jobs if after[each] != before[each]} <= {each.label for each in waits}
+        assert [
+            each.label
+            for each in waits
+            if each.state not in (JobState.IDLE, JobState.SCHEDULED)
+        ] == []
+        assert {each.label for each in self.jobs if after[each] != before[each]} <= {
+            each.label for each in waits
+        }
 
     def blocked_by(self, job: Any) -> list[Any]:
         """Return a job, and all members beside it that it has blocked, at any distance."""
         found = [job]
         for each in found:
-            users = [user for user in job.scheduler if each in user.required and user not in found]
+            users = [
+                user
+                for user in job.scheduler
+                if each in user.required and user not in found
+            ]
             found += [user for user in users if user.state is JobState.BLOCKED]
         return found
 
@@ -284,37 +408,65 @@ class Tree:
         number = 0
         while number < len(found):
             number = len(found)
-            groups = {level for each in found for level in enclosing_schedulers(each)} - {self.scheduler}
+            groups = {
+                level for each in found for level in enclosing_schedulers(each)
+            } - {self.scheduler}
             for each in self.jobs:
                 if any(
-                    not (found | groups).isdisjoint(level.required) for level in (each, *enclosing_schedulers(each))
+                    not (found | groups).isdisjoint(level.required)
+                    for level in (each, *enclosing_schedulers(each))
                 ):
                     found.add(each)
-        groups = {level for each in found for level in enclosing_schedulers(each)} - {self.scheduler}
+        groups = {level for each in found for level in enclosing_schedulers(each)} - {
+            self.scheduler
+        }
         return [each for each in found | groups if not each.is_running()]
 
     def facts(self) -> dict[Any, Any]:
         return {
-            job: (job.state, job.attempts, job.started_at, job.finished_at, job.raised_exception()) for job in self.jobs
+            job: (
+                job.state,
+                job.attempts,
+                job.started_at,
+                job.finished_at,
+                job.raised_exception(),
+            )
+            for job in self.jobs
         }
 
     def check_end(self) -> None:
         """Check that all has been decided, and that nothing was made from, or before, an older end than the last."""
         for job in self.jobs:
             around = enclosing_schedulers(job)
-            assert job.is_settled() or any(level.state is JobState.BLOCKED for level in around), job.label
+            assert job.is_settled() or any(
+                level.state is JobState.BLOCKED for level in around
+            ), job.label
             if is_scheduler(job) or not job.is_succeeded():
                 continue
             required = [each for level in (job, *around) for each in level.required]
-            assert [each.label for each in required if each.finished_at > self.began[job.label]] == [], job.label
+            assert [
+                each.label
+                for each in required
+                if each.finished_at > self.began[job.label]
+            ] == [], job.label
             label, call, values = job.result()
             assert (label, call) == (job.label, self.calls[job.label])
-            current = {each.label: each.result() for each in job.required if not is_scheduler(each)}
-            assert [value for value in values if value != current[value[0]]] == [], job.label
+            current = {
+                each.label: each.result()
+                for each in job.required
+                if not is_scheduler(each)
+            }
+            assert [value for value in values if value != current[value[0]]] == [], (
+                job.label
+            )
 
 
-@pytest.mark.parametrize("count", [TREES, pytest.param(MANY_TREES, marks=pytest.mark.soak)])
-def test_each_word_takes_effect_as_promised_or_changes_nothing(virtual: Virtual, count: int) -> None:
+@pytest.mark.parametrize(
+    "count", [TREES, pytest.param(MANY_TREES, marks=pytest.mark.soak)]
+)
+def test_each_word_takes_effect_as_promised_or_changes_nothing(
+    virtual: Virtual, count: int
+) -> None:
     words = Counter[str]()
     for seed in range(count):
         tree = Tree(seed)

@@ -11,7 +11,18 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 import anyio
-from trioflow import AbstractJob, First, Job, Pool, Rate, Scheduler, Service, Throttled, current_job, current_scheduler
+from trioflow import (
+    AbstractJob,
+    First,
+    Job,
+    Pool,
+    Rate,
+    Scheduler,
+    Service,
+    Throttled,
+    current_job,
+    current_scheduler,
+)
 from trioflow._core.words import _job_queries, _run_view
 from ..bodies import Flaw, nap
 from ..conftest import Virtual
@@ -137,10 +148,22 @@ class Closing(AbstractJob[None]):
 def questions(kind: type[AbstractJob[Any]]) -> dict[str, Callable[[Any], object]]:
     """Return what a job of this kind can be asked: attributes, methods that only ask, and functions about it."""
     found: dict[str, Callable[[Any], object]] = {}
-    asks = ["result", "failures", "results", "raised_exception", "raise_for_failures", "__repr__"]
+    asks = [
+        "result",
+        "failures",
+        "results",
+        "raised_exception",
+        "raise_for_failures",
+        "__repr__",
+    ]
     for name in dir(kind):
         value = inspect.getattr_static(kind, name)
-        if name[0] != "_" and name not in ABOUT_MORE and hasattr(value, "__get__") and not callable(value):
+        if (
+            name[0] != "_"
+            and name not in ABOUT_MORE
+            and hasattr(value, "__get__")
+            and not callable(value)
+        ):
             found[name] = operator.attrgetter(name)
         elif (name in asks or name.startswith("is_")) and name != "is_runnable":
             found[name] = operator.methodcaller(name)
@@ -148,9 +171,16 @@ def questions(kind: type[AbstractJob[Any]]) -> dict[str, Callable[[Any], object]
     subject = "scheduler" if issubclass(kind, Scheduler) else "job"
     for module in (_job_queries, _run_view):
         for name, function in vars(module).items():
-            if inspect.isfunction(function) and function.__module__ == module.__name__ and name not in ABOUT_MORE:
+            if (
+                inspect.isfunction(function)
+                and function.__module__ == module.__name__
+                and name not in ABOUT_MORE
+            ):
                 parameters = inspect.signature(function).parameters.values()
-                if [each.name for each in parameters if each.default is each.empty] in (["job"], [subject]):
+                if [each.name for each in parameters if each.default is each.empty] in (
+                    ["job"],
+                    [subject],
+                ):
                     found[name] = function
     return found
 
@@ -162,7 +192,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, BaseException):
-        return type(value).__name__, str(value), [*map(plain, getattr(value, "exceptions", ()))]
+        return (
+            type(value).__name__,
+            str(value),
+            [*map(plain, getattr(value, "exceptions", ()))],
+        )
     if isinstance(value, Mapping):
         value = cast("Any", value).items()
     if isinstance(value, Iterable) and not isinstance(value, str):
@@ -182,19 +216,29 @@ def each_after_each(names: list[str]) -> list[str]:
     return path
 
 
-def test_all_answers_are_those_after_the_only_run_of_a_new_scheduler(virtual: Virtual) -> None:
+def test_all_answers_are_those_after_the_only_run_of_a_new_scheduler(
+    virtual: Virtual,
+) -> None:
     """Whatever the end of the run before, and of all before that; on one backend, jobs that are added are dropped."""
     keep_jobs = virtual.backend == "trio"
     alone = {end: virtual(World(keep_jobs).run, end) for end in ENDS}
-    assert len({str(answers) for answers in alone.values()}) == len(ENDS), "each end is another"
+    assert len({str(answers) for answers in alone.values()}) == len(ENDS), (
+        "each end is another"
+    )
     world = World(keep_jobs)
     for end in each_after_each(ENDS):
         answers = virtual(world.run, end)
-        differences = {name: (answer, alone[end].get(name)) for name, answer in answers.items()}
-        assert {name: pair for name, pair in differences.items() if pair[0] != pair[1]} == {}, end
+        differences = {
+            name: (answer, alone[end].get(name)) for name, answer in answers.items()
+        }
+        assert {
+            name: pair for name, pair in differences.items() if pair[0] != pair[1]
+        } == {}, end
 
 
-def test_all_answers_about_jobs_are_the_same_in_an_open_scheduler(virtual: Virtual) -> None:
+def test_all_answers_about_jobs_are_the_same_in_an_open_scheduler(
+    virtual: Virtual,
+) -> None:
     """A job of a block that has settled runs no more, so much about it is freed; nothing that can be asked is lost."""
 
     async def run_open(end: str) -> dict[str, Any]:
@@ -210,4 +254,6 @@ def test_all_answers_about_jobs_are_the_same_in_an_open_scheduler(virtual: Virtu
         # Whether more is kept about a job, and its call, which it has released.
         freed = ("end_facts", "_code_of", "function of", "args of", "kwargs of")
         asked = [name for name in opened if not name.startswith(freed)]
-        assert {name: opened[name] for name in asked} == {name: closed[name] for name in asked}, end
+        assert {name: opened[name] for name in asked} == {
+            name: closed[name] for name in asked
+        }, end

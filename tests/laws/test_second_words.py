@@ -26,9 +26,18 @@ class Scene:
 
     def __init__(self) -> None:
         self.story: Story = []
-        self.inner = Scheduler(self.job(0), Service(self.body, 3, label="service"), label="inner")
+        self.inner = Scheduler(
+            self.job(0), Service(self.body, 3, label="service"), label="inner"
+        )
         clean_up = Job(nap, 4, required=self.inner, run_if="failed", label="clean-up")
-        jobs = [self.job(1), self.job(2, retry=Retry(2)), self.inner, clean_up, Job(nap, 1), Job(nap, 99)]
+        jobs = [
+            self.job(1),
+            self.job(2, retry=Retry(2)),
+            self.inner,
+            clean_up,
+            Job(nap, 1),
+            Job(nap, 99),
+        ]
         self.scheduler = Scheduler(jobs, log=False, shutdown_timeout=None)
 
     def job(self, number: int, **options: Any) -> Job[None]:
@@ -55,7 +64,9 @@ class Scene:
                 raise
             raise
 
-    async def live(self, call: Callable[["Scene"], object], times: list[float]) -> Story:
+    async def live(
+        self, call: Callable[["Scene"], object], times: list[float]
+    ) -> Story:
         """Run, and make the call at these times; return what the jobs have lived."""
         self.began_at = anyio.current_time()
 
@@ -70,7 +81,9 @@ class Scene:
             self.note("run", str(self.scheduler.stop_reason))
             tasks.cancel_scope.cancel()
         for job in self.scheduler.iterate_jobs():
-            self.story.append((job.label, job.state.value, (job.finished_at or 0.0) - self.began_at))
+            self.story.append(
+                (job.label, job.state.value, (job.finished_at or 0.0) - self.began_at)
+            )
         return sorted(self.story)
 
 
@@ -78,13 +91,18 @@ CALLS: dict[str, Callable[[Scene], object]] = {
     "cancel": lambda scene: scene.scheduler.cancel(),
     "drain": lambda scene: scene.scheduler.drain(),
     "drain_inner": lambda scene: scene.inner.drain(),
-    "drain_and_cancel": lambda scene: (scene.scheduler.drain(), scene.scheduler.cancel()),
+    "drain_and_cancel": lambda scene: (
+        scene.scheduler.drain(),
+        scene.scheduler.cancel(),
+    ),
 }
 
 
 @pytest.mark.both_backends
 @pytest.mark.parametrize("name", CALLS)
-def test_a_second_call_for_the_same_reason_changes_nothing(virtual: Virtual, name: str) -> None:
+def test_a_second_call_for_the_same_reason_changes_nothing(
+    virtual: Virtual, name: str
+) -> None:
     """Two parts of a program asked to stop, and on asyncio none of the jobs could finish its clean-up."""
     call = CALLS[name]
     once = virtual(Scene().live, call, [FIRST])
@@ -137,7 +155,9 @@ class Calls:
         sys.setprofile(self._profile)
 
 
-def calls_of_a_run(backend: str, words: tuple[Word, ...], number: int, body: Any, **options: Any) -> int:
+def calls_of_a_run(
+    backend: str, words: tuple[Word, ...], number: int, body: Any, **options: Any
+) -> int:
     calls = Calls()
 
     async def steer() -> None:
@@ -179,7 +199,10 @@ def test_after_a_word_and_its_opposite_a_job_costs_what_it_costs_in_a_fresh_run(
     """After one pause, each job of a run without limits cost 2.3 times as much until the run ended."""
 
     def calls_per_job(words: tuple[Word, ...]) -> float:
-        few, many = (calls_of_a_run(backend, words, number, body, **options) for number in (20, 120))
+        few, many = (
+            calls_of_a_run(backend, words, number, body, **options)
+            for number in (20, 120)
+        )
         return (many - few) / 100
 
     assert calls_per_job(()) > 0  # the first run makes what is made at first use
@@ -187,7 +210,9 @@ def test_after_a_word_and_its_opposite_a_job_costs_what_it_costs_in_a_fresh_run(
     assert calls_per_job(words) == pytest.approx(calls_per_job(()), rel=0.15)
 
 
-def test_a_window_that_was_set_often_is_set_at_the_cost_of_the_first_time(backend: str) -> None:
+def test_a_window_that_was_set_often_is_set_at_the_cost_of_the_first_time(
+    backend: str,
+) -> None:
     found: list[int] = []
 
     async def steer() -> None:
@@ -202,7 +227,9 @@ def test_a_window_that_was_set_often_is_set_at_the_cost_of_the_first_time(backen
     assert statistics.mode(found[-100:]) == statistics.mode(found[1:101])
 
 
-def test_a_smaller_window_costs_by_the_slots_that_are_too_many_and_not_by_the_jobs_that_wait(backend: str) -> None:
+def test_a_smaller_window_costs_by_the_slots_that_are_too_many_and_not_by_the_jobs_that_wait(
+    backend: str,
+) -> None:
     """A window that shrank took all waiting jobs into other places and back: four times the calls of the run itself."""
 
     def calls_with(waiting: int) -> int:
@@ -212,7 +239,9 @@ def test_a_smaller_window_costs_by_the_slots_that_are_too_many_and_not_by_the_jo
                 scheduler.jobs_window = 2
 
         calls = Calls()
-        scheduler = Scheduler(Job(steer), [Job(nothing) for _ in range(waiting)], jobs_window=8)
+        scheduler = Scheduler(
+            Job(steer), [Job(nothing) for _ in range(waiting)], jobs_window=8
+        )
         assert scheduler.run(backend=backend)
         return calls.number
 

@@ -15,7 +15,9 @@ ORDERS = 4  # in which tasks continue
 
 
 @pytest.mark.parametrize("is_nested", [True, False])
-def test_a_run_without_workers_gets_later_decisions(virtual: Virtual, backend: BackendName, is_nested: bool) -> None:
+def test_a_run_without_workers_gets_later_decisions(
+    virtual: Virtual, backend: BackendName, is_nested: bool
+) -> None:
     """Another run decides, in which a job ends in the same instant; a job that was cancelled takes no slot."""
 
     async def main() -> None:
@@ -35,7 +37,9 @@ def test_a_run_without_workers_gets_later_decisions(virtual: Virtual, backend: B
     virtual(main)
 
 
-def test_a_stop_keeps_nothing_of_its_instant_for_the_next_run(virtual: Virtual, backend: BackendName) -> None:
+def test_a_stop_keeps_nothing_of_its_instant_for_the_next_run(
+    virtual: Virtual, backend: BackendName
+) -> None:
     fails = [OSError("once")]
 
     async def body() -> None:
@@ -44,7 +48,10 @@ def test_a_stop_keeps_nothing_of_its_instant_for_the_next_run(virtual: Virtual, 
             raise fails.pop()
 
     first = Job(body)
-    ready, critical = Job(nap, 1, required=first, run_if="settled"), Job(nap, 1, required=first, critical=True)
+    ready, critical = (
+        Job(nap, 1, required=first, run_if="settled"),
+        Job(nap, 1, required=first, critical=True),
+    )
     scheduler = Scheduler(first, Job(nap, 1), ready, critical, jobs_window=2)
 
     async def main() -> None:
@@ -57,7 +64,9 @@ def test_a_stop_keeps_nothing_of_its_instant_for_the_next_run(virtual: Virtual, 
 
 
 @pytest.mark.parametrize("kind", ["added", "follows a job that has not waited"])
-def test_what_becomes_ready_later_in_instant_does_not_pass(virtual: Virtual, backend: BackendName, kind: str) -> None:
+def test_what_becomes_ready_later_in_instant_does_not_pass(
+    virtual: Virtual, backend: BackendName, kind: str
+) -> None:
     """Neither a job that is added then, nor the successor of one that ends at once: it was added later, too."""
     starts: list[str] = []
 
@@ -81,7 +90,9 @@ def test_what_becomes_ready_later_in_instant_does_not_pass(virtual: Virtual, bac
 
 @pytest.mark.both_backends
 @pytest.mark.parametrize("order", range(ORDERS))
-def test_what_a_job_returns_as_it_works_passes_over_nobody(backend: BackendName, order: int) -> None:
+def test_what_a_job_returns_as_it_works_passes_over_nobody(
+    backend: BackendName, order: int
+) -> None:
     """What `used()` leaves of a reservation goes by the order, also in the instant in which a job has become ready."""
     starts: list[str] = []
     seen: list[JobState] = []
@@ -94,14 +105,18 @@ def test_what_a_job_returns_as_it_works_passes_over_nobody(backend: BackendName,
 
     before, low = Job(nap, 1), Job(noted, starts, "low", needs={"usd": 5})
     high = Job(noted, starts, "high", needs={"usd": 4.5}, priority=10, required=before)
-    scheduler = Scheduler(before, Job(use, needs={"usd": 8}), low, high, pool=Pool(usd=Budget(10)))
+    scheduler = Scheduler(
+        before, Job(use, needs={"usd": 8}), low, high, pool=Pool(usd=Budget(10))
+    )
     Ordered(backend, order)(scheduler.co_run)
     assert starts == ["high" if seen == [JobState.SCHEDULED] else "low"]
 
 
 @pytest.mark.both_backends
 @pytest.mark.parametrize("order", range(ORDERS))
-def test_what_is_returned_in_the_instant_in_which_two_runs_meet_is_passed_on(backend: BackendName, order: int) -> None:
+def test_what_is_returned_in_the_instant_in_which_two_runs_meet_is_passed_on(
+    backend: BackendName, order: int
+) -> None:
     """The job that has become ready needs what another run has had: from then on, both have one order."""
     pool = Pool(usd=Budget(10), cpu=1)
 
@@ -112,23 +127,39 @@ def test_what_is_returned_in_the_instant_in_which_two_runs_meet_is_passed_on(bac
     async def main() -> None:
         before, waits = Job(nap, 1), Job(nap, 1, needs={"usd": 5})
         meets = Job(nap, 1, needs={"cpu": 1}, required=before)
-        async with running(Scheduler(Job(nap, 0.5, needs={"cpu": 1}), Job(nap, 3), pool=pool)) as group:
-            group.start_soon(Scheduler(before, Job(use, needs={"usd": 8}), waits, meets, pool=pool).co_run)
+        async with running(
+            Scheduler(Job(nap, 0.5, needs={"cpu": 1}), Job(nap, 3), pool=pool)
+        ) as group:
+            group.start_soon(
+                Scheduler(
+                    before, Job(use, needs={"usd": 8}), waits, meets, pool=pool
+                ).co_run
+            )
         assert (waits.started_at, meets.started_at) == (1, 1)
 
     Ordered(backend, order)(main)
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_jobs_without_needs_do_not_decide_who_gets_resource(virtual: Virtual, backend: BackendName, seed: int) -> None:
+def test_jobs_without_needs_do_not_decide_who_gets_resource(
+    virtual: Virtual, backend: BackendName, seed: int
+) -> None:
     """Jobs of several runs that need one resource start at the same times, however many others are ready."""
 
     def starts(others: int) -> list[float | None]:
         draw = random.Random(seed)
 
         def members() -> list[Job[Any]]:
-            needs: list[Mapping[str, Any]] = [{"c": 1}, {"c": 2}, {"key": "a"}, {"key": "b"}]
-            return [Job(nap, 1, needs=draw.choice(needs), priority=draw.choice(priorities)) for _ in range(3)]
+            needs: list[Mapping[str, Any]] = [
+                {"c": 1},
+                {"c": 2},
+                {"key": "a"},
+                {"key": "b"},
+            ]
+            return [
+                Job(nap, 1, needs=draw.choice(needs), priority=draw.choice(priorities))
+                for _ in range(3)
+            ]
 
         priorities = draw.choice([(0,), (0, 5)])
         groups = [Scheduler(members()) for _ in range(draw.randint(1, 2))]
@@ -154,9 +185,14 @@ def test_a_journal_changes_no_order_among_what_one_end_makes_ready(
     async def started_with(**journal: Any) -> list[int]:
         starts.clear()
         before = Job(nap, 5, label="before", priority=100)
-        behind = [Job(note, number, label=f"{number}", required=before, priority=number) for number in range(1, 21)]
+        behind = [
+            Job(note, number, label=f"{number}", required=before, priority=number)
+            for number in range(1, 21)
+        ]
         other = Job(note, 0, label="other", priority=0)
-        await Scheduler(before, other, *behind, jobs_window=1, policy=policy).co_run(**journal)
+        await Scheduler(before, other, *behind, jobs_window=1, policy=policy).co_run(
+            **journal
+        )
         return [*starts]
 
     async def main() -> None:

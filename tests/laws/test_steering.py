@@ -7,7 +7,17 @@ from itertools import product
 from typing import Any
 import anyio
 import pytest
-from trioflow import AbstractJob, Job, JobNotDone, JobState, Retry, Scheduler, Service, StopReason, current_job
+from trioflow import (
+    AbstractJob,
+    Job,
+    JobNotDone,
+    JobState,
+    Retry,
+    Scheduler,
+    Service,
+    StopReason,
+    current_job,
+)
 from ..bodies import Flaw, later, nap, nothing, running, serve
 from ..conftest import Virtual
 
@@ -22,7 +32,14 @@ WORDS: dict[str, Callable[[Scheduler], None]] = {
 }  # fmt: skip
 TRIED_TWICE = {"a": [1, 5], "c": [1, 5], "b": [6]}
 """When the jobs of the group start if nobody steers it."""
-PHASES = {"not begun": 0.5, "running": 1.5, "ending": 2.5, "between": 4, "again": 5.5, "settled": 15}
+PHASES = {
+    "not begun": 0.5,
+    "running": 1.5,
+    "ending": 2.5,
+    "between": 4,
+    "again": 5.5,
+    "settled": 15,
+}
 REFUSED, CANCELLED, NOTHING = "refused", "cancelled", "nothing"
 TABLE: dict[tuple[str, str], Any] = {
     ("pause", "not begun"): {"a": [10, 14], "c": [10, 14], "b": [15]},
@@ -64,7 +81,11 @@ class Group:
             Job(self.linger_once, label="c"),
         )
         last = Job(self.note, label="b", required=first)
-        options = {"required": gate, "retry": Retry(1, first=2, jitter=False), "jobs_window": 3}
+        options = {
+            "required": gate,
+            "retry": Retry(1, first=2, jitter=False),
+            "jobs_window": 3,
+        }
         self.scheduler = Scheduler(first, other, last, label="group", **options)  # type: ignore[arg-type]
         self.outer = Scheduler(gate, self.scheduler, Job(nap, 30))
 
@@ -92,7 +113,9 @@ class Group:
 
 @pytest.mark.sampled
 @pytest.mark.parametrize(("word", "phase"), TABLE)
-def test_each_word_in_each_phase_of_a_group(virtual: Virtual, word: str, phase: str) -> None:
+def test_each_word_in_each_phase_of_a_group(
+    virtual: Virtual, word: str, phase: str
+) -> None:
     """A group that has not begun, ends, or is tried again, takes pause and window; what cannot be done is refused."""
     group, refusals = Group(), []
 
@@ -112,16 +135,24 @@ def test_each_word_in_each_phase_of_a_group(virtual: Virtual, word: str, phase: 
     expected = TABLE[word, phase]
     if expected is CANCELLED:
         assert group.scheduler.state is JobState.CANCELLED
-        assert [times for times in group.starts.values() if times[-1] > PHASES[phase]] == []
+        assert [
+            times for times in group.starts.values() if times[-1] > PHASES[phase]
+        ] == []
     else:
         assert group.scheduler.state is JobState.SUCCEEDED
-        assert group.starts == (TRIED_TWICE if expected in (REFUSED, NOTHING) else expected)
+        assert group.starts == (
+            TRIED_TWICE if expected in (REFUSED, NOTHING) else expected
+        )
     why = f"{word}() of 'group': it is not running" if word != "window" else NOT_ALLOWED
     assert refusals == ([why] if expected is REFUSED else [])
-    assert group.scheduler.jobs_window == (1 if word == "window" and not refusals else 3)
+    assert group.scheduler.jobs_window == (
+        1 if word == "window" and not refusals else 3
+    )
 
 
-@pytest.mark.parametrize(("phase", "starts"), [("not begun", ([5], [4])), ("between", ([], [1]))])
+@pytest.mark.parametrize(
+    ("phase", "starts"), [("not begun", ([5], [4])), ("between", ([], [1]))]
+)
 def test_members_that_are_cancelled_before_a_run_of_their_group_are_so_in_that_run(
     virtual: Virtual, phase: str, starts: tuple[list[int], list[int]]
 ) -> None:
@@ -149,11 +180,15 @@ ENDS = {"drain": StopReason.DRAINED, "cancel": StopReason.CANCELLED}
 @pytest.mark.sampled
 @pytest.mark.parametrize("phase", ["before", "checking", "running", "ending", "after"])
 @pytest.mark.parametrize("word", WORDS)
-def test_each_word_in_each_phase_of_an_outermost_run(virtual: Virtual, word: str, phase: str) -> None:
+def test_each_word_in_each_phase_of_an_outermost_run(
+    virtual: Virtual, word: str, phase: str
+) -> None:
     """What comes while the run is checked holds from its first job on; what comes as it ends changes nothing."""
     first = Closing()
     last = Job(nap, 1, required=first)
-    many = [Job(nothing) for _ in range(3000)]  # so that checks and links take several turns of the loop
+    many = [
+        Job(nothing) for _ in range(3000)
+    ]  # so that checks and links take several turns of the loop
     scheduler = Scheduler(first, last, many, jobs_window=4000, label="home")
 
     def steer() -> str:
@@ -179,14 +214,30 @@ def test_each_word_in_each_phase_of_an_outermost_run(virtual: Virtual, word: str
                 scheduler.resume()
         return steer() if phase == "after" else refusal
 
-    is_refused = phase in (("after",) if word == "cancel" else ("before", "after")) and word != "window"
-    assert virtual(run) == (f"{word}() of 'home': {REASONS.get(word, 'it is not running')}" if is_refused else "")
-    ends = (phase in ("checking", "running") and word in ENDS) or (word, phase) == ("cancel", "before")
+    is_refused = (
+        phase in (("after",) if word == "cancel" else ("before", "after"))
+        and word != "window"
+    )
+    assert virtual(run) == (
+        f"{word}() of 'home': {REASONS.get(word, 'it is not running')}"
+        if is_refused
+        else ""
+    )
+    ends = (phase in ("checking", "running") and word in ENDS) or (word, phase) == (
+        "cancel",
+        "before",
+    )
     assert scheduler.stop_reason is (ENDS[word] if ends else StopReason.COMPLETED)
     starts: Any = {"before": {"cancel": [None, None]}}
-    starts["checking"] = {"pause": [5, 6], "drain": [None, None], "cancel": [None, None]}
+    starts["checking"] = {
+        "pause": [5, 6],
+        "drain": [None, None],
+        "cancel": [None, None],
+    }
     starts["running"] = {"pause": [0, 5], "drain": [0, None], "cancel": [0, None]}
-    assert [first.started_at, last.started_at] == starts.get(phase, {}).get(word, [0, 1])
+    assert [first.started_at, last.started_at] == starts.get(phase, {}).get(
+        word, [0, 1]
+    )
     assert scheduler.jobs_window == (1 if word == "window" else 4000)
 
 
@@ -199,9 +250,14 @@ UNREACHED: dict[str, Callable[[Job[Any]], Any]] = {
     "a service": lambda running: Service(serve, required=running),
     "a forever job": lambda running: Job(nap, required=running, forever=True),
     "a clean-up job": lambda running: Job(nap, required=running, run_if="failed"),
-    "a job of a group with a retry": lambda running: Scheduler(Job(nap), required=running, retry=2),
+    "a job of a group with a retry": lambda running: Scheduler(
+        Job(nap), required=running, retry=2
+    ),
 }
-WAYS: dict[str, Callable[[Job[Any]], Any]] = {"await": lambda job: job, "wait_settled": lambda job: job.wait_settled()}
+WAYS: dict[str, Callable[[Job[Any]], Any]] = {
+    "await": lambda job: job,
+    "wait_settled": lambda job: job.wait_settled(),
+}
 
 
 ENDINGS = ["drain", "cancel", "critical", "timeout"]
@@ -211,9 +267,15 @@ CLEANED_UP = {"critical", "timeout"}
 @pytest.mark.parametrize("depth", [0, 2])
 @pytest.mark.parametrize(
     ("word", "what"),
-    [each for each in product(ENDINGS, UNREACHED) if not ("clean" in each[1] and each[0] in CLEANED_UP)],
+    [
+        each
+        for each in product(ENDINGS, UNREACHED)
+        if not ("clean" in each[1] and each[0] in CLEANED_UP)
+    ],
 )
-def test_who_waits_for_an_unreached_job_is_told_at_the_word(virtual: Virtual, word: str, what: str, depth: int) -> None:
+def test_who_waits_for_an_unreached_job_is_told_at_the_word(
+    virtual: Virtual, word: str, what: str, depth: int
+) -> None:
     """A drain and `cancel()` do without clean-up jobs, and a drain without further attempts of a group."""
 
     async def slow() -> None:
@@ -239,7 +301,12 @@ def test_who_waits_for_an_unreached_job_is_told_at_the_word(virtual: Virtual, wo
     members: list[Any] = [running, member]
     for _ in range(depth):
         members = [Scheduler(members, retry=2 if word == "drain" else None)]
-    scheduler = Scheduler(members, Job(say, critical=True), log=False, timeout=1 if word == "timeout" else None)
+    scheduler = Scheduler(
+        members,
+        Job(say, critical=True),
+        log=False,
+        timeout=1 if word == "timeout" else None,
+    )
     told: list[float] = []
 
     async def wait(way: Callable[[Job[Any]], Any]) -> None:

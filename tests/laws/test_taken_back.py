@@ -43,10 +43,16 @@ class Tree:
         for number in range(self.random.randint(1, 4)):
             home, label = self.random.choice(self.homes), f"g{number}"
             # Without a job, it would last as long as its services.
-            jobs = [self.job(f"{label}.{way}") for way in range(self.random.randint(1, 2))]
+            jobs = [
+                self.job(f"{label}.{way}") for way in range(self.random.randint(1, 2))
+            ]
             self.jobs += jobs
             self.homes.append(
-                home.add(self.random.choice((First, Scheduler, Scheduler, Scheduler))(*jobs, label=label))
+                home.add(
+                    self.random.choice((First, Scheduler, Scheduler, Scheduler))(
+                        *jobs, label=label
+                    )
+                )
             )
         for number in range(self.random.randint(4, 14)):
             self.add(f"j{number}", self.random.choice(self.homes))
@@ -60,9 +66,19 @@ class Tree:
         else:
             around = {home, *enclosing_schedulers(home)}
             # A `First` that is restored as a whole does not reach its jobs.
-            usable = [each for each in self.jobs if not each.forever and firsts_around(each) <= around]
-            inputs = [each for each in usable if self.random.random() < 0.8 / len(self.jobs)]
-            save = None if self.random.random() < 0.05 and not isinstance(home, First) else "default"
+            usable = [
+                each
+                for each in self.jobs
+                if not each.forever and firsts_around(each) <= around
+            ]
+            inputs = [
+                each for each in usable if self.random.random() < 0.8 / len(self.jobs)
+            ]
+            save = (
+                None
+                if self.random.random() < 0.05 and not isinstance(home, First)
+                else "default"
+            )
             job = self.job(name, *inputs, save=save)
         home.add(job)
         self.jobs.append(job)
@@ -71,16 +87,39 @@ class Tree:
     def job(self, name: str, *inputs: Any, save: Any = "default") -> Any:
         run_if = self.random.choice(["succeeded"] * 17 + ["settled", "failed"])
         seconds, version = self.random.uniform(1, 8), 2 if name == self.changed else 1
-        return Job(work, name, seconds, *inputs, label=name, run_if=run_if, save=save, version=version)
+        return Job(
+            work,
+            name,
+            seconds,
+            *inputs,
+            label=name,
+            run_if=run_if,
+            save=save,
+            version=version,
+        )
 
     def require(self, job: Any) -> None:
-        beside = [each for each in job.scheduler if each is not job and each not in job.required]
-        beside = [each for each in beside if not each.forever or isinstance(each, Service)]
-        for each in self.random.sample(beside, min(len(beside), self.random.choice((0, 0, 1, 2)))):
-            job.requires(each, settled=self.random.random() < 0.2, order_only=self.random.random() < 0.2)
+        beside = [
+            each
+            for each in job.scheduler
+            if each is not job and each not in job.required
+        ]
+        beside = [
+            each for each in beside if not each.forever or isinstance(each, Service)
+        ]
+        for each in self.random.sample(
+            beside, min(len(beside), self.random.choice((0, 0, 1, 2)))
+        ):
+            job.requires(
+                each,
+                settled=self.random.random() < 0.2,
+                order_only=self.random.random() < 0.2,
+            )
 
     def named(self, name: str) -> Any:
-        return next(each for each in self.scheduler.iterate_jobs() if each.label == name)
+        return next(
+            each for each in self.scheduler.iterate_jobs() if each.label == name
+        )
 
 
 def firsts_around(job: Any) -> set[Any]:
@@ -96,7 +135,11 @@ def take_back(seed: int, virtual: Virtual, journal: Path) -> str:
 
     async def mend() -> None:
         await anyio.sleep(1000)
-        done = [job for job in tree.jobs if job.is_succeeded() and job.save == "default" and not job.forever]
+        done = [
+            job
+            for job in tree.jobs
+            if job.is_succeeded() and job.save == "default" and not job.forever
+        ]
         if not done:
             return
         chosen = random.choice(done)
@@ -132,8 +175,12 @@ def take_back(seed: int, virtual: Virtual, journal: Path) -> str:
     return "compared"
 
 
-@pytest.mark.parametrize("count", [TREES, pytest.param(MANY_TREES, marks=pytest.mark.soak)])
-def test_what_runs_again_is_what_a_journal_would_run(virtual: Virtual, tmp_path: Path, count: int) -> None:
+@pytest.mark.parametrize(
+    "count", [TREES, pytest.param(MANY_TREES, marks=pytest.mark.soak)]
+)
+def test_what_runs_again_is_what_a_journal_would_run(
+    virtual: Virtual, tmp_path: Path, count: int
+) -> None:
     ends = Counter[str]()
     for seed in range(count):
         folder = tmp_path / str(seed)
@@ -169,7 +216,11 @@ def kill_after_a_word(seed: int, virtual: Virtual, folder: Path) -> str:
         await anyio.sleep(1000)
         GENERATION[:] = ["second"]
         for _ in range(random.choice((1, 1, 2))):
-            done = [job for job in tree.jobs if job.is_succeeded() and job.save == "default" and not job.forever]
+            done = [
+                job
+                for job in tree.jobs
+                if job.is_succeeded() and job.save == "default" and not job.forever
+            ]
             if not done:
                 break
             with contextlib.suppress(RuntimeError):
@@ -194,8 +245,12 @@ def kill_after_a_word(seed: int, virtual: Virtual, folder: Path) -> str:
     return "killed"
 
 
-@pytest.mark.parametrize("count", [TRIES, pytest.param(MANY_TRIES, marks=pytest.mark.soak)])
-def test_a_kill_after_a_word_leaves_no_rejected_result(virtual: Virtual, tmp_path: Path, count: int) -> None:
+@pytest.mark.parametrize(
+    "count", [TRIES, pytest.param(MANY_TRIES, marks=pytest.mark.soak)]
+)
+def test_a_kill_after_a_word_leaves_no_rejected_result(
+    virtual: Virtual, tmp_path: Path, count: int
+) -> None:
     ends = Counter[str]()
     for seed in range(count):
         folder = tmp_path / str(seed)
@@ -210,11 +265,19 @@ PLACES = {
     "top": lambda job, use: [job, use],
     "group": lambda job, use: [Scheduler(job, label="group"), use],
     "both in a group": lambda job, use: [Scheduler(job, use, label="group")],
-    "group in a group": lambda job, use: [Scheduler(Scheduler(job, label="inner"), label="group"), use],
+    "group in a group": lambda job, use: [
+        Scheduler(Scheduler(job, label="inner"), label="group"),
+        use,
+    ],
     "a group as a whole": lambda job, use: [Scheduler(job, label="group"), use],
     "first": lambda job, use: [First(job, label="group"), use],
-    "follower in a group": lambda job, use: [job, Scheduler(use, Job(idle, label="beside"), label="group")],
-    "groups that fail": lambda job, use: [Scheduler(job, use, Job(fail_now, OSError(), label="fails"), label="group")],
+    "follower in a group": lambda job, use: [
+        job,
+        Scheduler(use, Job(idle, label="beside"), label="group"),
+    ],
+    "groups that fail": lambda job, use: [
+        Scheduler(job, use, Job(fail_now, OSError(), label="fails"), label="group")
+    ],
 }
 
 
@@ -240,15 +303,26 @@ def counted_and_used() -> tuple[Any, Any]:
 @pytest.mark.parametrize("end", ["kill", "cancel", "drain", "timeout"])
 @pytest.mark.parametrize("waits", ["slot", "pause", "need"])
 @pytest.mark.parametrize("place", PLACES)
-def test_what_is_taken_back_is_gone_at_once(virtual: Virtual, tmp_path: Path, place: str, waits: str, end: str) -> None:
+def test_what_is_taken_back_is_gone_at_once(
+    virtual: Virtual, tmp_path: Path, place: str, waits: str, end: str
+) -> None:
     CALLS.clear()
     job, use = counted_and_used()
     members = PLACES[place](job, use)
-    options: dict[str, Any] = {"need": {"pool": Pool(one=1)}, "slot": {"jobs_window": 2}}.get(waits, {})
+    options: dict[str, Any] = {
+        "need": {"pool": Pool(one=1)},
+        "slot": {"jobs_window": 2},
+    }.get(waits, {})
     scheduler = Scheduler(*members, **options, timeout=50, label="root")
     if waits == "need":
         job.needs = {"one": 1}
-    hour = Job(anyio.sleep, 3600, label="hour", save=None, needs={"one": 1} if waits == "need" else {})
+    hour = Job(
+        anyio.sleep,
+        3600,
+        label="hour",
+        save=None,
+        needs={"one": 1} if waits == "need" else {},
+    )
     said: list[str] = []
 
     async def person() -> None:
@@ -279,5 +353,13 @@ def test_what_is_taken_back_is_gone_at_once(virtual: Virtual, tmp_path: Path, pl
     job, use = counted_and_used()
     CALLS[:] = ["count"]
     folder = tmp_path / ("killed" if end == "kill" else "now")
-    virtual(lambda: Scheduler(*PLACES[place](job, use), label="root").co_run(journal=folder / "j"))
-    assert [call for call in CALLS if call != "beside"] == ["count", "count", "use right"]
+    virtual(
+        lambda: Scheduler(*PLACES[place](job, use), label="root").co_run(
+            journal=folder / "j"
+        )
+    )
+    assert [call for call in CALLS if call != "beside"] == [
+        "count",
+        "count",
+        "use right",
+    ]

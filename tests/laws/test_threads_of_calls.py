@@ -5,7 +5,18 @@ from collections.abc import Callable
 from typing import Any
 import anyio
 import pytest
-from trioflow import First, Job, PerKey, Pool, Retry, Scheduler, Service, current_job, current_scheduler, ref
+from trioflow import (
+    First,
+    Job,
+    PerKey,
+    Pool,
+    Retry,
+    Scheduler,
+    Service,
+    current_job,
+    current_scheduler,
+    ref,
+)
 from trioflow.abc import AbstractJob
 from ..bodies import in_threads, nap
 from ..conftest import Virtual
@@ -27,7 +38,15 @@ REFUSED_IN_A_RUN: dict[str, Callable[[Scheduler, Any, Any], object]] = {
 }
 """In whatever thread, so their errors do not speak of it."""
 IN_ANY_THREAD = {"cancel", "drain", "pause", "resume", "try_again", "progress", "used"}
-NO_RUN_OF_THEIRS = {"run", "co_run", "run_as_settled", "close", "remove", "sanitize", "co_shutdown"}
+NO_RUN_OF_THEIRS = {
+    "run",
+    "co_run",
+    "run_as_settled",
+    "close",
+    "remove",
+    "sanitize",
+    "co_shutdown",
+}
 """They are refused during a run, in whatever thread, or are of the run."""
 ASK = {
     "as_settled", "debrief", "explain", "failures", "graph", "iterate_jobs", "list", "results",
@@ -39,13 +58,20 @@ def test_each_method_has_its_threads() -> None:
     public = {
         name
         for name in dir(Scheduler)
-        if name[0] != "_" and callable(inspect.getattr_static(Scheduler, name)) and not name.startswith("is_")
+        if name[0] != "_"
+        and callable(inspect.getattr_static(Scheduler, name))
+        and not name.startswith("is_")
     }
-    assert public == {*REFUSED, *IN_ANY_THREAD, *NO_RUN_OF_THEIRS, *ASK} - {"jobs_window", "started"}
+    assert public == {*REFUSED, *IN_ANY_THREAD, *NO_RUN_OF_THEIRS, *ASK} - {
+        "jobs_window",
+        "started",
+    }
 
 
 @pytest.mark.parametrize("call", [*REFUSED, *REFUSED_IN_A_RUN])
-def test_what_only_the_thread_of_the_run_may_call_says_so(virtual: Virtual, call: str) -> None:
+def test_what_only_the_thread_of_the_run_may_call_says_so(
+    virtual: Virtual, call: str
+) -> None:
     raised: list[BaseException] = []
 
     async def serve(*, task_status: Any) -> None:
@@ -67,7 +93,12 @@ def test_what_only_the_thread_of_the_run_may_call_says_so(virtual: Virtual, call
     assert [type(error) for error in raised] == [RuntimeError]
     assert ("thread" in str(raised[0])) is (call in REFUSED)
     assert "'home" in str(raised[0])
-    assert (len(scheduler), scheduler.jobs_window, service.result(), [*last.required]) == (2, 3, "value", [service])
+    assert (
+        len(scheduler),
+        scheduler.jobs_window,
+        service.result(),
+        [*last.required],
+    ) == (2, 3, "value", [service])
 
 
 # --- what a run refuses before it begins, `add` refuses while it goes on, in the same words; and nothing is added then
@@ -101,10 +132,16 @@ MEMBERS: dict[str, Callable[[], Any]] = {
     "too large a need": lambda: Job(nap, needs={"ram": 3}, label="bad"),
     "two keys": lambda: Job(nap, needs={"host": "a", "user": "b"}, label="bad"),
     "a need of a group": lambda: Scheduler(Job(nap), needs={"ram": 3}, label="bad"),
-    "more than its group has": lambda: Scheduler(Job(nap, needs={"ram": 2}, label="bad"), needs={"ram": 1}),
+    "more than its group has": lambda: Scheduler(
+        Job(nap, needs={"ram": 2}, label="bad"), needs={"ram": 1}
+    ),
     "a coroutine with retry": lambda: Job(nap(), retry=Retry(2), label="bad"),
-    "a coroutine in a group with retry": lambda: Scheduler(Job(nap(), label="bad"), retry=Retry(2)),
-    "a stray requirement": lambda: Job(nap, label="bad", required=Job(nap, label="stray")),
+    "a coroutine in a group with retry": lambda: Scheduler(
+        Job(nap(), label="bad"), retry=Retry(2)
+    ),
+    "a stray requirement": lambda: Job(
+        nap, label="bad", required=Job(nap, label="stray")
+    ),
     "a cycle": cycle,
     "a requirement on a forever job": after_forever,
     "a First of too few": lambda: First(Job(nap), enough=2, label="bad"),
@@ -115,12 +152,16 @@ MEMBERS: dict[str, Callable[[], Any]] = {
 DEPTHS: dict[str, Callable[[Any], Any]] = {
     "": lambda members: members,
     "in a group": lambda members: Scheduler(members, label="inner"),
-    "in a group of a First": lambda members: First(Scheduler(members, label="inner"), Job(nap, 9), label="outer"),
+    "in a group of a First": lambda members: First(
+        Scheduler(members, label="inner"), Job(nap, 9), label="outer"
+    ),
 }
 
 
 @pytest.mark.parametrize("fault", MEMBERS)
-def test_what_a_run_refuses_as_it_begins_it_refuses_while_it_goes_on(virtual: Virtual, fault: str) -> None:
+def test_what_a_run_refuses_as_it_begins_it_refuses_while_it_goes_on(
+    virtual: Virtual, fault: str
+) -> None:
     pool = Pool(ram=2, host=PerKey(1), user=PerKey(1))
     for wrap in DEPTHS.values():
         before = Scheduler(wrap(MEMBERS[fault]()), label="home", pool=pool)
@@ -146,8 +187,12 @@ def test_what_a_run_refuses_as_it_begins_it_refuses_while_it_goes_on(virtual: Vi
             job.close()
 
 
-@pytest.mark.parametrize("fault", [name for name in MEMBERS if "need" in name or "more than" in name])
-def test_a_group_that_has_not_begun_refuses_needs_that_nothing_can_meet(virtual: Virtual, fault: str) -> None:
+@pytest.mark.parametrize(
+    "fault", [name for name in MEMBERS if "need" in name or "more than" in name]
+)
+def test_a_group_that_has_not_begun_refuses_needs_that_nothing_can_meet(
+    virtual: Virtual, fault: str
+) -> None:
     pool = Pool(ram=2, host=PerKey(1), user=PerKey(1))
 
     async def grow(group: Scheduler) -> None:

@@ -23,9 +23,21 @@ WORDS: dict[str, tuple[str, Any, str | None]] = {
 }  # fmt: skip
 """The words, each with its name, its value and its job in `trioflow steer`, on a page and in `trioflow answer`."""
 
-WORDS_OF = {"steer": WORDS.keys() - {"answer"}, "page": WORDS.keys() - {"answer"}, "command": {"answer"}}
+WORDS_OF = {
+    "steer": WORDS.keys() - {"answer"},
+    "page": WORDS.keys() - {"answer"},
+    "command": {"answer"},
+}
 """The words of a door, if it has not all."""
-NOTHING_AFTER_THE_END = ["cancel", "drain", "pause", "cancel job", "cancel waiting", "retry", "retry job"]
+NOTHING_AFTER_THE_END = [
+    "cancel",
+    "drain",
+    "pause",
+    "cancel job",
+    "cancel waiting",
+    "retry",
+    "retry job",
+]
 """What does nothing from another thread after the end of a run, as its docs say: the thread cannot know of it."""
 CASES = [
     (word, state, door)
@@ -45,7 +57,14 @@ class Scene:
         self.journal = journal
         self.page: Page | None = None
         self.first = Job(self.end.wait, label="first", save=None)
-        self.later = Job(anyio.sleep, 0, label="later", required=self.first, run_if="settled", save=None)
+        self.later = Job(
+            anyio.sleep,
+            0,
+            label="later",
+            required=self.first,
+            run_if="settled",
+            save=None,
+        )
         self.flaky = Job(self.fail_once, label="flaky", critical=False, save=None)
         self.ask: Answer[str] = Answer("Go on?", label="ask")
         jobs = self.first, self.later, self.flaky, self.ask, Closing(self)
@@ -86,11 +105,27 @@ class Scene:
         if self.page is None:
             return "there is no page of a run that is not in progress"
         name, value, path = WORDS[word]
-        job: Any = next((key for key, (_, facts) in self.page._run.jobs.items() if facts.span.path == path), None)
+        job: Any = next(
+            (
+                key
+                for key, (_, facts) in self.page._run.jobs.items()
+                if facts.span.path == path
+            ),
+            None,
+        )
         if name == "try-again" and job is not None:
             value, job = [job], None
-        marks = [self.page._run.attempt_mark(each) for each in (value if isinstance(value, list) else [job])]
-        form = {"do": name, "value": value, "job": job, "seen": self.page._run.answer["seen"], "marks": marks}
+        marks = [
+            self.page._run.attempt_mark(each)
+            for each in (value if isinstance(value, list) else [job])
+        ]
+        form = {
+            "do": name,
+            "value": value,
+            "job": job,
+            "seen": self.page._run.answer["seen"],
+            "marks": marks,
+        }
         answer = self.page.steer(form)
         return str(answer.get("error", ""))
 
@@ -106,16 +141,19 @@ class Scene:
         scheduler, started = self.scheduler, self.later.started_at is not None
         reason = StopReason.DRAINED if state == "draining" else StopReason.CANCELLED
         return {
-            "cancel": state == "stopping" or scheduler.stop_reason in (StopReason.CANCELLED, reason),
+            "cancel": state == "stopping"
+            or scheduler.stop_reason in (StopReason.CANCELLED, reason),
             "drain": state == "stopping" or not started,
             "pause": state == "stopping" or was_paused,
             "resume": started or state in ("draining", "stopping"),
             "window": scheduler.jobs_window == 2,
             "cancel job": state == "stopping" or self.first.state is JobState.CANCELLED,
-            "cancel waiting": state == "stopping" or self.later.state is JobState.CANCELLED,
+            "cancel waiting": state == "stopping"
+            or self.later.state is JobState.CANCELLED,
             "retry": self.flaky.state is JobState.SUCCEEDED,
             "retry job": self.flaky.state is JobState.SUCCEEDED,
-            "answer": self.ask.state is JobState.SUCCEEDED and self.ask.result() == "yes",
+            "answer": self.ask.state is JobState.SUCCEEDED
+            and self.ask.result() == "yes",
         }[word]
 
 
@@ -140,7 +178,11 @@ async def told(scene: Scene, word: str, door: str) -> str:
         elif door == "thread":
             await anyio.to_thread.run_sync(scene.say, word)
         else:
-            doors = {"steer": scene.steer, "page": scene.click, "command": scene.command}
+            doors = {
+                "steer": scene.steer,
+                "page": scene.click,
+                "command": scene.command,
+            }
             return await anyio.to_thread.run_sync(doors[door], word)
     except (RuntimeError, ValueError) as error:
         return str(error)
@@ -192,7 +234,9 @@ async def play(scene: Scene, word: str, state: str, door: str) -> tuple[str, boo
 
 @pytest.mark.sampled
 @pytest.mark.parametrize(("word", "state", "door"), CASES)
-def test_a_word_acts_or_says_what_is_in_its_way(backend: Any, word: str, state: str, door: str, tmp_path: Path) -> None:
+def test_a_word_acts_or_says_what_is_in_its_way(
+    backend: Any, word: str, state: str, door: str, tmp_path: Path
+) -> None:
     """Each word, in each state of a run, by its method, from another thread, by `look`, on a page, by `answer`. What is
     said through a door of another program is an error: what has been done, has been done."""
 
@@ -202,9 +246,15 @@ def test_a_word_acts_or_says_what_is_in_its_way(backend: Any, word: str, state: 
 
     with _answers.answering():
         scene, error, was_paused = anyio.run(main, backend=backend)
-    if (word, state) == ("answer", "ended") and not error:  # it is kept for the next run
+    if (word, state) == (
+        "answer",
+        "ended",
+    ) and not error:  # it is kept for the next run
         assert scene.scheduler.run(backend=backend)
     said = error
     if door in ("method", "thread"):
         said += "".join(incident.message for incident in incidents_of(scene.scheduler))
-    assert said or scene.has_taken_effect(word, state, was_paused), (scene.scheduler, list(scene.scheduler))
+    assert said or scene.has_taken_effect(word, state, was_paused), (
+        scene.scheduler,
+        list(scene.scheduler),
+    )

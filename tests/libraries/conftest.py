@@ -9,7 +9,10 @@ from ..servers import folder_of_server, initdb, postgres, redis, serving
 @pytest.fixture(scope="module")
 def postgres_server() -> Iterator[str]:
     """Return the address of a PostgreSQL server."""
-    with folder_of_server() as folder, serving(make := initdb(folder), postgres(folder, required=make)):
+    with (
+        folder_of_server() as folder,
+        serving(make := initdb(folder), postgres(folder, required=make)),
+    ):
         yield f"postgresql://me@/postgres?host={folder}"
 
 
@@ -20,7 +23,9 @@ def dsn(postgres_server: str) -> Iterator[str]:
 
     async def end_others() -> None:  # a test that failed may have left some
         connection = await asyncpg.connect(postgres_server)
-        await connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()")
+        await connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()"
+        )
         await connection.close()
 
     yield postgres_server

@@ -10,7 +10,9 @@ from .ways import DONE, TIMED_OUT, times, with_service
 pytestmark = pytest.mark.libraries
 
 
-@pytest.mark.timeout(240, method="thread")  # a wait for a condition that stays locked cannot be cancelled
+@pytest.mark.timeout(
+    240, method="thread"
+)  # a wait for a condition that stays locked cannot be cancelled
 def test_timeouts_leave_a_condition_usable() -> None:
     async def main() -> None:
         condition = asyncio.Condition()
@@ -63,7 +65,9 @@ async def end_a_task(saved: list[int]) -> None:
 
 
 @pytest.mark.parametrize("body", [gather, wait_for, group, end_a_task])
-def test_tasks_that_a_job_awaits_save_what_they_have(body: Callable[[list[int]], Awaitable[None]]) -> None:
+def test_tasks_that_a_job_awaits_save_what_they_have(
+    body: Callable[[list[int]], Awaitable[None]],
+) -> None:
     saved: list[int] = []
 
     async def main() -> None:
@@ -97,7 +101,9 @@ class CountingSelector(selectors.DefaultSelector):
 
     turns = 0
 
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+    def select(
+        self, timeout: float | None = None
+    ) -> list[tuple[selectors.SelectorKey, int]]:
         self.turns += 1
         return super().select(timeout)
 
@@ -118,6 +124,8 @@ def test_a_job_that_waits_for_its_tasks_after_a_timeout_sleeps() -> None:
     async def main() -> None:
         assert await times(body, [0.1]) == {TIMED_OUT: 1}
 
-    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+    with asyncio.Runner(
+        loop_factory=lambda: asyncio.SelectorEventLoop(selector)
+    ) as runner:
         runner.run(main())
     assert selector.turns < 100

@@ -33,7 +33,9 @@ def web_socket() -> Iterator[str]:
     with folder_of_server() as folder:
         socket = str(folder / "web.sock")
         server = uvicorn.Server(
-            uvicorn.Config(app, uds=socket, loop="asyncio", ws="websockets-sansio", log_config=None)
+            uvicorn.Config(
+                app, uds=socket, loop="asyncio", ws="websockets-sansio", log_config=None
+            )
         )
         thread = threading.Thread(target=server.run)
         thread.start()
@@ -70,7 +72,9 @@ async def by_httpx(socket: str) -> AsyncIterator[Open]:
 
     limits = httpx.Limits(max_connections=CONNECTIONS)
     transport = httpx.AsyncHTTPTransport(uds=socket, limits=limits)
-    async with httpx.AsyncClient(transport=transport, base_url="http://server", timeout=None) as client:
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://server", timeout=None
+    ) as client:
 
         @contextlib.asynccontextmanager
         async def opened(path: str) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -80,9 +84,14 @@ async def by_httpx(socket: str) -> AsyncIterator[Open]:
         yield opened
 
 
-@pytest.mark.parametrize(("client", "backend"), [(by_aiohttp, "asyncio"), (by_httpx, "asyncio"), (by_httpx, "trio")])
+@pytest.mark.parametrize(
+    ("client", "backend"),
+    [(by_aiohttp, "asyncio"), (by_httpx, "asyncio"), (by_httpx, "trio")],
+)
 @patiently(0.3, 10)  # httpx loses connections that are cut off before the stream begins
-def test_timeouts_in_mid_stream_spare_pools(client: Any, backend: Any, web_socket: str, name: str, unit: float) -> None:
+def test_timeouts_in_mid_stream_spare_pools(
+    client: Any, backend: Any, web_socket: str, name: str, unit: float
+) -> None:
     from .web_app import under_way
 
     holding: list[str] = []
@@ -107,14 +116,17 @@ def test_timeouts_in_mid_stream_spare_pools(client: Any, backend: Any, web_socke
             assert {type(job.raised_exception()) for job in reading} == {JobTimeout}
             assert await comes_to(0, lambda: under_way[name])
             all_hold = anyio.Event()
-            assert await Scheduler([Job(hold) for _ in range(CONNECTIONS)], timeout=min(30 * unit, PATIENCE)).co_run(
-                check=True
-            )
+            assert await Scheduler(
+                [Job(hold) for _ in range(CONNECTIONS)],
+                timeout=min(30 * unit, PATIENCE),
+            ).co_run(check=True)
 
     anyio.run(main, backend=backend)
 
 
-def test_jobs_of_a_handler_clean_up_when_its_client_leaves(web_socket: str, name: str) -> None:
+def test_jobs_of_a_handler_clean_up_when_its_client_leaves(
+    web_socket: str, name: str
+) -> None:
     """When a client has left after a timeout, the jobs of its request in FastAPI have cleaned up to the last line."""
     from .web_app import begun, under_way
 
@@ -138,7 +150,9 @@ def test_timeouts_leave_no_connection_of_websockets(web_socket: str, name: str) 
 
     async def main() -> None:
         async def talk(number: int) -> None:
-            async with unix_connect(web_socket, f"ws://server/echo/{name}") as connection:
+            async with unix_connect(
+                web_socket, f"ws://server/echo/{name}"
+            ) as connection:
                 while True:
                     await connection.send(f"{number}")
                     assert await connection.recv() == f"{number}"

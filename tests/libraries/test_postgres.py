@@ -12,7 +12,17 @@ import pytest
 from trioflow import Job, Scheduler
 from ..places import PATIENCE
 from ..servers import needs_postgres
-from .ways import DONE, MANY_TIMEOUTS, SOAK, TIMED_OUT, can_be_held_at_once, comes_to, few_or_many, times, with_service
+from .ways import (
+    DONE,
+    MANY_TIMEOUTS,
+    SOAK,
+    TIMED_OUT,
+    can_be_held_at_once,
+    comes_to,
+    few_or_many,
+    times,
+    with_service,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -54,9 +64,13 @@ async def observed(dsn: str) -> AsyncIterator[Server]:
 @contextlib.asynccontextmanager
 async def engine_of(dsn: str, driver: str) -> AsyncIterator[AsyncEngine]:
     """Provide SQLAlchemy's engine, with a pool of 3 connections."""
-    from sqlalchemy.ext.asyncio import create_async_engine  # not in each process that collects the tests: it takes long
+    from sqlalchemy.ext.asyncio import (
+        create_async_engine,  # not in each process that collects the tests: it takes long
+    )
 
-    engine = create_async_engine(dsn.replace("postgresql", f"postgresql+{driver}"), pool_size=3, max_overflow=0)
+    engine = create_async_engine(
+        dsn.replace("postgresql", f"postgresql+{driver}"), pool_size=3, max_overflow=0
+    )
     try:
         yield engine
     finally:
@@ -66,10 +80,16 @@ async def engine_of(dsn: str, driver: str) -> AsyncIterator[AsyncEngine]:
 # ---------------------------------------------------------------- timeouts
 @pytest.mark.parametrize(
     ("driver", "timeouts"),
-    [("asyncpg", [0.2] * 3), ("psycopg", [0.2] * 3), pytest.param("asyncpg", MANY_TIMEOUTS, marks=SOAK)],
+    [
+        ("asyncpg", [0.2] * 3),
+        ("psycopg", [0.2] * 3),
+        pytest.param("asyncpg", MANY_TIMEOUTS, marks=SOAK),
+    ],
     ids=["asyncpg", "psycopg", "many"],
 )
-def test_timeouts_end_the_queries_of_an_engine_in_the_server(dsn: str, driver: str, timeouts: list[float]) -> None:
+def test_timeouts_end_the_queries_of_an_engine_in_the_server(
+    dsn: str, driver: str, timeouts: list[float]
+) -> None:
     """SQLAlchemy: a timeout in mid-query ends the query in the server, and the pool has all its connections."""
 
     async def main() -> None:
@@ -79,7 +99,9 @@ def test_timeouts_end_the_queries_of_an_engine_in_the_server(dsn: str, driver: s
                 async with engine.begin() as connection:
                     await connection.exec_driver_sql(SLOW)
 
-            assert await can_be_held_at_once(3, engine.connect)  # connected, so that the few hit in mid-query
+            assert await can_be_held_at_once(
+                3, engine.connect
+            )  # connected, so that the few hit in mid-query
             assert await times(query, timeouts, window=6) == {TIMED_OUT: len(timeouts)}
             assert engine.pool.checkedout() == 0
             assert await comes_to(0, server.queries)
@@ -89,7 +111,9 @@ def test_timeouts_end_the_queries_of_an_engine_in_the_server(dsn: str, driver: s
 
 
 @few_or_many
-def test_timeouts_give_connections_back_to_a_pool_of_asyncpg(dsn: str, timeouts: list[float]) -> None:
+def test_timeouts_give_connections_back_to_a_pool_of_asyncpg(
+    dsn: str, timeouts: list[float]
+) -> None:
     async def main() -> None:
         async with observed(dsn) as server:
             async with asyncpg.create_pool(dsn, min_size=3, max_size=3) as pool:
@@ -98,7 +122,9 @@ def test_timeouts_give_connections_back_to_a_pool_of_asyncpg(dsn: str, timeouts:
                     async with pool.acquire() as connection, connection.transaction():
                         await connection.execute(SLOW)
 
-                assert await times(query, timeouts, window=6) == {TIMED_OUT: len(timeouts)}
+                assert await times(query, timeouts, window=6) == {
+                    TIMED_OUT: len(timeouts)
+                }
                 assert pool.get_idle_size() == pool.get_size()
                 assert await comes_to(0, server.queries)
                 assert await can_be_held_at_once(3, pool.acquire)
@@ -117,7 +143,9 @@ async def connected(dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
         connection.terminate()
 
 
-async def insert(connection: asyncpg.Connection[Any], number: int, *, slow: bool = False) -> None:
+async def insert(
+    connection: asyncpg.Connection[Any], number: int, *, slow: bool = False
+) -> None:
     async with connection.transaction():
         await connection.execute("insert into numbers values ($1)", number)
         if slow:
@@ -135,7 +163,9 @@ ENDS: list[tuple[dict[str, Any], dict[str, Any], Callable[[Job[Any]], object]]] 
 
 
 @pytest.mark.parametrize(("options", "others", "end"), ENDS)
-def test_a_transaction_is_rolled_back_however_its_job_is_ended(options: Any, others: Any, end: Any, dsn: str) -> None:
+def test_a_transaction_is_rolled_back_however_its_job_is_ended(
+    options: Any, others: Any, end: Any, dsn: str
+) -> None:
     async def end_soon() -> None:
         await asyncio.sleep(0.2)
         end(job)
@@ -176,7 +206,9 @@ def test_ctrl_c_lets_jobs_close_their_connections(dsn: str) -> None:
             assert await comes_to(0, server.clients)
 
     with pytest.raises(KeyboardInterrupt):
-        Scheduler([Job(query) for _ in range(2)], Job(press_ctrl_c)).run(backend="asyncio")
+        Scheduler([Job(query) for _ in range(2)], Job(press_ctrl_c)).run(
+            backend="asyncio"
+        )
     assert sorted(map(id, closed)) == sorted(map(id, connections))
     asyncio.run(look())
 
@@ -221,7 +253,9 @@ def test_a_session_that_ends_with_its_task_ends_with_its_job(dsn: str) -> None:
 
     async def main() -> None:
         url = dsn.replace("postgresql", "postgresql+asyncpg")
-        engine = create_async_engine(url, pool_size=2, max_overflow=0, pool_timeout=PATIENCE)
+        engine = create_async_engine(
+            url, pool_size=2, max_overflow=0, pool_timeout=PATIENCE
+        )
         middleware(None, custom_engine=engine)
         async with db(multi_sessions=True, commit_on_exit=True):
             assert await times(query, [None] * 6, window=2) == {DONE: 6}

@@ -21,7 +21,9 @@ pytestmark = [pytest.mark.libraries, needs_redis]
 @contextlib.asynccontextmanager
 async def observed(redis_socket: str) -> AsyncIterator[Redis]:
     """Look at an empty server by a client of its own."""
-    from redis.asyncio import Redis  # not in each process that collects the tests: it takes long
+    from redis.asyncio import (
+        Redis,  # not in each process that collects the tests: it takes long
+    )
 
     async with Redis(unix_socket_path=redis_socket) as observer:
         await observer.flushall()
@@ -33,7 +35,9 @@ async def connected(redis_socket: str, connections: int) -> AsyncIterator[Redis]
     """Provide a client with so many connections, all of which are open."""
     from redis.asyncio import Redis
 
-    async with Redis(unix_socket_path=redis_socket, max_connections=connections) as client:
+    async with Redis(
+        unix_socket_path=redis_socket, max_connections=connections
+    ) as client:
         await asyncio.gather(*[client.ping() for _ in range(connections)])
         yield client
 
@@ -43,7 +47,9 @@ async def clients(observer: Redis) -> int:
 
 
 @few_or_many
-def test_timeouts_release_the_locks_that_their_jobs_hold(redis_socket: str, timeouts: list[float]) -> None:
+def test_timeouts_release_the_locks_that_their_jobs_hold(
+    redis_socket: str, timeouts: list[float]
+) -> None:
     async def main() -> None:
         async with observed(redis_socket) as observer:
             async with connected(redis_socket, 6) as client:
@@ -52,7 +58,11 @@ def test_timeouts_release_the_locks_that_their_jobs_hold(redis_socket: str, time
                     async with client.lock(f"lock:{number}", timeout=1000):
                         await asyncio.Event().wait()
 
-                later = [seconds + 0.4 for seconds in timeouts] if len(timeouts) > 6 else timeouts
+                later = (
+                    [seconds + 0.4 for seconds in timeouts]
+                    if len(timeouts) > 6
+                    else timeouts
+                )
                 assert await times(hold, later, window=6) == {TIMED_OUT: len(timeouts)}
                 assert await observer.keys() == []
             assert await comes_to(0, lambda: clients(observer))
@@ -78,7 +88,9 @@ def test_a_timeout_gives_the_connection_back_to_the_pool(redis_socket: str) -> N
     asyncio.run(main())
 
 
-def test_a_client_that_is_a_service_is_closed_when_its_jobs_have_ended(redis_socket: str) -> None:
+def test_a_client_that_is_a_service_is_closed_when_its_jobs_have_ended(
+    redis_socket: str,
+) -> None:
     """The `finally` of a service closes its client, to the last line, and no connection is left in the server."""
     closed: list[str] = []
 

@@ -34,16 +34,22 @@ class SlowQueries:
         asyncio.get_running_loop().call_later(seconds, self._over[number].set)
 
 
-@pytest.mark.timeout(240, method="thread")  # what hangs here hangs at the end of the loop, too
+@pytest.mark.timeout(
+    240, method="thread"
+)  # what hangs here hangs at the end of the loop, too
 def test_a_timeout_in_mid_query_of_an_engine_ends(tmp_path: Path) -> None:
     """SQLAlchemy on aiosqlite: timeouts in mid-query end, and no task and no connection in use is left."""
-    from sqlalchemy import event  # not in each process that collects the tests: it takes long
+    from sqlalchemy import (
+        event,  # not in each process that collects the tests: it takes long
+    )
     from sqlalchemy.ext.asyncio import create_async_engine
 
     slow = SlowQueries()
 
     async def main() -> None:
-        engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/db", pool_size=2, max_overflow=1)
+        engine = create_async_engine(
+            f"sqlite+aiosqlite:///{tmp_path}/db", pool_size=2, max_overflow=1
+        )
 
         @event.listens_for(engine.sync_engine, "connect")
         def connected(connection: Any, _: Any) -> None:
@@ -86,9 +92,14 @@ def test_a_timeout_rolls_back_a_transaction_on_a_shared_connection() -> None:
                 slow.ends_after(number, 0.0 if number % 2 else 0.2)
                 await insert(connection, "numbers", number)
 
-            assert await times(work, [0.1, None] * 3, window=1) == {TIMED_OUT: 3, DONE: 3}
+            assert await times(work, [0.1, None] * 3, window=1) == {
+                TIMED_OUT: 3,
+                DONE: 3,
+            }
             assert not connection.in_transaction
-            rows = await connection.execute_fetchall("select number from numbers order by number")
+            rows = await connection.execute_fetchall(
+                "select number from numbers order by number"
+            )
             assert list(rows) == [(1,), (3,), (5,)]
 
     asyncio.run(main())
@@ -107,7 +118,9 @@ def test_a_connection_that_is_a_service_is_closed_when_its_jobs_have_ended() -> 
             closed.append("closed")
 
     async def use(connection: aiosqlite.Connection, number: int) -> None:
-        assert list(await connection.execute_fetchall("select ?", (number,))) == [(number,)]
+        assert list(await connection.execute_fetchall("select ?", (number,))) == [
+            (number,)
+        ]
 
     asyncio.run(with_service(database, 4, use))
     assert closed == ["closed"]
@@ -119,13 +132,17 @@ def test_five_hundred_timeouts_leave_an_engine_whole(tmp_path: Path) -> None:
     from sqlalchemy.ext.asyncio import create_async_engine
 
     async def main() -> None:
-        engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/db", pool_size=2, max_overflow=1)
+        engine = create_async_engine(
+            f"sqlite+aiosqlite:///{tmp_path}/db", pool_size=2, max_overflow=1
+        )
         async with engine.begin() as connection:
             await connection.exec_driver_sql("create table numbers (number int)")
 
         async def write(number: int) -> None:
             async with engine.begin() as connection:
-                await connection.exec_driver_sql(f"insert into numbers values ({number})")
+                await connection.exec_driver_sql(
+                    f"insert into numbers values ({number})"
+                )
                 await asyncio.Event().wait()
 
         timeouts = [random.uniform(0.001, 0.1) for _ in range(500)]

@@ -17,7 +17,9 @@ MANY_TIMEOUTS = [random.uniform(0.001, 0.2) for _ in range(500)]
 """Timeouts at any moment from asking for a connection on."""
 SOAK = [pytest.mark.soak, pytest.mark.timeout(3600)]
 few_or_many = pytest.mark.parametrize(
-    "timeouts", [[0.2] * 6, pytest.param(MANY_TIMEOUTS, marks=SOAK)], ids=["few", "many"]
+    "timeouts",
+    [[0.2] * 6, pytest.param(MANY_TIMEOUTS, marks=SOAK)],
+    ids=["few", "many"],
 )
 
 
@@ -29,25 +31,37 @@ def outcome(error: BaseException | None) -> str:
 
 
 async def times(
-    body: Callable[[int], Awaitable[Any]], timeouts: Sequence[float | None], window: int | None = None
+    body: Callable[[int], Awaitable[Any]],
+    timeouts: Sequence[float | None],
+    window: int | None = None,
 ) -> Counter[str]:
     """Call a function with a number, from 0 on, once for each timeout, and count the outcomes."""
-    jobs = [Job(body, number, timeout=timeout) for number, timeout in enumerate(timeouts)]
+    jobs = [
+        Job(body, number, timeout=timeout) for number, timeout in enumerate(timeouts)
+    ]
     assert await Scheduler(jobs, jobs_window=window, critical_jobs=False).co_run()
     return Counter(outcome(job.raised_exception()) for job in jobs)
 
 
-async def with_service(service: Callable[..., Awaitable[Any]], number: int, use: Callable[..., Any]) -> None:
+async def with_service(
+    service: Callable[..., Awaitable[Any]], number: int, use: Callable[..., Any]
+) -> None:
     provider = Service(service)
-    assert await Scheduler(provider, [Job(use, provider, i) for i in range(number)]).co_run(check=True)
+    assert await Scheduler(
+        provider, [Job(use, provider, i) for i in range(number)]
+    ).co_run(check=True)
 
 
 async def comes_to(number: int, count: Callable[[], Awaitable[int] | int]) -> bool:
     """Wait until so many are counted, as servers take a moment; return whether that came before `PATIENCE` ended."""
     with anyio.move_on_after(PATIENCE):
-        while (await found if isinstance(found := count(), Awaitable) else found) != number:  # noqa: ASYNC110
+        while True:
+            found = count()
+            if isinstance(found, Awaitable):
+                found = await found
+            if found == number:
+                return True
             await anyio.sleep(0.01)
-        return True
     return False
 
 

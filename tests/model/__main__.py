@@ -26,22 +26,55 @@ def main() -> int:
     parser.add_argument("--seed", default="0")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--without", default="")
-    parser.add_argument("--stop", type=int, default=5, help="stop after so many scenarios that differ")
-    parser.add_argument("--varied", action="store_true", help="limiters change, and groups and runs share more")
+    parser.add_argument(
+        "--stop", type=int, default=5, help="stop after so many scenarios that differ"
+    )
+    parser.add_argument(
+        "--varied",
+        action="store_true",
+        help="limiters change, and groups and runs share more",
+    )
     meetings = "any", *MEETINGS
-    parser.add_argument("--meeting", default="", choices=meetings, help="in each scenario, not some in each other one")
-    parser.add_argument("--table", action="store_true", help="print how often pairs of mechanisms have met")
-    parser.add_argument("--every", type=int, default=10_000, help="print the counts after each so many scenarios")
-    parser.add_argument("--shrink", action="store_true", help="print the scenarios that differ, shrunk")
+    parser.add_argument(
+        "--meeting",
+        default="",
+        choices=meetings,
+        help="in each scenario, not some in each other one",
+    )
+    parser.add_argument(
+        "--table",
+        action="store_true",
+        help="print how often pairs of mechanisms have met",
+    )
+    parser.add_argument(
+        "--every",
+        type=int,
+        default=10_000,
+        help="print the counts after each so many scenarios",
+    )
+    parser.add_argument(
+        "--shrink", action="store_true", help="print the scenarios that differ, shrunk"
+    )
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
     isolations.check()
     print(f"on {isolations.ISOLATION} isolation")
-    table, doubts, failed, exact, began = pairs.Table(), Counter[str](), 0, 0, time.process_time()
+    table, doubts, failed, exact, began = (
+        pairs.Table(),
+        Counter[str](),
+        0,
+        0,
+        time.process_time(),
+    )
     for number in range(options.first, options.first + options.count):
-        meeting = "" if options.without else options.meeting or "any" * (number % 2 == 0)
+        meeting = (
+            "" if options.without else options.meeting or "any" * (number % 2 == 0)
+        )
         scenario = scenario_of(
-            (options.seed, number), options.without.split(","), varied=options.varied, meeting=meeting
+            (options.seed, number),
+            options.without.split(","),
+            varied=options.varied,
+            meeting=meeting,
         )
         for backend in ("trio", "asyncio"):
             expected, found = found_in(scenario, backend)
@@ -53,20 +86,38 @@ def main() -> int:
                 failed += 1
                 print(f"--- {number} on {backend}:", *found[:7], sep="\n  ", flush=True)
                 if options.shrink:
-                    small = shrink(scenario, partial(still_differs, backend=backend, kind=kind_of(found)))
+                    small = shrink(
+                        scenario,
+                        partial(still_differs, backend=backend, kind=kind_of(found)),
+                    )
                     print(small, *found_in(small, backend)[1][:7], sep="\n  ")
                 break
-        tied, loop = with_ties(scenario, STEPS[number % 8 < 4]), ("trio", "asyncio")[number % 4 == 1]
+        tied, loop = (
+            with_ties(scenario, STEPS[number % 8 < 4]),
+            ("trio", "asyncio")[number % 4 == 1],
+        )
         if number % 4 in (1, 2) and (apart := differs_from_itself(tied, loop)):
             failed += 1
-            print(f"--- {number} with times on a grid, twice on {loop}:", *apart[:7], sep="\n  ", flush=True)
+            print(
+                f"--- {number} with times on a grid, twice on {loop}:",
+                *apart[:7],
+                sep="\n  ",
+                flush=True,
+            )
             if options.shrink:
-                small = shrink(tied, partial(still_differs_from_itself, backend=loop, kind=kind_of(apart)))
+                small = shrink(
+                    tied,
+                    partial(
+                        still_differs_from_itself, backend=loop, kind=kind_of(apart)
+                    ),
+                )
                 print(small, *differs_from_itself(small, loop)[:7], sep="\n  ")
         done = number + 1 - options.first
         if failed >= options.stop or done == options.count or done % options.every == 0:
             seconds = time.process_time() - began
-            print(f"{2 * done} runs, {exact} exact, {failed} differ, {seconds:.0f} s of CPU; {dict(doubts)}")
+            print(
+                f"{2 * done} runs, {exact} exact, {failed} differ, {seconds:.0f} s of CPU; {dict(doubts)}"
+            )
             print(*[table] * options.table, sep="\n", flush=True)
         if failed >= options.stop:
             break

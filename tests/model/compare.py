@@ -10,12 +10,17 @@ SAME = 1e-6
 
 
 def close(one: float | None, other: float | None) -> bool:
-    return one == other or (one is not None and other is not None and abs(one - other) < SAME)
+    return one == other or (
+        one is not None and other is not None and abs(one - other) < SAME
+    )
 
 
 def differences(scenario: Scenario, expected: Outcome, seen: Outcome) -> Iterator[str]:
     yield from seen.doubts
-    outermost = {scenario.root.name, *(plan.name for plan in scenario.root.jobs if scenario.apart)}  # nobody's jobs
+    outermost = {
+        scenario.root.name,
+        *(plan.name for plan in scenario.root.jobs if scenario.apart),
+    }  # nobody's jobs
     if (
         seen.result != expected.result and scenario.keep_jobs and not scenario.apart
     ):  # leaving `async with` raises what failed
@@ -31,7 +36,9 @@ def differences(scenario: Scenario, expected: Outcome, seen: Outcome) -> Iterato
         else:
             yield from fate_differences(scenario, name, one, other)
     for name, verdict in expected.verdicts.items():
-        if seen.verdicts.get(name) != verdict and not (scenario.apart and name == scenario.root.name):
+        if seen.verdicts.get(name) != verdict and not (
+            scenario.apart and name == scenario.root.name
+        ):
             yield f"the verdict of {name} is {seen.verdicts.get(name)} instead of {verdict}"
     if not (scenario.keep_jobs or scenario.apart or seen.kept == expected.kept):
         yield f"the scheduler keeps {sorted(seen.kept)} instead of {sorted(expected.kept)}"
@@ -39,7 +46,9 @@ def differences(scenario: Scenario, expected: Outcome, seen: Outcome) -> Iterato
     yield from hook_differences(expected, seen, outermost if scenario.apart else set())
     for when, look, other in zip(LOOKS, expected.looks, seen.looks, strict=False):
         for what, value in look.items():
-            if what not in other:  # of a job that was never added, or of a scheduler that has left
+            if (
+                what not in other
+            ):  # of a job that was never added, or of a scheduler that has left
                 yield f"at {when}, {what} is not known instead of {value}"
             elif not agrees(value, other[what]):
                 yield f"at {when}, {what} is {other[what]} instead of {value}"
@@ -50,14 +59,29 @@ def agrees(value: Any, seen: Any) -> bool:
     if isinstance(value, list):
         return all(words in seen for words in value)
     if isinstance(value, dict):
-        return all(key not in seen or agrees(amount, seen[key]) for key, amount in value.items())
+        return all(
+            key not in seen or agrees(amount, seen[key])
+            for key, amount in value.items()
+        )
     return close(value, seen)
 
 
-def fate_differences(scenario: Scenario, name: str, seen: Fate, expected: Fate) -> Iterator[str]:
+def fate_differences(
+    scenario: Scenario, name: str, seen: Fate, expected: Fate
+) -> Iterator[str]:
     """Yield in which fields the fates of a job differ."""
     groups = {plan.name for plan in walk(scenario.root) if isinstance(plan, Group)}
-    for field in ("state", "cause", "started", "finished", "attempts", "calls", "shutdowns", "restored", "value"):
+    for field in (
+        "state",
+        "cause",
+        "started",
+        "finished",
+        "attempts",
+        "calls",
+        "shutdowns",
+        "restored",
+        "value",
+    ):
         one, other = getattr(seen, field), getattr(expected, field)
         if expected.restored and field in ("started", "finished", "attempts"):
             continue  # those of the run that has stored it
@@ -65,17 +89,22 @@ def fate_differences(scenario: Scenario, name: str, seen: Fate, expected: Fate) 
             continue
         if field == "shutdowns" and not scenario.keep_jobs:
             continue  # a job without one of its own has none, so that it can be dropped
-        if not (close(one, other) if field in ("started", "finished") else one == other):
+        if not (
+            close(one, other) if field in ("started", "finished") else one == other
+        ):
             yield f"{field} of {name} is {one} instead of {other}"
 
 
-def order_differences(scenario: Scenario, expected: Outcome, seen: Outcome) -> Iterator[str]:
+def order_differences(
+    scenario: Scenario, expected: Outcome, seen: Outcome
+) -> Iterator[str]:
     """Yield differences of the order in which the leaves of a scheduler start, and of calls of `on_job_settled`."""
     for group in walk(scenario.root):
         if isinstance(group, Group):
             own = {*leaves_of(group)}
             one, other = (
-                [name for name in run.started if name in own and name in seen.started] for run in (seen, expected)
+                [name for name in run.started if name in own and name in seen.started]
+                for run in (seen, expected)
             )
             if one != other:
                 yield f"the order of starts in {group.name} is {one} instead of {other}"
@@ -103,16 +132,21 @@ def calls_of(run: Outcome, group: Group) -> list[str]:
             found.append("|")
         last = when
         found.append(name)
-    return [name for part in " ".join(found).split("|") for name in sorted(part.split())]
+    return [
+        name for part in " ".join(found).split("|") for name in sorted(part.split())
+    ]
 
 
-def hook_differences(expected: Outcome, seen: Outcome, left_out: set[str]) -> Iterator[str]:
+def hook_differences(
+    expected: Outcome, seen: Outcome, left_out: set[str]
+) -> Iterator[str]:
     """Yield differences of the calls of hooks, for each job in their order."""
     mine, theirs = by_job(seen), by_job(expected)
     for name in sorted({*mine, *theirs} - left_out):
         one, other = mine[name], theirs[name]
         same = len(one) == len(other) and all(
-            a == b and close(when, then) for (when, a), (then, b) in zip(one, other, strict=True)
+            a == b and close(when, then)
+            for (when, a), (then, b) in zip(one, other, strict=True)
         )
         if not same:
             yield f"the hooks of {name} are {one} instead of {other}"

@@ -10,24 +10,118 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
-from .scenario import LAST_CALL, Group, Leaf, Plan, Reaction, Resource, Retry, Scenario, walk
-from .steps import Add, Await, Bind, Cancel, Drain, Fail, Give, Nap, Progress, Started, Steer, Step, Throttle, Use
+from .scenario import (
+    LAST_CALL,
+    Group,
+    Leaf,
+    Plan,
+    Reaction,
+    Resource,
+    Retry,
+    Scenario,
+    walk,
+)
+from .steps import (
+    Add,
+    Await,
+    Bind,
+    Cancel,
+    Drain,
+    Fail,
+    Give,
+    Nap,
+    Progress,
+    Started,
+    Steer,
+    Step,
+    Throttle,
+    Use,
+)
 
 TRAITS = (
-    *("fails", "fails once", "critical", "tolerated", "critical_jobs", "skips", "alarm", "if settled", "settled"),
-    *("forever", "service", "endless", "own task", "lingers", "goes on", "returns", "fails late", "slow shutdown"),
-    *("bad shutdown", "timeout", "move on", "retry", "backoff", "group", "window", "priority", "input", "adds"),
-    *("binds", "cancel", "drain", "await", "outside", "scheduler timeout", "cut", "backwards"),
-    *("pool", "named", "rate", "budget", "keys", "used", "throttle", "backfill", "group needs", "limiter", "adaptive"),
-    *("first", "stagger", "quorum", "on_job_settled", "answer", "idle", "group idle", "journal", "instant", "policy"),
+    *(
+        "fails",
+        "fails once",
+        "critical",
+        "tolerated",
+        "critical_jobs",
+        "skips",
+        "alarm",
+        "if settled",
+        "settled",
+    ),
+    *(
+        "forever",
+        "service",
+        "endless",
+        "own task",
+        "lingers",
+        "goes on",
+        "returns",
+        "fails late",
+        "slow shutdown",
+    ),
+    *(
+        "bad shutdown",
+        "timeout",
+        "move on",
+        "retry",
+        "backoff",
+        "group",
+        "window",
+        "priority",
+        "input",
+        "adds",
+    ),
+    *(
+        "binds",
+        "cancel",
+        "drain",
+        "await",
+        "outside",
+        "scheduler timeout",
+        "cut",
+        "backwards",
+    ),
+    *(
+        "pool",
+        "named",
+        "rate",
+        "budget",
+        "keys",
+        "used",
+        "throttle",
+        "backfill",
+        "group needs",
+        "limiter",
+        "adaptive",
+    ),
+    *(
+        "first",
+        "stagger",
+        "quorum",
+        "on_job_settled",
+        "answer",
+        "idle",
+        "group idle",
+        "journal",
+        "instant",
+        "policy",
+    ),
 )
 OFTEN, RARELY = 0.45, 0.03
 DEPTH = 3
-REACTIONS = {"goes on": Reaction.GO_ON, "returns": Reaction.RETURN, "fails late": Reaction.FAIL}
+REACTIONS = {
+    "goes on": Reaction.GO_ON,
+    "returns": Reaction.RETURN,
+    "fails late": Reaction.FAIL,
+}
 
 
 class Generator:
-    def __init__(self, seed: object, without: Sequence[str] = (), runs_apart: float = 0.04) -> None:
+    def __init__(
+        self, seed: object, without: Sequence[str] = (), runs_apart: float = 0.04
+    ) -> None:
         self.random = random.Random(repr(seed))
         self.apart = random.Random(f"{seed!r} apart").random() < runs_apart
         self.steering = random.Random(f"{seed!r} steering")
@@ -35,7 +129,11 @@ class Generator:
         self.trying = random.Random(f"{seed!r} trying")
         self.rare = random.Random(f"{seed!r} rare")
         self.focus = set(self.random.sample(TRAITS, self.random.randint(2, 9)))
-        self.scenes = [] if any(without) else self.random.sample(SCENES, self.random.choice((0, 0, 1, 2, 2)))
+        self.scenes = (
+            []
+            if any(without)
+            else self.random.sample(SCENES, self.random.choice((0, 0, 1, 2, 2)))
+        )
         self.without = set(without)
         self.numbers = itertools.count()
         self.left = self.random.choice((3, 5, 8, 12, 18))
@@ -47,28 +145,45 @@ class Generator:
 
     def duration(self, most: int = 12) -> float:
         """Return a duration that no other equals."""
-        return self.random.randint(0, most) + (self.random.getrandbits(20) | 1) * 2.0**-20
+        return (
+            self.random.randint(0, most) + (self.random.getrandbits(20) | 1) * 2.0**-20
+        )
 
     def some(self, names: Sequence[str], most: int) -> tuple[str, ...]:
-        return tuple(self.random.sample(names, min(len(names), self.random.randint(0, most))))
+        return tuple(
+            self.random.sample(names, min(len(names), self.random.randint(0, most)))
+        )
 
     # ---- the whole
 
     def scenario(self) -> Scenario:
-        root = self.runs() if self.apart else self.group(DEPTH, {"name": "root"}, [], {})
+        root = (
+            self.runs() if self.apart else self.group(DEPTH, {"name": "root"}, [], {})
+        )
         if self.on("scheduler timeout") and not self.apart:
             root = replace(root, timeout=self.duration(30))
         names = [plan.name for plan in walk(root)][self.apart :]
-        groups = [plan.name for plan in walk(root) if isinstance(plan, Group) and "run" not in plan.name]
-        outside = (not any(self.without) and self.random.random() < 0.1) or self.on("outside")
+        groups = [
+            plan.name
+            for plan in walk(root)
+            if isinstance(plan, Group) and "run" not in plan.name
+        ]
+        outside = (not any(self.without) and self.random.random() < 0.1) or self.on(
+            "outside"
+        )
         has_journal = self.on("journal")
         scenario = Scenario(
             root=root,
             tokens=self.tokens,
-            cut_at=self.duration(30) if self.on("cut") else LAST_CALL / 10 if has_journal else LAST_CALL,
+            cut_at=self.duration(30)
+            if self.on("cut")
+            else LAST_CALL / 10
+            if has_journal
+            else LAST_CALL,
             killed_at=self.duration(20) if has_journal else None,
             cancels=tuple(
-                (self.duration(20), self.random.choice(names)) for _ in range(outside and self.random.random() < 0.7)
+                (self.duration(20), self.random.choice(names))
+                for _ in range(outside and self.random.random() < 0.7)
             ),
             drains=tuple(
                 (self.duration(20), self.random.choice(groups))
@@ -82,44 +197,86 @@ class Generator:
     def steered(self, drawn: Scenario) -> Scenario:
         """Draw pauses, most of which end, and other windows, by the body of a job or from outside."""
         self.random = self.steering
-        groups = [plan for plan in walk(drawn.root) if isinstance(plan, Group) and plan.enough is None][self.apart :]
+        groups = [
+            plan
+            for plan in walk(drawn.root)
+            if isinstance(plan, Group) and plan.enough is None
+        ][self.apart :]
         steers: list[tuple[float, Steer]] = []
         with_window = [group for group in groups if group.window is not None]
-        for group in self.random.sample([*groups, *with_window, *with_window], min(len(groups), 2)):
-            words = ["pause", "pause", "resume", *([1, 2, 4] * (group.window is not None))]
+        for group in self.random.sample(
+            [*groups, *with_window, *with_window], min(len(groups), 2)
+        ):
+            words = [
+                "pause",
+                "pause",
+                "resume",
+                *([1, 2, 4] * (group.window is not None)),
+            ]
             when = 0.0
-            for what in [*self.random.choices(words, k=self.random.randint(1, 4)), "resume"]:
+            for what in [
+                *self.random.choices(words, k=self.random.randint(1, 4)),
+                "resume",
+            ]:
                 when += self.duration(5)
                 steers.append((when, Steer(group.name, what)))
         if any(self.without) or self.random.random() > 0.15:
             return drawn
         if self.apart or self.random.random() < 0.5:
             return replace(drawn, steers=tuple(steers))
-        body = [step for _, each in sorted(steers, key=lambda each: each[0]) for step in (Nap(self.duration(4)), each)]
-        body.append(Nap(1.0 + 2.0**-21))  # what it resumes does not start as its own slot is free
-        job = Leaf(name=f"j{next(self.numbers)}", forever=self.random.random() < 0.5, bodies=(tuple(body),))
+        body = [
+            step
+            for _, each in sorted(steers, key=lambda each: each[0])
+            for step in (Nap(self.duration(4)), each)
+        ]
+        body.append(
+            Nap(1.0 + 2.0**-21)
+        )  # what it resumes does not start as its own slot is free
+        job = Leaf(
+            name=f"j{next(self.numbers)}",
+            forever=self.random.random() < 0.5,
+            bodies=(tuple(body),),
+        )
         return replace(drawn, root=with_jobs(drawn.root, [job], []))
 
     def tried(self, drawn: Scenario) -> Scenario:
         """Draw instants at which a job is tried again, or all that has failed, from outside or by the body of a job."""
         self.random = self.trying
         names = [plan.name for plan in walk(drawn.root)][self.apart :]
-        groups = [plan.name for plan in walk(drawn.root) if isinstance(plan, Group)][self.apart :]
-        if any(self.without) or self.random.random() > 0.25 or (not drawn.keep_jobs and self.random.random() > 0.7):
+        groups = [plan.name for plan in walk(drawn.root) if isinstance(plan, Group)][
+            self.apart :
+        ]
+        if (
+            any(self.without)
+            or self.random.random() > 0.25
+            or (not drawn.keep_jobs and self.random.random() > 0.7)
+        ):
             return drawn
-        chosen = [self.random.choice([*names, *groups, groups[0]]) for _ in range(self.random.randint(1, 6))]
+        chosen = [
+            self.random.choice([*names, *groups, groups[0]])
+            for _ in range(self.random.randint(1, 6))
+        ]
         tries = [Steer(name, "try_again") for name in chosen]
         if self.apart or self.random.random() < 0.6:
-            return replace(drawn, steers=(*drawn.steers, *((self.duration(20), step) for step in tries)))
+            return replace(
+                drawn,
+                steers=(*drawn.steers, *((self.duration(20), step) for step in tries)),
+            )
         body = [each for step in tries for each in (Nap(self.duration(5)), step)]
-        job = Leaf(name=f"j{next(self.numbers)}", forever=self.random.random() < 0.3, bodies=(tuple(body),))
+        job = Leaf(
+            name=f"j{next(self.numbers)}",
+            forever=self.random.random() < 0.3,
+            bodies=(tuple(body),),
+        )
         return replace(drawn, root=with_jobs(drawn.root, [job], []))
 
     def with_meeting(self, drawn: Scenario, name: str) -> Scenario:
         """Add scenes in which mechanisms meet that chance does not bring together; "any" are some of them."""
         self.random = self.meeting
         scenes = self.random.sample([*MEETINGS.values()], self.random.randint(1, 3))
-        for scene in (scenes if name == "any" else [MEETINGS[name]]) if not self.apart else ():
+        for scene in (
+            (scenes if name == "any" else [MEETINGS[name]]) if not self.apart else ()
+        ):
             drawn = scene(self, drawn)
         return drawn
 
@@ -133,7 +290,10 @@ class Generator:
                 assert isinstance(outer, Group)
                 outer = with_jobs(outer, jobs, [])
                 drawn = replace(
-                    drawn, root=replace(drawn.root, jobs=(*drawn.root.jobs[:-1], outer)) if self.apart else outer
+                    drawn,
+                    root=replace(drawn.root, jobs=(*drawn.root.jobs[:-1], outer))
+                    if self.apart
+                    else outer,
                 )
         return drawn
 
@@ -171,10 +331,17 @@ class Generator:
         return Group(name="runs", jobs=tuple(jobs), pool=pool)
 
     def group(
-        self, depth: int, common: dict[str, Any], outside: list[str], pools: dict[str, Resource], has_pool: bool = True
+        self,
+        depth: int,
+        common: dict[str, Any],
+        outside: list[str],
+        pools: dict[str, Resource],
+        has_pool: bool = True,
     ) -> Group:
         """Draw a scheduler; `pools` are the resources that its members may need."""
-        pool = tuple(self.pool(depth)) if has_pool and self.random.random() < 0.7 else ()
+        pool = (
+            tuple(self.pool(depth)) if has_pool and self.random.random() < 0.7 else ()
+        )
         pools = {**pools, **{one.name: one for one in pool}}
         jobs: list[Leaf | Group] = []
         for _ in range(self.random.randint(1, max(1, self.left))):
@@ -183,29 +350,51 @@ class Generator:
             usable = [*outside, *(name for job in jobs for name in usable_inputs(job))]
             jobs.append(self.job(depth - 1, jobs, usable, pools))
         jobs = [self.with_late_steps(job, jobs) for job in jobs]
-        inside = {name for job in jobs for one in walk(job) for name in getattr(one, "inputs", ())}
+        inside = {
+            name
+            for job in jobs
+            for one in walk(job)
+            for name in getattr(one, "inputs", ())
+        }
         window = self.random.choice((1, 1, 2, 3)) if self.on("window") else None
         adaptive = None
         if self.on("adaptive"):
             window, low = None, self.random.randint(1, 3)
             adaptive = low, low + self.random.randint(0, 4)
-        limiter = self.random.randrange(2) if self.on("limiter") and adaptive is None else None
+        limiter = (
+            self.random.randrange(2)
+            if self.on("limiter") and adaptive is None
+            else None
+        )
         drawn = Group(
             **common,
             jobs=tuple(jobs),
             pool=pool,
-            backwards=self.on("backwards") and inside.isdisjoint(job.name for job in jobs),
+            backwards=self.on("backwards")
+            and inside.isdisjoint(job.name for job in jobs),
             window=None if limiter is not None else window,
             limiter=limiter,
             adaptive=adaptive,
             backfill=self.random.randint(0, 2) if self.on("backfill") else 64,
-            shutdown_timeout=self.duration() if self.random.random() < 0.5 else 1.0 + 2.0**-15,
-            cleanup_timeout=self.duration() if self.random.random() < 0.5 else 5.0 + 2.0**-14,
-            critical_jobs=self.random.choice((True, False)) if self.on("critical_jobs") else None,
+            shutdown_timeout=self.duration()
+            if self.random.random() < 0.5
+            else 1.0 + 2.0**-15,
+            cleanup_timeout=self.duration()
+            if self.random.random() < 0.5
+            else 5.0 + 2.0**-14,
+            critical_jobs=self.random.choice((True, False))
+            if self.on("critical_jobs")
+            else None,
             on_job_settled=self.duration(2) if self.on("on_job_settled") else None,
-            policy=self.random.choice(("auto", "critical-path")) if self.on("policy") else "fifo",
+            policy=self.random.choice(("auto", "critical-path"))
+            if self.on("policy")
+            else "fifo",
         )
-        scenes, self.scenes = (self.scenes, []) if common["name"] in ("root", "run1") else ([], self.scenes)
+        scenes, self.scenes = (
+            (self.scenes, [])
+            if common["name"] in ("root", "run1")
+            else ([], self.scenes)
+        )
         for scene in scenes:
             drawn = scene(self, drawn)
         return drawn
@@ -216,49 +405,86 @@ class Generator:
         """Draw a job that naps and takes these steps, with a nap after each."""
         body = [Nap(self.duration(int(first)))]
         for step in steps:
-            body += [step] if isinstance(step, (Fail, Throttle)) else [step, Nap(self.duration(3))]
+            body += (
+                [step]
+                if isinstance(step, (Fail, Throttle))
+                else [step, Nap(self.duration(3))]
+            )
         common = self.common([]) | {"forever": False, "run_if": "succeeded"}
         return Leaf(**common | options, bodies=(tuple(body),))
 
     def resource(self, kind: str, total: float, **options: Any) -> Resource:
         number = next(self.numbers)
-        name, burst = f"{'pool' if kind == 'amount' else kind}{number + 100}", total * (number % 2)
-        return Resource(name=name, kind=kind, total=total, per=7.0 + self.duration(9), burst=burst, **options)
+        name, burst = (
+            f"{'pool' if kind == 'amount' else kind}{number + 100}",
+            total * (number % 2),
+        )
+        return Resource(
+            name=name,
+            kind=kind,
+            total=total,
+            per=7.0 + self.duration(9),
+            burst=burst,
+            **options,
+        )
 
     def gives_up(self, group: Group) -> Group:
         """A job is throttled again and again."""
         rate = self.resource("rate", 2.0, give_up=self.duration(3))
-        throttled = self.actor(Throttle(rate.name, self.duration(2)), first=1, needs=((rate.name, 1.0),))
+        throttled = self.actor(
+            Throttle(rate.name, self.duration(2)), first=1, needs=((rate.name, 1.0),)
+        )
         return with_jobs(group, [throttled], [rate])
 
     def reserves(self, group: Group) -> Group:
         """A job overtakes another, or may not do so."""
         pool = self.resource("amount", 2.0)
-        jobs = [self.actor(needs=((pool.name, need),), first=8, priority=0) for need in (1.0, 2.0, 1.0, 1.0)]
-        return replace(with_jobs(group, jobs, [pool]), backfill=self.random.choice((0, 1)))
+        jobs = [
+            self.actor(needs=((pool.name, need),), first=8, priority=0)
+            for need in (1.0, 2.0, 1.0, 1.0)
+        ]
+        return replace(
+            with_jobs(group, jobs, [pool]), backfill=self.random.choice((0, 1))
+        )
 
     def does_not_reach(self, group: Group) -> Group:
         """A job awaits another that is never reached, after a drain, or while clean-up jobs run."""
         long = self.actor(first=30)
         unreached = self.actor(requires=(long.name,), run_if="succeeded")
         if self.random.random() < 0.5:
-            waits, drains = self.actor(Await(unreached.name)), self.actor(Drain(group.name), first=12)
+            waits, drains = (
+                self.actor(Await(unreached.name)),
+                self.actor(Drain(group.name), first=12),
+            )
             return with_jobs(group, [long, unreached, waits, drains], [])
         fails = self.actor(Fail(), first=12, critical=True)
-        waits = self.actor(Await(unreached.name), first=0, run_if="failed", requires=(fails.name,), settled=())
+        waits = self.actor(
+            Await(unreached.name),
+            first=0,
+            run_if="failed",
+            requires=(fails.name,),
+            settled=(),
+        )
         return with_jobs(group, [long, unreached, fails, waits], [])
 
     def throttles_with_a_budget(self, group: Group) -> Group:
         budget, rate = self.resource("budget", 4.0), self.resource("rate", 2.0)
         needs = ((budget.name, 2.0), (rate.name, 1.0))
         one = self.actor(Throttle(rate.name, self.duration(2)), needs=needs)
-        return with_jobs(group, [replace(one, bodies=(*one.bodies, (Nap(self.duration()),)))], [budget, rate])
+        return with_jobs(
+            group,
+            [replace(one, bodies=(*one.bodies, (Nap(self.duration()),)))],
+            [budget, rate],
+        )
 
     def shares_a_budget(self, group: Group) -> Group:
         """A nested scheduler returns what is left of its budget."""
         budget = self.resource("budget", 6.0)
         use = [Use(budget.name, 1.0)] * (self.random.random() < 0.5)
-        jobs = tuple(self.actor(*use, needs=((budget.name, 2.0),)) for _ in range(self.random.randint(1, 2)))
+        jobs = tuple(
+            self.actor(*use, needs=((budget.name, 2.0),))
+            for _ in range(self.random.randint(1, 2))
+        )
         needs = {"needs": ((budget.name, 5.0),), "forever": False}
         nested = Group(**self.common([]) | needs | self.limits(True), jobs=jobs)
         return with_jobs(group, [nested], [budget])
@@ -271,7 +497,12 @@ class Generator:
         """A clean-up job gets its needs at once."""
         pool = self.resource("amount", 2.0)
         fails = self.actor(Fail(), first=12, critical=True)
-        needs = {"needs": ((pool.name, 2.0),), "requires": (fails.name,), "run_if": "failed", "settled": ()}
+        needs = {
+            "needs": ((pool.name, 2.0),),
+            "requires": (fails.name,),
+            "run_if": "failed",
+            "settled": (),
+        }
         return with_jobs(group, [fails, self.actor(**needs)], [pool])
 
     def waits_for_a_token(self, group: Group) -> Group:
@@ -280,7 +511,11 @@ class Generator:
         first = [self.actor(first=12) for _ in range(self.tokens[0])]
         waits = self.actor(needs=((budget.name, 2.0),))
         cancels = self.actor(Cancel(waits.name), forever=True)
-        nested = Group(**self.common([]) | {"forever": False}, jobs=(*first, waits, cancels), limiter=0)
+        nested = Group(
+            **self.common([]) | {"forever": False},
+            jobs=(*first, waits, cancels),
+            limiter=0,
+        )
         return with_jobs(group, [nested], [budget])
 
     def takes_a_failure(self, group: Group) -> Group:
@@ -292,25 +527,50 @@ class Generator:
         """Jobs run because another has failed, or although it has."""
         fails = self.actor(Fail(), critical=None)
         after = {"requires": (fails.name,), "settled": ()}
-        alarm, anyway = self.actor(run_if="failed", **after), self.actor(run_if="settled", **after)
-        return with_jobs(group, [fails, alarm, anyway, self.actor(**after | {"settled": (fails.name,)})], [])
+        alarm, anyway = (
+            self.actor(run_if="failed", **after),
+            self.actor(run_if="settled", **after),
+        )
+        return with_jobs(
+            group,
+            [fails, alarm, anyway, self.actor(**after | {"settled": (fails.name,)})],
+            [],
+        )
 
     def overloads(self, group: Group) -> Group:
         """An adaptive window shrinks."""
         jobs = tuple(self.actor(*step) for step in ([Fail(slow=True)], [], []))
-        nested = Group(**self.common([]) | self.limits(True) | {"forever": False}, jobs=jobs, adaptive=(1, 4))
+        nested = Group(
+            **self.common([]) | self.limits(True) | {"forever": False},
+            jobs=jobs,
+            adaptive=(1, 4),
+        )
         return with_jobs(group, [nested], [])
 
     def overspends(self, group: Group) -> Group:
         """A job needs more of a budget than is left."""
         budget = self.resource("budget", 3.0)
-        return with_jobs(group, [self.actor(needs=((budget.name, 2.0),)) for _ in range(2)], [budget])
+        return with_jobs(
+            group, [self.actor(needs=((budget.name, 2.0),)) for _ in range(2)], [budget]
+        )
 
     def staggers(self, group: Group) -> Group:
         """One call is made several times, each some seconds after the one before."""
-        jobs = tuple(self.actor(*[Fail()] * self.on("fails"), first=9) for _ in range(3))
-        options = self.common([]) | {"forever": False, "own_task": False, "run_if": "succeeded"}
-        first = Group(**options, jobs=jobs, enough=self.random.randint(1, 2), stagger=self.duration(2), policy="auto")
+        jobs = tuple(
+            self.actor(*[Fail()] * self.on("fails"), first=9) for _ in range(3)
+        )
+        options = self.common([]) | {
+            "forever": False,
+            "own_task": False,
+            "run_if": "succeeded",
+        }
+        first = Group(
+            **options,
+            jobs=jobs,
+            enough=self.random.randint(1, 2),
+            stagger=self.duration(2),
+            policy="auto",
+        )
         return with_jobs(group, [first], [])
 
     # ---- parts
@@ -323,10 +583,20 @@ class Generator:
                 per = 7.0 + self.duration(9)
                 name = f"{kind}{depth}"
                 burst = total * (int(1000 * per) % 2)  # half of the rates have none
-                yield Resource(name=name, kind="amount" if kind == "pool" else kind, total=total, per=per, burst=burst)
+                yield Resource(
+                    name=name,
+                    kind="amount" if kind == "pool" else kind,
+                    total=total,
+                    per=per,
+                    burst=burst,
+                )
 
     def job(
-        self, depth: int, before: list[Leaf | Group], usable: list[str], pools: dict[str, Resource]
+        self,
+        depth: int,
+        before: list[Leaf | Group],
+        usable: list[str],
+        pools: dict[str, Resource],
     ) -> Leaf | Group:
         """Draw a job that stands behind those `before`."""
         self.left -= 1
@@ -338,10 +608,19 @@ class Generator:
                 common |= self.limits(True)
                 if self.on("group needs") and not common["forever"]:
                     common["needs"] = self.needs(pools, False)
-                    rates = {name: one for name, one in pools.items() if one.kind == "rate"}
-                    own = {name: replace(pools[name], total=need) for name, need in common["needs"]}
+                    rates = {
+                        name: one for name, one in pools.items() if one.kind == "rate"
+                    }
+                    own = {
+                        name: replace(pools[name], total=need)
+                        for name, need in common["needs"]
+                    }
                     pools = (
-                        {**rates, **own} if any(pools[name].kind != "rate" for name, _ in common["needs"]) else pools
+                        {**rates, **own}
+                        if any(
+                            pools[name].kind != "rate" for name, _ in common["needs"]
+                        )
+                        else pools
                     )
                 return self.group(depth, common, usable, pools)
         return self.leaf(depth, common, before, usable, pools)
@@ -352,7 +631,11 @@ class Generator:
             "name": f"j{next(self.numbers)}",
             "requires": requires,
             "settled": tuple(name for name in requires if self.on("settled")),
-            "critical": True if self.on("critical") else False if self.on("tolerated") else None,
+            "critical": True
+            if self.on("critical")
+            else False
+            if self.on("tolerated")
+            else None,
             "forever": self.on("forever"),
             "own_task": self.on("own task"),
             "run_if": "failed"
@@ -375,12 +658,17 @@ class Generator:
             )  # fmt: skip
         moves_on = self.on("move on")
         if moves_on or self.on("timeout"):
-            limits |= {"timeout": self.duration(), "on_timeout": "move_on" if moves_on else "fail"}
+            limits |= {
+                "timeout": self.duration(),
+                "on_timeout": "move_on" if moves_on else "fail",
+            }
         if self.on("group idle" if is_group else "idle"):
             limits["idle_timeout"] = self.duration()
         return limits
 
-    def needs(self, pools: dict[str, Resource], may_have_keys: bool = True) -> tuple[tuple[str, float | str], ...]:
+    def needs(
+        self, pools: dict[str, Resource], may_have_keys: bool = True
+    ) -> tuple[tuple[str, float | str], ...]:
         found: list[tuple[str, float | str]] = []
         for name, one in pools.items():
             if one.kind == "keys":
@@ -391,7 +679,9 @@ class Generator:
                 found.append((name, float(self.random.randint(1, int(one.total)))))
         return tuple(found)
 
-    def first(self, common: dict[str, Any], pools: dict[str, Resource], depth: int = 2) -> Group:
+    def first(
+        self, common: dict[str, Any], pools: dict[str, Resource], depth: int = 2
+    ) -> Group:
         """Draw a `First`: its jobs require nothing."""
         jobs: list[Leaf | Group] = []
         for _ in range(self.random.randint(1, 3)):
@@ -431,11 +721,15 @@ class Generator:
             bodies = self.instant_bodies(common, depth, before, pools)
         else:
             bodies = tuple(
-                self.body(number, common, service, depth, before, pools) for number in range(self.random.randint(1, 3))
+                self.body(number, common, service, depth, before, pools)
+                for number in range(self.random.randint(1, 3))
             )
         added = [step for body in bodies for step in body if isinstance(step, Add)]
         if added:
-            bodies = tuple(tuple(added[0] if isinstance(step, Add) else step for step in body) for body in bodies)
+            bodies = tuple(
+                tuple(added[0] if isinstance(step, Add) else step for step in body)
+                for body in bodies
+            )
         leaf = Leaf(
             **common,
             **({} if answer else self.limits()),
@@ -447,12 +741,17 @@ class Generator:
             unwinding=self.duration(),
             reaction=Reaction.OBEY
             if answer
-            else next((REACTIONS[one] for one in REACTIONS if self.on(one)), Reaction.OBEY),
+            else next(
+                (REACTIONS[one] for one in REACTIONS if self.on(one)), Reaction.OBEY
+            ),
             shutdown=self.duration() / 4 if self.on("slow shutdown") else 0.0,
             shutdown_fails=self.on("bad shutdown"),
         )
         # The job needs the result of an input, so `requires(settled=True)` refuses it.
-        return replace(leaf, settled=tuple(name for name in leaf.settled if name not in leaf.inputs))
+        return replace(
+            leaf,
+            settled=tuple(name for name in leaf.settled if name not in leaf.inputs),
+        )
 
     def body(
         self,
@@ -472,32 +771,57 @@ class Generator:
             steps += [step, Nap(self.duration(6))]
         if self.on("endless") or (service and self.random.random() < 0.7):
             return (*steps, Nap(math.inf))
-        throttled = [(name, need) for name, need in common["needs"] if pools[name].kind in ("rate", "keys", "amount")]
+        throttled = [
+            (name, need)
+            for name, need in common["needs"]
+            if pools[name].kind in ("rate", "keys", "amount")
+        ]
         if throttled and number == 0 and self.on("throttle"):
-            return (*steps, Throttle(self.random.choice(throttled)[0], self.duration(8)))
+            return (
+                *steps,
+                Throttle(self.random.choice(throttled)[0], self.duration(8)),
+            )
         if self.on("fails") or (number == 0 and self.on("fails once")):
             steps.append(Fail(slow=self.random.random() < 0.5))
         return tuple(steps)
 
     def instant_bodies(
-        self, common: dict[str, Any], depth: int, before: list[Leaf | Group], pools: dict[str, Resource]
+        self,
+        common: dict[str, Any],
+        depth: int,
+        before: list[Leaf | Group],
+        pools: dict[str, Resource],
     ) -> tuple[tuple[Step, ...], ...]:
         """Draw bodies that take no time, in which nothing happens that depends on others."""
         grows = self.on("adds") and self.left > 0 and depth >= 0
         steps = (self.add(common, depth, before, pools),) if grows else ()
-        return (*([(*steps, Fail())] if self.on("fails once") else []), (*steps, Fail()) if self.on("fails") else steps)
+        return (
+            *([(*steps, Fail())] if self.on("fails once") else []),
+            (*steps, Fail()) if self.on("fails") else steps,
+        )
 
     def acts(
-        self, number: int, common: dict[str, Any], depth: int, before: list[Leaf | Group], pools: dict[str, Resource]
+        self,
+        number: int,
+        common: dict[str, Any],
+        depth: int,
+        before: list[Leaf | Group],
+        pools: dict[str, Resource],
     ) -> Iterator[Step]:
         for name, need in common["needs"]:
-            if pools[name].kind in ("rate", "budget") and not isinstance(need, str) and self.on("used"):
+            if (
+                pools[name].kind in ("rate", "budget")
+                and not isinstance(need, str)
+                and self.on("used")
+            ):
                 yield Use(name, float(self.random.randint(0, int(need) + 1)))
         if self.on("idle"):
             yield Progress()
         waitable = [job.name for job in before if not job.forever]
         if waitable and self.on("await"):
-            yield Await(self.random.choice(waitable), only_settled=self.random.random() < 0.3)
+            yield Await(
+                self.random.choice(waitable), only_settled=self.random.random() < 0.3
+            )
         answers = [job.name for job in before if isinstance(job, Leaf) and job.answer]
         if answers:
             yield Give(self.random.choice(answers))
@@ -505,13 +829,27 @@ class Generator:
             yield Cancel(f"j{self.random.randint(0, 20)}")
         if self.on("drain"):
             groups = [job.name for job in before if isinstance(job, Group)]
-            yield Drain(self.random.choice(["root", *groups, f"j{self.random.randint(0, 9)}"]))
-        if self.on("adds") and self.left > 0 and depth >= 0 and number == 0 and "adding" not in common:
+            yield Drain(
+                self.random.choice(["root", *groups, f"j{self.random.randint(0, 9)}"])
+            )
+        if (
+            self.on("adds")
+            and self.left > 0
+            and depth >= 0
+            and number == 0
+            and "adding" not in common
+        ):
             yield self.add(common, depth, before, pools)
         if self.on("binds"):
             yield Bind("", "")
 
-    def add(self, common: dict[str, Any], depth: int, before: list[Leaf | Group], pools: dict[str, Resource]) -> Add:
+    def add(
+        self,
+        common: dict[str, Any],
+        depth: int,
+        before: list[Leaf | Group],
+        pools: dict[str, Resource],
+    ) -> Add:
         known: list[Any] = [job for job in before if may_be_required(job)]
         added: list[Leaf | Group] = []
         for _ in range(self.random.randint(1, 2)):
@@ -523,7 +861,9 @@ class Generator:
                 added.append(self.leaf(-1, mine, [*known, *added], [], pools))
         return Add(tuple(added))
 
-    def with_late_steps(self, job: Leaf | Group, jobs: list[Leaf | Group]) -> Leaf | Group:
+    def with_late_steps(
+        self, job: Leaf | Group, jobs: list[Leaf | Group]
+    ) -> Leaf | Group:
         """Choose what `Bind` steps bind, now that all siblings are there; a job still comes after what it requires."""
         if isinstance(job, Group):
             return job
@@ -540,7 +880,12 @@ class Generator:
             elif pairs:
                 yield Bind(*self.random.choice(pairs))
 
-        return replace(job, bodies=tuple(tuple(one for step in body for one in fit(step)) for body in job.bodies))
+        return replace(
+            job,
+            bodies=tuple(
+                tuple(one for step in body for one in fit(step)) for body in job.bodies
+            ),
+        )
 
     # ---- meetings
 
@@ -551,11 +896,25 @@ class Generator:
         groups = []
         for _ in range(2):
             keys = self.resource("keys", 1.0, gap=self.duration(6))
-            same = [self.actor(first=3, needs=((keys.name, "a"),)) for _ in range(self.random.randint(2, 3))]
+            same = [
+                self.actor(first=3, needs=((keys.name, "a"),))
+                for _ in range(self.random.randint(2, 3))
+            ]
             gate = self.actor(first=5)
             late = self.actor(first=2, needs=needs, requires=(gate.name,), settled=())
-            groups.append(Group(**self.common([]) | {"forever": False}, jobs=(*same, gate, late), pool=(keys,)))
-        return replace(drawn, root=with_jobs(drawn.root, [self.actor(first=8, needs=needs), *groups], [shared]))
+            groups.append(
+                Group(
+                    **self.common([]) | {"forever": False},
+                    jobs=(*same, gate, late),
+                    pool=(keys,),
+                )
+            )
+        return replace(
+            drawn,
+            root=with_jobs(
+                drawn.root, [self.actor(first=8, needs=needs), *groups], [shared]
+            ),
+        )
 
     def throttles_again(self, drawn: Scenario) -> Scenario:
         """A job fails between two throttles of a rate that gives up."""
@@ -563,36 +922,69 @@ class Generator:
         throttles = [Throttle(rate.name, self.duration(2)) for _ in range(3)]
         steps: list[Step] = [throttles[0], Fail(), *throttles[1:], Progress()]
         job = self.actor(needs=((rate.name, 1.0),), retry=Retry(times=2))
-        job = replace(job, bodies=tuple((Nap(self.duration(3)), step) for step in steps))
+        job = replace(
+            job, bodies=tuple((Nap(self.duration(3)), step) for step in steps)
+        )
         return replace(drawn, root=with_jobs(drawn.root, [job], [rate]))
 
     def is_late(self, drawn: Scenario) -> Scenario:
         """A service becomes ready as its timeout cancels it, or as something else does."""
-        started = {"service": True, "forever": True, "reaction": Reaction.START, "linger": self.duration(3)}
-        limit = {"timeout": self.duration(6), "on_timeout": self.random.choice(("fail", "move_on"))}
+        started = {
+            "service": True,
+            "forever": True,
+            "reaction": Reaction.START,
+            "linger": self.duration(3),
+        }
+        limit = {
+            "timeout": self.duration(6),
+            "on_timeout": self.random.choice(("fail", "move_on")),
+        }
         retry = {"retry": Retry(times=1)} if self.random.random() < 0.3 else {}
-        service = self.actor(first=12, **started | (limit if self.random.random() < 0.8 else {}) | retry)
+        service = self.actor(
+            first=12, **started | (limit if self.random.random() < 0.8 else {}) | retry
+        )
         service = replace(service, bodies=((*service.bodies[0], Nap(math.inf)),))
         user = self.actor(requires=(service.name,), settled=())
-        cancels = [self.actor(Cancel(service.name), first=9)] * (self.random.random() < 0.3)
-        return replace(drawn, root=with_jobs(drawn.root, [service, user, *cancels, self.actor(first=12)], []))
+        cancels = [self.actor(Cancel(service.name), first=9)] * (
+            self.random.random() < 0.3
+        )
+        return replace(
+            drawn,
+            root=with_jobs(
+                drawn.root, [service, user, *cancels, self.actor(first=12)], []
+            ),
+        )
 
     def cleans_up_forever(self, drawn: Scenario) -> Scenario:
         """A forever job and another have the rule of clean-up jobs."""
         fails = self.actor(Fail(), first=9, critical=True)
         rule = {"requires": (fails.name,), "run_if": "failed", "settled": ()}
-        watch = replace(self.actor(**rule | {"forever": True}), bodies=((Nap(math.inf),),))
+        watch = replace(
+            self.actor(**rule | {"forever": True}), bodies=((Nap(math.inf),),)
+        )
         jobs = [fails, watch, *[self.actor(**rule)] * (self.random.random() < 0.5)]
         return replace(drawn, root=with_jobs(drawn.root, jobs, []))
 
     def learns_a_duration(self, drawn: Scenario) -> Scenario:
         """Jobs are added to those that wait, and they are the first with expected durations."""
         plain = {"expected": None, "requires": (), "settled": (), "critical": None}
-        waiting = [self.actor(**plain, priority=self.random.choice((0, 0, 1))) for _ in range(3)]
-        added = tuple(self.actor(**plain | {"expected": self.duration()}) for _ in range(self.random.randint(1, 3)))
+        waiting = [
+            self.actor(**plain, priority=self.random.choice((0, 0, 1)))
+            for _ in range(3)
+        ]
+        added = tuple(
+            self.actor(**plain | {"expected": self.duration()})
+            for _ in range(self.random.randint(1, 3))
+        )
         adds = self.actor(Add(added), **plain, priority=2)
-        options = {"forever": False, "policy": "auto", "window": self.random.choice((1, 1, 2))}
-        nested = Group(**self.common([]) | options, jobs=(*waiting[:1], adds, *waiting[1:]))
+        options = {
+            "forever": False,
+            "policy": "auto",
+            "window": self.random.choice((1, 1, 2)),
+        }
+        nested = Group(
+            **self.common([]) | options, jobs=(*waiting[:1], adds, *waiting[1:])
+        )
         return replace(drawn, root=with_jobs(drawn.root, [nested], []))
 
     def goes_deep(self, drawn: Scenario) -> Scenario:
@@ -603,74 +995,162 @@ class Generator:
             chain: list[Leaf | Group] = []
             for _ in range(3):
                 required = tuple(job.name for job in chain[-1:])
-                chain.append(self.actor(**plain, requires=required, priority=self.random.choice((0, 0, 0, 1))))
+                chain.append(
+                    self.actor(
+                        **plain,
+                        requires=required,
+                        priority=self.random.choice((0, 0, 0, 1)),
+                    )
+                )
             jobs += chain
-        options = {"forever": False, "policy": "depth-first", "window": self.random.choice((1, 1, 2))}
+        options = {
+            "forever": False,
+            "policy": "depth-first",
+            "window": self.random.choice((1, 1, 2)),
+        }
         nested = Group(**self.common([]) | options, jobs=tuple(jobs))
         return replace(drawn, root=with_jobs(drawn.root, [nested], []))
 
     def drops_failures(self, drawn: Scenario) -> Scenario:
         """Jobs fail where none is kept: one is tolerated, one is awaited, and one counts."""
-        tolerated, awaited, counts = (self.actor(Fail(), critical=critical) for critical in (False, None, None))
+        tolerated, awaited, counts = (
+            self.actor(Fail(), critical=critical) for critical in (False, None, None)
+        )
         takes = self.actor(Await(awaited.name), first=3)
-        blocked = self.actor(requires=(self.random.choice((tolerated, awaited, counts)).name,), settled=())
-        jobs = [tolerated, awaited, takes, *[counts, blocked][: self.random.randint(0, 2)]]
+        blocked = self.actor(
+            requires=(self.random.choice((tolerated, awaited, counts)).name,),
+            settled=(),
+        )
+        jobs = [
+            tolerated,
+            awaited,
+            takes,
+            *[counts, blocked][: self.random.randint(0, 2)],
+        ]
         if counts not in jobs and blocked.requires == (counts.name,):
             jobs = jobs[:3]
-        return replace(drawn, root=with_jobs(drawn.root, jobs, []), keep_jobs=False, killed_at=None)
+        return replace(
+            drawn, root=with_jobs(drawn.root, jobs, []), keep_jobs=False, killed_at=None
+        )
 
-    def some_steers(self, name: str, *words: str | int, most: int = 9) -> tuple[tuple[float, Steer], ...]:
+    def some_steers(
+        self, name: str, *words: str | int, most: int = 9
+    ) -> tuple[tuple[float, Steer], ...]:
         """Draw the instants of some words to a scheduler or a job, one after the other."""
         whens = sorted(self.duration(most) for _ in words)
-        return tuple((when, Steer(name, word)) for when, word in zip(whens, words, strict=True))
+        return tuple(
+            (when, Steer(name, word)) for when, word in zip(whens, words, strict=True)
+        )
 
     def retries_after_trying_again(self, drawn: Scenario) -> Scenario:
         """A job that may be retried, alone or in a group that may be, is tried again, and fails again."""
         first = self.random.choice((0.0, self.duration(2)))
-        retry = Retry(times=self.random.randint(1, 2), first=first, cap=self.random.choice((60.0, 1.0 + 2.0**-18)))
+        retry = Retry(
+            times=self.random.randint(1, 2),
+            first=first,
+            cap=self.random.choice((60.0, 1.0 + 2.0**-18)),
+        )
         fails: tuple[Step, ...] = (Nap(self.duration(1)), Fail())
         good = self.actor(first=2)
         bodies = (*[fails] * self.random.randint(1, 6), (Nap(self.duration(1)),))
-        job = replace(self.actor(retry=retry if self.random.random() < 0.7 else None, critical=None), bodies=bodies)
+        job = replace(
+            self.actor(
+                retry=retry if self.random.random() < 0.7 else None, critical=None
+            ),
+            bodies=bodies,
+        )
         jobs: list[Leaf | Group] = [good, job]
         if self.random.random() < 0.6:
             group = {"forever": False, "critical": None, "run_if": "succeeded"}
-            limits = {"retry": replace(retry, times=1)} if self.random.random() < 0.7 else {}
+            limits = (
+                {"retry": replace(retry, times=1)} if self.random.random() < 0.7 else {}
+            )
             jobs = [Group(**self.common([]) | group | limits, jobs=tuple(jobs))]
         steers: tuple[tuple[float, Steer], ...] = ()
         for plan in (jobs[-1], job):
-            steers += self.some_steers(plan.name, *["try_again"] * self.random.randint(0, 3), most=20)
-        jobs.append(replace(self.actor(forever=False), bodies=((Nap(20.0 + self.duration()),),)))
-        return replace(drawn, root=with_jobs(drawn.root, jobs, []), steers=(*drawn.steers, *steers), killed_at=None)
+            steers += self.some_steers(
+                plan.name, *["try_again"] * self.random.randint(0, 3), most=20
+            )
+        jobs.append(
+            replace(self.actor(forever=False), bodies=((Nap(20.0 + self.duration()),),))
+        )
+        return replace(
+            drawn,
+            root=with_jobs(drawn.root, jobs, []),
+            steers=(*drawn.steers, *steers),
+            killed_at=None,
+        )
 
     def tries_services_again(self, drawn: Scenario) -> Scenario:
         """A group with a service, a job that uses it and a job that fails is tried again, or one of these is."""
-        started = {"service": True, "forever": True, "critical": None, "run_if": "succeeded"}
-        bodies = tuple((*self.actor(first=3).bodies[0], Started(), Nap(math.inf)) for _ in range(3))
+        started = {
+            "service": True,
+            "forever": True,
+            "critical": None,
+            "run_if": "succeeded",
+        }
+        bodies = tuple(
+            (*self.actor(first=3).bodies[0], Started(), Nap(math.inf)) for _ in range(3)
+        )
         if self.random.random() < 0.4:
-            bodies = ((Nap(self.duration(3)), *[Started()] * (self.random.random() < 0.5), Fail()), *bodies)
-        service = replace(self.actor(**started, linger=self.duration(2) * (self.random.random() < 0.4)), bodies=bodies)
+            bodies = (
+                (
+                    Nap(self.duration(3)),
+                    *[Started()] * (self.random.random() < 0.5),
+                    Fail(),
+                ),
+                *bodies,
+            )
+        service = replace(
+            self.actor(
+                **started, linger=self.duration(2) * (self.random.random() < 0.4)
+            ),
+            bodies=bodies,
+        )
         user = self.actor(first=4, requires=(service.name,), settled=(), critical=None)
         fails = [(Nap(self.duration(3)), Fail())] * self.random.randint(0, 3)
-        job = replace(self.actor(critical=None), bodies=(*fails, (Nap(self.duration(3)),)))
-        group = Group(**self.common([]) | {"forever": False, "critical": None}, jobs=(service, user, job))
-        names = [self.random.choice((group, service, user, job)).name for _ in range(self.random.randint(1, 4))]
+        job = replace(
+            self.actor(critical=None), bodies=(*fails, (Nap(self.duration(3)),))
+        )
+        group = Group(
+            **self.common([]) | {"forever": False, "critical": None},
+            jobs=(service, user, job),
+        )
+        names = [
+            self.random.choice((group, service, user, job)).name
+            for _ in range(self.random.randint(1, 4))
+        ]
         tries = tuple((self.duration(20), Steer(name, "try_again")) for name in names)
-        cancels = ((self.duration(6), self.random.choice((service, user)).name),) * (self.random.random() < 0.3)
-        last = replace(self.actor(forever=False), bodies=((Nap(24.0 + self.duration()),),))
+        cancels = ((self.duration(6), self.random.choice((service, user)).name),) * (
+            self.random.random() < 0.3
+        )
+        last = replace(
+            self.actor(forever=False), bodies=((Nap(24.0 + self.duration()),),)
+        )
         root = with_jobs(drawn.root, [group, last], [])
-        drawn = replace(drawn, root=root, cancels=(*drawn.cancels, *cancels), killed_at=None)
+        drawn = replace(
+            drawn, root=root, cancels=(*drawn.cancels, *cancels), killed_at=None
+        )
         return replace(drawn, steers=(*drawn.steers, *tries))
 
     def tries_what_was_cancelled(self, drawn: Scenario) -> Scenario:
         """A job that was cancelled alone is tried again in a group that is drained."""
         job = self.actor(first=12, critical=None)
         others = [self.actor(first=12) for _ in range(self.random.randint(0, 1))]
-        group = Group(**self.common([]) | {"forever": False, "run_if": "succeeded"}, jobs=(job, *others))
+        group = Group(
+            **self.common([]) | {"forever": False, "run_if": "succeeded"},
+            jobs=(job, *others),
+        )
         when = self.duration(2)
         steers = ((when + self.duration(3), Steer(job.name, "try_again")),)
-        drains = ((when + 4.0 + self.duration(6), group.name),) if self.random.random() < 0.8 else ()
-        root = with_jobs(drawn.root, [group, self.actor(requires=(group.name,), settled=())], [])
+        drains = (
+            ((when + 4.0 + self.duration(6), group.name),)
+            if self.random.random() < 0.8
+            else ()
+        )
+        root = with_jobs(
+            drawn.root, [group, self.actor(requires=(group.name,), settled=())], []
+        )
         return replace(
             drawn, root=root, steers=(*drawn.steers, *steers), drains=(*drawn.drains, *drains),
             cancels=(*drawn.cancels, (when, job.name)),
@@ -681,19 +1161,33 @@ class Generator:
         fails: tuple[Step, ...] = (Nap(self.duration(3)), Fail())
         bodies = (*[fails] * self.random.randint(1, 4), (Nap(self.duration(3)),))
         job = replace(self.actor(critical=None), bodies=bodies)
-        words = self.random.choices(("try_again", "try_again", "resume", "pause"), k=self.random.randint(1, 5))
+        words = self.random.choices(
+            ("try_again", "try_again", "resume", "pause"), k=self.random.randint(1, 5)
+        )
         steers: tuple[tuple[float, Steer], ...] = ()
         for word in words:
             whole = word != "try_again" or self.random.random() < 0.5
-            steers += self.some_steers(drawn.root.name if whole else job.name, word, most=40)
-        steers += ((60.0 + self.duration(), Steer(drawn.root.name, "resume")),) * (self.random.random() < 0.7)
+            steers += self.some_steers(
+                drawn.root.name if whole else job.name, word, most=40
+            )
+        steers += ((60.0 + self.duration(), Steer(drawn.root.name, "resume")),) * (
+            self.random.random() < 0.7
+        )
         root = replace(with_jobs(drawn.root, [job], []), hold=True)
-        return replace(drawn, root=root, steers=(*drawn.steers, *steers), killed_at=None)
+        return replace(
+            drawn, root=root, steers=(*drawn.steers, *steers), killed_at=None
+        )
 
     def pauses_as_jobs_start(self, drawn: Scenario) -> Scenario:
         """The body of the first of several jobs pauses their group, or the one around it, before the others begin."""
         pool = self.resource(self.random.choice(("amount", "rate", "budget")), 3.0)
-        plain = {"requires": (), "settled": (), "forever": False, "critical": None, "run_if": "succeeded"}
+        plain = {
+            "requires": (),
+            "settled": (),
+            "forever": False,
+            "critical": None,
+            "run_if": "succeeded",
+        }
         limits = self.random.choice(({}, {"window": 2}, {"window": 3}, {"limiter": 0}))
         with_needs = self.random.random() < 0.4
         with_priorities = self.random.random() < 0.3
@@ -702,47 +1196,90 @@ class Generator:
         paused = self.random.choice((inner, outer))
         body: list[Step] = [Steer(paused, "pause"), Nap(self.duration(3))]
         if self.random.random() < 0.5:
-            body += [Steer(inner if paused == outer else outer, "resume"), Nap(self.duration(2))]
+            body += [
+                Steer(inner if paused == outer else outer, "resume"),
+                Nap(self.duration(2)),
+            ]
         body += [Steer(paused, "resume"), Nap(self.duration(2) + 1.0)]
         needs = {"needs": ((pool.name, 1.0),)} if with_needs else {}
         others = [
-            self.actor(first=3, **plain | needs | {"priority": self.random.randint(-1, 1) * with_priorities})
+            self.actor(
+                first=3,
+                **plain
+                | needs
+                | {"priority": self.random.randint(-1, 1) * with_priorities},
+            )
             for _ in range(self.random.randint(1, 4))
         ]
-        first = replace(self.actor(**plain | {"priority": 2 * with_priorities}), bodies=(tuple(body),))
-        common, after = self.common([]) | plain | {"own_task": False}, {"requires": (inner,)}
-        group: Group = Group(**common | {"name": inner} | limits, jobs=(first, *others), pool=(pool,))
-        group = Group(**common | {"name": outer, "expected": None}, jobs=(group, self.actor(first=2, **plain | after)))
+        first = replace(
+            self.actor(**plain | {"priority": 2 * with_priorities}),
+            bodies=(tuple(body),),
+        )
+        common, after = (
+            self.common([]) | plain | {"own_task": False},
+            {"requires": (inner,)},
+        )
+        group: Group = Group(
+            **common | {"name": inner} | limits, jobs=(first, *others), pool=(pool,)
+        )
+        group = Group(
+            **common | {"name": outer, "expected": None},
+            jobs=(group, self.actor(first=2, **plain | after)),
+        )
         return replace(drawn, root=with_jobs(drawn.root, [group], []))
 
     def staggers_in_full(self, drawn: Scenario) -> Scenario:
         """The turns of a `First` may never come by time, have jobs that others need, and meet a drain."""
-        plain = {"requires": (), "settled": (), "forever": False, "critical": None, "run_if": "succeeded"}
+        plain = {
+            "requires": (),
+            "settled": (),
+            "forever": False,
+            "critical": None,
+            "run_if": "succeeded",
+        }
         jobs: list[Leaf] = []
         for _ in range(self.random.randint(2, 4)):
             before = self.actor(first=2, **plain)
             needs = self.random.random() < 0.4
             steps = [Fail()] * (self.random.random() < 0.4)
-            job = self.actor(*steps, first=5, **plain | {"requires": (before.name,) * needs})
+            job = self.actor(
+                *steps, first=5, **plain | {"requires": (before.name,) * needs}
+            )
             jobs += [*[before] * needs, job]
         number = sum(not any(job.name in one.requires for one in jobs) for job in jobs)
-        stagger = self.random.choice((None, math.inf, self.duration(2), self.duration(4)))
-        options = self.common([]) | {"forever": False, "own_task": False, "run_if": "succeeded"}
+        stagger = self.random.choice(
+            (None, math.inf, self.duration(2), self.duration(4))
+        )
+        options = self.common([]) | {
+            "forever": False,
+            "own_task": False,
+            "run_if": "succeeded",
+        }
         enough = self.random.randint(1, min(3, number))
-        first = Group(**options, jobs=tuple(jobs), enough=enough, stagger=stagger, policy="auto")
+        first = Group(
+            **options, jobs=tuple(jobs), enough=enough, stagger=stagger, policy="auto"
+        )
         drains = ((self.duration(9), first.name),) * (self.random.random() < 0.4)
         after = self.actor(requires=(first.name,), settled=())
         root = with_jobs(drawn.root, [first, after], [])
-        return replace(drawn, root=root, drains=(*drawn.drains, *drains), killed_at=None)
+        return replace(
+            drawn, root=root, drains=(*drawn.drains, *drains), killed_at=None
+        )
 
     def shows_life_inside(self, drawn: Scenario) -> Scenario:
         """A job shows signs of life to the schedulers around it, at any depth, which have idle timeouts."""
         body: list[Step] = []
         for _ in range(self.random.randint(2, 5)):
             body += [Nap(1.0 + self.duration(3)), Progress()]
-        inner: Leaf | Group = replace(self.actor(forever=False), bodies=((*body, Nap(1.0)),), idle_timeout=None)
+        inner: Leaf | Group = replace(
+            self.actor(forever=False), bodies=((*body, Nap(1.0)),), idle_timeout=None
+        )
         for _ in range(self.random.randint(1, 3)):
-            idle = {"idle_timeout": 2.0 + self.duration(3)} if self.random.random() < 0.7 else {}
+            idle = (
+                {"idle_timeout": 2.0 + self.duration(3)}
+                if self.random.random() < 0.7
+                else {}
+            )
             inner = Group(**self.common([]) | {"forever": False} | idle, jobs=(inner,))
         return replace(drawn, root=with_jobs(drawn.root, [inner], []))
 
@@ -752,25 +1289,49 @@ class Generator:
         resource = self.resource(kind, 3.0)
         throttle = self.resource("rate", 9.0)
         per = resource.per
-        names = ((resource.name, float(self.random.randint(1, 3))), (throttle.name, 1.0))
+        names = (
+            (resource.name, float(self.random.randint(1, 3))),
+            (throttle.name, 1.0),
+        )
         jobs: list[Leaf] = []
         for _ in range(self.random.randint(2, 4)):
             nap = self.duration(3) + per * (self.random.random() < 0.4)
-            body: list[Step] = [Nap(nap), Use(resource.name, float(self.random.randint(0, 3))), Nap(self.duration(2))]
-            end = self.random.choice(((), (), (Fail(),), (Throttle(throttle.name, self.duration(2)),)))
-            retry = {"retry": Retry(times=1, first=self.duration(2))} if self.random.random() < 0.4 else {}
+            body: list[Step] = [
+                Nap(nap),
+                Use(resource.name, float(self.random.randint(0, 3))),
+                Nap(self.duration(2)),
+            ]
+            end = self.random.choice(
+                ((), (), (Fail(),), (Throttle(throttle.name, self.duration(2)),))
+            )
+            retry = (
+                {"retry": Retry(times=1, first=self.duration(2))}
+                if self.random.random() < 0.4
+                else {}
+            )
             job = self.actor(needs=names, critical=None, forever=False, **retry)
             jobs.append(replace(job, bodies=((*body, *end), (Nap(self.duration(2)),))))
         limiter = {"limiter": 0} if self.random.random() < 0.4 else {}
-        nested = Group(**self.common([]) | {"forever": False, "critical": None} | limiter, jobs=tuple(jobs))
-        return replace(drawn, root=with_jobs(drawn.root, [nested], [resource, throttle]))
+        nested = Group(
+            **self.common([]) | {"forever": False, "critical": None} | limiter,
+            jobs=tuple(jobs),
+        )
+        return replace(
+            drawn, root=with_jobs(drawn.root, [nested], [resource, throttle])
+        )
 
     def loses_its_turn(self, drawn: Scenario) -> Scenario:
         """A job that waits for a token is cancelled, or paused, among those of several groups that wait."""
         tokens = drawn.tokens[0]
         rate = self.resource("rate", 3.0)
         needs = {"needs": ((rate.name, 1.0),)} if self.random.random() < 0.4 else {}
-        plain = {"requires": (), "settled": (), "forever": False, "critical": None, "run_if": "succeeded"}
+        plain = {
+            "requires": (),
+            "settled": (),
+            "forever": False,
+            "critical": None,
+            "run_if": "succeeded",
+        }
         first = [self.actor(first=9, **plain) for _ in range(tokens)]
         groups = []
         for _ in range(self.random.randint(2, 3)):
@@ -779,105 +1340,217 @@ class Generator:
                 Started(),
                 Nap(math.inf),
             )  # who waits for it asks at a time of its own
-            gate = replace(self.actor(**plain | {"forever": True}), service=True, bodies=(body,))
+            gate = replace(
+                self.actor(**plain | {"forever": True}), service=True, bodies=(body,)
+            )
             after = plain | needs | {"requires": (gate.name,)}
-            jobs = [gate, *(self.actor(first=3, **after) for _ in range(self.random.randint(1, 3)))]
-            groups.append(Group(**self.common([]) | plain | {"own_task": False}, jobs=tuple(jobs)))
+            jobs = [
+                gate,
+                *(
+                    self.actor(first=3, **after)
+                    for _ in range(self.random.randint(1, 3))
+                ),
+            ]
+            groups.append(
+                Group(**self.common([]) | plain | {"own_task": False}, jobs=tuple(jobs))
+            )
         nested = Group(**self.common([]) | plain, jobs=(*first, *groups), limiter=0)
         waiting = [job.name for group in groups for job in group.jobs[1:]]
-        cancels = tuple((1.0 + self.duration(4), self.random.choice(waiting)) for _ in range(self.random.randint(1, 2)))
+        cancels = tuple(
+            (1.0 + self.duration(4), self.random.choice(waiting))
+            for _ in range(self.random.randint(1, 2))
+        )
         steers: tuple[tuple[float, Steer], ...] = ()
         if self.random.random() < 0.4:
-            steers = self.some_steers(self.random.choice(groups).name, "pause", "resume", most=6)
+            steers = self.some_steers(
+                self.random.choice(groups).name, "pause", "resume", most=6
+            )
         root = with_jobs(drawn.root, [nested], [rate])
-        return replace(drawn, root=root, cancels=(*drawn.cancels, *cancels), steers=(*drawn.steers, *steers))
+        return replace(
+            drawn,
+            root=root,
+            cancels=(*drawn.cancels, *cancels),
+            steers=(*drawn.steers, *steers),
+        )
 
     def retries_as_it_ends(self, drawn: Scenario) -> Scenario:
         """Jobs that may be retried fail during a drain, and in the clean-up of a critical failure."""
         retry = Retry(times=2, first=self.random.choice((0.0, self.duration(2))))
         fails: tuple[Step, ...] = (Nap(self.duration(3)), Fail())
         bodies = (*[fails] * self.random.randint(1, 2), (Nap(self.duration(3)),))
-        job = replace(self.actor(critical=None, forever=False, retry=retry), bodies=bodies)
+        job = replace(
+            self.actor(critical=None, forever=False, retry=retry), bodies=bodies
+        )
         bad = self.actor(Fail(), first=4, critical=True, forever=False)
-        rule = {"requires": (bad.name,), "run_if": "failed", "settled": (), "forever": False}
+        rule = {
+            "requires": (bad.name,),
+            "run_if": "failed",
+            "settled": (),
+            "forever": False,
+        }
         tidy = replace(self.actor(**rule, retry=retry), bodies=bodies)
-        jobs = (job, bad, tidy, self.actor(**rule)) if self.random.random() < 0.6 else (job, self.actor(first=9))
-        options = {"cleanup_timeout": 5.0 + self.duration(9), "critical": None, "forever": False, "run_if": "succeeded"}
+        jobs = (
+            (job, bad, tidy, self.actor(**rule))
+            if self.random.random() < 0.6
+            else (job, self.actor(first=9))
+        )
+        options = {
+            "cleanup_timeout": 5.0 + self.duration(9),
+            "critical": None,
+            "forever": False,
+            "run_if": "succeeded",
+        }
         group = Group(**self.common([]) | options, jobs=jobs)
         drains = ((self.duration(6), group.name),) * (self.random.random() < 0.5)
-        return replace(drawn, root=with_jobs(drawn.root, [group], []), drains=(*drawn.drains, *drains))
+        return replace(
+            drawn,
+            root=with_jobs(drawn.root, [group], []),
+            drains=(*drawn.drains, *drains),
+        )
 
     def grows_forever(self, drawn: Scenario) -> Scenario:
         """Forever jobs and services are added to a run, as the last, and a forever job adds ordinary ones."""
         endless = ((Nap(math.inf),),)
-        added = replace(self.actor(forever=True), bodies=endless, linger=self.random.choice((0.0, self.duration(2))))
+        added = replace(
+            self.actor(forever=True),
+            bodies=endless,
+            linger=self.random.choice((0.0, self.duration(2))),
+        )
         adds = self.actor(Add((added,)), first=3, forever=False, critical=None)
         more = self.actor(first=3, forever=False)
         watch = self.actor(Add((more,)), first=5, forever=True)
         jobs = [adds, *[watch] * (self.random.random() < 0.5)]
         options = {"forever": False, "run_if": "succeeded"}
         group = Group(**self.common([]) | options, jobs=tuple(jobs))
-        return replace(drawn, root=with_jobs(drawn.root, [group] if self.random.random() < 0.6 else jobs, []))
+        return replace(
+            drawn,
+            root=with_jobs(
+                drawn.root, [group] if self.random.random() < 0.6 else jobs, []
+            ),
+        )
 
     # ---- the second of something
 
     def group_of(self, jobs: Sequence[Leaf | Group], **options: Any) -> Group:
         """Draw a group that begins at once, and whose failure may count."""
-        plain = {"forever": False, "critical": None, "run_if": "succeeded", "requires": (), "settled": ()}
+        plain = {
+            "forever": False,
+            "critical": None,
+            "run_if": "succeeded",
+            "requires": (),
+            "settled": (),
+        }
         return Group(**self.common([]) | plain | options, jobs=tuple(jobs))
 
     def drains_a_clean_up(self) -> list[Leaf | Group]:
         """A job that cleans up in a group drains it, or is a group that is drained; another one waits behind it."""
         name, inner = f"j{next(self.numbers)}", f"j{next(self.numbers)}"
         bad = self.actor(Fail(), first=3, critical=True)
-        rule = {"requires": (bad.name,), "run_if": "failed", "settled": (), "forever": False, "critical": None}
-        tidy: Leaf | Group = self.actor(Drain(self.random.choice((name, inner))), first=2, **rule)
+        rule = {
+            "requires": (bad.name,),
+            "run_if": "failed",
+            "settled": (),
+            "forever": False,
+            "critical": None,
+        }
+        tidy: Leaf | Group = self.actor(
+            Drain(self.random.choice((name, inner))), first=2, **rule
+        )
         if self.random.random() < 0.5:
-            drains = self.actor(Drain(self.random.choice((name, inner))), first=2, critical=None)
-            tidy = self.group_of([drains, self.actor(first=4, requires=(drains.name,), settled=())], **rule, name=inner)
+            drains = self.actor(
+                Drain(self.random.choice((name, inner))), first=2, critical=None
+            )
+            tidy = self.group_of(
+                [drains, self.actor(first=4, requires=(drains.name,), settled=())],
+                **rule,
+                name=inner,
+            )
         late = self.actor(first=2, **rule | {"requires": (bad.name, tidy.name)})
-        waits = [self.actor(Await(late.name), first=1, **rule)] * (self.random.random() < 0.5)
+        waits = [self.actor(Await(late.name), first=1, **rule)] * (
+            self.random.random() < 0.5
+        )
         retry = {"retry": Retry(times=1)} if self.random.random() < 0.4 else {}
         jobs = (bad, self.actor(first=9), tidy, late, *waits)
-        return [self.group_of(jobs, **retry, name=name, cleanup_timeout=6.0 + self.duration(9))]
+        return [
+            self.group_of(
+                jobs, **retry, name=name, cleanup_timeout=6.0 + self.duration(9)
+            )
+        ]
 
     def tries_thrice(self) -> list[Leaf | Group]:
         """A job fails, and is tried again and again, alone or with its group."""
         fails: tuple[Step, ...] = (Nap(self.duration(2)), Fail())
-        retry = Retry(times=1, first=self.duration(1)) if self.random.random() < 0.2 else None
+        retry = (
+            Retry(times=1, first=self.duration(1))
+            if self.random.random() < 0.2
+            else None
+        )
         job = self.actor(critical=None, retry=retry)
-        job = replace(job, bodies=(*[fails] * self.random.randint(2, 4), (Nap(self.duration(3)),)))
-        jobs: list[Leaf | Group] = [job, self.actor(requires=(job.name,), settled=(), critical=None)]
+        job = replace(
+            job, bodies=(*[fails] * self.random.randint(2, 4), (Nap(self.duration(3)),))
+        )
+        jobs: list[Leaf | Group] = [
+            job,
+            self.actor(requires=(job.name,), settled=(), critical=None),
+        ]
         names = [job.name]
         if self.random.random() < 0.5:
-            calls = {"on_job_settled": self.duration(2)} if self.random.random() < 0.3 else {}
+            calls = (
+                {"on_job_settled": self.duration(2)}
+                if self.random.random() < 0.3
+                else {}
+            )
             jobs = [self.group_of(jobs, **calls)]
             names.append(jobs[0].name)
         body: list[Step] = []
         for _ in range(self.random.randint(2, 4)):
-            body += [Nap(5.0 + self.duration(2)), Steer(self.random.choice(names), "try_again")]
-        tries = replace(self.actor(forever=False), bodies=((*body, Nap(self.duration(4))),))
+            body += [
+                Nap(5.0 + self.duration(2)),
+                Steer(self.random.choice(names), "try_again"),
+            ]
+        tries = replace(
+            self.actor(forever=False), bodies=((*body, Nap(self.duration(4))),)
+        )
         return [*jobs, tries]
 
     def serves_two(self) -> list[Leaf | Group]:
         """Two jobs use one service, which ends after the last; one of them may fail, or be retried."""
-        started = {"service": True, "forever": True, "critical": None, "run_if": "succeeded"}
-        service = self.actor(**started, linger=self.duration(2) * (self.random.random() < 0.4))
-        service = replace(service, bodies=((*service.bodies[0], Started(), Nap(math.inf)),))
+        started = {
+            "service": True,
+            "forever": True,
+            "critical": None,
+            "run_if": "succeeded",
+        }
+        service = self.actor(
+            **started, linger=self.duration(2) * (self.random.random() < 0.4)
+        )
+        service = replace(
+            service, bodies=((*service.bodies[0], Started(), Nap(math.inf)),)
+        )
         after = {"requires": (service.name,), "settled": (), "critical": None}
         fails = [Fail()] * (self.random.random() < 0.3)
         retry = Retry(times=1) if self.random.random() < 0.5 else None
-        users = [self.actor(first=6, **after), self.actor(*fails, first=3, **after, retry=retry)]
+        users = [
+            self.actor(first=6, **after),
+            self.actor(*fails, first=3, **after, retry=retry),
+        ]
         jobs = [service, *users]
         return [self.group_of(jobs)] if self.random.random() < 0.5 else jobs
 
     def asks_in_a_retry(self) -> list[Leaf | Group]:
         """A question in a group is asked again in the next attempt of the group, and answered in both."""
-        answer = Leaf(**self.common([]) | {"forever": False, "run_if": "succeeded"}, answer=True)
+        answer = Leaf(
+            **self.common([]) | {"forever": False, "run_if": "succeeded"}, answer=True
+        )
         gives = self.actor(Give(answer.name), first=4, critical=None)
         uses = self.actor(first=2, requires=(answer.name,), settled=(), critical=None)
-        bad = self.actor(Fail(), first=6, critical=self.random.choice((True, None, None)))
-        retry = Retry(times=self.random.randint(1, 2), first=self.random.choice((0.0, self.duration(2))))
+        bad = self.actor(
+            Fail(), first=6, critical=self.random.choice((True, None, None))
+        )
+        retry = Retry(
+            times=self.random.randint(1, 2),
+            first=self.random.choice((0.0, self.duration(2))),
+        )
         return [self.group_of([answer, gives, uses, bad], retry=retry)]
 
 
@@ -889,9 +1562,18 @@ SECONDS = {
 }
 """How often each scene is drawn: it takes effect in each tenth scenario."""
 SCENES = (
-    *(Generator.gives_up, Generator.reserves, Generator.does_not_reach, Generator.throttles_with_a_budget),
+    *(
+        Generator.gives_up,
+        Generator.reserves,
+        Generator.does_not_reach,
+        Generator.throttles_with_a_budget,
+    ),
     *(Generator.shares_a_budget, Generator.cancels_all, Generator.cleans_up_with_needs),
-    *(Generator.waits_for_a_token, Generator.takes_a_failure, Generator.minds_a_failure),
+    *(
+        Generator.waits_for_a_token,
+        Generator.takes_a_failure,
+        Generator.minds_a_failure,
+    ),
     *(Generator.staggers, Generator.overloads, Generator.overspends),
 )
 
@@ -947,20 +1629,40 @@ class Variation(Generator):
         """What a clean-up job gives back starts a job of another group, or of another run."""
         pool = self.resource("amount", float(self.random.randint(1, 2)))
         needs = {"needs": ((pool.name, pool.total),)}
-        bad = self.actor(Fail(), first=6, critical=True, run_if="succeeded", requires=())
-        alarm = self.actor(first=9, **needs | {"run_if": "failed", "requires": (bad.name,), "settled": ()})
+        bad = self.actor(
+            Fail(), first=6, critical=True, run_if="succeeded", requires=()
+        )
+        alarm = self.actor(
+            first=9,
+            **needs | {"run_if": "failed", "requires": (bad.name,), "settled": ()},
+        )
         gate = self.actor(first=6)
-        jobs = [[bad, alarm], [gate, self.actor(first=4, **needs, requires=(gate.name,), settled=())]]
+        jobs = [
+            [bad, alarm],
+            [gate, self.actor(first=4, **needs, requires=(gate.name,), settled=())],
+        ]
         if self.apart:
-            runs = [replace(run, jobs=(*new, *run.jobs)) for run, new in zip(root.jobs, jobs, strict=True)]  # type: ignore[call-overload]
+            runs = [
+                replace(run, jobs=(*new, *run.jobs))
+                for run, new in zip(root.jobs, jobs, strict=True)
+            ]  # type: ignore[call-overload]
             return replace(root, jobs=tuple(runs), pool=(*root.pool, pool))
-        options = {"forever": False, "needs": (), "cleanup_timeout": 20.0 + self.duration()}
-        groups = [Group(**self.common([]) | {"forever": False}, jobs=tuple(new)) for new in jobs]
+        options = {
+            "forever": False,
+            "needs": (),
+            "cleanup_timeout": 20.0 + self.duration(),
+        }
+        groups = [
+            Group(**self.common([]) | {"forever": False}, jobs=tuple(new))
+            for new in jobs
+        ]
         groups[0] = replace(groups[0], critical=False, **options)
         return with_jobs(root, groups, [pool])
 
 
-def with_jobs(group: Group, jobs: Sequence[Leaf | Group], pool: Sequence[Resource]) -> Group:
+def with_jobs(
+    group: Group, jobs: Sequence[Leaf | Group], pool: Sequence[Resource]
+) -> Group:
     """Put jobs in front of a scheduler's, and resources into its pool."""
     return replace(group, jobs=(*jobs, *group.jobs), pool=(*group.pool, *pool))
 
@@ -979,8 +1681,16 @@ def may_be_required(plan: Plan) -> bool:
     return not plan.forever or bool(getattr(plan, "service", False))
 
 
-def scenario_of(seed: object, without: Sequence[str] = (), *, varied: bool = False, meeting: str = "") -> Scenario:
+def scenario_of(
+    seed: object,
+    without: Sequence[str] = (),
+    *,
+    varied: bool = False,
+    meeting: str = "",
+) -> Scenario:
     """Return the scenario of a seed, with a scene of `MEETINGS` if one is named."""
     generator = (Variation if varied else Generator)(seed, without)
-    drawn = generator.with_second_of_something(generator.tried(generator.steered(generator.scenario())))
+    drawn = generator.with_second_of_something(
+        generator.tried(generator.steered(generator.scenario()))
+    )
     return generator.with_meeting(drawn, meeting) if meeting else drawn

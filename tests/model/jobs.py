@@ -8,7 +8,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from .clock import SAME, Timer, World
 from .scenario import Group, Leaf, Plan, Reaction, endless, inputs_of
-from .steps import Add, Await, Bind, Cancel, Drain, Fail, Give, Nap, Progress, Started, Steer, Step, Throttle, Use
+from .steps import (
+    Add,
+    Await,
+    Bind,
+    Cancel,
+    Drain,
+    Fail,
+    Give,
+    Nap,
+    Progress,
+    Started,
+    Steer,
+    Step,
+    Throttle,
+    Use,
+)
 
 if TYPE_CHECKING:
     from .schedulers import ModelScheduler
@@ -44,7 +59,9 @@ class ModelJob:
         self.problem: Problem | None = None
         self.value: Any = None  # the result
         self.fell_short: frozenset[tuple[str, str]] = frozenset()  # as it became ready
-        self.only_cancelled = False  # it is BLOCKED or CANCELLED, not because of a failure
+        self.only_cancelled = (
+            False  # it is BLOCKED or CANCELLED, not because of a failure
+        )
         self.is_admitted = False  # it has what it needs, and has not started
         self.is_taken = False  # an `await` has raised its failure, which would count
         self.is_raised = False  # an `await` has raised its failure
@@ -54,10 +71,16 @@ class ModelJob:
         self.asked = False  # to end, from outside
         self.alone = False  # `cancel()` of the job itself came first
         self.told = False  # to end, by its run, perhaps after it was cancelled already
-        self.is_last = False  # a scheduler that was drained in this attempt is not tried again
-        self.ended_with_run = False  # it ran, and has settled as its run was stopped or drained
+        self.is_last = (
+            False  # a scheduler that was drained in this attempt is not tried again
+        )
+        self.ended_with_run = (
+            False  # it ran, and has settled as its run was stopped or drained
+        )
         self.by_run = False  # to end, as the run has come to its end
-        self.at_each_wait = False  # it is cancelled at each wait from now on, as its time is up
+        self.at_each_wait = (
+            False  # it is cancelled at each wait from now on, as its time is up
+        )
         self.ready = False  # a service
         self.calls = self.attempts = self.retries = 0
         self.used_by: set[str] = set()  # those that have begun with this service
@@ -69,14 +92,20 @@ class ModelJob:
         self.number = 0  # its place among the ready jobs
         self.keeps_key = False  # whether it stands first among those of its rank only, as it was taken back
         self.ready_at = self.began_attempt = -1.0
-        self.attempt_problem: Problem | None = None  # with which the last attempt has ended
+        self.attempt_problem: Problem | None = (
+            None  # with which the last attempt has ended
+        )
         self.reported: set[str] = set()  # the names of which it has said what it used
         self.overtaken = 0
         self.rank = 0.0  # for the policy
         self.held: dict[str, float] = {}  # what it has of each resource
         self.spent: dict[str, float] = {}  # what it has used of each budget
-        self.throttled_until = math.inf  # when the throttle ends because of which it waits
-        self.throttled_since = math.inf  # when the first of the last attempts began, which were all throttled
+        self.throttled_until = (
+            math.inf
+        )  # when the throttle ends because of which it waits
+        self.throttled_since = (
+            math.inf
+        )  # when the first of the last attempts began, which were all throttled
         self.gives_up = math.inf  # after how many seconds of that
         self.awaiters: list[Callable[[], None]] = []
         world.jobs[plan.name] = self
@@ -101,7 +130,9 @@ class ModelJob:
     def has_shutdown(self) -> bool:
         """Return whether `co_shutdown` of the job, or of one in a scheduler that has not run, has something to do."""
         plan = self.plan
-        return isinstance(plan, Leaf) and bool(plan.answer or plan.shutdown or plan.shutdown_fails)
+        return isinstance(plan, Leaf) and bool(
+            plan.answer or plan.shutdown or plan.shutdown_fails
+        )
 
     @property
     def takes_slot(self) -> bool:
@@ -125,7 +156,11 @@ class ModelJob:
         if self.plan.critical is not None:
             return self.plan.critical
         around = self.parent
-        while around is not None and around.plan.critical_jobs is None and around.plan.enough is None:
+        while (
+            around is not None
+            and around.plan.critical_jobs is None
+            and around.plan.enough is None
+        ):
             around = around.parent
         return None if around is None else around.plan.critical_jobs
 
@@ -135,17 +170,26 @@ class ModelJob:
         if self.state not in ("FAILED", "BLOCKED") or self.only_cancelled:
             return False
         in_first = self.parent is not None and self.parent.plan.enough is not None
-        return bool(self.criticality) or (self.criticality is None and not self.is_taken and not in_first)
+        return bool(self.criticality) or (
+            self.criticality is None and not self.is_taken and not in_first
+        )
 
     def requires(self) -> list[ModelJob]:
         added = [earlier for later, earlier in self.world.bound if later == self.name]
-        return [self.world.jobs[name] for name in {*self.plan.requires, *self.inputs, *added}]
+        return [
+            self.world.jobs[name]
+            for name in {*self.plan.requires, *self.inputs, *added}
+        ]
 
     def essential(self) -> list[ModelJob]:
         """Return what is required for (2) and (3): with run_if="settled" or "failed", only inputs count."""
         if self.plan.run_if != "succeeded":
             return [self.world.jobs[name] for name in self.inputs]
-        return [one for one in self.requires() if one.name in self.inputs or one.name not in self.plan.settled]
+        return [
+            one
+            for one in self.requires()
+            if one.name in self.inputs or one.name not in self.plan.settled
+        ]
 
     def shortfalls(self) -> frozenset[tuple[str, str]]:
         """Return the requirements that have not succeeded, and their states, which a journal compares with its own."""
@@ -179,7 +223,11 @@ class ModelJob:
         essential = self.essential()
         # (2) If an input failed, or anything else required that is neither tolerated nor required by
         # requires(b, settled=True), it is BLOCKED; the cause is the first of these to settle.
-        failed = [one for one in essential if one.has_failed and (one in inputs or one.criticality is not False)]
+        failed = [
+            one
+            for one in essential
+            if one.has_failed and (one in inputs or one.criticality is not False)
+        ]
         if failed:
             first = min(failed, key=lambda one: one.settled_as)
             self.only_cancelled = all(one.was_cancelled for one in failed)
@@ -189,7 +237,11 @@ class ModelJob:
         # (3) If an input, or everything that it requires, was SKIPPED, it is SKIPPED.
         if any(one.state == "SKIPPED" for one in inputs):
             return "SKIPPED", None
-        if required and self.plan.run_if == "succeeded" and all(one.state == "SKIPPED" for one in required):
+        if (
+            required
+            and self.plan.run_if == "succeeded"
+            and all(one.state == "SKIPPED" for one in required)
+        ):
             return "SKIPPED", None
         # (4) Otherwise it runs.
         return "SCHEDULED", None
@@ -208,15 +260,29 @@ class ModelJob:
         if group is None or self.alone:
             return False
         # After a drain, a stop may have another reason than the run; what was not reached is due to the drain.
-        reason = group.reason if self.state == "IDLE" else group.why_stopped if group.stopping else None
-        return group.is_cut_off if reason == "CANCELLED" else reason in ("CRITICAL", "TIMEOUT")
+        reason = (
+            group.reason
+            if self.state == "IDLE"
+            else group.why_stopped
+            if group.stopping
+            else None
+        )
+        return (
+            group.is_cut_off
+            if reason == "CANCELLED"
+            else reason in ("CRITICAL", "TIMEOUT")
+        )
 
     @property
     def is_tied(self) -> bool:
         """Return whether the job has started, or goes on, in this instant, which has several causes."""
         now = self.world.now
         goes_on = any(timer.live and timer.when < now + SAME for timer in self.timers)
-        return self.state == "RUNNING" and self.world.is_tied() and (goes_on or self.began_attempt == now)
+        return (
+            self.state == "RUNNING"
+            and self.world.is_tied()
+            and (goes_on or self.began_attempt == now)
+        )
 
     # ---- the life of a job
 
@@ -248,9 +314,17 @@ class ModelJob:
             mark("own_task")
         if self.inputs:
             mark("input")
-        if plan.run_if != "succeeded" and any(one.has_failed for one in self.requires()):
+        if plan.run_if != "succeeded" and any(
+            one.has_failed for one in self.requires()
+        ):
             stopping = self.parent is not None and self.parent.stopping
-            mark("clean-up" if stopping else "alarm" if plan.run_if == "failed" else "run_if=settled")
+            mark(
+                "clean-up"
+                if stopping
+                else "alarm"
+                if plan.run_if == "failed"
+                else "run_if=settled"
+            )
         if any(one.has_failed and one.name in plan.settled for one in self.requires()):
             mark("settled=True")
 
@@ -301,13 +375,19 @@ class ModelJob:
     def has_timed_out(self) -> None:
         """With "fail" it is a `JobTimeout`, which `retry` may see. With "move_on" the job is SUCCEEDED with None."""
         self.timed_out = True
-        if self.parent is not None and self.plan.on_timeout == "move_on" and not self.ready:
+        if (
+            self.parent is not None
+            and self.plan.on_timeout == "move_on"
+            and not self.ready
+        ):
             self.world.mark("move_on")
             self.world.never_stored.add(self.name)
             self.moved_on = True
             self.settle("SUCCEEDED")
         else:
-            self.world.mark("scheduler timeout" if isinstance(self.plan, Group) else "timeout")
+            self.world.mark(
+                "scheduler timeout" if isinstance(self.plan, Group) else "timeout"
+            )
             self.has_raised(problem("JobTimeout", self.name))
 
     def has_raised(self, why: Problem) -> None:
@@ -315,7 +395,11 @@ class ModelJob:
         parent = self.parent
         if parent is None:
             self.settle("FAILED", why)
-        elif (parent.draining or parent.stopping) and why.text in ("JobCancelled", "JobNotDone") and not why.root:
+        elif (
+            (parent.draining or parent.stopping)
+            and why.text in ("JobCancelled", "JobNotDone")
+            and not why.root
+        ):
             self.settle("CANCELLED")  # what it awaited has ended with the run
         elif (
             isinstance(self.plan, Leaf)
@@ -326,7 +410,9 @@ class ModelJob:
             self.was_throttled(why)
         elif self.ready or self.asked or not self.is_retried(why):
             self.settle("FAILED", why)
-        elif self.is_last or ((parent.stopping or parent.draining) and not parent.is_cleaning_up(self)):
+        elif self.is_last or (
+            (parent.stopping or parent.draining) and not parent.is_cleaning_up(self)
+        ):
             self.settle("CANCELLED")
         else:
             self.retries += 1
@@ -350,14 +436,18 @@ class ModelJob:
             return False
         if isinstance(self.plan, Leaf) and set(why.leaves) == {"Throttled"}:
             return False  # it has given up
-        return not retry.booms_only or all(leaf in ("Boom", "Slow") for leaf in why.leaves)
+        return not retry.booms_only or all(
+            leaf in ("Boom", "Slow") for leaf in why.leaves
+        )
 
     def was_throttled(self, why: Problem) -> None:
         """The slot and the needs are released; the job is SCHEDULED again, at the head of the ready queue."""
         assert self.parent is not None
         self.throttled_since = min(self.throttled_since, self.began_attempt)
         cleans_up = self.parent.stopping and self.parent.is_cleaning_up(self)
-        if self.asked or (not cleans_up and (self.parent.stopping or self.parent.draining)):
+        if self.asked or (
+            not cleans_up and (self.parent.stopping or self.parent.draining)
+        ):
             self.settle("CANCELLED")
         else:
             self.world.mark("throttle")
@@ -368,7 +458,9 @@ class ModelJob:
             if cleans_up:
                 self.world.mark("throttled clean-up")
                 self.parent.release_held(self)
-                self.backoff = self.world.after(self.throttled_until - self.world.now, self.be_ready_again)
+                self.backoff = self.world.after(
+                    self.throttled_until - self.world.now, self.be_ready_again
+                )
                 return
             self.number, self.keeps_key = next(self.world.first_numbers), False
             self.parent.queue.insert(0, self)
@@ -402,11 +494,19 @@ class ModelJob:
         """Be IDLE again, as if the job had not settled; only the attempts count on, and what it has used."""
         self.world.hook("reopened", self.name)
         self.world.tries[self.name] += 1
-        self.state, self.finished, self.problem, self.value, self.settled_as = "IDLE", None, None, None, math.inf
-        self.only_cancelled = self.is_admitted = self.is_taken = self.is_raised = self.has_awaited_failure = (
-            self.moved_on
+        self.state, self.finished, self.problem, self.value, self.settled_as = (
+            "IDLE",
+            None,
+            None,
+            None,
+            math.inf,
+        )
+        self.only_cancelled = self.is_admitted = self.is_taken = self.is_raised = (
+            self.has_awaited_failure
+        ) = self.moved_on = False
+        self.asked = self.alone = self.told = self.ended_with_run = self.by_run = (
+            self.at_each_wait
         ) = False
-        self.asked = self.alone = self.told = self.ended_with_run = self.by_run = self.at_each_wait = False
         self.retries, self.overtaken = 0, 0
         self.throttled_until = self.throttled_since = math.inf
         self.restored = False
@@ -461,7 +561,9 @@ class ModelJob:
 
     def doubt_idle(self) -> None:
         """Give up exactness if the job is cancelled in the instant in which its idle timeout ends, some turns later."""
-        is_due = self.idle_timer is not None and self.idle_timer.when < self.world.now + SAME
+        is_due = (
+            self.idle_timer is not None and self.idle_timer.when < self.world.now + SAME
+        )
         if is_due or self.idled_at == self.world.now == self.world.tied_at:
             self.world.doubt("an idle timeout ends in the instant of something else")
 
@@ -498,12 +600,23 @@ class ModelLeaf(ModelJob):
     def call(self) -> None:
         """Begin the body of this attempt."""
         inputs = [self.world.jobs[name] for name in self.inputs]
-        if any(one.is_service and one.state in ("CANCELLED", "FAILED") for one in inputs):
+        if any(
+            one.is_service and one.state in ("CANCELLED", "FAILED") for one in inputs
+        ):
             self.world.doubt("a service has ended whose value is an input")
         body = self.plan.bodies[min(self.calls, len(self.plan.bodies) - 1)]
         self.note_call()
-        lost = next((one for one in map(self.world.jobs.get, self.inputs) if one and one.state in BAD), None)
-        if lost is not None:  # a service that has ended while this job waited for its start
+        lost = next(
+            (
+                one
+                for one in map(self.world.jobs.get, self.inputs)
+                if one and one.state in BAD
+            ),
+            None,
+        )
+        if (
+            lost is not None
+        ):  # a service that has ended while this job waited for its start
             self.has_raised(lost.problem or problem("JobCancelled"))
             return
         self.world.calls[self.name] += not self.plan.answer
@@ -567,7 +680,9 @@ class ModelLeaf(ModelJob):
                 if answer.state in UNSETTLED:
                     answer.given = True
                     world.mark(
-                        "answer", *["answer in a retry"] * (answer.parent is not None and answer.parent.retries > 0)
+                        "answer",
+                        *["answer in a retry"]
+                        * (answer.parent is not None and answer.parent.retries > 0),
                     )
                     if answer.state == "RUNNING":
                         world.soon.append(answer.go_on)
@@ -581,7 +696,9 @@ class ModelLeaf(ModelJob):
                 if not self.has_grown:
                     self.has_grown = True
                     if not (parent.draining or parent.stopping):
-                        self.world.never_stored.add(self.name)  # what it has added is not there without it
+                        self.world.never_stored.add(
+                            self.name
+                        )  # what it has added is not there without it
                     parent.grow(jobs)
             case Bind(later, earlier):
                 parent.bind(later, earlier)
@@ -592,7 +709,9 @@ class ModelLeaf(ModelJob):
         return True
 
     def wake(self) -> None:
-        self.timers = [timer for timer in self.timers if timer.when > self.world.now and timer.live]
+        self.timers = [
+            timer for timer in self.timers if timer.when > self.world.now and timer.live
+        ]
         self.go_on()
 
     def end_scope(self) -> None:
@@ -622,7 +741,11 @@ class ModelLeaf(ModelJob):
         def resume() -> None:
             if self.awaited is resume and self.unwinding:
                 self.world.doubt("what a job awaits ends as the job is cancelled")
-            if self.state == "RUNNING" and not self.unwinding and self.awaited is resume:
+            if (
+                self.state == "RUNNING"
+                and not self.unwinding
+                and self.awaited is resume
+            ):
                 self.awaited, self.resumed_at = None, self.world.now
                 if self.receive(other, step):
                     self.go_on()
@@ -650,14 +773,24 @@ class ModelLeaf(ModelJob):
             assert other.problem is not None
             why, other.is_raised = other.problem, True
         else:
-            why = problem({"CANCELLED": "JobCancelled", "SKIPPED": "JobSkipped"}[other.state])
+            why = problem(
+                {"CANCELLED": "JobCancelled", "SKIPPED": "JobSkipped"}[other.state]
+            )
         # Not a failure that `await job` has raised in a job: it belongs to whoever awaited it.
-        if other.state in ("FAILED", "BLOCKED") and other.counts and not other.criticality:
+        if (
+            other.state in ("FAILED", "BLOCKED")
+            and other.counts
+            and not other.criticality
+        ):
             other.is_taken = True
             self.world.mark("failure taken")
             siblings = () if other.parent is None else other.parent.jobs
-            if self.world.drops and any(one.problem and one.problem.root is other.problem for one in siblings):
-                self.world.doubt("the last failure that is kept is awaited")  # it stands for what it has blocked
+            if self.world.drops and any(
+                one.problem and one.problem.root is other.problem for one in siblings
+            ):
+                self.world.doubt(
+                    "the last failure that is kept is awaited"
+                )  # it stands for what it has blocked
         if "Throttled" in why.leaves:
             self.world.doubt("a job raises the Throttled of another")
         self.end_scope()
@@ -679,10 +812,14 @@ class ModelLeaf(ModelJob):
             return
         self.unwinding, self.again = True, False
         is_due = (
-            self.scope_timer is not None and self.scope_timer.live and self.scope_timer.when < self.world.now + SAME
+            self.scope_timer is not None
+            and self.scope_timer.live
+            and self.scope_timer.when < self.world.now + SAME
         )
         if is_due and self.asked and self.plan.linger and self.world.is_direct_asyncio:
-            self.world.doubt("a shield of anyio does not hold")  # it is cancelled twice at this instant
+            self.world.doubt(
+                "a shield of anyio does not hold"
+            )  # it is cancelled twice at this instant
         self.end_scope()
         if self.plan.reaction is Reaction.START and not self.ready:
             self.become_ready()
@@ -698,8 +835,14 @@ class ModelLeaf(ModelJob):
         """Wait, or end, after a cancellation."""
         again = self.again or self.at_each_wait
         if self.plan.linger and self.world.is_direct_asyncio and self.world.is_tied():
-            self.world.doubt("a shield of anyio does not hold")  # if a further cause comes in this instant
-        if self.plan.reaction is Reaction.GO_ON and self.world.cancels_once and not again:
+            self.world.doubt(
+                "a shield of anyio does not hold"
+            )  # if a further cause comes in this instant
+        if (
+            self.plan.reaction is Reaction.GO_ON
+            and self.world.cancels_once
+            and not again
+        ):
             self.timers.append(self.world.after(self.plan.unwinding, self.end))
         else:
             self.end()
@@ -740,7 +883,9 @@ class ModelLeaf(ModelJob):
 def cancel(world: World, name: str, mechanism: str) -> None:
     """Call `cancel()` of a job, or of a scheduler, which cancels everything in it."""
     job = world.jobs.get(name)
-    if job is None or (job.parent is not None and not (job.parent.under_way and job.state in UNSETTLED)):
+    if job is None or (
+        job.parent is not None and not (job.parent.under_way and job.state in UNSETTLED)
+    ):
         group = None if job is None else job.parent
         if group is not None and not group.under_way and group.waits_to_begin():
             world.cancelled_early.setdefault(group.name, []).append(name)
@@ -765,8 +910,16 @@ def drain(world: World, name: str) -> None:
 def try_again(world: World, job: Any) -> None:
     """Try again a job, or all that has failed in a scheduler that is under way, at any depth."""
     if job in world.schedulers:
-        failed = [one for one in world.jobs.values() if one.state == "FAILED" and not one.is_raised]
-        groups = [one for one in world.schedulers if is_in(one, job)] if job.accepts_calls else []
+        failed = [
+            one
+            for one in world.jobs.values()
+            if one.state == "FAILED" and not one.is_raised
+        ]
+        groups = (
+            [one for one in world.schedulers if is_in(one, job)]
+            if job.accepts_calls
+            else []
+        )
     else:
         failed = [] if job is None or job.state == "SKIPPED" else [member_of_run(job)]
         groups = [one for one in world.schedulers if failed and failed[0].parent is one]
@@ -776,7 +929,9 @@ def try_again(world: World, job: Any) -> None:
         member = failed[0]
         waits = member.state in UNSETTLED
         if (waits and (job.state not in SETTLED or member.state == "RUNNING")) or not (
-            waits or member.state in ("SUCCEEDED", "FAILED") or (member.state == "CANCELLED" and member.alone)
+            waits
+            or member.state in ("SUCCEEDED", "FAILED")
+            or (member.state == "CANCELLED" and member.alone)
         ):
             return
         levels = levels_anew(member, job)
@@ -793,7 +948,11 @@ def try_again(world: World, job: Any) -> None:
                 group.take_back_success(job, levels[0])
         if levels or waits:
             return
-    done = [group.reopen_jobs([one for one in group.jobs if one in failed]) for group in groups if group.goes_on]
+    done = [
+        group.reopen_jobs([one for one in group.jobs if one in failed])
+        for group in groups
+        if group.goes_on
+    ]
     if sum(done) > 1:
         world.doubt("several groups try again at one instant")
 
@@ -838,5 +997,9 @@ def steer(world: World, step: Steer) -> None:
         try_again(world, group)
     elif isinstance(step.what, int) and group is not None and not has_settled(group):
         group.set_window(step.what)
-    elif not isinstance(step.what, int) and group is not None and group.state in UNSETTLED:
+    elif (
+        not isinstance(step.what, int)
+        and group is not None
+        and group.state in UNSETTLED
+    ):
         group.set_paused(step.what == "pause")

@@ -16,28 +16,45 @@ if TYPE_CHECKING:
 class ModelResource:
     """One entry of a pool, or what a nested scheduler keeps of one for its members."""
 
-    def __init__(self, world: World, plan: Resource, outer: ModelResource | None = None) -> None:
+    def __init__(
+        self, world: World, plan: Resource, outer: ModelResource | None = None
+    ) -> None:
         self.world, self.plan, self.outer = world, plan, outer
         self.free = plan.burst or plan.total if plan.kind == "rate" else plan.total
         self.has_window = plan.kind == "rate" and not plan.burst
-        self.started: list[list[float]] = []  # in the window of a rate: when, infinity if not yet, and the amounts
+        self.started: list[
+            list[float]
+        ] = []  # in the window of a rate: when, infinity if not yet, and the amounts
         self.reserved = 0.0  # of a budget: what running jobs have reserved or used, which is not in `free`
         self.keys: dict[str, float] = {}  # how many jobs have each key
-        self.rests: dict[str, list[float]] = {}  # when the gaps after other jobs with a key are over
+        self.rests: dict[
+            str, list[float]
+        ] = {}  # when the gaps after other jobs with a key are over
         self.rates: dict[str, ModelResource] = {}  # of keys
         self.unstarted = 0.0  # of a rate: what jobs have that wait for a token; it accrues again only from their start
         self.level_at = world.now  # of a rate: when `free` was right
-        self.taken_by: list[tuple[float, float | str, ModelScheduler]] = []  # when and of which schedulers
-        self.closed_until: dict[str, float] = outer.closed_until if outer is not None else {}
+        self.taken_by: list[
+            tuple[float, float | str, ModelScheduler]
+        ] = []  # when and of which schedulers
+        self.closed_until: dict[str, float] = (
+            outer.closed_until if outer is not None else {}
+        )
 
     def refill(self) -> None:
         """Rates refill steadily up to their burst; those without one have what started within `per` seconds."""
         if self.has_window:
-            self.started = [each for each in self.started if each[0] + self.plan.per > self.world.now + SAME]
+            self.started = [
+                each
+                for each in self.started
+                if each[0] + self.plan.per > self.world.now + SAME
+            ]
             self.free = self.plan.total - sum(amount for _, amount in self.started)
         elif self.plan.kind == "rate":
             gained = (self.world.now - self.level_at) * self.plan.total / self.plan.per
-            self.free, self.level_at = min(self.plan.burst - self.unstarted, self.free + gained), self.world.now
+            self.free, self.level_at = (
+                min(self.plan.burst - self.unstarted, self.free + gained),
+                self.world.now,
+            )
 
     def available_at(self, need: float | str) -> float:
         """Return when a need can be met: `-inf` for now, infinity if that depends on other jobs."""
@@ -47,8 +64,17 @@ class ModelResource:
         if isinstance(need, str) and self.plan.of_rates:
             return self.rate_of(need).available_at(1.0)
         if isinstance(need, str):
-            places, rests = int(self.plan.total - self.keys.get(need, 0)), self.resting(need)
-            return math.inf if not places else -math.inf if len(rests) < places else rests[len(rests) - places]
+            places, rests = (
+                int(self.plan.total - self.keys.get(need, 0)),
+                self.resting(need),
+            )
+            return (
+                math.inf
+                if not places
+                else -math.inf
+                if len(rests) < places
+                else rests[len(rests) - places]
+            )
         self.refill()
         if need <= self.free + SAME:
             return -math.inf
@@ -73,11 +99,17 @@ class ModelResource:
 
     def resting(self, key: str) -> list[float]:
         """Return when the gaps after jobs with a key will be over."""
-        return sorted(when for when in self.rests.get(key, ()) if when > self.world.now + SAME)
+        return sorted(
+            when for when in self.rests.get(key, ()) if when > self.world.now + SAME
+        )
 
     def can_ever_meet(self, need: float | str) -> bool:
         """A job waits for a budget as long as what running jobs have reserved could come back."""
-        return self.plan.kind != "budget" or isinstance(need, str) or need <= self.free + self.reserved + SAME
+        return (
+            self.plan.kind != "budget"
+            or isinstance(need, str)
+            or need <= self.free + self.reserved + SAME
+        )
 
     def take(self, need: float | str) -> None:
         """Take a need, even beyond what is free."""
@@ -98,8 +130,12 @@ class ModelResource:
         self.refill()
         self.unstarted += sign * need
         if self.has_window:
-            since, until = (self.world.now, math.inf) if sign > 0 else (math.inf, self.world.now)
-            next(each for each in reversed(self.started) if each == [since, need])[0] = until
+            since, until = (
+                (self.world.now, math.inf) if sign > 0 else (math.inf, self.world.now)
+            )
+            next(each for each in reversed(self.started) if each == [since, need])[
+                0
+            ] = until
 
     def give_back(self, need: float | str, share: float) -> None:
         """Needs are released however the job ends; budgets and rates are not given back."""
@@ -185,7 +221,9 @@ class ModelLimiter:
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
         self.holders: set[ModelJob] = set()
-        self.asked_at = -1.0  # when the last job that waits has asked, and in which group
+        self.asked_at = (
+            -1.0
+        )  # when the last job that waits has asked, and in which group
         self.asked_last: ModelScheduler | None = None
         self.passed_at = -1.0  # when the last job that waited got a token
         # The outermost runs in the limiter's queue, each with its groups that wait, as often as they have asked.

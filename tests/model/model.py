@@ -28,10 +28,15 @@ def look(world: World) -> dict[str, Any]:
             seen[f"the window of {group.name}"] = group.size
         for name, resource in group.pool.items():
             resource.refill()
-            keys = {key: resource.plan.total - used - len(resource.resting(key)) for key, used in resource.keys.items()}
+            keys = {
+                key: resource.plan.total - used - len(resource.resting(key))
+                for key, used in resource.keys.items()
+            }
             if resource.plan.of_rates:
                 continue
-            seen[f"{name} of {group.name}"] = keys if resource.plan.kind == "keys" else resource.free
+            seen[f"{name} of {group.name}"] = (
+                keys if resource.plan.kind == "keys" else resource.free
+            )
     for job in world.jobs.values():
         if words := [*why(job)]:
             seen[f"why {job.name}"] = words
@@ -44,10 +49,19 @@ def why(job: ModelJob) -> Iterator[str]:
     if group is None or job not in group.jobs:
         return  # an earlier attempt of its scheduler has added it
     if not group.under_way:
-        if job.state == "IDLE" and group.state in ("IDLE", "SCHEDULED") and any(why(group)):
+        if (
+            job.state == "IDLE"
+            and group.state in ("IDLE", "SCHEDULED")
+            and any(why(group))
+        ):
             yield f"waits for its scheduler '{group.name}'"
             yield from why(group)
-    elif isinstance(job, ModelLeaf) and job.awaited is not None and job.state == "RUNNING" and not job.unwinding:
+    elif (
+        isinstance(job, ModelLeaf)
+        and job.awaited is not None
+        and job.state == "RUNNING"
+        and not job.unwinding
+    ):
         yield "awaits '"
     elif not goes_on(group):
         return
@@ -75,10 +89,18 @@ def why_it_lacks(group: ModelScheduler, job: ModelJob) -> Iterator[str]:
         resource = group.find(name)
         assert resource is not None
         if resource.is_closed(need if isinstance(need, str) else ""):
-            yield f"{name} '{need}', throttled for" if isinstance(need, str) else f"{name}, throttled for"
+            yield (
+                f"{name} '{need}', throttled for"
+                if isinstance(need, str)
+                else f"{name}, throttled for"
+            )
         elif when == math.inf and resource.plan.kind in ("amount", "named"):
             yield " taken"
-        elif when < math.inf and resource.plan.kind == "keys" and not resource.plan.of_rates:
+        elif (
+            when < math.inf
+            and resource.plan.kind == "keys"
+            and not resource.plan.of_rates
+        ):
             yield ": gap, "
         elif when == math.inf and resource.plan.kind == "budget":
             yield " left"
@@ -106,7 +128,9 @@ class Outcome:
     result: bool | None  # None: the run was cut from outside
     ended_at: float
     fates: dict[str, Fate]
-    verdicts: dict[str, tuple[str | None, str | None]]  # stop reason and culprit of each scheduler
+    verdicts: dict[
+        str, tuple[str | None, str | None]
+    ]  # stop reason and culprit of each scheduler
     started: list[str]  # all jobs, in the order of their first starts
     settled: list[tuple[str, str]]  # the calls of on_job_settled
     hooks: list[tuple[float, str, str]]
@@ -114,7 +138,9 @@ class Outcome:
     looks: list[dict[str, Any]]  # what was seen at the instants of `LOOKS`
     effects: set[str]
     bound: frozenset[tuple[str, str]] = frozenset()
-    kept: frozenset[str] = frozenset()  # the members of the outermost scheduler that are left with `keep_jobs=False`
+    kept: frozenset[str] = (
+        frozenset()
+    )  # the members of the outermost scheduler that are left with `keep_jobs=False`
     never_stored: frozenset[str] = frozenset()
     stored: dict[str, Stored] = field(default_factory=dict)
 
@@ -128,8 +154,12 @@ def cut(root: ModelScheduler) -> None:
         root.asked = True
     else:
         root.world.mark("cut")
-        if root.world.apart and any(job.plan.needs for group in root.world.schedulers for job in group.queue):
-            root.world.doubt("runs that share a pool are cut at one instant")  # what one gives back reaches another
+        if root.world.apart and any(
+            job.plan.needs for group in root.world.schedulers for job in group.queue
+        ):
+            root.world.doubt(
+                "runs that share a pool are cut at one instant"
+            )  # what one gives back reaches another
         root.cancel()
 
 
@@ -144,13 +174,21 @@ def predict_restart(scenario: Scenario, backend: str) -> list[Outcome]:
     """Predict a run until it is killed, and one after it, in which what has SUCCEEDED does not run again."""
     assert scenario.killed_at is not None
     first = predict(replace(scenario, cut_at=scenario.killed_at), backend)
-    plans = [plan for plan in walk(scenario.root) if isinstance(plan, Leaf) or plan.enough is not None]
+    plans = [
+        plan
+        for plan in walk(scenario.root)
+        if isinstance(plan, Leaf) or plan.enough is not None
+    ]
     whole = {plan.name for plan in plans if not plan.forever} - first.never_stored
     done = {name: stored for name, stored in first.stored.items() if name in whole}
     return [first, predict(scenario, backend, restored=done)]
 
 
-def predict(scenario: Scenario, backend: str, restored: Mapping[str, Stored] = MappingProxyType({})) -> Outcome:
+def predict(
+    scenario: Scenario,
+    backend: str,
+    restored: Mapping[str, Stored] = MappingProxyType({}),
+) -> Outcome:
     """Predict a run of a scenario."""
     world = World(implied(scenario.root), backend)
     world.limiters = [ModelLimiter(tokens) for tokens in scenario.tokens]
@@ -172,7 +210,9 @@ def predict(scenario: Scenario, backend: str, restored: Mapping[str, Stored] = M
     for when in LOOKS:
         world.after(when, lambda: looks.append(look(world)))
     root.start()
-    world.mark(*["keep_jobs=False"] * world.drops, *["runs that share a pool"] * scenario.apart)
+    world.mark(
+        *["keep_jobs=False"] * world.drops, *["runs that share a pool"] * scenario.apart
+    )
     while world.soon:
         world.soon.popleft()()
     while root.state == "RUNNING":

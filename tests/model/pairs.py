@@ -17,7 +17,13 @@ class Table:
 
     def __str__(self) -> str:
         """Return how often each mechanism took effect, and which pairs did so most seldom."""
-        singles = ", ".join(f"{name} {count}" for name, count in self.single.most_common())
-        pairs = sorted(itertools.combinations(sorted(self.single), 2), key=self.pairs.__getitem__)
-        rarest = ", ".join(f"{one} + {other} {self.pairs[one, other]}" for one, other in pairs[:20])
+        singles = ", ".join(
+            f"{name} {count}" for name, count in self.single.most_common()
+        )
+        pairs = sorted(
+            itertools.combinations(sorted(self.single), 2), key=self.pairs.__getitem__
+        )
+        rarest = ", ".join(
+            f"{one} + {other} {self.pairs[one, other]}" for one, other in pairs[:20]
+        )
         return f"{len(self.single)} mechanisms: {singles}\n{len(pairs)} pairs, the rarest: {rarest}"

@@ -16,7 +16,19 @@ from unittest import mock
 import anyio
 import trio
 import trioflow
-from trioflow import Answer, Job, JobTimeout, PerKey, Pool, Rate, Retry, Scheduler, Service, Throttled, current_job
+from trioflow import (
+    Answer,
+    Job,
+    JobTimeout,
+    PerKey,
+    Pool,
+    Rate,
+    Retry,
+    Scheduler,
+    Service,
+    Throttled,
+    current_job,
+)
 from trioflow._core.admission import _admission
 from trioflow._core.backend import current_backend
 from trioflow.abc import AbstractJob, Instrument
@@ -24,10 +36,27 @@ from trioflow.testing import run_virtual
 from ..conftest import Ordered, Virtual
 from .model import Fate, Outcome
 from .scenario import LOOKS, Group, Leaf, Plan, Reaction, Resource, Scenario, walk
-from .steps import Add, Await, Bind, Cancel, Drain, Fail, Give, Nap, Progress, Started, Steer, Step, Throttle, Use
+from .steps import (
+    Add,
+    Await,
+    Bind,
+    Cancel,
+    Drain,
+    Fail,
+    Give,
+    Nap,
+    Progress,
+    Started,
+    Steer,
+    Step,
+    Throttle,
+    Use,
+)
 
 IN_MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
-variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="untouched")
+variable: contextvars.ContextVar[str] = contextvars.ContextVar(
+    "variable", default="untouched"
+)
 
 
 class Boom(Exception):
@@ -113,19 +142,29 @@ class RealRun:
         self.limiters = [anyio.CapacityLimiter(tokens) for tokens in scenario.tokens]
         self.jobs: dict[str, AbstractJob[Any]] = {}  # those of the last run, by name
         self.names: dict[AbstractJob[Any], str] = {}  # all that ever were
-        self.backfill: dict[Any, int] = {}  # how many may overtake a job, where it is not 64
+        self.backfill: dict[
+            Any, int
+        ] = {}  # how many may overtake a job, where it is not 64
         self.pool = make_pool(scenario.root) if scenario.apart else None  # of all runs
-        self.runs_apart = [self.make(plan, {}) for plan in scenario.root.jobs] if scenario.apart else []
+        self.runs_apart = (
+            [self.make(plan, {}) for plan in scenario.root.jobs]
+            if scenario.apart
+            else []
+        )
         self.root = None if scenario.apart else self.make(scenario.root, {})
         self.lasting = dict(self.jobs)  # those that are not added during a run
         self.start = 0.0
         self.own_tasks = {plan.name for plan in walk(scenario.root) if plan.own_task}
         self.bound: set[tuple[str, str]] = set()
-        self.adders: dict[str, set[str]] = {}  # whose context a job may have, as these have added it or its scheduler
+        self.adders: dict[
+            str, set[str]
+        ] = {}  # whose context a job may have, as these have added it or its scheduler
         self.clear()
 
     def clear(self) -> None:
-        self.calls: Counter[tuple[str, float | None]] = Counter()  # of a body, by name and first start of its scheduler
+        self.calls: Counter[tuple[str, float | None]] = (
+            Counter()
+        )  # of a body, by name and first start of its scheduler
         self.bodies: Counter[str] = Counter()
         self.shutdowns: Counter[str] = Counter()
         self.returned: dict[str, Any] = {}  # the last value of each
@@ -135,7 +174,9 @@ class RealRun:
         self.started: list[str] = []
         self.strange: list[str] = []
         self.inside: Counter[str] = Counter()
-        self.tasks: dict[int, set[str]] = {}  # on trio, by number: a task that is referred to is not shared
+        self.tasks: dict[
+            int, set[str]
+        ] = {}  # on trio, by number: a task that is referred to is not shared
         self.looks: list[dict[str, Any]] = []
 
     def now(self) -> float:
@@ -176,7 +217,14 @@ class RealRun:
         retry = plan.retry
         assert retry is not None
         on = Boom if retry.booms_only else Exception
-        return Retry(retry.times, first=retry.first, factor=retry.factor, cap=retry.cap, jitter=False, on=on)
+        return Retry(
+            retry.times,
+            first=retry.first,
+            factor=retry.factor,
+            cap=retry.cap,
+            jitter=False,
+            on=on,
+        )
 
     def make_leaf(self, plan: Leaf, options: dict[str, Any]) -> Any:
         """Build a job, a service or an answer."""
@@ -187,10 +235,16 @@ class RealRun:
             if plan.service:
                 options.pop("forever")
             inputs = map(self.jobs.__getitem__, plan.inputs)
-            if not self.scenario.keep_jobs and not (plan.shutdown or plan.shutdown_fails):
+            if not self.scenario.keep_jobs and not (
+                plan.shutdown or plan.shutdown_fails
+            ):
                 # What has a shutdown of its own is kept until then.
-                return (Service if plan.service else Job)(self.act, plan, *inputs, **options)
-            job = (PlannedService if plan.service else PlannedJob)(self.act, plan, *inputs, **options)
+                return (Service if plan.service else Job)(
+                    self.act, plan, *inputs, **options
+                )
+            job = (PlannedService if plan.service else PlannedJob)(
+                self.act, plan, *inputs, **options
+            )
         job.real_run, job.plan = self, plan
         return job
 
@@ -200,8 +254,12 @@ class RealRun:
             for inner in plan.jobs:
                 members[inner.name] = self.make(inner, members)
             jobs = [members[inner.name] for inner in plan.jobs]
-            return trioflow.First(*jobs, enough=plan.enough, stagger=plan.stagger, **options)
-        window: Any = plan.window if plan.limiter is None else self.limiters[plan.limiter]
+            return trioflow.First(
+                *jobs, enough=plan.enough, stagger=plan.stagger, **options
+            )
+        window: Any = (
+            plan.window if plan.limiter is None else self.limiters[plan.limiter]
+        )
         if plan.adaptive is not None:
             window = trioflow.Adaptive(*plan.adaptive, slower_on=(Slow, Throttled))
         scheduler = Scheduler(
@@ -209,15 +267,21 @@ class RealRun:
             shutdown_timeout=plan.shutdown_timeout,
             cleanup_timeout=plan.cleanup_timeout,
             critical_jobs=plan.critical_jobs,
-            pool=make_pool(plan) if plan not in self.scenario.root.jobs or not self.scenario.apart else self.pool,
+            pool=make_pool(plan)
+            if plan not in self.scenario.root.jobs or not self.scenario.apart
+            else self.pool,
             policy=plan.policy,
             keep_jobs=self.scenario.keep_jobs,
             hold=plan.hold,
-            on_job_settled=None if plan.on_job_settled is None else partial(self.note_settled, plan),
+            on_job_settled=None
+            if plan.on_job_settled is None
+            else partial(self.note_settled, plan),
             **options,
         )
         self.backfill[scheduler] = plan.backfill
-        for inner in plan.jobs:  # each is in its scheduler before one nested beside may have it as an input
+        for inner in (
+            plan.jobs
+        ):  # each is in its scheduler before one nested beside may have it as an input
             members[inner.name] = job = self.make(inner, members)
             if not plan.backwards:
                 scheduler.add(job)
@@ -246,20 +310,36 @@ class RealRun:
                 others.start_soon(self.steer_later, when, step)
             for when, number, tokens in scenario.resizes:
                 others.start_soon(self.resize_later, when, number, tokens)
-            patched = mock.patch.object(_admission.OrderedPlaces, "max_overtakes", backfill)
+            patched = mock.patch.object(
+                _admission.OrderedPlaces, "max_overtakes", backfill
+            )
             with patched, anyio.move_on_after(scenario.cut_at):
                 if scenario.apart:
                     async with anyio.create_task_group() as group:
                         for number, each in enumerate(self.runs_apart):
-                            own = {name: f"{value}{number}" for name, value in options.items()}  # a journal
-                            group.start_soon(partial(self.run_one, each, [*instruments, Recorder(self)], **own))
+                            own = {
+                                name: f"{value}{number}"
+                                for name, value in options.items()
+                            }  # a journal
+                            group.start_soon(
+                                partial(
+                                    self.run_one,
+                                    each,
+                                    [*instruments, Recorder(self)],
+                                    **own,
+                                )
+                            )
                 else:
-                    result = await self.run_one(self.root, [*instruments, Recorder(self)], **options)
+                    result = await self.run_one(
+                        self.root, [*instruments, Recorder(self)], **options
+                    )
             outcome = self.look(result, bound)
             others.cancel_scope.cancel()
         return outcome
 
-    async def run_one(self, scheduler: Any, instruments: list[Instrument], journal: str | None = None) -> bool:
+    async def run_one(
+        self, scheduler: Any, instruments: list[Instrument], journal: str | None = None
+    ) -> bool:
         """Run a scheduler; with `keep_jobs=False` as an open one, which drops each job that has settled."""
         if self.scenario.keep_jobs:
             return await scheduler.co_run(instruments=instruments, journal=journal)  # type: ignore[no-any-return]
@@ -271,16 +351,26 @@ class RealRun:
 
     def check_end(self) -> None:
         """Record what a run has left behind, whatever has become of it."""
-        if any(self.inside.values()) or any(limiter.borrowed_tokens for limiter in self.limiters):
+        if any(self.inside.values()) or any(
+            limiter.borrowed_tokens for limiter in self.limiters
+        ):
             self.strange.append(f"bodies or tokens are left: {self.inside}")
-        if any(names & self.own_tasks for names in self.tasks.values() if len(names) > 1):
-            self.strange.append(f"jobs do not have tasks of their own: {[*self.tasks.values()]}")
+        if any(
+            names & self.own_tasks for names in self.tasks.values() if len(names) > 1
+        ):
+            self.strange.append(
+                f"jobs do not have tasks of their own: {[*self.tasks.values()]}"
+            )
         for name, job in self.jobs.items():
             if job.state.name in ("SCHEDULED", "RUNNING"):
                 self.strange.append(f"{name} is left {job.state.name}")
             if isinstance(job, Scheduler) and job.pool is not None:
                 total = job.pool.total
-                left = {one: free for one, free in job.pool.free.items() if one.startswith(("pool", "named"))}
+                left = {
+                    one: free
+                    for one, free in job.pool.free.items()
+                    if one.startswith(("pool", "named"))
+                }
                 if any(free != total[one] for one, free in left.items()):
                     self.strange.append(f"the pool of {name} has {left}")
 
@@ -290,14 +380,29 @@ class RealRun:
         fates: dict[str, Fate] = {}
         verdicts: dict[str, tuple[str | None, str | None]] = {}
         for name, job in self.jobs.items():
-            times = [None if when is None else when - self.start for when in (job.started_at, job.finished_at)]
+            times = [
+                None if when is None else when - self.start
+                for when in (job.started_at, job.finished_at)
+            ]
             cause = cause_of(job.raised_exception())
             value = job.result() if job.is_succeeded() else None
             counts = self.bodies[name], self.shutdowns[name]
-            fates[name] = Fate(job.state.name, cause, times[0], times[1], job.attempts, *counts, job.restored, value)
+            fates[name] = Fate(
+                job.state.name,
+                cause,
+                times[0],
+                times[1],
+                job.attempts,
+                *counts,
+                job.restored,
+                value,
+            )
             if isinstance(job, Scheduler):
                 reason, culprit = job.stop_reason, job.culprit
-                verdicts[name] = reason and reason.name, self.names[culprit] if culprit else None
+                verdicts[name] = (
+                    reason and reason.name,
+                    self.names[culprit] if culprit else None,
+                )
         return Outcome(
             result=result,
             ended_at=self.now(),
@@ -310,7 +415,11 @@ class RealRun:
             looks=self.looks,
             effects=set(),
             bound=bound,
-            kept=frozenset(self.names[job] for job in self.root or () if not self.scenario.keep_jobs),
+            kept=frozenset(
+                self.names[job]
+                for job in self.root or ()
+                if not self.scenario.keep_jobs
+            ),
         )
 
     async def call_later(self, when: float, name: str, method: str) -> None:
@@ -334,7 +443,8 @@ class RealRun:
         for when in LOOKS:
             await anyio.sleep(self.start + when - anyio.current_time())
             seen: dict[str, Any] = {
-                f"tokens of limiter {number}": limiter.borrowed_tokens for number, limiter in enumerate(self.limiters)
+                f"tokens of limiter {number}": limiter.borrowed_tokens
+                for number, limiter in enumerate(self.limiters)
             }
             pools = {self.scenario.root.name: self.pool}
             for name, job in self.jobs.items():
@@ -346,7 +456,11 @@ class RealRun:
                     pools[name] = job.pool
             for name, pool in pools.items():
                 for resource, amount in (pool.free if pool is not None else {}).items():
-                    requests = amount.get("requests", amount) if isinstance(amount, dict) else amount
+                    requests = (
+                        amount.get("requests", amount)
+                        if isinstance(amount, dict)
+                        else amount
+                    )
                     seen[f"{resource} of {name}"] = requests
             self.looks.append(seen)
 
@@ -373,7 +487,11 @@ class RealRun:
                     self.returned[plan.name], is_ready = value, True
                     task_status.started(value)
                 elif isinstance(step, Nap):
-                    await (anyio.sleep_forever() if step.seconds == math.inf else anyio.sleep(step.seconds))
+                    await (
+                        anyio.sleep_forever()
+                        if step.seconds == math.inf
+                        else anyio.sleep(step.seconds)
+                    )
                 elif isinstance(step, Await):
                     await self.wait_for(step)
                 else:
@@ -412,16 +530,34 @@ class RealRun:
             self.started.append(plan.name)
         self.inside[plan.name] += 1
         if trio.lowlevel.in_trio_run():
-            self.tasks.setdefault(trio.lowlevel.current_task()._counter, set()).add(plan.name)
+            self.tasks.setdefault(trio.lowlevel.current_task()._counter, set()).add(
+                plan.name
+            )
         if current_job() is not self.jobs[plan.name]:
             self.strange.append(f"current_job() in {plan.name} is {current_job()}")
         for name, value in zip(plan.inputs, inputs, strict=True):
-            moved_on = self.jobs[name].timed_out and self.jobs[name].on_timeout == "move_on"
-            expected = None if moved_on and value is None else self.returned.get(name, "no value at all")
+            moved_on = (
+                self.jobs[name].timed_out and self.jobs[name].on_timeout == "move_on"
+            )
+            expected = (
+                None
+                if moved_on and value is None
+                else self.returned.get(name, "no value at all")
+            )
             restored = self.jobs[name].restored
-            if value != expected and not restored and not isinstance(self.jobs[name], Answer):
-                self.strange.append(f"{plan.name} got {value!r} from {name} instead of {expected!r}")
-        if variable.get() not in {"untouched", plan.name, *self.adders.get(plan.name, ())}:
+            if (
+                value != expected
+                and not restored
+                and not isinstance(self.jobs[name], Answer)
+            ):
+                self.strange.append(
+                    f"{plan.name} got {value!r} from {name} instead of {expected!r}"
+                )
+        if variable.get() not in {
+            "untouched",
+            plan.name,
+            *self.adders.get(plan.name, ()),
+        }:
             self.strange.append(f"{plan.name} sees the context of {variable.get()}")
         if changes_context(plan):
             variable.set(plan.name)
@@ -433,7 +569,9 @@ class RealRun:
         while scheduler is not None:
             names.add(self.names.get(scheduler, ""))
             scheduler = scheduler.scheduler
-        return sum(hook == "before_run" and name in names for _, hook, name in self.hooks)
+        return sum(
+            hook == "before_run" and name in names for _, hook, name in self.hooks
+        )
 
     async def wait_for(self, step: Await) -> None:
         other = self.jobs.get(step.who)
@@ -464,7 +602,11 @@ class RealRun:
                     self.jobs[who].try_again()
             case Steer(who, what):
                 scheduler: Any = self.jobs.get(who)
-                if isinstance(what, int) and scheduler is not None and not has_settled(scheduler):
+                if (
+                    isinstance(what, int)
+                    and scheduler is not None
+                    and not has_settled(scheduler)
+                ):
                     scheduler.jobs_window = what
                 elif not isinstance(what, int):
                     with contextlib.suppress(AttributeError, RuntimeError):
@@ -486,15 +628,22 @@ class RealRun:
         if once in self.grown:
             return
         self.grown.add(once)
-        siblings = dict(self.jobs)  # not those of the scheduler, which may have dropped some
+        siblings = dict(
+            self.jobs
+        )  # not those of the scheduler, which may have dropped some
         before = dict(self.jobs)
         try:
             new = []
             for inner in plans:
                 siblings[inner.name] = one = self.make(inner, siblings)
-                if not self.scenario.keep_jobs:  # what is added to an open scheduler gets its adder's context
+                if (
+                    not self.scenario.keep_jobs
+                ):  # what is added to an open scheduler gets its adder's context
                     adder = self.names[job]
-                    self.adders |= {plan.name: {adder, *self.adders.get(adder, ())} for plan in walk(inner)}
+                    self.adders |= {
+                        plan.name: {adder, *self.adders.get(adder, ())}
+                        for plan in walk(inner)
+                    }
                 new.append(one)
             scheduler.update(new)
         except RuntimeError:  # a forever job adds them too late
@@ -514,7 +663,11 @@ def changes_context(plan: Leaf) -> bool:
 
 
 def make_pool(plan: Group) -> Pool | None:
-    return Pool(**{one.name: make_resource(one) for one in plan.pool}) if plan.pool else None
+    return (
+        Pool(**{one.name: make_resource(one) for one in plan.pool})
+        if plan.pool
+        else None
+    )
 
 
 def make_resource(plan: Resource) -> Any:
@@ -522,12 +675,24 @@ def make_resource(plan: Resource) -> Any:
         case "named":
             return [f"{plan.name}{number}" for number in range(int(plan.total))]
         case "rate":
-            return Rate(requests=plan.total, per=plan.per, burst=plan.burst or None, give_up=plan.give_up)
+            return Rate(
+                requests=plan.total,
+                per=plan.per,
+                burst=plan.burst or None,
+                give_up=plan.give_up,
+            )
         case "budget":
             return trioflow.Budget(plan.total)
         case "keys":
             if plan.of_rates:
-                return PerKey(Rate(requests=plan.total, per=plan.per, burst=plan.burst or None, give_up=None))
+                return PerKey(
+                    Rate(
+                        requests=plan.total,
+                        per=plan.per,
+                        burst=plan.burst or None,
+                        give_up=None,
+                    )
+                )
             return PerKey(int(plan.total), gap=plan.gap)
     return int(plan.total)
 
@@ -538,7 +703,11 @@ def cause_of(error: BaseException | None) -> str | None:
         return cause_of(error.__cause__)
     if isinstance(error, ExceptionGroup):
         return f"ExceptionGroup {', '.join(cause_of(one) or '' for one in error.exceptions)}"
-    who = error.job.plan.name if isinstance(error, JobTimeout) and hasattr(error.job, "plan") else ""
+    who = (
+        error.job.plan.name
+        if isinstance(error, JobTimeout) and hasattr(error.job, "plan")
+        else ""
+    )
     if isinstance(error, JobTimeout) and not who:
         who = error.job.label
     if isinstance(error, Boom):
@@ -553,13 +722,21 @@ def observe_restart(scenario: Scenario, backend: str) -> list[Outcome]:
         with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
             journal = f"{folder}/run.db"
             first = RealRun(replace(scenario, cut_at=scenario.killed_at))
-            return [await first.run(journal=journal), await RealRun(scenario).run(journal=journal)]
+            return [
+                await first.run(journal=journal),
+                await RealRun(scenario).run(journal=journal),
+            ]
 
     return run_virtual(both, backend=backend)  # type: ignore[arg-type]
 
 
 def observe(
-    scenario: Scenario, backend: str, runs: int = 1, *instruments: Instrument, order: int | None = None, **options: Any
+    scenario: Scenario,
+    backend: str,
+    runs: int = 1,
+    *instruments: Instrument,
+    order: int | None = None,
+    **options: Any,
 ) -> list[Outcome]:
     """Run a scenario some times, one after the other, in one event loop on virtual time; `order` is a seed of turns."""
 

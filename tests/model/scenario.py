@@ -15,7 +15,9 @@ from .steps import Add, Nap, ShortRepr, Steer, Step
 
 LAST_CALL = 5000.0 + 2.0**-20
 """When a run is cut that would not end by itself."""
-LOOKS = tuple(seconds + 2.0**-22 for seconds in (0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32))
+LOOKS = tuple(
+    seconds + 2.0**-22 for seconds in (0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32)
+)
 """When a run is looked at; no event is at these instants."""
 
 
@@ -23,7 +25,9 @@ class Reaction(Enum):
     """What a body does after a cancellation, once it has lingered."""
 
     OBEY = auto()
-    GO_ON = auto()  # waits for `unwinding` without a shield: on trio it is cancelled again at once
+    GO_ON = (
+        auto()
+    )  # waits for `unwinding` without a shield: on trio it is cancelled again at once
     RETURN = auto()
     FAIL = auto()
     START = auto()  # a service says that it is ready before it lingers, and obeys
@@ -68,8 +72,12 @@ class Plan(ShortRepr):
 class Leaf(Plan):
     """A job with a body."""
 
-    bodies: tuple[tuple[Step, ...], ...] = ((),)  # of its calls in one run, the last for all further
-    inputs: tuple[str, ...] = ()  # leaves: siblings, or in an enclosing scheduler, or in one nested beside
+    bodies: tuple[tuple[Step, ...], ...] = (
+        (),
+    )  # of its calls in one run, the last for all further
+    inputs: tuple[
+        str, ...
+    ] = ()  # leaves: siblings, or in an enclosing scheduler, or in one nested beside
     service: bool = False
     answer: bool = False
     linger: float = 0.0  # seconds, shielded, between a cancellation and the reaction
@@ -129,10 +137,16 @@ class Scenario(ShortRepr):
     cancels: tuple[tuple[float, str], ...] = ()  # cancel(), when and of which
     drains: tuple[tuple[float, str], ...] = ()
     steers: tuple[tuple[float, Steer], ...] = ()
-    resizes: tuple[tuple[float, int, int], ...] = ()  # when which of the limiters gets how many tokens
-    killed_at: float | None = None  # it has a journal; at this time the program is killed, and then it is started again
+    resizes: tuple[
+        tuple[float, int, int], ...
+    ] = ()  # when which of the limiters gets how many tokens
+    killed_at: float | None = (
+        None  # it has a journal; at this time the program is killed, and then it is started again
+    )
     keep_jobs: bool = True
-    apart: bool = False  # the schedulers in `root` are runs of their own, which share its pool
+    apart: bool = (
+        False  # the schedulers in `root` are runs of their own, which share its pool
+    )
 
 
 def walk(plan: Plan) -> Iterator[Plan]:
@@ -170,7 +184,12 @@ def implied(root: Group) -> Iterator[tuple[str, str]]:
     """Yield pairs of siblings of which the first waits for the second because of inputs inside them."""
     for group in walk(root):
         if isinstance(group, Group):
-            homes = {inner.name: plan.name for plan in group.jobs if isinstance(plan, Group) for inner in walk(plan)}
+            homes = {
+                inner.name: plan.name
+                for plan in group.jobs
+                if isinstance(plan, Group)
+                for inner in walk(plan)
+            }
             own = {plan.name for plan in group.jobs}
             for plan in group.jobs:
                 names = (

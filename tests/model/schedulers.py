@@ -20,15 +20,23 @@ class ModelScheduler(ModelJob):
 
     plan: Group
 
-    def __init__(self, world: World, plan: Group, parent: ModelScheduler | None) -> None:
+    def __init__(
+        self, world: World, plan: Group, parent: ModelScheduler | None
+    ) -> None:
         super().__init__(world, plan, parent)
         self.reason: str | None = None
         self.culprit: str | None = None
         self.flushing = self.forever_ended = False
-        self.last_start = self.last_release = -1.0  # of a member; of those that have waited for one
+        self.last_start = (
+            self.last_release
+        ) = -1.0  # of a member; of those that have waited for one
         self.under_way = self.stopping = self.draining = False
-        self.window = world.windows.get(plan.name, plan.window)  # a new window stays the setting
-        self.earlier: list[ModelJob] = []  # the members before it was tried again, of which its next run keeps some
+        self.window = world.windows.get(
+            plan.name, plan.window
+        )  # a new window stays the setting
+        self.earlier: list[
+            ModelJob
+        ] = []  # the members before it was tried again, of which its next run keeps some
         self.fill()
 
     @property
@@ -53,27 +61,41 @@ class ModelScheduler(ModelJob):
         self.holders: set[ModelJob] = set()  # those that have a slot
         self.token_line: list[ModelJob] = []  # those that wait only for a token
         self.clean_up_jobs: list[ModelJob] = []
-        self.left_out: list[ModelJob] = []  # of the clean-up, although they wait for nothing
+        self.left_out: list[
+            ModelJob
+        ] = []  # of the clean-up, although they wait for nothing
         self.released: deque[str] = deque()
-        self.late: dict[str, list[ModelJob]] = {}  # who was made to wait for a job during the run, in this order
+        self.late: dict[
+            str, list[ModelJob]
+        ] = {}  # who was made to wait for a job during the run, in this order
         self.phase = "running"
         self.stopping = self.draining = self.forever_ended = self.flushing = False
         self.paused = self.name in self.world.paused
         self.is_last = False
-        self.held_up = self.is_released = False  # whether the run is held, and was let go on by `resume()`
+        self.held_up = self.is_released = (
+            False  # whether the run is held, and was let go on by `resume()`
+        )
         self.members: dict[str, ModelResource] = {}  # what it keeps for its members
         pools = self.world.pools  # they outlive the attempts of their scheduler
         if self.name not in pools:
-            pools[self.name] = {one.name: ModelResource(self.world, one) for one in self.plan.pool}
+            pools[self.name] = {
+                one.name: ModelResource(self.world, one) for one in self.plan.pool
+            }
         self.pool = pools[self.name]
-        self.adaptive = None if self.plan.adaptive is None else ModelAdaptive(*self.plan.adaptive)
+        self.adaptive = (
+            None if self.plan.adaptive is None else ModelAdaptive(*self.plan.adaptive)
+        )
         self.winners: list[ModelJob] = []
-        self.kept_winners: list[ModelJob] = []  # which had won before it was tried again
+        self.kept_winners: list[
+            ModelJob
+        ] = []  # which had won before it was tried again
         self.open_turns = 0
         self.turn_began: float | None = None
         self.first_problem: Problem | None = None
         self.decided = False
-        self.usual: float | None = None  # the duration of a job without an expected one, if that decides
+        self.usual: float | None = (
+            None  # the duration of a job without an expected one, if that decides
+        )
         for plan in self.plan.in_order_added:
             self.admit(plan)
 
@@ -86,13 +108,19 @@ class ModelScheduler(ModelJob):
         own = {job.name: job for job in self.jobs}
         for job in jobs:
             names = self.required(job.plan)
-            job.waits_for = {name for name in names if name in own and own[name].is_waited_for}
+            job.waits_for = {
+                name for name in names if name in own and own[name].is_waited_for
+            }
 
     def rank_jobs(self) -> None:
         """Find the longest expected path from each job to an exit."""
         known = self.known_durations(self.plan)
-        if self.plan.policy == "critical-path" or (self.plan.policy == "auto" and known):
-            self.usual = statistics.median(known.values()) if known else 1.0  # unknown durations count as a median one
+        if self.plan.policy == "critical-path" or (
+            self.plan.policy == "auto" and known
+        ):
+            self.usual = (
+                statistics.median(known.values()) if known else 1.0
+            )  # unknown durations count as a median one
             ranks = self.paths(self.plan.jobs, known, self.usual)
             for job in self.jobs:
                 job.rank = ranks[job.name]
@@ -101,24 +129,40 @@ class ModelScheduler(ModelJob):
 
     def known_durations(self, plan: Group) -> dict[str, float]:
         """Return the expected durations of members; that of a nested scheduler may be the longest path in it."""
-        found = {job.name: job.expected for job in plan.jobs if job.expected is not None}
+        found = {
+            job.name: job.expected for job in plan.jobs if job.expected is not None
+        }
         for job in plan.jobs:
-            if isinstance(job, Group) and job.expected is None and (known := self.known_durations(job)):
+            if (
+                isinstance(job, Group)
+                and job.expected is None
+                and (known := self.known_durations(job))
+            ):
                 paths = self.paths(job.jobs, known, statistics.median(known.values()))
                 found[job.name] = max(paths.values())
         return found
 
-    def paths(self, plans: Sequence[Plan], known: dict[str, float], usual: float) -> dict[str, float]:
+    def paths(
+        self, plans: Sequence[Plan], known: dict[str, float], usual: float
+    ) -> dict[str, float]:
         """Return the longest path from each job, which is behind what it requires, to an exit."""
         found: dict[str, float] = {}
         for plan in plans[::-1]:
-            users = [found[other.name] for other in plans if other.name in found and plan.name in self.required(other)]
+            users = [
+                found[other.name]
+                for other in plans
+                if other.name in found and plan.name in self.required(other)
+            ]
             found[plan.name] = known.get(plan.name, usual) + max(users, default=0.0)
         return found
 
     def required(self, plan: Plan) -> set[str]:
         """Return the names of the jobs for which a job waits."""
-        added = {one for who, one in {*self.world.bound, *self.world.implied} if who == plan.name}
+        added = {
+            one
+            for who, one in {*self.world.bound, *self.world.implied}
+            if who == plan.name
+        }
         return {*plan.requires, *inputs_of(plan), *added}
 
     # ---- running
@@ -140,14 +184,24 @@ class ModelScheduler(ModelJob):
             for one in [one for job in self.jobs for one in everything(job)]:
                 if one.name in done:
                     one.carry_on(done[one.name])
-        for old in [one for job in last for one in (everything(job) if is_whole else [job])]:
-            if old not in kept and old.state in SETTLED and old.name in planned(self.plan):  # others are no members
+        for old in [
+            one for job in last for one in (everything(job) if is_whole else [job])
+        ]:
+            if (
+                old not in kept
+                and old.state in SETTLED
+                and old.name in planned(self.plan)
+            ):  # others are no members
                 self.world.hook("reopened", old.name)
         self.world.schedulers.append(self)
         self.world.hook("before_run", self.name)
         for name, need in self.plan.needs:
             found = None if self.parent is None else self.parent.find(name)
-            if found is not None and found.plan.kind != "rate" and not isinstance(need, str):
+            if (
+                found is not None
+                and found.plan.kind != "rate"
+                and not isinstance(need, str)
+            ):
                 # A nested scheduler with needs is the pool of its members for exactly these names.
                 plan = Resource(name=name, kind=found.plan.kind, total=float(need))
                 self.members[name] = ModelResource(self.world, plan, found)
@@ -155,17 +209,33 @@ class ModelScheduler(ModelJob):
         self.rank_jobs()
         self.began = self.world.now
         if self.plan.timeout is not None:
-            self.timers = [self.world.after(self.plan.timeout, lambda: self.stop("TIMEOUT"))]
+            self.timers = [
+                self.world.after(self.plan.timeout, lambda: self.stop("TIMEOUT"))
+            ]
         self.show_life()
         self.open_due_turns()
         early = self.world.cancelled_early.pop(self.name, ())
-        cancelled = [job for name in early for job in self.jobs if job.name == name and job.state in UNSETTLED]
+        cancelled = [
+            job
+            for name in early
+            for job in self.jobs
+            if job.name == name and job.state in UNSETTLED
+        ]
         reads = self.world.has_journal or self.plan.enough is not None
-        for job in [job for job in cancelled if reads or job.waits_for or job.judge()[0] != "SCHEDULED"]:
+        for job in [
+            job
+            for job in cancelled
+            if reads or job.waits_for or job.judge()[0] != "SCHEDULED"
+        ]:
             cancelled.remove(job)
             job.alone = True
             job.cancel()
-        self.make_ready(sorted(self.jobs, key=lambda job: not job.waits_for and job.judge()[0] != "SCHEDULED"))
+        self.make_ready(
+            sorted(
+                self.jobs,
+                key=lambda job: not job.waits_for and job.judge()[0] != "SCHEDULED",
+            )
+        )
         for job in [job for job in cancelled if job.state in UNSETTLED]:
             job.alone = True
             job.cancel()
@@ -200,15 +270,26 @@ class ModelScheduler(ModelJob):
     @property
     def times_out_now(self) -> bool:
         """Return whether a timeout of the scheduler, or of one around it, ends at this instant."""
-        is_due = any(timer.live and abs(timer.when - self.world.now) < SAME for timer in self.timers)
+        is_due = any(
+            timer.live and abs(timer.when - self.world.now) < SAME
+            for timer in self.timers
+        )
         return is_due or (self.parent is not None and self.parent.times_out_now)
 
     def reopen_jobs(self, failed: Sequence[ModelJob]) -> bool:
         """Let failed jobs, and what they have blocked, be as if they had not settled yet; return whether there are any.
         What was SKIPPED stays so; what has run because of the failure, or in spite of it, does not run again."""
-        there = self.kept() if self.world.drops and not self.is_nested else {job.name for job in self.jobs}
+        there = (
+            self.kept()
+            if self.world.drops and not self.is_nested
+            else {job.name for job in self.jobs}
+        )
         failed = [job for job in failed if job.name in there]  # and was not dropped
-        todo = [job for job in failed if job.state == "FAILED" or (job.state == "CANCELLED" and job.alone)]
+        todo = [
+            job
+            for job in failed
+            if job.state == "FAILED" or (job.state == "CANCELLED" and job.alone)
+        ]
         if not todo:
             return False
         self.world.mark("try again")
@@ -219,38 +300,57 @@ class ModelScheduler(ModelJob):
                 job.reopen()
                 reopened.append(job)
                 self.link([job])
-                users = [one for one in self.jobs if job.name in self.required(one.plan)]
-                todo += [one for one in users if one.state == "BLOCKED" and one.name in there]
+                users = [
+                    one for one in self.jobs if job.name in self.required(one.plan)
+                ]
+                todo += [
+                    one for one in users if one.state == "BLOCKED" and one.name in there
+                ]
                 for one in users:
                     if one.state == "IDLE":
                         one.waits_for.add(job.name)
         self.make_ready(reopened)
         if any(job.state != "IDLE" for job in reopened):
             self.show_signs()
-        self.world.soon.append(lambda: self.move() if self.under_way and not self.stopping else None)
+        self.world.soon.append(
+            lambda: self.move() if self.under_way and not self.stopping else None
+        )
         return True
 
-    def followers(self, jobs: Iterable[ModelJob], members: Sequence[ModelJob]) -> list[ModelJob]:
+    def followers(
+        self, jobs: Iterable[ModelJob], members: Sequence[ModelJob]
+    ) -> list[ModelJob]:
         """Return jobs, and all members that require them, at any distance."""
         found: list[ModelJob] = []
         todo = list(jobs)
         for job in todo:
             if job not in found:
                 found.append(job)
-                todo += [user for user in members if job.name in self.required(user.plan)]
+                todo += [
+                    user for user in members if job.name in self.required(user.plan)
+                ]
         return found
 
     def take_back_success(self, wanted: ModelJob, end: ModelJob) -> None:
         """Let a job that has succeeded run again, and all that has used it, wherever it is, unless that runs now.
         If the job has failed in a group that has succeeded, `end`, all that has used the group does."""
         again = users_of(self.world, wanted, end)
-        around = [one for one in self.world.jobs.values() if one is not wanted and is_in(wanted, one)]
+        around = [
+            one
+            for one in self.world.jobs.values()
+            if one is not wanted and is_in(wanted, one)
+        ]
         if any(one.state == "RUNNING" and one not in around for one in again):
             return
         self.world.mark("taken back")
         homes = dict.fromkeys(one.parent for one in again if one.parent is not None)
-        for home in sorted(homes, key=lambda home: sum(is_in(home, one) for one in self.world.schedulers)):
-            home.put_back([one for one in again if one.parent is home and one.state in SETTLED])
+        for home in sorted(
+            homes,
+            key=lambda home: sum(is_in(home, one) for one in self.world.schedulers),
+        ):
+            home.put_back(
+                [one for one in again if one.parent is home and one.state in SETTLED]
+            )
 
     def put_back(self, jobs: Sequence[ModelJob]) -> None:
         """Let members be IDLE, of which those that have ended before a run under way wait for their next run."""
@@ -267,11 +367,15 @@ class ModelScheduler(ModelJob):
             job.wait_again()
         for job in jobs:
             job.reopen()
-        self.link([*jobs, *(one for one in users if one.state == "IDLE" and one not in jobs)])
+        self.link(
+            [*jobs, *(one for one in users if one.state == "IDLE" and one not in jobs)]
+        )
         self.make_ready(jobs)
         if any(job.state != "IDLE" for job in jobs):
             self.show_signs()
-        self.world.soon.append(lambda: self.move() if self.under_way and not self.stopping else None)
+        self.world.soon.append(
+            lambda: self.move() if self.under_way and not self.stopping else None
+        )
 
     def reopen(self) -> None:
         self.earlier = [] if self.reason is None else self.jobs
@@ -288,29 +392,50 @@ class ModelScheduler(ModelJob):
             if old.name not in again:
                 self.world.mark("kept")
                 self.jobs[place] = old
-                old.parent, old.calls = self, 0  # its bodies are counted in each run of the group
+                old.parent, old.calls = (
+                    self,
+                    0,
+                )  # its bodies are counted in each run of the group
                 kept.append(old)
                 for one in everything(old):
                     self.world.jobs[one.name] = one
                 continue
             new.carry_on(old)
-            if isinstance(old, ModelScheduler) and isinstance(new, ModelScheduler) and old.reason is not None:
-                new.earlier = new.jobs = old.jobs  # as its last run has left them, until the next begins
+            if (
+                isinstance(old, ModelScheduler)
+                and isinstance(new, ModelScheduler)
+                and old.reason is not None
+            ):
+                new.earlier = new.jobs = (
+                    old.jobs
+                )  # as its last run has left them, until the next begins
                 new.reason, new.culprit = old.reason, old.culprit
-                self.world.jobs.update({one.name: one for one in everything(old) if one is not old})
+                self.world.jobs.update(
+                    {one.name: one for one in everything(old) if one is not old}
+                )
         line = self.competitors()
-        self.kept_winners = sorted((job for job in kept if job in line), key=lambda job: job.settled_as)
+        self.kept_winners = sorted(
+            (job for job in kept if job in line), key=lambda job: job.settled_as
+        )
         self.winners = self.kept_winners[: self.plan.enough]
         return kept
 
     def to_repeat(self, before: Sequence[ModelJob]) -> set[str]:
         """Return the names of the members that run again: what cleans up after one of them does, and what follows."""
-        again = {job.name for job in before if job.state != "SUCCEEDED" or job.plan.forever}
-        todo = [job for job in before if job.plan.run_if == "failed" and again & self.required(job.plan)]
+        again = {
+            job.name for job in before if job.state != "SUCCEEDED" or job.plan.forever
+        }
+        todo = [
+            job
+            for job in before
+            if job.plan.run_if == "failed" and again & self.required(job.plan)
+        ]
         for job in todo:
             if job.name not in again:
                 again.add(job.name)
-                todo += [user for user in before if job.name in self.required(user.plan)]
+                todo += [
+                    user for user in before if job.name in self.required(user.plan)
+                ]
         return again
 
     def make_ready(self, jobs: Iterable[ModelJob]) -> None:
@@ -318,7 +443,9 @@ class ModelScheduler(ModelJob):
         before = list(self.queue)
         phase, self.phase = self.phase, "releasing"
         ready = [job for job in jobs if not job.waits_for]
-        if self.plan.enough is not None:  # what an earlier run has paid for decides first
+        if (
+            self.plan.enough is not None
+        ):  # what an earlier run has paid for decides first
             ready.sort(key=lambda job: job.name not in self.world.restored)
         for job in ready:
             self.make_one_ready(job)
@@ -329,17 +456,28 @@ class ModelScheduler(ModelJob):
 
     def make_one_ready(self, job: ModelJob) -> None:
         """Queue or settle a job whose requirements have settled."""
-        if job.state != "IDLE" or self.stopping or self.draining or self.world.jobs[job.name] is not job:
+        if (
+            job.state != "IDLE"
+            or self.stopping
+            or self.draining
+            or self.world.jobs[job.name] is not job
+        ):
             return
         verdict, cause = job.judge()
         job.fell_short = job.shortfalls()
         stored = self.world.restored.get(job.name)
-        is_restored = verdict == "SCHEDULED" and stored is not None and stored[2] == job.fell_short
+        is_restored = (
+            verdict == "SCHEDULED"
+            and stored is not None
+            and stored[2] == job.fell_short
+        )
         if is_restored and isinstance(job, ModelScheduler):
             self.world.doubt("a First takes no time")  # it is restored as a whole
         if is_restored and isinstance(job, ModelLeaf) and not job.is_service:
             job.restored = True
-            job.value, spent, _ = self.world.restored.pop(job.name)  # another attempt of its scheduler runs it again
+            job.value, spent, _ = self.world.restored.pop(
+                job.name
+            )  # another attempt of its scheduler runs it again
             self.world.mark("restored")
             for name, amount in spent.items():  # a restored job counts what it had used
                 resource = self.find(name)
@@ -355,7 +493,11 @@ class ModelScheduler(ModelJob):
 
     def enqueue(self, job: ModelJob) -> None:
         """Jobs start in the order in which they became ready."""
-        if self.usual is not None or self.goes_deep or any(job.plan.priority for job in self.jobs):
+        if (
+            self.usual is not None
+            or self.goes_deep
+            or any(job.plan.priority for job in self.jobs)
+        ):
             self.note_line()
         self.note_depth(job)
         job.state = "SCHEDULED"
@@ -371,13 +513,18 @@ class ModelScheduler(ModelJob):
     def note_depth(self, job: ModelJob) -> None:
         """With "depth-first", the more jobs have started before a job became ready, the earlier it starts."""
         if self.goes_deep:
-            job.rank = self.starts + sum(one.parent is self for one in self.world.admitted)
+            job.rank = self.starts + sum(
+                one.parent is self for one in self.world.admitted
+            )
             self.world.mark("policy")
 
     def note_line(self) -> None:
         """Give up exactness if a job that may come before others becomes ready as these start, or as time lets them."""
         self.world.doubt_wake()
-        if any(job.parent is self and job.state == "SCHEDULED" for job in self.world.admitted):
+        if any(
+            job.parent is self and job.state == "SCHEDULED"
+            for job in self.world.admitted
+        ):
             self.world.doubt("a job becomes ready as others start")
 
     def release(self, *names: str) -> None:
@@ -389,7 +536,9 @@ class ModelScheduler(ModelJob):
         self.phase = "releasing"
         while self.released:
             name = self.released.popleft()
-            late = self.late.get(name, [])  # they come after those that waited for it already
+            late = self.late.get(
+                name, []
+            )  # they come after those that waited for it already
             for job in [*(job for job in self.jobs if job not in late), *late]:
                 if name in job.waits_for:
                     job.waits_for.discard(name)
@@ -400,11 +549,19 @@ class ModelScheduler(ModelJob):
         self.check_order(before)
         if len(self.queue) > len(before):
             is_second = self.last_release == self.world.now
-            if self.size < math.inf or self.limiter() is not None or any(job.plan.needs for job in self.jobs):
-                if is_second and self.world.is_direct_asyncio:  # which cannot tell whether a job has waited
+            if (
+                self.size < math.inf
+                or self.limiter() is not None
+                or any(job.plan.needs for job in self.jobs)
+            ):
+                if (
+                    is_second and self.world.is_direct_asyncio
+                ):  # which cannot tell whether a job has waited
                     self.world.doubt("jobs that have not waited end as others do")
             elif is_second and self.world.tied_at == self.world.now:
-                self.world.doubt("what is not limited starts as several end at one instant")
+                self.world.doubt(
+                    "what is not limited starts as several end at one instant"
+                )
             self.last_release = self.world.now
 
     def check_order(self, before: list[ModelJob]) -> None:
@@ -422,9 +579,17 @@ class ModelScheduler(ModelJob):
 
     def check_over(self) -> None:
         """Before they are cancelled, forever jobs get turns of the loop to take in what is already there."""
-        if self.phase != "running" or self.decided or self.flushing or not self.is_over():
+        if (
+            self.phase != "running"
+            or self.decided
+            or self.flushing
+            or not self.is_over()
+        ):
             return
-        if any(job.parent is self and job.state == "SCHEDULED" for job in self.world.admitted):
+        if any(
+            job.parent is self and job.state == "SCHEDULED"
+            for job in self.world.admitted
+        ):
             return
         if self.must_be_held():
             return
@@ -434,7 +599,9 @@ class ModelScheduler(ModelJob):
             self.complete()
         else:
             if any(group.flushing for group in self.world.schedulers):
-                self.world.doubt("two schedulers wait for their forever jobs at one instant")
+                self.world.doubt(
+                    "two schedulers wait for their forever jobs at one instant"
+                )
             self.flushing = True
             self.wait_turns(4)
 
@@ -460,7 +627,11 @@ class ModelScheduler(ModelJob):
             job.cancel()
 
     def asking(self) -> list[ModelJob]:
-        return [job for job in self.running if isinstance(job.plan, Leaf) and job.plan.answer]
+        return [
+            job
+            for job in self.running
+            if isinstance(job.plan, Leaf) and job.plan.answer
+        ]
 
     def asks_in_vain(self) -> bool:
         """Return whether the run waits for answers alone, and nothing can use any of them."""
@@ -470,19 +641,25 @@ class ModelScheduler(ModelJob):
         for job in self.jobs:
             if job.state == "IDLE" and not job.waits_for:
                 return False
-            if job.state == "SCHEDULED" or (job.state == "RUNNING" and job not in asking and not job.plan.forever):
+            if job.state == "SCHEDULED" or (
+                job.state == "RUNNING" and job not in asking and not job.plan.forever
+            ):
                 return False
         return True
 
     def is_needed(self, job: ModelJob) -> bool:
         """Return whether nothing requires an answer, or something that requires it may still run."""
         users = [other for other in self.world.jobs.values() if job in other.requires()]
-        return not users or any(user.parent is not self or may_run(user) for user in users)
+        return not users or any(
+            user.parent is not self or may_run(user) for user in users
+        )
 
     def must_be_held(self) -> bool:
         """With `hold=True` a run does not end with failures that count, until `resume()`; a block holds nothing."""
         has_failed = any(job.counts and job.state != "BLOCKED" for job in self.jobs)
-        self.held_up = self.plan.hold and has_failed and not self.is_released and not self.draining
+        self.held_up = (
+            self.plan.hold and has_failed and not self.is_released and not self.draining
+        )
         self.world.mark(*["hold=True"] * self.held_up)
         return self.held_up
 
@@ -525,7 +702,11 @@ class ModelScheduler(ModelJob):
     def take_back(self) -> None:
         """Let the jobs that have not begun wait again: those that could start first, the others in their old places."""
         limiter = self.limiter()
-        for job in [job for job in self.world.admitted if job.parent is self and job.state == "SCHEDULED"]:
+        for job in [
+            job
+            for job in self.world.admitted
+            if job.parent is self and job.state == "SCHEDULED"
+        ]:
             self.world.mark("admitted in vain")
             if limiter is not None and limiter.queue and job in limiter.holders:
                 self.world.doubt("a job gets a token as others start that take none")
@@ -535,16 +716,30 @@ class ModelScheduler(ModelJob):
             self.note_depth(job)
             self.queue.append(job)
         for job in list(self.token_line):
-            rivals = [group for group in self.world.schedulers if group is not self and group.limiter() is limiter]
-            if any(group.size < math.inf and one.number < job.number for group in rivals for one in group.queue):
-                self.world.doubt("a pause takes back what has asked for a token before an older job")
+            rivals = [
+                group
+                for group in self.world.schedulers
+                if group is not self and group.limiter() is limiter
+            ]
+            if any(
+                group.size < math.inf and one.number < job.number
+                for group in rivals
+                for one in group.queue
+            ):
+                self.world.doubt(
+                    "a pause takes back what has asked for a token before an older job"
+                )
             self.release_held(job)
             self.queue.append(job)
 
     @property
     def is_paused(self) -> bool:
         """Return whether the scheduler or one around it is paused. Clean-up does not pause."""
-        around = None if self.parent is None or self.parent.is_cleaning_up(self) else self.parent
+        around = (
+            None
+            if self.parent is None or self.parent.is_cleaning_up(self)
+            else self.parent
+        )
         return self.paused or (around is not None and around.is_paused)
 
     def has_slot(self, job: ModelJob) -> bool:
@@ -567,14 +762,20 @@ class ModelScheduler(ModelJob):
         while group is not None:
             if group.plan.limiter is not None:
                 return self.world.limiters[group.plan.limiter]
-            if group.plan.forever or (group.parent is not None and group.parent.is_cleaning_up(group)):
+            if group.plan.forever or (
+                group.parent is not None and group.parent.is_cleaning_up(group)
+            ):
                 return None
             group = group.parent
         return None
 
     def needs_token(self, job: ModelJob) -> bool:
         """A scheduler never holds a token."""
-        return job.takes_slot and not isinstance(job, ModelScheduler) and self.limiter() is not None
+        return (
+            job.takes_slot
+            and not isinstance(job, ModelScheduler)
+            and self.limiter() is not None
+        )
 
     @property
     def is_inside_holder(self) -> bool:
@@ -599,18 +800,28 @@ class ModelScheduler(ModelJob):
 
     def is_throttled(self, job: ModelJob) -> bool:
         """Return whether nothing may start on what a job needs, although it has got that."""
-        return any(one is not None and one.is_closed(key) for one, key in self.resources(job))
+        return any(
+            one is not None and one.is_closed(key) for one, key in self.resources(job)
+        )
 
     def has_admitted(self) -> bool:
         """Where jobs need nothing but a slot, none is admitted while others that are admitted start."""
-        is_shared = self.limiter() is not None or any(job.plan.needs for job in self.jobs)
+        is_shared = self.limiter() is not None or any(
+            job.plan.needs for job in self.jobs
+        )
         if self.last_start < self.world.now or is_shared or self.size == math.inf:
             return False
-        return any(job.parent is self and job.state == "SCHEDULED" for job in self.world.admitted)
+        return any(
+            job.parent is self and job.state == "SCHEDULED"
+            for job in self.world.admitted
+        )
 
     def resources(self, job: ModelJob) -> set[tuple[ModelResource | None, str]]:
         """Return the resources that a job needs: each key has its own amount."""
-        return {(self.find(name), need if isinstance(need, str) else "") for name, need in job.plan.needs}
+        return {
+            (self.find(name), need if isinstance(need, str) else "")
+            for name, need in job.plan.needs
+        }
 
     def grant(self, job: ModelJob) -> None:
         """Needs are granted all at once or not at all."""
@@ -618,17 +829,33 @@ class ModelScheduler(ModelJob):
             resource = self.find(name)
             assert resource is not None
             resource.take(need)
-            resource.taken_by.append((self.world.now, need if isinstance(need, str) else "", self))
+            resource.taken_by.append(
+                (self.world.now, need if isinstance(need, str) else "", self)
+            )
             job.reported.discard(name)
             job.held[name] = 1.0 if isinstance(need, str) else need
-            self.world.mark({"amount": "pool"}.get(resource.plan.kind, resource.plan.kind))
+            self.world.mark(
+                {"amount": "pool"}.get(resource.plan.kind, resource.plan.kind)
+            )
 
-    def doubt_need_of_one_instant(self, job: ModelJob, name: str, resource: ModelResource) -> None:
+    def doubt_need_of_one_instant(
+        self, job: ModelJob, name: str, resource: ModelResource
+    ) -> None:
         """With a journal, the jobs of a group become ready some turns later: maybe after a job has come and gone."""
         if self.world.has_journal and job.began_attempt == self.world.now:
-            others = (group for group in self.world.schedulers if group is not self and group.find(name) is resource)
-            if any(name in dict(rival.plan.needs) for group in others for rival in group.queue):
-                self.world.doubt("a group with a journal asks for what a job gives back as it starts")
+            others = (
+                group
+                for group in self.world.schedulers
+                if group is not self and group.find(name) is resource
+            )
+            if any(
+                name in dict(rival.plan.needs)
+                for group in others
+                for rival in group.queue
+            ):
+                self.world.doubt(
+                    "a group with a journal asks for what a job gives back as it starts"
+                )
 
     def release_held(self, job: ModelJob) -> None:
         """A slot is released however the job ends, and so are its token and its needs."""
@@ -654,8 +881,14 @@ class ModelScheduler(ModelJob):
                     resource.correct(share, 0.0, self.world.now)  # it does not start
                 if job.is_admitted and resource.plan.kind in ("rate", "budget", "keys"):
                     share = 0.0
-                if isinstance(job, ModelScheduler) and resource.plan.kind == "budget" and name in job.members:
-                    used = job.members[name].used  # a scheduler with such needs returns the rest
+                if (
+                    isinstance(job, ModelScheduler)
+                    and resource.plan.kind == "budget"
+                    and name in job.members
+                ):
+                    used = job.members[
+                        name
+                    ].used  # a scheduler with such needs returns the rest
                     if used != share:
                         self.world.mark("budget of a scheduler")
                     resource.correct(share, used, self.world.now)
@@ -668,17 +901,36 @@ class ModelScheduler(ModelJob):
     def take_token(self, job: ModelJob, limiter: ModelLimiter) -> bool:
         """A job never holds a token while it waits for needs or a slot; it may wait for a token with its needs."""
         now = self.world.now
-        ended = [one for one in self.world.jobs.values() if one.finished == one.began_attempt == now]
-        begins = bool(ended) and self.began == now  # in some turns, in which what has ended lets others ask
+        ended = [
+            one
+            for one in self.world.jobs.values()
+            if one.finished == one.began_attempt == now
+        ]
+        begins = (
+            bool(ended) and self.began == now
+        )  # in some turns, in which what has ended lets others ask
         if not limiter.queue and len(limiter.holders) < limiter.tokens:
-            if begins and self.is_nested and len(limiter.holders) + len(ended) >= limiter.tokens:
+            if (
+                begins
+                and self.is_nested
+                and len(limiter.holders) + len(ended) >= limiter.tokens
+            ):
                 self.world.doubt("two schedulers ask for a token at one instant")
             limiter.holders.add(job)
             return True
         self.world.mark("limiter")
         self.world.doubt_wake()
-        rivals = [one.parent for one in limiter.holders if one.ready_at == job.ready_at == self.world.now]
-        if any(rival is not None and rival is not self and (begins or is_apart(rival, self)) for rival in rivals):
+        rivals = [
+            one.parent
+            for one in limiter.holders
+            if one.ready_at == job.ready_at == self.world.now
+        ]
+        if any(
+            rival is not None
+            and rival is not self
+            and (begins or is_apart(rival, self))
+            for rival in rivals
+        ):
             self.world.doubt("two schedulers ask for a token at one instant")
         self.token_line.append(job)
         self.count_unstarted(job, 1)
@@ -691,15 +943,27 @@ class ModelScheduler(ModelJob):
     def outermost(self) -> ModelScheduler:
         """Return the scheduler whose run stands in the queue of a limiter for this one."""
         assert self.parent is not None or not self.is_nested
-        return self.parent.outermost() if self.parent is not None and self.is_nested else self
+        return (
+            self.parent.outermost()
+            if self.parent is not None and self.is_nested
+            else self
+        )
 
     def count_unstarted(self, job: ModelJob, sign: int) -> None:
         """What a job has of a rate accrues again only from its start, so no attempt exceeds the rate."""
         for name, need in job.plan.needs:
             resource = self.find(name)
-            if resource is not None and isinstance(need, str) and resource.plan.of_rates:
+            if (
+                resource is not None
+                and isinstance(need, str)
+                and resource.plan.of_rates
+            ):
                 resource, need = resource.rate_of(need), 1.0
-            if resource is not None and resource.plan.kind == "rate" and not isinstance(need, str):
+            if (
+                resource is not None
+                and resource.plan.kind == "rate"
+                and not isinstance(need, str)
+            ):
                 resource.count_unstarted(need, sign)
 
     def use(self, job: ModelJob, name: str, amount: float) -> None:
@@ -717,8 +981,17 @@ class ModelScheduler(ModelJob):
         """When `Throttled` leaves a job, nothing starts on that key for `after` seconds."""
         resource = self.find(name)
         assert resource is not None
-        key = next((need for one, need in job.plan.needs if one == name and isinstance(need, str)), "")
-        until = self.world.now + min(after, math.inf if resource.plan.give_up is None else resource.plan.give_up)
+        key = next(
+            (
+                need
+                for one, need in job.plan.needs
+                if one == name and isinstance(need, str)
+            ),
+            "",
+        )
+        until = self.world.now + min(
+            after, math.inf if resource.plan.give_up is None else resource.plan.give_up
+        )
         self.world.doubt_wake()
         if until > resource.closed_until.get(key, -math.inf):
             resource.closed_until[key] = until
@@ -739,7 +1012,13 @@ class ModelScheduler(ModelJob):
 
     def result(self) -> Any:
         values = [job.value for job in self.winners]
-        return True if self.plan.enough is None else values[0] if self.plan.enough == 1 else values
+        return (
+            True
+            if self.plan.enough is None
+            else values[0]
+            if self.plan.enough == 1
+            else values
+        )
 
     # ---- the end of a job
 
@@ -750,8 +1029,14 @@ class ModelScheduler(ModelJob):
         ordinary = [job for job in self.jobs if not job.plan.forever]
         if self.world.drops and not self.is_nested:
             # It is open: forever jobs end with its body, whether there have been others or not.
-            return not any(job.state in UNSETTLED for job in ordinary) or self.asks_in_vain()
-        return not any(job.state in UNSETTLED for job in ordinary or self.jobs) or self.asks_in_vain()
+            return (
+                not any(job.state in UNSETTLED for job in ordinary)
+                or self.asks_in_vain()
+            )
+        return (
+            not any(job.state in UNSETTLED for job in ordinary or self.jobs)
+            or self.asks_in_vain()
+        )
 
     def has_settled(self, job: ModelJob) -> None:
         if job.held:
@@ -784,23 +1069,36 @@ class ModelScheduler(ModelJob):
     def doubt_culprit(self, job: ModelJob) -> None:
         """Give up exactness if a scheduler and another job are the first to fail, in one instant with two causes."""
         first = [one for one in self.jobs if one.state == "FAILED" and one.counts]
-        if any(one.finished != self.world.now for one in first) or not (job in first and self.world.is_tied()):
+        if any(one.finished != self.world.now for one in first) or not (
+            job in first and self.world.is_tied()
+        ):
             return
         if len(first) > 1 and any(isinstance(one, ModelScheduler) for one in first):
             self.world.doubt("a scheduler fails as another job does")
 
     def tell_adaptive(self, job: ModelJob, began: float, was_full: bool) -> None:
         """Let an `Adaptive` window know of an attempt that has ended: each attempt counts."""
-        if self.adaptive is None or not job.takes_slot or began < 0 or job in self.clean_up_jobs:
+        if (
+            self.adaptive is None
+            or not job.takes_slot
+            or began < 0
+            or job in self.clean_up_jobs
+        ):
             return
         why = job.attempt_problem
         if job.state == "SUCCEEDED":
             size = self.adaptive.size
             self.adaptive.has_succeeded(began, self.world.now, was_full)
             follows = any(job.name in one.waits_for for one in self.jobs)
-            is_filled = began == self.world.now and not was_full and len(self.holders) + len(self.queue) >= size
+            is_filled = (
+                began == self.world.now
+                and not was_full
+                and len(self.holders) + len(self.queue) >= size
+            )
             comes_first = began == self.world.now and not was_full and follows
-            if comes_first or (self.queue and (is_filled or (self.adaptive.size > size and follows))):
+            if comes_first or (
+                self.queue and (is_filled or (self.adaptive.size > size and follows))
+            ):
                 self.world.doubt("a window grows as jobs become ready")
             return
         shows_overload = why is not None and bool({"Slow", "Throttled"} & {*why.leaves})
@@ -815,7 +1113,11 @@ class ModelScheduler(ModelJob):
         """An event is a sign of life of the scheduler and of those around it."""
         group: ModelScheduler | None = self
         while group is not None:
-            if group.under_way and not group.stopping and group.plan.idle_timeout is not None:
+            if (
+                group.under_way
+                and not group.stopping
+                and group.plan.idle_timeout is not None
+            ):
                 group.show_life()
             group = group.parent
 
@@ -845,41 +1147,62 @@ class ModelScheduler(ModelJob):
         if any(job.plan.needs for job in self.jobs):
             self.note_line()
         if self.queue and any(job.plan.forever for job in new):
-            self.world.doubt("a forever job is added")  # it may start before a job that gets the slot of the adding one
+            self.world.doubt(
+                "a forever job is added"
+            )  # it may start before a job that gets the slot of the adding one
         if self.plan.policy == "auto" and self.usual is None:
             self.learn_durations(new)
         elif self.usual is not None:
-            known = {plan.name: plan.expected for plan in plans if plan.expected is not None}
+            known = {
+                plan.name: plan.expected for plan in plans if plan.expected is not None
+            }
             for name, rank in self.paths(plans, known, self.usual).items():
                 self.world.jobs[name].rank = rank
         self.link(new)
         self.show_signs()
         self.make_ready(new)
-        if self.world.is_admitting:  # the body takes no time, and others may become ready at its end
+        if (
+            self.world.is_admitting
+        ):  # the body takes no time, and others may become ready at its end
             admit_all(self.world)
-        self.world.soon.append(lambda: self.move() if self.under_way and not self.stopping else None)
+        self.world.soon.append(
+            lambda: self.move() if self.under_way and not self.stopping else None
+        )
 
     def learn_durations(self, new: Sequence[ModelJob]) -> None:
         """With "auto", the first expected duration lets the critical path decide among all jobs, waiting ones too."""
-        known = {job.name: job.plan.expected for job in new if job.plan.expected is not None}
+        known = {
+            job.name: job.plan.expected for job in new if job.plan.expected is not None
+        }
         if known:
             self.usual = statistics.median(known.values())
             own = {plan.name for plan in self.plan.jobs}
-            plans = [*self.plan.jobs, *(job.plan for job in self.jobs if job.name not in own)]
+            plans = [
+                *self.plan.jobs,
+                *(job.plan for job in self.jobs if job.name not in own),
+            ]
             for name, rank in self.paths(plans, known, self.usual).items():
                 self.world.jobs[name].rank = rank
 
     def bind(self, later: str, earlier: str) -> None:
         """A running scheduler accepts `requires` on IDLE jobs."""
         one, other = self.world.jobs.get(later), self.world.jobs.get(earlier)
-        if self.stopping or self.draining or one is None or other is None or one.state != "IDLE":
+        if (
+            self.stopping
+            or self.draining
+            or one is None
+            or other is None
+            or one.state != "IDLE"
+        ):
             return
         self.world.mark("bind")
         self.world.bound.add((later, earlier))
         if earlier not in one.waits_for:
             if other.is_waited_for:
                 one.waits_for.add(earlier)
-            self.late.setdefault(earlier, []).append(one)  # if that has failed, for when it is tried again
+            self.late.setdefault(earlier, []).append(
+                one
+            )  # if that has failed, for when it is tried again
 
     # ---- First
 
@@ -900,7 +1223,11 @@ class ModelScheduler(ModelJob):
         for competitor in self.competitors():
             needed = [competitor]
             for one in needed:
-                needed += [other for other in one.requires() if other.parent is self and other not in needed]
+                needed += [
+                    other
+                    for other in one.requires()
+                    if other.parent is self and other not in needed
+                ]
             if job in needed:
                 return competitor
         return None
@@ -914,8 +1241,15 @@ class ModelScheduler(ModelJob):
             last = line[self.open_turns - 1] if self.open_turns else None
             if last is not None and last.state in UNSETTLED:
                 return
-            is_new = last is not None and not last.restored and last not in self.kept_winners
-            if last is not None and last.state == "SUCCEEDED" and is_new and self.plan.stagger < math.inf:
+            is_new = (
+                last is not None and not last.restored and last not in self.kept_winners
+            )
+            if (
+                last is not None
+                and last.state == "SUCCEEDED"
+                and is_new
+                and self.plan.stagger < math.inf
+            ):
                 return
             self.open_turn()
 
@@ -925,7 +1259,11 @@ class ModelScheduler(ModelJob):
         self.open_turns += 1
         self.turn_began = None
         for job in self.jobs if self.under_way else ():
-            if job.state == "IDLE" and not job.waits_for and self.turn_of(job) is competitor:
+            if (
+                job.state == "IDLE"
+                and not job.waits_for
+                and self.turn_of(job) is competitor
+            ):
                 self.make_one_ready(job)
 
     def has_started(self, job: ModelJob) -> None:
@@ -933,7 +1271,12 @@ class ModelScheduler(ModelJob):
         if self.plan.enough is None or self.plan.stagger is None:
             return
         line, turn = self.competitors(), self.open_turns
-        if turn and turn < len(line) and self.turn_of(job) is line[turn - 1] and self.turn_began is None:
+        if (
+            turn
+            and turn < len(line)
+            and self.turn_of(job) is line[turn - 1]
+            and self.turn_began is None
+        ):
             self.turn_began = self.world.now
 
             def due() -> None:
@@ -949,12 +1292,23 @@ class ModelScheduler(ModelJob):
     def decide(self, job: ModelJob, reason: str) -> None:
         """End a `First`, whose result `job` has decided. What this job had is free before."""
         self.decided, self.reason = True, reason
-        rivals = [one for one in self.competitors() if isinstance(one, ModelScheduler) and one is not job]
-        is_open = any(one.finished == self.world.now or (one.under_way and one.is_over()) for one in rivals)
+        rivals = [
+            one
+            for one in self.competitors()
+            if isinstance(one, ModelScheduler) and one is not job
+        ]
+        is_open = any(
+            one.finished == self.world.now or (one.under_way and one.is_over())
+            for one in rivals
+        )
         admit_all(self.world)
         # A rival may be over as soon as what is in it starts. A group that ends as jobs in it have just begun takes
         # some turns, in which others start.
-        took_no_time = any(one.began_attempt == self.world.now for one in everything(job) if one is not job)
+        took_no_time = any(
+            one.began_attempt == self.world.now
+            for one in everything(job)
+            if one is not job
+        )
         starters = [*rivals, self] if took_no_time else rivals
         if is_open or any(
             one.parent in starters for one in self.world.admitted
@@ -971,7 +1325,9 @@ class ModelScheduler(ModelJob):
         is_of_schedulers = any(isinstance(one, ModelScheduler) for one in line)
         if is_of_schedulers and self.world.has_journal:
             self.world.doubt("a First of schedulers with a journal")
-        if self.world.now == self.began and (is_of_schedulers or (self.size < math.inf and self.queue)):
+        if self.world.now == self.began and (
+            is_of_schedulers or (self.size < math.inf and self.queue)
+        ):
             self.world.doubt("a First takes no time")
         if job.state == "SUCCEEDED":
             self.winners.append(job)
@@ -982,15 +1338,21 @@ class ModelScheduler(ModelJob):
         left = [one for one in line if one.state in UNSETTLED]
         if len(self.winners) + len(left) < self.plan.enough:
             losers = sorted(
-                (one for one in line if one.state not in (*UNSETTLED, "SUCCEEDED")), key=lambda one: one.settled_as
+                (one for one in line if one.state not in (*UNSETTLED, "SUCCEEDED")),
+                key=lambda one: one.settled_as,
             )
             if self.draining and any(one.state == "CANCELLED" for one in losers):
                 return  # the drain, not the losers, has kept it from its result
-            pairs = combinations([one for one in losers if isinstance(one, ModelScheduler)], 2)
+            pairs = combinations(
+                [one for one in losers if isinstance(one, ModelScheduler)], 2
+            )
             if any(one.finished == other.finished for one, other in pairs):
                 self.world.doubt("two groups of a First fail at one instant")
             why = [
-                one.problem or problem({"CANCELLED": "JobCancelled", "SKIPPED": "JobSkipped"}[one.state])
+                one.problem
+                or problem(
+                    {"CANCELLED": "JobCancelled", "SKIPPED": "JobSkipped"}[one.state]
+                )
                 for one in losers
             ]
             self.first_problem = Problem(
@@ -1006,7 +1368,11 @@ class ModelScheduler(ModelJob):
     # ---- ending
 
     def is_cleaning_up(self, job: ModelJob) -> bool:
-        return self.stopping and self.why_stopped in ("CRITICAL", "TIMEOUT") and job in self.clean_up_jobs
+        return (
+            self.stopping
+            and self.why_stopped in ("CRITICAL", "TIMEOUT")
+            and job in self.clean_up_jobs
+        )
 
     why_stopped = ""  # after a drain, this may differ from the reason
 
@@ -1037,7 +1403,9 @@ class ModelScheduler(ModelJob):
         if self.stopping or self.draining:
             return
         self.world.mark("drain")
-        if self.world.is_tied() and any(isinstance(job, ModelScheduler) for job in self.running):
+        if self.world.is_tied() and any(
+            isinstance(job, ModelScheduler) for job in self.running
+        ):
             self.world.doubt("a drain comes in the instant of something else")
         groups = [*self.begin_to_drain()]
         for group in groups:
@@ -1046,7 +1414,13 @@ class ModelScheduler(ModelJob):
                     job.settle("CANCELLED")  # what was SCHEDULED ends CANCELLED
             for job in [job for job in group.jobs if job.state == "IDLE"]:
                 group.tell_unreached(job)
-        self.world.soon.append(lambda: [group.move() for group in groups if group.under_way and not group.stopping])
+        self.world.soon.append(
+            lambda: [
+                group.move()
+                for group in groups
+                if group.under_way and not group.stopping
+            ]
+        )
 
     def around(self) -> Iterator[ModelScheduler]:
         """Yield the scheduler, and those around it."""
@@ -1067,7 +1441,11 @@ class ModelScheduler(ModelJob):
 
     def will_not_start(self, job: ModelJob) -> bool:
         """Return whether an IDLE job is never reached: after a drain, or while the last attempt of its run ends."""
-        may_come = self.why_stopped in ("CRITICAL", "TIMEOUT") and job.plan.run_if == "failed" and not job.plan.forever
+        may_come = (
+            self.why_stopped in ("CRITICAL", "TIMEOUT")
+            and job.plan.run_if == "failed"
+            and not job.plan.forever
+        )
         group: ModelScheduler | None = self
         while group is not None:
             may_come = may_come or (group.plan.retry is not None and not self.draining)
@@ -1084,7 +1462,9 @@ class ModelScheduler(ModelJob):
     @property
     def is_nested(self) -> bool:
         """Return whether the run is one of a job, and not the outermost one, or one of those that share a pool."""
-        return self.parent is not None and not (self.world.apart and self.parent.parent is None)
+        return self.parent is not None and not (
+            self.world.apart and self.parent.parent is None
+        )
 
     def stop(self, reason: str, culprit: ModelJob | None = None) -> None:
         """(1) No more jobs start. RUNNING and SCHEDULED jobs are cancelled and unwind. The first reason wins."""
@@ -1097,25 +1477,62 @@ class ModelScheduler(ModelJob):
             self.world.doubt_wake()
         self.drop_timers()
         self.stop_idle_timer()
-        if self.parent is not None and self.world.restores and self.world.now == self.began:
-            self.world.doubt("a nested scheduler takes no time")
-        ended = any(isinstance(job, ModelScheduler) and job.finished == self.world.now for job in self.jobs)
-        if ended and any(job.began_attempt == self.world.now for job in self.running):
-            self.world.doubt("a nested scheduler ends as another job starts")  # and both end with this one
-        others = [group for group in self.world.schedulers if group is not self and group.began == self.world.now]
-        waiting = any(job.state == "SCHEDULED" for group in others for job in group.jobs)
-        if waiting and self.running and (reason != "COMPLETED" or self.plan.enough is not None):
-            self.world.doubt("a scheduler stops as another starts")  # whose jobs may get what it has, or end with it
-        inside = [one for job in self.running if isinstance(job, ModelScheduler) for one in everything(job)]
-        if (reason != "COMPLETED" or self.plan.enough is not None) and any(one.is_tied for one in inside):
-            self.world.doubt("a scheduler stops as jobs of another in it start or end")
-        forever = [one for job in self.jobs if job.plan.forever for one in everything(job)]
-        if reason != "COMPLETED" and any(isinstance(one, ModelScheduler) and one.token_line for one in forever):
-            self.world.doubt("a job gets the token of one that ends as its scheduler does")
-        if reason == "CRITICAL" and any(
-            job.has_awaited_failure and job.finished == self.world.now for job in self.jobs
+        if (
+            self.parent is not None
+            and self.world.restores
+            and self.world.now == self.began
         ):
-            self.world.doubt("a scheduler stops for what a job has awaited")  # as what follows that job starts
+            self.world.doubt("a nested scheduler takes no time")
+        ended = any(
+            isinstance(job, ModelScheduler) and job.finished == self.world.now
+            for job in self.jobs
+        )
+        if ended and any(job.began_attempt == self.world.now for job in self.running):
+            self.world.doubt(
+                "a nested scheduler ends as another job starts"
+            )  # and both end with this one
+        others = [
+            group
+            for group in self.world.schedulers
+            if group is not self and group.began == self.world.now
+        ]
+        waiting = any(
+            job.state == "SCHEDULED" for group in others for job in group.jobs
+        )
+        if (
+            waiting
+            and self.running
+            and (reason != "COMPLETED" or self.plan.enough is not None)
+        ):
+            self.world.doubt(
+                "a scheduler stops as another starts"
+            )  # whose jobs may get what it has, or end with it
+        inside = [
+            one
+            for job in self.running
+            if isinstance(job, ModelScheduler)
+            for one in everything(job)
+        ]
+        if (reason != "COMPLETED" or self.plan.enough is not None) and any(
+            one.is_tied for one in inside
+        ):
+            self.world.doubt("a scheduler stops as jobs of another in it start or end")
+        forever = [
+            one for job in self.jobs if job.plan.forever for one in everything(job)
+        ]
+        if reason != "COMPLETED" and any(
+            isinstance(one, ModelScheduler) and one.token_line for one in forever
+        ):
+            self.world.doubt(
+                "a job gets the token of one that ends as its scheduler does"
+            )
+        if reason == "CRITICAL" and any(
+            job.has_awaited_failure and job.finished == self.world.now
+            for job in self.jobs
+        ):
+            self.world.doubt(
+                "a scheduler stops for what a job has awaited"
+            )  # as what follows that job starts
         if (
             culprit is not None
             and culprit.is_service
@@ -1124,7 +1541,10 @@ class ModelScheduler(ModelJob):
             self.world.doubt("a service fails as jobs that require it start")
         self.stopping, self.phase, self.why_stopped = True, "telling", reason
         if self.reason is None:
-            self.reason, self.culprit = reason, None if culprit is None else culprit.name
+            self.reason, self.culprit = (
+                reason,
+                None if culprit is None else culprit.name,
+            )
         self.world.mark(*{"CRITICAL": ["critical"]}.get(reason, []))
         for job in self.jobs:
             if job.state == "SCHEDULED":
@@ -1136,9 +1556,17 @@ class ModelScheduler(ModelJob):
         for job in [job for job in self.jobs if job.state == "IDLE"]:
             self.tell_unreached(job)
         self.phase = "unwinding"
-        waiting = [job for group in self.world.schedulers if can_start(group) for job in group.queue if job.plan.needs]
+        waiting = [
+            job
+            for group in self.world.schedulers
+            if can_start(group)
+            for job in group.queue
+            if job.plan.needs
+        ]
         if len(waiting) > 1 < sum(not job.held for job in had):
-            self.world.doubt("several jobs release their needs at one instant")  # and the first may do for a later one
+            self.world.doubt(
+                "several jobs release their needs at one instant"
+            )  # and the first may do for a later one
         self.pass_on_and_wind_down()
 
     def pass_on_and_wind_down(self) -> None:
@@ -1156,7 +1584,9 @@ class ModelScheduler(ModelJob):
             self.begin_clean_up()
         if self.phase == "cleaning up":
             self.clean_up()
-        if self.phase == "unwinding forever" and all(job.is_service for job in self.running):
+        if self.phase == "unwinding forever" and all(
+            job.is_service for job in self.running
+        ):
             self.end_services()
         if self.phase == "unwinding services":
             self.end_next_services()
@@ -1175,7 +1605,9 @@ class ModelScheduler(ModelJob):
             self.phase = "cleaning up"
             self.clean_up_ends = self.world.now + self.plan.cleanup_timeout
             if self.due():
-                self.timers.append(self.world.after(self.plan.cleanup_timeout, self.cut_clean_up))
+                self.timers.append(
+                    self.world.after(self.plan.cleanup_timeout, self.cut_clean_up)
+                )
         else:
             self.end_forever()
 
@@ -1188,7 +1620,9 @@ class ModelScheduler(ModelJob):
             if is_left and job.plan.run_if == "failed" and not job.plan.forever:
                 self.link([job])
                 if not job.waits_for:
-                    (found if job.judge()[0] == "SCHEDULED" else self.left_out).append(job)
+                    (found if job.judge()[0] == "SCHEDULED" else self.left_out).append(
+                        job
+                    )
         return found
 
     def clean_up(self) -> None:
@@ -1221,7 +1655,10 @@ class ModelScheduler(ModelJob):
     def cut_clean_up(self) -> None:
         """It runs shielded, within `cleanup_timeout` seconds."""
         self.phase = "telling"
-        for job in [*self.running, *(job for job in self.clean_up_jobs if job.backoff is not None)]:
+        for job in [
+            *self.running,
+            *(job for job in self.clean_up_jobs if job.backoff is not None),
+        ]:
             if not job.plan.forever:
                 job.cancel()
         self.phase = "cleaning up"
@@ -1232,12 +1669,22 @@ class ModelScheduler(ModelJob):
         self.doubt_awaits()
         groups = [job for job in self.running if isinstance(job, ModelScheduler)]
         inside = [job for group in groups for job in group.running]
-        for group in self.jobs:  # what a cancelled job had may have been all that was missing
-            if isinstance(group, ModelScheduler) and group.plan.forever and group.finished == self.world.now:
+        for (
+            group
+        ) in self.jobs:  # what a cancelled job had may have been all that was missing
+            if (
+                isinstance(group, ModelScheduler)
+                and group.plan.forever
+                and group.finished == self.world.now
+            ):
                 inside += everything(group)
-        is_left = any(job.finished == self.world.now for job in self.jobs)  # what it had may let others start
+        is_left = any(
+            job.finished == self.world.now for job in self.jobs
+        )  # what it had may let others start
         may_start = is_left and any(group.queue for group in groups)
-        if may_start or any(job.began_attempt == self.world.now or job.is_tied for job in inside):
+        if may_start or any(
+            job.began_attempt == self.world.now or job.is_tied for job in inside
+        ):
             self.world.doubt("a job of a forever scheduler starts as that ends")
         self.phase, self.forever_ended = "telling", True
         for job in list(self.running):
@@ -1245,7 +1692,9 @@ class ModelScheduler(ModelJob):
                 job.end_with_run()
         self.phase = "unwinding forever"
         if self.running and self.world.cancels_once:
-            self.timers.append(self.world.after(self.plan.shutdown_timeout, self.end_forever_at_once))
+            self.timers.append(
+                self.world.after(self.plan.shutdown_timeout, self.end_forever_at_once)
+            )
 
     def end_forever_at_once(self) -> None:
         """Cancel the forever jobs that are left at each of their waits, because their time is up."""
@@ -1259,7 +1708,9 @@ class ModelScheduler(ModelJob):
 
     def doubt_awaits(self) -> None:
         """Give up exactness if what a forever job awaits ends as that job is told to end."""
-        if any(job.plan.forever and job.resumed_at == self.world.now for job in self.jobs):
+        if any(
+            job.plan.forever and job.resumed_at == self.world.now for job in self.jobs
+        ):
             self.world.doubt("what a job awaits ends as the job is cancelled")
 
     def end_services(self) -> None:
@@ -1267,16 +1718,27 @@ class ModelScheduler(ModelJob):
         self.drop_timers()
         self.phase = "unwinding services"
         users = {job: self.users(job) for job in self.running}
-        is_chain = all(job in users[other] or other in users[job] for job, other in combinations(self.running, 2))
-        if any(users.values()) and not is_chain and any(unwinds(job) for job in self.running):
+        is_chain = all(
+            job in users[other] or other in users[job]
+            for job, other in combinations(self.running, 2)
+        )
+        if (
+            any(users.values())
+            and not is_chain
+            and any(unwinds(job) for job in self.running)
+        ):
             self.world.doubt("the order among services that do not use each other")
         if self.running:
-            self.timers.append(self.world.after(self.plan.shutdown_timeout, self.end_all_services))
+            self.timers.append(
+                self.world.after(self.plan.shutdown_timeout, self.end_all_services)
+            )
 
     def end_next_services(self) -> None:
         self.doubt_awaits()
         self.phase = "telling"
-        while unused := [job for job in self.running if not job.told and not self.users(job)]:
+        while unused := [
+            job for job in self.running if not job.told and not self.users(job)
+        ]:
             for job in unused:
                 job.end_with_run()
         self.phase = "unwinding services"
@@ -1300,7 +1762,10 @@ class ModelScheduler(ModelJob):
 
     def shut_down_jobs(self) -> float:
         """(5) `co_shutdown` is called on each job, started or not, concurrently, within `shutdown_timeout`."""
-        return min(self.plan.shutdown_timeout, max((job.shut_down() for job in self.jobs), default=0.0))
+        return min(
+            self.plan.shutdown_timeout,
+            max((job.shut_down() for job in self.jobs), default=0.0),
+        )
 
     def shut_down(self) -> float:
         """Shut down the jobs of a scheduler that was never run; otherwise its runs have done it."""
@@ -1310,34 +1775,70 @@ class ModelScheduler(ModelJob):
         """Return the jobs whose failures count, those in nested schedulers in place of these, in order."""
         found: list[ModelJob] = []
         for job in self.jobs:
-            is_first = job.counts and isinstance(job, ModelScheduler) and job.plan.enough is not None
-            own = job.counts and isinstance(job, ModelScheduler) and job.culprit is not None and not is_first
-            if isinstance(job, ModelScheduler) and job.first_problem is None and (self.is_cut_off_with(job) or own):
+            is_first = (
+                job.counts
+                and isinstance(job, ModelScheduler)
+                and job.plan.enough is not None
+            )
+            own = (
+                job.counts
+                and isinstance(job, ModelScheduler)
+                and job.culprit is not None
+                and not is_first
+            )
+            if (
+                isinstance(job, ModelScheduler)
+                and job.first_problem is None
+                and (self.is_cut_off_with(job) or own)
+            ):
                 found += job.failures()
             elif job.counts:
                 found.append(job)
-        causes = {job.problem for job in (*found, *(job for job in self.jobs if job.counts))}
+        causes = {
+            job.problem for job in (*found, *(job for job in self.jobs if job.counts))
+        }
         found = [
-            job for job in found if job.problem is None or job.problem.root is None or job.problem.root not in causes
+            job
+            for job in found
+            if job.problem is None
+            or job.problem.root is None
+            or job.problem.root not in causes
         ]
         return sorted(found, key=lambda job: job.settled_as)
 
     def is_cut_off_with(self, job: ModelJob) -> bool:
         """Return whether a nested scheduler was cut off with this one, not at its end, or alone: its failures count."""
-        return job.ended_with_run and job.state == "CANCELLED" and job.criticality is not False
+        return (
+            job.ended_with_run
+            and job.state == "CANCELLED"
+            and job.criticality is not False
+        )
 
     def kept(self) -> frozenset[str]:
         """Return the names of the members that are left where no job is kept that has settled. What was critical or
         counts has to be reported, and what has a shutdown of its own is kept until then."""
         groups = [job for job in self.jobs if isinstance(job, ModelScheduler)]
-        cut_off = {job.name for job in groups if self.is_cut_off_with(job) and job.failures()}
-        own = {job.name for job in self.jobs if job.state in UNSETTLED or job.counts or job.has_shutdown}
+        cut_off = {
+            job.name for job in groups if self.is_cut_off_with(job) and job.failures()
+        }
+        own = {
+            job.name
+            for job in self.jobs
+            if job.state in UNSETTLED or job.counts or job.has_shutdown
+        }
         return frozenset(own | cut_off)
 
     def failed_in_drained(self) -> bool:
         """Return whether a failure counts in a forever scheduler that a drain, and not `cancel()`, has cut off."""
-        groups = [job for job in self.jobs if isinstance(job, ModelScheduler) and job.state == "CANCELLED"]
-        return any(group.criticality is not False and not group.asked and group.failures() for group in groups)
+        groups = [
+            job
+            for job in self.jobs
+            if isinstance(job, ModelScheduler) and job.state == "CANCELLED"
+        ]
+        return any(
+            group.criticality is not False and not group.asked and group.failures()
+            for group in groups
+        )
 
     def end(self) -> None:
         """(6) The run is over: it settles as a job of the outer scheduler."""
@@ -1345,13 +1846,26 @@ class ModelScheduler(ModelJob):
         self.under_way = False
         self.drop_timers()
         self.world.schedulers.remove(self)
-        if self.reason == "DRAINED" and self.why_stopped in ("COMPLETED", "CANCELLED") and self.is_nested:
+        if (
+            self.reason == "DRAINED"
+            and self.why_stopped in ("COMPLETED", "CANCELLED")
+            and self.is_nested
+        ):
             ordinary = [job for job in self.jobs if not job.plan.forever]
-            if self.plan.enough is None and all(job.state not in (*UNSETTLED, "CANCELLED") for job in ordinary):
+            if self.plan.enough is None and all(
+                job.state not in (*UNSETTLED, "CANCELLED") for job in ordinary
+            ):
                 self.reason = "COMPLETED"  # a drain has kept no job of this nested run from its end
         counting = [job for job in self.jobs if job.counts]
-        failed = [job for job in counting if job.problem is not None and job.problem.root is None]
-        if any(job.has_awaited_failure and one.finished == job.finished for job, one in permutations(failed, 2)):
+        failed = [
+            job
+            for job in counting
+            if job.problem is not None and job.problem.root is None
+        ]
+        if any(
+            job.has_awaited_failure and one.finished == job.finished
+            for job, one in permutations(failed, 2)
+        ):
             self.world.doubt("a job raises what it awaited as another fails")
         if self.reason == "COMPLETED" and counting:
             self.reason = "FAILED"
@@ -1359,8 +1873,16 @@ class ModelScheduler(ModelJob):
         elif self.reason == "COMPLETED" and self.draining and self.failed_in_drained():
             self.reason = "FAILED"
         self.world.hook("after_run", self.name)
-        ended = [job for job in self.world.jobs.values() if job.finished == self.world.now == self.world.tied_at]
-        groups = [job for job in ended if isinstance(job, ModelScheduler) and is_apart(job, self)]
+        ended = [
+            job
+            for job in self.world.jobs.values()
+            if job.finished == self.world.now == self.world.tied_at
+        ]
+        groups = [
+            job
+            for job in ended
+            if isinstance(job, ModelScheduler) and is_apart(job, self)
+        ]
         if groups and any(group.plan.enough is not None for group in (self, *groups)):
             self.world.doubt("a First ends as another scheduler does")
         if self.parent is not None and self.world.now == self.began:
@@ -1374,9 +1896,15 @@ class ModelScheduler(ModelJob):
         elif self.first_problem is not None and self.reason == "CRITICAL":
             self.has_raised(self.first_problem)
         elif self.reason in ("FAILED", "CRITICAL"):
-            problems = [job.problem for job in self.failures() if job.problem is not None]
+            problems = [
+                job.problem for job in self.failures() if job.problem is not None
+            ]
             leaves = tuple(leaf for one in problems for leaf in one.leaves)
-            self.has_raised(Problem(f"ExceptionGroup {', '.join(one.text for one in problems)}", leaves))
+            self.has_raised(
+                Problem(
+                    f"ExceptionGroup {', '.join(one.text for one in problems)}", leaves
+                )
+            )
         else:
             self.settle("SUCCEEDED" if self.reason == "COMPLETED" else "FAILED")
 
@@ -1384,7 +1912,9 @@ class ModelScheduler(ModelJob):
 def unwinds(job: ModelJob) -> bool:
     """Return whether a job may take time to unwind."""
     plan = job.plan
-    return isinstance(plan, Leaf) and (plan.linger > 0 or plan.reaction is Reaction.GO_ON)
+    return isinstance(plan, Leaf) and (
+        plan.linger > 0 or plan.reaction is Reaction.GO_ON
+    )
 
 
 def admit_all(world: World) -> None:
@@ -1432,21 +1962,38 @@ def wake(world: World) -> None:
 
 def block_unaffordable(world: World) -> None:
     """A job waits as long as what running jobs have reserved could come back, and then ends BLOCKED: `BudgetSpent`."""
-    waiting = [job for group in world.schedulers if goes_on(group) for job in group.queue]
+    waiting = [
+        job for group in world.schedulers if goes_on(group) for job in group.queue
+    ]
     for job in sorted(waiting, key=lambda job: job.number):
         group = job.parent
         assert group is not None
         found = [(group.find(name), need) for name, need in job.plan.needs]
-        if job.state == "SCHEDULED" and any(one is not None and not one.can_ever_meet(need) for one, need in found):
+        if job.state == "SCHEDULED" and any(
+            one is not None and not one.can_ever_meet(need) for one, need in found
+        ):
             world.mark("budget spent")
             last, world.last_blocked = world.last_blocked, (world.now, group)
-            beside = [one for one in world.schedulers if one is not group and one.parent is group.parent]
-            ending = [one for one in beside if one.stopping or one.decided]  # they end some turns later
+            beside = [
+                one
+                for one in world.schedulers
+                if one is not group and one.parent is group.parent
+            ]
+            ending = [
+                one for one in beside if one.stopping or one.decided
+            ]  # they end some turns later
             ends = any(job.finished == world.now for one in ending for job in one.jobs)
-            if ends or (last is not None and last[0] == world.now and last[1] is not group):
+            if ends or (
+                last is not None and last[0] == world.now and last[1] is not group
+            ):
                 world.doubt("a scheduler fails as another job does")
-            took_no_time = any(one.finished == one.began_attempt == world.now for one in world.jobs.values())
-            if took_no_time and group.began == world.now and world.is_direct:  # it may have ended some turns later
+            took_no_time = any(
+                one.finished == one.began_attempt == world.now
+                for one in world.jobs.values()
+            )
+            if (
+                took_no_time and group.began == world.now and world.is_direct
+            ):  # it may have ended some turns later
                 world.doubt("a budget is spent as others start")
             around_stops = group.parent is not None and group.parent.stopping
             job.settle("BLOCKED", problem("BudgetSpent"))
@@ -1467,20 +2014,36 @@ def users_of(world: World, wanted: ModelJob, end: ModelJob) -> list[ModelJob]:
     found = [*everything(wanted)] if wanted is end else []
     groups = [one for one in jobs if is_in(end, one)]
     if wanted is not end:
-        found += [one for one in jobs if one.state in ("BLOCKED", "SKIPPED") and wanted.name in uses(one)]
+        found += [
+            one
+            for one in jobs
+            if one.state in ("BLOCKED", "SKIPPED") and wanted.name in uses(one)
+        ]
     number = -1
     while number != len(found):
         number = len(found)
-        names = {one.name for one in (*found, *groups)} | {up.name for one in found for up in jobs if is_in(one, up)}
+        names = {one.name for one in (*found, *groups)} | {
+            up.name for one in found for up in jobs if is_in(one, up)
+        }
         for one in jobs:
-            if one not in found and any(names & uses(up) for up in jobs if is_in(one, up)):
+            if one not in found and any(
+                names & uses(up) for up in jobs if is_in(one, up)
+            ):
                 found.append(one)
-    return [one for one in jobs if one in found or one in groups or any(is_in(each, one) for each in found)]
+    return [
+        one
+        for one in jobs
+        if one in found or one in groups or any(is_in(each, one) for each in found)
+    ]
 
 
 def uses(job: ModelJob) -> set[str]:
     """Return the names of what a job requires."""
-    return {*job.plan.requires, *inputs_of(job.plan), *(one for who, one in job.world.bound if who == job.name)}
+    return {
+        *job.plan.requires,
+        *inputs_of(job.plan),
+        *(one for who, one in job.world.bound if who == job.name),
+    }
 
 
 def everything(job: ModelJob) -> Iterator[ModelJob]:
@@ -1512,7 +2075,9 @@ def goes_on(group: ModelScheduler) -> bool:
 def is_stopping(group: ModelScheduler) -> bool:
     """Return whether a scheduler stops, or is one of several forever jobs that are cancelled at this instant."""
     around = group.parent
-    return group.stopping or (group.plan.forever and around is not None and around.forever_ended)
+    return group.stopping or (
+        group.plan.forever and around is not None and around.forever_ended
+    )
 
 
 def take_round(world: World) -> None:
@@ -1551,12 +2116,23 @@ def pass_tokens_on(world: World, limiter: ModelLimiter) -> None:
         world.doubt_wake()
         group = limiter.pop_ticket()
         last, outermost = limiter.asked_last, group.outermost()
-        if limiter.asked_at == world.now and outermost in limiter.queue and last and last.outermost() is not outermost:
-            world.doubt("two schedulers ask for a token at one instant")  # that one, and one of this run once more
+        if (
+            limiter.asked_at == world.now
+            and outermost in limiter.queue
+            and last
+            and last.outermost() is not outermost
+        ):
+            world.doubt(
+                "two schedulers ask for a token at one instant"
+            )  # that one, and one of this run once more
         job = min(group.token_line, key=start_key)
         group.token_line.remove(job)
         group.count_unstarted(job, -1)
-        if any(not one.parent.needs_token(one) for one in world.admitted if one.parent is not None):
+        if any(
+            not one.parent.needs_token(one)
+            for one in world.admitted
+            if one.parent is not None
+        ):
             world.doubt("a job gets a token as others start that take none")
         limiter.holders.add(job)
         limiter.passed_at = world.now
@@ -1566,7 +2142,11 @@ def pass_tokens_on(world: World, limiter: ModelLimiter) -> None:
 def start_key(job: ModelJob) -> tuple[bool, int, float, int]:
     """`priority` comes before the policy, and that before the order of becoming ready; what was throttled is first."""
     is_first = job.number < 0 and not job.keeps_key
-    return (not is_first, *((0, 0.0) if is_first else (-job.plan.priority, -job.rank)), job.number)
+    return (
+        not is_first,
+        *((0, 0.0) if is_first else (-job.plan.priority, -job.rank)),
+        job.number,
+    )
 
 
 def in_order(waiting: Iterable[ModelJob]) -> Iterator[ModelJob]:
@@ -1575,7 +2155,13 @@ def in_order(waiting: Iterable[ModelJob]) -> Iterator[ModelJob]:
     for job in sorted(waiting, key=start_key, reverse=True):
         lines.setdefault(job.parent, []).append(job)
     while lines:
-        first = min(lines, key=lambda group: (*start_key(lines[group][-1])[:2], lines[group][-1].number))
+        first = min(
+            lines,
+            key=lambda group: (
+                *start_key(lines[group][-1])[:2],
+                lines[group][-1].number,
+            ),
+        )
         yield lines[first].pop()
         if not lines[first]:
             del lines[first]
@@ -1592,10 +2178,17 @@ def begin(job: ModelJob) -> None:
     group.has_started(job)
 
 
-def ties(job: ModelJob, other: ModelJob, resources: set[tuple[ModelResource | None, str]]) -> bool:
+def ties(
+    job: ModelJob, other: ModelJob, resources: set[tuple[ModelResource | None, str]]
+) -> bool:
     """Return whether jobs of two schedulers compete that became ready at one instant."""
     group = other.parent
-    if group is None or job.parent is None or group is job.parent or other.ready_at != job.ready_at:
+    if (
+        group is None
+        or job.parent is None
+        or group is job.parent
+        or other.ready_at != job.ready_at
+    ):
         return False
     return not resources.isdisjoint(group.resources(other))
 
@@ -1636,17 +2229,30 @@ def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | Non
                     world.mark("overtaking")
                     other.overtaken += 1
             return job
-        takers = [(key, *each) for one, key in resources if one is not None and missing for each in one.taken_by]
+        takers = [
+            (key, *each)
+            for one, key in resources
+            if one is not None and missing
+            for each in one.taken_by
+        ]
         if any(
-            key == its_key and when == job.ready_at == world.now and is_apart(taker, group)
+            key == its_key
+            and when == job.ready_at == world.now
+            and is_apart(taker, group)
             for key, when, its_key, taker in takers
         ):
             world.doubt("jobs of two schedulers become ready at one instant")
         began_now = [
-            taker for key, when, its_key, taker in takers if key == its_key and when == taker.began == world.now
+            taker
+            for key, when, its_key, taker in takers
+            if key == its_key and when == taker.began == world.now
         ]
         # Those that had run for some time.
-        ended = [one for one in world.jobs.values() if one.finished == world.now and 0 <= one.began_attempt < world.now]
+        ended = [
+            one
+            for one in world.jobs.values()
+            if one.finished == world.now and 0 <= one.began_attempt < world.now
+        ]
         if len(ended) > 1 and any(taker is not group for taker in began_now):
             # Its run takes some turns to begin, in which what the second of them gives back may let others start.
             world.doubt("a nested scheduler takes no time")
@@ -1654,9 +2260,13 @@ def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | Non
             world.mark("reservation")
         if missing and max(missing.values()) < world.next_start:
             world.next_start = max(missing.values())
-        if any(isinstance(need, str) and name in missing for name, need in job.plan.needs):
+        if any(
+            isinstance(need, str) and name in missing for name, need in job.plan.needs
+        ):
             continue  # it waits apart for its key, and holds nobody up
-        if not any(one.parent is group and one.plan.needs == job.plan.needs for one in passed):
+        if not any(
+            one.parent is group and one.plan.needs == job.plan.needs for one in passed
+        ):
             passed.append(job)
             if job.overtaken >= group.plan.backfill:
                 reserved |= resources
@@ -1675,6 +2285,8 @@ def may_run(job: ModelJob) -> bool:
         return False
     inputs = [job.world.jobs[name] for name in job.inputs]
     return not any(
-        one.state not in UNSETTLED and one.has_failed and (one in inputs or one.criticality is not False)
+        one.state not in UNSETTLED
+        and one.has_failed
+        and (one in inputs or one.criticality is not False)
         for one in job.essential()
     )

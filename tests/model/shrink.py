@@ -9,7 +9,20 @@ from .compare import differences
 from .model import Outcome, predict, predict_restart
 from .real import observe, observe_restart
 from .scenario import Group, Leaf, Plan, Scenario, steps, walk
-from .steps import Add, Await, Bind, Cancel, Drain, Give, Nap, Started, Steer, Step, Throttle, Use
+from .steps import (
+    Add,
+    Await,
+    Bind,
+    Cancel,
+    Drain,
+    Give,
+    Nap,
+    Started,
+    Steer,
+    Step,
+    Throttle,
+    Use,
+)
 
 KEPT = {"name", "jobs", "bodies", "answer", "service", "forever"}
 BY_NAME = ("requires", "settled", "inputs")
@@ -22,11 +35,21 @@ def found_in(
     expected = None
     try:
         if scenario.killed_at is None:
-            predicted, runs = [predict(scenario, backend)], observe(scenario, backend, 1, *instruments, order=order)
+            predicted, runs = (
+                [predict(scenario, backend)],
+                observe(scenario, backend, 1, *instruments, order=order),
+            )
         else:
-            predicted, runs = predict_restart(scenario, backend), observe_restart(scenario, backend)
+            predicted, runs = (
+                predict_restart(scenario, backend),
+                observe_restart(scenario, backend),
+            )
         for expected, seen in zip(predicted, runs, strict=True):
-            found = list(seen.doubts if expected.doubts else differences(scenario, expected, seen))
+            found = list(
+                seen.doubts
+                if expected.doubts
+                else differences(scenario, expected, seen)
+            )
             if expected.doubts or found:
                 return expected, found
         return expected, []
@@ -38,7 +61,9 @@ def kind_of(found: list[str]) -> str:
     return " ".join(found[0].splitlines()[-1].split()[:2]) if found else ""
 
 
-def shrink(scenario: Scenario, differs: Callable[[Scenario], bool], most: int = 2000) -> Scenario:
+def shrink(
+    scenario: Scenario, differs: Callable[[Scenario], bool], most: int = 2000
+) -> Scenario:
     """Return a smaller scenario that still differs."""
     tries = 0
     found = True
@@ -71,24 +96,39 @@ def candidates(scenario: Scenario) -> Iterator[Scenario]:
         yield replace(scenario, root=mapped(scenario.root, plan.name, lambda _: None))
     for plan in plans[1:]:
         if isinstance(plan, Group) and plan.jobs:
-            yield replace(scenario, root=mapped(scenario.root, plan.name, lambda plan: plan.jobs))
+            yield replace(
+                scenario, root=mapped(scenario.root, plan.name, lambda plan: plan.jobs)
+            )
     for field in fields(scenario):
-        if field.default is not MISSING and getattr(scenario, field.name) != field.default:
+        if (
+            field.default is not MISSING
+            and getattr(scenario, field.name) != field.default
+        ):
             yield replace(scenario, **{field.name: field.default})
     for plan in plans:
         for smaller in smaller_plans(plan):
-            yield replace(scenario, root=mapped(scenario.root, plan.name, lambda _, new=smaller: new))
+            yield replace(
+                scenario,
+                root=mapped(scenario.root, plan.name, lambda _, new=smaller: new),
+            )
 
 
 def smaller_plans(plan: Plan) -> Iterator[Plan]:
     """Yield plans with an option or a step less."""
     for field in fields(plan):
-        if field.name not in KEPT and field.default is not MISSING and getattr(plan, field.name) != field.default:
+        if (
+            field.name not in KEPT
+            and field.default is not MISSING
+            and getattr(plan, field.name) != field.default
+        ):
             yield replace(plan, **{field.name: field.default})
         value = getattr(plan, field.name)
         if field.name in (*BY_NAME, "needs", "pool"):
             for one in value:
-                yield replace(plan, **{field.name: tuple(other for other in value if other != one)})
+                yield replace(
+                    plan,
+                    **{field.name: tuple(other for other in value if other != one)},
+                )
     if isinstance(plan, Leaf):
         if len(plan.bodies) > 1:
             yield replace(plan, bodies=plan.bodies[:-1])
@@ -98,10 +138,16 @@ def smaller_plans(plan: Plan) -> Iterator[Plan]:
                 is_nap = isinstance(step, Nap)
                 if isinstance(step, Started) or (is_nap and len(body) == place + 1):
                     continue
-                less = body[:place] + body[place + (1 if is_nap or place + 1 == len(body) else 2) :]
+                less = (
+                    body[:place]
+                    + body[place + (1 if is_nap or place + 1 == len(body) else 2) :]
+                )
                 if is_nap and not isinstance(less[place], Nap):
                     continue
-                yield replace(plan, bodies=(*plan.bodies[:number], less, *plan.bodies[number + 1 :]))
+                yield replace(
+                    plan,
+                    bodies=(*plan.bodies[:number], less, *plan.bodies[number + 1 :]),
+                )
 
 
 def mapped(root: Group, name: str, change: Callable[[Any], Any]) -> Group:
@@ -119,13 +165,20 @@ def rebuild(plan: Any, name: str, change: Callable[[Any], Any]) -> Any:
     return replace(
         plan,
         bodies=tuple(
-            tuple(Add(tuple(new_members(step.jobs, name, change))) if isinstance(step, Add) else step for step in body)
+            tuple(
+                Add(tuple(new_members(step.jobs, name, change)))
+                if isinstance(step, Add)
+                else step
+                for step in body
+            )
             for body in plan.bodies
         ),
     )
 
 
-def new_members(plans: tuple[Any, ...], name: str, change: Callable[[Any], Any]) -> Iterator[Any]:
+def new_members(
+    plans: tuple[Any, ...], name: str, change: Callable[[Any], Any]
+) -> Iterator[Any]:
     for plan in plans:
         if plan.name != name:
             yield rebuild(plan, name, change)
@@ -137,12 +190,21 @@ def new_members(plans: tuple[Any, ...], name: str, change: Callable[[Any], Any])
 def pruned(plan: Any, known: set[str]) -> Any:
     """Drop what names jobs that are no more."""
     lists: dict[str, Any] = {
-        field: tuple(one for one in getattr(plan, field) if one in known) for field in BY_NAME if hasattr(plan, field)
+        field: tuple(one for one in getattr(plan, field) if one in known)
+        for field in BY_NAME
+        if hasattr(plan, field)
     }
-    lists["settled"] = tuple(one for one in lists["settled"] if one in lists["requires"])
+    lists["settled"] = tuple(
+        one for one in lists["settled"] if one in lists["requires"]
+    )
     if isinstance(plan, Group):
-        return replace(plan, **lists, jobs=tuple(pruned(inner, known) for inner in plan.jobs))
-    bodies = tuple(tuple(step for old in body for step in pruned_step(old, known)) for body in plan.bodies)
+        return replace(
+            plan, **lists, jobs=tuple(pruned(inner, known) for inner in plan.jobs)
+        )
+    bodies = tuple(
+        tuple(step for old in body for step in pruned_step(old, known))
+        for body in plan.bodies
+    )
     return replace(plan, **lists, bodies=bodies)
 
 

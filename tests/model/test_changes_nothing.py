@@ -27,7 +27,13 @@ from trioflow import (
     simulate,
 )
 from trioflow.abc import Instrument
-from trioflow.graph import entry_jobs, exit_jobs, predecessors, successors, topological_order
+from trioflow.graph import (
+    entry_jobs,
+    exit_jobs,
+    predecessors,
+    successors,
+    topological_order,
+)
 from trioflow.view import listing
 from ..bodies import alarm, bad, nap, nothing, serve
 from ..conftest import Virtual
@@ -61,7 +67,9 @@ class Actor(Instrument):
             root = root.scheduler
         jobs: list[Any] = list(root.iterate_jobs())
         schedulers = [root, *(each for each in jobs if isinstance(each, Scheduler))]
-        what = self._random.choice(("cancel", "cancel this", "try again", "drain", "add", "end", "raise"))
+        what = self._random.choice(
+            ("cancel", "cancel this", "try again", "drain", "add", "end", "raise")
+        )
         self.acts.append(what)
         with contextlib.suppress(RuntimeError):  # it comes too late
             match what:
@@ -80,7 +88,9 @@ class Actor(Instrument):
                 case _:
                     raise ValueError("of a hook")
 
-    before_run = after_run = job_added = job_scheduled = job_started = job_attempt = service_ready = job_settled = _act
+    before_run = after_run = job_added = job_scheduled = job_started = job_attempt = (
+        service_ready
+    ) = job_settled = _act
 
 
 class _Faults(logging.Handler):
@@ -99,9 +109,17 @@ class _Faults(logging.Handler):
 def faults_in(scenario: Scenario, backend: str, seed: object) -> Iterator[str]:
     """Run a scenario with hooks that act; yield what must not be, whatever they do."""
     # A hook may end the job that would give an answer: in the end, a person gives it, also in a drained run.
-    questions = [plan.name for plan in walk(scenario.root) if isinstance(plan, Leaf) and plan.answer]
-    answers: Any = tuple((when, Give(name)) for when in ANSWERED_AT for name in questions)
-    scenario = replace(scenario, killed_at=None, keep_jobs=True, steers=(*scenario.steers, *answers))
+    questions = [
+        plan.name
+        for plan in walk(scenario.root)
+        if isinstance(plan, Leaf) and plan.answer
+    ]
+    answers: Any = tuple(
+        (when, Give(name)) for when in ANSWERED_AT for name in questions
+    )
+    scenario = replace(
+        scenario, killed_at=None, keep_jobs=True, steers=(*scenario.steers, *answers)
+    )
     actor = Actor(seed, random.Random(repr(seed)).choice((0.02, 0.1, 0.3)))
     logger, handler = logging.getLogger("trioflow"), _Faults()
     logger.addHandler(handler)
@@ -116,16 +134,30 @@ def faults_in(scenario: Scenario, backend: str, seed: object) -> Iterator[str]:
 
 
 SEEDS = range(8)
-SIMPLE = ("outside", "cut", "drain", "journal", "answer", "await", "budget", "rate")  # the next run finds these changed
+SIMPLE = (
+    "outside",
+    "cut",
+    "drain",
+    "journal",
+    "answer",
+    "await",
+    "budget",
+    "rate",
+)  # the next run finds these changed
 
 
 @functools.cache
 def exact_scenarios(backend: str) -> list[Scenario]:
-    scenarios = [replace(scenario_of(("the same", seed), SIMPLE), keep_jobs=True, apart=False) for seed in SEEDS]
+    scenarios = [
+        replace(scenario_of(("the same", seed), SIMPLE), keep_jobs=True, apart=False)
+        for seed in SEEDS
+    ]
     return [scenario for scenario in scenarios if not predict(scenario, backend).doubts]
 
 
-def fates(scenario: Scenario, backend: str, *instruments: object, **options: str) -> dict[str, Fate]:
+def fates(
+    scenario: Scenario, backend: str, *instruments: object, **options: str
+) -> dict[str, Fate]:
     """Return what becomes of the jobs, without the outermost scheduler."""
     [seen] = observe(scenario, backend, 1, *instruments, **options)  # type: ignore[arg-type]
     return {name: fate for name, fate in seen.fates.items() if name != "root"}
@@ -133,7 +165,10 @@ def fates(scenario: Scenario, backend: str, *instruments: object, **options: str
 
 def test_other_labels_change_nothing(backend: str) -> None:
     for scenario in exact_scenarios(backend):
-        [one], [other] = observe(scenario, backend), observe(scenario, backend, labels="{} again")
+        [one], [other] = (
+            observe(scenario, backend),
+            observe(scenario, backend, labels="{} again"),
+        )
         assert one.started == other.started
         assert [replace(fate, cause=None) for fate in one.fates.values()] == [
             replace(fate, cause=None) for fate in other.fates.values()
@@ -142,7 +177,9 @@ def test_other_labels_change_nothing(backend: str) -> None:
 
 def test_watchers_change_nothing(backend: str) -> None:
     for scenario in exact_scenarios(backend):
-        assert fates(scenario, backend) == fates(scenario, backend, Trace(), Monitor(file=StringIO()))
+        assert fates(scenario, backend) == fates(
+            scenario, backend, Trace(), Monitor(file=StringIO())
+        )
 
 
 def test_a_second_run_ends_as_the_first(backend: str) -> None:
@@ -150,19 +187,30 @@ def test_a_second_run_ends_as_the_first(backend: str) -> None:
         first, second = observe(scenario, backend, 2)
         if not second.bound:
             assert first.started == second.started
-            assert [fate.state for fate in first.fates.values()] == [fate.state for fate in second.fates.values()]
+            assert [fate.state for fate in first.fates.values()] == [
+                fate.state for fate in second.fates.values()
+            ]
 
 
 def reordered(plan: Any) -> Any:
     """Return a plan whose requirements, needs and resources are named in the opposite order."""
     lists = ("requires", "settled", "needs", "pool")
-    changed = replace(plan, **{name: getattr(plan, name)[::-1] for name in lists if hasattr(plan, name)})
-    return replace(changed, jobs=tuple(map(reordered, plan.jobs))) if isinstance(plan, Group) else changed
+    changed = replace(
+        plan,
+        **{name: getattr(plan, name)[::-1] for name in lists if hasattr(plan, name)},
+    )
+    return (
+        replace(changed, jobs=tuple(map(reordered, plan.jobs)))
+        if isinstance(plan, Group)
+        else changed
+    )
 
 
 def test_the_order_of_requirements_and_needs_changes_nothing(backend: str) -> None:
     for scenario in exact_scenarios(backend):
-        assert fates(scenario, backend) == fates(replace(scenario, root=reordered(scenario.root)), backend)
+        assert fates(scenario, backend) == fates(
+            replace(scenario, root=reordered(scenario.root)), backend
+        )
 
 
 def test_an_open_scheduler_that_keeps_no_jobs_ends_as_a_run(backend: str) -> None:
@@ -170,15 +218,25 @@ def test_an_open_scheduler_that_keeps_no_jobs_ends_as_a_run(backend: str) -> Non
     for scenario in exact_scenarios(backend):
         if all(job.forever for job in scenario.root.jobs):
             continue
-        kept, dropped = fates(scenario, backend), fates(replace(scenario, keep_jobs=False), backend)
-        assert kept == {name: replace(fate, shutdowns=kept[name].shutdowns) for name, fate in dropped.items()}
+        kept, dropped = (
+            fates(scenario, backend),
+            fates(replace(scenario, keep_jobs=False), backend),
+        )
+        assert kept == {
+            name: replace(fate, shutdowns=kept[name].shutdowns)
+            for name, fate in dropped.items()
+        }
 
 
 @pytest.mark.parametrize("change", ["idler", "around"])
 def test_more_around_it_changes_nothing(change: str, backend: str) -> None:
     for scenario in exact_scenarios(backend):
         root = scenario.root
-        if root.critical_jobs is not None or root.timeout is not None or root.idle_timeout is not None:
+        if (
+            root.critical_jobs is not None
+            or root.timeout is not None
+            or root.idle_timeout is not None
+        ):
             continue
         idler = Leaf(name="idler", forever=True, bodies=((Nap(4000.0),),))
         if change == "idler":
@@ -186,7 +244,10 @@ def test_more_around_it_changes_nothing(change: str, backend: str) -> None:
             scenario = replace(scenario, root=replace(root, backwards=False))
         else:
             changed = Group(name="around", jobs=(replace(root, name="root"),))
-        one, other = fates(scenario, backend), fates(replace(scenario, root=changed), backend)
+        one, other = (
+            fates(scenario, backend),
+            fates(replace(scenario, root=changed), backend),
+        )
         assert {name: other[name] for name in one} == one
 
 
@@ -215,11 +276,17 @@ LOOKS: dict[str, Callable[[Scheduler], Any]] = {
     "topological_order": topological_order,
     "entry_jobs": entry_jobs,
     "exit_jobs": exit_jobs,
-    "predecessors": lambda scheduler: [list(predecessors(scheduler, job)) for job in scheduler],
-    "successors": lambda scheduler: [list(successors(scheduler, job)) for job in scheduler],
+    "predecessors": lambda scheduler: [
+        list(predecessors(scheduler, job)) for job in scheduler
+    ],
+    "successors": lambda scheduler: [
+        list(successors(scheduler, job)) for job in scheduler
+    ],
     "listing": lambda scheduler: listing(scheduler, details=True),
     "graph": lambda scheduler: scheduler.graph().source,
-    "explain": lambda scheduler: [scheduler.explain(job) for job in scheduler.iterate_jobs()],
+    "explain": lambda scheduler: [
+        scheduler.explain(job) for job in scheduler.iterate_jobs()
+    ],
     "results": Scheduler.results,
     "failures": Scheduler.failures,
     "window_size": lambda scheduler: scheduler.window_size,
@@ -266,7 +333,9 @@ class Looker(Instrument):
         else:
             look_twice_at(self.root, name)
 
-    before_run = job_scheduled = job_started = service_ready = job_settled = job_added = look
+    before_run = job_scheduled = job_started = service_ready = job_settled = (
+        job_added
+    ) = look
 
     def after_run(self, scheduler: Scheduler) -> None:
         if scheduler is self.root:
@@ -332,7 +401,9 @@ def need_without_a_pool() -> tuple[Scheduler, Callable[[], Any]]:
 
 def need_that_services_leave_too_little_for() -> tuple[Scheduler, Callable[[], Any]]:
     job, service = Job(nap, needs={"gpu": 2}), Service(serve, needs={"gpu": 1})
-    return Scheduler(job, service, pool=Pool(gpu=2)), lambda: setattr(job, "needs", {"gpu": 1})
+    return Scheduler(job, service, pool=Pool(gpu=2)), lambda: setattr(
+        job, "needs", {"gpu": 1}
+    )
 
 
 def spent_coroutine() -> tuple[Scheduler, Callable[[], Any]]:
@@ -352,7 +423,9 @@ DEFECTS = (
 
 @pytest.mark.sampled
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.__name__)
-def test_check_finds_same_again(virtual: Virtual, defect: Callable[[], tuple[Scheduler, Callable[[], Any]]]) -> None:
+def test_check_finds_same_again(
+    virtual: Virtual, defect: Callable[[], tuple[Scheduler, Callable[[], Any]]]
+) -> None:
     """A scenario that cannot run never starts, whatever is asked before and however often, and runs once repaired. Once
     a cycle was found only by the first check; the next run started, and stood still for ever."""
     for name in ("run", *LOOKS):
@@ -373,14 +446,19 @@ def test_check_finds_same_again(virtual: Virtual, defect: Callable[[], tuple[Sch
 
 
 @pytest.mark.parametrize("depth", [0, 2])
-def test_a_running_scheduler_is_neither_checked_nor_simulated(virtual: Virtual, depth: int) -> None:
+def test_a_running_scheduler_is_neither_checked_nor_simulated(
+    virtual: Virtual, depth: int
+) -> None:
     """A check or a simulation of a running scheduler raises; once it overwrote counts, and the run stood still."""
     seen: list[Any] = []
 
     async def looks() -> None:
         await anyio.sleep(1)
         root: Any = last.scheduler
-        for scheduler in (root, *(job for job in root.iterate_jobs() if isinstance(job, Scheduler))):
+        for scheduler in (
+            root,
+            *(job for job in root.iterate_jobs() if isinstance(job, Scheduler)),
+        ):
             seen.append(scheduler.is_runnable())
             with pytest.raises(RuntimeError, match="is running"):
                 simulate(scheduler)
@@ -407,14 +485,22 @@ async def take_back(_: object, succeeded: AbstractJob[None]) -> None:
     succeeded.try_again()
 
 
-def test_only_listed_functions_write_job_states(virtual: Virtual, backend: str, checked_states: CheckedState) -> None:
+def test_only_listed_functions_write_job_states(
+    virtual: Virtual, backend: str, checked_states: CheckedState
+) -> None:
     checked_states.writers.clear()
     for seed in range(8):
-        assert observe(replace(scenario_of(("writers", seed)), keep_jobs=True), backend, 2)
+        assert observe(
+            replace(scenario_of(("writers", seed)), keep_jobs=True), backend, 2
+        )
     failing = bad()
     virtual(Scheduler(failing, alarm(failing)).co_run)
     virtual(Scheduler(Job(throttled_once, needs={"api": 1}), pool=Pool(api=1)).co_run)
     first = Job(nothing)
     in_line = Job(nothing, required=first)
-    virtual(Scheduler(first, Job(take_back, None, ref(first)), in_line, jobs_window=1).co_run)
+    virtual(
+        Scheduler(
+            first, Job(take_back, None, ref(first)), in_line, jobs_window=1
+        ).co_run
+    )
     assert checked_states.writers == WRITERS.keys()

@@ -16,7 +16,9 @@ from .shrink import found_in
 def test_random_scenarios_end_as_predicted_in_any_order_of_tasks(backend: str) -> None:
     for seed in range(12):
         scenario = scenario_of(("in any order", seed))
-        assert (found_in(scenario, backend, order=seed)[1], seed) == ([], seed), scenario
+        assert (found_in(scenario, backend, order=seed)[1], seed) == ([], seed), (
+            scenario
+        )
 
 
 def explore_scenario(scenario: Scenario, seed: int, runs: int) -> None:
@@ -40,5 +42,11 @@ def explore_scenario(scenario: Scenario, seed: int, runs: int) -> None:
 def test_random_scenarios_leave_nothing_behind_under_injected_faults() -> None:
     for seed in range(3):
         explore_scenario(
-            replace(scenario_of(("explored", seed), ("endless", "answer")), keep_jobs=True, apart=False), seed, 20
+            replace(
+                scenario_of(("explored", seed), ("endless", "answer")),
+                keep_jobs=True,
+                apart=False,
+            ),
+            seed,
+            20,
         )

@@ -27,8 +27,14 @@ def group(name: str, *jobs: Leaf | Group, **options: Any) -> Group:
 def scenario(*jobs: Leaf | Group, **options: Any) -> Scenario:
     """Return a scenario of these jobs, with the options of its outermost scheduler and its own."""
     own = {field.name for field in fields(Scenario)}
-    root = group("root", *jobs, **{name: value for name, value in options.items() if name not in own})
-    return Scenario(root=root, **{name: value for name, value in options.items() if name in own})
+    root = group(
+        "root",
+        *jobs,
+        **{name: value for name, value in options.items() if name not in own},
+    )
+    return Scenario(
+        root=root, **{name: value for name, value in options.items() if name in own}
+    )
 
 
 SCENARIOS = {
@@ -364,13 +370,21 @@ def test_scenario_ends_as_the_model_predicts(name: str, backend: str) -> None:
         expected, found = found_in(scenario, backend, order=order)
         assert found == [], order
         assert expected is not None
-        assert {*expected.doubts} <= {"two calls in one instant", "a shield of anyio does not hold"}
+        assert {*expected.doubts} <= {
+            "two calls in one instant",
+            "a shield of anyio does not hold",
+        }
 
 
 @pytest.mark.parametrize("name", OPEN)
-def test_the_model_says_where_the_contract_leaves_the_outcome_open(name: str, backend: str) -> None:
+def test_the_model_says_where_the_contract_leaves_the_outcome_open(
+    name: str, backend: str
+) -> None:
     expected, found = found_in(OPEN[name], backend)
     assert found == []
     assert expected is not None
-    assert {*expected.doubts} <= {name.partition(",")[0], "a shield of anyio does not hold"}
+    assert {*expected.doubts} <= {
+        name.partition(",")[0],
+        "a shield of anyio does not hold",
+    }
     assert expected.doubts

@@ -28,7 +28,30 @@ AGAIN = (
     34471, 35931, 38872, 39134,
 )  # fmt: skip
 """Seeds with which each pair takes effect once more."""
-VARIED = (11, 12, 13, 14, 15, 17, 21, 29, 39, 46, 62, 64, 66, 68, 72, 75, 80, 81, 86, 89, 90, 91)
+VARIED = (
+    11,
+    12,
+    13,
+    14,
+    15,
+    17,
+    21,
+    29,
+    39,
+    46,
+    62,
+    64,
+    66,
+    68,
+    72,
+    75,
+    80,
+    81,
+    86,
+    89,
+    90,
+    91,
+)
 """Seeds of variations, in which limiters change, and what a clean-up job has goes to another group or run."""
 PARTS = 8
 
@@ -41,7 +64,9 @@ def test_random_scenarios_end_as_the_model_predicts(part: int, backend: str) -> 
 
 @pytest.mark.ci
 @pytest.mark.parametrize("part", range(PARTS))
-def test_more_random_scenarios_end_as_the_model_predicts(part: int, backend: str) -> None:
+def test_more_random_scenarios_end_as_the_model_predicts(
+    part: int, backend: str
+) -> None:
     """The same for the seeds with which each pair takes effect once more."""
     check(AGAIN[part::PARTS], backend)
 
@@ -64,13 +89,22 @@ def test_varied_scenarios_end_as_the_model_predicts(seed: int, backend: str) -> 
 
 
 @pytest.mark.parametrize("meeting", MEETINGS)
-@pytest.mark.parametrize("seeds", [range(4), pytest.param(range(4, 16), marks=pytest.mark.ci)], ids=["few", "more"])
-def test_mechanisms_seldom_together_end_as_the_model_predicts(meeting: str, seeds: range, backend: str) -> None:
+@pytest.mark.parametrize(
+    "seeds",
+    [range(4), pytest.param(range(4, 16), marks=pytest.mark.ci)],
+    ids=["few", "more"],
+)
+def test_mechanisms_seldom_together_end_as_the_model_predicts(
+    meeting: str, seeds: range, backend: str
+) -> None:
     """Pools merge, durations come late, failures are dropped: what a few jobs show shows beside all else."""
     scenarios = [scenario_of(("meeting", seed), meeting=meeting) for seed in seeds]
     found = [found_in(scenario, backend) for scenario in scenarios]
     assert [differences for _, differences in found] == [[]] * len(found)
-    assert sum(bool(expected and not expected.doubts) for expected, _ in found) >= len(seeds) // 2
+    assert (
+        sum(bool(expected and not expected.doubts) for expected, _ in found)
+        >= len(seeds) // 2
+    )
 
 
 def test_each_pair_of_mechanisms_takes_effect_twice() -> None:
@@ -80,7 +114,11 @@ def test_each_pair_of_mechanisms_takes_effect_twice() -> None:
         if number == len(ONCE):
             assert count_of_rarest_pair(table) == 1
         scenario = scenario_of(("suite", seed))
-        predicted = [predict(scenario, "trio")] if scenario.killed_at is None else predict_restart(scenario, "trio")
+        predicted = (
+            [predict(scenario, "trio")]
+            if scenario.killed_at is None
+            else predict_restart(scenario, "trio")
+        )
         assert not any(outcome.doubts for outcome in predicted), seed
         table.add(predicted[-1].effects)
     assert count_of_rarest_pair(table, SELDOM) == 2
@@ -90,12 +128,18 @@ def test_each_pair_of_mechanisms_takes_effect_twice() -> None:
 
 SECONDS = "drain in a clean-up", "third try", "service of two", "answer in a retry"
 """What comes for the second time in each tenth scenario, and by chance in none of two hundred, or in few."""
-NEVER = {("keep_jobs=False", "try again"), ("keep_jobs=False", "taken back"), ("keep_jobs=False", "third try")}
+NEVER = {
+    ("keep_jobs=False", "try again"),
+    ("keep_jobs=False", "taken back"),
+    ("keep_jobs=False", "third try"),
+}
 """What was dropped is not tried again."""
 SELDOM = {("await of what is not reached", "kept")}
 """They meet once in 40,000 seeds."""
 
 
-def count_of_rarest_pair(table: Table, besides: Collection[tuple[str, str]] = ()) -> int:
+def count_of_rarest_pair(
+    table: Table, besides: Collection[tuple[str, str]] = ()
+) -> int:
     pairs = itertools.combinations(sorted(table.single), 2)
     return min(table.pairs[pair] for pair in pairs if pair not in {*NEVER, *besides})

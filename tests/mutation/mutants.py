@@ -42,7 +42,9 @@ class Mutant:
         file = root / self.path
         text = file.read_text(encoding="utf-8")
         if not text.startswith(self.old, self.start):
-            raise ValueError(f"{file} has been changed: {self.old!r} does not stand at {self.start}")
+            raise ValueError(
+                f"{file} has been changed: {self.old!r} does not stand at {self.start}"
+            )
         write(file, text[: self.start] + self.new + text[self.start + len(self.old) :])
         return text
 
@@ -67,10 +69,16 @@ def mutants_of(root: Path, file: Path) -> Iterator[Mutant]:
     found = set[Mutant]()
     for node, new in replacements(ast.parse(text)):
         start, end = places.of(node)
-        line, before = lines[node.lineno - 1].strip(), lines[max(0, node.lineno - 2)].strip()
+        line, before = (
+            lines[node.lineno - 1].strip(),
+            lines[max(0, node.lineno - 2)].strip(),
+        )
         around = line if len(line) >= 2 * SHORT else f"{before} {line}"
         found.add(Mutant(path, node.lineno, start, text[start:end], new, around))
-    yield from sorted((one for one in found if one.old != one.new), key=lambda one: (one.start, one.new))
+    yield from sorted(
+        (one for one in found if one.old != one.new),
+        key=lambda one: (one.start, one.new),
+    )
 
 
 class Places:
@@ -85,23 +93,37 @@ class Places:
     def of(self, node: ast.expr | ast.stmt) -> tuple[int, int]:
         assert node.end_lineno is not None
         assert node.end_col_offset is not None
-        return self._at(node.lineno, node.col_offset), self._at(node.end_lineno, node.end_col_offset)
+        return self._at(node.lineno, node.col_offset), self._at(
+            node.end_lineno, node.end_col_offset
+        )
 
     def _at(self, line: int, column: int) -> int:
-        return self._starts[line - 1] + len(self._lines[line - 1].encode()[:column].decode())
+        return self._starts[line - 1] + len(
+            self._lines[line - 1].encode()[:column].decode()
+        )
 
 
 def replacements(tree: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, str]]:
     """Yield each expression and statement that may be replaced, and by what. Types, decorators, docstrings, assertions,
     what is raised, and what is for people alone stay as they are."""
     match tree:
-        case ast.Assert() | ast.Raise() | ast.JoinedStr() | ast.Import() | ast.ImportFrom():
+        case (
+            ast.Assert()
+            | ast.Raise()
+            | ast.JoinedStr()
+            | ast.Import()
+            | ast.ImportFrom()
+        ):
             return
         case ast.If(test=ast.Name("TYPE_CHECKING")):
             return
         case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
             if name not in NOT_FOR_TESTS:
-                for part in (*tree.args.defaults, *(one for one in tree.args.kw_defaults if one), *tree.body):
+                for part in (
+                    *tree.args.defaults,
+                    *(one for one in tree.args.kw_defaults if one),
+                    *tree.body,
+                ):
                     yield from replacements(part)
             return
         case ast.ClassDef():
@@ -114,29 +136,45 @@ def replacements(tree: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, str]]:
             return
         case ast.Expr(value=ast.Constant()):
             return
-        case ast.Expr(value=ast.Call() | ast.Await() as call) if "super()" not in ast.unparse(call):
+        case ast.Expr(value=ast.Call() | ast.Await() as call) if (
+            "super()" not in ast.unparse(call)
+        ):
             yield tree, "pass"
         case ast.Compare(left=left, ops=[op], comparators=[right]):
-            yield tree, f"({ast.unparse(left)} {COMPARISONS[type(op)]} {ast.unparse(right)})"
+            yield (
+                tree,
+                f"({ast.unparse(left)} {COMPARISONS[type(op)]} {ast.unparse(right)})",
+            )
         case ast.BoolOp(op=op, values=values):
             other = " or " if isinstance(op, ast.And) else " and "
             yield tree, f"({other.join(f'({ast.unparse(value)})' for value in values)})"
             for left_out in values:
                 kept = (" and " if isinstance(op, ast.And) else " or ").join(
-                    f"({ast.unparse(value)})" for value in values if value is not left_out
+                    f"({ast.unparse(value)})"
+                    for value in values
+                    if value is not left_out
                 )
                 yield tree, f"({kept})"
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             yield tree, f"bool({ast.unparse(operand)})"
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS and not of_types(tree):
-            yield tree, f"({ast.unparse(left)} {OPERATORS[type(op)]} {ast.unparse(right)})"
+        case ast.BinOp(left=left, op=op, right=right) if type(
+            op
+        ) in OPERATORS and not of_types(tree):
+            yield (
+                tree,
+                f"({ast.unparse(left)} {OPERATORS[type(op)]} {ast.unparse(right)})",
+            )
         case ast.Constant(value=bool() as value):
             yield tree, str(not value)
         case ast.Constant(value=int() | float() as value):
             yield tree, f"({value + 1!r})"
-        case ast.If(test=test) | ast.While(test=test) | ast.IfExp(test=test) if not isinstance(test, ast.Constant):
+        case ast.If(test=test) | ast.While(test=test) | ast.IfExp(test=test) if (
+            not isinstance(test, ast.Constant)
+        ):
             yield test, f"(not ({ast.unparse(test)}))"
-        case ast.Return(value=ast.expr() as value) if not isinstance(value, ast.Constant):
+        case ast.Return(value=ast.expr() as value) if not isinstance(
+            value, ast.Constant
+        ):
             yield tree, "return None"
         case ast.Break():
             yield tree, "continue"

@@ -5,7 +5,18 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 import pytest
-from tests.mutation.__main__ import KILLED, ROOMS, ROOT, SURVIVED, UNREACHED, Reach, fate, files_in, noticed, sample
+from tests.mutation.__main__ import (
+    KILLED,
+    ROOMS,
+    ROOT,
+    SURVIVED,
+    UNREACHED,
+    Reach,
+    fate,
+    files_in,
+    noticed,
+    sample,
+)
 from tests.mutation.mutants import Mutant, mutants_of
 
 SOURCE = '''
@@ -48,7 +59,11 @@ def test_each_room_has_mutants_that_can_be_compiled(room: str) -> None:
         text = file.read_text(encoding="utf-8")
         if mutants := list(itertools.islice(mutants_of(ROOT, file), 10)):
             for mutant in mutants:
-                ast.parse(text[: mutant.start] + mutant.new + text[mutant.start + len(mutant.old) :])
+                ast.parse(
+                    text[: mutant.start]
+                    + mutant.new
+                    + text[mutant.start + len(mutant.old) :]
+                )
             return
     pytest.fail("there is no file with faults")
 
@@ -56,8 +71,20 @@ def test_each_room_has_mutants_that_can_be_compiled(room: str) -> None:
 def test_each_module_is_in_a_room() -> None:
     """Each module of the package is in a room, so that a sample of all rooms covers it, unless it only re-exports."""
     rooms = [ROOT / folder for folder, _ in ROOMS.values()]
-    left = {path.name for path in ROOT.glob("trioflow/**/*.py") if not any(map(path.is_relative_to, rooms))}
-    assert left == {"__init__.py", "__main__.py", "_hints.py", "_posix.py", "abc.py", "graph.py", "look.py"}
+    left = {
+        path.name
+        for path in ROOT.glob("trioflow/**/*.py")
+        if not any(map(path.is_relative_to, rooms))
+    }
+    assert left == {
+        "__init__.py",
+        "__main__.py",
+        "_hints.py",
+        "_posix.py",
+        "abc.py",
+        "graph.py",
+        "look.py",
+    }
 
 
 def test_a_seed_draws_the_same_sample_again() -> None:
@@ -67,7 +94,12 @@ def test_a_seed_draws_the_same_sample_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "is_noticed"), [("assert double(2) == 4", False), ("assert double(2) == 5", True), ("os._exit(0)", True)]
+    ("body", "is_noticed"),
+    [
+        ("assert double(2) == 4", False),
+        ("assert double(2) == 5", True),
+        ("os._exit(0)", True),
+    ],
 )
 def test_a_failing_test_or_the_end_of_the_process_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, is_noticed: bool
@@ -76,16 +108,24 @@ def test_a_failing_test_or_the_end_of_the_process_is_noticed(
     test = f"import os\n\nfrom module import double\n\n\ndef test_two():\n    {body}\n"
     (tmp_path / "test_module.py").write_text(test, encoding="utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = .\n", encoding="utf-8")
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # to import all of them takes a second each time
+    monkeypatch.setenv(
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"
+    )  # to import all of them takes a second each time
     monkeypatch.setenv("PYTEST_PLUGINS", "xdist.plugin,pytest_timeout")
     assert noticed(tmp_path, ["test_module.py::test_two"], 30, {}) is is_noticed
 
 
-def test_a_mutant_is_killed_survives_or_is_not_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mutant_is_killed_survives_or_is_not_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The tests that reach a mutant decide its fate, else those that start processes; then the file is unchanged."""
     (tmp_path / "module.py").write_text(DOUBLE, encoding="utf-8")
     (tmp_path / "test_process.py").write_text("import subprocess\n", encoding="utf-8")
-    minus = next(one for one in mutants_of(tmp_path, tmp_path / "module.py") if one.new == "(number - number)")
+    minus = next(
+        one
+        for one in mutants_of(tmp_path, tmp_path / "module.py")
+        if one.new == "(number - number)"
+    )
     failing: set[str] = set()
 
     def run(copy: Path, tests: Sequence[str], *_: object) -> bool:
@@ -94,10 +134,19 @@ def test_a_mutant_is_killed_survives_or_is_not_reached(tmp_path: Path, monkeypat
 
     monkeypatch.setattr("tests.mutation.__main__.noticed", run)
     monkeypatch.setattr("tests.mutation.__main__.ROOT", tmp_path)
-    reach, other = Reach({("module.py", 2): ["one"]}, {"one": 0.1}), Reach({("module.py", 2): ["other"]}, {})
+    reach, other = (
+        Reach({("module.py", 2): ["one"]}, {"one": 0.1}),
+        Reach({("module.py", 2): ["other"]}, {}),
+    )
     starting = Reach({}, {"test_process.py::test_two": 0.1})
-    assert fate(minus, tmp_path, reach) == fate(minus, tmp_path, reach, other) == SURVIVED
-    assert fate(minus, tmp_path, Reach({}, {})) == fate(minus, tmp_path, starting) == UNREACHED
+    assert (
+        fate(minus, tmp_path, reach) == fate(minus, tmp_path, reach, other) == SURVIVED
+    )
+    assert (
+        fate(minus, tmp_path, Reach({}, {}))
+        == fate(minus, tmp_path, starting)
+        == UNREACHED
+    )
     failing.update(["one", "test_process.py::test_two"])
     assert fate(minus, tmp_path, reach) == fate(minus, tmp_path, starting) == KILLED
     failing.add("other")
@@ -106,10 +155,26 @@ def test_a_mutant_is_killed_survives_or_is_not_reached(tmp_path: Path, monkeypat
     assert (tmp_path / "module.py").read_text(encoding="utf-8") == DOUBLE
 
 
-def test_short_tests_and_those_that_reach_most_of_a_file_run_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_tests_and_those_that_reach_most_of_a_file_run_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("tests.mutation.__main__.FIRST_TESTS", 4)
-    times = {"short": 1.0, "short[2]": 1.0, "middle": 2.0, "long[1]": 3.0, "long[2]": 3.0, "long[3]": 3.0}
+    times = {
+        "short": 1.0,
+        "short[2]": 1.0,
+        "middle": 2.0,
+        "long[1]": 3.0,
+        "long[2]": 3.0,
+        "long[3]": 3.0,
+    }
     much = ["long[1]", "long[2]", "long[3]", "middle"]
-    reach = Reach({("a.py", 1): list(times), ("a.py", 2): much, ("a.py", 3): much[:3]}, times)
-    assert reach.tests(Mutant("a.py", 1, 0, "old", "new")) == ["short", "short[2]", "middle", *much[:3]]
+    reach = Reach(
+        {("a.py", 1): list(times), ("a.py", 2): much, ("a.py", 3): much[:3]}, times
+    )
+    assert reach.tests(Mutant("a.py", 1, 0, "old", "new")) == [
+        "short",
+        "short[2]",
+        "middle",
+        *much[:3],
+    ]
     assert reach.tests(Mutant("a.py", 2, 0, "old", "new")) == ["middle", *much[:3]]

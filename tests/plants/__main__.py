@@ -31,13 +31,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Try the plants that the command line names; return 0 if each is noticed."""
     parser = argparse.ArgumentParser("python -m tests.plants")
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="how many at once; default: each core")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="how many at once; default: each core",
+    )
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - {plant.name for plant in PLANTS}:
-        parser.error(f"there are no plants of these names: {', '.join(sorted(unknown))}")
-    chosen = [plant for plant in PLANTS if plant.name in options.names or not options.names]
+        parser.error(
+            f"there are no plants of these names: {', '.join(sorted(unknown))}"
+        )
+    chosen = [
+        plant for plant in PLANTS if plant.name in options.names or not options.names
+    ]
     counts = Counter[str]()
-    with tempfile.TemporaryDirectory() as directory, concurrent.futures.ThreadPoolExecutor(options.workers) as pool:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        concurrent.futures.ThreadPoolExecutor(options.workers) as pool,
+    ):
         copies = queue.SimpleQueue[Path]()
         for number in range(options.workers):
             copies.put(copied(Path(directory) / f"copy{number}"))
@@ -80,15 +92,33 @@ def who_notices(plant: Plant, copy: Path) -> tuple[str, str]:
 
 def tests_of(plant: Plant) -> list[str]:
     """Return the tests of the room in which a plant stands, those that mirror it first, without the model's."""
-    room, tests = next((room, tests) for room, (place, tests) in ROOMS.items() if plant.path.startswith(place))
-    return sorted(set(tests) - {"tests/model"}, key=lambda path: (not path.startswith(f"tests/{room}"), path))
+    room, tests = next(
+        (room, tests)
+        for room, (place, tests) in ROOMS.items()
+        if plant.path.startswith(place)
+    )
+    return sorted(
+        set(tests) - {"tests/model"},
+        key=lambda path: (not path.startswith(f"tests/{room}"), path),
+    )
 
 
 def first_failure(report: Path) -> str:
     """Return the test that failed, as pytest takes it; "" if there is none, because an import failed, or all hung."""
     cases = ElementTree.parse(report).iter("testcase") if report.exists() else ()
-    failed = [case.attrib for case in cases if {part.tag for part in case} & {"failure", "error"}]
-    return next((f"{one['classname'].replace('.', '/')}.py::{one['name']}" for one in failed if one["classname"]), "")
+    failed = [
+        case.attrib
+        for case in cases
+        if {part.tag for part in case} & {"failure", "error"}
+    ]
+    return next(
+        (
+            f"{one['classname'].replace('.', '/')}.py::{one['name']}"
+            for one in failed
+            if one["classname"]
+        ),
+        "",
+    )
 
 
 if __name__ == "__main__":

@@ -52,8 +52,16 @@ def find_in_text(text: str, code: str, new: str) -> list[tuple[int, int, str]]:
 
 def functions_with(text: str, code: str) -> list[str]:
     """Return the qualified names of all functions in a module in which the code stands, the innermost ones."""
-    names = [name for name, _ in _definitions(_parsed(text)[1], "") if find(text, name, code, "pass")]
-    return [name for name in names if not any(other.startswith(f"{name}.") for other in names)]
+    names = [
+        name
+        for name, _ in _definitions(_parsed(text)[1], "")
+        if find(text, name, code, "pass")
+    ]
+    return [
+        name
+        for name in names
+        if not any(other.startswith(f"{name}.") for other in names)
+    ]
 
 
 def scopes(tree: ast.Module, function: str) -> list[ast.AST]:
@@ -73,7 +81,9 @@ def _definitions(node: ast.AST, outer: str) -> Iterator[tuple[str, ast.AST]]:
             yield from _definitions(child, outer)
 
 
-def _find_expression(places: Places, scope: ast.AST, code: ast.expr, new: str) -> Iterator[tuple[int, int, str]]:
+def _find_expression(
+    places: Places, scope: ast.AST, code: ast.expr, new: str
+) -> Iterator[tuple[int, int, str]]:
     """Find an expression. A dict of one item stands for this item in a larger one."""
     wanted = ast.dump(code)
     for node in _expressions(scope):
@@ -82,7 +92,11 @@ def _find_expression(places: Places, scope: ast.AST, code: ast.expr, new: str) -
         elif isinstance(node, ast.Dict) and isinstance(code, ast.Dict):
             for key, value in zip(node.keys, node.values, strict=True):
                 if key is not None and ast.dump(ast.Dict([key], [value])) == wanted:
-                    yield places.of(key)[0], places.of(value)[1], _joined(new).removeprefix("{").removesuffix("}")
+                    yield (
+                        places.of(key)[0],
+                        places.of(value)[1],
+                        _joined(new).removeprefix("{").removesuffix("}"),
+                    )
 
 
 def _joined(code: str) -> str:
@@ -107,7 +121,11 @@ def _find_statements(
             run = block[index : index + len(wanted)]
             if list(map(ast.dump, run)) == wanted:
                 start = places.of(run[0])[0]
-                yield start, places.of(run[-1])[1], _indented(text, start, new or "pass")
+                yield (
+                    start,
+                    places.of(run[-1])[1],
+                    _indented(text, start, new or "pass"),
+                )
 
 
 def _blocks(scope: ast.AST) -> Iterator[list[ast.stmt]]:
@@ -118,7 +136,9 @@ def _blocks(scope: ast.AST) -> Iterator[list[ast.stmt]]:
                 yield block
 
 
-def _find_head(text: str, places: Places, scope: ast.AST, code: str, new: str) -> Iterator[tuple[int, int, str]]:
+def _find_head(
+    text: str, places: Places, scope: ast.AST, code: str, new: str
+) -> Iterator[tuple[int, int, str]]:
     wanted = ast.unparse(ast.parse(f"{code} pass"))
     for node in ast.walk(scope):
         if isinstance(node, HEADED) and _head(node) == wanted:

@@ -16,12 +16,16 @@ def test_each_plant_has_its_place(plant: Plant) -> None:
     mutant = plant.mutant(ROOT)
     text = (ROOT / plant.path).read_text(encoding="utf-8")
     if plant.path.endswith(".py"):
-        ast.parse(text[: mutant.start] + mutant.new + text[mutant.start + len(mutant.old) :])
+        ast.parse(
+            text[: mutant.start] + mutant.new + text[mutant.start + len(mutant.old) :]
+        )
 
 
 def test_no_plant_stands_twice() -> None:
     assert len({plant.name for plant in PLANTS}) == len(PLANTS)
-    assert len({(plant.path, plant.function, plant.old, plant.new) for plant in PLANTS}) == len(PLANTS)
+    assert len(
+        {(plant.path, plant.function, plant.old, plant.new) for plant in PLANTS}
+    ) == len(PLANTS)
 
 
 MODULE = """
@@ -55,28 +59,60 @@ class Line:
         ("return {'x': 1, 'y': [2]}", "return", "                return\n"),
     ],
 )  # fmt: skip
-def test_code_is_found_however_it_is_written(old: str, new: str, expected: str, tmp_path: Path) -> None:
+def test_code_is_found_however_it_is_written(
+    old: str, new: str, expected: str, tmp_path: Path
+) -> None:
     (tmp_path / "module.py").write_text(MODULE, encoding="utf-8")
-    mutant = Plant("x", "module.py", "Line.give_back", "a mistake", old, new).mutant(tmp_path)
-    planted = MODULE[: mutant.start] + mutant.new + MODULE[mutant.start + len(mutant.old) :]
+    mutant = Plant("x", "module.py", "Line.give_back", "a mistake", old, new).mutant(
+        tmp_path
+    )
+    planted = (
+        MODULE[: mutant.start] + mutant.new + MODULE[mutant.start + len(mutant.old) :]
+    )
     assert expected in planted
     ast.parse(planted)
 
 
-def test_a_plant_that_has_lost_its_place_names_its_rule_and_where_the_code_stands(tmp_path: Path) -> None:
+def test_a_plant_that_has_lost_its_place_names_its_rule_and_where_the_code_stands(
+    tmp_path: Path,
+) -> None:
     """A plant that no longer fits its file says so, rather than counting as noticed, or as not noticed."""
     (tmp_path / "module.py").write_text(MODULE, encoding="utf-8")
-    (tmp_path / "other.py").write_text("def f(self):\n    self.size = 1\n", encoding="utf-8")
+    (tmp_path / "other.py").write_text(
+        "def f(self):\n    self.size = 1\n", encoding="utf-8"
+    )
     for path, function, old, words in (
         ("module.py", "Line.give_back", "token.give_back()", "stands there 2 times"),
-        ("module.py", "Line.give_back", "self.size = 1", r"stands there 0 times(.|\n)*It stands in f of other.py\."),
-        ("module.py", "Line.take", "self.size = 2", r"stands there 0 times(.|\n)*There is no such function\."),
-        ("gone.py", "f", "self.size = 2", r"stands there 0 times(.|\n)*There is no such file\."),
+        (
+            "module.py",
+            "Line.give_back",
+            "self.size = 1",
+            r"stands there 0 times(.|\n)*It stands in f of other.py\.",
+        ),
+        (
+            "module.py",
+            "Line.take",
+            "self.size = 2",
+            r"stands there 0 times(.|\n)*There is no such function\.",
+        ),
+        (
+            "gone.py",
+            "f",
+            "self.size = 2",
+            r"stands there 0 times(.|\n)*There is no such file\.",
+        ),
     ):
         with pytest.raises(NotFound, match=words) as raised:
-            Plant("x", path, function, "a token is not given back", old, "").mutant(tmp_path)
-        assert "plant 'x': the rule that it breaks has no place any more in" in str(raised.value)
-        assert f"{function} of {path}.\nThe mistake was: a token is not given back.\n" in str(raised.value)
+            Plant("x", path, function, "a token is not given back", old, "").mutant(
+                tmp_path
+            )
+        assert "plant 'x': the rule that it breaks has no place any more in" in str(
+            raised.value
+        )
+        assert (
+            f"{function} of {path}.\nThe mistake was: a token is not given back.\n"
+            in str(raised.value)
+        )
 
 
 @pytest.mark.parametrize("name", SAMPLE)
@@ -86,4 +122,6 @@ def test_the_model_notices_a_plant(name: str, tmp_path: Path) -> None:
     copy = copied(tmp_path / "copy")
     who, test = who_notices(plant, copy)
     assert who == BY_MODEL, test
-    assert (copy / plant.path).read_text(encoding="utf-8") == (ROOT / plant.path).read_text(encoding="utf-8")
+    assert (copy / plant.path).read_text(encoding="utf-8") == (
+        ROOT / plant.path
+    ).read_text(encoding="utf-8")

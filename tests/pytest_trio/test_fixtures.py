@@ -15,25 +15,43 @@ async def nap(seconds: float, value: Any = None) -> Any:
     return value
 
 
-async def test_autojump_clock_skips_the_sleeps_of_a_run(autojump_clock: trio.testing.MockClock) -> None:
+async def test_autojump_clock_skips_the_sleeps_of_a_run(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     start = trio.current_time()
     job = Job(nap, 24 * 3600, "done")
     assert await Scheduler(job, timeout=48 * 3600).co_run()
-    assert (job.result(), job.elapsed, trio.current_time() - start) == ("done", 24 * 3600, 24 * 3600)
+    assert (job.result(), job.elapsed, trio.current_time() - start) == (
+        "done",
+        24 * 3600,
+        24 * 3600,
+    )
 
 
-async def test_two_runs_can_share_one_nursery(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:
+async def test_two_runs_can_share_one_nursery(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
     start = trio.current_time()
     first, second = Job(nap, 3, 1), Job(nap, 5, 2)
     for job in (first, second):
         nursery.start_soon(Scheduler(job).co_run)
     await trio.sleep(1)
     assert [job.state for job in (first, second)] == [JobState.RUNNING] * 2
-    assert (await first.wait_settled(), first.result(), trio.current_time() - start) == (None, 1, 3)
-    assert (await second.wait_settled(), second.result(), trio.current_time() - start) == (None, 2, 5)
+    assert (
+        await first.wait_settled(),
+        first.result(),
+        trio.current_time() - start,
+    ) == (None, 1, 3)
+    assert (
+        await second.wait_settled(),
+        second.result(),
+        trio.current_time() - start,
+    ) == (None, 2, 5)
 
 
-async def test_a_cancelled_nursery_ends_its_run(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_cancelled_nursery_ends_its_run(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
     job = Job(nap, 3600)
     scheduler = Scheduler(job)
     with trio.CancelScope() as scope:
@@ -41,12 +59,17 @@ async def test_a_cancelled_nursery_ends_its_run(nursery: trio.Nursery, autojump_
             own.start_soon(scheduler.co_run)
             await trio.sleep(1)
             scope.cancel()
-    assert (scheduler.stop_reason, job.state) == (StopReason.CANCELLED, JobState.CANCELLED)
+    assert (scheduler.stop_reason, job.state) == (
+        StopReason.CANCELLED,
+        JobState.CANCELLED,
+    )
     with pytest.raises(JobCancelled):
         job.result()
 
 
-async def test_nursery_start_can_wait_for_a_run(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:
+async def test_nursery_start_can_wait_for_a_run(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
     async def serve(task_status: trio.TaskStatus[Scheduler]) -> None:
         async with Scheduler(label="served") as scheduler:
             await scheduler.add(Job(nap, 7)).wait_settled()
@@ -62,18 +85,25 @@ async def test_nursery_start_can_wait_for_a_run(nursery: trio.Nursery, autojump_
 
 
 async def test_a_fixture_holds_a_scheduler_open(
-    closed_afterwards: Connection, scheduler: Scheduler, autojump_clock: trio.testing.MockClock
+    closed_afterwards: Connection,
+    scheduler: Scheduler,
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     """In a scheduler that a fixture holds open, a test can add jobs, which wait for the service of the fixture."""
     service = next(iter(scheduler))
-    answers = [scheduler.add(Job(closed_afterwards.ask, what, required=service)) for what in ("a", "b")]
+    answers = [
+        scheduler.add(Job(closed_afterwards.ask, what, required=service))
+        for what in ("a", "b")
+    ]
     for answer in answers:
         await answer.wait_settled()
     assert [answer.result() for answer in answers] == ["A", "B"]
     assert closed_afterwards.is_open
 
 
-async def test_current_job_works_with_a_fixture(scheduler: Scheduler, autojump_clock: trio.testing.MockClock) -> None:
+async def test_current_job_works_with_a_fixture(
+    scheduler: Scheduler, autojump_clock: trio.testing.MockClock
+) -> None:
     async def who() -> str:
         job = current_job()
         assert job.scheduler is scheduler

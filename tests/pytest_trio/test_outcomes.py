@@ -29,14 +29,21 @@ def outcomes(pytester: pytest.Pytester, test: str) -> pytest.RunResult:
     return run_pytest(pytester, "-o", "trio_mode=true", "-q")
 
 
-def test_a_critical_failure_fails_the_test_with_its_exception(pytester: pytest.Pytester) -> None:
+def test_a_critical_failure_fails_the_test_with_its_exception(
+    pytester: pytest.Pytester,
+) -> None:
     """If a job fails, `co_run(check=True)` raises in the test, and pytest shows the job's exception."""
-    result = outcomes(pytester, "async def test_it():\n    await Scheduler(Job(fail)).co_run(check=True)\n")
+    result = outcomes(
+        pytester,
+        "async def test_it():\n    await Scheduler(Job(fail)).co_run(check=True)\n",
+    )
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*LookupError: not here*"])
 
 
-def test_a_job_that_fails_in_a_fixtures_scheduler_ends_the_test(pytester: pytest.Pytester) -> None:
+def test_a_job_that_fails_in_a_fixtures_scheduler_ends_the_test(
+    pytester: pytest.Pytester,
+) -> None:
     """A critical failure in the scheduler of a fixture reaches the test, which does not hang."""
     test = "async def test_it(scheduler):\n    scheduler.add(Job(fail))\n    await trio.sleep(30)\n"
     result = outcomes(pytester, test)
@@ -44,7 +51,9 @@ def test_a_job_that_fails_in_a_fixtures_scheduler_ends_the_test(pytester: pytest
     result.stdout.fnmatch_lines(["*LookupError: not here*"])
 
 
-def test_a_test_that_fails_cancels_the_scheduler_of_its_fixture(pytester: pytest.Pytester) -> None:
+def test_a_test_that_fails_cancels_the_scheduler_of_its_fixture(
+    pytester: pytest.Pytester,
+) -> None:
     test = "async def test_it(scheduler):\n    scheduler.add(Job(trio.sleep, 3600))\n    assert False, 'the reason'\n"
     result = outcomes(pytester, test)
     result.assert_outcomes(failed=1)
@@ -72,7 +81,9 @@ async def test_it():
 """
 
 
-def test_ctrl_c_ends_the_run_cleanly_and_fails_the_test(pytester: pytest.Pytester) -> None:
+def test_ctrl_c_ends_the_run_cleanly_and_fails_the_test(
+    pytester: pytest.Pytester,
+) -> None:
     """After Ctrl-C, the jobs of a test are shut down once, and pytest reports a KeyboardInterrupt."""
     pytester.makepyfile(HEAD + INTERRUPTED)
     result = run_pytest(pytester, "-o", "trio_mode=true", "-s", "-q")

@@ -36,7 +36,11 @@ if __name__ == "__main__":
 
 def anonymous(value: Any) -> Any:
     """Return JSON that names another machine."""
-    text = re.sub(re.escape(json.dumps(os.uname().nodename)), '"example"', json.dumps(value, ensure_ascii=True))
+    text = re.sub(
+        re.escape(json.dumps(os.uname().nodename)),
+        '"example"',
+        json.dumps(value, ensure_ascii=True),
+    )
     return json.loads(text)
 
 
@@ -51,11 +55,17 @@ def main() -> None:
         Path(place, "run.py").write_text(RUN)
         done = python("run.py", cwd=place, text=True)
         assert done.returncode == 0, done.stderr
-        (folder / "run.db.gz").write_bytes(gzip.compress(Path(place, "run.db").read_bytes(), mtime=0))
+        (folder / "run.db.gz").write_bytes(
+            gzip.compress(Path(place, "run.db").read_bytes(), mtime=0)
+        )
         shutil.copy(Path(place, "durations.json"), folder)
         lines = Path(place, "events.jsonl").read_text().splitlines()
-        (folder / "events.jsonl").write_text("".join(json.dumps(anonymous(json.loads(line))) + "\n" for line in lines))
-        (folder / "trace.json").write_text(json.dumps(anonymous(json.loads(Path(place, "trace.json").read_text()))))
+        (folder / "events.jsonl").write_text(
+            "".join(json.dumps(anonymous(json.loads(line))) + "\n" for line in lines)
+        )
+        (folder / "trace.json").write_text(
+            json.dumps(anonymous(json.loads(Path(place, "trace.json").read_text())))
+        )
     shutil.copy(public_names.FILE, folder)
 
 

@@ -16,7 +16,9 @@ from ..pythons import python
 from ..view.events.lines import checked
 from . import FILES, FLOW, HERE
 
-RELEASES = sorted(each for each in HERE.iterdir() if (each / public_names.FILE.name).exists())
+RELEASES = sorted(
+    each for each in HERE.iterdir() if (each / public_names.FILE.name).exists()
+)
 GONE: dict[str, str] = {}
 """What has gone, as a test names it, and the release whose changelog says so, after two releases with a warning."""
 LINE = re.compile(r"( *(?:class |command [^=]*|event |columns of [^:]*)?[^ (:=,]*)(.*)")
@@ -66,7 +68,10 @@ def promises(lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
 
 
 def missing(before: Iterable[str], now: Iterable[str]) -> set[str]:
-    return {": ".join(filter(None, promise)) for promise in {*promises(before)} - {*promises(now)}}
+    return {
+        ": ".join(filter(None, promise))
+        for promise in {*promises(before)} - {*promises(now)}
+    }
 
 
 def test_no_name_of_a_release_is_missing(release: Path) -> None:
@@ -101,9 +106,16 @@ def test_a_line_may_grow_and_not_shrink(before: str, now: str, lost: set[str]) -
 def test_the_journal_of_a_release_is_restored(release: Path, tmp_path: Path) -> None:
     """The next format but one takes `run.db.gz` from the folder."""
     shutil.copy(FLOW, tmp_path)
-    for name, text in {**FILES, "out": FILES["in"], "copy": FILES["in"], "late": "whole\n"}.items():
+    for name, text in {
+        **FILES,
+        "out": FILES["in"],
+        "copy": FILES["in"],
+        "late": "whole\n",
+    }.items():
         (tmp_path / name).write_text(text)
-    (tmp_path / "run.db").write_bytes(gzip.decompress((release / "run.db.gz").read_bytes()))
+    (tmp_path / "run.db").write_bytes(
+        gzip.decompress((release / "run.db.gz").read_bytes())
+    )
     (tmp_path / "next.py").write_text(NEXT)
     done = python("next.py", cwd=tmp_path, text=True)
     assert done.returncode == 0, done.stderr
@@ -113,19 +125,31 @@ def test_the_journal_of_a_release_is_restored(release: Path, tmp_path: Path) -> 
 def test_the_trace_of_a_release_is_read(release: Path, tmp_path: Path) -> None:
     done = trioflow("report", release / "trace.json", "--junit", tmp_path / "run.xml")
     assert done.exit_code == 0, done.output
-    cases = {case.get("name"): case for case in Tree.parse(tmp_path / "run.xml").getroot().iter("testcase")}
+    cases = {
+        case.get("name"): case
+        for case in Tree.parse(tmp_path / "run.xml").getroot().iter("testcase")
+    }
     assert [name for name, case in cases.items() if len(case)] == ["fails"]
     assert {"give 0", "late", "deploy"} <= cases.keys()
 
 
 def test_the_events_of_a_release_are_those_of_the_schema(release: Path) -> None:
-    kinds = {event["event"] for event in checked((release / "events.jsonl").read_text())}
-    assert kinds >= {"run_started", "job_added", "job_scheduled", "job_started", "job_settled", "run_ended"}
+    kinds = {
+        event["event"] for event in checked((release / "events.jsonl").read_text())
+    }
+    assert kinds >= {
+        "run_started",
+        "job_added",
+        "job_scheduled",
+        "job_started",
+        "job_settled",
+        "run_ended",
+    }
 
 
 def test_the_durations_of_a_release_give_the_order(release: Path) -> None:
     known = json.loads((release / "durations.json").read_text())["seconds"]
     jobs = [Job(anyio.sleep, 0, label=path) for path in known if "/" not in path]
-    assert simulate(Scheduler(*jobs), durations=release / "durations.json").makespan == max(
-        known[job.label] for job in jobs
-    )
+    assert simulate(
+        Scheduler(*jobs), durations=release / "durations.json"
+    ).makespan == max(known[job.label] for job in jobs)

@@ -27,7 +27,9 @@ from trioflow._core.run._run import RUNS_IN_PROGRESS
 from ..bodies import nap, nothing, serve
 
 ENGINE: Final = str(Path(trioflow.__file__).parent / "_core")
-PATIENCE: Final = 10  # seconds for one run, which takes a hundredth of one on a quiet machine
+PATIENCE: Final = (
+    10  # seconds for one run, which takes a hundredth of one on a quiet machine
+)
 UNHARMED: Final = {
     "Timer.__init__": "trio's own list of deadlines",
     "Timer._cancel": "the loop of trio calls it",
@@ -88,11 +90,26 @@ async def graph() -> None:
     gate = Gate()
     declare_run_resource("gated", lambda: 1, "opening", lambda _: gate)
     limiter = anyio.CapacityLimiter(1)
-    service, inner = Service(serve), Scheduler(Job(nap, 0), Shared(label="inner"), jobs_window=limiter)
+    service, inner = (
+        Service(serve),
+        Scheduler(Job(nap, 0), Shared(label="inner"), jobs_window=limiter),
+    )
     slow = Job(nap, 0.001, required=service, timeout=5, needs={"cpu": 1})
-    jobs = [service, inner, slow, Job(nothing, needs={"cpu": 2}), Job(nothing, run_if="failed", required=slow)]
+    jobs = [
+        service,
+        inner,
+        slow,
+        Job(nothing, needs={"cpu": 2}),
+        Job(nothing, run_if="failed", required=slow),
+    ]
     jobs += [Job(nap, 100, forever=True), Shared(label="outer"), Gated()]
-    scheduler = Scheduler(*jobs, pool=Pool(cpu=2), jobs_window=3, on_job_settled=settled, shutdown_timeout=PATIENCE)
+    scheduler = Scheduler(
+        *jobs,
+        pool=Pool(cpu=2),
+        jobs_window=3,
+        on_job_settled=settled,
+        shutdown_timeout=PATIENCE,
+    )
     await scheduler.co_run()
 
 
@@ -123,11 +140,15 @@ class Tracer:
     def trace_line(self, frame: Any, event: str, argument: object) -> Any:
         """Raise at the line, unless nothing can fail there: without a call no memory is asked for."""
         code = frame.f_code
-        if event != "line" or (self.how == "error" and self.is_unharmed(code, frame.f_lineno)):
+        if event != "line" or (
+            self.how == "error" and self.is_unharmed(code, frame.f_lineno)
+        ):
             return self.trace_line
         self.count += 1
         if self.count in self.numbers:
-            places.append(f"{Path(code.co_filename).name}:{frame.f_lineno} {code.co_qualname}")
+            places.append(
+                f"{Path(code.co_filename).name}:{frame.f_lineno} {code.co_qualname}"
+            )
             if self.how == "error":
                 raise MemoryError
             handler: Any = signal.getsignal(signal.SIGINT)
@@ -136,7 +157,9 @@ class Tracer:
 
     def is_unharmed(self, code: Any, line: int) -> bool:
         text = linecache.getline(code.co_filename, line)
-        return code.co_qualname in UNHARMED or text.strip() in UNHARMED or "(" not in text
+        return (
+            code.co_qualname in UNHARMED or text.strip() in UNHARMED or "(" not in text
+        )
 
 
 def run_once(how: str, backend: str, scenario: str, number: int) -> str:
@@ -145,23 +168,39 @@ def run_once(how: str, backend: str, scenario: str, number: int) -> str:
     gc.disable()
     sys.settrace(tracer.trace)
     try:
-        trio.run(globals()[scenario]) if backend == "trio" else asyncio.run(globals()[scenario]())
+        trio.run(globals()[scenario]) if backend == "trio" else asyncio.run(
+            globals()[scenario]()
+        )
     except BaseException as error:
         left = repr(error)
     sys.settrace(None)
     if not places:
         return "end"
-    wrong = [f"{job.label} is {job.state.value}" for job in scheduler.iterate_jobs() if is_open(job)]
-    wrong += ["the run goes on"] if scheduler._run is not None or RUNS_IN_PROGRESS else []
-    if scheduler._pool is not None and (scheduler._pool.free != scheduler._pool.total or scheduler._pool._users):
+    wrong = [
+        f"{job.label} is {job.state.value}"
+        for job in scheduler.iterate_jobs()
+        if is_open(job)
+    ]
+    wrong += (
+        ["the run goes on"] if scheduler._run is not None or RUNS_IN_PROGRESS else []
+    )
+    if scheduler._pool is not None and (
+        scheduler._pool.free != scheduler._pool.total or scheduler._pool._users
+    ):
         wrong.append("the pool is not free")
     if limiter is not None and limiter.borrowed_tokens:
         wrong.append("the limiter is not free")
     if how != "error":
         wrong += [] if left == "KeyboardInterrupt()" else [f"{left} left"]
         if scheduler.stop_reason is not None:
-            times = int(scheduler._run_times is not None)  # what is interrupted while it is checked has not begun
-            wrong += [f"{name}: {calls[name]} calls" for name in ("begun outer", "ended outer") if calls[name] != times]
+            times = int(
+                scheduler._run_times is not None
+            )  # what is interrupted while it is checked has not begun
+            wrong += [
+                f"{name}: {calls[name]} calls"
+                for name in ("begun outer", "ended outer")
+                if calls[name] != times
+            ]
     return f"{', '.join(places)}: {'; '.join(wrong)}" if wrong else ""
 
 
@@ -195,7 +234,9 @@ def run_apart(*arguments: Any) -> str:
 def main(how: str, backend: str, scenario: str, step: str = "1") -> int:
     """Do all lines, or each `step`-th; print what is wrong, and how many lines there were."""
     logging.disable()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell ignores in the background
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # which a shell ignores in the background
     load_backend(backend)  # type: ignore[arg-type]
     for name in ("traceback", "trioflow.testing"):
         __import__(name)

@@ -23,7 +23,20 @@ from typing import Any, Final, NamedTuple
 import anyio
 import anyio.to_thread
 import trioflow
-from trioflow import CommandJob, Events, First, Job, Journal, Pool, Push, Rate, Retry, Scheduler, Service, SshJob
+from trioflow import (
+    CommandJob,
+    Events,
+    First,
+    Job,
+    Journal,
+    Pool,
+    Push,
+    Rate,
+    Retry,
+    Scheduler,
+    Service,
+    SshJob,
+)
 from trioflow.abc import AbstractJob
 from ..bodies import add, fail_now, nap, nothing, serve
 
@@ -33,7 +46,8 @@ PATIENCE: Final = 0.01
 SHOWN: Final = 8
 """The number of gaps that are shown."""
 FLOOD: Final = (
-    "i=0; while [ $i -lt 20000 ]; do echo line $i of the output of a service that never stops; i=$((i+1)); done"
+    "i=0; while [ $i -lt 20000 ]; do "
+    "echo line $i of the output of a service that never stops; i=$((i+1)); done"
 )
 
 
@@ -64,12 +78,22 @@ class Heart:
 
     async def beat(self) -> None:
         while True:
-            self._last, self._cpu, self._places = time.monotonic(), time.thread_time(), []
+            self._last, self._cpu, self._places = (
+                time.monotonic(),
+                time.thread_time(),
+                [],
+            )
             await anyio.sleep(INTERVAL)
             now, self.beats = time.monotonic(), self.beats + 1
             if (late := now - self._last - INTERVAL) > PATIENCE:
-                place = max(set(self._places), key=self._places.count) if self._places else ""
-                self.gaps.append(Gap(late, time.time(), time.thread_time() - self._cpu, place))
+                place = (
+                    max(set(self._places), key=self._places.count)
+                    if self._places
+                    else ""
+                )
+                self.gaps.append(
+                    Gap(late, time.time(), time.thread_time() - self._cpu, place)
+                )
 
     def watch(self) -> None:
         """Note where the loop's thread is while a beat is late; call this in a thread."""
@@ -78,7 +102,8 @@ class Heart:
             if self._last and time.monotonic() - self._last > INTERVAL + PATIENCE:
                 frame = sys._current_frames().get(self._thread_id)
                 lines = [
-                    f"{Path(each.filename).name}:{each.lineno} {each.name}" for each in traceback.extract_stack(frame)
+                    f"{Path(each.filename).name}:{each.lineno} {each.name}"
+                    for each in traceback.extract_stack(frame)
                 ]
                 self._places.append(" < ".join(reversed(lines[-4:])))
 
@@ -122,7 +147,13 @@ def failing(folder: str) -> Scheduler:
     groups = []
     for _ in range(100):
         bad = Job(fail_now, retry=Retry(2, first=0.001))
-        groups.append(Scheduler(bad, Job(nothing, required=bad), Job(nothing, run_if="failed", required=bad)))
+        groups.append(
+            Scheduler(
+                bad,
+                Job(nothing, required=bad),
+                Job(nothing, run_if="failed", required=bad),
+            )
+        )
     return Scheduler(*groups)
 
 
@@ -130,7 +161,13 @@ def needy(folder: str) -> Scheduler:
     """Return jobs with needs, rates, keys, timeouts and priorities behind a window that adapts."""
     pool = Pool(cpu=8, api=Rate(calls=2000, per=1))
     jobs = [
-        Job(nap, 0.002, needs={"cpu": 1 + i % 5, "api": {"calls": 1}}, timeout=(0.001, 5)[i % 2], priority=i % 3)
+        Job(
+            nap,
+            0.002,
+            needs={"cpu": 1 + i % 5, "api": {"calls": 1}},
+            timeout=(0.001, 5)[i % 2],
+            priority=i % 3,
+        )
         for i in range(300)
     ]
     return Scheduler(*jobs, pool=pool, jobs_window=trioflow.Adaptive(2, 16))
@@ -152,7 +189,13 @@ def programs(folder: str) -> Scheduler:
     service = Service(serve)
     jobs = [CommandJob(["true"], required=service) for _ in range(20)]
     flood = CommandJob(FLOOD, shell=True, on_line=lambda *_: None, timeout=20)
-    return Scheduler(service, *jobs, CommandJob(["false"]), CommandJob(["sleep", "9"], timeout=0.1), flood)
+    return Scheduler(
+        service,
+        *jobs,
+        CommandJob(["false"]),
+        CommandJob(["sleep", "9"], timeout=0.1),
+        flood,
+    )
 
 
 def node(folder: str) -> Scheduler:
@@ -162,14 +205,20 @@ def node(folder: str) -> Scheduler:
         big.write_bytes(bytes(50_000_000))
     jobs: list[AbstractJob[Any]] = [SshJob(here, ["true"]) for _ in range(5)]
     return Scheduler(
-        *jobs, SshJob(here, "cat >/dev/null", stdin=str(big)), SshJob(here, Push(str(big), to=f"{folder}/copy"))
+        *jobs,
+        SshJob(here, "cat >/dev/null", stdin=str(big)),
+        SshJob(here, Push(str(big), to=f"{folder}/copy")),
     )
 
 
 def elsewhere(folder: str) -> Scheduler:
     """Return calls in threads and in processes."""
     calls = [trioflow.ThreadJob(time.sleep, 0.01) for _ in range(30)]
-    return Scheduler(*calls, *(trioflow.ProcessJob(operator.add, i, i) for i in range(10)), processes=2)
+    return Scheduler(
+        *calls,
+        *(trioflow.ProcessJob(operator.add, i, i) for i in range(10)),
+        processes=2,
+    )
 
 
 numbers = itertools.count()
@@ -179,7 +228,9 @@ def durable(folder: str) -> Scheduler:
     """Return jobs whose results a journal keeps, and some that it has already."""
     jobs = [Job(add, i, 1, label=f"{i}") for i in range(300)]
     return Scheduler(
-        *jobs, journal=Journal(f"{folder}/{next(numbers) // 2}.db"), instruments=[Events(f"{folder}/events")]
+        *jobs,
+        journal=Journal(f"{folder}/{next(numbers) // 2}.db"),
+        instruments=[Events(f"{folder}/events")],
     )
 
 
@@ -195,7 +246,9 @@ async def work(seconds: float, folder: str, counts: dict[str, int]) -> None:
         random.shuffle(kinds)
         for kind in kinds:
             if time.monotonic() < end:
-                scheduler = await anyio.to_thread.run_sync(kind, folder)  # only what runs is measured
+                scheduler = await anyio.to_thread.run_sync(
+                    kind, folder
+                )  # only what runs is measured
                 await scheduler.co_run()
                 counts[kind.__name__] = counts.get(kind.__name__, 0) + 1
 
@@ -218,13 +271,19 @@ async def measure(seconds: float, is_bare: bool) -> dict[str, Any]:
 def describe(found: dict[str, Any], bare: dict[str, Any]) -> list[str]:
     """Return the lines of a report: the longest gaps of the heart beside the work, and of the bare one."""
     gaps, others = [[Gap(*gap) for gap in each["gaps"]] for each in (found, bare)]
-    lines = [f"{found['beats']} beats beside {sum(found['counts'].values())} runs: {found['counts']}"]
+    lines = [
+        f"{found['beats']} beats beside {sum(found['counts'].values())} runs: {found['counts']}"
+    ]
     longest = max((gap.seconds for gap in others), default=0)
-    lines += [f"bare: {len(others)} of {bare['beats']} late, at most {1000 * longest:.1f} ms"]
+    lines += [
+        f"bare: {len(others)} of {bare['beats']} late, at most {1000 * longest:.1f} ms"
+    ]
     lines += [f"late: {len(gaps)}; the longest, by the clock:"]
     lines += [f"  {gap}" for gap in sorted(gaps, reverse=True)[:SHOWN]]
     lines += ["the longest, by the time that the loop's thread was at work:"]
-    return lines + [f"  {gap}" for gap in sorted(gaps, key=lambda gap: -gap.cpu)[:SHOWN]]
+    return lines + [
+        f"  {gap}" for gap in sorted(gaps, key=lambda gap: -gap.cpu)[:SHOWN]
+    ]
 
 
 def main(seconds: str, backend: str = "asyncio", is_bare: str = "") -> int:

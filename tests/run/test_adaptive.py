@@ -8,7 +8,19 @@ from pathlib import Path
 from typing import Any
 import anyio
 import pytest
-from trioflow import Adaptive, Job, JobTimeout, Pool, Retry, Scheduler, Service, Throttled, Trace, current_job, simulate
+from trioflow import (
+    Adaptive,
+    Job,
+    JobTimeout,
+    Pool,
+    Retry,
+    Scheduler,
+    Service,
+    Throttled,
+    Trace,
+    current_job,
+    simulate,
+)
 from trioflow._adaptive import WindowController
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.view import save
@@ -23,7 +35,12 @@ from ..conftest import Virtual
 class Server:
     """A server that works on `capacity` requests at once, each for a second; at most `queue` others wait."""
 
-    def __init__(self, capacity: int, queue: int = 10**9, error: Callable[[], Exception] | None = None) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        queue: int = 10**9,
+        error: Callable[[], Exception] | None = None,
+    ) -> None:
         self.limiter: Any = None
         self.capacity, self.queue, self.error = capacity, queue, error
         self.most = self.now = self.refused = 0
@@ -55,7 +72,9 @@ class Sizes(Instrument):
             self.sizes.append(size)
 
 
-def test_the_adaptive_window_grows_by_one_for_each_window_of_successes(virtual: Virtual) -> None:
+def test_the_adaptive_window_grows_by_one_for_each_window_of_successes(
+    virtual: Virtual,
+) -> None:
     """The window grows after one success at size 1, two at size 2, and so on to the maximum, and is never exceeded."""
     server, sizes = Server(100), Sizes()
     scheduler = Scheduler(jobs_window=Adaptive(1, 6), instruments=[sizes])
@@ -63,11 +82,21 @@ def test_the_adaptive_window_grows_by_one_for_each_window_of_successes(virtual: 
     assert scheduler.window_size == 1
     assert virtual(scheduler.co_run)
     assert sizes.sizes == [2, 3, 4, 5, 6] or sizes.sizes == [1, 2, 3, 4, 5, 6]
-    assert [sum(job.started_at == second for job in jobs) for second in range(7)] == [1, 2, 3, 4, 5, 6, 6]
+    assert [sum(job.started_at == second for job in jobs) for second in range(7)] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        6,
+    ]
     assert server.most == 6
 
 
-def test_the_adaptive_window_stops_growing_when_a_queue_builds_up(virtual: Virtual) -> None:
+def test_the_adaptive_window_stops_growing_when_a_queue_builds_up(
+    virtual: Virtual,
+) -> None:
     """The window stops growing when the server's latency rises, and keeps the server busy without a long queue."""
     server, sizes = Server(8), Sizes()
     scheduler = Scheduler(jobs_window=Adaptive(1, 100), instruments=[sizes])
@@ -83,14 +112,28 @@ def test_the_adaptive_window_stops_growing_when_a_queue_builds_up(virtual: Virtu
 
 
 @pytest.mark.parametrize(
-    "error", [lambda: TimeoutError("busy"), lambda: Throttled("api", 0.5), lambda: ExceptionGroup("", [TimeoutError()])]
+    "error",
+    [
+        lambda: TimeoutError("busy"),
+        lambda: Throttled("api", 0.5),
+        lambda: ExceptionGroup("", [TimeoutError()]),
+    ],
 )
 def test_the_adaptive_window_shrinks_on_failures(virtual: Virtual, error: Any) -> None:
     """On a failure the window shrinks to seven tenths, once for all jobs that had already started."""
     server, sizes = Server(8, queue=2, error=error), Sizes()
     jobs: list[Any] = [Job(server.ask, needs={"api": 1}) for _ in range(300)]
-    virtual(Scheduler(*jobs, jobs_window=Adaptive(2, 100), instruments=[sizes], pool=Pool(api=1000)).co_run)
-    drops = [(a, b) for a, b in zip(sizes.sizes, sizes.sizes[1:], strict=False) if b < a]
+    virtual(
+        Scheduler(
+            *jobs,
+            jobs_window=Adaptive(2, 100),
+            instruments=[sizes],
+            pool=Pool(api=1000),
+        ).co_run
+    )
+    drops = [
+        (a, b) for a, b in zip(sizes.sizes, sizes.sizes[1:], strict=False) if b < a
+    ]
     assert drops
     assert all(b == int(a * 0.7) for a, b in drops)
     assert server.most <= 12
@@ -98,12 +141,17 @@ def test_the_adaptive_window_shrinks_on_failures(virtual: Virtual, error: Any) -
 
 
 @pytest.mark.parametrize("pause", [0, 0.1, 30])
-def test_each_attempt_counts_for_the_adaptive_window(virtual: Virtual, pause: float) -> None:
+def test_each_attempt_counts_for_the_adaptive_window(
+    virtual: Virtual, pause: float
+) -> None:
     """An attempt that is repeated shrinks the window as a failed job does, and a pause is no latency: with retries, a
     server that bears 20 calls is kept busy, and refuses few."""
     server = Server(20, queue=1, error=TimeoutError)
     retry = Retry(50, first=pause, factor=1, jitter=False)
-    scheduler = Scheduler(*[Job(server.ask, retry=retry) for _ in range(500)], jobs_window=Adaptive(1, 200))
+    scheduler = Scheduler(
+        *[Job(server.ask, retry=retry) for _ in range(500)],
+        jobs_window=Adaptive(1, 200),
+    )
 
     async def main() -> float:
         assert await scheduler.co_run()
@@ -114,18 +162,29 @@ def test_each_attempt_counts_for_the_adaptive_window(virtual: Virtual, pause: fl
     assert server.most <= 22
 
 
-@pytest.mark.parametrize("slower_on", [(OSError, TimeoutError), (JobTimeout,), (ValueError,)])
-def test_move_on_shrinks_the_adaptive_window(virtual: Virtual, slower_on: tuple[type[Exception], ...]) -> None:
+@pytest.mark.parametrize(
+    "slower_on", [(OSError, TimeoutError), (JobTimeout,), (ValueError,)]
+)
+def test_move_on_shrinks_the_adaptive_window(
+    virtual: Virtual, slower_on: tuple[type[Exception], ...]
+) -> None:
     sizes = Sizes()
     fine: list[Any] = [Job(anyio.sleep, 1) for _ in range(6)]
-    late = [Job(anyio.sleep, 9, timeout=2, on_timeout="move_on", required=fine) for _ in range(9)]
+    late = [
+        Job(anyio.sleep, 9, timeout=2, on_timeout="move_on", required=fine)
+        for _ in range(9)
+    ]
     window = Adaptive(2, 9, slower_on=slower_on)
-    assert virtual(Scheduler(*fine, *late, jobs_window=window, instruments=[sizes]).co_run)
+    assert virtual(
+        Scheduler(*fine, *late, jobs_window=window, instruments=[sizes]).co_run
+    )
     assert max(sizes.sizes) > 2
     assert (sizes.sizes[-1] == 2) is (slower_on != (ValueError,))
 
 
-def test_views_show_the_size_of_the_adaptive_window(virtual: Virtual, tmp_path: Path) -> None:
+def test_views_show_the_size_of_the_adaptive_window(
+    virtual: Virtual, tmp_path: Path
+) -> None:
     trace = Trace()
     scheduler = Scheduler(jobs_window=Adaptive(1, 3), instruments=[trace])
     scheduler.map(anyio.sleep, [1] * 6)
@@ -134,8 +193,15 @@ def test_views_show_the_size_of_the_adaptive_window(virtual: Virtual, tmp_path: 
     async def look() -> None:
         await anyio.sleep(0.5)
         while True:
-            lines = RunHeader(Symbols()).lines(RunModel(scheduler).progress(), 100, None)
-            shown.extend(re.findall(r"of (\d) slots", "".join(text for line in lines for text, _ in line)))
+            lines = RunHeader(Symbols()).lines(
+                RunModel(scheduler).progress(), 100, None
+            )
+            shown.extend(
+                re.findall(
+                    r"of (\d) slots",
+                    "".join(text for line in lines for text, _ in line),
+                )
+            )
             await anyio.sleep(1)
 
     scheduler.add(Job(look, forever=True))
@@ -145,7 +211,9 @@ def test_views_show_the_size_of_the_adaptive_window(virtual: Virtual, tmp_path: 
     assert "1 to 3, 3 at the end" in (tmp_path / "trace.html").read_text()
 
 
-def test_the_sizes_of_an_adaptive_window_are_recorded_without_a_trace(virtual: Virtual) -> None:
+def test_the_sizes_of_an_adaptive_window_are_recorded_without_a_trace(
+    virtual: Virtual,
+) -> None:
     """Each size has its time, the first included. Only a trace knew the sizes, in a list of its own."""
     trace, scheduler = Trace(), Scheduler(jobs_window=Adaptive(1, 3))
     scheduler.map(Server(9).ask, range(9))
@@ -185,9 +253,21 @@ def test_window_size_of_fixed_windows_and_attributes_of_adaptive_ones() -> None:
         (lambda: Adaptive(-1, 4), ValueError, r"minimum=-1 of Adaptive"),
         (lambda: Adaptive(1, 4.5), TypeError, r"maximum=4.5 of Adaptive"),  # type: ignore[arg-type]
         (lambda: Adaptive(True, 4), TypeError, r"minimum=True of Adaptive"),
-        (lambda: Adaptive("1", 4), TypeError, r"minimum='1' of Adaptive: give a whole number, 0 or more$"),  # type: ignore[arg-type]
-        (lambda: Adaptive(1, 4, slower_on=None), TypeError, r"None is no exception type"),  # type: ignore[arg-type]
-        (lambda: Adaptive(1, 4, slower_on=("no",)), TypeError, r"'no' is no exception type"),  # type: ignore[arg-type]
+        (
+            lambda: Adaptive("1", 4),
+            TypeError,
+            r"minimum='1' of Adaptive: give a whole number, 0 or more$",
+        ),  # type: ignore[arg-type]
+        (
+            lambda: Adaptive(1, 4, slower_on=None),
+            TypeError,
+            r"None is no exception type",
+        ),  # type: ignore[arg-type]
+        (
+            lambda: Adaptive(1, 4, slower_on=("no",)),
+            TypeError,
+            r"'no' is no exception type",
+        ),  # type: ignore[arg-type]
         (
             lambda: Scheduler(label="s", jobs_window=Adaptive),
             TypeError,
@@ -195,7 +275,9 @@ def test_window_size_of_fixed_windows_and_attributes_of_adaptive_ones() -> None:
         ),
     ],
 )
-def test_invalid_adaptive_windows_are_rejected(make: Any, error: type[Exception], message: str) -> None:
+def test_invalid_adaptive_windows_are_rejected(
+    make: Any, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         make()
 
@@ -229,8 +311,13 @@ def test_a_burst_of_overload_shrinks_the_adaptive_window_once(virtual: Virtual) 
     """After the window has shrunk, no job that started before shrinks it again, however late it fails."""
     sizes = Sizes()
     fine: list[Any] = [Job(nap, 1) for _ in range(sum(range(1, 10)))]
-    late: list[Any] = [Job(fail, 1 + number, TimeoutError(), required=fine, run_if="settled") for number in range(10)]
-    virtual(Scheduler(*fine, *late, jobs_window=Adaptive(1, 10), instruments=[sizes]).co_run)
+    late: list[Any] = [
+        Job(fail, 1 + number, TimeoutError(), required=fine, run_if="settled")
+        for number in range(10)
+    ]
+    virtual(
+        Scheduler(*fine, *late, jobs_window=Adaptive(1, 10), instruments=[sizes]).co_run
+    )
     assert sizes.sizes[-2:] == [10, 7]
 
 
@@ -243,18 +330,28 @@ async def third(*, task_status: Any = None) -> None:
 
 
 @pytest.mark.parametrize("kind", [Service, partial(Job, forever=True)])
-def test_jobs_that_take_no_slot_leave_the_adaptive_window_as_it_is(virtual: Virtual, kind: Any) -> None:
+def test_jobs_that_take_no_slot_leave_the_adaptive_window_as_it_is(
+    virtual: Virtual, kind: Any
+) -> None:
     """Neither the failed attempts of a service or of a forever job shrink the window, nor does its success widen it."""
     sizes = Sizes()
     fine: list[Any] = [Job(nap, 1) for _ in range(sum(range(1, 5)))]
-    late = kind(third, retry=Retry(9, first=0.25, factor=1, jitter=False), required=fine)
+    late = kind(
+        third, retry=Retry(9, first=0.25, factor=1, jitter=False), required=fine
+    )
     busy: list[Any] = [Job(nap, 1, required=fine) for _ in range(4)]
-    assert virtual(Scheduler(*fine, late, *busy, jobs_window=Adaptive(1, 10), instruments=[sizes]).co_run)
+    assert virtual(
+        Scheduler(
+            *fine, late, *busy, jobs_window=Adaptive(1, 10), instruments=[sizes]
+        ).co_run
+    )
     assert (late.attempts, late.is_succeeded(), sizes.sizes[-1]) == (3, True, 5)
 
 
 @pytest.mark.parametrize("is_last", [True, False])
-def test_latencies_before_overload_are_no_sign_of_overload_afterwards(is_last: bool) -> None:
+def test_latencies_before_overload_are_no_sign_of_overload_afterwards(
+    is_last: bool,
+) -> None:
     control = WindowController(Adaptive(1, 100))
 
     def after(number: int, latency: float, now: float) -> int:
@@ -281,8 +378,12 @@ def test_the_lowest_latency_is_measured_again_after_a_hundred_higher_means() -> 
     assert sizes[-2:] == [8, 4]
 
 
-@pytest.mark.parametrize("backend", ["trio"], indirect=True)  # what it asks of a backend, the others ask too
-def test_the_adaptive_window_follows_a_server_whose_capacity_changes(virtual: Virtual) -> None:
+@pytest.mark.parametrize(
+    "backend", ["trio"], indirect=True
+)  # what it asks of a backend, the others ask too
+def test_the_adaptive_window_follows_a_server_whose_capacity_changes(
+    virtual: Virtual,
+) -> None:
     """The adaptive window serves nine tenths of the best fixed window's requests or more, with far fewer rejections."""
 
     async def served(window: Any) -> tuple[int, int]:
@@ -313,7 +414,9 @@ def test_the_adaptive_window_follows_a_server_whose_capacity_changes(virtual: Vi
             hand_out()
 
         jobs = [Job(ask, needs={"api": 1}) for _ in range(1300)]
-        await Scheduler(*jobs, jobs_window=window, pool=Pool(api=1000), timeout=200).co_run()
+        await Scheduler(
+            *jobs, jobs_window=window, pool=Pool(api=1000), timeout=200
+        ).co_run()
         return sum(job.is_succeeded() for job in jobs), refused
 
     best, refusals = virtual(served, 12)
@@ -327,6 +430,8 @@ def test_an_adaptive_window_grows_while_jobs_take_no_time(virtual: Virtual) -> N
         return scheduler.window_size
 
     jobs = [Job(anyio.sleep, 0) for _ in range(200)]
-    scheduler = Scheduler(jobs, last := Job(size, required=jobs), jobs_window=Adaptive(2, 8))
+    scheduler = Scheduler(
+        jobs, last := Job(size, required=jobs), jobs_window=Adaptive(2, 8)
+    )
     assert virtual(scheduler.co_run)
     assert last.result() == 8

@@ -33,18 +33,24 @@ def test_each_backend_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "import_module", note)
     found = {name: backend.get_backend(name) for name in ("asyncio", "trio")}
     assert all(backend.get_backend(name) is found[name] for name in found)
-    libraries = [name for name in dict.fromkeys(imported) if not name.startswith("._fast")]
+    libraries = [
+        name for name in dict.fromkeys(imported) if not name.startswith("._fast")
+    ]
     assert libraries == ["._asyncio", "._trio", "anyio._backends._trio"]
 
 
 @pytest.mark.parametrize("imported", [False, True])
-def test_current_backend_is_asyncio_only_in_a_task_of_asyncio(monkeypatch: pytest.MonkeyPatch, imported: bool) -> None:
+def test_current_backend_is_asyncio_only_in_a_task_of_asyncio(
+    monkeypatch: pytest.MonkeyPatch, imported: bool
+) -> None:
     if not imported:
         monkeypatch.delitem(sys.modules, "trio")
     in_callback = asyncio.Event()
 
     def call_back() -> None:
-        with pytest.raises(RuntimeError, match="must be awaited in a trio or asyncio task"):
+        with pytest.raises(
+            RuntimeError, match="must be awaited in a trio or asyncio task"
+        ):
             backend.current_backend()
         in_callback.set()
 
@@ -65,14 +71,18 @@ class OwnLoop(asyncio.SelectorEventLoop):
 
 @pytest.mark.fast_way("asyncio")
 @pytest.mark.parametrize("loop", [asyncio.SelectorEventLoop, OwnLoop])
-def test_an_iteration_of_a_loop_in_python_is_known_by_its_frame_at_any_depth(loop: type[Any]) -> None:
+def test_an_iteration_of_a_loop_in_python_is_known_by_its_frame_at_any_depth(
+    loop: type[Any],
+) -> None:
     """However many functions are called in between, an iteration is the same object, for which no callback is added."""
 
     def at_depth(iterations: LoopIterations, depth: int) -> object:
         return at_depth(iterations, depth - 1) if depth else iterations.current()
 
     async def main() -> list[set[object]]:
-        iterations = LoopIterations(asyncio.get_running_loop(), contextvars.copy_context())
+        iterations = LoopIterations(
+            asyncio.get_running_loop(), contextvars.copy_context()
+        )
         found: list[set[object]] = []
         for _ in range(2):
             found.append({at_depth(iterations, depth) for depth in range(1, 9)})
@@ -102,7 +112,9 @@ job = Job(look)
 
 
 @pytest.mark.parametrize(("backend", "in_a_loop"), [("trio", False), ("asyncio", True)])
-def test_the_first_job_waits_for_no_import_of_anyio(backend: str, in_a_loop: bool) -> None:
+def test_the_first_job_waits_for_no_import_of_anyio(
+    backend: str, in_a_loop: bool
+) -> None:
     """anyio's part for trio was once imported during the first job, which kept the loop still for 14 to 100 ms."""
     run = (
         f"anyio.run(Scheduler(job).co_run, backend={backend!r})"
@@ -111,17 +123,28 @@ def test_the_first_job_waits_for_no_import_of_anyio(backend: str, in_a_loop: boo
     )
     end = "print(json.dumps([name for name in set(sys.modules) - set(before[0]) if name.startswith('anyio.')]))"
     code = f"{BEFORE}\n{run}\n{end}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert json.loads(done.stdout) == []
 
 
-def test_the_error_names_a_backend_library_that_cannot_be_imported(tmp_path: Path) -> None:
+def test_the_error_names_a_backend_library_that_cannot_be_imported(
+    tmp_path: Path,
+) -> None:
     """An `attrs.py` beside the program, which hides the library that trio needs, gives an error that explains this."""
     (tmp_path / "attrs.py").write_text("")
     (tmp_path / "program.py").write_text(f"{BEFORE}\nScheduler(job).run()")
-    done = subprocess.run([sys.executable, tmp_path / "program.py"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "program.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("ImportError: trio cannot be imported, so backend='trio' cannot be used: ")
+    assert last.startswith(
+        "ImportError: trio cannot be imported, so backend='trio' cannot be used: "
+    )
     assert "attrs" in last
     assert last.endswith("; does one of your files shadow a library of the same name?")
     assert "private attributes" not in done.stderr
@@ -137,14 +160,20 @@ def pipe() -> Iterator[tuple[int, int]]:
         os.close(end)
 
 
-def test_wait_readable_is_false_after_its_deadline_even_if_data_is_ready(backend: str, pipe: tuple[int, int]) -> None:
+def test_wait_readable_is_false_after_its_deadline_even_if_data_is_ready(
+    backend: str, pipe: tuple[int, int]
+) -> None:
     """`wait_readable` is False after its deadline even if data is ready, so that an endless writer can be ended."""
     read_end, write_end = pipe
     os.write(write_end, b"x")
 
     async def look() -> list[bool]:
         wait, now = _backend.current_backend().wait_readable, anyio.current_time()
-        return [await wait(read_end), await wait(read_end, now + 60), await wait(read_end, now)]
+        return [
+            await wait(read_end),
+            await wait(read_end, now + 60),
+            await wait(read_end, now),
+        ]
 
     assert anyio.run(look, backend=backend) == [True, True, False]
 
@@ -154,7 +183,10 @@ def test_wait_readable_is_false_at_its_deadline_without_data(virtual: Virtual) -
 
     async def look() -> list[Any]:
         wait = _backend.current_backend().wait_readable
-        return [await wait(ends[0].fileno(), when) or anyio.current_time() for when in (2.0, 5.0)]
+        return [
+            await wait(ends[0].fileno(), when) or anyio.current_time()
+            for when in (2.0, 5.0)
+        ]
 
     with ends[0], ends[1]:
         assert virtual(look) == [2.0, 5.0]
@@ -178,7 +210,10 @@ def test_outlast_finishes_its_wait_in_a_cancelled_scope(virtual: Virtual) -> Non
     async def outlast() -> list[Any]:
         told: list[Any] = []
         with anyio.move_on_after(1):
-            told += [await _backend.current_backend().outlast(lambda: nap(3, 3)), anyio.current_time()]
+            told += [
+                await _backend.current_backend().outlast(lambda: nap(3, 3)),
+                anyio.current_time(),
+            ]
             await anyio.sleep(1)
             told.append("not cancelled")
         return [*told, anyio.current_time()]
@@ -187,7 +222,9 @@ def test_outlast_finishes_its_wait_in_a_cancelled_scope(virtual: Virtual) -> Non
 
 
 @pytest.mark.parametrize("backend", ["asyncio"], indirect=True)
-def test_outlast_begins_its_wait_again_after_a_native_cancellation(virtual: Virtual) -> None:
+def test_outlast_begins_its_wait_again_after_a_native_cancellation(
+    virtual: Virtual,
+) -> None:
     """`outlast` waits again after `Task.cancel()`, which no shield stops, and returns the value of the last wait."""
     begun: list[float] = []
 
@@ -198,7 +235,9 @@ def test_outlast_begins_its_wait_again_after_a_native_cancellation(virtual: Virt
 
     async def outlast() -> list[Any]:
         event = asyncio.Event()
-        task = asyncio.create_task(_backend.current_backend().outlast(lambda: wait(event)))
+        task = asyncio.create_task(
+            _backend.current_backend().outlast(lambda: wait(event))
+        )
         for _ in range(2):
             await asyncio.sleep(1)
             task.cancel()

@@ -12,16 +12,40 @@ import anyio.to_thread
 import pytest
 import trio
 import trioflow
-from trioflow import CycleError, Job, JobCancelled, JobState, Scheduler, Sequence, Service, StopReason, ThreadJob
+from trioflow import (
+    CycleError,
+    Job,
+    JobCancelled,
+    JobState,
+    Scheduler,
+    Sequence,
+    Service,
+    StopReason,
+    ThreadJob,
+)
 from trioflow.abc import AbstractJob, Instrument, incidents_of, run_of
 from .. import bodies
-from ..bodies import FAILED, SUCCEEDED, Closing, fail_now, leaves, nap, own_nursery, raising, states, stray, timed
+from ..bodies import (
+    FAILED,
+    SUCCEEDED,
+    Closing,
+    fail_now,
+    leaves,
+    nap,
+    own_nursery,
+    raising,
+    states,
+    stray,
+    timed,
+)
 from ..conftest import Virtual
 from ..odd_errors import MAKERS, Faceless, Mute, OddBaseGroup, Silent, refuse
 
 
 # --- what jobs raise
-def test_job_that_raises_a_group_of_cancellations_is_cancelled(virtual: Virtual) -> None:
+def test_job_that_raises_a_group_of_cancellations_is_cancelled(
+    virtual: Virtual,
+) -> None:
     job = Job(own_nursery, None)
     assert virtual(functools.partial(Scheduler(job).co_run, timeout=1)) is False
     assert job.state is JobState.CANCELLED
@@ -32,24 +56,35 @@ def test_job_that_raises_a_group_of_cancellations_is_cancelled(virtual: Virtual)
 
 @pytest.mark.both_backends
 @pytest.mark.parametrize("critical", [True, False])
-def test_an_interruption_that_leaves_a_run_names_the_others_of_its_group(backend: Any, critical: bool) -> None:
+def test_an_interruption_that_leaves_a_run_names_the_others_of_its_group(
+    backend: Any, critical: bool
+) -> None:
     interruption = KeyboardInterrupt()
 
     async def fail() -> None:
         raise BaseExceptionGroup(
-            "all", [ValueError("first"), ExceptionGroup("inner", [OSError("second")]), interruption]
+            "all",
+            [
+                ValueError("first"),
+                ExceptionGroup("inner", [OSError("second")]),
+                interruption,
+            ],
         )
 
     job = Job(fail, label="fails", critical=critical)
     with pytest.raises(KeyboardInterrupt) as caught:
         Scheduler(Scheduler(job)).run(backend=backend)
     assert caught.value is interruption
-    named = "'fails' raised it in a group, together with ValueError: first, OSError: second"
+    named = (
+        "'fails' raised it in a group, together with ValueError: first, OSError: second"
+    )
     assert interruption.__notes__ == [named]
     assert len(leaves(job.raised_exception())) == 3
 
 
-def test_job_that_raises_a_group_with_a_cancellation_and_an_error_fails(virtual: Virtual) -> None:
+def test_job_that_raises_a_group_with_a_cancellation_and_an_error_fails(
+    virtual: Virtual,
+) -> None:
     mine = OSError("while unwinding")
     job, other = Job(own_nursery, mine), Job(nap, 100)
     scheduler = Scheduler(job, other)
@@ -75,10 +110,20 @@ def test_a_stray_cancellation_is_a_failure(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("kind", [Job, ThreadJob])
 @pytest.mark.parametrize("in_group", [False, True])
-def test_a_cancellation_of_another_library_is_one_failure(backend: str, kind: Any, in_group: bool) -> None:
+def test_a_cancellation_of_another_library_is_one_failure(
+    backend: str, kind: Any, in_group: bool
+) -> None:
     def cancel() -> None:
-        error = asyncio.CancelledError() if backend == "trio" else trio.Cancelled._create(source="unknown")
-        raise BaseExceptionGroup("of a loop in the thread", [error]) if in_group else error
+        error = (
+            asyncio.CancelledError()
+            if backend == "trio"
+            else trio.Cancelled._create(source="unknown")
+        )
+        raise (
+            BaseExceptionGroup("of a loop in the thread", [error])
+            if in_group
+            else error
+        )
 
     async def cancel_in_loop() -> None:
         cancel()
@@ -87,13 +132,20 @@ def test_a_cancellation_of_another_library_is_one_failure(backend: str, kind: An
     after = Job(nap, 0, "fine", required=job, run_if="settled")
     scheduler = Scheduler(job, after)
     assert scheduler.run(backend=backend) is False
-    assert (scheduler.stop_reason, job.state, after.state) == (StopReason.FAILED, JobState.FAILED, JobState.SUCCEEDED)
+    assert (scheduler.stop_reason, job.state, after.state) == (
+        StopReason.FAILED,
+        JobState.FAILED,
+        JobState.SUCCEEDED,
+    )
     with pytest.raises(JobCancelled, match=r"'stray'.*not requested"):
         job.result()
 
 
 def test_job_that_raises_cancelled_error_itself_is_a_failure() -> None:
-    job, other = Job(fail_now, asyncio.CancelledError(), label="pretender", critical=True), Job(nap, 5)
+    job, other = (
+        Job(fail_now, asyncio.CancelledError(), label="pretender", critical=True),
+        Job(nap, 5),
+    )
     scheduler = Scheduler(job, other)
     assert scheduler.run(backend="asyncio") is False
     assert scheduler.stop_reason is StopReason.CRITICAL
@@ -108,9 +160,17 @@ def test_job_that_cancels_its_own_task_fails_alone() -> None:
         task.cancel()
         await anyio.sleep(1)
 
-    jobs = [Job(nap, 0.01, 1), Job(suicide, label="suicide"), Job(nap, 0.01, 2, run_if="settled")]
+    jobs = [
+        Job(nap, 0.01, 1),
+        Job(suicide, label="suicide"),
+        Job(nap, 0.01, 2, run_if="settled"),
+    ]
     assert Scheduler(Sequence(jobs)).run(backend="asyncio") is False
-    assert [job.state for job in jobs] == [JobState.SUCCEEDED, JobState.FAILED, JobState.SUCCEEDED]
+    assert [job.state for job in jobs] == [
+        JobState.SUCCEEDED,
+        JobState.FAILED,
+        JobState.SUCCEEDED,
+    ]
     assert isinstance(jobs[1].raised_exception(), JobCancelled)
     assert "suicide" in str(jobs[1].raised_exception())
 
@@ -131,7 +191,10 @@ async def leaves_a_task_group_open() -> None:
 @pytest.mark.parametrize("leave", [leaves_a_scope_open, leaves_a_task_group_open])
 @pytest.mark.parametrize("place", ["co_shutdown", "close"])
 def test_what_a_function_of_the_user_leaves_open_is_its_own_error(
-    virtual: Virtual, leave: Callable[[], Any], place: str, caplog: pytest.LogCaptureFixture
+    virtual: Virtual,
+    leave: Callable[[], Any],
+    place: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Wherever the engine awaits a function of a user, a scope or group left open is an error of this function alone.
     One that `co_shutdown` left open made `run()` raise an error of trio or anyio."""
@@ -156,15 +219,21 @@ def test_what_a_function_of_the_user_leaves_open_is_its_own_error(
     def make_shared(handle: Any) -> Shared:
         return Shared()
 
-    scheduler = Scheduler(Sloppy(), Sequence(Job(nap, 1), Sloppy()), shutdown_timeout=60)
+    scheduler = Scheduler(
+        Sloppy(), Sequence(Job(nap, 1), Sloppy()), shutdown_timeout=60
+    )
     assert virtual(scheduler.co_run) is (place != "on_job_settled")
-    assert scheduler.stop_reason is (StopReason.CRITICAL if place == "on_job_settled" else StopReason.COMPLETED)
+    assert scheduler.stop_reason is (
+        StopReason.CRITICAL if place == "on_job_settled" else StopReason.COMPLETED
+    )
     assert len(calls) == (2 if place == "co_shutdown" else 1)
     assert caplog.text.count("left a") >= len(calls)
 
 
 @pytest.mark.parametrize("kind", ["job", "service", "nested", "clean-up"])
-def test_each_attempt_sees_the_context_variables_of_the_run(virtual: Virtual, kind: str) -> None:
+def test_each_attempt_sees_the_context_variables_of_the_run(
+    virtual: Virtual, kind: str
+) -> None:
     """No attempt of a job of any kind sees what an earlier one has set; those of clean-up jobs did."""
     variable = contextvars.ContextVar("variable", default="of the run")
     seen: list[str] = []
@@ -183,7 +252,15 @@ def test_each_attempt_sees_the_context_variables_of_the_run(virtual: Virtual, ki
         "job": [Job(attempt, retry=2)],
         "service": [served, Job(nap, 0, required=served)],
         "nested": [Scheduler(Job(attempt, critical=True), retry=2, log=False)],
-        "clean-up": [failing, Job(attempt, required=failing, run_if="failed", retry=trioflow.Retry(2, first=1))],
+        "clean-up": [
+            failing,
+            Job(
+                attempt,
+                required=failing,
+                run_if="failed",
+                retry=trioflow.Retry(2, first=1),
+            ),
+        ],
     }
     virtual(Scheduler(*members[kind]).co_run)
     assert seen == ["of the run"] * 3
@@ -200,7 +277,9 @@ class Grumpy(Instrument):
 
 
 @pytest.mark.parametrize("instruments", [[object()], [Grumpy], Grumpy(), 42])
-def test_an_object_that_is_no_instrument_is_rejected_by_the_constructor(instruments: Any) -> None:
+def test_an_object_that_is_no_instrument_is_rejected_by_the_constructor(
+    instruments: Any,
+) -> None:
     with pytest.raises(TypeError):
         Scheduler(instruments=instruments)
 
@@ -219,7 +298,9 @@ async def raise_it(make: Callable[[], BaseException], seconds: float) -> None:
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-def test_exception_whose_code_raises_fails_only_its_job(virtual: Virtual, maker: str) -> None:
+def test_exception_whose_code_raises_fails_only_its_job(
+    virtual: Virtual, maker: str
+) -> None:
     """An exception whose own methods raise fails only its job; it once ended the run, and left the job RUNNING."""
     made: list[BaseException] = []
 
@@ -232,8 +313,15 @@ def test_exception_whose_code_raises_fails_only_its_job(virtual: Virtual, maker:
     scheduler = Scheduler(Scheduler(bad, needs), other)
     assert virtual(timed, scheduler) == (False, 3)
     assert scheduler.stop_reason is StopReason.FAILED
-    assert [job.state for job in (*bad, needs, other)] == [FAILED, FAILED, bodies.BLOCKED, SUCCEEDED]
-    assert all(job.raised_exception() is error for job, error in zip(bad, made, strict=True))
+    assert [job.state for job in (*bad, needs, other)] == [
+        FAILED,
+        FAILED,
+        bodies.BLOCKED,
+        SUCCEEDED,
+    ]
+    assert all(
+        job.raised_exception() is error for job, error in zip(bad, made, strict=True)
+    )
     critical = Job(raise_it, make, 1, critical=True, retry=1)
     scheduler = Scheduler(Scheduler(critical, critical=True), Job(nap, 3))
     seconds = 1 if maker == "base" else 2  # nobody retries what is not an Exception
@@ -242,7 +330,9 @@ def test_exception_whose_code_raises_fails_only_its_job(virtual: Virtual, maker:
     assert critical.raised_exception() is made[-1]
 
 
-async def group_cancellation(make_group: Callable[[BaseException], BaseException]) -> None:
+async def group_cancellation(
+    make_group: Callable[[BaseException], BaseException],
+) -> None:
     """Sleep, and raise what is made of the cancellation."""
     try:
         await anyio.sleep(5)
@@ -250,9 +340,14 @@ async def group_cancellation(make_group: Callable[[BaseException], BaseException
         raise make_group(cancellation) from None
 
 
-def test_errors_beside_a_cancellation_in_a_misbehaving_group_fail_the_job(virtual: Virtual) -> None:
+def test_errors_beside_a_cancellation_in_a_misbehaving_group_fail_the_job(
+    virtual: Virtual,
+) -> None:
     errors = [ValueError("mine")]
-    job = Job(group_cancellation, lambda cancellation: OddBaseGroup("odd", [cancellation, *errors]))
+    job = Job(
+        group_cancellation,
+        lambda cancellation: OddBaseGroup("odd", [cancellation, *errors]),
+    )
     scheduler = Scheduler(job, timeout=1)
     assert virtual(timed, scheduler) == (False, 1)
     assert job.state is FAILED
@@ -261,18 +356,28 @@ def test_errors_beside_a_cancellation_in_a_misbehaving_group_fail_the_job(virtua
     assert list(raised.exceptions) == errors
 
 
-def test_exception_group_without_its_cancellation_keeps_its_shape(virtual: Virtual) -> None:
+def test_exception_group_without_its_cancellation_keeps_its_shape(
+    virtual: Virtual,
+) -> None:
     inner = ExceptionGroup("inner", [ValueError("mine"), OSError("mine, too")])
-    job = Job(group_cancellation, lambda cancellation: BaseExceptionGroup("outer", [inner, cancellation]))
+    job = Job(
+        group_cancellation,
+        lambda cancellation: BaseExceptionGroup("outer", [inner, cancellation]),
+    )
     assert virtual(timed, Scheduler(job, timeout=1)) == (False, 1)
     raised = job.raised_exception()
     assert isinstance(raised, ExceptionGroup)
-    assert (raised.message, list(map(repr, raised.exceptions))) == ("outer", [repr(inner)])
+    assert (raised.message, list(map(repr, raised.exceptions))) == (
+        "outer",
+        [repr(inner)],
+    )
 
 
 @pytest.mark.parametrize("value", [Silent, Faceless])
 @pytest.mark.parametrize("options", [{}, {"timeout": 9}])
-def test_job_that_returns_an_odd_value_fails(virtual: Virtual, value: type, options: dict[str, Any]) -> None:
+def test_job_that_returns_an_odd_value_fails(
+    virtual: Virtual, value: type, options: dict[str, Any]
+) -> None:
     """A job that returns a non-awaitable whose repr raises has FAILED with a TypeError that leaves it out."""
     job, other = Job(lambda: value(), **options), Job(nap, 1)
     assert virtual(timed, Scheduler(job, other)) == (False, 1)
@@ -295,7 +400,9 @@ def test_job_of_a_callable_whose_attributes_raise_has_a_label(virtual: Virtual) 
     assert (job.result(), "Job" in job.label) == ("called", True)
 
 
-def test_errors_without_text_in_a_shutdown_or_an_instrument_are_reported(virtual: Virtual) -> None:
+def test_errors_without_text_in_a_shutdown_or_an_instrument_are_reported(
+    virtual: Virtual,
+) -> None:
     class Odd(Instrument):
         __repr__ = refuse
 
@@ -323,11 +430,17 @@ def test_a_log_handler_that_raises_fails_no_job(virtual: Virtual) -> None:
         logging.getLogger("trioflow").removeHandler(handler)
 
 
-HOOKS = [name for name, value in vars(Instrument).items() if not name.startswith("_") and callable(value)]
+HOOKS = [
+    name
+    for name, value in vars(Instrument).items()
+    if not name.startswith("_") and callable(value)
+]
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize(("interruption", "nested"), [(KeyboardInterrupt, False), (SystemExit, True)])
+@pytest.mark.parametrize(
+    ("interruption", "nested"), [(KeyboardInterrupt, False), (SystemExit, True)]
+)
 def test_interruption_in_any_hook_is_raised_by_the_run_without_a_group(
     virtual: Virtual, hook: str, interruption: type[BaseException], nested: bool
 ) -> None:
@@ -354,9 +467,14 @@ def test_interruption_in_any_hook_is_raised_by_the_run_without_a_group(
             raise OSError("an incident")
 
     broken = Job(fail_now)
-    inside = Scheduler(Watched(), Job(nap, 2), Service(serve), Job(nap, 1, required=None), broken)
+    inside = Scheduler(
+        Watched(), Job(nap, 2), Service(serve), Job(nap, 1, required=None), broken
+    )
     scheduler = Scheduler(inside) if nested else inside
     with pytest.raises(interruption, match="from a hook"):
         virtual(lambda: scheduler.co_run(instruments=[odd()]))
     assert raised
-    assert not any(job.state in (JobState.RUNNING, JobState.SCHEDULED) for job in scheduler.iterate_jobs())
+    assert not any(
+        job.state in (JobState.RUNNING, JobState.SCHEDULED)
+        for job in scheduler.iterate_jobs()
+    )

@@ -12,7 +12,9 @@ from trioflow.abc import AbstractJob, incidents_of
 from ..conftest import Virtual
 
 pytestmark = [
-    pytest.mark.fast_way("asyncio"),  # public names do not say there whether a task has been suspended
+    pytest.mark.fast_way(
+        "asyncio"
+    ),  # public names do not say there whether a task has been suspended
     pytest.mark.usefixtures("blocking_is_reported"),
 ]
 
@@ -43,16 +45,27 @@ LINE = (
 )
 
 
-def test_jobs_that_block_the_loop_are_logged_once(virtual: Virtual, blocking_lines: Callable[[], list[str]]) -> None:
+def test_jobs_that_block_the_loop_are_logged_once(
+    virtual: Virtual, blocking_lines: Callable[[], list[str]]
+) -> None:
     """Four jobs that block the loop beyond their timeout succeed, and a single log line names the first of them."""
-    scheduler = Scheduler(*(Job(compute, 1.5, timeout=0.1, label=f"job {number}") for number in range(4)))
+    scheduler = Scheduler(
+        *(Job(compute, 1.5, timeout=0.1, label=f"job {number}") for number in range(4))
+    )
     assert virtual(scheduler.co_run)
     assert blocking_lines() == [LINE.format("job 0", 1.5)]
-    assert [incident.job for incident in incidents_of(scheduler)] == [next(iter(scheduler))]
+    assert [incident.job for incident in incidents_of(scheduler)] == [
+        next(iter(scheduler))
+    ]
 
 
-@pytest.mark.parametrize("how", ["alone", "chain", "nested", "own task", "forever", "fails", "own kind", "last"])
-def test_job_that_blocks_the_loop_is_named(virtual: Virtual, blocking_lines: Callable[[], list[str]], how: str) -> None:
+@pytest.mark.parametrize(
+    "how",
+    ["alone", "chain", "nested", "own task", "forever", "fails", "own kind", "last"],
+)
+def test_job_that_blocks_the_loop_is_named(
+    virtual: Virtual, blocking_lines: Callable[[], list[str]], how: str
+) -> None:
     """A job that blocks the loop is named in the log, whatever its kind, and whether alone, nested or after others."""
 
     class Kind(AbstractJob[None]):
@@ -76,14 +89,20 @@ def test_job_that_blocks_the_loop_is_named(virtual: Virtual, blocking_lines: Cal
     elif how == "nested":
         scheduler = Scheduler(Scheduler(job, label="inner"))
     elif how == "last":
-        scheduler = Scheduler(*(Job(anyio.sleep, number / 10) for number in range(9)), job)
+        scheduler = Scheduler(
+            *(Job(anyio.sleep, number / 10) for number in range(9)), job
+        )
     else:
         scheduler = Scheduler(job)
     assert virtual(scheduler.co_run) is (how != "fails")
-    assert blocking_lines() == [LINE.format("inner/x" if how == "nested" else "x", "2.0")]
+    assert blocking_lines() == [
+        LINE.format("inner/x" if how == "nested" else "x", "2.0")
+    ]
 
 
-def test_a_job_that_awaits_is_not_logged_as_blocking(virtual: Virtual, blocking_lines: Callable[[], list[str]]) -> None:
+def test_a_job_that_awaits_is_not_logged_as_blocking(
+    virtual: Virtual, blocking_lines: Callable[[], list[str]]
+) -> None:
     async def others() -> None:
         await anyio.lowlevel.checkpoint()
         await compute(3)  # not in a job
@@ -91,7 +110,9 @@ def test_a_job_that_awaits_is_not_logged_as_blocking(virtual: Virtual, blocking_
     async def main() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(others)
-            await Scheduler(Job(anyio.sleep, 9), Job(anyio.lowlevel.checkpoint), Job(anyio.sleep, 2)).co_run()
+            await Scheduler(
+                Job(anyio.sleep, 9), Job(anyio.lowlevel.checkpoint), Job(anyio.sleep, 2)
+            ).co_run()
         await Scheduler(Job(anyio.sleep, 9)).co_run()
         await Scheduler(Job(compute, 0.9), Job(compute, 0.9)).co_run()
 

@@ -18,16 +18,33 @@ from trioflow import Job, Pool, Retry, Scheduler, StopReason, Throttled, current
 from trioflow.abc import AbstractJob
 from trioflow.testing import run_virtual
 from .. import bodies
-from ..bodies import CANCELLED, IDLE, SUCCEEDED, Actor, fail, hooked, later, nap, naps, running, shut_down, timed
+from ..bodies import (
+    CANCELLED,
+    IDLE,
+    SUCCEEDED,
+    Actor,
+    fail,
+    hooked,
+    later,
+    nap,
+    naps,
+    running,
+    shut_down,
+    timed,
+)
 from ..conftest import Virtual
 
 
 # --- cancelled from outside
 @pytest.mark.parametrize("at", [0.5, 1.125, 1.375, 1.625])
 @pytest.mark.parametrize("nested", [False, True])
-def test_cancelled_outer_scope_ends_the_run_cleanly_in_any_phase(virtual: Virtual, at: float, nested: bool) -> None:
+def test_cancelled_outer_scope_ends_the_run_cleanly_in_any_phase(
+    virtual: Virtual, at: float, nested: bool
+) -> None:
     told: list[tuple[str, float]] = []
-    scheduler = Scheduler(Actor(told, label="job"), Actor(told, label="forever", forever=True), timeout=1)
+    scheduler = Scheduler(
+        Actor(told, label="job"), Actor(told, label="forever", forever=True), timeout=1
+    )
     outermost = Scheduler(scheduler) if nested else scheduler
 
     async def main() -> tuple[bool, float]:
@@ -37,11 +54,15 @@ def test_cancelled_outer_scope_ends_the_run_cleanly_in_any_phase(virtual: Virtua
 
     assert virtual(main) == (True, min(at, 1) + 0.75)
     assert shut_down(told) == ["forever", "job"]
-    assert scheduler.stop_reason is (StopReason.CANCELLED if at < 1 else StopReason.TIMEOUT)
+    assert scheduler.stop_reason is (
+        StopReason.CANCELLED if at < 1 else StopReason.TIMEOUT
+    )
 
 
 @pytest.mark.parametrize("check", [True, False])
-def test_failures_replace_an_outer_cancellation_of_a_run_with_check(virtual: Virtual, check: bool) -> None:
+def test_failures_replace_an_outer_cancellation_of_a_run_with_check(
+    virtual: Virtual, check: bool
+) -> None:
     """With `check=True`, what jobs raise when a scope around the run is cancelled is raised, as by a nursery."""
 
     async def main() -> BaseException | None:
@@ -59,7 +80,9 @@ def test_failures_replace_an_outer_cancellation_of_a_run_with_check(virtual: Vir
     assert error is None or error.exceptions == (job.raised_exception(),)
 
 
-def test_each_of_two_cancelled_outer_scopes_catches_its_own_cancellation(virtual: Virtual) -> None:
+def test_each_of_two_cancelled_outer_scopes_catches_its_own_cancellation(
+    virtual: Virtual,
+) -> None:
     told: list[tuple[str, float]] = []
 
     async def main() -> list[bool]:
@@ -73,7 +96,9 @@ def test_each_of_two_cancelled_outer_scopes_catches_its_own_cancellation(virtual
     assert shut_down(told) == ["a"]
 
 
-def test_failure_of_another_task_in_the_nursery_ends_the_run_cleanly(virtual: Virtual) -> None:
+def test_failure_of_another_task_in_the_nursery_ends_the_run_cleanly(
+    virtual: Virtual,
+) -> None:
     told: list[tuple[str, float]] = []
     scheduler = Scheduler(Actor(told, label="a"))
 
@@ -116,7 +141,9 @@ async def in_timeout(scheduler: Scheduler, seconds: float) -> None:
 @pytest.mark.fast_way  # a shield of anyio does not hold with direct isolation
 @pytest.mark.parametrize("limited", [in_wait_for, in_timeout])
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_timeout_of_asyncio_around_the_run_raises_after_the_ending_in_any_phase(phase: str, limited: Any) -> None:
+def test_a_timeout_of_asyncio_around_the_run_raises_after_the_ending_in_any_phase(
+    phase: str, limited: Any
+) -> None:
     told, scheduler = natively_cancelled_scenario()
 
     async def main() -> float:
@@ -131,7 +158,9 @@ def test_a_timeout_of_asyncio_around_the_run_raises_after_the_ending_in_any_phas
 @pytest.mark.fast_way  # a shield of anyio does not hold with direct isolation
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("second", [0, 0.25, 0.5])
-def test_repeated_task_cancel_takes_effect_after_the_ending_in_any_phase(phase: str, second: float) -> None:
+def test_repeated_task_cancel_takes_effect_after_the_ending_in_any_phase(
+    phase: str, second: float
+) -> None:
     told, scheduler = natively_cancelled_scenario()
 
     async def main() -> float:
@@ -170,34 +199,51 @@ def test_task_cancel_during_the_cancellation_of_an_outer_scope_is_not_lost() -> 
 
 
 # --- stop() while starting
-@pytest.mark.parametrize("error", [ValueError, functools.partial(Throttled, "api", after=1)])
+@pytest.mark.parametrize(
+    "error", [ValueError, functools.partial(Throttled, "api", after=1)]
+)
 @pytest.mark.parametrize("end", [Scheduler.cancel, Scheduler.drain])
-def test_run_that_a_hook_ends_between_two_attempts_makes_no_other(virtual: Virtual, end: Any, error: Any) -> None:
+def test_run_that_a_hook_ends_between_two_attempts_makes_no_other(
+    virtual: Virtual, end: Any, error: Any
+) -> None:
     attempts: list[int] = []
 
     async def work() -> None:
         attempts.append(1)
         raise error()
 
-    watch = hooked(job_scheduled=lambda scheduler, _: end(scheduler) if attempts else None)
-    scheduler = Scheduler(job := Job(work, needs={"api": 1}, retry=Retry(1, first=0)), Job(nap, 1), pool=Pool(api=1))
+    watch = hooked(
+        job_scheduled=lambda scheduler, _: end(scheduler) if attempts else None
+    )
+    scheduler = Scheduler(
+        job := Job(work, needs={"api": 1}, retry=Retry(1, first=0)),
+        Job(nap, 1),
+        pool=Pool(api=1),
+    )
     assert not virtual(functools.partial(timed, scheduler, instruments=[watch]))[0]
     assert (job.state, len(attempts)) == (CANCELLED, 1)
 
 
 @pytest.mark.parametrize("hook", ["before_run", "job_scheduled", "job_started"])
-def test_run_cancelled_by_a_hook_at_its_start_starts_no_further_jobs(virtual: Virtual, hook: str) -> None:
+def test_run_cancelled_by_a_hook_at_its_start_starts_no_further_jobs(
+    virtual: Virtual, hook: str
+) -> None:
     """A run that a hook cancels while jobs become ready starts no more of them, and leaves none SCHEDULED."""
     scheduler = Scheduler(jobs := naps(3))
     calls = [scheduler.cancel]
     watch = hooked(**{hook: lambda *_: [calls.pop()() for _ in calls[:1]]})
-    assert virtual(functools.partial(timed, scheduler, instruments=[watch])) == (False, 0)
+    assert virtual(functools.partial(timed, scheduler, instruments=[watch])) == (
+        False,
+        0,
+    )
     assert scheduler.stop_reason is StopReason.CANCELLED
     assert {job.state for job in jobs} <= {IDLE, CANCELLED}
 
 
 # --- while the run is prepared: another task calls, no hook is needed
-async def beside(scheduler: Scheduler, call: Callable[[], Any], turns: int) -> tuple[bool, float]:
+async def beside(
+    scheduler: Scheduler, call: Callable[[], Any], turns: int
+) -> tuple[bool, float]:
     """Run `scheduler`, and call `call` after so many turns of the loop; give up after a while."""
 
     async def soon() -> None:
@@ -217,7 +263,9 @@ def large() -> Scheduler:
 
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("turns", [1, 2, 4])
-def test_run_cancelled_during_the_check_of_a_large_scenario_starts_nothing(virtual: Virtual, turns: int) -> None:
+def test_run_cancelled_during_the_check_of_a_large_scenario_starts_nothing(
+    virtual: Virtual, turns: int
+) -> None:
     told: list[tuple[str, float]] = []
     scheduler = Scheduler(actor := Actor(told, label="a"), inner := large())
     assert virtual(beside, scheduler, scheduler.cancel, turns) == (False, 0.25)
@@ -230,7 +278,9 @@ def test_run_cancelled_during_the_check_of_a_large_scenario_starts_nothing(virtu
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("is_nested", [False, True])
 @pytest.mark.parametrize("turns", range(1, 12, 2))
-def test_run_cancelled_twice_in_preparation_starts_nothing(virtual: Virtual, turns: int, is_nested: bool) -> None:
+def test_run_cancelled_twice_in_preparation_starts_nothing(
+    virtual: Virtual, turns: int, is_nested: bool
+) -> None:
     scheduler = Scheduler(inner := large()) if is_nested else (inner := large())
 
     def cancel_twice() -> None:
@@ -261,7 +311,9 @@ def test_what_is_cancelled_during_the_check_of_a_large_scenario_does_not_start(
 
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("turns", range(1, 12, 2))
-def test_job_cancelled_during_the_preparation_of_a_second_run_does_not_start(virtual: Virtual, turns: int) -> None:
+def test_job_cancelled_during_the_preparation_of_a_second_run_does_not_start(
+    virtual: Virtual, turns: int
+) -> None:
     scheduler = large()
     jobs = list(scheduler)
     assert virtual(scheduler.co_run)
@@ -271,7 +323,9 @@ def test_job_cancelled_during_the_preparation_of_a_second_run_does_not_start(vir
 
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("turns", range(1, 12, 2))
-def test_run_drained_during_the_preparation_of_a_nested_scheduler_ends(virtual: Virtual, turns: int) -> None:
+def test_run_drained_during_the_preparation_of_a_nested_scheduler_ends(
+    virtual: Virtual, turns: int
+) -> None:
     inner = large()
     scheduler = Scheduler(inner, Job(nap, 3), Job(nap, 1, required=inner))
     ok, ended = virtual(beside, scheduler, scheduler.drain, turns)
@@ -281,7 +335,9 @@ def test_run_drained_during_the_preparation_of_a_nested_scheduler_ends(virtual: 
 
 
 @pytest.mark.usefixtures("many_pauses")
-def test_job_cancelled_before_its_reset_in_a_second_run_settles_once(virtual: Virtual) -> None:
+def test_job_cancelled_before_its_reset_in_a_second_run_settles_once(
+    virtual: Virtual,
+) -> None:
     """An IDLE job that was cancelled before its reset in a second run settled twice, which made a count wrong. All jobs
     had succeeded, the cancelled one too, and the run waited forever."""
     first = Job(nap, 1)
@@ -296,7 +352,9 @@ def test_job_cancelled_in_the_hook_before_run_does_not_start(virtual: Virtual) -
     job = Job(nap, 1)
     after = Job(nap, 2, required=job, run_if="settled")
     watch = hooked(before_run=lambda _: job.cancel())
-    assert virtual(functools.partial(timed, Scheduler(job, after), instruments=[watch], timeout=99)) == (True, 2)
+    assert virtual(
+        functools.partial(timed, Scheduler(job, after), instruments=[watch], timeout=99)
+    ) == (True, 2)
     assert (job.state, after.state) == (CANCELLED, SUCCEEDED)
 
 
@@ -315,7 +373,10 @@ def test_run_ends_in_any_phase_if_all_asyncio_tasks_are_cancelled(phase: str) ->
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     natively(main)
-    assert sorted(what for what, _ in told if what.endswith("begins")) == ["forever begins", "job begins"]
+    assert sorted(what for what, _ in told if what.endswith("begins")) == [
+        "forever begins",
+        "job begins",
+    ]
     assert all(job.is_settled() for job in scheduler)
 
 
@@ -346,10 +407,14 @@ def sleep_in_the_loop(started: anyio.Event) -> str:
     return "never"
 
 
-@pytest.mark.fast_way("asyncio")  # a shield of anyio does not hold there with direct isolation
+@pytest.mark.fast_way(
+    "asyncio"
+)  # a shield of anyio does not hold there with direct isolation
 @pytest.mark.parametrize("within", [False, True])
 @pytest.mark.parametrize("function", [ask_until_told, sleep_in_the_loop])
-def test_thread_of_a_job_sees_its_cancellation(backend: Any, function: Callable[..., str], within: bool) -> None:
+def test_thread_of_a_job_sees_its_cancellation(
+    backend: Any, function: Callable[..., str], within: bool
+) -> None:
     """A thread sees that its job is cancelled alone; on asyncio it once asked the scope that all workers share."""
     told: list[str] = []
     started = anyio.Event()
@@ -376,7 +441,9 @@ async def sleep_in_scope() -> None:
 
 
 @pytest.mark.parametrize("way", ["cancelled", "forever", "in a scope"])
-def test_tasks_that_had_their_own_cancel_scope_are_freed(virtual: Virtual, way: str) -> None:
+def test_tasks_that_had_their_own_cancel_scope_are_freed(
+    virtual: Virtual, way: str
+) -> None:
     """Tasks of jobs that had a cancel scope of their own are freed; on asyncio they once never were."""
     tasks: list[weakref.ref[Any]] = []
 
@@ -387,7 +454,11 @@ def test_tasks_that_had_their_own_cancel_scope_are_freed(virtual: Virtual, way: 
 
     async def main() -> None:
         jobs = [Job(body, forever=way == "forever") for _ in range(5)]
-        ends = [Job(later, 2, job.cancel) for job in jobs] if way == "cancelled" else [Job(nap, 2)]
+        ends = (
+            [Job(later, 2, job.cancel) for job in jobs]
+            if way == "cancelled"
+            else [Job(nap, 2)]
+        )
         assert await Scheduler(jobs, ends).co_run() is True
 
     virtual(main)
@@ -396,7 +467,9 @@ def test_tasks_that_had_their_own_cancel_scope_are_freed(virtual: Virtual, way: 
 
 
 @pytest.mark.parametrize("forever", [False, True])
-def test_tasks_and_nested_runs_are_freed_without_the_garbage_collector(virtual: Virtual, forever: bool) -> None:
+def test_tasks_and_nested_runs_are_freed_without_the_garbage_collector(
+    virtual: Virtual, forever: bool
+) -> None:
     """Tasks and nested runs are freed at once; they were once in reference cycles until the collector came."""
     freed: list[weakref.ref[Any]] = []
 
@@ -409,7 +482,9 @@ def test_tasks_and_nested_runs_are_freed_without_the_garbage_collector(virtual: 
         gc.collect()
         gc.disable()
         try:
-            nested = [Scheduler(Job(body, forever=forever), Job(nap, 0.5)) for _ in range(5)]
+            nested = [
+                Scheduler(Job(body, forever=forever), Job(nap, 0.5)) for _ in range(5)
+            ]
             await Scheduler(nested).co_run()
             await anyio.sleep(1)
             assert [one() for one in freed] == [None] * 10
@@ -426,7 +501,9 @@ async def deadline() -> float:
 
 @pytest.mark.fast_way("asyncio")  # with direct isolation, jobs do not see it there
 @pytest.mark.parametrize("nested", [False, True])
-def test_job_sees_the_deadline_of_a_scope_around_the_run(virtual: Virtual, nested: bool) -> None:
+def test_job_sees_the_deadline_of_a_scope_around_the_run(
+    virtual: Virtual, nested: bool
+) -> None:
     """A job sees the deadline of a scope around the run; on asyncio it once saw only scopes of its own."""
     job = Job(deadline)
     scheduler = Scheduler(Scheduler(job)) if nested else Scheduler(job)
@@ -474,7 +551,9 @@ async def in_cancelled_task(run: Any) -> None:
 
 @pytest.mark.parametrize("cancelled", [in_cancelled_scope, in_cancelled_task])
 @pytest.mark.parametrize("jobs", [0, 1, 3])
-def test_run_in_a_cancelled_scope_or_task_starts_nothing(virtual: Virtual, cancelled: Any, jobs: int) -> None:
+def test_run_in_a_cancelled_scope_or_task_starts_nothing(
+    virtual: Virtual, cancelled: Any, jobs: int
+) -> None:
     if cancelled is in_cancelled_task and virtual.backend == "trio":
         pytest.skip("trio has no native cancellation of a task")
     scheduler = Scheduler([Job(nap) for _ in range(jobs)])
@@ -490,7 +569,9 @@ def test_run_in_a_cancelled_scope_or_task_starts_nothing(virtual: Virtual, cance
     assert all(job.started_at is None for job in scheduler)
 
 
-def test_cancellation_from_outside_is_no_timeout_whatever_timers_are_set(virtual: Virtual) -> None:
+def test_cancellation_from_outside_is_no_timeout_whatever_timers_are_set(
+    virtual: Virtual,
+) -> None:
     """On trio, a cancellation from outside was once taken for a timeout if timers noticed it before the run did. trio
     resumes tasks in any order: with this many timers, one of them was nearly always before the run."""
     for _ in range(3):
@@ -506,7 +587,9 @@ def test_cancellation_from_outside_is_no_timeout_whatever_timers_are_set(virtual
 
 @pytest.mark.fast_way  # with direct isolation it stops in the next turn of the loop
 @pytest.mark.parametrize("drains", [True, False])
-def test_run_stops_at_once_when_a_job_cancels_a_scope_around_it(virtual: Virtual, drains: bool) -> None:
+def test_run_stops_at_once_when_a_job_cancels_a_scope_around_it(
+    virtual: Virtual, drains: bool
+) -> None:
     async def cancel(around: anyio.CancelScope) -> None:
         around.cancel()
         if drains:
@@ -541,7 +624,9 @@ class CancelsAround(AbstractJob[None]):
 
 
 @pytest.mark.parametrize("at_the_end", [False, True])
-def test_run_whose_last_job_cancels_an_enclosing_scope_does_not_return(virtual: Virtual, at_the_end: bool) -> None:
+def test_run_whose_last_job_cancels_an_enclosing_scope_does_not_return(
+    virtual: Virtual, at_the_end: bool
+) -> None:
     went_on: list[bool] = []
 
     async def main() -> None:

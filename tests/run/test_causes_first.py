@@ -50,12 +50,23 @@ def waiting(number: int) -> list[Job[None]]:
 
 def critical(**options: Any) -> Scheduler:
     """A critical job fails, and jobs wait for its slot, also in a group."""
-    group = Scheduler(Job(anyio.sleep, 1, label="runs"), *waiting(2), label="group", jobs_window=1)
-    return Scheduler(group, Job(fail, label="bad", critical=True), *waiting(2), jobs_window=2, log=False, **options)
+    group = Scheduler(
+        Job(anyio.sleep, 1, label="runs"), *waiting(2), label="group", jobs_window=1
+    )
+    return Scheduler(
+        group,
+        Job(fail, label="bad", critical=True),
+        *waiting(2),
+        jobs_window=2,
+        log=False,
+        **options,
+    )
 
 
 def interrupted(**options: Any) -> Scheduler:
-    return Scheduler(Job(interrupt, label="bad"), *waiting(2), jobs_window=1, log=False, **options)
+    return Scheduler(
+        Job(interrupt, label="bad"), *waiting(2), jobs_window=1, log=False, **options
+    )
 
 
 def blocked(**options: Any) -> Scheduler:
@@ -70,11 +81,17 @@ def spent(**options: Any) -> Scheduler:
     first = Job(anyio.sleep, 0.01, label="spends", needs={"usd": 2})
     bad = Job(anyio.sleep, 0, label="bad", critical=True, needs={"usd": 2})
     pool = Pool(usd=Budget(3.0), cpu=1)
-    return Scheduler(first, bad, *waiting(2), pool=pool, jobs_window=1, log=False, **options)
+    return Scheduler(
+        first, bad, *waiting(2), pool=pool, jobs_window=1, log=False, **options
+    )
 
 
 def decided(**options: Any) -> Scheduler:
-    return Scheduler(First(Job(anyio.sleep, 0.01, label="bad"), *waiting(2), jobs_window=1), log=False, **options)
+    return Scheduler(
+        First(Job(anyio.sleep, 0.01, label="bad"), *waiting(2), jobs_window=1),
+        log=False,
+        **options,
+    )
 
 
 SCENARIOS = [critical, interrupted, blocked, spent, decided]
@@ -82,17 +99,29 @@ SCENARIOS = [critical, interrupted, blocked, spent, decided]
 
 @pytest.mark.both_backends
 @pytest.mark.parametrize("make", SCENARIOS, ids=[make.__name__ for make in SCENARIOS])
-def test_the_end_that_causes_is_told_first(make: Callable[..., Scheduler], backend: Any, tmp_path: Path) -> None:
+def test_the_end_that_causes_is_told_first(
+    make: Callable[..., Scheduler], backend: Any, tmp_path: Path
+) -> None:
     """The cause came last, although it ended first: what its end cancels was told before."""
     lines, ends, settled = io.StringIO(), Ends(), Ends()
     scheduler = make(on_job_settled=settled.note)
     try:
-        scheduler.run(backend=backend, instruments=[ends, Events(lines)], journal=Journal(tmp_path / "run.db"))
+        scheduler.run(
+            backend=backend,
+            instruments=[ends, Events(lines)],
+            journal=Journal(tmp_path / "run.db"),
+        )
     except KeyboardInterrupt:
         assert make is interrupted
     events = [json.loads(line) for line in lines.getvalue().splitlines()]
-    told = [(each["path"], each["at"]) for each in events if each["event"] == "job_settled"]
-    for name, reader in (("instruments", ends.told), ("on_job_settled", settled.told), ("events", told)):
+    told = [
+        (each["path"], each["at"]) for each in events if each["event"] == "job_settled"
+    ]
+    for name, reader in (
+        ("instruments", ends.told),
+        ("on_job_settled", settled.told),
+        ("events", told),
+    ):
         times = [at for _, at in reader]
         assert times == sorted(times), (name, reader)
         names = [path.rpartition("/")[2] for path, _ in reader]
@@ -116,7 +145,13 @@ def test_what_a_hook_cancels_is_told_after_the_end_that_it_hears(backend: Any) -
     behind = Ends()
     scheduler = Scheduler(inner, *others, jobs_window=1)
     scheduler.run(backend=backend, instruments=[Ends(act), behind])
-    assert [path for path, _ in behind.told] == ["inner/job", "waits 0", "waits 1", "waits 2", "inner"]
+    assert [path for path, _ in behind.told] == [
+        "inner/job",
+        "waits 0",
+        "waits 1",
+        "waits 2",
+        "inner",
+    ]
     assert others[0].state.value == "cancelled"
 
 
@@ -140,7 +175,13 @@ class Draw:
 
     def options(self) -> dict[str, Any]:
         dice = self.dice
-        drawn = {"critical": True, "retry": Retry(1, first=0), "priority": 1, "needs": {"usd": 3}, "run_if": "settled"}
+        drawn = {
+            "critical": True,
+            "retry": Retry(1, first=0),
+            "priority": 1,
+            "needs": {"usd": 3},
+            "run_if": "settled",
+        }
         return {name: value for name, value in drawn.items() if dice.random() < 0.15}
 
     def scheduler(self, depth: int, **options: Any) -> Scheduler:
@@ -148,9 +189,15 @@ class Draw:
         for number in range(dice.randrange(2, 7)):
             required = [job for job in jobs if dice.random() < 0.2]
             if depth and dice.random() < 0.4:
-                jobs.append(self.scheduler(depth - 1, label=f"group {number}", required=required))
+                jobs.append(
+                    self.scheduler(
+                        depth - 1, label=f"group {number}", required=required
+                    )
+                )
             else:
-                jobs.append(self.job(f"job {number}", required=required, **self.options()))
+                jobs.append(
+                    self.job(f"job {number}", required=required, **self.options())
+                )
         on_settled, watches = Ends(self.act), Ends(self.act)
         self.readers += on_settled, watches
         kind: Any = Scheduler
@@ -159,7 +206,9 @@ class Draw:
         else:
             options["on_job_settled"] = lambda job: on_settled.job_settled(None, job)
         window = dice.choice([None, 1, 1, 2])
-        return kind(*jobs, jobs_window=window, instruments=[watches], log=False, **options)
+        return kind(
+            *jobs, jobs_window=window, instruments=[watches], log=False, **options
+        )
 
     def act(self, job: Any) -> None:
         """Do what a hook may do, sometimes."""
@@ -182,23 +231,48 @@ class Draw:
             pass
 
     def problems(self, folder: Path) -> Iterator[str]:
-        self.root = self.scheduler(2, pool=Pool(usd=Budget(7.0)), keep_jobs=self.dice.random() < 0.8, timeout=20)
+        self.root = self.scheduler(
+            2,
+            pool=Pool(usd=Budget(7.0)),
+            keep_jobs=self.dice.random() < 0.8,
+            timeout=20,
+        )
         self.readers.append(Ends())
         journal = Journal(folder / "run.db") if self.dice.random() < 0.3 else None
         for _ in range(1 if journal is None else 2):
             lines = io.StringIO()
-            self.root.run(backend=self.backend, instruments=[Events(lines), self.readers[-1]], journal=journal)
-            yield from (f"{job!r} has not ended" for job in self.root.iterate_jobs() if job.state.value == "running")
+            self.root.run(
+                backend=self.backend,
+                instruments=[Events(lines), self.readers[-1]],
+                journal=journal,
+            )
+            yield from (
+                f"{job!r} has not ended"
+                for job in self.root.iterate_jobs()
+                if job.state.value == "running"
+            )
             events = [json.loads(line) for line in lines.getvalue().splitlines()]
-            told = [(each["path"], each["at"]) for each in events if each["event"] == "job_settled"]
-            for number, reader in enumerate([*(reader.told for reader in self.readers), told]):
+            told = [
+                (each["path"], each["at"])
+                for each in events
+                if each["event"] == "job_settled"
+            ]
+            for number, reader in enumerate(
+                [*(reader.told for reader in self.readers), told]
+            ):
                 if [at for _, at in reader] != sorted(at for _, at in reader):
                     yield f"reader {number}: {reader}"
                 reader.clear()
 
 
-@pytest.mark.parametrize("draws", [range(20), pytest.param(range(20, 60), marks=pytest.mark.ci)], ids=["few", "more"])
-def test_of_random_runs_no_reader_is_told_times_that_fall(backend: Any, tmp_path: Path, draws: range) -> None:
+@pytest.mark.parametrize(
+    "draws",
+    [range(20), pytest.param(range(20, 60), marks=pytest.mark.ci)],
+    ids=["few", "more"],
+)
+def test_of_random_runs_no_reader_is_told_times_that_fall(
+    backend: Any, tmp_path: Path, draws: range
+) -> None:
     for number in draws:
         (folder := tmp_path / f"{number}").mkdir()
         assert not [*Draw(f"{number} {backend}", backend).problems(folder)], number
@@ -211,5 +285,7 @@ if __name__ == "__main__":
     for number in range(int(sys.argv[1])):
         for backend in ("trio", "asyncio"):
             with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
-                for problem in Draw(f"{number} {backend}", backend).problems(Path(name)):
+                for problem in Draw(f"{number} {backend}", backend).problems(
+                    Path(name)
+                ):
                     print(number, backend, problem[:2000])

@@ -21,8 +21,13 @@ def test_each_end_cancels_the_next_job(backend: Any) -> None:
         for after in jobs[int(job.label) + 1 :][:1]:
             after.cancel()
 
-    assert Scheduler(*jobs, jobs_window=1, on_job_settled=cancel_next).run(backend=backend)
-    assert Counter(job.state.name for job in jobs) == {"SUCCEEDED": 1, "CANCELLED": LONG - 1}
+    assert Scheduler(*jobs, jobs_window=1, on_job_settled=cancel_next).run(
+        backend=backend
+    )
+    assert Counter(job.state.name for job in jobs) == {
+        "SUCCEEDED": 1,
+        "CANCELLED": LONG - 1,
+    }
 
 
 def test_each_end_adds_a_job_that_is_blocked(backend: Any) -> None:
@@ -47,13 +52,19 @@ def test_each_end_adds_a_job_that_is_restored(backend: Any, tmp_path: Path) -> N
             if (number := job.result()) < LONG:
                 job.scheduler.add(Job(page, number, key=number, label=f"page {number}"))
 
-        scheduler = Scheduler(Job(page, 0, key=0, label="page 0"), on_job_settled=follow, journal=tmp_path / "run.db")
+        scheduler = Scheduler(
+            Job(page, 0, key=0, label="page 0"),
+            on_job_settled=follow,
+            journal=tmp_path / "run.db",
+        )
         assert scheduler.run(backend=backend)
         assert len(scheduler) == LONG
     assert all(job.restored for job in scheduler)
 
 
-@pytest.mark.parametrize("word", ["cancel itself", "cancel others", "cancel all", "drain"])
+@pytest.mark.parametrize(
+    "word", ["cancel itself", "cancel others", "cancel all", "drain"]
+)
 def test_a_callback_of_a_job_in_its_backoff_ends_more(backend: Any, word: str) -> None:
     """The callback was called again for the same end, and the run waited for -100 jobs."""
     called, told = Counter[str](), Counter[str]()
@@ -79,12 +90,21 @@ def test_a_callback_of_a_job_in_its_backoff_ends_more(backend: Any, word: str) -
         await anyio.sleep(0.05)
         pair[0].cancel()
 
-    pair = [CommandJob(["false"], retry=Retry(3, first=99), on_settled=act, label=each, log=False) for each in "ab"]
-    scheduler = Scheduler(*pair, Job(begin, label="begin"), instruments=[Ends()], log=False)
+    pair = [
+        CommandJob(
+            ["false"], retry=Retry(3, first=99), on_settled=act, label=each, log=False
+        )
+        for each in "ab"
+    ]
+    scheduler = Scheduler(
+        *pair, Job(begin, label="begin"), instruments=[Ends()], log=False
+    )
     if word == "cancel itself":
         scheduler.add(Job(nap, 0.3, label="later"))
         scheduler.timeout = 5
     scheduler.run(backend=backend)
     ended = {"a", "b"}
-    assert {label: number for label, number in called.items() if number} == dict.fromkeys(ended, 1)
+    assert {
+        label: number for label, number in called.items() if number
+    } == dict.fromkeys(ended, 1)
     assert {label: told[label] for label in ended} == dict.fromkeys(ended, 1)

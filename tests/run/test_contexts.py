@@ -5,7 +5,15 @@ from collections.abc import AsyncIterator, Generator
 from typing import Any
 import anyio
 import pytest
-from trioflow import AbstractJob, Job, JobState, Scheduler, Service, ThreadJob, current_job
+from trioflow import (
+    AbstractJob,
+    Job,
+    JobState,
+    Scheduler,
+    Service,
+    ThreadJob,
+    current_job,
+)
 from trioflow.abc import Instrument
 from ..bodies import at_once, fail, fail_now, hooked, later, raising, task_now, unwind
 from ..conftest import Virtual
@@ -22,12 +30,17 @@ async def look(*_: object) -> str:
 
 
 @pytest.mark.parametrize("window", [None, 1])
-def test_each_handler_of_a_server_adds_jobs_in_its_own_context(virtual: Virtual, window: int | None) -> None:
+def test_each_handler_of_a_server_adds_jobs_in_its_own_context(
+    virtual: Virtual, window: int | None
+) -> None:
     """Jobs that a server's handler added once saw the variables of the server instead of the handler's."""
     found: dict[str, list[str]] = {}
 
     async def main() -> None:
-        async with Scheduler(jobs_window=window) as server, anyio.create_task_group() as handlers:
+        async with (
+            Scheduler(jobs_window=window) as server,
+            anyio.create_task_group() as handlers,
+        ):
 
             async def handle(name: str) -> None:
                 request.set(name)
@@ -64,10 +77,16 @@ def test_context_changes_of_a_job_are_invisible_to_other_jobs(virtual: Virtual) 
     first, last = Job(look), Job(look)
     scheduler = Scheduler(jobs_window=1)
     virtual(main)
-    assert (first.result(), last.result(), tries) == ("none", "none", ["adder", "adder"])
+    assert (first.result(), last.result(), tries) == (
+        "none",
+        "none",
+        ["adder", "adder"],
+    )
 
 
-def test_late_services_and_clean_up_jobs_have_the_variables_of_the_adding_code(virtual: Virtual) -> None:
+def test_late_services_and_clean_up_jobs_have_the_variables_of_the_adding_code(
+    virtual: Virtual,
+) -> None:
     async def serve(*, task_status: Any) -> None:
         task_status.started(request.get())
         await anyio.sleep_forever()
@@ -77,7 +96,11 @@ def test_late_services_and_clean_up_jobs_have_the_variables_of_the_adding_code(v
     async def adds() -> None:
         request.set("adder")
         bad = Job(fail, 2, critical=True)
-        jobs.extend(scheduler.update([Service(serve), bad, Job(look, required=bad, run_if="failed")]))
+        jobs.extend(
+            scheduler.update(
+                [Service(serve), bad, Job(look, required=bad, run_if="failed")]
+            )
+        )
 
     async def main() -> None:
         async with scheduler:
@@ -90,7 +113,9 @@ def test_late_services_and_clean_up_jobs_have_the_variables_of_the_adding_code(v
 
 
 @pytest.mark.parametrize("window", [None, 1])
-def test_a_variable_with_another_value_makes_another_context(virtual: Virtual, window: int | None) -> None:
+def test_a_variable_with_another_value_makes_another_context(
+    virtual: Virtual, window: int | None
+) -> None:
     seen: dict[str, str] = {}
 
     async def main() -> None:
@@ -105,7 +130,9 @@ def test_a_variable_with_another_value_makes_another_context(virtual: Virtual, w
 
 
 @pytest.mark.parametrize("end", ["failed", "cancelled", "blocked"])
-def test_a_job_that_is_tried_again_keeps_the_variables_of_the_adding_code(virtual: Virtual, end: str) -> None:
+def test_a_job_that_is_tried_again_keeps_the_variables_of_the_adding_code(
+    virtual: Virtual, end: str
+) -> None:
     calls: list[str] = []
     fails = [end]
 
@@ -137,10 +164,14 @@ def test_a_job_that_is_tried_again_keeps_the_variables_of_the_adding_code(virtua
 
 
 @pytest.mark.fast_way("asyncio")
-def test_jobs_that_are_added_with_the_same_variables_share_a_task(virtual: Virtual) -> None:
+def test_jobs_that_are_added_with_the_same_variables_share_a_task(
+    virtual: Virtual,
+) -> None:
     async def main() -> int:
         async with Scheduler(jobs_window=1) as scheduler:
-            jobs = [scheduler.add(Job(at_once, lambda: id(task_now()))) for _ in range(5)]
+            jobs = [
+                scheduler.add(Job(at_once, lambda: id(task_now()))) for _ in range(5)
+            ]
         return len({job.result() for job in jobs})
 
     assert virtual(main) == 1
@@ -186,7 +217,9 @@ async def look_at_names(*_: object) -> str:
     return " ".join(found)
 
 
-def test_a_variable_set_in_job_started_is_seen_by_this_job_alone(virtual: Virtual) -> None:
+def test_a_variable_set_in_job_started_is_seen_by_this_job_alone(
+    virtual: Virtual,
+) -> None:
     tried = iter([OSError("once"), None])
 
     async def again() -> str:
@@ -200,7 +233,11 @@ def test_a_variable_set_in_job_started_is_seen_by_this_job_alone(virtual: Virtua
     assert virtual(Scheduler(a, b, c, d, instruments=[watch], jobs_window=2).co_run)
     assert [job.result() for job in (a, b, c, d)] == ["a a a", "b b b", "c", "d"]
     assert sorted(watch.at) == sorted(
-        [*(f"{what} {name}" for name in "abcd" for what in ("attempt", "end")), "attempt d", *["start nothing"] * 5]
+        [
+            *(f"{what} {name}" for name in "abcd" for what in ("attempt", "end")),
+            "attempt d",
+            *["start nothing"] * 5,
+        ]
     )
     assert seen.get() == "nothing"
 
@@ -209,11 +246,17 @@ def test_jobs_of_a_nested_scheduler_inherit_its_variables(virtual: Virtual) -> N
     watch = hooked(job_started=lambda _, job: seen.set(f"{seen.get()}/{job.label}"))
 
     deep = [Job(later, 1, seen.get, label=label) for label in "xy"]
-    assert virtual(Scheduler(Scheduler(Scheduler(*deep, label="b"), label="a"), instruments=[watch]).co_run)
+    assert virtual(
+        Scheduler(
+            Scheduler(Scheduler(*deep, label="b"), label="a"), instruments=[watch]
+        ).co_run
+    )
     assert [job.result() for job in deep] == ["nothing/a/b/x", "nothing/a/b/y"]
 
 
-def test_services_forever_jobs_and_clean_up_jobs_have_their_own_context(virtual: Virtual) -> None:
+def test_services_forever_jobs_and_clean_up_jobs_have_their_own_context(
+    virtual: Virtual,
+) -> None:
     async def serve(*, task_status: Any) -> None:
         task_status.started(seen.get())
         await anyio.sleep_forever()
@@ -221,21 +264,38 @@ def test_services_forever_jobs_and_clean_up_jobs_have_their_own_context(virtual:
     async def fails() -> None:
         raise OSError(seen.get())
 
-    service, forever = Service(serve, label="service"), Job(anyio.sleep_forever, label="forever", forever=True)
+    service, forever = (
+        Service(serve, label="service"),
+        Job(anyio.sleep_forever, label="forever", forever=True),
+    )
     failing = Job(fails, label="failing", critical=True, required=service)
     slow = Job(anyio.sleep_forever, label="slow", timeout=1, required=service)
-    cleaning = Job(at_once, seen.get, label="cleaning", run_if="failed", required=failing)
+    cleaning = Job(
+        at_once, seen.get, label="cleaning", run_if="failed", required=failing
+    )
     watch = Names()
     wait = Job(anyio.sleep, 2, label="wait")
     failing.requires(wait)
-    assert not virtual(Scheduler(service, forever, wait, failing, slow, cleaning, instruments=[watch]).co_run)
-    assert (service.result(), cleaning.result(), str(failing.raised_exception())) == ("service", "cleaning", "failing")
+    assert not virtual(
+        Scheduler(
+            service, forever, wait, failing, slow, cleaning, instruments=[watch]
+        ).co_run
+    )
+    assert (service.result(), cleaning.result(), str(failing.raised_exception())) == (
+        "service",
+        "cleaning",
+        "failing",
+    )
     assert slow.timed_out
-    assert {"end " + job.label for job in (service, forever, wait, failing, slow, cleaning)} <= set(watch.at)
+    assert {
+        "end " + job.label for job in (service, forever, wait, failing, slow, cleaning)
+    } <= set(watch.at)
     assert "ready service" in watch.at
 
 
-def test_a_variable_set_at_the_end_of_a_blocked_job_is_seen_by_no_job(virtual: Virtual) -> None:
+def test_a_variable_set_at_the_end_of_a_blocked_job_is_seen_by_no_job(
+    virtual: Virtual,
+) -> None:
     failing = Job(fail_now)
     blocked = Job(at_once, seen.get, label="after", required=failing)
     last = Job(at_once, seen.get, label="after", required=blocked, run_if="settled")
@@ -245,10 +305,18 @@ def test_a_variable_set_at_the_end_of_a_blocked_job_is_seen_by_no_job(virtual: V
     assert last.result() == last.label
 
 
-def test_an_instrument_that_raises_does_not_affect_variables_of_another(virtual: Virtual) -> None:
+def test_an_instrument_that_raises_does_not_affect_variables_of_another(
+    virtual: Virtual,
+) -> None:
     job, other = Job(look_at_names, label="job"), Job(look_at_names, label="other")
     watch = Names()
-    assert virtual(Scheduler(job, other, instruments=[hooked(job_started=raising(OSError("broken"))), watch]).co_run)
+    assert virtual(
+        Scheduler(
+            job,
+            other,
+            instruments=[hooked(job_started=raising(OSError("broken"))), watch],
+        ).co_run
+    )
     assert (job.result(), other.result()) == ("job job job", "other other other")
 
 
@@ -277,20 +345,28 @@ class Once:
 
 
 @pytest.mark.parametrize("make", [Plain, Once])
-def test_any_awaitable_that_a_function_returns_sees_the_variables_of_its_job(virtual: Virtual, make: Any) -> None:
+def test_any_awaitable_that_a_function_returns_sees_the_variables_of_its_job(
+    virtual: Virtual, make: Any
+) -> None:
     job, wrong = Job(lambda: make(), label="job"), Job(lambda: int("3"), label="wrong")
     assert not virtual(Scheduler(job, wrong, instruments=[Names()]).co_run)
     assert job.result() == "job"
-    assert "not awaitable" in "".join(getattr(wrong.raised_exception(), "__notes__", []))
+    assert "not awaitable" in "".join(
+        getattr(wrong.raised_exception(), "__notes__", [])
+    )
 
 
-def test_a_job_that_hangs_is_logged_with_its_stack(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_job_that_hangs_is_logged_with_its_stack(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     job = Job(unwind, label="hangs")
     assert not virtual(Scheduler(job, timeout=1, instruments=[Names()]).co_run)
     assert "in unwind" in caplog.text
 
 
-def test_a_generator_is_closed_in_the_context_where_it_was_begun(virtual: Virtual) -> None:
+def test_a_generator_is_closed_in_the_context_where_it_was_begun(
+    virtual: Virtual,
+) -> None:
     """A context variable that a body set can be reset there by its token when the job is cancelled."""
     given_back: list[str] = []
 

@@ -32,13 +32,22 @@ def test_an_interrupt_at_any_line_ends_the_run(how: str, scenario: str) -> None:
 def test_an_error_at_any_line_ends_the_run(backend: str) -> None:
     """A run stood still after a lack of memory, or kept what its pool and its limiter had given it."""
     ended = python(
-        "-m", "tests.run.each_line", "error", backend, "graph", "701", text=True, cwd=Path(__file__).parents[2]
+        "-m",
+        "tests.run.each_line",
+        "error",
+        backend,
+        "graph",
+        "701",
+        text=True,
+        cwd=Path(__file__).parents[2],
     )
     assert ended.stdout.endswith(" 0 wrong\n"), ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize(("owner", "name"), [(Run, "_end"), (OpenBlock, "exit")])
-def test_error_at_ending_does_not_skip_it(backend: str, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
+def test_error_at_ending_does_not_skip_it(
+    backend: str, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
     """A run, or the run of an open block, once went on for ever if the very call of its ending had no memory."""
     real, count = getattr(owner, name), itertools.count()
 
@@ -62,7 +71,9 @@ def test_error_at_ending_does_not_skip_it(backend: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_error_where_a_task_is_started_ends_the_run(backend: str, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_error_where_a_task_is_started_ends_the_run(
+    backend: str, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     """A run whose tasks could not be started, for lack of memory, once stood still, and no cancellation ended it."""
     owner: Any = trio.Nursery if backend == "trio" else asyncio.BaseEventLoop
     name = "start_soon" if backend == "trio" else "create_task"
@@ -84,7 +95,9 @@ def test_error_where_a_task_is_started_ends_the_run(backend: str, monkeypatch: p
 
     scheduler = Scheduler(*(Job(nap, 0.001) for _ in range(5)))
     # The usual loop of asyncio, which can be patched: that of uvloop is written in C.
-    options = {"loop_factory": asyncio.SelectorEventLoop} if backend == "asyncio" else {}
+    options = (
+        {"loop_factory": asyncio.SelectorEventLoop} if backend == "asyncio" else {}
+    )
     with pytest.raises(MemoryError):
         anyio.run(main, backend=backend, backend_options=options)
     assert not any(job.is_running() or job.is_scheduled() for job in scheduler)

@@ -10,7 +10,16 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-from trioflow import Job, JobTimeout, Retry, Scheduler, Sequence, Service, StopReason, ThreadJob
+from trioflow import (
+    Job,
+    JobTimeout,
+    Retry,
+    Scheduler,
+    Sequence,
+    Service,
+    StopReason,
+    ThreadJob,
+)
 from trioflow.abc import AbstractJob, run_of
 from trioflow.testing import run_virtual
 from ..bodies import CANCELLED, FAILED, later, nap, task_now
@@ -116,20 +125,36 @@ def scope_around(body: Careful) -> Callable[[], Awaitable[Any]]:
 
 CAUSES: dict[str, Cause] = {
     "timeout": lambda body: Scheduler(Job(body, timeout=1)).co_run,
-    "timeout_of_an_attempt": lambda body: Scheduler(Job(body, timeout=1, retry=OTHER_ERRORS)).co_run,
+    "timeout_of_an_attempt": lambda body: (
+        Scheduler(Job(body, timeout=1, retry=OTHER_ERRORS)).co_run
+    ),
     "idle_timeout": lambda body: Scheduler(Job(body, idle_timeout=1)).co_run,
-    "cancel": lambda body: Scheduler(job := Job(body), Job(later, 1, job.cancel)).co_run,
+    "cancel": lambda body: (
+        Scheduler(job := Job(body), Job(later, 1, job.cancel)).co_run
+    ),
     "cancel_of_the_run": cancel_of_the_run,
     "timeout_of_the_run": lambda body: Scheduler(Job(body), timeout=1).co_run,
-    "critical_failure": lambda body: Scheduler(Job(body), Job(fail_at, 1, critical=True)).co_run,
+    "critical_failure": lambda body: (
+        Scheduler(Job(body), Job(fail_at, 1, critical=True)).co_run
+    ),
     "interruption": interruption,
-    "timeout_of_a_nested_run": lambda body: Scheduler(Scheduler(Scheduler(Job(body)), timeout=1)).co_run,
-    "timeout_of_an_outer_run": lambda body: Scheduler(Scheduler(Scheduler(Job(body)), timeout=100), timeout=1).co_run,
-    "end_of_a_forever_job": lambda body: Scheduler(Job(body, forever=True), Job(nap, 1), shutdown_timeout=None).co_run,
-    "end_of_a_service": lambda body: Scheduler(Service(body), Job(nap, 1), shutdown_timeout=None).co_run,
+    "timeout_of_a_nested_run": lambda body: (
+        Scheduler(Scheduler(Scheduler(Job(body)), timeout=1)).co_run
+    ),
+    "timeout_of_an_outer_run": lambda body: (
+        Scheduler(Scheduler(Scheduler(Job(body)), timeout=100), timeout=1).co_run
+    ),
+    "end_of_a_forever_job": lambda body: (
+        Scheduler(Job(body, forever=True), Job(nap, 1), shutdown_timeout=None).co_run
+    ),
+    "end_of_a_service": lambda body: (
+        Scheduler(Service(body), Job(nap, 1), shutdown_timeout=None).co_run
+    ),
     "cleanup_timeout": lambda body: (
         Scheduler(
-            bad := Job(fail_at, 0.25, critical=True), Job(body, required=bad, run_if="failed"), cleanup_timeout=0.75
+            bad := Job(fail_at, 0.25, critical=True),
+            Job(body, required=bad, run_if="failed"),
+            cleanup_timeout=0.75,
         ).co_run
     ),
     "wait_for": lambda body: lambda: asyncio.wait_for(Scheduler(Job(body)).co_run(), 1),
@@ -148,9 +173,19 @@ def test_a_job_is_cancelled_once_and_may_await_while_it_unwinds(cause: str) -> N
 
 
 @pytest.mark.parametrize(
-    "cause", ["timeout", "idle_timeout", "cancel", "timeout_of_the_run", "end_of_a_service", "scope_around"]
+    "cause",
+    [
+        "timeout",
+        "idle_timeout",
+        "cancel",
+        "timeout_of_the_run",
+        "end_of_a_service",
+        "scope_around",
+    ],
 )
-def test_the_children_of_a_cancelled_job_may_await_while_they_unwind(cause: str) -> None:
+def test_the_children_of_a_cancelled_job_may_await_while_they_unwind(
+    cause: str,
+) -> None:
     """Tasks that a cancelled job awaits, by `gather` or in a TaskGroup, are cancelled once, too."""
     children = [Careful(), Careful()]
 
@@ -169,15 +204,21 @@ def test_the_children_of_a_cancelled_job_may_await_while_they_unwind(cause: str)
     assert [child.tidied_at for child in children] == [[9], [9]]
 
 
-def test_a_job_that_has_not_ended_a_second_after_its_cancellation_is_named(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_job_that_has_not_ended_a_second_after_its_cancellation_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     assert ended_at(Scheduler(Job(Careful(), label="careful"), timeout=1).co_run) == 9
-    assert [record.message.partition(" and is")[0] for record in caplog.records if "1 s ago" in record.message] == [
-        "'careful' was cancelled 1 s ago"
-    ]
+    assert [
+        record.message.partition(" and is")[0]
+        for record in caplog.records
+        if "1 s ago" in record.message
+    ] == ["'careful' was cancelled 1 s ago"]
 
 
 # --- further causes
-def outside(scheduler: Scheduler, first: Callable[[], Any], second: Callable[[], Any]) -> Callable[[], Awaitable[Any]]:
+def outside(
+    scheduler: Scheduler, first: Callable[[], Any], second: Callable[[], Any]
+) -> Callable[[], Awaitable[Any]]:
     async def main() -> None:
         asyncio.get_running_loop().call_later(1, first)
         asyncio.get_running_loop().call_later(3, second)
@@ -193,7 +234,11 @@ def stop_of_the_run_twice(body: Careful) -> Callable[[], Awaitable[Any]]:
 
 def two_signals(body: Careful) -> Callable[[], Awaitable[Any]]:
     scheduler: Any = Scheduler(Job(body))
-    return outside(scheduler, lambda: scheduler._run.interrupt(None), lambda: scheduler._run.interrupt(None))
+    return outside(
+        scheduler,
+        lambda: scheduler._run.interrupt(None),
+        lambda: scheduler._run.interrupt(None),
+    )
 
 
 def native_cancellations(body: Careful) -> Callable[[], Awaitable[Any]]:
@@ -207,24 +252,43 @@ def native_cancellations(body: Careful) -> Callable[[], Awaitable[Any]]:
 
 
 FURTHER_CAUSES: dict[str, Cause] = {
-    "timeout_then_end_of_the_run": lambda body: Scheduler(Job(body, timeout=1), timeout=3).co_run,
-    "timeout_then_cancel": lambda body: Scheduler(job := Job(body, timeout=1), Job(later, 3, job.cancel)).co_run,
+    "timeout_then_end_of_the_run": lambda body: (
+        Scheduler(Job(body, timeout=1), timeout=3).co_run
+    ),
+    "timeout_then_cancel": lambda body: (
+        Scheduler(job := Job(body, timeout=1), Job(later, 3, job.cancel)).co_run
+    ),
     "cancel_twice": lambda body: (
-        Scheduler(job := Job(body), Job(later, 1, job.cancel), Job(later, 3, job.cancel)).co_run
+        Scheduler(
+            job := Job(body), Job(later, 1, job.cancel), Job(later, 3, job.cancel)
+        ).co_run
     ),
     "cancel_then_end_of_the_run": lambda body: (
-        Scheduler(job := Job(body), Job(later, 1, job.cancel), Job(fail_at, 3, critical=True)).co_run
+        Scheduler(
+            job := Job(body), Job(later, 1, job.cancel), Job(fail_at, 3, critical=True)
+        ).co_run
     ),
     "stop_of_the_run_twice": stop_of_the_run_twice,
     "two_signals": two_signals,
-    "timeouts_on_both_levels": lambda body: Scheduler(Scheduler(Job(body), timeout=1), timeout=3).co_run,
-    "timeouts_on_outer_levels": lambda body: Scheduler(Scheduler(Scheduler(Job(body)), timeout=1), timeout=3).co_run,
-    "timeout_of_a_run_in_a_job": lambda body: Scheduler(Job(Scheduler(Job(body), timeout=1).co_run, timeout=3)).co_run,
+    "timeouts_on_both_levels": lambda body: (
+        Scheduler(Scheduler(Job(body), timeout=1), timeout=3).co_run
+    ),
+    "timeouts_on_outer_levels": lambda body: (
+        Scheduler(Scheduler(Scheduler(Job(body)), timeout=1), timeout=3).co_run
+    ),
+    "timeout_of_a_run_in_a_job": lambda body: (
+        Scheduler(Job(Scheduler(Job(body), timeout=1).co_run, timeout=3)).co_run
+    ),
     "cancel_of_a_job_that_awaits_a_run": lambda body: (
-        Scheduler(job := Job(Scheduler(Job(body), timeout=1).co_run), Job(later, 3, job.cancel)).co_run
+        Scheduler(
+            job := Job(Scheduler(Job(body), timeout=1).co_run),
+            Job(later, 3, job.cancel),
+        ).co_run
     ),
     "timeout_around_a_job_that_awaits_a_run": lambda body: (
-        Scheduler(Scheduler(Job(Scheduler(Job(body), timeout=1).co_run)), timeout=3).co_run
+        Scheduler(
+            Scheduler(Job(Scheduler(Job(body), timeout=1).co_run)), timeout=3
+        ).co_run
     ),
     "native_cancellations": native_cancellations,
 }
@@ -248,11 +312,16 @@ def test_a_second_cancel_of_a_run_leaves_alone_what_cleans_up() -> None:
 
 @pytest.mark.parametrize("option", ["timeout", "idle_timeout"])
 @pytest.mark.parametrize("run_timeout", [1, None])
-def test_a_job_that_was_cancelled_is_not_cancelled_again_by_its_timeout(option: str, run_timeout: float | None) -> None:
+def test_a_job_that_was_cancelled_is_not_cancelled_again_by_its_timeout(
+    option: str, run_timeout: float | None
+) -> None:
     """The timeout of a job that unwinds already, because of `cancel()` or the end of its run, is no further cause."""
     body = Careful()
     job = Job(body, **{option: 2})  # type: ignore[arg-type]
-    assert ended_at(Scheduler(job, Job(later, 1, job.cancel), timeout=run_timeout).co_run) == 9
+    assert (
+        ended_at(Scheduler(job, Job(later, 1, job.cancel), timeout=run_timeout).co_run)
+        == 9
+    )
     assert (body.cancelled_at, body.tidied_at) == ([1], [9])
     assert job.state is CANCELLED
 
@@ -267,24 +336,33 @@ def test_a_job_with_a_timeout_that_its_run_ends_is_cancelled() -> None:
 def test_the_jobs_of_a_service_of_a_nested_run_end_with_it() -> None:
     """A nested scheduler is a job: the end of the outer run cancels the jobs inside once, in the midst of a timeout."""
     body, forever = Careful(), Careful()
-    inner = Scheduler(Job(body), Job(forever, forever=True), timeout=1, shutdown_timeout=None)
+    inner = Scheduler(
+        Job(body), Job(forever, forever=True), timeout=1, shutdown_timeout=None
+    )
     assert ended_at(Scheduler(inner, timeout=3).co_run) == 11
     assert (body.cancelled_at, forever.cancelled_at) == ([1, 3], [3])
     assert inner.stop_reason is StopReason.TIMEOUT
     assert inner.state is CANCELLED
 
 
-def test_a_nested_run_that_is_cancelled_in_its_ending_leaves_nothing_behind_in_its_task() -> None:
+def test_a_nested_run_that_is_cancelled_in_its_ending_leaves_nothing_behind_in_its_task() -> (
+    None
+):
     body = Careful()
     inner = Scheduler(Job(nap, 1), Service(body), shutdown_timeout=None)
     after = Job(nap, 5, timeout=1, run_if="settled")
-    assert ended_at(Scheduler(Sequence(inner, after), Job(later, 2, inner.cancel)).co_run) == 10
+    assert (
+        ended_at(Scheduler(Sequence(inner, after), Job(later, 2, inner.cancel)).co_run)
+        == 10
+    )
     assert (inner.state, body.tidied_at) == (CANCELLED, [9])
     assert isinstance(after.raised_exception(), JobTimeout)
 
 
 @pytest.mark.parametrize("kind", [Service, Job, Scheduler])
-def test_a_forever_job_is_cancelled_at_each_await_after_shutdown_timeout(kind: Any) -> None:
+def test_a_forever_job_is_cancelled_at_each_await_after_shutdown_timeout(
+    kind: Any,
+) -> None:
     """A group only once more: a run ends in its own time. Once, its task was cancelled in each turn of the loop, which
     never came to rest."""
     cancelled_at: list[float] = []
@@ -301,14 +379,21 @@ def test_a_forever_job_is_cancelled_at_each_await_after_shutdown_timeout(kind: A
 
     job = Service(stubborn) if kind is Service else Job(stubborn, forever=kind is Job)
     forever = Scheduler(job, forever=True) if kind is Scheduler else job
-    assert ended_at(Scheduler(forever, Job(nap, 1), shutdown_timeout=2).co_run) == (8 if kind is Scheduler else 3)
+    assert ended_at(Scheduler(forever, Job(nap, 1), shutdown_timeout=2).co_run) == (
+        8 if kind is Scheduler else 3
+    )
     assert cancelled_at == ([1, 3] if kind is Scheduler else [1, 3, 3, 3])
 
 
 # --- shields
 @pytest.mark.fast_way  # a shield of anyio does not hold with direct isolation
-@pytest.mark.parametrize("options", [{"timeout": 1}, {"timeout": 1, "retry": OTHER_ERRORS}, {"idle_timeout": 1}])
-def test_a_cancellation_waits_until_the_job_leaves_its_shield(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [{"timeout": 1}, {"timeout": 1, "retry": OTHER_ERRORS}, {"idle_timeout": 1}],
+)
+def test_a_cancellation_waits_until_the_job_leaves_its_shield(
+    options: dict[str, Any],
+) -> None:
     """A job in a shield of anyio is cancelled when it leaves the shield, however long that takes, and at no cost."""
     notes: list[Any] = []
     turns: list[float] = []
@@ -340,7 +425,9 @@ def test_a_cancellation_waits_until_the_job_leaves_its_shield(options: dict[str,
 
 
 @pytest.mark.fast_way  # a shield of anyio does not hold with direct isolation
-def test_a_job_that_opens_a_scheduler_when_it_leaves_its_shield_is_cancelled_there() -> None:
+def test_a_job_that_opens_a_scheduler_when_it_leaves_its_shield_is_cancelled_there() -> (
+    None
+):
     notes: list[str] = []
 
     async def body() -> None:
@@ -418,7 +505,9 @@ def test_tasks_outside_the_shield_of_a_cancelled_job_go_on() -> None:
 
 
 @pytest.mark.parametrize("cause", ["timeout", "cancel"])
-def test_a_thread_job_whose_time_is_over_when_its_thread_ends_has_not_succeeded(cause: str) -> None:
+def test_a_thread_job_whose_time_is_over_when_its_thread_ends_has_not_succeeded(
+    cause: str,
+) -> None:
     """A thread is a shield; a job that was cancelled meanwhile does not succeed with its value."""
     begun = asyncio.Event()
 
@@ -445,14 +534,23 @@ def test_a_shield_that_is_left_at_the_end_of_a_job_holds_for_the_next_one() -> N
             await asyncio.sleep(2)
         return "whole"
 
-    jobs = [Job(body, timeout=1), Job(body, timeout=1, retry=1), Job(body), Job(body, timeout=9)]
+    jobs = [
+        Job(body, timeout=1),
+        Job(body, timeout=1, retry=1),
+        Job(body),
+        Job(body, timeout=9),
+    ]
     jobs.append(Job(nap, 1, "after"))
-    assert ended_at(Scheduler(Sequence(*jobs), Job(later, 5, jobs[2].cancel)).co_run) == 9
+    assert (
+        ended_at(Scheduler(Sequence(*jobs), Job(later, 5, jobs[2].cancel)).co_run) == 9
+    )
     assert [job.result() for job in jobs] == ["whole"] * 4 + ["after"]
 
 
 @pytest.mark.fast_way  # asyncio delivers it before Python 3.13
-def test_a_cancellation_that_an_attempt_never_received_does_not_reach_the_next_attempt() -> None:
+def test_a_cancellation_that_an_attempt_never_received_does_not_reach_the_next_attempt() -> (
+    None
+):
     """An attempt that fails at the end of its shield, after its timeout, is retried as if it had not timed out."""
     attempts: list[float] = []
 
@@ -471,7 +569,9 @@ def test_a_cancellation_that_an_attempt_never_received_does_not_reach_the_next_a
     assert (job.result(), attempts) == ("whole", [0, 2])
 
 
-def test_a_clean_up_job_that_is_cancelled_before_its_first_step_is_cancelled_at_its_first_await() -> None:
+def test_a_clean_up_job_that_is_cancelled_before_its_first_step_is_cancelled_at_its_first_await() -> (
+    None
+):
     notes: list[float] = []
 
     async def tidy() -> None:
@@ -483,7 +583,9 @@ def test_a_clean_up_job_that_is_cancelled_before_its_first_step_is_cancelled_at_
 
     async def main() -> None:
         bad = Job(fail_at, 1, critical=True)
-        scheduler: Any = Scheduler(bad, Job(tidy, required=bad, run_if="failed"), cleanup_timeout=1e-9)
+        scheduler: Any = Scheduler(
+            bad, Job(tidy, required=bad, run_if="failed"), cleanup_timeout=1e-9
+        )
         await scheduler.co_run()
 
     assert ended_at(main) == 2 + 1e-9
@@ -547,9 +649,15 @@ async def in_a_group_of_anyio() -> str:
     return "group cancelled"
 
 
-@pytest.mark.parametrize("own", [in_move_on_after, in_asyncio_timeout, in_a_task_group, in_a_group_of_anyio])
-@pytest.mark.parametrize("options", [{}, {"timeout": 5}, {"timeout": 5, "retry": OTHER_ERRORS}])
-def test_what_a_job_opens_behaves_as_in_any_task(own: Any, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "own", [in_move_on_after, in_asyncio_timeout, in_a_task_group, in_a_group_of_anyio]
+)
+@pytest.mark.parametrize(
+    "options", [{}, {"timeout": 5}, {"timeout": 5, "retry": OTHER_ERRORS}]
+)
+def test_what_a_job_opens_behaves_as_in_any_task(
+    own: Any, options: dict[str, Any]
+) -> None:
     notes: list[Any] = []
 
     async def body() -> None:
@@ -572,7 +680,9 @@ def test_what_a_job_opens_behaves_as_in_any_task(own: Any, options: dict[str, An
 
 @pytest.mark.parametrize("own_task", [False, True])
 @pytest.mark.parametrize("options", [{"timeout": 1}, {"idle_timeout": 1}, {}], ids=str)
-def test_a_job_that_swallows_its_only_cancellation_has_succeeded(own_task: bool, options: dict[str, Any]) -> None:
+def test_a_job_that_swallows_its_only_cancellation_has_succeeded(
+    own_task: bool, options: dict[str, Any]
+) -> None:
     async def swallow() -> str:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(3600)
@@ -585,7 +695,9 @@ def test_a_job_that_swallows_its_only_cancellation_has_succeeded(own_task: bool,
         return count
 
     job, after = Job(swallow, own_task=own_task, **options), Job(look)
-    scheduler = Scheduler(Sequence(job, after), Job(later, 1, (lambda: None) if options else job.cancel))
+    scheduler = Scheduler(
+        Sequence(job, after), Job(later, 1, (lambda: None) if options else job.cancel)
+    )
     assert ended_at(scheduler.co_run) == 6
     assert (job.result(), after.result()) == ("swallowed", 0)
 
@@ -616,7 +728,9 @@ def test_uncancel_in_a_job_is_its_own_affair() -> None:
         return 1
 
     jobs = [Job(back), Job(back, timeout=2), Job(nap, 1, 2)]
-    assert ended_at(Scheduler(Sequence(*jobs), Job(later, 1, jobs[0].cancel)).co_run) == 6
+    assert (
+        ended_at(Scheduler(Sequence(*jobs), Job(later, 1, jobs[0].cancel)).co_run) == 6
+    )
     assert [job.result() for job in jobs] == [1, 1, 2]
 
 
@@ -654,18 +768,28 @@ def test_a_time_limit_of_a_kind_cancels_its_body_once() -> None:
 
 # --- done callbacks
 @pytest.mark.parametrize("factory", [False, True])
-def test_a_done_callback_that_a_job_adds_to_its_task_is_called_after_the_job(factory: bool) -> None:
+def test_a_done_callback_that_a_job_adds_to_its_task_is_called_after_the_job(
+    factory: bool,
+) -> None:
     called: list[str] = []
 
     async def add(name: str) -> None:
         task_now().add_done_callback(lambda _: called.append(name))
         await asyncio.sleep(0)
 
-    jobs = [Job(add, "a"), Job(later, 1, called.copy), Job(add, "b"), Job(later, 1, called.copy)]
+    jobs = [
+        Job(add, "a"),
+        Job(later, 1, called.copy),
+        Job(add, "b"),
+        Job(later, 1, called.copy),
+    ]
 
     async def main() -> None:
         if factory:
-            make = lambda loop, coroutine, **options: asyncio.Task(coroutine, loop=loop, **options)  # noqa: E731
+
+            def make(loop: Any, coroutine: Any, **options: Any) -> Any:
+                return asyncio.Task(coroutine, loop=loop, **options)
+
             asyncio.get_running_loop().set_task_factory(make)
         assert await Scheduler(Sequence(*jobs)).co_run(check=True)
 

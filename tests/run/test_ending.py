@@ -12,10 +12,32 @@ import anyio.lowlevel
 import pytest
 import trio
 import trio.testing
-from trioflow import AbstractJob, CycleError, Job, Scheduler, StopReason, current_job, ref
+from trioflow import (
+    AbstractJob,
+    CycleError,
+    Job,
+    Scheduler,
+    StopReason,
+    current_job,
+    ref,
+)
 from trioflow.abc import Instrument, incidents_of
 from .. import bodies
-from ..bodies import FAILED, IDLE, SUCCEEDED, Actor, alarm, at_once, bad, deaf, fail, fail_now, nap, shut_down, timed
+from ..bodies import (
+    FAILED,
+    IDLE,
+    SUCCEEDED,
+    Actor,
+    alarm,
+    at_once,
+    bad,
+    deaf,
+    fail,
+    fail_now,
+    nap,
+    shut_down,
+    timed,
+)
 from ..conftest import Virtual
 
 
@@ -28,8 +50,12 @@ class Told(Instrument):
 
 
 # --- the order
-@pytest.mark.parametrize("how", ["completed", "critical", "timeout", "cancelled", "interrupted", "outside"])
-def test_a_run_ends_in_the_same_order_for_every_stop_reason(virtual: Virtual, how: str) -> None:
+@pytest.mark.parametrize(
+    "how", ["completed", "critical", "timeout", "cancelled", "interrupted", "outside"]
+)
+def test_a_run_ends_in_the_same_order_for_every_stop_reason(
+    virtual: Virtual, how: str
+) -> None:
     """For every stop reason, jobs unwind, then forever jobs; then come all calls of co_shutdown, then after_run."""
     told: list[tuple[str, float]] = []
     scheduler = Scheduler(
@@ -70,19 +96,29 @@ def test_a_run_ends_in_the_same_order_for_every_stop_reason(virtual: Virtual, ho
     names = ["forever", "job"] if how == "completed" else ["forever", "idle", "job"]
     assert told[: len(unwound)] == unwound
     assert sorted(told[len(unwound) : -1]) == sorted(
-        [(f"{name} begins", end + 0.25) for name in names] + [(f"{name} shut down", end + 0.5) for name in names]
+        [(f"{name} begins", end + 0.25) for name in names]
+        + [(f"{name} shut down", end + 0.5) for name in names]
     )
     assert told[-1] == ("after all", end + 0.5)
 
 
-@pytest.mark.fast_way("asyncio")  # a shield of anyio does not hold there with direct isolation
+@pytest.mark.fast_way(
+    "asyncio"
+)  # a shield of anyio does not hold there with direct isolation
 @pytest.mark.parametrize("forever", [False, True])
-def test_a_job_deaf_to_cancels_is_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture, forever: bool) -> None:
+def test_a_job_deaf_to_cancels_is_logged(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, forever: bool
+) -> None:
     """A job that still runs a second after its cancellation is named in the log, once, with its stack."""
-    stubborn, meek = Job(deaf, label="stubborn", forever=forever), Job(nap, 99, label="meek")
+    stubborn, meek = (
+        Job(deaf, label="stubborn", forever=forever),
+        Job(nap, 99, label="meek"),
+    )
     scheduler = Scheduler(stubborn, meek, timeout=1)
     assert virtual(timed, scheduler) == (False, 10)
-    (record,) = [record for record in caplog.records if "is still running" in record.getMessage()]
+    (record,) = [
+        record for record in caplog.records if "is still running" in record.getMessage()
+    ]
     assert record.levelno >= logging.WARNING
     assert "'stubborn'" in record.getMessage()
     assert "in deaf" in record.getMessage()
@@ -127,20 +163,28 @@ async def awaits_an_object() -> None:
     await Disobedience()
 
 
-@pytest.mark.fast_way("asyncio")  # a shield of anyio does not hold there with direct isolation
+@pytest.mark.fast_way(
+    "asyncio"
+)  # a shield of anyio does not hold there with direct isolation
 @pytest.mark.parametrize("body", [goes_through, takes_one, closes, awaits_an_object])
 def test_logged_stack_of_a_job_reaches_its_innermost_function(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture, body: Callable[[], Awaitable[None]]
+    virtual: Virtual,
+    caplog: pytest.LogCaptureFixture,
+    body: Callable[[], Awaitable[None]],
 ) -> None:
     """The logged stack of a job reaches into async generators and into objects that can be awaited."""
     virtual(Scheduler(Job(body), timeout=1).co_run)
-    (record,) = [record for record in caplog.records if "is still running" in record.getMessage()]
+    (record,) = [
+        record for record in caplog.records if "is still running" in record.getMessage()
+    ]
     assert f"in {body.__name__}" in record.getMessage()
     assert "in deaf" in record.getMessage()
 
 
 # --- co_shutdown
-def test_jobs_in_many_levels_that_are_never_reached_are_shut_down(virtual: Virtual) -> None:
+def test_jobs_in_many_levels_that_are_never_reached_are_shut_down(
+    virtual: Virtual,
+) -> None:
     """The innermost job of 400 nested schedulers is shut down if never reached; the search for jobs once recursed."""
     told: list[tuple[str, float]] = []
     innermost: Any = Actor(told, label="innermost")
@@ -152,7 +196,9 @@ def test_jobs_in_many_levels_that_are_never_reached_are_shut_down(virtual: Virtu
     assert shut_down(told) == ["innermost"]
 
 
-@pytest.mark.parametrize(("inside", "outside", "ends_at"), [(2, 9, 3), (9, 2, 3), (9, 7, 6), (None, 9, 6)])
+@pytest.mark.parametrize(
+    ("inside", "outside", "ends_at"), [(2, 9, 3), (9, 2, 3), (9, 7, 6), (None, 9, 6)]
+)
 def test_a_group_that_is_never_reached_shuts_down_in_its_own_time(
     virtual: Virtual, inside: float | None, outside: float, ends_at: float
 ) -> None:
@@ -167,15 +213,21 @@ def test_a_group_that_is_never_reached_shuts_down_in_its_own_time(
 
     failing = Job(fail, 1, critical=True)
     group = Scheduler(bodies.Closing(slow), required=failing, shutdown_timeout=inside)
-    assert not virtual(Scheduler(failing, group, shutdown_timeout=outside, log=False).co_run)
+    assert not virtual(
+        Scheduler(failing, group, shutdown_timeout=outside, log=False).co_run
+    )
     assert ended == [ends_at]
 
 
-def test_co_shutdown_that_raises_is_an_incident(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_co_shutdown_that_raises_is_an_incident(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     """An exception of `co_shutdown` is logged and is in `incidents`; neither the result nor other jobs are affected."""
     told: list[tuple[str, float]] = []
     bad = Actor(told, 0, label="bad", error=OSError("no route"))
-    scheduler = Scheduler(bad, Actor(told, 0, label="good", shutdown=0.5), critical_jobs=True)
+    scheduler = Scheduler(
+        bad, Actor(told, 0, label="good", shutdown=0.5), critical_jobs=True
+    )
     assert virtual(timed, scheduler) == (True, 0.5)
     assert scheduler.stop_reason is StopReason.COMPLETED
     assert shut_down(told) == ["bad", "good"]
@@ -183,20 +235,34 @@ def test_co_shutdown_that_raises_is_an_incident(virtual: Virtual, caplog: pytest
     ((job, message, error, *_),) = incidents_of(scheduler)
     assert (job, error) == (bad, bad.error)
     assert "'bad'" in message
-    assert any("'bad'" in record.getMessage() and record.name == "trioflow" for record in caplog.records)
+    assert any(
+        "'bad'" in record.getMessage() and record.name == "trioflow"
+        for record in caplog.records
+    )
 
 
-def test_the_error_of_a_co_shutdown_that_leaves_a_scope_open_is_its_own(virtual: Virtual) -> None:
+def test_the_error_of_a_co_shutdown_that_leaves_a_scope_open_is_its_own(
+    virtual: Virtual,
+) -> None:
     async def untidy(error: Exception | None = None) -> None:
         anyio.CancelScope().__enter__()
         if error is not None:
             raise error
 
-    raises = bodies.Closing(functools.partial(untidy, OSError("no route")), label="raises")
+    raises = bodies.Closing(
+        functools.partial(untidy, OSError("no route")), label="raises"
+    )
     scheduler = Scheduler(raises, bodies.Closing(untidy, label="returns"))
     virtual(scheduler.co_run)
-    told = {incident.job.label: str(incident.exception) for incident in incidents_of(scheduler) if incident.job}
-    assert told == {"raises": "no route", "returns": "it has left a cancel scope open: close it with a with statement"}
+    told = {
+        incident.job.label: str(incident.exception)
+        for incident in incidents_of(scheduler)
+        if incident.job
+    }
+    assert told == {
+        "raises": "no route",
+        "returns": "it has left a cancel scope open: close it with a with statement",
+    }
 
 
 @pytest.mark.parametrize("reason", ["completion", "timeout"])
@@ -217,7 +283,9 @@ def test_co_shutdown_that_exceeds_shutdown_timeout_is_cancelled(
     assert not any("'quick'" in record.getMessage() for record in caplog.records)
 
 
-def test_co_shutdown_that_raises_if_cancelled_is_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_co_shutdown_that_raises_if_cancelled_is_logged(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     told: list[tuple[str, float]] = []
 
     async def shut_down_clumsily() -> None:
@@ -225,19 +293,27 @@ def test_co_shutdown_that_raises_if_cancelled_is_logged(virtual: Virtual, caplog
             tasks.start_soon(bodies.clumsy)
             await anyio.sleep(99)
 
-    scheduler = Scheduler(bodies.Closing(shut_down_clumsily, label="clumsy"), Actor(told, 0, label="good"))
+    scheduler = Scheduler(
+        bodies.Closing(shut_down_clumsily, label="clumsy"), Actor(told, 0, label="good")
+    )
     assert virtual(timed, scheduler) == (True, 2)
     assert shut_down(told) == ["good"]
-    assert {incident.job.label for incident in incidents_of(scheduler) if incident.job} == {"clumsy"}
+    assert {
+        incident.job.label for incident in incidents_of(scheduler) if incident.job
+    } == {"clumsy"}
 
 
-def test_co_shutdown_may_take_any_time_if_shutdown_timeout_is_none(virtual: Virtual) -> None:
+def test_co_shutdown_may_take_any_time_if_shutdown_timeout_is_none(
+    virtual: Virtual,
+) -> None:
     told: list[tuple[str, float]] = []
     scheduler = Scheduler(Actor(told, 0, shutdown=500), shutdown_timeout=None)
     assert virtual(timed, scheduler) == (True, 500)
 
 
-def test_shutdown_of_a_scheduler_outside_of_a_run_does_nothing(virtual: Virtual) -> None:
+def test_shutdown_of_a_scheduler_outside_of_a_run_does_nothing(
+    virtual: Virtual,
+) -> None:
     calls: list[int] = []
     virtual(Scheduler(bodies.Closing(lambda: calls.append(1))).co_shutdown)
     assert not calls
@@ -246,10 +322,18 @@ def test_shutdown_of_a_scheduler_outside_of_a_run_does_nothing(virtual: Virtual)
 def test_ctrl_c_in_the_task_that_awaits_a_run_ends_it_in_order() -> None:
     """trio delivers Ctrl-C to the task that awaits the run: the run ends in order, then raises KeyboardInterrupt."""
     job = Job(anyio.sleep_forever)
-    scheduler = Scheduler(job, instruments=[bodies.hooked(job_started=lambda *_: signal.raise_signal(signal.SIGINT))])
+    scheduler = Scheduler(
+        job,
+        instruments=[
+            bodies.hooked(job_started=lambda *_: signal.raise_signal(signal.SIGINT))
+        ],
+    )
     with pytest.raises(KeyboardInterrupt):
         trio.run(scheduler.co_run)
-    assert (job.state, scheduler.stop_reason) == (bodies.CANCELLED, StopReason.INTERRUPTED)
+    assert (job.state, scheduler.stop_reason) == (
+        bodies.CANCELLED,
+        StopReason.INTERRUPTED,
+    )
 
 
 def test_a_timer_whose_time_comes_in_the_last_turn_of_trio_does_nothing() -> None:
@@ -261,7 +345,9 @@ def test_a_timer_whose_time_comes_in_the_last_turn_of_trio_does_nothing() -> Non
                 ended.append(clock.jump(1))
 
     ended: list[None] = []
-    assert Scheduler(Job(nap, 0)).run(backend="trio", backend_options={"clock": clock, "instruments": [Slow()]})
+    assert Scheduler(Job(nap, 0)).run(
+        backend="trio", backend_options={"clock": clock, "instruments": [Slow()]}
+    )
     assert len(ended) == 1
 
 
@@ -299,7 +385,9 @@ async def assert_raises(scheduler: Scheduler, error: BaseException) -> None:
 @pytest.mark.parametrize("in_group", [False, True])
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("kind", INTERRUPTIONS)
-def test_interruption_from_job_is_raised_by_its_run(virtual: Virtual, kind: str, nested: bool, in_group: bool) -> None:
+def test_interruption_from_job_is_raised_by_its_run(
+    virtual: Virtual, kind: str, nested: bool, in_group: bool
+) -> None:
     told: list[tuple[str, float]] = []
     error = INTERRUPTIONS[kind]()
     raised = BaseExceptionGroup("mixed", [OSError(), error]) if in_group else error
@@ -331,7 +419,9 @@ def test_interruption_from_co_shutdown_is_raised_by_the_run_without_a_group(
 
 
 # --- The clean-up phase: after a critical failure or a timeout, jobs with `run_if="failed"` still run
-variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="default")
+variable: contextvars.ContextVar[str] = contextvars.ContextVar(
+    "variable", default="default"
+)
 
 
 def test_clean_up_job_runs_after_a_critical_failure(virtual: Virtual) -> None:
@@ -346,7 +436,9 @@ def test_clean_up_job_runs_after_a_critical_failure(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_no_clean_up_after_an_interruption(virtual: Virtual, kind: type[BaseException]) -> None:
+def test_no_clean_up_after_an_interruption(
+    virtual: Virtual, kind: type[BaseException]
+) -> None:
     job = Job(fail_now, kind(), critical=True)
     cleaning = alarm(job)
     scheduler = Scheduler(job, cleaning)
@@ -388,7 +480,9 @@ def test_clean_up_job_may_have_inputs(virtual: Virtual) -> None:
 @pytest.mark.parametrize("depth", [0, 1, 2])
 @pytest.mark.parametrize("is_reached", [True, False])
 @pytest.mark.parametrize("is_critical", [True, False])
-def test_clean_up_counts_blocked_as_failed(virtual: Virtual, is_critical: bool, is_reached: bool, depth: int) -> None:
+def test_clean_up_counts_blocked_as_failed(
+    virtual: Virtual, is_critical: bool, is_reached: bool, depth: int
+) -> None:
     """A critical job BLOCKED because a critical failure or the timeout cut off its input ends its clean-up group."""
     cut_off = Job(nap, 9, required=() if is_reached else (before := Job(nap, 9)))
     around = cut_off if is_reached else Scheduler(before, cut_off)
@@ -398,20 +492,32 @@ def test_clean_up_counts_blocked_as_failed(virtual: Virtual, is_critical: bool, 
     group = Scheduler(blocked, long, required=around, run_if="failed")
     scheduler = Scheduler(around, group, bad(critical=is_critical), timeout=2)
     assert virtual(timed, scheduler) == (False, 1 if is_critical else 2)
-    assert scheduler.stop_reason is (StopReason.CRITICAL if is_critical else StopReason.TIMEOUT)
-    assert (group.stop_reason, group.culprit, group.state) == (StopReason.CRITICAL, blocked, FAILED)
+    assert scheduler.stop_reason is (
+        StopReason.CRITICAL if is_critical else StopReason.TIMEOUT
+    )
+    assert (group.stop_reason, group.culprit, group.state) == (
+        StopReason.CRITICAL,
+        blocked,
+        FAILED,
+    )
     assert long.state is not SUCCEEDED
 
 
-@pytest.mark.fast_way("asyncio")  # with direct isolation, a shield of anyio does not hold
+@pytest.mark.fast_way(
+    "asyncio"
+)  # with direct isolation, a shield of anyio does not hold
 @pytest.mark.parametrize("seconds", [0, 3])
-def test_what_cancel_had_blocked_before_the_stop_is_no_failure_in_the_clean_up(virtual: Virtual, seconds: int) -> None:
+def test_what_cancel_had_blocked_before_the_stop_is_no_failure_in_the_clean_up(
+    virtual: Virtual, seconds: int
+) -> None:
     cancelled = Job(bodies.unwind, 9, seconds)
     blocked, long = Job(nap, cancelled, critical=True), Job(nap, 4)
     group = Scheduler(blocked, long, required=cancelled, run_if="failed")
     critical = bad()
     group.requires(critical)
-    assert virtual(timed, Scheduler(cancelled, Job(at_once, cancelled.cancel), critical, group)) == (
+    assert virtual(
+        timed, Scheduler(cancelled, Job(at_once, cancelled.cancel), critical, group)
+    ) == (
         False,
         max(1, seconds) + 4,
     )
@@ -441,7 +547,10 @@ def test_clean_up_job_has_its_own_context_and_current_job(virtual: Virtual) -> N
         raise OSError
 
     critical = Job(spoil, critical=True)
-    first, second = (Job(look, required=critical, run_if="failed", label=label) for label in ("first", "second"))
+    first, second = (
+        Job(look, required=critical, run_if="failed", label=label)
+        for label in ("first", "second")
+    )
     third = Job(look, required=[critical, first], run_if="failed", label="third")
 
     async def main() -> None:
@@ -455,9 +564,16 @@ def test_clean_up_job_has_its_own_context_and_current_job(virtual: Virtual) -> N
 
 
 @pytest.mark.fast_way  # with direct isolation, what is left open is not closed
-def test_scope_left_open_by_a_clean_up_job_fails_only_this_job(virtual: Virtual) -> None:
+def test_scope_left_open_by_a_clean_up_job_fails_only_this_job(
+    virtual: Virtual,
+) -> None:
     critical = bad()
-    job = Job(at_once, lambda: anyio.CancelScope().__enter__(), required=critical, run_if="failed")
+    job = Job(
+        at_once,
+        lambda: anyio.CancelScope().__enter__(),
+        required=critical,
+        run_if="failed",
+    )
     beside = alarm(critical)
     assert virtual(timed, Scheduler(critical, job, beside)) == (False, 2)
     assert (job.state, beside.state) == (FAILED, SUCCEEDED)
@@ -474,7 +590,9 @@ def test_job_of_a_coroutine_object_may_clean_up(virtual: Virtual) -> None:
     unused.close()
 
 
-def test_interruption_in_a_clean_up_job_is_raised_after_the_shutdown(virtual: Virtual) -> None:
+def test_interruption_in_a_clean_up_job_is_raised_after_the_shutdown(
+    virtual: Virtual,
+) -> None:
     """SystemExit from a clean-up job is raised after the shutdown, and leaves the stop reason unchanged."""
     told: list[tuple[str, float]] = []
     critical = bad()
@@ -501,27 +619,42 @@ def test_no_job_can_be_added_during_the_clean_up(virtual: Virtual) -> None:
     job.result()
 
 
-def test_clean_up_that_ends_in_time_is_not_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_clean_up_that_ends_in_time_is_not_logged(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     critical = bad()
     with caplog.at_level(logging.WARNING, "trioflow"):
         assert virtual(timed, Scheduler(critical, alarm(critical, 4))) == (False, 5)
-    assert not [record for record in caplog.records if "is still running" in record.getMessage()]
+    assert not [
+        record for record in caplog.records if "is still running" in record.getMessage()
+    ]
 
 
-def test_a_clean_up_job_that_ends_as_its_time_is_up_is_cancelled(virtual: Virtual) -> None:
+def test_a_clean_up_job_that_ends_as_its_time_is_up_is_cancelled(
+    virtual: Virtual,
+) -> None:
     fails = bad()
-    other, clean = (Job(nap, seconds, required=fails, run_if="failed") for seconds in (1, 2))
+    other, clean = (
+        Job(nap, seconds, required=fails, run_if="failed") for seconds in (1, 2)
+    )
     assert not virtual(Scheduler(fails, other, clean, cleanup_timeout=2).co_run)
     assert clean.state is bodies.CANCELLED
 
 
-def test_cleanup_timeout_is_five_seconds_by_default_and_none_is_no_limit(virtual: Virtual) -> None:
+def test_cleanup_timeout_is_five_seconds_by_default_and_none_is_no_limit(
+    virtual: Virtual,
+) -> None:
     for seconds, options in (6, {}), (100, {"cleanup_timeout": None}):
         critical = bad()
-        assert virtual(timed, Scheduler(critical, alarm(critical, 99), **options)) == (False, seconds)
+        assert virtual(timed, Scheduler(critical, alarm(critical, 99), **options)) == (
+            False,
+            seconds,
+        )
 
 
-@pytest.mark.fast_way("asyncio")  # a shield of anyio does not hold there with direct isolation
+@pytest.mark.fast_way(
+    "asyncio"
+)  # a shield of anyio does not hold there with direct isolation
 @pytest.mark.parametrize("nested", [False, True])
 def test_clean_up_job_that_ignores_its_cancellation_is_logged_with_its_stack(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, nested: bool
@@ -532,14 +665,23 @@ def test_clean_up_job_that_ignores_its_cancellation_is_logged_with_its_stack(
     job.requires(critical)
     job.run_if = "failed"
     with caplog.at_level(logging.WARNING, "trioflow"):
-        assert virtual(timed, Scheduler(critical, job, cleanup_timeout=2)) == (False, 10)
-    told = [record.getMessage() for record in caplog.records if "is still running" in record.getMessage()]
+        assert virtual(timed, Scheduler(critical, job, cleanup_timeout=2)) == (
+            False,
+            10,
+        )
+    told = [
+        record.getMessage()
+        for record in caplog.records
+        if "is still running" in record.getMessage()
+    ]
     assert len(told) == 1
     assert "'stubborn' was cancelled 1 s ago" in told[0]
     assert "in deaf" in told[0]
 
 
-def test_cancelled_scope_around_the_run_takes_effect_after_the_clean_up(virtual: Virtual) -> None:
+def test_cancelled_scope_around_the_run_takes_effect_after_the_clean_up(
+    virtual: Virtual,
+) -> None:
     critical = bad()
     cleaning = alarm(critical, 3)
     scheduler = Scheduler(critical, cleaning)
@@ -562,4 +704,8 @@ def test_a_forever_job_is_no_clean_up_job(virtual: Virtual) -> None:
     cleaning = alarm(critical, 2)
     scheduler = Scheduler(critical, watch, cleaning)
     assert virtual(timed, scheduler) == (False, 3)
-    assert (watch.state, cleaning.state, scheduler.stop_reason) == (IDLE, SUCCEEDED, StopReason.CRITICAL)
+    assert (watch.state, cleaning.state, scheduler.stop_reason) == (
+        IDLE,
+        SUCCEEDED,
+        StopReason.CRITICAL,
+    )

@@ -6,7 +6,17 @@ import itertools
 from typing import Any
 import anyio
 import pytest
-from trioflow import Job, Pool, Rate, Scheduler, Service, StopReason, ThreadJob, Throttled, current_job
+from trioflow import (
+    Job,
+    Pool,
+    Rate,
+    Scheduler,
+    Service,
+    StopReason,
+    ThreadJob,
+    Throttled,
+    current_job,
+)
 from trioflow._core.admission._admission import Admission
 from trioflow._core.admission._line import Line
 from trioflow._core.admission._rates import RateResource
@@ -17,22 +27,77 @@ from trioflow._core.run._run import Run
 from trioflow._core.run._worker import Crew
 from trioflow._core.words._failures import FailureLog
 from trioflow.abc import incidents_of, run_of
-from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Flaw, bad, crash, fail, hooked, nap, serve, timed
+from ..bodies import (
+    CANCELLED,
+    FAILED,
+    IDLE,
+    SUCCEEDED,
+    Flaw,
+    bad,
+    crash,
+    fail,
+    hooked,
+    nap,
+    serve,
+    timed,
+)
 from ..conftest import Virtual
 
 
 @pytest.mark.parametrize(
     ("owner", "method", "options", "reason", "end"),
     [
-        (Run, "settle_error", {}, StopReason.INTERRUPTED, 1),  # before the job has settled
+        (
+            Run,
+            "settle_error",
+            {},
+            StopReason.INTERRUPTED,
+            1,
+        ),  # before the job has settled
         (RequirementCounts, "count_down", {}, StopReason.INTERRUPTED, 1),  # afterwards
-        (Crew, "spawn_more", {}, StopReason.INTERRUPTED, 0),  # in a worker that has no job
-        (Run, "_wait_while_running", {}, StopReason.INTERRUPTED, 0),  # in the task that waits for the run
-        (Run, "cancel_scheduled", {"timeout": 3}, StopReason.TIMEOUT, 3),  # at the deadline, as the run stops
+        (
+            Crew,
+            "spawn_more",
+            {},
+            StopReason.INTERRUPTED,
+            0,
+        ),  # in a worker that has no job
+        (
+            Run,
+            "_wait_while_running",
+            {},
+            StopReason.INTERRUPTED,
+            0,
+        ),  # in the task that waits for the run
+        (
+            Run,
+            "cancel_scheduled",
+            {"timeout": 3},
+            StopReason.TIMEOUT,
+            3,
+        ),  # at the deadline, as the run stops
         (Run, "cancel_scheduled", {}, StopReason.FAILED, 5),  # as the ending begins
-        (TimeLimit, "_check", {"idle_timeout": 2.75}, StopReason.INTERRUPTED, 2.75),  # in the timer of a part
-        (FailureLog, "_on_timer", {}, StopReason.INTERRUPTED, 2.5),  # in the timer of what only words things
-        (_ending, "_end_services", {"timeout": 3}, StopReason.TIMEOUT, 3),  # when the run ends
+        (
+            TimeLimit,
+            "_check",
+            {"idle_timeout": 2.75},
+            StopReason.INTERRUPTED,
+            2.75,
+        ),  # in the timer of a part
+        (
+            FailureLog,
+            "_on_timer",
+            {},
+            StopReason.INTERRUPTED,
+            2.5,
+        ),  # in the timer of what only words things
+        (
+            _ending,
+            "_end_services",
+            {"timeout": 3},
+            StopReason.TIMEOUT,
+            3,
+        ),  # when the run ends
     ],
 )
 def test_an_error_in_the_engine_ends_the_run(
@@ -53,20 +118,32 @@ def test_an_error_in_the_engine_ends_the_run(
 
     failing, long, forever = Job(fail, 1), Job(nap, 5), Job(nap, 9, forever=True)
     behind = Job(nap, required=failing, run_if="settled")
-    scheduler = Scheduler(failing, long, forever, behind, Job(nap, 2), Job(fail, 1.5), **options)
+    scheduler = Scheduler(
+        failing, long, forever, behind, Job(nap, 2), Job(fail, 1.5), **options
+    )
     monkeypatch.setattr(owner, method, break_once)
     with pytest.raises(Flaw):
         virtual(scheduler.co_run)
     assert scheduler.stop_reason is reason
     assert failing.state is (FAILED if end >= 1 else CANCELLED)
     assert behind.state is (SUCCEEDED if end >= 2 else IDLE)
-    notices = "timeout" in options and method == "cancel_scheduled"  # on trio, `long` may notice the deadline first
-    assert long.state in ((SUCCEEDED,) if end >= 5 else (CANCELLED, FAILED) if notices else (CANCELLED,))
-    assert (long.finished_at, forever.state, forever.finished_at) == (end, CANCELLED, end)
+    notices = (
+        "timeout" in options and method == "cancel_scheduled"
+    )  # on trio, `long` may notice the deadline first
+    assert long.state in (
+        (SUCCEEDED,) if end >= 5 else (CANCELLED, FAILED) if notices else (CANCELLED,)
+    )
+    assert (long.finished_at, forever.state, forever.finished_at) == (
+        end,
+        CANCELLED,
+        end,
+    )
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_error_in_a_stop_leaves_no_scheduled(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, nested: bool) -> None:
+def test_error_in_a_stop_leaves_no_scheduled(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, nested: bool
+) -> None:
     def break_once(self: Run) -> None:
         if self.scheduler is inner:
             monkeypatch.setattr(Run, "cancel_scheduled", works)
@@ -78,21 +155,31 @@ def test_error_in_a_stop_leaves_no_scheduled(virtual: Virtual, monkeypatch: pyte
     inner = Scheduler(jobs, jobs_window=1)
     scheduler = Scheduler(inner) if nested else inner
     monkeypatch.setattr(Run, "cancel_scheduled", break_once)
-    with contextlib.suppress(Flaw):  # if a nested run notices the deadline first, the error is that of its job
+    with contextlib.suppress(
+        Flaw
+    ):  # if a nested run notices the deadline first, the error is that of its job
         virtual(functools.partial(scheduler.co_run, timeout=1))
     assert scheduler.stop_reason is not None
     assert [job.state for job in jobs[1:]] == [CANCELLED] * 2
 
 
 @pytest.mark.parametrize("sign", ["progress", "used"])
-def test_an_error_in_a_threads_call_ends_the_run(backend: str, monkeypatch: pytest.MonkeyPatch, sign: str) -> None:
+def test_an_error_in_a_threads_call_ends_the_run(
+    backend: str, monkeypatch: pytest.MonkeyPatch, sign: str
+) -> None:
     monkeypatch.setattr(TimeLimit, "_renew", crash)
     monkeypatch.setattr(RateResource, "correct", crash)
-    call: Any = (lambda: current_job().progress()) if sign == "progress" else (lambda: current_job().used(api=2))
+    call: Any = (
+        (lambda: current_job().progress())
+        if sign == "progress"
+        else (lambda: current_job().used(api=2))
+    )
     job = ThreadJob(call, needs={"api": 1}, idle_timeout=60)
     long = Job(anyio.sleep_forever, required=job)
     with pytest.raises(Flaw):
-        Scheduler(job, long, pool=Pool(api=Rate(requests=1, per=60))).run(backend=backend)
+        Scheduler(job, long, pool=Pool(api=Rate(requests=1, per=60))).run(
+            backend=backend
+        )
 
 
 def test_the_first_of_several_engine_errors_during_the_clean_up_is_raised(
@@ -107,7 +194,10 @@ def test_the_first_of_several_engine_errors_during_the_clean_up_is_raised(
         works(run, worker, job, *rest)
 
     stopping = bad()
-    alarms = [Job(fail, seconds, label=f"{seconds}", required=stopping, run_if="failed") for seconds in (1, 2)]
+    alarms = [
+        Job(fail, seconds, label=f"{seconds}", required=stopping, run_if="failed")
+        for seconds in (1, 2)
+    ]
     scheduler = Scheduler(stopping, alarms)
     monkeypatch.setattr(Run, "settle_error", break_often)
     with pytest.raises(Flaw, match="1"):
@@ -123,12 +213,22 @@ def idle_jobs() -> Scheduler:
 def jobs_behind_a_job() -> Scheduler:
     first = Job(nap)
     ever = Job(nap, label="ever", forever=True, required=first)
-    return Scheduler(first, Job(nap, label="a", required=first), Job(nap, label="b", required=first), ever)
+    return Scheduler(
+        first,
+        Job(nap, label="a", required=first),
+        Job(nap, label="b", required=first),
+        ever,
+    )
 
 
 def nested_jobs() -> Scheduler:
     first = Job(nap)
-    return Scheduler(first, Scheduler(Job(nap, label="a", required=(inner := Job(nap))), inner, label="inner"))
+    return Scheduler(
+        first,
+        Scheduler(
+            Job(nap, label="a", required=(inner := Job(nap))), inner, label="inner"
+        ),
+    )
 
 
 def jobs_that_wait_for_a_rate() -> Scheduler:
@@ -141,14 +241,29 @@ def jobs_that_wait_for_a_rate() -> Scheduler:
     ("make", "owner", "method", "after"),
     [
         (idle_jobs, Crew, "spawn", 0),  # no worker ever
-        (jobs_behind_a_job, RequirementCounts, "count_down", 1),  # no successor becomes ready
+        (
+            jobs_behind_a_job,
+            RequirementCounts,
+            "count_down",
+            1,
+        ),  # no successor becomes ready
         (nested_jobs, RequirementCounts, "count_down", 1),
-        (jobs_that_wait_for_a_rate, Admission, "_set_timer", 0),  # nothing looks at the rate again
+        (
+            jobs_that_wait_for_a_rate,
+            Admission,
+            "_set_timer",
+            0,
+        ),  # nothing looks at the rate again
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_a_run_that_stands_still_ends_with_an_error_that_says_so(
-    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, make: Any, owner: Any, method: str, after: float
+    virtual: Virtual,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Any,
+    owner: Any,
+    method: str,
+    after: float,
 ) -> None:
     """If a fault of the engine leaves jobs that nothing will start, the run ends at once, and the error names them."""
     monkeypatch.setattr(owner, method, lambda *_: None)
@@ -156,7 +271,9 @@ def test_a_run_that_stands_still_ends_with_an_error_that_says_so(
     assert virtual(timed, scheduler) == (False, after)
     assert scheduler.stop_reason is StopReason.CRITICAL
     (incident,) = incidents_of(scheduler)
-    assert incident.message.startswith(f"{scheduler.label!r} stands still: no job runs, and nothing can start one (")
+    assert incident.message.startswith(
+        f"{scheduler.label!r} stands still: no job runs, and nothing can start one ("
+    )
     assert "'a' " in incident.message
     assert "'ever'" not in incident.message
     assert "report it" in incident.message
@@ -164,15 +281,23 @@ def test_a_run_that_stands_still_ends_with_an_error_that_says_so(
         virtual(functools.partial(scheduler.co_run, check=True))
 
 
-def test_a_run_whose_timer_lets_no_job_start_stands_still(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_whose_timer_lets_no_job_start_stands_still(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
     take_round = Admission.round
-    monkeypatch.setattr(Admission, "round", lambda self, caller=None: caller and take_round(self, caller))
+    monkeypatch.setattr(
+        Admission,
+        "round",
+        lambda self, caller=None: caller and take_round(self, caller),
+    )
     scheduler = jobs_that_wait_for_a_rate()
     assert virtual(timed, scheduler) == (False, 5)
     assert "stands still" in incidents_of(scheduler)[0].message
 
 
-def test_error_in_the_round_that_a_timer_begins_ends_the_run(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_in_the_round_that_a_timer_begins_ends_the_run(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def break_at_timer(self: Admission, caller: Any = None) -> None:
         if caller is None:
             raise Flaw
@@ -185,7 +310,9 @@ def test_error_in_the_round_that_a_timer_begins_ends_the_run(virtual: Virtual, m
 
 
 @pytest.mark.parametrize("is_clean_up", [False, True])
-def test_the_workers_of_each_nested_run_count_as_active(virtual: Virtual, is_clean_up: bool) -> None:
+def test_the_workers_of_each_nested_run_count_as_active(
+    virtual: Virtual, is_clean_up: bool
+) -> None:
     counts: list[int] = []
 
     async def count() -> None:
@@ -194,12 +321,17 @@ def test_the_workers_of_each_nested_run_count_as_active(virtual: Virtual, is_cle
         counts.append(handle._run.standstill._active_count)
 
     first = Job(fail, critical=True) if is_clean_up else Job(nap, 0)
-    inner = Scheduler(Job(count), required=first, run_if="failed" if is_clean_up else "settled")
+    inner = Scheduler(
+        Job(count), required=first, run_if="failed" if is_clean_up else "settled"
+    )
     virtual(Scheduler(first, inner).co_run)
     assert counts == [1]
 
 
-@pytest.mark.parametrize("kind", ["rate", "throttled", "another run", "async with", "service", "limiter", "nested"])
+@pytest.mark.parametrize(
+    "kind",
+    ["rate", "throttled", "another run", "async with", "service", "limiter", "nested"],
+)
 def test_a_run_that_waits_for_something_goes_on(virtual: Virtual, kind: str) -> None:
     limiter = anyio.CapacityLimiter(1)
 
@@ -236,7 +368,11 @@ def test_a_run_that_waits_for_something_goes_on(virtual: Virtual, kind: str) -> 
                     scheduler = Scheduler(Job(nap), jobs_window=limiter)
                 case "nested":
                     scheduler = Scheduler(
-                        Scheduler(Job(nap, 0, needs={"api": 1}), Scheduler(Job(nap, 0, needs={"api": 1}))), pool=pool
+                        Scheduler(
+                            Job(nap, 0, needs={"api": 1}),
+                            Scheduler(Job(nap, 0, needs={"api": 1})),
+                        ),
+                        pool=pool,
                     )
             if kind == "async with":
                 async with scheduler:
@@ -244,7 +380,9 @@ def test_a_run_that_waits_for_something_goes_on(virtual: Virtual, kind: str) -> 
                     scheduler.add(Job(nap))
             else:
                 await scheduler.co_run()
-        return scheduler.stop_reason, [incident.message for incident in incidents_of(scheduler)]
+        return scheduler.stop_reason, [
+            incident.message for incident in incidents_of(scheduler)
+        ]
 
     reason, messages = virtual(main)
     assert reason is StopReason.COMPLETED
@@ -254,7 +392,9 @@ def test_a_run_that_waits_for_something_goes_on(virtual: Virtual, kind: str) -> 
 
 
 @pytest.mark.parametrize("failing_call", [1, 2, 3])
-def test_task_that_cannot_start_is_fatal(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, failing_call: int) -> None:
+def test_task_that_cannot_start_is_fatal(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, failing_call: int
+) -> None:
     """If the loop cannot start a task, as without memory, the run ends with that error, and no other run waits for it.
     It once stood still, because it waited for the worker of this task."""
 
@@ -271,13 +411,17 @@ def test_task_that_cannot_start_is_fatal(virtual: Virtual, monkeypatch: pytest.M
 
     async def main() -> None:
         with pytest.raises(MemoryError):
-            await Scheduler(*[Job(nap) for _ in range(5)]).co_run(instruments=[hooked(before_run=before_run)])
+            await Scheduler(*[Job(nap) for _ in range(5)]).co_run(
+                instruments=[hooked(before_run=before_run)]
+            )
         assert await Scheduler(*[Job(nap) for _ in range(5)]).co_run()
 
     virtual(main)
 
 
-def test_an_error_in_a_round_ends_all_runs_of_a_pool(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_a_round_ends_all_runs_of_a_pool(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
     admit_job, pool = Line.admit_job, Pool(cpu=1)
 
     def fail_for(self: Line, entry: Any) -> None:
@@ -298,7 +442,10 @@ def test_an_error_in_a_round_ends_all_runs_of_a_pool(virtual: Virtual, monkeypat
             async with anyio.create_task_group() as group:
                 group.start_soon(co_run, Job(nap, 1, needs={"cpu": 1}), Job(nap, 9))
                 await anyio.sleep(0.5)
-                group.start_soon(co_run, Job(nap, 1, needs={"cpu": 1}, label="admitted by the other run"))
+                group.start_soon(
+                    co_run,
+                    Job(nap, 1, needs={"cpu": 1}, label="admitted by the other run"),
+                )
         return found
 
     monkeypatch.setattr(Line, "admit_job", fail_for)

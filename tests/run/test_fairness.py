@@ -15,13 +15,17 @@ from trioflow._core.run._worker import TimeSlice, Worker
 from ..bodies import at_once, nothing, pass_time, running, ticking, turns
 from ..conftest import Virtual
 
-STOPPED: Any = SimpleNamespace(clock=lambda: lambda: 0.0, threadsafe_caller=lambda: None)
+STOPPED: Any = SimpleNamespace(
+    clock=lambda: lambda: 0.0, threadsafe_caller=lambda: None
+)
 """A backend whose clock stands still."""
 SHAPES: dict[str, Callable[[Callable[[], Any]], Scheduler]] = {
     "wide": lambda work: Scheduler([Job(work) for _ in range(500)]),
     "chain": lambda work: Scheduler(Sequence([Job(work) for _ in range(500)])),
     "timeouts": lambda work: Scheduler([Job(work, timeout=9) for _ in range(300)]),
-    "nested": lambda work: Scheduler([Scheduler([Job(work) for _ in range(15)]) for _ in range(40)]),
+    "nested": lambda work: Scheduler(
+        [Scheduler([Job(work) for _ in range(15)]) for _ in range(40)]
+    ),
     "small": lambda work: Scheduler([Scheduler(Job(work)) for _ in range(200)]),
 }
 
@@ -31,11 +35,18 @@ def longest_gap(numbers: list[Any]) -> float:
 
 
 # Not nested with a checkpoint: what 40 schedulers have started goes on by itself in the next turn, as any task does.
-CASES = [(shape, checkpoints) for shape in SHAPES for checkpoints in (0, 1) if (shape, checkpoints) != ("nested", 1)]
+CASES = [
+    (shape, checkpoints)
+    for shape in SHAPES
+    for checkpoints in (0, 1)
+    if (shape, checkpoints) != ("nested", 1)
+]
 
 
 @pytest.mark.parametrize(("shape", "checkpoints"), CASES)
-def test_jobs_run_for_a_millisecond_between_turns_of_the_loop(virtual: Virtual, shape: str, checkpoints: int) -> None:
+def test_jobs_run_for_a_millisecond_between_turns_of_the_loop(
+    virtual: Virtual, shape: str, checkpoints: int
+) -> None:
     """All jobs together, nested ones included, run for about a millisecond between two turns of the loop. Each nested
     run once had a millisecond of its own: 40 of them kept everything else waiting for 16."""
     times: list[float] = []
@@ -45,14 +56,18 @@ def test_jobs_run_for_a_millisecond_between_turns_of_the_loop(virtual: Virtual, 
             await anyio.lowlevel.checkpoint()
         pass_time(virtual.backend, 0.0001)
 
-    assert virtual(ticking, lambda: times.append(anyio.current_time()), SHAPES[shape](work).co_run)
+    assert virtual(
+        ticking, lambda: times.append(anyio.current_time()), SHAPES[shape](work).co_run
+    )
     assert (
         longest_gap(times) < 0.005
     )  # trio shuffles: a ticker that is first in one turn and last in the next sees two of them
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_concurrent_runs_in_one_loop_share_a_millisecond_per_turn(virtual: Virtual, again: bool) -> None:
+def test_concurrent_runs_in_one_loop_share_a_millisecond_per_turn(
+    virtual: Virtual, again: bool
+) -> None:
     """All runs in a loop together have a millisecond per turn, as programs with a run for each request need. Each run
     once had a millisecond of its own, and they kept everything else waiting for 40."""
     times: list[float] = []
@@ -60,7 +75,10 @@ def test_concurrent_runs_in_one_loop_share_a_millisecond_per_turn(virtual: Virtu
     async def request() -> None:
         for _ in range(1 + again):
             assert await Scheduler(
-                [Job(at_once, lambda: pass_time(virtual.backend, 0.0001)) for _ in range(15)]
+                [
+                    Job(at_once, lambda: pass_time(virtual.backend, 0.0001))
+                    for _ in range(15)
+                ]
             ).co_run()
 
     async def main() -> None:
@@ -89,7 +107,9 @@ def test_workers_beyond_the_limit_queue_for_a_turn() -> None:
         yield
 
     class Waiting:
-        run = SimpleNamespace(backend=SimpleNamespace(yield_to_loop=suspended, wait_until_woken=suspended))
+        run = SimpleNamespace(
+            backend=SimpleNamespace(yield_to_loop=suspended, wait_until_woken=suspended)
+        )
 
     turn = TimeSlice(STOPPED)
     workers: list[Any] = [Waiting() for _ in range(turn.max_waiting + 2)]
@@ -113,19 +133,26 @@ def waits_for_a_turn(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
     return waits
 
 
-def test_few_workers_wake_in_a_turn_that_one_job_uses_up(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_workers_wake_in_a_turn_that_one_job_uses_up(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of 100 groups of jobs that compute for longer than a turn, few look for a job in each: the rest are queued. The
     workers of all groups once woke in each turn, and one started a job: quadratic in the number of groups."""
     waits = waits_for_a_turn(monkeypatch)
     groups = [
-        Scheduler([Job(at_once, lambda: pass_time(virtual.backend, 0.002)) for _ in range(2)]) for _ in range(100)
+        Scheduler(
+            [Job(at_once, lambda: pass_time(virtual.backend, 0.002)) for _ in range(2)]
+        )
+        for _ in range(100)
     ]
     assert virtual(Scheduler(groups).co_run)
     assert len(waits) < 8 * 2 * len(groups)
 
 
 @pytest.mark.parametrize("end", ["cancel", "critical", "timeout", "drain"])
-def test_runs_whose_workers_queue_for_a_turn_may_be_stopped(virtual: Virtual, end: str) -> None:
+def test_runs_whose_workers_queue_for_a_turn_may_be_stopped(
+    virtual: Virtual, end: str
+) -> None:
     started: list[str] = []
 
     async def work(name: str) -> None:
@@ -142,21 +169,39 @@ def test_runs_whose_workers_queue_for_a_turn_may_be_stopped(virtual: Virtual, en
     def group(name: str) -> Scheduler:
         return Scheduler([Job(work, name) for _ in range(3)], label=name)
 
-    stopped, others = [group("stopped") for _ in range(50)], [group("other") for _ in range(50)]
-    around = Scheduler([Job(stop), *stopped], critical=False, critical_jobs=end == "critical", timeout=0.02)
+    stopped, others = (
+        [group("stopped") for _ in range(50)],
+        [group("other") for _ in range(50)],
+    )
+    around = Scheduler(
+        [Job(stop), *stopped],
+        critical=False,
+        critical_jobs=end == "critical",
+        timeout=0.02,
+    )
     assert virtual(Scheduler(around, others).co_run)
     assert started.count("other") == 150
     assert started.count("stopped") < 150
-    assert {job.state for one in stopped for job in one} <= {JobState.SUCCEEDED, JobState.CANCELLED, JobState.IDLE}
+    assert {job.state for one in stopped for job in one} <= {
+        JobState.SUCCEEDED,
+        JobState.CANCELLED,
+        JobState.IDLE,
+    }
 
 
-def test_ended_run_does_not_wait_for_its_workers_in_the_queue_for_a_turn(virtual: Virtual) -> None:
+def test_ended_run_does_not_wait_for_its_workers_in_the_queue_for_a_turn(
+    virtual: Virtual,
+) -> None:
     late: list[float] = []
 
     async def group() -> None:
-        scheduler = Scheduler([Job(at_once, lambda: pass_time(virtual.backend, 0.002)) for _ in range(2)])
+        scheduler = Scheduler(
+            [Job(at_once, lambda: pass_time(virtual.backend, 0.002)) for _ in range(2)]
+        )
         await scheduler.co_run()
-        late.append(anyio.current_time() - max(job.finished_at or 0.0 for job in scheduler))
+        late.append(
+            anyio.current_time() - max(job.finished_at or 0.0 for job in scheduler)
+        )
 
     async def main() -> None:
         async with anyio.create_task_group() as tasks:
@@ -182,7 +227,9 @@ def test_a_finished_run_can_be_garbage_collected(virtual: Virtual) -> None:
     virtual(main)
 
 
-def test_thousands_of_jobs_that_never_await_leave_turns_to_other_tasks(virtual: Virtual) -> None:
+def test_thousands_of_jobs_that_never_await_leave_turns_to_other_tasks(
+    virtual: Virtual,
+) -> None:
     """Beside 5,000 jobs that never await, another task still gets many turns of the loop."""
     seen: list[int] = []
     done: list[int] = []
@@ -191,7 +238,9 @@ def test_thousands_of_jobs_that_never_await_leave_turns_to_other_tasks(virtual: 
     assert longest_gap(seen) <= 1000
 
 
-def test_job_that_endlessly_adds_jobs_without_await_can_be_cancelled(virtual: Virtual) -> None:
+def test_job_that_endlessly_adds_jobs_without_await_can_be_cancelled(
+    virtual: Virtual,
+) -> None:
     async def more() -> None:
         scheduler.add(Job(more))
 

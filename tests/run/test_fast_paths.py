@@ -13,16 +13,34 @@ from trioflow._core.backend import _fast_asyncio
 from trioflow._core.run import _worker
 from trioflow._core.run._current import current_worker_var
 from .. import bodies
-from ..bodies import CANCELLED, SUCCEEDED, Flaw, at_once, fail, later, nap, naps, nothing, take, ticking, timed, turns
+from ..bodies import (
+    CANCELLED,
+    SUCCEEDED,
+    Flaw,
+    at_once,
+    fail,
+    later,
+    nap,
+    naps,
+    nothing,
+    take,
+    ticking,
+    timed,
+    turns,
+)
 from ..conftest import Virtual
 
-plain: contextvars.ContextVar[Any] = contextvars.ContextVar("plain", default="untouched")
+plain: contextvars.ContextVar[Any] = contextvars.ContextVar(
+    "plain", default="untouched"
+)
 
 
 class Calls(AbstractJob[Any]):
     """A job of another kind, which awaits the same function off the hot path."""
 
-    def __init__(self, function: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> None:
+    def __init__(
+        self, function: Callable[..., Awaitable[Any]], *args: Any, **options: Any
+    ) -> None:
         super().__init__(**options)
         self.function, self.args = function, args
 
@@ -44,14 +62,22 @@ KINDS: dict[str, Callable[..., AbstractJob[Any]]] = {
     "with a retry": functools.partial(Job, retry=Retry(1, on=KeyError)),
     "in its own task": functools.partial(Job, own_task=True),
     "of another kind": Calls,
-    "as a coroutine": lambda function, *args, **options: Job(function(*args), **options),
+    "as a coroutine": lambda function, *args, **options: Job(
+        function(*args), **options
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_jobs_end_alike_on_and_off_the_hot_path(virtual: Virtual, kind: str) -> None:
     def scenario(make: Callable[..., AbstractJob[Any]]) -> Scheduler:
-        jobs = [make(nap, 1, "value"), make(nothing), make(fail, 1), make(fail, 0), make(anyio.lowlevel.checkpoint)]
+        jobs = [
+            make(nap, 1, "value"),
+            make(nothing),
+            make(fail, 1),
+            make(fail, 0),
+            make(anyio.lowlevel.checkpoint),
+        ]
         stopped = make(nap, 50)
         return Scheduler(jobs, stopped, Job(later, 2, stopped.cancel))
 
@@ -62,7 +88,9 @@ def test_jobs_end_alike_on_and_off_the_hot_path(virtual: Virtual, kind: str) -> 
 
 # --- arguments
 @pytest.mark.parametrize("how", [nap, fail, None])
-def test_result_is_filled_in_alike_as_argument_in_a_list_and_by_keyword(virtual: Virtual, how: Any) -> None:
+def test_result_is_filled_in_alike_as_argument_in_a_list_and_by_keyword(
+    virtual: Virtual, how: Any
+) -> None:
     async def by_name(*, value: Any) -> tuple[Any, ...]:
         return (value,)
 
@@ -70,8 +98,15 @@ def test_result_is_filled_in_alike_as_argument_in_a_list_and_by_keyword(virtual:
         return tuple(values)
 
     given: Any = Job(how, 1) if how is not None else Job(nap, run_if="failed")
-    users = [Job(take, given), Job(unpack, [given]), Job(by_name, kwargs={"value": given})]
-    assert virtual(timed, Scheduler(given, users)) == (how is not fail, 0 if how is None else 1)
+    users = [
+        Job(take, given),
+        Job(unpack, [given]),
+        Job(by_name, kwargs={"value": given}),
+    ]
+    assert virtual(timed, Scheduler(given, users)) == (
+        how is not fail,
+        0 if how is None else 1,
+    )
     assert len({fate(job)[:3] for job in users}) == 1
     if how is nap:
         assert [job.result() for job in users] == [(None,)] * 3
@@ -130,12 +165,21 @@ async def while_it_unwinds(told: list[Any]) -> None:
         await anyio.sleep(100)
 
 
-BODIES = [in_a_sleep, in_scopes, in_a_group, in_a_shield, again_and_again, while_it_unwinds]
+BODIES = [
+    in_a_sleep,
+    in_scopes,
+    in_a_group,
+    in_a_shield,
+    again_and_again,
+    while_it_unwinds,
+]
 
 
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("options", [{}, {"timeout": 99}, {"forever": True}], ids=str)
-def test_cancel_of_a_job_acts_like_a_cancel_scope_around_its_body(virtual: Virtual, body: Any, options: Any) -> None:
+def test_cancel_of_a_job_acts_like_a_cancel_scope_around_its_body(
+    virtual: Virtual, body: Any, options: Any
+) -> None:
     """A cancelled job behaves like a function in a cancel scope that is cancelled; on asyncio it is cancelled once."""
     if virtual.backend == "asyncio" and body is again_and_again:
         pytest.skip("on asyncio a job is cancelled once")
@@ -159,11 +203,16 @@ def test_cancel_of_a_job_acts_like_a_cancel_scope_around_its_body(virtual: Virtu
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_timeout_of_the_run_acts_on_a_body_like_cancel_of_its_job(virtual: Virtual, body: Any) -> None:
+def test_timeout_of_the_run_acts_on_a_body_like_cancel_of_its_job(
+    virtual: Virtual, body: Any
+) -> None:
     alone: list[Any] = []
     together: list[Any] = []
     one, other = Job(body, alone), Job(body, together)
-    assert virtual(timed, Scheduler(one, Job(later, 1, one.cancel))) == (True, one.finished_at)
+    assert virtual(timed, Scheduler(one, Job(later, 1, one.cancel))) == (
+        True,
+        one.finished_at,
+    )
     scheduler = Scheduler(other, timeout=1)
     assert virtual(timed, scheduler) == (False, other.finished_at)
     assert scheduler.stop_reason is StopReason.TIMEOUT
@@ -179,7 +228,11 @@ def test_cancelled_jobs_leave_no_tasks_or_scopes_in_the_run(virtual: Virtual) ->
         if virtual.backend == "asyncio":
             return len(_fast_asyncio.STATES_BY_REF), len(run.crew.alive)
         status = run.group.host.nursery.cancel_scope._cancel_status
-        return len(run.group.host.nursery.child_tasks), len(status._children), len(run.crew.alive)
+        return (
+            len(run.group.host.nursery.child_tasks),
+            len(status._children),
+            len(run.crew.alive),
+        )
 
     async def rounds() -> None:
         for _ in range(5):
@@ -199,7 +252,9 @@ def test_cancelled_jobs_leave_no_tasks_or_scopes_in_the_run(virtual: Virtual) ->
 # --- one task for many jobs
 @pytest.mark.fast_way("trio")  # with direct isolation, what is left open is not closed
 @pytest.mark.parametrize("native", [False, True])
-def test_jobs_that_share_a_task_are_isolated_as_in_separate_tasks(virtual: Virtual, native: bool) -> None:
+def test_jobs_that_share_a_task_are_isolated_as_in_separate_tasks(
+    virtual: Virtual, native: bool
+) -> None:
     """Whatever a job leaves behind in its task, the next job in it finds it as if it were new."""
 
     async def change() -> None:
@@ -215,10 +270,24 @@ def test_jobs_that_share_a_task_are_isolated_as_in_separate_tasks(virtual: Virtu
 
     async def look() -> tuple[Any, ...]:
         await anyio.sleep(2)
-        return plain.get(), anyio.current_effective_deadline(), len(contextvars.copy_context())
+        return (
+            plain.get(),
+            anyio.current_effective_deadline(),
+            len(contextvars.copy_context()),
+        )
 
     def scenario(**options: Any) -> Scheduler:
-        in_turn: list[Any] = [look, change, look, leave_open, look, cancel_itself, look, fail, look]
+        in_turn: list[Any] = [
+            look,
+            change,
+            look,
+            leave_open,
+            look,
+            cancel_itself,
+            look,
+            fail,
+            look,
+        ]
         return Scheduler(Sequence([Job(body, **options) for body in in_turn]))
 
     short, long = scenario(), scenario(own_task=True)
@@ -258,7 +327,9 @@ def test_many_jobs_that_block_start_in_few_turns(virtual: Virtual) -> None:
 
 
 @pytest.mark.fast_way("asyncio")
-def test_many_jobs_that_become_ready_together_start_in_few_turns(virtual: Virtual) -> None:
+def test_many_jobs_that_become_ready_together_start_in_few_turns(
+    virtual: Virtual,
+) -> None:
     first = naps(24)
     middle = Job(nap, 1, required=first)
     last = naps(24, required=middle)
@@ -272,23 +343,37 @@ def test_many_jobs_that_become_ready_together_start_in_few_turns(virtual: Virtua
 def test_few_tasks_run_many_jobs(virtual: Virtual, options: Any) -> None:
     workers: set[Any] = set()
     assert virtual(
-        Scheduler([Job(at_once, lambda: workers.add(current_worker_var.get()), **options) for _ in range(600)]).co_run
+        Scheduler(
+            [
+                Job(at_once, lambda: workers.add(current_worker_var.get()), **options)
+                for _ in range(600)
+            ]
+        ).co_run
     )
     assert len(workers) < 60
 
 
 @pytest.mark.fast_way("asyncio")
 @pytest.mark.parametrize("jobs", [0, 1, 30])
-def test_a_run_whose_jobs_never_wait_is_over_in_few_turns(virtual: Virtual, jobs: int) -> None:
+def test_a_run_whose_jobs_never_wait_is_over_in_few_turns(
+    virtual: Virtual, jobs: int
+) -> None:
     turns: list[int] = []
-    virtual(ticking, lambda: turns.append(1), Scheduler([Job(nothing) for _ in range(jobs)]).co_run)
+    virtual(
+        ticking,
+        lambda: turns.append(1),
+        Scheduler([Job(nothing) for _ in range(jobs)]).co_run,
+    )
     assert len(turns) - 1 < 3  # one before it
 
 
 @pytest.mark.parametrize("window", [None, 1, 3, 16])
 @pytest.mark.parametrize("searchers", [1, 4, 32])
 def test_start_order_does_not_depend_on_the_number_of_searching_workers(
-    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, window: int | None, searchers: int
+    virtual: Virtual,
+    monkeypatch: pytest.MonkeyPatch,
+    window: int | None,
+    searchers: int,
 ) -> None:
     """However many workers look for jobs at once, jobs start in the order added, and all slots are free in the end."""
     monkeypatch.setattr(_worker, "MAX_SEARCHERS", searchers)
@@ -304,8 +389,13 @@ def test_start_order_does_not_depend_on_the_number_of_searching_workers(
 
     jobs = [Job(start, number) for number in range(40)]
     scheduler = Scheduler(jobs, jobs_window=window)
-    assert virtual(timed, scheduler) == (True, max(job.finished_at or 0.0 for job in jobs))
+    assert virtual(timed, scheduler) == (
+        True,
+        max(job.finished_at or 0.0 for job in jobs),
+    )
     assert order == list(range(40))
-    assert [job.started_at for job in jobs] == sorted(job.started_at or 0.0 for job in jobs)
+    assert [job.started_at for job in jobs] == sorted(
+        job.started_at or 0.0 for job in jobs
+    )
     assert workers[0].searchers == 0
     assert not workers[0].line.holders

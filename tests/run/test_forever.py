@@ -8,7 +8,18 @@ import anyio
 import anyio.lowlevel
 import pytest
 from trioflow import Job, Scheduler, Service
-from ..bodies import CANCELLED, SUCCEEDED, at_once, fail, nap, nothing, serve, timed, turns, unwind
+from ..bodies import (
+    CANCELLED,
+    SUCCEEDED,
+    at_once,
+    fail,
+    nap,
+    nothing,
+    serve,
+    timed,
+    turns,
+    unwind,
+)
 from ..conftest import Virtual
 
 
@@ -17,7 +28,9 @@ def endless(**options: Any) -> Job[None]:
 
 
 # --- the last turns
-def test_forever_job_receives_messages_that_are_already_in_a_channel(virtual: Virtual) -> None:
+def test_forever_job_receives_messages_that_are_already_in_a_channel(
+    virtual: Virtual,
+) -> None:
     """When all other jobs have settled, a forever job has turns of the loop to receive what was sent."""
     send, receive = anyio.create_memory_object_stream[int](99)
     got: list[int] = []
@@ -32,7 +45,9 @@ def test_forever_job_receives_messages_that_are_already_in_a_channel(virtual: Vi
     assert got == list(range(8))
 
 
-def test_jobs_added_by_a_forever_job_in_its_last_turns_prolong_the_run(virtual: Virtual) -> None:
+def test_jobs_added_by_a_forever_job_in_its_last_turns_prolong_the_run(
+    virtual: Virtual,
+) -> None:
     added = Job(nap, 5)
 
     async def add() -> None:
@@ -47,7 +62,9 @@ def test_jobs_added_by_a_forever_job_in_its_last_turns_prolong_the_run(virtual: 
     assert (added.state, forever.finished_at) == (SUCCEEDED, 6)
 
 
-def test_forever_jobs_end_with_the_body_of_a_block_that_has_added_nothing_else(virtual: Virtual) -> None:
+def test_forever_jobs_end_with_the_body_of_a_block_that_has_added_nothing_else(
+    virtual: Virtual,
+) -> None:
     """A server had an end if there was a job of any request, and hung at its shutdown if there was none."""
 
     async def main() -> None:
@@ -61,14 +78,18 @@ def test_forever_jobs_end_with_the_body_of_a_block_that_has_added_nothing_else(v
     assert (forever.state, forever.finished_at) == (CANCELLED, 1)
 
 
-def test_last_turns_of_a_forever_job_count_from_the_last_settled_job(virtual: Virtual) -> None:
+def test_last_turns_of_a_forever_job_count_from_the_last_settled_job(
+    virtual: Virtual,
+) -> None:
     """If a job is added in the last turns of a forever job, its turns start again; once only 2 were left."""
     send, receive = anyio.create_memory_object_stream[int](99)
     got: list[int] = []
 
     async def listen() -> None:
         await turns(12)
-        scheduler.add(Job(at_once, lambda: [send.send_nowait(number) for number in range(8)]))
+        scheduler.add(
+            Job(at_once, lambda: [send.send_nowait(number) for number in range(8)])
+        )
         async for number in receive:
             got.append(number)
             await anyio.lowlevel.checkpoint()
@@ -80,7 +101,9 @@ def test_last_turns_of_a_forever_job_count_from_the_last_settled_job(virtual: Vi
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
-def test_forever_jobs_that_pass_something_on_each_have_their_turn(virtual: Virtual, depth: int) -> None:
+def test_forever_jobs_that_pass_something_on_each_have_their_turn(
+    virtual: Virtual, depth: int
+) -> None:
     """As long as one of them moves, at any depth, the others may have something to take in: here six in a row."""
     got: list[int] = []
 
@@ -95,10 +118,14 @@ def test_forever_jobs_that_pass_something_on_each_have_their_turn(virtual: Virtu
         with contextlib.ExitStack() as stack:
             for stream in itertools.chain(*streams):
                 stack.enter_context(stream)
-            watchers: list[Any] = [Job(pass_on, number, forever=not depth) for number in reversed(range(6))]
+            watchers: list[Any] = [
+                Job(pass_on, number, forever=not depth) for number in reversed(range(6))
+            ]
             for level in reversed(range(depth)):
                 watchers = [Scheduler(watchers, forever=not level)]
-            return await Scheduler(watchers, Job(at_once, lambda: streams[0][0].send_nowait(1))).co_run()
+            return await Scheduler(
+                watchers, Job(at_once, lambda: streams[0][0].send_nowait(1))
+            ).co_run()
 
     assert virtual(main) is True
     assert got == list(range(6))
@@ -131,7 +158,9 @@ def test_a_run_does_not_wait_for_forever_jobs_that_sleep(virtual: Virtual) -> No
     assert virtual(main) <= 12
 
 
-def test_a_forever_job_that_unwinds_is_cancelled_once_on_asyncio(virtual: Virtual) -> None:
+def test_a_forever_job_that_unwinds_is_cancelled_once_on_asyncio(
+    virtual: Virtual,
+) -> None:
     """At the end of a run that completes, clean-up that takes longer than the first turns is not cancelled again."""
     ended: list[str] = []
 
@@ -161,7 +190,9 @@ PIECES: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("window", [None, 1])
 @pytest.mark.parametrize("length", [2, 3])
-def test_run_of_forever_jobs_that_require_no_op_jobs_ends(virtual: Virtual, length: int, window: int | None) -> None:
+def test_run_of_forever_jobs_that_require_no_op_jobs_ends(
+    virtual: Virtual, length: int, window: int | None
+) -> None:
     async def main() -> None:
         for names in itertools.product(PIECES, repeat=length):
             if all(name.startswith("forever") for name in names):
@@ -176,7 +207,9 @@ def test_run_of_forever_jobs_that_require_no_op_jobs_ends(virtual: Virtual, leng
     virtual(main)
 
 
-def test_a_forever_job_that_fails_while_a_cancelled_run_unwinds_is_cancelled(virtual: Virtual) -> None:
+def test_a_forever_job_that_fails_while_a_cancelled_run_unwinds_is_cancelled(
+    virtual: Virtual,
+) -> None:
     """It would be tried again otherwise, so it has not failed; on both backends."""
 
     forever = Job(fail, 2, forever=True, retry=3)
@@ -189,7 +222,9 @@ def test_a_forever_job_that_fails_while_a_cancelled_run_unwinds_is_cancelled(vir
     assert (forever.state, forever.attempts) == (CANCELLED, 1)
 
 
-@pytest.mark.fast_way("asyncio")  # direct isolation shows no deadline from outside of the job
+@pytest.mark.fast_way(
+    "asyncio"
+)  # direct isolation shows no deadline from outside of the job
 def test_a_forever_job_sees_no_deadline_of_its_run(virtual: Virtual) -> None:
     seen: list[float] = []
 

@@ -8,12 +8,31 @@ import time
 from typing import Any
 import anyio
 import pytest
-from trioflow import AbstractJob, Job, JobTimeout, Retry, Scheduler, StopReason, ThreadJob, current_job, ref
+from trioflow import (
+    AbstractJob,
+    Job,
+    JobTimeout,
+    Retry,
+    Scheduler,
+    StopReason,
+    ThreadJob,
+    current_job,
+    ref,
+)
 from trioflow._core.run._handle import GRACE_TURNS
 from trioflow.abc import fraction_done
 from trioflow.view import listing
 from tests.conftest import Virtual
-from ..bodies import FAILED, SUCCEEDED, at_once, co_run_drained, nap, pass_time, timed, turns
+from ..bodies import (
+    FAILED,
+    SUCCEEDED,
+    at_once,
+    co_run_drained,
+    nap,
+    pass_time,
+    timed,
+    turns,
+)
 from ..places import PATIENCE, patiently
 
 
@@ -55,7 +74,10 @@ def test_each_attempt_begins_without_progress(virtual: Virtual) -> None:
         current_job().progress(0.5)
         await anyio.sleep(math.inf)
 
-    jobs = Job(fails, retry=2), Job(hangs, timeout=1, retry=Retry(1, first=0, on=JobTimeout))
+    jobs = (
+        Job(fails, retry=2),
+        Job(hangs, timeout=1, retry=Retry(1, first=0, on=JobTimeout)),
+    )
     scheduler = Scheduler(*jobs)
     for _ in range(2):
         assert not virtual(scheduler.co_run)
@@ -70,7 +92,9 @@ def test_each_attempt_begins_without_progress(virtual: Virtual) -> None:
         (True, TypeError),
     ],
 )  # fmt: skip
-def test_progress_beyond_0_to_1_is_rejected(virtual: Virtual, given: Any, error: type[Exception]) -> None:
+def test_progress_beyond_0_to_1_is_rejected(
+    virtual: Virtual, given: Any, error: type[Exception]
+) -> None:
     job = Job(at_once, lambda: current_job().progress(given), label="wrong")
     assert not virtual(Scheduler(job).co_run)
     assert type(job.raised_exception()) is error
@@ -79,20 +103,26 @@ def test_progress_beyond_0_to_1_is_rejected(virtual: Virtual, given: Any, error:
 
 def test_progress_of_an_idle_job_or_a_scheduler_raises() -> None:
     job = Job(nap, 0, label="still")
-    with pytest.raises(RuntimeError, match="'still': it is idle; call it while the job runs"):
+    with pytest.raises(
+        RuntimeError, match="'still': it is idle; call it while the job runs"
+    ):
         job.progress(0.4)
     with pytest.raises(TypeError, match="it is a scheduler"):
         Scheduler(job).progress(0.4)
 
 
 def test_idle_timeout_that_is_not_positive_is_rejected() -> None:
-    with pytest.raises(ValueError, match=r"idle_timeout=0 of 'x': give a positive number of seconds"):
+    with pytest.raises(
+        ValueError, match=r"idle_timeout=0 of 'x': give a positive number of seconds"
+    ):
         Job(nap, 0, label="x", idle_timeout=0)
 
 
 # ---- idle_timeout
 @pytest.mark.parametrize("own_task", [False, True])
-def test_a_job_without_progress_fails_after_its_idle_timeout(virtual: Virtual, own_task: bool) -> None:
+def test_a_job_without_progress_fails_after_its_idle_timeout(
+    virtual: Virtual, own_task: bool
+) -> None:
     job = Job(report, 5, 2, math.inf, idle_timeout=3, own_task=own_task, label="slow")
     scheduler = Scheduler(job, Job(nap, 1, idle_timeout=2))
     assert virtual(timed, scheduler) == (False, 13)
@@ -100,7 +130,9 @@ def test_a_job_without_progress_fails_after_its_idle_timeout(virtual: Virtual, o
     assert isinstance(error, JobTimeout)
     assert (error.job, error.seconds, error.missing) == (job, 3, "progress")
     advice = "report it more often with current_job().progress(), or give it more time with idle_timeout="
-    place = r"it was in report at test_idle_timeout\.py:\d+ \(await anyio\.sleep\(then\)\)"
+    place = (
+        r"it was in report at test_idle_timeout\.py:\d+ \(await anyio\.sleep\(then\)\)"
+    )
     assert re.fullmatch(rf"'slow' was ended: no progress for 3 s; {place}", str(error))
     assert error.__notes__[0].startswith(advice)
     assert job.timed_out
@@ -125,7 +157,9 @@ def test_any_progress_call_restarts_the_idle_timeout(virtual: Virtual) -> None:
     assert fraction_done(ticking) is None
 
 
-def test_progress_reported_in_time_counts_although_the_loop_was_blocked(virtual: Virtual) -> None:
+def test_progress_reported_in_time_counts_although_the_loop_was_blocked(
+    virtual: Virtual,
+) -> None:
     """Progress that arrives late because the loop was blocked still counts, within some turns after the deadline."""
     job = Job(nap, 8, idle_timeout=5)
 
@@ -140,9 +174,13 @@ def test_progress_reported_in_time_counts_although_the_loop_was_blocked(virtual:
 
 
 # ---- schedulers
-def test_outermost_scheduler_without_events_ends_after_its_idle_timeout(virtual: Virtual) -> None:
+def test_outermost_scheduler_without_events_ends_after_its_idle_timeout(
+    virtual: Virtual,
+) -> None:
     """A run without events for its idle timeout returns False; with `check=True` the error says what was missing."""
-    scheduler = Scheduler(Job(report, 3, 1), Job(nap, 99), idle_timeout=2, label="night")
+    scheduler = Scheduler(
+        Job(report, 3, 1), Job(nap, 99), idle_timeout=2, label="night"
+    )
     assert virtual(timed, scheduler) == (False, 5)
     assert (scheduler.stop_reason, scheduler.timed_out) == (StopReason.TIMEOUT, True)
     text = r"'night' was ended: no progress of its jobs for 2 s; it was running 'nap\(99\)'\ngive it more time"
@@ -157,7 +195,13 @@ def test_progress_is_a_sign_of_life_of_all_schedulers_around(virtual: Virtual) -
 
 
 def test_the_error_names_the_timeout_that_ended_the_run(virtual: Virtual) -> None:
-    scheduler = Scheduler(*(Job(nap, 2) for _ in range(10)), jobs_window=1, idle_timeout=3, timeout=7, label="night")
+    scheduler = Scheduler(
+        *(Job(nap, 2) for _ in range(10)),
+        jobs_window=1,
+        idle_timeout=3,
+        timeout=7,
+        label="night",
+    )
     with pytest.raises(JobTimeout) as caught:
         virtual(functools.partial(scheduler.co_run, check=True))
     assert (caught.value.missing, caught.value.seconds) == (None, 7)
@@ -191,12 +235,17 @@ def test_a_thread_that_reports_is_not_idle(backend: str, unit: float) -> None:
             time.sleep(unit / 4)
             current_job().progress()
 
-    job, silent = ThreadJob(work, idle_timeout=unit), ThreadJob(time.sleep, 2 * unit, idle_timeout=unit)
+    job, silent = (
+        ThreadJob(work, idle_timeout=unit),
+        ThreadJob(time.sleep, 2 * unit, idle_timeout=unit),
+    )
     assert not Scheduler(job, silent).run(backend=backend)
     assert (job.state, silent.state) == (SUCCEEDED, FAILED)
 
 
-def test_progress_while_unwinding_does_not_change_which_timeout_it_was(virtual: Virtual) -> None:
+def test_progress_while_unwinding_does_not_change_which_timeout_it_was(
+    virtual: Virtual,
+) -> None:
     async def unwind_late() -> None:
         try:
             await anyio.sleep(50)

@@ -14,7 +14,11 @@ from trioflow.abc import Instrument
 from ..bodies import Closing, at_once, fail_now, hooked, nap, nothing, raising
 from ..conftest import Virtual
 
-HOOKS = [name for name, value in vars(Instrument).items() if not name.startswith("_") and callable(value)]
+HOOKS = [
+    name
+    for name, value in vars(Instrument).items()
+    if not name.startswith("_") and callable(value)
+]
 
 
 def recorder() -> Any:
@@ -35,11 +39,20 @@ def recorder() -> Any:
 def test_job_added_comes_before_other_hooks_of_the_job(virtual: Virtual) -> None:
     watch = recorder()
     scheduler = Scheduler(
-        Job(at_once, lambda: scheduler.add(Job(nap, label="new")), label="grower"), label="home", instruments=[watch]
+        Job(at_once, lambda: scheduler.add(Job(nap, label="new")), label="grower"),
+        label="home",
+        instruments=[watch],
     )
     virtual(scheduler.co_run)
     assert [event for event in watch.events if event.endswith("new")] == [
-        f"{hook} home new" for hook in ("job_added", "job_scheduled", "job_started", "job_attempt", "job_settled")
+        f"{hook} home new"
+        for hook in (
+            "job_added",
+            "job_scheduled",
+            "job_started",
+            "job_attempt",
+            "job_settled",
+        )
     ]
     assert sum(event.startswith("job_added") for event in watch.events) == 1
 
@@ -51,9 +64,15 @@ def test_state_is_written_before_the_hooks_are_called(virtual: Virtual) -> None:
             Job(nap, 2, "value"),
             instruments=[
                 hooked(
-                    job_scheduled=lambda scheduler, job: seen.append(job.is_scheduled()),
-                    job_started=lambda scheduler, job: seen.append((job.is_running(), job.started_at)),
-                    job_settled=lambda scheduler, job: seen.append((job.result(), job.elapsed)),
+                    job_scheduled=lambda scheduler, job: seen.append(
+                        job.is_scheduled()
+                    ),
+                    job_started=lambda scheduler, job: seen.append(
+                        (job.is_running(), job.started_at)
+                    ),
+                    job_settled=lambda scheduler, job: seen.append(
+                        (job.result(), job.elapsed)
+                    ),
                     after_run=lambda scheduler: seen.append(scheduler.stop_reason),
                 )
             ],
@@ -70,7 +89,9 @@ class Counter(Instrument):
         self.started.append(job.label)
 
 
-def test_instruments_of_the_constructor_and_of_run_are_both_called(virtual: Virtual) -> None:
+def test_instruments_of_the_constructor_and_of_run_are_both_called(
+    virtual: Virtual,
+) -> None:
     own, once = Counter(), Counter()
     scheduler = Scheduler(Job(nap, label="a"), instruments=[own])
     virtual(functools.partial(scheduler.co_run, instruments=[once]))
@@ -84,7 +105,9 @@ def test_same_instrument_given_twice_is_called_once(virtual: Virtual) -> None:
     """Those of a nested scheduler see it alone."""
     watch, own = Counter(), Counter()
     inner = Scheduler(Job(nap, label="a"), instruments=[watch, own], label="inner")
-    outer = Scheduler(inner, Job(nap, label="b", required=inner), instruments=[watch, watch])
+    outer = Scheduler(
+        inner, Job(nap, label="b", required=inner), instruments=[watch, watch]
+    )
     virtual(functools.partial(outer.co_run, instruments=[watch]))
     assert (watch.started, own.started) == (["inner", "a", "b"], ["a"])
 
@@ -95,10 +118,19 @@ def test_instruments_are_called_from_the_inside_out(virtual: Virtual) -> None:
     def named(name: str) -> Instrument:
         return hooked(job_settled=lambda _, job: told.append(f"{name} {job.label}"))
 
-    inner = Scheduler(Job(nap, label="a"), label="group", instruments=[named("own"), named("other")])
+    inner = Scheduler(
+        Job(nap, label="a"), label="group", instruments=[named("own"), named("other")]
+    )
     outer = Scheduler(inner, instruments=[named("around")])
     virtual(functools.partial(outer.co_run, instruments=[named("run")]))
-    assert told == ["own a", "other a", "around a", "run a", "around group", "run group"]
+    assert told == [
+        "own a",
+        "other a",
+        "around a",
+        "run a",
+        "around group",
+        "run group",
+    ]
 
 
 def test_a_hook_may_be_an_attribute_of_the_object(virtual: Virtual) -> None:
@@ -133,17 +165,25 @@ class Grumpy(Counter):
 
 
 @pytest.mark.parametrize("first", ["outer", "inner"])
-def test_a_broken_instrument_is_logged_once(virtual: Virtual, caplog: pytest.LogCaptureFixture, first: str) -> None:
+def test_a_broken_instrument_is_logged_once(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, first: str
+) -> None:
     grumpy, fine = Grumpy(), Counter()
     inner = Scheduler(Job(nap, label="a"), label="inner")
-    jobs = [Job(nap, label="b"), inner] if first == "outer" else [inner, Job(nap, label="b")]
+    jobs = (
+        [Job(nap, label="b"), inner]
+        if first == "outer"
+        else [inner, Job(nap, label="b")]
+    )
     assert virtual(Scheduler(Sequence(jobs), instruments=[grumpy, fine]).co_run) is True
     assert len(fine.started) == 3
     assert len(grumpy.started) == 1
     assert ["Grumpy" in record.getMessage() for record in caplog.records] == [True]
 
 
-def test_an_instrument_that_raises_in_a_nested_run_is_removed_from_the_outer_run(virtual: Virtual) -> None:
+def test_an_instrument_that_raises_in_a_nested_run_is_removed_from_the_outer_run(
+    virtual: Virtual,
+) -> None:
     class Inside(Counter):
         def job_started(self, scheduler: Any, job: Any) -> None:
             super().job_started(scheduler, job)
@@ -156,7 +196,9 @@ def test_an_instrument_that_raises_in_a_nested_run_is_removed_from_the_outer_run
     assert watch.started == ["inner", "a"]
 
 
-def test_instruments_that_raised_are_called_again_in_the_next_run(virtual: Virtual) -> None:
+def test_instruments_that_raised_are_called_again_in_the_next_run(
+    virtual: Virtual,
+) -> None:
     grumpy = [Grumpy(), Grumpy()]
     scheduler = Scheduler(Job(nap, label="a"), instruments=grumpy)
     for _ in range(2):
@@ -164,8 +206,12 @@ def test_instruments_that_raised_are_called_again_in_the_next_run(virtual: Virtu
     assert [each.started for each in grumpy] == [["a", "a"]] * 2
 
 
-@pytest.mark.parametrize("instruments", [[object()], [Counter], Counter, Counter(), 42, [None]])
-def test_an_object_that_is_no_instrument_is_rejected_by_run(virtual: Virtual, instruments: Any) -> None:
+@pytest.mark.parametrize(
+    "instruments", [[object()], [Counter], Counter, Counter(), 42, [None]]
+)
+def test_an_object_that_is_no_instrument_is_rejected_by_run(
+    virtual: Virtual, instruments: Any
+) -> None:
     job = Job(nap())
     scheduler = Scheduler(job)
     with pytest.raises(TypeError, match=r"give a list of instruments|give objects of"):
@@ -176,16 +222,24 @@ def test_an_object_that_is_no_instrument_is_rejected_by_run(virtual: Virtual, in
 
 def test_an_async_hook_is_rejected() -> None:
     """An async hook, which nothing would await, raises a TypeError where its class is defined."""
-    with pytest.raises(TypeError, match=r"Async\.job_started\(\) is async, and nothing would await it"):
+    with pytest.raises(
+        TypeError, match=r"Async\.job_started\(\) is async, and nothing would await it"
+    ):
 
         class Async(Instrument):
             async def job_started(self, scheduler: Any, job: Any) -> None: ...  # type: ignore[override]
 
 
-def test_the_incident_hook_gets_scheduler_job_message_and_exception(virtual: Virtual) -> None:
+def test_the_incident_hook_gets_scheduler_job_message_and_exception(
+    virtual: Virtual,
+) -> None:
     error = OSError("no route")
     told: list[Any] = []
-    watch = hooked(incident=lambda run, job, message, raised: told.append((run, job, "'bad'" in message, raised)))
+    watch = hooked(
+        incident=lambda run, job, message, raised: told.append(
+            (run, job, "'bad'" in message, raised)
+        )
+    )
     job = Closing(functools.partial(fail_now, error), label="bad")
     inner = Scheduler(job)
     virtual(Scheduler(inner, instruments=[watch]).co_run)
@@ -194,7 +248,9 @@ def test_the_incident_hook_gets_scheduler_job_message_and_exception(virtual: Vir
 
 @pytest.mark.parametrize("hook", ["job_started", "job_attempt"])
 @pytest.mark.parametrize("removed", [False, True])
-def test_interruption_in_a_hook_leaves_no_job_running(virtual: Virtual, hook: str, removed: bool) -> None:
+def test_interruption_in_a_hook_leaves_no_job_running(
+    virtual: Virtual, hook: str, removed: bool
+) -> None:
     """A SystemExit from a hook ends the run, and the job of that event has FAILED with it. Once the job stayed RUNNING
     forever; later, it went on running if another instrument had been removed before."""
     instruments = [hooked(before_run=raising(OSError("broken")))] * removed
@@ -203,12 +259,17 @@ def test_interruption_in_a_hook_leaves_no_job_running(virtual: Virtual, hook: st
     scheduler = Scheduler(job, instruments=instruments)
     with pytest.raises(SystemExit):
         virtual(scheduler.co_run)
-    assert (job.state, scheduler.stop_reason) == (JobState.FAILED, StopReason.INTERRUPTED)
+    assert (job.state, scheduler.stop_reason) == (
+        JobState.FAILED,
+        StopReason.INTERRUPTED,
+    )
     assert isinstance(job.raised_exception(), SystemExit)
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_jobs_cancelled_before_the_run_has_linked_them_settle_once(virtual: Virtual, number: int) -> None:
+def test_jobs_cancelled_before_the_run_has_linked_them_settle_once(
+    virtual: Virtual, number: int
+) -> None:
     """Jobs that `before_run` cancels settle once each; once the second, an input's user, settled twice, and it hung."""
     settled: list[AbstractJob[Any]] = []
     watch = hooked(
@@ -224,7 +285,9 @@ def test_jobs_cancelled_before_the_run_has_linked_them_settle_once(virtual: Virt
 
 @pytest.mark.parametrize("stop", ["cancel", "drain"])
 @pytest.mark.parametrize("fails", [False, True])
-def test_nothing_starts_after_an_instrument_stops_the_run_at_an_end(virtual: Virtual, stop: str, fails: bool) -> None:
+def test_nothing_starts_after_an_instrument_stops_the_run_at_an_end(
+    virtual: Virtual, stop: str, fails: bool
+) -> None:
     """After `cancel()` or `drain()` in `job_settled`, no successor starts; once the next in the same turn did."""
     watch = hooked(job_settled=lambda scheduler, _: getattr(scheduler, stop)())
     first = Job(fail_now if fails else nothing)
@@ -240,7 +303,11 @@ class Seen(Part, Instrument):
     """A part that records what it hears, holds back one job until `wakes_at`, and is busy for as long."""
 
     def __init__(self, run: Run, held: Job[None], wakes_at: float) -> None:
-        self._run, self.held, self.wakes_at = run, held, run.backend.clock()() + wakes_at
+        self._run, self.held, self.wakes_at = (
+            run,
+            held,
+            run.backend.clock()() + wakes_at,
+        )
         self.told: list[str] = []
 
     def enter(self, phase: RunPhase) -> None:
@@ -271,7 +338,9 @@ class Seen(Part, Instrument):
             self._run.crew.ensure_searcher()
 
 
-def test_a_run_asks_its_parts_in_order(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_asks_its_parts_in_order(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A part hears of the phases and of each job, before instruments; one that it holds back starts in its turn."""
     made: list[Seen] = []
     held = Job(nothing, label="held")
@@ -280,12 +349,21 @@ def test_a_run_asks_its_parts_in_order(virtual: Virtual, monkeypatch: pytest.Mon
         made.append(Seen(run, held, 3.0))
         return tuple(made)
 
-    monkeypatch.setattr("trioflow._core.scheduler._base_scheduler.make_parts", make_parts)
+    monkeypatch.setattr(
+        "trioflow._core.scheduler._base_scheduler.make_parts", make_parts
+    )
     scheduler = Scheduler(
-        held, adder := Job(at_once, lambda: scheduler.add(Job(nothing, label="added")), label="adder")
+        held,
+        adder := Job(
+            at_once, lambda: scheduler.add(Job(nothing, label="added")), label="adder"
+        ),
     )
     assert virtual(scheduler.co_run)
-    jobs = [f"{label} {what}" for label in ("adder", "added", "held") for what in ("settled", "finished")]
+    jobs = [
+        f"{label} {what}"
+        for label in ("adder", "added", "held")
+        for what in ("settled", "finished")
+    ]
     assert made[0].told == ["LINKING", "RUNNING", "added", *jobs, "STOPPING"]
     assert (held.started_at or 0) - (adder.started_at or 0) == 3.0
 
@@ -303,7 +381,9 @@ class Late(Part):
         self.told.append(("settled", job.label))
 
 
-def test_a_part_that_joins_late_hears_all_that_is_still_to_come(virtual: Virtual) -> None:
+def test_a_part_that_joins_late_hears_all_that_is_still_to_come(
+    virtual: Virtual,
+) -> None:
     """It was asked about added jobs alone, and heard of none that settled: what a run asks was fixed as it began."""
     late: list[Late] = []
 
@@ -314,7 +394,11 @@ def test_a_part_that_joins_late_hears_all_that_is_still_to_come(virtual: Virtual
     first = Job(join, label="first")
     scheduler = Scheduler(first, Job(nothing, required=first, label="after"))
     assert virtual(scheduler.co_run)
-    assert late[0].told == [("settled", "first"), ("may start", "after"), ("settled", "after")]
+    assert late[0].told == [
+        ("settled", "first"),
+        ("may start", "after"),
+        ("settled", "after"),
+    ]
 
 
 def test_a_run_without_parts_calls_nothing_when_a_job_settles() -> None:

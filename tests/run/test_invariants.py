@@ -74,12 +74,22 @@ def test_a_fault_is_noticed(plant: Callable[..., None], backend: Any) -> None:
         run, look = current_scheduler()._run, invariants.Look()
         look(run)
         assert not look.wrong
-        before = [run.counts.unsettled, run.counts.forever_unsettled, run.crew.searchers, jobs["waits"]._pending]
+        before = [
+            run.counts.unsettled,
+            run.counts.forever_unsettled,
+            run.crew.searchers,
+            jobs["waits"]._pending,
+        ]
         worker, waiting = jobs["plants"]._worker, list(run.line.places._jobs)
         plant(run, jobs)
         look(run)
         found.extend(look.wrong)
-        run.counts.unsettled, run.counts.forever_unsettled, run.crew.searchers, jobs["waits"]._pending = before
+        (
+            run.counts.unsettled,
+            run.counts.forever_unsettled,
+            run.crew.searchers,
+            jobs["waits"]._pending,
+        ) = before
         jobs["plants"]._worker = worker
         run.line.places._jobs.clear()
         run.line.places._jobs.extend(waiting)

@@ -16,11 +16,30 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 import trio
-from trioflow import AbstractJob, Adaptive, Job, JobCancelled, JobTimeout, Scheduler, Sequence, current_job
+from trioflow import (
+    AbstractJob,
+    Adaptive,
+    Job,
+    JobCancelled,
+    JobTimeout,
+    Scheduler,
+    Sequence,
+    current_job,
+)
 from trioflow._core.backend import get_backend
 from trioflow._core.run._current import current_worker_var
 from trioflow.testing import run_virtual, virtual_options
-from ..bodies import FAILED, SUCCEEDED, at_once, fail, later, nap, task_now, timed, unwind
+from ..bodies import (
+    FAILED,
+    SUCCEEDED,
+    at_once,
+    fail,
+    later,
+    nap,
+    task_now,
+    timed,
+    unwind,
+)
 from ..conftest import Virtual
 
 
@@ -47,7 +66,9 @@ CHANGES: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("raises", [False, True])
-def test_each_job_has_a_copy_of_the_callers_context(virtual: Virtual, change: str, raises: bool) -> None:
+def test_each_job_has_a_copy_of_the_callers_context(
+    virtual: Virtual, change: str, raises: bool
+) -> None:
     """Each job starts in the context of the caller of the run, whatever earlier jobs set and however they ended."""
 
     async def dirty() -> None:
@@ -58,7 +79,9 @@ def test_each_job_has_a_copy_of_the_callers_context(virtual: Virtual, change: st
     async def look() -> tuple[bool, int]:
         return plain.get() is VALUE, len(contextvars.copy_context())
 
-    jobs = [Job(function, run_if="settled") for function in (look, dirty, look, dirty, look)]
+    jobs = [
+        Job(function, run_if="settled") for function in (look, dirty, look, dirty, look)
+    ]
 
     async def main() -> Any:
         plain.set(VALUE)
@@ -79,25 +102,42 @@ async def set_later() -> None:
 
 def child_in_own_context() -> None:
     if trio.lowlevel.in_trio_run():
-        context = trio.lowlevel.current_task().context  # trio cannot enter it again in the job
-        spawn = functools.partial(trio.lowlevel.spawn_system_task, set_later, context=context)
+        context = (
+            trio.lowlevel.current_task().context
+        )  # trio cannot enter it again in the job
+        spawn = functools.partial(
+            trio.lowlevel.spawn_system_task, set_later, context=context
+        )
         trio.lowlevel.current_trio_token().run_sync_soon(spawn)
     else:
         # Not by `create_task`: an eager task cannot enter the context that it is created in, and Python 3.12 then waits
         # for it for ever.
         context = cast(Any, asyncio.current_task()).get_context()
-        kept.append(asyncio.Task(set_later(), loop=asyncio.get_running_loop(), context=context))
+        kept.append(
+            asyncio.Task(set_later(), loop=asyncio.get_running_loop(), context=context)
+        )
 
 
 kept: list[Any] = []
-HAS_CONTEXTS = [name for name in ("trio", "asyncio") if name == "trio" or hasattr(asyncio.Task, "get_context")]
+HAS_CONTEXTS = [
+    name
+    for name in ("trio", "asyncio")
+    if name == "trio" or hasattr(asyncio.Task, "get_context")
+]
 
 
-@pytest.mark.parametrize("backend", HAS_CONTEXTS)  # Python 3.12 is the first in which asyncio shows a task's context
-def test_a_child_in_the_context_of_a_job_changes_no_variable_of_the_next(backend: Any) -> None:
+@pytest.mark.parametrize(
+    "backend", HAS_CONTEXTS
+)  # Python 3.12 is the first in which asyncio shows a task's context
+def test_a_child_in_the_context_of_a_job_changes_no_variable_of_the_next(
+    backend: Any,
+) -> None:
     """A task that a job leaves in its own context sets variables there alone; the next job once saw them."""
 
-    first, second = Job(at_once, child_in_own_context), Job(later, 2, lambda: plain.get("of the run"))
+    first, second = (
+        Job(at_once, child_in_own_context),
+        Job(later, 2, lambda: plain.get("of the run")),
+    )
     assert run_virtual(Scheduler(Sequence(first, second)).co_run, backend=backend)
     kept.clear()
     assert second.result() == "of the run"
@@ -141,7 +181,9 @@ async def by_generator(seconds: float) -> None:
 @pytest.mark.parametrize("leave", [by_enter, by_generator])
 @pytest.mark.parametrize("raises", [False, True])
 @pytest.mark.parametrize("timeout", [None, 50])
-def test_an_open_scope_affects_only_its_job(virtual: Virtual, leave: Any, raises: bool, timeout: float | None) -> None:
+def test_an_open_scope_affects_only_its_job(
+    virtual: Virtual, leave: Any, raises: bool, timeout: float | None
+) -> None:
     """A job that leaves a scope open fails, with its own exception if any, and the scope never hits a later job."""
 
     async def sloppy() -> None:
@@ -167,7 +209,9 @@ async def leave_group(child: Callable[[], Any]) -> None:
 @pytest.mark.fast_way  # with direct isolation, what is left open is not closed
 @pytest.mark.parametrize("scope", [None, "around", "inside"])
 @pytest.mark.parametrize("timeout", [None, 50, 1.5])
-def test_an_open_nursery_is_closed_with_children(virtual: Virtual, scope: str | None, timeout: float | None) -> None:
+def test_an_open_nursery_is_closed_with_children(
+    virtual: Virtual, scope: str | None, timeout: float | None
+) -> None:
     """A nursery that a job leaves open is closed: its children are cancelled, and have ended when the job settles. The
     error names the nursery, even if a scope around it or in it was left open too. A job that times out then fails with
     its `JobTimeout`."""
@@ -196,14 +240,18 @@ def test_an_open_nursery_is_closed_with_children(virtual: Virtual, scope: str | 
     if timeout == 1.5:
         assert isinstance(job.raised_exception(), JobTimeout)
     else:
-        assert ("nursery" if virtual.backend == "trio" else "task group") in str(job.raised_exception())
+        assert ("nursery" if virtual.backend == "trio" else "task group") in str(
+            job.raised_exception()
+        )
         assert job.elapsed == end
     assert after.result() == "whole"
 
 
 @pytest.mark.fast_way  # with direct isolation, what is left open is not closed
 @pytest.mark.parametrize("breaks", [False, True])
-def test_nursery_left_open_by_a_job_that_raises_is_closed(virtual: Virtual, breaks: bool) -> None:
+def test_nursery_left_open_by_a_job_that_raises_is_closed(
+    virtual: Virtual, breaks: bool
+) -> None:
     """A job that raises and leaves a nursery open fails with its exception, and perhaps with those of the children."""
     ended: list[float] = []
 
@@ -273,14 +321,18 @@ def test_cancelling_the_stored_own_task_later_harms_no_other_job() -> None:
         return "unharmed"
 
     users = [Job(use) for _ in range(3)]
-    first, second = (Job(at_once, lambda: stored.append(task_now()), own_task=True) for _ in range(2))
+    first, second = (
+        Job(at_once, lambda: stored.append(task_now()), own_task=True) for _ in range(2)
+    )
     scheduler = Scheduler(Sequence(first, users[0], second, users[1:]))
     assert scheduler.run(backend="asyncio") is True
     assert [job.result() for job in users] == ["unharmed"] * 3
 
 
 @pytest.mark.parametrize("member", [False, True])
-def test_jobs_of_an_inner_run_have_the_variables_that_were_set_around_it(virtual: Virtual, member: bool) -> None:
+def test_jobs_of_an_inner_run_have_the_variables_that_were_set_around_it(
+    virtual: Virtual, member: bool
+) -> None:
     outside, inside = object(), object()
     seen: list[object] = []
 
@@ -295,7 +347,9 @@ def test_jobs_of_an_inner_run_have_the_variables_that_were_set_around_it(virtual
 
     async def main() -> None:
         plain.set(outside)
-        inner = Setting(Sequence(Job(work, outside), Job(work, inside), Job(work, None)))
+        inner = Setting(
+            Sequence(Job(work, outside), Job(work, inside), Job(work, None))
+        )
         assert await Scheduler(inner if member else Job(inner.co_run)).co_run()
 
     virtual(main)
@@ -357,18 +411,36 @@ def test_a_job_gives_its_label_to_its_task(backend: str, virtual: Virtual) -> No
         await anyio.sleep(seconds)
         return [*names, name_now()]
 
-    quick = [Job(at_once, lambda: [name_now()] * 2, label=f"quick {number}") for number in range(3)]
-    long = [make(names, 0.2, label=f"job {number}") for number, make in enumerate((Job, Renamed, Job))]
+    quick = [
+        Job(at_once, lambda: [name_now()] * 2, label=f"quick {number}")
+        for number in range(3)
+    ]
+    long = [
+        make(names, 0.2, label=f"job {number}")
+        for number, make in enumerate((Job, Renamed, Job))
+    ]
     timed, short = Job(names, 1, timeout=9), Job(names)
-    own, forever = Job(names, own_task=True, label="own"), Job(names, 2, forever=True, label="forever")
+    own, forever = (
+        Job(names, own_task=True, label="own"),
+        Job(names, 2, forever=True, label="forever"),
+    )
     inside, own_inside = Job(names, 1, label="inside"), Job(names, label="own inside")
     nested = Scheduler(Sequence(inside, short), Scheduler(own_inside, own_task=True))
     failing, after = Job(fail, 0.2, ValueError(), critical=False), Job(names)
     after.requires(failing, settled=True)
-    jobs = [Sequence(quick, long, timed, own), nested, forever, failing, after, Job(anyio.sleep, 9)]
+    jobs = [
+        Sequence(quick, long, timed, own),
+        nested,
+        forever,
+        failing,
+        after,
+        Job(anyio.sleep, 9),
+    ]
     assert virtual(Scheduler(jobs).co_run)
     for job in (*quick, *long, timed, inside, forever, short, after):
-        assert job.result() == [job.label if backend == "trio" else "trioflow worker"] * 2
+        assert (
+            job.result() == [job.label if backend == "trio" else "trioflow worker"] * 2
+        )
     for job in (own, own_inside):
         assert job.result() == [job.label] * 2
 
@@ -387,25 +459,38 @@ def test_a_name_that_a_job_gives_its_task_is_its_own(virtual: Virtual) -> None:
     async def name() -> list[str]:
         return [name_now()]
 
-    before, renamed, after = Job(name, label="before"), Job(rename, own_task=True), Job(name, label="after")
+    before, renamed, after = (
+        Job(name, label="before"),
+        Job(rename, own_task=True),
+        Job(name, label="after"),
+    )
     assert virtual(Scheduler(Sequence(before, renamed, after)).co_run)
     assert renamed.result() == ["mine"]
     assert "mine" not in (*before.result(), *after.result())
 
 
 @pytest.mark.fast_way("asyncio")
-def test_a_run_whose_jobs_wait_sets_no_timer(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_whose_jobs_wait_sets_no_timer(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run whose jobs only wait takes no turn of the loop of its own: one for names once changed the order of jobs."""
     timers: list[float] = []
     group = get_backend(cast(Any, backend)).isolation.group_class
-    monkeypatch.setattr(group, "call_at", lambda _self, when, *_: timers.append(when) or timers.clear)
-    jobs = Sequence(Job(nap, 1), Scheduler(Job(nap, 2), Job(nap, 3, forever=True)), Job(nap, 1))
+    monkeypatch.setattr(
+        group, "call_at", lambda _self, when, *_: timers.append(when) or timers.clear
+    )
+    jobs = Sequence(
+        Job(nap, 1), Scheduler(Job(nap, 2), Job(nap, 3, forever=True)), Job(nap, 1)
+    )
     assert run_virtual(Scheduler(jobs, Job(nap, 20)).co_run, backend=cast(Any, backend))
     assert not timers
 
 
 @pytest.mark.fast_way  # anyio does so for tasks that go with their jobs
-@pytest.mark.skipif(not hasattr(asyncio, "capture_call_graph"), reason="asyncio has a call graph since Python 3.14")
+@pytest.mark.skipif(
+    not hasattr(asyncio, "capture_call_graph"),
+    reason="asyncio has a call graph since Python 3.14",
+)
 def test_tools_outside_the_process_see_labels_and_the_task_that_awaits_a_run() -> None:
     async def chain() -> list[tuple[str, str]]:
         """Return the stored names, in ASCII, of each task that is awaited by another one, and of that one."""
@@ -421,16 +506,29 @@ def test_tools_outside_the_process_see_labels_and_the_task_that_awaits_a_run() -
         cast(Any, asyncio.current_task()).set_name("main")
         first = Job(nap, 1, label="first")
         nested = Scheduler(inside, label="nested")
-        return await Scheduler(Sequence(first, waits), nested, looks, own_task=True).co_run()
+        return await Scheduler(
+            Sequence(first, waits), nested, looks, own_task=True
+        ).co_run()
 
-    waits, inside, looks = Job(nap, 8, label="wait…"), Job(nap, 9, label="inside é"), Job(chain, label="chain")
+    waits, inside, looks = (
+        Job(nap, 8, label="wait…"),
+        Job(nap, 9, label="inside é"),
+        Job(chain, label="chain"),
+    )
     assert run_virtual(main, backend="asyncio") is True
-    assert looks.result() == [("chain", "main"), (r"inside \xe9", "nested"), ("nested", "main"), ("wait...", "main")]
+    assert looks.result() == [
+        ("chain", "main"),
+        (r"inside \xe9", "nested"),
+        ("nested", "main"),
+        ("wait...", "main"),
+    ]
 
 
 # --- the identity of tasks
 @pytest.mark.parametrize("held", [dict, weakref.WeakKeyDictionary])
-def test_values_stored_by_task_are_separate_for_each_job(backend: Any, held: Callable[[], Any]) -> None:
+def test_values_stored_by_task_are_separate_for_each_job(
+    backend: Any, held: Callable[[], Any]
+) -> None:
     """Thirty jobs that store a session by task have thirty sessions, in ordinary and weak dictionaries. Three tasks
     would do here, and on trio jobs once shared three sessions, on asyncio those in weak dictionaries."""
     sessions = held()
@@ -453,16 +551,23 @@ def test_values_stored_by_task_are_separate_for_each_job(backend: Any, held: Cal
     assert len(opened) == len(set(map(id, opened))) == 30
 
 
-def test_a_task_with_both_a_strong_and_a_weak_reference_is_not_reused(backend: Any) -> None:
+def test_a_task_with_both_a_strong_and_a_weak_reference_is_not_reused(
+    backend: Any,
+) -> None:
     kept: list[Any] = []
-    jobs = [Job(at_once, lambda: kept.append((task_now(), weakref.ref(task_now())))) for _ in range(3)]
+    jobs = [
+        Job(at_once, lambda: kept.append((task_now(), weakref.ref(task_now()))))
+        for _ in range(3)
+    ]
     assert Scheduler(Sequence(jobs)).run(backend=backend) is True
     assert len({id(task) for task, _ in kept}) == 3
     kept.clear()
 
 
 @pytest.mark.fast_way("asyncio")
-def test_jobs_that_store_no_reference_to_their_task_share_tasks(virtual: Virtual) -> None:
+def test_jobs_that_store_no_reference_to_their_task_share_tasks(
+    virtual: Virtual,
+) -> None:
     """Usual code leaves no reference to a task behind, strong or weak, so three tasks serve thirty jobs."""
     tasks: set[int] = set()
 
@@ -478,7 +583,9 @@ def test_jobs_that_store_no_reference_to_their_task_share_tasks(virtual: Virtual
 
 
 @pytest.mark.parametrize("of_job", [True, False])
-def test_own_task_gives_each_job_a_task_with_a_unique_id(backend: Any, of_job: bool) -> None:
+def test_own_task_gives_each_job_a_task_with_a_unique_id(
+    backend: Any, of_job: bool
+) -> None:
     """Code that identifies a task by its number alone needs `own_task=True`, on jobs or on their scheduler."""
     seen: list[object] = []
 
@@ -487,7 +594,9 @@ def test_own_task_gives_each_job_a_task_with_a_unique_id(backend: Any, of_job: b
         await anyio.lowlevel.checkpoint()
 
     jobs = [Job(work, own_task=of_job) for _ in range(30)]
-    assert Scheduler(jobs, jobs_window=3, own_task=not of_job).run(backend=backend) is True
+    assert (
+        Scheduler(jobs, jobs_window=3, own_task=not of_job).run(backend=backend) is True
+    )
     assert len(set(map(id, seen))) == 30
 
 
@@ -534,7 +643,9 @@ def test_current_job_outside_of_jobs_raises(virtual: Virtual) -> None:
 @pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("turns", [0, 2])
 @pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
-def test_abandoned_generator_with_an_open_nursery_fails_only_its_job(child: bool, kept: bool, turns: int) -> None:
+def test_abandoned_generator_with_an_open_nursery_fails_only_its_job(
+    child: bool, kept: bool, turns: int
+) -> None:
     """On trio, the finalizer of an abandoned generator also closes its nursery, which once made the run wait forever.
     After two turns it may do so before the job ends, in the same turn, or not, so there are some of these jobs. Where
     the job goes on afterwards, with a child alive, trio itself ends with an internal error."""
@@ -554,8 +665,13 @@ def test_abandoned_generator_with_an_open_nursery_fails_only_its_job(child: bool
         for _ in range(turns):
             await trio.lowlevel.cancel_shielded_checkpoint()
 
-    jobs, after = [Job(sloppy, run_if="settled") for _ in range(8)], Job(nap, 1, "whole", run_if="settled")
-    assert run_virtual(Scheduler(Sequence(*jobs, after)).co_run, backend="trio") is False
+    jobs, after = (
+        [Job(sloppy, run_if="settled") for _ in range(8)],
+        Job(nap, 1, "whole", run_if="settled"),
+    )
+    assert (
+        run_virtual(Scheduler(Sequence(*jobs, after)).co_run, backend="trio") is False
+    )
     held.clear()
     gc.collect()
     for job in jobs:
@@ -566,7 +682,9 @@ def test_abandoned_generator_with_an_open_nursery_fails_only_its_job(child: bool
 
 @pytest.mark.fast_way("asyncio")  # with direct isolation it may find a job there
 @pytest.mark.parametrize("late", [False, True])
-def test_current_job_raises_in_a_task_of_a_group_around_the_jobs(virtual: Virtual, late: bool) -> None:
+def test_current_job_raises_in_a_task_of_a_group_around_the_jobs(
+    virtual: Virtual, late: bool
+) -> None:
     """In a task that a job starts in a group around the run, `current_job()` once gave whatever job was running."""
     told: list[str] = []
 
@@ -593,7 +711,9 @@ def test_current_job_raises_in_a_task_of_a_group_around_the_jobs(virtual: Virtua
     assert told == ["refused"] * 3
 
 
-def test_current_job_in_a_loop_of_a_thread_is_the_job_that_called_it(backend: Any) -> None:
+def test_current_job_in_a_loop_of_a_thread_is_the_job_that_called_it(
+    backend: Any,
+) -> None:
     """A job may have a thread run an event loop, of either library, whose tasks inherit its context."""
 
     async def ask() -> AbstractJob[Any]:
@@ -629,7 +749,9 @@ def test_current_job_is_known_while_other_threads_run_loops() -> None:
 
     def run_others() -> None:
         while not ended.is_set():
-            Scheduler(*(Job(anyio.sleep, 0.0005) for _ in range(100))).run(backend="asyncio")
+            Scheduler(*(Job(anyio.sleep, 0.0005) for _ in range(100))).run(
+                backend="asyncio"
+            )
 
     other = threading.Thread(target=run_others)
     interval = sys.getswitchinterval()
@@ -649,14 +771,24 @@ def test_current_job_is_known_while_other_threads_run_loops() -> None:
 def test_own_task_of_a_scheduler_holds_for_all_its_jobs(virtual: Virtual) -> None:
     jobs = [Job(later, number % 3, task_now) for number in range(12)]
     inside = [Job(later, 0, task_now) for _ in range(5)]
-    scheduler = Scheduler(Sequence(jobs[:6]), *jobs[6:], Scheduler(Sequence(inside)), own_task=True, jobs_window=4)
+    scheduler = Scheduler(
+        Sequence(jobs[:6]),
+        *jobs[6:],
+        Scheduler(Sequence(inside)),
+        own_task=True,
+        jobs_window=4,
+    )
     assert virtual(timed, scheduler)[0] is True
     tasks = [job.result() for job in (*jobs, *inside)]
     assert len({id(task) for task in tasks}) == len(tasks)
 
 
-def test_tasks_of_a_scheduler_with_own_task_run_no_jobs_outside_of_it(virtual: Virtual) -> None:
-    who = current_worker_var.get  # not its task: a reference to that would end the worker
+def test_tasks_of_a_scheduler_with_own_task_run_no_jobs_outside_of_it(
+    virtual: Virtual,
+) -> None:
+    who = (
+        current_worker_var.get
+    )  # not its task: a reference to that would end the worker
     short, long, first = Job(later, 1, who), Job(nap, 5), Job(nap, 2)
     inside = Scheduler(short, long, Job(nap, required=[short, long]), own_task=True)
     outside = [Job(later, 1, who, required=first) for _ in range(3)]
@@ -679,7 +811,12 @@ class CountingFactory:
         return task
 
 
-EAGER = [False, pytest.param(True, marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="new in 3.12"))]
+EAGER = [
+    False,
+    pytest.param(
+        True, marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="new in 3.12")
+    ),
+]
 
 
 @pytest.mark.parametrize("eager", EAGER)
@@ -714,7 +851,9 @@ def test_tasks_that_the_loops_factory_makes_have_the_names_of_their_jobs() -> No
 
     jobs = [Job(name, label="a"), Job(name, label="b")]
 
-    def make(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+    def make(
+        loop: asyncio.AbstractEventLoop, coro: Any, **options: Any
+    ) -> asyncio.Task[Any]:
         return asyncio.Task(coro, loop=loop, **options)
 
     async def main() -> None:
@@ -753,5 +892,8 @@ def test_the_task_of_a_job_that_has_slept_is_reused() -> None:
             spawned.append(task.name)
 
     naps = Sequence(*(Job(trio.sleep, 0.001) for _ in range(40)))
-    Scheduler(naps).run(check=True, backend_options={**virtual_options("trio"), "instruments": [Counter()]})
+    Scheduler(naps).run(
+        check=True,
+        backend_options={**virtual_options("trio"), "instruments": [Counter()]},
+    )
     assert len(spawned) < 20

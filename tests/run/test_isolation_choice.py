@@ -68,7 +68,16 @@ async def scenario(backend):
 
 print(json.dumps([anyio.run(scenario, name, backend=name) for name in sys.argv[1:] for _ in range(2)]))
 """
-RESULT = [False, [0, 1, 2, 3, 4, 10], 10, "FAILED", "untouched", True, "CANCELLED", "FAILED"]
+RESULT = [
+    False,
+    [0, 1, 2, 3, 4, 10],
+    10,
+    "FAILED",
+    "untouched",
+    True,
+    "CANCELLED",
+    "FAILED",
+]
 
 DIFFERENT = {
     "trio": ("import trio; del trio._core", "module 'trio' has no attribute '_core'"),
@@ -87,7 +96,9 @@ DIFFERENT = {
 """What is missing, or misbehaves, and what the log says of it."""
 
 
-def run_scenario(name: str, before: str = "", isolation: str = "") -> subprocess.CompletedProcess[str]:
+def run_scenario(
+    name: str, before: str = "", isolation: str = ""
+) -> subprocess.CompletedProcess[str]:
     """Run the scenario in its own process, twice on each backend; `TRIOFLOW_ISOLATION` is read at the import."""
     environment = {**os.environ, "TRIOFLOW_ISOLATION": isolation}
     return subprocess.run(
@@ -108,7 +119,9 @@ def test_a_private_part_that_differs_is_logged_once_and_not_used(name: str) -> N
     library = {"trio": "trio", "asyncio": "anyio"}[name]
     assert json.loads(done.stdout) == [RESULT, RESULT]
     (said,) = said_of_parts(done)
-    assert said.startswith(f"private attributes of {library} {metadata.version(library)}, which a newer trioflow may")
+    assert said.startswith(
+        f"private attributes of {library} {metadata.version(library)}, which a newer trioflow may"
+    )
     assert difference in said
     assert said.endswith(f"; trioflow runs without them, slower on {name}")
 
@@ -119,15 +132,21 @@ def test_nothing_takes_the_place_of_an_isolation_that_was_chosen(name: str) -> N
     before, difference = DIFFERENT[name]
     done = run_scenario(name, before, "fast")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("ImportError: TRIOFLOW_ISOLATION=fast: private attributes of ")
+    assert done.stderr.splitlines()[-1].startswith(
+        "ImportError: TRIOFLOW_ISOLATION=fast: private attributes of "
+    )
     assert difference in done.stderr
 
 
 def test_the_log_names_a_class_that_another_library_has_replaced() -> None:
     """If another library has replaced asyncio's class of tasks, as nest_asyncio does, the log blames it, not anyio."""
-    done = run_scenario("asyncio", "import asyncio; asyncio.Task = asyncio.tasks._PyTask")
+    done = run_scenario(
+        "asyncio", "import asyncio; asyncio.Task = asyncio.tasks._PyTask"
+    )
     assert json.loads(done.stdout) == [RESULT, RESULT]
-    (said,) = [line for line in done.stderr.splitlines() if "which has no _must_cancel" in line]
+    (said,) = [
+        line for line in done.stderr.splitlines() if "which has no _must_cancel" in line
+    ]
     assert said.startswith("asyncio.Task is asyncio.tasks.Task, ")
     assert "another library has replaced it" in said
 
@@ -140,13 +159,17 @@ def test_an_isolation_by_environment_variable_logs_nothing(kind: str) -> None:
     look += "atexit.register(lambda: print(*ways(), 'private attributes', file=sys.stderr))\n"
     done = run_scenario("trio asyncio", look, kind)
     assert json.loads(done.stdout) == [RESULT] * 4
-    assert said_of_parts(done) == [f"{kind.title()}Trio {kind.title()}Asyncio private attributes"]
+    assert said_of_parts(done) == [
+        f"{kind.title()}Trio {kind.title()}Asyncio private attributes"
+    ]
 
 
 @pytest.mark.parametrize("kind", ["0", "1", "plain", "Direct"])
 def test_an_isolation_that_does_not_exist_is_refused(kind: str) -> None:
     """Another value of `TRIOFLOW_ISOLATION` is an error that names the choices; a variable like a switch is not on."""
-    with pytest.raises(ValueError, match=f"^TRIOFLOW_ISOLATION='{kind}': choose one of fast, direct$"):
+    with pytest.raises(
+        ValueError, match=f"^TRIOFLOW_ISOLATION='{kind}': choose one of fast, direct$"
+    ):
         backend.choose_isolation(kind)
 
 
@@ -154,7 +177,9 @@ def test_an_isolation_that_does_not_exist_is_refused(kind: str) -> None:
 @pytest.mark.parametrize("make", [trio.CancelScope, trio.open_nursery])
 @pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize("nested", [False, True])
-def test_what_a_job_leaves_open_ends_its_run_with_the_error_of_trio(make: Any, waits: bool, nested: bool) -> None:
+def test_what_a_job_leaves_open_ends_its_run_with_the_error_of_trio(
+    make: Any, waits: bool, nested: bool
+) -> None:
     opened: list[Any] = []
 
     async def clumsy() -> None:
@@ -169,8 +194,14 @@ def test_what_a_job_leaves_open_ends_its_run_with_the_error_of_trio(make: Any, w
     after = Job(nothing)
 
     async def scenario() -> None:
-        inner = Scheduler(Sequence(Job(nothing), Job(clumsy), after), Job(trio.sleep, 5), label="inner")
-        scheduler = Scheduler(inner, Job(trio.sleep, 9), label="outer") if nested else inner
+        inner = Scheduler(
+            Sequence(Job(nothing), Job(clumsy), after),
+            Job(trio.sleep, 5),
+            label="inner",
+        )
+        scheduler = (
+            Scheduler(inner, Job(trio.sleep, 9), label="outer") if nested else inner
+        )
         if nested:
             assert await scheduler.co_run() is False
             raise cast(BaseException, inner.raised_exception())
@@ -231,19 +262,59 @@ PARENT: Any = Status.parent
 FIXED = property(PARENT.fget, lambda status, parent: None)
 NEVER = property(lambda status: False, lambda status, is_cancelled: None)
 PARTS_OF_TRIO: list[tuple[Any, str, Any, str]] = [
-    (_fast_trio, "CancelStatus", changed(Status, parent=FIXED), "inserted between two others"),
-    (_fast_trio.TrioTaskSnapshot, "is_task_unchanged", answering(False), "does not enter a scope"),
-    (_fast_trio.TrioTaskSnapshot, "is_task_unchanged", answering(True, True), "does not know its nurseries"),
-    (_fast_trio, "CancelStatus", changed(Status, effectively_cancelled=NEVER), "does not cancel its contents"),
+    (
+        _fast_trio,
+        "CancelStatus",
+        changed(Status, parent=FIXED),
+        "inserted between two others",
+    ),
+    (
+        _fast_trio.TrioTaskSnapshot,
+        "is_task_unchanged",
+        answering(False),
+        "does not enter a scope",
+    ),
+    (
+        _fast_trio.TrioTaskSnapshot,
+        "is_task_unchanged",
+        answering(True, True),
+        "does not know its nurseries",
+    ),
+    (
+        _fast_trio,
+        "CancelStatus",
+        changed(Status, effectively_cancelled=NEVER),
+        "does not cancel its contents",
+    ),
 ]
 PARTS_OF_ANYIO: list[tuple[Any, str, Any, str]] = [
     (_fast_asyncio, "TASK_STATES", Forgetful(), "does not record the scope of a task"),
-    (anyio_asyncio.TaskState, "parent_id", showing(1), "does not record the scope of a task"),
+    (
+        anyio_asyncio.TaskState,
+        "parent_id",
+        showing(1),
+        "does not record the scope of a task",
+    ),
     (_fast_asyncio, "STATES_BY_REF", {}, "records the scopes of tasks differently"),
-    (_fast_asyncio.WorkerScope, "_shield", showing(*[True] * 9), "a task outside of shields is not cancelled"),
-    (anyio_asyncio, "CancelScope", changed(Scope, _shield=showing(*[False] * 9)), "a shield has no effect"),
+    (
+        _fast_asyncio.WorkerScope,
+        "_shield",
+        showing(*[True] * 9),
+        "a task outside of shields is not cancelled",
+    ),
+    (
+        anyio_asyncio,
+        "CancelScope",
+        changed(Scope, _shield=showing(*[False] * 9)),
+        "a shield has no effect",
+    ),
     (_fast_asyncio.WorkerScope, "cancel_called", False, "ignores its cancellation"),
-    (_fast_asyncio.WorkerScope, "_effectively_cancelled", False, "ignores its cancellation"),
+    (
+        _fast_asyncio.WorkerScope,
+        "_effectively_cancelled",
+        False,
+        "ignores its cancellation",
+    ),
     (
         anyio_asyncio,
         "CancelScope",
@@ -258,7 +329,10 @@ PARTS_OF_ANYIO: list[tuple[Any, str, Any, str]] = [
     ),
 ]
 """For each part: its owner, its name, its replacement, and the text of the error."""
-DIFFERING = [*((_fast_trio, *part) for part in PARTS_OF_TRIO), *((_fast_asyncio, *part) for part in PARTS_OF_ANYIO)]
+DIFFERING = [
+    *((_fast_trio, *part) for part in PARTS_OF_TRIO),
+    *((_fast_asyncio, *part) for part in PARTS_OF_ANYIO),
+]
 
 
 @pytest.mark.fast_way
@@ -268,7 +342,12 @@ DIFFERING = [*((_fast_trio, *part) for part in PARTS_OF_TRIO), *((_fast_asyncio,
     ids=[f"{part[2]} {number}" for number, part in enumerate(DIFFERING)],
 )
 def test_each_private_part_that_misbehaves_is_named(
-    way: Any, owner: Any, name: str, other: Any, said: str, monkeypatch: pytest.MonkeyPatch
+    way: Any,
+    owner: Any,
+    name: str,
+    other: Any,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each private part of trio and anyio that the engine uses is checked, and named if it behaves differently."""
     # Other tests must not find what a failed check leaves there.
@@ -283,7 +362,9 @@ def test_each_private_part_that_misbehaves_is_named(
 
 @pytest.mark.fast_way
 @pytest.mark.parametrize("name", ["_child_nurseries", "_schedule_points"])
-def test_a_missing_private_part_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_private_part_is_named(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delattr(trio.lowlevel.Task, name)
     with pytest.raises(PrivateApiMismatch, match=f"^Task has no {name}$"):
         _fast_trio._check_private_attributes()
@@ -294,13 +375,23 @@ def private_parts(path: Path) -> set[str]:
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and not node.level:
-            found |= {part for part in (node.module or "").split(".") if part.startswith("_")} - {"__future__"}
-        elif isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__"):
+            found |= {
+                part for part in (node.module or "").split(".") if part.startswith("_")
+            } - {"__future__"}
+        elif (
+            isinstance(node, ast.Attribute)
+            and node.attr.startswith("_")
+            and not node.attr.endswith("__")
+        ):
             found |= {node.attr} if ast.unparse(node.value) != "self" else set()
     return found
 
 
 def test_only_fast_isolation_reads_private_parts() -> None:
     """Only fast isolation, one file for each library, reads private parts; the loops and direct isolation do not."""
-    readers = {path.stem for path in (PACKAGE / "_core" / "backend").rglob("*.py") if private_parts(path)}
+    readers = {
+        path.stem
+        for path in (PACKAGE / "_core" / "backend").rglob("*.py")
+        if private_parts(path)
+    }
     assert readers == {"_fast_trio", "_fast_asyncio"}

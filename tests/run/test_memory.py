@@ -10,10 +10,31 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from trioflow import Adaptive, Job, JobState, Pool, Rate, Scheduler, Service, StopReason, current_job, current_scheduler
+from trioflow import (
+    Adaptive,
+    Job,
+    JobState,
+    Pool,
+    Rate,
+    Scheduler,
+    Service,
+    StopReason,
+    current_job,
+    current_scheduler,
+)
 from trioflow._core.words._job_queries import dropped_counts
 from trioflow.abc import Instrument
-from ..bodies import Closing, at_once, fail, fail_now, nap, nothing, serve, turns, unwind
+from ..bodies import (
+    Closing,
+    at_once,
+    fail,
+    fail_now,
+    nap,
+    nothing,
+    serve,
+    turns,
+    unwind,
+)
 from ..conftest import Virtual
 
 
@@ -26,20 +47,30 @@ async def too_early() -> None:
     Job(nap).result()
 
 
-@pytest.mark.parametrize("make", [lambda: Job(broken), lambda: Job(too_early), lambda: Job(nap, 9, timeout=1)])
-def test_an_exception_has_no_frames_of_the_engine(virtual: Virtual, make: Callable[[], Job[None]]) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Job(broken), lambda: Job(too_early), lambda: Job(nap, 9, timeout=1)],
+)
+def test_an_exception_has_no_frames_of_the_engine(
+    virtual: Virtual, make: Callable[[], Job[None]]
+) -> None:
     """A job's exception has no frames of the engine anywhere in its traceback, because they refer to the run."""
     job = make()
     virtual(Scheduler(job).co_run)
     error = job.raised_exception()
     assert error is not None
-    modules = [frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)]
+    modules = [
+        frame.f_globals["__name__"]
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    ]
     assert not [module for module in modules if module.startswith("trioflow.")]
 
 
 @pytest.mark.parametrize("options", [{}, {"timeout": 9}, {"retry": 1}])
 @pytest.mark.parametrize("nested", [False, True])
-def test_exception_that_is_kept_keeps_no_run_alive(virtual: Virtual, options: dict[str, Any], nested: bool) -> None:
+def test_exception_that_is_kept_keeps_no_run_alive(
+    virtual: Virtual, options: dict[str, Any], nested: bool
+) -> None:
     """An exception that a user keeps does not keep the run alive; a frame of the worker in it once did."""
 
     async def run() -> tuple[BaseException | None, weakref.ref[Scheduler]]:
@@ -61,7 +92,9 @@ def test_exception_that_is_kept_keeps_no_run_alive(virtual: Virtual, options: di
 
 
 @pytest.mark.parametrize("depth", range(3))
-def test_no_failure_keeps_a_run_alive_that_it_refers_to(virtual: Virtual, depth: int) -> None:
+def test_no_failure_keeps_a_run_alive_that_it_refers_to(
+    virtual: Virtual, depth: int
+) -> None:
     """A service that fails has `task_status`, which refers to the run, in a frame of its traceback."""
 
     async def serve(*, task_status: anyio.abc.TaskStatus[None]) -> None:
@@ -107,7 +140,9 @@ KINDS = ["plain", "bound", "keyword", "closure", "limits"]
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("before", [False, True])
-def test_open_scheduler_drops_the_arguments_of_settled_jobs(virtual: Virtual, kind: str, before: bool) -> None:
+def test_open_scheduler_drops_the_arguments_of_settled_jobs(
+    virtual: Virtual, kind: str, before: bool
+) -> None:
     """Jobs of an open scheduler, which never run again, lose their arguments as they settle; label and result stay."""
 
     async def main() -> None:
@@ -133,7 +168,9 @@ def test_open_scheduler_drops_the_arguments_of_settled_jobs(virtual: Virtual, ki
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_job_that_may_run_again_keeps_its_arguments(virtual: Virtual, kind: str) -> None:
+def test_job_that_may_run_again_keeps_its_arguments(
+    virtual: Virtual, kind: str
+) -> None:
     first, added = make(kind, Large()), make(kind, Large())
     scheduler = Scheduler(first, Job(at_once, lambda: scheduler.add(added)))
     for _ in range(2):
@@ -141,7 +178,9 @@ def test_job_that_may_run_again_keeps_its_arguments(virtual: Virtual, kind: str)
         assert (first.result(), added.result()) == ("used", "used")
 
 
-def test_scheduler_that_keeps_no_jobs_drops_jobs_as_they_settle(virtual: Virtual) -> None:
+def test_scheduler_that_keeps_no_jobs_drops_jobs_as_they_settle(
+    virtual: Virtual,
+) -> None:
     """With `keep_jobs=False`, settled jobs are freed; one that the caller refers to keeps its state and result."""
 
     async def main() -> None:
@@ -180,7 +219,9 @@ def test_scheduler_that_keeps_no_jobs_drops_jobs_as_they_settle(virtual: Virtual
     virtual(main)
 
 
-def test_scheduler_that_keeps_no_jobs_keeps_critical_and_shutdown_jobs(virtual: Virtual) -> None:
+def test_scheduler_that_keeps_no_jobs_keeps_critical_and_shutdown_jobs(
+    virtual: Virtual,
+) -> None:
     """Despite `keep_jobs=False`, jobs with a shutdown are shut down, and the critical failure is raised."""
     closing = Closing(nothing)
 
@@ -196,7 +237,9 @@ def test_scheduler_that_keeps_no_jobs_keeps_critical_and_shutdown_jobs(virtual: 
 
 
 @pytest.mark.parametrize("number", [0, 15, 16, 40])
-def test_keeping_no_jobs_the_critical_failure_is_raised_after_many(virtual: Virtual, number: int) -> None:
+def test_keeping_no_jobs_the_critical_failure_is_raised_after_many(
+    virtual: Virtual, number: int
+) -> None:
     async def main() -> None:
         async with scheduler:
             for _ in range(number):
@@ -212,10 +255,15 @@ def test_keeping_no_jobs_the_critical_failure_is_raised_after_many(virtual: Virt
     assert "'last'" in caught.value.exceptions[-1].__notes__[0]
     assert (f"and {number - 16} more" in str(caught.value)) is (number > 16)
     assert scheduler.culprit is not None
-    assert (scheduler.stop_reason, scheduler.culprit.label) == (StopReason.CRITICAL, "last")
+    assert (scheduler.stop_reason, scheduler.culprit.label) == (
+        StopReason.CRITICAL,
+        "last",
+    )
 
 
-def test_scheduler_that_keeps_no_jobs_keeps_jobs_that_may_run_again(virtual: Virtual) -> None:
+def test_scheduler_that_keeps_no_jobs_keeps_jobs_that_may_run_again(
+    virtual: Virtual,
+) -> None:
     scheduler = Scheduler(Job(use), Job(use), keep_jobs=False)
     for _ in range(2):
         assert virtual(scheduler.co_run) is True
@@ -236,22 +284,31 @@ def test_scheduler_that_keeps_no_jobs_drops_jobs_added_by_a_job(
         added: list[weakref.ref[Any]] = []
         for number in range(25):
             added.append(weakref.ref(scheduler.add(Job(use, number))))
-            added.append(weakref.ref(scheduler.add(Job(fail_now, label=f"bad{number}"))))
+            added.append(
+                weakref.ref(scheduler.add(Job(fail_now, label=f"bad{number}")))
+            )
             await turns()
         gc.collect()
         alive.append(sum(one() is not None for one in added))
 
     feeder = Job(feed, label="feeder")
-    inner = Scheduler(feeder, keep_jobs=False, critical_jobs=critical_jobs, label="grows")
+    inner = Scheduler(
+        feeder, keep_jobs=False, critical_jobs=critical_jobs, label="grows"
+    )
     scheduler = Scheduler(inner) if nested else inner
     for _ in range(2):
         assert virtual(scheduler.co_run) is (kept == 0)
-        assert [job.label for job in inner] == ["feeder", *(f"bad{number}" for number in range(kept))]
+        assert [job.label for job in inner] == [
+            "feeder",
+            *(f"bad{number}" for number in range(kept)),
+        ]
         assert sum(number for _, number in dropped_counts(inner)) == 50 - kept
     assert max(alive) <= 2 + kept
 
 
-def test_a_group_that_is_dropped_counts_with_what_it_has_dropped(virtual: Virtual) -> None:
+def test_a_group_that_is_dropped_counts_with_what_it_has_dropped(
+    virtual: Virtual,
+) -> None:
     async def grow() -> None:
         for _ in range(3):
             group.add(Job(nap, 1))
@@ -265,7 +322,9 @@ def test_a_group_that_is_dropped_counts_with_what_it_has_dropped(virtual: Virtua
     assert virtual(main) == 4
 
 
-def test_a_failed_job_that_is_kept_keeps_no_jobs_that_come_after_it(virtual: Virtual) -> None:
+def test_a_failed_job_that_is_kept_keeps_no_jobs_that_come_after_it(
+    virtual: Virtual,
+) -> None:
     """With `keep_jobs=False`, a failure that counts keeps its job, but none of the jobs that require it settled."""
 
     alive: list[int] = []
@@ -274,7 +333,10 @@ def test_a_failed_job_that_is_kept_keeps_no_jobs_that_come_after_it(virtual: Vir
         async with Scheduler(keep_jobs=False) as s:
             s.add(failed := Job(nap, "no number"))
             await failed.wait_settled()
-            users = [weakref.ref(s.add(Job(use).requires(failed, settled=True))) for _ in range(3)]
+            users = [
+                weakref.ref(s.add(Job(use).requires(failed, settled=True)))
+                for _ in range(3)
+            ]
             await anyio.sleep(1)
             gc.collect()
             alive.append(sum(user() is not None for user in users))
@@ -284,7 +346,9 @@ def test_a_failed_job_that_is_kept_keeps_no_jobs_that_come_after_it(virtual: Vir
     assert alive == [0]
 
 
-def test_services_of_scheduler_that_keeps_no_jobs_end_although_what_they_require_was_dropped(virtual: Virtual) -> None:
+def test_services_of_scheduler_that_keeps_no_jobs_end_although_what_they_require_was_dropped(
+    virtual: Virtual,
+) -> None:
     """With `keep_jobs=False`, a service that requires a dropped job ends with the run, which once raised a KeyError."""
 
     async def main() -> tuple[Any, Any]:
@@ -298,9 +362,13 @@ def test_services_of_scheduler_that_keeps_no_jobs_end_although_what_they_require
     assert virtual(main) == (StopReason.COMPLETED, JobState.SUCCEEDED)
 
 
-@pytest.mark.fast_way("asyncio")  # with direct isolation, a shield of anyio does not hold
+@pytest.mark.fast_way(
+    "asyncio"
+)  # with direct isolation, a shield of anyio does not hold
 @pytest.mark.parametrize("keep_jobs", [True, False])
-def test_a_later_service_ends_before_what_it_uses_by_a_dropped_job(virtual: Virtual, keep_jobs: bool) -> None:
+def test_a_later_service_ends_before_what_it_uses_by_a_dropped_job(
+    virtual: Virtual, keep_jobs: bool
+) -> None:
     ended: list[str] = []
 
     async def note(name: str, *, task_status: anyio.abc.TaskStatus[None]) -> None:
@@ -315,13 +383,17 @@ def test_a_later_service_ends_before_what_it_uses_by_a_dropped_job(virtual: Virt
             migrate = s.add(Job(use, required=s.add(Service(note, "database"))))
             await migrate
             await anyio.sleep(1)
-            await s.add(Job(use, required=s.add(Service(note, "web", required=migrate))))
+            await s.add(
+                Job(use, required=s.add(Service(note, "web", required=migrate)))
+            )
 
     virtual(main)
     assert ended == ["web", "database"]
 
 
-def test_a_run_that_keeps_no_jobs_ends_although_a_job_waits_for_one_that_was_dropped(virtual: Virtual) -> None:
+def test_a_run_that_keeps_no_jobs_ends_although_a_job_waits_for_one_that_was_dropped(
+    virtual: Virtual,
+) -> None:
     """With `keep_jobs=False`, a run is cancelled cleanly while a job waits; once a service went on after the run."""
     services: list[Service[Any]] = []
 
@@ -334,10 +406,15 @@ def test_a_run_that_keeps_no_jobs_ends_although_a_job_waits_for_one_that_was_dro
 
     scheduler = Scheduler(Job(feed), keep_jobs=False)
     assert not virtual(scheduler.co_run)
-    assert (scheduler.stop_reason, services[0].state) == (StopReason.CANCELLED, JobState.SUCCEEDED)
+    assert (scheduler.stop_reason, services[0].state) == (
+        StopReason.CANCELLED,
+        JobState.SUCCEEDED,
+    )
 
 
-def test_a_job_that_was_dropped_while_it_waited_leaves_nothing_behind(virtual: Virtual) -> None:
+def test_a_job_that_was_dropped_while_it_waited_leaves_nothing_behind(
+    virtual: Virtual,
+) -> None:
     """With `keep_jobs=False`, nothing stays of a job that was cancelled before one that uses a service; once it did."""
 
     async def main() -> object:
@@ -352,7 +429,9 @@ def test_a_job_that_was_dropped_while_it_waited_leaves_nothing_behind(virtual: V
 
 @pytest.mark.parametrize("policy", ["fifo", "auto", "critical-path"])
 @pytest.mark.parametrize("duration", [None, 0.5])
-def test_jobs_are_dropped_under_any_policy(virtual: Virtual, policy: Any, duration: float | None) -> None:
+def test_jobs_are_dropped_under_any_policy(
+    virtual: Virtual, policy: Any, duration: float | None
+) -> None:
     """With `keep_jobs=False`, no policy keeps settled jobs; once every rank and expected duration was kept."""
 
     async def main() -> int:
@@ -369,7 +448,9 @@ def test_jobs_are_dropped_under_any_policy(virtual: Virtual, policy: Any, durati
     assert virtual(main) == 0
 
 
-def test_a_run_counts_its_own_failures_of_dropped_jobs(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_counts_its_own_failures_of_dropped_jobs(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     """A second run with `keep_jobs=False` once reported the failures of the first run again."""
 
     async def feed() -> None:
@@ -395,18 +476,32 @@ FEATURES: dict[str, Callable[[], Scheduler]] = {
     "nothing": lambda: Scheduler(naps()),
     "window": lambda: Scheduler(naps(), jobs_window=2),
     "limiter": lambda: Scheduler(naps(), jobs_window=anyio.CapacityLimiter(2)),
-    "limiter around": lambda: Scheduler(Scheduler(naps()), Scheduler(naps()), jobs_window=anyio.CapacityLimiter(1)),
+    "limiter around": lambda: Scheduler(
+        Scheduler(naps()), Scheduler(naps()), jobs_window=anyio.CapacityLimiter(1)
+    ),
     "adaptive window": lambda: Scheduler(naps(), jobs_window=Adaptive(1, 4)),
     "pool": lambda: Scheduler(naps(needs={"cpu": 1}), pool=Pool(cpu=2)),
-    "rate": lambda: Scheduler(naps(needs={"api": 1}), pool=Pool(api=Rate(requests=1, per=1, burst=2))),
-    "pool around": lambda: Scheduler([Scheduler(naps(needs={"cpu": 1})) for _ in range(3)], pool=Pool(cpu=2)),
-    "part of a pool": lambda: Scheduler(Scheduler(naps(needs={"cpu": 1}), needs={"cpu": 1}), pool=Pool(cpu=2)),
+    "rate": lambda: Scheduler(
+        naps(needs={"api": 1}), pool=Pool(api=Rate(requests=1, per=1, burst=2))
+    ),
+    "pool around": lambda: Scheduler(
+        [Scheduler(naps(needs={"cpu": 1})) for _ in range(3)], pool=Pool(cpu=2)
+    ),
+    "part of a pool": lambda: Scheduler(
+        Scheduler(naps(needs={"cpu": 1}), needs={"cpu": 1}), pool=Pool(cpu=2)
+    ),
     "idle timeout": lambda: Scheduler(naps(idle_timeout=5), idle_timeout=5),
     "timeout": lambda: Scheduler(naps(timeout=5), timeout=9),
     "timeout of jobs": lambda: Scheduler(naps(timeout=0.05)),
-    "timeout around": lambda: Scheduler(Scheduler(naps(), Scheduler(naps())), Service(serve), timeout=0.05),
-    "timeout inside": lambda: Scheduler(Scheduler(naps(), Scheduler(naps()), timeout=0.05), naps()),
-    "clean-up": lambda: Scheduler(Scheduler(bad := Job(fail_now, critical=True), clean_up(bad)), naps()),
+    "timeout around": lambda: Scheduler(
+        Scheduler(naps(), Scheduler(naps())), Service(serve), timeout=0.05
+    ),
+    "timeout inside": lambda: Scheduler(
+        Scheduler(naps(), Scheduler(naps()), timeout=0.05), naps()
+    ),
+    "clean-up": lambda: Scheduler(
+        Scheduler(bad := Job(fail_now, critical=True), clean_up(bad)), naps()
+    ),
     "retry": lambda: Scheduler(naps(retry=2), Job(fail_now, retry=1)),
     "instrument": lambda: Scheduler(naps(), instruments=[Instrument()]),
     "forever": lambda: Scheduler(naps(), Job(anyio.sleep_forever, forever=True)),
@@ -414,13 +509,19 @@ FEATURES: dict[str, Callable[[], Scheduler]] = {
     "policy": lambda: Scheduler(naps(expected_duration=1), policy="critical-path"),
     "priority": lambda: Scheduler(naps(priority=1)),
     "groups": lambda: Scheduler([Scheduler(naps(2)) for _ in range(3)]),
-    "on_job_settled": lambda: Scheduler(naps(), Job(fail_now), on_job_settled=lambda _: nap(0.1)),
-    "on_job_settled that fails": lambda: Scheduler(naps(), on_job_settled=lambda _: fail()),
+    "on_job_settled": lambda: Scheduler(
+        naps(), Job(fail_now), on_job_settled=lambda _: nap(0.1)
+    ),
+    "on_job_settled that fails": lambda: Scheduler(
+        naps(), on_job_settled=lambda _: fail()
+    ),
 }
 
 
 @pytest.mark.parametrize("feature", FEATURES)
-def test_run_that_is_over_leaves_nothing_to_the_garbage_collector(virtual: Virtual, feature: str) -> None:
+def test_run_that_is_over_leaves_nothing_to_the_garbage_collector(
+    virtual: Virtual, feature: str
+) -> None:
     """When a run is over, reference counting alone frees all that it has made, whatever its scheduler has."""
 
     async def main() -> None:
@@ -455,7 +556,9 @@ def test_failures_that_are_awaited_are_dropped(virtual: Virtual) -> None:
     virtual(main)
 
 
-def test_a_critical_job_that_only_a_cancel_has_blocked_is_dropped(virtual: Virtual) -> None:
+def test_a_critical_job_that_only_a_cancel_has_blocked_is_dropped(
+    virtual: Virtual,
+) -> None:
     """It does not count, so nothing has to be reported of it: a server that cancels jobs for a year does not grow."""
 
     async def main() -> None:

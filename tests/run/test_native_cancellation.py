@@ -12,10 +12,28 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-from trioflow import Job, JobCancelled, JobTimeout, Retry, Scheduler, Sequence, Service, StopReason
+from trioflow import (
+    Job,
+    JobCancelled,
+    JobTimeout,
+    Retry,
+    Scheduler,
+    Sequence,
+    Service,
+    StopReason,
+)
 from trioflow._core.run import _worker
 from trioflow.testing import run_virtual
-from ..bodies import CANCELLED, FAILED, RUNNING, SCHEDULED, SUCCEEDED, fail, nap, task_now
+from ..bodies import (
+    CANCELLED,
+    FAILED,
+    RUNNING,
+    SCHEDULED,
+    SUCCEEDED,
+    fail,
+    nap,
+    task_now,
+)
 
 
 async def in_task_group(child: Callable[[], Awaitable[Any]]) -> str:
@@ -53,7 +71,9 @@ def test_job_that_handles_the_failure_of_its_task_group_has_succeeded() -> None:
     ],
 )
 @pytest.mark.parametrize("stopped_at", [None, 0.5, 1])
-def test_a_timeout_after_a_failed_group_is_seen(options: dict[str, Any], calls: int, stopped_at: float | None) -> None:
+def test_a_timeout_after_a_failed_group_is_seen(
+    options: dict[str, Any], calls: int, stopped_at: float | None
+) -> None:
     """A timeout is recognized though a failed TaskGroup left `cancelling()` at 1; an outer cancellation has precedence.
     A scope of anyio takes this count for a native cancellation, and lets its own cancellation pass. So the job failed
     with the latter, and was not called again."""
@@ -73,9 +93,17 @@ def test_a_timeout_after_a_failed_group_is_seen(options: dict[str, Any], calls: 
 
     run_virtual(run, backend="asyncio")
     if stopped_at is None:
-        assert (type(job.raised_exception()), job.elapsed, len(called)) == (JobTimeout, calls, calls)
+        assert (type(job.raised_exception()), job.elapsed, len(called)) == (
+            JobTimeout,
+            calls,
+            calls,
+        )
     else:
-        assert (job.state, scheduler.stop_reason, job.elapsed) == (CANCELLED, StopReason.CANCELLED, stopped_at)
+        assert (job.state, scheduler.stop_reason, job.elapsed) == (
+            CANCELLED,
+            StopReason.CANCELLED,
+            stopped_at,
+        )
 
 
 def test_job_that_swallows_its_own_cancellation_has_succeeded() -> None:
@@ -131,7 +159,8 @@ def test_an_attempt_after_a_failed_task_group_decides_the_outcome() -> None:
 async def started(scheduler: Scheduler) -> asyncio.Task[bool]:
     """Start the run in the background, and return when all its jobs that require nothing are running."""
     task = asyncio.create_task(scheduler.co_run())
-    while any(job.state is not RUNNING for job in scheduler.iterate_jobs() if not job.required):  # noqa: ASYNC110 - no event for all
+    entries = [job for job in scheduler.iterate_jobs() if not job.required]
+    while any(job.state is not RUNNING for job in entries):  # noqa: ASYNC110 - no event
         await asyncio.sleep(0)
     return task
 
@@ -156,7 +185,9 @@ background: list[Any] = []
 @pytest.mark.parametrize("end", [through_main, through_wait_for])
 @pytest.mark.parametrize("critical", [False, True])
 @pytest.mark.parametrize("nested", [False, True])
-def test_jobs_are_cancelled_when_the_loop_cancels_all_tasks(end: Any, critical: bool, nested: bool) -> None:
+def test_jobs_are_cancelled_when_the_loop_cancels_all_tasks(
+    end: Any, critical: bool, nested: bool
+) -> None:
     """When the loop cancels all tasks, in whatever order, the jobs are CANCELLED, and so is the run. This used to
     depend on chance: a job whose task came before that of the run FAILED, and if it was critical, clean-up jobs ran."""
     for _ in range(4):
@@ -164,7 +195,9 @@ def test_jobs_are_cancelled_when_the_loop_cancels_all_tasks(end: Any, critical: 
         jobs += [Job(nap, 5, forever=True, critical=critical) for _ in range(4)]
         waiting = [Job(nap, 5, required=jobs[0]) for _ in range(4)]
         alarm = Job(nap, required=jobs[:4], run_if="failed")
-        inside = Scheduler(*jobs, *waiting, alarm, critical=critical if nested else None)
+        inside = Scheduler(
+            *jobs, *waiting, alarm, critical=critical if nested else None
+        )
         scheduler = Scheduler(inside) if nested else inside
         asyncio.run(end(scheduler))
         assert scheduler.stop_reason is inside.stop_reason is StopReason.CANCELLED
@@ -174,7 +207,9 @@ def test_jobs_are_cancelled_when_the_loop_cancels_all_tasks(end: Any, critical: 
 
 
 @pytest.mark.parametrize("ending", ["_wait_until_left", "_clean_up"])
-def test_cancelling_the_task_of_an_ending_cancels_neither_the_run_nor_its_caller(ending: str) -> None:
+def test_cancelling_the_task_of_an_ending_cancels_neither_the_run_nor_its_caller(
+    ending: str,
+) -> None:
     cancelled: list[str] = []
 
     async def cancel_ending() -> None:
@@ -190,17 +225,25 @@ def test_cancelling_the_task_of_an_ending_cancels_neither_the_run_nor_its_caller
         try:
             await asyncio.sleep(5)
         finally:
-            with anyio.CancelScope(shield=True):  # without private parts of anyio, each await would be cancelled
+            with anyio.CancelScope(
+                shield=True
+            ):  # without private parts of anyio, each await would be cancelled
                 if ending == "_wait_until_left":
                     await cancel_ending()
 
     failing = Job(fail, 0.01, critical=True)
-    alarm = Job(cancel_ending if ending == "_clean_up" else suspended, required=failing, run_if="failed")
+    alarm = Job(
+        cancel_ending if ending == "_clean_up" else suspended,
+        required=failing,
+        run_if="failed",
+    )
     scheduler = Scheduler(failing, alarm, Job(unwind))
     assert not asyncio.run(scheduler.co_run())
     assert scheduler.stop_reason is StopReason.CRITICAL
     assert len(cancelled) == 1
-    assert alarm.state is (CANCELLED if ending == "_clean_up" else SUCCEEDED)  # a cancellation ends the clean-up
+    assert alarm.state is (
+        CANCELLED if ending == "_clean_up" else SUCCEEDED
+    )  # a cancellation ends the clean-up
 
 
 async def suspended() -> None:
@@ -216,7 +259,11 @@ async def service(task_status: Any) -> None:
 def cleaned_up() -> Scheduler:
     """Return a scheduler that fails in its second turn or so, and then runs clean-up jobs."""
     failing = Job(broken_soon, critical=True)
-    return Scheduler(failing, *[Job(suspended, run_if="failed", required=failing) for _ in range(9)], log=False)
+    return Scheduler(
+        failing,
+        *[Job(suspended, run_if="failed", required=failing) for _ in range(9)],
+        log=False,
+    )
 
 
 async def broken_soon() -> None:
@@ -226,11 +273,19 @@ async def broken_soon() -> None:
 
 SHAPES: dict[str, Callable[[], Scheduler]] = {
     "wide": lambda: Scheduler(*[Job(nap, 5) for _ in range(30)], timeout=9),
-    "own tasks": lambda: Scheduler(*[Job(suspended, own_task=True) for _ in range(60)], jobs_window=3),
-    "nested": lambda: Scheduler(*[Scheduler(*[Job(nap, 5) for _ in range(3)]) for _ in range(3)], Job(suspended)),
+    "own tasks": lambda: Scheduler(
+        *[Job(suspended, own_task=True) for _ in range(60)], jobs_window=3
+    ),
+    "nested": lambda: Scheduler(
+        *[Scheduler(*[Job(nap, 5) for _ in range(3)]) for _ in range(3)], Job(suspended)
+    ),
     "clean-up": cleaned_up,
-    "services": lambda: Scheduler(Service(service), Job(nap, 5, forever=True), *[Job(nap, 5) for _ in range(3)]),
-    "tokens": lambda: Scheduler(*[Job(suspended) for _ in range(30)], jobs_window=anyio.CapacityLimiter(2)),
+    "services": lambda: Scheduler(
+        Service(service), Job(nap, 5, forever=True), *[Job(nap, 5) for _ in range(3)]
+    ),
+    "tokens": lambda: Scheduler(
+        *[Job(suspended) for _ in range(30)], jobs_window=anyio.CapacityLimiter(2)
+    ),
 }
 
 
@@ -245,10 +300,18 @@ def add_callbacks(tasks: set[asyncio.Task[Any]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("look", "factory"), [(None, None), (look_at_scopes, None), (add_callbacks, None), (look_at_scopes, asyncio.Task)]
+    ("look", "factory"),
+    [
+        (None, None),
+        (look_at_scopes, None),
+        (add_callbacks, None),
+        (look_at_scopes, asyncio.Task),
+    ],
 )
 @pytest.mark.parametrize("shape", SHAPES)
-def test_all_tasks_may_be_cancelled_and_awaited_at_any_turn_of_a_run(shape: str, look: Any, factory: Any) -> None:
+def test_all_tasks_may_be_cancelled_and_awaited_at_any_turn_of_a_run(
+    shape: str, look: Any, factory: Any
+) -> None:
     """At any turn of a run, all tasks can be cancelled and awaited, as `asyncio.run` does, and no further job starts. A
     worker whose task was cancelled before its first step, and then awaited by `gather`, was once taken for one that had
     begun, and the run waited for it forever."""
@@ -256,7 +319,11 @@ def test_all_tasks_may_be_cancelled_and_awaited_at_any_turn_of_a_run(shape: str,
     async def main(turns: int) -> None:
         if factory is not None:
             loop = asyncio.get_running_loop()
-            loop.set_task_factory(lambda loop, coroutine, **options: factory(coroutine, loop=loop, **options))
+            loop.set_task_factory(
+                lambda loop, coroutine, **options: factory(
+                    coroutine, loop=loop, **options
+                )
+            )
         run = asyncio.create_task(scheduler.co_run())
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -271,16 +338,22 @@ def test_all_tasks_may_be_cancelled_and_awaited_at_any_turn_of_a_run(shape: str,
         assert starts() == started
 
     def starts() -> int:
-        ordinary = [job for job in scheduler.iterate_jobs() if job.run_if == "succeeded"]  # no clean-up jobs
+        ordinary = [
+            job for job in scheduler.iterate_jobs() if job.run_if == "succeeded"
+        ]  # no clean-up jobs
         return sum(job.started_at is not None for job in ordinary)
 
     for turns in (*range(8), 10, 15, 25):
         scheduler = SHAPES[shape]()
         asyncio.run(main(turns))
-        assert not any(job.state in (RUNNING, SCHEDULED) for job in scheduler.iterate_jobs())
+        assert not any(
+            job.state in (RUNNING, SCHEDULED) for job in scheduler.iterate_jobs()
+        )
 
 
-def test_a_done_callback_of_a_task_that_has_not_begun_is_called_after_its_first_job() -> None:
+def test_a_done_callback_of_a_task_that_has_not_begun_is_called_after_its_first_job() -> (
+    None
+):
     """Whoever awaits a worker's task from before its first step awaits one job, as without shared tasks."""
     calls: list[int] = []
 
@@ -290,7 +363,9 @@ def test_a_done_callback_of_a_task_that_has_not_begun_is_called_after_its_first_
         while not (tasks := asyncio.all_tasks() - others):  # noqa: ASYNC110 - no event for the start of a task
             await asyncio.sleep(0)
         for task in tasks:
-            task.add_done_callback(lambda _: calls.append(sum(job.is_done() for job in scheduler)))
+            task.add_done_callback(
+                lambda _: calls.append(sum(job.is_done() for job in scheduler))
+            )
         await run
 
     scheduler = Scheduler(Sequence(*[Job(nap, 0.001) for _ in range(5)]))
@@ -302,7 +377,9 @@ def test_a_task_cancelled_before_its_first_step_is_replaced() -> None:
     made: list[asyncio.Task[Any]] = []
     faults: list[Any] = []
 
-    def cancel_the_first(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+    def cancel_the_first(
+        loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
+    ) -> asyncio.Task[Any]:
         task = asyncio.Task(coroutine, loop=loop, **options)
         made.append(task)
         if len(made) == 1:
@@ -311,7 +388,9 @@ def test_a_task_cancelled_before_its_first_step_is_replaced() -> None:
 
     async def main() -> bool:
         asyncio.get_running_loop().set_task_factory(cancel_the_first)
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
+        asyncio.get_running_loop().set_exception_handler(
+            lambda loop, context: faults.append(context)
+        )
         return await scheduler.co_run()
 
     scheduler = Scheduler(*[Job(asyncio.sleep, 0) for _ in range(3)])
@@ -359,9 +438,13 @@ async def leave_task_after_a_pause() -> None:
     await leave_task()
 
 
-@pytest.mark.parametrize("leave", [leave_timeout, leave_task_group, leave_task, leave_task_after_a_pause])
+@pytest.mark.parametrize(
+    "leave", [leave_timeout, leave_task_group, leave_task, leave_task_after_a_pause]
+)
 @pytest.mark.parametrize("raises", [False, True])
-def test_late_native_cancellation_hits_no_other_job(leave: Callable[[], Awaitable[None]], raises: bool) -> None:
+def test_late_native_cancellation_hits_no_other_job(
+    leave: Callable[[], Awaitable[None]], raises: bool
+) -> None:
     """A worker whose task a job has stored runs no other job, so that a late `cancel()` of the task reaches none. A
     later job that happened to have the same task was once cancelled in its place."""
 
@@ -370,10 +453,16 @@ def test_late_native_cancellation_hits_no_other_job(leave: Callable[[], Awaitabl
         if raises:
             raise OSError("mine")
 
-    job, others = Job(sloppy), [Job(nap, 0.01, "whole", run_if="settled") for _ in range(2)]
+    job, others = (
+        Job(sloppy),
+        [Job(nap, 0.01, "whole", run_if="settled") for _ in range(2)],
+    )
 
     async def main() -> None:
-        assert await Scheduler(Sequence(Job(nap, 0.001), job, others)).co_run() is not raises
+        assert (
+            await Scheduler(Sequence(Job(nap, 0.001), job, others)).co_run()
+            is not raises
+        )
         for one in background:
             if isinstance(one, AsyncGenerator):
                 with contextlib.suppress(BaseException):
@@ -420,7 +509,9 @@ async def in_waits() -> None:
     await asyncio.wait([asyncio.create_task(asyncio.sleep(0))], timeout=5)
 
 
-def test_no_job_runs_in_a_task_that_was_cancelled_before_its_worker_began(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_job_runs_in_a_task_that_was_cancelled_before_its_worker_began(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(_worker, "TURN_SECONDS", 0.0)
     requests: list[int] = []
 
@@ -429,7 +520,9 @@ def test_no_job_runs_in_a_task_that_was_cancelled_before_its_worker_began(monkey
 
     async def main(turns: int) -> None:
         async with asyncio.TaskGroup() as tasks:
-            run = tasks.create_task(Scheduler([Scheduler(Job(look)) for _ in range(8)]).co_run())
+            run = tasks.create_task(
+                Scheduler([Scheduler(Job(look)) for _ in range(8)]).co_run()
+            )
             for _ in range(turns):
                 await asyncio.sleep(0)
             for task in asyncio.all_tasks() - {run, task_now()}:
@@ -441,27 +534,37 @@ def test_no_job_runs_in_a_task_that_was_cancelled_before_its_worker_began(monkey
 
 
 @pytest.mark.fast_way
-@pytest.mark.parametrize("work", [in_timeout, in_cancelled_timeout, in_scope, in_groups, in_thread, in_waits])
-def test_jobs_that_leave_no_reference_to_their_task_share_it(work: Callable[[], Awaitable[None]]) -> None:
+@pytest.mark.parametrize(
+    "work", [in_timeout, in_cancelled_timeout, in_scope, in_groups, in_thread, in_waits]
+)
+def test_jobs_that_leave_no_reference_to_their_task_share_it(
+    work: Callable[[], Awaitable[None]],
+) -> None:
     tasks: list[Any] = []
 
     async def look() -> None:
         tasks.append(weakref.ref(task_now()))
         await work()
 
-    number, most = (50, 49) if work is in_thread else (5, 1)  # a thread may be later still
+    number, most = (
+        (50, 49) if work is in_thread else (5, 1)
+    )  # a thread may be later still
     scheduler = Scheduler(Sequence([Job(look) for _ in range(number)]))
     # A job that lasts gets a name, and its task for itself. So may one on virtual time whose thread is slow.
     if work is in_thread:
         assert scheduler.run(backend="asyncio", check=True)
     else:
-        assert run_virtual(functools.partial(scheduler.co_run, check=True), backend="asyncio")
+        assert run_virtual(
+            functools.partial(scheduler.co_run, check=True), backend="asyncio"
+        )
     assert len(set(map(id, tasks))) <= most
 
 
 @pytest.mark.parametrize("is_swallowed", [False, True])
 @pytest.mark.parametrize("isolation", ["fast", "direct"])
-def test_cancellation_just_before_a_run_is_its_own_unless_it_was_swallowed(is_swallowed: bool, isolation: str) -> None:
+def test_cancellation_just_before_a_run_is_its_own_unless_it_was_swallowed(
+    is_swallowed: bool, isolation: str
+) -> None:
     """One that is pending keeps each job from its start; one that somebody has caught before cancels nothing."""
     started: list[int] = []
 

@@ -13,7 +13,18 @@ import anyio
 import anyio.lowlevel
 import pytest
 import trio
-from trioflow import Answer, First, Job, Pool, Rate, Scheduler, Sequence, Service, ThreadJob, current_job
+from trioflow import (
+    Answer,
+    First,
+    Job,
+    Pool,
+    Rate,
+    Scheduler,
+    Sequence,
+    Service,
+    ThreadJob,
+    current_job,
+)
 from trioflow.testing import run_virtual
 from ..bodies import CANCELLED, FAILED, IDLE, LIMIT, SUCCEEDED, nap, nothing
 from ..conftest import Virtual
@@ -42,7 +53,9 @@ def in_turn(*groups: Scheduler) -> Scheduler:
 
 def test_members_see_the_variables_of_their_own_scheduler(virtual: Virtual) -> None:
     """A variable set in the `co_run` of a nested scheduler's class is seen by its own members alone."""
-    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nobody's")
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar(
+        "variable", default="nobody's"
+    )
 
     class Named(Scheduler):
         async def co_run(self, **options: Any) -> bool:
@@ -55,7 +68,10 @@ def test_members_see_the_variables_of_their_own_scheduler(virtual: Virtual) -> N
         assert variable.get() == before
         return before
 
-    groups = [kind([Job(read) for _ in range(3)], label=str(n)) for n, kind in enumerate([Named, Scheduler] * 3)]
+    groups = [
+        kind([Job(read) for _ in range(3)], label=str(n))
+        for n, kind in enumerate([Named, Scheduler] * 3)
+    ]
     assert virtual(in_turn(*groups).co_run) is True
     assert [{job.result() for job in one} for one in groups] == [
         {"0"}, {"nobody's"}, {"2"}, {"nobody's"}, {"4"}, {"nobody's"},
@@ -65,13 +81,22 @@ def test_members_see_the_variables_of_their_own_scheduler(virtual: Virtual) -> N
 @pytest.mark.fast_way("asyncio")  # with direct isolation, jobs do not see it there
 def test_only_the_groups_own_timeout_ends_its_jobs(virtual: Virtual) -> None:
     before, long = Job(deadline), Job(nap, LIMIT)
-    limited = [group(Job(deadline), timeout=50), group(long, timeout=5), group(Job(deadline), timeout=70)]
+    limited = [
+        group(Job(deadline), timeout=50),
+        group(long, timeout=5),
+        group(Job(deadline), timeout=70),
+    ]
     limited[2].run_if = "settled"
     after = Job(deadline)
 
     async def main() -> None:
         begun = anyio.current_time()
-        assert await Scheduler(Sequence(group(before), *limited, group(Job(nap, 100), after))).co_run() is False
+        assert (
+            await Scheduler(
+                Sequence(group(before), *limited, group(Job(nap, 100), after))
+            ).co_run()
+            is False
+        )
         assert [one.state for one in limited] == [SUCCEEDED, FAILED, SUCCEEDED]
         assert long.state is CANCELLED
         found = [list(one)[-1].result(default=None) for one in limited]
@@ -83,7 +108,9 @@ def test_only_the_groups_own_timeout_ends_its_jobs(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("how", ["cancel", "timeout", "scope", "critical"])
-def test_workers_of_nested_runs_end_with_the_outermost_run(virtual: Virtual, how: str) -> None:
+def test_workers_of_nested_runs_end_with_the_outermost_run(
+    virtual: Virtual, how: str
+) -> None:
     """However the outermost run ends, it leaves no worker's task; the test's fixture would find one."""
     waiting = Job(nap, 100)
     scope: Any = None
@@ -98,7 +125,9 @@ def test_workers_of_nested_runs_end_with_the_outermost_run(virtual: Virtual, how
             raise OSError("broken")
 
     outer = Scheduler(
-        Sequence(group(), group(), waiting, group()), Job(end, critical=True), timeout=5.5 if how == "timeout" else None
+        Sequence(group(), group(), waiting, group()),
+        Job(end, critical=True),
+        timeout=5.5 if how == "timeout" else None,
     )
 
     async def main() -> None:
@@ -111,18 +140,24 @@ def test_workers_of_nested_runs_end_with_the_outermost_run(virtual: Virtual, how
     assert waiting.state is CANCELLED
 
 
-def test_jobs_at_each_depth_have_the_scheduler_of_their_own_group(virtual: Virtual) -> None:
+def test_jobs_at_each_depth_have_the_scheduler_of_their_own_group(
+    virtual: Virtual,
+) -> None:
     async def where() -> str:
         await turn()
         return current_job().path
 
     def nest(depth: int) -> Scheduler:
         inner = [nest(depth - 1) for _ in range(2)] if depth else []
-        return Scheduler([Job(where, label=f"job {n}") for n in range(3)], *inner, jobs_window=2)
+        return Scheduler(
+            [Job(where, label=f"job {n}") for n in range(3)], *inner, jobs_window=2
+        )
 
     outer = nest(3)
     assert virtual(outer.co_run) is True
-    assert all(job.result() == job.path for job in outer.iterate_jobs() if isinstance(job, Job))
+    assert all(
+        job.result() == job.path for job in outer.iterate_jobs() if isinstance(job, Job)
+    )
 
 
 def test_a_long_run_keeps_no_group_that_has_ended(virtual: Virtual) -> None:
@@ -151,7 +186,11 @@ LOOPS: Final[list[weakref.ref[Any]]] = []
 
 async def rest(seconds: float) -> None:
     in_trio = trio.lowlevel.in_trio_run()
-    LOOPS.append(weakref.ref(trio.lowlevel.current_root_task() if in_trio else asyncio.get_running_loop()))
+    LOOPS.append(
+        weakref.ref(
+            trio.lowlevel.current_root_task() if in_trio else asyncio.get_running_loop()
+        )
+    )
     await anyio.sleep(seconds)
 
 
@@ -167,11 +206,22 @@ async def fail_once() -> None:
 
 def scenario() -> Scheduler:
     pool = Pool(cpu=1, api=Rate(requests=100, per=0.01))
-    group = Scheduler(Job(rest, 0, needs={"cpu": 1, "api": 1}), First(Job(rest, 0, timeout=9), Job(rest, 9)))
+    group = Scheduler(
+        Job(rest, 0, needs={"cpu": 1, "api": 1}),
+        First(Job(rest, 0, timeout=9), Job(rest, 9)),
+    )
     answer = Answer("yes?", timeout=0.01, critical=False)
     thread = ThreadJob(lambda: current_job().progress(0.5))
     return Scheduler(
-        group, answer, thread, Service(serve), Job(fail_once, retry=1), pool=pool, jobs_window=4, timeout=9, log=False
+        group,
+        answer,
+        thread,
+        Service(serve),
+        Job(fail_once, retry=1),
+        pool=pool,
+        jobs_window=4,
+        timeout=9,
+        log=False,
     )
 
 
@@ -223,12 +273,18 @@ def check(kind: str, backend: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_leaves_no_event_loop(backend: str, kind: str) -> None:
     """After each kind of run, a weak reference to its event loop is dead, in a program that has nothing else."""
-    done = python("-c", f"from tests.run.test_nested_runs import check; check({kind!r}, {backend!r})", cwd=os.getcwd())
+    done = python(
+        "-c",
+        f"from tests.run.test_nested_runs import check; check({kind!r}, {backend!r})",
+        cwd=os.getcwd(),
+    )
     assert done.returncode == 0, done.stderr.decode()
 
 
 @pytest.mark.both_backends
-def test_a_group_that_is_cancelled_starts_nothing_from_then_on(virtual: Virtual) -> None:
+def test_a_group_that_is_cancelled_starts_nothing_from_then_on(
+    virtual: Virtual,
+) -> None:
     """Not even a job that comes in the same turn, before the loop has told the group."""
 
     async def cancel() -> bool:

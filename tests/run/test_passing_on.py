@@ -37,7 +37,9 @@ def clean_up(function: Any, *args: Any, **options: Any) -> Scheduler:
 
 
 def beside_token(**options: Any) -> Scheduler:
-    return Scheduler(Job(nap, 99), holder(nap), jobs_window=anyio.CapacityLimiter(1), **options)
+    return Scheduler(
+        Job(nap, 99), holder(nap), jobs_window=anyio.CapacityLimiter(1), **options
+    )
 
 
 def cancel_holder(scheduler: Scheduler) -> None:
@@ -51,7 +53,9 @@ WAYS: dict[str, Way] = {
     "a critical job fails": (lambda: Scheduler(holder(fail, 3, critical=True)), len),
     "a job is cancelled": (lambda: Scheduler(holder(nap, 99)), cancel_holder),
     "a hook cancels a job": (
-        lambda: Scheduler(holder(nap, 99), Job(nap, 3, label="gate"), instruments=[Canceller()]),
+        lambda: Scheduler(
+            holder(nap, 99), Job(nap, 3, label="gate"), instruments=[Canceller()]
+        ),
         len,
     ),
     "a run is cancelled": (lambda: Scheduler(holder(nap, 99)), Scheduler.cancel),
@@ -61,15 +65,26 @@ WAYS: dict[str, Way] = {
     ),
     "a run times out": (lambda: Scheduler(holder(nap, 99), timeout=3), len),
     "a job times out": (lambda: Scheduler(holder(nap, 99, timeout=3)), len),
-    "a job moves on": (lambda: Scheduler(holder(nap, 99, timeout=3, on_timeout="move_on")), len),
+    "a job moves on": (
+        lambda: Scheduler(holder(nap, 99, timeout=3, on_timeout="move_on")),
+        len,
+    ),
     "a job will be repeated": (lambda: Scheduler(holder(fail, 3, retry=AGAIN)), len),
     "a job is throttled": (
-        lambda: Scheduler(holder(fail, 3, Throttled("api", after=90), needs={"cpu": 1, "api": 1})),
+        lambda: Scheduler(
+            holder(fail, 3, Throttled("api", after=90), needs={"cpu": 1, "api": 1})
+        ),
         len,
     ),
     "a group ends": (lambda: Scheduler(Scheduler(Job(nap, 3), needs={"cpu": 1})), len),
-    "a forever job ends": (lambda: Scheduler(holder(nap, 3, forever=True), Job(nap, 99)), len),
-    "a run ends its forever job": (lambda: Scheduler(holder(nap, 99, forever=True), Job(nap, 3)), len),
+    "a forever job ends": (
+        lambda: Scheduler(holder(nap, 3, forever=True), Job(nap, 99)),
+        len,
+    ),
+    "a run ends its forever job": (
+        lambda: Scheduler(holder(nap, 99, forever=True), Job(nap, 3)),
+        len,
+    ),
     "an admitted job is cancelled": (beside_token, cancel_holder),
     "the run of an admitted job is cancelled": (beside_token, Scheduler.cancel),
     "the run of an admitted job drains": (beside_token, Scheduler.drain),
@@ -85,7 +100,9 @@ WAYS: dict[str, Way] = {
 
 @pytest.mark.parametrize("shared", ["a group beside", "another run"])
 @pytest.mark.parametrize("way", WAYS)
-def test_what_is_given_back_starts_a_job_of_another_run(virtual: Virtual, way: str, shared: str) -> None:
+def test_what_is_given_back_starts_a_job_of_another_run(
+    virtual: Virtual, way: str, shared: str
+) -> None:
     """The only cpu is given back after 3 s, in whatever way, and a job elsewhere that waits for it starts then."""
     make, act = WAYS[way]
 
@@ -95,7 +112,10 @@ def test_what_is_given_back_starts_a_job_of_another_run(virtual: Virtual, way: s
         wants = Job(nap, 1, needs={"cpu": 1}, required=gate, label="wants")
         taking = Scheduler(gate, wants, Job(nap, 40))
         if shared == "another run":
-            wholes = [Scheduler(each, pool=pool, critical_jobs=False) for each in (giving, taking)]
+            wholes = [
+                Scheduler(each, pool=pool, critical_jobs=False)
+                for each in (giving, taking)
+            ]
         else:
             wholes = [Scheduler(giving, taking, pool=pool, critical_jobs=False)]
         async with anyio.create_task_group() as group:
@@ -143,7 +163,12 @@ def callers(names: set[str]) -> dict[str, set[str]]:
     """Return for each of these methods the functions of the engine that call it; `look` only of a line."""
     found: dict[str, set[str]] = {name: set() for name in names}
     functions = [
-        (f"{each.name}.{function.name}" if isinstance(each, ast.ClassDef) else each.name, function)
+        (
+            f"{each.name}.{function.name}"
+            if isinstance(each, ast.ClassDef)
+            else each.name,
+            function,
+        )
         for path in (PACKAGE / "_core").rglob("*.py")
         for each in ast.parse(path.read_text(encoding="utf-8")).body
         for function in (each.body if isinstance(each, ast.ClassDef) else [each])
@@ -151,7 +176,11 @@ def callers(names: set[str]) -> dict[str, set[str]]:
     ]
     for name, function in functions:
         calls = [each.func for each in ast.walk(function) if isinstance(each, ast.Call)]
-        for call in [each for each in calls if isinstance(each, ast.Attribute) and each.attr in names]:
+        for call in [
+            each
+            for each in calls
+            if isinstance(each, ast.Attribute) and each.attr in names
+        ]:
             if call.attr != "look" or ast.unparse(call.value).endswith("line"):
                 found[call.attr].add(name)
     return found

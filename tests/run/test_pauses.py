@@ -6,7 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 import anyio
 import pytest
-from trioflow import Budget, First, Job, JobState, JobTimeout, Pool, Rate, Retry, Scheduler, Service, StopReason
+from trioflow import (
+    Budget,
+    First,
+    Job,
+    JobState,
+    JobTimeout,
+    Pool,
+    Rate,
+    Retry,
+    Scheduler,
+    Service,
+    StopReason,
+)
 from trioflow._core.run._steering import MAX_RECORDED
 from trioflow._core.words._run_view import run_steering
 from trioflow.abc import WaitCause, current_run, waiting
@@ -37,12 +49,17 @@ WINDOWS: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("window", WINDOWS)
-def test_nothing_starts_in_a_pause_and_what_runs_goes_on(virtual: Virtual, window: str) -> None:
+def test_nothing_starts_in_a_pause_and_what_runs_goes_on(
+    virtual: Virtual, window: str
+) -> None:
     """From `pause()` to `resume()` no job starts, whatever limits there are; afterwards the order is as before."""
 
     async def main() -> None:
         needs = {"cpu": 1} if window == "a pool" else None
-        jobs = [Job(nap, 2, needs=needs, expected_duration=9 - number) for number in range(6)]
+        jobs = [
+            Job(nap, 2, needs=needs, expected_duration=9 - number)
+            for number in range(6)
+        ]
         follower = Job(nap, 1, required=jobs[0], needs=needs, expected_duration=1)
         scheduler = Scheduler(jobs, follower, **WINDOWS[window]())
         scheduler.add(Job(at, 1, scheduler.pause, forever=True, needs=None))
@@ -59,7 +76,9 @@ def test_nothing_starts_in_a_pause_and_what_runs_goes_on(virtual: Virtual, windo
 
 
 @pytest.mark.parametrize("window", [1, 2, 3])
-def test_what_a_pause_takes_back_comes_before_all_that_waited(virtual: Virtual, window: int) -> None:
+def test_what_a_pause_takes_back_comes_before_all_that_waited(
+    virtual: Virtual, window: int
+) -> None:
     """Jobs that had slots when the first one paused the run, and had not begun, have kept their places."""
     order: list[str] = []
 
@@ -87,7 +106,17 @@ def test_a_pause_holds_for_all_that_is_nested(virtual: Virtual) -> None:
         seen.append((outer.is_paused(), inner.is_paused()))
 
     first, second = inner
-    steps = [look, outer.pause, look, lambda: outer.add(added), inner.pause, outer.resume, look, inner.resume, look]
+    steps = [
+        look,
+        outer.pause,
+        look,
+        lambda: outer.add(added),
+        inner.pause,
+        outer.resume,
+        look,
+        inner.resume,
+        look,
+    ]
     outer.add(Job(at, 0.5, *steps))
     assert virtual(outer.co_run)
     assert seen == [(False, False), (True, True), (False, True), (False, False)]
@@ -96,7 +125,9 @@ def test_a_pause_holds_for_all_that_is_nested(virtual: Virtual) -> None:
 
 def test_all_groups_of_a_run_go_on_when_it_is_resumed(virtual: Virtual) -> None:
     lasts = [Job(nap, 1) for _ in range(4)]
-    scheduler = Scheduler([Scheduler(Job(nap, 1), last, jobs_window=1) for last in lasts], Job(nap, 9))
+    scheduler = Scheduler(
+        [Scheduler(Job(nap, 1), last, jobs_window=1) for last in lasts], Job(nap, 9)
+    )
     scheduler.add(Job(at, 0.5, scheduler.pause, lambda: None, scheduler.resume))
     assert virtual(scheduler.co_run)
     assert [last.started_at for last in lasts] == [2.5] * 4
@@ -112,7 +143,11 @@ def test_what_waits_in_a_pause_holds_nothing(virtual: Virtual) -> None:
         one = Scheduler(Job(at_once, lambda: one.pause()), job, pool=pool, label="one")
         other = Scheduler(Job(nap, 1, needs=needs), pool=pool)
         async with running(one, 1):
-            assert (pool.free["cpu"], pool.free["usd"], pool.free["api"]) == (1, 10, {"requests": 1})
+            assert (pool.free["cpu"], pool.free["usd"], pool.free["api"]) == (
+                1,
+                10,
+                {"requests": 1},
+            )
             assert await other.co_run()
             assert job.is_scheduled()
             one.resume()
@@ -125,9 +160,16 @@ def test_what_waits_for_a_token_in_a_pause_keeps_its_place(virtual: Virtual) -> 
     """With a limiter, a job that has taken amounts and one that needs none start in the order in which they were."""
 
     async def main() -> None:
-        jobs = [Job(nap, 1, needs=needs) for needs in (None, {"usd": 2}, None, {"usd": 1}, None)]
-        scheduler = Scheduler(jobs, jobs_window=anyio.CapacityLimiter(1), pool=Pool(usd=Budget(9)))
-        scheduler.add(Job(at, 0.5, scheduler.pause, nothing_now, scheduler.resume, forever=True))
+        jobs = [
+            Job(nap, 1, needs=needs)
+            for needs in (None, {"usd": 2}, None, {"usd": 1}, None)
+        ]
+        scheduler = Scheduler(
+            jobs, jobs_window=anyio.CapacityLimiter(1), pool=Pool(usd=Budget(9))
+        )
+        scheduler.add(
+            Job(at, 0.5, scheduler.pause, nothing_now, scheduler.resume, forever=True)
+        )
         assert await scheduler.co_run()
         assert [job.started_at for job in jobs] == [0, 2.5, 3.5, 4.5, 5.5]
 
@@ -137,14 +179,20 @@ def test_what_waits_for_a_token_in_a_pause_keeps_its_place(virtual: Virtual) -> 
 @pytest.mark.sampled
 @pytest.mark.parametrize("needy", [(), (0,), (1,), (0, 1)])
 @pytest.mark.parametrize("tokens", [1, 2, 3])
-@pytest.mark.parametrize(("order", "are_taken"), [("0101", 0), ("1010", 0), ("1100", 0), ("0011", 0), ("1010", 1)])
+@pytest.mark.parametrize(
+    ("order", "are_taken"),
+    [("0101", 0), ("1010", 0), ("1100", 0), ("0011", 0), ("1010", 1)],
+)
 def test_after_a_pause_runs_get_tokens_in_the_order_in_which_their_jobs_became_ready(
     virtual: Virtual, order: str, are_taken: bool, tokens: int, needy: tuple[int, ...]
 ) -> None:
     """Jobs of a run and of one in it that become ready in a pause get tokens in this order, free ones or later ones."""
 
     async def main() -> None:
-        limiter, borrowers = anyio.CapacityLimiter(tokens), [object() for _ in range(tokens * are_taken)]
+        limiter, borrowers = (
+            anyio.CapacityLimiter(tokens),
+            [object() for _ in range(tokens * are_taken)],
+        )
         jobs: list[Job[None]] = []
 
         async def add() -> None:
@@ -161,20 +209,28 @@ def test_after_a_pause_runs_get_tokens_in_the_order_in_which_their_jobs_became_r
                 limiter.release_on_behalf_of(borrower)
 
         inner = Scheduler(Job(anyio.sleep_forever, forever=True))
-        outer = Scheduler(inner, Job(add, forever=True), jobs_window=limiter, pool=Pool(cpu=9))
+        outer = Scheduler(
+            inner, Job(add, forever=True), jobs_window=limiter, pool=Pool(cpu=9)
+        )
         assert await outer.co_run()
-        assert [job.started_at for job in jobs] == [4 + are_taken + number // tokens for number in range(4)]
+        assert [job.started_at for job in jobs] == [
+            4 + are_taken + number // tokens for number in range(4)
+        ]
 
     virtual(main)
 
 
 @pytest.mark.parametrize("priorities", [(0, 5), (5, 0), (-1, 0), (0, 0)])
-def test_after_a_pause_the_token_goes_to_the_higher_priority(virtual: Virtual, priorities: tuple[int, int]) -> None:
+def test_after_a_pause_the_token_goes_to_the_higher_priority(
+    virtual: Virtual, priorities: tuple[int, int]
+) -> None:
     async def main() -> None:
         jobs = [Job(nap, 1, priority=priority) for priority in priorities]
         groups = [Scheduler(job) for job in jobs]
         scheduler = Scheduler(Job(nap, 2), groups, jobs_window=anyio.CapacityLimiter(1))
-        scheduler.add(Job(at, 1, scheduler.pause, nothing_now, scheduler.resume, forever=True))
+        scheduler.add(
+            Job(at, 1, scheduler.pause, nothing_now, scheduler.resume, forever=True)
+        )
         assert await scheduler.co_run()
         first = priorities[1] > priorities[0]
         assert (jobs[first].started_at, jobs[not first].started_at) == (3, 4)
@@ -182,7 +238,9 @@ def test_after_a_pause_the_token_goes_to_the_higher_priority(virtual: Virtual, p
     virtual(main)
 
 
-def test_after_a_pause_a_job_without_a_token_passes_none_that_gets_one(virtual: Virtual) -> None:
+def test_after_a_pause_a_job_without_a_token_passes_none_that_gets_one(
+    virtual: Virtual,
+) -> None:
     started: list[int] = []
 
     async def add() -> None:
@@ -198,12 +256,20 @@ def test_after_a_pause_a_job_without_a_token_passes_none_that_gets_one(virtual: 
 
 @pytest.mark.parametrize(
     ("end", "reason"),
-    [("drain", StopReason.DRAINED), ("cancel", StopReason.CANCELLED), ("timeout", StopReason.TIMEOUT)],
+    [
+        ("drain", StopReason.DRAINED),
+        ("cancel", StopReason.CANCELLED),
+        ("timeout", StopReason.TIMEOUT),
+    ],
 )
-def test_a_paused_run_ends_as_any(virtual: Virtual, end: str, reason: StopReason) -> None:
+def test_a_paused_run_ends_as_any(
+    virtual: Virtual, end: str, reason: StopReason
+) -> None:
     service, first = Service(serve), Job(nap, 1)
     late = Job(nap, 1, required=first)
-    scheduler = Scheduler(service, Job(nap, 3, required=service), first, late, timeout=9, log=False)
+    scheduler = Scheduler(
+        service, Job(nap, 3, required=service), first, late, timeout=9, log=False
+    )
     steered(virtual, scheduler, pause=0.5, **({} if end == "timeout" else {end: 2}))
     assert scheduler.stop_reason is reason
     assert not scheduler.is_paused()
@@ -220,24 +286,38 @@ def test_a_clean_up_is_not_paused(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("kind", [Scheduler, First])
-@pytest.mark.parametrize("hindrance", ["a pause", "a pause around", "no token", "no needs"])
-def test_nothing_holds_back_a_group_that_cleans_up(virtual: Virtual, hindrance: str, kind: type[Scheduler]) -> None:
+@pytest.mark.parametrize(
+    "hindrance", ["a pause", "a pause around", "no token", "no needs"]
+)
+def test_nothing_holds_back_a_group_that_cleans_up(
+    virtual: Virtual, hindrance: str, kind: type[Scheduler]
+) -> None:
     async def main() -> None:
         limiter = anyio.CapacityLimiter(2)
-        inside = Job(nap, 1, needs={"cpu": 1}) if hindrance == "no needs" and kind is Scheduler else Job(nap, 1)
+        inside = (
+            Job(nap, 1, needs={"cpu": 1})
+            if hindrance == "no needs" and kind is Scheduler
+            else Job(nap, 1)
+        )
         needs = {"cpu": 1} if hindrance == "no needs" else {}
         bad = Job(fail, 2, critical=True)
         tidy = kind(inside, required=bad, run_if="failed", needs=needs, label="tidy")
         group = Scheduler(bad, tidy, critical=False, label="group")
         other = Job(nap, 9, needs={"cpu": 1}, label="other")
-        scheduler = Scheduler(group, other, jobs_window=limiter, pool=Pool(cpu=1), log=False)
+        scheduler = Scheduler(
+            group, other, jobs_window=limiter, pool=Pool(cpu=1), log=False
+        )
         async with running(scheduler, 1):
             if hindrance.startswith("a pause"):
                 (scheduler if hindrance == "a pause around" else group).pause()
             elif hindrance == "no token":
                 limiter.total_tokens = 1  # `other` has it
             await anyio.sleep(2.5)
-            assert (inside.started_at, inside.state, tidy.state) == (2, JobState.SUCCEEDED, JobState.SUCCEEDED)
+            assert (inside.started_at, inside.state, tidy.state) == (
+                2,
+                JobState.SUCCEEDED,
+                JobState.SUCCEEDED,
+            )
 
     virtual(main)
 
@@ -246,7 +326,9 @@ def test_timeouts_backoffs_and_rates_count_on_in_a_pause(virtual: Virtual) -> No
     slow = Job(nap, 9, timeout=2, critical=False)
     again = Job(fail, 0.5, retry=Retry(1, first=1, jitter=False), critical=False)
     paid = [Job(nothing, needs={"api": 1}) for _ in range(2)]
-    scheduler = Scheduler(slow, again, paid, pool=Pool(api=Rate(requests=1, per=4, burst=1)), log=False)
+    scheduler = Scheduler(
+        slow, again, paid, pool=Pool(api=Rate(requests=1, per=4, burst=1)), log=False
+    )
     steered(virtual, scheduler, pause=1, resume=5)
     assert isinstance(slow.raised_exception(), JobTimeout)
     assert (slow.finished_at, again.finished_at) == (2, 5.5)
@@ -259,7 +341,9 @@ def test_the_turns_of_a_first_wait_for_resume(virtual: Virtual) -> None:
     assert [job.started_at for job in first] == [0, 6]
 
 
-def test_a_pause_is_no_standstill_and_is_named(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pause_is_no_standstill_and_is_named(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     """A paused run waits as long as it takes; the log, `explain`, `waiting` and the view of the run say since when."""
     job = Job(nap, 1, label="job", required=Job(nap, 1))
     scheduler = Scheduler(job, job.required)
@@ -273,7 +357,9 @@ def test_a_pause_is_no_standstill_and_is_named(virtual: Virtual, caplog: pytest.
             assert wait is not None
             assert view is not None
             since, _ = run_steering(scheduler).pauses[0]
-            said.extend([wait.cause, wait.text, view.pause_text, scheduler.explain(job), since])
+            said.extend(
+                [wait.cause, wait.text, view.pause_text, scheduler.explain(job), since]
+            )
             scheduler.resume()
             said.append((view.pause_text, run_steering(scheduler).pauses))
 
@@ -281,14 +367,20 @@ def test_a_pause_is_no_standstill_and_is_named(virtual: Virtual, caplog: pytest.
     text = "paused 1 min 40 s ago"
     waits = f"'job' waits for a resume: its run was {text}"
     assert said == [WaitCause.PAUSE, text, text, waits, 0.5, ("", ((0.5, 100.5),))]
-    assert caplog.messages == ["no job of 'Scheduler' runs: 'job' waits for a resume: its run was paused 1.5 s ago"]
+    assert caplog.messages == [
+        "no job of 'Scheduler' runs: 'job' waits for a resume: its run was paused 1.5 s ago"
+    ]
 
 
-def test_pause_beside_the_rate_of_another_run_is_named_once(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_pause_beside_the_rate_of_another_run_is_named_once(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     pool, need = Pool(api=Rate(requests=1, per=2)), {"api": {"requests": 1}}
     busy = Scheduler([Job(nap, 1, needs=need) for _ in range(8)], pool=pool)
     retried = Job(fail, 0.5, critical=False, retry=Retry(1, first=99), log=False)
-    paused = Scheduler(Job(nap, 1, needs=need, label="job"), retried, pool=pool, label="paused")
+    paused = Scheduler(
+        Job(nap, 1, needs=need, label="job"), retried, pool=pool, label="paused"
+    )
 
     async def main() -> None:
         async with running(busy) as tasks:
@@ -304,15 +396,29 @@ def test_pause_beside_the_rate_of_another_run_is_named_once(virtual: Virtual, ca
     said: list[str] = []
     virtual(main)
     assert len(said) == 1
-    assert said[0].startswith("no job of 'paused' runs: 'job' waits for a resume: its run was paused ")
+    assert said[0].startswith(
+        "no job of 'paused' runs: 'job' waits for a resume: its run was paused "
+    )
 
 
-def test_a_groups_pause_is_named_before_what_waits_for_it(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    group = Scheduler(Job(nap, 1, needs={"cpu": 1}, label="job"), needs={"cpu": 1}, label="group")
+def test_a_groups_pause_is_named_before_what_waits_for_it(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
+    group = Scheduler(
+        Job(nap, 1, needs={"cpu": 1}, label="job"), needs={"cpu": 1}, label="group"
+    )
     group.add(Job(nap, 1, needs={"cpu": 1}, label="paused"))
-    other, pause = Job(nap, 1, needs={"cpu": 1}, label="other"), Job(later, 0.5, group.pause, label="pause")
-    virtual(Scheduler(group, other, pause, pool=Pool(cpu=1), timeout=9, label="s").co_run)
-    assert caplog.messages[0] == "no job of 's' runs: 'paused' waits for a resume: its run was paused 1.5 s ago"
+    other, pause = (
+        Job(nap, 1, needs={"cpu": 1}, label="other"),
+        Job(later, 0.5, group.pause, label="pause"),
+    )
+    virtual(
+        Scheduler(group, other, pause, pool=Pool(cpu=1), timeout=9, label="s").co_run
+    )
+    assert (
+        caplog.messages[0]
+        == "no job of 's' runs: 'paused' waits for a resume: its run was paused 1.5 s ago"
+    )
 
 
 def test_of_two_pauses_the_inner_one_is_named(virtual: Virtual) -> None:
@@ -325,12 +431,23 @@ def test_of_two_pauses_the_inner_one_is_named(virtual: Virtual) -> None:
 
     async def steer() -> None:
         await anyio.sleep(0.25)
-        for steps in ("group.pause", "scheduler.pause", "group.resume group.pause", "group.resume", "scheduler.resume"):
+        for steps in (
+            "group.pause",
+            "scheduler.pause",
+            "group.resume group.pause",
+            "group.resume",
+            "scheduler.resume",
+        ):
             for step in steps.split():
                 home, word = step.split(".")
                 getattr(group if home == "group" else scheduler, word)()
             await anyio.sleep(1)
-            said.append(" | ".join(wait.text if (wait := waiting(job)) else "" for job in (inside, outside)))
+            said.append(
+                " | ".join(
+                    wait.text if (wait := waiting(job)) else ""
+                    for job in (inside, outside)
+                )
+            )
 
     scheduler.update([Job(steer, forever=True), Job(nap, 6)])
     virtual(scheduler.co_run)
@@ -340,24 +457,49 @@ def test_of_two_pauses_the_inner_one_is_named(virtual: Virtual) -> None:
     ]  # fmt: skip
 
 
-def test_resume_while_a_run_ends_lets_its_forever_groups_go_on(virtual: Virtual) -> None:
+def test_resume_while_a_run_ends_lets_its_forever_groups_go_on(
+    virtual: Virtual,
+) -> None:
     """They are alive during the clean-up, and had taken the pause of the run."""
     waits = Job(nap, 1, required=Job(nap, 2))
     failing = Job(fail, 3, critical=True)
-    cleans_up = Job(at, 1, lambda: scheduler.resume(), lambda: None, lambda: None, required=failing, run_if="failed")
-    scheduler = Scheduler(Scheduler(waits.required, waits, Job(nap, 50), forever=True), failing, cleans_up)
+    cleans_up = Job(
+        at,
+        1,
+        lambda: scheduler.resume(),
+        lambda: None,
+        lambda: None,
+        required=failing,
+        run_if="failed",
+    )
+    scheduler = Scheduler(
+        Scheduler(waits.required, waits, Job(nap, 50), forever=True), failing, cleans_up
+    )
     steered(virtual, scheduler, pause=1)
     assert waits.started_at == 4
 
 
 def test_a_timeout_in_a_pause_names_the_pause(virtual: Virtual) -> None:
-    group = Scheduler(Job(nap, 1), Job(nap, 3), jobs_window=1, timeout=4, label="group", critical=False)
-    scheduler = Scheduler(group, Job(nap, 1, required=Job(nap, 2, label="first")), timeout=9, label="s")
-    scheduler.update([*list(scheduler)[1].required, pause := Job(later, 0.5, scheduler.pause)])
+    group = Scheduler(
+        Job(nap, 1),
+        Job(nap, 3),
+        jobs_window=1,
+        timeout=4,
+        label="group",
+        critical=False,
+    )
+    scheduler = Scheduler(
+        group, Job(nap, 1, required=Job(nap, 2, label="first")), timeout=9, label="s"
+    )
+    scheduler.update(
+        [*list(scheduler)[1].required, pause := Job(later, 0.5, scheduler.pause)]
+    )
     with pytest.raises(JobTimeout, match="of 9 s; 1 of 4 jobs waited for a resume"):
         virtual(lambda: scheduler.co_run(check=True))
     assert pause.state is JobState.SUCCEEDED
-    assert str(group.raised_exception()).endswith("of 4 s; 1 of 2 jobs waited for a resume")
+    assert str(group.raised_exception()).endswith(
+        "of 4 s; 1 of 2 jobs waited for a resume"
+    )
 
 
 def test_pause_outside_of_a_run_is_an_error(virtual: Virtual) -> None:
@@ -376,14 +518,19 @@ def test_a_pause_from_another_thread(virtual: Virtual) -> None:
     scheduler = Scheduler(job, job.required)
 
     with ThreadPoolExecutor(1) as threads:
-        words = [lambda call=call: threads.submit(call).result() for call in (scheduler.pause, scheduler.resume)]  # type: ignore[misc]
+        words = [
+            lambda call=call: threads.submit(call).result()
+            for call in (scheduler.pause, scheduler.resume)
+        ]  # type: ignore[misc]
         scheduler.add(Job(at, 0.5, words[0], nothing_now, nothing_now, words[1]))
         assert virtual(scheduler.co_run)
     assert job.started_at == 3.5
 
 
 @pytest.mark.parametrize("word", ["pause", "resume", "drain"])
-def test_a_word_from_another_thread_means_the_attempt_in_which_it_is_heard(virtual: Virtual, word: str) -> None:
+def test_a_word_from_another_thread_means_the_attempt_in_which_it_is_heard(
+    virtual: Virtual, word: str
+) -> None:
     async def fail_once() -> None:
         if group.attempts == 1:
             if word == "resume":
@@ -392,14 +539,25 @@ def test_a_word_from_another_thread_means_the_attempt_in_which_it_is_heard(virtu
                 threads.submit(getattr(group, word)).result()
             raise OSError
 
-    group = Scheduler(Job(fail_once, critical=True), label="group", retry=Retry(1, first=1), critical=False)
+    group = Scheduler(
+        Job(fail_once, critical=True),
+        label="group",
+        retry=Retry(1, first=1),
+        critical=False,
+    )
     seen = []
     watch = Job(
-        at, 0.5, lambda: seen.append(group.is_paused()), nothing_now, lambda: group.resume() if seen[0] else None
+        at,
+        0.5,
+        lambda: seen.append(group.is_paused()),
+        nothing_now,
+        lambda: group.resume() if seen[0] else None,
     )
     virtual(Scheduler(group, watch).co_run)
     assert seen == [word == "pause"]
-    assert (group.attempts, group.state) == ((1, JobState.CANCELLED) if word == "drain" else (2, JobState.SUCCEEDED))
+    assert (group.attempts, group.state) == (
+        (1, JobState.CANCELLED) if word == "drain" else (2, JobState.SUCCEEDED)
+    )
 
 
 def nothing_now() -> None:
@@ -411,21 +569,28 @@ def nothing_now() -> None:
 def test_a_new_window_takes_effect_at_once(virtual: Virtual, kind: str) -> None:
     """A larger window starts more jobs at once; with a smaller one nothing starts until enough have ended."""
     needs = {"cpu": 1} if kind == "needs" else None
-    jobs = [Job(nap, 2, needs=needs, expected_duration=1 if kind == "policy" else None) for _ in range(9)]
+    jobs = [
+        Job(nap, 2, needs=needs, expected_duration=1 if kind == "policy" else None)
+        for _ in range(9)
+    ]
     scheduler = Scheduler(jobs, jobs_window=2, pool=Pool(cpu=9))
 
     def resize(size: int) -> None:
         scheduler.jobs_window = size
         assert scheduler.window_size == size
 
-    scheduler.add(Job(at, 1, lambda: resize(4), nothing_now, lambda: resize(1), forever=True))
+    scheduler.add(
+        Job(at, 1, lambda: resize(4), nothing_now, lambda: resize(1), forever=True)
+    )
     assert virtual(scheduler.co_run)
     # at 1 two more start, at 2 the first two are replaced, at 3 the window is 1, so one starts when all have ended
     assert [job.started_at for job in jobs] == [0, 0, 1, 1, 2, 2, 4, 6, 8]
     assert scheduler.jobs_window == 1
 
 
-def test_a_new_window_is_that_of_a_run_which_is_still_being_checked(virtual: Virtual) -> None:
+def test_a_new_window_is_that_of_a_run_which_is_still_being_checked(
+    virtual: Virtual,
+) -> None:
     """A large run yields to the loop while it is being checked; a window that is set meanwhile is its first one."""
     jobs = [Job(nap, 1) for _ in range(3000)]
     scheduler = Scheduler(jobs, jobs_window=len(jobs))
@@ -443,22 +608,37 @@ def test_a_new_window_is_that_of_a_run_which_is_still_being_checked(virtual: Vir
 def test_a_smaller_window_takes_back_what_has_not_begun(virtual: Virtual) -> None:
     """Jobs that were admitted and have not begun return to the line, in their order."""
 
-    jobs = [Job(at_once, lambda: setattr(scheduler, "jobs_window", 1)), *[Job(nap, 1) for _ in range(4)]]
+    jobs = [
+        Job(at_once, lambda: setattr(scheduler, "jobs_window", 1)),
+        *[Job(nap, 1) for _ in range(4)],
+    ]
     scheduler = Scheduler(jobs, jobs_window=5)
     assert virtual(scheduler.co_run)
     assert [job.started_at for job in jobs] == [0, 0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("kind", [functools.partial(Job, nap, 1, forever=True), functools.partial(Service, serve)])
+@pytest.mark.parametrize(
+    "kind",
+    [functools.partial(Job, nap, 1, forever=True), functools.partial(Service, serve)],
+)
 @pytest.mark.parametrize("priority", [0, 1])
-def test_a_smaller_window_keeps_what_takes_no_slot_from_no_start(virtual: Virtual, kind: Any, priority: int) -> None:
+def test_a_smaller_window_keeps_what_takes_no_slot_from_no_start(
+    virtual: Virtual, kind: Any, priority: int
+) -> None:
     async def steer() -> None:
         scheduler.jobs_window = 1
         await nap(1)
 
     lasting = kind(priority=priority)
     jobs = [Job(nap, 1, priority=priority) for _ in range(2)]
-    scheduler = Scheduler(Job(steer, priority=2 * priority), jobs[0], lasting, jobs[1], jobs_window=4, timeout=9)
+    scheduler = Scheduler(
+        Job(steer, priority=2 * priority),
+        jobs[0],
+        lasting,
+        jobs[1],
+        jobs_window=4,
+        timeout=9,
+    )
     assert virtual(scheduler.co_run)
     assert (lasting.started_at, [job.started_at for job in jobs]) == (0, [1, 2])
 
@@ -468,7 +648,10 @@ def test_only_a_number_may_replace_a_number(virtual: Virtual, value: Any) -> Non
     async def change() -> None:
         other = anyio.CapacityLimiter(1) if value == "limiter" else value
         for home, size in ((scheduler, other), (unlimited, 2)):
-            with pytest.raises(RuntimeError, match="during a run a number can only be replaced by a number from 1 up"):
+            with pytest.raises(
+                RuntimeError,
+                match="during a run a number can only be replaced by a number from 1 up",
+            ):
                 home.jobs_window = size
 
     unlimited = Scheduler(Job(nap, 1), label="unlimited")
@@ -497,8 +680,13 @@ def put_back(scheduler: Scheduler, steering: str) -> None:
             scheduler.jobs_window = 2
 
 
-@pytest.mark.parametrize(("kind", "steering"), [("window", "pause"), ("limiter", "pause"), ("window", "window")])
-def test_a_job_put_back_keeps_its_place_among_equals_alone(virtual: Virtual, kind: str, steering: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "steering"),
+    [("window", "pause"), ("limiter", "pause"), ("window", "window")],
+)
+def test_a_job_put_back_keeps_its_place_among_equals_alone(
+    virtual: Virtual, kind: str, steering: str
+) -> None:
     """A pause, or a smaller window, puts back what has not begun: ahead of what waits, but not of higher priorities."""
     order: list[str] = []
 
@@ -517,7 +705,9 @@ def test_a_job_put_back_keeps_its_place_among_equals_alone(virtual: Virtual, kin
 
 
 @pytest.mark.parametrize("steering", ["pause", "window"])
-def test_a_job_that_was_put_back_has_not_started(virtual: Virtual, steering: str) -> None:
+def test_a_job_that_was_put_back_has_not_started(
+    virtual: Virtual, steering: str
+) -> None:
     """The number of starts, by which "depth-first" orders, does not grow by jobs that were admitted, and put back."""
 
     async def main() -> int:
@@ -533,7 +723,8 @@ def test_a_job_that_was_put_back_has_not_started(virtual: Virtual, steering: str
 
 
 @pytest.mark.parametrize(
-    ("steering", "window"), [("pause", None), ("pause", 2), ("pause", "limiter"), ("window", 2), ("both", 2)]
+    ("steering", "window"),
+    [("pause", None), ("pause", 2), ("pause", "limiter"), ("window", 2), ("both", 2)],
 )
 def test_steering_that_was_undone_leaves_nothing_behind(
     virtual: Virtual, steering: str, window: Literal["limiter"] | int | None
@@ -555,11 +746,15 @@ def test_steering_that_was_undone_leaves_nothing_behind(
             scheduler.jobs_window = 2
         scheduler.resume()
         assert type(line.places) is before
-        waiting = line.in_order() + ([] if line.tokens is None else line.tokens.in_order())
+        waiting = line.in_order() + (
+            [] if line.tokens is None else line.tokens.in_order()
+        )
         kinds.append([job.label for job in waiting])
 
     async def main() -> bool:
-        scheduler.jobs_window = anyio.CapacityLimiter(2) if window == "limiter" else window
+        scheduler.jobs_window = (
+            anyio.CapacityLimiter(2) if window == "limiter" else window
+        )
         return await scheduler.co_run()
 
     scheduler = Scheduler(Job(steer, forever=True), jobs)
@@ -569,7 +764,9 @@ def test_steering_that_was_undone_leaves_nothing_behind(
     assert kinds == [[str(number) for number in range(6 if window is None else 2, 6)]]
 
 
-def test_a_smaller_window_returns_what_has_not_begun_to_cheap_places(virtual: Virtual) -> None:
+def test_a_smaller_window_returns_what_has_not_begun_to_cheap_places(
+    virtual: Virtual,
+) -> None:
     """Jobs that had slots when the window shrank, and had not begun, come first again, in their order."""
     most = 0
 
@@ -588,7 +785,9 @@ def test_a_smaller_window_returns_what_has_not_begun_to_cheap_places(virtual: Vi
     assert (most, [job.started_at for job in jobs]) == (1, [0, 1, 2, 3, 4, 5])
 
 
-def test_the_record_of_a_window_that_is_set_for_a_year_is_bounded(virtual: Virtual) -> None:
+def test_the_record_of_a_window_that_is_set_for_a_year_is_bounded(
+    virtual: Virtual,
+) -> None:
     async def steer() -> None:
         for number in range(3 * MAX_RECORDED):
             scheduler.jobs_window = 2 + number % 2
@@ -598,7 +797,10 @@ def test_the_record_of_a_window_that_is_set_for_a_year_is_bounded(virtual: Virtu
     scheduler = Scheduler(Job(steer), jobs_window=2)
     assert virtual(scheduler.co_run)
     record = run_steering(scheduler)
-    assert (len(record.window_sizes), len(record.pauses)) == (MAX_RECORDED, MAX_RECORDED)
+    assert (len(record.window_sizes), len(record.pauses)) == (
+        MAX_RECORDED,
+        MAX_RECORDED,
+    )
     assert record.window_sizes[-1][1] == 3
 
 

@@ -6,9 +6,25 @@ from collections.abc import Callable, Iterator
 from typing import Any, get_args
 import anyio
 import pytest
-from trioflow import AbstractJob, First, Job, JobState, Pool, Scheduler, Sequence, current_job
-from trioflow._core.admission._policies import BUILTIN_POLICIES, PolicyName, median_duration
-from trioflow._core.base._graph_algorithms import chunks_with_pauses, fill_longest_path_lengths
+from trioflow import (
+    AbstractJob,
+    First,
+    Job,
+    JobState,
+    Pool,
+    Scheduler,
+    Sequence,
+    current_job,
+)
+from trioflow._core.admission._policies import (
+    BUILTIN_POLICIES,
+    PolicyName,
+    median_duration,
+)
+from trioflow._core.base._graph_algorithms import (
+    chunks_with_pauses,
+    fill_longest_path_lengths,
+)
 from trioflow._core.run import _worker
 from trioflow.testing import run_virtual
 from ..bodies import at_once, fail, hooked, nap, pass_time, running, take
@@ -25,12 +41,16 @@ class Starts:
         self.labels.append(current_job().label)
         await anyio.sleep(seconds)
 
-    def job(self, label: str, *required: AbstractJob[Any], **options: Any) -> AbstractJob[Any]:
+    def job(
+        self, label: str, *required: AbstractJob[Any], **options: Any
+    ) -> AbstractJob[Any]:
         return Job(self._note, label=label, required=list(required), **options)
 
 
 @pytest.mark.parametrize("first", [False, True])
-def test_auto_becomes_critical_path_with_the_first_expected_duration(first: bool) -> None:
+def test_auto_becomes_critical_path_with_the_first_expected_duration(
+    first: bool,
+) -> None:
     starts = Starts()
     a, b = starts.job("a"), starts.job("b")
     c = starts.job("c", b)
@@ -40,19 +60,37 @@ def test_auto_becomes_critical_path_with_the_first_expected_duration(first: bool
         if not first:
             scheduler.add(starts.job("late", c, expected_duration=5.0))
 
-    scheduler = Scheduler(Job(add, expected_duration=99.0 if first else None), a, b, c, last, jobs_window=1)
+    scheduler = Scheduler(
+        Job(add, expected_duration=99.0 if first else None),
+        a,
+        b,
+        c,
+        last,
+        jobs_window=1,
+    )
     assert scheduler.run()
-    assert starts.labels == (["b", "a", "c", "last"] if first else ["b", "c", "a", "last", "late"])
+    assert starts.labels == (
+        ["b", "a", "c", "last"] if first else ["b", "c", "a", "last", "late"]
+    )
 
 
 @pytest.mark.parametrize("order", [(10, 5, 1), (1, 5, 10), (5, 10, 1)])
-def test_the_longest_of_several_paths_counts_whatever_is_added_first(order: tuple[float, ...]) -> None:
+def test_the_longest_of_several_paths_counts_whatever_is_added_first(
+    order: tuple[float, ...],
+) -> None:
     starts = Starts()
-    other, root = starts.job("other", expected_duration=1), starts.job("root", expected_duration=1)
+    other, root = (
+        starts.job("other", expected_duration=1),
+        starts.job("root", expected_duration=1),
+    )
     middle = starts.job("middle", root, expected_duration=1)
-    paths = [starts.job(str(seconds), middle, expected_duration=seconds) for seconds in order]
+    paths = [
+        starts.job(str(seconds), middle, expected_duration=seconds) for seconds in order
+    ]
     rival = starts.job("rival", other, expected_duration=8)
-    assert Scheduler(other, root, middle, *paths, rival, jobs_window=1, policy="critical-path").run()
+    assert Scheduler(
+        other, root, middle, *paths, rival, jobs_window=1, policy="critical-path"
+    ).run()
     assert starts.labels == ["root", "middle", "10", "other", "rival", "5", "1"]
 
 
@@ -60,14 +98,20 @@ def test_auto_without_durations_is_fifo() -> None:
     """Under auto without any expected duration, jobs start in the order in which they became ready."""
     starts = Starts()
     b = starts.job("b")
-    assert Scheduler(starts.job("a"), b, starts.job("c", b), starts.job("d"), jobs_window=1).run()
+    assert Scheduler(
+        starts.job("a"), b, starts.job("c", b), starts.job("d"), jobs_window=1
+    ).run()
     assert starts.labels == ["a", "b", "d", "c"]
 
 
 def test_a_nested_scheduler_counts_as_long_as_its_longest_path() -> None:
     starts = Starts()
     inner = Scheduler(
-        Sequence(starts.job("x", expected_duration=2.0), starts.job("y", expected_duration=3.0)), label="inner"
+        Sequence(
+            starts.job("x", expected_duration=2.0),
+            starts.job("y", expected_duration=3.0),
+        ),
+        label="inner",
     )
     assert Scheduler(starts.job("a", expected_duration=4.0), inner, jobs_window=1).run()
     assert starts.labels == ["x", "y", "a"]
@@ -80,7 +124,10 @@ def test_a_nested_scheduler_counts_as_long_as_its_longest_path() -> None:
 
 def test_rank_of_an_input_of_a_nested_job_includes_the_nested_scheduler() -> None:
     starts = Starts()
-    long, before = starts.job("long", expected_duration=5), starts.job("before", expected_duration=1)
+    long, before = (
+        starts.job("long", expected_duration=5),
+        starts.job("before", expected_duration=1),
+    )
     scheduler = Scheduler(long, before, jobs_window=1)
     scheduler.add(Scheduler(Job(take, before, expected_duration=9)))
     assert scheduler.run()
@@ -135,12 +182,22 @@ def test_depth_first_keeps_few_results_alive(virtual: Virtual) -> None:
     [
         ({"priority": 1.5}, TypeError, r"priority=1.5 of 'x': give a whole number"),
         ({"priority": True}, TypeError, r"priority=True of 'x'"),
-        ({"expected_duration": -1}, ValueError, r"expected_duration=-1 of 'x': give a finite number of seconds"),
-        ({"expected_duration": float("nan")}, ValueError, r"expected_duration=nan of 'x'"),
+        (
+            {"expected_duration": -1},
+            ValueError,
+            r"expected_duration=-1 of 'x': give a finite number of seconds",
+        ),
+        (
+            {"expected_duration": float("nan")},
+            ValueError,
+            r"expected_duration=nan of 'x'",
+        ),
         ({"expected_duration": "1"}, TypeError, r"expected_duration='1' of 'x'"),
     ],
 )
-def test_invalid_priority_or_expected_duration_is_rejected(options: Any, error: type[Exception], message: str) -> None:
+def test_invalid_priority_or_expected_duration_is_rejected(
+    options: Any, error: type[Exception], message: str
+) -> None:
     """An invalid priority or duration raises an error that names option, value and job; the old value stays."""
     with pytest.raises(error, match=message):
         Job(anyio.sleep, 0, label="x", **options)
@@ -154,14 +211,20 @@ def test_invalid_priority_or_expected_duration_is_rejected(options: Any, error: 
 def test_each_name_of_a_policy_has_its_policy() -> None:
     """The names that type checkers know are the built-in policies; "auto" computes ranks if durations are known."""
     assert tuple(BUILTIN_POLICIES) == get_args(PolicyName)
-    ranked = {name: [policy.needs_ranks for policy in policies] for name, policies in BUILTIN_POLICIES.items()}
+    ranked = {
+        name: [policy.needs_ranks for policy in policies]
+        for name, policies in BUILTIN_POLICIES.items()
+    }
     assert ranked == {
         "auto": [False, True], "fifo": [False, False], "critical-path": [True, True], "depth-first": [False, False],
     }  # fmt: skip
 
 
 def test_an_unknown_policy_is_rejected() -> None:
-    with pytest.raises(ValueError, match="policy='lifo' of 's': choose one of auto, fifo, critical-path, depth-first"):
+    with pytest.raises(
+        ValueError,
+        match="policy='lifo' of 's': choose one of auto, fifo, critical-path, depth-first",
+    ):
         Scheduler(label="s", policy="lifo")  # type: ignore[arg-type]
 
 
@@ -170,31 +233,59 @@ def test_changing_a_priority_during_a_run_raises() -> None:
 
     job = Job(at_once, lambda: setattr(current_job(), "priority", 3), label="x")
     assert not Scheduler(job).run()
-    assert "priority of 'x': not allowed while 'Scheduler' is running" in str(job.raised_exception())
+    assert "priority of 'x': not allowed while 'Scheduler' is running" in str(
+        job.raised_exception()
+    )
 
 
-@pytest.mark.parametrize(("known", "found"), [([], 1), ([3], 3), ([1, 4], 2.5), ([9, 2, 1], 2), ([9, 3, 2, 1], 2.5)])
-def test_a_job_of_unknown_duration_takes_the_median(known: list[float], found: float) -> None:
+@pytest.mark.parametrize(
+    ("known", "found"),
+    [([], 1), ([3], 3), ([1, 4], 2.5), ([9, 2, 1], 2), ([9, 3, 2, 1], 2.5)],
+)
+def test_a_job_of_unknown_duration_takes_the_median(
+    known: list[float], found: float
+) -> None:
     assert median_duration(known) == found
 
 
-def test_graph_algorithms_pause_after_each_full_chunk_of_nodes(many_pauses: None) -> None:
-    found = [[(len(chunk), pause) for chunk, pause in chunks_with_pauses(range(number))] for number in (0, 9, 10, 25)]
-    assert found == [[(0, False)], [(9, False)], [(10, True)], [(10, True), (10, True), (5, False)]]
+def test_graph_algorithms_pause_after_each_full_chunk_of_nodes(
+    many_pauses: None,
+) -> None:
+    found = [
+        [(len(chunk), pause) for chunk, pause in chunks_with_pauses(range(number))]
+        for number in (0, 9, 10, 25)
+    ]
+    assert found == [
+        [(0, False)],
+        [(9, False)],
+        [(10, True)],
+        [(10, True), (10, True), (5, False)],
+    ]
     paths: dict[int, float] = {}
-    pauses = list(fill_longest_path_lengths([*range(25)], lambda node: [node - 1] if node else [], {}, 0.25, paths))
+    pauses = list(
+        fill_longest_path_lengths(
+            [*range(25)], lambda node: [node - 1] if node else [], {}, 0.25, paths
+        )
+    )
     assert len(pauses) == 2
     assert [paths[node] for node in (0, 23, 24)] == [6.25, 0.5, 0.25]
 
 
 @pytest.mark.parametrize("options", [{}, {"priority": 1}])
-def test_the_first_duration_comes_with_jobs_that_are_added(virtual: Virtual, options: dict[str, Any]) -> None:
+def test_the_first_duration_comes_with_jobs_that_are_added(
+    virtual: Virtual, options: dict[str, Any]
+) -> None:
     """With "auto", the critical path decides from then on, also where priorities have ordered the jobs before."""
     starts = Starts()
     scheduler = Scheduler(jobs_window=1)
 
     async def add() -> None:
-        scheduler.update([starts.job(name, expected_duration=time) for name, time in (("short", 1), ("long", 9))])
+        scheduler.update(
+            [
+                starts.job(name, expected_duration=time)
+                for name, time in (("short", 1), ("long", 9))
+            ]
+        )
 
     scheduler.update([Job(add, **options), starts.job("unknown")])
     assert virtual(scheduler.co_run)
@@ -203,7 +294,9 @@ def test_the_first_duration_comes_with_jobs_that_are_added(virtual: Virtual, opt
 
 @pytest.mark.parametrize("window", [1, 2, 5, None])
 @pytest.mark.parametrize("needs", [{}, {"cpu": 1}])
-def test_a_forever_job_starts_where_its_priority_puts_it(virtual: Virtual, window: int | None, needs: Any) -> None:
+def test_a_forever_job_starts_where_its_priority_puts_it(
+    virtual: Virtual, window: int | None, needs: Any
+) -> None:
     starts = Starts()
     jobs = [
         starts.job("low", needs=needs),
@@ -224,9 +317,17 @@ def explained_after_a_second(scheduler: Scheduler, job: AbstractJob[Any]) -> Any
 
 @pytest.mark.parametrize(
     ("policy", "why"),
-    [("auto", "; before it comes 'b' (critical path: the longest path from 'a' takes 9 s)"), ("fifo", "")],
+    [
+        (
+            "auto",
+            "; before it comes 'b' (critical path: the longest path from 'a' takes 9 s)",
+        ),
+        ("fifo", ""),
+    ],
 )
-def test_explain_has_the_reason_of_the_policy(virtual: Virtual, policy: PolicyName, why: str) -> None:
+def test_explain_has_the_reason_of_the_policy(
+    virtual: Virtual, policy: PolicyName, why: str
+) -> None:
     starts = Starts()
     first = Job(starts._note, 9, label="first", priority=1)
     a, b = starts.job("a", expected_duration=9), starts.job("b", expected_duration=10)
@@ -237,11 +338,18 @@ def test_explain_has_the_reason_of_the_policy(virtual: Virtual, policy: PolicyNa
 
 def test_explain_names_priorities(virtual: Virtual) -> None:
     starts = Starts()
-    a, b, c = (Job(starts._note, 5, label=label, priority=n) for label, n in (("a", 9), ("b", 0), ("c", 1)))
+    a, b, c = (
+        Job(starts._note, 5, label=label, priority=n)
+        for label, n in (("a", 9), ("b", 0), ("c", 1))
+    )
     done = starts.job("done", priority=99)
-    scheduler = Scheduler(a, b, c, starts.job("late", done), done, jobs_window=1, policy="depth-first")
+    scheduler = Scheduler(
+        a, b, c, starts.job("late", done), done, jobs_window=1, policy="depth-first"
+    )
     found = virtual(explained_after_a_second(scheduler, b))
-    assert found.endswith("'a'; before it come 'c', 'late' (priority, depth first: what became ready last)")
+    assert found.endswith(
+        "'a'; before it come 'c', 'late' (priority, depth first: what became ready last)"
+    )
 
 
 # --- the order of starts
@@ -258,7 +366,9 @@ def order_of(virtual: Virtual, make: Callable[[], Scheduler]) -> str:
 
 @pytest.mark.parametrize("total", [None, 99])
 @pytest.mark.parametrize("window", [1, 2, 3, None])
-def test_jobs_start_in_the_order_added(virtual: Virtual, window: int | None, total: int | None) -> None:
+def test_jobs_start_in_the_order_added(
+    virtual: Virtual, window: int | None, total: int | None
+) -> None:
     """Jobs that are ready together start in the order added, forever jobs too, even under a full window."""
 
     def make() -> Scheduler:
@@ -266,7 +376,9 @@ def test_jobs_start_in_the_order_added(virtual: Virtual, window: int | None, tot
         ordinary = list(labelled("abcdefghij", needs=needs))
         forever = list(labelled("ABCDEFGHIJ", forever=True, needs=needs))
         pool = None if total is None else Pool(cpu=total)
-        return Scheduler(list(zip(ordinary, forever, strict=True)), jobs_window=window, pool=pool)
+        return Scheduler(
+            list(zip(ordinary, forever, strict=True)), jobs_window=window, pool=pool
+        )
 
     order = order_of(virtual, make)
     assert [name for name in order if name.islower()] == list("abcdefghij")
@@ -275,8 +387,12 @@ def test_jobs_start_in_the_order_added(virtual: Virtual, window: int | None, tot
         assert order == "aAbBcCdDeEfFgGhHiIjJ"
 
 
-@pytest.mark.parametrize("names", ["".join(names) for names in itertools.permutations("abcd")])
-def test_what_one_end_makes_ready_starts_in_the_order_added(virtual: Virtual, names: str) -> None:
+@pytest.mark.parametrize(
+    "names", ["".join(names) for names in itertools.permutations("abcd")]
+)
+def test_what_one_end_makes_ready_starts_in_the_order_added(
+    virtual: Virtual, names: str
+) -> None:
     """Whatever else lets it run: nothing, or another job that has failed, and is tolerated or waited for alone."""
     source, failed = Job(nap, 1, label="x"), Job(fail, 0, label="y", critical=False)
     jobs = {name: Job(nap, 1, label=name, required=source) for name in "abcd"}
@@ -288,23 +404,34 @@ def test_what_one_end_makes_ready_starts_in_the_order_added(virtual: Virtual, na
 
 
 @pytest.mark.parametrize("priority", [0, 1])
-def test_a_job_with_own_task_keeps_its_place_in_the_order(virtual: Virtual, priority: int) -> None:
+def test_a_job_with_own_task_keeps_its_place_in_the_order(
+    virtual: Virtual, priority: int
+) -> None:
     def make() -> Scheduler:
         first = labelled("ab", priority=priority)
-        return Scheduler([*first, *labelled("c", own_task=True), *labelled("def")], jobs_window=2)
+        return Scheduler(
+            [*first, *labelled("c", own_task=True), *labelled("def")], jobs_window=2
+        )
 
     assert order_of(virtual, make) == "abcdef"
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.0004], ids=["in one turn", "in several turns"])
+@pytest.mark.parametrize(
+    "seconds", [0.0, 0.0004], ids=["in one turn", "in several turns"]
+)
 @pytest.mark.parametrize("make_group", [Scheduler, First])
-def test_first_jobs_of_siblings_start_in_the_order_of_groups(virtual: Virtual, make_group: Any, seconds: float) -> None:
+def test_first_jobs_of_siblings_start_in_the_order_of_groups(
+    virtual: Virtual, make_group: Any, seconds: float
+) -> None:
     """The first jobs of groups that start together start in order, however the loop resumes the tasks of a turn. trio
     resumes new tasks in order or in reverse, by chance, so there are several rounds."""
     for _ in range(10):
         names = "abcdefgh"
         groups = [
-            make_group(Job(at_once, lambda: pass_time(virtual.backend, seconds), label=name), label=name.upper())
+            make_group(
+                Job(at_once, lambda: pass_time(virtual.backend, seconds), label=name),
+                label=name.upper(),
+            )
             for name in names
         ]
         started = order_of(virtual, lambda groups=groups: Scheduler(groups))  # type: ignore[misc]
@@ -312,7 +439,9 @@ def test_first_jobs_of_siblings_start_in_the_order_of_groups(virtual: Virtual, m
 
 
 @pytest.mark.parametrize("make_group", [Scheduler, First])
-def test_a_worker_starts_its_first_job_in_its_turn(make_group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_starts_its_first_job_in_its_turn(
+    make_group: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On trio, it begins in its place, and waits no more; if time ran out then, later groups came first."""
     monkeypatch.setattr(_worker, "TURN_SECONDS", 0.0)
     names = "abcdefgh"
@@ -322,12 +451,16 @@ def test_a_worker_starts_its_first_job_in_its_turn(make_group: Any, monkeypatch:
         async def work(name: str, started: list[str] = started) -> None:
             started.append(name)
 
-        assert Scheduler([make_group(Job(work, name)) for name in names]).run(backend="trio")
+        assert Scheduler([make_group(Job(work, name)) for name in names]).run(
+            backend="trio"
+        )
         assert "".join(started) == names
 
 
 @pytest.mark.parametrize("make_group", [Scheduler, First])
-def test_a_worker_that_finds_the_time_used_up_is_not_passed_by_later_ones(virtual: Virtual, make_group: Any) -> None:
+def test_a_worker_that_finds_the_time_used_up_is_not_passed_by_later_ones(
+    virtual: Virtual, make_group: Any
+) -> None:
     """The groups start in order also if starting them takes several turns; workers of later groups came first."""
     names = "abcdefghijkl"
     started: list[str] = []
@@ -336,22 +469,42 @@ def test_a_worker_that_finds_the_time_used_up_is_not_passed_by_later_ones(virtua
         started.append(name)
 
     scheduler = Scheduler([make_group(Job(work, name)) for name in names])
-    takes_time = hooked(before_run=lambda _: pass_time(virtual.backend, _worker.TURN_SECONDS * 0.3))
+    takes_time = hooked(
+        before_run=lambda _: pass_time(virtual.backend, _worker.TURN_SECONDS * 0.3)
+    )
     assert virtual(lambda: scheduler.co_run(instruments=[takes_time]))
     assert "".join(started) == names
 
 
 @pytest.mark.parametrize("own_task", [False, True])
 @pytest.mark.parametrize("names", list(itertools.permutations(["one", "two"])))
-def test_what_ends_at_once_gives_back_before_starts(virtual: Virtual, names: Any, own_task: bool) -> None:
+def test_what_ends_at_once_gives_back_before_starts(
+    virtual: Virtual, names: Any, own_task: bool
+) -> None:
     """A job of a shorter path does not start between two ends of one instant, which free what the longest one needs."""
     ends = {"one": 1, "two": 2}
     common: dict[str, Any] = {"own_task": own_task}
-    before = [Job(nap, 3, label=name, expected_duration=3, needs={"r": ends[name]}, **common) for name in names]
+    before = [
+        Job(nap, 3, label=name, expected_duration=3, needs={"r": ends[name]}, **common)
+        for name in names
+    ]
     short = Job(nap, 3, label="short", expected_duration=3, needs={"r": 1}, **common)
-    long = Job(nap, 4, label="long", expected_duration=4, needs={"r": 3}, required=before, **common)
-    assert virtual(Scheduler(short, *before, long, pool=Pool(r=3), policy="critical-path").co_run)
-    assert (long.started_at, short.started_at) == (long.finished_at - 4, long.finished_at)  # type: ignore[operator]
+    long = Job(
+        nap,
+        4,
+        label="long",
+        expected_duration=4,
+        needs={"r": 3},
+        required=before,
+        **common,
+    )
+    assert virtual(
+        Scheduler(short, *before, long, pool=Pool(r=3), policy="critical-path").co_run
+    )
+    assert (long.started_at, short.started_at) == (
+        long.finished_at - 4,
+        long.finished_at,
+    )  # type: ignore[operator]
 
 
 # --- Who gets a resource does not depend on how many jobs are ready that need none
@@ -366,14 +519,29 @@ def random_nest(seed: int, has_crowds: bool) -> tuple[Scheduler, list[Job[Any]]]
         for number in range(dice.randrange(1, 5)):
             label, priority = f"{prefix}{number}", dice.choice([0, 0, 1, 5])
             if depth < 3 and dice.random() < 0.3:
-                jobs.append(Scheduler(*fill(depth + 1, f"{label}."), label=label, priority=99))
+                jobs.append(
+                    Scheduler(*fill(depth + 1, f"{label}."), label=label, priority=99)
+                )
                 continue
-            needs = {name: dice.randrange(1, 3) for name in "cd" if dice.random() < 0.5} or {"c": 1}
+            needs = {
+                name: dice.randrange(1, 3) for name in "cd" if dice.random() < 0.5
+            } or {"c": 1}
             required = [job for job in jobs if job in asked and dice.random() < 0.25]
-            job = Job(nap, dice.randrange(1, 4), label=label, needs=needs, priority=priority, required=required)
+            job = Job(
+                nap,
+                dice.randrange(1, 4),
+                label=label,
+                needs=needs,
+                priority=priority,
+                required=required,
+            )
             asked.append(job)
             jobs.append(job)
-        place, size, priority = dice.randrange(len(jobs) + 1), dice.choice([5, 11, 13, 30]), dice.choice([0, 1, 5, 9])
+        place, size, priority = (
+            dice.randrange(len(jobs) + 1),
+            dice.choice([5, 11, 13, 30]),
+            dice.choice([0, 1, 5, 9]),
+        )
         if has_crowds:
             jobs[place:place] = [Job(nap, 0, priority=priority) for _ in range(size)]
         return jobs
@@ -382,7 +550,9 @@ def random_nest(seed: int, has_crowds: bool) -> tuple[Scheduler, list[Job[Any]]]
 
 
 @pytest.mark.both_backends
-def test_a_crowd_without_needs_changes_no_start_of_the_jobs_that_have_needs(backend: Any) -> None:
+def test_a_crowd_without_needs_changes_no_start_of_the_jobs_that_have_needs(
+    backend: Any,
+) -> None:
     """From eleven other jobs on, a job in a nested scheduler had overtaken one of a higher priority."""
     for seed in range(40):
         starts: list[list[float | None]] = []
@@ -409,8 +579,14 @@ def test_what_a_crowded_run_has_granted_comes_back(backend: Any, word: str) -> N
     crowded = Scheduler(*crowd, waits)
     group = Scheduler(other, label="other")
     # The crowd that is not paused ends at the same time.
-    resumes = Job(at_once, crowded.resume if word == "pause" else crowded.is_paused, required=group)
-    assert run_virtual(Scheduler(crowded, group, resumes, pool=pool).co_run, backend=backend)
+    resumes = Job(
+        at_once,
+        crowded.resume if word == "pause" else crowded.is_paused,
+        required=group,
+    )
+    assert run_virtual(
+        Scheduler(crowded, group, resumes, pool=pool).co_run, backend=backend
+    )
     assert other.started_at == 0
     assert waits.started_at == {"pause": 1, "cancel": None}[word]
     assert pool.free["c"] == 1
@@ -418,8 +594,15 @@ def test_what_a_crowded_run_has_granted_comes_back(backend: Any, word: str) -> N
 
 @pytest.mark.both_backends
 @pytest.mark.parametrize("window", [None, 16])
-def test_a_crowd_and_the_jobs_with_needs_in_it_start_in_order(backend: Any, window: int | None) -> None:
+def test_a_crowd_and_the_jobs_with_needs_in_it_start_in_order(
+    backend: Any, window: int | None
+) -> None:
     order: list[int] = []
-    jobs = [Job(at_once, lambda n=n: order.append(n), needs={"c": 1} if n % 9 == 8 else {}) for n in range(60)]
-    assert run_virtual(Scheduler(*jobs, pool=Pool(c=9), jobs_window=window).co_run, backend=backend)
+    jobs = [
+        Job(at_once, lambda n=n: order.append(n), needs={"c": 1} if n % 9 == 8 else {})
+        for n in range(60)
+    ]
+    assert run_virtual(
+        Scheduler(*jobs, pool=Pool(c=9), jobs_window=window).co_run, backend=backend
+    )
     assert order == [*range(60)]

@@ -5,16 +5,42 @@ from typing import Any
 import anyio
 import pytest
 import trioflow
-from trioflow import AbstractJob, Adaptive, Budget, Job, PerKey, Pool, Rate, Scheduler, Sequence, Service, ref
+from trioflow import (
+    AbstractJob,
+    Adaptive,
+    Budget,
+    Job,
+    PerKey,
+    Pool,
+    Rate,
+    Scheduler,
+    Sequence,
+    Service,
+    ref,
+)
 from trioflow._core.admission._pools import resource_views
 from trioflow._core.base._states import RunPhase
 from trioflow._core.job._ancestors import enclosing_schedulers, outermost_scheduler
 from trioflow._core.job._errors import DROPPED
-from trioflow._core.scheduler._checks import check_may_run, check_scenario, store_implied_requirements
+from trioflow._core.scheduler._checks import (
+    check_may_run,
+    check_scenario,
+    store_implied_requirements,
+)
 from trioflow._core.scheduler._members import collect_dropped
 from trioflow._core.words import _job_queries
-from trioflow._core.words._explain import get_status_text, open_requirements, waiting_since
-from trioflow._core.words._job_queries import all_requirements, end_facts, failure_of, ranks_of, runs_commands
+from trioflow._core.words._explain import (
+    get_status_text,
+    open_requirements,
+    waiting_since,
+)
+from trioflow._core.words._job_queries import (
+    all_requirements,
+    end_facts,
+    failure_of,
+    ranks_of,
+    runs_commands,
+)
 from trioflow._core.words._run_view import current_run, run_times
 from trioflow.abc import JobKind
 from ..bodies import fail, flaky, hooked, later, nap, nothing, running, serve
@@ -43,7 +69,9 @@ def test_a_run_that_is_being_checked_has_no_times_yet(virtual: Virtual) -> None:
                 for each in (scheduler, group):
                     if (run := each._run) is not None:
                         phases.add(run.phase)
-                        assert (run_times(each) is None) is (not hasattr(run, "began_at"))
+                        assert (run_times(each) is None) is (
+                            not hasattr(run, "began_at")
+                        )
                 await anyio.lowlevel.checkpoint()
 
     virtual(main)
@@ -59,7 +87,15 @@ def test_a_run_view_has_phase_window_and_stop_reason(virtual: Virtual) -> None:
             scheduler.drain()
         run = current_run(scheduler)
         assert run is not None
-        told.append((run.phase, run.reason, run.window, run.has_adaptive_window, run.clock() == anyio.current_time()))
+        told.append(
+            (
+                run.phase,
+                run.reason,
+                run.window,
+                run.has_adaptive_window,
+                run.clock() == anyio.current_time(),
+            )
+        )
 
     scheduler = Scheduler(Job(look, False), Job(look, True), jobs_window=1)
     assert current_run(scheduler) is None
@@ -101,13 +137,19 @@ def test_a_run_view_has_the_tokens_of_a_limiter(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize(
     ("rate", "taken", "delays"),
-    [(Rate(calls=1, per=1, burst=2), 1, [0, 0, 1, 2, 3, 4]), (Rate(calls=2, per=10), 2, [0, 10, 10, 20, 20, 30])],
+    [
+        (Rate(calls=1, per=1, burst=2), 1, [0, 0, 1, 2, 3, 4]),
+        (Rate(calls=2, per=10), 2, [0, 10, 10, 20, 20, 30]),
+    ],
 )
 def test_start_delay_of_a_rate_adds_up_the_needs_of_all_given_jobs(
     virtual: Virtual, rate: Rate, taken: int, delays: list[int]
 ) -> None:
     """Without a burst it counts whole periods."""
-    pool, one, two = Pool(api=rate), *(Job(nap, 1, needs={"api": {"calls": number}}) for number in (1, 2))
+    pool, one, two = (
+        Pool(api=rate),
+        *(Job(nap, 1, needs={"api": {"calls": number}}) for number in (1, 2)),
+    )
 
     async def look() -> list[float]:
         (view,) = resource_views(pool)
@@ -121,7 +163,9 @@ def test_start_delay_of_a_rate_adds_up_the_needs_of_all_given_jobs(
 
 def test_what_is_spent_is_said_as_a_job_ends(virtual: Virtual) -> None:
     texts: list[str] = []
-    watch = hooked(job_settled=lambda *_: texts.append(resource_views(pool)[0].budget_text))
+    watch = hooked(
+        job_settled=lambda *_: texts.append(resource_views(pool)[0].budget_text)
+    )
 
     async def pay(seconds: float, used: float) -> None:
         await nap(seconds)
@@ -146,14 +190,23 @@ class Teller(JobKind[str]):
         return "telling"
 
 
-def test_status_text_of_a_running_job_is_empty_if_the_job_is_redacted(virtual: Virtual) -> None:
+def test_status_text_of_a_running_job_is_empty_if_the_job_is_redacted(
+    virtual: Virtual,
+) -> None:
     open_, secret = Teller(), Teller(redact=True)
     assert get_status_text(open_) == ""
     virtual(Scheduler(open_, secret).co_run)
-    assert (open_.result(), secret.result(), get_status_text(open_)) == ("telling", "", "")
+    assert (open_.result(), secret.result(), get_status_text(open_)) == (
+        "telling",
+        "",
+        "",
+    )
     assert end_facts(open_)[3] is False
     assert runs_commands(open_)
-    assert [_job_queries.command_line_of(job) for job in (open_, secret)] == ["tell", secret.redacted_label()]
+    assert [_job_queries.command_line_of(job) for job in (open_, secret)] == [
+        "tell",
+        secret.redacted_label(),
+    ]
     assert not runs_commands(Job(nap, 1))
 
 
@@ -173,11 +226,16 @@ def test_a_rank_is_the_longest_path_to_an_exit() -> None:
     first = Job(nap, 1, expected_duration=2, label="first")
     last = Job(nap, 1, required=first, expected_duration=3)
     assert ranks_of(Scheduler(first, last)) == {first: 5, last: 3}
-    assert [_job_queries.explicit_label(job) for job in (first, last)] == ["first", None]
+    assert [_job_queries.explicit_label(job) for job in (first, last)] == [
+        "first",
+        None,
+    ]
 
 
 @pytest.mark.parametrize("keeps", [False, True])
-def test_jobs_that_a_scheduler_drops_are_collected_in_their_order(virtual: Virtual, keeps: bool) -> None:
+def test_jobs_that_a_scheduler_drops_are_collected_in_their_order(
+    virtual: Virtual, keeps: bool
+) -> None:
     readers = [deque[Any](), deque[Any]()]
     added = [Job(nap, 1), Job(fail, 2, critical=False), Job(fail, 3), Job(nap, 4)]
     awaited = Job(fail, 5)
@@ -191,7 +249,9 @@ def test_jobs_that_a_scheduler_drops_are_collected_in_their_order(virtual: Virtu
 
     scheduler = Scheduler(Job(grow), keep_jobs=keeps)
     virtual(scheduler.co_run)
-    assert [[*collected] for collected in readers] == [[] if keeps else [*added[:2], added[3], awaited]] * 2
+    assert [[*collected] for collected in readers] == [
+        [] if keeps else [*added[:2], added[3], awaited]
+    ] * 2
 
 
 def test_nested_scheduler_waits_for_the_inputs_of_its_members() -> None:
@@ -205,19 +265,33 @@ def test_nested_scheduler_waits_for_the_inputs_of_its_members() -> None:
     assert _job_queries.members_in_order(outer) == [given, inner]
 
 
-def test_an_idle_job_still_waits_for_its_unsettled_requirements(virtual: Virtual) -> None:
+def test_an_idle_job_still_waits_for_its_unsettled_requirements(
+    virtual: Virtual,
+) -> None:
     """But not for services that are ready."""
-    first, watcher, service = Job(nap, 1), Job(later, 2, lambda: open_requirements(last)), Service(serve)
+    first, watcher, service = (
+        Job(nap, 1),
+        Job(later, 2, lambda: open_requirements(last)),
+        Service(serve),
+    )
     last = Job(nap, 1, required=[first, watcher, service])
     virtual(Scheduler(first, watcher, service, last).co_run)
     assert watcher.result() == [watcher]
     assert open_requirements(AbstractJob(required=first)) == []
 
 
-def test_a_scheduled_job_waits_since_the_last_one_before_it_has_settled(virtual: Virtual) -> None:
+def test_a_scheduled_job_waits_since_the_last_one_before_it_has_settled(
+    virtual: Virtual,
+) -> None:
     """A SCHEDULED job waits since its last requirement settled; without any, or in other states, this is unknown."""
-    watcher, first = Job(later, 3, lambda: [waiting_since(job) for job in (last, entry, first)]), Job(nap, 1)
-    last, entry = Job(nap, 1, required=first, needs={"disk": 1}), Job(nap, 1, needs={"disk": 1})
+    watcher, first = (
+        Job(later, 3, lambda: [waiting_since(job) for job in (last, entry, first)]),
+        Job(nap, 1),
+    )
+    last, entry = (
+        Job(nap, 1, required=first, needs={"disk": 1}),
+        Job(nap, 1, needs={"disk": 1}),
+    )
     holder = Job(nap, 5, needs={"disk": 1})
     virtual(Scheduler(holder, watcher, first, last, entry, pool=Pool(disk=1)).co_run)
     assert watcher.result() == [first.finished_at, None, None]
@@ -225,7 +299,9 @@ def test_a_scheduled_job_waits_since_the_last_one_before_it_has_settled(virtual:
 
 
 @pytest.mark.parametrize("is_throttled_first", [True, False])
-def test_a_job_waits_since_its_last_attempt_throttled_or_failed(virtual: Virtual, is_throttled_first: bool) -> None:
+def test_a_job_waits_since_its_last_attempt_throttled_or_failed(
+    virtual: Virtual, is_throttled_first: bool
+) -> None:
     errors = [trioflow.Throttled("api", after=10), OSError()]
 
     async def ask() -> None:
@@ -236,15 +312,25 @@ def test_a_job_waits_since_its_last_attempt_throttled_or_failed(virtual: Virtual
     retry = trioflow.Retry(1, first=10, jitter=False)
     job = Job(ask, needs={"api": {"calls": 1}}, retry=retry)
     watchers = [Job(later, seconds, lambda: waiting_since(job)) for seconds in (5, 16)]
-    assert virtual(Scheduler(job, *watchers, pool=Pool(api=Rate(calls=100, per=1))).co_run)
+    assert virtual(
+        Scheduler(job, *watchers, pool=Pool(api=Rate(calls=100, per=1))).co_run
+    )
     assert [watcher.result() for watcher in watchers] == [1, 12]
 
 
-def test_end_facts_show_whether_a_job_has_a_failure_or_further_attempts(virtual: Virtual) -> None:
+def test_end_facts_show_whether_a_job_has_a_failure_or_further_attempts(
+    virtual: Virtual,
+) -> None:
     plain, bad, late = Job(nap, 1), Job(fail), Job(flaky(), retry=1)
     virtual(Scheduler(plain, bad, late).co_run)
-    assert [end_facts(job)[0] is job.state for job in (plain, bad, late)] == [True, True, True]
-    assert [end_facts(job)[1:3] for job in (plain, bad)] == [(j.started_at, j.finished_at) for j in (plain, bad)]
+    assert [end_facts(job)[0] is job.state for job in (plain, bad, late)] == [
+        True,
+        True,
+        True,
+    ]
+    assert [end_facts(job)[1:3] for job in (plain, bad)] == [
+        (j.started_at, j.finished_at) for j in (plain, bad)
+    ]
     assert [end_facts(job)[3] for job in (plain, bad, late)] == [True, False, False]
     failure = failure_of(bad)
     assert failure is not None
@@ -256,7 +342,10 @@ def test_a_dropped_result_differs_from_none(virtual: Virtual) -> None:
     dropped = Job(nap, 1, keep_result=False)
     user = Job(lambda _: nap(1), dropped)
     virtual(Scheduler(dropped, user).co_run)
-    assert [_job_queries.stored_result(job) is DROPPED for job in (dropped, user)] == [True, False]
+    assert [_job_queries.stored_result(job) is DROPPED for job in (dropped, user)] == [
+        True,
+        False,
+    ]
     assert _job_queries.inputs_of(user) == (dropped,)
 
 

@@ -27,7 +27,9 @@ async def serve(*, task_status: Any) -> None:
     await anyio.sleep_forever()
 
 
-def scenario(*others: Any, group: bool = False, **options: Any) -> tuple[Scheduler, Job[Any], Answer[str], Job[Any]]:
+def scenario(
+    *others: Any, group: bool = False, **options: Any
+) -> tuple[Scheduler, Job[Any], Answer[str], Job[Any]]:
     build = Job(fail, label="build")
     approve = Answer("publish?", choices=["yes", "no"], label="approve")
     publish = Job(use, approve, label="publish", required=build)
@@ -40,12 +42,22 @@ def scenario(*others: Any, group: bool = False, **options: Any) -> tuple[Schedul
 @pytest.mark.parametrize("group", [False, True])
 @pytest.mark.parametrize("journal", [False, True])
 def test_a_run_ends_whose_open_question_nothing_can_use(
-    virtual: Virtual, tmp_path: Path, group: bool, journal: bool, caplog: pytest.LogCaptureFixture
+    virtual: Virtual,
+    tmp_path: Path,
+    group: bool,
+    journal: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It once waited for ever for an answer that only a blocked job had asked for."""
-    scheduler, build, approve, publish = scenario(group=group, journal=tmp_path / "run.db" if journal else None)
+    scheduler, build, approve, publish = scenario(
+        group=group, journal=tmp_path / "run.db" if journal else None
+    )
     assert virtual(scheduler.co_run) is False
-    assert [build.state, approve.state, publish.state] == [JobState.FAILED, JobState.CANCELLED, JobState.BLOCKED]
+    assert [build.state, approve.state, publish.state] == [
+        JobState.FAILED,
+        JobState.CANCELLED,
+        JobState.BLOCKED,
+    ]
     assert "'build'" in str(publish.raised_exception())
     assert f"'approve' {IN_VAIN} 'publish' cannot run" in caplog.text
 
@@ -53,7 +65,11 @@ def test_a_run_ends_whose_open_question_nothing_can_use(
 @pytest.mark.parametrize("limit", ["slot", "needs", "priority"])
 def test_the_run_goes_on_until_all_else_has_ended(virtual: Virtual, limit: str) -> None:
     """Jobs that run, that wait for a slot or a pool, and that are behind these, come before the end of the question."""
-    options: dict[str, Any] = {"needs": {"ram": 1}} if limit == "needs" else {"priority": 3 * (limit == "priority")}
+    options: dict[str, Any] = (
+        {"needs": {"ram": 1}}
+        if limit == "needs"
+        else {"priority": 3 * (limit == "priority")}
+    )
     others: list[Job[Any]] = []
     for number in range(3):
         others.append(Job(nap, 5, label=f"other {number}", **options))
@@ -68,12 +84,16 @@ def test_the_run_goes_on_until_all_else_has_ended(virtual: Virtual, limit: str) 
 def test_services_and_forever_jobs_keep_no_question_open(virtual: Virtual) -> None:
     forever = Job(anyio.sleep, 1e9, label="forever", forever=True)
     service = Service(serve, label="service")
-    scheduler, _, approve, _ = scenario(forever, service, Job(nap, 1, label="client", required=service))
+    scheduler, _, approve, _ = scenario(
+        forever, service, Job(nap, 1, label="client", required=service)
+    )
     assert virtual(scheduler.co_run) is False
     assert approve.state is JobState.CANCELLED
 
 
-def test_a_question_is_waited_for_as_long_as_something_can_use_the_answer(virtual: Virtual) -> None:
+def test_a_question_is_waited_for_as_long_as_something_can_use_the_answer(
+    virtual: Virtual,
+) -> None:
     """Another job requires it; nothing requires it; what has failed is only required to settle, or is tolerated."""
 
     async def main(scheduler: Scheduler, approve: Answer[str]) -> None:
@@ -113,7 +133,10 @@ def test_a_held_run_asks_until_it_goes_on_and_the_answer_is_used_if_what_failed_
             assert "is held" in caplog.text
             assert approve.state is JobState.RUNNING
             assert not _job_queries.is_needed(approve)
-            assert get_status_text(approve) == "asks: publish? (yes or no); nothing can use the answer now"
+            assert (
+                get_status_text(approve)
+                == "asks: publish? (yes or no); nothing can use the answer now"
+            )
             build.try_again()
             await anyio.sleep(10)
             assert get_status_text(approve) == "asks: publish? (yes or no)"
@@ -137,11 +160,18 @@ def test_a_held_run_that_is_released_ends_the_question(virtual: Virtual) -> None
     assert [approve.state, publish.state] == [JobState.CANCELLED, JobState.BLOCKED]
 
 
-def test_a_group_that_is_tried_again_asks_again(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_group_that_is_tried_again_asks_again(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     build = Job(Broken(1, 1), label="build")
     approve = Answer("publish?", label="approve")
-    group = Scheduler(build, approve, Job(use, approve, label="publish", required=build), label="group")
+    group = Scheduler(
+        build,
+        approve,
+        Job(use, approve, label="publish", required=build),
+        label="group",
+    )
     scheduler = Scheduler(group, Job(nap, 50, label="long"))
 
     async def main() -> None:

@@ -7,7 +7,16 @@ from types import SimpleNamespace
 from typing import Any
 import anyio
 import pytest
-from trioflow import Job, JobState, PerKey, Pool, Rate, Scheduler, ThreadJob, current_job
+from trioflow import (
+    Job,
+    JobState,
+    PerKey,
+    Pool,
+    Rate,
+    Scheduler,
+    ThreadJob,
+    current_job,
+)
 from trioflow._core.admission import _pools
 from trioflow._core.admission._rates import SlidingWindow
 from trioflow._core.words._explain import waiting
@@ -29,7 +38,9 @@ def starts(jobs: list[Any]) -> list[float | None]:
 
 
 # ---- when jobs start
-def test_a_job_starts_when_the_scarcest_key_of_its_rate_has_accrued(virtual: Virtual) -> None:
+def test_a_job_starts_when_the_scarcest_key_of_its_rate_has_accrued(
+    virtual: Virtual,
+) -> None:
     jobs = [Job(anyio.sleep, 0, needs={"api": {"tokens": 16}}) for _ in range(4)]
     assert virtual(Scheduler(*jobs, pool=pool()).co_run)
     assert starts(jobs) == [0, 0, 4, 8]
@@ -40,14 +51,22 @@ def test_a_job_starts_when_the_scarcest_key_of_its_rate_has_accrued(virtual: Vir
 
 @pytest.mark.parametrize("limit", [4, 64, None])
 @pytest.mark.parametrize("seconds", [0.0, 0.5, 9.0])
-def test_without_a_burst_no_interval_has_more_than_allowed(virtual: Virtual, limit: int | None, seconds: float) -> None:
+def test_without_a_burst_no_interval_has_more_than_allowed(
+    virtual: Virtual, limit: int | None, seconds: float
+) -> None:
     """A server that counts what came within `per` seconds refuses nothing, and each job starts as soon as it may. With
     "60 per minute" in the words of the provider, 119 once started in the first minute."""
     jobs = [Job(anyio.sleep, seconds, needs={"api": 1}) for _ in range(300)]
-    assert virtual(Scheduler(jobs, pool=Pool(api=Rate(requests=64, per=64)), jobs_window=limit).co_run)
+    assert virtual(
+        Scheduler(
+            jobs, pool=Pool(api=Rate(requests=64, per=64)), jobs_window=limit
+        ).co_run
+    )
     free, expected = [0.0] * (limit or 300), list[float]()
     for number in range(300):
-        expected.append(max(free.pop(0), expected[number - 64] + 64 if number >= 64 else 0.0))
+        expected.append(
+            max(free.pop(0), expected[number - 64] + 64 if number >= 64 else 0.0)
+        )
         free.append(expected[-1] + seconds)
     assert sorted(job.started_at or 0.0 for job in jobs) == expected
 
@@ -59,16 +78,26 @@ def test_used_counts_from_the_start_in_a_window(virtual: Virtual) -> None:
         await anyio.sleep(seconds)
         current_job().used(api=used)
 
-    for used, seconds, second, third in ((2, 1.0, 1.0, 9.0), (2, 9.0, 8.0, 16.0), (16, 1.0, 9.0, 17.0)):
+    for used, seconds, second, third in (
+        (2, 1.0, 1.0, 9.0),
+        (2, 9.0, 8.0, 16.0),
+        (16, 1.0, 9.0, 17.0),
+    ):
         shared = Pool(api=Rate(tokens=8, per=8))
-        first, *others = Job(ask, used, seconds, needs={"api": 8}), *(Job(nothing, needs={"api": 6}) for _ in range(2))
+        first, *others = (
+            Job(ask, used, seconds, needs={"api": 8}),
+            *(Job(nothing, needs={"api": 6}) for _ in range(2)),
+        )
         assert virtual(Scheduler(first, *others, pool=shared).co_run)
         assert starts(others) == [second, third], used
 
 
 def test_burst_limits_the_amount_that_starts_at_once(virtual: Virtual) -> None:
     """`burst`, a number or a dict by key, limits what can be taken at once to less than the amount of `per` seconds."""
-    for rate in (Rate(requests=4, per=8, burst=1), Rate(requests=4, tokens=32, per=8, burst={"requests": 1})):
+    for rate in (
+        Rate(requests=4, per=8, burst=1),
+        Rate(requests=4, tokens=32, per=8, burst={"requests": 1}),
+    ):
         jobs = [Job(anyio.sleep, 0, needs={"api": 1}) for _ in range(3)]
         assert virtual(Scheduler(*jobs, pool=Pool(api=rate)).co_run)
         assert starts(jobs) == [0, 2, 4]
@@ -79,7 +108,9 @@ def test_a_rate_keeps_its_level_for_the_next_run(virtual: Virtual) -> None:
     shared = pool()
 
     async def twice() -> list[float | None]:
-        first, second = (Job(anyio.sleep, 0, needs={"api": {"tokens": 32}}) for _ in range(2))
+        first, second = (
+            Job(anyio.sleep, 0, needs={"api": {"tokens": 32}}) for _ in range(2)
+        )
         assert await Scheduler(first, pool=shared).co_run()
         await anyio.sleep(3)
         assert await Scheduler(second, pool=shared).co_run()
@@ -107,8 +138,12 @@ def test_a_change_of_the_policy_leaves_no_timer_behind(virtual: Virtual) -> None
 
 
 # ---- what was used
-@pytest.mark.parametrize(("tokens", "second"), [(32, 8), (16, 4), (8, 2), (0, 0), (40, 10)])
-def test_used_corrects_the_amount_of_a_rate_in_both_directions(virtual: Virtual, tokens: int, second: float) -> None:
+@pytest.mark.parametrize(
+    ("tokens", "second"), [(32, 8), (16, 4), (8, 2), (0, 0), (40, 10)]
+)
+def test_used_corrects_the_amount_of_a_rate_in_both_directions(
+    virtual: Virtual, tokens: int, second: float
+) -> None:
     async def ask() -> None:
         current_job().used(api={"tokens": 1})
         current_job().used(api={"tokens": tokens})
@@ -135,33 +170,59 @@ def test_used_may_be_called_from_a_thread(backend: str) -> None:
 @pytest.mark.parametrize(
     ("amounts", "error", "message"),
     [
-        ({"apy": 1}, ValueError, r"used\(apy=1\) of 'x': the job has no such need; did you mean 'api'\?"),
+        (
+            {"apy": 1},
+            ValueError,
+            r"used\(apy=1\) of 'x': the job has no such need; did you mean 'api'\?",
+        ),
         ({"cpu": 1}, ValueError, r"used\(cpu=1\) of 'x': it is not a Rate"),
-        ({"api": {"token": 1}}, ValueError, r"has no key 'token': did you mean tokens\?"),
+        (
+            {"api": {"token": 1}},
+            ValueError,
+            r"has no key 'token': did you mean tokens\?",
+        ),
         (
             {"api": {"tokens": 1e300}},
             ValueError,
             r"this amount of tokens takes more than a year to accrue; it is ignored",
         ),
-        ({"api": {"tokens": 10**300}}, ValueError, r"this amount of tokens takes more than a year"),
-        ({"api": {"tokens": 366 * 86_400 * 4 + 1}}, ValueError, r"this amount of tokens takes more than a year"),
+        (
+            {"api": {"tokens": 10**300}},
+            ValueError,
+            r"this amount of tokens takes more than a year",
+        ),
+        (
+            {"api": {"tokens": 366 * 86_400 * 4 + 1}},
+            ValueError,
+            r"this amount of tokens takes more than a year",
+        ),
         ({"api": {"tokens": -1}}, ValueError, r"give a finite number, 0 or more"),
         ({"api": {"tokens": math.nan}}, ValueError, r"give a finite number, 0 or more"),
         ({"api": {"tokens": True}}, TypeError, r"give a finite number, 0 or more"),
         ({"api": None}, TypeError, r"give a finite number, 0 or more"),
     ],
 )
-def test_used_rejects_invalid_amounts(virtual: Virtual, amounts: Any, error: type[Exception], message: str) -> None:
+def test_used_rejects_invalid_amounts(
+    virtual: Virtual, amounts: Any, error: type[Exception], message: str
+) -> None:
     async def ask() -> None:
         with pytest.raises(error, match=message):
-            current_job().used(api={"tokens": 30}, **amounts) if "api" not in amounts else current_job().used(**amounts)
+            current_job().used(
+                api={"tokens": 30}, **amounts
+            ) if "api" not in amounts else current_job().used(**amounts)
         assert current_job().granted["api"] == {"requests": 1, "tokens": 16}
-        current_job().used(api={"tokens": 366 * 86_400 * 4}, rare=1)  # exactly a year, and not more than the burst
+        current_job().used(
+            api={"tokens": 366 * 86_400 * 4}, rare=1
+        )  # exactly a year, and not more than the burst
 
     job = Job(ask, label="x", needs={"api": {"tokens": 16}, "cpu": 1, "rare": 1})
-    with pytest.raises(RuntimeError, match=r"used\(\) of 'x': it is idle; call it while the job runs"):
+    with pytest.raises(
+        RuntimeError, match=r"used\(\) of 'x': it is idle; call it while the job runs"
+    ):
         job.used(api=1)
-    assert virtual(Scheduler(job, pool=pool(cpu=1, rare=Rate(requests=1, per=1e8))).co_run)
+    assert virtual(
+        Scheduler(job, pool=pool(cpu=1, rare=Rate(requests=1, per=1e8))).co_run
+    )
     job.result()
 
 
@@ -169,9 +230,21 @@ def test_used_rejects_invalid_amounts(virtual: Virtual, amounts: Any, error: typ
 @pytest.mark.parametrize(
     ("needs", "after", "said"),
     [
-        ([{"tokens": 32, "requests": 4}, {"tokens": 16}], 1, ["1 request and 16 tokens, in about 3 s"]),
-        ([{"tokens": 32, "requests": 4}, {"requests": 4}], 1, ["4 requests, in about 7 s"]),
-        ([{"tokens": 24}] * 3, 0, ["24 tokens, in about 4 s", "24 tokens, in about 10 s, behind 1 other"]),
+        (
+            [{"tokens": 32, "requests": 4}, {"tokens": 16}],
+            1,
+            ["1 request and 16 tokens, in about 3 s"],
+        ),
+        (
+            [{"tokens": 32, "requests": 4}, {"requests": 4}],
+            1,
+            ["4 requests, in about 7 s"],
+        ),
+        (
+            [{"tokens": 24}] * 3,
+            0,
+            ["24 tokens, in about 4 s", "24 tokens, in about 10 s, behind 1 other"],
+        ),
         (
             [{"requests": 2}] * 5,
             0,
@@ -183,31 +256,48 @@ def test_used_rejects_invalid_amounts(virtual: Virtual, amounts: Any, error: typ
         ),
     ],
 )
-def test_explain_has_the_time_until_a_rate_opens(virtual: Virtual, needs: Any, after: float, said: list[str]) -> None:
+def test_explain_has_the_time_until_a_rate_opens(
+    virtual: Virtual, needs: Any, after: float, said: list[str]
+) -> None:
     """It names the keys that are short, the time until there is enough, and those that come before; so do views."""
-    jobs = [Job(nothing, label=str(number), needs={"api": need}) for number, need in enumerate(needs)]
+    jobs = [
+        Job(nothing, label=str(number), needs={"api": need})
+        for number, need in enumerate(needs)
+    ]
     late = jobs[-len(said) :]
-    look = Job(later, after, lambda: [(scheduler.explain(job), waiting(job)) for job in late])
+    look = Job(
+        later, after, lambda: [(scheduler.explain(job), waiting(job)) for job in late]
+    )
     scheduler = Scheduler(jobs, look, pool=pool())
     assert virtual(scheduler.co_run)
     assert [text for text, _ in look.result()] == [
-        f"'{job.label}' waits for api: {words}" for job, words in zip(late, said, strict=True)
+        f"'{job.label}' waits for api: {words}"
+        for job, words in zip(late, said, strict=True)
     ]
     assert look.result()[0][1].text == f"api: {said[0]}"
     if len(jobs) == 5:
         assert starts(jobs) == [0, 0, 4, 8, 12]
 
 
-def test_a_shortage_is_recorded_by_the_round_that_leaves_a_job_waiting(virtual: Virtual) -> None:
+def test_a_shortage_is_recorded_by_the_round_that_leaves_a_job_waiting(
+    virtual: Virtual,
+) -> None:
     """Each question for the time until a rate opens recorded one, also of a key, whose record nobody reads."""
     recorded: list[int] = []
 
     def look() -> None:
         resources: Any = shared._resources
-        recorded.extend(len(each.shortages) for each in (resources["api"], *resources["host"].keys.values()))
+        recorded.extend(
+            len(each.shortages)
+            for each in (resources["api"], *resources["host"].keys.values())
+        )
 
     shared = pool(host=PerKey(Rate(requests=1, per=8, burst=1)))
-    jobs = [Job(nap, needs=needs) for needs in ({"host": "a.org"}, {"api": 4}) for _ in range(2)]
+    jobs = [
+        Job(nap, needs=needs)
+        for needs in ({"host": "a.org"}, {"api": 4})
+        for _ in range(2)
+    ]
     assert virtual(Scheduler(*jobs, Job(later, 1, look), pool=shared).co_run)
     assert recorded == [2, 1]
 
@@ -217,48 +307,127 @@ def test_a_pool_shows_its_rates() -> None:
     shared = Pool(api=Rate(requests=4, tokens=32, per=8, burst={"requests": 2}), cpu=8)
     assert shared.total == {"api": {"requests": 2, "tokens": 32}, "cpu": 8}
     assert shared.free == shared.total
-    assert repr(shared) == "<Pool api=2 of 2 requests, 32 of 32 tokens, cpu=8 of 8 free>"
+    assert (
+        repr(shared) == "<Pool api=2 of 2 requests, 32 of 32 tokens, cpu=8 of 8 free>"
+    )
     assert repr(Rate(requests=4, per=8)) == "Rate(requests=4, per=8)"
-    assert repr(Rate(requests=4, per=8, burst=2)) == "Rate(requests=4, per=8, burst={'requests': 2})"
-    assert repr(Rate(requests=4, per=8, burst=4)) == "Rate(requests=4, per=8, burst={'requests': 4})"
-    assert (Rate(requests=4, per=8).limits, Rate(requests=4, per=8).per) == ({"requests": 4}, 8)
-    assert Job(anyio.sleep, 0, needs={"api": {"tokens": 8}}).needs == {"api": {"tokens": 8}}
+    assert (
+        repr(Rate(requests=4, per=8, burst=2))
+        == "Rate(requests=4, per=8, burst={'requests': 2})"
+    )
+    assert (
+        repr(Rate(requests=4, per=8, burst=4))
+        == "Rate(requests=4, per=8, burst={'requests': 4})"
+    )
+    assert (Rate(requests=4, per=8).limits, Rate(requests=4, per=8).per) == (
+        {"requests": 4},
+        8,
+    )
+    assert Job(anyio.sleep, 0, needs={"api": {"tokens": 8}}).needs == {
+        "api": {"tokens": 8}
+    }
 
 
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: Rate(per=60), TypeError, r"Rate\(per=60\): give each amount with its key: Rate\(requests=60"),
-        (lambda: Rate(10, requests=5, per=1), TypeError, "were given; give each amount with its key"),  # type: ignore[arg-type]
-        (lambda: Rate(bytes="0 MB", per=60), ValueError, r"Rate\(bytes='0 MB'\): give a finite number above 0"),
-        (lambda: Rate(bytes="10 XB", per=60), ValueError, r"Rate\(bytes='10 XB'\): write a number and a unit"),
-        (lambda: Rate(requests=0, per=60), ValueError, r"Rate\(requests=0\): give a finite number above 0"),
+        (
+            lambda: Rate(per=60),
+            TypeError,
+            r"Rate\(per=60\): give each amount with its key: Rate\(requests=60",
+        ),
+        (
+            lambda: Rate(10, requests=5, per=1),
+            TypeError,
+            "were given; give each amount with its key",
+        ),  # type: ignore[arg-type]
+        (
+            lambda: Rate(bytes="0 MB", per=60),
+            ValueError,
+            r"Rate\(bytes='0 MB'\): give a finite number above 0",
+        ),
+        (
+            lambda: Rate(bytes="10 XB", per=60),
+            ValueError,
+            r"Rate\(bytes='10 XB'\): write a number and a unit",
+        ),
+        (
+            lambda: Rate(requests=0, per=60),
+            ValueError,
+            r"Rate\(requests=0\): give a finite number above 0",
+        ),
         (lambda: Rate(requests=-1, per=60), ValueError, r"Rate\(requests=-1\)"),
         (lambda: Rate(requests=math.nan, per=60), ValueError, r"Rate\(requests=nan\)"),
         (lambda: Rate(requests=math.inf, per=60), ValueError, r"Rate\(requests=inf\)"),
-        (lambda: Rate(requests=True, per=60), TypeError, r"Rate\(requests=True\): give a number above 0"),
+        (
+            lambda: Rate(requests=True, per=60),
+            TypeError,
+            r"Rate\(requests=True\): give a number above 0",
+        ),
         (lambda: Rate(requests="5", per=60), TypeError, r"Rate\(requests='5'\)"),
-        (lambda: Rate(requests=5, per=1, brust=3), TypeError, r"Rate\(brust=3\): did you mean burst\?"),
-        (lambda: Rate(requests=5, per=1, giveup=9), TypeError, r"Rate\(giveup=9\): did you mean give_up\?"),
+        (
+            lambda: Rate(requests=5, per=1, brust=3),
+            TypeError,
+            r"Rate\(brust=3\): did you mean burst\?",
+        ),
+        (
+            lambda: Rate(requests=5, per=1, giveup=9),
+            TypeError,
+            r"Rate\(giveup=9\): did you mean give_up\?",
+        ),
         (lambda: Rate(requests=5, per=0), ValueError, r"Rate\(per=0\)"),
         (lambda: Rate(requests=5, per=math.inf), ValueError, r"Rate\(per=inf\)"),
         (lambda: Rate(requests=5, per=None), TypeError, r"Rate\(per=None\)"),  # type: ignore[arg-type]
-        (lambda: Rate(requests=5, per=1, burst=0), ValueError, r"Rate\(burst=0\): give a finite number"),
-        (lambda: Rate(requests=5, per=1, burst={"requests": 0}), ValueError, r"Rate\(burst=\{'requests': 0\}\)"),
-        (lambda: Rate(requests=10**400, per=1), ValueError, r"give a finite number above 0"),
+        (
+            lambda: Rate(requests=5, per=1, burst=0),
+            ValueError,
+            r"Rate\(burst=0\): give a finite number",
+        ),
+        (
+            lambda: Rate(requests=5, per=1, burst={"requests": 0}),
+            ValueError,
+            r"Rate\(burst=\{'requests': 0\}\)",
+        ),
+        (
+            lambda: Rate(requests=10**400, per=1),
+            ValueError,
+            r"give a finite number above 0",
+        ),
         (
             lambda: Rate(requests=1e300, per=1e-300),
             ValueError,
             r"Rate\(requests=1e\+300, per=1e-300\): the rate is too h",
         ),
-        (lambda: Rate(requests=1e-300, per=1e300), ValueError, r"the rate is too high or too low"),
-        (lambda: Rate(requests=5, tokens=5, per=1, burst=2), TypeError, r"several keys give a dict, such as \{'requ"),
-        (lambda: Rate(requests=5, per=1, burst={"token": 2}), ValueError, r"unknown key 'token'; the keys are req"),
-        (lambda: Job(anyio.sleep, 0, label="x", needs={"api": {"tokens": -2}}), ValueError, r"needs=.* of 'x': give a"),
-        (lambda: Job(anyio.sleep, 0, label="x", needs={"api": {1: 1}}), TypeError, r"the key 1 is not a string"),
+        (
+            lambda: Rate(requests=1e-300, per=1e300),
+            ValueError,
+            r"the rate is too high or too low",
+        ),
+        (
+            lambda: Rate(requests=5, tokens=5, per=1, burst=2),
+            TypeError,
+            r"several keys give a dict, such as \{'requ",
+        ),
+        (
+            lambda: Rate(requests=5, per=1, burst={"token": 2}),
+            ValueError,
+            r"unknown key 'token'; the keys are req",
+        ),
+        (
+            lambda: Job(anyio.sleep, 0, label="x", needs={"api": {"tokens": -2}}),
+            ValueError,
+            r"needs=.* of 'x': give a",
+        ),
+        (
+            lambda: Job(anyio.sleep, 0, label="x", needs={"api": {1: 1}}),
+            TypeError,
+            r"the key 1 is not a string",
+        ),
     ],
 )
-def test_invalid_rates_are_rejected(make: Any, error: type[Exception], message: str) -> None:
+def test_invalid_rates_are_rejected(
+    make: Any, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         make()
 
@@ -266,15 +435,32 @@ def test_invalid_rates_are_rejected(make: Any, error: type[Exception], message: 
 @pytest.mark.parametrize(
     ("needs", "message"),
     [
-        ({"api": 5}, r"'x' needs 5 requests of api, but the burst is 4: it could never start"),
+        (
+            {"api": 5},
+            r"'x' needs 5 requests of api, but the burst is 4: it could never start",
+        ),
         ({"api": {"tokens": 33}}, r"'x' needs 33 tokens of api, but the burst is 32"),
-        ({"io": {"reads": 6}}, r"'x' needs 6 reads of io, but it has 5 for 1 s: it could never start; let the job"),
-        ({"api": {"token": 3}}, r"'x' needs api=\{'token': 3\}, but this Rate has no key 'token': did you mean tokens"),
-        ({"cpu": {"tokens": 3}}, r"'x' needs cpu=\{'tokens': 3\}, which is not a Rate: give one number"),
-        ({"io": 3}, r"'x' needs io=3, a Rate of reads, writes: give a dict of amounts by key"),
+        (
+            {"io": {"reads": 6}},
+            r"'x' needs 6 reads of io, but it has 5 for 1 s: it could never start; let the job",
+        ),
+        (
+            {"api": {"token": 3}},
+            r"'x' needs api=\{'token': 3\}, but this Rate has no key 'token': did you mean tokens",
+        ),
+        (
+            {"cpu": {"tokens": 3}},
+            r"'x' needs cpu=\{'tokens': 3\}, which is not a Rate: give one number",
+        ),
+        (
+            {"io": 3},
+            r"'x' needs io=3, a Rate of reads, writes: give a dict of amounts by key",
+        ),
     ],
 )
-def test_needs_that_a_rate_can_never_meet_are_rejected(needs: Any, message: str) -> None:
+def test_needs_that_a_rate_can_never_meet_are_rejected(
+    needs: Any, message: str
+) -> None:
     job = Job(anyio.sleep, 0, label="x", needs=needs)
     first = Job(anyio.sleep, 0)
     shared = pool(cpu=4, io=Rate(reads=5, writes=5, per=1))
@@ -285,7 +471,9 @@ def test_needs_that_a_rate_can_never_meet_are_rejected(needs: Any, message: str)
 
 # ---- what is due in one instant, and after a stall
 @pytest.mark.parametrize("is_first", [False, True])
-def test_a_job_that_becomes_ready_when_a_rate_opens_does_not_overtake(virtual: Virtual, is_first: bool) -> None:
+def test_a_job_that_becomes_ready_when_a_rate_opens_does_not_overtake(
+    virtual: Virtual, is_first: bool
+) -> None:
     pool = Pool(api=Rate(requests=1, per=1))
     waiting = [Job(nothing, needs={"api": 1}) for _ in range(2)]
     later = Job(nothing, needs={"api": 1}, required=Job(nap, 1))
@@ -303,7 +491,9 @@ def test_a_job_that_becomes_ready_when_a_rate_opens_does_not_overtake(virtual: V
 
 @pytest.mark.parametrize("window", [None, 30, "limiter"])
 @pytest.mark.parametrize("own_task", [False, True])
-def test_a_stall_between_admission_and_start_brings_no_burst(virtual: Virtual, window: Any, own_task: bool) -> None:
+def test_a_stall_between_admission_and_start_brings_no_burst(
+    virtual: Virtual, window: Any, own_task: bool
+) -> None:
     """What admitted jobs have taken accrues again only from their start, however long they could not start."""
     started: list[float] = []
 
@@ -311,16 +501,26 @@ def test_a_stall_between_admission_and_start_brings_no_burst(virtual: Virtual, w
         started.append(anyio.current_time())
         pass_time(virtual.backend, 0.0 if number % 9 else 5.0)
 
-    jobs = [Job(body, number, needs={"api": 1}, own_task=own_task) for number in range(30)]
+    jobs = [
+        Job(body, number, needs={"api": 1}, own_task=own_task) for number in range(30)
+    ]
     limit = anyio.CapacityLimiter(20) if window == "limiter" else window
-    assert virtual(Scheduler(*jobs, pool=Pool(api=Rate(requests=8, per=8)), jobs_window=limit).co_run)
+    assert virtual(
+        Scheduler(
+            *jobs, pool=Pool(api=Rate(requests=8, per=8)), jobs_window=limit
+        ).co_run
+    )
     for number, first in enumerate(started):
         for count, when in enumerate(started[number:], 1):
             assert count <= 8 + (when - first)
 
 
-@pytest.mark.parametrize("limit", [Rate(requests=1, per=50), Rate(requests=1, per=50, burst=1)])
-def test_a_rate_accrues_between_two_runs(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, limit: Rate) -> None:
+@pytest.mark.parametrize(
+    "limit", [Rate(requests=1, per=50), Rate(requests=1, per=50, burst=1)]
+)
+def test_a_rate_accrues_between_two_runs(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, limit: Rate
+) -> None:
     """The time that passes while no loop uses its pool counts, for what the pool shows, too."""
     now = 0.0
     monkeypatch.setattr(_pools, "time", SimpleNamespace(monotonic=lambda: now))
@@ -336,11 +536,24 @@ def test_a_rate_accrues_between_two_runs(virtual: Virtual, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    "limit", [Rate(requests=9, tokens=10, per=50), Rate(requests=9, tokens=10, per=50, burst={"tokens": 10})]
+    "limit",
+    [
+        Rate(requests=9, tokens=10, per=50),
+        Rate(requests=9, tokens=10, per=50, burst={"tokens": 10}),
+    ],
 )
-def test_a_job_that_needs_none_of_a_key_waits_for_none(virtual: Virtual, limit: Rate) -> None:
-    first = Job(at_once, lambda: current_job().used(api={"tokens": 40}), needs={"api": {"tokens": 1}})
-    late = [Job(nap, 1, needs={"api": need}, required=first) for need in ({"tokens": 0}, {"requests": 1}, 1)]
+def test_a_job_that_needs_none_of_a_key_waits_for_none(
+    virtual: Virtual, limit: Rate
+) -> None:
+    first = Job(
+        at_once,
+        lambda: current_job().used(api={"tokens": 40}),
+        needs={"api": {"tokens": 1}},
+    )
+    late = [
+        Job(nap, 1, needs={"api": need}, required=first)
+        for need in ({"tokens": 0}, {"requests": 1}, 1)
+    ]
     assert virtual(Scheduler(first, *late, pool=Pool(api=limit)).co_run)
     assert starts(late) == [0, 0, 0]
 
@@ -349,7 +562,10 @@ def test_the_time_by_which_a_sliding_window_has_an_amount_is_exact() -> None:
     """What is free now, and what comes back, is taken again in each period, however much an estimate asks for."""
     for seed in range(500):
         draw = random.Random(seed)
-        window, now = SlidingWindow(draw.randint(1, 6), period := draw.choice([1, 2, 4])), 0.0
+        window, now = (
+            SlidingWindow(draw.randint(1, 6), period := draw.choice([1, 2, 4])),
+            0.0,
+        )
         for _ in range(draw.randint(0, 8)):
             now += draw.choice([0, 0.25, 0.5, 1, 3])
             if window.level(now) >= (amount := draw.randint(1, int(window.burst))):

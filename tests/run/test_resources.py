@@ -53,7 +53,9 @@ def test_all_nested_schedulers_share_one_resource(virtual: Virtual) -> None:
     """A shared resource is made once for the outermost run, and closed after the last shutdown."""
     closing = Closing(nothing)
     inner = Scheduler(Job(share, label="a"), label="inner")
-    outer = Scheduler(inner, Job(share, label="b"), closing, label="outer", jobs_window=1)
+    outer = Scheduler(
+        inner, Job(share, label="b"), closing, label="outer", jobs_window=1
+    )
     assert virtual(outer.co_run)
     assert Shared.log == ["made for outer", "closing", "closed"]
     first, second = (job for job in outer.iterate_jobs() if job.label in "ab")
@@ -72,7 +74,9 @@ def test_a_resource_is_closed_when_the_run_is_cancelled(virtual: Virtual) -> Non
     assert Shared.log[1:] == ["closing", "closed"]
 
 
-def test_closing_a_resource_for_longer_than_shutdown_timeout_is_cancelled(virtual: Virtual) -> None:
+def test_closing_a_resource_for_longer_than_shutdown_timeout_is_cancelled(
+    virtual: Virtual,
+) -> None:
     scheduler = Scheduler(Job(share, Endless), shutdown_timeout=2)
 
     async def main() -> float:
@@ -81,11 +85,15 @@ def test_closing_a_resource_for_longer_than_shutdown_timeout_is_cancelled(virtua
         return anyio.current_time() - start
 
     assert virtual(main) == 2
-    assert "was not closed within shutdown_timeout=2" in incidents_of(scheduler)[0].message
+    assert (
+        "was not closed within shutdown_timeout=2" in incidents_of(scheduler)[0].message
+    )
 
 
 @pytest.mark.parametrize("log", [True, False])
-def test_error_in_closing_a_resource_is_reported(virtual: Virtual, caplog: pytest.LogCaptureFixture, log: bool) -> None:
+def test_error_in_closing_a_resource_is_reported(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, log: bool
+) -> None:
     """An error in closing a resource is an incident, which is logged even with `log=False`; the run is COMPLETED."""
     scheduler = Scheduler(Job(share, Broken), log=log)
     assert virtual(scheduler.co_run)
@@ -126,7 +134,9 @@ def test_the_resource_made_last_is_closed_first(virtual: Virtual) -> None:
             order.append("third")
             await super().close()
 
-    scheduler = Scheduler(Job(share, First), Job(share, Second), Job(share, Third), jobs_window=1)
+    scheduler = Scheduler(
+        Job(share, First), Job(share, Second), Job(share, Third), jobs_window=1
+    )
     assert virtual(scheduler.co_run)
     assert order == ["third", "second", "first"]
     assert len(incidents_of(scheduler)) == 2
@@ -146,7 +156,9 @@ def two_benches() -> Iterator[None]:
 
 
 def benches(number: int, **options: Any) -> list[Job[Any]]:
-    return [BenchJob(nap, 1, label=f"bench {place}", **options) for place in range(number)]
+    return [
+        BenchJob(nap, 1, label=f"bench {place}", **options) for place in range(number)
+    ]
 
 
 def traced_run(virtual: Virtual, scheduler: Scheduler) -> Trace:
@@ -156,7 +168,10 @@ def traced_run(virtual: Virtual, scheduler: Scheduler) -> Trace:
 
 
 def test_all_jobs_of_a_run_share_its_run_resources(virtual: Virtual) -> None:
-    nested, keeper = Scheduler(*benches(2), label="n"), Scheduler(*benches(2), needs={"cpu": 1}, label="k")
+    nested, keeper = (
+        Scheduler(*benches(2), label="n"),
+        Scheduler(*benches(2), needs={"cpu": 1}, label="k"),
+    )
     scheduler = Scheduler(*benches(2), nested, keeper, pool=Pool(cpu=1))
     traced_run(virtual, scheduler)
     jobs = [job for job in scheduler.iterate_jobs() if isinstance(job, BenchJob)]
@@ -174,5 +189,9 @@ def test_a_job_added_during_the_run_waits_for_a_run_resource(virtual: Virtual) -
 
 def test_a_trace_names_the_wait_for_a_run_resource(virtual: Virtual) -> None:
     trace = traced_run(virtual, Scheduler(benches(3)))
-    waits = {span.label: [wait.words for wait in span.waits] for span in trace.spans if span.waits}
+    waits = {
+        span.label: [wait.words for wait in span.waits]
+        for span in trace.spans
+        if span.waits
+    }
     assert waits == {"bench 2": ["benches"]}

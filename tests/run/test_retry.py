@@ -10,16 +10,42 @@ import anyio.lowlevel
 import pytest
 import stamina
 import tenacity
-from trioflow import CommandJob, Job, Pool, Retry, Scheduler, StopReason, ThreadJob, Throttled, current_job, ref
+from trioflow import (
+    CommandJob,
+    Job,
+    Pool,
+    Retry,
+    Scheduler,
+    StopReason,
+    ThreadJob,
+    Throttled,
+    current_job,
+    ref,
+)
 from trioflow.abc import AbstractJob, JobKind
-from ..bodies import CANCELLED, FAILED, Odd, at_once, co_run_drained, fail, fail_now, later, nap, raising, timed, turns
+from ..bodies import (
+    CANCELLED,
+    FAILED,
+    Odd,
+    at_once,
+    co_run_drained,
+    fail,
+    fail_now,
+    later,
+    nap,
+    raising,
+    timed,
+    turns,
+)
 from ..conftest import Virtual
 
 
 class Flaky(AbstractJob[int]):
     """A job that raises at its first `failures` calls, after a second, and then returns its number of calls."""
 
-    def __init__(self, failures: float, error: type[BaseException] = OSError, **options: Any) -> None:
+    def __init__(
+        self, failures: float, error: type[BaseException] = OSError, **options: Any
+    ) -> None:
         super().__init__(**options)
         self.failures, self.error = failures, error
         self.calls: list[float] = []
@@ -59,10 +85,14 @@ def test_retry_zero_is_no_retry(virtual: Virtual, retry: Any) -> None:
     job = Flaky(9, retry=retry)
     assert virtual(timed, Scheduler(job)) == (False, 1)
     assert (job.state, job.attempts) == (FAILED, 1)
-    assert virtual(Scheduler(Scheduler(Job(nap(1), retry=retry), retry=retry), retry=retry).co_run)
+    assert virtual(
+        Scheduler(Scheduler(Job(nap(1), retry=retry), retry=retry), retry=retry).co_run
+    )
 
 
-def test_failures_of_retried_attempts_are_not_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_failures_of_retried_attempts_are_not_logged(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     job = Flaky(1, retry=1)
     scheduler = Scheduler(job)
     assert virtual(functools.partial(scheduler.co_run, check=True)) is True
@@ -70,7 +100,9 @@ def test_failures_of_retried_attempts_are_not_logged(virtual: Virtual, caplog: p
     assert caplog.messages == []
 
 
-def test_failures_of_earlier_attempts_are_not_counted(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_failures_of_earlier_attempts_are_not_counted(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     outer = Scheduler(Scheduler(Flaky(1, critical=True), retry=1))
     assert virtual(outer.co_run) is True
     outer.raise_for_failures()
@@ -86,7 +118,9 @@ def test_retry_calls_the_function_anew(virtual: Virtual) -> None:
         raise OSError
 
     given = Job(at_once, lambda: "given")
-    virtual(Scheduler(given, Job(take, given, kwargs={"more": [given]}, retry=1)).co_run)
+    virtual(
+        Scheduler(given, Job(take, given, kwargs={"more": [given]}, retry=1)).co_run
+    )
     assert got == [("given", ["given"])] * 2
 
 
@@ -106,7 +140,9 @@ def test_endless_fast_retries_do_not_block_the_loop(virtual: Virtual) -> None:
         assert job.attempts > 3  # on a busy machine, hardly more than one in each turn
 
 
-def test_an_attempt_continues_if_another_job_fails_with_the_same_exception(virtual: Virtual) -> None:
+def test_an_attempt_continues_if_another_job_fails_with_the_same_exception(
+    virtual: Virtual,
+) -> None:
     """If two jobs raise the same exception object, one may fail with it while the other still makes attempts. The
     traceback once had the frames of both jobs. When one of them failed, the attempts of the other were closed in the
     wrong task, and that job with them."""
@@ -128,7 +164,9 @@ def test_an_attempt_continues_if_another_job_fails_with_the_same_exception(virtu
 # --- what is not retried
 @pytest.mark.fast_way("trio")  # with direct isolation, what is left open is not closed
 @pytest.mark.parametrize("leaves_shield", [False, True])
-def test_failure_while_unwinding_is_not_retried(virtual: Virtual, leaves_shield: bool) -> None:
+def test_failure_while_unwinding_is_not_retried(
+    virtual: Virtual, leaves_shield: bool
+) -> None:
     """An exception that a job raises while it is being cancelled is its outcome, and no attempt follows. A second
     attempt was counted, though it could not start, and the first one's error was lost with it. In a shield that the job
     had left open it did start, and nothing ended it."""
@@ -150,7 +188,9 @@ def test_failure_while_unwinding_is_not_retried(virtual: Virtual, leaves_shield:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, Odd])
-def test_base_exceptions_are_not_retried(virtual: Virtual, error: type[BaseException]) -> None:
+def test_base_exceptions_are_not_retried(
+    virtual: Virtual, error: type[BaseException]
+) -> None:
     """An interruption is not retried, because only an Exception is, and ends the run at once."""
     job = Flaky(9, error, retry=5)
     scheduler = Scheduler(job)
@@ -181,7 +221,9 @@ DECORATORS = {
 
 
 @pytest.mark.parametrize("library", DECORATORS)
-def test_decorators_of_tenacity_and_stamina_apply_to_the_function(virtual: Virtual, library: str) -> None:
+def test_decorators_of_tenacity_and_stamina_apply_to_the_function(
+    virtual: Virtual, library: str
+) -> None:
     """A function with a decorator that retries it makes one attempt of its job, which keeps its slot in the pauses."""
     calls: list[float] = []
 
@@ -194,13 +236,25 @@ def test_decorators_of_tenacity_and_stamina_apply_to_the_function(virtual: Virtu
 
     job, other = Job(flaky, 2), Job(nap, 1)
     assert virtual(timed, Scheduler(job, other, jobs_window=1)) == (True, 5)
-    assert (calls, job.result(), job.attempts, job.label) == ([0, 2, 4], 3, 1, "flaky(2)")
+    assert (calls, job.result(), job.attempts, job.label) == (
+        [0, 2, 4],
+        3,
+        1,
+        "flaky(2)",
+    )
 
 
-@pytest.mark.parametrize("retry", [stamina.retry(on=OSError), lambda function: function, Retry])
+@pytest.mark.parametrize(
+    "retry", [stamina.retry(on=OSError), lambda function: function, Retry]
+)
 def test_a_decorator_as_retry_is_rejected_with_what_to_write(retry: Any) -> None:
     advice = r"retry=.* of 'job': give a Retry or a number; .*: Job\(stamina.retry\(on=OSError\)\(f\)\)$"
-    for make in (partial(Job, nap), partial(ThreadJob, int), partial(CommandJob, ["true"]), Scheduler):
+    for make in (
+        partial(Job, nap),
+        partial(ThreadJob, int),
+        partial(CommandJob, ["true"]),
+        Scheduler,
+    ):
         with pytest.raises(TypeError, match=advice):
             make(label="job", retry=retry)
     job = Job(nap, label="job")
@@ -210,13 +264,17 @@ def test_a_decorator_as_retry_is_rejected_with_what_to_write(retry: Any) -> None
 
 @pytest.mark.parametrize("retry", ["twice", 1.5, True, [1]])
 def test_retry_that_is_no_number_is_rejected(retry: Any) -> None:
-    with pytest.raises(TypeError, match=r"retry=.*'job'.*whole number.*or a Retry, or None"):
+    with pytest.raises(
+        TypeError, match=r"retry=.*'job'.*whole number.*or a Retry, or None"
+    ):
         Job(nap, retry=retry, label="job")
 
 
 def test_a_run_that_was_drained_during_a_pause_is_freed(virtual: Virtual) -> None:
     async def main() -> None:
-        scheduler = Scheduler(Job(fail_now, retry=Retry(1, first=1000, jitter=False)), Job(nap, 2))
+        scheduler = Scheduler(
+            Job(fail_now, retry=Retry(1, first=1000, jitter=False)), Job(nap, 2)
+        )
         assert not await co_run_drained(scheduler, 1)
         gone = weakref.ref(scheduler)
         del scheduler
@@ -227,7 +285,9 @@ def test_a_run_that_was_drained_during_a_pause_is_freed(virtual: Virtual) -> Non
 
 
 @pytest.mark.parametrize("waits", [(5, 60, 7), (60, 5, 7), (5, 7, 60)])
-def test_of_the_times_that_a_group_asks_for_the_longest_counts(virtual: Virtual, waits: tuple[float, ...]) -> None:
+def test_of_the_times_that_a_group_asks_for_the_longest_counts(
+    virtual: Virtual, waits: tuple[float, ...]
+) -> None:
     starts: list[float] = []
 
     async def ask() -> None:
@@ -235,7 +295,11 @@ def test_of_the_times_that_a_group_asks_for_the_longest_counts(virtual: Virtual,
         if len(starts) == 1:
             raise ExceptionGroup("busy", [OSError(seconds) for seconds in waits])
 
-    assert virtual(Scheduler(Job(ask, retry=Retry(1, first=1, on=lambda error: error.args[0]))).co_run)
+    assert virtual(
+        Scheduler(
+            Job(ask, retry=Retry(1, first=1, on=lambda error: error.args[0]))
+        ).co_run
+    )
     assert starts[1] - starts[0] == 60
 
 
@@ -262,7 +326,9 @@ class Leaver(JobKind):
 @pytest.mark.fast_way  # direct isolation does not close what a job leaves open
 @pytest.mark.parametrize("backoff", [0.5, 3])
 @pytest.mark.parametrize("end", ["critical", "cancel", "drain", "timeout", "none"])
-def test_a_job_whose_run_ends_before_its_backoff_has_no_retry(virtual: Virtual, end: str, backoff: float) -> None:
+def test_a_job_whose_run_ends_before_its_backoff_has_no_retry(
+    virtual: Virtual, end: str, backoff: float
+) -> None:
     """Its callbacks have asked for its verdict before; even as other jobs clean up, it does not start again."""
 
     async def stop() -> None:
@@ -271,14 +337,25 @@ def test_a_job_whose_run_ends_before_its_backoff_has_no_retry(virtual: Virtual, 
             raise OSError("stop")
         {"cancel": scheduler.cancel, "drain": scheduler.drain}.get(end, print)()
 
-    job = Leaver(retry=Retry(3, first=backoff), on_settled=lambda job: job.told.append(job.state.value))  # type: ignore[attr-defined]
+    job = Leaver(
+        retry=Retry(3, first=backoff),
+        on_settled=lambda job: job.told.append(job.state.value),
+    )  # type: ignore[attr-defined]
     stopper = Job(stop, critical=True)
-    scheduler = Scheduler(stopper, job, Job(nap, 9, run_if="failed", required=stopper), cleanup_timeout=20)
-    assert virtual(lambda: scheduler.co_run(timeout=1.5 if end == "timeout" else None)) is (end == "none")
-    assert job.told == (["starts", "starts", "succeeded"] if end == "none" else ["starts", "cancelled"])
+    scheduler = Scheduler(
+        stopper, job, Job(nap, 9, run_if="failed", required=stopper), cleanup_timeout=20
+    )
+    assert virtual(
+        lambda: scheduler.co_run(timeout=1.5 if end == "timeout" else None)
+    ) is (end == "none")
+    assert job.told == (
+        ["starts", "starts", "succeeded"] if end == "none" else ["starts", "cancelled"]
+    )
 
 
-def test_an_error_of_on_settled_of_a_job_that_is_cancelled_in_its_backoff_ends_the_run(virtual: Virtual) -> None:
+def test_an_error_of_on_settled_of_a_job_that_is_cancelled_in_its_backoff_ends_the_run(
+    virtual: Virtual,
+) -> None:
     class Failing(JobKind[None]):
         async def co_run(self) -> None:
             await fail_now()
@@ -288,17 +365,31 @@ def test_an_error_of_on_settled_of_a_job_that_is_cancelled_in_its_backoff_ends_t
     scheduler = Scheduler(job, other, Job(later, 5, job.cancel))
     with pytest.raises(OSError, match="settled"):
         virtual(lambda: scheduler.co_run(check="first"))
-    assert (scheduler.stop_reason, scheduler.culprit, other.state) == (StopReason.CRITICAL, None, CANCELLED)
+    assert (scheduler.stop_reason, scheduler.culprit, other.state) == (
+        StopReason.CRITICAL,
+        None,
+        CANCELLED,
+    )
 
 
-@pytest.mark.parametrize("way", ["cancelled", pytest.param("verdict", marks=pytest.mark.fast_way)])
-def test_a_backoff_that_is_over_for_its_job_keeps_no_clean_up_waiting(virtual: Virtual, way: str) -> None:
+@pytest.mark.parametrize(
+    "way", ["cancelled", pytest.param("verdict", marks=pytest.mark.fast_way)]
+)
+def test_a_backoff_that_is_over_for_its_job_keeps_no_clean_up_waiting(
+    virtual: Virtual, way: str
+) -> None:
     critical = Job(fail, 1, critical=True)
     again = Retry(1, first=100)
     job: AbstractJob[Any] = Leaver(retry=again, on_settled=str)
     if way == "cancelled":
         job = Job(fail_now, run_if="failed", required=critical, retry=again)
-    cleaning = Job(later, 3, job.cancel if way == "cancelled" else str, run_if="failed", required=critical)
+    cleaning = Job(
+        later,
+        3,
+        job.cancel if way == "cancelled" else str,
+        run_if="failed",
+        required=critical,
+    )
     scheduler = Scheduler(critical, job, cleaning, cleanup_timeout=30)
     assert virtual(partial(timed, scheduler)) == (False, 4 if way == "cancelled" else 5)
     assert (job.state, cleaning.is_succeeded()) == (CANCELLED, True)

@@ -12,11 +12,15 @@ from trioflow.testing import VirtualTimeEventLoop
 from ..bodies import nothing
 from ..conftest import Virtual
 
-pytestmark = pytest.mark.fast_way  # each job has a task of its own with direct isolation
+pytestmark = (
+    pytest.mark.fast_way
+)  # each job has a task of its own with direct isolation
 
 SHAPES: dict[str, list[tuple[int, ...]]] = {
     "diamond of 5": [(), (0,), (0,), (1, 2), (3,)],
-    "4 layers of 5": [tuple(range(i // 5 * 5 - 5, i // 5 * 5)) if i >= 5 else () for i in range(20)],
+    "4 layers of 5": [
+        tuple(range(i // 5 * 5 - 5, i // 5 * 5)) if i >= 5 else () for i in range(20)
+    ],
     "20 wide": [()] * 20,
 }
 
@@ -29,14 +33,18 @@ async def nap() -> None:
     await anyio.sleep(0.002)
 
 
-def by_scheduler(requirements: list[tuple[int, ...]], body: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable]:
+def by_scheduler(
+    requirements: list[tuple[int, ...]], body: Callable[[], Awaitable[None]]
+) -> Callable[[], Awaitable]:
     jobs: list[Job[None]] = []
     for required in requirements:
         jobs.append(Job(body, required=[jobs[number] for number in required]))
     return Scheduler(jobs).co_run
 
 
-def by_hand(requirements: list[tuple[int, ...]], body: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable]:
+def by_hand(
+    requirements: list[tuple[int, ...]], body: Callable[[], Awaitable[None]]
+) -> Callable[[], Awaitable]:
     """Make a task for each job, which waits for the events of those that it requires."""
 
     async def run() -> None:
@@ -80,11 +88,15 @@ def turns_of(run: Callable[[], Awaitable]) -> int:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("body", [nothing, checkpoint, nap])
-def test_a_small_graph_takes_few_more_turns_than_by_hand(body: Callable[[], Awaitable[None]], shape: str) -> None:
+def test_a_small_graph_takes_few_more_turns_than_by_hand(
+    body: Callable[[], Awaitable[None]], shape: str
+) -> None:
     """A small graph takes as many turns as tasks made by hand, and one for each `MAX_SEARCHERS` jobs that wait at once.
     On asyncio alone: trio resumes tasks in any order, so the number of its turns is random."""
     requirements = SHAPES[shape]
-    ours, theirs = (turns_of(way(requirements, body)) for way in (by_scheduler, by_hand))
+    ours, theirs = (
+        turns_of(way(requirements, body)) for way in (by_scheduler, by_hand)
+    )
     at_once = len(requirements) if shape == "20 wide" and body is not nothing else 0
     assert ours <= theirs + at_once // MAX_SEARCHERS
 
@@ -115,12 +127,16 @@ ASIDE = (
 """What words, orders, looks up or watches."""
 
 
-def test_a_run_that_completes_calls_nothing_that_words_or_orders(virtual: Virtual) -> None:
+def test_a_run_that_completes_calls_nothing_that_words_or_orders(
+    virtual: Virtual,
+) -> None:
     """A run that nobody watches and in which nothing fails calls no code that words, orders, looks up or watches."""
     scheduler, called = Scheduler(Sequence(Job(nothing), Job(nothing))), set[str]()
 
     def record(frame: types.FrameType, event: str, argument: object) -> None:
-        name = f"{frame.f_globals.get('__name__', '')}.{frame.f_code.co_qualname}".removeprefix("trioflow.")
+        name = f"{frame.f_globals.get('__name__', '')}.{frame.f_code.co_qualname}".removeprefix(
+            "trioflow."
+        )
         if event == "call" and name.startswith(ASIDE):
             called.add(name)
 
@@ -134,4 +150,6 @@ def test_a_run_that_completes_calls_nothing_that_words_or_orders(virtual: Virtua
             sys.setprofile(previous)
 
     virtual(main)
-    assert called == {"_core.scheduler._checks.check_may_run"}  # it may have been closed since the first run
+    assert called == {
+        "_core.scheduler._checks.check_may_run"
+    }  # it may have been closed since the first run

@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 import anyio
 import pytest
-from trioflow import CommandJob, Events, Job, Journal, Pool, Rate, Scheduler, ThreadJob, ref
+from trioflow import (
+    CommandJob,
+    Events,
+    Job,
+    Journal,
+    Pool,
+    Rate,
+    Scheduler,
+    ThreadJob,
+    ref,
+)
 from trioflow.abc import AbstractJob
 from ..bodies import fail_now, nothing
 from ..places import PATIENCE
@@ -30,14 +40,21 @@ class Footprint(NamedTuple):
 
 def look() -> Footprint:
     gc.collect()
-    children = "".join(file.read_text() for file in Path("/proc/self/task").glob("*/children")).split()
+    children = "".join(
+        file.read_text() for file in Path("/proc/self/task").glob("*/children")
+    ).split()
     descriptors = len(os.listdir("/proc/self/fd"))
-    return Footprint(len(gc.get_objects()), descriptors, threading.active_count(), len(children))
+    return Footprint(
+        len(gc.get_objects()), descriptors, threading.active_count(), len(children)
+    )
 
 
 def has_grown(before: Footprint, after: Footprint) -> bool:
     """Return whether there is more than there was before; idle threads and descriptors come and go."""
-    more = any(count > earlier + 2 for count, earlier in zip(after[1:], before[1:], strict=True))
+    more = any(
+        count > earlier + 2
+        for count, earlier in zip(after[1:], before[1:], strict=True)
+    )
     return more or after.objects > before.objects + SLACK
 
 
@@ -50,8 +67,16 @@ def batch(label: str) -> list[AbstractJob[Any]]:
         lambda: Job(anyio.sleep, 10, timeout=0.002, label=label),
         lambda: ThreadJob(int, label=label),
         lambda: Job(nothing, needs={"calls": 1}, own_task=True, label=label),
-        lambda: Scheduler(Job(nothing), Job(fail_now), Scheduler(Job(anyio.sleep, 0.001)), jobs_window=1, label=label),
-        lambda: Scheduler(Job(fail_now, critical=True), Job(anyio.sleep, 10), label=label),
+        lambda: Scheduler(
+            Job(nothing),
+            Job(fail_now),
+            Scheduler(Job(anyio.sleep, 0.001)),
+            jobs_window=1,
+            label=label,
+        ),
+        lambda: Scheduler(
+            Job(fail_now, critical=True), Job(anyio.sleep, 10), label=label
+        ),
     ]
     programs = [
         CommandJob(["true"], label=label),
@@ -62,9 +87,13 @@ def batch(label: str) -> list[AbstractJob[Any]]:
 
 
 @pytest.mark.parametrize(
-    "batches", [2, pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])], ids=["short", "long"]
+    "batches",
+    [2, pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])],
+    ids=["short", "long"],
 )
-def test_nothing_grows_with_the_number_of_jobs(backend: str, tmp_path: Path, batches: int) -> None:
+def test_nothing_grows_with_the_number_of_jobs(
+    backend: str, tmp_path: Path, batches: int
+) -> None:
     """There are no more objects, descriptors, threads and processes after all jobs of a run than after half of them."""
     looks: list[Footprint] = []
 
@@ -77,7 +106,9 @@ def test_nothing_grows_with_the_number_of_jobs(backend: str, tmp_path: Path, bat
             if number in (batches // 2 - 1, batches - 1):
                 await anyio.sleep(0.05)
                 looks.append(look())
-        with anyio.move_on_after(PATIENCE):  # on a busy machine, what the last batch had takes long to end
+        with anyio.move_on_after(
+            PATIENCE
+        ):  # on a busy machine, what the last batch had takes long to end
             while has_grown(looks[0], looks[-1]):
                 await anyio.sleep(0.05)
                 looks.append(look())
@@ -97,5 +128,14 @@ def test_nothing_grows_with_the_number_of_jobs(backend: str, tmp_path: Path, bat
 @pytest.mark.timeout(600)
 def test_a_heart_beats_beside_work_of_all_kinds(backend: str) -> None:
     """The program that finds the longest gaps runs all kinds of work, and says where the loop was in each gap."""
-    ended = python("-m", "tests.run.heartbeat", "60", backend, text=True, cwd=Path(__file__).parents[2])
-    assert all(f"'{kind.__name__}': " in ended.stdout for kind in KINDS), ended.stdout + ended.stderr
+    ended = python(
+        "-m",
+        "tests.run.heartbeat",
+        "60",
+        backend,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert all(f"'{kind.__name__}': " in ended.stdout for kind in KINDS), (
+        ended.stdout + ended.stderr
+    )

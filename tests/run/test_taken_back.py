@@ -36,7 +36,9 @@ async def positive(number: int) -> int:
     return number
 
 
-def test_what_has_used_a_wrong_result_runs_anew(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_has_used_a_wrong_result_runs_anew(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     """Whatever became of it: failed, blocked, skipped, succeeded, waiting; what requires none of it stays as it is."""
     collect = Job(Counting(), label="collect")
     upload = Job(positive, collect, label="upload")
@@ -46,36 +48,70 @@ def test_what_has_used_a_wrong_result_runs_anew(virtual: Virtual, caplog: pytest
     other, long = Job(Counting(), label="other"), Job(anyio.sleep, 6, label="long")
     both = Job(nap, required=[collect, long], label="both")
     rescue = Job(nap, required=collect, run_if="failed", label="rescue")
-    scheduler = Scheduler(collect, upload, announce, alarm, size, other, long, both, rescue)
+    scheduler = Scheduler(
+        collect, upload, announce, alarm, size, other, long, both, rescue
+    )
     seen: list[str] = []
-    mend = Job(after, 4, lambda: (seen.append(names(scheduler)), collect.try_again()), label="mend")
+    mend = Job(
+        after,
+        4,
+        lambda: (seen.append(names(scheduler)), collect.try_again()),
+        label="mend",
+    )
     scheduler.add(mend)
     assert virtual(scheduler.co_run)
     assert seen == ["SFBSSSRIXR"]
     assert names(scheduler) == "SSSXSSSSXS"
-    assert [job.attempts for job in (collect, upload, announce, alarm, size, other, both)] == [2, 2, 1, 1, 2, 1, 1]
+    assert [
+        job.attempts for job in (collect, upload, announce, alarm, size, other, both)
+    ] == [2, 2, 1, 1, 2, 1, 1]
     assert (upload.result(), size.result(), other.result()) == (2, 2, 1)
-    assert "tried again: 'collect' (it had succeeded), with 5 jobs that used it" in caplog.text
+    assert (
+        "tried again: 'collect' (it had succeeded), with 5 jobs that used it"
+        in caplog.text
+    )
 
 
-def test_what_waits_leaves_the_line_until_its_requirement_has_ended_again(virtual: Virtual) -> None:
+def test_what_waits_leaves_the_line_until_its_requirement_has_ended_again(
+    virtual: Virtual,
+) -> None:
     started: list[str] = []
-    collect, holder = Job(Counting(), label="collect"), Job(anyio.sleep, 5, label="holder")
+    collect, holder = (
+        Job(Counting(), label="collect"),
+        Job(anyio.sleep, 5, label="holder"),
+    )
     waits = Job(noted, started, "waits", 2, required=collect, label="waits")
-    mend = Job(after, 1, lambda: started.append(waits.state.name), collect.try_again, label="mend", forever=True)
+    mend = Job(
+        after,
+        1,
+        lambda: started.append(waits.state.name),
+        collect.try_again,
+        label="mend",
+        forever=True,
+    )
     told: list[str] = []
     watch = hooked(
-        job_scheduled=lambda _, job: told.extend([f"scheduled at {anyio.current_time():.0f}"] * (job is waits)),
-        job_reopened=lambda _, job: told.extend([f"reopened, {job.state.value}"] * (job is waits)),
+        job_scheduled=lambda _, job: told.extend(
+            [f"scheduled at {anyio.current_time():.0f}"] * (job is waits)
+        ),
+        job_reopened=lambda _, job: told.extend(
+            [f"reopened, {job.state.value}"] * (job is waits)
+        ),
     )
-    assert virtual(lambda: Scheduler(collect, holder, waits, mend, jobs_window=1).co_run(instruments=[watch]))
+    assert virtual(
+        lambda: Scheduler(collect, holder, waits, mend, jobs_window=1).co_run(
+            instruments=[watch]
+        )
+    )
     assert started == ["SCHEDULED", "waits"]
     assert told == ["scheduled at 1", "reopened, idle", "scheduled at 7"]
     assert (collect.attempts, waits.attempts, waits.started_at) == (2, 1, 7)
 
 
 @pytest.mark.parametrize("backs_off", [False, True])
-def test_what_runs_with_the_old_result_keeps_it_from_being_taken_back(virtual: Virtual, backs_off: bool) -> None:
+def test_what_runs_with_the_old_result_keeps_it_from_being_taken_back(
+    virtual: Virtual, backs_off: bool
+) -> None:
     collect = Job(Counting(), label="collect")
     upload = Job(Broken(1, 1 if backs_off else 9), collect, label="upload", retry=1)
     scheduler = Scheduler(collect, upload)
@@ -92,7 +128,12 @@ def test_what_runs_with_the_old_result_keeps_it_from_being_taken_back(virtual: V
     scheduler.add(Job(after, 3, ask, label="mend"))
     assert virtual(scheduler.co_run)
     if backs_off:
-        assert (problems, collect.attempts, upload.attempts, upload.finished_at) == ([], 2, 2, 5)
+        assert (problems, collect.attempts, upload.attempts, upload.finished_at) == (
+            [],
+            2,
+            2,
+            5,
+        )
     else:
         assert problems == [
             "try_again() of 'collect': what follows it is running: 'upload'; cancel() that first, or wait"
@@ -111,21 +152,42 @@ def test_results_that_were_dropped_are_made_again(virtual: Virtual) -> None:
     scheduler = Scheduler(base, load, collect, upload, merge, other)
     scheduler.add(Job(after, 5, collect.try_again, label="mend"))
     assert virtual(scheduler.co_run)
-    assert [job.attempts for job in (base, load, collect, upload, merge, other)] == [2, 2, 2, 2, 2, 1]
+    assert [job.attempts for job in (base, load, collect, upload, merge, other)] == [
+        2,
+        2,
+        2,
+        2,
+        2,
+        1,
+    ]
 
 
 @pytest.mark.parametrize("is_needed", [False, True])
-def test_a_group_that_is_tried_again_makes_a_dropped_result_that_is_needed(virtual: Virtual, is_needed: bool) -> None:
+def test_a_group_that_is_tried_again_makes_a_dropped_result_that_is_needed(
+    virtual: Virtual, is_needed: bool
+) -> None:
     """A result that was dropped made its job run again in any case, though the group keeps what has succeeded."""
     base = Job(Counting(), label="base", keep_result=False)
     load = Job(Counting(), base, label="load", keep_result=False)
-    other, broken = Job(Counting(), load, label="other"), Job(Broken(1, 1), *[load] * is_needed, label="broken")
+    other, broken = (
+        Job(Counting(), load, label="other"),
+        Job(Broken(1, 1), *[load] * is_needed, label="broken"),
+    )
     group = Scheduler(base, load, other, broken, label="group")
-    assert virtual(Scheduler(group, Job(after, 5, group.try_again, label="mend")).co_run)
-    assert [job.attempts for job in (base, load, other, broken)] == [1 + is_needed, 1 + is_needed, 1, 2]
+    assert virtual(
+        Scheduler(group, Job(after, 5, group.try_again, label="mend")).co_run
+    )
+    assert [job.attempts for job in (base, load, other, broken)] == [
+        1 + is_needed,
+        1 + is_needed,
+        1,
+        2,
+    ]
 
 
-def test_a_member_of_a_group_that_has_ended_runs_again_with_what_follows_it(virtual: Virtual) -> None:
+def test_a_member_of_a_group_that_has_ended_runs_again_with_what_follows_it(
+    virtual: Virtual,
+) -> None:
     """The others that succeeded are kept, in groups at any depth; what requires the outermost group runs anew."""
     a, b, c = (Job(Counting(), label=label) for label in "abc")
     b.requires(a)
@@ -134,8 +196,13 @@ def test_a_member_of_a_group_that_has_ended_runs_again_with_what_follows_it(virt
     inner, beside = Scheduler(a, b, c, label="inner"), Job(Counting(), label="beside")
     follows.requires(inner)
     outer = Scheduler(inner, follows, beside, label="outer")
-    user, before = Scheduler(x, label="user", required=outer), Job(Counting(), label="before")
-    assert virtual(Scheduler(outer, user, before, Job(after, 8, a.try_again, label="mend")).co_run)
+    user, before = (
+        Scheduler(x, label="user", required=outer),
+        Job(Counting(), label="before"),
+    )
+    assert virtual(
+        Scheduler(outer, user, before, Job(after, 8, a.try_again, label="mend")).co_run
+    )
     jobs = (a, b, c, y, beside, x, before)
     assert [job._args or job._function.calls for job in jobs] == [2, 2, 1, 2, 1, 2, 1]  # type: ignore[attr-defined]
     assert [job.attempts for job in (outer, inner, follows, user)] == [2, 2, 2, 2]
@@ -145,7 +212,9 @@ def test_a_group_that_succeeded_runs_again_whole(virtual: Virtual) -> None:
     a, b = Job(Counting(), label="a"), Job(Counting(), label="b")
     group, last = Scheduler(a, b, label="group"), Job(nap, label="last")
     last.requires(group)
-    assert virtual(Scheduler(group, last, Job(after, 3, group.try_again, label="mend")).co_run)
+    assert virtual(
+        Scheduler(group, last, Job(after, 3, group.try_again, label="mend")).co_run
+    )
     assert (a.result(), b.result(), last.attempts) == (2, 2, 2)
 
 
@@ -153,12 +222,18 @@ def test_a_winner_of_a_first_competes_again(virtual: Virtual) -> None:
     quick, slow = Job(Counting(1), label="quick"), Job(Counting(3), label="slow")
     first = First(quick, slow, label="first")
     user = Job(Counting(), first, label="user")
-    group = Scheduler(user, label="group")  # follows it because of an input of a job in it
-    assert virtual(Scheduler(first, group, Job(after, 4, quick.try_again, label="mend")).co_run)
+    group = Scheduler(
+        user, label="group"
+    )  # follows it because of an input of a job in it
+    assert virtual(
+        Scheduler(first, group, Job(after, 4, quick.try_again, label="mend")).co_run
+    )
     assert (quick.result(), user.result(), slow.state) == (2, 2, JobState.CANCELLED)
 
 
-def test_a_first_that_was_restored_as_a_whole_runs_anew_whole(virtual: Virtual, tmp_path: Path) -> None:
+def test_a_first_that_was_restored_as_a_whole_runs_anew_whole(
+    virtual: Virtual, tmp_path: Path
+) -> None:
     """Its winner was found in the journal with it, and was looked up again as the `First` ran."""
     quick = Job(Counting(), label="quick", key=1)
     first = First(quick, Job(Counting(3), label="slow", key=2), label="first")
@@ -200,7 +275,13 @@ def test_each_reader_is_told_each_end(virtual: Virtual) -> None:
 
     virtual(run)
     assert not scheduler.failures()
-    ends = [("c", "SUCCEEDED"), ("u", "FAILED"), ("c", "reopened"), ("u", "reopened"), ("m", "SUCCEEDED")]
+    ends = [
+        ("c", "SUCCEEDED"),
+        ("u", "FAILED"),
+        ("c", "reopened"),
+        ("u", "reopened"),
+        ("m", "SUCCEEDED"),
+    ]
     ends += [("c", "SUCCEEDED"), ("u", "SUCCEEDED")]
     assert told == ends
     assert yielded == [end for end in ends if end[1] != "reopened"]
@@ -208,7 +289,9 @@ def test_each_reader_is_told_each_end(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("kind", ["plain", "group"])
-def test_next_run_restores_the_later_success_alone(virtual: Virtual, tmp_path: Path, fails: bool, kind: str) -> None:
+def test_next_run_restores_the_later_success_alone(
+    virtual: Virtual, tmp_path: Path, fails: bool, kind: str
+) -> None:
     """What was taken back, and has not succeeded again, runs in the next run; no path counts as used twice."""
     calls: list[str] = []
 
@@ -235,7 +318,9 @@ def test_next_run_restores_the_later_success_alone(virtual: Virtual, tmp_path: P
         return scheduler, second
 
     scheduler, second = make(mends=True)
-    assert virtual(lambda: scheduler.co_run(journal=Journal(tmp_path / "j"))) is not fails
+    assert (
+        virtual(lambda: scheduler.co_run(journal=Journal(tmp_path / "j"))) is not fails
+    )
     assert calls == ["collect", "upload 1", "collect", "upload 2"][: 4 - fails]
     calls.clear()
     if fails:
@@ -288,12 +373,22 @@ def test_a_kept_member_waits_for_what_its_group_runs_again(virtual: Virtual) -> 
     assert (slow.finished_at, user.attempts, user.finished_at) == (9, 2, 10)
 
 
-def test_what_waits_has_not_waited_for_a_failure_that_was_tried_again(virtual: Virtual) -> None:
-    collect, broken = Job(Counting(), label="collect"), Job(Broken(1, 4), label="broken")
-    busy, last = Job(anyio.sleep, 20, label="busy"), Job(nap, required=collect, label="last")
+def test_what_waits_has_not_waited_for_a_failure_that_was_tried_again(
+    virtual: Virtual,
+) -> None:
+    collect, broken = (
+        Job(Counting(), label="collect"),
+        Job(Broken(1, 4), label="broken"),
+    )
+    busy, last = (
+        Job(anyio.sleep, 20, label="busy"),
+        Job(nap, required=collect, label="last"),
+    )
     last.requires(broken, settled=True)
     scheduler = Scheduler(collect, broken, busy, last, jobs_window=1)
-    scheduler.add(Job(after, 8, broken.try_again, collect.try_again, label="mend", forever=True))
+    scheduler.add(
+        Job(after, 8, broken.try_again, collect.try_again, label="mend", forever=True)
+    )
     assert virtual(scheduler.co_run)
     assert (last.attempts, last.started_at) == (1, 30)
 
@@ -327,52 +422,97 @@ def test_many_go_back_in_one_step_and_none_starts_with_the_old_result(
     alarm = Job(use, required=[users[-1], passes], run_if="failed")
     scheduler = Scheduler(collect, *users, passes, late, alarm, Job(mend))
     told: list[JobState] = []
-    watch = hooked(job_settled=lambda _, job: told.extend([collect.state] * (job is alarm)))
+    watch = hooked(
+        job_settled=lambda _, job: told.extend([collect.state] * (job is alarm))
+    )
     assert scheduler.run(backend=backend, instruments=[watch]) is not bool(end)
     assert used == [1] * 500 + [2] * 502 * (not end)
     assert told == [JobState.SUCCEEDED] * (not end)
     assert all(job.attempts == 2 or not job.is_succeeded() for job in (collect, *users))
 
 
-def test_what_runs_with_the_old_result_is_cancelled_for_it_in_one_step(virtual: Virtual) -> None:
+def test_what_runs_with_the_old_result_is_cancelled_for_it_in_one_step(
+    virtual: Virtual,
+) -> None:
     async def insist() -> None:
         with contextlib.suppress(anyio.get_cancelled_exc_class()):
             await anyio.sleep(9)
 
     collect = Job(Counting(), label="collect")
-    upload, stubborn = Job(Counting(9), collect, label="upload"), Job(insist, label="stubborn", required=collect)
-    service, member = Service(serve, 1, label="service", required=collect), Job(Counting(9), label="member")
+    upload, stubborn = (
+        Job(Counting(9), collect, label="upload"),
+        Job(insist, label="stubborn", required=collect),
+    )
+    service, member = (
+        Service(serve, 1, label="service", required=collect),
+        Job(Counting(9), label="member"),
+    )
     group = Scheduler(member, label="group", required=service)
-    last, alone = Job(nap, required=[upload, group, stubborn], label="last"), Job(Counting(9), collect, label="alone")
+    last, alone = (
+        Job(nap, required=[upload, group, stubborn], label="last"),
+        Job(Counting(9), collect, label="alone"),
+    )
     told: list[tuple[str, str]] = []
-    scheduler = Scheduler(collect, upload, stubborn, service, group, last, alone, instruments=[told_ends(told)])
-    scheduler.add(Job(after, 4, lambda: _run_view.try_again([collect], cancels=True), label="mend"))
+    scheduler = Scheduler(
+        collect,
+        upload,
+        stubborn,
+        service,
+        group,
+        last,
+        alone,
+        instruments=[told_ends(told)],
+    )
+    scheduler.add(
+        Job(
+            after, 4, lambda: _run_view.try_again([collect], cancels=True), label="mend"
+        )
+    )
     assert virtual(scheduler.co_run)
-    attempts = [job.attempts for job in (collect, upload, stubborn, service, group, alone, last)]
-    assert (attempts, member._function.calls, last.finished_at) == ([2] * 6 + [1], 2, 16)  # type: ignore[attr-defined]
+    attempts = [
+        job.attempts for job in (collect, upload, stubborn, service, group, alone, last)
+    ]
+    assert (attempts, member._function.calls, last.finished_at) == (
+        [2] * 6 + [1],
+        2,
+        16,
+    )  # type: ignore[attr-defined]
     for label in ("upload", "stubborn", "service", "group", "alone"):
         words = [word for job, word in told if job == label]
-        assert words == ["SUCCEEDED" if label == "stubborn" else "CANCELLED", "reopened", "SUCCEEDED"]
+        assert words == [
+            "SUCCEEDED" if label == "stubborn" else "CANCELLED",
+            "reopened",
+            "SUCCEEDED",
+        ]
 
 
 @pytest.mark.parametrize("has_begun", [False, True])
-def test_a_group_runs_anew_whole_if_it_has_used_the_result(virtual: Virtual, tmp_path: Path, has_begun: bool) -> None:
+def test_a_group_runs_anew_whole_if_it_has_used_the_result(
+    virtual: Virtual, tmp_path: Path, has_begun: bool
+) -> None:
     """So does one that waits for its next attempt. One that had not begun keeps later what has succeeded in it."""
-    collect, slow = Job(Counting(), label="collect", key=1), Job(anyio.sleep, 5, label="slow")
+    collect, slow = (
+        Job(Counting(), label="collect", key=1),
+        Job(anyio.sleep, 5, label="slow"),
+    )
     part, broken = Job(Counting(), label="part", key=2), Job(Broken(1), label="broken")
     group = Scheduler(part, broken, label="group", required=collect)
     if has_begun:
         group.retry = Retry(1, first=5, jitter=False)
     else:
         group.requires(slow)
-    scheduler = Scheduler(collect, slow, group, Job(after, 3, collect.try_again, label="mend"))
+    scheduler = Scheduler(
+        collect, slow, group, Job(after, 3, collect.try_again, label="mend")
+    )
     scheduler.add(Job(after, 7, lambda: has_begun or group.try_again(), label="again"))
     assert virtual(lambda: scheduler.co_run(journal=Journal(tmp_path / "j")))
     assert (collect.attempts, part.result(), broken.result()) == (2, 1 + has_begun, 2)
 
 
 @pytest.mark.parametrize("both_at_once", [False, True])
-def test_two_members_of_a_group_that_has_ended_run_again(virtual: Virtual, both_at_once: bool) -> None:
+def test_two_members_of_a_group_that_has_ended_run_again(
+    virtual: Virtual, both_at_once: bool
+) -> None:
     a, b, kept = (Job(Counting(), label=label) for label in ("a", "b", "kept"))
     scheduler = Scheduler(Scheduler(a, b, kept, label="group"))
 
@@ -387,11 +527,15 @@ def test_two_members_of_a_group_that_has_ended_run_again(virtual: Virtual, both_
         if job.label == "group" and job.attempts == 1:
             mend()
 
-    assert virtual(lambda: scheduler.co_run(instruments=[hooked(job_settled=job_settled)]))
+    assert virtual(
+        lambda: scheduler.co_run(instruments=[hooked(job_settled=job_settled)])
+    )
     assert (a.result(), b.result(), kept.result()) == (2, 2, 1)
 
 
-def test_members_of_a_group_are_taken_back_one_after_the_other_while_it_waits(virtual: Virtual) -> None:
+def test_members_of_a_group_are_taken_back_one_after_the_other_while_it_waits(
+    virtual: Virtual,
+) -> None:
     """A failure in it, too. What has not ended in it is refused, with the reason."""
     a, b, kept = (Job(Counting(), label=label) for label in ("a", "b", "kept"))
     broken, blocked = Job(Broken(1), label="broken"), Job(nap, label="blocked")
@@ -406,28 +550,47 @@ def test_members_of_a_group_are_taken_back_one_after_the_other_while_it_waits(vi
         for job in (a, b, broken):
             job.try_again()
         seen.append(names(group) + user.state.name)
-        with pytest.raises(RuntimeError, match="'group' has not begun in the run of 's', or waits for another attempt"):
+        with pytest.raises(
+            RuntimeError,
+            match="'group' has not begun in the run of 's', or waits for another attempt",
+        ):
             a.try_again()
         scheduler.resume()
 
     scheduler.add(Job(after, 5, mend, label="mend"))
     assert virtual(scheduler.co_run)
     assert seen == ["IISIBIDLE"]
-    assert [job.attempts for job in (a, b, kept, broken, blocked, user)] == [2, 2, 1, 2, 1, 2]
+    assert [job.attempts for job in (a, b, kept, broken, blocked, user)] == [
+        2,
+        2,
+        1,
+        2,
+        1,
+        2,
+    ]
 
 
 @pytest.mark.parametrize("how", ["retry", "again"])
-def test_what_a_job_has_done_counts_on_if_its_group_runs_again(virtual: Virtual, how: str) -> None:
-    job, fails = Job(Counting(), label="job"), Job(Broken(how == "retry"), label="fails")
+def test_what_a_job_has_done_counts_on_if_its_group_runs_again(
+    virtual: Virtual, how: str
+) -> None:
+    job, fails = (
+        Job(Counting(), label="job"),
+        Job(Broken(how == "retry"), label="fails"),
+    )
     fails.requires(job)
     group = Scheduler(job, fails, label="group", retry=1)
-    scheduler = Scheduler(group, Job(after, 5, lambda: how == "retry" or group.try_again(), label="mend"))
+    scheduler = Scheduler(
+        group, Job(after, 5, lambda: how == "retry" or group.try_again(), label="mend")
+    )
     assert virtual(scheduler.co_run)
     assert (job.attempts, job.took, job.started_at, job.result()) == (2, 2, 0, 2)
 
 
 @pytest.mark.parametrize("way", ["await", "wait_settled", "as_settled"])
-def test_who_waits_sees_an_end_although_the_group_retries_at_once(virtual: Virtual, way: str) -> None:
+def test_who_waits_sees_an_end_although_the_group_retries_at_once(
+    virtual: Virtual, way: str
+) -> None:
     calls: list[int] = []
     seen: list[Any] = []
 
@@ -457,15 +620,24 @@ def test_who_waits_sees_an_end_although_the_group_retries_at_once(virtual: Virtu
 def test_an_order_is_no_use(virtual: Virtual) -> None:
     """What has run behind a job for the order alone stays; what waits, or was decided by it, waits for the next end."""
     a = Job(Broken(0), label="a")
-    ran, skipped, waits, slow = (Job(nap, label=label) for label in ("ran", "skipped", "waits", "slow"))
+    ran, skipped, waits, slow = (
+        Job(nap, label=label) for label in ("ran", "skipped", "waits", "slow")
+    )
     for job in (ran, skipped, waits):
         job.requires(a, order_only=True)
     skipped.run_if = "failed"
     slow._function = functools.partial(anyio.sleep, 9)  # type: ignore[attr-defined]
     waits.requires(slow)
-    scheduler = Scheduler(a, ran, skipped, waits, slow, Job(after, 8.5, a.try_again, label="mend"))
+    scheduler = Scheduler(
+        a, ran, skipped, waits, slow, Job(after, 8.5, a.try_again, label="mend")
+    )
     assert virtual(scheduler.co_run)
-    assert (a.attempts, ran.attempts, skipped.state, waits.started_at) == (2, 1, JobState.SKIPPED, 9.5)
+    assert (a.attempts, ran.attempts, skipped.state, waits.started_at) == (
+        2,
+        1,
+        JobState.SKIPPED,
+        9.5,
+    )
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -474,17 +646,27 @@ def test_the_log_names_what_was_asked_for(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, asked: str, fails: bool
 ) -> None:
     """It named the group that runs again for the sake of a member. What has only waited has not used the result."""
-    member, beside = Job(Broken(int(fails)), label="member"), Job(Counting(), label="beside")
+    member, beside = (
+        Job(Broken(int(fails)), label="member"),
+        Job(Counting(), label="beside"),
+    )
     group = Scheduler(member, beside, label="group", critical=False)
-    used, waits = Job(nap, required=group, label="used"), Job(nap, required=group, label="waits")
+    used, waits = (
+        Job(nap, required=group, label="used"),
+        Job(nap, required=group, label="waits"),
+    )
     waits.requires(Job(anyio.sleep, 9, label="long"))
     jobs = {"member": member, "group": group}
     scheduler = Scheduler(group, used, waits, waits.required, label="root")
     scheduler.add(Job(after, 5, jobs[asked].try_again, label="mend"))
     assert virtual(scheduler.co_run)
-    (text,) = [message for message in caplog.messages if message.startswith("tried again")]
+    (text,) = [
+        message for message in caplog.messages if message.startswith("tried again")
+    ]
     reason = "OSError: disk full" if fails else "it had succeeded"
     users = "" if fails else ", with 1 job that used it"
     assert text.startswith(f"tried again: {asked!r} ({reason})")
     assert text.endswith(users)
-    assert [incident.job for incident in scheduler._incidents if incident.is_steering] == [jobs[asked]]
+    assert [
+        incident.job for incident in scheduler._incidents if incident.is_steering
+    ] == [jobs[asked]]

@@ -6,7 +6,19 @@ from typing import Any
 import anyio
 import pytest
 import trioflow
-from trioflow import Budget, Job, JobState, PerKey, Pool, Rate, Retry, Scheduler, ThreadJob, Throttled, current_job
+from trioflow import (
+    Budget,
+    Job,
+    JobState,
+    PerKey,
+    Pool,
+    Rate,
+    Retry,
+    Scheduler,
+    ThreadJob,
+    Throttled,
+    current_job,
+)
 from trioflow.abc import AbstractJob
 from ..bodies import at_once, fail, fail_now, hooked, raising, running
 from ..conftest import Virtual
@@ -33,17 +45,24 @@ def ask(server: Server, label: str, **options: Any) -> Job[str]:
     return Job(server.ask, label=label, **{"needs": {"api": 1}, **options})
 
 
-def test_a_throttled_job_waits_for_a_token_first_even_after_a_change_of_the_policy(virtual: Virtual) -> None:
+def test_a_throttled_job_waits_for_a_token_first_even_after_a_change_of_the_policy(
+    virtual: Virtual,
+) -> None:
     """The throttle is over before it gets a token, and meanwhile a job comes with a priority and a duration."""
 
     async def main() -> None:
         server = Server(1, after=1)
-        limits: dict[str, Any] = {"pool": Pool(api=8), "jobs_window": anyio.CapacityLimiter(1)}
+        limits: dict[str, Any] = {
+            "pool": Pool(api=8),
+            "jobs_window": anyio.CapacityLimiter(1),
+        }
         scheduler = Scheduler(ask(server, "throttled"), Job(anyio.sleep, 5), **limits)
 
         async def add() -> None:
             await anyio.sleep(3)
-            scheduler.add(ask(server, "added", priority=9, expected_duration=1, needs={}))
+            scheduler.add(
+                ask(server, "added", priority=9, expected_duration=1, needs={})
+            )
 
         scheduler.add(Job(add, forever=True))
         assert await scheduler.co_run()
@@ -52,16 +71,34 @@ def test_a_throttled_job_waits_for_a_token_first_even_after_a_change_of_the_poli
     virtual(main)
 
 
-def test_a_throttled_job_goes_first_even_after_a_change_of_the_policy(virtual: Virtual) -> None:
+def test_a_throttled_job_goes_first_even_after_a_change_of_the_policy(
+    virtual: Virtual,
+) -> None:
     server = Server(1)
     throttled, other = ask(server, "throttled"), ask(server, "other")
-    scheduler = Scheduler(throttled, other, ask(server, "after other", required=other), pool=Pool(api=8), jobs_window=1)
-    scheduler.add(Job(at_once, lambda: scheduler.add(ask(server, "added", expected_duration=1))))
+    scheduler = Scheduler(
+        throttled,
+        other,
+        ask(server, "after other", required=other),
+        pool=Pool(api=8),
+        jobs_window=1,
+    )
+    scheduler.add(
+        Job(at_once, lambda: scheduler.add(ask(server, "added", expected_duration=1)))
+    )
     assert virtual(scheduler.co_run)
-    assert [label for _, label in server.calls] == ["throttled", "throttled", "other", "added", "after other"]
+    assert [label for _, label in server.calls] == [
+        "throttled",
+        "throttled",
+        "other",
+        "added",
+        "after other",
+    ]
 
 
-def test_a_group_of_throttles_from_a_nursery_throttles_the_job(virtual: Virtual) -> None:
+def test_a_group_of_throttles_from_a_nursery_throttles_the_job(
+    virtual: Virtual,
+) -> None:
     async def refuse(error: Exception | None) -> None:
         if error is not None:
             raise error
@@ -93,7 +130,9 @@ def test_inputs_of_a_throttled_job_are_kept_until_its_end(virtual: Virtual) -> N
     assert rows.result(default="dropped") == "dropped"
 
 
-def test_a_throttled_forever_job_waits_and_a_throttled_ready_service_fails(virtual: Virtual) -> None:
+def test_a_throttled_forever_job_waits_and_a_throttled_ready_service_fails(
+    virtual: Virtual,
+) -> None:
     async def watch() -> None:
         calls.append(anyio.current_time())
         await anyio.sleep(1)
@@ -114,10 +153,17 @@ def test_a_throttled_forever_job_waits_and_a_throttled_ready_service_fails(virtu
     service = trioflow.Service(serve, needs={"api": 1})
     first = Job(watch, needs={"db": 1})
     user = Job(anyio.sleep, 3, required=service)
-    assert not virtual(Scheduler(service, Job(anyio.sleep, 0.5), first, user, pool=Pool(api=1, db=1)).co_run)
+    assert not virtual(
+        Scheduler(
+            service, Job(anyio.sleep, 0.5), first, user, pool=Pool(api=1, db=1)
+        ).co_run
+    )
     assert user.started_at == 1
     assert service.state is JobState.FAILED
-    assert "is a service, and has reported that it is ready" in service.raised_exception().__notes__[0]  # type: ignore[union-attr]
+    assert (
+        "is a service, and has reported that it is ready"
+        in service.raised_exception().__notes__[0]
+    )  # type: ignore[union-attr]
 
 
 def test_a_throttled_job_of_a_coroutine_object_fails(virtual: Virtual) -> None:
@@ -132,59 +178,98 @@ def test_a_throttled_job_of_a_coroutine_object_fails(virtual: Virtual) -> None:
         error = job.raised_exception()
         assert isinstance(error, Throttled)
         assert (
-            "cannot be called again after it was throttled: it was made from a coroutine object" in error.__notes__[0]
+            "cannot be called again after it was throttled: it was made from a coroutine object"
+            in error.__notes__[0]
         )
 
     virtual(main)
 
 
 @pytest.mark.parametrize("needs", [None, {"db": 1}])
-def test_a_throttle_of_a_key_that_the_job_does_not_need_fails_the_job(virtual: Virtual, needs: Any) -> None:
+def test_a_throttle_of_a_key_that_the_job_does_not_need_fails_the_job(
+    virtual: Virtual, needs: Any
+) -> None:
     server = Server(1)
     job = ask(server, "a", needs=needs)
     assert not virtual(Scheduler(job, pool=Pool(api=1, db=1)).co_run)
     assert job.state is JobState.FAILED
-    with pytest.raises(ValueError, match=r"'a' raised Throttled\('api'\), but has no such need: add it") as e:
+    with pytest.raises(
+        ValueError, match=r"'a' raised Throttled\('api'\), but has no such need: add it"
+    ) as e:
         job.result()
     assert isinstance(e.value.__cause__, Throttled)
 
 
 @pytest.mark.parametrize("after", [0, 2])
 @pytest.mark.parametrize("total", [1, 3])
-def test_a_throttled_clean_up_job_goes_on_as_the_throttle_ends(virtual: Virtual, total: int, after: float) -> None:
+def test_a_throttled_clean_up_job_goes_on_as_the_throttle_ends(
+    virtual: Virtual, total: int, after: float
+) -> None:
     """Perhaps at once; it waits among the clean-up jobs, which wait neither for needs nor behind the stopped run's."""
     server, failing = Server(1, after=after), Job(fail, 1, critical=True)
     cleaning = ask(server, "cleaning", run_if="failed", required=failing)
     holder = Job(anyio.sleep_forever, forever=True, needs={"api": 1})
-    assert not virtual(Scheduler(holder, failing, cleaning, pool=Pool(api=total)).co_run)
-    assert (cleaning.state, cleaning.result(), len(server.calls)) == (JobState.SUCCEEDED, "cleaning", 2)
+    assert not virtual(
+        Scheduler(holder, failing, cleaning, pool=Pool(api=total)).co_run
+    )
+    assert (cleaning.state, cleaning.result(), len(server.calls)) == (
+        JobState.SUCCEEDED,
+        "cleaning",
+        2,
+    )
 
 
 @pytest.mark.parametrize("cleans_up", [False, True])
 @pytest.mark.parametrize("seconds", [(7, 3), (3, 7)])
-def test_a_job_of_two_throttles_waits_twice(virtual: Virtual, seconds: tuple[float, float], cleans_up: bool) -> None:
+def test_a_job_of_two_throttles_waits_twice(
+    virtual: Virtual, seconds: tuple[float, float], cleans_up: bool
+) -> None:
     calls: list[float] = []
 
     async def ask() -> None:
         calls.append(anyio.current_time())
         if len(calls) == 1:
-            raise ExceptionGroup("", [Throttled(key, after=after) for key, after in zip("ab", seconds, strict=True)])
+            raise ExceptionGroup(
+                "",
+                [
+                    Throttled(key, after=after)
+                    for key, after in zip("ab", seconds, strict=True)
+                ],
+            )
 
     failing = Job(fail_now, critical=cleans_up)
-    asking = Job(ask, needs={"a": 1, "b": 1}, run_if="failed" if cleans_up else "settled", required=failing)
-    virtual(Scheduler(failing, asking, pool=Pool(a=3, b=3), cleanup_timeout=30, log=False).co_run)
+    asking = Job(
+        ask,
+        needs={"a": 1, "b": 1},
+        run_if="failed" if cleans_up else "settled",
+        required=failing,
+    )
+    virtual(
+        Scheduler(
+            failing, asking, pool=Pool(a=3, b=3), cleanup_timeout=30, log=False
+        ).co_run
+    )
     assert (asking.state, calls[1] - calls[0]) == (JobState.SUCCEEDED, 7)
 
 
-@pytest.mark.parametrize(("cleanup_timeout", "end"), [(30, (JobState.SUCCEEDED, 22)), (7, (JobState.CANCELLED, 7))])
-def test_throttled_clean_up_waits_in_time(virtual: Virtual, cleanup_timeout: float, end: tuple[JobState, int]) -> None:
+@pytest.mark.parametrize(
+    ("cleanup_timeout", "end"),
+    [(30, (JobState.SUCCEEDED, 22)), (7, (JobState.CANCELLED, 7))],
+)
+def test_throttled_clean_up_waits_in_time(
+    virtual: Virtual, cleanup_timeout: float, end: tuple[JobState, int]
+) -> None:
     """A clean-up job waits for the end of its throttle, as any job does, but only as long as the clean-up may take. It
     once failed, although an attempt that was throttled does not count."""
     server, seen = Server(1), list[str]()
-    watch = hooked(job_scheduled=lambda scheduler, job: seen.append(scheduler.explain(job)))
+    watch = hooked(
+        job_scheduled=lambda scheduler, job: seen.append(scheduler.explain(job))
+    )
     failing = Job(fail_now, ValueError(), critical=True)
     cleaning = ask(server, "c", run_if="failed", required=failing)
-    scheduler = Scheduler(failing, cleaning, pool=Pool(api=1), cleanup_timeout=cleanup_timeout)
+    scheduler = Scheduler(
+        failing, cleaning, pool=Pool(api=1), cleanup_timeout=cleanup_timeout
+    )
     assert not virtual(partial(scheduler.co_run, instruments=[watch]))
     assert cleaning.finished_at is not None
     assert (cleaning.state, round(cleaning.finished_at - server.calls[0][0])) == end
@@ -192,10 +277,22 @@ def test_throttled_clean_up_waits_in_time(virtual: Virtual, cleanup_timeout: flo
     assert cleaning.attempts == (end[0] is JobState.SUCCEEDED)
 
 
-@pytest.mark.parametrize("total", [2, ["a", "b"], Budget(9), PerKey(2)], ids=["amount", "units", "budget", "key"])
-def test_a_throttle_in_a_scheduler_with_needs_holds_outside_too(virtual: Virtual, total: Any) -> None:
-    server, needs = Server(1, after=9), {"api": "host" if isinstance(total, PerKey) else 1}
-    group, gate = Scheduler(ask(server, "inside", needs=needs), needs=needs), Job(anyio.sleep, 3)
+@pytest.mark.parametrize(
+    "total",
+    [2, ["a", "b"], Budget(9), PerKey(2)],
+    ids=["amount", "units", "budget", "key"],
+)
+def test_a_throttle_in_a_scheduler_with_needs_holds_outside_too(
+    virtual: Virtual, total: Any
+) -> None:
+    server, needs = (
+        Server(1, after=9),
+        {"api": "host" if isinstance(total, PerKey) else 1},
+    )
+    group, gate = (
+        Scheduler(ask(server, "inside", needs=needs), needs=needs),
+        Job(anyio.sleep, 3),
+    )
     outside = ask(server, "outside", needs=needs, required=gate)
     assert virtual(Scheduler(group, gate, outside, pool=Pool(api=total)).co_run)
     assert sorted(server.calls) == [(0, "inside"), (10, "inside"), (10, "outside")]
@@ -204,7 +301,9 @@ def test_a_throttle_in_a_scheduler_with_needs_holds_outside_too(virtual: Virtual
 @pytest.mark.parametrize("word", ["drain", "cancel"])
 @pytest.mark.parametrize("when", ["in its body", "while it waits", "never"])
 @pytest.mark.parametrize("used", [0, 1])
-def test_a_throttled_attempt_uses_nothing_of_a_budget(virtual: Virtual, used: int, when: str, word: str) -> None:
+def test_a_throttled_attempt_uses_nothing_of_a_budget(
+    virtual: Virtual, used: int, when: str, word: str
+) -> None:
     def end() -> None:
         (scheduler.drain if word == "drain" else job.cancel)()
 
@@ -224,7 +323,10 @@ def test_a_throttled_attempt_uses_nothing_of_a_budget(virtual: Virtual, used: in
             end()
 
     calls: list[float] = []
-    job, pool = Job(body, needs={"usd": 2, "api": 1}), Pool(usd=Budget(8), api=Rate(requests=100, per=1))
+    job, pool = (
+        Job(body, needs={"usd": 2, "api": 1}),
+        Pool(usd=Budget(8), api=Rate(requests=100, per=1)),
+    )
     scheduler = Scheduler(job, Job(end_later), pool=pool)
     assert virtual(scheduler.co_run) is (when == "never" or word == "cancel")
     again = 2 * (when == "never")
@@ -232,9 +334,12 @@ def test_a_throttled_attempt_uses_nothing_of_a_budget(virtual: Virtual, used: in
 
 
 @pytest.mark.parametrize(
-    ("backend", "kind"), [("trio", ThreadJob), ("asyncio", ThreadJob), ("asyncio", trioflow.ProcessJob)]
+    ("backend", "kind"),
+    [("trio", ThreadJob), ("asyncio", ThreadJob), ("asyncio", trioflow.ProcessJob)],
 )
-def test_throttled_may_be_raised_in_threads_and_processes(backend: str, kind: Any) -> None:
+def test_throttled_may_be_raised_in_threads_and_processes(
+    backend: str, kind: Any
+) -> None:
     """`Throttled` may be raised in a thread or a worker process, and arrives unchanged, by way of a pickle."""
 
     def job_started(scheduler: Scheduler, job: AbstractJob[Any]) -> None:
@@ -244,7 +349,9 @@ def test_throttled_may_be_raised_in_threads_and_processes(backend: str, kind: An
 
     starts: list[Any] = []
     job = kind(throttle, needs={"api": 1})
-    assert not Scheduler(job, pool=Pool(api=1), instruments=[hooked(job_started=job_started)]).run(backend=backend)  # type: ignore[arg-type]
+    assert not Scheduler(
+        job, pool=Pool(api=1), instruments=[hooked(job_started=job_started)]
+    ).run(backend=backend)  # type: ignore[arg-type]
     assert starts == [job] * 3
 
 
@@ -252,13 +359,19 @@ def test_instruments_and_trace_see_a_throttle(virtual: Virtual) -> None:
     """Hooks report each call of a throttled job; the trace has one span, of the call that counts."""
     events: list[str] = []
     hooks = ("job_scheduled", "job_started", "job_settled")
-    watch = hooked(**{hook: lambda *_, hook=hook: events.append(hook) for hook in hooks})
+    watch = hooked(
+        **{hook: lambda *_, hook=hook: events.append(hook) for hook in hooks}
+    )
     trace, job = trioflow.Trace(), ask(Server(2), "a")
     scheduler = Scheduler(job, pool=Pool(api=1), instruments=[watch, trace])
 
     async def main() -> str:
         async with running(scheduler, 5):
-            assert (job.state, job.started_at, job.attempts) == (JobState.SCHEDULED, None, 0)
+            assert (job.state, job.started_at, job.attempts) == (
+                JobState.SCHEDULED,
+                None,
+                0,
+            )
             return scheduler.explain(job)
 
     assert virtual(main) == "'a' waits for api, throttled for 16 s"
@@ -271,21 +384,43 @@ def test_instruments_and_trace_see_a_throttle(virtual: Virtual) -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: Throttled("api", -1), ValueError, r"Throttled\('api', after=-1\): give 0 seconds or more"),
+        (
+            lambda: Throttled("api", -1),
+            ValueError,
+            r"Throttled\('api', after=-1\): give 0 seconds or more",
+        ),
         (lambda: Throttled("api", math.nan), ValueError, r"after=nan"),
         (lambda: Throttled("api", math.inf), ValueError, r"after=inf"),
         (lambda: Throttled("api", 10**400), ValueError, r"give 0 seconds or more"),
-        (lambda: Throttled("api", True), TypeError, r"after=True\): give a number of seconds"),
-        (lambda: Throttled("api", "20"), TypeError, r"after='20'\): give a number of seconds"),  # type: ignore[arg-type]
-        (lambda: Throttled(5), TypeError, r"Throttled\(5\): give the name of a resource"),  # type: ignore[arg-type]
+        (
+            lambda: Throttled("api", True),
+            TypeError,
+            r"after=True\): give a number of seconds",
+        ),
+        (
+            lambda: Throttled("api", "20"),
+            TypeError,
+            r"after='20'\): give a number of seconds",
+        ),  # type: ignore[arg-type]
+        (
+            lambda: Throttled(5),
+            TypeError,
+            r"Throttled\(5\): give the name of a resource",
+        ),  # type: ignore[arg-type]
     ],
 )
-def test_invalid_throttles_are_rejected(make: Any, error: type[Exception], message: str) -> None:
+def test_invalid_throttles_are_rejected(
+    make: Any, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         make()
 
 
-@pytest.mark.parametrize("limit", [3, Rate(requests=100, per=1), PerKey(3), PerKey(Rate(requests=100, per=1))], ids=str)
+@pytest.mark.parametrize(
+    "limit",
+    [3, Rate(requests=100, per=1), PerKey(3), PerKey(Rate(requests=100, per=1))],
+    ids=str,
+)
 def test_a_server_may_say_at_once(virtual: Virtual, limit: Any) -> None:
     """`Retry-After: 0` is an answer of servers: the attempt does not count, and the job is called again at once."""
     calls: list[float] = []
@@ -301,9 +436,15 @@ def test_a_server_may_say_at_once(virtual: Virtual, limit: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "limit", [Rate(requests=100, per=1, give_up=60), PerKey(Rate(requests=100, per=1, give_up=60))]
+    "limit",
+    [
+        Rate(requests=100, per=1, give_up=60),
+        PerKey(Rate(requests=100, per=1, give_up=60)),
+    ],
 )
-def test_a_job_that_has_only_been_throttled_for_long_fails(virtual: Virtual, limit: Any) -> None:
+def test_a_job_that_has_only_been_throttled_for_long_fails(
+    virtual: Virtual, limit: Any
+) -> None:
     calls: list[float] = []
 
     async def ask() -> None:
@@ -325,19 +466,27 @@ def test_a_job_fails_if_one_of_two_rates_gives_up(virtual: Virtual) -> None:
         calls.append(anyio.current_time())
         raise ExceptionGroup("", [Throttled(key, after=25) for key in "ab"])
 
-    pool = Pool(a=Rate(requests=9, per=1, give_up=60), b=Rate(requests=9, per=1, give_up=None))
-    assert not virtual(Scheduler(Job(ask, needs={"a": 1, "b": 1}), pool=pool, timeout=999).co_run)
+    pool = Pool(
+        a=Rate(requests=9, per=1, give_up=60), b=Rate(requests=9, per=1, give_up=None)
+    )
+    assert not virtual(
+        Scheduler(Job(ask, needs={"a": 1, "b": 1}), pool=pool, timeout=999).co_run
+    )
     assert calls == [0, 25, 50, 75]
 
 
-@pytest.mark.parametrize(("after", "state"), [(0.001, JobState.FAILED), (99, JobState.CANCELLED)])
+@pytest.mark.parametrize(
+    ("after", "state"), [(0.001, JobState.FAILED), (99, JobState.CANCELLED)]
+)
 def test_a_throttled_command_that_is_called_no_more_calls_on_settled(
     backend: str, after: float, state: JobState
 ) -> None:
     """It gives up, or the run stops while it waits."""
     settled: list[Any] = []
     refuses = raising(Throttled("api", after=after))
-    job = trioflow.CommandJob(["true"], needs={"api": 1}, on_start=refuses, on_settled=settled.append)
+    job = trioflow.CommandJob(
+        ["true"], needs={"api": 1}, on_start=refuses, on_settled=settled.append
+    )
     stops = Job(fail, 0.3, critical=after > 1)
     rate = Rate(requests=10_000, per=1, give_up=0.01 if after < 1 else 99)
     Scheduler(job, stops, pool=Pool(api=rate)).run(backend=backend)
@@ -346,13 +495,24 @@ def test_a_throttled_command_that_is_called_no_more_calls_on_settled(
 
 def test_the_time_to_give_up_is_no_limit_of_that_name() -> None:
     rate = Rate(requests=10, per=1, give_up=60)
-    assert (rate.limits, rate.give_up, repr(rate)) == ({"requests": 10}, 60, "Rate(requests=10, per=1, give_up=60.0)")
-    assert (Rate(requests=10, per=1).give_up, Rate(requests=10, per=1, give_up=None).give_up) == (900, None)
-    with pytest.raises(ValueError, match=r"give_up=-1 of Rate: give a positive number of seconds"):
+    assert (rate.limits, rate.give_up, repr(rate)) == (
+        {"requests": 10},
+        60,
+        "Rate(requests=10, per=1, give_up=60.0)",
+    )
+    assert (
+        Rate(requests=10, per=1).give_up,
+        Rate(requests=10, per=1, give_up=None).give_up,
+    ) == (900, None)
+    with pytest.raises(
+        ValueError, match=r"give_up=-1 of Rate: give a positive number of seconds"
+    ):
         Rate(requests=10, per=1, give_up=-1)
 
 
-def test_a_rate_gives_up_by_the_throttles_since_the_last_failure(virtual: Virtual) -> None:
+def test_a_rate_gives_up_by_the_throttles_since_the_last_failure(
+    virtual: Virtual,
+) -> None:
     """A call that failed otherwise has met no throttle: those before it do not count for `Rate(give_up=)`."""
 
     async def ask_all() -> None:
@@ -365,11 +525,15 @@ def test_a_rate_gives_up_by_the_throttles_since_the_last_failure(virtual: Virtua
 
     calls: list[float] = []
     job = Job(ask_all, needs={"api": 1}, retry=Retry(2, first=0, on=OSError))
-    assert virtual(Scheduler(job, pool=Pool(api=Rate(requests=100, per=1, give_up=3))).co_run)
+    assert virtual(
+        Scheduler(job, pool=Pool(api=Rate(requests=100, per=1, give_up=3))).co_run
+    )
     assert calls == [0, 1, 3, 4, 5]
 
 
-def test_a_rate_gives_up_by_the_throttles_since_the_job_was_tried_again(virtual: Virtual) -> None:
+def test_a_rate_gives_up_by_the_throttles_since_the_job_was_tried_again(
+    virtual: Virtual,
+) -> None:
     async def ask() -> None:
         calls.append(anyio.current_time())
         if len(calls) < 3:
@@ -383,7 +547,11 @@ def test_a_rate_gives_up_by_the_throttles_since_the_job_was_tried_again(virtual:
 
     calls: list[float] = []
     job = Job(ask, needs={"api": 1})
-    assert virtual(Scheduler(job, Job(steer), pool=Pool(api=Rate(requests=100, per=1, give_up=3))).co_run)
+    assert virtual(
+        Scheduler(
+            job, Job(steer), pool=Pool(api=Rate(requests=100, per=1, give_up=3))
+        ).co_run
+    )
     assert calls == [0, 10, 11]
 
 
@@ -400,29 +568,60 @@ def test_a_job_that_stops_the_virtual_clock_fails(virtual: Virtual, kind: str) -
             if self.sleeps and self.number == 1500:
                 await anyio.sleep(1)
             if self.number < 2100:
-                raise Throttled("api", after=0) if kind == "throttled" else OSError("broken")
+                raise (
+                    Throttled("api", after=0)
+                    if kind == "throttled"
+                    else OSError("broken")
+                )
 
     for sleeps in (True, False):
-        job = Job(Calls(sleeps).again, needs={"api": 1}, retry=Retry(None, first=0), label="job")
-        assert virtual(Scheduler(job, pool=Pool(api=Rate(requests=10**6, per=1)), log=False).co_run) is sleeps
-    assert str(job.raised_exception()).startswith("'job' was called 2,000 times at one instant of a virtual clock")
+        job = Job(
+            Calls(sleeps).again,
+            needs={"api": 1},
+            retry=Retry(None, first=0),
+            label="job",
+        )
+        assert (
+            virtual(
+                Scheduler(
+                    job, pool=Pool(api=Rate(requests=10**6, per=1)), log=False
+                ).co_run
+            )
+            is sleeps
+        )
+    assert str(job.raised_exception()).startswith(
+        "'job' was called 2,000 times at one instant of a virtual clock"
+    )
 
 
 @pytest.mark.parametrize("give_up", [900, 20, None])
 @pytest.mark.parametrize("after", [999_999, 1e30, 700, 10])
 def test_a_throttle_is_no_longer_than_give_up_and_named_if_it_is_long(
-    virtual: Virtual, give_up: float | None, after: float, caplog: pytest.LogCaptureFixture
+    virtual: Virtual,
+    give_up: float | None,
+    after: float,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """One wrong `Retry-After` once stopped all jobs of the pool for days, and no line of the log said so."""
     server = Server(2, after=after, seconds=0)
     pool = Pool(api=Rate(requests=60, per=60, give_up=give_up))
     jobs = [ask(server, f"get {number}", timeout=30) for number in range(4)]
     timeout = 2 * min(after, give_up or math.inf, 1e7) + 1
-    succeeded = virtual(Scheduler(jobs, pool=pool, jobs_window=1, timeout=timeout).co_run)
+    succeeded = virtual(
+        Scheduler(jobs, pool=pool, jobs_window=1, timeout=timeout).co_run
+    )
     pause = min(after, give_up or math.inf)
-    assert server.calls[1][0] == pytest.approx(pause) if pause < 1e29 else len(server.calls) == 1
+    assert (
+        server.calls[1][0] == pytest.approx(pause)
+        if pause < 1e29
+        else len(server.calls) == 1
+    )
     is_long = pause >= 600
-    told = [each.message for each in caplog.records if "nothing that needs 'api' starts for" in each.message]
+    told = [
+        each.message
+        for each in caplog.records
+        if "nothing that needs 'api' starts for" in each.message
+    ]
     assert bool(told) is is_long
     if is_long:
         assert told[0].startswith("'get 0' was throttled: ")
@@ -432,7 +631,10 @@ def test_a_throttle_is_no_longer_than_give_up_and_named_if_it_is_long(
         assert succeeded
 
 
-@pytest.mark.parametrize("total", [20, Budget(20), ["unit"] * 1, Rate(requests=20, per=1, give_up=None), "per key"])
+@pytest.mark.parametrize(
+    "total",
+    [20, Budget(20), ["unit"] * 1, Rate(requests=20, per=1, give_up=None), "per key"],
+)
 def test_many_jobs_that_are_throttled_for_long_at_once_are_one_line(
     virtual: Virtual, total: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -444,6 +646,12 @@ def test_many_jobs_that_are_throttled_for_long_at_once_are_one_line(
         need = "host"
     jobs = [ask(server, f"get {number}", needs={"api": need}) for number in range(20)]
     assert virtual(Scheduler(jobs, pool=Pool(api=total)).co_run)
-    told = [each.message for each in caplog.records if "needs 'api' starts for 13 min 20 s" in each.message]
+    told = [
+        each.message
+        for each in caplog.records
+        if "needs 'api' starts for 13 min 20 s" in each.message
+    ]
     assert len(told) == 1
-    assert told[0].endswith("; if that is too long, raise Throttled with a shorter after=")
+    assert told[0].endswith(
+        "; if that is too long, raise Throttled with a shorter after="
+    )

@@ -17,11 +17,35 @@ import anyio.lowlevel
 import pytest
 import trio
 import trioflow
-from trioflow import AbstractJob, Answer, Job, JobTimeout, Pool, Rate, Retry, Scheduler, Service, StopReason, Trace
+from trioflow import (
+    AbstractJob,
+    Answer,
+    Job,
+    JobTimeout,
+    Pool,
+    Rate,
+    Retry,
+    Scheduler,
+    Service,
+    StopReason,
+    Trace,
+)
 from trioflow._core.base._user_code import library_prefixes
 from trioflow.abc import Instrument, incidents_of, run_of
 from .. import bodies
-from ..bodies import FAILED, SUCCEEDED, at_once, fail_now, later, nap, pass_time, printed, running, serve, timed
+from ..bodies import (
+    FAILED,
+    SUCCEEDED,
+    at_once,
+    fail_now,
+    later,
+    nap,
+    pass_time,
+    printed,
+    running,
+    serve,
+    timed,
+)
 from ..conftest import Virtual
 
 
@@ -40,20 +64,28 @@ def test_job_timeout_fails_the_job(virtual: Virtual) -> None:
     assert scheduler.timed_out is False
 
 
-def test_job_cut_inside_its_own_nursery_fails_with_job_timeout(virtual: Virtual) -> None:
+def test_job_cut_inside_its_own_nursery_fails_with_job_timeout(
+    virtual: Virtual,
+) -> None:
     job = Job(bodies.own_nursery, timeout=1)
     assert virtual(timed, Scheduler(job)) == (False, 1)
     assert isinstance(job.raised_exception(), JobTimeout)
 
 
-def test_timeout_error_raised_by_the_body_is_an_ordinary_failure(virtual: Virtual) -> None:
+def test_timeout_error_raised_by_the_body_is_an_ordinary_failure(
+    virtual: Virtual,
+) -> None:
     async def inside() -> None:
         with anyio.fail_after(0.5):
             await anyio.sleep(10)
 
     jobs = [
         Job(inside, timeout=2, retry=Retry(None, first=0, on=JobTimeout)),
-        Job(lambda: Scheduler(Job(nap, 5)).co_run(timeout=1, check=True), timeout=2, on_timeout="move_on"),
+        Job(
+            lambda: Scheduler(Job(nap, 5)).co_run(timeout=1, check=True),
+            timeout=2,
+            on_timeout="move_on",
+        ),
     ]
     assert virtual(timed, Scheduler(*jobs)) == (False, 1)
     assert [type(job.raised_exception()) for job in jobs] == [TimeoutError, JobTimeout]
@@ -81,9 +113,13 @@ def test_timeout_just_after_the_end_does_not_affect_the_run(virtual: Virtual) ->
 
 
 @pytest.mark.fast_way("asyncio")  # with direct isolation, jobs do not see it there
-def test_effective_deadline_in_a_job_is_that_of_its_run_or_its_own_if_that_is_earlier(virtual: Virtual) -> None:
+def test_effective_deadline_in_a_job_is_that_of_its_run_or_its_own_if_that_is_earlier(
+    virtual: Virtual,
+) -> None:
     first = Job(at_once, anyio.current_effective_deadline, timeout=5)
-    second = Job(at_once, anyio.current_effective_deadline, required=first)  # in the same task
+    second = Job(
+        at_once, anyio.current_effective_deadline, required=first
+    )  # in the same task
     third = Job(at_once, anyio.current_effective_deadline, timeout=30, required=second)
     virtual(Scheduler(first, second, third, timeout=20).co_run)
     assert (first.result(), second.result(), third.result()) == (5, 20, 20)
@@ -91,7 +127,9 @@ def test_effective_deadline_in_a_job_is_that_of_its_run_or_its_own_if_that_is_ea
 
 def test_a_run_leaves_no_deadline_behind() -> None:
     async def main() -> float:
-        assert await Scheduler(*(Job(trio.lowlevel.checkpoint, timeout=100) for _ in range(5))).co_run()
+        assert await Scheduler(
+            *(Job(trio.lowlevel.checkpoint, timeout=100) for _ in range(5))
+        ).co_run()
         return trio.lowlevel.current_statistics().seconds_to_next_deadline
 
     assert trio.run(main) == math.inf
@@ -101,7 +139,9 @@ def test_unused_deadlines_do_not_keep_a_run_alive(virtual: Virtual) -> None:
     """A long-lived loop forgets a run when the run is over, not when the timeouts of its jobs would have expired."""
 
     async def main() -> object:
-        scheduler = Scheduler(*(Job(anyio.lowlevel.checkpoint, timeout=1000) for _ in range(5)))
+        scheduler = Scheduler(
+            *(Job(anyio.lowlevel.checkpoint, timeout=1000) for _ in range(5))
+        )
         assert await scheduler.co_run()
         left = weakref.ref(scheduler)
         del scheduler
@@ -152,11 +192,19 @@ def test_the_timeout_error_names_the_line_where_the_job_was(
     error = job.raised_exception()
     assert isinstance(error, JobTimeout)
     number = inspect.getsourcelines(hang)[1] + 1
-    assert error.place == f"in hang at test_timeouts.py:{number} (await anyio.sleep_forever()  # here)"
+    assert (
+        error.place
+        == f"in hang at test_timeouts.py:{number} (await anyio.sleep_forever()  # here)"
+    )
     where = f"it was {error.place}"
     assert str(error) == f"'slow' did not end within its timeout of 1 s; {where}"
-    choices = ["on_timeout='move_on'", *(["retry="] if "retry" not in options else [])]  # it advises what is not there
-    assert error.__notes__ == [f"give it more time with timeout=, or choose {' or '.join(choices)}"]
+    choices = [
+        "on_timeout='move_on'",
+        *(["retry="] if "retry" not in options else []),
+    ]  # it advises what is not there
+    assert error.__notes__ == [
+        f"give it more time with timeout=, or choose {' or '.join(choices)}"
+    ]
 
 
 @pytest.mark.parametrize("folder", ["site-packages", "dist-packages"])
@@ -179,7 +227,9 @@ def test_the_timeout_error_names_no_line_of_a_package_of_the_user_or_the_system(
     assert "it was in call at test_timeouts.py" in str(job.raised_exception())
 
 
-def test_the_timeout_error_of_a_job_without_user_code_names_no_line(virtual: Virtual) -> None:
+def test_the_timeout_error_of_a_job_without_user_code_names_no_line(
+    virtual: Virtual,
+) -> None:
     job = Job(anyio.sleep, 9, timeout=1, label="slow")
     assert not virtual(Scheduler(job).co_run)
     error = job.raised_exception()
@@ -190,21 +240,36 @@ def test_the_timeout_error_of_a_job_without_user_code_names_no_line(virtual: Vir
 
 @pytest.mark.parametrize("kind", ["job", "group", "group of a group"])
 @pytest.mark.parametrize("number", [1, 2])
-def test_timed_out_tells_of_each_attempt_of_the_run(virtual: Virtual, kind: str, number: int) -> None:
+def test_timed_out_tells_of_each_attempt_of_the_run(
+    virtual: Virtual, kind: str, number: int
+) -> None:
     seconds = [9.0] * number + [1.0]
-    job: Any = Job(lambda: anyio.sleep(seconds.pop(0)), **({"timeout": 2, "retry": number} if kind == "job" else {}))
+    job: Any = Job(
+        lambda: anyio.sleep(seconds.pop(0)),
+        **({"timeout": 2, "retry": number} if kind == "job" else {}),
+    )
     if kind != "job":
-        job = Scheduler(Scheduler(job) if kind == "group of a group" else job, timeout=2, retry=number)
+        job = Scheduler(
+            Scheduler(job) if kind == "group of a group" else job,
+            timeout=2,
+            retry=number,
+        )
     scheduler = Scheduler(job, log=False)
     assert virtual(scheduler.co_run)
-    assert (job.timed_out, job.attempts, scheduler.timed_out) == (True, number + 1, False)
+    assert (job.timed_out, job.attempts, scheduler.timed_out) == (
+        True,
+        number + 1,
+        False,
+    )
     seconds.append(1.0)
     assert virtual(scheduler.co_run)
     assert (job.timed_out, job.attempts) == (False, 1)
 
 
 @pytest.mark.parametrize("ends", ["returns", "raises"])
-def test_a_call_that_ends_in_its_own_way_after_its_timeout_has_not_timed_out(virtual: Virtual, ends: str) -> None:
+def test_a_call_that_ends_in_its_own_way_after_its_timeout_has_not_timed_out(
+    virtual: Virtual, ends: str
+) -> None:
     """The outcome follows what leaves the body: a value, or what the clean-up raised, is no timeout."""
 
     async def body() -> None:
@@ -222,7 +287,9 @@ def test_a_call_that_ends_in_its_own_way_after_its_timeout_has_not_timed_out(vir
 
 
 @pytest.mark.parametrize("critical", ["fails", "is blocked"])
-def test_what_fails_after_the_deadline_of_its_run_is_no_culprit(virtual: Virtual, backend: str, critical: str) -> None:
+def test_what_fails_after_the_deadline_of_its_run_is_no_culprit(
+    virtual: Virtual, backend: str, critical: str
+) -> None:
     """A timeout has none, also where the loop was blocked at the deadline, and a critical job has stopped the run."""
 
     async def block() -> None:
@@ -235,8 +302,13 @@ def test_what_fails_after_the_deadline_of_its_run_is_no_culprit(virtual: Virtual
     assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.TIMEOUT, None)
 
 
-@pytest.mark.parametrize("end", ["return", "follower", "nested follower", "cancel", "critical", "drain", "outer"])
-def test_a_job_that_blocks_the_loop_beyond_the_deadline_ends_the_run_by_its_timeout(virtual: Virtual, end: str) -> None:
+@pytest.mark.parametrize(
+    "end",
+    ["return", "follower", "nested follower", "cancel", "critical", "drain", "outer"],
+)
+def test_a_job_that_blocks_the_loop_beyond_the_deadline_ends_the_run_by_its_timeout(
+    virtual: Virtual, end: str
+) -> None:
     async def late() -> None:
         await anyio.sleep(1)
         pass_time(virtual.backend, 5)
@@ -261,13 +333,17 @@ def test_a_job_that_blocks_the_loop_beyond_the_deadline_ends_the_run_by_its_time
 
 
 @pytest.mark.parametrize("first", [1.0, 9.0])
-def test_each_job_has_its_own_timeout_whatever_ran_before_it_in_its_task(virtual: Virtual, first: float) -> None:
+def test_each_job_has_its_own_timeout_whatever_ran_before_it_in_its_task(
+    virtual: Virtual, first: float
+) -> None:
     short, long = Job(nap, 0.01, timeout=first), Job(nap, 99, timeout=5)
     assert not virtual(Scheduler(short, long, jobs_window=1, log=False).co_run)
     assert (short.state, long.state, long.took) == (SUCCEEDED, FAILED, 5)
 
 
-def test_a_limit_that_a_kind_sets_later_does_not_prolong_the_timeout(virtual: Virtual) -> None:
+def test_a_limit_that_a_kind_sets_later_does_not_prolong_the_timeout(
+    virtual: Virtual,
+) -> None:
     class Kind(AbstractJob[None]):
         async def co_run(self) -> None:
             await nap(2)
@@ -290,7 +366,9 @@ def test_a_limit_that_a_kind_sets_later_does_not_prolong_the_timeout(virtual: Vi
         ({}, None, ""),
     ],
 )
-def test_a_timeout_names_the_waits(virtual: Virtual, options: Any, needs: Any, text: str, limit: str) -> None:
+def test_a_timeout_names_the_waits(
+    virtual: Virtual, options: Any, needs: Any, text: str, limit: str
+) -> None:
     """A nested scheduler's `JobTimeout`, and that of `check=True`, count the jobs by what they waited for."""
     pool = Pool(api=Rate(requests=1, per=60), cpu=1)
 
@@ -299,7 +377,9 @@ def test_a_timeout_names_the_waits(virtual: Virtual, options: Any, needs: Any, t
         return Scheduler(jobs, label="waiting", **{limit: seconds}, **options)
 
     async def both() -> list[JobTimeout]:
-        await Scheduler(Job(nap, 0, needs=needs), pool=pool).co_run()  # takes the only request
+        await Scheduler(
+            Job(nap, 0, needs=needs), pool=pool
+        ).co_run()  # takes the only request
         inner, outer = make(2), make(2)
         assert not await Scheduler(inner, pool=pool).co_run()
         outer.pool = pool
@@ -315,15 +395,33 @@ def test_a_timeout_names_the_waits(virtual: Virtual, options: Any, needs: Any, t
         assert ("waited" in str(error)) is bool(text)
 
 
-def test_a_timeout_names_the_jobs_that_ran(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_timeout_names_the_jobs_that_ran(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     """Those of groups, too; a `First` is one job."""
-    first = trioflow.First(Job(nap, 9, label="near"), Job(nap, 9, label="far"), label="fast")
-    inner = Scheduler(Job(nap, 9, label="a"), Job(nap, 1, label="done"), label="group", timeout=2, critical=False)
+    first = trioflow.First(
+        Job(nap, 9, label="near"), Job(nap, 9, label="far"), label="fast"
+    )
+    inner = Scheduler(
+        Job(nap, 9, label="a"),
+        Job(nap, 1, label="done"),
+        label="group",
+        timeout=2,
+        critical=False,
+    )
     forever = Job(nap, 9, forever=True, label="watch")
-    scheduler = Scheduler(inner, first, Job(nap, 9, label="b"), forever, label="page", timeout=3)
-    with pytest.raises(JobTimeout, match="'page' did not end within its timeout of 3 s; it was running 'fast', 'b'"):
+    scheduler = Scheduler(
+        inner, first, Job(nap, 9, label="b"), forever, label="page", timeout=3
+    )
+    with pytest.raises(
+        JobTimeout,
+        match="'page' did not end within its timeout of 3 s; it was running 'fast', 'b'",
+    ):
         virtual(lambda: scheduler.co_run(check=True))
-    assert str(inner.raised_exception()) == "'group' did not end within its timeout of 2 s; it was running 'a'"
+    assert (
+        str(inner.raised_exception())
+        == "'group' did not end within its timeout of 2 s; it was running 'a'"
+    )
     ended = "the run of 'page' stopped after its timeout of 3 s; it was running 'fast', 'b'; "
     assert caplog.messages[-1].startswith(ended)
 
@@ -362,8 +460,14 @@ WAITS = {
         "'j' waits for x: 1 of 2 taken by 'service'",
         "x: 1 of 2 taken by 'service'",
     ),
-    "question": Wait("'j' asks: really?", "'j' has been running for 3 s, and asks: really?", "asks: really?"),
-    "executor": Wait("", "'j' has been running for 3 s (called by Lost)", "called by Lost"),
+    "question": Wait(
+        "'j' asks: really?",
+        "'j' has been running for 3 s, and asks: really?",
+        "asks: really?",
+    ),
+    "executor": Wait(
+        "", "'j' has been running for 3 s (called by Lost)", "called by Lost"
+    ),
     "circle": Wait(
         "'a' awaits 'b', which needs what is held by 'j', but holds what 'j' needs: "
         "'j' waits for a token of the window of 's': its limiter is exhausted, with 'a'",
@@ -427,11 +531,23 @@ async def circle(look: Look) -> None:
 
     first, job = Job(wait, label="a"), Job(nap, needs={"x": 1}, label="j")
     last = Job(nap, needs={"x": 1}, label="b")
-    await look(Scheduler(first, job, last, jobs_window=anyio.CapacityLimiter(1), pool=Pool(x=1), label="s"), job)
+    await look(
+        Scheduler(
+            first,
+            job,
+            last,
+            jobs_window=anyio.CapacityLimiter(1),
+            pool=Pool(x=1),
+            label="s",
+        ),
+        job,
+    )
 
 
 @pytest.mark.parametrize("wait", WAITS)
-def test_each_wait_has_a_name(virtual: Virtual, caplog: pytest.LogCaptureFixture, wait: str) -> None:
+def test_each_wait_has_a_name(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, wait: str
+) -> None:
     """A wait that may never end once stood still without a word."""
     told: list[list[str]] = []
 
@@ -439,7 +555,13 @@ def test_each_wait_has_a_name(virtual: Virtual, caplog: pytest.LogCaptureFixture
         async with running(scheduler, 0.5):
             told.append([*caplog.messages])
             await anyio.sleep(2.5)
-            told.extend([[*caplog.messages], [scheduler.explain(job)], [printed(scheduler, None, details=True)]])
+            told.extend(
+                [
+                    [*caplog.messages],
+                    [scheduler.explain(job)],
+                    [printed(scheduler, None, details=True)],
+                ]
+            )
             caplog.clear()
             scheduler.cancel()
 
@@ -447,12 +569,16 @@ def test_each_wait_has_a_name(virtual: Virtual, caplog: pytest.LogCaptureFixture
     log, explained, listed = WAITS[wait]
     before, after, explanation, (listing,) = told
     assert wait != "question" or f" or `trioflow look {os.getpid()} --web`" in after[0]
-    after = [message.partition("; it is in no journal: ")[0] for message in after]  # which names this process
+    after = [
+        message.partition("; it is in no journal: ")[0] for message in after
+    ]  # which names this process
     assert (before, after, explanation) == ([], [log] if log else [], [explained])
     assert listed in listing
 
 
-def test_a_token_of_the_task_that_awaits_the_run_is_named(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_token_of_the_task_that_awaits_the_run_is_named(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     """The handler of a server took a token for itself, and its jobs waited for that for ever."""
 
     async def handle() -> None:
@@ -461,10 +587,15 @@ def test_a_token_of_the_task_that_awaits_the_run_is_named(virtual: Virtual, capl
             await Scheduler(Job(nap, label="j"), jobs_window=window, timeout=3).co_run()
 
     virtual(handle)
-    assert "; one is of the task that awaits the run: let it call that after its `async with`" in caplog.messages[0]
+    assert (
+        "; one is of the task that awaits the run: let it call that after its `async with`"
+        in caplog.messages[0]
+    )
 
 
-def test_a_question_is_no_incident(virtual: Virtual, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_question_is_no_incident(
+    virtual: Virtual, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A debrief had "incident at approve" of a run in which nothing went wrong."""
     approve = Answer("publish?", label="approve")
     scheduler = Scheduler(approve, Job(later, 3, lambda: approve.answer("yes")))
@@ -482,7 +613,9 @@ def test_the_page_has_each_wait() -> None:
     assert [text for text in texts if f"`{text}`" not in page] == []
 
 
-def test_a_wait_that_time_ends_is_not_reported(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_wait_that_time_ends_is_not_reported(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     async def pause_for_a_moment() -> None:
         scheduler.pause()
         await anyio.sleep(0.5)
@@ -512,7 +645,9 @@ def test_a_paused_group_is_not_named_while_time_goes_on_with_another_job(
     assert caplog.messages == []
 
 
-def test_a_pause_that_the_log_has_named_is_not_named_again(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pause_that_the_log_has_named_is_not_named_again(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     async def pause_for_long() -> None:
         assert scheduler._run is not None
         run = scheduler._run
@@ -540,7 +675,13 @@ def test_an_instrument_that_blocks_the_loop_is_named_once(
             return "Slow()"
 
     now = [time.monotonic()]
-    monkeypatch.setattr("trioflow._core.run._instruments.time.monotonic", lambda: now[0])
-    Scheduler(Job(nap, 0), Job(nap, 0), instruments=[Slow(), Trace()]).run(backend=backend)
+    monkeypatch.setattr(
+        "trioflow._core.run._instruments.time.monotonic", lambda: now[0]
+    )
+    Scheduler(Job(nap, 0), Job(nap, 0), instruments=[Slow(), Trace()]).run(
+        backend=backend
+    )
     monkeypatch.undo()
-    assert caplog.messages == ["Slow() blocked the event loop for 2.0 s in job_settled; do slow work in a thread"]
+    assert caplog.messages == [
+        "Slow() blocked the event loop for 2.0 s in job_settled; do slow work in a thread"
+    ]

@@ -34,8 +34,13 @@ def is_write(node: ast.AST) -> bool:
         return node.attr == "_state" and not isinstance(node.ctx, ast.Load)
     return (
         isinstance(node, ast.Call)
-        and ast.unparse(node.func).endswith(("setattr", "__setattr__", "delattr", "__delattr__"))
-        and any(isinstance(argument, ast.Constant) and argument.value == "_state" for argument in node.args)
+        and ast.unparse(node.func).endswith(
+            ("setattr", "__setattr__", "delattr", "__delattr__")
+        )
+        and any(
+            isinstance(argument, ast.Constant) and argument.value == "_state"
+            for argument in node.args
+        )
     )
 
 
@@ -52,7 +57,10 @@ def test_only_the_listed_functions_of_the_package_write_job_states() -> None:
 
 def test_the_module_of_states_names_each_function_that_writes_them() -> None:
     named = re.findall(r"`(\w+\.\w+)`", _states.__doc__ or "")
-    writers = [name if "." in name else f"{module.rpartition('.')[2]}.{name}" for module, name in WRITERS]
+    writers = [
+        name if "." in name else f"{module.rpartition('.')[2]}.{name}"
+        for module, name in WRITERS
+    ]
     assert sorted(named) == sorted(writers)
 
 
@@ -63,10 +71,14 @@ def test_the_module_of_states_names_each_function_that_writes_them() -> None:
 )  # fmt: skip
 def test_search_finds_each_way_to_write_a_state(code: str) -> None:
     assert list(writers_in(ast.parse(code))) == [""]
-    assert list(writers_in(ast.parse(f"class A:\n  def f():\n    def g():\n      {code}"))) == ["A.f.<locals>.g"]
+    assert list(
+        writers_in(ast.parse(f"class A:\n  def f():\n    def g():\n      {code}"))
+    ) == ["A.f.<locals>.g"]
 
 
-def test_a_state_written_by_another_function_is_recorded_with_its_name(checked_states: CheckedState) -> None:
+def test_a_state_written_by_another_function_is_recorded_with_its_name(
+    checked_states: CheckedState,
+) -> None:
     elsewhere = types.ModuleType("trioflow.view._elsewhere")
     exec("def write(job, state): job._state = state", vars(elsewhere))
     checked_states.writers.clear()
@@ -75,7 +87,9 @@ def test_a_state_written_by_another_function_is_recorded_with_its_name(checked_s
 
 
 @pytest.mark.parametrize("old", JobState)
-def test_only_transitions_of_the_table_are_allowed(checked_states: CheckedState, old: JobState) -> None:
+def test_only_transitions_of_the_table_are_allowed(
+    checked_states: CheckedState, old: JobState
+) -> None:
     for new in JobState:
         job: AbstractJob[Any] = AbstractJob(label="mine")
         checked_states.slot.__set__(job, old)
@@ -90,14 +104,22 @@ def test_only_transitions_of_the_table_are_allowed(checked_states: CheckedState,
             checked_states.illegal.clear()
 
 
-def test_an_assertion_that_fails_in_a_job_is_recorded(checked_states: CheckedState, virtual: Virtual) -> None:
-    assert not virtual(Scheduler(Job(fail_now, AssertionError("one is not two"), label="mine"), Job(fail_now)).co_run)
+def test_an_assertion_that_fails_in_a_job_is_recorded(
+    checked_states: CheckedState, virtual: Virtual
+) -> None:
+    assert not virtual(
+        Scheduler(
+            Job(fail_now, AssertionError("one is not two"), label="mine"), Job(fail_now)
+        ).co_run
+    )
     assert checked_states.assertions == ["'mine': one is not two"]
     checked_states.assertions.clear()
 
 
 @pytest.mark.parametrize("old", JobState)
-def test_reset_takes_any_job_back_to_idle(checked_states: CheckedState, old: JobState) -> None:
+def test_reset_takes_any_job_back_to_idle(
+    checked_states: CheckedState, old: JobState
+) -> None:
     job: AbstractJob[Any] = AbstractJob()
     checked_states.slot.__set__(job, old)
     job._reset()

@@ -15,16 +15,39 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 import trioflow
-from trioflow import AbstractJob, CycleError, Job, JobTimeout, Scheduler, Sequence, StopReason, ThreadJob
+from trioflow import (
+    AbstractJob,
+    CycleError,
+    Job,
+    JobTimeout,
+    Scheduler,
+    Sequence,
+    StopReason,
+    ThreadJob,
+)
 from .. import bodies
-from ..bodies import CANCELLED, FAILED, SUCCEEDED, at_once, fail, later, nap, nothing, pass_time, states, timed
+from ..bodies import (
+    CANCELLED,
+    FAILED,
+    SUCCEEDED,
+    at_once,
+    fail,
+    later,
+    nap,
+    nothing,
+    pass_time,
+    states,
+    timed,
+)
 from ..conftest import Virtual
 
 variable: contextvars.ContextVar[Any] = contextvars.ContextVar("variable")
 
 
 @pytest.mark.parametrize("depth", [1, 3])
-def test_06_shared_limiter_of_one_token_suffices_for_any_nesting(virtual: Virtual, depth: int) -> None:
+def test_06_shared_limiter_of_one_token_suffices_for_any_nesting(
+    virtual: Virtual, depth: int
+) -> None:
     """The outer job held the one token while the jobs inside waited for another: a deadlock."""
 
     async def main() -> tuple[bool, float]:
@@ -37,7 +60,9 @@ def test_06_shared_limiter_of_one_token_suffices_for_any_nesting(virtual: Virtua
     assert virtual(main) == (True, 2 + depth)
 
 
-def test_06_worker_does_not_wait_for_a_token_when_no_job_is_left(virtual: Virtual) -> None:
+def test_06_worker_does_not_wait_for_a_token_when_no_job_is_left(
+    virtual: Virtual,
+) -> None:
     """A worker waited for a token though another had run its job meanwhile: the run ended with the next token only."""
 
     async def main() -> tuple[bool, float]:
@@ -58,7 +83,9 @@ def test_07_no_job_starts_after_a_cancellation(virtual: Virtual) -> None:
         except bodies.cancelled_of(virtual.backend):
             return
 
-    scheduler = Scheduler([Job(stubborn, number) for number in range(3)], jobs_window=1, timeout=1)
+    scheduler = Scheduler(
+        [Job(stubborn, number) for number in range(3)], jobs_window=1, timeout=1
+    )
     assert virtual(timed, scheduler) == (False, 1)
     assert started == [0]
     assert states(scheduler) == [SUCCEEDED, CANCELLED, CANCELLED]
@@ -79,7 +106,9 @@ def test_13_contexts_are_compared_by_identity(virtual: Virtual) -> None:
 
     async def main() -> bool:
         variable.set(callers := [])
-        assert await timed(Scheduler(Sequence(Job(at_once, lambda: variable.set([])), job))) == (True, 0)
+        assert await timed(
+            Scheduler(Sequence(Job(at_once, lambda: variable.set([])), job))
+        ) == (True, 0)
         return job.result() is callers
 
     assert virtual(main)
@@ -99,13 +128,20 @@ def test_15_all_workers_share_one_turn_of_the_loop(virtual: Virtual) -> None:
             before, gap = anyio.current_time(), anyio.current_time() - before
             gaps.append(gap)
 
-    chains = [Sequence(Job(nap), [Job(at_once, work_hard) for _ in range(10)]) for _ in range(74)]
+    chains = [
+        Sequence(Job(nap), [Job(at_once, work_hard) for _ in range(10)])
+        for _ in range(74)
+    ]
     assert virtual(timed, Scheduler(chains, Job(tick, forever=True)))[0] is True
     assert sum(gaps) >= 74 * 10 * 0.00025 - 0.01
-    assert max(gaps) < 0.003  # trio shuffles the tasks of a turn: first in one, last in the next
+    assert (
+        max(gaps) < 0.003
+    )  # trio shuffles the tasks of a turn: first in one, last in the next
 
 
-def test_18_value_that_a_thread_returns_after_the_timeout_is_dropped(virtual: Virtual) -> None:
+def test_18_value_that_a_thread_returns_after_the_timeout_is_dropped(
+    virtual: Virtual,
+) -> None:
     """`move_on_after` around a thread that cannot be interrupted returns its value late, as if in time."""
     gate = threading.Event()
     job = ThreadJob(gate.wait, 30, timeout=1)
@@ -115,7 +151,12 @@ def test_18_value_that_a_thread_returns_after_the_timeout_is_dropped(virtual: Vi
 
 
 def test_19_annotations_with_list_resolve_in_a_class_with_a_method_list() -> None:
-    assert typing.get_origin(typing.get_type_hints(Scheduler.map, vars(typing) | _names())["return"]) is list
+    assert (
+        typing.get_origin(
+            typing.get_type_hints(Scheduler.map, vars(typing) | _names())["return"]
+        )
+        is list
+    )
 
 
 def _names() -> dict[str, Any]:
@@ -135,7 +176,11 @@ def test_19_run_in_a_thread_started_from_an_event_loop_works(virtual: Virtual) -
 
     async def main() -> bool:
         run = functools.partial(Scheduler(Job(nothing)).run, backend="trio")
-        return await (anyio.to_thread.run_sync(run) if virtual.backend == "trio" else asyncio.to_thread(run))
+        return await (
+            anyio.to_thread.run_sync(run)
+            if virtual.backend == "trio"
+            else asyncio.to_thread(run)
+        )
 
     assert virtual(main) is True
 
@@ -143,7 +188,9 @@ def test_19_run_in_a_thread_started_from_an_event_loop_works(virtual: Virtual) -
 @pytest.mark.parametrize("options", [{}, {"debug": False}])
 def test_19_a_job_may_run_a_scheduler_in_a_thread(options: dict[str, Any]) -> None:
     """A thread of `asyncio.to_thread` inherits sniffio's variable, too, from a run that `run()` has started."""
-    run = functools.partial(Scheduler(Job(nothing)).run, backend="asyncio", backend_options=options)
+    run = functools.partial(
+        Scheduler(Job(nothing)).run, backend="asyncio", backend_options=options
+    )
     job = Job(asyncio.to_thread, run)
     assert Scheduler(job).run(backend="asyncio", backend_options=options)
     assert job.result() is True
@@ -163,11 +210,16 @@ def test_20_coroutine_in_a_reference_cycle_is_closed() -> None:
 
 def test_21_cancellations_have_no_place_in_groups_of_failures(virtual: Virtual) -> None:
     """`ExceptionGroup([CancelledError()])` is a TypeError, which was raised instead of the failures themselves."""
-    scheduler = Scheduler(Job(bodies.stray, []), Job(fail), Job(bodies.own_nursery), timeout=2)
+    scheduler = Scheduler(
+        Job(bodies.stray, []), Job(fail), Job(bodies.own_nursery), timeout=2
+    )
     assert virtual(timed, scheduler) == (False, 2)
     with pytest.raises(ExceptionGroup) as caught:
         scheduler.raise_for_failures()
-    assert [type(one) for one in caught.value.exceptions] == [trioflow.JobCancelled, OSError]
+    assert [type(one) for one in caught.value.exceptions] == [
+        trioflow.JobCancelled,
+        OSError,
+    ]
 
 
 # --- Faults that random scenarios have found, each made as small as it gets; those of the model are in `tests/model`
@@ -183,12 +235,17 @@ def test_cancellation_during_the_shutdown_is_raised_after_it(virtual: Virtual) -
         scheduler = Scheduler(SlowToShutDown(anyio.sleep, 1))
         with anyio.move_on_after(1.25) as scope:
             await scheduler.co_run()
-        assert (scope.cancelled_caught, scheduler.stop_reason) == (True, StopReason.COMPLETED)
+        assert (scope.cancelled_caught, scheduler.stop_reason) == (
+            True,
+            StopReason.COMPLETED,
+        )
 
     virtual(main)
 
 
-def test_a_scope_around_a_run_that_ends_cancels_its_jobs_once_more(virtual: Virtual) -> None:
+def test_a_scope_around_a_run_that_ends_cancels_its_jobs_once_more(
+    virtual: Virtual,
+) -> None:
     """On asyncio, jobs that unwound after a timeout did not notice that a scope around the run was cancelled. This is a
     further cause, as the `cancel()` of a task is: it ends their next wait, and is raised after the ending."""
 
@@ -201,10 +258,15 @@ def test_a_scope_around_a_run_that_ends_cancels_its_jobs_once_more(virtual: Virt
 
     async def main() -> float:
         began = anyio.current_time()
-        scheduler = Scheduler(Job(clean_up_without_shield), SlowToShutDown(nothing), timeout=1)
+        scheduler = Scheduler(
+            Job(clean_up_without_shield), SlowToShutDown(nothing), timeout=1
+        )
         with anyio.move_on_after(3) as scope:
             await scheduler.co_run()
-        assert (scope.cancelled_caught, scheduler.stop_reason) == (virtual.backend == "asyncio", StopReason.TIMEOUT)
+        assert (scope.cancelled_caught, scheduler.stop_reason) == (
+            virtual.backend == "asyncio",
+            StopReason.TIMEOUT,
+        )
         return anyio.current_time() - began
 
     seconds = 3.5 if virtual.backend == "asyncio" else 1.5  # trio cancels each wait
@@ -212,7 +274,9 @@ def test_a_scope_around_a_run_that_ends_cancels_its_jobs_once_more(virtual: Virt
 
 
 @pytest.mark.parametrize("ends", ["timeout", "outside"])
-def test_job_that_unwinds_cannot_add_jobs_or_requirements(virtual: Virtual, ends: str) -> None:
+def test_job_that_unwinds_cannot_add_jobs_or_requirements(
+    virtual: Virtual, ends: str
+) -> None:
     """A cancelled job can add nothing, although on trio it may notice the cancellation before the run does."""
     taken: list[str] = []
 
@@ -240,7 +304,9 @@ def test_job_that_unwinds_cannot_add_jobs_or_requirements(virtual: Virtual, ends
     assert taken == []
 
 
-def test_late_requirement_that_closes_a_cycle_through_an_input_is_rejected(virtual: Virtual) -> None:
+def test_late_requirement_that_closes_a_cycle_through_an_input_is_rejected(
+    virtual: Virtual,
+) -> None:
     gate = Job(nap)
     source = Job(nap, required=gate)
     nested = Scheduler(Job(nap, 1, source), label="nested")
@@ -285,7 +351,11 @@ if sys.version_info >= (3, 12):
 
         async def main() -> bool:
             asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
-            inner = Scheduler(Job(nap, 0.01), Job(nothing), Job(anyio.sleep_forever, forever=True))
-            return await Scheduler(inner, Job(nap, 0.01, required=inner)).co_run(timeout=60)
+            inner = Scheduler(
+                Job(nap, 0.01), Job(nothing), Job(anyio.sleep_forever, forever=True)
+            )
+            return await Scheduler(inner, Job(nap, 0.01, required=inner)).co_run(
+                timeout=60
+            )
 
         assert asyncio.run(main()) is True

@@ -24,7 +24,10 @@ async def nap(*_: Any) -> None:
 
 
 def names(scheduler: Scheduler) -> str:
-    return "".join("X" if job.state.name == "SKIPPED" else job.state.name[0] for job in scheduler.iterate_jobs())
+    return "".join(
+        "X" if job.state.name == "SKIPPED" else job.state.name[0]
+        for job in scheduler.iterate_jobs()
+    )
 
 
 async def after(seconds: float, *calls: Any) -> None:

@@ -13,9 +13,32 @@ import anyio.lowlevel
 import pytest
 import trio
 import trioflow
-from trioflow import CycleError, First, Job, JobNotDone, JobTimeout, Scheduler, Service, StopReason, current_job, ref
+from trioflow import (
+    CycleError,
+    First,
+    Job,
+    JobNotDone,
+    JobTimeout,
+    Scheduler,
+    Service,
+    StopReason,
+    current_job,
+    ref,
+)
 from trioflow.testing import run_virtual
-from ..bodies import CANCELLED, IDLE, SUCCEEDED, Flaw, Odd, checked, clumsy, fail, nap, serve, unwind
+from ..bodies import (
+    CANCELLED,
+    IDLE,
+    SUCCEEDED,
+    Flaw,
+    Odd,
+    checked,
+    clumsy,
+    fail,
+    nap,
+    serve,
+    unwind,
+)
 from ..conftest import Virtual
 
 
@@ -32,8 +55,16 @@ def test_jobs_start_as_they_are_added(virtual: Virtual) -> None:
             scheduler.update([third, fourth.requires(third)])
             await anyio.sleep(1)
         assert anyio.current_time() == 5
-        assert [job.started_at for job in (first, second, third, fourth)] == [0, 2, 2, 3]
-        assert (second.result(), scheduler.stop_reason) == ("value", StopReason.COMPLETED)
+        assert [job.started_at for job in (first, second, third, fourth)] == [
+            0,
+            2,
+            2,
+            3,
+        ]
+        assert (second.result(), scheduler.stop_reason) == (
+            "value",
+            StopReason.COMPLETED,
+        )
 
     virtual(main)
 
@@ -54,7 +85,10 @@ def test_block_stays_open_while_it_has_no_job_to_run(virtual: Virtual) -> None:
     async def main() -> None:
         async with (empty := Scheduler()) as scheduler:
             assert scheduler is empty
-        assert (anyio.current_time(), scheduler.stop_reason) == (0, StopReason.COMPLETED)
+        assert (anyio.current_time(), scheduler.stop_reason) == (
+            0,
+            StopReason.COMPLETED,
+        )
         async with Scheduler(Job(nap)) as scheduler:
             await anyio.sleep(5)
             assert scheduler.stop_reason is None
@@ -83,18 +117,27 @@ def test_options_and_kinds_of_jobs_work_in_a_block(virtual: Virtual) -> None:
     """Window, forever jobs, services and nested schedulers work in an `async with` block as in any run."""
 
     async def main() -> None:
-        forever, service = Job(anyio.sleep_forever, forever=True), Service(serve, 0, "address")
+        forever, service = (
+            Job(anyio.sleep_forever, forever=True),
+            Service(serve, 0, "address"),
+        )
         async with Scheduler(forever, service, jobs_window=1) as scheduler:
             jobs = [scheduler.add(Job(nap, 1, service)) for _ in range(2)]
             inner = scheduler.add(Scheduler(Job(nap, 1), Job(nap, 1)))
         assert anyio.current_time() == 3
         assert [job.result() for job in jobs] == ["address"] * 2
-        assert [job.state for job in (forever, service, inner)] == [CANCELLED, SUCCEEDED, SUCCEEDED]
+        assert [job.state for job in (forever, service, inner)] == [
+            CANCELLED,
+            SUCCEEDED,
+            SUCCEEDED,
+        ]
 
     virtual(main)
 
 
-def test_failures_that_count_are_raised_by_a_block(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_failures_that_count_are_raised_by_a_block(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         fine, bad = Job(nap, 2), Job(fail, 1, Flaw())
         with pytest.raises(ExceptionGroup) as caught:
@@ -112,7 +155,10 @@ def test_scheduler_is_closed_after_its_block(virtual: Virtual) -> None:
         async with Scheduler(job := Job(nap, 1, "value")) as scheduler:
             pass
         assert job.result() == "value"
-        for refused in (lambda: scheduler.add(Job(nap)), lambda: scheduler.map(nap, [1])):
+        for refused in (
+            lambda: scheduler.add(Job(nap)),
+            lambda: scheduler.map(nap, [1]),
+        ):
             with pytest.raises(RuntimeError, match="closed"):
                 refused()
         with pytest.raises(RuntimeError, match="closed"):
@@ -125,7 +171,9 @@ def test_scheduler_is_closed_after_its_block(virtual: Virtual) -> None:
 
 
 # --- rejected at entry
-def test_scenario_that_cannot_run_is_rejected_at_entry_of_a_block(virtual: Virtual) -> None:
+def test_scenario_that_cannot_run_is_rejected_at_entry_of_a_block(
+    virtual: Virtual,
+) -> None:
     async def main() -> None:
         a, b, c = Job(nap), Job(nap), Job(nap)
         scheduler = Scheduler(a.requires(b), b.requires(a))
@@ -159,7 +207,9 @@ def test_entering_a_running_scheduler_raises(virtual: Virtual) -> None:
 # --- contexts, and blocks among others
 
 
-async def block(scheduler: Scheduler, seconds: float = 0, error: BaseException | None = None) -> None:
+async def block(
+    scheduler: Scheduler, seconds: float = 0, error: BaseException | None = None
+) -> None:
     """Enter a block, which sleeps if it is given a time, and raises if it is given an error."""
     async with scheduler:
         if seconds:
@@ -207,7 +257,9 @@ def test_job_may_open_a_block(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_failure_in_one_block_does_not_affect_another(virtual: Virtual, nested: bool) -> None:
+def test_failure_in_one_block_does_not_affect_another(
+    virtual: Virtual, nested: bool
+) -> None:
     async def one(seconds: float) -> None:
         async with Scheduler() as scheduler:
             jobs.append(scheduler.add(Job(nap, seconds)))
@@ -224,7 +276,11 @@ def test_failure_in_one_block_does_not_affect_another(virtual: Virtual, nested: 
                 await broken()
         else:
             async with anyio.create_task_group() as tasks:
-                for function in (functools.partial(one, 2), broken, functools.partial(one, 5)):
+                for function in (
+                    functools.partial(one, 2),
+                    broken,
+                    functools.partial(one, 5),
+                ):
                     tasks.start_soon(function)
         return anyio.current_time()
 
@@ -244,17 +300,25 @@ async def raised_by(function: Callable[..., Awaitable[Any]], *args: Any) -> Exce
 
 # --- the body fails
 @pytest.mark.parametrize("error", [Flaw, KeyboardInterrupt, SystemExit, Odd])
-def test_exception_of_the_block_body_propagates_unwrapped(virtual: Virtual, error: type[BaseException]) -> None:
+def test_exception_of_the_block_body_propagates_unwrapped(
+    virtual: Virtual, error: type[BaseException]
+) -> None:
     """Also a KeyboardInterrupt, or the like: as it is, not in a group."""
     raised, job = error(), Job(nap, 9)
     scheduler = Scheduler(job)
     with pytest.raises(error) as caught:
         virtual(block, scheduler, 1, raised)
     assert caught.value is raised
-    assert (job.state, job.finished_at, scheduler.stop_reason) == (CANCELLED, 1, StopReason.CANCELLED)
+    assert (job.state, job.finished_at, scheduler.stop_reason) == (
+        CANCELLED,
+        1,
+        StopReason.CANCELLED,
+    )
 
 
-def test_return_break_and_caught_exceptions_leave_the_block_as_usual(virtual: Virtual) -> None:
+def test_return_break_and_caught_exceptions_leave_the_block_as_usual(
+    virtual: Virtual,
+) -> None:
     async def main() -> str:
         for _ in range(3):
             async with Scheduler(job := Job(nap, 2, "value")):
@@ -286,7 +350,9 @@ def test_exception_of_the_block_body_is_the_last_of_a_group_with_failures_that_c
     assert caught.value.exceptions == (job.raised_exception(),)
 
 
-def test_exception_of_a_job_that_the_body_awaits_leaves_the_block_once(virtual: Virtual) -> None:
+def test_exception_of_a_job_that_the_body_awaits_leaves_the_block_once(
+    virtual: Virtual,
+) -> None:
     """A body that awaits a critical job raises its failure; what is in the chain of an exception is not lost."""
 
     async def main() -> None:
@@ -302,7 +368,9 @@ def test_exception_of_a_job_that_the_body_awaits_leaves_the_block_once(virtual: 
     assert error.__cause__ is job.raised_exception()
 
 
-def test_exception_of_a_body_that_a_critical_failure_has_cancelled_follows_it(virtual: Virtual) -> None:
+def test_exception_of_a_body_that_a_critical_failure_has_cancelled_follows_it(
+    virtual: Virtual,
+) -> None:
     """A body that fails while a critical failure cancels it once hid that failure."""
     flaw, job = Flaw("body"), Job(fail, 1, OSError(), critical=True)
     scheduler = Scheduler(job)
@@ -335,7 +403,9 @@ LEAVES = {
 
 
 @pytest.mark.parametrize("body", BODIES)
-@pytest.mark.parametrize("jobs", ["nothing", "failure", "critical", "timeout", "SystemExit"])
+@pytest.mark.parametrize(
+    "jobs", ["nothing", "failure", "critical", "timeout", "SystemExit"]
+)
 def test_what_leaves_a_block(virtual: Virtual, body: str, jobs: str) -> None:
     """No failure that counts, and no interruption, is lost behind the exception of the body."""
 
@@ -344,16 +414,24 @@ def test_what_leaves_a_block(virtual: Virtual, body: str, jobs: str) -> None:
             return f"[{', '.join(map(shown, error.exceptions))}]"
         return str(error) if isinstance(error, Flaw) else type(error).__name__
 
-    errors = {"failure": Flaw("failure"), "critical": Flaw("critical"), "SystemExit": SystemExit()}
+    errors = {
+        "failure": Flaw("failure"),
+        "critical": Flaw("critical"),
+        "SystemExit": SystemExit(),
+    }
 
     async def main() -> str:
         try:
             async with Scheduler(timeout=2 if jobs == "timeout" else None) as scheduler:
                 other = scheduler.add(Job(nap, 3))
                 if jobs in errors:
-                    scheduler.add(Job(fail, 1, errors[jobs], critical=jobs == "critical" or None))
+                    scheduler.add(
+                        Job(fail, 1, errors[jobs], critical=jobs == "critical" or None)
+                    )
                 with (
-                    contextlib.suppress(anyio.get_cancelled_exc_class()) if body != "ends" else contextlib.nullcontext()
+                    contextlib.suppress(anyio.get_cancelled_exc_class())
+                    if body != "ends"
+                    else contextlib.nullcontext()
                 ):
                     await anyio.sleep(2.5)
                 if body == "raises":
@@ -364,7 +442,11 @@ def test_what_leaves_a_block(virtual: Virtual, body: str, jobs: str) -> None:
                     with anyio.CancelScope(shield=True):
                         await other
         except BaseException as error:
-            frames = engine_frames(error) if isinstance(error, ExceptionGroup | JobTimeout) else []
+            frames = (
+                engine_frames(error)
+                if isinstance(error, ExceptionGroup | JobTimeout)
+                else []
+            )
             return shown(error) + " ".join(frames)
         return "nothing"
 
@@ -373,13 +455,21 @@ def test_what_leaves_a_block(virtual: Virtual, body: str, jobs: str) -> None:
 
 def engine_frames(error: BaseException) -> list[str]:
     """Return the functions of the engine in the tracebacks of a group and of all in it."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "trioflow/_" in frame.filename]
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "trioflow/_" in frame.filename
+    ]
     inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-    return [frame.name for frame in frames] + [name for each in inner for name in engine_frames(each)]
+    return [frame.name for frame in frames] + [
+        name for each in inner for name in engine_frames(each)
+    ]
 
 
 @pytest.mark.parametrize("group", [First, Scheduler])
-def test_what_leaves_a_block_has_no_frame_of_the_engine(virtual: Virtual, group: Any) -> None:
+def test_what_leaves_a_block_has_no_frame_of_the_engine(
+    virtual: Virtual, group: Any
+) -> None:
     """The group had five, and that of a `First` in it one more."""
 
     async def main() -> list[str]:
@@ -411,8 +501,12 @@ def test_add_to_a_block_that_is_stopping_raises(virtual: Virtual) -> None:
     assert job.state is CANCELLED
 
 
-@pytest.mark.fast_way("asyncio")  # a shield of anyio does not hold there with direct isolation
-def test_exception_of_the_block_body_survives_an_outer_cancellation(virtual: Virtual) -> None:
+@pytest.mark.fast_way(
+    "asyncio"
+)  # a shield of anyio does not hold there with direct isolation
+def test_exception_of_the_block_body_survives_an_outer_cancellation(
+    virtual: Virtual,
+) -> None:
     """An exception of the body leaves the block even if a scope around it is cancelled while the jobs unwind. The
     cancellation once replaced the exception, and a scope that moved on swallowed both."""
 
@@ -436,11 +530,17 @@ def test_critical_failure_cancels_the_block_body(virtual: Virtual) -> None:
 
     job = Job(fail, 1, Flaw(), critical=True)
     scheduler = Scheduler(job)
-    assert (virtual(main), scheduler.stop_reason, scheduler.culprit) == (1, StopReason.CRITICAL, job)
+    assert (virtual(main), scheduler.stop_reason, scheduler.culprit) == (
+        1,
+        StopReason.CRITICAL,
+        job,
+    )
 
 
 @pytest.mark.parametrize("seconds", SLEEPS)
-def test_timeout_of_a_block_raises_job_timeout(virtual: Virtual, seconds: float) -> None:
+def test_timeout_of_a_block_raises_job_timeout(
+    virtual: Virtual, seconds: float
+) -> None:
     job = Job(nap, 9)
     scheduler = Scheduler(job, timeout=2)
     error = virtual(raised_by, block, scheduler, seconds)
@@ -450,7 +550,9 @@ def test_timeout_of_a_block_raises_job_timeout(virtual: Virtual, seconds: float)
 
 
 @pytest.mark.parametrize("who", ["a job", "another task"])
-def test_cancel_of_a_block_by_others_raises_job_cancelled(virtual: Virtual, who: str) -> None:
+def test_cancel_of_a_block_by_others_raises_job_cancelled(
+    virtual: Virtual, who: str
+) -> None:
     async def stop(_: object = None) -> None:
         await anyio.sleep(1)
         scheduler.cancel()
@@ -459,18 +561,33 @@ def test_cancel_of_a_block_by_others_raises_job_cancelled(virtual: Virtual, who:
         async with anyio.create_task_group() as tasks, scheduler:
             if who == "another task":
                 tasks.start_soon(stop)
-            scheduler.add(Job(stop if who == "a job" else nap, 0) if who != "another task" else job)
+            scheduler.add(
+                Job(stop if who == "a job" else nap, 0)
+                if who != "another task"
+                else job
+            )
             await anyio.sleep(9)
 
     job = Job(nap, 9)
     scheduler = Scheduler(job)
     error = virtual(raised_by, main)
-    assert isinstance(error.exceptions[0] if isinstance(error, ExceptionGroup) else error, trioflow.JobCancelled)
-    assert (job.state, job.finished_at, scheduler.stop_reason) == (CANCELLED, 1, StopReason.CANCELLED)
+    assert isinstance(
+        error.exceptions[0] if isinstance(error, ExceptionGroup) else error,
+        trioflow.JobCancelled,
+    )
+    assert (job.state, job.finished_at, scheduler.stop_reason) == (
+        CANCELLED,
+        1,
+        StopReason.CANCELLED,
+    )
 
 
-@pytest.mark.parametrize("then", ["waits", "leaves", "raises", "is cancelled from outside"])
-def test_cancel_by_the_body_of_a_block_raises_nothing(virtual: Virtual, then: str) -> None:
+@pytest.mark.parametrize(
+    "then", ["waits", "leaves", "raises", "is cancelled from outside"]
+)
+def test_cancel_by_the_body_of_a_block_raises_nothing(
+    virtual: Virtual, then: str
+) -> None:
     flaw, job = Flaw("body"), Job(nap, 9)
     scheduler = Scheduler(job)
     reached: list[str] = []
@@ -494,7 +611,11 @@ def test_cancel_by_the_body_of_a_block_raises_nothing(virtual: Virtual, then: st
     else:
         virtual(main)
     assert reached == (["behind the block"] if then in ("waits", "leaves") else [])
-    assert (job.state, job.finished_at, scheduler.stop_reason) == (CANCELLED, 0.5, StopReason.CANCELLED)
+    assert (job.state, job.finished_at, scheduler.stop_reason) == (
+        CANCELLED,
+        0.5,
+        StopReason.CANCELLED,
+    )
 
 
 @pytest.mark.parametrize("seconds", SLEEPS)
@@ -510,7 +631,9 @@ def test_base_exception_leaves_the_block_unwrapped(
     assert (scheduler.stop_reason, job.state) == (StopReason.INTERRUPTED, CANCELLED)
 
 
-def test_block_raises_the_stop_reason_even_if_its_body_swallows_the_cancellation(virtual: Virtual) -> None:
+def test_block_raises_the_stop_reason_even_if_its_body_swallows_the_cancellation(
+    virtual: Virtual,
+) -> None:
     async def main() -> None:
         async with Scheduler(Job(fail, 1, Flaw(), critical=True)):
             with contextlib.suppress(BaseException):
@@ -521,7 +644,9 @@ def test_block_raises_the_stop_reason_even_if_its_body_swallows_the_cancellation
 
 # --- cancelled from outside
 @pytest.mark.parametrize("seconds", SLEEPS)
-def test_outer_cancellation_of_a_block_cancels_body_and_jobs(virtual: Virtual, seconds: float) -> None:
+def test_outer_cancellation_of_a_block_cancels_body_and_jobs(
+    virtual: Virtual, seconds: float
+) -> None:
     async def main() -> None:
         with anyio.move_on_after(2) as scope:
             await block(scheduler, seconds)
@@ -559,7 +684,9 @@ def test_critical_failures_of_clean_up_replace_a_cancellation(
 
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("seconds", [0, 1e-9])
-def test_outer_cancellation_at_entry_of_a_block_leaves_nothing_open(virtual: Virtual, seconds: float) -> None:
+def test_outer_cancellation_at_entry_of_a_block_leaves_nothing_open(
+    virtual: Virtual, seconds: float
+) -> None:
     """A block in a scope that is cancelled already, or while it is entered, leaves nothing open behind it. The task
     group of the block was left open: trio broke down, and on asyncio the run went on."""
 
@@ -581,7 +708,9 @@ def test_outer_cancellation_at_entry_of_a_block_leaves_nothing_open(virtual: Vir
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("where", ["in the body", "after the body", "at entry"])
 @pytest.mark.parametrize("how", ["cancel", "wait_for", "timeout"])
-def test_asyncio_cancellation_of_a_block_works_as_for_any_code(how: str, where: str) -> None:
+def test_asyncio_cancellation_of_a_block_works_as_for_any_code(
+    how: str, where: str
+) -> None:
     async def block() -> None:
         async with Scheduler(jobs) as scheduler:
             schedulers.append(scheduler)
@@ -612,7 +741,9 @@ def test_asyncio_cancellation_of_a_block_works_as_for_any_code(how: str, where: 
     schedulers: list[Scheduler] = []
     run_virtual(main, backend="asyncio")
     assert {job.state for job in jobs} <= {CANCELLED, IDLE}
-    assert [scheduler.stop_reason for scheduler in schedulers] == [StopReason.CANCELLED] * len(schedulers)
+    assert [scheduler.stop_reason for scheduler in schedulers] == [
+        StopReason.CANCELLED
+    ] * len(schedulers)
 
 
 @pytest.mark.parametrize("where", ["in the body", "after the body"])
@@ -647,7 +778,9 @@ def test_ctrl_c_in_a_block_ends_the_run_cleanly(backend: str, where: str) -> Non
     assert log == ["ran", "unwound", "shut down"]
 
 
-def test_what_the_body_raises_because_a_job_has_no_result_leaves_the_block(virtual: Virtual) -> None:
+def test_what_the_body_raises_because_a_job_has_no_result_leaves_the_block(
+    virtual: Virtual,
+) -> None:
     """The run ends because of this exception, so it does not give way to the cancellation that it has caused."""
 
     async def main() -> None:

@@ -8,18 +8,45 @@ import anyio
 import anyio.to_thread
 import pytest
 import trioflow
-from trioflow import Budget, First, Job, JobNotDone, PerKey, Pool, Rate, Retry, Scheduler, Service, StopReason, ref
+from trioflow import (
+    Budget,
+    First,
+    Job,
+    JobNotDone,
+    PerKey,
+    Pool,
+    Rate,
+    Retry,
+    Scheduler,
+    Service,
+    StopReason,
+    ref,
+)
 from trioflow._core.admission import _admission
 from trioflow.abc import AbstractJob, WaitCause, incidents_of, waiting
 from trioflow.view import listing
-from ..bodies import CANCELLED, SUCCEEDED, fail, flaky, give, hooked, later, nap, running, serve, turns
+from ..bodies import (
+    CANCELLED,
+    SUCCEEDED,
+    fail,
+    flaky,
+    give,
+    hooked,
+    later,
+    nap,
+    running,
+    serve,
+    turns,
+)
 from ..conftest import Virtual
 from ..view.monitor.monitors import Terminal, drawn
 
 Jobs = dict[str, Any]
 
 
-def awaiting(jobs: Jobs, name: str, label: str, after: float = 0, **options: Any) -> Job[Any]:
+def awaiting(
+    jobs: Jobs, name: str, label: str, after: float = 0, **options: Any
+) -> Job[Any]:
     async def wait() -> Any:
         await anyio.sleep(after)
         return await jobs[name]
@@ -93,7 +120,9 @@ def test_a_cycle_of_waits_raises(virtual: Virtual, waits: str) -> None:
 
 
 @pytest.mark.parametrize("other", ["another job", "the same job"])
-def test_a_cycle_is_seen_through_each_wait_that_a_body_still_has(virtual: Virtual, other: str) -> None:
+def test_a_cycle_is_seen_through_each_wait_that_a_body_still_has(
+    virtual: Virtual, other: str
+) -> None:
     async def wait_in(seconds: float, job: Job[Any]) -> None:
         with anyio.move_on_after(seconds):
             await job.wait_settled()
@@ -106,12 +135,17 @@ def test_a_cycle_is_seen_through_each_wait_that_a_body_still_has(virtual: Virtua
     brief, twice = Job(nap, 1), Job(wait_twice, label="twice")
     me = awaiting({"twice": twice}, "twice", "me", 3)
     assert not virtual(Scheduler(brief, twice, me, timeout=60).co_run)
-    assert str(me.raised_exception()) == "'me' waits for itself: 'me' awaits 'twice', which awaits 'me'"
+    assert (
+        str(me.raised_exception())
+        == "'me' waits for itself: 'me' awaits 'twice', which awaits 'me'"
+    )
 
 
 @pytest.mark.parametrize("way", ["await", "wait_settled"])
 @pytest.mark.parametrize("state", ["succeeded", "cancelled", "skipped"])
-def test_waiting_for_a_job_that_has_settled_is_a_checkpoint(virtual: Virtual, way: str, state: str) -> None:
+def test_waiting_for_a_job_that_has_settled_is_a_checkpoint(
+    virtual: Virtual, way: str, state: str
+) -> None:
     passed = list[bool]()
 
     async def ask() -> None:
@@ -129,7 +163,9 @@ def test_waiting_for_a_job_that_has_settled_is_a_checkpoint(virtual: Virtual, wa
 
 
 @pytest.mark.parametrize("way", ["await", "wait_settled"])
-def test_a_wait_that_is_given_up_leaves_nothing_behind(virtual: Virtual, way: str) -> None:
+def test_a_wait_that_is_given_up_leaves_nothing_behind(
+    virtual: Virtual, way: str
+) -> None:
     """Neither at the job nor at the groups around it that have not begun: a server may ask for a year."""
     job, start = Job(nap), Job(nap, 50)
     inner = Scheduler(job)
@@ -139,22 +175,36 @@ def test_a_wait_that_is_given_up_leaves_nothing_behind(virtual: Virtual, way: st
         for _ in range(9):
             with anyio.move_on_after(1):
                 await (job.wait_settled() if way == "wait_settled" else job)
-        left = [each._extras.listeners for each in (job, inner, outer) if each._extras is not None]
+        left = [
+            each._extras.listeners
+            for each in (job, inner, outer)
+            if each._extras is not None
+        ]
         assert not any(left)
 
     assert virtual(Scheduler(start, outer, Job(ask)).co_run)
 
 
 @pytest.mark.parametrize("of_group", [False, True])
-def test_a_requirement_that_closes_a_cycle_of_waits_raises(virtual: Virtual, of_group: bool) -> None:
+def test_a_requirement_that_closes_a_cycle_of_waits_raises(
+    virtual: Virtual, of_group: bool
+) -> None:
     """A scheduler cannot require a job that awaits one of its members; once, that wait raised a ValueError."""
     jobs: Jobs = {"b": Job(nap, label="b")}
     me, slow = awaiting(jobs, "b", "me"), Job(nap, 3)
     outer = Scheduler(jobs["b"], label="inner") if of_group else jobs["b"]
     late = Job(later, 1, lambda: outer.requires(me))
-    assert not virtual(Scheduler(me, slow, outer.requires(slow), late, timeout=60).co_run)
-    requires, inside = f"'{outer.label}' requires 'me', which awaits 'b'", ", which is in 'inner'" if of_group else ""
-    assert str(late.raised_exception()) == f"'{outer.label}' waits for itself: {requires}{inside}"
+    assert not virtual(
+        Scheduler(me, slow, outer.requires(slow), late, timeout=60).co_run
+    )
+    requires, inside = (
+        f"'{outer.label}' requires 'me', which awaits 'b'",
+        ", which is in 'inner'" if of_group else "",
+    )
+    assert (
+        str(late.raised_exception())
+        == f"'{outer.label}' waits for itself: {requires}{inside}"
+    )
     assert me.state is SUCCEEDED
 
 
@@ -163,10 +213,16 @@ def test_a_job_that_awaits_its_outermost_scheduler_fails(virtual: Virtual) -> No
     me = awaiting(jobs, "s", "me")
     jobs["s"] = Scheduler(me, timeout=60, label="s")
     assert not virtual(jobs["s"].co_run)
-    assert str(me.raised_exception()) == "'me' waits for itself: 'me' awaits 's', which contains 'me'"
+    assert (
+        str(me.raised_exception())
+        == "'me' waits for itself: 'me' awaits 's', which contains 'me'"
+    )
 
 
-@pytest.mark.parametrize("kind", ["sibling", "late", "nested", "inside", "from inside", "after a service", "again"])
+@pytest.mark.parametrize(
+    "kind",
+    ["sibling", "late", "nested", "inside", "from inside", "after a service", "again"],
+)
 def test_waits_that_form_no_cycle_are_allowed(virtual: Virtual, kind: str) -> None:
     jobs: Jobs = {"b": Job(nap, 2, "value", label="b")}
 
@@ -223,7 +279,13 @@ def test_explain_and_views_show_that_a_job_awaits_another(virtual: Virtual) -> N
     async def look() -> None:
         await anyio.sleep(2)
         seen.extend(
-            [scheduler.explain(me), waiting(me), waiting(jobs["b"]), listing(scheduler, details=True), drawn(monitor)]
+            [
+                scheduler.explain(me),
+                waiting(me),
+                waiting(jobs["b"]),
+                listing(scheduler, details=True),
+                drawn(monitor),
+            ]
         )
         each = {f"awaits '{name}', which has been running for 2 s" for name in "bc"}
         assert {*scheduler.explain(both).split(", and ")[1:]} == each
@@ -231,7 +293,10 @@ def test_explain_and_views_show_that_a_job_awaits_another(virtual: Virtual) -> N
     scheduler.add(Job(look, label="look"))
     assert virtual(scheduler.co_run)
     text, wait, other, listed, lines = seen
-    assert text == "'me' has been running for 2 s, and awaits 'b', which has been running for 2 s"
+    assert (
+        text
+        == "'me' has been running for 2 s, and awaits 'b', which has been running for 2 s"
+    )
     assert (wait.cause, wait.text, other) == (WaitCause.JOBS, "awaits 'b'", None)
     assert "awaits 'b'" in listed
     assert any("me" in line and "awaits 'b'" in line for line in lines)
@@ -244,40 +309,60 @@ Made = tuple[list[Any], dict[str, Any]]
 
 def needs(jobs: Jobs, name: str = "b") -> Made:
     jobs["b"].needs = {"cpu": 2}
-    return [awaiting(jobs, name, "me", needs={"cpu": 1}), jobs[name]], {"pool": Pool(cpu=2)}
+    return [awaiting(jobs, name, "me", needs={"cpu": 1}), jobs[name]], {
+        "pool": Pool(cpu=2)
+    }
 
 
 BLOCKING: dict[str, Callable[[Jobs], Made]] = {
     "slot": lambda jobs: ([awaiting(jobs, "b", "me"), jobs["b"]], {"jobs_window": 1}),
-    "slot_of_a_scheduler": lambda jobs: ([Scheduler(awaiting(jobs, "b", "me")), jobs["b"]], {"jobs_window": 1}),
+    "slot_of_a_scheduler": lambda jobs: (
+        [Scheduler(awaiting(jobs, "b", "me")), jobs["b"]],
+        {"jobs_window": 1},
+    ),
     "needs": needs,
 }
 
 
 @pytest.mark.parametrize("make", BLOCKING)
-def test_awaiting_what_caller_blocks_is_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture, make: str) -> None:
+def test_awaiting_what_caller_blocks_is_logged(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, make: str
+) -> None:
     """Awaiting a job that needs what the awaiting job holds is allowed, but logged once as a warning."""
     jobs: Jobs = {"b": Job(nap, label="b")}
     members, options = BLOCKING[make](jobs)
     scheduler = Scheduler(*members, timeout=60, **options)
     with caplog.at_level(logging.WARNING, "trioflow"):
         assert not virtual(scheduler.co_run)
-    told = [record.getMessage() for record in caplog.records if "holds what 'b' needs" in record.getMessage()]
+    told = [
+        record.getMessage()
+        for record in caplog.records
+        if "holds what 'b' needs" in record.getMessage()
+    ]
     assert len(told) == 1
-    assert told[0].startswith("'me' awaits 'b', but holds what 'b' needs: 'b' waits for ")
+    assert told[0].startswith(
+        "'me' awaits 'b', but holds what 'b' needs: 'b' waits for "
+    )
     assert scheduler.stop_reason is StopReason.TIMEOUT
 
 
-def test_awaiting_a_job_that_lacks_callers_token_is_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_awaiting_a_job_that_lacks_callers_token_is_logged(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     jobs: Jobs = {"b": Job(nap, label="b")}
 
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)
-        await Scheduler(awaiting(jobs, "b", "me"), jobs["b"], jobs_window=limiter, timeout=60).co_run()
+        await Scheduler(
+            awaiting(jobs, "b", "me"), jobs["b"], jobs_window=limiter, timeout=60
+        ).co_run()
 
     with caplog.at_level(logging.WARNING, "trioflow"):
         virtual(main)
-    assert "'me' awaits 'b', but holds what 'b' needs: 'b' waits for a token" in caplog.text
+    assert (
+        "'me' awaits 'b', but holds what 'b' needs: 'b' waits for a token"
+        in caplog.text
+    )
 
 
 def member(jobs: Jobs) -> Made:
@@ -316,18 +401,33 @@ def waiting_for_a_token(jobs: Jobs, pool: Pool) -> Made:
     name = next(iter(pool.total))
     jobs["b"].needs, jobs["c"] = {name: 1}, Job(nap, label="c", needs={name: 1})
     first = awaiting(jobs, "b", "me", 0.1)
-    return [first, jobs["c"], jobs["b"]], {"pool": pool, "jobs_window": anyio.CapacityLimiter(1)}
+    return [first, jobs["c"], jobs["b"]], {
+        "pool": pool,
+        "jobs_window": anyio.CapacityLimiter(1),
+    }
 
 
 TOKEN = "'me' awaits 'b', which needs what is held by 'c', but holds what 'c' needs: 'c' waits for a token"
 INDIRECT: list[tuple[Callable[[Jobs], Made], str]] = [
     (lambda jobs: waiting_for_a_token(jobs, Pool(x=1)), TOKEN),
     (lambda jobs: waiting_for_a_token(jobs, Pool(x=Rate(requests=1, per=1))), TOKEN),
-    (behind_a_reservation, "'me' awaits 'x', which may not overtake 'b', but holds what 'b' needs: 'b' waits for cpu"),
-    (member, "'me' awaits 'n', which waits for its job 'b', but holds what 'b' needs: 'b' waits for cpu"),
-    (requirement, "'me' awaits 'c', which requires 'b', but holds what 'b' needs: 'b' waits for cpu"),
     (
-        lambda jobs: ([awaiting(jobs, "b", "me"), Scheduler(jobs["b"], label="n")], {"jobs_window": 1}),
+        behind_a_reservation,
+        "'me' awaits 'x', which may not overtake 'b', but holds what 'b' needs: 'b' waits for cpu",
+    ),
+    (
+        member,
+        "'me' awaits 'n', which waits for its job 'b', but holds what 'b' needs: 'b' waits for cpu",
+    ),
+    (
+        requirement,
+        "'me' awaits 'c', which requires 'b', but holds what 'b' needs: 'b' waits for cpu",
+    ),
+    (
+        lambda jobs: (
+            [awaiting(jobs, "b", "me"), Scheduler(jobs["b"], label="n")],
+            {"jobs_window": 1},
+        ),
         "'me' awaits 'b', which is in 'n', but holds what 'n' needs: 'n' waits for a slot",
     ),
     (
@@ -343,7 +443,11 @@ INDIRECT: list[tuple[Callable[[Jobs], Made], str]] = [
 
 @pytest.mark.parametrize(("make", "said"), INDIRECT)
 def test_an_indirect_wait_for_oneself_is_logged(
-    virtual: Virtual, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, make: Any, said: str
+    virtual: Virtual,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Any,
+    said: str,
 ) -> None:
     """A wait for a job behind which another needs what the awaiting job holds is logged; once it hung in silence."""
     monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 0)
@@ -351,7 +455,9 @@ def test_an_indirect_wait_for_oneself_is_logged(
     members, options = make(jobs)
     with caplog.at_level(logging.WARNING, "trioflow"):
         assert not virtual(Scheduler(*members, timeout=60, **options).co_run)
-    assert any(record.getMessage().startswith(said) for record in caplog.records), caplog.text
+    assert any(record.getMessage().startswith(said) for record in caplog.records), (
+        caplog.text
+    )
 
 
 # --- waits for jobs that may last as long as their run
@@ -360,7 +466,10 @@ def incidents(virtual: Virtual, scheduler: Scheduler) -> list[str]:
     virtual(lambda: scheduler.co_run(timeout=60))
     return [
         incident.message
-        for level in [scheduler, *(job for job in scheduler.iterate_jobs() if isinstance(job, Scheduler))]
+        for level in [
+            scheduler,
+            *(job for job in scheduler.iterate_jobs() if isinstance(job, Scheduler)),
+        ]
         for incident in incidents_of(level)
     ]
 
@@ -368,8 +477,13 @@ def incidents(virtual: Virtual, scheduler: Scheduler) -> list[str]:
 LASTS = "may run until the end of 's', which waits for 'me': unless 'f' ends by itself, this wait does not end"
 
 
-@pytest.mark.parametrize("kind", ["forever job", "service", "in a nested scheduler", "behind another", "awaited"])
-def test_awaiting_a_job_that_lasts_as_long_as_the_run_logs_a_warning(virtual: Virtual, kind: str) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    ["forever job", "service", "in a nested scheduler", "behind another", "awaited"],
+)
+def test_awaiting_a_job_that_lasts_as_long_as_the_run_logs_a_warning(
+    virtual: Virtual, kind: str
+) -> None:
     """A job that awaited a forever job, which ends with the run, which waits for the job, once stood without a word."""
     jobs: Jobs = {"f": Job(anyio.sleep_forever, label="f", forever=True)}
     me = awaiting(jobs, "f", "me")
@@ -381,10 +495,16 @@ def test_awaiting_a_job_that_lasts_as_long_as_the_run_logs_a_warning(virtual: Vi
         expected += "; to use a service when it is ready, require it"
     elif kind == "in a nested scheduler":
         members = [Scheduler(jobs["f"], label="n", forever=True), me]
-        expected = expected.replace("which may", "which may run until the end of 'n', which may")
+        expected = expected.replace(
+            "which may", "which may run until the end of 'n', which may"
+        )
     elif kind == "behind another":
         jobs["b"] = awaiting(jobs, "f", "b")
-        members = [Scheduler(jobs["b"], label="n"), jobs["f"], me := awaiting(jobs, "b", "me", 0.5)]
+        members = [
+            Scheduler(jobs["b"], label="n"),
+            jobs["f"],
+            me := awaiting(jobs, "b", "me", 0.5),
+        ]
         expected = f"'me' awaits 'b', which awaits 'f', which {LASTS}"
     elif kind == "awaited":
         jobs["f"] = awaiting(jobs, "x", "f", forever=True)
@@ -409,8 +529,19 @@ def test_a_job_that_waits_again_and_again_is_named_once(virtual: Virtual) -> Non
         assert incidents(virtual, scheduler) == [f"'me' awaits 'f', which {LASTS}"]
 
 
-@pytest.mark.parametrize("kind", ["ends soon", "forever waiter", "forever scheduler", "of another run", "waits inside"])
-def test_waits_for_forever_jobs_that_end_log_nothing(virtual: Virtual, kind: str) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "ends soon",
+        "forever waiter",
+        "forever scheduler",
+        "of another run",
+        "waits inside",
+    ],
+)
+def test_waits_for_forever_jobs_that_end_log_nothing(
+    virtual: Virtual, kind: str
+) -> None:
     jobs: Jobs = {"f": Job(anyio.sleep_forever, label="f", forever=True)}
     members: list[Any] = [jobs["f"], Job(nap, 9)]
     if kind == "ends soon":
@@ -422,7 +553,10 @@ def test_waits_for_forever_jobs_that_end_log_nothing(virtual: Virtual, kind: str
         jobs["f"] = Scheduler(Job(nap, 5), label="f", forever=True)
         members = [jobs["f"], awaiting(jobs, "f", "me")]
     elif kind == "of another run":
-        members = [Scheduler(*members), awaiting(jobs, "f", "me", critical=False)]  # it gets a JobCancelled
+        members = [
+            Scheduler(*members),
+            awaiting(jobs, "f", "me", critical=False),
+        ]  # it gets a JobCancelled
     elif kind == "waits inside":
         members.append(Scheduler(awaiting(jobs, "f", "me"), forever=True))
     scheduler = Scheduler(*members)
@@ -433,15 +567,26 @@ def test_waits_for_forever_jobs_that_end_log_nothing(virtual: Virtual, kind: str
 async def iterate(jobs: Jobs, name: str = "") -> list[str]:
     scheduler = trioflow.current_scheduler()
     chosen = [jobs[name]] if name else scheduler
-    return [job.label async for job in (scheduler.as_settled(chosen) if name else scheduler.as_settled())]
+    return [
+        job.label
+        async for job in (
+            scheduler.as_settled(chosen) if name else scheduler.as_settled()
+        )
+    ]
 
 
 @pytest.mark.parametrize("kind", ["slot", "awaits it", "awaits chosen", "needs"])
-def test_an_iteration_over_jobs_that_wait_for_it_logs_a_warning(virtual: Virtual, kind: str) -> None:
+def test_an_iteration_over_jobs_that_wait_for_it_logs_a_warning(
+    virtual: Virtual, kind: str
+) -> None:
     """A job that iterates over `as_settled()` in the only slot, or is awaited by the others, once stood in silence."""
     jobs: Jobs = {}
-    it = jobs["it"] = Job(iterate, jobs, "b" if kind == "awaits chosen" else "", label="it")
-    b = jobs["b"] = awaiting(jobs, "it", "b") if kind.startswith("awaits") else Job(nap, label="b")
+    it = jobs["it"] = Job(
+        iterate, jobs, "b" if kind == "awaits chosen" else "", label="it"
+    )
+    b = jobs["b"] = (
+        awaiting(jobs, "it", "b") if kind.startswith("awaits") else Job(nap, label="b")
+    )
     scheduler = Scheduler(it, b, label="s", pool=Pool(cpu=1))
     expected = "'it' iterates over as_settled() until the end of 'b', but holds what 'b' needs: 'b' waits for "
     if kind == "slot":
@@ -449,19 +594,28 @@ def test_an_iteration_over_jobs_that_wait_for_it_logs_a_warning(virtual: Virtual
     elif kind == "needs":
         it.needs = b.needs = {"cpu": 1}
     else:
-        expected = "'it' iterates over as_settled() until the end of 'b', which awaits 'it'"
+        expected = (
+            "'it' iterates over as_settled() until the end of 'b', which awaits 'it'"
+        )
     found = incidents(virtual, scheduler)
     assert len([message for message in found if message.startswith(expected)]) == 1
     if kind.startswith("awaits"):
-        assert "'b' awaits 'it', which iterates over as_settled() until the end of 'b': unless 'it' leaves" in "".join(
-            found
+        assert (
+            "'b' awaits 'it', which iterates over as_settled() until the end of 'b': unless 'it' leaves"
+            in "".join(found)
         )
 
 
-def test_an_iteration_that_goes_on_logs_nothing(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_iteration_that_goes_on_logs_nothing(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     """As long as one of the jobs can settle, the iteration waits for a job, however many wait for its own slot."""
     it = Job(iterate, {}, label="it")
-    assert virtual(Scheduler(it, [Job(nap, 9, label=str(number)) for number in range(4)], jobs_window=2).co_run)
+    assert virtual(
+        Scheduler(
+            it, [Job(nap, 9, label=str(number)) for number in range(4)], jobs_window=2
+        ).co_run
+    )
     assert it.result() == ["0", "1", "2", "3"]
     assert caplog.text == ""
 
@@ -469,7 +623,9 @@ def test_an_iteration_that_goes_on_logs_nothing(virtual: Virtual, caplog: pytest
 def test_explain_says_that_the_awaited_job_is_a_forever_job(virtual: Virtual) -> None:
     jobs: Jobs = {"f": Job(anyio.sleep_forever, label="f", forever=True)}
     me = awaiting(jobs, "f", "me")
-    scheduler = Scheduler(jobs["f"], me, look := Job(later, 2, lambda: scheduler.explain(me)), timeout=3)
+    scheduler = Scheduler(
+        jobs["f"], me, look := Job(later, 2, lambda: scheduler.explain(me)), timeout=3
+    )
     virtual(scheduler.co_run)
     assert look.result() == (
         "'me' has been running for 2 s, and awaits the forever job 'f', which has been running for 2 s"
@@ -498,7 +654,9 @@ def test_awaiting_a_job_that_lacks_what_others_hold_logs_nothing(
 
 # --- before the run
 @pytest.mark.parametrize("fails", [False, True])
-def test_await_before_the_run_waits_for_it(virtual: Virtual, caplog: pytest.LogCaptureFixture, fails: bool) -> None:
+def test_await_before_the_run_waits_for_it(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, fails: bool
+) -> None:
     """`await job` may come before its run: it gets the result, or takes the failure, which then does not count."""
     job: Job[Any] = Job(fail if fails else nap, 2, label="b")
     scheduler = Scheduler(job, log=False)
@@ -522,9 +680,13 @@ def test_await_before_the_run_waits_for_it(virtual: Virtual, caplog: pytest.LogC
 
 
 @pytest.mark.parametrize("end", ["the run ends", "close"])
-def test_await_before_a_run_that_does_not_reach_the_job_raises(virtual: Virtual, end: str) -> None:
+def test_await_before_a_run_that_does_not_reach_the_job_raises(
+    virtual: Virtual, end: str
+) -> None:
     job = Job(nap, required=Job(nap, 9), label="b")
-    scheduler = Scheduler(next(iter(job.required)), job, timeout=1, log=False, label="home")
+    scheduler = Scheduler(
+        next(iter(job.required)), job, timeout=1, log=False, label="home"
+    )
     why = "is idle" if end == "close" else r"w.*reached: .*'home' .*\(timeout\)"
 
     async def wait() -> None:
@@ -563,11 +725,17 @@ def test_await_before_a_run_in_another_thread_waits_for_it(backend: Any) -> None
 
 # --- the end of the run
 @pytest.mark.parametrize("run_if", ["failed", "succeeded", "cancelled"])
-def test_awaiting_a_job_in_a_scheduler_that_never_runs_raises_job_not_done(virtual: Virtual, run_if: str) -> None:
+def test_awaiting_a_job_in_a_scheduler_that_never_runs_raises_job_not_done(
+    virtual: Virtual, run_if: str
+) -> None:
     """Awaiting a job in a scheduler that never runs raises JobNotDone; once the awaiting job and the run hung."""
     jobs: Jobs = {"b": Job(nap, label="b")}
     source = Job(nap if run_if == "failed" else fail, 2)
-    inner = Scheduler(Scheduler(jobs["b"]), required=source, run_if="settled" if run_if == "cancelled" else run_if)
+    inner = Scheduler(
+        Scheduler(jobs["b"]),
+        required=source,
+        run_if="settled" if run_if == "cancelled" else run_if,
+    )
     me = awaiting(jobs, "b", "me")
 
     async def cancel() -> None:
@@ -584,7 +752,9 @@ def test_awaiting_a_job_in_a_scheduler_that_never_runs_raises_job_not_done(virtu
 
 @pytest.mark.parametrize("when", [2, 4, 7.5])
 @pytest.mark.parametrize("end", ["retry", "failure"])
-def test_awaiting_a_job_that_a_later_attempt_may_reach_waits(virtual: Virtual, end: str, when: float) -> None:
+def test_awaiting_a_job_that_a_later_attempt_may_reach_waits(
+    virtual: Virtual, end: str, when: float
+) -> None:
     calls: list[float] = []
 
     async def first() -> None:
@@ -609,7 +779,9 @@ def test_awaiting_a_job_that_a_later_attempt_may_reach_waits(virtual: Virtual, e
     awaited = Job(nap, 1, required=(bad := Job(first, critical=True)))
     retry = Retry(1, first=4, jitter=False) if end == "retry" else None
     group = Scheduler(bad, awaited, Job(linger), retry=retry)
-    assert virtual(Scheduler(group, waiter := Job(wait), log=False).co_run) is (end == "retry")
+    assert virtual(Scheduler(group, waiter := Job(wait), log=False).co_run) is (
+        end == "retry"
+    )
     if end == "retry":
         assert (calls, waiter.result()) == ([0, 7], 9)
     else:
@@ -646,11 +818,15 @@ def limits_and_options(shared: str) -> tuple[dict[str, Any], dict[str, Any]]:
         "key": lambda: {"pool": Pool(x=PerKey(1))},
         "limiter": lambda: {"jobs_window": anyio.CapacityLimiter(1)},
     }
-    return limits[shared](), {} if shared == "limiter" else {"needs": {"x": "k" if shared == "key" else 1}}
+    return limits[shared](), {} if shared == "limiter" else {
+        "needs": {"x": "k" if shared == "key" else 1}
+    }
 
 
 @pytest.mark.parametrize("shared", ["amount", "budget", "key", "limiter"])
-def test_a_wait_between_two_runs_is_named(virtual: Virtual, caplog: pytest.LogCaptureFixture, shared: str) -> None:
+def test_a_wait_between_two_runs_is_named(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, shared: str
+) -> None:
     """A job that awaits one of another run, which lacks what it holds, is named in the log, whatever both share."""
 
     async def wait_for(job: Job[Any]) -> None:
@@ -662,17 +838,30 @@ def test_a_wait_between_two_runs_is_named(virtual: Virtual, caplog: pytest.LogCa
         b = Job(nap, 1, label="b", **options)
         a = Job(wait_for, ref(b), label="a", **options)
         async with running(Scheduler(a, **limits), 0.1, timeout=9) as group:
-            group.start_soon(functools.partial(Scheduler(Scheduler(b), **limits).co_run, timeout=9))
+            group.start_soon(
+                functools.partial(Scheduler(Scheduler(b), **limits).co_run, timeout=9)
+            )
 
     virtual(main)
-    assert any("'a' awaits 'b', but holds what 'b' needs" in message for message in caplog.messages)
+    assert any(
+        "'a' awaits 'b', but holds what 'b' needs" in message
+        for message in caplog.messages
+    )
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_a_wait_for_a_turn_that_needs_what_the_caller_holds_is_named(virtual: Virtual, nested: bool) -> None:
+def test_a_wait_for_a_turn_that_needs_what_the_caller_holds_is_named(
+    virtual: Virtual, nested: bool
+) -> None:
     jobs: Jobs = {"b": Job(nap, label="b")}
-    turns = [Job(nap, label="a", needs={"cpu": 1}), Scheduler(jobs["b"], label="group") if nested else jobs["b"]]
-    members = [awaiting(jobs, "b", "me", needs={"cpu": 1}), First(*turns, stagger=1, label="first")]
+    turns = [
+        Job(nap, label="a", needs={"cpu": 1}),
+        Scheduler(jobs["b"], label="group") if nested else jobs["b"],
+    ]
+    members = [
+        awaiting(jobs, "b", "me", needs={"cpu": 1}),
+        First(*turns, stagger=1, label="first"),
+    ]
     group = "which is in 'group', " if nested else ""
     found = incidents(virtual, Scheduler(*members, pool=Pool(cpu=1)))
     assert [message.partition(": ")[0] for message in found] == [
@@ -681,22 +870,33 @@ def test_a_wait_for_a_turn_that_needs_what_the_caller_holds_is_named(virtual: Vi
 
 
 @pytest.mark.parametrize("shared", ["amount", "budget", "key", "limiter"])
-def test_bodies_that_run_what_needs_what_the_other_holds_are_named(virtual: Virtual, shared: str) -> None:
+def test_bodies_that_run_what_needs_what_the_other_holds_are_named(
+    virtual: Virtual, shared: str
+) -> None:
     """Two bodies each ran a scheduler whose job needed what the other held, and once stood still without a word."""
 
     async def main() -> list[str]:
-        (limits, options), (other_limits, _) = limits_and_options(shared), limits_and_options(shared)
+        (limits, options), (other_limits, _) = (
+            limits_and_options(shared),
+            limits_and_options(shared),
+        )
 
         async def run(name: str, limits: dict[str, Any]) -> None:
             await nap(1)
-            await Scheduler(Job(nap, 1, label=f"in {name}", **options), label=f"run {name}", **limits).co_run()
+            await Scheduler(
+                Job(nap, 1, label=f"in {name}", **options),
+                label=f"run {name}",
+                **limits,
+            ).co_run()
 
         groups = [
             Scheduler(Job(run, "a", other_limits, label="a", **options), **limits),
             Scheduler(Job(run, "b", limits, label="b", **options), **other_limits),
         ]
         await Scheduler(*groups).co_run(timeout=60)
-        return [incident.message for group in groups for incident in incidents_of(group)]
+        return [
+            incident.message for group in groups for incident in incidents_of(group)
+        ]
 
     for message, (name, other) in zip(virtual(main), ["ab", "ba"], strict=True):
         assert message.startswith(
@@ -706,22 +906,33 @@ def test_bodies_that_run_what_needs_what_the_other_holds_are_named(virtual: Virt
 
 
 @pytest.mark.parametrize("wait", ["need", "await"])
-def test_a_body_that_runs_what_waits_for_it_is_named(virtual: Virtual, wait: str) -> None:
+def test_a_body_that_runs_what_waits_for_it_is_named(
+    virtual: Virtual, wait: str
+) -> None:
     jobs: Jobs = {}
     pool = Pool(cpu=1)
 
     async def run() -> None:
-        inner = Job(nap, label="in", needs={"cpu": 1}) if wait == "need" else awaiting(jobs, "a", "in")
+        inner = (
+            Job(nap, label="in", needs={"cpu": 1})
+            if wait == "need"
+            else awaiting(jobs, "a", "in")
+        )
         await Scheduler(inner, label="inner", pool=pool).co_run()
 
     jobs["a"] = Job(run, label="a", needs={"cpu": 1})
-    assert [message.partition(": ")[0] for message in incidents(virtual, Scheduler(jobs["a"], pool=pool))] == [
+    assert [
+        message.partition(": ")[0]
+        for message in incidents(virtual, Scheduler(jobs["a"], pool=pool))
+    ] == [
         "'a' runs 'inner', which waits for its job 'in', "
         + ("but holds what 'in' needs" if wait == "need" else "which awaits 'a'")
     ]
 
 
-def test_a_body_that_runs_what_goes_on_logs_nothing(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_body_that_runs_what_goes_on_logs_nothing(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     pool = Pool(cpu=2)
 
     async def run() -> None:
@@ -744,17 +955,31 @@ def test_a_failure_counts_if_the_await_for_it_was_cancelled(virtual: Virtual) ->
 
     fails, waits = Job(fail, 1), Job(wait)
     scheduler = Scheduler(fails, waits)
-    assert virtual(functools.partial(scheduler.co_run, instruments=[hooked(job_settled=job_settled)])) is False
+    assert (
+        virtual(
+            functools.partial(
+                scheduler.co_run, instruments=[hooked(job_settled=job_settled)]
+            )
+        )
+        is False
+    )
     assert scheduler.stop_reason is StopReason.FAILED
-    if waits.state is CANCELLED:  # which comes first in one instant is not promised: it may have got the failure before
+    if (
+        waits.state is CANCELLED
+    ):  # which comes first in one instant is not promised: it may have got the failure before
         assert scheduler.culprit is fails
     else:
-        assert (scheduler.culprit, waits.raised_exception()) == (waits, fails.raised_exception())
+        assert (scheduler.culprit, waits.raised_exception()) == (
+            waits,
+            fails.raised_exception(),
+        )
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("begins_after", [0, 3])
-def test_a_job_of_a_group_that_will_be_tried_again_is_awaited(virtual: Virtual, depth: int, begins_after: int) -> None:
+def test_a_job_of_a_group_that_will_be_tried_again_is_awaited(
+    virtual: Virtual, depth: int, begins_after: int
+) -> None:
     """The next attempt reaches it, however deep in the group it is: from before the failure, or from the backoff on."""
     first = Job(flaky(), critical=True)
     jobs: Jobs = {"later": Job(nap, 0, required=first)}
@@ -768,10 +993,15 @@ def test_a_job_of_a_group_that_will_be_tried_again_is_awaited(virtual: Virtual, 
 
 
 @pytest.mark.parametrize("begins_after", [0, 3])
-def test_an_await_of_a_job_ends_with_the_last_attempt_of_its_group(virtual: Virtual, begins_after: int) -> None:
+def test_an_await_of_a_job_ends_with_the_last_attempt_of_its_group(
+    virtual: Virtual, begins_after: int
+) -> None:
     first = Job(fail, 1, critical=True)
     jobs: Jobs = {"later": Job(nap, 0, required=first, label="later")}
-    group = Scheduler(Scheduler(first, jobs["later"], critical=True), retry=Retry(1, first=5, jitter=False))
+    group = Scheduler(
+        Scheduler(first, jobs["later"], critical=True),
+        retry=Retry(1, first=5, jitter=False),
+    )
     waits = awaiting(jobs, "later", "waits", begins_after)
     virtual(Scheduler(group, waits).co_run)
     assert isinstance(waits.raised_exception(), JobNotDone)
@@ -780,7 +1010,9 @@ def test_an_await_of_a_job_ends_with_the_last_attempt_of_its_group(virtual: Virt
 
 @pytest.mark.both_backends
 @pytest.mark.parametrize("number", range(5))
-def test_whoever_awaits_what_is_tried_again_gets_one_of_its_ends(virtual: Virtual, number: int) -> None:
+def test_whoever_awaits_what_is_tried_again_gets_one_of_its_ends(
+    virtual: Virtual, number: int
+) -> None:
     """The job is cancelled, and tried again a number of turns later: while the cancellation is told, or after that."""
 
     async def steer() -> None:

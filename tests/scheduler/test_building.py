@@ -9,9 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trioflow import AbstractJob, CycleError, Job, Scheduler, Sequence
 from trioflow._core.job import _labels
-from trioflow._core.words._job_queries import counted_requirements, cut_requirements, settled_only_for
+from trioflow._core.words._job_queries import (
+    counted_requirements,
+    cut_requirements,
+    settled_only_for,
+)
 from trioflow.abc import enclosing_schedulers
-from trioflow.graph import entry_jobs, exit_jobs, keep_only, predecessors, successors, topological_order
+from trioflow.graph import (
+    entry_jobs,
+    exit_jobs,
+    keep_only,
+    predecessors,
+    successors,
+    topological_order,
+)
 from ..bodies import edges, fail, grid, jobs_named, nap
 from ..conftest import Virtual
 
@@ -102,8 +113,14 @@ def test_sequence_requires_through_its_first_job_and_is_required_by_its_last() -
 
 
 @pytest.mark.parametrize("is_empty", [True, False])
-def test_what_a_sequence_requires_may_only_have_to_settle(virtual: Virtual, is_empty: bool) -> None:
-    bad, other, job = Job(fail, label="bad"), Job(nap, label="other"), Job(nap, label="job")
+def test_what_a_sequence_requires_may_only_have_to_settle(
+    virtual: Virtual, is_empty: bool
+) -> None:
+    bad, other, job = (
+        Job(fail, label="bad"),
+        Job(nap, label="other"),
+        Job(nap, label="job"),
+    )
     sequence = Sequence(required=other) if is_empty else Sequence(job, required=other)
     sequence.requires(bad, settled=True)
     if is_empty:
@@ -119,7 +136,10 @@ def test_flags_of_requires_are_bools(option: str, value: Any) -> None:
     a, b = jobs_named("ab")
     empty = Sequence()
     for subject in (b, Sequence(b), empty):
-        with pytest.raises(TypeError, match=f"{option}={re.escape(repr(value))} of '.*': give True or False"):
+        with pytest.raises(
+            TypeError,
+            match=f"{option}={re.escape(repr(value))} of '.*': give True or False",
+        ):
             subject.requires(a, **{option: value})
     empty.append(b)
     assert list(b.required) == []
@@ -208,7 +228,9 @@ def test_removed_job_can_be_added_to_another_scheduler() -> None:
     ],
     ids=["remove", "keep_only", "predecessors", "successors"],
 )
-def test_a_call_with_a_job_that_is_not_a_member_raises_key_error(use: Callable[[Scheduler, Any], object]) -> None:
+def test_a_call_with_a_job_that_is_not_a_member_raises_key_error(
+    use: Callable[[Scheduler, Any], object],
+) -> None:
     stranger, a, b = jobs_named("xab")
     scheduler = Scheduler(Sequence(a, b), label="home")
     with pytest.raises(KeyError, match=r"'x'.*'home'"):
@@ -295,12 +317,18 @@ def test_entry_jobs_require_no_member_and_exit_jobs_are_required_by_none() -> No
     monitor = scheduler.add(Job(nap, label="monitor", forever=True))
     assert list(entry_jobs(scheduler)) == [jobs["a"], jobs["x"], jobs["z"], monitor]
     assert list(exit_jobs(scheduler)) == [jobs["e"], jobs["z"]]
-    assert list(exit_jobs(scheduler, discard_forever=False)) == [jobs["e"], jobs["z"], monitor]
+    assert list(exit_jobs(scheduler, discard_forever=False)) == [
+        jobs["e"],
+        jobs["z"],
+        monitor,
+    ]
 
 
 def test_predecessors_and_successors_are_the_direct_ones_without_duplicates() -> None:
     scheduler, jobs = grid()
-    assert set(predecessors(scheduler, jobs["d"], jobs["e"])) == {jobs[x] for x in "bcdx"}
+    assert set(predecessors(scheduler, jobs["d"], jobs["e"])) == {
+        jobs[x] for x in "bcdx"
+    }
     assert set(successors(scheduler, jobs["a"], jobs["b"])) == {jobs[x] for x in "bcd"}
     assert set(predecessors(scheduler, jobs["a"])) == set()
     assert set(successors(scheduler, jobs["e"])) == set()
@@ -341,7 +369,9 @@ def test_path_is_made_of_labels_from_the_outermost_scheduler_inwards() -> None:
 
 
 LABELS = st.text("ab/\\#2 \n\ud800é", max_size=5)
-TREES = st.recursive(LABELS, lambda inner: st.tuples(LABELS, st.lists(inner, max_size=4)), max_leaves=12)
+TREES = st.recursive(
+    LABELS, lambda inner: st.tuples(LABELS, st.lists(inner, max_size=4)), max_leaves=12
+)
 
 
 @given(TREES, st.lists(LABELS, max_size=4))
@@ -355,7 +385,9 @@ def test_no_two_jobs_have_the_same_path(tree: Any, labels: list[str]) -> None:
 
 
 @given(TREES, TREES)
-def test_jobs_of_two_scenarios_with_one_path_have_the_same_labels(one: Any, other: Any) -> None:
+def test_jobs_of_two_scenarios_with_one_path_have_the_same_labels(
+    one: Any, other: Any
+) -> None:
     """A path alone, whatever else is in its scenario, tells the labels of the job and of the schedulers around it."""
     known: dict[str, list[str]] = {}
     for tree in (one, other):
@@ -389,7 +421,10 @@ def test_the_first_job_of_a_sequence_takes_what_was_said_while_there_was_none() 
     sequence.requires(settled, settled=True).requires(ordered, order_only=True)
     sequence.append(job := Job(nap), other := Job(nap))
     assert [*job.required] == [plain, settled, ordered]
-    assert (settled_only_for(job), counted_requirements(job)) == ([settled], [plain, settled])
+    assert (settled_only_for(job), counted_requirements(job)) == (
+        [settled],
+        [plain, settled],
+    )
     assert [*other.required] == [job]
 
 

@@ -11,11 +11,30 @@ import anyio.lowlevel
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trioflow import CycleError, Job, MissingRequirement, Scheduler, Sequence, StopReason
+from trioflow import (
+    CycleError,
+    Job,
+    MissingRequirement,
+    Scheduler,
+    Sequence,
+    StopReason,
+)
 from trioflow._core.base import _graph_algorithms
 from trioflow.abc import accepts_jobs, reported_state
 from trioflow.graph import keep_only
-from ..bodies import CANCELLED, IDLE, SUCCEEDED, checked, fail, give, hooked, later, nap, nothing, timed
+from ..bodies import (
+    CANCELLED,
+    IDLE,
+    SUCCEEDED,
+    checked,
+    fail,
+    give,
+    hooked,
+    later,
+    nap,
+    nothing,
+    timed,
+)
 from ..conftest import Virtual
 
 
@@ -41,14 +60,22 @@ def test_instrument_adds_a_job(virtual: Virtual) -> None:
         if job is first:
             scheduler.add(new)
 
-    assert virtual(timed, Scheduler(first, instruments=[hooked(job_settled=job_settled)])) == (True, 2)
+    assert virtual(
+        timed, Scheduler(first, instruments=[hooked(job_settled=job_settled)])
+    ) == (True, 2)
     assert new.state is SUCCEEDED
 
 
 def test_update_accepts_jobs_that_require_each_other(virtual: Virtual) -> None:
     last, first, third = Job(nap, 1), Job(nap, 1), Job(nap, 1)
     last.requires(first)
-    scheduler = Scheduler(Job(later, 1, lambda: scheduler.update([last, first, Sequence(third, Job(nap, 2))])))
+    scheduler = Scheduler(
+        Job(
+            later,
+            1,
+            lambda: scheduler.update([last, first, Sequence(third, Job(nap, 2))]),
+        )
+    )
     assert virtual(checked(scheduler)) == (True, 4)
     assert (first.started_at, last.started_at, third.started_at) == (1, 2, 1)
 
@@ -59,8 +86,12 @@ def test_scheduler_option_adds_a_job_during_a_run(virtual: Virtual) -> None:
 
 
 # --- requires during a run
-@pytest.mark.parametrize(("seconds", "state"), [(1, "succeeded"), (9, "running"), (0, "scheduled")])
-def test_requires_of_a_job_that_is_not_idle_raises(virtual: Virtual, seconds: float, state: str) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "state"), [(1, "succeeded"), (9, "running"), (0, "scheduled")]
+)
+def test_requires_of_a_job_that_is_not_idle_raises(
+    virtual: Virtual, seconds: float, state: str
+) -> None:
     """It has started, or only waits for a slot."""
     job, other = Job(nap, seconds, label="late"), Job(nap, 20)
 
@@ -75,21 +106,30 @@ def test_requires_of_a_job_that_is_not_idle_raises(virtual: Virtual, seconds: fl
     assert list(job.required) == []
 
 
-def test_requirement_that_closes_a_cycle_during_a_run_raises_at_the_call(virtual: Virtual) -> None:
+def test_requirement_that_closes_a_cycle_during_a_run_raises_at_the_call(
+    virtual: Virtual,
+) -> None:
     first = Job(nap, 1)
     a, b, c = (Job(nap, 1, label=label) for label in "abc")
     Sequence(first, a, b, c)
 
     def meddle() -> None:
-        with pytest.raises(CycleError, match="c requires b requires a requires c") as caught:
+        with pytest.raises(
+            CycleError, match="c requires b requires a requires c"
+        ) as caught:
             a.requires(c)
         assert set(caught.value.cycle) == {a, b, c}
 
-    assert virtual(checked(Scheduler(first, a, b, c, Job(later, 0.5, meddle)))) == (True, 4)
+    assert virtual(checked(Scheduler(first, a, b, c, Job(later, 0.5, meddle)))) == (
+        True,
+        4,
+    )
     assert list(a.required) == [first]
 
 
-def test_requirement_that_closes_a_cycle_through_a_cancelled_job_raises(virtual: Virtual) -> None:
+def test_requirement_that_closes_a_cycle_through_a_cancelled_job_raises(
+    virtual: Virtual,
+) -> None:
     first = Job(nap, 1)
     a = Job(nap, 1, required=first)
     b = Job(nap, 1, required=a)
@@ -105,13 +145,20 @@ def test_requirement_that_closes_a_cycle_through_a_cancelled_job_raises(virtual:
 
 
 # --- rejected
-def growing(virtual: Virtual, error: type[Exception], match: str, change: Callable[[Scheduler], object]) -> Scheduler:
+def growing(
+    virtual: Virtual,
+    error: type[Exception],
+    match: str,
+    change: Callable[[Scheduler], object],
+) -> Scheduler:
     def meddle() -> None:
         with pytest.raises(error, match=match):
             change(scheduler)
 
     scheduler = Scheduler(
-        Job(later, 1, meddle, label="member"), Job(nap, 9, forever=True, label="monitor"), label="home"
+        Job(later, 1, meddle, label="member"),
+        Job(nap, 9, forever=True, label="monitor"),
+        label="home",
     )
     members = list(scheduler)
     assert virtual(checked(scheduler)) == (True, 1)
@@ -122,7 +169,12 @@ def growing(virtual: Virtual, error: type[Exception], match: str, change: Callab
 def test_added_job_that_requires_a_nonmember_is_rejected(virtual: Virtual) -> None:
     stray = Job(nap, label="stray")
     new = Job(nap, label="new", required=stray)
-    growing(virtual, MissingRequirement, r"'new'.*'stray'.*'home'", lambda scheduler: scheduler.add(new))
+    growing(
+        virtual,
+        MissingRequirement,
+        r"'new'.*'stray'.*'home'",
+        lambda scheduler: scheduler.add(new),
+    )
     assert new.scheduler is None
 
 
@@ -130,7 +182,12 @@ def test_added_job_that_requires_a_forever_job_is_rejected(virtual: Virtual) -> 
     """As such, and not because that job is missing, if it comes in the same update."""
     monitor = Job(nap, label="new monitor", forever=True)
     user = Job(nap, label="new", required=monitor)
-    growing(virtual, ValueError, r"'new'.*'new monitor'.*ever", lambda scheduler: scheduler.update([monitor, user]))
+    growing(
+        virtual,
+        ValueError,
+        r"'new'.*'new monitor'.*ever",
+        lambda scheduler: scheduler.update([monitor, user]),
+    )
     growing(
         virtual, ValueError, r"'new'.*'monitor'.*ever",
         lambda scheduler: scheduler.add(Job(nap, label="new", required=list(scheduler)[1])),
@@ -140,7 +197,12 @@ def test_added_job_that_requires_a_forever_job_is_rejected(virtual: Virtual) -> 
 def test_update_with_one_bad_job_adds_none_during_a_run(virtual: Virtual) -> None:
     good, stray = Job(nap), Job(nap)
     bad = Job(nap, required=stray)
-    growing(virtual, MissingRequirement, "requires", lambda scheduler: scheduler.update([good, bad]))
+    growing(
+        virtual,
+        MissingRequirement,
+        "requires",
+        lambda scheduler: scheduler.update([good, bad]),
+    )
     assert good.scheduler is bad.scheduler is None
     assert good.state is IDLE
 
@@ -152,7 +214,12 @@ def test_update_with_a_cycle_raises(virtual: Virtual, depth: int) -> None:
     added = [a, b.requires(a.requires(b))]
     for _ in range(depth):
         added = [Scheduler(added)]
-    growing(virtual, CycleError, "a requires b requires a", lambda scheduler: scheduler.update(added))
+    growing(
+        virtual,
+        CycleError,
+        "a requires b requires a",
+        lambda scheduler: scheduler.update(added),
+    )
 
 
 def test_stopping_scheduler_rejects_jobs_and_requirements(virtual: Virtual) -> None:
@@ -163,7 +230,10 @@ def test_stopping_scheduler_rejects_jobs_and_requirements(virtual: Virtual) -> N
         try:
             await anyio.sleep_forever()
         finally:
-            for change in (lambda: scheduler.add(Job(nap)), lambda: idle.requires(running)):
+            for change in (
+                lambda: scheduler.add(Job(nap)),
+                lambda: idle.requires(running),
+            ):
                 with pytest.raises(RuntimeError, match="'home' is stopping") as caught:
                     change()
                 assert caught.type is RuntimeError
@@ -178,7 +248,10 @@ def test_stopping_scheduler_rejects_jobs_and_requirements(virtual: Virtual) -> N
 
 def test_a_query_says_whether_add_is_possible(virtual: Virtual) -> None:
     """`accepts_jobs` is True exactly where `add` works: until a run drains or stops, and after it."""
-    inner, scheduler = Scheduler(Job(nap, 1), label="inner"), Scheduler(label="outer", timeout=9, log=False)
+    inner, scheduler = (
+        Scheduler(Job(nap, 1), label="inner"),
+        Scheduler(label="outer", timeout=9, log=False),
+    )
 
     def asked() -> list[bool]:
         answers = [accepts_jobs(scheduler), accepts_jobs(inner)]
@@ -203,7 +276,14 @@ def test_a_query_says_whether_add_is_possible(virtual: Virtual) -> None:
     found.append(asked())
     scheduler.close()
     found.append(asked())
-    assert found == [[True, True], [True, True], [True, False], [False, False], [True, True], [False, False]]
+    assert found == [
+        [True, True],
+        [True, True],
+        [True, False],
+        [False, False],
+        [True, True],
+        [False, False],
+    ]
 
 
 def test_a_scheduler_is_running_during_its_run(virtual: Virtual) -> None:
@@ -211,10 +291,19 @@ def test_a_scheduler_is_running_during_its_run(virtual: Virtual) -> None:
 
     def seen(scheduler: Scheduler) -> tuple[object, ...]:
         predicates = scheduler.is_idle(), scheduler.is_running(), scheduler.is_settled()
-        return scheduler.state.value, reported_state(scheduler).value, repr(scheduler).split(", ")[1], predicates
+        return (
+            scheduler.state.value,
+            reported_state(scheduler).value,
+            repr(scheduler).split(", ")[1],
+            predicates,
+        )
 
     async def look() -> None:
-        assert seen(outer) == seen(inner) == ("running", "running", "running", (False, True, False))
+        assert (
+            seen(outer)
+            == seen(inner)
+            == ("running", "running", "running", (False, True, False))
+        )
 
     inner = Scheduler(Job(look), label="inner")
     outer = Scheduler(inner, label="outer")
@@ -250,7 +339,9 @@ def test_added_jobs_are_dropped_in_the_next_run(virtual: Virtual) -> None:
     assert extra.scheduler is None
 
 
-def test_a_scheduler_that_has_settled_as_a_job_accepts_jobs_in_a_run_of_its_own(virtual: Virtual) -> None:
+def test_a_scheduler_that_has_settled_as_a_job_accepts_jobs_in_a_run_of_its_own(
+    virtual: Virtual,
+) -> None:
     extra = Job(nap, 1)
     inner = Scheduler(Job(nap, 1))
     outer = Scheduler(inner)
@@ -262,7 +353,9 @@ def test_a_scheduler_that_has_settled_as_a_job_accepts_jobs_in_a_run_of_its_own(
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_added_jobs_are_dropped_from_a_nested_scheduler_that_is_not_reached_again(virtual: Virtual, depth: int) -> None:
+def test_added_jobs_are_dropped_from_a_nested_scheduler_that_is_not_reached_again(
+    virtual: Virtual, depth: int
+) -> None:
     runs: list[int] = []
 
     async def first() -> None:
@@ -274,7 +367,9 @@ def test_added_jobs_are_dropped_from_a_nested_scheduler_that_is_not_reached_agai
     inner = Scheduler(Job(nap, 2))
     outer = inner if depth == 1 else Scheduler(inner)
     outer.run_if = "succeeded"
-    scheduler = Scheduler(decides, outer, Job(later, 1, lambda: len(runs) == 1 and inner.add(Job(nap, 1))))
+    scheduler = Scheduler(
+        decides, outer, Job(later, 1, lambda: len(runs) == 1 and inner.add(Job(nap, 1)))
+    )
     outer.requires(decides)
     assert virtual(timed, scheduler) == (True, 2)
     assert len(inner) == 2
@@ -317,17 +412,25 @@ def test_same_job_may_be_added_in_each_run(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("while_running", [False, True])
-def test_job_that_has_run_in_one_scheduler_runs_in_another(virtual: Virtual, while_running: bool) -> None:
+def test_job_that_has_run_in_one_scheduler_runs_in_another(
+    virtual: Virtual, while_running: bool
+) -> None:
     job, old = Job(nap, 1), Scheduler()
     old.add(job)
     virtual(checked(old))
     old.remove(job)
-    new = Scheduler(Job(later, 1, lambda: new.add(job))) if while_running else Scheduler(job)
+    new = (
+        Scheduler(Job(later, 1, lambda: new.add(job)))
+        if while_running
+        else Scheduler(job)
+    )
     virtual(checked(new))
     assert job.started_at == (1 if while_running else 0)
 
 
-def test_jobs_that_were_not_reached_keep_their_order_in_another_scheduler(virtual: Virtual) -> None:
+def test_jobs_that_were_not_reached_keep_their_order_in_another_scheduler(
+    virtual: Virtual,
+) -> None:
     bad = Job(fail, 0, critical=True)
     short, long = Job(nap, 1, required=bad), Job(nap, 5, required=bad)
     last = Job(nap, 1, required=[short, long])
@@ -341,7 +444,9 @@ def test_jobs_that_were_not_reached_keep_their_order_in_another_scheduler(virtua
 
 
 @pytest.mark.parametrize("ends", ["timeout", "cancel", "outside"])
-def test_scenario_that_adds_jobs_without_end_ends_when_stopped(virtual: Virtual, ends: str) -> None:
+def test_scenario_that_adds_jobs_without_end_ends_when_stopped(
+    virtual: Virtual, ends: str
+) -> None:
     async def more() -> None:
         await anyio.sleep(1)
         scheduler.add(Job(more))
@@ -356,11 +461,15 @@ def test_scenario_that_adds_jobs_without_end_ends_when_stopped(virtual: Virtual,
         return anyio.current_time()
 
     assert virtual(main) == (5 if ends == "cancel" else 5.5)
-    assert scheduler.stop_reason is (StopReason.TIMEOUT if ends == "timeout" else StopReason.CANCELLED)
+    assert scheduler.stop_reason is (
+        StopReason.TIMEOUT if ends == "timeout" else StopReason.CANCELLED
+    )
     assert {job.state for job in scheduler} == {SUCCEEDED, CANCELLED}
 
 
-def test_a_job_that_an_ended_run_has_left_waiting_runs_in_another_scheduler(virtual: Virtual) -> None:
+def test_a_job_that_an_ended_run_has_left_waiting_runs_in_another_scheduler(
+    virtual: Virtual,
+) -> None:
     bad, slow = Job(fail, 0, critical=True), Job(nap, 9)
     left = Job(nap, 1, required=slow)
     old = Scheduler(bad, slow, left)
@@ -384,7 +493,9 @@ def cost_of(adopts: bool, size: int) -> float:
 
     async def work() -> None:
         if adopts:
-            scheduler.update(Job(give, Job(nothing, required=hold)) for _ in range(size))
+            scheduler.update(
+                Job(give, Job(nothing, required=hold)) for _ in range(size)
+            )
         else:
             jobs[-1].requires(jobs[0])  # the first call may look at all
         start = time.process_time()
@@ -406,18 +517,31 @@ LIMITS = [(False, 15), (True, 4)]
 
 
 @pytest.mark.parametrize(("adopts", "limit"), LIMITS)
-def test_change_of_a_large_scenario_costs_no_more_than_of_a_small_one(adopts: bool, limit: int) -> None:
+def test_change_of_a_large_scenario_costs_no_more_than_of_a_small_one(
+    adopts: bool, limit: int
+) -> None:
     """Calls of `requires` and `add` once visited all jobs: with 100,000 of them a call took milliseconds."""
     small = min(cost_of(adopts, 300) for _ in range(5))
     assert any(cost_of(adopts, 10_000) < limit * small for _ in range(2))
 
 
-@given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=30), st.integers(0, 11), st.integers(0, 11))
-def test_search_from_both_ends_finds_what_one_finds(edges: list[tuple[int, int]], end: int, start: int) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=30),
+    st.integers(0, 11),
+    st.integers(0, 11),
+)
+def test_search_from_both_ends_finds_what_one_finds(
+    edges: list[tuple[int, int]], end: int, start: int
+) -> None:
     forwards: Any = {node: [b for a, b in edges if a == node] for node in range(12)}
     backwards: Any = {node: [a for a, b in edges if b == node] for node in range(12)}
     reached = start in _graph_algorithms.reachable([end], forwards.__getitem__)
-    assert _graph_algorithms.has_path([end], forwards.__getitem__, [start], backwards.__getitem__) is reached
+    assert (
+        _graph_algorithms.has_path(
+            [end], forwards.__getitem__, [start], backwards.__getitem__
+        )
+        is reached
+    )
 
 
 @pytest.mark.parametrize("is_large_ahead", [False, True])
@@ -448,4 +572,6 @@ def test_adding_a_requirement_that_closes_a_long_cycle_raises(virtual: Virtual) 
             assert set(caught.value.cycle) == set(jobs[first : last + 1])
         jobs[39].requires(jobs[0])
 
-    assert virtual(functools.partial(timed, Scheduler(hold, *jobs, Job(work)), check=True)) == (True, 5)
+    assert virtual(
+        functools.partial(timed, Scheduler(hold, *jobs, Job(work)), check=True)
+    ) == (True, 5)

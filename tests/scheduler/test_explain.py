@@ -7,13 +7,25 @@ import anyio
 import anyio.lowlevel
 import pytest
 import trio.testing
-from trioflow import First, Job, JobState, JobTimeout, Pool, Retry, Scheduler, Sequence, Service
+from trioflow import (
+    First,
+    Job,
+    JobState,
+    JobTimeout,
+    Pool,
+    Retry,
+    Scheduler,
+    Sequence,
+    Service,
+)
 from trioflow.abc import AbstractJob, WaitCause, Waiting, waiting
 from ..bodies import at_once, fail, later, nap, pass_time, running, serve, unwind
 from ..conftest import Virtual
 
 
-def all_explained_during(scheduler: Scheduler, jobs: Iterable[Any], virtual: Virtual) -> list[str]:
+def all_explained_during(
+    scheduler: Scheduler, jobs: Iterable[Any], virtual: Virtual
+) -> list[str]:
     async def main() -> list[str]:
         async with running(scheduler, 2):
             return [scheduler.explain(job) for job in jobs]
@@ -34,7 +46,9 @@ def explained_after(scheduler: Scheduler, job: Any, virtual: Virtual) -> str:
 def test_explain_names_the_scheduler_that_has_not_started() -> None:
     """Before the run, `explain` says that the job is idle because its scheduler has not started."""
     job = Job(nap, label="job")
-    assert Scheduler(job, label="s").explain(job) == "'job' is idle: 's' has not started"
+    assert (
+        Scheduler(job, label="s").explain(job) == "'job' is idle: 's' has not started"
+    )
 
 
 def test_explain_names_the_requirements_that_a_job_waits_for(virtual: Virtual) -> None:
@@ -45,21 +59,33 @@ def test_explain_names_the_requirements_that_a_job_waits_for(virtual: Virtual) -
     of_job, of_behind, of_last = all_explained_during(
         Scheduler(many, done, job, behind, last), [job, behind, last], virtual
     )
-    assert of_job == "'job' waits for 'n0', 'n1': 'n0' has been running for 2 s; 'n1' has been running for 2 s"
+    assert (
+        of_job
+        == "'job' waits for 'n0', 'n1': 'n0' has been running for 2 s; 'n1' has been running for 2 s"
+    )
     assert of_behind == "'behind' waits for 'job': 'job' has not started"
-    assert of_last.startswith("'last' waits for 'n0', 'n1', 'n2', 'n3', 'n4' and 7 more: 'n0' has been running")
+    assert of_last.startswith(
+        "'last' waits for 'n0', 'n1', 'n2', 'n3', 'n4' and 7 more: 'n0' has been running"
+    )
 
 
 @pytest.mark.parametrize("ready", [False, True])
-def test_explain_names_a_required_service_until_it_is_ready(virtual: Virtual, ready: bool) -> None:
-    service, slow = Service(serve, 0 if ready else 9, label="service"), Job(nap, 9, label="slow")
+def test_explain_names_a_required_service_until_it_is_ready(
+    virtual: Virtual, ready: bool
+) -> None:
+    service, slow = (
+        Service(serve, 0 if ready else 9, label="service"),
+        Job(nap, 9, label="slow"),
+    )
     job = Job(nap, label="job", required=[service, slow])
     text = explained_during(Scheduler(service, slow, job), job, virtual)
     assert ("'service' has been running for 2 s" in text) is not ready
     assert "'slow' has been running for 2 s" in text
 
 
-def test_explain_follows_the_enclosing_schedulers_to_the_cause(virtual: Virtual) -> None:
+def test_explain_follows_the_enclosing_schedulers_to_the_cause(
+    virtual: Virtual,
+) -> None:
     """It is what one of them requires, or an input of a job inside, which its scheduler waits for."""
     source, job = Job(nap, 9, label="source"), Job(nap, label="job")
     uses = Job(nap, source, label="uses")
@@ -90,7 +116,9 @@ def test_explain_names_the_jobs_that_fill_the_window(virtual: Virtual) -> None:
     a, b = Job(nap, 9, label="a"), Scheduler(Job(nap, 9), label="b")
     job, forever = Job(nap, label="job"), Job(anyio.sleep_forever, forever=True)
     text = explained_during(Scheduler(forever, a, b, job, jobs_window=2), job, virtual)
-    assert re.fullmatch(r"'job' waits for a slot: the window is full, with '[ab]', '[ab]'", text)
+    assert re.fullmatch(
+        r"'job' waits for a slot: the window is full, with '[ab]', '[ab]'", text
+    )
     assert "'a'" in text
     assert "'b'" in text
 
@@ -99,7 +127,9 @@ def test_explain_names_and_counts_the_holders_of_a_limiter(virtual: Virtual) -> 
     async def main() -> str:
         limiter = anyio.CapacityLimiter(3)
         limiter.acquire_on_behalf_of_nowait("another task")
-        scheduler = Scheduler(Job(nap, 9, label="here"), job, jobs_window=limiter, label="s")
+        scheduler = Scheduler(
+            Job(nap, 9, label="here"), job, jobs_window=limiter, label="s"
+        )
         async with limiter, anyio.create_task_group() as tasks:
             tasks.start_soon(scheduler.co_run)
             await anyio.sleep(2)
@@ -113,12 +143,16 @@ def test_explain_names_and_counts_the_holders_of_a_limiter(virtual: Virtual) -> 
     )
 
 
-def test_explain_names_the_holders_of_a_limiter_in_all_schedulers(virtual: Virtual) -> None:
+def test_explain_names_the_holders_of_a_limiter_in_all_schedulers(
+    virtual: Virtual,
+) -> None:
     """If several schedulers share a limiter, `explain` names the jobs that hold its tokens in all of them."""
 
     async def main() -> str:
         limiter = anyio.CapacityLimiter(2)
-        inner = Scheduler(Job(nap, 9, label="inside"), jobs_window=limiter, label="inner")
+        inner = Scheduler(
+            Job(nap, 9, label="inside"), jobs_window=limiter, label="inner"
+        )
         scheduler = Scheduler(inner, Job(nap, 9, label="beside"), jobs_window=limiter)
         async with running(scheduler, 1):
             inner.add(job)
@@ -134,7 +168,9 @@ def test_explain_names_the_holders_of_a_limiter_in_all_schedulers(virtual: Virtu
 
 
 @pytest.mark.fast_way("asyncio")  # a task for each job holds no token between two jobs
-def test_explain_names_the_job_for_which_a_limiter_token_is_held_between_two_jobs(virtual: Virtual) -> None:
+def test_explain_names_the_job_for_which_a_limiter_token_is_held_between_two_jobs(
+    virtual: Virtual,
+) -> None:
     """It is the one that starts next, though none runs at that moment. A token that no job has yet is elsewhere."""
     computed: list[str] = []
     told: list[tuple[str, int]] = []
@@ -151,17 +187,25 @@ def test_explain_names_the_job_for_which_a_limiter_token_is_held_between_two_job
 
     def pair(number: int, limiter: anyio.CapacityLimiter) -> Scheduler:
         return Scheduler(
-            Sequence(Job(compute, name, label=name) for name in f"{number}a {number}b".split()), jobs_window=limiter
+            Sequence(
+                Job(compute, name, label=name)
+                for name in f"{number}a {number}b".split()
+            ),
+            jobs_window=limiter,
         )
 
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)
         groups = [pair(number, limiter) for number in range(9)]
-        scheduler.update([Job(look), groups, Scheduler(job, jobs_window=limiter, label="s")])
+        scheduler.update(
+            [Job(look), groups, Scheduler(job, jobs_window=limiter, label="s")]
+        )
         assert await scheduler.co_run(check=True)
 
     scheduler, job = Scheduler(), Job(nap, 0, label="job")
-    exhausted = "'job' waits for a token of the window of 's': its limiter is exhausted, with "
+    exhausted = (
+        "'job' waits for a token of the window of 's': its limiter is exhausted, with "
+    )
     virtual(main)
     named = [(text, done) for text, done in told if text != "1 elsewhere"]
     assert len(named) > 3
@@ -187,16 +231,22 @@ def test_explain_reports_that_a_ready_job_is_about_to_start(virtual: Virtual) ->
     assert asking.result() == f"'job' {text}"
 
 
-def test_explain_promises_no_slot_to_more_jobs_than_there_are_slots(virtual: Virtual) -> None:
+def test_explain_promises_no_slot_to_more_jobs_than_there_are_slots(
+    virtual: Virtual,
+) -> None:
     """While slots are being given to the first of many ready jobs, the last ones are told that others come first."""
     asking, last = Job(at_once, lambda: scheduler.explain(last), priority=1), Job(nap)
-    scheduler = Scheduler(asking, *(Job(nap) for _ in range(199)), last, jobs_window=100)
+    scheduler = Scheduler(
+        asking, *(Job(nap) for _ in range(199)), last, jobs_window=100
+    )
     virtual(scheduler.co_run)
     assert "or after other ready jobs" in asking.result()
 
 
 # --- running
-def test_explain_gives_the_running_time_and_what_is_known_beside_it(virtual: Virtual) -> None:
+def test_explain_gives_the_running_time_and_what_is_known_beside_it(
+    virtual: Virtual,
+) -> None:
     """The number of the attempt, and whether a service is ready."""
     running = {
         Job(nap, 9, label="job"): "2 s",
@@ -204,7 +254,9 @@ def test_explain_gives_the_running_time_and_what_is_known_beside_it(virtual: Vir
         Service(serve, 1, label="ready"): "2 s, and is ready for those that require it",
         Service(serve, 9, label="late"): "2 s, and has not reported that it is ready",
     }
-    texts = [f"'{job.label}' has been running for {words}" for job, words in running.items()]
+    texts = [
+        f"'{job.label}' has been running for {words}" for job, words in running.items()
+    ]
     assert all_explained_during(Scheduler(running), running, virtual) == texts
 
 
@@ -218,15 +270,24 @@ def test_nested_job_is_explained_by_the_outer_scheduler(virtual: Virtual) -> Non
 
 # --- settled
 @pytest.mark.parametrize("running", [True, False])
-def test_explain_gives_the_duration_of_a_success(virtual: Virtual, running: bool) -> None:
+def test_explain_gives_the_duration_of_a_success(
+    virtual: Virtual, running: bool
+) -> None:
     job = Job(nap, 1, label="job")
     ask: Callable[..., str] = explained_during if running else explained_after
     assert ask(Scheduler(job, Job(nap, 9)), job, virtual) == "'job' succeeded after 1 s"
 
 
-def test_explain_reports_no_timeout_if_a_later_attempt_succeeded(virtual: Virtual) -> None:
+def test_explain_reports_no_timeout_if_a_later_attempt_succeeded(
+    virtual: Virtual,
+) -> None:
     lasts = iter([9, 1])
-    job = Job(lambda: anyio.sleep(next(lasts)), label="job", timeout=2, retry=Retry(None, first=0, on=JobTimeout))
+    job = Job(
+        lambda: anyio.sleep(next(lasts)),
+        label="job",
+        timeout=2,
+        retry=Retry(None, first=0, on=JobTimeout),
+    )
     scheduler = Scheduler(job)
     assert virtual(scheduler.co_run)
     assert job.timed_out
@@ -236,10 +297,16 @@ def test_explain_reports_no_timeout_if_a_later_attempt_succeeded(virtual: Virtua
 def test_explain_gives_duration_and_exception_of_a_failure(virtual: Virtual) -> None:
     """It leaves out the middle of a long message, and says what a timeout or `critical=True` makes of the failure."""
     job, other = Job(fail, label="job"), Job(fail, 1, OSError(""), label="other")
-    long, late = Job(fail, 1, OSError("x" * 201)), Job(nap, 9, label="late", timeout=2, on_timeout="move_on")
+    long, late = (
+        Job(fail, 1, OSError("x" * 201)),
+        Job(nap, 9, label="late", timeout=2, on_timeout="move_on"),
+    )
     critical = Job(fail, 3, label="critical", critical=True)
     scheduler = Scheduler(job, other, long, late, critical)
-    assert explained_after(scheduler, job, virtual) == "'job' failed after 1 s, with OSError: broken"
+    assert (
+        explained_after(scheduler, job, virtual)
+        == "'job' failed after 1 s, with OSError: broken"
+    )
     assert scheduler.explain(other) == "'other' failed after 1 s, with OSError"
     beginning, end = scheduler.explain(long).partition("with OSError: ")[2].split("…")
     assert len(beginning) + len(end) == 199
@@ -256,12 +323,20 @@ def test_explain_reports_that_an_interruption_ended_the_run(virtual: Virtual) ->
     inner = Scheduler(job, label="inner")
     with pytest.raises(SystemExit):
         virtual(Scheduler(inner).co_run)
-    assert inner.explain(job) == "'job' failed after 1 s, with SystemExit: 3; that ended the run"
+    assert (
+        inner.explain(job)
+        == "'job' failed after 1 s, with SystemExit: 3; that ended the run"
+    )
     assert inner.scheduler is not None
-    assert inner.scheduler.explain(inner) == "'inner' failed after 1 s, with SystemExit: 3; that ended the run"
+    assert (
+        inner.scheduler.explain(inner)
+        == "'inner' failed after 1 s, with SystemExit: 3; that ended the run"
+    )
 
 
-def test_explain_distinguishes_cancel_of_a_job_from_the_end_of_the_run(virtual: Virtual) -> None:
+def test_explain_distinguishes_cancel_of_a_job_from_the_end_of_the_run(
+    virtual: Virtual,
+) -> None:
     """`explain` says that a job was cancelled by its own `cancel()`, whether or not the job had started. The text once
     read "the run stopped: completed", as if that had been the reason."""
     job, idle = Job(nap, 9, label="job"), Job(nap, label="idle")
@@ -274,41 +349,83 @@ def test_explain_distinguishes_cancel_of_a_job_from_the_end_of_the_run(virtual: 
         nested.cancel()
 
     scheduler = Scheduler(job, Job(cancel), idle.requires(job), nested)
-    assert explained_after(scheduler, job, virtual) == "'job' was cancelled after 1 s, by its own cancel()"
-    assert scheduler.explain(idle) == "'idle' was cancelled before it started, by its own cancel()"
-    assert scheduler.explain(nested) == "'nested' was cancelled after 1 s, by its own cancel()"
-
-
-def test_explain_knows_a_cancel_from_the_end_of_the_run_in_which_it_comes(virtual: Virtual) -> None:
-    clean_up = Job(nap, 9, label="clean-up", run_if="failed", required=(failing := Job(fail, critical=True)))
-    cancels = Job(later, 2, clean_up.cancel, forever=True)
-    assert explained_after(Scheduler(failing, clean_up, cancels), clean_up, virtual) == (
-        "'clean-up' was cancelled after 1 s, by its own cancel()"
+    assert (
+        explained_after(scheduler, job, virtual)
+        == "'job' was cancelled after 1 s, by its own cancel()"
     )
+    assert (
+        scheduler.explain(idle)
+        == "'idle' was cancelled before it started, by its own cancel()"
+    )
+    assert (
+        scheduler.explain(nested)
+        == "'nested' was cancelled after 1 s, by its own cancel()"
+    )
+
+
+def test_explain_knows_a_cancel_from_the_end_of_the_run_in_which_it_comes(
+    virtual: Virtual,
+) -> None:
+    clean_up = Job(
+        nap,
+        9,
+        label="clean-up",
+        run_if="failed",
+        required=(failing := Job(fail, critical=True)),
+    )
+    cancels = Job(later, 2, clean_up.cancel, forever=True)
+    assert explained_after(
+        Scheduler(failing, clean_up, cancels), clean_up, virtual
+    ) == ("'clean-up' was cancelled after 1 s, by its own cancel()")
     service, one = Service(serve, label="service"), Job(nap, 9, label="one")
-    holder, unreached = (Job(nap, 9, forever=True, label=label, needs={"cpu": 1}) for label in ("holder", "unreached"))
+    holder, unreached = (
+        Job(nap, 9, forever=True, label=label, needs={"cpu": 1})
+        for label in ("holder", "unreached")
+    )
     first = First(one, Job(nap, 3), label="first")
     cancels = [Job(later, 1, service.cancel), Job(later, 1, one.cancel)]
     scheduler = Scheduler(holder, service, first, unreached, *cancels, pool=Pool(cpu=1))
-    assert explained_after(scheduler, service, virtual) == "'service' was cancelled after 1 s, by its own cancel()"
+    assert (
+        explained_after(scheduler, service, virtual)
+        == "'service' was cancelled after 1 s, by its own cancel()"
+    )
     assert first.explain(one) == "'one' was cancelled after 1 s, by its own cancel()"
-    assert scheduler.explain(unreached) == "'unreached' was cancelled before it started; the run stopped: completed"
+    assert (
+        scheduler.explain(unreached)
+        == "'unreached' was cancelled before it started; the run stopped: completed"
+    )
 
 
-def test_explain_gives_the_stop_reason_of_a_job_cancelled_with_the_run(virtual: Virtual) -> None:
+def test_explain_gives_the_stop_reason_of_a_job_cancelled_with_the_run(
+    virtual: Virtual,
+) -> None:
     job, waiting = Job(nap, 9, label="job"), Job(nap, label="waiting")
     forever = Job(anyio.sleep_forever, label="forever", forever=True)
     scheduler = Scheduler(job, waiting, forever, timeout=2, jobs_window=1)
-    assert explained_after(scheduler, job, virtual) == "'job' was cancelled after 2 s; the run stopped: timeout"
-    assert scheduler.explain(waiting) == "'waiting' was cancelled before it started; the run stopped: timeout"
-    assert scheduler.explain(forever) == "'forever' was cancelled after 2 s; the run stopped: timeout"
+    assert (
+        explained_after(scheduler, job, virtual)
+        == "'job' was cancelled after 2 s; the run stopped: timeout"
+    )
+    assert (
+        scheduler.explain(waiting)
+        == "'waiting' was cancelled before it started; the run stopped: timeout"
+    )
+    assert (
+        scheduler.explain(forever)
+        == "'forever' was cancelled after 2 s; the run stopped: timeout"
+    )
     other = Job(nap, 5, forever=True, label="other")
     text = explained_after(Scheduler(Job(nap), other), other, virtual)
     assert text == "'other' ran alongside the others for 1 s, and was then cancelled"
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(0, "0 s"), (0.1 + 0.2, "300 ms"), (12345.6789, "3 h 26 min")])
-def test_explain_prints_durations_in_a_readable_unit(virtual: Virtual, seconds: float, words: str) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (0.1 + 0.2, "300 ms"), (12345.6789, "3 h 26 min")],
+)
+def test_explain_prints_durations_in_a_readable_unit(
+    virtual: Virtual, seconds: float, words: str
+) -> None:
     """`explain` prints durations without exponents, with three significant digits, as all views do."""
     job = Job(nap, seconds, label="job")
     scheduler = Scheduler(job)
@@ -319,20 +436,42 @@ def test_explain_prints_durations_in_a_readable_unit(virtual: Virtual, seconds: 
 def test_explain_reports_that_the_run_did_not_reach_a_job(virtual: Virtual) -> None:
     job, nested = Job(nap, label="job"), Job(nap, label="nested")
     inner = Scheduler(Scheduler(nested, label="inmost"), label="inner")
-    scheduler = Scheduler(slow := Job(nap, 9), job.requires(slow), inner.requires(slow), timeout=2, label="s")
-    assert explained_after(scheduler, job, virtual) == "'job' was not reached: the run of 's' stopped before (timeout)"
-    assert scheduler.explain(nested) == "'nested' was not reached: the run of 's' stopped before (timeout)"
+    scheduler = Scheduler(
+        slow := Job(nap, 9),
+        job.requires(slow),
+        inner.requires(slow),
+        timeout=2,
+        label="s",
+    )
+    assert (
+        explained_after(scheduler, job, virtual)
+        == "'job' was not reached: the run of 's' stopped before (timeout)"
+    )
+    assert (
+        scheduler.explain(nested)
+        == "'nested' was not reached: the run of 's' stopped before (timeout)"
+    )
 
 
 @pytest.mark.parametrize("depth", [0, 2])
 @pytest.mark.parametrize(
     ("run_if", "body", "why"),
     [
-        ("failed", nap, "was skipped: run_if='failed', and none of its requirements failed"),
-        ("succeeded", fail, "is blocked: 'source' did not succeed; the original failure is OSError: broken"),
+        (
+            "failed",
+            nap,
+            "was skipped: run_if='failed', and none of its requirements failed",
+        ),
+        (
+            "succeeded",
+            fail,
+            "is blocked: 'source' did not succeed; the original failure is OSError: broken",
+        ),
     ],
 )
-def test_explain_names_an_unreached_group(virtual: Virtual, run_if: Any, body: Any, why: str, depth: int) -> None:
+def test_explain_names_an_unreached_group(
+    virtual: Virtual, run_if: Any, body: Any, why: str, depth: int
+) -> None:
     """`explain` says which scheduler around a job was SKIPPED or BLOCKED, so that the job was not reached, and why."""
     job: AbstractJob[Any] = Job(nap, label="job")
     inside = job
@@ -346,7 +485,9 @@ def test_explain_names_an_unreached_group(virtual: Virtual, run_if: Any, body: A
     assert scheduler.explain(job) == wanted
 
 
-def test_explain_reports_that_a_stopping_run_will_not_reach_a_job(virtual: Virtual) -> None:
+def test_explain_reports_that_a_stopping_run_will_not_reach_a_job(
+    virtual: Virtual,
+) -> None:
     async def slow() -> None:
         try:
             await anyio.sleep(9)
@@ -360,28 +501,41 @@ def test_explain_reports_that_a_stopping_run_will_not_reach_a_job(virtual: Virtu
     assert said == ["'job' will not be reached: 's' is stopping (timeout)"]
 
 
-def test_explain_knows_which_jobs_a_stopping_run_still_reaches(virtual: Virtual) -> None:
+def test_explain_knows_which_jobs_a_stopping_run_still_reaches(
+    virtual: Virtual,
+) -> None:
     failing = Job(fail, critical=True)
     first = Job(fail, 5, label="first", run_if="failed", required=failing)
     second = Job(nap, label="second", run_if="failed", required=first)
     scheduler = Scheduler(failing, first, second, label="s", cleanup_timeout=9)
     assert (
-        explained_during(scheduler, second, virtual) == "'second' waits for 'first': 'first' has been running for 1 s"
+        explained_during(scheduler, second, virtual)
+        == "'second' waits for 'first': 'first' has been running for 1 s"
     )
     virtual(scheduler.co_run)
     assert second.state is JobState.SUCCEEDED
 
 
-def test_explain_knows_which_jobs_a_draining_run_may_still_reach(virtual: Virtual) -> None:
+def test_explain_knows_which_jobs_a_draining_run_may_still_reach(
+    virtual: Virtual,
+) -> None:
     """A job that cleaned up, because the timeout came in the drain, had been said to be out of reach."""
     long, drain = Job(nap, 9), Job(later, 1, lambda: scheduler.drain())
-    clean_up, other = Job(nap, label="clean-up", run_if="failed", required=long), Job(nap, required=long, label="other")
+    clean_up, other = (
+        Job(nap, label="clean-up", run_if="failed", required=long),
+        Job(nap, required=long, label="other"),
+    )
     scheduler = Scheduler(long, drain, clean_up, other, timeout=3, label="s")
     text = "will not be reached: 's' is draining, and starts no more jobs"
-    wanted = f"'clean-up' {text}, but for clean-up after a critical failure or a timeout"
+    wanted = (
+        f"'clean-up' {text}, but for clean-up after a critical failure or a timeout"
+    )
     assert explained_during(scheduler, clean_up, virtual) == wanted
     assert explained_during(scheduler, other, virtual) == f"'other' {text}"
-    assert explained_after(scheduler, clean_up, virtual) == "'clean-up' succeeded after 1 s"
+    assert (
+        explained_after(scheduler, clean_up, virtual)
+        == "'clean-up' succeeded after 1 s"
+    )
 
 
 def test_explain_knows_that_the_time_is_over_before_the_run_does() -> None:
@@ -399,17 +553,27 @@ def test_explain_knows_that_the_time_is_over_before_the_run_does() -> None:
     assert first.result() == "'job' will not be reached: 's' is stopping (timeout)"
 
 
-def test_explain_names_the_requirement_and_root_failure_of_a_blocked_job(virtual: Virtual) -> None:
+def test_explain_names_the_requirement_and_root_failure_of_a_blocked_job(
+    virtual: Virtual,
+) -> None:
     """The root may be a cancellation."""
     root, middle = Job(fail, label="root"), Job(nap, label="middle")
-    job, cancelled = Job(nap, middle.requires(root), label="job"), Job(nap, 9, label="cancelled")
+    job, cancelled = (
+        Job(nap, middle.requires(root), label="job"),
+        Job(nap, 9, label="cancelled"),
+    )
     other = Job(nap, cancelled, label="other")
-    scheduler = Scheduler(root, middle, job, cancelled, Job(at_once, cancelled.cancel), other)
+    scheduler = Scheduler(
+        root, middle, job, cancelled, Job(at_once, cancelled.cancel), other
+    )
     assert explained_after(scheduler, job, virtual) == (
         "'job' is blocked: 'middle' did not succeed; the original failure is OSError: broken"
     )
     reason = "the original failure is JobCancelled: 'cancelled' was cancelled"
-    assert scheduler.explain(other) == f"'other' is blocked: 'cancelled' did not succeed; {reason}"
+    assert (
+        scheduler.explain(other)
+        == f"'other' is blocked: 'cancelled' did not succeed; {reason}"
+    )
 
 
 def test_explain_names_the_cause_of_a_skipped_job(virtual: Virtual) -> None:
@@ -437,7 +601,10 @@ def test_explain_of_a_job_outside_the_scheduler_raises_key_error() -> None:
 def test_a_job_that_has_a_slot_is_not_said_to_wait_for_one(virtual: Virtual) -> None:
     """A job that was admitted to a full window, and has not begun, is ready: the slot is its own."""
     seen: list[str] = []
-    first, admitted = Job(at_once, lambda: seen.append(scheduler.explain(admitted))), Job(nap)
+    first, admitted = (
+        Job(at_once, lambda: seen.append(scheduler.explain(admitted))),
+        Job(nap),
+    )
     scheduler = Scheduler(first, admitted, jobs_window=2)
     assert virtual(scheduler.co_run)
     assert "waits for a slot" not in seen[0]
@@ -446,7 +613,10 @@ def test_a_job_that_has_a_slot_is_not_said_to_wait_for_one(virtual: Virtual) -> 
 def test_a_cancelled_job_is_explained_by_the_run_in_progress(virtual: Virtual) -> None:
     lingers, quick = Job(unwind, 99, 5), Job(nap, 9)
     scheduler = Scheduler(lingers, quick, timeout=1)
-    assert explained_after(scheduler, quick, virtual) == "'nap(9)' was cancelled after 1 s; the run stopped: timeout"
+    assert (
+        explained_after(scheduler, quick, virtual)
+        == "'nap(9)' was cancelled after 1 s; the run stopped: timeout"
+    )
     scheduler.timeout = None
 
     async def main() -> str:
@@ -455,12 +625,19 @@ def test_a_cancelled_job_is_explained_by_the_run_in_progress(virtual: Virtual) -
             await nap(1)
             return scheduler.explain(quick)
 
-    assert virtual(main) == "'nap(9)' was cancelled after 2 s; the run stopped: cancelled"
+    assert (
+        virtual(main) == "'nap(9)' was cancelled after 2 s; the run stopped: cancelled"
+    )
 
 
-def test_a_job_whose_backoff_is_over_waits_for_what_any_job_waits_for(virtual: Virtual) -> None:
+def test_a_job_whose_backoff_is_over_waits_for_what_any_job_waits_for(
+    virtual: Virtual,
+) -> None:
     """The time of its next attempt has come, so it waits for a slot, and not for a retry "in 0 s"."""
     job = Job(fail, 1, retry=Retry(1, first=0.5, jitter=False), label="again")
     scheduler = Scheduler(job, Job(nap, 9, label="other"), jobs_window=1)
     slot = "waits for a slot: the window is full, with 'other'"
-    assert explained_during(scheduler, job, virtual) == f"'again' {slot}; it is attempt 2 of 2, after OSError: broken"
+    assert (
+        explained_during(scheduler, job, virtual)
+        == f"'again' {slot}; it is attempt 2 of 2, after OSError: broken"
+    )

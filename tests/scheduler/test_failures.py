@@ -6,9 +6,29 @@ from collections.abc import Callable
 from typing import Any
 import anyio
 import pytest
-from trioflow import Job, JobCancelled, JobTimeout, RequirementFailed, Scheduler, StopReason
+from trioflow import (
+    Job,
+    JobCancelled,
+    JobTimeout,
+    RequirementFailed,
+    Scheduler,
+    StopReason,
+)
 from .. import bodies
-from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SKIPPED, alarm, at_once, fail, later, nap, nothing, unwind
+from ..bodies import (
+    BLOCKED,
+    CANCELLED,
+    FAILED,
+    IDLE,
+    SKIPPED,
+    alarm,
+    at_once,
+    fail,
+    later,
+    nap,
+    nothing,
+    unwind,
+)
 from ..conftest import Virtual
 
 pytestmark = pytest.mark.usefixtures("keep_jobs")
@@ -35,7 +55,11 @@ def test_raise_for_failures_groups_in_settling_order(virtual: Virtual) -> None:
     errors = [OSError("one"), KeyError("two"), ValueError("three")]
     scheduler = Scheduler(
         Job(fail, 3, errors[2], label="third"),
-        Scheduler(Job(fail, 1, errors[0], label="first"), Job(fail, 2, errors[1], label="second"), label="in"),
+        Scheduler(
+            Job(fail, 1, errors[0], label="first"),
+            Job(fail, 2, errors[1], label="second"),
+            label="in",
+        ),
         Job(nap),
     )
     assert virtual(scheduler.co_run) is False
@@ -54,7 +78,9 @@ def test_raise_for_failures_returns_without_failures(virtual: Virtual) -> None:
 
 def test_raise_for_failures_lists_a_nested_failure_once(virtual: Virtual) -> None:
     error = OSError("deep")
-    through = Scheduler(Scheduler(Job(fail, 1, error), critical_jobs=True), critical_jobs=True)
+    through = Scheduler(
+        Scheduler(Job(fail, 1, error), critical_jobs=True), critical_jobs=True
+    )
     slow = Scheduler(Job(nap, 5), timeout=2, label="slow")
     scheduler = Scheduler(through, slow)
     assert virtual(scheduler.co_run) is False
@@ -65,8 +91,14 @@ def test_raise_for_failures_lists_a_nested_failure_once(virtual: Virtual) -> Non
 
 
 @pytest.mark.parametrize("stops", [False, True], ids=["to its end", "cancelled"])
-def test_raise_for_failures_can_raise_the_first_one(stops: bool, virtual: Virtual) -> None:
-    tolerated, first, second = OSError("tolerated"), KeyError("first"), OSError("second")
+def test_raise_for_failures_can_raise_the_first_one(
+    stops: bool, virtual: Virtual
+) -> None:
+    tolerated, first, second = (
+        OSError("tolerated"),
+        KeyError("first"),
+        OSError("second"),
+    )
     scheduler = Scheduler(
         Job(fail, 1, tolerated, critical=False),
         Scheduler(Job(fail, 2, first, label="first"), label="in"),
@@ -77,7 +109,9 @@ def test_raise_for_failures_can_raise_the_first_one(stops: bool, virtual: Virtua
     if stops:
         scheduler.add(Job(later, 3.5, scheduler.cancel))
     assert virtual(scheduler.co_run) is False
-    assert scheduler.stop_reason is (StopReason.CANCELLED if stops else StopReason.FAILED)
+    assert scheduler.stop_reason is (
+        StopReason.CANCELLED if stops else StopReason.FAILED
+    )
     for _ in range(2):
         with pytest.raises(KeyError) as caught:
             scheduler.raise_for_failures(first=True)
@@ -98,16 +132,23 @@ def test_check_raises_the_failures_of_a_run_that_failed(virtual: Virtual) -> Non
 
 def test_check_raises_all_failures_after_a_critical_one(virtual: Virtual) -> None:
     lenient, strict = OSError("lenient"), OSError("strict")
-    scheduler = Scheduler(Job(fail, 1, lenient), Scheduler(Job(fail, 2, strict), critical_jobs=True, critical=True))
+    scheduler = Scheduler(
+        Job(fail, 1, lenient),
+        Scheduler(Job(fail, 2, strict), critical_jobs=True, critical=True),
+    )
     assert raised_with(virtual, scheduler.co_run, check=True)[1:] == [lenient, strict]
 
 
 @pytest.mark.parametrize("check", [True, "first"])
 def test_check_raises_the_reason_of_other_ends(virtual: Virtual, check: Any) -> None:
-    slow = Scheduler(Job(nap, 5), *[Job(fail, 1)] * (check == "first"), label="slow", log=False)
+    slow = Scheduler(
+        Job(nap, 5), *[Job(fail, 1)] * (check == "first"), label="slow", log=False
+    )
     with pytest.raises(JobTimeout, match=r"'slow'.*2 s"):
         virtual(functools.partial(slow.co_run, timeout=2, check=check))
-    scheduler = Scheduler(Job(at_once, lambda: scheduler.cancel()), Job(nap, 5), label="home")
+    scheduler = Scheduler(
+        Job(at_once, lambda: scheduler.cancel()), Job(nap, 5), label="home"
+    )
     with pytest.raises(JobCancelled, match="'home'"):
         virtual(functools.partial(scheduler.co_run, check=check))
 
@@ -119,7 +160,9 @@ def test_check_first_stores_no_cancellation_in_the_exception(virtual: Virtual) -
     async def main() -> None:
         with anyio.move_on_after(2):
             with pytest.raises(KeyError) as caught:
-                await Scheduler(Job(fail, 1, error), Job(nap, 9), log=False).co_run(check="first")
+                await Scheduler(Job(fail, 1, error), Job(nap, 9), log=False).co_run(
+                    check="first"
+                )
             assert caught.value is error
             assert error.__context__ is None
 
@@ -127,7 +170,9 @@ def test_check_first_stores_no_cancellation_in_the_exception(virtual: Virtual) -
 
 
 @pytest.mark.parametrize("critical", [None, True])
-def test_check_first_raises_the_first_failure_as_it_was_raised(virtual: Virtual, critical: bool | None) -> None:
+def test_check_first_raises_the_first_failure_as_it_was_raised(
+    virtual: Virtual, critical: bool | None
+) -> None:
     """With `check="first"`, callers get the exception itself, also that of a job in a nested scheduler."""
     error = KeyError("first")
     tolerated = Job(fail, 1, critical=False)
@@ -146,7 +191,9 @@ def test_run_with_check_raises_the_failures(backend: Any) -> None:
         Scheduler(Job(fail, 0)).run(backend=backend, check=True)
 
 
-def test_the_number_of_the_rest_is_that_of_the_failures_that_count(virtual: Virtual, keep_jobs: bool) -> None:
+def test_the_number_of_the_rest_is_that_of_the_failures_that_count(
+    virtual: Virtual, keep_jobs: bool
+) -> None:
     """With `keep_jobs=False`, "and n more" leaves out a failure that a body has awaited, and what failed BLOCKED."""
 
     async def main() -> None:
@@ -164,7 +211,9 @@ def test_the_number_of_the_rest_is_that_of_the_failures_that_count(virtual: Virt
 
 @pytest.mark.parametrize("count", [1, 16, 17, 40])
 @pytest.mark.parametrize("order", [1, -1])
-def test_a_block_whose_body_has_handled_all_failures_raises_nothing(virtual: Virtual, count: int, order: int) -> None:
+def test_a_block_whose_body_has_handled_all_failures_raises_nothing(
+    virtual: Virtual, count: int, order: int
+) -> None:
     async def main() -> Scheduler:
         async with Scheduler() as scheduler:
             jobs: list[Any] = []
@@ -189,10 +238,14 @@ def test_what_a_handled_failure_has_blocked_counts(virtual: Virtual) -> None:
             with pytest.raises(OSError, match="broken"):
                 await bad
 
-    assert [type(error) for error in raised_with(virtual, main)[1:]] == [RequirementFailed]
+    assert [type(error) for error in raised_with(virtual, main)[1:]] == [
+        RequirementFailed
+    ]
 
 
-def test_failures_that_were_dropped_are_raised_by_number(virtual: Virtual, keep_jobs: bool) -> None:
+def test_failures_that_were_dropped_are_raised_by_number(
+    virtual: Virtual, keep_jobs: bool
+) -> None:
     """If a body has handled all failures that `keep_jobs=False` has kept, one exception says how many others count."""
 
     async def main() -> None:
@@ -204,10 +257,14 @@ def test_failures_that_were_dropped_are_raised_by_number(virtual: Virtual, keep_
                     await job
 
     dropped = ["2 jobs of 'calls' failed, which keep_jobs=False has dropped"]
-    assert [*map(str, raised_with(virtual, main)[1:])] == (["broken"] * 2 if keep_jobs else dropped)
+    assert [*map(str, raised_with(virtual, main)[1:])] == (
+        ["broken"] * 2 if keep_jobs else dropped
+    )
 
 
-def test_what_a_dropped_failure_has_blocked_is_no_further_failure(virtual: Virtual, keep_jobs: bool) -> None:
+def test_what_a_dropped_failure_has_blocked_is_no_further_failure(
+    virtual: Virtual, keep_jobs: bool
+) -> None:
     async def main() -> None:
         async with Scheduler() as scheduler:
             bad = [scheduler.add(Job(fail, number)) for number in range(17)][-1]
@@ -218,21 +275,34 @@ def test_what_a_dropped_failure_has_blocked_is_no_further_failure(virtual: Virtu
     assert ("and 1 more" in str(group)) is not keep_jobs
 
 
-def test_failures_of_groups_come_in_the_order_in_which_their_jobs_settled(virtual: Virtual) -> None:
+def test_failures_of_groups_come_in_the_order_in_which_their_jobs_settled(
+    virtual: Virtual,
+) -> None:
     """Groups that fail side by side, at any depth, do not keep theirs together: `raise_for_failures` says when each."""
-    first, second, third, fourth, fifth, sixth = (Job(fail, number, OSError(number)) for number in range(1, 7))
+    first, second, third, fourth, fifth, sixth = (
+        Job(fail, number, OSError(number)) for number in range(1, 7)
+    )
     deep = Scheduler(Scheduler(sixth, second), fourth)
     scheduler = Scheduler(deep, third, Scheduler(fifth, first))
     assert not virtual(scheduler.co_run)
     assert [error.args[0] for error in failures_of(scheduler)] == [1, 2, 3, 4, 5, 6]
-    assert [error.args[0] for error in scheduler.failures().values()] == [1, 2, 3, 4, 5, 6]
+    assert [error.args[0] for error in scheduler.failures().values()] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
     with pytest.raises(OSError, match="1"):
         scheduler.raise_for_failures(first=True)
 
 
 # --- What counts is decided once: the result, the reason, the exception and the log say the same
 @pytest.mark.parametrize("critical", [True, None])
-def test_a_group_that_was_cancelled_alone_fails_nothing(virtual: Virtual, critical: bool | None) -> None:
+def test_a_group_that_was_cancelled_alone_fails_nothing(
+    virtual: Virtual, critical: bool | None
+) -> None:
     bad = Job(fail, critical=critical, label="bad")
     inner = Scheduler(bad, alarm(bad, 9), Job(nap, 9), label="inner")
     outer = Scheduler(inner, Job(later, 3, inner.cancel))
@@ -242,19 +312,32 @@ def test_a_group_that_was_cancelled_alone_fails_nothing(virtual: Virtual, critic
 
 
 @pytest.mark.parametrize("end", ["critical", "timeout", "cancelled"])
-def test_a_group_that_was_cancelled_alone_fails_nothing_as_its_run_stops(virtual: Virtual, end: str) -> None:
+def test_a_group_that_was_cancelled_alone_fails_nothing_as_its_run_stops(
+    virtual: Virtual, end: str
+) -> None:
     inner = Scheduler(Job(fail), Job(unwind), label="inner")
     outer: Scheduler = Scheduler(
-        inner, Job(later, 3, inner.cancel), Job(nap, 20), timeout=4 if end == "timeout" else None
+        inner,
+        Job(later, 3, inner.cancel),
+        Job(nap, 20),
+        timeout=4 if end == "timeout" else None,
     )
-    outer.add(Job(fail, 4, OSError("critical"), critical=True) if end == "critical" else Job(later, 4, outer.cancel))
+    outer.add(
+        Job(fail, 4, OSError("critical"), critical=True)
+        if end == "critical"
+        else Job(later, 4, outer.cancel)
+    )
     assert virtual(outer.co_run) is False
     assert (inner.state, outer.stop_reason) == (CANCELLED, StopReason[end.upper()])
-    assert [str(error) for error in failures_of(outer)] == ["critical"] * (end == "critical")
+    assert [str(error) for error in failures_of(outer)] == ["critical"] * (
+        end == "critical"
+    )
 
 
 @pytest.mark.parametrize("critical", [None, False])
-def test_a_group_that_was_cut_off_with_its_run_counts_by_its_jobs(virtual: Virtual, critical: bool | None) -> None:
+def test_a_group_that_was_cut_off_with_its_run_counts_by_its_jobs(
+    virtual: Virtual, critical: bool | None
+) -> None:
     """The run is cancelled after a job in a group has failed: it counts, as in a nursery, unless it is tolerated."""
     inner = Scheduler(Job(fail), Job(nap, 9), critical=critical)
     outer: Scheduler = Scheduler(inner, Job(later, 3, lambda: outer.cancel()))
@@ -263,7 +346,9 @@ def test_a_group_that_was_cut_off_with_its_run_counts_by_its_jobs(virtual: Virtu
     assert len(failures_of(outer)) == (critical is None)
 
 
-def test_what_a_failure_outside_of_a_group_blocks_counts_in_it(virtual: Virtual) -> None:
+def test_what_a_failure_outside_of_a_group_blocks_counts_in_it(
+    virtual: Virtual,
+) -> None:
     """A group whose job is BLOCKED by an input from outside fails with that; it once said that it had dropped a job."""
     bad = Job(fail)
     inner = Scheduler(Job(nap, 1), Job(nap, bad))
@@ -283,12 +368,21 @@ def test_what_a_group_never_reached_blocks_jobs_outside_of_it(virtual: Virtual) 
     follower = Job(nap, 1, unreached)
     outer = Scheduler(inner, follower)
     assert virtual(outer.co_run) is False
-    assert (unreached.state, follower.state, outer.stop_reason) == (IDLE, BLOCKED, StopReason.FAILED)
-    assert [type(error) for error in failures_of(outer)] == [JobTimeout, RequirementFailed]
+    assert (unreached.state, follower.state, outer.stop_reason) == (
+        IDLE,
+        BLOCKED,
+        StopReason.FAILED,
+    )
+    assert [type(error) for error in failures_of(outer)] == [
+        JobTimeout,
+        RequirementFailed,
+    ]
 
 
 @pytest.mark.parametrize("on_timeout", ["fail", "move_on"])
-def test_what_fails_as_a_group_times_out_blocks_jobs_outside_of_it(virtual: Virtual, on_timeout: Any) -> None:
+def test_what_fails_as_a_group_times_out_blocks_jobs_outside_of_it(
+    virtual: Virtual, on_timeout: Any
+) -> None:
     """The group stands for its timeout alone, so what its jobs block outside of it counts by itself. The exception once
     said that `keep_jobs=False` had dropped a job."""
     bad = Job(bodies.own_nursery, OSError("broken"))
@@ -298,12 +392,17 @@ def test_what_fails_as_a_group_times_out_blocks_jobs_outside_of_it(virtual: Virt
     assert virtual(outer.co_run) is False
     assert (bad.state, blocked.state) == (FAILED, BLOCKED)
     timeouts = [] if on_timeout == "move_on" else [JobTimeout]
-    assert [type(error) for error in failures_of(outer)] == [*timeouts, RequirementFailed]
+    assert [type(error) for error in failures_of(outer)] == [
+        *timeouts,
+        RequirementFailed,
+    ]
 
 
 @pytest.mark.parametrize("settled", [(), (1,), (0, 1)])
 @pytest.mark.parametrize(("run_if", "runs"), [("succeeded", False), ("settled", True)])
-def test_a_job_is_skipped_if_all_that_it_requires_was(backend: Any, settled: Any, run_if: Any, runs: bool) -> None:
+def test_a_job_is_skipped_if_all_that_it_requires_was(
+    backend: Any, settled: Any, run_if: Any, runs: bool
+) -> None:
     required = [Job(nothing, run_if="failed") for _ in range(2)]
     job = Job(nothing, required=required, run_if=run_if)
     for number in settled:
@@ -312,14 +411,20 @@ def test_a_job_is_skipped_if_all_that_it_requires_was(backend: Any, settled: Any
     assert (job.state is SKIPPED) is not runs
 
 
-def test_a_group_that_was_cancelled_has_not_completed_although_its_job_returned(virtual: Virtual) -> None:
+def test_a_group_that_was_cancelled_has_not_completed_although_its_job_returned(
+    virtual: Virtual,
+) -> None:
     async def returns() -> None:
         with contextlib.suppress(anyio.get_cancelled_exc_class()):
             await nap(9)
 
     group = Scheduler(job := Job(returns), label="group")
     virtual(Scheduler(group, Job(later, 1, group.cancel)).co_run)
-    assert (job.state, group.state, group.stop_reason) == (bodies.SUCCEEDED, CANCELLED, StopReason.CANCELLED)
+    assert (job.state, group.state, group.stop_reason) == (
+        bodies.SUCCEEDED,
+        CANCELLED,
+        StopReason.CANCELLED,
+    )
 
 
 def test_a_critical_job_that_was_blocked_is_the_culprit(virtual: Virtual) -> None:

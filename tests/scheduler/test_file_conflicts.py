@@ -8,7 +8,18 @@ import time
 from pathlib import Path
 from typing import Any, cast
 import pytest
-from trioflow import CommandJob, First, Job, LocalNode, Pull, Push, Scheduler, Script, ScriptText, SshJob
+from trioflow import (
+    CommandJob,
+    First,
+    Job,
+    LocalNode,
+    Pull,
+    Push,
+    Scheduler,
+    Script,
+    ScriptText,
+    SshJob,
+)
 from trioflow._check import FileUses, findings
 from trioflow.abc import AbstractJob, Work
 from ..bodies import nothing
@@ -39,13 +50,24 @@ def build(kind: str) -> Scheduler:
         case "stream":
             second = command("second", stdout="./out", append=False)
         case "braces":  # no placeholder, but for a node
-            return Scheduler(*(command(name, stdout="{node}.txt", append=False) for name in ("first", "second")))
+            return Scheduler(
+                *(
+                    command(name, stdout="{node}.txt", append=False)
+                    for name in ("first", "second")
+                )
+            )
         case "node":
-            second = SshJob(LocalNode(), "true", stdout="out", append=False, label="second")
+            second = SshJob(
+                LocalNode(), "true", stdout="out", append=False, label="second"
+            )
         case "pull":
-            second = SshJob(LocalNode(), Pull("a/other", "b/out", to="./"), label="second")
+            second = SshJob(
+                LocalNode(), Pull("a/other", "b/out", to="./"), label="second"
+            )
         case "pull to a name":
-            second = SshJob(LocalNode(), ["true", Pull("other", to=Path("out"))], label="second")
+            second = SshJob(
+                LocalNode(), ["true", Pull("other", to=Path("out"))], label="second"
+            )
         case "pull into a directory":
             Path("into").mkdir()
             first = command("first", writes=["into/out"])
@@ -56,34 +78,53 @@ def build(kind: str) -> Scheduler:
             inner = command("second", writes=["out"])
             return Scheduler(first, Scheduler(inner, label="group"))
         case "race":
-            return Scheduler(First(first, command("second", writes=["out"]), label="race"))
+            return Scheduler(
+                First(first, command("second", writes=["out"]), label="race")
+            )
         case "in order":
             between.requires(first)
-            group = Scheduler(command("second", writes=["out"]), label="group", required=between)
+            group = Scheduler(
+                command("second", writes=["out"]), label="group", required=between
+            )
             third = command("third", writes=["out"], required=group)
             return Scheduler(third, group, between, first)
         case "appended":
-            return Scheduler(command("first", stdout="log"), command("second", stdout="log"))
-        case "nodes":
-            jobs = [SshJob(LocalNode(name), "true", stdout="{node}.txt", append=False) for name in "ab"]
-            jobs += [SshJob(LocalNode(name), Pull("*", to="{node}/")) for name in "ab"]
-            jobs += [SshJob(LocalNode(name), Pull("o*", Job(nothing), to="y")) for name in "ab"]
             return Scheduler(
-                *jobs, command("null", stdout="/dev/null", append=False), command("x", writes=["/dev/null"])
+                command("first", stdout="log"), command("second", stdout="log")
+            )
+        case "nodes":
+            jobs = [
+                SshJob(LocalNode(name), "true", stdout="{node}.txt", append=False)
+                for name in "ab"
+            ]
+            jobs += [SshJob(LocalNode(name), Pull("*", to="{node}/")) for name in "ab"]
+            jobs += [
+                SshJob(LocalNode(name), Pull("o*", Job(nothing), to="y"))
+                for name in "ab"
+            ]
+            return Scheduler(
+                *jobs,
+                command("null", stdout="/dev/null", append=False),
+                command("x", writes=["/dev/null"]),
             )
         case _:
             second = command("second", writes=[Path("out").absolute()])
     return Scheduler(first, second)
 
 
-@pytest.mark.parametrize("kind", ["absolute", "stream", "braces", "node", "own kind", "nested", "race", *PULLS])
+@pytest.mark.parametrize(
+    "kind",
+    ["absolute", "stream", "braces", "node", "own kind", "nested", "race", *PULLS],
+)
 def test_two_unordered_writers_of_a_file_are_an_error_before_the_run(
     backend: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """Two jobs that wrote one file at once got no word, and succeeded with a file of pieces of both."""
     monkeypatch.chdir(tmp_path)
     scheduler = build(kind)
-    name = {"braces": "{node}.txt", "pull into a directory": "into/out"}.get(kind, "out")
+    name = {"braces": "{node}.txt", "pull into a directory": "into/out"}.get(
+        kind, "out"
+    )
     text = f"'first' and 'second' both write '{name}', and neither requires the other: have one require the other"
     assert [found for _, found in findings(scheduler) if text in found]
     with pytest.raises(ValueError, match=re.escape(text)):
@@ -92,7 +133,9 @@ def test_two_unordered_writers_of_a_file_are_an_error_before_the_run(
 
 
 @pytest.mark.parametrize("options", [{}, {"timeout": 9}, {"forever": True}])
-def test_two_unordered_writers_are_found_whatever_job_was_added_last(options: Any, tmp_path: Path) -> None:
+def test_two_unordered_writers_are_found_whatever_job_was_added_last(
+    options: Any, tmp_path: Path
+) -> None:
     writers = [command(name, writes=[tmp_path / "out"]) for name in ("first", "second")]
     scheduler = Scheduler(*writers, Job(nothing, **options))
     with pytest.raises(ValueError, match="'first' and 'second' both write"):
@@ -105,7 +148,13 @@ def test_writers_that_have_an_order_or_append_are_no_error(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reads", "writes"), [("out", "out"), ("dir", "dir/out"), ("dir/**/*.c", "dir/sub/a.c"), ("dir/sub/a", "dir")]
+    ("reads", "writes"),
+    [
+        ("out", "out"),
+        ("dir", "dir/out"),
+        ("dir/**/*.c", "dir/sub/a.c"),
+        ("dir/sub/a", "dir"),
+    ],
 )
 def test_a_reader_without_an_order_is_named_in_a_warning(
     backend: Any,
@@ -123,7 +172,9 @@ def test_a_reader_without_an_order_is_named_in_a_warning(
     make, use = command("make", writes=[writes, "other"]), command("use", reads=[reads])
     scheduler = Scheduler(use, make, command("later", writes=[writes], required=make))
     (text,) = FileUses(scheduler).unordered_readers()
-    assert text.startswith(f"'use' reads '{writes}', which 'make' writes, without an order")
+    assert text.startswith(
+        f"'use' reads '{writes}', which 'make' writes, without an order"
+    )
     assert scheduler.run(backend=backend)
     assert text in caplog.text
     for is_first in (True, False):
@@ -134,7 +185,14 @@ def test_a_reader_without_an_order_is_named_in_a_warning(
         )
         first, second = (make, use) if is_first else (use, make)
         between.requires(first)
-        assert list(FileUses(Scheduler(use, make, between, Scheduler(label="none"))).unordered_readers()) != []
+        assert (
+            list(
+                FileUses(
+                    Scheduler(use, make, between, Scheduler(label="none"))
+                ).unordered_readers()
+            )
+            != []
+        )
         second.requires(between)
         assert list(FileUses(cast(Any, second.scheduler)).unordered_readers()) == []
 
@@ -155,7 +213,9 @@ READERS = {
     "an input on a node": lambda: SshJob(LocalNode(), "true", stdin="x", label="use"),
     "what is sent": lambda: SshJob(LocalNode(), Push("x", to="y/"), label="use"),
     "a script": lambda: SshJob(LocalNode(), Script("x"), label="use"),
-    "what goes with a script": lambda: SshJob(LocalNode(), ["true", ScriptText(":", includes=["x"])], label="use"),
+    "what goes with a script": lambda: SshJob(
+        LocalNode(), ["true", ScriptText(":", includes=["x"])], label="use"
+    ),
     "a kind of its own": lambda: Reader(label="use"),
 }
 
@@ -172,9 +232,16 @@ def test_the_order_of_jobs_is_that_of_all_paths_between_them() -> None:
     for seed in range(60):
         dice = random.Random(seed)
         jobs = [
-            command(f"job {n}", writes=[f"file {dice.randrange(3)}"] if dice.random() < 0.5 else []) for n in range(7)
+            command(
+                f"job {n}",
+                writes=[f"file {dice.randrange(3)}"] if dice.random() < 0.5 else [],
+            )
+            for n in range(7)
         ]
-        groups = [Scheduler(*jobs[start : start + 2], label=f"group {start}") for start in (0, 4)]
+        groups = [
+            Scheduler(*jobs[start : start + 2], label=f"group {start}")
+            for start in (0, 4)
+        ]
         members: list[Any] = [groups[0], jobs[2], jobs[3], groups[1], jobs[6]]
         before: dict[Any, set[Any]] = {member: set() for member in members}
         for number, member in enumerate(members):
@@ -183,7 +250,10 @@ def test_the_order_of_jobs_is_that_of_all_paths_between_them() -> None:
                     member.requires(other)
                     before[member] |= {other} | before[other]
         scheduler = Scheduler(*dice.sample(members, len(members)))
-        place = {job: next(each for each in members if each is job or each is job.scheduler) for job in jobs}
+        place = {
+            job: next(each for each in members if each is job or each is job.scheduler)
+            for job in jobs
+        }
         clashes = any(
             set(one.writes) & set(two.writes)
             and (place[one] is place[two] or not (place[one] in before[place[two]] or place[two] in before[place[one]]))
@@ -196,7 +266,10 @@ def test_many_jobs_are_checked_in_time_for_their_number() -> None:
     """Each of many jobs reads what one writes that is not required directly: one pass tells their order."""
 
     def seconds(number: int) -> float:
-        jobs = [command(f"{n}", writes=[f"{n}"], reads=[f"{n - 2}"] if n > 1 else []) for n in range(number)]
+        jobs = [
+            command(f"{n}", writes=[f"{n}"], reads=[f"{n - 2}"] if n > 1 else [])
+            for n in range(number)
+        ]
         for one, two in itertools.pairwise(jobs):
             two.requires(one)
         scheduler = Scheduler(*jobs)
@@ -204,28 +277,44 @@ def test_many_jobs_are_checked_in_time_for_their_number() -> None:
         assert list(FileUses(scheduler).unordered_readers()) == []
         return time.process_time() - began
 
-    assert min(seconds(1500) for _ in range(3)) < 40 * min(seconds(150) for _ in range(3))
+    assert min(seconds(1500) for _ in range(3)) < 40 * min(
+        seconds(150) for _ in range(3)
+    )
 
 
-def test_alternatives_in_turn_may_write_one_file(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alternatives_in_turn_may_write_one_file(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A download from two mirrors was refused with advice that cannot be followed; the second begins last."""
     monkeypatch.chdir(tmp_path)
     mirrors = [
-        CommandJob("echo half > out; exit 1", shell=True, writes="out", label="near", log=False),
+        CommandJob(
+            "echo half > out; exit 1", shell=True, writes="out", label="near", log=False
+        ),
         CommandJob("echo whole > out", shell=True, writes="out", label="far"),
     ]
     assert Scheduler(First(*mirrors, stagger=math.inf)).run(backend=backend)
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"out": "whole\n", "out.partial": "half\n"}
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "out": "whole\n",
+        "out.partial": "half\n",
+    }
 
 
 def test_alternatives_that_run_together_may_not_write_one_file() -> None:
-    first = First(command("near", writes="out"), command("far", writes="out"), stagger=0.1)
+    first = First(
+        command("near", writes="out"), command("far", writes="out"), stagger=0.1
+    )
     with pytest.raises(ValueError, match="both write 'out'"):
         Scheduler(first).run()
 
 
-@pytest.mark.parametrize(("path", "is_file"), [("/dev/shm/out", True), ("/dev/null", False), ("/dev/stdout", False)])
+@pytest.mark.parametrize(
+    ("path", "is_file"),
+    [("/dev/shm/out", True), ("/dev/null", False), ("/dev/stdout", False)],
+)
 def test_files_in_shared_memory_are_files(path: str, is_file: bool) -> None:
     """All of /dev was left out of the check, and with it the usual place for scratch files."""
-    scheduler = Scheduler(command("first", writes=[path]), command("second", writes=[path]))
+    scheduler = Scheduler(
+        command("first", writes=[path]), command("second", writes=[path])
+    )
     assert any(path in str(found) for found in findings(scheduler)) is is_file

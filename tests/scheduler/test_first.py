@@ -8,8 +8,32 @@ from typing import Any
 import anyio
 import pytest
 import trioflow
-from trioflow import First, Job, Pool, Retry, Scheduler, Sequence, Service, ThreadJob, Throttled, current_job, simulate
-from ..bodies import CANCELLED, FAILED, IDLE, SKIPPED, SUCCEEDED, fail, fail_now, flaky, later, nap, nothing
+from trioflow import (
+    First,
+    Job,
+    Pool,
+    Retry,
+    Scheduler,
+    Sequence,
+    Service,
+    ThreadJob,
+    Throttled,
+    current_job,
+    simulate,
+)
+from ..bodies import (
+    CANCELLED,
+    FAILED,
+    IDLE,
+    SKIPPED,
+    SUCCEEDED,
+    fail,
+    fail_now,
+    flaky,
+    later,
+    nap,
+    nothing,
+)
 from ..conftest import Virtual
 
 
@@ -30,7 +54,10 @@ def test_failures_in_a_first_count_only_through_it(virtual: Virtual) -> None:
         virtual(lambda: scheduler.co_run(check=True))
     [group] = raised.value.exceptions
     assert isinstance(group, ExceptionGroup)
-    assert (group.message, len(group.exceptions)) == ("2 of 2 jobs of 'ask' failed, and one had to succeed", 2)
+    assert (group.message, len(group.exceptions)) == (
+        "2 of 2 jobs of 'ask' failed, and one had to succeed",
+        2,
+    )
     assert list(scheduler.failures()) == [bad]
 
 
@@ -41,7 +68,11 @@ def test_a_critical_first_that_fails_ends_its_scheduler(virtual: Virtual) -> Non
     with pytest.raises(ExceptionGroup) as raised:
         virtual(lambda: scheduler.co_run(check=True))
     assert [type(error) for error in raised.value.exceptions] == [ExceptionGroup]
-    assert (scheduler.stop_reason, scheduler.culprit, other.state) == (trioflow.StopReason.CRITICAL, first, CANCELLED)
+    assert (scheduler.stop_reason, scheduler.culprit, other.state) == (
+        trioflow.StopReason.CRITICAL,
+        first,
+        CANCELLED,
+    )
 
 
 def test_a_critical_member_ends_a_first(virtual: Virtual) -> None:
@@ -71,7 +102,11 @@ def test_jobs_without_an_exception_count_as_failed(virtual: Virtual) -> None:
     first = First(cancelled, Job(cancel_both), Job(answer, bad, 1), label="all")
     assert not virtual(Scheduler(bad, *skipped.required, skipped, first).co_run)
     error: Any = first.raised_exception()
-    assert [type(one).__name__ for one in error.exceptions] == ["RequirementFailed", "JobCancelled", "JobCancelled"]
+    assert [type(one).__name__ for one in error.exceptions] == [
+        "RequirementFailed",
+        "JobCancelled",
+        "JobCancelled",
+    ]
     assert cancelled.state is CANCELLED
     assert skipped.state is SKIPPED
 
@@ -84,26 +119,38 @@ def test_the_timeout_of_a_first_is_its_failure(virtual: Virtual) -> None:
     assert isinstance(first.raised_exception(), trioflow.JobTimeout)
     moved_on = First(Job(nap, 9), Job(nap, 8), timeout=2, on_timeout="move_on")
     assert virtual(Scheduler(moved_on).co_run)
-    assert (moved_on.state, moved_on.timed_out, moved_on.result()) == (SUCCEEDED, True, None)
+    assert (moved_on.state, moved_on.timed_out, moved_on.result()) == (
+        SUCCEEDED,
+        True,
+        None,
+    )
 
 
 @pytest.mark.parametrize("stagger", [None, 0.5, 50])
-def test_a_job_that_requires_all_leaves_a_first_without_enough(virtual: Virtual, stagger: float | None) -> None:
+def test_a_job_that_requires_all_leaves_a_first_without_enough(
+    virtual: Virtual, stagger: float | None
+) -> None:
     """A `First` to which a job was added that all others precede fails with the number, and gives back what it has."""
     one, two = Job(nap, 2), Job(nap, 3)
     first = First(one, two, enough=2, stagger=stagger)
-    adding = Job(later, 1, lambda: first.add(Job(nap, 1, needs={"cpu": 1}, required=(one, two))))
+    adding = Job(
+        later, 1, lambda: first.add(Job(nap, 1, needs={"cpu": 1}, required=(one, two)))
+    )
     user = Job(nothing, needs={"cpu": 1}, required=first)
     scheduler = Scheduler(first, adding, user, pool=Pool(cpu=1))
     virtual(scheduler.co_run)
-    assert "has 1 job that no other one requires, and could never succeed" in str(first.raised_exception())
+    assert "has 1 job that no other one requires, and could never succeed" in str(
+        first.raised_exception()
+    )
     assert one.is_succeeded()
     assert user.is_settled()
     assert scheduler.pool is not None
     assert scheduler.pool.free == {"cpu": 1}
 
 
-def test_a_first_with_an_infinite_stagger_starts_a_job_only_after_a_failure(virtual: Virtual) -> None:
+def test_a_first_with_an_infinite_stagger_starts_a_job_only_after_a_failure(
+    virtual: Virtual,
+) -> None:
     explained: list[str] = []
 
     async def ask(seconds: float, fails: bool) -> str:
@@ -113,16 +160,27 @@ def test_a_first_with_an_infinite_stagger_starts_a_job_only_after_a_failure(virt
             raise OSError
         return "paid"
 
-    one, two, last = Job(ask, 500, True, label="one"), Job(ask, 9, False, label="two"), Job(ask, 0, False)
+    one, two, last = (
+        Job(ask, 500, True, label="one"),
+        Job(ask, 9, False, label="two"),
+        Job(ask, 0, False),
+    )
     first = First(one, two, last, stagger=math.inf)
     scheduler = Scheduler(first)
     assert virtual(scheduler.co_run)
-    assert (first.stagger, first.result(), two.started_at, last.started_at) == (math.inf, "paid", 500, None)
+    assert (first.stagger, first.result(), two.started_at, last.started_at) == (
+        math.inf,
+        "paid",
+        500,
+        None,
+    )
     assert explained[0].endswith("waits for its turn: until 'two' has failed")
 
 
 @pytest.mark.parametrize("stagger", [9, math.inf])
-def test_the_turns_of_jobs_that_were_cancelled_before_are_passed_over(virtual: Virtual, stagger: float) -> None:
+def test_the_turns_of_jobs_that_were_cancelled_before_are_passed_over(
+    virtual: Virtual, stagger: float
+) -> None:
     def cancel() -> None:
         for job in cancelled:
             job.cancel()
@@ -133,40 +191,70 @@ def test_the_turns_of_jobs_that_were_cancelled_before_are_passed_over(virtual: V
     assert (first.result(), last.started_at) == ("last", 3)
 
 
-def test_a_first_with_an_infinite_stagger_that_needs_more_starts_a_job_after_a_success_too(virtual: Virtual) -> None:
+def test_a_first_with_an_infinite_stagger_that_needs_more_starts_a_job_after_a_success_too(
+    virtual: Virtual,
+) -> None:
     """With `stagger=inf` no time opens a turn, so what has succeeded, and is not enough, does."""
-    jobs = [Job(nap, 2, "one", label="one"), Job(fail, 3), Job(nap, 1, "three"), Job(nap, 1, "four")]
+    jobs = [
+        Job(nap, 2, "one", label="one"),
+        Job(fail, 3),
+        Job(nap, 1, "three"),
+        Job(nap, 1, "four"),
+    ]
     explained: list[str] = []
     first = First(jobs, enough=2, stagger=math.inf)
-    scheduler = Scheduler(first, Job(later, 1, lambda: explained.append(scheduler.explain(jobs[1]))))
+    scheduler = Scheduler(
+        first, Job(later, 1, lambda: explained.append(scheduler.explain(jobs[1])))
+    )
     assert virtual(scheduler.co_run)
-    assert ([job.started_at for job in jobs], first.result()) == ([0, 2, 5, None], ["one", "three"])
+    assert ([job.started_at for job in jobs], first.result()) == (
+        [0, 2, 5, None],
+        ["one", "three"],
+    )
     assert explained[0].endswith("waits for its turn: until 'one' has settled")
 
 
-def test_a_turn_comes_so_long_after_the_first_start_in_the_one_before(virtual: Virtual) -> None:
+def test_a_turn_comes_so_long_after_the_first_start_in_the_one_before(
+    virtual: Virtual,
+) -> None:
     needed = Job(nap, 3, label="needed")
     calls = [Job(nap, 9, required=needed), Job(nap, 1)]
     first = First(needed, *calls, stagger=2)
     assert virtual(Scheduler(first).co_run)
-    assert ([job.started_at for job in (needed, *calls)], first.finished_at) == ([0, None, 2], 3)
+    assert ([job.started_at for job in (needed, *calls)], first.finished_at) == (
+        [0, None, 2],
+        3,
+    )
 
 
 @pytest.mark.parametrize(
-    ("way", "expected"), [("all last", [0, 2, 4, 6]), ("one waits", [0, 5, 7, 9]), ("one fails", [0, 2, 3, 5])]
+    ("way", "expected"),
+    [
+        ("all last", [0, 2, 4, 6]),
+        ("one waits", [0, 5, 7, 9]),
+        ("one fails", [0, 2, 3, 5]),
+    ],
 )
-def test_each_turn_comes_so_long_after_start_in_one_before(virtual: Virtual, way: str, expected: list[float]) -> None:
+def test_each_turn_comes_so_long_after_start_in_one_before(
+    virtual: Virtual, way: str, expected: list[float]
+) -> None:
     calls = [Job(nap, 20) for _ in range(4)]
     if way == "one waits":
         calls[1] = Job(nap, 20, needs={"cpu": 1})
     if way == "one fails":
         calls[1] = Job(fail, 1)
-    assert virtual(Scheduler(Job(nap, 5, needs={"cpu": 1}), First(*calls, stagger=2), pool=Pool(cpu=1)).co_run)
+    assert virtual(
+        Scheduler(
+            Job(nap, 5, needs={"cpu": 1}), First(*calls, stagger=2), pool=Pool(cpu=1)
+        ).co_run
+    )
     assert [job.started_at for job in calls] == expected
 
 
 @pytest.mark.parametrize("after", [1, 5])
-def test_a_job_that_is_added_to_a_first_has_its_turn_in_time(virtual: Virtual, after: float) -> None:
+def test_a_job_that_is_added_to_a_first_has_its_turn_in_time(
+    virtual: Virtual, after: float
+) -> None:
     """It comes so long after the start in the last turn, or at once if that time is over."""
     late = Job(nap, 1)
     first = First(Job(nap, 20), stagger=3)
@@ -175,7 +263,9 @@ def test_a_job_that_is_added_to_a_first_has_its_turn_in_time(virtual: Virtual, a
 
 
 @pytest.mark.parametrize("word", ["of the job", "of the First"])
-def test_a_first_tried_again_has_its_results_in_the_order_they_came(virtual: Virtual, word: str) -> None:
+def test_a_first_tried_again_has_its_results_in_the_order_they_came(
+    virtual: Virtual, word: str
+) -> None:
     async def mend() -> None:
         await first.wait_settled()
         (first if word == "of the First" else mended).try_again()
@@ -187,7 +277,9 @@ def test_a_first_tried_again_has_its_results_in_the_order_they_came(virtual: Vir
 
 
 @pytest.mark.parametrize("again", ["a retry", "a throttle"])
-def test_a_turn_comes_so_long_after_the_first_attempt_in_the_one_before(virtual: Virtual, again: str) -> None:
+def test_a_turn_comes_so_long_after_the_first_attempt_in_the_one_before(
+    virtual: Virtual, again: str
+) -> None:
     async def call() -> None:
         calls.append(anyio.current_time())
         await anyio.sleep(2 if len(calls) == 1 else 9)
@@ -204,7 +296,14 @@ def test_a_turn_comes_so_long_after_the_first_attempt_in_the_one_before(virtual:
 def test_infinity_is_none_only_where_none_means_no_limit() -> None:
     options = {
         name: option
-        for kind in (First, Job, Service, trioflow.CommandJob, trioflow.ProcessJob, ThreadJob)
+        for kind in (
+            First,
+            Job,
+            Service,
+            trioflow.CommandJob,
+            trioflow.ProcessJob,
+            ThreadJob,
+        )
         for name, option in kind._declared_options.items()
     }
     unlimited = set[str]()
@@ -212,14 +311,25 @@ def test_infinity_is_none_only_where_none_means_no_limit() -> None:
         with contextlib.suppress(TypeError, ValueError):
             if option.check(math.inf, name, "x") is None:
                 unlimited.add(name)
-    assert unlimited == {"timeout", "idle_timeout", "shutdown_timeout", "cleanup_timeout"}
+    assert unlimited == {
+        "timeout",
+        "idle_timeout",
+        "shutdown_timeout",
+        "cleanup_timeout",
+    }
 
 
 def test_what_a_first_says_about_its_jobs(virtual: Virtual) -> None:
-    opening, second = Job(later, 1, lambda: scheduler.explain(second), label="one"), Job(nap, label="two")
+    opening, second = (
+        Job(later, 1, lambda: scheduler.explain(second), label="one"),
+        Job(nap, label="two"),
+    )
     scheduler = Scheduler(First(opening, second, stagger=3, label="both"))
     assert virtual(scheduler.co_run)
-    assert opening.result() == "'two' waits for its turn: until 'one' has failed, or 3 s after its start"
+    assert (
+        opening.result()
+        == "'two' waits for its turn: until 'one' has failed, or 3 s after its start"
+    )
     late = First(Job(nap, 1), Job(nap, 2, label="loser"), label="race")
     scheduler = Scheduler(late)
     assert virtual(scheduler.co_run)
@@ -233,13 +343,27 @@ def test_what_a_first_says_about_its_jobs(virtual: Virtual) -> None:
     [
         (1, {"enough": 0}, "enough=0 of 'First': give a whole number, 1 or more"),
         (1, {"stagger": 0}, "stagger=0 of 'First': give a positive number"),
-        (0, {}, "'First' has 0 jobs that no other one requires, and could never succeed with enough=1"),
-        (2, {"enough": 2}, "'First' has 1 job that no other one requires, and could never succeed with enough=2"),
+        (
+            0,
+            {},
+            "'First' has 0 jobs that no other one requires, and could never succeed with enough=1",
+        ),
+        (
+            2,
+            {"enough": 2},
+            "'First' has 1 job that no other one requires, and could never succeed with enough=2",
+        ),
     ],
 )
-def test_an_impossible_first_is_rejected(virtual: Virtual, jobs: int, options: dict[str, Any], message: str) -> None:
+def test_an_impossible_first_is_rejected(
+    virtual: Virtual, jobs: int, options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
-        virtual(Scheduler(First(Sequence(Job(nothing) for _ in range(jobs)), **options)).co_run)
+        virtual(
+            Scheduler(
+                First(Sequence(Job(nothing) for _ in range(jobs)), **options)
+            ).co_run
+        )
 
 
 def test_a_cancelled_first_has_no_result(virtual: Virtual) -> None:
@@ -253,7 +377,10 @@ def test_an_outermost_first_runs_like_any_scheduler() -> None:
     """`run()` of a `First` returns whether it succeeded, and raises the group with `check=True`."""
     won = First(Job(fail_now), Job(nothing), label="won")
     assert won.run()
-    with pytest.raises(trioflow.JobNotDone, match=r"'won' has run alone, (?s:.*)put it in a Scheduler, and run that"):
+    with pytest.raises(
+        trioflow.JobNotDone,
+        match=r"'won' has run alone, (?s:.*)put it in a Scheduler, and run that",
+    ):
         won.result()
     first = First(Job(fail_now, label="a"), label="only")
     assert not first.run()
@@ -263,19 +390,39 @@ def test_an_outermost_first_runs_like_any_scheduler() -> None:
 
 
 def test_a_simulation_knows_a_first() -> None:
-    first = First(Job(nap, expected_duration=5), Job(nap, expected_duration=2), stagger=1)
-    assert simulate(Scheduler(first, Job(nap, expected_duration=1, required=first))).makespan == 4
+    first = First(
+        Job(nap, expected_duration=5), Job(nap, expected_duration=2), stagger=1
+    )
+    assert (
+        simulate(
+            Scheduler(first, Job(nap, expected_duration=1, required=first))
+        ).makespan
+        == 4
+    )
 
 
 def test_the_signature_of_a_first_has_its_own_options() -> None:
-    assert list(inspect.signature(First).parameters) == ["jobs_or_sequences", "enough", "stagger", "options"]
+    assert list(inspect.signature(First).parameters) == [
+        "jobs_or_sequences",
+        "enough",
+        "stagger",
+        "options",
+    ]
 
 
-def test_a_first_reports_the_failures_of_its_jobs(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_first_reports_the_failures_of_its_jobs(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     """The log has one line for a `First` that fails, with the error that its jobs share, and none for a lost race."""
-    lost = First(*(Job(fail, 1, OSError(name)) for name in ("near", "far")), label="lost")
-    mixed = First(Job(fail, 2, OSError("near")), Job(fail, 3, KeyError("far")), label="mixed")
-    assert not virtual(Scheduler(lost, mixed, First(Job(fail), Job(nap, 9), label="won")).co_run)
+    lost = First(
+        *(Job(fail, 1, OSError(name)) for name in ("near", "far")), label="lost"
+    )
+    mixed = First(
+        Job(fail, 2, OSError("near")), Job(fail, 3, KeyError("far")), label="mixed"
+    )
+    assert not virtual(
+        Scheduler(lost, mixed, First(Job(fail), Job(nap, 9), label="won")).co_run
+    )
     assert [line.partition(";")[0] for line in caplog.messages] == [
         "'lost' failed: OSError: near (one of 2)",
         "'mixed' failed: ExceptionGroup: 2 of 2 jobs of 'mixed' failed, and one had to succeed (2 sub-exceptions)",
@@ -284,13 +431,18 @@ def test_a_first_reports_the_failures_of_its_jobs(virtual: Virtual, caplog: pyte
 
 
 def test_the_results_have_a_first_and_not_its_jobs(virtual: Virtual) -> None:
-    first, other = First(Scheduler(Job(nap, 9)), Job(nap, 1, "won")), Job(nap, 1, "other")
+    first, other = (
+        First(Scheduler(Job(nap, 9)), Job(nap, 1, "won")),
+        Job(nap, 1, "other"),
+    )
     scheduler = Scheduler(first, Scheduler(other))
     assert virtual(scheduler.co_run)
     assert scheduler.results() == {first: "won", other: "other"}
 
 
-def test_with_critical_jobs_a_first_hedges_against_lateness_alone(virtual: Virtual) -> None:
+def test_with_critical_jobs_a_first_hedges_against_lateness_alone(
+    virtual: Virtual,
+) -> None:
     """A call that fails is not made again; one that is late is."""
     failing = First(Job(fail, 1), Job(nap, 1), stagger=2, critical_jobs=True)
     late = First(Job(nap, 9), Job(nap, 1), stagger=2, critical_jobs=True)
@@ -305,7 +457,14 @@ def test_the_critical_jobs_around_a_first_do_not_reach_into_it(
     first = First(Job(fail, 1), Job(nap, 2, "two"))
     scheduler = Scheduler(Scheduler(first), critical_jobs=True)
     scheduler.list()
-    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["!", "!", "·", "·", "end", "end"]
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == [
+        "!",
+        "!",
+        "·",
+        "·",
+        "end",
+        "end",
+    ]
     assert virtual(scheduler.co_run)
     assert first.result() == "two"
 

@@ -16,7 +16,17 @@ import anyio
 import anyio.lowlevel
 import pytest
 import trioflow
-from trioflow import CycleError, Job, JobState, JobTimeout, Scheduler, Service, StopReason, ThreadJob, job
+from trioflow import (
+    CycleError,
+    Job,
+    JobState,
+    JobTimeout,
+    Scheduler,
+    Service,
+    StopReason,
+    ThreadJob,
+    job,
+)
 from trioflow.abc import Instrument
 from ..bodies import at_once, flaky, hooked, serve
 from ..places import PATIENCE
@@ -39,7 +49,11 @@ def labels(jobs: Iterator[Any]) -> list[str]:
 
 
 def threads_of_runs() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("trioflow run")]
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith("trioflow run")
+    ]
 
 
 def join_threads() -> None:
@@ -63,7 +77,15 @@ def test_jobs_come_as_they_settle(backend: Any) -> None:
     blocked = Job(give, failed, label="blocked")
     skipped = Job(give, 1, required=slow, run_if="failed", label="skipped")
     group = Scheduler(Job(give, 1, label="inner"), label="group")
-    scheduler = Scheduler(slow, failed, blocked, skipped, group, Service(serve, label="service"), log=False)
+    scheduler = Scheduler(
+        slow,
+        failed,
+        blocked,
+        skipped,
+        group,
+        Service(serve, label="service"),
+        log=False,
+    )
     seen = []
     for each in scheduler.run_as_settled(backend=backend):
         assert each.is_settled()
@@ -87,12 +109,18 @@ def test_jobs_that_are_added_come_and_are_dropped(backend: Any) -> None:
     async def feed() -> None:
         added: deque[Any] = deque()
         for number in range(8):
-            added.append(trioflow.current_scheduler().add(Job(give, number, label=f"job {number}")))
+            added.append(
+                trioflow.current_scheduler().add(
+                    Job(give, number, label=f"job {number}")
+                )
+            )
             if len(added) == 2:
                 await added.popleft().wait_settled()
 
     scheduler = Scheduler(Job(feed, label="feed"), keep_jobs=False)
-    results = {each.label: each.result() for each in scheduler.run_as_settled(backend=backend)}
+    results = {
+        each.label: each.result() for each in scheduler.run_as_settled(backend=backend)
+    }
     assert results == {"feed": None, **{f"job {number}": number for number in range(8)}}
     assert labels(iter(scheduler)) == ["feed"]
 
@@ -124,7 +152,9 @@ def test_what_is_tried_again_comes_when_it_has_ended_again(backend: Any) -> None
     assert ends.count(("flaky", JobState.FAILED)) <= (ends[0][0] == "flaky")
 
 
-def test_jobs_that_a_journal_has_restored_come_too(backend: Any, tmp_path: Path) -> None:
+def test_jobs_that_a_journal_has_restored_come_too(
+    backend: Any, tmp_path: Path
+) -> None:
     for restored in (False, True):
         scheduler = Scheduler(Job(give, 1, label="a"), Job(give, 2, label="b"))
         got = {each.label: (each.result(), each.restored) for each in scheduler.run_as_settled(
@@ -138,7 +168,12 @@ def test_jobs_have_the_context_of_the_consumer(backend: Any) -> None:
 
     def consume() -> list[str]:
         variable.set("mine")
-        return [each.result() for each in Scheduler(Job(at_once, variable.get)).run_as_settled(backend=backend)]
+        return [
+            each.result()
+            for each in Scheduler(Job(at_once, variable.get)).run_as_settled(
+                backend=backend
+            )
+        ]
 
     async def handler() -> list[str]:
         return consume()
@@ -149,9 +184,13 @@ def test_jobs_have_the_context_of_the_consumer(backend: Any) -> None:
 
 # --- errors of the run
 @pytest.mark.parametrize(
-    "options", [{"timeout": -1}, {"bakend": "trio"}, {"check": "last"}, {"instruments": 5}], ids=str
+    "options",
+    [{"timeout": -1}, {"bakend": "trio"}, {"check": "last"}, {"instruments": 5}],
+    ids=str,
 )
-def test_an_option_that_run_rejects_reaches_the_consumer(backend: Any, options: dict[str, Any]) -> None:
+def test_an_option_that_run_rejects_reaches_the_consumer(
+    backend: Any, options: dict[str, Any]
+) -> None:
     scheduler = Scheduler(Job(give, 1))
     with pytest.raises((TypeError, ValueError), match="Scheduler"):
         list(scheduler.run_as_settled(**{"backend": backend, **options}))
@@ -169,7 +208,9 @@ def test_a_cycle_reaches_the_consumer(backend: Any) -> None:
 
 def test_a_second_run_is_refused_and_the_first_goes_on(backend: Any) -> None:
     is_refused = threading.Event()
-    scheduler = Scheduler(Job(give, 1, label="a"), ThreadJob(is_refused.wait, PATIENCE, label="b"))
+    scheduler = Scheduler(
+        Job(give, 1, label="a"), ThreadJob(is_refused.wait, PATIENCE, label="b")
+    )
     first = scheduler.run_as_settled(backend=backend)
     assert next(first).label == "a"
     with pytest.raises(RuntimeError, match="running"):
@@ -186,9 +227,9 @@ def test_check_raises_after_the_last_job(backend: Any, check: Any) -> None:
     with pytest.raises(OSError if check == "first" else ExceptionGroup) as caught:
         seen += [
             each.label
-            for each in Scheduler(Job(give, 1, label="a"), Job(fail, error, label="b"), log=False).run_as_settled(
-                backend=backend, check=check
-            )
+            for each in Scheduler(
+                Job(give, 1, label="a"), Job(fail, error, label="b"), log=False
+            ).run_as_settled(backend=backend, check=check)
         ]
     assert caught.value is error or caught.value.exceptions == (error,)
     slow = Scheduler(Job(anyio.sleep_forever, label="slow"))
@@ -207,7 +248,9 @@ def scheduler(request: Any, backend: Any) -> Scheduler:
         if not is_over.is_set():
             await anyio.sleep_forever()
 
-    scheduler = Scheduler(Job(give, 1, label="first"), stay.options(label="stays")(), label="night")
+    scheduler = Scheduler(
+        Job(give, 1, label="first"), stay.options(label="stays")(), label="night"
+    )
     if request.param == "later run":
         is_over.set()
         for _ in range(2):  # by the thread of the consumer, and by another one
@@ -231,7 +274,9 @@ def test_break_cancels_the_run(scheduler: Scheduler, backend: Any) -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "garbage", "garbage in a cycle"])
-def test_a_generator_that_is_dropped_cancels_the_run(scheduler: Scheduler, backend: Any, how: str) -> None:
+def test_a_generator_that_is_dropped_cancels_the_run(
+    scheduler: Scheduler, backend: Any, how: str
+) -> None:
     iteration = scheduler.run_as_settled(backend=backend)
     next(iteration)
     if how == "close":
@@ -289,7 +334,9 @@ next(iteration), next(over)
 
 
 @pytest.mark.parametrize("error", ["", "raise LookupError"])
-def test_a_program_that_leaves_a_generator_behind_ends(backend: str, error: str) -> None:
+def test_a_program_that_leaves_a_generator_behind_ends(
+    backend: str, error: str
+) -> None:
     """A global lives until after the interpreter has waited for all threads; so does what a traceback holds."""
     ended = python("-c", LEAVES + error, backend, text=True)
     assert (ended.stdout, ended.returncode) == ("unwound\n", bool(error))
@@ -317,11 +364,19 @@ def test_the_instruments_of_an_iteration_watch_its_run(backend: Any) -> None:
 
     scheduler = Scheduler(Job(give, 1, label="a"), instruments=[watching("its own")])
     watches = map(watching, ("the iteration's", "another"))
-    assert labels(scheduler.run_as_settled(backend=backend, instruments=watches)) == ["a"]
-    assert sorted(seen) == [("another", "a"), ("its own", "a"), ("the iteration's", "a")]
+    assert labels(scheduler.run_as_settled(backend=backend, instruments=watches)) == [
+        "a"
+    ]
+    assert sorted(seen) == [
+        ("another", "a"),
+        ("its own", "a"),
+        ("the iteration's", "a"),
+    ]
 
 
-def test_an_iteration_ends_no_run_that_begins_before_its_thread_has_ended(backend: Any) -> None:
+def test_an_iteration_ends_no_run_that_begins_before_its_thread_has_ended(
+    backend: Any,
+) -> None:
     has_come, is_over, may_end = threading.Event(), threading.Event(), threading.Event()
     may_end.set()
 
@@ -334,8 +389,12 @@ def test_an_iteration_ends_no_run_that_begins_before_its_thread_has_ended(backen
             iterations[0].close()
             is_over.set()
 
-    scheduler = Scheduler(Job(give, 1, label="a"), ThreadJob(may_end.wait, PATIENCE, label="b"))
-    iterations: list[Any] = [scheduler.run_as_settled(backend=backend, instruments=[RunsAgain()])]
+    scheduler = Scheduler(
+        Job(give, 1, label="a"), ThreadJob(may_end.wait, PATIENCE, label="b")
+    )
+    iterations: list[Any] = [
+        scheduler.run_as_settled(backend=backend, instruments=[RunsAgain()])
+    ]
     next(iterations[0])
     has_come.set()
     assert is_over.wait(PATIENCE)
@@ -351,7 +410,9 @@ def test_an_iteration_ends_no_run_that_begins_before_its_thread_has_ended(backen
 
 
 @pytest.mark.parametrize("where", ["in its body", "as it waits"])
-def test_ctrl_c_in_the_consumer_cancels_the_run(scheduler: Scheduler, backend: Any, where: str) -> None:
+def test_ctrl_c_in_the_consumer_cancels_the_run(
+    scheduler: Scheduler, backend: Any, where: str
+) -> None:
     def consume() -> None:
         for _ in scheduler.run_as_settled(backend=backend):
             if where == "in its body":
@@ -384,7 +445,9 @@ class Interrupted(Scheduler):
         if event == "call" and self.calls == self.instant:
             main_thread = threading.main_thread().ident or 0
             signal.pthread_kill(main_thread, signal.SIGINT)
-            while not self.was_interrupted.wait(0.2):  # it came just before the main thread began to wait
+            while not self.was_interrupted.wait(
+                0.2
+            ):  # it came just before the main thread began to wait
                 signal.pthread_kill(main_thread, signal.SIGINT)
 
     def on_signal(self, *_: object) -> None:

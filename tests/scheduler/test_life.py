@@ -13,7 +13,11 @@ from trioflow._core.scheduler import _life
 from trioflow._core.scheduler._life import Answer, Stage
 from ..bodies import at_once, fail_now, hooked, in_threads, nothing
 
-SYNC_WORDS = [word for word in _life.WORDS if not word.startswith(("run", "wait_settled", "cancel, nested"))]
+SYNC_WORDS = [
+    word
+    for word in _life.WORDS
+    if not word.startswith(("run", "wait_settled", "cancel, nested"))
+]
 """The words that no other test of this file says. `cells_of` knows the one of a nested scheduler."""
 SAID: dict[str, Callable[[Any], object]] = {
     "add": lambda scene: scene.subject.add(scene.added),
@@ -27,7 +31,9 @@ SAID: dict[str, Callable[[Any], object]] = {
     "resume": lambda scene: scene.subject.resume(),
     "try_again": lambda scene: scene.subject.try_again(),
     "try_again of a job": lambda scene: scene.flaky.try_again(),
-    "as_settled": lambda scene: setattr(scene, "iterates", not scene.subject.as_settled()._has_run_ended),
+    "as_settled": lambda scene: setattr(
+        scene, "iterates", not scene.subject.as_settled()._has_run_ended
+    ),
 }
 
 
@@ -38,8 +44,15 @@ class Scene:
         self.tries, self.stage = 0, stage
         self.is_gate_open = stage not in (Stage.RUNNING, Stage.WAITING, Stage.SETTLED)
         self.gate = Job(self._wait, label="gate")
-        self.flaky, self.late, self.spare, self.added = Job(self._fail), Job(nothing), Job(nothing), Job(nothing)
-        self.subject = Scheduler(self.flaky, self.late, self.spare, jobs_window=3, label="subject")
+        self.flaky, self.late, self.spare, self.added = (
+            Job(self._fail),
+            Job(nothing),
+            Job(nothing),
+            Job(nothing),
+        )
+        self.subject = Scheduler(
+            self.flaky, self.late, self.spare, jobs_window=3, label="subject"
+        )
         self.outermost = self.subject
         if is_nested:
             self.outermost = Scheduler(self.subject, label="outermost")
@@ -152,12 +165,18 @@ class Scene:
             case "jobs_window=":
                 return self.subject.jobs_window == 7
             case "cancel":
-                return ended in (self.subject.state, None) and self.subject.stop_reason in (StopReason.CANCELLED, None)
+                return ended in (
+                    self.subject.state,
+                    None,
+                ) and self.subject.stop_reason in (StopReason.CANCELLED, None)
             case "cancel of a job":
                 return self.late.state is JobState.CANCELLED
             case "drain":
                 reasons = (StopReason.DRAINED, StopReason.CANCELLED, None)
-                return ended in (self.subject.state, None) and self.subject.stop_reason in reasons
+                return (
+                    ended in (self.subject.state, None)
+                    and self.subject.stop_reason in reasons
+                )
             case "pause":
                 return self.was_paused
             case "resume":
@@ -169,7 +188,9 @@ class Scene:
 
 
 def cells_of(word: str, is_nested: bool) -> tuple[Any, ...]:
-    return _life.WORDS["cancel, nested" if is_nested and word == "cancel" else word].cells
+    return _life.WORDS[
+        "cancel, nested" if is_nested and word == "cancel" else word
+    ].cells
 
 
 def cases() -> list[Any]:
@@ -183,7 +204,9 @@ def cases() -> list[Any]:
                 for is_elsewhere in (False, True):
                     where = "elsewhere" if is_elsewhere else "here"
                     name = f"{word}-{'nested-' * is_nested}{stage.name}-{where}"
-                    found.append(pytest.param(word, is_nested, stage, is_elsewhere, id=name))
+                    found.append(
+                        pytest.param(word, is_nested, stage, is_elsewhere, id=name)
+                    )
     return found
 
 
@@ -207,14 +230,22 @@ def test_each_word_has_the_answer_of_the_table(
     if scene.error is None:
         acts = Answer.KEEP if Answer.KEEP in cell else Answer.ACT
         seen = acts if scene.has_effect(word) else Answer.IGNORE
-    if word in ("drain", "resume") and stage in (Stage.ENDED, Stage.BODY, Stage.SETTLED) and scene.error is None:
-        seen = Answer.IGNORE  # nothing was paused, and to be in the body is to be drained
+    if (
+        word in ("drain", "resume")
+        and stage in (Stage.ENDED, Stage.BODY, Stage.SETTLED)
+        and scene.error is None
+    ):
+        seen = (
+            Answer.IGNORE
+        )  # nothing was paused, and to be in the body is to be drained
     assert seen is cell[is_elsewhere], scene.error
 
 
 @pytest.mark.parametrize("has_run", [False, True])
 @pytest.mark.parametrize("word", SYNC_WORDS)
-def test_a_closed_scheduler_takes_no_jobs_and_else_answers_as_before(backend: Any, word: str, has_run: bool) -> None:
+def test_a_closed_scheduler_takes_no_jobs_and_else_answers_as_before(
+    backend: Any, word: str, has_run: bool
+) -> None:
     cells = _life.WORDS[word].cells
     scene = Scene(False, Stage.NEW)
     if has_run:
@@ -226,16 +257,22 @@ def test_a_closed_scheduler_takes_no_jobs_and_else_answers_as_before(backend: An
     assert (cell[0] is Answer.REFUSE) is (scene.error is not None)
 
 
-@pytest.mark.parametrize("stage", [Stage.RUNNING, Stage.WAITING, Stage.SETTLED, Stage.BODY, Stage.CLOSED])
+@pytest.mark.parametrize(
+    "stage", [Stage.RUNNING, Stage.WAITING, Stage.SETTLED, Stage.BODY, Stage.CLOSED]
+)
 @pytest.mark.parametrize("is_elsewhere", [False, True])
-def test_a_scheduler_in_a_run_or_closed_is_refused_a_run(backend: Any, stage: Stage, is_elsewhere: bool) -> None:
+def test_a_scheduler_in_a_run_or_closed_is_refused_a_run(
+    backend: Any, stage: Stage, is_elsewhere: bool
+) -> None:
     assert _life.WORDS["run"].cells[stage] is _life.REFUSES
     scene = Scene(stage in (Stage.WAITING, Stage.SETTLED), stage)
     errors: list[BaseException] = []
 
     def run_it() -> None:
         try:
-            scene.subject.run(backend=backend) if is_elsewhere else scene.subject.co_run().send(None)
+            scene.subject.run(
+                backend=backend
+            ) if is_elsewhere else scene.subject.co_run().send(None)
         except RuntimeError as error:
             errors.append(error)
 
@@ -258,7 +295,9 @@ def test_a_scheduler_in_a_run_or_closed_is_refused_a_run(backend: Any, stage: St
 
 @pytest.mark.parametrize("stage", [Stage.NEW, Stage.RUNNING, Stage.ENDED, Stage.BODY])
 @pytest.mark.parametrize("word", ["wait_settled", "wait_settled of a job"])
-def test_a_wait_lasts_until_the_end_of_the_run_or_is_refused(backend: Any, word: str, stage: Stage) -> None:
+def test_a_wait_lasts_until_the_end_of_the_run_or_is_refused(
+    backend: Any, word: str, stage: Stage
+) -> None:
     cell = _life.WORDS[word].cells[stage]
     assert cell is not None
     scene = Scene(False, stage)
@@ -285,7 +324,9 @@ def test_a_wait_lasts_until_the_end_of_the_run_or_is_refused(backend: Any, word:
     assert seen == [cell[0]]
 
 
-def test_waits_that_begin_before_a_run_in_another_thread_end_there(backend: Any) -> None:
+def test_waits_that_begin_before_a_run_in_another_thread_end_there(
+    backend: Any,
+) -> None:
     """The listener of an iteration set an event of the other loop, and that of an await did as its group had begun."""
     first, last = Job(anyio.sleep, 0.01), Job(anyio.sleep, 0.02)
     group = Scheduler(first, last.requires(first))
@@ -305,14 +346,18 @@ def test_waits_that_begin_before_a_run_in_another_thread_end_there(backend: Any)
             tasks.start_soon(iterate)
             tasks.start_soon(wait)
             await anyio.wait_all_tasks_blocked()
-            assert await anyio.to_thread.run_sync(lambda: scheduler.run(backend=backend))
+            assert await anyio.to_thread.run_sync(
+                lambda: scheduler.run(backend=backend)
+            )
 
     anyio.run(main, backend=backend)
     assert seen[0] is first
     assert set(seen) == {first, last, "awaited"}
 
 
-def test_wait_settled_of_an_outermost_scheduler_waits_for_the_end_of_its_run(virtual: Any) -> None:
+def test_wait_settled_of_an_outermost_scheduler_waits_for_the_end_of_its_run(
+    virtual: Any,
+) -> None:
     errors: list[str] = []
 
     async def ask_inside() -> None:
@@ -330,7 +375,10 @@ def test_wait_settled_of_an_outermost_scheduler_waits_for_the_end_of_its_run(vir
                 await anyio.sleep(1)
                 began = anyio.current_time()
                 await scheduler.wait_settled()
-                assert (anyio.current_time() - began, scheduler.is_running()) == (1, False)
+                assert (anyio.current_time() - began, scheduler.is_running()) == (
+                    1,
+                    False,
+                )
                 assert scheduler.stop_reason is StopReason.COMPLETED
                 assert len(errors) == number
         await scheduler.wait_settled()  # it has settled
@@ -341,15 +389,21 @@ def test_wait_settled_of_an_outermost_scheduler_waits_for_the_end_of_its_run(vir
 
 
 @pytest.mark.parametrize("word", ["drain", "pause", "resume", "cancel"])
-def test_steering_of_a_group_that_a_run_elsewhere_has_not_reached_comes_too_late(backend: Any, word: str) -> None:
+def test_steering_of_a_group_that_a_run_elsewhere_has_not_reached_comes_too_late(
+    backend: Any, word: str
+) -> None:
     """Only a group that had begun knew the thread of its run: for another, three of these words were errors."""
-    group = Scheduler(Job(nothing), label="group", required=(failing := Job(fail_now, log=False)))
+    group = Scheduler(
+        Job(nothing), label="group", required=(failing := Job(fail_now, log=False))
+    )
     in_threads(lambda: Scheduler(failing, group).run(backend=backend))
     assert group.state is JobState.BLOCKED
     getattr(group, word)()
 
 
-def test_a_scheduler_that_was_nested_before_is_steered_as_any_other(backend: Any) -> None:
+def test_a_scheduler_that_was_nested_before_is_steered_as_any_other(
+    backend: Any,
+) -> None:
     """It had settled in the run of the other, and so `drain()` in a run of its own said that it was not running."""
     scheduler = Scheduler(Job(nothing))
     outermost = Scheduler(scheduler)
@@ -362,7 +416,11 @@ def test_a_scheduler_that_was_nested_before_is_steered_as_any_other(backend: Any
 
 def test_of_two_threads_that_call_run_at_once_one_runs(backend: Any) -> None:
     """Both began a run, and the second took the place of the first. Now it is refused before it opens a loop."""
-    scheduler, errors, results = Scheduler(Job(nothing), label="top"), list[str](), list[bool]()
+    scheduler, errors, results = (
+        Scheduler(Job(nothing), label="top"),
+        list[str](),
+        list[bool](),
+    )
 
     def run() -> None:
         try:
@@ -380,12 +438,16 @@ def test_of_two_threads_that_call_run_at_once_one_runs(backend: Any) -> None:
     run()
     assert (results, errors) == (
         [True],
-        ["another call runs 'top'; wait for that run to end, or build one for each call"],
+        [
+            "another call runs 'top'; wait for that run to end, or build one for each call"
+        ],
     )
     assert scheduler.run(backend=backend)
 
 
-def test_many_threads_that_race_for_a_run_never_run_it_twice_at_once(backend: Any) -> None:
+def test_many_threads_that_race_for_a_run_never_run_it_twice_at_once(
+    backend: Any,
+) -> None:
     scheduler, running, most = Scheduler(label="top"), 0, 0
 
     async def count() -> None:
@@ -409,7 +471,9 @@ def test_many_threads_that_race_for_a_run_never_run_it_twice_at_once(backend: An
     assert (most, all(outcomes), len(outcomes) > 0) == (1, True, True)
 
 
-def test_a_group_in_a_group_that_waits_is_refused_a_run_of_its_own(virtual: Any) -> None:
+def test_a_group_in_a_group_that_waits_is_refused_a_run_of_its_own(
+    virtual: Any,
+) -> None:
     """Only the scheduler around it was asked, so that it ran twice: by itself, and in the run further out."""
     inner = Scheduler(Job(nothing), label="inner")
     errors: list[str] = []
@@ -421,22 +485,32 @@ def test_a_group_in_a_group_that_waits_is_refused_a_run_of_its_own(virtual: Any)
             errors.append(str(error))
 
     first = Job(run_inner)
-    assert virtual(Scheduler(first, Scheduler(inner, required=first), label="top").co_run)
+    assert virtual(
+        Scheduler(first, Scheduler(inner, required=first), label="top").co_run
+    )
     assert errors == ["'inner' is in 'top', which is running, and will run it"]
 
 
 @pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize("word", ["cancel", "drain"])
-def test_what_is_in_a_group_that_has_not_begun_can_be_ended(virtual: Any, word: str, depth: int) -> None:
+def test_what_is_in_a_group_that_has_not_begun_can_be_ended(
+    virtual: Any, word: str, depth: int
+) -> None:
     late = Job(nothing)
     ended: Any = Scheduler(late) if word == "drain" or depth == 2 else late
     group = Scheduler(ended, other := Job(nothing))
     for _ in range(depth - 1):
         group = Scheduler(group)
-    scheduler = Scheduler(first := Job(at_once, lambda: getattr(ended, word)()), group.requires(first))
+    scheduler = Scheduler(
+        first := Job(at_once, lambda: getattr(ended, word)()), group.requires(first)
+    )
     for _ in range(2):
         virtual(scheduler.co_run)
-        assert (ended.state, late.started_at, other.state) == (JobState.CANCELLED, None, JobState.SUCCEEDED)
+        assert (ended.state, late.started_at, other.state) == (
+            JobState.CANCELLED,
+            None,
+            JobState.SUCCEEDED,
+        )
     group.requires(first, remove=True)
     scheduler.remove(first)
     assert virtual(scheduler.co_run)
@@ -444,7 +518,9 @@ def test_what_is_in_a_group_that_has_not_begun_can_be_ended(virtual: Any, word: 
 
 
 @pytest.mark.parametrize("reaches", ["option", "hook"])
-def test_jobs_may_be_added_as_a_job_settles_while_the_run_begins(virtual: Any, reaches: str) -> None:
+def test_jobs_may_be_added_as_a_job_settles_while_the_run_begins(
+    virtual: Any, reaches: str
+) -> None:
     """A job that is skipped at once settles before the first job starts: "has not started yet" ended the run."""
     rules: list[Any] = ["succeeded", "failed", "failed"]
 

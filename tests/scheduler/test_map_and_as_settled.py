@@ -4,9 +4,28 @@ from collections.abc import Callable
 from typing import Any
 import anyio
 import pytest
-from trioflow import Job, Scheduler, StopReason, ThreadJob, current_job, current_scheduler, ref
+from trioflow import (
+    Job,
+    Scheduler,
+    StopReason,
+    ThreadJob,
+    current_job,
+    current_scheduler,
+    ref,
+)
 from trioflow import job as decorate
-from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, add, at_once, fail, later, nap, running
+from ..bodies import (
+    CANCELLED,
+    FAILED,
+    IDLE,
+    SUCCEEDED,
+    add,
+    at_once,
+    fail,
+    later,
+    nap,
+    running,
+)
 from ..conftest import Virtual
 
 
@@ -18,7 +37,9 @@ async def collect(scheduler: Scheduler, found: list[Any] | None = None) -> list[
     return found
 
 
-async def collected_beside(scheduler: Scheduler, *actions: Callable[[], Any]) -> list[Any]:
+async def collected_beside(
+    scheduler: Scheduler, *actions: Callable[[], Any]
+) -> list[Any]:
     """Return what another task collects, while this one does something else, and then until there is no more."""
     found: list[Any] = []
     async with anyio.create_task_group() as tasks:
@@ -38,7 +59,9 @@ def test_map_makes_a_job_for_each_argument(virtual: Virtual) -> None:
     scheduler = Scheduler()
     jobs = scheduler.map(add, [1, 2, 3])
     assert list(scheduler) == jobs
-    several = scheduler.map(add, range(10**9), (number for number in (10, 20, 30)), {100: "a", 200: "b"})
+    several = scheduler.map(
+        add, range(10**9), (number for number in (10, 20, 30)), {100: "a", 200: "b"}
+    )
     assert virtual(scheduler.co_run) is True
     assert [job.result() for job in (*jobs, *several)] == [1, 2, 3, 110, 221]
 
@@ -59,15 +82,26 @@ def test_map_passes_options_to_each_job(virtual: Virtual) -> None:
     scheduler = Scheduler(before)
     jobs = scheduler.map(nap, [1, 5], label="mapped", timeout=2, required=before)
     virtual(scheduler.co_run)
-    assert [(job.label, job.state, job.started_at) for job in jobs] == [("mapped", SUCCEEDED, 1), ("mapped", FAILED, 1)]
+    assert [(job.label, job.state, job.started_at) for job in jobs] == [
+        ("mapped", SUCCEEDED, 1),
+        ("mapped", FAILED, 1),
+    ]
 
 
 def test_map_makes_the_key_of_each_job_from_its_arguments() -> None:
     scheduler = Scheduler()
-    assert [job.key for job in scheduler.map(add, [1, 2], [3, 4], key=lambda a, b: a * b)] == [3, 8]
-    with pytest.raises(TypeError, match=r"^key='x' of map\(\) of .*: give a function that takes the arguments"):
+    assert [
+        job.key for job in scheduler.map(add, [1, 2], [3, 4], key=lambda a, b: a * b)
+    ] == [3, 8]
+    with pytest.raises(
+        TypeError,
+        match=r"^key='x' of map\(\) of .*: give a function that takes the arguments",
+    ):
         scheduler.map(add, [1], [3], key="x")
-    with pytest.raises(ValueError, match=r"the function of key= raised for key\(1, 0\): ZeroDivisionError"):
+    with pytest.raises(
+        ValueError,
+        match=r"the function of key= raised for key\(1, 0\): ZeroDivisionError",
+    ):
         scheduler.map(add, [1], [0], key=lambda a, b: a / b)
     assert len(scheduler) == 2
 
@@ -90,12 +124,17 @@ def test_map_of_a_decorated_function_overrides_its_options(virtual: Virtual) -> 
     scheduler = Scheduler()
     jobs = scheduler.map(twice, [1, 2], timeout=3)
     virtual(scheduler.co_run)
-    assert [(one.result(), one.label, one.timeout) for one in jobs] == [(2, "decorated", 3), (4, "decorated", 3)]
+    assert [(one.result(), one.label, one.timeout) for one in jobs] == [
+        (2, "decorated", 3),
+        (4, "decorated", 3),
+    ]
 
 
 def test_map_works_during_a_run(virtual: Virtual) -> None:
     found: list[Any] = []
-    scheduler = Scheduler(Job(at_once, lambda: found.extend(scheduler.map(nap, [1, 2]))))
+    scheduler = Scheduler(
+        Job(at_once, lambda: found.extend(scheduler.map(nap, [1, 2])))
+    )
     assert virtual(scheduler.co_run) is True
     assert [job.finished_at for job in found] == [1, 2]
 
@@ -104,14 +143,19 @@ def test_map_works_during_a_run(virtual: Virtual) -> None:
     ("function", "items", "options", "error"),
     [
         (add, [], {}, "at least one iterable"),
-        *((add, [[1, 2], wrong], {}, r"map\(\) of 'mapping': .* is not iterable") for wrong in (5, None, nap)),
+        *(
+            (add, [[1, 2], wrong], {}, r"map\(\) of 'mapping': .* is not iterable")
+            for wrong in (5, None, nap)
+        ),
         (print, [[1]], {}, None),
         (nap, [[1]], {"colour": "red"}, None),
         (nap, [[1]], {"timeout": "soon"}, None),
         (nap, [[1, {Job(nap)}]], {}, None),
     ],
 )
-def test_map_of_something_wrong_adds_nothing(function: Any, items: Any, options: Any, error: str | None) -> None:
+def test_map_of_something_wrong_adds_nothing(
+    function: Any, items: Any, options: Any, error: str | None
+) -> None:
     scheduler = Scheduler(label="mapping")
     with pytest.raises(TypeError, match=error):
         scheduler.map(function, *items, **options)
@@ -137,7 +181,9 @@ def test_as_settled_yields_jobs_to_a_task_outside_the_run(virtual: Virtual) -> N
     assert found == [("1", 1), ("fails", 2), ("3", 3), ("end", 3)]
 
 
-def test_as_settled_in_an_open_block_includes_jobs_added_meanwhile(virtual: Virtual) -> None:
+def test_as_settled_in_an_open_block_includes_jobs_added_meanwhile(
+    virtual: Virtual,
+) -> None:
     async def main() -> list[Any]:
         found = []
         async with Scheduler(sleeper(1), sleeper(2)) as scheduler:
@@ -150,7 +196,9 @@ def test_as_settled_in_an_open_block_includes_jobs_added_meanwhile(virtual: Virt
     assert virtual(main) == [("1", 1), ("2", 2), ("4", 6)]
 
 
-def test_as_settled_first_yields_jobs_that_have_settled_before(virtual: Virtual) -> None:
+def test_as_settled_first_yields_jobs_that_have_settled_before(
+    virtual: Virtual,
+) -> None:
     async def main() -> list[Any]:
         async with Scheduler(sleeper(2), sleeper(1), sleeper(5)) as scheduler:
             await anyio.sleep(3)
@@ -172,12 +220,20 @@ def test_as_settled_yields_jobs_of_every_final_state(virtual: Virtual) -> None:
         failing, Job(nap, 9), Job(nap, failing), Job(nap, run_if="failed", required=(good := Job(nap, 2))), good
     ]  # fmt: skip
     states = virtual(main)
-    assert sorted(state.name for state in states) == ["BLOCKED", "CANCELLED", "FAILED", "SKIPPED", "SUCCEEDED"]
+    assert sorted(state.name for state in states) == [
+        "BLOCKED",
+        "CANCELLED",
+        "FAILED",
+        "SKIPPED",
+        "SUCCEEDED",
+    ]
     assert states[0] is CANCELLED
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
-def test_as_settled_inside_a_job_leaves_out_that_job_and_its_schedulers(virtual: Virtual, depth: int) -> None:
+def test_as_settled_inside_a_job_leaves_out_that_job_and_its_schedulers(
+    virtual: Virtual, depth: int
+) -> None:
     """A job that iterates over `as_settled` waits neither for itself nor for the nested schedulers that it is in. Once
     only the job itself was left out: job and nested scheduler waited for each other forever."""
     watcher: Any = Job(lambda: collect(scheduler))
@@ -190,15 +246,25 @@ def test_as_settled_inside_a_job_leaves_out_that_job_and_its_schedulers(virtual:
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_jobs_that_iterate_over_all_jobs_do_not_wait_for_each_other(virtual: Virtual, late: bool) -> None:
+def test_jobs_that_iterate_over_all_jobs_do_not_wait_for_each_other(
+    virtual: Virtual, late: bool
+) -> None:
     """Two jobs of a scheduler may iterate over `as_settled()`; once each waited for the other, without a word."""
 
     async def labels(after: float) -> list[str]:
         await anyio.sleep(after)
-        return [job.label async for job in current_scheduler().as_settled() if job.label in "ab"]
+        return [
+            job.label
+            async for job in current_scheduler().as_settled()
+            if job.label in "ab"
+        ]
 
     collectors = [Job(labels, after) for after in (0, 5 if late else 0)]
-    assert virtual(Scheduler(*collectors, Job(nap, 1, label="a"), Job(nap, 2, label="b"), timeout=60).co_run)
+    assert virtual(
+        Scheduler(
+            *collectors, Job(nap, 1, label="a"), Job(nap, 2, label="b"), timeout=60
+        ).co_run
+    )
     assert [job.result() for job in collectors] == [["a", "b"]] * 2
 
 
@@ -206,17 +272,23 @@ def test_a_job_that_iterates_over_chosen_jobs_is_waited_for(virtual: Virtual) ->
     a, sleepers = sleeper(1), [sleeper(2), sleeper(3)]
 
     async def chosen() -> int:
-        return len([job async for job in current_scheduler().as_settled([a, *sleepers])])
+        return len(
+            [job async for job in current_scheduler().as_settled([a, *sleepers])]
+        )
 
     async def labels() -> list[str]:
         return [job.label async for job in current_scheduler().as_settled()]
 
     over_all = Job(labels)
-    assert virtual(Scheduler(a, sleepers, Job(chosen, label="chosen"), over_all, timeout=60).co_run)
+    assert virtual(
+        Scheduler(a, sleepers, Job(chosen, label="chosen"), over_all, timeout=60).co_run
+    )
     assert over_all.result() == ["1", "2", "3", "chosen"]
 
 
-def test_as_settled_leaves_out_a_job_whose_body_runs_the_iterating_job(virtual: Virtual) -> None:
+def test_as_settled_leaves_out_a_job_whose_body_runs_the_iterating_job(
+    virtual: Virtual,
+) -> None:
     async def run_another() -> None:
         watcher = Job(collect, ref(outer))
         await Scheduler(watcher).co_run()
@@ -238,7 +310,9 @@ def test_as_settled_waits_for_jobs_added_during_the_iteration(virtual: Virtual) 
     assert watcher.result() == [("first", 1), ("2 left", 2), ("1 left", 3), ("end", 3)]
 
 
-def test_as_settled_yields_a_job_that_settles_when_it_is_added(virtual: Virtual) -> None:
+def test_as_settled_yields_a_job_that_settles_when_it_is_added(
+    virtual: Virtual,
+) -> None:
     def add_late() -> None:
         scheduler.add(sleeper(1, required=failing, run_if="succeeded"))
 
@@ -266,7 +340,10 @@ def test_several_as_settled_iterators_each_yield_all_jobs(virtual: Virtual) -> N
                 tasks.start_soon(collect, scheduler, late)
         return [early, late]
 
-    assert virtual(main) == [[("1", 1), ("3", 3), ("end", 3)], [("1", 2), ("3", 3), ("end", 3)]]
+    assert virtual(main) == [
+        [("1", 1), ("3", 3), ("end", 3)],
+        [("1", 2), ("3", 3), ("end", 3)],
+    ]
 
 
 def test_breaking_out_of_as_settled_allows_a_new_iteration(virtual: Virtual) -> None:
@@ -283,8 +360,14 @@ def test_breaking_out_of_as_settled_allows_a_new_iteration(virtual: Virtual) -> 
 
 
 def test_as_settled_ends_when_the_run_stops(virtual: Virtual) -> None:
-    scheduler = Scheduler(sleeper(1), long := sleeper(9), never := sleeper(3, required=long), timeout=2)
-    assert virtual(collected_beside, scheduler, scheduler.co_run) == [("1", 1), ("9", 2), ("end", 2)]
+    scheduler = Scheduler(
+        sleeper(1), long := sleeper(9), never := sleeper(3, required=long), timeout=2
+    )
+    assert virtual(collected_beside, scheduler, scheduler.co_run) == [
+        ("1", 1),
+        ("9", 2),
+        ("end", 2),
+    ]
     assert (scheduler.stop_reason, never.state) == (StopReason.TIMEOUT, IDLE)
 
 
@@ -301,7 +384,9 @@ def test_as_settled_ends_before_a_hold(virtual: Virtual) -> None:
     async def main() -> tuple[list[str], list[str]]:
         bad = Job(fail_at_first, label="bad")
         fine = Job(nap, 1, label="fine")
-        scheduler = Scheduler(bad, fine, hold=True, on_job_settled=lambda job: told.append(job.label))
+        scheduler = Scheduler(
+            bad, fine, hold=True, on_job_settled=lambda job: told.append(job.label)
+        )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(scheduler.co_run)
             first = [job.label async for job in scheduler.as_settled()]
@@ -317,7 +402,9 @@ def test_as_settled_ends_before_a_hold(virtual: Virtual) -> None:
     assert told == ["bad", "fine", "bad"]
 
 
-def test_as_settled_of_a_nested_scheduler_ends_when_the_outer_run_stops(virtual: Virtual) -> None:
+def test_as_settled_of_a_nested_scheduler_ends_when_the_outer_run_stops(
+    virtual: Virtual,
+) -> None:
     nested = Scheduler(sleeper(1), required=(long := sleeper(9)))
     stream = nested.as_settled()
     outer = Scheduler(long, nested, timeout=2)
@@ -331,9 +418,15 @@ def test_as_settled_of_a_nested_scheduler_ends_when_the_outer_run_stops(virtual:
     assert virtual(main) == 2
 
 
-def test_as_settled_ends_with_its_run_even_if_the_next_begins_at_once(virtual: Virtual) -> None:
-    scheduler = Scheduler(sleeper(1), long := sleeper(9), sleeper(3, required=long), timeout=2)
-    found = virtual(collected_beside, scheduler, nap, scheduler.co_run, scheduler.co_run)
+def test_as_settled_ends_with_its_run_even_if_the_next_begins_at_once(
+    virtual: Virtual,
+) -> None:
+    scheduler = Scheduler(
+        sleeper(1), long := sleeper(9), sleeper(3, required=long), timeout=2
+    )
+    found = virtual(
+        collected_beside, scheduler, nap, scheduler.co_run, scheduler.co_run
+    )
     assert found == [("1", 2), ("9", 3), ("end", 3)]
 
 
@@ -362,7 +455,9 @@ def test_the_last_step_of_as_settled_is_a_checkpoint(virtual: Virtual) -> None:
     virtual(main)
 
 
-def test_job_that_iterates_over_as_settled_is_cancelled_with_the_run(virtual: Virtual) -> None:
+def test_job_that_iterates_over_as_settled_is_cancelled_with_the_run(
+    virtual: Virtual,
+) -> None:
     watcher = Job(lambda: collect(scheduler))
     scheduler = Scheduler(watcher, sleeper(9), timeout=2)
     assert virtual(scheduler.co_run) is False
@@ -370,12 +465,16 @@ def test_job_that_iterates_over_as_settled_is_cancelled_with_the_run(virtual: Vi
 
 
 def test_as_settled_between_runs_yields_the_settled_jobs(virtual: Virtual) -> None:
-    scheduler = Scheduler(sleeper(2), sleeper(1), long := sleeper(9), sleeper(3, required=long))
+    scheduler = Scheduler(
+        sleeper(2), sleeper(1), long := sleeper(9), sleeper(3, required=long)
+    )
     virtual(lambda: scheduler.co_run(timeout=5))
     assert virtual(collect, scheduler) == [("1", 0), ("2", 0), ("9", 0), ("end", 0)]
 
 
-def test_as_settled_iterator_of_an_earlier_run_yields_no_job_of_the_next(virtual: Virtual) -> None:
+def test_as_settled_iterator_of_an_earlier_run_yields_no_job_of_the_next(
+    virtual: Virtual,
+) -> None:
     """An `as_settled` iterator made before or after a run yields no job of the next run. Once it waited forever for
     jobs that the next run had reset."""
 
@@ -401,7 +500,9 @@ def test_as_settled_of_an_empty_scheduler_ends_at_once(virtual: Virtual) -> None
     assert virtual(main) == [("end", 0)]
 
 
-def test_map_and_as_settled_give_results_in_the_order_of_settling(virtual: Virtual) -> None:
+def test_map_and_as_settled_give_results_in_the_order_of_settling(
+    virtual: Virtual,
+) -> None:
     """`map` and `as_settled` are mostly used together, to take each result as soon as it exists."""
 
     async def main() -> list[Any]:
@@ -417,7 +518,9 @@ def test_map_and_as_settled_give_results_in_the_order_of_settling(virtual: Virtu
 def test_map_makes_jobs_of_the_given_kind(backend: str) -> None:
     """`map(kind=ThreadJob)` takes plain functions and the options of the kind; labels and inputs work as usual."""
     scheduler = Scheduler()
-    lengths = scheduler.map(len, ["a", "bc"], kind=ThreadJob, abandon_on_cancel=True, label="length of {}")
+    lengths = scheduler.map(
+        len, ["a", "bc"], kind=ThreadJob, abandon_on_cancel=True, label="length of {}"
+    )
     sums = scheduler.map(pow, lengths, [2, 2], kind=ThreadJob)
     assert scheduler.run(backend=backend)
     assert [job.result() for job in sums] == [1, 4]
@@ -458,6 +561,7 @@ def test_as_settled_of_chosen_jobs_ends_with_the_run(virtual: Virtual) -> None:
 
 def test_as_settled_rejects_what_is_no_member() -> None:
     with pytest.raises(
-        ValueError, match=r"as_settled\(\): <Job 1, idle> is not a member of 'Scheduler'; add\(\) it first"
+        ValueError,
+        match=r"as_settled\(\): <Job 1, idle> is not a member of 'Scheduler'; add\(\) it first",
     ):
         Scheduler().as_settled([sleeper(1)])

@@ -7,7 +7,18 @@ import anyio.lowlevel
 import pytest
 from trioflow import Job, JobTimeout, RequirementFailed, Scheduler, Service, StopReason
 from trioflow.abc import AbstractJob, incidents_of
-from ..bodies import CANCELLED, FAILED, Flaw, fail, flaky, later, nap, nothing, raising, serve
+from ..bodies import (
+    CANCELLED,
+    FAILED,
+    Flaw,
+    fail,
+    flaky,
+    later,
+    nap,
+    nothing,
+    raising,
+    serve,
+)
 from ..conftest import Virtual
 
 
@@ -18,7 +29,12 @@ def test_it_gets_the_jobs_with_their_results(virtual: Virtual) -> None:
         results.append(job.result())
         return 1
 
-    assert virtual(Scheduler([Job(nap, 2, "b"), Job(nap, 1, "a")], on_job_settled=note).co_run) is True
+    assert (
+        virtual(
+            Scheduler([Job(nap, 2, "b"), Job(nap, 1, "a")], on_job_settled=note).co_run
+        )
+        is True
+    )
     assert results == ["a", "b"]
 
 
@@ -36,7 +52,9 @@ def test_what_it_adds_is_run(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("keeps", [False, True])
-def test_what_it_tries_again_is_told_each_time_as_it_was(virtual: Virtual, keeps: bool) -> None:
+def test_what_it_tries_again_is_told_each_time_as_it_was(
+    virtual: Virtual, keeps: bool
+) -> None:
     """So is what the failure has blocked; with `keep_jobs=False`, what it tries again is not dropped."""
     told: list[tuple[str, str]] = []
 
@@ -56,7 +74,10 @@ def test_what_it_tries_again_is_told_each_time_as_it_was(virtual: Virtual, keeps
                 scheduler.add(Job(nap, required=first, label="second"))
 
     virtual(main)
-    first = [("first", "FAILED"), ("second", "BLOCKED")] * 2 + [("first", "SUCCEEDED"), ("second", "SUCCEEDED")]
+    first = [("first", "FAILED"), ("second", "BLOCKED")] * 2 + [
+        ("first", "SUCCEEDED"),
+        ("second", "SUCCEEDED"),
+    ]
     assert told == [each for each in first if keeps or each[0] == "first"]
 
 
@@ -82,7 +103,9 @@ def test_an_open_scheduler_that_keeps_no_jobs_gives_it_all(virtual: Virtual) -> 
     results: list[Any] = []
 
     async def main() -> None:
-        async with Scheduler(keep_jobs=False, on_job_settled=lambda job: results.append(job.result())) as scheduler:
+        async with Scheduler(
+            keep_jobs=False, on_job_settled=lambda job: results.append(job.result())
+        ) as scheduler:
             scheduler.map(nap, [0, 0, 0], "abc")
             await anyio.sleep(0.5)
             assert len(scheduler) == 0
@@ -91,7 +114,9 @@ def test_an_open_scheduler_that_keeps_no_jobs_gives_it_all(virtual: Virtual) -> 
     assert results == ["a", "b", "c"]
 
 
-def test_if_it_raises_the_run_ends_critical_with_this_exception(virtual: Virtual) -> None:
+def test_if_it_raises_the_run_ends_critical_with_this_exception(
+    virtual: Virtual,
+) -> None:
     """The run is CRITICAL without a culprit, `check=True` raises the exception itself, and no further call is made."""
     flaw = Flaw()
 
@@ -101,14 +126,25 @@ def test_if_it_raises_the_run_ends_critical_with_this_exception(virtual: Virtual
 
     calls: list[str] = []
     scheduler = Scheduler(
-        Job(nap, 1, label="a"), Job(nap, 1.5, label="b"), long := Job(nap, 9), on_job_settled=refuse, label="refusing"
+        Job(nap, 1, label="a"),
+        Job(nap, 1.5, label="b"),
+        long := Job(nap, 9),
+        on_job_settled=refuse,
+        label="refusing",
     )
     with pytest.raises(Flaw) as caught:
         virtual(lambda: scheduler.co_run(check=True))
     assert caught.value is flaw
-    assert (scheduler.stop_reason, scheduler.culprit, long.state) == (StopReason.CRITICAL, None, CANCELLED)
+    assert (scheduler.stop_reason, scheduler.culprit, long.state) == (
+        StopReason.CRITICAL,
+        None,
+        CANCELLED,
+    )
     assert calls == ["a"]
-    assert incidents_of(scheduler)[0].message == "on_job_settled of 'refusing' raised Flaw for 'a'"
+    assert (
+        incidents_of(scheduler)[0].message
+        == "on_job_settled of 'refusing' raised Flaw for 'a'"
+    )
 
 
 def test_if_it_raises_in_a_nested_scheduler_this_has_failed(virtual: Virtual) -> None:
@@ -155,13 +191,18 @@ def test_a_cancelled_run_gives_it_the_cancelled_jobs(virtual: Virtual) -> None:
     async def main() -> None:
         jobs = [Job(nap, 9, label=label) for label in "ab"]
         with anyio.move_on_after(1):
-            await Scheduler(jobs, on_job_settled=lambda job: told.append((job.label, job.state.value))).co_run()
+            await Scheduler(
+                jobs,
+                on_job_settled=lambda job: told.append((job.label, job.state.value)),
+            ).co_run()
 
     virtual(main)
     assert sorted(told) == [("a", "cancelled"), ("b", "cancelled")]
 
 
-def test_a_call_that_raises_in_a_run_that_stops_leaves_the_others(virtual: Virtual) -> None:
+def test_a_call_that_raises_in_a_run_that_stops_leaves_the_others(
+    virtual: Virtual,
+) -> None:
     got: list[str] = []
 
     def follow_up(job: AbstractJob[Any]) -> None:
@@ -170,7 +211,9 @@ def test_a_call_that_raises_in_a_run_that_stops_leaves_the_others(virtual: Virtu
             scheduler.add(Job(nothing))
 
     scheduler = Scheduler(
-        *[Job(nap, number, label=str(number)) for number in range(5)], on_job_settled=follow_up, timeout=2.5
+        *[Job(nap, number, label=str(number)) for number in range(5)],
+        on_job_settled=follow_up,
+        timeout=2.5,
     )
     with pytest.raises(JobTimeout):
         virtual(lambda: scheduler.co_run(check=True))
@@ -192,7 +235,11 @@ def test_a_restored_job_reaches_it_too(virtual: Virtual, tmp_path: Path) -> None
 
     for expected in ([1, 2, 4], []):
         ran.clear()
-        scheduler = Scheduler(Job(double, 1, label="double 1"), journal=tmp_path / "journal.db", on_job_settled=follow)
+        scheduler = Scheduler(
+            Job(double, 1, label="double 1"),
+            journal=tmp_path / "journal.db",
+            on_job_settled=follow,
+        )
         assert virtual(scheduler.co_run) is True
         assert ran == expected
         assert [job.result() for job in scheduler] == [2, 4, 8]
@@ -209,7 +256,10 @@ def test_what_is_no_plain_function_is_rejected() -> None:
 
     wrong: list[Any] = ["print", note, note_later, store]
     for function in wrong:
-        with pytest.raises(TypeError, match=r"give a plain function of a job, or None; .*as_settled\(\)"):
+        with pytest.raises(
+            TypeError,
+            match=r"give a plain function of a job, or None; .*as_settled\(\)",
+        ):
             Scheduler(on_job_settled=function)
 
 
@@ -242,7 +292,13 @@ def test_over_three_tries_each_end_is_told_once(virtual: Virtual, at: int) -> No
 
     calls: list[tuple[str, int]] = []
     flaky_job = Job(flaky, label="flaky", critical=True)
-    group = Scheduler(Job(nap, 1, label="a"), Job(nap, 1, label="b"), flaky_job, label="group", on_job_settled=note)
+    group = Scheduler(
+        Job(nap, 1, label="a"),
+        Job(nap, 1, label="b"),
+        flaky_job,
+        label="group",
+        on_job_settled=note,
+    )
     assert virtual(Scheduler(group, Job(try_again), log=False).co_run)
     assert group.attempts >= 3
     taken = [*calls[: at - 1], *calls[at:]]
@@ -250,7 +306,9 @@ def test_over_three_tries_each_end_is_told_once(virtual: Virtual, at: int) -> No
     assert {(job.label, job.attempts) for job in group} <= {*taken}
 
 
-def test_a_job_that_a_hook_adds_waits_for_all_that_it_requires(virtual: Virtual) -> None:
+def test_a_job_that_a_hook_adds_waits_for_all_that_it_requires(
+    virtual: Virtual,
+) -> None:
     """What a failure settles is what required the job until then."""
 
     def add_late(job: AbstractJob[Any]) -> None:

@@ -7,18 +7,41 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 import anyio
 import pytest
-from trioflow import AbstractJob, CommandJob, Job, Pool, Retry, Scheduler, Sequence, Service, StopReason, current_job
+from trioflow import (
+    AbstractJob,
+    CommandJob,
+    Job,
+    Pool,
+    Retry,
+    Scheduler,
+    Sequence,
+    Service,
+    StopReason,
+    current_job,
+)
 from trioflow._core.job._job_options import JobOptions
 from trioflow._core.job._option_descriptors import Option, ReadOnlyOption
 from trioflow._core.run._current import current_worker_var
 from trioflow._scheduler import SchedulerOptions
 from trioflow.abc import Instrument
-from tests.bodies import BLOCKED, CANCELLED, FAILED, SUCCEEDED, fail, fail_now, nap, nothing, timed
+from tests.bodies import (
+    BLOCKED,
+    CANCELLED,
+    FAILED,
+    SUCCEEDED,
+    fail,
+    fail_now,
+    nap,
+    nothing,
+    timed,
+)
 from tests.conftest import Virtual
 
 OF_JOBS = AbstractJob._declared_options
 OF_SCHEDULERS = Scheduler._declared_options
-FIXED = {name for name, option in OF_SCHEDULERS.items() if isinstance(option, ReadOnlyOption)}
+FIXED = {
+    name for name, option in OF_SCHEDULERS.items() if isinstance(option, ReadOnlyOption)
+}
 
 
 class Effect(NamedTuple):
@@ -68,15 +91,26 @@ def for_job(
     *others: Any,
     look: Callable[[Job[Any]], Any] = lambda job: job.state,
 ) -> Effect:
-    return Effect(Scheduler(job, *others), job, value, lambda _: look(job), before, after)
+    return Effect(
+        Scheduler(job, *others), job, value, lambda _: look(job), before, after
+    )
 
 
-def for_scheduler(value: Any, before: Any, after: Any, look: Callable[[Scheduler], Any]) -> Effect:
+def for_scheduler(
+    value: Any, before: Any, after: Any, look: Callable[[Scheduler], Any]
+) -> Effect:
     scheduler = Scheduler(Job(nothing, label="a"))
     return Effect(scheduler, scheduler, value, lambda _: look(scheduler), before, after)
 
 
-def in_order(name: str, value: Any, before: str, after: str, *jobs: AbstractJob[Any], **options: Any) -> Effect:
+def in_order(
+    name: str,
+    value: Any,
+    before: str,
+    after: str,
+    *jobs: AbstractJob[Any],
+    **options: Any,
+) -> Effect:
     """Check an option of the last job, or of the scheduler, by the order of starts."""
     starts = Starts()
     scheduler = Scheduler(*jobs, instruments=[starts], **options)
@@ -104,7 +138,9 @@ def sharing_tasks() -> Effect:
     tasks: list[Any] = []
 
     async def body() -> None:
-        tasks.append(current_worker_var.get())  # its worker: a task that somebody keeps is not shared from then on
+        tasks.append(
+            current_worker_var.get()
+        )  # its worker: a task that somebody keeps is not shared from then on
 
     def is_shared(_: float) -> bool:
         return [tasks[1] is tasks[2], tasks.clear()][0] or False
@@ -113,14 +149,29 @@ def sharing_tasks() -> Effect:
     return Effect(Scheduler(Sequence(jobs)), jobs[2], True, is_shared, True, False)
 
 
-def ended(name: str, value: Any, after: StopReason, *jobs: AbstractJob[Any], job: AbstractJob[Any]) -> Effect:
+def ended(
+    name: str,
+    value: Any,
+    after: StopReason,
+    *jobs: AbstractJob[Any],
+    job: AbstractJob[Any],
+) -> Effect:
     """Check an option by the stop reason of the run."""
     scheduler = Scheduler(job, *jobs)
     target = scheduler if name not in OF_JOBS or job is jobs else job
-    return Effect(scheduler, target, value, lambda _: scheduler.stop_reason, StopReason.FAILED, after)
+    return Effect(
+        scheduler,
+        target,
+        value,
+        lambda _: scheduler.stop_reason,
+        StopReason.FAILED,
+        after,
+    )
 
 
-def lasting(value: Any, before: float, after: float, *jobs: AbstractJob[Any], **options: Any) -> Effect:
+def lasting(
+    value: Any, before: float, after: float, *jobs: AbstractJob[Any], **options: Any
+) -> Effect:
     """Check an option of the scheduler by the duration of the run."""
     scheduler = Scheduler(*jobs, **options)
     return Effect(scheduler, scheduler, value, took, before, after)
@@ -128,7 +179,14 @@ def lasting(value: Any, before: float, after: float, *jobs: AbstractJob[Any], **
 
 def needing() -> Effect:
     job = Job(nap, 1)
-    return Effect(Scheduler(Job(nap, 1, needs={"cpu": 1}), job, pool=Pool(cpu=1)), job, {"cpu": 1}, took, 1, 2)
+    return Effect(
+        Scheduler(Job(nap, 1, needs={"cpu": 1}), job, pool=Pool(cpu=1)),
+        job,
+        {"cpu": 1},
+        took,
+        1,
+        2,
+    )
 
 
 def watching() -> Effect:
@@ -138,7 +196,9 @@ def watching() -> Effect:
 
 def settling() -> Effect:
     told: list[str] = []
-    return for_scheduler(lambda job: told.append(job.label), "", "a", lambda _: "".join(told))
+    return for_scheduler(
+        lambda job: told.append(job.label), "", "a", lambda _: "".join(told)
+    )
 
 
 def named(*labels: str, **options: Any) -> list[Job[Any]]:
@@ -189,7 +249,10 @@ EFFECTS: dict[str, Callable[[], Effect]] = {
 """How to see that an option is in effect. Options of journals are tested in tests/journal."""
 IN_JOURNALS = {"save": "json", "key": "what it does", "version": 2, "reads": "in", "writes": "out", "journal": "run.db",
                "restore_if": bool}  # fmt: skip
-VALUES: dict[str, Any] = {**{name: make().value for name, make in EFFECTS.items()}, **IN_JOURNALS}
+VALUES: dict[str, Any] = {
+    **{name: make().value for name, make in EFFECTS.items()},
+    **IN_JOURNALS,
+}
 
 
 def test_each_option_that_can_be_set_has_a_case_in_these_tests() -> None:
@@ -198,9 +261,16 @@ def test_each_option_that_can_be_set_has_a_case_in_these_tests() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.fast_way("asyncio")] if name == "own_task" else []) for name in EFFECTS],
+    [
+        pytest.param(
+            name, marks=[pytest.mark.fast_way("asyncio")] if name == "own_task" else []
+        )
+        for name in EFFECTS
+    ],
 )  # with direct isolation on asyncio, each job has its own task
-def test_an_option_set_between_runs_is_in_effect_in_the_next_one(virtual: Virtual, name: str) -> None:
+def test_an_option_set_between_runs_is_in_effect_in_the_next_one(
+    virtual: Virtual, name: str
+) -> None:
     case = EFFECTS[name]()
 
     async def run() -> Any:
@@ -214,7 +284,9 @@ def test_an_option_set_between_runs_is_in_effect_in_the_next_one(virtual: Virtua
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_setting_an_option_during_a_run_raises_with_its_name(virtual: Virtual, name: str) -> None:
+def test_setting_an_option_during_a_run_raises_with_its_name(
+    virtual: Virtual, name: str
+) -> None:
     """During a run, options of its jobs cannot be set, at any depth and in any state; only labels can. `jobs_window`
     can be in a scheduler that has not begun, and elsewhere a number for a number."""
     refused: list[str] = []
@@ -233,7 +305,10 @@ def test_setting_an_option_during_a_run_raises_with_its_name(virtual: Virtual, n
 
     settled, running, idle = Job(nothing), Job(body), Job(nothing, label="idle")
     idle.requires(running)
-    inner, later = Scheduler(Job(nap, 1), label="inner"), Scheduler(Job(nothing), label="later", required=running)
+    inner, later = (
+        Scheduler(Job(nap, 1), label="inner"),
+        Scheduler(Job(nothing), label="later", required=running),
+    )
     whole = Scheduler(Sequence(settled, running), idle, inner, later, label="whole")
     schedulers: list[AbstractJob[Any]] = [whole, inner, later]
     jobs: list[AbstractJob[Any]] = [settled, running, idle, *inner, *later]
@@ -242,21 +317,40 @@ def test_setting_an_option_during_a_run_raises_with_its_name(virtual: Virtual, n
         assert not refused
     elif name == "jobs_window":
         assert len(refused) == 2
-        assert all("during a run a number can only be replaced by a number" in one for one in refused)
+        assert all(
+            "during a run a number can only be replaced by a number" in one
+            for one in refused
+        )
     else:
         for_next_try = name in ("timeout", "idle_timeout")  # of the settled job
-        assert len(refused) == len(schedulers) + (name in OF_JOBS) * len(jobs) - for_next_try
-        assert all(one.startswith(f"{name} of '") and "not allowed while '" in one for one in refused)
+        assert (
+            len(refused)
+            == len(schedulers) + (name in OF_JOBS) * len(jobs) - for_next_try
+        )
+        assert all(
+            one.startswith(f"{name} of '") and "not allowed while '" in one
+            for one in refused
+        )
 
 
-@pytest.mark.parametrize(("name", "value", "instead"), [("required", (), "requires()"), ("scheduler", None, "add()")])
-def test_setting_required_or_scheduler_raises_and_names_the_method_to_call(name: str, value: Any, instead: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "instead"),
+    [("required", (), "requires()"), ("scheduler", None, "add()")],
+)
+def test_setting_required_or_scheduler_raises_and_names_the_method_to_call(
+    name: str, value: Any, instead: str
+) -> None:
     job = Job(nothing, label="x")
-    with pytest.raises(AttributeError, match=f"^{name} of 'x' cannot be set: call {instead[:-2]}"):
+    with pytest.raises(
+        AttributeError, match=f"^{name} of 'x' cannot be set: call {instead[:-2]}"
+    ):
         setattr(job, name, value)
 
 
-@pytest.mark.parametrize("name", [name for name in VALUES if name not in ("label", "redact", "key", "version")])
+@pytest.mark.parametrize(
+    "name",
+    [name for name in VALUES if name not in ("label", "redact", "key", "version")],
+)
 def test_a_wrong_value_of_an_option_is_rejected_and_changes_nothing(name: str) -> None:
     scheduler = Scheduler(label="s")
     before, wrong = getattr(scheduler, name), object()
@@ -316,27 +410,46 @@ def declared_types(kinds: list[type[AbstractJob[Any]]]) -> dict[str, str]:
     for kind in kinds:
         for name, annotation in kind.__annotations__.items():
             if isinstance(vars(kind).get(name), Option):
-                types = typing.cast(ast.Subscript, ast.parse(annotation, mode="eval").body).slice
-                found[name] = ast.unparse(types.elts[-1] if isinstance(types, ast.Tuple) else types)
+                types = typing.cast(
+                    ast.Subscript, ast.parse(annotation, mode="eval").body
+                ).slice
+                found[name] = ast.unparse(
+                    types.elts[-1] if isinstance(types, ast.Tuple) else types
+                )
     return found
 
 
 @pytest.mark.parametrize(
-    ("spelt", "kinds"), [(JobOptions, [AbstractJob]), (SchedulerOptions, [AbstractJob, *Scheduler.__mro__[1::-1]])]
+    ("spelt", "kinds"),
+    [
+        (JobOptions, [AbstractJob]),
+        (SchedulerOptions, [AbstractJob, *Scheduler.__mro__[1::-1]]),
+    ],
 )
-def test_typed_dicts_of_options_have_the_declared_types(spelt: Any, kinds: list[type[AbstractJob[Any]]]) -> None:
-    plain = {name: text.replace("_pools.", "") for name, text in declared_types(kinds).items()}
+def test_typed_dicts_of_options_have_the_declared_types(
+    spelt: Any, kinds: list[type[AbstractJob[Any]]]
+) -> None:
+    plain = {
+        name: text.replace("_pools.", "")
+        for name, text in declared_types(kinds).items()
+    }
     assert spelt_types(spelt) == plain
 
 
 @pytest.mark.parametrize("kind", [AbstractJob, Scheduler])
-def test_the_signature_shows_each_option_with_its_default(kind: type[AbstractJob[Any]]) -> None:
+def test_the_signature_shows_each_option_with_its_default(
+    kind: type[AbstractJob[Any]],
+) -> None:
     """The signature that `help()` shows has each option with the default that a job made without arguments has. That of
     a scheduler has its own options, and those of every job as `**options`."""
     shown = {
-        name: one.default for name, one in inspect.signature(kind).parameters.items() if one.kind is one.KEYWORD_ONLY
+        name: one.default
+        for name, one in inspect.signature(kind).parameters.items()
+        if one.kind is one.KEYWORD_ONLY
     }
-    own = kind._declared_options.keys() - (OF_JOBS.keys() - {"label", "timeout"} if kind is Scheduler else set())
+    own = kind._declared_options.keys() - (
+        OF_JOBS.keys() - {"label", "timeout"} if kind is Scheduler else set()
+    )
     assert shown == {name: kind._declared_options[name].default for name in own}
     assert not any(name.startswith("_") for name in inspect.signature(kind).parameters)
     job = kind()

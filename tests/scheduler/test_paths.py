@@ -26,7 +26,9 @@ def test_each_path_is_that_of_all_paths_after_any_changes(seed: int) -> None:
     scheduler = Scheduler(group)
     for _ in range(120):
         jobs = [job for job in scheduler.iterate_jobs() if job is not group]
-        match random.choice(["add", "add", "remove", "rename", "rename the group", "look at one"]):
+        match random.choice(
+            ["add", "add", "remove", "rename", "rename the group", "look at one"]
+        ):
             case "add":
                 label = random.choice(["a", "b", None])
                 new = Job(nap, random.randrange(2), label=label)
@@ -44,16 +46,24 @@ def test_each_path_is_that_of_all_paths_after_any_changes(seed: int) -> None:
             case _:
                 pass
         if random.random() < 0.2:
-            assert {job: job.path for job in scheduler.iterate_jobs()} == _labels.paths_of(scheduler)
+            assert {
+                job: job.path for job in scheduler.iterate_jobs()
+            } == _labels.paths_of(scheduler)
 
 
-def test_a_default_label_that_changes_with_its_argument_is_seen_when_its_job_is_named() -> None:
+def test_a_default_label_that_changes_with_its_argument_is_seen_when_its_job_is_named() -> (
+    None
+):
     numbers = [1]
     first, second = Job(nap, numbers), Job(nap, numbers, label="nap([2])")
     scheduler = Scheduler(first, second)
     assert [first.path, second.path] == ["nap([1])", "nap([2])"]
     numbers[0] = 2
-    assert [first.path, second.path] == ["nap([2])", "nap([2])#2"] == [*_labels.paths_of(scheduler).values()]
+    assert (
+        [first.path, second.path]
+        == ["nap([2])", "nap([2])#2"]
+        == [*_labels.paths_of(scheduler).values()]
+    )
 
 
 def test_a_rejected_label_leaves_all_paths() -> None:
@@ -90,10 +100,15 @@ def seconds_per_path(kind: str, count: int) -> float:
 def test_the_path_of_a_job_costs_the_same_in_a_large_run(kind: str) -> None:
     """A run whose jobs name themselves takes time in proportion to their number: eight times as many, not 64."""
     for _ in range(3):
-        small, large = (min(seconds_per_path(kind, count) for _ in range(2)) for count in (250, 2000))
+        small, large = (
+            min(seconds_per_path(kind, count) for _ in range(2))
+            for count in (250, 2000)
+        )
         if large < 3 * small:
             return
-    pytest.fail(f"a path takes {small * 1e6:.1f} µs of 250 jobs, and {large * 1e6:.1f} µs of 2000")
+    pytest.fail(
+        f"a path takes {small * 1e6:.1f} µs of 250 jobs, and {large * 1e6:.1f} µs of 2000"
+    )
 
 
 def test_threads_ask_for_paths_while_jobs_are_added_and_dropped() -> None:
@@ -107,7 +122,10 @@ def test_threads_ask_for_paths_while_jobs_are_added_and_dropped() -> None:
 
     async def work() -> None:
         stop = list[bool]()
-        jobs: list[Job[Any]] = [Job(trio.sleep, math.inf, label=f"job {number}", forever=True) for number in range(5)]
+        jobs: list[Job[Any]] = [
+            Job(trio.sleep, math.inf, label=f"job {number}", forever=True)
+            for number in range(5)
+        ]
         async with scheduler, trio.open_nursery() as nursery:
             for job in jobs:
                 scheduler.add(job)

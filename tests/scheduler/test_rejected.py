@@ -15,7 +15,18 @@ import anyio.to_thread
 import pytest
 import trio
 import trioflow
-from trioflow import AbstractJob, CycleError, Job, JobTimeout, Pool, Retry, Scheduler, Sequence, StopReason, job
+from trioflow import (
+    AbstractJob,
+    CycleError,
+    Job,
+    JobTimeout,
+    Pool,
+    Retry,
+    Scheduler,
+    Sequence,
+    StopReason,
+    job,
+)
 from trioflow._core.base._text_forms import short_repr
 from trioflow._core.scheduler import _awaiting, _checks
 from trioflow.graph import keep_only
@@ -47,18 +58,24 @@ def test_run_in_a_thread_of_a_running_loop_is_allowed(virtual: Virtual) -> None:
     scheduler = Scheduler(Job(nap, 0))
 
     async def main() -> bool:
-        return await anyio.to_thread.run_sync(lambda: scheduler.run(backend=virtual.backend))  # type: ignore[arg-type]
+        return await anyio.to_thread.run_sync(
+            lambda: scheduler.run(backend=virtual.backend)
+        )  # type: ignore[arg-type]
 
     assert virtual(main) is True
 
 
-def test_second_concurrent_run_raises_and_does_not_disturb_the_first(virtual: Virtual) -> None:
+def test_second_concurrent_run_raises_and_does_not_disturb_the_first(
+    virtual: Virtual,
+) -> None:
     job = Job(nap, 1, "fine")
     scheduler = Scheduler(job, label="home")
 
     async def second() -> None:
         await anyio.sleep(0.5)
-        advice = "wait for that run to end, or build one for each run, as for each request"
+        advice = (
+            "wait for that run to end, or build one for each run, as for each request"
+        )
         with pytest.raises(RuntimeError, match=f"'home' is already running; {advice}"):
             await scheduler.co_run()
 
@@ -79,7 +96,9 @@ def test_job_cannot_run_its_own_scheduler(virtual: Virtual) -> None:
         job.result()
 
 
-def test_co_run_of_a_nested_scheduler_during_the_outer_run_raises(virtual: Virtual) -> None:
+def test_co_run_of_a_nested_scheduler_during_the_outer_run_raises(
+    virtual: Virtual,
+) -> None:
     inner = Scheduler(Job(nap), label="inner")
 
     async def meddle() -> None:
@@ -88,7 +107,14 @@ def test_co_run_of_a_nested_scheduler_during_the_outer_run_raises(virtual: Virtu
 
     meddler = Job(meddle)
     inner.requires(meddler)
-    assert virtual(functools.partial(Scheduler(meddler, inner, label="outer").co_run, check=True)) is True
+    assert (
+        virtual(
+            functools.partial(
+                Scheduler(meddler, inner, label="outer").co_run, check=True
+            )
+        )
+        is True
+    )
     assert inner.stop_reason is StopReason.COMPLETED
 
 
@@ -136,7 +162,9 @@ FOREIGN = {
 
 @pytest.mark.parametrize("number", [0, 1])
 @pytest.mark.parametrize("one_shot", [False, True])
-def test_job_of_the_other_library_fails_with_a_note(virtual: Virtual, number: int, one_shot: bool) -> None:
+def test_job_of_the_other_library_fails_with_a_note(
+    virtual: Virtual, number: int, one_shot: bool
+) -> None:
     library, functions = FOREIGN[virtual.backend]
     function = functions[number]
     job = Job(function() if one_shot else function, label="foreign")
@@ -199,7 +227,9 @@ def test_change_of_a_running_scheduler_raises(virtual: Virtual, change: str) -> 
     assert last.is_done()
 
 
-def test_asyncio_run_works_while_another_thread_imports_trio(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_asyncio_run_works_while_another_thread_imports_trio(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A run on asyncio works while another thread imports trio, although that module lacks its parts at that moment."""
     monkeypatch.setitem(sys.modules, "trio", types.ModuleType("trio"))
     job = Job(nothing)
@@ -214,7 +244,9 @@ def test_cycle_is_rejected_before_anything_starts(virtual: Virtual) -> None:
     a.requires(b)
     b.requires(a)
     scheduler = Scheduler(other, a, b)
-    with pytest.raises(CycleError, match=r"a requires b requires a|b requires a requires b") as caught:
+    with pytest.raises(
+        CycleError, match=r"a requires b requires a|b requires a requires b"
+    ) as caught:
         virtual(scheduler.co_run)
     assert set(caught.value.cycle) == {a, b}
     assert "requires(..., remove=True)" in str(caught.value)
@@ -230,12 +262,19 @@ def test_cycle_error_shows_the_cycle_along_the_requirements() -> None:
     with pytest.raises(CycleError) as caught:
         Scheduler(a, b, c).run()
     cycle = caught.value.cycle
-    assert all(after in job.required for job, after in zip(cycle, (*cycle[1:], cycle[0]), strict=True))
-    assert " requires ".join(job.label for job in (*cycle, cycle[0])) in str(caught.value)
+    assert all(
+        after in job.required
+        for job, after in zip(cycle, (*cycle[1:], cycle[0]), strict=True)
+    )
+    assert " requires ".join(job.label for job in (*cycle, cycle[0])) in str(
+        caught.value
+    )
 
 
 def test_cycle_error_has_the_jobs_of_the_cycle_alone() -> None:
-    first, a, b, waits, last = (Job(nap, label=label) for label in ("first", "a", "b", "waits", "last"))
+    first, a, b, waits, last = (
+        Job(nap, label=label) for label in ("first", "a", "b", "waits", "last")
+    )
     Sequence(first, a, b, waits, last)
     a.requires(b)
     for jobs in ([last, waits, a, b, first], [first, waits, b, a, last]):
@@ -252,10 +291,16 @@ def test_errors_name_jobs_with_the_same_label_by_their_paths() -> None:
     b.requires(a)
     a.requires(b)
     home = Scheduler(Scheduler(a, b, label="inner"))
-    with pytest.raises(CycleError, match=re.escape("inner/nap(1) requires inner/nap(1)#2 requires inner/nap(1)")):
+    with pytest.raises(
+        CycleError,
+        match=re.escape("inner/nap(1) requires inner/nap(1)#2 requires inner/nap(1)"),
+    ):
         home.run()
     watch = Job(nap, 1, forever=True)
-    with pytest.raises(ValueError, match=re.escape("'nap(1)#2' requires 'nap(1)', which is a forever job")):
+    with pytest.raises(
+        ValueError,
+        match=re.escape("'nap(1)#2' requires 'nap(1)', which is a forever job"),
+    ):
         Scheduler(watch, Job(nap, 1, required=watch)).run()
 
 
@@ -266,7 +311,9 @@ def test_job_that_requires_itself_raises_cycle_error() -> None:
     assert list(a.required) == []
 
 
-def test_cycle_in_a_nested_scheduler_is_found_before_the_outer_starts(virtual: Virtual) -> None:
+def test_cycle_in_a_nested_scheduler_is_found_before_the_outer_starts(
+    virtual: Virtual,
+) -> None:
     a, b = Job(nap, label="a"), Job(nap, label="b")
     a.requires(b)
     b.requires(a)
@@ -279,12 +326,16 @@ def test_cycle_in_a_nested_scheduler_is_found_before_the_outer_starts(virtual: V
 
 
 @pytest.mark.parametrize("home", [None, "elsewhere"])
-def test_missing_requirement_names_the_pair_and_the_remedy(virtual: Virtual, home: str | None) -> None:
+def test_missing_requirement_names_the_pair_and_the_remedy(
+    virtual: Virtual, home: str | None
+) -> None:
     stray = Job(nap(), label="stray")
     inside = Job(nap(), label="inside", required=stray)
     elsewhere = Scheduler(stray, label=home) if home else None
     scheduler = Scheduler(inside, label="home")
-    with pytest.raises(trioflow.MissingRequirement, match=r"'inside'.*'stray'.*sanitize\(\)") as caught:
+    with pytest.raises(
+        trioflow.MissingRequirement, match=r"'inside'.*'stray'.*sanitize\(\)"
+    ) as caught:
         virtual(scheduler.co_run)
     assert (caught.value.job, caught.value.requirement) == (inside, stray)
     assert inside.is_idle()
@@ -335,10 +386,14 @@ def test_a_retry_of_a_one_shot_coroutine_is_rejected(virtual: Virtual) -> None:
     scheduler.close()
 
 
-def test_a_retry_of_a_scheduler_with_a_one_shot_coroutine_inside_is_rejected(virtual: Virtual) -> None:
+def test_a_retry_of_a_scheduler_with_a_one_shot_coroutine_inside_is_rejected(
+    virtual: Virtual,
+) -> None:
     """A nested scheduler that may be retried cannot contain coroutine objects, at any depth, because they run once."""
     job = Job(nap(0.5), label="once")
-    inner = Scheduler(Scheduler(job), timeout=1, retry=Retry(None, first=0, on=JobTimeout))
+    inner = Scheduler(
+        Scheduler(job), timeout=1, retry=Retry(None, first=0, on=JobTimeout)
+    )
     outer = Scheduler(inner)
     with pytest.raises(ValueError, match="'once'"):
         virtual(outer.co_run)
@@ -358,7 +413,9 @@ def test_second_run_of_one_shot_jobs_raises_and_names_them(virtual: Virtual) -> 
     assert scheduler.stop_reason is StopReason.COMPLETED
 
 
-def test_one_shot_job_that_was_never_reached_can_run_the_next_time(virtual: Virtual) -> None:
+def test_one_shot_job_that_was_never_reached_can_run_the_next_time(
+    virtual: Virtual,
+) -> None:
     first = Job(fail_now, critical=True)
     second = Job(nap(1, "done"), required=first)
     scheduler = Scheduler(first, second)
@@ -379,12 +436,17 @@ async def builder() -> None: ...
 @pytest.mark.parametrize(
     ("thing", "advice"),
     [
-        (nap, "write Job(nap, ...) for an async function, and ThreadJob(nap, ...) for a plain one"),
+        (
+            nap,
+            "write Job(nap, ...) for an async function, and ThreadJob(nap, ...) for a plain one",
+        ),
         (builder, "call it, builder(...), to build a job"),
         ("echo", "give jobs, Sequences, None, or collections of these"),
     ],
 )
-def test_object_meant_to_become_a_job_is_rejected_with_advice(thing: Any, advice: str) -> None:
+def test_object_meant_to_become_a_job_is_rejected_with_advice(
+    thing: Any, advice: str
+) -> None:
     """A Scheduler rejects a function, a coroutine object or a string in place of a job, and says what to write."""
     with pytest.raises(TypeError, match=re.escape(advice)):
         Scheduler(thing)
@@ -395,14 +457,27 @@ def test_object_meant_to_become_a_job_is_rejected_with_advice(thing: Any, advice
 
 
 @pytest.mark.parametrize(
-    "kind", [functools.partial(trioflow.CommandJob, ["true"]), functools.partial(trioflow.SshJob, "node", "true")]
+    "kind",
+    [
+        functools.partial(trioflow.CommandJob, ["true"]),
+        functools.partial(trioflow.SshJob, "node", "true"),
+    ],
 )
-def test_misspelt_option_of_a_command_gets_a_suggestion(kind: Callable[..., Any]) -> None:
-    with pytest.raises(TypeError, match=r"a job has no option 'stdot'; did you mean stdout\?$"):
+def test_misspelt_option_of_a_command_gets_a_suggestion(
+    kind: Callable[..., Any],
+) -> None:
+    with pytest.raises(
+        TypeError, match=r"a job has no option 'stdot'; did you mean stdout\?$"
+    ):
         kind(stdot="x")
-    with pytest.raises(TypeError, match=r"'mine': a job has no option 'tiemout'; did you mean timeout\?$"):
+    with pytest.raises(
+        TypeError,
+        match=r"'mine': a job has no option 'tiemout'; did you mean timeout\?$",
+    ):
         kind(tiemout=3, label="mine")
-    with pytest.raises(TypeError, match=r"a job has no option 'colour'; the options are .*\btimeout\b"):
+    with pytest.raises(
+        TypeError, match=r"a job has no option 'colour'; the options are .*\btimeout\b"
+    ):
         kind(colour="red")
 
 
@@ -425,7 +500,9 @@ def test_arguments_for_a_coroutine_object_are_rejected() -> None:
         type("Call", (), {"__call__": lambda self: None})(),
     ],
 )
-def test_callable_that_returns_no_awaitable_fails_its_job(virtual: Virtual, function: Callable[..., Any]) -> None:
+def test_callable_that_returns_no_awaitable_fails_its_job(
+    virtual: Virtual, function: Callable[..., Any]
+) -> None:
     job = Job(function, label="liar")
     bystander = Job(nap, 1, 1)
     assert virtual(Scheduler(job, bystander).co_run) is False
@@ -452,7 +529,9 @@ def test_callable_that_returns_no_awaitable_fails_its_job(virtual: Virtual, func
         "required= of a Sequence", "explain",
     ],
 )  # fmt: skip
-def test_object_that_is_not_a_job_is_rejected(use: Callable[[Any], Any], thing: object) -> None:
+def test_object_that_is_not_a_job_is_rejected(
+    use: Callable[[Any], Any], thing: object
+) -> None:
     """Wherever a job is expected, an object that is not a job raises a TypeError that shows the object."""
     with pytest.raises(TypeError) as caught:
         use(thing)
@@ -461,13 +540,23 @@ def test_object_that_is_not_a_job_is_rejected(use: Callable[[Any], Any], thing: 
 
 @pytest.mark.parametrize("thing", [42, "job", Scheduler, Job(nap)])
 @pytest.mark.parametrize(
-    "kind", [functools.partial(Job, nap, label="a"), functools.partial(Scheduler, label="a"), Sequence]
+    "kind",
+    [
+        functools.partial(Job, nap, label="a"),
+        functools.partial(Scheduler, label="a"),
+        Sequence,
+    ],
 )
-def test_scheduler_option_rejects_an_object_that_is_not_a_scheduler(kind: Callable[..., Any], thing: object) -> None:
+def test_scheduler_option_rejects_an_object_that_is_not_a_scheduler(
+    kind: Callable[..., Any], thing: object
+) -> None:
     with pytest.raises(TypeError) as caught:
         kind(scheduler=thing)
     whose = "a Sequence" if kind is Sequence else "'a'"
-    assert str(caught.value) == f"scheduler={short_repr(thing)} of {whose}: give a Scheduler"
+    assert (
+        str(caught.value)
+        == f"scheduler={short_repr(thing)} of {whose}: give a Scheduler"
+    )
 
 
 @pytest.mark.parametrize(
@@ -478,8 +567,12 @@ def test_scheduler_option_rejects_an_object_that_is_not_a_scheduler(kind: Callab
         ({1: "secret"}, "the name 1 is not a string"),
     ],
 )
-@pytest.mark.parametrize("kind", [functools.partial(Job, nap), functools.partial(trioflow.ThreadJob, int)])
-def test_kwargs_that_are_not_a_dict_of_names_are_rejected(kind: Callable[..., Any], kwargs: Any, advice: str) -> None:
+@pytest.mark.parametrize(
+    "kind", [functools.partial(Job, nap), functools.partial(trioflow.ThreadJob, int)]
+)
+def test_kwargs_that_are_not_a_dict_of_names_are_rejected(
+    kind: Callable[..., Any], kwargs: Any, advice: str
+) -> None:
     with pytest.raises(TypeError, match=f"kwargs of 'a': {advice}") as caught:
         kind(kwargs=kwargs, label="a")
     assert "secret" not in str(caught.value)
@@ -488,7 +581,9 @@ def test_kwargs_that_are_not_a_dict_of_names_are_rejected(kind: Callable[..., An
 @pytest.mark.parametrize("env", ["A=1", [("A", "1")], 3])
 def test_environment_that_is_not_a_dict_is_rejected(env: Any) -> None:
     """`env=` that is not a dict raises a TypeError at once, which says what was found and what to give."""
-    with pytest.raises(TypeError, match=f"env of 'a': found {type(env).__name__}; give a dict"):
+    with pytest.raises(
+        TypeError, match=f"env of 'a': found {type(env).__name__}; give a dict"
+    ):
         trioflow.CommandJob(["true"], env=env, label="a")
 
 
@@ -509,7 +604,9 @@ def test_a_subclass_without_super_init_is_a_type_error() -> None:
         Scheduler(Forgetful())
 
 
-def test_job_of_a_subclass_without_co_run_fails_with_the_name_of_the_class(virtual: Virtual) -> None:
+def test_job_of_a_subclass_without_co_run_fails_with_the_name_of_the_class(
+    virtual: Virtual,
+) -> None:
     class Hollow(AbstractJob[None]):
         pass
 
@@ -531,7 +628,9 @@ def test_rejected_job_is_in_no_scheduler() -> None:
 
 # --- numbers
 @pytest.mark.parametrize("timeout", [0, -1, -0.5, math.nan, -math.inf, 0.0])
-def test_timeout_that_is_not_a_positive_number_is_rejected(virtual: Virtual, timeout: float) -> None:
+def test_timeout_that_is_not_a_positive_number_is_rejected(
+    virtual: Virtual, timeout: float
+) -> None:
     """Wherever it is given, a zero, negative or NaN timeout raises a ValueError that names the job and the remedy."""
     scheduler = Scheduler(Job(nap), label="slow")
     ways: list[Callable[[], object]] = [
@@ -550,24 +649,42 @@ def test_timeout_that_is_not_a_positive_number_is_rejected(virtual: Virtual, tim
 
 
 @pytest.mark.parametrize("timeout", [None, math.inf, 5, 0.5])
-def test_timeout_may_be_none_infinite_or_positive(virtual: Virtual, timeout: float | None) -> None:
+def test_timeout_may_be_none_infinite_or_positive(
+    virtual: Virtual, timeout: float | None
+) -> None:
     scheduler = Scheduler(Job(nap, 0.25, timeout=timeout), timeout=timeout)
     assert virtual(functools.partial(scheduler.co_run, timeout=timeout)) is True
 
 
-@pytest.mark.parametrize(("window", "error"), [(-1, ValueError), (1.5, TypeError), ("3", TypeError), (True, TypeError)])
-def test_window_below_zero_or_no_number_is_rejected(virtual: Virtual, window: Any, error: type[Exception]) -> None:
+@pytest.mark.parametrize(
+    ("window", "error"),
+    [(-1, ValueError), (1.5, TypeError), ("3", TypeError), (True, TypeError)],
+)
+def test_window_below_zero_or_no_number_is_rejected(
+    virtual: Virtual, window: Any, error: type[Exception]
+) -> None:
     job = Job(nap(), label="one-shot")
     scheduler = Scheduler(job, label="home")
-    with pytest.raises(error, match=r"jobs_window.*'home'.*positive whole number, None or 0 for no limit"):
+    with pytest.raises(
+        error,
+        match=r"jobs_window.*'home'.*positive whole number, None or 0 for no limit",
+    ):
         Scheduler(label="home", jobs_window=window)
-    with pytest.raises(error, match=r"jobs_window.*'home'.*positive whole number, None or 0 for no limit"):
+    with pytest.raises(
+        error,
+        match=r"jobs_window.*'home'.*positive whole number, None or 0 for no limit",
+    ):
         virtual(functools.partial(scheduler.co_run, jobs_window=window))
     assert virtual(scheduler.co_run) is True
 
 
-@pytest.mark.parametrize("options", [{"retry": -1}, {"on_timeout": "explode"}, {"timeout": 1, "on_timeout": None}])
-def test_error_for_an_option_out_of_range_names_the_job(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [{"retry": -1}, {"on_timeout": "explode"}, {"timeout": 1, "on_timeout": None}],
+)
+def test_error_for_an_option_out_of_range_names_the_job(
+    options: dict[str, Any],
+) -> None:
     with pytest.raises(ValueError, match="'odd'"):
         Job(nap, label="odd", **options)
 
@@ -575,24 +692,48 @@ def test_error_for_an_option_out_of_range_names_the_job(options: dict[str, Any])
 BAD_RETRIES: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"times": -1}, ValueError, "times=-1 of a Retry: give a whole number, 0 or more"),
     ({"times": 2.5}, TypeError, "times=2.5 of a Retry: give a whole number"),
-    ({"times": 1, "first": -1}, ValueError, "first=-1 of a Retry: give a finite number of seconds, 0 or more"),
+    (
+        {"times": 1, "first": -1},
+        ValueError,
+        "first=-1 of a Retry: give a finite number of seconds, 0 or more",
+    ),
     ({"times": 1, "factor": 0.5}, ValueError, "factor=0.5 of a Retry: give 1 or more"),
-    ({"times": 1, "cap": float("inf")}, ValueError, "cap=inf of a Retry: give a finite number"),
-    ({"times": 1, "jitter": "no"}, TypeError, "jitter='no' of a Retry: give True or False"),
-    ({"times": 1, "on": int}, TypeError, "on=int of a Retry: give a class of exceptions"),
-    ({"times": 1, "on": (OSError, 3)}, TypeError, "of a Retry: give a class of exceptions, a tuple of classes"),
+    (
+        {"times": 1, "cap": float("inf")},
+        ValueError,
+        "cap=inf of a Retry: give a finite number",
+    ),
+    (
+        {"times": 1, "jitter": "no"},
+        TypeError,
+        "jitter='no' of a Retry: give True or False",
+    ),
+    (
+        {"times": 1, "on": int},
+        TypeError,
+        "on=int of a Retry: give a class of exceptions",
+    ),
+    (
+        {"times": 1, "on": (OSError, 3)},
+        TypeError,
+        "of a Retry: give a class of exceptions, a tuple of classes",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("options", "error", "message"), BAD_RETRIES)
-def test_bad_arguments_of_a_retry_are_rejected(options: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_bad_arguments_of_a_retry_are_rejected(
+    options: dict[str, Any], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=re.escape(message)):
         Retry(**options)
     with pytest.raises(AttributeError, match="times of a Retry cannot be set"):
         Retry(1).times = 2
 
 
-@pytest.mark.parametrize("name", ["critical", "forever", "own_task", "keep_result", "redact"])
+@pytest.mark.parametrize(
+    "name", ["critical", "forever", "own_task", "keep_result", "redact"]
+)
 def test_a_string_is_rejected_for_a_boolean_option(name: str) -> None:
     """The string "no", read from a file, once counted as True."""
     options: dict[str, Any] = {name: "no"}
@@ -604,7 +745,9 @@ def test_a_string_is_rejected_for_a_boolean_option(name: str) -> None:
         Job(nap, **{name: ""})  # type: ignore[arg-type]
     assert Job(nap, **{name: 1})  # type: ignore[arg-type]
     if name in ("critical", "forever"):
-        with pytest.raises(TypeError, match=rf"{name}='no' of 'odd': give True or False"):
+        with pytest.raises(
+            TypeError, match=rf"{name}='no' of 'odd': give True or False"
+        ):
             setattr(Job(nap, label="odd"), name, "no")
 
 
@@ -619,14 +762,19 @@ def test_a_string_is_rejected_for_a_boolean_option_of_a_scheduler(name: str) -> 
     assert getattr(scheduler, name) is before
 
 
-def test_check_argument_of_a_run_that_is_neither_a_bool_nor_first_is_rejected(virtual: Virtual) -> None:
-    with pytest.raises(TypeError, match="check='no' of 'odd': give True, False or 'first'"):
+def test_check_argument_of_a_run_that_is_neither_a_bool_nor_first_is_rejected(
+    virtual: Virtual,
+) -> None:
+    with pytest.raises(
+        TypeError, match="check='no' of 'odd': give True, False or 'first'"
+    ):
         virtual(functools.partial(Scheduler(label="odd").co_run, check="no"))  # type: ignore[arg-type]
 
 
 def test_error_for_a_misspelt_option_of_a_scheduler_names_its_class() -> None:
     with pytest.raises(
-        TypeError, match=r"'Scheduler': a scheduler has no option 'jobs_windw'; did you mean jobs_window"
+        TypeError,
+        match=r"'Scheduler': a scheduler has no option 'jobs_windw'; did you mean jobs_window",
     ):
         Scheduler(jobs_windw=3)  # type: ignore[call-arg]
 
@@ -637,9 +785,13 @@ def test_unknown_backend_is_rejected() -> None:
 
 
 # --- a run that is refused has closed what it had opened: its scheduler, pool and journal can be used at once
-def test_a_run_that_its_pool_refuses_closes_its_journal(backend: Any, tmp_path: Path) -> None:
+def test_a_run_that_its_pool_refuses_closes_its_journal(
+    backend: Any, tmp_path: Path
+) -> None:
     pool = Pool(cpu=1)
-    refused = Scheduler(Job(nothing, needs={"cpu": 1}), pool=pool, journal=tmp_path / "journal.db")
+    refused = Scheduler(
+        Job(nothing, needs={"cpu": 1}), pool=pool, journal=tmp_path / "journal.db"
+    )
     errors: list[BaseException] = []
 
     def run_elsewhere() -> None:
@@ -654,12 +806,20 @@ def test_a_run_that_its_pool_refuses_closes_its_journal(backend: Any, tmp_path: 
     assert refused.run(backend=backend)
 
 
-STEPS = [(Pool, "_enter"), (_awaiting, "watch_of"), (_checks, "check_members"), (Scheduler, "_open_journal")]
+STEPS = [
+    (Pool, "_enter"),
+    (_awaiting, "watch_of"),
+    (_checks, "check_members"),
+    (Scheduler, "_open_journal"),
+]
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step[1])
 def test_whichever_step_fails_before_a_run_its_means_are_free(
-    backend: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: tuple[object, str]
+    backend: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: tuple[object, str],
 ) -> None:
     """A run inside of a job fails in one of its first steps, and the next one has the journal, the pool, the jobs."""
     pool, journal = Pool(cpu=1), tmp_path / "journal.db"
@@ -709,7 +869,11 @@ async def iterate(job: AbstractJob[Any], one: bool) -> None:
 @pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("refuse", [cycle, no_journal, bad_option, unknown_option])
 def test_whoever_waits_for_a_job_of_a_refused_run_gets_an_error_or_the_end(
-    virtual: Any, tmp_path: Path, refuse: Callable[..., dict[str, Any]], again: bool, is_late: bool
+    virtual: Any,
+    tmp_path: Path,
+    refuse: Callable[..., dict[str, Any]],
+    again: bool,
+    is_late: bool,
 ) -> None:
     """With its run in a task beside, an `async for` over `as_settled()` waited for ever when the run was refused."""
 

@@ -12,7 +12,9 @@ from ..conftest import Virtual
 Feed = Callable[[], Awaitable[None]]
 
 
-async def feed(number: int, count: int, seconds: float, seen: list[int], running: list[int]) -> None:
+async def feed(
+    number: int, count: int, seconds: float, seen: list[int], running: list[int]
+) -> None:
     async def body() -> None:
         running[0] += 1
         seen.append(running[0])
@@ -39,7 +41,9 @@ def test_no_more_jobs_are_there_than_the_number_however_many_tasks_add(
     assert max(seen) == 4
 
 
-def test_tasks_go_on_in_the_order_that_they_came_and_a_cancelled_one_leaves_nothing(virtual: Virtual) -> None:
+def test_tasks_go_on_in_the_order_that_they_came_and_a_cancelled_one_leaves_nothing(
+    virtual: Virtual,
+) -> None:
     order = list[str]()
 
     async def main() -> None:
@@ -54,7 +58,9 @@ def test_tasks_go_on_in_the_order_that_they_came_and_a_cancelled_one_leaves_noth
             for seconds in (10, 10):
                 scheduler.add(Job(anyio.sleep, seconds))
             scopes = [anyio.CancelScope() for _ in range(4)]
-            for scope, (name, limit) in zip(scopes, [("a", 1), ("b", 2), ("c", 2), ("d", 2)], strict=True):
+            for scope, (name, limit) in zip(
+                scopes, [("a", 1), ("b", 2), ("c", 2), ("d", 2)], strict=True
+            ):
                 tasks.start_soon(ask, name, limit, scope)
                 await anyio.sleep(1)
             scopes[1].cancel()
@@ -69,7 +75,9 @@ def test_tasks_go_on_in_the_order_that_they_came_and_a_cancelled_one_leaves_noth
     assert order == ["a", "c", "d"]
 
 
-def test_the_first_of_those_that_wait_is_cancelled_and_the_next_goes_on(virtual: Virtual) -> None:
+def test_the_first_of_those_that_wait_is_cancelled_and_the_next_goes_on(
+    virtual: Virtual,
+) -> None:
     waited = list[float]()
 
     async def main() -> None:
@@ -156,7 +164,9 @@ def test_another_thread_is_refused(backend: Any) -> None:
     assert "thread" in errors[0]
 
 
-def test_a_second_run_has_room_of_its_own_and_failures_make_room(virtual: Virtual) -> None:
+def test_a_second_run_has_room_of_its_own_and_failures_make_room(
+    virtual: Virtual,
+) -> None:
     async def fill() -> None:
         for _ in range(5):
             await current_scheduler().room(2)
@@ -191,7 +201,9 @@ def test_what_is_tried_again_counts_again(virtual: Virtual) -> None:
     virtual(main)
 
 
-def test_a_job_that_holds_the_only_slot_is_named(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_job_that_holds_the_only_slot_is_named(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     async def fill() -> None:
         for _ in range(2):
             await current_scheduler().room(1)

@@ -8,12 +8,37 @@ import anyio
 import anyio.lowlevel
 import pytest
 import trioflow
-from trioflow import First, Job, JobState, Retry, Scheduler, Sequence, Service, StopReason, current_scheduler, ref
+from trioflow import (
+    First,
+    Job,
+    JobState,
+    Retry,
+    Scheduler,
+    Sequence,
+    Service,
+    StopReason,
+    current_scheduler,
+    ref,
+)
 from trioflow.abc import criticality
 from trioflow.graph import keep_only
 from trioflow.testing import virtual_options
 from .. import bodies
-from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, SUCCEEDED, fail, flaky, later, nap, serve, states, take, timed
+from ..bodies import (
+    BLOCKED,
+    CANCELLED,
+    FAILED,
+    IDLE,
+    SUCCEEDED,
+    fail,
+    flaky,
+    later,
+    nap,
+    serve,
+    states,
+    take,
+    timed,
+)
 from ..conftest import Virtual
 
 
@@ -28,7 +53,10 @@ def test_run_of_jobs_that_succeed_returns_true(virtual: Virtual) -> None:
 
 def test_run_passes_backend_options_to_the_event_loop(backend: Any) -> None:
     job = Job(nap, 3600, "value")
-    assert Scheduler(job).run(backend=backend, backend_options=virtual_options(backend)) is True
+    assert (
+        Scheduler(job).run(backend=backend, backend_options=virtual_options(backend))
+        is True
+    )
     assert (job.elapsed, job.result()) == (3600, "value")
 
 
@@ -41,11 +69,15 @@ def test_what_cancel_has_ended_does_not_count(virtual: Virtual) -> None:
     """A job that `cancel()` ended fails nothing, nor does what is BLOCKED because of it alone."""
     slow = Job(nap, 9)
     blocked = Job(nap, required=slow)
-    scheduler = Scheduler(slow, Job(later, 1, slow.cancel), blocked, Job(nap, required=blocked))
+    scheduler = Scheduler(
+        slow, Job(later, 1, slow.cancel), blocked, Job(nap, required=blocked)
+    )
     assert virtual(scheduler.co_run) is True
     assert (slow.state, blocked.state) == (CANCELLED, BLOCKED)
     bad, slow = Job(fail, critical=False), Job(nap, 9)
-    scheduler = Scheduler(Job(later, 1, slow.cancel), slow, Job(take, bad, required=slow))
+    scheduler = Scheduler(
+        Job(later, 1, slow.cancel), slow, Job(take, bad, required=slow)
+    )
     assert virtual(scheduler.co_run) is False
 
 
@@ -55,7 +87,9 @@ async def handle(job: Any) -> None:
 
 
 @pytest.mark.parametrize("keep_jobs", [True, False])
-def test_a_failure_that_an_await_raises_belongs_to_whoever_awaits(virtual: Virtual, keep_jobs: bool) -> None:
+def test_a_failure_that_an_await_raises_belongs_to_whoever_awaits(
+    virtual: Virtual, keep_jobs: bool
+) -> None:
     async def main(cut: bool) -> bool:
         async with Scheduler(keep_jobs=keep_jobs) as scheduler:
             for _ in range(40):
@@ -74,14 +108,18 @@ def test_a_failure_that_an_await_raises_belongs_to_whoever_awaits(virtual: Virtu
     assert len(caught.value.exceptions) == 1
 
 
-def test_a_job_of_a_nested_scheduler_that_is_awaited_does_not_fail_it(virtual: Virtual) -> None:
+def test_a_job_of_a_nested_scheduler_that_is_awaited_does_not_fail_it(
+    virtual: Virtual,
+) -> None:
     nested = Scheduler(bad := Job(fail, 1))
     assert virtual(Scheduler(nested, Job(handle, ref(bad))).co_run) is True
     assert nested.state is SUCCEEDED
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
-def test_without_kept_jobs_the_group_has_the_first_16(virtual: Virtual, depth: int) -> None:
+def test_without_kept_jobs_the_group_has_the_first_16(
+    virtual: Virtual, depth: int
+) -> None:
     async def call_all() -> None:
         for number in range(20):
             bad = current_scheduler().add(Job(fail, number + 1, OSError(number)))
@@ -90,9 +128,13 @@ def test_without_kept_jobs_the_group_has_the_first_16(virtual: Virtual, depth: i
     scheduler = Scheduler(Job(call_all), keep_jobs=False, label="calls")
     for _ in range(depth):
         scheduler = Scheduler(scheduler, label="calls")
-    with pytest.raises(ExceptionGroup, match=r"jobs of 'calls' failed, and 4 more") as caught:
+    with pytest.raises(
+        ExceptionGroup, match=r"jobs of 'calls' failed, and 4 more"
+    ) as caught:
         virtual(lambda: scheduler.co_run(check=True))
-    assert [error.args[0] for error in caught.value.exceptions if isinstance(error, OSError)] == list(range(16))
+    assert [
+        error.args[0] for error in caught.value.exceptions if isinstance(error, OSError)
+    ] == list(range(16))
 
 
 @pytest.mark.parametrize("late", ["forever job", "service"])
@@ -101,7 +143,11 @@ def test_a_failure_during_the_ending_counts(virtual: Virtual, late: str) -> None
         task_status.started()
         await bodies.clumsy()
 
-    job = Service(serve_clumsily) if late == "service" else Job(bodies.clumsy, forever=True)
+    job = (
+        Service(serve_clumsily)
+        if late == "service"
+        else Job(bodies.clumsy, forever=True)
+    )
     scheduler = Scheduler(job, Job(nap, 1))
     assert virtual(scheduler.co_run) is False
     assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.FAILED, job)
@@ -115,14 +161,21 @@ def test_a_retry_asks_about_each_leaf_of_a_group(virtual: Virtual) -> None:
 
     def nested(*errors: Exception, on: Any) -> Scheduler:
         return Scheduler(
-            Scheduler(*(Job(fail, 1, error) for error in errors)), retry=Retry(1, first=2, jitter=False, on=on)
+            Scheduler(*(Job(fail, 1, error) for error in errors)),
+            retry=Retry(1, first=2, jitter=False, on=on),
         )
 
     for on in (OSError, (OSError, KeyError), asked):
-        for errors, attempts in (((OSError(1), OSError(2)), 2), ((OSError(), ValueError()), 1)):
+        for errors, attempts in (
+            ((OSError(1), OSError(2)), 2),
+            ((OSError(), ValueError()), 1),
+        ):
             job = nested(*errors, on=on)
             virtual(Scheduler(job).co_run)
-            assert (job.attempts, job.elapsed) == (attempts, 4.0 if attempts == 2 else 1.0)
+            assert (job.attempts, job.elapsed) == (
+                attempts,
+                4.0 if attempts == 2 else 1.0,
+            )
 
 
 @pytest.mark.parametrize(
@@ -137,7 +190,9 @@ def test_a_retry_asks_about_each_leaf_of_a_group(virtual: Virtual) -> None:
         ({"required": Job(anyio.sleep, 0, label="first")}, "add both to one scheduler"),
     ],
 )
-def test_an_option_for_an_enclosing_scheduler_is_refused_on_the_outermost(options: dict[str, Any], cure: str) -> None:
+def test_an_option_for_an_enclosing_scheduler_is_refused_on_the_outermost(
+    options: dict[str, Any], cure: str
+) -> None:
     started = Job(nap, 0)
     scheduler = Scheduler(started, **options)
     (name,) = options.keys() - {"timeout"}
@@ -149,31 +204,51 @@ def test_an_option_for_an_enclosing_scheduler_is_refused_on_the_outermost(option
     assert Scheduler(required, scheduler, Job(nap, 0)).run() is True
 
 
-def test_failures_are_counted_in_one_warning_at_the_end(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_failures_are_counted_in_one_warning_at_the_end(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     """After failures, the last warning in the log counts them, nested ones included, and names `debrief()`."""
-    scheduler = Scheduler(Job(fail), Job(nap), Scheduler(Job(fail), Job(fail)), label="home")
+    scheduler = Scheduler(
+        Job(fail), Job(nap), Scheduler(Job(fail), Job(fail)), label="home"
+    )
     assert virtual(scheduler.co_run) is False
-    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    warnings = [
+        record for record in caplog.records if record.levelno >= logging.WARNING
+    ]
     assert {record.name for record in warnings} == {"trioflow"}
-    assert warnings[-1].getMessage().startswith("3 jobs of 'home' failed; the run has failed; debrief()")
+    assert (
+        warnings[-1]
+        .getMessage()
+        .startswith("3 jobs of 'home' failed; the run has failed; debrief()")
+    )
     virtual(Scheduler(Job(fail), Job(fail, critical=False), label="home").co_run)
-    assert caplog.messages[-1].startswith("1 job of 'home' failed, 1 more was tolerated; the run has failed; debrief()")
+    assert caplog.messages[-1].startswith(
+        "1 job of 'home' failed, 1 more was tolerated; the run has failed; debrief()"
+    )
 
 
-def test_the_log_says_which_failures_are_tolerated(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    assert virtual(Scheduler(Job(fail), label="home", critical_jobs=False).co_run) is True
+def test_the_log_says_which_failures_are_tolerated(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert (
+        virtual(Scheduler(Job(fail), label="home", critical_jobs=False).co_run) is True
+    )
     assert caplog.messages == [
         "'fail()' failed: OSError: broken; it is tolerated, and the run goes on; debrief() shows the traceback",
         "1 job of 'home' failed; this failure was tolerated; debrief() shows the tracebacks",
     ]
 
 
-def test_successful_run_logs_nothing(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_successful_run_logs_nothing(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     assert virtual(Scheduler(Job(nap)).co_run) is True
     assert not caplog.records
 
 
-def test_run_with_a_critical_failure_returns_false_and_cancels_at_once(virtual: Virtual) -> None:
+def test_run_with_a_critical_failure_returns_false_and_cancels_at_once(
+    virtual: Virtual,
+) -> None:
     """A critical failure cancels running jobs at once, leaves others IDLE, and makes the failed job the culprit."""
     bad = Job(fail, 1, critical=True)
     running, waiting = Job(nap, 5), Job(nap)
@@ -188,13 +263,19 @@ def test_run_with_a_critical_failure_returns_false_and_cancels_at_once(virtual: 
 
 def test_stop_reason_is_none_before_the_first_run() -> None:
     scheduler = Scheduler(Job(nap))
-    assert (scheduler.stop_reason, scheduler.culprit, scheduler.timed_out) == (None, None, False)
+    assert (scheduler.stop_reason, scheduler.culprit, scheduler.timed_out) == (
+        None,
+        None,
+        False,
+    )
     assert scheduler.results() == scheduler.failures() == {}
 
 
 # --- critical and its inheritance
 def test_critical_is_inherited_from_the_nearest_value_that_is_not_none() -> None:
-    for kind, *values in itertools.product([Scheduler, First], *[[None, True, False]] * 4):
+    for kind, *values in itertools.product(
+        [Scheduler, First], *[[None, True, False]] * 4
+    ):
         own, jobs, inner, outer = values
         job = Job(nap, critical=own)
         Scheduler(kind(job, critical_jobs=jobs, critical=inner), critical_jobs=outer)
@@ -203,7 +284,9 @@ def test_critical_is_inherited_from_the_nearest_value_that_is_not_none() -> None
         assert criticality(job) is nearest, values
 
 
-def test_a_member_that_runs_alone_has_the_critical_jobs_around_it(virtual: Virtual) -> None:
+def test_a_member_that_runs_alone_has_the_critical_jobs_around_it(
+    virtual: Virtual,
+) -> None:
     """Once, its jobs were critical when its run had ended, but not before."""
     inner = Scheduler(Job(fail), after := Job(nap, 2))
     Scheduler(inner, critical_jobs=True)
@@ -287,11 +370,18 @@ def test_repr_shows_label_and_state(virtual: Virtual) -> None:
 
 @pytest.fixture
 def mixed(virtual: Virtual) -> dict[str, Any]:
-    jobs: dict[str, Any] = {"fine": Job(bodies.give_now, 1, label="fine"), "wrong": Job(fail, label="wrong")}
+    jobs: dict[str, Any] = {
+        "fine": Job(bodies.give_now, 1, label="fine"),
+        "wrong": Job(fail, label="wrong"),
+    }
     jobs["blocked"] = Job(bodies.give_now, jobs["wrong"], label="blocked")
-    jobs["skipped"] = Job(bodies.give_now, 0, label="skipped", run_if="failed", required=jobs["fine"])
+    jobs["skipped"] = Job(
+        bodies.give_now, 0, label="skipped", run_if="failed", required=jobs["fine"]
+    )
     jobs["late"] = Job(nap, 50, label="late")
-    jobs["unreached"] = Job(bodies.give_now, 0, label="unreached", required=jobs["late"])
+    jobs["unreached"] = Job(
+        bodies.give_now, 0, label="unreached", required=jobs["late"]
+    )
     jobs["deep"] = Job(bodies.give_now, 2, label="deep")
     jobs["inner"] = Scheduler(jobs["deep"], label="inner")
     jobs["service"] = Service(serve, 0, "address", label="service")
@@ -301,21 +391,40 @@ def mixed(virtual: Virtual) -> dict[str, Any]:
     return jobs
 
 
-def test_results_and_failures_are_those_of_the_jobs_that_have_ended(mixed: dict[str, Any]) -> None:
-    assert mixed["all"].results() == {mixed["fine"]: 1, mixed["deep"]: 2, mixed["service"]: "address"}
-    assert mixed["all"].failures() == {mixed["wrong"]: mixed["wrong"].raised_exception()}
+def test_results_and_failures_are_those_of_the_jobs_that_have_ended(
+    mixed: dict[str, Any],
+) -> None:
+    assert mixed["all"].results() == {
+        mixed["fine"]: 1,
+        mixed["deep"]: 2,
+        mixed["service"]: "address",
+    }
+    assert mixed["all"].failures() == {
+        mixed["wrong"]: mixed["wrong"].raised_exception()
+    }
 
 
 def test_result_with_a_default_never_raises(mixed: dict[str, Any]) -> None:
     missing = object()
-    got = {name: job.result(default=missing) for name, job in mixed.items() if name != "all"}
-    assert {name for name, value in got.items() if value is not missing} == {"fine", "deep", "inner", "service"}
+    got = {
+        name: job.result(default=missing)
+        for name, job in mixed.items()
+        if name != "all"
+    }
+    assert {name for name, value in got.items() if value is not missing} == {
+        "fine",
+        "deep",
+        "inner",
+        "service",
+    }
     assert got["fine"] == 1
 
 
 def test_is_succeeded_is_true_of_one_state_only(mixed: dict[str, Any]) -> None:
     jobs = [job for name, job in mixed.items() if name != "all"]
-    assert [job for job in jobs if job.is_succeeded()] == [job for job in jobs if job.state is JobState.SUCCEEDED]
+    assert [job for job in jobs if job.is_succeeded()] == [
+        job for job in jobs if job.state is JobState.SUCCEEDED
+    ]
 
 
 def test_results_leaves_out_dropped_results(virtual: Virtual) -> None:

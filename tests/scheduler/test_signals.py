@@ -51,9 +51,17 @@ def main():
 def script(backend: str, end: str) -> tuple[list[str], int]:
     """Run SCRIPT on a terminal, press Ctrl-C there, and return what is on the terminal then, and the exit code."""
     terminal, slave = pty.openpty()
-    environment = {**os.environ, "PYTHON_COLORS": "0"}  # from Python 3.13 on tracebacks are coloured
+    environment = {
+        **os.environ,
+        "PYTHON_COLORS": "0",
+    }  # from Python 3.13 on tracebacks are coloured
     streams: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), slave)
-    process = Python(["-c", SCRIPT + end, backend], env=environment, start_new_session=True, **streams)
+    process = Python(
+        ["-c", SCRIPT + end, backend],
+        env=environment,
+        start_new_session=True,
+        **streams,
+    )
     os.close(slave)
     shown = b""
     with contextlib.suppress(OSError):  # the other end is closed
@@ -71,7 +79,11 @@ def script(backend: str, end: str) -> tuple[list[str], int]:
 def test_uncaught_ctrl_c_is_printed_in_one_line(backend: str) -> None:
     """An uncaught Ctrl-C prints one line, not a traceback, and the script ends by SIGINT, as shells expect."""
     lines, code = script(backend, "main()")
-    assert lines == ["at work", "KeyboardInterrupt: Ctrl-C ended the run of 'sweep' cleanly", ""]
+    assert lines == [
+        "at work",
+        "KeyboardInterrupt: Ctrl-C ended the run of 'sweep' cleanly",
+        "",
+    ]
     assert code == -signal.SIGINT
 
 
@@ -110,10 +122,17 @@ scheduler.run(backend=sys.argv[1])
 
 
 @pytest.mark.both_backends
-def test_a_ctrl_c_while_the_backend_is_imported_ends_the_run_as_it_begins(backend: str) -> None:
+def test_a_ctrl_c_while_the_backend_is_imported_ends_the_run_as_it_begins(
+    backend: str,
+) -> None:
     """The traceback went through the engine's import of trio or anyio."""
-    done = subprocess.run([sys.executable, "-c", IMPORTING, backend], capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("", "KeyboardInterrupt: Ctrl-C ended the run of 'sweep' cleanly\n")
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTING, backend], capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == (
+        "",
+        "KeyboardInterrupt: Ctrl-C ended the run of 'sweep' cleanly\n",
+    )
     assert done.returncode == -signal.SIGINT
 
 
@@ -140,10 +159,14 @@ for job in Scheduler(Job(work)).run_as_settled(backend=sys.argv[1]):
 
 
 @pytest.mark.parametrize("second", [0, 1])
-def test_a_ctrl_c_in_run_as_settled_shows_no_frame_of_the_engine(backend: str, second: int) -> None:
+def test_a_ctrl_c_in_run_as_settled_shows_no_frame_of_the_engine(
+    backend: str, second: int
+) -> None:
     """The traceback had the line that waits for the next job; at a second Ctrl-C, also those that wait for the run."""
     done = python("-c", ITERATING, backend, str(second), text=True)
-    files = set(re.findall(r'File "(.*?)"', done.stderr)) - {str(Path(__file__).parents[1] / "pythons.py")}
+    files = set(re.findall(r'File "(.*?)"', done.stderr)) - {
+        str(Path(__file__).parents[1] / "pythons.py")
+    }
     assert not [file for file in files if not file.startswith("<")], done.stderr
     assert done.stderr.count("KeyboardInterrupt\n") == 1 + second, done.stderr
 
@@ -179,7 +202,11 @@ def test_ctrl_c_ends_the_run_cleanly(backend: str) -> None:
 
 def test_handled_signals_end_the_run_cleanly(backend: str) -> None:
     code = f"scheduler = Scheduler(Actor()); watched(lambda: scheduler.run(backend={backend!r}, handle_signals=True))"
-    assert child(code, ("runs", signal.SIGTERM)) == ["runs", *ENDING, "returned False interrupted"]
+    assert child(code, ("runs", signal.SIGTERM)) == [
+        "runs",
+        *ENDING,
+        "returned False interrupted",
+    ]
 
 
 def test_a_signal_to_a_process_that_a_job_has_forked_ends_it(backend: str) -> None:
@@ -206,12 +233,16 @@ watched(lambda: scheduler.run(backend={backend!r}, handle_signals=True))
     assert child(code) == [str(-signal.SIGTERM), "returned True completed"]
 
 
-def test_log_has_a_record_when_a_signal_ends_the_run(backend: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_has_a_record_when_a_signal_ends_the_run(
+    backend: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     async def terminate() -> None:
         signal.raise_signal(signal.SIGTERM)
         await anyio.sleep(60)
 
-    assert not Scheduler(Job(terminate), label="night").run(backend=backend, handle_signals=True)
+    assert not Scheduler(Job(terminate), label="night").run(
+        backend=backend, handle_signals=True
+    )
     assert [record.getMessage() for record in caplog.records] == [
         "the run of 'night' was interrupted: a signal ended it cleanly; debrief(listing=True) shows where each job was"
     ]
@@ -300,7 +331,9 @@ def twice(backend: str, first: int, trials: int) -> list[str]:
 @pytest.mark.both_backends
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("has_own_handler", [False, True])
-def test_any_signal_wakes_the_waiting_loop(backend: Any, number: signal.Signals, has_own_handler: bool) -> None:
+def test_any_signal_wakes_the_waiting_loop(
+    backend: Any, number: signal.Signals, has_own_handler: bool
+) -> None:
     """A signal may come just before the loop waits, or to another thread: its handler must not wait for the loop. Nor
     does the handler of a job, which asyncio calls by what wakes the loop."""
     heard: list[bool] = []
@@ -313,11 +346,15 @@ def test_any_signal_wakes_the_waiting_loop(backend: Any, number: signal.Signals,
             signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
             time.sleep(0.1)
         signal.pthread_kill(threading.get_ident(), number)
-        in_time.append(is_over.wait(PATIENCE))  # the end of the thread would wake the loop, too
+        in_time.append(
+            is_over.wait(PATIENCE)
+        )  # the end of the thread would wake the loop, too
 
     async def work() -> None:
         if has_own_handler and backend == "asyncio":
-            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, lambda: heard.append(True))
+            asyncio.get_running_loop().add_signal_handler(
+                signal.SIGUSR1, lambda: heard.append(True)
+            )
         elif has_own_handler:
             signal.signal(signal.SIGUSR1, lambda *_: heard.append(True))
         try:
@@ -350,8 +387,14 @@ def test_two_ctrl_c_within_a_turn_end_thousands_of_runs_cleanly(backend: str) ->
 
 
 def test_ctrl_c_under_co_run_ends_the_run_cleanly(backend: str) -> None:
-    run = "trio.run(scheduler.co_run)" if backend == "trio" else "asyncio.run(scheduler.co_run())"
-    code = f"import trio, asyncio\nscheduler = Scheduler(Actor()); watched(lambda: {run})"
+    run = (
+        "trio.run(scheduler.co_run)"
+        if backend == "trio"
+        else "asyncio.run(scheduler.co_run())"
+    )
+    code = (
+        f"import trio, asyncio\nscheduler = Scheduler(Actor()); watched(lambda: {run})"
+    )
     lines = child(code, ("runs", signal.SIGINT))
     assert lines[:-1] == ["runs", *ENDING]
     assert lines[-1].startswith("raised KeyboardInterrupt")
@@ -365,7 +408,9 @@ def run_in_program(scheduler: Scheduler, backend: str) -> None:
         asyncio.run(scheduler.co_run())
 
 
-def test_ctrl_c_under_co_run_is_raised_in_a_job_that_blocks_the_loop(backend: str) -> None:
+def test_ctrl_c_under_co_run_is_raised_in_a_job_that_blocks_the_loop(
+    backend: str,
+) -> None:
     seen: list[str] = []
 
     async def body() -> None:
@@ -389,7 +434,9 @@ def test_ctrl_c_under_co_run_on_trio_never_interrupts_the_engine() -> None:
     assert seen == ["not raised"]
 
 
-def test_ctrl_c_is_raised_in_jobs_after_another_run_in_the_same_loop_has_ended() -> None:
+def test_ctrl_c_is_raised_in_jobs_after_another_run_in_the_same_loop_has_ended() -> (
+    None
+):
     """On trio, runs that overlap share the handler of Ctrl-C, and the last one that ends restores that of trio."""
     seen: list[Any] = []
 
@@ -429,7 +476,10 @@ class Slow(AbstractJob):
 scheduler = Scheduler(Slow(label="first", timeout=1), Scheduler([Slow() for _ in range(5000)]))
 watched(lambda: scheduler.run(backend={backend!r}))
 """
-    assert child(code, ("checked", signal.SIGINT)) == ["checked", "raised KeyboardInterrupt interrupted"]
+    assert child(code, ("checked", signal.SIGINT)) == [
+        "checked",
+        "raised KeyboardInterrupt interrupted",
+    ]
 
 
 # --- the signal handler, and signals at awkward moments
@@ -438,9 +488,15 @@ def test_handle_signals_in_another_thread_does_nothing(backend: Any) -> None:
     before = [signal.getsignal(number) for number in HANDLED]
     during: list[Any] = []
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
-        for setting in (True, lambda number: None, {signal.SIGTERM: lambda number: None}):
+        for setting in (
+            True,
+            lambda number: None,
+            {signal.SIGTERM: lambda number: None},
+        ):
             run = threads.submit(
-                Scheduler(Job(later, 0, lambda: during.extend(map(signal.getsignal, HANDLED)))).run,
+                Scheduler(
+                    Job(later, 0, lambda: during.extend(map(signal.getsignal, HANDLED)))
+                ).run,
                 backend=backend,
                 handle_signals=setting,
             )
@@ -462,24 +518,35 @@ def test_error_of_a_run_keeps_its_traceback(backend: Any) -> None:
     assert "raise_unless_completed" in [entry.name for entry in raised.traceback]
 
 
-def test_excepthook_shows_a_signal_in_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_excepthook_shows_a_signal_in_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     interruption, other = KeyboardInterrupt(), KeyboardInterrupt("other")
     interruption._trioflow_run = "mine"  # type: ignore[attr-defined]
     for error in (interruption, other):
         _sync_run._excepthook(KeyboardInterrupt, error, None)
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["KeyboardInterrupt: Ctrl-C ended the run of 'mine' cleanly", "KeyboardInterrupt: other"]
+    assert lines == [
+        "KeyboardInterrupt: Ctrl-C ended the run of 'mine' cleanly",
+        "KeyboardInterrupt: other",
+    ]
     monkeypatch.setattr("sys.stderr", None)
     _sync_run._excepthook(KeyboardInterrupt, interruption, None)
     assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    "shell", [None, SimpleNamespace(), SimpleNamespace(kernel=1)], ids=["no IPython", "terminal", "notebook cell"]
+    "shell",
+    [None, SimpleNamespace(), SimpleNamespace(kernel=1)],
+    ids=["no IPython", "terminal", "notebook cell"],
 )
-def test_run_inside_a_loop_works_in_notebooks(backend: Any, shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_inside_a_loop_works_in_notebooks(
+    backend: Any, shell: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`run()` inside a running loop uses another thread in a cell of a notebook, and is rejected elsewhere."""
-    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(
+        sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell)
+    )
 
     async def main() -> bool:
         return Scheduler(job).run(backend=backend)
@@ -489,7 +556,10 @@ def test_run_inside_a_loop_works_in_notebooks(backend: Any, shell: Any, monkeypa
         assert asyncio.run(main())
         assert job.is_succeeded()
     else:
-        with pytest.raises(RuntimeError, match=r"an event loop runs in this thread; write: await scheduler.co_run\(\)"):
+        with pytest.raises(
+            RuntimeError,
+            match=r"an event loop runs in this thread; write: await scheduler.co_run\(\)",
+        ):
             asyncio.run(main())
 
 
@@ -502,7 +572,10 @@ def test_ctrl_c_in_a_notebook_cell_is_passed_to_the_thread_of_the_run() -> None:
         frame: FrameType | None = None
         while frame is None:  # the main thread is still starting this one
             frame = sys._current_frames()[main]
-            while frame is not None and frame.f_code is not concurrent.futures.wait.__code__:
+            while (
+                frame is not None
+                and frame.f_code is not concurrent.futures.wait.__code__
+            ):
                 frame = frame.f_back
         signal.pthread_kill(main, signal.SIGINT)
         assert is_told.wait(PATIENCE)
@@ -561,7 +634,9 @@ def test_ignored_signals_stay_ignored(backend: Any, number: signal.Signals) -> N
 
 @pytest.mark.parametrize("handle_signals", [True, lambda number: None])
 @pytest.mark.parametrize("number", HANDLED)
-def test_handled_signals_reach_no_other_handlers(backend: Any, number: signal.Signals, handle_signals: Any) -> None:
+def test_handled_signals_reach_no_other_handlers(
+    backend: Any, number: signal.Signals, handle_signals: Any
+) -> None:
     """`handle_signals` takes all three signals, whether or not the program has handlers of its own for them. Ctrl-C
     alone went to the handler of the program."""
     seen: list[int] = []
@@ -571,7 +646,9 @@ def test_handled_signals_reach_no_other_handlers(backend: Any, number: signal.Si
         await anyio.sleep(60)
 
     with own_handler(number, lambda number, frame: seen.append(number)):
-        assert not Scheduler(Job(send)).run(backend=backend, handle_signals=handle_signals)
+        assert not Scheduler(Job(send)).run(
+            backend=backend, handle_signals=handle_signals
+        )
     assert seen == []
 
 
@@ -603,7 +680,9 @@ class Interrupted:
         self.alive: set[int] = set()
         self.shut_down: list[AbstractJob[Any]] = []
         self.is_over = threading.Event()
-        self.error = self.chance.choice([SystemExit(3), Bang(), OSError("no"), KeyboardInterrupt()])
+        self.error = self.chance.choice(
+            [SystemExit(3), Bang(), OSError("no"), KeyboardInterrupt()]
+        )
         self.was_raised = False
 
     async def body(self, number: int) -> None:
@@ -626,11 +705,22 @@ class Interrupted:
             del job
 
         jobs: list[Any] = [
-            Watched(self.body, number, needs={"cpu": 1} if number % 3 else None, retry=1) for number in range(20)
+            Watched(
+                self.body, number, needs={"cpu": 1} if number % 3 else None, retry=1
+            )
+            for number in range(20)
         ]
-        jobs.append(Scheduler(*[Watched(self.body, number) for number in range(50, 55)]))
+        jobs.append(
+            Scheduler(*[Watched(self.body, number) for number in range(50, 55)])
+        )
         hook = chance.choice([None, on_job_settled])
-        return Scheduler(*jobs, pool=Pool(cpu=3), jobs_window=chance.choice([None, 4]), on_job_settled=hook, log=False)
+        return Scheduler(
+            *jobs,
+            pool=Pool(cpu=3),
+            jobs_window=chance.choice([None, 4]),
+            on_job_settled=hook,
+            log=False,
+        )
 
     def handler(self, number: int, frame: Any) -> None:
         self.was_raised = True
@@ -657,11 +747,20 @@ class Interrupted:
         assert raised is (self.error if self.was_raised else None)
         assert scheduler._run is None
         assert not self.alive
-        assert not any(job.state in (JobState.RUNNING, JobState.SCHEDULED) for job in scheduler.iterate_jobs())
-        watched = {job for job in scheduler.iterate_jobs() if not isinstance(job, Scheduler)}
+        assert not any(
+            job.state in (JobState.RUNNING, JobState.SCHEDULED)
+            for job in scheduler.iterate_jobs()
+        )
+        watched = {
+            job for job in scheduler.iterate_jobs() if not isinstance(job, Scheduler)
+        }
         if scheduler.stop_reason is not None:
             assert sorted(map(id, self.shut_down)) == sorted(map(id, watched))
-        assert scheduler.stop_reason in (StopReason.INTERRUPTED, StopReason.COMPLETED, None)
+        assert scheduler.stop_reason in (
+            StopReason.INTERRUPTED,
+            StopReason.COMPLETED,
+            None,
+        )
         assert scheduler.run(backend=self.backend)
 
 
@@ -673,7 +772,9 @@ The run ends all the same, with the exception. The socket is that to which signa
 
 
 @IGNORED
-def test_what_a_handler_of_the_program_raises_leaves_run_when_the_run_has_ended(backend: Any) -> None:
+def test_what_a_handler_of_the_program_raises_leaves_run_when_the_run_has_ended(
+    backend: Any,
+) -> None:
     """An exception that a signal handler of the program raises, at any instant, leaves `run()` when the run has ended.
     On trio, it left jobs RUNNING, commands alive, and the scheduler running forever."""
     for seed in range(15):
@@ -688,14 +789,19 @@ def test_what_handlers_raise_at_many_instants(backend: Any) -> None:
         Interrupted(seed, backend).check()
 
 
-def test_what_a_handler_of_the_program_raises_ends_a_job_that_blocks(backend: Any) -> None:
+def test_what_a_handler_of_the_program_raises_ends_a_job_that_blocks(
+    backend: Any,
+) -> None:
     async def block() -> None:
         signal.raise_signal(signal.SIGUSR1)
         time.sleep(60)  # noqa: ASYNC251 - it blocks the loop
 
     blocking, other = Job(block), Job(anyio.sleep, 60)
     scheduler = Scheduler(other, blocking, log=False)
-    with own_handler(signal.SIGUSR1, raising(OSError("too late"))), pytest.raises(OSError, match="too late"):
+    with (
+        own_handler(signal.SIGUSR1, raising(OSError("too late"))),
+        pytest.raises(OSError, match="too late"),
+    ):
         scheduler.run(backend=backend)
     assert (scheduler.stop_reason, blocking.state, other.state) == (
         StopReason.INTERRUPTED, JobState.FAILED, JobState.CANCELLED
@@ -725,7 +831,9 @@ print(Scheduler(Job(work)).run(backend=sys.argv[1]))
     assert (done.stdout, done.stderr) == ("True\n", "")
 
 
-def test_a_program_whose_loop_has_crashed_ends_and_leaves_no_process(backend: str) -> None:
+def test_a_program_whose_loop_has_crashed_ends_and_leaves_no_process(
+    backend: str,
+) -> None:
     """A handler that a job has set raises in the loop itself: trio does not survive that. The program ends with the
     exception, as without a run, and the processes of its commands end with it."""
     code = f"""
@@ -768,7 +876,10 @@ def test_handlers_that_a_job_sets_stay(backend: Any) -> None:
 
     with own_handler(signal.SIGUSR1, note), own_handler(signal.SIGUSR2, note):
         assert Scheduler(Job(body)).run(backend=backend)
-        assert [signal.getsignal(signal.SIGUSR1), signal.getsignal(signal.SIGUSR2)] == [own, note]
+        assert [signal.getsignal(signal.SIGUSR1), signal.getsignal(signal.SIGUSR2)] == [
+            own,
+            note,
+        ]
         signal.signal(signal.SIGUSR1, kept[0])  # the handler of the run, which is over
         signal.raise_signal(signal.SIGUSR1)
         assert (seen, signal.getsignal(signal.SIGUSR1)) == ([signal.SIGUSR1], note)
@@ -800,7 +911,10 @@ def test_second_ctrl_c_is_raised_only_in_the_code_of_a_job(backend: Any) -> None
     for job, instruments in [
         (Job(body, "job"), ()),
         (Job(body, "retried", retry=1, timeout=60), ()),
-        (Job(anyio.sleep, 60), (hooked(job_started=lambda *_: seen.append(("hook", ctrl_c_twice()))),)),
+        (
+            Job(anyio.sleep, 60),
+            (hooked(job_started=lambda *_: seen.append(("hook", ctrl_c_twice()))),),
+        ),
     ]:
         with pytest.raises(KeyboardInterrupt):
             Scheduler(job).run(backend=backend, instruments=instruments)
@@ -835,7 +949,9 @@ def test_an_interruption_in_a_job_cancels_the_others_once(backend: Any) -> None:
             cleaned_up.append(True)
 
     with own_handler(signal.SIGUSR1, raising(Bang())), pytest.raises(Bang):
-        Scheduler(Job(careful), Job(later, 0.01, lambda: signal.raise_signal(signal.SIGUSR1))).run(backend=backend)
+        Scheduler(
+            Job(careful), Job(later, 0.01, lambda: signal.raise_signal(signal.SIGUSR1))
+        ).run(backend=backend)
     assert cleaned_up == [True]
 
 
@@ -843,7 +959,9 @@ def test_second_ctrl_c_soon_after_the_first_is_not_raised(backend: Any) -> None:
     """A second Ctrl-C, pressed in a hurry, is not raised unless the loop has stood still for a quarter of a second."""
     seen: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        Scheduler(Job(later, 0, lambda: seen.append(ctrl_c_twice()))).run(backend=backend)
+        Scheduler(Job(later, 0, lambda: seen.append(ctrl_c_twice()))).run(
+            backend=backend
+        )
     assert seen == ["not raised"]
 
 
@@ -865,7 +983,9 @@ def test_no_ctrl_c_interrupts_a_shutdown_that_blocks(backend: Any) -> None:
     assert seen == ["not raised"]
 
 
-def test_function_given_as_handle_signals_is_called_at_each_signal(backend: Any) -> None:
+def test_function_given_as_handle_signals_is_called_at_each_signal(
+    backend: Any,
+) -> None:
     """A function given as `handle_signals=` is called with the number of each signal. If it returns None, the run ends
     cleanly; otherwise its return value is called."""
     asked: list[int] = []
@@ -888,7 +1008,11 @@ def test_function_given_as_handle_signals_is_called_at_each_signal(backend: Any)
     first = scheduler.add(Job(send, signal.SIGTERM))
     second = scheduler.add(Job(nothing, required=first))
     assert not scheduler.run(backend=backend, handle_signals=on_signal)
-    assert (scheduler.stop_reason, first.is_succeeded(), second.is_idle()) == (StopReason.DRAINED, True, True)
+    assert (scheduler.stop_reason, first.is_succeeded(), second.is_idle()) == (
+        StopReason.DRAINED,
+        True,
+        True,
+    )
     scheduler = Scheduler(Job(send, signal.SIGHUP))
     assert not scheduler.run(backend=backend, handle_signals=on_signal)
     assert scheduler.stop_reason is StopReason.INTERRUPTED
@@ -897,7 +1021,9 @@ def test_function_given_as_handle_signals_is_called_at_each_signal(backend: Any)
     assert asked == [signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
 
 
-def test_signal_after_one_that_drains_ends_the_run_although_the_loop_has_not_turned(backend: Any) -> None:
+def test_signal_after_one_that_drains_ends_the_run_although_the_loop_has_not_turned(
+    backend: Any,
+) -> None:
     async def send() -> None:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
@@ -924,8 +1050,14 @@ def test_drain_in_the_handle_signals_function_drains(backend: Any) -> None:
 
     first, second = Job(send), Job(nothing)
     scheduler = Drained(first, second.requires(first))
-    assert not scheduler.run(backend=backend, handle_signals=lambda number: scheduler.drain())
-    assert (scheduler.stop_reason, first.is_succeeded(), second.is_idle()) == (StopReason.DRAINED, True, True)
+    assert not scheduler.run(
+        backend=backend, handle_signals=lambda number: scheduler.drain()
+    )
+    assert (scheduler.stop_reason, first.is_succeeded(), second.is_idle()) == (
+        StopReason.DRAINED,
+        True,
+        True,
+    )
 
 
 def test_the_first_exception_of_a_handler_leaves_the_run(backend: Any) -> None:
@@ -938,12 +1070,17 @@ def test_the_first_exception_of_a_handler_leaves_the_run(backend: Any) -> None:
 
     scheduler = Scheduler(Job(send))
     with pytest.raises(SystemExit) as raised:
-        scheduler.run(backend=backend, handle_signals={signal.SIGTERM: lambda number: sys.exit(next(codes))})
+        scheduler.run(
+            backend=backend,
+            handle_signals={signal.SIGTERM: lambda number: sys.exit(next(codes))},
+        )
     assert (raised.value.code, scheduler.stop_reason) == (1, StopReason.INTERRUPTED)
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
-def test_a_job_that_a_handler_cancels_is_cancelled_by_the_loop_at_any_depth(backend: Any, depth: int) -> None:
+def test_a_job_that_a_handler_cancels_is_cancelled_by_the_loop_at_any_depth(
+    backend: Any, depth: int
+) -> None:
     seen: list[JobState] = []
 
     async def send() -> None:
@@ -970,8 +1107,12 @@ STEERS: list[tuple[str, StopReason, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("word", "reason", "end"), STEERS, ids=[each[0] for each in STEERS])
-@pytest.mark.parametrize("is_own", [True, False], ids=["of the program", "handle_signals"])
+@pytest.mark.parametrize(
+    ("word", "reason", "end"), STEERS, ids=[each[0] for each in STEERS]
+)
+@pytest.mark.parametrize(
+    "is_own", [True, False], ids=["of the program", "handle_signals"]
+)
 def test_what_a_signal_handler_calls_to_steer_the_run_is_called_in_the_loop(
     backend: Any, word: str, reason: StopReason, end: str, is_own: bool
 ) -> None:
@@ -979,7 +1120,12 @@ def test_what_a_signal_handler_calls_to_steer_the_run_is_called_in_the_loop(
     states: list[tuple[bool, ...]] = []
 
     def stand() -> tuple[bool, ...]:
-        return scheduler.is_paused(), waits.is_settled(), group.is_settled(), scheduler.stop_reason is not None
+        return (
+            scheduler.is_paused(),
+            waits.is_settled(),
+            group.is_settled(),
+            scheduler.stop_reason is not None,
+        )
 
     def steer(number: int, frame: Any = None) -> None:
         before = stand()
@@ -998,25 +1144,32 @@ def test_what_a_signal_handler_calls_to_steer_the_run_is_called_in_the_loop(
     waits, group = Job(nothing), Scheduler(Job(nothing))
     scheduler = Scheduler(Job(send), waits, group, jobs_window=1, log=False)
     with own_handler(signal.SIGUSR1, steer):
-        scheduler.run(backend=backend, handle_signals=False if is_own else {signal.SIGUSR1: steer})
+        scheduler.run(
+            backend=backend, handle_signals=False if is_own else {signal.SIGUSR1: steer}
+        )
     assert states[0] == states[1]
     assert (scheduler.stop_reason, waits.state.value) == (reason, end)
     assert group.is_succeeded() is (word in ("pause", "job.cancel"))
 
 
-def test_function_that_takes_no_signal_number_is_refused_before_the_run(backend: Any) -> None:
+def test_function_that_takes_no_signal_number_is_refused_before_the_run(
+    backend: Any,
+) -> None:
     job = Job(anyio.sleep, 0)
     scheduler = Scheduler(job)
     handlers: list[Any] = [scheduler.drain, lambda: scheduler.drain, print.__name__]
     for handler in handlers:
         with pytest.raises(
-            TypeError, match=r"a function that takes a signal number, such as lambda number: scheduler\.drain"
+            TypeError,
+            match=r"a function that takes a signal number, such as lambda number: scheduler\.drain",
         ):
             scheduler.run(backend=backend, handle_signals=handler)
     assert job.is_idle()
 
 
-def test_exception_of_the_handle_signals_function_ends_the_run_cleanly(backend: Any) -> None:
+def test_exception_of_the_handle_signals_function_ends_the_run_cleanly(
+    backend: Any,
+) -> None:
     job = Job(anyio.sleep, 60)
     with pytest.raises(ValueError, match="no"):
         Scheduler(Job(later, 0, lambda: signal.raise_signal(signal.SIGTERM)), job).run(
@@ -1025,13 +1178,17 @@ def test_exception_of_the_handle_signals_function_ends_the_run_cleanly(backend: 
     assert job.state is JobState.CANCELLED
 
 
-def test_exception_of_what_handle_signals_returned_is_logged(backend: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_exception_of_what_handle_signals_returned_is_logged(
+    backend: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     async def send() -> None:
         signal.raise_signal(signal.SIGTERM)
         while not caplog.records:  # noqa: ASYNC110 - a signal handler sets no event
             await anyio.sleep(0.001)
 
-    assert Scheduler(Job(send), label="night").run(backend=backend, handle_signals=lambda _: raising(ValueError("no")))
+    assert Scheduler(Job(send), label="night").run(
+        backend=backend, handle_signals=lambda _: raising(ValueError("no"))
+    )
     (record,) = caplog.records
     assert "which handle_signals= of 'night' returned, raised" in record.getMessage()
 
@@ -1046,21 +1203,31 @@ def test_exception_of_what_handle_signals_returned_is_logged(backend: Any, caplo
 )  # fmt: skip
 def test_handle_signals_accepts_only_flags_functions_and_signals(setting: Any) -> None:
     """A `handle_signals=` that is no bool, function or dict of functions by signal is rejected before the run."""
-    with pytest.raises(TypeError, match=r"handle_signals=.* of 'night': give True, False, a function .*, or a dict"):
+    with pytest.raises(
+        TypeError,
+        match=r"handle_signals=.* of 'night': give True, False, a function .*, or a dict",
+    ):
         Scheduler(label="night").run(handle_signals=setting)
 
 
 @pytest.mark.parametrize("number", HANDLED)
-def test_handle_signals_may_say_which_signals_it_wants(backend: Any, number: int) -> None:
+def test_handle_signals_may_say_which_signals_it_wants(
+    backend: Any, number: int
+) -> None:
     called: list[tuple[str, int]] = []
 
     async def send() -> None:
         os.kill(os.getpid(), number)
         await anyio.sleep(0.001)
 
-    setting = dict.fromkeys([signal.SIGHUP, signal.SIGINT], lambda number: called.append(("the run", number)))
+    setting = dict.fromkeys(
+        [signal.SIGHUP, signal.SIGINT],
+        lambda number: called.append(("the run", number)),
+    )
     scheduler = Scheduler(Job(send), log=False)
-    with own_handler(signal.SIGTERM, lambda number, frame: called.append(("the program", number))):
+    with own_handler(
+        signal.SIGTERM, lambda number, frame: called.append(("the program", number))
+    ):
         result = scheduler.run(backend=backend, handle_signals=setting)
     ends = number != signal.SIGTERM
     assert called == [("the run" if ends else "the program", number)]
@@ -1081,7 +1248,9 @@ def test_ctrl_c_beside_signals_that_a_dict_names_is_raised(backend: Any) -> None
 @pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("wrong", [False, True])
 @pytest.mark.parametrize("number", [1, 300])
-def test_ctrl_c_during_the_checks_is_not_lost(backend: Any, number: int, wrong: bool) -> None:
+def test_ctrl_c_during_the_checks_is_not_lost(
+    backend: Any, number: int, wrong: bool
+) -> None:
     """A Ctrl-C that comes while a scenario is checked is raised, whatever the checks find afterwards. If they found an
     error, only that left run(), and a program that caught it went on as if there had been no Ctrl-C. With few jobs the
     checks end before the loop can handle it, with many after."""
@@ -1106,5 +1275,10 @@ def test_ctrl_c_during_the_checks_is_not_lost(backend: Any, number: int, wrong: 
 def test_run_does_not_replace_a_sigint_handler_of_the_program(backend: Any) -> None:
     seen: list[int] = []
     with own_handler(signal.SIGINT, lambda number, frame: seen.append(number)):
-        assert Scheduler(Job(later, 0, lambda: signal.raise_signal(signal.SIGINT))).run(backend=backend) is True
+        assert (
+            Scheduler(Job(later, 0, lambda: signal.raise_signal(signal.SIGINT))).run(
+                backend=backend
+            )
+            is True
+        )
     assert seen == [signal.SIGINT]

@@ -9,7 +9,18 @@ from typing import Any
 import anyio
 import pytest
 import trioflow
-from trioflow import Answer, Budget, CycleError, Job, JobState, Pool, Rate, Scheduler, StopReason, current_job
+from trioflow import (
+    Answer,
+    Budget,
+    CycleError,
+    Job,
+    JobState,
+    Pool,
+    Rate,
+    Scheduler,
+    StopReason,
+    current_job,
+)
 from trioflow._core.scheduler import _sync_run
 from trioflow.abc import fraction_done
 from ..bodies import at_once, nap, nothing
@@ -28,7 +39,9 @@ def in_thread(call: Callable[[], object]) -> BaseException | None:
         return threads.submit(call).exception()
 
 
-def run_with_call(virtual: Virtual, call: Call, **options: Any) -> tuple[Scheduler, Any, Any, BaseException | None]:
+def run_with_call(
+    virtual: Virtual, call: Call, **options: Any
+) -> tuple[Scheduler, Any, Any, BaseException | None]:
     raised: list[BaseException | None] = []
     first, other = Job(nap, label="first"), Job(nap, label="other")
     last = Job(nap, label="last", required=(first, other))
@@ -59,7 +72,9 @@ def test_other_threads_may_end_a_run_and_a_job(virtual: Virtual, name: str) -> N
 
 
 @pytest.mark.parametrize("name", ENDING)
-def test_a_call_from_another_thread_after_the_end_does_nothing(virtual: Virtual, name: str) -> None:
+def test_a_call_from_another_thread_after_the_end_does_nothing(
+    virtual: Virtual, name: str
+) -> None:
     scheduler, other, _, _ = run_with_call(virtual, lambda scheduler, job: None)
     assert in_thread(lambda: ENDING[name](scheduler, other)) is None
     with pytest.raises(RuntimeError, match="not running"):
@@ -76,25 +91,36 @@ def test_a_call_before_the_run_is_an_error_in_each_thread(name: str) -> None:
 
 
 @pytest.mark.parametrize("in_its_thread", [True, False])
-def test_a_run_that_was_cancelled_before_it_began_ends_at_once(virtual: Virtual, in_its_thread: bool) -> None:
+def test_a_run_that_was_cancelled_before_it_began_ends_at_once(
+    virtual: Virtual, in_its_thread: bool
+) -> None:
     scheduler, runs = Scheduler(job := Job(nap)), list[Any]()
     scheduler.cancel() if in_its_thread else in_thread(scheduler.cancel)
     runs.append((virtual(scheduler.co_run), scheduler.stop_reason, job.state))
     in_thread(scheduler.cancel)  # too late, so the next run knows nothing of it
     runs.append((virtual(scheduler.co_run), scheduler.stop_reason, job.state))
-    assert runs == [(False, StopReason.CANCELLED, JobState.IDLE), (True, StopReason.COMPLETED, JobState.SUCCEEDED)]
+    assert runs == [
+        (False, StopReason.CANCELLED, JobState.IDLE),
+        (True, StopReason.COMPLETED, JobState.SUCCEEDED),
+    ]
 
 
-def test_each_run_may_be_cancelled_while_its_loop_begins(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_run_may_be_cancelled_while_its_loop_begins(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scheduler = Scheduler(Job(anyio.sleep, 0), label="home", log=False)
     assert scheduler.run(backend=backend)
     scheduler.add(Job(anyio.sleep, 30))
-    monkeypatch.setattr(_sync_run.SignalHandler, "loop_started", lambda *_: in_thread(scheduler.cancel))
+    monkeypatch.setattr(
+        _sync_run.SignalHandler, "loop_started", lambda *_: in_thread(scheduler.cancel)
+    )
     assert not scheduler.run(backend=backend)
     assert scheduler.stop_reason is StopReason.CANCELLED
 
 
-def test_a_cancellation_is_not_kept_for_later_if_a_run_is_refused(virtual: Virtual) -> None:
+def test_a_cancellation_is_not_kept_for_later_if_a_run_is_refused(
+    virtual: Virtual,
+) -> None:
     first = Job(nap)
     last = Job(nap, required=first)
     first.requires(last)
@@ -107,7 +133,9 @@ def test_a_cancellation_is_not_kept_for_later_if_a_run_is_refused(virtual: Virtu
     assert virtual(scheduler.co_run)
 
 
-def test_a_scheduler_cancelled_before_it_was_nested_is_cancelled_as_a_job(virtual: Virtual) -> None:
+def test_a_scheduler_cancelled_before_it_was_nested_is_cancelled_as_a_job(
+    virtual: Virtual,
+) -> None:
     """Its own run ends at once, and as a job it is CANCELLED, as by a call of `cancel()` in the run around it."""
     group = Scheduler(job := Job(nap), label="group")
     group.cancel()
@@ -115,7 +143,9 @@ def test_a_scheduler_cancelled_before_it_was_nested_is_cancelled_as_a_job(virtua
     assert (group.state, job.state) == (JobState.CANCELLED, JobState.IDLE)
 
 
-def test_an_open_block_that_was_cancelled_before_it_began_has_no_body(virtual: Virtual) -> None:
+def test_an_open_block_that_was_cancelled_before_it_began_has_no_body(
+    virtual: Virtual,
+) -> None:
     """`async with` raises JobCancelled, because a body can only be left out by an exception."""
     scheduler = Scheduler(label="home")
 
@@ -130,7 +160,9 @@ def test_an_open_block_that_was_cancelled_before_it_began_has_no_body(virtual: V
 
 
 @pytest.mark.parametrize("name", ENDING)
-def test_calls_from_threads_at_any_instant_leave_the_books_right(backend: Any, name: str) -> None:
+def test_calls_from_threads_at_any_instant_leave_the_books_right(
+    backend: Any, name: str
+) -> None:
     """Four threads end a run on real time at once, a few times; it runs again afterwards."""
     draw = random.Random(name)
 
@@ -144,7 +176,11 @@ def test_calls_from_threads_at_any_instant_leave_the_books_right(backend: Any, n
             is_over = threading.Event()
 
             def call(after: float, is_over: threading.Event = is_over) -> None:
-                while scheduler.is_idle() and scheduler.window_size is None and not is_over.is_set():
+                while (
+                    scheduler.is_idle()
+                    and scheduler.window_size is None
+                    and not is_over.is_set()
+                ):
                     time.sleep(0)
                 time.sleep(after)
                 try:
@@ -162,7 +198,9 @@ def test_calls_from_threads_at_any_instant_leave_the_books_right(backend: Any, n
 
 
 @pytest.mark.parametrize("keep_jobs", [True, False])
-def test_the_cancellation_of_a_job_that_has_settled_meanwhile_does_nothing(virtual: Virtual, keep_jobs: bool) -> None:
+def test_the_cancellation_of_a_job_that_has_settled_meanwhile_does_nothing(
+    virtual: Virtual, keep_jobs: bool
+) -> None:
     job = Job(nothing)
 
     async def main() -> None:
@@ -193,4 +231,8 @@ def test_reports_from_another_thread_reach_the_run(virtual: Virtual) -> None:
     pool = Pool(usd=Budget(4.0), api=Rate(tokens=10, per=60))
     after = Job(nap, needs={"usd": 3.0}, required=job)
     assert virtual(Scheduler(job, question, after, pool=pool).co_run)
-    assert (fraction_done(job), question.result(), after.state) == (0.5, "yes", JobState.SUCCEEDED)
+    assert (fraction_done(job), question.result(), after.state) == (
+        0.5,
+        "yes",
+        JobState.SUCCEEDED,
+    )

@@ -11,7 +11,18 @@ from typing import Any
 import anyio
 import pytest
 import trioflow
-from trioflow import Answer, First, Job, LocalNode, OutputLine, ProcessJob, Scheduler, Service, SshService, ThreadJob
+from trioflow import (
+    Answer,
+    First,
+    Job,
+    LocalNode,
+    OutputLine,
+    ProcessJob,
+    Scheduler,
+    Service,
+    SshService,
+    ThreadJob,
+)
 from trioflow.jobs.posix._guard_script import read_environment
 from ..jobs.posix.process_trees import TREE
 from .at_once import block, fail_at_once, forty_two_at_once
@@ -50,7 +61,9 @@ class Answered(Answer[str]):
 
 
 class Sleeper(trioflow.AbstractJob[int]):
-    def __init__(self, seconds: float = 0, error: Exception | None = None, **options: Any) -> None:
+    def __init__(
+        self, seconds: float = 0, error: Exception | None = None, **options: Any
+    ) -> None:
         super().__init__(**options)
         self.seconds = seconds
         self.error = error
@@ -82,14 +95,40 @@ def nested(function: Any, **options: Any) -> Scheduler:
         (ThreadJob, forty_two_at_once, block, fail_at_once, True),
         (ProcessJob, forty_two_at_once, block, fail_at_once, True),
         (partial(trioflow.CommandJob, shell=True), "true", TREE, "false", True),
-        (partial(trioflow.CommandService, **READY, shell=True), f"echo ready; {TREE}", TREE, "false", True),
-        (partial(SshService, LocalNode(), **READY), f"echo ready; {TREE}", TREE, "false", True),
-        (first, forty_two, sleep_long, fail, False),  # a journal restores only their members
+        (
+            partial(trioflow.CommandService, **READY, shell=True),
+            f"echo ready; {TREE}",
+            TREE,
+            "false",
+            True,
+        ),
+        (
+            partial(SshService, LocalNode(), **READY),
+            f"echo ready; {TREE}",
+            TREE,
+            "false",
+            True,
+        ),
+        (
+            first,
+            forty_two,
+            sleep_long,
+            fail,
+            False,
+        ),  # a journal restores only their members
         (nested, forty_two, sleep_long, fail, False),
     ],
 )
-def test_kinds_of_package_pass(backend: Any, kind: Any, quick: Any, long: Any, failing: Any, restores: bool) -> None:
-    check_kind(backend, partial(kind, quick), partial(kind, long), partial(kind, failing), restores)
+def test_kinds_of_package_pass(
+    backend: Any, kind: Any, quick: Any, long: Any, failing: Any, restores: bool
+) -> None:
+    check_kind(
+        backend,
+        partial(kind, quick),
+        partial(kind, long),
+        partial(kind, failing),
+        restores,
+    )
 
 
 def test_jobs_in_executors_pass(backend: Any) -> None:

@@ -12,10 +12,34 @@ import anyio
 import anyio.to_thread
 import pytest
 import trio
-from trioflow import CommandJob, First, Job, JobState, Pool, Retry, Scheduler, Service, ThreadJob, current_job
+from trioflow import (
+    CommandJob,
+    First,
+    Job,
+    JobState,
+    Pool,
+    Retry,
+    Scheduler,
+    Service,
+    ThreadJob,
+    current_job,
+)
 from trioflow.abc import AbstractJob, JobKind, run_of
-from trioflow.testing import FAULTS, BrokenRun, Exploration, _explore, explore, run_virtual
-from trioflow.testing._fault_plans import END_PLACE, FAULT_OF_KIND, Plan, PlanGenerator, RunOutcome
+from trioflow.testing import (
+    FAULTS,
+    BrokenRun,
+    Exploration,
+    _explore,
+    explore,
+    run_virtual,
+)
+from trioflow.testing._fault_plans import (
+    END_PLACE,
+    FAULT_OF_KIND,
+    Plan,
+    PlanGenerator,
+    RunOutcome,
+)
 from trioflow.testing._task_order import TaskOrder
 from ..bodies import at_once, fail_now, give, later, serve
 from ..examples.scripts import load_example
@@ -87,7 +111,9 @@ def charged_once(world: World) -> Scheduler:
         await anyio.sleep(0.1)
         return f"receipt for {customer}"
 
-    return Scheduler(Job(charge, name, label=f"charge {name}") for name in ("ann", "bob"))
+    return Scheduler(
+        Job(charge, name, label=f"charge {name}") for name in ("ann", "bob")
+    )
 
 
 def connection_is_closed_last() -> Scheduler:
@@ -106,7 +132,12 @@ def connection_is_closed_last() -> Scheduler:
 
     first, long = Job(query, 1, label="first"), Job(query, 5, label="long")
     following = Job(query, 2, label="next", required=first)
-    return Scheduler(first, long, following, Job(close, label="close", required=[first, long, following]))
+    return Scheduler(
+        first,
+        long,
+        following,
+        Job(close, label="close", required=[first, long, following]),
+    )
 
 
 def no_more_than_once(scheduler: Scheduler, world: World) -> None:
@@ -151,7 +182,9 @@ def test_each_of_the_six_faults_is_found(scenario: Make, backend: str) -> None:
     """Each of the six faults is found within a hundred runs, with a short story whose seed repeats exactly that run."""
     check, faults = SIX[scenario]
     with pytest.raises(BrokenRun) as broken:
-        explore(scenario, check=check, faults=faults, backends=[backend], runs=100, seed=1)
+        explore(
+            scenario, check=check, faults=faults, backends=[backend], runs=100, seed=1
+        )
     told = broken.value.story.partition("\n\n")[2]
     assert len(told.splitlines()) <= 8
     with pytest.raises(BrokenRun) as again:
@@ -160,7 +193,9 @@ def test_each_of_the_six_faults_is_found(scenario: Make, backend: str) -> None:
 
 
 @pytest.mark.parametrize("scenario", SIX, ids=NAMES)
-def test_none_of_the_six_faults_shows_in_a_plain_run(scenario: Make, backend: str) -> None:
+def test_none_of_the_six_faults_shows_in_a_plain_run(
+    scenario: Make, backend: str
+) -> None:
     """Without injected faults, all six faulty scenarios run as their authors meant."""
     check, _ = SIX[scenario]
     assert explore(scenario, check=check, seed=backend).tried == {}
@@ -187,15 +222,23 @@ def test_a_scenario_without_its_fault_passes_exploration(scenario: Make) -> None
 
 @pytest.mark.soak
 @pytest.mark.parametrize("scenario", MENDED, ids=lambda scenario: scenario.__name__)
-def test_a_scenario_without_its_fault_passes_ten_thousand_explored_runs(scenario: Make) -> None:
-    assert explore(scenario, check=no_more_than_once, runs=10_000, seed=3).runs == 10_000
+def test_a_scenario_without_its_fault_passes_ten_thousand_explored_runs(
+    scenario: Make,
+) -> None:
+    assert (
+        explore(scenario, check=no_more_than_once, runs=10_000, seed=3).runs == 10_000
+    )
 
 
 def test_the_story_names_the_event_its_line_of_code_and_all_waiting_jobs() -> None:
     def scenario() -> Scheduler:
         free = anyio.Semaphore(1)
         holder = Job(anyio.sleep, 5, label="holder", needs={"gpu": 1})
-        return Scheduler(holder, [Job(keep_slot, free, label=label) for label in "ab"], pool=Pool(gpu=1))
+        return Scheduler(
+            holder,
+            [Job(keep_slot, free, label=label) for label in "ab"],
+            pool=Pool(gpu=1),
+        )
 
     told = story(scenario, seed="trio fail@2:a")
     assert re.sub(r"test_explore.py:\d+", "HERE", told).splitlines() == [
@@ -213,15 +256,21 @@ def test_the_story_counts_the_waiting_jobs_that_it_does_not_name(beyond: int) ->
     """Three jobs that wait for their turn are named, and those beyond them are counted."""
 
     def scenario() -> Scheduler:
-        waiting = [Job(anyio.sleep, 1, label=f"w{number}") for number in range(3 + beyond)]
-        return Scheduler(Job(keep_slot, anyio.Semaphore(0), label="stuck"), waiting, jobs_window=1)
+        waiting = [
+            Job(anyio.sleep, 1, label=f"w{number}") for number in range(3 + beyond)
+        ]
+        return Scheduler(
+            Job(keep_slot, anyio.Semaphore(0), label="stuck"), waiting, jobs_window=1
+        )
 
     told = story(scenario, seed="trio")
     more = " and 1 more" if beyond else ""
     assert f"'w0', 'w1', 'w2'{more} wait for their turn" in told
 
 
-def test_the_story_of_a_scenario_that_always_breaks_names_no_fault(checked_states: CheckedState) -> None:
+def test_the_story_of_a_scenario_that_always_breaks_names_no_fault(
+    checked_states: CheckedState,
+) -> None:
     async def wrong() -> None:
         assert current_job().label == "right"
 
@@ -232,7 +281,9 @@ def test_the_story_of_a_scenario_that_always_breaks_names_no_fault(checked_state
     checked_states.assertions.clear()  # it was meant to fail
 
 
-def test_an_endless_wait_beside_a_busy_forever_job_is_found(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_wait_beside_a_busy_forever_job_is_found(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def scenario() -> Scheduler:
         done = anyio.Event()
 
@@ -241,13 +292,17 @@ def test_an_endless_wait_beside_a_busy_forever_job_is_found(backend: str, monkey
                 await anyio.sleep(1)
 
         return Scheduler(
-            Job(beat, label="beat", forever=True), Job(later, 1, done.set, label="work"), Job(done.wait, label="waiter")
+            Job(beat, label="beat", forever=True),
+            Job(later, 1, done.set, label="work"),
+            Job(done.wait, label="waiter"),
         )
 
     monkeypatch.setattr(_explore, "PLAIN_ROUND_WAITS", 200)
     monkeypatch.setattr(_explore, "MIN_ROUND_WAITS", 200)
     told = story(scenario, faults=["failures"], backends=[backend])
-    assert re.search(r"never ends: its jobs have waited \d+ times, and nothing else is due", told)
+    assert re.search(
+        r"never ends: its jobs have waited \d+ times, and nothing else is due", told
+    )
     assert "'waiter' has waited since 0" in told
 
 
@@ -257,7 +312,11 @@ def test_a_timeout_of_a_scheduler_hides_no_deadlock(backend: str, nested: bool) 
 
     def scenario() -> Scheduler:
         free = anyio.Semaphore(1)
-        jobs = Scheduler([Job(keep_slot, free, label=label) for label in "ab"], timeout=60, label="jobs")
+        jobs = Scheduler(
+            [Job(keep_slot, free, label=label) for label in "ab"],
+            timeout=60,
+            label="jobs",
+        )
         return Scheduler(jobs, timeout=90) if nested else jobs
 
     told = story(scenario, faults=["failures"], backends=[backend])
@@ -267,22 +326,33 @@ def test_a_timeout_of_a_scheduler_hides_no_deadlock(backend: str, nested: bool) 
     explore(scenario, faults=["timeouts"], backends=[backend], runs=10)
 
 
-def test_a_scheduler_timeout_that_cuts_sleeping_jobs_short_is_no_finding(backend: str) -> None:
+def test_a_scheduler_timeout_that_cuts_sleeping_jobs_short_is_no_finding(
+    backend: str,
+) -> None:
     waits = (
         lambda: Scheduler(Job(anyio.sleep, 60), Job(anyio.sleep, 1), timeout=60),
         lambda: Scheduler(Job(anyio.sleep, 90), timeout=60),
         lambda: Scheduler(Job(anyio.sleep_forever), timeout=60),
     )
-    assert [explore(make, backends=[backend], runs=10).runs for make in waits] == [10, 10, 10]
+    assert [explore(make, backends=[backend], runs=10).runs for make in waits] == [
+        10,
+        10,
+        10,
+    ]
 
 
-def test_a_job_kind_with_keeps_time_does_not_hang_before_it_begins(backend: str) -> None:
+def test_a_job_kind_with_keeps_time_does_not_hang_before_it_begins(
+    backend: str,
+) -> None:
     class Patient(JobKind[None], keeps_time=True):
         async def co_run(self) -> None:
             with run_of(self).time_limit(self, cancels=True):
                 await anyio.sleep(1)
 
-    assert explore(lambda: Scheduler(Patient(timeout=5)), backends=[backend], runs=30).runs == 30
+    assert (
+        explore(lambda: Scheduler(Patient(timeout=5)), backends=[backend], runs=30).runs
+        == 30
+    )
 
 
 def test_the_timeout_of_a_settled_nested_scheduler_is_no_finding(backend: str) -> None:
@@ -306,7 +376,9 @@ def test_a_timeout_hides_no_deadlock_of_a_job_that_is_late(backend: str) -> None
                 async with locks[then]:
                     await anyio.sleep(0.1)
 
-        return Scheduler(Job(work, 1, 0, 1, label="a"), Job(work, 2, 1, 0, label="b"), timeout=60)
+        return Scheduler(
+            Job(work, 1, 0, 1, label="a"), Job(work, 2, 1, 0, label="b"), timeout=60
+        )
 
     told = story(scenario, faults=["durations"], backends=[backend])
     assert f"on {backend}: only a timeout ends it" in told
@@ -327,11 +399,14 @@ def test_a_long_wait_that_ends_is_no_finding(backend: str, limited: str) -> None
 
         timeout = 11_000 if limited == "job" else None
         return Scheduler(
-            Job(later, 1, ready.set, label="work", timeout=timeout), Job(poll, label="poll", timeout=timeout)
+            Job(later, 1, ready.set, label="work", timeout=timeout),
+            Job(poll, label="poll", timeout=timeout),
         )
 
     fault = "timeouts" if limited == "job" else "failures"
-    assert explore(scenario, faults=[fault], backends=[backend], runs=3, seed=1).tried[fault]
+    assert explore(scenario, faults=[fault], backends=[backend], runs=3, seed=1).tried[
+        fault
+    ]
 
 
 def test_a_task_left_running_is_found() -> None:
@@ -340,7 +415,9 @@ def test_a_task_left_running_is_found() -> None:
         await anyio.sleep(1)
 
     keep: list[Any] = []
-    assert "these tasks are left running: stray" in story(lambda: Scheduler(Job(work)), backends=["asyncio"])
+    assert "these tasks are left running: stray" in story(
+        lambda: Scheduler(Job(work)), backends=["asyncio"]
+    )
 
 
 def test_a_token_that_is_not_given_back_is_found() -> None:
@@ -393,16 +470,26 @@ def test_after_a_crash_jobs_in_the_journal_are_restored_and_others_run_again() -
         return Scheduler(first, Job(step, "second", first, label="second"))
 
     def check(scheduler: Scheduler, world: World) -> None:
-        assert world["log"] == ["first", "first unwinds", "second", "second", "second unwinds"]  # once: it was killed
+        assert world["log"] == [
+            "first",
+            "first unwinds",
+            "second",
+            "second",
+            "second unwinds",
+        ]  # once: it was killed
         assert [job.restored for job in scheduler] == [True, False]
         assert scheduler.stop_reason is not None
 
     for backend in ("trio", "asyncio"):
-        assert explore(scenario, check=check, seed=f"{backend} crash@2:second").tried == {"crash": 1}
+        assert explore(
+            scenario, check=check, seed=f"{backend} crash@2:second"
+        ).tried == {"crash": 1}
 
 
 @pytest.mark.parametrize("retries", ["engine", "own"])
-def test_a_scenario_that_breaks_at_a_second_failure_is_found(backend: str, retries: str) -> None:
+def test_a_scenario_that_breaks_at_a_second_failure_is_found(
+    backend: str, retries: str
+) -> None:
     def scenario() -> Scheduler:
         failures.clear()
 
@@ -416,13 +503,17 @@ def test_a_scenario_that_breaks_at_a_second_failure_is_found(backend: str, retri
                 await send()
 
         others = [Job(anyio.sleep, 1, label=f"other {number}") for number in range(3)]
-        return Scheduler(Job(send, label="send", retry=2 if retries == "engine" else None), *others)
+        return Scheduler(
+            Job(send, label="send", retry=2 if retries == "engine" else None), *others
+        )
 
     def check(scheduler: Scheduler) -> None:
         assert len(failures) < 2
 
     failures: list[Exception] = []
-    told = story(scenario, check=check, faults=["failures"], backends=[backend], runs=200, seed=3)
+    told = story(
+        scenario, check=check, faults=["failures"], backends=[backend], runs=200, seed=3
+    )
     assert told.count("'send' fails at ") == 2
     assert told.endswith(":send=2')")
 
@@ -458,7 +549,9 @@ def test_the_same_seed_repeats_an_exploration() -> None:
     )
 
 
-def test_jobs_without_an_injected_fault_behave_as_in_an_ordinary_run(backend: str) -> None:
+def test_jobs_without_an_injected_fault_behave_as_in_an_ordinary_run(
+    backend: str,
+) -> None:
     class Double(Job[Any]):
         async def co_run(self) -> int:
             return 2 * await super().co_run()
@@ -466,12 +559,24 @@ def test_jobs_without_an_injected_fault_behave_as_in_an_ordinary_run(backend: st
     def scenario() -> Scheduler:
         one = Job(give, 1)
         service = Service(serve, label="service")
-        return Scheduler(one, service, Double(give, one, timeout=5), Job(give, 3, 3, required=service, retry=1))
+        return Scheduler(
+            one,
+            service,
+            Double(give, one, timeout=5),
+            Job(give, 3, 3, required=service, retry=1),
+        )
 
     def facts(scheduler: Scheduler) -> None:
         seen.append(
             [
-                (type(job).__name__, job.label, job.result(), job.started_at, job.elapsed, job.attempts)
+                (
+                    type(job).__name__,
+                    job.label,
+                    job.result(),
+                    job.started_at,
+                    job.elapsed,
+                    job.attempts,
+                )
                 for job in scheduler
             ]
         )
@@ -492,7 +597,14 @@ def test_faults_are_injected_into_jobs_added_during_the_run(backend: str) -> Non
     """A job added while the scenario runs may fail, hang and be cancelled like the others."""
 
     def scenario() -> Scheduler:
-        scheduler = Scheduler(Job(later, 1, lambda: scheduler.add(Job(anyio.sleep, 1, label="late")), label="early"))
+        scheduler = Scheduler(
+            Job(
+                later,
+                1,
+                lambda: scheduler.add(Job(anyio.sleep, 1, label="late")),
+                label="early",
+            )
+        )
         return scheduler
 
     def check(scheduler: Scheduler) -> None:
@@ -511,19 +623,27 @@ def test_faults_are_injected_into_jobs_added_during_the_run(backend: str) -> Non
         ("late@0:b=7", "SUCCEEDED SUCCEEDED", "COMPLETED"),
     ],
 )  # fmt: skip
-def test_each_injected_fault_acts_on_jobs_and_the_run(backend: str, change: str, states: str, reason: str) -> None:
+def test_each_injected_fault_acts_on_jobs_and_the_run(
+    backend: str, change: str, states: str, reason: str
+) -> None:
     def check(scheduler: Scheduler) -> None:
         assert " ".join(job.state.name for job in scheduler) == states
         assert scheduler.stop_reason is not None
         assert scheduler.stop_reason.name == reason
-        assert not change.startswith("late") or [job.elapsed for job in scheduler] == [1, 9]
+        assert not change.startswith("late") or [job.elapsed for job in scheduler] == [
+            1,
+            9,
+        ]
 
     assert explore(plain, check=check, seed=f"{backend} {change}").runs == 1
 
 
 def test_a_job_without_end_hangs_until_its_timeout(backend: str) -> None:
     def scenario() -> Scheduler:
-        return Scheduler(Job(anyio.sleep, 1, label="limited", timeout=5), Job(anyio.sleep, 1, label="free"))
+        return Scheduler(
+            Job(anyio.sleep, 1, label="limited", timeout=5),
+            Job(anyio.sleep, 1, label="free"),
+        )
 
     def check(scheduler: Scheduler) -> None:
         limited, free = scheduler
@@ -531,7 +651,9 @@ def test_a_job_without_end_hangs_until_its_timeout(backend: str) -> None:
         assert free.state is JobState.SUCCEEDED
 
     hung: list[bool] = []
-    explore(scenario, check=check, faults=["timeouts"], backends=[backend], runs=20, seed=1)
+    explore(
+        scenario, check=check, faults=["timeouts"], backends=[backend], runs=20, seed=1
+    )
     assert True in hung
     assert False in hung
 
@@ -557,7 +679,9 @@ def test_a_service_lives_as_long_as_its_clients() -> None:
             assert is_open
 
         service = Service(connect, label="service")
-        return Scheduler(service, Job(use, service, label="a"), Job(use, service, label="b"))
+        return Scheduler(
+            service, Job(use, service, label="a"), Job(use, service, label="b")
+        )
 
     assert "cancellation" in explore(scenario, runs=50, seed=1).tried
 
@@ -604,15 +728,51 @@ async def in_loop() -> Exploration:
 @pytest.mark.parametrize(
     ("call", "error", "says"),
     [
-        (lambda: explore(plain, runs=0), ValueError, "runs=0 of explore(): give a whole number, 1 or more"),
-        (lambda: explore(plain, runs=1.5), TypeError, "runs=1.5 of explore(): give a whole number"),
-        (lambda: explore(plain, seed=1.5), TypeError, "seed=1.5: give a whole number, or the text"),
-        (lambda: explore(plain, seed="trio fail"), ValueError, "seed='trio fail': give a number, or the text after"),
-        (lambda: explore(plain, seed="curio"), ValueError, "seed='curio': give a number"),
-        (lambda: explore(plain, faults=["orders"]), ValueError, "unknown name 'orders'; choose from 'order', 'dur"),
-        (lambda: explore(plain, seed="trio late@1:a=nan"), ValueError, "seed='trio late@1:a=nan': give a number, or"),
-        (lambda: explore(plain, seed="trio late@1:a=-1"), ValueError, "seed='trio late@1:a=-1': give a number, or"),
-        (lambda: explore(plain, seed="trio fail@-1:a"), ValueError, "seed='trio fail@-1:a': give a number, or"),
+        (
+            lambda: explore(plain, runs=0),
+            ValueError,
+            "runs=0 of explore(): give a whole number, 1 or more",
+        ),
+        (
+            lambda: explore(plain, runs=1.5),
+            TypeError,
+            "runs=1.5 of explore(): give a whole number",
+        ),
+        (
+            lambda: explore(plain, seed=1.5),
+            TypeError,
+            "seed=1.5: give a whole number, or the text",
+        ),
+        (
+            lambda: explore(plain, seed="trio fail"),
+            ValueError,
+            "seed='trio fail': give a number, or the text after",
+        ),
+        (
+            lambda: explore(plain, seed="curio"),
+            ValueError,
+            "seed='curio': give a number",
+        ),
+        (
+            lambda: explore(plain, faults=["orders"]),
+            ValueError,
+            "unknown name 'orders'; choose from 'order', 'dur",
+        ),
+        (
+            lambda: explore(plain, seed="trio late@1:a=nan"),
+            ValueError,
+            "seed='trio late@1:a=nan': give a number, or",
+        ),
+        (
+            lambda: explore(plain, seed="trio late@1:a=-1"),
+            ValueError,
+            "seed='trio late@1:a=-1': give a number, or",
+        ),
+        (
+            lambda: explore(plain, seed="trio fail@-1:a"),
+            ValueError,
+            "seed='trio fail@-1:a': give a number, or",
+        ),
         (
             lambda: explore(plain, seed="trio fail@1:c"),
             ValueError,
@@ -623,19 +783,67 @@ async def in_loop() -> Exploration:
             ValueError,
             "could not be applied in this run, in which 'a' w",
         ),
-        (lambda: explore(plain, seed="trio crash@1:a"), ValueError, "let it take the world, which outlives a crash"),
-        (lambda: explore(plain, faults=[]), ValueError, "faults=(): choose at least one; for a plain run, give seed"),
-        (lambda: explore(plain, faults="order"), TypeError, "faults='order': give a tuple of names"),
-        (lambda: explore(plain, faults=["crash"]), ValueError, "let it take the world, which outlives a crash"),
-        (lambda: explore(plain, backends=()), ValueError, "backends=(): choose one of 'trio' and 'asyncio'"),
-        (lambda: explore(plain, backends=["curio"]), ValueError, "unknown name 'curio'"),
+        (
+            lambda: explore(plain, seed="trio crash@1:a"),
+            ValueError,
+            "let it take the world, which outlives a crash",
+        ),
+        (
+            lambda: explore(plain, faults=[]),
+            ValueError,
+            "faults=(): choose at least one; for a plain run, give seed",
+        ),
+        (
+            lambda: explore(plain, faults="order"),
+            TypeError,
+            "faults='order': give a tuple of names",
+        ),
+        (
+            lambda: explore(plain, faults=["crash"]),
+            ValueError,
+            "let it take the world, which outlives a crash",
+        ),
+        (
+            lambda: explore(plain, backends=()),
+            ValueError,
+            "backends=(): choose one of 'trio' and 'asyncio'",
+        ),
+        (
+            lambda: explore(plain, backends=["curio"]),
+            ValueError,
+            "unknown name 'curio'",
+        ),
         (lambda: explore(plain()), TypeError, "give a function"),
-        (lambda: explore(lambda a, b: plain()), TypeError, "let it take no argument, or the world"),
-        (lambda: explore(plain, check=lambda: None), TypeError, "let it take the scheduler, or the scheduler and"),
-        (lambda: explore(plain, check=is_good), TypeError, "check is async, and is called when the run is over: make"),
-        (lambda: explore(plain, check=lambda run: False), TypeError, "check returned False: let it assert what must"),
-        (lambda: explore(in_loop), TypeError, "make_scheduler is async: make it a plain function"),
-        (lambda: explore(lambda: None), TypeError, "make_scheduler returned nothing: let it build and return a"),
+        (
+            lambda: explore(lambda a, b: plain()),
+            TypeError,
+            "let it take no argument, or the world",
+        ),
+        (
+            lambda: explore(plain, check=lambda: None),
+            TypeError,
+            "let it take the scheduler, or the scheduler and",
+        ),
+        (
+            lambda: explore(plain, check=is_good),
+            TypeError,
+            "check is async, and is called when the run is over: make",
+        ),
+        (
+            lambda: explore(plain, check=lambda run: False),
+            TypeError,
+            "check returned False: let it assert what must",
+        ),
+        (
+            lambda: explore(in_loop),
+            TypeError,
+            "make_scheduler is async: make it a plain function",
+        ),
+        (
+            lambda: explore(lambda: None),
+            TypeError,
+            "make_scheduler returned nothing: let it build and return a",
+        ),
         (
             lambda: explore(lambda: Scheduler(ThreadJob(sorted))),
             TypeError,
@@ -646,10 +854,16 @@ async def in_loop() -> Exploration:
             TypeError,
             "'true' is a CommandJob, which works in real time",
         ),
-        (lambda: run_virtual(in_loop), RuntimeError, "starts an event loop, but one is already running"),
+        (
+            lambda: run_virtual(in_loop),
+            RuntimeError,
+            "starts an event loop, but one is already running",
+        ),
     ],
 )
-def test_bad_arguments_of_explore_are_rejected(call: Callable[[], object], error: type[Exception], says: str) -> None:
+def test_bad_arguments_of_explore_are_rejected(
+    call: Callable[[], object], error: type[Exception], says: str
+) -> None:
     """An invalid argument of `explore` raises an error that says what was found and what to do."""
     with pytest.raises(error, match=re.escape(says)):
         call()
@@ -657,14 +871,20 @@ def test_bad_arguments_of_explore_are_rejected(call: Callable[[], object], error
 
 def test_a_thread_job_added_during_the_run_is_rejected() -> None:
     def scenario() -> Scheduler:
-        scheduler = Scheduler(Job(at_once, lambda: scheduler.add(ThreadJob(sorted, [2, 1], label="sort"))))
+        scheduler = Scheduler(
+            Job(at_once, lambda: scheduler.add(ThreadJob(sorted, [2, 1], label="sort")))
+        )
         return scheduler
 
-    with pytest.raises(TypeError, match="'sort' is a ThreadJob, which works in real time"):
+    with pytest.raises(
+        TypeError, match="'sort' is a ThreadJob, which works in real time"
+    ):
         explore(scenario)
 
 
-def test_an_exception_of_a_later_make_scheduler_call_is_reported_with_its_seed(backend: str) -> None:
+def test_an_exception_of_a_later_make_scheduler_call_is_reported_with_its_seed(
+    backend: str,
+) -> None:
     def scenario(world: World) -> Scheduler:
         if "begun" in world:
             raise KeyError("no state")
@@ -680,7 +900,9 @@ def test_an_exception_of_a_later_make_scheduler_call_is_reported_with_its_seed(b
 
 
 @pytest.mark.parametrize("in_group", [False, True])
-def test_a_job_that_waits_for_a_thread_is_rejected(backend: str, in_group: bool) -> None:
+def test_a_job_that_waits_for_a_thread_is_rejected(
+    backend: str, in_group: bool
+) -> None:
     def scenario() -> Scheduler:
         async def work() -> None:
             if in_group:
@@ -692,14 +914,18 @@ def test_a_job_that_waits_for_a_thread_is_rejected(backend: str, in_group: bool)
         return Scheduler(Job(work, label="work"))
 
     who = "a task of a job" if in_group else "'work'"
-    with pytest.raises(TypeError, match=f"{who} waits for a thread, which works in real time"):
+    with pytest.raises(
+        TypeError, match=f"{who} waits for a thread, which works in real time"
+    ):
         explore(scenario, backends=[backend])
 
 
 def test_make_scheduler_that_returns_a_used_scheduler_is_rejected() -> None:
     """`explore` rejects a `make_scheduler` that returns the same scheduler again instead of a new one."""
     scheduler = plain()
-    with pytest.raises(ValueError, match="which has run before: build a new one at each call"):
+    with pytest.raises(
+        ValueError, match="which has run before: build a new one at each call"
+    ):
         explore(lambda: scheduler)
 
 
@@ -734,28 +960,47 @@ def test_a_crash_with_a_world_that_cannot_be_copied_is_rejected() -> None:
         world["generator"] = (number for number in range(3))
         return plain()
 
-    with pytest.raises(TypeError, match=r"a crash copies the world, but it cannot be copied .*: keep plain data in it"):
+    with pytest.raises(
+        TypeError,
+        match=r"a crash copies the world, but it cannot be copied .*: keep plain data in it",
+    ):
         explore(scenario, seed="trio crash@1:a")
 
 
 AT_WAITS = ("fail", "crash", "cancel", "stop", "cut", "ctrl-c", "late")
 
 
-@pytest.mark.parametrize("faults", [FAULTS, ("crash",), ("failures",), ("cancellation",), ("durations",)])
-def test_each_place_where_a_plan_may_put_a_fault_is_tried(faults: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "faults", [FAULTS, ("crash",), ("failures",), ("cancellation",), ("durations",)]
+)
+def test_each_place_where_a_plan_may_put_a_fault_is_tried(
+    faults: tuple[str, ...],
+) -> None:
     """Places times kinds: each wait of each job, its beginning, and the moment after its end, where a job can still
     fail, and its program be killed. Single faults are shuffled, and each comes in time."""
     waits = {"a": 2, "b": 0}
-    outcome = RunOutcome(Plan("trio"), TaskOrder(), wait_counts=waits, jobs_with_timeout={"a"})
+    outcome = RunOutcome(
+        Plan("trio"), TaskOrder(), wait_counts=waits, jobs_with_timeout={"a"}
+    )
     generator = PlanGenerator(7, faults)
     generator.record(outcome)
     generator.begin(1.0)
     plans = [generator.next_plan("trio")[0] for _ in range(300)]
     tried = {
-        (change.kind, change.name, change.at) for plan in plans if len(plan.changes) == 1 for change in plan.changes
+        (change.kind, change.name, change.at)
+        for plan in plans
+        if len(plan.changes) == 1
+        for change in plan.changes
     }
-    expected = {(kind, name, at) for name, count in waits.items() for at in range(count + 1) for kind in AT_WAITS}
-    expected |= {(kind, name, END_PLACE) for name in waits for kind in ("fail", "crash")}
+    expected = {
+        (kind, name, at)
+        for name, count in waits.items()
+        for at in range(count + 1)
+        for kind in AT_WAITS
+    }
+    expected |= {
+        (kind, name, END_PLACE) for name in waits for kind in ("fail", "crash")
+    }
     expected |= {("hang", "a", 0)}
     expected = {place for place in expected if FAULT_OF_KIND[place[0]] in faults}
     if "order" in faults:
@@ -764,12 +1009,22 @@ def test_each_place_where_a_plan_may_put_a_fault_is_tried(faults: tuple[str, ...
 
 
 def test_names_of_the_faults_are_the_documented_ones() -> None:
-    assert FAULTS == ("order", "durations", "timeouts", "failures", "cancellation", "ctrl-c", "crash")
+    assert FAULTS == (
+        "order",
+        "durations",
+        "timeouts",
+        "failures",
+        "cancellation",
+        "ctrl-c",
+        "crash",
+    )
 
 
 @pytest.mark.parametrize("collects", [True, False])
 @pytest.mark.parametrize("logs", [True, False])
-def test_exploring_leaves_the_program_as_it_was(monkeypatch: pytest.MonkeyPatch, logs: bool, collects: bool) -> None:
+def test_exploring_leaves_the_program_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, logs: bool, collects: bool
+) -> None:
     """Whether it finds something, finds nothing, or cannot begin: its log, and the garbage collector."""
 
     def refuse(scheduler: Scheduler) -> None:
@@ -797,7 +1052,9 @@ def test_an_error_of_the_scenario_in_a_later_run_says_in_which() -> None:
 
     with pytest.raises(TypeError, match="returned") as raised:
         explore(plain, check=check, runs=9, seed=4, backends=["asyncio"])
-    assert raised.value.__notes__[0].startswith("This is run 3 of 9 (seed=4) of explore: asyncio")
+    assert raised.value.__notes__[0].startswith(
+        "This is run 3 of 9 (seed=4) of explore: asyncio"
+    )
 
 
 # --- `explore` knows `First`: faults around one are found, and a sound one passes
@@ -823,12 +1080,17 @@ def check_result(scheduler: Scheduler, world: dict[str, Any]) -> None:
     first = next(iter(scheduler))
     if first.is_succeeded():
         assert first.result() in world["paid"]
-        assert sum(job.is_succeeded() for job in first) == (not first.restored)  # it is restored as a whole
+        assert sum(job.is_succeeded() for job in first) == (
+            not first.restored
+        )  # it is restored as a whole
 
 
 def test_a_sound_first_passes(backend: str) -> None:
     """Whatever fails, is late, is cancelled or crashes, the result is that of the one job that succeeded."""
-    assert explore(hedged, check=check_result, backends=[backend], runs=30, seed=1).runs == 30
+    assert (
+        explore(hedged, check=check_result, backends=[backend], runs=30, seed=1).runs
+        == 30
+    )
 
 
 def test_a_hedge_that_begins_is_found(backend: str) -> None:
@@ -838,4 +1100,11 @@ def test_a_hedge_that_begins_is_found(backend: str) -> None:
         assert "b" not in world["called"]
 
     with pytest.raises(BrokenRun, match="ask/a"):
-        explore(hedged, check=calls_once, faults=["durations"], backends=[backend], runs=100, seed=1)
+        explore(
+            hedged,
+            check=calls_once,
+            faults=["durations"],
+            backends=[backend],
+            runs=100,
+            seed=1,
+        )

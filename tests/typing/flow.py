@@ -137,7 +137,13 @@ async def same(value: T) -> T:
     return value
 
 
-def unknown(any_job: AbstractJob, service: Service[Any], value: Any, flag: Job[bool], maybe: Job[None]) -> None:
+def unknown(
+    any_job: AbstractJob,
+    service: Service[Any],
+    value: Any,
+    flag: Job[bool],
+    maybe: Job[None],
+) -> None:
     assert_type(Job(double, any_job), Job[int])
     assert_type(Job(double, service), Job[int])
     assert_type(Job(double, value), Job[int])
@@ -162,21 +168,29 @@ async def server(port: int, *, task_status: anyio.abc.TaskStatus[str]) -> None:
     task_status.started("address")
 
 
-async def silent(*, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+async def silent(
+    *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
     task_status.started()
 
 
 async def untold(port: int, *, host: str, task_status: Any) -> None: ...
 
 
-async def on_trio(port: int, host: str = "", *, task_status: trio.TaskStatus[str]) -> None: ...
+async def on_trio(
+    port: int, host: str = "", *, task_status: trio.TaskStatus[str]
+) -> None: ...
 
 
-async def silent_on_trio(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None: ...
+async def silent_on_trio(
+    *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None: ...
 
 
 class Pool:
-    async def serve(self, size: int, host: str, *, task_status: anyio.abc.TaskStatus[bytes]) -> None: ...
+    async def serve(
+        self, size: int, host: str, *, task_status: anyio.abc.TaskStatus[bytes]
+    ) -> None: ...
 
 
 assert_type(Service(server, 80).result(), str)

@@ -5,7 +5,17 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, assert_type
 import trioflow
-from trioflow import AbstractJob, First, Job, JobState, ProcessJob, Scheduler, Sequence, StopReason, ThreadJob
+from trioflow import (
+    AbstractJob,
+    First,
+    Job,
+    JobState,
+    ProcessJob,
+    Scheduler,
+    Sequence,
+    StopReason,
+    ThreadJob,
+)
 from trioflow.abc import Instrument
 from trioflow.view import listing
 
@@ -46,7 +56,9 @@ assert_type(job.result(), int)
 assert_type(Job(double(21)).result(), int)
 assert_type(Job(lambda: double(21)).result(), int)
 assert_type(ThreadJob(length, "text").result(), int)
-assert_type(ThreadJob(length, "text", abandon_on_cancel=True, label="size").result(), int)
+assert_type(
+    ThreadJob(length, "text", abandon_on_cancel=True, label="size").result(), int
+)
 assert_type(ThreadJob(length, ThreadJob(str, 3)).result(), int)
 assert_type(ThreadJob(sorted, [3, 1]).result(), list[Any])  # pyright: ignore[reportAssertTypeFailure]  # it knows more
 assert_type(ThreadJob(sum, [3, 1]).result(), int)
@@ -59,7 +71,9 @@ assert_type(Greeting().result(), str)
 assert_type(job.requires(Greeting(), None, [Sequence()]), Job[int])
 assert_type(job.state, JobState)
 
-scheduler = Scheduler(job, Sequence(Greeting(), None), jobs_window=4, timeout=None, critical_jobs=True)
+scheduler = Scheduler(
+    job, Sequence(Greeting(), None), jobs_window=4, timeout=None, critical_jobs=True
+)
 assert_type(scheduler.add(job), Job[int])
 assert_type(scheduler.run(backend="asyncio", instruments=[Starts()]), bool)
 assert_type(scheduler.stop_reason, StopReason | None)
@@ -99,7 +113,9 @@ assert_type(scheduler.map(length, ["a"], kind=ThreadJob)[0].result(), int)
 
 # --- each option of a scheduler is checked: its own ones, and those of every job
 
-Scheduler(retry=3, needs={"cpu": 1}, label="x", timeout=3, jobs_window=2, durations={"a": 1.0})
+Scheduler(
+    retry=3, needs={"cpu": 1}, label="x", timeout=3, jobs_window=2, durations={"a": 1.0}
+)
 First(enough=2, jobs_window=1, critical_jobs=True, timeout=3)
 Scheduler(jobs_window="x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Scheduler(timeout="5s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -51,7 +51,10 @@ class LookInBetween(Instrument):
 
     def _look(self, scheduler: Any, _: Any) -> None:
         if next(self._count) in LOOKS_AFTER:
-            self.found += [f"during the run, {words}" for words in strange_in_record(self._trace, self._folder)]
+            self.found += [
+                f"during the run, {words}"
+                for words in strange_in_record(self._trace, self._folder)
+            ]
             self.found += [f"during the run, {words}" for words in strange_in_look()]
 
     job_scheduled = job_started = service_ready = job_settled = job_added = _look
@@ -70,14 +73,20 @@ class WatchInBetween(Instrument):
     def ask(self, scheduler: Any, _: Any = None) -> None:
         try:
             if self._watch is None:
-                runs = [run for run in _process_record.runs_in_progress() if run.scheduler is scheduler]
+                runs = [
+                    run
+                    for run in _process_record.runs_in_progress()
+                    if run.scheduler is scheduler
+                ]
                 self._watch = Watch(*runs) if runs else None
             elif next(self._count) % 3 == 0 or _ is None:
                 self.run.update(json.loads(json.dumps(self._watch.answer())))
             if next(self._count) in LOOKS_AFTER and self.run.answer["number"]:
                 self.run.record()
                 shown = console(self.run, "", False)
-                assert sum(count for _, _, count, _ in shown["counts"]) == shown["count"]
+                assert (
+                    sum(count for _, _, count, _ in shown["counts"]) == shown["count"]
+                )
         except Exception:
             self.found.append(traceback.format_exc(limit=-6))
 
@@ -95,9 +104,15 @@ class WatchInBetween(Instrument):
             return
         self.ask(scheduler)
         watched = self.run.record()
-        has_all = all(each.keep_jobs for each in [scheduler, *filter(is_scheduler, scheduler.iterate_jobs())])
+        has_all = all(
+            each.keep_jobs
+            for each in [scheduler, *filter(is_scheduler, scheduler.iterate_jobs())]
+        )
         if has_all and all(run.run_number < 2 for run in record.runs):
-            pages = {"the run": told(record, self.has_grown), "its page": told(watched, self.has_grown)}
+            pages = {
+                "the run": told(record, self.has_grown),
+                "its page": told(watched, self.has_grown),
+            }
             if pages["the run"] != pages["its page"]:
                 yield f"{first_difference(*pages.values())} differ in {[*pages]}"
 
@@ -106,11 +121,30 @@ def told(record: TraceRecord, has_grown: bool) -> str:
     """Return what a page has to know of each job of a run, and of the run, each in a line."""
     lines: list[str] = []
     for span in record.spans:
-        numbers = () if span.state is JobState.IDLE else span.required  # more may be required in the meantime
+        numbers = (
+            () if span.state is JobState.IDLE else span.required
+        )  # more may be required in the meantime
         required = sorted(record.spans[number].path for number in numbers)
-        times = span.started_at, span.finished_at, *(() if has_grown else (span.scheduled_at, span.lane))
-        failure = record.failures[span.number].headline if span.number in record.failures else ""
-        words = span.path, span.state, times, required, span.exception_text, failure, span.timed_out, span.restored
+        times = (
+            span.started_at,
+            span.finished_at,
+            *(() if has_grown else (span.scheduled_at, span.lane)),
+        )
+        failure = (
+            record.failures[span.number].headline
+            if span.number in record.failures
+            else ""
+        )
+        words = (
+            span.path,
+            span.state,
+            times,
+            required,
+            span.exception_text,
+            failure,
+            span.timed_out,
+            span.restored,
+        )
         words = *words, len(span.attempts)
         lines.append(str(words))
     root = record.root_run
@@ -138,11 +172,16 @@ class RemovedInstruments(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record)
-        if "is removed from this run" in record.getMessage() and "follows one run at a time" not in text:
+        if (
+            "is removed from this run" in record.getMessage()
+            and "follows one run at a time" not in text
+        ):
             self.found.append(text)
 
 
-def strange_in_views(scenario: Scenario, backend: str, *, is_paused: bool = False) -> list[str]:
+def strange_in_views(
+    scenario: Scenario, backend: str, *, is_paused: bool = False
+) -> list[str]:
     """Run a scenario with every view, and return in words what cannot be; no words if all is well.
 
     Args:
@@ -161,7 +200,9 @@ def strange_in_views(scenario: Scenario, backend: str, *, is_paused: bool = Fals
 async def pause_now_and_then(real: RealRun) -> None:
     for seconds, pauses in 3 * ((0.75, True), (1.5, False)):
         await anyio.sleep(seconds)
-        for scheduler in [root for root in real.runs_apart or [real.root] if root is not None]:
+        for scheduler in [
+            root for root in real.runs_apart or [real.root] if root is not None
+        ]:
             with contextlib.suppress(RuntimeError):  # it has ended, or not begun
                 (scheduler.pause if pauses else scheduler.resume)()
 
@@ -172,7 +213,9 @@ def _strange_in_views(scenario: Scenario, backend: str, is_paused: bool) -> list
 
         async def run() -> RealRun:
             instruments: list[Instrument] = [*watched.instruments]
-            instruments += [] if scenario.apart else [watched.events, watched.monitor]  # these follow one run
+            instruments += (
+                [] if scenario.apart else [watched.events, watched.monitor]
+            )  # these follow one run
             if scenario.killed_at is None:
                 real = RealRun(scenario)
                 async with anyio.create_task_group() as tasks:
@@ -182,13 +225,24 @@ def _strange_in_views(scenario: Scenario, backend: str, is_paused: bool) -> list
                     tasks.cancel_scope.cancel()
                 return real
             journal = f"{folder}/run.db"
-            await RealRun(replace(scenario, cut_at=scenario.killed_at)).run(journal=journal)
+            await RealRun(replace(scenario, cut_at=scenario.killed_at)).run(
+                journal=journal
+            )
             await (real := RealRun(scenario)).run(*instruments, journal=journal)
             return real
 
         real = Virtual(backend)(run)
         schedulers = real.runs_apart or [real.root]
-        return [*strange_after(watched, [scheduler for scheduler in schedulers if scheduler.stop_reason is not None])]
+        return [
+            *strange_after(
+                watched,
+                [
+                    scheduler
+                    for scheduler in schedulers
+                    if scheduler.stop_reason is not None
+                ],
+            )
+        ]
 
 
 def strange_after(watched: Watched, schedulers: list[Any]) -> Iterator[str]:
@@ -214,10 +268,17 @@ def strange_in_record(trace: Trace, folder: Path) -> Iterator[str]:
         pictures = [_timeline.timeline_svg(record, 1200) for record in (live, read)]
         tables = [_trace_file.csv_text(record) for record in (live, read)]
         junit = [xml_text(record) for record in (live, read)] if live.runs else ["", ""]
-        for name, (one, other) in {"page": pages, "picture": pictures, "table": tables, "JUnit": junit}.items():
+        for name, (one, other) in {
+            "page": pages,
+            "picture": pictures,
+            "table": tables,
+            "JUnit": junit,
+        }.items():
             if one != other:
                 yield f"the {name} of the file is another than that of the run: {first_difference(one, other)}"
-        comparison = _compare.compare(_compare.run_times(live), _compare.run_times(read))
+        comparison = _compare.compare(
+            _compare.run_times(live), _compare.run_times(read)
+        )
         list(_compare.comparison_lines(comparison, Symbols()))
     except Exception:
         yield traceback.format_exc(limit=-4)
@@ -237,8 +298,16 @@ def strange_in_junit(text: str) -> Iterator[str]:
     """Yield in words which counts of a JUnit file are not those of its cases, and which cases are said to be two."""
     root = Tree.fromstring(text or "<testsuites/>")
     for suites in ([root], [*root]):
-        for name, tag in {"tests": "testcase", "failures": "failure", "errors": "error", "skipped": "skipped"}.items():
-            counted, there = sum(int(suite.get(name, 0)) for suite in suites), len([*root.iter(tag)])
+        for name, tag in {
+            "tests": "testcase",
+            "failures": "failure",
+            "errors": "error",
+            "skipped": "skipped",
+        }.items():
+            counted, there = (
+                sum(int(suite.get(name, 0)) for suite in suites),
+                len([*root.iter(tag)]),
+            )
             if counted != there:
                 yield f"{there} {name} are in the JUnit file, and {counted} in its {suites[:1]}"
     for case in root.iter("testcase"):
@@ -252,7 +321,9 @@ def strange_in_facts(trace: Trace, record: TraceRecord) -> Iterator[str]:
     facts = LogReader(list(trace._log)).read_facts()
     data = json.loads(json.dumps(_trace_file.to_plain(facts)))
     texts = [
-        _trace_file.record_json(RecordBuilder(runs).build([], record.end_time, stored_graphs=record.graphs))
+        _trace_file.record_json(
+            RecordBuilder(runs).build([], record.end_time, stored_graphs=record.graphs)
+        )
         for runs in (facts, _trace_file.read_plain(data, list[RunFacts]))
     ]
     if texts[0] != texts[1]:
@@ -262,7 +333,12 @@ def strange_in_facts(trace: Trace, record: TraceRecord) -> Iterator[str]:
 
 def first_difference(one: str, other: str) -> str:
     return next(
-        (f"{a[:200]!r}, {b[:200]!r}" for a, b in zip(one.split("\n"), other.split("\n"), strict=False) if a != b), ""
+        (
+            f"{a[:200]!r}, {b[:200]!r}"
+            for a, b in zip(one.split("\n"), other.split("\n"), strict=False)
+            if a != b
+        ),
+        "",
     )
 
 
@@ -272,7 +348,10 @@ def strange_in_spans(record: TraceRecord) -> Iterator[str]:
         known = [time for time in times if time is not None]
         if known != sorted(known):
             yield f"the times of {span.name} are not in order: {times}"
-        if span.scheduled_at is not None and span.scheduled_at < record.start_time - SAME:
+        if (
+            span.scheduled_at is not None
+            and span.scheduled_at < record.start_time - SAME
+        ):
             yield f"{span.name} is scheduled before the run"
         end = record.end_time if span.finished_at is None else span.finished_at
         intervals = [(wait.since, wait.until, wait.words) for wait in span.waits]
@@ -284,7 +363,9 @@ def strange_in_spans(record: TraceRecord) -> Iterator[str]:
         for (_, until, words), (since, _, next_words) in itertools.pairwise(intervals):
             if since < until - SAME:
                 yield f"{span.name} waits for {words} and for {next_words} at one time"
-        if (span.started_at is None) != (span.lane is None) or bool(span.attempts) != (span.started_at is not None):
+        if (span.started_at is None) != (span.lane is None) or bool(span.attempts) != (
+            span.started_at is not None
+        ):
             yield f"{span.name} started at {span.started_at}, with lane {span.lane} and attempts {span.attempts}"
         if any(not since <= until <= end + SAME for since, until in span.throttled):
             yield f"{span.name} was throttled in {span.throttled}, and ended at {end}"
@@ -294,10 +375,21 @@ def strange_in_times(record: TraceRecord) -> Iterator[str]:
     """Yield in words what cannot be true of where the time went: parts of a whole are its sum, and no share above 1."""
     seconds = record.end_time - record.start_time
     spent = _time_spent.compute_time_spent(record)
-    numbers = {"seconds": spent.seconds, "work": spent.work, **spent.waits, **spent.empty}
+    numbers = {
+        "seconds": spent.seconds,
+        "work": spent.work,
+        **spent.waits,
+        **spent.empty,
+    }
     for family in spent.families:
-        numbers |= {f"{family.family} {name}": getattr(family, name) or 0 for name in ("work", "p50", "p95", "count")}
-        numbers |= {f"{family.family} waits for {name}": number for name, number in family.waits.items()}
+        numbers |= {
+            f"{family.family} {name}": getattr(family, name) or 0
+            for name in ("work", "p50", "p95", "count")
+        }
+        numbers |= {
+            f"{family.family} waits for {name}": number
+            for name, number in family.waits.items()
+        }
         if (family.p50 or 0) > (family.p95 or 0) or (family.p95 or 0) > seconds + SAME:
             yield f"{family} has a wrong percentile"
     for name, number in numbers.items():
@@ -310,7 +402,9 @@ def strange_in_times(record: TraceRecord) -> Iterator[str]:
         yield f"the critical path takes {sum(part.seconds for part in parts)} s of {seconds}"
     waited: dict[str, float] = {}
     for step in _time_spent.critical_path_steps(record):
-        if step.is_wait and step.name in spent.waits:  # before a job was ready, it may not have been there
+        if (
+            step.is_wait and step.name in spent.waits
+        ):  # before a job was ready, it may not have been there
             ready_at = or_infinity(record.spans[step.span_number].scheduled_at)
             after = max(0.0, step.start + step.seconds - max(step.start, ready_at))
             waited[step.name] = waited.get(step.name, 0.0) + after
@@ -331,10 +425,14 @@ def strange_in_slots(record: TraceRecord) -> Iterator[str]:
     if len(use.bars_by_slot) > use.slot_count:
         yield f"{len(use.bars_by_slot)} rows for {use.slot_count} slots"
     empty = sum(use.empty_seconds_by_reason.values())
-    if use.slot_count and abs(use.work_seconds + empty - total) > max(SAME, SAME * total):
+    if use.slot_count and abs(use.work_seconds + empty - total) > max(
+        SAME, SAME * total
+    ):
         yield f"slots: {use.work_seconds} s of work and {empty} s without are not {total} s"
     shares = [int(number) for number in re.findall(r"(-?\d+) %", str(use))]
-    if any(not 0 <= share <= 100 for share in shares) or sum(shares) > 100 + len(shares):
+    if any(not 0 <= share <= 100 for share in shares) or sum(shares) > 100 + len(
+        shares
+    ):
         yield f"the shares of slots: {use}"
     for bars in use.bars_by_slot:
         for one, other in itertools.pairwise(bars):
@@ -354,8 +452,15 @@ def strange_on_page(record: TraceRecord, page: str) -> Iterator[str]:
     if f">{record.tally.describe()}<" not in page and record.root_run:
         yield "the page lacks the counts"
     groups = _report.failure_groups(record)
-    listed = [span for group in groups if group.spans[0].critical is not False for span in group.spans]
-    failed = sum(span.state is JobState.FAILED for span in listed)  # the others are BLOCKED by a budget that is spent
+    listed = [
+        span
+        for group in groups
+        if group.spans[0].critical is not False
+        for span in group.spans
+    ]
+    failed = sum(
+        span.state is JobState.FAILED for span in listed
+    )  # the others are BLOCKED by a budget that is spent
     if failed != record.tally.failure_count:
         yield f"{failed} failures are listed, and {record.tally.failure_count} counted"
 
@@ -370,9 +475,16 @@ def strange_in_picture(record: TraceRecord, picture: str) -> Iterator[str]:
             if "%" not in value and not -SAME <= float(value) <= width + SAME:
                 yield f"{name} of {element.tag} is {value}"
         left, size = element.get("x", "0"), element.get("width", "0")
-        if element.tag.endswith("rect") and "%" not in size and float(left) + float(size) > width + 3:
+        if (
+            element.tag.endswith("rect")
+            and "%" not in size
+            and float(left) + float(size) > width + 3
+        ):
             yield f"a bar reaches to {float(left) + float(size)} of {width}"
-    families = {family.family: family for family in _time_spent.compute_time_spent(record).families}
+    families = {
+        family.family: family
+        for family in _time_spent.compute_time_spent(record).families
+    }
     drawn = _timeline.SlotGeometry(record, 1200.0, 0.0).summaries_by_family
     for summary in drawn.values():
         if families.pop(summary.times.family, None) != summary.times:
@@ -387,17 +499,31 @@ def strange_in_table(record: TraceRecord, text: str) -> Iterator[str]:
     if len(rows) != len(record.spans):
         yield f"{len(rows)} lines for {len(record.spans)} spans"
     for row in rows:
-        for name in ("scheduled", "started", "ready", "finished", "waited", "took", "attempts"):
+        for name in (
+            "scheduled",
+            "started",
+            "ready",
+            "finished",
+            "waited",
+            "took",
+            "attempts",
+        ):
             if row[name] and float(row[name]) < 0:
                 yield f"{name} of {row['path']} is {row[name]}"
 
 
-def strange_in_trace_events(record: TraceRecord, events: list[dict[str, Any]]) -> Iterator[str]:
+def strange_in_trace_events(
+    record: TraceRecord, events: list[dict[str, Any]]
+) -> Iterator[str]:
     """Yield in words which events of a trace are negative, end after it, or overlap in one thread."""
     end = (record.end_time - record.start_time) * 1e6
     open_until: dict[tuple[int, int], float] = {}
     for event in events:
-        if event.get("ts", 0) < 0 or event.get("dur", 0) < 0 or event.get("ts", 0) + event.get("dur", 0) > end + 1:
+        if (
+            event.get("ts", 0) < 0
+            or event.get("dur", 0) < 0
+            or event.get("ts", 0) + event.get("dur", 0) > end + 1
+        ):
             yield f"an event outside of the run: {event}"
         if event["ph"] == "X" and event["cat"].startswith("job"):
             thread = event["pid"], event["tid"]
@@ -428,13 +554,26 @@ def strange_in_texts(scheduler: Any) -> Iterator[str]:
 def strange_in_look() -> Iterator[str]:
     """Yield what is wrong with a look into the runs in progress, whose answer is data."""
     try:
-        runs = [_process_record._describe_run(run, {}) for run in _process_record.runs_in_progress()]
-        record = {"schema": 1, "command": ["x"], "python": "", "time": 0.0, "runs": json.loads(json.dumps(runs))}
+        runs = [
+            _process_record._describe_run(run, {})
+            for run in _process_record.runs_in_progress()
+        ]
+        record = {
+            "schema": 1,
+            "command": ["x"],
+            "python": "",
+            "time": 0.0,
+            "runs": json.loads(json.dumps(runs)),
+        }
         lines = list(_client.text_lines(1, record))
     except Exception:
         yield traceback.format_exc(limit=-4)
         return
-    yield from (f"{line} tells of a time that lies ahead" for line in lines if NEGATIVE_DURATION.search(line))
+    yield from (
+        f"{line} tells of a time that lies ahead"
+        for line in lines
+        if NEGATIVE_DURATION.search(line)
+    )
     for run in runs:
         if run["window"] is not None and run["slots_taken"] > max(run["window"], 0):
             yield f"{run['slots_taken']} of {run['window']} slots are taken"

@@ -21,7 +21,9 @@ def batch() -> Scheduler:
             scheduler.add(Job(nap, 1, label=f"line {number}"))
             await anyio.sleep(0.25)
 
-    scheduler = Scheduler(Job(feed, label="feed"), keep_jobs=False, jobs_window=4, label="night")
+    scheduler = Scheduler(
+        Job(feed, label="feed"), keep_jobs=False, jobs_window=4, label="night"
+    )
     return scheduler
 
 
@@ -33,27 +35,58 @@ def plain(**options: Any) -> Scheduler:
 def failures() -> Scheduler:
     bad = Job(fail, 1, label="bad")
     after = [Job(nap, 1, label=f"after {number}", required=bad) for number in range(3)]
-    return Scheduler(bad, after, Job(fail, 2, label="optional", critical=False), Job(nap, 6), label="night")
+    return Scheduler(
+        bad,
+        after,
+        Job(fail, 2, label="optional", critical=False),
+        Job(nap, 6),
+        label="night",
+    )
 
 
 def groups() -> Scheduler:
-    one = Scheduler([Job(nap, 1, label=f"in {number}") for number in range(5)], jobs_window=2, label="one")
-    return Scheduler(one, Scheduler(Job(nap, 2), Job(fail, 3), label="two"), jobs_window=2, label="night")
+    one = Scheduler(
+        [Job(nap, 1, label=f"in {number}") for number in range(5)],
+        jobs_window=2,
+        label="one",
+    )
+    return Scheduler(
+        one,
+        Scheduler(Job(nap, 2), Job(fail, 3), label="two"),
+        jobs_window=2,
+        label="night",
+    )
 
 
 KINDS: dict[str, Callable[[], Scheduler]] = {
     "plain": plain,
     "failures": failures,
-    "retry": lambda: Scheduler([Job(fails_twice, label=f"f{n}", retry=2) for n in range(6)], label="night"),
-    "backoff": lambda: Scheduler(Job(fails_twice, retry=Retry(2, first=3, jitter=False)), Job(nap, 9), label="night"),
+    "retry": lambda: Scheduler(
+        [Job(fails_twice, label=f"f{n}", retry=2) for n in range(6)], label="night"
+    ),
+    "backoff": lambda: Scheduler(
+        Job(fails_twice, retry=Retry(2, first=3, jitter=False)),
+        Job(nap, 9),
+        label="night",
+    ),
     "groups": groups,
-    "forever": lambda: Scheduler(Job(anyio.sleep_forever, forever=True), Job(nap, 5), label="night"),
-    "First": lambda: Scheduler(First(Job(nap, 4, label="a"), Job(nap, 2, label="b")), Job(nap, 3), label="night"),
+    "forever": lambda: Scheduler(
+        Job(anyio.sleep_forever, forever=True), Job(nap, 5), label="night"
+    ),
+    "First": lambda: Scheduler(
+        First(Job(nap, 4, label="a"), Job(nap, 2, label="b")),
+        Job(nap, 3),
+        label="night",
+    ),
     "needs": lambda: Scheduler(
-        [Job(nap, 1, label=f"n{n}", needs={"gpu": 1}) for n in range(7)], pool=Pool(gpu=2), label="night"
+        [Job(nap, 1, label=f"n{n}", needs={"gpu": 1}) for n in range(7)],
+        pool=Pool(gpu=2),
+        label="night",
     ),
     "timeouts": lambda: Scheduler(
-        Job(nap, 9, timeout=2, on_timeout="move_on"), Job(nap, 9, timeout=3, critical=False), label="night"
+        Job(nap, 9, timeout=2, on_timeout="move_on"),
+        Job(nap, 9, timeout=3, critical=False),
+        label="night",
     ),
     "drops jobs": lambda: plain(keep_jobs=False),
     "batch": batch,

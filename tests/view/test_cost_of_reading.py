@@ -12,8 +12,19 @@ from trioflow.abc import WaitCause
 from trioflow.view import save
 from trioflow.view.text._failure_text import FailureText, placeholder_exception
 from trioflow.view.trace._compare import compare, run_times
-from trioflow.view.trace._record_builder import JobFacts, RecordBuilder, ResourceFacts, RunFacts
-from trioflow.view.trace._spans import CommandOutput, CommandRecord, IncidentMark, RunSpan, Span
+from trioflow.view.trace._record_builder import (
+    JobFacts,
+    RecordBuilder,
+    ResourceFacts,
+    RunFacts,
+)
+from trioflow.view.trace._spans import (
+    CommandOutput,
+    CommandRecord,
+    IncidentMark,
+    RunSpan,
+    Span,
+)
 from trioflow.view.trace._time_spent import compute_slot_use
 from trioflow.view.trace._trace_file import csv_text, json_text
 from trioflow.view.trace._trace_record import TraceRecord
@@ -31,7 +42,9 @@ async def use(*_: Any) -> None:
 def chain(size: int, failing: int) -> list[Job[Any]]:
     jobs: list[Job[Any]] = []
     for number in range(size):
-        jobs.append(Job(refuse if number == failing else use, *jobs[-1:], label=f"job {number}"))
+        jobs.append(
+            Job(refuse if number == failing else use, *jobs[-1:], label=f"job {number}")
+        )
     return jobs
 
 
@@ -47,7 +60,9 @@ SCENARIOS: dict[str, Callable[[int], Scheduler]] = {
     "at the head of a chain": lambda size: Scheduler(*chain(size, 0)),
     "at its end": lambda size: Scheduler(*chain(size, size - 1)),
     "in a nested one": failure_in_nested_schedulers,
-    "of each job": lambda size: Scheduler(*[Job(refuse, label=f"job {number}") for number in range(size)]),
+    "of each job": lambda size: Scheduler(
+        *[Job(refuse, label=f"job {number}") for number in range(size)]
+    ),
 }
 
 
@@ -58,27 +73,41 @@ def raise_for_failures(scheduler: Scheduler, _trace: Trace, _path: Path) -> None
 
 READERS: dict[str, Reader] = {
     "debrief": lambda scheduler, _trace, _path: scheduler.debrief(file=io.StringIO()),
-    "listing": lambda scheduler, _trace, _path: scheduler.list(file=io.StringIO(), details=True),
+    "listing": lambda scheduler, _trace, _path: scheduler.list(
+        file=io.StringIO(), details=True
+    ),
     "failures": lambda scheduler, _trace, _path: scheduler.failures(),
     "raise_for_failures": raise_for_failures,
-    "explain": lambda scheduler, _trace, _path: [job.scheduler.explain(job) for job in scheduler.iterate_jobs()],  # type: ignore[union-attr]
+    "explain": lambda scheduler, _trace, _path: [
+        job.scheduler.explain(job) for job in scheduler.iterate_jobs()
+    ],  # type: ignore[union-attr]
     "trace": lambda _scheduler, trace, path: save(trace, path / "trace.json"),
     "report": lambda _scheduler, trace, path: save(trace, path / "report.html"),
-    "monitor": lambda scheduler, _trace, _path: scheduler.run(instruments=[Monitor(file=io.StringIO())]),
-    "junit": lambda scheduler, _trace, path: scheduler.run(instruments=[JUnit(path / "junit.xml")]),
+    "monitor": lambda scheduler, _trace, _path: scheduler.run(
+        instruments=[Monitor(file=io.StringIO())]
+    ),
+    "junit": lambda scheduler, _trace, path: scheduler.run(
+        instruments=[JUnit(path / "junit.xml")]
+    ),
 }
 
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("failure", SCENARIOS)
 @pytest.mark.usefixtures("no_dot")
-def test_reading_a_run_with_a_failure_costs_the_same_for_each_job(tmp_path: Path, failure: str, reader: str) -> None:
+def test_reading_a_run_with_a_failure_costs_the_same_for_each_job(
+    tmp_path: Path, failure: str, reader: str
+) -> None:
     """Four times as many jobs take four times as many steps to read; a chain that is walked for each job takes 16."""
     steps: list[int] = []
     for size in (10, 25, 100):  # the first one fills caches
         scheduler, trace = SCENARIOS[failure](size), Trace()
         scheduler.run(instruments=[trace])
-        steps.append(executed_lines(functools.partial(READERS[reader], scheduler, trace, tmp_path)))
+        steps.append(
+            executed_lines(
+                functools.partial(READERS[reader], scheduler, trace, tmp_path)
+            )
+        )
     assert steps[2] < 4.5 * steps[1]
 
 
@@ -93,7 +122,10 @@ def varied_record(size: int) -> TraceRecord:
     jobs, groups, members = list[JobFacts](), list[JobFacts](), list[JobFacts]()
     names = [f"{number:x}k" for number in range(size)]  # no two are of one family
     for number, name in enumerate(names):
-        start, end = number // 2 / 8 + number % 2 * size, number // 2 / 8 + size + number % 2
+        start, end = (
+            number // 2 / 8 + number % 2 * size,
+            number // 2 / 8 + size + number % 2,
+        )
         state, before = states[number % 3], (size + number - 2,) * (number > 1)
         span = dataclasses.replace(
             plain, number=number, path=name, label=name, kind=name, state=state, started_at=start, finished_at=end,
@@ -101,17 +133,32 @@ def varied_record(size: int) -> TraceRecord:
             exception=placeholder_exception(f"{name}: {name}"), rerun_cause=name, returncode=number,
         )  # fmt: skip
         blocked_by = before[0] if before else None
-        failure = FailureText(number, name, name, name, name, name, None) if state is JobState.FAILED else None
-        command = CommandRecord(name, number, 1.0, 0.1, 0.1, number, (CommandOutput("stdout", name, 0),))
+        failure = (
+            FailureText(number, name, name, name, name, name, None)
+            if state is JobState.FAILED
+            else None
+        )
+        command = CommandRecord(
+            name, number, 1.0, 0.1, 0.1, number, (CommandOutput("stdout", name, 0),)
+        )
         job = JobFacts(
             span, number, needs={f"r{number // 2}": 1.0},
             cooldowns=((f"r{number // 2}", start, end),), failure=failure, command=command,
             inner_waits=((WaitCause.MACHINE, end - 0.4, end - 0.3),),
         )  # fmt: skip
         jobs.append(job)
-        group = dataclasses.replace(span, number=size + number, required=before, blocked_by=blocked_by)
+        group = dataclasses.replace(
+            span, number=size + number, required=before, blocked_by=blocked_by
+        )
         groups.append(JobFacts(group, size + number))
-        members.append(JobFacts(dataclasses.replace(span, number=2 * size + number, parent=size + number), 0))
+        members.append(
+            JobFacts(
+                dataclasses.replace(
+                    span, number=2 * size + number, parent=size + number
+                ),
+                0,
+            )
+        )
     root = RunSpan(
         0, None, 1, "run", 0.0, 3.0 * size, size, StopReason.FAILED, None, (),
         window_sizes=tuple((float(number), 2 * size + number) for number in range(size)),
@@ -120,15 +167,34 @@ def varied_record(size: int) -> TraceRecord:
     resources = tuple(ResourceFacts(0, f"r{number}", 1.0) for number in range(size))
     runs = [RunFacts(root, resources, (*jobs, *groups))]
     for number, name in enumerate(names):
-        inner = RunSpan(number + 1, size + number, 1, name, 0.0, 3.0 * size, number, StopReason.FAILED, None, ())
-        runs.append(RunFacts(inner, (ResourceFacts(number + 1, name, 1.0),), (members[number],)))
-    incidents = [IncidentMark(float(number), 0, name) for number, name in enumerate(names)]
+        inner = RunSpan(
+            number + 1,
+            size + number,
+            1,
+            name,
+            0.0,
+            3.0 * size,
+            number,
+            StopReason.FAILED,
+            None,
+            (),
+        )
+        runs.append(
+            RunFacts(inner, (ResourceFacts(number + 1, name, 1.0),), (members[number],))
+        )
+    incidents = [
+        IncidentMark(float(number), 0, name) for number, name in enumerate(names)
+    ]
     return RecordBuilder(runs).build(incidents, 3.0 * size)
 
 
-@pytest.mark.parametrize("name", ["slots", "report", "comparison", "table", "trace", "record"])
+@pytest.mark.parametrize(
+    "name", ["slots", "report", "comparison", "table", "trace", "record"]
+)
 @pytest.mark.usefixtures("no_dot")
-def test_a_record_with_many_different_values_is_read_in_linear_time(tmp_path: Path, name: str) -> None:
+def test_a_record_with_many_different_values_is_read_in_linear_time(
+    tmp_path: Path, name: str
+) -> None:
     """A report once took minutes if its jobs had waited for 12,800 names, as the hosts of a crawler are."""
     readers: dict[str, Callable[[TraceRecord], object]] = {
         "slots": compute_slot_use,
@@ -138,5 +204,8 @@ def test_a_record_with_many_different_values_is_read_in_linear_time(tmp_path: Pa
         "trace": json_text,
         "record": lambda record: varied_record(len(record.runs) - 1),
     }
-    steps = [executed_lines(functools.partial(readers[name], varied_record(size))) for size in (16, 80, 320)]
+    steps = [
+        executed_lines(functools.partial(readers[name], varied_record(size)))
+        for size in (16, 80, 320)
+    ]
     assert steps[2] < 4.5 * steps[1]

@@ -23,31 +23,49 @@ from ..conftest import Virtual
 
 def report(virtual: Virtual, folder: Path, *jobs: Any, **options: Any) -> str:
     trace = Trace()
-    virtual(partial(Scheduler(*jobs, label="run", **options).co_run, instruments=[trace]))
+    virtual(
+        partial(Scheduler(*jobs, label="run", **options).co_run, instruments=[trace])
+    )
     return _report.report_html(trace._get_record(), folder)
 
 
 def alike(virtual: Virtual, folder: Path, number: int) -> tuple[int, list[str]]:
     """Jobs that failed alike: a list that opens."""
     page = report(
-        virtual, folder, *(Job(fail_now, Flaw("x"), label=f"bad {n}") for n in range(number)), critical_jobs=False
+        virtual,
+        folder,
+        *(Job(fail_now, Flaw("x"), label=f"bad {n}") for n in range(number)),
+        critical_jobs=False,
     )
     [rows] = re.findall(r"<ul>(.*?)</ul></details>", page)
-    return rows.count("data-number"), re.findall(r"<li>and (\d+) more, which are in the table", rows)
+    return rows.count("data-number"), re.findall(
+        r"<li>and (\d+) more, which are in the table", rows
+    )
 
 
 def kinds(virtual: Virtual, folder: Path, number: int) -> tuple[int, list[str]]:
     """Kinds of failures: the first are unfolded, and one alone is not folded."""
     errors = [type(f"Error{n}", (Exception,), {}) for n in range(number)]
-    page = report(virtual, folder, *(Job(fail, 0, error()) for error in errors), critical_jobs=False)
+    page = report(
+        virtual,
+        folder,
+        *(Job(fail, 0, error()) for error in errors),
+        critical_jobs=False,
+    )
     open_part, _, _ = page.partition('<details class="others">')
-    return open_part.count('<article class="failure">'), re.findall(r"<summary>(\d+) other kinds of failures", page)
+    return open_part.count('<article class="failure">'), re.findall(
+        r"<summary>(\d+) other kinds of failures", page
+    )
 
 
 def reasons(virtual: Virtual, folder: Path, number: int) -> tuple[int, list[str]]:
     """Reasons for which jobs did not run, that are no failures: each has a cancelled job, and two behind it."""
     ends = [Job(anyio.sleep_forever, label=f"end {n}") for n in range(number)]
-    behind = [Job(nothing, label=f"{name} {end.label}", required=end) for end in ends for name in ("one", "two")]
+    behind = [
+        Job(nothing, label=f"{name} {end.label}", required=end)
+        for end in ends
+        for name in ("one", "two")
+    ]
 
     async def cancel() -> None:
         await anyio.sleep(1)
@@ -62,7 +80,9 @@ def reasons(virtual: Virtual, folder: Path, number: int) -> tuple[int, list[str]
 
 
 def forever(virtual: Virtual, folder: Path, number: int) -> tuple[int, list[str]]:
-    jobs = [Job(anyio.sleep_forever, label=f"ever {n}", forever=True) for n in range(number)]
+    jobs = [
+        Job(anyio.sleep_forever, label=f"ever {n}", forever=True) for n in range(number)
+    ]
     page = report(virtual, folder, *jobs, Job(nap, 1))
     [rows] = re.findall(r'id="forever".*?<ul>(.*?)</ul>', page, re.DOTALL)
     assert f"<summary>{number} forever jobs</summary>" in page
@@ -71,22 +91,34 @@ def forever(virtual: Virtual, folder: Path, number: int) -> tuple[int, list[str]
 
 def families(virtual: Virtual, folder: Path, number: int) -> tuple[int, list[str]]:
     """Families in the report, which has them if any has two jobs."""
-    jobs = [Job(nap, 1, label=label) for label in ("two 1", "two 2", *("x" * (n + 1) for n in range(number - 1)))]
+    jobs = [
+        Job(nap, 1, label=label)
+        for label in ("two 1", "two 2", *("x" * (n + 1) for n in range(number - 1)))
+    ]
     page = report(virtual, folder, *jobs)
-    [rows] = re.findall(r'<div class="card scroll families".*?<tbody>(.*?)</tbody>', page, re.DOTALL)
+    [rows] = re.findall(
+        r'<div class="card scroll families".*?<tbody>(.*?)</tbody>', page, re.DOTALL
+    )
     return rows.count("<tr>"), re.findall(r"and (\d+) more, which took less time", page)
 
 
 def not_run(virtual: Virtual, folder: Path, number: int) -> tuple[int, list[str]]:
     """Failures in the debrief that kept jobs from running."""
-    jobs = [Job(fail, 0, type(f"Error{n}", (Exception,), {})(), label=f"bad {n}") for n in range(number)]
+    jobs = [
+        Job(fail, 0, type(f"Error{n}", (Exception,), {})(), label=f"bad {n}")
+        for n in range(number)
+    ]
     scheduler = Scheduler(jobs, [Job(nothing, required=job) for job in jobs])
     virtual(scheduler.co_run)
     lines = Debrief(scheduler, Symbols()).not_run_paragraph().splitlines()
-    return sum("because bad" in line for line in lines), re.findall(r"(\d+) more, because", lines[-1])
+    return sum("because bad" in line for line in lines), re.findall(
+        r"(\d+) more, because", lines[-1]
+    )
 
 
-def looked(virtual: Virtual, use: Callable[[WatchedRun], Any], *jobs: Any, **options: Any) -> Any:
+def looked(
+    virtual: Virtual, use: Callable[[WatchedRun], Any], *jobs: Any, **options: Any
+) -> Any:
     run, told = WatchedRun(), list[Any]()
 
     async def look() -> None:
@@ -96,7 +128,15 @@ def looked(virtual: Virtual, use: Callable[[WatchedRun], Any], *jobs: Any, **opt
             run.update(json.loads(json.dumps({"may_steer": False, **watch.answer()})))
         told.append(use(run))
 
-    virtual(Scheduler(*jobs, Job(look, forever=True, label="look"), label="run", critical_jobs=False, **options).co_run)
+    virtual(
+        Scheduler(
+            *jobs,
+            Job(look, forever=True, label="look"),
+            label="run",
+            critical_jobs=False,
+            **options,
+        ).co_run
+    )
     return told[0]
 
 
@@ -105,7 +145,9 @@ def links(virtual: Virtual, folder: Path, number: int) -> tuple[int, list[str]]:
     jobs = [Job(nap, 9, label=f"before {n}") for n in range(number)]
 
     def use(run: WatchedRun) -> Any:
-        [key] = [key for key, (_, facts) in run.jobs.items() if facts.span.label == "last"]
+        [key] = [
+            key for key, (_, facts) in run.jobs.items() if facts.span.label == "last"
+        ]
         return _console.describe_job(run, key, {})["requires"]
 
     rows = looked(virtual, use, jobs, Job(nothing, required=jobs, label="last"))
@@ -117,21 +159,35 @@ def links(virtual: Virtual, folder: Path, number: int) -> tuple[int, list[str]]:
 def names(virtual: Virtual, folder: Path, number: int) -> tuple[int, list[str]]:
     """Names in a line of the page."""
     bad = [Job(fail, 0, label=f"bad{n}") for n in range(number)]
-    [row] = looked(virtual, lambda run: _console.console(run, "", False)["failed"], *bad, Job(nap, 9))
+    [row] = looked(
+        virtual,
+        lambda run: _console.console(run, "", False)["failed"],
+        *bad,
+        Job(nap, 9),
+    )
     return row[2].count("bad"), re.findall(r"and (\d+) more", row[2])
 
 
 def resources(virtual: Virtual, folder: Path, number: int) -> tuple[int, list[str]]:
     pool = Pool(**{f"gpu{n}": 1 for n in range(number)})
-    texts = looked(virtual, lambda run: _console.console(run, "", False)["beside"], Job(nap, 9), pool=pool)
-    return sum("gpu" in text for text in texts), re.findall(r"and (\d+) more resources", " ".join(texts))
+    texts = looked(
+        virtual,
+        lambda run: _console.console(run, "", False)["beside"],
+        Job(nap, 9),
+        pool=pool,
+    )
+    return sum("gpu" in text for text in texts), re.findall(
+        r"and (\d+) more resources", " ".join(texts)
+    )
 
 
 def news(virtual: Virtual, folder: Path, number: int) -> tuple[int, list[str]]:
     """Lines of the log; the page counts all."""
     kinds = [type(f"Error{n}", (Exception,), {}) for n in range(number)]
     bad = [Job(fail, 0, kind(), label=f"bad{n}") for n, kind in enumerate(kinds)]
-    log = looked(virtual, lambda run: _run_log.log(run, "", _page.MAX_NEWS), *bad, Job(nap, 9))
+    log = looked(
+        virtual, lambda run: _run_log.log(run, "", _page.MAX_NEWS), *bad, Job(nap, 9)
+    )
     more = log["count"] - len(log["lines"])
     return len(log["lines"]), [str(more)] if more else []
 
@@ -144,13 +200,17 @@ LISTS: dict[Any, int] = {
 
 @pytest.mark.parametrize("beyond", [0, 1, 2])
 @pytest.mark.parametrize("make", LISTS, ids=lambda make: make.__name__)
-def test_a_list_that_ends_early_says_of_how_many_more(virtual: Virtual, tmp_path: Path, make: Any, beyond: int) -> None:
+def test_a_list_that_ends_early_says_of_how_many_more(
+    virtual: Virtual, tmp_path: Path, make: Any, beyond: int
+) -> None:
     shown, more = make(virtual, tmp_path, LISTS[make] + beyond)
     assert (shown, more) == (LISTS[make], [str(beyond)] if beyond else [])
 
 
 @pytest.mark.parametrize("number", [3, 4, 5])
-def test_one_kind_of_failures_alone_is_not_folded(virtual: Virtual, tmp_path: Path, number: int) -> None:
+def test_one_kind_of_failures_alone_is_not_folded(
+    virtual: Virtual, tmp_path: Path, number: int
+) -> None:
     most = _report.MAX_UNFOLDED_GROUPS
     expected = (number, []) if number <= most + 1 else (most, [str(number - most)])
     assert kinds(virtual, tmp_path, number) == expected

@@ -28,7 +28,9 @@ async def take(seconds: float, *_: Any) -> None:
     await anyio.sleep(seconds)
 
 
-def said_of(virtual: Virtual, scheduler: Scheduler, interval: float = 1.0, **options: Any) -> Said:
+def said_of(
+    virtual: Virtual, scheduler: Scheduler, interval: float = 1.0, **options: Any
+) -> Said:
     """Run a scenario; return what was said of it every so often, beside what was left in fact."""
     said: list[tuple[float, float | None]] = []
 
@@ -36,7 +38,12 @@ def said_of(virtual: Virtual, scheduler: Scheduler, interval: float = 1.0, **opt
         while True:
             await anyio.sleep(interval)
             left = Estimate(scheduler).time_left()
-            said.append((anyio.current_time(), None if left is None or left.is_least else left.seconds))
+            said.append(
+                (
+                    anyio.current_time(),
+                    None if left is None or left.is_least else left.seconds,
+                )
+            )
 
     scheduler.add(Job(ask, forever=True, label="who asks"))
     virtual(lambda: scheduler.co_run(**options))
@@ -58,11 +65,16 @@ class Draw:
             jobs = list(self.stage(number))
             if draw.random() < 0.5:
                 for job in jobs:
-                    job.requires(draw.sample(before, min(len(before), draw.randint(0, 3))))
+                    job.requires(
+                        draw.sample(before, min(len(before), draw.randint(0, 3)))
+                    )
             before = jobs if draw.random() < 0.7 else [*before, *jobs]
             stages.append(jobs)
         window = draw.choice((None, 1, 2, 4, 9))
-        pool = Pool(licence=draw.randint(1, 3), api=Rate(requests=draw.randint(1, 4), per=draw.choice((1, 5)), burst=1))
+        pool = Pool(
+            licence=draw.randint(1, 3),
+            api=Rate(requests=draw.randint(1, 4), per=draw.choice((1, 5)), burst=1),
+        )
         return Scheduler(*stages, jobs_window=window, pool=pool, label="run")
 
     def stage(self, number: int) -> Iterator[Any]:
@@ -76,13 +88,22 @@ class Draw:
         for index in range(draw.choice((1, 3, 10, 40))):
             took = seconds * draw.uniform(0.85, 1.15)
             self.longest = max(self.longest, took)
-            jobs.append(Job(take, took, label=f"stage{'abc'[number]} {index}", **options))
+            jobs.append(
+                Job(take, took, label=f"stage{'abc'[number]} {index}", **options)
+            )
         half = len(jobs) // 2 if draw.random() < 0.25 else 0
         if draw.random() < 0.2:
-            for job, after in [*itertools.pairwise(jobs[:half]), *itertools.pairwise(jobs[half:])]:
+            for job, after in [
+                *itertools.pairwise(jobs[:half]),
+                *itertools.pairwise(jobs[half:]),
+            ]:
                 after.requires(job)
         if half:
-            yield Scheduler(jobs[:half], label=f"group {number}", jobs_window=draw.choice((None, 1, 3)))
+            yield Scheduler(
+                jobs[:half],
+                label=f"group {number}",
+                jobs_window=draw.choice((None, 1, 3)),
+            )
         yield from jobs[half:]
 
 
@@ -94,15 +115,25 @@ def check(virtual: Virtual, seeds: range, interval: float = 1.0) -> None:
         draw = Draw(seed)
         said = said_of(virtual, draw.scenario(), interval)
         answers += len(said)
-        ratios += [seconds / left for left, seconds in said if seconds is not None and left > draw.longest]
+        ratios += [
+            seconds / left
+            for left, seconds in said
+            if seconds is not None and left > draw.longest
+        ]
     wrong = [ratio for ratio in ratios if not 1 / 2 <= ratio <= 2]
     assert len(ratios) > answers / 3, "it has to say something"
     assert all(0.4 <= ratio <= 2.5 for ratio in wrong), sorted(wrong)
     assert len(wrong) <= len(ratios) / 1000, (len(wrong), len(ratios))
 
 
-@pytest.mark.parametrize("seeds", [range(6), pytest.param(range(20), marks=pytest.mark.ci)], ids=["few", "more"])
-def test_an_estimate_is_right_within_a_factor_of_two(virtual: Virtual, seeds: range) -> None:
+@pytest.mark.parametrize(
+    "seeds",
+    [range(6), pytest.param(range(20), marks=pytest.mark.ci)],
+    ids=["few", "more"],
+)
+def test_an_estimate_is_right_within_a_factor_of_two(
+    virtual: Virtual, seeds: range
+) -> None:
     """In 999 of 1,000 answers for random scenarios; nothing is said while the jobs of one kind are unknown."""
     check(virtual, seeds, interval=2.0)
 
@@ -116,16 +147,25 @@ def test_nothing_is_said_of_jobs_of_which_nothing_is_known(virtual: Virtual) -> 
     """60 short jobs say nothing of the twelve long ones after them; three of these do. The mean of all jobs once said
     "5 s left" of 100 s."""
     short = [Job(take, 1, label=f"page {number}") for number in range(60)]
-    long = [Job(take, 30, label=f"film {number}", required=short) for number in range(12)]
+    long = [
+        Job(take, 30, label=f"film {number}", required=short) for number in range(12)
+    ]
     said = said_of(virtual, Scheduler(short, long, jobs_window=4))
     assert {seconds for left, seconds in said if left > 60} == {None}
-    assert all(seconds == pytest.approx(left, rel=0.2) for left, seconds in said if 30 < left < 60)
+    assert all(
+        seconds == pytest.approx(left, rel=0.2)
+        for left, seconds in said
+        if 30 < left < 60
+    )
 
 
 def test_what_few_unlike_jobs_take_is_not_in_a_lower_bound(virtual: Virtual) -> None:
     """One step at the end that is unlike the others once kept a run without any estimate."""
     steps = [Job(take, 1, label=f"step {number}") for number in range(20)]
-    scheduler, said = Scheduler(steps, Job(take, 5, required=steps, label="last"), jobs_window=2), list[Any]()
+    scheduler, said = (
+        Scheduler(steps, Job(take, 5, required=steps, label="last"), jobs_window=2),
+        list[Any](),
+    )
 
     async def ask() -> None:
         while True:
@@ -145,11 +185,17 @@ def test_a_lower_bound_is_about_half_of_what_is_left_or_more(virtual: Virtual) -
     bounds: list[tuple[float, float]] = []
     for seed in range(12):
         draw, said = random.Random(seed), list[tuple[float, TimeLeft | None]]()
-        steps = [Job(take, draw.uniform(0.9, 1.1), label=f"step {number}") for number in range(40)]
+        steps = [
+            Job(take, draw.uniform(0.9, 1.1), label=f"step {number}")
+            for number in range(40)
+        ]
         last = Job(take, draw.uniform(0, 2), required=steps, label="last")
         scheduler = Scheduler(steps, last, jobs_window=draw.choice((1, 2)))
 
-        async def ask(scheduler: Scheduler = scheduler, said: list[tuple[float, TimeLeft | None]] = said) -> None:
+        async def ask(
+            scheduler: Scheduler = scheduler,
+            said: list[tuple[float, TimeLeft | None]] = said,
+        ) -> None:
             while True:
                 await anyio.sleep(0.5)
                 said.append((anyio.current_time(), Estimate(scheduler).time_left()))
@@ -158,10 +204,16 @@ def test_a_lower_bound_is_about_half_of_what_is_left_or_more(virtual: Virtual) -
         virtual(scheduler.co_run)
         ended = run_times(scheduler)[1]  # type: ignore[index]
         assert ended is not None
-        bounds += [(left.seconds, ended - time) for time, left in said if left is not None and left.is_least]
+        bounds += [
+            (left.seconds, ended - time)
+            for time, left in said
+            if left is not None and left.is_least
+        ]
     assert len(bounds) > 100
     wrong = [
-        (round(seconds, 2), round(left, 2)) for seconds, left in bounds if not 0.45 * left <= seconds <= 1.1 * left
+        (round(seconds, 2), round(left, 2))
+        for seconds, left in bounds
+        if not 0.45 * left <= seconds <= 1.1 * left
     ]
     assert wrong == []
 
@@ -194,23 +246,40 @@ def test_all_views_say_the_same_of_the_time_that_is_left(virtual: Virtual) -> No
         (run,) = describe_process()["runs"]
         watched = WatchedRun()
         watched.update(
-            json.loads(json.dumps({"may_steer": False, **Watch(runs_in_progress()[0]).answer()}, default=str))
+            json.loads(
+                json.dumps(
+                    {"may_steer": False, **Watch(runs_in_progress()[0]).answer()},
+                    default=str,
+                )
+            )
         )
         found["page"] = console(watched, "", has_ended=False)["left"]
         found["JSON"] = estimate_text(run["left"])
-        (line,) = [line for line in text_lines(1, {"command": ["x"], "runs": [run]}) if " left" in line]
+        (line,) = [
+            line
+            for line in text_lines(1, {"command": ["x"], "runs": [run]})
+            if " left" in line
+        ]
         found["text"] = line.partition(", about ")[2].removesuffix(" left")
         found["monitor"] = drawn(monitor)[0].partition("≈ ")[2].removesuffix(" left")
 
-    jobs = [Job(take, 1000, label=f"night {number}", expected_duration=1000) for number in range(3)]
+    jobs = [
+        Job(take, 1000, label=f"night {number}", expected_duration=1000)
+        for number in range(3)
+    ]
     scheduler, monitor = watched_run(*jobs, Job(ask, forever=True, label="who asks"))
     virtual(scheduler.co_run)
     assert found == dict.fromkeys(("page", "JSON", "text", "monitor"), "17 min")
 
 
-def test_expected_durations_count_as_much_longer_as_those_before_took(virtual: Virtual) -> None:
+def test_expected_durations_count_as_much_longer_as_those_before_took(
+    virtual: Virtual,
+) -> None:
     """Jobs of ten seconds take fifteen: from the third on, the estimate knows."""
-    jobs = [Job(take, 15, label=f"job {number}", expected_duration=10) for number in range(8)]
+    jobs = [
+        Job(take, 15, label=f"job {number}", expected_duration=10)
+        for number in range(8)
+    ]
     said = said_of(virtual, Scheduler(jobs, jobs_window=1), interval=7)
     known = [(left, seconds) for left, seconds in said if 15 < left < 70]
     assert len(known) > 5
@@ -221,7 +290,9 @@ def test_expected_durations_count_as_much_longer_as_those_before_took(virtual: V
 def test_nothing_is_said_of_a_run_that_is_paused(virtual: Virtual) -> None:
     """A pause lasts as long as a person likes. When the run goes on, the estimate is there again."""
     said: list[bool] = []
-    scheduler = Scheduler([Job(take, 10, expected_duration=10) for _ in range(6)], jobs_window=1)
+    scheduler = Scheduler(
+        [Job(take, 10, expected_duration=10) for _ in range(6)], jobs_window=1
+    )
 
     async def ask() -> None:
         for say in (scheduler.pause, scheduler.resume, scheduler.pause):

@@ -9,7 +9,16 @@ from typing import Any
 from xml.etree import ElementTree
 import junitparser
 import pytest
-from trioflow import Budget, CommandJob, Job, JUnit, Pool, Scheduler, Trace, current_scheduler
+from trioflow import (
+    Budget,
+    CommandJob,
+    Job,
+    JUnit,
+    Pool,
+    Scheduler,
+    Trace,
+    current_scheduler,
+)
 from trioflow.view import save
 from trioflow.view.trace import _event_log
 from ..bodies import at_once, fail, fail_now, flaky, nap, nothing
@@ -35,7 +44,9 @@ def kinds(case: Any) -> list[str]:
 
 def every_outcome() -> Scheduler:
     broken = Job(fail, 1, label="broken")
-    inner = Scheduler(Job(nap, 2, label="deep"), Job(fail, 1, label="deep failure"), label="inner")
+    inner = Scheduler(
+        Job(nap, 2, label="deep"), Job(fail, 1, label="deep failure"), label="inner"
+    )
     late = Scheduler(Job(nap, 50, label="cut"), label="late", timeout=3)
     return Scheduler(
         broken, inner, late,
@@ -48,7 +59,9 @@ def every_outcome() -> Scheduler:
 
 
 @pytest.mark.parametrize("reason", ["TIMEOUT", "DRAINED", "FAILED", "COMPLETED"])
-def test_the_file_of_a_run_that_was_not_fine_is_red_and_no_other(virtual: Virtual, tmp_path: Path, reason: str) -> None:
+def test_the_file_of_a_run_that_was_not_fine_is_red_and_no_other(
+    virtual: Virtual, tmp_path: Path, reason: str
+) -> None:
     """A run that nothing has completed has an error, although no job failed, and one that is fine has none. A run that
     timed out once had only jobs that were skipped, so that CI was green."""
 
@@ -59,9 +72,14 @@ def test_the_file_of_a_run_that_was_not_fine_is_red_and_no_other(virtual: Virtua
     bad = Job(fail, 1, label="bad")
     scheduler = {
         "TIMEOUT": lambda: Scheduler(Job(nap, 9), timeout=1),
-        "DRAINED": lambda: Scheduler(Job(at_once, lambda: current_scheduler().drain()), Job(nap, 9), jobs_window=1),
+        "DRAINED": lambda: Scheduler(
+            Job(at_once, lambda: current_scheduler().drain()),
+            Job(nap, 9),
+            jobs_window=1,
+        ),
         "FAILED": lambda: Scheduler(
-            *(Job(nap, label=name, needs={"usd": 1}) for name in "ab"), pool=Pool(usd=Budget(1))
+            *(Job(nap, label=name, needs={"usd": 1}) for name in "ab"),
+            pool=Pool(usd=Budget(1)),
         ),
         "COMPLETED": lambda: Scheduler(bad, Job(await_failure)),
     }[reason]()
@@ -69,12 +87,18 @@ def test_the_file_of_a_run_that_was_not_fine_is_red_and_no_other(virtual: Virtua
     assert scheduler.stop_reason.name == reason
     suites = junitparser.JUnitXml.fromfile(str(tmp_path / "junit.xml"))
     assert (suites.failures, suites.errors) == (0, int(reason != "COMPLETED"))
-    found = [kind for case in cases_in(tmp_path / "junit.xml").values() for kind in kinds(case)]
+    found = [
+        kind
+        for case in cases_in(tmp_path / "junit.xml").values()
+        for kind in kinds(case)
+    ]
     assert found.count("Error") == suites.errors
     assert len(cases_in(tmp_path / "junit.xml")) == suites.tests
 
 
-def test_earlier_failures_of_a_job_that_has_failed_are_no_flakiness(virtual: Virtual, tmp_path: Path) -> None:
+def test_earlier_failures_of_a_job_that_has_failed_are_no_flakiness(
+    virtual: Virtual, tmp_path: Path
+) -> None:
     """They are repetitions of its failure; those of a job that has succeeded at last are flaky."""
     jobs = [Job(fail, label="bad", retry=1), Job(fails_twice, label="good", retry=2)]
     virtual(run_and_report, Scheduler(*jobs), JUnit(tmp_path / "junit.xml"))
@@ -105,13 +129,19 @@ def test_each_outcome_maps_to_a_junit_result(virtual: Virtual, tmp_path: Path) -
 
 def test_dropped_jobs_are_in_the_junit_file(virtual: Virtual, tmp_path: Path) -> None:
     scheduler = Scheduler(
-        Job(at_once, lambda: scheduler.update([Job(nap, 1, label="a"), Job(fail, 1, label="b")]), label="grow"),
+        Job(
+            at_once,
+            lambda: scheduler.update([Job(nap, 1, label="a"), Job(fail, 1, label="b")]),
+            label="grow",
+        ),
         label="s",
         keep_jobs=False,
     )
     virtual(run_and_report, scheduler, JUnit(tmp_path / "junit.xml"))
     assert len(scheduler) == 2  # the failed one is kept for the exception at the end
-    assert {name: kinds(case) for name, case in cases_in(tmp_path / "junit.xml").items()} == {
+    assert {
+        name: kinds(case) for name, case in cases_in(tmp_path / "junit.xml").items()
+    } == {
         "s: grow": [],
         "s: a": [],
         "s: b": ["Failure"],
@@ -120,16 +150,27 @@ def test_dropped_jobs_are_in_the_junit_file(virtual: Virtual, tmp_path: Path) ->
 
 def hostile() -> Scheduler:
     code = f"import sys; sys.stdout.buffer.write({HOSTILE.encode('utf-8', 'surrogateescape')!r}); sys.exit(1)"
-    command = CommandJob([sys.executable, "-c", code], label=HOSTILE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    return Scheduler(command, Job(fail_now, ValueError(HOSTILE), label=f"{HOSTILE} 2"), label=HOSTILE)
+    command = CommandJob(
+        [sys.executable, "-c", code],
+        label=HOSTILE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    return Scheduler(
+        command, Job(fail_now, ValueError(HOSTILE), label=f"{HOSTILE} 2"), label=HOSTILE
+    )
 
 
-def test_hostile_labels_and_output_leave_the_junit_file_readable(tmp_path: Path) -> None:
+def test_hostile_labels_and_output_leave_the_junit_file_readable(
+    tmp_path: Path,
+) -> None:
     """A JUnit file is valid even if labels and output have control characters, `]]>` and bytes that are not Unicode."""
     hostile().run(instruments=[JUnit(tmp_path / "junit.xml")])
     cases = cases_in(tmp_path / "junit.xml")
     assert len(cases) == 2
-    other, case = sorted(cases.values(), key=lambda one: "Its output:" in one.result[0].text)
+    other, case = sorted(
+        cases.values(), key=lambda one: "Its output:" in one.result[0].text
+    )
     assert "]]>b & <i>" in case.name
     assert "red\\x00" in case.result[0].text.partition("Its output:")[2]
     assert "\x1b" not in (tmp_path / "junit.xml").read_text(encoding="utf-8")
@@ -138,11 +179,18 @@ def test_hostile_labels_and_output_leave_the_junit_file_readable(tmp_path: Path)
 
 def test_huge_output_is_truncated_with_a_notice(tmp_path: Path) -> None:
     """A notice replaces the beginning of huge output, because CI systems reject reports of many MB."""
-    big = CommandJob("head -c 3000000 /dev/zero | tr '\\0' x; echo the end; exit 1", shell=True, stdout=subprocess.PIPE)
+    big = CommandJob(
+        "head -c 3000000 /dev/zero | tr '\\0' x; echo the end; exit 1",
+        shell=True,
+        stdout=subprocess.PIPE,
+    )
     Scheduler(big).run(instruments=[JUnit(tmp_path / "junit.xml")])
     (case,) = cases_in(tmp_path / "junit.xml").values()
     said = case.result[0].text
-    assert f"[{3000000 + 8 - _event_log.MAX_FAILED_OUTPUT_BYTES} earlier bytes are omitted]" in said
+    assert (
+        f"[{3000000 + 8 - _event_log.MAX_FAILED_OUTPUT_BYTES} earlier bytes are omitted]"
+        in said
+    )
     assert said.rstrip().endswith("the end")
     assert (tmp_path / "junit.xml").stat().st_size < 100_000
 
@@ -155,23 +203,36 @@ STREAMS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("streams", STREAMS)
-def test_the_junit_file_has_captured_output_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streams: str) -> None:
+def test_the_junit_file_has_captured_output_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streams: str
+) -> None:
     """The JUnit file shows a command's captured output once: in a block, not in the failure's headline."""
     monkeypatch.chdir(tmp_path)
-    command = CommandJob(["sh", "-c", 'echo first; echo la"st" >&2; exit 1'], label="tests", **STREAMS[streams])
+    command = CommandJob(
+        ["sh", "-c", 'echo first; echo la"st" >&2; exit 1'],
+        label="tests",
+        **STREAMS[streams],
+    )
     Scheduler(command).run(instruments=[JUnit(tmp_path / "junit.xml")])
     (case,) = cases_in(tmp_path / "junit.xml").values()
-    assert case.result[0].message == "CommandError: exit code 1: sh -c 'echo first; echo la\"st\" >&2; exit 1'"
+    assert (
+        case.result[0].message
+        == "CommandError: exit code 1: sh -c 'echo first; echo la\"st\" >&2; exit 1'"
+    )
     name = "output" if streams == "one pipe" else "standard error"
     assert f". Its {name} ended with:\n" in str(command.raised_exception())
     text = (tmp_path / "junit.xml").read_text()
     assert text.count("\nfirst\n") == text.count("last") == 1
 
 
-def test_a_tolerated_failure_does_not_fail_the_suite(virtual: Virtual, tmp_path: Path) -> None:
+def test_a_tolerated_failure_does_not_fail_the_suite(
+    virtual: Virtual, tmp_path: Path
+) -> None:
     """The JUnit file agrees with the exit code: a tolerated failure is skipped, with its traceback."""
     scheduler = Scheduler(Job(fail, label="bad", critical=False))
-    assert virtual(functools.partial(scheduler.co_run, instruments=[JUnit(tmp_path / "junit.xml")]))
+    assert virtual(
+        functools.partial(scheduler.co_run, instruments=[JUnit(tmp_path / "junit.xml")])
+    )
     (case,) = cases_in(tmp_path / "junit.xml").values()
     assert case.is_skipped
     assert case.result[0].message == "failed (tolerated): OSError: broken"
@@ -180,22 +241,32 @@ def test_a_tolerated_failure_does_not_fail_the_suite(virtual: Virtual, tmp_path:
 
 
 def test_the_junit_file_has_no_redacted_text(tmp_path: Path) -> None:
-    secret = CommandJob(["sh", "-c", "echo hunter2; exit 1"], redact=True, stdout=subprocess.PIPE)
+    secret = CommandJob(
+        ["sh", "-c", "echo hunter2; exit 1"], redact=True, stdout=subprocess.PIPE
+    )
     Scheduler(secret).run(instruments=[JUnit(tmp_path / "junit.xml")])
     assert "hunter2" not in (tmp_path / "junit.xml").read_text()
 
 
-def test_only_the_last_attempt_of_a_retried_scheduler_counts(virtual: Virtual, tmp_path: Path) -> None:
-    inner = Scheduler(Job(flaky(), label="flaky", critical=True), label="inner", retry=1)
+def test_only_the_last_attempt_of_a_retried_scheduler_counts(
+    virtual: Virtual, tmp_path: Path
+) -> None:
+    inner = Scheduler(
+        Job(flaky(), label="flaky", critical=True), label="inner", retry=1
+    )
     trace = Trace()
     instruments = JUnit(tmp_path / "junit.xml"), trace
     virtual(run_and_report, Scheduler(inner, label="all"), *instruments)
-    assert {name: kinds(case) for name, case in cases_in(tmp_path / "junit.xml").items()} == {"all/inner: flaky": []}
+    assert {
+        name: kinds(case) for name, case in cases_in(tmp_path / "junit.xml").items()
+    } == {"all/inner: flaky": []}
     save(trace, tmp_path / "report.html")
     assert "1 job succeeded" in (tmp_path / "report.html").read_text()
 
 
-def test_a_report_file_that_cannot_be_written_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_report_file_that_cannot_be_written_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     report = JUnit(tmp_path / "no" / "junit.xml")
     assert Scheduler(Job(nothing)).run(instruments=[report])
     assert "cannot be written" in caplog.text

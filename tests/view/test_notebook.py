@@ -48,10 +48,19 @@ def outputs() -> dict[str, Any]:
     import nbformat  # all that it imports takes a tenth of a second of each process that collects the tests
     from nbclient import NotebookClient
 
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS.values()])
-    client = NotebookClient(notebook, timeout=PATIENCE, allow_errors=True, resources={"metadata": {"path": str(ROOT)}})
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in CELLS.values()]
+    )
+    client = NotebookClient(
+        notebook,
+        timeout=PATIENCE,
+        allow_errors=True,
+        resources={"metadata": {"path": str(ROOT)}},
+    )
     client.execute(env={**os.environ, "PYTHONPATH": str(ROOT)})
-    return {name: cell.outputs for name, cell in zip(CELLS, notebook.cells, strict=True)}
+    return {
+        name: cell.outputs for name, cell in zip(CELLS, notebook.cells, strict=True)
+    }
 
 
 def data(outputs: dict[str, Any], cell: str) -> dict[str, str]:
@@ -61,7 +70,9 @@ def data(outputs: dict[str, Any], cell: str) -> dict[str, str]:
     return dict(output.data)
 
 
-def test_importing_and_defining_jobs_in_a_cell_prints_nothing(outputs: dict[str, Any]) -> None:
+def test_importing_and_defining_jobs_in_a_cell_prints_nothing(
+    outputs: dict[str, Any],
+) -> None:
     """In a notebook, importing trioflow and defining jobs prints no warning and no message about the running loop."""
     assert outputs["define"] == []
 
@@ -71,7 +82,9 @@ def test_run_works_in_a_cell_on_both_backends(outputs: dict[str, Any]) -> None:
     assert data(outputs, "run on asyncio")["text/plain"] == "True"
 
 
-def test_awaiting_co_run_in_a_cell_uses_the_loop_of_the_kernel(outputs: dict[str, Any]) -> None:
+def test_awaiting_co_run_in_a_cell_uses_the_loop_of_the_kernel(
+    outputs: dict[str, Any],
+) -> None:
     assert data(outputs, "await")["text/plain"] == "(True, 42)"
 
 
@@ -80,8 +93,16 @@ def test_a_scheduler_is_displayed_as_its_graph(outputs: dict[str, Any]) -> None:
     before, after = data(outputs, "graph before"), data(outputs, "graph after")
     assert set(before) == {"text/plain", "text/html", "image/svg+xml"}
     assert sorted(texts(before["image/svg+xml"])) == ["first", "last", "nested"]
-    assert ["#c9e7d2" in one["image/svg+xml"] for one in (before, after)] == [False, True]
-    assert re.findall(r"<\w+ (\w+)>", after["text/plain"]) == ["first", "nested", "last", "nested"]
+    assert ["#c9e7d2" in one["image/svg+xml"] for one in (before, after)] == [
+        False,
+        True,
+    ]
+    assert re.findall(r"<\w+ (\w+)>", after["text/plain"]) == [
+        "first",
+        "nested",
+        "last",
+        "nested",
+    ]
     assert "✓" in after["text/plain"]
 
 
@@ -91,9 +112,13 @@ def test_list_prints_the_listing_in_a_cell(outputs: dict[str, Any]) -> None:
     assert output.text.startswith("1    ✓    <Job first>")
 
 
-def test_check_true_shows_the_traceback_of_a_failed_job(outputs: dict[str, Any]) -> None:
+def test_check_true_shows_the_traceback_of_a_failed_job(
+    outputs: dict[str, Any],
+) -> None:
     """With `check=True`, IPython prints the whole exception group, with the failed job's traceback, on stderr."""
-    assert all(output.name == "stderr" for output in outputs["failure"])  # the line of the log, and the traceback
+    assert all(
+        output.name == "stderr" for output in outputs["failure"]
+    )  # the line of the log, and the traceback
     output = outputs["failure"][-1]
     assert "Exception Group Traceback" in output.text
     assert "KeyError: 'k'" in output.text
@@ -104,7 +129,9 @@ def test_a_monitor_tells_a_failure_once(outputs: dict[str, Any]) -> None:
     """The lines of a monitor tell a failure and that of the run, which the log does not repeat in the cell."""
     *printed, result = outputs["monitored failure"]
     assert [output.name for output in printed] == ["stdout"] * len(printed)
-    lines = re.sub(r"\x1b\[[\d;]*m", "", "".join(output.text for output in printed)).splitlines()
+    lines = re.sub(
+        r"\x1b\[[\d;]*m", "", "".join(output.text for output in printed)
+    ).splitlines()
     assert [line.split()[1:3] for line in lines] == [
         ["zoo:", "1"], ["start", "failing"], ["FAILED", "failing"], ["zoo", "✗"],
     ]  # fmt: skip
@@ -115,7 +142,8 @@ def test_pictures_fit_the_cell(outputs: dict[str, Any]) -> None:
     """In a notebook, graph and timeline shrink in a narrow cell."""
     for shown in (data(outputs, "graph before"), Trace()._repr_mimebundle_()):
         picture = re.fullmatch(
-            '<img alt="[a-z ]+" style="max-width: 100%; height: auto" src="([^"]+)">', shown["text/html"]
+            '<img alt="[a-z ]+" style="max-width: 100%; height: auto" src="([^"]+)">',
+            shown["text/html"],
         )
         assert picture is not None
         form, _, content = picture[1].partition(",")
@@ -123,16 +151,22 @@ def test_pictures_fit_the_cell(outputs: dict[str, Any]) -> None:
         assert base64.b64decode(content).decode() == shown["image/svg+xml"]
 
 
-def test_the_object_that_graph_returns_is_displayed_as_a_picture(outputs: dict[str, Any]) -> None:
+def test_the_object_that_graph_returns_is_displayed_as_a_picture(
+    outputs: dict[str, Any],
+) -> None:
     assert "first" in texts(data(outputs, "graph object")["image/svg+xml"])
 
 
-def test_the_scheduler_class_is_not_displayed_as_a_graph(outputs: dict[str, Any]) -> None:
+def test_the_scheduler_class_is_not_displayed_as_a_graph(
+    outputs: dict[str, Any],
+) -> None:
     """A cell whose value is the class `Scheduler` itself shows plain text, not a graph."""
     assert set(data(outputs, "class")) == {"text/plain"}
 
 
-def test_a_scheduler_is_displayed_as_mermaid_without_dot(outputs: dict[str, Any]) -> None:
+def test_a_scheduler_is_displayed_as_mermaid_without_dot(
+    outputs: dict[str, Any],
+) -> None:
     shown = data(outputs, "without dot")
     assert set(shown) == {"text/plain", "text/vnd.mermaid"}
     assert shown["text/vnd.mermaid"].startswith("flowchart TB\n")

@@ -19,7 +19,19 @@ import trioflow
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from trioflow import Answer, CommandJob, Job, OutputLine, PerKey, Pool, ProcessJob, Push, Scheduler, Script, SshJob
+from trioflow import (
+    Answer,
+    CommandJob,
+    Job,
+    OutputLine,
+    PerKey,
+    Pool,
+    ProcessJob,
+    Push,
+    Scheduler,
+    Script,
+    SshJob,
+)
 from trioflow._core.words._explain import waiting
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import AbstractJob, BackendName, is_scheduler
@@ -92,10 +104,14 @@ def make_jobs(here: Path) -> dict[str, AbstractJob[Any]]:
         "argument": Job(takes, SECRET, kwargs={"k": SECRET}, **any_job),
         "argument of a failure": Job(fails, SECRET, retry=1, **any_job),
         "argument at a timeout": Job(waits, SECRET, timeout=0.05, **any_job),
-        "argument while it moves on": Job(waits, SECRET, timeout=0.05, on_timeout="move_on", **any_job),
+        "argument while it moves on": Job(
+            waits, SECRET, timeout=0.05, on_timeout="move_on", **any_job
+        ),
         "argument that cannot be stored": Job(takes, Unpicklable(SECRET), **any_job),
         "key of a resource": Job(waits, needs={"host": SECRET}, **any_job),
-        "key of a resource that is taken": Job(waits, needs={"host": SECRET}, **any_job),
+        "key of a resource that is taken": Job(
+            waits, needs={"host": SECRET}, **any_job
+        ),
         "result": (secret := Job(returns, **any_job)),
         "result as an argument": Job(takes, secret),
         "output": CommandJob(["cat", str(file)], **PIPES, **any_job),
@@ -103,48 +119,98 @@ def make_jobs(here: Path) -> dict[str, AbstractJob[Any]]:
         "version": Job(takes, version=SECRET, **any_job),
         "in a thread": trioflow.ThreadJob(takes_in_process, HIDDEN, **any_job),
         "in a process": ProcessJob(fails_in_process, HIDDEN, **any_job),
-        "argument that cannot be pickled": ProcessJob(takes_in_process, Unpicklable(SECRET), **any_job),
+        "argument that cannot be pickled": ProcessJob(
+            takes_in_process, Unpicklable(SECRET), **any_job
+        ),
         "attribute of a kind": Own(SECRET, **any_job),
         "service": trioflow.Service(serves, SECRET, **any_job),
-        "in a First": trioflow.First(Job(fails, SECRET, **any_job), Job(takes, SECRET, **any_job)),
+        "in a First": trioflow.First(
+            Job(fails, SECRET, **any_job), Job(takes, SECRET, **any_job)
+        ),
         "in a scheduler": Scheduler(Job(fails, SECRET, **any_job), **any_job),
-        "command": CommandJob(["sh", "-c", TELLS_AND_FAILS], retry=1, **PIPES, **any_job),
+        "command": CommandJob(
+            ["sh", "-c", TELLS_AND_FAILS], retry=1, **PIPES, **any_job
+        ),
         "shell": CommandJob(TELLS_AND_FAILS, shell=True, **PIPES, **any_job),
-        "environment": CommandJob(["sh", "-c", "sleep .3; exit 3"], env={**os.environ, "TOKEN": HIDDEN}, **any_job),
-        "standard input": CommandJob(["sh", "-c", "cat; sleep .3; exit 3"], stdin=HIDDEN.encode(), **PIPES, **any_job),
-        "output file": CommandJob(["sh", "-c", "exit 3"], stdout=f"{path}.out", stderr=f"{path}.err", **any_job),
+        "environment": CommandJob(
+            ["sh", "-c", "sleep .3; exit 3"],
+            env={**os.environ, "TOKEN": HIDDEN},
+            **any_job,
+        ),
+        "standard input": CommandJob(
+            ["sh", "-c", "cat; sleep .3; exit 3"],
+            stdin=HIDDEN.encode(),
+            **PIPES,
+            **any_job,
+        ),
+        "output file": CommandJob(
+            ["sh", "-c", "exit 3"],
+            stdout=f"{path}.out",
+            stderr=f"{path}.err",
+            **any_job,
+        ),
         "appended file": CommandJob(["true"], stdout=f">>{path}.log", **any_job),
         "working directory": CommandJob(["true"], cwd=path, **any_job),
         "missing directory": CommandJob(["true"], cwd=f"{path}/x", **any_job),
         "missing program": CommandJob([f"{path}/x"], **any_job),
-        "command at a timeout": CommandJob(["sleep", f"9{SECRET[-1]}"], timeout=0.05, **any_job),
-        "command that a signal ends": CommandJob(["sh", "-c", f"kill -9 $$ # {SECRET}"], **any_job),
-        "files that it reads": CommandJob(["true"], reads=[file, f"{path}/*"], **any_job),
-        "a file that it writes": CommandJob(["touch", f"{path}.new"], writes=[f"{path}.new"], **any_job),
-        "a file that it does not write": CommandJob(["true"], writes=[f"{path}/no"], **any_job),
+        "command at a timeout": CommandJob(
+            ["sleep", f"9{SECRET[-1]}"], timeout=0.05, **any_job
+        ),
+        "command that a signal ends": CommandJob(
+            ["sh", "-c", f"kill -9 $$ # {SECRET}"], **any_job
+        ),
+        "files that it reads": CommandJob(
+            ["true"], reads=[file, f"{path}/*"], **any_job
+        ),
+        "a file that it writes": CommandJob(
+            ["touch", f"{path}.new"], writes=[f"{path}.new"], **any_job
+        ),
+        "a file that it does not write": CommandJob(
+            ["true"], writes=[f"{path}/no"], **any_job
+        ),
         "program that serves": trioflow.CommandService(
-            ["sh", "-c", f"exit 3 # {SECRET}"], ready=OutputLine(f"{SECRET}x"), **any_job
+            ["sh", "-c", f"exit 3 # {SECRET}"],
+            ready=OutputLine(f"{SECRET}x"),
+            **any_job,
         ),
         "command on a node": SshJob(NODE, TELLS_AND_FAILS, **PIPES, **any_job),
         "word on a node": SshJob(NODE, ("sh", "-c", "exit 4", SECRET), **any_job),
-        "value on a node": SshJob(NODE, "exit {x}", values={"x": SECRET}, **PIPES, **any_job),
-        "environment on a node": SshJob(NODE, "sleep .3; exit 3", env={"TOKEN": HIDDEN}, **any_job),
-        "directory on a node": SshJob(NODE, "exit 3", cwd=f"{path}/x", **PIPES, **any_job),
-        "standard input on a node": SshJob(NODE, "cat; sleep .3; exit 3", stdin=HIDDEN.encode(), **PIPES, **any_job),
+        "value on a node": SshJob(
+            NODE, "exit {x}", values={"x": SECRET}, **PIPES, **any_job
+        ),
+        "environment on a node": SshJob(
+            NODE, "sleep .3; exit 3", env={"TOKEN": HIDDEN}, **any_job
+        ),
+        "directory on a node": SshJob(
+            NODE, "exit 3", cwd=f"{path}/x", **PIPES, **any_job
+        ),
+        "standard input on a node": SshJob(
+            NODE, "cat; sleep .3; exit 3", stdin=HIDDEN.encode(), **PIPES, **any_job
+        ),
         "script": SshJob(NODE, Script(script), **PIPES, **any_job),
         "name of a script": SshJob(NODE, Script(f"{path}/x"), **any_job),
         "text of a script": SshJob(NODE, trioflow.ScriptText(text), **PIPES, **any_job),
         "file to push": SshJob(NODE, Push(f"{path}/x", to=f"{here}/x/"), **any_job),
-        "file to pull": SshJob(NODE, trioflow.Pull(f"{path}/x", to=f"{here}/x/"), **any_job),
-        "command on a node that is down": SshJob(DEAD_NODE, f"echo {SECRET}", **any_job),
+        "file to pull": SshJob(
+            NODE, trioflow.Pull(f"{path}/x", to=f"{here}/x/"), **any_job
+        ),
+        "command on a node that is down": SshJob(
+            DEAD_NODE, f"echo {SECRET}", **any_job
+        ),
         "program that serves on a node": trioflow.SshService(
             NODE, f"exit 3 # {SECRET}", ready=OutputLine(f"{SECRET}x"), **any_job
         ),
-        "choice": Answer("is it?", choices=[SECRET, "no"], timeout=0.2, **any_job),  # whose question is shown
-        "question that is a secret result": Answer(secret, choices=[SECRET], label="that", timeout=0.2, **any_job),
+        "choice": Answer(
+            "is it?", choices=[SECRET, "no"], timeout=0.2, **any_job
+        ),  # whose question is shown
+        "question that is a secret result": Answer(
+            secret, choices=[SECRET], label="that", timeout=0.2, **any_job
+        ),
         "answer in the program": Answer("which?", label="here", timeout=9, **any_job),
         "answer from a shell": Answer("which?", label="there", timeout=9, **any_job),
-        "answer of who looks": Answer("which?", label="elsewhere", timeout=9, **any_job),
+        "answer of who looks": Answer(
+            "which?", label="elsewhere", timeout=9, **any_job
+        ),
     }
 
 
@@ -156,7 +222,11 @@ class Watchers:
         self.monitor = io.StringIO()
         self.found: dict[str, str] = {}
         """What stands around a secret, by where it was found."""
-        self.trace, self._spans, self._provider = trioflow.Trace(), InMemorySpanExporter(), TracerProvider()
+        self.trace, self._spans, self._provider = (
+            trioflow.Trace(),
+            InMemorySpanExporter(),
+            TracerProvider(),
+        )
         self._provider.add_span_processor(SimpleSpanProcessor(self._spans))
         self.instruments = [
             self.trace, trioflow.Events(here / "events"), trioflow.JUnit(here / "junit.xml"), Tracing(self._provider),
@@ -170,7 +240,11 @@ class Watchers:
 
     def note_files(self) -> None:
         for path in self.here.rglob("*"):
-            if path.is_file() and SECRET not in path.parent.name and path.name != "script.sh":
+            if (
+                path.is_file()
+                and SECRET not in path.parent.name
+                and path.name != "script.sh"
+            ):
                 self.note(path.name, path.read_bytes().decode(errors="replace"))
 
     def note_ended(self, scheduler: Scheduler) -> None:
@@ -182,24 +256,42 @@ class Watchers:
         self.note("debrief", stream.getvalue())
         self.note("monitor", self.monitor.getvalue())
         self.note("repr", "\n".join(map(repr, jobs)))
-        self.note("spans", "\n".join(span.to_json() for span in self._spans.get_finished_spans()))
+        self.note(
+            "spans",
+            "\n".join(span.to_json() for span in self._spans.get_finished_spans()),
+        )
         for job in jobs:
             self.note(f"explain {job.label}", (job.scheduler or scheduler).explain(job))
             if (error := job.raised_exception()) is not None and not is_scheduler(job):
-                self.note(f"error of {job.label}", "\n".join([repr(error), *getattr(error, "__notes__", [])]))
-                self.note(f"traceback of {job.label}", "".join(traceback.format_exception(error)))
+                self.note(
+                    f"error of {job.label}",
+                    "\n".join([repr(error), *getattr(error, "__notes__", [])]),
+                )
+                self.note(
+                    f"traceback of {job.label}",
+                    "".join(traceback.format_exception(error)),
+                )
         for suffix in ("html", "json", "svg", "csv"):
             save(self.trace, self.here / f"trace.{suffix}")
         for suffix in ("dot", "mmd"):
             save(scheduler, self.here / f"graph.{suffix}")
         journal = str(self.here / "run.db")
-        for command in (["journal", journal], ["journal", journal, "why"], ["journal", journal, "show", "*"]):
-            self.note(" ".join(command[2:]) or "trioflow journal", command_line.trioflow(*command).output)
+        for command in (
+            ["journal", journal],
+            ["journal", journal, "why"],
+            ["journal", journal, "show", "*"],
+        ):
+            self.note(
+                " ".join(command[2:]) or "trioflow journal",
+                command_line.trioflow(*command).output,
+            )
 
     def watch(self, stop: threading.Event) -> None:
         """Look at the program until `stop`, and at the arguments of all processes."""
         while not stop.wait(0.1):
-            self.note("look", json.dumps({**describe_process(), "command": None}, default=str))
+            self.note(
+                "look", json.dumps({**describe_process(), "command": None}, default=str)
+            )
             for run in runs_in_progress():
                 with contextlib.suppress(RuntimeError):  # the run has changed meanwhile
                     self.note("page", json.dumps(Watch(run).answer(), default=str))
@@ -209,16 +301,25 @@ class Watchers:
                     self.note("ps", arguments if HIDDEN in arguments else "")
 
 
-def give_answers(jobs: dict[str, AbstractJob[Any]], journal: Path, watchers: Watchers) -> None:
+def give_answers(
+    jobs: dict[str, AbstractJob[Any]], journal: Path, watchers: Watchers
+) -> None:
     """Answer three of the questions when they are asked."""
     one = jobs["answer in the program"]
     assert isinstance(one, Answer)
-    while not all(jobs[name].is_running() for name in jobs if name.startswith("answer ")):
+    while not all(
+        jobs[name].is_running() for name in jobs if name.startswith("answer ")
+    ):
         time.sleep(0.02)
     run = next(run for run in runs_in_progress() if run.scheduler is one.scheduler)
-    watchers.note("steer answer", steer(run, "answer", ["elsewhere", RESULT, None], "who looks"))
+    watchers.note(
+        "steer answer", steer(run, "answer", ["elsewhere", RESULT, None], "who looks")
+    )
     one.answer(RESULT)
-    watchers.note("trioflow answer", command_line.trioflow("answer", journal, "there", "-", stdin=RESULT).output)
+    watchers.note(
+        "trioflow answer",
+        command_line.trioflow("answer", journal, "there", "-", stdin=RESULT).output,
+    )
 
 
 class Run:
@@ -235,17 +336,29 @@ class Run:
         caplog.set_level(1, "trioflow")
         self._here, self._log, self._printed = tmp_path, caplog, capsys
         self._jobs = make_jobs(tmp_path)
-        self._scheduler = Scheduler(*self._jobs.values(), label="top", pool=Pool(host=PerKey(1)))
+        self._scheduler = Scheduler(
+            *self._jobs.values(), label="top", pool=Pool(host=PerKey(1))
+        )
 
     def found(self, backend: BackendName) -> dict[str, str]:
         """Run the jobs; return the places where a secret was found."""
-        watchers, stop, journal = Watchers(self._here), threading.Event(), self._here / "run.db"
+        watchers, stop, journal = (
+            Watchers(self._here),
+            threading.Event(),
+            self._here / "run.db",
+        )
         threads = [threading.Thread(target=watchers.watch, args=[stop])]
         if not journal.exists():  # the second run restores the answers
-            threads += [threading.Thread(target=give_answers, args=[self._jobs, journal, watchers])]
+            threads += [
+                threading.Thread(
+                    target=give_answers, args=[self._jobs, journal, watchers]
+                )
+            ]
         for thread in threads:
             thread.start()
-        self._scheduler.run(instruments=watchers.instruments, journal=journal, backend=backend)
+        self._scheduler.run(
+            instruments=watchers.instruments, journal=journal, backend=backend
+        )
         stop.set()
         for thread in threads:
             thread.join()
@@ -267,7 +380,8 @@ def run(
 
 
 READS_ARGUMENTS = pytest.mark.skipif(
-    not Path("/proc/self/cmdline").exists(), reason="it reads the arguments of processes there"
+    not Path("/proc/self/cmdline").exists(),
+    reason="it reads the arguments of processes there",
 )
 
 
@@ -286,7 +400,10 @@ def test_a_secret_is_in_nothing_that_a_second_run_writes(run: Run) -> None:
 
 def test_a_job_that_waits_for_a_secret_key_is_not_said_to(virtual: Virtual) -> None:
     """The event of a wait, a list and a monitor had the key, if they were written while the job waited."""
-    jobs = [Job(anyio.sleep, 5, needs={"host": SECRET}, redact=True, label=label) for label in ("first", "second")]
+    jobs = [
+        Job(anyio.sleep, 5, needs={"host": SECRET}, redact=True, label=label)
+        for label in ("first", "second")
+    ]
     shown: list[str] = []
 
     async def ask() -> None:
@@ -294,9 +411,18 @@ def test_a_job_that_waits_for_a_secret_key_is_not_said_to(virtual: Virtual) -> N
         wait = waiting(jobs[1])
         assert wait is not None
         scheduler.list(stream := io.StringIO(), details=True)
-        shown.extend([wait.text, scheduler.explain(jobs[1]), stream.getvalue(), "\n".join(drawn(monitor))])
+        shown.extend(
+            [
+                wait.text,
+                scheduler.explain(jobs[1]),
+                stream.getvalue(),
+                "\n".join(drawn(monitor)),
+            ]
+        )
 
-    scheduler, monitor = watched(*jobs, Job(ask, forever=True), pool=Pool(host=PerKey(1)))
+    scheduler, monitor = watched(
+        *jobs, Job(ask, forever=True), pool=Pool(host=PerKey(1))
+    )
     virtual(lambda: scheduler.co_run())
     assert SECRET not in "".join(shown)
     assert shown[0] == "host (redacted): 1 of 1 taken by 'first'"

@@ -33,13 +33,18 @@ class Scene:
 
     def __init__(self) -> None:
         self.calls = 0
-        self.one, self.bad = Job(anyio.sleep, 1, label="one"), Job(self.fail, label="bad")
+        self.one, self.bad = (
+            Job(anyio.sleep, 1, label="one"),
+            Job(self.fail, label="bad"),
+        )
         deep = Scheduler(Job(anyio.sleep, 1, label="deep"), label="deeper")
         kept = Scheduler(Job(anyio.sleep, 1, label="nap"), deep, label="kept")
         inner = Scheduler(Job(anyio.sleep, 2, label="two"), self.bad, label="inner")
         self.group = Scheduler(self.one, kept, inner.requires(self.one), label="group")
         self.after = Job(anyio.sleep, 1, required=self.group, label="after")
-        self.scheduler = Scheduler(self.group, self.after, Job(self.mend, label="mend"), label="scene")
+        self.scheduler = Scheduler(
+            self.group, self.after, Job(self.mend, label="mend"), label="scene"
+        )
 
     async def fail(self) -> None:
         self.calls += 1
@@ -63,10 +68,19 @@ def test_the_second_try_is_an_attempt_of_the_same_row(virtual: Virtual) -> None:
         ends = [(number, when) for number, when, _ in spans[path].failed_attempts]
         first = 0 if path == "group" else 1
         assert (spans[path].attempts, spans[path].finished_at) == ((first, 9, 18), 19)
-        assert ends == [(1, {"group": 3, "group/inner": 3, "group/inner/bad": 2}[path]), (2, 10)]
-    assert [(number, when) for number, when, _ in spans["after"].failed_attempts] == [(0, 3), (0, 10)]
+        assert ends == [
+            (1, {"group": 3, "group/inner": 3, "group/inner/bad": 2}[path]),
+            (2, 10),
+        ]
+    assert [(number, when) for number, when, _ in spans["after"].failed_attempts] == [
+        (0, 3),
+        (0, 10),
+    ]
     assert "RequirementFailed" in spans["after"].failed_attempts[0][2]
-    assert (spans["group/one"].attempts, spans["group/kept/deeper/deep"].finished_at) == ((0,), 1)
+    assert (
+        spans["group/one"].attempts,
+        spans["group/kept/deeper/deep"].finished_at,
+    ) == ((0,), 1)
 
 
 def test_a_page_knows_the_attempt_of_each_job(virtual: Virtual) -> None:
@@ -84,7 +98,10 @@ def test_a_page_knows_the_attempt_of_each_job(virtual: Virtual) -> None:
             await anyio.sleep(2)
             watched.update(json.loads(json.dumps(watch.answer(), default=str)))
             scheduler.try_again()
-        marks = {job.path: (attempt_mark(job), watched.attempt_mark(live.key)) for job, live in watch._jobs.items()}
+        marks = {
+            job.path: (attempt_mark(job), watched.attempt_mark(live.key))
+            for job, live in watch._jobs.items()
+        }
         assert marks["group/user"] == ("1.2", "1.2")
         assert marks["group/bad"] == ("2.2", "2.2")
 
@@ -94,7 +111,9 @@ def test_a_page_knows_the_attempt_of_each_job(virtual: Virtual) -> None:
 
 def test_events_tell_each_end_of_a_job(virtual: Virtual, tmp_path: Path) -> None:
     scene = Scene()
-    assert virtual(lambda: scene.scheduler.co_run(instruments=[Events(tmp_path / "events")]))
+    assert virtual(
+        lambda: scene.scheduler.co_run(instruments=[Events(tmp_path / "events")])
+    )
     told: defaultdict[str, list[str]] = defaultdict(list)
     for line in (tmp_path / "events").read_text(encoding="utf-8").splitlines():
         event = json.loads(line)
@@ -102,16 +121,25 @@ def test_events_tell_each_end_of_a_job(virtual: Virtual, tmp_path: Path) -> None
             told[event["path"]].append(event.get("state", "reopened"))
     assert told["group"] == ["failed", "reopened", "failed", "reopened", "succeeded"]
     assert told["after"] == ["blocked", "reopened", "blocked", "reopened", "succeeded"]
-    assert (told["group/inner/bad"], told["group/one"]) == (told["group"], ["succeeded"])
+    assert (told["group/inner/bad"], told["group/one"]) == (
+        told["group"],
+        ["succeeded"],
+    )
 
 
-def test_a_job_that_failed_before_it_succeeded_is_flaky_for_ci(virtual: Virtual, tmp_path: Path) -> None:
+def test_a_job_that_failed_before_it_succeeded_is_flaky_for_ci(
+    virtual: Virtual, tmp_path: Path
+) -> None:
     """It has passed, with its failures beside; the others have passed once."""
     scene, path = Scene(), tmp_path / "junit.xml"
     assert virtual(lambda: scene.scheduler.co_run(instruments=[JUnit(path)]))
-    cases: dict[Any, Any] = {case.get("name"): case for case in ElementTree.parse(path).iter("testcase")}
+    cases: dict[Any, Any] = {
+        case.get("name"): case for case in ElementTree.parse(path).iter("testcase")
+    }
     assert sorted(cases) == ["after", "bad", "deep", "mend", "nap", "one", "two"]
-    assert [each.get("message") for each in cases["bad"].iter("flakyFailure")] == ["OSError: disk full"] * 2
+    assert [each.get("message") for each in cases["bad"].iter("flakyFailure")] == [
+        "OSError: disk full"
+    ] * 2
     assert not [name for name, case in cases.items() if name != "bad" and [*case]]
 
 
@@ -123,7 +151,9 @@ def test_the_monitor_counts_the_last_end_of_each_job(virtual: Virtual) -> None:
     assert "1 failed" not in shown.getvalue().splitlines()[-1]
 
 
-def test_the_monitor_shows_a_second_try_in_a_scheduler_that_drops_jobs(virtual: Virtual) -> None:
+def test_the_monitor_shows_a_second_try_in_a_scheduler_that_drops_jobs(
+    virtual: Virtual,
+) -> None:
     """Such a scheduler keeps the first failures. The monitor once knew the job no more, and left the run."""
     tries, shown = iter("12"), io.StringIO()
 
@@ -141,10 +171,18 @@ def test_the_monitor_shows_a_second_try_in_a_scheduler_that_drops_jobs(virtual: 
     assert "all 2 jobs succeeded" in shown.getvalue().splitlines()[-1]
 
 
-def test_what_a_job_took_does_not_depend_on_what_it_requires_being_tried_again(virtual: Virtual) -> None:
+def test_what_a_job_took_does_not_depend_on_what_it_requires_being_tried_again(
+    virtual: Virtual,
+) -> None:
     """A job that runs because of a failure has ended when that is tried again: it has not waited for the second end."""
     scene, trace = Scene(), Trace()
-    tidy = Job(scene.fail, label="tidy", required=scene.group, run_if="failed", retry=Retry(1, first=2, jitter=False))
+    tidy = Job(
+        scene.fail,
+        label="tidy",
+        required=scene.group,
+        run_if="failed",
+        retry=Retry(1, first=2, jitter=False),
+    )
     scene.scheduler.add(tidy)
     assert virtual(lambda: scene.scheduler.co_run(instruments=[trace]))
     span = next(span for span in trace.spans if span.path == "tidy")
@@ -156,9 +194,16 @@ class SecondTry:
 
     def __init__(self, how: str, folder: Path) -> None:
         self.how, self.calls, self.shown = how, 0, dict[str, str]()
-        self.member, beside = Job(self.work, label="member"), Job(self.fail, label="beside")
-        self.group = Scheduler(self.member, beside, label="group", retry=1 if how == "retry" else 0)
-        self.scheduler = Scheduler(self.group, Job(self.look, label="look"), label="scene")
+        self.member, beside = (
+            Job(self.work, label="member"),
+            Job(self.fail, label="beside"),
+        )
+        self.group = Scheduler(
+            self.member, beside, label="group", retry=1 if how == "retry" else 0
+        )
+        self.scheduler = Scheduler(
+            self.group, Job(self.look, label="look"), label="scene"
+        )
         self.recorded = Recorded(folder)
 
     async def work(self) -> None:
@@ -183,7 +228,9 @@ class SecondTry:
         key = watch._jobs[self.member].key
         job = dict(describe_job(watched, key, {})["facts"])
         found = _row(watched, watched.jobs[key][1].span)
-        look = text_lines(1, {"command": ["x"], "runs": describe_process()["runs"]}, 120)
+        look = text_lines(
+            1, {"command": ["x"], "runs": describe_process()["runs"]}, 120
+        )
         self.shown = {
             "explain": self.scheduler.explain(self.member),
             "look": "\n".join(look).partition("group/member")[2].partition("group/")[0],
@@ -202,18 +249,31 @@ def test_a_member_in_the_second_try_of_its_group_is_in_attempt_2_in_each_view(
     scene = SecondTry(how, tmp_path)
     recorded = scene.recorded
     assert virtual(
-        lambda: scene.scheduler.co_run(instruments=[*recorded.instruments, recorded.events, recorded.monitor])
+        lambda: scene.scheduler.co_run(
+            instruments=[*recorded.instruments, recorded.events, recorded.monitor]
+        )
     )
     for view, text in scene.shown.items():
         assert "attempt 2" in text, (view, text)
-    monitor = [line for line in recorded.log.getvalue().splitlines() if "group/member" in line]
+    monitor = [
+        line for line in recorded.log.getvalue().splitlines() if "group/member" in line
+    ]
     assert [line for line in monitor if "attempt 2" in line], monitor
     events = [json.loads(line) for line in recorded.lines.getvalue().splitlines()]
-    ends = [event for event in events if event.get("path") == "group/member" and event["event"] == "job_settled"]
+    ends = [
+        event
+        for event in events
+        if event.get("path") == "group/member" and event["event"] == "job_settled"
+    ]
     assert [event.get("attempts", 1) for event in ends] == [1, 2]
-    otel = [span for span in recorded.spans.get_finished_spans() if span.name == "member"]
+    otel = [
+        span for span in recorded.spans.get_finished_spans() if span.name == "member"
+    ]
     assert otel[-1].attributes["trioflow.attempts"] == 2
-    cases = {case.get("name"): case for case in ElementTree.parse(recorded.junit.path).iter("testcase")}
+    cases = {
+        case.get("name"): case
+        for case in ElementTree.parse(recorded.junit.path).iter("testcase")
+    }
     assert len(list(cases["beside"].iter("flakyFailure"))) == (how == "retry")
     file = tmp_path / "t.json"
     save(recorded.trace, file)
@@ -222,13 +282,27 @@ def test_a_member_in_the_second_try_of_its_group_is_in_attempt_2_in_each_view(
         assert spans[-1].last_attempt == scene.member.attempts == 2
         assert len(spans) == (2 if how == "retry" else 1)
         assert {"attempt 2", "2 attempts"} & {*tooltip_lines(record, spans[-1])}
-        (data,) = re.findall(r' id="data">(.*?)</script>', report_html(record, tmp_path), re.DOTALL)
-        rows = [row for row in json.loads(data)["rows"] if row[0].startswith("group/member")]
+        (data,) = re.findall(
+            r' id="data">(.*?)</script>', report_html(record, tmp_path), re.DOTALL
+        )
+        rows = [
+            row for row in json.loads(data)["rows"] if row[0].startswith("group/member")
+        ]
         assert [row[6] for row in rows][-1] == 2, rows
-    slices = [event for event in json.loads(file.read_text())["traceEvents"] if event["ph"] == "X"]
-    attempts = [event["args"].get("attempts") for event in slices if event["args"].get("path") == "group/member"]
+    slices = [
+        event
+        for event in json.loads(file.read_text())["traceEvents"]
+        if event["ph"] == "X"
+    ]
+    attempts = [
+        event["args"].get("attempts")
+        for event in slices
+        if event["args"].get("path") == "group/member"
+    ]
     assert attempts[-1] == 2
     assert "attempt 2" in [event["name"] for event in slices]
     save(recorded.trace, tmp_path / "t.csv")
     csv_rows = [*csv.DictReader((tmp_path / "t.csv").read_text().splitlines())]
-    assert [row["attempts"] for row in csv_rows if row["path"] == "group/member"][-1] == "2"
+    assert [row["attempts"] for row in csv_rows if row["path"] == "group/member"][
+        -1
+    ] == "2"

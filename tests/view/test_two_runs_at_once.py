@@ -27,8 +27,14 @@ def two_runs(watcher: Any, backend: Any, in_one_loop: bool) -> None:
         async def both() -> None:
             async with anyio.create_task_group() as tasks:
                 for label in "AB":
-                    group = Scheduler(Job(anyio.sleep, 0.05, label=label), label="group")
-                    tasks.start_soon(partial(Scheduler(group, label=label).co_run, instruments=[watcher]))
+                    group = Scheduler(
+                        Job(anyio.sleep, 0.05, label=label), label="group"
+                    )
+                    tasks.start_soon(
+                        partial(
+                            Scheduler(group, label=label).co_run, instruments=[watcher]
+                        )
+                    )
 
         anyio.run(both, backend=backend)
         return
@@ -39,7 +45,12 @@ def two_runs(watcher: Any, backend: Any, in_one_loop: bool) -> None:
         await anyio.sleep(0.05)
 
     runs = [Scheduler(Job(work, label=label), label=label) for label in "AB"]
-    threads = [threading.Thread(target=run.run, kwargs={"instruments": [watcher], "backend": backend}) for run in runs]
+    threads = [
+        threading.Thread(
+            target=run.run, kwargs={"instruments": [watcher], "backend": backend}
+        )
+        for run in runs
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -49,13 +60,20 @@ def two_runs(watcher: Any, backend: Any, in_one_loop: bool) -> None:
 @pytest.mark.parametrize("in_one_loop", [True, False])
 @pytest.mark.parametrize("kind", ["trace", "junit"])
 def test_what_records_a_run_refuses_another_at_the_same_time(
-    backend: Any, kind: str, in_one_loop: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    backend: Any,
+    kind: str,
+    in_one_loop: bool,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Each loop of trio has a clock with another origin: a trace of 0.1 s lasted seven hours. In one loop, the jobs of
     the second run were cases of the first. Groups are no runs of their own, and a later run is followed."""
     watcher: Any = Trace() if kind == "trace" else JUnit(tmp_path / "j.xml")
     two_runs(watcher, backend, in_one_loop)
-    assert len(re.findall("follows one run at a time: give '[AB]' its own", caplog.text)) == 1
+    assert (
+        len(re.findall("follows one run at a time: give '[AB]' its own", caplog.text))
+        == 1
+    )
     if kind == "trace":
         leaves = [span for span in watcher.spans if span.kind == "Job"]
         assert len(leaves) == 1
@@ -81,8 +99,12 @@ def test_each_of_two_runs_with_one_label_has_a_name(backend: Any) -> None:
         started.wait(10)
         await anyio.sleep(30)
 
-    runs = [Scheduler(Job(work, label="work"), label="request", log=False) for _ in range(2)]
-    threads = [threading.Thread(target=run.run, kwargs={"backend": backend}) for run in runs]
+    runs = [
+        Scheduler(Job(work, label="work"), label="request", log=False) for _ in range(2)
+    ]
+    threads = [
+        threading.Thread(target=run.run, kwargs={"backend": backend}) for run in runs
+    ]
     for thread in threads:
         thread.start()
     started.wait(10)
@@ -93,7 +115,8 @@ def test_each_of_two_runs_with_one_label_has_a_name(backend: Any) -> None:
     try:
         for name in (None, "request"):
             with pytest.raises(
-                _client.NoAnswer, match=r"--run LABEL: in progress are 'request#(\d+)', 'request#\d+'"
+                _client.NoAnswer,
+                match=r"--run LABEL: in progress are 'request#(\d+)', 'request#\d+'",
             ) as told:
                 ask(name, "pause")
         first, second = re.findall(r"'(request#\d+)'", str(told.value))
@@ -117,28 +140,43 @@ def test_each_of_two_runs_with_one_label_has_a_name(backend: Any) -> None:
 async def done() -> None: ...
 
 
-def test_a_monitor_counts_no_rerun_that_was_taken_back(backend: Any, tmp_path: Path) -> None:
+def test_a_monitor_counts_no_rerun_that_was_taken_back(
+    backend: Any, tmp_path: Path
+) -> None:
     """Its last line said "0 run again, because 'a' has changed"."""
 
     def last_line(version: str, again: bool) -> str:
-        job, tries, log = Job(done, label="a", version=version), list[int](), io.StringIO()
+        job, tries, log = (
+            Job(done, label="a", version=version),
+            list[int](),
+            io.StringIO(),
+        )
 
         async def word() -> None:
             if again and not tries:
                 tries.append(1)
                 job.try_again()
 
-        scheduler = Scheduler(job, Job(word, label="word", save=None), instruments=[Monitor(file=log)], jobs_window=1)
+        scheduler = Scheduler(
+            job,
+            Job(word, label="word", save=None),
+            instruments=[Monitor(file=log)],
+            jobs_window=1,
+        )
         scheduler.run(journal=tmp_path / "run.db", backend=backend)
         return log.getvalue().splitlines()[-1]
 
     assert "run again" not in last_line("1", again=False)
     assert "1 run again" in last_line("2", again=False)
-    assert "0 " not in re.findall("[^,;:]*(?:run again|because)[^,;]*", last_line("3", again=True))
+    assert "0 " not in re.findall(
+        "[^,;:]*(?:run again|because)[^,;]*", last_line("3", again=True)
+    )
     assert "0 run again" not in last_line("4", again=True)
 
 
-def test_the_journal_counts_restored_jobs_as_the_run_does(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_journal_counts_restored_jobs_as_the_run_does(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """It counted records: those of the members of a `First`, which is one job, too."""
     caplog.set_level(logging.CRITICAL)
     path, fails = tmp_path / "run.db", True
@@ -148,11 +186,16 @@ def test_the_journal_counts_restored_jobs_as_the_run_does(tmp_path: Path, caplog
             raise OSError("no")
 
     for fails in (True, False, False):  # noqa: B007
-        jobs = [*(Job(done, label=f"x{number}") for number in range(3)), Job(flaky, label="y", key="y")]
+        jobs = [
+            *(Job(done, label=f"x{number}") for number in range(3)),
+            Job(flaky, label="y", key="y"),
+        ]
         group = Scheduler(jobs, label="g")
         scheduler = Scheduler(First(group, label="f"), Job(done, label="z"), label="s")
         scheduler.run(journal=path, backend="asyncio")
-        shown = run_verdict(scheduler, scheduler.stop_reason, has_duration=False).sentence
+        shown = run_verdict(
+            scheduler, scheduler.stop_reason, has_duration=False
+        ).sentence
         restored = re.search(r"\((\d+) restored", shown)
         told = re.search(r"\((\d+) restored", command("journal", path).output)
         assert (told and told[1]) == (restored and restored[1])

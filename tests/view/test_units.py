@@ -8,7 +8,13 @@ import pytest
 from click.testing import CliRunner
 from trioflow import Job, Monitor, Scheduler, ThreadJob
 from trioflow._core.base._amounts import amount_of
-from trioflow._core.base._text_forms import UNITS, duration_text, headline, short_repr, size_text
+from trioflow._core.base._text_forms import (
+    UNITS,
+    duration_text,
+    headline,
+    short_repr,
+    size_text,
+)
 from trioflow.cli._commands import command
 from trioflow.view.monitor._run_header import elapsed_text, estimate_text
 from trioflow.view.text._symbols import Symbols, durations_in_column
@@ -33,9 +39,12 @@ def test_a_duration_has_three_significant_figures(seconds: float, text: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(9.0, "9.0 s"), (0.0995, "99.5 ms"), (9.995e-5, "100 µs"), (0.1004, "100 ms")]
+    ("seconds", "text"),
+    [(9.0, "9.0 s"), (0.0995, "99.5 ms"), (9.995e-5, "100 µs"), (0.1004, "100 ms")],
 )
-def test_a_duration_in_a_column_has_a_decimal_below_a_hundred(seconds: float, text: str) -> None:
+def test_a_duration_in_a_column_has_a_decimal_below_a_hundred(
+    seconds: float, text: str
+) -> None:
     assert duration_text(seconds, in_column=True) == text
 
 
@@ -49,15 +58,27 @@ def test_a_duration_in_a_column_has_a_decimal_below_a_hundred(seconds: float, te
         ([3599.95], ("h:min:s", ["1:00:00"])),
     ],
 )  # fmt: skip
-def test_longest_time_decides_the_unit_of_a_column(seconds: list[float | None], shown: tuple[str, list[str]]) -> None:
+def test_longest_time_decides_the_unit_of_a_column(
+    seconds: list[float | None], shown: tuple[str, list[str]]
+) -> None:
     """The longest time in a column decides on the unit, and has at most four digits, never a rounded thousand."""
     assert durations_in_column(seconds) == shown
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(-0.1, "0 s"), (0.9, "0 s"), (9.9, "9 s"), (59.9, "59 s"), (60, "1 min"), (61, "1 min 01 s")]
+    ("seconds", "said"),
+    [
+        (-0.1, "0 s"),
+        (0.9, "0 s"),
+        (9.9, "9 s"),
+        (59.9, "59 s"),
+        (60, "1 min"),
+        (61, "1 min 01 s"),
+    ],
 )
-def test_the_elapsed_time_of_a_run_is_in_whole_seconds(seconds: float, said: str) -> None:
+def test_the_elapsed_time_of_a_run_is_in_whole_seconds(
+    seconds: float, said: str
+) -> None:
     assert elapsed_text(seconds) == said
 
 
@@ -109,7 +130,9 @@ def test_reprs_of_huge_values_are_shortened(value: object, text: str) -> None:
         ("one. Two\nthree", "one. Two"),
     ],
 )
-def test_a_headline_omits_a_phrase_that_introduces_the_next_line(text: str, first: str) -> None:
+def test_a_headline_omits_a_phrase_that_introduces_the_next_line(
+    text: str, first: str
+) -> None:
     assert headline(text) == first
 
 
@@ -140,7 +163,9 @@ def scenario(seconds: float, *monitors: Monitor) -> Scheduler:
     first = Job(nap, seconds, label="漢 é")
     bad = Job(fail, seconds, OSError("漢 µs"), retry=1, label="bad")
     nested = Scheduler(
-        Job(nap, seconds, label="in"), Job(nap, seconds * 9, timeout=seconds, on_timeout="move_on"), label="group"
+        Job(nap, seconds, label="in"),
+        Job(nap, seconds * 9, timeout=seconds, on_timeout="move_on"),
+        label="group",
     )
     jobs = [
         first, bad, nested, Job(nap, 1, required=bad, label="blocked"), Job(nap, 9e9, forever=True, label="forever"),
@@ -151,10 +176,16 @@ def scenario(seconds: float, *monitors: Monitor) -> Scheduler:
 
 @pytest.mark.sampled
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_each_view_says_all_with_each_unit_in_each_encoding(virtual: Virtual, encoding: str) -> None:
+def test_each_view_says_all_with_each_unit_in_each_encoding(
+    virtual: Virtual, encoding: str
+) -> None:
     """Once a monitor was silent from the first job on that took microseconds, also about the failure at the end."""
     for seconds in DURATIONS:
-        log, terminal, printed = Stream(encoding), Terminal(encoding=encoding), Stream(encoding)
+        log, terminal, printed = (
+            Stream(encoding),
+            Terminal(encoding=encoding),
+            Stream(encoding),
+        )
         scheduler = scenario(seconds, Monitor(file=log), Monitor(file=terminal))
         assert not virtual(scheduler.co_run)
         scheduler.list(file=printed)
@@ -172,7 +203,11 @@ def test_a_duration_of_each_unit_and_sign_can_be_written(encoding: str) -> None:
     symbols = Symbols(encoding)
     lacks = encoding in ("ascii", "koi8-r", "cp866")
     for seconds in [*DURATIONS, *(-duration for duration in DURATIONS)]:
-        for text in (duration_text(seconds), duration_text(seconds, in_column=True), durations_in_column([seconds])[0]):
+        for text in (
+            duration_text(seconds),
+            duration_text(seconds, in_column=True),
+            durations_in_column([seconds])[0],
+        ):
             expected = text.replace("µs", "us") if lacks else text
             assert symbols.escape(text) == symbols.encodable(text) == expected
             assert expected.encode(encoding).decode(encoding) == expected
@@ -180,7 +215,9 @@ def test_a_duration_of_each_unit_and_sign_can_be_written(encoding: str) -> None:
 
 @pytest.mark.sampled
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_each_command_says_all_in_each_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+def test_each_command_says_all_in_each_encoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     path = written(
         tmp_path,
@@ -192,13 +229,17 @@ def test_each_command_says_all_in_each_encoding(tmp_path: Path, monkeypatch: pyt
 
     def output(*words: str, code: int = 0) -> str:
         with unchanged_process():
-            done = CliRunner(catch_exceptions=False, charset=encoding).invoke(command, words, prog_name="trioflow")
+            done = CliRunner(catch_exceptions=False, charset=encoding).invoke(
+                command, words, prog_name="trioflow"
+            )
         assert done.exit_code == code, done.output
         assert "\\xb5" not in done.output
         return done.output
 
     for trace in ("a.json", "b.json"):
-        assert "1 failed" in output("run", path, "--journal", "run.db", "--trace", trace, code=3)
+        assert "1 failed" in output(
+            "run", path, "--journal", "run.db", "--trace", trace, code=3
+        )
     assert "1 failed" in output("run", path, "--no-monitor", code=3)
     assert "bad" in output("list", path)
     assert "night" in output("journal", "run.db")
@@ -216,14 +257,22 @@ def test_a_look_says_all_in_each_encoding(encoding: str) -> None:
     shown = Symbols(encoding).escape(label)
 
     def look(*words: str, code: int = 0) -> str:
-        words = ("look" if words in ((), ("--json",)) else "steer", str(os.getpid()), *words)
-        done = CliRunner(catch_exceptions=False, charset=encoding).invoke(command, words, prog_name="trioflow")
+        words = (
+            "look" if words in ((), ("--json",)) else "steer",
+            str(os.getpid()),
+            *words,
+        )
+        done = CliRunner(catch_exceptions=False, charset=encoding).invoke(
+            command, words, prog_name="trioflow"
+        )
         assert done.exit_code == code, done.output
         return done.output
 
     def steer() -> None:
         (found,) = json.loads(look("--json"))["runs"]
-        assert [path for failure in found["failures"] for path in failure["paths"]] == [label]
+        assert [path for failure in found["failures"] for path in failure["paths"]] == [
+            label
+        ]
         assert other in {path for group in found["waiting"] for path in group["paths"]}
         assert shown in look()
         for words in (["pause"], ["resume"], ["try-again", label]):
@@ -233,5 +282,7 @@ def test_a_look_says_all_in_each_encoding(encoding: str) -> None:
 
     steering = ThreadJob(steer, label="steering")
     steering.requires(failed := Job(fail, label=label), settled=True)
-    Scheduler(failed, steering, Job(nap, 0, required=steering, label=other), label=label).run()
+    Scheduler(
+        failed, steering, Job(nap, 0, required=steering, label=other), label=label
+    ).run()
     steering.result()

@@ -24,14 +24,30 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from .. import CommandJob, CommandResult, Job, JobState, Scheduler, SshError, StopReason, Unreachable, granted
+from .. import (
+    CommandJob,
+    CommandResult,
+    Job,
+    JobState,
+    Scheduler,
+    SshError,
+    StopReason,
+    Unreachable,
+    granted,
+)
 from .. import _posix as posix
 from .._command_options import parse_slots
 from ..abc import AbstractJob, incidents_of, printable, run_of
 from ..jobs.command import _resource_limits, _result
 from ..jobs.ssh._wrapper import parse_cpu_count
 from . import _options, _output, _resources, _sources, _template
-from ._command_job import COMMAND_ERRORS, OUTCOME_OPTIONS, BatchCommandJob, KeptFailure, shorten_line
+from ._command_job import (
+    COMMAND_ERRORS,
+    OUTCOME_OPTIONS,
+    BatchCommandJob,
+    KeptFailure,
+    shorten_line,
+)
 from ._reporter import FailedCommand, Reporter
 
 if TYPE_CHECKING:
@@ -48,11 +64,17 @@ def command_lines(
     template: _template.CommandTemplate, product: _sources.SourceProduct, *, tags: bool
 ) -> Iterator[bytes]:
     """Yield the command lines that would run, with their tags. Block while no arguments are available."""
-    argument_lists = (arguments for arguments in product.iter_arguments(blocking=True) if arguments is not None)
+    argument_lists = (
+        arguments
+        for arguments in product.iter_arguments(blocking=True)
+        if arguments is not None
+    )
     for sequence, arguments in enumerate(argument_lists, 1):
         data = os.fsencode(template.fill(arguments, sequence, 1))
         if tags:
-            yield b"".join(_output.tag_lines([data], os.fsencode(" ".join(arguments) + "\t")))
+            yield b"".join(
+                _output.tag_lines([data], os.fsencode(" ".join(arguments) + "\t"))
+            )
         else:
             yield data
 
@@ -61,7 +83,9 @@ class BatchPart(Job[None], takes_slot=False):
     """The job that starts the commands, or the job that reports them. Who looks at the batch cannot cancel it alone."""
 
     def cancel(self) -> None:
-        raise RuntimeError(f"{self.label!r} is a part of the batch: drain the batch, or cancel it")
+        raise RuntimeError(
+            f"{self.label!r} is a part of the batch: drain the batch, or cancel it"
+        )
 
     def end(self) -> None:
         super().cancel()
@@ -113,11 +137,25 @@ class BatchScheduler(Scheduler):
         """
         failed = self.batch.reporter.failed
         names = {*wanted}
-        found = [each for each in failed.values() if {each.sequence, each.label, printable(each.label)} & names]
+        found = [
+            each
+            for each in failed.values()
+            if {each.sequence, each.label, printable(each.label)} & names
+        ]
         commands = [failed.pop(each.sequence) for each in found]
         if not commands:
-            raise RuntimeError("no such command has failed, or only such as --keep all keeps as results")
-        self.add(BatchPart(self.batch.feed_failed, commands, label="retry", critical=True, save=None))
+            raise RuntimeError(
+                "no such command has failed, or only such as --keep all keeps as results"
+            )
+        self.add(
+            BatchPart(
+                self.batch.feed_failed,
+                commands,
+                label="retry",
+                critical=True,
+                save=None,
+            )
+        )
         return [shorten_line(command.label) for command in commands]
 
     def _all_counts(self) -> dict[JobState, int]:
@@ -126,7 +164,9 @@ class BatchScheduler(Scheduler):
     def _counted_state(self, job: AbstractJob[Any]) -> JobState | None:
         """Return the state of a command, whose failure may be kept as a result. Of other jobs, count failures only."""
         if isinstance(job, BatchCommandJob):
-            is_kept_failure = job.state is JobState.SUCCEEDED and isinstance(job.result(), KeptFailure)
+            is_kept_failure = job.state is JobState.SUCCEEDED and isinstance(
+                job.result(), KeptFailure
+            )
             return JobState.FAILED if is_kept_failure else job.state
         return job.state if job.state is JobState.FAILED else None
 
@@ -166,10 +206,17 @@ class Batch:
         self.reporter: Final = reporter
         self.expected_count = product.total
         self._shell: Final = _template.Shell(os.environ)
-        self._environment: Final = {**posix.environb, b"PARALLEL_PID": str(os.getpid()).encode()}
-        self._feeder: Final = BatchPart(self._feed_commands, label="feed", critical=True, save=None)
+        self._environment: Final = {
+            **posix.environb,
+            b"PARALLEL_PID": str(os.getpid()).encode(),
+        }
+        self._feeder: Final = BatchPart(
+            self._feed_commands, label="feed", critical=True, save=None
+        )
         # The reporting job is added before the feeder, so that it sees every command.
-        report_job = BatchPart(self._report_commands, label="report", critical=True, save=None)
+        report_job = BatchPart(
+            self._report_commands, label="report", critical=True, save=None
+        )
         pool, pool_limit = _resources.make_pool(options.needs, options.pool)
         slots_per_node = None
         if options.jobs is not None or not nodes:
@@ -183,7 +230,9 @@ class Batch:
         self.scheduler.batch = self
         self.unreported: Final = anyio.CapacityLimiter(slots)
         given = {name: str(getattr(options, name)) for name in OUTCOME_OPTIONS}
-        self.outcome_options: Final = {name: text for name, text in given.items() if text != OUTCOME_OPTIONS[name]}
+        self.outcome_options: Final = {
+            name: text for name, text in given.items() if text != OUTCOME_OPTIONS[name]
+        }
         self._has_reported_wait = False
         self.is_stopped = False
         self._is_ended_from_outside = False
@@ -193,11 +242,17 @@ class Batch:
         self._line_counts: Final = Counter[str]()
         self._slots: Final = _resource_limits.NumberedSlots()
         self._slots_of_nodes = slots
-        self._node_pool: Final = NodePool(nodes, slots_per_node, reporter.printer.print_message)
+        self._node_pool: Final = NodePool(
+            nodes, slots_per_node, reporter.printer.print_message
+        )
         if slots_per_node is None:
-            self.scheduler.update([BatchPart(self._add_slots, node, forever=True) for node in nodes])
+            self.scheduler.update(
+                [BatchPart(self._add_slots, node, forever=True) for node in nodes]
+            )
 
-    def run(self, handle_signals: Callable[[int], Callable[[], object] | None] | bool = True) -> int:
+    def run(
+        self, handle_signals: Callable[[int], Callable[[], object] | None] | bool = True
+    ) -> int:
         """Run all commands, and return the exit code.
 
         Args:
@@ -209,7 +264,11 @@ class Batch:
         """
         try:
             # asyncio is used because it is imported in half the time of trio.
-            self.scheduler.run(backend="asyncio", handle_signals=handle_signals, journal=self.options.journal)
+            self.scheduler.run(
+                backend="asyncio",
+                handle_signals=handle_signals,
+                journal=self.options.journal,
+            )
         except BaseException:
             with contextlib.suppress(OSError):
                 self.reporter.print_unreported(self.is_stopped)
@@ -245,7 +304,12 @@ class Batch:
         tally = self.reporter.tally
         counts = Counter(command.state for command in list(self.reporter.unreported))
         counts[JobState.SCHEDULED] += counts.pop(JobState.IDLE, 0)
-        counts.update({JobState.SUCCEEDED: tally.succeeded_count, JobState.FAILED: tally.failed_count})
+        counts.update(
+            {
+                JobState.SUCCEEDED: tally.succeeded_count,
+                JobState.FAILED: tally.failed_count,
+            }
+        )
         if self.expected_count is not None:
             counts[JobState.IDLE] = max(0, self.expected_count - counts.total())
         return dict(counts)
@@ -272,7 +336,12 @@ class Batch:
                 return
         self.expected_count = sequence
 
-    async def _start(self, sequence: int, arguments: _sources.Arguments, failed: FailedCommand | None = None) -> bool:
+    async def _start(
+        self,
+        sequence: int,
+        arguments: _sources.Arguments,
+        failed: FailedCommand | None = None,
+    ) -> bool:
         """Add the job of a command when a slot is free. Return False if the batch has stopped before.
 
         A command that has failed is said to have until then.
@@ -293,7 +362,9 @@ class Batch:
             await self._take_back(failed)
             label = failed.label
         command = BatchCommandJob(self, sequence, slot, arguments, line, node, label)
-        if self.options.journal is not None and (read := run_of(self._feeder).prefetch_result(command.path)):
+        if self.options.journal is not None and (
+            read := run_of(self._feeder).prefetch_result(command.path)
+        ):
             await anyio.to_thread.run_sync(read)
         self.reporter.add(command)
         self.scheduler.add(command)
@@ -308,7 +379,11 @@ class Batch:
     async def _take_back(self, failed: FailedCommand) -> None:
         """Let the failure of a command count no longer: the scheduler drops its job, and its label is free."""
         self.reporter.take_back(failed)
-        for job in [job for job in self.scheduler if getattr(job, "sequence", None) == failed.sequence]:
+        for job in [
+            job
+            for job in self.scheduler
+            if getattr(job, "sequence", None) == failed.sequence
+        ]:
             with contextlib.suppress(*COMMAND_ERRORS):
                 await job
 
@@ -328,10 +403,16 @@ class Batch:
 
     async def wait_until_allowed(self) -> None:
         """Wait until enough memory is free for a start, or until the batch has stopped. Report a wait once."""
-        while not self.is_stopped and self.options.memfree is not None and (wait := self.options.memfree()):
+        while (
+            not self.is_stopped
+            and self.options.memfree is not None
+            and (wait := self.options.memfree())
+        ):
             if not self._has_reported_wait:
                 self._has_reported_wait = True
-                await self.reporter.printer.print_message(f"no command starts until {wait}")
+                await self.reporter.printer.print_message(
+                    f"no command starts until {wait}"
+                )
             await anyio.sleep(POLL_INTERVAL)
 
     def load(self, value: Any) -> CommandResult | KeptFailure:
@@ -352,9 +433,15 @@ class Batch:
         else:
             limit = self.options.timeout
         if failure.limit not in (None, limit):
-            raise ValueError(f"it was ended at a limit of {failure.limit} s, which is now another")
+            raise ValueError(
+                f"it was ended at a limit of {failure.limit} s, which is now another"
+            )
         new = self.outcome_options
-        if changed := [name for name in OUTCOME_OPTIONS if failure.options.get(name) != new.get(name)]:
+        if changed := [
+            name
+            for name in OUTCOME_OPTIONS
+            if failure.options.get(name) != new.get(name)
+        ]:
             raise ValueError(f"it failed with another --{changed[0].replace('_', '-')}")
         return failure
 
@@ -377,10 +464,17 @@ class Batch:
                 stdout=stdout, stderr=stderr, timeout=options.timeout,
                 idle_timeout=options.idle_timeout, label=shorten_line(line),
             )  # fmt: skip
-        numbers = {b"PARALLEL_SEQ": b"%d" % command.sequence, b"PARALLEL_JOBSLOT": b"%d" % command.slot}
+        numbers = {
+            b"PARALLEL_SEQ": b"%d" % command.sequence,
+            b"PARALLEL_JOBSLOT": b"%d" % command.slot,
+        }
         if options.needs:
-            granted_texts = {name: granted(name).text(command) for name in options.needs}
-            line = self._template.fill(command.arguments, command.sequence, command.slot, granted_texts)
+            granted_texts = {
+                name: granted(name).text(command) for name in options.needs
+            }
+            line = self._template.fill(
+                command.arguments, command.sequence, command.slot, granted_texts
+            )
         return CommandJob(
             self._shell.command(line), env={**self._environment, **numbers}, memory_limit=options.memory_limit,
             pin="slot" if options.pin else None, stdout=stdout, stderr=stderr, timeout=options.timeout,
@@ -392,12 +486,19 @@ class Batch:
         if not self.options.line_buffer:
             return subprocess.PIPE, subprocess.PIPE
         if command.live_outputs is None:
-            command.live_outputs = (self._make_tagged_stream(command, 0), self._make_tagged_stream(command, 1))
+            command.live_outputs = (
+                self._make_tagged_stream(command, 0),
+                self._make_tagged_stream(command, 1),
+            )
         return command.live_outputs
 
-    def _make_tagged_stream(self, command: BatchCommandJob, stream: int) -> _output.TaggedLineStream:
+    def _make_tagged_stream(
+        self, command: BatchCommandJob, stream: int
+    ) -> _output.TaggedLineStream:
         print_live = self.reporter.printer.print_live
-        return _output.TaggedLineStream(lambda data: print_live(command.sequence, stream, data), command.tag)
+        return _output.TaggedLineStream(
+            lambda data: print_live(command.sequence, stream, data), command.tag
+        )
 
     async def find_other_node(self, error: Unreachable) -> Node | None:
         """Wait for a slot on another node than the node of the error, which is reported once, and return that node.
@@ -414,7 +515,9 @@ class Batch:
 
     async def _report_commands(self) -> None:
         async for job in self.scheduler.as_settled():
-            if isinstance(job, BatchCommandJob) and (job.started_at is not None or not self.is_stopped):
+            if isinstance(job, BatchCommandJob) and (
+                job.started_at is not None or not self.is_stopped
+            ):
                 must_stop = await self.reporter.report(job)
                 self._slots.give_back(job.slot)
                 if must_stop and not self.is_stopped:
@@ -428,7 +531,9 @@ class Batch:
         effect = "starting no more commands"
         if self.options.halt.is_immediate:
             effect = "ending the running commands"
-        await self.reporter.printer.print_message(f"--halt: {effect} after: {shorten_line(command.line)}")
+        await self.reporter.printer.print_message(
+            f"--halt: {effect} after: {shorten_line(command.line)}"
+        )
         if self.options.halt.is_immediate:
             self.scheduler.cancel()
 
@@ -458,13 +563,18 @@ class NodePool:
     """
 
     def __init__(
-        self, nodes: Sequence[Node], slots_per_node: int | None, print_message: Callable[[str], Awaitable[Any]]
+        self,
+        nodes: Sequence[Node],
+        slots_per_node: int | None,
+        print_message: Callable[[str], Awaitable[Any]],
     ) -> None:
         self._print_message: Final = print_message
         # All nodes, until a node proves to be unreachable.
         self._reachable_nodes: Final = set(nodes)
         self._free_slots: Final = deque(list(nodes) * (slots_per_node or 0))
-        self._semaphore: Final = anyio.Semaphore(len(self._free_slots), fast_acquire=True)
+        self._semaphore: Final = anyio.Semaphore(
+            len(self._free_slots), fast_acquire=True
+        )
 
     def release(self, node: Node) -> None:
         """Add a free slot on a node."""
@@ -482,7 +592,13 @@ class NodePool:
         """Add a slot for each CPU of a node, and return their number. If it is unknown, add a single slot."""
         from .. import SshJob
 
-        count_job = SshJob(node, COUNT_CPUS_COMMAND, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+        count_job = SshJob(
+            node,
+            COUNT_CPUS_COMMAND,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
         cpus = 1
         with contextlib.suppress(SshError):
             cpus = parse_cpu_count((await count_job.co_run()).stdout)

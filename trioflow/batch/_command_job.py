@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
 
 import anyio
 
-from .. import CommandError, CommandJob, CommandResult, JobCancelled, JobState, JobTimeout, SshError, Unreachable
+from .. import (
+    CommandError,
+    CommandJob,
+    CommandResult,
+    JobCancelled,
+    JobState,
+    JobTimeout,
+    SshError,
+    Unreachable,
+)
 from .._core.base._text_forms import fit
 from ..abc import AbstractJob, LocalDirectory, Work, restoration_of, run_of
 from ..jobs.command._output_sinks import SPOOL_LIMIT_BYTES, OutputSpool
@@ -28,7 +37,9 @@ if TYPE_CHECKING:
 
 KILLED_EXIT_VALUE: Final = -1
 NOT_FOUND_CODE: Final = 127
-NOT_FOUND_PATTERN: Final = re.compile(rb": (command )?not found\b|\bcommand not found: ")
+NOT_FOUND_PATTERN: Final = re.compile(
+    rb": (command )?not found\b|\bcommand not found: "
+)
 """How a shell says that it has not found a command. The code alone could also mean that a shared library is missing."""
 NOT_STARTED_CODE: Final = 126
 KILLED_CODE: Final = 255
@@ -80,7 +91,10 @@ class CommandOutcome:
     @property
     def has_large_output(self) -> bool:
         """Whether it takes so long to save the outputs that a thread should do it."""
-        return sum(output.seek(0, io.SEEK_END) for output in open_outputs(self.result)) > SPOOL_LIMIT_BYTES
+        return (
+            sum(output.seek(0, io.SEEK_END) for output in open_outputs(self.result))
+            > SPOOL_LIMIT_BYTES
+        )
 
     @property
     def has_failed(self) -> bool:
@@ -104,7 +118,11 @@ class CommandOutcome:
         if isinstance(self.error, JobCancelled):
             return KILLED_EXIT_VALUE
         if isinstance(self.error, JobTimeout):
-            if self.result is not None and self.error.waits and self.result.returncode > 0:
+            if (
+                self.result is not None
+                and self.error.waits
+                and self.result.returncode > 0
+            ):
                 return self.result.returncode
             return KILLED_EXIT_VALUE
         if self.result is None:
@@ -119,7 +137,11 @@ class CommandOutcome:
 
         So no crash has the exit code 0 there.
         """
-        return None if self.signal or self.joblog_exit_value == KILLED_EXIT_VALUE else self.joblog_exit_value
+        return (
+            None
+            if self.signal or self.joblog_exit_value == KILLED_EXIT_VALUE
+            else self.joblog_exit_value
+        )
 
     @property
     def exit_code(self) -> int:
@@ -155,8 +177,13 @@ class CommandOutcome:
                 return f"ended by {limit}"
             return f"{describe_exit(self.result.returncode)}; what it left running was ended by {limit}"
         if self.result is not None and isinstance(self.error, CommandError):
-            is_missing = self.result.returncode == NOT_FOUND_CODE and NOT_FOUND_PATTERN.search(self.error.stderr or b"")
-            return describe_exit(self.result.returncode) + ": command not found" * bool(is_missing)
+            is_missing = (
+                self.result.returncode == NOT_FOUND_CODE
+                and NOT_FOUND_PATTERN.search(self.error.stderr or b"")
+            )
+            return describe_exit(self.result.returncode) + ": command not found" * bool(
+                is_missing
+            )
         return str(self.error)
 
     @property
@@ -173,7 +200,9 @@ def open_outputs(result: CommandResult | None) -> tuple[BinaryIO, BinaryIO]:
     return _open_output(result, "stdout"), _open_output(result, "stderr")
 
 
-def _open_output(result: CommandResult | None, stream: Literal["stdout", "stderr"]) -> BinaryIO:
+def _open_output(
+    result: CommandResult | None, stream: Literal["stdout", "stderr"]
+) -> BinaryIO:
     try:
         if result is None:
             return io.BytesIO()
@@ -200,21 +229,33 @@ class KeptFailure:
     """The options of `OUTCOME_OPTIONS` whose values were not the defaults."""
 
     @classmethod
-    def of(cls, error: Exception, result: CommandResult | None, options: dict[str, str]) -> KeptFailure | None:
+    def of(
+        cls, error: Exception, result: CommandResult | None, options: dict[str, str]
+    ) -> KeptFailure | None:
         """Return the part of a failure to keep, or None if the command was not started, or its node was lost."""
         is_started = result is not None and result.returncode not in NOT_STARTED_CODES
-        if result is None or not is_started or not isinstance(error, CommandError | JobTimeout):
+        if (
+            result is None
+            or not is_started
+            or not isinstance(error, CommandError | JobTimeout)
+        ):
             return None
         if isinstance(error, JobTimeout):
-            return cls(result, error.seconds, error.missing is not None, error.waits, options)
+            return cls(
+                result, error.seconds, error.missing is not None, error.waits, options
+            )
         if error.result is None:
             return None
         return cls(result, None, False, options=options)
 
     def error(self, job: BatchCommandJob) -> Exception:
         if self.limit is not None:
-            return JobTimeout(job, self.limit, "output" if self.is_idle else None, waits=self.waits)
-        return CommandError(job, job.line, describe_exit(self.result.returncode), self.result)
+            return JobTimeout(
+                job, self.limit, "output" if self.is_idle else None, waits=self.waits
+            )
+        return CommandError(
+            job, job.line, describe_exit(self.result.returncode), self.result
+        )
 
 
 class BatchCommandJob(
@@ -257,7 +298,11 @@ class BatchCommandJob(
         self._attempt_job: CommandJob | SshJob | None = None
         self._tries = 0
         self._start_timestamp, self._start_time = time.time(), time.monotonic()
-        super().__init__(label=label or batch.unique_label(line), needs=batch.options.needs, save=(_dump, batch.load))
+        super().__init__(
+            label=label or batch.unique_label(line),
+            needs=batch.options.needs,
+            save=(_dump, batch.load),
+        )
 
     def try_again(self) -> None:
         """Run the command again in this batch, as a new job, if it has failed. The last try counts."""
@@ -287,11 +332,15 @@ class BatchCommandJob(
                 return result
             except COMMAND_ERRORS as error:
                 # There is no 0th: 0 is no limit.
-                may_retry = self._tries != batch.options.retries and not isinstance(error, Unreachable)
+                may_retry = self._tries != batch.options.retries and not isinstance(
+                    error, Unreachable
+                )
                 if may_retry:
                     await batch.wait_until_allowed()
                 if not may_retry or batch.is_stopped:
-                    kept = KeptFailure.of(error, self.last_result, batch.outcome_options)
+                    kept = KeptFailure.of(
+                        error, self.last_result, batch.outcome_options
+                    )
                     if kept is None or batch.options.keep != "all":
                         raise
                     await self._store_large_output(kept)
@@ -300,13 +349,19 @@ class BatchCommandJob(
     async def _store_large_output(self, value: CommandResult | KeptFailure) -> None:
         """Have a thread write the outputs into the journal, if they are on disk: the journal takes its time."""
         result = value.result if isinstance(value, KeptFailure) else value
-        if self._batch.options.journal is not None and OutputSpool in map(type, (result._stdout, result._stderr)):
+        if self._batch.options.journal is not None and OutputSpool in map(
+            type, (result._stdout, result._stderr)
+        ):
             await anyio.to_thread.run_sync(run_of(self).prepare_result, self, value)
 
     async def _run_once(self) -> CommandResult:
         """Run the command once, on the first node that can be reached."""
         while True:
-            self._attempt_job, self._start_timestamp, self._start_time = None, time.time(), time.monotonic()
+            self._attempt_job, self._start_timestamp, self._start_time = (
+                None,
+                time.time(),
+                time.monotonic(),
+            )
             self._attempt_job = self._batch.make_attempt_job(self)
             try:
                 return await self._attempt_job.co_run()
@@ -367,7 +422,9 @@ class BatchCommandJob(
     def tag(self) -> bytes | None:
         if not self._batch.options.tag:
             return None
-        return self._batch.reporter.printer.shown_bytes(" ".join(self.arguments)) + b"\t"
+        return (
+            self._batch.reporter.printer.shown_bytes(" ".join(self.arguments)) + b"\t"
+        )
 
 
 def _dump(value: CommandResult | KeptFailure) -> Any:

@@ -19,8 +19,20 @@ if TYPE_CHECKING:
 
 TABLE_SUFFIXES: Final = (".csv", ".jsonl")
 # In lower case, of names that mean no directory.
-OTHER_SUFFIXES: Final = (".csv", ".db", ".gz", ".json", ".jsonl", ".parquet", ".tsv", ".xls", ".xlsx")
-HALT_RULE_PATTERN: Final = re.compile(r"(now|soon),(fail|success|done)=([1-9]\d*)(%?)", re.ASCII)
+OTHER_SUFFIXES: Final = (
+    ".csv",
+    ".db",
+    ".gz",
+    ".json",
+    ".jsonl",
+    ".parquet",
+    ".tsv",
+    ".xls",
+    ".xlsx",
+)
+HALT_RULE_PATTERN: Final = re.compile(
+    r"(now|soon),(fail|success|done)=([1-9]\d*)(%?)", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +72,9 @@ class HaltRule:
 
 def parse_keep(text: str) -> str:
     if text not in ("succeeded", "all"):
-        raise ValueError(f"{text!r} is not what a journal can keep: give succeeded or all")
+        raise ValueError(
+            f"{text!r} is not what a journal can keep: give succeeded or all"
+        )
     return text
 
 
@@ -76,20 +90,36 @@ class Options:
         "CPUs that may be used.  [default: 100%]",
     )  # fmt: skip
     nodes: tuple[str, ...] = option(
-        "-S", "--sshlogin", multiple=True, metavar="NODES", help="Run the commands on these nodes, up to -j on each."
+        "-S",
+        "--sshlogin",
+        multiple=True,
+        metavar="NODES",
+        help="Run the commands on these nodes, up to -j on each.",
     )
     ssh_config: str | None = option(
-        "-F", "--ssh-config", metavar="FILE", help="Configuration file of ssh, for -S (provisional)."
+        "-F",
+        "--ssh-config",
+        metavar="FILE",
+        help="Configuration file of ssh, for -S (provisional).",
     )
-    timeout: float | None = option(parse=parse_time_limit, metavar="TIME", help="End a command that takes longer.")
+    timeout: float | None = option(
+        parse=parse_time_limit, metavar="TIME", help="End a command that takes longer."
+    )
     retries: int = option(
-        parse=parse_count, default="1", metavar="N", help="Run a command up to N times; 0 for no limit."
+        parse=parse_count,
+        default="1",
+        metavar="N",
+        help="Run a command up to N times; 0 for no limit.",
     )
     idle_timeout: float | None = option(
-        parse=parse_time_limit, metavar="TIME", help="End a command that writes nothing for this long (provisional)."
+        parse=parse_time_limit,
+        metavar="TIME",
+        help="End a command that writes nothing for this long (provisional).",
     )
     memfree: _resources.StartCondition | None = option(
-        parse=_resources.parse_memfree, metavar="SIZE", help="Start no command while less memory is free."
+        parse=_resources.parse_memfree,
+        metavar="SIZE",
+        help="Start no command while less memory is free.",
     )
     memory_limit: int | None = option(
         parse=_resources.parse_memory_limit, metavar="SIZE",
@@ -112,9 +142,12 @@ class Options:
         "success or done.",
     )  # fmt: skip
     # ---- saved results
-    joblog: str | None = option(metavar="FILE", help="Write a line for each command; +FILE appends.")
+    joblog: str | None = option(
+        metavar="FILE", help="Write a line for each command; +FILE appends."
+    )
     journal: str | None = option(
-        metavar="FILE", help="Keep commands that succeed, with their output, and do not run them again."
+        metavar="FILE",
+        help="Keep commands that succeed, with their output, and do not run them again.",
     )
     keep: str = option(
         parse=parse_keep, default="succeeded", metavar="WHAT",
@@ -125,21 +158,42 @@ class Options:
         metavar="DIR",
         help="Save outputs in this directory, or all in the table FILE.csv or FILE.jsonl, instead of printing them.",
     )
-    keep_order: bool = option("-k", "--keep-order", help="Print outputs in the order of the arguments.")
-    line_buffer: bool = option(help="Print each line as it is written, not each output as a whole.")
+    keep_order: bool = option(
+        "-k", "--keep-order", help="Print outputs in the order of the arguments."
+    )
+    line_buffer: bool = option(
+        help="Print each line as it is written, not each output as a whole."
+    )
     tag: bool = option(help="Print the arguments before each line.")
-    bar: bool = option(help="Show a progress bar on a terminal; all arguments are read first.")
+    bar: bool = option(
+        help="Show a progress bar on a terminal; all arguments are read first."
+    )
     dry_run: bool = option(help="Print the commands without running them.")
     # ---- arguments
     files: tuple[str, ...] = option(
-        "-a", "--arg-file", multiple=True, metavar="FILE", help="Read arguments from a file; - is stdin."
+        "-a",
+        "--arg-file",
+        multiple=True,
+        metavar="FILE",
+        help="Read arguments from a file; - is stdin.",
     )
     null: bool = option("-0", "--null", help="Lines of files and stdin end with NUL.")
     colsep: re.Pattern[str] | None = option(
-        "-C", "--colsep", parse=_sources.parse_column_separator, metavar="REGEXP", help="Split lines into {1}, {2}, ..."
+        "-C",
+        "--colsep",
+        parse=_sources.parse_column_separator,
+        metavar="REGEXP",
+        help="Split lines into {1}, {2}, ...",
     )
-    items_per_command: int | None = option("-N", parse=parse_count, metavar="N", help="Give each command N arguments.")
-    fills_lines: bool = option("-X", "-m", "--xargs", help="Give each command as many arguments as a line holds.")
+    items_per_command: int | None = option(
+        "-N", parse=parse_count, metavar="N", help="Give each command N arguments."
+    )
+    fills_lines: bool = option(
+        "-X",
+        "-m",
+        "--xargs",
+        help="Give each command as many arguments as a line holds.",
+    )
 
     def check_conflicts(self) -> None:
         """Reject conflicting options.
@@ -149,22 +203,34 @@ class Options:
 
         """
         if self.fills_lines and self.items_per_command is not None:
-            raise ValueError("-X gives a command as many arguments as a line holds, and -N gives it N: leave one out")
+            raise ValueError(
+                "-X gives a command as many arguments as a line holds, and -N gives it N: leave one out"
+            )
         self._check_output()
         self._check_journal()
         self._check_resources()
 
     def _check_output(self) -> None:
         storage_options = (("--results", self.results), ("--journal", self.journal))
-        for name in [name for name, value in storage_options if self.line_buffer and value is not None]:
-            raise ValueError(f"{name} keeps outputs, but --line-buffer only forwards them: leave one out")
+        for name in [
+            name
+            for name, value in storage_options
+            if self.line_buffer and value is not None
+        ]:
+            raise ValueError(
+                f"{name} keeps outputs, but --line-buffer only forwards them: leave one out"
+            )
         name = self.results or ""
         if name.lower().endswith(OTHER_SUFFIXES) and not name.endswith(TABLE_SUFFIXES):
-            raise ValueError(f"--results {printable(name)}: give FILE.csv or FILE.jsonl for a table, or a directory")
+            raise ValueError(
+                f"--results {printable(name)}: give FILE.csv or FILE.jsonl for a table, or a directory"
+            )
 
     def _check_journal(self) -> None:
         if self.keep == "all" and self.journal is None:
-            raise ValueError("--keep all needs --journal FILE, in which the failures are kept")
+            raise ValueError(
+                "--keep all needs --journal FILE, in which the failures are kept"
+            )
         if self.journal is not None and self.dry_run:
             raise ValueError(
                 f"--dry-run does not read a journal: to see its contents, run `trioflow journal "
@@ -173,7 +239,9 @@ class Options:
 
     def _check_resources(self) -> None:
         if self.pool and not self.needs:
-            raise ValueError("--pool needs --needs, which gives the amounts for each command")
+            raise ValueError(
+                "--pool needs --needs, which gives the amounts for each command"
+            )
         local_options = (
             ("--memfree", self.memfree),
             ("--memory-limit", self.memory_limit),
@@ -191,4 +259,6 @@ class Options:
         names = [name for name, value in local_options if value]
         if self.nodes and names:
             verb = "applies" if len(names) == 1 else "apply"
-            raise ValueError(f"{' and '.join(names)} {verb} to this machine, but the commands run on nodes")
+            raise ValueError(
+                f"{' and '.join(names)} {verb} to this machine, but the commands run on nodes"
+            )

@@ -49,7 +49,9 @@ class StdStream:
         self.is_broken = False
         self._stream: Final[Any] = getattr(sys, name)
         self._descriptor: Final[Any] = _find_descriptor(self._stream)
-        self.is_terminal: Final = self._descriptor is not None and os.isatty(self._descriptor)
+        self.is_terminal: Final = self._descriptor is not None and os.isatty(
+            self._descriptor
+        )
         self._is_pollable = self.is_appended = False
         if self._descriptor is not None:
             self._is_pollable = not stat.S_ISREG(os.fstat(self._descriptor).st_mode)
@@ -58,7 +60,11 @@ class StdStream:
 
     async def wait_writable(self) -> None:
         """Wait until `PIPE_WRITE_SIZE` bytes can be written without blocking."""
-        if self._is_pollable and not self.is_broken and not posix.is_ready(self._descriptor, posix.POLLOUT):
+        if (
+            self._is_pollable
+            and not self.is_broken
+            and not posix.is_ready(self._descriptor, posix.POLLOUT)
+        ):
             await anyio.wait_writable(self._descriptor)
 
     def write_blocking(self, data: bytes) -> None:
@@ -96,7 +102,11 @@ def tag_lines(chunks: Iterable[bytes], tag: bytes) -> Iterator[bytes]:
     """
     is_line_start = True
     for chunk in chunks:
-        yield (tag if is_line_start else b"") + chunk[:-1].replace(b"\n", b"\n" + tag) + chunk[-1:]
+        yield (
+            (tag if is_line_start else b"")
+            + chunk[:-1].replace(b"\n", b"\n" + tag)
+            + chunk[-1:]
+        )
         is_line_start = chunk.endswith(b"\n")
 
 
@@ -145,7 +155,9 @@ class Backlog:
             OSError: the disk is full.
 
         """
-        data = output.read(max(0, self._max_bytes_in_memory - self._bytes_in_memory) + 1)
+        data = output.read(
+            max(0, self._max_bytes_in_memory - self._bytes_in_memory) + 1
+        )
         if self._bytes_in_memory + len(data) <= self._max_bytes_in_memory:
             self._bytes_in_memory += len(data)
             return data
@@ -208,7 +220,12 @@ class Printer:
         self._unwritten_chunks: OutputChunks = iter(())
 
     def keep_output(
-        self, number: int, outputs: tuple[BinaryIO, BinaryIO], tag: bytes | None, *, is_restored: bool = False
+        self,
+        number: int,
+        outputs: tuple[BinaryIO, BinaryIO],
+        tag: bytes | None,
+        *,
+        is_restored: bool = False,
     ) -> None:
         """Keep the output of a command that has ended, until it is printed.
 
@@ -231,13 +248,17 @@ class Printer:
             )
         if self._prints_in_order:
             # Copy the output: it may have to wait for long, and would keep its files open.
-            kept_chunks: list[Iterator[bytes]] = [self._backlog.take(self._backlog.store(output)) for output in outputs]
+            kept_chunks: list[Iterator[bytes]] = [
+                self._backlog.take(self._backlog.store(output)) for output in outputs
+            ]
         else:
             kept_chunks = [read_chunks(output) for output in outputs]
         # A try of the command that has failed may wait, too.
         earlier = self._waiting_outputs.get(number, ())
         self._waiting_outputs[number] = itertools.chain(
-            earlier, self._take_early_output(number), self._split_into_chunks(kept_chunks, tag)
+            earlier,
+            self._take_early_output(number),
+            self._split_into_chunks(kept_chunks, tag),
         )
 
     def print_live(self, number: int, stream_index: int, data: bytes) -> None:
@@ -258,7 +279,9 @@ class Printer:
             return
         stream = self.streams[stream_index]
         if self._prints_in_order and number != self.next_printed_number:
-            self._early_outputs.setdefault(number, []).append((stream, self._backlog.store(io.BytesIO(data))))
+            self._early_outputs.setdefault(number, []).append(
+                (stream, self._backlog.store(io.BytesIO(data)))
+            )
         else:
             self._write_blocking(iter([(stream, data)]))
 
@@ -286,7 +309,10 @@ class Printer:
             (self._take_early_output(number), self._waiting_outputs.get(number, ()))
             for number in sorted({*self._early_outputs, *self._waiting_outputs})
         )
-        for output in (self._unwritten_chunks, *itertools.chain.from_iterable(remaining)):
+        for output in (
+            self._unwritten_chunks,
+            *itertools.chain.from_iterable(remaining),
+        ):
             self._write_blocking(iter(output))
 
     def shown_bytes(self, text: str) -> bytes:
@@ -305,7 +331,9 @@ class Printer:
             message = terminal_text(f"trioflow batch: {text}", sys.stderr)
             await self._write(iter([(self.streams[1], os.fsencode(message + "\n"))]))
 
-    def _split_into_chunks(self, outputs: Iterable[Iterable[bytes]], tag: bytes | None) -> OutputChunks:
+    def _split_into_chunks(
+        self, outputs: Iterable[Iterable[bytes]], tag: bytes | None
+    ) -> OutputChunks:
         for stream, output in zip(self.streams, outputs, strict=True):
             chunks = output
             if tag is not None:
@@ -315,7 +343,11 @@ class Printer:
 
     def _take_early_output(self, number: int) -> OutputChunks:
         items = self._early_outputs.pop(number, ())
-        return ((stream, chunk) for stream, item in items for chunk in self._backlog.take(item))
+        return (
+            (stream, chunk)
+            for stream, item in items
+            for chunk in self._backlog.take(item)
+        )
 
     def _write_blocking(self, output: OutputChunks) -> None:
         with self._print_guard() as needs_newline:
@@ -328,7 +360,9 @@ class Printer:
             chunks = end_last_line(output, needs_newline)
             for stream, chunk in chunks:
                 for start in range(0, len(chunk), PIPE_WRITE_SIZE):
-                    self._unwritten_chunks = itertools.chain([(stream, chunk[start:])], chunks)
+                    self._unwritten_chunks = itertools.chain(
+                        [(stream, chunk[start:])], chunks
+                    )
                     if time.perf_counter() > turn_ends_at:
                         # Let timeouts fire, and other commands start.
                         await anyio.lowlevel.checkpoint()
@@ -355,7 +389,9 @@ class TaggedLineStream(io.RawIOBase):
 
     """
 
-    def __init__(self, write_lines: Callable[[bytes], object], tag: bytes | None) -> None:
+    def __init__(
+        self, write_lines: Callable[[bytes], object], tag: bytes | None
+    ) -> None:
         self._write_lines: Final = write_lines
         self._tag: Final = tag
         self._unfinished_line: list[bytes] = []
@@ -379,4 +415,6 @@ class TaggedLineStream(io.RawIOBase):
             self._pass_on(line)
 
     def _pass_on(self, data: bytes) -> None:
-        self._write_lines(data if self._tag is None else b"".join(tag_lines([data], self._tag)))
+        self._write_lines(
+            data if self._tag is None else b"".join(tag_lines([data], self._tag))
+        )

@@ -62,7 +62,14 @@ class RecordFile:
 
     """
 
-    def __init__(self, path: str, row_format: RowFormat, *, append: bool = False, resumes: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        row_format: RowFormat,
+        *,
+        append: bool = False,
+        resumes: bool = False,
+    ) -> None:
         self._path: Final = path
         self._format: Final = row_format
         self._appends: Final = append
@@ -108,7 +115,9 @@ class RecordFile:
             if (earlier := self._failed_rows.pop(outcome.sequence, None)) is not None:
                 self._superseded.append(earlier)
             data = bytearray()
-            for piece in itertools.chain(self._format.encode_outcome(outcome, arguments), (None,)):
+            for piece in itertools.chain(
+                self._format.encode_outcome(outcome, arguments), (None,)
+            ):
                 data += piece or b""
                 if piece is None or len(data) > MAX_WRITE_SIZE:
                     checksum = zlib.crc32(data, checksum)
@@ -119,7 +128,11 @@ class RecordFile:
 
     def close(self) -> None:
         try:
-            if self._superseded and os.path.isfile(self._path) and not self._path.startswith(("/dev/", "/proc/")):
+            if (
+                self._superseded
+                and os.path.isfile(self._path)
+                and not self._path.startswith(("/dev/", "/proc/"))
+            ):
                 self._remove_superseded()
         except OSError as error:
             raise self._make_write_error(error) from None
@@ -127,7 +140,11 @@ class RecordFile:
             os.close(self._descriptor)
 
     def _open(self) -> int:
-        return os.open(self._path, os.O_RDWR * self._appends | os.O_WRONLY * (not self._appends) | FLAGS, 0o666)
+        return os.open(
+            self._path,
+            os.O_RDWR * self._appends | os.O_WRONLY * (not self._appends) | FLAGS,
+            0o666,
+        )
 
     def _size(self) -> int:
         return os.fstat(self._descriptor).st_size
@@ -166,7 +183,9 @@ class RecordFile:
             return False
         for _ in range(self._lock_tries):
             try:
-                posix.fcntl.flock(self._descriptor, posix.fcntl.LOCK_EX | posix.fcntl.LOCK_NB)
+                posix.fcntl.flock(
+                    self._descriptor, posix.fcntl.LOCK_EX | posix.fcntl.LOCK_NB
+                )
             except BlockingIOError:
                 time.sleep(LOCK_SECONDS)
             except OSError:
@@ -199,13 +218,23 @@ class RecordFile:
             target = Path(self._path).resolve()
             if status.st_nlink > 1 or status.st_uid != os.geteuid() or not is_locked:
                 return
-            rows = sorted({place for row in self._superseded if (place := _find(file, row)) is not None})
+            rows = sorted(
+                {
+                    place
+                    for row in self._superseded
+                    if (place := _find(file, row)) is not None
+                }
+            )
             if not rows or not os.access(target.parent, os.W_OK):
                 return
             new = target.with_name(f".{target.name}.{secrets.token_hex(4)}.new")
             try:
-                with open(posix.open_regular(new, os.O_RDWR | os.O_CREAT | os.O_EXCL), "wb") as kept:
-                    for before, row in itertools.pairwise([Row(0, 0, 0), *rows, Row(size, size, 0)]):
+                with open(
+                    posix.open_regular(new, os.O_RDWR | os.O_CREAT | os.O_EXCL), "wb"
+                ) as kept:
+                    for before, row in itertools.pairwise(
+                        [Row(0, 0, 0), *rows, Row(size, size, 0)]
+                    ):
                         for piece in _pieces(file, before.end, row.start):
                             kept.write(piece)
                     os.fchmod(kept.fileno(), os.fstat(file.fileno()).st_mode)
@@ -264,7 +293,9 @@ class RecordFile:
             raise self._make_write_error(error) from None
 
     def _make_write_error(self, error: OSError) -> BatchError:
-        return BatchError(f"cannot write {self._format.description} {self._path!r}: {error.strerror}")
+        return BatchError(
+            f"cannot write {self._format.description} {self._path!r}: {error.strerror}"
+        )
 
 
 class Row(NamedTuple):
@@ -285,7 +316,10 @@ def _pieces(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
 def _find(file: BinaryIO, row: Row) -> Row | None:
     """Return where a row lies now, or None. A row of one line is found where another batch has moved it up."""
     pieces = _pieces(file, row.start, row.end)
-    if functools.reduce(lambda checksum, data: zlib.crc32(data, checksum), pieces, 0) == row.checksum:
+    if (
+        functools.reduce(lambda checksum, data: zlib.crc32(data, checksum), pieces, 0)
+        == row.checksum
+    ):
         return row
     position = 0
     size = row.end - row.start
@@ -318,7 +352,9 @@ class JoblogFormat:
     def header(self, arguments: Sequence[str] | None) -> bytes:
         return self.start + b"\n"
 
-    def encode_outcome(self, outcome: CommandOutcome, arguments: Sequence[str]) -> Iterator[bytes]:
+    def encode_outcome(
+        self, outcome: CommandOutcome, arguments: Sequence[str]
+    ) -> Iterator[bytes]:
         """Yield the line of a command."""
         columns = (
             outcome.sequence, outcome.host, f"{outcome.start_timestamp:.3f}", f"{outcome.runtime:10.3f}", 0,
@@ -338,11 +374,19 @@ class JsonLinesFormat:
         """Return nothing: the keys are in each line."""
         return b""
 
-    def encode_outcome(self, outcome: CommandOutcome, arguments: Sequence[str]) -> Iterator[bytes]:
+    def encode_outcome(
+        self, outcome: CommandOutcome, arguments: Sequence[str]
+    ) -> Iterator[bytes]:
         """Yield the line of a command in pieces, because its outputs may be large."""
         texts = [escape_invalid_utf8(argument) for argument in arguments]
-        yield json.dumps({"seq": outcome.sequence, "arguments": texts, **_facts(outcome)}).encode().removesuffix(b"}")
-        for name, output in zip(("stdout", "stderr"), open_outputs(outcome.result), strict=True):
+        yield (
+            json.dumps({"seq": outcome.sequence, "arguments": texts, **_facts(outcome)})
+            .encode()
+            .removesuffix(b"}")
+        )
+        for name, output in zip(
+            ("stdout", "stderr"), open_outputs(outcome.result), strict=True
+        ):
             yield from json_field(name, output)
         yield b"}\n"
 
@@ -368,14 +412,21 @@ class CsvFormat:
         names = (f"arg{number}" for number in range(1, self._count + 1))
         return _csv_row(["seq", *names, *FACT_NAMES, "stdout", "stderr"])
 
-    def encode_outcome(self, outcome: CommandOutcome, arguments: Sequence[str]) -> Iterator[bytes]:
+    def encode_outcome(
+        self, outcome: CommandOutcome, arguments: Sequence[str]
+    ) -> Iterator[bytes]:
         """Yield the row of a command in pieces, because its outputs may be large."""
         count = self._count
-        texts = [escape_formula(escape_invalid_utf8(argument)) for argument in arguments]
+        texts = [
+            escape_formula(escape_invalid_utf8(argument)) for argument in arguments
+        ]
         if len(texts) > count > 0:
             texts[count - 1 :] = [" ".join(texts[count - 1 :])]
         texts += [""] * (count - len(texts))
-        facts = [escape_formula(fact) if isinstance(fact, str) else fact for fact in _facts(outcome).values()]
+        facts = [
+            escape_formula(fact) if isinstance(fact, str) else fact
+            for fact in _facts(outcome).values()
+        ]
         yield _csv_row([outcome.sequence, *texts[:count], *facts]).removesuffix(b"\n")
         for output in open_outputs(outcome.result):
             yield b","
@@ -403,7 +454,9 @@ def _facts(outcome: CommandOutcome) -> dict[str, Any]:
     facts: dict[str, Any] = dict(zip(FACT_NAMES, values, strict=True))
     if outcome.table_exit_code is None:
         # A shell may have been ended before it had waited for its program, which has used the most.
-        facts.update(dict.fromkeys(USAGE_NAMES if outcome.in_shell else ("max_rss_bound",)))
+        facts.update(
+            dict.fromkeys(USAGE_NAMES if outcome.in_shell else ("max_rss_bound",))
+        )
     return facts
 
 
@@ -424,7 +477,9 @@ def _csv_cell(output: BinaryIO) -> Iterator[bytes]:
     for text in _decoded(output, "backslashreplace"):
         # The middle of a cell begins no formula.
         before = "" if last in ("", ";", "\t") else "x"
-        yield (b"" if last else b'"') + escape_formula(before + text).removeprefix(before).replace('"', '""').encode()
+        yield (b"" if last else b'"') + escape_formula(before + text).removeprefix(
+            before
+        ).replace('"', '""').encode()
         last = text[-1]
     yield b'"' if last else b""
 
@@ -449,7 +504,9 @@ def json_field(name: str, output: BinaryIO) -> Iterator[bytes]:
     else:
         output.seek(0)
         yield f', "{name}": "'.encode()
-        yield from (json.dumps(text)[1:-1].encode() for text in _decoded(output, "strict"))
+        yield from (
+            json.dumps(text)[1:-1].encode() for text in _decoded(output, "strict")
+        )
     yield b'"'
 
 
@@ -493,7 +550,9 @@ class OutputDirectory:
 
         """
         for path in self._paths(sequence, arguments, 1):
-            number, others = self._owners.setdefault(os.path.normpath(path), (sequence, " ".join(arguments)))
+            number, others = self._owners.setdefault(
+                os.path.normpath(path), (sequence, " ".join(arguments))
+            )
             if number != sequence:
                 raise BatchError(
                     f"commands {number} ({others}) and {sequence} ({' '.join(arguments)}) would both write their "
@@ -509,7 +568,13 @@ class OutputDirectory:
         """
         self.save(outcome.sequence, arguments, slot, open_outputs(outcome.result))
 
-    def save(self, sequence: int, arguments: Sequence[str], slot: int, outputs: tuple[BinaryIO, BinaryIO]) -> None:
+    def save(
+        self,
+        sequence: int,
+        arguments: Sequence[str],
+        slot: int,
+        outputs: tuple[BinaryIO, BinaryIO],
+    ) -> None:
         """Write a command's number, standard output and standard error to three files.
 
         A file that was there before the batch, with other contents, is renamed first.
@@ -523,7 +588,9 @@ class OutputDirectory:
         try:
             os.makedirs(os.path.dirname(output) or ".", exist_ok=True)
             for path, content in zip([output, *others], contents, strict=True):
-                if sequence not in self._saved and (moved := set_aside_older(path, content, self)):
+                if sequence not in self._saved and (
+                    moved := set_aside_older(path, content, self)
+                ):
                     self._moved.append(moved)
                 flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC
                 with open(posix.open_regular(path, flags), "wb") as target:
@@ -533,13 +600,19 @@ class OutputDirectory:
             # An argument contains a NUL, so its command has not started.
             return
         except OSError as error:
-            raise BatchError(f"cannot write the results in {output!r}: {error.strerror}") from None
+            raise BatchError(
+                f"cannot write the results in {output!r}: {error.strerror}"
+            ) from None
 
     def _paths(self, sequence: int, arguments: Sequence[str], slot: int) -> list[str]:
         """Return the paths for a command's standard output, standard error and number."""
         path = self._template.fill(arguments, sequence, slot)
-        if ".." in path.split("/") and ".." not in self._template.fill(["x"] * len(arguments), 1, 1).split("/"):
-            raise BatchError(f"cannot write the results in {path!r}: an argument leads out of the directory")
+        if ".." in path.split("/") and ".." not in self._template.fill(
+            ["x"] * len(arguments), 1, 1
+        ).split("/"):
+            raise BatchError(
+                f"cannot write the results in {path!r}: an argument leads out of the directory"
+            )
         if not self._template.has_placeholders:
             path = results_directory(path, arguments) + "/"
         if path.endswith("/"):
@@ -576,7 +649,10 @@ def results_directory(directory: str, arguments: Sequence[str]) -> str:
         'results/1/a\\_b/2/\\./3/\\...'
 
     """
-    parts = ((str(number), _directory_name(argument)) for number, argument in enumerate(arguments, 1))
+    parts = (
+        (str(number), _directory_name(argument))
+        for number, argument in enumerate(arguments, 1)
+    )
     return os.path.join(directory, *itertools.chain.from_iterable(parts))
 
 

@@ -76,7 +76,11 @@ class CommandTally:
         It is the number of failures, up to `MAX_EXIT_CODE`, unless the rule defines another code.
         """
         rule = self.rule
-        if rule is not None and rule.outcome == "success" and self.decisive_exit_code is not None:
+        if (
+            rule is not None
+            and rule.outcome == "success"
+            and self.decisive_exit_code is not None
+        ):
             return 0
         if rule is not None and rule.is_percentage:
             if not self.total:
@@ -154,7 +158,9 @@ class Reporter:
         directory: OutputDirectory | None,
         on_progress: Callable[[], object],
     ) -> None:
-        self.printer: Final = _output.Printer(in_order=options.keep_order, print_guard=print_guard)
+        self.printer: Final = _output.Printer(
+            in_order=options.keep_order, print_guard=print_guard
+        )
         self.tally: Final = CommandTally(options.halt, total)
         self.kept_count = 0
         self.restored_failure_count = 0
@@ -207,7 +213,9 @@ class Reporter:
             from ..view.text._verdict import RestoredJobs
 
             self.restored = self.restored or RestoredJobs()
-            self.restored.add(outcome.start_timestamp + outcome.runtime, command.elapsed)
+            self.restored.add(
+                outcome.start_timestamp + outcome.runtime, command.elapsed
+            )
         elif outcome.has_failed and not outcome.is_kept:
             self.failed[command.sequence] = FailedCommand(
                 command.sequence, command.arguments, command.label, outcome.failure_kind
@@ -227,7 +235,9 @@ class Reporter:
     async def _report_failure(self, outcome: CommandOutcome) -> None:
         """Count a failure for the summary. The first new failure of a kind has a message at once."""
         is_crash = outcome.signal > 0 and isinstance(outcome.error, CommandError)
-        similar = self.failures.setdefault(outcome.failure_kind, CommandFailures(outcome.reason, is_crash))
+        similar = self.failures.setdefault(
+            outcome.failure_kind, CommandFailures(outcome.reason, is_crash)
+        )
         similar.lines[outcome.sequence] = outcome.command
         if outcome.message and not similar.was_reported:
             similar.was_reported = True
@@ -241,10 +251,14 @@ class Reporter:
 
         """
         for command in list(self.unreported):
-            if command.last_result is not None and (command.is_done() or not only_ended):
+            if command.last_result is not None and (
+                command.is_done() or not only_ended
+            ):
                 outputs = open_outputs(command.last_result)
                 if self._directory is not None:
-                    self._directory.save(command.sequence, command.arguments, command.slot, outputs)
+                    self._directory.save(
+                        command.sequence, command.arguments, command.slot, outputs
+                    )
                 self._keep_output(command, outputs)
         self.printer.flush()
 
@@ -252,10 +266,18 @@ class Reporter:
         for record in self._records:
             record.add(outcome, command.arguments, command.slot)
         del self.unreported[command]
-        self._keep_output(command, open_outputs(outcome.result), is_restored=outcome.is_restored)
+        self._keep_output(
+            command, open_outputs(outcome.result), is_restored=outcome.is_restored
+        )
 
     def _keep_output(
-        self, command: BatchCommandJob, outputs: tuple[BinaryIO, BinaryIO], *, is_restored: bool = False
+        self,
+        command: BatchCommandJob,
+        outputs: tuple[BinaryIO, BinaryIO],
+        *,
+        is_restored: bool = False,
     ) -> None:
         if not self._saves_results:
-            self.printer.keep_output(command.sequence, outputs, command.tag, is_restored=is_restored)
+            self.printer.keep_output(
+                command.sequence, outputs, command.tag, is_restored=is_restored
+            )

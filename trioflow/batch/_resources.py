@@ -70,9 +70,13 @@ def parse_memfree(text: str) -> StartCondition:
     minimum = parse_size(text)
     total = _read_meminfo("MemTotal")
     if total is None or _read_meminfo("MemAvailable") is None:
-        raise ValueError(f"this system does not report its free memory: there is no MemAvailable in {MEMINFO_PATH}")
+        raise ValueError(
+            f"this system does not report its free memory: there is no MemAvailable in {MEMINFO_PATH}"
+        )
     if minimum > total:
-        raise ValueError(f"{text} will never be free: this machine has {size_text(total)}")
+        raise ValueError(
+            f"{text} will never be free: this machine has {size_text(total)}"
+        )
 
     def describe_wait() -> str | None:
         free = _read_meminfo("MemAvailable")
@@ -113,7 +117,9 @@ def parse_needs(text: str) -> dict[str, Amount]:
     for part in text.split(","):
         name, equals, amount = part.partition("=")
         if not (RESOURCE_NAME_PATTERN.fullmatch(name) and equals) or name in amounts:
-            raise ValueError(f"{text!r}: write each name once, with an amount, as in gpu=1,mem=4G")
+            raise ValueError(
+                f"{text!r}: write each name once, with an amount, as in gpu=1,mem=4G"
+            )
         amounts[name] = amount_of(amount, f"{name}={amount}")
         if not amounts[name]:
             raise ValueError(f"{part}: give more than 0, or leave it out")
@@ -142,9 +148,13 @@ def parse_pool(text: str) -> dict[str, Any]:
         if equals:
             name = key
             if not RESOURCE_NAME_PATTERN.fullmatch(name) or name in resources:
-                raise ValueError(f"{text!r}: write each name once, with its total, as in gpu=0,1,mem=24G")
+                raise ValueError(
+                    f"{text!r}: write each name once, with its total, as in gpu=0,1,mem=24G"
+                )
         elif not name:
-            raise ValueError(f"{text!r}: write NAME=AMOUNT, or NAME=UNIT,UNIT, as in gpu=0,1,mem=24G")
+            raise ValueError(
+                f"{text!r}: write NAME=AMOUNT, or NAME=UNIT,UNIT, as in gpu=0,1,mem=24G"
+            )
         resources.setdefault(name, []).append(value if equals else part)
     arguments: dict[str, Any] = {
         name: values[0] if len(values) == 1 else [value for value in values if value]
@@ -169,15 +179,28 @@ def detect_resource(name: str) -> Any:
         return None
     if (visible_devices := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         # Like CUDA, ignore an invalid entry and all entries after it.
-        cards = itertools.takewhile(lambda card: not card.startswith("-"), visible_devices.split(","))
+        cards = itertools.takewhile(
+            lambda card: not card.startswith("-"), visible_devices.split(",")
+        )
         return [card for card in cards if card]
     # Imported late: few batches need it.
     import glob
 
-    return sorted((path.removeprefix("/dev/nvidia") for path in glob.glob("/dev/nvidia[0-9]*")), key=int) or None
+    return (
+        sorted(
+            (
+                path.removeprefix("/dev/nvidia")
+                for path in glob.glob("/dev/nvidia[0-9]*")
+            ),
+            key=int,
+        )
+        or None
+    )
 
 
-def make_pool(needs: Mapping[str, Amount], user_totals: Mapping[str, Any]) -> tuple[Pool | None, int | None]:
+def make_pool(
+    needs: Mapping[str, Amount], user_totals: Mapping[str, Any]
+) -> tuple[Pool | None, int | None]:
     """Create the pool of the needed resources, and compute the number of commands it can serve at the same time.
 
     Args:
@@ -201,18 +224,30 @@ def make_pool(needs: Mapping[str, Amount], user_totals: Mapping[str, Any]) -> tu
             available = user_totals[name]
         else:
             available = detect_resource(name)
-        format_amount = size_text if name == "mem" or is_size(available) else amount_text
+        format_amount = (
+            size_text if name == "mem" or is_size(available) else amount_text
+        )
         option = f"--needs {name}={format_amount(amount)}"
         if available is None:
-            raise ValueError(f"{option}: the total amount is unknown; give it with --pool {name}=...")
+            raise ValueError(
+                f"{option}: the total amount is unknown; give it with --pool {name}=..."
+            )
         if isinstance(available, list) and not isinstance(amount, int):
-            raise ValueError(f"{option}: the units of {name} have names; give a whole number")
+            raise ValueError(
+                f"{option}: the units of {name} have names; give a whole number"
+            )
         resources[name] = available
-        total = len(available) if isinstance(available, list) else amount_of(available, name)  # pyright: ignore[reportUnknownArgumentType]
+        total = (
+            len(available)
+            if isinstance(available, list)
+            else amount_of(available, name)
+        )  # pyright: ignore[reportUnknownArgumentType]
         command_counts.append(math.floor(total / amount))
         if not total and isinstance(available, str) and format_amount is amount_text:
             unit = f"{name}={available}"
-            raise ValueError(f"{option}: {unit} is an amount of 0; for one unit named {available}, write {unit},")
+            raise ValueError(
+                f"{option}: {unit} is an amount of 0; for one unit named {available}, write {unit},"
+            )
         if not command_counts[-1]:
             raise ValueError(
                 f"{option}: the total is {format_amount(total)}; give less, or give the total with --pool {name}=..."

@@ -25,7 +25,12 @@ from .. import _posix as posix
 from . import BatchError
 
 STDIN: Final = "-"
-SEPARATORS: Final = {":::": (False, False), ":::+": (False, True), "::::": (True, False), "::::+": (True, True)}
+SEPARATORS: Final = {
+    ":::": (False, False),
+    ":::+": (False, True),
+    "::::": (True, False),
+    "::::+": (True, True),
+}
 """For each separator: whether the words after it name files, and whether it links its source to the source before."""
 READ_SIZE: Final = 1 << 16
 MAX_COUNTED_SIZE: Final = 1 << 20
@@ -99,7 +104,9 @@ class ReadingRules:
                 yield None if item is None else (item,)
             else:
                 # If the pattern has groups, `split` returns them, too. A group that did not match is None.
-                yield tuple((column or "").strip() for column in self.column_pattern.split(item))
+                yield tuple(
+                    (column or "").strip() for column in self.column_pattern.split(item)
+                )
 
 
 @dataclass(slots=True)
@@ -130,11 +137,15 @@ class LineSource:
         try:
             self.descriptor = os.open(self.path, os.O_RDONLY)
         except OSError as error:
-            raise BatchError(f"cannot read the arguments from {self.path!r}: {error.strerror}") from None
+            raise BatchError(
+                f"cannot read the arguments from {self.path!r}: {error.strerror}"
+            ) from None
 
     def is_short_file(self) -> bool:
         """Return whether all lines are there, and are few enough to be counted in advance."""
-        return self._is_regular() and os.fstat(self.descriptor).st_size <= MAX_COUNTED_SIZE
+        return (
+            self._is_regular() and os.fstat(self.descriptor).st_size <= MAX_COUNTED_SIZE
+        )
 
     def _is_regular(self) -> bool:
         return stat.S_ISREG(os.fstat(self.descriptor).st_mode)
@@ -156,7 +167,9 @@ class LineSource:
         max_size = math.inf if self._is_regular() else posix.MAX_STREAM_SIZE
         kept_size = 0
         while True:
-            if not self.is_blocking and not posix.is_ready(self.descriptor, posix.POLLIN):
+            if not self.is_blocking and not posix.is_ready(
+                self.descriptor, posix.POLLIN
+            ):
                 yield None
             elif chunk := self._read():
                 *lines, last = chunk.split(self.delimiter)
@@ -186,7 +199,9 @@ class LineSource:
         try:
             return os.read(self.descriptor, READ_SIZE)
         except OSError as error:
-            raise BatchError(f"cannot read the arguments from {self.path!r}: {error.strerror}") from None
+            raise BatchError(
+                f"cannot read the arguments from {self.path!r}: {error.strerror}"
+            ) from None
 
 
 SourceGroup = list[list[str] | LineSource]
@@ -194,7 +209,9 @@ SourceGroup = list[list[str] | LineSource]
 
 
 def parse_sources(
-    words: Sequence[str], files: Sequence[str] = (), rules: ReadingRules = ReadingRules()
+    words: Sequence[str],
+    files: Sequence[str] = (),
+    rules: ReadingRules = ReadingRules(),
 ) -> tuple[list[str], list[SourceGroup]]:
     """Split the words of a command line into the command and groups of sources.
 
@@ -225,7 +242,12 @@ def parse_sources(
     return command, groups or [[LineSource(STDIN, rules.delimiter)]]
 
 
-def _append_sources(groups: list[SourceGroup], flags: tuple[bool, bool], items: list[str], rules: ReadingRules) -> None:
+def _append_sources(
+    groups: list[SourceGroup],
+    flags: tuple[bool, bool],
+    items: list[str],
+    rules: ReadingRules,
+) -> None:
     are_files, linked = flags
     if are_files:
         sources: SourceGroup = [LineSource(path, rules.delimiter) for path in items]
@@ -246,7 +268,9 @@ class SourceProduct:
 
     """
 
-    def __init__(self, groups: Sequence[SourceGroup], rules: ReadingRules = ReadingRules()) -> None:
+    def __init__(
+        self, groups: Sequence[SourceGroup], rules: ReadingRules = ReadingRules()
+    ) -> None:
         """Open all files, and read all groups of sources except the first.
 
         Raises:
@@ -261,8 +285,12 @@ class SourceProduct:
             for source in self._line_sources():
                 source.open()
                 source.is_kept = source is not self._lazy_source
-            self._record_iterators: Final = [[rules.parse_items(source) for source in group] for group in groups]
-            self._other_groups_arguments: Final = [self._read_group(group) for group in self._record_iterators[1:]]
+            self._record_iterators: Final = [
+                [rules.parse_items(source) for source in group] for group in groups
+            ]
+            self._other_groups_arguments: Final = [
+                self._read_group(group) for group in self._record_iterators[1:]
+            ]
             if self._lazy_source is None or self._lazy_source.is_short_file():
                 self.count_commands()
         except BaseException:
@@ -274,24 +302,39 @@ class SourceProduct:
             source.close()
 
     def _line_sources(self) -> Iterator[LineSource]:
-        return (source for group in self._groups for source in group if isinstance(source, LineSource))
+        return (
+            source
+            for group in self._groups
+            for source in group
+            if isinstance(source, LineSource)
+        )
 
     @property
     def _lazy_source(self) -> LineSource | None:
         """The first source if it can be read on demand, because it is a file without linked sources, otherwise None."""
         source = self._groups[0][0]
-        return source if isinstance(source, LineSource) and len(self._groups[0]) == 1 else None
+        return (
+            source
+            if isinstance(source, LineSource) and len(self._groups[0]) == 1
+            else None
+        )
 
-    def _read_group(self, group: Sequence[Iterator[Arguments | None]]) -> list[Arguments]:
+    def _read_group(
+        self, group: Sequence[Iterator[Arguments | None]]
+    ) -> list[Arguments]:
         """Read all sources of a group, and return the arguments from each set of linked items."""
-        sources = [[record for record in records if record is not None] for records in group]
+        sources = [
+            [record for record in records if record is not None] for records in group
+        ]
         return [sum(records, ()) for records in zip(*sources, strict=False)]
 
     def count_commands(self) -> int:
         """Return the number of commands. If the first group has not been read, read it completely."""
         if self._first_group_arguments is None:
             self._first_group_arguments = self._read_group(self._record_iterators[0])
-        combinations = math.prod([len(self._first_group_arguments), *map(len, self._other_groups_arguments)])
+        combinations = math.prod(
+            [len(self._first_group_arguments), *map(len, self._other_groups_arguments)]
+        )
         self.total = math.ceil(combinations / (self._rules.items_per_command or 1))
         if self._rules.line_filling is not None:
             self.total = sum(1 for _ in self.iter_arguments(blocking=True))
@@ -356,7 +399,9 @@ def parse_column_separator(text: str) -> re.Pattern[str]:
     try:
         pattern = re.compile(text)
     except re.error as error:
-        raise ValueError(f"{text!r} is not a regular expression: {error}; write | or . as \\| or \\.") from None
+        raise ValueError(
+            f"{text!r} is not a regular expression: {error}; write | or . as \\| or \\."
+        ) from None
     if pattern.match(""):
         hint = ""
         if text == "|":

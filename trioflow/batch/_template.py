@@ -17,7 +17,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ..jobs.command._shell_places import BUILTINS, COMMENT, MANY, PLAIN, VALUE, UnsafePlaceError, check_places, quote
+from ..jobs.command._shell_places import (
+    BUILTINS,
+    COMMENT,
+    MANY,
+    PLAIN,
+    VALUE,
+    UnsafePlaceError,
+    check_places,
+    quote,
+)
 
 REPLACEMENT_STRINGS: Final = """\
   {}    the argument                {.} without its extension
@@ -57,7 +66,9 @@ MODIFIERS: Final[dict[str, Callable[[str], str]]] = {
     "//": directory_name,
     "/.": lambda argument: remove_extension(base_name(argument)),
 }
-INDEXED_PLACEHOLDER_PATTERN: Final = re.compile(r"\{(?P<index>-?\d+)(?P<modifier>//|/\.|/|\.)?\}")
+INDEXED_PLACEHOLDER_PATTERN: Final = re.compile(
+    r"\{(?P<index>-?\d+)(?P<modifier>//|/\.|/|\.)?\}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +92,17 @@ class Placeholder:
     prefix: str = ""
     suffix: str = ""
 
-    def fill(self, arguments: Sequence[str], sequence: int, slot: int, is_quoted: bool) -> str:
+    def fill(
+        self, arguments: Sequence[str], sequence: int, slot: int, is_quoted: bool
+    ) -> str:
         """Return the number, or the arguments: modified, quoted if `is_quoted`, and joined by blanks."""
         if self.number_symbol is not None:
             return str(sequence if self.number_symbol == "#" else slot)
         modified = map(MODIFIERS[self.modifier], self._select(arguments))
-        words = (quote(argument, self.place) if is_quoted else argument for argument in modified)
+        words = (
+            quote(argument, self.place) if is_quoted else argument
+            for argument in modified
+        )
         text = " ".join(f"{self.prefix}{word}{self.suffix}" for word in words)
         # A newline would end the comment.
         if self.place == COMMENT:
@@ -143,7 +159,9 @@ def parse_pieces(text: str, resources: Collection[str]) -> Iterable[TemplatePiec
     position = 0
     for match in re.finditer("|".join(patterns), text):
         if (placeholder := placeholders.get(match[0])) is None:
-            placeholder = Placeholder(None, int(match["index"]), match["modifier"] or "")
+            placeholder = Placeholder(
+                None, int(match["index"]), match["modifier"] or ""
+            )
         if match.start() > position:
             yield text[position : match.start()]
         yield placeholder
@@ -152,13 +170,19 @@ def parse_pieces(text: str, resources: Collection[str]) -> Iterable[TemplatePiec
         yield text[position:]
 
 
-def _placeholders(resources: Collection[str]) -> dict[str, Placeholder | ResourcePlaceholder]:
+def _placeholders(
+    resources: Collection[str],
+) -> dict[str, Placeholder | ResourcePlaceholder]:
     """Return the placeholders without an index, keyed by their replacement strings, longest first."""
     placeholders: dict[str, Placeholder | ResourcePlaceholder] = {
         f"{{{number}}}": Placeholder(number, 0, "") for number in "#%"
     }
-    placeholders.update({f"{{{modifier}}}": Placeholder(None, 0, modifier) for modifier in MODIFIERS})
-    placeholders.update({f"{{{name}}}": ResourcePlaceholder(name) for name in resources})
+    placeholders.update(
+        {f"{{{modifier}}}": Placeholder(None, 0, modifier) for modifier in MODIFIERS}
+    )
+    placeholders.update(
+        {f"{{{name}}}": ResourcePlaceholder(name) for name in resources}
+    )
     return dict(sorted(placeholders.items(), key=lambda item: -len(item[0])))
 
 
@@ -208,14 +232,21 @@ class CommandTemplate:
         command = _command_of_arguments(pieces)
         if is_command:
             mark = MANY if has_several else VALUE
-            pieces = [*command, *_check_places(pieces[len(command) :], line, mark, shell)]
+            pieces = [
+                *command,
+                *_check_places(pieces[len(command) :], line, mark, shell),
+            ]
         self._pieces: Final = _repeat_words(pieces, line) if repeats_words else pieces
         self._is_quoted: Final = is_command and not command
         self.has_placeholders: Final = is_command or has_placeholders
         """Whether the template has a replacement string for an argument or a number, including an appended string."""
 
     def fill(
-        self, arguments: Sequence[str], sequence: int, slot: int, granted: Mapping[str, str] = NO_RESOURCES
+        self,
+        arguments: Sequence[str],
+        sequence: int,
+        slot: int,
+        granted: Mapping[str, str] = NO_RESOURCES,
     ) -> str:
         """Return the command line for these arguments.
 
@@ -239,7 +270,9 @@ class CommandTemplate:
         return "".join(map(fill_piece, self._pieces))
 
 
-def _check_places(pieces: Sequence[TemplatePiece], line: str, mark_of_all: str, shell: str) -> list[TemplatePiece]:
+def _check_places(
+    pieces: Sequence[TemplatePiece], line: str, mark_of_all: str, shell: str
+) -> list[TemplatePiece]:
     """Return the pieces of a command line, with the places of those that are in a comment, or name a file.
 
     Raises:
@@ -264,8 +297,13 @@ def _check_places(pieces: Sequence[TemplatePiece], line: str, mark_of_all: str, 
             f"{line}: an argument {place.name} could run as code, because quoting does not protect it there; "
             f"{place.remedy}"
         ) from None
-    found = [(piece, "" if isinstance(piece, str) else next(places)) for piece in pieces]
-    return [replace(piece, place=place) if isinstance(piece, Placeholder) else piece for piece, place in found]
+    found = [
+        (piece, "" if isinstance(piece, str) else next(places)) for piece in pieces
+    ]
+    return [
+        replace(piece, place=place) if isinstance(piece, Placeholder) else piece
+        for piece, place in found
+    ]
 
 
 def _repeat_words(pieces: Sequence[TemplatePiece], line: str) -> list[TemplatePiece]:
@@ -277,36 +315,59 @@ def _repeat_words(pieces: Sequence[TemplatePiece], line: str) -> list[TemplatePi
     """
     parts: list[TemplatePiece] = ["", *pieces, ""]
     for index, piece in enumerate(pieces, 1):
-        if not (isinstance(piece, Placeholder) and piece.number_symbol is None and piece.index == 0):
+        if not (
+            isinstance(piece, Placeholder)
+            and piece.number_symbol is None
+            and piece.index == 0
+        ):
             continue
         before = parts[index - 1]
         after = parts[index + 1]
         suffix = ""
         if isinstance(after, str):
             suffix = after[: len(after) - len(after.lstrip(WORD_CHARACTERS))]
-        if not isinstance(before, str) or not isinstance(after, str) or (suffix == after and index < len(pieces) - 1):
-            raise ValueError(f"{line}: with -X, a word may have one replacement string: make two words of it")
+        if (
+            not isinstance(before, str)
+            or not isinstance(after, str)
+            or (suffix == after and index < len(pieces) - 1)
+        ):
+            raise ValueError(
+                f"{line}: with -X, a word may have one replacement string: make two words of it"
+            )
         parts[index - 1] = before.rstrip(WORD_CHARACTERS)
-        parts[index] = replace(piece, prefix=before[len(before.rstrip(WORD_CHARACTERS)) :], suffix=suffix)
+        parts[index] = replace(
+            piece, prefix=before[len(before.rstrip(WORD_CHARACTERS)) :], suffix=suffix
+        )
         parts[index + 1] = after.removeprefix(suffix)
     return parts
 
 
 def _command_of_arguments(pieces: Sequence[TemplatePiece]) -> Sequence[TemplatePiece]:
     """Return the first word if it is nothing but arguments. Then they are the command, and are not quoted."""
-    first_word = list(itertools.takewhile(lambda piece: not isinstance(piece, str), pieces))
+    first_word = list(
+        itertools.takewhile(lambda piece: not isinstance(piece, str), pieces)
+    )
     following = pieces[len(first_word) : len(first_word) + 1]
-    has_ended = not following or END_OF_FIRST_WORD_PATTERN.match(str(following[0])) is not None
-    is_command = any(isinstance(piece, Placeholder) and piece.number_symbol is None for piece in first_word)
+    has_ended = (
+        not following or END_OF_FIRST_WORD_PATTERN.match(str(following[0])) is not None
+    )
+    is_command = any(
+        isinstance(piece, Placeholder) and piece.number_symbol is None
+        for piece in first_word
+    )
     return first_word if has_ended and is_command else []
 
 
 # ---- the shell
 
-PLAIN_LINE: Final = re.compile(r"""(?:[ %+,\-./0-9:@A-Z_a-z]++|(?<=[^ ])=|'[^']*+'|"'")*+""")
+PLAIN_LINE: Final = re.compile(
+    r"""(?:[ %+,\-./0-9:@A-Z_a-z]++|(?<=[^ ])=|'[^']*+'|"'")*+"""
+)
 """Matches a line with no shell syntax except quotes and `=`. A shell would only split it into words and remove the
 quotes, unless it begins with an assignment. `Shell.command` rules that out, because no program has such a name."""
-POSIX_SHELLS: Final = frozenset({"ash", "bash", "busybox", "dash", "ksh", "mksh", "sh", "zsh"})
+POSIX_SHELLS: Final = frozenset(
+    {"ash", "bash", "busybox", "dash", "ksh", "mksh", "sh", "zsh"}
+)
 
 
 class Shell:
@@ -327,18 +388,26 @@ class Shell:
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self.path: Final = environment.get("PARALLEL_SHELL") or _default_shell(environment)
+        self.path: Final = environment.get("PARALLEL_SHELL") or _default_shell(
+            environment
+        )
         if os.path.basename(self.path) not in POSIX_SHELLS:
             raise ValueError(
                 f"PARALLEL_SHELL is {self.path!r}, which quotes otherwise than {sorted(POSIX_SHELLS)}: use one of these"
             )
         functions = {
-            name.removeprefix("BASH_FUNC_").removesuffix("%%") for name in environment if name.startswith("BASH_FUNC_")
+            name.removeprefix("BASH_FUNC_").removesuffix("%%")
+            for name in environment
+            if name.startswith("BASH_FUNC_")
         }
 
         @functools.cache
         def is_program(word: str) -> bool:
-            return "=" not in word and word not in functions and shutil.which(word) is not None
+            return (
+                "=" not in word
+                and word not in functions
+                and shutil.which(word) is not None
+            )
 
         self._is_program: Final = is_program
 

@@ -57,7 +57,10 @@ def main() -> NoReturn:
     except ModuleNotFoundError as error:
         if error.name != "click":
             raise
-        print("trioflow: the command needs the package click: pip install 'trioflow[cli]'", file=sys.stderr)
+        print(
+            "trioflow: the command needs the package click: pip install 'trioflow[cli]'",
+            file=sys.stderr,
+        )
         sys.exit(USAGE_ERROR_CODE)
     command.main(prog_name="trioflow")
     raise AssertionError("main() of the command exits")

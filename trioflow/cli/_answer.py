@@ -56,10 +56,22 @@ Exit codes: 0 for success; 1 if the answer is refused; 2 if the file is not a jo
 @click.argument("value", required=False)
 @click.option("--early", is_flag=True, help="Answer a job that has not asked yet.")
 @click.option(
-    "--asked", type=int, metavar="N", help="The number of the question, if the job has asked something else before."
+    "--asked",
+    type=int,
+    metavar="N",
+    help="The number of the question, if the job has asked something else before.",
 )
-@click.option("--replace", is_flag=True, help="Replace an answer that no run has taken yet.")
-def command(path: Path, name: str | None, value: str | None, early: bool, asked: int | None, replace: bool) -> int:
+@click.option(
+    "--replace", is_flag=True, help="Replace an answer that no run has taken yet."
+)
+def command(
+    path: Path,
+    name: str | None,
+    value: str | None,
+    early: bool,
+    asked: int | None,
+    replace: bool,
+) -> int:
     """List the questions of the jobs of a run, or answer one: give VALUE to the job NAME.
 
     NAME is the path of the job. The label will do if no other job of the run has it.
@@ -73,7 +85,9 @@ def command(path: Path, name: str | None, value: str | None, early: bool, asked:
     if value is not None and value.startswith("--"):
         raise click.NoSuchOption(value)
     if (name is None) is not (value is None):
-        raise click.UsageError(f"what is the answer? write: trioflow answer {path} {name} VALUE")
+        raise click.UsageError(
+            f"what is the answer? write: trioflow answer {path} {name} VALUE"
+        )
     is_secret = value == "-"
     if is_secret:
         value = read_secret()
@@ -91,7 +105,9 @@ def command(path: Path, name: str | None, value: str | None, early: bool, asked:
         question = find_question(files, name)
     if not is_new:
         # After the question, since it says how it was answered when that is in the journal.
-        record, is_running = read_journal(path, name if question is None else question.path)
+        record, is_running = read_journal(
+            path, name if question is None else question.path
+        )
     if name is None or value is None:
         return list_questions(files)
     if not is_running:
@@ -101,7 +117,9 @@ def command(path: Path, name: str | None, value: str | None, early: bool, asked:
     if question is not None and is_open:
         check_number(question, asked)
         if is_secret and not question.redact:
-            raise Refused(f"the answer to '{printable(question.path)}' is refused: {NOT_REDACTED}")
+            raise Refused(
+                f"the answer to '{printable(question.path)}' is refused: {NOT_REDACTED}"
+            )
         is_secret = question.redact
         check_answer(question, value, is_secret)
     elif record is not None:
@@ -114,7 +132,16 @@ def command(path: Path, name: str | None, value: str | None, early: bool, asked:
         )
     elif not early:
         check_name(files, name)
-    return give(files, question if is_open else None, name, value, is_secret, is_new, is_running, replace)
+    return give(
+        files,
+        question if is_open else None,
+        name,
+        value,
+        is_secret,
+        is_new,
+        is_running,
+        replace,
+    )
 
 
 def check_text(value: str, is_secret: bool) -> None:
@@ -130,7 +157,9 @@ def check_text(value: str, is_secret: bool) -> None:
         shown = "the answer"
         if not is_secret:
             shown = repr(os.fsencode(value))
-        raise Refused(f"{shown} is no text in UTF-8: give the answer in UTF-8") from None
+        raise Refused(
+            f"{shown} is no text in UTF-8: give the answer in UTF-8"
+        ) from None
 
 
 def read_secret() -> str:
@@ -142,9 +171,13 @@ def read_secret() -> str:
     try:
         text = sys.stdin.read(MAX_FILE_SIZE + 1)
     except UnicodeDecodeError:
-        raise Refused("the answer on standard input is no text in UTF-8: give the answer in UTF-8") from None
+        raise Refused(
+            "the answer on standard input is no text in UTF-8: give the answer in UTF-8"
+        ) from None
     if len(text) > MAX_FILE_SIZE:
-        raise CliError("the answer on standard input has more than 1 MiB: give a shorter one, such as a path")
+        raise CliError(
+            "the answer on standard input has more than 1 MiB: give a shorter one, such as a path"
+        )
     return text.removesuffix("\n")
 
 
@@ -200,8 +233,16 @@ def list_questions(files: QuestionFiles) -> int:
         # A text of several lines stands below its row.
         is_long = "\n" in text
         texts.append(f"\n  {text}" * is_long)
-        rows.append((question.path, timestamp_text(question.created_at), "" if is_long else text))
-    lines = align_columns([[printable(path), *others] for path, *others in rows], (0, 1, 2))
+        rows.append(
+            (
+                question.path,
+                timestamp_text(question.created_at),
+                "" if is_long else text,
+            )
+        )
+    lines = align_columns(
+        [[printable(path), *others] for path, *others in rows], (0, 1, 2)
+    )
     for line, text in zip(lines, texts, strict=True):
         _outputs.echo(f"{line}{text}")
     return SUCCESS_CODE
@@ -218,7 +259,9 @@ def find_question(files: QuestionFiles, name: str) -> Question | None:
     question: Question | None = files.read("question", name)
     if question is not None:
         return question
-    matches = [question for question in files.read_all("question") if question.label == name]
+    matches = [
+        question for question in files.read_all("question") if question.label == name
+    ]
     return matches[0] if len(matches) == 1 and matches[0].is_sole else None
 
 
@@ -244,15 +287,29 @@ def check_name(files: QuestionFiles, name: str) -> None:
 
     """
     questions = sorted(files.read_open(), key=lambda question: question.created_at)
-    names = join_names([f"'{printable(question.path)}'" for question in questions if question.label == name])
+    names = join_names(
+        [
+            f"'{printable(question.path)}'"
+            for question in questions
+            if question.label == name
+        ]
+    )
     if names:
-        raise Refused(f"'{printable(name)}' is no path, and may be the label of several jobs; give a path: {names}")
-    waiting = [question.path for question in questions if files.read("answer", question.path) is None]
+        raise Refused(
+            f"'{printable(name)}' is no path, and may be the label of several jobs; give a path: {names}"
+        )
+    waiting = [
+        question.path
+        for question in questions
+        if files.read("answer", question.path) is None
+    ]
     names = join_names([f"'{printable(path)}'" for path in waiting])
     others = "no job waits for an answer"
     if waiting:
         others = f"these jobs wait for an answer: {names}"
-    raise Refused(f"'{printable(name)}' has not asked; {others}. If '{printable(name)}' will ask later, add --early")
+    raise Refused(
+        f"'{printable(name)}' has not asked; {others}. If '{printable(name)}' will ask later, add --early"
+    )
 
 
 def check_answer(question: Question, value: str, is_secret: bool) -> None:
@@ -263,7 +320,11 @@ def check_answer(question: Question, value: str, is_secret: bool) -> None:
 
     """
     parser = PARSERS.get(question.parse)
-    if question.choices is not None and question.parse in ("str", *PARSERS) and value not in question.choices:
+    if (
+        question.choices is not None
+        and question.parse in ("str", *PARSERS)
+        and value not in question.choices
+    ):
         raise Refused(
             f"{quoted_answer(value, is_secret)} is no choice; choose {printable(' or '.join(question.choices))}"
         )
@@ -272,7 +333,9 @@ def check_answer(question: Question, value: str, is_secret: bool) -> None:
             parser(value)
         except ValueError as error:
             reason = "" if is_secret else f": {error}"
-            raise Refused(f"{quoted_answer(value, is_secret)} does not parse{reason}") from None
+            raise Refused(
+                f"{quoted_answer(value, is_secret)} does not parse{reason}"
+            ) from None
 
 
 def quoted_answer(value: str, is_secret: bool) -> str:
@@ -312,8 +375,12 @@ def give(
         replaced = None
         if replaces:
             # A run in progress uses what it has taken.
-            replaced = (None if is_running else files.withdraw("taken", path)) or files.withdraw("answer", path)
-        by = f"trioflow answer, user {user}" + clause(", in place of {}", replaced and described(replaced, is_secret))
+            replaced = (
+                None if is_running else files.withdraw("taken", path)
+            ) or files.withdraw("answer", path)
+        by = f"trioflow answer, user {user}" + clause(
+            ", in place of {}", replaced and described(replaced, is_secret)
+        )
         answer = make_answer(path, question, value, is_secret, by)
         is_first = is_running or files.read("taken", path) is None
         if not (is_first and files.write("answer", path, answer, replaces=False)):
@@ -321,14 +388,18 @@ def give(
     shown_value = "…"
     if not is_secret:
         shown_value = printable(value)
-    shown_value += clause(", in place of {}", replaced and printable(described(replaced, is_secret)))
+    shown_value += clause(
+        ", in place of {}", replaced and printable(described(replaced, is_secret))
+    )
     shown = f"{printable(path)}: {shown_value}"
     if is_awaited:
         return wait_until_taken(files, answer, shown)
     if question is not None:
         _outputs.echo(f"{shown}, when the next run asks")
     elif is_new:
-        _outputs.echo(f"{shown}, when a first run with this journal asks; there is none yet")
+        _outputs.echo(
+            f"{shown}, when a first run with this journal asks; there is none yet"
+        )
     else:
         _outputs.echo(f"{shown}, when it is asked; no job has asked that yet")
     return SUCCESS_CODE

@@ -10,7 +10,12 @@ from typing import Any, Final, NamedTuple, NoReturn, cast
 import click
 
 from .. import _posix as posix
-from .._hints import COMMAND_LINE_HINTS, MISSING_OPTION_HINTS, OPTION_HINTS_OF_COMMANDS, nearest_name
+from .._hints import (
+    COMMAND_LINE_HINTS,
+    MISSING_OPTION_HINTS,
+    OPTION_HINTS_OF_COMMANDS,
+    nearest_name,
+)
 from ..abc import printable
 from . import EXIT_CODES_HELP, INTERRUPTED_CODE, SUCCESS_CODE
 from ._outputs import report_output_error, show_error
@@ -49,13 +54,29 @@ COMMANDS: Final = {
     "graph": ("._inspection", "draw_graph", "Draw the jobs and their requirements."),
     "check": ("._inspection", "check", "Find all errors that prevent a run."),
     "report": ("._traces", "report_run", "Make the report of a run from its trace."),
-    "compare": ("._traces", "compare_runs", "Explain why a run took more or less time than another."),
+    "compare": (
+        "._traces",
+        "compare_runs",
+        "Explain why a run took more or less time than another.",
+    ),
     "look": ("._look", "command", "Show what a running program does."),
-    "steer": ("._steer", "command", "Change the run of a program: pause it, end it, try its failed jobs again."),
-    "batch": (".batch._batch_command", "command", "Run COMMAND for each ARGUMENT, several at once."),
+    "steer": (
+        "._steer",
+        "command",
+        "Change the run of a program: pause it, end it, try its failed jobs again.",
+    ),
+    "batch": (
+        ".batch._batch_command",
+        "command",
+        "Run COMMAND for each ARGUMENT, several at once.",
+    ),
     "ssh": ("._ssh", "command", "Run COMMAND or a script on many nodes by ssh."),
     "journal": ("._journal", "command", "Inspect or edit a journal."),
-    "answer": ("._answer", "command", "List the questions of the jobs of a run, or answer one."),
+    "answer": (
+        "._answer",
+        "command",
+        "List the questions of the jobs of a run, or answer one.",
+    ),
 }
 """The module, which is imported at the call, the function and the help of each subcommand."""
 
@@ -76,7 +97,10 @@ class HelpfulGroup(click.Group):
                 guess = f"do you mean {near!r}?"
             else:
                 guess = f"the commands are {', '.join(known)}"
-            raise click.UsageError(f"unknown command {printable(name)!r}; {self.find_hint(ctx, name) or guess}", ctx)
+            raise click.UsageError(
+                f"unknown command {printable(name)!r}; {self.find_hint(ctx, name) or guess}",
+                ctx,
+            )
         return super().resolve_command(ctx, args)
 
 
@@ -90,7 +114,10 @@ class CommandGroup(HelpfulGroup):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args[0] in ("batch", "ssh") and not posix.IS_POSIX:
-            raise click.UsageError(f"{args[0]} needs a POSIX system: use `trioflow run` with ThreadJobs", ctx)
+            raise click.UsageError(
+                f"{args[0]} needs a POSIX system: use `trioflow run` with ThreadJobs",
+                ctx,
+            )
         return super().resolve_command(ctx, args)
 
     def find_hint(self, ctx: click.Context, name: str) -> str:
@@ -105,12 +132,19 @@ class CommandGroup(HelpfulGroup):
         if cmd_name not in COMMANDS:
             return None
         module, function, _ = COMMANDS[cmd_name]
-        return cast("click.Command", getattr(importlib.import_module(module, __package__), function))
+        return cast(
+            "click.Command",
+            getattr(importlib.import_module(module, __package__), function),
+        )
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
         """Write the subcommands and their help from `COMMANDS`, because click would import all modules to get it."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, help_line) for name, (_, _, help_line) in COMMANDS.items()])
+            formatter.write_dl(
+                [(name, help_line) for name, (_, _, help_line) in COMMANDS.items()]
+            )
 
     def main(self, *args: Any, **options: Any) -> NoReturn:
         """Run the command and exit with its code. Overridden because click would exit with 1 after Ctrl-C."""
@@ -122,7 +156,9 @@ class CommandGroup(HelpfulGroup):
         except click.ClickException as error:
             if isinstance(error, (click.NoSuchOption, click.BadParameter)):
                 error = click.UsageError(option_error_text(error), error.ctx)
-            elif isinstance(error, click.UsageError) and (hint := hint_about_extra_word(error)):
+            elif isinstance(error, click.UsageError) and (
+                hint := hint_about_extra_word(error)
+            ):
                 error = click.UsageError(f"{error.message}; {hint}", error.ctx)
             show_error(error)
             code = error.exit_code
@@ -142,14 +178,21 @@ def option_error_text(error: click.NoSuchOption | click.BadParameter) -> str:
     if context:
         options = context.command.get_params(context)
     flags = {flag for option in options for flag in option.opts}
-    words = {word.partition("=")[0] for word in getattr(context and context.find_root().obj, "arguments", ())}
+    words = {
+        word.partition("=")[0]
+        for word in getattr(context and context.find_root().obj, "arguments", ())
+    }
     if isinstance(error, click.NoSuchOption):
         wrong = [error.option_name]
     else:
         wrong = getattr(error.param, "opts", [])
     # With a single dash, the letters of its name were taken for options.
     for flag in sorted(flags):
-        if flag.startswith("--") and flag[1:] in words and any(name[1:] in flag[2:] for name in wrong):
+        if (
+            flag.startswith("--")
+            and flag[1:] in words
+            and any(name[1:] in flag[2:] for name in wrong)
+        ):
             hint = f"do you mean {flag}?"
     command_name = context.command.name if context else None
     if isinstance(error, click.MissingParameter):
@@ -157,7 +200,9 @@ def option_error_text(error: click.NoSuchOption | click.BadParameter) -> str:
     if isinstance(error, click.BadParameter):
         return "; ".join(filter(None, (error.format_message(), hint)))
     if hint is None:
-        hint = OPTION_HINTS_OF_COMMANDS.get(command_name or "", {}).get(error.option_name)
+        hint = OPTION_HINTS_OF_COMMANDS.get(command_name or "", {}).get(
+            error.option_name
+        )
     known = COMMAND_LINE_HINTS.get(error.option_name, "")
     if hint is None and known.partition(" ")[0] in flags:
         hint = known
@@ -168,13 +213,19 @@ def option_error_text(error: click.NoSuchOption | click.BadParameter) -> str:
 
 def hint_about_extra_word(error: click.UsageError) -> str:
     """Return what was meant by a word too many, or "": a file to write, or a port of `--web`."""
-    word = error.message.partition("Got unexpected extra argument (")[2].removesuffix(")")
+    word = error.message.partition("Got unexpected extra argument (")[2].removesuffix(
+        ")"
+    )
     if not word or error.ctx is None:
         return ""
     command_name = error.ctx.command.name
     if command_name == "graph" and word.endswith((".svg", ".png", ".dot", ".mmd")):
         return f"do you mean -o {word}?"
-    if command_name in ("run", "look") and word.isdecimal() and "--web" in error.ctx.find_root().obj.arguments:
+    if (
+        command_name in ("run", "look")
+        and word.isdecimal()
+        and "--web" in error.ctx.find_root().obj.arguments
+    ):
         return "--web chooses the port, and prints the address"
     return ""
 
@@ -188,7 +239,9 @@ Examples:
 
 
 @click.command(
-    cls=CommandGroup, epilog=f"{EXAMPLES}\n{EXIT_CODES_HELP}", context_settings={"help_option_names": ["-h", "--help"]}
+    cls=CommandGroup,
+    epilog=f"{EXAMPLES}\n{EXIT_CODES_HELP}",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="trioflow")
 def command() -> None:

@@ -15,7 +15,9 @@ from ._outputs import errors_as
 T = TypeVar("T")
 
 
-def takes_options(declared: type[Any]) -> Callable[[Callable[..., T]], Callable[..., T]]:
+def takes_options(
+    declared: type[Any],
+) -> Callable[[Callable[..., T]], Callable[..., T]]:
     """Decorate a subcommand so that it is called with an instance of `declared`, whose fields are its options.
 
     A field without flags, help and so on is a parameter that another decorator declares.
@@ -25,7 +27,11 @@ def takes_options(declared: type[Any]) -> Callable[[Callable[..., T]], Callable[
     def decorate(function: Callable[..., T]) -> Callable[..., T]:
         @functools.wraps(function)
         def call_with_options(*arguments: object, **values: object) -> T:
-            return function(*arguments, declared(**{field.name: values.pop(field.name) for field in fields}), **values)
+            return function(
+                *arguments,
+                declared(**{field.name: values.pop(field.name) for field in fields}),
+                **values,
+            )
 
         command: Callable[..., T] = call_with_options
         for field in reversed([field for field in fields if field.metadata]):
@@ -35,7 +41,9 @@ def takes_options(declared: type[Any]) -> Callable[[Callable[..., T]], Callable[
     return decorate
 
 
-def _click_option(field: dataclasses.Field[Any]) -> Callable[[Callable[..., T]], Callable[..., T]]:
+def _click_option(
+    field: dataclasses.Field[Any],
+) -> Callable[[Callable[..., T]], Callable[..., T]]:
     settings = dict(field.metadata)
     flags = settings.pop("flags") or [f"--{field.name.replace('_', '-')}"]
     parse = settings.pop("parse", None)
@@ -64,7 +72,9 @@ def option_type(parse: Callable[[str], T]) -> Callable[[str], T]:
     return convert
 
 
-def single_value(_: click.Context, __: click.Parameter, values: Sequence[T]) -> T | None:
+def single_value(
+    _: click.Context, __: click.Parameter, values: Sequence[T]
+) -> T | None:
     """Return the only value of an option that names a place: of two, one would be read or written without a word.
 
     The last of other options is taken, so that a command line can follow an alias with defaults.
@@ -74,11 +84,15 @@ def single_value(_: click.Context, __: click.Parameter, values: Sequence[T]) -> 
 
     """
     if len(values) > 1:
-        raise click.BadParameter("several are given, and only one can be taken: leave the others out")
+        raise click.BadParameter(
+            "several are given, and only one can be taken: leave the others out"
+        )
     return values[0] if values else None
 
 
-def merge_values(_: click.Context, option: click.Parameter, mappings: Sequence[dict[str, T]]) -> dict[str, T]:
+def merge_values(
+    _: click.Context, option: click.Parameter, mappings: Sequence[dict[str, T]]
+) -> dict[str, T]:
     """Merge the values of a repeatable option, which are mappings, into a single mapping.
 
     Raises:

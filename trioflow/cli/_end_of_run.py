@@ -70,7 +70,9 @@ class RunSummaryText:
         """
         if self._is_fine:
             return ""
-        return _debrief.details_text(self._scheduler, _symbols.Symbols.for_stream(sys.stderr))
+        return _debrief.details_text(
+            self._scheduler, _symbols.Symbols.for_stream(sys.stderr)
+        )
 
     def verdict_lines(self) -> Iterator[str]:
         """Yield the line of the verdict.
@@ -88,12 +90,17 @@ class RunSummaryText:
         if not verdict.is_good or self._tally.count(_verdict.FOREVER_KEY):
             yield self._tally.describe()
 
-    def footer_lines(self, written: Sequence[tuple[str, Path]], journal: Path | None) -> Iterator[str]:
+    def footer_lines(
+        self, written: Sequence[tuple[str, Path]], journal: Path | None
+    ) -> Iterator[str]:
         """Yield lines about the jobs that a timeout cancelled, the incidents, the slowest chain, and each written file.
 
         Then yield the command to run again. Lines that do not apply are left out.
         """
-        facts = [("was running", self.running_at_timeout()), ("incidents", self.incidents())]
+        facts = [
+            ("was running", self.running_at_timeout()),
+            ("incidents", self.incidents()),
+        ]
         facts.append((CHAIN_HEADING, self.slowest_chain()))
         facts += [(name, shown_path(path)) for name, path in written]
         facts.append(("run again", "" if self._is_fine else self.rerun_hint(journal)))
@@ -106,8 +113,19 @@ class RunSummaryText:
         """Return the first lines of the incidents of a run that was fine. Otherwise the details have them."""
         if not self._is_fine:
             return ""
-        found = [each.message for each in _debrief.all_incidents(self._scheduler) if not each.is_steering]
-        return self._fit_items([*enumerate(self._symbols.escape(printable(headline(message))) for message in found)])
+        found = [
+            each.message
+            for each in _debrief.all_incidents(self._scheduler)
+            if not each.is_steering
+        ]
+        return self._fit_items(
+            [
+                *enumerate(
+                    self._symbols.escape(printable(headline(message)))
+                    for message in found
+                )
+            ]
+        )
 
     # ---- the slowest jobs
 
@@ -119,13 +137,20 @@ class RunSummaryText:
         """
         job_count = self._tally.job_count
         elapsed = _verdict.run_seconds(self._scheduler) or 0.0
-        is_cheap = self._trace is not None or job_count * SEARCH_SECONDS_PER_JOB <= elapsed * MAX_SEARCH_SHARE
+        is_cheap = (
+            self._trace is not None
+            or job_count * SEARCH_SECONDS_PER_JOB <= elapsed * MAX_SEARCH_SHARE
+        )
         if job_count < 2 or elapsed < MIN_SECONDS_FOR_CHAIN or not is_cheap:
             return ""
         # Imported here, because most runs are shorter.
         from ..view.trace._trace import find_critical_path_parts
 
-        parts = [part for part in find_critical_path_parts(self._scheduler, self._trace) if not part.is_wait]
+        parts = [
+            part
+            for part in find_critical_path_parts(self._scheduler, self._trace)
+            if not part.is_wait
+        ]
         if sum(part.seconds for part in parts) < elapsed * MIN_CHAIN_SHARE:
             return ""
         shown: list[tuple[float, str]] = []
@@ -141,15 +166,25 @@ class RunSummaryText:
         ended = [
             (job.finished_at - job.started_at, job)
             for job in self._scheduler.iterate_jobs()
-            if job.state is JobState.CANCELLED and not (job.forever or is_scheduler(job))
+            if job.state is JobState.CANCELLED
+            and not (job.forever or is_scheduler(job))
             if job.started_at is not None and job.finished_at is not None
         ]
         ended.sort(key=itemgetter(0), reverse=True)
-        texts = [f"{self._short_path(job.path)} {duration_text(took, in_column=True)}" for took, job in ended]
+        texts = [
+            f"{self._short_path(job.path)} {duration_text(took, in_column=True)}"
+            for took, job in ended
+        ]
         return self._fit_items(list(enumerate(texts)))
 
     def _short_path(self, path: str) -> str:
-        return self._symbols.escape(fit(readable_path(path), min(MAX_PATH_LENGTH, line_width() // 2 - 12), keep="ends"))
+        return self._symbols.escape(
+            fit(
+                readable_path(path),
+                min(MAX_PATH_LENGTH, line_width() // 2 - 12),
+                keep="ends",
+            )
+        )
 
     def _fit_items(self, items: Sequence[tuple[float, str]]) -> str:
         """Join as many of the first items as fit into a line, up to `MAX_NAMED_JOBS`, and the number of the others.
@@ -163,7 +198,9 @@ class RunSummaryText:
             omitted = []
             if len(items) > count:
                 omitted = [f"{len(items) - count} more"]
-            line = self._symbols.separator.join([*(text for _, text in sorted(items[:count])), *omitted])
+            line = self._symbols.separator.join(
+                [*(text for _, text in sorted(items[:count])), *omitted]
+            )
             if count == 1 or _symbols.display_width(line) <= columns:
                 return line
         return ""
@@ -180,8 +217,14 @@ class RunSummaryText:
         if journal is not None:
             kept = count_restorable_jobs(journal)
         note = _outputs.kept_note(kept, self._tally.job_count, "job")
-        is_wide = _symbols.display_width(f"{CHAIN_HEADING}  {line}  {note}") > line_width()
-        return f"{line}\n{note}" if is_wide and can_move_cursor(sys.stdout) else f"{line}  {note}"
+        is_wide = (
+            _symbols.display_width(f"{CHAIN_HEADING}  {line}  {note}") > line_width()
+        )
+        return (
+            f"{line}\n{note}"
+            if is_wide and can_move_cursor(sys.stdout)
+            else f"{line}  {note}"
+        )
 
 
 def count_restorable_jobs(journal: Path) -> int:

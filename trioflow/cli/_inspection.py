@@ -27,7 +27,9 @@ Examples:
 
 @click.command(name="list", epilog=LIST_EXAMPLES)
 @scenario_command
-@click.option("--paths", is_flag=True, help="Print the path of each job instead, for --only.")
+@click.option(
+    "--paths", is_flag=True, help="Print the path of each job instead, for --only."
+)
 def list_jobs(scheduler: Scheduler, paths: bool) -> None:
     """Print a line for each job, with its number and the numbers of the jobs that it requires.
 
@@ -63,7 +65,9 @@ Examples:
     multiple=True,
     help="Nested schedulers to draw as single boxes; * means all, and also jobs that are alike.",
 )
-def draw_graph(scheduler: Scheduler, output: Path | None, collapse: tuple[str, ...]) -> int:
+def draw_graph(
+    scheduler: Scheduler, output: Path | None, collapse: tuple[str, ...]
+) -> int:
     """Draw the jobs and their requirements.
 
     Pictures need Graphviz's command dot. Nothing is run.
@@ -72,16 +76,25 @@ def draw_graph(scheduler: Scheduler, output: Path | None, collapse: tuple[str, .
     from ..view.graph import _dot
 
     if output is None:
-        raise click.UsageError("give -o FILE, ending in .svg, .png, .dot or .mmd; `trioflow list` prints jobs as text")
+        raise click.UsageError(
+            "give -o FILE, ending in .svg, .png, .dot or .mmd; `trioflow list` prints jobs as text"
+        )
     named = paths_of(scheduler)
-    folded = "*" in collapse or [job for pattern in collapse for job in match_jobs(named, pattern)]
-    if not _outputs.write_output(lambda path: save(scheduler, path, collapse=folded), output):
+    folded = "*" in collapse or [
+        job for pattern in collapse for job in match_jobs(named, pattern)
+    ]
+    if not _outputs.write_output(
+        lambda path: save(scheduler, path, collapse=folded), output
+    ):
         return STOPPED_CODE
     if output.suffix.lower() == ".svg":
         width, height = _dot.size_in_points(output.read_text(encoding="utf-8"))
         smaller = '--collapse "*" draws nested schedulers, and jobs that are alike, as single boxes, --only PATH a part'
         if max(width, height) > 3 * _dot.MAX_WIDTH_POINTS:
-            _outputs.echo(f"{printable(output.name)} has {width:,.0f} x {height:,.0f} pt: {smaller}", err=True)
+            _outputs.echo(
+                f"{printable(output.name)} has {width:,.0f} x {height:,.0f} pt: {smaller}",
+                err=True,
+            )
     return SUCCESS_CODE
 
 
@@ -110,7 +123,9 @@ def check(scheduler: Scheduler) -> int:
         _outputs.echo(symbols.escape(f"{first}: {text}"))
         if other_paths:
             number = plural(len(other_paths), "more job")
-            _outputs.echo(symbols.escape(f"  the same for {number}: {join_names(other_paths, 5)}"))
+            _outputs.echo(
+                symbols.escape(f"  the same for {number}: {join_names(other_paths, 5)}")
+            )
     found_notes = [*notes(scheduler, starts=not all_findings)]
     for note in found_notes:
         _outputs.echo(symbols.escape(f"note: {note}"))
@@ -118,7 +133,9 @@ def check(scheduler: Scheduler) -> int:
         number = plural(len(all_findings), "finding")
     else:
         number = f"nothing {'else ' * bool(found_notes)}found"
-    _outputs.echo(f"{plural(Tally.for_scheduler(scheduler).job_count, 'job')}: {number}")
+    _outputs.echo(
+        f"{plural(Tally.for_scheduler(scheduler).job_count, 'job')}: {number}"
+    )
     return STOPPED_CODE if all_findings else SUCCESS_CODE
 
 
@@ -129,7 +146,9 @@ def group_findings(
 
     One mistake is one line, such as that the jobs of a group require those of another.
     """
-    quoted = {repr(job.label) for job in scheduler.iterate_jobs() if not is_scheduler(job)}
+    quoted = {
+        repr(job.label) for job in scheduler.iterate_jobs() if not is_scheduler(job)
+    }
     groups: dict[str, tuple[str, list[AbstractJob[Any]]]] = {}
     for job, text in findings:
         parts = re.split("('[^']*')", text)

@@ -20,7 +20,13 @@ from ..jobs.posix._processes import describe_exit
 from ..journal import _fingerprint, _serialization
 from ..journal._outputs import Outputs
 from ..journal._run_summary import FailedJob, parse_summary
-from ..journal._store import JournalStore, RunRecord, StoredJob, count_jobs, read_with_retry
+from ..journal._store import (
+    JournalStore,
+    RunRecord,
+    StoredJob,
+    count_jobs,
+    read_with_retry,
+)
 from ..view.text import _selection, _verdict
 from ..view.text._symbols import Symbols, align_columns, display_width
 from . import SUCCESS_CODE, _outputs
@@ -58,7 +64,9 @@ class JournalCommands(HelpfulGroup):
         return f"write: trioflow journal {printable(name)} {first}"
 
 
-@click.group(name="journal", cls=JournalCommands, invoke_without_command=True, epilog=HELP_EPILOG)
+@click.group(
+    name="journal", cls=JournalCommands, invoke_without_command=True, epilog=HELP_EPILOG
+)
 @click.argument("path", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
 @click.pass_context
 def command(context: click.Context, path: Path) -> int:
@@ -83,10 +91,20 @@ def why(path: Path) -> int:
     """
     runs, records = read_runs_and_jobs(path)
     failures = last_failures(runs)
-    states = {record: last_state(record, runs) for record in records if record.path not in failures}
+    states = {
+        record: last_state(record, runs)
+        for record in records
+        if record.path not in failures
+    }
     ran = [record for record, state in states.items() if state in ("ran", "unstored")]
-    absent = defaultdict(lambda: NO_RESULT, dict.fromkeys(last_failures(runs[:-1]), "it failed in the run before"))
-    rows = [(record.path, duration_cell(record.took), record.why or absent[record.path]) for record in ran]
+    absent = defaultdict(
+        lambda: NO_RESULT,
+        dict.fromkeys(last_failures(runs[:-1]), "it failed in the run before"),
+    )
+    rows = [
+        (record.path, duration_cell(record.took), record.why or absent[record.path])
+        for record in ran
+    ]
     for failure in failures.values():
         reason = absent[failure.path] if failure.why is None else failure.why
         if reason:
@@ -94,14 +112,21 @@ def why(path: Path) -> int:
         else:
             text = failure.error
         rows.append((failure.path, duration_cell(failure.took), text))
-    shown = [[_selection.readable_path(path), *map(printable, cells)] for path, *cells in rows]
+    shown = [
+        [_selection.readable_path(path), *map(printable, cells)]
+        for path, *cells in rows
+    ]
     for line in align_columns([["job", "took", "why it ran"], *shown], (0, 2)):
         _outputs.echo(line)
     failed = ""
     if failures:
         failed = f" ({len(failures)} of them failed)"
-    number = count_jobs((record.path, record.fingerprint) for record in ran) + len(failures)
-    _outputs.echo(f"{number} ran{failed}, {[*states.values()].count('restored')} restored")
+    number = count_jobs((record.path, record.fingerprint) for record in ran) + len(
+        failures
+    )
+    _outputs.echo(
+        f"{number} ran{failed}, {[*states.values()].count('restored')} restored"
+    )
     return SUCCESS_CODE
 
 
@@ -111,10 +136,20 @@ def why(path: Path) -> int:
 def show(path: Path, pattern: str) -> int:
     """Print the results and all details of the jobs that match PATTERN."""
     runs, records = read_runs_and_jobs(path)
-    failures = {failure: failure_path for failure_path, failure in last_failures(runs).items()}
+    failures = {
+        failure: failure_path for failure_path, failure in last_failures(runs).items()
+    }
     failed = _selection.match_paths(failures, pattern)
-    kept = match_records([record for record in records if record.path not in failures.values()], pattern, path, failed)
-    for facts in [*(record_facts(record, runs) for record in kept), *map(FailedJob._asdict, failed)]:
+    kept = match_records(
+        [record for record in records if record.path not in failures.values()],
+        pattern,
+        path,
+        failed,
+    )
+    for facts in [
+        *(record_facts(record, runs) for record in kept),
+        *map(FailedJob._asdict, failed),
+    ]:
         for name, value in facts.items():
             if not (value is None or value is False):
                 _outputs.echo(f"{name + ':':13}{printable(str(value))}")
@@ -129,7 +164,10 @@ def forget(path: Path, pattern: str) -> int:
     """Remove the jobs that match PATTERN. The next run runs them again."""
     # Raises if the file is not a journal. Opening it for changes would turn it into a journal.
     read_runs_and_jobs(path)
-    with _outputs.errors_as(CliError, JournalError), contextlib.closing(JournalStore(path, writes=True)) as store:
+    with (
+        _outputs.errors_as(CliError, JournalError),
+        contextlib.closing(JournalStore(path, writes=True)) as store,
+    ):
         records = match_records(list(store.job_records()), pattern, path)
         store.forget(record.path for record in records)
     _outputs.echo(f"forgotten: {plural(len(records), 'job')}")
@@ -141,10 +179,14 @@ def forget(path: Path, pattern: str) -> int:
 
 def read_runs_and_jobs(path: Path) -> tuple[list[RunRecord], list[StoredJob]]:
     with _outputs.errors_as(CliError, JournalError):
-        return read_with_retry(path, lambda store: (store.run_records(), list(store.job_records())))
+        return read_with_retry(
+            path, lambda store: (store.run_records(), list(store.job_records()))
+        )
 
 
-def match_records(records: list[StoredJob], pattern: str, path: Path, others: object = ()) -> list[StoredJob]:
+def match_records(
+    records: list[StoredJob], pattern: str, path: Path, others: object = ()
+) -> list[StoredJob]:
     """Return the records of the jobs that match a pattern. The records of a command count in all of its directories.
 
     Raises:
@@ -152,10 +194,22 @@ def match_records(records: list[StoredJob], pattern: str, path: Path, others: ob
 
     """
     paths = {record: record.path for record in records}
-    jobs = {record: _fingerprint.job_path(record.path, record.fingerprint) for record in records}
-    matches = [*dict.fromkeys([*_selection.match_paths(paths, pattern), *_selection.match_paths(jobs, pattern)])]
+    jobs = {
+        record: _fingerprint.job_path(record.path, record.fingerprint)
+        for record in records
+    }
+    matches = [
+        *dict.fromkeys(
+            [
+                *_selection.match_paths(paths, pattern),
+                *_selection.match_paths(jobs, pattern),
+            ]
+        )
+    ]
     if not (matches or others):
-        raise CliError(f"no job in {printable(str(path))!r} matches {printable(pattern)!r}; * stands for any text")
+        raise CliError(
+            f"no job in {printable(str(path))!r} matches {printable(pattern)!r}; * stands for any text"
+        )
     return matches
 
 
@@ -165,7 +219,10 @@ def match_records(records: list[StoredJob], pattern: str, path: Path, others: ob
 def list_jobs(path: Path) -> int:
     runs, records = read_runs_and_jobs(path)
     failures = last_failures(runs)
-    shown = {text: _selection.readable_path(text) for text in (*failures, *(record.path for record in records))}
+    shown = {
+        text: _selection.readable_path(text)
+        for text in (*failures, *(record.path for record in records))
+    }
     path_width = min(60, max(map(display_width, shown.values()), default=0))
 
     def path_cell(text: str) -> str:
@@ -177,17 +234,25 @@ def list_jobs(path: Path) -> int:
         state = last_state(record, runs)
         why = record.why if state == "ran" or record.saved is None else None
         times = f"{timestamp_text(record.settled)}  {duration_cell(record.took):>9}"
-        _outputs.echo(f"{state:9}{times}  {path_cell(record.path)}  {printable(why or short_result(record))}".rstrip())
+        _outputs.echo(
+            f"{state:9}{times}  {path_cell(record.path)}  {printable(why or short_result(record))}".rstrip()
+        )
     for failure in failures.values():
         times = f"{'':25}  {duration_cell(failure.took):>9}"
         state = "tolerated" if failure.tolerated else "failed"
-        _outputs.echo(f"{state:9}{times}  {path_cell(failure.path)}  {printable(failure.error)}")
+        _outputs.echo(
+            f"{state:9}{times}  {path_cell(failure.path)}  {printable(failure.error)}"
+        )
     _outputs.echo(summary_text(runs, records))
     return SUCCESS_CODE
 
 
 def summary_text(runs: list[RunRecord], records: list[StoredJob]) -> str:
-    kept = count_jobs((record.path, record.fingerprint) for record in records if record.saved is not None)
+    kept = count_jobs(
+        (record.path, record.fingerprint)
+        for record in records
+        if record.saved is not None
+    )
     number = f"{plural(kept, 'job')} kept, {plural(len(runs), 'run')}"
     if not runs:
         return number
@@ -306,7 +371,9 @@ def _short_command_result(text: str) -> str:
             result = result["result"]
         outputs = [(name, getattr(result, name)) for name in ("stdout", "stderr")]
         shown = [f"{name} of {len(output)} bytes" for name, output in outputs if output]
-        return ", ".join([describe_exit(result.returncode), duration_text(result.elapsed), *shown])
+        return ", ".join(
+            [describe_exit(result.returncode), duration_text(result.elapsed), *shown]
+        )
     except Exception:
         # Another program may have written anything.
         return text[:MAX_RESULT_LENGTH]
@@ -314,7 +381,9 @@ def _short_command_result(text: str) -> str:
 
 def record_facts(record: StoredJob, runs: list[RunRecord]) -> dict[str, Any]:
     outputs = Outputs.parse(record.outputs)
-    is_shown = (isinstance(record.result, str) or not record.saved) and not outputs.redacted
+    is_shown = (
+        isinstance(record.result, str) or not record.saved
+    ) and not outputs.redacted
     return {
         "path": record.path,
         "state": last_state(record, runs),
@@ -341,7 +410,11 @@ def timestamp_text(seconds: float) -> str:
 
     """
     try:
-        return datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
+        return (
+            datetime.datetime.fromtimestamp(seconds)
+            .astimezone()
+            .isoformat(sep=" ", timespec="seconds")
+        )
     except (ValueError, OverflowError, OSError):
         # Another program changed the file.
         return "unknown time"

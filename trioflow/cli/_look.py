@@ -31,20 +31,38 @@ Examples:
 class ProgramOrTrace(InputFile):
     """The type of an argument for the number of a process, or for a file with a trace."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
         if value.isdecimal():
             return click.IntRange(min=1).convert(value, param, ctx)
         if not Path(value).exists():
-            self.fail(f"there is neither a process nor a trace file {value!r}", param, ctx)
+            self.fail(
+                f"there is neither a process nor a trace file {value!r}", param, ctx
+            )
         return super().convert(value, param, ctx)
 
 
 @click.command(name="look", epilog=EXAMPLES)
-@click.argument("pid", required=False, type=ProgramOrTrace(dir_okay=False, path_type=Path))
-@click.option("--json", "is_json", is_flag=True, help="Write everything as JSON, for programs (provisional).")
-@click.option("--web", "has_page", is_flag=True, help="Serve a page that moves, with buttons that steer, until Ctrl-C.")
+@click.argument(
+    "pid", required=False, type=ProgramOrTrace(dir_okay=False, path_type=Path)
+)
+@click.option(
+    "--json",
+    "is_json",
+    is_flag=True,
+    help="Write everything as JSON, for programs (provisional).",
+)
+@click.option(
+    "--web",
+    "has_page",
+    is_flag=True,
+    help="Serve a page that moves, with buttons that steer, until Ctrl-C.",
+)
 @click.option("--run", "label", metavar="LABEL", help="The run, if there are several.")
-def command(pid: int | Path | None, is_json: bool, has_page: bool, label: str | None) -> int:
+def command(
+    pid: int | Path | None, is_json: bool, has_page: bool, label: str | None
+) -> int:
     """Show what a running program does: which jobs run and where, which wait and why, and which failed.
 
     PID is the number of its process. Without it, the programs that answer are listed. `trioflow run` and `batch`
@@ -61,14 +79,18 @@ def command(pid: int | Path | None, is_json: bool, has_page: bool, label: str | 
         raise click.UsageError("give only one of --json, --web")
     if pid is None:
         if is_json or has_page:
-            raise click.UsageError("give the PID of the program; trioflow look lists those that answer")
+            raise click.UsageError(
+                "give the PID of the program; trioflow look lists those that answer"
+            )
         return list_programs()
     with _outputs.errors_as(CliError, _client.NoAnswer):
         if has_page:
             serve_page(pid, label)
             return SUCCESS_CODE
         if isinstance(pid, Path):
-            raise click.UsageError(f"a trace is shown by --web alone: trioflow look {pid} --web")
+            raise click.UsageError(
+                f"a trace is shown by --web alone: trioflow look {pid} --web"
+            )
         record = _client.ask(pid)
     if label is not None:
         record["runs"] = [run for run in record["runs"] if run["label"] == label]
@@ -96,7 +118,9 @@ def list_programs() -> int:
         labels = join_names([run["label"] for run in record["runs"]], 3) or "no run"
         _outputs.echo(f"{number}  {printable(labels)}: {_client.command_text(record)}")
     if not programs:
-        raise CliError("no program that answers runs: start it with trioflow run, or TRIOFLOW_LOOK=1")
+        raise CliError(
+            "no program that answers runs: start it with trioflow run, or TRIOFLOW_LOOK=1"
+        )
     return SUCCESS_CODE
 
 
@@ -113,5 +137,8 @@ def serve_page(source: int | Path, label: str | None) -> None:
             page.ask()
     with _page.serving(page) as server, contextlib.suppress(KeyboardInterrupt):
         _outputs.echo_address(server.url)
-        _outputs.echo("Ctrl-C ends the page" + ("." if isinstance(source, Path) else "; the program goes on."))
+        _outputs.echo(
+            "Ctrl-C ends the page"
+            + ("." if isinstance(source, Path) else "; the program goes on.")
+        )
         threading.Event().wait()

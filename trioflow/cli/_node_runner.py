@@ -13,7 +13,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
-from .. import Job, JobTimeout, Pull, Push, Scheduler, Script, SshError, SshJob, SshNode, StopReason, Unreachable
+from .. import (
+    Job,
+    JobTimeout,
+    Pull,
+    Push,
+    Scheduler,
+    Script,
+    SshError,
+    SshJob,
+    SshNode,
+    StopReason,
+    Unreachable,
+)
 from .. import _posix as posix
 from ..abc import duration_text
 from ..jobs.command._result import CommandResult, text_with_notes
@@ -59,7 +71,11 @@ def steps_on_node(options: SshOptions, node: Node) -> list[Step]:
     if options.push:
         steps.append(Push(*fill(options.push), to=options.to))
     if options.script is not None:
-        steps.append(Script(*fill([options.script, *options.words]), includes=fill(options.include)))
+        steps.append(
+            Script(
+                *fill([options.script, *options.words]), includes=fill(options.include)
+            )
+        )
     elif options.words:
         steps.append(" ".join(options.words))
     if options.pull:
@@ -78,24 +94,40 @@ class NodeRun:
             code = self._run()
             self._print_table()
             if _has_unread_input():
-                _outputs.echo("standard input went to no node: give the data by --push", err=True)
+                _outputs.echo(
+                    "standard input went to no node: give the data by --push", err=True
+                )
             return code
 
     def _run(self) -> int:
         # The table says how each job has ended, and so does the error of a node.
-        jobs = [Job(self._run_on_node, node, label=node.name, critical=True) for node in self._nodes]
-        scheduler = Scheduler(*jobs, jobs_window=self._options.jobs or None, label="ssh", log=False)
+        jobs = [
+            Job(self._run_on_node, node, label=node.name, critical=True)
+            for node in self._nodes
+        ]
+        scheduler = Scheduler(
+            *jobs, jobs_window=self._options.jobs or None, label="ssh", log=False
+        )
         on_signal = ExitOnSecondSignal()
         try:
             scheduler.run(handle_signals=on_signal)
         except KeyboardInterrupt:
             return INTERRUPTED_CODE
-        if scheduler.culprit is not None and (error := scheduler.culprit.raised_exception()) is not None:
+        if (
+            scheduler.culprit is not None
+            and (error := scheduler.culprit.raised_exception()) is not None
+        ):
             # Raised when the output of a node could not be printed.
             raise error
         if scheduler.stop_reason is StopReason.INTERRUPTED:
             return on_signal.exit_code
-        return min(MAX_EXIT_CODE, sum(outcome.is_failure for outcome in self._outcomes.values())) or SUCCESS_CODE
+        return (
+            min(
+                MAX_EXIT_CODE,
+                sum(outcome.is_failure for outcome in self._outcomes.values()),
+            )
+            or SUCCESS_CODE
+        )
 
     async def _run_on_node(self, node: Node) -> None:
         """Run the steps on a node.
@@ -109,7 +141,9 @@ class NodeRun:
         error: Exception | None = None
         for step in steps_on_node(self._options, node):
             is_copy = isinstance(step, (Push, Pull))
-            job = self._make_step_job(node, step, None if is_copy else self._options.timeout)
+            job = self._make_step_job(
+                node, step, None if is_copy else self._options.timeout
+            )
             try:
                 await job.co_run()
             except (SshError, JobTimeout) as failure:
@@ -122,7 +156,9 @@ class NodeRun:
                 result = job.last_result
                 outcome = _make_outcome(result, error)
             elif error is not None and not outcome.is_failure:
-                outcome = NodeOutcome("unreachable" if isinstance(error, Unreachable) else "not copied")
+                outcome = NodeOutcome(
+                    "unreachable" if isinstance(error, Unreachable) else "not copied"
+                )
             if error is not None and not isinstance(error, JobTimeout):
                 break
         self._outcomes[node] = outcome
@@ -138,7 +174,16 @@ class NodeRun:
     def _make_step_job(self, node: Node, step: Step, timeout: float | None) -> SshJob:
         tag = self._options.tag
         out = None if tag else subprocess.PIPE
-        return SshJob(node, step, stdout=out, stderr=out, tag=tag, check=False, timeout=timeout, label=node.name)
+        return SshJob(
+            node,
+            step,
+            stdout=out,
+            stderr=out,
+            tag=tag,
+            check=False,
+            timeout=timeout,
+            label=node.name,
+        )
 
     def _print_table(self) -> None:
         rows: dict[tuple[bool, str], list[Node]] = {}
@@ -148,7 +193,10 @@ class NodeRun:
         width = max(len(text) for _, text in rows)
         digits = len(str(max(map(len, rows.values()))))
         for (_, text), nodes in sorted(rows.items(), key=lambda row: row[0]):
-            _outputs.echo(f"{text:{width}}  {len(nodes):{digits}}  {_format_hostlist(nodes)}", err=True)
+            _outputs.echo(
+                f"{text:{width}}  {len(nodes):{digits}}  {_format_hostlist(nodes)}",
+                err=True,
+            )
 
 
 def _has_unread_input() -> bool:
@@ -174,10 +222,14 @@ def _make_outcome(result: CommandResult | None, error: Exception | None) -> Node
     if error is not None:
         return NodeOutcome("lost" if cast(SshError, error).started else "refused")
     assert result is not None
-    return NodeOutcome(describe_exit(result.returncode), result.elapsed, bool(result.returncode))
+    return NodeOutcome(
+        describe_exit(result.returncode), result.elapsed, bool(result.returncode)
+    )
 
 
-def _print_output(node: Node, outcome: NodeOutcome, result: CommandResult | None) -> None:
+def _print_output(
+    node: Node, outcome: NodeOutcome, result: CommandResult | None
+) -> None:
     duration = ""
     if outcome.elapsed is not None:
         duration = f", {duration_text(outcome.elapsed)}"
@@ -205,7 +257,10 @@ def _format_hostlist(nodes: Sequence[Node]) -> str:
             stem = node.name.rstrip("0123456789")
         digits = node.name[len(stem) :]
         numbers_by_stem.setdefault((stem, len(digits)), []).append(int(digits or 0))
-    return ",".join(_format_range(stem, width, sorted(numbers)) for (stem, width), numbers in numbers_by_stem.items())
+    return ",".join(
+        _format_range(stem, width, sorted(numbers))
+        for (stem, width), numbers in numbers_by_stem.items()
+    )
 
 
 def _format_range(stem: str, width: int, numbers: Sequence[int]) -> str:
@@ -213,7 +268,9 @@ def _format_range(stem: str, width: int, numbers: Sequence[int]) -> str:
         return stem
     parts: list[str] = []
     # Adjacent numbers have the same distance to their positions.
-    for _, group in itertools.groupby(enumerate(numbers), lambda item: item[1] - item[0]):
+    for _, group in itertools.groupby(
+        enumerate(numbers), lambda item: item[1] - item[0]
+    ):
         texts = [f"{number:0{width}}" for _, number in group]
         parts.append("-".join(dict.fromkeys([texts[0], texts[-1]])))
     if len(numbers) == 1:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def errors_as(shown: type[click.ClickException], *kinds: type[Exception]) -> Generator[None]:
+def errors_as(
+    shown: type[click.ClickException], *kinds: type[Exception]
+) -> Generator[None]:
     """Raise errors of some kinds as errors of the command line, which print their text alone."""
     try:
         yield
@@ -40,7 +42,12 @@ class OutputFile(click.Path):
         super().__init__()
         self._suffixes: Final = suffixes
 
-    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Path:
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Path:
         """Check the path, and return it as absolute, because the user's file may change the working directory."""
         # Imported here, because a batch without such an option does not need it.
         from pathlib import Path
@@ -55,7 +62,9 @@ def _find_path_problem(path: Path, suffixes: tuple[str, ...]) -> str:
     if path.is_dir():
         return f"'{path}' is a directory: give a file in it"
     if not path.parent.is_dir():
-        return f"there is no directory '{path.parent}' for '{path.name}': create it first"
+        return (
+            f"there is no directory '{path.parent}' for '{path.name}': create it first"
+        )
     written = path if path.exists() else path.parent
     if not os.access(written, os.W_OK):
         return f"no permission to write '{path}'"

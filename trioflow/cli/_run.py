@@ -24,16 +24,43 @@ from .. import Events, JUnit, Scheduler, StopReason, Trace
 from .._command_options import option, parse_count, parse_seconds
 from .._hints import WRONG_BACKEND_REMEDY
 from ..abc import BackendName, printable
-from ..view.look._answers import WATCH_INTERVAL, announcements, answer_thread, answering, expect_page
-from ..view.monitor._monitor import Monitor, PrintKeeper, build_command_monitor, can_move_cursor
-from . import EXIT_CODES_HELP, FAILURE_CODE, INTERRUPTED_CODE, STOPPED_CODE, SUCCESS_CODE, _outputs
+from ..view.look._answers import (
+    WATCH_INTERVAL,
+    announcements,
+    answer_thread,
+    answering,
+    expect_page,
+)
+from ..view.monitor._monitor import (
+    Monitor,
+    PrintKeeper,
+    build_command_monitor,
+    can_move_cursor,
+)
+from . import (
+    EXIT_CODES_HELP,
+    FAILURE_CODE,
+    INTERRUPTED_CODE,
+    STOPPED_CODE,
+    SUCCESS_CODE,
+    _outputs,
+)
 from ._declared_options import takes_options
 from ._end_of_run import RunSummaryText
-from ._scenario import CliError, loaded_modules, loop_of_program, make_window, scenario_command, translate_errors
+from ._scenario import (
+    CliError,
+    loaded_modules,
+    loop_of_program,
+    make_window,
+    scenario_command,
+    translate_errors,
+)
 from ._signals import ExitOnSecondSignal
 
 
-def drop_repetitions(ctx: click.Context, param: click.Parameter, paths: Sequence[Path]) -> list[Path]:
+def drop_repetitions(
+    ctx: click.Context, param: click.Parameter, paths: Sequence[Path]
+) -> list[Path]:
     return list(dict.fromkeys(paths))
 
 
@@ -44,7 +71,9 @@ def parse_timeout(text: str) -> float:
     return number
 
 
-def _open_events(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> list[Path | IO[bytes]]:
+def _open_events(
+    ctx: click.Context, param: click.Parameter, values: Sequence[str]
+) -> list[Path | IO[bytes]]:
     """Return the files to write events to.
 
     For `-`, it is standard output, and all other output is redirected to standard error.
@@ -52,7 +81,9 @@ def _open_events(ctx: click.Context, param: click.Parameter, values: Sequence[st
     if ctx.resilient_parsing:
         return []
     return [
-        _redirect_stdout(ctx) if value == "-" else _outputs.OutputFile().convert(value, param, ctx)
+        _redirect_stdout(ctx)
+        if value == "-"
+        else _outputs.OutputFile().convert(value, param, ctx)
         for value in dict.fromkeys(values)
     ]
 
@@ -64,7 +95,9 @@ def _redirect_stdout(ctx: click.Context) -> IO[bytes]:
     # So that the output of jobs, commands and this program does not mix with the events.
     os.dup2(2, 1)
     # The path is only the name of the file in messages.
-    events = io.FileIO("standard output", "wb", opener=lambda path, flags: os.dup(saved_stdout))
+    events = io.FileIO(
+        "standard output", "wb", opener=lambda path, flags: os.dup(saved_stdout)
+    )
 
     def restore_stdout() -> None:
         events.close()
@@ -86,7 +119,9 @@ Examples:
 """
 
 
-file_option: Final = functools.partial(option, multiple=True, callback=drop_repetitions, metavar="FILE")
+file_option: Final = functools.partial(
+    option, multiple=True, callback=drop_repetitions, metavar="FILE"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,21 +141,29 @@ class RunOptions:
         parse=parse_timeout, metavar="TIME",
         help="Cancel everything after this time: seconds, or 1m30s.  [default: the scheduler's own]",
     )  # fmt: skip
-    critical: bool = option(help="Stop the run at the first failure, except of jobs with critical=False.")
+    critical: bool = option(
+        help="Stop the run at the first failure, except of jobs with critical=False."
+    )
     hold: bool = option(
         help="Where the run would end with failures, pause it: `trioflow steer PID try-again` tries them again,"
         " and resume ends the run."
     )
-    drain_on_term: bool = option(help="On SIGTERM, start no more jobs, and let the running ones finish.")
+    drain_on_term: bool = option(
+        help="On SIGTERM, start no more jobs, and let the running ones finish."
+    )
     monitor: bool = option(
-        "--monitor/--no-monitor", default=True, show_default=True, help="Show the jobs while they run."
+        "--monitor/--no-monitor",
+        default=True,
+        show_default=True,
+        help="Show the jobs while they run.",
     )
     web: bool = option(
         help="Serve a page of the run that moves, as `trioflow look PID --web` does, until the run ends."
     )
     tag: bool = option(help="Begin each line that a job prints with the job's label.")
     dask: str | None = option(
-        metavar="ADDRESS", help="Run the calls of ProcessJobs on the workers of the Dask scheduler at this address."
+        metavar="ADDRESS",
+        help="Run the calls of ProcessJobs on the workers of the Dask scheduler at this address.",
     )
     journal: Path | None = option(
         type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
@@ -131,14 +174,16 @@ class RunOptions:
         help="Write when each job ran: FILE.json is for Perfetto, FILE.svg a timeline, FILE.csv a table.",
     )
     report: Sequence[Path] = file_option(
-        type=_outputs.OutputFile(".html", ".htm", ""), help="Write an HTML report, to be opened in a browser."
+        type=_outputs.OutputFile(".html", ".htm", ""),
+        help="Write an HTML report, to be opened in a browser.",
     )
     events: Sequence[Path | IO[bytes]] = file_option(
         type=click.Path(allow_dash=True), callback=_open_events,
         help="Write events as JSON lines; - is standard output, and all other output goes to standard error.",
     )  # fmt: skip
     junit: Sequence[Path] = file_option(
-        type=_outputs.OutputFile(), help="Write a test case for each job, as JUnit XML for CI systems."
+        type=_outputs.OutputFile(),
+        help="Write a test case for each job, as JUnit XML for CI systems.",
     )
 
 
@@ -157,7 +202,10 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
     if options.hold:
         scheduler.hold = True
     if options.hold and options.critical:
-        _outputs.echo("--hold: nothing will be held at a failure at which --critical stops the run", err=True)
+        _outputs.echo(
+            "--hold: nothing will be held at a failure at which --critical stops the run",
+            err=True,
+        )
     files = RunFiles(options)
     monitors = []
     if options.monitor:
@@ -165,10 +213,16 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
     if options.tag and not options.monitor:
         raise click.UsageError("--tag needs the monitor: leave out --no-monitor")
     if options.tag and not monitors:
-        raise click.UsageError("--tag does not change the scheduler's own Monitor: give that tag=True")
+        raise click.UsageError(
+            "--tag does not change the scheduler's own Monitor: give that tag=True"
+        )
     instruments = [*monitors, *(report for report, _ in files.reports), *files.tracers]
     is_drawing = bool(monitors) and can_move_cursor(sys.stdout)
-    has_monitors_streams = options.tag or is_drawing or any(isinstance(one, Monitor) for one in scheduler.instruments)
+    has_monitors_streams = (
+        options.tag
+        or is_drawing
+        or any(isinstance(one, Monitor) for one in scheduler.instruments)
+    )
     # A trace alone changes no stream: commands would write to a pipe in place of the terminal.
     if (options.web or options.hold or options.report) and not has_monitors_streams:
         instruments.append(PrintKeeper())
@@ -178,7 +232,9 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
     else:
         backend, file = loop_of_program()
     given = {"backend": backend, "timeout": options.timeout, "journal": options.journal}
-    arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    arguments: dict[str, Any] = {
+        name: value for name, value in given.items() if value is not None
+    }
     if options.jobs_window is not None:
         arguments["jobs_window"] = make_window(scheduler, options.jobs_window)
     hidden_subjects = {"failure", "end"} if is_drawing else {"end"}
@@ -193,9 +249,14 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
     reason = ""
     if file:
         reason = f" ({backend} was taken, because {file} imports it)"
-    context.run(WRONG_BACKEND_REMEDY.set, "give --backend {}" + reason.replace("{", "{{").replace("}", "}}"))
+    context.run(
+        WRONG_BACKEND_REMEDY.set,
+        "give --backend {}" + reason.replace("{", "{{").replace("}", "}}"),
+    )
     with (
-        contextlib.nullcontext() if options.dask is None else run_on_cluster(scheduler, options.dask),
+        contextlib.nullcontext()
+        if options.dask is None
+        else run_on_cluster(scheduler, options.dask),
         show_engine_log(hidden_subjects),
         answering(),
         page_of_run() if options.web else contextlib.nullcontext(),
@@ -203,21 +264,41 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
         try:
             translate_errors(
                 scheduler,
-                lambda: context.run(scheduler.run, instruments=instruments, handle_signals=on_signal, **arguments),
+                lambda: context.run(
+                    scheduler.run,
+                    instruments=instruments,
+                    handle_signals=on_signal,
+                    **arguments,
+                ),
             )
         except BaseException:
             # A job has raised it, or Ctrl-C was pressed again. The summary below reports it.
-            if scheduler.stop_reason not in (StopReason.INTERRUPTED, StopReason.DRAINED):
+            if scheduler.stop_reason not in (
+                StopReason.INTERRUPTED,
+                StopReason.DRAINED,
+            ):
                 raise
     code = exit_code_of_run(scheduler, on_signal.exit_code)
     run_summary = RunSummaryText(scheduler, code, next(iter(files.tracers), None))
-    journal: Any = options.journal or getattr(scheduler.journal, "path", scheduler.journal)
-    succeeded = print_end(run_summary, files, Path(journal) if journal else None, bool(monitors), is_drawing)
+    journal: Any = options.journal or getattr(
+        scheduler.journal, "path", scheduler.journal
+    )
+    succeeded = print_end(
+        run_summary,
+        files,
+        Path(journal) if journal else None,
+        bool(monitors),
+        is_drawing,
+    )
     return code if succeeded or code == on_signal.exit_code else STOPPED_CODE
 
 
 def print_end(
-    run_summary: RunSummaryText, files: RunFiles, journal: Path | None, has_monitor: bool, has_picture: bool
+    run_summary: RunSummaryText,
+    files: RunFiles,
+    journal: Path | None,
+    has_monitor: bool,
+    has_picture: bool,
 ) -> bool:
     """Write the files of a run, and print its end. Return whether all could be written and printed.
 
@@ -269,18 +350,29 @@ class RunFiles:
         else:
             self.tracers = []
         self.reports: Final[list[tuple[Events | JUnit, Path | IO[bytes]]]] = [
-            *((make_instrument("Events", functools.partial(Events, file)), file) for file in options.events),
+            *(
+                (make_instrument("Events", functools.partial(Events, file)), file)
+                for file in options.events
+            ),
             *((JUnit(path), path) for path in options.junit),
         ]
 
     def write(self) -> list[tuple[str, Path]]:
         """Write the files that are made of the trace, and return each written file with its option."""
         results: list[tuple[str, Path | IO[bytes], bool]] = [
-            (option, path, _outputs.write_output(write, path)) for option, write, path in self._trace_exports()
+            (option, path, _outputs.write_output(write, path))
+            for option, write, path in self._trace_exports()
         ]
-        results += [(type(report).__name__.lower(), file, report.is_written) for report, file in self.reports]
+        results += [
+            (type(report).__name__.lower(), file, report.is_written)
+            for report, file in self.reports
+        ]
         self.has_failed = not all(is_written for _, _, is_written in results)
-        return [(option, file) for option, file, done in results if done and isinstance(file, Path) and file.is_file()]
+        return [
+            (option, file)
+            for option, file, done in results
+            if done and isinstance(file, Path) and file.is_file()
+        ]
 
     def _trace_exports(self) -> Iterator[tuple[str, Callable[[str], None], Path]]:
         from ..view._save import save_trace
@@ -304,7 +396,12 @@ def page_of_run() -> Generator[None]:
     process then goes on for a while.
     """
     key = secrets.token_hex(8)
-    words = [sys.executable, "-P", "-c", f"from trioflow.view.look import _page; _page.serve_parent('{key}')"]
+    words = [
+        sys.executable,
+        "-P",
+        "-c",
+        f"from trioflow.view.look import _page; _page.serve_parent('{key}')",
+    ]
     server = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     expect_page(key)
     assert server.stdin is not None
@@ -312,7 +409,9 @@ def page_of_run() -> Generator[None]:
     try:
         with server.stdout:
             if url := server.stdout.readline().decode().rstrip():
-                announcements[key] = functools.partial(_outputs.echo_address, url, err=True)
+                announcements[key] = functools.partial(
+                    _outputs.echo_address, url, err=True
+                )
         yield
     finally:
         deadline = time.monotonic() + WATCH_INTERVAL
@@ -328,7 +427,14 @@ def make_monitors(scheduler: Scheduler, tag: bool) -> list[Any]:
     Two monitors would overwrite each other.
     """
     monitor = make_instrument("Monitor", functools.partial(build_command_monitor, tag))
-    return [] if any(isinstance(instrument, type(monitor)) for instrument in scheduler.instruments) else [monitor]
+    return (
+        []
+        if any(
+            isinstance(instrument, type(monitor))
+            for instrument in scheduler.instruments
+        )
+        else [monitor]
+    )
 
 
 def make_instrument(name: str, make: Callable[[], Any]) -> Any:
@@ -346,15 +452,23 @@ def make_instrument(name: str, make: Callable[[], Any]) -> Any:
         return make()
     except ImportError as error:
         alternative = "; or use --no-monitor" if name == "Monitor" else ""
-        raise CliError(f"{name} needs {error.name or error}: pip install 'trioflow[cli]'{alternative}") from None
+        raise CliError(
+            f"{name} needs {error.name or error}: pip install 'trioflow[cli]'{alternative}"
+        ) from None
 
 
-def exit_code_of_run(scheduler: Scheduler, interrupted_code: int = INTERRUPTED_CODE) -> int:
+def exit_code_of_run(
+    scheduler: Scheduler, interrupted_code: int = INTERRUPTED_CODE
+) -> int:
     if scheduler.stop_reason is StopReason.COMPLETED:
         return SUCCESS_CODE
     if scheduler.stop_reason is StopReason.FAILED:
         return FAILURE_CODE
-    return interrupted_code if scheduler.stop_reason in (None, StopReason.INTERRUPTED) else STOPPED_CODE
+    return (
+        interrupted_code
+        if scheduler.stop_reason in (None, StopReason.INTERRUPTED)
+        else STOPPED_CODE
+    )
 
 
 # ---- the engine's log
@@ -375,11 +489,16 @@ class EngineLogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record, unless its subject is hidden, or the user's code has configured logging in the meantime."""
-        if logging.root.handlers or getattr(record, "about", None) in self._hidden_subjects:
+        if (
+            logging.root.handlers
+            or getattr(record, "about", None) in self._hidden_subjects
+        ):
             return
         if isinstance(record.args, tuple) and len(record.args) == 2:
             # Leave out the advice, which is for programs.
-            record = logging.makeLogRecord({**record.__dict__, "args": (record.args[0], "")})
+            record = logging.makeLogRecord(
+                {**record.__dict__, "args": (record.args[0], "")}
+            )
         with contextlib.suppress(OSError):
             _outputs.echo(self.format(record), err=True)
 
@@ -420,7 +539,9 @@ def run_on_cluster(scheduler: Scheduler, address: str) -> Generator[None]:
         cloudpickle: Any = importlib.import_module("cloudpickle")
         distributed: Any = importlib.import_module("distributed")
     except ImportError as error:
-        raise CliError(f"--dask needs {error.name}: pip install 'trioflow[dask]'") from None
+        raise CliError(
+            f"--dask needs {error.name}: pip install 'trioflow[dask]'"
+        ) from None
     from ..dask import Cluster
 
     try:

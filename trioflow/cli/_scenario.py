@@ -30,7 +30,15 @@ from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from .. import AbstractJob, JournalError, Scheduler, Service, _loaded_files, _scheduler, abc
+from .. import (
+    AbstractJob,
+    JournalError,
+    Scheduler,
+    Service,
+    _loaded_files,
+    _scheduler,
+    abc,
+)
 from .. import _posix as posix
 from .._core.base._graph_algorithms import reachable
 from .._core.scheduler._checks import check_scenario
@@ -66,7 +74,10 @@ class CliError(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         if self._error is not None:
             symbols = _symbols.Symbols.for_stream(sys.stderr)
-            _outputs.echo(symbols.escape_lines(_failure_text.format_traceback(self._error)), err=True)
+            _outputs.echo(
+                symbols.escape_lines(_failure_text.format_traceback(self._error)),
+                err=True,
+            )
         super().show(file)
 
 
@@ -89,18 +100,24 @@ def parse_file_argument(argument: str) -> tuple[Path, str | None]:
         file = argument
         name = ""
     elif not name.isidentifier():
-        raise click.BadParameter(f"{printable(name)!r} is not a Python name: write {printable(file)}:NAME")
+        raise click.BadParameter(
+            f"{printable(name)!r} is not a Python name: write {printable(file)}:NAME"
+        )
     path = Path(file)
     check_file_exists(path)
     if path.is_dir():
-        raise click.BadParameter(f"{printable(file)!r} is a directory: give a Python file in it")
+        raise click.BadParameter(
+            f"{printable(file)!r} is a directory: give a Python file in it"
+        )
     return path, name or None
 
 
 class InputFile(click.Path):
     """The type of an option or argument for a file to read. All commands have the same message for a missing file."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
         if not (self.allow_dash and value == "-"):
             check_file_exists(Path(value))
         return super().convert(value, param, ctx)
@@ -135,17 +152,23 @@ def load_file(path: Path) -> ModuleType:
     try:
         source = posix.read_named(path, posix.MAX_STREAM_SIZE)
     except OSError as error:
-        raise CliError(f"cannot read {printable(str(path))!r}: {error.strerror}") from None
+        raise CliError(
+            f"cannot read {printable(str(path))!r}: {error.strerror}"
+        ) from None
     if source.startswith(b"SQLite format 3\0"):
         shown = printable(str(path))
-        raise CliError(f"{shown!r} is no Python file, but a database: trioflow journal {shown} shows a journal")
+        raise CliError(
+            f"{shown!r} is no Python file, but a database: trioflow journal {shown} shows a journal"
+        )
     sys.path.insert(0, str(path.resolve().parent))
     sys.modules.update(dict.fromkeys((name, "__main__", "__mp_main__"), module))
     _loaded_files.code_names[module.__file__] = str(path)
     _loaded_files.remember()
     # The file has its own future imports, not those of this module: https://docs.python.org/3/library/functions.html#compile
     call_user_function(
-        lambda: exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__),
+        lambda: exec(
+            compile(source, str(path), "exec", dont_inherit=True), module.__dict__
+        ),
         f"{path} raised an exception while it was being loaded",
     )
     # The modules that it has imported.
@@ -193,19 +216,26 @@ def _refused_run(label: str) -> CliError:
     """Return the error for a run that would begin in `call_user_function`. It names the line of the user's code."""
     frames = [frame for frame, _ in traceback.walk_stack(inspect.currentframe())]
     codes = [frame.f_code for frame in frames]
-    reason = printable(f"{label!r} would run while its file is loaded, which runs nothing")
+    reason = printable(
+        f"{label!r} would run while its file is loaded, which runs nothing"
+    )
     if call_user_function.__code__ not in codes:
         return CliError(f'{reason}. Start its thread below if __name__ == "__main__":')
     # The frame below `call_user_function` is the lambda that its caller has passed.
     users_frames = frames[: codes.index(call_user_function.__code__) - 1]
-    place = next((frame for frame in users_frames if frame.f_code.co_name == "<module>"), users_frames[-1])
+    place = next(
+        (frame for frame in users_frames if frame.f_code.co_name == "<module>"),
+        users_frames[-1],
+    )
     file = place.f_code.co_filename
     number = place.f_lineno
     line = printable(linecache.getline(file, number).strip())
     reason = f"{printable(file)}, line {number}: {reason}"
     if place.f_code.co_name != "<module>":
         return CliError(f"{reason}. Return the Scheduler in place of {line}")
-    return CliError(f'{reason}. Put it below a guard:\n  if __name__ == "__main__":\n      {line}')
+    return CliError(
+        f'{reason}. Put it below a guard:\n  if __name__ == "__main__":\n      {line}'
+    )
 
 
 def find_scheduler(module: ModuleType, path: Path, name: str | None) -> Any:
@@ -221,7 +251,9 @@ def find_scheduler(module: ModuleType, path: Path, name: str | None) -> Any:
     schedulers = _schedulers_by_name(module)
     if name is not None:
         return _find_named_target(module, path, name, schedulers)
-    outermost = {value: key for key, value in schedulers.items() if value.scheduler is None}
+    outermost = {
+        value: key for key, value in schedulers.items() if value.scheduler is None
+    }
     if len(outermost) == 1:
         return next(iter(outermost))
     default = module.__dict__.get(DEFAULT_NAME)
@@ -229,8 +261,14 @@ def find_scheduler(module: ModuleType, path: Path, name: str | None) -> Any:
         return default
     shown = printable(str(path))
     if outermost:
-        choices = "\n".join(f"  {shown}:{key}" for key, value in schedulers.items() if value.scheduler is None)
-        raise click.UsageError(f"{shown} has several schedulers, and none is called {DEFAULT_NAME}; choose:\n{choices}")
+        choices = "\n".join(
+            f"  {shown}:{key}"
+            for key, value in schedulers.items()
+            if value.scheduler is None
+        )
+        raise click.UsageError(
+            f"{shown} has several schedulers, and none is called {DEFAULT_NAME}; choose:\n{choices}"
+        )
     raise click.UsageError(
         f"{shown} has no global Scheduler that is not nested in another, and no function called {DEFAULT_NAME}: "
         f"add one, or name a function that returns one: {shown}:NAME"
@@ -244,18 +282,24 @@ def _schedulers_by_name(module: ModuleType) -> dict[str, Scheduler]:
     """
     names: dict[Scheduler, str] = {}
     for name, value in module.__dict__.items():
-        if isinstance(value, Scheduler) and (value not in names or name == DEFAULT_NAME):
+        if isinstance(value, Scheduler) and (
+            value not in names or name == DEFAULT_NAME
+        ):
             names[value] = name
     return {name: scheduler for scheduler, name in names.items()}
 
 
-def _find_named_target(module: ModuleType, path: Path, name: str, schedulers: dict[str, Scheduler]) -> Any:
+def _find_named_target(
+    module: ModuleType, path: Path, name: str, schedulers: dict[str, Scheduler]
+) -> Any:
     shown = printable(str(path))
     if name not in module.__dict__:
         functions = [
             key
             for key, value in module.__dict__.items()
-            if inspect.isfunction(value) and value.__module__ == module.__name__ and not key.startswith("_")
+            if inspect.isfunction(value)
+            and value.__module__ == module.__name__
+            and not key.startswith("_")
         ]
         choices = [*schedulers, *functions]
         near = nearest_name(name, choices)
@@ -297,7 +341,10 @@ def scenario_command(function: Callable[..., int | None]) -> Callable[..., int |
 
     @functools.wraps(function)
     def call_with_scheduler(
-        file: tuple[Path, str | None], settings: tuple[str, ...], only: tuple[str, ...], **options: object
+        file: tuple[Path, str | None],
+        settings: tuple[str, ...],
+        only: tuple[str, ...],
+        **options: object,
     ) -> int | None:
         scheduler = build_scheduler(*file, settings)
         translate_errors(scheduler, lambda: keep_selected_jobs(scheduler, only))
@@ -308,7 +355,9 @@ def scenario_command(function: Callable[..., int | None]) -> Callable[..., int |
     return call_with_scheduler
 
 
-def build_scheduler(path: Path, name: str | None, settings: tuple[str, ...] = ()) -> Scheduler:
+def build_scheduler(
+    path: Path, name: str | None, settings: tuple[str, ...] = ()
+) -> Scheduler:
     """Return the scheduler in the user's file, or the scheduler that a function of the file returns.
 
     Args:
@@ -332,13 +381,21 @@ def build_scheduler(path: Path, name: str | None, settings: tuple[str, ...] = ()
         return target
     call_text = f"{getattr(target, '__name__', name)}() of {path}"
     bound = bind_settings(target, settings)
-    scheduler = call_user_function(lambda: target(*bound.args, **bound.kwargs), f"{call_text} raised an exception")
+    scheduler = call_user_function(
+        lambda: target(*bound.args, **bound.kwargs), f"{call_text} raised an exception"
+    )
     if inspect.iscoroutine(scheduler):
         scheduler.close()
-        raise click.UsageError(printable(f"{call_text} is async: make it a plain function that returns a Scheduler"))
+        raise click.UsageError(
+            printable(
+                f"{call_text} is async: make it a plain function that returns a Scheduler"
+            )
+        )
     if not isinstance(scheduler, Scheduler):
         type_name = type(scheduler).__name__
-        raise click.UsageError(printable(f"{call_text} returned {type_name}, not a Scheduler: return one"))
+        raise click.UsageError(
+            printable(f"{call_text} returned {type_name}, not a Scheduler: return one")
+        )
     return scheduler
 
 
@@ -351,7 +408,9 @@ def loop_of_program() -> tuple[abc.BackendName, str]:
     first_imports: dict[str, str] = {}
     for file, loaded in _loaded_files.loaded.items():
         # trio decides. Few files of a large program have these words, and parsing one takes milliseconds.
-        if "trio" not in first_imports and re.search(rb"\b(?:asyncio|trio)\b", loaded.text):
+        if "trio" not in first_imports and re.search(
+            rb"\b(?:asyncio|trio)\b", loaded.text
+        ):
             for module in _imported_modules(loaded.text):
                 first_imports.setdefault(module, file)
     if "asyncio" not in first_imports or "trio" in first_imports:
@@ -368,11 +427,17 @@ def _imported_modules(text: bytes) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module is not None:
+        elif (
+            isinstance(node, ast.ImportFrom)
+            and node.level == 0
+            and node.module is not None
+        ):
             yield node.module.partition(".")[0]
 
 
-def make_window(scheduler: Scheduler, slots: int | None) -> int | anyio.CapacityLimiter | None:
+def make_window(
+    scheduler: Scheduler, slots: int | None
+) -> int | anyio.CapacityLimiter | None:
     """Return the `jobs_window` for `-j N`.
 
     If there are nested schedulers, return a limiter, which all schedulers share.
@@ -411,7 +476,9 @@ def translate_errors(scheduler: Scheduler, call: Callable[[], Any]) -> Any:
 # ---- the settings
 
 
-def bind_settings(function: Callable[..., Any], settings: Iterable[str]) -> inspect.BoundArguments:
+def bind_settings(
+    function: Callable[..., Any], settings: Iterable[str]
+) -> inspect.BoundArguments:
     """Return the arguments to call `function` with, which come from the settings on the command line.
 
     Each value is converted to the type of the parameter's annotation, or to the type of its default.
@@ -432,7 +499,10 @@ def bind_settings(function: Callable[..., Any], settings: Iterable[str]) -> insp
             texts_by_name = {}
         elif name in texts_by_name and parameter.kind is not parameter.VAR_POSITIONAL:
             values[name] = _convert(parameter, texts_by_name.pop(name))
-        elif parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL:
+        elif (
+            parameter.default is parameter.empty
+            and parameter.kind is not parameter.VAR_POSITIONAL
+        ):
             required_names.append(name)
     if texts_by_name:
         name = next(iter(texts_by_name))
@@ -444,7 +514,9 @@ def bind_settings(function: Callable[..., Any], settings: Iterable[str]) -> insp
             hint = f"its parameters: {', '.join(parameter_names) or 'none'}"
         raise click.UsageError(f"--set {printable(name)}=: unknown parameter; {hint}")
     for name in required_names:
-        raise click.UsageError(f"the scenario needs a value for {name!r}: --set {name}=...")
+        raise click.UsageError(
+            f"the scenario needs a value for {name!r}: --set {name}=..."
+        )
     bound = inspect.BoundArguments(signature, values)
     bound.apply_defaults()
     return bound
@@ -460,7 +532,9 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
         return inspect.signature(function)
     except (ValueError, TypeError) as error:
         # Some functions written in C have no signature.
-        raise click.UsageError(f"the scenario's parameters cannot be read: {error}") from None
+        raise click.UsageError(
+            f"the scenario's parameters cannot be read: {error}"
+        ) from None
 
 
 def _split(settings: Iterable[str]) -> dict[str, str]:
@@ -468,9 +542,13 @@ def _split(settings: Iterable[str]) -> dict[str, str]:
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
-            raise click.UsageError(f"--set {printable(setting)}: write --set name=value")
+            raise click.UsageError(
+                f"--set {printable(setting)}: write --set name=value"
+            )
         if name in texts_by_name:
-            raise click.UsageError(f"--set {printable(name)}= is given twice: give it once; a list is [1, 2]")
+            raise click.UsageError(
+                f"--set {printable(name)}= is given twice: give it once; a list is [1, 2]"
+            )
         texts_by_name[name] = text
     return texts_by_name
 
@@ -521,10 +599,17 @@ def keep_selected_jobs(scheduler: Scheduler, patterns: Sequence[str]) -> None:
     check_scenario(scheduler)
     paths = abc.paths_of(scheduler)
     selected = [job for pattern in patterns for job in match_jobs(paths, pattern)]
-    kept = set(selected).union(*(job.iterate_jobs() for job in selected if isinstance(job, Scheduler)))
+    kept = set(selected).union(
+        *(job.iterate_jobs() for job in selected if isinstance(job, Scheduler))
+    )
     kept |= reachable(kept, _dependencies).keys()
     for job in [*kept]:
-        kept.update(itertools.takewhile(lambda enclosing: enclosing is not scheduler, abc.enclosing_schedulers(job)))
+        kept.update(
+            itertools.takewhile(
+                lambda enclosing: enclosing is not scheduler,
+                abc.enclosing_schedulers(job),
+            )
+        )
     for level in [scheduler, *(job for job in kept if isinstance(job, Scheduler))]:
         _remove_unselected(level, kept)
 
@@ -547,7 +632,9 @@ def match_jobs(paths: dict[AnyMember, str], pattern: str) -> list[AnyMember]:
 
 def _dependencies(job: AnyMember) -> Iterator[AnyMember]:
     yield from abc.inputs_of(job)
-    yield from (requirement for requirement in job.required if isinstance(requirement, Service))
+    yield from (
+        requirement for requirement in job.required if isinstance(requirement, Service)
+    )
 
 
 def _remove_unselected(level: Scheduler, kept: Collection[AnyMember]) -> None:
@@ -562,7 +649,13 @@ def _remove_unselected(level: Scheduler, kept: Collection[AnyMember]) -> None:
         for predecessor in abc.all_requirements(level, job):
             predecessors.update(substitutes.get(predecessor, {predecessor: None}))
         if job in kept:
-            job.requires([each for each in predecessors if each not in abc.all_requirements(level, job)])
+            job.requires(
+                [
+                    each
+                    for each in predecessors
+                    if each not in abc.all_requirements(level, job)
+                ]
+            )
         else:
             substitutes[job] = predecessors
     keep_only(level, kept_members)

@@ -42,7 +42,9 @@ class ExitOnSecondSignal:
             return drain
         self._was_signaled = True
         self.exit_code = 128 + signal_number
-        _print_to_stderr(f"{signal.Signals(signal_number).name}: shutting down; a second one quits at once")
+        _print_to_stderr(
+            f"{signal.Signals(signal_number).name}: shutting down; a second one quits at once"
+        )
         return None
 
 

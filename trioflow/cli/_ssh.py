@@ -30,7 +30,9 @@ Exit codes:
   255    the command line is wrong
 """
 
-paths_option: Final = functools.partial(option, type=click.Path(), multiple=True, metavar="PATH")
+paths_option: Final = functools.partial(
+    option, type=click.Path(), multiple=True, metavar="PATH"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,30 +41,68 @@ class SshOptions:
 
     words: tuple[str, ...]
     nodes: tuple[str, ...] = option(
-        "-H", "--hosts", multiple=True, required=True, metavar="NODES", help="The nodes; may be repeated."
+        "-H",
+        "--hosts",
+        multiple=True,
+        required=True,
+        metavar="NODES",
+        help="The nodes; may be repeated.",
     )
-    script: str | None = option(metavar="FILE", help="Run this script; COMMAND is its arguments.")
-    include: tuple[str, ...] = paths_option(help="Copy this along with the script; may be repeated.")
-    push: tuple[str, ...] = paths_option(help="Copy this to the node first; may be repeated.")
+    script: str | None = option(
+        metavar="FILE", help="Run this script; COMMAND is its arguments."
+    )
+    include: tuple[str, ...] = paths_option(
+        help="Copy this along with the script; may be repeated."
+    )
+    push: tuple[str, ...] = paths_option(
+        help="Copy this to the node first; may be repeated."
+    )
     to: str = option(
-        default="~", metavar="PLACE", help="Where --push goes; end a directory with /. Default: the home directory."
+        default="~",
+        metavar="PLACE",
+        help="Where --push goes; end a directory with /. Default: the home directory.",
     )
-    pull: tuple[str, ...] = paths_option(help="Copy this from the node afterwards; may be repeated.")
+    pull: tuple[str, ...] = paths_option(
+        help="Copy this from the node afterwards; may be repeated."
+    )
     into: str = option(
-        default="{node}/", metavar="PLACE", help="Where --pull goes; end a directory with /. Default: {node}/."
+        default="{node}/",
+        metavar="PLACE",
+        help="Where --pull goes; end a directory with /. Default: {node}/.",
     )
     jobs: int = option(
-        "-j", "--jobs", type=click.IntRange(min=0), default=0, metavar="N", help="Most nodes that work at once."
+        "-j",
+        "--jobs",
+        type=click.IntRange(min=0),
+        default=0,
+        metavar="N",
+        help="Most nodes that work at once.",
     )
-    username: str | None = option("-l", "--username", metavar="NAME", help="The user name on the node.")
-    identity: str | None = option("-i", "--identity", metavar="FILE", help="One more private key file.")
-    config: str | None = option("-F", "--ssh-config", metavar="FILE", help="Configuration file of ssh.")
-    gateway: str | None = option("-J", "--gateway", metavar="NODE", help="Reach the nodes through this jump host.")
+    username: str | None = option(
+        "-l", "--username", metavar="NAME", help="The user name on the node."
+    )
+    identity: str | None = option(
+        "-i", "--identity", metavar="FILE", help="One more private key file."
+    )
+    config: str | None = option(
+        "-F", "--ssh-config", metavar="FILE", help="Configuration file of ssh."
+    )
+    gateway: str | None = option(
+        "-J",
+        "--gateway",
+        metavar="NODE",
+        help="Reach the nodes through this jump host.",
+    )
     accept_new: bool = option(help="Accept the keys of unknown hosts.")
     connect_timeout: float = option(
-        parse=parse_seconds, default="30", metavar="TIME", help="Time limit for reaching each node."
+        parse=parse_seconds,
+        default="30",
+        metavar="TIME",
+        help="Time limit for reaching each node.",
     )
-    timeout: float | None = option(parse=parse_time_limit, metavar="TIME", help="End a command that takes longer.")
+    timeout: float | None = option(
+        parse=parse_time_limit, metavar="TIME", help="End a command that takes longer."
+    )
     tag: bool = option(help="Print each line immediately, after the node's name.")
 
 
@@ -85,20 +125,37 @@ def command(options: SshOptions) -> int:
     if options.include and options.script is None:
         raise click.UsageError("--include needs --script")
     if not (options.words or options.script or options.push or options.pull):
-        raise click.UsageError("Missing argument 'COMMAND...', or --script, --push or --pull")
+        raise click.UsageError(
+            "Missing argument 'COMMAND...', or --script, --push or --pull"
+        )
     # Imported here, because --help does not need it.
     from . import _node_runner
     from .batch._batch_run import make_nodes
 
-    names = ("username", "identity", "config", "gateway", "accept_new", "connect_timeout")
-    nodes = make_nodes(options.nodes, **{name: getattr(options, name) for name in names})
+    names = (
+        "username",
+        "identity",
+        "config",
+        "gateway",
+        "accept_new",
+        "connect_timeout",
+    )
+    nodes = make_nodes(
+        options.nodes, **{name: getattr(options, name) for name in names}
+    )
     script = [] if options.script is None else [options.script]
     # With {node} in its name, it is another for each node.
     for file in [*script, *options.include, *options.push]:
         if _node_runner.NODE_PLACEHOLDER not in file and not os.path.exists(file):
             raise click.UsageError(f"there is no file {file!r}")
-    for file in options.pull if len(nodes) > 1 and _node_runner.NODE_PLACEHOLDER not in options.into else ():
+    for file in (
+        options.pull
+        if len(nodes) > 1 and _node_runner.NODE_PLACEHOLDER not in options.into
+        else ()
+    ):
         # What matches a pattern may have another name on each node.
         if not set(os.path.basename(file.rstrip("/"))) & set("*?[{"):
-            raise click.UsageError(f"the copies of {file!r} would replace each other: put {{node}} into --into")
+            raise click.UsageError(
+                f"the copies of {file!r} would replace each other: put {{node}} into --into"
+            )
     return _node_runner.NodeRun(options, nodes).run()

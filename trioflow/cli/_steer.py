@@ -39,12 +39,18 @@ def steer(pid: int, word: str, label: str | None, value: object = None) -> int:
     from ..view.look import _client
 
     with _outputs.errors_as(CliError, _client.NoAnswer):
-        _outputs.echo(_client.ask(pid, {"do": word, "value": value, "run": label})["done"])
+        _outputs.echo(
+            _client.ask(pid, {"do": word, "value": value, "run": label})["done"]
+        )
     return SUCCESS_CODE
 
 
 @click.group(name="steer", cls=HelpfulGroup, epilog=EXAMPLES)
-@click.argument("pid", metavar="PID", type=number_or("the PID of the program, which trioflow look lists"))
+@click.argument(
+    "pid",
+    metavar="PID",
+    type=number_or("the PID of the program, which trioflow look lists"),
+)
 @click.pass_context
 def command(context: click.Context, pid: int) -> None:
     """Change the run of a program: pause it, end it, try its failed jobs again.
@@ -56,7 +62,10 @@ def command(context: click.Context, pid: int) -> None:
 
 
 run_option: Callable[[Any], Any] = click.option(
-    "--run", "label", metavar="LABEL", help="The run, if there are several; for window also a path."
+    "--run",
+    "label",
+    metavar="LABEL",
+    help="The run, if there are several; for window also a path.",
 )
 
 
@@ -104,16 +113,28 @@ def cancel(pid: int, path: str | None, label: str | None) -> int:
 
 @command.command()
 @click.argument("path", required=False)
-@click.option("--reload", is_flag=True, help="First take the code mended in the program's files (provisional).")
-@click.option("--cancel", is_flag=True, help="Cancel what runs with the old result of the job at PATH.")
+@click.option(
+    "--reload",
+    is_flag=True,
+    help="First take the code mended in the program's files (provisional).",
+)
+@click.option(
+    "--cancel",
+    is_flag=True,
+    help="Cancel what runs with the old result of the job at PATH.",
+)
 @run_option
 @click.pass_obj
-def try_again(pid: int, path: str | None, reload: bool, cancel: bool, label: str | None) -> int:
+def try_again(
+    pid: int, path: str | None, reload: bool, cancel: bool, label: str | None
+) -> int:
     """Try again all failed jobs, or only the job at PATH.
 
     If the job at PATH has succeeded, all that has used its result runs again, too. What runs with it has to end first.
     """
-    return steer(pid, f"{'reload and ' * reload}try-again{' --cancel' * cancel}", label, path)
+    return steer(
+        pid, f"{'reload and ' * reload}try-again{' --cancel' * cancel}", label, path
+    )
 
 
 @command.command()
@@ -132,9 +153,14 @@ def reload(pid: int, label: str | None) -> int:
 @click.argument("value")
 @run_option
 @click.option(
-    "--asked", type=int, metavar="N", help="The number of the question, if the job has asked something else before."
+    "--asked",
+    type=int,
+    metavar="N",
+    help="The number of the question, if the job has asked something else before.",
 )
 @click.pass_obj
-def answer(pid: int, path: str, value: str, label: str | None, asked: int | None) -> int:
+def answer(
+    pid: int, path: str, value: str, label: str | None, asked: int | None
+) -> int:
     """Answer the question of the job at PATH."""
     return steer(pid, "answer", label, (path, value, asked))

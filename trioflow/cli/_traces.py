@@ -23,7 +23,9 @@ Examples:
   trioflow report night.json -o night.html
   trioflow report night.json --junit night.xml
 """
-file_option: Final = functools.partial(click.option, type=_outputs.OutputFile(), multiple=True, metavar="FILE")
+file_option: Final = functools.partial(
+    click.option, type=_outputs.OutputFile(), multiple=True, metavar="FILE"
+)
 
 
 @click.command(name="report", epilog=REPORT_EXAMPLES)
@@ -58,11 +60,15 @@ def report_run(trace: Path, report: Sequence[Path], junit: Sequence[Path]) -> in
         record = _trace_file.read_record(trace)
     if record.root_run is None and junit:
         raise CliError(f"nothing has run in {str(trace)!r}")
-    texts = [(path, functools.partial(report_html, record, path.parent)) for path in report]
+    texts = [
+        (path, functools.partial(report_html, record, path.parent)) for path in report
+    ]
     texts += [(path, functools.partial(_junit.xml_text, record)) for path in junit]
 
     def write(path: Path, make_text: Callable[[], str]) -> bool:
-        return _outputs.write_output(lambda _: path.write_text(make_text(), "utf-8", "backslashreplace"), path)
+        return _outputs.write_output(
+            lambda _: path.write_text(make_text(), "utf-8", "backslashreplace"), path
+        )
 
     results = [write(*text) for text in texts]
     return SUCCESS_CODE if all(results) else STOPPED_CODE
@@ -89,7 +95,12 @@ def compare_runs(before: Path, after: Path) -> int:
     from ..view.trace import _compare, _trace_file
 
     with _outputs.errors_as(CliError, _trace_file.BadTrace):
-        first, second = (_compare.run_times(_trace_file.read_record(path)) for path in (before, after))
-    for line in _compare.comparison_lines(_compare.compare(first, second), _symbols.Symbols.for_stream(sys.stdout)):
+        first, second = (
+            _compare.run_times(_trace_file.read_record(path))
+            for path in (before, after)
+        )
+    for line in _compare.comparison_lines(
+        _compare.compare(first, second), _symbols.Symbols.for_stream(sys.stdout)
+    ):
         _outputs.echo(line)
     return SUCCESS_CODE

@@ -18,7 +18,9 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-def run_virtual(async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, backend: str = "trio") -> T:
+def run_virtual(
+    async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, backend: str = "trio"
+) -> T:
     """Run an async function under virtual time, and return its value.
 
     Each call has its own event loop and its own clock, which starts at 0.0.
@@ -89,7 +91,9 @@ def virtual_options(backend: str) -> dict[str, Any]:
         return {"clock": make_clock()}
     if backend == "asyncio":
         return {"loop_factory": VirtualTimeEventLoop}
-    raise ValueError(f"backend={short_repr(backend)}: it has no virtual time; choose 'trio' or 'asyncio'")
+    raise ValueError(
+        f"backend={short_repr(backend)}: it has no virtual time; choose 'trio' or 'asyncio'"
+    )
 
 
 @final
@@ -112,7 +116,9 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
     # Private attributes of asyncio, unchanged since Python 3.4. There is no public way to get the next deadline (the
     # timeout of select() is rounded, and limited to a day), to set the resolution, or to reorder the ready callbacks:
     # https://github.com/python/cpython/blob/v3.11.7/Lib/asyncio/base_events.py#L1882.
-    _scheduled: list[asyncio.TimerHandle]  # a heap, whose first timer is not cancelled when select() is called
+    _scheduled: list[
+        asyncio.TimerHandle
+    ]  # a heap, whose first timer is not cancelled when select() is called
     _clock_resolution: float  # a timer fires when its time is less than now + this
     _ready: Any  # a deque of the handles that are called in the next iteration
 
@@ -129,7 +135,11 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def call_at(
-        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         """Schedule a callback for a time, after all callbacks that were scheduled for the same time earlier."""
         timer_time = _TimerTime(when)
@@ -155,7 +165,9 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
         60.0
         """
         if not 0 <= seconds < math.inf:
-            raise ValueError(f"jump({short_repr(seconds)}): give a finite number of seconds, 0 or more")
+            raise ValueError(
+                f"jump({short_repr(seconds)}): give a finite number of seconds, 0 or more"
+            )
         self._set_time(self._now + seconds)
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
@@ -203,12 +215,16 @@ class _TimerTime(float):
 class _AutojumpSelector(selectors.DefaultSelector):
     """The default selector of the platform, except that it moves the clock instead of waiting for a timer."""
 
-    def __init__(self, begin_iteration: Callable[[], None], autojump: Callable[[], bool]) -> None:
+    def __init__(
+        self, begin_iteration: Callable[[], None], autojump: Callable[[], bool]
+    ) -> None:
         super().__init__()
         self._begin_iteration = begin_iteration
         self._autojump = autojump
 
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+    def select(
+        self, timeout: float | None = None
+    ) -> list[tuple[selectors.SelectorKey, int]]:
         """Return the ready file objects. Wait in real time only if none is ready and there is no timer to jump to."""
         self._begin_iteration()
         if timeout is None:

@@ -29,7 +29,9 @@ def make_clock() -> MockClock:
 
     def start_and_order_tasks() -> None:
         start()
-        if {"runq", "clear", "shuffle", "expire"} <= {*trio_run.unrolled_run.__code__.co_names}:
+        if {"runq", "clear", "shuffle", "expire"} <= {
+            *trio_run.unrolled_run.__code__.co_names
+        }:
             context: Any = trio_run.GLOBAL_RUN_CONTEXT
             runner = context.runner
             runner.runq = _FifoRunQueue(runner.runq)

@@ -34,11 +34,15 @@ def steering_advice(path: str) -> str:
     needs = ", which need TRIOFLOW_LOOK=1 or `trioflow run`"
     if sys.version_info >= (3, 14):
         needs = ""
-    command = abc.printable(shlex.join(["trioflow", "steer", str(os.getpid()), "answer", path, "VALUE"]))
+    command = abc.printable(
+        shlex.join(["trioflow", "steer", str(os.getpid()), "answer", path, "VALUE"])
+    )
     return f"`{command}` or `trioflow look {os.getpid()} --web`{needs}"
 
 
-class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), takes_slot=False):
+class Answer(
+    abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), takes_slot=False
+):
     """A job whose result is given from outside: a person approves, or a form comes back.
 
     Use it where a run has to wait for a person.
@@ -68,7 +72,17 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
 
     """
 
-    __slots__ = ("_choices", "_event", "_given", "_last_asked", "_number", "_parse", "_question", "_refusal", "_told")
+    __slots__ = (
+        "_choices",
+        "_event",
+        "_given",
+        "_last_asked",
+        "_number",
+        "_parse",
+        "_question",
+        "_refusal",
+        "_told",
+    )
 
     @overload
     def __init__(
@@ -81,7 +95,12 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
     ) -> None: ...
     @overload
     def __init__(
-        self, question: str | abc.AbstractJob[str], /, *, choices: Sequence[T], **options: Unpack[abc.JobOptions]
+        self,
+        question: str | abc.AbstractJob[str],
+        /,
+        *,
+        choices: Sequence[T],
+        **options: Unpack[abc.JobOptions],
     ) -> None: ...
     @overload
     def __init__(
@@ -104,15 +123,27 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         **options: Unpack[abc.JobOptions],
     ) -> None:
         redact = options.get("redact") is True
-        subject = name_in_errors(f"Answer({shown_value(question, name_in_errors('', redact))})", redact)
+        subject = name_in_errors(
+            f"Answer({shown_value(question, name_in_errors('', redact))})", redact
+        )
         if not (is_job(question) or isinstance(question, str)):
-            raise TypeError(f"{subject}: give the question as text, or a job whose result is the text")
+            raise TypeError(
+                f"{subject}: give the question as text, or a job whose result is the text"
+            )
         if not callable(parse):  # pyright: ignore[reportUnnecessaryComparison]
-            raise TypeError(f"parse={shown_value(parse, subject)} of {subject}: give a function that takes a text")
-        if choices is not None and (isinstance(choices, (str, bytes)) or not isinstance(choices, Sequence)):
-            raise TypeError(f"choices={shown_value(choices, subject)} of {subject}: give a list of values")
+            raise TypeError(
+                f"parse={shown_value(parse, subject)} of {subject}: give a function that takes a text"
+            )
+        if choices is not None and (
+            isinstance(choices, (str, bytes)) or not isinstance(choices, Sequence)
+        ):
+            raise TypeError(
+                f"choices={shown_value(choices, subject)} of {subject}: give a list of values"
+            )
         if choices is not None and not choices:
-            raise ValueError(f"choices={shown_value(choices, subject)} of {subject}: give at least one value")  # pyright: ignore[reportUnknownArgumentType]
+            raise ValueError(
+                f"choices={shown_value(choices, subject)} of {subject}: give at least one value"
+            )  # pyright: ignore[reportUnknownArgumentType]
         # Empty if any value is accepted.
         self._choices: Final[tuple[Any, ...]] = tuple(choices or ())  # pyright: ignore[reportUnknownArgumentType]
         self._parse: Final = parse
@@ -180,11 +211,17 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         subject = f"answer() of {self.label!r}"
         if self._given is not NOTHING:
             raise RuntimeError(f"{subject}: it has been answered already: {self._told}")
-        if self.is_settled() and any(abc.current_run(scheduler) for scheduler in abc.enclosing_schedulers(self)):
+        if self.is_settled() and any(
+            abc.current_run(scheduler) for scheduler in abc.enclosing_schedulers(self)
+        ):
             told = f": it was answered {self._told}" * bool(self._told)
-            raise RuntimeError(f"{subject}: it is {self.state.value}, and waits for no answer{told}")
+            raise RuntimeError(
+                f"{subject}: it is {self.state.value}, and waits for no answer{told}"
+            )
         if question is not None and self._event is not question:
-            raise RuntimeError(f"{subject}: the question that this answers is not asked any more")
+            raise RuntimeError(
+                f"{subject}: the question that this answers is not asked any more"
+            )
 
     def _read(self, value: object) -> Any:
         """Return the value that an answer stands for.
@@ -205,8 +242,12 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
             except Exception as error:
                 if self.redact:
                     # The message may quote the answer.
-                    raise ValueError(f"{subject} does not parse: {type(error).__name__}") from None
-                raise ValueError(f"{subject} does not parse: {type(error).__name__}: {error}") from error
+                    raise ValueError(
+                        f"{subject} does not parse: {type(error).__name__}"
+                    ) from None
+                raise ValueError(
+                    f"{subject} does not parse: {type(error).__name__}: {error}"
+                ) from error
         if not self._choices or is_among(value, self._choices):
             return value
         if self.redact:
@@ -231,7 +272,11 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
             return
         *_, outermost = abc.enclosing_schedulers(self)
         run = abc.current_run(outermost)
-        if run.has_journal if run is not None else getattr(outermost, "journal", None) is not None:
+        if (
+            run.has_journal
+            if run is not None
+            else getattr(outermost, "journal", None) is not None
+        ):
             for other in self._told_apart_by_order():
                 advice = "give each a label of its own, or key="
                 if other.scheduler is not self.scheduler:
@@ -247,10 +292,17 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         inner: abc.AbstractJob[Any] = self
         for level in abc.enclosing_schedulers(self):
             names.insert(0, (inner.label, inner.key))
-            found: list[abc.AbstractJob[Any]] = [job for job in level if job is not inner]
+            found: list[abc.AbstractJob[Any]] = [
+                job for job in level if job is not inner
+            ]
             for depth, name in enumerate(names):
                 if depth:
-                    found = [job for group in found if abc.is_scheduler(group) for job in group]
+                    found = [
+                        job
+                        for group in found
+                        if abc.is_scheduler(group)
+                        for job in group
+                    ]
                 found = [job for job in found if (job.label, job.key) == name]
             for job in found:
                 if isinstance(job, Answer):
@@ -281,14 +333,18 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
             asks = "asks"
         else:
             asks = f"asks (--asked {self._number})"
-        return f"{asks}: {question}" + clause(" ({})", self._shown_question()[1] and self._choices_text())
+        return f"{asks}: {question}" + clause(
+            " ({})", self._shown_question()[1] and self._choices_text()
+        )
 
     def _shown_question(self) -> tuple[str, list[str] | None]:
         """Return the question and its choices as others may read them: a secret answer hides only the choices."""
         (question,) = abc.original_arguments_of(self)
         if is_job(question) and question.redact:
             return SECRET, None
-        return self._question, None if self.redact else [*map(str, self._choices)] or None
+        return self._question, None if self.redact else [
+            *map(str, self._choices)
+        ] or None
 
     def _open_question(self) -> tuple[str, list[str] | None, bool, str, int] | None:
         """Return the question, the choices, whether it is secret, the last refusal, and the number of the question.
@@ -326,7 +382,9 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         (question,) = abc.arguments_of(self)
         if not isinstance(question, str):
             shown = shown_value(question, name_in_errors("", self.redact))
-            raise TypeError(f"{self.label!r}: the question is {shown}, which is no text")
+            raise TypeError(
+                f"{self.label!r}: the question is {shown}, which is no text"
+            )
         self.forget_run()
         self._question = question
         self._refusal = ""
@@ -334,7 +392,12 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
             self._number += 1
             self._last_asked = asked
         shown, choices = self._shown_question()
-        facts = {"question": shown, "choices": choices, "parse": abc.name_of(self._parse), "redact": self.redact}
+        facts = {
+            "question": shown,
+            "choices": choices,
+            "parse": abc.name_of(self._parse),
+            "redact": self.redact,
+        }
         published = run.open_question(self, facts)
         if published is not None:
             # It counts those of earlier runs, too.
@@ -354,16 +417,28 @@ class Answer(abc.JobKind[T], box=abc.BoxStyle("question", "note", (">", "]")), t
         if given is NOTHING and interruption is not None:
             raise interruption
         # An answer that was accepted counts, even if a cancellation has come in the same turn of the loop.
-        run.report(f"'{abc.printable(self.path)}' was answered {self._told}", self, is_steering=True)
+        run.report(
+            f"'{abc.printable(self.path)}' was answered {self._told}",
+            self,
+            is_steering=True,
+        )
         if published is not None:
             published.close(self._told)
         return given  # type: ignore[no-any-return]
 
-    async def _wait_for_answer(self, run: abc.RunHandle, event: abc.ThreadEvent, published: Any) -> None:
+    async def _wait_for_answer(
+        self, run: abc.RunHandle, event: abc.ThreadEvent, published: Any
+    ) -> None:
         is_unpublished = published is None and self._given is NOTHING
-        if is_unpublished and not await event.wait(run.clock() + REPORT_SECONDS) and self.log:
+        if (
+            is_unpublished
+            and not await event.wait(run.clock() + REPORT_SECONDS)
+            and self.log
+        ):
             advice = f"it is in no journal: answer it by its method answer(), {steering_advice(self.path)}"
-            run.log_question(f"{self.label!r} {self._asking_text(self._shown_question()[0])}; {advice}")
+            run.log_question(
+                f"{self.label!r} {self._asking_text(self._shown_question()[0])}; {advice}"
+            )
         while self._given is NOTHING:
             if published is None:
                 await event.wait()

@@ -25,7 +25,9 @@ class MainRejectingPickler(pickle.Pickler):
 
     def reducer_override(self, value: object) -> Any:
         """Reject a function or a type of the main module, and leave all other values to the default pickling."""
-        if getattr(value, "__module__", None) == "__main__" and isinstance(value, (type, types.FunctionType)):
+        if getattr(value, "__module__", None) == "__main__" and isinstance(
+            value, (type, types.FunctionType)
+        ):
             raise pickle.PicklingError(
                 f"{value.__qualname__} is in a notebook, __main__.py or a pipe, or under cProfile: "
                 f"move it to a module, or give processes=loky.get_reusable_executor()"
@@ -41,7 +43,11 @@ class NullFile:
 
 
 def unpicklable_error(
-    call: functools.partial[Any], job: AbstractJob[Any], place: str, make_pickler: PicklerFactory, error: BaseException
+    call: functools.partial[Any],
+    job: AbstractJob[Any],
+    place: str,
+    make_pickler: PicklerFactory,
+    error: BaseException,
 ) -> TypeError:
     """Return the error for a call that cannot be pickled. For a redacted job, it is without `error`, the cause.
 
@@ -55,7 +61,9 @@ def unpicklable_error(
     return found
 
 
-def _describe_unpicklable(call: functools.partial[Any], destination: str, make_pickler: PicklerFactory) -> str:
+def _describe_unpicklable(
+    call: functools.partial[Any], destination: str, make_pickler: PicklerFactory
+) -> str:
     """Return a message that names the part of a call that cannot be pickled."""
     if pickling_error(call.func, make_pickler) is not None:
         name = name_of(call.func)
@@ -76,12 +84,17 @@ def make_picklable(function: Callable[..., Any]) -> Callable[..., Any]:
 
     """
     plain_function: Any = getattr(function, "__func__", function)
-    target = find_by_name(getattr(plain_function, "__module__", None), getattr(plain_function, "__qualname__", ""))
+    target = find_by_name(
+        getattr(plain_function, "__module__", None),
+        getattr(plain_function, "__qualname__", ""),
+    )
     if target is None or getattr(target, "function", None) is not plain_function:
         return function
     if plain_function is not function:
         name = name_of(plain_function)
-        raise TypeError(f"{name} is a method decorated with @job, which cannot be sent: use a function")
+        raise TypeError(
+            f"{name} is a method decorated with @job, which cannot be sent: use a function"
+        )
     return PicklableFunctionProxy(target)
 
 
@@ -112,7 +125,11 @@ def cloudpickle_pickler() -> PicklerFactory | None:
 
 
 def _new_cloudpickle_pickler(
-    cloudpickle: Any, file: object, protocol: int, _fix_imports: bool, buffer_callback: object
+    cloudpickle: Any,
+    file: object,
+    protocol: int,
+    _fix_imports: bool,
+    buffer_callback: object,
 ) -> Any:
     return cloudpickle.Pickler(file, protocol, buffer_callback)
 
@@ -134,13 +151,19 @@ def pickling_error(value: object, make_pickler: PicklerFactory) -> Exception | N
 
 
 def call_with_variables(
-    variables: Mapping[str, str], function: Callable[..., Any], /, *args: object, **kwargs: object
+    variables: Mapping[str, str],
+    function: Callable[..., Any],
+    /,
+    *args: object,
+    **kwargs: object,
 ) -> Any:
     """Call a function with environment variables set. Unlike a closure, this function can be pickled by reference."""
     return wrap_with_variables(function, variables)(*args, **kwargs)
 
 
-def wrap_with_variables(function: Callable[..., Any], variables: Mapping[str, str]) -> Callable[..., Any]:
+def wrap_with_variables(
+    function: Callable[..., Any], variables: Mapping[str, str]
+) -> Callable[..., Any]:
     """Wrap a function so that environment variables are set before each call, and removed after it.
 
     The wrapper is a closure, so cloudpickle sends it by value to workers that need not have trioflow. Calls that

@@ -18,7 +18,17 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from .._core.base._text_forms import short_repr
-from .._core.job._argument_types import A, B, C, JobOf, PlainFunction1, PlainFunction2, PlainFunction3, T, ValueOrJob
+from .._core.job._argument_types import (
+    A,
+    B,
+    C,
+    JobOf,
+    PlainFunction1,
+    PlainFunction2,
+    PlainFunction3,
+    T,
+    ValueOrJob,
+)
 from .._core.job._job_options import callback, flag
 from ..abc import BoxStyle, FunctionJob, JobOptions, call_of, name_of, run_of
 from .posix._files import event_at_end
@@ -101,18 +111,33 @@ class ThreadJob(
         **options: Unpack[ThreadOptions],
     ) -> None: ...
     @overload
-    def __init__(self, function: Callable[[], T], /, **options: Unpack[ThreadOptions]) -> None: ...
-    @overload
     def __init__(
-        self, function: Callable[[Iterable[Any]], T], a: Iterable[Any] | JobOf[Any], /, **options: Unpack[ThreadOptions]
+        self, function: Callable[[], T], /, **options: Unpack[ThreadOptions]
     ) -> None: ...
     @overload
     def __init__(
-        self, function: PlainFunction1[A, T], a: ValueOrJob[A], /, **options: Unpack[ThreadOptions]
+        self,
+        function: Callable[[Iterable[Any]], T],
+        a: Iterable[Any] | JobOf[Any],
+        /,
+        **options: Unpack[ThreadOptions],
     ) -> None: ...
     @overload
     def __init__(
-        self, function: PlainFunction2[A, B, T], a: ValueOrJob[A], b: ValueOrJob[B], /, **options: Unpack[ThreadOptions]
+        self,
+        function: PlainFunction1[A, T],
+        a: ValueOrJob[A],
+        /,
+        **options: Unpack[ThreadOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        function: PlainFunction2[A, B, T],
+        a: ValueOrJob[A],
+        b: ValueOrJob[B],
+        /,
+        **options: Unpack[ThreadOptions],
     ) -> None: ...
     @overload
     def __init__(
@@ -138,7 +163,12 @@ class ThreadJob(
     ) -> None: ...
     @overload
     def __init__(
-        self, function: Callable[..., T], /, *args: object, kwargs: Mapping[str, Any], **options: Unpack[ThreadOptions]
+        self,
+        function: Callable[..., T],
+        /,
+        *args: object,
+        kwargs: Mapping[str, Any],
+        **options: Unpack[ThreadOptions],
     ) -> None: ...
     def __init__(
         self,
@@ -156,7 +186,9 @@ class ThreadJob(
             raise TypeError(
                 f"limiter={short_repr(limiter)} of {name!r}: give a CapacityLimiter of trio or anyio, or None"
             )
-        self._abandon_on_cancel = flag(abandon_on_cancel, "abandon_on_cancel", "ThreadJob()")
+        self._abandon_on_cancel = flag(
+            abandon_on_cancel, "abandon_on_cancel", "ThreadJob()"
+        )
         callback(on_cancel, "on_cancel", "ThreadJob()")
         self._on_cancel = on_cancel
         self._own_limiter = limiter
@@ -229,11 +261,17 @@ class ThreadJob(
             errors.clear()
             value = cancellation = None
 
-    def _call_on_cancel(self, on_cancel: Callable[[], object], interruptions: list[BaseException]) -> None:
+    def _call_on_cancel(
+        self, on_cancel: Callable[[], object], interruptions: list[BaseException]
+    ) -> None:
         try:
             on_cancel()
         except Exception as error:
-            run_of(self).report(f"on_cancel of {self.label!r} raised {type(error).__name__}: {error}", self, error)
+            run_of(self).report(
+                f"on_cancel of {self.label!r} raised {type(error).__name__}: {error}",
+                self,
+                error,
+            )
         except BaseException as interruption:
             # The task group would put it into a group.
             interruptions.append(interruption)
@@ -243,7 +281,11 @@ class ThreadJob(
         keep_job_context = None
         if self._abandon_on_cancel:
             keep_job_context = run_of(self).keep_current_job()
-        with anyio.CancelScope() if self._abandon_on_cancel else contextlib.nullcontext() as abandoned_scope:
+        with (
+            anyio.CancelScope()
+            if self._abandon_on_cancel
+            else contextlib.nullcontext() as abandoned_scope
+        ):
             try:
                 value = await anyio.to_thread.run_sync(
                     self._call_in_thread,
@@ -274,11 +316,16 @@ class ThreadJob(
         return value
 
     def _call_in_thread(
-        self, function: Callable[[], T], call: Future[None], keep_job_context: Callable[[], object] | None
+        self,
+        function: Callable[[], T],
+        call: Future[None],
+        keep_job_context: Callable[[], object] | None,
     ) -> T:
         """Call the function. This method runs in the thread."""
         if not call.set_running_or_notify_cancel():
-            raise RuntimeError("cancelled before it began; no job waits for this result")
+            raise RuntimeError(
+                "cancelled before it began; no job waits for this result"
+            )
         try:
             if keep_job_context is not None:
                 keep_job_context()

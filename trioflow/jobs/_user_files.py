@@ -47,9 +47,13 @@ Snapshot = dict[str, tuple[int, ...]]
 
 _claimed: Final[weakref.WeakValueDictionary[str, Any]] = weakref.WeakValueDictionary()
 """For each path that a job writes, or that is a journal's, where links lead, the job or the journal's session."""
-_partial_files: Final[weakref.WeakKeyDictionary[Any, dict[str, Snapshot]]] = weakref.WeakKeyDictionary()
+_partial_files: Final[weakref.WeakKeyDictionary[Any, dict[str, Snapshot]]] = (
+    weakref.WeakKeyDictionary()
+)
 """For each job, the entries that it has made and set aside in this run, as they were then."""
-_taken_over: Final[weakref.WeakKeyDictionary[Any, weakref.WeakValueDictionary[str, Any]]] = weakref.WeakKeyDictionary()
+_taken_over: Final[
+    weakref.WeakKeyDictionary[Any, weakref.WeakValueDictionary[str, Any]]
+] = weakref.WeakKeyDictionary()
 """For each job, the files that another job has written before, with that job: the job changes them in place."""
 
 
@@ -89,12 +93,16 @@ async def begin_outputs(job: AbstractJob[Any]) -> Callable[[bool], Awaitable[str
         if has_succeeded:
             missing = describe_missing_output(job, [path for path, *_ in snapshots])
             if missing is not None:
-                raise FileNotFoundError(errno.ENOENT, f"{job.label!r} has ended, but {missing}")
+                raise FileNotFoundError(
+                    errno.ENOENT, f"{job.label!r} has ended, but {missing}"
+                )
             older = [snapshot for snapshot in snapshots if snapshot[2]]
             if not older:
                 return ""
             return await call_in_thread(_describe_untouched, job, older)
-        renamed = await call_in_thread(lambda: [set_aside(*snapshot, job, began) for snapshot in snapshots])
+        renamed = await call_in_thread(
+            lambda: [set_aside(*snapshot, job, began) for snapshot in snapshots]
+        )
         moved = ", ".join(filter(None, renamed))
         shown = HIDDEN_TEXT if job.redact else moved
         return moved and f"{job.label!r} has not succeeded: {shown}"
@@ -102,7 +110,9 @@ async def begin_outputs(job: AbstractJob[Any]) -> Callable[[bool], Awaitable[str
     return end_attempt
 
 
-def _claim_outputs(job: AbstractJob[Any]) -> tuple[list[tuple[str, str, Snapshot]], int]:
+def _claim_outputs(
+    job: AbstractJob[Any],
+) -> tuple[list[tuple[str, str, Snapshot]], int]:
     claim(job, job.writes)
     snapshots: list[tuple[str, str, Snapshot]] = []
     for path in outputs_from_here(job):
@@ -134,7 +144,9 @@ def describe_missing_output(job: AbstractJob[Any], places: Iterable[str]) -> str
     return None
 
 
-def _describe_untouched(job: AbstractJob[Any], older: Iterable[tuple[str, str, Snapshot]]) -> str:
+def _describe_untouched(
+    job: AbstractJob[Any], older: Iterable[tuple[str, str, Snapshot]]
+) -> str:
     """Return a line about the outputs that are as they were before the attempt, or an empty text."""
     names = [
         _shown(path)
@@ -164,7 +176,14 @@ def take_snapshot(place: str) -> Snapshot:
     return entries
 
 
-def set_aside(path: Any, place: str, before: Snapshot, job: Any, began: int, others: Collection[str] = ()) -> str:
+def set_aside(
+    path: Any,
+    place: str,
+    before: Snapshot,
+    job: Any,
+    began: int,
+    others: Collection[str] = (),
+) -> str:
     """Rename new files at a path and below it to NAME.partial, unless its job also reads them. Say so in a text.
 
     Args:
@@ -183,12 +202,25 @@ def set_aside(path: Any, place: str, before: Snapshot, job: Any, began: int, oth
         return entry in others or _writer(entry) not in (None, job)
 
     def holds_foreign(directory: str) -> bool:
-        known = (*others, *(cast(Any, reference).key for reference in _claimed.valuerefs()))
-        return any(other.startswith(f"{directory}/") and is_foreign(other) for other in known)
+        known = (
+            *others,
+            *(cast(Any, reference).key for reference in _claimed.valuerefs()),
+        )
+        return any(
+            other.startswith(f"{directory}/") and is_foreign(other) for other in known
+        )
 
     def was_begun_anew(entry: str) -> bool:
-        is_other = entry != place or is_foreign(entry) or _writer(entry, _taken_over.get(job, {})) is not None
-        return not is_other and bool(stamp := before[entry]) and os.lstat(entry).st_size < stamp[1]
+        is_other = (
+            entry != place
+            or is_foreign(entry)
+            or _writer(entry, _taken_over.get(job, {})) is not None
+        )
+        return (
+            not is_other
+            and bool(stamp := before[entry])
+            and os.lstat(entry).st_size < stamp[1]
+        )
 
     moved: list[str] = []
     parent, name = os.path.split(os.path.abspath(_clean(path)))
@@ -210,10 +242,15 @@ def set_aside(path: Any, place: str, before: Snapshot, job: Any, began: int, oth
             else:
                 is_whole = was_begun_anew(entry)
             if is_whole:
-                new_name = _rename_aside(entry, target, job, began if is_made else sys.maxsize)
+                new_name = _rename_aside(
+                    entry, target, job, began if is_made else sys.maxsize
+                )
                 moved.append(f"{_shown(entry)} is now {_shown(new_name)}")
             elif is_directory:
-                todo += ((os.path.join(entry, other), os.path.join(target, other)) for other in os.listdir(entry))
+                todo += (
+                    (os.path.join(entry, other), os.path.join(target, other))
+                    for other in os.listdir(entry)
+                )
     more = ""
     if len(moved) > MAX_NAMED_FILES:
         more = f", and {len(moved) - MAX_NAMED_FILES} more likewise"
@@ -254,7 +291,9 @@ def _is_younger(path: str, began: int) -> bool:
     for entry, stamp in take_snapshot(path).items():
         # Later than the last write, if the file was moved.
         changed = os.lstat(entry).st_ctime_ns
-        if stamp and not (stamp[2] >= began and (changed == stamp[2] or stamp[2] > began + CLOCK_TICK)):
+        if stamp and not (
+            stamp[2] >= began and (changed == stamp[2] or stamp[2] > began + CLOCK_TICK)
+        ):
             return False
     return True
 
@@ -302,7 +341,9 @@ def set_aside_older(path: str, content: BinaryIO, owner: object) -> str:
     if not os.path.lexists(path):
         return ""
     with open(posix.open_regular(path, os.O_RDONLY), "rb") as file:
-        while (old := file.read(PIECE_BYTES)) == (new := content.read(PIECE_BYTES)) and old:
+        while (old := file.read(PIECE_BYTES)) == (
+            new := content.read(PIECE_BYTES)
+        ) and old:
             pass
     content.seek(0)
     if old == new:
@@ -324,11 +365,15 @@ def remove_own(path: str) -> None:
         for name in names:
             with contextlib.suppress(OSError, NotImplementedError):
                 # The system cannot do this with a link.
-                os.chmod(os.path.join(parent, name), stat.S_IRWXU, follow_symlinks=False)
+                os.chmod(
+                    os.path.join(parent, name), stat.S_IRWXU, follow_symlinks=False
+                )
     shutil.rmtree(path, ignore_errors=True)
 
 
-_EACH_ENTRY: Final = 'for f in "$1"/* "$1"/.[!.]* "$1"/..?*; do [ -e "$f" ] || continue;'
+_EACH_ENTRY: Final = (
+    'for f in "$1"/* "$1"/.[!.]* "$1"/..?*; do [ -e "$f" ] || continue;'
+)
 PLACE_SCRIPT: Final = f"""
 refuse() {{
   printf '%s\\n' "$3: a $1 is in the place of a $2, which never replaces it: remove it, or give another to=" >&2

@@ -48,11 +48,16 @@ def code_digest(function: Any) -> str | None:
     code = function.__code__
     key = code.co_filename, code, _loaded_files.text_of(code.co_filename)
     if (known := _known.get(key)) is None:
-        constants = (f"{name}:{value}" for name, value in _constants(code, getattr(function, "__globals__", {})))
+        constants = (
+            f"{name}:{value}"
+            for name, value in _constants(code, getattr(function, "__globals__", {}))
+        )
         found = _digest_of_text(code, key[-1])
         known = ""
         if found:
-            known = " ".join([PYTHON_VERSION, found, *itertools.islice(constants, MAX_CONSTANTS)])
+            known = " ".join(
+                [PYTHON_VERSION, found, *itertools.islice(constants, MAX_CONSTANTS)]
+            )
         if len(_known) > MAX_KNOWN:
             _known.clear()
         _known[key] = known
@@ -66,11 +71,18 @@ def find_change(before: str | None, now: str | None) -> str | None:
     """
     if before is None or now is None or before.partition(" ")[0] != PYTHON_VERSION:
         return None
-    (_, code_before, *constants_before), (_, code, *constants) = before.split(" "), now.split(" ")
+    (_, code_before, *constants_before), (_, code, *constants) = (
+        before.split(" "),
+        now.split(" "),
+    )
     if code != code_before:
         return ""
     earlier = dict(each.split(":") for each in constants_before)
-    changed = [name for name, value in (each.split(":") for each in constants) if earlier.get(name, value) != value]
+    changed = [
+        name
+        for name, value in (each.split(":") for each in constants)
+        if earlier.get(name, value) != value
+    ]
     return ", ".join(changed) or None
 
 
@@ -97,14 +109,24 @@ def _constants(code: CodeType, namespace: dict[str, Any]) -> Iterator[tuple[str,
         elif attribute:
             continue
         if name in module and _is_constant(value):
-            found = "".join(_assignments(file, _loaded_files.text_of(file), name, module.get("__package__") or ""))
+            found = "".join(
+                _assignments(
+                    file,
+                    _loaded_files.text_of(file),
+                    name,
+                    module.get("__package__") or "",
+                )
+            )
             if found:
                 yield name, digest(found.encode(errors="backslashreplace"))[:12]
 
 
 def _is_constant(value: object) -> bool:
     items: Any = value if type(value) in (tuple, frozenset) else ()
-    return type(value) in ATOMS or (type(value) in (tuple, frozenset) and all(map(_is_constant, [*items][:MAX_ITEMS])))
+    return type(value) in ATOMS or (
+        type(value) in (tuple, frozenset)
+        and all(map(_is_constant, [*items][:MAX_ITEMS]))
+    )
 
 
 @functools.lru_cache(1000)
@@ -113,7 +135,9 @@ def _names_read(code: CodeType) -> dict[tuple[str, str], None]:
     found: dict[tuple[str, str], None] = {}
     codes = [code]
     for each in codes:
-        codes += [constant for constant in each.co_consts if isinstance(constant, CodeType)]
+        codes += [
+            constant for constant in each.co_consts if isinstance(constant, CodeType)
+        ]
         name = ""
         for instruction in dis.get_instructions(each):
             if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
@@ -139,7 +163,9 @@ class Assignment(NamedTuple):
 
 
 @functools.lru_cache(1000)
-def _assignments(file: str, text: bytes | None, name: str, package: str) -> tuple[str, ...]:
+def _assignments(
+    file: str, text: bytes | None, name: str, package: str
+) -> tuple[str, ...]:
     """Return the syntax trees of the assignments to a name of a module, and to the names of the module in these.
 
     If the name is imported from another module, they are those of that module.
@@ -150,11 +176,21 @@ def _assignments(file: str, text: bytes | None, name: str, package: str) -> tupl
     for each in names:
         for statement in statements.get(each, ()):
             trees.append(statement.tree)
-            names += [other for other in statement.names if other in statements and other not in names]
+            names += [
+                other
+                for other in statement.names
+                if other in statements and other not in names
+            ]
             if statement.source:
                 with contextlib.suppress(Exception):  # it may be any object
-                    origin: Any = sys.modules[importlib.util.resolve_name(statement.source, package)]
-                    found = origin.__file__, _loaded_files.text_of(origin.__file__), statement.original
+                    origin: Any = sys.modules[
+                        importlib.util.resolve_name(statement.source, package)
+                    ]
+                    found = (
+                        origin.__file__,
+                        _loaded_files.text_of(origin.__file__),
+                        statement.original,
+                    )
                     trees += _assignments(*found, origin.__package__ or "")
     return tuple(trees)
 
@@ -166,23 +202,44 @@ def _statements(file: str, text: bytes | None) -> dict[str, list[Assignment]]:
     try:
         if text is None and os.stat(file).st_mtime > STARTED_AT:
             return {}
-        todo: list[Any] = [*ast.parse("".join(linecache.getlines(file)) if text is None else text).body]
+        todo: list[Any] = [
+            *ast.parse("".join(linecache.getlines(file)) if text is None else text).body
+        ]
     except (OSError, ValueError, SyntaxError):
         return {}
     for statement in todo:
         if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
-            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-            loaded = (node.id for node in ast.walk(statement) if isinstance(node, ast.Name))
+            targets = (
+                statement.targets
+                if isinstance(statement, ast.Assign)
+                else [statement.target]
+            )
+            loaded = (
+                node.id for node in ast.walk(statement) if isinstance(node, ast.Name)
+            )
             assignment = Assignment(ast.dump(statement), tuple(dict.fromkeys(loaded)))
-            for name in [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]:
+            for name in [
+                node.id
+                for target in targets
+                for node in ast.walk(target)
+                if isinstance(node, ast.Name)
+            ]:
                 found.setdefault(name, []).append(assignment)
         elif isinstance(statement, ast.ImportFrom):
             source = "." * statement.level + (statement.module or "")
             for alias in statement.names:
-                found.setdefault(alias.asname or alias.name, []).append(Assignment("", (), source, alias.name))
-        elif not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                found.setdefault(alias.asname or alias.name, []).append(
+                    Assignment("", (), source, alias.name)
+                )
+        elif not isinstance(
+            statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+        ):
             # The statements of an `if`, a `try` or a `with` are at the top, too.
-            todo += [each for each in ast.iter_child_nodes(statement) if isinstance(each, ast.stmt | ast.excepthandler)]
+            todo += [
+                each
+                for each in ast.iter_child_nodes(statement)
+                if isinstance(each, ast.stmt | ast.excepthandler)
+            ]
     return found
 
 
@@ -191,7 +248,11 @@ def _digest_of_text(code: Any, text: bytes | None) -> str:
     """Return the digest of code in the text that was loaded. Equal codes may be of functions with other defaults."""
     try:
         if text is not None:
-            source = "".join(inspect.getblock(_loaded_files.source_lines(text)[code.co_firstlineno - 1 :]))
+            source = "".join(
+                inspect.getblock(
+                    _loaded_files.source_lines(text)[code.co_firstlineno - 1 :]
+                )
+            )
         elif os.stat(code.co_filename).st_mtime > STARTED_AT:
             return ""
         else:
@@ -200,7 +261,14 @@ def _digest_of_text(code: Any, text: bytes | None) -> str:
     except (OSError, TypeError, SyntaxError, UnicodeDecodeError):
         return ""
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == code.co_name:
-            body = node.body if ast.get_docstring(node, clean=False) is None else node.body[1:]
+        if (
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            and node.name == code.co_name
+        ):
+            body = (
+                node.body
+                if ast.get_docstring(node, clean=False) is None
+                else node.body[1:]
+            )
             return digest("".join([ast.dump(node.args), *map(ast.dump, body)]).encode())
     return ""

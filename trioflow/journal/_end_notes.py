@@ -42,7 +42,12 @@ class EndNotes:
         """Note a job that has changed its arguments in place."""
         self._changed_arguments[job.label] = None
 
-    def report(self, report: Callable[[str], object], journal: Path, by_name_only: Sequence[str]) -> None:
+    def report(
+        self,
+        report: Callable[[str], object],
+        journal: Path,
+        by_name_only: Sequence[str],
+    ) -> None:
         """Report jobs whose results could not be stored, and log the other notes.
 
         Args:

@@ -17,7 +17,14 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Collection, Container, Generator, Iterable, Iterator
+from collections.abc import (
+    Callable,
+    Collection,
+    Container,
+    Generator,
+    Iterable,
+    Iterator,
+)
 from typing import Any, Final
 
 from .._core.base._text_forms import clause
@@ -125,7 +132,11 @@ class FileStamper:
         In the body of `use`, this is so for none of those that `take` has taken.
         """
         taken = {path for path, _ in self._taken}
-        return any(self._is_slow_to_stamp(path) for path in paths if os.fsdecode(path) not in taken)
+        return any(
+            self._is_slow_to_stamp(path)
+            for path in paths
+            if os.fsdecode(path) not in taken
+        )
 
     def _is_slow_to_stamp(self, path: Any) -> bool:
         try:
@@ -163,21 +174,32 @@ class FileStamper:
         """Return the stamps of the files that work only reads. Files that it also writes are judged as its outputs."""
         own = own_outputs(work)
         written = {os.path.abspath(os.fsdecode(path)) for path in work.writes if own}
-        reads = [path for path in work.reads if not written or os.path.abspath(os.fsdecode(path)) not in written]
+        reads = [
+            path
+            for path in work.reads
+            if not written or os.path.abspath(os.fsdecode(path)) not in written
+        ]
         with _explain_errors("an input file", redact):
             return {path_text(path, redact): self._stamp(path, own) for path in reads}
 
     def output_stamps(self, work: Work, redact: bool) -> dict[str, str]:
         stamps = self.stamps_of_writes((*work.writes, *work.begins_anew), redact)
         with _explain_errors("an output file", redact):
-            return stamps | {path_text(path, redact): self._stamp_appended_file(path) for path in work.appends}
+            return stamps | {
+                path_text(path, redact): self._stamp_appended_file(path)
+                for path in work.appends
+            }
 
     def stamps_of_writes(self, paths: Iterable[Any], redact: bool) -> dict[str, str]:
         with _explain_errors("an output file", redact):
             return {path_text(path, redact): self._stamp(path) for path in paths}
 
     def describe_changed_output(
-        self, work: Work, old_stamps: dict[str, str], redact: bool, find_taker: Callable[[str, str], str | None]
+        self,
+        work: Work,
+        old_stamps: dict[str, str],
+        redact: bool,
+        find_taker: Callable[[str, str], str | None],
     ) -> str | None:
         """Describe the first change of a job's outputs. Return None if no output has changed.
 
@@ -198,7 +220,10 @@ class FileStamper:
         for path in {**old_stamps, **new_stamps}:
             old = old_stamps.get(path)
             new = new_stamps.get(path)
-            if old != new and not (path in appended_files and self._was_only_appended_to(appended_files[path], old)):
+            if old != new and not (
+                path in appended_files
+                and self._was_only_appended_to(appended_files[path], old)
+            ):
                 taker = None
                 if new is not None and old is not None:
                     taker = find_taker(path, new)
@@ -207,7 +232,11 @@ class FileStamper:
         return None
 
     def set_aside_partial_files(
-        self, job: AbstractJob[Any], work: Work, old_stamps: dict[str, str], others: Collection[str]
+        self,
+        job: AbstractJob[Any],
+        work: Work,
+        old_stamps: dict[str, str],
+        others: Collection[str],
     ) -> str:
         """Rename files that a killed attempt may have half written, unless the job also reads them. Return how.
 
@@ -225,7 +254,9 @@ class FileStamper:
             place = os.path.realpath(os.fsdecode(path))
             stamp = old_stamps.get(path_text(path, job.redact), "")
             size, *_ = stamp.split() or [""]
-            if stamp == ABSENT_STAMP or (size.isdecimal() and len(size) < MAX_SIZE_DIGITS):
+            if stamp == ABSENT_STAMP or (
+                size.isdecimal() and len(size) < MAX_SIZE_DIGITS
+            ):
                 if stamp == ABSENT_STAMP:
                     before: Snapshot = {}
                 else:
@@ -236,7 +267,10 @@ class FileStamper:
     # ---- stamps
 
     def _stamp(self, path: Any, own: tuple[str, ...] | None = None) -> str:
-        if self._taken and (taken := self._taken.get((os.fsdecode(path), own))) is not None:
+        if (
+            self._taken
+            and (taken := self._taken.get((os.fsdecode(path), own))) is not None
+        ):
             return taken
         return self._take_stamp(path, own)
 
@@ -289,7 +323,9 @@ class FileStamper:
         outputs = {os.path.realpath(path) for path in own or ()}
         return lambda path: path in self._journal_files or path in outputs
 
-    def _stamp_pattern(self, pattern: str | bytes | os.PathLike[Any], own: tuple[str, ...] | None) -> str:
+    def _stamp_pattern(
+        self, pattern: str | bytes | os.PathLike[Any], own: tuple[str, ...] | None
+    ) -> str:
         paths = sorted(glob.glob(os.fsdecode(pattern), recursive=True))
         is_left_out = self._left_out(own)
         # An output may be a directory, with matches in it.
@@ -304,7 +340,9 @@ class FileStamper:
             return f"pattern {_digest(stamps)}"
         return ABSENT_STAMP
 
-    def _tree_entries(self, root: str, is_left_out: Callable[[str], bool]) -> Iterator[str]:
+    def _tree_entries(
+        self, root: str, is_left_out: Callable[[str], bool]
+    ) -> Iterator[str]:
         """Yield the path below the root, the kind, and the stamp of each entry of a tree, but of what is left out.
 
         A link counts by its target and the contents there. A directory behind links is entered once: if it has been
@@ -341,12 +379,18 @@ class FileStamper:
             return f"{stamp} {_hash_before(path, int(stamp.split()[0]))}"
         return stamp
 
-    def _was_only_appended_to(self, path: str | bytes | os.PathLike[Any], old_stamp: str | None) -> bool:
+    def _was_only_appended_to(
+        self, path: str | bytes | os.PathLike[Any], old_stamp: str | None
+    ) -> bool:
         """Return whether a file has only been appended to since this stamp, judging by its size and its old end."""
         with contextlib.suppress(OSError, ValueError):
             # Not every stamp has a size, and a forged stamp may have anything.
             size, *_, end = (old_stamp or ABSENT_STAMP).split()
-            return size.isdigit() and os.path.getsize(path) > int(size) and _hash_before(path, int(size)) == end
+            return (
+                size.isdigit()
+                and os.path.getsize(path) > int(size)
+                and _hash_before(path, int(size)) == end
+            )
         return False
 
 
@@ -370,7 +414,9 @@ def _explain_errors(description: str, redact: bool) -> Any:
         yield
     except OSError as error:
         shown = f"{description}: {error.strerror}"
-        raise NotSerializable(shown if redact else f"{shown}: {error.filename!r}") from None
+        raise NotSerializable(
+            shown if redact else f"{shown}: {error.filename!r}"
+        ) from None
 
 
 def _hash_before(path: Any, end: int) -> str:

@@ -35,15 +35,32 @@ from typing import Any, Final, cast
 
 from .._core.base import _text_forms, _user_code
 from .._core.job._ancestors import enclosing_schedulers
-from .._core.job._function import FunctionJob, call_parts, input_at, is_found_by_name, substitute_inputs, unwrap_partial
+from .._core.job._function import (
+    FunctionJob,
+    call_parts,
+    input_at,
+    is_found_by_name,
+    substitute_inputs,
+    unwrap_partial,
+)
 from .._core.job._job import AbstractJob, is_job, is_scheduler
 from .._core.job._job_options import OptionRecord
 from .._core.job._work_spec import LocalDirectory, Work
 from .._core.words._job_queries import inputs_of, options_of
 from ._file_stamps import FileStamper, describe_stamp_change
-from ._serialization import NotSerializable, comparison_form, dumps, escape_surrogates, hide_if, msgspec, own_slots
+from ._serialization import (
+    NotSerializable,
+    comparison_form,
+    dumps,
+    escape_surrogates,
+    hide_if,
+    msgspec,
+    own_slots,
+)
 
-NO_FILE_PATTERN: Final = re.compile(r"<.*|/dev/(?:stdin|fd/.*)|/proc/.*/fd/.*|", re.DOTALL)
+NO_FILE_PATTERN: Final = re.compile(
+    r"<.*|/dev/(?:stdin|fd/.*)|/proc/.*/fd/.*|", re.DOTALL
+)
 """Matches the `__file__` of a program that was read from standard input or a descriptor, or that has none."""
 NO_FILE_REASON: Final = "its function, whose program has no file (-c, a pipe, a notebook): give key= or version="
 MAX_FUNCTIONS: Final = 1000
@@ -85,11 +102,18 @@ class FingerprintBuilder:
 
     """
 
-    def __init__(self, result_form: Callable[[AbstractJob[Any]], str], files: FileStamper, directory: str) -> None:
+    def __init__(
+        self,
+        result_form: Callable[[AbstractJob[Any]], str],
+        files: FileStamper,
+        directory: str,
+    ) -> None:
         self._result_form: Final = result_form
         self._file_stamper: Final = files
         self._directory: Final = directory
-        self._relative_path: Final = functools.lru_cache(MAX_FUNCTIONS)(self._find_relative_path)
+        self._relative_path: Final = functools.lru_cache(MAX_FUNCTIONS)(
+            self._find_relative_path
+        )
         # Whether to hash all values of the current job.
         self._hashes_all_values = False
         self._current_job: AbstractJob[Any] | None = None
@@ -103,7 +127,9 @@ class FingerprintBuilder:
         self.identified_by_name_only: Final[dict[str, None]] = {}
         """The labels of the first such jobs."""
 
-    def compute(self, job: AbstractJob[Any], work: Work | None, options: OptionRecord) -> tuple[str, bool, Any]:
+    def compute(
+        self, job: AbstractJob[Any], work: Work | None, options: OptionRecord
+    ) -> tuple[str, bool, Any]:
         """Return the fingerprint of a job whose inputs have settled, without its requirements.
 
         Also return whether it identifies a function by its name alone, such as a closure: another function may have
@@ -124,16 +150,26 @@ class FingerprintBuilder:
         self._function = None
         self._hashes_all_values = options.redact
         self._current_job = job
-        has_files = work is not None and (work.reads or work.writes or work.appends or work.begins_anew)
+        has_files = work is not None and (
+            work.reads or work.writes or work.appends or work.begins_anew
+        )
         if has_files and self._file_stamper.compares_contents:
             parts["h"] = True
         if options.key is not None:
-            return msgspec.json.encode({**parts, "key": self._value_form(options.key, "its key")}).decode(), False, None
+            return (
+                msgspec.json.encode(
+                    {**parts, "key": self._value_form(options.key, "its key")}
+                ).decode(),
+                False,
+                None,
+            )
         if isinstance(job, FunctionJob):
             self._add_call(job, parts)
         elif work is not None:
             self._add_work(work, parts)
-        if work is not None and (reads := self._file_stamper.input_stamps(work, self._hashes_all_values)):
+        if work is not None and (
+            reads := self._file_stamper.input_stamps(work, self._hashes_all_values)
+        ):
             parts["r"] = reads
         if not _user_code.is_from_package(type(job)):
             self._add_class(job, parts)
@@ -143,11 +179,20 @@ class FingerprintBuilder:
             self._function = None
         elif self._is_without_file:
             raise NotSerializable(NO_FILE_REASON)
-        elif self._is_by_name_only and len(self.identified_by_name_only) < MAX_REPORTED_JOBS:
+        elif (
+            self._is_by_name_only
+            and len(self.identified_by_name_only) < MAX_REPORTED_JOBS
+        ):
             self.identified_by_name_only[job.label] = None
-        return msgspec.json.encode(parts).decode(), self._is_by_name_only, self._function
+        return (
+            msgspec.json.encode(parts).decode(),
+            self._is_by_name_only,
+            self._function,
+        )
 
-    def find_ambiguous_identity(self, job: AbstractJob[Any]) -> tuple[str, object] | None:
+    def find_ambiguous_identity(
+        self, job: AbstractJob[Any]
+    ) -> tuple[str, object] | None:
         """Return a text that identifies a job beside its label, if other work may have the same text, otherwise None.
 
         It is the job's `key`, or the name of a function or class that is known by name only, with the job's `version`.
@@ -177,15 +222,23 @@ class FingerprintBuilder:
 
     def _add_call(self, job: FunctionJob[Any], parts: dict[str, Any]) -> None:
         if (call := call_parts(job, self._make_placeholder)) is None:
-            raise NotSerializable("its arguments: it was created from a coroutine object; give the function, or key=")
+            raise NotSerializable(
+                "its arguments: it was created from a coroutine object; give the function, or key="
+            )
         function, args, values = call
         if values:
-            parts["k"] = {name: self._value_form(values[name], f"argument {name!r}") for name in sorted(values)}
+            parts["k"] = {
+                name: self._value_form(values[name], f"argument {name!r}")
+                for name in sorted(values)
+            }
         forms = self._positional_forms(args)
         while isinstance(function, functools.partial):
             partial: Any = function  # pyright: ignore[reportUnknownVariableType]
             forms = self._positional_forms(partial.args) + forms
-            keywords = {name: self._value_form(value, f"argument {name!r}") for name, value in partial.keywords.items()}
+            keywords = {
+                name: self._value_form(value, f"argument {name!r}")
+                for name, value in partial.keywords.items()
+            }
             if keywords:
                 parts["k"] = dict(sorted((keywords | parts.get("k", {})).items()))
             function = partial.func
@@ -197,7 +250,10 @@ class FingerprintBuilder:
             parts["a"] = forms
 
     def _positional_forms(self, values: tuple[Any, ...]) -> list[str]:
-        return [self._value_form(value, f"argument {number}") for number, value in enumerate(values, 1)]
+        return [
+            self._value_form(value, f"argument {number}")
+            for number, value in enumerate(values, 1)
+        ]
 
     def _function_identity(self, function: object) -> str:
         """Return the text that identifies a function, and set `_is_by_name_only` if others may have the same text.
@@ -207,7 +263,9 @@ class FingerprintBuilder:
         """
         if (name := getattr(function, "__qualname__", None)) is None:
             # The function is an object with __call__.
-            return self._type_name(cast(Any, type(function))) + self._object_form(function)
+            return self._type_name(cast(Any, type(function))) + self._object_form(
+                function
+            )
         identity = f"{self._module_name(function)}:{name}"
         bound = getattr(function, "__self__", None)
         if bound is not None and not inspect.ismodule(bound):
@@ -219,10 +277,17 @@ class FingerprintBuilder:
             self._is_by_name_only = True
             # So that it never has the text of the function that the name gives.
             identity += " (by name)"
-            defaults = getattr(function, "__defaults__", None), getattr(function, "__kwdefaults__", None)
+            defaults = (
+                getattr(function, "__defaults__", None),
+                getattr(function, "__kwdefaults__", None),
+            )
             if any(defaults):
                 identity += self._object_form(defaults)
-        elif bound is None and not self._is_without_file and len(self._identities_by_function) < MAX_FUNCTIONS:
+        elif (
+            bound is None
+            and not self._is_without_file
+            and len(self._identities_by_function) < MAX_FUNCTIONS
+        ):
             original = inspect.unwrap(cast("Any", function))
             self._function = original if inspect.isfunction(original) else None
             self._identities_by_function[function] = identity, self._function
@@ -256,7 +321,9 @@ class FingerprintBuilder:
             # `trioflow run FILE` has its module as the main module, too.
             return str(name)
         file = str(getattr(value, "__globals__", vars(main)).get("__file__") or "")
-        self._is_without_file = self._is_without_file or NO_FILE_PATTERN.fullmatch(file) is not None
+        self._is_without_file = (
+            self._is_without_file or NO_FILE_PATTERN.fullmatch(file) is not None
+        )
         if self._is_without_file:
             return "<no file>"
         return self._relative_path("", file)
@@ -270,8 +337,12 @@ class FingerprintBuilder:
         for index, option in enumerate(options):
             if type(option) is LocalDirectory:
                 options[index] = None
-                path = os.path.join(os.fsdecode(option.within or "."), os.fsdecode(option.path or "."))
-                parts["w"] = hide_if(self._hashes_all_values, self._relative_path(os.getcwd(), path))
+                path = os.path.join(
+                    os.fsdecode(option.within or "."), os.fsdecode(option.path or ".")
+                )
+                parts["w"] = hide_if(
+                    self._hashes_all_values, self._relative_path(os.getcwd(), path)
+                )
         if any(option is not None and option is not False for option in options):
             parts["o"] = self._value_form(tuple(options), "its options") if named is None else {
                 name: self._value_form(option, f"its {name}")
@@ -282,7 +353,10 @@ class FingerprintBuilder:
         """Return values of a `Work` with placeholders for the inputs among them. Other jobs are passed as they are."""
         inputs = frozenset(inputs_of(cast("AbstractJob[Any]", self._current_job)))
         try:
-            return substitute_inputs(values, lambda job: self._make_placeholder(job) if job in inputs else job)
+            return substitute_inputs(
+                values,
+                lambda job: self._make_placeholder(job) if job in inputs else job,
+            )
         except (TypeError, ValueError) as error:
             raise NotSerializable("its work", error) from None
 
@@ -297,11 +371,22 @@ class FingerprintBuilder:
 
     def _add_class(self, job: AbstractJob[Any], parts: dict[str, Any]) -> None:
         parts["c"] = self._class_identity(type(job))
-        bases = [base for base in type(job).__mro__ if not _user_code.is_from_package(base)]
-        slots = [name for base in bases for name in own_slots(base) if hasattr(job, name)]
-        values = {name: getattr(job, name) for name in slots} | getattr(job, "__dict__", {})
-        if values := {name: value for name, value in values.items() if not name.startswith("_")}:
-            parts["d"] = {name: self._value_form(value, f"its attribute {name!r}") for name, value in values.items()}
+        bases = [
+            base for base in type(job).__mro__ if not _user_code.is_from_package(base)
+        ]
+        slots = [
+            name for base in bases for name in own_slots(base) if hasattr(job, name)
+        ]
+        values = {name: getattr(job, name) for name in slots} | getattr(
+            job, "__dict__", {}
+        )
+        if values := {
+            name: value for name, value in values.items() if not name.startswith("_")
+        }:
+            parts["d"] = {
+                name: self._value_form(value, f"its attribute {name!r}")
+                for name, value in values.items()
+            }
 
     # ---- values
 
@@ -312,7 +397,9 @@ class FingerprintBuilder:
             text = dumps(value, self._convert_unknown, name_class=self._type_name)
             return comparison_form(text, self._hashes_all_values)
         except NotSerializable as error:
-            raise NotSerializable(f"{description} ({error.shown(self._hashes_all_values)})") from None
+            raise NotSerializable(
+                f"{description} ({error.shown(self._hashes_all_values)})"
+            ) from None
         except Exception as error:
             # Raised by an attribute of a user-defined class.
             raise NotSerializable(f"{description}, which raised", error) from None
@@ -343,16 +430,25 @@ class FingerprintBuilder:
         if current is None:
             return False
         makers = {job, *enclosing_schedulers(job)}
-        return any(not makers.isdisjoint(user.required) for user in (current, *enclosing_schedulers(current)))
+        return any(
+            not makers.isdisjoint(user.required)
+            for user in (current, *enclosing_schedulers(current))
+        )
 
     def _outcome_form(self, job: AbstractJob[Any]) -> Any:
         """Return a form of a settled job's outcome that covers whatever a function can read from the job object."""
         if is_scheduler(job):
-            return [job.state.value, *([member.label, self._outcome_form(member)] for member in job)]
+            return [
+                job.state.value,
+                *([member.label, self._outcome_form(member)] for member in job),
+            ]
         if job.is_succeeded():
             return self._result_form(job)
         error = job.raised_exception()
-        return [job.state.value, comparison_form(dumps(f"{self._type_name(type(error))}: {error}"))]
+        return [
+            job.state.value,
+            comparison_form(dumps(f"{self._type_name(type(error))}: {error}")),
+        ]
 
 
 def with_requirements(fingerprint: str, part: str) -> str:
@@ -395,17 +491,23 @@ def describe_difference(old: str, new: str, job: AbstractJob[Any]) -> str | None
         return "its fingerprint in the journal cannot be read"
 
 
-def _describe_changed_part(old_parts: dict[str, Any], new_parts: dict[str, Any], job: AbstractJob[Any]) -> str:
+def _describe_changed_part(
+    old_parts: dict[str, Any], new_parts: dict[str, Any], job: AbstractJob[Any]
+) -> str:
     if ("key" in old_parts) is not ("key" in new_parts):
         return "it was given a key" if "key" in new_parts else "its key was removed"
     for part, name in PART_NAMES.items():
         if old_parts.get(part) != new_parts.get(part):
             if part == "o":
-                return _describe_changed_options(old_parts.get("o", {}), new_parts.get("o", {}), new_parts.get("f"))
+                return _describe_changed_options(
+                    old_parts.get("o", {}), new_parts.get("o", {}), new_parts.get("f")
+                )
             return f"{name} has changed{_change_text(old_parts.get(part), new_parts.get(part))}"
     old, new = (parts.get("a", []) for parts in (old_parts, new_parts))
     if len(old) != len(new):
-        return f"it had {_text_forms.plural(len(old), 'argument')}, and now has {len(new)}"
+        return (
+            f"it had {_text_forms.plural(len(old), 'argument')}, and now has {len(new)}"
+        )
     for number, (old_form, new_form) in enumerate(zip(old, new, strict=True), 1):
         if old_form != new_form:
             return f"{_describe_argument(number, job)} has changed{_change_text(old_form, new_form)}"
@@ -441,6 +543,10 @@ def _describe_argument(number: int, job: AbstractJob[Any]) -> str:
 
 def _change_text(old: object, new: object) -> str:
     """Return " from OLD to NEW", or "" if either value is missing or stored as a hash."""
-    if not isinstance(old, str) or not isinstance(new, str) or "~" in (old[:1], new[:1]):
+    if (
+        not isinstance(old, str)
+        or not isinstance(new, str)
+        or "~" in (old[:1], new[:1])
+    ):
         return ""
     return f" from {old} to {new}"

@@ -47,7 +47,13 @@ class FirstLookUp:
 
     """
 
-    def __init__(self, facts: RunFacts, recorder: Recorder, matcher: RecordMatcher, restorer: Restorer) -> None:
+    def __init__(
+        self,
+        facts: RunFacts,
+        recorder: Recorder,
+        matcher: RecordMatcher,
+        restorer: Restorer,
+    ) -> None:
         self._facts: Final = facts
         self._recorder: Final = recorder
         self._matcher: Final = matcher
@@ -69,7 +75,16 @@ class FirstLookUp:
         fingerprint = with_requirements(FIRST_FINGERPRINT, part)
         is_ambiguous = self._matcher.is_ambiguous(first, path, record, paths, False)
         was_used = self._recorder.was_used_in_run(path, record)
-        finding = judge(Evidence(record, fingerprint, required, is_cut, is_ambiguous=is_ambiguous, was_used=was_used))
+        finding = judge(
+            Evidence(
+                record,
+                fingerprint,
+                required,
+                is_cut,
+                is_ambiguous=is_ambiguous,
+                was_used=was_used,
+            )
+        )
         if finding is Finding.AMBIGUOUS:
             return ITS_JOBS_RUN
         facts.budget_use.begin(first)
@@ -79,7 +94,9 @@ class FirstLookUp:
         if record is None or finding not in (Finding.MATCHES, Finding.DIFFERS):
             return ITS_JOBS_RUN
         if finding is Finding.DIFFERS:
-            changed = self._matcher.find_change(first, record, FIRST_FINGERPRINT, required)
+            changed = self._matcher.find_change(
+                first, record, FIRST_FINGERPRINT, required
+            )
             if changed is not None:
                 counted.cause = changed.cause
                 return ITS_JOBS_RUN
@@ -89,7 +106,13 @@ class FirstLookUp:
             return ITS_JOBS_RUN
         return Found(restored, record=record, first=fingerprint)
 
-    def _restore(self, first: AbstractJob[Any], record: StoredJob, members: RecordPaths, counted: Counted) -> Restored:
+    def _restore(
+        self,
+        first: AbstractJob[Any],
+        record: StoredJob,
+        members: RecordPaths,
+        counted: Counted,
+    ) -> Restored:
         """Return the result of a `First` whose record matches, and let its share count as that of its winners.
 
         Raises:
@@ -109,17 +132,29 @@ class FirstLookUp:
             facts.entries[first].form = comparison_form(dumps(value))
 
         value = _record_paths.stored_result(
-            first, members, lambda path: facts.find_outputs(path).winners, find_result, add_result
+            first,
+            members,
+            lambda path: facts.find_outputs(path).winners,
+            find_result,
+            add_result,
         )
         counted.ran = ran
         counted.cause = None
         needed = _record_paths.budgets_needed_around(first)
         budgets = Outputs.parse(record.outputs).budgets
-        used = {name: amount for name, amount in budgets.items() if name in needed and amount >= 0}
+        used = {
+            name: amount
+            for name, amount in budgets.items()
+            if name in needed and amount >= 0
+        }
         facts.budget_use.decide(first, used)
-        return Restored(value, Restoration(record.settled, record.took, tuple(used.items())))
+        return Restored(
+            value, Restoration(record.settled, record.took, tuple(used.items()))
+        )
 
-    def _restore_job(self, job: AbstractJob[Any], paths: RecordPaths) -> tuple[StoredJob, Any]:
+    def _restore_job(
+        self, job: AbstractJob[Any], paths: RecordPaths
+    ) -> tuple[StoredJob, Any]:
         """Return the record of a job in a `First`, and its result.
 
         Raises:
@@ -136,7 +171,10 @@ class FirstLookUp:
         own = facts.fingerprint_builder.compute(job, work, options)[0]
         path, _ = self._matcher.path_in_directory(path, own)
         record = facts.find_record(path)
-        if record is None or self._matcher.find_change(job, record, own, None) is not None:
+        if (
+            record is None
+            or self._matcher.find_change(job, record, own, None) is not None
+        ):
             raise LookupError
         restored = self._restorer.restore(job, options, record, save, work, paths)
         if isinstance(restored, NotStored):
@@ -157,7 +195,9 @@ class FirstLookUp:
             with contextlib.suppress(NotSerializable):
                 # Reported when the job is looked up.
                 work = describe_work(job)
-                own = facts.fingerprint_builder.compute(job, work, _job_queries.options_of(job))[0]
+                own = facts.fingerprint_builder.compute(
+                    job, work, _job_queries.options_of(job)
+                )[0]
                 texts.append(own)
         facts.counted_first = None
         counted = Counted(" ".join(sorted(texts)), 1, required.ran, required.cause)

@@ -56,7 +56,9 @@ class InPlace:
 
     """
 
-    def __init__(self, facts: RunFacts, matcher: RecordMatcher, verdicts: Verdicts) -> None:
+    def __init__(
+        self, facts: RunFacts, matcher: RecordMatcher, verdicts: Verdicts
+    ) -> None:
         self.facts: Final = facts
         self.matcher: Final = matcher
         self.verdicts: Final = verdicts
@@ -70,7 +72,9 @@ class InPlace:
                 writers[_file_stamps.path_text(path, job.redact)].append(job)
         return writers
 
-    def find_taker(self, job: AbstractJob[Any], paths: RecordPaths, path: str, stamp: str) -> str | None:
+    def find_taker(
+        self, job: AbstractJob[Any], paths: RecordPaths, path: str, stamp: str
+    ) -> str | None:
         """Find another job that has left an output of `job` as it is.
 
         Args:
@@ -90,14 +94,19 @@ class InPlace:
             if writer is job or writer.scheduler is not job.scheduler:
                 continue
             place = paths.find(writer)
-            if place is not None and self.facts.find_outputs(place).stamps.get(path) == stamp:
+            if (
+                place is not None
+                and self.facts.find_outputs(place).stamps.get(path) == stamp
+            ):
                 takers.append(writer)
         restoring = InThought(self, job, path, paths)
         is_as_it_was = False
         with contextlib.suppress(NotSerializable, TypeError):
             # Reported when the job is looked up.
             for taker in takers:
-                waits = topological_order(reachable([taker], _open_requirements), _open_requirements)
+                waits = topological_order(
+                    reachable([taker], _open_requirements), _open_requirements
+                )
                 if job in waits and restoring.are_all_restored(waits):
                     is_as_it_was = True
         restoring.take_back()
@@ -123,7 +132,9 @@ class InThought:
 
     """
 
-    def __init__(self, in_place: InPlace, first: AbstractJob[Any], path: str, paths: RecordPaths) -> None:
+    def __init__(
+        self, in_place: InPlace, first: AbstractJob[Any], path: str, paths: RecordPaths
+    ) -> None:
         self._in_place: Final = in_place
         self._first: Final = first
         self._path: Final = path
@@ -149,7 +160,9 @@ class InThought:
         if place is None or save is None or _job_queries.always_runs(job):
             return False
         work = describe_work(job)
-        if work is not None and facts.file_stamper.is_slow((*work.reads, *work.writes, *work.appends)):
+        if work is not None and facts.file_stamper.is_slow(
+            (*work.reads, *work.writes, *work.appends)
+        ):
             return False
         own = facts.fingerprint_builder.compute(job, work, options)[0]
         place, _ = matcher.path_in_directory(place, own)
@@ -171,22 +184,34 @@ class InThought:
                     return ""
                 return None
 
-            if facts.file_stamper.describe_changed_output(work, stamps, job.redact, is_unchanged):
+            if facts.file_stamper.describe_changed_output(
+                work, stamps, job.redact, is_unchanged
+            ):
                 return False
-        if options.restore_if is not None and not self._holds(job, options.restore_if, record, save):
+        if options.restore_if is not None and not self._holds(
+            job, options.restore_if, record, save
+        ):
             return False
         # The jobs after it find its result.
         facts.entries[job].form = facts.results.form(record)
         self._restored[job] = Counted(identity, 1, (record.run, record.settled))
         return True
 
-    def _holds(self, job: AbstractJob[Any], function: Callable[[Any], Any], record: StoredJob, save: Save) -> bool:
+    def _holds(
+        self,
+        job: AbstractJob[Any],
+        function: Callable[[Any], Any],
+        record: StoredJob,
+        save: Save,
+    ) -> bool:
         facts = self._in_place.facts
         try:
             value, _ = facts.results.load(record, save, job.redact)
         except Unusable:
             return False
-        return self._in_place.verdicts.reason_against(job, function, record, value) is None
+        return (
+            self._in_place.verdicts.reason_against(job, function, record, value) is None
+        )
 
     def take_back(self) -> None:
         for job in self._restored:

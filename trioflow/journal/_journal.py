@@ -73,14 +73,23 @@ class Journal:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, durable: Durability = "group", save: Save = "json", hash: bool = False
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durable: Durability = "group",
+        save: Save = "json",
+        hash: bool = False,
     ) -> None:
         """Check the options, and that msgspec is installed. The file is opened by a run."""
         if not IS_INSTALLED:
-            raise JournalError("a journal needs msgspec: pip install 'trioflow[journal]'")
+            raise JournalError(
+                "a journal needs msgspec: pip install 'trioflow[journal]'"
+            )
         check_save(save, "save", "a Journal", get_args(SaveName))
         self.path: Final = Path(file_path(path, "path", "a Journal"))
-        self.durable: Final[Durability] = choice_of(Durability)(durable, "durable", "a Journal")
+        self.durable: Final[Durability] = choice_of(Durability)(
+            durable, "durable", "a Journal"
+        )
         self.save: Final[Save] = save
         self.hash: Final = flag(hash, "hash", "a Journal")
 
@@ -93,14 +102,20 @@ class Journal:
         """
         commits_each = self.durable == "each"
         return JournalSession(
-            self.path, scheduler, save=self.save, compares_contents=self.hash, commits_each=commits_each
+            self.path,
+            scheduler,
+            save=self.save,
+            compares_contents=self.hash,
+            commits_each=commits_each,
         )
 
     def __repr__(self) -> str:
         return f"<Journal {os.fspath(self.path)!r}>"
 
 
-def open_journal(journal: JournalProtocol | str, scheduler: BaseScheduler) -> RunJournal:
+def open_journal(
+    journal: JournalProtocol | str, scheduler: BaseScheduler
+) -> RunJournal:
     """Open a journal for a run of `scheduler`.
 
     Args:

@@ -45,7 +45,9 @@ LOG_DELAY: Final = 0.5
 this is logged."""
 NAME_TIMEOUT: Final = 0.5
 """The maximum time, in seconds, to wait for the name of a run that has just taken the lock."""
-SET_LOCK_COMMAND: Final[int | None] = getattr(posix.fcntl, "F_OFD_SETLK", None) if posix.IS_POSIX else None
+SET_LOCK_COMMAND: Final[int | None] = (
+    getattr(posix.fcntl, "F_OFD_SETLK", None) if posix.IS_POSIX else None
+)
 GET_LOCK_COMMAND: Final[int] = getattr(posix.fcntl, "F_OFD_GETLK", posix.fcntl.F_GETLK)
 """The fcntl() commands for locks of open file descriptions. None on systems without them, which use POSIX locks."""
 UNLOCKED, READ_LOCK, WRITE_LOCK = range(3)
@@ -119,7 +121,9 @@ class JournalLock:
             )
         try:
             self._lock_descriptor: Final = self._open_lock_file(subject)
-            self._guard_descriptor: Final = self._keep_open(posix.open_regular(self._path, os.O_RDWR))
+            self._guard_descriptor: Final = self._keep_open(
+                posix.open_regular(self._path, os.O_RDWR)
+            )
             self.database_descriptor: Final = self._lock_database(path, subject)
             """A descriptor of the database, which must stay open until SQLite has closed the database."""
             status = os.fstat(self.database_descriptor)
@@ -182,11 +186,17 @@ class JournalLock:
         This lock keeps out a run that uses the database under another name, and so has another lock file.
         """
         try:
-            file = self._keep_open(posix.open_regular(path, os.O_RDWR | os.O_CREAT, NEW_DATABASE_MODE))
+            file = self._keep_open(
+                posix.open_regular(path, os.O_RDWR | os.O_CREAT, NEW_DATABASE_MODE)
+            )
         except PermissionError:
-            raise JournalError(f"{subject}: the file is read-only; a run must be able to write to it") from None
+            raise JournalError(
+                f"{subject}: the file is read-only; a run must be able to write to it"
+            ) from None
         except OSError as error:
-            raise JournalError(f"{subject}: it cannot be opened: {error.strerror}") from error
+            raise JournalError(
+                f"{subject}: it cannot be opened: {error.strerror}"
+            ) from error
         if SET_LOCK_COMMAND is not None:
             # If it was killed.
             holder = self._previous_holder
@@ -212,7 +222,9 @@ class JournalLock:
         release_wait = ReleaseWait(subject, "its commands are being killed")
         while True:
             try:
-                posix.fcntl.flock(self._guard_descriptor, posix.fcntl.LOCK_EX | posix.fcntl.LOCK_NB)
+                posix.fcntl.flock(
+                    self._guard_descriptor, posix.fcntl.LOCK_EX | posix.fcntl.LOCK_NB
+                )
             except BlockingIOError:
                 if not release_wait.wait():
                     break
@@ -221,7 +233,9 @@ class JournalLock:
                 return
             else:
                 return
-        warn(f"{subject}: commands of a run that was killed may still be running; the new run starts anyway")
+        warn(
+            f"{subject}: commands of a run that was killed may still be running; the new run starts anyway"
+        )
 
     def release(self) -> None:
         """Release the locks, and remove the lock file. SQLite must have closed the database before."""
@@ -254,7 +268,12 @@ class JournalLock:
         """Add read locks on the bytes that SQLite has locked, because jobs can make the process lose SQLite's locks."""
         if SET_LOCK_COMMAND is not None:
             memory = self._keep_open(posix.open_regular(shared_memory, os.O_RDWR))
-            self._read_locks.extend([(self.database_descriptor, SQLITE_READ_LOCK_RANGE), (memory, LOG_IN_USE_BYTE)])
+            self._read_locks.extend(
+                [
+                    (self.database_descriptor, SQLITE_READ_LOCK_RANGE),
+                    (memory, LOG_IN_USE_BYTE),
+                ]
+            )
             for file, byte_range in self._read_locks:
                 set_lock(file, *byte_range, READ_LOCK)
 
@@ -283,21 +302,31 @@ def set_lock(file: int, start: int, length: int, kind: int = WRITE_LOCK) -> None
     """
     if sys.platform == "win32":
         os.lseek(file, start, os.SEEK_SET)
-        msvcrt.locking(file, msvcrt.LK_UNLCK if kind == UNLOCKED else msvcrt.LK_NBLCK, length)
+        msvcrt.locking(
+            file, msvcrt.LK_UNLCK if kind == UNLOCKED else msvcrt.LK_NBLCK, length
+        )
     elif SET_LOCK_COMMAND is None:
         kinds = posix.fcntl.LOCK_UN, posix.fcntl.LOCK_SH, posix.fcntl.LOCK_EX
         posix.fcntl.lockf(file, kinds[kind] | posix.fcntl.LOCK_NB, length, start)
     else:
         kinds = posix.fcntl.F_UNLCK, posix.fcntl.F_RDLCK, posix.fcntl.F_WRLCK
-        posix.fcntl.fcntl(file, SET_LOCK_COMMAND, struct.pack(FLOCK_STRUCT, kinds[kind], os.SEEK_SET, start, length, 0))
+        posix.fcntl.fcntl(
+            file,
+            SET_LOCK_COMMAND,
+            struct.pack(FLOCK_STRUCT, kinds[kind], os.SEEK_SET, start, length, 0),
+        )
 
 
 def _is_locked(file: int) -> bool:
     """Return whether a lock file is locked through another descriptor, in this process or another."""
     if sys.platform != "win32":
-        request = struct.pack(FLOCK_STRUCT, posix.fcntl.F_WRLCK, os.SEEK_SET, LOCK_FILE_BYTE, 1, 0)
+        request = struct.pack(
+            FLOCK_STRUCT, posix.fcntl.F_WRLCK, os.SEEK_SET, LOCK_FILE_BYTE, 1, 0
+        )
         response = posix.fcntl.fcntl(file, GET_LOCK_COMMAND, request)
-        return bool(struct.unpack_from(FLOCK_STRUCT, response)[0] != posix.fcntl.F_UNLCK)
+        return bool(
+            struct.unpack_from(FLOCK_STRUCT, response)[0] != posix.fcntl.F_UNLCK
+        )
     try:
         set_lock(file, LOCK_FILE_BYTE, 1)
     except OSError:
@@ -331,7 +360,10 @@ def is_own_journal(path: Path) -> bool:
 def find_holder(path: Path) -> str | None:
     """Return the description of the process that uses a journal, or "" if it is unknown, None if no process uses it."""
     lock_file = path.with_name(path.name + "-lock")
-    with contextlib.suppress(OSError), os.fdopen(posix.open_regular(lock_file, os.O_RDONLY), "rb") as file:
+    with (
+        contextlib.suppress(OSError),
+        os.fdopen(posix.open_regular(lock_file, os.O_RDONLY), "rb") as file,
+    ):
         if not _is_locked(file.fileno()):
             return None
         return _read_holder(file.fileno())
@@ -377,7 +409,9 @@ def _is_taken(error: OSError) -> bool:
 def _lock_error(subject: str, error: OSError, holder: str) -> JournalError:
     if _is_taken(error):
         name = holder or "an unknown process"
-        return JournalError(f"{subject}: another run is using it: {name}; wait until it ends, or use another path")
+        return JournalError(
+            f"{subject}: another run is using it: {name}; wait until it ends, or use another path"
+        )
     return JournalError(
         f"{subject}: its file system cannot lock files ({error.strerror}), so two runs could corrupt it; "
         f"use a path on a local disk"

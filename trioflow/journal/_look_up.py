@@ -45,7 +45,16 @@ from ._record_paths import RecordPaths
 from ._requirement_forms import CUT_PART, NOTHING, Counted
 from ._restore_if import Verdicts
 from ._restoring import Restorer
-from ._run_facts import ALWAYS_RUNS, NO_RECORD, RAN_BEFORE, AskedJob, Found, JobEntry, RunFacts, RunningJob
+from ._run_facts import (
+    ALWAYS_RUNS,
+    NO_RECORD,
+    RAN_BEFORE,
+    AskedJob,
+    Found,
+    JobEntry,
+    RunFacts,
+    RunningJob,
+)
 from ._serialization import NotSerializable
 from ._store import DAMAGED_TEXT, DamagedRow, StoredJob
 from ._work import describe_work
@@ -55,7 +64,10 @@ if TYPE_CHECKING:
     from .._core.job._work_spec import Work
     from ._recorder import Recorder
 
-REASONS: Final = {Finding.RAN_BEFORE: RAN_BEFORE, Finding.DAMAGED: NotStored(DAMAGED_TEXT)}
+REASONS: Final = {
+    Finding.RAN_BEFORE: RAN_BEFORE,
+    Finding.DAMAGED: NotStored(DAMAGED_TEXT),
+}
 UNIDENTIFIED: Final = "only the name of its function identifies it, and other functions may have the same name"
 
 
@@ -77,7 +89,9 @@ class LookUp:
         self._verdicts: Final = Verdicts(facts)
         self._in_place: Final = InPlace(facts, self._matcher, self._verdicts)
         self._restorer: Final = Restorer(facts, self._verdicts, self._in_place)
-        self._firsts: Final = FirstLookUp(facts, recorder, self._matcher, self._restorer)
+        self._firsts: Final = FirstLookUp(
+            facts, recorder, self._matcher, self._restorer
+        )
         self._reported_reasons: Final[set[str]] = set()
 
     def prefetch(self, path: str) -> Callable[[], None] | None:
@@ -100,7 +114,9 @@ class LookUp:
             must_ask = False
         else:
             works, must_ask = self._judged_works(job)
-        is_slow = stamper.is_slow(path for work in works for path in _file_stamps.files_of(work))
+        is_slow = stamper.is_slow(
+            path for work in works for path in _file_stamps.files_of(work)
+        )
         if not is_slow and not must_ask:
             return None
 
@@ -145,20 +161,32 @@ class LookUp:
                 continue
             works.append(work)
             for path in _file_stamps.outputs_of(work):
-                writers = self._in_place.writers.get(_file_stamps.path_text(path, current.redact), ())
+                writers = self._in_place.writers.get(
+                    _file_stamps.path_text(path, current.redact), ()
+                )
                 if len(writers) > 1 and self._has_restore_if:
                     # The look-up may have to know whether they will be restored.
                     must_ask = True
-                jobs += [each for each in writers if current in each.required and each not in jobs]
+                jobs += [
+                    each
+                    for each in writers
+                    if current in each.required and each not in jobs
+                ]
         return works, must_ask
 
     @functools.cached_property
     def _has_restore_if(self) -> bool:
-        return any(job.restore_if is not None for job in self._facts.scheduler.iterate_jobs())
+        return any(
+            job.restore_if is not None for job in self._facts.scheduler.iterate_jobs()
+        )
 
     async def _ask(self, job: AbstractJob[Any]) -> None:
         """Ask each function `restore_if=` that the look-up of a job comes to."""
-        while (question := self._verdicts.find_question(functools.partial(self.find_with_stamps, job))) is not None:
+        while (
+            question := self._verdicts.find_question(
+                functools.partial(self.find_with_stamps, job)
+            )
+        ) is not None:
             await self._verdicts.ask(question)
 
     def find_with_stamps(self, job: AbstractJob[Any]) -> Found:
@@ -197,11 +225,15 @@ class LookUp:
         facts.entries[job].path = asked.running.path
         answer: Restored | NotStored | None = None
         if finding is Finding.DIFFERS:
-            answer = self._matcher.find_change(job, cast(StoredJob, record), asked.own, asked.required)
+            answer = self._matcher.find_change(
+                job, cast(StoredJob, record), asked.own, asked.required
+            )
         elif finding is not Finding.MATCHES:
             answer = self._reason(job, asked, finding)
         if answer is None:
-            answer = self._restorer.restore(job, options, cast(StoredJob, record), save, asked.running.work, paths)
+            answer = self._restorer.restore(
+                job, options, cast(StoredJob, record), save, asked.running.work, paths
+            )
         if isinstance(answer, NotStored):
             asked.counted.cause = answer.cause or f"{job.label!r} has run since"
         else:
@@ -223,7 +255,9 @@ class LookUp:
             record = self._facts.find_record(path)
         return Found(NotStored(_journaling.NOT_SAVED_REASON), record=record)
 
-    def _reason(self, job: AbstractJob[Any], asked: AskedJob, finding: Finding) -> NotStored:
+    def _reason(
+        self, job: AbstractJob[Any], asked: AskedJob, finding: Finding
+    ) -> NotStored:
         """Return why a job runs whose path has no record that counts."""
         if finding is Finding.MOVED:
             assert asked.moved is not None
@@ -234,7 +268,9 @@ class LookUp:
             return failed.why
         return REASONS.get(finding, NO_RECORD)
 
-    def _note_restored(self, job: AbstractJob[Any], asked: AskedJob, record: StoredJob) -> None:
+    def _note_restored(
+        self, job: AbstractJob[Any], asked: AskedJob, record: StoredJob
+    ) -> None:
         """Let the jobs after a restored job see when it ran, and that its code has changed since."""
         asked.counted.ran = record.run, record.settled
         asked.counted.cause = None
@@ -249,13 +285,19 @@ class LookUp:
     # ---- what identifies a job
 
     def _identify(
-        self, job: AbstractJob[Any], options: OptionRecord, save: Save, paths: RecordPaths
+        self,
+        job: AbstractJob[Any],
+        options: OptionRecord,
+        save: Save,
+        paths: RecordPaths,
     ) -> AskedJob | NotStored:
         """Return the path and the work of a job that is looked up, or a `NotStored` if nothing identifies it."""
         facts = self._facts
         try:
             work = describe_work(job)
-            own, by_name_only, function = facts.fingerprint_builder.compute(job, work, options)
+            own, by_name_only, function = facts.fingerprint_builder.compute(
+                job, work, options
+            )
         except NotSerializable as error:
             reason = error.shown(job.redact)
             facts.notes.add_unstorable(job, reason)
@@ -268,7 +310,9 @@ class LookUp:
         path, other_directory = self._matcher.path_in_directory(path, own)
         moved: NotStored | None = None
         if other_directory is not None:
-            moved = NotStored(f"its directory has changed from {other_directory!r} to {read_parts(own).get('w')!r}")
+            moved = NotStored(
+                f"its directory has changed from {other_directory!r} to {read_parts(own).get('w')!r}"
+            )
         if options.key is None:
             required = facts.requirement_forms.of_requirements(job)
             part = required.part
@@ -280,10 +324,14 @@ class LookUp:
             required = None
             fingerprint = own
             counted = Counted(f"{job.label} {own}", 1, NOTHING.ran, NOTHING.cause)
-        running = RunningJob(path, fingerprint, save, ALWAYS_RUNS, work, by_name_only, function)
+        running = RunningJob(
+            path, fingerprint, save, ALWAYS_RUNS, work, by_name_only, function
+        )
         return AskedJob(own, required, counted, moved, running)
 
-    def _find_path(self, job: AbstractJob[Any], own: str, by_name_only: bool, paths: RecordPaths) -> str | None:
+    def _find_path(
+        self, job: AbstractJob[Any], own: str, by_name_only: bool, paths: RecordPaths
+    ) -> str | None:
         """Return the path of a job, or None if nothing tells it from others."""
         path = paths.find(job)
         if path is None or paths.is_added:
@@ -299,7 +347,9 @@ class LookUp:
     def _count_as_run(self, job: AbstractJob[Any], own: str) -> None:
         """Let the jobs that follow a job run again, because the job runs each time, though it was not told to."""
         ran = self._facts.run_number, self._facts.now()
-        self._facts.requirement_forms.add(job, Counted(own, 1, ran, f"{job.label!r} has run since"))
+        self._facts.requirement_forms.add(
+            job, Counted(own, 1, ran, f"{job.label!r} has run since")
+        )
 
     def reject(self, job: AbstractJob[Any], reason: str) -> NotStored:
         """Return the reason why the journal does not store a job. Log it for the first such job."""
@@ -313,7 +363,9 @@ class LookUp:
 
     # ---- the record of a job
 
-    def _find_evidence(self, job: AbstractJob[Any], asked: AskedJob, paths: RecordPaths) -> Evidence:
+    def _find_evidence(
+        self, job: AbstractJob[Any], asked: AskedJob, paths: RecordPaths
+    ) -> Evidence:
         """Find the record of a job, and claim its path."""
         facts = self._facts
         path = asked.running.path
@@ -335,6 +387,8 @@ class LookUp:
         return evidence._replace(
             record=record,
             is_damaged=is_damaged,
-            is_ambiguous=self._matcher.is_ambiguous(job, path, record, paths, asked.running.by_name_only),
+            is_ambiguous=self._matcher.is_ambiguous(
+                job, path, record, paths, asked.running.by_name_only
+            ),
             was_used=runs_anew or self._recorder.was_used_in_run(path, record),
         )

@@ -55,7 +55,12 @@ class RecordMatcher:
         return path_in_directory(path, directory), stored
 
     def is_ambiguous(
-        self, job: AbstractJob[Any], path: str, record: StoredJob | None, paths: RecordPaths, by_name_only: bool
+        self,
+        job: AbstractJob[Any],
+        path: str,
+        record: StoredJob | None,
+        paths: RecordPaths,
+        by_name_only: bool,
     ) -> bool:
         if record is not None and record.fingerprint.startswith(AMBIGUOUS_PREFIX):
             return True
@@ -71,7 +76,11 @@ class RecordMatcher:
         return by_name_only or not earlier.is_settled()
 
     def find_change(
-        self, job: AbstractJob[Any], record: StoredJob, own: str, required: Counted | None
+        self,
+        job: AbstractJob[Any],
+        record: StoredJob,
+        own: str,
+        required: Counted | None,
     ) -> NotStored | None:
         """Return the reason why a record does not match, or None if it does.
 
@@ -97,7 +106,9 @@ class RecordMatcher:
             old = read_parts(record.fingerprint).get("q")
         cause = self._find_cut_run(job, record.run)
         if cause is None:
-            cause = self._facts.requirement_forms.describe_change(job, old, required, ran)
+            cause = self._facts.requirement_forms.describe_change(
+                job, old, required, ran
+            )
         if cause is None:
             return None
         return NotStored(cause, cause)

@@ -13,8 +13,12 @@ class Outputs:
     """What a job has left besides its result. In the file, it is JSON."""
 
     stamps: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
-    budgets: dict[str, int | float] = dataclasses.field(default_factory=dict[str, int | float])
-    winners: dict[str, dict[str, bool]] = dataclasses.field(default_factory=dict[str, dict[str, bool]])
+    budgets: dict[str, int | float] = dataclasses.field(
+        default_factory=dict[str, int | float]
+    )
+    winners: dict[str, dict[str, bool]] = dataclasses.field(
+        default_factory=dict[str, dict[str, bool]]
+    )
     """The winners of a `First`. See `_record_paths`."""
     redacted: bool = False
     answered: str | None = None

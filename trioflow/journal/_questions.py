@@ -48,7 +48,8 @@ MAX_REASON_LENGTH: Final = 2000
 """How many refusals of a question are kept, and how much of each, so that the file stays below its maximum size."""
 
 NOT_REDACTED: Final = (
-    "it is to be shown nowhere, but views show what the job returns: give the job redact=True, or the answer as VALUE"
+    "it is to be shown nowhere, but views show what the job returns: "
+    "give the job redact=True, or the answer as VALUE"
 )
 
 
@@ -79,7 +80,10 @@ class Question(NamedTuple):
         """Return the question with the choices, as printable lines. The further lines begin with `indent`."""
         # Choices are no part of the last line, which may be that of a letter.
         separator = "\n" if "\n" in self.question else " "
-        return printable_lines(self.question + clause(f"{separator}({{}})", ", ".join(self.choices or ())), indent)
+        return printable_lines(
+            self.question + clause(f"{separator}({{}})", ", ".join(self.choices or ())),
+            indent,
+        )
 
 
 class GivenAnswer(NamedTuple):
@@ -105,7 +109,12 @@ class Refusal(NamedTuple):
     """Why each of the last answers was refused, by its id. Each answer has its author, who looks for it here."""
 
 
-FILE_TYPES: Final = {".question": Question, ".answer": GivenAnswer, ".taken": GivenAnswer, ".refused": Refusal}
+FILE_TYPES: Final = {
+    ".question": Question,
+    ".answer": GivenAnswer,
+    ".taken": GivenAnswer,
+    ".refused": Refusal,
+}
 
 
 class QuestionFiles:
@@ -157,7 +166,9 @@ class QuestionFiles:
         except FileExistsError:
             pass
         except OSError as error:
-            raise JournalError(f"cannot create {os.fspath(self.directory)!r}: {error.strerror}") from error
+            raise JournalError(
+                f"cannot create {os.fspath(self.directory)!r}: {error.strerror}"
+            ) from error
         self.check()
 
     def read(self, kind: str, path: str) -> Any:
@@ -173,7 +184,11 @@ class QuestionFiles:
 
     def read_open(self) -> list[Question]:
         """Return the questions that have not been answered."""
-        return [question for question in self.read_all("question") if question.answered is None]
+        return [
+            question
+            for question in self.read_all("question")
+            if question.answered is None
+        ]
 
     def write(self, kind: str, path: str, value: Any, *, replaces: bool = True) -> bool:
         """Write a file whole, and return True.
@@ -189,9 +204,13 @@ class QuestionFiles:
 
         """
         target = self._file(kind, path)
-        partial = target.with_name(f"{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        partial = target.with_name(
+            f"{target.name}.{os.getpid()}.{secrets.token_hex(4)}"
+        )
         try:
-            descriptor = posix.open_regular(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            descriptor = posix.open_regular(
+                partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600
+            )
             try:
                 with open(descriptor, "wb") as file:
                     file.write(msgspec.json.encode(escape_row(value)))
@@ -207,12 +226,16 @@ class QuestionFiles:
         except FileExistsError:
             return False
         except OSError as error:
-            raise JournalError(f"cannot write {os.fspath(target)!r}: {error.strerror}") from error
+            raise JournalError(
+                f"cannot write {os.fspath(target)!r}: {error.strerror}"
+            ) from error
 
     def take(self, path: str) -> bool:
         """Rename the answer for the job at `path`, so that no later answer replaces it. Return whether it exists."""
         taken = self._file("taken", path)
-        if not os.path.lexists(taken):  # a run that was killed may have left it, and it has come first
+        if not os.path.lexists(
+            taken
+        ):  # a run that was killed may have left it, and it has come first
             with contextlib.suppress(OSError):
                 os.rename(self._file("answer", path), taken)
         return os.path.lexists(taken)
@@ -224,7 +247,9 @@ class QuestionFiles:
 
     def withdraw(self, kind: str, path: str) -> GivenAnswer | None:
         """Remove the answer for the job at `path`, if there is one, and return it. No other is removed."""
-        withdrawn = self.directory / f"{hash_of_text(path)}.{secrets.token_hex(8)}.{kind}"
+        withdrawn = (
+            self.directory / f"{hash_of_text(path)}.{secrets.token_hex(8)}.{kind}"
+        )
         try:
             os.rename(self._file(kind, path), withdrawn)
         except OSError:
@@ -244,7 +269,10 @@ class QuestionFiles:
     def _read_file(self, file: Path) -> Any:
         try:
             with open(posix.open_regular(file, os.O_RDONLY), "rb") as stream:
-                if posix.IS_POSIX and os.fstat(stream.fileno()).st_uid != posix.geteuid():
+                if (
+                    posix.IS_POSIX
+                    and os.fstat(stream.fileno()).st_uid != posix.geteuid()
+                ):
                     return None
                 data = stream.read(MAX_FILE_SIZE + 1)
             if len(data) <= MAX_FILE_SIZE:
@@ -282,7 +310,9 @@ class PublishedQuestion:
         if earlier is not None:
             # The text may be another with the same fingerprint, if it is the result of a job that is not stored.
             fields = ("fingerprint", "question", "choices")
-            is_same = all(getattr(earlier, name) == getattr(question, name) for name in fields)
+            is_same = all(
+                getattr(earlier, name) == getattr(question, name) for name in fields
+            )
             question = question._replace(number=earlier.number + (not is_same))
             if is_same and earlier.answered is None:
                 question = question._replace(created_at=earlier.created_at)
@@ -307,7 +337,10 @@ class PublishedQuestion:
             self._files.remove(path, "taken")
             return None
         self._taken = answer
-        if answer.fingerprint not in (None, self.question.fingerprint) or answer.number not in (None, self.number):
+        if answer.fingerprint not in (
+            None,
+            self.question.fingerprint,
+        ) or answer.number not in (None, self.number):
             self.refuse("it is the answer to an earlier question of the same name")
             return None
         if answer.is_secret and not self.question.redact:
@@ -321,9 +354,14 @@ class PublishedQuestion:
         path = self.question.path
         earlier: Refusal | None = self._files.read("refused", path)
         shown = fit(reason, MAX_REASON_LENGTH, keep="ends")
-        reasons = [*({} if earlier is None else earlier.reasons).items(), (self._taken.id, shown)]
+        reasons = [
+            *({} if earlier is None else earlier.reasons).items(),
+            (self._taken.id, shown),
+        ]
         with contextlib.suppress(JournalError):
-            refusal = Refusal(self._taken.id, path, shown, dict(reasons[-MAX_REFUSALS:]))
+            refusal = Refusal(
+                self._taken.id, path, shown, dict(reasons[-MAX_REFUSALS:])
+            )
             self._files.write("refused", path, refusal)
         self._files.remove(path, "taken")
         self._taken = None
@@ -340,7 +378,9 @@ class RunQuestions:
 
     """
 
-    def __init__(self, journal: Path, file: Path, find_record: Callable[[str], StoredJob | None]) -> None:
+    def __init__(
+        self, journal: Path, file: Path, find_record: Callable[[str], StoredJob | None]
+    ) -> None:
         self._journal: Final = journal
         self._files: Final = QuestionFiles(file)
         self._find_record: Final = find_record
@@ -357,7 +397,12 @@ class RunQuestions:
                 self._files.remove(found.path, "question", "taken", "refused")
 
     def publish(
-        self, job: AbstractJob[Any], path: str, fingerprint: str, is_sole: bool, facts: Mapping[str, Any]
+        self,
+        job: AbstractJob[Any],
+        path: str,
+        fingerprint: str,
+        is_sole: bool,
+        facts: Mapping[str, Any],
     ) -> PublishedQuestion:
         """Publish the question of a job that runs.
 
@@ -368,14 +413,26 @@ class RunQuestions:
         self._open[path] = None
         self._files.make()
         work = hash_of_text(fingerprint)
-        question = Question(path, job.label, fingerprint=work, created_at=time.time(), is_sole=is_sole, **facts)
-        published = PublishedQuestion(self._files, question, warn, lambda its: self._open.update({path: its}))
+        question = Question(
+            path,
+            job.label,
+            fingerprint=work,
+            created_at=time.time(),
+            is_sole=is_sole,
+            **facts,
+        )
+        published = PublishedQuestion(
+            self._files, question, warn, lambda its: self._open.update({path: its})
+        )
         # An answer to what was asked before is refused first.
         if job.log and published.poll() is None:
             call = shlex.join(["trioflow", "answer", str(self._journal), path])
             call += " VALUE" + f" --asked {published.number}" * (published.number > 1)
             end = "\n  to answer" if "\n" in question.question else "; to answer"
-            warn(f"'{printable(path)}' asks: {question.described('  ')}{end}: {call}", about="question")
+            warn(
+                f"'{printable(path)}' asks: {question.described('  ')}{end}: {call}",
+                about="question",
+            )
         return published
 
     def told(self, path: str) -> str | None:
@@ -394,15 +451,24 @@ class RunQuestions:
     def discard_unasked(self) -> None:
         """At the end of a run that has completed, remove questions and answers that belong to none of its jobs."""
         for kind in ("question", "taken", "refused", "answer"):
-            found_paths = {found.path for found in self._files.read_all(kind) if not self._is_answer(found)}
+            found_paths = {
+                found.path
+                for found in self._files.read_all(kind)
+                if not self._is_answer(found)
+            }
             for path in sorted(found_paths - self._open.keys()):
                 self._files.remove(path, kind)
                 if kind == "answer":
-                    warn(f"the answer to '{printable(path)}' was not used, and is removed: no job has asked that")
+                    warn(
+                        f"the answer to '{printable(path)}' was not used, and is removed: no job has asked that"
+                    )
 
     def _is_answer(self, found: Any) -> bool:
         """Return whether a file is about a question whose answer is in the journal, and says how it was answered."""
-        return getattr(found, "answered", None) is not None and self._find_record(found.path) is not None
+        return (
+            getattr(found, "answered", None) is not None
+            and self._find_record(found.path) is not None
+        )
 
 
 def hash_of_text(text: str) -> str:
@@ -410,10 +476,21 @@ def hash_of_text(text: str) -> str:
     return digest(text.encode(errors="backslashreplace"))
 
 
-def make_answer(path: str, question: Question | None, text: str, is_secret: bool, by: str) -> GivenAnswer:
+def make_answer(
+    path: str, question: Question | None, text: str, is_secret: bool, by: str
+) -> GivenAnswer:
     if question is None:
         fingerprint, number = (None, None)
     else:
         fingerprint = question.fingerprint
         number = question.number
-    return GivenAnswer(secrets.token_hex(8), path, fingerprint, text, time.time(), is_secret, by, number)
+    return GivenAnswer(
+        secrets.token_hex(8),
+        path,
+        fingerprint,
+        text,
+        time.time(),
+        is_secret,
+        by,
+        number,
+    )

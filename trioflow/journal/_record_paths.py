@@ -80,13 +80,17 @@ class RecordPaths:
         # the name of each depends on the jobs before it.
         self._paths: dict[AbstractJob[Any], str] | None = None
         # The jobs that only the order of the jobs, or of the schedulers around them, tells from others.
-        self.interchangeable: Final = set[AbstractJob[Any]]() if interchangeable is None else interchangeable
+        self.interchangeable: Final = (
+            set[AbstractJob[Any]]() if interchangeable is None else interchangeable
+        )
 
     def find(self, job: AbstractJob[Any]) -> str | None:
         """Return the path of a member, or None if it was added during the run."""
         if self._paths is None:
             members = [job for job in self.scheduler if not was_added_during_run(job)]
-            self.interchangeable.update(_find_interchangeable(self.scheduler, self._find_identity))
+            self.interchangeable.update(
+                _find_interchangeable(self.scheduler, self._find_identity)
+            )
             self._paths = paths_of_siblings(members, self.prefix)
         return self._paths.get(job)
 
@@ -99,12 +103,21 @@ class RecordPaths:
                 try:
                     name += f"[{comparison_form(dumps(scheduler.key))}]"
                 except NotSerializable as error:
-                    raise NotSerializable(f"the key of {scheduler.label!r} ({error})") from None
+                    raise NotSerializable(
+                        f"the key of {scheduler.label!r} ({error})"
+                    ) from None
             path = self.prefix + escape_label(name)
         used = self.used
         if scheduler.attempts > 1:
             used = {}
-        return RecordPaths(scheduler, self._find_identity, f"{path}/", is_added, used, self.interchangeable)
+        return RecordPaths(
+            scheduler,
+            self._find_identity,
+            f"{path}/",
+            is_added,
+            used,
+            self.interchangeable,
+        )
 
     def forget(self, job: AbstractJob[Any]) -> None:
         if self._paths is not None:
@@ -112,7 +125,9 @@ class RecordPaths:
             self.interchangeable.discard(job)
 
 
-def _find_interchangeable(scheduler: BaseScheduler, find_identity: FindIdentity) -> Iterator[AbstractJob[Any]]:
+def _find_interchangeable(
+    scheduler: BaseScheduler, find_identity: FindIdentity
+) -> Iterator[AbstractJob[Any]]:
     """Yield the jobs, at any depth, whose paths differ from other paths only in ordinals, and that may be others.
 
     In a nested scheduler whose label no other member has, only ordinals of its own members would differ: they are left
@@ -121,9 +136,16 @@ def _find_interchangeable(scheduler: BaseScheduler, find_identity: FindIdentity)
     # Schedulers whose paths differ only in ordinals.
     groups: list[list[BaseScheduler]] = [[scheduler]]
     while groups:
-        labels = [(job, job.label) for group in groups.pop() for job in group if not was_added_during_run(job)]
+        labels = [
+            (job, job.label)
+            for group in groups.pop()
+            for job in group
+            if not was_added_during_run(job)
+        ]
         counts = Counter(label for _, label in labels)
-        alike: defaultdict[tuple[str, str | None], dict[Any, object]] = defaultdict(dict)
+        alike: defaultdict[tuple[str, str | None], dict[Any, object]] = defaultdict(
+            dict
+        )
         for job, label in labels:
             if counts[label] > 1:
                 if is_scheduler(job):
@@ -138,7 +160,9 @@ def _find_interchangeable(scheduler: BaseScheduler, find_identity: FindIdentity)
                 yield from jobs
 
 
-def name_of_added_job(job: AbstractJob[Any], fingerprint: str, is_by_name_only: bool) -> str | None:
+def name_of_added_job(
+    job: AbstractJob[Any], fingerprint: str, is_by_name_only: bool
+) -> str | None:
     """Return the last part of the path of a job that was added during the run, or None if nothing identifies the job.
 
     Args:
@@ -159,19 +183,26 @@ def name_of_added_job(job: AbstractJob[Any], fingerprint: str, is_by_name_only: 
         return escape_label(f"{stem}[{parts['key']}]")
     if not _job_queries.is_known_by_call(job):
         return escape_label(stem)
-    forms = [*parts.get("a", ()), *(f"{name}={form}" for name, form in parts.get("k", {}).items())]
+    forms = [
+        *parts.get("a", ()),
+        *(f"{name}={form}" for name, form in parts.get("k", {}).items()),
+    ]
     if label is None and is_by_name_only and not forms:
         return None
     text = ", ".join(forms)
     if len(text) > MAX_ARGUMENTS_LENGTH or "o" in parts or "d" in parts:
-        text = f"~{digest(msgspec.json.encode([forms, parts.get('o'), parts.get('d')]))}"
+        text = (
+            f"~{digest(msgspec.json.encode([forms, parts.get('o'), parts.get('d')]))}"
+        )
     return escape_label(f"{stem}({text})")
 
 
 # ---- the records of `First` schedulers
 
 
-def describe_winners(winners: Sequence[AbstractJob[Any]], members: RecordPaths) -> Winners:
+def describe_winners(
+    winners: Sequence[AbstractJob[Any]], members: RecordPaths
+) -> Winners:
     """Describe the winners of a `First`, in order. Return nothing if a later run could not recognize them.
 
     Args:
@@ -184,11 +215,17 @@ def describe_winners(winners: Sequence[AbstractJob[Any]], members: RecordPaths) 
         return {}
     paths = PathsInside(members)
     try:
-        groups = {paths.of_job(job): {} if is_one_job(job) else paths.jobs_in(job) for job in winners}
+        groups = {
+            paths.of_job(job): {} if is_one_job(job) else paths.jobs_in(job)
+            for job in winners
+        }
     except LookupError:
         return {}
     return {
-        path: {inner: job.is_succeeded() and is_one_job(job) and not job.forever for inner, job in jobs.items()}
+        path: {
+            inner: job.is_succeeded() and is_one_job(job) and not job.forever
+            for inner, job in jobs.items()
+        }
         for path, jobs in groups.items()
     }
 
@@ -221,7 +258,11 @@ def stored_result(
         """Return the jobs that the result of a job depends on."""
         if not is_scheduler(job):
             inputs = [item for item in _job_queries.inputs_of(job) if not item.forever]
-            return [item for item in inputs if any(scheduler is first for scheduler in enclosing_schedulers(item))]
+            return [
+                item
+                for item in inputs
+                if any(scheduler is first for scheduler in enclosing_schedulers(item))
+            ]
         jobs = paths.jobs_in(job)
         if not is_one_job(job):
             if jobs.keys() != groups[job].keys():
@@ -266,7 +307,9 @@ class BudgetUse:
 
     def __init__(self) -> None:
         # Of each `First` that was decided or restored in this run.
-        self._of_firsts: Final = WeakKeyDictionary[AbstractJob[Any], Mapping[str, float]]()
+        self._of_firsts: Final = WeakKeyDictionary[
+            AbstractJob[Any], Mapping[str, float]
+        ]()
         # Of the jobs that each scheduler has dropped, because of `keep_jobs=False`.
         self._of_dropped: Final = WeakKeyDictionary[AbstractJob[Any], Counter[str]]()
 
@@ -274,7 +317,9 @@ class BudgetUse:
         """Look at the jobs of a `First`, which may have been decided in an earlier attempt of a group around it."""
         self._of_firsts.pop(first, None)
 
-    def decide(self, first: AbstractJob[Any], used: Mapping[str, float] | None = None) -> Mapping[str, float]:
+    def decide(
+        self, first: AbstractJob[Any], used: Mapping[str, float] | None = None
+    ) -> Mapping[str, float]:
         """Return the amounts that a `First` has used, which is now decided, or restored with the use in its record."""
         self._of_firsts[first] = used = dict(self._of(first)) if used is None else used
         return used
@@ -282,7 +327,11 @@ class BudgetUse:
     def drop(self, job: AbstractJob[Any]) -> None:
         """Keep the use of a job of a nested scheduler, which its scheduler drops."""
         scheduler = job.scheduler
-        if scheduler is not None and scheduler.scheduler is not None and (used := self._of(job)):
+        if (
+            scheduler is not None
+            and scheduler.scheduler is not None
+            and (used := self._of(job))
+        ):
             theirs = _budgets_of([scheduler])
             kept = {name: amount for name, amount in used.items() if name not in theirs}
             self._of_dropped.setdefault(scheduler, Counter()).update(kept)
@@ -294,11 +343,19 @@ class BudgetUse:
             between = _schedulers_inside(job, top)
             if any(scheduler in self._of_firsts for scheduler in between):
                 continue
-            amounts: Mapping[str, float] | None = self._of_firsts.get(job, self._of_dropped.get(job))
+            amounts: Mapping[str, float] | None = self._of_firsts.get(
+                job, self._of_dropped.get(job)
+            )
             if not is_scheduler(job):
                 amounts = _job_queries.budget_use(job)
             theirs = _budgets_of(between)
-            used.update({name: amount for name, amount in (amounts or {}).items() if name not in theirs})
+            used.update(
+                {
+                    name: amount
+                    for name, amount in (amounts or {}).items()
+                    if name not in theirs
+                }
+            )
         return used
 
 
@@ -306,18 +363,27 @@ def budgets_needed_around(first: AbstractJob[Any]) -> set[str]:
     """Return the names of the budgets around a `First` that jobs in it need."""
     needed = set[str]()
     for job in cast(BaseScheduler, first).iterate_jobs():
-        needed |= _job_queries.needs_as_given(job).keys() - _budgets_of(_schedulers_inside(job, first))
+        needed |= _job_queries.needs_as_given(job).keys() - _budgets_of(
+            _schedulers_inside(job, first)
+        )
     return needed
 
 
-def _schedulers_inside(job: AbstractJob[Any], top: AbstractJob[Any]) -> set[BaseScheduler]:
+def _schedulers_inside(
+    job: AbstractJob[Any], top: AbstractJob[Any]
+) -> set[BaseScheduler]:
     """Return `top` and the schedulers in it that contain a job, or none for `top` itself."""
     return {*enclosing_schedulers(job)} - {*enclosing_schedulers(top)}
 
 
 def _budgets_of(schedulers: Iterable[BaseScheduler]) -> set[str]:
     """Return the names of the budgets in the pools of schedulers."""
-    return {name for scheduler in schedulers if scheduler.pool is not None for name in scheduler.pool.budgets}
+    return {
+        name
+        for scheduler in schedulers
+        if scheduler.pool is not None
+        for name in scheduler.pool.budgets
+    }
 
 
 class PathsInside:

@@ -87,7 +87,10 @@ class Recorder:
         """
         if path in self._pending_records or path in self._pending_restored:
             return True
-        return record is not None and self.facts.run_number in (record.run, record.restored)
+        return record is not None and self.facts.run_number in (
+            record.run,
+            record.restored,
+        )
 
     # ---- after a look-up
 
@@ -99,17 +102,29 @@ class Recorder:
         if running.work is not None and running.work.writes:
             self._pending_ended_writers.append((running.path,))
 
-    def accept_first(self, first: AbstractJob[Any], record: StoredJob, fingerprint: str) -> None:
+    def accept_first(
+        self, first: AbstractJob[Any], record: StoredJob, fingerprint: str
+    ) -> None:
         """Record that a `First` is restored from its record."""
         self._complete(first, record, fingerprint)
         self._pending_restored[record.path] = None
 
-    def _complete(self, job: AbstractJob[Any], record: StoredJob, fingerprint: str) -> None:
+    def _complete(
+        self, job: AbstractJob[Any], record: StoredJob, fingerprint: str
+    ) -> None:
         """Add the requirements of a restored job to its record, if `--only` has left them out."""
         if record.fingerprint != fingerprint and not has_cut_requirements(job):
-            self._pending_records[record.path] = record._replace(fingerprint=fingerprint)
+            self._pending_records[record.path] = record._replace(
+                fingerprint=fingerprint
+            )
 
-    def expect(self, job: AbstractJob[Any], asked: AskedJob, found: NotStored, record: StoredJob | None) -> None:
+    def expect(
+        self,
+        job: AbstractJob[Any],
+        asked: AskedJob,
+        found: NotStored,
+        record: StoredJob | None,
+    ) -> None:
         """Prepare to record the result of a job that runs."""
         running = asked.running
         if found is not NO_RECORD:
@@ -117,18 +132,28 @@ class Recorder:
         # What was left out of this run is not compared.
         fingerprint = running.fingerprint
         if record is not None and has_cut_requirements(job):
-            fingerprint = with_requirements(asked.own, read_parts(record.fingerprint).get("q") or "")
+            fingerprint = with_requirements(
+                asked.own, read_parts(record.fingerprint).get("q") or ""
+            )
         self.note_outdated(job, running.path, fingerprint, record)
         entry = self.facts.entries[job]
         entry.running = running
         if entry.verdict is not None and entry.verdict.against is found:
             # See rule 3 of `_restore_if`.
-            self._pending_records[running.path] = self._unstored(running.path, running.fingerprint, found.reason)
+            self._pending_records[running.path] = self._unstored(
+                running.path, running.fingerprint, found.reason
+            )
             entry.outdated = None
             self.commit()
         self.running_paths[running.path] = job
 
-    def note_outdated(self, job: AbstractJob[Any], path: str, fingerprint: str, record: StoredJob | None) -> None:
+    def note_outdated(
+        self,
+        job: AbstractJob[Any],
+        path: str,
+        fingerprint: str,
+        record: StoredJob | None,
+    ) -> None:
         """Note a job that is about to run, if it has a record of a result with another fingerprint.
 
         Args:
@@ -144,7 +169,9 @@ class Recorder:
         if job.scheduler is None or job.scheduler.keep_jobs:
             self.facts.entries[job].outdated = path, fingerprint or record.fingerprint
 
-    def mark_ambiguous(self, job: AbstractJob[Any], asked: AskedJob, record: StoredJob | None) -> None:
+    def mark_ambiguous(
+        self, job: AbstractJob[Any], asked: AskedJob, record: StoredJob | None
+    ) -> None:
         """Replace the record of a path that several jobs have, so that no run stores or restores any of them.
 
         Raises:
@@ -167,7 +194,9 @@ class Recorder:
             first_fingerprint = first_fingerprint[len(AMBIGUOUS_PREFIX) : -1]
         if record is None or not is_marked or record.run != run_number:
             self._pending_restored.pop(path, None)
-            marked = self._unstored(path, f"{AMBIGUOUS_PREFIX}{first_fingerprint}}}", AMBIGUOUS)
+            marked = self._unstored(
+                path, f"{AMBIGUOUS_PREFIX}{first_fingerprint}}}", AMBIGUOUS
+            )
             if was_restored:
                 marked = marked._replace(restored=run_number)
             self._pending_records[path] = marked
@@ -177,7 +206,11 @@ class Recorder:
                 entry = self.facts.entries[earlier]
                 entry.mark = marked
                 entry.outdated = None
-        if was_restored and asked.running.by_name_only and first_fingerprint == asked.running.fingerprint:
+        if (
+            was_restored
+            and asked.running.by_name_only
+            and first_fingerprint == asked.running.fingerprint
+        ):
             raise JournalError(
                 f"several jobs have the name '{printable(path)}'; one of them was restored, but the journal knows "
                 f"their function by name only, so the result may be that of another; start the run again: it restores "
@@ -186,7 +219,9 @@ class Recorder:
 
     # ---- an attempt
 
-    def begin_attempt(self, job: AbstractJob[Any]) -> Callable[[], Awaitable[None]] | None:
+    def begin_attempt(
+        self, job: AbstractJob[Any]
+    ) -> Callable[[], Awaitable[None]] | None:
         """Return a function that records that an attempt begins, if it writes files: a kill alone leaves that record.
 
         Before, it sets aside the files that a killed attempt has half written.
@@ -206,16 +241,22 @@ class Recorder:
             left: dict[str, str] = {}
             with contextlib.suppress(DamagedRow):
                 # Otherwise, the stamps from the killed attempt are lost.
-                left = Outputs.parse(self.facts.store.find_stamps_before_start(running.path)).stamps
+                left = Outputs.parse(
+                    self.facts.store.find_stamps_before_start(running.path)
+                ).stamps
             self._set_aside(job, running, left, "did not succeed in the run before")
             taken: Stamps = {}
             if stamper.is_slow(writes):
-                taken = await call_in_thread(stamper.take, [Work(what="", writes=writes)])
+                taken = await call_in_thread(
+                    stamper.take, [Work(what="", writes=writes)]
+                )
             stamps: dict[str, str] = {}
             with contextlib.suppress(NotSerializable), stamper.use(taken):
                 stamps = stamper.stamps_of_writes(writes, job.redact)
             running.stamps_before = stamps
-            self.facts.store.record_start(running.path, Outputs(stamps).to_json() or "{}")
+            self.facts.store.record_start(
+                running.path, Outputs(stamps).to_json() or "{}"
+            )
 
         return begin
 
@@ -229,25 +270,41 @@ class Recorder:
         running = entry.running
         is_outdated = False
         # Only what has begun is queued again; of a throttled attempt, nothing else is left.
-        if entry.outdated is not None and (job.started_at is not None or not job.is_settled()):
+        if entry.outdated is not None and (
+            job.started_at is not None or not job.is_settled()
+        ):
             is_outdated = True
             path, fingerprint = entry.outdated
-            self._pending_records[path] = self._unstored(path, fingerprint, RUN_SINCE_REASON, job.elapsed)
+            self._pending_records[path] = self._unstored(
+                path, fingerprint, RUN_SINCE_REASON, job.elapsed
+            )
         if running is None or running.stamps_before is None:
             return is_outdated
-        if not job.is_succeeded() and len([*cast("Work", running.work).writes]) > len(job.writes):
+        if not job.is_succeeded() and len([*cast("Work", running.work).writes]) > len(
+            job.writes
+        ):
             self._set_aside(job, running, running.stamps_before, "has not succeeded")
         running.stamps_before = None
         self._pending_ended_writers.append((running.path,))
         return True
 
-    def _set_aside(self, job: AbstractJob[Any], running: RunningJob, stamps: dict[str, str], how: str) -> None:
+    def _set_aside(
+        self,
+        job: AbstractJob[Any],
+        running: RunningJob,
+        stamps: dict[str, str],
+        how: str,
+    ) -> None:
         """Set aside the files that an attempt may have half written, and log it."""
         if not stamps:
             return
-        others = {*map(os.path.realpath, self.facts.store.outputs_of_other_jobs(running.path))}
+        others = {
+            *map(os.path.realpath, self.facts.store.outputs_of_other_jobs(running.path))
+        }
         work = cast("Work", running.work)
-        moved = self.facts.file_stamper.set_aside_partial_files(job, work, stamps, others)
+        moved = self.facts.file_stamper.set_aside_partial_files(
+            job, work, stamps, others
+        )
         if moved and job.redact:
             moved = HIDDEN_TEXT
         if moved:
@@ -263,9 +320,17 @@ class Recorder:
         for job, entry in self.facts.entries.copy().items():
             running = entry.running
             attempt = _job_queries.begun_attempts(job)
-            if running is None or running.function is None or running.code_before[0] == attempt:
+            if (
+                running is None
+                or running.function is None
+                or running.code_before[0] == attempt
+            ):
                 continue
-            if isinstance(job, ProcessJob) and job._called_attempt < attempt and find_executor(job) is None:
+            if (
+                isinstance(job, ProcessJob)
+                and job._called_attempt < attempt
+                and find_executor(job) is None
+            ):
                 continue
             digest: str | None = None
             if not isinstance(job, ThreadJob) or running.function.__code__ in executing:
@@ -280,7 +345,10 @@ class Recorder:
         if running is not None:
             with contextlib.suppress(NotSerializable):
                 # `record` reports it.
-                running.prepared = value, self.facts.results.write(running.save, value, in_thread=True)
+                running.prepared = (
+                    value,
+                    self.facts.results.write(running.save, value, in_thread=True),
+                )
 
     def record(self, job: AbstractJob[Any], value: object) -> None:
         """Buffer the result of a job for the next commit."""
@@ -309,7 +377,12 @@ class Recorder:
         self._pending_records[running.path] = record
 
     def _record_of(
-        self, job: AbstractJob[Any], running: RunningJob, value: object, taken: Stamps, settled: float
+        self,
+        job: AbstractJob[Any],
+        running: RunningJob,
+        value: object,
+        taken: Stamps,
+        settled: float,
     ) -> StoredJob:
         """Return the record of a job with its result.
 
@@ -336,7 +409,9 @@ class Recorder:
             outputs.to_json(), facts.run_number, None, settled, job.took, running.why.reason, _code_of(job, running),
         )  # fmt: skip
 
-    def _unstored(self, path: str, fingerprint: str, why: str | None, took: float | None = None) -> StoredJob:
+    def _unstored(
+        self, path: str, fingerprint: str, why: str | None, took: float | None = None
+    ) -> StoredJob:
         return StoredJob(
             path, fingerprint, saved=None, result=None, large=None, outputs=None, run=self.facts.run_number,
             restored=None, settled=self.facts.now(), took=took, why=why,
@@ -359,21 +434,27 @@ class Recorder:
 
     def _note_changed_arguments(self, job: AbstractJob[Any], fingerprint: str) -> None:
         """Note a job that has changed its arguments in place: a resumed run, which restores it, does not do that."""
-        if not isinstance(job, _function.FunctionJob) or not MUTABLE_FORM.search(fingerprint):
+        if not isinstance(job, _function.FunctionJob) or not MUTABLE_FORM.search(
+            fingerprint
+        ):
             return
         notes = self.facts.notes
         if not notes.has_room_for_arguments():
             return
         with contextlib.suppress(Exception):
             # Raised by an attribute of a user's class.
-            now = self.facts.fingerprint_builder.compute(job, None, _job_queries.options_of(job))[0]
+            now = self.facts.fingerprint_builder.compute(
+                job, None, _job_queries.options_of(job)
+            )[0]
             parts = read_parts(now)
             for part, value in read_parts(fingerprint).items():
                 if part in "ak" and parts.get(part) != value:
                     notes.add_changed_arguments(job)
                     break
 
-    def record_winners(self, first: AbstractJob[Any], winners: Sequence[AbstractJob[Any]]) -> None:
+    def record_winners(
+        self, first: AbstractJob[Any], winners: Sequence[AbstractJob[Any]]
+    ) -> None:
         """Buffer the winners of a `First` for the next commit."""
         facts = self.facts
         entry = facts.entries[first]
@@ -391,20 +472,28 @@ class Recorder:
         took = (winners[-1].finished_at or 0.0) - (first.started_at or 0.0)
         record = self._unstored(path, fingerprint, None, took)
         outputs = Outputs(winners=described, budgets=used).to_json()
-        self._pending_records[path] = record._replace(saved="json", result=dumps([*described]), outputs=outputs)
+        self._pending_records[path] = record._replace(
+            saved="json", result=dumps([*described]), outputs=outputs
+        )
 
     # ---- a question
 
-    def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> PublishedQuestion | None:
+    def open_question(
+        self, job: AbstractJob[Any], facts: Mapping[str, Any]
+    ) -> PublishedQuestion | None:
         running = self.facts.entries[job].running
         if running is None:
             return None
         # Of jobs that come later, nobody knows the labels.
         is_sole = not self.facts.has_added_jobs and self._label_counts[job.label] == 1
         try:
-            return self.questions.publish(job, running.path, running.fingerprint, is_sole, facts)
+            return self.questions.publish(
+                job, running.path, running.fingerprint, is_sole, facts
+            )
         except JournalError as error:
-            warn(f"{error}; so {job.label!r} can only be answered by its method answer()")
+            warn(
+                f"{error}; so {job.label!r} can only be answered by its method answer()"
+            )
             return None
 
     @functools.cached_property
@@ -427,9 +516,15 @@ class Recorder:
             running = self._tally_outcome(dropped)
             facts.entries.pop(dropped, None)
             facts.record_paths.pop(dropped, None)
-            if running is not None and running.why.reason in (None, RAN_BEFORE.reason) and running.by_name_only:
+            if (
+                running is not None
+                and running.why.reason in (None, RAN_BEFORE.reason)
+                and running.by_name_only
+            ):
                 # It has failed, and had no record. A later job with this name could have the same fingerprint.
-                failed = self._unstored(running.path, running.fingerprint, "because it failed", dropped.took)
+                failed = self._unstored(
+                    running.path, running.fingerprint, "because it failed", dropped.took
+                )
                 self._pending_records[running.path] = failed
 
     def discard(self, jobs: Sequence[AbstractJob[Any]]) -> None:
@@ -464,7 +559,11 @@ class Recorder:
     # ---- the file
 
     def commit(self) -> None:
-        if not (self._pending_records or self._pending_restored or self._pending_ended_writers):
+        if not (
+            self._pending_records
+            or self._pending_restored
+            or self._pending_ended_writers
+        ):
             return
         records = self._pending_records
         restored = [(self.facts.run_number, path) for path in self._pending_restored]
@@ -489,7 +588,9 @@ class Recorder:
             began, ended = times
             if ended is not None:
                 seconds = ended - began
-        self.facts.store.end_run(self.facts.run_number, outcome, seconds, self._tally.to_json(scheduler))
+        self.facts.store.end_run(
+            self.facts.run_number, outcome, seconds, self._tally.to_json(scheduler)
+        )
 
 
 def _describe_incomplete(job: AbstractJob[Any]) -> str | None:

@@ -31,7 +31,12 @@ from .._core.base._states import JobState
 from .._core.job._ancestors import enclosing_schedulers
 from .._core.job._job import AbstractJob, is_scheduler, with_members
 from .._core.scheduler._base_scheduler import BaseScheduler
-from .._core.words._job_queries import counted_requirements, is_one_job, jobs_of_run, reported_state
+from .._core.words._job_queries import (
+    counted_requirements,
+    is_one_job,
+    jobs_of_run,
+    reported_state,
+)
 from ._serialization import digest
 
 RunTime = tuple[int, float]
@@ -44,7 +49,9 @@ CUT_PART: Final = "cut"
 WITHOUT_WORK: Final = (JobState.SKIPPED, JobState.BLOCKED, JobState.CANCELLED)
 """The final states of a job that has not been looked up."""
 ORDER_ONLY_HINT: Final = "if only the order counts: order_only=True"
-OF_OTHERS: Final = re.compile(r"(?:file|its output) (.*)|.*, (the result of .*),( has changed).*")
+OF_OTHERS: Final = re.compile(
+    r"(?:file|its output) (.*)|.*, (the result of .*),( has changed).*"
+)
 """Matches the reason why a job was not restored if it is a change of a file, or of the result of an input."""
 
 
@@ -62,7 +69,13 @@ class Counted:
 
     __slots__ = ("_text", "_total", "cause", "number", "ran")
 
-    def __init__(self, text: str = "", number: int = 0, ran: RunTime = NEVER, cause: str | None = None) -> None:
+    def __init__(
+        self,
+        text: str = "",
+        number: int = 0,
+        ran: RunTime = NEVER,
+        cause: str | None = None,
+    ) -> None:
         # "" once it is in the total: most jobs are required by none.
         self._text = text
         self._total = 0
@@ -97,7 +110,9 @@ class Counted:
         Of the jobs that ran in this run, the first one gives the reason, whichever ended last.
         """
         if other.ran > self.ran:
-            self.cause = (other.cause and other.ran[0] == self.ran[0] and self.cause) or other.cause
+            self.cause = (
+                other.cause and other.ran[0] == self.ran[0] and self.cause
+            ) or other.cause
             self.ran = other.ran
             if job is not None and self.cause is None:
                 self.cause = f"{job.label!r} has run since"
@@ -111,15 +126,17 @@ class RequirementForms:
 
     def __init__(self) -> None:
         # Weak, because with keep_jobs=False a job is dropped before those that require it are looked up.
-        self._known: Final[weakref.WeakKeyDictionary[AbstractJob[Any], Counted]] = weakref.WeakKeyDictionary()
+        self._known: Final[weakref.WeakKeyDictionary[AbstractJob[Any], Counted]] = (
+            weakref.WeakKeyDictionary()
+        )
         # The jobs that nested schedulers have dropped.
         self._dropped: Final[dict[AbstractJob[Any], Counted]] = {}
         # See `_of_surroundings`.
         self._around: Final[dict[AbstractJob[Any], Counted]] = {}
         # The winners of each `First` that was not restored as a whole: it has run when they have.
-        self.winners: Final[weakref.WeakKeyDictionary[AbstractJob[Any], Sequence[AbstractJob[Any]]]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self.winners: Final[
+            weakref.WeakKeyDictionary[AbstractJob[Any], Sequence[AbstractJob[Any]]]
+        ] = weakref.WeakKeyDictionary()
 
     # ---- the jobs
 
@@ -172,7 +189,12 @@ class RequirementForms:
             known.note_run(self.of(winner))
         if job.forever or (state := reported_state(job)) is JobState.SUCCEEDED:
             return known
-        return Counted(f"{state.value} {known.total:x}", max(known.number, 1), known.ran, known.cause)
+        return Counted(
+            f"{state.value} {known.total:x}",
+            max(known.number, 1),
+            known.ran,
+            known.cause,
+        )
 
     def _of_idle(self, job: AbstractJob[Any]) -> Counted:
         """Return the share of a job that has not been looked up: a group counts its jobs, and other jobs nothing.
@@ -183,12 +205,19 @@ class RequirementForms:
         todo = [job]
         while todo:
             current = todo[-1]
-            is_idle = reported_state(current) in WITHOUT_WORK and current.scheduler is not None
+            is_idle = (
+                reported_state(current) in WITHOUT_WORK
+                and current.scheduler is not None
+            )
             required = list[AbstractJob[Any]]()
             if is_idle:
                 for level in (current, *enclosing_schedulers(current))[:-1]:
                     required += counted_requirements(level)
-            unknown = [item for item in required if item not in self._known and reported_state(item) in WITHOUT_WORK]
+            unknown = [
+                item
+                for item in required
+                if item not in self._known and reported_state(item) in WITHOUT_WORK
+            ]
             if unknown:
                 todo += unknown
                 continue
@@ -213,7 +242,9 @@ class RequirementForms:
         self._known[group] = counted
         return counted
 
-    def of_requirements(self, job: AbstractJob[Any], restored: CountedJobs | None = None) -> Counted:
+    def of_requirements(
+        self, job: AbstractJob[Any], restored: CountedJobs | None = None
+    ) -> Counted:
         """Return the shares of all requirements of a job together. The jobs in `restored` count as restored."""
         required = counted_requirements(job)
         scheduler = cast(BaseScheduler, job.scheduler)
@@ -230,7 +261,10 @@ class RequirementForms:
         return outer
 
     def _join(
-        self, required: Iterable[AbstractJob[Any]], outer: Counted, restored: CountedJobs | None = None
+        self,
+        required: Iterable[AbstractJob[Any]],
+        outer: Counted,
+        restored: CountedJobs | None = None,
     ) -> Counted:
         joined = Counted()
         joined.add(outer)
@@ -241,7 +275,11 @@ class RequirementForms:
     # ---- why a job runs again
 
     def describe_change(
-        self, job: AbstractJob[Any], old_part: str | None, required: Counted, ran: RunTime
+        self,
+        job: AbstractJob[Any],
+        old_part: str | None,
+        required: Counted,
+        ran: RunTime,
     ) -> str | None:
         """Return the first change in a job's requirements that makes it run again, or None if there is none.
 
@@ -260,7 +298,9 @@ class RequirementForms:
             if abs(more) != 1:
                 number = f"{abs(more):,} jobs"
             comparison = "more" if more > 0 else "fewer"
-            return f"{self._describe_owner(job)} {number} {comparison} ({ORDER_ONLY_HINT})"
+            return (
+                f"{self._describe_owner(job)} {number} {comparison} ({ORDER_ONLY_HINT})"
+            )
         if required.ran > ran and required.cause is not None:
             return required.cause
         levels = (job, *enclosing_schedulers(job))[:-1]
@@ -272,9 +312,15 @@ class RequirementForms:
 
     def _describe_owner(self, job: AbstractJob[Any]) -> str:
         """Return the subject and verb for a change of the number of required jobs: a group that has them, or a job."""
-        level = next(filter(counted_requirements, (job, *enclosing_schedulers(job))[:-1]), job)
+        level = next(
+            filter(counted_requirements, (job, *enclosing_schedulers(job))[:-1]), job
+        )
         groups = [item for item in counted_requirements(level) if is_scheduler(item)]
-        latest = [group for group in groups if self.of(group).ran == max(self.of(other).ran for other in groups)]
+        latest = [
+            group
+            for group in groups
+            if self.of(group).ran == max(self.of(other).ran for other in groups)
+        ]
         if len(latest) == 1:
             return f"{latest[0].label!r} has"
         return f"{level.label!r} requires"
@@ -284,4 +330,6 @@ def first_cause(job: AbstractJob[Any], change: str) -> str:
     """Return a change that follows no other, in the words of the verdict: what is not the job's own change is named."""
     if (found := OF_OTHERS.fullmatch(change)) is None:
         return f"{job.label!r} has changed"
-    return re.sub(r"'~\w+'", f"a file of {job.label!r}", "".join(filter(None, found.groups())))
+    return re.sub(
+        r"'~\w+'", f"a file of {job.label!r}", "".join(filter(None, found.groups()))
+    )

@@ -55,7 +55,11 @@ class Verdicts:
         self._question: Question | None = None
 
     def reason_against(
-        self, job: AbstractJob[Any], function: Callable[[Any], Any], record: StoredJob, value: object
+        self,
+        job: AbstractJob[Any],
+        function: Callable[[Any], Any],
+        record: StoredJob,
+        value: object,
     ) -> NotStored | None:
         """Return why a stored result does not hold any more, or None if it does.
 
@@ -102,9 +106,13 @@ class Verdicts:
             text = shown
             if not job.redact:
                 text = short_repr(error)
-            against = NotStored(f"its restore_if= has raised {text}", f"{name} has raised {shown}")
+            against = NotStored(
+                f"its restore_if= has raised {text}", f"{name} has raised {shown}"
+            )
         record = question.record
-        self._facts.entries[job].verdict = Verdict(record.path, record.run, record.settled, against)
+        self._facts.entries[job].verdict = Verdict(
+            record.path, record.run, record.settled, against
+        )
 
 
 async def _call(function: Callable[[Any], Any], value: object) -> Any:

@@ -56,11 +56,15 @@ class Restorer:
         if record.saved is None:
             return NotStored(f"the journal could not store its result: {record.why}")
         if record.saved != save_format(save):
-            return NotStored(f"its result was stored as {record.saved}, but save= is now {save_format(save)}")
+            return NotStored(
+                f"its result was stored as {record.saved}, but save= is now {save_format(save)}"
+            )
         outputs = Outputs.parse(record.outputs)
         if work is not None:
             find_taker = functools.partial(self._in_place.find_taker, job, paths)
-            changed = self._facts.file_stamper.describe_changed_output(work, outputs.stamps, job.redact, find_taker)
+            changed = self._facts.file_stamper.describe_changed_output(
+                work, outputs.stamps, job.redact, find_taker
+            )
             if changed is not None:
                 return NotStored(changed, first_cause(job, changed))
         try:
@@ -68,7 +72,9 @@ class Restorer:
         except Unusable as error:
             return NotStored(str(error))
         if options.restore_if is not None:
-            against = self._verdicts.reason_against(job, options.restore_if, record, value)
+            against = self._verdicts.reason_against(
+                job, options.restore_if, record, value
+            )
             if against is not None:
                 return against
         if work is not None and work.rejects is not None:
@@ -76,5 +82,7 @@ class Restorer:
             if why is not None:
                 return NotStored(why)
         self._facts.entries[job].form = form
-        used = tuple((name, amount) for name, amount in outputs.budgets.items() if amount >= 0)
+        used = tuple(
+            (name, amount) for name, amount in outputs.budgets.items() if amount >= 0
+        )
         return Restored(value, Restoration(record.settled, record.took, used))

@@ -53,7 +53,9 @@ class ResultStore:
         # The result that `prefetch` has read: `StoredJob.large`, the result, and the outputs that are stored apart.
         self._prefetched = NOTHING_READ
 
-    def write(self, save: Save, value: object, *, in_thread: bool = False) -> StoredResult:
+    def write(
+        self, save: Save, value: object, *, in_thread: bool = False
+    ) -> StoredResult:
         """Serialize a result, and write its large parts.
 
         Raises:
@@ -68,7 +70,9 @@ class ResultStore:
         if isinstance(text, str):
             text = text.encode()
         parts: list[bytes | OutputSpool] = [text, *spools]
-        large = " ".join(self._store.write_large(part, in_thread=in_thread) for part in parts)
+        large = " ".join(
+            self._store.write_large(part, in_thread=in_thread) for part in parts
+        )
         return StoredResult(sum(map(len, parts)), large, f"~{large}")
 
     def load(self, record: StoredJob, save: Save, redact: bool) -> tuple[Any, str]:
@@ -86,7 +90,9 @@ class ResultStore:
         """
         if save == "pickle" and self._store.other_writers is not None:
             # They could have it run any code.
-            raise Unusable(f"its stored result is a pickle, which is not loaded because {self._store.other_writers}")
+            raise Unusable(
+                f"its stored result is a pickle, which is not loaded because {self._store.other_writers}"
+            )
         spools: list[OutputSpool] = []
         try:
             if record.large is None or save == "pickle":
@@ -98,7 +104,9 @@ class ResultStore:
         try:
             value = _deserialize(save, data, spools)
         except NotSerializable as error:
-            raise Unusable(f"its stored result cannot be restored: {error.shown(redact)}") from None
+            raise Unusable(
+                f"its stored result cannot be restored: {error.shown(redact)}"
+            ) from None
         except Exception as error:
             # Raised by user code.
             if redact:
@@ -142,7 +150,9 @@ class ResultStore:
 
         return read
 
-    def _read_large(self, record: StoredJob) -> tuple[str, str | bytes, list[OutputSpool]]:
+    def _read_large(
+        self, record: StoredJob
+    ) -> tuple[str, str | bytes, list[OutputSpool]]:
         large = record.large or ""
         spools: list[OutputSpool] = []
         for name in large.split(" ")[1:]:
@@ -170,7 +180,9 @@ def _serialize(save: Save, value: object, spools: Spools) -> str | bytes:
     except NotSerializable:
         raise
     except Exception as error:
-        raise NotSerializable(f"which {save_format(save)} cannot store:", error) from None
+        raise NotSerializable(
+            f"which {save_format(save)} cannot store:", error
+        ) from None
 
 
 def _deserialize(save: Save, data: str | bytes, spools: list[OutputSpool]) -> Any:

@@ -77,7 +77,11 @@ class Verdict(NamedTuple):
     """Why the result does not hold any more, or None if it does."""
 
     def is_about(self, record: StoredJob) -> bool:
-        return (self.path, self.run, self.settled) == (record.path, record.run, record.settled)
+        return (self.path, self.run, self.settled) == (
+            record.path,
+            record.run,
+            record.settled,
+        )
 
 
 @dataclasses.dataclass(slots=True)
@@ -152,7 +156,12 @@ class RunFacts:
     """
 
     def __init__(
-        self, scheduler: BaseScheduler, store: JournalStore, run_number: int, save: Save, compares_contents: bool
+        self,
+        scheduler: BaseScheduler,
+        store: JournalStore,
+        run_number: int,
+        save: Save,
+        compares_contents: bool,
     ) -> None:
         self.scheduler: Final = scheduler
         self.store: Final = store
@@ -160,13 +169,19 @@ class RunFacts:
         self.default_save: Final = save
         self.entries: Final = defaultdict[AbstractJob[Any], JobEntry](JobEntry)
         self.results: Final = ResultStore(store)
-        self.file_stamper: Final = _file_stamps.FileStamper(compares_contents, store.own_paths)
+        self.file_stamper: Final = _file_stamps.FileStamper(
+            compares_contents, store.own_paths
+        )
         directory = str(store.file.parent)
-        self.fingerprint_builder: Final = FingerprintBuilder(self.result_form, self.file_stamper, directory)
+        self.fingerprint_builder: Final = FingerprintBuilder(
+            self.result_form, self.file_stamper, directory
+        )
         self.requirement_forms: Final = RequirementForms()
         # The paths of the jobs of each scheduler that runs.
         find_identity = self.fingerprint_builder.find_ambiguous_identity
-        self.record_paths: Final[dict[object, RecordPaths]] = {scheduler: RecordPaths(scheduler, find_identity)}
+        self.record_paths: Final[dict[object, RecordPaths]] = {
+            scheduler: RecordPaths(scheduler, find_identity)
+        }
         self.budget_use: Final = _record_paths.BudgetUse()
         self.notes: Final = EndNotes()
         # Whether paths may be used twice, because jobs were added during the run.
@@ -202,7 +217,10 @@ class RunFacts:
             NotSerializable: the result has been dropped, or cannot be stored.
 
         """
-        if any(level is self.counted_first for level in _ancestors.enclosing_schedulers(job)):
+        if any(
+            level is self.counted_first
+            for level in _ancestors.enclosing_schedulers(job)
+        ):
             return UNSTORED_FORM
         form: str | None = None
         if job in self.entries:
@@ -222,10 +240,14 @@ class RunFacts:
 
     def _form_of_value(self, job: AbstractJob[Any], value: object) -> str:
         if value is DROPPED:
-            raise NotSerializable(f"the result of {job.label!r}, which has been dropped")
+            raise NotSerializable(
+                f"the result of {job.label!r}, which has been dropped"
+            )
         try:
             return comparison_form(dumps(value))
         except NotSerializable as error:
             if self.save_of(job) is not None:
-                raise NotSerializable(f"the result of {job.label!r}, {error.shown(job.redact)}") from None
+                raise NotSerializable(
+                    f"the result of {job.label!r}, {error.shown(job.redact)}"
+                ) from None
             return UNSTORED_FORM

@@ -51,17 +51,28 @@ TYPE_KEY: Final = "$"
 """The key that marks a JSON object as a value of a type that JSON does not have."""
 MSGSPEC_CONVERTED_TYPES: Final[dict[str, type[Any]]] = {
     class_.__name__: class_
-    for class_ in (datetime.datetime, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID)
+    for class_ in (
+        datetime.datetime,
+        datetime.date,
+        datetime.time,
+        datetime.timedelta,
+        decimal.Decimal,
+        uuid.UUID,
+    )
 }
 TIME_TYPES: Final = frozenset({datetime.datetime, datetime.time})
 MAIN: Final = "__main__"
-COLLECTION_TYPES: Final[dict[str, type[Any]]] = {class_.__name__: class_ for class_ in (tuple, set, frozenset)}
+COLLECTION_TYPES: Final[dict[str, type[Any]]] = {
+    class_.__name__: class_ for class_ in (tuple, set, frozenset)
+}
 PATH_CLASSES: Final[dict[str, type[Any]]] = {
     "path": type(pathlib.Path()),
     "purepath": type(pathlib.PurePath()),
     "windowspath": pathlib.PureWindowsPath,
 }
-PATH_CLASS_NAMES: Final[dict[type[Any], str]] = {class_: name for name, class_ in reversed(PATH_CLASSES.items())}
+PATH_CLASS_NAMES: Final[dict[type[Any], str]] = {
+    class_: name for name, class_ in reversed(PATH_CLASSES.items())
+}
 MIN_SLOW_INTEGER: Final = 10**18
 """Integers of at least this magnitude take the slow path, because msgspec may fail on them."""
 PLAIN_TYPES: Final = frozenset({str, int, bool, type(None)})
@@ -82,7 +93,9 @@ class NotSerializable(Exception):
 
     def __init__(self, reason: str, quoted: object = None) -> None:
         super().__init__(reason if quoted is None else f"{reason} {quoted!r}")
-        self._redacted: Final = reason if quoted is None else f"{reason} {type_name(type(quoted))}"
+        self._redacted: Final = (
+            reason if quoted is None else f"{reason} {type_name(type(quoted))}"
+        )
 
     def shown(self, redact: bool) -> str:
         """Return the message. For a redacted job, it has only the type of the quoted value."""
@@ -114,21 +127,29 @@ def dumps(
         return str(value)
     try:
         return msgspec.json.encode(
-            value if type(value) in PLAIN_TYPES else _JsonConverter(convert_unknown, spools, name_class).convert(value)
+            value
+            if type(value) in PLAIN_TYPES
+            else _JsonConverter(convert_unknown, spools, name_class).convert(value)
         ).decode()
     except UnicodeEncodeError:
         # A string has a lone surrogate, which comes from a file name that is not UTF-8.
         if spools is not None:
             spools.clear()
-        converter = _JsonConverter(convert_unknown, spools, name_class, has_surrogates=True)
+        converter = _JsonConverter(
+            convert_unknown, spools, name_class, has_surrogates=True
+        )
         return msgspec.json.encode(converter.convert(value)).decode()
     except RecursionError:
-        raise NotSerializable("a value that contains itself, or is nested too deeply") from None
+        raise NotSerializable(
+            "a value that contains itself, or is nested too deeply"
+        ) from None
     except NotSerializable:
         raise
     except Exception as error:
         # An integer has too many digits, or an attribute of a user-defined class raises.
-        raise NotSerializable(f"a value of type {type_name(cast(Any, type(value)))}, which raised", error) from None
+        raise NotSerializable(
+            f"a value of type {type_name(cast(Any, type(value)))}, which raised", error
+        ) from None
 
 
 def loads(text: str | bytes, spools: Sequence[OutputSpool] = ()) -> Any:
@@ -184,7 +205,9 @@ def escape_surrogates(text: str) -> str:
 
 
 def escape_row(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(escape_surrogates(item) if isinstance(item, str) else item for item in row)
+    return tuple(
+        escape_surrogates(item) if isinstance(item, str) else item for item in row
+    )
 
 
 def type_name(class_: type[Any]) -> str:
@@ -218,7 +241,9 @@ class _JsonConverter:
         has_surrogates: bool = False,
     ) -> None:
         """Create a converter. `has_surrogates` says whether strings in the value may have lone surrogates."""
-        self._convert_unknown: Final[ConvertUnknown] = convert_unknown or (lambda _: NotImplemented)
+        self._convert_unknown: Final[ConvertUnknown] = convert_unknown or (
+            lambda _: NotImplemented
+        )
         self._spools: Final = spools
         self._name_class: Final = name_class or type_name
         self._has_surrogates: Final = has_surrogates
@@ -236,21 +261,41 @@ class _JsonConverter:
         if class_ is list:
             return [self.convert(item) for item in value]
         if class_ is dict:
-            if TYPE_KEY not in value and all(type(key) is str for key in value) and not self._has_surrogates:
+            if (
+                TYPE_KEY not in value
+                and all(type(key) is str for key in value)
+                and not self._has_surrogates
+            ):
                 return {key: self.convert(item) for key, item in value.items()}
-            return {TYPE_KEY: "dict", "v": [[self.convert(key), self.convert(item)] for key, item in value.items()]}
+            return {
+                TYPE_KEY: "dict",
+                "v": [
+                    [self.convert(key), self.convert(item)]
+                    for key, item in value.items()
+                ],
+            }
         name = class_.__name__
         if MSGSPEC_CONVERTED_TYPES.get(name) is class_:
-            if class_ in TIME_TYPES and (value.fold or not _is_plain_zone(value.tzinfo)):
+            if class_ in TIME_TYPES and (
+                value.fold or not _is_plain_zone(value.tzinfo)
+            ):
                 return self._encode_time(value, name)
             return {TYPE_KEY: name, "v": msgspec.to_builtins(value)}
         if COLLECTION_TYPES.get(name) is class_:
             items = [self.convert(item) for item in value]
-            return {TYPE_KEY: name, "v": items if class_ is tuple else sorted(items, key=msgspec.json.encode)}
+            return {
+                TYPE_KEY: name,
+                "v": items
+                if class_ is tuple
+                else sorted(items, key=msgspec.json.encode),
+            }
         if class_ is bytes or class_ is bytearray:
             return {TYPE_KEY: name, "v": base64.b64encode(value).decode()}
         if class_ in PATH_CLASS_NAMES:
-            return {TYPE_KEY: PATH_CLASS_NAMES[class_], "v": self.convert_text(str(value))}
+            return {
+                TYPE_KEY: PATH_CLASS_NAMES[class_],
+                "v": self.convert_text(str(value)),
+            }
         if class_ is CommandResult:
             return {TYPE_KEY: "CommandResult", "v": self._encode_command_result(value)}
         return self._encode_instance(value, class_)
@@ -258,13 +303,25 @@ class _JsonConverter:
     def convert_text(self, value: str) -> Any:
         """Return a string unchanged, or an object if the string has lone surrogates."""
         if self._has_surrogates and value != escape_surrogates(value):
-            return {TYPE_KEY: "str", "v": base64.b64encode(value.encode(errors="surrogatepass")).decode()}
+            return {
+                TYPE_KEY: "str",
+                "v": base64.b64encode(value.encode(errors="surrogatepass")).decode(),
+            }
         return value
 
     def _encode_command_result(self, value: CommandResult) -> list[Any]:
-        outputs = [self._encode_output(output) for output in (value._stdout, value._stderr)]
+        outputs = [
+            self._encode_output(output) for output in (value._stdout, value._stderr)
+        ]
         rss = value.max_rss if value.max_rss_bound is None else -value.max_rss_bound
-        return [value.returncode, value.elapsed, value.user_time, value.system_time, rss, *outputs]
+        return [
+            value.returncode,
+            value.elapsed,
+            value.user_time,
+            value.system_time,
+            rss,
+            *outputs,
+        ]
 
     def _encode_output(self, output: bytes | OutputSpool | None) -> str | int | None:
         if isinstance(output, OutputSpool):
@@ -277,7 +334,10 @@ class _JsonConverter:
 
     def _encode_time(self, value: Any, name: str) -> Any:
         """Convert a time. Its `fold` and its zone are stored separately, because ISO 8601 cannot express them."""
-        encoded: dict[str, Any] = {TYPE_KEY: name, "v": msgspec.to_builtins(value.replace(tzinfo=None, fold=0))}
+        encoded: dict[str, Any] = {
+            TYPE_KEY: name,
+            "v": msgspec.to_builtins(value.replace(tzinfo=None, fold=0)),
+        }
         if value.fold:
             encoded["fold"] = 1
         if value.tzinfo is not None:
@@ -286,18 +346,33 @@ class _JsonConverter:
 
     def _encode_instance(self, value: object, class_: type[Any]) -> Any:
         if isinstance(value, enum.Enum) and class_.__members__.get(value.name) is value:
-            return {TYPE_KEY: "enum", "t": self._name_importable(class_), "v": value.name}
+            return {
+                TYPE_KEY: "enum",
+                "t": self._name_importable(class_),
+                "v": value.name,
+            }
         if dataclasses.is_dataclass(class_):
             names = _field_names(class_)
             _reject_extra_attributes(value, class_, names)
             fields = {name: self.convert(getattr(value, name)) for name in names}
-            return {TYPE_KEY: "dataclass", "t": self._name_importable(class_), "v": fields}
+            return {
+                TYPE_KEY: "dataclass",
+                "t": self._name_importable(class_),
+                "v": fields,
+            }
         if isinstance(value, tuple) and hasattr(class_, "_fields"):
             _reject_finalizer(cast(Any, class_))
             _reject_extra_attributes(value, class_, ())
             field_names: tuple[str, ...] = cast(Any, class_)._fields
-            fields = {name: self.convert(item) for name, item in zip(field_names, cast(Any, value), strict=True)}
-            return {TYPE_KEY: "namedtuple", "t": self._name_importable(class_), "v": fields}
+            fields = {
+                name: self.convert(item)
+                for name, item in zip(field_names, cast(Any, value), strict=True)
+            }
+            return {
+                TYPE_KEY: "namedtuple",
+                "t": self._name_importable(class_),
+                "v": fields,
+            }
         if (converted := self._convert_unknown(value)) is NotImplemented:
             raise NotSerializable(f"a value of type {type_name(class_)}")
         return converted
@@ -310,7 +385,9 @@ class _JsonConverter:
         except NotSerializable:
             actual = None
         if actual is not class_:
-            raise NotSerializable(f"a value of type {name}, a class that is not at the top level of its module")
+            raise NotSerializable(
+                f"a value of type {name}, a class that is not at the top level of its module"
+            )
         return self._name_class(class_)
 
 
@@ -321,7 +398,9 @@ def _is_plain_zone(zone: datetime.tzinfo | None) -> bool:
     if type(zone) is not datetime.timezone:
         return False
     offset = zone.utcoffset(None)
-    return not offset % datetime.timedelta(minutes=1) and repr(zone) == repr(datetime.timezone(offset))
+    return not offset % datetime.timedelta(minutes=1) and repr(zone) == repr(
+        datetime.timezone(offset)
+    )
 
 
 def _encode_zone(zone: datetime.tzinfo) -> Any:
@@ -342,7 +421,9 @@ def _encode_zone(zone: datetime.tzinfo) -> Any:
         if repr(zone) == repr(datetime.timezone(offset)):
             return seconds
         return [*seconds, zone.tzname(None)]
-    raise NotSerializable(f"a time with a zone of type {type_name(type(zone))}, which cannot be found by a name")
+    raise NotSerializable(
+        f"a time with a zone of type {type_name(type(zone))}, which cannot be found by a name"
+    )
 
 
 @functools.lru_cache
@@ -357,13 +438,26 @@ def _field_names(class_: Any) -> tuple[str, ...]:
     try:
         object.__new__(class_)
     except TypeError:
-        base = next((base.__qualname__ for base in class_.__mro__[1:-1] if "__new__" in vars(base)), "something else")
-        raise NotSerializable(f"a value of type {type_name(class_)}, a dataclass that is also a {base}") from None
+        base = next(
+            (
+                base.__qualname__
+                for base in class_.__mro__[1:-1]
+                if "__new__" in vars(base)
+            ),
+            "something else",
+        )
+        raise NotSerializable(
+            f"a value of type {type_name(class_)}, a dataclass that is also a {base}"
+        ) from None
     names = tuple(field.name for field in dataclasses.fields(class_))
     for name in names:
         attribute: object = inspect.getattr_static(class_, name, None)
-        if hasattr(type(attribute), "__set__") and not isinstance(attribute, types.MemberDescriptorType):
-            raise NotSerializable(f"a value of type {type_name(class_)}, whose field {name!r} is set by its own code")
+        if hasattr(type(attribute), "__set__") and not isinstance(
+            attribute, types.MemberDescriptorType
+        ):
+            raise NotSerializable(
+                f"a value of type {type_name(class_)}, whose field {name!r} is set by its own code"
+            )
     return names
 
 
@@ -376,7 +470,9 @@ def _reject_finalizer(class_: type[Any]) -> None:
 
     """
     if any("__del__" in base.__dict__ for base in class_.__mro__):
-        raise NotSerializable(f"a value of type {type_name(class_)}, a class with a __del__ method")
+        raise NotSerializable(
+            f"a value of type {type_name(class_)}, a class with a __del__ method"
+        )
 
 
 def _reject_extra_attributes(value: Any, class_: Any, fields: tuple[str, ...]) -> None:
@@ -389,9 +485,13 @@ def _reject_extra_attributes(value: Any, class_: Any, fields: tuple[str, ...]) -
     for name in (*getattr(value, "__dict__", ()), *_slot_names(class_)):
         if name in fields:
             continue
-        is_cache = isinstance(inspect.getattr_static(class_, name, None), functools.cached_property)
+        is_cache = isinstance(
+            inspect.getattr_static(class_, name, None), functools.cached_property
+        )
         if not is_cache and name != "__orig_class__" and hasattr(value, name):
-            raise NotSerializable(f"a value of type {type_name(class_)}, whose attribute {name!r} is not a field")
+            raise NotSerializable(
+                f"a value of type {type_name(class_)}, whose attribute {name!r} is not a field"
+            )
 
 
 @functools.lru_cache
@@ -444,16 +544,27 @@ def _read_zone(zone: list[Any]) -> datetime.tzinfo:
     if isinstance(zone, str):
         return zoneinfo.ZoneInfo(zone)
     seconds, microseconds, *name = zone
-    return datetime.timezone(datetime.timedelta(seconds=seconds, microseconds=microseconds), *name)
+    return datetime.timezone(
+        datetime.timedelta(seconds=seconds, microseconds=microseconds), *name
+    )
 
 
-def _read_command_result(value: list[Any], _: str, spools: Sequence[OutputSpool]) -> CommandResult:
+def _read_command_result(
+    value: list[Any], _: str, spools: Sequence[OutputSpool]
+) -> CommandResult:
     returncode, elapsed, user, system, rss, *outputs = value
     rss = rss or 0
     usage = ReportedUsage(user, system, max(rss, 0) // RSS_UNIT_BYTES)
-    captured: list[Any] = [spools[output] if isinstance(output, int) else output for output in outputs]
-    out, err = (base64.b64decode(output) if isinstance(output, str) else output for output in captured)
-    return CommandResult(returncode, elapsed, usage, out, err, -min(rss, 0) // RSS_UNIT_BYTES)
+    captured: list[Any] = [
+        spools[output] if isinstance(output, int) else output for output in outputs
+    ]
+    out, err = (
+        base64.b64decode(output) if isinstance(output, str) else output
+        for output in captured
+    )
+    return CommandResult(
+        returncode, elapsed, usage, out, err, -min(rss, 0) // RSS_UNIT_BYTES
+    )
 
 
 def _read_enum(value: str, name: str, _: object) -> Any:
@@ -463,7 +574,9 @@ def _read_enum(value: str, name: str, _: object) -> Any:
     return class_.__members__[value]
 
 
-def _read_dataclass(value: dict[str, Any], name: str, spools: Sequence[OutputSpool]) -> Any:
+def _read_dataclass(
+    value: dict[str, Any], name: str, spools: Sequence[OutputSpool]
+) -> Any:
     class_ = _find_class(name)
     if not dataclasses.is_dataclass(class_) or set(_field_names(class_)) != set(value):
         raise NotSerializable(f"a value of type {name}, whose fields have changed")
@@ -474,14 +587,18 @@ def _read_dataclass(value: dict[str, Any], name: str, spools: Sequence[OutputSpo
     return instance
 
 
-def _read_named_tuple(value: dict[str, Any], name: str, spools: Sequence[OutputSpool]) -> Any:
+def _read_named_tuple(
+    value: dict[str, Any], name: str, spools: Sequence[OutputSpool]
+) -> Any:
     class_: Any = _find_class(name)
     fields: Any = getattr(class_, "_fields", ())
     candidate: type[object] = class_
     if not issubclass(candidate, tuple) or set(fields) != set(value):
         raise NotSerializable(f"a value of type {name}, whose fields have changed")
     _reject_finalizer(class_)
-    return cast(Any, tuple).__new__(class_, [_restore(value[field], spools) for field in fields])
+    return cast(Any, tuple).__new__(
+        class_, [_restore(value[field], spools) for field in fields]
+    )
 
 
 DECODERS_BY_TYPE: Final[dict[str, Callable[[Any, str, Sequence[OutputSpool]], Any]]] = {
@@ -489,7 +606,9 @@ DECODERS_BY_TYPE: Final[dict[str, Callable[[Any, str, Sequence[OutputSpool]], An
     "str": lambda value, _, __: base64.b64decode(value).decode(errors="surrogatepass"),
     "bytes": lambda value, _, __: base64.b64decode(value),
     "bytearray": lambda value, _, __: bytearray(base64.b64decode(value)),
-    "dict": lambda value, _, spools: {_restore(key, spools): _restore(item, spools) for key, item in value},
+    "dict": lambda value, _, spools: {
+        _restore(key, spools): _restore(item, spools) for key, item in value
+    },
     "CommandResult": _read_command_result,
     "enum": _read_enum,
     "dataclass": _read_dataclass,

@@ -48,7 +48,13 @@ class JournalSession:
     """
 
     def __init__(
-        self, path: Path, scheduler: BaseScheduler, *, save: Save, compares_contents: bool, commits_each: bool
+        self,
+        path: Path,
+        scheduler: BaseScheduler,
+        *,
+        save: Save,
+        compares_contents: bool,
+        commits_each: bool,
     ) -> None:
         self.commits_each: Final = commits_each
         store = JournalStore(path, writes=True, syncs=self.commits_each)
@@ -62,7 +68,9 @@ class JournalSession:
             store.close()
             raise
         claim(self, store.own_paths)
-        self.facts: Final = RunFacts(scheduler, store, run_number, save, compares_contents)
+        self.facts: Final = RunFacts(
+            scheduler, store, run_number, save, compares_contents
+        )
         self.recorder: Final = Recorder(self.facts, questions)
         self._look_up: Final = LookUp(self.facts, self.recorder, was_empty)
         self.read_files: Final = self._look_up.read_files
@@ -128,4 +136,8 @@ class JournalSession:
         finally:
             _loaded_files.before_reload.pop(self.recorder.note_codes, None)
             store.close()
-        self.facts.notes.report(report, store.path, [*self.facts.fingerprint_builder.identified_by_name_only])
+        self.facts.notes.report(
+            report,
+            store.path,
+            [*self.facts.fingerprint_builder.identified_by_name_only],
+        )

@@ -72,8 +72,14 @@ SCHEMA_STATEMENTS: Final = (
 )
 SCHEMA: Final = frozenset(
     [
-        *(("table", statement.split()[2], statement.split()[2], statement) for statement in SCHEMA_STATEMENTS),
-        *(("index", f"sqlite_autoindex_{table}_1", table, None) for table in ("jobs", "results")),
+        *(
+            ("table", statement.split()[2], statement.split()[2], statement)
+            for statement in SCHEMA_STATEMENTS
+        ),
+        *(
+            ("index", f"sqlite_autoindex_{table}_1", table, None)
+            for table in ("jobs", "results")
+        ),
     ]
 )
 """The schema that SQLite stores for these statements, with its indexes. Expressions in any other schema are code, which
@@ -151,8 +157,12 @@ AMBIGUOUS_PREFIX: Final = '{"ambiguous":'
 """The beginning of the fingerprint of the record of an ambiguous path. The fingerprint of any such job follows."""
 RECORD_COLUMNS: Final = ", ".join(StoredJob._fields)
 NOT_LARGE_NO_OUTPUTS: Final = (None, None)
-SELECT_JOB_STATEMENT: Final = f"SELECT {RECORD_COLUMNS}, checksum FROM jobs WHERE path = ?"
-UPDATE_CLAUSE: Final = ", ".join(f"{name} = excluded.{name}" for name in (*StoredJob._fields[1:], "checksum"))
+SELECT_JOB_STATEMENT: Final = (
+    f"SELECT {RECORD_COLUMNS}, checksum FROM jobs WHERE path = ?"
+)
+UPDATE_CLAUSE: Final = ", ".join(
+    f"{name} = excluded.{name}" for name in (*StoredJob._fields[1:], "checksum")
+)
 UPSERT_JOB_STATEMENT: Final = (
     f"INSERT INTO jobs ({RECORD_COLUMNS}, checksum) VALUES ({', '.join('?' * len(StoredJob._fields))}, ?)"
     f" ON CONFLICT (path) DO UPDATE SET {UPDATE_CLAUSE}"
@@ -162,9 +172,18 @@ UPSERT_JOB_STATEMENT: Final = (
 def count_jobs(rows: Iterable[tuple[Any, Any]]) -> int:
     """Return the number of jobs with these paths and fingerprints. As in all counts, a `First` is a job of its own."""
     fingerprints = {str(path): str(fingerprint) for path, fingerprint in rows}
-    firsts = {path for path, fingerprint in fingerprints.items() if fingerprint.endswith(END_OF_FIRST)}
-    slashes = ((path, [place for place, sign in enumerate(path) if sign == "/"]) for path in fingerprints)
-    return sum(firsts.isdisjoint(path[:place] for place in places) for path, places in slashes)
+    firsts = {
+        path
+        for path, fingerprint in fingerprints.items()
+        if fingerprint.endswith(END_OF_FIRST)
+    }
+    slashes = (
+        (path, [place for place, sign in enumerate(path) if sign == "/"])
+        for path in fingerprints
+    )
+    return sum(
+        firsts.isdisjoint(path[:place] for place in places) for path, places in slashes
+    )
 
 
 class DamagedRow(Exception):
@@ -227,7 +246,9 @@ class JournalStore:
                     self._state_before_read = None
                     self._db = self._connect("rw")
                     self._prepare_for_writing(self._lock)
-                    self.other_writers = self.other_writers or self._find_other_writers()
+                    self.other_writers = (
+                        self.other_writers or self._find_other_writers()
+                    )
                     if is_new:
                         self._sync_directory(self.file.parent)
         except BaseException as error:
@@ -239,7 +260,9 @@ class JournalStore:
     @property
     def own_paths(self) -> frozenset[str]:
         """The resolved paths of all files that the journal may have, and of its directories."""
-        return frozenset(f"{self.file}{suffix}" for suffix in ("", *COMPANION_SUFFIXES, "-answers"))
+        return frozenset(
+            f"{self.file}{suffix}" for suffix in ("", *COMPANION_SUFFIXES, "-answers")
+        )
 
     # ---- opening
 
@@ -249,7 +272,11 @@ class JournalStore:
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            f"{self.file.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
+            f"{self.file.as_uri()}?mode={mode}",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=5.0,
         )
         # The file may be a stranger's: https://www.sqlite.org/security.html#untrusted_sqlite_database_files.
         connection.execute("PRAGMA trusted_schema = OFF")
@@ -275,7 +302,9 @@ class JournalStore:
             raise JournalError(f"there is no file {os.fspath(self.path)!r}") from None
         except OSError as error:
             # A directory that this user may not enter, or a name that is too long.
-            raise JournalError(f"{self._subject}: it cannot be read: {error.strerror}") from error
+            raise JournalError(
+                f"{self._subject}: it cannot be read: {error.strerror}"
+            ) from error
 
     def _choose_read_mode(self) -> str:
         """Return the `mode` of SQLite's URI for reading the journal, which keeps SQLite from changing contents.
@@ -304,7 +333,9 @@ class JournalStore:
         with contextlib.suppress(OSError):
             if not self._log_exists() and self._file_state() == self._state_before_read:
                 return
-        raise ReadDisturbed(f"{self._subject}: a run has changed it while it was read; try again")
+        raise ReadDisturbed(
+            f"{self._subject}: a run has changed it while it was read; try again"
+        )
 
     def _reject_irregular_files(self) -> None:
         """Reject the journal if any of its files is not a regular file with a single name.
@@ -324,7 +355,9 @@ class JournalStore:
             )
         for suffix in FILE_SUFFIXES:
             try:
-                irregularity = posix.describe_irregularity(os.lstat(f"{self.file}{suffix}"))
+                irregularity = posix.describe_irregularity(
+                    os.lstat(f"{self.file}{suffix}")
+                )
             except OSError:
                 # It is missing, or the error is raised when it is opened.
                 continue
@@ -371,7 +404,9 @@ class JournalStore:
         if start and has_log and start[68:72] != APPLICATION_ID.to_bytes(4, "big"):
             raise self._foreign_file_error()
         if self._is_writable and not os.access(self.file, os.W_OK):
-            raise JournalError(f"{self._subject}: the file is read-only; a run must be able to write to it")
+            raise JournalError(
+                f"{self._subject}: the file is read-only; a run must be able to write to it"
+            )
 
     def _read_header(self) -> bytes | None:
         """Return the header of the file, or None if another store in this process writes the journal.
@@ -386,14 +421,18 @@ class JournalStore:
             with self.file.open("rb") as file:
                 return file.read(HEADER_SIZE)
         except OSError as error:
-            raise JournalError(f"{self._subject}: it cannot be read: {error.strerror}") from error
+            raise JournalError(
+                f"{self._subject}: it cannot be read: {error.strerror}"
+            ) from error
 
     def _check_format(self, connection: sqlite3.Connection) -> None:
         """Check that the file is a journal of this format, or empty."""
         # Reads all values from the same snapshot, even while a run creates the file.
         connection.execute("BEGIN")
         pragmas = ("PRAGMA application_id", "PRAGMA user_version")
-        application, version = (connection.execute(pragma).fetchone()[0] for pragma in pragmas)
+        application, version = (
+            connection.execute(pragma).fetchone()[0] for pragma in pragmas
+        )
         if application != APPLICATION_ID and (application or version):
             raise self._foreign_file_error()
         if application and version != FORMAT_VERSION:
@@ -407,14 +446,18 @@ class JournalStore:
         if schema and schema != SCHEMA:
             raise self._schema_error()
         if not (schema or self._is_writable):
-            raise EmptyJournal(f"{self._subject}: it is empty: no run has written to it")
+            raise EmptyJournal(
+                f"{self._subject}: it is empty: no run has written to it"
+            )
         if schema:
             for (message,) in connection.execute("PRAGMA quick_check"):
                 if message != "ok" and not ROW_ERROR_PATTERN.match(message):
                     raise sqlite3.DatabaseError(message)
         connection.execute("COMMIT")
 
-    def _read_schema(self, connection: sqlite3.Connection) -> frozenset[tuple[Any, ...]]:
+    def _read_schema(
+        self, connection: sqlite3.Connection
+    ) -> frozenset[tuple[Any, ...]]:
         """Return the schema of the database, without evaluating any expression in it.
 
         The schema of a file from elsewhere may be so large that parsing it would take minutes. The schema of a journal
@@ -424,12 +467,22 @@ class JournalStore:
             JournalError: the schema is larger than a journal's.
 
         """
-        limits = {limit: connection.setlimit(limit, MAX_SCHEMA_TEXT) for limit in SCHEMA_LIMITS}
+        limits = {
+            limit: connection.setlimit(limit, MAX_SCHEMA_TEXT)
+            for limit in SCHEMA_LIMITS
+        }
         connection.set_progress_handler(lambda: True, MAX_SCHEMA_STEPS)
         try:
-            return frozenset(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"))
+            return frozenset(
+                connection.execute(
+                    "SELECT type, name, tbl_name, sql FROM sqlite_master"
+                )
+            )
         except sqlite3.Error as error:
-            if error.sqlite_errorcode in (sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_TOOBIG):
+            if error.sqlite_errorcode in (
+                sqlite3.SQLITE_INTERRUPT,
+                sqlite3.SQLITE_TOOBIG,
+            ):
                 raise self._schema_error() from None
             raise
         finally:
@@ -478,7 +531,9 @@ class JournalStore:
             self.commit()
             (mode,) = self._fetch_row("PRAGMA journal_mode = WAL")
         if mode != "wal":
-            raise sqlite3.OperationalError(f"its file system does not support a write-ahead log (journal_mode {mode})")
+            raise sqlite3.OperationalError(
+                f"its file system does not support a write-ahead log (journal_mode {mode})"
+            )
 
     def _sync_directory(self, directory: Path) -> None:
         """If commits are synced, sync a directory, too: new entries then survive a power cut."""
@@ -507,7 +562,9 @@ class JournalStore:
         self._begin_transaction()
         if (row := self._fetch_row(SELECT_JOB_STATEMENT, (path,))) is None:
             return None
-        is_right = row[-1] == checksum(row) and (row[0] == path or row[0] == escape_row((path,))[0])
+        is_right = row[-1] == checksum(row) and (
+            row[0] == path or row[0] == escape_row((path,))[0]
+        )
         if not is_right or not all(map(isinstance, row, JOB_COLUMN_TYPES)):
             raise DamagedRow
         return StoredJob._make(row[:-1])
@@ -529,7 +586,11 @@ class JournalStore:
 
         """
         self._begin_transaction()
-        if (found := self._fetch_row("SELECT path, outputs, checksum FROM begun WHERE path = ?", (path,))) is None:
+        if (
+            found := self._fetch_row(
+                "SELECT path, outputs, checksum FROM begun WHERE path = ?", (path,)
+            )
+        ) is None:
             return None
         if checksum(found[:2]) != found[2]:
             raise DamagedRow
@@ -537,7 +598,10 @@ class JournalStore:
 
     def outputs_of_other_jobs(self, path: str) -> list[str]:
         """Return the names of all files that other jobs than the job at `path` have recorded as outputs."""
-        selections = [f"SELECT path, outputs FROM {table} WHERE outputs IS NOT NULL" for table in ("jobs", "begun")]
+        selections = [
+            f"SELECT path, outputs FROM {table} WHERE outputs IS NOT NULL"
+            for table in ("jobs", "begun")
+        ]
         names: list[str] = []
         for other_path, outputs in self._fetch_rows(" UNION ALL ".join(selections)):
             if other_path != escape_row((path,))[0]:
@@ -549,23 +613,37 @@ class JournalStore:
     def job_records(self) -> list[StoredJob]:
         """Return the records of all jobs, in the order that they were first written."""
         rows = self._fetch_rows(f"SELECT {RECORD_COLUMNS} FROM jobs ORDER BY id")
-        return [StoredJob(*_replace_wrong_types(StoredJob._fields, row)) for row in rows]
+        return [
+            StoredJob(*_replace_wrong_types(StoredJob._fields, row)) for row in rows
+        ]
 
     def last_run(self, path: str) -> int:
         """Return the number of the last run that ran the job with this path, or a job nested in it, or 0."""
         statement = "SELECT max(run) FROM jobs WHERE typeof(run) = 'integer' AND (path = ? OR substr(path, 1, ?) = ?)"
-        return int(self._fetch_row(statement, (path, len(path) + 1, f"{path}/"))[0] or 0)
+        return int(
+            self._fetch_row(statement, (path, len(path) + 1, f"{path}/"))[0] or 0
+        )
 
     def count_kept_jobs(self) -> int:
         """Return the number of jobs that ran or were restored in the last run, and have a stored result."""
         last = "SELECT max(id) AS last FROM runs"
         condition = "saved IS NOT NULL AND (run = last OR restored = last)"
-        return count_jobs(self._fetch_rows(f"SELECT path, fingerprint FROM jobs, ({last}) WHERE {condition}"))
+        return count_jobs(
+            self._fetch_rows(
+                f"SELECT path, fingerprint FROM jobs, ({last}) WHERE {condition}"
+            )
+        )
 
     def run_records(self) -> list[RunRecord]:
-        rows = self._fetch_rows(f"SELECT {', '.join(RUN_COLUMNS)} FROM runs ORDER BY id")
+        rows = self._fetch_rows(
+            f"SELECT {', '.join(RUN_COLUMNS)} FROM runs ORDER BY id"
+        )
         records = [RunRecord(*_replace_wrong_types(RUN_COLUMNS, row)) for row in rows]
-        if records and records[-1].outcome is None and find_holder(self.file) in (records[-1].process, ""):
+        if (
+            records
+            and records[-1].outcome is None
+            and find_holder(self.file) in (records[-1].process, "")
+        ):
             records[-1] = records[-1]._replace(is_running=True)
         return records
 
@@ -595,7 +673,12 @@ class JournalStore:
             with self._in_use:
                 rows = self._database.execute(LARGE_RESULT_QUERY, (name,)).fetchall()
             for (row,) in rows:
-                with self._in_use, self._database.blobopen("results", "data", row, readonly=True) as blob:
+                with (
+                    self._in_use,
+                    self._database.blobopen(
+                        "results", "data", row, readonly=True
+                    ) as blob,
+                ):
                     while chunk := blob.read(CHUNK_SIZE):
                         found.update(chunk)
                         yield chunk
@@ -609,19 +692,29 @@ class JournalStore:
     def add_run(self, label: str) -> int:
         assert self._lock is not None, "the journal is open to be read"
         row = label, time.time(), self._lock.process_description
-        self._write("INSERT INTO runs (label, started, process) VALUES (?, ?, ?)", [row])
+        self._write(
+            "INSERT INTO runs (label, started, process) VALUES (?, ?, ?)", [row]
+        )
         (number,) = self._fetch_row("SELECT max(id) FROM runs")
         self.commit()
         return int(number)
 
-    def end_run(self, number: int, outcome: str, seconds: float, summary: str | None = None) -> None:
+    def end_run(
+        self, number: int, outcome: str, seconds: float, summary: str | None = None
+    ) -> None:
         """Record the end of a run: how many seconds it took by its own clock, and the summary of its jobs as JSON."""
         row = seconds, outcome, summary, number
-        self._write("UPDATE runs SET ended = started + ?, outcome = ?, ending = ? WHERE id = ?", [row])
+        self._write(
+            "UPDATE runs SET ended = started + ?, outcome = ?, ending = ? WHERE id = ?",
+            [row],
+        )
         self._release_space()
 
     def add_records(
-        self, records: Sequence[StoredJob], restored: list[tuple[int, str]], ended_writers: list[tuple[str]]
+        self,
+        records: Sequence[StoredJob],
+        restored: list[tuple[int, str]],
+        ended_writers: list[tuple[str]],
     ) -> None:
         """Record the outcomes of several jobs in a single transaction, and commit it.
 
@@ -632,7 +725,9 @@ class JournalStore:
 
         """
         with self._in_use:
-            self._write(UPSERT_JOB_STATEMENT, [(*row, checksum(row)) for row in records])
+            self._write(
+                UPSERT_JOB_STATEMENT, [(*row, checksum(row)) for row in records]
+            )
             self._write("UPDATE jobs SET restored = ? WHERE path = ?", restored)
             self._write("DELETE FROM begun WHERE path = ?", ended_writers)
             self.commit()
@@ -645,7 +740,10 @@ class JournalStore:
             outputs: the stamps of the files before the start, as JSON.
 
         """
-        self._write("INSERT OR REPLACE INTO begun VALUES (?, ?, ?)", [(path, outputs, checksum((path, outputs)))])
+        self._write(
+            "INSERT OR REPLACE INTO begun VALUES (?, ?, ?)",
+            [(path, outputs, checksum((path, outputs)))],
+        )
         self.commit()
 
     def write_large(self, data: bytes | OutputSpool, *, in_thread: bool = False) -> str:
@@ -659,7 +757,9 @@ class JournalStore:
 
         """
         if len(data) > MAX_RESULT:
-            raise NotSerializable(f"too large: it takes {size_text(len(data))}, and a journal's take up to 1 GB")
+            raise NotSerializable(
+                f"too large: it takes {size_text(len(data))}, and a journal's take up to 1 GB"
+            )
         statement = (
             "INSERT INTO results VALUES (?, ?, ?) ON CONFLICT (hash, piece)"
             " DO UPDATE SET data = excluded.data WHERE data != excluded.data"  # it is damaged
@@ -667,7 +767,9 @@ class JournalStore:
         with io.BytesIO(data) if isinstance(data, bytes) else data.open() as file:
             name = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
-            for number, piece in enumerate(iter(functools.partial(file.read, CHUNK_SIZE), b"")):
+            for number, piece in enumerate(
+                iter(functools.partial(file.read, CHUNK_SIZE), b"")
+            ):
                 self._write(statement, [(name, number, piece)])
                 if in_thread:
                     self.commit()
@@ -694,7 +796,10 @@ class JournalStore:
         names = self._fetch_rows("SELECT large FROM jobs WHERE large IS NOT NULL")
         stored = self._fetch_rows("SELECT DISTINCT hash FROM results")
         used = {name for (large,) in names for name in str(large).split(" ")}
-        self._write("DELETE FROM results WHERE hash = ?", [row for row in stored if row[0] not in used])
+        self._write(
+            "DELETE FROM results WHERE hash = ?",
+            [row for row in stored if row[0] not in used],
+        )
         self.commit()
         (unused,) = self._fetch_row("PRAGMA freelist_count")
         (total,) = self._fetch_row("PRAGMA page_count")
@@ -763,7 +868,9 @@ class JournalStore:
                     self._database.execute("BEGIN IMMEDIATE")
                 self._is_in_transaction = True
 
-    def _write(self, statement: str, rows: Iterable[tuple[Any, ...]] | None = None) -> None:
+    def _write(
+        self, statement: str, rows: Iterable[tuple[Any, ...]] | None = None
+    ) -> None:
         if rows is not None and not (rows := list(rows)):
             # Not even a transaction has to begin.
             return
@@ -781,12 +888,16 @@ class JournalStore:
     def _fetch_row(self, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
         return next(iter(self._fetch_rows(statement, parameters)), None)
 
-    def _fetch_rows(self, statement: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
+    def _fetch_rows(
+        self, statement: str, parameters: tuple[Any, ...] = ()
+    ) -> list[Any]:
         with self._explain_errors("read it"):
             try:
                 return self._database.execute(statement, parameters).fetchall()
             except UnicodeEncodeError:
-                return self._database.execute(statement, escape_row(parameters)).fetchall()
+                return self._database.execute(
+                    statement, escape_row(parameters)
+                ).fetchall()
 
     @contextlib.contextmanager
     def _explain_errors(self, action: str) -> Generator[None]:
@@ -820,8 +931,15 @@ class JournalStore:
             if not posix.IS_POSIX:
                 return None
             limit, _ = posix.resource.getrlimit(posix.resource.RLIMIT_FSIZE)
-            sizes = [os.path.getsize(path) for path in (self.file, f"{self.file}-wal") if os.path.exists(path)]
-            if limit != posix.resource.RLIM_INFINITY and max(sizes, default=0) + MIN_FREE_BYTES > limit:
+            sizes = [
+                os.path.getsize(path)
+                for path in (self.file, f"{self.file}-wal")
+                if os.path.exists(path)
+            ]
+            if (
+                limit != posix.resource.RLIM_INFINITY
+                and max(sizes, default=0) + MIN_FREE_BYTES > limit
+            ):
                 return f"the limit of the file size is {limit} bytes (ulimit -f)"
         return None
 
@@ -832,15 +950,22 @@ class JournalStore:
         limit = None
         if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR:
             limit = self._describe_space_limit()
-        if limit is not None or code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in DISK_FULL_CODES:
+        if (
+            limit is not None
+            or code == sqlite3.SQLITE_FULL
+            or getattr(error, "errno", None) in DISK_FULL_CODES
+        ):
             text = limit or text
             advice = "free some space, and start the run again: it continues from the last commit"
         elif isinstance(error, UnicodeDecodeError) or (
-            isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+            isinstance(error, sqlite3.DatabaseError)
+            and not isinstance(error, sqlite3.OperationalError)
         ):
             advice = "the file is damaged, and was left unchanged; restore an earlier copy, or use another path"
         elif code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            advice = "another program is using the file; wait for it, or use another path"
+            advice = (
+                "another program is using the file; wait for it, or use another path"
+            )
         elif code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
             advice = "the file or its directory is not writable; use a writable path"
         return JournalError(f"{self._subject}: cannot {action}: {text}; {advice}")
@@ -897,7 +1022,9 @@ def checksum(row: Sequence[Any]) -> int:
     return total
 
 
-_decode_text: Final[Callable[[bytes], str]] = functools.partial(str, encoding="utf-8", errors="backslashreplace")
+_decode_text: Final[Callable[[bytes], str]] = functools.partial(
+    str, encoding="utf-8", errors="backslashreplace"
+)
 
 
 def _replace_wrong_types(names: tuple[str, ...], row: Iterable[Any]) -> Iterator[Any]:
@@ -906,7 +1033,9 @@ def _replace_wrong_types(names: tuple[str, ...], row: Iterable[Any]) -> Iterator
         types = COLUMN_TYPES[name]
         if not isinstance(value, types) and str in types:
             yield repr(value)
-        elif not isinstance(value, types) or (isinstance(value, float) and not math.isfinite(value)):
+        elif not isinstance(value, types) or (
+            isinstance(value, float) and not math.isfinite(value)
+        ):
             yield 0
         else:
             yield value

@@ -19,17 +19,25 @@ def describe_work(job: AbstractJob[Any]) -> Work | None:
         NotSerializable: `for_journal` raised an exception.
 
     """
-    describe: Callable[[Any], Work | None] | None = getattr(type(job), "for_journal", None)
+    describe: Callable[[Any], Work | None] | None = getattr(
+        type(job), "for_journal", None
+    )
     work: Work | None = None
     if callable(describe):
         try:
             work = describe(job)
         except Exception as error:
             # A user-defined class can raise anything.
-            raise NotSerializable("its work, because for_journal() raised", error) from None
+            raise NotSerializable(
+                "its work, because for_journal() raised", error
+            ) from None
     options = _job_queries.options_of(job)
     if not options.has_files:
         return work
     if work is None:
         work = Work(what="")
-    return dataclasses.replace(work, reads=[*options.reads, *work.reads], writes=[*options.writes, *work.writes])
+    return dataclasses.replace(
+        work,
+        reads=[*options.reads, *work.reads],
+        writes=[*options.writes, *work.writes],
+    )

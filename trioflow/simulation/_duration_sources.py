@@ -73,14 +73,19 @@ def read_durations(value: object, description: str) -> dict[str, float]:
         return {}
     if isinstance(value, Mapping):
         mapping = cast("Mapping[Any, Any]", value)  # type: ignore[redundant-cast]  # pyright needs it
-        return {str(name): duration(number, f"{description}: {name!r}", "a job") for name, number in mapping.items()}
+        return {
+            str(name): duration(number, f"{description}: {name!r}", "a job")
+            for name, number in mapping.items()
+        }
     if isinstance(value, (str, os.PathLike)):
         return _parse_file(Path(file_path(value, description, "a scheduler")))  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(value, Trace):
         return {
             span.path: span.took
             for span in value.spans
-            if span.state is JobState.SUCCEEDED and span.took is not None and not (span.forever or span.restored)
+            if span.state is JobState.SUCCEEDED
+            and span.took is not None
+            and not (span.forever or span.restored)
         }
     raise TypeError(
         f"{description}: {short_repr(value)} is not a mapping of labels or paths to seconds, a Trace, or the path of "
@@ -104,7 +109,10 @@ def record_durations(file: Any, scheduler: BaseScheduler) -> None:
         return
     try:
         with _lock_file(path):
-            content = {VERSION_KEY: FORMAT_VERSION, "seconds": {**_parse_file(path), **new_durations}}
+            content = {
+                VERSION_KEY: FORMAT_VERSION,
+                "seconds": {**_parse_file(path), **new_durations},
+            }
             write_atomically(path, json.dumps(content, indent=0, sort_keys=True))
     except (OSError, ValueError) as error:
         warn(f"durations of {scheduler.label!r} were not written to {path}: {error}")
@@ -126,19 +134,27 @@ def _parse_file(path: Path) -> dict[str, float]:
         else:
             durations = {}
     except (KeyError, TypeError, ValueError, RecursionError):
-        raise ValueError(f"{path} is no durations file, and stays as it is: give one of a Scheduler") from None
+        raise ValueError(
+            f"{path} is no durations file, and stays as it is: give one of a Scheduler"
+        ) from None
     if version != FORMAT_VERSION:
         raise ValueError(
             f"{path} has format version {version!r}, but this trioflow writes version {FORMAT_VERSION}: "
             f"give another file, or remove this one"
         )
-    return {str(name): duration(number, f"{path}: {name!r}", "a job") for name, number in durations.items()}
+    return {
+        str(name): duration(number, f"{path}: {name!r}", "a job")
+        for name, number in durations.items()
+    }
 
 
 @contextlib.contextmanager
 def _lock_file(path: Path) -> Generator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(posix.open_regular(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT), "wb") as lock:
+    with open(
+        posix.open_regular(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT),
+        "wb",
+    ) as lock:
         if posix.IS_POSIX:
             # On Windows, there is no lock, and the last writer wins.
             posix.fcntl.flock(lock, posix.fcntl.LOCK_EX)

@@ -31,7 +31,9 @@ MAX_CALLS: Final = 10_000
 never changes, so a job that exceeds its timeout does so in each call."""
 
 
-async def sleep_for_duration(add_call: Callable[[], None], seconds: float, *_: object) -> None:
+async def sleep_for_duration(
+    add_call: Callable[[], None], seconds: float, *_: object
+) -> None:
     add_call()
     await anyio.sleep(seconds)
 
@@ -40,7 +42,9 @@ async def sleep_forever(*_: object) -> None:
     await anyio.sleep_forever()
 
 
-async def serve_after_duration(add_call: Callable[[], None], seconds: float, *_: object, task_status: Any) -> None:
+async def serve_after_duration(
+    add_call: Callable[[], None], seconds: float, *_: object, task_status: Any
+) -> None:
     add_call()
     await anyio.sleep(seconds)
     task_status.started()
@@ -78,7 +82,15 @@ OUTERMOST_OPTIONS: Final[dict[str, Any]] = {
     "run_if": "succeeded",
 }
 """The options that replace the options of a scheduler whose copy is outermost, even if it is nested itself."""
-UNCHANGED_OPTIONS: Final = ("label", "forever", "run_if", "keep_result", "timeout", "on_timeout", "priority")
+UNCHANGED_OPTIONS: Final = (
+    "label",
+    "forever",
+    "run_if",
+    "keep_result",
+    "timeout",
+    "on_timeout",
+    "priority",
+)
 
 
 class ScenarioCopy:
@@ -114,16 +126,25 @@ class ScenarioCopy:
         self._policy: Final = policy
         self.copies: Final[dict[AnyJob, Any]] = {}
         self.call_counts: Final = collections.Counter[AnyJob]()
-        self.scheduler: Final = self._copy_scheduler(scheduler, window, OUTERMOST_OPTIONS)
+        self.scheduler: Final = self._copy_scheduler(
+            scheduler, window, OUTERMOST_OPTIONS
+        )
         originals = dict.fromkeys(scheduler.iterate_jobs())
         for job in topological_order(
-            originals, lambda job: [required for required in job.required if required in originals]
+            originals,
+            lambda job: [
+                required for required in job.required if required in originals
+            ],
         ):
             if is_scheduler(job):
                 copy: AnyJob = self._copy_scheduler(job, job.jobs_window, {})
             else:
                 copy = self._copy_job(job)
-            settled_only = [self.copies[other] for other in _job_queries.settled_only_for(job) if other in self.copies]
+            settled_only = [
+                self.copies[other]
+                for other in _job_queries.settled_only_for(job)
+                if other in self.copies
+            ]
             copy.requires(settled_only, settled=True)
             self.copies[job] = copy
         self.copies[scheduler] = self.scheduler
@@ -131,13 +152,17 @@ class ScenarioCopy:
             copy = self.copies[job]
             for name, amount in _job_queries.run_needs(job).items():
                 _option_descriptors.set_run_need(copy, name, amount)
-                owner, total, _ = _job_queries.find_run_resource(job.scheduler or scheduler, name)
+                owner, total, _ = _job_queries.find_run_resource(
+                    job.scheduler or scheduler, name
+                )
                 self.copies.get(owner, self.scheduler).resource_totals[name] = total
             if is_scheduler(job) and is_scheduler(copy):
                 # An input may be in another scheduler.
                 insert_members(copy, [self.copies[member] for member in job])
 
-    def _copy_scheduler(self, original: BaseScheduler, window: object, options: dict[str, Any]) -> SchedulerCopy:
+    def _copy_scheduler(
+        self, original: BaseScheduler, window: object, options: dict[str, Any]
+    ) -> SchedulerCopy:
         """Copy a scheduler without its jobs. `options` replace its own."""
         pool = None
         if original.pool is not None:
@@ -154,16 +179,24 @@ class ScenarioCopy:
     def _copy_job(self, job: AnyJob) -> AnyJob:
         """Copy a job. The arguments of the copy are the duration and the copies of the job's inputs."""
         options = self._copy_options(job)
-        inputs = [self.copies[source] for source in _job_queries.inputs_of(job) if source in self.copies]
+        inputs = [
+            self.copies[source]
+            for source in _job_queries.inputs_of(job)
+            if source in self.copies
+        ]
 
         def add_call() -> None:
             self.add_call(job)
 
         if _job_queries.is_service(job):
-            return _service.Service(serve_after_duration, add_call, self._durations[job], *inputs, **options)
+            return _service.Service(
+                serve_after_duration, add_call, self._durations[job], *inputs, **options
+            )
         if job.forever:
             return _function.Job(sleep_forever, *inputs, **options)
-        return _function.Job(sleep_for_duration, add_call, self._durations[job], *inputs, **options)
+        return _function.Job(
+            sleep_for_duration, add_call, self._durations[job], *inputs, **options
+        )
 
     def add_call(self, job: AnyJob) -> None:
         """Count a call of the user's job, or a run of a nested scheduler."""
@@ -179,7 +212,11 @@ class ScenarioCopy:
             **{name: getattr(job, name) for name in UNCHANGED_OPTIONS},
             # Has an effect here, because jobs may time out in a simulation.
             "critical": _job_queries.criticality(job),
-            "required": [self.copies[required] for required in job.required if required in self.copies],
+            "required": [
+                self.copies[required]
+                for required in job.required
+                if required in self.copies
+            ],
             "expected_duration": self._known_durations.get(job),
             "retry": retry,
             "needs": _job_queries.needs_as_given(job) or None,
@@ -187,8 +224,19 @@ class ScenarioCopy:
 
     def _copy_retry(self, retry: _retry.Retry) -> _retry.Retry:
         """Return a retry with the same pauses, at their longest. A function `on` would run user code."""
-        on: Any = Exception if callable(retry.on) and not isinstance(retry.on, type) else retry.on
-        return _retry.Retry(retry.times, first=retry.first, factor=retry.factor, cap=retry.cap, jitter=False, on=on)
+        on: Any = (
+            Exception
+            if callable(retry.on) and not isinstance(retry.on, type)
+            else retry.on
+        )
+        return _retry.Retry(
+            retry.times,
+            first=retry.first,
+            factor=retry.factor,
+            cap=retry.cap,
+            jitter=False,
+            on=on,
+        )
 
     def _copy_window(self, window: Any) -> Any:
         """Return the window, or its copy if it is a limiter. All schedulers that share the limiter share the copy."""

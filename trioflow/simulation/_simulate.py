@@ -126,9 +126,15 @@ def simulate(
     if not is_scheduler(scheduler):
         raise TypeError(f"simulate({short_repr(scheduler)}): give a Scheduler")
     subject = repr(scheduler.label)
-    for current in (scheduler, *enclosing_schedulers(scheduler), *filter(is_scheduler, scheduler.iterate_jobs())):
+    for current in (
+        scheduler,
+        *enclosing_schedulers(scheduler),
+        *filter(is_scheduler, scheduler.iterate_jobs()),
+    ):
         if current_run(current) is not None:
-            raise RuntimeError(f"simulate({scheduler.label!r}): {current.label!r} is running; simulate before or after")
+            raise RuntimeError(
+                f"simulate({scheduler.label!r}): {current.label!r} is running; simulate before or after"
+            )
     if jobs_window is KEEP_WINDOW:
         window = scheduler.jobs_window
     else:
@@ -142,7 +148,9 @@ def simulate(
     # The copy runs in a new thread, because this thread may be running an event loop.
     with ThreadPoolExecutor(1, THREAD_NAME_PREFIX) as thread, silence_log():
         watch = thread.submit(run_scenario_copy, copy, trace).result()
-    return _make_simulation(scheduler, copy, all_durations, known_durations, window, trace, watch)
+    return _make_simulation(
+        scheduler, copy, all_durations, known_durations, window, trace, watch
+    )
 
 
 def run_scenario_copy(copy: ScenarioCopy, trace: Trace) -> RunWatch:
@@ -158,7 +166,11 @@ def run_scenario_copy(copy: ScenarioCopy, trace: Trace) -> RunWatch:
         # Imported late: a program on trio may import `simulate`, and need no asyncio.
         from ..clock import virtual_options
 
-        copy.scheduler.run(backend="asyncio", backend_options=virtual_options("asyncio"), instruments=[trace, watch])
+        copy.scheduler.run(
+            backend="asyncio",
+            backend_options=virtual_options("asyncio"),
+            instruments=[trace, watch],
+        )
     except NeverSettles as error:
         job, calls = error.args
         raise ValueError(
@@ -166,7 +178,9 @@ def run_scenario_copy(copy: ScenarioCopy, trace: Trace) -> RunWatch:
             f"an expected duration exceeds a timeout: give a longer timeout=, or fewer retries"
         ) from None
     if watch.stall_reason:
-        raise ValueError(f"{subject} would never end: {watch.stall_reason}; give it a timeout= to simulate it")
+        raise ValueError(
+            f"{subject} would never end: {watch.stall_reason}; give it a timeout= to simulate it"
+        )
     return watch
 
 
@@ -238,7 +252,9 @@ def silence_log() -> Generator[None]:
         logger.removeFilter(is_from_other_thread)
 
 
-def resolve_all_durations(scheduler: BaseScheduler, durations: Any) -> tuple[dict[AnyJob, float], dict[AnyJob, float]]:
+def resolve_all_durations(
+    scheduler: BaseScheduler, durations: Any
+) -> tuple[dict[AnyJob, float], dict[AnyJob, float]]:
     """Return two dicts: the durations of all jobs, including guesses for unknown ones, and the known durations alone.
 
     An unknown duration is assumed to be 0 for a service, and otherwise the median of the known durations of ordinary
@@ -253,8 +269,15 @@ def resolve_all_durations(scheduler: BaseScheduler, durations: Any) -> tuple[dic
         if job.expected_duration is not None:
             known[job] = job.expected_duration
     known.update(_duration_sources.resolve_durations(source, scheduler))
-    median = median_duration(number for job, number in known.items() if not job.forever and not is_scheduler(job))
-    return {job: known.get(job, 0.0 if is_service(job) else median) for job in scheduler.iterate_jobs()}, known
+    median = median_duration(
+        number
+        for job, number in known.items()
+        if not job.forever and not is_scheduler(job)
+    )
+    return {
+        job: known.get(job, 0.0 if is_service(job) else median)
+        for job in scheduler.iterate_jobs()
+    }, known
 
 
 def _make_simulation(
@@ -270,16 +293,26 @@ def _make_simulation(
     starts: dict[AnyJob, float] = {}
     ends: dict[AnyJob, float] = {}
     for job, job_copy in copy.copies.items():
-        if job is not scheduler and job_copy.started_at is not None and job_copy.finished_at is not None:
+        if (
+            job is not scheduler
+            and job_copy.started_at is not None
+            and job_copy.finished_at is not None
+        ):
             starts[job] = job_copy.started_at
             ends[job] = job_copy.finished_at
     size = max_slots(window)
-    holders = {copy.copies[job] for job in slot_users(scheduler, window)} - watch.clean_up_copies
+    holders = {
+        copy.copies[job] for job in slot_users(scheduler, window)
+    } - watch.clean_up_copies
     slot_seconds = sum(filter(None, (job.took for job in holders)), 0.0)
     utilisation = None
     if size and makespan:
         utilisation = slot_seconds / (min(size, sys.maxsize) * makespan)
-    analysis = PathAnalysis(scheduler, {job: _working_time(copy.copies[job], watch) for job in durations}, window)
+    analysis = PathAnalysis(
+        scheduler,
+        {job: _working_time(copy.copies[job], watch) for job in durations},
+        window,
+    )
     guessed = {
         job: number
         for job, number in durations.items()
@@ -376,14 +409,21 @@ class PathAnalysis:
 
     """
 
-    def __init__(self, scheduler: BaseScheduler, work: Mapping[AnyJob, float], window: object) -> None:
+    def __init__(
+        self, scheduler: BaseScheduler, work: Mapping[AnyJob, float], window: object
+    ) -> None:
         self._scheduler: Final = scheduler
         # Of schedulers, too, nested ones before those around them.
         self._seconds: Final = dict(work)
-        schedulers = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
+        schedulers = [
+            scheduler,
+            *(job for job in scheduler.iterate_jobs() if is_scheduler(job)),
+        ]
         self._paths: Final[dict[AnyJob, LongestPath]] = {}
         for current in reversed(schedulers):
-            self._paths[current] = self._analyze(current, window if current is scheduler else current.jobs_window)
+            self._paths[current] = self._analyze(
+                current, window if current is scheduler else current.jobs_window
+            )
 
     @property
     def lower_bound(self) -> float:
@@ -406,7 +446,12 @@ class PathAnalysis:
         # Enclosing schedulers first.
         for scheduler in reversed(self._paths):
             outer = slack.get(scheduler, 0.0)
-            slack.update({job: outer + seconds for job, seconds in self._paths[scheduler].slack.items()})
+            slack.update(
+                {
+                    job: outer + seconds
+                    for job, seconds in self._paths[scheduler].slack.items()
+                }
+            )
         return slack
 
     def _analyze(self, scheduler: BaseScheduler, window: Any) -> LongestPath:
@@ -414,11 +459,17 @@ class PathAnalysis:
         predecessors = partial(all_requirements, scheduler)
         order = topological_order(scheduler)
         awaited = set(itertools.chain.from_iterable(map(predecessors, order)))
-        seconds.update(dict.fromkeys((job for job in order if job.forever and job not in awaited), 0.0))
+        seconds.update(
+            dict.fromkeys(
+                (job for job in order if job.forever and job not in awaited), 0.0
+            )
+        )
         latest: dict[AnyJob, AnyJob | None] = {}
         ends: dict[AnyJob, float] = {}
         for job in order:
-            last = latest[job] = max(predecessors(job), key=ends.__getitem__, default=None)
+            last = latest[job] = max(
+                predecessors(job), key=ends.__getitem__, default=None
+            )
             ends[job] = seconds[job] + (0.0 if last is None else ends[last])
         last = max(order, key=ends.__getitem__, default=None)
         enough = first_options(scheduler)[0]
@@ -428,8 +479,13 @@ class PathAnalysis:
             last = sorted(order, key=ends.__getitem__)[max(0, number - 1)]
         length = 0.0 if last is None else ends[last]
         # From its start to the end of the run.
-        remaining = _graph_algorithms.longest_path_lengths(order, predecessors, seconds, 0.0)
-        slack = {job: max(0.0, length - (ends[job] - seconds[job]) - remaining[job]) for job in order}
+        remaining = _graph_algorithms.longest_path_lengths(
+            order, predecessors, seconds, 0.0
+        )
+        slack = {
+            job: max(0.0, length - (ends[job] - seconds[job]) - remaining[job])
+            for job in order
+        }
         seconds[scheduler] = length
         if enough is not None:
             # Which of its jobs do their work is another question in another order.

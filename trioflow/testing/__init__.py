@@ -53,7 +53,15 @@ from ._explore import BrokenRun as BrokenRun
 from ._explore import Exploration as Exploration
 from ._explore import explore as explore
 
-__all__ = ["FAULTS", "BrokenRun", "Exploration", "VirtualTimeEventLoop", "explore", "run_virtual", "virtual_options"]
+__all__ = [
+    "FAULTS",
+    "BrokenRun",
+    "Exploration",
+    "VirtualTimeEventLoop",
+    "explore",
+    "run_virtual",
+    "virtual_options",
+]
 
 for _name in __all__:
     if _name != "FAULTS":

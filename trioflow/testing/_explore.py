@@ -26,7 +26,15 @@ from .._core.base._text_forms import is_among, short_repr
 from .._core.job._job_options import check_number
 from ..abc import BackendName
 from ._explored_run import ExploredRun
-from ._fault_plans import FAULT_OF_KIND, SHORT_DELAY, Change, Plan, PlanGenerator, RunOutcome, read_plan
+from ._fault_plans import (
+    FAULT_OF_KIND,
+    SHORT_DELAY,
+    Change,
+    Plan,
+    PlanGenerator,
+    RunOutcome,
+    read_plan,
+)
 from ._judge import MIN_ROUND_WAITS, PLAIN_ROUND_WAITS, ROUND_FACTOR, count_arguments
 
 MAX_SHRINK_RUNS: Final = 500
@@ -35,7 +43,9 @@ MAX_FIRST_TASKS: Final = 6
 FAULTS: Final = tuple(dict.fromkeys(FAULT_OF_KIND.values()))
 """The kinds of faults of `explore`: "order", "durations", "timeouts", "failures", "cancellation", "ctrl-c", "crash"."""
 
-NO_WORLD_TEXT: Final = "make_scheduler takes no argument; let it take the world, which outlives a crash"
+NO_WORLD_TEXT: Final = (
+    "make_scheduler takes no argument; let it take the world, which outlives a crash"
+)
 BACKENDS: Final = get_args(BackendName)
 RUNS_PER_GC: Final = 50
 """The number of runs between two garbage collections. Automatic collection would take a fifth of the time."""
@@ -59,7 +69,12 @@ class Shrinker:
 
     """
 
-    def __init__(self, broken: RunOutcome, order_seed: int | None, run: Callable[[Plan], RunOutcome]) -> None:
+    def __init__(
+        self,
+        broken: RunOutcome,
+        order_seed: int | None,
+        run: Callable[[Plan], RunOutcome],
+    ) -> None:
         self._run_plan: Final = run
         self.smallest = broken
         self.run_count = 0
@@ -71,12 +86,20 @@ class Shrinker:
         If the plan alone does not reproduce the violated invariant, return the original outcome.
         """
         original = self.smallest
-        applied = [change for change in original.plan.changes if change in original.applied_changes]
+        applied = [
+            change
+            for change in original.plan.changes
+            if change in original.applied_changes
+        ]
         order_changes = list[Change]()
         if self._order_seed is not None:
             for iteration in original.task_order.chosen_orders:
-                order_changes.append(Change("turn", "", iteration, float(self._order_seed)))
-        if not self._still_breaks(applied) and not (order_changes and self._still_breaks([*order_changes, *applied])):
+                order_changes.append(
+                    Change("turn", "", iteration, float(self._order_seed))
+                )
+        if not self._still_breaks(applied) and not (
+            order_changes and self._still_breaks([*order_changes, *applied])
+        ):
             return original
         changes = list(self.smallest.plan.changes)
         changes = self._leave_out_parts(changes)
@@ -192,7 +215,9 @@ def explore(
     *,
     runs: int = 1000,
     seed: int | str | None = None,
-    check: Callable[[Scheduler], object] | Callable[[Scheduler, dict[Any, Any]], object] | None = None,
+    check: Callable[[Scheduler], object]
+    | Callable[[Scheduler, dict[Any, Any]], object]
+    | None = None,
     faults: Collection[str] = FAULTS,
     backends: Collection[str] = BACKENDS,
 ) -> Exploration:
@@ -260,22 +285,32 @@ def explore(
     chosen_faults = _choose_names(faults, FAULTS, "faults", "all of them")
     backend_names = _choose_names(backends, BACKENDS, "backends", "both")
     if not chosen_faults:
-        raise ValueError("faults=(): choose at least one; for a plain run, give seed='trio' or seed='asyncio'")
+        raise ValueError(
+            "faults=(): choose at least one; for a plain run, give seed='trio' or seed='asyncio'"
+        )
     if not backend_names:
         raise ValueError("backends=(): choose one of 'trio' and 'asyncio', or both")
     if not takes_world:
         if chosen_faults == ("crash",):
             raise ValueError(f"faults=('crash',): {NO_WORLD_TEXT}")
         chosen_faults = tuple(fault for fault in chosen_faults if fault != "crash")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, str))):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"seed={short_repr(seed)}: give a whole number, or the text from the story of a broken run")
+    if seed is not None and (
+        isinstance(seed, bool) or not isinstance(seed, (int, str))
+    ):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(
+            f"seed={short_repr(seed)}: give a whole number, or the text from the story of a broken run"
+        )
     if loop_running():
-        raise RuntimeError("explore() starts an event loop, but one is already running: call it from synchronous code")
+        raise RuntimeError(
+            "explore() starts an event loop, but one is already running: call it from synchronous code"
+        )
     explorer = _Explorer(make_scheduler, check)
     with _suspend_log_and_gc():
         if isinstance(seed, str):
             plan = read_plan(seed)
-            if not takes_world and any(change.kind == "crash" for change in plan.changes):
+            if not takes_world and any(
+                change.kind == "crash" for change in plan.changes
+            ):
                 raise ValueError(f"seed={seed!r}: {NO_WORLD_TEXT}")
             return explorer.repeat(plan, seed)
         if seed is None:
@@ -284,7 +319,9 @@ def explore(
 
 
 class _Explorer:
-    def __init__(self, make: Callable[..., Scheduler], check: Callable[..., object] | None) -> None:
+    def __init__(
+        self, make: Callable[..., Scheduler], check: Callable[..., object] | None
+    ) -> None:
         self._make_scheduler: Final = make
         self._check: Final = check
         self._round_size = PLAIN_ROUND_WAITS
@@ -295,7 +332,9 @@ class _Explorer:
         self._run_count += 1
         if not self._run_count % RUNS_PER_GC:
             gc.collect()
-        outcome = ExploredRun(self._make_scheduler, self._check, plan, self._round_size, order_seed).run()
+        outcome = ExploredRun(
+            self._make_scheduler, self._check, plan, self._round_size, order_seed
+        ).run()
         if self._run_count == 1 and outcome.make_error is not None:
             raise outcome.make_error
         return outcome
@@ -317,12 +356,16 @@ class _Explorer:
         for change in plan.changes:
             if change.name and change.name not in outcome.wait_counts:
                 names = ", ".join(map(repr, outcome.wait_counts)) or "none"
-                raise ValueError(f"seed={seed!r}: the scenario has no job {change.name!r}; its jobs are {names}")
+                raise ValueError(
+                    f"seed={seed!r}: the scenario has no job {change.name!r}; its jobs are {names}"
+                )
         if outcome.violated_invariant is not None:
             raise _make_broken_run(outcome, "This run violates an invariant:")
         for change in plan.changes:
             if change not in outcome.applied_changes:
-                waits = f"{change.name!r} waited {outcome.wait_counts[change.name]} times"
+                waits = (
+                    f"{change.name!r} waited {outcome.wait_counts[change.name]} times"
+                )
                 raise ValueError(
                     f"seed={seed!r}: {str(change)!r} could not be applied in this run, in which {waits}: the seed is "
                     f"from another scenario"
@@ -330,7 +373,9 @@ class _Explorer:
         self._count_faults(outcome, None)
         return Exploration(1, seed, dict(self._fault_counts))
 
-    def explore(self, runs: int, seed: int, faults: tuple[str, ...], backends: tuple[str, ...]) -> Exploration:
+    def explore(
+        self, runs: int, seed: int, faults: tuple[str, ...], backends: tuple[str, ...]
+    ) -> Exploration:
         __tracebackhide__ = True
         generator = PlanGenerator(seed, faults)
         plain_wait_count, plain_duration = 0, 0.0
@@ -341,28 +386,40 @@ class _Explorer:
                 order_seed = None
             else:
                 if number == len(backends):
-                    self._round_size = max(MIN_ROUND_WAITS, ROUND_FACTOR * plain_wait_count)
+                    self._round_size = max(
+                        MIN_ROUND_WAITS, ROUND_FACTOR * plain_wait_count
+                    )
                     generator.begin(plain_duration)
                 plan, order_seed = generator.next_plan(backend)
             try:
                 outcome = self._run(plan, order_seed)
             except Exception as error:
                 if number:
-                    error.add_note(f"This is run {number + 1} of {runs} (seed={seed}) of explore: {plan}")
+                    error.add_note(
+                        f"This is run {number + 1} of {runs} (seed={seed}) of explore: {plan}"
+                    )
                 raise
             if outcome.violated_invariant is not None:
                 heading = f"Run {number + 1} of {runs} (seed={seed}) violates an invariant. The shortest story of it:"
-                raise _make_broken_run(Shrinker(outcome, order_seed, self._run).shrink(), heading)
+                raise _make_broken_run(
+                    Shrinker(outcome, order_seed, self._run).shrink(), heading
+                )
             if number < len(backends):
                 plain_wait_count = max(plain_wait_count, outcome.total_wait_count)
                 plain_duration = max(plain_duration, outcome.end_time)
             generator.record(outcome)
             self._count_faults(outcome, order_seed)
-        fault_counts = {fault: self._fault_counts[fault] for fault in faults if self._fault_counts[fault]}
+        fault_counts = {
+            fault: self._fault_counts[fault]
+            for fault in faults
+            if self._fault_counts[fault]
+        }
         return Exploration(runs, seed, fault_counts)
 
     def _count_faults(self, outcome: RunOutcome, order_seed: int | None) -> None:
-        applied_faults = {FAULT_OF_KIND[change.kind] for change in outcome.applied_changes}
+        applied_faults = {
+            FAULT_OF_KIND[change.kind] for change in outcome.applied_changes
+        }
         if order_seed is not None:
             applied_faults.add("order")
         self._fault_counts.update(applied_faults)
@@ -381,13 +438,19 @@ def _make_broken_run(outcome: RunOutcome, heading: str) -> BrokenRun:
     for change in plan.changes:
         if change.kind == "rank":
             when = "before" if change.value < 0 else "after"
-            lines.append(f"{'':10}whenever several can resume, {change.name!r} resumes {when} the others")
+            lines.append(
+                f"{'':10}whenever several can resume, {change.name!r} resumes {when} the others"
+            )
         elif change.kind == "first":
-            lines.append(f"{'':10}in iteration {change.at} of the loop, {change.name!r} resumes before the others")
+            lines.append(
+                f"{'':10}in iteration {change.at} of the loop, {change.name!r} resumes before the others"
+            )
         elif change.kind == "turn":
             chosen_order = outcome.task_order.chosen_orders.get(change.at, [])
             order = ", ".join(map(repr, filter(None, chosen_order))) or "another one"
-            lines.append(f"{'':10}in iteration {change.at} of the loop, the order is {order}")
+            lines.append(
+                f"{'':10}in iteration {change.at} of the loop, the order is {order}"
+            )
     if not plan.changes:
         lines.append(f"{'':10}no fault was injected into this run")
     lines += [f"  {line}" for line in outcome.event_lines]
@@ -413,11 +476,17 @@ def _suspend_log_and_gc() -> Generator[None]:
             gc.enable()
 
 
-def _choose_names(value: Any, known: tuple[str, ...], name: str, default_text: str) -> tuple[str, ...]:
+def _choose_names(
+    value: Any, known: tuple[str, ...], name: str, default_text: str
+) -> tuple[str, ...]:
     is_collection: bool = isinstance(value, Collection) and not isinstance(value, str)
     if not is_collection:
-        raise TypeError(f"{name}={short_repr(value)}: give a tuple of names, or omit it for {default_text}")
+        raise TypeError(
+            f"{name}={short_repr(value)}: give a tuple of names, or omit it for {default_text}"
+        )
     for entry in cast("Collection[object]", value):
         if not is_among(entry, known):
-            raise ValueError(f"{name}=...: unknown name {short_repr(entry)}; choose from {', '.join(map(repr, known))}")
+            raise ValueError(
+                f"{name}=...: unknown name {short_repr(entry)}; choose from {', '.join(map(repr, known))}"
+            )
     return tuple(known_name for known_name in known if known_name in value)

@@ -50,9 +50,22 @@ from .._core.job import _ancestors, _interception, _labels, _retry
 from .._core.job._job import AnyJob, is_scheduler
 from .._core.run._instruments import Instrument
 from .._core.scheduler._base_scheduler import interrupt
-from .._core.words._job_queries import has_hard_timeout, is_ready, is_service, runs_outside_loop
+from .._core.words._job_queries import (
+    has_hard_timeout,
+    is_ready,
+    is_service,
+    runs_outside_loop,
+)
 from . import _judge
-from ._fault_plans import END_PLACE, FAULT_OF_KIND, Change, InjectedError, Plan, RunOutcome, SteppedJob
+from ._fault_plans import (
+    END_PLACE,
+    FAULT_OF_KIND,
+    Change,
+    InjectedError,
+    Plan,
+    RunOutcome,
+    SteppedJob,
+)
 from ._judge import PLAIN_ROUND_WAITS, Judge, ProgressWatch, Story
 from ._task_order import FIRST_TASK_NAME, TaskOrder, set_task_order
 
@@ -60,7 +73,9 @@ MAX_ENDING_ITERATIONS: Final = 4
 """The number of iterations of asyncio's event loop that tasks may take to finish after the run."""
 EXTERNAL_FAULTS: Final = frozenset({"cancellation", "ctrl-c", "crash"})
 
-current_explored_run: Final[contextvars.ContextVar[ExploredRun]] = contextvars.ContextVar("trioflow exploration")
+current_explored_run: Final[contextvars.ContextVar[ExploredRun]] = (
+    contextvars.ContextVar("trioflow exploration")
+)
 
 
 class ExploredRun:
@@ -88,10 +103,14 @@ class ExploredRun:
         self.plan: Final = plan
         # By the name of the job, then the place.
         self._changes_by_place: Final[dict[str, dict[int, list[Change]]]] = {}
-        order_changes = [change for change in plan.changes if FAULT_OF_KIND[change.kind] == "order"]
+        order_changes = [
+            change for change in plan.changes if FAULT_OF_KIND[change.kind] == "order"
+        ]
         for change in plan.changes:
             if change not in order_changes:
-                self._changes_by_place.setdefault(change.name, {}).setdefault(change.at, []).append(change)
+                self._changes_by_place.setdefault(change.name, {}).setdefault(
+                    change.at, []
+                ).append(change)
         self.task_order: Final = TaskOrder(order_changes, order_seed)
         self.outcome: Final = RunOutcome(plan, self.task_order)
         self.outcome.applied_changes.update(order_changes)
@@ -99,7 +118,12 @@ class ExploredRun:
         self._story: Final = Story(self.outcome, self._stepped_jobs)
         self._judge: Final = Judge(check, self._story)
         self._watch: Final = ProgressWatch(
-            self._story, self._judge, self.task_order, round_size, self._cancel_run, self.reject_scenario
+            self._story,
+            self._judge,
+            self.task_order,
+            round_size,
+            self._cancel_run,
+            self.reject_scenario,
         )
         self._world: dict[Any, Any] = {}
         # A copy of the world at the moment of the crash.
@@ -138,7 +162,9 @@ class ExploredRun:
             while self._is_crashed and self._rejection is None:
                 self._is_crashed = False
                 self._world = self._crash_copy
-                self._story.add_line("the program starts again, with the same journal", 0.0)
+                self._story.add_line(
+                    "the program starts again, with the same journal", 0.0
+                )
                 self._run_once()
         if self._rejection is not None:
             raise self._rejection
@@ -153,10 +179,24 @@ class ExploredRun:
         outcome = self.outcome
         outcome.wait_counts.update(self._waits_before_crash)
         for stepped in self._stepped_jobs.values():
-            outcome.wait_counts[stepped.name] = self._waits_before_crash[stepped.name] + stepped.wait_count
-            if any(has_hard_timeout(level) for level in (stepped.job, *_ancestors.enclosing_schedulers(stepped.job))):
+            outcome.wait_counts[stepped.name] = (
+                self._waits_before_crash[stepped.name] + stepped.wait_count
+            )
+            if any(
+                has_hard_timeout(level)
+                for level in (
+                    stepped.job,
+                    *_ancestors.enclosing_schedulers(stepped.job),
+                )
+            ):
                 outcome.jobs_with_timeout.add(stepped.name)
-            if any(level.retry for level in (stepped.job, *_ancestors.enclosing_schedulers(stepped.job))):
+            if any(
+                level.retry
+                for level in (
+                    stepped.job,
+                    *_ancestors.enclosing_schedulers(stepped.job),
+                )
+            ):
                 outcome.jobs_with_retries.add(stepped.name)
 
     def _run_once(self) -> None:
@@ -173,7 +213,12 @@ class ExploredRun:
                     trio.run(self._main, **options)
                 except trio.TrioInternalError as error:
                     text = f"trio breaks down: {_judge.describe_error(error.__cause__ or error)}"
-                    self._judge.record_violation("trio breaks down", text, error, self._story.last_activity_time())
+                    self._judge.record_violation(
+                        "trio breaks down",
+                        text,
+                        error,
+                        self._story.last_activity_time(),
+                    )
             else:
                 anyio.run(self._main, backend="asyncio", backend_options=options)
 
@@ -181,12 +226,16 @@ class ExploredRun:
         is_trio = self.plan.backend == "trio"
         current_explored_run.set(self)
         try:
-            made = _judge.call_user_function(self._make_scheduler, "make_scheduler", None, self._world)
+            made = _judge.call_user_function(
+                self._make_scheduler, "make_scheduler", None, self._world
+            )
         except Exception as error:
             if not self.outcome.total_wait_count:
                 self.outcome.make_error = error
             text = f"make_scheduler raises {_judge.describe_error(error)}"
-            self._judge.record_violation(f"make_scheduler raises {type(error).__name__}", text, error)
+            self._judge.record_violation(
+                f"make_scheduler raises {type(error).__name__}", text, error
+            )
             return
         self._scheduler = scheduler = _check_scheduler(made)
         self._prepare(scheduler)
@@ -208,7 +257,9 @@ class ExploredRun:
                 self._watch.watch_timeout(scheduler, self._task_group)
                 with anyio.CancelScope() as self._cut_scope:
                     try:
-                        await scheduler.co_run(instruments=[_StepInstrument(self)], journal=journal)
+                        await scheduler.co_run(
+                            instruments=[_StepInstrument(self)], journal=journal
+                        )
                     except anyio.get_cancelled_exc_class():
                         if not self._native_cancel_count:
                             raise
@@ -229,7 +280,9 @@ class ExploredRun:
         if not is_trio:
             leftover_tasks = asyncio.all_tasks() - earlier_tasks
         names = [task.get_name() for task in leftover_tasks]
-        self._rejection = self._rejection or self._judge.check(scheduler, raised, names, self._world)
+        self._rejection = self._rejection or self._judge.check(
+            scheduler, raised, names, self._world
+        )
 
     def _prepare(self, scheduler: Scheduler) -> None:
         if scheduler.stop_reason is not None:
@@ -261,7 +314,9 @@ class ExploredRun:
 
     # ---- the jobs
 
-    def call(self, job: AnyJob, function: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
+    def call(
+        self, job: AnyJob, function: Callable[[], Awaitable[Any]]
+    ) -> Awaitable[Any]:
         stepped = self._stepped_jobs.get(job)
         if stepped is None or is_scheduler(job):
             if stepped is not None:
@@ -269,13 +324,17 @@ class ExploredRun:
             return function()
         return self._step_coroutine(stepped, function)
 
-    async def shut_down(self, job: AnyJob, function: Callable[[], Awaitable[Any]]) -> None:
+    async def shut_down(
+        self, job: AnyJob, function: Callable[[], Awaitable[Any]]
+    ) -> None:
         if job in self._stepped_jobs:
             self._stepped_jobs[job].shutdown_count += 1
         await function()
 
     @types.coroutine
-    def _step_coroutine(self, stepped: SteppedJob, function: Callable[[], Awaitable[Any]]) -> Generator[Any, Any, Any]:
+    def _step_coroutine(
+        self, stepped: SteppedJob, function: Callable[[], Awaitable[Any]]
+    ) -> Generator[Any, Any, Any]:
         stepped.call_count += 1
         stepped.is_running = True
         task_id = anyio.get_current_task().id
@@ -331,15 +390,23 @@ class ExploredRun:
         """Remove and return the changes at a place in a job, with the failures to repeat there."""
         changes = self._changes_by_place.get(stepped.name, {}).pop(place, [])
         if stepped.pending_failures:
-            changes = [*changes, *stepped.take_failures(_judge.describe_place(stepped, place))]
+            changes = [
+                *changes,
+                *stepped.take_failures(_judge.describe_place(stepped, place)),
+            ]
         return changes
 
-    async def _apply_outside_waits(self, stepped: SteppedJob, changes: list[Change]) -> None:
+    async def _apply_outside_waits(
+        self, stepped: SteppedJob, changes: list[Change]
+    ) -> None:
         """Apply the changes at the beginning of a job, or after its body has returned."""
         await self._apply_external_changes(stepped, changes)
         for change in changes:
             if change.kind == "late" and not change.at:
-                self._apply(change, f"{stepped.name!r} begins {_judge.describe_delay(change.value)}")
+                self._apply(
+                    change,
+                    f"{stepped.name!r} begins {_judge.describe_delay(change.value)}",
+                )
                 await anyio.sleep(change.value)
             elif change.kind == "hang" and not change.at:
                 self._apply(change, f"{stepped.name!r} hangs at its beginning")
@@ -347,16 +414,22 @@ class ExploredRun:
             elif change.kind == "fail":
                 raise self._make_injected_error(stepped, change)
 
-    def _schedule_external_changes(self, stepped: SteppedJob, changes: list[Change]) -> None:
+    def _schedule_external_changes(
+        self, stepped: SteppedJob, changes: list[Change]
+    ) -> None:
         """If there are external changes, start a task that applies them to the waiting job.
 
         The task resumes first in the next iteration of the event loop.
         """
         if any(FAULT_OF_KIND[change.kind] in EXTERNAL_FAULTS for change in changes):
             self.task_order.is_first_task_pending = True
-            self._task_group.start_soon(self._apply_external_changes, stepped, changes, name=FIRST_TASK_NAME)
+            self._task_group.start_soon(
+                self._apply_external_changes, stepped, changes, name=FIRST_TASK_NAME
+            )
 
-    async def _apply_external_changes(self, stepped: SteppedJob, changes: list[Change]) -> None:
+    async def _apply_external_changes(
+        self, stepped: SteppedJob, changes: list[Change]
+    ) -> None:
         """Apply the external changes among `changes` to a job that begins, waits or ends, or to its run."""
         job = stepped.job
         for change in changes:
@@ -364,16 +437,25 @@ class ExploredRun:
             if change.kind == "cancel":
                 if is_ready(job) or (is_service(job) and not change.at):
                     continue
-                self._apply(change, f"{stepped.name!r} is cancelled {place}{self._story.describe_holders(stepped)}")
+                self._apply(
+                    change,
+                    f"{stepped.name!r} is cancelled {place}{self._story.describe_holders(stepped)}",
+                )
                 with contextlib.suppress(RuntimeError):
                     job.cancel()
             elif change.kind == "stop":
                 enclosing: Any = job.scheduler
-                self._apply(change, f"{enclosing.label!r} is cancelled, while {stepped.name!r} is {place}")
+                self._apply(
+                    change,
+                    f"{enclosing.label!r} is cancelled, while {stepped.name!r} is {place}",
+                )
                 with contextlib.suppress(RuntimeError):
                     enclosing.cancel()
             elif change.kind == "cut" and self._cut_scope is not None:
-                self._apply(change, f"the whole run is cancelled from outside, while {stepped.name!r} is {place}")
+                self._apply(
+                    change,
+                    f"the whole run is cancelled from outside, while {stepped.name!r} is {place}",
+                )
                 if self._host_task is not None and change.value:
                     self._host_task.cancel()
                     self._native_cancel_count += 1
@@ -381,7 +463,9 @@ class ExploredRun:
                     self._cut_scope.cancel()
             elif change.kind == "ctrl-c":
                 self._apply(change, f"Ctrl-C, while {stepped.name!r} is {place}")
-                self._judge.allowed_error = self._judge.allowed_error or KeyboardInterrupt()
+                self._judge.allowed_error = (
+                    self._judge.allowed_error or KeyboardInterrupt()
+                )
                 interrupt(self._scheduler, self._judge.allowed_error)
             elif change.kind == "crash" and not self._is_crashed:
                 self._apply(
@@ -416,12 +500,17 @@ class ExploredRun:
         if self._cut_scope is not None:
             self._cut_scope.cancel()
 
-    async def _delay_resumption(self, stepped: SteppedJob, changes: list[Change]) -> None:
+    async def _delay_resumption(
+        self, stepped: SteppedJob, changes: list[Change]
+    ) -> None:
         for change in changes:
             if change.kind == "late":
                 place = _judge.describe_place(stepped, change.at)
                 holders = self._story.describe_holders(stepped)
-                self._apply(change, f"{stepped.name!r} resumes {_judge.describe_delay(change.value)} {place}{holders}")
+                self._apply(
+                    change,
+                    f"{stepped.name!r} resumes {_judge.describe_delay(change.value)} {place}{holders}",
+                )
                 with anyio.CancelScope(shield=self.plan.backend == "trio"):
                     await anyio.sleep(change.value)
 
@@ -435,19 +524,28 @@ class ExploredRun:
         # trio ends even a sleep with `Cancelled` when the sleep's time is up:
         # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_timeouts.py#L91.
         is_trio = self.plan.backend == "trio"
-        if error is not None and not (is_trio and isinstance(error, anyio.get_cancelled_exc_class())):
+        if error is not None and not (
+            is_trio and isinstance(error, anyio.get_cancelled_exc_class())
+        ):
             return error
         for change in changes:
             if change.kind == "fail" and _judge.is_sleeping(stepped.waiting_coroutine):
                 return self._make_injected_error(stepped, change)
         return error
 
-    def _make_injected_error(self, stepped: SteppedJob, change: Change) -> InjectedError:
+    def _make_injected_error(
+        self, stepped: SteppedJob, change: Change
+    ) -> InjectedError:
         """Create the exception of an injected failure, and schedule the remaining repetitions at the same place."""
         place = _judge.describe_place(stepped, change.at)
-        self._apply(change, f"{stepped.name!r} fails {place}{self._story.describe_holders(stepped)}")
+        self._apply(
+            change,
+            f"{stepped.name!r} fails {place}{self._story.describe_holders(stepped)}",
+        )
         if change.value > 1:
-            stepped.pending_failures.append((place, replace(change, value=change.value - 1)))
+            stepped.pending_failures.append(
+                (place, replace(change, value=change.value - 1))
+            )
         return InjectedError(f"explore makes {stepped.name!r} fail {place}")
 
     # ---- the story
@@ -489,12 +587,16 @@ class _StepInstrument(Instrument):
 def _check_scheduler(scheduler: object) -> Any:
     if inspect.iscoroutine(scheduler):
         scheduler.close()
-        raise TypeError("make_scheduler is async: make it a plain function that returns a Scheduler")
+        raise TypeError(
+            "make_scheduler is async: make it a plain function that returns a Scheduler"
+        )
     if not is_scheduler(scheduler):
         what = "nothing"
         if scheduler is not None:
             what = short_repr(scheduler)
-        raise TypeError(f"make_scheduler returned {what}: let it build and return a Scheduler")
+        raise TypeError(
+            f"make_scheduler returned {what}: let it build and return a Scheduler"
+        )
     return scheduler
 
 

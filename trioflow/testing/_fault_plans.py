@@ -150,7 +150,9 @@ class SteppedJob:
     waiting_coroutine: Any = None
     wait_start: float = 0.0
     shutdown_count: int = 0
-    pending_failures: list[tuple[str, Change]] = field(default_factory=list[tuple[str, Change]])
+    pending_failures: list[tuple[str, Change]] = field(
+        default_factory=list[tuple[str, Change]]
+    )
 
     def take_failures(self, place: str) -> list[Change]:
         failures = self.pending_failures
@@ -209,7 +211,9 @@ class PlanGenerator:
         self._random: Final = random.Random(seed)
         self._faults: Final = frozenset(faults)
         others = self._faults - {"order", "durations"}
-        self._kinds: Final = [kind for kind, fault in FAULT_OF_KIND.items() if fault in others]
+        self._kinds: Final = [
+            kind for kind, fault in FAULT_OF_KIND.items() if fault in others
+        ]
         self._wait_counts: Final[dict[str, int]] = {}
         self._jobs_with_timeout: Final[set[str]] = set()
         self._jobs_with_retries: Final[set[str]] = set()
@@ -311,10 +315,17 @@ class PlanGenerator:
         at = self._random.randint(-1, self._wait_counts[name])
         if kind == "fail":
             value = self._random.choice((0.0, 0.0, *FAILURE_COUNTS))
-        return Change(kind, name, 0 if kind == "hang" else at, value or float(kind == "cut" and at % 2))
+        return Change(
+            kind,
+            name,
+            0 if kind == "hang" else at,
+            value or float(kind == "cut" and at % 2),
+        )
 
     def _draw_delay(self) -> float:
         if "durations" not in self._faults:
             return SHORT_DELAY
         plain = self._plain_duration
-        return self._random.choice((SHORT_DELAY, SHORT_DELAY, plain / 8, plain / 2, plain, 2 * plain + 1))
+        return self._random.choice(
+            (SHORT_DELAY, SHORT_DELAY, plain / 8, plain / 2, plain, 2 * plain + 1)
+        )

@@ -54,7 +54,9 @@ class Story:
 
     """
 
-    def __init__(self, outcome: RunOutcome, stepped_jobs: Mapping[AnyJob, SteppedJob]) -> None:
+    def __init__(
+        self, outcome: RunOutcome, stepped_jobs: Mapping[AnyJob, SteppedJob]
+    ) -> None:
         self.outcome: Final = outcome
         self.stepped_jobs: Final = stepped_jobs
 
@@ -67,19 +69,41 @@ class Story:
         holds: list[str] = []
         for other in self.stepped_jobs.values():
             if other is not stepped and other.job.state is JobState.RUNNING:
-                granted = {name: has for name, has in other.job.granted.items() if not isinstance(has, dict)}
+                granted = {
+                    name: has
+                    for name, has in other.job.granted.items()
+                    if not isinstance(has, dict)
+                }
                 if granted:
-                    holds.append(f"{other.name!r} holds {', '.join(f'{name}={has}' for name, has in granted.items())}")
+                    holds.append(
+                        f"{other.name!r} holds {', '.join(f'{name}={has}' for name, has in granted.items())}"
+                    )
         return clause(" while {}", " and ".join(holds))
 
     def last_activity_time(self) -> float:
         """Return the last time when a job began its current wait or finished, or 0 if there is none."""
-        times = [stepped.wait_start for stepped in self.stepped_jobs.values() if stepped.waiting_coroutine is not None]
-        return max(times + [job.finished_at for job in self.stepped_jobs if job.finished_at is not None], default=0.0)
+        times = [
+            stepped.wait_start
+            for stepped in self.stepped_jobs.values()
+            if stepped.waiting_coroutine is not None
+        ]
+        return max(
+            times
+            + [
+                job.finished_at
+                for job in self.stepped_jobs
+                if job.finished_at is not None
+            ],
+            default=0.0,
+        )
 
     def add_waiting_jobs(self) -> None:
         """Add lines to the story: where each running job waits, and which jobs wait for a slot or a resource."""
-        waiting = [stepped.name for stepped in self.stepped_jobs.values() if stepped.job.state is JobState.SCHEDULED]
+        waiting = [
+            stepped.name
+            for stepped in self.stepped_jobs.values()
+            if stepped.job.state is JobState.SCHEDULED
+        ]
         for stepped in self.stepped_jobs.values():
             if stepped.waiting_coroutine is not None:
                 self.outcome.event_lines.append(
@@ -87,7 +111,9 @@ class Story:
                     f"at {waiting_line(stepped.waiting_coroutine)}"
                 )
         if waiting:
-            self.outcome.event_lines.append(f"{'':12}{join_names([*map(repr, waiting)], 3)} wait for their turn")
+            self.outcome.event_lines.append(
+                f"{'':12}{join_names([*map(repr, waiting)], 3)} wait for their turn"
+            )
 
 
 def describe_place(stepped: SteppedJob, place: int) -> str:
@@ -140,7 +166,11 @@ class Judge:
         self.allowed_error: BaseException | None = None
 
     def record_violation(
-        self, invariant: str, text: str, error: BaseException | None = None, time: float | None = None
+        self,
+        invariant: str,
+        text: str,
+        error: BaseException | None = None,
+        time: float | None = None,
     ) -> None:
         """Record the first violated invariant, and tell each violation in the story, at the given time or now."""
         if self._outcome.violated_invariant is None:
@@ -149,7 +179,11 @@ class Judge:
         self._story.add_line(text, time)
 
     def check(
-        self, scheduler: Scheduler, raised: BaseException | None, leftover_tasks: list[str], world: dict[Any, Any]
+        self,
+        scheduler: Scheduler,
+        raised: BaseException | None,
+        leftover_tasks: list[str],
+        world: dict[Any, Any],
     ) -> Exception | None:
         """Check all invariants after a run. Return the error to raise if the user's check cannot be used.
 
@@ -157,19 +191,31 @@ class Judge:
             BaseException: `raised`, if the scenario cannot start.
 
         """
-        if raised is not None and raised is not self.allowed_error and not isinstance(raised, EndlessRun):
-            has_run_jobs = any(stepped.call_count for stepped in self._story.stepped_jobs.values())
+        if (
+            raised is not None
+            and raised is not self.allowed_error
+            and not isinstance(raised, EndlessRun)
+        ):
+            has_run_jobs = any(
+                stepped.call_count for stepped in self._story.stepped_jobs.values()
+            )
             if self._outcome.violated_invariant is None and not has_run_jobs:
                 # The scenario cannot start.
                 raise raised
             name = type(raised).__name__
-            self.record_violation(f"the run raises {name}", f"the run raises {describe_error(raised)}", raised)
+            self.record_violation(
+                f"the run raises {name}",
+                f"the run raises {describe_error(raised)}",
+                raised,
+            )
         if self._outcome.violated_invariant is not None:
             return None
         for job, error in scheduler.failures().items():
             if (broken := _find_assertion(error)) is not None:
                 text = f"an assert in '{_labels.printable(job.path)}' fails: {describe_error(broken)}"
-                self.record_violation("an assert in a job fails", text, broken, job.finished_at)
+                self.record_violation(
+                    "an assert in a job fails", text, broken, job.finished_at
+                )
                 return None
         for invariant, text in self._find_leftovers(scheduler, leftover_tasks):
             self.record_violation(invariant, text)
@@ -186,19 +232,38 @@ class Judge:
             return None
         return _make_check_result_error(result)
 
-    def _find_leftovers(self, scheduler: Scheduler, leftover_tasks: list[str]) -> Iterable[tuple[str, str]]:
+    def _find_leftovers(
+        self, scheduler: Scheduler, leftover_tasks: list[str]
+    ) -> Iterable[tuple[str, str]]:
         """Yield the violated invariant, and a line for the story, for each task, job, resource or token left behind.
 
         Do the same for each job whose `co_shutdown` was not called exactly once.
         """
         if leftover_tasks:
             names = ", ".join(sorted(leftover_tasks))
-            yield "a task is left running", f"after the run, these tasks are left running: {names}"
-        unrepeated_schedulers = {job for job in self._story.stepped_jobs if is_scheduler(job) and job.retry is None}
+            yield (
+                "a task is left running",
+                f"after the run, these tasks are left running: {names}",
+            )
+        unrepeated_schedulers = {
+            job
+            for job in self._story.stepped_jobs
+            if is_scheduler(job) and job.retry is None
+        }
         for job, stepped in self._story.stepped_jobs.items():
-            if stepped.is_running or job.state in (JobState.RUNNING, JobState.SCHEDULED):
-                yield "a job is left running", f"after the run, {stepped.name!r} is {job.state.value}"
-            enclosing = [level for level in _ancestors.enclosing_schedulers(job) if level is not scheduler]
+            if stepped.is_running or job.state in (
+                JobState.RUNNING,
+                JobState.SCHEDULED,
+            ):
+                yield (
+                    "a job is left running",
+                    f"after the run, {stepped.name!r} is {job.state.value}",
+                )
+            enclosing = [
+                level
+                for level in _ancestors.enclosing_schedulers(job)
+                if level is not scheduler
+            ]
             if (
                 stepped.shutdown_count != 1
                 and _has_own_shutdown(job)
@@ -212,10 +277,20 @@ class Judge:
             if level.pool is not None:
                 for name, total in level.pool.total.items():
                     free = level.pool.free[name]
-                    if not (isinstance(total, dict) or name in level.pool.budgets or free == total):
-                        yield "a resource was not returned", f"after the run, {free} of {name}={total} are free"
+                    if not (
+                        isinstance(total, dict)
+                        or name in level.pool.budgets
+                        or free == total
+                    ):
+                        yield (
+                            "a resource was not returned",
+                            f"after the run, {free} of {name}={total} are free",
+                        )
             if borrowed := getattr(level.jobs_window, "borrowed_tokens", 0):
-                yield "a token was not returned", f"after the run, {borrowed} tokens of {level.label!r} are borrowed"
+                yield (
+                    "a token was not returned",
+                    f"after the run, {borrowed} tokens of {level.label!r} are borrowed",
+                )
 
 
 def count_arguments(function: Callable[..., object], name: str, max_count: int) -> int:
@@ -246,10 +321,14 @@ def count_arguments(function: Callable[..., object], name: str, max_count: int) 
     expected = "the scheduler, or the scheduler and the world"
     if max_count == 1:
         expected = "no argument, or the world"
-    raise TypeError(f"{name}={_function.name_of(function)}{signature}: let it take {expected}")
+    raise TypeError(
+        f"{name}={_function.name_of(function)}{signature}: let it take {expected}"
+    )
 
 
-def call_user_function(function: Callable[..., Any], name: str, scheduler: object, world: dict[Any, Any]) -> Any:
+def call_user_function(
+    function: Callable[..., Any], name: str, scheduler: object, world: dict[Any, Any]
+) -> Any:
     """Call a function of the user with the arguments that it takes."""
     if scheduler is None:
         if count_arguments(function, name, 1):
@@ -264,18 +343,31 @@ def _make_check_result_error(result: object) -> TypeError:
     if inspect.isawaitable(result):
         if inspect.iscoroutine(result):
             result.close()
-        return TypeError("check is async, and is called when the run is over: make it a plain function")
-    return TypeError(f"check returned {short_repr(result)}: let it assert what must hold, and return nothing")
+        return TypeError(
+            "check is async, and is called when the run is over: make it a plain function"
+        )
+    return TypeError(
+        f"check returned {short_repr(result)}: let it assert what must hold, and return nothing"
+    )
 
 
 def _has_own_shutdown(job: AnyJob) -> bool:
-    return not is_scheduler(job) and type(job).co_shutdown is not AbstractJob.co_shutdown
+    return (
+        not is_scheduler(job) and type(job).co_shutdown is not AbstractJob.co_shutdown
+    )
 
 
 def _find_assertion(error: BaseException) -> BaseException | None:
     if isinstance(error, AssertionError):
         return error
-    return next((found for found in map(_find_assertion, get_group_members(error)) if found is not None), None)
+    return next(
+        (
+            found
+            for found in map(_find_assertion, get_group_members(error))
+            if found is not None
+        ),
+        None,
+    )
 
 
 # ---- while it runs
@@ -320,9 +412,15 @@ class ProgressWatch:
 
     def begin(self) -> None:
         self._waits_in_round = 0
-        self._pending_timers: frozenset[tuple[object, float]] | None = None  # at the end of the last round
-        self._timeout_deadlines: dict[AnyJob, float] = {}  # of the latest call of each scheduler
-        self._check_times: list[float] = []  # the times of the pending checks of `_check_before_timeout`
+        self._pending_timers: frozenset[tuple[object, float]] | None = (
+            None  # at the end of the last round
+        )
+        self._timeout_deadlines: dict[
+            AnyJob, float
+        ] = {}  # of the latest call of each scheduler
+        self._check_times: list[
+            float
+        ] = []  # the times of the pending checks of `_check_before_timeout`
 
     async def watch_for_stall(self) -> None:
         """Wait until the run stalls. Then end it, and record where its jobs wait.
@@ -330,8 +428,16 @@ class ProgressWatch:
         If any of them waits for a thread, reject the scenario instead.
         """
         await anyio.sleep_until(STALL_LIMIT)
-        waiting = [stepped for stepped in self._story.stepped_jobs.values() if stepped.waiting_coroutine is not None]
-        names = [stepped.name for stepped in waiting if is_waiting_for_thread(stepped.waiting_coroutine)]
+        waiting = [
+            stepped
+            for stepped in self._story.stepped_jobs.values()
+            if stepped.waiting_coroutine is not None
+        ]
+        names = [
+            stepped.name
+            for stepped in waiting
+            if is_waiting_for_thread(stepped.waiting_coroutine)
+        ]
         if names or anyio.to_thread.current_default_thread_limiter().borrowed_tokens:
             subject = f"{names[0]!r} waits" if names else "a task of a job waits"
             self._reject_scenario(
@@ -342,7 +448,9 @@ class ProgressWatch:
                 )
             )
             return
-        self._give_up_because("stalls", "no task can resume:", self._story.last_activity_time())
+        self._give_up_because(
+            "stalls", "no task can resume:", self._story.last_activity_time()
+        )
         # Reached only if the cancellation has not ended the run.
         await anyio.sleep_until(2 * STALL_LIMIT)
         if self._backend == "asyncio":
@@ -353,13 +461,18 @@ class ProgressWatch:
             import trio
 
             for task in _iterate_trio_tasks():
-                if id(task) in self._task_order.job_names and task is not trio.lowlevel.current_task():
+                if (
+                    id(task) in self._task_order.job_names
+                    and task is not trio.lowlevel.current_task()
+                ):
                     trio.lowlevel.reschedule(task, outcome.Error(EndlessRun()))
 
     def watch_timeout(self, scheduler: AnyJob, task_group: anyio.abc.TaskGroup) -> None:
         """If a scheduler that starts has a timeout, schedule a check of the pending timers just before it."""
         if scheduler.timeout is not None and scheduler.timeout < STALL_LIMIT:
-            self._timeout_deadlines[scheduler] = end = anyio.current_time() + scheduler.timeout
+            self._timeout_deadlines[scheduler] = end = (
+                anyio.current_time() + scheduler.timeout
+            )
             self._check_times.append(end - TIMEOUT_CHECK_LEAD)
             task_group.start_soon(self._check_before_timeout, scheduler, end)
 
@@ -371,18 +484,36 @@ class ProgressWatch:
         await anyio.sleep_until(end - TIMEOUT_CHECK_LEAD)
         self._check_times.remove(end - TIMEOUT_CHECK_LEAD)
         due_timers = timers_before(STALL_LIMIT, self._backend)
-        active_deadlines = [at for level, at in self._timeout_deadlines.items() if _may_time_out(level)]
+        active_deadlines = [
+            at for level, at in self._timeout_deadlines.items() if _may_time_out(level)
+        ]
         for expected_time in (*self._check_times, *active_deadlines):
-            close_timers = {(timer, at) for timer, at in due_timers if abs(at - expected_time) < SHORT_DELAY}
+            close_timers = {
+                (timer, at)
+                for timer, at in due_timers
+                if abs(at - expected_time) < SHORT_DELAY
+            }
             due_timers -= set(list(close_timers)[:1])
-        has_hanging_job = any(change.kind == "hang" for change in self._outcome.applied_changes)
-        awaited = [stepped for stepped in self._story.stepped_jobs.values() if not stepped.job.forever]
-        is_working = any(is_sleeping(stepped.waiting_coroutine, endless=True) for stepped in awaited)
-        will_time_out = _may_time_out(scheduler) and self._timeout_deadlines[scheduler] == end
+        has_hanging_job = any(
+            change.kind == "hang" for change in self._outcome.applied_changes
+        )
+        awaited = [
+            stepped
+            for stepped in self._story.stepped_jobs.values()
+            if not stepped.job.forever
+        ]
+        is_working = any(
+            is_sleeping(stepped.waiting_coroutine, endless=True) for stepped in awaited
+        )
+        will_time_out = (
+            _may_time_out(scheduler) and self._timeout_deadlines[scheduler] == end
+        )
         is_idle = not (due_timers or is_working or has_hanging_job)
         if will_time_out and is_idle and not self.has_given_up:
             text = f"no task can resume until {scheduler.label!r} times out at {end:g}:"
-            self._give_up_because("only a timeout ends it", text, self._story.last_activity_time())
+            self._give_up_because(
+                "only a timeout ends it", text, self._story.last_activity_time()
+            )
 
     def count_wait(self) -> None:
         """Count a wait that has ended. At the end of a round, give up a run that would never end.
@@ -401,13 +532,17 @@ class ProgressWatch:
         due_timers = timers_before(STALL_LIMIT, self._backend)
         previous = self._pending_timers
         self._pending_timers = due_timers
-        if previous is not None and (not due_timers & previous or anyio.current_time() == self._round_start):
+        if previous is not None and (
+            not due_timers & previous or anyio.current_time() == self._round_start
+        ):
             waits = f"{self._outcome.total_wait_count:,}"
             text = f"it never ends: its jobs have waited {waits} times, and nothing else is due"
             self._give_up_because("it never ends", text)
         self._round_start = anyio.current_time()
 
-    def _give_up_because(self, invariant: str, text: str, time: float | None = None) -> None:
+    def _give_up_because(
+        self, invariant: str, text: str, time: float | None = None
+    ) -> None:
         self._judge.record_violation(invariant, text, None, time)
         self._story.add_waiting_jobs()
         self.has_given_up = True
@@ -482,7 +617,12 @@ def _library_prefixes() -> tuple[str, ...]:
 @functools.cache
 def _sleep_code_objects(endless: bool) -> frozenset[CodeType]:
     """Return the code objects of all functions that only let time pass."""
-    functions: list[Any] = [asyncio.sleep, anyio.sleep, anyio.sleep_until, anyio.lowlevel.checkpoint]
+    functions: list[Any] = [
+        asyncio.sleep,
+        anyio.sleep,
+        anyio.sleep_until,
+        anyio.lowlevel.checkpoint,
+    ]
     functions += [anyio.sleep_forever] * endless
     with contextlib.suppress(ImportError):
         import trio

@@ -43,11 +43,19 @@ class TaskOrder:
 
     """
 
-    def __init__(self, changes: Sequence[Change] = (), order_seed: int | None = None) -> None:
+    def __init__(
+        self, changes: Sequence[Change] = (), order_seed: int | None = None
+    ) -> None:
         turns = [change for change in changes if change.kind == "turn"]
-        self._seeds_by_iteration: Final = {change.at: int(change.value) for change in turns}
-        self._ranks: Final = {change.name: change.value for change in changes if change.kind == "rank"}
-        self._first_by_iteration: Final = {change.at: change.name for change in changes if change.kind == "first"}
+        self._seeds_by_iteration: Final = {
+            change.at: int(change.value) for change in turns
+        }
+        self._ranks: Final = {
+            change.name: change.value for change in changes if change.kind == "rank"
+        }
+        self._first_by_iteration: Final = {
+            change.at: change.name for change in changes if change.kind == "first"
+        }
         self._order_seed: Final = order_seed
         self.iteration = 0
         self.job_names: Final[dict[int, str]] = {}
@@ -70,7 +78,11 @@ class TaskOrder:
         if self._ranks:
             tasks.sort(key=lambda task: self._ranks.get(names.get(id(task), ""), 0))
         if iteration in self._first_by_iteration:
-            tasks.sort(key=lambda task: names.get(id(task)) != self._first_by_iteration[iteration])
+            tasks.sort(
+                key=lambda task: (
+                    names.get(id(task)) != self._first_by_iteration[iteration]
+                )
+            )
         if self.is_first_task_pending:
             tasks.sort(key=lambda task: _task_name(task) != FIRST_TASK_NAME)
             self.is_first_task_pending = _task_name(tasks[0]) != FIRST_TASK_NAME
@@ -135,7 +147,9 @@ def set_task_order(task_order: TaskOrder, backend: str) -> Generator[dict[str, A
 def _trio_internals() -> Any:
     import trio._core._run as trio_run
 
-    if not (hasattr(trio_run, "_r") and hasattr(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING")):
+    if not (
+        hasattr(trio_run, "_r") and hasattr(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING")
+    ):
         raise RuntimeError(
             "this version of trio orders its tasks differently from trio 0.32 to 0.35, so runs cannot be "
             "repeated: explore on asyncio, with backends=('asyncio',), or use one of these versions"
@@ -152,7 +166,11 @@ def timers_before(limit: float, backend: str) -> frozenset[tuple[object, float]]
         deadlines._prune()
         return frozenset((scope, at) for at, _, scope in deadlines._heap if at < limit)
     loop: Any = asyncio.get_running_loop()
-    timers = (timer for timer in loop._scheduled if timer.when() < limit and not timer.cancelled())
+    timers = (
+        timer
+        for timer in loop._scheduled
+        if timer.when() < limit and not timer.cancelled()
+    )
     return frozenset((_timer_scope(timer) or timer, timer.when()) for timer in timers)
 
 
@@ -165,7 +183,9 @@ def _timer_scope(timer: Any) -> object:
 class _ReadyQueueSorter:
     def __init__(self, task_order: TaskOrder) -> None:
         self._task_order: Final = task_order
-        self._numbers: Final[weakref.WeakKeyDictionary[Any, int]] = weakref.WeakKeyDictionary()
+        self._numbers: Final[weakref.WeakKeyDictionary[Any, int]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._next_number: Final = itertools.count()
 
     def sort_handles(self, ready: Any) -> None:

@@ -25,7 +25,12 @@ __all__ = ["explore"]
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options `--explore-runs` and `--explore-seed`."""
     group = parser.getgroup("trioflow")
-    group.addoption("--explore-runs", type=_parse_run_count, default=None, help="how many runs each exploration makes")
+    group.addoption(
+        "--explore-runs",
+        type=_parse_run_count,
+        default=None,
+        help="how many runs each exploration makes",
+    )
     group.addoption(
         "--explore-seed",
         default=None,
@@ -51,7 +56,9 @@ def explore(request: pytest.FixtureRequest) -> Callable[..., Exploration]:
     seed: str | None = request.config.getoption("--explore-seed")
     runs: int | None = request.config.getoption("--explore-runs")
 
-    def explore_in_test(make_scheduler: Callable[..., Any], **options: Any) -> Exploration:
+    def explore_in_test(
+        make_scheduler: Callable[..., Any], **options: Any
+    ) -> Exploration:
         __tracebackhide__ = True
         if seed == "random":
             options["seed"] = random.randrange(10**6)

@@ -34,7 +34,9 @@ def __getattr__(name: str) -> _typing.Any:
 
     """
     if name not in _LAZY_NAMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+        raise AttributeError(
+            f"module {__name__!r} has no attribute {name!r}", name=name
+        )
     import importlib
 
     public = getattr(importlib.import_module(_LAZY_NAMES[name], __name__), name)

@@ -72,7 +72,9 @@ class Estimate:
                 # The thread of the run has changed the graph.
                 left = self._estimate(now)
             self._last = left, now
-            self._next_at = time.monotonic() + PAUSE_FACTOR * (time.thread_time() - began)
+            self._next_at = time.monotonic() + PAUSE_FACTOR * (
+                time.thread_time() - began
+            )
         left, estimated_at = self._last
         seconds = 0.0
         if left is not None:
@@ -93,26 +95,41 @@ class Estimate:
         expected: dict[AnyJob, float] = {}
         for group in groups:
             expected |= _job_queries.expected_durations(group)
-        jobs = [job for group in groups for job in group if _job_queries.is_one_job(job) and not job.forever]
+        jobs = [
+            job
+            for group in groups
+            for job in group
+            if _job_queries.is_one_job(job) and not job.forever
+        ]
         seconds_by_family: dict[str, list[float]] = {}
         # With an expected duration: this, and the seconds that it took.
         ended: list[tuple[float, float]] = []
         for job in jobs:
             if job.state is JobState.SUCCEEDED and (seconds := job.took) is not None:
-                seconds -= (_working_job(job).started_at or job.started_at or 0.0) - (job.started_at or 0.0)
+                seconds -= (_working_job(job).started_at or job.started_at or 0.0) - (
+                    job.started_at or 0.0
+                )
                 seconds_by_family.setdefault(self._family(job), []).append(seconds)
                 if job in expected:
                     ended.append((expected[job], seconds))
         ratio = 1.0
         if len(ended) >= MIN_ENDED:
-            ratio = sum(took for _, took in ended) / (sum(seconds for seconds, _ in ended) or 1.0)
-        means = {family: fmean(times) for family, times in seconds_by_family.items() if len(times) >= MIN_ENDED}
+            ratio = sum(took for _, took in ended) / (
+                sum(seconds for seconds, _ in ended) or 1.0
+            )
+        means = {
+            family: fmean(times)
+            for family, times in seconds_by_family.items()
+            if len(times) >= MIN_ENDED
+        }
         longest = max([*means.values(), *expected.values()], default=0.0)
         least = dict[AnyJob, float]()
         most = dict[AnyJob, float]()
         unknown = 0
         for job in jobs:
-            if job.state.is_settled or (job.scheduler is not None and job.scheduler.is_settled()):
+            if job.state.is_settled or (
+                job.scheduler is not None and job.scheduler.is_settled()
+            ):
                 continue
             started = None
             if job.state is JobState.RUNNING and job.attempts == 1:
@@ -123,7 +140,9 @@ class Estimate:
                 least[job] = most[job] = ran / fraction - ran
                 continue
             seconds = expected[job] * ratio if job in expected else None
-            if seconds is None and (not takes_slot(job) or (seconds := means.get(self._family(job))) is None):
+            if seconds is None and (
+                not takes_slot(job) or (seconds := means.get(self._family(job))) is None
+            ):
                 # Nobody knows how long it takes, least of all a person who is asked.
                 unknown += 1
                 if not (means or expected) or unknown > max(1, len(jobs) // FEW):
@@ -159,7 +178,9 @@ def _bound(groups: list[BaseScheduler], seconds: dict[AnyJob, float]) -> float:
     work: dict[AnyJob, float] = dict.fromkeys(groups, 0.0)
     for group in reversed(groups):
         order = [job for job in _job_queries.members_in_order(group) if not job.forever]
-        chains = longest_path_lengths(order, partial(_job_queries.all_requirements, group), seconds, 0.0)
+        chains = longest_path_lengths(
+            order, partial(_job_queries.all_requirements, group), seconds, 0.0
+        )
         members = [seconds.get(job, 0.0) for job in order]
         work[group] = sum(work.get(job, seconds.get(job, 0.0)) for job in order)
         # The current size of an adaptive window is known for the outermost scheduler, and further in only its largest.
@@ -169,7 +190,10 @@ def _bound(groups: list[BaseScheduler], seconds: dict[AnyJob, float]) -> float:
             slots = _window.max_slots(group.jobs_window)
         bounds = [_resource_bound(*demand, seconds) for demand in demands[group]]
         if slots is not None:
-            bounds.append((work[group] if _window.is_limiter(group.jobs_window) else sum(members)) / max(1, slots))
+            bounds.append(
+                (work[group] if _window.is_limiter(group.jobs_window) else sum(members))
+                / max(1, slots)
+            )
         seconds[group] = max([0.0, *chains.values(), *bounds])
     return seconds[groups[0]]
 
@@ -178,13 +202,17 @@ Demand = tuple[_pools.ResourceView, dict[AnyJob, float]]
 """A resource, and the amounts of it that jobs need."""
 
 
-def _demands(groups: list[BaseScheduler], jobs: Iterable[AnyJob]) -> dict[BaseScheduler, list[Demand]]:
+def _demands(
+    groups: list[BaseScheduler], jobs: Iterable[AnyJob]
+) -> dict[BaseScheduler, list[Demand]]:
     """Return the needs of jobs for the resources in the pool of each scheduler."""
     demands: dict[BaseScheduler, list[Demand]] = {}
     scopes: dict[BaseScheduler | None, dict[str, dict[AnyJob, float]]] = {}
     for group in groups:
         demands[group] = [(view, {}) for view in _pools.resource_views(group.pool)]
-        scopes[group] = scopes.get(group.scheduler, {}) | {view.name: amounts for view, amounts in demands[group]}
+        scopes[group] = scopes.get(group.scheduler, {}) | {
+            view.name: amounts for view, amounts in demands[group]
+        }
     for job in jobs:
         for name, amount in (_working_job(job).needs or {}).items():
             if (amounts := scopes[job.scheduler].get(name)) is not None:
@@ -199,11 +227,17 @@ def _working_job(job: AnyJob) -> AnyJob:
     return job
 
 
-def _resource_bound(resource: _pools.ResourceView, amounts: dict[AnyJob, float], seconds: dict[AnyJob, float]) -> float:
+def _resource_bound(
+    resource: _pools.ResourceView,
+    amounts: dict[AnyJob, float],
+    seconds: dict[AnyJob, float],
+) -> float:
     """Return how long jobs take at least that share an amount, or a rate at which they may start."""
     work = sum(amount * seconds[job] for job, amount in amounts.items())
     waiting = [job for job in amounts if _working_job(job).started_at is None]
     delay = 0.0
     if waiting:
-        delay = resource.start_delay(map(_working_job, waiting)) + min(map(seconds.__getitem__, waiting))
+        delay = resource.start_delay(map(_working_job, waiting)) + min(
+            map(seconds.__getitem__, waiting)
+        )
     return max(delay, work / resource.total if resource.total else 0.0)

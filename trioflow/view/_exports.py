@@ -27,7 +27,9 @@ def write_atomically(path: str | os.PathLike[str], contents: str | bytes) -> Non
         data = contents
     # Replaces the target of a symbolic link, not the link.
     target = Path(path).resolve()
-    if (target.exists() and not target.is_file()) or not os.access(target.parent, os.W_OK):
+    if (target.exists() and not target.is_file()) or not os.access(
+        target.parent, os.W_OK
+    ):
         target.write_bytes(data)
         return
     temporary_file = target.with_name(f".{target.name}.{secrets.token_hex(4)}.new")
@@ -37,7 +39,10 @@ def write_atomically(path: str | os.PathLike[str], contents: str | bytes) -> Non
             file.write(data)
             with contextlib.suppress(FileNotFoundError):
                 # The descriptor names the file: others may have put a link under its name.
-                os.chmod(file.fileno() if posix.IS_POSIX else temporary_file, target.stat().st_mode)
+                os.chmod(
+                    file.fileno() if posix.IS_POSIX else temporary_file,
+                    target.stat().st_mode,
+                )
         temporary_file.replace(target)
     except BaseException:
         temporary_file.unlink(missing_ok=True)

@@ -25,8 +25,12 @@ from .trace._spans import Span, or_infinity
 from .trace._trace_record import TraceRecord
 
 OUTPUT_NAMES: Final = {"stdout": "output", "stderr": "standard error"}
-ANSI_ESCAPE_PATTERN: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-INVALID_XML_CHARACTERS: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+ANSI_ESCAPE_PATTERN: Final = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
+)
+INVALID_XML_CHARACTERS: Final = re.compile(
+    "[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+)
 
 
 @final
@@ -82,7 +86,9 @@ class JUnit(EventRecorder):
             write_atomically(self.path, xml_text(build_record(self._log)))
             self.is_written = True
         except OSError as error:
-            _logger.warn(f"JUnit cannot be written to {self.path!r}: {error.strerror or error}")
+            _logger.warn(
+                f"JUnit cannot be written to {self.path!r}: {error.strerror or error}"
+            )
         finally:
             self._log.clear()
 
@@ -98,7 +104,9 @@ def xml_text(record: TraceRecord) -> str:
     root_label = run.label
     names: dict[int | None, str] = {None: root_label}
     # Enclosing ones first. Long paths are cut, because each case repeats the path of its suite.
-    for outer in (record.spans[run.parent] for run in record.runs if run.parent is not None):
+    for outer in (
+        record.spans[run.parent] for run in record.runs if run.parent is not None
+    ):
         names[outer.number] = _text_forms.fit(f"{root_label}/{outer.path}", 200, "ends")
     earlier_errors = _errors_in_earlier_runs(record)
     spans_of_suites: dict[str, list[Span]] = {root_label: []}
@@ -109,18 +117,36 @@ def xml_text(record: TraceRecord) -> str:
     # Whether the run itself went wrong.
     errors = int(not (verdict.is_good or has_failure))
     seconds = _format_time(record.end_time - record.start_time)
-    timestamp = datetime.fromtimestamp(record.start_time + record.wall_offset, UTC).isoformat(timespec="seconds")
+    timestamp = datetime.fromtimestamp(
+        record.start_time + record.wall_offset, UTC
+    ).isoformat(timespec="seconds")
     root = Tree.Element("testsuites")
-    root.attrib.update(_attributes(name=root_label, **_format_counts(record, cases, errors), time=seconds))
+    root.attrib.update(
+        _attributes(
+            name=root_label, **_format_counts(record, cases, errors), time=seconds
+        )
+    )
     for suite_name, spans in spans_of_suites.items():
         total_time = _format_time(sum(span.took or 0.0 for span in spans))
-        facts = {**_format_counts(record, spans, errors), "time": total_time, "timestamp": timestamp}
-        suite = _add(root, "testsuite", name=suite_name, **facts, hostname=record.host.name)
+        facts = {
+            **_format_counts(record, spans, errors),
+            "time": total_time,
+            "timestamp": timestamp,
+        }
+        suite = _add(
+            root, "testsuite", name=suite_name, **facts, hostname=record.host.name
+        )
         for span in spans:
             _add_case(record, suite, span, earlier_errors.get(span.path, []))
         if errors:
             name = f"the run of {root_label}"
-            case = _add(suite, "testcase", classname=root_label, name=name, time=_format_time(0.0))
+            case = _add(
+                suite,
+                "testcase",
+                classname=root_label,
+                name=name,
+                time=_format_time(0.0),
+            )
             kind = "" if run.stop_reason is None else run.stop_reason.name
             _add(case, "error", type=kind, message=verdict.sentence)
         # The suite of the outermost scheduler comes first.
@@ -133,7 +159,11 @@ def _element(record: TraceRecord, span: Span) -> str:
     """Return the name of the element that says how a job ended, or "" if it passed."""
     if span.state is JobState.FAILED and not _pardon(record, span):
         return "failure"
-    return "skipped" if span.state is JobState.FAILED or _unfinished_reason(record, span) else ""
+    return (
+        "skipped"
+        if span.state is JobState.FAILED or _unfinished_reason(record, span)
+        else ""
+    )
 
 
 def _pardon(record: TraceRecord, span: Span) -> str:
@@ -153,18 +183,33 @@ def _errors_in_earlier_runs(record: TraceRecord) -> dict[str, list[str]]:
         if span.number in counted or record.is_group(span.number):
             continue
         texts = errors.setdefault(span.path, [])
-        texts += [error for number, _, error in span.failed_attempts if number and error]
+        texts += [
+            error for number, _, error in span.failed_attempts if number and error
+        ]
         if span.state is JobState.FAILED:
             texts.append(span.exception_text)
     return errors
 
 
-def _add_case(record: TraceRecord, suite: Tree.Element, span: Span, earlier_errors: list[str]) -> None:
-    case = _add(suite, "testcase", classname=suite.attrib["name"], name=span.label, time=_format_time(span.took or 0.0))
+def _add_case(
+    record: TraceRecord, suite: Tree.Element, span: Span, earlier_errors: list[str]
+) -> None:
+    case = _add(
+        suite,
+        "testcase",
+        classname=suite.attrib["name"],
+        name=span.label,
+        time=_format_time(span.took or 0.0),
+    )
     if span.state is JobState.FAILED:
         # The output is part of the failure's text, because some programs show nothing else of a test case.
         outputs = _command_outputs(record, span)
-        details = "\n".join([_traceback(record, span, outputs), *(f"Its {name}:\n{text}" for name, text in outputs)])
+        details = "\n".join(
+            [
+                _traceback(record, span, outputs),
+                *(f"Its {name}:\n{text}" for name, text in outputs),
+            ]
+        )
         message = ""
         if span.exception is not None:
             message = _failure_text.first_line_text(span.exception)
@@ -177,7 +222,9 @@ def _add_case(record: TraceRecord, suite: Tree.Element, span: Span, earlier_erro
     if span.state in (JobState.SUCCEEDED, JobState.FAILED):
         # The elements of Maven's Surefire for repeated tests.
         element = "flakyFailure" if span.state is JobState.SUCCEEDED else "rerunFailure"
-        errors = [error for number, _, error in span.failed_attempts if number and error]
+        errors = [
+            error for number, _, error in span.failed_attempts if number and error
+        ]
         for error in (*earlier_errors, *errors):
             repeated = _add(case, element, type=error.partition(":")[0], message=error)
             _add(repeated, "stackTrace", error)
@@ -190,7 +237,9 @@ def _traceback(record: TraceRecord, span: Span, outputs: list[tuple[str, str]]) 
     failure = record.failures[span.number]
     _, newline, last_line = failure.message.rstrip().rpartition("\n")
     if newline and any(output.rstrip().endswith(last_line) for _, output in outputs):
-        return failure.traceback.replace(failure.message, _text_forms.headline(failure.message))
+        return failure.traceback.replace(
+            failure.message, _text_forms.headline(failure.message)
+        )
     return failure.traceback
 
 
@@ -202,7 +251,9 @@ def _command_outputs(record: TraceRecord, span: Span) -> list[tuple[str, str]]:
     outputs: list[tuple[str, str]] = []
     for output in getattr(record.commands.get(span.number), "outputs", ()):
         if output.text.strip():
-            omitted = f"[{output.skipped_bytes} earlier bytes are omitted]\n" * (output.skipped_bytes > 0)
+            omitted = f"[{output.skipped_bytes} earlier bytes are omitted]\n" * (
+                output.skipped_bytes > 0
+            )
             outputs.append((OUTPUT_NAMES[output.stream], omitted + output.text))
     return outputs
 
@@ -224,28 +275,42 @@ def _unfinished_reason(record: TraceRecord, span: Span) -> str:
     return f"{words}, because {_verdict.failure_words(root)}"
 
 
-def _format_counts(record: TraceRecord, spans: list[Span], errors: int) -> dict[str, str]:
+def _format_counts(
+    record: TraceRecord, spans: list[Span], errors: int
+) -> dict[str, str]:
     elements = Counter(_element(record, span) for span in spans)
-    counts = {"failures": elements["failure"], "errors": errors, "skipped": elements["skipped"]}
-    return {name: str(count) for name, count in {"tests": len(spans) + errors, **counts}.items()}
+    counts = {
+        "failures": elements["failure"],
+        "errors": errors,
+        "skipped": elements["skipped"],
+    }
+    return {
+        name: str(count)
+        for name, count in {"tests": len(spans) + errors, **counts}.items()
+    }
 
 
 def _format_time(seconds: float) -> str:
     return f"{max(0.0, seconds):.3f}"
 
 
-def _add(parent: Tree.Element, tag: str, text: str = "", /, **attributes: str) -> Tree.Element:
+def _add(
+    parent: Tree.Element, tag: str, text: str = "", /, **attributes: str
+) -> Tree.Element:
     element = Tree.SubElement(parent, tag, _attributes(**attributes))
     element.text = escape_invalid_characters(text)
     return element
 
 
 def _attributes(**attributes: str) -> dict[str, str]:
-    return {name: escape_invalid_characters(value) for name, value in attributes.items()}
+    return {
+        name: escape_invalid_characters(value) for name, value in attributes.items()
+    }
 
 
 def escape_invalid_characters(text: str) -> str:
     """Return a text without terminal escape sequences. Characters that XML forbids are escaped as in Python."""
     return INVALID_XML_CHARACTERS.sub(
-        lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), ANSI_ESCAPE_PATTERN.sub("", text)
+        lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(),
+        ANSI_ESCAPE_PATTERN.sub("", text),
     )

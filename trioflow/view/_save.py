@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from .trace._trace import Trace
 
 
-def save(source: BaseScheduler | Trace, path: str | os.PathLike[str], *, collapse: JobSelection | bool = False) -> None:
+def save(
+    source: BaseScheduler | Trace,
+    path: str | os.PathLike[str],
+    *,
+    collapse: JobSelection | bool = False,
+) -> None:
     """Write the graph of a scheduler, or the record of a run, to a file. The suffix of its name selects the form.
 
     For a scheduler:
@@ -72,12 +77,18 @@ def save(source: BaseScheduler | Trace, path: str | os.PathLike[str], *, collaps
     file = Path(_job_options.file_path(path, "path", "save()"))
     if isinstance(source, Trace):
         if collapse is not False:
-            raise TypeError(f"save(): collapse={short_repr(collapse)} is for the graph of a Scheduler; this is a Trace")
+            raise TypeError(
+                f"save(): collapse={short_repr(collapse)} is for the graph of a Scheduler; this is a Trace"
+            )
         save_trace(source, _check_suffix(file, TRACE_SUFFIXES), file)
     elif _job.is_scheduler(source):
-        write_atomically(file, _graph_contents(source, _check_suffix(file, GRAPH_SUFFIXES), collapse))
+        write_atomically(
+            file, _graph_contents(source, _check_suffix(file, GRAPH_SUFFIXES), collapse)
+        )
     else:
-        raise TypeError(f"save(): {short_repr(source)} is neither a Scheduler nor a Trace")
+        raise TypeError(
+            f"save(): {short_repr(source)} is neither a Scheduler nor a Trace"
+        )
 
 
 GRAPH_SUFFIXES: Final = (".svg", ".png", ".dot", ".mmd")
@@ -86,12 +97,20 @@ TRACE_SUFFIXES: Final = (".svg", ".html", ".json", ".csv")
 
 def _check_suffix(file: Path, suffixes: tuple[str, ...]) -> str:
     if (suffix := file.suffix.lower()) not in suffixes:
-        other, forms = ("Trace", TRACE_SUFFIXES) if suffixes is GRAPH_SUFFIXES else ("Scheduler", GRAPH_SUFFIXES)
-        raise ValueError(f"save(): {file.name!r} must end in {', '.join(suffixes)} (a {other}: {', '.join(forms)})")
+        other, forms = (
+            ("Trace", TRACE_SUFFIXES)
+            if suffixes is GRAPH_SUFFIXES
+            else ("Scheduler", GRAPH_SUFFIXES)
+        )
+        raise ValueError(
+            f"save(): {file.name!r} must end in {', '.join(suffixes)} (a {other}: {', '.join(forms)})"
+        )
     return suffix
 
 
-def _graph_contents(scheduler: BaseScheduler, suffix: str, collapse: JobSelection | bool) -> str | bytes:
+def _graph_contents(
+    scheduler: BaseScheduler, suffix: str, collapse: JobSelection | bool
+) -> str | bytes:
     from .graph import _dot, _drawing
     from .trace._trace import find_critical_path
 
@@ -115,7 +134,11 @@ def save_trace(trace: Trace, suffix: str, path: str | os.PathLike[str]) -> None:
     from .trace import _timeline, _trace_file
     from .trace.report import _report
 
-    texts = {".svg": _timeline.timeline_svg, ".csv": _trace_file.csv_text, ".json": _trace_file.json_text}
+    texts = {
+        ".svg": _timeline.timeline_svg,
+        ".csv": _trace_file.csv_text,
+        ".json": _trace_file.json_text,
+    }
     texts[".html"] = lambda record: _report.report_html(record, Path(path).parent)
     write_atomically(path, texts[suffix](trace._get_record()))
 
@@ -166,7 +189,8 @@ def scheduler_bundle(scheduler: BaseScheduler) -> MimeBundle:
     """
     job_count = sum(1 for _ in scheduler.iterate_jobs())
     return {
-        "text/plain": (listing(scheduler) if job_count <= MAX_LISTED_JOBS else "") or repr(scheduler),
+        "text/plain": (listing(scheduler) if job_count <= MAX_LISTED_JOBS else "")
+        or repr(scheduler),
         **(_picture_bundle(scheduler) if job_count else {}),
     }
 
@@ -181,7 +205,10 @@ def _picture_bundle(scheduler: BaseScheduler) -> MimeBundle:
     if mermaid.count("\n") > MAX_GRAPH_ELEMENTS:
         return {}
     try:
-        svg = _dot.render_svg(str(_drawing.graph(scheduler, critical_path).source), "the picture of a scheduler")
+        svg = _dot.render_svg(
+            str(_drawing.graph(scheduler, critical_path).source),
+            "the picture of a scheduler",
+        )
     except (ModuleNotFoundError, RuntimeError):
         return {"text/vnd.mermaid": mermaid}
     return svg_bundle(svg, "the graph of a scheduler")

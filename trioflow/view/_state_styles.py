@@ -9,7 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from .._core.base._states import MOVED_ON, RAN_TO_END, JobState, ReportedState, WaitCause
+from .._core.base._states import (
+    MOVED_ON,
+    RAN_TO_END,
+    JobState,
+    ReportedState,
+    WaitCause,
+)
 from .._core.job._job import AnyJob
 
 
@@ -67,27 +73,60 @@ NEVER_STARTED: Final = "never started: the run ended first"
 
 STATE_STYLES: Final[Mapping[ReportedState, StateStyle]] = {
     JobState.IDLE: StateStyle(
-        "·", ".", "dim", BoxColors("#ffffff", "#52606d", TEXT_COLOR, "#f7f8fa"), NEVER_STARTED, has_box_symbol=False
+        "·",
+        ".",
+        "dim",
+        BoxColors("#ffffff", "#52606d", TEXT_COLOR, "#f7f8fa"),
+        NEVER_STARTED,
+        has_box_symbol=False,
     ),
     JobState.SCHEDULED: StateStyle(
-        "◦", "w", "dim", BoxColors("#fff6d1", "#8a6d00", TEXT_COLOR, "#fffcf0"), NEVER_STARTED
+        "◦",
+        "w",
+        "dim",
+        BoxColors("#fff6d1", "#8a6d00", TEXT_COLOR, "#fffcf0"),
+        NEVER_STARTED,
     ),
-    JobState.RUNNING: StateStyle("▸", ">", "running", BoxColors("#ffd95a", "#8a6d00", TEXT_COLOR, "#fff8df")),
+    JobState.RUNNING: StateStyle(
+        "▸", ">", "running", BoxColors("#ffd95a", "#8a6d00", TEXT_COLOR, "#fff8df")
+    ),
     JobState.SUCCEEDED: StateStyle(
-        "✓", "+", "done", BoxColors("#c9e7d2", "#2f7d52", TEXT_COLOR, "#f1f9f4"), has_box_symbol=False
+        "✓",
+        "+",
+        "done",
+        BoxColors("#c9e7d2", "#2f7d52", TEXT_COLOR, "#f1f9f4"),
+        has_box_symbol=False,
     ),
     MOVED_ON: StateStyle(
-        "»", "m", "moved on", BoxColors("#ddd3f2", "#5f4b8b", TEXT_COLOR, "#f7f4fc"), "moved on after its timeout"
+        "»",
+        "m",
+        "moved on",
+        BoxColors("#ddd3f2", "#5f4b8b", TEXT_COLOR, "#f7f4fc"),
+        "moved on after its timeout",
     ),
-    JobState.FAILED: StateStyle("✗", "x", "failed", BoxColors("#b3261e", "#c8372d", "#ffffff", "#fdf0ee")),
+    JobState.FAILED: StateStyle(
+        "✗", "x", "failed", BoxColors("#b3261e", "#c8372d", "#ffffff", "#fdf0ee")
+    ),
     JobState.CANCELLED: StateStyle(
-        "⊘", "c", "trouble", BoxColors("#d5d9de", "#52606d", TEXT_COLOR, "#f2f3f5"), "cancelled"
+        "⊘",
+        "c",
+        "trouble",
+        BoxColors("#d5d9de", "#52606d", TEXT_COLOR, "#f2f3f5"),
+        "cancelled",
     ),
     JobState.BLOCKED: StateStyle(
-        "⊗", "b", "trouble", BoxColors("#f4c7a1", "#9a4a12", TEXT_COLOR, "#fdf5ee"), "not run"
+        "⊗",
+        "b",
+        "trouble",
+        BoxColors("#f4c7a1", "#9a4a12", TEXT_COLOR, "#fdf5ee"),
+        "not run",
     ),
     JobState.SKIPPED: StateStyle(
-        "⤼", "s", "dim", BoxColors("#eef0f2", "#9aa5b1", "#616e7c", "#fafbfb"), "it was skipped"
+        "⤼",
+        "s",
+        "dim",
+        BoxColors("#eef0f2", "#9aa5b1", "#616e7c", "#fafbfb"),
+        "it was skipped",
     ),
 }
 """The styles in the order of `JobState`, with MOVED_ON after SUCCEEDED."""
@@ -100,7 +139,11 @@ STATE_PRECEDENCE: Final = (
 STATE_COUNT_ORDER: Final = (
     JobState.SUCCEEDED,
     MOVED_ON,
-    *(state for state in STATE_PRECEDENCE if state not in (JobState.SUCCEEDED, MOVED_ON)),
+    *(
+        state
+        for state in STATE_PRECEDENCE
+        if state not in (JobState.SUCCEEDED, MOVED_ON)
+    ),
 )
 """The order of the numbers of jobs in views: SUCCEEDED and MOVED_ON, then the other states by precedence."""
 NEVER_STARTED_STATES: Final = (
@@ -152,19 +195,33 @@ class CauseWords:
 CAUSE_WORDS: Final[Mapping[WaitCause, CauseWords]] = {
     WaitCause.JOBS: CauseWords("jobs", "nothing was ready", "for jobs"),
     WaitCause.SLOT: CauseWords("a slot", "a window was full", "for a slot"),
-    WaitCause.TOKEN: CauseWords("a token", "the tokens of a limiter were taken", "for a token"),
+    WaitCause.TOKEN: CauseWords(
+        "a token", "the tokens of a limiter were taken", "for a token"
+    ),
     WaitCause.RESOURCE: CauseWords("{}", "{} ran short", "for {}"),
     WaitCause.RATE: CauseWords("rate of {}", "the rate of {} was used up", "for {}"),
     WaitCause.PAUSE: CauseWords("a resume", "the run was paused", "for a resume"),
-    WaitCause.RETRY: CauseWords("a retry", "failed attempts were to be repeated", "for a retry"),
-    WaitCause.HELD: CauseWords("another try", "what had failed was not tried again yet", "for another try"),
-    WaitCause.THROTTLED: CauseWords("the throttle of {}", "{} throttled", "{} throttled"),
+    WaitCause.RETRY: CauseWords(
+        "a retry", "failed attempts were to be repeated", "for a retry"
+    ),
+    WaitCause.HELD: CauseWords(
+        "another try", "what had failed was not tried again yet", "for another try"
+    ),
+    WaitCause.THROTTLED: CauseWords(
+        "the throttle of {}", "{} throttled", "{} throttled"
+    ),
     WaitCause.MACHINE: CauseWords(
-        "room on the machine", "the machine or the cluster had no room", "for room on the machine"
+        "room on the machine",
+        "the machine or the cluster had no room",
+        "for room on the machine",
     ),
     WaitCause.LOADING: CauseWords(
-        "imports and files", "code was imported, or files were read", "for imports and files"
+        "imports and files",
+        "code was imported, or files were read",
+        "for imports and files",
     ),
     # A job that waits for the event loop is about to get a slot.
-    WaitCause.LOOP: CauseWords("the event loop", "the event loop was busy", "for a slot"),
+    WaitCause.LOOP: CauseWords(
+        "the event loop", "the event loop was busy", "for a slot"
+    ),
 }

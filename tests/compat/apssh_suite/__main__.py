@@ -37,10 +37,19 @@ WAYS = {"asynciojobs": [], "trioflow": [STAND_IN]}
 
 def main() -> int:
     """Compare, and return 0 if nothing is unexplained."""
-    parser = argparse.ArgumentParser(prog="python -m tests.compat.apssh_suite", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.compat.apssh_suite", description=__doc__
+    )
     parser.add_argument("checkout", type=Path, help="a clone of apssh's repository")
-    parser.add_argument("-k", dest="words", default="", help="only the tests that pytest -k chooses")
-    parser.add_argument("--seconds", type=int, default=240, help="how long a test may take; default: 240")
+    parser.add_argument(
+        "-k", dest="words", default="", help="only the tests that pytest -k chooses"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=int,
+        default=240,
+        help="how long a test may take; default: 240",
+    )
     options = parser.parse_args()
     return 0 if compare(options.checkout, options.words, options.seconds) else 1
 
@@ -50,12 +59,20 @@ def compare(checkout: Path, words: str, seconds: int) -> bool:
     theirs, ours = (outcomes(checkout, words, seconds, way) for way in WAYS)
     passed = {name for name in theirs if theirs[name] == "passed"}
     differing = sorted(name for name in passed if ours.get(name) != "passed")
-    print(f"{len(theirs)} tests; over asynciojobs {len(passed)} pass, {len(passed) - len(differing)} of them over ours")
+    print(
+        f"{len(theirs)} tests; over asynciojobs {len(passed)} pass, {len(passed) - len(differing)} of them over ours"
+    )
     for name in differing:
         print(f"  differs: {name}")
-    for name in sorted(name for name in ours if ours[name] == "passed" and name not in passed):
+    for name in sorted(
+        name for name in ours if ours[name] == "passed" and name not in passed
+    ):
         print(f"  passes over ours alone: {name}")
-    failing = [name for name in sorted(theirs) if name not in passed and ours.get(name) != "passed"]
+    failing = [
+        name
+        for name in sorted(theirs)
+        if name not in passed and ours.get(name) != "passed"
+    ]
     reasons = {name: explanation(name) for name in failing}
     for reason in dict.fromkeys(reasons.values()):
         names = [name for name in failing if reasons[name] == reason]
@@ -72,18 +89,47 @@ def outcomes(checkout: Path, words: str, seconds: int, way: str) -> dict[str, st
         place = Path(directory, "apssh")
         shutil.copytree(checkout / "tests", place / "tests")
         report = Path(directory, "report.xml")
-        path = os.pathsep.join(map(str, [*WAYS[way], Path(__file__).parent / "older", ROOT]))
+        path = os.pathsep.join(
+            map(str, [*WAYS[way], Path(__file__).parent / "older", ROOT])
+        )
         chosen = ["-k", words] if words else []
         command = [
             *("unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc"),
             *(sys.executable, str(Path(__file__).with_name("_machine.py")), directory),
-            *(sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider"),
-            *("-p", "older_names", f"--junitxml={report}", f"--timeout={seconds}", "tests", *chosen),
+            *(
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-c",
+                os.devnull,
+                "--rootdir",
+                ".",
+                "-p",
+                "no:cacheprovider",
+            ),
+            *(
+                "-p",
+                "older_names",
+                f"--junitxml={report}",
+                f"--timeout={seconds}",
+                "tests",
+                *chosen,
+            ),
         ]
         environment = {**os.environ, "PYTHONPATH": path, "LOGNAME": "root"}
-        done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command,
+            cwd=place,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if not report.exists():
-            raise SystemExit(f"pytest ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+            raise SystemExit(
+                f"pytest ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+            )
         print(f"over {way}: {done.stdout.splitlines()[-1]}", flush=True)
         return outcomes_in(report)
 

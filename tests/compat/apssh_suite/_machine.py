@@ -21,7 +21,10 @@ def main(directory: Path, *command: str) -> int:
     directory.chmod(0o755)
     (directory / "other").mkdir()
     for name, secret in (("id_rsa", ""), ("id-pass", "secret"), ("host", "")):
-        subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-N", secret, "-f", keys / name], check=True)
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "rsa", "-N", secret, "-f", keys / name],
+            check=True,
+        )
     make_users({"root": home, "apsshuser": directory / "other"}, directory)
     os.chown(directory / "other", UID, UID)
     (directory / "authorized").write_bytes((keys / "id_rsa.pub").read_bytes())
@@ -32,11 +35,15 @@ def main(directory: Path, *command: str) -> int:
         f"Port 22\nHostKey {keys}/host\nAuthorizedKeysFile {directory}/authorized\nPidFile none\nStrictModes no\n"
         "UsePAM no\nPermitRootLogin yes\nSubsystem sftp internal-sftp\nMaxStartups 100\nX11Forwarding yes\n"
     )
-    with subprocess.Popen([SSHD, "-D", "-f", config, "-E", directory / "log"]) as server:
+    with subprocess.Popen(
+        [SSHD, "-D", "-f", config, "-E", directory / "log"]
+    ) as server:
         try:
             until_it_answers(time.monotonic() + 120)
             environment = {**os.environ, "HOME": str(home)}
-            return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False).returncode
+            return subprocess.run(
+                command, env=environment, stdin=subprocess.DEVNULL, check=False
+            ).returncode
         finally:
             server.terminate()
 
@@ -46,9 +53,14 @@ UID = 4242
 
 def make_users(homes: dict[str, Path], directory: Path) -> None:
     """Create the missing users, and give all of them homes."""
-    lines = [line.split(":") for line in Path("/etc/passwd").read_text(encoding="utf-8").splitlines()]
+    lines = [
+        line.split(":")
+        for line in Path("/etc/passwd").read_text(encoding="utf-8").splitlines()
+    ]
     lines += [
-        [name, "x", str(UID), str(UID), "", "", "/bin/sh"] for name in homes if name not in [one[0] for one in lines]
+        [name, "x", str(UID), str(UID), "", "", "/bin/sh"]
+        for name in homes
+        if name not in [one[0] for one in lines]
     ]
     for line in lines:
         line[5] = str(homes.get(line[0], line[5]))

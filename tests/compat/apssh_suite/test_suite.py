@@ -8,11 +8,31 @@ from . import __main__ as suite
 @pytest.mark.parametrize(
     ("theirs", "ours", "good", "said"),
     [
-        ({"test_a::one": "passed"}, {"test_a::one": "passed"}, True, "1 pass, 1 of them over ours"),
-        ({"test_a::one": "passed"}, {"test_a::one": "failed"}, False, "  differs: test_a::one"),
+        (
+            {"test_a::one": "passed"},
+            {"test_a::one": "passed"},
+            True,
+            "1 pass, 1 of them over ours",
+        ),
+        (
+            {"test_a::one": "passed"},
+            {"test_a::one": "failed"},
+            False,
+            "  differs: test_a::one",
+        ),
         ({"test_a::one": "passed"}, {}, False, "  differs: test_a::one"),
-        ({"test_a::one": "failed"}, {"test_a::one": "passed"}, True, "  passes over ours alone: test_a::one"),
-        ({"test_a::one": "failed"}, {"test_a::one": "failed"}, False, "  fail over both, 1, : test_a::one"),
+        (
+            {"test_a::one": "failed"},
+            {"test_a::one": "passed"},
+            True,
+            "  passes over ours alone: test_a::one",
+        ),
+        (
+            {"test_a::one": "failed"},
+            {"test_a::one": "failed"},
+            False,
+            "  fail over both, 1, : test_a::one",
+        ),
         (
             {"test_basics::test_x11": "failed"},
             {"test_basics::test_x11": "failed"},
@@ -46,4 +66,8 @@ def test_outcomes_are_read_from_pytests_report(tmp_path: Path) -> None:
         "</testsuite></testsuites>"
     )
     found = suite.outcomes_in(tmp_path / "report.xml")
-    assert found == {"test_a::good": "passed", "test_a::bad": "failed", "test_a::worse": "failed"}
+    assert found == {
+        "test_a::good": "passed",
+        "test_a::bad": "failed",
+        "test_a::worse": "failed",
+    }

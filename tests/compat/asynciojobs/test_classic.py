@@ -9,7 +9,13 @@ from typing import Any
 import anyio
 import pytest
 from trioflow.compat import asynciojobs_classic
-from trioflow.compat.asynciojobs_classic import Engine, PrintJob, Scheduler, SchedulerJob, Sequence
+from trioflow.compat.asynciojobs_classic import (
+    Engine,
+    PrintJob,
+    Scheduler,
+    SchedulerJob,
+    Sequence,
+)
 from trioflow.compat.asynciojobs_classic.engine import AbstractJob, Job
 from trioflow.compat.asynciojobs_classic.engine import Engine as EngineOfModule
 from trioflow.testing import run_virtual
@@ -60,7 +66,11 @@ def test_requirements_may_be_given_at_creation_by_either_name() -> None:
     row = Sequence(Job(give(4)), Job(give(5)), requires=[printed])
     nested = SchedulerJob(Job(give(6)), requires=row)
     assert last.required == {first, second, third}
-    assert (printed.required, row.jobs[0].required, nested.required) == ({last}, {printed}, {row.jobs[-1]})
+    assert (printed.required, row.jobs[0].required, nested.required) == (
+        {last},
+        {printed},
+        {row.jobs[-1]},
+    )
     assert Scheduler(first, second, third, last, printed, row, nested).run()
 
 
@@ -68,7 +78,10 @@ def test_str_of_a_job_shows_labels_of_requirements_until_they_have_numbers() -> 
     """In the text of a job, requirements without a number once appeared as question marks."""
     first, unnamed = Job(give(1), label="first"), Job(give(2))
     last = Job(give(3), label="last", requires=[first, unnamed])
-    assert str(last) == "    ⚐   <Job `last`> [not done] requires={`Job[give (...)]`, `first`}"
+    assert (
+        str(last)
+        == "    ⚐   <Job `last`> [not done] requires={`Job[give (...)]`, `first`}"
+    )
     assert Scheduler(first, unnamed, last).run()
     assert str(last) == "  ☉ ☓   <Job `last`> [[ -> 3]] requires={1, 2}"
 
@@ -77,18 +90,28 @@ async def _tick() -> None:
     await asyncio.Event().wait()
 
 
-def test_cancelled_jobs_are_not_shown_as_running(capsys: pytest.CaptureFixture[str]) -> None:
-    ticker, late = Job(_tick(), forever=True, label="ticker"), Job(asyncio.sleep(1000), label="late")
+def test_cancelled_jobs_are_not_shown_as_running(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ticker, late = (
+        Job(_tick(), forever=True, label="ticker"),
+        Job(asyncio.sleep(1000), label="late"),
+    )
     scheduler = Scheduler(Job(give(1), label="give"), ticker)
     assert scheduler.run()
     scheduler.list()
-    assert capsys.readouterr().out.splitlines()[0] == "1   ☉ ☓ ∞ <Job `ticker`> [cancelled]"
+    assert (
+        capsys.readouterr().out.splitlines()[0]
+        == "1   ☉ ☓ ∞ <Job `ticker`> [cancelled]"
+    )
     assert (scheduler.stats(), str(scheduler)) == (
         "1D + 0R + 0I + 1C = 2",
         "Scheduler with 1 done + 0 ongoing + 0 idle + 1 cancelled = 2 job(s)",
     )
     assert not ticker.is_done()
-    assert not run_virtual(partial(Engine(late).co_orchestrate, timeout=1), backend="asyncio")
+    assert not run_virtual(
+        partial(Engine(late).co_orchestrate, timeout=1), backend="asyncio"
+    )
     assert "☓" in str(late)
     assert "[cancelled]" in str(late)
 
@@ -97,7 +120,9 @@ async def fail() -> None:
     raise KeyError("lost")
 
 
-def test_a_program_with_a_message_bus_and_a_forever_monitor_works(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_program_with_a_message_bus_and_a_forever_monitor_works(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """A forever job that reads a message bus gets the last message, and all jobs are shut down once."""
     space: dict[str, Any] = {}
     exec(BUS, space)
@@ -107,21 +132,32 @@ def test_a_program_with_a_message_bus_and_a_forever_monitor_works(capsys: pytest
     engine.shutdown()
     assert seen[:2] == ["prepare begins", "prepare ends"]
     assert seen[6:8] == ["collect begins", "collect ends"]
-    assert sorted(seen[8:]) == [f"{name} is shut down" for name in ("collect", "left", "prepare", "right")]
+    assert sorted(seen[8:]) == [
+        f"{name} is shut down" for name in ("collect", "left", "prepare", "right")
+    ]
     assert len(seen) == 12
-    assert [space["collect"].is_done(), space["collect"].result(), space["collect"].raised_exception()] == [
+    assert [
+        space["collect"].is_done(),
+        space["collect"].result(),
+        space["collect"].raised_exception(),
+    ] == [
         True,
         "collect",
         None,
     ]
     engine.list()
-    assert capsys.readouterr().out.splitlines()[-1] == "5   ☉ ☓   <BusJob `collect`> [[ -> collect]] requires={3, 4}"
+    assert (
+        capsys.readouterr().out.splitlines()[-1]
+        == "5   ☉ ☓   <BusJob `collect`> [[ -> collect]] requires={3, 4}"
+    )
 
 
 def test_the_early_names_work_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a notebook, whose cells run in an event loop, `orchestrate` works, and so does `await co_orchestrate()`."""
     shell = SimpleNamespace(kernel=None)
-    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(
+        sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell)
+    )
 
     async def cells() -> None:
         exec(BUS, space)
@@ -140,7 +176,9 @@ def test_modules_have_the_names_that_notebooks_import() -> None:
     assert EngineOfModule is Engine
     assert asynciojobs_classic.AbstractJob is AbstractJob
     for name in asynciojobs_classic.__all__:
-        assert getattr(asynciojobs_classic, name).__module__.startswith("trioflow.compat.asynciojobs")
+        assert getattr(asynciojobs_classic, name).__module__.startswith(
+            "trioflow.compat.asynciojobs"
+        )
 
 
 def test_nothing_is_critical_by_default() -> None:
@@ -148,11 +186,17 @@ def test_nothing_is_critical_by_default() -> None:
     assert Engine(Sequence(failed, other)).orchestrate()
     assert type(failed.raised_exception()) is KeyError
     assert other.result() == 1
-    assert not any(job.is_critical() for job in (failed, PrintJob(), SchedulerJob(), AbstractJob()))
+    assert not any(
+        job.is_critical() for job in (failed, PrintJob(), SchedulerJob(), AbstractJob())
+    )
 
 
-@pytest.mark.parametrize(("of_job", "of_engine"), [(True, False), (False, True), (True, True)])
-def test_a_critical_failure_makes_the_run_return_false(of_job: bool, of_engine: bool) -> None:
+@pytest.mark.parametrize(
+    ("of_job", "of_engine"), [(True, False), (False, True), (True, True)]
+)
+def test_a_critical_failure_makes_the_run_return_false(
+    of_job: bool, of_engine: bool
+) -> None:
     failed, cut = Job(fail(), critical=of_job), Job(give(1, 9.0))
     engine = Engine(failed, cut, critical=of_engine)
     assert run_virtual(engine.co_orchestrate, backend="asyncio") is False
@@ -168,9 +212,17 @@ def test_timeout_and_window_given_to_a_run_count_for_that_run_only() -> None:
         return await Scheduler(*jobs).co_run(**options), anyio.current_time() - start
 
     async def main() -> list[tuple[bool, float]]:
-        return [await timed(), await timed(jobs_window=2), await timed(jobs_window=1, timeout=2.5, loop=None)]
+        return [
+            await timed(),
+            await timed(jobs_window=2),
+            await timed(jobs_window=1, timeout=2.5, loop=None),
+        ]
 
-    assert run_virtual(main, backend="asyncio") == [(True, 1.0), (True, 2.0), (False, 2.5)]
+    assert run_virtual(main, backend="asyncio") == [
+        (True, 1.0),
+        (True, 2.0),
+        (False, 2.5),
+    ]
     assert Scheduler(Job(give(1, 9.0))).run(timeout=0.01, jobs_window=3) is False
     assert Engine(Job(give(1, 9.0))).orchestrate(None, 0.01) is False
 
@@ -195,7 +247,9 @@ def test_the_given_event_loop_is_used() -> None:
 def test_a_critical_nested_scheduler_job_ends_the_outer_run() -> None:
     """If a critical SchedulerJob fails, the outer run returns False, and so does its own if it is run alone."""
     for critical in (False, True):
-        inner = SchedulerJob(Job(fail(), critical=True), critical=critical, label="inner")
+        inner = SchedulerJob(
+            Job(fail(), critical=True), critical=critical, label="inner"
+        )
         after = Job(give(1), required=inner)
         assert Scheduler(inner, after).run() is not critical
         assert after.is_done() is not critical

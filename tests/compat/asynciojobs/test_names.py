@@ -13,7 +13,16 @@ import pytest
 import trioflow
 from trioflow import Monitor
 from trioflow.compat import asynciojobs
-from trioflow.compat.asynciojobs import AbstractJob, Job, PrintJob, PureScheduler, Scheduler, Sequence, Watch, set_debug
+from trioflow.compat.asynciojobs import (
+    AbstractJob,
+    Job,
+    PrintJob,
+    PureScheduler,
+    Scheduler,
+    Sequence,
+    Watch,
+    set_debug,
+)
 from trioflow.testing import run_virtual
 from ...bodies import at_once, hooked, running
 from ...conftest import Virtual
@@ -27,7 +36,13 @@ SUBMODULES = ["job", "printjob", "purescheduler", "scheduler", "sequence", "watc
 class Note(AbstractJob):
     """A job that records its start and its shutdown."""
 
-    def __init__(self, label: str, notes: list[str] | None = None, delay: float = 0.0, **options: Any) -> None:
+    def __init__(
+        self,
+        label: str,
+        notes: list[str] | None = None,
+        delay: float = 0.0,
+        **options: Any,
+    ) -> None:
         self.notes = [] if notes is None else notes
         self.delay = delay
         super().__init__(label=label, **options)
@@ -64,7 +79,9 @@ def test_the_package_and_its_submodules_have_the_names_of_asynciojobs() -> None:
 def test_a_subclass_may_have_its_own_attributes_named_scheduler_or_run() -> None:
     class Own(AbstractJob):
         def __init__(self) -> None:
-            self.scheduler = self._run = self._state = self._host = self._members = "mine"
+            self.scheduler = self._run = self._state = self._host = self._members = (
+                "mine"
+            )
             AbstractJob.__init__(self, forever=False)
 
         async def co_run(self) -> list[str]:
@@ -75,7 +92,9 @@ def test_a_subclass_may_have_its_own_attributes_named_scheduler_or_run() -> None
     assert job.result() == ["mine"] * 5
 
 
-def test_stand_in_after_an_import_of_asynciojobs_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stand_in_after_an_import_of_asynciojobs_raises(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "asynciojobs.job", sys)
     with pytest.raises(RuntimeError, match="before anything imports it"):
         asynciojobs.stand_in()
@@ -118,7 +137,9 @@ def test_errors_for_functions_coroutines_and_native_jobs_say_what_to_write() -> 
     with pytest.raises(TypeError, match=r"Job\(give\(\.\.\.\)\)"):
         Job(give)
     coroutine = give(1)
-    with pytest.raises(TypeError, match=r"a coroutine becomes a job by Job\(give\(\.\.\.\)\)"):
+    with pytest.raises(
+        TypeError, match=r"a coroutine becomes a job by Job\(give\(\.\.\.\)\)"
+    ):
         PureScheduler(coroutine)
     coroutine.close()
     from trioflow import AbstractJob as Native
@@ -231,18 +252,28 @@ def test_cycles_and_missing_requirements_raise_in_run_and_list() -> None:
     b.requires(a)
     scheduler = PureScheduler(Scheduler(a, b, label="inner"))
     assert not scheduler.check_cycles()
-    for call in (lambda: run_virtual(scheduler.co_run, backend="asyncio"), scheduler.list, scheduler.debrief):
-        with pytest.raises(Exception, match=r"a requires b requires a|b requires a requires b") as caught:
+    for call in (
+        lambda: run_virtual(scheduler.co_run, backend="asyncio"),
+        scheduler.list,
+        scheduler.debrief,
+    ):
+        with pytest.raises(
+            Exception, match=r"a requires b requires a|b requires a requires b"
+        ) as caught:
             call()
         assert type(caught.value) is Exception
     assert notes == []
     stray = PureScheduler(Note("c", required=a))
     assert not stray.check_cycles()
-    with pytest.raises(Exception, match=r"'a' is required and is not in .*sanitize\(\)"):
+    with pytest.raises(
+        Exception, match=r"'a' is required and is not in .*sanitize\(\)"
+    ):
         stray.list()
 
 
-def test_sanitize_drops_edges_that_leave_a_scheduler(capsys: pytest.CaptureFixture[str]) -> None:
+def test_sanitize_drops_edges_that_leave_a_scheduler(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     a, b, c = notes_of("abc")
     c.requires(a, b)
     scheduler = PureScheduler(Scheduler(b, c))
@@ -271,7 +302,10 @@ def test_a_run_returns_true_and_has_results_on_both_backends(virtual: Virtual) -
     assert virtual(scheduler.co_run)
     assert [a.result(), b.result(), c.result()] == ["value", None, "c"]
     assert [a.raised_exception(), type(b.raised_exception())] == [None, KeyError]
-    assert all(job.is_done() and job.is_running() and job.is_scheduled() and not job.is_idle() for job in scheduler)
+    assert all(
+        job.is_done() and job.is_running() and job.is_scheduled() and not job.is_idle()
+        for job in scheduler
+    )
     assert scheduler.why() == "FINE"
     assert scheduler.stats() == "3D + 0R + 0I = 3"
 
@@ -319,11 +353,19 @@ def test_a_pure_scheduler_returns_false_after_a_critical_exception_or_timeout() 
     assert not run_virtual(scheduler.co_run, backend="asyncio")
     assert [scheduler.failed_critical(), scheduler.failed_time_out()] == [True, False]
     assert "fatal" in scheduler.why()
-    assert [cut.is_done(), cut.is_running(), cut.raised_exception()] == [False, True, None]
+    assert [cut.is_done(), cut.is_running(), cut.raised_exception()] == [
+        False,
+        True,
+        None,
+    ]
     assert never.is_idle()
     late = PureScheduler(Job(give(1, 9.0)), timeout=2.0)
     assert not run_virtual(late.co_run, backend="asyncio")
-    assert [late.failed_critical(), late.failed_time_out(), late.why()] == [False, 2.0, "TIMED OUT after 2.0s"]
+    assert [late.failed_critical(), late.failed_time_out(), late.why()] == [
+        False,
+        2.0,
+        "TIMED OUT after 2.0s",
+    ]
     at_once = PureScheduler(Job(give(1, 9.0)), timeout=0)
     assert not run_virtual(at_once.co_run, backend="asyncio")
     assert at_once.failed_time_out() is not False
@@ -373,15 +415,26 @@ def test_forever_jobs_may_be_required() -> None:
     last = Note("last", notes, forever=True, required=other)
     never = Note("never", notes, delay=9.0, forever=True)
     after_never = Note("after never", notes, forever=True, required=never)
-    assert run_virtual(PureScheduler(first, ordinary, other, last, never, after_never).co_run, backend="asyncio")
-    assert notes[:5] == ["run first", "run other", "run never", "run last", "run ordinary"]
+    assert run_virtual(
+        PureScheduler(first, ordinary, other, last, never, after_never).co_run,
+        backend="asyncio",
+    )
+    assert notes[:5] == [
+        "run first",
+        "run other",
+        "run never",
+        "run last",
+        "run ordinary",
+    ]
     assert not never.is_done()
 
 
 def test_system_exit_of_a_job_ends_the_run_cleanly() -> None:
     notes: list[str] = []
     with pytest.raises(SystemExit, match="3"):
-        PureScheduler(Job(at_once(lambda: sys.exit(3))), Note("other", notes, delay=9.0)).run()
+        PureScheduler(
+            Job(at_once(lambda: sys.exit(3))), Note("other", notes, delay=9.0)
+        ).run()
     assert notes == ["run other", "shutdown other"]
 
 
@@ -417,7 +470,11 @@ except KeyboardInterrupt:
     print("interrupted")
 """
     )
-    assert python(program, text=True).stdout.splitlines() == ["cleaned", "shut down", "interrupted"]
+    assert python(program, text=True).stdout.splitlines() == [
+        "cleaned",
+        "shut down",
+        "interrupted",
+    ]
 
 
 # ---- shutdown
@@ -443,7 +500,9 @@ def test_shutdown_without_a_run_reaches_every_job_once() -> None:
     assert sorted(notes) == ["shutdown a", "shutdown b"]
 
 
-def test_a_job_with_nothing_to_shut_down_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_with_nothing_to_shut_down_is_not_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A `co_shutdown` that the class inherits is called only if it has something to do: a call costs a task."""
     called: list[Any] = []
     for kind in (AbstractJob, Job, PureScheduler):
@@ -456,7 +515,9 @@ def test_a_job_with_nothing_to_shut_down_is_not_called(monkeypatch: pytest.Monke
     own, given = Note("own"), Job(give(1), coshutdown=give(2))
     inner = Scheduler(Job(give(1)), PrintJob())
     never = Scheduler(Job(give(1)), Scheduler(given), required=Job(fail(1.0)))
-    assert not run_virtual(PureScheduler(inner, own, never, *never.required).co_run, backend="asyncio")
+    assert not run_virtual(
+        PureScheduler(inner, own, never, *never.required).co_run, backend="asyncio"
+    )
     assert own.notes[-1] == "shutdown own"
     assert [job for job in called if isinstance(job, Job)] == [given]
     assert inner not in called
@@ -470,7 +531,9 @@ def test_coroutines_that_are_never_awaited_are_closed_without_a_warning() -> Non
     scheduler.close_idle_jobs()
     scheduler.close_all_jobs()
     Sequence(Job(made[6]), PrintJob()).close_idle_jobs()
-    assert {inspect.getcoroutinestate(coroutine) for coroutine in made} == {inspect.CORO_CLOSED}
+    assert {inspect.getcoroutinestate(coroutine) for coroutine in made} == {
+        inspect.CORO_CLOSED
+    }
 
 
 # ---- text output
@@ -481,11 +544,17 @@ def shown() -> PureScheduler:
 
     a = Job(give(1), label="a")
     b = Job(fail(), label="b", critical=False, required=a)
-    nested = Scheduler(Detailed("c"), Job(fail(1.0), label="d"), label="nested", required=b)
-    return PureScheduler(a, b, nested, Note("e", delay=9.0, forever=True, critical=False))
+    nested = Scheduler(
+        Detailed("c"), Job(fail(1.0), label="d"), label="nested", required=b
+    )
+    return PureScheduler(
+        a, b, nested, Note("e", delay=9.0, forever=True, critical=False)
+    )
 
 
-def test_debrief_after_a_run_shows_the_reason_the_listing_and_exceptions(capsys: pytest.CaptureFixture[str]) -> None:
+def test_debrief_after_a_run_shows_the_reason_the_listing_and_exceptions(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     scheduler = shown()
     run_virtual(scheduler.co_run, backend="asyncio")
     capsys.readouterr()
@@ -503,8 +572,15 @@ def test_debrief_after_a_run_shows_the_reason_the_listing_and_exceptions(capsys:
         "4 --end-- < <Scheduler `nested`> exits={5, 6}\n"
         "PureScheduler  ✗ stopped by a critical failure of nested, 1 failed, 1 tolerated"
     )
-    for failure in ("critical failure of nested", "tolerated failure of b", "critical failure of d"):
-        assert f'{failure}:\nTraceback (most recent call last):\n  File "{bodies.__file__}", line ' in out
+    for failure in (
+        "critical failure of nested",
+        "tolerated failure of b",
+        "critical failure of d",
+    ):
+        assert (
+            f'{failure}:\nTraceback (most recent call last):\n  File "{bodies.__file__}", line '
+            in out
+        )
     scheduler.list(silence_done_jobs=True)
     assert [line[0] for line in capsys.readouterr().out.splitlines()] == ["2", "4", "4"]
     scheduler.list_safe()
@@ -513,7 +589,9 @@ def test_debrief_after_a_run_shows_the_reason_the_listing_and_exceptions(capsys:
 
 
 def test_a_job_that_waits_for_a_slot_is_shown_with_its_own_symbol() -> None:
-    scheduler = PureScheduler(Job(give(1, 5.0), label="a"), Job(give(1, 5.0), label="b"), jobs_window=1)
+    scheduler = PureScheduler(
+        Job(give(1, 5.0), label="a"), Job(give(1, 5.0), label="b"), jobs_window=1
+    )
 
     async def main() -> list[str]:
         async with running(scheduler, 1):
@@ -522,7 +600,9 @@ def test_a_job_that_waits_for_a_slot_is_shown_with_its_own_symbol() -> None:
     assert run_virtual(main, backend="asyncio") == ["⚠ ☉ ↺  ", "⚠   ⚑  "]
 
 
-def test_list_on_an_ascii_stream_uses_ascii_symbols(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_on_an_ascii_stream_uses_ascii_symbols(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stream)
     PureScheduler(Note("straße", forever=True)).list()
@@ -530,14 +610,20 @@ def test_list_on_an_ascii_stream_uses_ascii_symbols(monkeypatch: pytest.MonkeyPa
     assert stream.read() == "1 !   - 8 <Note `stra\\xdfe`> [not done]\n"
 
 
-def test_a_verbose_scheduler_prints_the_starts_and_ends_of_jobs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_verbose_scheduler_prints_the_starts_and_ends_of_jobs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """A verbose scheduler prints time, counts and job at each start and end; `set_debug` makes all verbose."""
     assert Scheduler(Note("a"), verbose=True, watch=Watch(show_elapsed=False)).run()
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert re.match(r"\d{3}\.\d{3}  0D", lines[1])
-    assert lines[1].endswith("0D + 1R + 0I = 1 STARTING: 1 ⚠ ☉ ↺   <Note `a`> [not done]")
-    assert lines[2].endswith("1D + 0R + 0I = 1 DONE    : 1 ⚠ ☉ ☓   <Note `a`> [[ -> a]]")
+    assert lines[1].endswith(
+        "0D + 1R + 0I = 1 STARTING: 1 ⚠ ☉ ↺   <Note `a`> [not done]"
+    )
+    assert lines[2].endswith(
+        "1D + 0R + 0I = 1 DONE    : 1 ⚠ ☉ ☓   <Note `a`> [[ -> a]]"
+    )
     set_debug(True)
     try:
         assert PureScheduler(Note("a")).run()
@@ -560,11 +646,18 @@ def test_reprs_can_be_customised(capsys: pytest.CaptureFixture[str]) -> None:
     job.label = None
     PureScheduler(job).list()
     assert capsys.readouterr().out == "1 ⚠   ⚐   <Own `my text`> my result\n"
-    assert repr(PureScheduler(job)) == "PureScheduler with 0 done + 0 ongoing + 1 idle = 1 job(s)"
-    assert repr(Scheduler(job)) == "Scheduler with 0 done + 0 ongoing + 1 idle = 1 job(s)"
+    assert (
+        repr(PureScheduler(job))
+        == "PureScheduler with 0 done + 0 ongoing + 1 idle = 1 job(s)"
+    )
+    assert (
+        repr(Scheduler(job)) == "Scheduler with 0 done + 0 ongoing + 1 idle = 1 job(s)"
+    )
 
 
-def test_a_watch_prints_messages_and_elapsed_times(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_watch_prints_messages_and_elapsed_times(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """A Watch prints a message at creation, and later the elapsed time and the wall clock; it can be restarted."""
     watch = Watch("go", show_wall_clock=True)
     first, second = capsys.readouterr().out.splitlines()
@@ -581,7 +674,9 @@ def test_a_watch_prints_messages_and_elapsed_times(capsys: pytest.CaptureFixture
     assert 0 <= watch.seconds() < 60
 
 
-def test_a_print_job_prints_its_messages_and_sleeps(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_print_job_prints_its_messages_and_sleeps(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     job = PrintJob("one", 2, sleep=1.0, banner="***")
     assert run_virtual(PureScheduler(job).co_run, backend="asyncio")
     assert capsys.readouterr().out == "*** one 2\nSleeping for 1.0s\n"
@@ -605,8 +700,14 @@ def test_styles_of_jobs_are_drawn(tmp_path: Path) -> None:
     empty = Scheduler(label="empty", required=deeper)
     scheduler = PureScheduler(deeper, empty, Blue("blue", required=empty))
     source = scheduler.dot_format()
-    assert '3 [style="rounded,dashed", label="3: in", shape="box", penwidth="0.5"];' in source
-    assert 'graph [style="", label="2: nested", shape="box", color="red", penwidth="2"];' in source
+    assert (
+        '3 [style="rounded,dashed", label="3: in", shape="box", penwidth="0.5"];'
+        in source
+    )
+    assert (
+        'graph [style="", label="2: nested", shape="box", color="red", penwidth="2"];'
+        in source
+    )
     assert r'label="say \"hello\"\nand \\ more", shape="box", color="blue"' in source
     assert "3 -> 4 [lhead=cluster_4, ltail=cluster_1];" in source
     assert "4 -> 5 [ltail=cluster_4];" in source
@@ -663,15 +764,23 @@ def timed(scheduler: PureScheduler) -> tuple[bool, float]:
 def test_a_job_is_cancelled_once(shutdown_timeout: float | None) -> None:
     stubborn = Stubborn(times=9, sleep=4.0)
     job = Job(stubborn.body())
-    assert timed(PureScheduler(job, timeout=1, shutdown_timeout=shutdown_timeout)) == (False, 5.0)
+    assert timed(PureScheduler(job, timeout=1, shutdown_timeout=shutdown_timeout)) == (
+        False,
+        5.0,
+    )
     assert stubborn.cancelled_at == [1.0]
     assert job.result() == "slept"
 
 
-def test_a_forever_job_that_goes_on_after_shutdown_timeout_is_cancelled_at_each_await() -> None:
+def test_a_forever_job_that_goes_on_after_shutdown_timeout_is_cancelled_at_each_await() -> (
+    None
+):
     stubborn = Stubborn(times=3, sleep=60)
     job = Job(stubborn.body(), label="stubborn", forever=True)
-    assert timed(PureScheduler(job, Job(give(None, 1)), shutdown_timeout=2)) == (True, 3.0)
+    assert timed(PureScheduler(job, Job(give(None, 1)), shutdown_timeout=2)) == (
+        True,
+        3.0,
+    )
     assert stubborn.cancelled_at == [1.0, 3.0, 3.0, 3.0]
     assert not job.is_done()
 
@@ -687,7 +796,10 @@ def test_forever_jobs_alone_run_until_all_of_them_have_ended() -> None:
 def test_forever_jobs_take_no_slot() -> None:
     """Forever jobs take no slot; in asynciojobs, those that fill the window leave no room for others."""
     forever = [Job(give(None, 60), forever=True) for _ in range(3)]
-    assert timed(PureScheduler(*forever, Job(give(None, 1)), jobs_window=1)) == (True, 1.0)
+    assert timed(PureScheduler(*forever, Job(give(None, 1)), jobs_window=1)) == (
+        True,
+        1.0,
+    )
 
 
 def test_a_second_run_runs_jobs_and_shuts_them_down_again() -> None:

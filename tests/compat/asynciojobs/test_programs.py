@@ -25,7 +25,9 @@ def report(program: str, *arguments: object, path: list[str]) -> Any:
     return json.loads(done.stdout.rpartition("REPORT ")[2])
 
 
-def test_a_program_has_the_same_results_with_asynciojobs_and_with_the_stand_in(tmp_path: Path) -> None:
+def test_a_program_has_the_same_results_with_asynciojobs_and_with_the_stand_in(
+    tmp_path: Path,
+) -> None:
     reports = []
     for path in ([], STAND_IN):
         folder = tmp_path / str(len(path))
@@ -46,10 +48,15 @@ class Server(NamedTuple):
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     """An sshd that admits the user of the tests, by a key made for it."""
-    sshd = shutil.which("sshd", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
+    sshd = shutil.which(
+        "sshd", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"
+    )
     assert sshd is not None
     for name in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name],
+            check=True,
+        )
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # where it drops its rights
     with socket.socket() as unused:
@@ -61,7 +68,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
     )
     with (
         (tmp_path / "log").open("wb") as log,
-        subprocess.Popen([sshd, "-D", "-e", "-f", tmp_path / "config"], stderr=log) as process,
+        subprocess.Popen(
+            [sshd, "-D", "-e", "-f", tmp_path / "config"], stderr=log
+        ) as process,
     ):
         try:
             deadline = time.monotonic() + PATIENCE
@@ -76,7 +85,14 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 def test_apssh_runs_with_the_stand_in(server: Server, tmp_path: Path) -> None:
     """A program with apssh's local and remote jobs, transfers and scripts works with the stand-in."""
-    found = report("visit_by_apssh.py", server.port, server.key, server.user, tmp_path, path=STAND_IN)
+    found = report(
+        "visit_by_apssh.py",
+        server.port,
+        server.key,
+        server.user,
+        tmp_path,
+        path=STAND_IN,
+    )
     assert found == {
         "asynciojobs is": "trioflow.compat.asynciojobs",
         "result": True,
@@ -87,4 +103,6 @@ def test_apssh_runs_with_the_stand_in(server: Server, tmp_path: Path) -> None:
         "critical": "CommandFailedError",
         "listed": True,
     }
-    assert (tmp_path / "log").read_text().count("Accepted publickey") == 2  # one of each scheduler
+    assert (tmp_path / "log").read_text().count(
+        "Accepted publickey"
+    ) == 2  # one of each scheduler

@@ -1,7 +1,17 @@
 """An experiment as users of apssh write it; docs/coming-from/apssh.md has the same with trioflow."""
 
 from argparse import ArgumentParser
-from apssh import LocalNode, Pull, Push, Run, RunScript, SshJob, SshNode, TimeHostFormatter, import_private_key
+from apssh import (
+    LocalNode,
+    Pull,
+    Push,
+    Run,
+    RunScript,
+    SshJob,
+    SshNode,
+    TimeHostFormatter,
+    import_private_key,
+)
 from asynciojobs import Scheduler, Sequence
 
 
@@ -14,7 +24,13 @@ def main():
     options = parser.parse_args()
     keys = [import_private_key(options.key)] if options.key else None
     nodes = [
-        SshNode(name, username=options.user, port=options.port, keys=keys, formatter=TimeHostFormatter(verbose=False))
+        SshNode(
+            name,
+            username=options.user,
+            port=options.port,
+            keys=keys,
+            formatter=TimeHostFormatter(verbose=False),
+        )
         for name in options.names
     ]
     scheduler = Scheduler()
@@ -44,8 +60,14 @@ def main():
         SshJob(
             node,
             commands=[
-                Run(f"cd probe-{node.hostname}; grep -c lost traffic.txt > losses.txt", allowed_exits=[1]),
-                Pull(remotepaths=f"probe-{node.hostname}/losses.txt", localpath=f"results/{node.hostname}.txt"),
+                Run(
+                    f"cd probe-{node.hostname}; grep -c lost traffic.txt > losses.txt",
+                    allowed_exits=[1],
+                ),
+                Pull(
+                    remotepaths=f"probe-{node.hostname}/losses.txt",
+                    localpath=f"results/{node.hostname}.txt",
+                ),
             ],
             label=f"measure {node.hostname}",
             required=ready,
@@ -61,8 +83,19 @@ def main():
         scheduler=scheduler,
     )
     Sequence(
-        SshJob(LocalNode(), command=Run("cat results/*.txt | sort > summary.txt"), label="summary"),
-        *[SshJob(node, command=f"rm -r probe-{node.hostname}", label=f"clean {node.hostname}") for node in nodes],
+        SshJob(
+            LocalNode(),
+            command=Run("cat results/*.txt | sort > summary.txt"),
+            label="summary",
+        ),
+        *[
+            SshJob(
+                node,
+                command=f"rm -r probe-{node.hostname}",
+                label=f"clean {node.hostname}",
+            )
+            for node in nodes
+        ],
         required=(stop, receiver),
         scheduler=scheduler,
     )

@@ -7,7 +7,15 @@ import json
 import sys
 import time
 from pathlib import Path
-from asynciojobs import AbstractJob, Job, PrintJob, PureScheduler, Scheduler, Sequence, Watch
+from asynciojobs import (
+    AbstractJob,
+    Job,
+    PrintJob,
+    PureScheduler,
+    Scheduler,
+    Sequence,
+    Watch,
+)
 from asynciojobs.job import AbstractJob as SameAbstractJob
 from asynciojobs.scheduler import Scheduler as SameScheduler
 
@@ -67,20 +75,37 @@ class NodeJob(AbstractJob):
 
 def visit(node, boot=0.02, **kwds):
     connection = Connection()
-    steps = [NodeJob(node, connection, command) for command in ("load image", "boot", "ping")]
+    steps = [
+        NodeJob(node, connection, command) for command in ("load image", "boot", "ping")
+    ]
     steps[1].duration = boot
-    probe = NodeJob(node, connection, "probe", fails=node == "node2", critical=False, required=steps[-1])
-    ticker = NodeJob(node, connection, "monitor", duration=60, forever=True, critical=False)
+    probe = NodeJob(
+        node,
+        connection,
+        "probe",
+        fails=node == "node2",
+        critical=False,
+        required=steps[-1],
+    )
+    ticker = NodeJob(
+        node, connection, "monitor", duration=60, forever=True, critical=False
+    )
     return Scheduler(Sequence(*steps), probe, ticker, label=node, **kwds)
 
 
 def state(job):
     exception = job.raised_exception()
-    return [job.is_done(), job.is_idle(), f"{type(exception).__name__}: {exception}" if exception else None]
+    return [
+        job.is_done(),
+        job.is_idle(),
+        f"{type(exception).__name__}: {exception}" if exception else None,
+    ]
 
 
 def sorted_states(scheduler):
-    return sorted([job.label or job.text_label(), *state(job)] for job in scheduler.iterate_jobs())
+    return sorted(
+        [job.label or job.text_label(), *state(job)] for job in scheduler.iterate_jobs()
+    )
 
 
 def campaign():
@@ -88,12 +113,30 @@ def campaign():
     watch = Watch("campaign")
     nodes = [visit(f"node{number}") for number in range(5)]
     slow = visit("slow", boot=60, timeout=0.3, critical=False, required=nodes[0])
-    summary = PrintJob("all nodes visited", label="summary", required=[nodes, {slow}, None])
-    scheduler = Scheduler(*nodes, slow, summary, label="campaign", jobs_window=2, timeout=10)
+    summary = PrintJob(
+        "all nodes visited", label="summary", required=[nodes, {slow}, None]
+    )
+    scheduler = Scheduler(
+        *nodes, slow, summary, label="campaign", jobs_window=2, timeout=10
+    )
     report["checks"] = [scheduler.check_cycles(), nodes[0].sanitize(), len(scheduler)]
-    report["all jobs"] = [len(list(scheduler.iterate_jobs())), len(list(scheduler.iterate_jobs(scan_schedulers=True)))]
-    report["campaign"] = [scheduler.run(), scheduler.why(), sorted_states(scheduler), slow.result(), slow.why()]
-    report["connections"] = [Connection.opened, Connection.closed, Connection.busy, Connection.most_busy]
+    report["all jobs"] = [
+        len(list(scheduler.iterate_jobs())),
+        len(list(scheduler.iterate_jobs(scan_schedulers=True))),
+    ]
+    report["campaign"] = [
+        scheduler.run(),
+        scheduler.why(),
+        sorted_states(scheduler),
+        slow.result(),
+        slow.why(),
+    ]
+    report["connections"] = [
+        Connection.opened,
+        Connection.closed,
+        Connection.busy,
+        Connection.most_busy,
+    ]
     report["in time"] = watch.seconds() < 50  # of the 60 that the slow node would take
     scheduler.shutdown()
     report["closed again"] = Connection.closed
@@ -110,18 +153,34 @@ async def wait_and_return(duration, value):
 def window():
     connection = Connection()
     Connection.most_busy = 0
-    jobs = [NodeJob(number, connection, "", duration=0.1, label=f"{number:02d}") for number in range(15)]
+    jobs = [
+        NodeJob(number, connection, "", duration=0.1, label=f"{number:02d}")
+        for number in range(15)
+    ]
     scheduler = PureScheduler(*jobs, jobs_window=3)
     start = time.monotonic()
-    report["window"] = [scheduler.run(), Connection.most_busy, [job.result() for job in jobs]]
+    report["window"] = [
+        scheduler.run(),
+        Connection.most_busy,
+        [job.result() for job in jobs],
+    ]
     report["window is used"] = time.monotonic() - start > 0.48
 
 
 def slices():
-    a, b, c, d, aside = jobs = [Job(wait_and_return(0.01, name), label=name) for name in ("a", "b", "c", "d", "aside")]
+    a, b, c, d, aside = jobs = [
+        Job(wait_and_return(0.01, name), label=name)
+        for name in ("a", "b", "c", "d", "aside")
+    ]
     scheduler = PureScheduler(Sequence(a, b, c, d), aside)
-    report["upstream"] = [scheduler.predecessors_upstream(c) == {a, b}, scheduler.successors_downstream(b) == {c, d}]
-    report["ends"] = [{*scheduler.entry_jobs()} == {a, aside}, {*scheduler.exit_jobs()} == {d, aside}]
+    report["upstream"] = [
+        scheduler.predecessors_upstream(c) == {a, b},
+        scheduler.successors_downstream(b) == {c, d},
+    ]
+    report["ends"] = [
+        {*scheduler.entry_jobs()} == {a, aside},
+        {*scheduler.exit_jobs()} == {d, aside},
+    ]
     scheduler.bypass_and_remove(c)
     report["bypassed"] = [d.required == {b}, [*scheduler.successors(b)] == [d]]
     scheduler.keep_only_between(starts=[a], ends=[d], keep_ends=False)
@@ -136,11 +195,25 @@ def failures():
     async def fail():
         raise KeyError("no such node")
 
-    nested = Scheduler(Job(fail(), label="fatal"), Job(wait_and_return(5, 0), label="cut"), label="nested")
+    nested = Scheduler(
+        Job(fail(), label="fatal"),
+        Job(wait_and_return(5, 0), label="cut"),
+        label="nested",
+    )
     outer = PureScheduler(nested, PrintJob("never", required=nested, label="never"))
-    report["critical"] = [outer.run(), outer.failed_critical(), outer.failed_time_out(), sorted_states(outer)]
+    report["critical"] = [
+        outer.run(),
+        outer.failed_critical(),
+        outer.failed_time_out(),
+        sorted_states(outer),
+    ]
     late = PureScheduler(Job(wait_and_return(5, 0), label="late"), timeout=1)
-    report["timeout"] = [late.run(), late.failed_time_out(), late.why(), sorted_states(late)]
+    report["timeout"] = [
+        late.run(),
+        late.failed_time_out(),
+        late.why(),
+        sorted_states(late),
+    ]
     try:
         Scheduler(Job(wait_and_return(5, 0)), timeout=0.05).run()
     except TimeoutError:
@@ -152,7 +225,9 @@ def failures():
 
 def exports(folder):
     nodes = [visit("one"), visit("two", critical=False)]
-    scheduler = Scheduler(Sequence(*nodes, PrintJob("done", label='say "done"')), label="graph")
+    scheduler = Scheduler(
+        Sequence(*nodes, PrintJob("done", label='say "done"')), label="graph"
+    )
     scheduler.export_as_dotfile(folder / "graph.dot")
     scheduler.export_as_graphic(folder / "picture", "svg")
     report["exports"] = sorted(path.name for path in folder.iterdir())

@@ -4,7 +4,16 @@ import json
 import sys
 from pathlib import Path
 import asyncssh
-from apssh import CaptureFormatter, LocalNode, Pull, Push, Run, RunString, SshJob, SshNode
+from apssh import (
+    CaptureFormatter,
+    LocalNode,
+    Pull,
+    Push,
+    Run,
+    RunString,
+    SshJob,
+    SshNode,
+)
 from asynciojobs import Scheduler, Sequence
 from asynciojobs import __name__ as name
 
@@ -13,7 +22,9 @@ port, key, user, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.a
 
 def node_with(formatter):
     keys = [asyncssh.read_private_key(key)]
-    return SshNode("127.0.0.1", port=port, username=user, keys=keys, formatter=formatter)
+    return SshNode(
+        "127.0.0.1", port=port, username=user, keys=keys, formatter=formatter
+    )
 
 
 far, here = CaptureFormatter(), CaptureFormatter()
@@ -39,7 +50,9 @@ Sequence(
 )
 report = {"asynciojobs is": name, "result": scheduler.run()}
 report["output"] = far.get_capture().split("\n")[:3]
-report["local"] = [line.strip() for line in here.get_capture().split("\n") if line.strip()]
+report["local"] = [
+    line.strip() for line in here.get_capture().split("\n") if line.strip()
+]
 report["failed"] = failing.result()
 report["pulled"] = (folder / "pulled").read_text().strip()
 scheduler.list(details=True)

@@ -26,7 +26,11 @@ class Notes(list[tuple[str, str]]):
         return call
 
     def callbacks(self) -> dict[str, Any]:
-        return {"onstart": self.on("start"), "ondone": self.on("done"), "onfinish": self.on("finish")}
+        return {
+            "onstart": self.on("start"),
+            "ondone": self.on("done"),
+            "onfinish": self.on("finish"),
+        }
 
     def job(self, name: str, line: str | None = "exit 0", **options: Any) -> Job:
         """Return a job that records all of its callbacks; it runs a shell command, or nothing for None."""
@@ -59,11 +63,18 @@ from trioflow.compat.pyexpool import ExecPool, Job, Task
 
 
 def program(
-    code: str, path: Path, *sends: signal.Signals, arguments: Sequence[str] = (), seconds: float = 30
+    code: str,
+    path: Path,
+    *sends: signal.Signals,
+    arguments: Sequence[str] = (),
+    seconds: float = 30,
 ) -> tuple[int, str]:
     """Run a program that creates a file when it is busy, then send it signals; return its code and output."""
     process = Python(
-        ["-c", IMPORTS + code, str(path / "started"), *arguments], stdout=subprocess.PIPE, text=True, cwd=path
+        ["-c", IMPORTS + code, str(path / "started"), *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=path,
     )
     if sends:
         until_there(path / "started", path / "started.busy")

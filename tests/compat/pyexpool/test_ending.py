@@ -35,8 +35,12 @@ def busy(notes: Notes) -> tuple[ExecPool, list[Job]]:
 def ended_in_order(notes: Notes, jobs: list[Job]) -> None:
     """Check that running jobs were terminated, and the waiting one was dropped."""
     *running, waiting = jobs
-    assert [job.proc and job.proc.returncode for job in running] == [-signal.SIGTERM] * len(running)
-    assert [notes.of(job.name) for job in running] == [["start", "finish"]] * len(running)
+    assert [job.proc and job.proc.returncode for job in running] == [
+        -signal.SIGTERM
+    ] * len(running)
+    assert [notes.of(job.name) for job in running] == [["start", "finish"]] * len(
+        running
+    )
     assert (waiting.tstart, waiting.proc, notes.of(waiting.name)) == (None, None, [])
 
 
@@ -67,7 +71,9 @@ def test_timeout_of_join_counts_from_the_first_execute(watched: Watched) -> None
     assert watched.alive() == []
 
 
-def test_join_waits_for_what_is_left_since_the_first_execute(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_join_waits_for_what_is_left_since_the_first_execute(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of 40 seconds, 41 have passed since the first `execute`: a job that would end in time, counted from the call of
     `join`, is terminated."""
     pool = ExecPool(1)
@@ -103,7 +109,12 @@ def test_clear_terminates_all_jobs_and_resets_the_pool(watched: Watched) -> None
     pool.clear()
     assert watched.alive() == []
     ended_in_order(notes, jobs)
-    assert (pool.alive, pool.failures, pool.tasks, pool.jobsdone) == (True, [], set(), 0)
+    assert (pool.alive, pool.failures, pool.tasks, pool.jobsdone) == (
+        True,
+        [],
+        set(),
+        0,
+    )
     assert pool.execute(Job("j", args=["true"])) == 0
     assert pool.join() is True
 
@@ -118,7 +129,9 @@ def test_a_with_block_that_raises_terminates_the_jobs(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize("finalizer", ["__del__", "__finalize__", ""])
-def test_a_finalizer_called_by_name_or_by_del_terminates_all_jobs(watched: Watched, finalizer: str) -> None:
+def test_a_finalizer_called_by_name_or_by_del_terminates_all_jobs(
+    watched: Watched, finalizer: str
+) -> None:
     notes = Notes()
     pool, jobs = busy(notes)
     if finalizer:
@@ -129,7 +142,9 @@ def test_a_finalizer_called_by_name_or_by_del_terminates_all_jobs(watched: Watch
     ended_in_order(notes, jobs)
 
 
-def test_a_pool_in_a_reference_cycle_terminates_its_jobs_when_it_is_collected(watched: Watched) -> None:
+def test_a_pool_in_a_reference_cycle_terminates_its_jobs_when_it_is_collected(
+    watched: Watched,
+) -> None:
     """A collected pool ends its jobs, in whatever thread the garbage collector runs, even in one of the pool."""
     pool, _ = busy(Notes())
     pool.self = pool  # type: ignore[attr-defined]
@@ -170,7 +185,10 @@ def test_callbacks_of_terminated_jobs_may_not_execute_others(watched: Watched) -
 
 @patiently(0.01, 0.1, 0.6)
 def test_a_job_that_ends_slowly_causes_no_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, unit: float
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    unit: float,
 ) -> None:
     """When a job ended slowly, the engine once warned, with frames of trioflow, not to swallow cancellations."""
     caplog.clear()
@@ -213,12 +231,19 @@ atexit.register(terminated, leave=False)
     "number",
     [
         signal.SIGTERM,
-        *(pytest.param(other, marks=pytest.mark.soak) for other in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)),
+        *(
+            pytest.param(other, marks=pytest.mark.soak)
+            for other in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+        ),
     ],
 )
-def test_deleting_pool_in_handler_leaves_no_process(watched: Watched, tmp_path: Path, number: signal.Signals) -> None:
+def test_deleting_pool_in_handler_leaves_no_process(
+    watched: Watched, tmp_path: Path, number: signal.Signals
+) -> None:
     """If a signal handler deletes the pool and calls `sys.exit`, the exit code is 0, and no process is left."""
-    code, output = program(FAILOVER + BUSY + "while True: time.sleep(0.01)", tmp_path, number)
+    code, output = program(
+        FAILOVER + BUSY + "while True: time.sleep(0.01)", tmp_path, number
+    )
     assert (code, output) == (0, "no process: True\n")
     assert watched.gone_in_time()
 
@@ -240,7 +265,9 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_no_process_is_left_when_a_program_ends(watched: Watched, tmp_path: Path, way: str) -> None:
+def test_no_process_is_left_when_a_program_ends(
+    watched: Watched, tmp_path: Path, way: str
+) -> None:
     """However a program with a pool ends, its exit code is right, and no process is left."""
     code, number, expected = WAYS[way]
     sends = () if number is None else (number,)
@@ -293,7 +320,9 @@ print(pool.join(time_limit), shuffled)
 '''
 
 
-def test_the_usage_program_of_the_readme_works(watched: Watched, tmp_path: Path) -> None:
+def test_the_usage_program_of_the_readme_works(
+    watched: Watched, tmp_path: Path
+) -> None:
     """The usage program in the README of PyExPool's version 1, here rewritten, works."""
     (tmp_path / "nets").mkdir()
     (tmp_path / "nets" / "net.txt").write_text("1\n2\n3\n")
@@ -303,8 +332,14 @@ def test_the_usage_program_of_the_readme_works(watched: Watched, tmp_path: Path)
     assert "nets" in listed.splitlines()
     assert said
     assert result == "True ['net.1.txt', 'net.2.txt', 'net.3.txt', 'net.txt']\n"
-    assert (tmp_path / "one.txt").read_text() + (tmp_path / "two.txt").read_text() == "one\ntwo\n"
-    assert sorted((tmp_path / "nets" / "net.2.txt").read_text().split()) == ["1", "2", "3"]
+    assert (tmp_path / "one.txt").read_text() + (
+        tmp_path / "two.txt"
+    ).read_text() == "one\ntwo\n"
+    assert sorted((tmp_path / "nets" / "net.2.txt").read_text().split()) == [
+        "1",
+        "2",
+        "3",
+    ]
     assert watched.gone_in_time()
 
 
@@ -365,7 +400,9 @@ def looks(latch: Latch) -> None:
 
 @pytest.mark.parametrize("handler", [fail, looks, Latch.open])
 @pytest.mark.parametrize("body", [looks, Latch.open])
-def test_latch_survives_interruption_at_any_step(body: Callable[[Latch], Any], handler: Callable[[Latch], Any]) -> None:
+def test_latch_survives_interruption_at_any_step(
+    body: Callable[[Latch], Any], handler: Callable[[Latch], Any]
+) -> None:
     """A signal handler that raised once left the lock of a `threading.Event` held."""
     for step in range(1, 1000):
         latch = Latch()
@@ -422,14 +459,21 @@ print(in_time)
 """
 
 
-def test_join_times_out_even_if_a_handler_returns_after_the_deadline(watched: Watched, tmp_path: Path) -> None:
+def test_join_times_out_even_if_a_handler_returns_after_the_deadline(
+    watched: Watched, tmp_path: Path
+) -> None:
     """Before Python 3.13, a queue waits without a limit when a handler has used up all the time; `join` does not."""
     assert program(SLOW_HANDLER, tmp_path, seconds=PATIENCE) == (0, "False\n")
     assert watched.gone_in_time(), watched.alive()
 
 
-def test_a_signal_received_by_another_thread_ends_join_by_its_handler(watched: Watched, tmp_path: Path) -> None:
-    assert program(IN_ANOTHER_THREAD, tmp_path, seconds=2 * PATIENCE) == (0, "stopped\n")
+def test_a_signal_received_by_another_thread_ends_join_by_its_handler(
+    watched: Watched, tmp_path: Path
+) -> None:
+    assert program(IN_ANOTHER_THREAD, tmp_path, seconds=2 * PATIENCE) == (
+        0,
+        "stopped\n",
+    )
     assert watched.gone_in_time()
 
 
@@ -456,7 +500,14 @@ for number in range(int(sys.argv[2])):
 """
 
 
-@pytest.mark.parametrize("number", [20, pytest.param(3000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
-def test_pool_deleted_by_a_handler_at_random_leaves_no_process(watched: Watched, tmp_path: Path, number: int) -> None:
-    assert program(DELETIONS, tmp_path, arguments=[str(number)], seconds=2 * PATIENCE + number / 5) == (0, "")
+@pytest.mark.parametrize(
+    "number",
+    [20, pytest.param(3000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])],
+)
+def test_pool_deleted_by_a_handler_at_random_leaves_no_process(
+    watched: Watched, tmp_path: Path, number: int
+) -> None:
+    assert program(
+        DELETIONS, tmp_path, arguments=[str(number)], seconds=2 * PATIENCE + number / 5
+    ) == (0, "")
     assert watched.gone_in_time()

@@ -22,8 +22,27 @@ from .pools import Notes, executed
 
 boom = raising(OSError("broken"))
 V1_TASK = ["name", "timeout", "onstart", "ondone", "params", "stdout", "stderr"]
-V1_JOB = ["name", "workdir", "args", "timeout", "ontimeout", "task", "startdelay", *V1_TASK[2:]]
-V3_JOB = ["rsrtonto", "onfinish", "category", "size", "slowdown", "omitafn", "memkind", "pipedout", "pipederr"]
+V1_JOB = [
+    "name",
+    "workdir",
+    "args",
+    "timeout",
+    "ontimeout",
+    "task",
+    "startdelay",
+    *V1_TASK[2:],
+]
+V3_JOB = [
+    "rsrtonto",
+    "onfinish",
+    "category",
+    "size",
+    "slowdown",
+    "omitafn",
+    "memkind",
+    "pipedout",
+    "pipederr",
+]
 RUN_JOB = ["tstart", "tstop", "proc"]
 
 
@@ -38,13 +57,17 @@ def test_each_public_name_has_the_compat_module_and_a_docstring() -> None:
         public = getattr(pyexpool, name)
         assert public.__module__ == "trioflow.compat.pyexpool"
         for attribute, value in {name: public, **vars(public)}.items():
-            if not attribute.startswith("_") and (callable(value) or isinstance(value, property)):
+            if not attribute.startswith("_") and (
+                callable(value) or isinstance(value, property)
+            ):
                 assert inspect.getdoc(value), attribute
 
 
 def test_a_job_has_its_arguments_as_attributes() -> None:
     """A job has the attributes of versions 1 and 3, and the two names for a restart are one setting."""
-    job = Job("j", "/", ["true"], 5, True, None, 0.5, boom, boom, {"a": 1}, "out", "err")
+    job = Job(
+        "j", "/", ["true"], 5, True, None, 0.5, boom, boom, {"a": 1}, "out", "err"
+    )
     assert [getattr(job, name) for name in V1_JOB] == [
         "j", "/", ["true"], 5, True, None, 0.5, boom, boom, {"a": 1}, "out", "err",
     ]  # fmt: skip
@@ -112,7 +135,14 @@ def test_callbacks_are_called_one_after_the_other_in_one_thread() -> None:
         inside.pop()
 
     jobs = [
-        Job(f"j{number}", args=["true"], onstart=alone, ondone=alone, onfinish=notes.on("f")) for number in range(8)
+        Job(
+            f"j{number}",
+            args=["true"],
+            onstart=alone,
+            ondone=alone,
+            onfinish=notes.on("f"),
+        )
+        for number in range(8)
     ]
     executed(*jobs, workers=4)
     assert len(notes) == 8
@@ -131,7 +161,9 @@ def test_a_process_gets_the_arguments_and_outputs_that_onstart_has_set() -> None
     assert (job.pipedout, job.pipederr) == ("changed\n", None)
 
 
-def test_an_onstart_that_raises_keeps_the_process_from_starting(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_onstart_that_raises_keeps_the_process_from_starting(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """If `onstart` raises, `execute` returns -1, only `onfinish` is called, and the log names the job."""
     notes, pool = Notes(), ExecPool(1)
     job = notes.job("j", onstart=boom)
@@ -144,7 +176,9 @@ def test_an_onstart_that_raises_keeps_the_process_from_starting(caplog: pytest.L
 
 
 @pytest.mark.parametrize("what", ["ondone", "onfinish"])
-def test_exception_of_ondone_or_onfinish_is_only_logged(what: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_exception_of_ondone_or_onfinish_is_only_logged(
+    what: str, caplog: pytest.LogCaptureFixture
+) -> None:
     pool = ExecPool(1)
     pool.execute(Job("j", args=["true"], **{what: boom}))  # type: ignore[arg-type]
     assert pool.join() is True
@@ -180,7 +214,10 @@ def test_a_nul_in_the_arguments_fails_the_job(caplog: pytest.LogCaptureFixture) 
     assert pool.execute(Job("j", args=["echo", "a\0b"], **notes.callbacks())) == -1
     assert pool.execute(Job("k", args="true", **notes.callbacks())) == 0
     assert pool.join() is True
-    assert (notes.of("j"), notes.of("k")) == (["start", "finish"], ["start", "done", "finish"])
+    assert (notes.of("j"), notes.of("k")) == (
+        ["start", "finish"],
+        ["start", "done", "finish"],
+    )
     assert "job 'j' has failed: 'j': argument 1 contains a NUL" in caplog.text
 
 
@@ -207,7 +244,13 @@ def test_ondone_can_read_more_output_than_a_pipe_holds() -> None:
         read.extend([job.proc.stdout.read(), job.proc.stderr.read()])
 
     line = "head -c 300000 /dev/zero; echo oh >&2"
-    job = Job("j", args=["sh", "-c", line], stdout=subprocess.PIPE, stderr=subprocess.PIPE, ondone=done)
+    job = Job(
+        "j",
+        args=["sh", "-c", line],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        ondone=done,
+    )
     executed(job)
     assert read == [b"\0" * 300000, b"oh\n"]
     assert job.pipederr == "oh\n"
@@ -215,7 +258,12 @@ def test_ondone_can_read_more_output_than_a_pipe_holds() -> None:
 
 def test_both_outputs_can_go_to_one_pipe() -> None:
     """If both outputs go to one pipe, `communicate()` returns them in the order in which they were written."""
-    job = Job("j", args=["sh", "-c", "echo one; echo two >&2"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    job = Job(
+        "j",
+        args=["sh", "-c", "echo one; echo two >&2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     executed(job)
     assert job.proc is not None
     assert job.proc.communicate() == (b"one\ntwo\n", None)
@@ -223,11 +271,18 @@ def test_both_outputs_can_go_to_one_pipe() -> None:
 
 def test_output_is_appended_to_the_named_file(tmp_path: Path) -> None:
     out = tmp_path / "new" / "out"
-    executed(*(Job(word, "/", ["sh", "-c", f"echo {word}; pwd"], stdout=str(out)) for word in ("one", "two")))
+    executed(
+        *(
+            Job(word, "/", ["sh", "-c", f"echo {word}; pwd"], stdout=str(out))
+            for word in ("one", "two")
+        )
+    )
     assert out.read_text() == "one\n/\ntwo\n/\n"
 
 
-def test_output_goes_to_sys_stdout_and_stderr_by_default(capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_goes_to_sys_stdout_and_stderr_by_default(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     executed(Job("j", args=["sh", "-c", "echo one; echo two >&2"]))
     assert capsys.readouterr() == ("one\n", "two\n")
 
@@ -253,11 +308,20 @@ def test_a_job_is_restarted_after_its_timeout(option: str) -> None:
         if len(notes.of("j")) > 3:
             job.args = ["true"]
 
-    job = Job("j", args=["sleep", "1000"], timeout=0.05, onstart=start, ondone=notes.on("done"), onfinish=notes.on("f"))
+    job = Job(
+        "j",
+        args=["sleep", "1000"],
+        timeout=0.05,
+        onstart=start,
+        ondone=notes.on("done"),
+        onfinish=notes.on("f"),
+    )
     setattr(job, option, True)
     pool = executed(job)
     *late, begun, done, finish = notes.of("j")
-    assert late in (["start", "f"] * number for number in range(2, 100))  # on a busy machine `true` may be late too
+    assert late in (
+        ["start", "f"] * number for number in range(2, 100)
+    )  # on a busy machine `true` may be late too
     assert [begun, done, finish] == ["start", "done", "f"]
     assert (pool.jobsdone, pool.failures) == (1, [])
 
@@ -269,7 +333,10 @@ def test_execute_returns_the_exit_code_of_a_job_that_it_waits_for() -> None:
     assert pool.execute(Job("j", args=["sh", "-c", "exit 3"]), False) == 3
     assert pool.execute(Job("k", args=["sh", "-c", "exit 3"]), concur=False) == 3
     assert pool.execute(Job("l", args=["sh", "-c", "exit 3"]), **{"async": False}) == 3
-    assert pool.execute(Job("m", args=["sleep", "1000"], timeout=0.05), False) == -signal.SIGTERM
+    assert (
+        pool.execute(Job("m", args=["sleep", "1000"], timeout=0.05), False)
+        == -signal.SIGTERM
+    )
     assert pool.join() is True
 
 
@@ -294,7 +361,9 @@ def test_execute_waits_for_the_start_as_long_as_a_worker_is_free() -> None:
 def test_a_started_job_has_its_process_when_execute_returns() -> None:
     """After `execute`, the `proc` of a started job can be polled, waited for and killed; a queued job has none."""
     pool = ExecPool(2)
-    job, other, queued = (Job(name, args=["sleep", "1000"]) for name in ("j", "k", "queued"))
+    job, other, queued = (
+        Job(name, args=["sleep", "1000"]) for name in ("j", "k", "queued")
+    )
     for each in (job, other, queued):
         assert pool.execute(each) == 0
     assert job.proc is not None
@@ -319,7 +388,9 @@ def test_a_queued_job_starts_as_soon_as_a_worker_is_free() -> None:
 def test_no_more_jobs_run_at_once_than_there_are_workers(tmp_path: Path) -> None:
     """With three workers, three of nine jobs run at once, and never more; each waits until three have started."""
     running, most = set[str](), list[int]()
-    until_three = 'touch "$0/$1"; while [ "$(ls "$0" | wc -l)" -lt 3 ]; do sleep 0.01; done'
+    until_three = (
+        'touch "$0/$1"; while [ "$(ls "$0" | wc -l)" -lt 3 ]; do sleep 0.01; done'
+    )
 
     def start(job: Job) -> None:
         running.add(job.name)
@@ -328,29 +399,47 @@ def test_no_more_jobs_run_at_once_than_there_are_workers(tmp_path: Path) -> None
     pool = ExecPool(wksnum=3)
     for number in range(9):
         arguments = ["sh", "-c", until_three, str(tmp_path), str(number)]
-        job = Job(f"j{number}", args=arguments, onstart=start, onfinish=lambda job: running.discard(job.name))
+        job = Job(
+            f"j{number}",
+            args=arguments,
+            onstart=start,
+            onfinish=lambda job: running.discard(job.name),
+        )
         pool.execute(job)
     assert pool.join() is True
     assert max(most) == 3
 
 
-def test_startdelay_delays_execute_and_the_next_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_startdelay_delays_execute_and_the_next_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(_pool, "time", SimpleNamespace(sleep=slept.append, monotonic=time.monotonic))
+    monkeypatch.setattr(
+        _pool, "time", SimpleNamespace(sleep=slept.append, monotonic=time.monotonic)
+    )
     pool = ExecPool(3)
-    first, second = Job("first", args=["true"], startdelay=1000), Job("second", args=["true"])
+    first, second = (
+        Job("first", args=["true"], startdelay=1000),
+        Job("second", args=["true"]),
+    )
     pool.execute(first)
     while not pool.jobsdone:
         time.sleep(0.001)
     post, posted = _batch.Batch.post, threading.Event()
-    monkeypatch.setattr(_batch.Batch, "post", lambda *words: (post(*words), posted.set())[0])
+    monkeypatch.setattr(
+        _batch.Batch, "post", lambda *words: (post(*words), posted.set())[0]
+    )
     thread = threading.Thread(target=pool.execute, args=(second,))
     thread.start()
     assert posted.wait(PATIENCE)
     assert pool.join(0.2) is False
     thread.join()
     assert slept == [1000]
-    assert (first.proc and first.proc.returncode, second.tstart, second.tstop) == (0, None, None)
+    assert (first.proc and first.proc.returncode, second.tstart, second.tstop) == (
+        0,
+        None,
+        None,
+    )
 
 
 def test_startdelay_of_a_queued_job_delays_the_next_one(tmp_path: Path) -> None:
@@ -411,7 +500,9 @@ def test_threads_may_share_a_pool() -> None:
     assert pool.jobsdone == 15
 
 
-def test_a_job_executed_while_join_ends_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_executed_while_join_ends_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     threads: list[threading.Thread] = []
     drain = CallbackThread.drain
 
@@ -439,12 +530,17 @@ def test_an_exception_of_a_handler_ends_the_job_that_execute_waits_for() -> None
         with pytest.raises(Flaw):
             pool.execute(job, False)
         assert pool.join() is True
-        assert (notes.of("j"), job.proc and job.proc.returncode) == (["start", "finish"], -signal.SIGTERM)
+        assert (notes.of("j"), job.proc and job.proc.returncode) == (
+            ["start", "finish"],
+            -signal.SIGTERM,
+        )
     finally:
         signal.signal(signal.SIGUSR1, old)
 
 
-def test_an_internal_error_of_the_pool_is_raised_by_join(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_of_the_pool_is_raised_by_join(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """`join` raises an internal error of the pool; otherwise it would wait forever."""
     monkeypatch.setattr(_batch, "JobInfo", lambda job: 1 / 0)
     pool = ExecPool(1)
@@ -455,7 +551,11 @@ def test_an_internal_error_of_the_pool_is_raised_by_join(monkeypatch: pytest.Mon
 
 def test_reprs_show_the_states_of_jobs_tasks_and_pools() -> None:
     pool = ExecPool(2, name="p")
-    job, bad, stub = Job("j", args=["sleep", "1000"]), Job("k", args=["false"]), Job("l", args=None, task=Task("t"))
+    job, bad, stub = (
+        Job("j", args=["sleep", "1000"]),
+        Job("k", args=["false"]),
+        Job("l", args=None, task=Task("t")),
+    )
     assert repr(job) == "<Job 'j' has not started>"
     pool.execute(job)
     assert repr(job) == "<Job 'j' runs>"
@@ -549,13 +649,19 @@ def test_a_pool_that_is_not_alive_rejects_jobs() -> None:
 def test_each_failure_has_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """Each failed job has one line in the log; the engine's own lines, which name other methods, are suppressed."""
     caplog.set_level(logging.WARNING)
-    executed(Job("j", args=["sh", "-c", "exit 3"]), Job("k", args=["sleep", "1000"], timeout=0.05), workers=2)
+    executed(
+        Job("j", args=["sh", "-c", "exit 3"]),
+        Job("k", args=["sleep", "1000"], timeout=0.05),
+        workers=2,
+    )
     assert "job 'j' has failed: exit code 3: sh -c 'exit 3'" in caplog.text
     assert "job 'k' did not end within its timeout of 0.05 s" in caplog.text
     assert len(caplog.records) == 2
 
 
-def test_useless_arguments_are_reported_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_useless_arguments_are_reported_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """When arguments without effect were ignored silently, a user's jobs of a failed category went on."""
     monkeypatch.setattr("trioflow.compat.pyexpool._jobs._warned_options", set())
     jobs = [Job("a", category="c", size=3), Job("b", category="c", size=4), Job("c")]
@@ -588,7 +694,9 @@ def test_a_task_is_done_when_its_jobs_are() -> None:
 def test_a_task_with_a_failed_job_is_not_done() -> None:
     notes = Notes()
     task = notes.task("t")
-    pool = executed(notes.job("a", task=task), notes.job("b", "exit 1", task=task), workers=2)
+    pool = executed(
+        notes.job("a", task=task), notes.job("b", "exit 1", task=task), workers=2
+    )
     assert notes.of("t") == ["start", "finish"]
     assert counts(task) == (2, 1, 1)
     assert [info.task for info in pool.failures] == ["t"]
@@ -610,9 +718,19 @@ def test_a_task_counts_only_its_direct_children() -> None:
     notes = Notes()
     outer = notes.task("outer")
     good, bad = notes.task("good", task=outer), notes.task("bad", task=outer)
-    lines = (good, "exit 0"), (good, "exit 0"), (bad, "exit 1"), (bad, "exit 1"), (outer, "exit 0")
+    lines = (
+        (good, "exit 0"),
+        (good, "exit 0"),
+        (bad, "exit 1"),
+        (bad, "exit 1"),
+        (outer, "exit 0"),
+    )
     executed(*(notes.job("j", line, task=task) for task, line in lines), workers=3)
-    assert [counts(task) for task in (good, bad, outer)] == [(2, 2, 0), (2, 0, 2), (3, 2, 1)]
+    assert [counts(task) for task in (good, bad, outer)] == [
+        (2, 2, 0),
+        (2, 0, 2),
+        (3, 2, 1),
+    ]
     assert notes.of("good") == ["start", "done", "finish"]
     assert notes.of("bad") == notes.of("outer") == ["start", "finish"]
     assert notes[-1] == ("finish", "outer")
@@ -638,7 +756,9 @@ def test_callbacks_of_a_task_may_execute_more_jobs() -> None:
 
 
 @pytest.mark.parametrize("what", ["onstart", "ondone", "onfinish"])
-def test_exception_of_a_task_callback_is_only_logged(what: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_exception_of_a_task_callback_is_only_logged(
+    what: str, caplog: pytest.LogCaptureFixture
+) -> None:
     task = Task("t", **{what: boom})  # type: ignore[arg-type]
     executed(Job("a", args=["true"], task=task))
     assert counts(task) == (1, 1, 0)
@@ -656,21 +776,30 @@ def test_jobs_inherit_output_and_params(tmp_path: Any) -> None:
 
 
 @patiently(0.2, 2, 20)
-def test_timeout_of_a_task_terminates_its_jobs_and_no_other(caplog: pytest.LogCaptureFixture, unit: float) -> None:
+def test_timeout_of_a_task_terminates_its_jobs_and_no_other(
+    caplog: pytest.LogCaptureFixture, unit: float
+) -> None:
     notes, pool = Notes(), ExecPool(3)
     expired = threading.Event()
     task = notes.task("t", timeout=unit)
     inner = notes.task("inner", task=task, onfinish=lambda task: expired.set())
     other = notes.job("other", f"sleep {3 * unit}")
-    running = [notes.job("running", "sleep 1000", task=task), notes.job("nested", "sleep 1000", task=inner)]
-    waiting = notes.job("waiting", "sleep 1000", task=task, onfinish=lambda job: pool.execute(late))
+    running = [
+        notes.job("running", "sleep 1000", task=task),
+        notes.job("nested", "sleep 1000", task=inner),
+    ]
+    waiting = notes.job(
+        "waiting", "sleep 1000", task=task, onfinish=lambda job: pool.execute(late)
+    )
     late = notes.job("late", "sleep 1000", task=task)
     running[0].onfinish = lambda job: pool.execute(late)
     for job in (*running, other, waiting):
         pool.execute(job)
     assert pool.join() is True
     assert expired.is_set()
-    assert [job.proc and job.proc.returncode for job in running] == [-signal.SIGTERM] * 2
+    assert [job.proc and job.proc.returncode for job in running] == [
+        -signal.SIGTERM
+    ] * 2
     assert (waiting.tstart, waiting.proc, late.tstart) == (None, None, None)
     assert notes.of("waiting") == notes.of("late") == []
     assert notes.of("other") == ["start", "done", "finish"]
@@ -683,7 +812,9 @@ def test_timeout_of_a_task_terminates_its_jobs_and_no_other(caplog: pytest.LogCa
 def test_timeout_of_a_task_ends_with_its_last_job(unit: float) -> None:
     notes = Notes()
     task = notes.task("t", timeout=unit)
-    executed(notes.job("a", task=task), notes.job("b", f"sleep {1.1 * unit}"), workers=2)
+    executed(
+        notes.job("a", task=task), notes.job("b", f"sleep {1.1 * unit}"), workers=2
+    )
     assert notes.of("t") == ["start", "done", "finish"]
 
 
@@ -694,6 +825,10 @@ def test_a_restarted_job_does_not_count_as_terminated() -> None:
     def start(job: Job) -> None:
         job.args = ["true"] if notes.of("j") else ["sleep", "1000"]
 
-    executed(Job("j", None, ["true"], 0.05, True, task, onstart=start, onfinish=notes.on("f")))
+    executed(
+        Job(
+            "j", None, ["true"], 0.05, True, task, onstart=start, onfinish=notes.on("f")
+        )
+    )
     assert counts(task) == (1, 1, 0)
     assert notes.of("t") == ["start", "done", "finish"]

@@ -41,15 +41,21 @@ def test_a_run_with_a_removed_input_raises_missing_requirement_with_advice() -> 
 
 
 # --- during a run
-@pytest.mark.parametrize("change", ["its user is removed", "its user moves out", "it moves in"])
-def test_groups_wait_for_each_other_only_while_one_has_an_input_in_the_other(virtual: Virtual, change: str) -> None:
+@pytest.mark.parametrize(
+    "change", ["its user is removed", "its user moves out", "it moves in"]
+)
+def test_groups_wait_for_each_other_only_while_one_has_an_input_in_the_other(
+    virtual: Virtual, change: str
+) -> None:
     source, other = Job(give, 1, 5), Job(give, 2, 1)
     user = Job(take, source)
     first, second = Scheduler(source), Scheduler(user, other)
     scheduler = Scheduler(first, second)
     virtual(checked_result(scheduler))
     assert other.started_at == 5
-    home, job, place = (first, source, second) if change == "it moves in" else (second, user, first)
+    home, job, place = (
+        (first, source, second) if change == "it moves in" else (second, user, first)
+    )
     home.remove(job)
     if change != "its user is removed":
         place.add(job)
@@ -58,7 +64,9 @@ def test_groups_wait_for_each_other_only_while_one_has_an_input_in_the_other(vir
 
 
 @pytest.mark.parametrize("seconds", [1, 5], ids=["settled", "running"])
-def test_a_job_added_late_waits_for_the_nested_scheduler_of_its_input(virtual: Virtual, seconds: float) -> None:
+def test_a_job_added_late_waits_for_the_nested_scheduler_of_its_input(
+    virtual: Virtual, seconds: float
+) -> None:
     a = Job(give, "inside", seconds)
     job = Job(take, a)
     inner = Scheduler(a)
@@ -68,7 +76,9 @@ def test_a_job_added_late_waits_for_the_nested_scheduler_of_its_input(virtual: V
     assert job.started_at == max(seconds, 2)
 
 
-def test_adding_a_job_late_with_an_unsettled_input_outside_raises(virtual: Virtual) -> None:
+def test_adding_a_job_late_with_an_unsettled_input_outside_raises(
+    virtual: Virtual,
+) -> None:
     a = Job(give, None, 5, label="a")
     job = Job(take, a, label="user")
 
@@ -82,7 +92,9 @@ def test_adding_a_job_late_with_an_unsettled_input_outside_raises(virtual: Virtu
 
 
 @pytest.mark.parametrize("seconds", [0.5, 3], ids=["settled", "running"])
-def test_a_nested_scheduler_added_late_may_use_results_of_the_enclosing_one(virtual: Virtual, seconds: float) -> None:
+def test_a_nested_scheduler_added_late_may_use_results_of_the_enclosing_one(
+    virtual: Virtual, seconds: float
+) -> None:
     a = Job(give, "outside", seconds)
     scheduler = Scheduler(a, Job(later, 1, lambda: scheduler.add(inner)))
     job = Job(take, a)
@@ -92,7 +104,9 @@ def test_a_nested_scheduler_added_late_may_use_results_of_the_enclosing_one(virt
     assert inner.started_at == max(seconds, 1)
 
 
-def test_adding_a_requirement_that_closes_a_cycle_of_implied_order_raises(virtual: Virtual) -> None:
+def test_adding_a_requirement_that_closes_a_cycle_of_implied_order_raises(
+    virtual: Virtual,
+) -> None:
     """A nested scheduler must follow the inputs of its jobs, and `requires()` rejects the opposite order at once."""
     gate = Job(give, None, 2)
     a = Job(give, "value", label="a", required=gate)
@@ -101,7 +115,10 @@ def test_adding_a_requirement_that_closes_a_cycle_of_implied_order_raises(virtua
     inner = Scheduler(job, label="inner")
 
     def meddle() -> None:
-        with pytest.raises(CycleError, match=r"a requires inner requires a|inner requires a requires inner"):
+        with pytest.raises(
+            CycleError,
+            match=r"a requires inner requires a|inner requires a requires inner",
+        ):
             a.requires(inner)
 
     virtual(checked_result(scheduler.update([inner, Job(later, 1, meddle)])))
@@ -161,7 +178,13 @@ def test_update_adds_the_inputs_of_each_job_directly_before_it() -> None:
     a, b, c = Job(give), Job(give), Job(give)
     first, second, third = Job(take, a, required=c), Job(give), Job(take, b, a)
     scheduler = Scheduler()
-    assert list(scheduler.update([first, second, third])) == [a, first, second, b, third]
+    assert list(scheduler.update([first, second, third])) == [
+        a,
+        first,
+        second,
+        b,
+        third,
+    ]
     assert scheduler.is_runnable() is False
 
 
@@ -178,7 +201,10 @@ def test_adding_a_job_adds_a_long_chain_of_inputs(virtual: Virtual) -> None:
 def test_adding_an_input_that_is_in_another_scheduler_raises() -> None:
     a, stray = Job(give, label="a"), Job(give)
     inner = Scheduler(Job(take, a, label="user"), label="inner")
-    with pytest.raises(ValueError, match=r"'a' is in .* 'inner'.*an input of 'user'; remove this add\(\), or"):
+    with pytest.raises(
+        ValueError,
+        match=r"'a' is in .* 'inner'.*an input of 'user'; remove this add\(\), or",
+    ):
         Scheduler().add(a)
     Scheduler(stray)
     with pytest.raises(ValueError, match="remove it there first"):
@@ -190,7 +216,9 @@ def test_adding_an_input_that_is_in_another_scheduler_raises() -> None:
 
 @pytest.mark.parametrize("is_first", [True, False])
 @pytest.mark.parametrize("deep", [False, True])
-def test_an_input_moves_to_the_enclosing_scheduler_that_lists_it(virtual: Virtual, is_first: bool, deep: bool) -> None:
+def test_an_input_moves_to_the_enclosing_scheduler_that_lists_it(
+    virtual: Virtual, is_first: bool, deep: bool
+) -> None:
     b = Job(give, "b")
     a = Job(take, b, label="a")
     user = Job(take, a)
@@ -203,7 +231,9 @@ def test_an_input_moves_to_the_enclosing_scheduler_that_lists_it(virtual: Virtua
     assert user.result() == beside.result() == (("b",),)
 
 
-def test_adding_an_input_to_the_enclosing_scheduler_moves_it_unless_a_run_is_on(virtual: Virtual) -> None:
+def test_adding_an_input_to_the_enclosing_scheduler_moves_it_unless_a_run_is_on(
+    virtual: Virtual,
+) -> None:
     a = Job(give, "a", label="a")
     user = Job(take, a)
     inner = Scheduler(user)
@@ -229,7 +259,9 @@ def test_an_input_of_two_jobs_is_added_to_one_scheduler_only() -> None:
     assert a not in second
 
 
-def test_inputs_added_during_a_run_are_dropped_without_keep_jobs(virtual: Virtual) -> None:
+def test_inputs_added_during_a_run_are_dropped_without_keep_jobs(
+    virtual: Virtual,
+) -> None:
     scheduler = Scheduler(keep_jobs=False)
     scheduler.add(Job(later, 1, lambda: scheduler.add(Job(take, Job(give, label="a")))))
     virtual(checked_result(scheduler))
@@ -239,7 +271,10 @@ def test_inputs_added_during_a_run_are_dropped_without_keep_jobs(virtual: Virtua
 def test_an_input_in_the_same_scheduler_implies_no_further_requirement() -> None:
     scheduler = Scheduler(Job(take, Job(give)))
     store_implied_requirements(scheduler)
-    assert (scheduler._members.implied_requirements, scheduler._members.members_used_outside) == ({}, set())
+    assert (
+        scheduler._members.implied_requirements,
+        scheduler._members.members_used_outside,
+    ) == ({}, set())
 
 
 def test_a_rejected_update_adds_no_inputs() -> None:
@@ -281,13 +316,18 @@ def test_cycle_that_inputs_imply_raises_with_its_members() -> None:
     assert set(caught.value.cycle) == set(outer)
 
 
-def test_cycle_of_an_input_and_a_requirement_raises_before_the_run(virtual: Virtual) -> None:
+def test_cycle_of_an_input_and_a_requirement_raises_before_the_run(
+    virtual: Virtual,
+) -> None:
     """A scheduler cannot require a job that uses a result from inside that scheduler: the run raises CycleError."""
     a = Job(give, label="a")
     inner = Scheduler(a, label="inner")
     job = Job(take, a, label="job")
     inner.requires(job)
-    with pytest.raises(CycleError, match=r"inner requires job requires inner|job requires inner requires job"):
+    with pytest.raises(
+        CycleError,
+        match=r"inner requires job requires inner|job requires inner requires job",
+    ):
         virtual(Scheduler(inner, job).co_run)
     assert a.is_idle()
 
@@ -296,19 +336,26 @@ def test_a_run_with_an_input_in_an_unrelated_scheduler_raises(virtual: Virtual) 
     a, first = Job(give, label="a"), Job(give)
     Scheduler(a, label="elsewhere")
     scheduler = Scheduler(first, Scheduler(Job(take, a, label="user"), label="home"))
-    with pytest.raises(MissingRequirement, match=r"'user' in 'home' requires 'a', which is in 'elsewhere'"):
+    with pytest.raises(
+        MissingRequirement,
+        match=r"'user' in 'home' requires 'a', which is in 'elsewhere'",
+    ):
         virtual(scheduler.co_run)
     assert first.is_idle()
 
 
 @pytest.mark.parametrize("checked", ["never", "alone", "as a group"])
-def test_running_a_nested_scheduler_alone_with_an_unsettled_outer_input_raises(virtual: Virtual, checked: str) -> None:
+def test_running_a_nested_scheduler_alone_with_an_unsettled_outer_input_raises(
+    virtual: Virtual, checked: str
+) -> None:
     a = Job(give, "outside", label="a")
     outer = Scheduler(a)
     job = Job(take, a, label="user")
     inner = Scheduler(job, label="inner", scheduler=outer)
     if checked != "never":
-        assert (inner if checked == "alone" else outer).is_runnable() is (checked == "as a group")
+        assert (inner if checked == "alone" else outer).is_runnable() is (
+            checked == "as a group"
+        )
     with pytest.raises(ValueError, match=r"'user'.*'a'.*not settled"):
         virtual(inner.co_run)
     virtual(checked_result(outer))

@@ -42,17 +42,35 @@ def test_a_job_as_argument_gives_its_result(virtual: Virtual) -> None:
 
 
 @hypothesis.settings(max_examples=30, derandomize=True)
-@hypothesis.given(st.lists(st.sampled_from(["job", "other job", "scheduler", "atom", "object"]), max_size=6))
+@hypothesis.given(
+    st.lists(
+        st.sampled_from(["job", "other job", "scheduler", "atom", "object"]), max_size=6
+    )
+)
 def test_jobs_as_direct_arguments_act_like_jobs_in_containers(kinds: list[str]) -> None:
     """Jobs that are arguments take a shorter path in the code than jobs in containers, with the same effect."""
-    a, b, scheduler, something = Job(give, 1, 0.1), Job(give, [2], 0.2), Scheduler(), object()
-    values = {"job": a, "other job": b, "scheduler": ref(scheduler), "atom": 7, "object": something}
+    a, b, scheduler, something = (
+        Job(give, 1, 0.1),
+        Job(give, [2], 0.2),
+        Scheduler(),
+        object(),
+    )
+    values = {
+        "job": a,
+        "other job": b,
+        "scheduler": ref(scheduler),
+        "atom": 7,
+        "object": something,
+    }
     arguments = [values[kind] for kind in kinds]
     direct, searched = Job(take, *arguments), Job(take, *arguments, [])
     assert list(direct.required) == list(searched.required)
     run_virtual(lambda: Scheduler(direct, searched).co_run(check=True))
     assert (*direct.result(), []) == searched.result()
-    assert all(one is other for one, other in zip(direct.result(), searched.result(), strict=False))
+    assert all(
+        one is other
+        for one, other in zip(direct.result(), searched.result(), strict=False)
+    )
 
 
 def test_jobs_in_nested_lists_tuples_and_dicts_are_filled_in(virtual: Virtual) -> None:
@@ -60,10 +78,15 @@ def test_jobs_in_nested_lists_tuples_and_dicts_are_filled_in(virtual: Virtual) -
     a, b, c = (Job(give, name) for name in "abc")
     job = Job(take, [a, (1, {"k": [b]})], kwargs={"x": {"deep": ({"er": (c,)},)}})
     assert list(job.required) == [a, b, c]
-    assert taken(virtual, job) == ((["a", (1, {"k": ["b"]})],), {"x": {"deep": ({"er": ("c",)},)}})
+    assert taken(virtual, job) == (
+        (["a", (1, {"k": ["b"]})],),
+        {"x": {"deep": ({"er": ("c",)},)}},
+    )
 
 
-def test_containers_nested_deeper_than_the_recursion_limit_raise(virtual: Virtual) -> None:
+def test_containers_nested_deeper_than_the_recursion_limit_raise(
+    virtual: Virtual,
+) -> None:
     """Hundreds of lists inside each other are accepted as an argument; more than the recursion limit are rejected."""
     deep: Any = [Job(give, "bottom")]
     for _ in range(300):
@@ -74,7 +97,10 @@ def test_containers_nested_deeper_than_the_recursion_limit_raise(virtual: Virtua
     assert found == ["bottom"]
     for _ in range(10_000):
         deep = [deep]
-    with pytest.raises(ValueError, match=r"'take' is nested deeper than Python's recursion limit, \d+; wrap"):
+    with pytest.raises(
+        ValueError,
+        match=r"'take' is nested deeper than Python's recursion limit, \d+; wrap",
+    ):
         Job(take, deep)
 
 
@@ -83,8 +109,12 @@ def test_dicts_keep_the_order_of_their_items(virtual: Virtual) -> None:
     assert list(taken(virtual, job)[0].items()) == [("z", 1), ("a", 2), ("m", 3)]
 
 
-@pytest.mark.parametrize("value", [[1, [2]], (1, (2,)), {"a": {"b": 1}}, {1, 2}, frozenset("ab"), object()])
-def test_an_argument_without_jobs_is_passed_as_the_same_object(virtual: Virtual, value: Any) -> None:
+@pytest.mark.parametrize(
+    "value", [[1, [2]], (1, (2,)), {"a": {"b": 1}}, {1, 2}, frozenset("ab"), object()]
+)
+def test_an_argument_without_jobs_is_passed_as_the_same_object(
+    virtual: Virtual, value: Any
+) -> None:
     same, inside = taken(virtual, Job(take, value, [Job(give), value]))
     assert same is value
     assert inside[1] is value
@@ -112,10 +142,16 @@ def test_a_container_with_jobs_is_built_anew_at_each_start(virtual: Virtual) -> 
 
 @pytest.mark.parametrize("kind", [Job, functools.partial])
 @pytest.mark.parametrize("has_job", [False, True])
-def test_what_becomes_of_dict_of_keyword_arguments_reaches_no_start(virtual: Virtual, kind: Any, has_job: bool) -> None:
+def test_what_becomes_of_dict_of_keyword_arguments_reaches_no_start(
+    virtual: Virtual, kind: Any, has_job: bool
+) -> None:
     """The arguments are those of the moment at which the job was made: a loop may fill the same dict again."""
     keywords: dict[str, Any] = {"a": Job(give, 1) if has_job else 1}
-    job = Job(take, kwargs=keywords) if kind is Job else Job(functools.partial(take, **keywords), kwargs=keywords)
+    job = (
+        Job(take, kwargs=keywords)
+        if kind is Job
+        else Job(functools.partial(take, **keywords), kwargs=keywords)
+    )
     keywords.update(a=2, b=3)
     assert taken(virtual, job) == ((), {"a": 1})
 
@@ -132,7 +168,9 @@ def test_each_attempt_gets_new_containers(virtual: Virtual) -> None:
     assert job.attempts == 3
 
 
-def test_a_job_in_several_arguments_runs_once_and_gives_the_same_result(virtual: Virtual) -> None:
+def test_a_job_in_several_arguments_runs_once_and_gives_the_same_result(
+    virtual: Virtual,
+) -> None:
     a = Job(fresh)
     job = Job(take, a, [a], kwargs={"x": a})
     assert list(job.required) == [a]
@@ -140,7 +178,9 @@ def test_a_job_in_several_arguments_runs_once_and_gives_the_same_result(virtual:
     assert first is second[0] is keywords["x"] is a.result()
 
 
-def test_a_container_in_several_arguments_stays_the_same_object(virtual: Virtual) -> None:
+def test_a_container_in_several_arguments_stays_the_same_object(
+    virtual: Virtual,
+) -> None:
     """A list that occurs twice among the arguments is still one and the same list after it is filled in."""
     shared = [Job(give, 1)]
     first, second = taken(virtual, Job(take, shared, {"again": shared}))
@@ -148,7 +188,9 @@ def test_a_container_in_several_arguments_stays_the_same_object(virtual: Virtual
     assert second["again"] is first
 
 
-def test_containers_shared_at_every_level_are_searched_once_each(virtual: Virtual) -> None:
+def test_containers_shared_at_every_level_are_searched_once_each(
+    virtual: Virtual,
+) -> None:
     """Sixty lists, each of which holds the next one twice, are searched in sixty steps, not in two to the sixtieth."""
     shared: Any = [Job(give, "bottom")]
     for _ in range(60):
@@ -161,7 +203,10 @@ def test_containers_shared_at_every_level_are_searched_once_each(virtual: Virtua
 
 
 def test_a_result_of_none_is_passed(virtual: Virtual) -> None:
-    assert taken(virtual, Job(take, Job(give, None), [Job(give, None)])) == (None, [None])
+    assert taken(virtual, Job(take, Job(give, None), [Job(give, None)])) == (
+        None,
+        [None],
+    )
 
 
 def test_a_result_is_not_searched_for_jobs(virtual: Virtual) -> None:
@@ -207,14 +252,23 @@ def test_ref_with_a_requirement_passes_a_failed_job(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrap", [lambda group: group, lambda group: [{"a": group}], lambda group: functools.partial(str, group)]
+    "wrap",
+    [
+        lambda group: group,
+        lambda group: [{"a": group}],
+        lambda group: functools.partial(str, group),
+    ],
 )
 def test_a_scheduler_as_an_argument_raises(wrap: Callable[[Scheduler], Any]) -> None:
     """A scheduler was once passed as it is, and had not run: it has no result, so that `ref` must say what is meant."""
     group = Scheduler(Job(give), label="group")
-    for make in (lambda: Job(take, wrap(group)), lambda: Job(take, kwargs={"a": wrap(group)})):
+    for make in (
+        lambda: Job(take, wrap(group)),
+        lambda: Job(take, kwargs={"a": wrap(group)}),
+    ):
         with pytest.raises(
-            TypeError, match=r"the scheduler 'group' is an argument of 'take', .* or ref\(scheduler\) to"
+            TypeError,
+            match=r"the scheduler 'group' is an argument of 'take', .* or ref\(scheduler\) to",
         ):
             make()
     with pytest.raises(TypeError, match="ref"):
@@ -229,7 +283,9 @@ def test_a_scheduler_is_passed_by_ref(virtual: Virtual) -> None:
     assert other.scheduler is other.stop_reason is None
 
 
-def test_a_job_may_add_jobs_to_a_scheduler_that_is_its_argument(virtual: Virtual) -> None:
+def test_a_job_may_add_jobs_to_a_scheduler_that_is_its_argument(
+    virtual: Virtual,
+) -> None:
     async def grow(scheduler: Scheduler) -> Job[Any]:
         return scheduler.add(Job(give, "new"))
 
@@ -242,23 +298,43 @@ def test_a_job_may_add_jobs_to_a_scheduler_that_is_its_argument(virtual: Virtual
 @pytest.mark.parametrize(
     ("fill", "passed"),
     [
-        (lambda job: collections.deque([1, job], maxlen=2), collections.deque([1, "r"], maxlen=2)),
+        (
+            lambda job: collections.deque([1, job], maxlen=2),
+            collections.deque([1, "r"], maxlen=2),
+        ),
         (lambda job: {"a": job}.values(), ["r"]),
         (lambda job: {"a": [job]}.items(), [("a", ["r"])]),
         (lambda job: collections.UserDict(a=job).values(), ["r"]),
         (lambda job: collections.UserDict(a=job), collections.UserDict(a="r")),
         (lambda job: collections.UserList([job, 2]), collections.UserList(["r", 2])),
         (lambda job: collections.OrderedDict(a=job), collections.OrderedDict(a="r")),
-        (lambda job: collections.defaultdict(list, a=[job]), collections.defaultdict(list, a=["r"])),
+        (
+            lambda job: collections.defaultdict(list, a=[job]),
+            collections.defaultdict(list, a=["r"]),
+        ),
         (lambda job: types.MappingProxyType({"a": job}), {"a": "r"}),
-        (lambda job: [{"x": collections.deque([(job,)])}], [{"x": collections.deque([("r",)])}]),
+        (
+            lambda job: [{"x": collections.deque([(job,)])}],
+            [{"x": collections.deque([("r",)])}],
+        ),
     ],
     ids=[
-        *("deque", "values", "items", "values of a UserDict", "UserDict", "UserList", "OrderedDict", "defaultdict"),
+        *(
+            "deque",
+            "values",
+            "items",
+            "values of a UserDict",
+            "UserDict",
+            "UserList",
+            "OrderedDict",
+            "defaultdict",
+        ),
         *("proxy", "deep"),
     ],
 )
-def test_what_can_be_looked_into_is_filled_in(virtual: Virtual, fill: Any, passed: Any) -> None:
+def test_what_can_be_looked_into_is_filled_in(
+    virtual: Virtual, fill: Any, passed: Any
+) -> None:
     """A container gets results in place of the jobs in it and keeps its type; a view becomes a list."""
     value = fill(Job(give, "r"))
     direct, (nested,) = taken(virtual, Job(take, value, [value]))
@@ -268,44 +344,82 @@ def test_what_can_be_looked_into_is_filled_in(virtual: Virtual, fill: Any, passe
 
 @pytest.mark.parametrize("kind", [Job, ThreadJob])
 def test_the_arguments_of_a_partial_are_inputs(virtual: Virtual, kind: Any) -> None:
-    function: Any = take if kind is Job else lambda *args, **kwargs: (args, kwargs) if kwargs else args
+    function: Any = (
+        take
+        if kind is Job
+        else lambda *args, **kwargs: (args, kwargs) if kwargs else args
+    )
     called = functools.partial(function, Job(give, 1), x=[Job(give, 2)])
     job = kind(called, Job(give, 3), kwargs={"y": 4})
     assert taken(virtual, job) == ((1, 3), {"x": [2], "y": 4})
     plain = functools.partial(function, 1)
     assert taken(virtual, kind(plain, Job(give, 3))) == (1, 3)
-    (given,) = taken(virtual, Job(take, functools.partial(int, Job(give, "11"), base=Job(give, 2))))
+    (given,) = taken(
+        virtual, Job(take, functools.partial(int, Job(give, "11"), base=Job(give, 2)))
+    )
     assert given() == 3
 
 
 def kinds_of_containers() -> list[Any]:
     """Return the public types of the standard library's modules of containers and iterators."""
     modules = (builtins, collections, collections.abc, functools, itertools, types)
-    kinds = {kind for module in modules for kind in vars(module).values() if isinstance(kind, type)}
-    return sorted((kind for kind in kinds if kind.__name__[0] != "_"), key=lambda kind: kind.__qualname__)
+    kinds = {
+        kind
+        for module in modules
+        for kind in vars(module).values()
+        if isinstance(kind, type)
+    }
+    return sorted(
+        (kind for kind in kinds if kind.__name__[0] != "_"),
+        key=lambda kind: kind.__qualname__,
+    )
 
 
-VIEWS: list[Any] = [lambda value: value, iter, reversed, dict.values, dict.items, dict.keys]
+VIEWS: list[Any] = [
+    lambda value: value,
+    iter,
+    reversed,
+    dict.values,
+    dict.items,
+    dict.keys,
+]
 
 
 def test_no_function_gets_a_job_for_a_result() -> None:
     """Whatever container or iterator of Python's a job is in, the function gets its result, or an error says the cure.
     This tries each type with a job in it, in all ways in which it can be made."""
     job = Job(give, "r", label="hidden")
-    ways = ([[job]], [{"a": job}], [{job: "a"}], [[("a", job)]], [str, [job]], [len, job], [[1], [job]], [job])
+    ways = (
+        [[job]],
+        [{"a": job}],
+        [{job: "a"}],
+        [[("a", job)]],
+        [str, [job]],
+        [len, job],
+        [[1], [job]],
+        [job],
+    )
     for kind, arguments, view in itertools.product(kinds_of_containers(), ways, VIEWS):
         try:
-            value, items = view(kind(*arguments)), [*itertools.islice(view(kind(*arguments)), 9)]
+            value, items = (
+                view(kind(*arguments)),
+                [*itertools.islice(view(kind(*arguments)), 9)],
+            )
         except Exception:  # this is no way to make it
             continue
-        if isinstance(value, collections.ChainMap) and not isinstance(value.maps[0], dict):
+        if isinstance(value, collections.ChainMap) and not isinstance(
+            value.maps[0], dict
+        ):
             continue
         try:
             is_input = job in Job(take, value).required
         except TypeError as error:
             assert any(cure in str(error) for cure in CURES), kind  # noqa: PT017
         else:
-            assert is_input or all(job not in (item, *(item if type(item) is tuple else ())) for item in items), kind
+            assert is_input or all(
+                job not in (item, *(item if type(item) is tuple else ()))
+                for item in items
+            ), kind
 
 
 CURES = ("pass it in a plain list", "write list(...) around it", "give the job itself")
@@ -316,7 +430,10 @@ def test_an_iterator_that_makes_its_items_later_raises() -> None:
     """Jobs in a generator or a `map` do not exist yet, so a search cannot find them: the error says what to write."""
     for lazy in ((Job(give, number) for number in range(3)), map(Job, [give])):
         for value in (lazy, [lazy], zip(lazy, [1], strict=False)):
-            with pytest.raises(TypeError, match=r"an argument of 'mine' is a (generator|map), .*write list\(\.\.\.\)"):
+            with pytest.raises(
+                TypeError,
+                match=r"an argument of 'mine' is a (generator|map), .*write list\(\.\.\.\)",
+            ):
                 Job(take, value, label="mine")
 
 
@@ -336,7 +453,9 @@ class Pair(NamedTuple):
     right: Any
 
 
-def test_a_cyclic_list_inside_a_namedtuple_is_passed_unchanged(virtual: Virtual) -> None:
+def test_a_cyclic_list_inside_a_namedtuple_is_passed_unchanged(
+    virtual: Virtual,
+) -> None:
     cycle: list[Any] = []
     cycle.append(cycle)
     pair = Pair(cycle, 1)
@@ -371,30 +490,63 @@ class MyDict(dict[Any, Any]):
         (lambda job: zip([1], itertools.chain([[job]]), strict=True), "a zip"),
     ],
     ids=[
-        *("set", "frozenset", "key", "in a key", "namedtuple", "deep", "list subclass", "in a set", "dict subclass"),
+        *(
+            "set",
+            "frozenset",
+            "key",
+            "in a key",
+            "namedtuple",
+            "deep",
+            "list subclass",
+            "in a set",
+            "dict subclass",
+        ),
         *("keys", "items", "iterator", "in an iterator"),
     ],
 )
 @pytest.mark.parametrize("wrap", [lambda job: job, ref], ids=["job", "ref"])
 @pytest.mark.parametrize("depth", [0, 1])
-def test_a_job_inside_an_unsupported_container_raises(hide: Any, where: str, wrap: Any, depth: int) -> None:
+def test_a_job_inside_an_unsupported_container_raises(
+    hide: Any, where: str, wrap: Any, depth: int
+) -> None:
     """A job in a set, a key, a namedtuple, a subclass or an iterator raises a TypeError that advises a plain list."""
     hidden = hide(wrap(Job(give, label="hidden")))
     value = [{"x": hidden}] if depth else hidden
-    with pytest.raises(TypeError, match=rf"'hidden' is (in )?{where} in the arguments of 'mine'.*plain list"):
+    with pytest.raises(
+        TypeError,
+        match=rf"'hidden' is (in )?{where} in the arguments of 'mine'.*plain list",
+    ):
         Job(take, value, label="mine")
     with pytest.raises(TypeError, match=r"'hidden'.*'mine'"):
         Job(take, kwargs={"x": value}, label="mine")
 
 
-def test_sets_and_container_subclasses_without_jobs_are_accepted(virtual: Virtual) -> None:
+def test_sets_and_container_subclasses_without_jobs_are_accepted(
+    virtual: Virtual,
+) -> None:
     values = (
-        *({1, (2, 3)}, Pair(1, 2), MyList([1]), MyDict(x=1), {(1, 2): 3}, collections.deque([1]), {1: 2}.values()),
-        *({1: 2}.items(), {1: 2}.keys(), collections.UserList([1]), functools.partial(int, 1), iter([1])),
+        *(
+            {1, (2, 3)},
+            Pair(1, 2),
+            MyList([1]),
+            MyDict(x=1),
+            {(1, 2): 3},
+            collections.deque([1]),
+            {1: 2}.values(),
+        ),
+        *(
+            {1: 2}.items(),
+            {1: 2}.keys(),
+            collections.UserList([1]),
+            functools.partial(int, 1),
+            iter([1]),
+        ),
         *(itertools.count(), zip([1], [2], strict=True), range(10**12)),
     )
     job = Job(take, *values)
-    assert all(one is other for one, other in zip(taken(virtual, job), values, strict=True))
+    assert all(
+        one is other for one, other in zip(taken(virtual, job), values, strict=True)
+    )
     assert all(one is other for one, other in zip(job.result(), values, strict=True))
 
 
@@ -403,10 +555,14 @@ def test_sets_and_container_subclasses_without_jobs_are_accepted(virtual: Virtua
 def test_every_kind_of_job_rejects_jobs_inside_a_set(kind: Any) -> None:
     def function(*args: Any, **kwargs: Any) -> None: ...
 
-    async def async_function(*args: Any, task_status: Any = None, **kwargs: Any) -> None: ...
+    async def async_function(
+        *args: Any, task_status: Any = None, **kwargs: Any
+    ) -> None: ...
 
     called = function if kind is ThreadJob else async_function
-    with pytest.raises(TypeError, match=r"'hidden' is in a set in the arguments of 'mine'"):
+    with pytest.raises(
+        TypeError, match=r"'hidden' is in a set in the arguments of 'mine'"
+    ):
         kind(called, {Job(give, label="hidden")}, label="mine")
     with pytest.raises(TypeError, match=rf"arguments of '{called.__name__}'"):
         kind(called, kwargs={"x": {Job(give)}})
@@ -425,7 +581,9 @@ def test_a_thread_job_is_called_with_results(backend: str) -> None:
     for _ in range(2):
         assert scheduler.run(backend=backend, check=True)  # type: ignore[arg-type]
         assert after.result() == (5,)
-    assert ThreadJob(add, [1], kwargs={"last": one}).label == "add([1], last=give(1, 0))"
+    assert (
+        ThreadJob(add, [1], kwargs={"last": one}).label == "add([1], last=give(1, 0))"
+    )
 
 
 def test_a_service_is_called_with_results_and_gives_its_value(virtual: Virtual) -> None:

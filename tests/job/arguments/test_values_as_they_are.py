@@ -13,7 +13,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 import anyio
 import pytest
-from trioflow import Answer, CommandJob, Job, ProcessJob, Scheduler, Service, SshJob, ThreadJob, job, ref
+from trioflow import (
+    Answer,
+    CommandJob,
+    Job,
+    ProcessJob,
+    Scheduler,
+    Service,
+    SshJob,
+    ThreadJob,
+    job,
+    ref,
+)
 from trioflow._core.job._labels import TEXTS
 from trioflow.abc import JobKind, arguments_of
 from trioflow.view import listing
@@ -63,14 +74,35 @@ async def ignore(*args: Any) -> None: ...
 Make = Callable[[Any], Any]
 PLACES: dict[str, tuple[Make, Callable[[Any, Any], Any]]] = {
     "positional": (lambda value: Job(take, 1, value), lambda args, _: args[1]),
-    "keyword": (lambda value: Job(take, kwargs={"x": value}), lambda _, kwargs: kwargs["x"]),
-    "in a list": (lambda value: Job(take, [value, Job(give)]), lambda args, _: args[0][0]),
-    "in a dict": (lambda value: Job(take, kwargs={"x": {"y": (value,)}}), lambda _, kwargs: kwargs["x"]["y"][0]),
-    "of a partial": (lambda value: Job(functools.partial(take, value)), lambda args, _: args[0]),
+    "keyword": (
+        lambda value: Job(take, kwargs={"x": value}),
+        lambda _, kwargs: kwargs["x"],
+    ),
+    "in a list": (
+        lambda value: Job(take, [value, Job(give)]),
+        lambda args, _: args[0][0],
+    ),
+    "in a dict": (
+        lambda value: Job(take, kwargs={"x": {"y": (value,)}}),
+        lambda _, kwargs: kwargs["x"]["y"][0],
+    ),
+    "of a partial": (
+        lambda value: Job(functools.partial(take, value)),
+        lambda args, _: args[0],
+    ),
     "of @job": (lambda value: job(take)(value), lambda args, _: args[0]),
-    "keyword of @job": (lambda value: job(take)(x=value), lambda _, kwargs: kwargs["x"]),
-    "of map": (lambda value: Scheduler().map(take, [value])[0], lambda args, _: args[0]),
-    "of a thread": (lambda value: ThreadJob(take_in_thread, value), lambda args, _: args[0]),
+    "keyword of @job": (
+        lambda value: job(take)(x=value),
+        lambda _, kwargs: kwargs["x"],
+    ),
+    "of map": (
+        lambda value: Scheduler().map(take, [value])[0],
+        lambda args, _: args[0],
+    ),
+    "of a thread": (
+        lambda value: ThreadJob(take_in_thread, value),
+        lambda args, _: args[0],
+    ),
     "of a service": (lambda value: Service(serve, value), lambda args, _: args[0]),
     "of one's own kind": (lambda value: Kind(value), lambda args, _: args[0]),
 }
@@ -89,7 +121,9 @@ def test_ref_passes_any_value_as_it_is(place: str, value: str, backend: Any) -> 
     make, find = PLACES[place]
     wanted = VALUES[value]()
     asking = make(ref(wanted))
-    assert not [one for one in asking.required if one is wanted or one.label != "give()"]
+    assert not [
+        one for one in asking.required if one is wanted or one.label != "give()"
+    ]
     scheduler = asking.scheduler or Scheduler(asking, Job(give, required=asking))
     assert scheduler.run(backend=backend)
     assert find(*asking.result()) is wanted
@@ -102,17 +136,27 @@ def test_ref_of_ref_is_ref() -> None:
 
 
 # The label of a partial shows its arguments only if they are searched; a kind makes its own label.
-@pytest.mark.parametrize("place", [place for place in PLACES if place not in ("of a partial", "of one's own kind")])
+@pytest.mark.parametrize(
+    "place",
+    [place for place in PLACES if place not in ("of a partial", "of one's own kind")],
+)
 def test_labels_show_the_value(place: str) -> None:
     make, _ = PLACES[place]
     assert make(ref("text")).label == make("text").label
     assert make(ref([1, 2])).label == make([1, 2]).label
-    assert "ref" not in listing(make(ref("text")).scheduler or Scheduler(make(ref("text"))))
+    assert "ref" not in listing(
+        make(ref("text")).scheduler or Scheduler(make(ref("text")))
+    )
 
 
 def test_labels_and_keys_of_map_get_the_value() -> None:
-    labels = [one.label for one in Scheduler().map(take, [ref("a"), ref("b")], label="page {}")]
-    keys = [one.key for one in Scheduler().map(take, [ref("a"), ref("b")], key=str.upper)]
+    labels = [
+        one.label
+        for one in Scheduler().map(take, [ref("a"), ref("b")], label="page {}")
+    ]
+    keys = [
+        one.key for one in Scheduler().map(take, [ref("a"), ref("b")], key=str.upper)
+    ]
     assert (labels, keys) == (["page a", "page b"], ["A", "B"])
 
 
@@ -139,7 +183,9 @@ def test_ref_where_no_function_is_called_is_named() -> None:
 
 def test_ref_is_not_sent_to_another_process() -> None:
     with ThreadPoolExecutor(1) as executor:
-        called = ProcessJob(take_in_thread, ref([1]), kwargs={"x": ref({2})}, processes=executor)
+        called = ProcessJob(
+            take_in_thread, ref([1]), kwargs={"x": ref({2})}, processes=executor
+        )
         assert Scheduler(called).run(backend="asyncio")
     assert called.result() == (([1],), {"x": {2}})
     sent = ProcessJob(pickle.dumps, ref([1, 2]))
@@ -149,18 +195,32 @@ def test_ref_is_not_sent_to_another_process() -> None:
     assert "argument 1, a list, cannot be sent" in str(unsent.raised_exception())
 
 
-@pytest.mark.parametrize("make", [functools.partial(Job, ignore), Silent], ids=["function", "kind"])
+@pytest.mark.parametrize(
+    "make", [functools.partial(Job, ignore), Silent], ids=["function", "kind"]
+)
 def test_journals_know_the_value(make: Any, backend: Any, tmp_path: Path) -> None:
     """The fingerprint of a value is the same with `ref` and without; a job counts as an object, by its path."""
 
     def run(*values: Any) -> list[bool]:
-        jobs = [make(value, label=f"job {number}") for number, value in enumerate(values)]
-        assert Scheduler(jobs, log=False).run(backend=backend, journal=str(tmp_path / "run.db"))
+        jobs = [
+            make(value, label=f"job {number}") for number, value in enumerate(values)
+        ]
+        assert Scheduler(jobs, log=False).run(
+            backend=backend, journal=str(tmp_path / "run.db")
+        )
         return [one.restored for one in jobs]
 
     other = Job(give, label="other")
-    assert run([1, 2], ref({"a": 1}), ref(other), ref(item for item in "ab")) == [False] * 4
-    assert run(ref([1, 2]), {"a": 1}, ref(other), ref(item for item in "ab")) == [True, True, True, False]
+    assert (
+        run([1, 2], ref({"a": 1}), ref(other), ref(item for item in "ab"))
+        == [False] * 4
+    )
+    assert run(ref([1, 2]), {"a": 1}, ref(other), ref(item for item in "ab")) == [
+        True,
+        True,
+        True,
+        False,
+    ]
     assert run(ref([1, 3]), {"a": 2}, ref(Job(give, label="another")), 7) == [False] * 4
 
 
@@ -194,7 +254,9 @@ WAYS: dict[str, Callable[[Any], object]] = {
     "iterator": lambda plan: Job(ask, iter([f"{plan}"])),
     "beside an input": lambda plan: Job(ask, plan, f"{plan}"),
     "partial": lambda plan: Job(functools.partial(ask, f"{plan}")),
-    "partial as a value": lambda plan: Job(ask, functools.partial(ask, prompt=f"{plan}")),
+    "partial as a value": lambda plan: Job(
+        ask, functools.partial(ask, prompt=f"{plan}")
+    ),
     "thread": lambda plan: ThreadJob(print, f"{plan}"),
     "process": lambda plan: ProcessJob(print, f"{plan}"),
     "service": lambda plan: Service(serves, f"{plan}"),
@@ -216,9 +278,14 @@ WAYS: dict[str, Callable[[Any], object]] = {
 def test_the_text_of_a_job_that_has_not_settled_raises(way: str) -> None:
     """A model was once asked to "sum up: <Job plan idle>", and a shell ran the label: no result replaces a text."""
     group = Scheduler(Job(ask), label="plan")
-    cures = {Job(ask, label="plan"): r"give the job itself, as in Job\(f, job\)", group: r"give .* ref\(scheduler\)"}
+    cures = {
+        Job(ask, label="plan"): r"give the job itself, as in Job\(f, job\)",
+        group: r"give .* ref\(scheduler\)",
+    }
     for plan, cure in cures.items():
-        with pytest.raises(TypeError, match=f"the text of 'plan', which is not its result: {cure}"):
+        with pytest.raises(
+            TypeError, match=f"the text of 'plan', which is not its result: {cure}"
+        ):
             WAYS[way](plan)
 
 
@@ -230,7 +297,9 @@ def test_the_arguments_of_a_coroutine_object_are_searched_for_texts() -> None:
     coroutine.close()
 
 
-def test_a_running_job_s_text_raises_and_a_settled_one_s_does_not(virtual: Virtual) -> None:
+def test_a_running_job_s_text_raises_and_a_settled_one_s_does_not(
+    virtual: Virtual,
+) -> None:
     """A text says how a job stood: after the run it is only a report, and accepted, whenever it was made."""
     texts: list[str] = []
 
@@ -243,7 +312,11 @@ def test_a_running_job_s_text_raises_and_a_settled_one_s_does_not(virtual: Virtu
     before = f"{first}"
     assert virtual(lambda: Scheduler(first).co_run(check=True))
     second = Job(ask, texts, before, f"{first}")
-    assert (before, texts, f"{first}") == ("<Job first, idle>", ["log: <Job first, running>"], "<Job first, succeeded>")
+    assert (before, texts, f"{first}") == (
+        "<Job first, idle>",
+        ["log: <Job first, running>"],
+        "<Job first, succeeded>",
+    )
     assert not second.required
 
 
@@ -253,7 +326,10 @@ def test_what_is_no_text_of_a_job_is_accepted(caplog: pytest.LogCaptureFixture) 
     logging.getLogger("test").warning("starting %s", plan)
     assert caplog.messages == ["starting <Job plan, idle>"]
     jobs = [
-        Job(ask, "<Job other, idle>, <Job plan, running>, <Job plan>, plan, <b>, idle>" * 9),
+        Job(
+            ask,
+            "<Job other, idle>, <Job plan, running>, <Job plan>, plan, <b>, idle>" * 9,
+        ),
         Job(ask, f"after {plan.label}", label=f"after {plan}"),
         CommandJob(["echo", plan, plan.label]),
     ]
@@ -267,8 +343,15 @@ def test_what_is_no_text_of_a_job_is_accepted(caplog: pytest.LogCaptureFixture) 
 
 def test_the_text_of_a_job_that_was_made_in_place_is_refused() -> None:
     """Nothing but the text is left of the job when the text is looked up: it was once passed on as it is."""
-    for make in (lambda: f"sum up {Job(ask, 'x')}", lambda: str(Job(ask, 1, label="plan")), lambda: [f"{Job(ask, 2)}"]):
-        with pytest.raises(TypeError, match=r"is given the text <Job .*, idle>, and nothing has that job to run it"):
+    for make in (
+        lambda: f"sum up {Job(ask, 'x')}",
+        lambda: str(Job(ask, 1, label="plan")),
+        lambda: [f"{Job(ask, 2)}"],
+    ):
+        with pytest.raises(
+            TypeError,
+            match=r"is given the text <Job .*, idle>, and nothing has that job to run it",
+        ):
             Job(ask, make())
     with pytest.raises(TypeError, match="is given the text"):
         CommandJob(["echo", f"{Job(ask, 'x')}"])
@@ -295,10 +378,16 @@ def test_no_text_of_a_job_is_made_by_a_run(virtual: Virtual) -> None:
     assert dict(TEXTS) == known
 
 
-@pytest.mark.parametrize("label", ["echo `touch ran`", "$(touch ran)", '"; touch ran; "', "$HOME"])
-def test_the_text_of_a_job_is_harmless_in_a_shell(tmp_path: pathlib.Path, label: str) -> None:
+@pytest.mark.parametrize(
+    "label", ["echo `touch ran`", "$(touch ran)", '"; touch ran; "', "$HOME"]
+)
+def test_the_text_of_a_job_is_harmless_in_a_shell(
+    tmp_path: pathlib.Path, label: str
+) -> None:
     """The text of a job once had its label between backquotes, which a shell runs as a command."""
     text = repr(CommandJob(["echo", label], label=label))
     for line in (f'echo "{text}"', f"echo {text}"):
-        subprocess.run(["sh", "-c", line], cwd=tmp_path, check=False, capture_output=True)
+        subprocess.run(
+            ["sh", "-c", line], cwd=tmp_path, check=False, capture_output=True
+        )
     assert [*tmp_path.iterdir()] == []

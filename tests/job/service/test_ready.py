@@ -7,11 +7,34 @@ from collections.abc import Callable
 from typing import Any
 import anyio
 import pytest
-from trioflow import Job, JobCancelled, JobNotDone, JobState, JobTimeout, Scheduler, Service, StopReason, current_job
+from trioflow import (
+    Job,
+    JobCancelled,
+    JobNotDone,
+    JobState,
+    JobTimeout,
+    Scheduler,
+    Service,
+    StopReason,
+    current_job,
+)
 from trioflow.abc import AbstractJob
 from trioflow.testing import run_virtual
 from ... import bodies
-from ...bodies import CANCELLED, FAILED, IDLE, RUNNING, SKIPPED, SUCCEEDED, Flaw, give_now, later, nap, serve, timed
+from ...bodies import (
+    CANCELLED,
+    FAILED,
+    IDLE,
+    RUNNING,
+    SKIPPED,
+    SUCCEEDED,
+    Flaw,
+    give_now,
+    later,
+    nap,
+    serve,
+    timed,
+)
 from ...conftest import Virtual
 
 
@@ -30,7 +53,9 @@ def test_result_of_a_service_is_none_if_started_has_no_value(virtual: Virtual) -
     assert (service.state, service.result()) == (SUCCEEDED, None)
 
 
-def test_result_of_a_service_is_available_as_soon_as_it_is_ready(virtual: Virtual) -> None:
+def test_result_of_a_service_is_available_as_soon_as_it_is_ready(
+    virtual: Virtual,
+) -> None:
     seen: list[Any] = []
 
     def look() -> None:
@@ -44,7 +69,12 @@ def test_result_of_a_service_is_available_as_soon_as_it_is_ready(virtual: Virtua
     look()
     assert virtual(scheduler.co_run) is True
     look()
-    assert seen == [(IDLE, JobNotDone), (RUNNING, JobNotDone), (RUNNING, "value"), (SUCCEEDED, "value")]
+    assert seen == [
+        (IDLE, JobNotDone),
+        (RUNNING, JobNotDone),
+        (RUNNING, "value"),
+        (SUCCEEDED, "value"),
+    ]
 
 
 def test_service_is_called_with_its_arguments(virtual: Virtual) -> None:
@@ -58,7 +88,9 @@ def test_service_is_called_with_its_arguments(virtual: Virtual) -> None:
     port = Job(give_now, 80)
     nested = Scheduler()
     host = Job(give_now, "here", scheduler=nested)
-    virtual(Scheduler(port, Service(server, port, kwargs={"host": host}), nested).co_run)
+    virtual(
+        Scheduler(port, Service(server, port, kwargs={"host": host}), nested).co_run
+    )
     assert got == [(80, "here")]
 
 
@@ -102,14 +134,20 @@ def test_a_service_that_returns_before_it_is_ready_fails(virtual: Virtual) -> No
     service = Service(hasty, label="hasty")
     client, other = Job(give_now, service), Job(nap).requires(service, settled=True)
     assert virtual(Scheduler(service, client, other).co_run) is False
-    assert [job.state for job in (service, client, other)] == [FAILED, bodies.BLOCKED, SUCCEEDED]
+    assert [job.state for job in (service, client, other)] == [
+        FAILED,
+        bodies.BLOCKED,
+        SUCCEEDED,
+    ]
     with pytest.raises(RuntimeError, match=r"'hasty' returned without .*started\(\)"):
         service.result()
 
 
 @pytest.mark.parametrize("inside", [False, True])
 @pytest.mark.parametrize("how", ["fails", "cancelled"])
-def test_a_service_failure_is_raised_in_a_user_that_starts_later(virtual: Virtual, how: str, inside: bool) -> None:
+def test_a_service_failure_is_raised_in_a_user_that_starts_later(
+    virtual: Virtual, how: str, inside: bool
+) -> None:
     async def break_down(*, task_status: Any) -> None:
         task_status.started("address")
         await anyio.sleep(1 if how == "fails" else 9)
@@ -124,25 +162,42 @@ def test_a_service_failure_is_raised_in_a_user_that_starts_later(virtual: Virtua
     service = Service(break_down)
     client = Job(give_now, [service] if inside else service)
     others = [after(2, lambda: None), Job(end_it)]
-    assert virtual(timed, Scheduler(service, others, client, jobs_window=2)) == (False, 2)
-    assert (service.state, client.state) == (FAILED if how == "fails" else CANCELLED, FAILED)
+    assert virtual(timed, Scheduler(service, others, client, jobs_window=2)) == (
+        False,
+        2,
+    )
+    assert (service.state, client.state) == (
+        FAILED if how == "fails" else CANCELLED,
+        FAILED,
+    )
     assert type(client.raised_exception()) is (Flaw if how == "fails" else JobCancelled)
 
 
-def test_a_service_that_ends_starts_no_job_that_came_when_it_was_ready(virtual: Virtual) -> None:
+def test_a_service_that_ends_starts_no_job_that_came_when_it_was_ready(
+    virtual: Virtual,
+) -> None:
     async def brief(*, task_status: Any) -> None:
         task_status.started()
         await anyio.sleep(2)
 
     service, slow = Service(brief), Job(nap, 3)
     user = Job(nap, required=(service, slow))
-    assert virtual(Scheduler(service, slow, after(1, lambda: slow.scheduler.add(user))).co_run) is True
+    assert (
+        virtual(
+            Scheduler(service, slow, after(1, lambda: slow.scheduler.add(user))).co_run
+        )
+        is True
+    )
     assert user.started_at == 3
 
 
 # --- limits of a `Service`, which hold until it is ready, and functions that a `Service` rejects
-@pytest.mark.fast_way("asyncio")  # a shield of anyio does not hold there with direct isolation
-def test_a_service_that_gets_ready_after_its_timeout_is_not_retried(virtual: Virtual) -> None:
+@pytest.mark.fast_way(
+    "asyncio"
+)  # a shield of anyio does not hold there with direct isolation
+def test_a_service_that_gets_ready_after_its_timeout_is_not_retried(
+    virtual: Virtual,
+) -> None:
     async def shielded(*, task_status: Any) -> None:
         with anyio.CancelScope(shield=True):
             await anyio.sleep(3)
@@ -156,14 +211,22 @@ def test_a_service_that_gets_ready_after_its_timeout_is_not_retried(virtual: Vir
 
 
 # --- bad input
-@pytest.mark.parametrize("function", [nap, lambda: nap(), functools.partial(nap, 1), anyio.sleep])
+@pytest.mark.parametrize(
+    "function", [nap, lambda: nap(), functools.partial(nap, 1), anyio.sleep]
+)
 def test_function_without_task_status_raises(function: Any) -> None:
-    with pytest.raises(TypeError, match=r"takes no task_status; write async def .*task_status"):
+    with pytest.raises(
+        TypeError, match=r"takes no task_status; write async def .*task_status"
+    ):
         Service(function)
 
 
-@pytest.mark.parametrize("function", [print, "serve", None, lambda *, task_status: int("1")])
-def test_function_that_is_not_async_raises_or_fails_the_service(virtual: Virtual, function: Any) -> None:
+@pytest.mark.parametrize(
+    "function", [print, "serve", None, lambda *, task_status: int("1")]
+)
+def test_function_that_is_not_async_raises_or_fails_the_service(
+    virtual: Virtual, function: Any
+) -> None:
     if callable(function) and function is not print:
         service = Service(function)
         virtual(Scheduler(service, Job(nap)).co_run)
@@ -174,7 +237,9 @@ def test_function_that_is_not_async_raises_or_fails_the_service(virtual: Virtual
 
 
 @pytest.mark.parametrize("on_timeout", ["fail", "move_on"])
-def test_a_service_that_becomes_ready_as_its_timeout_cancels_it_has_failed(virtual: Virtual, on_timeout: str) -> None:
+def test_a_service_that_becomes_ready_as_its_timeout_cancels_it_has_failed(
+    virtual: Virtual, on_timeout: str
+) -> None:
     """It is too late to move on: what requires the service has started, and a result of None would be a wrong value."""
 
     async def serve_late(*, task_status: Any) -> None:
@@ -204,10 +269,19 @@ class Plant:
         self.upper = Service(self.serve, label="upper", required=self.base)
         self.client = Job(self.act, label="client", required=self.upper)
         self.forever = Job(self.act, label="forever", forever=True, required=self.base)
-        self.alarm = Job(self.note, self.base, label="alarm", run_if="failed", required=self.client)
+        self.alarm = Job(
+            self.note, self.base, label="alarm", run_if="failed", required=self.client
+        )
         self.event = Job(self.happen, event, label="event", critical=True)
         self.scheduler = Scheduler(
-            self.base, self.client, self.forever, self.alarm, self.upper, self.event, Actor(self), **options
+            self.base,
+            self.client,
+            self.forever,
+            self.alarm,
+            self.upper,
+            self.event,
+            Actor(self),
+            **options,
         )
 
     async def act(self) -> None:
@@ -300,7 +374,11 @@ def test_jobs_and_services_end_in_order_after_an_interruption(virtual: Virtual) 
         virtual(plant.scheduler.co_run)
     assert plant.scheduler.stop_reason is StopReason.INTERRUPTED
     assert plant.seen == WITHOUT_ALARM
-    assert (plant.base.state, plant.upper.result(), plant.alarm.state) == (SUCCEEDED, "value", IDLE)
+    assert (plant.base.state, plant.upper.result(), plant.alarm.state) == (
+        SUCCEEDED,
+        "value",
+        IDLE,
+    )
 
 
 # --- services among themselves
@@ -317,8 +395,12 @@ def linger(log: list[Any], seconds: float = UNWINDING) -> Any:
     return server
 
 
-@pytest.mark.fast_way("asyncio")  # a shield of anyio does not hold there with direct isolation
-def test_services_share_one_shutdown_timeout(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.fast_way(
+    "asyncio"
+)  # a shield of anyio does not hold there with direct isolation
+def test_services_share_one_shutdown_timeout(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     """When their common `shutdown_timeout` is over, the remaining services are cancelled together and logged."""
     log: list[Any] = []
     a = Service(linger(log), label="a")
@@ -350,7 +432,9 @@ def test_a_native_cancellation_while_services_end_does_not_disturb_them() -> Non
 
 
 @pytest.mark.parametrize("between", [0, 1, 2])
-def test_a_service_outlasts_those_that_use_it_through_jobs(virtual: Virtual, between: int) -> None:
+def test_a_service_outlasts_those_that_use_it_through_jobs(
+    virtual: Virtual, between: int
+) -> None:
     """Their users end first, however many jobs stand between them, and however long a user takes to end."""
     ended: list[str] = []
 
@@ -364,11 +448,15 @@ def test_a_service_outlasts_those_that_use_it_through_jobs(virtual: Virtual, bet
     jobs: list[AbstractJob[Any]] = [Service(server, "used")]
     for _ in range(between):
         jobs.append(Job(nap, 1, required=jobs[-1]))
-    assert virtual(Scheduler(*jobs, Service(server, "user", required=jobs[-1]), Job(nap, 5)).co_run)
+    assert virtual(
+        Scheduler(*jobs, Service(server, "user", required=jobs[-1]), Job(nap, 5)).co_run
+    )
     assert ended == ["user", "used"]
 
 
-def test_a_service_that_cancels_itself_as_its_run_ends_has_succeeded(virtual: Virtual) -> None:
+def test_a_service_that_cancels_itself_as_its_run_ends_has_succeeded(
+    virtual: Virtual,
+) -> None:
     async def server(*, task_status: Any) -> None:
         task_status.started("value")
         try:

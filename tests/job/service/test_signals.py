@@ -57,7 +57,9 @@ again = {again!r}
 watched(lambda: scheduler.run(backend={backend!r}))
 say(base.state, upper.result(), alarm.state)
 """
-    sends = [("ready", signal.SIGINT)] + ([] if again is None else [(f"{again} unwinds", signal.SIGINT)])
+    sends = [("ready", signal.SIGINT)] + (
+        [] if again is None else [(f"{again} unwinds", signal.SIGINT)]
+    )
     assert child(code, *sends) == [
         "ready", *ENDING, "shut down", "raised KeyboardInterrupt interrupted",
         "succeeded upper idle",
@@ -65,7 +67,11 @@ say(base.state, upper.result(), alarm.state)
 
 
 def test_ctrl_c_under_co_run_ends_services_in_order(backend: str) -> None:
-    run = "trio.run(scheduler.co_run)" if backend == "trio" else "asyncio.run(scheduler.co_run())"
+    run = (
+        "trio.run(scheduler.co_run)"
+        if backend == "trio"
+        else "asyncio.run(scheduler.co_run())"
+    )
     code = f"import trio, asyncio\n{PLANT}\nwatched(lambda: {run}); say(base.state, upper.result(), alarm.state)"
     lines = child(code, ("ready", signal.SIGINT))
     assert lines[:-2] == ["ready", *ENDING, "shut down"]

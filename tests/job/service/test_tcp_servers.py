@@ -18,9 +18,18 @@ class Servers:
     def __init__(self) -> None:
         self.log: list[str] = []
         self.store = Service(self.serve, "store", self.capitals, label="store")
-        self.front = Service(self.serve, "front", self.marked, kwargs={"uses": self.store}, label="front")
+        self.front = Service(
+            self.serve, "front", self.marked, kwargs={"uses": self.store}, label="front"
+        )
 
-    async def serve(self, name: str, answer: Callable[..., Any], *, task_status: Any, uses: Any = None) -> None:
+    async def serve(
+        self,
+        name: str,
+        answer: Callable[..., Any],
+        *,
+        task_status: Any,
+        uses: Any = None,
+    ) -> None:
         async def handle(client: SocketStream) -> None:
             async with client:
                 word = await client.receive()
@@ -33,7 +42,9 @@ class Servers:
                 await listener.serve(handle)
             finally:
                 if uses is not None:
-                    with anyio.CancelScope(shield=True):  # what it uses is alive as long as it unwinds
+                    with anyio.CancelScope(
+                        shield=True
+                    ):  # what it uses is alive as long as it unwinds
                         self.log.append((await ask(uses, b"bye")).decode())
                 self.log.append(f"{name} is gone")
 
@@ -69,13 +80,17 @@ def test_tcp_servers_answer_their_clients(backend: Any, window: int | None) -> N
     clients = [Job(ask, servers.front, b"word %d" % number) for number in range(10)]
     scheduler = Scheduler(servers.front, servers.store, clients, jobs_window=window)
     assert scheduler.run(backend=backend, timeout=PATIENCE, check=True) is True
-    assert [client.result() for client in clients] == [b"WORD %d!" % number for number in range(10)]
+    assert [client.result() for client in clients] == [
+        b"WORD %d!" % number for number in range(10)
+    ]
     assert servers.log == GONE
     assert [servers.store.state, servers.front.state] == [JobState.SUCCEEDED] * 2
     is_gone(servers.front.result(), backend)
 
 
-@pytest.mark.parametrize("how", [crash, interrupt, Scheduler.cancel, "timeout", "outside"])
+@pytest.mark.parametrize(
+    "how", [crash, interrupt, Scheduler.cancel, "timeout", "outside"]
+)
 @patiently(0.3, 30)
 def test_tcp_servers_end_in_order(backend: Any, how: Any, unit: float) -> None:
     """However the run ends, the front server can use the one behind it until the front server is gone itself."""
@@ -102,7 +117,11 @@ def test_tcp_servers_end_in_order(backend: Any, how: Any, unit: float) -> None:
             anyio.run(main, backend=backend)
     else:
         anyio.run(main, backend=backend)
-    expected = {"timeout": StopReason.TIMEOUT, crash: StopReason.CRITICAL, interrupt: StopReason.INTERRUPTED}
+    expected = {
+        "timeout": StopReason.TIMEOUT,
+        crash: StopReason.CRITICAL,
+        interrupt: StopReason.INTERRUPTED,
+    }
     assert scheduler.stop_reason is expected.get(how, StopReason.CANCELLED)
     assert servers.log == GONE
     is_gone(servers.store.result(), backend)
@@ -122,7 +141,9 @@ def test_tcp_servers_answer_the_body_of_an_open_scheduler(backend: Any) -> None:
     anyio.run(main, backend=backend)
 
 
-def test_a_tcp_server_whose_port_is_in_use_fails_and_blocks_its_clients(backend: Any) -> None:
+def test_a_tcp_server_whose_port_is_in_use_fails_and_blocks_its_clients(
+    backend: Any,
+) -> None:
     servers = Servers()
 
     async def take(port: int, *, task_status: Any) -> None:

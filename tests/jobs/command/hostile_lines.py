@@ -14,7 +14,13 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from trioflow.jobs.command._shell_places import COMMENT, VALUE, UnsafePlaceError, check_places, quote
+from trioflow.jobs.command._shell_places import (
+    COMMENT,
+    VALUE,
+    UnsafePlaceError,
+    check_places,
+    quote,
+)
 from .hostile_values import HOSTILE, SHELLS
 
 HARMLESS = [
@@ -99,13 +105,26 @@ sh -c {w}|bash -euc {w} x|eval {w}|command eval {w}|sh -c 'echo "$1"' - {w}|xarg
 def _commands() -> list[str]:
     commands = [""]
     for line in COMMANDS.splitlines():  # a here-document has line ends
-        inside = line in ("a", "EOF", "{w}", "$((x))", "it's", "# {w}") or line.startswith("EOF|")
-        head, *others = line.split("|") if not line.startswith("EOF|") else ["EOF", *line.split("|")[1:]]
+        inside = line in (
+            "a",
+            "EOF",
+            "{w}",
+            "$((x))",
+            "it's",
+            "# {w}",
+        ) or line.startswith("EOF|")
+        head, *others = (
+            line.split("|")
+            if not line.startswith("EOF|")
+            else ["EOF", *line.split("|")[1:]]
+        )
         commands[-1] += "\n" + head if inside else ""
         commands += others if inside else [head, *others]
     joined: list[str] = []
     for command in commands:  # a pipe is no border between commands
-        if joined and (command.startswith(" ") or joined[-1].endswith((" ", "x in a", ">"))):
+        if joined and (
+            command.startswith(" ") or joined[-1].endswith((" ", "x in a", ">"))
+        ):
             joined[-1] += "|" + command
         elif command:
             joined.append(command)
@@ -116,7 +135,11 @@ def make_line(rng: random.Random) -> str:
     """Return a line with places for values, `{}`; many are at places where a shell evaluates them."""
 
     def word() -> str:
-        return rng.choice(WORDS if rng.random() < 0.7 else QUOTED).replace("{{", "{").replace("}}", "}")
+        return (
+            rng.choice(WORDS if rng.random() < 0.7 else QUOTED)
+            .replace("{{", "{")
+            .replace("}}", "}")
+        )
 
     def command(depth: int) -> str:
         if depth and rng.random() < 0.5:
@@ -124,9 +147,20 @@ def make_line(rng: random.Random) -> str:
                 ["A; B", "A && B", "A || B", "A | B", "(A); B", "{ A; }; B", "if A; then B; fi", "echo $(A) {}", 'echo "$(A)"; B', "! A\nB", "A &\nB",
                  "A # it's\nB", "while A; do B; break; done", "x={}; A; B", "for x in {}; do A; done", "f() { A; }; f {}"]
             )  # fmt: skip
-            return "".join(command(depth - 1) if part in "AB" else part for part in form)
+            return "".join(
+                command(depth - 1) if part in "AB" else part for part in form
+            )
         if rng.random() < 0.32:
-            prefix, suffix = rng.choice([("", ""), ("a/", ""), ("", ".x"), ("--k=", ""), ("x", "y"), ("'a b'", "'c'")])
+            prefix, suffix = rng.choice(
+                [
+                    ("", ""),
+                    ("a/", ""),
+                    ("", ".x"),
+                    ("--k=", ""),
+                    ("x", "y"),
+                    ("'a b'", "'c'"),
+                ]
+            )
             return (
                 f"show {prefix.replace(chr(39), '')}:{suffix.replace(chr(39), '')} {prefix}{{}}{suffix}"
                 if "'" not in prefix
@@ -176,7 +210,9 @@ def run(lines: list[str], value: str, shell: str) -> Iterator[str]:
         if Path(work, "broken").exists():
             yield f"{shell}: {value!r} runs in {Path(work, 'broken').read_text()!r}"
         for record in seen.read_bytes().split(b"\0")[:-1] if seen.exists() else ():
-            start, place, argument = re.fullmatch(r"(\x01?)([^\n]*)\n?(.*)", os.fsdecode(record), re.DOTALL).groups()
+            start, place, argument = re.fullmatch(
+                r"(\x01?)([^\n]*)\n?(.*)", os.fsdecode(record), re.DOTALL
+            ).groups()
             if not start or "\1" in argument:
                 continue  # those of two processes, one inside the other
             expected = place.replace(":", value, 1)
@@ -187,7 +223,9 @@ def run(lines: list[str], value: str, shell: str) -> Iterator[str]:
 def try_lines(count: int, seed: int) -> tuple[int, list[str]]:
     """Return how many of the lines are accepted, and what went wrong."""
     rng = random.Random(seed)
-    lines = [line for line in (make_line(rng) for _ in range(4 * count)) if "{}" in line][:count]
+    lines = [
+        line for line in (make_line(rng) for _ in range(4 * count)) if "{}" in line
+    ][:count]
     faults = list[str]()
     known = [line for line in lines if accepted(line)]
     for shell in sorted(SHELLS):
@@ -202,7 +240,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     accepted_count, faults = try_lines(options.count, options.seed)
-    print(f"{options.count} lines, {len(HOSTILE)} hostile and {len(HARMLESS)} other values; accepted: {accepted_count}")
+    print(
+        f"{options.count} lines, {len(HOSTILE)} hostile and {len(HARMLESS)} other values; accepted: {accepted_count}"
+    )
     print(*faults, f"{len(faults)} faults", sep="\n")
 
 

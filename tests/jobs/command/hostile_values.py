@@ -15,12 +15,16 @@ HOSTILE = [
 ]  # fmt: skip
 SHELLS = {
     os.path.realpath(shell)
-    for shell in map(shutil.which, ("bash", "dash", "zsh", "ksh", "ksh93", "mksh", "busybox"))
+    for shell in map(
+        shutil.which, ("bash", "dash", "zsh", "ksh", "ksh93", "mksh", "busybox")
+    )
     if shell
 }
 
 
-def shells_that_run_a_value(directory: Path, *lines: str, shells: Iterable[str] = SHELLS) -> list[str]:
+def shells_that_run_a_value(
+    directory: Path, *lines: str, shells: Iterable[str] = SHELLS
+) -> list[str]:
     """Return those of the shells that run a part of a hostile value in these lines. Of programs, a value finds
     and `env` alone, and a line none that takes time and runs nothing of it."""
     found: list[str] = []

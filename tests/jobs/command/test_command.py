@@ -14,7 +14,18 @@ from pathlib import Path
 from typing import Any
 import pytest
 import trioflow
-from trioflow import CommandError, CommandJob, CommandResult, Job, Pool, Scheduler, Sequence, SshJob, ThreadJob, granted
+from trioflow import (
+    CommandError,
+    CommandJob,
+    CommandResult,
+    Job,
+    Pool,
+    Scheduler,
+    Sequence,
+    SshJob,
+    ThreadJob,
+    granted,
+)
 from ...bodies import nothing, raising, ran, run
 from ...places import patiently
 from ..posix.process_trees import Watched
@@ -28,7 +39,12 @@ def test_result_of_a_command_has_its_exit_code_output_and_usage(backend: str) ->
     job = ran(backend, CommandJob(["echo", "hello"], stdout=PIPE))
     result = job.result()
     assert isinstance(result, CommandResult)
-    assert (result.returncode, result.signal, result.stdout, result.stderr) == (0, None, b"hello\n", None)
+    assert (result.returncode, result.signal, result.stdout, result.stderr) == (
+        0,
+        None,
+        b"hello\n",
+        None,
+    )
     assert result.elapsed > 0
     assert result.user_time + result.system_time > 0
     assert result.user_time == round(result.user_time, 6)
@@ -37,15 +53,26 @@ def test_result_of_a_command_has_its_exit_code_output_and_usage(backend: str) ->
 
 
 def test_cpu_time_of_a_command_includes_its_children(backend: str) -> None:
-    job = CommandJob(["sh", "-c", f"{sys.executable} -S -E -c 'import time\nwhile time.process_time() < 0.1: pass'; :"])
+    job = CommandJob(
+        [
+            "sh",
+            "-c",
+            f"{sys.executable} -S -E -c 'import time\nwhile time.process_time() < 0.1: pass'; :",
+        ]
+    )
     run(backend, job)
     assert 0.1 <= job.result().user_time + job.result().system_time < 5
 
 
 def test_peak_memory_is_that_of_the_command_or_none(backend: str) -> None:
     ballast = b"x" * 100_000_000
-    size = 50_000_000 + 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # more than this program ever had
-    large, small = python(f"x = b'x' * {size}"), [CommandJob(["true"]) for _ in range(20)]
+    size = (
+        50_000_000 + 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    )  # more than this program ever had
+    large, small = (
+        python(f"x = b'x' * {size}"),
+        [CommandJob(["true"]) for _ in range(20)],
+    )
     run(backend, large, *small, jobs_window=1)
     del ballast
     assert size < (large.result().max_rss or 0) < 2 * size
@@ -65,7 +92,9 @@ def test_peak_memory_is_that_of_the_command_or_none(backend: str) -> None:
         ([Path("/bin/true"), b"bytes", 1.5], "/bin/true bytes 1.5"),
     ],
 )
-def test_the_default_label_is_the_command_line_shortened(command: list[Any], expected: str) -> None:
+def test_the_default_label_is_the_command_line_shortened(
+    command: list[Any], expected: str
+) -> None:
     assert CommandJob(command).label == expected
 
 
@@ -75,7 +104,9 @@ def test_label_of_a_job_shows_the_command_lines_of_its_inputs() -> None:
     count = CommandJob(["wc", "-l", "file-7.txt"])
     assert Job(use, count).label == "use(wc -l file-7.txt)"
     assert Job(use, CommandJob("ls | wc -l", shell=True)).label == "use(ls | wc -l)"
-    assert Job(use, CommandJob(["curl", "secret"], redact=True)).label == "use(command …)"
+    assert (
+        Job(use, CommandJob(["curl", "secret"], redact=True)).label == "use(command …)"
+    )
     assert Job(use, CommandJob(["true"], label="mine")).label == "use(mine)"
     assert CommandJob(["echo", Job(use, count)]).label == "echo <use(wc -l file-7.txt)>"
     for _ in range(5000):
@@ -88,7 +119,10 @@ def test_the_label_of_a_shell_command_is_its_line() -> None:
 
 
 def test_arguments_may_be_strings_bytes_paths_and_numbers(backend: str) -> None:
-    job = ran(backend, CommandJob(["printf", "%s|", "a b", b"\xff", Path("p"), 3, 0.5], stdout=PIPE))
+    job = ran(
+        backend,
+        CommandJob(["printf", "%s|", "a b", b"\xff", Path("p"), 3, 0.5], stdout=PIPE),
+    )
     assert job.result().stdout == b"a b|\xff|p|3|0.5|"
     assert job.command[1:3] == ("%s|", "a b")
 
@@ -105,7 +139,9 @@ def test_jobs_among_the_arguments_are_filled_in(backend: str) -> None:
 def test_a_result_that_cannot_be_an_argument_fails_the_job(backend: str) -> None:
     nobody = Job(nothing, label="nobody")
     job = ran(backend, CommandJob(["echo", nobody]))
-    with pytest.raises(TypeError, match="argument 1 is None, a NoneType: give a string"):
+    with pytest.raises(
+        TypeError, match="argument 1 is None, a NoneType: give a string"
+    ):
         job.result()
 
 
@@ -113,9 +149,15 @@ def test_uncaptured_output_as_an_argument_or_input_fails_the_job(backend: str) -
     first = CommandJob(["true"])
     argument, read = CommandJob(["echo", first]), CommandJob(["cat"], stdin=first)
     run(backend, argument, read)
-    with pytest.raises(TypeError, match="argument 1 is the result of a command whose output was not captured"):
+    with pytest.raises(
+        TypeError,
+        match="argument 1 is the result of a command whose output was not captured",
+    ):
         argument.result()
-    with pytest.raises(TypeError, match="stdin of 'cat' is the result of a command whose output was not captured"):
+    with pytest.raises(
+        TypeError,
+        match="stdin of 'cat' is the result of a command whose output was not captured",
+    ):
         read.result()
 
 
@@ -128,10 +170,20 @@ def test_uncaptured_output_as_an_argument_or_input_fails_the_job(backend: str) -
             TypeError,
             r"such as CommandJob\(\['sh', '-c', 'ls \| wc -l'\]\), or a string with shell=True",
         ),
-        ("echo a", {}, TypeError, r"give a list, such as CommandJob\(\['echo', 'a'\]\), or a string with shell=True"),
+        (
+            "echo a",
+            {},
+            TypeError,
+            r"give a list, such as CommandJob\(\['echo', 'a'\]\), or a string with shell=True",
+        ),
         (["echo"], {"shell": True}, TypeError, "give one string"),
         ([], {}, ValueError, "the command is empty"),
-        (" \n", {"shell": True}, ValueError, "the command is empty: give a command line"),
+        (
+            " \n",
+            {"shell": True},
+            ValueError,
+            "the command is empty: give a command line",
+        ),
         (5, {}, TypeError, "give a list"),
         (["echo", None], {}, TypeError, "argument 1 is None"),
         (["echo", ["a"]], {}, TypeError, r"argument 1 is \['a'\], a list"),
@@ -139,16 +191,31 @@ def test_uncaptured_output_as_an_argument_or_input_fails_the_job(backend: str) -
         (["echo", "a\0b"], {}, ValueError, "argument 1 contains a NUL"),
         ("echo a\0b", {"shell": True}, ValueError, "NUL"),
         ([""], {}, ValueError, "argument 0 is empty: give the name of a program"),
-        (["x"], {"append": "no"}, TypeError, "append='no' of 'CommandJob': give True or False"),
+        (
+            ["x"],
+            {"append": "no"},
+            TypeError,
+            "append='no' of 'CommandJob': give True or False",
+        ),
         (["x"], {"terminate_grace": -1}, ValueError, "terminate_grace=-1"),
         (["x"], {"on_start": 3}, TypeError, "on_start=3"),
         (["x"], {"pin": "core"}, ValueError, "pin='core'"),
         (["x"], {"nice": 1.5}, TypeError, "nice=1.5"),
         (["x"], {"memory_limit": 0}, ValueError, "memory_limit=0"),
-        (["x"], {"memory_limit": 1 << 70}, ValueError, "memory_limit=1180591620717411303424 of"),
+        (
+            ["x"],
+            {"memory_limit": 1 << 70},
+            ValueError,
+            "memory_limit=1180591620717411303424 of",
+        ),
         (["x"], {"stdin": PIPE}, ValueError, "PIPE and STDOUT are only for output"),
         (["x"], {"stdout": b"bytes"}, TypeError, "stdout=b'bytes'"),
-        (["x"], {"stdout": subprocess.STDOUT}, ValueError, "only stderr= can be STDOUT"),
+        (
+            ["x"],
+            {"stdout": subprocess.STDOUT},
+            ValueError,
+            "only stderr= can be STDOUT",
+        ),
         (["x"], {"stdout": "file", "tag": True}, ValueError, "line by line"),
         (["x"], {"env": {"A": 1}}, TypeError, "'A': 1"),
         (["x"], {"env": {"A=B": "c"}}, ValueError, "must not be empty or contain '='"),
@@ -165,33 +232,52 @@ def test_invalid_arguments_of_a_command_raise_when_the_job_is_created(
 
 
 @pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
-def test_a_stream_file_that_is_closed_before_the_start_fails_the_job(backend: str, name: str) -> None:
+def test_a_stream_file_that_is_closed_before_the_start_fails_the_job(
+    backend: str, name: str
+) -> None:
     file: Any = io.BytesIO() if name == "stdout" else open(os.devnull, "r+b")  # noqa: SIM115  # it is closed below
     options: Any = {name: file}
     job = CommandJob(["touch", "/nowhere/at/all"], label="j", **options)
     file.close()
     run(backend, job)
-    with pytest.raises(ValueError, match=f"{name} of 'j' is a closed file: keep it open until the job has ended"):
+    with pytest.raises(
+        ValueError,
+        match=f"{name} of 'j' is a closed file: keep it open until the job has ended",
+    ):
         job.result()
 
 
-def test_a_command_has_the_given_directory_and_environment(backend: str, tmp_path: Path) -> None:
+def test_a_command_has_the_given_directory_and_environment(
+    backend: str, tmp_path: Path
+) -> None:
     """A command runs in `cwd=` with the variables of `env=`, to which only the mark of the run is added."""
-    job = ran(backend, CommandJob("pwd; /usr/bin/env", shell=True, cwd=tmp_path, env={"A": "ä"}, stdout=PIPE))
+    job = ran(
+        backend,
+        CommandJob(
+            "pwd; /usr/bin/env", shell=True, cwd=tmp_path, env={"A": "ä"}, stdout=PIPE
+        ),
+    )
     directory, *variables = job.result().stdout.decode().splitlines()
     assert directory == str(tmp_path)
     assert "A=ä" in variables
     assert {one.partition("=")[0] for one in variables} == {"A", "TRIOFLOW_RUN", "PWD"}
 
 
-def test_a_command_inherits_the_environment_at_its_start(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_inherits_the_environment_at_its_start(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = CommandJob("echo $TRIOFLOW_NEW", shell=True, stdout=PIPE)
     after = CommandJob("echo $TRIOFLOW_NEW", shell=True, stdout=PIPE)
-    run(backend, Sequence(before, ThreadJob(monkeypatch.setenv, "TRIOFLOW_NEW", "here"), after))
+    run(
+        backend,
+        Sequence(before, ThreadJob(monkeypatch.setenv, "TRIOFLOW_NEW", "here"), after),
+    )
     assert (before.result().stdout, after.result().stdout) == (b"\n", b"here\n")
 
 
-def test_a_run_inside_a_command_keeps_the_mark_of_the_outer_run(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_inside_a_command_keeps_the_mark_of_the_outer_run(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run inside a command keeps the outer run's mark, so that the outer program still finds its processes."""
     monkeypatch.setenv("TRIOFLOW_RUN", "outer-mark")
     job = ran(backend, CommandJob("echo $TRIOFLOW_RUN", shell=True, stdout=PIPE))
@@ -201,12 +287,21 @@ def test_a_run_inside_a_command_keeps_the_mark_of_the_outer_run(backend: str, mo
 # --- how it is started
 def test_a_command_inherits_no_descriptor_but_its_streams(backend: str) -> None:
     read_end, write_end = os.pipe()
-    with contextlib.suppress(OSError):  # the first one after the streams, if there is one
+    with contextlib.suppress(
+        OSError
+    ):  # the first one after the streams, if there is one
         os.set_inheritable(3, True)
     os.set_inheritable(write_end, True)
     line = "ls /proc/$$/fd; exit 0"
-    job = CommandJob(line, shell=True, stdout=PIPE, on_succeeded=lambda job: os.set_inheritable(read_end, True))
-    later = CommandJob(line, shell=True, stdout=PIPE, stderr=subprocess.STDOUT, required=job)
+    job = CommandJob(
+        line,
+        shell=True,
+        stdout=PIPE,
+        on_succeeded=lambda job: os.set_inheritable(read_end, True),
+    )
+    later = CommandJob(
+        line, shell=True, stdout=PIPE, stderr=subprocess.STDOUT, required=job
+    )
     run(backend, job, later)
     assert (job.result().stdout, later.result().stdout) == (b"0\n1\n2\n", b"0\n1\n2\n")
     with contextlib.suppress(OSError):
@@ -215,25 +310,48 @@ def test_a_command_inherits_no_descriptor_but_its_streams(backend: str) -> None:
     os.close(write_end)
 
 
-def test_a_command_has_the_streams_and_the_environment_that_it_was_given(backend: str, tmp_path: Path) -> None:
+def test_a_command_has_the_streams_and_the_environment_that_it_was_given(
+    backend: str, tmp_path: Path
+) -> None:
     job = CommandJob(
-        "cat; echo err >&2; echo ${HOME-none}", shell=True, stdin=b"in ", stdout=tmp_path / "log", stderr=PIPE, env={}
+        "cat; echo err >&2; echo ${HOME-none}",
+        shell=True,
+        stdin=b"in ",
+        stdout=tmp_path / "log",
+        stderr=PIPE,
+        env={},
     )
-    merged = CommandJob("echo out; echo err >&2", shell=True, stdout=PIPE, stderr=subprocess.STDOUT)
-    quiet = CommandJob("echo out; echo err >&2", shell=True, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    merged = CommandJob(
+        "echo out; echo err >&2", shell=True, stdout=PIPE, stderr=subprocess.STDOUT
+    )
+    quiet = CommandJob(
+        "echo out; echo err >&2",
+        shell=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+    )
     run(backend, job, merged, quiet)
     assert (tmp_path / "log").read_text() == "in none\n"
     assert (job.result().stderr, merged.result().stdout) == (b"err\n", b"out\nerr\n")
 
 
-def test_a_command_has_its_own_process_group_and_the_default_handling_of_sigpipe(backend: str) -> None:
-    job = CommandJob("ps -o pid=,pgid= -p $$; kill -PIPE $$; echo ignored", shell=True, stdout=PIPE, check=False)
+def test_a_command_has_its_own_process_group_and_the_default_handling_of_sigpipe(
+    backend: str,
+) -> None:
+    job = CommandJob(
+        "ps -o pid=,pgid= -p $$; kill -PIPE $$; echo ignored",
+        shell=True,
+        stdout=PIPE,
+        check=False,
+    )
     run(backend, job)
     assert len(set((job.result().stdout or b"").split())) == 1
     assert job.result().signal is signal.SIGPIPE
 
 
-def test_a_program_is_found_in_the_path_of_env(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_is_found_in_the_path_of_env(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
         program = tmp_path / name / "program"
@@ -246,7 +364,9 @@ def test_a_program_is_found_in_the_path_of_env(backend: str, tmp_path: Path, mon
     assert (ours.result().stdout, other.result().stdout) == (b"here\n", b"there\n")
 
 
-def test_program_that_was_just_created_is_found(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_that_was_just_created_is_found(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     directories = [tmp_path / "first", tmp_path / "second"]
 
     def install(directory: Path) -> None:
@@ -254,16 +374,24 @@ def test_program_that_was_just_created_is_found(backend: str, tmp_path: Path, mo
         (directory / "program").write_text(f"#!/bin/sh\necho {directory.name}\n")
         (directory / "program").chmod(0o755)
 
-    monkeypatch.setenv("PATH", os.pathsep.join([*map(str, directories), os.environ["PATH"]]))
+    monkeypatch.setenv(
+        "PATH", os.pathsep.join([*map(str, directories), os.environ["PATH"]])
+    )
     install(directories[1])
     before, after = (CommandJob(["program"], stdout=PIPE) for _ in range(2))
     run(backend, Sequence(before, ThreadJob(install, directories[0]), after))
     assert (before.result().stdout, after.result().stdout) == (b"second\n", b"first\n")
 
 
-def test_standard_streams_may_be_given_by_their_numbers(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_standard_streams_may_be_given_by_their_numbers(
+    backend: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     """`stdout=2, stderr=1` exchanges the streams, although a descriptor could be overwritten before it is used."""
-    run(backend, CommandJob("echo out; echo err >&2", shell=True, stdout=2, stderr=1), CommandJob(["true"]))
+    run(
+        backend,
+        CommandJob("echo out; echo err >&2", shell=True, stdout=2, stderr=1),
+        CommandJob(["true"]),
+    )
     assert capfd.readouterr() == ("err\n", "out\n")
 
 
@@ -273,30 +401,41 @@ def test_an_exit_code_other_than_0_fails_the_job(backend: str) -> None:
     error = failure_of(backend, job)
     assert (error.returncode, error.stderr) == (3, b"no such luck\n")
     assert error.command == "sh -c 'echo no such luck >&2; exit 3'"
-    assert str(error) == f"exit code 3: {error.command}. Its standard error ended with:\nno such luck"
+    assert (
+        str(error)
+        == f"exit code 3: {error.command}. Its standard error ended with:\nno such luck"
+    )
     assert error.result is job.last_result
 
 
-def test_command_error_shows_the_end_of_a_standard_error_file(backend: str, tmp_path: Path) -> None:
+def test_command_error_shows_the_end_of_a_standard_error_file(
+    backend: str, tmp_path: Path
+) -> None:
     """If standard error goes to a file, the error quotes what the command has written, not older contents."""
     log = tmp_path / "log"
     log.write_text("of somebody else\n")
     job = CommandJob("echo mine >&2; exit 1", shell=True, stderr=log)
     assert failure_of(backend, job).stderr == b"mine\n"
-    merged = CommandJob("echo both >&2; exit 1", shell=True, stdout=log, stderr=subprocess.STDOUT)
+    merged = CommandJob(
+        "echo both >&2; exit 1", shell=True, stdout=log, stderr=subprocess.STDOUT
+    )
     assert failure_of(backend, merged).stderr == b"both\n"
 
 
 def test_command_error_does_not_read_a_file_without_a_name(backend: str) -> None:
     """The `name` of a temporary file is its descriptor, which must not be opened and closed to quote the file."""
     with tempfile.TemporaryFile() as file:
-        error = failure_of(backend, CommandJob("echo mine >&2; exit 1", shell=True, stderr=file))
+        error = failure_of(
+            backend, CommandJob("echo mine >&2; exit 1", shell=True, stderr=file)
+        )
         assert error.stderr is None
         file.seek(0)
         assert file.read() == b"mine\n"
 
 
-def test_command_error_shows_only_the_end_of_a_long_standard_error(backend: str) -> None:
+def test_command_error_shows_only_the_end_of_a_long_standard_error(
+    backend: str,
+) -> None:
     job = CommandJob("seq 100000 >&2; exit 1", shell=True, stderr=PIPE)
     shown = failure_of(backend, job).stderr
     assert shown is not None
@@ -315,7 +454,9 @@ def test_command_error_shows_only_the_end_of_a_long_standard_error(backend: str)
         (range(3), "exit 2", True),
     ],
 )  # fmt: skip
-def test_check_may_list_the_allowed_exit_codes_and_signals(backend: str, check: Any, line: str, is_fine: bool) -> None:
+def test_check_may_list_the_allowed_exit_codes_and_signals(
+    backend: str, check: Any, line: str, is_fine: bool
+) -> None:
     """With a list as `check=`, only its exit codes and signals are successes; 128 + n is the same as signal n."""
     job = ran(backend, CommandJob(["sh", "-c", line], check=check))
     assert job.is_succeeded() is is_fine
@@ -328,7 +469,11 @@ def test_check_may_list_the_allowed_exit_codes_and_signals(backend: str, check: 
 @pytest.mark.parametrize(
     ("check", "error", "what"),
     [
-        ("TERM", TypeError, "check='TERM' of 'it': give True, False, or a list of exit codes and signals"),
+        (
+            "TERM",
+            TypeError,
+            "check='TERM' of 'it': give True, False, or a list of exit codes and signals",
+        ),
         (4, TypeError, "check=4 of 'it': give True, False, or a list"),
         (None, TypeError, "check=None of 'it'"),
         ([], ValueError, "to accept all, give False"),
@@ -340,7 +485,9 @@ def test_check_may_list_the_allowed_exit_codes_and_signals(backend: str, check: 
     ],
 )
 @pytest.mark.parametrize("kind", [CommandJob, functools.partial(SshJob, "node")])
-def test_an_invalid_check_option_raises(kind: Any, check: Any, error: type[Exception], what: str) -> None:
+def test_an_invalid_check_option_raises(
+    kind: Any, check: Any, error: type[Exception], what: str
+) -> None:
     """An invalid `check=` raises when the job is created, in the same words for local and remote commands."""
     with pytest.raises(error, match=re.escape(what)):
         kind(("x",), check=check, label="it")
@@ -373,9 +520,17 @@ def test_a_process_reaped_elsewhere_fails_the_job(backend: str) -> None:
 
 
 # --- retries
-def test_a_retry_repeats_only_after_the_given_exit_codes(backend: str, tmp_path: Path) -> None:
-    retry = trioflow.Retry(5, first=0, on=lambda error: isinstance(error, CommandError) and error.returncode == 75)
-    count = f"echo >> {tmp_path}/n; test $(wc -l < {tmp_path}/n) -ge 2 && exit 1; exit 75"
+def test_a_retry_repeats_only_after_the_given_exit_codes(
+    backend: str, tmp_path: Path
+) -> None:
+    retry = trioflow.Retry(
+        5,
+        first=0,
+        on=lambda error: isinstance(error, CommandError) and error.returncode == 75,
+    )
+    count = (
+        f"echo >> {tmp_path}/n; test $(wc -l < {tmp_path}/n) -ge 2 && exit 1; exit 75"
+    )
     job = CommandJob(count, shell=True, retry=retry)
     assert (failure_of(backend, job).returncode, job.attempts) == (1, 2)
     late = ran(backend, CommandJob(["sleep", 100], timeout=0.02, retry=retry))
@@ -384,17 +539,34 @@ def test_a_retry_repeats_only_after_the_given_exit_codes(backend: str, tmp_path:
 
 
 @pytest.mark.parametrize("limit", ["timeout", "idle_timeout"])
-@pytest.mark.parametrize("kind", [CommandJob, functools.partial(SshJob, trioflow.LocalNode())])
+@pytest.mark.parametrize(
+    "kind", [CommandJob, functools.partial(SshJob, trioflow.LocalNode())]
+)
 @patiently(0.4, 4, 40)
-def test_a_timeout_says_what_the_command_had_written(backend: str, kind: Any, limit: str, unit: float) -> None:
+def test_a_timeout_says_what_the_command_had_written(
+    backend: str, kind: Any, limit: str, unit: float
+) -> None:
     """What a hung command had written, and how it ended, was on the job alone: its error named neither."""
     line = "echo the test hung; echo why >&2; exec sleep 100"
     command = {} if kind is not CommandJob else {"shell": True}
-    job = kind(line, **command, **{limit: unit}, stdout=PIPE, stderr=PIPE, terminate_grace=0.1)
-    secret = kind(line, **command, timeout=unit, stdout=PIPE, stderr=PIPE, terminate_grace=0.1, redact=True)
+    job = kind(
+        line, **command, **{limit: unit}, stdout=PIPE, stderr=PIPE, terminate_grace=0.1
+    )
+    secret = kind(
+        line,
+        **command,
+        timeout=unit,
+        stdout=PIPE,
+        stderr=PIPE,
+        terminate_grace=0.1,
+        redact=True,
+    )
     run(backend, job, secret).debrief(file=(text := io.StringIO()))
     notes = job.raised_exception().__notes__
-    assert notes[1:] == ["Its standard output ended with:\nthe test hung", "Its standard error ended with:\nwhy"]
+    assert notes[1:] == [
+        "Its standard output ended with:\nthe test hung",
+        "Its standard error ended with:\nwhy",
+    ]
     assert "the test hung" in text.getvalue()
     assert not any("hung" in note for note in secret.raised_exception().__notes__)
     assert job.last_result.stdout == b"the test hung\n"
@@ -419,15 +591,25 @@ def test_granted_is_replaced_in_arguments_and_environment(backend: Any) -> None:
 
 def test_label_shows_the_name_of_a_granted_resource() -> None:
     """A label shows `granted("gpu")` as `{gpu}`, since the granted units are not known before the start."""
-    assert CommandJob(["train", granted("gpu")], needs={"gpu": 1}).label == "train {gpu}"
+    assert (
+        CommandJob(["train", granted("gpu")], needs={"gpu": 1}).label == "train {gpu}"
+    )
 
 
 @pytest.mark.parametrize(
     ("command", "options"),
-    [(["train", granted("gpu")], {}), (["train"], {"env": {"CARD": granted("gpu")}, "needs": {"cpu": 1}})],
+    [
+        (["train", granted("gpu")], {}),
+        (["train"], {"env": {"CARD": granted("gpu")}, "needs": {"cpu": 1}}),
+    ],
 )
-def test_granted_of_a_resource_that_the_job_does_not_need_raises(command: list[Any], options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"'x': it uses granted\('gpu'\), but does not need that resource: add needs="):
+def test_granted_of_a_resource_that_the_job_does_not_need_raises(
+    command: list[Any], options: dict[str, Any]
+) -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"'x': it uses granted\('gpu'\), but does not need that resource: add needs=",
+    ):
         CommandJob(command, label="x", **options)
 
 
@@ -446,7 +628,9 @@ def test_pin_binds_each_slot_to_one_cpu(backend: str, tmp_path: Path) -> None:
     after = python(AFFINITY, stdout=PIPE, pin="slot", required=jobs)
     run(backend, *jobs, after, jobs_window=window)
     expected = [[CPUS[number % len(CPUS)]] for number in range(window)]
-    assert [job.result().stdout for job in jobs] == [f"{one}\n".encode() for one in expected]
+    assert [job.result().stdout for job in jobs] == [
+        f"{one}\n".encode() for one in expected
+    ]
     assert after.result().stdout == f"[{CPUS[0]}]\n".encode()
     assert sorted(os.sched_getaffinity(0)) == CPUS
 
@@ -480,13 +664,20 @@ def test_pinned_commands_that_share_a_cpu_are_reported_once(
         log = tmp_path / f"{count} {nested}"
         line = f"echo >> '{log}'; until test $(wc -l < '{log}') = {count}; do sleep 0.01; done"  # until all run
         jobs = [CommandJob(line, shell=True, pin="slot") for _ in range(count)]
-        run(backend, *([Scheduler(job) for job in jobs] if nested else jobs), jobs_window=count)
+        run(
+            backend,
+            *([Scheduler(job) for job in jobs] if nested else jobs),
+            jobs_window=count,
+        )
         return caplog.messages
 
     assert messages(len(CPUS)) == []
     for shared in (messages(len(CPUS) + 2), messages(3, nested=True)):
         assert len(shared) == 1
-        assert f'commands with pin="slot" share CPU {CPUS[0]}, because this program may use' in shared[0]
+        assert (
+            f'commands with pin="slot" share CPU {CPUS[0]}, because this program may use'
+            in shared[0]
+        )
 
 
 def test_a_command_without_pin_may_run_on_any_cpu(backend: str) -> None:
@@ -494,11 +685,18 @@ def test_a_command_without_pin_may_run_on_any_cpu(backend: str) -> None:
     assert job.result().stdout == f"{CPUS}\n".encode()
 
 
-def test_nice_is_added_to_the_niceness_of_this_program(backend: str, tmp_path: Path) -> None:
+def test_nice_is_added_to_the_niceness_of_this_program(
+    backend: str, tmp_path: Path
+) -> None:
     own = os.getpriority(os.PRIO_PROCESS, 0)
     started = tmp_path / "started"
     line = f"until test -e {started}; do sleep 0.01; done; nice; sh -c nice"
-    job = ran(backend, CommandJob(line, shell=True, nice=3, stdout=PIPE, on_start=lambda job: started.touch()))
+    job = ran(
+        backend,
+        CommandJob(
+            line, shell=True, nice=3, stdout=PIPE, on_start=lambda job: started.touch()
+        ),
+    )
     assert job.result().stdout == f"{own + 3}\n{own + 3}\n".encode()
     assert os.getpriority(os.PRIO_PROCESS, 0) == own
 
@@ -509,7 +707,11 @@ GREEDY = "x = bytes(500_000_000); print(len(x))"  # of which no page is written
 def test_memory_limit_applies_from_the_start_of_the_program(backend: str) -> None:
     limited = python(GREEDY, memory_limit=200 << 20, stderr=PIPE)
     free = python(GREEDY, stdout=PIPE)
-    enough = python("import resource; print(resource.getrlimit(resource.RLIMIT_AS))", memory_limit="1 GiB", stdout=PIPE)
+    enough = python(
+        "import resource; print(resource.getrlimit(resource.RLIMIT_AS))",
+        memory_limit="1 GiB",
+        stdout=PIPE,
+    )
     run(backend, limited, free, enough)
     error = limited.raised_exception()
     assert isinstance(error, CommandError)
@@ -519,15 +721,24 @@ def test_memory_limit_applies_from_the_start_of_the_program(backend: str) -> Non
 
 
 @pytest.mark.parametrize("program", ["no such program", "/no/such/program", "/tmp"])
-def test_start_errors_are_the_same_with_a_memory_limit(backend: str, program: str) -> None:
+def test_start_errors_are_the_same_with_a_memory_limit(
+    backend: str, program: str
+) -> None:
     error = failure_of(backend, CommandJob([program], memory_limit=1 << 30))
     assert error.returncode is None
     assert "not started" in str(error)
 
 
-def test_a_program_with_a_memory_limit_is_found_in_the_path_of_its_environment(backend: str) -> None:
+def test_a_program_with_a_memory_limit_is_found_in_the_path_of_its_environment(
+    backend: str,
+) -> None:
     directory, name = os.path.split(os.path.realpath(sys.executable))
-    job = CommandJob([name, "-S", "-E", "-c", "print(5)"], memory_limit=1 << 30, env={"PATH": directory}, stdout=PIPE)
+    job = CommandJob(
+        [name, "-S", "-E", "-c", "print(5)"],
+        memory_limit=1 << 30,
+        env={"PATH": directory},
+        stdout=PIPE,
+    )
     run(backend, job)
     assert job.result().stdout == b"5\n"
 
@@ -536,7 +747,9 @@ def test_a_priority_that_is_not_allowed_fails_the_job_and_ends_the_process(
     backend: str, monkeypatch: pytest.MonkeyPatch, watched: Watched
 ) -> None:
     """If a negative `nice=` is not permitted, the error says that it requires root, and no process is left."""
-    monkeypatch.setattr(os, "setpriority", raising(PermissionError(1, "Operation not permitted")))
+    monkeypatch.setattr(
+        os, "setpriority", raising(PermissionError(1, "Operation not permitted"))
+    )
     error = failure_of(backend, CommandJob(["sleep", 1000], nice=-5))
     assert "nice=-5 requires root" in str(error)
     assert watched.alive() == []

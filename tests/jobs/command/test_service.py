@@ -10,7 +10,17 @@ from typing import Any
 import anyio
 import pytest
 import trioflow
-from trioflow import CommandJob, CommandService, CommandSucceeds, Job, JobState, OutputLine, PortOpen, Scheduler, Trace
+from trioflow import (
+    CommandJob,
+    CommandService,
+    CommandSucceeds,
+    Job,
+    JobState,
+    OutputLine,
+    PortOpen,
+    Scheduler,
+    Trace,
+)
 from ...bodies import take
 from ...places import PATIENCE, patiently
 from ..posix.process_trees import until_there
@@ -39,38 +49,65 @@ def port() -> int:
 
 # --- ready
 def test_a_line_in_two_pieces_makes_a_service_ready(backend: Any) -> None:
-    service = shell("printf 'rea' >&2; sleep 0.1; echo 'dy on 4711' >&2; exec sleep 60", ready=OutputLine("ready on"))
+    service = shell(
+        "printf 'rea' >&2; sleep 0.1; echo 'dy on 4711' >&2; exec sleep 60",
+        ready=OutputLine("ready on"),
+    )
     client = CommandJob(["echo", service], stdout=subprocess.PIPE)
     assert Scheduler(service, client).run(backend=backend)
     assert client.result().text == "ready on 4711\n"
     assert service.state is JobState.SUCCEEDED
 
 
-def test_a_ready_line_may_be_a_regular_expression_and_may_go_to_a_file(backend: Any, tmp_path: Path) -> None:
+def test_a_ready_line_may_be_a_regular_expression_and_may_go_to_a_file(
+    backend: Any, tmp_path: Path
+) -> None:
     """A ready line may match a regular expression, and in a file only what this attempt has written is searched."""
     log = tmp_path / "log"
     log.write_text("port 1\n")
-    service = shell("sleep 0.1; echo port 22; exec sleep 60", ready=OutputLine(re.compile(r"port \d+")), stdout=log)
-    assert Scheduler(service, CommandJob(["true"], required=service)).run(backend=backend)
+    service = shell(
+        "sleep 0.1; echo port 22; exec sleep 60",
+        ready=OutputLine(re.compile(r"port \d+")),
+        stdout=log,
+    )
+    assert Scheduler(service, CommandJob(["true"], required=service)).run(
+        backend=backend
+    )
     assert service.result() == "port 22"
 
 
-@pytest.mark.parametrize("ready", [OutputLine("ready"), CommandSucceeds(["sh", "-c", "exit 1"])])
-def test_services_may_share_the_object_that_says_when_they_are_ready(backend: Any, ready: Any) -> None:
+@pytest.mark.parametrize(
+    "ready", [OutputLine("ready"), CommandSucceeds(["sh", "-c", "exit 1"])]
+)
+def test_services_may_share_the_object_that_says_when_they_are_ready(
+    backend: Any, ready: Any
+) -> None:
     timeout = PATIENCE if isinstance(ready, OutputLine) else 1
     first = shell("echo first is ready; exec sleep 300", ready=ready, timeout=timeout)
-    second = shell("echo second is ready; exec sleep 300", ready=ready, timeout=timeout, redact=True)
+    second = shell(
+        "echo second is ready; exec sleep 300",
+        ready=ready,
+        timeout=timeout,
+        redact=True,
+    )
     readers = [Job(take, service) for service in (first, second)]
     Scheduler(first, second, *readers).run(backend=backend)
     if isinstance(ready, OutputLine):
-        assert [reader.result() for reader in readers] == [("first is ready",), ("second is ready",)]
+        assert [reader.result() for reader in readers] == [
+            ("first is ready",),
+            ("second is ready",),
+        ]
     else:
         assert "waiting for \"sh -c 'exit 1'\"" in with_notes(first.raised_exception())
         assert "sh -c" not in with_notes(second.raised_exception())
 
 
 def test_an_open_port_makes_a_service_ready(backend: Any, port: int) -> None:
-    service = CommandService([sys.executable, "-c", LISTENS, "127.0.0.1", port], ready=PortOpen(port), timeout=PATIENCE)
+    service = CommandService(
+        [sys.executable, "-c", LISTENS, "127.0.0.1", port],
+        ready=PortOpen(port),
+        timeout=PATIENCE,
+    )
     client = CommandJob([sys.executable, "-c", f"import socket; socket.create_connection(('localhost', {port}))"],
                         required=service)  # fmt: skip
     assert Scheduler(service, client).run(backend=backend)
@@ -78,25 +115,40 @@ def test_an_open_port_makes_a_service_ready(backend: Any, port: int) -> None:
     assert service.result() == port
 
 
-def test_a_successful_command_makes_a_service_ready(backend: Any, tmp_path: Path) -> None:
+def test_a_successful_command_makes_a_service_ready(
+    backend: Any, tmp_path: Path
+) -> None:
     """With `ready=CommandSucceeds(...)`, the command is called again until it succeeds."""
-    service = shell(f"sleep 0.2; touch {tmp_path}/up; exec sleep 60", ready=CommandSucceeds(["ls", tmp_path / "up"]))
-    assert Scheduler(service, CommandJob(["ls", tmp_path / "up"], required=service)).run(backend=backend)
+    service = shell(
+        f"sleep 0.2; touch {tmp_path}/up; exec sleep 60",
+        ready=CommandSucceeds(["ls", tmp_path / "up"]),
+    )
+    assert Scheduler(
+        service, CommandJob(["ls", tmp_path / "up"], required=service)
+    ).run(backend=backend)
     assert service.result().returncode == 0
 
 
-def test_a_new_file_makes_a_service_ready_and_an_old_one_does_not(backend: Any, tmp_path: Path) -> None:
+def test_a_new_file_makes_a_service_ready_and_an_old_one_does_not(
+    backend: Any, tmp_path: Path
+) -> None:
     path = tmp_path / "pid"
     path.write_text("old")
-    service = shell(f"sleep 0.2; rm {path}; echo new > {path}; exec sleep 60", ready=path)
-    other = shell(f"sleep 0.1; touch {tmp_path}/other; exec sleep 60", ready=tmp_path / "other")
+    service = shell(
+        f"sleep 0.2; rm {path}; echo new > {path}; exec sleep 60", ready=path
+    )
+    other = shell(
+        f"sleep 0.1; touch {tmp_path}/other; exec sleep 60", ready=tmp_path / "other"
+    )
     reads = CommandJob(["cat", path], required=[service, other], stdout=subprocess.PIPE)
     assert Scheduler(service, other, reads).run(backend=backend)
     assert reads.result().text == "new\n"
     assert service.result() == path
 
 
-def test_a_socket_makes_a_service_ready_when_it_accepts_connections(backend: Any, tmp_path: Path) -> None:
+def test_a_socket_makes_a_service_ready_when_it_accepts_connections(
+    backend: Any, tmp_path: Path
+) -> None:
     """A service is ready when its socket accepts connections: a stale socket of a killed program is not enough."""
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as stale:
@@ -111,13 +163,22 @@ def test_a_socket_makes_a_service_ready_when_it_accepts_connections(backend: Any
 
 
 # --- not ready
-def test_a_service_that_never_gets_ready_fails_with_its_condition(backend: Any, tmp_path: Path) -> None:
+def test_a_service_that_never_gets_ready_fails_with_its_condition(
+    backend: Any, tmp_path: Path
+) -> None:
     begun = tmp_path / "begun"
     line = f"echo hel''lo; touch {begun}; exec sleep 60"
-    service = shell(line, ready=OutputLine("never"), timeout=0.1, on_start=lambda service: until_there(begun))
+    service = shell(
+        line,
+        ready=OutputLine("never"),
+        timeout=0.1,
+        on_start=lambda service: until_there(begun),
+    )
     error = failed(service, backend)
     assert isinstance(error, trioflow.JobTimeout)
-    assert re.search("was not ready within its timeout of 0.1 s(?!.*move_on)", str(error))
+    assert re.search(
+        "was not ready within its timeout of 0.1 s(?!.*move_on)", str(error)
+    )
     assert (
         "It was waiting for a line with 'never' in its output. Maybe the program holds its output back"
         in with_notes(error)
@@ -126,22 +187,36 @@ def test_a_service_that_never_gets_ready_fails_with_its_condition(backend: Any, 
 
 
 @patiently(1, 30)
-def test_a_service_that_listens_on_another_address_never_gets_ready(backend: Any, port: int, unit: float) -> None:
-    service = CommandService([sys.executable, "-c", LISTENS, "127.0.0.2", port], ready=PortOpen(port), timeout=unit)
+def test_a_service_that_listens_on_another_address_never_gets_ready(
+    backend: Any, port: int, unit: float
+) -> None:
+    service = CommandService(
+        [sys.executable, "-c", LISTENS, "127.0.0.2", port],
+        ready=PortOpen(port),
+        timeout=unit,
+    )
     text = with_notes(failed(service, backend))
     assert f"port {port} of localhost" in text
     assert "listens" in text
 
 
 @patiently(0.5, 30)
-def test_the_error_of_a_readiness_check_that_fails_is_quoted(backend: Any, unit: float) -> None:
-    service = shell("exec sleep 60", ready=CommandSucceeds("echo 'no answer' >&2; exit 2", shell=True), timeout=unit)
+def test_the_error_of_a_readiness_check_that_fails_is_quoted(
+    backend: Any, unit: float
+) -> None:
+    service = shell(
+        "exec sleep 60",
+        ready=CommandSucceeds("echo 'no answer' >&2; exit 2", shell=True),
+        timeout=unit,
+    )
     text = with_notes(failed(service, backend))
     assert "exit code 2" in text
     assert "no answer" in text
 
 
-def test_a_readiness_check_that_cannot_be_started_fails_the_service_at_once(backend: Any) -> None:
+def test_a_readiness_check_that_cannot_be_started_fails_the_service_at_once(
+    backend: Any,
+) -> None:
     """A service fails at once if its readiness check cannot be started, since further checks would fail as well."""
     assert "program 'no-such' not found" in str(
         failed(shell("exec sleep 60", ready=CommandSucceeds(["no-such"])), backend)
@@ -152,13 +227,22 @@ def test_a_port_in_use_fails_the_service_before_its_start(backend: Any) -> None:
     """A service whose port is in use is not started, since another program would be taken for it."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         number = other.getsockname()[1]
-        text = str(failed(shell("echo started; exec sleep 60", ready=PortOpen(number, "127.0.0.1")), backend))
+        text = str(
+            failed(
+                shell(
+                    "echo started; exec sleep 60", ready=PortOpen(number, "127.0.0.1")
+                ),
+                backend,
+            )
+        )
     assert f"port {number} of 127.0.0.1 is already in use" in text
 
 
 # --- an early end
 def test_a_service_that_ends_before_it_is_ready_fails(backend: Any) -> None:
-    error = failed(shell("echo 'no'' space'; exit 3", ready=OutputLine("ready")), backend)
+    error = failed(
+        shell("echo 'no'' space'; exit 3", ready=OutputLine("ready")), backend
+    )
     assert isinstance(error, trioflow.CommandError)
     assert error.returncode == 3
     assert "before it was ready" in str(error)
@@ -167,17 +251,30 @@ def test_a_service_that_ends_before_it_is_ready_fails(backend: Any) -> None:
 
 def test_a_service_that_goes_into_the_background_fails(backend: Any) -> None:
     began = time.monotonic()
-    error = failed(shell("sleep 1000 & echo forked", ready=OutputLine("never"), terminate_grace=PATIENCE), backend)
+    error = failed(
+        shell(
+            "sleep 1000 & echo forked",
+            ready=OutputLine("never"),
+            terminate_grace=PATIENCE,
+        ),
+        backend,
+    )
     assert "must stay in the foreground" in with_notes(error)
-    assert time.monotonic() - began < PATIENCE  # its processes are ended without waiting for the grace
+    assert (
+        time.monotonic() - began < PATIENCE
+    )  # its processes are ended without waiting for the grace
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_a_ready_service_that_dies_fails_at_once(backend: Any, tmp_path: Path, code: int) -> None:
+def test_a_ready_service_that_dies_fails_at_once(
+    backend: Any, tmp_path: Path, code: int
+) -> None:
     """A critical service that dies stops the run at once, although jobs that use it need not notice."""
     line = f"echo ready; until test -e {tmp_path}/used; do sleep 0.01; done; echo 'I'' die'; exit {code}"
     service = shell(line, ready=OutputLine("ready"), critical=True)
-    client = CommandJob(f"touch {tmp_path}/used; exec sleep 1000", shell=True, required=service)
+    client = CommandJob(
+        f"touch {tmp_path}/used; exec sleep 1000", shell=True, required=service
+    )
     assert not Scheduler(service, client).run(backend=backend)
     error = service.raised_exception()
     assert "while it was in use" in str(error)
@@ -185,18 +282,30 @@ def test_a_ready_service_that_dies_fails_at_once(backend: Any, tmp_path: Path, c
     assert client.state is JobState.CANCELLED
 
 
-def test_the_error_of_a_service_quotes_output_that_went_to_a_file(backend: Any, tmp_path: Path) -> None:
+def test_the_error_of_a_service_quotes_output_that_went_to_a_file(
+    backend: Any, tmp_path: Path
+) -> None:
     log = tmp_path / "log"
     log.write_text("old\n")
     text = str(
-        failed(shell("echo bro''ken; exit 1", ready=OutputLine("x"), stdout=log, stderr=subprocess.STDOUT), backend)
+        failed(
+            shell(
+                "echo bro''ken; exit 1",
+                ready=OutputLine("x"),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            ),
+            backend,
+        )
     )
     assert "broken" in text
     assert "old" not in text
 
 
 # --- its end
-def test_a_service_ends_after_the_jobs_that_use_it(backend: Any, tmp_path: Path) -> None:
+def test_a_service_ends_after_the_jobs_that_use_it(
+    backend: Any, tmp_path: Path
+) -> None:
     log = tmp_path / "log"
     line = f"trap 'echo ends >> {log}; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
     service = shell(line, ready=OutputLine("ready"))
@@ -208,10 +317,17 @@ def test_a_service_ends_after_the_jobs_that_use_it(backend: Any, tmp_path: Path)
 
 def test_views_show_a_service_as_a_command(backend: Any) -> None:
     """A trace shows the exit code of a service; `redact=True` hides its command line."""
-    service = shell("echo ready; exec sleep 60", ready=OutputLine("ready"), label="server")
+    service = shell(
+        "echo ready; exec sleep 60", ready=OutputLine("ready"), label="server"
+    )
     secret = shell("echo ready; exec sleep 61", ready=OutputLine("ready"), redact=True)
     trace = Trace()
-    scheduler = Scheduler(service, secret, Job(anyio.sleep, 0, required=[service, secret]), instruments=[trace])
+    scheduler = Scheduler(
+        service,
+        secret,
+        Job(anyio.sleep, 0, required=[service, secret]),
+        instruments=[trace],
+    )
     assert scheduler.run(backend=backend, check=True)
     assert [span.returncode for span in trace.spans if span.label == "server"] == [-15]
     assert service.command_line() == "echo ready; exec sleep 60"
@@ -220,9 +336,13 @@ def test_views_show_a_service_as_a_command(backend: Any) -> None:
 
 def test_a_service_that_ignores_sigterm_is_killed(backend: Any) -> None:
     service = shell(
-        "trap '' TERM; echo ready; while :; do sleep 0.05; done", ready=OutputLine("ready"), terminate_grace=0.2
+        "trap '' TERM; echo ready; while :; do sleep 0.05; done",
+        ready=OutputLine("ready"),
+        terminate_grace=0.2,
     )
-    assert Scheduler(service, CommandJob(["true"], required=service)).run(backend=backend)
+    assert Scheduler(service, CommandJob(["true"], required=service)).run(
+        backend=backend
+    )
     assert service.pid is None
     assert service.last_result is not None
     assert service.last_result.returncode == -9
@@ -231,7 +351,9 @@ def test_a_service_that_ignores_sigterm_is_killed(backend: Any) -> None:
 def test_a_service_is_retried_until_it_is_ready(backend: Any, tmp_path: Path) -> None:
     line = f"echo x >> {tmp_path}/tries; test $(wc -l < {tmp_path}/tries) -ge 2 || exit 1; echo ready; exec sleep 60"
     service = shell(line, ready=OutputLine("ready"), retry=2)
-    assert Scheduler(service, CommandJob(["true"], required=service)).run(backend=backend)
+    assert Scheduler(service, CommandJob(["true"], required=service)).run(
+        backend=backend
+    )
     assert service.attempts == 2
 
 
@@ -241,16 +363,29 @@ def test_an_on_line_callback_that_raises_fails_the_service(backend: Any) -> None
         raise KeyError(line)
 
     assert (
-        repr(failed(shell("echo x; exec sleep 60", ready=OutputLine("ready"), on_line=take), backend))
+        repr(
+            failed(
+                shell("echo x; exec sleep 60", ready=OutputLine("ready"), on_line=take),
+                backend,
+            )
+        )
         == "KeyError('x')"
     )
 
 
-def test_lines_of_a_service_go_to_on_line_or_to_standard_error(backend: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_lines_of_a_service_go_to_on_line_or_to_standard_error(
+    backend: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
     lines: list[str] = []
-    service = shell("echo ready; exec sleep 60", ready=OutputLine("ready"), on_line=lambda _, line: lines.append(line))
+    service = shell(
+        "echo ready; exec sleep 60",
+        ready=OutputLine("ready"),
+        on_line=lambda _, line: lines.append(line),
+    )
     loud = shell("echo ready; exec sleep 60", ready=OutputLine("ready"))
-    Scheduler(service, loud, CommandJob(["true"], required=[service, loud])).run(backend=backend)
+    Scheduler(service, loud, CommandJob(["true"], required=[service, loud])).run(
+        backend=backend
+    )
     assert lines == ["ready"]
     assert capfd.readouterr() == ("", "ready\n")
 
@@ -260,11 +395,22 @@ def test_lines_of_a_service_go_to_on_line_or_to_standard_error(backend: Any, cap
     [
         (lambda: shell("x", ready="ready"), "give Port"),
         (
-            lambda: shell("x", ready=OutputLine("x"), stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT),
+            lambda: shell(
+                "x",
+                ready=OutputLine("x"),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.STDOUT,
+            ),
             "its output cannot be read",
         ),
-        (lambda: shell("x", ready=OutputLine("x"), stdout="/dev/null"), "its output cannot be read"),
-        (lambda: shell("x", ready=PortOpen(1), stdout="x", on_line=print), "goes elsewhere"),
+        (
+            lambda: shell("x", ready=OutputLine("x"), stdout="/dev/null"),
+            "its output cannot be read",
+        ),
+        (
+            lambda: shell("x", ready=PortOpen(1), stdout="x", on_line=print),
+            "goes elsewhere",
+        ),
         (lambda: CommandService([], ready=PortOpen(1)), "command"),
         (lambda: PortOpen(0), "from 1 to 65535"),
         (lambda: PortOpen("80"), "the number of a TCP port"),  # type: ignore[arg-type]

@@ -8,7 +8,9 @@ from trioflow import CommandJob, LocalNode, Pool, Scheduler, SshJob, granted
 from ...bodies import run
 from .commands import PIPE
 
-pytestmark = pytest.mark.skipif(sys.version_info < (3, 14), reason="t-strings are new in Python 3.14")
+pytestmark = pytest.mark.skipif(
+    sys.version_info < (3, 14), reason="t-strings are new in Python 3.14"
+)
 QUOTE = "'; echo pwned; '"
 
 
@@ -23,7 +25,9 @@ def template(text: str, **values: Any) -> Any:
         ("\n# {value}", b"\n# {value}"), (Path("/x y"), b"/x y"), (b"\xff", b"\xff"),
     ],
 )  # fmt: skip
-def test_the_shell_gets_each_value_of_a_t_string_as_one_word(value: Any, word: bytes) -> None:
+def test_the_shell_gets_each_value_of_a_t_string_as_one_word(
+    value: Any, word: bytes
+) -> None:
     """A value of a t-string reaches the program as it is, whatever it contains, also beside text."""
     line = template("printf '<%s>' {value} x={value} | cat", value=value)
     job = CommandJob(line, shell=True, stdout=PIPE)
@@ -32,22 +36,42 @@ def test_the_shell_gets_each_value_of_a_t_string_as_one_word(value: Any, word: b
     assert job.result().stdout == remote.result().stdout == b"<%b><x=%b>" % (word, word)
 
 
-def test_a_value_of_a_t_string_may_be_a_job_or_a_placeholder_or_have_a_format(backend: Any) -> None:
+def test_a_value_of_a_t_string_may_be_a_job_or_a_placeholder_or_have_a_format(
+    backend: Any,
+) -> None:
     """A job in a t-string is a requirement whose result is quoted, as are granted resources and formatted values."""
     first = CommandJob(["printf", QUOTE], stdout=PIPE, label="first")
     values = {"first": first, "gpu": granted("gpu"), "pi": 3.14159}
     job = CommandJob(
-        template("printf '%s ' {first} {gpu} {pi:.2f} {pi!s:>2.1}", **values), shell=True, stdout=PIPE, needs={"gpu": 1}
+        template("printf '%s ' {first} {gpu} {pi:.2f} {pi!s:>2.1}", **values),
+        shell=True,
+        stdout=PIPE,
+        needs={"gpu": 1},
     )
     assert Scheduler(first, job, pool=Pool(gpu=["a b"])).run(backend=backend) is True
     assert job.result().text == f"{QUOTE} a b 3.14  3 "
     assert job.command_line() == job.label == "printf '%s ' <first> {gpu} 3.14 ' 3'"
-    assert job.command == ("printf '%s ' ", first, " ", values["gpu"], " ", "3.14", " ", " 3", "")
+    assert job.command == (
+        "printf '%s ' ",
+        first,
+        " ",
+        values["gpu"],
+        " ",
+        "3.14",
+        " ",
+        " 3",
+        "",
+    )
 
 
-@pytest.mark.parametrize("text", ["a 'b' \"\\\" c\" $(d) # don't\necho ", "a b#'c' ", r"a \' "])
+@pytest.mark.parametrize(
+    "text", ["a 'b' \"\\\" c\" $(d) # don't\necho ", "a b#'c' ", r"a \' "]
+)
 def test_complete_quotations_and_comments_may_precede_a_value(text: str) -> None:
-    assert CommandJob(template(text + "{x}", x="b c"), shell=True).command_line() == text + "'b c'"
+    assert (
+        CommandJob(template(text + "{x}", x="b c"), shell=True).command_line()
+        == text + "'b c'"
+    )
 
 
 def test_other_wrong_t_strings_are_rejected() -> None:

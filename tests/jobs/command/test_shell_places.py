@@ -194,17 +194,26 @@ def template(line: str, value: str) -> Any:
     if sys.version_info >= (3, 14):
         from string.templatelib import Interpolation
 
-        parts = (part for text in texts for part in (text, Interpolation(value, "value")))
+        parts = (
+            part for text in texts for part in (text, Interpolation(value, "value"))
+        )
         return Template(*parts, last)
     stand_in: Any = Template()
     stand_in.strings = (*texts, last)
-    place = SimpleNamespace(value=value, expression="value", conversion=None, format_spec="")
+    place = SimpleNamespace(
+        value=value, expression="value", conversion=None, format_spec=""
+    )
     stand_in.interpolations = (place,) * len(texts)
     return stand_in
 
 
-@pytest.mark.parametrize(("line", "place"), [(line, place) for place, lines in UNSAFE.items() for line in lines])
-def test_a_place_that_is_not_known_to_be_safe_is_rejected(line: str, place: str) -> None:
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [(line, place) for place, lines in UNSAFE.items() for line in lines],
+)
+def test_a_place_that_is_not_known_to_be_safe_is_rejected(
+    line: str, place: str
+) -> None:
     """A place where quoting may not protect a value is rejected by batches, t-strings and `values=`."""
     with pytest.raises(ValueError, match="could run as code") as batch:
         CommandTemplate([line])
@@ -214,15 +223,21 @@ def test_a_place_that_is_not_known_to_be_safe_is_rejected(line: str, place: str)
     for make_job in (
         lambda: CommandJob(template(line, HOSTILE[0]), shell=True),
         lambda: SshJob("node", template(line, HOSTILE[0])),
-        lambda: SshJob("node", line.replace("{}", "{value}"), values={"value": HOSTILE[0]}),
+        lambda: SshJob(
+            "node", line.replace("{}", "{value}"), values={"value": HOSTILE[0]}
+        ),
     ):
-        with pytest.raises(ValueError, match="the quotes around each value do not protect it") as error:
+        with pytest.raises(
+            ValueError, match="the quotes around each value do not protect it"
+        ) as error:
             make_job()
         assert f"'{{value}}' is {place}" in str(error.value)
 
 
 @pytest.mark.parametrize("shell", sorted(SHELLS))
-def test_a_shell_runs_no_value_of_a_line_that_is_accepted_for_it(tmp_path: Path, shell: str) -> None:
+def test_a_shell_runs_no_value_of_a_line_that_is_accepted_for_it(
+    tmp_path: Path, shell: str
+) -> None:
     filled = list[str]()
     for line in [*COMPUTED, *ORDINARY]:
         with contextlib.suppress(ValueError):
@@ -249,19 +264,32 @@ def test_a_number_is_computed_only_by_shells_that_do_not_evaluate_it() -> None:
 @pytest.mark.parametrize("line", SAFE)
 def test_no_part_of_a_hostile_value_runs(tmp_path: Path, line: str) -> None:
     filled = {CommandTemplate([line]).fill([value], 1, 1) for value in HOSTILE}
-    joined = {str(join_line(line_parts(template(line, value), "job"))) for value in HOSTILE}
+    joined = {
+        str(join_line(line_parts(template(line, value), "job"))) for value in HOSTILE
+    }
     assert shells_that_run_a_value(tmp_path, *filled, *joined - filled) == []
 
 
-@pytest.mark.parametrize("count", [20, pytest.param(2000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize(
+    "count",
+    [20, pytest.param(2000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])],
+)
 def test_random_lines_run_no_value_and_change_none(count: int) -> None:
     accepted, faults = try_lines(count, seed=count)
     assert accepted > count // 6
     assert not faults
 
 
-def test_a_value_without_special_characters_may_be_in_quotes_and_a_number_anywhere() -> None:
-    lines = ['echo "{x}"', "awk '{print \"{x}\"}'", "echo `echo {x}` # {x}", "cat <<EOF\n{x}\nEOF", 'echo "{node}" {x}']
+def test_a_value_without_special_characters_may_be_in_quotes_and_a_number_anywhere() -> (
+    None
+):
+    lines = [
+        'echo "{x}"',
+        "awk '{print \"{x}\"}'",
+        "echo `echo {x}` # {x}",
+        "cat <<EOF\n{x}\nEOF",
+        'echo "{node}" {x}',
+    ]
     for line in lines:
         SshJob("node", line, values={"x": "a/b-c.d"})
     for value in (5, "5", 2.5):
@@ -276,7 +304,9 @@ def test_a_value_without_special_characters_may_be_in_quotes_and_a_number_anywhe
 def test_a_plain_value_is_rejected_where_it_would_change() -> None:
     """`5>out` is a descriptor, and `$x` and a letter are another variable."""
     for line in ("echo {x}>out", "echo $y{x}", 'echo "$y{x}"'):
-        with pytest.raises(ValueError, match="the quotes around each value do not protect it"):
+        with pytest.raises(
+            ValueError, match="the quotes around each value do not protect it"
+        ):
             SshJob("node", line, values={"x": 5})
 
 
@@ -296,8 +326,20 @@ def test_the_builtins_of_each_shell_are_known(shell: str) -> None:
     name = Path(shell).name
     if name not in listings:
         pytest.skip("it does not list its builtins")
-    listed = subprocess.run([shell, "-c", listings[name]], capture_output=True, text=True, check=False).stdout.split()
-    harmless = {*"!{}-", "]]", "cat", "login", "mknod", "nohup", "realpath", "rename", "sleep"}
+    listed = subprocess.run(
+        [shell, "-c", listings[name]], capture_output=True, text=True, check=False
+    ).stdout.split()
+    harmless = {
+        *"!{}-",
+        "]]",
+        "cat",
+        "login",
+        "mknod",
+        "nohup",
+        "realpath",
+        "rename",
+        "sleep",
+    }
     assert [word for word in listed if word not in BUILTINS | harmless] == []
 
 

@@ -24,7 +24,10 @@ from .commands import PIPE, failure_of, with_notes
 
 def made_by(tmp_path: Path, kind: str) -> list[Any]:
     path = tmp_path / "program"
-    content = {"no interpreter": "#!/no/such/interpreter\n", "no program": "\x7fnothing\n"}.get(kind, "#!/bin/sh\n")
+    content = {
+        "no interpreter": "#!/no/such/interpreter\n",
+        "no program": "\x7fnothing\n",
+    }.get(kind, "#!/bin/sh\n")
     path.write_text(content)
     path.chmod(0o644 if kind == "not executable" else 0o755)
     return [path]
@@ -33,13 +36,21 @@ def made_by(tmp_path: Path, kind: str) -> list[Any]:
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["no such program"], r"program 'no such program' not found\..*\ncheck its spelling, and PATH$"),
+        (
+            ["no such program"],
+            r"program 'no such program' not found\..*\ncheck its spelling, and PATH$",
+        ),
         (["./nowhere/x"], r"program './nowhere/x' not found\..*\ncheck its spelling$"),
         (["/tmp"], "'/tmp' is a directory, not a program"),
-        (["/bin/echo", "x" * (3 << 20)], r"3145728 of them in argument 1\..*\npass large data"),
+        (
+            ["/bin/echo", "x" * (3 << 20)],
+            r"3145728 of them in argument 1\..*\npass large data",
+        ),
     ],
 )
-def test_a_program_that_cannot_be_started_fails_the_job(backend: str, command: list[str], message: str) -> None:
+def test_a_program_that_cannot_be_started_fails_the_job(
+    backend: str, command: list[str], message: str
+) -> None:
     error = failure_of(backend, CommandJob(command))
     assert re.search(message, with_notes(error))
     assert len(str(error)) < 1000
@@ -49,25 +60,42 @@ def test_a_program_that_cannot_be_started_fails_the_job(backend: str, command: l
 
 def test_an_environment_that_is_too_long_fails_the_job(backend: str) -> None:
     error = failure_of(backend, CommandJob(["true"], env={"A": "x" * (3 << 20)}))
-    assert f"too long: {4 + 1 + (3 << 20)} bytes, {1 + (3 << 20)} of them in variable 'A'" in str(error)
+    assert (
+        f"too long: {4 + 1 + (3 << 20)} bytes, {1 + (3 << 20)} of them in variable 'A'"
+        in str(error)
+    )
 
 
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
         ("not executable", r"is not executable\..*\nrun chmod \+x"),
-        ("no interpreter", r"exists, but the interpreter in its first line \(#!\) does not"),
-        ("no program", r"is not a program\..*\na script must begin with a line such as #!/bin/sh$"),
+        (
+            "no interpreter",
+            r"exists, but the interpreter in its first line \(#!\) does not",
+        ),
+        (
+            "no program",
+            r"is not a program\..*\na script must begin with a line such as #!/bin/sh$",
+        ),
     ],
 )
-def test_a_file_that_is_no_valid_program_fails_the_job(backend: str, tmp_path: Path, kind: str, message: str) -> None:
+def test_a_file_that_is_no_valid_program_fails_the_job(
+    backend: str, tmp_path: Path, kind: str, message: str
+) -> None:
     """A program file that is not executable, or has no interpreter or no #! line, fails its job with that reason."""
-    assert re.search(message, with_notes(failure_of(backend, CommandJob(made_by(tmp_path, kind)))))
+    assert re.search(
+        message, with_notes(failure_of(backend, CommandJob(made_by(tmp_path, kind))))
+    )
 
 
 @pytest.mark.parametrize("options", [{}, {"memory_limit": 1 << 30}])
-def test_a_missing_working_directory_fails_the_job(backend: str, tmp_path: Path, options: Any) -> None:
-    error = failure_of(backend, CommandJob(["true"], cwd=tmp_path / "nowhere", **options))
+def test_a_missing_working_directory_fails_the_job(
+    backend: str, tmp_path: Path, options: Any
+) -> None:
+    error = failure_of(
+        backend, CommandJob(["true"], cwd=tmp_path / "nowhere", **options)
+    )
     assert f"cwd='{tmp_path}/nowhere': No such file or directory" in str(error)
 
 
@@ -77,11 +105,17 @@ def test_a_result_with_a_nul_as_an_argument_fails_the_command(backend: str) -> N
         job.result()
 
 
-def test_an_empty_result_as_the_name_of_a_program_fails_the_command(backend: str) -> None:
-    assert "the name of the program is empty" in str(failure_of(backend, CommandJob([Job(nap, 0, "")])))
+def test_an_empty_result_as_the_name_of_a_program_fails_the_command(
+    backend: str,
+) -> None:
+    assert "the name of the program is empty" in str(
+        failure_of(backend, CommandJob([Job(nap, 0, "")]))
+    )
 
 
-def test_an_error_with_an_argument_that_is_not_utf8_can_be_printed(backend: str) -> None:
+def test_an_error_with_an_argument_that_is_not_utf8_can_be_printed(
+    backend: str,
+) -> None:
     """An error on an argument that is not UTF-8 can be encoded and printed, as can the repr of its job."""
     error = failure_of(backend, CommandJob(["ls", b"/\xff"], stderr=PIPE))
     str(error).encode()
@@ -111,7 +145,10 @@ def test_the_soft_limit_of_descriptors_is_raised_during_a_run(
         if len(started) == len(jobs):
             (tmp_path / "all").touch()
 
-    jobs = [CommandJob(line, shell=True, stdout=PIPE, stderr=PIPE, on_start=start) for _ in range(40)]
+    jobs = [
+        CommandJob(line, shell=True, stdout=PIPE, stderr=PIPE, on_start=start)
+        for _ in range(40)
+    ]
     before = len(os.listdir("/proc/self/fd"))
     run(backend, *jobs)
     assert {job.result().stdout for job in jobs} == {b"%d\n" % few_descriptors}
@@ -119,9 +156,15 @@ def test_the_soft_limit_of_descriptors_is_raised_during_a_run(
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_raise_file_limit_returns_false_if_forbidden(few_descriptors: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_raise_file_limit_returns_false_if_forbidden(
+    few_descriptors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(resource, "setrlimit", raising(ValueError("current limit exceeds maximum limit")))
+        patch.setattr(
+            resource,
+            "setrlimit",
+            raising(ValueError("current limit exceeds maximum limit")),
+        )
         assert not _processes.raise_file_limit()
 
 
@@ -147,21 +190,29 @@ print({{job.result().stdout for job in jobs}}, len(os.listdir("/proc/self/fd")) 
 """
 
 
-def test_commands_wait_while_no_more_open_files_are_allowed(backend: str, tmp_path: Path) -> None:
+def test_commands_wait_while_no_more_open_files_are_allowed(
+    backend: str, tmp_path: Path
+) -> None:
     warning, outcome = child(NARROW.format(backend=backend, place=str(tmp_path)))
     assert outcome == r"{b'a\n'} 0"
     assert "others wait until one ends: too many open files (ulimit -n)" in warning
 
 
-@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE])
-def test_a_command_that_nothing_can_help_fails(backend: str, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+@pytest.mark.parametrize(
+    "number", [errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE]
+)
+def test_a_command_that_nothing_can_help_fails(
+    backend: str, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     monkeypatch.setattr(_process_run, "spawn", raising(OSError(number, "no room")))
     error = failure_of(backend, CommandJob(["true"]))
     assert with_notes(error).endswith("\nrun fewer commands at once")
 
 
 @pytest.mark.parametrize("redact", [False, True])
-def test_a_waiting_start_can_be_cancelled(backend: str, monkeypatch: pytest.MonkeyPatch, redact: bool) -> None:
+def test_a_waiting_start_can_be_cancelled(
+    backend: str, monkeypatch: pytest.MonkeyPatch, redact: bool
+) -> None:
     real, started = _process_run.spawn, list[str]()
 
     def spawn(guard: Any, command: Any, **options: Any) -> Any:
@@ -177,7 +228,9 @@ def test_a_waiting_start_can_be_cancelled(backend: str, monkeypatch: pytest.Monk
     assert started == ["0", "1", "3", "4"]
 
 
-def test_a_trace_shows_a_wait_for_the_machine(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trace_shows_a_wait_for_the_machine(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = _process_run.spawn
 
     def spawn(guard: Any, command: Any, **options: Any) -> Any:
@@ -188,7 +241,10 @@ def test_a_trace_shows_a_wait_for_the_machine(backend: str, tmp_path: Path, monk
 
     monkeypatch.setattr(_process_run, "spawn", spawn)
     refused, trace = tmp_path / "refused", Trace()
-    jobs = [CommandJob(f"until test -e '{refused}'; do sleep 0.01; done", shell=True) for _ in range(2)]
+    jobs = [
+        CommandJob(f"until test -e '{refused}'; do sleep 0.01; done", shell=True)
+        for _ in range(2)
+    ]
     run(backend, *jobs, instruments=[trace])
     early, late = trace.spans
     assert "machine" not in {wait.cause for wait in early.waits}
@@ -227,7 +283,9 @@ def test_commands_wait_while_no_more_processes_are_allowed(backend: str) -> None
     assert "others wait until one ends: too many processes (ulimit -u)" in warning
 
 
-def test_guard_that_cannot_start_fails_a_command_and_is_retried(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guard_that_cannot_start_fails_a_command_and_is_retried(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from trioflow.jobs.posix import _guard
 
     real, calls = _guard.start_watcher, []
@@ -256,7 +314,11 @@ def ignored_children() -> Iterator[None]:
 
 @pytest.mark.parametrize("is_early", [True, False])
 def test_an_exit_code_is_unknown_if_this_program_ignores_sigchld(
-    backend: str, watched: Watched, ignored_children: None, monkeypatch: pytest.MonkeyPatch, is_early: bool
+    backend: str,
+    watched: Watched,
+    ignored_children: None,
+    monkeypatch: pytest.MonkeyPatch,
+    is_early: bool,
 ) -> None:
     """If this program ignores SIGCHLD, the system itself reaps a command, whose exit code is then unknown."""
     real = os.pidfd_open
@@ -269,7 +331,9 @@ def test_an_exit_code_is_unknown_if_this_program_ignores_sigchld(
     if is_early:
         monkeypatch.setattr(os, "pidfd_open", late)
     error = failure_of(backend, CommandJob(["sleep", 0.01]))
-    assert str(error).startswith("its exit code is unknown: this program ignores SIGCHLD")
+    assert str(error).startswith(
+        "its exit code is unknown: this program ignores SIGCHLD"
+    )
     assert watched.alive() == []
 
 
@@ -286,18 +350,25 @@ def test_commands_that_wait_for_a_slot_hold_no_descriptors(backend: str) -> None
     jobs = [CommandJob(["true"], stdout=PIPE, stdin=b"x") for _ in range(1000)]
     scheduler = Scheduler(Job(count), *jobs, jobs_window=1)
     scheduler.run(backend=backend)
-    assert counts[1] - counts[0] < 10  # on asyncio, a run that has lasted for a while has a socket to be woken by
+    assert (
+        counts[1] - counts[0] < 10
+    )  # on asyncio, a run that has lasted for a while has a socket to be woken by
     assert {job.state for job in jobs} == {JobState.CANCELLED}
 
 
-def test_redacted_command_shows_no_arguments(backend: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+def test_redacted_command_shows_no_arguments(
+    backend: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
     """With `redact=True` no log, listing, debrief, trace or report of a failure shows arguments or environment."""
     environment = {**os.environ, "TOKEN": "hush-hush"}
     commands = (
         ["false", "hush-hush"], ["no-such-program-here", "hush-hush"], ["/no/hush-hush"],
         ["sh", "-c", "echo no hush-hush here >&2; exit 3"],
     )  # fmt: skip
-    jobs = [CommandJob(command, env=environment, stderr=PIPE, redact=True) for command in commands]
+    jobs = [
+        CommandJob(command, env=environment, stderr=PIPE, redact=True)
+        for command in commands
+    ]
     trace = Trace()
     scheduler = Scheduler(*jobs, instruments=[trace])
     scheduler.run(backend=backend)
@@ -307,7 +378,13 @@ def test_redacted_command_shows_no_arguments(backend: Any, caplog: pytest.LogCap
     save(trace, tmp_path / "trace.json")
     save(trace, tmp_path / "trace.csv")
     written = "".join(path.read_text() for path in tmp_path.iterdir())
-    views = [told.getvalue(), listing(scheduler, details=True), scheduler.graph().source]
+    views = [
+        told.getvalue(),
+        listing(scheduler, details=True),
+        scheduler.graph().source,
+    ]
     shown = "".join([*views, *map(scheduler.explain, jobs), *caplog.messages])
     assert shown.count(" failed: ") >= 4
-    assert "hush-hush" not in shown + written + "".join(str(job.raised_exception()) for job in jobs)
+    assert "hush-hush" not in shown + written + "".join(
+        str(job.raised_exception()) for job in jobs
+    )

@@ -32,7 +32,11 @@ class Watched:
         return [line for line in map(command_line, self.processes()) if line]
 
     def processes(self) -> list[Path]:
-        return [path for path in {*Path("/proc").glob("[0-9]*")} - self._before if self._is_ours(path)]
+        return [
+            path
+            for path in {*Path("/proc").glob("[0-9]*")} - self._before
+            if self._is_ours(path)
+        ]
 
     def commands(self) -> list[str]:
         return [line for line in self.alive() if "_guard_script" not in line]
@@ -44,7 +48,9 @@ class Watched:
             if time.monotonic() > end:
                 return False
             time.sleep(pause)
-            pause = min(0.1, 2 * pause)  # to look at all processes takes a core as long as a short pause
+            pause = min(
+                0.1, 2 * pause
+            )  # to look at all processes takes a core as long as a short pause
         return True
 
     def kill(self) -> None:
@@ -62,7 +68,13 @@ class Watched:
 def command_line(path: Path) -> str:
     """Return the command line of the process with this directory in /proc."""
     try:
-        return (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        return (
+            (path / "cmdline")
+            .read_bytes()
+            .replace(b"\0", b" ")
+            .decode(errors="replace")
+            .strip()
+        )
     except OSError:
         return ""
 
@@ -79,5 +91,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
 def until_there(*paths: Path) -> None:
     end = time.monotonic() + PATIENCE
     while not all(path.exists() for path in paths):
-        assert time.monotonic() < end, f"never came: {[path for path in paths if not path.exists()]}"
+        assert time.monotonic() < end, (
+            f"never came: {[path for path in paths if not path.exists()]}"
+        )
         time.sleep(0.002)

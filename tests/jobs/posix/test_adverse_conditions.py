@@ -60,7 +60,11 @@ def test_jumps_of_the_system_clock_have_no_effect(backend: str, tmp_path: Path) 
         env={**os.environ, **fake, "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"},
         cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
-    assert found.stdout.splitlines() == ["False [-2, 4, -402] True", "True", "False [True, True, True]"], found.stderr
+    assert found.stdout.splitlines() == [
+        "False [-2, 4, -402] True",
+        "True",
+        "False [True, True, True]",
+    ], found.stderr
 
 
 # ---- a terminal that is closed
@@ -93,7 +97,14 @@ def test_a_closed_terminal_ends_the_run_unless_sighup_is_ignored(
 ) -> None:
     master, slave = pty.openpty()
     words = ["-c", ON_A_TERMINAL, backend, how]
-    with Python(words, stdin=slave, stdout=slave, stderr=slave, cwd=tmp_path, start_new_session=True) as process:
+    with Python(
+        words,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        cwd=tmp_path,
+        start_new_session=True,
+    ) as process:
         os.close(slave)
         until_there(tmp_path / "began")
         os.close(master)
@@ -116,15 +127,30 @@ print(scheduler.run(backend="{{backend}}"), [job.state.value for job in schedule
 """
 
 
-def test_a_run_continues_after_the_computer_was_asleep(backend: str, watched: Watched, tmp_path: Path) -> None:
-    program = Python(["-c", SLEEPER.format(mark=watched.mark, backend=backend)], stdout=subprocess.PIPE, text=True)
+def test_a_run_continues_after_the_computer_was_asleep(
+    backend: str, watched: Watched, tmp_path: Path
+) -> None:
+    program = Python(
+        ["-c", SLEEPER.format(mark=watched.mark, backend=backend)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     with program:
         assert program.stdout is not None
         assert program.stdout.readline() == "asleep\n"
-        everybody = [program.pid, *(int(path.name) for path in watched.processes() if path.name != str(program.pid))]
+        everybody = [
+            program.pid,
+            *(
+                int(path.name)
+                for path in watched.processes()
+                if path.name != str(program.pid)
+            ),
+        ]
         for how in (signal.SIGSTOP, signal.SIGCONT):
             for pid in everybody if how is signal.SIGSTOP else reversed(everybody):
-                with contextlib.suppress(ProcessLookupError):  # it has just become another one
+                with contextlib.suppress(
+                    ProcessLookupError
+                ):  # it has just become another one
                     os.kill(pid, how)
             time.sleep(0.6 if how is signal.SIGSTOP else 0)
         said, _ = program.communicate(timeout=PATIENCE)
@@ -133,7 +159,9 @@ def test_a_run_continues_after_the_computer_was_asleep(backend: str, watched: Wa
     assert watched.gone_in_time()
 
 
-def test_a_command_that_stops_itself_is_ended_at_its_timeout(backend: str, watched: Watched) -> None:
+def test_a_command_that_stops_itself_is_ended_at_its_timeout(
+    backend: str, watched: Watched
+) -> None:
     job = CommandJob("kill -STOP $$", shell=True, timeout=0.2, terminate_grace=0.1)
     after = CommandJob(["true"], required=job, run_if="settled")
     run(backend, job, after)
@@ -156,8 +184,12 @@ def forked(ends: object) -> int:
         os._exit(7)
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_fork_inside_a_job_does_not_affect_other_commands(backend: str, watched: Watched) -> None:
+@pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)
+def test_a_fork_inside_a_job_does_not_affect_other_commands(
+    backend: str, watched: Watched
+) -> None:
     """A job may fork, in the thread of the loop or another one; the child has no guard and affects no command."""
     beside = CommandJob(["sleep", 0.3])
     jobs = [

@@ -26,16 +26,30 @@ def cgroups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     [
         ({}, 8),
         ({"cpu.max": "50000 100000"}, 1),
-        ({"cpu.max": "max 100000", "a/cpu.max": "250000 100000\n", "a/b/cpu.max": "400000 100000"}, 3),
+        (
+            {
+                "cpu.max": "max 100000",
+                "a/cpu.max": "250000 100000\n",
+                "a/b/cpu.max": "400000 100000",
+            },
+            3,
+        ),
         ({"cpu.max": "9000000 100000"}, 8),
         ({"cpu/cpu.cfs_quota_us": "150000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2),
         ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
         ({"cpu.max": "nonsense", "a/cpu.max": "1 0"}, 8),
     ],
 )
-def test_quotas_limit_the_cpus_of_a_program(cgroups: Path, files: dict[str, str], count: int) -> None:
+def test_quotas_limit_the_cpus_of_a_program(
+    cgroups: Path, files: dict[str, str], count: int
+) -> None:
     """The smallest quota of a control group and those around it decides, rounded up; all that start by CPUs ask it."""
     for name, text in files.items():
         (cgroups / name).write_text(text)
-    assert _cpus.count_usable_cpus() == parse_slots("100%") == _resources.detect_resource("cpu") == count
+    assert (
+        _cpus.count_usable_cpus()
+        == parse_slots("100%")
+        == _resources.detect_resource("cpu")
+        == count
+    )
     assert _cpus.usable_cpus() == list(range(2, 2 + count))

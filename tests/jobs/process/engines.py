@@ -35,7 +35,9 @@ def adapter(name: str, folder: Path) -> Any:
     module = f"adapter_of_{name.lower()}"
     (folder / f"{module}.py").write_text(block, encoding="utf-8")
     sys.path.insert(0, str(folder))
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(folder), os.environ.get("PYTHONPATH", "")]
+    )
     return getattr(importlib.import_module(module), name)
 
 
@@ -51,14 +53,22 @@ def loky(stack: contextlib.ExitStack, _: Path) -> Any:
 
 def executorlib(stack: contextlib.ExitStack, _: Path) -> Any:
     library = importlib.import_module("executorlib")
-    executor = library.SingleNodeExecutor(max_workers=WORKER_COUNT, block_allocation=True)
-    stack.callback(executor.shutdown, wait=False, cancel_futures=True)  # with wait=True, a lost call keeps it for ever
+    executor = library.SingleNodeExecutor(
+        max_workers=WORKER_COUNT, block_allocation=True
+    )
+    stack.callback(
+        executor.shutdown, wait=False, cancel_futures=True
+    )  # with wait=True, a lost call keeps it for ever
     return executor
 
 
 def dask(stack: contextlib.ExitStack, _: Path) -> Any:
     distributed = importlib.import_module("distributed")
-    options = {"n_workers": WORKER_COUNT, "threads_per_worker": 1, "dashboard_address": ":0"}
+    options = {
+        "n_workers": WORKER_COUNT,
+        "threads_per_worker": 1,
+        "dashboard_address": ":0",
+    }
     cluster = stack.enter_context(distributed.LocalCluster(**options))
     return Cluster(stack.enter_context(distributed.Client(cluster)))
 
@@ -66,7 +76,12 @@ def dask(stack: contextlib.ExitStack, _: Path) -> Any:
 def ray(stack: contextlib.ExitStack, folder: Path) -> Any:
     executor = adapter("RayExecutor", folder)()
     library = importlib.import_module("ray")
-    library.init(num_cpus=WORKER_COUNT, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+    library.init(
+        num_cpus=WORKER_COUNT,
+        include_dashboard=False,
+        log_to_driver=False,
+        _node_ip_address="127.0.0.1",
+    )
     stack.callback(library.shutdown)
     return executor
 
@@ -74,24 +89,37 @@ def ray(stack: contextlib.ExitStack, folder: Path) -> Any:
 def submitit(_: contextlib.ExitStack, folder: Path) -> Any:
     library = importlib.import_module("submitit")
     has_slurm = os.environ.get("SLURM_CONF")
-    executor = (library.SlurmExecutor if has_slurm else library.LocalExecutor)(folder / "submitted")
+    executor = (library.SlurmExecutor if has_slurm else library.LocalExecutor)(
+        folder / "submitted"
+    )
     executor.update_parameters(**({"time": 5} if has_slurm else {"timeout_min": 5}))
     return adapter("SubmititExecutor", folder)(executor)
 
 
 def parsl(stack: contextlib.ExitStack, folder: Path) -> Any:
-    library, executors = importlib.import_module("parsl.config"), importlib.import_module("parsl.executors")
-    provider = importlib.import_module("parsl.providers").LocalProvider(init_blocks=1, max_blocks=1)
+    library, executors = (
+        importlib.import_module("parsl.config"),
+        importlib.import_module("parsl.executors"),
+    )
+    provider = importlib.import_module("parsl.providers").LocalProvider(
+        init_blocks=1, max_blocks=1
+    )
     executor = executors.HighThroughputExecutor(
         label="trioflow", max_workers_per_node=WORKER_COUNT, address="127.0.0.1", loopback_address="127.0.0.1",
         heartbeat_period=2, heartbeat_threshold=10, provider=provider,
     )  # fmt: skip
-    config = library.Config(executors=[executor], run_dir=str(folder / "parsl"), usage_tracking=0)
-    return stack.enter_context(importlib.import_module("parsl.concurrent").ParslPoolExecutor(config))
+    config = library.Config(
+        executors=[executor], run_dir=str(folder / "parsl"), usage_tracking=0
+    )
+    return stack.enter_context(
+        importlib.import_module("parsl.concurrent").ParslPoolExecutor(config)
+    )
 
 
 def mpi(stack: contextlib.ExitStack, _: Path) -> Any:
-    return stack.enter_context(importlib.import_module("mpi4py.futures").MPIPoolExecutor(WORKER_COUNT))
+    return stack.enter_context(
+        importlib.import_module("mpi4py.futures").MPIPoolExecutor(WORKER_COUNT)
+    )
 
 
 ENGINES: dict[str, Callable[[contextlib.ExitStack, Path], Any]] = {
@@ -112,7 +140,9 @@ async def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> boo
 def is_alive(begun: Path) -> bool:
     """Return whether the process is there that has written a file."""
     try:
-        stat = Path(f"/proc/{begun.read_text(encoding='utf-8')}/stat").read_text(encoding="utf-8")
+        stat = Path(f"/proc/{begun.read_text(encoding='utf-8')}/stat").read_text(
+            encoding="utf-8"
+        )
     except OSError:
         return False
     return stat.rsplit(")", 1)[1].split()[0] != "Z"
@@ -120,7 +150,9 @@ def is_alive(begun: Path) -> bool:
 
 def after_timeout(processes: Any, folder: Path, unit: float) -> str:
     first = ProcessJob(use, Traveller(str(folder)))  # a worker has started
-    job = ProcessJob(wait_for_go, str(folder), "slow", timeout=2 * unit, label="slow", required=first)
+    job = ProcessJob(
+        wait_for_go, str(folder), "slow", timeout=2 * unit, label="slow", required=first
+    )
     seen: list[bool] = []
 
     async def watch() -> None:
@@ -130,23 +162,41 @@ def after_timeout(processes: Any, folder: Path, unit: float) -> str:
         if is_settled:
             await until(lambda: not is_alive(folder / "slow.begun"), 2 * unit)
         (folder / "go").touch()
-        await until(lambda: (folder / "slow.ended").exists() or not is_alive(folder / "slow.begun"))
+        await until(
+            lambda: (
+                (folder / "slow.ended").exists() or not is_alive(folder / "slow.begun")
+            )
+        )
         seen.extend([is_settled, not (folder / "slow.ended").exists()])
 
     Scheduler(first, job, Job(watch), processes=processes).run()
     assert isinstance(job.raised_exception(), JobTimeout)
     is_settled, is_killed = seen
-    return "ends the call" if is_killed else "lets go of it" if is_settled else "waits for it"
+    return (
+        "ends the call"
+        if is_killed
+        else "lets go of it"
+        if is_settled
+        else "waits for it"
+    )
 
 
 def in_the_queue(processes: Any, folder: Path, unit: float) -> str:
     """Observe whether a timeout counts the time in which a call waits for a worker."""
-    busy = [ProcessJob(wait_for_go, str(folder), f"busy{number}") for number in range(WORKER_COUNT)]
+    busy = [
+        ProcessJob(wait_for_go, str(folder), f"busy{number}")
+        for number in range(WORKER_COUNT)
+    ]
     queued = ProcessJob(wait_for_go, str(folder), "queued", timeout=2 * unit)
     has_begun = False
 
     async def watch() -> None:
-        await until(lambda: all((folder / f"busy{number}.begun").exists() for number in range(WORKER_COUNT)))
+        await until(
+            lambda: all(
+                (folder / f"busy{number}.begun").exists()
+                for number in range(WORKER_COUNT)
+            )
+        )
         scheduler.add(queued)
         await until(queued.is_settled, 4 * unit)
         nonlocal has_begun
@@ -155,12 +205,16 @@ def in_the_queue(processes: Any, folder: Path, unit: float) -> str:
 
     scheduler = Scheduler(*busy, Job(watch), processes=processes)
     scheduler.run()
-    return "no queue" if has_begun else "counts" if queued.timed_out else "does not count"
+    return (
+        "no queue" if has_begun else "counts" if queued.timed_out else "does not count"
+    )
 
 
 def between_calls(processes: Any, folder: Path, _: float) -> str:
     """Observe whether a result that only another call uses comes to this program."""
-    Scheduler(ProcessJob(use, ProcessJob(Traveller, str(folder))), processes=processes).run(check=True)
+    Scheduler(
+        ProcessJob(use, ProcessJob(Traveller, str(folder))), processes=processes
+    ).run(check=True)
     return "come here" if (folder / f"arrived-{os.getpid()}").exists() else "stay there"
 
 
@@ -170,7 +224,9 @@ def with_a_journal(processes: Any, folder: Path, _: float) -> str:
     for _run in range(2):
         first = ProcessJob(pow, 2, 5, label="first")
         second = ProcessJob(pow, first, 2, label="second")
-        Scheduler(second, processes=processes).run(journal=str(folder / "run.db"), check=True)
+        Scheduler(second, processes=processes).run(
+            journal=str(folder / "run.db"), check=True
+        )
         assert second.result() == 1024
         restored = first.restored + second.restored
     return {0: "no", 2: "yes"}[restored]
@@ -179,7 +235,9 @@ def with_a_journal(processes: Any, folder: Path, _: float) -> str:
 def after_a_kill(processes: Any, folder: Path, unit: float) -> str:
     """Observe what becomes of a call whose process is killed, of another that runs, and of a later one."""
     bystander = ProcessJob(wait_for_go, str(folder), "bystander", label="bystander")
-    killed = ProcessJob(die_once, str(folder), retry=1, timeout=10 * unit, label="killed")
+    killed = ProcessJob(
+        die_once, str(folder), retry=1, timeout=10 * unit, label="killed"
+    )
     later = ProcessJob(pow, 2, 5, timeout=10 * unit, label="later")
 
     async def watch() -> None:
@@ -217,11 +275,19 @@ def after_ctrl_c(processes: Any, folder: Path, unit: float) -> str:
     if (folder / "go").exists():
         return "waits for it"
     end = time.monotonic() + 2 * unit
-    while is_alive(folder / "slow.begun") and time.monotonic() < end and not (folder / "slow.ended").exists():
+    while (
+        is_alive(folder / "slow.begun")
+        and time.monotonic() < end
+        and not (folder / "slow.ended").exists()
+    ):
         time.sleep(0.01)
     (folder / "go").touch()
     end += unit
-    while is_alive(folder / "slow.begun") and time.monotonic() < end and not (folder / "slow.ended").exists():
+    while (
+        is_alive(folder / "slow.begun")
+        and time.monotonic() < end
+        and not (folder / "slow.ended").exists()
+    ):
         time.sleep(0.01)
     return "lets go of it" if (folder / "slow.ended").exists() else "ends the call"
 
@@ -239,8 +305,12 @@ def main() -> None:
     for names in ([*COLUMNS][:-1], [*COLUMNS][-1:]):
         with contextlib.ExitStack() as stack:
             processes = ENGINES[name](stack, folder)
-            first_calls = [ProcessJob(use, Traveller(str(folder))) for _ in range(WORKER_COUNT)]
-            Scheduler(*first_calls, processes=processes).run(check=True)  # the workers start
+            first_calls = [
+                ProcessJob(use, Traveller(str(folder))) for _ in range(WORKER_COUNT)
+            ]
+            Scheduler(*first_calls, processes=processes).run(
+                check=True
+            )  # the workers start
             for column in names:
                 place = folder / column
                 place.mkdir()

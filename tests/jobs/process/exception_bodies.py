@@ -68,7 +68,9 @@ class CompiledAwkward(Compiled):
         super().__init__(code, f"has code {code}")
 
 
-HIDDEN: weakref.WeakKeyDictionary[Compiled, dict[str, Any]] = weakref.WeakKeyDictionary()
+HIDDEN: weakref.WeakKeyDictionary[Compiled, dict[str, Any]] = (
+    weakref.WeakKeyDictionary()
+)
 """The attributes of each `Compiled`."""
 
 
@@ -106,7 +108,9 @@ class Group(ExceptionGroup[Exception]):
 
 
 def exceptions() -> dict[str, Exception]:
-    group = Group("some", [Awkward(1, 2), ExceptionGroup("inner", [Greeting("Ada"), local()])])
+    group = Group(
+        "some", [Awkward(1, 2), ExceptionGroup("inner", [Greeting("Ada"), local()])]
+    )
     group.number = 5  # type: ignore[attr-defined]
     return {
         "Group": group,

@@ -69,11 +69,17 @@ def take(size: int) -> int:
 
 def limit_of_child() -> int:
     """Return the memory limit in KiB of a process that is started here."""
-    return int(subprocess.run(["sh", "-c", "ulimit -v"], capture_output=True, check=True).stdout)
+    return int(
+        subprocess.run(
+            ["sh", "-c", "ulimit -v"], capture_output=True, check=True
+        ).stdout
+    )
 
 
 def interrupt(error: str) -> None:
-    raise {"SystemExit(3)": SystemExit(3), "KeyboardInterrupt()": KeyboardInterrupt()}[error]
+    raise {"SystemExit(3)": SystemExit(3), "KeyboardInterrupt()": KeyboardInterrupt()}[
+        error
+    ]
 
 
 def die(how: str) -> None:

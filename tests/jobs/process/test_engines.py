@@ -24,7 +24,9 @@ def rows_of_the_page() -> dict[str, dict[str, str]]:
     lines = re.findall(r"(?m)^\| (.*) \|$", PAGE.read_text(encoding="utf-8"))
     table = [line.split(" | ") for line in lines]
     header = next(cells for cells in table if cells[0] == "engine")
-    rows = [cells for cells in table if len(cells) == len(header) and cells[0] in ENGINES]
+    rows = [
+        cells for cells in table if len(cells) == len(header) and cells[0] in ENGINES
+    ]
     return {
         cells[0]: {
             **dict(zip(header[1:], cells[1:], strict=True)),
@@ -40,11 +42,22 @@ def observe(engine: str, folder: Path, unit: float) -> dict[str, str]:
     errors = folder / "errors"
     with errors.open("wb") as file:
         program = subprocess.Popen(
-            [sys.executable, "-m", "tests.jobs.process.engines", engine, str(folder), str(unit)],
+            [
+                sys.executable,
+                "-m",
+                "tests.jobs.process.engines",
+                engine,
+                str(folder),
+                str(unit),
+            ],
             stdout=subprocess.PIPE,
             stderr=file,
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            },
             start_new_session=True,
         )
     assert program.stdout is not None
@@ -56,7 +69,9 @@ def observe(engine: str, folder: Path, unit: float) -> dict[str, str]:
             if line == b"ready\n":
                 os.killpg(program.pid, signal.SIGINT)
                 end = time.monotonic() + 4 * unit
-                while time.monotonic() < end and not (folder / "Ctrl-C" / "go").exists():
+                while (
+                    time.monotonic() < end and not (folder / "Ctrl-C" / "go").exists()
+                ):
                     time.sleep(0.01)
                 (folder / "Ctrl-C" / "go").touch()
             elif line.startswith(b"{"):  # an engine may print lines, too
@@ -80,7 +95,9 @@ def observe(engine: str, folder: Path, unit: float) -> dict[str, str]:
     ],
 )
 @patiently(0.5, 2, 8)
-def test_the_page_says_what_holds_on_an_engine(engine: str, tmp_path: Path, unit: float) -> None:
+def test_the_page_says_what_holds_on_an_engine(
+    engine: str, tmp_path: Path, unit: float
+) -> None:
     """What the page says of a timeout, the queue, data, a journal, a killed worker and Ctrl-C is what is observed."""
     expected = rows_of_the_page()[engine]
     assert observe(engine, tmp_path, unit) == expected

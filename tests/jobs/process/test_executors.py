@@ -6,13 +6,28 @@ import pickle
 import re
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 import anyio
 import pytest
-from trioflow import Job, JobCancelled, JobState, JobTimeout, ProcessJob, Scheduler, StopReason, ThreadJob
+from trioflow import (
+    Job,
+    JobCancelled,
+    JobState,
+    JobTimeout,
+    ProcessJob,
+    Scheduler,
+    StopReason,
+    ThreadJob,
+)
 from trioflow.abc import AbstractJob, Instrument, incidents_of, propagate_env
 from ... import otel_bodies
 from ...bodies import at_once, later, ran, run, take
@@ -51,7 +66,9 @@ def test_functions_run_in_other_interpreters_of_the_process(backend: str) -> Non
         wrong.result()
 
 
-def test_an_overlong_call_is_logged(backend: str, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_overlong_call_is_logged(
+    backend: str, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("trioflow._core.run._standstill.STUCK_REPORT_DELAY", 0.01)
     go = threading.Event()
     job = ProcessJob(go.wait, PATIENCE, label="long", processes=threads, timeout=0.01)
@@ -68,7 +85,9 @@ def test_an_overlong_call_is_logged(backend: str, threads: ThreadPoolExecutor, m
     assert "'long' was cancelled 0.01 s ago and is still running" in incident.message
 
 
-def test_cancelling_a_job_cancels_its_waiting_call(backend: str, threads: ThreadPoolExecutor) -> None:
+def test_cancelling_a_job_cancels_its_waiting_call(
+    backend: str, threads: ThreadPoolExecutor
+) -> None:
     """A job cancelled while its call waits in a busy pool settles at once, and its function is never called."""
     go, called = threading.Event(), list[int]()
     threads.submit(go.wait, PATIENCE)
@@ -80,7 +99,9 @@ def test_cancelling_a_job_cancels_its_waiting_call(backend: str, threads: Thread
     assert called == []
 
 
-def test_a_cancelled_job_keeps_its_slot_until_its_call_has_ended(backend: str, threads: ThreadPoolExecutor) -> None:
+def test_a_cancelled_job_keeps_its_slot_until_its_call_has_ended(
+    backend: str, threads: ThreadPoolExecutor
+) -> None:
     go, began, order = threading.Event(), threading.Event(), list[str]()
 
     def hold() -> str:
@@ -98,14 +119,21 @@ def test_a_cancelled_job_keeps_its_slot_until_its_call_has_ended(backend: str, t
         assert job.is_running()
         go.set()
 
-    run(backend, job, Job(cancel), Job(at_once, lambda: order.append("after"), required=job, run_if="settled"))
+    run(
+        backend,
+        job,
+        Job(cancel),
+        Job(at_once, lambda: order.append("after"), required=job, run_if="settled"),
+    )
     assert order == ["ended", "after"]
     with pytest.raises(JobCancelled):
         job.result()
 
 
 @patiently(0.1, 5, 30)
-def test_timeout_does_not_count_the_wait_for_a_thread_of_executor(backend: str, tmp_path: Path, unit: float) -> None:
+def test_timeout_does_not_count_the_wait_for_a_thread_of_executor(
+    backend: str, tmp_path: Path, unit: float
+) -> None:
     """A call that waits for a thread longer than its timeout, and then ends at once, has not timed out."""
     with ThreadPoolExecutor(1) as pool:
         first = ProcessJob(bodies.wait_for_go, str(tmp_path), processes=pool)
@@ -125,7 +153,10 @@ def test_a_timeout_in_a_process_pool_counts_from_the_submission(
 ) -> None:
     """A process pool does not tell when a call starts, so a call that waits for a process beyond its timeout fails."""
     first = ProcessJob(bodies.wait_for_go, str(tmp_path), processes=processes)
-    others = [ProcessJob(bodies.add, number, timeout=0.3, processes=processes) for number in range(3)]
+    others = [
+        ProcessJob(bodies.add, number, timeout=0.3, processes=processes)
+        for number in range(3)
+    ]
 
     async def go() -> None:
         await others[-1].wait_settled()
@@ -138,12 +169,19 @@ def test_a_timeout_in_a_process_pool_counts_from_the_submission(
 @pytest.mark.parametrize(
     ("function", "arguments", "named"),
     [
-        (lambda: None, (), "<lambda> cannot be sent to a worker of ProcessPoolExecutor, which could not find it"),
+        (
+            lambda: None,
+            (),
+            "<lambda> cannot be sent to a worker of ProcessPoolExecutor, which could not find it",
+        ),
         (bodies.add, (1, threading.Lock()), "argument 2, a lock, cannot be sent"),
     ],
 )
 def test_a_call_that_cannot_be_pickled_fails_before_anything_is_sent(
-    processes: ProcessPoolExecutor, function: Any, arguments: tuple[Any, ...], named: str
+    processes: ProcessPoolExecutor,
+    function: Any,
+    arguments: tuple[Any, ...],
+    named: str,
 ) -> None:
     """A function or argument that cannot be pickled is named in the error, and no call reaches the executor."""
     submitted = list[Any]()
@@ -162,7 +200,9 @@ def test_a_call_that_cannot_be_pickled_fails_before_anything_is_sent(
     assert submitted == []
 
 
-def test_an_executor_of_threads_accepts_what_cannot_be_pickled(threads: ThreadPoolExecutor) -> None:
+def test_an_executor_of_threads_accepts_what_cannot_be_pickled(
+    threads: ThreadPoolExecutor,
+) -> None:
     job = ProcessJob(lambda lock: lock.locked(), threading.Lock(), processes=threads)
     run("trio", job)
     assert job.result() is False
@@ -186,7 +226,9 @@ def test_jobs_of_a_broken_executor_fail_with_advice(backend: str) -> None:
         ]
 
 
-def test_a_job_of_an_executor_that_was_shut_down_fails_with_advice(backend: str) -> None:
+def test_a_job_of_an_executor_that_was_shut_down_fails_with_advice(
+    backend: str,
+) -> None:
     """A job whose executor was shut down fails with a note that the executor must stay open until the run ends."""
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
@@ -196,7 +238,9 @@ def test_a_job_of_an_executor_that_was_shut_down_fails_with_advice(backend: str)
     assert "keep its executor open until the run ends" in error.__notes__[0]
 
 
-def test_a_future_that_others_cancel_fails_the_job(backend: str, threads: ThreadPoolExecutor) -> None:
+def test_a_future_that_others_cancel_fails_the_job(
+    backend: str, threads: ThreadPoolExecutor
+) -> None:
     go = threading.Event()
     threads.submit(go.wait, PATIENCE)
     job = ProcessJob(int, processes=threads)
@@ -208,12 +252,15 @@ def test_a_future_that_others_cancel_fails_the_job(backend: str, threads: Thread
 
     run(backend, job, Job(shut_down))
     with pytest.raises(
-        RuntimeError, match="was cancelled, but not by the run: check whether the executor was shut down"
+        RuntimeError,
+        match="was cancelled, but not by the run: check whether the executor was shut down",
     ):
         job.result()
 
 
-def test_stop_iteration_in_the_executor_becomes_a_runtime_error(backend: str, threads: ThreadPoolExecutor) -> None:
+def test_stop_iteration_in_the_executor_becomes_a_runtime_error(
+    backend: str, threads: ThreadPoolExecutor
+) -> None:
     job = ran(backend, ProcessJob(bodies.stop_iteration, processes=threads))
     error = job.raised_exception()
     assert isinstance(error, RuntimeError)
@@ -247,11 +294,19 @@ class FarEngine(Executor):
         return self._new_future()
 
 
-@pytest.mark.parametrize("new_future", [LostFuture, FutureWithoutCancel, FutureWithFailingCancel])
-@pytest.mark.parametrize("cause", ["timeout", "cancel", "timeout of the run", "interrupt"])
+@pytest.mark.parametrize(
+    "new_future", [LostFuture, FutureWithoutCancel, FutureWithFailingCancel]
+)
+@pytest.mark.parametrize(
+    "cause", ["timeout", "cancel", "timeout of the run", "interrupt"]
+)
 @patiently(0.2, 2, 20)
 def test_a_call_that_its_engine_has_lost_holds_nothing_up(
-    backend: str, cause: str, new_future: Callable[[], Future[Any]], caplog: pytest.LogCaptureFixture, unit: float
+    backend: str,
+    cause: str,
+    new_future: Callable[[], Future[Any]],
+    caplog: pytest.LogCaptureFixture,
+    unit: float,
 ) -> None:
     """A timeout, `cancel()` and the end of the run let go of a call elsewhere, whatever its future says to a cancel."""
     lost = ProcessJob(pow, 2, 3, label="lost", processes=FarEngine(new_future))
@@ -264,7 +319,9 @@ def test_a_call_that_its_engine_has_lost_holds_nothing_up(
             raise KeyboardInterrupt
 
     lost.timeout = 0.05 if cause == "timeout" else None
-    scheduler = Scheduler(lost, Job(act), timeout=unit if cause == "timeout of the run" else None)
+    scheduler = Scheduler(
+        lost, Job(act), timeout=unit if cause == "timeout of the run" else None
+    )
     if cause == "interrupt":
         with pytest.raises(KeyboardInterrupt):
             scheduler.run(backend=backend)
@@ -279,14 +336,19 @@ def test_a_call_that_its_engine_has_lost_holds_nothing_up(
     with pytest.raises((JobTimeout, JobCancelled)) as info:
         lost.result()
     assert (type(info.value), scheduler.stop_reason) == expected
-    has_said = "'lost': its executor could not cancel the call: ConnectionError('the engine is gone')" in caplog.text
+    has_said = (
+        "'lost': its executor could not cancel the call: ConnectionError('the engine is gone')"
+        in caplog.text
+    )
     assert has_said == (new_future is FutureWithFailingCancel)
 
 
 def test_a_call_that_was_let_go_may_end_after_its_run(backend: str) -> None:
     """The value or the exception of a call that was let go is dropped, also when the loop is gone."""
     future = LostFuture()
-    scheduler = run(backend, ProcessJob(int, processes=FarEngine(lambda: future)), timeout=0.05)
+    scheduler = run(
+        backend, ProcessJob(int, processes=FarEngine(lambda: future)), timeout=0.05
+    )
     future.set_exception(OSError("late"))
     assert scheduler.stop_reason is StopReason.TIMEOUT
 
@@ -311,7 +373,9 @@ class SpanToEnv(Instrument):
 
 
 @pytest.mark.parametrize("pool_type", [InterpreterPoolExecutor, OwnInterpreterPool])
-@pytest.mark.parametrize("options", [{}, {"timeout": PATIENCE}, {"idle_timeout": PATIENCE}])
+@pytest.mark.parametrize(
+    "options", [{}, {"timeout": PATIENCE}, {"idle_timeout": PATIENCE}]
+)
 def test_nothing_of_this_interpreter_is_sent_to_another(
     backend: str, pool_type: type[Executor], options: dict[str, float]
 ) -> None:
@@ -322,7 +386,10 @@ def test_nothing_of_this_interpreter_is_sent_to_another(
         lock = ProcessJob(bodies.add, threading.Lock(), **options)  # type: ignore[arg-type]
         run(backend, job, span, lock, processes=pool, instruments=[SpanToEnv()])
     assert (job.result(), span.result()) == (3, "of span")
-    assert "argument 1, a lock, cannot be sent to a worker of " + pool_type.__name__ in str(lock.raised_exception())
+    assert (
+        "argument 1, a lock, cannot be sent to a worker of " + pool_type.__name__
+        in str(lock.raised_exception())
+    )
 
 
 # --- `processes=` of schedulers and jobs: what makes the calls of ProcessJobs
@@ -347,7 +414,9 @@ def counting() -> Iterator[Counting]:
         yield executor
 
 
-def test_an_executor_takes_the_calls_of_process_jobs(backend: str, pool: ProcessPoolExecutor) -> None:
+def test_an_executor_takes_the_calls_of_process_jobs(
+    backend: str, pool: ProcessPoolExecutor
+) -> None:
     """An executor as `processes=` makes the calls of ProcessJobs, and still serves its owner afterwards."""
     there = [ProcessJob(bodies.add, number, 1) for number in range(3)]
     here = Job(take, there)
@@ -363,21 +432,34 @@ def test_an_executor_takes_the_calls_of_process_jobs(backend: str, pool: Process
     assert process.result() not in (os.getpid(), pool.submit(os.getpid).result())
 
 
-def test_nested_schedulers_use_the_processes_option_of_the_nearest_scheduler(backend: str, counting: Counting) -> None:
+def test_nested_schedulers_use_the_processes_option_of_the_nearest_scheduler(
+    backend: str, counting: Counting
+) -> None:
     """The nearest `processes=` applies to a ProcessJob; "local" means the worker processes of this machine."""
     other = Counting(1)
-    inherits, here, own = ProcessJob(os.getpid), ProcessJob(os.getpid), ProcessJob(os.getpid)
+    inherits, here, own = (
+        ProcessJob(os.getpid),
+        ProcessJob(os.getpid),
+        ProcessJob(os.getpid),
+    )
     nested = Scheduler(Scheduler(inherits))
     local = Scheduler(Scheduler(here), processes="local")
     with other:
-        assert Scheduler(nested, local, Scheduler(own, processes=other), processes=counting).run(backend=backend)
+        assert Scheduler(
+            nested, local, Scheduler(own, processes=other), processes=counting
+        ).run(backend=backend)
     assert inherits.result() == own.result() == os.getpid() != here.result()
     assert (counting.calls, other.calls) == (1, 1)
 
 
-def test_the_processes_option_of_a_job_comes_before_that_of_its_scheduler(backend: str, counting: Counting) -> None:
+def test_the_processes_option_of_a_job_comes_before_that_of_its_scheduler(
+    backend: str, counting: Counting
+) -> None:
     """`ProcessJob(processes=)` chooses what makes its call, whatever its scheduler says, and with `map` and `@job`."""
-    there, here = ProcessJob(os.getpid, processes=counting), ProcessJob(os.getpid, processes="local", nice=1)
+    there, here = (
+        ProcessJob(os.getpid, processes=counting),
+        ProcessJob(os.getpid, processes="local", nice=1),
+    )
     plain = Scheduler(there, ProcessJob(os.getpid))
     mapped = plain.map(bodies.add, [1, 2], kind=ProcessJob, processes=counting)
     with Counting(1) as other:
@@ -385,10 +467,16 @@ def test_the_processes_option_of_a_job_comes_before_that_of_its_scheduler(backen
     assert there.result() == os.getpid() != here.result()
     assert [job.result() for job in mapped] == [1, 2]
     assert (counting.calls, other.calls) == (3, 0)
-    assert (there.processes, here.processes, mapped[0].processes) == (counting, "local", counting)
+    assert (there.processes, here.processes, mapped[0].processes) == (
+        counting,
+        "local",
+        counting,
+    )
 
 
-def test_a_job_added_during_the_run_uses_the_executor(backend: str, counting: Counting) -> None:
+def test_a_job_added_during_the_run_uses_the_executor(
+    backend: str, counting: Counting
+) -> None:
     async def main() -> None:
         async with Scheduler(processes=counting) as scheduler:
             first = scheduler.add(ProcessJob(bodies.add, 1))
@@ -398,12 +486,16 @@ def test_a_job_added_during_the_run_uses_the_executor(backend: str, counting: Co
     assert counting.calls == 2
 
 
-def test_retry_and_timeouts_apply_to_calls_in_an_executor(backend: str, counting: Counting, tmp_path: Path) -> None:
+def test_retry_and_timeouts_apply_to_calls_in_an_executor(
+    backend: str, counting: Counting, tmp_path: Path
+) -> None:
     failing = ProcessJob(bodies.fail, retry=2)
     late = ProcessJob(bodies.wait_for_go, str(tmp_path), timeout=0.1)
     after = ProcessJob(bodies.add, 5, required=late, run_if="settled")
     told = Job(later, 0.3, (tmp_path / "go").touch)
-    Scheduler(Scheduler(late, after, jobs_window=1), told, failing, processes=counting).run(backend=backend)
+    Scheduler(
+        Scheduler(late, after, jobs_window=1), told, failing, processes=counting
+    ).run(backend=backend)
     assert (type(failing.raised_exception()), failing.attempts) == (OSError, 3)
     assert isinstance(late.raised_exception(), JobTimeout)
     assert after.result() == 5
@@ -411,22 +503,32 @@ def test_retry_and_timeouts_apply_to_calls_in_an_executor(backend: str, counting
 
 
 @pytest.mark.parametrize("in_pool", [False, True])
-def test_a_decorated_function_is_found_by_its_name(backend: str, pool: ProcessPoolExecutor, in_pool: bool) -> None:
+def test_a_decorated_function_is_found_by_its_name(
+    backend: str, pool: ProcessPoolExecutor, in_pool: bool
+) -> None:
     fine, method = decorated_bodies.decorated(5), decorated_bodies.Holder().method()
     Scheduler(fine, method, processes=pool if in_pool else None).run(backend=backend)
     pid, number = fine.result()
     assert (number, fine.label) == (5, "decorated")
     assert pid != os.getpid()
-    assert "Holder.method is a method decorated with @job" in str(method.raised_exception())
+    assert "Holder.method is a method decorated with @job" in str(
+        method.raised_exception()
+    )
 
 
 @pytest.mark.parametrize(
-    ("option", "shown"), [({"memory_limit": 2**30}, "memory_limit=1073741824"), ({"nice": 5}, "nice=5")]
+    ("option", "shown"),
+    [({"memory_limit": 2**30}, "memory_limit=1073741824"), ({"nice": 5}, "nice=5")],
 )
-def test_memory_limit_and_nice_with_an_executor_raise(option: Any, shown: str, counting: Counting) -> None:
+def test_memory_limit_and_nice_with_an_executor_raise(
+    option: Any, shown: str, counting: Counting
+) -> None:
     before, job = ThreadJob(int), ProcessJob(int, label="limited", **option)
     scheduler = Scheduler(before, Scheduler(job), processes=counting)
-    advice = re.escape(f"'limited' has {shown}") + ".*processes= is <.*Counting.*give the job processes='local'"
+    advice = (
+        re.escape(f"'limited' has {shown}")
+        + ".*processes= is <.*Counting.*give the job processes='local'"
+    )
     with pytest.raises(ValueError, match=advice):
         scheduler.run()
     assert (before.state, scheduler.is_runnable()) == (JobState.IDLE, False)
@@ -441,9 +543,13 @@ def test_memory_limit_and_nice_with_an_executor_raise(option: Any, shown: str, c
     anyio.run(main)
 
 
-@pytest.mark.parametrize("given", [3.0, True, "cluster", ThreadPoolExecutor, lambda: None])
+@pytest.mark.parametrize(
+    "given", [3.0, True, "cluster", ThreadPoolExecutor, lambda: None]
+)
 def test_an_invalid_processes_option_raises(given: Any) -> None:
-    expected = r"processes of 'flow' is .*give an executor .*Cluster, a number .*, or None"
+    expected = (
+        r"processes of 'flow' is .*give an executor .*Cluster, a number .*, or None"
+    )
     with pytest.raises(TypeError, match=expected):
         Scheduler(label="flow", processes=given)
     with pytest.raises(TypeError, match=expected):
@@ -451,7 +557,10 @@ def test_an_invalid_processes_option_raises(given: Any) -> None:
 
 
 def test_a_number_as_processes_option_of_a_job_raises() -> None:
-    with pytest.raises(TypeError, match=r"processes of 'int' is 4: .* write Scheduler\(processes=4\), or give the job"):
+    with pytest.raises(
+        TypeError,
+        match=r"processes of 'int' is 4: .* write Scheduler\(processes=4\), or give the job",
+    ):
         ProcessJob(int, processes=4)  # type: ignore[call-overload]
 
 

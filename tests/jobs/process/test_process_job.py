@@ -14,7 +14,17 @@ from pathlib import Path
 from typing import Any
 import anyio
 import pytest
-from trioflow import CommandJob, Job, JobCancelled, JobState, JobTimeout, Pool, ProcessJob, Scheduler, StopReason
+from trioflow import (
+    CommandJob,
+    Job,
+    JobCancelled,
+    JobState,
+    JobTimeout,
+    Pool,
+    ProcessJob,
+    Scheduler,
+    StopReason,
+)
 from trioflow._core.job import _job_options
 from trioflow.abc import fraction_done
 from trioflow.jobs.process import _process_job, _worker_main
@@ -35,7 +45,9 @@ def ended() -> dict[str, ProcessJob[Any]]:
     """Return jobs that have run one after another in one worker process, by the name of what is special about each."""
     first = ProcessJob(bodies.add, 1, 2)
     jobs: dict[str, ProcessJob[Any]] = {
-        "jobs as arguments": ProcessJob(bodies.add, first, kwargs={"b": 10, "c": first}),
+        "jobs as arguments": ProcessJob(
+            bodies.add, first, kwargs={"b": 10, "c": first}
+        ),
         "large": ProcessJob(bodies.large, DATA),
         "fails": ProcessJob(bodies.fail, "no luck"),
         "exits": ProcessJob(bodies.interrupt, "SystemExit(3)"),
@@ -60,26 +72,37 @@ def test_arguments_and_results_are_sent(ended: dict[str, ProcessJob[Any]]) -> No
     assert ended["large"].result() == DATA[::-1]
 
 
-def test_an_exception_in_a_worker_has_its_traceback_in_a_note(ended: dict[str, ProcessJob[Any]]) -> None:
+def test_an_exception_in_a_worker_has_its_traceback_in_a_note(
+    ended: dict[str, ProcessJob[Any]],
+) -> None:
     with pytest.raises(LookupError, match="no luck") as raised:
         ended["fails"].result()
     assert "in a worker process:\nTraceback" in notes(raised.value)
     assert "process_bodies.py" in notes(raised.value)
 
 
-@pytest.mark.parametrize(("name", "error"), [("exits", "SystemExit(3)"), ("is interrupted", "KeyboardInterrupt()")])
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("exits", "SystemExit(3)"), ("is interrupted", "KeyboardInterrupt()")],
+)
 def test_an_exit_or_interruption_in_a_worker_fails_only_its_job(
     ended: dict[str, ProcessJob[Any]], name: str, error: str
 ) -> None:
     """SystemExit or KeyboardInterrupt in a worker fails its job, and ends neither the run nor the program."""
-    with pytest.raises(RuntimeError, match=re.escape(f"its function raised {error} in its process")) as raised:
+    with pytest.raises(
+        RuntimeError, match=re.escape(f"its function raised {error} in its process")
+    ) as raised:
         ended[name].result()
     assert "process_bodies.py" in notes(raised.value.__cause__)
     assert ended["is last"].result() == 1
 
 
-def test_what_cannot_be_pickled_there_or_loaded_fails_its_job(ended: dict[str, ProcessJob[Any]]) -> None:
-    with pytest.raises(TypeError, match="returns_nonsense returned a function, which cannot be pickled"):
+def test_what_cannot_be_pickled_there_or_loaded_fails_its_job(
+    ended: dict[str, ProcessJob[Any]],
+) -> None:
+    with pytest.raises(
+        TypeError, match="returns_nonsense returned a function, which cannot be pickled"
+    ):
         ended["returns nonsense"].result()
     with pytest.raises(OSError, match="not here") as raised:
         ended["is fragile"].result()
@@ -89,7 +112,10 @@ def test_what_cannot_be_pickled_there_or_loaded_fails_its_job(ended: dict[str, P
 def test_a_function_reports_its_progress(ended: dict[str, ProcessJob[Any]]) -> None:
     """Progress reported in a worker reaches its job; the next begins without; what is invalid raises as outside."""
     assert (ended["reports"].result(), fraction_done(ended["reports"])) == ("done", 0.6)
-    assert (fraction_done(ended["reports often"]), fraction_done(ended["is silent"])) == (1.0, None)
+    assert (
+        fraction_done(ended["reports often"]),
+        fraction_done(ended["is silent"]),
+    ) == (1.0, None)
     assert isinstance(ended["reports too much"].raised_exception(), ValueError)
     assert isinstance(ended["reports words"].raised_exception(), TypeError)
     assert str(ended["is used"].raised_exception()).startswith(
@@ -97,7 +123,9 @@ def test_a_function_reports_its_progress(ended: dict[str, ProcessJob[Any]]) -> N
     )
 
 
-def test_a_worker_process_is_reused_and_ends_with_the_run(backend: str, watched: Watched) -> None:
+def test_a_worker_process_is_reused_and_ends_with_the_run(
+    backend: str, watched: Watched
+) -> None:
     jobs = [ProcessJob(bodies.count) for _ in range(3)]
     scheduler = run(backend, *jobs, jobs_window=1)
     assert [job.result() for job in jobs] == [1, 2, 3]
@@ -107,9 +135,13 @@ def test_a_worker_process_is_reused_and_ends_with_the_run(backend: str, watched:
 
 
 @pytest.mark.parametrize("how", ["timeout", "cancel", "critical"])
-def test_a_worker_process_is_killed_with_its_children(backend: str, watched: Watched, tmp_path: Path, how: str) -> None:
+def test_a_worker_process_is_killed_with_its_children(
+    backend: str, watched: Watched, tmp_path: Path, how: str
+) -> None:
     flag = tmp_path / "started"
-    job = ProcessJob(bodies.nap_forever, str(flag), timeout=0.3 if how == "timeout" else None)
+    job = ProcessJob(
+        bodies.nap_forever, str(flag), timeout=0.3 if how == "timeout" else None
+    )
     after = ProcessJob(bodies.add, 1, required=job, run_if="settled")
 
     async def end() -> None:
@@ -124,11 +156,18 @@ def test_a_worker_process_is_killed_with_its_children(backend: str, watched: Wat
 
     scheduler = run(backend, job, after, Job(end, critical=True))
     assert watched.alive() == []
-    expected = {"timeout": JobTimeout, "cancel": JobCancelled, "critical": JobCancelled}[how]
+    expected = {
+        "timeout": JobTimeout,
+        "cancel": JobCancelled,
+        "critical": JobCancelled,
+    }[how]
     with pytest.raises(expected):
         job.result()
     if how == "critical":
-        assert (after.state, scheduler.stop_reason) == (JobState.IDLE, StopReason.CRITICAL)
+        assert (after.state, scheduler.stop_reason) == (
+            JobState.IDLE,
+            StopReason.CRITICAL,
+        )
     else:
         assert after.result() == 1
 
@@ -136,7 +175,10 @@ def test_a_worker_process_is_killed_with_its_children(backend: str, watched: Wat
 @pytest.fixture(scope="module")
 def raised_there() -> dict[str, Any]:
     """Return the exceptions raised in ProcessJobs, as they arrive, by name."""
-    jobs = {name: ProcessJob(exception_bodies.fail_with, name) for name in exception_bodies.exceptions()}
+    jobs = {
+        name: ProcessJob(exception_bodies.fail_with, name)
+        for name in exception_bodies.exceptions()
+    }
     run("asyncio", *jobs.values(), jobs_window=1)
     return {name: job.raised_exception() for name, job in jobs.items()}
 
@@ -148,37 +190,61 @@ def raised_there() -> dict[str, Any]:
         "FileNotFoundError", "ModuleNotFoundError", "UnicodeDecodeError",
     ],
 )  # fmt: skip
-def test_an_exception_in_a_worker_arrives_unchanged(raised_there: dict[str, Any], name: str) -> None:
+def test_an_exception_in_a_worker_arrives_unchanged(
+    raised_there: dict[str, Any], name: str
+) -> None:
     """Type, text, arguments and attributes of an exception arrive unchanged, whatever its `__init__` does."""
     error, expected = raised_there[name], exception_bodies.exceptions()[name]
     assert type(error) is type(expected)
     assert (str(error), error.args) == (str(expected), expected.args)
     ours = {key: value for key, value in vars(error).items() if key != "__notes__"}
     assert ours == vars(expected) or isinstance(error, exception_bodies.Compiled)
-    for attribute in ("errno", "filename", "filename2", "name", "path", "object", "reason", "code", "what"):
+    for attribute in (
+        "errno",
+        "filename",
+        "filename2",
+        "name",
+        "path",
+        "object",
+        "reason",
+        "code",
+        "what",
+    ):
         assert getattr(error, attribute, None) == getattr(expected, attribute, None)
 
 
-def test_a_library_that_pickles_built_in_exceptions_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_that_pickles_built_in_exceptions_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """If a library registers its own pickling of a built-in type, as Dask does, the text arrives all the same."""
     error = UnicodeDecodeError("utf-8", b"ab", 1, 2, "bad")
-    monkeypatch.setitem(copyreg.dispatch_table, UnicodeDecodeError, lambda error: (bodies.without_init, (error.args,)))
+    monkeypatch.setitem(
+        copyreg.dispatch_table,
+        UnicodeDecodeError,
+        lambda error: (bodies.without_init, (error.args,)),
+    )
     assert str(pickle.loads(pickle.dumps(error))) == ""
     arrived = _worker_main.rebuild_error(_worker_main.take_error_apart(error))
     assert (str(arrived), arrived.args) == (str(error), error.args)
 
 
-def test_an_exception_that_cannot_be_made_of_its_parts_is_pickled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_that_cannot_be_made_of_its_parts_is_pickled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Python makes no instance of some types in C, such as pydantic's, which know how to pickle themselves."""
 
     def refuse(error_type: type[BaseException]) -> None:
         raise TypeError(f"ValueError.__new__({error_type.__name__}) is not safe")
 
     monkeypatch.setattr(_worker_main, "find_builtin_type", refuse)
-    arrived = _worker_main.rebuild_error(_worker_main.take_error_apart(exception_bodies.Own(3, 4)))
+    arrived = _worker_main.rebuild_error(
+        _worker_main.take_error_apart(exception_bodies.Own(3, 4))
+    )
     assert isinstance(arrived, exception_bodies.Own)
     assert arrived.both == (3, 4)
-    unwilling = _worker_main.rebuild_error(_worker_main.take_error_apart(exception_bodies.Unwilling("no")))
+    unwilling = _worker_main.rebuild_error(
+        _worker_main.take_error_apart(exception_bodies.Unwilling("no"))
+    )
     assert repr(unwilling) == "RuntimeError('Unwilling: no')"
 
 
@@ -190,14 +256,18 @@ def test_worker_processes_may_use_what_a_manager_shares(backend: str) -> None:
         assert job.result() is True
 
 
-def test_an_attribute_of_an_exception_that_cannot_be_pickled_is_left_out(raised_there: dict[str, Any]) -> None:
+def test_an_attribute_of_an_exception_that_cannot_be_pickled_is_left_out(
+    raised_there: dict[str, Any],
+) -> None:
     error = raised_there["Awkward"]
     assert isinstance(error, exception_bodies.Awkward)
     assert (str(error), error.sum, hasattr(error, "lock")) == ("1 and 2", 3, False)
     assert "without its attribute 'lock', which cannot be pickled" in notes(error)
 
 
-def test_an_exception_group_in_a_worker_arrives_as_a_group(raised_there: dict[str, Any]) -> None:
+def test_an_exception_group_in_a_worker_arrives_as_a_group(
+    raised_there: dict[str, Any],
+) -> None:
     """An exception group keeps its type, and its members keep theirs, as far as they can be sent."""
     error = raised_there["Group"]
     assert isinstance(error, exception_bodies.Group)
@@ -205,11 +275,19 @@ def test_an_exception_group_in_a_worker_arrives_as_a_group(raised_there: dict[st
     first, inner = error.exceptions
     assert isinstance(first, exception_bodies.Awkward)
     assert isinstance(inner, ExceptionGroup)
-    assert [type(one) for one in inner.exceptions] == [exception_bodies.Greeting, RuntimeError]
-    assert [str(one) for one in inner.exceptions] == ["hello Ada", "local.<locals>.Local: of here"]
+    assert [type(one) for one in inner.exceptions] == [
+        exception_bodies.Greeting,
+        RuntimeError,
+    ]
+    assert [str(one) for one in inner.exceptions] == [
+        "hello Ada",
+        "local.<locals>.Local: of here",
+    ]
 
 
-def test_an_exception_of_an_unknown_type_keeps_its_name_and_text(raised_there: dict[str, Any]) -> None:
+def test_an_exception_of_an_unknown_type_keeps_its_name_and_text(
+    raised_there: dict[str, Any],
+) -> None:
     error = raised_there["local"]
     assert type(error) is RuntimeError
     assert str(error) == "local.<locals>.Local: of here"
@@ -243,12 +321,20 @@ def test_nice_lowers_the_priority_of_the_process(backend: str) -> None:
 
 def test_memory_limit_applies_to_the_call_and_its_child_processes(backend: str) -> None:
     limit = 1 << 29
-    jobs = [ProcessJob(bodies.take, 1 << 30, memory_limit=limit), ProcessJob(bodies.limit_of_child, memory_limit=limit)]
-    free = [ProcessJob(bodies.take, 1 << 30), ProcessJob(bodies.take, 1000, memory_limit=limit)]
+    jobs = [
+        ProcessJob(bodies.take, 1 << 30, memory_limit=limit),
+        ProcessJob(bodies.limit_of_child, memory_limit=limit),
+    ]
+    free = [
+        ProcessJob(bodies.take, 1 << 30),
+        ProcessJob(bodies.take, 1000, memory_limit=limit),
+    ]
     run(backend, *jobs, *free, jobs_window=1)
     assert isinstance(jobs[0].raised_exception(), MemoryError)
     assert "in a worker process" in notes(jobs[0].raised_exception())
-    assert f"had memory_limit={limit}: raise the limit" in notes(jobs[0].raised_exception())
+    assert f"had memory_limit={limit}: raise the limit" in notes(
+        jobs[0].raised_exception()
+    )
     assert jobs[1].result() == limit // 1024
     assert free[0].result() == free[1].result()
 
@@ -258,22 +344,38 @@ def test_memory_limit_applies_to_the_call_and_its_child_processes(backend: str) 
     [
         ({"nice": 1.5}, TypeError, "nice=1.5 of 'p': give a whole number"),
         ({"nice": True}, TypeError, "nice=True of 'p': give a whole number"),
-        ({"memory_limit": 0}, ValueError, "memory_limit=0 of 'p': give a positive number of bytes"),
+        (
+            {"memory_limit": 0},
+            ValueError,
+            "memory_limit=0 of 'p': give a positive number of bytes",
+        ),
         (
             {"memory_limit": 1 << 63},
             ValueError,
             f"memory_limit={1 << 63} of 'p': give a positive number of bytes, below",
         ),
-        ({"memory_limit": 1.5}, TypeError, "memory_limit=1.5 of 'p': give a whole number of bytes, or a size"),
-        ({"memory_limit": "1 XB"}, ValueError, "memory_limit='1 XB' of 'p': write a number and a unit"),
+        (
+            {"memory_limit": 1.5},
+            TypeError,
+            "memory_limit=1.5 of 'p': give a whole number of bytes, or a size",
+        ),
+        (
+            {"memory_limit": "1 XB"},
+            ValueError,
+            "memory_limit='1 XB' of 'p': write a number and a unit",
+        ),
     ],
 )
-def test_an_invalid_nice_or_memory_limit_raises(option: Any, error: type[Exception], what: str) -> None:
+def test_an_invalid_nice_or_memory_limit_raises(
+    option: Any, error: type[Exception], what: str
+) -> None:
     with pytest.raises(error, match=re.escape(what)):
         ProcessJob(bodies.add, 1, label="p", **option)
 
 
-def test_a_priority_that_is_for_root_only_fails_its_job(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_priority_that_is_for_root_only_fails_its_job(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If a negative `nice=` is not permitted, the job fails with an error that says that it requires root."""
     monkeypatch.setattr(os, "setpriority", raising(PermissionError()))
     job = ran(backend, ProcessJob(bodies.add, 1, nice=-5))
@@ -292,10 +394,14 @@ for job in jobs: print(job.raised_exception() or job.result())
 
 
 @pytest.mark.parametrize(("backend", "way"), [("trio", "-c"), ("asyncio", "pipe")])
-def test_a_function_of_a_notebook_or_prompt_fails_with_advice(backend: str, way: str) -> None:
+def test_a_function_of_a_notebook_or_prompt_fails_with_advice(
+    backend: str, way: str
+) -> None:
     code = PROMPT.replace("BACKEND", repr(backend))
     if way == "pipe":
-        done = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-"], input=code, capture_output=True, text=True
+        )
     else:
         done = python("-c", code, stdin=subprocess.DEVNULL, text=True)
     function, argument, result = done.stdout.splitlines()
@@ -308,9 +414,15 @@ def test_a_function_of_a_notebook_or_prompt_fails_with_advice(backend: str, way:
     assert result == "3"
 
 
-def test_a_worker_process_that_dies_fails_only_its_job(backend: str, watched: Watched) -> None:
+def test_a_worker_process_that_dies_fails_only_its_job(
+    backend: str, watched: Watched
+) -> None:
     """If a worker process dies, only its job fails, even if a child of the process holds its socket open."""
-    ways = {"exit": "exit code 5", "crash": "ended by signal SIGSEGV", "fork": "exit code 5"}
+    ways = {
+        "exit": "exit code 5",
+        "crash": "ended by signal SIGSEGV",
+        "fork": "exit code 5",
+    }
     jobs = {how: ProcessJob(bodies.die, how) for how in ways}
     after = ProcessJob(bodies.add, 1)
     run(backend, *jobs.values(), after, jobs_window=1)
@@ -321,7 +433,9 @@ def test_a_worker_process_that_dies_fails_only_its_job(backend: str, watched: Wa
     assert watched.alive() == []
 
 
-def test_an_idle_worker_process_that_has_died_is_replaced(backend: str, watched: Watched) -> None:
+def test_an_idle_worker_process_that_has_died_is_replaced(
+    backend: str, watched: Watched
+) -> None:
     first = ProcessJob(bodies.whoami)
 
     async def kill() -> None:
@@ -337,7 +451,9 @@ def test_an_idle_worker_process_that_has_died_is_replaced(backend: str, watched:
 
 
 @pytest.mark.parametrize(("backend", "when"), [("trio", "busy"), ("asyncio", "idle")])
-def test_workers_end_when_their_program_is_killed(backend: str, watched: Watched, tmp_path: Path, when: str) -> None:
+def test_workers_end_when_their_program_is_killed(
+    backend: str, watched: Watched, tmp_path: Path, when: str
+) -> None:
     code = (
         "import anyio, sys\nfrom tests.jobs.process.process_bodies import add, nap_forever, touch\n"
         "from trioflow import Job, ProcessJob, Scheduler\n"
@@ -364,19 +480,31 @@ def local() -> Any:
     ("arguments", "keywords", "message"),
     [
         ((local(),), {}, r"local.<locals>.inside cannot be sent"),
-        ((lambda: None,), {}, r"<lambda> cannot be sent to a process, which could not find it: define it at the top"),
+        (
+            (lambda: None,),
+            {},
+            r"<lambda> cannot be sent to a process, which could not find it: define it at the top",
+        ),
         ((threading.Lock().acquire,), {}, r"its function \S*acquire cannot be sent"),
         ((bodies.add, 1, threading.Lock()), {}, "argument 2, a lock, cannot be sent"),
-        ((bodies.add, 1), {"c": threading.Lock()}, "argument 'c', a lock, cannot be sent"),
+        (
+            (bodies.add, 1),
+            {"c": threading.Lock()},
+            "argument 'c', a lock, cannot be sent",
+        ),
     ],
 )
-def test_an_unpicklable_call_fails(backend: str, arguments: Any, keywords: Any, message: str, watched: Watched) -> None:
+def test_an_unpicklable_call_fails(
+    backend: str, arguments: Any, keywords: Any, message: str, watched: Watched
+) -> None:
     job = ran(backend, ProcessJob(*arguments, kwargs=keywords))
     with pytest.raises(TypeError, match=message):
         job.result()
 
 
-def test_a_worker_has_no_input_and_prints_as_this_program(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_worker_has_no_input_and_prints_as_this_program(
+    backend: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     """A worker has no input, and prints to this program's output, so that no text gets into its answer."""
     job = ran(backend, ProcessJob(bodies.read_and_print))
     assert job.result() == ""
@@ -397,7 +525,9 @@ def test_functions_of_the_main_module_are_found(backend: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("backend", ["asyncio"])  # the backend makes no difference
-def test_a_main_module_that_starts_a_run_on_import_fails_with_advice(backend: str, tmp_path: Path) -> None:
+def test_a_main_module_that_starts_a_run_on_import_fails_with_advice(
+    backend: str, tmp_path: Path
+) -> None:
     """A worker ends with advice, rather than start the run again, if importing the main module starts a run."""
     program = tmp_path / "program.py"
     program.write_text(
@@ -406,13 +536,20 @@ def test_a_main_module_that_starts_a_run_on_import_fails_with_advice(backend: st
     )
     found = python(program, backend, text=True)
     assert found.stdout == "'abs(-21)': its process has died: exit code 1\n"
-    assert 'put code that must run only once under `if __name__ == "__main__":`' in found.stderr
+    assert (
+        'put code that must run only once under `if __name__ == "__main__":`'
+        in found.stderr
+    )
 
 
 @patiently(0.4, 4, 30)
-def test_reports_of_progress_prevent_idle_timeout(backend: str, watched: Watched, tmp_path: Path, unit: float) -> None:
+def test_reports_of_progress_prevent_idle_timeout(
+    backend: str, watched: Watched, tmp_path: Path, unit: float
+) -> None:
     first = [ProcessJob(bodies.meet, str(tmp_path), 2, True) for _ in range(2)]
-    steady = ProcessJob(bodies.report, [0.1] * 20, unit / 10, idle_timeout=unit, required=first)
+    steady = ProcessJob(
+        bodies.report, [0.1] * 20, unit / 10, idle_timeout=unit, required=first
+    )
     silent = ProcessJob(bodies.report, [0.1], 99, idle_timeout=unit, required=first)
     run(backend, first, steady, silent, processes=2)
     assert steady.result() == "done"
@@ -425,21 +562,31 @@ def test_reports_of_progress_prevent_idle_timeout(backend: str, watched: Watched
 def test_a_run_has_at_most_as_many_worker_processes_as_given(backend: str) -> None:
     jobs = [ProcessJob(bodies.whoami) for _ in range(9)]
     keeper, nested = Scheduler(*jobs[3:6], needs={"cpu": 1}), Scheduler(*jobs[6:])
-    assert Scheduler(*jobs[:3], keeper, nested, pool=Pool(cpu=1), processes=2).run(backend=backend)
+    assert Scheduler(*jobs[:3], keeper, nested, pool=Pool(cpu=1), processes=2).run(
+        backend=backend
+    )
     assert len({job.result()[0] for job in jobs}) <= 2
 
 
-def test_a_run_has_at_most_as_many_worker_processes_as_cpus(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_has_at_most_as_many_worker_processes_as_cpus(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = _job_options.RunResource(lambda: 1, "", None)
-    monkeypatch.setitem(_job_options.RUN_RESOURCES, _process_job.WORKER_PROCESSES_RESOURCE, one)
+    monkeypatch.setitem(
+        _job_options.RUN_RESOURCES, _process_job.WORKER_PROCESSES_RESOURCE, one
+    )
     jobs = [ProcessJob(bodies.whoami) for _ in range(4)]
     run(backend, *jobs)
     assert len({job.result()[0] for job in jobs}) == 1
 
 
-def test_a_nested_scheduler_may_have_its_own_number_of_worker_processes(backend: str, tmp_path: Path) -> None:
+def test_a_nested_scheduler_may_have_its_own_number_of_worker_processes(
+    backend: str, tmp_path: Path
+) -> None:
     meeting = [ProcessJob(bodies.meet, str(tmp_path), 3) for _ in range(3)]
-    assert Scheduler(meeting[0], Scheduler(*meeting[1:], processes=2), processes=1).run(backend=backend, timeout=60)
+    assert Scheduler(meeting[0], Scheduler(*meeting[1:], processes=2), processes=1).run(
+        backend=backend, timeout=60
+    )
 
 
 def test_a_job_that_waits_for_a_worker_process_is_scheduled(backend: str) -> None:
@@ -449,10 +596,19 @@ def test_a_job_that_waits_for_a_worker_process_is_scheduled(backend: str) -> Non
         if job is first:
             seen.extend([second.state, second.granted, scheduler.explain(second)])
 
-    first, second = jobs = [ProcessJob(bodies.whoami, label=label, timeout=30) for label in ("first", "second")]
-    scheduler = Scheduler(*jobs, processes=1, jobs_window=3, instruments=[hooked(job_started=job_started)])
+    first, second = jobs = [
+        ProcessJob(bodies.whoami, label=label, timeout=30)
+        for label in ("first", "second")
+    ]
+    scheduler = Scheduler(
+        *jobs, processes=1, jobs_window=3, instruments=[hooked(job_started=job_started)]
+    )
     assert scheduler.run(backend=backend)
-    assert seen == [JobState.SCHEDULED, {}, "'second' waits for worker processes: 1 of 1 taken by 'first'"]
+    assert seen == [
+        JobState.SCHEDULED,
+        {},
+        "'second' waits for worker processes: 1 of 1 taken by 'first'",
+    ]
     assert first.finished_at is not None
     assert second.started_at is not None
     assert second.started_at >= first.finished_at
@@ -469,26 +625,38 @@ def test_an_executor_has_no_limit_of_worker_processes(backend: str) -> None:
     meeting = threading.Barrier(3)
     jobs = [ProcessJob(meeting.wait, 60) for _ in range(3)]
     with ThreadPoolExecutor(3) as executor:
-        assert Scheduler(Scheduler(*jobs, processes=executor), processes=1).run(backend=backend)
+        assert Scheduler(Scheduler(*jobs, processes=executor), processes=1).run(
+            backend=backend
+        )
 
 
 def test_zero_worker_processes_raise() -> None:
     """`processes=0` raises an error, since no ProcessJob could start."""
-    with pytest.raises(ValueError, match="processes of 's' is 0: give 1 or more worker processes"):
+    with pytest.raises(
+        ValueError, match="processes of 's' is 0: give 1 or more worker processes"
+    ):
         Scheduler(label="s", processes=0)
 
 
 def test_a_pool_with_the_resource_worker_processes_raises() -> None:
-    with pytest.raises(ValueError, match="'worker processes' is the name of a built-in resource"):
+    with pytest.raises(
+        ValueError, match="'worker processes' is the name of a built-in resource"
+    ):
         Pool(**{_process_job.WORKER_PROCESSES_RESOURCE: 3})
 
 
 @patiently(0.5, 3, 20)
-def test_work_that_ended_while_the_program_stood_still_is_in_time(backend: str, tmp_path: Path, unit: float) -> None:
+def test_work_that_ended_while_the_program_stood_still_is_in_time(
+    backend: str, tmp_path: Path, unit: float
+) -> None:
     """A command, and a call in a worker, that ended in time have succeeded, although the program looks too late. A
     program stands still if it is stopped (SIGSTOP, a suspended laptop), or if a job blocks its loop as here."""
-    process = ProcessJob(bodies.announce, str(tmp_path / "process"), unit / 4, timeout=unit)
-    command = CommandJob(["sh", "-c", f"touch {tmp_path}/command; sleep {unit / 4}"], timeout=unit)
+    process = ProcessJob(
+        bodies.announce, str(tmp_path / "process"), unit / 4, timeout=unit
+    )
+    command = CommandJob(
+        ["sh", "-c", f"touch {tmp_path}/command; sleep {unit / 4}"], timeout=unit
+    )
     late = ProcessJob(bodies.announce, str(tmp_path / "late"), 4 * unit, timeout=unit)
 
     async def stand_still() -> None:
@@ -496,12 +664,23 @@ def test_work_that_ended_while_the_program_stood_still_is_in_time(backend: str, 
             await anyio.sleep(0.01)
         time.sleep(2 * unit)  # noqa: ASYNC251 - as if the program were stopped
 
-    run(backend, process, command, late, Job(stand_still, timeout=4 * unit), processes=3)
-    assert (process.result(), process.timed_out, command.result().returncode) == ("done", False, 0)
+    run(
+        backend, process, command, late, Job(stand_still, timeout=4 * unit), processes=3
+    )
+    assert (process.result(), process.timed_out, command.result().returncode) == (
+        "done",
+        False,
+        0,
+    )
     assert isinstance(late.raised_exception(), JobTimeout)
 
 
-def test_log_shows_how_to_cure_a_function_that_cannot_be_sent(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_shows_how_to_cure_a_function_that_cannot_be_sent(
+    backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """The cure was cut out of the middle of the line, because pickle's own message follows it."""
     run(backend, ProcessJob(lambda: 1, critical=False))
-    assert "which could not find it: define it at the top level of a module;" in caplog.text
+    assert (
+        "which could not find it: define it at the top level of a module;"
+        in caplog.text
+    )

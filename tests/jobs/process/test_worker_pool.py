@@ -26,7 +26,9 @@ def meeting(path: Path, number: int) -> list[ProcessJob[tuple[int, int]]]:
     return [ProcessJob(bodies.meet, str(path), number) for _ in range(number)]
 
 
-def test_each_worker_process_is_a_new_interpreter(backend: str, watched: Watched, tmp_path: Path) -> None:
+def test_each_worker_process_is_a_new_interpreter(
+    backend: str, watched: Watched, tmp_path: Path
+) -> None:
     """Each worker process is a child of this program, serves several jobs, and ends with the run."""
     jobs = meeting(tmp_path / "first", 2)
     again = ProcessJob(bodies.whoami, required=jobs)
@@ -54,7 +56,9 @@ def test_a_worker_inherits_the_current_environment_and_directory_of_the_program(
         move(number)
         job = ProcessJob(bodies.place, "TRIOFLOW_PLACE")
         found.append(await job.co_run())
-        await ProcessJob(bodies.die, "exit").co_run()  # so that the next one has a new worker
+        await ProcessJob(
+            bodies.die, "exit"
+        ).co_run()  # so that the next one has a new worker
 
     first = Job(place, 1)
     run(backend, first, Job(place, 2, required=first, run_if="settled"))
@@ -62,7 +66,9 @@ def test_a_worker_inherits_the_current_environment_and_directory_of_the_program(
     assert found == [(str(number), str(tmp_path / str(number))) for number in (1, 2, 3)]
 
 
-def test_workers_of_jobs_that_time_out_early_are_not_lost(backend: str, watched: Watched, tmp_path: Path) -> None:
+def test_workers_of_jobs_that_time_out_early_are_not_lost(
+    backend: str, watched: Watched, tmp_path: Path
+) -> None:
     early = [ProcessJob(bodies.add, 1, timeout=0.001) for _ in range(3)]
     late = meeting(tmp_path / "meeting", 2)
     for job in late:
@@ -70,11 +76,17 @@ def test_workers_of_jobs_that_time_out_early_are_not_lost(backend: str, watched:
     run(backend, *early, *late, processes=3)
     assert [job.state for job in late] == [JobState.SUCCEEDED] * 2
     assert watched.alive() == []
-    run(backend, *(ProcessJob(bodies.add, 1, timeout=0.001) for _ in range(3)), processes=3)
+    run(
+        backend,
+        *(ProcessJob(bodies.add, 1, timeout=0.001) for _ in range(3)),
+        processes=3,
+    )
     assert watched.alive() == []
 
 
-def test_ctrl_c_prints_no_tracebacks_of_workers(backend: str, tmp_path: Path, watched: Watched) -> None:
+def test_ctrl_c_prints_no_tracebacks_of_workers(
+    backend: str, tmp_path: Path, watched: Watched
+) -> None:
     code = (
         "from tests.jobs.process.process_bodies import nap_forever\n"
         "from trioflow import ProcessJob, Scheduler\nimport sys\n"
@@ -104,12 +116,16 @@ def test_a_program_that_ignores_sigchld_may_have_process_jobs(backend: str) -> N
     )
     found = python("-c", code, backend, text=True)
     died, fine = found.stdout.splitlines()
-    assert died.startswith("\"die('exit')\": its process has died: its exit code is unknown")
+    assert died.startswith(
+        "\"die('exit')\": its process has died: its exit code is unknown"
+    )
     assert fine == "8"
     assert "Traceback" not in found.stderr
 
 
-def test_a_process_job_in_a_removed_working_directory_says_so(backend: str, tmp_path: Path) -> None:
+def test_a_process_job_in_a_removed_working_directory_says_so(
+    backend: str, tmp_path: Path
+) -> None:
     code = (
         "import os, sys\nfrom trioflow import ProcessJob, Scheduler\njob = ProcessJob(pow, 2, 3)\n"
         "os.rmdir(os.getcwd())\nScheduler(job).run(backend=sys.argv[1])\nprint(job.raised_exception())\n"
@@ -117,17 +133,24 @@ def test_a_process_job_in_a_removed_working_directory_says_so(backend: str, tmp_
     )
     found = python("-c", code, backend, text=True, cwd=tmp_path)
     assert "left: []" in found.stdout
-    assert "could not be started: the working directory of this program has been removed: change to" in found.stdout
+    assert (
+        "could not be started: the working directory of this program has been removed: change to"
+        in found.stdout
+    )
 
 
 def test_a_worker_ends_silently_if_the_program_reads_no_answers(tmp_path: Path) -> None:
     """A worker ends silently if its connection is reset, for example after three Ctrl-C."""
     control, theirs = socket.socketpair()
     with theirs, (tmp_path / "errors").open("wb") as errors:
-        worker = subprocess.Popen(_worker_pool._worker_command(), stdin=theirs, stderr=errors)
+        worker = subprocess.Popen(
+            _worker_pool._worker_command(), stdin=theirs, stderr=errors
+        )
     for message in (pickle.dumps({}), pickle.dumps((abs, (-1,), {}, {}))):
         control.send(_worker_main.REQUEST_HEADER.pack(len(message), 0) + message)
-    while not select.select([control], [], [], 60)[0]:  # it has something to read, which is not read
+    while not select.select([control], [], [], 60)[
+        0
+    ]:  # it has something to read, which is not read
         pass
     control.close()
     assert worker.wait(PATIENCE) == 0
@@ -161,12 +184,17 @@ if __name__ == "__main__":
 
 
 @patiently(1, 10)
-def test_no_timeout_runs_while_a_worker_imports_the_program(backend: str, tmp_path: Path, unit: int) -> None:
+def test_no_timeout_runs_while_a_worker_imports_the_program(
+    backend: str, tmp_path: Path, unit: int
+) -> None:
     """With a timeout shorter than the imports, no job succeeded: each killed its worker, and the next imported again.
     Until the worker answers, the job is SCHEDULED, others have its slot, and a line says at last what takes long."""
     (tmp_path / "slow.py").write_text(SLOW, "utf-8")
     found = subprocess.run(
-        [sys.executable, tmp_path / "slow.py", backend, str(unit)], capture_output=True, text=True, timeout=PATIENCE
+        [sys.executable, tmp_path / "slow.py", backend, str(unit)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     first, second = found.stdout.splitlines()
     assert first == "True 1 2", found.stderr
@@ -183,7 +211,10 @@ def test_a_worker_that_never_answers_fails_its_job_with_the_reason(
     monkeypatch.setattr(_worker_pool, "START_TIMEOUT", 0.2)
     monkeypatch.setattr(_worker_pool, "REPORT_SECONDS", 0.1)
     monkeypatch.setattr(_worker_pool, "_worker_command", lambda: ["sleep", "1000"])
-    waiting, alone = ProcessJob(bodies.add, 1, label="waiting"), ProcessJob(bodies.add, 1, label="alone")
+    waiting, alone = (
+        ProcessJob(bodies.add, 1, label="waiting"),
+        ProcessJob(bodies.add, 1, label="alone"),
+    )
     called = Job(alone.co_run)
     run(backend, waiting, called)
     for job, name in (waiting, "waiting"), (called, "alone"):
@@ -197,7 +228,9 @@ def test_an_idle_worker_exits_as_python_does(backend: str, tmp_path: Path) -> No
     assert (tmp_path / "ended").exists()
 
 
-def test_a_worker_that_does_not_exit_is_killed(backend: str, monkeypatch: pytest.MonkeyPatch, watched: Watched) -> None:
+def test_a_worker_that_does_not_exit_is_killed(
+    backend: str, monkeypatch: pytest.MonkeyPatch, watched: Watched
+) -> None:
     monkeypatch.setattr(_worker_pool, "EXIT_TIMEOUT", 0.1)
     run(backend, ProcessJob(bodies.leave_thread))
     assert watched.alive() == []
@@ -210,13 +243,29 @@ def test_a_worker_has_the_options_of_the_interpreter(backend: str) -> None:
         "from trioflow import ProcessJob, Scheduler\njob = ProcessJob(options)\n"
         "Scheduler(job).run(backend=sys.argv[1])\nprint(job.result() == options(), options())"
     )
-    words = [sys.executable, "-O", "-W", "error::UserWarning", "-X", "dev", "-X", "utf8", "-c", code, backend]
+    words = [
+        sys.executable,
+        "-O",
+        "-W",
+        "error::UserWarning",
+        "-X",
+        "dev",
+        "-X",
+        "utf8",
+        "-c",
+        code,
+        backend,
+    ]
     found = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE)
-    assert found.stdout == "True (False, True, True, ['default', 'error::UserWarning'])\n", found.stderr
+    assert (
+        found.stdout == "True (False, True, True, ['default', 'error::UserWarning'])\n"
+    ), found.stderr
 
 
 @pytest.mark.parametrize("nice", [0, 5])
-def test_workers_that_die_on_import_fail_one_job_each(backend: str, nice: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_die_on_import_fail_one_job_each(
+    backend: str, nice: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     command, starts = _worker_pool._worker_command(), list[int]()
 
     def fail_twice() -> object:
@@ -224,12 +273,16 @@ def test_workers_that_die_on_import_fail_one_job_each(backend: str, nice: int, m
         return ["false"] if len(starts) <= 2 else command
 
     monkeypatch.setattr(_worker_pool, "_worker_command", fail_twice)
-    jobs = [ProcessJob(bodies.add, 1, nice=nice, retry=Retry(2, first=0)) for _ in range(3)]
+    jobs = [
+        ProcessJob(bodies.add, 1, nice=nice, retry=Retry(2, first=0)) for _ in range(3)
+    ]
     assert Scheduler(*jobs, processes=2).run(backend=backend, timeout=PATIENCE)
     assert sum(job.attempts for job in jobs) == 5
 
 
-def test_a_worker_that_dies_late_is_ended_once(backend: str, monkeypatch: pytest.MonkeyPatch, watched: Watched) -> None:
+def test_a_worker_that_dies_late_is_ended_once(
+    backend: str, monkeypatch: pytest.MonkeyPatch, watched: Watched
+) -> None:
     command, starts, ended = _worker_pool._worker_command(), list[int](), list[int]()
     end = _worker_pool.WorkerProcess.end
 
@@ -237,11 +290,15 @@ def test_a_worker_that_dies_late_is_ended_once(backend: str, monkeypatch: pytest
         starts.append(1)
         return ["sh", "-c", "exec 0<&-; sleep 1000"] if len(starts) == 1 else command
 
-    async def end_and_note(worker: _worker_pool.WorkerProcess, grace: float = 0.0) -> str:
+    async def end_and_note(
+        worker: _worker_pool.WorkerProcess, grace: float = 0.0
+    ) -> str:
         ended.append(worker.pid)
         return await end(worker, grace)
 
-    monkeypatch.setattr(_worker_pool, "EXIT_TIMEOUT", 2)  # until then, the other one has become ready
+    monkeypatch.setattr(
+        _worker_pool, "EXIT_TIMEOUT", 2
+    )  # until then, the other one has become ready
     monkeypatch.setattr(_worker_pool, "_worker_command", first_closes_its_socket)
     monkeypatch.setattr(_worker_pool.WorkerProcess, "end", end_and_note)
     jobs = [ProcessJob(bodies.add, 1, retry=1) for _ in range(2)]
@@ -260,18 +317,38 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize(
-    "words", [["-"], ["/dev/stdin"], ["/dev/fd/0"], ["-m", "cProfile", "-o", "/dev/null", "FILE"]], ids=" ".join
+    "words",
+    [
+        ["-"],
+        ["/dev/stdin"],
+        ["/dev/fd/0"],
+        ["-m", "cProfile", "-o", "/dev/null", "FILE"],
+    ],
+    ids=" ".join,
 )
-def test_a_program_that_workers_cannot_import_is_told_so(tmp_path: Path, words: list[str]) -> None:
+def test_a_program_that_workers_cannot_import_is_told_so(
+    tmp_path: Path, words: list[str]
+) -> None:
     """A worker once read the program from its own standard input, or looked for its functions in `cProfile`."""
     (tmp_path / "flow.py").write_text(FROM_ELSEWHERE)
-    done = python(*(word.replace("FILE", "flow.py") for word in words), cwd=tmp_path, input=FROM_ELSEWHERE, text=True)
-    assert done.stdout.startswith("False 'double()': its function double cannot be sent to a process"), done
+    done = python(
+        *(word.replace("FILE", "flow.py") for word in words),
+        cwd=tmp_path,
+        input=FROM_ELSEWHERE,
+        text=True,
+    )
+    assert done.stdout.startswith(
+        "False 'double()': its function double cannot be sent to a process"
+    ), done
     assert "move it to a module" in done.stdout
 
 
-@pytest.mark.parametrize("word", ["cancel", "cancel it", "drain", "critical", "KeyboardInterrupt"])
-def test_a_worker_that_is_claimed_for_nothing_ends_with_the_run(backend: str, watched: Watched, word: str) -> None:
+@pytest.mark.parametrize(
+    "word", ["cancel", "cancel it", "drain", "critical", "KeyboardInterrupt"]
+)
+def test_a_worker_that_is_claimed_for_nothing_ends_with_the_run(
+    backend: str, watched: Watched, word: str
+) -> None:
     async def say() -> None:
         if word == "KeyboardInterrupt":
             raise KeyboardInterrupt
@@ -281,7 +358,9 @@ def test_a_worker_that_is_claimed_for_nothing_ends_with_the_run(backend: str, wa
 
     first = ProcessJob(bodies.add, 1)
     second = ProcessJob(bodies.add, 1, required=first, label="second")
-    scheduler = Scheduler(first, Job(say, required=first, critical=word == "critical"), second)
+    scheduler = Scheduler(
+        first, Job(say, required=first, critical=word == "critical"), second
+    )
     with contextlib.suppress(KeyboardInterrupt):
         scheduler.run(backend=backend)
     assert watched.alive() == []
@@ -325,7 +404,9 @@ else:
 """
 
 
-def test_a_file_that_is_saved_during_its_import_is_neither_quoted_nor_named(tmp_path: Path) -> None:
+def test_a_file_that_is_saved_during_its_import_is_neither_quoted_nor_named(
+    tmp_path: Path,
+) -> None:
     """A worker once took the text that stood there after its import for what it had imported, and a line said so."""
     file = tmp_path / "flow.py"
     file.write_text(SAVED_DURING_IMPORT)
@@ -359,7 +440,9 @@ if __name__ == "__main__":
 """
 
 
-def test_a_new_worker_that_imports_another_text_than_the_program_is_named_once(tmp_path: Path) -> None:
+def test_a_new_worker_that_imports_another_text_than_the_program_is_named_once(
+    tmp_path: Path,
+) -> None:
     """A worker that ended was replaced by one with the text of now, in the middle of a run, and no line said so. Of two
     such workers, one line does."""
     file = tmp_path / "flow.py"
@@ -367,16 +450,29 @@ def test_a_new_worker_that_imports_another_text_than_the_program_is_named_once(t
     os.utime(file, (1, 1))
     done = python(str(file), text=True)
     assert done.stdout.strip() == "True [2, 2]"
-    assert done.stderr.count("imported flow.py, which has changed since this program loaded it") == 1
+    assert (
+        done.stderr.count(
+            "imported flow.py, which has changed since this program loaded it"
+        )
+        == 1
+    )
     file.write_text(WORKERS_OF_OTHER_TEXT.replace("LIMIT = 1\n", "LIMIT = 3\n"))
     os.utime(file, (1, 1))
     done = python(str(file), text=True)
-    assert (done.stdout.strip(), "has changed since" in done.stderr) == ("True [3, 3]", False)
+    assert (done.stdout.strip(), "has changed since" in done.stderr) == (
+        "True [3, 3]",
+        False,
+    )
     # It quotes the text that it has imported, and not the lines that have taken the place of these.
-    text = WORKERS_OF_OTHER_TEXT.replace("os._exit(1)", "[mend(None)][LIMIT]").replace("hold=True", "journal='db'")
+    text = WORKERS_OF_OTHER_TEXT.replace("os._exit(1)", "[mend(None)][LIMIT]").replace(
+        "hold=True", "journal='db'"
+    )
     file.write_text(text.replace("processes=2", "processes=1"))
     os.utime(file, (1, 1))
-    assert ", in work\n    [mend(None)][LIMIT]\n" in python(str(file), text=True, cwd=tmp_path).stderr
+    assert (
+        ", in work\n    [mend(None)][LIMIT]\n"
+        in python(str(file), text=True, cwd=tmp_path).stderr
+    )
 
 
 def test_workers_that_import_slowly_are_named_once(
@@ -386,5 +482,9 @@ def test_workers_that_import_slowly_are_named_once(
     monkeypatch.setattr(_worker_pool, "REPORT_SECONDS", 0.0)
     jobs = [ProcessJob(abs, -number, nice=number) for number in (1, 2)]
     assert Scheduler(*jobs).run(backend=backend)
-    said = [record.getMessage() for record in caplog.records if "worker processes still import" in record.getMessage()]
+    said = [
+        record.getMessage()
+        for record in caplog.records
+        if "worker processes still import" in record.getMessage()
+    ]
     assert len(said) == 1

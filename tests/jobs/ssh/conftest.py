@@ -7,7 +7,9 @@ from ..posix.process_trees import Watched
 from ..posix.process_trees import watched as watched
 from .servers import LocalConnection, Server, Site, have_sshd
 
-pytestmark = pytest.mark.skipif(not have_sshd(), reason="needs openssh-server and openssh-client")
+pytestmark = pytest.mark.skipif(
+    not have_sshd(), reason="needs openssh-server and openssh-client"
+)
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +29,11 @@ def server(site: Site) -> Server:
 @pytest.fixture(params=["by ssh", "local"])
 def place(request: pytest.FixtureRequest) -> Server | LocalConnection:
     """A place where the same commands behave the same: a server, or this machine without one."""
-    return LocalConnection() if request.param == "local" else cast(Server, request.getfixturevalue("server"))
+    return (
+        LocalConnection()
+        if request.param == "local"
+        else cast(Server, request.getfixturevalue("server"))
+    )
 
 
 @pytest.fixture

@@ -20,12 +20,19 @@ from ...places import PATIENCE
 from ..posix.process_trees import command_line
 
 SSHD = "/usr/sbin/sshd"
-WITHOUT_ROOT_ACCESS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+WITHOUT_ROOT_ACCESS = (
+    ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+    if os.geteuid() == 0
+    else ()
+)
 """Prefix of a command: a program of root then may not write into read-only directories either."""
 
 
 def make_key(path: Path) -> Path:
-    subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-C", "test", "-f", path], check=True)
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-C", "test", "-f", path],
+        check=True,
+    )
     return path
 
 
@@ -45,7 +52,9 @@ class Site:
         )
         self.servers: list[Server] = []
 
-    def serve(self, number: int = 2, prefix: tuple[str, ...] = (), **settings: Any) -> "Server":
+    def serve(
+        self, number: int = 2, prefix: tuple[str, ...] = (), **settings: Any
+    ) -> "Server":
         """Start a server on 127.0.0.number with these settings of sshd_config, by a command with this prefix."""
         server = Server(self, f"127.0.0.{number}", settings, prefix)
         self.servers.append(server)
@@ -67,12 +76,20 @@ class Site:
 class Server:
     """One sshd, its host key and its log."""
 
-    def __init__(self, site: Site, address: str, settings: dict[str, Any], prefix: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        site: Site,
+        address: str,
+        settings: dict[str, Any],
+        prefix: tuple[str, ...] = (),
+    ) -> None:
         self.prefix = prefix
         self.site = site
         self.address = address
         self.port = free_port(address)
-        self.directory = Path(tempfile.mkdtemp(prefix=f"{address}-{self.port}-", dir=site.directory))
+        self.directory = Path(
+            tempfile.mkdtemp(prefix=f"{address}-{self.port}-", dir=site.directory)
+        )
         self.log = self.directory / "log"
         self.host_key = make_key(self.directory / "host_key")
         self.settings = settings
@@ -114,24 +131,41 @@ class Server:
             "SetEnv": "SHLVL=1",  # otherwise bash would read .bashrc, whose content is unknown
             **self.settings,
         }
-        config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("TRIOFLOW")}
+        config.write_text(
+            "".join(f"{name} {value}\n" for name, value in settings.items())
+        )
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("TRIOFLOW")
+        }
         # -r: without executing itself again, which takes 8 ms of a core, for each connection.
         command = [*self.prefix, SSHD, "-D", "-r", "-f", config, "-E", self.log]
         self.log.touch()
         end = time.monotonic() + PATIENCE
         before = self.logged("Server listening on")
-        is_silent = settings["LogLevel"] == "ERROR"  # then it does not log that it listens
+        is_silent = (
+            settings["LogLevel"] == "ERROR"
+        )  # then it does not log that it listens
         while True:
-            if self._process is None or self._process.poll() is not None:  # another process may have the port
-                self._process = subprocess.Popen(command, env=environment, start_new_session=True)
-            if (is_silent or self.logged("Server listening on") > before) and self._answers():
+            if (
+                self._process is None or self._process.poll() is not None
+            ):  # another process may have the port
+                self._process = subprocess.Popen(
+                    command, env=environment, start_new_session=True
+                )
+            if (
+                is_silent or self.logged("Server listening on") > before
+            ) and self._answers():
                 return
             assert time.monotonic() < end, self.log.read_text()
             time.sleep(0.01)
 
     def _answers(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection((self.address, self.port), 1):
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection((self.address, self.port), 1),
+        ):
             return True
         return False
 
@@ -154,7 +188,12 @@ class Server:
         while todo:
             parent = todo.pop()
             with contextlib.suppress(OSError):
-                children = [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+                children = [
+                    int(pid)
+                    for pid in Path(f"/proc/{parent}/task/{parent}/children")
+                    .read_text()
+                    .split()
+                ]
                 own = [pid for pid in children if "sshd" in name_of(pid)]
                 found += own
                 todo += own
@@ -172,7 +211,9 @@ class Server:
         return f"{self.address}:{self.port}"
 
     def node(self, **options: Any) -> SshNode:
-        return SshNode(self.address, **{"port": self.port, "config": self.site.config, **options})
+        return SshNode(
+            self.address, **{"port": self.port, "config": self.site.config, **options}
+        )
 
 
 class LocalConnection:
@@ -207,7 +248,11 @@ def free_port(address: str) -> int:
 
 
 def have_sshd() -> bool:
-    return os.path.exists(SSHD) and shutil.which("ssh") is not None and bool(getpass.getuser())
+    return (
+        os.path.exists(SSHD)
+        and shutil.which("ssh") is not None
+        and bool(getpass.getuser())
+    )
 
 
 def targets(server: Server) -> list[tuple[int, str]]:
@@ -233,7 +278,9 @@ class Proxy:
         self.server = server
         self.delays = list(delays)
         self.count = 0
-        self.waiting = self.peak = 0  # how many connections are kept waiting, and were at most
+        self.waiting = self.peak = (
+            0  # how many connections are kept waiting, and were at most
+        )
         self._listener = socket.create_server((server.address, 0))
         self.port: int = self._listener.getsockname()[1]
         self._sockets: list[socket.socket] = []
@@ -272,7 +319,9 @@ class Proxy:
             delay = self.delays[self.count] if self.count < len(self.delays) else 0
             self.count += 1
             self._sockets.append(client)
-            self._threads.append(threading.Thread(target=self._serve, args=(client, delay)))
+            self._threads.append(
+                threading.Thread(target=self._serve, args=(client, delay))
+            )
             self._threads[-1].start()
 
     def _serve(self, client: socket.socket, delay: float) -> None:
@@ -283,7 +332,9 @@ class Proxy:
             self.waiting -= 1
             with (
                 contextlib.suppress(OSError),
-                socket.create_connection((self.server.address, self.server.port)) as other,
+                socket.create_connection(
+                    (self.server.address, self.server.port)
+                ) as other,
             ):
                 self._sockets.append(other)
                 back = threading.Thread(target=_pass_on, args=(other, client))
@@ -314,7 +365,9 @@ class Impostor:
         self._thread.start()
 
     def node(self, site: Site, **options: Any) -> SshNode:
-        return SshNode("127.0.0.1", **{"port": self.port, "config": site.config, **options})
+        return SshNode(
+            "127.0.0.1", **{"port": self.port, "config": site.config, **options}
+        )
 
     def __enter__(self) -> Self:
         return self

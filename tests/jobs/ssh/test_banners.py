@@ -42,9 +42,18 @@ def test_any_message_of_a_node_is_explained(pieces: list[tuple[str, int]]) -> No
             "Connection closed by UNKNOWN port 65535",
             "/bin/sh: 1: exec: nc: not found",
         ),
-        ("sh: nc: not found\r\nbanner exchange: Connection to UNKNOWN port 65535: Broken pipe", "sh: nc: not found"),
-        ("banner exchange: Connection to UNKNOWN port 65535: Broken pipe", "banner exchange: Connection to UNKNOWN"),
-        ("Welcome\r\nssh: connect to host node port 22: Connection refused", "ssh: connect to host node port 22"),
+        (
+            "sh: nc: not found\r\nbanner exchange: Connection to UNKNOWN port 65535: Broken pipe",
+            "sh: nc: not found",
+        ),
+        (
+            "banner exchange: Connection to UNKNOWN port 65535: Broken pipe",
+            "banner exchange: Connection to UNKNOWN",
+        ),
+        (
+            "Welcome\r\nssh: connect to host node port 22: Connection refused",
+            "ssh: connect to host node port 22",
+        ),
     ],
 )
 def test_the_message_that_names_the_cause_is_shown(text: str, problem: str) -> None:
@@ -54,26 +63,47 @@ def test_the_message_that_names_the_cause_is_shown(text: str, problem: str) -> N
 
 def test_a_banner_of_any_length_is_searched_in_no_time() -> None:
     """A banner of 64 KiB stopped the event loop for an hour, because a pattern of cubic cost was matched against it."""
-    for text in ("Offending in " * 5000, "Offending in :1" * 5000 + CHANGED, "Offending a in " + ":" * 65536 + CHANGED):
+    for text in (
+        "Offending in " * 5000,
+        "Offending in :1" * 5000 + CHANGED,
+        "Offending a in " + ":" * 65536 + CHANGED,
+    ):
         OpenSsh().diagnose(SshNode("node"), text)
 
 
-def test_the_place_of_an_offending_key_is_that_of_the_last_line_which_names_one() -> None:
+def test_the_place_of_an_offending_key_is_that_of_the_last_line_which_names_one() -> (
+    None
+):
     """A banner cannot hide the place that ssh names, with a path that may contain spaces and colons."""
     text = f"Offending RSA key in /banner:7\nOffending ED25519 key in /a b:c/known in use:12\r\n{CHANGED}"
-    assert "in /a b:c/known in use, line 12. " in OpenSsh().diagnose(SshNode("node"), text).problem
+    assert (
+        "in /a b:c/known in use, line 12. "
+        in OpenSsh().diagnose(SshNode("node"), text).problem
+    )
     for line in ("Offending key in :1", "Offending key in /known:x", "Offending key"):
-        assert OpenSsh().diagnose(SshNode("node"), f"{line}\n{CHANGED}").has_keys_placeholder
+        assert (
+            OpenSsh()
+            .diagnose(SshNode("node"), f"{line}\n{CHANGED}")
+            .has_keys_placeholder
+        )
 
 
 @pytest.mark.parametrize("option", ["ForceCommand", "Banner"])
-def test_only_the_end_of_what_a_node_says_is_in_error(backend: str, site: Site, tmp_path: Path, option: str) -> None:
+def test_only_the_end_of_what_a_node_says_is_in_error(
+    backend: str, site: Site, tmp_path: Path, option: str
+) -> None:
     """A login shell that wrote 16 MB and exited stopped the event loop for 6 s, with all of it in the error."""
     text = tmp_path / "text"
     text.write_text("Offending in " * 100_000 + "the end\n")
     shell = {"ForceCommand": f"cat {text}; exit 1"}
     banner = {"Banner": str(text), "PubkeyAuthentication": "no"}
-    job = ran(backend, SshJob(site.serve(5, **(shell if option == "ForceCommand" else banner)).node(), "true"))
+    job = ran(
+        backend,
+        SshJob(
+            site.serve(5, **(shell if option == "ForceCommand" else banner)).node(),
+            "true",
+        ),
+    )
     error = job.raised_exception()
     assert isinstance(error, SshError)
     assert len(str(error)) < MAX_TAIL_BYTES + 1000
@@ -102,25 +132,46 @@ ANSWERS = [
 ]  # fmt: skip
 
 
-def test_whatever_a_node_answers_is_its_own_failure(backend: str, site: Site, tmp_path: Path) -> None:
+def test_whatever_a_node_answers_is_its_own_failure(
+    backend: str, site: Site, tmp_path: Path
+) -> None:
     """A node that answers half reports, huge numbers or control characters fails, and the job on another node runs."""
     (tmp_path / "node.py").write_text(HOSTILE_NODE)
-    server = site.serve(5, ForceCommand=f"{sys.executable} -IS {tmp_path}/node.py {tmp_path}/answer")
+    server = site.serve(
+        5, ForceCommand=f"{sys.executable} -IS {tmp_path}/node.py {tmp_path}/answer"
+    )
     for answer in ANSWERS[backend == "trio" :: 2]:
         (tmp_path / "answer").write_text(answer)
-        bad = SshJob(server.node(), "true", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, critical=False)
+        bad = SshJob(
+            server.node(),
+            "true",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            critical=False,
+        )
         good = SshJob(LocalNode(), "true")
         run(backend, bad, good)
         error = bad.raised_exception() if bad.state is JobState.FAILED else None
         assert error is None or isinstance(error, (SshError, CommandError)), answer
         assert good.state is JobState.SUCCEEDED
     (tmp_path / "answer").write_text("MARK start\n" + END.format(0, "0m0s"))
-    run(backend, bad := SshJob(server.node(), "true", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-    assert bad.state is JobState.SUCCEEDED  # so the node has found its mark, and what it answered above was read
+    run(
+        backend,
+        bad := SshJob(
+            server.node(), "true", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ),
+    )
+    assert (
+        bad.state is JobState.SUCCEEDED
+    )  # so the node has found its mark, and what it answered above was read
 
 
-@given(st.binary(max_size=20) | st.integers(0, 10**30).map(lambda number: b"%d\n" % number))
+@given(
+    st.binary(max_size=20) | st.integers(0, 10**30).map(lambda number: b"%d\n" % number)
+)
 def test_the_number_of_cpus_has_bounds(answer: bytes) -> None:
     """A node that named three billion CPUs had as many slots, and took all memory."""
     assert 1 <= parse_cpu_count(answer) <= MAX_CPUS
-    assert [parse_cpu_count(text) for text in (b"8\n", b"0", b"-1", b"x", b"9999999")] == [8, 1, 1, 1, MAX_CPUS]
+    assert [
+        parse_cpu_count(text) for text in (b"8\n", b"0", b"-1", b"x", b"9999999")
+    ] == [8, 1, 1, 1, MAX_CPUS]

@@ -15,7 +15,19 @@ from typing import Any
 import anyio
 import pytest
 import trioflow
-from trioflow import Job, JobState, Pull, Push, Scheduler, SshJob, SshNode, SshService, StopReason, Unreachable, _posix
+from trioflow import (
+    Job,
+    JobState,
+    Pull,
+    Push,
+    Scheduler,
+    SshJob,
+    SshNode,
+    SshService,
+    StopReason,
+    Unreachable,
+    _posix,
+)
 from trioflow.abc import incidents_of, reported_state, waiting
 from trioflow.jobs.ssh import _connections
 from trioflow.jobs.ssh._transport import READY, Gateway, OpenSsh
@@ -37,7 +49,9 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def nothing_left(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Check that a test leaves no process on this machine, no directory of sockets, and no open file."""
-    sockets = Path(tempfile.mkdtemp(prefix="tf", dir="/tmp"))  # short enough for sockets
+    sockets = Path(
+        tempfile.mkdtemp(prefix="tf", dir="/tmp")
+    )  # short enough for sockets
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(sockets))
     files = os.listdir("/proc/self/fd")
     yield
@@ -59,15 +73,22 @@ def unreachable(backend: str, *jobs: SshJob) -> Iterator[Unreachable]:
 def peak(server: Server, since: int) -> int:
     """Return how many sessions there were at once, by the server's log from a position on."""
     now = most = 0
-    for event in re.findall("Starting session|Close session", server.log.read_bytes()[since:].decode()):
+    for event in re.findall(
+        "Starting session|Close session", server.log.read_bytes()[since:].decode()
+    ):
         now += 1 if event == "Starting session" else -1
         most = max(most, now)
     return most
 
 
 # ---- the directory of the sockets
-@pytest.mark.parametrize("kind", ["of another user", "in a directory of another user", "open to a group", "missing"])
-def test_sockets_avoid_a_directory_of_others(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    ["of another user", "in a directory of another user", "open to a group", "missing"],
+)
+def test_sockets_avoid_a_directory_of_others(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever owns a directory can replace the sockets in it, so `XDG_RUNTIME_DIR` is used only if it is private."""
     parent = Path(tempfile.mkdtemp(prefix="tf", dir="/tmp"))
     runtime_directory = parent / "run"
@@ -83,7 +104,11 @@ def test_sockets_avoid_a_directory_of_others(kind: str, tmp_path: Path, monkeypa
 
         def lstat(path: Any) -> Any:
             status = real(path)
-            return SimpleNamespace(st_uid=status.st_uid + 1, st_mode=status.st_mode) if path == str(parent) else status
+            return (
+                SimpleNamespace(st_uid=status.st_uid + 1, st_mode=status.st_mode)
+                if path == str(parent)
+                else status
+            )
 
         monkeypatch.setattr(os, "lstat", lstat)
     path = Path(_connections._make_private_directory())
@@ -109,28 +134,48 @@ def test_many_commands_on_many_nodes_use_one_connection_per_node(
     names = trioflow.SshNodes(f"many-{backend}-[1-200]", config=site.config)
     before = server.accepted
     line = "echo {node} >> {file}; echo {node}"
-    jobs = [SshJob(names[one % 200], line, values={"file": tmp_path / str(one)}, stdout=PIPE) for one in range(2000)]
+    jobs = [
+        SshJob(
+            names[one % 200], line, values={"file": tmp_path / str(one)}, stdout=PIPE
+        )
+        for one in range(2000)
+    ]
     assert Scheduler(*jobs, jobs_window=100).run(backend=backend)
     assert server.accepted == before + 200
     for number, job in enumerate(jobs):
         said = f"{job.node.hostname}\n"
-        assert job.result().stdout.decode() == (tmp_path / str(number)).read_text() == said
+        assert (
+            job.result().stdout.decode() == (tmp_path / str(number)).read_text() == said
+        )
 
 
 def test_all_jobs_of_a_node_share_one_connection(backend: str, server: Server) -> None:
     before = server.accepted
-    service = SshService(server.node(), "echo up; exec sleep 1000", ready=trioflow.OutputLine("up"))
+    service = SshService(
+        server.node(), "echo up; exec sleep 1000", ready=trioflow.OutputLine("up")
+    )
     jobs = [SshJob(server.node(), f"echo {number}", stdout=PIPE) for number in range(4)]
-    run(backend, service, *jobs[:2], Scheduler(jobs[2], Scheduler(jobs[3]), required=service))
-    assert [job.result().stdout for job in jobs] == [f"{number}\n".encode() for number in range(4)]
+    run(
+        backend,
+        service,
+        *jobs[:2],
+        Scheduler(jobs[2], Scheduler(jobs[3]), required=service),
+    )
+    assert [job.result().stdout for job in jobs] == [
+        f"{number}\n".encode() for number in range(4)
+    ]
     assert server.accepted == before + 1
 
 
 @pytest.mark.parametrize("end", [StopReason.COMPLETED, StopReason.CRITICAL])
-def test_the_connection_is_closed_at_any_end_of_the_run(backend: str, server: Server, end: StopReason) -> None:
+def test_the_connection_is_closed_at_any_end_of_the_run(
+    backend: str, server: Server, end: StopReason
+) -> None:
     """After a run that was completed or stopped, no ssh session is left on the server."""
     job = SshJob(server.node(), "echo")
-    scheduler = Scheduler(job, Job(fail, 0, required=job, critical=end is StopReason.CRITICAL))
+    scheduler = Scheduler(
+        job, Job(fail, 0, required=job, critical=end is StopReason.CRITICAL)
+    )
     scheduler.run(backend=backend)
     assert scheduler.stop_reason is end
     end_of_patience = time.monotonic() + PATIENCE
@@ -147,15 +192,23 @@ class MissesFirstSignal(OpenSsh):
 
     def connect(self, node: SshNode, socket: str, gateway: Gateway | None) -> list[str]:
         second = f"echo ended > {self.ended}; exit"
-        return ["sh", "-c", f"trap 'trap \"{second}\" TERM' TERM; echo {READY}; while :; do sleep 0.02; done"]
+        return [
+            "sh",
+            "-c",
+            f"trap 'trap \"{second}\" TERM' TERM; echo {READY}; while :; do sleep 0.02; done",
+        ]
 
     def run(self, node: SshNode, socket: str, line: str) -> list[str]:
         return ["sh", "-c", line]
 
 
-def test_master_that_misses_signal_gets_another(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_master_that_misses_signal_gets_another(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Once, one run in twenty waited two seconds for a master that had missed a signal, and then killed it."""
-    monkeypatch.setattr(_connections, "OpenSsh", lambda: MissesFirstSignal(tmp_path / "ended"))
+    monkeypatch.setattr(
+        _connections, "OpenSsh", lambda: MissesFirstSignal(tmp_path / "ended")
+    )
     run(backend, SshJob(SshNode("node"), "true"))
     assert (tmp_path / "ended").read_text() == "ended\n"
 
@@ -165,15 +218,24 @@ class LosesTransfers(MissesFirstSignal):
 
     def transfer(self, node: SshNode, socket: str) -> list[str]:
         text = "mux_client_request_session: read from master failed: Broken pipe"
-        return ["sh", "-c", f"echo '{text}' >&2; echo 'Connection closed by UNKNOWN port 65535' >&2; exit 255"]
+        return [
+            "sh",
+            "-c",
+            f"echo '{text}' >&2; echo 'Connection closed by UNKNOWN port 65535' >&2; exit 255",
+        ]
 
 
 def test_a_transfer_says_that_its_connection_was_lost(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_connections, "OpenSsh", lambda: LosesTransfers(tmp_path / "ended"))
+    monkeypatch.setattr(
+        _connections, "OpenSsh", lambda: LosesTransfers(tmp_path / "ended")
+    )
     job = ran(backend, SshJob(SshNode("node"), Pull("x", to=f"{tmp_path}/y")))
-    assert str(job.raised_exception()) == f"node: Pull(x, to={tmp_path}/y): the connection was lost"
+    assert (
+        str(job.raised_exception())
+        == f"node: Pull(x, to={tmp_path}/y): the connection was lost"
+    )
 
 
 def test_the_sessions_of_a_node_are_limited(
@@ -193,8 +255,14 @@ def test_a_job_that_waits_for_a_session_holds_nothing_and_has_time(
     """Jobs once waited for a session RUNNING, in a slot, and "did not end" within timeouts before they had begun."""
     monkeypatch.setattr(_connections, "MAX_SESSIONS", 1)
     node, states = server.node(), list[list[JobState]]()
-    options: dict[str, Any] = {"timeout": 2.5 * unit, "on_start": lambda _: states.append([job.state for job in jobs])}
-    jobs = [SshJob(node, f"sleep {unit}", label=str(number), **options) for number in range(4)]
+    options: dict[str, Any] = {
+        "timeout": 2.5 * unit,
+        "on_start": lambda _: states.append([job.state for job in jobs]),
+    }
+    jobs = [
+        SshJob(node, f"sleep {unit}", label=str(number), **options)
+        for number in range(4)
+    ]
     assert Scheduler(*jobs, Job(nothing), jobs_window=2).run(backend=backend)
     assert states[0] == [JobState.RUNNING, *[JobState.SCHEDULED] * 3]
 
@@ -205,24 +273,38 @@ def test_a_job_for_which_services_leave_no_session_is_refused(
     """If services hold all sessions of a node until the run ends, a job that needs one could never start."""
     monkeypatch.setattr(_connections, "MAX_SESSIONS", 1)
     node = server.node()
-    service = SshService(node, "echo up; exec sleep 60", ready=trioflow.OutputLine("up"))
-    with pytest.raises(ValueError, match=r"services reserve 1 of 1 until the run ends .*: it could never start"):
+    service = SshService(
+        node, "echo up; exec sleep 60", ready=trioflow.OutputLine("up")
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"services reserve 1 of 1 until the run ends .*: it could never start",
+    ):
         Scheduler(service, SshJob(node, "true")).run(backend=backend)
 
 
 @pytest.mark.parametrize("kind", ["job", "service"])
 @patiently(1, 10, 40)
-def test_the_time_to_connect_is_no_part_of_a_timeout(backend: str, server: Server, kind: str, unit: float) -> None:
+def test_the_time_to_connect_is_no_part_of_a_timeout(
+    backend: str, server: Server, kind: str, unit: float
+) -> None:
     """A connection that takes longer than a job's timeout once never succeeded, whatever the job's `retry`."""
     with Proxy(server, 1.5 * unit) as proxy:
         node = proxy.node()
         job: SshJob | SshService = SshJob(node, "true", timeout=1.2 * unit)
         if kind == "service":
-            job = SshService(node, "echo up; exec sleep 60", ready=trioflow.OutputLine("up"), timeout=1.2 * unit)
+            job = SshService(
+                node,
+                "echo up; exec sleep 60",
+                ready=trioflow.OutputLine("up"),
+                timeout=1.2 * unit,
+            )
         assert Scheduler(job, Job(anyio.sleep, 0, required=job)).run(backend=backend)
 
 
-def test_sessions_rejected_by_maxsessions_of_a_server_are_retried(backend: str, site: Site) -> None:
+def test_sessions_rejected_by_maxsessions_of_a_server_are_retried(
+    backend: str, site: Site
+) -> None:
     """Sessions that a server rejects because of its MaxSessions are requested again over the same connection."""
     server = site.serve(2, MaxSessions=2)
     jobs = [SshJob(server.node(), "sleep 0.05; echo x", stdout=PIPE) for _ in range(5)]
@@ -233,12 +315,20 @@ def test_sessions_rejected_by_maxsessions_of_a_server_are_retried(backend: str, 
 
 
 @patiently(0.6, 6, 30)
-def test_a_job_that_learns_of_a_lower_maxsessions_goes_back_to_wait(backend: str, site: Site, unit: float) -> None:
+def test_a_job_that_learns_of_a_lower_maxsessions_goes_back_to_wait(
+    backend: str, site: Site, unit: float
+) -> None:
     """It held a slot, RUNNING, while its timeout ran, and failed by that though its command had not begun."""
     server = site.serve(2, MaxSessions=1)
     node, states = server.node(), list[list[JobState]]()
-    options: dict[str, Any] = {"timeout": 2.5 * unit, "on_start": lambda _: states.append([job.state for job in jobs])}
-    jobs = [SshJob(node, f"sleep {unit}", label=str(number), **options) for number in range(4)]
+    options: dict[str, Any] = {
+        "timeout": 2.5 * unit,
+        "on_start": lambda _: states.append([job.state for job in jobs]),
+    }
+    jobs = [
+        SshJob(node, f"sleep {unit}", label=str(number), **options)
+        for number in range(4)
+    ]
     seen = list[list[JobState]]()
 
     async def look() -> None:
@@ -257,21 +347,34 @@ def test_a_service_that_holds_the_only_session_of_a_server_is_named(
 ) -> None:
     server = site.serve(2, MaxSessions=1)
     node = server.node()
-    service = SshService(node, "echo up; exec sleep 60", ready=trioflow.OutputLine("up"), label="the service")
+    service = SshService(
+        node,
+        "echo up; exec sleep 60",
+        ready=trioflow.OutputLine("up"),
+        label="the service",
+    )
     job = SshJob(node, "true", required=service, label="the job", timeout=60)
     scheduler = Scheduler(service, job, timeout=4)
     assert not scheduler.run(backend=backend)
     assert job.state is JobState.CANCELLED
-    assert re.search("the job.*sessions of .*: 1 of 1 taken by 'the service'", caplog.text)
+    assert re.search(
+        "the job.*sessions of .*: 1 of 1 taken by 'the service'", caplog.text
+    )
     server.stop()
 
 
-def test_a_command_by_hand_in_a_job_waits_for_a_session_in_place(backend: str, site: Site) -> None:
+def test_a_command_by_hand_in_a_job_waits_for_a_session_in_place(
+    backend: str, site: Site
+) -> None:
     """The body of another job runs the command: only this job is known to the engine, and it has begun."""
     server = site.serve(2, MaxSessions=1)
 
     async def by_hand(number: int) -> Any:
-        return (await SshJob(server.node(), f"sleep 0.3; echo {number}", stdout=PIPE).co_run()).stdout
+        return (
+            await SshJob(
+                server.node(), f"sleep 0.3; echo {number}", stdout=PIPE
+            ).co_run()
+        ).stdout
 
     jobs = [Job(by_hand, number) for number in range(3)]
     run(backend, *jobs)
@@ -279,27 +382,41 @@ def test_a_command_by_hand_in_a_job_waits_for_a_session_in_place(backend: str, s
     server.stop()
 
 
-def test_the_second_step_of_a_job_waits_for_a_session_in_place(backend: str, site: Site, tmp_path: Path) -> None:
+def test_the_second_step_of_a_job_waits_for_a_session_in_place(
+    backend: str, site: Site, tmp_path: Path
+) -> None:
     """A job of which a step has begun is not called again: the step would be repeated."""
     server = site.serve(2, MaxSessions=1)
     jobs = [
-        SshJob(server.node(), [f"echo x >> {tmp_path}/{number}", "sleep 0.2"], label=str(number)) for number in range(3)
+        SshJob(
+            server.node(),
+            [f"echo x >> {tmp_path}/{number}", "sleep 0.2"],
+            label=str(number),
+        )
+        for number in range(3)
     ]
     run(backend, *jobs)
     assert [(tmp_path / str(number)).read_text() for number in range(3)] == ["x\n"] * 3
     server.stop()
 
 
-def test_transfers_rejected_by_maxsessions_of_a_server_are_retried(backend: str, site: Site, tmp_path: Path) -> None:
+def test_transfers_rejected_by_maxsessions_of_a_server_are_retried(
+    backend: str, site: Site, tmp_path: Path
+) -> None:
     """Transfers that a server rejects because of its MaxSessions are retried, whatever the LogLevel of ssh."""
     server = site.serve(2, MaxSessions=1)
     config = tmp_path / "config"
     config.write_text(f"LogLevel QUIET\n{site.config.read_text()}")
     (tmp_path / "file").write_text("x")
     node = server.node(config=config)
-    jobs = [SshJob(node, Push(tmp_path / "file", to=tmp_path / f"copy {number}")) for number in range(3)]
+    jobs = [
+        SshJob(node, Push(tmp_path / "file", to=tmp_path / f"copy {number}"))
+        for number in range(3)
+    ]
     run(backend, *jobs)
-    assert [(tmp_path / f"copy {number}").read_text() for number in range(3)] == ["x"] * 3
+    assert [(tmp_path / f"copy {number}").read_text() for number in range(3)] == [
+        "x"
+    ] * 3
     server.stop()
 
 
@@ -312,7 +429,12 @@ INTERACTIVE_SETTINGS = [
 @pytest.mark.parametrize("setting", INTERACTIVE_SETTINGS)
 @pytest.mark.parametrize("has_gateway", [False, True])
 def test_what_the_configuration_says_of_sessions_does_no_harm(
-    backend: str, site: Site, server: Server, tmp_path: Path, setting: str, has_gateway: bool
+    backend: str,
+    site: Site,
+    server: Server,
+    tmp_path: Path,
+    setting: str,
+    has_gateway: bool,
 ) -> None:
     """Settings for interactive use, or for tunnels, harm no command, no input, no copy, and no way by a gateway."""
     config = tmp_path / "config"
@@ -327,7 +449,11 @@ def test_what_the_configuration_says_of_sessions_does_no_harm(
 
 
 def test_an_ssh_that_lacks_newer_settings_is_used_without_them(
-    backend: str, site: Site, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backend: str,
+    site: Site,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An ssh before 8.7, which rejects what it does not know, gets no setting that it does not print."""
     starts = tmp_path / "starts"
@@ -346,7 +472,12 @@ def test_an_ssh_that_lacks_newer_settings_is_used_without_them(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     (tmp_path / "file").write_text("x")
     first = SshJob(server.node(), Push(tmp_path / "file", to=tmp_path / "copy"))
-    second = SshJob(server.node(connect_timeout=PATIENCE, gateway=server.node()), "echo y", stdout=PIPE, required=first)
+    second = SshJob(
+        server.node(connect_timeout=PATIENCE, gateway=server.node()),
+        "echo y",
+        stdout=PIPE,
+        required=first,
+    )
     run(backend, first, second)
     assert ((tmp_path / "copy").read_text(), second.result().stdout) == ("x", b"y\n")
     assert starts.read_text().splitlines()[:3] == ["ssh", "ssh", "sftp"]
@@ -362,16 +493,23 @@ def test_connections_dropped_by_max_startups_are_retried(
     nodes = trioflow.SshNodes(f"crowd-{backend}-[1-3]", config=site.config)
     jobs = [SshJob(node, "echo {node}", stdout=PIPE) for node in nodes]
     run(backend, *jobs)
-    assert [job.result().stdout.decode() for job in jobs] == [f"{node.hostname}\n" for node in nodes]
+    assert [job.result().stdout.decode() for job in jobs] == [
+        f"{node.hostname}\n" for node in nodes
+    ]
     assert server.accepted == 3
     server.stop()
 
 
-def test_the_handshakes_at_once_are_limited(backend: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_handshakes_at_once_are_limited(
+    backend: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No more handshakes than the limit are under way at once, however many nodes there are."""
     monkeypatch.setattr(_connections, "MAX_HANDSHAKES", 2)
     with Proxy(server, *[0.3] * 4) as proxy:
-        jobs = [SshJob(proxy.node(connect_timeout=30 + number), "true") for number in range(4)]
+        jobs = [
+            SshJob(proxy.node(connect_timeout=30 + number), "true")
+            for number in range(4)
+        ]
         run(backend, *jobs)
         assert proxy.peak <= 2
         assert all(job.state is JobState.SUCCEEDED for job in jobs)
@@ -379,13 +517,20 @@ def test_the_handshakes_at_once_are_limited(backend: str, server: Server, monkey
 
 @patiently(0.6, 6, 30)
 def test_nodes_that_hang_do_not_keep_others_from_connecting(
-    backend: str, site: Site, server: Server, unit: float, monkeypatch: pytest.MonkeyPatch
+    backend: str,
+    site: Site,
+    server: Server,
+    unit: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Once, hanging nodes took all handshakes, and a healthy node was given up before it was tried."""
     monkeypatch.setattr(_connections, "MAX_HANDSHAKES", 2)
     with Impostor() as impostor:
         hanging = [
-            SshJob(impostor.node(site, username=f"u{number}", connect_timeout=1.2 * unit), "true")
+            SshJob(
+                impostor.node(site, username=f"u{number}", connect_timeout=1.2 * unit),
+                "true",
+            )
             for number in range(2)
         ]
         healthy = SshJob(server.node(connect_timeout=unit), "true")
@@ -399,15 +544,24 @@ def test_connect_timeout_does_not_run_while_other_nodes_connect(
 ) -> None:
     monkeypatch.setattr(_connections, "MAX_HANDSHAKES", 1)
     with Proxy(server, unit, unit) as proxy:
-        nodes = [proxy.node(connect_timeout=1.9 * unit - number / 10) for number in range(2)]
+        nodes = [
+            proxy.node(connect_timeout=1.9 * unit - number / 10) for number in range(2)
+        ]
         jobs = [SshJob(node, "true") for node in nodes]
         Scheduler(*jobs).run(backend=backend)
     assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 2
 
 
-@pytest.mark.parametrize(("backend", "way"), [("trio", "ProxyCommand"), ("asyncio", "ProxyJump")])
+@pytest.mark.parametrize(
+    ("backend", "way"), [("trio", "ProxyCommand"), ("asyncio", "ProxyJump")]
+)
 def test_handshakes_of_nodes_behind_a_gateway_of_the_configuration_are_limited(
-    backend: str, way: str, site: Site, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backend: str,
+    way: str,
+    site: Site,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Handshakes are limited also for nodes behind a gateway of ssh's configuration, whose server might drop some."""
     monkeypatch.setattr(_connections, "MAX_HANDSHAKES", 1)
@@ -416,14 +570,18 @@ def test_handshakes_of_nodes_behind_a_gateway_of_the_configuration_are_limited(
     config.write_text(site.config.read_text())
     with Proxy(gateway, *[0.5] * 2) as proxy, config.open("a") as file:
         for number, one in enumerate((server, gateway)):
-            file.write(f"Host inner-{number}\n  HostName {one.address}\n  Port {one.port}\n")
+            file.write(
+                f"Host inner-{number}\n  HostName {one.address}\n  Port {one.port}\n"
+            )
             file.write(f"  HostKeyAlias [{one.address}]:{one.port}\n")
         file.write("Host inner-*\n")
         command = f"ssh -F {config} -p {proxy.port} -W %h:%p {gateway.address}"
         jump = f"{gateway.address}:{proxy.port}"
         file.write(f"  {way} {command if way == 'ProxyCommand' else jump}\n")
         file.flush()
-        jobs = [SshJob(SshNode(f"inner-{one}", config=config), "true") for one in range(2)]
+        jobs = [
+            SshJob(SshNode(f"inner-{one}", config=config), "true") for one in range(2)
+        ]
         run(backend, *jobs)
         assert proxy.peak == 1
     assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 2
@@ -431,7 +589,9 @@ def test_handshakes_of_nodes_behind_a_gateway_of_the_configuration_are_limited(
 
 
 @patiently(2, 20)
-def test_jobs_that_wait_for_a_connection_leave_their_slots_to_others(backend: str, server: Server, unit: float) -> None:
+def test_jobs_that_wait_for_a_connection_leave_their_slots_to_others(
+    backend: str, server: Server, unit: float
+) -> None:
     with Proxy(server, unit) as proxy:
         name = proxy.node().name
         first = SshJob(proxy.node(), "true")
@@ -441,22 +601,35 @@ def test_jobs_that_wait_for_a_connection_leave_their_slots_to_others(backend: st
         async def cancel() -> None:
             while not proxy.count:  # noqa: ASYNC110 - it has no event
                 await anyio.sleep(0.01)
-            seen.append([(job.state, getattr(waiting(job), "text", "")) for job in (first, *others)])
+            seen.append(
+                [
+                    (job.state, getattr(waiting(job), "text", ""))
+                    for job in (first, *others)
+                ]
+            )
             seen.append(scheduler.explain(others[0]))
             first.cancel()
 
         scheduler = Scheduler(first, *others, Job(cancel), jobs_window=1)
         assert scheduler.run(backend=backend)
         assert seen[0] == [(JobState.SCHEDULED, f"connecting to {name}")] * 3
-        assert seen[1] == f"'{name}: echo x' waits for sessions of {name}: connecting to {name}"
+        assert (
+            seen[1]
+            == f"'{name}: echo x' waits for sessions of {name}: connecting to {name}"
+        )
         assert first.state is JobState.CANCELLED
         assert [job.result().stdout for job in others] == [b"x\n"] * 2
         assert proxy.count == 1
 
 
-def test_nobody_connects_for_a_job_that_waits_no_longer(backend: str, site: Site) -> None:
+def test_nobody_connects_for_a_job_that_waits_no_longer(
+    backend: str, site: Site
+) -> None:
     with Impostor() as impostor:
-        jobs = [SshJob(impostor.node(site, connect_timeout=10 * PATIENCE), "true") for _ in range(2)]
+        jobs = [
+            SshJob(impostor.node(site, connect_timeout=10 * PATIENCE), "true")
+            for _ in range(2)
+        ]
 
         async def cancel() -> None:
             while not impostor.count:  # noqa: ASYNC110 - it has no event
@@ -464,11 +637,16 @@ def test_nobody_connects_for_a_job_that_waits_no_longer(backend: str, site: Site
             for job in jobs:
                 job.cancel()
 
-        assert run(backend, *jobs, Job(cancel), timeout=PATIENCE).stop_reason is StopReason.COMPLETED
+        assert (
+            run(backend, *jobs, Job(cancel), timeout=PATIENCE).stop_reason
+            is StopReason.COMPLETED
+        )
     assert [job.state for job in jobs] == [JobState.CANCELLED] * 2
 
 
-def test_cancelled_query_of_settings_is_repeated(backend: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancelled_query_of_settings_is_repeated(
+    backend: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """When the query of ssh's settings was cancelled, the jobs that came later once had no ProxyJump or host keys."""
     asked: list[SshNode] = []
     real = OpenSsh.settings
@@ -496,7 +674,11 @@ def test_settings_of_ssh_are_queried_once_for_each_node(
 ) -> None:
     asked: list[SshNode] = []
     real = OpenSsh.settings
-    monkeypatch.setattr(OpenSsh, "settings", lambda self, node: [asked.append(node), real(self, node)][1])
+    monkeypatch.setattr(
+        OpenSsh,
+        "settings",
+        lambda self, node: [asked.append(node), real(self, node)][1],
+    )
     site.alias(f"few-{backend}-*", server)
     nodes = trioflow.SshNodes(f"few-{backend}-[1-3]", config=site.config)
     run(backend, *(SshJob(node, "true") for node in nodes for _ in range(2)))
@@ -509,7 +691,12 @@ def test_a_broken_connection_ends_the_command_with_an_error(
 ) -> None:
     """A command whose connection breaks may have done its work, so it is not run again; later jobs connect anew."""
     before = server.accepted
-    job = SshJob(server.node(), f"echo x >> {tmp_path}/begun; sleep 1000", env=mark, terminate_grace=0.1)
+    job = SshJob(
+        server.node(),
+        f"echo x >> {tmp_path}/begun; sleep 1000",
+        env=mark,
+        terminate_grace=0.1,
+    )
     after = SshJob(server.node(), "echo after", stdout=PIPE).requires(job, settled=True)
 
     async def cut() -> None:
@@ -520,7 +707,9 @@ def test_a_broken_connection_ends_the_command_with_an_error(
     error = job.raised_exception()
     assert isinstance(error, trioflow.SshError)
     assert error.started
-    assert "the connection was lost, which ends the command on the node: echo x" in str(error)
+    assert "the connection was lost, which ends the command on the node: echo x" in str(
+        error
+    )
     assert (tmp_path / "begun").read_text() == "x\n"
     assert after.result().stdout == b"after\n"
     assert server.accepted == before + 2
@@ -537,8 +726,14 @@ def test_a_connection_whose_process_is_killed_is_opened_again(
     first = SshJob(node, "true")
 
     def masters() -> list[int]:
-        found = {int(path.name): command_line(path).split() for path in watched.processes()}
-        return [pid for pid, words in found.items() if "-M" in words and words[-1] == server.address]
+        found = {
+            int(path.name): command_line(path).split() for path in watched.processes()
+        }
+        return [
+            pid
+            for pid, words in found.items()
+            if "-M" in words and words[-1] == server.address
+        ]
 
     async def kill() -> None:
         for pid in masters():
@@ -551,14 +746,18 @@ def test_a_connection_whose_process_is_killed_is_opened_again(
     later = [SshJob(node, "echo x", stdout=PIPE, required=between) for _ in range(2)]
     before = server.accepted
     run(backend, first, between, *later)
-    assert [job.result(default=None) and job.result().stdout for job in later] == [b"x\n"] * 2
+    assert [job.result(default=None) and job.result().stdout for job in later] == [
+        b"x\n"
+    ] * 2
     assert server.accepted == before + 2
     if behind:
         inner.stop()
 
 
 # ---- unreachable nodes
-def test_all_jobs_of_an_unreachable_node_share_its_connection_attempts(backend: str, site: Site) -> None:
+def test_all_jobs_of_an_unreachable_node_share_its_connection_attempts(
+    backend: str, site: Site
+) -> None:
     """All jobs of an unreachable node fail after the same three attempts, each with a separate error object."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
     jobs = [SshJob(node, "true") for _ in range(5)]
@@ -580,8 +779,13 @@ def test_jobs_that_are_retried_share_each_further_attempt_to_connect(
 
     monkeypatch.setattr(_connections.Connection, "_try_to_open", counted)
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"))
-    run(backend, *(SshJob(node, "true", retry=trioflow.Retry(2, first=0)) for _ in range(3)))
-    assert len(tries) < 1 + 3 + 3  # one that has just failed when a job comes is shared no more
+    run(
+        backend,
+        *(SshJob(node, "true", retry=trioflow.Retry(2, first=0)) for _ in range(3)),
+    )
+    assert (
+        len(tries) < 1 + 3 + 3
+    )  # one that has just failed when a job comes is shared no more
 
 
 def test_nodes_of_one_name_have_sessions_of_their_own() -> None:
@@ -591,7 +795,9 @@ def test_nodes_of_one_name_have_sessions_of_their_own() -> None:
     assert len({_connections._SESSION_RESOURCES[node] for node in nodes}) == 3
 
 
-def test_no_traceback_for_an_unreachable_node(backend: str, site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_traceback_for_an_unreachable_node(
+    backend: str, site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
     """For an unreachable node, `debrief` shows no traceback, since all its frames would belong to libraries."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
     scheduler = Scheduler(SshJob(node, "true"), SshJob(node, Push(__file__, to="x")))
@@ -602,28 +808,54 @@ def test_no_traceback_for_an_unreachable_node(backend: str, site: Site, capsys: 
     assert "Traceback" not in said
 
 
-def test_jobs_of_a_skipped_node_are_skipped_and_run_in_the_next_run(backend: str, site: Site, tmp_path: Path) -> None:
+def test_jobs_of_a_skipped_node_are_skipped_and_run_in_the_next_run(
+    backend: str, site: Site, tmp_path: Path
+) -> None:
     """With `on_unreachable="skip"`, the jobs of an unreachable node have the result None, and one incident says why.
     The verdict once was "all 2 jobs succeeded", and a journal kept their result None."""
-    node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config, on_unreachable="skip")
+    node = SshNode(
+        "127.0.0.1",
+        port=free_port("127.0.0.1"),
+        config=site.config,
+        on_unreachable="skip",
+    )
     for _ in range(2):
-        job, other = SshJob(node, "true", label="try"), SshJob(node, "true", label="other")
-        scheduler, trace = Scheduler(job, other, SshJob(trioflow.LocalNode(), "true", label="here")), trioflow.Trace()
-        assert scheduler.run(backend=backend, instruments=[trace], journal=str(tmp_path / "run.db"))
+        job, other = (
+            SshJob(node, "true", label="try"),
+            SshJob(node, "true", label="other"),
+        )
+        scheduler, trace = (
+            Scheduler(job, other, SshJob(trioflow.LocalNode(), "true", label="here")),
+            trioflow.Trace(),
+        )
+        assert scheduler.run(
+            backend=backend, instruments=[trace], journal=str(tmp_path / "run.db")
+        )
         assert not job.restored
         assert (job.result(), reported_state(job)) == (None, JobState.SKIPPED)
         assert isinstance(job.unreachable, Unreachable)
         sentence = run_verdict(scheduler, scheduler.stop_reason).sentence
-        assert (sentence[:21], sentence[-11:]) == ("1 of 3 jobs succeeded", ", 2 skipped")
-        assert {span.label: span.state for span in trace.spans}["try"] is JobState.SKIPPED
-        assert "was skipped, and has the result None: 127.0.0.1" in scheduler.explain(job)
+        assert (sentence[:21], sentence[-11:]) == (
+            "1 of 3 jobs succeeded",
+            ", 2 skipped",
+        )
+        assert {span.label: span.state for span in trace.spans}[
+            "try"
+        ] is JobState.SKIPPED
+        assert "was skipped, and has the result None: 127.0.0.1" in scheduler.explain(
+            job
+        )
         (incident,) = incidents_of(scheduler)
         assert "cannot be reached" in incident.message
         assert incident.message.endswith("its jobs are skipped")
-    assert scheduler.explain(job).endswith("the journal could not store its result: its node was skipped")
+    assert scheduler.explain(job).endswith(
+        "the journal could not store its result: its node was skipped"
+    )
 
 
-def test_a_retry_of_a_job_connects_to_an_unreachable_node_again(backend: str, site: Site) -> None:
+def test_a_retry_of_a_job_connects_to_an_unreachable_node_again(
+    backend: str, site: Site
+) -> None:
     server = site.serve(2)
     server.stop()
     node = server.node()
@@ -633,20 +865,32 @@ def test_a_retry_of_a_job_connects_to_an_unreachable_node_again(backend: str, si
         server.start()
         return True
 
-    job = ran(backend, SshJob(node, "echo up", stdout=PIPE, retry=trioflow.Retry(1, first=0, on=start)))
+    job = ran(
+        backend,
+        SshJob(
+            node, "echo up", stdout=PIPE, retry=trioflow.Retry(1, first=0, on=start)
+        ),
+    )
     assert job.result().stdout == b"up\n"
     server.stop()
 
 
-def test_connect_timeout_ends_the_connection_to_a_node_that_hangs(backend: str, site: Site) -> None:
+def test_connect_timeout_ends_the_connection_to_a_node_that_hangs(
+    backend: str, site: Site
+) -> None:
     """`connect_timeout` ends the attempt to connect to a node that is silent, or hangs after sending its version."""
     with Impostor() as silent, Impostor(b"SSH-2.0-hangs\r\n") as handshake:
-        jobs = [SshJob(one.node(site, connect_timeout=1.2), "true") for one in (silent, handshake)]
+        jobs = [
+            SshJob(one.node(site, connect_timeout=1.2), "true")
+            for one in (silent, handshake)
+        ]
         for error in unreachable(backend, *jobs):
             assert re.search("no answer in 1.2 s|timed out", str(error))
 
 
-def test_a_server_that_does_not_speak_ssh_is_unreachable(backend: str, site: Site) -> None:
+def test_a_server_that_does_not_speak_ssh_is_unreachable(
+    backend: str, site: Site
+) -> None:
     """A server that speaks HTTP, an old version or noise is unreachable, and control characters are not printed."""
     noises = (
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
@@ -655,24 +899,37 @@ def test_a_server_that_does_not_speak_ssh_is_unreachable(backend: str, site: Sit
         b"\xff\x00\x1b[2J" * 1000,
     )
     with contextlib.ExitStack() as stack:
-        impostors = [stack.enter_context(Impostor(says, closes=True)) for says in noises]
+        impostors = [
+            stack.enter_context(Impostor(says, closes=True)) for says in noises
+        ]
         jobs = [SshJob(one.node(site, connect_timeout=3), "true") for one in impostors]
-        assert not [error for error in unreachable(backend, *jobs) if "\x1b" in str(error)]
+        assert not [
+            error for error in unreachable(backend, *jobs) if "\x1b" in str(error)
+        ]
 
 
-def test_an_unknown_host_name_fails_with_the_message_of_the_resolver(backend: str) -> None:
+def test_an_unknown_host_name_fails_with_the_message_of_the_resolver(
+    backend: str,
+) -> None:
     (error,) = unreachable(backend, SshJob("no-such-host.invalid", "true"))
     assert "Could not resolve hostname" in str(error)
 
 
 # ---- host keys, identities and settings
-def test_an_unknown_host_key_is_rejected(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
+def test_an_unknown_host_key_is_rejected(
+    backend: str, site: Site, server: Server, tmp_path: Path
+) -> None:
     """An unknown host key is rejected with an error that names the node and the file of known keys. Without
     `known_hosts=`, that is the file that the user's configuration of ssh names."""
     known, config = tmp_path / "nobody known", tmp_path / "config"
     known.touch()
-    config.write_text(site.config.read_text().replace(str(site.known_hosts), f"{tmp_path}/other"))
-    jobs = SshJob(server.node(known_hosts=known), "true"), SshJob(server.node(config=config), "true")
+    config.write_text(
+        site.config.read_text().replace(str(site.known_hosts), f"{tmp_path}/other")
+    )
+    jobs = (
+        SshJob(server.node(known_hosts=known), "true"),
+        SshJob(server.node(config=config), "true"),
+    )
     run(backend, *jobs)
     for job, file in zip(jobs, (known, f"{tmp_path}/other"), strict=True):
         error = job.raised_exception()
@@ -682,7 +939,9 @@ def test_an_unknown_host_key_is_rejected(backend: str, site: Site, server: Serve
         assert str(error).startswith("127.0.0.2")
 
 
-def test_accept_new_accepts_and_records_an_unknown_host_key(backend: str, server: Server, tmp_path: Path) -> None:
+def test_accept_new_accepts_and_records_an_unknown_host_key(
+    backend: str, server: Server, tmp_path: Path
+) -> None:
     known = tmp_path / "known"
     node = server.node(known_hosts=known, accept_new=True)
     assert run(backend, SshJob(node, "true")).stop_reason is StopReason.COMPLETED
@@ -691,68 +950,102 @@ def test_accept_new_accepts_and_records_an_unknown_host_key(backend: str, server
     assert again.state is JobState.SUCCEEDED
 
 
-def test_a_changed_host_key_is_rejected_even_with_accept_new(backend: str, site: Site) -> None:
+def test_a_changed_host_key_is_rejected_even_with_accept_new(
+    backend: str, site: Site
+) -> None:
     server = site.serve(2)
     line = len(site.known_hosts.read_text().splitlines())
     server.change_key()
-    jobs = [SshJob(server.node(accept_new=accept_new), "true") for accept_new in (False, True)]
+    jobs = [
+        SshJob(server.node(accept_new=accept_new), "true")
+        for accept_new in (False, True)
+    ]
     run(backend, *jobs)
     for job in jobs:
         error = job.raised_exception()
         assert isinstance(error, trioflow.SshError)
         assert not isinstance(error, Unreachable)
-        assert f"its host key has changed: it does not match the one in {site.known_hosts}, line {line}" in str(error)
+        assert (
+            f"its host key has changed: it does not match the one in {site.known_hosts}, line {line}"
+            in str(error)
+        )
     server.stop()
 
 
-def test_a_node_that_denies_permission_is_tried_once(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
+def test_a_node_that_denies_permission_is_tried_once(
+    backend: str, site: Site, server: Server, tmp_path: Path
+) -> None:
     stranger = make_key(tmp_path / "stranger")
     config = tmp_path / "config"
-    config.write_text(site.config.read_text().replace(f"IdentityFile {site.identity}", f"IdentityFile {stranger}"))
+    config.write_text(
+        site.config.read_text().replace(
+            f"IdentityFile {site.identity}", f"IdentityFile {stranger}"
+        )
+    )
     since = server.logged("Connection from")
     jobs = [SshJob(server.node(config=config), "true") for _ in range(3)]
     run(backend, *jobs)
     for job in jobs:
         assert "login failed (" in str(job.raised_exception())
         (advice,) = getattr(job.raised_exception(), "__notes__", [""])
-        assert f" {job.node.hostname}" in advice.rpartition("try: ssh -o BatchMode=yes")[2]
+        assert (
+            f" {job.node.hostname}" in advice.rpartition("try: ssh -o BatchMode=yes")[2]
+        )
         assert "Permission denied (publickey)" in str(job.raised_exception())
     assert server.logged("Connection from") == since + 1
 
 
-def test_identity_overrides_the_key_of_configuration(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
+def test_identity_overrides_the_key_of_configuration(
+    backend: str, site: Site, server: Server, tmp_path: Path
+) -> None:
     """The key in `identity=` is used, not that of the configuration; if it is missing, the error names it. The
     "Permission denied" of ssh would not explain the failure."""
     config = tmp_path / "config"
-    config.write_text(site.config.read_text().replace(f"IdentityFile {site.identity}", "IdentityFile /no/key"))
+    config.write_text(
+        site.config.read_text().replace(
+            f"IdentityFile {site.identity}", "IdentityFile /no/key"
+        )
+    )
     job = SshJob(server.node(config=config, identity=site.identity), "true")
     missing = SshJob(server.node(config=config, identity=tmp_path / "missing"), "true")
     run(backend, job, missing)
     assert job.state is JobState.SUCCEEDED
     assert "login failed (" in str(missing.raised_exception())
-    assert f"identity='{tmp_path}/missing' does not exist" in str(missing.raised_exception())
+    assert f"identity='{tmp_path}/missing' does not exist" in str(
+        missing.raised_exception()
+    )
 
 
-def test_paths_of_keys_may_contain_any_characters(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
+def test_paths_of_keys_may_contain_any_characters(
+    backend: str, site: Site, server: Server, tmp_path: Path
+) -> None:
     directory = tmp_path / "100 %h \"a\" 'b' #1 \\n"
     directory.mkdir()
     shutil.copy(site.identity, directory / "key %u")
     shutil.copy(site.known_hosts, directory / "known")
     config = tmp_path / "config"
-    config.write_text("IdentityAgent none\nUserKnownHostsFile /dev/null\nGlobalKnownHostsFile /dev/null\n")
-    node = server.node(config=config, identity=directory / "key %u", known_hosts=directory / "known")
+    config.write_text(
+        "IdentityAgent none\nUserKnownHostsFile /dev/null\nGlobalKnownHostsFile /dev/null\n"
+    )
+    node = server.node(
+        config=config, identity=directory / "key %u", known_hosts=directory / "known"
+    )
     job = ran(backend, SshJob(node, "true"))
     assert job.state is JobState.SUCCEEDED, job.raised_exception()
 
 
-def test_the_error_blames_a_configuration_that_ssh_rejects(backend: str, tmp_path: Path) -> None:
+def test_the_error_blames_a_configuration_that_ssh_rejects(
+    backend: str, tmp_path: Path
+) -> None:
     config = tmp_path / "config"
     config.write_text("Nonsense yes\n")
     job = ran(backend, SshJob(SshNode("node", config=config), "true"))
     assert "its ssh settings are invalid" in str(job.raised_exception())
 
 
-def test_the_error_names_a_missing_ssh_client(backend: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_a_missing_ssh_client(
+    backend: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "/no/where")
     job = ran(backend, SshJob(server.node(), "true"))
     assert "ssh could not be started" in str(job.raised_exception())
@@ -765,13 +1058,18 @@ def test_nodes_share_the_connection_to_their_gateway(
     """It is closed last."""
     closed, request_end = list[SshNode](), _connections.Connection.request_end
     monkeypatch.setattr(
-        _connections.Connection, "request_end", lambda self: closed.append(self.node) or request_end(self)
+        _connections.Connection,
+        "request_end",
+        lambda self: closed.append(self.node) or request_end(self),
     )
     config = tmp_path / "100 %z 'a'"
     shutil.copy(site.config, config)
     gateway, *behind = (site.serve(number) for number in (3, 4, 5))
     to_gateway = gateway.node(config=config)
-    jobs = [SshJob(node, "true") for node in (*(one.node(gateway=to_gateway) for one in behind), to_gateway)]
+    jobs = [
+        SshJob(node, "true")
+        for node in (*(one.node(gateway=to_gateway) for one in behind), to_gateway)
+    ]
     run(backend, *jobs)
     assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 3
     assert [one.accepted for one in (gateway, *behind)] == [1, 1, 1]
@@ -780,15 +1078,30 @@ def test_nodes_share_the_connection_to_their_gateway(
         one.stop()
 
 
-def test_nodes_behind_an_unreachable_gateway_are_unreachable(backend: str, site: Site, server: Server) -> None:
+def test_nodes_behind_an_unreachable_gateway_are_unreachable(
+    backend: str, site: Site, server: Server
+) -> None:
     gateway = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
-    jobs = [SshJob(server.node(gateway=gateway, connect_timeout=30 + number), "true") for number in (1, 2)]
+    jobs = [
+        SshJob(server.node(gateway=gateway, connect_timeout=30 + number), "true")
+        for number in (1, 2)
+    ]
     for error in unreachable(backend, *jobs):
-        assert f"cannot connect to its gateway: 127.0.0.1:{gateway.port}: it cannot be reached" in str(error)
+        assert (
+            f"cannot connect to its gateway: 127.0.0.1:{gateway.port}: it cannot be reached"
+            in str(error)
+        )
 
 
-def test_the_error_blames_a_node_that_its_gateway_cannot_reach(backend: str, site: Site, server: Server) -> None:
-    node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config, gateway=server.node())
+def test_the_error_blames_a_node_that_its_gateway_cannot_reach(
+    backend: str, site: Site, server: Server
+) -> None:
+    node = SshNode(
+        "127.0.0.1",
+        port=free_port("127.0.0.1"),
+        config=site.config,
+        gateway=server.node(),
+    )
     (error,) = unreachable(backend, SshJob(node, "true"))
     assert "(tried 3 times): its gateway cannot reach it" in str(error)
 

@@ -14,19 +14,42 @@ from typing import Any
 import anyio
 import pytest
 import trioflow
-from trioflow import Job, JobState, Push, Scheduler, ScriptText, Sequence, SshError, SshJob, SshNode, StopReason
+from trioflow import (
+    Job,
+    JobState,
+    Push,
+    Scheduler,
+    ScriptText,
+    Sequence,
+    SshError,
+    SshJob,
+    SshNode,
+    StopReason,
+)
 from ...bodies import at_once, ran
 from ...places import PATIENCE
 from ...pythons import Python
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched, until_there
-from .servers import LocalConnection, Place, Server, Site, free_port, make_key, targets, until_written
+from .servers import (
+    LocalConnection,
+    Place,
+    Server,
+    Site,
+    free_port,
+    make_key,
+    targets,
+    until_written,
+)
 
 PIPE = subprocess.PIPE
 SSH_PAGE = Path(__file__).parents[3] / "docs/kinds/ssh.md"
 KILLS = int(os.environ.get("TRIOFLOW_KILLS", "2"))
 """The number of processes that are killed at random instants; a higher one may be set by hand."""
 resists_there = pytest.mark.parametrize(
-    ("place", "body"), [("by ssh", STUBBORN), ("local", FORKING)], indirect=["place"], ids=["stubborn", "forking"]
+    ("place", "body"),
+    [("by ssh", STUBBORN), ("local", FORKING)],
+    indirect=["place"],
+    ids=["stubborn", "forking"],
 )
 """Processes that resist their end; test_wrapper has all kinds of them in all shells."""
 
@@ -36,22 +59,37 @@ def sleepers(watched: Watched) -> list[str]:
     return [line for line in watched.alive() if line.startswith("sleep")]
 
 
-def long(place: Place, tmp_path: Path, mark: dict[str, str], body: str = TREE, **options: Any) -> SshJob:
+def long(
+    place: Place, tmp_path: Path, mark: dict[str, str], body: str = TREE, **options: Any
+) -> SshJob:
     """Return a job that writes a file when it has begun, and runs forever."""
     command = f"echo begun > {tmp_path}/begun; {body}"
-    return SshJob(place.node(), command, **{"env": mark, "terminate_grace": 0.1, "label": "long", **options})
+    return SshJob(
+        place.node(),
+        command,
+        **{"env": mark, "terminate_grace": 0.1, "label": "long", **options},
+    )
 
 
 @resists_there
 def test_a_timeout_ends_the_command_on_the_node(
-    backend: str, place: Place, body: str, tmp_path: Path, mark: dict[str, str], watched: Watched
+    backend: str,
+    place: Place,
+    body: str,
+    tmp_path: Path,
+    mark: dict[str, str],
+    watched: Watched,
 ) -> None:
     """When a job has settled after a timeout, no process of its command is left on the node."""
     left: list[str] = []
     timeout = 0.3
-    while not (tmp_path / "begun").exists():  # a busy machine may take longer to connect
+    while not (
+        tmp_path / "begun"
+    ).exists():  # a busy machine may take longer to connect
         job = long(place, tmp_path, mark, body, timeout=timeout)
-        Scheduler(job, Job(at_once, lambda: left.extend(sleepers(watched)), required=job)).run(backend=backend)
+        Scheduler(
+            job, Job(at_once, lambda: left.extend(sleepers(watched)), required=job)
+        ).run(backend=backend)
         assert isinstance(job.raised_exception(), trioflow.JobTimeout)
         timeout *= 2
     assert job.last_result is not None
@@ -60,9 +98,16 @@ def test_a_timeout_ends_the_command_on_the_node(
     assert watched.alive() == []
 
 
-@pytest.mark.parametrize(("place", "end"), [("by ssh", "job"), ("local", "scope")], indirect=["place"])
+@pytest.mark.parametrize(
+    ("place", "end"), [("by ssh", "job"), ("local", "scope")], indirect=["place"]
+)
 def test_a_cancellation_ends_the_command_on_the_node(
-    backend: str, place: Place, end: str, tmp_path: Path, mark: dict[str, str], watched: Watched
+    backend: str,
+    place: Place,
+    end: str,
+    tmp_path: Path,
+    mark: dict[str, str],
+    watched: Watched,
 ) -> None:
     """After a cancellation, of the job or from outside of the run, no process of the command is left on the node."""
     job = long(place, tmp_path, mark)
@@ -82,7 +127,9 @@ def test_a_cancellation_ends_the_command_on_the_node(
     assert watched.gone_in_time(), watched.alive()
 
 
-def test_a_cancelled_command_may_clean_up(backend: str, server: Server, tmp_path: Path, mark: dict[str, str]) -> None:
+def test_a_cancelled_command_may_clean_up(
+    backend: str, server: Server, tmp_path: Path, mark: dict[str, str]
+) -> None:
     """A cancelled command on a node may clean up within its grace, and its job waits until it has ended."""
     body = f"trap 'sleep 0.3; echo bye > {tmp_path}/bye; exit' TERM; while :; do sleep 0.05; done"
     job = long(server, tmp_path, mark, body, terminate_grace=60)
@@ -96,7 +143,9 @@ def test_a_cancelled_command_may_clean_up(backend: str, server: Server, tmp_path
     assert job.state is JobState.CANCELLED
 
 
-def test_no_partial_file_is_left_by_a_cancel(backend: str, server: Server, tmp_path: Path, watched: Watched) -> None:
+def test_no_partial_file_is_left_by_a_cancel(
+    backend: str, server: Server, tmp_path: Path, watched: Watched
+) -> None:
     """A cancelled transfer leaves no partial file on the node, under any name."""
     with (tmp_path / "large").open("wb") as file:
         file.truncate(4 << 30)
@@ -114,7 +163,9 @@ def test_no_partial_file_is_left_by_a_cancel(backend: str, server: Server, tmp_p
     assert watched.gone_in_time(), watched.alive()
 
 
-def test_the_next_connection_removes_a_partial_file(backend: str, server: Server, tmp_path: Path) -> None:
+def test_the_next_connection_removes_a_partial_file(
+    backend: str, server: Server, tmp_path: Path
+) -> None:
     """A partial file, left by a transfer whose connection was lost, is removed over the next connection."""
     with (tmp_path / "large").open("wb") as file:
         file.truncate(4 << 30)
@@ -129,7 +180,9 @@ def test_the_next_connection_removes_a_partial_file(backend: str, server: Server
 
     looking = Job(at_once, lambda: left.extend((tmp_path / "there").iterdir()))
     looking.requires(job, settled=True)
-    Scheduler(job, Job(cut), Sequence(looking, SshJob(server.node(), "true"))).run(backend=backend)
+    Scheduler(job, Job(cut), Sequence(looking, SshJob(server.node(), "true"))).run(
+        backend=backend
+    )
     assert isinstance(job.raised_exception(), SshError)
     assert len(left) == 1
     assert list((tmp_path / "there").iterdir()) == []
@@ -137,7 +190,12 @@ def test_the_next_connection_removes_a_partial_file(backend: str, server: Server
 
 @resists_there
 def test_nothing_is_left_when_this_program_is_killed(
-    backend: str, place: Place, body: str, tmp_path: Path, mark: dict[str, str], watched: Watched
+    backend: str,
+    place: Place,
+    body: str,
+    tmp_path: Path,
+    mark: dict[str, str],
+    watched: Watched,
 ) -> None:
     """When this program is killed, no command, ssh process or temporary file is left on either side."""
     places = Path(tempfile.mkdtemp(prefix="tf", dir="/tmp"))  # short enough for sockets
@@ -182,12 +240,16 @@ def test_ctrl_c_ends_the_command_on_the_node(
     assert watched.gone_in_time(), watched.alive()
 
 
-def test_a_daemon_survives_its_job(backend: str, server: Server, tmp_path: Path, mark: dict[str, str]) -> None:
+def test_a_daemon_survives_its_job(
+    backend: str, server: Server, tmp_path: Path, mark: dict[str, str]
+) -> None:
     """A process started as the page says outlives its job. Once, it kept the output open, and the job did not end."""
-    (advice,) = re.findall("start it by\\s+`(setsid program .*&)`", SSH_PAGE.read_text())
-    command = advice.replace("program", f"sh -c 'echo $$ > {tmp_path}/pid; sleep 1000'").replace(
-        "log", f"{tmp_path}/log"
+    (advice,) = re.findall(
+        "start it by\\s+`(setsid program .*&)`", SSH_PAGE.read_text()
     )
+    command = advice.replace(
+        "program", f"sh -c 'echo $$ > {tmp_path}/pid; sleep 1000'"
+    ).replace("log", f"{tmp_path}/log")
     steps = [command, f"while ! test -s {tmp_path}/pid; do sleep 0.01; done"]
     job = ran(backend, SshJob(server.node(), steps, env=mark, timeout=PATIENCE))
     pid = int((tmp_path / "pid").read_text())
@@ -202,10 +264,14 @@ class Hostile:
     def __init__(self, site: Site, answer: Any) -> None:
         self.site, self._answer = site, answer
         self.port = free_port("127.0.0.1")
-        key = site.directory / "hostile"  # one for all: the system may give the port of an earlier server again
+        key = (
+            site.directory / "hostile"
+        )  # one for all: the system may give the port of an earlier server again
         self.key = key if key.exists() else make_key(key)
         with site.known_hosts.open("a") as file:
-            file.write(f"[127.0.0.1]:{self.port} {self.key.with_suffix('.pub').read_text()}")
+            file.write(
+                f"[127.0.0.1]:{self.port} {self.key.with_suffix('.pub').read_text()}"
+            )
         self._ready, self._done = threading.Event(), anyio.Event()
         self._thread = threading.Thread(target=anyio.run, args=(self._serve,))
 
@@ -254,7 +320,9 @@ async def sends_noise(process: Any) -> None:
 async def forges_reports(process: Any) -> None:
     """Send invalid reports with the token, which is in the command line."""
     token = process.command.split(" trioflow ")[1].split()[0].encode()
-    process.stderr.write(b"\x1e%b start\n\x1e%b start\n\x1e%b end 99999999 0m0s" % (token, token, token))
+    process.stderr.write(
+        b"\x1e%b start\n\x1e%b start\n\x1e%b end 99999999 0m0s" % (token, token, token)
+    )
     process.exit(0)
 
 
@@ -263,15 +331,25 @@ async def drops_the_connection(process: Any) -> None:
 
 
 def test_a_malicious_server_only_fails_its_own_jobs(backend: str, site: Site) -> None:
-    answers = {one.__name__: one for one in (sends_nothing, sends_noise, forges_reports, drops_the_connection)}
+    answers = {
+        one.__name__: one
+        for one in (sends_nothing, sends_noise, forges_reports, drops_the_connection)
+    }
 
     async def answer(process: Any) -> None:
         await answers[process.get_extra_info("username")](process)
 
     with Hostile(site, answer) as server:
-        nodes = [SshNode("127.0.0.1", port=server.port, config=site.config, username=name) for name in answers]
+        nodes = [
+            SshNode("127.0.0.1", port=server.port, config=site.config, username=name)
+            for name in answers
+        ]
         steps = "true", ScriptText("exit 3")
-        jobs = [SshJob(node, step, stdout=-1, stderr=-1, timeout=PATIENCE) for node in nodes for step in steps]
+        jobs = [
+            SshJob(node, step, stdout=-1, stderr=-1, timeout=PATIENCE)
+            for node in nodes
+            for step in steps
+        ]
         Scheduler(*jobs).run(backend=backend)
     for job in jobs:
         assert isinstance(job.raised_exception(), SshError), job
@@ -301,10 +379,15 @@ def test_no_process_survives_if_ssh_processes_are_killed_at_random_instants(
     try:
         while not done.is_set():
             body = "sleep 0.02 & echo $$; sleep 0.05; wait"
-            jobs = [SshJob(server.node(), body, env=mark, stdout=PIPE, terminate_grace=0.1) for _ in range(6)]
+            jobs = [
+                SshJob(server.node(), body, env=mark, stdout=PIPE, terminate_grace=0.1)
+                for _ in range(6)
+            ]
             Scheduler(*jobs, jobs_window=4).run(backend=backend)
             for job in jobs:
-                assert job.state is JobState.FAILED or job.result().text.strip().isdigit()
+                assert (
+                    job.state is JobState.FAILED or job.result().text.strip().isdigit()
+                )
     finally:
         done.set()
         thread.join()

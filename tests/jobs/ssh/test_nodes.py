@@ -8,7 +8,18 @@ import sys
 from pathlib import Path
 from typing import Any
 import pytest
-from trioflow import CommandJob, JobTimeout, LocalNode, Pull, Push, Scheduler, Script, SshJob, SshNode, SshNodes
+from trioflow import (
+    CommandJob,
+    JobTimeout,
+    LocalNode,
+    Pull,
+    Push,
+    Scheduler,
+    Script,
+    SshJob,
+    SshNode,
+    SshNodes,
+)
 from trioflow.jobs.ssh import _local_copier, _nodes
 from ...bodies import ran, run
 from ...places import PATIENCE
@@ -23,11 +34,16 @@ from ..posix.process_trees import Watched
         ("node[08-11]", ["node08", "node09", "node10", "node11"]),
         ("r[1-2]n[a,b,7]", ["r1na", "r1nb", "r1n7", "r2na", "r2nb", "r2n7"]),
         ("a,b c", ["a", "b", "c"]),
-        ("n[1,3-4].example.org,other", ["n1.example.org", "n3.example.org", "n4.example.org", "other"]),
+        (
+            "n[1,3-4].example.org,other",
+            ["n1.example.org", "n3.example.org", "n4.example.org", "other"],
+        ),
         ("fe80::1 2001:db8::10,::1", ["fe80::1", "2001:db8::10", "::1"]),
     ],
 )
-def test_a_string_of_nodes_is_expanded_to_their_names(written: str, names: list[str]) -> None:
+def test_a_string_of_nodes_is_expanded_to_their_names(
+    written: str, names: list[str]
+) -> None:
     """In a string of nodes, commas and spaces separate names, and brackets hold ranges with their leading zeros."""
     assert [node.hostname for node in SshNodes(written)] == names
 
@@ -37,24 +53,37 @@ def test_a_string_of_nodes_is_expanded_to_their_names(written: str, names: list[
     [
         ("2001:db8::10", "2001:db8::10", None, "2001:db8::10"),
         ("fe80::1:2", "fe80::1:2", None, "fe80::1:2"),
-        ("2001:db8:0:0:0:0:0:10", "2001:db8:0:0:0:0:0:10", None, "2001:db8:0:0:0:0:0:10"),
+        (
+            "2001:db8:0:0:0:0:0:10",
+            "2001:db8:0:0:0:0:0:10",
+            None,
+            "2001:db8:0:0:0:0:0:10",
+        ),
         ("[2001:db8::10]:2222", "2001:db8::10", 2222, "[2001:db8::10]:2222"),
         ("[2001:db8::10]", "2001:db8::10", None, "2001:db8::10"),
         ("10.0.0.1:22", "10.0.0.1", 22, "10.0.0.1:22"),
     ],
 )
-def test_ipv6_address_needs_brackets(written: str, hostname: str, port: int | None, name: str, tmp_path: Path) -> None:
+def test_ipv6_address_needs_brackets(
+    written: str, hostname: str, port: int | None, name: str, tmp_path: Path
+) -> None:
     (tmp_path / "nodes").write_text(f"root@{written}\n", "utf-8")
-    for nodes in SshNodes([f"root@{written}"]), SshNodes(f"root@{written}"), SshNodes(tmp_path / "nodes"):
-        assert [(node.username, node.hostname, node.port, node.name) for node in nodes] == [
-            ("root", hostname, port, name)
-        ]
+    for nodes in (
+        SshNodes([f"root@{written}"]),
+        SshNodes(f"root@{written}"),
+        SshNodes(tmp_path / "nodes"),
+    ):
+        assert [
+            (node.username, node.hostname, node.port, node.name) for node in nodes
+        ] == [("root", hostname, port, name)]
 
 
 def test_a_file_of_nodes_has_a_node_or_a_range_in_each_line(tmp_path: Path) -> None:
     """In a file of nodes, each line may have a user and a port; comments and empty lines are ignored."""
     file = tmp_path / "nodes.txt"
-    file.write_text("# the testbed\nnode[1-2]\n\nroot@other:2222  # the last one\nnode1\n")
+    file.write_text(
+        "# the testbed\nnode[1-2]\n\nroot@other:2222  # the last one\nnode1\n"
+    )
     nodes = SshNodes(file, username="me", connect_timeout=3)
     assert [(node.username, node.hostname, node.port) for node in nodes] == [
         ("me", "node1", None),
@@ -68,20 +97,34 @@ def test_a_file_of_nodes_has_a_node_or_a_range_in_each_line(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("dialect", "found"),
     [
-        ("node1 slots=8\nnode2 slots=8 max_slots=9\n", "'slots=8' in line 1 of"),  # Open MPI
+        (
+            "node1 slots=8\nnode2 slots=8 max_slots=9\n",
+            "'slots=8' in line 1 of",
+        ),  # Open MPI
         ("node1 8\nnode2 8\n", "'8' in line 1 of"),  # LSF
         ("node1 8 queue@node1 UNDEFINED\n", "'8' in line 1 of"),  # Grid Engine
-        ("node1\n\nnode2 ansible_host=10.0.0.2\n", "'ansible_host=10.0.0.2' in line 3 of"),  # Ansible
+        (
+            "node1\n\nnode2 ansible_host=10.0.0.2\n",
+            "'ansible_host=10.0.0.2' in line 3 of",
+        ),  # Ansible
         ("[web]\nnode1\n", r"'\[web\]' in line 1 of"),
         ("node1\n[web:vars]\nx=1\n", r"'\[web:vars\]' in line 2 of"),
-        ("node1\n[all_nodes:children]\nweb\n", r"'\[all_nodes:children\]' in line 2 of"),
+        (
+            "node1\n[all_nodes:children]\nweb\n",
+            r"'\[all_nodes:children\]' in line 2 of",
+        ),
     ],
 )
-def test_what_a_file_of_nodes_says_to_another_tool_is_no_name(tmp_path: Path, dialect: str, found: str) -> None:
+def test_what_a_file_of_nodes_says_to_another_tool_is_no_name(
+    tmp_path: Path, dialect: str, found: str
+) -> None:
     """Options, numbers of slots and headings of other tools' files are refused, and the error names the line."""
     file = tmp_path / "hostfile"
     file.write_text(dialect)
-    with pytest.raises(ValueError, match=rf"{found} .*hostfile is for another tool, and no name of a node"):
+    with pytest.raises(
+        ValueError,
+        match=rf"{found} .*hostfile is for another tool, and no name of a node",
+    ):
         SshNodes(file)
 
 
@@ -93,13 +136,20 @@ def test_what_a_file_of_nodes_says_to_another_tool_is_no_name(tmp_path: Path, di
         ("node 01", "'01' in 'node 01' is no name"),
     ],
 )
-def test_a_text_that_was_meant_as_a_file_or_as_one_name_is_told_so(written: str, fact: str) -> None:
+def test_a_text_that_was_meant_as_a_file_or_as_one_name_is_told_so(
+    written: str, fact: str
+) -> None:
     with pytest.raises(ValueError, match=fact):
         SshNodes(written)
 
 
-@pytest.mark.parametrize("written", ["[::1]", "[fe80::1%eth0]", "[a,b]", "[08-09]", "n[1]", "node1 node1 :", "8a"])
-def test_names_that_look_like_other_tools_are_nodes(written: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "written",
+    ["[::1]", "[fe80::1%eth0]", "[a,b]", "[08-09]", "n[1]", "node1 node1 :", "8a"],
+)
+def test_names_that_look_like_other_tools_are_nodes(
+    written: str, tmp_path: Path
+) -> None:
     """An IPv6 address, a range without a name, a node in several lines, and this machine are nodes."""
     file = tmp_path / "hostfile"
     file.write_text(written.replace(" ", "\n"))
@@ -112,7 +162,9 @@ def test_the_encoding_of_a_file_of_nodes_is_not_part_of_a_name(tmp_path: Path) -
     file.write_text("node1\r\nnode2\r\n", encoding="utf-8-sig")
     assert [node.hostname for node in SshNodes(file)] == ["node1", "node2"]
     file.write_text("node1\n", encoding="utf-16")
-    with pytest.raises(ValueError, match=r"hostfile is not in UTF-8 .*: save it in UTF-8"):
+    with pytest.raises(
+        ValueError, match=r"hostfile is not in UTF-8 .*: save it in UTF-8"
+    ):
         SshNodes(str(file))
 
 
@@ -120,8 +172,17 @@ def test_a_list_of_nodes_may_contain_names_ranges_and_nodes() -> None:
     """Nodes in a list of names and ranges keep their own options, and equal nodes are listed once."""
     own = SshNode("own", port=22)
     nodes = SshNodes(["n[1-2]", own, "n2"], username="me")
-    assert list(nodes) == [SshNode("n1", username="me"), SshNode("n2", username="me"), own]
-    assert (len(nodes), nodes[-1], nodes[:1], own in nodes) == (3, own, (nodes[0],), True)
+    assert list(nodes) == [
+        SshNode("n1", username="me"),
+        SshNode("n2", username="me"),
+        own,
+    ]
+    assert (len(nodes), nodes[-1], nodes[:1], own in nodes) == (
+        3,
+        own,
+        (nodes[0],),
+        True,
+    )
 
 
 def test_equal_nodes_have_equal_hashes() -> None:
@@ -156,14 +217,18 @@ def test_a_gateway_may_be_given_by_name() -> None:
         ("a", {"gateway": 3}, TypeError, "give an SshNode"),
     ],
 )
-def test_invalid_arguments_of_node_are_rejected(hostname: Any, options: Any, error: type[Exception], what: str) -> None:
+def test_invalid_arguments_of_node_are_rejected(
+    hostname: Any, options: Any, error: type[Exception], what: str
+) -> None:
     with pytest.raises(error, match=what):
         SshNode(hostname, **options)
 
 
 @pytest.mark.parametrize("name", ["../../x", "a/b", "..", ".", "a..b", "~", "~root"])
 @pytest.mark.parametrize("kind", [SshNode, LocalNode])
-def test_a_name_of_a_node_is_no_path(kind: type[SshNode | LocalNode], name: str) -> None:
+def test_a_name_of_a_node_is_no_path(
+    kind: type[SshNode | LocalNode], name: str
+) -> None:
     """In `stdout="out/{node}.log"` and `Pull(to="out/{node}/")`, no name of a node leads to another directory."""
     with pytest.raises(ValueError, match="give a name that is not a path"):
         kind(name)
@@ -178,7 +243,10 @@ def test_a_name_of_a_node_is_no_path(kind: type[SshNode | LocalNode], name: str)
         ("node[a-c]", "not an ascending range of numbers"),
         ("node[1,,2]", "an item between commas or brackets is empty"),
         ("node[1-99999999]", "expands to more than the limit of 100000 nodes"),
-        ("n[1-1000]n[1-1000]", "expands to 1000000 nodes, more than the limit of 100000"),
+        (
+            "n[1-1000]n[1-1000]",
+            "expands to 1000000 nodes, more than the limit of 100000",
+        ),
     ],
 )
 def test_an_invalid_range_of_nodes_is_rejected(written: str, what: str) -> None:
@@ -196,14 +264,20 @@ def test_an_argument_that_is_no_list_of_nodes_is_rejected(given: Any) -> None:
 def test_a_name_of_many_brackets_is_read_once(piece: str) -> None:
     """All lengths were once added up again at each pair of brackets: a line of 400 KB took minutes."""
     nodes = SshNodes(piece * 50_000)
-    assert [getattr(node, "hostname", None) for node in nodes] == [piece.replace("[1]", "1") * 50_000]
+    assert [getattr(node, "hostname", None) for node in nodes] == [
+        piece.replace("[1]", "1") * 50_000
+    ]
 
 
 LINES = "\n".join(f"n{number}[1-999]" for number in range(12))
 
 
-@pytest.mark.parametrize("text", ["n" + "[1-99999]" * 50, "n[" + "0" * 4000 + "1-99999]", LINES])
-def test_a_hostfile_has_one_limit_checked_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["n" + "[1-99999]" * 50, "n[" + "0" * 4000 + "1-99999]", LINES]
+)
+def test_a_hostfile_has_one_limit_checked_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     """Each line could name 100,000 nodes, and the brackets of a range were expanded before their product was known."""
     monkeypatch.setattr(_nodes, "MAX_NODES", 1000)
     (tmp_path / "hosts").write_text(text)
@@ -215,25 +289,44 @@ def test_a_hostfile_has_one_limit_checked_at_first(tmp_path: Path, monkeypatch: 
 PIPE = subprocess.PIPE
 
 
-def test_the_result_of_a_command_without_captured_output_is_no_input(backend: str) -> None:
+def test_the_result_of_a_command_without_captured_output_is_no_input(
+    backend: str,
+) -> None:
     silent = SshJob(LocalNode(), "true")
     reader = SshJob(LocalNode(), "cat", stdin=silent, label="reader")
     assert not Scheduler(silent, reader).run(backend=backend)
-    assert "stdin of 'reader' is the result of a command whose output was not captured" in str(
-        reader.raised_exception()
+    assert (
+        "stdin of 'reader' is the result of a command whose output was not captured"
+        in str(reader.raised_exception())
     )
 
 
-def test_a_local_node_needs_no_ssh(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_node_needs_no_ssh(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On a local node no connection is made, so neither ssh nor a directory for sockets is needed."""
-    for program in ("sh", "rm", "mv", "cat", "chmod", "mktemp", "setsid", "sleep", "grep"):
+    for program in (
+        "sh",
+        "rm",
+        "mv",
+        "cat",
+        "chmod",
+        "mktemp",
+        "setsid",
+        "sleep",
+        "grep",
+    ):
         (tmp_path / program).symlink_to(f"/usr/bin/{program}")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     (tmp_path / "script").write_text("cat pushed")
     job = SshJob(
         LocalNode(),
-        ["true", Push(tmp_path / "script", to=f"{tmp_path}/pushed"), Script(tmp_path / "script")],
+        [
+            "true",
+            Push(tmp_path / "script", to=f"{tmp_path}/pushed"),
+            Script(tmp_path / "script"),
+        ],
         cwd=tmp_path,
         stdout=PIPE,
     )
@@ -242,44 +335,81 @@ def test_a_local_node_needs_no_ssh(backend: str, tmp_path: Path, monkeypatch: py
     assert not list(tmp_path.glob("*trioflow*"))
 
 
-def test_a_local_node_runs_in_this_directory(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_node_runs_in_this_directory(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    job = SshJob(LocalNode(), ["echo x > a", Push("a", to="sub/"), Pull("sub/a", to="b"), "cat b; pwd"], stdout=PIPE)
+    job = SshJob(
+        LocalNode(),
+        ["echo x > a", Push("a", to="sub/"), Pull("sub/a", to="b"), "cat b; pwd"],
+        stdout=PIPE,
+    )
     run(backend, job)
     assert job.result()[-1].text == f"x\n{tmp_path}\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "sub"]
 
 
-def test_a_local_node_may_have_its_directory(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_node_may_have_its_directory(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Local nodes may have separate directories, created on demand, to try out a scenario for many nodes."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").write_text("x")
-    nodes = [LocalNode(name, directory=tmp_path / "nodes" / name) for name in ("one", "two")]
-    steps = [Push("data", to="in/"), "cat in/data > out", Pull("out", to="results/{node}")]
+    nodes = [
+        LocalNode(name, directory=tmp_path / "nodes" / name) for name in ("one", "two")
+    ]
+    steps = [
+        Push("data", to="in/"),
+        "cat in/data > out",
+        Pull("out", to="results/{node}"),
+    ]
     run(backend, *(SshJob(node, steps) for node in nodes))
     assert (tmp_path / "nodes" / "two" / "in" / "data").read_text() == "x"
-    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["one", "two"]
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
+        "one",
+        "two",
+    ]
 
 
-def test_commands_on_a_local_node_inherit_the_environment(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_on_a_local_node_inherit_the_environment(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On a local node, variables of `env=` are added to those of this program."""
     monkeypatch.setenv("OURS", "1")
-    job = ran(backend, SshJob(LocalNode(), 'echo "$OURS $OWN"', env={"OWN": "2"}, stdout=PIPE))
+    job = ran(
+        backend, SshJob(LocalNode(), 'echo "$OURS $OWN"', env={"OWN": "2"}, stdout=PIPE)
+    )
     assert job.result().text == "1 2\n"
 
 
-def test_local_processes_end_with_the_run(backend: str, tmp_path: Path, mark: dict[str, str], watched: Watched) -> None:
+def test_local_processes_end_with_the_run(
+    backend: str, tmp_path: Path, mark: dict[str, str], watched: Watched
+) -> None:
     line = f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 1000' & "
     wait = f"while ! test -s {tmp_path}/pid; do sleep 0.01; done"
-    job = ran(backend, SshJob(LocalNode(), line + wait, env=mark, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    job = ran(
+        backend,
+        SshJob(
+            LocalNode(),
+            line + wait,
+            env=mark,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ),
+    )
     assert job.is_succeeded()
     assert (tmp_path / "pid").exists()
     assert watched.gone_in_time(), watched.alive()
 
 
-def test_a_local_node_does_not_limit_the_commands_at_once(backend: str, tmp_path: Path) -> None:
+def test_a_local_node_does_not_limit_the_commands_at_once(
+    backend: str, tmp_path: Path
+) -> None:
     all_begun = f"until set -- {tmp_path}/*; test $# -eq 12; do sleep 0.05; done"
-    jobs = [SshJob(LocalNode(), f"touch {tmp_path}/{number}; {all_begun}", timeout=PATIENCE) for number in range(12)]
+    jobs = [
+        SshJob(LocalNode(), f"touch {tmp_path}/{number}; {all_begun}", timeout=PATIENCE)
+        for number in range(12)
+    ]
     run(backend, *jobs)
     assert all(job.is_succeeded() for job in jobs)
 
@@ -309,7 +439,9 @@ def test_a_list_of_nodes_may_contain_local_nodes() -> None:
         ((), {"directory": ""}, ValueError, "directory='' of LocalNode('localhost')"),
     ],
 )
-def test_bad_arguments_of_a_local_node_raise(arguments: Any, options: Any, error: type[Exception], what: str) -> None:
+def test_bad_arguments_of_a_local_node_raise(
+    arguments: Any, options: Any, error: type[Exception], what: str
+) -> None:
     with pytest.raises(error) as raised:
         LocalNode(*arguments, **options)
     assert what in str(raised.value)
@@ -349,12 +481,19 @@ def test_the_copier_of_a_local_node_does_operations_in_sequence(
     ("operation", "what"),
     [
         (("Get", "none*", "."), "get 'none*' '.': File \"none*\" not found\n"),
-        (("Get", "pipe", "back"), "get 'pipe' 'back': 'pipe' is not a file or a directory\n"),
+        (
+            ("Get", "pipe", "back"),
+            "get 'pipe' 'back': 'pipe' is not a file or a directory\n",
+        ),
         (("Put", "tree", "back"), "put 'tree' 'back': File exists\n"),
     ],
 )
 def test_the_copier_of_a_local_node_stops_at_the_first_operation_that_fails(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str], operation: Any, what: str
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    operation: Any,
+    what: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     os.mkfifo("pipe")
@@ -366,7 +505,9 @@ def test_the_copier_of_a_local_node_stops_at_the_first_operation_that_fails(
     assert not Path("never").exists()
 
 
-def test_a_local_nodes_copier_skips_links_and_pipes_in_trees(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_local_nodes_copier_skips_links_and_pipes_in_trees(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     tree = tmp_path / "tree"
     (tree / "sub").mkdir(parents=True)
     (tree / "sub" / "file").write_text("x")
@@ -384,13 +525,19 @@ def test_a_local_nodes_copier_skips_links_and_pipes_in_trees(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("what", ["standard input", "script"])
-def test_a_named_pipe_for_a_node_does_not_stop_the_event_loop(backend: str, tmp_path: Path, what: str) -> None:
+def test_a_named_pipe_for_a_node_does_not_stop_the_event_loop(
+    backend: str, tmp_path: Path, what: str
+) -> None:
     os.mkfifo(tmp_path / "pipe")
 
     def job(**options: Any) -> SshJob:
         if what == "script":
-            return SshJob(LocalNode(), Script(tmp_path / "pipe"), stdout=PIPE, **options)
-        return SshJob(LocalNode(), "sh", stdin=tmp_path / "pipe", stdout=PIPE, **options)
+            return SshJob(
+                LocalNode(), Script(tmp_path / "pipe"), stdout=PIPE, **options
+            )
+        return SshJob(
+            LocalNode(), "sh", stdin=tmp_path / "pipe", stdout=PIPE, **options
+        )
 
     alone, fed = job(timeout=0.05), job()
     run(backend, alone)
@@ -400,16 +547,23 @@ def test_a_named_pipe_for_a_node_does_not_stop_the_event_loop(backend: str, tmp_
 
 
 @pytest.mark.parametrize("small", [True, False])
-def test_no_argument_of_a_process_has_the_text_of_a_script(backend: str, tmp_path: Path, small: bool) -> None:
+def test_no_argument_of_a_process_has_the_text_of_a_script(
+    backend: str, tmp_path: Path, small: bool
+) -> None:
     """Other users see the arguments of processes, in which a script once stood."""
     text = "#!/bin/sh\ncat /proc/[0-9]*/cmdline 2>/dev/null\n: SEKRET-in-script\n"
     (tmp_path / "script").write_text(text + "#" * (0 if small else 70_000))
-    job = ran(backend, SshJob(LocalNode(), Script(tmp_path / "script"), stdout=PIPE, check=False))
+    job = ran(
+        backend,
+        SshJob(LocalNode(), Script(tmp_path / "script"), stdout=PIPE, check=False),
+    )
     assert b"/bin/sh" in job.result().stdout
     assert b"SEKRET-in-script" not in job.result().stdout
 
 
-def test_a_pull_drops_the_bits_that_let_others_act_as_the_owner(backend: str, tmp_path: Path) -> None:
+def test_a_pull_drops_the_bits_that_let_others_act_as_the_owner(
+    backend: str, tmp_path: Path
+) -> None:
     """A copy had the setuid bit of a file on a local node, which sftp drops."""
     (tmp_path / "a").touch()
     (tmp_path / "a").chmod(0o6755)

@@ -37,7 +37,9 @@ class Wrapped:
         variables = options.pop("variables", {})
         sent = _wrapper.export_variables(variables, TOKEN) if variables else b""
         options = {"grace": 0.1, "size": len(sent), **options}
-        line = _wrapper.login_shell_line(words, TOKEN, **options).replace("/bin/sh", shell, 1)
+        line = _wrapper.login_shell_line(words, TOKEN, **options).replace(
+            "/bin/sh", shell, 1
+        )
         read_end, self.lifeline = os.pipe()
         self.process = subprocess.Popen(
             ["/bin/sh", "-c", line], stdin=read_end, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -69,17 +71,25 @@ def test_the_wrapper_reports_when_the_port_of_a_service_is_open(shell: str) -> N
     """The report comes once the program listens, and what tries the port ends with the program."""
     port = free_port("127.0.0.1")
     code = f"import socket, time; s = socket.create_server(('127.0.0.1', {port})); time.sleep(1000)"
-    wrapped = Wrapped(shell, [sys.executable, "-c", code], port=_wrapper.port_script("127.0.0.1", port))
+    wrapped = Wrapped(
+        shell,
+        [sys.executable, "-c", code],
+        port=_wrapper.port_script("127.0.0.1", port),
+    )
     assert wrapped.process.stderr is not None
     said = [wrapped.process.stderr.readline().decode() for _ in range(2)]
-    assert said == [f"{_wrapper.MARK}{TOKEN} {report}\n" for report in ("start", "ready")]
+    assert said == [
+        f"{_wrapper.MARK}{TOKEN} {report}\n" for report in ("start", "ready")
+    ]
     wrapped.close_lifeline()
     assert wrapped.end()[3].returncode == 128 + signal.SIGTERM
 
 
 @in_each_shell
 def test_the_wrapper_passes_on_the_exit_code_and_both_outputs(shell: str) -> None:
-    code, stdout, stderr, report = Wrapped(shell, ["sh", "-c", "echo out; echo err >&2; exit 3"]).end()
+    code, stdout, stderr, report = Wrapped(
+        shell, ["sh", "-c", "echo out; echo err >&2; exit 3"]
+    ).end()
     assert (code, stdout, stderr) == (3, b"out\n", b"err\n")
     assert (report.started, report.returncode) == (True, 3)
 
@@ -88,13 +98,21 @@ def test_the_wrapper_passes_on_the_exit_code_and_both_outputs(shell: str) -> Non
 def test_a_program_that_the_node_does_not_have_is_named(shell: str) -> None:
     """The error once was that of setsid(1), of which users know nothing."""
     code, _, stderr, report = Wrapped(shell, ["no-such-program", "x"]).end()
-    assert (code, stderr, report.returncode) == (127, b"no-such-program: command not found\n", 127)
+    assert (code, stderr, report.returncode) == (
+        127,
+        b"no-such-program: command not found\n",
+        127,
+    )
 
 
 @in_each_shell
-def test_a_program_is_found_by_the_path_among_its_variables(shell: str, tmp_path: Path) -> None:
+def test_a_program_is_found_by_the_path_among_its_variables(
+    shell: str, tmp_path: Path
+) -> None:
     (tmp_path / "own-program").symlink_to(shutil.which("true") or "")
-    code, *_ = Wrapped(shell, ["own-program"], variables={"PATH": f"{tmp_path}:{os.environ['PATH']}"}).end()
+    code, *_ = Wrapped(
+        shell, ["own-program"], variables={"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    ).end()
     assert code == 0
 
 
@@ -105,12 +123,16 @@ def test_the_exit_code_for_a_signal_is_128_plus_its_number(shell: str) -> None:
 
 @in_each_shell
 def test_merged_outputs_come_in_one_stream_in_their_order(shell: str) -> None:
-    _, stdout, stderr, report = Wrapped(shell, ["sh", "-c", "echo out; echo err >&2"], merged=True).end()
+    _, stdout, stderr, report = Wrapped(
+        shell, ["sh", "-c", "echo out; echo err >&2"], merged=True
+    ).end()
     assert (stdout, stderr, report.returncode) == (b"out\nerr\n", b"", 0)
 
 
 @in_each_shell
-def test_a_stdin_file_is_removed_when_the_command_has_opened_it(shell: str, tmp_path: Path) -> None:
+def test_a_stdin_file_is_removed_when_the_command_has_opened_it(
+    shell: str, tmp_path: Path
+) -> None:
     file = tmp_path / "in put"
     file.write_text("read")
     assert Wrapped(shell, ["cat"], stdin=str(file)).end()[1] == b"read"
@@ -129,14 +151,22 @@ def test_variables_with_any_content_arrive_unchanged(shell: str) -> None:
         "a_1": "'\"$HOME`id`\\ \\n*", "b": "\none\n\n+two\n=c=three\n.\n", "d": "", "PATH": "/no/where:/usr/bin:/bin",
     }  # fmt: skip
     given |= {"f": os.fsdecode(bytes(range(1, 256)) + b"\xe3'\xff\xfe"), "q": "  x  "}
-    code, stdout, *_ = Wrapped(shell, [sys.executable, "-S", "-E", "-c", SHOW, *given], variables=given).end()
+    code, stdout, *_ = Wrapped(
+        shell, [sys.executable, "-S", "-E", "-c", SHOW, *given], variables=given
+    ).end()
     assert (code, eval(stdout)) == (0, list(map(os.fsencode, given.values())))
 
 
 @in_each_shell
-def test_the_time_for_variables_does_not_grow_with_the_square_of_their_size(shell: str) -> None:
+def test_the_time_for_variables_does_not_grow_with_the_square_of_their_size(
+    shell: str,
+) -> None:
     """A large environment is sent in far less than a second; a loop of the shell once took up to 37 s for one."""
-    given = {"A": "x" * 40_000, "B": "x\n" * 20_000, **{f"C{number}": "x" for number in range(1500)}}
+    given = {
+        "A": "x" * 40_000,
+        "B": "x\n" * 20_000,
+        **{f"C{number}": "x" for number in range(1500)},
+    }
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert Wrapped(shell, ["true"], variables=given).end()[0] == 0
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -144,7 +174,9 @@ def test_the_time_for_variables_does_not_grow_with_the_square_of_their_size(shel
 
 
 @in_each_shell
-def test_a_command_whose_variables_do_not_all_arrive_is_not_started(shell: str, tmp_path: Path) -> None:
+def test_a_command_whose_variables_do_not_all_arrive_is_not_started(
+    shell: str, tmp_path: Path
+) -> None:
     wrapped = Wrapped(shell, ["touch", str(tmp_path / "started")], size=100)
     os.write(wrapped.lifeline, b"export 'A=1'")
     wrapped.close_lifeline()
@@ -162,7 +194,9 @@ def test_the_report_has_the_cpu_time_of_the_command(shell: str) -> None:
 
 @in_each_shell
 @pytest.mark.parametrize("body", [STUBBORN, FORKING], ids=["stubborn", "forking"])
-def test_the_whole_process_tree_ends_when_the_conductor_is_gone(shell: str, body: str, watched: Watched) -> None:
+def test_the_whole_process_tree_ends_when_the_conductor_is_gone(
+    shell: str, body: str, watched: Watched
+) -> None:
     wrapped = Wrapped(shell, ["sh", "-c", f"trap '' TERM; echo begun; {body}"])
     assert wrapped.process.stdout is not None
     assert wrapped.process.stdout.readline() == b"begun\n"
@@ -173,7 +207,9 @@ def test_the_whole_process_tree_ends_when_the_conductor_is_gone(shell: str, body
 
 
 @in_each_shell
-def test_a_command_that_has_just_begun_ends_when_the_conductor_is_gone(shell: str, watched: Watched) -> None:
+def test_a_command_that_has_just_begun_ends_when_the_conductor_is_gone(
+    shell: str, watched: Watched
+) -> None:
     wrapped = Wrapped(shell, ["sleep", "1000"])
     wrapped.close_lifeline()
     wrapped.end()
@@ -181,16 +217,22 @@ def test_a_command_that_has_just_begun_ends_when_the_conductor_is_gone(shell: st
 
 
 @in_each_shell
-def test_a_line_on_the_input_of_the_wrapper_ends_the_command(shell: str, watched: Watched) -> None:
+def test_a_line_on_the_input_of_the_wrapper_ends_the_command(
+    shell: str, watched: Watched
+) -> None:
     wrapped = Wrapped(shell, ["sleep", "1000"])
     os.write(wrapped.lifeline, b"end\n")
     assert wrapped.end()[3].returncode == 143
 
 
 @in_each_shell
-def test_processes_left_by_a_command_have_a_grace_period_to_end(shell: str, tmp_path: Path, watched: Watched) -> None:
+def test_processes_left_by_a_command_have_a_grace_period_to_end(
+    shell: str, tmp_path: Path, watched: Watched
+) -> None:
     done = tmp_path / "done"
-    wrapped = Wrapped(shell, ["sh", "-c", f"(sleep 0.05; touch {done}) & exit 0"], grace=60)
+    wrapped = Wrapped(
+        shell, ["sh", "-c", f"(sleep 0.05; touch {done}) & exit 0"], grace=60
+    )
     assert wrapped.end()[0] == 0
     assert done.exists()
     wrapped = Wrapped(shell, ["sh", "-c", f"({STUBBORN}) >/dev/null 2>&1 & exit 5"])
@@ -210,27 +252,52 @@ def test_a_stopped_command_is_ended(shell: str, watched: Watched) -> None:
     assert wrapped.end()[3].returncode == 143
 
 
-@pytest.mark.parametrize("shell", [shell for shell in ("bash", "dash", "fish", "tcsh", "zsh") if shutil.which(shell)])
+@pytest.mark.parametrize(
+    "shell",
+    [shell for shell in ("bash", "dash", "fish", "tcsh", "zsh") if shutil.which(shell)],
+)
 def test_the_wrapper_passes_through_login_shells(shell: str) -> None:
     """The wrapper passes through all login shells, even those unlike sh, with all characters special to any."""
     words = [
         "it's", '"a  b"', "$HOME", "{x}", "", "0", "1", "%s", "a\\", "\\'", "\\\\n", "!x!", "a\nb\n\n", "\r", "é~*",
     ]  # fmt: skip
-    line = _wrapper.login_shell_line(["sh", "-c", "printf '%s|' \"$@\"; exit 3", "-", *words], TOKEN, grace=1)
+    line = _wrapper.login_shell_line(
+        ["sh", "-c", "printf '%s|' \"$@\"; exit 3", "-", *words], TOKEN, grace=1
+    )
     read_end, lifeline = os.pipe()
-    done = subprocess.run([shell, "-c", line], stdin=read_end, capture_output=True, timeout=PATIENCE, check=False)
+    done = subprocess.run(
+        [shell, "-c", line],
+        stdin=read_end,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
     for descriptor in (read_end, lifeline):
         os.close(descriptor)
-    assert (done.stdout.decode(), done.returncode) == ("".join(f"{word}|" for word in words), 3)
+    assert (done.stdout.decode(), done.returncode) == (
+        "".join(f"{word}|" for word in words),
+        3,
+    )
     assert "\n" not in line
 
 
 @pytest.mark.parametrize(
     "command",
     [
-        *(["dash", "-n"], ["bash", "--posix", "-n"], ["busybox", "sh", "-n"], ["zsh", "--emulate", "sh", "-n"]),
+        *(
+            ["dash", "-n"],
+            ["bash", "--posix", "-n"],
+            ["busybox", "sh", "-n"],
+            ["zsh", "--emulate", "sh", "-n"],
+        ),
         ["checkbashisms"],
-        ["shellcheck", "-s", "sh", "-e", "2034"],  # a line that is read only to be waited for
+        [
+            "shellcheck",
+            "-s",
+            "sh",
+            "-e",
+            "2034",
+        ],  # a line that is read only to be waited for
     ],
     ids=" ".join,
 )
@@ -248,8 +315,13 @@ START = b"\x1e%b start\n" % TOKEN.encode()
 END = b"\x1e%b end 7 0m0.00s 0m0.01s\n1m2.50s 0m0,25s\n" % TOKEN.encode()
 
 
-@given(st.lists(st.binary(max_size=8), min_size=2, max_size=4), st.lists(st.integers(0, 120), max_size=6))
-def test_reports_are_removed_from_output_read_in_any_pieces(texts: list[bytes], cuts: list[int]) -> None:
+@given(
+    st.lists(st.binary(max_size=8), min_size=2, max_size=4),
+    st.lists(st.integers(0, 120), max_size=6),
+)
+def test_reports_are_removed_from_output_read_in_any_pieces(
+    texts: list[bytes], cuts: list[int]
+) -> None:
     before, *between, behind = texts
     data = before + START + b"".join(between) + END + behind
     capture = CaptureSink()
@@ -263,7 +335,9 @@ def test_reports_are_removed_from_output_read_in_any_pieces(texts: list[bytes], 
 
 
 @pytest.mark.parametrize("end_first", [False, True])
-def test_output_before_the_start_report_is_buffered_and_then_passed_on(end_first: bool) -> None:
+def test_output_before_the_start_report_is_buffered_and_then_passed_on(
+    end_first: bool,
+) -> None:
     """Output is held back until the start report, which comes by another pipe, and is then passed on."""
     capture, before = CaptureSink(), CaptureSink()
     gate = _StartBuffer([capture], LocalNode())
@@ -283,7 +357,10 @@ def test_a_node_that_only_prints_is_stopped(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(_node_session, "MAX_EARLY_BYTES", 3 << 20)
     gate = _StartBuffer([CaptureSink()], LocalNode())
     gate.write(bytes(3 << 20))
-    with pytest.raises(SshError, match=r"localhost: it has written more than 3 MiB, and has not started the command"):
+    with pytest.raises(
+        SshError,
+        match=r"localhost: it has written more than 3 MiB, and has not started the command",
+    ):
         gate.write(b"a")
 
 
@@ -307,7 +384,9 @@ def test_a_mark_without_a_report_holds_back_little() -> None:
 
 
 @given(st.binary(max_size=60), st.integers(0, 60))
-def test_output_that_only_resembles_a_report_is_passed_on(data: bytes, cut: int) -> None:
+def test_output_that_only_resembles_a_report_is_passed_on(
+    data: bytes, cut: int
+) -> None:
     """Bytes that only look like a report of the wrapper are passed on whole, wherever they are cut."""
     capture = CaptureSink()
     reader = ReportFilter("a", [capture], capture, bool)

@@ -10,17 +10,26 @@ from trioflow import Scheduler
 from trioflow.abc import Instrument
 from trioflow.view.events import _format
 
-SCHEMA = json.loads(Path(_format.__file__).with_name("events.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads(
+    Path(_format.__file__).with_name("events.schema.json").read_text(encoding="utf-8")
+)
 
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a line, of which the file in the package is a copy."""
     any_event: Any = Union[tuple(_format.Event.__subclasses__())]  # noqa: UP007 - there is no other form for a tuple
-    (event,), components = msgspec.json.schema_components([any_event], ref_template="#/$defs/{name}")
+    (event,), components = msgspec.json.schema_components(
+        [any_event], ref_template="#/$defs/{name}"
+    )
     for component in components.values():
-        if "description" in component:  # msgspec 0.23 removes the indentation of a docstring, and earlier ones do not
+        if (
+            "description" in component
+        ):  # msgspec 0.23 removes the indentation of a docstring, and earlier ones do not
             component["description"] = inspect.cleandoc(component["description"])
-    header = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A line of trioflow.Events"}
+    header = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A line of trioflow.Events",
+    }
     return {**header, **event, "$defs": components}
 
 
@@ -35,7 +44,9 @@ def checked(text: str) -> list[dict[str, Any]]:
     """Return the events of whole lines, each checked with the schema, which must know all of its fields."""
     assert text.endswith("\n")
     found = [json.loads(line) for line in text.split("\n")[:-1]]
-    structures = (part["properties"] for part in SCHEMA["$defs"].values() if "properties" in part)
+    structures = (
+        part["properties"] for part in SCHEMA["$defs"].values() if "properties" in part
+    )
     fields = {properties["event"]["enum"][0]: properties for properties in structures}
     for event in found:
         validator().validate(event)

@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Any
 import anyio
 import pytest
-from trioflow import CommandJob, Events, Job, Pool, Retry, Scheduler, Service, Throttled, current_job
+from trioflow import (
+    CommandJob,
+    Events,
+    Job,
+    Pool,
+    Retry,
+    Scheduler,
+    Service,
+    Throttled,
+    current_job,
+)
 from trioflow.view.events import _nonblocking_writer
 from ...bodies import Closing, Flaw, fail, flaky, later, nap, nothing, refuse, serve
 from ...conftest import Virtual
@@ -28,7 +38,11 @@ def run_and_record(virtual: Virtual, scheduler: Scheduler) -> list[dict[str, Any
 
 
 def events_of_job(events: list[dict[str, Any]], path: str) -> list[dict[str, Any]]:
-    return [{name: one[name] for name in one if name not in (*TIMES, "path")} for one in events if one["path"] == path]
+    return [
+        {name: one[name] for name in one if name not in (*TIMES, "path")}
+        for one in events
+        if one["path"] == path
+    ]
 
 
 def test_the_schema_file_in_the_package_matches_the_event_types() -> None:
@@ -59,31 +73,55 @@ def test_events_list_the_jobs_and_then_their_outcomes(virtual: Virtual) -> None:
 
 def test_nested_runs_have_the_path_of_their_scheduler(virtual: Virtual) -> None:
     inner = Scheduler(Job(nap, label="a"), label="inner", retry=1)
-    events = run_and_record(virtual, Scheduler(inner, Job(nap, label="b", required=inner)))
+    events = run_and_record(
+        virtual, Scheduler(inner, Job(nap, label="b", required=inner))
+    )
     assert [one["event"] for one in events if one["path"] == "inner"] == [
         "job_added", "job_scheduled", "job_started", "run_started", "run_ended", "job_settled",
     ]  # fmt: skip
-    assert events_of_job(events, "inner/a")[0] == {"event": "job_added", "label": "a", "kind": "Job", "inside": "inner"}
+    assert events_of_job(events, "inner/a")[0] == {
+        "event": "job_added",
+        "label": "a",
+        "kind": "Job",
+        "inside": "inner",
+    }
     assert events_of_job(events, "inner")[0]["is_scheduler"] is True
 
 
 def test_events_have_attempts_grants_and_readiness(virtual: Virtual) -> None:
-    service, tries = Service(serve, label="service"), Job(flaky(2, 0, Flaw), retry=2, label="flaky")
+    service, tries = (
+        Service(serve, label="service"),
+        Job(flaky(2, 0, Flaw), retry=2, label="flaky"),
+    )
     needy = Job(nap, label="needy", needs={"gpu": 2}, required=service)
     events = run_and_record(virtual, Scheduler(service, tries, needy, pool=Pool(gpu=2)))
-    assert [one for one in events_of_job(events, "flaky") if one["event"] == "job_retried"] == [
+    assert [
+        one for one in events_of_job(events, "flaky") if one["event"] == "job_retried"
+    ] == [
         {"event": "job_retried", "attempt": 2, "failed_at": 0.0, "exception": "Flaw"},
         {"event": "job_retried", "attempt": 3, "failed_at": 0.0, "exception": "Flaw"},
     ]
-    assert events_of_job(events, "flaky")[-1] == {"event": "job_settled", "state": "succeeded", "attempts": 3}
+    assert events_of_job(events, "flaky")[-1] == {
+        "event": "job_settled",
+        "state": "succeeded",
+        "attempts": 3,
+    }
     assert {"event": "service_ready"} in events_of_job(events, "service")
-    assert {"event": "job_started", "granted": {"gpu": 2}} in events_of_job(events, "needy")
+    assert {"event": "job_started", "granted": {"gpu": 2}} in events_of_job(
+        events, "needy"
+    )
 
 
 def test_a_throttled_job_is_scheduled_again_in_the_events(virtual: Virtual) -> None:
-    busy = Job(flaky(error=functools.partial(Throttled, "api", after=3)), label="busy", needs={"api": 1})
+    busy = Job(
+        flaky(error=functools.partial(Throttled, "api", after=3)),
+        label="busy",
+        needs={"api": 1},
+    )
     events = run_and_record(virtual, Scheduler(busy, pool=Pool(api=1)))
-    assert [one for one in events_of_job(events, "busy") if one["event"] == "job_scheduled"] == [
+    assert [
+        one for one in events_of_job(events, "busy") if one["event"] == "job_scheduled"
+    ] == [
         {"event": "job_scheduled"},
         {"event": "job_scheduled", "throttled": 1},
     ]
@@ -105,9 +143,13 @@ def test_jobs_added_during_a_run_have_events(virtual: Virtual) -> None:
     assert sorted(finished) == sorted(added)
 
 
-def test_the_last_event_names_the_culprit_of_a_run_that_drops_jobs(virtual: Virtual) -> None:
+def test_the_last_event_names_the_culprit_of_a_run_that_drops_jobs(
+    virtual: Virtual,
+) -> None:
     """The path of a dropped culprit was once forgotten, so that the last event of the run was missing."""
-    events = run_and_record(virtual, Scheduler(Job(fail, label="bad", critical=True), keep_jobs=False))
+    events = run_and_record(
+        virtual, Scheduler(Job(fail, label="bad", critical=True), keep_jobs=False)
+    )
     assert (events[-1]["event"], events[-1]["culprit"]) == ("run_ended", "bad")
 
 
@@ -125,10 +167,19 @@ def test_a_failed_job_that_is_kept_has_one_path(virtual: Virtual) -> None:
     events = run_and_record(virtual, scheduler)
     names = [event["event"] for event in events if event["path"] == "same#4"]
     assert (names.count("job_reopened"), names.count("job_settled")) == (1, 2)
-    assert {event["path"] for event in events} == {"", "grow", "same", "same#2", "same#3", "same#4"}
+    assert {event["path"] for event in events} == {
+        "",
+        "grow",
+        "same",
+        "same#2",
+        "same#3",
+        "same#4",
+    }
 
 
-def test_dropped_nested_schedulers_are_freed_when_the_next_job_settles(virtual: Virtual) -> None:
+def test_dropped_nested_schedulers_are_freed_when_the_next_job_settles(
+    virtual: Virtual,
+) -> None:
     """A server may add a million nested schedulers: `Events` must not keep those that have settled."""
     inside: list[weakref.ref[Any]] = []
     alive: list[bool] = []
@@ -162,7 +213,9 @@ def test_no_event_has_redacted_text(virtual: Virtual) -> None:
     secret = CommandJob(["false", "hunter2"], redact=True)
     quiet = Job(nap, 1, "hunter2", redact=True)
     file = io.StringIO()
-    Scheduler(secret, quiet, Job(nothing, label="after", required=[secret, quiet])).run(instruments=[Events(file)])
+    Scheduler(secret, quiet, Job(nothing, label="after", required=[secret, quiet])).run(
+        instruments=[Events(file)]
+    )
     assert checked(file.getvalue())
     assert "hunter2" not in file.getvalue()
 
@@ -170,12 +223,19 @@ def test_no_event_has_redacted_text(virtual: Virtual) -> None:
 def test_labels_that_are_not_unicode_are_escaped(virtual: Virtual) -> None:
     """A label from a file name that is not UTF-8 gives one line of JSON, and so does one with control characters."""
     events = run_and_record(
-        virtual, Scheduler(Job(nothing, label="a\udcffb"), Job(nothing, label="x\n\x1b[31m\x00\u2028"))
+        virtual,
+        Scheduler(
+            Job(nothing, label="a\udcffb"), Job(nothing, label="x\n\x1b[31m\x00\u2028")
+        ),
     )
-    assert {one["path"] for one in events if one["event"] == "job_settled"} >= {"a\\udcffb"}
+    assert {one["path"] for one in events if one["event"] == "job_settled"} >= {
+        "a\\udcffb"
+    }
 
 
-def test_waits_and_progress_of_jobs_are_polled(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waits_and_progress_of_jobs_are_polled(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The engine does not report waits and progress: `Events` polls them twice a second, and writes any change."""
     monkeypatch.setattr(_nonblocking_writer, "POLL_INTERVAL", 0.01)
     monkeypatch.setattr(_nonblocking_writer, "WRITE_DELAY", 0.001)
@@ -183,14 +243,21 @@ def test_waits_and_progress_of_jobs_are_polled(backend: Any, monkeypatch: pytest
 
     async def work() -> None:
         job.progress(0.25)
-        while '"job_waiting"' not in file.getvalue() or '"job_progress"' not in file.getvalue():  # noqa: ASYNC110  # a thread writes it
+        events = ('"job_waiting"', '"job_progress"')
+        while not all(event in file.getvalue() for event in events):  # noqa: ASYNC110 - a thread writes
             await anyio.sleep(0.005)
 
     job = Job(work, label="works")
-    Scheduler(job, Job(nothing, label="waits"), jobs_window=1).run(instruments=[Events(file)], backend=backend)
+    Scheduler(job, Job(nothing, label="waits"), jobs_window=1).run(
+        instruments=[Events(file)], backend=backend
+    )
     events = checked(file.getvalue())
     assert {"event": "job_progress", "fraction": 0.25} in events_of_job(events, "works")
-    assert {"event": "job_waiting", "waiting_for": "no free slot", "cause": "slot"} in events_of_job(events, "waits")
+    assert {
+        "event": "job_waiting",
+        "waiting_for": "no free slot",
+        "cause": "slot",
+    } in events_of_job(events, "waits")
 
 
 def test_a_job_in_its_backoff_makes_no_progress(virtual: Virtual) -> None:
@@ -205,7 +272,10 @@ def test_a_job_in_its_backoff_makes_no_progress(virtual: Virtual) -> None:
     poll = Job(later, 5, lambda: [json.loads(line) for line in events._poll_jobs()])
     tries = Job(fails_once, retry=Retry(1, first=9, jitter=False), label="tries")
     assert virtual(Scheduler(tries, poll, instruments=[events]).co_run)
-    assert [event["event"] for event in poll.result() if event["path"] == "tries"] in ([], ["job_waiting"])
+    assert [event["event"] for event in poll.result() if event["path"] == "tries"] in (
+        [],
+        ["job_waiting"],
+    )
 
 
 def test_each_other_wait_of_a_job_is_polled_once(virtual: Virtual) -> None:
@@ -213,19 +283,30 @@ def test_each_other_wait_of_a_job_is_polled_once(virtual: Virtual) -> None:
 
     async def poll() -> None:
         await anyio.sleep(1)
-        for change in (nothing_changes, scheduler.pause, nothing_changes, scheduler.resume):
+        for change in (
+            nothing_changes,
+            scheduler.pause,
+            nothing_changes,
+            scheduler.resume,
+        ):
             change()
             polled.extend(events._poll_jobs())
 
     def nothing_changes() -> None: ...
 
-    scheduler = Scheduler(Job(poll, label="polls"), Job(nothing, label="waits"), jobs_window=1)
+    scheduler = Scheduler(
+        Job(poll, label="polls"), Job(nothing, label="waits"), jobs_window=1
+    )
     assert virtual(functools.partial(scheduler.co_run, instruments=[events]))
-    told = [each.get("cause") for each in map(json.loads, polled) if each["path"] == "waits"]
+    told = [
+        each.get("cause") for each in map(json.loads, polled) if each["path"] == "waits"
+    ]
     assert told == ["slot", "pause", "slot"]
 
 
-def test_the_second_run_of_an_events_object_is_appended_to_the_file(tmp_path: Path) -> None:
+def test_the_second_run_of_an_events_object_is_appended_to_the_file(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "events"
     path.write_text("old")
     events = Events(path)
@@ -234,10 +315,14 @@ def test_the_second_run_of_an_events_object_is_appended_to_the_file(tmp_path: Pa
     assert scheduler.run(instruments=[events])
     found = checked(path.read_text())
     assert [one["event"] for one in found].count("run_started") == 2
-    assert [one["lines"] for one in found if one["event"] == "run_ended"] == 2 * [len(found) // 2 - 1]
+    assert [one["lines"] for one in found if one["event"] == "run_ended"] == 2 * [
+        len(found) // 2 - 1
+    ]
 
 
-def test_an_events_object_ignores_a_second_concurrent_run(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_events_object_ignores_a_second_concurrent_run(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     file = io.StringIO()
     events = Events(file)
     second = Scheduler(Job(nothing, label="second"), instruments=[events])
@@ -246,7 +331,9 @@ def test_an_events_object_ignores_a_second_concurrent_run(virtual: Virtual, capl
     assert "second" not in {one["path"] for one in checked(file.getvalue())}
 
 
-def test_events_without_msgspec_raises_with_an_install_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_without_msgspec_raises_with_an_install_hint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "msgspec", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'trioflow\[events\]'"):
         Events("x")

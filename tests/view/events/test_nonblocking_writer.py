@@ -23,7 +23,9 @@ def pipe() -> Iterator[tuple[int, Any]]:
 
 
 def many(number: int) -> Scheduler:
-    return Scheduler(*[Job(nothing, label=f"job {one} {'x' * 100}") for one in range(number)])
+    return Scheduler(
+        *[Job(nothing, label=f"job {one} {'x' * 100}") for one in range(number)]
+    )
 
 
 def read_all(descriptor: int) -> bytes:
@@ -34,7 +36,9 @@ def read_all(descriptor: int) -> bytes:
 
 
 def test_a_reader_that_stops_reading_does_not_block_the_run(
-    pipe: tuple[int, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    pipe: tuple[int, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(_nonblocking_writer, "STALL_TIMEOUT", 0.1)
     reading, file = pipe
@@ -45,19 +49,25 @@ def test_a_reader_that_stops_reading_does_not_block_the_run(
     assert len(events) > 100
 
 
-def test_a_stopped_reader_is_not_polled_for_every_line(pipe: tuple[int, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_reader_is_not_polled_for_every_line(
+    pipe: tuple[int, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The writer does not check a blocked pipe for every dropped event, which would copy 1 MiB and take 54 µs."""
     monkeypatch.setattr(_nonblocking_writer, "STALL_TIMEOUT", 0.05)
     looks: list[int] = []
     is_writable = _nonblocking_writer._DescriptorTarget.is_writable
     monkeypatch.setattr(
-        _nonblocking_writer._DescriptorTarget, "is_writable", lambda self: (looks.append(1), is_writable(self))[1]
+        _nonblocking_writer._DescriptorTarget,
+        "is_writable",
+        lambda self: (looks.append(1), is_writable(self))[1],
     )
     many(5000).run(instruments=[Events(pipe[1])])
     assert len(looks) < 2500  # of 20,000 lines
 
 
-def test_dropped_lines_are_counted_for_a_slow_reader(pipe: tuple[int, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dropped_lines_are_counted_for_a_slow_reader(
+    pipe: tuple[int, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_nonblocking_writer, "MAX_BUFFERED_BYTES", 1 << 16)
     reading, file = pipe
     found: list[bytes] = []
@@ -78,10 +88,14 @@ def test_dropped_lines_are_counted_for_a_slow_reader(pipe: tuple[int, Any], monk
     dropped = sum(one["lines"] for one in events if one["event"] == "lines_dropped")
     assert dropped > 0
     assert events[-1]["event"] == "run_ended"
-    assert sum(one["event"] != "lines_dropped" for one in events) + dropped == 2 + 4 * 401
+    assert (
+        sum(one["event"] != "lines_dropped" for one in events) + dropped == 2 + 4 * 401
+    )
 
 
-def test_a_reader_that_closes_its_pipe_ends_the_events(pipe: tuple[int, Any], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_reader_that_closes_its_pipe_ends_the_events(
+    pipe: tuple[int, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     """A reader such as `head` may close its pipe early: the run continues, and nothing is logged."""
     reading, writing = os.pipe()
     os.close(reading)
@@ -97,7 +111,12 @@ def test_a_full_disk_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """If the disk is full, the run continues without events, and the error is logged once, without a traceback."""
     events = Events("/dev/full")
     assert many(1000).run(instruments=[events])
-    assert caplog.text.count("events can no longer be written to '/dev/full': No space left on device") == 1
+    assert (
+        caplog.text.count(
+            "events can no longer be written to '/dev/full': No space left on device"
+        )
+        == 1
+    )
     assert "Traceback" not in caplog.text
     assert not events.is_written
 
@@ -142,7 +161,9 @@ def test_a_fifo_without_a_reader_does_not_block_the_run(
     assert "no process reads" in caplog.text
 
 
-def test_a_folder_that_is_missing_does_not_stop_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_that_is_missing_does_not_stop_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """If the folder of the events file is missing, the run continues, and the error is logged without a traceback."""
     events = Events(tmp_path / "no" / "events")
     scheduler = Scheduler(Job(nothing))
@@ -155,7 +176,9 @@ def test_a_folder_that_is_missing_does_not_stop_the_run(tmp_path: Path, caplog: 
     assert events.is_written
 
 
-def test_a_file_gets_every_line_of_a_fast_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_gets_every_line_of_a_fast_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_nonblocking_writer, "MAX_BUFFERED_BYTES", 1 << 12)
     path = tmp_path / "events"
     assert many(1000).run(instruments=[Events(path)])

@@ -17,7 +17,18 @@ import pytest
 import trioflow
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trioflow import AbstractJob, CommandJob, Job, JobState, Pool, Scheduler, Service, SshJob, SshNode, ThreadJob
+from trioflow import (
+    AbstractJob,
+    CommandJob,
+    Job,
+    JobState,
+    Pool,
+    Scheduler,
+    Service,
+    SshJob,
+    SshNode,
+    ThreadJob,
+)
 from trioflow.abc import BoxStyle
 from trioflow.compat.asynciojobs import Scheduler as OlderScheduler
 from trioflow.graph import topological_order
@@ -25,14 +36,20 @@ from trioflow.view import listing, save
 from trioflow.view._state_styles import STATE_STYLES
 from trioflow.view.graph import _dot, _drawing
 from trioflow.view.graph._drawing import Drawing
-from trioflow.view.trace._trace_record import TOO_MANY_NOTE, GraphDescription, describe_graph
+from trioflow.view.trace._trace_record import (
+    TOO_MANY_NOTE,
+    GraphDescription,
+    describe_graph,
+)
 from trioflow.view.trace.report import _report
 from ...bodies import Counting, fail, fail_now, give_now, idle, nap, serve, take
 from ...conftest import Virtual
 from ...transitions import lead_to
 from .pictures import dot, escape, mermaid, seen, texts
 
-REMARK = _dot.EDGE_REMARK.format(_drawing.IF_SETTLED).removeprefix("<").removesuffix(">")
+REMARK = (
+    _dot.EDGE_REMARK.format(_drawing.IF_SETTLED).removeprefix("<").removesuffix(">")
+)
 
 
 # --- boxes
@@ -43,16 +60,24 @@ def test_boxes_and_frames_show_state_critical_and_forever(state: JobState) -> No
     pairs = [*itertools.product((False, True), (False, True))]
     for critical, forever in pairs:
         options: Any = {"critical": critical, "forever": forever}
-        nested = Scheduler(idle("inside"), label=f"nested {critical} {forever}", **options)
+        nested = Scheduler(
+            idle("inside"), label=f"nested {critical} {forever}", **options
+        )
         job = idle(f"job {critical} {forever}", **options)
         lead_to(state, nested)
         lead_to(state, job)
         scheduler.update([job, nested])
     found = seen(scheduler.graph())
     for (critical, forever), (name, fill, parts) in itertools.product(
-        pairs, (("job", look.colors.fill, found.boxes), ("nested", look.colors.frame, found.frames))
+        pairs,
+        (
+            ("job", look.colors.fill, found.boxes),
+            ("nested", look.colors.frame, found.frames),
+        ),
     ):
-        part = parts[f"{'!' * critical}{look.box_symbol} {name} {critical} {forever}".strip()]
+        part = parts[
+            f"{'!' * critical}{look.box_symbol} {name} {critical} {forever}".strip()
+        ]
         assert part["fillcolor"] == fill
         assert part["penwidth"] == ("2.6" if critical else "1")
         assert ("dashed" in part["style"]) == forever
@@ -62,7 +87,9 @@ def test_boxes_and_frames_show_state_critical_and_forever(state: JobState) -> No
 def test_a_frame_shows_the_failures_of_its_jobs() -> None:
     """A frame around a failed job has a red border and the number of failures, even if its scheduler did not fail."""
     deep = Scheduler(Job(fail_now, OSError("broken"), label="bad"), label="deep")
-    scheduler = Scheduler(Scheduler(deep, label="outer"), Scheduler(idle("unharmed"), label="other"))
+    scheduler = Scheduler(
+        Scheduler(deep, label="outer"), Scheduler(idle("unharmed"), label="other")
+    )
     lead_to(JobState.FAILED, next(iter(deep)))
     frames = seen(scheduler.graph()).frames
     red = STATE_STYLES[JobState.FAILED].colors.fill
@@ -82,7 +109,11 @@ def test_states_are_distinguishable_in_grey() -> None:
 
     symbols = [look.box_symbol for look in STATE_STYLES.values() if look.box_symbol]
     assert len(symbols) == len(set(symbols)) == len(STATE_STYLES) - 2
-    plain = sorted(lightness(look.colors.fill) for look in STATE_STYLES.values() if not look.box_symbol)
+    plain = sorted(
+        lightness(look.colors.fill)
+        for look in STATE_STYLES.values()
+        if not look.box_symbol
+    )
     assert plain[1] - plain[0] > 0.1
     for look in STATE_STYLES.values():
         assert abs(lightness(look.colors.fill) - lightness(look.colors.text)) > 0.5
@@ -95,9 +126,20 @@ def test_the_kind_of_a_job_sets_the_shape_of_its_box() -> None:
     class Errand(ThreadJob[Any]):
         pass
 
-    jobs = [Job(take, label="async"), Errand(print, label="thread"), Service(serve, label="service")]
-    boxes = seen(Scheduler(jobs, CommandJob(label="own"), Scheduler(label="folded")).graph(collapse=True)).boxes
-    shapes = {label: (box.get("shape", "box"), box.get("style")) for label, box in boxes.items()}
+    jobs = [
+        Job(take, label="async"),
+        Errand(print, label="thread"),
+        Service(serve, label="service"),
+    ]
+    boxes = seen(
+        Scheduler(jobs, CommandJob(label="own"), Scheduler(label="folded")).graph(
+            collapse=True
+        )
+    ).boxes
+    shapes = {
+        label: (box.get("shape", "box"), box.get("style"))
+        for label, box in boxes.items()
+    }
     assert shapes == {
         "async": ("box", "rounded,filled"), "thread": ("box", "filled"), "service": ("hexagon", "filled,dashed"),
         "own": ("box", "rounded,filled"), "folded|0 jobs": ("folder", "filled"),
@@ -110,7 +152,9 @@ def test_a_class_sets_the_box_style_of_its_kind() -> None:
     class Errand(AbstractJob[Any], box=BoxStyle("errand", "star", (">", "]"))):
         pass
 
-    scheduler = Scheduler(idle("plain"), Errand(label="run"), ThreadJob(print, label="thread"))
+    scheduler = Scheduler(
+        idle("plain"), Errand(label="run"), ThreadJob(print, label="thread")
+    )
     assert seen(scheduler.graph()).boxes["run"]["shape"] == "star"
     assert '>"run"]' in mermaid(scheduler)
 
@@ -123,7 +167,9 @@ def test_boxes_and_frames_have_the_numbers_of_the_listing_as_names() -> None:
         for line in listing(scheduler).splitlines()
     }
     found = seen(scheduler.graph())
-    assert {label: box["name"] for label, box in found.boxes.items()} == {n: numbers[n] for n in ("a", "c", "in")}
+    assert {label: box["name"] for label, box in found.boxes.items()} == {
+        n: numbers[n] for n in ("a", "c", "in")
+    }
     assert found.frames["s"]["name"] == f"cluster {numbers['s']}"
 
 
@@ -136,7 +182,11 @@ FITS = 60
 
 def fitting(label: str) -> str:
     """Return the longest start of a label that is shown whole: an unprintable character takes up to ten columns."""
-    return next(start for end in range(len(label), -1, -1) if len(escape(start := label[:end])) <= FITS)
+    return next(
+        start
+        for end in range(len(label), -1, -1)
+        if len(escape(start := label[:end])) <= FITS
+    )
 
 
 @given(st.lists(st.text(max_size=40).map(fitting), min_size=1, max_size=10))
@@ -146,10 +196,16 @@ def test_any_label_is_shown_literally(labels: list[str]) -> None:
     label took 99 columns, did not fit into four lines, and was rightly cut."""
     jobs = [
         idle(f"x{label}x", run_if=rule)
-        for label, rule in zip(labels, itertools.cycle(["succeeded", "failed"]), strict=False)
+        for label, rule in zip(
+            labels, itertools.cycle(["succeeded", "failed"]), strict=False
+        )
     ]
     scheduler = Scheduler(jobs, [Scheduler(label=f"s{label}s") for label in labels])
-    shown = [text for text in texts(dot(scheduler.graph().source, "svg")) if text not in ("(empty)", "if failed")]
+    shown = [
+        text
+        for text in texts(dot(scheduler.graph().source, "svg"))
+        if text not in ("(empty)", "if failed")
+    ]
     assert letters(shown) == letters(escape(job.label) for job in scheduler)
 
 
@@ -166,7 +222,10 @@ LABELS = (
 
 def test_labels_with_syntax_of_dot_or_html_are_shown_literally() -> None:
     jobs = {label: idle(label) for label in LABELS}
-    others = [(idle(label, run_if="failed"), Scheduler(idle("in"), label=label)) for label in LABELS]
+    others = [
+        (idle(label, run_if="failed"), Scheduler(idle("in"), label=label))
+        for label in LABELS
+    ]
     svg = dot(Scheduler(jobs.values(), others).graph().source, "svg")
     counts, told = Counter(text.strip() for text in texts(svg)), titles(svg)
     for label, job in jobs.items():
@@ -177,7 +236,11 @@ def test_labels_with_syntax_of_dot_or_html_are_shown_literally() -> None:
 
 def titles(svg: str) -> set[str]:
     name = "{http://www.w3.org/1999/xlink}title"
-    return {one.attrib[name] for one in ElementTree.fromstring(svg).iter() if name in one.attrib}
+    return {
+        one.attrib[name]
+        for one in ElementTree.fromstring(svg).iter()
+        if name in one.attrib
+    }
 
 
 def test_long_labels_are_wrapped_and_truncated() -> None:
@@ -194,7 +257,11 @@ def test_long_labels_are_wrapped_and_truncated() -> None:
 def test_the_lines_of_a_frames_title_begin_at_its_left_edge() -> None:
     frame = Scheduler(idle("job"), label="a title that is too long for a single line")
     svg = dot(Scheduler(frame).graph().source, "svg")
-    lines = [one for one in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text") if one.text != "job"]
+    lines = [
+        one
+        for one in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")
+        if one.text != "job"
+    ]
     assert len(lines) == 2
     assert len({(line.attrib["x"], line.attrib["text-anchor"]) for line in lines}) == 1
     assert lines[0].attrib["text-anchor"] == "start"
@@ -205,9 +272,14 @@ def test_lines_distinguish_order_data_and_alarms() -> None:
     """In a graph, lines of data are thick and begin with a dot; lines to jobs that run after a failure are dashed."""
     source = Job(take, label="source")
     reader = Job(take, source, label="reader", required=idle("before"))
-    scheduler = Scheduler(source, reader.required, reader, idle("alarm", required=reader, run_if="failed"))
+    scheduler = Scheduler(
+        source, reader.required, reader, idle("alarm", required=reader, run_if="failed")
+    )
     lines = seen(scheduler.graph()).lines
-    assert {ends: (line.get("penwidth"), line.get("arrowtail"), line.get("style")) for ends, line in lines.items()} == {
+    assert {
+        ends: (line.get("penwidth"), line.get("arrowtail"), line.get("style"))
+        for ends, line in lines.items()
+    } == {
         ("source", "reader"): ("1.8", "dot", None),
         ("before", "reader"): ("1", None, None),
         ("reader", "alarm|if failed"): ("1", None, "dashed"),
@@ -217,15 +289,30 @@ def test_lines_distinguish_order_data_and_alarms() -> None:
 def test_lines_say_which_requirements_must_succeed() -> None:
     """In a graph, in Mermaid and in the listing, a requirement with `settled=True` once looked like any other."""
     other, must, source = idle("other"), idle("must"), Job(take, label="source")
-    reader = Job(take, source, label="reader", required=[other]).requires(must, settled=True)
-    scheduler = Scheduler(other, must, source, reader, idle("alarm", run_if="failed").requires(reader, settled=True))
-    labels = {ends: line.get("label") for ends, line in seen(scheduler.graph()).lines.items()}
+    reader = Job(take, source, label="reader", required=[other]).requires(
+        must, settled=True
+    )
+    scheduler = Scheduler(
+        other,
+        must,
+        source,
+        reader,
+        idle("alarm", run_if="failed").requires(reader, settled=True),
+    )
+    labels = {
+        ends: line.get("label") for ends, line in seen(scheduler.graph()).lines.items()
+    }
     assert labels == {
         ("other", "reader"): "", ("must", "reader"): REMARK, ("source", "reader"): "",
         ("reader", "alarm|if failed"): REMARK,
     }  # fmt: skip
     lines = re.findall(r"n\d [-=.]+>.*", mermaid(scheduler))
-    assert set(lines) == {"n1 --> n4", "n2 -->|if settled| n4", "n3 ==> n4", "n4 -.->|if settled| n5"}
+    assert set(lines) == {
+        "n1 --> n4",
+        "n2 -->|if settled| n4",
+        "n3 ==> n4",
+        "n4 -.->|if settled| n5",
+    }
     assert "requires={1-3} settled={2}" in listing(scheduler)
 
 
@@ -261,7 +348,9 @@ def test_a_requirement_outside_the_drawing_has_a_question_mark() -> None:
     """Requirements outside the drawn scheduler, or in no scheduler at all, are dotted boxes with a question mark."""
     outer = Job(take, label="outer")
     scheduler = Scheduler(outer)
-    inner = scheduler.add(Scheduler(Job(take, outer, label="in", required=idle("stray")), label="inner"))
+    inner = scheduler.add(
+        Scheduler(Job(take, outer, label="in", required=idle("stray")), label="inner")
+    )
     found = seen(inner.graph())
     assert set(found.lines) == {("? outer", "in"), ("? stray", "in")}
     assert "dotted" in found.boxes["? outer"]["style"]
@@ -282,9 +371,13 @@ def positions(graph: Any) -> tuple[dict[str, float], dict[str, set[str]]]:
     of 5,000 graphs `dot` cannot route some of them and prints a warning, which moves no box."""
     read = json.loads(dot(graph.source, "json", "-Gsplines=none"))
     objects = read["objects"]
-    rows = {one["name"]: float(one["pos"].split(",")[1]) for one in objects if "pos" in one}
+    rows = {
+        one["name"]: float(one["pos"].split(",")[1]) for one in objects if "pos" in one
+    }
     frames = {
-        one["name"].removeprefix("cluster "): {objects[n]["name"] for n in one.get("nodes", [])}
+        one["name"].removeprefix("cluster "): {
+            objects[n]["name"] for n in one.get("nodes", [])
+        }
         for one in objects
         if one["name"].startswith("cluster")
     }
@@ -320,7 +413,9 @@ def test_a_job_is_drawn_below_its_requirements(random: Any) -> None:
 
     for job in numbers:
         for one in job.required:
-            assert min(rows[name] for name in boxes(one)) > max(rows[name] for name in boxes(job))
+            assert min(rows[name] for name in boxes(one)) > max(
+                rows[name] for name in boxes(job)
+            )
 
 
 def _in_listing_order(scheduler: Scheduler) -> list[AbstractJob[Any]]:
@@ -345,18 +440,32 @@ def test_the_cost_of_a_graph_is_linear_in_the_number_of_jobs(options: Any) -> No
         lines = len(Scheduler(jobs).graph(**options).body)
         return next(Counting.looks) - start, lines
 
-    (reads1, lines1), (reads2, lines2), (reads3, lines3) = cost(100), cost(200), cost(300)
+    (reads1, lines1), (reads2, lines2), (reads3, lines3) = (
+        cost(100),
+        cost(200),
+        cost(300),
+    )
     assert reads3 - reads2 == reads2 - reads1 > 0
     assert lines3 - lines2 == lines2 - lines1
 
 
 def test_a_frame_with_a_thousand_requirements_has_one_line_for_each() -> None:
     before = [idle(f"a{n}") for n in range(1000)]
-    middle = Scheduler([idle(f"m{n}") for n in range(1000)], label="middle", required=before)
-    source = Scheduler(before, middle, [idle(f"b{n}", required=middle) for n in range(1000)]).graph().source
+    middle = Scheduler(
+        [idle(f"m{n}") for n in range(1000)], label="middle", required=before
+    )
+    source = (
+        Scheduler(before, middle, [idle(f"b{n}", required=middle) for n in range(1000)])
+        .graph()
+        .source
+    )
     assert source.count(" -> ") - source.count("style=invis]") == 2000
     assert source.count(" -> ") < 5000
-    assert source.count('lhead="cluster 1001"') == source.count('ltail="cluster 1001"') == 1000
+    assert (
+        source.count('lhead="cluster 1001"')
+        == source.count('ltail="cluster 1001"')
+        == 1000
+    )
 
 
 def test_graph_supports_any_depth_of_nesting() -> None:
@@ -375,12 +484,16 @@ def test_graph_supports_any_depth_of_nesting() -> None:
 
 def test_importing_trioflow_does_not_import_graphviz() -> None:
     check = "import sys, trioflow; print({name.partition('.')[0] for name in sys.modules} & {'graphviz', 'html'})"
-    done = subprocess.run([sys.executable, "-c", check], capture_output=True, encoding="utf-8", check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, encoding="utf-8", check=True
+    )
     assert done.stdout == "set()\n"
 
 
 # --- `collapse` makes large graphs small
-def drawn(scheduler: Scheduler, **options: Any) -> tuple[set[str], set[tuple[str, str]]]:
+def drawn(
+    scheduler: Scheduler, **options: Any
+) -> tuple[set[str], set[tuple[str, str]]]:
     """Return the labels of the boxes, and the lines between labels."""
     found = seen(scheduler.graph(**options))
     return set(found.boxes), set(found.lines)
@@ -391,7 +504,10 @@ def test_collapse_true_draws_each_scheduler_as_a_box() -> None:
     scheduler = Scheduler(source)
     deep = Scheduler(Job(take, source, label="reader"), label="deep")
     scheduler.add(Scheduler(deep, idle("beside"), label="outer"))
-    assert drawn(scheduler, collapse=True) == ({"source", "outer|3 jobs"}, {("source", "outer|3 jobs")})
+    assert drawn(scheduler, collapse=True) == (
+        {"source", "outer|3 jobs"},
+        {("source", "outer|3 jobs")},
+    )
 
 
 def test_collapse_selects_schedulers_by_object_or_path() -> None:
@@ -412,7 +528,9 @@ def test_patterns_match_full_paths_if_a_nested_scheduler_is_drawn_alone() -> Non
 
 
 def test_brackets_in_a_pattern_match_literally() -> None:
-    assert drawn(Scheduler(Scheduler(idle("x"), label="c[1]")), collapse="c[*")[0] == {"c[1]|1 job"}
+    assert drawn(Scheduler(Scheduler(idle("x"), label="c[1]")), collapse="c[*")[0] == {
+        "c[1]|1 job"
+    }
     with pytest.raises(ValueError, match="no job of"):
         Scheduler(idle("a")).graph(collapse="[abc]")
 
@@ -420,9 +538,14 @@ def test_brackets_in_a_pattern_match_literally() -> None:
 def test_collapse_raises_on_unknown_jobs_and_patterns() -> None:
     """`collapse` rejects patterns without a match, jobs outside the scheduler, and objects of other types."""
     scheduler = Scheduler(idle("fetch"), idle("parse"), label="s")
-    with pytest.raises(ValueError, match=r"collapse='fetsch': no job of 's' has a path like this; .* 'fetch'\?"):
+    with pytest.raises(
+        ValueError,
+        match=r"collapse='fetsch': no job of 's' has a path like this; .* 'fetch'\?",
+    ):
         scheduler.graph(collapse="fetsch")
-    with pytest.raises(ValueError, match=r"collapse='z\*': no job of 's' has a path like this$"):
+    with pytest.raises(
+        ValueError, match=r"collapse='z\*': no job of 's' has a path like this$"
+    ):
         scheduler.graph(collapse=["fetch", "z*"])
     with pytest.raises(ValueError, match="collapse: 'stray' is neither in 's'"):
         scheduler.graph(collapse=idle("stray"))
@@ -439,9 +562,13 @@ KINDS: list[Callable[..., AbstractJob[Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("make", KINDS, ids=["plain", "thread", "process", "command", "ssh"])
+@pytest.mark.parametrize(
+    "make", KINDS, ids=["plain", "thread", "process", "command", "ssh"]
+)
 @pytest.mark.parametrize("run_if", ["succeeded", "settled"])
-def test_a_box_is_higher_than_the_text_of_its_label(make: Callable[..., Any], run_if: str, tmp_path: Path) -> None:
+def test_a_box_is_higher_than_the_text_of_its_label(
+    make: Callable[..., Any], run_if: str, tmp_path: Path
+) -> None:
     """In a graph, the box of every kind of job is higher than its text: those of SSH jobs once cut through it."""
     first = AbstractJob(label="a")
     job = make(label="label", required=first, run_if=run_if)
@@ -449,10 +576,20 @@ def test_a_box_is_higher_than_the_text_of_its_label(make: Callable[..., Any], ru
     tree = ElementTree.parse(tmp_path / "g.svg")
     box = tree.findall(".//{*}g[@class='node']")[-1]
     outline = next(one for one in box.iter() if one.get("points") or one.get("d"))
-    heights = [float(y) for y in re.findall(r",(-?[\d.]+)", outline.get("points") or outline.get("d") or "")]
-    lines = [(float(text.get("y", 0)), float(text.get("font-size", 0))) for text in box.iterfind(".//{*}text")]
+    heights = [
+        float(y)
+        for y in re.findall(
+            r",(-?[\d.]+)", outline.get("points") or outline.get("d") or ""
+        )
+    ]
+    lines = [
+        (float(text.get("y", 0)), float(text.get("font-size", 0)))
+        for text in box.iterfind(".//{*}text")
+    ]
     assert len(lines) == (2 if run_if == "settled" else 1)
-    assert min(heights) < min(y - 0.75 * size for y, size in lines)  # the height of a capital letter, and a little
+    assert min(heights) < min(
+        y - 0.75 * size for y, size in lines
+    )  # the height of a capital letter, and a little
     assert max(heights) > max(y for y, _ in lines)
 
 
@@ -493,22 +630,35 @@ def test_a_collapsed_scheduler_says_what_blocked_its_jobs(virtual: Virtual) -> N
     inner = Scheduler(Job(nap, 0, bad, label="a"), Job(nap, label="b"), label="inner")
     scheduler = run_virtually(virtual, bad, inner)
     boxes = seen(scheduler.graph(collapse=True)).boxes
-    assert "⊗ inner|2 jobs|1 blocked: bad failed|1 s" in boxes, "the failure is not in it"
+    assert "⊗ inner|2 jobs|1 blocked: bad failed|1 s" in boxes, (
+        "the failure is not in it"
+    )
     assert "1 blocked" in mermaid(scheduler, collapse=True)
 
 
-def test_double_borders_and_colored_lines_mark_the_critical_path(virtual: Virtual) -> None:
+def test_double_borders_and_colored_lines_mark_the_critical_path(
+    virtual: Virtual,
+) -> None:
     """The boxes and lines of the critical path are marked, also inside frames and across waits for resources."""
     first, beside = Job(nap, 1, label="first"), Job(nap, 2, label="beside")
-    models = [Job(nap, 5 - n, label=f"m{n}", required=first, needs={"gpu": 1}) for n in range(2)]
-    inner = Scheduler(models, Job(nap, 1, label="sum", required=models), label="inner", required=first)
+    models = [
+        Job(nap, 5 - n, label=f"m{n}", required=first, needs={"gpu": 1})
+        for n in range(2)
+    ]
+    inner = Scheduler(
+        models, Job(nap, 1, label="sum", required=models), label="inner", required=first
+    )
     last = Job(nap, 1, label="last", required=[inner, beside])
     scheduler = Scheduler(first, beside, inner, last, label="all", pool=Pool(gpu=1))
     for job in models:
         job.requires(first, remove=True)
     virtual(scheduler.co_run)
     found = seen(scheduler.graph())
-    double = {label_of(box) for box, how in found.boxes.items() if how.get("peripheries") == "2"}
+    double = {
+        label_of(box)
+        for box, how in found.boxes.items()
+        if how.get("peripheries") == "2"
+    }
     assert double == {"first", "m0", "m1", "sum", "last"}
     marked = {
         (label_of(tail), label_of(head))
@@ -519,14 +669,25 @@ def test_double_borders_and_colored_lines_mark_the_critical_path(virtual: Virtua
     assert "linkStyle" in mermaid(scheduler)
 
 
-def test_a_collapsed_scheduler_with_a_failed_job_has_a_red_border(virtual: Virtual) -> None:
+def test_a_collapsed_scheduler_with_a_failed_job_has_a_red_border(
+    virtual: Virtual,
+) -> None:
     """A collapsed scheduler with a failed job is a pale box with a red border, unless it succeeded in spite of it."""
-    broken = Scheduler(Job(fail, 1, OSError("x"), label="x"), Job(nap, 3, label="y"), label="broken")
-    fine = Scheduler(Job(fail, 1, OSError("x"), label="x", critical=False), label="fine")
+    broken = Scheduler(
+        Job(fail, 1, OSError("x"), label="x"), Job(nap, 3, label="y"), label="broken"
+    )
+    fine = Scheduler(
+        Job(fail, 1, OSError("x"), label="x", critical=False), label="fine"
+    )
     scheduler = run_virtually(virtual, broken, fine, timeout=2)
     boxes = seen(scheduler.graph(collapse=True)).boxes
-    colors = {label_of(box): (how["fillcolor"], how["color"]) for box, how in boxes.items()}
-    assert colors == {"⊘ broken": ("#fdf0ee", "#b3261e"), "fine": ("#c9e7d2", "#2f7d52")}
+    colors = {
+        label_of(box): (how["fillcolor"], how["color"]) for box, how in boxes.items()
+    }
+    assert colors == {
+        "⊘ broken": ("#fdf0ee", "#b3261e"),
+        "fine": ("#c9e7d2", "#2f7d52"),
+    }
     assert all("1 failed: x" in box for box in boxes)
     assert "fill:#fdf0ee,stroke:#b3261e" in mermaid(scheduler, collapse=True)
 
@@ -537,27 +698,44 @@ def test_members_of_a_frame_are_drawn_in_their_order() -> None:
     for direction, place, sign in directions:
         members = [idle(f"m{n}") for n in range(6)]
         frame = Scheduler(members, idle("end", required=members), label="frame")
-        after = Scheduler([idle(f"n{n}") for n in range(4)], label="next", required=frame)
+        after = Scheduler(
+            [idle(f"n{n}") for n in range(4)], label="next", required=frame
+        )
         drawing = Drawing(Scheduler(frame, after), False, {})
         drawing.direction = direction
         graph = _dot.digraph_of(_drawing.describe(drawing), direction)
-        rows = [line.split() for line in dot(graph.source, "plain").splitlines() if line.startswith("node")]
+        rows = [
+            line.split()
+            for line in dot(graph.source, "plain").splitlines()
+            if line.startswith("node")
+        ]
         for letter in "mn":
-            found = sorted((sign * float(row[place]), row[6]) for row in rows if row[6].startswith(letter))
+            found = sorted(
+                (sign * float(row[place]), row[6])
+                for row in rows
+                if row[6].startswith(letter)
+            )
             assert [label for _, label in found] == sorted(label for _, label in found)
 
 
 def test_groups_of_jobs_without_arrows_are_grids(tmp_path: Path) -> None:
     """Four groups of eight were once a column of 32 boxes, because eight in a row made the picture too wide."""
-    groups = [Scheduler([idle(f"{group}{number}") for number in range(8)], label=group) for group in "abcd"]
+    groups = [
+        Scheduler([idle(f"{group}{number}") for number in range(8)], label=group)
+        for group in "abcd"
+    ]
     save(Scheduler(groups), tmp_path / "x.svg")
-    found = re.search(r'<svg width="(\d+)pt" height="(\d+)pt"', (tmp_path / "x.svg").read_text())
+    found = re.search(
+        r'<svg width="(\d+)pt" height="(\d+)pt"', (tmp_path / "x.svg").read_text()
+    )
     assert found is not None
     assert int(found[1]) > int(found[2])
 
 
 def test_large_graphs_go_from_left_to_right() -> None:
-    few, many = (Scheduler([idle(f"a{n}") for n in range(number)]) for number in (40, 41))
+    few, many = (
+        Scheduler([idle(f"a{n}") for n in range(number)]) for number in (40, 41)
+    )
     assert "rankdir=TB" in few.graph().source
     assert "rankdir=LR" in many.graph().source
     assert mermaid(many).startswith("flowchart LR")
@@ -566,9 +744,13 @@ def test_large_graphs_go_from_left_to_right() -> None:
 def test_a_picture_that_is_too_wide_goes_from_left_to_right(tmp_path: Path) -> None:
     """A small graph whose boxes would stand in a row wider than a page stands in a column if that is narrower."""
     first = idle("first")
-    row = [idle(f"a long label of job {number}", required=first) for number in range(30)]
+    row = [
+        idle(f"a long label of job {number}", required=first) for number in range(30)
+    ]
     save(Scheduler(first, row, idle("last", required=row)), tmp_path / "x.svg")
-    found = re.search(r'<svg width="(\d+)pt" height="(\d+)pt"', (tmp_path / "x.svg").read_text())
+    found = re.search(
+        r'<svg width="(\d+)pt" height="(\d+)pt"', (tmp_path / "x.svg").read_text()
+    )
     assert found is not None
     assert int(found[1]) < int(found[2])
 
@@ -581,7 +763,9 @@ def test_a_long_chain_goes_from_top_to_bottom(tmp_path: Path) -> None:
     chain = Scheduler(jobs)
     for suffix in ("svg", "png"):
         save(chain, tmp_path / f"x.{suffix}")
-    found = re.search(r'<svg width="(\d+)pt" height="(\d+)pt"', (tmp_path / "x.svg").read_text())
+    found = re.search(
+        r'<svg width="(\d+)pt" height="(\d+)pt"', (tmp_path / "x.svg").read_text()
+    )
     assert found is not None
     assert int(found[1]) < int(found[2])
     width, height = struct.unpack(">II", (tmp_path / "x.png").read_bytes()[16:24])
@@ -597,30 +781,56 @@ def test_an_svg_has_no_background_and_no_tooltip_on_it(tmp_path: Path) -> None:
     assert "<style" not in text
 
 
-def test_a_report_reduces_a_large_graph_to_a_readable_number_of_boxes(virtual: Virtual) -> None:
+def test_a_report_reduces_a_large_graph_to_a_readable_number_of_boxes(
+    virtual: Virtual,
+) -> None:
     """A report collapses 20 groups into 20 boxes, and jobs alike, shows a small graph whole, and at most 300 boxes."""
     groups = [
-        Scheduler(*[Job(nap, 1, label=f"{'abc'[n % 3] * (n + 1)} {g}") for n in range(25)], label=f"group {g}")
+        Scheduler(
+            *[Job(nap, 1, label=f"{'abc'[n % 3] * (n + 1)} {g}") for n in range(25)],
+            label=f"group {g}",
+        )
         for g in range(20)
     ]
     many = run_virtually(virtual, groups, Job(nap, 1, label="last", required=groups))
     flat = run_virtually(virtual, [Job(nap, 1, label="j" * n) for n in range(1, 302)])
-    alike = [Job(nap, 1 + n % 2, label=f"page {n}", critical=n == 7) for n in range(301)]
+    alike = [
+        Job(nap, 1 + n % 2, label=f"page {n}", critical=n == 7) for n in range(301)
+    ]
     fan = run_virtually(virtual, alike, Job(nap, 1, label="merge", required=alike))
-    few = run_virtually(virtual, Scheduler([Job(nap, 1, label=f"j {n}") for n in range(30)], label="inner"))
+    few = run_virtually(
+        virtual,
+        Scheduler([Job(nap, 1, label=f"j {n}") for n in range(30)], label="inner"),
+    )
     assert describe_graph(flat, {}) == GraphDescription(notes=(TOO_MANY_NOTE,))
-    assert sum(bool(statement.tooltip) for statement in describe_graph(few, {}).statements) == 31
+    assert (
+        sum(bool(statement.tooltip) for statement in describe_graph(few, {}).statements)
+        == 31
+    )
     svg, notes = _report.draw_graph(describe_graph(many, {}))
     assert notes[-1].startswith("Each group is one box;")
     assert svg.count('class="node"') == 21
     statements = describe_graph(fan, {}).statements
-    boxes = [(statement.label, statement.remarks) for statement in statements if statement.kind == "node"]
-    assert boxes == [("page *", ("300 jobs",)), ("! page 7", ("2 s",)), ("merge", ("1 s",))]
+    boxes = [
+        (statement.label, statement.remarks)
+        for statement in statements
+        if statement.kind == "node"
+    ]
+    assert boxes == [
+        ("page *", ("300 jobs",)),
+        ("! page 7", ("2 s",)),
+        ("merge", ("1 s",)),
+    ]
 
 
-def test_a_forever_job_that_ended_with_a_completed_run_has_no_failure_symbol(virtual: Virtual) -> None:
+def test_a_forever_job_that_ended_with_a_completed_run_has_no_failure_symbol(
+    virtual: Virtual,
+) -> None:
     for critical, symbol in (False, ""), (True, "⊘"):
-        forever, job = Job(nap, 99, forever=True, label="watch"), Job(fail, 1, critical=critical)
+        forever, job = (
+            Job(nap, 99, forever=True, label="watch"),
+            Job(fail, 1, critical=critical),
+        )
         scheduler = Scheduler(forever, job)
         virtual(scheduler.co_run)
         assert _drawing.caption(forever)[0] == f"{symbol} watch".lstrip()
@@ -675,16 +885,23 @@ def test_an_empty_scheduler_is_displayed_with_its_repr() -> None:
 
 def test_jobs_without_arrows_are_drawn_as_a_grid() -> None:
     """Forty parallel jobs are drawn as a grid, because a row or a column of them would be unreadable in a cell."""
-    picture = bundle(Scheduler(AbstractJob(label=f"a job {'x' * (n % 20)}") for n in range(40)))["image/svg+xml"]
+    picture = bundle(
+        Scheduler(AbstractJob(label=f"a job {'x' * (n % 20)}") for n in range(40))
+    )["image/svg+xml"]
     size = re.search(r'width="([0-9.]+)pt" height="([0-9.]+)pt"', picture)
     assert size is not None
     assert 1 / 2 < float(size[1]) / float(size[2]) < 2
 
 
 def test_pictures_and_listings_show_the_same_times(virtual: Virtual) -> None:
-    jobs = [Job(anyio.sleep, seconds, label=f"nap {seconds}") for seconds in (0.001, 0.06)]
+    jobs = [
+        Job(anyio.sleep, seconds, label=f"nap {seconds}") for seconds in (0.001, 0.06)
+    ]
     scheduler = Scheduler(jobs)
     virtual(scheduler.co_run)
     shown = bundle(scheduler)
-    assert [line.endswith("ms") for line in shown["text/plain"].splitlines()] == [False, True]
+    assert [line.endswith("ms") for line in shown["text/plain"].splitlines()] == [
+        False,
+        True,
+    ]
     assert sum(text.endswith("ms") for text in texts(shown["image/svg+xml"])) == 1

@@ -32,7 +32,11 @@ STATEMENTS = {
 def statements(text: str) -> list[tuple[str, re.Match[str]]]:
     found = []
     for line in text.splitlines():
-        matches = {kind: match for kind, form in STATEMENTS.items() if (match := re.fullmatch(form, line))}
+        matches = {
+            kind: match
+            for kind, form in STATEMENTS.items()
+            if (match := re.fullmatch(form, line))
+        }
         assert len(matches) == 1, line
         found += matches.items()
     return found
@@ -57,7 +61,9 @@ def everything() -> Scheduler:
     service = Service(serve, label="service")
     reader = ThreadJob(print, source, service, label="reader", critical=True)
     scheduler = Scheduler(source, service, reader, label="all")
-    inner = Scheduler(Job(take, source, label="in"), idle("beside"), label="inner", required=reader)
+    inner = Scheduler(
+        Job(take, source, label="in"), idle("beside"), label="inner", required=reader
+    )
     alarm = idle("alarm", required=inner, run_if="failed")
     return scheduler.update([inner, alarm, Scheduler(label="empty", required=inner)])
 
@@ -94,10 +100,14 @@ def test_mermaid_draws_the_same_boxes_frames_and_lines_as_graph(options: Any) ->
     scheduler = everything()
     found = [kind for kind, _ in statements(mermaid(scheduler, **options))]
     graph = seen(scheduler.graph(**options))
-    empty = "(empty)" in graph.boxes  # which is a frame with a word in it there, and a box here
+    empty = (
+        "(empty)" in graph.boxes
+    )  # which is a frame with a word in it there, and a box here
     assert found.count("line") == len(graph.lines)
     assert found.count("box") == len(graph.boxes)
-    assert found.count("frame") == found.count("end of frame") == len(graph.frames) - empty
+    assert (
+        found.count("frame") == found.count("end of frame") == len(graph.frames) - empty
+    )
 
 
 @pytest.mark.parametrize("state", JobState)
@@ -116,12 +126,29 @@ def test_each_box_and_frame_has_the_class_of_its_state(state: JobState) -> None:
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=10))
 def test_any_label_is_shown_literally(given_labels: list[str]) -> None:
     """No part of a label is parsed as Mermaid syntax, HTML, Markdown or entities."""
-    scheduler = Scheduler([idle(label) for label in given_labels], [Scheduler(idle("in"), label="s" + given_labels[0])])
-    expected = sorted(escape(job.label).lstrip() or " " for job in scheduler.iterate_jobs())
+    scheduler = Scheduler(
+        [idle(label) for label in given_labels],
+        [Scheduler(idle("in"), label="s" + given_labels[0])],
+    )
+    expected = sorted(
+        escape(job.label).lstrip() or " " for job in scheduler.iterate_jobs()
+    )
     assert sorted(labels(mermaid(scheduler))) == expected
 
 
-@pytest.mark.parametrize("label", ["1. list", "- list", "+ list", "* list", "1) list", "`code`", "# heading", "a - b"])
+@pytest.mark.parametrize(
+    "label",
+    [
+        "1. list",
+        "- list",
+        "+ list",
+        "* list",
+        "1) list",
+        "`code`",
+        "# heading",
+        "a - b",
+    ],
+)
 def test_labels_are_not_parsed_as_markdown(label: str) -> None:
     """Labels that Markdown would parse as code, a heading or a list, which Mermaid rejects, are escaped."""
     text = mermaid(Scheduler(idle(label)))

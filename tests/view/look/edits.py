@@ -176,7 +176,9 @@ def call_{n}(): return f_{n}({inner})
 """,
     ),
 }
-TEMPLATES |= {name: text for name, (version, text) in SINCE.items() if sys.version_info >= version}
+TEMPLATES |= {
+    name: text for name, (version, text) in SINCE.items() if sys.version_info >= version
+}
 DECORATOR = """
 def decorator_{n}(function):
     z = {made}
@@ -192,8 +194,25 @@ first_{n} = lambda: {value}
 class Helper_{n}:
     attribute = {value}
 """
-EASY = ["value"] * 6 + ["inner"] * 3 + ["default"] * 3 + ["more"] * 3 + ["lines"] * 3 + ["helper"] * 2
-HARD = ["callee", "made", "free", "prefix", "which", "wrapper", "import", "syntax", "order"]
+EASY = (
+    ["value"] * 6
+    + ["inner"] * 3
+    + ["default"] * 3
+    + ["more"] * 3
+    + ["lines"] * 3
+    + ["helper"] * 2
+)
+HARD = [
+    "callee",
+    "made",
+    "free",
+    "prefix",
+    "which",
+    "wrapper",
+    "import",
+    "syntax",
+    "order",
+]
 
 
 class Unit:
@@ -202,7 +221,9 @@ class Unit:
     def __init__(self, draw: random.Random, number: int) -> None:
         self.kind = draw.choice([*TEMPLATES])
         self.blank_lines = 0
-        self.fields: dict[str, Any] = {name: draw.randrange(9) for name in ("value", "inner", "default", "made")}
+        self.fields: dict[str, Any] = {
+            name: draw.randrange(9) for name in ("value", "inner", "default", "made")
+        }
         self.fields |= {
             "n": number, "free": "a", "prefix": "", "which": draw.randrange(2), "callee": "", "more": "pass",
         }  # fmt: skip
@@ -210,7 +231,9 @@ class Unit:
     @property
     def text(self) -> str:
         return (
-            "\n" * self.blank_lines + "# a note\n" * (self.blank_lines > 0) + TEMPLATES[self.kind].format(**self.fields)
+            "\n" * self.blank_lines
+            + "# a note\n" * (self.blank_lines > 0)
+            + TEMPLATES[self.kind].format(**self.fields)
         )
 
 
@@ -219,14 +242,26 @@ class Module:
 
     def __init__(self, draw: random.Random) -> None:
         self.units = [Unit(draw, number) for number in range(UNITS)]
-        self.decorators = [{"n": number, "value": number, "made": number} for number in range(2)]
-        self.head = ["from __future__ import annotations"] * (draw.random() < 0.3) + ["import functools"]
+        self.decorators = [
+            {"n": number, "value": number, "made": number} for number in range(2)
+        ]
+        self.head = ["from __future__ import annotations"] * (draw.random() < 0.3) + [
+            "import functools"
+        ]
         self.helpers: list[str] = []
 
     @property
     def text(self) -> str:
         decorators = [DECORATOR.format(**fields) for fields in self.decorators]
-        return "\n".join([*self.head, *decorators, *self.helpers, *(unit.text for unit in self.units), ""])
+        return "\n".join(
+            [
+                *self.head,
+                *decorators,
+                *self.helpers,
+                *(unit.text for unit in self.units),
+                "",
+            ]
+        )
 
     def edit(self, draw: random.Random) -> str:
         unit, what = draw.choice(self.units), draw.choice(EASY + HARD)
@@ -244,16 +279,32 @@ class Module:
         elif what == "which":
             fields["which"] = draw.randrange(2)
         elif what == "callee":
-            fields["callee"] = f" + (call_{draw.randrange(fields['n'])}(),)" if fields["n"] else ""
+            fields["callee"] = (
+                f" + (call_{draw.randrange(fields['n'])}(),)" if fields["n"] else ""
+            )
         elif what == "wrapper":
-            draw.choice(self.decorators)[draw.choice(["value", "value", "made"])] = draw.randrange(9)
+            draw.choice(self.decorators)[draw.choice(["value", "value", "made"])] = (
+                draw.randrange(9)
+            )
         elif what == "helper":
             number = len(self.helpers)
-            self.helpers.insert(draw.randrange(number + 1), HELPER.format(n=number, value=draw.randrange(9)))
-            fields["more"] = f"p = (helper_{number}(), LIST_{number}, Helper_{number}.attribute, first_{number}())"
+            self.helpers.insert(
+                draw.randrange(number + 1),
+                HELPER.format(n=number, value=draw.randrange(9)),
+            )
+            fields["more"] = (
+                f"p = (helper_{number}(), LIST_{number}, Helper_{number}.attribute, first_{number}())"
+            )
         elif what == "import":
             self.head.append(
-                draw.choice(["import json", "from math import floor", "import os.path as osp", "import os"])
+                draw.choice(
+                    [
+                        "import json",
+                        "from math import floor",
+                        "import os.path as osp",
+                        "import os",
+                    ]
+                )
             )
         elif what == "syntax":
             fields["value"] = "("
@@ -273,9 +324,15 @@ def results(module: ModuleType) -> list[Any]:
 
 
 def lines(module: ModuleType) -> dict[str, int]:
-    functions = {name: found for name, found in vars(module).items() if type(found) is FunctionType and name[0] != "_"}
+    functions = {
+        name: found
+        for name, found in vars(module).items()
+        if type(found) is FunctionType and name[0] != "_"
+    }
     return {
-        name: found.__code__.co_firstlineno for name, found in functions.items() if found.__module__ == module.__name__
+        name: found.__code__.co_firstlineno
+        for name, found in functions.items()
+        if found.__module__ == module.__name__
     }
 
 
@@ -303,13 +360,19 @@ def check_edits(seed: int, directory: Path) -> Counter[str]:
         except RuntimeError as error:
             problem = str(error)
         if problem:
-            assert (results(module), lines(module)) == (old, old_lines), f"{story}: changed, though {problem}"
+            assert (results(module), lines(module)) == (old, old_lines), (
+                f"{story}: changed, though {problem}"
+            )
             is_same = before.text == source.text
-            assert is_same or {*edits} & {*HARD} or "on its line" in problem, f"{story}: refused, {problem}"
+            assert is_same or {*edits} & {*HARD} or "on its line" in problem, (
+                f"{story}: refused, {problem}"
+            )
             counts["same" if is_same else "refused"] += 1
             source = before
             write(source.text, number + 2)
-            _loaded_files.loaded[str(path)] = _loaded_files.loaded[str(path)]._replace(saved_at=0)
+            _loaded_files.loaded[str(path)] = _loaded_files.loaded[str(path)]._replace(
+                saved_at=0
+            )
             continue
         counts["taken"] += 1
         anew = ModuleType(name)
@@ -322,16 +385,23 @@ def check_edits(seed: int, directory: Path) -> Counter[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--count", type=int, default=1000, help="how many edits")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     sys.dont_write_bytecode = True
     with tempfile.TemporaryDirectory() as directory:
         sys.path.insert(0, directory)
-        modules = range(arguments.seed, arguments.seed + arguments.count // EDITS_OF_A_MODULE)
+        modules = range(
+            arguments.seed, arguments.seed + arguments.count // EDITS_OF_A_MODULE
+        )
         counts = [check_edits(seed, Path(directory)) for seed in modules]
-    print(f"Python {sys.version.split()[0]}:", dict(functools.reduce(Counter.__add__, counts)))
+    print(
+        f"Python {sys.version.split()[0]}:",
+        dict(functools.reduce(Counter.__add__, counts)),
+    )
 
 
 if __name__ == "__main__":

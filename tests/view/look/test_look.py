@@ -19,7 +19,17 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-from trioflow import Answer, CommandJob, Job, LocalNode, Pool, Rate, Scheduler, SshJob, ThreadJob
+from trioflow import (
+    Answer,
+    CommandJob,
+    Job,
+    LocalNode,
+    Pool,
+    Rate,
+    Scheduler,
+    SshJob,
+    ThreadJob,
+)
 from trioflow._core.base._text_forms import age
 from trioflow._core.words._job_queries import output_tails
 from trioflow._core.words._run_view import runs_in_progress
@@ -59,7 +69,9 @@ def test_a_job_that_blocks_the_loop_is_shown_with_all_others(backend: Any) -> No
             waiting.cancel()
 
     waiting = Job(wait_for_line, label="waiting")
-    asking = [Job(nothing, label=f"ask {number}", needs={"api": 1}) for number in range(2)]
+    asking = [
+        Job(nothing, label=f"ask {number}", needs={"api": 1}) for number in range(2)
+    ]
     failing = Job(fail_now, ValueError("no\ndata"), label="wrong")
     inner = Scheduler(waiting, label="inner")
     after = Job(nothing, label="after", required=inner)
@@ -72,45 +84,72 @@ def test_a_job_that_blocks_the_loop_is_shown_with_all_others(backend: Any) -> No
     [text] = ["\n".join(lines)]
     [shown] = record["runs"]
     blocking, suspended = (
-        next(job for job in shown["running"] if job["path"] == path) for path in ("block", "inner/waiting")
+        next(job for job in shown["running"] if job["path"] == path)
+        for path in ("block", "inner/waiting")
     )
     assert (blocking["blocks_loop"], suspended["blocks_loop"]) == (True, False)
     assert "thread.join()" in blocking["line"]["text"]
-    assert suspended["line"]["text"].endswith("await anyio.sleep_forever()  # the line that is shown")
+    assert suspended["line"]["text"].endswith(
+        "await anyio.sleep_forever()  # the line that is shown"
+    )
     assert shown["seconds"] > 0
-    assert (shown["backend"], shown["thread"], shown["window"]) == (backend, "MainThread", 9)
+    assert (shown["backend"], shown["thread"], shown["window"]) == (
+        backend,
+        "MainThread",
+        9,
+    )
     assert "window: 9 slots, 2 taken" in text
     assert "blocks the event loop, test_look.py" in text
     assert "after  waits for 'inner': 'inner' has been running for" in text
-    assert re.search(r"^  wrong  ValueError: no.* at bodies\.py:\d+$", text, re.MULTILINE)
+    assert re.search(
+        r"^  wrong  ValueError: no.* at bodies\.py:\d+$", text, re.MULTILINE
+    )
 
 
 def test_a_job_that_blocks_a_loop_does_not_block_another(backend: Any) -> None:
     async def look() -> None:
         (run,) = runs_in_progress()
-        (found,) = _process_record._describe_run(run, {job: run.thread_id + 1})["running"]
+        (found,) = _process_record._describe_run(run, {job: run.thread_id + 1})[
+            "running"
+        ]
         assert not found["blocks_loop"]
 
     job = Job(look)
     assert Scheduler(job).run(backend=backend)
 
 
-def test_jobs_that_are_ready_while_the_loop_is_blocked_wait_for_it_or_for_their_rate(backend: Any) -> None:
+def test_jobs_that_are_ready_while_the_loop_is_blocked_wait_for_it_or_for_their_rate(
+    backend: Any,
+) -> None:
     texts: dict[str, str] = {}
 
     async def block() -> None:
         [run] = in_thread(_process_record.describe_process)["runs"]
-        texts.update((path, group["explanation"]) for group in run["waiting"] for path in group["paths"])
+        texts.update(
+            (path, group["explanation"])
+            for group in run["waiting"]
+            for path in group["paths"]
+        )
         scheduler.cancel()
 
     first = Job(nothing, label="first")
-    asking = [Job(nothing, label=f"ask {number}", needs={"api": 1}, required=first) for number in range(2)]
-    others = Job(block, label="block", required=first), Job(nothing, label="other", required=first)
-    scheduler = Scheduler(first, *others, *asking, pool=Pool(api=Rate(requests=1, per=900)))
+    asking = [
+        Job(nothing, label=f"ask {number}", needs={"api": 1}, required=first)
+        for number in range(2)
+    ]
+    others = (
+        Job(block, label="block", required=first),
+        Job(nothing, label="other", required=first),
+    )
+    scheduler = Scheduler(
+        first, *others, *asking, pool=Pool(api=Rate(requests=1, per=900))
+    )
     scheduler.run(backend=backend)
     blocked = "is ready, but 'block' blocks the event loop; it has been ready for "
     expected = {"other": blocked, "ask 0": blocked, "ask 1": "waits for api: "}
-    assert {path: text[: len(expected[path])] for path, text in texts.items()} == expected
+    assert {
+        path: text[: len(expected[path])] for path, text in texts.items()
+    } == expected
 
 
 @pytest.mark.usefixtures("answers")
@@ -133,10 +172,14 @@ def test_a_question_of_several_lines_stands_once(backend: Any) -> None:
         records.append(in_thread(_process_record.describe_process))
         question.answer("yes")
 
-    question = Answer("Send this?\n\nDear reader", choices=["yes", "no"], label="approve")
+    question = Answer(
+        "Send this?\n\nDear reader", choices=["yes", "no"], label="approve"
+    )
     Scheduler(question, Job(look)).run(backend=backend)
     text = "\n".join(line.rstrip() for line in _client.text_lines(7, records[0]))
-    assert re.search(r"^  approve +[\d.]+  asks: Send this\? … \(yes or no\)$", text, re.MULTILINE)
+    assert re.search(
+        r"^  approve +[\d.]+  asks: Send this\? … \(yes or no\)$", text, re.MULTILINE
+    )
     assert "approve asks:\n    Send this?\n\n    Dear reader" in text
     assert (text.count("Dear reader"), "\\n" in text) == (1, False)
 
@@ -171,11 +214,15 @@ def test_a_command_is_at_its_command_line(backend: Any) -> None:
         command.cancel()
 
     begun = anyio.Event()
-    command = CommandJob(["sleep", "1000"], label="nap", critical=False, on_start=lambda _: begun.set())
+    command = CommandJob(
+        ["sleep", "1000"], label="nap", critical=False, on_start=lambda _: begun.set()
+    )
     Scheduler(command, Job(look)).run(backend=backend)
     [shown] = [job for job in records[0]["runs"][0]["running"] if job["path"] == "nap"]
     assert (shown["command_line"], shown["line"]) == ("sleep 1000", None)
-    assert next(line for line in _client.text_lines(7, records[0]) if "nap" in line).endswith("sleep 1000")
+    assert next(
+        line for line in _client.text_lines(7, records[0]) if "nap" in line
+    ).endswith("sleep 1000")
 
 
 def test_a_function_in_c_in_a_thread_has_no_line(backend: Any) -> None:
@@ -184,12 +231,17 @@ def test_a_function_in_c_in_a_thread_has_no_line(backend: Any) -> None:
     sleeping = ThreadJob(release.acquire, label="in C")
 
     def lines() -> dict[str, Any]:
-        return {job["path"]: job["line"] for job in _process_record.describe_process()["runs"][0]["running"]}
+        return {
+            job["path"]: job["line"]
+            for job in _process_record.describe_process()["runs"][0]["running"]
+        }
 
     async def look() -> None:
         end = time.monotonic() + PATIENCE
         try:
-            while not shown or (shown[-1]["in C"] is not None and time.monotonic() < end):  # until it is called
+            while not shown or (
+                shown[-1]["in C"] is not None and time.monotonic() < end
+            ):  # until it is called
                 await anyio.sleep(0.01)
                 shown.append(in_thread(lines))
         finally:
@@ -202,8 +254,15 @@ def test_a_function_in_c_in_a_thread_has_no_line(backend: Any) -> None:
 def test_jobs_that_an_ended_scheduler_has_left_do_not_wait(backend: Any) -> None:
     """They are IDLE for good, at any depth; they are counted, but are not among the jobs that wait."""
     failing = Job(fail_now, critical=True)
-    inner = Scheduler(failing, Scheduler(Job(nothing), label="left", required=failing), label="inner", critical=False)
-    looking = ThreadJob(lambda: _process_record.describe_process()["runs"], required=inner)
+    inner = Scheduler(
+        failing,
+        Scheduler(Job(nothing), label="left", required=failing),
+        label="inner",
+        critical=False,
+    )
+    looking = ThreadJob(
+        lambda: _process_record.describe_process()["runs"], required=inner
+    )
     last = Job(nothing, label="last", required=looking)
     assert Scheduler(inner, looking, last).run(backend=backend)
     [run] = looking.result()
@@ -218,25 +277,39 @@ def test_a_job_that_starts_or_settles_during_a_look_is_left_out(backend: Any) ->
     assert not list(_process_record._describe_running(jobs, {}, time.monotonic, None))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "win32", reason="needs signals")
-def test_a_program_that_answers_but_is_stopped_is_told_apart(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(
+    not hasattr(os, "fork") or sys.platform == "win32", reason="needs signals"
+)
+def test_a_program_that_answers_but_is_stopped_is_told_apart(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_client, "ANSWER_TIMEOUT", 0.1)
     with program(backend, TRIOFLOW_LOOK="1") as pid:
         os.kill(pid, signal.SIGSTOP)
         os.waitpid(pid, os.WUNTRACED)  # until then, a thread of it may still answer
-        with pytest.raises(_client.NoAnswer, match=r"SIGCONT continues it.*py-spy dump"):
+        with pytest.raises(
+            _client.NoAnswer, match=r"SIGCONT continues it.*py-spy dump"
+        ):
             _client.ask(pid)
 
 
 @pytest.mark.usefixtures("answers")
 def test_a_program_without_a_run_says_so() -> None:
-    assert list(_client.text_lines(7, _client.ask(os.getpid())))[1:] == ["no run is in progress"]
+    assert list(_client.text_lines(7, _client.ask(os.getpid())))[1:] == [
+        "no run is in progress"
+    ]
 
 
 def test_equal_waits_are_one_line() -> None:
     waits = [
-        {"paths": [f"job {number}" for number in range(30)], "explanation": "waits for api, at 0"},
-        {"paths": [f"next {number}" for number in range(30)], "explanation": "waits for 'job 0': it runs"},
+        {
+            "paths": [f"job {number}" for number in range(30)],
+            "explanation": "waits for api, at 0",
+        },
+        {
+            "paths": [f"next {number}" for number in range(30)],
+            "explanation": "waits for 'job 0': it runs",
+        },
     ]
     run = {
         "label": "night\n", "backend": "trio", "thread": None, "seconds": 2, "phase": "runs", "stop_reason": None,
@@ -245,13 +318,19 @@ def test_equal_waits_are_one_line() -> None:
     }  # fmt: skip
     lines = list(_client.text_lines(7, {"command": ["python", "a b"], "runs": [run]}))
     assert lines[0] == "process 7: python 'a b'"
-    assert lines[2:5] == [r"night\n  60 jobs", "  on trio in an unknown thread for 2 s", "waiting:"]
+    assert lines[2:5] == [
+        r"night\n  60 jobs",
+        "  on trio in an unknown thread for 2 s",
+        "waiting:",
+    ]
     assert lines[5:] == [
         "  job 0, job 1, job 2, job 3, job 4 and 25 more       waits for api, at 0",
         "  next 0, next 1, next 2, next 3, next 4 and 25 more  waits for 'job 0': it runs",
         "  and 5 jobs more; --json has up to 1000",
     ]
-    narrow = list(_client.text_lines(7, {"command": ["python"], "runs": [run]}, 40))  # once `job 0, job 1…nd 25 more`
+    narrow = list(
+        _client.text_lines(7, {"command": ["python"], "runs": [run]}, 40)
+    )  # once `job 0, job 1…nd 25 more`
     start = narrow.index("waiting:") + 1
     assert narrow[start : start + 3] == [
         "  job 0, job 1, job 2, job 3, job 4 and",
@@ -271,12 +350,22 @@ def test_a_large_program_fits_a_screen(columns: int) -> None:
         }
         for number in range(50)
     ]  # fmt: skip
-    explanations = {"slot": "waits for a slot, 0 before", "resource": "waits for gpu: 0 of 2", "jobs": "waits for 1"}
+    explanations = {
+        "slot": "waits for a slot, 0 before",
+        "resource": "waits for gpu: 0 of 2",
+        "jobs": "waits for 1",
+    }
     waiting = [
-        {"paths": [f"{cause} {number}" for number in range(100)], "explanation": explanation}
+        {
+            "paths": [f"{cause} {number}" for number in range(100)],
+            "explanation": explanation,
+        }
         for cause, explanation in explanations.items()
     ]
-    failures = [{"paths": [f"job {n}"], "headline": f"ValueError: {n}", "line": "flow.py:9"} for n in range(30)]
+    failures = [
+        {"paths": [f"job {n}"], "headline": f"ValueError: {n}", "line": "flow.py:9"}
+        for n in range(30)
+    ]
     run = {
         "label": "night", "backend": "trio", "thread": "main", "seconds": 2, "phase": "runs", "stop_reason": None,
         "verdict": "500 jobs: 50 running", "window": 50, "slots_taken": 50, "resources": [{"text": "gpu=0 of 2"}] * 9,
@@ -288,7 +377,9 @@ def test_a_large_program_fits_a_screen(columns: int) -> None:
     assert lines[2] == "night  500 jobs: 50 running"
     assert [number for number, _ in _client._waiting_rows(run)] == [100] * 3
     assert any("waits for gpu: 0 of 2" in line for line in lines)
-    assert len(_client.text_lines(7, record, columns, 5)) < len(lines)  # what fits nowhere has its least
+    assert len(_client.text_lines(7, record, columns, 5)) < len(
+        lines
+    )  # what fits nowhere has its least
 
 
 def test_equal_waits_of_two_schedulers_are_two_lines(virtual: Any) -> None:
@@ -296,7 +387,13 @@ def test_equal_waits_of_two_schedulers_are_two_lines(virtual: Any) -> None:
     found: list[Any] = []
 
     def group(city: str) -> Scheduler:
-        return Scheduler(Job(nap, 9, label="holds the slot"), Job(nap), Job(nap), label=city, jobs_window=1)
+        return Scheduler(
+            Job(nap, 9, label="holds the slot"),
+            Job(nap),
+            Job(nap),
+            label=city,
+            jobs_window=1,
+        )
 
     async def look() -> None:
         await anyio.sleep(1)
@@ -304,18 +401,28 @@ def test_equal_waits_of_two_schedulers_are_two_lines(virtual: Any) -> None:
         found.extend(_client._waiting_rows(_process_record._describe_run(run, {})))
 
     virtual(Scheduler(group("oslo"), group("riga"), Job(look)).co_run)
-    assert [(number, {name.partition("/")[0] for name in names.split(", ")}) for number, (names, _) in found] == [
+    assert [
+        (number, {name.partition("/")[0] for name in names.split(", ")})
+        for number, (names, _) in found
+    ] == [
         (2, {"oslo"}),
         (2, {"riga"}),
     ]
 
 
-def test_of_very_many_jobs_the_others_are_counted(monkeypatch: pytest.MonkeyPatch, backend: Any) -> None:
+def test_of_very_many_jobs_the_others_are_counted(
+    monkeypatch: pytest.MonkeyPatch, backend: Any
+) -> None:
     monkeypatch.setattr(_process_record, "MAX_JOBS", 2)
     looking = ThreadJob(lambda: _process_record.describe_process()["runs"])
-    assert Scheduler(looking, [Job(nothing, required=looking) for _ in range(5)]).run(backend=backend)
+    assert Scheduler(looking, [Job(nothing, required=looking) for _ in range(5)]).run(
+        backend=backend
+    )
     [run] = looking.result()
-    assert ([len(group["paths"]) for group in run["waiting"]], run["omitted"]) == ([2], {"waiting": 3})
+    assert ([len(group["paths"]) for group in run["waiting"]], run["omitted"]) == (
+        [2],
+        {"waiting": 3},
+    )
 
 
 def test_lines_that_are_too_long_for_the_terminal_are_broken() -> None:
@@ -335,10 +442,18 @@ def test_lines_that_are_too_long_for_the_terminal_are_broken() -> None:
     }  # fmt: skip
     record = {"command": ["python"], "runs": [run]}
     name, rest = "  " + "a" * 30 + "  12.00", "x.py:1: await " + "b" * 30 + " (in work)"
-    assert list(_client.text_lines(7, record, 80))[-3:] == ["  short" + " " * 27 + " 1.50", name, f"      {rest}"]
+    assert list(_client.text_lines(7, record, 80))[-3:] == [
+        "  short" + " " * 27 + " 1.50",
+        name,
+        f"      {rest}",
+    ]
     assert list(_client.text_lines(7, record, 100))[-1] == f"{name}  {rest}"
     assert list(_client.text_lines(7, record))[-1] == f"{name}  {rest}"
-    for columns in (20, 30, 50):  # a name has half of them; a long one once put all times on lines of their own
+    for columns in (
+        20,
+        30,
+        50,
+    ):  # a name has half of them; a long one once put all times on lines of their own
         lines = list(_client.text_lines(7, record, columns))
         assert max(map(len, lines)) <= columns
         assert re.sub("[^b]", "", "".join(lines).partition("1.50")[2]) == "b" * 30
@@ -351,12 +466,18 @@ def test_another_user_gets_nothing() -> None:
         pytest.skip("needs root, to be another user")
     connect = f"connect({_answers.socket_address(os.getpid())!r})"
     code = f"import socket; client = socket.socket(socket.AF_UNIX); client.{connect}; print(client.recv(9))"
-    python = shutil.which("python3", path="/usr/bin") or os.path.realpath(sys.executable)  # others may not run ours
-    done = subprocess.run([python, "-c", code], user=65534, capture_output=True, text=True)
+    python = shutil.which("python3", path="/usr/bin") or os.path.realpath(
+        sys.executable
+    )  # others may not run ours
+    done = subprocess.run(
+        [python, "-c", code], user=65534, capture_output=True, text=True
+    )
     assert done.stdout == "b''\n", done.stderr
 
 
-def test_a_stranger_costs_a_pause_and_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stranger_costs_a_pause_and_no_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The user at the other end is asked for before a thread starts, and the next client waits a moment."""
     pauses, answered = list[float](), list[Any]()
 
@@ -376,8 +497,13 @@ def test_a_stranger_costs_a_pause_and_no_thread(monkeypatch: pytest.MonkeyPatch)
     assert (answered, pauses) == ([], [_answers.STRANGER_PAUSE] * 5)
 
 
-def test_a_program_answers_again_when_it_has_file_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    accept, failures = socket.socket.accept, [OSError(errno.EMFILE, "Too many open files")] * 2
+def test_a_program_answers_again_when_it_has_file_descriptors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    accept, failures = (
+        socket.socket.accept,
+        [OSError(errno.EMFILE, "Too many open files")] * 2,
+    )
 
     def flaky(listener: socket.socket) -> Any:
         if failures:
@@ -390,9 +516,14 @@ def test_a_program_answers_again_when_it_has_file_descriptors(monkeypatch: pytes
     assert failures == []
 
 
-def test_a_program_stops_to_answer_between_two_clients(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_program_stops_to_answer_between_two_clients(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Its socket may be closed at any time, and the thread ends; this once was an exception in it."""
-    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+    with (
+        socket.socket(socket.AF_UNIX) as listener,
+        socket.socket(socket.AF_UNIX) as client,
+    ):
         listener.bind(str(tmp_path / "look"))
         listener.listen()
         client.connect(str(tmp_path / "look"))
@@ -403,11 +534,16 @@ def test_a_program_stops_to_answer_between_two_clients(monkeypatch: pytest.Monke
             pass
 
 
-def test_a_program_that_ends_waits_for_each_page(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_ends_waits_for_each_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A page that has been told the end is not waited for."""
     monkeypatch.setattr(_answers, "WATCH_INTERVAL", PATIENCE)
     were_over: list[bool] = []
-    pages = [SimpleNamespace(is_over=is_over, asked_at=time.monotonic()) for is_over in (True, False)]
+    pages = [
+        SimpleNamespace(is_over=is_over, asked_at=time.monotonic())
+        for is_over in (True, False)
+    ]
     for page in pages:
         page.close = lambda page=page: were_over.append(page.is_over)
     with _answers.answering():
@@ -426,11 +562,15 @@ def test_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that has ended, one that was not asked, and one of another user are told apart, with advice."""
     monkeypatch.delattr(sys, "remote_exec", raising=False)
     with subprocess.Popen(["sleep", "60"]) as sleeping:
-        with pytest.raises(_client.NoAnswer, match=r"TRIOFLOW_LOOK=1 .* call trioflow\.look\.enable"):
+        with pytest.raises(
+            _client.NoAnswer, match=r"TRIOFLOW_LOOK=1 .* call trioflow\.look\.enable"
+        ):
             _client.ask(sleeping.pid)
         user = os.geteuid()
         monkeypatch.setattr(_client.posix, "geteuid", lambda: user + 1)
-        with pytest.raises(_client.NoAnswer, match="belongs to another user: run this as user "):
+        with pytest.raises(
+            _client.NoAnswer, match="belongs to another user: run this as user "
+        ):
             _client.ask(sleeping.pid)
         sleeping.kill()
         os.waitid(os.P_PID, sleeping.pid, os.WEXITED | os.WNOWAIT)
@@ -438,22 +578,37 @@ def test_errors_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
             _client.ask(sleeping.pid)
     with pytest.raises(_client.NoAnswer, match=f"^there is no process {sleeping.pid}$"):
         _client.ask(sleeping.pid)
-    assert "there is neither a process nor a trace file 'abc'" in " ".join(trioflow("look", "abc").output.split())
+    assert "there is neither a process nor a trace file 'abc'" in " ".join(
+        trioflow("look", "abc").output.split()
+    )
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
 def test_a_program_in_a_container_is_told_apart() -> None:
-    words = ["unshare", "--mount", sys.executable, "-c", "print('runs', flush=True); input()"]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as contained:
+    words = [
+        "unshare",
+        "--mount",
+        sys.executable,
+        "-c",
+        "print('runs', flush=True); input()",
+    ]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as contained:
         assert contained.stdout is not None
         if not contained.stdout.readline():
             pytest.skip("needs root, for a namespace")
-        with pytest.raises(_client.NoAnswer, match="is in a container, with other files: run trioflow look in there"):
+        with pytest.raises(
+            _client.NoAnswer,
+            match="is in a container, with other files: run trioflow look in there",
+        ):
             _client.ask(contained.pid)
         contained.kill()
 
 
-def test_trioflow_run_answers_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trioflow_run_answers_while_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`trioflow run` answers, in its own process, until the run has ended; nothing is left behind."""
     monkeypatch.delattr(sys, "remote_exec", raising=False)
     file = written(tmp_path, """
@@ -498,15 +653,22 @@ def test_any_program_answers_with_a_variable_in_its_environment(backend: str) ->
         assert f"\n  on {backend} in MainThread for " in trioflow("look", pid).output
         assert '"label": "night"' in trioflow("look", pid, "--json").output
         listed = trioflow("look")
-    assert (listed.exit_code, f"{pid}  night: " in listed.output) == (0, True), listed.output
+    assert (listed.exit_code, f"{pid}  night: " in listed.output) == (0, True), (
+        listed.output
+    )
     assert f"Error: there is no process {pid}\n" in trioflow("look", pid).output
 
 
-def test_without_a_program_that_answers_the_list_says_how_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_program_that_answers_the_list_says_how_one_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Without PID and such a program, the exit code is 2; JSON needs a PID."""
     monkeypatch.setattr(_client, "answering_programs", lambda: iter(()))
     answer = trioflow("look")
-    assert (answer.exit_code, "start it with trioflow run, or TRIOFLOW_LOOK=1" in answer.output) == (2, True)
+    assert (
+        answer.exit_code,
+        "start it with trioflow run, or TRIOFLOW_LOOK=1" in answer.output,
+    ) == (2, True)
     assert "give the PID of the program" in trioflow("look", "--json").output
 
 
@@ -521,8 +683,13 @@ def test_several_looks_at_once_are_answered(backend: str) -> None:
     """Python keeps one script for a process that was not asked: a second look waits until the first was answered."""
     with program(backend) as pid:
         words = [sys.executable, "-m", "trioflow", "look", str(pid)]
-        looks = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-        assert [f"\n  on {backend} in MainThread for " in look.communicate()[0] for look in looks] == [True] * 3
+        looks = [
+            subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(3)
+        ]
+        assert [
+            f"\n  on {backend} in MainThread for " in look.communicate()[0]
+            for look in looks
+        ] == [True] * 3
 
 
 def test_looking_at_a_run_changes_nothing(backend: Any) -> None:
@@ -551,7 +718,9 @@ def test_looking_at_a_run_changes_nothing(backend: Any) -> None:
     assert set(looks) == {1}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the name belongs to the user")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere the name belongs to the user"
+)
 def test_a_program_runs_where_another_one_has_taken_the_name_of_its_socket() -> None:
     """TRIOFLOW_LOOK=1 never lets a run fail: a program that cannot answer says so in the log, once, and goes on.
 
@@ -572,17 +741,24 @@ Scheduler(Job(work)).run()
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TRIOFLOW_LOOK": "1"}
     done = subprocess.run(
-        [sys.executable, "-W", "default", "-c", code], env=environment, capture_output=True, text=True
+        [sys.executable, "-W", "default", "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.stdout == "works\nworks\nanswers\n", done.stderr
     assert done.stderr.count("`trioflow look` cannot look into this program") == 1
     assert "ResourceWarning" not in done.stderr
 
 
-def test_a_program_runs_where_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_runs_where_no_thread_can_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """With too many processes, a program that cannot answer goes on, and answers once a thread can start again."""
     with monkeypatch.context() as context:
-        context.setattr(threading.Thread, "start", raising(RuntimeError("can't start new thread")))
+        context.setattr(
+            threading.Thread, "start", raising(RuntimeError("can't start new thread"))
+        )
         with _answers.answering():
             assert Scheduler(Job(anyio.sleep, 0)).run()
     with _answers.answering():
@@ -606,7 +782,9 @@ def test_a_forked_process_has_no_run(backend: Any) -> None:
 def test_enable_twice_starts_one_thread() -> None:
     with _answers.answering():
         assert not _answers.answer_thread.start()
-        assert sum(thread.name == "trioflow look" for thread in threading.enumerate()) == 1
+        assert (
+            sum(thread.name == "trioflow look" for thread in threading.enumerate()) == 1
+        )
 
 
 def test_no_age_is_below_zero() -> None:
@@ -618,17 +796,25 @@ def test_no_age_is_below_zero() -> None:
 MORE: str = "i=0; while [ $i -lt 40000 ]; do echo a line of more than a megabyte in all; i=$((i + 1)); done; "
 JOBS: dict[str, Callable[[str, Path], AbstractJob[Any]]] = {
     "captured": lambda line, _: CommandJob(line, shell=True, stdout=subprocess.PIPE),
-    "captured on disk": lambda line, _: CommandJob(MORE + line, shell=True, stdout=subprocess.PIPE),
+    "captured on disk": lambda line, _: CommandJob(
+        MORE + line, shell=True, stdout=subprocess.PIPE
+    ),
     "a file": lambda line, path: CommandJob(line, shell=True, stdout=path),
-    "standard error": lambda line, _: CommandJob(f"{{ {line}; }} >&2", shell=True, stderr=subprocess.PIPE),
+    "standard error": lambda line, _: CommandJob(
+        f"{{ {line}; }} >&2", shell=True, stderr=subprocess.PIPE
+    ),
     "on a node": lambda line, _: SshJob(LocalNode(), line, stdout=subprocess.PIPE),
     "on a node, to a file": lambda line, path: SshJob(LocalNode(), line, stdout=path),
-    "redacted": lambda line, _: CommandJob(line, shell=True, stdout=subprocess.PIPE, redact=True),
+    "redacted": lambda line, _: CommandJob(
+        line, shell=True, stdout=subprocess.PIPE, redact=True
+    ),
 }
 
 
 @pytest.mark.parametrize("place", JOBS)
-def test_the_end_of_the_output_of_a_running_command_is_known(backend: Any, tmp_path: Path, place: str) -> None:
+def test_the_end_of_the_output_of_a_running_command_is_known(
+    backend: Any, tmp_path: Path, place: str
+) -> None:
     """Captured in memory or on disk, or in a file; afterwards nothing is, and of a redacted job never."""
     go = tmp_path / "go"
     os.mkfifo(go)
@@ -636,7 +822,9 @@ def test_the_end_of_the_output_of_a_running_command_is_known(backend: Any, tmp_p
     seen: list[tuple[str, bytes]] = []
 
     async def look() -> None:
-        while not (seen and seen[0][1].endswith(b"last\n")) and not (job.redact and job.state.value == "running"):
+        while not (seen and seen[0][1].endswith(b"last\n")) and not (
+            job.redact and job.state.value == "running"
+        ):
             await anyio.sleep(0.01)
             seen[:] = output_tails(job, 9)
         async with await anyio.open_file(go, "w") as file:
@@ -644,11 +832,15 @@ def test_the_end_of_the_output_of_a_running_command_is_known(backend: Any, tmp_p
 
     assert Scheduler(job, Job(look)).run(backend=backend)
     stream = "stderr" if place == "standard error" else "stdout"
-    assert [each for each in seen if each[1]] == ([] if place == "redacted" else [(stream, b"rst\nlast\n"[-9:])])
+    assert [each for each in seen if each[1]] == (
+        [] if place == "redacted" else [(stream, b"rst\nlast\n"[-9:])]
+    )
     assert [each for each in output_tails(job, 9) if each[1]] == []
 
 
-def test_a_file_that_becomes_a_pipe_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_becomes_a_pipe_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A command may replace its file between the test of what it is and its opening, which would wait for a writer."""
     os.mkfifo(pipe := tmp_path / "pipe")
     assert _output_sinks.file_tail(pipe, 9) == b""

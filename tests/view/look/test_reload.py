@@ -16,7 +16,15 @@ import anyio
 import anyio.lowlevel
 import pytest
 import trioflow.look
-from trioflow import Job, JobState, ProcessJob, Scheduler, ThreadJob, _loaded_files, current_scheduler
+from trioflow import (
+    Job,
+    JobState,
+    ProcessJob,
+    Scheduler,
+    ThreadJob,
+    _loaded_files,
+    current_scheduler,
+)
 from trioflow._core.base import _user_code
 from trioflow._core.base._user_code import innermost_line
 from trioflow._core.job._errors import Failure
@@ -148,7 +156,9 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program
     _loaded_files.loaded.clear()
 
 
-def run(backend: BackendName, jobs: list[Any], *mends: Callable[[], object]) -> list[str]:
+def run(
+    backend: BackendName, jobs: list[Any], *mends: Callable[[], object]
+) -> list[str]:
     """Run jobs, mend the code and reload it whenever one has failed, and try that again. Return the answers."""
     answers, left = list[str](), [*mends]
 
@@ -172,49 +182,108 @@ def answer_of_reload() -> str:
 
 
 @pytest.mark.both_backends
-def test_all_that_refers_to_a_function_calls_its_new_code(program: Program, backend: BackendName) -> None:
+def test_all_that_refers_to_a_function_calls_its_new_code(
+    program: Program, backend: BackendName
+) -> None:
     """It does so in methods that are bound, whatever functions are decorated with, and in closures; of two files."""
     steps = program.steps
     jobs = [
-        *(Job(each, 1) for each in (steps.store.put, steps.wrapped, steps.has_local, steps.of_two_files)),
+        *(
+            Job(each, 1)
+            for each in (
+                steps.store.put,
+                steps.wrapped,
+                steps.has_local,
+                steps.of_two_files,
+            )
+        ),
         steps.decorated(1),
         Job(steps.inner),
         ThreadJob(steps.plain, 1),
     ]
 
     def mend() -> None:
-        program.mend(("+ missing", "+ TEN"), ("import functools", "import functools\nTEN: int = 10"))
-        program.write("helpers", HELPERS.replace("factor", "7").replace("def", "import math\n\n\ndef"))
+        program.mend(
+            ("+ missing", "+ TEN"),
+            ("import functools", "import functools\nTEN: int = 10"),
+        )
+        program.write(
+            "helpers",
+            HELPERS.replace("factor", "7").replace("def", "import math\n\n\ndef"),
+        )
 
     assert run(backend, jobs, mend) == [
         "reloaded helpers.py, steps.py: scale, made, Store.put, decorated, wrapped and 4 more; "
         "functools.cache keeps the results of cached() until cache_clear()"
     ]
     assert [job.result() for job in jobs] == [11, 11, 11, 7, 11, 11, 11]
-    assert steps.has_local.__code__.co_firstlineno == STEPS.splitlines().index("async def has_local(x):") + 2
+    assert (
+        steps.has_local.__code__.co_firstlineno
+        == STEPS.splitlines().index("async def has_local(x):") + 2
+    )
 
 
 @pytest.mark.sampled
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ("LIMIT = 3", "LIMIT = 4", "steps.py:23: 'LIMIT = 4' has changed, and what has run does not run again"),
-        ("class Store", "class Store(dict)", "steps.py:22: 'class Store(dict)' has changed, and"),
+        (
+            "LIMIT = 3",
+            "LIMIT = 4",
+            "steps.py:23: 'LIMIT = 4' has changed, and what has run does not run again",
+        ),
+        (
+            "class Store",
+            "class Store(dict)",
+            "steps.py:22: 'class Store(dict)' has changed, and",
+        ),
         (
             "async def put(",
             "def more(self): ...\n\n    async def put(",
             "'def more(self)' is new in its class, and what has run",
         ),
-        ("class Store:\n", "class Store:\n    size: int\n\n", "'size: int' is new in its class"),
+        (
+            "class Store:\n",
+            "class Store:\n    size: int\n\n",
+            "'size: int' is new in its class",
+        ),
         ("store = Store()", "store = None", "steps.py:28: 'store = None' has changed"),
-        ("store = Store()", "made(2)\nstore = Store()", "'made(2)' does more than bind a new name"),
-        ("@logged", "@functools.cache", ": 'async def wrapped(x, more=0)' has other decorators"),
-        ("wrapped(x, more=0)", "wrapped(x, most=0)", "'async def wrapped(x, most=0)' has changed"),
+        (
+            "store = Store()",
+            "made(2)\nstore = Store()",
+            "'made(2)' does more than bind a new name",
+        ),
+        (
+            "@logged",
+            "@functools.cache",
+            ": 'async def wrapped(x, more=0)' has other decorators",
+        ),
+        (
+            "wrapped(x, more=0)",
+            "wrapped(x, most=0)",
+            "'async def wrapped(x, most=0)' has changed",
+        ),
         ("async def good", "def good", "'def good()' has changed"),
-        ("return 5", f"return {'+'.join('a' * 3000)}", "steps.py: RecursionError: maximum recursion depth exceeded"),
-        ("import os", "import os\nfrom os import *", "steps.py:4: 'from os import *' does more than bind a new name"),
-        ("return 5", "yield 5", "steps.py: good() has become a generator, or is no generator any more"),
-        ("more=0", "more=store", "the defaults of wrapped() have changed, and not all of them are literals"),
+        (
+            "return 5",
+            f"return {'+'.join('a' * 3000)}",
+            "steps.py: RecursionError: maximum recursion depth exceeded",
+        ),
+        (
+            "import os",
+            "import os\nfrom os import *",
+            "steps.py:4: 'from os import *' does more than bind a new name",
+        ),
+        (
+            "return 5",
+            "yield 5",
+            "steps.py: good() has become a generator, or is no generator any more",
+        ),
+        (
+            "more=0",
+            "more=store",
+            "the defaults of wrapped() have changed, and not all of them are literals",
+        ),
         (
             "async def good():\n    return 5\n",
             "",
@@ -225,10 +294,26 @@ def test_all_that_refers_to_a_function_calls_its_new_code(program: Program, back
             "number += 1\n    async def inner",
             "steps.py: made.<locals>.inner() was made by a function",
         ),
-        ("return wrapper", "return [wrapper][0]", "wrapped() was made by a function that has itself changed"),
-        ("import functools", "import functools, nowhere", "raised ModuleNotFoundError: No module named 'nowhere'"),
-        ("yield 2\n", "yield 2\n\nlate = 1 / 0\n", "'late = 1 / 0' raised ZeroDivisionError: division by zero"),
-        ("import functools", "import functools\nwrapped = 1", "steps.py:3: 'wrapped = 1' binds 'wrapped' again"),
+        (
+            "return wrapper",
+            "return [wrapper][0]",
+            "wrapped() was made by a function that has itself changed",
+        ),
+        (
+            "import functools",
+            "import functools, nowhere",
+            "raised ModuleNotFoundError: No module named 'nowhere'",
+        ),
+        (
+            "yield 2\n",
+            "yield 2\n\nlate = 1 / 0\n",
+            "'late = 1 / 0' raised ZeroDivisionError: division by zero",
+        ),
+        (
+            "import functools",
+            "import functools\nwrapped = 1",
+            "steps.py:3: 'wrapped = 1' binds 'wrapped' again",
+        ),
         ("import os", "import functools as os", "'import functools as os' has changed"),
         ("return 5", "return (", "SyntaxError: '(' was never closed"),
         (
@@ -236,23 +321,38 @@ def test_all_that_refers_to_a_function_calls_its_new_code(program: Program, back
             "return super().put(x)\n\nstore",
             "uses other variables of the functions around it",
         ),
-        ("return number + missing", "return missing", "inner() uses other variables of the functions around it"),
+        (
+            "return number + missing",
+            "return missing",
+            "inner() uses other variables of the functions around it",
+        ),
         ("store = Store()\n", "", "steps.py: 'store = Store()' is gone"),
     ],
 )
-def test_what_cannot_be_taken_is_named_and_nothing_is_taken(program: Program, old: str, new: str, reason: str) -> None:
-    program.mend((old, new), ("value + missing", "value + NEW"), ("import helpers", "import helpers\nNEW = 1"))
+def test_what_cannot_be_taken_is_named_and_nothing_is_taken(
+    program: Program, old: str, new: str, reason: str
+) -> None:
+    program.mend(
+        (old, new),
+        ("value + missing", "value + NEW"),
+        ("import helpers", "import helpers\nNEW = 1"),
+    )
     before = {**vars(program.steps)}, program.steps.has_local.__code__
     assert reason in answer_of_reload()
     assert ({**vars(program.steps)}, program.steps.has_local.__code__) == before
     program.write("steps", STEPS)
-    assert answer_of_reload() == "no file of the program has changed since it was loaded"
+    assert (
+        answer_of_reload() == "no file of the program has changed since it was loaded"
+    )
 
 
 def test_what_was_loaded_has_to_be_known() -> None:
     loaded = _loaded_files.loaded.copy()
     _loaded_files.loaded.clear()
-    assert "`trioflow run` remembers it, and a run with hold=True as it begins" in answer_of_reload()
+    assert (
+        "`trioflow run` remembers it, and a run with hold=True as it begins"
+        in answer_of_reload()
+    )
     Scheduler(hold=True).run()
     assert __file__ in _loaded_files.loaded
     _loaded_files.loaded.update(loaded)
@@ -263,7 +363,9 @@ def test_the_log_of_a_held_run_names_reload_once_a_file_has_changed(
 ) -> None:
     """Before, it names `try-again` alone; so does it after the code was taken."""
 
-    def incident(scheduler: Any, job: Any, message: str, exception: BaseException | None) -> None:
+    def incident(
+        scheduler: Any, job: Any, message: str, exception: BaseException | None
+    ) -> None:
         if message.endswith("is held"):
             scheduler.resume()
 
@@ -278,17 +380,28 @@ def test_the_log_of_a_held_run_names_reload_once_a_file_has_changed(
     ]
     for mend, advice in cases:
         caplog.clear()
-        Scheduler(Job(work, mend), hold=True, instruments=[hooked(incident=incident)]).run(backend=backend)
-        assert [advice in record.getMessage() for record in caplog.records if "is held" in record.getMessage()] == [
-            True
-        ]
+        Scheduler(
+            Job(work, mend), hold=True, instruments=[hooked(incident=incident)]
+        ).run(backend=backend)
+        assert [
+            advice in record.getMessage()
+            for record in caplog.records
+            if "is held" in record.getMessage()
+        ] == [True]
 
 
-def test_functions_of_calls_that_have_ended_hinder_nothing(program: Program, backend: BackendName) -> None:
+def test_functions_of_calls_that_have_ended_hinder_nothing(
+    program: Program, backend: BackendName
+) -> None:
     """The traceback of a failure refers to them, and to what holds them, when what has made them has changed; twice."""
     job = Job(program.steps.has_local, 1)
     ends = ("table = {", "x += 0\n    table = {")
-    answers = run(backend, [job], lambda: program.mend(ends), lambda: program.mend(ends, ("+ missing", "+ 10")))
+    answers = run(
+        backend,
+        [job],
+        lambda: program.mend(ends),
+        lambda: program.mend(ends, ("+ missing", "+ 10")),
+    )
     assert [answer.partition(";")[0] for answer in answers] == [
         "reloaded steps.py: has_local",
         "reloaded steps.py: made, Store.put, decorated, wrapped, has_local and 1 more",
@@ -304,8 +417,13 @@ def test_what_runs_goes_on_with_its_code(program: Program) -> None:
     assert ([*running], [*program.steps.numbers()]) == ([2], [1, 3])
 
 
-def test_what_a_call_makes_of_old_code_is_mended_by_the_next_reload(program: Program) -> None:
-    makes = STEPS.replace("def numbers():", "def makes():\n    while True:\n        yield lambda: 1\n\ndef numbers():")
+def test_what_a_call_makes_of_old_code_is_mended_by_the_next_reload(
+    program: Program,
+) -> None:
+    makes = STEPS.replace(
+        "def numbers():",
+        "def makes():\n    while True:\n        yield lambda: 1\n\ndef numbers():",
+    )
     program.write("makes", makes)
     calls = importlib.import_module("makes").makes()
     _loaded_files.remember()
@@ -315,19 +433,29 @@ def test_what_a_call_makes_of_old_code_is_mended_by_the_next_reload(program: Pro
         functions.append(next(calls))
         assert answer_of_reload().startswith("reloaded makes.py: makes")
         functions.append(next(calls))
-        assert [function() for function in functions] == [number] * (2 * number - 3) + [1]
+        assert [function() for function in functions] == [number] * (2 * number - 3) + [
+            1
+        ]
     del sys.modules["makes"]
 
 
-def test_a_file_that_a_new_import_has_loaded_can_be_mended(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_a_new_import_has_loaded_can_be_mended(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Though it was saved after the program had started: it was not loaded before the first reload."""
     saved, mended = time.time() - 60, time.time() + 60
     monkeypatch.setattr(_loaded_files, "_remembered_at", saved - 60)
     later = program.directory / "later.py"
-    for text, moment in (("TEN = 10", saved), ("TEN = 10\n\ndef ten(): return TEN", mended)):
+    for text, moment in (
+        ("TEN = 10", saved),
+        ("TEN = 10\n\ndef ten(): return TEN", mended),
+    ):
         later.write_text(text)
         os.utime(later, (moment, moment))
-        program.mend(("import helpers", "import helpers\nimport later"), ("return 5", f"return {moment}"))
+        program.mend(
+            ("import helpers", "import helpers\nimport later"),
+            ("return 5", f"return {moment}"),
+        )
         assert answer_of_reload().startswith("reloaded ")
     assert program.steps.later.ten() == 10
     del sys.modules["later"]
@@ -349,9 +477,17 @@ def test_a_traceback_quotes_the_text_that_was_loaded(program: Program) -> None:
         with pytest.raises(NameError) as raised:
             program.steps.plain(1)
         frame = traceback.extract_tb(raised.value.__traceback__)[-1]
-        return {str(frame.line), str(innermost_line(raised.value.__traceback__)).partition(" (")[2].removesuffix(")")}
+        return {
+            str(frame.line),
+            str(innermost_line(raised.value.__traceback__))
+            .partition(" (")[2]
+            .removesuffix(")"),
+        }
 
-    added = ("def plain(x):", "# one\n# two\ndef plain(x):"), ("missing\n\nasync def wr", "missed\n\nasync def wr")
+    added = (
+        ("def plain(x):", "# one\n# two\ndef plain(x):"),
+        ("missing\n\nasync def wr", "missed\n\nasync def wr"),
+    )
     assert quoted() == {"return x + missing"}
     program.mend(*added)
     assert quoted() == {"return x + missing"}
@@ -370,14 +506,20 @@ def test_a_call_that_a_reload_has_met_quotes_the_lines_that_ran(
     async def mend_twice() -> None:
         for lines in ("# 1", "# 1\n\n# 2"):
             await anyio.sleep(0.001)
-            program.mend(("import os", f"import os\n{lines}"), ("return late", "return later"))
+            program.mend(
+                ("import os", f"import os\n{lines}"), ("return late", "return later")
+            )
             assert answer_of_reload().startswith("reloaded steps.py: ")
         is_mended.set()
 
     async def main() -> Scheduler:
         nonlocal is_mended
         is_mended = anyio.Event()
-        scheduler = Scheduler(Job(program.steps.fails_late, is_mended.wait, label="late"), Job(mend_twice), label="all")
+        scheduler = Scheduler(
+            Job(program.steps.fails_late, is_mended.wait, label="late"),
+            Job(mend_twice),
+            label="all",
+        )
         await scheduler.co_run()
         return scheduler
 
@@ -386,9 +528,15 @@ def test_a_call_that_a_reload_has_met_quotes_the_lines_that_ran(
     number = STEPS.splitlines().index("    return late") + 1
     capsys.readouterr()
     scheduler.debrief()
-    assert f'steps.py", line {number}, in fails_late\n    return late\n' in capsys.readouterr().out
+    assert (
+        f'steps.py", line {number}, in fails_late\n    return late\n'
+        in capsys.readouterr().out
+    )
     ((job, error),) = scheduler.failures().items()
-    assert innermost_line(error.__traceback__) == f"in fails_late at steps.py:{number} (return late)"
+    assert (
+        innermost_line(error.__traceback__)
+        == f"in fails_late at steps.py:{number} (return late)"
+    )
     described = describe_failure(job, Failure(error))
     assert described.location is not None
     assert described.location.text == "return late"
@@ -398,13 +546,19 @@ def test_a_call_that_a_reload_has_met_quotes_the_lines_that_ran(
 
 
 @pytest.mark.both_backends
-def test_what_has_older_code_is_known_however_often_code_is_mended(backend: BackendName, program: Program) -> None:
+def test_what_has_older_code_is_known_however_often_code_is_mended(
+    backend: BackendName, program: Program
+) -> None:
     """What a second reload had undone was older still, and what ran through a reload was not older afterwards."""
     found = list[tuple[Any, ...]]()
 
     async def mend() -> None:
         jobs.append(current_scheduler().add(Job(program.steps.good)))
-        for mended in (("return 5", "return 7"), ("yield 2", "yield 3"), ("return 5", "return 8")):
+        for mended in (
+            ("return 5", "return 7"),
+            ("yield 2", "yield 3"),
+            ("return 5", "return 8"),
+        ):
             await jobs[-1]
             program.mend(mended, ("return 6", "return 7"))
             trioflow.look.reload()
@@ -429,21 +583,33 @@ def test_what_has_older_code_is_known_however_often_code_is_mended(backend: Back
 def test_a_file_that_is_gone_is_named(program: Program) -> None:
     (program.directory / "helpers.py").unlink()
     gone = "; helpers.py is no file any more, and stays as it was loaded"
-    assert answer_of_reload() == f"no file of the program has changed since it was loaded{gone}"
+    assert (
+        answer_of_reload()
+        == f"no file of the program has changed since it was loaded{gone}"
+    )
     program.mend(("return 5", "return 6"))
     assert answer_of_reload().startswith(f"reloaded steps.py: good{gone}")
 
 
 def test_caches_share_a_remark(program: Program) -> None:
-    cached = "".join(f"\n@functools.cache\ndef cached_{number}(): ...\n" for number in range(9))
+    cached = "".join(
+        f"\n@functools.cache\ndef cached_{number}(): ...\n" for number in range(9)
+    )
     program.mend(("return 5", "return 6"), ("def plain", f"{cached}\ndef plain"))
     names = "cached(), cached_0(), cached_1(), cached_2(), cached_3() and 5 more"
-    assert answer_of_reload().endswith(f"; functools.cache keeps the results of {names} until cache_clear()")
+    assert answer_of_reload().endswith(
+        f"; functools.cache keeps the results of {names} until cache_clear()"
+    )
 
 
-def test_workers_that_have_imported_the_old_code_end(program: Program, backend: BackendName) -> None:
+def test_workers_that_have_imported_the_old_code_end(
+    program: Program, backend: BackendName
+) -> None:
     before = ProcessJob(program.steps.where)
-    jobs = [ProcessJob(program.steps.plain, 1, required=before), ProcessJob(program.steps.where)]
+    jobs = [
+        ProcessJob(program.steps.plain, 1, required=before),
+        ProcessJob(program.steps.where),
+    ]
     jobs[1].requires(jobs[0])
     answers = run(backend, [before, *jobs], lambda: program.mend(("+ missing", "+ 10")))
     assert answers[0].startswith("reloaded steps.py: ")
@@ -462,13 +628,18 @@ def test_the_answer_names_what_keeps_old_code(program: Program) -> None:
         )
 
 
-def test_a_file_that_was_loaded_from_another_text_is_not_taken(program: Program) -> None:
+def test_a_file_that_was_loaded_from_another_text_is_not_taken(
+    program: Program,
+) -> None:
     """An import hook has changed it, or it was saved between its import and the moment when it was remembered."""
     program.mend(("missing", "absent"))
     _loaded_files.loaded.clear()
     _loaded_files.remember()
     program.mend(("+ missing", "+ 10"))
-    assert "steps.py: made.<locals>.inner() is not what the file said as it was loaded" in answer_of_reload()
+    assert (
+        "steps.py: made.<locals>.inner() is not what the file said as it was loaded"
+        in answer_of_reload()
+    )
 
 
 def test_a_file_that_was_saved_after_the_start_is_not_taken(program: Program) -> None:
@@ -478,7 +649,8 @@ def test_a_file_that_was_saved_after_the_start_is_not_taken(program: Program) ->
     _loaded_files.remember()
     program.mend(("+ missing", "+ 10"))
     refusal = (
-        "steps.py: it was saved after the program had started, so what was loaded is not known; nothing was taken: "
+        "steps.py: it was saved after the program had started, "
+        "so what was loaded is not known; nothing was taken: "
     )
     assert answer_of_reload().startswith(refusal)
 
@@ -508,18 +680,29 @@ def test_functions_that_are_frozen_are_not_found(tmp_path: Path) -> None:
     os.utime(tmp_path / "steps.py", (0, 0))
     found = python("-c", FROZEN, cwd=tmp_path, text=True)
     refused, reloaded, value = found.stdout.splitlines()
-    assert refused == "gc.freeze() has hidden the functions of the program: call gc.unfreeze() first"
+    assert (
+        refused
+        == "gc.freeze() has hidden the functions of the program: call gc.unfreeze() first"
+    )
     assert (reloaded.partition(" ")[0], value) == ("reloaded", "10"), found
 
 
-def test_a_file_that_is_loaded_twice_is_mended_twice(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_loaded_twice_is_mended_twice(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As when a job imports the script that runs: its second module is younger than what the run has remembered."""
-    spec = importlib.util.spec_from_file_location("again", program.directory / "steps.py")
+    spec = importlib.util.spec_from_file_location(
+        "again", program.directory / "steps.py"
+    )
     assert spec is not None
     assert spec.loader is not None
-    monkeypatch.setitem(sys.modules, "again", module := importlib.util.module_from_spec(spec))
+    monkeypatch.setitem(
+        sys.modules, "again", module := importlib.util.module_from_spec(spec)
+    )
     spec.loader.exec_module(module)
-    program.mend(("+ missing", "+ more"), ("import helpers", "import helpers\nmore = 10"))
+    program.mend(
+        ("+ missing", "+ more"), ("import helpers", "import helpers\nmore = 10")
+    )
     trioflow.look.reload()
     assert (program.steps.plain(1), module.plain(1)) == (11, 11)
 
@@ -532,25 +715,40 @@ def test_lines_of_tracebacks_are_those_of_the_new_text(program: Program) -> None
     with pytest.raises(NameError) as raised:
         program.steps.plain(1)
     last = traceback.extract_tb(raised.value.__traceback__)[-1]
-    assert (last.lineno, last.line) == (STEPS.splitlines().index("def plain(x):") + 5, "return x + missing")
+    assert (last.lineno, last.line) == (
+        STEPS.splitlines().index("def plain(x):") + 5,
+        "return x + missing",
+    )
     assert linecache.getline(path, last.lineno or 0) == "    return x + missing\n"
 
 
-def test_reloads_keep_the_latest_codes_alone(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reloads_keep_the_latest_codes_alone(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A server whose code is mended each day grew by each reload."""
     monkeypatch.setattr(_reload, "MAX_OLDER", 60)
     _user_code.replaced_lines.clear()
     sizes = set[tuple[int, int]]()
     for number in range(12):
-        program.mend(("import functools", "import functools" + "\n" * number), ("+ missing", f"+ {number}"))
+        program.mend(
+            ("import functools", "import functools" + "\n" * number),
+            ("+ missing", f"+ {number}"),
+        )
         trioflow.look.reload()
         if number > 8:
-            sizes.add((len(_user_code.replaced_lines), len(_loaded_files.loaded[program.steps.__file__].successors)))
+            sizes.add(
+                (
+                    len(_user_code.replaced_lines),
+                    len(_loaded_files.loaded[program.steps.__file__].successors),
+                )
+            )
     assert sizes == {(60, 60)}
     assert program.steps.plain(1) == 12
 
 
-def test_code_keeps_the_name_of_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_keeps_the_name_of_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     file = Path("named.py")
 
@@ -568,7 +766,9 @@ def test_code_keeps_the_name_of_its_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert [function.__code__.co_filename for function in found] == ["named.py"] * 3
 
 
-def test_reload_is_logged_before_try(program: Program, backend: BackendName, caplog: pytest.LogCaptureFixture) -> None:
+def test_reload_is_logged_before_try(
+    program: Program, backend: BackendName, caplog: pytest.LogCaptureFixture
+) -> None:
     """The log has the order of the answer, though the loop of the run itself takes the code."""
     job, answers = Job(program.steps.write, label="write"), list[str]()
 
@@ -577,13 +777,21 @@ def test_reload_is_logged_before_try(program: Program, backend: BackendName, cap
         [run] = runs_in_progress()
         answers.append(steer(run, "reload and try-again", None, "me"))
 
-    Scheduler(job, ThreadJob(mend).requires(job, settled=True), label="night").run(backend=backend)
+    Scheduler(job, ThreadJob(mend).requires(job, settled=True), label="night").run(
+        backend=backend
+    )
     assert job.result() == 5
     steps = [answer.split("; ") for answer in answers]
     assert [(*step[:1], *step[-2:]) for step in steps] == [
-        ("reloaded steps.py: write", "'night': tried again", "these wait or run again: write")
+        (
+            "reloaded steps.py: write",
+            "'night': tried again",
+            "these wait or run again: write",
+        )
     ]
-    assert [re.split(r"; | \(", record.getMessage())[0] for record in caplog.records[1:]] == [
+    assert [
+        re.split(r"; | \(", record.getMessage())[0] for record in caplog.records[1:]
+    ] == [
         "reloaded steps.py: write by me",
         "tried again: 'write'",
         "'night': tried again by me",
@@ -592,7 +800,9 @@ def test_reload_is_logged_before_try(program: Program, backend: BackendName, cap
 
 def test_those_who_ask_at_once_come_one_after_the_other(program: Program) -> None:
     (program.directory / "slow.py").write_text("import time\ntime.sleep(0.1)")
-    program.mend(("return 5", "return 6"), ("import helpers", "import helpers\nimport slow"))
+    program.mend(
+        ("return 5", "return 6"), ("import helpers", "import helpers\nimport slow")
+    )
     answers: list[str] = []
     in_threads(lambda: answers.append(answer_of_reload()), 2)
     sys.modules.pop("slow")
@@ -625,6 +835,8 @@ def test_each_run_in_progress_logs_who_has_reloaded_what(
 
 @pytest.mark.sampled
 @pytest.mark.parametrize("seed", range(8))
-def test_random_edits_are_taken_whole_or_not_at_all(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_random_edits_are_taken_whole_or_not_at_all(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     assert edits.check_edits(seed, tmp_path).total() == edits.EDITS_OF_A_MODULE

@@ -63,11 +63,20 @@ class Desk:
         self.ask: Answer[str] = Answer(planned, label="ask")
         pay = Job(self.pay, planned, self.ask, label="pay", save=None)
         again: Any = {"retry": Retry(1000, first=0), "critical": False}
-        self.group = Scheduler(planned, self.ask, pay, Job(self.fuse, critical=True), label="group", **again)
+        self.group = Scheduler(
+            planned,
+            self.ask,
+            pay,
+            Job(self.fuse, critical=True),
+            label="group",
+            **again,
+        )
         self.flaky = Job(self.work, label="flaky", critical=False, save=None)
         going_on = Job(anyio.sleep_forever, label="on")
         jobs = self.group, self.flaky, going_on
-        self.scheduler = Scheduler(*jobs, label="night", jobs_window=100, journal=file, log=False)
+        self.scheduler = Scheduler(
+            *jobs, label="night", jobs_window=100, journal=file, log=False
+        )
 
     async def plan(self) -> str:
         return f"Pay {next(self.amounts)} euros?"
@@ -107,7 +116,12 @@ class Desk:
         amount = self.ask.question
         if self.group.is_settled():
             self.group.try_again()
-            wait_for(lambda: question_of(self.ask) is not None or self.ask.state.value == "succeeded")
+            wait_for(
+                lambda: (
+                    question_of(self.ask) is not None
+                    or self.ask.state.value == "succeeded"
+                )
+            )
         if self.ask.question == amount:
             # What was answered as the group was cancelled is answered.
             self.blows = True
@@ -161,7 +175,12 @@ class Desk:
             if question_of(self.ask) is None:
                 self.ask_anew()
             wait_for(self.is_ready)
-            words = ["answer", "answer", "try-again" if self.flaky.is_settled() else "cancel", *OF_THE_RUN]
+            words = [
+                "answer",
+                "answer",
+                "try-again" if self.flaky.is_settled() else "cancel",
+                *OF_THE_RUN,
+            ]
             word = self.chance.choice(words)
             if word == "resume":
                 self.scheduler.pause()
@@ -174,23 +193,42 @@ class Desk:
         self.is_over = self.is_ending = True
         self.scheduler.cancel()
 
-    def said(self, word: str, door: str, page: Page, value: object) -> Callable[[], tuple[bool, str]]:
+    def said(
+        self, word: str, door: str, page: Page, value: object
+    ) -> Callable[[], tuple[bool, str]]:
         """Return how a word is said about what is seen now. It returns whether it was done, and the answer."""
-        job: Any = {"answer": self.ask, "cancel": self.flaky, "try-again": self.flaky}.get(word)
+        job: Any = {
+            "answer": self.ask,
+            "cancel": self.flaky,
+            "try-again": self.flaky,
+        }.get(word)
         state, question = page.state(), question_of(self.ask)
         assert question is not None
         if door == "page":
             key = next(
-                (key for key, (_, facts) in page._run.jobs.items() if job and facts.span.label == job.label), None
+                (
+                    key
+                    for key, (_, facts) in page._run.jobs.items()
+                    if job and facts.span.label == job.label
+                ),
+                None,
             )
             mark = state["marks"].get(key, "paused")
-            form = {"do": word, "seen": state["seen"], "marks": [mark], "job": key, "value": value}
+            form = {
+                "do": word,
+                "seen": state["seen"],
+                "marks": [mark],
+                "job": key,
+                "value": value,
+            }
             if word == "try-again":
                 form["value"] = [key]
             return lambda: ("done" in (answer := page.steer(form)), str(answer))
         if door == "thread":
             return lambda: self.call(word, value)
-        called: list[Any] = ["answer", self.file] if door == "journal" else ["steer", os.getpid(), word]
+        called: list[Any] = (
+            ["answer", self.file] if door == "journal" else ["steer", os.getpid(), word]
+        )
         if word == "answer":
             called += ["group/ask", value, "--asked", question[-1]]
         elif value is not None or job is not None:
@@ -214,9 +252,15 @@ class Desk:
             return False, str(error)
         return True, ""
 
-    def at_once(self, how: str, job: Any, say: Callable[[], tuple[bool, str]]) -> tuple[bool, str]:
+    def at_once(
+        self, how: str, job: Any, say: Callable[[], tuple[bool, str]]
+    ) -> tuple[bool, str]:
         """Say a word while the loop is blocked, and let something change in the turn in which it acts, or nearby."""
-        answers, is_blocked, goes_on = list[tuple[bool, str]](), threading.Event(), threading.Event()
+        answers, is_blocked, goes_on = (
+            list[tuple[bool, str]](),
+            threading.Event(),
+            threading.Event(),
+        )
 
         def block() -> None:
             is_blocked.set()
@@ -237,7 +281,10 @@ class Desk:
 
     def say_of_the_run(self, word: str, page: Page, number: int) -> None:
         door, how = self.chance.choice(DOORS[word]), self.chance.choice(CHANGES[word])
-        is_at_once = (door, how) == ("page", "another run") and self.chance.random() < 0.5
+        is_at_once = (door, how) == (
+            "page",
+            "another run",
+        ) and self.chance.random() < 0.5
         before, value = self.scheduler.jobs_window, {"window": 50 + number}.get(word)
         say = self.said(word, door, page, value)
         if is_at_once:
@@ -245,12 +292,20 @@ class Desk:
         else:
             self.change(how, None)
             is_done, text = say()
-            assert is_done is (door != "page" or how == "nothing"), (word, door, how, text)
+            assert is_done is (door != "page" or how == "nothing"), (
+                word,
+                door,
+                how,
+                text,
+            )
         told, acts = (word, door, how, is_at_once, text), is_done and not is_at_once
         view = current_run(self.scheduler)
         assert view is not None
         if not acts:
-            assert (view.phase, self.scheduler.is_paused()) == (RunPhase.RUNNING, False), told
+            assert (view.phase, self.scheduler.is_paused()) == (
+                RunPhase.RUNNING,
+                False,
+            ), told
         if word == "window":
             assert self.scheduler.jobs_window == (value if is_done else before), told
         elif acts and word == "drain":
@@ -265,12 +320,18 @@ class Desk:
         job: Any = self.ask if value else self.flaky
         changed: Any = self.group if value else self.flaky
         door, how = self.chance.choice(DOORS[word]), self.chance.choice(CHANGES[word])
-        is_at_once = word != "try-again" and how != "nothing" and self.chance.random() < 0.3
+        is_at_once = (
+            word != "try-again" and how != "nothing" and self.chance.random() < 0.3
+        )
         seen, call, cancelled = self.ask.question, self.calls, len(self.cancelled)
         say = self.said(word, door, page, value)
         if not is_at_once:
             self.change(how, changed)
-        asked, is_settled, before = self.ask.question, job.is_settled(), (self.calls, [*self.paid])
+        asked, is_settled, before = (
+            self.ask.question,
+            job.is_settled(),
+            (self.calls, [*self.paid]),
+        )
         is_done, text = self.at_once(how, changed, say) if is_at_once else say()
         told = (word, door, how, is_at_once, text)
         if is_at_once:
@@ -292,7 +353,9 @@ class Desk:
             # It means the attempt that is there as it is said.
             assert is_done is (is_settled is (word == "try-again")), told
         if word == "answer":
-            self.check_paid(told, seen if door != "thread" else asked, str(value), len(before[1]))
+            self.check_paid(
+                told, seen if door != "thread" else asked, str(value), len(before[1])
+            )
         elif not is_at_once and not (is_done and is_settled is (word == "try-again")):
             assert self.calls == before[0], told
         elif not is_at_once and word == "cancel":
@@ -304,16 +367,28 @@ class Desk:
         if self.flaky.state.value == "cancelled":
             self.begin_anew()
 
-    def check_paid(self, told: tuple[Any, ...], question: str, value: str, count: int) -> None:
+    def check_paid(
+        self, told: tuple[Any, ...], question: str, value: str, count: int
+    ) -> None:
         """Check that what was refused is paid by none, and that an answer pays what it was given to, once."""
         _, door, how, is_at_once, text = told
-        is_done = "Error" not in text and "error" not in text and bool(text) is (door != "thread")
+        is_done = (
+            "Error" not in text
+            and "error" not in text
+            and bool(text) is (door != "thread")
+        )
         if how == "answered" and not is_done:
             assert "'of another' by the program" in " ".join(text.split()), told
-        if is_done and (how in ("nothing", "answered") or not is_at_once) and "not taken" not in text:
+        if (
+            is_done
+            and (how in ("nothing", "answered") or not is_at_once)
+            and "not taken" not in text
+        ):
             wait_for(lambda: self.paid[count:])
         new = [pair for pair in self.paid[count:] if pair[1] == value]
-        assert new in ([], [(question, value)]) or (is_at_once and door == "thread" and len(new) == 1), (told, new)
+        assert new in ([], [(question, value)]) or (
+            is_at_once and door == "thread" and len(new) == 1
+        ), (told, new)
         assert is_done or not new, (told, new)
 
 
@@ -341,7 +416,11 @@ def check(file: Path, seed: int, backend: Any) -> None:
 
 
 @pytest.mark.both_backends
-@pytest.mark.parametrize("seeds", [range(6), pytest.param(range(6, 2000), marks=pytest.mark.soak)], ids=["few", "more"])
+@pytest.mark.parametrize(
+    "seeds",
+    [range(6), pytest.param(range(6, 2000), marks=pytest.mark.soak)],
+    ids=["few", "more"],
+)
 def test_a_word_does_what_was_seen_or_is_refused(
     backend: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seeds: range
 ) -> None:
@@ -352,7 +431,9 @@ def test_a_word_does_what_was_seen_or_is_refused(
         check(tmp_path / f"{seed}.db", seed, backend)
 
 
-def test_a_word_of_a_shell_means_the_attempt_that_is_there_then(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_word_of_a_shell_means_the_attempt_that_is_there_then(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It comes while the attempt blocks the loop. When that lets the word act, it is another attempt's turn."""
     monkeypatch.setattr(_steering, "STEER_TIMEOUT", 0.05)
     has_begun, was_said, outputs = threading.Event(), threading.Event(), list[str]()
@@ -376,13 +457,22 @@ def test_a_word_of_a_shell_means_the_attempt_that_is_there_then(backend: Any, mo
     thread.start()
     assert scheduler.run(backend=backend)
     thread.join()
-    assert (outputs, job.attempts) == (["cancel: takes effect as soon as no job blocks the event loop\n"], 2)
-    incidents = [incident.message for incident in incidents_of(scheduler) if incident.is_steering]
+    assert (outputs, job.attempts) == (
+        ["cancel: takes effect as soon as no job blocks the event loop\n"],
+        2,
+    )
+    incidents = [
+        incident.message for incident in incidents_of(scheduler) if incident.is_steering
+    ]
     assert len(incidents) == 1, incidents
-    assert incidents[0].endswith(" has no effect: 'work' has begun anew meanwhile, so nothing was done; look again")
+    assert incidents[0].endswith(
+        " has no effect: 'work' has begun anew meanwhile, so nothing was done; look again"
+    )
 
 
-def test_a_resume_does_not_end_a_run_that_is_held_by_now(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resume_does_not_end_a_run_that_is_held_by_now(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It speaks of a pause, as a page has shown it, or as it was when a shell said the word."""
     monkeypatch.setattr(_steering, "STEER_TIMEOUT", 0.05)
     is_paused, was_said, outputs = threading.Event(), threading.Event(), list[str]()
@@ -405,7 +495,11 @@ def test_a_resume_does_not_end_a_run_that_is_held_by_now(backend: Any, monkeypat
             outputs.append(trioflow("steer", os.getpid(), "resume").output)
             was_said.set()
             wait_for(lambda: current_run(scheduler).pause_text.startswith("held"))  # type: ignore[union-attr]
-            form = {"do": "resume", "seen": state["seen"], "marks": [state["paused"].split()[0]]}
+            form = {
+                "do": "resume",
+                "seen": state["seen"],
+                "marks": [state["paused"].split()[0]],
+            }
             outputs.append(page.steer(form)["error"])
         finally:
             was_said.set()
@@ -418,4 +512,7 @@ def test_a_resume_does_not_end_a_run_that_is_held_by_now(backend: Any, monkeypat
     assert scheduler.run(backend=backend)
     thread.join()
     refusal = "'night' is held by now, and was not before; look again"
-    assert outputs == ["resume: takes effect as soon as no job blocks the event loop\n", refusal]
+    assert outputs == [
+        "resume: takes effect as soon as no job blocks the event loop\n",
+        refusal,
+    ]

@@ -16,10 +16,14 @@ from ...conftest import Virtual
 class Terminal(io.StringIO):
     """A stream that claims to be a terminal, and the contents of its screen."""
 
-    def __init__(self, columns: int = 80, lines: int = 24, encoding: str = "utf-8") -> None:
+    def __init__(
+        self, columns: int = 80, lines: int = 24, encoding: str = "utf-8"
+    ) -> None:
         super().__init__()
         self.screen = pyte.HistoryScreen(columns, lines, history=10_000)
-        self.screen.set_mode(pyte.modes.LNM)  # as a terminal's driver does: a newline begins a line
+        self.screen.set_mode(
+            pyte.modes.LNM
+        )  # as a terminal's driver does: a newline begins a line
         self._fed = pyte.Stream(self.screen)
         self._encoding = encoding
         self.writes = 0
@@ -52,11 +56,18 @@ class Terminal(io.StringIO):
 
     def shown(self) -> list[str]:
         with self._lock:
-            return "\n".join(line.rstrip() for line in self.screen.display).rstrip().splitlines()
+            return (
+                "\n".join(line.rstrip() for line in self.screen.display)
+                .rstrip()
+                .splitlines()
+            )
 
     def all_lines(self) -> list[str]:
         """Return the lines that have scrolled off the top of the screen, then those on it."""
-        gone = ["".join(line[x].data for x in range(self.screen.columns)).rstrip() for line in self.screen.history.top]
+        gone = [
+            "".join(line[x].data for x in range(self.screen.columns)).rstrip()
+            for line in self.screen.history.top
+        ]
         return gone + self.shown()
 
 
@@ -79,7 +90,9 @@ def drawn(monitor: Monitor, columns: int = 80, height: int = 24) -> list[str]:
     return ["".join(text for text, _ in line).rstrip() for line in lines]
 
 
-def watched(*jobs: Any, label: str = "run", **options: Any) -> tuple[Scheduler, Monitor]:
+def watched(
+    *jobs: Any, label: str = "run", **options: Any
+) -> tuple[Scheduler, Monitor]:
     monitor = ManualMonitor(file=Terminal())
     return Scheduler(*jobs, label=label, instruments=[monitor], **options), monitor
 
@@ -96,7 +109,9 @@ def look(monitor: Monitor, after: float, **size: int) -> tuple[Job[Any], list[st
     return Job(draw, label="look", forever=True), lines
 
 
-def pictured(virtual: Virtual, scheduler: Scheduler, monitor: Monitor, after: float, **size: int) -> list[str]:
+def pictured(
+    virtual: Virtual, scheduler: Scheduler, monitor: Monitor, after: float, **size: int
+) -> list[str]:
     """Run a scheduler, and return the lines that its monitor draws after some seconds of the run."""
     eye, lines = look(monitor, after, **size)
     scheduler.add(eye)
@@ -105,7 +120,11 @@ def pictured(virtual: Virtual, scheduler: Scheduler, monitor: Monitor, after: fl
 
 
 def jobs_only(lines: list[str]) -> list[str]:
-    return [line for line in lines[2:] if not line.endswith("  look") and not line.startswith(" waiting: ")]
+    return [
+        line
+        for line in lines[2:]
+        if not line.endswith("  look") and not line.startswith(" waiting: ")
+    ]
 
 
 async def serve(delay: float = 1, *, task_status: Any) -> None:

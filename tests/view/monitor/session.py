@@ -16,7 +16,9 @@ from ...pythons import Python
 class Session:
     """A program that is the foreground process of its own terminal, and the contents of the screen."""
 
-    def __init__(self, code: str, columns: int = 60, lines: int = 12, **environment: str) -> None:
+    def __init__(
+        self, code: str, columns: int = 60, lines: int = 12, **environment: str
+    ) -> None:
         self.master, terminal = os.openpty()
         self.screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self.screen)
@@ -29,10 +31,14 @@ class Session:
         )  # fmt: skip
         os.close(terminal)
         self.written = bytearray()
-        self.is_watched = True  # what is on the screen; to work that out for megabytes takes long
+        self.is_watched = (
+            True  # what is on the screen; to work that out for megabytes takes long
+        )
 
     def resize(self, columns: int, lines: int) -> None:
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        fcntl.ioctl(
+            self.master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0)
+        )
         self.screen.resize(lines, columns)
         self.screen.ensure_vbounds()  # a terminal keeps the cursor inside; pyte leaves it where it was
 
@@ -40,7 +46,11 @@ class Session:
         os.write(self.master, keys)
 
     def shown(self) -> list[str]:
-        return "\n".join(line.rstrip() for line in self.screen.display).rstrip().splitlines()
+        return (
+            "\n".join(line.rstrip() for line in self.screen.display)
+            .rstrip()
+            .splitlines()
+        )
 
     def until(self, condition: Callable[[list[str]], bool]) -> list[str]:
         """Read until the screen is as expected, and return its lines."""
@@ -59,7 +69,9 @@ class Session:
         return self.shown()
 
     def _read(self, deadline: float) -> bool:
-        ready, _, _ = select.select([self.master], [], [], max(0, deadline - time.monotonic()))
+        ready, _, _ = select.select(
+            [self.master], [], [], max(0, deadline - time.monotonic())
+        )
         try:
             data = os.read(self.master, 65536) if ready else b""
         except OSError:  # Linux says so when the other end is closed

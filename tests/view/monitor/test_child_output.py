@@ -27,31 +27,43 @@ HEAD = """
 
 
 def above(lines: list[str]) -> list[str]:
-    return lines[: next(number for number, line in enumerate(lines) if line.startswith(" run  "))]
+    return lines[
+        : next(number for number, line in enumerate(lines) if line.startswith(" run  "))
+    ]
 
 
 def is_alive(pid: int) -> bool:
     """Return whether a process still works; an unreaped zombie does not."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return (
+            Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        )
     except OSError:
         return False
 
 
 @pytest.mark.parametrize("library", ["trio", "asyncio"])
-def test_no_line_of_a_child_process_is_lost(session: Callable[..., Session], library: str) -> None:
+def test_no_line_of_a_child_process_is_lost(
+    session: Callable[..., Session], library: str
+) -> None:
     """All lines that the children of three jobs write, to both streams, are above the picture."""
     code = f"""
     code = "echo {{0}} first; sleep 0.1; echo {{0}} second >&2; sleep 0.1; echo {{0}} third"
     run(*(ThreadJob(sh, code.format(number), label=f"job {{number}}") for number in range(3)), backend="{library}")
     """
     shown = session(HEAD + code, lines=24).end()
-    said = [f"{number} {word}" for number in range(3) for word in ("first", "second", "third")]
+    said = [
+        f"{number} {word}"
+        for number in range(3)
+        for word in ("first", "second", "third")
+    ]
     assert sorted(above(shown)) == said
     assert len(shown) == len(said) + 4
 
 
-def test_prints_and_the_output_of_children_keep_their_order(session: Callable[..., Session]) -> None:
+def test_prints_and_the_output_of_children_keep_their_order(
+    session: Callable[..., Session],
+) -> None:
     code = """
     async def both():
         print("one"); sh("echo two"); print("three"); sh("echo four >&2")
@@ -61,7 +73,17 @@ def test_prints_and_the_output_of_children_keep_their_order(session: Callable[..
     run(Job(both))
     """
     lines = above(session(HEAD + code, lines=24).end())
-    assert lines == ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    assert lines == [
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+    ]
 
 
 def test_locks_are_taken_in_one_order(session: Callable[..., Session]) -> None:
@@ -106,7 +128,9 @@ def test_locks_are_taken_in_one_order(session: Callable[..., Session]) -> None:
     assert b"pairs [(0, 2), (1, 2)] end" in view.written
 
 
-def test_partial_lines_of_different_jobs_are_kept_apart_and_tagged(session: Callable[..., Session]) -> None:
+def test_partial_lines_of_different_jobs_are_kept_apart_and_tagged(
+    session: Callable[..., Session],
+) -> None:
     """Partial lines of jobs, commands and processes become whole lines, each with the label of its job. A child that a
     job has started itself has no tag, since its job is unknown."""
     code = """
@@ -127,12 +151,16 @@ def test_partial_lines_of_different_jobs_are_kept_apart_and_tagged(session: Call
     """
     lines = above(session(HEAD + code, lines=40, columns=80).end())
     parts = [f"{job}{line}" for job in ("in/x: x", "y: y") for line in (" one", " two")]
-    parts += [f"{name}: {line}" for name in "pqr" for line in (f"{name} whole", "error")]
+    parts += [
+        f"{name}: {line}" for name in "pqr" for line in (f"{name} whole", "error")
+    ]
     others = ["in/x: no end", "y: no end", "c: command", "s: in process", "nobody"]
     assert sorted(lines) == sorted([*parts, *others])
 
 
-def test_ten_megabytes_of_child_output_arrive_while_the_loop_is_blocked(session: Callable[..., Session]) -> None:
+def test_ten_megabytes_of_child_output_arrive_while_the_loop_is_blocked(
+    session: Callable[..., Session],
+) -> None:
     """A child may write ten megabytes, even binary ones without line ends, while its job blocks the event loop."""
     code = """
     code = "head -c 5000000 /dev/zero | tr '\\\\0' x; echo; head -c 5000000 /dev/urandom; echo; echo done"
@@ -147,7 +175,9 @@ def test_ten_megabytes_of_child_output_arrive_while_the_loop_is_blocked(session:
     assert b"\x1b[?1049h" not in program.written
 
 
-def test_children_end_when_the_controller_is_killed(session: Callable[..., Session], tmp_path: Path) -> None:
+def test_children_end_when_the_controller_is_killed(
+    session: Callable[..., Session], tmp_path: Path
+) -> None:
     pids = tmp_path / "pids"
     code = f"""
     async def fork():
@@ -173,7 +203,9 @@ def test_children_end_when_the_controller_is_killed(session: Callable[..., Sessi
     os.kill(forked, signal.SIGKILL)
 
 
-def test_the_partial_line_of_a_killed_child_is_shown(session: Callable[..., Session]) -> None:
+def test_the_partial_line_of_a_killed_child_is_shown(
+    session: Callable[..., Session],
+) -> None:
     code = """
     run(ThreadJob(sh, "printf begun; kill -9 $$"))
     print("after")
@@ -193,7 +225,9 @@ ENDINGS = {
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_descriptors_are_restored_however_the_run_ends(session: Callable[..., Session], ending: str) -> None:
+def test_descriptors_are_restored_however_the_run_ends(
+    session: Callable[..., Session], ending: str
+) -> None:
     """However a run ends, descriptors refer to the terminal again, and the standard streams are the original ones."""
     code = f"""
     async def leave():
@@ -217,7 +251,9 @@ def test_descriptors_are_restored_however_the_run_ends(session: Callable[..., Se
     assert not program.screen.cursor.hidden
 
 
-def test_a_child_that_outlives_the_run_still_writes(session: Callable[..., Session], tmp_path: Path) -> None:
+def test_a_child_that_outlives_the_run_still_writes(
+    session: Callable[..., Session], tmp_path: Path
+) -> None:
     over, seen = tmp_path / "over", tmp_path / "seen"
     code = f"""
     run(ThreadJob(sh, "(until test -e {over}; do sleep 0.01; done; echo late) & echo early"))
@@ -235,7 +271,9 @@ def test_a_child_that_outlives_the_run_still_writes(session: Callable[..., Sessi
     assert shown[-3:] == ["between", "late", "end"]
 
 
-def test_closing_the_terminal_does_not_stop_the_run(session: Callable[..., Session], tmp_path: Path) -> None:
+def test_closing_the_terminal_does_not_stop_the_run(
+    session: Callable[..., Session], tmp_path: Path
+) -> None:
     """When the terminal is closed, the run continues, and its children do not hang, however much they write."""
     result = tmp_path / "result"
     code = f"""
@@ -252,7 +290,9 @@ def test_closing_the_terminal_does_not_stop_the_run(session: Callable[..., Sessi
     assert result.read_text() == "True\n"
 
 
-def test_the_picture_is_hidden_while_input_or_a_debugger_waits(session: Callable[..., Session]) -> None:
+def test_the_picture_is_hidden_while_input_or_a_debugger_waits(
+    session: Callable[..., Session],
+) -> None:
     """While `input()` or a debugger waits, the picture is hidden, and printed text is shown immediately."""
     code = """
     async def ask():
@@ -269,7 +309,12 @@ def test_the_picture_is_hidden_while_input_or_a_debugger_waits(session: Callable
     run(Job(ask, label="ask"), Job(talk, label="talk"))
     """
     program = session(HEAD + code, lines=30)
-    program.until(lambda lines: any(line.startswith("what?") for line in lines) and "talk 3" in "".join(lines))
+    program.until(
+        lambda lines: (
+            any(line.startswith("what?") for line in lines)
+            and "talk 3" in "".join(lines)
+        )
+    )
     assert not any(line.startswith(" run  ") for line in program.shown())
     assert not program.screen.cursor.hidden
     program.type(b"it\n")
@@ -283,7 +328,9 @@ def test_the_picture_is_hidden_while_input_or_a_debugger_waits(session: Callable
     assert not program.screen.cursor.hidden
 
 
-def test_a_prompt_of_a_child_is_shown_after_a_moment(session: Callable[..., Session]) -> None:
+def test_a_prompt_of_a_child_is_shown_after_a_moment(
+    session: Callable[..., Session],
+) -> None:
     """A partial line of a child is shown after a moment, because it may be a prompt."""
     code = """
     run(ThreadJob(sh, "printf 'sure? '; read answer; echo $answer"))
@@ -294,7 +341,9 @@ def test_a_prompt_of_a_child_is_shown_after_a_moment(session: Callable[..., Sess
     assert "yes" in program.end()
 
 
-def test_a_monitor_replaces_descriptors_only_with_child_output(session: Callable[..., Session], tmp_path: Path) -> None:
+def test_a_monitor_replaces_descriptors_only_with_child_output(
+    session: Callable[..., Session], tmp_path: Path
+) -> None:
     """Children write to a pipe instead of the terminal only if the monitor has `child_output=True`."""
     said = tmp_path / "said"
     code = f"""
@@ -306,14 +355,18 @@ def test_a_monitor_replaces_descriptors_only_with_child_output(session: Callable
     assert said.read_text().split() == ["terminal", "pipe"]
 
 
-def test_child_output_survives_widening_a_narrow_terminal(session: Callable[..., Session], tmp_path: Path) -> None:
+def test_child_output_survives_widening_a_narrow_terminal(
+    session: Callable[..., Session], tmp_path: Path
+) -> None:
     wide = tmp_path / "wide"
     line = f"echo 1234567890123456789012345; until test -e {wide}; do sleep 0.01; done; echo end of it; sleep 0.5"
     code = f"""
     run(ThreadJob(sh, {line!r}, label="job"))
     """
     program = session(HEAD + code, columns=20, lines=6)
-    program.until(lambda lines: lines[:2] == ["12345678901234567890", "12345"] and len(lines) == 5)
+    program.until(
+        lambda lines: lines[:2] == ["12345678901234567890", "12345"] and len(lines) == 5
+    )
     program.resize(60, 12)
     wide.touch()
     shown = program.end()

@@ -11,7 +11,18 @@ import sys
 from pathlib import Path
 import anyio
 import pytest
-from trioflow import Budget, Job, Monitor, Pool, Rate, Retry, Scheduler, Service, Throttled, current_job
+from trioflow import (
+    Budget,
+    Job,
+    Monitor,
+    Pool,
+    Rate,
+    Retry,
+    Scheduler,
+    Service,
+    Throttled,
+    current_job,
+)
 from trioflow.abc import Instrument
 from trioflow.view.monitor._output_buffer import MAX_HELD_CHARACTERS
 from ...bodies import fail, nap, raising
@@ -35,8 +46,17 @@ def test_an_attempt_has_one_line(virtual: Virtual) -> None:
 
     attempts: list[str] = []
     log = io.StringIO()
-    jobs = Job(flaky, label="flaky", retry=Retry(2, first=1)), Job(throttled, label="slow", needs={"api": 1})
-    virtual(Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=1)), instruments=[Monitor(file=log)]).co_run)
+    jobs = (
+        Job(flaky, label="flaky", retry=Retry(2, first=1)),
+        Job(throttled, label="slow", needs={"api": 1}),
+    )
+    virtual(
+        Scheduler(
+            *jobs,
+            pool=Pool(api=Rate(requests=1, per=1)),
+            instruments=[Monitor(file=log)],
+        ).co_run
+    )
     lines = [" ".join(line.split()[:10]) for line in lines_of(log)[1:-1]]
     assert [line for line in lines if "flaky" in line][:3] == [
         "start flaky",
@@ -44,7 +64,11 @@ def test_an_attempt_has_one_line(virtual: Virtual) -> None:
         "retry flaky attempt 3 of 3, after OSError: time 2",
     ]
     begun = ["start slow", "throttled slow api for 1 s"]
-    assert [line for line in lines if "slow" in line][:5] == [*begun, *begun, "start slow"]
+    assert [line for line in lines if "slow" in line][:5] == [
+        *begun,
+        *begun,
+        "start slow",
+    ]
 
 
 def test_a_job_that_runs_again_after_a_success_is_no_retry(virtual: Virtual) -> None:
@@ -58,9 +82,14 @@ def test_a_job_that_runs_again_after_a_success_is_no_retry(virtual: Virtual) -> 
     log = io.StringIO()
     made = Job(nap, 1, label="made")
     used = Job(nap, 1, label="used", required=made)
-    virtual(Scheduler(made, used, Job(take_back), instruments=[Monitor(file=log)]).co_run)
+    virtual(
+        Scheduler(made, used, Job(take_back), instruments=[Monitor(file=log)]).co_run
+    )
     lines = [" ".join(line.split()) for line in lines_of(log)]
-    assert [line for line in lines if "attempt" in line] == ["again made attempt 2", "again used attempt 2"]
+    assert [line for line in lines if "attempt" in line] == [
+        "again made attempt 2",
+        "again used attempt 2",
+    ]
 
 
 def test_streams_that_lack_the_symbols_get_ascii(virtual: Virtual) -> None:
@@ -81,12 +110,16 @@ def lines_of(log: io.StringIO) -> list[str]:
 
 
 @pytest.mark.parametrize("term", ["dumb", "unknown", "xterm"])
-def test_files_and_dumb_terminals_get_lines(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, term: str) -> None:
+def test_files_and_dumb_terminals_get_lines(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, term: str
+) -> None:
     """To a file or a dumb terminal, the monitor writes each start, end and failure as a line with the time of day."""
     monkeypatch.setenv("TERM", term)
     log = io.StringIO() if term == "xterm" else Terminal()
     inner = Scheduler(Job(fail, 1, label="b"), label="inner")
-    scheduler = Scheduler(Job(nap, 2, label="a"), inner, Service(serve, label="s"), label="run")
+    scheduler = Scheduler(
+        Job(nap, 2, label="a"), inner, Service(serve, label="s"), label="run"
+    )
     scheduler.add(Job(anyio.sleep_forever, label="watch", forever=True))
     virtual(functools.partial(scheduler.co_run, instruments=[Monitor(file=log)]))
     lines = lines_of(log)
@@ -108,16 +141,26 @@ def test_files_and_dumb_terminals_get_lines(virtual: Virtual, monkeypatch: pytes
     assert all(line[2] == line[5] == ":" for line in log.getvalue().splitlines())
 
 
-def test_the_line_of_a_nested_scheduler_counts_its_failed_jobs(virtual: Virtual) -> None:
+def test_the_line_of_a_nested_scheduler_counts_its_failed_jobs(
+    virtual: Virtual,
+) -> None:
     """The line for the end of a nested scheduler counts the failed jobs in it, at any depth; a tolerated failure
     is shown as such."""
     log = io.StringIO()
-    good, bad = (Scheduler(Job(call, 1), Job(nap, 1), label=call.__name__) for call in (nap, fail))
+    good, bad = (
+        Scheduler(Job(call, 1), Job(nap, 1), label=call.__name__)
+        for call in (nap, fail)
+    )
     bad.critical_jobs = False
     outer = Scheduler(good, bad, label="outer")
     virtual(functools.partial(Scheduler(outer).co_run, instruments=[Monitor(file=log)]))
-    assert "FAILED    outer/fail/fail(1) (tolerated)  1.0 s  OSError: broken" in lines_of(log)
-    assert [line for line in lines_of(log) if line.startswith("succeeded outer")][-3:] == [
+    assert (
+        "FAILED    outer/fail/fail(1) (tolerated)  1.0 s  OSError: broken"
+        in lines_of(log)
+    )
+    assert [line for line in lines_of(log) if line.startswith("succeeded outer")][
+        -3:
+    ] == [
         "succeeded outer/nap  1.0 s",
         "succeeded outer/fail  1.0 s  1 tolerated of 2",
         "succeeded outer  1.0 s  1 tolerated of 4",
@@ -127,47 +170,77 @@ def test_the_line_of_a_nested_scheduler_counts_its_failed_jobs(virtual: Virtual)
 def test_the_number_of_lines_is_limited_for_many_jobs(virtual: Virtual) -> None:
     """With many jobs, the monitor's log has each twentieth of the progress; the engine's log has the failures."""
     log = io.StringIO()
-    jobs = [Job(fail if number % 10 == 3 else nap, 1, label=f"job {number}") for number in range(400)]
-    virtual(Scheduler(*jobs, jobs_window=10, label="run", instruments=[Monitor(file=log)]).co_run)
+    jobs = [
+        Job(fail if number % 10 == 3 else nap, 1, label=f"job {number}")
+        for number in range(400)
+    ]
+    virtual(
+        Scheduler(
+            *jobs, jobs_window=10, label="run", instruments=[Monitor(file=log)]
+        ).co_run
+    )
     lines = lines_of(log)
     assert 19 <= sum("%" in line for line in lines) <= 20
     assert len(lines) == 2 + sum("%" in line for line in lines)
-    assert lines[-1] == "run  ✗ 40 failed of 400, 40.0 s"  # which once had the counts twice
+    assert (
+        lines[-1] == "run  ✗ 40 failed of 400, 40.0 s"
+    )  # which once had the counts twice
 
 
 @pytest.mark.parametrize("phase", ["", "paused", "draining"])
-def test_progress_line_is_written_after_a_long_time_without_events(monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
+def test_progress_line_is_written_after_a_long_time_without_events(
+    monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
     """After a long time without events, the monitor's log gets a progress line: is the run alive, paused, draining?"""
-    monkeypatch.setattr("trioflow.view.monitor._log_display.SILENCE_CHECK_INTERVAL", 0.2)
+    monkeypatch.setattr(
+        "trioflow.view.monitor._log_display.SILENCE_CHECK_INTERVAL", 0.2
+    )
     log = io.StringIO()
 
     async def wait() -> None:
-        {"paused": scheduler.pause, "draining": scheduler.drain}.get(phase, lambda: None)()
+        {"paused": scheduler.pause, "draining": scheduler.drain}.get(
+            phase, lambda: None
+        )()
         while "% " not in log.getvalue():
             os.sched_yield()
 
-    scheduler = Scheduler(Job(wait, label="wait"), label="run", instruments=[Monitor(file=log)])
+    scheduler = Scheduler(
+        Job(wait, label="wait"), label="run", instruments=[Monitor(file=log)]
+    )
     scheduler.run()
     [line] = [line for line in lines_of(log) if "% " in line]
     assert line.startswith(f"  0% 1 running; {phase}" if phase else "  0% 1 running")
 
 
-def test_lines_mark_jobs_restored_from_the_journal(backend: str, tmp_path: Path) -> None:
+def test_lines_mark_jobs_restored_from_the_journal(
+    backend: str, tmp_path: Path
+) -> None:
     for _ in range(2):
         log = io.StringIO()
         jobs = Job(nap, 0, label="kept"), Job(nap, 0, label="not kept", save=None)
-        Scheduler(*jobs).run(backend=backend, journal=tmp_path / "run.db", instruments=[Monitor(file=log)])
+        Scheduler(*jobs).run(
+            backend=backend,
+            journal=tmp_path / "run.db",
+            instruments=[Monitor(file=log)],
+        )
     ends = [line for line in lines_of(log)[1:-1] if not line.startswith("start")]
     assert ends[0] == "restored  kept"
     assert ends[1].startswith("succeeded not kept")
-    assert [lines_of(log)[-1].count(word) for word in ("succeeded", "restored")] == [1, 1], "which it had twice"
+    assert [lines_of(log)[-1].count(word) for word in ("succeeded", "restored")] == [
+        1,
+        1,
+    ], "which it had twice"
 
 
 def test_the_last_progress_line_has_nothing_reserved(virtual: Virtual) -> None:
     """What the job has used that has just ended is spent, although it still holds its share of the budget then."""
     log = io.StringIO()
     jobs = [Job(nap, 1 + number, needs={"usd": 1}) for number in range(201)]
-    virtual(Scheduler(*jobs, pool=Pool(usd=Budget(300)), instruments=[Monitor(file=log)]).co_run)
+    virtual(
+        Scheduler(
+            *jobs, pool=Pool(usd=Budget(300)), instruments=[Monitor(file=log)]
+        ).co_run
+    )
     assert lines_of(log)[-2] == "100% 201 succeeded; usd 201 of 300 spent"
 
 
@@ -185,9 +258,13 @@ def test_only_monitor_raises_without_rich() -> None:
         "print(trioflow.Scheduler().run())\n"
         "trioflow.Monitor()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert done.stdout == "True\n"
-    advice = "Monitor() needs rich, which is not installed: pip install 'trioflow[monitor]'"
+    advice = (
+        "Monitor() needs rich, which is not installed: pip install 'trioflow[monitor]'"
+    )
     assert done.stderr.rstrip().endswith(advice)
 
 
@@ -196,15 +273,23 @@ def test_an_error_in_a_monitor_hook_restores_the_terminal(
 ) -> None:
     """An error in a hook of the monitor is logged, and the cursor and the standard streams are restored."""
     terminal = Terminal()
-    monkeypatch.setattr("trioflow.view.monitor._model.RunModel.job_started", raising(LookupError("in the model")))
+    monkeypatch.setattr(
+        "trioflow.view.monitor._model.RunModel.job_started",
+        raising(LookupError("in the model")),
+    )
     before = sys.stdout, sys.stderr
-    assert virtual(Scheduler(Job(nap), instruments=[Monitor(file=terminal)]).co_run) is True
+    assert (
+        virtual(Scheduler(Job(nap), instruments=[Monitor(file=terminal)]).co_run)
+        is True
+    )
     assert (sys.stdout, sys.stderr) == before
     assert not terminal.screen.cursor.hidden
     assert "in the model" in caplog.text
 
 
-def test_the_monitor_of_a_nested_scheduler_shows_that_scheduler_alone(virtual: Virtual) -> None:
+def test_the_monitor_of_a_nested_scheduler_shows_that_scheduler_alone(
+    virtual: Virtual,
+) -> None:
     class Count(Instrument):
         runs = 0
 
@@ -212,20 +297,44 @@ def test_the_monitor_of_a_nested_scheduler_shows_that_scheduler_alone(virtual: V
             self.runs += 1
 
     log, count = io.StringIO(), Count()
-    inner = Scheduler(Job(nap, label="x"), label="inner", instruments=[Monitor(file=log)])
+    inner = Scheduler(
+        Job(nap, label="x"), label="inner", instruments=[Monitor(file=log)]
+    )
     scheduler, _ = watched(inner, Job(nap, label="y"))
     virtual(functools.partial(scheduler.co_run, instruments=[count]))
-    assert lines_of(log) == ["inner: 1 job", "start     x", "succeeded x  1.0 s", "inner  ✓ 1 job succeeded, 1.0 s"]
+    assert lines_of(log) == [
+        "inner: 1 job",
+        "start     x",
+        "succeeded x  1.0 s",
+        "inner  ✓ 1 job succeeded, 1.0 s",
+    ]
     assert count.runs == 2
     assert logging.getLogger("trioflow").handlers == []
 
 
 @pytest.mark.parametrize("keep_jobs", [True, False])
-def test_a_forever_job_that_failed_counts_as_any_other(virtual: Virtual, keep_jobs: bool) -> None:
+def test_a_forever_job_that_failed_counts_as_any_other(
+    virtual: Virtual, keep_jobs: bool
+) -> None:
     log = io.StringIO()
-    jobs = [Job(fail, 1, label="watch", forever=True), Job(nap, 2), Job(nap, 3), Job(anyio.sleep_forever, forever=True)]
-    inner = Scheduler(Job(fail, 1, label="beside", forever=True), Job(nap, 3), label="inner")
-    virtual(Scheduler(jobs, inner, label="run", keep_jobs=keep_jobs, instruments=[Monitor(file=log)]).co_run)
+    jobs = [
+        Job(fail, 1, label="watch", forever=True),
+        Job(nap, 2),
+        Job(nap, 3),
+        Job(anyio.sleep_forever, forever=True),
+    ]
+    inner = Scheduler(
+        Job(fail, 1, label="beside", forever=True), Job(nap, 3), label="inner"
+    )
+    virtual(
+        Scheduler(
+            jobs,
+            inner,
+            label="run",
+            keep_jobs=keep_jobs,
+            instruments=[Monitor(file=log)],
+        ).co_run
+    )
     assert "run  ✗ 2 failed of 5, 3.0 s" in lines_of(log)[-1]
 
 
@@ -253,7 +362,13 @@ def log(directory: Path, code: str, variable: str = "") -> str:
     """Return the log of a CI system, without the times."""
     environment = {**ENVIRONMENT, **({variable: "true"} if variable else {})}
     words = "run", written(directory, code)
-    done = process(*words, env=environment, text=False, stderr=subprocess.STDOUT, stdout=subprocess.PIPE)
+    done = process(
+        *words,
+        env=environment,
+        text=False,
+        stderr=subprocess.STDOUT,
+        stdout=subprocess.PIPE,
+    )
     return re.sub(r"^\d\d:\d\d:\d\d ", "", done.stdout.decode(), flags=re.MULTILINE)
 
 
@@ -268,16 +383,25 @@ def log(directory: Path, code: str, variable: str = "") -> str:
         ),
     ],
 )
-def test_the_lines_of_each_job_are_a_group(tmp_path: Path, variable: str, begin: str, end: str) -> None:
+def test_the_lines_of_each_job_are_a_group(
+    tmp_path: Path, variable: str, begin: str, end: str
+) -> None:
     """Groups cannot overlap, so each stands where its job ends; the lines of a job that fails are in none."""
-    text = re.sub(r"\d{10}:trioflow_\d+", "TIME:trioflow_NUMBER", log(tmp_path, TALKERS, variable))
+    text = re.sub(
+        r"\d{10}:trioflow_\d+", "TIME:trioflow_NUMBER", log(tmp_path, TALKERS, variable)
+    )
     for name in ("one", "two"):
         lines = f"{name} begins\n{name} warns\n{name} ends"
-        assert f"{begin.format(f'inner/{name}')}\n{lines}\n{end}\nsucceeded inner/{name}" in text
+        assert (
+            f"{begin.format(f'inner/{name}')}\n{lines}\n{end}\nsucceeded inner/{name}"
+            in text
+        )
     shell = rf"{re.escape(begin.format('inner/shell'))}\n(from\na shell|a shell\nfrom)\n{re.escape(end)}\n"
     assert re.search(shell, text)
     assert begin.format("bad") not in text
-    assert re.search(r"\nbad begins\nbad warns\nbad ends('bad' failed: .*)?\nFAILED    bad", text)
+    assert re.search(
+        r"\nbad begins\nbad warns\nbad ends('bad' failed: .*)?\nFAILED    bad", text
+    )
 
 
 def test_without_a_ci_system_lines_are_as_they_were_written(tmp_path: Path) -> None:
@@ -297,9 +421,15 @@ def test_a_job_that_writes_much_has_several_groups(tmp_path: Path) -> None:
         scheduler = Scheduler(Job(write, label="much"), label="ci")
     """
     lines = log(tmp_path, code, "GITHUB_ACTIONS").splitlines()
-    found = [kind for kind, _ in itertools.groupby(line[:1] for line in lines) if kind in ("0", "1", "2", ":")]
+    found = [
+        kind
+        for kind, _ in itertools.groupby(line[:1] for line in lines)
+        if kind in ("0", "1", "2", ":")
+    ]
     assert found == [":", "0", "1", ":", "2", ":"]
-    assert sum(line[:1] in ("0", "1", "2") for line in lines) == 3 * (MAX_HELD_CHARACTERS // 2000)
+    assert sum(line[:1] in ("0", "1", "2") for line in lines) == 3 * (
+        MAX_HELD_CHARACTERS // 2000
+    )
 
 
 def test_bytes_that_a_stream_refuses_lose_no_line(tmp_path: Path) -> None:
@@ -316,7 +446,9 @@ def test_bytes_that_a_stream_refuses_lose_no_line(tmp_path: Path) -> None:
 
         scheduler = Scheduler(Job(write, label="writes"))
     """
-    assert "::group::writes\nkept line\n::endgroup::\n" in log(tmp_path, code, "GITHUB_ACTIONS")
+    assert "::group::writes\nkept line\n::endgroup::\n" in log(
+        tmp_path, code, "GITHUB_ACTIONS"
+    )
 
 
 def test_what_a_command_captures_folds_with_what_its_job_prints(tmp_path: Path) -> None:

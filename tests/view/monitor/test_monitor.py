@@ -54,16 +54,23 @@ def test_the_header_has_progress_elapsed_time_and_counts(virtual: Virtual) -> No
     """The monitor's header has a bar, the percentage done, the elapsed time, and the number of jobs in each state."""
     done = [Job(nap, 1, label=f"done {number}") for number in range(6)]
     slow = [Job(nap, 9, expected_duration=9), Job(nap, 9, expected_duration=9)]
-    scheduler, monitor = watched(*done, Job(fail, 2), *slow, Job(nap, 1, required=slow, expected_duration=1))
+    scheduler, monitor = watched(
+        *done, Job(fail, 2), *slow, Job(nap, 1, required=slow, expected_duration=1)
+    )
     lines = pictured(virtual, scheduler, monitor, 3.5)
     bar = "━" * 26 + "╍" * 8 + "─" * 4
     assert lines[0] == f" run  {bar}   70%   7/10     3 s  ≈ 7 s left"
-    assert lines[1] == " ✓  6 succeeded   ▸  2 running   ✗  1 failed   ·  1 waiting   ∞  1 forever"
+    assert (
+        lines[1]
+        == " ✓  6 succeeded   ▸  2 running   ✗  1 failed   ·  1 waiting   ∞  1 forever"
+    )
 
 
 def test_slots_of_a_shared_window_are_counted_once(virtual: Virtual) -> None:
     limiter = anyio.CapacityLimiter(3)
-    groups = [Scheduler(Job(nap, 9), Job(nap, 9), jobs_window=limiter) for _ in range(2)]
+    groups = [
+        Scheduler(Job(nap, 9), Job(nap, 9), jobs_window=limiter) for _ in range(2)
+    ]
     scheduler, monitor = watched(*groups)
     scheduler.jobs_window = limiter
     lines = pictured(virtual, scheduler, monitor, 4, columns=120)
@@ -75,7 +82,10 @@ def test_the_header_shows_what_is_spent_of_budgets(virtual: Virtual) -> None:
     At 80 columns, budgets once were not shown at all."""
     jobs = [Job(nap, 9, needs={"usd": 0.75}), Job(nap, 1, needs={"usd": 1})]
     scheduler, monitor = watched(*jobs, pool=Pool(usd=Budget(5), cpu=2))
-    (eye, wide), (other_eye, narrow) = look(monitor, 4, columns=120), look(monitor, 4, columns=70)
+    (eye, wide), (other_eye, narrow) = (
+        look(monitor, 4, columns=120),
+        look(monitor, 4, columns=70),
+    )
     scheduler.update([eye, other_eye])
     virtual(scheduler.co_run)
     assert wide[1].endswith("∞ 2 forever   usd 1 of 5 spent, 0.75 reserved")
@@ -84,7 +94,12 @@ def test_the_header_shows_what_is_spent_of_budgets(virtual: Virtual) -> None:
 
 
 def test_nested_schedulers_are_expanded_if_there_is_room(virtual: Virtual) -> None:
-    inner = Scheduler(Job(nap, 1, label="x"), Job(fail, 2, label="y"), Job(nap, 9, label="z"), label="inner")
+    inner = Scheduler(
+        Job(nap, 1, label="x"),
+        Job(fail, 2, label="y"),
+        Job(nap, 9, label="z"),
+        label="inner",
+    )
     scheduler, monitor = watched(inner, Job(nap, 1, label="after", required=inner))
     lines = pictured(virtual, scheduler, monitor, 4)
     assert jobs_only(lines) == [
@@ -98,7 +113,10 @@ def test_a_label_that_is_cut_keeps_its_indentation(virtual: Virtual) -> None:
     inner = Scheduler(Job(nap, 9, label="x" * 100), label="inner")
     scheduler, monitor = watched(inner)
     lines = pictured(virtual, scheduler, monitor, 4)
-    assert [line[:16] for line in jobs_only(lines)] == ["   ▸    4 s  inn", "   ▸    4 s    x"]
+    assert [line[:16] for line in jobs_only(lines)] == [
+        "   ▸    4 s  inn",
+        "   ▸    4 s    x",
+    ]
 
 
 def test_no_line_says_that_nothing_waits(virtual: Virtual) -> None:
@@ -108,11 +126,20 @@ def test_no_line_says_that_nothing_waits(virtual: Virtual) -> None:
     assert len(lines) == 14
 
 
-def test_jobs_of_nested_schedulers_that_do_not_fit_are_counted(virtual: Virtual) -> None:
+def test_jobs_of_nested_schedulers_that_do_not_fit_are_counted(
+    virtual: Virtual,
+) -> None:
     """If there is no room for all jobs, groups, running and failed ones have lines; the rest is counted."""
-    groups = [Scheduler(*(Job(nap, 1, label=f"a{number}") for number in range(20)), label="A")]
+    groups = [
+        Scheduler(*(Job(nap, 1, label=f"a{number}") for number in range(20)), label="A")
+    ]
     groups += [
-        Scheduler(*(Job(nap, 3, label=f"{name}{n}") for n in range(20)), label=name, jobs_window=2) for name in "BC"
+        Scheduler(
+            *(Job(nap, 3, label=f"{name}{n}") for n in range(20)),
+            label=name,
+            jobs_window=2,
+        )
+        for name in "BC"
     ]
     groups[1].add(Job(fail, 1, label="bad", priority=1))
     scheduler, monitor = watched(*groups, Job(nap, label="after", required=groups))
@@ -125,63 +152,114 @@ def test_jobs_of_nested_schedulers_that_do_not_fit_are_counted(virtual: Virtual)
         "▸    2 s  B      ────────────    5%  1 ✗  2 ▸  18 ·",
         "▸    2 s  C      ────────────    0%  2 ▸  18 ·",
     ]
-    assert [line.strip() for line in jobs_only(lines) if "/" in line and "✗" in line] == [
-        "✗  1.0 s  B/bad  OSError: broken"
-    ]
+    assert [
+        line.strip() for line in jobs_only(lines) if "/" in line and "✗" in line
+    ] == ["✗  1.0 s  B/bad  OSError: broken"]
     assert jobs_only(lines)[-1].strip() == "… and 37 waiting, 20 settled"
 
 
 @pytest.mark.parametrize("height", [14, 24])
-def test_no_group_takes_lines_that_another_may_need(virtual: Virtual, height: int) -> None:
+def test_no_group_takes_lines_that_another_may_need(
+    virtual: Virtual, height: int
+) -> None:
     """Of twelve groups, one ran 96 jobs of one family: these took all lines, and the others could not be seen."""
-    many = Scheduler(*(Job(nap, 9, label=f"table {number}") for number in range(96)), label="many")
-    others = [Scheduler(*(Job(nap, 9) for _ in range(30)), label=f"group {n}", jobs_window=2) for n in range(3)]
+    many = Scheduler(
+        *(Job(nap, 9, label=f"table {number}") for number in range(96)), label="many"
+    )
+    others = [
+        Scheduler(*(Job(nap, 9) for _ in range(30)), label=f"group {n}", jobs_window=2)
+        for n in range(3)
+    ]
     scheduler, monitor = watched(many, *others, Job(nap, 9, label="alone"))
     lines = jobs_only(pictured(virtual, scheduler, monitor, 2, height=height))
-    assert [line[13:].split("  ")[0] for line in lines[:4]] == ["many", "group 0", "group 1", "group 2"]
-    shown = collections.Counter(line[13:].partition("/")[0].strip() for line in lines[4:-1])
+    assert [line[13:].split("  ")[0] for line in lines[:4]] == [
+        "many",
+        "group 0",
+        "group 1",
+        "group 2",
+    ]
+    shown = collections.Counter(
+        line[13:].partition("/")[0].strip() for line in lines[4:-1]
+    )
     assert shown["alone"] == 1
     assert set(shown) == {"many", "group 0", "group 1", "group 2", "alone"}
     assert shown["many"] <= max(2, (height - 9) // 4)
 
 
-def test_of_more_groups_than_lines_those_that_run_have_lines_in_their_order(virtual: Virtual) -> None:
+def test_of_more_groups_than_lines_those_that_run_have_lines_in_their_order(
+    virtual: Virtual,
+) -> None:
     """Nine of ten groups have ended or wait: the lines are for the tenth, and then for the one that failed."""
-    groups = [Scheduler(*(Job(nap, 1) for _ in range(20)), label=f"group {number}") for number in range(10)]
-    groups[3] = Scheduler(Job(fail, 1, critical=True), *(Job(nap, 30) for _ in range(9)), label="bad", critical=False)
+    groups = [
+        Scheduler(*(Job(nap, 1) for _ in range(20)), label=f"group {number}")
+        for number in range(10)
+    ]
+    groups[3] = Scheduler(
+        Job(fail, 1, critical=True),
+        *(Job(nap, 30) for _ in range(9)),
+        label="bad",
+        critical=False,
+    )
     groups[8].add(Job(nap, 30, label="long"))
     wait = Job(nap, 5, label="wait")
     groups[9].requires(wait)
     scheduler, monitor = watched(wait, *groups)
     lines = jobs_only(pictured(virtual, scheduler, monitor, 2, height=12))
-    assert [line[13:].split("  ")[0].strip() for line in lines if "%" in line] == ["bad", "group 8", "group 9"]
+    assert [line[13:].split("  ")[0].strip() for line in lines if "%" in line] == [
+        "bad",
+        "group 8",
+        "group 9",
+    ]
 
 
-def test_a_question_has_a_line_though_all_lines_were_taken_before(virtual: Virtual) -> None:
+def test_a_question_has_a_line_though_all_lines_were_taken_before(
+    virtual: Virtual,
+) -> None:
     """The second question, too. In groups and without them."""
     for groups in (2, 0):
-        first, second = (Answer(f"Publish {number}?", label=f"ask {number}") for number in (1, 2))
+        first, second = (
+            Answer(f"Publish {number}?", label=f"ask {number}") for number in (1, 2)
+        )
         first.requires(began := Job(nap, 1))
         second.requires(Job(nap, 1), began)
         jobs = [Job(nap, 9, label=f"job {number}") for number in range(60)]
-        inside = [Scheduler(*jobs[number::groups], label=f"group {number}") for number in range(groups)]
-        scheduler, monitor = watched(*(inside or jobs), began, *second.required, first, second, critical_jobs=False)
+        inside = [
+            Scheduler(*jobs[number::groups], label=f"group {number}")
+            for number in range(groups)
+        ]
+        scheduler, monitor = watched(
+            *(inside or jobs),
+            began,
+            *second.required,
+            first,
+            second,
+            critical_jobs=False,
+        )
 
-        async def end(scheduler: Scheduler = scheduler, monitor: Monitor = monitor) -> None:
+        async def end(
+            scheduler: Scheduler = scheduler, monitor: Monitor = monitor
+        ) -> None:
             assert len(drawn(monitor, height=12)) == 12  # takes all lines
             await anyio.sleep(5)
             scheduler.cancel()
 
         scheduler.add(Job(end, label="end"))
         lines = pictured(virtual, scheduler, monitor, 3, height=12)
-        assert {line[13:].split("  ")[0].strip() for line in lines if "asks" in line} == {"ask 1", "ask 2"}
+        assert {
+            line[13:].split("  ")[0].strip() for line in lines if "asks" in line
+        } == {"ask 1", "ask 2"}
 
 
 def test_jobs_that_do_not_fit_are_counted_in_one_line(virtual: Virtual) -> None:
     """If not all jobs fit, running ones come first, then failures; one line counts the rest; forever jobs are last."""
     bad = [Job(fail, 1 + number / 16, label=f"bad {number}") for number in range(9)]
     slow = [Job(nap, 60, label=f"slow {number}") for number in range(90)]
-    scheduler, monitor = watched(*bad, *slow, Job(nap, required=bad, label="more", run_if="settled"), jobs_window=40)
+    scheduler, monitor = watched(
+        *bad,
+        *slow,
+        Job(nap, required=bad, label="more", run_if="settled"),
+        jobs_window=40,
+    )
     lines = pictured(virtual, scheduler, monitor, 10, columns=110, height=14)
     assert [line[13:] for line in lines[3:]] == [
         *(f"slow {number}" for number in range(8)),
@@ -209,7 +287,10 @@ def test_waiting_jobs_are_counted_by_cause(virtual: Virtual) -> None:
 
 
 def test_no_line_moves_up_when_a_job_settles(virtual: Virtual) -> None:
-    jobs = [Job(nap, seconds, label=f"job {number}") for number, seconds in enumerate([9, 2, 9, 4, *[9] * 60])]
+    jobs = [
+        Job(nap, seconds, label=f"job {number}")
+        for number, seconds in enumerate([9, 2, 9, 4, *[9] * 60])
+    ]
     scheduler, monitor = watched(*jobs, jobs_window=4)
     seen: list[list[str]] = []
 
@@ -217,7 +298,12 @@ def test_no_line_moves_up_when_a_job_settles(virtual: Virtual) -> None:
         assert len(drawn(monitor, height=9)) <= 9
         for _ in range(3):
             await anyio.sleep(2.5)
-            seen.append([line.split("  ")[-1].split(" ")[-1] for line in drawn(monitor, height=9)[2:6]])
+            seen.append(
+                [
+                    line.split("  ")[-1].split(" ")[-1]
+                    for line in drawn(monitor, height=9)[2:6]
+                ]
+            )
         await anyio.sleep(math.inf)
 
     scheduler.add(Job(draw, forever=True))
@@ -225,10 +311,15 @@ def test_no_line_moves_up_when_a_job_settles(virtual: Virtual) -> None:
     assert seen == [["0", "4", "2", "3"], ["0", "4", "2", "5"], ["0", "4", "2", "5"]]
 
 
-def test_the_job_that_is_slowest_against_its_expected_time_has_the_first_line(virtual: Virtual) -> None:
+def test_the_job_that_is_slowest_against_its_expected_time_has_the_first_line(
+    virtual: Virtual,
+) -> None:
     """If not all jobs fit, the one that takes longest, for what was expected of it, changes places with the first."""
     jobs = [Job(nap, 90, label=f"job {number}") for number in range(50)]
-    timed = [Job(nap, 90, label=label, expected_duration=seconds) for label, seconds in (("late", 4), ("later", 2))]
+    timed = [
+        Job(nap, 90, label=label, expected_duration=seconds)
+        for label, seconds in (("late", 4), ("later", 2))
+    ]
     stuck = Job(nap, 1.5, label="stuck", expected_duration=0.5)
     scheduler, monitor = watched(*jobs, *timed, stuck)
     seen: list[list[str]] = []
@@ -236,32 +327,58 @@ def test_the_job_that_is_slowest_against_its_expected_time_has_the_first_line(vi
     async def draw() -> None:
         for _ in range(5):
             await anyio.sleep(1.2)
-            seen.append([line[12:].split("  of ")[0].strip() for line in drawn(monitor, height=9)[2:7]])
+            seen.append(
+                [
+                    line[12:].split("  of ")[0].strip()
+                    for line in drawn(monitor, height=9)[2:7]
+                ]
+            )
         scheduler.cancel()
 
     scheduler.add(Job(draw, forever=True))
     virtual(scheduler.co_run)
     assert [lines[0] for lines in seen] == ["stuck", *["later"] * 4]
-    assert sum(before != after for before, after in zip(seen[0], seen[1], strict=True)) <= 2  # the others keep theirs
+    assert (
+        sum(before != after for before, after in zip(seen[0], seen[1], strict=True))
+        <= 2
+    )  # the others keep theirs
     assert seen[4] == seen[3] == seen[2] == seen[1]
 
 
-def test_a_settled_job_stays_visible_while_no_other_job_needs_its_line(virtual: Virtual) -> None:
-    jobs = [Job(nap, seconds, label=f"job {number}") for number, seconds in enumerate([9, 2, 3])]
-    scheduler, monitor = watched(Sequence(jobs[1], *(Job(nap, 50) for _ in range(40))), jobs[0], jobs[2])
+def test_a_settled_job_stays_visible_while_no_other_job_needs_its_line(
+    virtual: Virtual,
+) -> None:
+    jobs = [
+        Job(nap, seconds, label=f"job {number}")
+        for number, seconds in enumerate([9, 2, 3])
+    ]
+    scheduler, monitor = watched(
+        Sequence(jobs[1], *(Job(nap, 50) for _ in range(40))), jobs[0], jobs[2]
+    )
     eye, _ = look(monitor, 2.5, height=10)
     later, lines = look(monitor, 5, height=10)
     scheduler.update([eye, later])
     virtual(scheduler.co_run)
-    assert [line[:12].strip() for line in lines[3:6]] == ["▸    5 s", "✓  3.0 s", "▸    3 s"]
+    assert [line[:12].strip() for line in lines[3:6]] == [
+        "▸    5 s",
+        "✓  3.0 s",
+        "▸    3 s",
+    ]
 
 
-def test_forever_jobs_and_services_come_last_and_are_counted_apart(virtual: Virtual) -> None:
+def test_forever_jobs_and_services_come_last_and_are_counted_apart(
+    virtual: Virtual,
+) -> None:
     soon, late = Service(serve, label="soon"), Service(serve, 60, label="late")
     watch = Scheduler(Job(nap, 70, label="inside"), label="watch", forever=True)
-    scheduler, monitor = watched(soon, late, watch, Job(nap, 70, label="job", required=soon))
+    scheduler, monitor = watched(
+        soon, late, watch, Job(nap, 70, label="job", required=soon)
+    )
     lines = pictured(virtual, scheduler, monitor, 5)
-    assert lines[1] == " ✓ 0 succeeded   ▸ 2 running   ✗ 0 failed   · 0 waiting   ∞ 3 forever"  # as in `look`
+    assert (
+        lines[1]
+        == " ✓ 0 succeeded   ▸ 2 running   ✗ 0 failed   · 0 waiting   ∞ 3 forever"
+    )  # as in `look`
     assert jobs_only(lines) == [
         "   ▸    4 s  job", "   ∞    5 s  soon   ready", "   ∞    5 s  late   starting", "   ∞    5 s  watch  1 ▸",
     ]  # fmt: skip
@@ -281,9 +398,13 @@ def test_attempts_and_expected_durations_are_shown(virtual: Virtual) -> None:
     ]
 
 
-def test_the_header_estimates_the_remaining_time_from_graph_and_window(virtual: Virtual) -> None:
+def test_the_header_estimates_the_remaining_time_from_graph_and_window(
+    virtual: Virtual,
+) -> None:
     """With two slots and four jobs of ten seconds, the header shows after five seconds that fifteen are left."""
-    scheduler, monitor = watched(*(Job(nap, 10, expected_duration=10) for _ in range(4)), jobs_window=2)
+    scheduler, monitor = watched(
+        *(Job(nap, 10, expected_duration=10) for _ in range(4)), jobs_window=2
+    )
     lines = pictured(virtual, scheduler, monitor, 5)
     assert lines[0].endswith("≈ 15 s left")
 
@@ -303,7 +424,9 @@ def test_jobs_added_during_a_run_get_lines(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("width", [100, 44])
-def test_the_header_says_since_when_a_run_is_paused(virtual: Virtual, width: int) -> None:
+def test_the_header_says_since_when_a_run_is_paused(
+    virtual: Virtual, width: int
+) -> None:
     """In a pause the header has its length in place of an estimate, also in a narrow terminal."""
     shown: list[str] = []
 
@@ -337,13 +460,22 @@ async def part(fraction: float) -> None:
         (200, "   ▸    3 s  fetch and unpack the model  ━━━━────────   40%  of ≈20 s"),
     ],
 )
-def test_progress_bar_and_percentage_shrink_with_the_terminal(virtual: Virtual, columns: int, expected: str) -> None:
-    job = Job(part, 0.4, label="fetch and unpack the model", expected_duration=20 if columns == 200 else None)
+def test_progress_bar_and_percentage_shrink_with_the_terminal(
+    virtual: Virtual, columns: int, expected: str
+) -> None:
+    job = Job(
+        part,
+        0.4,
+        label="fetch and unpack the model",
+        expected_duration=20 if columns == 200 else None,
+    )
     scheduler, monitor = watched(job)
     assert pictured(virtual, scheduler, monitor, 3, columns=columns)[2] == expected
 
 
-def test_progress_below_the_total_is_not_rounded_up_to_100_percent(virtual: Virtual) -> None:
+def test_progress_below_the_total_is_not_rounded_up_to_100_percent(
+    virtual: Virtual,
+) -> None:
     """The monitor shows 99 % for a job at 99.9 %, and 100 % only for a complete one."""
     jobs = [Job(part, fraction, label=f"{fraction}") for fraction in (0.0, 0.999, 1.0)]
     scheduler, monitor = watched(*jobs)
@@ -362,16 +494,24 @@ def test_the_estimate_follows_the_reported_progress(virtual: Virtual) -> None:
     assert "≈ 35 s left" in lines[0]
 
 
-def test_the_estimate_uses_the_durations_given_to_the_scheduler(virtual: Virtual) -> None:
+def test_the_estimate_uses_the_durations_given_to_the_scheduler(
+    virtual: Virtual,
+) -> None:
     inner = Scheduler(Job(anyio.sleep, 30, label="b"), label="inner")
-    scheduler, monitor = watched(Job(anyio.sleep, 10, label="a"), inner, durations={"a": 10.0, "inner/b": 30.0})
+    scheduler, monitor = watched(
+        Job(anyio.sleep, 10, label="a"), inner, durations={"a": 10.0, "inner/b": 30.0}
+    )
     inner.requires(next(iter(scheduler)))
     lines = pictured(virtual, scheduler, monitor, 5.5)
     assert "≈ 35 s left" in lines[0]
 
 
-def test_the_line_of_a_job_shows_its_duration_given_to_the_scheduler(virtual: Virtual) -> None:
-    inner = Scheduler(Job(anyio.sleep, 30, label="b", expected_duration=99), label="inner")
+def test_the_line_of_a_job_shows_its_duration_given_to_the_scheduler(
+    virtual: Virtual,
+) -> None:
+    inner = Scheduler(
+        Job(anyio.sleep, 30, label="b", expected_duration=99), label="inner"
+    )
     scheduler, monitor = watched(inner, durations={"inner/b": 30.0})
     lines = pictured(virtual, scheduler, monitor, 5.5)
     assert [line.partition("of ")[2] for line in lines if " b " in line] == ["≈30 s"]
@@ -382,7 +522,9 @@ def waiting_in(virtual: Virtual, *jobs: Any, **options: Any) -> list[str]:
 
     async def draw() -> None:
         await anyio.sleep(2)
-        said.append(drawn(monitor, columns=120)[1 + len(jobs)].partition("last  ")[2].strip())
+        said.append(
+            drawn(monitor, columns=120)[1 + len(jobs)].partition("last  ")[2].strip()
+        )
         said.append(
             listing(scheduler, details=True)
             .splitlines()[len(jobs)]
@@ -397,16 +539,25 @@ def waiting_in(virtual: Virtual, *jobs: Any, **options: Any) -> list[str]:
 
 
 def test_a_job_that_waits_for_a_slot_shows_no_free_slot(virtual: Virtual) -> None:
-    assert waiting_in(virtual, Job(nap, 9), Job(nap, 9, label="last"), jobs_window=1) == ["no free slot"] * 2
+    assert (
+        waiting_in(virtual, Job(nap, 9), Job(nap, 9, label="last"), jobs_window=1)
+        == ["no free slot"] * 2
+    )
 
 
 def test_a_job_that_waits_for_a_limiter_shows_no_free_token(virtual: Virtual) -> None:
     window = anyio.CapacityLimiter(1)
-    assert waiting_in(virtual, Job(nap, 9), Job(nap, 9, label="last"), jobs_window=window) == ["no free token"] * 2
+    assert (
+        waiting_in(virtual, Job(nap, 9), Job(nap, 9, label="last"), jobs_window=window)
+        == ["no free token"] * 2
+    )
 
 
 def test_a_job_that_waits_for_a_resource_shows_its_holders(virtual: Virtual) -> None:
-    jobs = [Job(nap, 9, label=label, needs={"gpu": 1, "cpu": 1}) for label in ("a", "b", "last")]
+    jobs = [
+        Job(nap, 9, label=label, needs={"gpu": 1, "cpu": 1})
+        for label in ("a", "b", "last")
+    ]
     said = waiting_in(virtual, *jobs, pool=Pool(gpu=["0", "1"], cpu=8))
     assert said == ["gpu: 2 of 2 taken by 'a', 'b'"] * 2
 
@@ -432,15 +583,22 @@ class Talker(JobKind[None]):
         return text
 
 
-def test_the_status_text_of_a_running_job_follows_its_progress(virtual: Virtual) -> None:
+def test_the_status_text_of_a_running_job_follows_its_progress(
+    virtual: Virtual,
+) -> None:
     """A running job's status text follows its progress, on one line, with control characters escaped."""
     job = Talker("iteration\n12\x1b[31m")
-    assert waiting_in(virtual, job) == [r"━━━━────────   40%  iteration\n12\x1b[31m", r"40%  iteration\n12\x1b[31m"]
+    assert waiting_in(virtual, job) == [
+        r"━━━━────────   40%  iteration\n12\x1b[31m",
+        r"40%  iteration\n12\x1b[31m",
+    ]
     assert job.asked == 2
 
 
 @pytest.mark.parametrize("status", [ValueError("odd"), ""], ids=["raises", "empty"])
-def test_an_empty_or_raising_status_text_is_left_out(virtual: Virtual, status: Any) -> None:
+def test_an_empty_or_raising_status_text_is_left_out(
+    virtual: Virtual, status: Any
+) -> None:
     assert waiting_in(virtual, Talker(status)) == ["━━━━────────   40%", "40%"]
 
 
@@ -450,7 +608,9 @@ def test_the_status_text_of_a_redacted_job_is_not_shown(virtual: Virtual) -> Non
     assert job.asked == 0
 
 
-def test_only_running_jobs_on_the_screen_compute_their_status_text(virtual: Virtual) -> None:
+def test_only_running_jobs_on_the_screen_compute_their_status_text(
+    virtual: Virtual,
+) -> None:
     jobs = [Talker("busy") for _ in range(50)]
     scheduler, monitor = watched(*jobs, jobs_window=20)
     lines = pictured(virtual, scheduler, monitor, 4, height=12)
@@ -459,10 +619,17 @@ def test_only_running_jobs_on_the_screen_compute_their_status_text(virtual: Virt
     assert sum(job.asked for job in jobs) == shown
 
 
-def test_details_of_a_job_are_cut_to_the_width_of_the_terminal(virtual: Virtual) -> None:
+def test_details_of_a_job_are_cut_to_the_width_of_the_terminal(
+    virtual: Virtual,
+) -> None:
     """No line becomes wider than the terminal, even with a long status text or many holders of a resource."""
-    jobs = [Job(nap, 9, label=f"a job with a long name {number}", needs={"gpu": 1}) for number in range(9)]
-    scheduler, monitor = watched(Talker("long " * 99), Talker("漢" * 99), *jobs, pool=Pool(gpu=4))
+    jobs = [
+        Job(nap, 9, label=f"a job with a long name {number}", needs={"gpu": 1})
+        for number in range(9)
+    ]
+    scheduler, monitor = watched(
+        Talker("long " * 99), Talker("漢" * 99), *jobs, pool=Pool(gpu=4)
+    )
     scheduler.add(Scheduler(label="empty"))
     lines = pictured(virtual, scheduler, monitor, 2, columns=60)
     assert max(map(display_width, lines)) <= 60
@@ -472,7 +639,11 @@ def test_details_of_a_job_are_cut_to_the_width_of_the_terminal(virtual: Virtual)
 
 # --- a `First` in a monitor: it is one job in the bar, the counts, the causes of waits and the estimate
 def hedged(seconds: float, **options: Any) -> First:
-    return First(Job(nap, seconds, label="ask", **options), Job(nap, seconds, label="hedge", **options), stagger=5)
+    return First(
+        Job(nap, seconds, label="ask", **options),
+        Job(nap, seconds, label="hedge", **options),
+        stagger=5,
+    )
 
 
 def test_hedges_are_not_counted(virtual: Virtual) -> None:
@@ -482,22 +653,34 @@ def test_hedges_are_not_counted(virtual: Virtual) -> None:
     scheduler, monitor = watched(*calls, jobs_window=1)
     lines = pictured(virtual, scheduler, monitor, 2.5)
     assert "50%  2/4" in lines[0]
-    assert lines[1].startswith(" ✓ 2 succeeded   ▸ 1 running   ✗ 0 failed   · 1 waiting")
+    assert lines[1].startswith(
+        " ✓ 2 succeeded   ▸ 1 running   ✗ 0 failed   · 1 waiting"
+    )
 
 
 def test_the_jobs_of_a_failed_first_are_no_failures(virtual: Virtual) -> None:
     """A `First` that fails is one failure, and its jobs are none; a loser beside a winner is none, either."""
-    scheduler, monitor = watched(First(Job(fail), Job(fail)), First(Job(fail), Job(nap)), Job(nap, 9))
+    scheduler, monitor = watched(
+        First(Job(fail), Job(fail)), First(Job(fail), Job(nap)), Job(nap, 9)
+    )
     lines = pictured(virtual, scheduler, monitor, 3)
-    assert lines[1].startswith(" ✓ 1 succeeded   ▸ 1 running   ✗ 1 failed   · 0 waiting")
+    assert lines[1].startswith(
+        " ✓ 1 succeeded   ▸ 1 running   ✗ 1 failed   · 0 waiting"
+    )
 
 
 def test_a_first_whose_jobs_all_wait_is_waiting(virtual: Virtual) -> None:
     """A `First` counts as running while one of its jobs runs. If all wait for a rate, so does the `First`."""
     calls = [hedged(1.5, needs={"api": 1}) for _ in range(9)]
-    scheduler, monitor = watched(*calls, *(Job(nap, 9) for _ in range(30)), pool=Pool(api=Rate(requests=1, per=1)))
+    scheduler, monitor = watched(
+        *calls,
+        *(Job(nap, 9) for _ in range(30)),
+        pool=Pool(api=Rate(requests=1, per=1)),
+    )
     lines = pictured(virtual, scheduler, monitor, 3.2)
-    assert lines[1].startswith(" ✓  2 succeeded   ▸ 32 running   ✗  0 failed   ·  5 waiting")
+    assert lines[1].startswith(
+        " ✓  2 succeeded   ▸ 32 running   ✗  0 failed   ·  5 waiting"
+    )
     assert lines[2] == " waiting: 5 for api"
 
 
@@ -520,15 +703,23 @@ def test_the_estimate_counts_the_rate_that_calls_need(virtual: Virtual) -> None:
     """The first job of each `First` needs the rate, so that 20 calls that are left take 20 s at one per second. An
     estimate of such calls once raised a KeyError, and the monitor with it."""
     calls = [hedged(0.5, needs={"api": 1}) for _ in range(30)]
-    scheduler, monitor = watched(*calls, pool=Pool(api=Rate(requests=1, per=1, burst=1)))
+    scheduler, monitor = watched(
+        *calls, pool=Pool(api=Rate(requests=1, per=1, burst=1))
+    )
     lines = pictured(virtual, scheduler, monitor, 9.9)
     assert lines[0].endswith("≈ 20 s left")
 
 
 def test_a_symbol_that_a_count_before_has_keeps_its_word(virtual: Virtual) -> None:
-    stopped = Scheduler(Sequence(Job(fail, 1, critical=True), *(Job(nap) for _ in range(3))))
-    scheduler, monitor = watched(stopped, Job(nap, 9), *(Job(nap) for _ in range(2)), jobs_window=2)
-    eyes, lines = zip(*(look(monitor, 2, columns=columns) for columns in (150, 40, 30)), strict=True)
+    stopped = Scheduler(
+        Sequence(Job(fail, 1, critical=True), *(Job(nap) for _ in range(3)))
+    )
+    scheduler, monitor = watched(
+        stopped, Job(nap, 9), *(Job(nap) for _ in range(2)), jobs_window=2
+    )
+    eyes, lines = zip(
+        *(look(monitor, 2, columns=columns) for columns in (150, 40, 30)), strict=True
+    )
     scheduler.update(eyes)
     virtual(scheduler.co_run)
     wide, narrow, narrower = (line[1] for line in lines)
@@ -543,10 +734,18 @@ def test_tolerated_failures_are_shown_at_80_columns(virtual: Virtual) -> None:
     """They have the symbol of the failures that count, behind which they once were missing, of 5,019 jobs."""
     optional = [Job(fail, critical=False) for _ in range(30)]
     group = Scheduler(Job(nap, 9), timeout=1)
-    jobs = optional, [Job(fail) for _ in range(10)], [Job(nap, 0) for _ in range(4970)], [Job(nap, 9) for _ in range(8)]
+    jobs = (
+        optional,
+        [Job(fail) for _ in range(10)],
+        [Job(nap, 0) for _ in range(4970)],
+        [Job(nap, 9) for _ in range(8)],
+    )
     scheduler, monitor = watched(*jobs, group, Job(nap, required=group))
     lines = pictured(virtual, scheduler, monitor, 2, columns=80)
-    assert lines[1] == " ✓ 4970   ▸ 8   ✗ 10   ✗ 30 tolerated   · 0   ✗ 1 group failed   ⊗ 1   ⊘ 1   ∞ 1"
+    assert (
+        lines[1]
+        == " ✓ 4970   ▸ 8   ✗ 10   ✗ 30 tolerated   · 0   ✗ 1 group failed   ⊗ 1   ⊘ 1   ∞ 1"
+    )
 
 
 # --- pictures of the monitor in windows of any size, and their cost
@@ -580,13 +779,20 @@ def test_a_picture_reads_only_the_labels_that_it_shows(virtual: Virtual) -> None
 def test_the_picture_fits_a_terminal_of_any_size(virtual: Virtual) -> None:
     """No line is wider and no picture higher than the terminal, whatever the labels are."""
     labels = ["plain", "漢字の長いラベル" * 5, "tab\tand\x1b[31mred\nlines", "x" * 300]
-    jobs = [Job(fail if number % 3 else nap, 1, label=label) for number, label in enumerate(labels * 5)]
+    jobs = [
+        Job(fail if number % 3 else nap, 1, label=label)
+        for number, label in enumerate(labels * 5)
+    ]
     inner = Scheduler(*jobs, Job(nap, 9, label=labels[1]), label=labels[3])
-    scheduler, monitor = watched(inner, Service(serve, label=labels[1]), label=labels[1])
+    scheduler, monitor = watched(
+        inner, Service(serve, label=labels[1]), label=labels[1]
+    )
 
     async def draw() -> None:
         await anyio.sleep(3)
-        for columns, height in itertools.product([1, 5, 20, 39, 40, 60, 80, 200], [1, 2, 3, 5, 23]):
+        for columns, height in itertools.product(
+            [1, 5, 20, 39, 40, 60, 80, 200], [1, 2, 3, 5, 23]
+        ):
             lines = drawn(monitor, columns, height)
             assert 1 <= len(lines) <= height
             assert max(map(display_width, lines)) <= columns
@@ -599,14 +805,17 @@ def test_the_picture_fits_a_terminal_of_any_size(virtual: Virtual) -> None:
 
 
 def test_the_header_fits_into_twenty_columns(virtual: Virtual) -> None:
-    scheduler, monitor = watched(*(Job(nap, 1) for _ in range(6)), *(Job(nap, 9) for _ in range(4)))
+    scheduler, monitor = watched(
+        *(Job(nap, 1) for _ in range(6)), *(Job(nap, 9) for _ in range(4))
+    )
     lines = pictured(virtual, scheduler, monitor, 3, columns=20, height=2)
     assert lines == [" ━━━━╍╍╍╍   60%  3 s", " ✓ 6  ▸ 4  ✗ 0  · 0"]
 
 
 def test_the_header_has_the_estimate_in_forty_columns(virtual: Virtual) -> None:
     scheduler, monitor = watched(
-        *(Job(nap, 1) for _ in range(6)), *(Job(nap, 9, expected_duration=9) for _ in range(4))
+        *(Job(nap, 1) for _ in range(6)),
+        *(Job(nap, 9, expected_duration=9) for _ in range(4)),
     )
     scheduler.label = "release"
     eye, lines = look(monitor, 3, columns=40, height=2)
@@ -629,30 +838,44 @@ def test_a_verdict_that_is_too_long_ends_with_an_ellipsis(
     monkeypatch.setenv("LINES", "24")
     terminal = Terminal(columns=30, encoding=encoding)
     soft = Job(fail, 1, critical=False)
-    virtual(Scheduler(soft, Job(nap, 1), label="run", instruments=[Monitor(file=terminal)]).co_run)
+    virtual(
+        Scheduler(
+            soft, Job(nap, 1), label="run", instruments=[Monitor(file=terminal)]
+        ).co_run
+    )
     verdict = next(line for line in terminal.shown() if "1 of 2 jobs" in line)
     assert verdict.endswith(ellipsis)
     assert 27 <= len(verdict) <= 30
 
 
-def test_forever_jobs_use_the_lines_that_other_jobs_leave_free(virtual: Virtual) -> None:
-    forever = [Job(nap, 99, label=f"watch {number}", forever=True) for number in range(4)]
+def test_forever_jobs_use_the_lines_that_other_jobs_leave_free(
+    virtual: Virtual,
+) -> None:
+    forever = [
+        Job(nap, 99, label=f"watch {number}", forever=True) for number in range(4)
+    ]
     first = Job(nap, 9, label="first")
-    scheduler, monitor = watched(first, *forever, *(Job(nap, 1, required=first) for _ in range(50)))
+    scheduler, monitor = watched(
+        first, *forever, *(Job(nap, 1, required=first) for _ in range(50))
+    )
     lines = pictured(virtual, scheduler, monitor, 3, columns=80, height=12)
     assert sum("watch" in line for line in lines) == 4
 
 
 def test_a_label_that_is_too_long_keeps_its_end(virtual: Virtual) -> None:
     """A label that is too long loses its middle: at its end there is usually a number, which distinguishes jobs."""
-    inner = Scheduler(Job(nap, 9, label="verify the checksum of number 17"), label="amsterdam")
+    inner = Scheduler(
+        Job(nap, 9, label="verify the checksum of number 17"), label="amsterdam"
+    )
     scheduler, monitor = watched(inner, *(Job(nap, 9) for _ in range(30)))
     seen: list[str] = []
 
     async def draw() -> None:
         await anyio.sleep(1)
         for columns in (120, 90, 60):
-            seen.extend(line.strip() for line in drawn(monitor, columns) if "17" in line)
+            seen.extend(
+                line.strip() for line in drawn(monitor, columns) if "17" in line
+            )
 
     scheduler.add(Job(draw, forever=True))
     virtual(scheduler.co_run)
@@ -664,15 +887,23 @@ def test_a_label_that_is_too_long_keeps_its_end(virtual: Virtual) -> None:
 
 
 # --- Runs that end, are repeated or retried: how the monitor counts and shows them
-def test_retrying_a_nested_scheduler_resets_its_counts_and_lines(virtual: Virtual) -> None:
+def test_retrying_a_nested_scheduler_resets_its_counts_and_lines(
+    virtual: Virtual,
+) -> None:
     """When a nested scheduler is retried, the results of the earlier attempt vanish from the monitor, but for the
     number and the time of the attempts of its jobs."""
     inner = Scheduler(
-        Job(nap, 1, label="x"), Job(fail, 2, label="y", critical=True), Job(nap, 9, label="z"), label="in", retry=1
+        Job(nap, 1, label="x"),
+        Job(fail, 2, label="y", critical=True),
+        Job(nap, 9, label="z"),
+        label="in",
+        retry=1,
     )
     scheduler, monitor = watched(inner)
     lines = pictured(virtual, scheduler, monitor, 3.5)
-    assert lines[1].startswith(" ✓ 1 succeeded   ▸ 2 running   ✗ 0 failed   · 0 waiting")
+    assert lines[1].startswith(
+        " ✓ 1 succeeded   ▸ 2 running   ✗ 0 failed   · 0 waiting"
+    )
     assert jobs_only(lines) == [
         "   ▸    1 s  in    attempt 2 of 2, 1 ✓  2 ▸", "   ✓  2.0 s    x   attempt 2",
         " ! ▸    1 s    y   attempt 2", "   ▸    1 s    z   attempt 2",
@@ -694,7 +925,9 @@ def test_a_second_run_resets_counts_clock_and_failures(virtual: Virtual) -> None
     assert repr(monitor) == "<Monitor>"
 
 
-def test_a_monitor_ignores_a_second_concurrent_run(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_monitor_ignores_a_second_concurrent_run(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
     scheduler, monitor = watched(Job(nap, 5, label="kept"))
     other = Scheduler(Job(nap, 1), label="other", instruments=[monitor])
     eye, lines = look(monitor, 3)
@@ -715,31 +948,54 @@ def test_a_monitor_ignores_a_second_concurrent_run(virtual: Virtual, caplog: pyt
      (True, None, "stopped by a critical failure of bad, 1 failed, 1 cancelled, 1 never started…"),
      (None, 3, "timed out, 1 failed, 1 cancelled, 1 never started of 3, 3.0 s")],
 )  # fmt: skip
-def test_last_picture_shows_how_the_run_ended(virtual: Virtual, critical: bool | None, timeout: Any, said: str) -> None:
+def test_last_picture_shows_how_the_run_ended(
+    virtual: Virtual, critical: bool | None, timeout: Any, said: str
+) -> None:
     terminal = Terminal()
     bad = Job(fail, 2, label="bad", critical=critical)
-    scheduler = Scheduler(bad, Sequence(Job(nap, 4), Job(nap, 1)), label="run", instruments=[Monitor(file=terminal)])
+    scheduler = Scheduler(
+        bad,
+        Sequence(Job(nap, 4), Job(nap, 1)),
+        label="run",
+        instruments=[Monitor(file=terminal)],
+    )
     virtual(functools.partial(scheduler.co_run, timeout=timeout))
     assert terminal.shown()[0] == f" {'run  ' * ('…' not in said)}✗ {said}"
-    counts = "⊘ 1 cancelled   · 1 never started" if "…" in said else "✗  2.0 s  bad     OSError: broken"
+    counts = (
+        "⊘ 1 cancelled   · 1 never started"
+        if "…" in said
+        else "✗  2.0 s  bad     OSError: broken"
+    )
     assert terminal.shown()[1].endswith(counts)
 
 
-def test_the_last_picture_lists_up_to_a_hundred_kinds_of_failures(virtual: Virtual) -> None:
+def test_the_last_picture_lists_up_to_a_hundred_kinds_of_failures(
+    virtual: Virtual,
+) -> None:
     """The last picture lists up to a hundred kinds of failures, beyond the window; those of a kind share a line."""
     terminal = Terminal()
     kinds = [type(f"Error{number}", (OSError,), {}) for number in range(120)]
-    bad = [Job(fail, 1, kind("broken"), label=f"bad {number}") for number, kind in enumerate(kinds)]
+    bad = [
+        Job(fail, 1, kind("broken"), label=f"bad {number}")
+        for number, kind in enumerate(kinds)
+    ]
     same = [Job(fail, 2, KeyError("k"), label=f"same {number}") for number in range(30)]
     virtual(Scheduler(*same, *bad, instruments=[Monitor(file=terminal)]).co_run)
     lines = terminal.all_lines()
     assert lines[-102].endswith("✗ 150 failed of 150, 2.0 s")
     assert sum(": broken" in line for line in lines[-101:]) == 100
     assert lines[-1] == "             … and 50 failed"
-    again = [Job(fail, 2, KeyError("k"), label=f"same {number}") for number in range(30)]
-    other = [Job(fail, 1, OSError(f"row {number}"), label=f"other {number}") for number in range(30)]
+    again = [
+        Job(fail, 2, KeyError("k"), label=f"same {number}") for number in range(30)
+    ]
+    other = [
+        Job(fail, 1, OSError(f"row {number}"), label=f"other {number}")
+        for number in range(30)
+    ]
     virtual(Scheduler(*again, *other, instruments=[Monitor(file=terminal)]).co_run)
-    assert terminal.shown()[-2].endswith("30 like this: OSError: row 0")  # their messages differ
+    assert terminal.shown()[-2].endswith(
+        "30 like this: OSError: row 0"
+    )  # their messages differ
     assert terminal.shown()[-1].endswith("30 × KeyError: 'k'")
 
 
@@ -758,13 +1014,25 @@ def random_scheduler(rng: random.Random, depth: int = 0) -> Scheduler:
             inner = random_scheduler(rng, depth + 1)
             jobs.append(inner.requires(options["required"]))
         else:
-            jobs.append(Job(body, rng.choice([1, 2, 4]), run_if=rng.choice(["settled", "succeeded"]), **options))
+            jobs.append(
+                Job(
+                    body,
+                    rng.choice([1, 2, 4]),
+                    run_if=rng.choice(["settled", "succeeded"]),
+                    **options,
+                )
+            )
     beside = [Job(nap, 50, forever=True)] if rng.random() < 0.3 else []
-    limits: dict[str, Any] = {"timeout": rng.choice([None, None, 5]), "retry": rng.choice([None, 1]) if depth else None}
+    limits: dict[str, Any] = {
+        "timeout": rng.choice([None, None, 5]),
+        "retry": rng.choice([None, 1]) if depth else None,
+    }
     return Scheduler(*jobs, *beside, jobs_window=rng.choice([None, 1, 3]), **limits)
 
 
-def test_a_monitor_keeps_few_of_the_failed_jobs_that_the_scheduler_drops(virtual: Virtual) -> None:
+def test_a_monitor_keeps_few_of_the_failed_jobs_that_the_scheduler_drops(
+    virtual: Virtual,
+) -> None:
     scheduler, monitor = watched(keep_jobs=False)
 
     async def serve() -> None:
@@ -775,7 +1043,9 @@ def test_a_monitor_keeps_few_of_the_failed_jobs_that_the_scheduler_drops(virtual
             assert monitor._model is not None
             [failures] = monitor._model.failed_jobs_by_kind.values()
             assert len(failures) == 30
-            assert [job.job.label for job in failures] == [f"request {number}" for number in range(9)]
+            assert [job.job.label for job in failures] == [
+                f"request {number}" for number in range(9)
+            ]
 
     with pytest.raises(ExceptionGroup):
         virtual(serve)
@@ -783,7 +1053,9 @@ def test_a_monitor_keeps_few_of_the_failed_jobs_that_the_scheduler_drops(virtual
 
 @pytest.mark.sampled
 @pytest.mark.parametrize("seed", range(12))
-def test_final_counts_match_the_states_of_jobs(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+def test_final_counts_match_the_states_of_jobs(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
     """In the monitor's final counts, each job counts once, in its last state, even after retries of its scheduler. A
     nested scheduler that failed for a reason other than a failed job counts, too, as in all views."""
     models: list[RunModel] = []
@@ -797,32 +1069,59 @@ def test_final_counts_match_the_states_of_jobs(virtual: Virtual, monkeypatch: py
     scheduler = random_scheduler(random.Random(seed))
     virtual(functools.partial(scheduler.co_run, instruments=[Monitor(file=Terminal())]))
     (model,) = models
-    jobs = [job for job in scheduler.iterate_jobs() if not (job.forever or isinstance(job, Scheduler))]
+    jobs = [
+        job
+        for job in scheduler.iterate_jobs()
+        if not (job.forever or isinstance(job, Scheduler))
+    ]
     groups = [job for job in scheduler.iterate_jobs() if isinstance(job, Scheduler)]
-    failed_groups = [job for job in groups if job.state is JobState.FAILED and not failed_through_member(job)]
+    failed_groups = [
+        job
+        for job in groups
+        if job.state is JobState.FAILED and not failed_through_member(job)
+    ]
     settled = collections.Counter(job.state for job in jobs if job.is_settled())
     counts = model.root.counts
     unreached = sum(not job.is_settled() for job in jobs)
-    assert dict(counts.states()) == {**settled, **({JobState.IDLE: unreached} if unreached else {})}
+    assert dict(counts.states()) == {
+        **settled,
+        **({JobState.IDLE: unreached} if unreached else {}),
+    }
     assert counts.unreached_count == unreached
     failed = {job.job for kind in model.failed_jobs_by_kind.values() for job in kind}
-    assert failed >= {job for job in [*jobs, *failed_groups] if job.state is JobState.FAILED}
-    assert counts.failed_groups == sum(criticality(job) is not False for job in failed_groups)
+    assert failed >= {
+        job for job in [*jobs, *failed_groups] if job.state is JobState.FAILED
+    }
+    assert counts.failed_groups == sum(
+        criticality(job) is not False for job in failed_groups
+    )
     assert not model.running_jobs
 
 
 # --- the counts of a monitor are right for jobs that settle while they wait for another attempt
-def test_a_job_that_is_blocked_before_its_next_attempt_is_not_counted_as_running(virtual: Virtual) -> None:
-    job = Job(fail, 1, OSError("try again"), retry=trioflow.Retry(3, first=1), needs={"usd": 1})
+def test_a_job_that_is_blocked_before_its_next_attempt_is_not_counted_as_running(
+    virtual: Virtual,
+) -> None:
+    job = Job(
+        fail,
+        1,
+        OSError("try again"),
+        retry=trioflow.Retry(3, first=1),
+        needs={"usd": 1},
+    )
     log = io.StringIO()
-    virtual(Scheduler(job, pool=Pool(usd=Budget(1)), instruments=[Monitor(file=log)]).co_run)
+    virtual(
+        Scheduler(job, pool=Pool(usd=Budget(1)), instruments=[Monitor(file=log)]).co_run
+    )
     verdict = log.getvalue().splitlines()[-1]
     assert "1 blocked" in verdict
     assert "running" not in verdict
     assert "never started" not in verdict
 
 
-def test_a_group_that_a_spent_budget_blocks_in_each_try_counts_once(virtual: Virtual) -> None:
+def test_a_group_that_a_spent_budget_blocks_in_each_try_counts_once(
+    virtual: Virtual,
+) -> None:
 
     async def try_again(job: Scheduler) -> None:
         for _ in range(2):
@@ -834,7 +1133,12 @@ def test_a_group_that_a_spent_budget_blocks_in_each_try_counts_once(virtual: Vir
     fails = Job(flaky(2, 2))
     group = Scheduler(spending, blocked, fails)
     log = io.StringIO()
-    outer = Scheduler(group, Job(try_again, ref(group)), pool=Pool(usd=Budget(2)), instruments=[Monitor(file=log)])
+    outer = Scheduler(
+        group,
+        Job(try_again, ref(group)),
+        pool=Pool(usd=Budget(2)),
+        instruments=[Monitor(file=log)],
+    )
     virtual(outer.co_run)
     assert fails.attempts == 3
     assert "1 group failed" in log.getvalue().splitlines()[-1]

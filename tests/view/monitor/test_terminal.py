@@ -14,10 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.color import ColorType
 from trioflow import Job, Monitor, Scheduler
-from trioflow.view.monitor._output_buffer import MAX_BUFFERED_CHARACTERS, BufferedStream, OutputBuffer
+from trioflow.view.monitor._output_buffer import (
+    MAX_BUFFERED_CHARACTERS,
+    BufferedStream,
+    OutputBuffer,
+)
 from trioflow.view.monitor._picture_renderer import _crop_line
 from trioflow.view.monitor._records import Ticker
-from trioflow.view.monitor._terminal import STYLES, Screen, TerminalDisplay, strip_controls
+from trioflow.view.monitor._terminal import (
+    STYLES,
+    Screen,
+    TerminalDisplay,
+    strip_controls,
+)
 from ...bodies import at_once, fail, nap, raising
 from ...conftest import Virtual
 from ...places import PATIENCE
@@ -49,10 +58,14 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def run(terminal: Terminal, *jobs: Any, backend: Any = "trio") -> bool:
     with terminal.standard():
-        return Scheduler(*jobs, label="run", instruments=[Monitor()]).run(backend=backend)
+        return Scheduler(*jobs, label="run", instruments=[Monitor()]).run(
+            backend=backend
+        )
 
 
-def test_the_last_picture_stays_on_the_screen_after_the_run(terminal: Terminal, backend: str) -> None:
+def test_the_last_picture_stays_on_the_screen_after_the_run(
+    terminal: Terminal, backend: str
+) -> None:
     """After a run the last picture stays on the screen, with the verdict, and the cursor is visible below it."""
 
     async def look() -> None:
@@ -70,7 +83,9 @@ def test_the_last_picture_stays_on_the_screen_after_the_run(terminal: Terminal, 
     assert "\x1b[?1049" not in terminal.getvalue()
 
 
-def test_a_terminal_of_unknown_size_is_assumed_to_have_24_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_of_unknown_size_is_assumed_to_have_24_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A terminal of unknown size counts as 24 lines high, because a picture too high for it would scroll."""
     for name in ("COLUMNS", "LINES"):
         monkeypatch.delenv(name)
@@ -97,7 +112,11 @@ def test_prints_of_jobs_are_above_the_picture(terminal: Terminal, backend: str) 
         print("\r30 %")
         print("x" * 130)
         print("unfinished", end="")
-        await until(lambda: "red" in "".join(terminal.shown()) and "running" in terminal.shown()[-2])
+        await until(
+            lambda: (
+                "red" in "".join(terminal.shown()) and "running" in terminal.shown()[-2]
+            )
+        )
 
     says = Job(say, label="say")
     assert run(terminal, says, backend=backend)
@@ -105,7 +124,15 @@ def test_prints_of_jobs_are_above_the_picture(terminal: Terminal, backend: str) 
     logger.removeHandler(handler)
     assert handler.stream is terminal
     above = [f"line {number}" for number in range(30)]
-    above += ["logged", "red not cleared", "30 %", "x" * 60, "x" * 60, "x" * 10, "unfinished"]
+    above += [
+        "logged",
+        "red not cleared",
+        "30 %",
+        "x" * 60,
+        "x" * 60,
+        "x" * 10,
+        "unfinished",
+    ]
     assert terminal.all_lines()[: len(above)] == above
     assert terminal.all_lines()[len(above)].startswith(" run  ✓ ")
 
@@ -113,7 +140,8 @@ def test_prints_of_jobs_are_above_the_picture(terminal: Terminal, backend: str) 
 def test_text_that_the_terminal_cannot_encode_fails_in_the_printing_job() -> None:
     terminal = Terminal(60, 12, encoding="latin-1")
     escaping = BufferedStream(
-        OutputBuffer(lambda: None, lambda: None), io.TextIOWrapper(io.BytesIO(), "latin-1", "backslashreplace")
+        OutputBuffer(lambda: None, lambda: None),
+        io.TextIOWrapper(io.BytesIO(), "latin-1", "backslashreplace"),
     )
     escaping._buffer._owner_pid = os.getpid()
     escaping.write("漢é\n")
@@ -127,20 +155,29 @@ def test_text_that_the_terminal_cannot_encode_fails_in_the_printing_job() -> Non
 def test_a_thread_that_prints_too_much_waits_for_the_terminal() -> None:
     """Printed lines are buffered, and a thread that fills the buffer has to write them to the terminal."""
     told: list[str] = []
-    above = OutputBuffer(lambda: told.append("wake"), lambda: told.append(f"write out {len(above.take_lines())}"))
+    above = OutputBuffer(
+        lambda: told.append("wake"),
+        lambda: told.append(f"write out {len(above.take_lines())}"),
+    )
     for _ in range(3):
         above.add_lines(["x" * (MAX_BUFFERED_CHARACTERS // 2)])
         above.schedule_update()
     assert told == ["wake", "write out 2", "wake"]
 
 
-def test_a_kept_reference_to_the_replaced_stdout_works_after_the_run(terminal: Terminal) -> None:
+def test_a_kept_reference_to_the_replaced_stdout_works_after_the_run(
+    terminal: Terminal,
+) -> None:
     """A reference to the monitor's replacement of `sys.stdout` writes to the real stream after the run."""
     kept: list[Any] = []
 
     async def keep() -> None:
         assert isinstance(sys.stdout, BufferedStream)
-        assert (sys.stdout.encoding, sys.stdout.isatty(), sys.stdout.writable()) == ("utf-8", True, True)
+        assert (sys.stdout.encoding, sys.stdout.isatty(), sys.stdout.writable()) == (
+            "utf-8",
+            True,
+            True,
+        )
         kept.append(sys.stdout)
 
     keeps = Job(keep)
@@ -203,7 +240,9 @@ def test_the_ticker_makes_one_call_for_several_events() -> None:
     assert 1 <= len(calls) <= 2
 
 
-def test_no_color_removes_colours_and_keeps_bold_text(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_color_removes_colours_and_keeps_bold_text(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert not run(terminal, Job(fail, 0.001, label="bad"))
     assert "\x1b[1;38;5;196m" in terminal.getvalue()
     monkeypatch.setenv("NO_COLOR", "1")
@@ -228,42 +267,63 @@ class Gone(Terminal):
 @pytest.mark.parametrize("term", ["xterm", "dumb"])
 @pytest.mark.parametrize("left", range(5))
 def test_a_broken_output_stream_does_not_stop_the_run(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, backend: str, left: int, term: str
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    backend: str,
+    left: int,
+    term: str,
 ) -> None:
     """Whichever write to the terminal fails, the run continues to its end, and nothing is logged."""
     monkeypatch.setenv("TERM", term)
     gone = Gone()
     gone.left = left
     monitor = Monitor(file=gone)
-    scheduler = Scheduler(*(Job(nap, 0.001 * number) for number in range(10)), instruments=[monitor])
+    scheduler = Scheduler(
+        *(Job(nap, 0.001 * number) for number in range(10)), instruments=[monitor]
+    )
     assert scheduler.run(backend=backend) is True
     assert caplog.records == []
 
 
-def test_a_job_that_closes_the_output_stream_does_not_stop_the_run(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_job_that_closes_the_output_stream_does_not_stop_the_run(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     terminal = Terminal()
-    assert Scheduler(Job(at_once, terminal.close), Job(nap, 0.03), instruments=[Monitor(file=terminal)]).run()
+    assert Scheduler(
+        Job(at_once, terminal.close),
+        Job(nap, 0.03),
+        instruments=[Monitor(file=terminal)],
+    ).run()
     assert caplog.records == []
 
 
 def test_an_error_in_drawing_is_logged_once(
-    terminal: Terminal, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    terminal: Terminal,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After an error in drawing, the run continues, the cursor is shown again, and no printed text is lost."""
-    monkeypatch.setattr("trioflow.view.monitor._run_header.RunHeader.lines", raising(LookupError("in the drawing")))
+    monkeypatch.setattr(
+        "trioflow.view.monitor._run_header.RunHeader.lines",
+        raising(LookupError("in the drawing")),
+    )
 
     async def say() -> None:
         print("said")
         await until(lambda: bool(caplog.records))
 
     assert run(terminal, Job(say))
-    assert [record.getMessage()[:43] for record in caplog.records] == ["the monitor could not draw a picture, and d"]
+    assert [record.getMessage()[:43] for record in caplog.records] == [
+        "the monitor could not draw a picture, and d"
+    ]
     assert not terminal.screen.cursor.hidden
     assert "said" in terminal.shown()
 
 
 def test_a_second_monitor_on_a_terminal_writes_lines(terminal: Terminal) -> None:
-    inner = Scheduler(Job(nap, 0.01, label="job"), label="inner", instruments=[Monitor()])
+    inner = Scheduler(
+        Job(nap, 0.01, label="job"), label="inner", instruments=[Monitor()]
+    )
     assert run(terminal, inner)
     lines = terminal.all_lines()
     assert [line[9:28].strip() for line in lines[:4]] == [
@@ -272,7 +332,9 @@ def test_a_second_monitor_on_a_terminal_writes_lines(terminal: Terminal) -> None
     assert lines[4].startswith(" run  ✓ ")
 
 
-def test_a_monitor_works_without_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_monitor_works_without_standard_output(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     scheduler = Scheduler(Job(nap, 0), instruments=[Monitor()])
     monkeypatch.setattr(sys, "stdout", None)
     assert scheduler.run()
@@ -291,13 +353,19 @@ def test_prints_are_written_above_an_up_to_date_picture(terminal: Terminal) -> N
     screen._release_terminal()
 
 
-def test_narrowing_the_terminal_erases_the_old_picture(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    screen = TerminalDisplay(terminal, lambda columns, height: [[("x" * min(50, columns), "")]] * 2)
+def test_narrowing_the_terminal_erases_the_old_picture(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = TerminalDisplay(
+        terminal, lambda columns, height: [[("x" * min(50, columns), "")]] * 2
+    )
     screen._redraw()
     terminal.screen.reset()
     terminal.screen.set_mode(pyte.modes.LNM)
     terminal.screen.resize(12, 30)
-    terminal.write("above\n" + "".join(["x" * 30 + "\n" + "x" * 20 + "\n"] * 2))  # what a terminal makes of it
+    terminal.write(
+        "above\n" + "".join(["x" * 30 + "\n" + "x" * 20 + "\n"] * 2)
+    )  # what a terminal makes of it
     monkeypatch.setattr(screen, "_terminal_size", lambda: (30, 12))
     screen._redraw()
     assert terminal.shown() == ["above", "x" * 30, "x" * 30]
@@ -320,7 +388,9 @@ def test_symbols_and_bars_have_enough_contrast_on_every_background(ground: str) 
     for name in COLOURED:
         colour: Any = STYLES[name].color
         assert colour.type is ColorType.EIGHT_BIT, name
-        assert colour.number >= 16, f"{name}: the first sixteen differ from palette to palette"
+        assert colour.number >= 16, (
+            f"{name}: the first sixteen differ from palette to palette"
+        )
         assert contrast(colour.get_truecolor().hex, GROUNDS[ground]) >= 3, name
 
 
@@ -329,18 +399,33 @@ def test_no_style_is_dimmed() -> None:
     assert not any(style.dim for style in STYLES.values())
 
 
-def test_only_symbols_bars_and_the_verdict_are_coloured(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_symbols_bars_and_the_verdict_are_coloured(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the monitor's picture, letters and digits below the verdict have the terminal's default colour."""
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     terminal = Terminal()
-    inner = Scheduler(Job(fail, label="bad"), Job(nap, label="good"), label="inner", critical=True)
-    scheduler = Scheduler(inner, Job(nap, 9, label="w", forever=True), Job(nap, 2, inner.required, label="last"))
+    inner = Scheduler(
+        Job(fail, label="bad"), Job(nap, label="good"), label="inner", critical=True
+    )
+    scheduler = Scheduler(
+        inner,
+        Job(nap, 9, label="w", forever=True),
+        Job(nap, 2, inner.required, label="last"),
+    )
     virtual(Scheduler(scheduler, instruments=[Monitor(file=terminal)]).co_run)
     cells = [terminal.screen.buffer[y][x] for y in range(24) for x in range(80)]
-    assert {cell.fg for cell in cells[:80] if cell.bold and cell.data.isalnum()} == {"default", "ff0000"}
+    assert {cell.fg for cell in cells[:80] if cell.bold and cell.data.isalnum()} == {
+        "default",
+        "ff0000",
+    }
     assert {cell.fg for cell in cells[80:] if cell.data.isalnum()} == {"default"}
-    symbols = [cell for number, cell in enumerate(cells) if cell.data in "✓✗" and number % 80 < 5]
+    symbols = [
+        cell
+        for number, cell in enumerate(cells)
+        if cell.data in "✓✗" and number % 80 < 5
+    ]
     assert {cell.fg for cell in symbols} == {"00875f", "ff0000"}
 
 
@@ -348,7 +433,9 @@ def test_only_symbols_bars_and_the_verdict_are_coloured(virtual: Virtual, monkey
 
 COLUMNS, HEIGHT = 12, 8
 
-PIECES = st.tuples(st.text("ab ━✓漢é", max_size=4), st.sampled_from(["", "red", "bold"]))
+PIECES = st.tuples(
+    st.text("ab ━✓漢é", max_size=4), st.sampled_from(["", "red", "bold"])
+)
 LINES = st.lists(PIECES, max_size=3).map(lambda line: _crop_line(line, COLUMNS))
 PICTURES = st.lists(LINES, max_size=HEIGHT - 1)
 ABOVE = st.lists(st.text("xyz", max_size=2 * COLUMNS), max_size=3)
@@ -372,7 +459,9 @@ def shown(text: str) -> tuple[Any, ...]:
 
 
 @given(SEQUENCES)
-def test_the_screen_is_as_if_only_the_last_picture_had_been_written(sequence: list[tuple[Any, list[str]]]) -> None:
+def test_the_screen_is_as_if_only_the_last_picture_had_been_written(
+    sequence: list[tuple[Any, list[str]]],
+) -> None:
     file = io.StringIO()
     screen = Screen(file, render)
     everything: list[str] = []
@@ -388,7 +477,10 @@ def test_the_screen_is_as_if_only_the_last_picture_had_been_written(sequence: li
         assert (looks, cursor) == (expected, wanted)
     else:  # a picture that has become lower since it had scrolled up stays where it is
         height = len(last)
-        assert looks[cursor[1] - height : cursor[1]] == expected[wanted[1] - height : wanted[1]]
+        assert (
+            looks[cursor[1] - height : cursor[1]]
+            == expected[wanted[1] - height : wanted[1]]
+        )
 
 
 def test_only_the_changed_lines_of_a_picture_are_written() -> None:
@@ -423,7 +515,10 @@ def test_strip_controls_keeps_colours_and_tabs_only() -> None:
     assert strip_controls("\x1b[1;31mred") == "\x1b[1;31mred\x1b[0m"
     assert strip_controls("\x1b[1;31mred\x1b[0m", keep_colors=False) == "red"
     assert strip_controls("\x1b[2Jclear\x1b[10;3Hed\x1b[?1049h") == "cleared"
-    assert strip_controls("\x1b]0;title\x07text \x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\") == "text link"
+    assert (
+        strip_controls("\x1b]0;title\x07text \x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\")
+        == "text link"
+    )
     assert strip_controls("a\x07\x08\x0e\x0b\x7f\x9b2Jb\x1bc\x1b(0") == "a2Jb"
 
 
@@ -437,4 +532,6 @@ def test_strip_controls_makes_any_binary_output_safe(data: bytes) -> None:
         code, _, after = after.partition("m")
         assert set(code) <= set("0123456789;:")
         rest = before + after
-    assert not any(ord(character) < 32 or 127 <= ord(character) < 160 for character in rest)
+    assert not any(
+        ord(character) < 32 or 127 <= ord(character) < 160 for character in rest
+    )

@@ -26,7 +26,9 @@ def program() -> Iterator[tuple[subprocess.Popen[bytes], Page]]:
     """Run PROGRAM, which ends with a failure after a line of input, and return it with its page."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TRIOFLOW_LOOK": "1"}
     words = [sys.executable, "-c", PROGRAM]
-    with subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == b"works\n"

@@ -20,7 +20,17 @@ from typing import Any
 import anyio
 import pytest
 import trioflow.look
-from trioflow import Answer, CommandJob, Job, Pool, Retry, Scheduler, ThreadJob, Throttled, Trace
+from trioflow import (
+    Answer,
+    CommandJob,
+    Job,
+    Pool,
+    Retry,
+    Scheduler,
+    ThreadJob,
+    Throttled,
+    Trace,
+)
 from trioflow._core.base._text_forms import duration_text
 from trioflow._core.words._job_queries import question_of
 from trioflow.abc import incidents_of
@@ -43,15 +53,32 @@ from .pages import PROGRAM, program, serving
 pytestmark = pytest.mark.usefixtures("impatient", "answers")
 
 
-def request(server: PageServer, method: str, name: str, body: Any = None, **headers: str) -> Any:
+def request(
+    server: PageServer, method: str, name: str, body: Any = None, **headers: str
+) -> Any:
     """Send a request as the page does, but for the headers that are given; return the answer and its text."""
     host = f"127.0.0.1:{server.server_address[1]}"
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=PATIENCE)
-    usual = {"Host": host} | ({} if body is None else {"Origin": f"http://{host}", "Content-Type": "application/json"})
-    all_headers = usual | {key.replace("_", "-"): value for key, value in headers.items()}
+    connection = http.client.HTTPConnection(
+        "127.0.0.1", server.server_address[1], timeout=PATIENCE
+    )
+    usual = {"Host": host} | (
+        {}
+        if body is None
+        else {"Origin": f"http://{host}", "Content-Type": "application/json"}
+    )
+    all_headers = usual | {
+        key.replace("_", "-"): value for key, value in headers.items()
+    }
     data = None if body is None else json.dumps(body)
-    with contextlib.suppress(ConnectionError):  # the server refuses what is too large without reading it
-        connection.request(method, name, data, {key: value for key, value in all_headers.items() if value})
+    with contextlib.suppress(
+        ConnectionError
+    ):  # the server refuses what is too large without reading it
+        connection.request(
+            method,
+            name,
+            data,
+            {key: value for key, value in all_headers.items() if value},
+        )
     answer = connection.getresponse()
     text = answer.read().decode()
     connection.close()
@@ -63,7 +90,9 @@ def in_a_run(backend: Any, use: Any, *jobs: Any, **options: Any) -> Scheduler:
         with serving() as server:
             use(server)
 
-    scheduler = Scheduler(ThreadJob(look, label="looking", critical=True), *jobs, label="night", **options)
+    scheduler = Scheduler(
+        ThreadJob(look, label="looking", critical=True), *jobs, label="night", **options
+    )
     scheduler.run(backend=backend)
     return scheduler
 
@@ -80,13 +109,28 @@ def test_a_page_is_given_to_who_knows_its_address_alone(backend: Any) -> None:
             "another token": ("GET", f"/{server.token[::-1]}/"),
             "another name": ("GET", f"{path}secret"),
             "another host": ("GET", path, None, {"Host": "evil.example"}),
-            "a name that begins so": ("GET", path, None, {"Host": "localhost.evil.example:1"}),
-            "a name with a user": ("GET", path, None, {"Host": "127.0.0.1:1@evil.example"}),
+            "a name that begins so": (
+                "GET",
+                path,
+                None,
+                {"Host": "localhost.evil.example:1"},
+            ),
+            "a name with a user": (
+                "GET",
+                path,
+                None,
+                {"Host": "127.0.0.1:1@evil.example"},
+            ),
             "no host": ("GET", path, None, {"Host": " "}),
             "a file that it has not": ("GET", f"{path}file?path=/etc/passwd"),
             "another origin": ("POST", f"{path}steer", steer, other),
             "no origin": ("POST", f"{path}steer", steer, {"Origin": ""}),
-            "a form of another page": ("POST", f"{path}steer", steer, {"Content_Type": "text/plain"}),
+            "a form of another page": (
+                "POST",
+                f"{path}steer",
+                steer,
+                {"Content_Type": "text/plain"},
+            ),
             "no token to steer": ("POST", "/steer", steer),
             "no words": ("POST", f"{path}steer", ["cancel"]),
             "no word": ("POST", f"{path}steer", {}),
@@ -94,7 +138,9 @@ def test_a_page_is_given_to_who_knows_its_address_alone(backend: Any) -> None:
         }
         for name, (method, address, *rest) in tries.items():
             headers = rest[1] if len(rest) > 1 else {}
-            refused[name] = request(server, method, address, rest[0] if rest else None, **headers)[0].status
+            refused[name] = request(
+                server, method, address, rest[0] if rest else None, **headers
+            )[0].status
         assert request(server, "GET", path)[0].status == 200
 
     scheduler = in_a_run(backend, use, Job(nothing))
@@ -102,7 +148,9 @@ def test_a_page_is_given_to_who_knows_its_address_alone(backend: Any) -> None:
     assert (scheduler.stop_reason.value, incidents_of(scheduler)) == ("completed", ())  # type: ignore[union-attr]
 
 
-def test_an_answer_is_taken_from_the_page_alone(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_is_taken_from_the_page_alone(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another user, another run, `steer=False`, no text: the question stays as it is."""
     ask = Answer("publish?", label="approve")
     told: dict[str, Any] = {}
@@ -111,21 +159,37 @@ def test_an_answer_is_taken_from_the_page_alone(backend: Any, monkeypatch: pytes
         while not (state := server.page.state())["asks"]:
             server.page.ask()
         key = state["asks"][0][0]
-        path, form = f"/{server.token}/steer", {"do": "answer", "seen": state["seen"], "job": key}
+        path, form = (
+            f"/{server.token}/steer",
+            {"do": "answer", "seen": state["seen"], "job": key},
+        )
         form["marks"] = [state["marks"][key]]
         yes = form | {"value": "yes"}
         with pytest.raises(_client.NoAnswer):
-            _client.ask(os.getpid(), {"do": "answer", "value": ["approve", "x" * 1_000_000]})
+            _client.ask(
+                os.getpid(), {"do": "answer", "value": ["approve", "x" * 1_000_000]}
+            )
         with monkeypatch.context() as patch:
             patch.setattr(_answers.answer_thread, "may_steer", False)
-            told["steer=False"] = json.loads(request(server, "POST", path, yes)[1])["error"]
+            told["steer=False"] = json.loads(request(server, "POST", path, yes)[1])[
+                "error"
+            ]
         with monkeypatch.context() as patch:
             patch.setattr(_answers, "peer_of", lambda _: (1, os.geteuid() + 1))
             told["another user"] = json.loads(request(server, "POST", path, yes)[1])
-        told["another run"] = json.loads(request(server, "POST", path, yes | {"seen": "0"})[1])["error"]
-        told["no text"] = json.loads(request(server, "POST", path, form | {"value": {"yes": 1}})[1])["error"]
-        told["no question"] = json.loads(request(server, "POST", path, yes | {"job": 0})[1])["error"]
-        assert (ask.state.value, question_of(ask)) == ("running", ("publish?", None, False, "", 1))
+        told["another run"] = json.loads(
+            request(server, "POST", path, yes | {"seen": "0"})[1]
+        )["error"]
+        told["no text"] = json.loads(
+            request(server, "POST", path, form | {"value": {"yes": 1}})[1]
+        )["error"]
+        told["no question"] = json.loads(
+            request(server, "POST", path, yes | {"job": 0})[1]
+        )["error"]
+        assert (ask.state.value, question_of(ask)) == (
+            "running",
+            ("publish?", None, False, "", 1),
+        )
         told["the page"] = json.loads(request(server, "POST", path, yes)[1])
 
     in_a_run(backend, use, ask)
@@ -139,9 +203,13 @@ def test_an_answer_is_taken_from_the_page_alone(backend: Any, monkeypatch: pytes
     assert not told
 
 
-def exchange(server: PageServer, head: str, body: bytes = b"", pause: float = 0.0) -> bytes:
+def exchange(
+    server: PageServer, head: str, body: bytes = b"", pause: float = 0.0
+) -> bytes:
     """Send a request as bytes, and return the first line of the answer; b"" if there was none."""
-    with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=PATIENCE) as connection:
+    with socket.create_connection(
+        ("127.0.0.1", server.server_address[1]), timeout=PATIENCE
+    ) as connection:
         connection.sendall(head.replace("\n", "\r\n").encode())
         time.sleep(pause)
         with contextlib.suppress(ConnectionError):
@@ -150,7 +218,11 @@ def exchange(server: PageServer, head: str, body: bytes = b"", pause: float = 0.
             return answer.readline().rstrip()
 
 
-DEEP = json.dumps({"do": "answer", "value": "x"}).replace('"x"', 1500 * "[" + 1500 * "]").encode()
+DEEP = (
+    json.dumps({"do": "answer", "value": "x"})
+    .replace('"x"', 1500 * "[" + 1500 * "]")
+    .encode()
+)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +241,9 @@ DEEP = json.dumps({"do": "answer", "value": "x"}).replace('"x"', 1500 * "[" + 15
         ("Content-Length: 13\n", b'{"do": "fly"}', 200),
     ],
 )
-def test_each_request_that_steers_has_answer(impatient_server: PageServer, size: str, body: bytes, status: int) -> None:
+def test_each_request_that_steers_has_answer(
+    impatient_server: PageServer, size: str, body: bytes, status: int
+) -> None:
     """Whatever its size, as announced and as sent: a client that was cut off while it sent 1 MB had no answer."""
     host = f"127.0.0.1:{impatient_server.server_address[1]}"
     common = f"Host: {host}\nOrigin: http://{host}\nContent-Type: application/json\n"
@@ -178,7 +252,14 @@ def test_each_request_that_steers_has_answer(impatient_server: PageServer, size:
 
 
 @pytest.mark.parametrize(
-    "name", ["state?have=%ff", "job?key=two", f"job?key={5000 * '9'}", "jobs?seen=&which=box+two", "steer"]
+    "name",
+    [
+        "state?have=%ff",
+        "job?key=two",
+        f"job?key={5000 * '9'}",
+        "jobs?seen=&which=box+two",
+        "steer",
+    ],
 )
 def test_a_wrong_address_is_refused(impatient_server: PageServer, name: str) -> None:
     """Some had no answer at all; a question steers nothing."""
@@ -186,12 +267,20 @@ def test_a_wrong_address_is_refused(impatient_server: PageServer, name: str) -> 
     assert exchange(impatient_server, head).startswith(b"HTTP/1.1 403 ")
 
 
-def test_a_body_that_comes_slowly_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_comes_slowly_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Others are answered meanwhile; the slow one is, too, once its body is complete, and one that ends early."""
     monkeypatch.setattr(_page.PageHandler, "timeout", PATIENCE)
     with serving(Page(os.getpid(), None)) as server:
-        address, head = ("127.0.0.1", server.server_address[1]), steering_head(server, 13)
-        with socket.create_connection(address, PATIENCE) as slow, socket.create_connection(address, PATIENCE) as early:
+        address, head = (
+            ("127.0.0.1", server.server_address[1]),
+            steering_head(server, 13),
+        )
+        with (
+            socket.create_connection(address, PATIENCE) as slow,
+            socket.create_connection(address, PATIENCE) as early,
+        ):
             for connection in (slow, early):
                 connection.sendall(head + b'{"do":')
             for byte in b' "fly"':
@@ -199,7 +288,9 @@ def test_a_body_that_comes_slowly_keeps_nobody_waiting(monkeypatch: pytest.Monke
                 assert request(server, "GET", f"/{server.token}/")[0].status == 200
             slow.sendall(b"}")
             early.shutdown(socket.SHUT_WR)
-            lines = [connection.makefile("rb").readline() for connection in (slow, early)]
+            lines = [
+                connection.makefile("rb").readline() for connection in (slow, early)
+            ]
     assert [line.split()[1] for line in lines] == [b"200", b"403"]
 
 
@@ -210,8 +301,15 @@ def test_a_body_that_never_ends_is_cut_off(impatient_server: PageServer) -> None
 
 def steering_head(server: PageServer, size: int) -> bytes:
     host = f"127.0.0.1:{server.server_address[1]}"
-    words = [f"Host: {host}", f"Origin: http://{host}", "Content-Type: application/json", f"Content-Length: {size}"]
-    return "\r\n".join([f"POST /{server.token}/steer HTTP/1.1", *words, "", ""]).encode()
+    words = [
+        f"Host: {host}",
+        f"Origin: http://{host}",
+        "Content-Type: application/json",
+        f"Content-Length: {size}",
+    ]
+    return "\r\n".join(
+        [f"POST /{server.token}/steer HTTP/1.1", *words, "", ""]
+    ).encode()
 
 
 @pytest.fixture
@@ -229,10 +327,16 @@ def test_a_page_is_served_behind_a_forwarded_port(backend: Any) -> None:
 
     def use(server: PageServer) -> None:
         for host in ("localhost", "127.0.0.1:8000", "LOCALHOST:8000", "[::1]:8000"):
-            answers[host] = request(server, "GET", f"/{server.token}/", Host=host)[0].status
+            answers[host] = request(server, "GET", f"/{server.token}/", Host=host)[
+                0
+            ].status
             own = {"Host": host, "Origin": f"http://{host}"}
-            answers[f"post {host}"] = request(server, "POST", f"/{server.token}/steer", {"do": "fly"}, **own)[0].status
-        answers["no slash"] = (moved := request(server, "GET", f"/{server.token}")[0]).status
+            answers[f"post {host}"] = request(
+                server, "POST", f"/{server.token}/steer", {"do": "fly"}, **own
+            )[0].status
+        answers["no slash"] = (
+            moved := request(server, "GET", f"/{server.token}")[0]
+        ).status
         assert moved.headers["Location"] == f"/{server.token}/"
 
     in_a_run(backend, use)
@@ -242,17 +346,25 @@ def test_a_page_is_served_behind_a_forwarded_port(backend: Any) -> None:
 
 @pytest.mark.parametrize(("port", "options"), [(22, ""), (2222, "-p 2222 ")])
 def test_in_a_session_of_ssh_the_command_that_forwards_the_port_is_printed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], port: int, options: str
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    port: int,
+    options: str,
 ) -> None:
     """Beside the address of a page stands how to open it on the machine from which the user has come."""
     monkeypatch.setenv("SSH_CONNECTION", f"192.0.2.1 50000 192.0.2.9 {port}")
     monkeypatch.setenv("LOGNAME", "ada")
     _outputs.echo_address("http://127.0.0.1:38911/token/")
     command = f"ssh -L 38911:127.0.0.1:38911 {options}ada@192.0.2.9"
-    assert capsys.readouterr().out.splitlines()[1] == f"From your own machine, first: {command}"
+    assert (
+        capsys.readouterr().out.splitlines()[1]
+        == f"From your own machine, first: {command}"
+    )
 
 
-def test_strangers_cannot_keep_a_page_from_a_browser(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strangers_cannot_keep_a_page_from_a_browser(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of more silent connections than a page keeps, the oldest is cut off; a browser's, which had the token, is not."""
     monkeypatch.setattr(_page, "MAX_STRANGERS", 3)
 
@@ -262,7 +374,10 @@ def test_strangers_cannot_keep_a_page_from_a_browser(backend: Any, monkeypatch: 
         for number in range(3):
             browser.request("GET", f"/{server.token}/")
             seen.append(browser.getresponse().read() != b"")
-            silent.extend(socket.create_connection(address, timeout=PATIENCE) for _ in range(3 + number))
+            silent.extend(
+                socket.create_connection(address, timeout=PATIENCE)
+                for _ in range(3 + number)
+            )
         seen.append(silent[0].recv(1))
         browser.close()
         seen.append(request(server, "GET", f"/{server.token}/")[0].status)
@@ -294,7 +409,9 @@ def test_each_browser_gets_the_end_of_a_run(virtual: Virtual) -> None:
     virtual(lambda: Scheduler(Job(nothing)).co_run(instruments=[trace]))
     with serving(TracePage(trace._get_record())) as server:
         path = f"/{server.token}/"
-        silent = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=PATIENCE)
+        silent = http.client.HTTPConnection(
+            "127.0.0.1", server.server_address[1], timeout=PATIENCE
+        )
 
         def ask_by_the_silent(name: str) -> bytes:
             silent.request("GET", path + name)
@@ -307,7 +424,9 @@ def test_each_browser_gets_the_end_of_a_run(virtual: Virtual) -> None:
         ending.start()
         for get in (
             lambda: request(server, "GET", f"{path}report.html?by=one"),
-            lambda: request(server, "GET", f"{path}report.html"),  # which no browser is known to have asked for
+            lambda: request(
+                server, "GET", f"{path}report.html"
+            ),  # which no browser is known to have asked for
             lambda: ask_by_the_silent("report.html"),
         ):
             get()
@@ -330,7 +449,12 @@ def test_files_of_outputs_are_served_as_text(backend: Any, tmp_path: Path) -> No
             [[key, *_]] = state["failed"]
             [[stream, link, shown]] = page.job(state["seen"], key)["files"]
             answer, text = request(server, "GET", f"/{server.token}/{link}")
-            found.update(stream=stream, shown=shown, text=text, kind=answer.headers["Content-Type"])
+            found.update(
+                stream=stream,
+                shown=shown,
+                text=text,
+                kind=answer.headers["Content-Type"],
+            )
             assert answer.headers["X-Content-Type-Options"] == "nosniff"
             found["listed"] = link.replace("&", "&amp;") in page.html()[1]
             found["saved"] = path.as_uri() in page.report()
@@ -351,18 +475,36 @@ def test_files_of_outputs_are_served_as_text(backend: Any, tmp_path: Path) -> No
 def test_a_page_runs_its_own_script_alone_and_is_in_no_frame(backend: Any) -> None:
     """The policy, as header and in the page, allows one script by its hash, and a page to talk to its server alone."""
     answers: list[Any] = []
-    in_a_run(backend, lambda server: answers.append(request(server, "GET", f"/{server.token}/")))
+    in_a_run(
+        backend,
+        lambda server: answers.append(request(server, "GET", f"/{server.token}/")),
+    )
     [(answer, text)] = answers
     policy, _, frames = answer.headers["Content-Security-Policy"].rpartition("; ")
-    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-")
-    assert policy.endswith("img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'")
+    assert policy.startswith(
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-"
+    )
+    assert policy.endswith(
+        "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'"
+    )
     assert (frames, f'content="{policy}"' in text) == ("frame-ancestors 'none'", True)
-    assert (answer.headers["Cache-Control"], answer.headers["Referrer-Policy"]) == ("no-store", "no-referrer")
+    assert (answer.headers["Cache-Control"], answer.headers["Referrer-Policy"]) == (
+        "no-store",
+        "no-referrer",
+    )
 
 
 def test_a_page_of_a_batch_counts_all_commands(tmp_path: Path) -> None:
     here, go = tmp_path / "here", tmp_path / "go"
-    lines = ["true", "true", "true", "true", f"touch {here}; until test -e {go}; do sleep 0.01; done", "true", "true"]
+    lines = [
+        "true",
+        "true",
+        "true",
+        "true",
+        f"touch {here}; until test -e {go}; do sleep 0.01; done",
+        "true",
+        "true",
+    ]
     with running("-j1", ":::", *lines) as process:
         until_there(here)
         page = Page(process.pid, None)
@@ -372,10 +514,24 @@ def test_a_page_of_a_batch_counts_all_commands(tmp_path: Path) -> None:
         page.follow()
         ended, report = page.state(), page.report()
         process.communicate(timeout=PATIENCE)
-    assert (state["settled"], state["count"], state["running_count"], state["idle"]) == (4, 7, 1, 2)
-    assert ("4 of them are not here" in state["lacks"], "4 of them are not here" in report) == (True, True)
-    assert ("all 7 jobs succeeded" in ended["verdict"], "feed" in report.partition("<body>")[2]) == (True, False)
-    assert ("waited for jobs to be added" in report, "Unknown, because jobs are missing" in report) == (False, True)
+    assert (
+        state["settled"],
+        state["count"],
+        state["running_count"],
+        state["idle"],
+    ) == (4, 7, 1, 2)
+    assert (
+        "4 of them are not here" in state["lacks"],
+        "4 of them are not here" in report,
+    ) == (True, True)
+    assert (
+        "all 7 jobs succeeded" in ended["verdict"],
+        "feed" in report.partition("<body>")[2],
+    ) == (True, False)
+    assert (
+        "waited for jobs to be added" in report,
+        "Unknown, because jobs are missing" in report,
+    ) == (False, True)
 
 
 def test_a_page_shows_a_run_and_steers_it(backend: Any) -> None:
@@ -386,24 +542,51 @@ def test_a_page_shows_a_run_and_steers_it(backend: Any) -> None:
         path = f"/{server.token}/"
         state = json.loads(request(server, "GET", f"{path}state")[1])
         keys = {name: key for key, name, *_ in state["running"]}
-        words = [("pause", None, None), ("window", 2, None), ("cancel", None, keys["a\\x1bb"]), ("cancel", None, 99)]
+        words = [
+            ("pause", None, None),
+            ("window", 2, None),
+            ("cancel", None, keys["a\\x1bb"]),
+            ("cancel", None, 99),
+        ]
         for do, value, job in [*words, ("fly", None, None)]:
-            body = {"do": do, "value": value, "job": job, "seen": state["seen"], "marks": ["1"]}
+            body = {
+                "do": do,
+                "value": value,
+                "job": job,
+                "seen": state["seen"],
+                "marks": ["1"],
+            }
             pages.append(request(server, "POST", f"{path}steer", body)[1])
-        pages.append(request(server, "POST", f"{path}steer", {"do": "cancel", "seen": "another"})[1])
+        pages.append(
+            request(
+                server, "POST", f"{path}steer", {"do": "cancel", "seen": "another"}
+            )[1]
+        )
         has_paused.set()
         while not (state := server.page.state())["waiting"]:
             server.page.ask()
         states.append(state)
-        job = request(server, "GET", f"{path}job?seen={state['seen']}&key={keys['looking']}")[1]
+        job = request(
+            server, "GET", f"{path}job?seen={state['seen']}&key={keys['looking']}"
+        )[1]
         pages.append(job)
         pages.append(request(server, "GET", f"{path}report.html")[1])
-        request(server, "POST", f"{path}steer", {"do": "resume", "seen": state["seen"], "marks": ["paused"]})
+        request(
+            server,
+            "POST",
+            f"{path}steer",
+            {"do": "resume", "seen": state["seen"], "marks": ["paused"]},
+        )
 
     has_paused, states = threading.Event(), list[Any]()
-    odd, wrong = Job(anyio.sleep_forever, label="a\x1bb"), Job(fail, 0, ValueError("broken"), label="wrong")
+    odd, wrong = (
+        Job(anyio.sleep_forever, label="a\x1bb"),
+        Job(fail, 0, ValueError("broken"), label="wrong"),
+    )
     before = ThreadJob(has_paused.wait)
-    scheduler = in_a_run(backend, use, odd, wrong, before, Job(nothing, required=before), jobs_window=4)
+    scheduler = in_a_run(
+        backend, use, odd, wrong, before, Job(nothing, required=before), jobs_window=4
+    )
     pause, window, cancel, unknown, wrong_word, another, job, report = pages
     [state] = states
     assert json.loads(pause) == {"done": "'night': paused"}
@@ -414,22 +597,37 @@ def test_a_page_shows_a_run_and_steers_it(backend: Any) -> None:
     assert "'fly' is none of pause, resume" in json.loads(wrong_word)["error"]
     assert "what is not so any more" in json.loads(another)["error"]
     assert (odd.state.name, scheduler.jobs_window) == ("CANCELLED", 2)
-    assert (state["running_count"], state["waiting"][0][4]) == (1, state["waiting"][0][4])
+    assert (state["running_count"], state["waiting"][0][4]) == (
+        1,
+        state["waiting"][0][4],
+    )
     assert "waits for a resume" in state["waiting"][0][4]
     assert state["failed"][0][3] == "ValueError: broken"
-    assert (json.loads(job)["state"], json.loads(job)["can_cancel"]) == ("running", True)
+    assert (json.loads(job)["state"], json.loads(job)["can_cancel"]) == (
+        "running",
+        True,
+    )
     assert 'id="live"' not in report
     assert report.count("<script") == 2
 
 
-def test_a_program_that_refuses_to_be_steered_has_a_page_without_buttons(backend: Any) -> None:
+def test_a_program_that_refuses_to_be_steered_has_a_page_without_buttons(
+    backend: Any,
+) -> None:
     """The page shows the run, hides the buttons, and a word is refused."""
     texts, states = list[str](), list[bool]()
 
     def use(server: PageServer) -> None:
         state = server.page.state()
         states.append(state["steered"])
-        texts.append(request(server, "POST", f"/{server.token}/steer", {"do": "cancel", "seen": state["seen"]})[1])
+        texts.append(
+            request(
+                server,
+                "POST",
+                f"/{server.token}/steer",
+                {"do": "cancel", "seen": state["seen"]},
+            )[1]
+        )
 
     trioflow.look.enable(steer=False)
     try:
@@ -444,17 +642,32 @@ def test_a_program_that_refuses_to_be_steered_has_a_page_without_buttons(backend
 def test_a_page_says_if_jobs_may_be_missing(keep_jobs: bool) -> None:
     """With `keep_jobs=False`, jobs that ended before the first question leave no trace on the page."""
     texts: list[str] = []
-    in_a_run("trio", lambda server: texts.append(server.page.state()["lacks"]), keep_jobs=keep_jobs)
+    in_a_run(
+        "trio",
+        lambda server: texts.append(server.page.state()["lacks"]),
+        keep_jobs=keep_jobs,
+    )
     assert ("The program drops jobs that have ended" in texts[0]) is not keep_jobs
 
 
 @pytest.mark.parametrize("most", [200, 3])
-def test_a_page_has_jobs_that_are_soon_gone(backend: Any, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+def test_a_page_has_jobs_that_are_soon_gone(
+    backend: Any, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
     """A scheduler that drops jobs keeps the last ones while a page asks, failures included."""
 
     async def main() -> None:
-        async with Scheduler(label="server", keep_jobs=False, critical_jobs=False) as scheduler:
-            group = scheduler.add(Scheduler(Job(anyio.sleep_forever), label="group", forever=True, keep_jobs=False))
+        async with Scheduler(
+            label="server", keep_jobs=False, critical_jobs=False
+        ) as scheduler:
+            group = scheduler.add(
+                Scheduler(
+                    Job(anyio.sleep_forever),
+                    label="group",
+                    forever=True,
+                    keep_jobs=False,
+                )
+            )
             await scheduler.add(Job(nothing, label="before"))
             for page in pages:
                 await anyio.to_thread.run_sync(page.ask)
@@ -470,31 +683,57 @@ def test_a_page_has_jobs_that_are_soon_gone(backend: Any, monkeypatch: pytest.Mo
     pages = [Page(os.getpid(), None), Page(os.getpid(), None)]
     anyio.run(main, backend=backend)
     pages[0].ask()
-    one, two = (Counter((span.path, span.state.value) for span in page._run.record().spans) for page in pages)
-    assert (one["group/same", "succeeded"], one["wrong", "failed"]) == (3, 3 if most == 200 else 2)
-    assert [one[f"job {number}", "succeeded"] for number in range(3)] == [1, most == 200, 1]
-    assert (two["group/same", "succeeded"], two["wrong", "failed"], two["before", "succeeded"]) == (2, 2, 0)
+    one, two = (
+        Counter((span.path, span.state.value) for span in page._run.record().spans)
+        for page in pages
+    )
+    assert (one["group/same", "succeeded"], one["wrong", "failed"]) == (
+        3,
+        3 if most == 200 else 2,
+    )
+    assert [one[f"job {number}", "succeeded"] for number in range(3)] == [
+        1,
+        most == 200,
+        1,
+    ]
+    assert (
+        two["group/same", "succeeded"],
+        two["wrong", "failed"],
+        two["before", "succeeded"],
+    ) == (2, 2, 0)
 
 
 def test_a_run_that_a_page_sees_before_it_has_begun_is_the_first(backend: Any) -> None:
     """Instruments may take their time before a run begins; who looks meanwhile does not count it twice."""
     page = Page(os.getpid(), None)
     group = Scheduler(ThreadJob(page.ask), label="group")
-    Scheduler(group, label="night", instruments=[hooked(before_run=lambda _: page.ask())]).run(backend=backend)
+    Scheduler(
+        group, label="night", instruments=[hooked(before_run=lambda _: page.ask())]
+    ).run(backend=backend)
     record = page._run.record()
-    assert ({span.run for span in record.spans}, {run.run_number for run in record.runs}) == ({1}, {1})
+    assert (
+        {span.run for span in record.spans},
+        {run.run_number for run in record.runs},
+    ) == ({1}, {1})
 
 
-@pytest.mark.parametrize(("count", "words"), [(1, "waits for a slot"), (2, "wait for a slot")])
+@pytest.mark.parametrize(
+    ("count", "words"), [(1, "waits for a slot"), (2, "wait for a slot")]
+)
 def test_several_jobs_wait_in_the_plural(count: int, words: str) -> None:
     run = WatchedRun()
-    run.answer = NO_ANSWER | {"waiting": [("slot", count * [7], count, "waits for a slot: it waits")]}
+    run.answer = NO_ANSWER | {
+        "waiting": [("slot", count * [7], count, "waits for a slot: it waits")]
+    }
     assert _console.console(run, "", False)["waiting"][0][4] == f"{words}: it waits"
 
 
 def test_an_answer_that_was_lost_is_told_again(backend: Any) -> None:
     """If a number is missing, the next answer has all, and the page shows what a page shows that is opened then."""
-    pages, ask = [Page(os.getpid(), None), Page(os.getpid(), None)], Answer("publish?", label="approve")
+    pages, ask = (
+        [Page(os.getpid(), None), Page(os.getpid(), None)],
+        Answer("publish?", label="approve"),
+    )
     shown: list[Any] = []
 
     def look() -> None:
@@ -505,11 +744,15 @@ def test_an_answer_that_was_lost_is_told_again(backend: Any) -> None:
         while not ask.is_settled():
             time.sleep(0.01)
         page.ask()
-        _client.ask(os.getpid(), {"watch": page._key, "number": page._run.answer["number"]})  # nobody reads the answer
+        _client.ask(
+            os.getpid(), {"watch": page._key, "number": page._run.answer["number"]}
+        )  # nobody reads the answer
         for each in pages:
             each.ask()
             spans = {span.path: span.state for span in each._run.record().spans}
-            shown.append((spans, [[row[1], *row[3::2]] for row in each.state()["log"]["lines"]]))
+            shown.append(
+                (spans, [[row[1], *row[3::2]] for row in each.state()["log"]["lines"]])
+            )
 
     jobs = [Job(nothing, label=f"job {number}") for number in range(4)]
     Scheduler(ThreadJob(look, critical=True), ask, *jobs).run(backend=backend)
@@ -530,7 +773,9 @@ class Results:
         return any(result() is not None for result in self.made)
 
 
-def test_nothing_is_kept_for_a_page_that_was_closed(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_kept_for_a_page_that_was_closed(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A program forgets the run, and the results of dropped jobs, for a page that does not ask any more."""
     results = Results()
 
@@ -551,7 +796,9 @@ def test_nothing_is_kept_for_a_page_that_was_closed(backend: Any, monkeypatch: p
         time.sleep(0.01)
 
 
-def test_dropped_jobs_are_kept_only_until_they_were_told(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dropped_jobs_are_kept_only_until_they_were_told(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run that is told anew, because an answer was lost, is no more kept for what was to come after that answer."""
     results, page = Results(), Page(os.getpid(), None)
 
@@ -574,7 +821,9 @@ def test_dropped_jobs_are_kept_only_until_they_were_told(backend: Any, monkeypat
     assert len(results.made) == 3
 
 
-def test_a_page_that_was_forgotten_shows_its_own_run_again_and_no_other(backend: Any) -> None:
+def test_a_page_that_was_forgotten_shows_its_own_run_again_and_no_other(
+    backend: Any,
+) -> None:
     page = Page(os.getpid(), None)
 
     def look() -> None:
@@ -597,13 +846,18 @@ def test_a_page_that_was_forgotten_shows_its_own_run_again_and_no_other(backend:
 @pytest.mark.parametrize("word", ["cancel", "drain", "pause"])
 def test_a_page_steers_no_other_run_than_it_shows(backend: Any, word: str) -> None:
     page = Page(os.getpid(), None)
-    assert Scheduler(ThreadJob(page.ask, label="load"), label="one").run(backend=backend)
+    assert Scheduler(ThreadJob(page.ask, label="load"), label="one").run(
+        backend=backend
+    )
     seen = page.state()["seen"]
     [key] = page._run.jobs
 
     def steer() -> list[str]:
         assert not page.has_ended
-        return [page.steer({"do": word, "seen": seen, "job": job})["error"] for job in (None, key)]
+        return [
+            page.steer({"do": word, "seen": seen, "job": job})["error"]
+            for job in (None, key)
+        ]
 
     steering = ThreadJob(steer, label="load")
     two = Scheduler(steering, Job(nothing), label="two")
@@ -619,7 +873,11 @@ def test_a_program_that_ends_tells_its_page_how() -> None:
         process.communicate(b"\n")
         following.join()
         state, text = page.state(), page.html()[1]
-    assert (state["ended"], "OSError: broken" in text, "has not ended" in text) == (True, True, False)
+    assert (state["ended"], "OSError: broken" in text, "has not ended" in text) == (
+        True,
+        True,
+        False,
+    )
     assert "OSError: broken" in page.report()
 
 
@@ -627,11 +885,18 @@ def test_news_are_told_at_once(backend: Any, monkeypatch: pytest.MonkeyPatch) ->
     """A browser that has the page waits for another one: it gets that as soon as the program has told more."""
 
     def look() -> None:
-        with serving(Page(os.getpid(), None)) as server, monkeypatch.context() as patient:
+        with (
+            serving(Page(os.getpid(), None)) as server,
+            monkeypatch.context() as patient,
+        ):
             patient.setattr(_answers, "WATCH_INTERVAL", 60.0)
             asking = threading.Timer(0.01, server.page.ask)
             asking.start()
-            texts.append(request(server, "GET", f"/{server.token}/state?have={server.page.version}")[1])
+            texts.append(
+                request(
+                    server, "GET", f"/{server.token}/state?have={server.page.version}"
+                )[1]
+            )
             asking.join()
 
     texts: list[str] = []
@@ -647,12 +912,16 @@ def test_a_page_waits_for_a_run(backend: Any) -> None:
     other = ThreadJob(lambda: Page(os.getpid(), "other").ask(), label="other")
     assert not Scheduler(asked, other, label="night").run(backend=backend)
     assert page.state()["title"] == "night"
-    assert "choose a run by --run LABEL: in progress are 'night'" in str(other.raised_exception())
+    assert "choose a run by --run LABEL: in progress are 'night'" in str(
+        other.raised_exception()
+    )
 
 
 @pytest.mark.usefixtures("impatient", "answers")
 @pytest.mark.parametrize("is_own", [False, True])
-def test_a_page_shows_a_run_that_has_ended_before_its_first_answer(backend: Any, is_own: bool) -> None:
+def test_a_page_shows_a_run_that_has_ended_before_its_first_answer(
+    backend: Any, is_own: bool
+) -> None:
     """Who has come before the run gets its end, however short it is; so does the page that a program starts itself."""
     page, other = Page(os.getpid(), None, "key" * is_own), Page(os.getpid(), None)
     other.ask()
@@ -660,12 +929,19 @@ def test_a_page_shows_a_run_that_has_ended_before_its_first_answer(backend: Any,
         _answers.expect_page("key")
     else:
         page.ask()
-    assert not Scheduler(Job(fail, 0, label="bad"), Job(nothing), label="short").run(backend=backend)
+    assert not Scheduler(Job(fail, 0, label="bad"), Job(nothing), label="short").run(
+        backend=backend
+    )
     page.ask()
     other.ask()
     state = page.state()
     assert other.state()["ended"]
-    assert (state["ended"], state["title"], state["settled"], state["count"]) == (True, "short", 2, 2)
+    assert (state["ended"], state["title"], state["settled"], state["count"]) == (
+        True,
+        "short",
+        2,
+        2,
+    )
     assert state["verdict"].startswith("1 failed of 2")
     assert [row[2] for row in state["failed"]] == ["bad"]
     assert Scheduler(Job(nothing), label="later").run(backend=backend)
@@ -681,8 +957,12 @@ def test_the_page_of_a_trace_has_the_panel_of_each_job(tmp_path: Path) -> None:
             raise OSError("again")
 
     bad = Job(fail, 0, label="bad", retry=1)
-    group = Scheduler(Job(fails_once, label="step", critical=True), label="group", retry=1)
-    command = CommandJob(["echo", "words"], stdout=subprocess.PIPE, label="says", required=group)
+    group = Scheduler(
+        Job(fails_once, label="step", critical=True), label="group", retry=1
+    )
+    command = CommandJob(
+        ["echo", "words"], stdout=subprocess.PIPE, label="says", required=group
+    )
     trace = Trace()
     Scheduler(bad, group, command, label="night").run(instruments=[trace])
     save(trace, tmp_path / "night.json")
@@ -699,7 +979,9 @@ def test_the_page_of_a_trace_has_the_panel_of_each_job(tmp_path: Path) -> None:
     assert [link[1] for link in told["group"]["required_by"]] == ["says"]
 
 
-def test_a_chosen_job_says_of_its_attempts_what_the_job_does(tmp_path: Path, virtual: Virtual) -> None:
+def test_a_chosen_job_says_of_its_attempts_what_the_job_does(
+    tmp_path: Path, virtual: Virtual
+) -> None:
     """`took` is without backoffs and throttles, whose attempts are none, and so is the count."""
     ends = {
         "waits": [OSError("busy")],
@@ -712,8 +994,15 @@ def test_a_chosen_job_says_of_its_attempts_what_the_job_does(tmp_path: Path, vir
         if ends[name]:
             raise ends[name].pop(0)
 
-    options: dict[str, Any] = {"needs": {"api": 1}, "retry": Retry(1, first=5, jitter=False), "log": False}
-    jobs = [Job(work, name, label=name, **(options if name != "again" else {"log": False})) for name in ends]
+    options: dict[str, Any] = {
+        "needs": {"api": 1},
+        "retry": Retry(1, first=5, jitter=False),
+        "log": False,
+    }
+    jobs = [
+        Job(work, name, label=name, **(options if name != "again" else {"log": False}))
+        for name in ends
+    ]
 
     async def again() -> None:
         await jobs[-1].wait_settled()
@@ -721,13 +1010,22 @@ def test_a_chosen_job_says_of_its_attempts_what_the_job_does(tmp_path: Path, vir
         jobs[-1].try_again()
 
     trace = Trace()
-    virtual(lambda: Scheduler(*jobs, Job(again), pool=Pool(api=2), label="night").co_run(instruments=[trace]))
+    virtual(
+        lambda: Scheduler(*jobs, Job(again), pool=Pool(api=2), label="night").co_run(
+            instruments=[trace]
+        )
+    )
     save(trace, tmp_path / "night.json")
     page = TracePage(read_record(tmp_path / "night.json"))
     seen = page.state()["seen"]
-    told = {facts.span.path: dict(page.job(seen, key)["facts"]) for key, (_, facts) in page._run.jobs.items()}
+    told = {
+        facts.span.path: dict(page.job(seen, key)["facts"])
+        for key, (_, facts) in page._run.jobs.items()
+    }
     for job in jobs:
-        assert told[job.path]["took"].startswith(f"{duration_text(job.took)}, until "), (job, told[job.path])
+        assert told[job.path]["took"].startswith(
+            f"{duration_text(job.took)}, until "
+        ), (job, told[job.path])
         assert told[job.path]["attempts"] == str(job.attempts), (job, told[job.path])
     assert [(job.attempts, job.took) for job in jobs] == [(2, 4)] * 3
     assert [(len(span.attempts), span.took) for span in trace.spans[:3]] == [(2, 4)] * 3
@@ -741,16 +1039,30 @@ def test_a_trace_has_the_page_of_a_run_that_has_ended(tmp_path: Path) -> None:
         text = request(server, "GET", f"/{server.token}/page")[1]
         state = server.page.state()
         saved = request(server, "GET", f"/{server.token}/report.html")[1]
-    assert (state["ended"], state["steered"], state["title"], ">night<" in text) == (True, False, "night", True)
+    assert (state["ended"], state["steered"], state["title"], ">night<" in text) == (
+        True,
+        False,
+        "night",
+        True,
+    )
     assert saved == report_html(read_record(tmp_path / "night.json"), Path.cwd())
-    assert "a trace is shown by --web alone" in trioflow_command("look", tmp_path / "night.json").output
-    assert "nor a trace file 'nope.json'" in trioflow_command("look", "nope.json", "--web").output
+    assert (
+        "a trace is shown by --web alone"
+        in trioflow_command("look", tmp_path / "night.json").output
+    )
+    assert (
+        "nor a trace file 'nope.json'"
+        in trioflow_command("look", "nope.json", "--web").output
+    )
 
 
 def test_a_run_has_a_page_of_its_own(tmp_path: Path) -> None:
     """`run --web` prints the address of a page, which another process serves until a browser has the end of the run."""
     path = tmp_path / "flow.py"
-    path.write_text(PROGRAM.replace(".run()", "").replace("Scheduler(Job", "s = Scheduler(Job"), encoding="utf-8")
+    path.write_text(
+        PROGRAM.replace(".run()", "").replace("Scheduler(Job", "s = Scheduler(Job"),
+        encoding="utf-8",
+    )
     words = ["-m", "trioflow", "run", "--no-monitor", "--web", str(path)]
     pipes: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with Python(words, text=True, **pipes) as process:
@@ -779,8 +1091,19 @@ def test_a_run_has_a_page_of_its_own(tmp_path: Path) -> None:
 def test_a_run_that_is_refused_has_no_page(tmp_path: Path) -> None:
     """It printed the address of a page, and then that another run is using its journal."""
     path = tmp_path / "flow.py"
-    path.write_text(PROGRAM.replace(".run()", "").replace("Scheduler(Job", "s = Scheduler(Job"), encoding="utf-8")
-    words = ["-m", "trioflow", "run", "--no-monitor", "--journal", str(tmp_path / "run.db"), str(path)]
+    path.write_text(
+        PROGRAM.replace(".run()", "").replace("Scheduler(Job", "s = Scheduler(Job"),
+        encoding="utf-8",
+    )
+    words = [
+        "-m",
+        "trioflow",
+        "run",
+        "--no-monitor",
+        "--journal",
+        str(tmp_path / "run.db"),
+        str(path),
+    ]
     with Python(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None

@@ -17,10 +17,21 @@ from trioflow.view.look._watch import Watch
 from ...bodies import fail, later, nap
 from ...conftest import Virtual
 
-NASTY = ["<b>&amp;", "\\N\\l", '"] ; x -> y [', "{|}<f0>", "a\nb", "\u202eabc", "<img src=x onerror=alert(1)>", " "]
+NASTY = [
+    "<b>&amp;",
+    "\\N\\l",
+    '"] ; x -> y [',
+    "{|}<f0>",
+    "a\nb",
+    "\u202eabc",
+    "<img src=x onerror=alert(1)>",
+    " ",
+]
 
 
-def pictures_of(virtual: Virtual, scheduler: Scheduler, run: WatchedRun | None = None) -> list[Picture]:
+def pictures_of(
+    virtual: Virtual, scheduler: Scheduler, run: WatchedRun | None = None
+) -> list[Picture]:
     """Run a scenario; return the picture of its page once a second."""
     pictures, run, watches = list[Picture](), run or WatchedRun(), list[Watch]()
 
@@ -28,7 +39,9 @@ def pictures_of(virtual: Virtual, scheduler: Scheduler, run: WatchedRun | None =
         await anyio.sleep(0.5)
         watches.append(Watch(runs_in_progress()[0]))
         while True:
-            run.update(json.loads(json.dumps({"may_steer": False, **watches[0].answer()})))
+            run.update(
+                json.loads(json.dumps({"may_steer": False, **watches[0].answer()}))
+            )
             if not run.answer["more"]:
                 pictures.append(Picture(run))
             await anyio.sleep(1)
@@ -42,39 +55,56 @@ def titles(picture: Picture) -> list[str]:
     """Return the paths of the boxes and frames that are drawn; those of frames end in a slash."""
     plan = picture.plan
     return [
-        "/".join(plan.titles[place[: depth + 1]] for depth in range(len(place))) + "/" * (place in plan.members)
+        "/".join(plan.titles[place[: depth + 1]] for depth in range(len(place)))
+        + "/" * (place in plan.members)
         for place in plan.titles
     ]
 
 
 def text_of(svg: str) -> list[str]:
-    return [element.text or "" for element in Tree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+    return [
+        element.text or ""
+        for element in Tree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")
+    ]
 
 
 # ---- each job is in one box
 @settings(max_examples=12, deadline=None)
 @given(st.randoms(use_true_random=False), st.booleans())
-def test_each_job_is_in_one_box_and_all_are_counted(random: Any, keep_jobs: bool) -> None:
+def test_each_job_is_in_one_box_and_all_are_counted(
+    random: Any, keep_jobs: bool
+) -> None:
     """Boxes form no cycle, share no job, and name a job that is alone. A family that was split in time formed one."""
     results: list[Any] = []
 
     def members(depth: int) -> list[Any]:
         made: list[Any] = []
         for number in range(random.randint(0 if depth else 2, 6)):
-            label, kind = random.choice(("a", f"a {number}", "")), random.choice((Scheduler, First, Job, Job, Job))
+            label, kind = (
+                random.choice(("a", f"a {number}", "")),
+                random.choice((Scheduler, First, Job, Job, Job)),
+            )
             required = random.sample(made, min(len(made), random.randint(0, 2)))
             if kind is Job or depth == 3:
-                taken = random.sample(results, min(len(results), random.choice((0, 0, 1))))
+                taken = random.sample(
+                    results, min(len(results), random.choice((0, 0, 1)))
+                )
                 made.append(Job(nap, 3, *taken, label=label, required=required))
                 results.append(made[-1])
             elif kind is First:
-                made.append(First(Job(nap, 2), Job(nap, 3), label=label, required=required))
+                made.append(
+                    First(Job(nap, 2), Job(nap, 3), label=label, required=required)
+                )
             else:
-                made.append(Scheduler(members(depth + 1), label=label, required=required))
+                made.append(
+                    Scheduler(members(depth + 1), label=label, required=required)
+                )
         return made
 
     run = WatchedRun()
-    picture = pictures_of(Virtual("trio"), Scheduler(members(0), Job(nap, 9), keep_jobs=keep_jobs), run)[-1]
+    picture = pictures_of(
+        Virtual("trio"), Scheduler(members(0), Job(nap, 9), keep_jobs=keep_jobs), run
+    )[-1]
     counted = sorted(facts.span.number for facts in run.counted()[1])
     for placing, plan in picture._plans.items():
         boxes = [place for place in plan.titles if place not in plan.members]
@@ -83,10 +113,19 @@ def test_each_job_is_in_one_box_and_all_are_counted(random: Any, keep_jobs: bool
         assert len(placed) == len(plan.titles)
         assert set(placed) == plan.titles.keys()
         for frame in plan.members.keys() - {()}:
-            inside = (key for box in boxes if box[: len(frame)] == frame for key in plan.jobs[box])
+            inside = (
+                key
+                for box in boxes
+                if box[: len(frame)] == frame
+                for key in plan.jobs[box]
+            )
             assert sorted(plan.jobs[frame]) == sorted(inside)
         assert placing is not JOBS or all(len(plan.jobs[box]) == 1 for box in boxes)
-        ends = ((a, b, next(n for n in range(1, 9) if a[:n] != b[:n])) for a, b in plan.edges if a)
+        ends = (
+            (a, b, next(n for n in range(1, 9) if a[:n] != b[:n]))
+            for a, b in plan.edges
+            if a
+        )
         sorter = TopologicalSorter[Any]()
         for a, b, depth in ends:
             sorter.add(b[:depth], a[:depth])
@@ -97,19 +136,35 @@ def test_each_job_is_in_one_box_and_all_are_counted(random: Any, keep_jobs: bool
             if keep_jobs and len(shown) == 1 and placing.frame_depth == math.inf:
                 assert plan.titles[box] == name_of(jobs[shown[0]].span.label)
             if isinstance(box[-1], tuple) and not box[-1][1]:
-                assert not any(set(shown) & set(jobs[key].span.required) for key in shown)
+                assert not any(
+                    set(shown) & set(jobs[key].span.required) for key in shown
+                )
 
 
-def test_what_a_picture_shows_adds_up_to_the_counts_of_its_run(virtual: Virtual) -> None:
+def test_what_a_picture_shows_adds_up_to_the_counts_of_its_run(
+    virtual: Virtual,
+) -> None:
     """The shares of a box are its jobs by state; its own state is the worst; how many have settled stands in it."""
     jobs = [Job(nap, number % 5, label=f"nap {number}") for number in range(400)]
-    group = Scheduler(jobs, Job(fail, 1, critical=False, label="fail 1"), label="many", jobs_window=100)
+    group = Scheduler(
+        jobs,
+        Job(fail, 1, critical=False, label="fail 1"),
+        label="many",
+        jobs_window=100,
+    )
     run = WatchedRun()
-    pictures = pictures_of(virtual, Scheduler(group, Job(nap, 4, label="last", required=group)), run)
-    states = {text: shown for _, text, _, *shown in pictures[-1].draw(1).states(run).values()}
+    pictures = pictures_of(
+        virtual, Scheduler(group, Job(nap, 4, label="last", required=group)), run
+    )
+    states = {
+        text: shown for _, text, _, *shown in pictures[-1].draw(1).states(run).values()
+    }
     assert states["fail 1: 1 failed"] == ["1 of 1", [["failed", 1]]]
     assert states["nap *: 400 succeeded"] == ["400 of 400", [["succeeded", 400]]]
-    assert states["many: 400 succeeded, 1 failed"] == ["401 of 401", [["succeeded", 400], ["failed", 1]]]
+    assert states["many: 400 succeeded, 1 failed"] == [
+        "401 of 401",
+        [["succeeded", 400], ["failed", 1]],
+    ]
     styles = {text: style for style, text, *_ in pictures[-1].states(run).values()}
     assert styles["many: 400 succeeded, 1 failed"] == "many failed"
     assert styles["last: 1 running"] == "many running"
@@ -117,30 +172,48 @@ def test_what_a_picture_shows_adds_up_to_the_counts_of_its_run(virtual: Virtual)
 
 # ---- the form with the most details that can be read
 def few() -> list[Any]:
-    return [Job(nap, 2, label="load"), Scheduler(Job(nap, 2, label="a"), Job(nap, 2, label="b"), label="group")]
+    return [
+        Job(nap, 2, label="load"),
+        Scheduler(Job(nap, 2, label="a"), Job(nap, 2, label="b"), label="group"),
+    ]
 
 
 def stages() -> list[Any]:
-    return [Scheduler([Job(nap, 2, label=f"{name} {n}") for n in range(200)], label=name) for name in ("get", "put")]
+    return [
+        Scheduler([Job(nap, 2, label=f"{name} {n}") for n in range(200)], label=name)
+        for name in ("get", "put")
+    ]
 
 
 def nodes() -> list[Any]:
-    return [Scheduler([Job(nap, 2, label=step) for step in "abc"], label=f"node {n}") for n in range(120)]
+    return [
+        Scheduler([Job(nap, 2, label=step) for step in "abc"], label=f"node {n}")
+        for n in range(120)
+    ]
 
 
 def hosts() -> list[Any]:
     """Return groups of different names, more than can have labels."""
     steps = [f"step {'x' * n}" for n in range(9)]
-    return [Scheduler([Job(nap, 2, label=step) for step in steps], label="h" * n) for n in range(1, 80)]
+    return [
+        Scheduler([Job(nap, 2, label=step) for step in steps], label="h" * n)
+        for n in range(1, 80)
+    ]
 
 
 def shops() -> list[Any]:
     """Return 300 jobs in groups of groups: the jobs are too many for boxes, and the inner groups are not."""
 
     def shop(number: int) -> Scheduler:
-        return Scheduler([Job(nap, 2, label=f"{step} it") for step in "abcdefghijklmno"], label=f"shop {number}")
+        return Scheduler(
+            [Job(nap, 2, label=f"{step} it") for step in "abcdefghijklmno"],
+            label=f"shop {number}",
+        )
 
-    return [Scheduler([shop(number) for number in range(4)], label=city) for city in ("Oslo", "Bergen", "Tromsø")]
+    return [
+        Scheduler([shop(number) for number in range(4)], label=city)
+        for city in ("Oslo", "Bergen", "Tromsø")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +236,9 @@ def shops() -> list[Any]:
         (hosts, FOLDED, {"h" * n for n in range(1, 80)}),
     ],
 )
-def test_most_detailed_readable_form_is_drawn(virtual: Virtual, scenario: Any, note: str, expected: set[str]) -> None:
+def test_most_detailed_readable_form_is_drawn(
+    virtual: Virtual, scenario: Any, note: str, expected: set[str]
+) -> None:
     """Groups are frames; of many jobs, those that differ in numbers only are one box; so are groups."""
     picture = pictures_of(virtual, Scheduler(scenario()))[0].draw(1)
     assert picture.note == note
@@ -174,7 +249,9 @@ def test_hundreds_of_jobs_are_squares_with_few_lines(virtual: Virtual) -> None:
     """Boxes with the same requirements stand in a grid, whose outer rows alone have the lines of all."""
     first = Job(nap, 9, label="first")
     many = [Job(nap, 9, label=f"job {number}", required=first) for number in range(200)]
-    picture = pictures_of(virtual, Scheduler(first, many, Job(nap, label="last", required=many)))[0].draw(1)
+    picture = pictures_of(
+        virtual, Scheduler(first, many, Job(nap, label="last", required=many))
+    )[0].draw(1)
     assert picture.svg.count('class="node"') == 203
     assert text_of(picture.svg) == []
     assert 15 < picture.svg.count('class="edge"') < 60
@@ -194,7 +271,13 @@ def growing() -> Scheduler:
         for number in range(20):
             page = pages.add(Job(nap, 1, label=f"page {number}"))
             pages.add(Job(nap, 1, label=f"parse {number}", required=page))
-            scheduler.add(Scheduler(Job(nap, 1, label="fetch"), Job(nap, 2, label="store"), label=f"site {number}"))
+            scheduler.add(
+                Scheduler(
+                    Job(nap, 1, label="fetch"),
+                    Job(nap, 2, label="store"),
+                    label=f"site {number}",
+                )
+            )
             await anyio.sleep(0.5)
 
     pages = Scheduler(Job(feed, label="feed"), label="pages", keep_jobs=False)
@@ -202,26 +285,38 @@ def growing() -> Scheduler:
     return scheduler
 
 
-def test_the_graph_of_a_run_that_grows_has_its_families_and_groups(virtual: Virtual) -> None:
+def test_the_graph_of_a_run_that_grows_has_its_families_and_groups(
+    virtual: Virtual,
+) -> None:
     """They change seldom: it is not laid out again when there are more jobs, or more groups of a family."""
     run = WatchedRun()
     pictures = pictures_of(virtual, growing(), run)
     pictures[4].draw(1)
     pages = {"pages/", "pages/feed", "pages/page *", "pages/parse *"}
-    assert set(titles(pictures[4])) == pages | {"site */", "site */fetch", "site */store", "who asks"}
+    assert set(titles(pictures[4])) == pages | {
+        "site */",
+        "site */fetch",
+        "site */store",
+        "who asks",
+    }
     for picture in pictures[5:]:
         assert picture.take_layout(pictures[4])
         assert picture.svg == pictures[4].svg
     plan = pictures[-1].plan
-    assert {(plan.titles[tail], plan.titles[head]) for tail, head in plan.edges} == {("page *", "parse *")}
-    assert {plan.titles[place]: len(keys) for place, keys in plan.jobs.items()}["site *"] > 20
+    assert {(plan.titles[tail], plan.titles[head]) for tail, head in plan.edges} == {
+        ("page *", "parse *")
+    }
+    assert {plan.titles[place]: len(keys) for place, keys in plan.jobs.items()}[
+        "site *"
+    ] > 20
     assert pictures[-1].states(run).keys() == pictures[4].states(run).keys()
     assert all(f'id="{name}"' in pictures[4].svg for name in pictures[-1].states(run))
 
 
 def test_another_structure_is_laid_out_again(virtual: Virtual) -> None:
     scheduler = Scheduler(
-        Job(later, 2, lambda: scheduler.add(Job(nap, 3, label="late")), label="adds"), Job(nap, 5, label="early")
+        Job(later, 2, lambda: scheduler.add(Job(nap, 3, label="late")), label="adds"),
+        Job(nap, 5, label="early"),
     )
     pictures = pictures_of(virtual, scheduler)
     assert not pictures[-1].take_layout(pictures[0])
@@ -229,13 +324,18 @@ def test_another_structure_is_laid_out_again(virtual: Virtual) -> None:
 
 
 def test_no_two_layouts_have_the_same_names(virtual: Virtual) -> None:
-    pictures = [pictures_of(virtual, Scheduler(few()), run := WatchedRun())[0].draw(number) for number in (1, 2)]
+    pictures = [
+        pictures_of(virtual, Scheduler(few()), run := WatchedRun())[0].draw(number)
+        for number in (1, 2)
+    ]
     first, second = (picture.states(run).keys() for picture in pictures)
     assert len(first) == len(second) == 5
     assert not first & second
 
 
-def test_the_graph_of_another_run_has_no_jobs_until_it_is_laid_out(virtual: Virtual) -> None:
+def test_the_graph_of_another_run_has_no_jobs_until_it_is_laid_out(
+    virtual: Virtual,
+) -> None:
     picture = pictures_of(virtual, Scheduler(few()))[0].draw(1)
     assert picture.states(WatchedRun()).keys() == set(picture.names.values())
 
@@ -244,7 +344,11 @@ def test_the_graph_of_another_run_has_no_jobs_until_it_is_laid_out(virtual: Virt
 def test_hostile_labels_are_text(virtual: Virtual, is_large: bool) -> None:
     """A picture has no element and no attribute that a label has made, and shows each label literally."""
     count = 40 if is_large else 1  # then there are families
-    jobs = [Job(nap, 9, label=f"{label} {n}" if is_large else label) for label in NASTY for n in range(count)]
+    jobs = [
+        Job(nap, 9, label=f"{label} {n}" if is_large else label)
+        for label in NASTY
+        for n in range(count)
+    ]
     group = Scheduler([Job(nap, 9, label=label) for label in NASTY], label='"} evil {"')
     picture = pictures_of(virtual, Scheduler(jobs, group))[0].draw(1)
     assert picture.svg.count('class="node"') == 2 * len(NASTY) + 1
@@ -254,22 +358,35 @@ def test_hostile_labels_are_text(virtual: Virtual, is_large: bool) -> None:
     assert "\u202e" not in picture.svg
 
 
-def test_without_graphviz_a_line_says_how_to_get_it(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_graphviz_a_line_says_how_to_get_it(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    picture = pictures_of(virtual, Scheduler(Job(nap, 2, label="a"), Job(nap, 3, label="b")))[0].draw(1)
+    picture = pictures_of(
+        virtual, Scheduler(Job(nap, 2, label="a"), Job(nap, 3, label="b"))
+    )[0].draw(1)
     assert (picture.svg, picture.note) == ("", MISSING)
 
 
-def test_jobs_of_a_family_that_wait_for_each_other_have_boxes_of_their_own(virtual: Virtual) -> None:
+def test_jobs_of_a_family_that_wait_for_each_other_have_boxes_of_their_own(
+    virtual: Virtual,
+) -> None:
     """Steps that come twice fold on each level alone: the picture led from "export *" back to "extract *". A job that
     is the only one of its family keeps its name: it was "step *: approve"."""
     jobs, after = list[Job[Any]](), list[Job[Any]]()
     for turn in (1, 2):
         for step in ("extract", "load", "export"):
-            after = [Job(nap, 1, label=f"{step} {turn}{n}", required=after[n : n + 1]) for n in range(50)]
+            after = [
+                Job(nap, 1, label=f"{step} {turn}{n}", required=after[n : n + 1])
+                for n in range(50)
+            ]
             jobs += after
-    picture = pictures_of(virtual, Scheduler(jobs, Job(nap, 1, label="step 7: approve", required=after)))[-1].draw(1)
+    picture = pictures_of(
+        virtual, Scheduler(jobs, Job(nap, 1, label="step 7: approve", required=after))
+    )[-1].draw(1)
     folded = ["extract *", "load *", "export *"]
     assert titles(picture) == [*folded, *folded, "step 7: approve", "who asks"]
-    assert [len(picture.plan.jobs[place]) for place in picture.plan.titles] == [50] * 6 + [1, 1]
+    assert [len(picture.plan.jobs[place]) for place in picture.plan.titles] == [
+        50
+    ] * 6 + [1, 1]
     assert len(picture.plan.edges) == 6

@@ -40,35 +40,58 @@ class Page:
             self.look()
             shown = console(self.run, "", has_ended=False)
             tally = Tally.for_scheduler(self._scheduler)
-            assert sum(count for _, _, count, _ in shown["counts"]) == shown["count"] == tally.job_count
+            assert (
+                sum(count for _, _, count, _ in shown["counts"])
+                == shown["count"]
+                == tally.job_count
+            )
             assert shown["settled"] == tally.settled_count
-            ready = sum(job.state is JobState.SCHEDULED for job in self._scheduler.iterate_jobs())
-            assert sum(count for _, _, count, *_ in shown["waiting"]) + shown["unexplained"] == ready
+            ready = sum(
+                job.state is JobState.SCHEDULED
+                for job in self._scheduler.iterate_jobs()
+            )
+            assert (
+                sum(count for _, _, count, *_ in shown["waiting"])
+                + shown["unexplained"]
+                == ready
+            )
             await anyio.sleep(1)
 
     def look(self) -> None:
-        self.run.update(json.loads(json.dumps({"may_steer": False, **self._watch.answer()})))
+        self.run.update(
+            json.loads(json.dumps({"may_steer": False, **self._watch.answer()}))
+        )
 
 
 def without_date(record: TraceRecord) -> TraceRecord:
-    return dataclasses.replace(record, wall_offset=0.0)  # virtual time goes faster than that of the day
+    return dataclasses.replace(
+        record, wall_offset=0.0
+    )  # virtual time goes faster than that of the day
 
 
 def differences(report: str, other: str) -> list[str]:
-    lines = difflib.unified_diff(report.splitlines(), other.splitlines(), n=0, lineterm="")
+    lines = difflib.unified_diff(
+        report.splitlines(), other.splitlines(), n=0, lineterm=""
+    )
     return [line[:2000] for line in lines][2:]
 
 
 @pytest.mark.sampled
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_report_saved_from_a_page_is_that_of_the_run(virtual: Virtual, tmp_path: Path, kind: str) -> None:
+def test_a_report_saved_from_a_page_is_that_of_the_run(
+    virtual: Virtual, tmp_path: Path, kind: str
+) -> None:
     """If jobs may be missing, it says so, and has neither shares of the time nor families, waits and timeline. The page
     of a batch once said that half of the slots were empty because nothing was ready: they were busy."""
     scheduler, trace = KINDS[kind](), Trace()
     page = Page(scheduler)
     scheduler.add(Job(page.ask, forever=True, label="who asks"))
     virtual(lambda: scheduler.co_run(instruments=[trace]))
-    assert not [job for job in scheduler.iterate_jobs() if isinstance(job.raised_exception(), AssertionError)]
+    assert not [
+        job
+        for job in scheduler.iterate_jobs()
+        if isinstance(job.raised_exception(), AssertionError)
+    ]
     page.look()
     lacks = page.run.lacks(*page.run.counted()[:2])
     saved = report_html(without_date(page.run.record()), tmp_path, lacks=lacks)
@@ -78,21 +101,36 @@ def test_a_report_saved_from_a_page_is_that_of_the_run(virtual: Virtual, tmp_pat
     else:
         assert "drops jobs" in lacks
         assert lacks in saved
-        assert not re.search('% (working|empty)|Families of jobs|class="bar|waited [0-9]', saved.partition("<main>")[2])
+        assert not re.search(
+            '% (working|empty)|Families of jobs|class="bar|waited [0-9]',
+            saved.partition("<main>")[2],
+        )
         assert console(page.run, "", has_ended=True)["lacks"] == lacks
 
 
 def test_a_report_of_commands_is_that_of_the_run(backend: Any, tmp_path: Path) -> None:
     """Outputs, exit codes and processor times of commands, too."""
     commands = [
-        CommandJob(f"echo {n}; exit {n % 2}", shell=True, stdout=subprocess.PIPE, label=f"c{n}", critical=False)
+        CommandJob(
+            f"echo {n}; exit {n % 2}",
+            shell=True,
+            stdout=subprocess.PIPE,
+            label=f"c{n}",
+            critical=False,
+        )
         for n in range(4)
     ]
-    scheduler, trace, watched = Scheduler(commands, label="night"), Trace(), WatchedRun()
+    scheduler, trace, watched = (
+        Scheduler(commands, label="night"),
+        Trace(),
+        WatchedRun(),
+    )
 
     async def watch() -> None:
         watches.append(Watch(runs_in_progress()[0]))
-        watched.update(json.loads(json.dumps({"may_steer": False, **watches[0].answer()})))
+        watched.update(
+            json.loads(json.dumps({"may_steer": False, **watches[0].answer()}))
+        )
 
     watches: list[Watch] = []
     scheduler.add(Job(watch, label="watch"))
@@ -102,13 +140,23 @@ def test_a_report_of_commands_is_that_of_the_run(backend: Any, tmp_path: Path) -
     assert differences(whole, report_html(watched.record(), tmp_path)) == []
 
 
-def test_statistics_are_in_reports_and_pages(virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_statistics_are_in_reports_and_pages(
+    virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The example in CONTRIBUTING.md works as it stands there: one function, in one file."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("**A statistic of a run**")[2]
+    text = (
+        (ROOT / "CONTRIBUTING.md")
+        .read_text(encoding="utf-8")
+        .partition("**A statistic of a run**")[2]
+    )
     names = dict(vars(_report))
     exec(text.partition("```python\n")[2].partition("```")[0], names)
     facts = _report.run_facts
-    monkeypatch.setattr(_report, "run_facts", lambda record: [*facts(record), names["slowest_job"](record)])
+    monkeypatch.setattr(
+        _report,
+        "run_facts",
+        lambda record: [*facts(record), names["slowest_job"](record)],
+    )
     scheduler, trace = plain(), Trace()
     page = Page(scheduler)
     scheduler.add(Job(page.ask, forever=True, label="who asks"))
@@ -119,23 +167,46 @@ def test_statistics_are_in_reports_and_pages(virtual: Virtual, tmp_path: Path, m
         assert re.search("job 11, 1[.]6", html)
 
 
-def test_what_waits_behind_a_long_line_of_another_scheduler_is_shown(virtual: Virtual) -> None:
+def test_what_waits_behind_a_long_line_of_another_scheduler_is_shown(
+    virtual: Virtual,
+) -> None:
     """A page explains a limited number of waits, once only those of the first scheduler that has so many."""
     told: list[Any] = []
 
     def group(label: str, count: int, **options: Any) -> Scheduler:
-        return Scheduler([Job(anyio.sleep, 60, label=f"{label} {n}", **options) for n in range(count)], label=label)
+        return Scheduler(
+            [
+                Job(anyio.sleep, 60, label=f"{label} {n}", **options)
+                for n in range(count)
+            ],
+            label=label,
+        )
 
     async def ask() -> None:
         await anyio.sleep(1)
         run = WatchedRun()
-        run.update(json.loads(json.dumps({"may_steer": False, **Watch(runs_in_progress()[0]).answer()})))
+        run.update(
+            json.loads(
+                json.dumps(
+                    {"may_steer": False, **Watch(runs_in_progress()[0]).answer()}
+                )
+            )
+        )
         told.append(console(run, "", has_ended=False))
 
-    mirror, build = group("mirror", 250, needs={"line": 1}), group("build", 300, needs={"licence": 1})
-    virtual(Scheduler(mirror, build, Job(ask), pool=Pool(line=1, licence=1), timeout=2).co_run)
+    mirror, build = (
+        group("mirror", 250, needs={"line": 1}),
+        group("build", 300, needs={"licence": 1}),
+    )
+    virtual(
+        Scheduler(
+            mirror, build, Job(ask), pool=Pool(line=1, licence=1), timeout=2
+        ).co_run
+    )
     (shown,) = told
-    assert [(count, text.partition(":")[0]) for _, _, count, _, text, *_ in shown["waiting"]] == [
+    assert [
+        (count, text.partition(":")[0]) for _, _, count, _, text, *_ in shown["waiting"]
+    ] == [
         (100, "wait for line"),
         (100, "wait for licence"),
     ]
@@ -145,7 +216,9 @@ def test_what_waits_behind_a_long_line_of_another_scheduler_is_shown(virtual: Vi
 LOOKS = [number / 2 + 0.0625 for number in range(14)]
 
 
-def test_after_any_two_looks_the_ends_on_a_page_are_those_of_the_jobs(virtual: Virtual) -> None:
+def test_after_any_two_looks_the_ends_on_a_page_are_those_of_the_jobs(
+    virtual: Virtual,
+) -> None:
     """Between two looks a job may fail again, begin or succeed, and a group, too: each page has what is so now.
 
     The third look, after the run, found a job as FAILED that had been tried again since the second."""
@@ -162,8 +235,17 @@ def test_after_any_two_looks_the_ends_on_a_page_are_those_of_the_jobs(virtual: V
 
     def look(run: WatchedRun, watch: Watch) -> None:
         run.update(json.loads(json.dumps({"may_steer": False, **watch.answer()})))
-        shown = {facts.span.path: (facts.span.state, facts.span.finished_at) for _, facts in run.jobs.values()}
-        found.append({job.path for job in jobs_at_any_depth if shown[job.path] != (job.state, job.finished_at)})
+        shown = {
+            facts.span.path: (facts.span.state, facts.span.finished_at)
+            for _, facts in run.jobs.values()
+        }
+        found.append(
+            {
+                job.path
+                for job in jobs_at_any_depth
+                if shown[job.path] != (job.state, job.finished_at)
+            }
+        )
 
     async def watch(first: int) -> None:
         await anyio.sleep(LOOKS[first])
@@ -176,8 +258,15 @@ def test_after_any_two_looks_the_ends_on_a_page_are_those_of_the_jobs(virtual: V
             look(*page)
 
     found, all_pages = list[set[str]](), list[tuple[WatchedRun, Watch]]()
-    group = Scheduler(Job(flaky, label="in"), Job(nap, 2, label="beside"), label="group")
-    jobs = [Job(flaky, label="flaky"), group, Job(nap, required=group, label="after"), Job(try_again, label="again")]
+    group = Scheduler(
+        Job(flaky, label="in"), Job(nap, 2, label="beside"), label="group"
+    )
+    jobs = [
+        Job(flaky, label="flaky"),
+        group,
+        Job(nap, required=group, label="after"),
+        Job(try_again, label="again"),
+    ]
     watchers = [Job(watch, number, forever=True) for number in range(len(LOOKS) - 1)]
     scheduler = Scheduler(jobs, watchers, log=False)
     jobs_at_any_depth = [*scheduler.iterate_jobs()]
@@ -188,7 +277,9 @@ def test_after_any_two_looks_the_ends_on_a_page_are_those_of_the_jobs(virtual: V
     assert [paths for paths in found if paths] == []
 
 
-def test_a_page_that_has_seen_a_job_cancelled_sees_that_it_waits_again(virtual: Virtual) -> None:
+def test_a_page_that_has_seen_a_job_cancelled_sees_that_it_waits_again(
+    virtual: Virtual,
+) -> None:
     """What follows a success that is taken back is put back as it has ended, later than the word is logged."""
     run, watches, found = WatchedRun(), list[Watch](), list[set[str]]()
 
@@ -197,13 +288,21 @@ def test_a_page_that_has_seen_a_job_cancelled_sees_that_it_waits_again(virtual: 
             watches.append(Watch(runs_in_progress()[0]))
 
         def job_settled(self, scheduler: Any, job: Any) -> None:
-            run.update(json.loads(json.dumps({"may_steer": False, **watches[0].answer()})))
-            shown = {facts.span.path: facts.span.state for _, facts in run.jobs.values()}
-            found.append({each.path for each in scheduler if shown[each.path] is not each.state})
+            run.update(
+                json.loads(json.dumps({"may_steer": False, **watches[0].answer()}))
+            )
+            shown = {
+                facts.span.path: facts.span.state for _, facts in run.jobs.values()
+            }
+            found.append(
+                {each.path for each in scheduler if shown[each.path] is not each.state}
+            )
 
     collect = Job(nap, 1, label="collect")
     upload = Job(nap, 9, label="upload", required=collect)
     scheduler = Scheduler(collect, upload, instruments=[Eager()])
-    scheduler.add(Job(later, 3, lambda: try_again([collect], cancels=True), label="mend"))
+    scheduler.add(
+        Job(later, 3, lambda: try_again([collect], cancels=True), label="mend")
+    )
     virtual(scheduler.co_run)
     assert (upload.attempts, found) == (2, [set()] * 5)

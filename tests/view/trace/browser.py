@@ -14,7 +14,12 @@ from selenium.webdriver.remote.webelement import WebElement
 
 SHELL = "/usr/lib/chromium/chromium-headless-shell"
 """The program itself: the driver would stop only the script that starts it, and leave the browser running."""
-SWITCHES = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars")
+SWITCHES = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+)
 
 
 class Browser:
@@ -23,20 +28,35 @@ class Browser:
         self.loads = itertools.count()
 
     def open(
-        self, path: Path, fragment: str = "", *, width: int = 1400, height: int = 1000, dark: bool = False
+        self,
+        path: Path,
+        fragment: str = "",
+        *,
+        width: int = 1400,
+        height: int = 1000,
+        dark: bool = False,
     ) -> None:
         self.shape(width, height, dark=dark)
-        self.driver.get(f"{path.as_uri()}?{next(self.loads)}{fragment}")  # a new address, so that it is loaded anew
+        self.driver.get(
+            f"{path.as_uri()}?{next(self.loads)}{fragment}"
+        )  # a new address, so that it is loaded anew
         self.next_frame()  # the table renders its rows again once the page has its height
 
     def shape(self, width: int, height: int = 1000, *, dark: bool) -> None:
         """Give the window a size and a colour scheme."""
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        metrics = {
+            "width": width,
+            "height": height,
+            "deviceScaleFactor": 1,
+            "mobile": False,
+        }
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         # Animated scrolling would move elements before a click.
         still = {"name": "prefers-reduced-motion", "value": "reduce"}
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme, still]})
+        self.driver.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia", {"features": [scheme, still]}
+        )
 
     def all(self, css: str) -> list[WebElement]:
         return self.driver.find_elements(By.CSS_SELECTOR, css)

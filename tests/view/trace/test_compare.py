@@ -15,7 +15,11 @@ from .scenarios import everything
 
 def traced(path: Path, *jobs: Any, **options: Any) -> Path:
     trace = Trace()
-    run_virtual(lambda: Scheduler(*jobs, **{"label": "training", **options}).co_run(instruments=[trace]))
+    run_virtual(
+        lambda: Scheduler(*jobs, **{"label": "training", **options}).co_run(
+            instruments=[trace]
+        )
+    )
     save(trace, path)
     return path
 
@@ -24,11 +28,19 @@ def run_times(path: Path) -> _compare.RunTimes:
     return _compare.run_times(_trace_file.read_record(path))
 
 
-def training(path: Path, seconds: float = 6, *, flaky: float = 9, report: bool = False) -> Path:
+def training(
+    path: Path, seconds: float = 6, *, flaky: float = 9, report: bool = False
+) -> Path:
     """Write the trace of three trainings on one GPU, of a job beside them, and of those before and after."""
     first = Job(nap, 1, label="download")
     models: list[Job[Any]] = [
-        Job(nap, seconds if number == 1 else 2, label=f"model {number}", required=first, needs={"gpu": 1})
+        Job(
+            nap,
+            seconds if number == 1 else 2,
+            label=f"model {number}",
+            required=first,
+            needs={"gpu": 1},
+        )
         for number in range(3)
     ]
     beside = Job(nap, flaky, label="flaky", required=first)
@@ -49,7 +61,12 @@ def test_a_job_that_ran_several_times_counts_with_the_sum(tmp_path: Path) -> Non
 
     long = Job(nap, 2, label="long")
     inner = Scheduler(
-        Job(nap, 1, label="first"), Job(member, 3, label="member"), label="group", jobs_window=1, retry=1, critical=True
+        Job(nap, 1, label="first"),
+        Job(member, 3, label="member"),
+        label="group",
+        jobs_window=1,
+        retry=1,
+        critical=True,
     )
     times = run_times(traced(tmp_path / "run.json", long, inner))
     assert calls == [3, 3]
@@ -59,7 +76,10 @@ def test_a_job_that_ran_several_times_counts_with_the_sum(tmp_path: Path) -> Non
 
 def test_compare_lists_what_made_the_run_longer(tmp_path: Path) -> None:
     """`trioflow compare` lists longer and new jobs along the critical paths, but no unchanged or other jobs."""
-    before, after = training(tmp_path / "a.json"), training(tmp_path / "b.json", 7.5, flaky=2, report=True)
+    before, after = (
+        training(tmp_path / "a.json"),
+        training(tmp_path / "b.json", 7.5, flaky=2, report=True),
+    )
     done = trioflow("compare", before, after)
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
@@ -70,7 +90,10 @@ def test_compare_lists_what_made_the_run_longer(tmp_path: Path) -> None:
     back = trioflow("compare", after, before).stdout
     assert "model 1: shorter" in back
     assert "report: gone" in back
-    assert trioflow("compare", before, before).stdout == "training: 11.5 s, before 11.5 s: as long as before\n"
+    assert (
+        trioflow("compare", before, before).stdout
+        == "training: 11.5 s, before 11.5 s: as long as before\n"
+    )
 
 
 def test_restored_jobs_are_neither_gone_nor_new(tmp_path: Path) -> None:
@@ -93,7 +116,10 @@ def test_restored_jobs_are_neither_gone_nor_new(tmp_path: Path) -> None:
     back = trioflow("compare", *reversed(files)).stdout
     assert "first: run again; it was restored from the journal before" in back
     for text in (shown, back):
-        assert "2 jobs ran in one of them, and not in the other, which had a journal" in text.splitlines()[0]
+        assert (
+            "2 jobs ran in one of them, and not in the other, which had a journal"
+            in text.splitlines()[0]
+        )
         assert "%" not in text.splitlines()[0]
 
 
@@ -104,9 +130,15 @@ def test_changes_add_up_to_the_difference_between_two_runs(tmp_path: Path) -> No
         jobs = [Job(nap, numbers.randint(0, 9), label=f"job {n}") for n in range(12)]
         for n, job in enumerate(jobs):
             job.requires(numbers.sample(jobs[:n], min(n, numbers.randint(0, 2))))
-        nested = Scheduler(*(Job(nap, n, label=f"inner {n}") for n in range(1 + place)), label="inner", jobs_window=2)
+        nested = Scheduler(
+            *(Job(nap, n, label=f"inner {n}") for n in range(1 + place)),
+            label="inner",
+            jobs_window=2,
+        )
         jobs[-1].requires(nested)
-        files.append(traced(tmp_path / f"{place}.json", *jobs, nested, jobs_window=1 + place))
+        files.append(
+            traced(tmp_path / f"{place}.json", *jobs, nested, jobs_window=1 + place)
+        )
     runs = [run_times(file) for file in files]
     for run in runs:
         assert sum(run.critical_path_seconds.values()) == pytest.approx(run.seconds)
@@ -114,10 +146,14 @@ def test_changes_add_up_to_the_difference_between_two_runs(tmp_path: Path) -> No
         for after in runs:
             compared = _compare.compare(before, after)
             parts = sum(change.added_seconds for change in compared.changes)
-            assert parts == pytest.approx(compared.added_seconds, abs=0.001 * max(before.seconds, after.seconds))
+            assert parts == pytest.approx(
+                compared.added_seconds, abs=0.001 * max(before.seconds, after.seconds)
+            )
 
 
-def test_compare_marks_jobs_that_joined_or_left_the_critical_path(tmp_path: Path) -> None:
+def test_compare_marks_jobs_that_joined_or_left_the_critical_path(
+    tmp_path: Path,
+) -> None:
     before = training(tmp_path / "a.json", 2, flaky=3)
     after = training(tmp_path / "b.json", 2, flaky=9)
     shown = trioflow("compare", before, after).stdout
@@ -125,12 +161,16 @@ def test_compare_marks_jobs_that_joined_or_left_the_critical_path(tmp_path: Path
     assert "model 0: off the critical path" in shown
 
 
-def test_a_job_that_left_the_critical_path_is_marked_if_it_takes_longer(tmp_path: Path) -> None:
+def test_a_job_that_left_the_critical_path_is_marked_if_it_takes_longer(
+    tmp_path: Path,
+) -> None:
     runs: list[Any] = []
     for seconds, beside in ((3, 1), (4, 9)):
         jobs = [Job(nap, seconds, label="a"), Job(nap, beside, label="b" * 99)]
         runs.append(run_times(traced(tmp_path / "x.json", *jobs)))
-    gone, new = sorted(_compare.compare(*runs).changes, key=lambda change: change.added_seconds)
+    gone, new = sorted(
+        _compare.compare(*runs).changes, key=lambda change: change.added_seconds
+    )
     assert gone.text == "a: off the critical path, though it takes longer"
     assert new.text == f"{'b' * 30}…{'b' * 29}: longer, and new on the critical path"
 
@@ -140,10 +180,20 @@ def test_a_wait_is_told_by_the_run_in_which_it_was_longer(tmp_path: Path) -> Non
     runs: list[Any] = []
     for name, seconds in (("slow", 9), ("fast", 2)):
         jobs = [Job(nap, 1, label=label, needs={name: 1}) for label in "ab"]
-        runs.append(run_times(traced(tmp_path / "x.json", *jobs, pool=Pool(**{name: Rate(requests=1, per=seconds)}))))
+        runs.append(
+            run_times(
+                traced(
+                    tmp_path / "x.json",
+                    *jobs,
+                    pool=Pool(**{name: Rate(requests=1, per=seconds)}),
+                )
+            )
+        )
     for pair, direction in ((runs, "less"), (runs[::-1], "longer")):
         texts = [change.text for change in _compare.compare(*pair).changes]
-        assert any(text.startswith(f"b: waited {direction} for rate of slow") for text in texts), texts
+        assert any(
+            text.startswith(f"b: waited {direction} for rate of slow") for text in texts
+        ), texts
 
 
 def test_small_changes_are_summed_up_in_one_line(tmp_path: Path) -> None:
@@ -151,31 +201,63 @@ def test_small_changes_are_summed_up_in_one_line(tmp_path: Path) -> None:
     runs: list[Any] = []
     for large, small in ((100, 0.1), (110, 0.11)):
         jobs = [Job(nap, small, label=f"job {n}") for n in range(3)]
-        runs.append(run_times(traced(tmp_path / "x.json", Job(nap, large, label="large"), *jobs, jobs_window=1)))
+        runs.append(
+            run_times(
+                traced(
+                    tmp_path / "x.json",
+                    Job(nap, large, label="large"),
+                    *jobs,
+                    jobs_window=1,
+                )
+            )
+        )
     compared = _compare.compare(*runs)
     assert "smaller changes" in compared.changes[-1].text
-    assert (compared.changes[-1].seconds_before, compared.changes[-1].seconds_after) == (
+    assert (
+        compared.changes[-1].seconds_before,
+        compared.changes[-1].seconds_after,
+    ) == (
         pytest.approx(0.3),
         pytest.approx(0.33),
     )
-    assert sum(change.added_seconds for change in compared.changes) == pytest.approx(compared.added_seconds)
+    assert sum(change.added_seconds for change in compared.changes) == pytest.approx(
+        compared.added_seconds
+    )
 
 
 def test_compare_lists_jobs_that_ended_in_another_state(tmp_path: Path) -> None:
     before = traced(tmp_path / "a.json", Job(nap, 3, label="a"))
     after = traced(tmp_path / "b.json", Job(fail, 1, OSError("x"), label="a"))
     told = trioflow("compare", before, after).stdout
-    assert told.splitlines()[1:4] == ["", "Ended in another state:", "  a: succeeded, now failed"]
+    assert told.splitlines()[1:4] == [
+        "",
+        "Ended in another state:",
+        "  a: succeeded, now failed",
+    ]
 
 
 def test_a_hedge_that_started_is_no_change_of_state(tmp_path: Path) -> None:
     def run(name: str, seconds: float) -> Path:
         ask, hedge = Job(nap, seconds, label="ask"), Job(nap, 1, label="hedge")
-        return traced(tmp_path / name, First(ask, hedge, stagger=2, label="call"), Job(nap, 5, label="last"))
+        return traced(
+            tmp_path / name,
+            First(ask, hedge, stagger=2, label="call"),
+            Job(nap, 5, label="last"),
+        )
 
-    assert "another state" not in trioflow("compare", run("a.json", 1), run("b.json", 9)).stdout
-    lost = traced(tmp_path / "c.json", First(Job(fail), Job(fail), label="call"), Job(nap, 5, label="last"))
-    assert "  call: succeeded, now failed" in trioflow("compare", tmp_path / "a.json", lost).stdout.splitlines()
+    assert (
+        "another state"
+        not in trioflow("compare", run("a.json", 1), run("b.json", 9)).stdout
+    )
+    lost = traced(
+        tmp_path / "c.json",
+        First(Job(fail), Job(fail), label="call"),
+        Job(nap, 5, label="last"),
+    )
+    assert (
+        "  call: succeeded, now failed"
+        in trioflow("compare", tmp_path / "a.json", lost).stdout.splitlines()
+    )
 
 
 NOT_TRACES = {
@@ -217,11 +299,20 @@ def test_files_that_are_not_traces_are_rejected(tmp_path: Path, text: str) -> No
     assert "Traceback" not in done.stderr
 
 
-def test_compare_of_unrelated_runs_asks_for_traces_of_the_same_scenario(tmp_path: Path) -> None:
+def test_compare_of_unrelated_runs_asks_for_traces_of_the_same_scenario(
+    tmp_path: Path,
+) -> None:
     one, other = (
         traced(tmp_path / "a.json", Job(nap, 1, label="a")),
         traced(tmp_path / "b.json", Job(nap, 1, label="b")),
     )
     empty = traced(tmp_path / "c.json")
-    assert "are these traces of the same scenario?" in trioflow("compare", one, other).stdout
-    assert trioflow("compare", empty, one).exit_code == trioflow("compare", empty, empty).exit_code == 0
+    assert (
+        "are these traces of the same scenario?"
+        in trioflow("compare", one, other).stdout
+    )
+    assert (
+        trioflow("compare", empty, one).exit_code
+        == trioflow("compare", empty, empty).exit_code
+        == 0
+    )

@@ -48,8 +48,16 @@ def documents(tmp_path: Path) -> Iterator[Any]:
 
 def places(value: Any) -> list[tuple[Any, Any]]:
     """Return each container in a document with the keys or indices of its items."""
-    items = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
-    return [(value, key) for key, _ in items] + [place for _, item in items for place in places(item)]
+    items = list(
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
+    return [(value, key) for key, _ in items] + [
+        place for _, item in items for place in places(item)
+    ]
 
 
 def mutate(record: Any, draw: random.Random) -> None:
@@ -87,7 +95,9 @@ def harm(seeds: range, tmp_path: Path) -> list[str]:
             if record.root_run:
                 _junit.xml_text(record)
             times = _compare.run_times(record)
-            "".join(_compare.comparison_lines(_compare.compare(times, times), Symbols()))
+            "".join(
+                _compare.comparison_lines(_compare.compare(times, times), Symbols())
+            )
         except _trace_file.BadTrace:
             rejected += 1
         except Exception as error:
@@ -97,7 +107,10 @@ def harm(seeds: range, tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.usefixtures("no_dot")
-@pytest.mark.parametrize("files", [50, pytest.param(10_000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])])
+@pytest.mark.parametrize(
+    "files",
+    [50, pytest.param(10_000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])],
+)
 def test_reading_a_mutated_trace_does_no_harm(tmp_path: Path, files: int) -> None:
     """A mutated trace file is rejected, or all that is made of one can be made of it; no cycle is walked for ever."""
     assert harm(range(files), tmp_path) == []
@@ -124,14 +137,19 @@ def put(*path: Any, value: Any) -> Any:
         (put("spans", 0, "required", value=[0]), "jobs require each other in a cycle"),
         (put("spans", 0, "blocked_by", value=0), "jobs require each other in a cycle"),
         (put("spans", 0, "started_at", value=1e308), "the number 1e+308 is too large"),
-        (put("spans", 0, "started_at", value=-1e17), "a time is no date between 1970 and 9892"),
+        (
+            put("spans", 0, "started_at", value=-1e17),
+            "a time is no date between 1970 and 9892",
+        ),
         (put("failures", value={}), "the failures of spans [0] are missing"),
         (put("commands", "0", "files", value=[["stdout", "out"]]), "is not absolute"),
         (put("spans", 0, "label", value=NESTED), "Expected `str`, got `array`"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_file_of_a_wrong_structure_or_number_is_rejected(tmp_path: Path, change: Any, reason: str) -> None:
+def test_a_file_of_a_wrong_structure_or_number_is_rejected(
+    tmp_path: Path, change: Any, reason: str
+) -> None:
     """A cycle of parents was once walked for ever, and a time of 1e308 ended in a traceback."""
     trace = Trace()
     Scheduler(CommandJob(["false"], label="command")).run(instruments=[trace])
@@ -150,10 +168,18 @@ def traced_graph(tmp_path: Path) -> tuple[Path, Any, Any]:
     """Return the path and the document of a trace, and the statements of its graph."""
     trace = Trace()
     first = Job(nap, 0, label="first")
-    run_virtual(functools.partial(Scheduler(first, Job(nap, 0, required=first)).co_run, instruments=[trace]))
+    run_virtual(
+        functools.partial(
+            Scheduler(first, Job(nap, 0, required=first)).co_run, instruments=[trace]
+        )
+    )
     save(trace, tmp_path / "t.json")
     document = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
-    return tmp_path / "t.json", document, document["record"]["stored_graphs"][0]["statements"]
+    return (
+        tmp_path / "t.json",
+        document,
+        document["record"]["stored_graphs"][0]["statements"],
+    )
 
 
 def test_no_text_of_a_graph_is_markup_or_source(tmp_path: Path) -> None:
@@ -161,7 +187,9 @@ def test_no_text_of_a_graph_is_markup_or_source(tmp_path: Path) -> None:
     path, document, statements = traced_graph(tmp_path)
     for statement in statements:
         statement.update(label=MARKUP, remarks=[MARKUP, "<b>"], tooltip=MARKUP)
-    document["record"]["stored_graphs"][0].update(source=f"digraph {{ 1 [fontname={json.dumps(MARKUP)}] }}")
+    document["record"]["stored_graphs"][0].update(
+        source=f"digraph {{ 1 [fontname={json.dumps(MARKUP)}] }}"
+    )
     path.write_text(json.dumps(document), encoding="utf-8")
     page = report_html(_trace_file.read_record(path), tmp_path)
     assert "<meta http-equiv=&quot;refresh" not in page.replace('"', "&quot;")
@@ -175,17 +203,28 @@ def test_no_text_of_a_graph_is_markup_or_source(tmp_path: Path) -> None:
         ("names", ['"']), ("names", []),
     ],
 )  # fmt: skip
-def test_a_graph_says_nothing_but_what_a_drawing_says(tmp_path: Path, name: str, value: Any) -> None:
+def test_a_graph_says_nothing_but_what_a_drawing_says(
+    tmp_path: Path, name: str, value: Any
+) -> None:
     """Attributes that no drawing has, and values that are more than words, make a trace a damaged one."""
     path, document, statements = traced_graph(tmp_path)
     statements[0][name] = value
     path.write_text(json.dumps(document), encoding="utf-8")
-    with pytest.raises(_trace_file.BadTrace, match="a graph has a node that no drawing has"):
+    with pytest.raises(
+        _trace_file.BadTrace, match="a graph has a node that no drawing has"
+    ):
         _trace_file.read_record(path)
 
 
 @pytest.mark.parametrize(
-    "inside", ["<script>1</script>", '<image href="x"/>', '<g onload="x"/>', "<style>*{}</style>", "<b"]
+    "inside",
+    [
+        "<script>1</script>",
+        '<image href="x"/>',
+        '<g onload="x"/>',
+        "<style>*{}</style>",
+        "<b",
+    ],
 )
 def test_a_picture_has_shapes_and_texts_alone(inside: str) -> None:
     """What dot gives is read and written anew, by a list of elements and attributes."""
@@ -199,9 +238,13 @@ def test_a_picture_may_have_lines_under_its_texts() -> None:
     assert 'text-decoration="underline"' in _dot.picture_for_page(text)
 
 
-def test_the_graphs_of_a_page_have_one_limit_of_time_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_graphs_of_a_page_have_one_limit_of_time_and_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Each of a thousand graphs once had two minutes of its own, and thousands of edges in a few bytes."""
     node = Statement("node", ("1",))
     assert draw_graph(GraphDescription((node,) * 5001)).notes == (TOO_MANY_NOTE,)
     monkeypatch.setattr(_report, "MAX_PAGE_SECONDS", 0)
-    assert [notes for _, notes in draw_graphs([GraphDescription((node,))] * 1000)] == [(_report.TOO_LATE_NOTE,)] * 1000
+    assert [notes for _, notes in draw_graphs([GraphDescription((node,))] * 1000)] == [
+        (_report.TOO_LATE_NOTE,)
+    ] * 1000

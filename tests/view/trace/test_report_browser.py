@@ -34,7 +34,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Reports of a complete scenario, of one with hostile labels, and of a large one."""
     home = tmp_path_factory.mktemp("reports")
     write(everything(), home / "everything.html")
-    write(Scheduler(*(Job(fail, 1, OSError(x), label=x) for x in NASTY), label=NASTY[1]), home / "nasty.html")
+    write(
+        Scheduler(*(Job(fail, 1, OSError(x), label=x) for x in NASTY), label=NASTY[1]),
+        home / "nasty.html",
+    )
     jobs = [Job(nap, 1 + place % 7, label=f"job {place}") for place in range(1000)]
     write(Scheduler(*jobs, jobs_window=40), home / "1000.html")
     return home
@@ -48,7 +51,9 @@ def write(scheduler: Scheduler, path: Path) -> None:
 
 def column(browser: Browser, number: int) -> list[str]:
     rows = "[...document.querySelectorAll('tbody tr[data-number]')]"
-    texts = f"{rows}.map(row => row.children[arguments[0]].firstChild?.textContent ?? '')"
+    texts = (
+        f"{rows}.map(row => row.children[arguments[0]].firstChild?.textContent ?? '')"
+    )
     found: list[str] = browser.evaluate(texts, number)
     return found
 
@@ -56,7 +61,9 @@ def column(browser: Browser, number: int) -> list[str]:
 def open_whole(browser: Browser, page: Path) -> None:
     """Open a page with its table high enough for all rows."""
     browser.open(page)
-    browser.driver.execute_script("document.getElementById('table').style.maxHeight = 'none'")
+    browser.driver.execute_script(
+        "document.getElementById('table').style.maxHeight = 'none'"
+    )
     browser.next_frame()
 
 
@@ -73,13 +80,19 @@ def bar(browser: Browser, path: str) -> WebElement:
     return found
 
 
-def test_search_finds_in_path_kind_state_and_exception(browser: Browser, pages: Path) -> None:
+def test_search_finds_in_path_kind_state_and_exception(
+    browser: Browser, pages: Path
+) -> None:
     """The search finds rows in which all words occur, in any order and case, and shows the number of matches."""
     open_whole(browser, pages / "everything.html")
     everyone = browser.first("#shown").text
     type_into_search(browser, "BUILD test")
-    assert set(column(browser, PATH)) == {f"build/tests/test {n}" for n in range(4)} | {"build/tests"}
-    assert browser.first("#shown").text == f"4 of {everyone.partition(',')[0]}"  # a scheduler does not count
+    assert set(column(browser, PATH)) == {f"build/tests/test {n}" for n in range(4)} | {
+        "build/tests"
+    }
+    assert (
+        browser.first("#shown").text == f"4 of {everyone.partition(',')[0]}"
+    )  # a scheduler does not count
     type_into_search(browser, "broken oserror")
     assert column(browser, PATH) == ["fetch 5"]
     type_into_search(browser, "service")
@@ -106,11 +119,19 @@ def test_state_buttons_filter_the_table(browser: Browser, pages: Path) -> None:
 def test_each_column_sorts_both_ways(browser: Browser, pages: Path) -> None:
     """Each column of the table sorts both ways, numbers as numbers; empty cells come last both ways."""
     open_whole(browser, pages / "everything.html")
-    rows = browser.evaluate("JSON.parse(document.getElementById('data').textContent).rows")
-    for place, (number, clicks) in enumerate(zip(SHOWN, browser.evaluate(TWO_CLICKS_AT_EACH_HEAD), strict=True)):
+    rows = browser.evaluate(
+        "JSON.parse(document.getElementById('data').textContent).rows"
+    )
+    for place, (number, clicks) in enumerate(
+        zip(SHOWN, browser.evaluate(TWO_CLICKS_AT_EACH_HEAD), strict=True)
+    ):
         orders = []
-        for direction, (heads, order) in zip(("ascending", "descending"), clicks, strict=True):
-            assert [head for head in enumerate(heads) if head[1]] == [(place, direction)]
+        for direction, (heads, order) in zip(
+            ("ascending", "descending"), clicks, strict=True
+        ):
+            assert [head for head in enumerate(heads) if head[1]] == [
+                (place, direction)
+            ]
             cells = [rows[place][number] for place in order]
             values = [cell[0] if isinstance(cell, list) else cell for cell in cells]
             there = [value not in (None, "") for value in values]
@@ -145,7 +166,9 @@ def test_hovering_over_a_bar_shows_a_tooltip(browser: Browser, pages: Path) -> N
     assert not tip.is_displayed()
 
 
-def test_a_row_marks_its_bar_and_a_bar_shows_its_row(browser: Browser, pages: Path) -> None:
+def test_a_row_marks_its_bar_and_a_bar_shows_its_row(
+    browser: Browser, pages: Path
+) -> None:
     """The mouse on a row marks the job's bar; a click on a bar shows the job's row, even if a search had hidden it."""
     browser.open(pages / "everything.html", height=2000)
     row = browser.all("tbody tr[data-number]")[4]
@@ -159,7 +182,9 @@ def test_a_row_marks_its_bar_and_a_bar_shows_its_row(browser: Browser, pages: Pa
     assert chosen.text.startswith("parse 7")
 
 
-def test_only_the_visible_rows_of_a_thousand_jobs_are_rendered(browser: Browser, pages: Path) -> None:
+def test_only_the_visible_rows_of_a_thousand_jobs_are_rendered(
+    browser: Browser, pages: Path
+) -> None:
     """Of a thousand rows, only the visible ones are rendered, and the others when the user scrolls to them. Text with
     numbers is sorted in natural order, in which "job 2" comes before "job 10"."""
     browser.open(pages / "1000.html")
@@ -169,7 +194,8 @@ def test_only_the_visible_rows_of_a_thousand_jobs_are_rendered(browser: Browser,
     seen = set()
     for part in (0, 0.25, 0.5, 0.75, 1):
         browser.driver.execute_script(
-            "const box = document.getElementById('table'); box.scrollTop = arguments[0] * box.scrollHeight", part
+            "const box = document.getElementById('table'); box.scrollTop = arguments[0] * box.scrollHeight",
+            part,
         )
         browser.next_frame()
         assert browser.evaluate("document.querySelectorAll('tbody tr').length") < 90
@@ -205,9 +231,15 @@ def test_the_report_fits_every_width(browser: Browser, pages: Path) -> None:
         browser.shape(width, dark=dark)
         browser.next_frame()
         assert browser.evaluate("document.documentElement.scrollWidth") <= width
-        ground = channels(browser.evaluate("getComputedStyle(document.body).backgroundColor"))
+        ground = channels(
+            browser.evaluate("getComputedStyle(document.body).backgroundColor")
+        )
         ink = channels(browser.evaluate("getComputedStyle(document.body).color"))
-        axis = channels(browser.evaluate("getComputedStyle(document.querySelector('.timeline .tick')).fill"))
+        axis = channels(
+            browser.evaluate(
+                "getComputedStyle(document.querySelector('.timeline .tick')).fill"
+            )
+        )
         assert (ground < 60) is dark
         assert abs(ground - ink) > 120
         assert abs(ground - axis) > 120
@@ -215,11 +247,15 @@ def test_the_report_fits_every_width(browser: Browser, pages: Path) -> None:
 
 def channels(colour: str) -> float:
     """Return how light a colour is, about, from 0 to 255."""
-    red, green, blue = (float(part) for part in colour.removeprefix("rgb(").rstrip(")").split(",")[:3])
+    red, green, blue = (
+        float(part) for part in colour.removeprefix("rgb(").rstrip(")").split(",")[:3]
+    )
     return (red + green + blue) / 3
 
 
-def test_pictures_wider_than_the_window_have_a_hint(browser: Browser, pages: Path) -> None:
+def test_pictures_wider_than_the_window_have_a_hint(
+    browser: Browser, pages: Path
+) -> None:
     """In a narrow window, a hint shows that the timeline continues sideways; in a wide one the hint is missing."""
     browser.open(pages / "everything.html")
     for width in (390, 1400):
@@ -230,7 +266,9 @@ def test_pictures_wider_than_the_window_have_a_hint(browser: Browser, pages: Pat
         assert hints[1:] == [width == 390, False]  # the table has fewer columns there
 
 
-def test_a_reloaded_page_keeps_its_scroll_position(browser: Browser, pages: Path) -> None:
+def test_a_reloaded_page_keeps_its_scroll_position(
+    browser: Browser, pages: Path
+) -> None:
     """A reloaded report keeps its scroll position: the hidden details at the upper edge must not move the page."""
     browser.open(pages / "everything.html", height=600)
     browser.driver.execute_script("scrollTo(0, 900)")
@@ -244,14 +282,19 @@ def test_the_fragment_of_an_address_opens_a_job(browser: Browser, pages: Path) -
     assert browser.first("tr.chosen").text.startswith("build/tests/test 1")
     browser.driver.execute_script("location.hash = '#job=parse%202'")
     browser.next_frame()
-    assert "waited 8 s for a slot, until parse 0 released it" in browser.first("#detail .waits").text
+    assert (
+        "waited 8 s for a slot, until parse 0 released it"
+        in browser.first("#detail .waits").text
+    )
     browser.first("#detail dd a").click()
     browser.next_frame()
     assert browser.first("#detail h3").text == "fetch 2"
     assert browser.evaluate("location.hash") == "#job=fetch%202"
 
 
-def test_a_click_on_a_box_of_the_graph_shows_its_job(browser: Browser, pages: Path) -> None:
+def test_a_click_on_a_box_of_the_graph_shows_its_job(
+    browser: Browser, pages: Path
+) -> None:
     browser.open(pages / "everything.html")
     for path in ("parse 2", "build"):
         link = browser.first(f"#graph a[href='#job={path.replace(' ', '%20')}'] text")
@@ -259,24 +302,41 @@ def test_a_click_on_a_box_of_the_graph_shows_its_job(browser: Browser, pages: Pa
             link.click()
             browser.next_frame()
             assert browser.first("#detail h3").text == path
-            top = browser.evaluate("document.getElementById('detail').getBoundingClientRect().top")
+            top = browser.evaluate(
+                "document.getElementById('detail').getBoundingClientRect().top"
+            )
             assert 0 <= top < browser.evaluate("innerHeight")
 
 
-def test_the_timeline_dims_bars_without_a_match_and_can_be_zoomed(browser: Browser, pages: Path) -> None:
+def test_the_timeline_dims_bars_without_a_match_and_can_be_zoomed(
+    browser: Browser, pages: Path
+) -> None:
     browser.open(pages / "everything.html")
     type_into_search(browser, "parse 1")
     numbers = ".map((one) => Number(one.dataset.number))"
-    clear = browser.evaluate("[...document.querySelectorAll('#timeline g.job:not(.dim)')]" + numbers)
-    assert {*clear} == {*browser.evaluate("[...document.querySelectorAll('tbody tr[data-number]')]" + numbers)}
+    clear = browser.evaluate(
+        "[...document.querySelectorAll('#timeline g.job:not(.dim)')]" + numbers
+    )
+    assert {*clear} == {
+        *browser.evaluate(
+            "[...document.querySelectorAll('tbody tr[data-number]')]" + numbers
+        )
+    }
     width = browser.evaluate("document.querySelector('svg.timeline').clientWidth")
     for _ in range(2):
         browser.first("#zoom .in").click()
-    assert browser.evaluate("document.querySelector('svg.timeline').clientWidth") == pytest.approx(4 * width, rel=0.01)
-    assert browser.evaluate("document.querySelector('#timeline .scroll').scrollLeft") > width
+    assert browser.evaluate(
+        "document.querySelector('svg.timeline').clientWidth"
+    ) == pytest.approx(4 * width, rel=0.01)
+    assert (
+        browser.evaluate("document.querySelector('#timeline .scroll').scrollLeft")
+        > width
+    )
     for _ in range(2):
         browser.first("#zoom .out").click()
-    assert browser.evaluate("document.querySelector('svg.timeline').clientWidth") == width
+    assert (
+        browser.evaluate("document.querySelector('svg.timeline').clientWidth") == width
+    )
 
 
 def test_a_printed_report_is_complete(browser: Browser, pages: Path) -> None:
@@ -285,10 +345,16 @@ def test_a_printed_report_is_complete(browser: Browser, pages: Path) -> None:
     rows = browser.evaluate("document.querySelectorAll('tbody tr[data-number]').length")
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     browser.driver.execute_script("dispatchEvent(new Event('beforeprint'))")
-    all_rows = browser.evaluate("JSON.parse(document.getElementById('data').textContent).rows.length")
-    shown_rows = browser.evaluate("document.querySelectorAll('#jobs tbody tr[data-number]').length")
+    all_rows = browser.evaluate(
+        "JSON.parse(document.getElementById('data').textContent).rows.length"
+    )
+    shown_rows = browser.evaluate(
+        "document.querySelectorAll('#jobs tbody tr[data-number]').length"
+    )
     assert shown_rows == all_rows - 2  # the two forever jobs are listed apart
-    assert browser.evaluate("document.querySelectorAll('details:not([open])').length") == 0
+    assert (
+        browser.evaluate("document.querySelectorAll('details:not([open])').length") == 0
+    )
     assert browser.evaluate("document.documentElement.scrollWidth") <= 700
     heads = "[...document.querySelectorAll('th button')].map(button => getComputedStyle(button).display)"
     assert set(browser.evaluate(heads)) == {
@@ -302,11 +368,17 @@ def test_a_printed_report_is_complete(browser: Browser, pages: Path) -> None:
         assert height < 718  # an A4 sheet on its side, within margins of 10 mm
         assert inside == "avoid"
         assert after == ["avoid", "avoid"]
-    assert channels(browser.evaluate("getComputedStyle(document.body).backgroundColor")) > 200
+    assert (
+        channels(browser.evaluate("getComputedStyle(document.body).backgroundColor"))
+        > 200
+    )
     browser.driver.execute_script("dispatchEvent(new Event('afterprint'))")
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     browser.next_frame()
-    assert browser.evaluate("document.querySelectorAll('tbody tr[data-number]').length") <= rows
+    assert (
+        browser.evaluate("document.querySelectorAll('tbody tr[data-number]').length")
+        <= rows
+    )
 
 
 ON_ONE_SHEET = """[...document.querySelectorAll('section:has(.card.scroll svg)')].map((section) => {

@@ -31,7 +31,10 @@ VARIABLE: Final = (
     (r"(?<=\nversions\n).*", "VERSIONS"),
     (r"\w+\.py:\d+", "FILE:LINE"),
     (r'File ".*", line \d+', 'File "FILE", line LINE'),
-    (r"\n[~^]+(?=\n)", ""),  # the marks in tracebacks, which differ from one version of Python to another
+    (
+        r"\n[~^]+(?=\n)",
+        "",
+    ),  # the marks in tracebacks, which differ from one version of Python to another
     (r"(?<=\nbackend\n)(trio|asyncio)", "BACKEND"),
 )
 """What differs from one machine to another."""
@@ -71,32 +74,47 @@ def visible_text(page: str) -> str:
     return text
 
 
-def test_the_text_of_a_whole_report_is_as_in_the_golden_file(virtual: Virtual, tmp_path: Path) -> None:
+def test_the_text_of_a_whole_report_is_as_in_the_golden_file(
+    virtual: Virtual, tmp_path: Path
+) -> None:
     """A report shows the text of `report.txt`. After a change of the report, delete that file, run this test twice, and
     read the difference."""
-    text = visible_text(report_html(traced(virtual, everything())._get_record(), tmp_path))
+    text = visible_text(
+        report_html(traced(virtual, everything())._get_record(), tmp_path)
+    )
     if not GOLDEN.exists():
         GOLDEN.write_text(text, encoding="utf-8")
         pytest.fail(f"{GOLDEN.name} was missing, and is written: read it")
     assert text == GOLDEN.read_text(encoding="utf-8")
 
 
-def test_what_went_wrong_tells_tolerated_failures_and_gives_paths(virtual: Virtual, tmp_path: Path) -> None:
+def test_what_went_wrong_tells_tolerated_failures_and_gives_paths(
+    virtual: Virtual, tmp_path: Path
+) -> None:
     """A tolerated failure looked like any other, and failures of one kind had labels, which may occur several times."""
-    groups = [Scheduler(Job(fail, 1, label="job"), label=label) for label in ("east", "west")]
+    groups = [
+        Scheduler(Job(fail, 1, label="job"), label=label) for label in ("east", "west")
+    ]
     soft = Job(fail, 1, label="soft", critical=False)
-    text = visible_text(report_html(traced(virtual, Scheduler(*groups, soft))._get_record(), tmp_path))
+    text = visible_text(
+        report_html(traced(virtual, Scheduler(*groups, soft))._get_record(), tmp_path)
+    )
     assert re.search(r"^2 jobs OSError: broken$", text, re.MULTILINE)
     assert re.search(r"^east/job, west/job$", text, re.MULTILINE)
     assert re.search(r"^soft tolerated OSError: broken$", text, re.MULTILINE)
 
 
-def test_the_content_security_policy_allows_only_the_scripts_of_the_page(virtual: Virtual, tmp_path: Path) -> None:
+def test_the_content_security_policy_allows_only_the_scripts_of_the_page(
+    virtual: Virtual, tmp_path: Path
+) -> None:
     """The policy names each script by its hash, and forbids all others, a base address, and sending forms."""
     page = report_html(traced(virtual, everything())._get_record(), tmp_path)
     (policy,) = re.findall('http-equiv="Content-Security-Policy" content="(.*?)"', page)
     scripts = re.findall("<script>(.*?)</script>", page, re.DOTALL)
-    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    hashes = [
+        base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        for script in scripts
+    ]
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
     assert rules.pop("script-src") == " ".join(f"'sha256-{one}'" for one in hashes)
     assert rules == {
@@ -105,7 +123,9 @@ def test_the_content_security_policy_allows_only_the_scripts_of_the_page(virtual
     }  # fmt: skip
 
 
-def test_a_report_without_jinja_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_without_jinja_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'trioflow\[report\]'"):
         save(Trace(), tmp_path / "r.html")
@@ -136,8 +156,13 @@ def test_what_jobs_print_stays_with_their_ends(
     record = trace._get_record()
     save(trace, tmp_path / "trace.json")
     assert read_record(tmp_path / "trace.json").printed == record.printed
-    ends = {record.spans[number].label: text[-15:] for number, text in record.printed.items()}
-    assert ends == {f"step({number})": f"end {number} of run 2\n"[-15:] for number in (1, 2)}
+    ends = {
+        record.spans[number].label: text[-15:]
+        for number, text in record.printed.items()
+    }
+    assert ends == {
+        f"step({number})": f"end {number} of run 2\n"[-15:] for number in (1, 2)
+    }
     assert all(len(text) == 4000 for text in record.printed.values())
     page = report_html(record, tmp_path)
     assert page.index("end 2 of run 2") < page.index("end 1 of run 2")

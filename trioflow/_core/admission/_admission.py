@@ -87,19 +87,35 @@ class WaitingGroup:
 
     """
 
-    def __init__(self, places: OrderedPlaces, key: Any, needs: Needs, family: PerKeyResource | None) -> None:
+    def __init__(
+        self,
+        places: OrderedPlaces,
+        key: Any,
+        needs: Needs,
+        family: PerKeyResource | None,
+    ) -> None:
         self.places: Final = places
         self.key: Final = key
         self.common_needs: Final = needs
         self.needs_slot: Final[bool] = key[0]
         self.family: Final = family
         self.needs: Needs = needs
-        self.resources: frozenset[Resource] = frozenset([resource for resource, _ in needs])
+        self.resources: frozenset[Resource] = frozenset(
+            [resource for resource, _ in needs]
+        )
         # The resources that the group may lack. Groups with the same resources are of the same kind.
-        self.kind: Final = frozenset[PoolEntry](self.resources if family is None else (*self.resources, family))
-        self.heap: Final[list[HeapEntry]] = []  # entries like those of `OrderedPlaces._heap`
-        self.parked: Final[dict[Any, list[HeapEntry]]] = {}  # heaps of the jobs that wait for a key, or for a gate
-        self.entry: GroupEntry | None = None  # the entry of this group in `OrderedPlaces.group_entries`
+        self.kind: Final = frozenset[PoolEntry](
+            self.resources if family is None else (*self.resources, family)
+        )
+        self.heap: Final[
+            list[HeapEntry]
+        ] = []  # entries like those of `OrderedPlaces._heap`
+        self.parked: Final[
+            dict[Any, list[HeapEntry]]
+        ] = {}  # heaps of the jobs that wait for a key, or for a gate
+        self.entry: GroupEntry | None = (
+            None  # the entry of this group in `OrderedPlaces.group_entries`
+        )
 
     def update(self) -> None:
         """Take the place of the first job, which may have changed or settled. Leave if no job is left."""
@@ -109,7 +125,9 @@ class WaitingGroup:
         if first is not None and self.entry is not None and first[1] == self.entry[1]:
             return
         if self.entry is not None:
-            del places.group_entries[bisect.bisect_left(places.group_entries, self.entry)]
+            del places.group_entries[
+                bisect.bisect_left(places.group_entries, self.entry)
+            ]
         self.entry = None if first is None else (*first[:2], self)
         if self.entry is not None:
             bisect.insort(places.group_entries, self.entry)
@@ -117,7 +135,10 @@ class WaitingGroup:
             places.count_group(self, -1)
         if first is not None and self.family is not None:
             job = first[2]
-            self.needs = [*self.common_needs, self.family.resolve(job._options.needs[self.family.name], job)]
+            self.needs = [
+                *self.common_needs,
+                self.family.resolve(job._options.needs[self.family.name], job),
+            ]
             self.resources = frozenset([resource for resource, _ in self.needs])
         if places.entry is not None:
             places.join()
@@ -170,8 +191,19 @@ class WaitingGroup:
         if self.places.is_inside_holder:
             return None
         reserved = self.places.admission.reserved
-        blockers = [reserved[resource] for resource, _ in self.needs_of(job) if resource in reserved]
-        return next((other for other in blockers if other is not job and other._state is SCHEDULED), None)
+        blockers = [
+            reserved[resource]
+            for resource, _ in self.needs_of(job)
+            if resource in reserved
+        ]
+        return next(
+            (
+                other
+                for other in blockers
+                if other is not job and other._state is SCHEDULED
+            ),
+            None,
+        )
 
     def entries(self) -> list[HeapEntry]:
         """Return the entries of all waiting jobs, in order. Any thread may call this."""
@@ -201,9 +233,15 @@ class OrderedPlaces:
         self._slotless_heap: Final[list[HeapEntry]] = []
         # An `Admission`, or None as long as no job of the run needs resources.
         self.admission: Any = None
-        self.groups_by_needs: Final[dict[Any, WaitingGroup]] = {}  # the groups that have waiting jobs, by `_group_key`
-        self.group_entries: Final[list[GroupEntry]] = []  # groups with jobs in `heap`, by their first jobs
-        self.overtaken: Final[dict[AbstractJob[Any], int]] = {}  # all waiting jobs, and how many jobs overtook each
+        self.groups_by_needs: Final[
+            dict[Any, WaitingGroup]
+        ] = {}  # the groups that have waiting jobs, by `_group_key`
+        self.group_entries: Final[
+            list[GroupEntry]
+        ] = []  # groups with jobs in `heap`, by their first jobs
+        self.overtaken: Final[
+            dict[AbstractJob[Any], int]
+        ] = {}  # all waiting jobs, and how many jobs overtook each
         self.slotless_count = 0  # how many of the groups have jobs that take no slot
         # The entry of these places in `Admission.places_in_order`, or None while the run has not joined the admission.
         self.entry: PlacesEntry | None = None
@@ -240,13 +278,22 @@ class OrderedPlaces:
             return NEEDS_NOTHING
         find = self.run.pools.find
         wanted = job._options.needs
-        return (takes_slot(job), *sorted((name, "" if find(name).has_keys else wanted[name]) for name in wanted))
+        return (
+            takes_slot(job),
+            *sorted(
+                (name, "" if find(name).has_keys else wanted[name]) for name in wanted
+            ),
+        )
 
     def _get_or_create_group(self, job: AbstractJob[Any]) -> WaitingGroup:
         key = self._group_key(job)
         if (group := self.groups_by_needs.get(key)) is None:
             found = [(self.run.pools.find(name), amount) for name, amount in key[1:]]
-            needs = [entry.resolve(amount, job) for entry, amount in found if not entry.has_keys]
+            needs = [
+                entry.resolve(amount, job)
+                for entry, amount in found
+                if not entry.has_keys
+            ]
             # There is at most one family.
             family: Any = next((entry for entry, _ in found if entry.has_keys), None)
             group = WaitingGroup(self, key, needs, family)
@@ -276,7 +323,9 @@ class OrderedPlaces:
 
     def insert(self, entry: HeapEntry) -> None:
         if self.admission is None:
-            heapq.heappush(self._heap if takes_slot(entry[2]) else self._slotless_heap, entry)
+            heapq.heappush(
+                self._heap if takes_slot(entry[2]) else self._slotless_heap, entry
+            )
             return
         # A new order of the waiting jobs keeps their counts.
         self.overtaken.setdefault(entry[2], 0)
@@ -312,7 +361,10 @@ class OrderedPlaces:
 
     def _grant_at_once(self, job: AbstractJob[Any]) -> None:
         """Grant a clean-up job its needs, even beyond the free amounts."""
-        found = [(self.run.pools.find(name), amount) for name, amount in job._options.needs.items()]
+        found = [
+            (self.run.pools.find(name), amount)
+            for name, amount in job._options.needs.items()
+        ]
         # The merge passes on the resources that the job gives back. A run with needs has ordered places.
         join_admission(self.run.line.places, [entry for entry, _ in found])  # type: ignore[arg-type]
         Grant(job, [entry.resolve(amount, job) for entry, amount in found]).let_accrue()
@@ -337,7 +389,9 @@ class OrderedPlaces:
         while (group := self.groups_by_needs.get(NEEDS_NOTHING)) is not None:
             self.admit_first(group)
 
-    def unaffordable_jobs(self) -> Iterator[tuple[int, OrderedPlaces, AbstractJob[Any], BudgetSpent]]:
+    def unaffordable_jobs(
+        self,
+    ) -> Iterator[tuple[int, OrderedPlaces, AbstractJob[Any], BudgetSpent]]:
         """Yield the waiting jobs whose needs could not be met even if running jobs returned all they have.
 
         Each comes with its number in the order that they became ready.
@@ -348,7 +402,10 @@ class OrderedPlaces:
             budget: Any
             for budget, need in group.common_needs:
                 if not budget.can_ever_meet(need):
-                    yield from ((age, self, job, budget.spent_error(job, need)) for _, age, job in group.entries())
+                    yield from (
+                        (age, self, job, budget.spent_error(job, need))
+                        for _, age, job in group.entries()
+                    )
 
     def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back the grant of a job, or remove the job if it still waits. Amounts of rates are not taken back."""
@@ -373,8 +430,17 @@ class OrderedPlaces:
 
     def entries(self) -> list[HeapEntry]:
         """Return the entries of the waiting jobs, in the order that they would start without limits."""
-        plain = [entry for entry in (*self._heap, *self._slotless_heap) if entry[2]._state is SCHEDULED]
-        return sorted(itertools.chain(plain, *[group.entries() for group in list(self.groups_by_needs.values())]))
+        plain = [
+            entry
+            for entry in (*self._heap, *self._slotless_heap)
+            if entry[2]._state is SCHEDULED
+        ]
+        return sorted(
+            itertools.chain(
+                plain,
+                *[group.entries() for group in list(self.groups_by_needs.values())],
+            )
+        )
 
     def drop_settled(self) -> None:
         heaps = [self._heap, self._slotless_heap]
@@ -388,7 +454,11 @@ class OrderedPlaces:
         """Remove all waiting jobs, and leave the admission until the run joins it again. Their counts remain."""
         self._heap.clear()
         self._slotless_heap.clear()
-        parked = [(key, group) for group in self.groups_by_needs.values() for key in group.parked]
+        parked = [
+            (key, group)
+            for group in self.groups_by_needs.values()
+            for key in group.parked
+        ]
         for key, group in parked:
             del key.parked[group]
         for group in self.groups_by_needs.values():
@@ -437,9 +507,13 @@ class Admission:
         # A heap of the times when keys with parked jobs may be free by time alone, each with a sequence number.
         self.timed_keys: list[tuple[float, int, Key]] = []
         self.has_budgets = False  # whether any of these is, or was, a budget
-        self.group_counts: Final[Counter[frozenset[PoolEntry]]] = Counter()  # how many there are by `kind`
+        self.group_counts: Final[Counter[frozenset[PoolEntry]]] = (
+            Counter()
+        )  # how many there are by `kind`
         self.is_stale = True  # whether something has changed since the last round
-        self._is_blocking = False  # whether jobs that a budget cannot meet any more are being blocked
+        self._is_blocking = (
+            False  # whether jobs that a budget cannot meet any more are being blocked
+        )
         # The findings of the last scan: the groups before its result that have to wait, the reserved resources, each
         # with the first job that has a reservation of it, the places whose runs have no room, and those of crowded runs
         # with jobs that need nothing.
@@ -525,14 +599,21 @@ class Admission:
             key.wake()
 
     def _block_unaffordable_jobs(self) -> None:
-        telling = next((places.run.ends for places in self.all_places if places.run.ends.depth), None)
+        telling = next(
+            (places.run.ends for places in self.all_places if places.run.ends.depth),
+            None,
+        )
         if telling is not None:
             telling.waiting.append(self._block_unaffordable_jobs)
             return
         # Blocking a job may end a nested run, which leads to another round: this loop, not that round, blocks the next.
         self._is_blocking = True
         try:
-            while found := [each for places in list(self.all_places) for each in places.unaffordable_jobs()]:
+            while found := [
+                each
+                for places in list(self.all_places)
+                for each in places.unaffordable_jobs()
+            ]:
                 for _, places, job, error in sorted(found, key=lambda each: each[0]):
                     if job in places.overtaken:
                         places.run.block(job, error)
@@ -561,12 +642,21 @@ class Admission:
         it. These have no reservation, or are overtaken by jobs that ignore it.
         """
         saturated: set[PoolEntry] = set()  # resources that enough groups wait for
-        exhausted: set[PoolEntry] = set()  # resources that have too little for any waiting job
-        waiting_counts: dict[Resource, int] = {}  # how many of the groups before wait for each resource
+        exhausted: set[PoolEntry] = (
+            set()
+        )  # resources that have too little for any waiting job
+        waiting_counts: dict[
+            Resource, int
+        ] = {}  # how many of the groups before wait for each resource
         bound_count = 0
         reserved: dict[Resource, AbstractJob[Any]] = {}
         passed: list[WaitingGroup] = []
-        self._passed, self._without_room, self.reserved, self.crowded = passed, [], reserved, set()
+        self._passed, self._without_room, self.reserved, self.crowded = (
+            passed,
+            [],
+            reserved,
+            set(),
+        )
         self._earliest_start = (math.inf, None)
         for group in self._groups_in_order():
             resources = group.resources
@@ -580,15 +670,31 @@ class Admission:
                 continue
             if not resources.isdisjoint(saturated):
                 continue
-            lacking = {resource: when for resource, need in group.needs if (when := resource.available_at(need)) > NOW}
+            lacking = {
+                resource: when
+                for resource, need in group.needs
+                if (when := resource.available_at(need)) > NOW
+            }
             kept: Collection[Resource] = ()
             if not places.is_inside_holder:
                 kept = resources & reserved.keys()
             waits_for: Collection[Resource] = lacking or kept
             if not waits_for:
                 first = group.heap[0][2]
-                gated: Any = next((resource for resource in resources if resource.is_closed_to(first)), None)
-                if gated is not None and group.needs_slot and places.line.free < 1 and first not in gated.due:
+                gated: Any = next(
+                    (
+                        resource
+                        for resource in resources
+                        if resource.is_closed_to(first)
+                    ),
+                    None,
+                )
+                if (
+                    gated is not None
+                    and group.needs_slot
+                    and places.line.free < 1
+                    and first not in gated.due
+                ):
                     # It waits for a token next.
                     return group, None
                 if gated is not None and gated.is_crowded():
@@ -598,7 +704,10 @@ class Admission:
                 if resource.parks:
                     return group, resource
             passed.append(group)
-            if lacking and (available_at := max(lacking.values())) < self._earliest_start[0]:
+            if (
+                lacking
+                and (available_at := max(lacking.values())) < self._earliest_start[0]
+            ):
                 self._earliest_start = available_at, places
             if places.overtaken[first := group.heap[0][2]] >= places.max_overtakes:
                 reserved.update(dict.fromkeys(resources - reserved.keys(), first))
@@ -614,9 +723,14 @@ class Admission:
             bound_count = bounds
         return None
 
-    def _can_any_start(self, saturated: set[PoolEntry], exhausted: set[PoolEntry]) -> bool:
+    def _can_any_start(
+        self, saturated: set[PoolEntry], exhausted: set[PoolEntry]
+    ) -> bool:
         """Return whether a group of any kind could start, as far as these resources show."""
-        return any(kind.isdisjoint(exhausted) and kind.isdisjoint(saturated) for kind in self.group_counts)
+        return any(
+            kind.isdisjoint(exhausted) and kind.isdisjoint(saturated)
+            for kind in self.group_counts
+        )
 
     def _groups_in_order(self) -> Iterator[WaitingGroup]:
         """Yield the groups of all runs that have room, in order. Add the places of other runs to `_without_room`.

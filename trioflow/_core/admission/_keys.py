@@ -68,23 +68,37 @@ class PerKey:
 
     @explain_form
     def __init__(
-        self, limit: int | Rate, *, gap: float = 0.0, sizes: Mapping[str, int | Rate] = MappingProxyType({})
+        self,
+        limit: int | Rate,
+        *,
+        gap: float = 0.0,
+        sizes: Mapping[str, int | Rate] = MappingProxyType({}),
     ) -> None:
         limit = _amounts.plain_number(limit)
         _check_limit(limit, f"PerKey({short_repr(limit)})")
         if gap and isinstance(limit, Rate):
-            raise TypeError(f"PerKey({short_repr(limit)}): a Rate has no gap: give a number, or a Rate with burst=1")
+            raise TypeError(
+                f"PerKey({short_repr(limit)}): a Rate has no gap: give a number, or a Rate with burst=1"
+            )
         if not isinstance(sizes, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"PerKey(sizes={short_repr(sizes)}): give a dict of limits by key")
-        self._sizes: Final[dict[str, int | Rate]] = {key: _amounts.plain_number(size) for key, size in sizes.items()}
+            raise TypeError(
+                f"PerKey(sizes={short_repr(sizes)}): give a dict of limits by key"
+            )
+        self._sizes: Final[dict[str, int | Rate]] = {
+            key: _amounts.plain_number(size) for key, size in sizes.items()
+        }
         for key, size in self._sizes.items():
             prefix = f"PerKey(sizes={{{short_repr(key)}: {short_repr(size)}}})"
             _check_limit(size, prefix)
             if isinstance(size, Rate) != isinstance(limit, Rate):
-                raise TypeError(f"{prefix}: give a limit of the kind of {short_repr(limit)}")
+                raise TypeError(
+                    f"{prefix}: give a limit of the kind of {short_repr(limit)}"
+                )
         if not _amounts.is_number(gap) or not _amounts.is_finite(gap) or gap < 0:
             kind = ValueError if _amounts.is_number(gap) else TypeError
-            raise kind(f"PerKey(gap={short_repr(gap)}): give a finite number of seconds, 0 or more")
+            raise kind(
+                f"PerKey(gap={short_repr(gap)}): give a finite number of seconds, 0 or more"
+            )
         self._limit: Final = limit
         self._gap: Final = float(gap)
 
@@ -113,9 +127,16 @@ def _check_limit(limit: Any, prefix: str) -> None:
         if DEFAULT_KEY not in limit.limits:
             unit = next(iter(limit.limits))
         if (unit != DEFAULT_KEY and len(limit.limits) > 1) or limit.burst[unit] < 1:
-            raise ValueError(f"{prefix}: a job takes 1 request: give the Rate requests=, and a burst of 1 or more")
-    elif not (is_whole := isinstance(limit, int) and not isinstance(limit, bool)) or limit < 1:
-        raise (ValueError if is_whole else TypeError)(f"{prefix}: give a whole number, 1 or more, or a Rate")
+            raise ValueError(
+                f"{prefix}: a job takes 1 request: give the Rate requests=, and a burst of 1 or more"
+            )
+    elif (
+        not (is_whole := isinstance(limit, int) and not isinstance(limit, bool))
+        or limit < 1
+    ):
+        raise (ValueError if is_whole else TypeError)(
+            f"{prefix}: give a whole number, 1 or more, or a Rate"
+        )
 
 
 class Key(Resource):
@@ -209,18 +230,27 @@ class CountedKey(Key, CountedResource):
         return super().public_free() + sum(map(self.has_come, list(self.rest_ends)))
 
     def used_until(self) -> float:
-        return max(self.cooldown.ends_at, self.rest_ends[-1] if self.rest_ends else -math.inf)
+        return max(
+            self.cooldown.ends_at, self.rest_ends[-1] if self.rest_ends else -math.inf
+        )
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
         super().change_clock(clock, shift)
-        self.rest_ends.extend([self.rest_ends.popleft() + shift for _ in range(len(self.rest_ends))])
+        self.rest_ends.extend(
+            [self.rest_ends.popleft() + shift for _ in range(len(self.rest_ends))]
+        )
 
     def describe_shortage(self, need: Amount, before: int) -> tuple[WaitCause, str]:
         if not self.rest_ends:
             return super().describe_shortage(need, before)
-        return WaitCause.RATE, f"{self.shown_name}: gap, {self.delay_text(self.rest_ends[0])} left"
+        return (
+            WaitCause.RATE,
+            f"{self.shown_name}: gap, {self.delay_text(self.rest_ends[0])} left",
+        )
 
-    def make_member_resource(self, need: Amount, share: object = None) -> PerKeyResource:  # type: ignore[override]
+    def make_member_resource(  # type: ignore[override]
+        self, need: Amount, share: object = None
+    ) -> PerKeyResource:
         """Return a resource with this key alone, one job at a time, for the members of a nested scheduler."""
         return PerKeyResource(self.name, PerKey(1), self)
 
@@ -232,7 +262,9 @@ class RateKey(Key, RateResource):
         self.wake()
 
     def used_until(self) -> float:
-        return max(self.cooldown.ends_at, *(bucket.full_at for bucket in self.buckets.values()))
+        return max(
+            self.cooldown.ends_at, *(bucket.full_at for bucket in self.buckets.values())
+        )
 
 
 class PerKeyResource(PoolEntry):
@@ -247,12 +279,18 @@ class PerKeyResource(PoolEntry):
 
     has_keys = True
 
-    def __init__(self, name: str, settings: PerKey, outer_key: CountedKey | None = None) -> None:
+    def __init__(
+        self, name: str, settings: PerKey, outer_key: CountedKey | None = None
+    ) -> None:
         super().__init__(name, settings)
         limit: Any = settings.limit
         self.outer_key: Final = outer_key
         self.is_returnable = not isinstance(limit, Rate)
-        self.unit_need: Final[Any] = RateResource(name, limit).parse_amounts(1, name) if isinstance(limit, Rate) else 1
+        self.unit_need: Final[Any] = (
+            RateResource(name, limit).parse_amounts(1, name)
+            if isinstance(limit, Rate)
+            else 1
+        )
         # The keys that are in use.
         self.keys: Final[WeakValueDictionary[str, Key]] = WeakValueDictionary()
         # Those that may be in use although no job refers to them, that which was checked last at the end.
@@ -268,7 +306,11 @@ class PerKeyResource(PoolEntry):
 
         """
         if not isinstance(amount, str):
-            raise self.need_error(job, _amounts.need_text(amount), ", which is a PerKey: give the key, a string")
+            raise self.need_error(
+                job,
+                _amounts.need_text(amount),
+                ", which is a PerKey: give the key, a string",
+            )
         if self.outer_key is not None and amount != self.outer_key.key:
             others = f", but an enclosing scheduler has needs, and only the key '{printable(self.outer_key.key)}'"
             raise self.need_error(job, _amounts.need_text(amount), others)
@@ -277,14 +319,18 @@ class PerKeyResource(PoolEntry):
     def key(self, key: str) -> Key:
         """Return the resource of a key. Only the thread of the event loop may call this."""
         if (resource := self.keys.get(key)) is None:
-            self.keys[key] = resource = CountedKey(self, key) if self.is_returnable else RateKey(self, key)
+            self.keys[key] = resource = (
+                CountedKey(self, key) if self.is_returnable else RateKey(self, key)
+            )
         return resource
 
     def find_key(self, job: AbstractJob[Any]) -> Key | None:
         """Return the key that a job needs, or None if nothing uses it. Any thread may call this."""
         return self.keys.get(str(job._options.needs[self.name]))
 
-    def resolve(self, amount: CheckedNeed, job: AbstractJob[Any]) -> tuple[Resource, Any]:
+    def resolve(
+        self, amount: CheckedNeed, job: AbstractJob[Any]
+    ) -> tuple[Resource, Any]:
         return self.key(self.need(amount, job)), self.unit_need
 
     def keep(self, key: Key) -> None:
@@ -312,7 +358,11 @@ class PerKeyResource(PoolEntry):
         return limit.burst if isinstance(limit, Rate) else limit
 
     def public_free(self) -> dict[str, Any]:
-        return {key: resource.public_free() for key, resource in list(self.keys.items())}
+        return {
+            key: resource.public_free() for key, resource in list(self.keys.items())
+        }
 
     def describe(self) -> str:
-        return f"{self.name}={self.settings.limit} for each key, {len(self.keys)} in use"
+        return (
+            f"{self.name}={self.settings.limit} for each key, {len(self.keys)} in use"
+        )

@@ -82,7 +82,14 @@ from ..backend import matches_any
 from ..base._states import SCHEDULED
 from ..job._job import AbstractJob, is_scheduler, takes_slot
 from ._admission import MAX_ADMITTED, Admission, OrderedPlaces
-from ._policies import LOWEST_KEY, HeapEntry, StartKeys, ready_numbers, returned_numbers, throttled_numbers
+from ._policies import (
+    LOWEST_KEY,
+    HeapEntry,
+    StartKeys,
+    ready_numbers,
+    returned_numbers,
+    throttled_numbers,
+)
 from ._window import VariableWindow
 
 if TYPE_CHECKING:
@@ -176,7 +183,11 @@ class FifoPlaces(NoPlaces):
 
 def _numbered(jobs: Iterable[AbstractJob[Any]]) -> list[HeapEntry]:
     """Return entries for the jobs, in their order, that have not settled."""
-    return [(LOWEST_KEY, next(ready_numbers), job) for job in list(jobs) if job._state is SCHEDULED]
+    return [
+        (LOWEST_KEY, next(ready_numbers), job)
+        for job in list(jobs)
+        if job._state is SCHEDULED
+    ]
 
 
 def _keep_scheduled(jobs: deque[AbstractJob[Any]]) -> None:
@@ -204,12 +215,18 @@ class Line:
         # The number of slots now, or None without a limit, or if a limiter has it: see `Steering.set_window`.
         first_size = window.minimum if isinstance(window, VariableWindow) else window
         self.size: int | None = first_size if isinstance(first_size, int) else None
-        self.startable: Final[deque[AbstractJob[Any]]] = deque()  # in start order, with some that were cancelled
+        self.startable: Final[deque[AbstractJob[Any]]] = (
+            deque()
+        )  # in start order, with some that were cancelled
         self.holders: Final[set[AbstractJob[Any]]] = set()  # the jobs that have a slot
-        self.order: StartKeys | None = None if behind is None else behind.order  # None for first in, first out
+        self.order: StartKeys | None = (
+            None if behind is None else behind.order
+        )  # None for first in, first out
         self.tokens: RunTokens | None = None  # if a limiter counts the jobs
         self.is_paused = False  # whether the run, or an enclosing run, is paused, so that no job is admitted
-        self.passes_on = behind is not None  # whether jobs have something to pass on to other lines
+        self.passes_on = (
+            behind is not None
+        )  # whether jobs have something to pass on to other lines
         self._behind = behind
         self.places = NO_PLACES
         if behind is not None:
@@ -272,7 +289,9 @@ class Line:
 
         Until then, ordered places have kept the jobs that were taken back in their order.
         """
-        needs_order = self.is_paused or self.order is not None or self.admission is not None
+        needs_order = (
+            self.is_paused or self.order is not None or self.admission is not None
+        )
         if isinstance(self.places, OrderedPlaces) and not needs_order:
             # Now only jobs that wait for a slot are left, first in, first out.
             self.places.look(math.inf)
@@ -293,7 +312,9 @@ class Line:
             waiting = sorted(self.tokens.waiting.values())
         kept = deque[AbstractJob[Any]]()
         size = math.inf if self.size is None else self.size
-        while (waiting or self.startable) and (self.is_paused or len(self.holders) > size):
+        while (waiting or self.startable) and (
+            self.is_paused or len(self.holders) > size
+        ):
             if waiting:
                 job = waiting[-1][2]
             else:
@@ -343,7 +364,11 @@ class Line:
         self._ordered_places().insert((LOWEST_KEY, next(throttled_numbers), job))
 
     def entry_of(self, job: AbstractJob[Any]) -> HeapEntry:
-        return (LOWEST_KEY if self.order is None else self.order.key(job), next(ready_numbers), job)
+        return (
+            LOWEST_KEY if self.order is None else self.order.key(job),
+            next(ready_numbers),
+            job,
+        )
 
     def look(self, number: float = MAX_ADMITTED) -> None:
         """Let waiting jobs take the slots and resources that were given back, until `number` of them are startable."""
@@ -372,7 +397,9 @@ class Line:
             if not startable:
                 return None
             job = startable.popleft()
-            if job._state is SCHEDULED and not (self.passes_on and self._return_early(job)):
+            if job._state is SCHEDULED and not (
+                self.passes_on and self._return_early(job)
+            ):
                 return job
 
     def give_back(self, job: AbstractJob[Any]) -> None:
@@ -424,7 +451,9 @@ class Line:
             self.tokens.use_order()
         self._ordered_places(has_needs, is_new_order=True)
 
-    def _ordered_places(self, has_needs: bool = False, is_new_order: bool = False) -> OrderedPlaces:
+    def _ordered_places(
+        self, has_needs: bool = False, is_new_order: bool = False
+    ) -> OrderedPlaces:
         """Return the places, ordered from now on. In a new order, jobs keep their numbers and get new keys."""
         places = self.places
         if isinstance(places, OrderedPlaces) and not is_new_order:
@@ -462,10 +491,18 @@ class Tokens:
             limiter.release_on_behalf_of(self)
         # The runs that have asked, in order, each as often as it has asked, or None for a job that waits no longer.
         self.tickets: Final[deque[list[RunTokens | None]]] = deque()
-        self.waiting_count = 0  # how many jobs wait, which is the number of valid tickets
-        self.unused: Final[list[object]] = []  # the borrowers of tokens that were given back, until these are passed on
-        self._borrowers: set[object] | None = None  # those of the limiter, found with the first token
-        self.requester: Worker | None = None  # the worker that waits in the limiter's queue, or will
+        self.waiting_count = (
+            0  # how many jobs wait, which is the number of valid tickets
+        )
+        self.unused: Final[
+            list[object]
+        ] = []  # the borrowers of tokens that were given back, until these are passed on
+        self._borrowers: set[object] | None = (
+            None  # those of the limiter, found with the first token
+        )
+        self.requester: Worker | None = (
+            None  # the worker that waits in the limiter's queue, or will
+        )
         self.request: object = None  # its borrower, as soon as it waits
         self._request_scope: Scope | None = None
 
@@ -546,12 +583,18 @@ class Tokens:
             self.requester = (run if home.crew.is_closed else home).crew.spawn(self)
 
     def _first_run(self) -> Run:
-        return next(ticket[0] for ticket in self.tickets if ticket[0] is not None).line.run
+        return next(
+            ticket[0] for ticket in self.tickets if ticket[0] is not None
+        ).line.run
 
     async def do_errand(self) -> None:
         """Wait in the limiter's queue for tokens, one at a time, as long as any job waits."""
         worker: Any = self.requester
-        while self.waiting_count and not worker.must_leave and await self._acquire(worker.run.standstill):
+        while (
+            self.waiting_count
+            and not worker.must_leave
+            and await self._acquire(worker.run.standstill)
+        ):
             if self.waiting_count:
                 # Also if other tasks wait: they have asked later.
                 self._serve(None)
@@ -609,7 +652,14 @@ class RunTokens:
         job = entry[2]
         limit = self.limit
         if not self.is_held_back:
-            if not (job._is_plain or (takes_slot(job) and not is_scheduler(job) and job._own_limiter is None)):
+            if not (
+                job._is_plain
+                or (
+                    takes_slot(job)
+                    and not is_scheduler(job)
+                    and job._own_limiter is None
+                )
+            ):
                 return True
             if not self.waiting and limit.is_free():
                 self.borrowers[job] = limit.unused.pop()
@@ -641,22 +691,30 @@ class RunTokens:
         """
         if job not in self.borrowers:
             return 0
-        self.borrowers[job] = borrower = self.limit.let_borrow(self.borrowers[job], task)
+        self.borrowers[job] = borrower = self.limit.let_borrow(
+            self.borrowers[job], task
+        )
         return TOKEN_REFERENCES if borrower is task else 0
 
     def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back the token of a job, for `pass_on`. If the job waits for a token, let it wait no longer."""
         if job in self.borrowers:
             # The task goes on with other jobs.
-            self.limit.unused.append(self.limit.let_borrow(self.borrowers.pop(job), object()))
+            self.limit.unused.append(
+                self.limit.let_borrow(self.borrowers.pop(job), object())
+            )
         elif self.waiting.pop(job, None) is not None:
             self._tickets.pop()[0] = None  # its last one
             self.limit.waiting_count -= 1
             self.limit.update_request()
 
-    def second_token_advice(self, job: AbstractJob[Any], error: BaseException) -> str | None:
+    def second_token_advice(
+        self, job: AbstractJob[Any], error: BaseException
+    ) -> str | None:
         """Return advice if a job has failed because it has asked for a second token of its window, or None if not."""
-        if job not in self.borrowers or not matches_any(error, (RuntimeError, SECOND_TOKEN_TEXT)):
+        if job not in self.borrowers or not matches_any(
+            error, (RuntimeError, SECOND_TOKEN_TEXT)
+        ):
             return None
         run: Any = self.line.run
         while run.line.limiter is not self.limiter and run.outer_worker is not None:
@@ -707,12 +765,17 @@ def ask_in_order(runs: Iterable[Run]) -> None:
 
     As in a round of the admission, each run keeps its own order, and between runs a higher priority comes first.
     """
-    waiting: list[RunTokens] = [run.line.tokens for run in runs if run.line.tokens is not None]
+    waiting: list[RunTokens] = [
+        run.line.tokens for run in runs if run.line.tokens is not None
+    ]
     for each in waiting:
         each.is_held_back = True
     for each in waiting:
         each.line.look()
-    asking = [[(-one[2]._options.priority, one[1], one, each) for one in each.drain()] for each in waiting]
+    asking = [
+        [(-one[2]._options.priority, one[1], one, each) for one in each.drain()]
+        for each in waiting
+    ]
     for each in waiting:
         each.is_held_back = False
     for *_, entry, each in heapq.merge(*asking):
@@ -735,6 +798,8 @@ def token_holders(runs: Iterable[Run], limiter: object) -> Iterator[AbstractJob[
     """
     for run in runs:
         working = (worker.job for worker in list(run.crew.alive))
-        yield from (job for job in working if job is not None and job._own_limiter is limiter)
+        yield from (
+            job for job in working if job is not None and job._own_limiter is limiter
+        )
         if run.line.tokens is not None and run.line.tokens.limiter is limiter:
             yield from list(run.line.tokens.borrowers)

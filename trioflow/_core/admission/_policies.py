@@ -118,18 +118,27 @@ class StartKeys:
     def key(self, job: AbstractJob[Any]) -> Any:
         return (-job._options.priority, self.policy.key(job, self))
 
-    def compute_ranks(self, jobs: list[AbstractJob[Any]], requirements: Requirements) -> Iterator[None]:
+    def compute_ranks(
+        self, jobs: list[AbstractJob[Any]], requirements: Requirements
+    ) -> Iterator[None]:
         """Compute the ranks of jobs, which are in topological order. Yield whenever a pause is due. O(V + E)."""
-        return fill_longest_path_lengths(jobs, requirements, self._known, self._assumed_duration, self.ranks)
+        return fill_longest_path_lengths(
+            jobs, requirements, self._known, self._assumed_duration, self.ranks
+        )
 
     def add_jobs(
-        self, jobs: list[AbstractJob[Any]], known: dict[AbstractJob[Any], float], requirements: Requirements
+        self,
+        jobs: list[AbstractJob[Any]],
+        known: dict[AbstractJob[Any], float],
+        requirements: Requirements,
     ) -> None:
         """Add jobs that were added to the running scheduler together. The ranks of other jobs stay. O(V + E)."""
         self._known.update(known)
         if self.policy.needs_ranks:
             new = set(jobs)
-            order = topological_order(jobs, lambda job: filter(new.__contains__, requirements(job)))
+            order = topological_order(
+                jobs, lambda job: filter(new.__contains__, requirements(job))
+            )
             for _ in self.compute_ranks(order, requirements):
                 pass
 

@@ -100,7 +100,13 @@ class BudgetResource(CountedResource):
 
     is_budget = True
 
-    def __init__(self, name: str, total: Amount, settings: Any, format_amount: Callable[[Amount], str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        total: Amount,
+        settings: Any,
+        format_amount: Callable[[Amount], str],
+    ) -> None:
         super().__init__(name, total, None, format_amount, settings)
         # The amounts of running jobs, which are not in `free`.
         self.reserved: Amount = 0
@@ -123,7 +129,9 @@ class BudgetResource(CountedResource):
     def take(self, job: AbstractJob[Any], need: Amount) -> BudgetShare:  # type: ignore[override]
         super().take(job, need)
         self.reserved += need
-        share = BudgetShare(need, self.make_member_resource(need) if is_scheduler(job) else None)
+        share = BudgetShare(
+            need, self.make_member_resource(need) if is_scheduler(job) else None
+        )
         self.shares[job] = share
         return share
 
@@ -167,13 +175,20 @@ class BudgetResource(CountedResource):
     def count_used(self, job: AbstractJob[Any], used: Amount) -> None:
         if used:
             earlier, count = self._used_by_label.get(job.label, (0, 0))
-            has_used = job._extras is not None and self.name in (job._extras.earlier_use or ())
-            self._used_by_label[job.label] = earlier + used, count + (not has_used or not count)
+            has_used = job._extras is not None and self.name in (
+                job._extras.earlier_use or ()
+            )
+            self._used_by_label[job.label] = (
+                earlier + used,
+                count + (not has_used or not count),
+            )
             if len(self._used_by_label) > 2 * MAX_COUNTED_LABELS:
                 self._used_by_label = dict(self._most_used(MAX_COUNTED_LABELS))
 
     def _most_used(self, number: int) -> list[tuple[str, tuple[Amount, int]]]:
-        return heapq.nlargest(number, self._used_by_label.items(), key=lambda item: item[1][0])
+        return heapq.nlargest(
+            number, self._used_by_label.items(), key=lambda item: item[1][0]
+        )
 
     def top_user(self) -> str:
         """Return a text about the job, or the jobs with the same label, that used most, or "" if none used anything."""
@@ -192,11 +207,26 @@ class BudgetResource(CountedResource):
     def spent_error(self, job: AbstractJob[Any], need: Amount) -> BudgetSpent:
         """Return the error of a job whose need can never be met, with why its last attempt has failed."""
         attempts = (job._extras or RunExtras).failed_attempts[-1:]
-        facts = [self.top_user(), *(f"attempt {attempt.number} failed: {attempt.error}" for attempt in attempts)]
-        return BudgetSpent(job, self.name, self.format_amount(need), self.describe_left(), *filter(None, facts))
+        facts = [
+            self.top_user(),
+            *(
+                f"attempt {attempt.number} failed: {attempt.error}"
+                for attempt in attempts
+            ),
+        ]
+        return BudgetSpent(
+            job,
+            self.name,
+            self.format_amount(need),
+            self.describe_left(),
+            *filter(None, facts),
+        )
 
     def describe_shortage(self, need: Amount, before: int) -> tuple[WaitCause, str]:
-        return WaitCause.RESOURCE, f"{self.name}: {self.describe_left()}{self._holders_text()}"
+        return (
+            WaitCause.RESOURCE,
+            f"{self.name}: {self.describe_left()}{self._holders_text()}",
+        )
 
     def describe_left(self) -> str:
         reserved = self._reserved_text(self.reserved)
@@ -215,7 +245,9 @@ class BudgetResource(CountedResource):
     def public_share(self, need: Amount, share: BudgetShare) -> float:  # type: ignore[override]
         return _amounts.as_number(share.amount)
 
-    def make_member_resource(self, need: Amount, share: BudgetShare | None = None) -> BudgetResource:  # type: ignore[override]
+    def make_member_resource(  # type: ignore[override]
+        self, need: Amount, share: BudgetShare | None = None
+    ) -> BudgetResource:
         """Return the budget of the members of a nested scheduler. Their use counts as the use of the scheduler."""
         if share is not None:
             assert share.members is not None
@@ -260,9 +292,19 @@ class Pool:
 
     @explain_form
     def __init__(
-        self, **resources: float | str | Amount | Rate | Budget | PerKey | list[Any] | tuple[Any, ...]
+        self,
+        **resources: float
+        | str
+        | Amount
+        | Rate
+        | Budget
+        | PerKey
+        | list[Any]
+        | tuple[Any, ...],
     ) -> None:
-        self._resources: Final = {name: _make_resource(name, value) for name, value in resources.items()}
+        self._resources: Final = {
+            name: _make_resource(name, value) for name, value in resources.items()
+        }
         # The running schedulers that use the pool, each with its resource holder: see `register_user`.
         self._users: Final[dict[AbstractJob[Any], AbstractJob[Any] | None]] = {}
         # An object that identifies the event loop of these schedulers or, after their runs, the loop of the last run.
@@ -273,7 +315,9 @@ class Pool:
     @property
     def total(self) -> dict[str, Any]:
         """The total of each resource, by name. A `Rate` has the burst by key, and a `PerKey` the amount of each key."""
-        return {name: resource.public_total() for name, resource in self._resources.items()}
+        return {
+            name: resource.public_total() for name, resource in self._resources.items()
+        }
 
     @property
     def free(self) -> dict[str, Any]:
@@ -281,7 +325,9 @@ class Pool:
 
         For a `PerKey`, it is a dict of the keys in use.
         """
-        return {name: resource.public_free() for name, resource in self._resources.items()}
+        return {
+            name: resource.public_free() for name, resource in self._resources.items()
+        }
 
     @property
     def waiting(self) -> dict[str, Any]:
@@ -297,13 +343,19 @@ class Pool:
             jobs = jobs_waiting_for(resource)
             waiting[name] = len(jobs)
             if resource.has_keys:
-                waiting[name] = dict(Counter(str(job._options.needs[name]) for job in jobs))
+                waiting[name] = dict(
+                    Counter(str(job._options.needs[name]) for job in jobs)
+                )
         return waiting
 
     @property
     def budgets(self) -> dict[str, float]:
         """The rest of each `Budget`, by name. It is negative if jobs have used more than they needed."""
-        return {name: resource.public_free() for name, resource in self._resources.items() if resource.is_budget}
+        return {
+            name: resource.public_free()
+            for name, resource in self._resources.items()
+            if resource.is_budget
+        }
 
     def __repr__(self) -> str:
         """Return the name, the free amount and the total of each resource."""
@@ -312,7 +364,11 @@ class Pool:
     # ---- for the rest of the package
 
     def _enter(
-        self, user: AbstractJob[Any], holder: AbstractJob[Any] | None, loop: object, clock: Callable[[], float]
+        self,
+        user: AbstractJob[Any],
+        holder: AbstractJob[Any] | None,
+        loop: object,
+        clock: Callable[[], float],
     ) -> None:
         """Register a scheduler that starts to run with this pool.
 
@@ -332,9 +388,13 @@ class Pool:
         """
         if self._users and self._loop is not loop:
             rule = "schedulers can share a pool only within one loop; make a Pool for each loop"
-            raise RuntimeError(f"the pool of {user.label!r} is in use by a scheduler in another event loop: {rule}")
+            raise RuntimeError(
+                f"the pool of {user.label!r} is in use by a scheduler in another event loop: {rule}"
+            )
         if not self._users:
-            self._change_clock(clock, 0.0 if self._loop is loop else clock() - self._clock())
+            self._change_clock(
+                clock, 0.0 if self._loop is loop else clock() - self._clock()
+            )
         register_user(self._users, user, holder)
         self._loop = loop
 
@@ -370,7 +430,9 @@ def check_pool(pool: object, name: str, subject: _job_options.Subject) -> Pool |
 
 
 def register_user(
-    users: dict[AbstractJob[Any], AbstractJob[Any] | None], user: AbstractJob[Any], holder: AbstractJob[Any] | None
+    users: dict[AbstractJob[Any], AbstractJob[Any] | None],
+    user: AbstractJob[Any],
+    holder: AbstractJob[Any] | None,
 ) -> None:
     """Add a scheduler to the users of a pool.
 
@@ -396,17 +458,26 @@ def register_user(
 
 def _make_resource(name: str, value: object) -> PoolEntry:
     if name in _job_options.RUN_RESOURCES:
-        raise ValueError(f"Pool: {name!r} is the name of a built-in resource; choose another name")
+        raise ValueError(
+            f"Pool: {name!r} is the name of a built-in resource; choose another name"
+        )
     if isinstance(value, Rate):
         return RateResource(name, value)
     if isinstance(value, PerKey):
         return PerKeyResource(name, value)
     if isinstance(value, Budget):
-        return BudgetResource(name, value._amount, value, size_text if value._is_size else _amounts.amount_text)
+        return BudgetResource(
+            name,
+            value._amount,
+            value,
+            size_text if value._is_size else _amounts.amount_text,
+        )
     if isinstance(value, (list, tuple)):
         units: tuple[Any, ...] = tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         if any(unit in units[:index] for index, unit in enumerate(units)):
-            raise ValueError(f"Pool({printable(name)}={short_repr(value)}): duplicate unit; list each unit once")
+            raise ValueError(
+                f"Pool({printable(name)}={short_repr(value)}): duplicate unit; list each unit once"
+            )
         return CountedResource(name, len(units), units)
     amount = _amounts.amount_of(value, f"Pool({printable(name)}={short_repr(value)})")
     form = size_text if _amounts.is_size(value) else _amounts.amount_text
@@ -470,7 +541,10 @@ class ResourceView:
             return 0.0
         ends_at = resource.cooldown.ends_at
         if isinstance(resource, RateResource):
-            needs = [Counter[Any](resource.need(job._options.needs[self.name], job)) for job in jobs]
+            needs = [
+                Counter[Any](resource.need(job._options.needs[self.name], job))
+                for job in jobs
+            ]
             ends_at = resource.accrued_at(dict(sum(needs, Counter[Any]())))
         return max(0.0, ends_at - resource.clock())
 
@@ -483,4 +557,6 @@ def resource_views(pool: Pool | None) -> list[ResourceView]:
 
 def copy_pool(pool: Pool) -> Pool:
     """Return a new pool with the same totals. In place of a list of named units, it has a resource of this number."""
-    return Pool(**{name: resource.settings for name, resource in pool._resources.items()})
+    return Pool(
+        **{name: resource.settings for name, resource in pool._resources.items()}
+    )

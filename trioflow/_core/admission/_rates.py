@@ -89,34 +89,56 @@ class Rate:
         if not limits:
             raise TypeError(f"Rate(per={short_repr(per)}): {CALL_HINTS['Rate']}")
         # The options that a key may have been meant for. `per` is always given.
-        ungiven = [name for name, lacks in (("burst", burst is None), ("give_up", give_up == DEFAULT_GIVE_UP)) if lacks]
+        ungiven = [
+            name
+            for name, lacks in (
+                ("burst", burst is None),
+                ("give_up", give_up == DEFAULT_GIVE_UP),
+            )
+            if lacks
+        ]
         for name in limits:
             if near := nearest_name(name, ungiven):
-                raise TypeError(f"Rate({name}={short_repr(limits[name])}): did you mean {near}?")
+                raise TypeError(
+                    f"Rate({name}={short_repr(limits[name])}): did you mean {near}?"
+                )
         self._limits: Final = {
-            name: _check_limit(value, f"Rate({name}={short_repr(value)})") for name, value in limits.items()
+            name: _check_limit(value, f"Rate({name}={short_repr(value)})")
+            for name, value in limits.items()
         }
         self._give_up: Final = _job_options.seconds(give_up, "give_up", "Rate")
-        self._period: Final = float(_check_positive(per, f"Rate(per={short_repr(per)})"))
+        self._period: Final = float(
+            _check_positive(per, f"Rate(per={short_repr(per)})")
+        )
         for name, amount in self._limits.items():
             if not 0 < self._period / float(amount) < math.inf:
-                shown = f"Rate({name}={short_repr(limits[name])}, per={short_repr(per)})"
+                shown = (
+                    f"Rate({name}={short_repr(limits[name])}, per={short_repr(per)})"
+                )
                 raise ValueError(f"{shown}: the rate is too high or too low")
         first = next(iter(limits))
         if burst is not None and not isinstance(burst, Mapping) and len(limits) > 1:
-            raise TypeError(f"Rate(burst={short_repr(burst)}): for several keys give a dict, such as {{{first!r}: 10}}")
+            raise TypeError(
+                f"Rate(burst={short_repr(burst)}): for several keys give a dict, such as {{{first!r}: 10}}"
+            )
         prefix = f"Rate(burst={short_repr(burst)})"
         own = burst
         if not isinstance(own, Mapping):
             own = {} if own is None else {first: own}
         if unknown := [name for name in own if name not in self._limits]:
-            raise ValueError(f"{prefix}: unknown key {unknown[0]!r}; the keys are {', '.join(limits)}")
-        self._bursts: Final = {name: _check_limit(value, prefix) for name, value in own.items()}
+            raise ValueError(
+                f"{prefix}: unknown key {unknown[0]!r}; the keys are {', '.join(limits)}"
+            )
+        self._bursts: Final = {
+            name: _check_limit(value, prefix) for name, value in own.items()
+        }
 
     @property
     def limits(self) -> dict[str, float]:
         """The amount for `per` seconds, by key."""
-        return {name: _amounts.as_number(amount) for name, amount in self._limits.items()}
+        return {
+            name: _amounts.as_number(amount) for name, amount in self._limits.items()
+        }
 
     @property
     def per(self) -> float:
@@ -126,7 +148,10 @@ class Rate:
     @property
     def burst(self) -> dict[str, float]:
         """The largest amount that can be taken at once, after a pause, by key."""
-        return {name: _amounts.as_number(self._bursts.get(name, amount)) for name, amount in self._limits.items()}
+        return {
+            name: _amounts.as_number(self._bursts.get(name, amount))
+            for name, amount in self._limits.items()
+        }
 
     @property
     def give_up(self) -> float | None:
@@ -164,7 +189,11 @@ class TokenBucket:
 
     def accrued_at(self, amount: Amount, begins_at: float) -> float:
         """Return the time by which this amount has accrued, which may exceed the burst, if nothing else is taken."""
-        return max(begins_at, max(self.full_at, begins_at) - float(self.burst - amount) * self.seconds_each)
+        return max(
+            begins_at,
+            max(self.full_at, begins_at)
+            - float(self.burst - amount) * self.seconds_each,
+        )
 
     def reserve(self, amount: Amount, now: float) -> None:
         """Take an amount for a job that will start."""
@@ -205,7 +234,12 @@ class SlidingWindow(TokenBucket):
     def accrued_at(self, amount: Amount, begins_at: float) -> float:
         # What is free now, and what comes back in this period, comes back in each further period.
         periods = max(0, math.ceil(amount / self.burst) - 1)
-        excess = self._started_amount + self.unstarted_amount + amount - self.burst * (periods + 1)
+        excess = (
+            self._started_amount
+            + self.unstarted_amount
+            + amount
+            - self.burst * (periods + 1)
+        )
         for when, started in self._started.items():
             if excess <= 0:
                 break
@@ -237,7 +271,9 @@ class SlidingWindow(TokenBucket):
 
     def shift(self, seconds: float) -> None:
         super().shift(seconds)
-        self._started = OrderedDict((when + seconds, amount) for when, amount in self._started.items())
+        self._started = OrderedDict(
+            (when + seconds, amount) for when, amount in self._started.items()
+        )
 
     def _forget(self, now: float) -> None:
         while self._started and next(iter(self._started)) + self._period <= now:
@@ -288,7 +324,10 @@ class RateResource(Resource):
 
         """
         amount = self.exact_amount(amount, job)
-        amounts = self.parse_amounts(amount, f"{job.label!r} needs {printable(self.name)}={_amounts.need_text(amount)}")
+        amounts = self.parse_amounts(
+            amount,
+            f"{job.label!r} needs {printable(self.name)}={_amounts.need_text(amount)}",
+        )
         if isinstance(amount, tuple) and DEFAULT_KEY in self.buckets:
             amounts = {DEFAULT_KEY: 1, **amounts}
         for key, number in amounts.items():
@@ -319,12 +358,19 @@ class RateResource(Resource):
             if DEFAULT_KEY not in self.buckets:
                 key = next(iter(self.buckets))
             if key != DEFAULT_KEY and len(self.buckets) > 1:
-                raise ValueError(f"{prefix}, a Rate of {', '.join(self.buckets)}: give a dict of amounts by key")
+                raise ValueError(
+                    f"{prefix}, a Rate of {', '.join(self.buckets)}: give a dict of amounts by key"
+                )
             return {key: amount}
         if unknown := [key for key, _ in amount if key not in self.buckets]:
             near = nearest_name(unknown[0], self.buckets)
-            hint = clause("did you mean {}?", near) or f"the keys are {', '.join(self.buckets)}"
-            raise ValueError(f"{prefix}, but this Rate has no key {short_repr(unknown[0])}: {hint}")
+            hint = (
+                clause("did you mean {}?", near)
+                or f"the keys are {', '.join(self.buckets)}"
+            )
+            raise ValueError(
+                f"{prefix}, but this Rate has no key {short_repr(unknown[0])}: {hint}"
+            )
         return dict(amount)
 
     def parse_used(self, value: ExactNeed, prefix: str) -> RateNeed:
@@ -342,7 +388,10 @@ class RateResource(Resource):
         amounts = self.parse_amounts(value, prefix)
         for key, amount in amounts.items():
             bucket = self.buckets[key]
-            if amount > bucket.burst and float(amount) * bucket.seconds_each > MAX_CAUSED_WAIT:
+            if (
+                amount > bucket.burst
+                and float(amount) * bucket.seconds_each > MAX_CAUSED_WAIT
+            ):
                 raise ValueError(
                     f"{prefix}: this amount of {key} takes more than a year to accrue; it is ignored: "
                     f"give a smaller number"
@@ -350,7 +399,10 @@ class RateResource(Resource):
         return amounts
 
     def free_at(self, need: RateNeed) -> float:
-        return max((self.buckets[key].available_at(amount) for key, amount in need.items()), default=-math.inf)
+        return max(
+            (self.buckets[key].available_at(amount) for key, amount in need.items()),
+            default=-math.inf,
+        )
 
     def note_shortage(self, need: RateNeed) -> None:
         now = self.clock()
@@ -365,7 +417,13 @@ class RateResource(Resource):
     def accrued_at(self, need: RateNeed) -> float:
         """Return the time by which this amount has accrued. It may exceed the burst, and be taken in several parts."""
         begins_at = max(self.cooldown.ends_at, self.clock())
-        return max((self.buckets[key].accrued_at(amount, begins_at) for key, amount in need.items()), default=begins_at)
+        return max(
+            (
+                self.buckets[key].accrued_at(amount, begins_at)
+                for key, amount in need.items()
+            ),
+            default=begins_at,
+        )
 
     def describe_shortage(self, need: RateNeed, before: int) -> tuple[WaitCause, str]:
         """Name the keys that are short, and estimate the remaining wait.
@@ -373,7 +431,10 @@ class RateResource(Resource):
         The estimate assumes that only the `before` jobs ahead of this job take anything from the rate.
         """
         if self.available_at(need) == math.inf:
-            return WaitCause.RATE, f"{self.shown_name}: reserved for jobs that are about to start"
+            return (
+                WaitCause.RATE,
+                f"{self.shown_name}: reserved for jobs that are about to start",
+            )
         short = [key for key in need if self.is_used_up_by({key: need[key]}, before)]
         amounts = " and ".join(count_text(need[key], key) for key in short)
         behind = clause(", behind {}", before and count_text(before, "others"))
@@ -385,7 +446,9 @@ class RateResource(Resource):
 
     def _accrued_behind(self, need: RateNeed, before: int) -> float:
         """Return the time by which this amount has accrued, after as much for each of the `before` jobs ahead."""
-        return self.accrued_at({key: (before + 1) * amount for key, amount in need.items()})
+        return self.accrued_at(
+            {key: (before + 1) * amount for key, amount in need.items()}
+        )
 
     def take(self, job: AbstractJob[Any], need: RateNeed) -> RateShare:
         """Take the need of a job, and return the job's share, a dict that `correct` updates. Then call `let_accrue`."""
@@ -426,14 +489,20 @@ class RateResource(Resource):
             bucket.shift(shift)
 
     def public_total(self) -> dict[str, float]:
-        return {key: _amounts.as_number(bucket.burst) for key, bucket in self.buckets.items()}
+        return {
+            key: _amounts.as_number(bucket.burst)
+            for key, bucket in self.buckets.items()
+        }
 
     def public_free(self) -> dict[str, float]:
         now = self.clock()
         return {key: bucket.level(now) for key, bucket in self.buckets.items()}
 
     def describe(self) -> str:
-        bursts = {key: _amounts.amount_text(bucket.burst) for key, bucket in self.buckets.items()}
+        bursts = {
+            key: _amounts.amount_text(bucket.burst)
+            for key, bucket in self.buckets.items()
+        }
         free = self.public_free()
         return f"{self.name}={', '.join(f'{free[key]:.4g} of {burst} {key}' for key, burst in bursts.items())}"
 

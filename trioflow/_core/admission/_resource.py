@@ -59,8 +59,12 @@ class PoolEntry(ABC):
     def __init__(self, name: str, settings: Any) -> None:
         self.name: Final = name
         self.settings: Final = settings  # the argument of `Pool` for an equal resource, but only the number of units
-        self.admission: Admission | None = None  # set when a job first waits for the resource
-        self.clock: Callable[[], float] = time.monotonic  # the clock of the event loop while a run uses the pool
+        self.admission: Admission | None = (
+            None  # set when a job first waits for the resource
+        )
+        self.clock: Callable[[], float] = (
+            time.monotonic
+        )  # the clock of the event loop while a run uses the pool
 
     @abstractmethod
     def need(self, amount: CheckedNeed, job: AbstractJob[Any]) -> Any:
@@ -72,7 +76,9 @@ class PoolEntry(ABC):
         """
 
     @abstractmethod
-    def resolve(self, amount: CheckedNeed, job: AbstractJob[Any]) -> tuple[Resource, Any]:
+    def resolve(
+        self, amount: CheckedNeed, job: AbstractJob[Any]
+    ) -> tuple[Resource, Any]:
         """Return the resource that a job takes for the entry in its `needs`, and its need of this resource."""
 
     @abstractmethod
@@ -87,8 +93,12 @@ class PoolEntry(ABC):
     def describe(self) -> str:
         """Return the name and the free amount, such as "cpu=2 of 8 free", for the `repr` of the pool."""
 
-    def need_error(self, job: AbstractJob[Any], amount: str, problem: str) -> ValueError:
-        return ValueError(f"{job.label!r} needs {printable(self.name)}={amount}{problem}")
+    def need_error(
+        self, job: AbstractJob[Any], amount: str, problem: str
+    ) -> ValueError:
+        return ValueError(
+            f"{job.label!r} needs {printable(self.name)}={amount}{problem}"
+        )
 
     def has_come(self, when: float) -> bool:
         return when <= self.clock() + TIME_TOLERANCE
@@ -132,14 +142,19 @@ class Resource(PoolEntry):
     def shown_name(self) -> str:
         return self.name
 
-    def resolve(self, amount: CheckedNeed, job: AbstractJob[Any]) -> tuple[Resource, Any]:
+    def resolve(
+        self, amount: CheckedNeed, job: AbstractJob[Any]
+    ) -> tuple[Resource, Any]:
         return self, self.need(amount, job)
 
     def exact_amount(self, amount: CheckedNeed, job: AbstractJob[Any]) -> ExactNeed:
         """Return the entry for this resource in a job's `needs`, text as the number that it stands for."""
         if not isinstance(amount, str):
             return amount
-        return _amounts.amount_of(amount, f"{job.label!r} needs {printable(self.name)}={_amounts.need_text(amount)}")
+        return _amounts.amount_of(
+            amount,
+            f"{job.label!r} needs {printable(self.name)}={_amounts.need_text(amount)}",
+        )
 
     def available_at(self, need: object) -> float:
         """Return the time when the need can be met: `-inf` for now, infinity if that depends on other jobs.
@@ -261,12 +276,20 @@ class CountedResource(Resource):
         """
         amount = self.exact_amount(amount, job)
         if isinstance(amount, tuple):
-            raise self.need_error(job, _amounts.need_text(amount), ", which is not a Rate: give one number")
+            raise self.need_error(
+                job,
+                _amounts.need_text(amount),
+                ", which is not a Rate: give one number",
+            )
         if amount > self.total:
             limit = f", but the total is only {self.format_amount(self.total)}: it could never start"
             raise self.need_error(job, self.format_amount(amount), limit)
         if self.free_units is not None and not isinstance(amount, int):
-            raise self.need_error(job, _amounts.amount_text(amount), ", which has named units: give a whole number")
+            raise self.need_error(
+                job,
+                _amounts.amount_text(amount),
+                ", which has named units: give a whole number",
+            )
         return amount
 
     def lower_total(self, total: Amount) -> None:
@@ -301,7 +324,10 @@ class CountedResource(Resource):
         self.holders[job] = need
         if self.free_units is None:
             return None
-        return {index: self.free_units.pop(index) for index in sorted(self.free_units)[: int(need)]}
+        return {
+            index: self.free_units.pop(index)
+            for index in sorted(self.free_units)[: int(need)]
+        }
 
     def give_back(self, job: AbstractJob[Any], share: dict[int, Any] | None) -> None:
         self.free += self.holders.pop(job)
@@ -313,7 +339,9 @@ class CountedResource(Resource):
             return _amounts.as_number(need)
         return list(share.values())
 
-    def make_member_resource(self, need: Amount, share: dict[int, Any] | None = None) -> CountedResource:
+    def make_member_resource(
+        self, need: Amount, share: dict[int, Any] | None = None
+    ) -> CountedResource:
         """Return the resource that the members of a nested scheduler share. Its total is the scheduler's own need.
 
         Args:
@@ -365,8 +393,12 @@ class GatedResource(CountedResource):
         # Whether it has one that can be found: otherwise, the jobs fail with the error themselves.
         self._has_gate = declared.find_gate is not None and run.scheduler._opens_gates
         self._opener: Worker | None = None  # the worker that opens the gate
-        self.parked: Final[dict[WaitingGroup, None]] = {}  # the groups with jobs that are parked here
-        self._early: Final[dict[AbstractJob[Any], None]] = {}  # those that have the resource, but not passed the gate
+        self.parked: Final[
+            dict[WaitingGroup, None]
+        ] = {}  # the groups with jobs that are parked here
+        self._early: Final[
+            dict[AbstractJob[Any], None]
+        ] = {}  # those that have the resource, but not passed the gate
         # The jobs that came early, and then got a token in vain: now they wait here also while no token is free.
         self.due: Final = WeakSet[AbstractJob[Any]]()
 
@@ -375,7 +407,9 @@ class GatedResource(CountedResource):
         return "" if self._opener is None else self._opening_text
 
     def is_closed_to(self, job: AbstractJob[Any]) -> bool:
-        return self._has_gate and (self._gate is None or bool(self._gate.is_closed_to(job)))
+        return self._has_gate and (
+            self._gate is None or bool(self._gate.is_closed_to(job))
+        )
 
     def is_crowded(self) -> bool:
         return sum(len(group.parked[self]) for group in self.parked) >= self.free
@@ -454,8 +488,16 @@ class GatedResource(CountedResource):
         """Return the parked jobs, in order, that could start together if the gate were open, but at least the first."""
         left: dict[Any, Any] = {}
         jobs: list[AbstractJob[Any]] = []
-        for entry, group in sorted((entry, waiting) for waiting in self.parked for entry in waiting.parked[self]):
-            needs: dict[Any, Any] = {each: need for each, need in group.needs if isinstance(each, CountedResource)}
+        for entry, group in sorted(
+            (entry, waiting)
+            for waiting in self.parked
+            for entry in waiting.parked[self]
+        ):
+            needs: dict[Any, Any] = {
+                each: need
+                for each, need in group.needs
+                if isinstance(each, CountedResource)
+            }
             if group.needs_slot:
                 needs[group.places.line] = 1
             left = {**{each: each.free for each in needs}, **left}
@@ -477,7 +519,9 @@ class Grant:
 
     __slots__ = ("_accrues", "_job", "_parts", "entry")
 
-    def __init__(self, job: AbstractJob[Any], needs: Needs, entry: HeapEntry | None = None) -> None:
+    def __init__(
+        self, job: AbstractJob[Any], needs: Needs, entry: HeapEntry | None = None
+    ) -> None:
         # The entry of the waiting job, or None for a clean-up job.
         self.entry: Final = entry
         self._job: Final = job
@@ -516,10 +560,21 @@ class Grant:
                 resource.refund(self._job, share)
 
     def budget_amounts(self) -> dict[str, Amount]:
-        return {resource.name: share.used for resource, _, share in self._parts if resource.is_budget}
+        return {
+            resource.name: share.used
+            for resource, _, share in self._parts
+            if resource.is_budget
+        }
 
     def find(self, name: str) -> tuple[Resource, Any] | None:
-        return next(((resource, share) for resource, _, share in self._parts if resource.name == name), None)
+        return next(
+            (
+                (resource, share)
+                for resource, _, share in self._parts
+                if resource.name == name
+            ),
+            None,
+        )
 
     def member_resources(self) -> dict[str, PoolEntry]:
         """Return the resources, except rates, that the members of a nested scheduler with this grant share, by name."""
@@ -532,7 +587,10 @@ class Grant:
     def to_dict(self) -> dict[str, Any]:
         """Return the share of each resource, by name: an amount, a list of named units, or amounts by key."""
         parts = [part for part in self._parts if part[0].name not in RUN_RESOURCES]
-        return {resource.name: resource.public_share(need, share) for resource, need, share in parts}
+        return {
+            resource.name: resource.public_share(need, share)
+            for resource, need, share in parts
+        }
 
 
 def budgets_used(job: AbstractJob[Any]) -> dict[str, Amount]:
@@ -543,4 +601,7 @@ def budgets_used(job: AbstractJob[Any]) -> dict[str, Amount]:
         used: dict[str, Amount] = {}
     else:
         used = grant.budget_amounts()
-    return {**earlier, **{name: amount + earlier.get(name, 0) for name, amount in used.items()}}
+    return {
+        **earlier,
+        **{name: amount + earlier.get(name, 0) for name, amount in used.items()},
+    }

@@ -35,7 +35,9 @@ class VariableWindow:
     """A method of a subclass, which returns the part of a run that sets the number of slots."""
 
 
-def check_window(value: object, name: str, subject: _job_options.Subject) -> Window | None:
+def check_window(
+    value: object, name: str, subject: _job_options.Subject
+) -> Window | None:
     """Check the value of a window option, and return it. For 0, return None, which means no limit.
 
     Raises:
@@ -43,7 +45,11 @@ def check_window(value: object, name: str, subject: _job_options.Subject) -> Win
         ValueError: the value is negative.
 
     """
-    if value is None or isinstance(value, VariableWindow) or hasattr(value, "acquire_on_behalf_of"):
+    if (
+        value is None
+        or isinstance(value, VariableWindow)
+        or hasattr(value, "acquire_on_behalf_of")
+    ):
         return cast("Window | None", value)
     value = _amounts.plain_number(value)
     advice = "give a positive whole number, None or 0 for no limit, a CapacityLimiter or an Adaptive"
@@ -63,7 +69,9 @@ def max_slots(window: Window | None) -> int | None:
     """Return the largest number of jobs that a window lets run at once, or None for no limit."""
     if isinstance(window, VariableWindow):
         return window.maximum
-    tokens = window if window is None or isinstance(window, int) else window.total_tokens
+    tokens = (
+        window if window is None or isinstance(window, int) else window.total_tokens
+    )
     if tokens is None or tokens == math.inf:
         return None
     return int(tokens)

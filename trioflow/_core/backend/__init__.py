@@ -62,7 +62,9 @@ def get_backend(name: str) -> Backend:
 
     """
     if not is_among(name, tuple(BACKEND_LIBRARIES)):
-        raise ValueError(f"backend={short_repr(name)}: choose one of {', '.join(BACKEND_LIBRARIES)}")
+        raise ValueError(
+            f"backend={short_repr(name)}: choose one of {', '.join(BACKEND_LIBRARIES)}"
+        )
     return _load(name)
 
 
@@ -92,7 +94,9 @@ def choose_isolation(kind: str) -> None:
     """
     global _chosen_isolation
     if kind and kind not in ISOLATIONS:
-        raise ValueError(f"TRIOFLOW_ISOLATION={short_repr(kind)}: choose one of {', '.join(ISOLATIONS)}")
+        raise ValueError(
+            f"TRIOFLOW_ISOLATION={short_repr(kind)}: choose one of {', '.join(ISOLATIONS)}"
+        )
     _chosen_isolation = kind
     _load.cache_clear()
 
@@ -121,7 +125,9 @@ def _load(name: str) -> Backend:
     except Exception as mismatch:
         problem = _describe_mismatch(name, mismatch)
         if _chosen_isolation:
-            raise ImportError(f"TRIOFLOW_ISOLATION={_chosen_isolation}: {problem}") from mismatch
+            raise ImportError(
+                f"TRIOFLOW_ISOLATION={_chosen_isolation}: {problem}"
+            ) from mismatch
         _logger.warn(f"{problem}; trioflow runs without them, slower on {name}")
         backend.isolation = _import_isolation("direct", backend)
     return backend
@@ -159,7 +165,9 @@ def current_backend() -> Backend:
     loop = _asyncio_loop()
     if loop is not None and sys.modules["asyncio"].current_task(loop) is not None:
         return _load("asyncio")
-    raise RuntimeError("this must be awaited in a trio or asyncio task; from synchronous code, call run()")
+    raise RuntimeError(
+        "this must be awaited in a trio or asyncio task; from synchronous code, call run()"
+    )
 
 
 def loop_running() -> bool:

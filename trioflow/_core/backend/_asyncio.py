@@ -35,13 +35,20 @@ from typing import Any, Final, Self, TypeVar
 import anyio
 import anyio.lowlevel
 
-from ._interface import Backend, HostTask, Isolation, TaskSnapshot, WorkerGroup, WorkerTask
+from ._interface import (
+    Backend,
+    HostTask,
+    Isolation,
+    TaskSnapshot,
+    WorkerGroup,
+    WorkerTask,
+)
 from ._shared import IDLE_TASK_NAME, await_chain, split_cancellations
 
 T = TypeVar("T")
-SHARED_OBJECTS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Any]]] = (
-    weakref.WeakKeyDictionary()
-)
+SHARED_OBJECTS: Final[
+    weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Any]]
+] = weakref.WeakKeyDictionary()
 """For each event loop, the object that all runs in the loop share, and keep. The object refers to its loop. If this
 dictionary kept the object, no loop would ever be freed:
 https://docs.python.org/3/library/weakref.html#weakref.WeakKeyDictionary."""
@@ -56,7 +63,13 @@ discard_awaiter: Any = getattr(asyncio, "future_discard_from_awaited_by", None)
 class AsyncioHost(HostTask):
     """The task that awaits a run."""
 
-    def __init__(self, backend: Backend, task: Any, is_being_cancelled: bool, context: contextvars.Context) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        task: Any,
+        is_being_cancelled: bool,
+        context: contextvars.Context,
+    ) -> None:
         self._backend = backend
         # None after the run: the task of a worker retires if a reference to it is left behind.
         self.task: Any = task
@@ -93,7 +106,9 @@ class AsyncioHost(HostTask):
         return not is_unwinding and await self.yield_to_loop()
 
     async def run_uninterrupted(
-        self, function: Callable[[], Coroutine[Any, Any, None]], on_interrupt: Callable[[], None]
+        self,
+        function: Callable[[], Coroutine[Any, Any, None]],
+        on_interrupt: Callable[[], None],
     ) -> None:
         """Await `function()` in a new task, because no shield protects this task from a native `Task.cancel()`.
 
@@ -105,7 +120,9 @@ class AsyncioHost(HostTask):
             while not task.done():
                 # anyio repeats the cancellation in each turn of the loop:
                 # https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_backends/_asyncio.py#L642.
-                with anyio.CancelScope(shield=anyio.get_current_task().has_pending_cancellation()):
+                with anyio.CancelScope(
+                    shield=anyio.get_current_task().has_pending_cancellation()
+                ):
                     try:
                         await asyncio.wait([task])
                     except asyncio.CancelledError as cancellation:
@@ -171,20 +188,29 @@ class AsyncioLoop(Backend):
         scope.cancel()
         while tasks := tasks_inside(task):
             kind = "task group"
-            with anyio.CancelScope(shield=True), contextlib.suppress(asyncio.CancelledError):
+            with (
+                anyio.CancelScope(shield=True),
+                contextlib.suppress(asyncio.CancelledError),
+            ):
                 await asyncio.wait(tasks)
         return kind
 
-    def run(self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]) -> T:
+    def run(
+        self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]
+    ) -> T:
         context = contextvars.copy_context()
         sniffio = sys.modules.get("sniffio")
         if sniffio is not None:
             # anyio asks it (https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_core/_eventloop.py#L215).
             # A thread of `asyncio.to_thread` has inherited the name of a loop:
             # https://docs.python.org/3/library/asyncio-task.html#asyncio.to_thread.
-            context.run(sniffio.current_async_library_cvar.set, None if options else self.name)
+            context.run(
+                sniffio.current_async_library_cvar.set, None if options else self.name
+            )
         if options:
-            run = functools.partial(anyio.run, main, backend=self.name, backend_options=dict(options))
+            run = functools.partial(
+                anyio.run, main, backend=self.name, backend_options=dict(options)
+            )
             return context.run(run)
         # As `anyio.run` (https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_backends/_asyncio.py#L2590),
         # which takes 20 µs more: a sixteenth of a small run.
@@ -201,13 +227,19 @@ class AsyncioLoop(Backend):
             return
         with contextlib.ExitStack() as stack:
             stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(-1))
-            stack.callback(loop.call_later(WAKE_DELAY, _let_signals_wake, loop, stack).cancel)
+            stack.callback(
+                loop.call_later(WAKE_DELAY, _let_signals_wake, loop, stack).cancel
+            )
             yield
 
     def clock(self) -> Callable[[], float]:
         loop_time = asyncio.get_running_loop().time
         # `loop.time` itself calls it: https://github.com/python/cpython/blob/v3.11.7/Lib/asyncio/base_events.py#L707.
-        return time.monotonic if getattr(loop_time, "__func__", None) is asyncio.BaseEventLoop.time else loop_time
+        return (
+            time.monotonic
+            if getattr(loop_time, "__func__", None) is asyncio.BaseEventLoop.time
+            else loop_time
+        )
 
     def get_or_create_in_loop(self, make: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
@@ -288,13 +320,17 @@ class AsyncioLoop(Backend):
         return await_chain(None if task is None else task.get_coro())
 
 
-def _let_signals_wake(loop: asyncio.SelectorEventLoop, stack: contextlib.ExitStack) -> None:
+def _let_signals_wake(
+    loop: asyncio.SelectorEventLoop, stack: contextlib.ExitStack
+) -> None:
     """Let signals wake a loop until `stack` is closed, unless `loop.add_signal_handler` of a job does so already."""
     try:
         reader, writer = map(stack.enter_context, socket.socketpair())
     except OSError:
         # No descriptor is left. Until there is a free descriptor, this timer wakes the loop.
-        stack.callback(loop.call_later(20 * WAKE_DELAY, _let_signals_wake, loop, stack).cancel)
+        stack.callback(
+            loop.call_later(20 * WAKE_DELAY, _let_signals_wake, loop, stack).cancel
+        )
         return
     reader.setblocking(False)
     writer.setblocking(False)
@@ -313,7 +349,9 @@ def _set_result(future: asyncio.Future[bool], value: bool) -> None:
 
 def tasks_inside(task: object) -> list[asyncio.Task[Any]]:
     """Return the tasks in the anyio task groups that `task` has opened."""
-    child_ids = {info.id for info in anyio.get_running_tasks() if info.parent_id == id(task)}
+    child_ids = {
+        info.id for info in anyio.get_running_tasks() if info.parent_id == id(task)
+    }
     return [child for child in asyncio.all_tasks() if id(child) in child_ids]
 
 
@@ -332,7 +370,9 @@ class EdgeGroup(WorkerGroup):
             work = worker.work()
         else:
             work = self._work_after_spawn(worker)
-        worker.task = task = self._loop.create_task(work, context=worker.context, name=IDLE_TASK_NAME)
+        worker.task = task = self._loop.create_task(
+            work, context=worker.context, name=IDLE_TASK_NAME
+        )
         if add_awaiter is not None:
             add_awaiter(task, self._host.task)
         # Until the first step.
@@ -347,9 +387,13 @@ class EdgeGroup(WorkerGroup):
         del self, worker
         await coroutine
 
-    def call_at(self, when: float, function: Callable[[], None], context: contextvars.Context) -> Callable[[], None]:
+    def call_at(
+        self, when: float, function: Callable[[], None], context: contextvars.Context
+    ) -> Callable[[], None]:
         # A cancelled timer keeps its own context until it is due.
-        return self._loop.call_at(when, context.run, function, context=contextvars.Context()).cancel
+        return self._loop.call_at(
+            when, context.run, function, context=contextvars.Context()
+        ).cancel
 
     # ---- the deadline of a worker
 
@@ -364,7 +408,9 @@ class EdgeGroup(WorkerGroup):
 
     def is_unwinding(self, worker: WorkerTask) -> bool:
         """Return whether the engine has cancelled a worker, or its run, which a forever job outlasts."""
-        return worker.cause is not None or (self.is_cancelled() and not worker.is_shielded)
+        return worker.cause is not None or (
+            self.is_cancelled() and not worker.is_shielded
+        )
 
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
         """Set another deadline. If the last deadline has cancelled the task, take that back."""
@@ -381,7 +427,9 @@ class EdgeGroup(WorkerGroup):
     def set_timer(self, worker: WorkerTask, when: float) -> None:
         self.stop_timer(worker)
         worker.timer_fires_at = when
-        worker.timer = self._loop.call_at(when, self._on_timer, worker, context=contextvars.Context())
+        worker.timer = self._loop.call_at(
+            when, self._on_timer, worker, context=contextvars.Context()
+        )
 
     def _on_timer(self, worker: WorkerTask) -> None:
         """Cancel a worker whose deadline has passed. If its deadline was postponed, set a new timer instead."""
@@ -411,7 +459,14 @@ class EdgeGroup(WorkerGroup):
 class CallScope:
     """A scope around a call of a job, with the deadline of the job's worker. It cancels the call once."""
 
-    __slots__ = ("_deadline", "_group", "_is_cancelled", "_is_open", "_outer_deadline", "_worker")
+    __slots__ = (
+        "_deadline",
+        "_group",
+        "_is_cancelled",
+        "_is_open",
+        "_outer_deadline",
+        "_worker",
+    )
 
     def __init__(self, worker: WorkerTask, deadline: float) -> None:
         self._worker = worker
@@ -449,7 +504,10 @@ class CallScope:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> bool:
         """Restore the deadline of the worker. Catch the cancellation by this scope, unless there is another cause."""
         worker = self._worker
@@ -488,7 +546,9 @@ class DirectAsyncioGroup(EdgeGroup):
     def prepare(self, outer: object) -> None:
         task = asyncio.current_task()
         is_cancelled = anyio.get_current_task().has_pending_cancellation()
-        self.host = self._host = AsyncioHost(self._backend, task, is_cancelled, self._context)
+        self.host = self._host = AsyncioHost(
+            self._backend, task, is_cancelled, self._context
+        )
         self._loop = self._host.loop
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -499,13 +559,17 @@ class DirectAsyncioGroup(EdgeGroup):
     def is_cancelled(self) -> bool:
         """Return whether the host was cancelled. Only the host itself sees at once that a scope around it was."""
         is_host = self._backend.current_task() is self._host.task
-        return self._host.is_cancelled() or (is_host and anyio.get_current_task().has_pending_cancellation())
+        return self._host.is_cancelled() or (
+            is_host and anyio.get_current_task().has_pending_cancellation()
+        )
 
     def cancel_worker(self, worker: WorkerTask, repeatedly: bool = False) -> None:
         if worker.task is not None:
             worker.task.cancel()
             if repeatedly:
-                self._loop.call_soon(self.cancel_worker, worker, True, context=self._context)
+                self._loop.call_soon(
+                    self.cancel_worker, worker, True, context=self._context
+                )
 
 
 class DirectAsyncioSnapshot(TaskSnapshot):

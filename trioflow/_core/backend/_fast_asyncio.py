@@ -27,7 +27,14 @@ from anyio._backends import _asyncio as anyio_asyncio
 
 from ._asyncio import AsyncioHost, AsyncioLoop, EdgeGroup, EdgeIsolation
 from ._interface import TaskSnapshot, WorkerTask
-from ._shared import ReplacedClass, expect, expect_attributes, getrefcount, getweakrefcount, has_values
+from ._shared import (
+    ReplacedClass,
+    expect,
+    expect_attributes,
+    getrefcount,
+    getweakrefcount,
+    has_values,
+)
 
 TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states
 """anyio's mapping of each task to its `TaskState`, which contains the task's innermost cancel scope."""
@@ -40,7 +47,9 @@ class FastAsyncioGroup(EdgeGroup):
 
     def prepare(self, outer: Any) -> None:
         task: Any = asyncio.current_task()
-        self.host = self._host = AsyncioHost(self._backend, task, task._must_cancel, self._context)
+        self.host = self._host = AsyncioHost(
+            self._backend, task, task._must_cancel, self._context
+        )
         self._loop = self._host.loop
         self._scope = _innermost_scope(task)
         self.host_task_id: int | None = id(task)
@@ -57,7 +66,9 @@ class FastAsyncioGroup(EdgeGroup):
 
     def is_cancelled(self) -> bool:
         scope = self._scope
-        return self._host.is_cancelled() or (scope is not None and bool(scope._effectively_cancelled))
+        return self._host.is_cancelled() or (
+            scope is not None and bool(scope._effectively_cancelled)
+        )
 
     def effective_deadline(self) -> float:
         """Return the nearest deadline of the run and of the scopes around it, which anyio shows to jobs."""
@@ -79,7 +90,11 @@ class FastAsyncioGroup(EdgeGroup):
             # Its first step will check whether the run is stopping.
             return
         worker.must_leave = True
-        if worker.scope is None and not repeatedly and worker.task is not asyncio.current_task(self._loop):
+        if (
+            worker.scope is None
+            and not repeatedly
+            and worker.task is not asyncio.current_task(self._loop)
+        ):
             worker.task.cancel()
         else:
             scope: WorkerScope = snapshot.get_or_create_base_scope()
@@ -152,7 +167,9 @@ class WorkerScope(anyio_asyncio.CancelScope):
         own_deadline = math.inf if worker.deadline == -math.inf else worker.deadline
         if worker.task_snapshot is None or worker.is_shielded:
             return own_deadline
-        return min(own_deadline, cast(FastAsyncioGroup, worker.group).effective_deadline())
+        return min(
+            own_deadline, cast(FastAsyncioGroup, worker.group).effective_deadline()
+        )
 
     def request(self) -> None:
         """Cancel the task, or remember to do so when it has left its shields."""
@@ -172,7 +189,9 @@ class WorkerScope(anyio_asyncio.CancelScope):
                     # https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_backends/_asyncio.py#L2804.
                     other.cancel()
             if self._worker.group._backend.current_task() is task:
-                self._cancel_handle = task.get_loop().call_soon(self._deliver_cancellation, self)
+                self._cancel_handle = task.get_loop().call_soon(
+                    self._deliver_cancellation, self
+                )
             elif self._worker.task_snapshot.innermost_scope in scopes:
                 self.is_pending = False
                 task.cancel()
@@ -201,7 +220,9 @@ class LoopIterations:
     callback detects the next iteration. This is slower, and may cause an additional iteration.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, context: contextvars.Context
+    ) -> None:
         self._loop = loop
         self._context = context
         self._code = getattr(getattr(loop, "_run_once", None), "__code__", None)
@@ -276,12 +297,21 @@ class WorkerState(anyio_asyncio.TaskState):
     def is_task_unchanged(self) -> bool:
         context = self.context
         task = self._task
-        if self.innermost_scope is not self.base_scope or task.cancelling() or task._callbacks:
+        if (
+            self.innermost_scope is not self.base_scope
+            or task.cancelling()
+            or task._callbacks
+        ):
             return False
-        if getrefcount(task) + getweakrefcount(task) + getrefcount(context) != self.reference_count:
+        if (
+            getrefcount(task) + getweakrefcount(task) + getrefcount(context)
+            != self.reference_count
+        ):
             return False
         # There are usually no variables, and then a call would still take a tenth of the time of this method.
-        return len(context) == self._variable_count and (not self._variables or has_values(context, self._variables))
+        return len(context) == self._variable_count and (
+            not self._variables or has_values(context, self._variables)
+        )
 
     def allow_references(self, number: int) -> None:
         self.reference_count += number
@@ -309,11 +339,17 @@ class FastAsyncio(EdgeIsolation):
         task = worker.task
         context = worker.context
         task.remove_done_callback(worker.leave_unstarted)
-        STATES_BY_REF[weakref.ref(task)] = worker.task_snapshot = snapshot = WorkerState(worker)
-        snapshot.reference_count = getrefcount(task) + getweakrefcount(task) + getrefcount(context)
+        STATES_BY_REF[weakref.ref(task)] = worker.task_snapshot = snapshot = (
+            WorkerState(worker)
+        )
+        snapshot.reference_count = (
+            getrefcount(task) + getweakrefcount(task) + getrefcount(context)
+        )
         return None if task.cancelling() else snapshot
 
-    async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
+    async def close_leftovers(
+        self, worker: WorkerTask
+    ) -> tuple[str | None, BaseException | None]:
         """Close the scopes and task groups that a job has left open. See `Isolation`.
 
         The errors in a task group are lost, because its scope does not refer to them.
@@ -368,13 +404,22 @@ def _check_private_attributes() -> None:
     worker.deadline = math.inf
     worker.timer = None
     worker.cause, worker.context = None, contextvars.Context()
-    group._backend, group._host = cast(Any, AsyncioLoop)(), AsyncioHost.__new__(AsyncioHost)
+    group._backend, group._host = (
+        cast(Any, AsyncioLoop)(),
+        AsyncioHost.__new__(AsyncioHost),
+    )
     group._host.task = None
     worker.task = task = cast(Any, _FakeTask())
     group.host_task_id, group.variables, group.iterations = None, (), cast(Any, None)
     worker.task_snapshot = TASK_STATES[task] = state = WorkerState(worker)
-    expect(TASK_STATES.get(task) is state and state.parent_id is None, "it does not record the scope of a task")
-    expect(STATES_BY_REF.get(weakref.ref(task)) is state, "it records the scopes of tasks differently")
+    expect(
+        TASK_STATES.get(task) is state and state.parent_id is None,
+        "it does not record the scope of a task",
+    )
+    expect(
+        STATES_BY_REF.get(weakref.ref(task)) is state,
+        "it records the scopes of tasks differently",
+    )
     _check_request_in_shield(task, state)
     _check_cancelled_parent(worker)
     group.forget(worker)
@@ -389,7 +434,10 @@ def _check_request_in_shield(task: Any, state: WorkerState) -> None:
     expect(base_scope.is_pending and not task.cancel_count, "a shield has no effect")
     state.cancel_scope = base_scope
     base_scope.request()
-    expect(not base_scope.is_pending and task.cancel_count == 1, "a task outside of shields is not cancelled")
+    expect(
+        not base_scope.is_pending and task.cancel_count == 1,
+        "a task outside of shields is not cancelled",
+    )
 
 
 def _check_cancelled_parent(worker: WorkerTask) -> None:
@@ -397,10 +445,19 @@ def _check_cancelled_parent(worker: WorkerTask) -> None:
     shield: Any = anyio_asyncio.CancelScope(shield=True)
     shield._parent_scope = recording = _RecordingScope(worker)
     recording.is_pending = recording.is_repeated = True
-    expect(recording.cancel_called and recording._effectively_cancelled, "a scope ignores its cancellation")
-    expect(not shield._effectively_cancelled, "a shield does not hide the cancellation of its parent")
+    expect(
+        recording.cancel_called and recording._effectively_cancelled,
+        "a scope ignores its cancellation",
+    )
+    expect(
+        not shield._effectively_cancelled,
+        "a shield does not hide the cancellation of its parent",
+    )
     shield._restart_cancellation_in_parent()
-    expect(not recording.is_pending, "a scope is not notified when a shield inside it is left")
+    expect(
+        not recording.is_pending,
+        "a scope is not notified when a shield inside it is left",
+    )
 
 
 _check_private_attributes()

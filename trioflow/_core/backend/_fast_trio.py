@@ -17,8 +17,21 @@ from typing import Any, Final, cast
 import trio
 
 from ._interface import Isolation, TaskSnapshot, WorkerTask
-from ._shared import IDLE_TASK_NAME, await_chain, expect, expect_attributes, getrefcount, getweakrefcount, has_values
-from ._trio import CANCELLATION_REFERENCE_COUNT, DirectTrioGroup, DirectTrioSnapshot, TrioHost
+from ._shared import (
+    IDLE_TASK_NAME,
+    await_chain,
+    expect,
+    expect_attributes,
+    getrefcount,
+    getweakrefcount,
+    has_values,
+)
+from ._trio import (
+    CANCELLATION_REFERENCE_COUNT,
+    DirectTrioGroup,
+    DirectTrioSnapshot,
+    TrioHost,
+)
 
 TRIO_RUN_MODULE: Final = cast(Any, trio)._core._run
 # A node in trio's tree of cancel scopes: https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L337.
@@ -41,7 +54,9 @@ class FastTrioGroup(DirectTrioGroup):
         self.host = self._host = TrioHost(self._backend, self._context, nursery)
         self._scope: Any = None  # set in `run`
         self._cancel_status: Any = None  # the `CancelStatus` of the scope, set in `run`
-        self._shielded_scope: Any = None  # the scope of all shielded workers, or None if there are none
+        self._shielded_scope: Any = (
+            None  # the scope of all shielded workers, or None if there are none
+        )
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         with CallScope(deadline=self._deadline) as self._scope:
@@ -54,7 +69,9 @@ class FastTrioGroup(DirectTrioGroup):
                 self._shielded_scope._cancel_status = None
         await trio.lowlevel.checkpoint_if_cancelled()
 
-    async def _run_in_nursery(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _run_in_nursery(
+        self, body: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
         """Await `body()` in a nursery that costs half as much as `trio.open_nursery()`.
 
         The end of the nursery takes a turn of the loop only if the nursery is not empty, or if the body took no turn.
@@ -70,7 +87,11 @@ class FastTrioGroup(DirectTrioGroup):
             fault = error
         nursery._nested_child_running = False
         nursery._check_nursery_closed()
-        if nursery._closed and not (fault or nursery._pending_excs) and task._schedule_points > schedule_points:
+        if (
+            nursery._closed
+            and not (fault or nursery._pending_excs)
+            and task._schedule_points > schedule_points
+        ):
             task._child_nurseries.remove(nursery)
         elif (fault := await nursery._nested_child_finished(fault)) is not None:
             raise fault
@@ -78,17 +99,28 @@ class FastTrioGroup(DirectTrioGroup):
     def is_interchangeable(self, other: Any) -> bool:
         if other is self:
             return True
-        if self._host.nursery is not other._host.nursery or len(self.variables) != len(other.variables):
+        if self._host.nursery is not other._host.nursery or len(self.variables) != len(
+            other.variables
+        ):
             return False
         pairs = zip(self.variables, other.variables, strict=True)
         return all(mine[0] is its[0] and mine[1] is its[1] for mine, its in pairs)
 
-    def call_at(self, when: float, function: Callable[[], None], context: contextvars.Context) -> Callable[[], None]:
+    def call_at(
+        self, when: float, function: Callable[[], None], context: contextvars.Context
+    ) -> Callable[[], None]:
         runner = TRIO_RUN_MODULE.GLOBAL_RUN_CONTEXT.runner
-        return Timer(runner.deadlines, when, runner.entry_queue.run_sync_soon, lambda: context.run(function)).cancel
+        return Timer(
+            runner.deadlines,
+            when,
+            runner.entry_queue.run_sync_soon,
+            lambda: context.run(function),
+        ).cancel
 
     def is_cancelled(self) -> bool:
-        return self._cancel_status is not None and bool(self._cancel_status.effectively_cancelled)
+        return self._cancel_status is not None and bool(
+            self._cancel_status.effectively_cancelled
+        )
 
     def shield(self, worker: WorkerTask) -> None:
         if self._shielded_scope is None:
@@ -189,7 +221,9 @@ class _CallScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[mis
         run_context = TRIO_RUN_MODULE.GLOBAL_RUN_CONTEXT
         task = run_context.task
         self._has_been_entered = True
-        self._cancel_status = status = CancelStatus(scope=self, parent=task._cancel_status)
+        self._cancel_status = status = CancelStatus(
+            scope=self, parent=task._cancel_status
+        )
         task._activate_cancel_status(status)
         if self._deadline != math.inf:
             self._registered_deadline = self._deadline
@@ -231,7 +265,13 @@ CallScope: Final[Any] = _CallScope
 class Timer:
     """A timer in the form of a trio cancel scope: at its deadline, it calls a function, in a later turn of the loop."""
 
-    def __init__(self, deadlines: Any, when: float, call_soon: Callable[..., Any], action: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        deadlines: Any,
+        when: float,
+        call_soon: Callable[..., Any],
+        action: Callable[[], Any],
+    ) -> None:
         self._deadlines = deadlines
         self._registered_deadline = when
         self._call_soon = call_soon
@@ -271,7 +311,13 @@ class TrioTaskSnapshot(DirectTrioSnapshot):
     function that tells whether this scope is cancelled.
     """
 
-    __slots__ = ("_nurseries", "_recorded_schedule_points", "_variable_count", "_variables", "cancel_status")
+    __slots__ = (
+        "_nurseries",
+        "_recorded_schedule_points",
+        "_variable_count",
+        "_variables",
+        "cancel_status",
+    )
 
     def __init__(self, worker: WorkerTask) -> None:
         DirectTrioSnapshot.__init__(self, worker)
@@ -288,13 +334,22 @@ class TrioTaskSnapshot(DirectTrioSnapshot):
         status = self.cancel_status
         context = self._context
         task = self._task
-        if task._cancel_status is not status or status.effectively_cancelled or self._nurseries:
+        if (
+            task._cancel_status is not status
+            or status.effectively_cancelled
+            or self._nurseries
+        ):
             return False
         count = getrefcount(task) + getweakrefcount(task) + getrefcount(context)
-        if count != self._reference_count and count != self._reference_count + CANCELLATION_REFERENCE_COUNT:
+        if (
+            count != self._reference_count
+            and count != self._reference_count + CANCELLATION_REFERENCE_COUNT
+        ):
             return False
         # There are usually no variables, and then a call would still take a tenth of the time of this method.
-        return len(context) == self._variable_count and (not self._variables or has_values(context, self._variables))
+        return len(context) == self._variable_count and (
+            not self._variables or has_values(context, self._variables)
+        )
 
     def allow_references(self, number: int) -> None:
         self._reference_count += number
@@ -322,7 +377,9 @@ class FastTrio(Isolation):
         worker.task_snapshot = snapshot = TrioTaskSnapshot(worker)
         return None if snapshot.cancel_status.effectively_cancelled else snapshot
 
-    async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
+    async def close_leftovers(
+        self, worker: WorkerTask
+    ) -> tuple[str | None, BaseException | None]:
         task: Any = worker.task
         kind = None
         errors: list[BaseException] = []
@@ -333,12 +390,17 @@ class FastTrio(Isolation):
                 kind = "nursery"
                 scope.cancel()
                 error = await _close_nursery(nurseries[-1])
-                if error is not None and (rest := self._loop.split_cancellations(error)[1]) is not None:
+                if (
+                    error is not None
+                    and (rest := self._loop.split_cancellations(error)[1]) is not None
+                ):
                     errors.append(rest)
             if task._cancel_status is scope._cancel_status:
                 kind = kind or "cancel scope"
                 scope.__exit__(None, None, None)
-        return kind, BaseExceptionGroup("in nurseries that were left open", errors) if errors else None
+        return kind, BaseExceptionGroup(
+            "in nurseries that were left open", errors
+        ) if errors else None
 
     def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Any:
         return CallScope(deadline=deadline)
@@ -366,7 +428,10 @@ async def _close_nursery(nursery: Any) -> BaseException | None:
         # trio wakes only the task that opened the nursery:
         # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L1251.
         for task in _system_tasks():
-            if any(frame.f_locals.get("self") is nursery for frame, _ in await_chain(task.coro)):
+            if any(
+                frame.f_locals.get("self") is nursery
+                for frame, _ in await_chain(task.coro)
+            ):
                 trio.lowlevel.reschedule(task)
     # The finalizer removes the nursery in one of the next two iterations of the event loop.
     while nursery in nursery.parent_task.child_nurseries:
@@ -400,15 +465,30 @@ def _check_private_attributes() -> None:
 
     This takes about 50 µs and needs no event loop.
     """
-    expect_attributes(TASK_CLASS, "_activate_cancel_status", "_cancel_status", "_child_nurseries", "_schedule_points")
+    expect_attributes(
+        TASK_CLASS,
+        "_activate_cancel_status",
+        "_cancel_status",
+        "_child_nurseries",
+        "_schedule_points",
+    )
     expect_attributes(NURSERY_CLASS, "_check_nursery_closed", "_nested_child_finished")
-    expect_attributes(trio.CancelScope, "_cancel_called", "_deadline", "_has_been_entered", "_registered_deadline")
+    expect_attributes(
+        trio.CancelScope,
+        "_cancel_called",
+        "_deadline",
+        "_has_been_entered",
+        "_registered_deadline",
+    )
     expect_attributes(TRIO_RUN_MODULE.Runner, "deadlines")
     expect_attributes(TRIO_RUN_MODULE.Deadlines, "add", "remove")
     deadlines = TRIO_RUN_MODULE.Deadlines()
     calls = list[Any]()
     Timer(deadlines, 1.0, calls.append, bool)
-    expect(deadlines.expire(2.0) and len(calls) == 1 and not deadlines._active, "a deadline has no effect")
+    expect(
+        deadlines.expire(2.0) and len(calls) == 1 and not deadlines._active,
+        "a deadline has no effect",
+    )
     parent_scope = _inert_scope()
     job_scope = _inert_scope()
     outermost = CancelStatus(scope=parent_scope)
@@ -434,23 +514,39 @@ def _check_private_attributes() -> None:
     worker.scope = scope = group._insert_scope(worker)
     status: Any = worker.task_snapshot.cancel_status
     expect(
-        job_status.parent is status and status.parent is outermost and status._scope is scope,
+        job_status.parent is status
+        and status.parent is outermost
+        and status._scope is scope,
         "a scope inserted between two others has no effect on them",
     )
     task._activate_cancel_status(status)
-    expect(worker.task_snapshot.is_task_unchanged() and task._cancel_status is status, "a task does not enter a scope")
+    expect(
+        worker.task_snapshot.is_task_unchanged() and task._cancel_status is status,
+        "a task does not enter a scope",
+    )
     nursery = NURSERY_CLASS._create(task, scope, True)
     expect(
-        (nursery._nested_child_running, nursery._closed, nursery._parent_waiting_in_aexit) == (True, False, False)
+        (
+            nursery._nested_child_running,
+            nursery._closed,
+            nursery._parent_waiting_in_aexit,
+        )
+        == (True, False, False)
         and not worker.task_snapshot.is_task_unchanged(),
         "a task does not know its nurseries",
     )
     nursery._nested_child_running = False
     nursery._check_nursery_closed()
-    expect(nursery._closed and not nursery._pending_excs, "a nursery without tasks does not close")
+    expect(
+        nursery._closed and not nursery._pending_excs,
+        "a nursery without tasks does not close",
+    )
     task._activate_cancel_status(None)
     scope.cancel()
-    expect(status.effectively_cancelled and job_status.effectively_cancelled, "a scope does not cancel its contents")
+    expect(
+        status.effectively_cancelled and job_status.effectively_cancelled,
+        "a scope does not cancel its contents",
+    )
 
 
 _check_private_attributes()

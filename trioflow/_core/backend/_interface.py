@@ -20,7 +20,17 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import FrameType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol, TypeAlias, TypeVar, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    cast,
+)
 
 from . import _shared
 
@@ -134,7 +144,9 @@ class HostTask(Protocol):
         ...
 
     async def run_uninterrupted(
-        self, function: Callable[[], Coroutine[Any, Any, None]], on_interrupt: Callable[[], None]
+        self,
+        function: Callable[[], Coroutine[Any, Any, None]],
+        on_interrupt: Callable[[], None],
     ) -> None:
         """Await `function()` to its end, even if the task is cancelled.
 
@@ -185,7 +197,9 @@ class WorkerGroup(Protocol):
         """Return whether a task that was spawned for a worker of this group can serve a worker of another group."""
         return False
 
-    def call_at(self, when: float, function: Callable[[], None], context: contextvars.Context) -> Callable[[], None]:
+    def call_at(
+        self, when: float, function: Callable[[], None], context: contextvars.Context
+    ) -> Callable[[], None]:
         """Call `function()`, which raises no exception, in this context when the clock shows `when`.
 
         With fast isolation, it is called in no task, and even after the run.
@@ -257,7 +271,10 @@ class Isolation(Protocol):
             # In a thread there is no calling task.
             return True
         own = list(self._loop.ancestry(task))
-        return next((each for each in self._loop.ancestry(caller) if each in own), own[0]) == own[0]
+        return (
+            next((each for each in self._loop.ancestry(caller) if each in own), own[0])
+            == own[0]
+        )
 
     def renew_task(self, worker: WorkerTask) -> bool:
         """Make the task of `worker`, whose job has succeeded, new for another job. Return whether that was possible.
@@ -268,7 +285,9 @@ class Isolation(Protocol):
         """
         return False
 
-    async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
+    async def close_leftovers(
+        self, worker: WorkerTask
+    ) -> tuple[str | None, BaseException | None]:
         """Close the scopes and task groups that a job has left open.
 
         Returns:
@@ -306,7 +325,9 @@ class Backend(Protocol):
 
     # ---- the loop
 
-    def run(self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]) -> T: ...
+    def run(
+        self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]
+    ) -> T: ...
 
     def clock(self) -> Callable[[], float]:
         """Return the clock of the running loop: a function that returns the time in seconds."""
@@ -384,7 +405,9 @@ class Backend(Protocol):
                 # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L635,
                 # https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_backends/_asyncio.py#L481.
                 kind = await self.end_tasks_in(self.current_task(), scope)
-                error = error or RuntimeError(f"it has left a {kind} open: close it with a with statement")
+                error = error or RuntimeError(
+                    f"it has left a {kind} open: close it with a with statement"
+                )
 
         try:
             scope = self.create_scope()
@@ -404,7 +427,9 @@ class Backend(Protocol):
             error = None
 
     async def run_concurrently(
-        self, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]], deadline: float
+        self,
+        functions: Iterable[Callable[[], Coroutine[Any, Any, None]]],
+        deadline: float,
     ) -> bool:
         """Call async functions concurrently, and cancel them at the deadline. Return whether all ended before it."""
         with self.create_scope(deadline) as scope:
@@ -471,18 +496,24 @@ class Backend(Protocol):
 
     # ---- exceptions
 
-    def split_cancellations(self, exception: BaseException) -> tuple[bool, BaseException | None]:
+    def split_cancellations(
+        self, exception: BaseException
+    ) -> tuple[bool, BaseException | None]:
         """Return whether an exception contains a cancellation, and the rest of it without cancellations.
 
         If nothing remains, the second value is None.
         """
         return _shared.split_cancellations(exception, self.cancellation_type)
 
-    def split_all_cancellations(self, exception: BaseException) -> tuple[bool, BaseException | None]:
+    def split_all_cancellations(
+        self, exception: BaseException
+    ) -> tuple[bool, BaseException | None]:
         """Split off cancellations of the other library, too, which only a thread or its loop there can have raised."""
         module, name = self.other_cancellation
         other_type = getattr(sys.modules.get(module), name, self.cancellation_type)
-        return _shared.split_cancellations(exception, (self.cancellation_type, other_type))
+        return _shared.split_cancellations(
+            exception, (self.cancellation_type, other_type)
+        )
 
     def needed_backend(self, exception: BaseException) -> str | None:
         """Return the other backend if an exception shows that the job awaits objects of it, otherwise None."""
@@ -492,7 +523,9 @@ class Backend(Protocol):
             return None
         # An error from another thread, as in a ThreadJob, does not count.
         thread = threading.current_thread().name
-        patterns = [(kind, text.format(thread=thread)) for kind, text in self.foreign_errors]
+        patterns = [
+            (kind, text.format(thread=thread)) for kind, text in self.foreign_errors
+        ]
         if not _shared.matches_any(exception, *patterns):
             return None
         return self.other_cancellation[0]
@@ -507,8 +540,12 @@ class Backend(Protocol):
             return "give a positive whole number, None, or a CapacityLimiter of anyio or, on trio, of trio"
         other = self.other_cancellation[0]
         # It has the backend's name.
-        if type(getattr(limiter, "_internal_limiter", None) or limiter).__module__.endswith(f"_{other}"):
-            return f"this CapacityLimiter was created or used on {other}; create a new one"
+        if type(
+            getattr(limiter, "_internal_limiter", None) or limiter
+        ).__module__.endswith(f"_{other}"):
+            return (
+                f"this CapacityLimiter was created or used on {other}; create a new one"
+            )
         return None
 
     def try_acquire(self, limiter: object, borrower: object) -> bool:

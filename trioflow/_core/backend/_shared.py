@@ -20,7 +20,8 @@ PACKAGE: Final = ENGINE_PACKAGE.partition(".")[0]
 UNINTERRUPTIBLE_PACKAGES: Final = LOOP_PACKAGES | {PACKAGE}
 """The packages in whose functions KeyboardInterrupt must not be raised: trioflow, trio, anyio and the like."""
 BODY_CALLER_MODULES: Final = frozenset(
-    f"{ENGINE_PACKAGE}.{module}" for module in ("run._worker", "run._attempts", "job._function", "job._service")
+    f"{ENGINE_PACKAGE}.{module}"
+    for module in ("run._worker", "run._attempts", "job._function", "job._service")
 )
 """The modules that call the bodies of jobs, and handle every exception that these calls raise."""
 CHECK_BEFORE_RUN: Final = (f"{ENGINE_PACKAGE}.scheduler._checks", "check_members")
@@ -33,7 +34,12 @@ ContextVariables = tuple[tuple[contextvars.ContextVar[Any], Any], ...]
 # https://docs.python.org/3/library/sys.html#sys.getrefcount.
 getrefcount: Final[Callable[[object], int]] = getattr(sys, "getrefcount", lambda _: 1)
 IDLE_TASK_NAME: Final = "trioflow worker"
-OPAQUE_AWAITABLES: Final = ("async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper")
+OPAQUE_AWAITABLES: Final = (
+    "async_generator_asend",
+    "async_generator_athrow",
+    "anext_awaitable",
+    "coroutine_wrapper",
+)
 """The types of awaitables, by name, without an attribute for the object that they resume. `__anext__()` gives one."""
 
 
@@ -46,7 +52,8 @@ def has_values(context: contextvars.Context, variables: ContextVariables) -> boo
 
 
 def split_cancellations(
-    exception: BaseException, cancellation_type: type[BaseException] | tuple[type[BaseException], ...]
+    exception: BaseException,
+    cancellation_type: type[BaseException] | tuple[type[BaseException], ...],
 ) -> tuple[bool, BaseException | None]:
     """Return whether `exception` contains a cancellation, and the rest of it without cancellations.
 
@@ -79,12 +86,23 @@ def is_in_job_body(frame: FrameType | None) -> bool:
     The check may take any time, because it calls the user's code, and its interruption harms nothing.
     """
     is_user_code = False
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] not in UNINTERRUPTIBLE_PACKAGES:
+    while (
+        frame is not None
+        and frame.f_globals.get("__name__", "").partition(".")[0]
+        not in UNINTERRUPTIBLE_PACKAGES
+    ):
         frame = frame.f_back
         is_user_code = True
-    if is_user_code and frame is not None and frame.f_globals.get("__name__") in BODY_CALLER_MODULES:
+    if (
+        is_user_code
+        and frame is not None
+        and frame.f_globals.get("__name__") in BODY_CALLER_MODULES
+    ):
         return True
-    while frame is not None and (frame.f_globals.get("__name__"), frame.f_code.co_name) != CHECK_BEFORE_RUN:
+    while (
+        frame is not None
+        and (frame.f_globals.get("__name__"), frame.f_code.co_name) != CHECK_BEFORE_RUN
+    ):
         frame = frame.f_back
     return frame is not None
 
@@ -98,13 +116,17 @@ def is_in_engine(frame: FrameType | None, outermost: FrameType | None) -> bool:
     return False
 
 
-def matches_any(exception: BaseException, *patterns: tuple[type[BaseException], str]) -> bool:
+def matches_any(
+    exception: BaseException, *patterns: tuple[type[BaseException], str]
+) -> bool:
     """Return whether an exception matches a pattern: it has this type, and its message contains this text.
 
     The message is read from `args`, because `__str__` may be user code.
     """
     message = next(iter(get_args(exception)), None)
-    return type(message) is str and any(isinstance(exception, kind) and text in message for kind, text in patterns)
+    return type(message) is str and any(
+        isinstance(exception, kind) and text in message for kind, text in patterns
+    )
 
 
 def await_chain(coroutine: object) -> Iterator[tuple[FrameType, int]]:
@@ -133,7 +155,14 @@ def await_chain(coroutine: object) -> Iterator[tuple[FrameType, int]]:
 def _find_resumed(awaitable: Any) -> Any:
     """Return the coroutine, generator or awaitable that an opaque awaitable or generator resumes, or None."""
     type_names = ("coroutine", "generator", "async_generator", *OPAQUE_AWAITABLES)
-    return next((value for value in gc.get_referents(awaitable) if type(value).__name__ in type_names), None)
+    return next(
+        (
+            value
+            for value in gc.get_referents(awaitable)
+            if type(value).__name__ in type_names
+        ),
+        None,
+    )
 
 
 class PrivateApiMismatch(Exception):

@@ -21,12 +21,27 @@ from typing import Any, Final, TypeVar
 import trio
 
 from . import _shared
-from ._interface import Backend, HostTask, Isolation, TaskSnapshot, WorkerGroup, WorkerTask
-from ._shared import IDLE_TASK_NAME, ContextVariables, getrefcount, getweakrefcount, has_values
+from ._interface import (
+    Backend,
+    HostTask,
+    Isolation,
+    TaskSnapshot,
+    WorkerGroup,
+    WorkerTask,
+)
+from ._shared import (
+    IDLE_TASK_NAME,
+    ContextVariables,
+    getrefcount,
+    getweakrefcount,
+    has_values,
+)
 
 T = TypeVar("T")
 
-SHARED_OBJECT: Final[trio.lowlevel.RunVar[Any]] = trio.lowlevel.RunVar("shared by the runs of trioflow")
+SHARED_OBJECT: Final[trio.lowlevel.RunVar[Any]] = trio.lowlevel.RunVar(
+    "shared by the runs of trioflow"
+)
 """The object that all runs in an event loop share. trio keeps a separate value for each loop."""
 # A value of `Task.custom_sleep_data`, which trio sets to None whenever it reschedules the task:
 # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L1926.
@@ -40,7 +55,9 @@ the job, a worker would leave after each sleep. If trio keeps another number, on
 class TrioHost(HostTask):
     """The task that awaits a run, and the nursery of the outermost run, which contains the tasks of all nested runs."""
 
-    def __init__(self, backend: Backend, context: contextvars.Context, nursery: object = None) -> None:
+    def __init__(
+        self, backend: Backend, context: contextvars.Context, nursery: object = None
+    ) -> None:
         self._backend = backend
         self._context = context
         # None until the outermost run opens it.
@@ -59,7 +76,9 @@ class TrioHost(HostTask):
         return True
 
     async def run_uninterrupted(
-        self, function: Callable[[], Coroutine[Any, Any, None]], on_interrupt: Callable[[], None]
+        self,
+        function: Callable[[], Coroutine[Any, Any, None]],
+        on_interrupt: Callable[[], None],
     ) -> None:
         """Await `function()` in a new task with a shield. trio raises KeyboardInterrupt in the calling task alone."""
 
@@ -178,7 +197,9 @@ class TrioLoop(Backend):
             trio.lowlevel.remove_instrument(watcher)
         return "nursery"
 
-    def run(self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]) -> T:
+    def run(
+        self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]
+    ) -> T:
         return trio.run(main, **options)
 
     def clock(self) -> Callable[[], float]:
@@ -279,18 +300,26 @@ class DirectTrioGroup(WorkerGroup):
         await trio.lowlevel.checkpoint_if_cancelled()
 
     def spawn(self, worker: WorkerTask) -> None:
-        self._context.run(self._host.nursery.start_soon, worker.work, name=IDLE_TASK_NAME)
+        self._context.run(
+            self._host.nursery.start_soon, worker.work, name=IDLE_TASK_NAME
+        )
 
     def is_interchangeable(self, other: WorkerGroup) -> bool:
         return other is self
 
-    def call_at(self, when: float, function: Callable[[], None], context: contextvars.Context) -> Callable[[], None]:
+    def call_at(
+        self, when: float, function: Callable[[], None], context: contextvars.Context
+    ) -> Callable[[], None]:
         scope = trio.CancelScope(shield=True)
-        context.run(self._host.nursery.start_soon, self._call_in_scope, scope, when, function)
+        context.run(
+            self._host.nursery.start_soon, self._call_in_scope, scope, when, function
+        )
         return scope.cancel
 
     @trio.lowlevel.enable_ki_protection
-    async def _call_in_scope(self, scope: trio.CancelScope, when: float, function: Callable[[], None]) -> None:
+    async def _call_in_scope(
+        self, scope: trio.CancelScope, when: float, function: Callable[[], None]
+    ) -> None:
         with scope:
             await trio.sleep_until(when)
             if not scope.cancel_called:
@@ -299,7 +328,9 @@ class DirectTrioGroup(WorkerGroup):
     def is_cancelled(self) -> bool:
         """Return whether the group was cancelled. Only the host sees at once that a scope around the run was."""
         is_host = self._backend.current_task() is self._host_task
-        return self._scope.cancel_called or (is_host and trio.current_effective_deadline() == -math.inf)
+        return self._scope.cancel_called or (
+            is_host and trio.current_effective_deadline() == -math.inf
+        )
 
     def cancel(self, workers: Iterable[WorkerTask]) -> None:
         self._scope.cancel()
@@ -328,7 +359,9 @@ class DirectTrioSnapshot(TaskSnapshot):
         self._task = task = worker.task
         self._context = context = task.context
         # Code that has a reference to the task or its context may set variables in the context later.
-        self._reference_count = getrefcount(task) + getweakrefcount(task) + getrefcount(context)
+        self._reference_count = (
+            getrefcount(task) + getweakrefcount(task) + getrefcount(context)
+        )
 
     def is_task_unchanged(self) -> bool:
         """Return True: a change matters only to a next job in the task. See `is_like_new`."""
@@ -338,8 +371,16 @@ class DirectTrioSnapshot(TaskSnapshot):
         """Return whether the task has these context variables, and no further references."""
         task = self._task
         context = self._context
-        count = getrefcount(task) + getweakrefcount(task) + getrefcount(context) - self._reference_count
-        if count not in (0, CANCELLATION_REFERENCE_COUNT) or len(context) != len(variables) + 1:
+        count = (
+            getrefcount(task)
+            + getweakrefcount(task)
+            + getrefcount(context)
+            - self._reference_count
+        )
+        if (
+            count not in (0, CANCELLATION_REFERENCE_COUNT)
+            or len(context) != len(variables) + 1
+        ):
             # A single variable more holds the worker.
             return False
         return has_values(context, variables)
@@ -364,7 +405,9 @@ class DirectTrio(Isolation):
         return snapshot
 
     def renew_task(self, worker: WorkerTask) -> bool:
-        if worker.scope.cancel_called or not worker.task_snapshot.is_like_new(worker.group.variables):
+        if worker.scope.cancel_called or not worker.task_snapshot.is_like_new(
+            worker.group.variables
+        ):
             return False
         worker.scope.__exit__(None, None, None)
         worker.scope = trio.CancelScope().__enter__()

@@ -115,7 +115,9 @@ def check_need(value: Any, subject: str, advice: str = AMOUNT_ADVICE) -> ExactNe
     for key in amounts:
         if not isinstance(key, str):
             raise TypeError(f"{subject}: the key {short_repr(key)} is not a string")
-    return tuple((key, amount_of(amounts[key], subject, advice)) for key in sorted(amounts))
+    return tuple(
+        (key, amount_of(amounts[key], subject, advice)) for key in sorted(amounts)
+    )
 
 
 def amount_text(number: Amount) -> str:
@@ -136,7 +138,13 @@ def need_text(value: CheckedNeed) -> str:
         return short_repr(value)
     if not isinstance(value, tuple):
         return amount_text(value)
-    return "{" + ", ".join(f"{short_repr(key)}: {amount_text(number)}" for key, number in value) + "}"
+    return (
+        "{"
+        + ", ".join(
+            f"{short_repr(key)}: {amount_text(number)}" for key, number in value
+        )
+        + "}"
+    )
 
 
 def need_as_numbers(value: CheckedNeed) -> Any:
@@ -161,7 +169,9 @@ def _parse_size(text: str, subject: str) -> Amount:
     """Return the number of bytes of a size such as "24 GiB", or a number without a unit."""
     match = SIZE_PATTERN.fullmatch(text)
     if match is None or match[2] not in SIZE_UNITS:
-        raise ValueError(f"{subject}: write a number and a unit: B, kB, MB, GB, TB, PB, KiB, MiB, GiB, TiB or PiB")
+        raise ValueError(
+            f"{subject}: write a number and a unit: B, kB, MB, GB, TB, PB, KiB, MiB, GiB, TiB or PiB"
+        )
     number = _to_fraction(match[1]) * SIZE_UNITS[match[2]]
     if not is_finite(number):
         raise ValueError(f"{subject}: the size is too large")

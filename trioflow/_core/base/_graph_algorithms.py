@@ -33,7 +33,9 @@ def _chunks(nodes: Iterable[Node]) -> Iterator[tuple[list[Node], bool]]:
         yield chunk, len(chunk) == CHUNK_SIZE
 
 
-def backlinks(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Node]]) -> dict[Node, list[Node]]:
+def backlinks(
+    nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Node]]
+) -> dict[Node, list[Node]]:
     """Map each node to the nodes that require it. Requirements outside `nodes` are ignored. O(V + E)."""
     links: dict[Node, list[Node]] = {node: [] for node in nodes}
     for node in links:
@@ -43,7 +45,9 @@ def backlinks(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Nod
     return links
 
 
-def topological_order(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Node]]) -> list[Node]:
+def topological_order(
+    nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Node]]
+) -> list[Node]:
     """Return the nodes so that each comes after its requirements, and otherwise in the order of `nodes`.
 
     Nodes on a cycle, and nodes that require them, directly or indirectly, are left out. Kahn 1962, O(V + E).
@@ -66,7 +70,10 @@ def topological_order(nodes: Iterable[Node], requirements: Callable[[Node], Iter
 
 
 def longest_path_lengths(
-    order: list[Node], requirements: Callable[[Node], Iterable[Node]], lengths: Mapping[Node, float], default: float
+    order: list[Node],
+    requirements: Callable[[Node], Iterable[Node]],
+    lengths: Mapping[Node, float],
+    default: float,
 ) -> dict[Node, float]:
     """Map each node to the length of the longest path from it to a node that no other requires, including both nodes.
 
@@ -94,7 +101,9 @@ def fill_longest_path_lengths(
     longest_after: dict[Node, float] = {}
     for chunk, pause_is_due in chunks_with_pauses(order[::-1]):
         for node in chunk:
-            paths[node] = path = longest_after.pop(node, 0.0) + lengths.get(node, default)
+            paths[node] = path = longest_after.pop(node, 0.0) + lengths.get(
+                node, default
+            )
             for requirement in requirements(node):
                 if path > longest_after.get(requirement, 0.0):
                     longest_after[requirement] = path
@@ -102,7 +111,9 @@ def fill_longest_path_lengths(
             yield
 
 
-def find_cycle(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Node]]) -> list[Node] | None:
+def find_cycle(
+    nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Node]]
+) -> list[Node] | None:
     """Return the nodes of a cycle, or None. Each node requires the next, and the last requires the first.
 
     The cost is O(V + E). Each node that `topological_order` leaves out has a requirement that is left out too. So a
@@ -117,12 +128,18 @@ def find_cycle(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[No
     visited: dict[Node, None] = {}
     while node not in visited:
         visited[node] = None
-        node = next(requirement for requirement in requirements(node) if requirement in unordered)
+        node = next(
+            requirement
+            for requirement in requirements(node)
+            if requirement in unordered
+        )
     path = list(visited)
     return path[path.index(node) :]
 
 
-def reachable(starts: Iterable[Node], neighbors: Callable[[Node], Iterable[Node]]) -> dict[Node, None]:
+def reachable(
+    starts: Iterable[Node], neighbors: Callable[[Node], Iterable[Node]]
+) -> dict[Node, None]:
     """Return `starts` and all nodes reachable from them, breadth first, as the keys of a dict. O(V + E)."""
     seen = dict.fromkeys(starts)
     todo = deque(seen)
@@ -147,7 +164,12 @@ def has_path(
     """
     ahead = dict.fromkeys(sources)
     behind = dict.fromkeys(targets)
-    searches = deque([(ahead, behind, deque(ahead), forwards), (behind, ahead, deque(behind), backwards)])
+    searches = deque(
+        [
+            (ahead, behind, deque(ahead), forwards),
+            (behind, ahead, deque(behind), backwards),
+        ]
+    )
     if not ahead.keys().isdisjoint(behind):
         return True
     while True:

@@ -69,9 +69,13 @@ def warn(
             file = code.co_filename
             line = own.tb_lineno
             function = code.co_name
-        if logger.isEnabledFor(logging.WARNING) and (logger.hasHandlers() or not is_shown):
+        if logger.isEnabledFor(logging.WARNING) and (
+            logger.hasHandlers() or not is_shown
+        ):
             origin = (logger.name, logging.WARNING, file, line)
-            record = logger.makeRecord(*origin, "%s%s", (message, advice), exception_info, function, extra)
+            record = logger.makeRecord(
+                *origin, "%s%s", (message, advice), exception_info, function, extra
+            )
             voice.speaks = True
             try:
                 logger.handle(record)

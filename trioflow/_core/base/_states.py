@@ -145,14 +145,32 @@ REOPENABLE: Final = (FAILED, BLOCKED, CANCELLED)
 """The states of settled jobs that keep what another try needs."""
 
 TRANSITIONS: Final[dict[JobState, dict[str, JobState]]] = {
-    IDLE: {"ready": SCHEDULED, "restored": SUCCEEDED, "blocked": BLOCKED, "skipped": SKIPPED, "cancelled": CANCELLED},
-    SCHEDULED: {"got a slot": RUNNING, "cancelled": CANCELLED, "budget spent": BLOCKED, "waits again": IDLE},
-    RUNNING: {"throttled or retried": SCHEDULED, "returned": SUCCEEDED, "raised": FAILED, "cancelled": CANCELLED},
+    IDLE: {
+        "ready": SCHEDULED,
+        "restored": SUCCEEDED,
+        "blocked": BLOCKED,
+        "skipped": SKIPPED,
+        "cancelled": CANCELLED,
+    },
+    SCHEDULED: {
+        "got a slot": RUNNING,
+        "cancelled": CANCELLED,
+        "budget spent": BLOCKED,
+        "waits again": IDLE,
+    },
+    RUNNING: {
+        "throttled or retried": SCHEDULED,
+        "returned": SUCCEEDED,
+        "raised": FAILED,
+        "cancelled": CANCELLED,
+    },
     **{state: {"tried again": IDLE} for state in (SUCCEEDED, *REOPENABLE, SKIPPED)},
 }
 """The events that may follow each state within one run, and the states to which they lead. A new run resets each job.
 The figure of the states has these edges, with these labels."""
-SETTLED: Final = frozenset(state for state, edges in TRANSITIONS.items() if {*edges.values()} <= {IDLE})
+SETTLED: Final = frozenset(
+    state for state, edges in TRANSITIONS.items() if {*edges.values()} <= {IDLE}
+)
 
 
 class CancelCause(enum.Enum):

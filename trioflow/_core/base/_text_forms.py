@@ -31,7 +31,9 @@ def short_repr(value: Any) -> str:
 
     """
     kind = cast(Any, type(value))
-    is_short = (kind is int and -LARGE_INT < value < LARGE_INT) or (kind is str and len(value) < MAX_LENGTH // 2)
+    is_short = (kind is int and -LARGE_INT < value < LARGE_INT) or (
+        kind is str and len(value) < MAX_LENGTH // 2
+    )
     if is_short or kind is float:
         # A shortcut at a tenth of the cost.
         return repr(value)
@@ -96,7 +98,12 @@ def fit(
         end = {"start": 0, "end": length, "ends": length // 2}[keep]
         return f"{text[: length - end]}{ellipsis}{text[len(text) - end :]}"
 
-    length = bisect.bisect_right(range(len(text)), width, key=lambda length: measure(cut(length))) - 1
+    length = (
+        bisect.bisect_right(
+            range(len(text)), width, key=lambda length: measure(cut(length))
+        )
+        - 1
+    )
     if length < 0:
         return ""
     return cut(length)
@@ -141,7 +148,9 @@ class _ShortRepr(reprlib.Repr):
         super().__init__()
         # With ten items a level, a repr has at most a thousand items.
         self.maxlevel = 3
-        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdeque = self.maxarray = 10
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = (
+            self.maxdeque
+        ) = self.maxarray = 10
         self.maxdict = 10
         self.maxstring = self.maxlong = MAX_LENGTH
 
@@ -171,7 +180,10 @@ class _ShortRepr(reprlib.Repr):
         if level <= 0:
             return "{...}"
         items = itertools.islice(x.items(), self.maxdict)
-        pairs = [f"{self.repr1(key, level - 1)}: {self.repr1(value, level - 1)}" for key, value in items]
+        pairs = [
+            f"{self.repr1(key, level - 1)}: {self.repr1(value, level - 1)}"
+            for key, value in items
+        ]
         if len(x) > self.maxdict:
             pairs.append("...")
         return "{" + ", ".join(pairs) + "}"
@@ -182,7 +194,9 @@ class _ShortRepr(reprlib.Repr):
 
     def repr_frozenset(self, x: frozenset[Any], level: int) -> str:
         """Return a few items, sorted; reprlib would sort all items first."""
-        return super().repr_frozenset(frozenset(itertools.islice(x, self.maxfrozenset + 1)), level)
+        return super().repr_frozenset(
+            frozenset(itertools.islice(x, self.maxfrozenset + 1)), level
+        )
 
 
 _SHORT_REPR: Final = _ShortRepr()
@@ -221,7 +235,9 @@ def clause(form: str, value: object) -> str:
     return form.format(value)
 
 
-def join_names(names: Sequence[str], max_names: int = MAX_LISTED_NAMES, total: int | None = None) -> str:
+def join_names(
+    names: Sequence[str], max_names: int = MAX_LISTED_NAMES, total: int | None = None
+) -> str:
     """Return the first `max_names` names, separated by commas, and the number of the others.
 
     Args:
@@ -234,7 +250,9 @@ def join_names(names: Sequence[str], max_names: int = MAX_LISTED_NAMES, total: i
         ('a, b and 1 more', 'a')
 
     """
-    return ", ".join(names[:max_names]) + clause(" and {} more", max(0, (total or len(names)) - max_names))
+    return ", ".join(names[:max_names]) + clause(
+        " and {} more", max(0, (total or len(names)) - max_names)
+    )
 
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
@@ -277,7 +295,9 @@ def duration_text(seconds: float | None, *, in_column: bool = False) -> str:
     if round(seconds) < HOUR:
         return _two_unit_text(round(seconds), MINUTE, "min", 1.0, "s")
     if round(seconds / MINUTE) * MINUTE < DAY:
-        return _two_unit_text(round(seconds / MINUTE) * MINUTE, HOUR, "h", MINUTE, "min")
+        return _two_unit_text(
+            round(seconds / MINUTE) * MINUTE, HOUR, "h", MINUTE, "min"
+        )
     return _two_unit_text(round(seconds / HOUR) * HOUR, DAY, "d", HOUR, "h")
 
 
@@ -288,7 +308,9 @@ def _number_text(number: float, *, in_column: bool) -> str:
     return f"{number:.1f}" if number < 99.95 else f"{number:.0f}"
 
 
-def _two_unit_text(seconds: float, unit: float, name: str, smaller_unit: float, smaller_name: str) -> str:
+def _two_unit_text(
+    seconds: float, unit: float, name: str, smaller_unit: float, smaller_name: str
+) -> str:
     """Return a duration in two units, such as "3 h 05 min", or in the larger unit if the rest is 0."""
     whole, rest = divmod(round(seconds), unit)
     first = f"{int(whole)} {name}"

@@ -26,12 +26,24 @@ _base: Final[Any] = BaseException
 _group: Final[Any] = BaseExceptionGroup
 
 get_args: Final[Callable[[BaseException], tuple[Any, ...]]] = _base.args.__get__
-get_cause: Final[Callable[[BaseException], BaseException | None]] = _base.__cause__.__get__
-get_context: Final[Callable[[BaseException], BaseException | None]] = _base.__context__.__get__
-get_traceback: Final[Callable[[BaseException], TracebackType | None]] = _base.__traceback__.__get__
-set_traceback: Final[Callable[[BaseException, TracebackType | None], None]] = _base.__traceback__.__set__
-get_group_message: Final[Callable[[BaseExceptionGroup[Any]], str]] = _group.message.__get__
-_get_members: Final[Callable[[BaseException], tuple[BaseException, ...]]] = _group.exceptions.__get__
+get_cause: Final[Callable[[BaseException], BaseException | None]] = (
+    _base.__cause__.__get__
+)
+get_context: Final[Callable[[BaseException], BaseException | None]] = (
+    _base.__context__.__get__
+)
+get_traceback: Final[Callable[[BaseException], TracebackType | None]] = (
+    _base.__traceback__.__get__
+)
+set_traceback: Final[Callable[[BaseException, TracebackType | None], None]] = (
+    _base.__traceback__.__set__
+)
+get_group_message: Final[Callable[[BaseExceptionGroup[Any]], str]] = (
+    _group.message.__get__
+)
+_get_members: Final[Callable[[BaseException], tuple[BaseException, ...]]] = (
+    _group.exceptions.__get__
+)
 
 
 def get_group_members(error: BaseException) -> tuple[BaseException, ...]:
@@ -66,7 +78,9 @@ class WrongBackendNote(str):
 
     def __new__(cls, name: str, backend: str) -> WrongBackendNote:
         remedy = WRONG_BACKEND_REMEDY.get().format(backend)
-        note = super().__new__(cls, f"{name!r}: this job awaits something from {backend}: {remedy}")
+        note = super().__new__(
+            cls, f"{name!r}: this job awaits something from {backend}: {remedy}"
+        )
         note.remedy = remedy
         return note
 
@@ -75,7 +89,9 @@ def wrong_backend_remedy(error: BaseException) -> str:
     """Return how to run the job that raised an exception, if it needs the other backend, otherwise ""."""
     try:
         notes = getattr(error, "__notes__", ())
-        return next((note.remedy for note in notes if isinstance(note, WrongBackendNote)), "")
+        return next(
+            (note.remedy for note in notes if isinstance(note, WrongBackendNote)), ""
+        )
     except Exception:
         # From the code of the exception's class.
         return ""
@@ -98,7 +114,9 @@ def shown_exception(error: BaseException) -> tuple[BaseException, str, str]:
     return leaves[0], before, after
 
 
-def with_traceback(error: BaseException, traceback: TracebackType | None) -> BaseException:
+def with_traceback(
+    error: BaseException, traceback: TracebackType | None
+) -> BaseException:
     set_traceback(error, traceback)
     return error
 
@@ -109,7 +127,9 @@ reload_count = 0
 """How many times mended code was taken. A process that imported the program before the last time has old code."""
 replaced_lines: Final[dict[CodeType, list[str]]] = {}
 """For code that mended code was taken in place of, and that may still run, the lines of its text."""
-PACKAGE_PREFIX: Final = f"{os.path.dirname(os.path.dirname(os.path.dirname(__file__)))}{os.sep}"
+PACKAGE_PREFIX: Final = (
+    f"{os.path.dirname(os.path.dirname(os.path.dirname(__file__)))}{os.sep}"
+)
 """The prefix of the file names of trioflow's own modules."""
 
 
@@ -121,7 +141,11 @@ def library_prefixes() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
     folders = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     # An environment may include the packages of the user, or of the system.
-    folders += [path for path in sys.path if os.path.basename(path) in ("site-packages", "dist-packages")]
+    folders += [
+        path
+        for path in sys.path
+        if os.path.basename(path) in ("site-packages", "dist-packages")
+    ]
     return (PACKAGE_PREFIX, *(os.path.join(folder, "") for folder in folders), "<")
 
 
@@ -130,7 +154,10 @@ def describe_line(code: CodeType, number: int) -> str:
     # Imported late, with `tokenize`: only a job that was ended while it ran needs it.
     import linecache
 
-    text = line_before_reload(code, number) or linecache.getline(code.co_filename, number).strip()
+    text = (
+        line_before_reload(code, number)
+        or linecache.getline(code.co_filename, number).strip()
+    )
     return f"{os.path.basename(code.co_filename)}:{number}" + clause(": {}", text)
 
 
@@ -162,7 +189,11 @@ def own_entries(traceback: TracebackType | None) -> list[TracebackType]:
 
     Code of the standard library and of installed packages is not the user's own, even if the user's code has called it.
     """
-    return [each for each in entries(traceback) if not each.tb_frame.f_code.co_filename.startswith(library_prefixes())]
+    return [
+        each
+        for each in entries(traceback)
+        if not each.tb_frame.f_code.co_filename.startswith(library_prefixes())
+    ]
 
 
 def innermost_own(traceback: TracebackType | None) -> TracebackType | None:

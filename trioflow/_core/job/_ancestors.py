@@ -18,7 +18,9 @@ def enclosing_schedulers(job: AbstractJob[Any]) -> Iterator[BaseScheduler]:
         enclosing = enclosing._scheduler
 
 
-def ancestors_with_members(job: AbstractJob[Any]) -> Iterator[tuple[BaseScheduler, AbstractJob[Any]]]:
+def ancestors_with_members(
+    job: AbstractJob[Any],
+) -> Iterator[tuple[BaseScheduler, AbstractJob[Any]]]:
     """Yield each enclosing scheduler, the innermost first, with its member that is or contains `job`."""
     for enclosing in enclosing_schedulers(job):
         yield enclosing, job
@@ -57,4 +59,6 @@ def member_of_run(job: AbstractJob[Any]) -> AbstractJob[Any]:
 
 
 def is_logged(job: AbstractJob[Any]) -> bool:
-    return job._options.log and all(enclosing._options.log for enclosing in enclosing_schedulers(job))
+    return job._options.log and all(
+        enclosing._options.log for enclosing in enclosing_schedulers(job)
+    )

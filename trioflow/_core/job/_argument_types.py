@@ -40,7 +40,9 @@ class JobOf(Protocol[T_co]):
         """Wait until the job has settled."""
 
 
-JobContainer: TypeAlias = "Sequence[JobOf[Any]] | Mapping[Any, JobOf[Any]] | ValuesView[JobOf[Any]]"
+JobContainer: TypeAlias = (
+    "Sequence[JobOf[Any]] | Mapping[Any, JobOf[Any]] | ValuesView[JobOf[Any]]"
+)
 """A sequence, mapping or view of jobs. Users annotate a mixed or nested container as `list[Any]`. A recursive type for
 nested containers would match each string, because a string is a sequence of strings."""
 ValueOrJob: TypeAlias = "A | JobOf[A] | JobContainer | tuple[Callable[[], A]]"

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeGuard, TypeVar
 from ..._hints import explain_form
 from ..base import _amounts, _user_code
 from ..base._states import JobState
-from ..base._text_forms import clause, fit, join_names, name_in_errors, short_repr, shown_value
+from ..base._text_forms import (
+    clause,
+    fit,
+    join_names,
+    name_in_errors,
+    short_repr,
+    shown_value,
+)
 from . import _ancestors, _labels
 
 if TYPE_CHECKING:
@@ -51,7 +58,10 @@ class TrioflowError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the message and the attributes, because `__init__` takes other arguments than the message."""
-        attributes = {name: value if _is_picklable(value) else None for name, value in vars(self).items()}
+        attributes = {
+            name: value if _is_picklable(value) else None
+            for name, value in vars(self).items()
+        }
         return _restore, (type(self), self.args, attributes)
 
     def __copy__(self: E, _: object = None) -> E:
@@ -61,7 +71,9 @@ class TrioflowError(Exception):
     __deepcopy__ = __copy__
 
 
-def _restore(error_type: type[E], args: tuple[Any, ...], attributes: Mapping[str, Any]) -> E:
+def _restore(
+    error_type: type[E], args: tuple[Any, ...], attributes: Mapping[str, Any]
+) -> E:
     """Return an exception with this message and these attributes, without a call of its `__init__`."""
     error = error_type.__new__(error_type)
     error.args = args
@@ -109,7 +121,12 @@ class MissingRequirement(TrioflowError, ValueError):
 
     """
 
-    def __init__(self, job: AbstractJob[Any], requirement: AbstractJob[Any], scheduler: AbstractJob[Any]) -> None:
+    def __init__(
+        self,
+        job: AbstractJob[Any],
+        requirement: AbstractJob[Any],
+        scheduler: AbstractJob[Any],
+    ) -> None:
         self.job: AbstractJob[Any] = job
         self.requirement: AbstractJob[Any] = requirement
         home = requirement.scheduler
@@ -128,7 +145,12 @@ class MissingRequirement(TrioflowError, ValueError):
         )
 
 
-def _how_to_meet(job: AbstractJob[Any], requirement: AbstractJob[Any], name: str, scheduler: AbstractJob[Any]) -> str:
+def _how_to_meet(
+    job: AbstractJob[Any],
+    requirement: AbstractJob[Any],
+    name: str,
+    scheduler: AbstractJob[Any],
+) -> str:
     """Return the advice for a job in `scheduler` whose requirement, called `name`, is not in the same scheduler."""
     if (common := _ancestors.find_common_scheduler(job, requirement)) is not None:
         _, waits, waited_for = common
@@ -139,7 +161,9 @@ def _how_to_meet(job: AbstractJob[Any], requirement: AbstractJob[Any], name: str
         return f"let {waits.label!r} require {waited_for.label!r}"
     if (home := requirement.scheduler) is not None:
         return f"remove {name} from {home.label!r}, with remove(), and add it to {scheduler.label!r}"
-    elsewhere = clause(", or to an enclosing scheduler or one beside it", requirement in job._inputs)
+    elsewhere = clause(
+        ", or to an enclosing scheduler or one beside it", requirement in job._inputs
+    )
     return f"add {name} to {scheduler.label!r}{elsewhere}"
 
 
@@ -171,11 +195,16 @@ class RequirementFailed(TrioflowError):
             advice = f"pass it as ref(job) instead of the result, and {advice}"
         fate = _FATES.get(state, "did not run")
         super().__init__(
-            f"{job.label!r} cannot run, because {requirement.label!r} {fate}", f"to run it anyway, {advice}"
+            f"{job.label!r} cannot run, because {requirement.label!r} {fate}",
+            f"to run it anyway, {advice}",
         )
 
 
-_FATES = {JobState.FAILED: "failed", JobState.BLOCKED: "could not run either", JobState.CANCELLED: "was cancelled"}
+_FATES = {
+    JobState.FAILED: "failed",
+    JobState.BLOCKED: "could not run either",
+    JobState.CANCELLED: "was cancelled",
+}
 
 
 class JobTimeout(TrioflowError, TimeoutError):
@@ -206,14 +235,21 @@ class JobTimeout(TrioflowError, TimeoutError):
         self.place: str | None = place or None
         self.waits: str = waits
         where = clause("; {}", waits) + clause("; it was {}", place)
-        choices = ["on_timeout='move_on'"] * (not job._is_service) + ["retry="] * (not job.retry)
-        otherwise = clause(", or choose {}", job.scheduler is not None and " or ".join(choices))
+        choices = ["on_timeout='move_on'"] * (not job._is_service) + ["retry="] * (
+            not job.retry
+        )
+        otherwise = clause(
+            ", or choose {}", job.scheduler is not None and " or ".join(choices)
+        )
         if missing is None:
             missed = "was not ready" if job._is_service else "did not end"
             text = f"{missed} within its timeout of {seconds:g} s{where}"
             advice = f"give it more time with timeout={otherwise}"
         else:
-            report = clause("report it more often with current_job().progress(), or ", missing == "progress")
+            report = clause(
+                "report it more often with current_job().progress(), or ",
+                missing == "progress",
+            )
             text = f"was ended: no {missing} for {seconds:g} s{where}"
             advice = f"{report}give it more time with idle_timeout={otherwise}"
         super().__init__(f"{job.label!r} {text}", advice)
@@ -253,11 +289,17 @@ class Throttled(TrioflowError):
     def __init__(self, key: str, after: float = 1.0) -> None:
         arguments: tuple[Any, Any] = key, after
         if not isinstance(arguments[0], str):
-            raise TypeError(f"Throttled({short_repr(key)}): give the name of a resource, such as 'api'")
+            raise TypeError(
+                f"Throttled({short_repr(key)}): give the name of a resource, such as 'api'"
+            )
         if isinstance(arguments[1], bool) or not isinstance(arguments[1], (int, float)):
-            raise TypeError(f"Throttled({short_repr(key)}, after={short_repr(after)}): give a number of seconds")
+            raise TypeError(
+                f"Throttled({short_repr(key)}, after={short_repr(after)}): give a number of seconds"
+            )
         if not (_amounts.is_finite(after) and after >= 0):
-            raise ValueError(f"Throttled({short_repr(key)}, after={short_repr(after)}): give 0 seconds or more")
+            raise ValueError(
+                f"Throttled({short_repr(key)}, after={short_repr(after)}): give 0 seconds or more"
+            )
         self.key: str = key
         self.after: float = after
         super().__init__(f"{short_repr(key)} is throttled for {after:g} s")
@@ -272,11 +314,15 @@ class BudgetSpent(TrioflowError):
 
     """
 
-    def __init__(self, job: AbstractJob[Any], name: str, needed: str, left: str, *facts: str) -> None:
+    def __init__(
+        self, job: AbstractJob[Any], name: str, needed: str, left: str, *facts: str
+    ) -> None:
         self.job: AbstractJob[Any] = job
         self.name: str = name
         needs = f"{job.label!r} needs {_labels.printable(name)}={needed}, but {left}"
-        super().__init__("; ".join([needs, *facts]), "enlarge the Budget, or reduce the needs")
+        super().__init__(
+            "; ".join([needs, *facts]), "enlarge the Budget, or reduce the needs"
+        )
 
 
 class JobCancelled(TrioflowError):
@@ -302,13 +348,23 @@ class JobNotDone(TrioflowError, RuntimeError):
 
 
 # The prefixes of the names of the engine's modules.
-ENGINE_PREFIXES: Final = tuple(f"{__name__.partition('._core.')[0]}.{name}" for name in ("_core.", "_scheduler"))
+ENGINE_PREFIXES: Final = tuple(
+    f"{__name__.partition('._core.')[0]}.{name}" for name in ("_core.", "_scheduler")
+)
 
 
 class Failure:
     """A failed job's exception, with its first traceback, because `__traceback__` grows with each raise."""
 
-    __slots__ = ("exception", "has_note", "is_counted", "is_from_cancel", "is_taken", "number", "traceback")
+    __slots__ = (
+        "exception",
+        "has_note",
+        "is_counted",
+        "is_from_cancel",
+        "is_taken",
+        "number",
+        "traceback",
+    )
 
     # A counter that numbers failed and cancelled jobs in the order that they settle.
     numbers: ClassVar[Iterator[int]] = itertools.count()
@@ -326,7 +382,9 @@ class Failure:
 
 
 def strip_engine_frames(error: BaseException) -> None:
-    _user_code.with_traceback(error, _without_engine_frames(_user_code.get_traceback(error)))
+    _user_code.with_traceback(
+        error, _without_engine_frames(_user_code.get_traceback(error))
+    )
 
 
 def _strip_chain(exception: BaseException) -> None:
@@ -338,7 +396,9 @@ def _strip_chain(exception: BaseException) -> None:
         if error is not None and id(error) not in visited:
             visited.add(id(error))
             # As `strip_engine_frames` does, without another call for each failure.
-            _user_code.with_traceback(error, _without_engine_frames(_user_code.get_traceback(error)))
+            _user_code.with_traceback(
+                error, _without_engine_frames(_user_code.get_traceback(error))
+            )
             todo += _user_code.get_cause(error), _user_code.get_context(error)
 
 
@@ -402,11 +462,19 @@ def no_result_error(job: AbstractJob[Any]) -> BaseException:
         return JobCancelled(f"{job.label!r} was cancelled: it has no result")
     if job._state is JobState.SKIPPED:
         return JobSkipped(f"{job.label!r} was skipped: it has no result")
-    if job._is_scheduler and job._scheduler is None and getattr(job, "stop_reason", None) is not None:
+    if (
+        job._is_scheduler
+        and job._scheduler is None
+        and getattr(job, "stop_reason", None) is not None
+    ):
         return JobNotDone(
-            f"{job.label!r} has run alone, and only a job has a result", "put it in a Scheduler, and run that"
+            f"{job.label!r} has run alone, and only a job has a result",
+            "put it in a Scheduler, and run that",
         )
-    if job._scheduler is not None and _ancestors.outermost_scheduler(job._scheduler).stop_reason is not None:
+    if (
+        job._scheduler is not None
+        and _ancestors.outermost_scheduler(job._scheduler).stop_reason is not None
+    ):
         return JobNotDone(f"{job._scheduler.explain(job)}, so it has no result")
     name = job.label if job.label.isidentifier() else "job"
     return JobNotDone(
@@ -420,7 +488,9 @@ FUNCTION_KIND_ADVICE: Final = "give Job an async function, and ThreadJob a plain
 
 def no_run_error(job: AbstractJob[Any]) -> RuntimeError:
     """Return the error of a `co_run` that needs a run, but was called without a run."""
-    return RuntimeError(f"{job.label!r} needs a run: put it in a Scheduler, and run that")
+    return RuntimeError(
+        f"{job.label!r} needs a run: put it in a Scheduler, and run that"
+    )
 
 
 def not_awaitable_message(job: AbstractJob[Any], value: object) -> str:
@@ -428,7 +498,9 @@ def not_awaitable_message(job: AbstractJob[Any], value: object) -> str:
     return f"{name}: its function returned {shown_value(value, name)}, which is not awaitable; {FUNCTION_KIND_ADVICE}"
 
 
-def unawaited_coroutine_error(label: str, coroutine: CoroutineType[Any, Any, Any]) -> TypeError:
+def unawaited_coroutine_error(
+    label: str, coroutine: CoroutineType[Any, Any, Any]
+) -> TypeError:
     """Close a coroutine that a job has returned as its result, and return the error for it."""
     name = coroutine.__name__
     with contextlib.suppress(Exception):
@@ -440,7 +512,9 @@ def unawaited_coroutine_error(label: str, coroutine: CoroutineType[Any, Any, Any
     )
 
 
-def add_remedy_notes(error: BaseException, job: AbstractJob[Any], awaitable: object, backend: str | None) -> str | None:
+def add_remedy_notes(
+    error: BaseException, job: AbstractJob[Any], awaitable: object, backend: str | None
+) -> str | None:
     """Add notes with remedies to the exception of a failed job.
 
     Args:
@@ -456,7 +530,11 @@ def add_remedy_notes(error: BaseException, job: AbstractJob[Any], awaitable: obj
     """
     if backend is not None:
         add_note(error, _user_code.WrongBackendNote(job.label, backend))
-    if isinstance(error, TypeError) and awaitable is not UNCALLED and not is_awaitable(awaitable):
+    if (
+        isinstance(error, TypeError)
+        and awaitable is not UNCALLED
+        and not is_awaitable(awaitable)
+    ):
         add_note(error, not_awaitable_message(job, awaitable))
         return FUNCTION_KIND_ADVICE
     return None
@@ -469,10 +547,19 @@ def add_note(error: BaseException, note: str) -> None:
             error.add_note(note)
 
 
-def name_companions(interruption: BaseException, failure: BaseException, job: AbstractJob[Any]) -> None:
+def name_companions(
+    interruption: BaseException, failure: BaseException, job: AbstractJob[Any]
+) -> None:
     """Name the other exceptions of a group in a note of the interruption, which leaves the run without them."""
-    if others := [one_line_error(leaf) for leaf in _user_code.leaf_exceptions(failure) if leaf is not interruption]:
-        add_note(interruption, f"{job.label!r} raised it in a group, together with {join_names(others)}")
+    if others := [
+        one_line_error(leaf)
+        for leaf in _user_code.leaf_exceptions(failure)
+        if leaf is not interruption
+    ]:
+        add_note(
+            interruption,
+            f"{job.label!r} raised it in a group, together with {join_names(others)}",
+        )
 
 
 def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
@@ -515,4 +602,11 @@ def one_line_error(error: BaseException) -> str:
 
 def find_interruption(error: BaseException) -> BaseException | None:
     """Return the first exception in `error` that is not an `Exception`, such as KeyboardInterrupt, otherwise None."""
-    return next((leaf for leaf in _user_code.leaf_exceptions(error) if not isinstance(leaf, Exception)), None)
+    return next(
+        (
+            leaf
+            for leaf in _user_code.leaf_exceptions(error)
+            if not isinstance(leaf, Exception)
+        ),
+        None,
+    )

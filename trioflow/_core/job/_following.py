@@ -38,7 +38,10 @@ def did_no_work(job: AnyJob) -> bool:
 
 
 def what_follows(
-    root: BaseScheduler, jobs: Iterable[AnyJob], groups: Iterable[AnyJob] = (), failed: Iterable[AnyJob] = ()
+    root: BaseScheduler,
+    jobs: Iterable[AnyJob],
+    groups: Iterable[AnyJob] = (),
+    failed: Iterable[AnyJob] = (),
 ) -> Jobs:
     """Return jobs that run again, with all jobs that use them, at any distance, and the groups around these.
 

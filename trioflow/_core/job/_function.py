@@ -20,16 +20,45 @@ import os
 import sys
 import weakref
 from collections import ChainMap, OrderedDict, UserDict, UserList, defaultdict, deque
-from collections.abc import Awaitable, Callable, Coroutine, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
-from types import CoroutineType, FunctionType, GeneratorType, MappingProxyType, MethodType
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    ValuesView,
+)
+from types import (
+    CoroutineType,
+    FunctionType,
+    GeneratorType,
+    MappingProxyType,
+    MethodType,
+)
 from typing import Any, ClassVar, Final, Unpack, cast, overload
 
 from ..base import _user_code
 from ..base._text_forms import clause, short_repr
-from ._argument_types import A, AsyncOrThreadFunction1, AsyncOrThreadFunction2, AsyncOrThreadFunction3, B, C, ValueOrJob
+from ._argument_types import (
+    A,
+    AsyncOrThreadFunction1,
+    AsyncOrThreadFunction2,
+    AsyncOrThreadFunction3,
+    B,
+    C,
+    ValueOrJob,
+)
 from ._errors import DROPPED, is_awaitable, not_awaitable_message
 from ._job import AbstractJob, T, is_job
-from ._job_options import OPTIONS_IN_FINGERPRINTS, JobOptions, check_keywords, unknown_job_option_error
+from ._job_options import (
+    OPTIONS_IN_FINGERPRINTS,
+    JobOptions,
+    check_keywords,
+    unknown_job_option_error,
+)
 from ._labels import MAX_DEPTH, TEXTS, Ref, call_label, job_in, without_ref
 
 ValueOf = Callable[[AbstractJob[Any]], Any]
@@ -41,17 +70,29 @@ CO_VARARGS, CO_VARKEYWORDS = 4, 8
 """Flags of code with `*args`, and with `**kwargs`: `inspect` has them, and takes long to import."""
 PLAIN_CONTAINERS: Final = frozenset({list, tuple, dict})
 LEAF_TYPES: Final = ATOMIC_TYPES | {FunctionType}
-COPIED_TYPES: Final = frozenset[Any]({list, dict, deque, UserList, UserDict, OrderedDict, defaultdict})
+COPIED_TYPES: Final = frozenset[Any](
+    {list, dict, deque, UserList, UserDict, OrderedDict, defaultdict}
+)
 """Types of containers that have `copy`, and in whose copy items can be replaced."""
 MAPPINGS: Final[Any] = ({}, OrderedDict[Any, Any](), UserDict[Any, Any]())
-VIEW_TYPES: Final = frozenset[Any]({*map(type, (view for each in MAPPINGS for view in (each.values(), each.items())))})
+VIEW_TYPES: Final = frozenset[Any](
+    {*map(type, (view for each in MAPPINGS for view in (each.values(), each.items())))}
+)
 # A type of Python 3.15: https://peps.python.org/pep-0814/.
 FROZEN_DICT: Final[Any] = getattr(builtins, "frozendict", dict)
 FILLED_TYPES: Final[frozenset[Any]] = (
-    COPIED_TYPES | {tuple, FROZEN_DICT, functools.partial, MappingProxyType} | VIEW_TYPES
+    COPIED_TYPES
+    | {tuple, FROZEN_DICT, functools.partial, MappingProxyType}
+    | VIEW_TYPES
 )
 """Types of containers that results are filled in. Objects of their subclasses could not be copied safely."""
-SEARCHED_TYPES: Final[Any] = (*FILLED_TYPES - {functools.partial}, set, frozenset, KeysView, ChainMap)
+SEARCHED_TYPES: Final[Any] = (
+    *FILLED_TYPES - {functools.partial},
+    set,
+    frozenset,
+    KeysView,
+    ChainMap,
+)
 """Types of containers to search. In those that are not in `FILLED_TYPES`, such as a namedtuple, a job is an error."""
 PATH_LIKE: Final[Any] = os.PathLike
 LAZY_ITERATORS: Final = (GeneratorType, map, itertools.starmap)
@@ -59,15 +100,34 @@ LAZY_ITERATORS: Final = (GeneratorType, map, itertools.starmap)
 ITERATOR_TYPES: Final = frozenset[Any](
     {
         *(*LAZY_ITERATORS, zip, filter, enumerate, type(reversed(()))),
-        *map(type, map(reversed, cast("tuple[Any, ...]", ([], {}, {}.values(), {}.items(), deque[Any]())))),
-        *map(type, map(iter, cast("tuple[Any, ...]", ([], (), {}, {}.values(), {}.items(), set[Any](), deque[Any]())))),
+        *map(
+            type,
+            map(
+                reversed,
+                cast(
+                    "tuple[Any, ...]", ([], {}, {}.values(), {}.items(), deque[Any]())
+                ),
+            ),
+        ),
+        *map(
+            type,
+            map(
+                iter,
+                cast(
+                    "tuple[Any, ...]",
+                    ([], (), {}, {}.values(), {}.items(), set[Any](), deque[Any]()),
+                ),
+            ),
+        ),
         type(iter(OrderedDict[Any, Any]())),
         *(kind for kind in vars(itertools).values() if isinstance(kind, type)),
     }
 )
 """Python's own types of iterators, which refer to the objects that they iterate over."""
 REFERRING_TYPES: Final = ITERATOR_TYPES | {functools.partial, CoroutineType}
-EXACT_TYPES: Final[frozenset[Any]] = FILLED_TYPES | ITERATOR_TYPES | {type(mapping.keys()) for mapping in MAPPINGS}
+EXACT_TYPES: Final[frozenset[Any]] = (
+    FILLED_TYPES | ITERATOR_TYPES | {type(mapping.keys()) for mapping in MAPPINGS}
+)
 # See https://docs.python.org/3/c-api/typeobj.html#c.Py_TPFLAGS_SEQUENCE.
 COLLECTION_FLAGS: Final = 1 << 5 | 1 << 6
 """Flags of types that are sequences or mappings, including subclasses: `Py_TPFLAGS_SEQUENCE` and `Py_TPFLAGS_MAPPING`.
@@ -75,9 +135,12 @@ To read them takes a tenth of `isinstance` with an ABC."""
 # An object of Python 3.14: https://docs.python.org/3/library/functools.html#functools.Placeholder.
 PLACEHOLDER: Final[object] = getattr(functools, "Placeholder", object())
 JOB_CURE: Final = (
-    "give the job itself, as in Job(f, job); for its name write job.label, and ref(job) to pass the job as it is"
+    "give the job itself, as in Job(f, job); for its name write job.label, "
+    "and ref(job) to pass the job as it is"
 )
-SCHEDULER_CURE: Final = "give the jobs in it, or ref(scheduler) to pass the scheduler as it is"
+SCHEDULER_CURE: Final = (
+    "give the jobs in it, or ref(scheduler) to pass the scheduler as it is"
+)
 UNFINISHED_SEARCH: Final = object()
 """A placeholder for the template of a container while its items are searched."""
 
@@ -144,7 +207,9 @@ class Template:
         self._jobs = tuple(jobs)
         self._nested = tuple(nested)
 
-    def substitute_inputs(self, value_of: ValueOf, copies: dict[Template | Ref, Any] | None = None) -> Any:
+    def substitute_inputs(
+        self, value_of: ValueOf, copies: dict[Template | Ref, Any] | None = None
+    ) -> Any:
         """Return a copy of the container with `value_of(job)` in place of each input.
 
         Args:
@@ -179,15 +244,26 @@ def _unpack(container: Any) -> tuple[Any, Callable[[Any], Any] | None]:
     if kind is FROZEN_DICT:
         return dict(container), FROZEN_DICT
     if kind is functools.partial:
-        return {**dict(enumerate((container.func, *container.args))), **container.keywords}, _make_partial
+        return {
+            **dict(enumerate((container.func, *container.args))),
+            **container.keywords,
+        }, _make_partial
     if isinstance(container, ItemsView):
         return dict(cast(Any, container)), lambda items: [*items.items()]
-    return ([*container] if isinstance(container, ValuesView) else dict(container)), None
+    return (
+        [*container] if isinstance(container, ValuesView) else dict(container)
+    ), None
 
 
 def _make_partial(items: dict[Any, Any]) -> functools.partial[Any]:
-    function, *args = [value for key, value in items.items() if not isinstance(key, str)]
-    return functools.partial(function, *args, **{key: value for key, value in items.items() if isinstance(key, str)})
+    function, *args = [
+        value for key, value in items.items() if not isinstance(key, str)
+    ]
+    return functools.partial(
+        function,
+        *args,
+        **{key: value for key, value in items.items() if isinstance(key, str)},
+    )
 
 
 class DirectArguments:
@@ -229,7 +305,9 @@ def direct_input_indices(values: tuple[Any, ...]) -> tuple[int, ...] | None:
         if kind in ATOMIC_TYPES:
             continue
         if is_job(value):
-            if value._has_own_result or not (value._options.keep_result and value._can_be_input):
+            if value._has_own_result or not (
+                value._options.keep_result and value._can_be_input
+            ):
                 return None
             indices.append(index)
         elif kind is Ref or kind is MethodType or may_hold_jobs(kind):
@@ -239,7 +317,11 @@ def direct_input_indices(values: tuple[Any, ...]) -> tuple[int, ...] | None:
 
 def may_hold_jobs(kind: type) -> object:
     """Return a true value if objects of a type are searched for jobs."""
-    return kind in EXACT_TYPES or kind.__flags__ & COLLECTION_FLAGS or issubclass(kind, (set, frozenset))
+    return (
+        kind in EXACT_TYPES
+        or kind.__flags__ & COLLECTION_FLAGS
+        or issubclass(kind, (set, frozenset))
+    )
 
 
 def unpack_partial(
@@ -277,7 +359,12 @@ class Call:
 
     __slots__ = ("_template", "func", "original")
 
-    def __init__(self, function: Callable[..., Any], values: dict[str, Any], template: Template | None) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        values: dict[str, Any],
+        template: Template | None,
+    ) -> None:
         # Called `func` as in `functools.partial`.
         self.func: Final = function
         self.original = values
@@ -327,7 +414,9 @@ class ArgumentSearch:
         """Search positional arguments, and return an iterable that fills in results, or `values` if it has no job."""
         return self._root_template(values) or values
 
-    def search_keywords(self, function: Callable[..., Any], values: Mapping[str, Any]) -> Call:
+    def search_keywords(
+        self, function: Callable[..., Any], values: Mapping[str, Any]
+    ) -> Call:
         """Search keyword arguments, and return `function` with these bound to it.
 
         Raises:
@@ -366,13 +455,19 @@ class ArgumentSearch:
         is_mapping = isinstance(contents, (dict, UserDict))
         if is_mapping and not ATOMIC_TYPES.issuperset(map(type, cast(Any, contents))):
             self._reject_jobs_inside([*contents], "a key of a dict")
-        items = cast("Iterable[tuple[Any, Any]]", contents.items() if is_mapping else enumerate(contents))
+        items = cast(
+            "Iterable[tuple[Any, Any]]",
+            contents.items() if is_mapping else enumerate(contents),
+        )
         for key, value in items:
             kind = type(value)  # pyright: ignore[reportUnknownVariableType]  # a cast takes a third of the loop
             if kind in ATOMIC_TYPES:
                 continue
             if kind in FILLED_TYPES:
-                if value and (template := self._inner_template(value, known)) is not None:
+                if (
+                    value
+                    and (template := self._inner_template(value, known)) is not None
+                ):
                     nested.append((key, template))
             elif is_job(value):
                 self.inputs[value] = None
@@ -449,7 +544,9 @@ def _contents(value: Any) -> Iterator[Any]:
         yield value
         if kind in REFERRING_TYPES:
             todo += gc.get_referents(value)
-        elif kind is tuple or (kind not in LEAF_TYPES and issubclass(kind, SEARCHED_TYPES)):
+        elif kind is tuple or (
+            kind not in LEAF_TYPES and issubclass(kind, SEARCHED_TYPES)
+        ):
             # A mapping takes longer.
             if kind is not tuple and isinstance(value, Mapping):
                 todo += [*value, *value.values()]
@@ -471,12 +568,18 @@ def reject_text(values: object, subject: str) -> None:
     if not TEXTS:
         return
     for value in _contents(values):
-        is_text = type(value) is str or (value is not None and issubclass(type(value), (str, bytes, PATH_LIKE)))
+        is_text = type(value) is str or (
+            value is not None and issubclass(type(value), (str, bytes, PATH_LIKE))
+        )
         if is_text and (job := job_in(os.fsdecode(cast(Any, value)))) is not None:
             if isinstance(job, str):
-                raise TypeError(f"{subject} is given the text {job}, and nothing has that job to run it: {JOB_CURE}")
+                raise TypeError(
+                    f"{subject} is given the text {job}, and nothing has that job to run it: {JOB_CURE}"
+                )
             cure = JOB_CURE if job._can_be_input else SCHEDULER_CURE
-            raise TypeError(f"{subject} is given the text of {job.label!r}, which is not its result: {cure}")
+            raise TypeError(
+                f"{subject} is given the text of {job.label!r}, which is not its result: {cure}"
+            )
 
 
 def _has_only_atoms(container: Any) -> bool:
@@ -484,7 +587,9 @@ def _has_only_atoms(container: Any) -> bool:
     values = ()
     if cast(Any, type(container)) is dict:
         values = container.values()
-    return ATOMIC_TYPES.issuperset(map(type, container)) and ATOMIC_TYPES.issuperset(map(type, values))
+    return ATOMIC_TYPES.issuperset(map(type, container)) and ATOMIC_TYPES.issuperset(
+        map(type, values)
+    )
 
 
 def substitute_inputs(values: Iterable[Any], value_of: ValueOf) -> tuple[Any, ...]:
@@ -562,7 +667,9 @@ class FunctionJob(AbstractJob[T]):
             function, args, kwargs = unpack_partial(function, args, kwargs)
         _reject_text(function, args, kwargs, options)
         self._function = function
-        super().__init__(**options, _inputs=self._bind_arguments(args, kwargs, options.get("label")))
+        super().__init__(
+            **options, _inputs=self._bind_arguments(args, kwargs, options.get("label"))
+        )
 
     def __init_subclass__(cls, *, calls_in: str | None = None, **kwargs: Any) -> None:
         """Record the place where jobs of the class call plain functions. Without `calls_in`, it is inherited."""
@@ -609,7 +716,11 @@ class FunctionJob(AbstractJob[T]):
 
     def _failure_kind(self) -> object:
         function: Any = unwrap_partial(self._function or type(self))
-        return id(function.__code__ if isinstance(function, (FunctionType, MethodType)) else function)
+        return id(
+            function.__code__
+            if isinstance(function, (FunctionType, MethodType))
+            else function
+        )
 
     def _default_label(self, depth: int = MAX_DEPTH) -> str:
         """Return the call as text, such as `fetch(3)`."""
@@ -625,10 +736,14 @@ class FunctionJob(AbstractJob[T]):
         return getattr(function, "__name__", None) or type(function).__name__
 
     def _unknown_option(self, name: str) -> TypeError:
-        return unknown_job_option_error(name, repr(self._function_name()), type(self), is_call=True)
+        return unknown_job_option_error(
+            name, repr(self._function_name()), type(self), is_call=True
+        )
 
 
-def call_of(job: FunctionJob[T], value_of: ValueOf | None = None) -> functools.partial[T]:
+def call_of(
+    job: FunctionJob[T], value_of: ValueOf | None = None
+) -> functools.partial[T]:
     """Return the call of a job's function, with results in place of inputs. Use this once, in the job's `co_run`.
 
     This also drops the results of inputs with `keep_result=False` that no other job needs any more.
@@ -646,7 +761,9 @@ def call_of(job: FunctionJob[T], value_of: ValueOf | None = None) -> functools.p
     return functools.partial(function, *args, **keywords)
 
 
-def call_parts(job: FunctionJob[Any], value_of: ValueOf) -> tuple[Any, tuple[Any, ...], dict[str, Any]] | None:
+def call_parts(
+    job: FunctionJob[Any], value_of: ValueOf
+) -> tuple[Any, tuple[Any, ...], dict[str, Any]] | None:
     """Return the function of a job, its positional arguments and its keyword arguments.
 
     Args:
@@ -662,7 +779,12 @@ def call_parts(job: FunctionJob[Any], value_of: ValueOf) -> tuple[Any, tuple[Any
     if job._is_one_shot():
         return None
     arguments: Any = job._args
-    args = cast("tuple[Any, ...]", arguments if type(arguments) is tuple else arguments.substitute_inputs(value_of))
+    args = cast(
+        "tuple[Any, ...]",
+        arguments
+        if type(arguments) is tuple
+        else arguments.substitute_inputs(value_of),
+    )
     function: Any = job._function
     if type(function) is Call:
         return cast(Any, function.func), args, function.substitute_inputs(value_of)
@@ -680,7 +802,9 @@ def input_at(job: AbstractJob[Any], position: int) -> AbstractJob[Any] | None:
     return cast("AbstractJob[Any]", args.original[position - 1])
 
 
-def _reject_text(function: Any, args: object, kwargs: object, options: Mapping[str, Any]) -> None:
+def _reject_text(
+    function: Any, args: object, kwargs: object, options: Mapping[str, Any]
+) -> None:
     values = function, args, kwargs, *map(options.get, OPTIONS_IN_FINGERPRINTS)
     reject_text(values, repr(options.get("label") or name_of(function)))
 
@@ -696,20 +820,30 @@ def is_found_by_name(value: object) -> bool:
 
     Otherwise, others may have the same name: closures, lambdas, functions of a decorator that was called elsewhere.
     """
-    found: Any = _user_code.find_by_name(getattr(value, "__module__", None), getattr(value, "__qualname__", ""))
+    found: Any = _user_code.find_by_name(
+        getattr(value, "__module__", None), getattr(value, "__qualname__", "")
+    )
     if isinstance(found, (staticmethod, classmethod)):
         found = cast(Any, found).__func__
-    return (found.function if hasattr(cast(Any, type(found)), "_builds_jobs") else found) is value
+    return (
+        found.function if hasattr(cast(Any, type(found)), "_builds_jobs") else found
+    ) is value
 
 
 def name_of(function: object) -> str:
     """Return the name of a function for an error message, without calling a user-defined `__repr__`."""
     called = unwrap_partial(function)
-    return getattr(called, "__qualname__", None) or f"{type(called).__qualname__} object"
+    return (
+        getattr(called, "__qualname__", None) or f"{type(called).__qualname__} object"
+    )
 
 
 def check_function(
-    function: Any, kind: str, wanted: str = "a plain function and its arguments", *, place: str | None = None
+    function: Any,
+    kind: str,
+    wanted: str = "a plain function and its arguments",
+    *,
+    place: str | None = None,
 ) -> None:
     """Reject a function that a kind of job cannot call.
 
@@ -727,10 +861,16 @@ def check_function(
     name = name_of(function)
     if isinstance(called, Coroutine):
         if place is not None:
-            raise TypeError(f"{kind}({short_repr(called)}): a coroutine object cannot run in {place}; use Job instead")
-        raise TypeError(f"{kind}({short_repr(called)}): a coroutine object can run only once; give {wanted}")
+            raise TypeError(
+                f"{kind}({short_repr(called)}): a coroutine object cannot run in {place}; use Job instead"
+            )
+        raise TypeError(
+            f"{kind}({short_repr(called)}): a coroutine object can run only once; give {wanted}"
+        )
     if hasattr(cast(Any, type(called)), "_builds_jobs"):
-        raise TypeError(f"{kind}({name}): it is already decorated with @job: call it, {name}(...), to build the job")
+        raise TypeError(
+            f"{kind}({name}): it is already decorated with @job: call it, {name}(...), to build the job"
+        )
     if not callable(called):
         raise TypeError(f"{kind}({short_repr(called)}): give {wanted}")
     for candidate in (called, cast(Any, type(called)).__call__):
@@ -738,19 +878,31 @@ def check_function(
             instead = wanted
             if place is None:
                 instead = "an async function without yield"
-            raise TypeError(f"{kind}({name}): this is an async generator function; give {instead}")
+            raise TypeError(
+                f"{kind}({name}): this is an async generator function; give {instead}"
+            )
         if place is not None and _user_code.is_async(candidate):
             short = getattr(called, "__name__", "function")
-            raise TypeError(f"{kind}({name}): an async function cannot run in {place}; write Job({short}, ...)")
+            raise TypeError(
+                f"{kind}({name}): an async function cannot run in {place}; write Job({short}, ...)"
+            )
     # The return value of a partial is not known.
     is_checked = place is None and called is function
-    if is_checked and (isinstance(function, type) or _user_code.is_surely_sync(function)):
+    if is_checked and (
+        isinstance(function, type) or _user_code.is_surely_sync(function)
+    ):
         called_name: Any = getattr(function, "__name__", name)
-        advice = clause(", or run it in a thread: ThreadJob({}, ...)", kind == "Job" and called_name)
-        raise TypeError(f"{kind}({name}): this is not an async function; define it with async def{advice}")
+        advice = clause(
+            ", or run it in a thread: ThreadJob({}, ...)", kind == "Job" and called_name
+        )
+        raise TypeError(
+            f"{kind}({name}): this is not an async function; define it with async def{advice}"
+        )
 
 
-def check_call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, kind: str) -> None:
+def check_call(
+    function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, kind: str
+) -> None:
     """Reject arguments that the parameters of a Python function or method cannot take.
 
     Raises:
@@ -764,19 +916,26 @@ def check_call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] |
     if type(plain) is not FunctionType or (kwargs and not _are_keywords(kwargs)):
         return
     code = plain.__code__
-    has_all = len(args) >= code.co_argcount - len(plain.__defaults__ or ()) and not code.co_kwonlyargcount
+    has_all = (
+        len(args) >= code.co_argcount - len(plain.__defaults__ or ())
+        and not code.co_kwonlyargcount
+    )
     has_room = len(args) <= code.co_argcount or code.co_flags & CO_VARARGS
     if has_all and has_room and (not kwargs or code.co_flags & CO_VARKEYWORDS):
         return
     # That of the code that is called, and not of a function that a decorator names as the one it wraps.
-    called = FunctionType(code, {}, plain.__name__, plain.__defaults__, plain.__closure__)
+    called = FunctionType(
+        code, {}, plain.__name__, plain.__defaults__, plain.__closure__
+    )
     called.__kwdefaults__ = plain.__kwdefaults__
     signature = _user_code.signature_of(called)
     try:
         signature.bind(*args, **(kwargs or {}))
     except TypeError as error:
         names = ", ".join(signature.parameters)
-        raise TypeError(f"{kind}({name_of(function)}, ...): {error}: it is {plain.__name__}({names})") from None
+        raise TypeError(
+            f"{kind}({name_of(function)}, ...): {error}: it is {plain.__name__}({names})"
+        ) from None
 
 
 def _are_keywords(kwargs: Any) -> bool:
@@ -790,9 +949,15 @@ def trial_arguments(function: object) -> tuple[tuple[None, ...], dict[str, None]
         return (), {}
     code = plain.__code__
     defaults = plain.__kwdefaults__ or {}
-    by_name = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-    positional_count = code.co_argcount - len(plain.__defaults__ or ()) - (plain is not function)
-    return (None,) * positional_count, {name: None for name in by_name if name not in defaults}
+    by_name = code.co_varnames[
+        code.co_argcount : code.co_argcount + code.co_kwonlyargcount
+    ]
+    positional_count = (
+        code.co_argcount - len(plain.__defaults__ or ()) - (plain is not function)
+    )
+    return (None,) * positional_count, {
+        name: None for name in by_name if name not in defaults
+    }
 
 
 def check_kind(kind: object, subject: str) -> None:
@@ -802,7 +967,9 @@ def check_kind(kind: object, subject: str) -> None:
         TypeError: `kind` is neither a subclass of `FunctionJob` nor another callable.
 
     """
-    if not callable(kind) or (isinstance(kind, type) and not issubclass(kind, FunctionJob)):
+    if not callable(kind) or (
+        isinstance(kind, type) and not issubclass(kind, FunctionJob)
+    ):
         raise TypeError(
             f"kind={short_repr(kind)} of {subject}: give a kind of job that calls a function, such as ThreadJob"
         )
@@ -852,12 +1019,20 @@ class Job(FunctionJob[T]):
 
     # Type checkers compare up to three arguments with the function's parameters. A job may take the place of a value.
     @overload
-    def __init__(self, function: Coroutine[Any, Any, T], /, **options: Unpack[JobOptions]) -> None: ...
-    @overload
-    def __init__(self, function: Callable[[], Awaitable[T]], /, **options: Unpack[JobOptions]) -> None: ...
+    def __init__(
+        self, function: Coroutine[Any, Any, T], /, **options: Unpack[JobOptions]
+    ) -> None: ...
     @overload
     def __init__(
-        self, function: AsyncOrThreadFunction1[A, T], a: ValueOrJob[A], /, **options: Unpack[JobOptions]
+        self, function: Callable[[], Awaitable[T]], /, **options: Unpack[JobOptions]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        function: AsyncOrThreadFunction1[A, T],
+        a: ValueOrJob[A],
+        /,
+        **options: Unpack[JobOptions],
     ) -> None: ...
     @overload
     def __init__(
@@ -915,9 +1090,15 @@ class Job(FunctionJob[T]):
                 if type(function) is functools.partial:
                     function, args, kwargs = unpack_partial(function, args, kwargs)
             elif args or kwargs:
-                raise TypeError(f"Job({short_repr(function)}, ...): a coroutine object takes no further arguments")
+                raise TypeError(
+                    f"Job({short_repr(function)}, ...): a coroutine object takes no further arguments"
+                )
         # Most calls give each parameter once, in order: to see that here takes a fifth of another call.
-        is_plain_call = code is not None and len(args) == code.co_argcount and not (kwargs or code.co_kwonlyargcount)
+        is_plain_call = (
+            code is not None
+            and len(args) == code.co_argcount
+            and not (kwargs or code.co_kwonlyargcount)
+        )
         if not is_plain_call and self._is_called_directly:
             check_call(function, args, kwargs, "Job")
         if TEXTS:
@@ -948,7 +1129,9 @@ class Job(FunctionJob[T]):
         """Record whether workers may call the function directly, as they may if the class defines no `co_run`."""
         super().__init_subclass__(**kwargs)
         is_usual = cls._takes_slot and not cls._has_own_check
-        cls._is_called_directly = is_usual and cast(Any, cls).co_run is cast(Any, Job).co_run
+        cls._is_called_directly = (
+            is_usual and cast(Any, cls).co_run is cast(Any, Job).co_run
+        )
         if not cls._is_called_directly:
             cast(Any, cls)._call_once = AbstractJob._call_once
 

@@ -12,7 +12,9 @@ CallInterceptor = Callable[[AnyJob, Callable[[], Awaitable[Any]]], Awaitable[Any
 """A function that is called in place of a job or its `co_shutdown`, with the job and the original call."""
 
 
-def intercept_calls(job: AnyJob, on_call: CallInterceptor, on_shutdown: CallInterceptor) -> None:
+def intercept_calls(
+    job: AnyJob, on_call: CallInterceptor, on_shutdown: CallInterceptor
+) -> None:
     """Replace the calls of a job, and of its `co_shutdown` if its class defines one, by calls of interceptors.
 
     This gives the job a subclass of its class, with the same name. It also takes the job off the workers' hot path,
@@ -29,7 +31,9 @@ def intercept_calls(job: AnyJob, on_call: CallInterceptor, on_shutdown: CallInte
 
 
 @functools.cache
-def _intercepted_class(kind: type[Any], on_call: CallInterceptor, on_shutdown: CallInterceptor) -> type[Any]:
+def _intercepted_class(
+    kind: type[Any], on_call: CallInterceptor, on_shutdown: CallInterceptor
+) -> type[Any]:
     """Return a subclass of `kind`, with the same name, whose objects call the interceptors."""
 
     def call_once(job: AnyJob) -> Awaitable[Any]:
@@ -38,7 +42,11 @@ def _intercepted_class(kind: type[Any], on_call: CallInterceptor, on_shutdown: C
     async def co_shutdown(job: AnyJob) -> None:
         await on_shutdown(job, functools.partial(kind.co_shutdown, job))
 
-    attributes = {"__slots__": (), "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    attributes = {
+        "__slots__": (),
+        "__module__": kind.__module__,
+        "__qualname__": kind.__qualname__,
+    }
     if kind._has_own_shutdown:
         methods = {"co_shutdown": co_shutdown}
     else:

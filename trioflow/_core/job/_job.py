@@ -6,10 +6,30 @@ Runs write the private attributes below the line "for a run", and `_reset` reset
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Container, Generator, Iterable, Iterator, Mapping
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Container,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from collections.abc import Set as AbstractSet
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar, Unpack, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    NamedTuple,
+    Self,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from ... import _hints
 from .. import backend as _backend
@@ -96,8 +116,12 @@ class RunExtras:
     """
 
     has_timed_out = False  # whether a timeout ended a call of the job
-    coming_state: JobState | None = None  # the state that the job will have, while `on_succeeded` or `on_settled` runs
-    ready_at: float | None = None  # the time of the call of `started()`, which views read even after the run
+    coming_state: JobState | None = (
+        None  # the state that the job will have, while `on_succeeded` or `on_settled` runs
+    )
+    ready_at: float | None = (
+        None  # the time of the call of `started()`, which views read even after the run
+    )
     consumer_count = 0  # the number of jobs that have not started and need the result, counted with `keep_result=False`
     drops_results = False  # whether the job is counted as a consumer of inputs that have `keep_result=False`
     # Functions to call once, when the job has settled, or when its run has ended without reaching it.
@@ -105,40 +129,75 @@ class RunExtras:
     retry_count = 0  # the number of failed attempts before another
     earlier_retries = 0  # how many of these came before the job was tried again: its `retry` does not count them
     keeps_succeeded = False  # whether the job is a scheduler that is tried again, and keeps its members as they are
-    first_started_at: float | None = None  # when the first attempt started, if the job was retried
+    first_started_at: float | None = (
+        None  # when the first attempt started, if the job was retried
+    )
     # If it is cancelled because it runs with a result that was taken back: the jobs in it to put back as it ends.
     repeats: tuple[AbstractJob[Any], ...] | None = None
     is_untold = False  # whether `on_settled` was not called with its end, or has raised
     earlier_seconds = 0.0  # how long the earlier attempts ran
-    backoff_until: float | None = None  # when the next attempt may start, while the job waits for that
-    earlier_use: dict[str, Any] | None = None  # amounts of budgets that ended attempts have used, by name
+    backoff_until: float | None = (
+        None  # when the next attempt may start, while the job waits for that
+    )
+    earlier_use: dict[str, Any] | None = (
+        None  # amounts of budgets that ended attempts have used, by name
+    )
     failed_attempts: tuple[FailedAttempt, ...] = ()  # the last ones
-    fraction: float | None = None  # the fraction of its work that the job has reported as done
+    fraction: float | None = (
+        None  # the fraction of its work that the job has reported as done
+    )
     time_limit: Any = None  # the `TimeLimit` of the current call, if the job has an `idle_timeout`, or is a service
     throttlings: tuple[Throttling, ...] = ()
-    throttled_since: float | None = None  # when the first of the last attempts began, which were all throttled
+    throttled_since: float | None = (
+        None  # when the first of the last attempts began, which were all throttled
+    )
     # The cause, beginning and end of each wait in an attempt: for the machine, for imports and files.
     inner_waits: tuple[tuple[WaitCause, float, float], ...] = ()
     grant: Any = None  # the resources of the job, a `Grant`
     runs_once = False  # whether no later run of the scheduler can reach the job
     context: Any = None  # the context of the code that added the job, if it differs from the context of the run
-    instant_attempts = 0  # how many attempts in a row began and ended at one instant, before another
+    instant_attempts = (
+        0  # how many attempts in a row began and ended at one instant, before another
+    )
     has_added_jobs = False  # whether the job has added jobs, in a run with a journal
-    restoration: Restoration | None = None  # set if the result comes from the run's journal
+    restoration: Restoration | None = (
+        None  # set if the result comes from the run's journal
+    )
     # The first attempt in which its function has got another code, and the code with which that attempt had begun.
     first_code: tuple[int, object] = (-1, None)
     is_known_by_call = False  # whether `map` has added the job in a run with a journal, which the arguments identify
-    not_restored_reason: str | None = None  # why the run's journal did not restore the job
-    rerun_cause: str | None = None  # the first change that makes the job run again, though its journal has it
-    awaited_jobs: tuple[AbstractJob[Any], ...] = ()  # the jobs that the body of this job is awaiting
+    not_restored_reason: str | None = (
+        None  # why the run's journal did not restore the job
+    )
+    rerun_cause: str | None = (
+        None  # the first change that makes the job run again, though its journal has it
+    )
+    awaited_jobs: tuple[
+        AbstractJob[Any], ...
+    ] = ()  # the jobs that the body of this job is awaiting
 
     def is_empty(self) -> bool:
         """Return whether all attributes that a settled job needs have their defaults."""
-        facts = (self.retry_count, self.consumer_count, self.restoration, self.not_restored_reason, self.has_timed_out)
-        return not (any(facts) or self.throttlings or self.inner_waits) and self.fraction is self.ready_at is None
+        facts = (
+            self.retry_count,
+            self.consumer_count,
+            self.restoration,
+            self.not_restored_reason,
+            self.has_timed_out,
+        )
+        return (
+            not (any(facts) or self.throttlings or self.inner_waits)
+            and self.fraction is self.ready_at is None
+        )
 
     def add_retry(
-        self, began: float, ended: float, error: BaseException | None, backoff: float, *, had_settled: bool = False
+        self,
+        began: float,
+        ended: float,
+        error: BaseException | None,
+        backoff: float,
+        *,
+        had_settled: bool = False,
     ) -> None:
         """Count another attempt, after a backoff. The last attempt ended with `error`, or with None if it succeeded."""
         self.retry_count += 1
@@ -147,8 +206,13 @@ class RunExtras:
         text = ""
         if error is not None:
             text = _errors.one_line_error(error)
-        attempt = FailedAttempt(self.retry_count, began, ended, text, ended + backoff, had_settled)
-        self.failed_attempts = (*self.failed_attempts[1 - MAX_FAILED_ATTEMPTS :], attempt)
+        attempt = FailedAttempt(
+            self.retry_count, began, ended, text, ended + backoff, had_settled
+        )
+        self.failed_attempts = (
+            *self.failed_attempts[1 - MAX_FAILED_ATTEMPTS :],
+            attempt,
+        )
 
     def begin_anew(self, now: float) -> None:
         """Let the `retry` of a job begin anew, which waits for a requirement again or is tried again."""
@@ -177,7 +241,9 @@ def _reject_hiding_attributes(kind: type[AbstractJob[Any]]) -> None:
         AttributeError: the class has such an attribute.
 
     """
-    job_classes: list[Any] = [base for base in kind.__mro__[1:] if issubclass(base, AbstractJob)]
+    job_classes: list[Any] = [
+        base for base in kind.__mro__[1:] if issubclass(base, AbstractJob)
+    ]
     bases = [base for base in job_classes if is_from_package(base)]
     for name, value in vars(kind).items():
         base = next((base for base in bases if name in vars(base)), AbstractJob)
@@ -193,7 +259,10 @@ def _reject_hiding_attributes(kind: type[AbstractJob[Any]]) -> None:
             advice = "choose another name"
             if is_option:
                 advice = f"pass {name}= to super().__init__()"
-            raise AttributeError(f"class {kind.__name__}: {name!r} hides {base.__name__}.{name}; {advice}", name=name)
+            raise AttributeError(
+                f"class {kind.__name__}: {name!r} hides {base.__name__}.{name}; {advice}",
+                name=name,
+            )
 
 
 def _get_label(job: AbstractJob[Any]) -> str:
@@ -210,7 +279,11 @@ def _get_label(job: AbstractJob[Any]) -> str:
 def _get_needs(job: AbstractJob[Any]) -> dict[str, Any]:
     """Return the amounts that a job needs from pools, as numbers by name. This is the getter of `needs`."""
     hidden = _job_options.RUN_RESOURCES
-    return {name: _amounts.need_as_numbers(amount) for name, amount in job._options.needs.items() if name not in hidden}
+    return {
+        name: _amounts.need_as_numbers(amount)
+        for name, amount in job._options.needs.items()
+        if name not in hidden
+    }
 
 
 class AbstractJob(Generic[T]):
@@ -353,7 +426,9 @@ class AbstractJob(Generic[T]):
     # Whether the job, among the arguments of another job, is an input. Otherwise, it has no result to pass.
     _can_be_input: ClassVar[bool] = True
     # ---- the class arguments, described in `__init_subclass__`
-    _box: ClassVar[BoxStyle] = BoxStyle("async function", "box", ("(", ")"), rounded=True)
+    _box: ClassVar[BoxStyle] = BoxStyle(
+        "async function", "box", ("(", ")"), rounded=True
+    )
     _keeps_time: ClassVar[bool] = False
     _cannot_be_interrupted: ClassVar[str | None] = None
     # Whether the job takes a slot of its scheduler's window, unless it is a forever job.
@@ -365,46 +440,75 @@ class AbstractJob(Generic[T]):
     # The limiter whose token the job's body takes itself, in place of a token of the window.
     _own_limiter: Any = None
     # `on_succeeded` and `on_settled` of a `JobKind`, or None if it has neither.
-    _callbacks: tuple[Callable[[Any], object] | None, Callable[[Any], object] | None] | None = None
+    _callbacks: (
+        tuple[Callable[[Any], object] | None, Callable[[Any], object] | None] | None
+    ) = None
     # Whether the job is a scheduler. For any object, use `is_scheduler`.
     _is_scheduler: ClassVar[bool] = False
 
     _declared_options: ClassVar[dict[str, Option[Any, Any]]]
 
     # ---- options: `JobOptions` has the types of the arguments
-    label: Option[str, str | None] = LabelOption(None, or_none(check_text), getter=_get_label, settable_in_run=True)
+    label: Option[str, str | None] = LabelOption(
+        None, or_none(check_text), getter=_get_label, settable_in_run=True
+    )
     critical: Option[bool | None] = SharedOption(None, or_none(_job_options.flag))
     forever: Option[bool] = SharedOption(False, _job_options.flag)
     required: ReadOnlyOption[AbstractSet[AbstractJob[Any]], Required] = ReadOnlyOption(
         None, "requires()", _requirements.Requirements
     )
-    scheduler: ReadOnlyOption[Scheduler | None, BaseScheduler | None] = ReadOnlyOption(None, "add() of a scheduler")
+    scheduler: ReadOnlyOption[Scheduler | None, BaseScheduler | None] = ReadOnlyOption(
+        None, "add() of a scheduler"
+    )
     timeout: Option[float | None] = SharedOption(None, _job_options.seconds)
     idle_timeout: Option[float | None] = SharedOption(None, _job_options.seconds)
-    on_timeout: Option[OnTimeout] = SharedOption("fail", _job_options.choice_of(OnTimeout))
+    on_timeout: Option[OnTimeout] = SharedOption(
+        "fail", _job_options.choice_of(OnTimeout)
+    )
     own_task: Option[bool] = SharedOption(False, _job_options.flag)
     retry: Option[Retry | None, RetryOption] = SharedOption(None, check_retry)
-    run_if: Option[RunIf] = SharedOption("succeeded", _job_options.choice_of(RunIf, _job_options.NO_CONDITION))
+    run_if: Option[RunIf] = SharedOption(
+        "succeeded", _job_options.choice_of(RunIf, _job_options.NO_CONDITION)
+    )
     keep_result: Option[bool] = SharedOption(True, _job_options.flag)
     redact: Option[bool] = SharedOption(False, _job_options.flag)
     log: Option[bool] = SharedOption(True, _job_options.flag)
     save: Option[JobSave] = SharedOption("default", _job_options.check_save)
     key: Option[Any, object] = SharedOption(None, _job_options.accept_any)
     version: Option[Any, object] = SharedOption(None, _job_options.accept_any)
-    restore_if: Option[Callable[[Any], object] | None] = SharedOption(None, or_none(_job_options.check_restore_if))
-    reads: Option[tuple[Any, ...], AnyPath | Iterable[AnyPath]] = SharedOption((), _job_options.check_paths)
-    writes: Option[tuple[Any, ...], AnyPath | Iterable[AnyPath]] = SharedOption((), _job_options.check_paths)
+    restore_if: Option[Callable[[Any], object] | None] = SharedOption(
+        None, or_none(_job_options.check_restore_if)
+    )
+    reads: Option[tuple[Any, ...], AnyPath | Iterable[AnyPath]] = SharedOption(
+        (), _job_options.check_paths
+    )
+    writes: Option[tuple[Any, ...], AnyPath | Iterable[AnyPath]] = SharedOption(
+        (), _job_options.check_paths
+    )
     priority: Option[int] = SharedOption(0, _job_options.check_priority)
-    expected_duration: Option[float | None] = SharedOption(None, or_none(_job_options.duration))
-    needs: Option[dict[str, Any], Mapping[str, Need] | None] = SharedOption(None, _job_options.check_needs, _get_needs)
+    expected_duration: Option[float | None] = SharedOption(
+        None, or_none(_job_options.duration)
+    )
+    needs: Option[dict[str, Any], Mapping[str, Need] | None] = SharedOption(
+        None, _job_options.check_needs, _get_needs
+    )
 
-    def __init__(self, *, _inputs: tuple[AbstractJob[Any], ...] = (), **options: Unpack[JobOptions]) -> None:
+    def __init__(
+        self,
+        *,
+        _inputs: tuple[AbstractJob[Any], ...] = (),
+        **options: Unpack[JobOptions],
+    ) -> None:
         self._initialize(_inputs, options)
 
-    def _initialize(self, inputs: tuple[AbstractJob[Any], ...], options: JobOptions) -> None:
+    def _initialize(
+        self, inputs: tuple[AbstractJob[Any], ...], options: JobOptions
+    ) -> None:
         """Set all attributes of a new job. `Job` calls this itself: a call with `**options` would copy them twice."""
         self._label = self._scheduler = None
-        self._successors = self._outcome = self._started_at = self._finished_at = self._extras = self._worker = None
+        self._successors = self._outcome = self._started_at = self._finished_at = (
+            self._extras
+        ) = self._worker = None
         self._pending = 0
         self._state = IDLE
         self._options = DEFAULT_OPTIONS
@@ -430,7 +534,9 @@ class AbstractJob(Generic[T]):
             label = remaining.pop("label", None)
             scheduler = remaining.pop("scheduler", None)
             if label is not None and type(label) is not str:
-                label = _job_options.check_text(label, "label", f"a new {type(self).__name__}")
+                label = _job_options.check_text(
+                    label, "label", f"a new {type(self).__name__}"
+                )
             self._label = label
         if remaining:
             if remaining.get("redact"):
@@ -488,15 +594,28 @@ class AbstractJob(Generic[T]):
         if box is not None:
             if not isinstance(box, BoxStyle):  # pyright: ignore[reportUnnecessaryIsInstance]
                 advice = f"give a trioflow.abc.BoxStyle, BoxStyle({cls.__name__.lower()!r}, 'box')"
-                raise TypeError(f"box={short_repr(box)} of class {cls.__name__}: {advice}")
-            cls._box = _job_options.check_box(box, f"the BoxStyle of class {cls.__name__}")
-        given = {"_keeps_time": keeps_time, "_cannot_be_interrupted": cannot_be_interrupted, "_takes_slot": takes_slot}
+                raise TypeError(
+                    f"box={short_repr(box)} of class {cls.__name__}: {advice}"
+                )
+            cls._box = _job_options.check_box(
+                box, f"the BoxStyle of class {cls.__name__}"
+            )
+        given = {
+            "_keeps_time": keeps_time,
+            "_cannot_be_interrupted": cannot_be_interrupted,
+            "_takes_slot": takes_slot,
+        }
         for attribute, value in given.items():
             if value is not None:
                 setattr(cls, attribute, value)
-        cls._has_own_shutdown = cast(Any, cls).co_shutdown is not cast(Any, AbstractJob).co_shutdown
+        cls._has_own_shutdown = (
+            cast(Any, cls).co_shutdown is not cast(Any, AbstractJob).co_shutdown
+        )
         cls._has_own_check = callable(getattr(cls, "check_before_run", None))
-        cls._has_own_result = cls._is_service or cast(Any, cls).result is not cast(Any, AbstractJob).result
+        cls._has_own_result = (
+            cls._is_service
+            or cast(Any, cls).result is not cast(Any, AbstractJob).result
+        )
 
     async def co_run(self) -> T:
         """Do the job's work and return its result. Each kind of job defines this method.
@@ -505,7 +624,9 @@ class AbstractJob(Generic[T]):
             NotImplementedError: the class does not define the method.
 
         """
-        raise NotImplementedError(f"{type(self).__name__} must define async def co_run(self)")
+        raise NotImplementedError(
+            f"{type(self).__name__} must define async def co_run(self)"
+        )
 
     async def co_shutdown(self) -> None:
         """Release the job's resources. Each run calls this once at its end, even for jobs that were not started.
@@ -515,7 +636,11 @@ class AbstractJob(Generic[T]):
 
     def __dir__(self) -> list[str]:
         """Return the names of the attributes, without those of others' tasks, whose errors have hints."""
-        return [name for name in super().__dir__() if name not in _hints.MISSING_ATTRIBUTES or hasattr(self, name)]
+        return [
+            name
+            for name in super().__dir__()
+            if name not in _hints.MISSING_ATTRIBUTES or hasattr(self, name)
+        ]
 
     def close(self) -> None:
         """Release resources that the job no longer needs, such as a coroutine object. By default this does nothing."""
@@ -558,14 +683,18 @@ class AbstractJob(Generic[T]):
     def _run_while_running(self, call_text: str) -> Run:
         """Return the run of the job for a public method. Raise RuntimeError if the job is not RUNNING."""
         if (worker := self._worker) is None:
-            raise RuntimeError(f"{call_text} of {self.label!r}: it is {self._state.value}; call it while the job runs")
+            raise RuntimeError(
+                f"{call_text} of {self.label!r}: it is {self._state.value}; call it while the job runs"
+            )
         return worker.run
 
     def _criticality(self) -> bool | None:
         if self._options.critical is not None:
             return self._options.critical
         level = self._scheduler
-        while level is not None and level._critical_jobs is None and level._enough is None:
+        while (
+            level is not None and level._critical_jobs is None and level._enough is None
+        ):
             level = level._scheduler
         return None if level is None else level._critical_jobs
 
@@ -584,7 +713,11 @@ class AbstractJob(Generic[T]):
 
     @_hints.explain_form
     def requires(
-        self, *requirements: Required, remove: bool = False, settled: bool = False, order_only: bool = False
+        self,
+        *requirements: Required,
+        remove: bool = False,
+        settled: bool = False,
+        order_only: bool = False,
     ) -> Self:
         """Make the job run only after other jobs have succeeded, or with `settled` have settled in any way.
 
@@ -629,8 +762,12 @@ class AbstractJob(Generic[T]):
         if settled is not False:
             settled = _job_options.flag(settled, "settled", self._name_for_errors)
         if order_only is not False:
-            order_only = _job_options.flag(order_only, "order_only", self._name_for_errors)
-        if remove is not False and _job_options.flag(remove, "remove", self._name_for_errors):
+            order_only = _job_options.flag(
+                order_only, "order_only", self._name_for_errors
+            )
+        if remove is not False and _job_options.flag(
+            remove, "remove", self._name_for_errors
+        ):
             self._reject_during_run("requires(..., remove=True)")
             self._drop_requirements(self._flatten(requirements))
             return self
@@ -645,32 +782,45 @@ class AbstractJob(Generic[T]):
             scheduler._add_requirements(self, new)
         self._required = _requirements.extend_requirements(required, new)
         if (settled or order_only) and jobs:
-            flags = _requirements.SETTLED_ONLY * settled | _requirements.ORDER_ONLY * order_only
+            flags = (
+                _requirements.SETTLED_ONLY * settled
+                | _requirements.ORDER_ONLY * order_only
+            )
             self._required = _requirements.add_flags(self._required, jobs, flags)
         return self
 
     def _flatten(self, requirements: tuple[Any, ...]) -> Iterable[AbstractJob[Any]]:
         if (jobs := _requirements.flatten_simple(requirements, state_of)) is not None:
             return jobs
-        return _requirements.flatten(requirements, f"requires() of {self._name_for_errors()}", "_last_jobs")
+        return _requirements.flatten(
+            requirements, f"requires() of {self._name_for_errors()}", "_last_jobs"
+        )
 
     def _drop_requirements(self, jobs: Iterable[AbstractJob[Any]]) -> None:
         """Remove requirements, as `requires(..., remove=True)` does outside of a run."""
         dropped = set(jobs)
         if unknown := dropped.difference(self._required):
-            raise KeyError(f"{self.label!r} does not require {unknown.pop().label!r}: there is nothing to remove")
+            raise KeyError(
+                f"{self.label!r} does not require {unknown.pop().label!r}: there is nothing to remove"
+            )
         self._reject_inputs(dropped, "remove")
         if self._scheduler is not None:
             self._scheduler._members.is_unchecked = True
         if isinstance(self._required, dict):
-            self._required = {job: value for job, value in self._required.items() if job not in dropped}
+            self._required = {
+                job: value
+                for job, value in self._required.items()
+                if job not in dropped
+            }
         else:
             self._required = tuple(job for job in self._required if job not in dropped)
 
     def _reject_inputs(self, jobs: Container[AbstractJob[Any]], option: str) -> None:
         if found := [job for job in self._inputs if job in jobs]:
             needed = f"{self.label!r} has {found[0].label!r} as an argument, and needs its result"
-            raise ValueError(f"requires(..., {option}=True): {needed}: to pass the job itself, write ref(job)")
+            raise ValueError(
+                f"requires(..., {option}=True): {needed}: to pass the job itself, write ref(job)"
+            )
 
     # ---- its state and outcome
 
@@ -747,7 +897,11 @@ class AbstractJob(Generic[T]):
         ended = self._finished_at
         if ended is None and self._worker is not None:
             ended = self._worker.run.clock()
-        seconds = 0.0 if self._started_at is None or ended is None else ended - self._started_at
+        seconds = (
+            0.0
+            if self._started_at is None or ended is None
+            else ended - self._started_at
+        )
         return extras.earlier_seconds + seconds - waited
 
     @property
@@ -790,7 +944,9 @@ class AbstractJob(Generic[T]):
 
         """
         if fraction is not None:
-            fraction = _job_options.check_fraction(fraction, "fraction", self._name_for_errors)
+            fraction = _job_options.check_fraction(
+                fraction, "fraction", self._name_for_errors
+            )
         self._run_while_running("progress()").record_progress(self, fraction)
 
     @property
@@ -828,7 +984,10 @@ class AbstractJob(Generic[T]):
 
     def raised_exception(self) -> BaseException | None:
         """Return the exception of a FAILED job, the `RequirementFailed` of a BLOCKED job, or None."""
-        has_raised = type(self._outcome) is _errors.Failure and self.state is not JobState.CANCELLED
+        has_raised = (
+            type(self._outcome) is _errors.Failure
+            and self.state is not JobState.CANCELLED
+        )
         if not has_raised:
             return None
         return cast(_errors.Failure, self._outcome).exception
@@ -849,7 +1008,9 @@ class AbstractJob(Generic[T]):
         if self._scheduler is None:
             if not self._state.is_settled:
                 raise RuntimeError(f"{call_text}: its scheduler is not running")
-        elif (run := self._scheduler._ask("cancel of a job", call_text, self.cancel)) is not None:
+        elif (
+            run := self._scheduler._ask("cancel of a job", call_text, self.cancel)
+        ) is not None:
             run.steering.call(run, partial(run.cancel_job, self))
 
     def try_again(self) -> None:
@@ -948,7 +1109,11 @@ class AbstractJob(Generic[T]):
 
     async def _settled_result(self) -> T:
         """Wait until the job has settled, and return its result. See `__await__`."""
-        if not self._state.is_settled and self._scheduler is None and is_scheduler(self):
+        if (
+            not self._state.is_settled
+            and self._scheduler is None
+            and is_scheduler(self)
+        ):
             self._reject_wait_cycle()
             why = f"{self.label!r} is the outermost scheduler, so no run will settle it"
             raise _errors.JobNotDone(why, "await its co_run() instead")
@@ -1005,21 +1170,31 @@ class AbstractJob(Generic[T]):
 
         """
         if self._options.has_files and self._is_scheduler:
-            raise ValueError(f"reads= and writes= of {self._name_for_errors()}: give them to the jobs in it")
+            raise ValueError(
+                f"reads= and writes= of {self._name_for_errors()}: give them to the jobs in it"
+            )
         if self._options.restore_if is not None:
             self._check_restore_if()
 
     def _check_restore_if(self) -> None:
         subject = f"restore_if= of {self._name_for_errors()}"
         if self._is_scheduler:
-            raise ValueError(f"{subject}: give it to the jobs in it, which are restored one by one")
+            raise ValueError(
+                f"{subject}: give it to the jobs in it, which are restored one by one"
+            )
         if self._is_service or self._options.forever:
-            raise ValueError(f"{subject}: a service or forever job is never restored; leave it out")
+            raise ValueError(
+                f"{subject}: a service or forever job is never restored; leave it out"
+            )
         if self._options.save is None:
-            raise ValueError(f"{subject}: with save=None, no result is stored; leave out one of the two")
+            raise ValueError(
+                f"{subject}: with save=None, no result is stored; leave out one of the two"
+            )
 
     def _unknown_option(self, name: str) -> TypeError:
-        return _job_options.unknown_job_option_error(name, repr(self._label or type(self).__name__), type(self))
+        return _job_options.unknown_job_option_error(
+            name, repr(self._label or type(self).__name__), type(self)
+        )
 
     def _release_inputs(self, *, last_call: bool = False) -> None:
         """Drop the results of inputs with `keep_result=False` that no other job needs any more.
@@ -1036,12 +1211,17 @@ class AbstractJob(Generic[T]):
         extras.drops_results = False
         for job in self._inputs:
             input_extras = job._extras
-            if job._scheduler is None or job in job._scheduler._members.members_used_outside:
+            if (
+                job._scheduler is None
+                or job in job._scheduler._members.members_used_outside
+            ):
                 # A job in a nested scheduler needs the result, and that scheduler may run again.
                 continue
             if input_extras is not None and input_extras.consumer_count:
                 input_extras.consumer_count -= 1
-                if not input_extras.consumer_count and (job._state is JobState.SUCCEEDED or job._is_ready()):
+                if not input_extras.consumer_count and (
+                    job._state is JobState.SUCCEEDED or job._is_ready()
+                ):
                     job._outcome = _errors.DROPPED
 
     def _grant(self) -> Any:
@@ -1053,13 +1233,17 @@ class AbstractJob(Generic[T]):
 
     def _has_run_state(self) -> bool:
         """Return whether a run has changed the job's attributes, so that `_reset` is needed."""
-        return self._state is not IDLE or self._pending > 0 or self._successors is not None
+        return (
+            self._state is not IDLE or self._pending > 0 or self._successors is not None
+        )
 
     def _reset(self) -> None:
         """Reset the attributes that a run has changed to their state before the first run."""
         listeners = (self._extras or RunExtras).listeners
         self._state = IDLE
-        self._outcome = self._started_at = self._finished_at = self._extras = self._successors = self._worker = None
+        self._outcome = self._started_at = self._finished_at = self._extras = (
+            self._successors
+        ) = self._worker = None
         self._pending = 0
         if listeners:
             # These wait for the job to settle, whichever run reaches it.
@@ -1078,7 +1262,11 @@ class AbstractJob(Generic[T]):
 
     def _is_ready(self) -> bool:
         """Return whether the job is a ready service, which counts as succeeded for the jobs that require it."""
-        return self._state is JobState.RUNNING and self._extras is not None and self._extras.ready_at is not None
+        return (
+            self._state is JobState.RUNNING
+            and self._extras is not None
+            and self._extras.ready_at is not None
+        )
 
     def _holds_back(self) -> bool:
         """Return whether the jobs that require the job have to wait.
@@ -1121,8 +1309,12 @@ class AbstractJob(Generic[T]):
 
 AnyJob = AbstractJob[Any]
 
-_options: Final = [AbstractJob._declared_options[name] for name in _job_options.OPTION_FIELDS]
-DEFAULT_OPTIONS: Final = _job_options.OptionRecord([each.check(each.default, each.name, "") for each in _options], True)
+_options: Final = [
+    AbstractJob._declared_options[name] for name in _job_options.OPTION_FIELDS
+]
+DEFAULT_OPTIONS: Final = _job_options.OptionRecord(
+    [each.check(each.default, each.name, "") for each in _options], True
+)
 REDACTED_OPTIONS: Final = DEFAULT_OPTIONS.replace("redact", True, is_shared=True)
 """The initial record of a job with `redact=True`, so that errors about other options hide its arguments."""
 _option_descriptors.set_docs_and_signature(AbstractJob, AbstractJob.__init__)
@@ -1158,7 +1350,11 @@ def takes_slot(job: AbstractJob[Any]) -> bool:
 def has_moved_on(job: AbstractJob[Any]) -> bool:
     """Return whether a job SUCCEEDED only because it has `on_timeout="move_on"`, and its timeout ended it."""
     # With another `on_timeout`, it was an earlier attempt that timed out, not the attempt that succeeded.
-    return job.timed_out and job._state is JobState.SUCCEEDED and job.on_timeout == "move_on"
+    return (
+        job.timed_out
+        and job._state is JobState.SUCCEEDED
+        and job.on_timeout == "move_on"
+    )
 
 
 def not_a_scheduler_error(value: object, subject: str) -> TypeError:

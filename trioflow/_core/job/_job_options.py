@@ -6,7 +6,18 @@ import math
 import operator
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypedDict, TypeVar, cast, get_args
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    NamedTuple,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    cast,
+    get_args,
+)
 
 from ... import _hints
 from ..base import _amounts, _user_code
@@ -108,7 +119,13 @@ class OptionRecord:
     priority: int
     expected_duration: float | None
     needs: Mapping[str, CheckedNeed]
-    __slots__ = (*__annotations__, "affects_order", "has_files", "is_plain", "is_shared")
+    __slots__ = (
+        *__annotations__,
+        "affects_order",
+        "has_files",
+        "is_plain",
+        "is_shared",
+    )
 
     def __init__(self, values: Iterable[Any], is_shared: bool = False) -> None:
         (
@@ -120,11 +137,17 @@ class OptionRecord:
         has_timeout = self.timeout is not None or self.idle_timeout is not None
         # Whether a worker may call a job with these options itself, and settle it.
         self.has_files: Final = bool(self.reads or self.writes)
-        self.is_plain: Final = not (has_timeout or self.forever or self.own_task or self.has_files or self.retry)
+        self.is_plain: Final = not (
+            has_timeout or self.forever or self.own_task or self.has_files or self.retry
+        )
         # Whether the start order of ready jobs may depend on these options.
-        self.affects_order: Final = self.expected_duration is not None or bool(self.priority or self.needs)
+        self.affects_order: Final = self.expected_duration is not None or bool(
+            self.priority or self.needs
+        )
 
-    def replace(self, name: str, value: object, is_shared: bool = False) -> OptionRecord:
+    def replace(
+        self, name: str, value: object, is_shared: bool = False
+    ) -> OptionRecord:
         *values, _was_shared = _values_of(self)
         values[OPTION_FIELDS.index(name)] = value
         return OptionRecord(values, is_shared)
@@ -150,7 +173,10 @@ RUN_RESOURCES: Final[dict[str, RunResource]] = {}
 
 
 def declare_run_resource(
-    name: str, total: Callable[[], int], opening: str = "", find_gate: Callable[[AbstractJob[Any]], Any] | None = None
+    name: str,
+    total: Callable[[], int],
+    opening: str = "",
+    find_gate: Callable[[AbstractJob[Any]], Any] | None = None,
 ) -> None:
     """Declare a resource of the run itself, as opposed to a pool, for kinds of jobs that call `set_run_need`.
 
@@ -181,7 +207,9 @@ NO_CONDITION: Final = (
 )
 
 
-def choice_of(literal: object, instead_of_function: str = "") -> Callable[[Any, str, Subject], Any]:
+def choice_of(
+    literal: object, instead_of_function: str = ""
+) -> Callable[[Any, str, Subject], Any]:
     """Return the check that a value belongs to a `Literal` type. A function gets more advice."""
 
     def check(value: object, name: str, subject: Subject) -> Any:
@@ -199,13 +227,20 @@ def accept_any(value: object, name: str, subject: Subject) -> Any:
     return value
 
 
-def or_none(check: Callable[[Any, str, Subject], Any]) -> Callable[[Any, str, Subject], Any]:
+def or_none(
+    check: Callable[[Any, str, Subject], Any],
+) -> Callable[[Any, str, Subject], Any]:
     """Return the check that a value is None, or passes another check."""
-    return lambda value, name, subject: None if value is None else check(value, name, subject)
+    return lambda value, name, subject: (
+        None if value is None else check(value, name, subject)
+    )
 
 
 def check_save(
-    value: object, name: str, subject: Subject, names: tuple[str, ...] = ("default", *get_args(SaveName))
+    value: object,
+    name: str,
+    subject: Subject,
+    names: tuple[str, ...] = ("default", *get_args(SaveName)),
 ) -> JobSave:
     is_pair = isinstance(value, tuple) and len(value) == 2 and all(map(callable, value))  # pyright: ignore[reportUnknownArgumentType]
     if not is_pair and not is_among(value, (*names, None)):
@@ -224,11 +259,19 @@ def check_restore_if(value: object, name: str, subject: Subject) -> object:
 def check_priority(value: object, name: str, subject: Subject) -> int:
     value = _amounts.plain_number(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise bad_value_error(TypeError, value, name, subject, "give a whole number; the higher one starts first")
+        raise bad_value_error(
+            TypeError,
+            value,
+            name,
+            subject,
+            "give a whole number; the higher one starts first",
+        )
     return value
 
 
-NEEDS_ADVICE: Final = "give a dict of names and amounts, such as {'cpu': 2}; for an order, give required="
+NEEDS_ADVICE: Final = (
+    "give a dict of names and amounts, such as {'cpu': 2}; for an order, give required="
+)
 NEED_ADVICE: Final = (
     "give a finite number, 0 or more, a size such as '24 GiB', the key of a PerKey as text, "
     "or a dict of amounts by key of a Rate"
@@ -246,10 +289,18 @@ def check_needs(value: object, name: str, subject: Subject) -> dict[str, Checked
     amount: Any
     for key, amount in value.items():  # pyright: ignore[reportUnknownVariableType]
         if not isinstance(key, str):
-            raise bad_value_error(TypeError, value, name, subject, f"the name {short_repr(key)} is not a string")
+            raise bad_value_error(
+                TypeError,
+                value,
+                name,
+                subject,
+                f"the name {short_repr(key)} is not a string",
+            )
         prefix = f"{name}={{{short_repr(key)}: {short_repr(amount)}}} of {subject_text(subject)}"
         if isinstance(amount, str) and not amount.strip():
-            raise ValueError(f"{prefix}: the text is empty; give a size such as '24 GiB', or a key")
+            raise ValueError(
+                f"{prefix}: the text is empty; give a size such as '24 GiB', or a key"
+            )
         if isinstance(amount, str):
             result[key] = amount
         else:
@@ -267,7 +318,13 @@ def flag(value: object, name: str, subject: Subject) -> bool:
 def check_text(value: object, name: str, subject: Subject) -> str:
     """Check that a value is text, and return it as a plain `str`, even if it is a member of a `StrEnum`."""
     if not isinstance(value, str):
-        raise bad_value_error(TypeError, value, name, subject, f"give text, such as {name}={short_repr(value)!r}")
+        raise bad_value_error(
+            TypeError,
+            value,
+            name,
+            subject,
+            f"give text, such as {name}={short_repr(value)!r}",
+        )
     return str(value)
 
 
@@ -275,15 +332,27 @@ def file_path(value: object, name: str, subject: Subject) -> str:
     """Check a path, and return it as text. Reject an empty path, which is usually from an unset variable."""
     path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     if not isinstance(path, str):
-        raise bad_value_error(TypeError, value, name, subject, "give a path, as text or a pathlib.Path")
+        raise bad_value_error(
+            TypeError, value, name, subject, "give a path, as text or a pathlib.Path"
+        )
     if not path or "\0" in path:
-        raise bad_value_error(ValueError, value, name, subject, "a path cannot contain NUL" if path else "give a path")
+        raise bad_value_error(
+            ValueError,
+            value,
+            name,
+            subject,
+            "a path cannot contain NUL" if path else "give a path",
+        )
     return path
 
 
 def check_paths(value: object, name: str, subject: Subject) -> tuple[AnyPath, ...]:
     """Check a path, or several, and return them as a tuple. The errors show no values, which may be secret."""
-    paths: Any = (value,) if isinstance(value, (str, os.PathLike)) or not isinstance(value, Iterable) else value  # pyright: ignore[reportUnknownVariableType]
+    paths: Any = (
+        (value,)
+        if isinstance(value, (str, os.PathLike)) or not isinstance(value, Iterable)
+        else value
+    )  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(paths, bytes):
         result = tuple(paths)
     else:
@@ -291,7 +360,9 @@ def check_paths(value: object, name: str, subject: Subject) -> tuple[AnyPath, ..
     for path in result:
         if not isinstance(path, (str, os.PathLike)):
             found = type(path).__name__
-            raise TypeError(f"{name}= of {subject_text(subject)}: found {found}; give a path, or a list of paths")
+            raise TypeError(
+                f"{name}= of {subject_text(subject)}: found {found}; give a path, or a list of paths"
+            )
     return result
 
 
@@ -312,17 +383,28 @@ def duration(value: float, name: str, subject: Subject) -> float:
 
 def check_fraction(value: float, name: str, subject: Subject) -> float:
     wanted, example = "a fraction from 0 to 1", ", such as 0.4 for 40 %"
-    return _number(value, name, subject, lambda number: 0 <= number <= 1, f"give {wanted}{example}", wanted)
+    return _number(
+        value,
+        name,
+        subject,
+        lambda number: 0 <= number <= 1,
+        f"give {wanted}{example}",
+        wanted,
+    )
 
 
-def whole_number(value: object, name: str, subject: Subject, otherwise: str = "or None for no limit") -> int | None:
+def whole_number(
+    value: object, name: str, subject: Subject, otherwise: str = "or None for no limit"
+) -> int | None:
     """Check that a value is a whole number, 0 or more, or None. The advice in the error ends with `otherwise`."""
     if value is None:
         return None
     return check_number(value, name, subject, otherwise)
 
 
-def check_number(value: object, name: str, subject: Subject, otherwise: str = "", least: int = 0) -> int:
+def check_number(
+    value: object, name: str, subject: Subject, otherwise: str = "", least: int = 0
+) -> int:
     """Check that a value is a whole number, `least` or more. The advice in the error ends with `otherwise`."""
     advice = f"give a whole number, {least} or more{otherwise and ', '}{otherwise}"
     value = _amounts.plain_number(value)
@@ -361,7 +443,12 @@ def check_box(box: BoxStyle, subject: str) -> BoxStyle:
         advice = "give two texts, such as brackets=('[', ']')"
         raise bad_value_error(TypeError, box.brackets, "brackets", subject, advice)
     shape = check_text(box.shape, "shape", subject)
-    return BoxStyle(check_text(box.name, "name", subject), shape, box.brackets, flag(box.rounded, "rounded", subject))
+    return BoxStyle(
+        check_text(box.name, "name", subject),
+        shape,
+        box.brackets,
+        flag(box.rounded, "rounded", subject),
+    )
 
 
 def check_keywords(value: object, name: str, subject: Subject) -> dict[str, Any]:
@@ -373,23 +460,31 @@ def check_keywords(value: object, name: str, subject: Subject) -> dict[str, Any]
         return {}
     if not isinstance(value, Mapping):
         found = type(value).__name__
-        raise TypeError(f"{name} of {subject_text(subject)}: found {found}; give a dict of names and values")
+        raise TypeError(
+            f"{name} of {subject_text(subject)}: found {found}; give a dict of names and values"
+        )
     for key in value:  # pyright: ignore[reportUnknownVariableType]
         if not isinstance(key, str):
-            raise TypeError(f"{name} of {subject_text(subject)}: the name {short_repr(key)} is not a string")
+            raise TypeError(
+                f"{name} of {subject_text(subject)}: the name {short_repr(key)} is not a string"
+            )
     return {**value}
 
 
 def callback(value: object, name: str, subject: Subject) -> None:
     """Check that a value is a plain function, or None."""
     if value is not None and not callable(value):
-        raise bad_value_error(TypeError, value, name, subject, "give a plain function, or None")
+        raise bad_value_error(
+            TypeError, value, name, subject, "give a plain function, or None"
+        )
     if _user_code.is_async(value):
         advice = "it is async, and would not be awaited; give a plain function"
         raise bad_value_error(TypeError, value, name, subject, advice)
 
 
-def bad_value_error(error: type[E], value: Any, name: str, subject: Subject, advice: str) -> E:
+def bad_value_error(
+    error: type[E], value: Any, name: str, subject: Subject, advice: str
+) -> E:
     """Create the error for an invalid value of an option.
 
     Args:
@@ -429,7 +524,9 @@ def _number(
         # A whole number with hundreds of digits.
         number = math.inf if value > 0 else -math.inf
     except (TypeError, ValueError):
-        raise bad_value_error(TypeError, value, name, subject, f"give {wanted}") from None
+        raise bad_value_error(
+            TypeError, value, name, subject, f"give {wanted}"
+        ) from None
     if not fits(number):
         raise bad_value_error(ValueError, value, name, subject, advice)
     return number
@@ -460,8 +557,12 @@ def unknown_job_option_error(
     known = [option for option in options if option not in ("kwargs", "_inputs")]
     owner = "a scheduler" if kind._is_scheduler else "a job"
     if name in _hints.OPTION_HINTS:
-        return TypeError(f"{subject}: {owner} has no option {name!r}; {_hints.OPTION_HINTS[name]}")
-    how = clause("pass it to the function, write kwargs={{{!r}: ...}}", is_call and name)
+        return TypeError(
+            f"{subject}: {owner} has no option {name!r}; {_hints.OPTION_HINTS[name]}"
+        )
+    how = clause(
+        "pass it to the function, write kwargs={{{!r}: ...}}", is_call and name
+    )
     if suggestion := _suggest_option(name, known):
         hint = f"did you mean {suggestion}?{clause(' To {}', how)}"
     else:
@@ -483,7 +584,13 @@ def unknown_option_error(
     """
     name = next(iter(keywords))
     parameters = _user_code.signature_of(function).parameters.values()
-    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and not p.name.startswith("_")]
+    known = [
+        p.name
+        for p in parameters
+        if p.kind is p.KEYWORD_ONLY and not p.name.startswith("_")
+    ]
     suggestion = _suggest_option(name, known)
-    hint = clause("did you mean {}?", suggestion) or f"the options are {', '.join(known)}"
+    hint = (
+        clause("did you mean {}?", suggestion) or f"the options are {', '.join(known)}"
+    )
     return TypeError(f"{subject!r}: {call} has no option {name!r}; {hint}")

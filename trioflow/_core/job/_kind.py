@@ -69,7 +69,10 @@ class JobKind(AbstractJob[T]):
         on_settled: Callback | None = None,
         **options: Unpack[JobOptions],
     ) -> None:
-        subject = name_in_errors(repr(options.get("label") or type(self).__name__), options.get("redact", False))
+        subject = name_in_errors(
+            repr(options.get("label") or type(self).__name__),
+            options.get("redact", False),
+        )
         search = ArgumentSearch(lambda: subject)
         reject_text((arguments, *map(options.get, OPTIONS_IN_FINGERPRINTS)), subject)
         self._arguments = search.search_positional(arguments)
@@ -85,8 +88,12 @@ class JobKind(AbstractJob[T]):
         if box is None and JobKind in cls.__bases__:
             box = BoxStyle(cls.__name__)
         super().__init_subclass__(box=box, **kwargs)
-        cls._runs_commands = cast(Any, cls).command_line is not cast(Any, JobKind).command_line
-        cls._has_status_text = cast(Any, cls).status_text is not cast(Any, JobKind).status_text
+        cls._runs_commands = (
+            cast(Any, cls).command_line is not cast(Any, JobKind).command_line
+        )
+        cls._has_status_text = (
+            cast(Any, cls).status_text is not cast(Any, JobKind).status_text
+        )
 
     @property
     def on_succeeded(self) -> Callback | None:
@@ -150,13 +157,19 @@ class JobKind(AbstractJob[T]):
 
     # ---- for the engine
 
-    def _run_callback(self, function: Callback | None, run: Any, state: JobState, outcome: object) -> None:
+    def _run_callback(
+        self, function: Callback | None, run: Any, state: JobState, outcome: object
+    ) -> None:
         """Call `on_succeeded` or `on_settled`, if it is not None, with the end that the job is about to have."""
         if function is None:
             return
         extras = self._ensure_extras()
         before = self._outcome
-        self._outcome, self._finished_at, extras.coming_state = outcome, run.clock(), state
+        self._outcome, self._finished_at, extras.coming_state = (
+            outcome,
+            run.clock(),
+            state,
+        )
         try:
             function(self)
         finally:

@@ -44,7 +44,13 @@ MAX_DEPTH: Final = 3
 MIN_HIDDEN_INT: Final = 10**18
 """Whole numbers of at least this magnitude are shown as `<int>`, because formatting large numbers is slow."""
 REPR_TYPES: Final = frozenset({bool, complex, type(None), type(...)})
-BRACKETS: Final[dict[type, str]] = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
+BRACKETS: Final[dict[type, str]] = {
+    list: "[]",
+    tuple: "()",
+    dict: "{}",
+    set: "{}",
+    frozenset: "{}",
+}
 SPECIAL_IN_PATHS: Final = re.compile(r"[\\/]|#(?=\d+\Z)")
 """Matches text that a path would take for the end of a label, as an escape, or as the ordinal of equal labels."""
 NAMED_TYPES: Final = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
@@ -72,7 +78,9 @@ def without_ref(argument: object) -> Any:
     return argument.value if type(argument) is Ref else argument
 
 
-def call_label(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth: int = MAX_DEPTH) -> str:
+def call_label(
+    name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth: int = MAX_DEPTH
+) -> str:
     """Return the default label of a job that calls a function: the function's name with shortened arguments.
 
     A job among the arguments is shown as a call too. Calls that are nested deeper than `depth` are shown as an
@@ -83,9 +91,14 @@ def call_label(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth:
         texts = [*map(_format_argument, args)]
     else:
         few = [*itertools.islice(args, MAX_ITEMS + 1)]
-        texts = [_format_argument(value, depth) if number < MAX_ITEMS else "…" for number, value in enumerate(few)]
+        texts = [
+            _format_argument(value, depth) if number < MAX_ITEMS else "…"
+            for number, value in enumerate(few)
+        ]
     if kwargs:
-        texts += [f"{key}={_format_argument(value, depth)}" for key, value in kwargs.items()]
+        texts += [
+            f"{key}={_format_argument(value, depth)}" for key, value in kwargs.items()
+        ]
     text = ", ".join(texts)
     if len(text) > MAX_ARGUMENTS_LENGTH and len(texts) > 1:
         remaining = MAX_ARGUMENTS_LENGTH
@@ -138,13 +151,23 @@ def _format_float(value: float) -> str:
 def _format_container(value: Any, brackets: str, depth: int) -> str:
     """Return a container as short text. Its items are shown only if they are few and are not containers."""
     left, right = [*brackets]
-    if len(value) > MAX_ITEMS or any(type(without_ref(item)) in BRACKETS for item in value):
+    if len(value) > MAX_ITEMS or any(
+        type(without_ref(item)) in BRACKETS for item in value
+    ):
         return f"{left}…{right}"
     if type(value) is not dict:
-        return f"{left}{', '.join(_format_argument(item, depth) for item in value)}{right}"
+        return (
+            f"{left}{', '.join(_format_argument(item, depth) for item in value)}{right}"
+        )
     pairs: list[tuple[Any, Any]] = list(value.items())  # pyright: ignore[reportUnknownArgumentType]
-    shown = ["…" if type(without_ref(item)) in BRACKETS else _format_argument(item, depth) for _, item in pairs]
-    items = (f"{_format_argument(key)}: {text}" for (key, _), text in zip(pairs, shown, strict=True))
+    shown = [
+        "…" if type(without_ref(item)) in BRACKETS else _format_argument(item, depth)
+        for _, item in pairs
+    ]
+    items = (
+        f"{_format_argument(key)}: {text}"
+        for (key, _), text in zip(pairs, shown, strict=True)
+    )
     return f"{left}{', '.join(items)}{right}"
 
 
@@ -158,7 +181,9 @@ def label_inside(job: AbstractJob[Any], depth: int) -> str:
     """
     if not depth:
         return "…"
-    return _shorten_argument(job._default_label(depth - 1) if job._label is None else job._label)
+    return _shorten_argument(
+        job._default_label(depth - 1) if job._label is None else job._label
+    )
 
 
 def _shorten_argument(text: str) -> str:
@@ -173,12 +198,17 @@ def printable(label: str) -> str:
     """Return a label as a line of text, with control characters and lone surrogates escaped."""
     if label.isprintable():
         return label
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in label)
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
+        for c in label
+    )
 
 
 def printable_lines(text: str, indent: str = "") -> str:
     """Return a text with each of its lines printable. The further lines begin with `indent`, but for empty ones."""
-    first, *others = (printable(line.expandtabs()) for line in text.rstrip("\n").split("\n"))
+    first, *others = (
+        printable(line.expandtabs()) for line in text.rstrip("\n").split("\n")
+    )
     return "\n".join([first, *(f"{indent * bool(line)}{line}" for line in others)])
 
 
@@ -201,7 +231,10 @@ def unescape_path(path: str) -> str:
 
 
 def path_of_job(job: AbstractJob[Any]) -> str:
-    parts = [enclosing._members.names().name_of(member) for enclosing, member in ancestors_with_members(job)]
+    parts = [
+        enclosing._members.names().name_of(member)
+        for enclosing, member in ancestors_with_members(job)
+    ]
     if parts:
         return "/".join(reversed(parts))
     return escape_label(job.label)
@@ -226,7 +259,9 @@ def distinct_names(jobs: Iterable[AbstractJob[Any]]) -> list[str]:
     return [printable(path_in(paths, job)) for job in jobs]
 
 
-def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[AbstractJob[Any], str]:
+def paths_of(
+    scheduler: BaseScheduler, prefix: str | None = None
+) -> dict[AbstractJob[Any], str]:
     """Return the path of each job in `scheduler`, at any depth. O(V).
 
     Args:
@@ -245,11 +280,17 @@ def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[Abstra
         current, prefix = todo.pop()
         members = paths_of_siblings(current, prefix)
         paths.update(members)
-        todo += [(cast("BaseScheduler", job), path + "/") for job, path in members.items() if job._is_scheduler]
+        todo += [
+            (cast("BaseScheduler", job), path + "/")
+            for job, path in members.items()
+            if job._is_scheduler
+        ]
     return paths
 
 
-def paths_of_siblings(jobs: Iterable[AbstractJob[Any]], prefix: str = "") -> dict[AbstractJob[Any], str]:
+def paths_of_siblings(
+    jobs: Iterable[AbstractJob[Any]], prefix: str = ""
+) -> dict[AbstractJob[Any], str]:
     """Return the paths of jobs that are the first members of a scheduler, in the order that they were added.
 
     Args:
@@ -323,7 +364,9 @@ class MemberNames:
             if counted_label != label:
                 self.remove(job)
                 self._count(job, label, place)
-            return numbered_name(label, bisect.bisect_left(self._places.get(label, ()), place) + 1)
+            return numbered_name(
+                label, bisect.bisect_left(self._places.get(label, ()), place) + 1
+            )
 
 
 @final
@@ -345,7 +388,9 @@ class PathCache:
 
     def nested(self, scheduler: AbstractJob[Any]) -> PathCache:
         """Return a new cache for the members of a nested scheduler, which is a member of this scheduler."""
-        return PathCache(cast("BaseScheduler", scheduler), f"{self.path_of(scheduler)}/")
+        return PathCache(
+            cast("BaseScheduler", scheduler), f"{self.path_of(scheduler)}/"
+        )
 
     def path_of(self, job: AbstractJob[Any]) -> str:
         """Return the path of a member. The members before it are named first, because its name depends on theirs.
@@ -354,9 +399,15 @@ class PathCache:
         """
         if (path := self._paths.get(job)) is None:
             latest_first = reversed(self._scheduler._members.jobs)
-            new = list(itertools.takewhile(lambda sibling: sibling not in self._paths, latest_first))
+            new = list(
+                itertools.takewhile(
+                    lambda sibling: sibling not in self._paths, latest_first
+                )
+            )
             for sibling in reversed(new):
-                self._paths[sibling] = self._prefix + _next_name(sibling.label, self._counts)
+                self._paths[sibling] = self._prefix + _next_name(
+                    sibling.label, self._counts
+                )
             path = self._paths.get(job) or self._prefix + escape_label(job.label)
         return path
 
@@ -392,7 +443,9 @@ def text_of(job: AbstractJob[Any], status: str) -> str:
         <AbstractJob echo \x60id\x60, idle>
 
     """
-    text = f"<{type(job).__name__} {printable(job.label).translate(HARMLESS)}, {status}>"
+    text = (
+        f"<{type(job).__name__} {printable(job.label).translate(HARMLESS)}, {status}>"
+    )
     if not job.is_settled():
         key = id(job)
         if job._scheduler is None:
@@ -410,7 +463,11 @@ def _on_death(ref: weakref.ref[AbstractJob[Any]], key: int, text: str) -> None:
         _LOST.append(text)
     else:
         del TEXTS[text]
-    if len(_LOST) > MAX_LOST and (oldest := TEXTS.get(forgotten := _LOST.popleft())) is not None and oldest() is None:
+    if (
+        len(_LOST) > MAX_LOST
+        and (oldest := TEXTS.get(forgotten := _LOST.popleft())) is not None
+        and oldest() is None
+    ):
         del TEXTS[forgotten]
 
 
@@ -426,8 +483,14 @@ def job_in(text: str) -> AbstractJob[Any] | str | None:
     """
     if "<" not in text:
         return None
-    for end in (match.end() for match in itertools.islice(TEXT_END.finditer(text), MAX_ENDS)):
-        for start in (index for index in range(max(0, end - MAX_TEXT_LENGTH), end) if text[index] == "<"):
+    for end in (
+        match.end() for match in itertools.islice(TEXT_END.finditer(text), MAX_ENDS)
+    ):
+        for start in (
+            index
+            for index in range(max(0, end - MAX_TEXT_LENGTH), end)
+            if text[index] == "<"
+        ):
             part = text[start:end]
             ref = TEXTS.get(part)
             if ref is not None and ((job := ref()) is None or not job.is_settled()):

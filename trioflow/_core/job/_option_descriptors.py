@@ -10,7 +10,17 @@ import functools
 import operator
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Generic, Never, Self, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Generic,
+    Never,
+    Self,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from . import _job_options
 
@@ -41,8 +51,12 @@ class Readable(Generic[GetType]):
     @overload
     def __get__(self, job: None, kind: type[AbstractJob[Any]]) -> Self: ...
     @overload
-    def __get__(self, job: AbstractJob[Any], kind: type[AbstractJob[Any]]) -> GetType: ...
-    def __get__(self, job: AbstractJob[Any] | None, kind: type[AbstractJob[Any]]) -> Any:
+    def __get__(
+        self, job: AbstractJob[Any], kind: type[AbstractJob[Any]]
+    ) -> GetType: ...
+    def __get__(
+        self, job: AbstractJob[Any] | None, kind: type[AbstractJob[Any]]
+    ) -> Any:
         if job is None:
             return self
         return self.getter(job)
@@ -55,7 +69,9 @@ class Readable(Generic[GetType]):
 
         """
         subject = job._name_for_errors()
-        raise AttributeError(f"{self.name} of {subject} cannot be set: {remedy}", name=self.name, obj=job)
+        raise AttributeError(
+            f"{self.name} of {subject} cannot be set: {remedy}", name=self.name, obj=job
+        )
 
 
 class Option(Readable[GetType], Generic[GetType, SetType]):
@@ -75,7 +91,12 @@ class Option(Readable[GetType], Generic[GetType, SetType]):
     """The attribute of a job that stores the value, or the record with the value."""
 
     def __init__(
-        self, default: SetType, check: CheckValue, getter: GetValue | None = None, *, settable_in_run: bool = False
+        self,
+        default: SetType,
+        check: CheckValue,
+        getter: GetValue | None = None,
+        *,
+        settable_in_run: bool = False,
     ) -> None:
         self.default = default
         self.check = check
@@ -98,7 +119,10 @@ class Option(Readable[GetType], Generic[GetType, SetType]):
 
         """
         # A settled job may get a timeout during a run, for its next try: each call reads it as it begins.
-        if not (self.settable_in_run or (self.name in ("timeout", "idle_timeout") and job._state.is_settled)):
+        if not (
+            self.settable_in_run
+            or (self.name in ("timeout", "idle_timeout") and job._state.is_settled)
+        ):
             job._reject_during_run(self.name)
         previous = getattr(job, self.attribute)
         self.store(job, value)
@@ -128,14 +152,22 @@ class SharedOption(Option[GetType, SetType]):
     def store(self, job: AbstractJob[Any], value: object) -> None:
         """Check a value, and give the job a record with it, from the cache if possible."""
         record = job._options
-        if record.is_shared and type(value) in CACHEABLE_TYPES and self.check is not _job_options.accept_any:
+        if (
+            record.is_shared
+            and type(value) in CACHEABLE_TYPES
+            and self.check is not _job_options.accept_any
+        ):
             try:
                 job._use_options(_cached_record(record, self, value))
                 return
             except (TypeError, ValueError):
                 # The next line raises the error again, with the name of the job.
                 pass
-        job._use_options(record.replace(self.name, self.check(value, self.name, job._name_for_errors)))
+        job._use_options(
+            record.replace(
+                self.name, self.check(value, self.name, job._name_for_errors)
+            )
+        )
 
 
 CACHEABLE_TYPES: Final = frozenset({float, int, bool, str, type(None)})
@@ -144,8 +176,12 @@ CACHEABLE_TYPES: Final = frozenset({float, int, bool, str, type(None)})
 
 # Typed, because True == 1, and True is not a valid number.
 @functools.lru_cache(maxsize=256, typed=True)
-def _cached_record(record: OptionRecord, option: SharedOption[Any, Any], value: object) -> OptionRecord:
-    return record.replace(option.name, option.check(value, option.name, ""), is_shared=True)
+def _cached_record(
+    record: OptionRecord, option: SharedOption[Any, Any], value: object
+) -> OptionRecord:
+    return record.replace(
+        option.name, option.check(value, option.name, ""), is_shared=True
+    )
 
 
 def set_run_need(job: AbstractJob[Any], name: str, amount: int) -> None:
@@ -182,7 +218,9 @@ class ReadOnlyOption(Option[GetType, SetType]):
 
     """
 
-    def __init__(self, default: SetType, method: str, getter: GetValue | None = None) -> None:
+    def __init__(
+        self, default: SetType, method: str, getter: GetValue | None = None
+    ) -> None:
         super().__init__(default, _job_options.accept_any, getter)
         self.method = method
 
@@ -209,7 +247,9 @@ class Argument(Readable[GetType]):
         self.reject_change(job, "make another job")
 
 
-def set_docs_and_signature(kind: type[AbstractJob[Any]], constructor: Callable[..., None]) -> None:
+def set_docs_and_signature(
+    kind: type[AbstractJob[Any]], constructor: Callable[..., None]
+) -> None:
     """Set the docstrings of a class's options, taken from the class's docstring, and its signature, for `help()`.
 
     Args:
@@ -221,7 +261,9 @@ def set_docs_and_signature(kind: type[AbstractJob[Any]], constructor: Callable[.
     # Python 3.13 and later strip the indentation of docstrings (python/cpython#81283).
     heading = re.search(r"^( *)Args:", doc, re.MULTILINE)
     indent = "    " if heading is None else f"{heading[1]}    "
-    descriptions = dict(re.findall(rf"^{indent}(\w+): (.+(?:\n{indent}    .+)*)", doc, re.MULTILINE))
+    descriptions = dict(
+        re.findall(rf"^{indent}(\w+): (.+(?:\n{indent}    .+)*)", doc, re.MULTILINE)
+    )
     for option in kind._declared_options.values():
         if option.name in descriptions and "__doc__" not in vars(option):
             option.__doc__ = re.sub(r"\n +", "\n", descriptions[option.name])
@@ -234,18 +276,31 @@ class _Signature:
     def __init__(self, constructor: Callable[..., None]) -> None:
         self._constructor = constructor
 
-    def __get__(self, job: AbstractJob[Any] | None, kind: type[AbstractJob[Any]]) -> Signature:
+    def __get__(
+        self, job: AbstractJob[Any] | None, kind: type[AbstractJob[Any]]
+    ) -> Signature:
         if job is not None or kind.__init__ is not self._constructor:
             # A subclass with its own `__init__` has another signature.
             raise AttributeError("__signature__")
         import inspect
 
-        parameters = list(inspect.signature(self._constructor).parameters.values())[1:]  # without `self`
+        parameters = list(inspect.signature(self._constructor).parameters.values())[
+            1:
+        ]  # without `self`
         if kind._is_scheduler:
-            return inspect.Signature([p.replace(annotation=p.empty) for p in parameters], return_annotation=None)
-        explicit = [p for p in parameters if p.kind is not p.VAR_KEYWORD and not p.name.startswith("_")]
+            return inspect.Signature(
+                [p.replace(annotation=p.empty) for p in parameters],
+                return_annotation=None,
+            )
+        explicit = [
+            p
+            for p in parameters
+            if p.kind is not p.VAR_KEYWORD and not p.name.startswith("_")
+        ]
         options = [
-            inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default)
+            inspect.Parameter(
+                option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default
+            )
             for option in kind._declared_options.values()
             if option.name not in {p.name for p in explicit}
         ]

@@ -17,7 +17,14 @@ reach. SKIPPED does not.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -31,7 +38,9 @@ if TYPE_CHECKING:
 
     Required: TypeAlias = "AbstractJob[Any] | JobSequence | Iterable[Required] | None"
     """The type of a user's requirements: a job, a Sequence, None, or a collection of these."""
-    StoredRequirements: TypeAlias = "tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], int]"
+    StoredRequirements: TypeAlias = (
+        "tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], int]"
+    )
     """The stored form of a job's requirements. A dict has the flags of each. In a tuple, no requirement has flags."""
 
 SETTLED_ONLY: Final = 1
@@ -71,7 +80,9 @@ class Requirements(AbstractSet[Any]):
         return set(it)
 
 
-def flatten_simple(value: object, state_of: Callable[[Any], Any]) -> tuple[Any, ...] | None:
+def flatten_simple(
+    value: object, state_of: Callable[[Any], Any]
+) -> tuple[Any, ...] | None:
     """Return the jobs if `value` is a job, or a list or tuple of jobs, otherwise None.
 
     This is several times as fast as `flatten`, which accepts all other forms.
@@ -94,7 +105,9 @@ def flatten_simple(value: object, state_of: Callable[[Any], Any]) -> tuple[Any, 
     return tuple(dict.fromkeys(jobs))
 
 
-def flatten(values: Iterable[Any], purpose: str, method: str) -> Iterator[AbstractJob[Any]]:
+def flatten(
+    values: Iterable[Any], purpose: str, method: str
+) -> Iterator[AbstractJob[Any]]:
     """Yield the jobs in `values`, in order. Each value is a job, a Sequence, None, or a collection of values.
 
     Args:
@@ -115,13 +128,19 @@ def flatten(values: Iterable[Any], purpose: str, method: str) -> Iterator[Abstra
             expand = getattr(type(value), method, None)  # pyright: ignore[reportUnknownArgumentType]
             if expand is not None:
                 if not (hasattr(value, "_state") or hasattr(value, "jobs")):
-                    raise TypeError(f"{purpose}: {type(value).__name__}.__init__ must call super().__init__()")
+                    raise TypeError(
+                        f"{purpose}: {type(value).__name__}.__init__ must call super().__init__()"
+                    )
                 yield from expand(value)
-            elif issubclass(type(value), Iterable) and not isinstance(value, (str, bytes)):
+            elif issubclass(type(value), Iterable) and not isinstance(
+                value, (str, bytes)
+            ):
                 stack.append(iter(value))
                 break
             else:
-                raise TypeError(f"{purpose}: {_text_forms.short_repr(value)} is not a job: {_advice(value)}")
+                raise TypeError(
+                    f"{purpose}: {_text_forms.short_repr(value)} is not a job: {_advice(value)}"
+                )
         else:
             stack.pop()
 
@@ -145,7 +164,9 @@ def flagged(required: StoredRequirements, flag: int) -> list[AbstractJob[Any]]:
     return []
 
 
-def add_flags(required: StoredRequirements, jobs: Iterable[AbstractJob[Any]], flags: int) -> StoredRequirements:
+def add_flags(
+    required: StoredRequirements, jobs: Iterable[AbstractJob[Any]], flags: int
+) -> StoredRequirements:
     """Return the requirements `required`, with these flags added to `jobs`."""
     if isinstance(required, dict):
         known = required
@@ -154,7 +175,9 @@ def add_flags(required: StoredRequirements, jobs: Iterable[AbstractJob[Any]], fl
     return {**known, **{job: known[job] | flags for job in jobs}}
 
 
-def extend_requirements(required: StoredRequirements, new: Sequence[AbstractJob[Any]]) -> StoredRequirements:
+def extend_requirements(
+    required: StoredRequirements, new: Sequence[AbstractJob[Any]]
+) -> StoredRequirements:
     """Return the requirements `required` followed by `new`, in a tuple or a dict. A dict is extended in place."""
     if isinstance(required, dict):
         required.update(dict.fromkeys(new, 0))
@@ -193,9 +216,17 @@ def decide(job: AbstractJob[Any]) -> tuple[JobState, _errors.Failure | None]:
     ]
     if failed:
         error = _requirement_failed_error(job, min(failed, key=_settle_position))
-        return JobState.BLOCKED, _errors.Failure(error, is_from_cancel=all(map(_was_cancelled, failed)))
-    skipped = [requirement for requirement in job._required if requirement._state is JobState.SKIPPED]
-    if any(each in inputs for each in skipped) or (run_if == "succeeded" and len(skipped) == len(job._required)):
+        return JobState.BLOCKED, _errors.Failure(
+            error, is_from_cancel=all(map(_was_cancelled, failed))
+        )
+    skipped = [
+        requirement
+        for requirement in job._required
+        if requirement._state is JobState.SKIPPED
+    ]
+    if any(each in inputs for each in skipped) or (
+        run_if == "succeeded" and len(skipped) == len(job._required)
+    ):
         return JobState.SKIPPED, None
     return MAY_RUN
 
@@ -237,7 +268,10 @@ def _was_cancelled(job: AbstractJob[Any]) -> bool:
     scheduler = job._scheduler
     if scheduler is not None and scheduler.stop_reason is StopReason.CANCELLED:
         return _was_cancelled(scheduler)
-    return scheduler is None or scheduler.stop_reason not in (StopReason.CRITICAL, StopReason.TIMEOUT)
+    return scheduler is None or scheduler.stop_reason not in (
+        StopReason.CRITICAL,
+        StopReason.TIMEOUT,
+    )
 
 
 def _settle_position(job: AbstractJob[Any]) -> float:
@@ -248,7 +282,9 @@ def _settle_position(job: AbstractJob[Any]) -> float:
     return math.inf
 
 
-def _requirement_failed_error(job: AbstractJob[Any], requirement: AbstractJob[Any]) -> _errors.RequirementFailed:
+def _requirement_failed_error(
+    job: AbstractJob[Any], requirement: AbstractJob[Any]
+) -> _errors.RequirementFailed:
     """Return the exception for a job that a failed requirement blocks, with the original failure as its cause."""
     error = _errors.RequirementFailed(job, requirement)
     if isinstance(failure := requirement.raised_exception(), _errors.RequirementFailed):

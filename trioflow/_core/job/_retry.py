@@ -9,9 +9,18 @@ from typing import Any, Final, final
 from ..._hints import explain_form
 from ..base._text_forms import short_repr
 from ..base._user_code import leaf_exceptions
-from ._job_options import Subject, bad_value_error, duration, flag, subject_text, whole_number
+from ._job_options import (
+    Subject,
+    bad_value_error,
+    duration,
+    flag,
+    subject_text,
+    whole_number,
+)
 
-RetryCondition = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Any], object]
+RetryCondition = (
+    type[BaseException] | tuple[type[BaseException], ...] | Callable[[Any], object]
+)
 
 MIN_JITTER: Final = 0.5
 """The smallest fraction of a backoff that remains with `jitter=True`."""
@@ -93,7 +102,9 @@ class Retry:
             "on": _check_condition(on),
         }
         if values["factor"] < 1:
-            raise ValueError(f"factor={short_repr(factor)} of {SUBJECT}: give 1 or more, because backoffs grow")
+            raise ValueError(
+                f"factor={short_repr(factor)} of {SUBJECT}: give 1 or more, because backoffs grow"
+            )
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -104,7 +115,11 @@ class Retry:
             AttributeError: always.
 
         """
-        raise AttributeError(f"{name} of {SUBJECT} cannot be set: create another one", name=name, obj=self)
+        raise AttributeError(
+            f"{name} of {SUBJECT} cannot be set: create another one",
+            name=name,
+            obj=self,
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Retry) and self._values() == other._values()
@@ -117,9 +132,13 @@ class Retry:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle the values by a call, because no attribute can be set."""
-        return partial(Retry, **{name: getattr(self, name) for name in DEFAULTS}), (self.times,)
+        return partial(Retry, **{name: getattr(self, name) for name in DEFAULTS}), (
+            self.times,
+        )
 
-    def _next_backoff(self, number: int, error: Exception, subject: Subject) -> float | None:
+    def _next_backoff(
+        self, number: int, error: Exception, subject: Subject
+    ) -> float | None:
         """Return the seconds before retry `number`, or None if the job is not retried after this exception.
 
         Raises:
@@ -142,7 +161,15 @@ class Retry:
             if wait is False or wait is None:
                 return None
             if wait is not True:
-                backoffs += [duration(wait, "on", lambda: f"the Retry of {subject_text(subject)}, which returned that")]
+                backoffs += [
+                    duration(
+                        wait,
+                        "on",
+                        lambda: (
+                            f"the Retry of {subject_text(subject)}, which returned that"
+                        ),
+                    )
+                ]
         if backoffs:
             return max(backoffs)
         return self._own_backoff(number)
@@ -159,16 +186,28 @@ class Retry:
 
     def __repr__(self) -> str:
         """Return the call that makes an equal object."""
-        changed = [f"{name}={short_repr(v)}" for name, usual in DEFAULTS.items() if (v := getattr(self, name)) != usual]
+        changed = [
+            f"{name}={short_repr(v)}"
+            for name, usual in DEFAULTS.items()
+            if (v := getattr(self, name)) != usual
+        ]
         return f"Retry({', '.join([repr(self.times), *changed])})"
 
 
-DEFAULTS: Final[dict[str, Any]] = {"first": 1.0, "factor": 2.0, "cap": 60.0, "jitter": True, "on": Exception}
+DEFAULTS: Final[dict[str, Any]] = {
+    "first": 1.0,
+    "factor": 2.0,
+    "cap": 60.0,
+    "jitter": True,
+    "on": Exception,
+}
 
 
 def _check_condition(on: Any) -> RetryCondition:
     is_class = isinstance(on, type) and issubclass(on, BaseException)
-    is_tuple = isinstance(on, tuple) and all(isinstance(item, type) and issubclass(item, BaseException) for item in on)  # pyright: ignore
+    is_tuple = isinstance(on, tuple) and all(
+        isinstance(item, type) and issubclass(item, BaseException) for item in on
+    )  # pyright: ignore
     if not (is_class or is_tuple or (callable(on) and not isinstance(on, type))):  # pyright: ignore[reportUnknownArgumentType]
         raise TypeError(
             f"on={short_repr(on)} of {SUBJECT}: give a class of exceptions, a tuple of classes, or a function of the "

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Protocol,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from ..base._user_code import signature_of
 from . import _errors
@@ -33,7 +42,9 @@ T_contra = TypeVar("T_contra", contravariant=True)
 # positional parameters.
 if TYPE_CHECKING:
 
-    class AnyTaskStatus(anyio.abc.TaskStatus[T_contra], trio.TaskStatus[T_contra], Protocol[T_contra]):
+    class AnyTaskStatus(
+        anyio.abc.TaskStatus[T_contra], trio.TaskStatus[T_contra], Protocol[T_contra]
+    ):
         """The type of the argument `task_status`, which matches the annotations for trio and for anyio."""
 
 
@@ -44,15 +55,21 @@ class ServiceFunction0(Protocol[T_co]):
 
 
 class ServiceFunction1(Protocol[T_co]):
-    def __call__(self, a: Any, /, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]: ...
+    def __call__(
+        self, a: Any, /, *, task_status: AnyTaskStatus[T_co]
+    ) -> Awaitable[Any]: ...
 
 
 class ServiceFunction2(Protocol[T_co]):
-    def __call__(self, a: Any, b: Any, /, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]: ...
+    def __call__(
+        self, a: Any, b: Any, /, *, task_status: AnyTaskStatus[T_co]
+    ) -> Awaitable[Any]: ...
 
 
 class ServiceFunction3(Protocol[T_co]):
-    def __call__(self, a: Any, b: Any, c: object, /, *, task_status: AnyTaskStatus[T_co]) -> Awaitable[Any]: ...
+    def __call__(
+        self, a: Any, b: Any, c: object, /, *, task_status: AnyTaskStatus[T_co]
+    ) -> Awaitable[Any]: ...
 
 
 class ServiceOptions(JobOptions, total=False):
@@ -84,11 +101,17 @@ class TaskStatus(Generic[T]):
 
         """
         if threading.get_ident() != self._run.thread_id:
-            raise RuntimeError(f"task_status.started() of {self._job.label!r}: call it in the thread of the run")
+            raise RuntimeError(
+                f"task_status.started() of {self._job.label!r}: call it in the thread of the run"
+            )
         if self._call_has_ended:
-            raise RuntimeError(f"task_status.started() of {self._job.label!r}: the function has already ended")
+            raise RuntimeError(
+                f"task_status.started() of {self._job.label!r}: the function has already ended"
+            )
         if self._job._is_ready():
-            raise RuntimeError(f"{self._job.label!r} has already called task_status.started(): call it only once")
+            raise RuntimeError(
+                f"{self._job.label!r} has already called task_status.started(): call it only once"
+            )
         self._job._release_inputs(last_call=True)
         self._run.guard(self._run.on_service_ready, self._job, value)
 
@@ -131,16 +154,44 @@ class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"))):
     _is_service = True
 
     @overload
-    def __init__(self, function: ServiceFunction0[T], /, *args: Any, **options: Unpack[ServiceOptions]) -> None: ...
-    @overload
-    def __init__(self, function: ServiceFunction1[T], /, *args: Any, **options: Unpack[ServiceOptions]) -> None: ...
-    @overload
-    def __init__(self, function: ServiceFunction2[T], /, *args: Any, **options: Unpack[ServiceOptions]) -> None: ...
-    @overload
-    def __init__(self, function: ServiceFunction3[T], /, *args: Any, **options: Unpack[ServiceOptions]) -> None: ...
+    def __init__(
+        self,
+        function: ServiceFunction0[T],
+        /,
+        *args: Any,
+        **options: Unpack[ServiceOptions],
+    ) -> None: ...
     @overload
     def __init__(
-        self: Service[Any], function: Callable[..., Awaitable[Any]], /, *args: Any, **options: Unpack[ServiceOptions]
+        self,
+        function: ServiceFunction1[T],
+        /,
+        *args: Any,
+        **options: Unpack[ServiceOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        function: ServiceFunction2[T],
+        /,
+        *args: Any,
+        **options: Unpack[ServiceOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        function: ServiceFunction3[T],
+        /,
+        *args: Any,
+        **options: Unpack[ServiceOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Service[Any],
+        function: Callable[..., Awaitable[Any]],
+        /,
+        *args: Any,
+        **options: Unpack[ServiceOptions],
     ) -> None: ...
     def __init__(
         self,
@@ -158,7 +209,9 @@ class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"))):
     def _check_options(self) -> None:
         super()._check_options()
         if not self._options.forever:
-            raise ValueError(f"forever=False of {self._name_for_errors()}: a Service is a forever job; make it a Job")
+            raise ValueError(
+                f"forever=False of {self._name_for_errors()}: a Service is a forever job; make it a Job"
+            )
 
     async def co_run(self) -> T:
         """Call the function and await it.
@@ -180,7 +233,9 @@ class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"))):
             status._call_has_ended = True
         if not self._is_ready():
             advice = "call it as soon as the service is ready"
-            raise RuntimeError(f"{self.label!r} returned without calling task_status.started(): {advice}")
+            raise RuntimeError(
+                f"{self.label!r} returned without calling task_status.started(): {advice}"
+            )
         return cast(T, self._outcome)
 
 
@@ -196,7 +251,11 @@ def _check_parameters(function: Callable[..., Any]) -> None:
     except (TypeError, ValueError):
         # The signature is unknown. The call will fail if it is wrong.
         return
-    if "task_status" not in parameters and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
+    if "task_status" not in parameters and all(
+        p.kind is not p.VAR_KEYWORD for p in parameters.values()
+    ):
         signature = f"{getattr(function, '__name__', 'server')}(..., *, task_status)"
         advice = f"write async def {signature}, and call task_status.started() when it is ready"
-        raise TypeError(f"Service({name_of(function)}): it takes no task_status; {advice}")
+        raise TypeError(
+            f"Service({name_of(function)}): it takes no task_status; {advice}"
+        )

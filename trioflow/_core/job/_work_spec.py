@@ -78,8 +78,21 @@ class Work:
 
     def __post_init__(self) -> None:
         """Convert each field but `what` to a tuple. A single path becomes a tuple with this path."""
-        for name in ("arguments", "options", "reads", "writes", "appends", "begins_anew"):
+        for name in (
+            "arguments",
+            "options",
+            "reads",
+            "writes",
+            "appends",
+            "begins_anew",
+        ):
             value: Any = getattr(self, name)
             if name == "options" and isinstance(value, Mapping):
                 continue
-            object.__setattr__(self, name, (value,) if isinstance(value, (str, bytes, os.PathLike)) else tuple(value))
+            object.__setattr__(
+                self,
+                name,
+                (value,)
+                if isinstance(value, (str, bytes, os.PathLike))
+                else tuple(value),
+            )

@@ -57,7 +57,12 @@ class IdleTimeout(Part, Instrument):
         limit = self._limit
         if phase is RunPhase.RUNNING:
             limit = TimeLimit(
-                run, run.scheduler, JOB_EVENTS_NOUN, timeout=None, idle_timeout=self._seconds, end_call=self._stop_run
+                run,
+                run.scheduler,
+                JOB_EVENTS_NOUN,
+                timeout=None,
+                idle_timeout=self._seconds,
+                end_call=self._stop_run,
             )
             self._limit = limit.__enter__()
         elif phase is STOPPING and limit is not None:
@@ -96,9 +101,16 @@ class Hold(Part):
     def is_busy(self) -> bool:
         """Return whether all jobs have settled, with failures that count. A spent budget alone holds nothing."""
         run = self._run
-        if not run.failures.unblocked_number or run.phase is not RunPhase.RUNNING or self._is_released:
+        if (
+            not run.failures.unblocked_number
+            or run.phase is not RunPhase.RUNNING
+            or self._is_released
+        ):
             return False
-        return not (run.waits_for_jobs() or any(part.is_busy() for part in run.parts if part is not self))
+        return not (
+            run.waits_for_jobs()
+            or any(part.is_busy() for part in run.parts if part is not self)
+        )
 
     def _is_holding(self) -> bool:
         return self._run.steering.hold is not None
@@ -120,7 +132,12 @@ class Hold(Part):
             note = run.scheduler._changes_text() + clause(
                 "; no journal keeps what has succeeded", run.journal_writer is None
             )
-            run.report(None, message, advice=f": {run.scheduler._hold_advice()}{note}", is_steering=True)
+            run.report(
+                None,
+                message,
+                advice=f": {run.scheduler._hold_advice()}{note}",
+                is_steering=True,
+            )
 
     def on_added(self) -> None:
         self.act()
@@ -130,10 +147,16 @@ class Hold(Part):
         self._run.wake()
 
 
-def check_on_job_settled(value: Any, name: str, subject: _job_options.Subject) -> SettledFunction | None:
+def check_on_job_settled(
+    value: Any, name: str, subject: _job_options.Subject
+) -> SettledFunction | None:
     if value is None:
         return None
-    if not callable(value) or _user_code.is_generator(value) or _user_code.is_async(value):
+    if (
+        not callable(value)
+        or _user_code.is_generator(value)
+        or _user_code.is_async(value)
+    ):
         advice = "give a plain function of a job, or None; " + ASYNC_ADVICE
         raise _job_options.bad_value_error(TypeError, value, name, subject, advice)
     return value  # type: ignore[no-any-return]
@@ -153,7 +176,11 @@ class SettledCalls(Part):
     def enter(self, phase: RunPhase) -> None:
         """Tell the ends that were not taken, because the function has raised, and that the next try has kept."""
         if phase is RunPhase.RUNNING and self._run.keeps_succeeded:
-            kept = [job for job in self._run.members.jobs if job._extras is not None and job._extras.is_untold]
+            kept = [
+                job
+                for job in self._run.members.jobs
+                if job._extras is not None and job._extras.is_untold
+            ]
             for job in kept:
                 job._ensure_extras().is_untold = False
                 self.settled(job)
@@ -177,4 +204,8 @@ class SettledCalls(Part):
             failure = _errors.Failure(error).exception
             name = f"on_job_settled of {run.scheduler.label!r}"
             self._has_failed = run.phase is not STOPPING
-            run.stop_with_error(failure, job, f"{name} raised {_errors.one_line_error(failure)} for {job.label!r}")
+            run.stop_with_error(
+                failure,
+                job,
+                f"{name} raised {_errors.one_line_error(failure)} for {job.label!r}",
+            )

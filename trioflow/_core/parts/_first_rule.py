@@ -41,16 +41,26 @@ class FirstRule(Part, Instrument):
         self._stagger: Final = stagger
         # For each member, the competitor in whose turn it may start. Empty without a `stagger`.
         self._turns: dict[AbstractJob[Any], AbstractJob[Any]] = {}
-        self._competitors: dict[AbstractJob[Any], None] = {}  # in the order of their turns
-        self._open_turns: set[AbstractJob[Any]] = set()  # the competitors whose turns are open
+        self._competitors: dict[
+            AbstractJob[Any], None
+        ] = {}  # in the order of their turns
+        self._open_turns: set[AbstractJob[Any]] = (
+            set()
+        )  # the competitors whose turns are open
         self._last_open: AbstractJob[Any] | None = None  # the last of these
-        self._closed_turns: deque[AbstractJob[Any]] = deque()  # the other competitors, if there is a `stagger`
-        self._unsettled: dict[AbstractJob[Any], None] = {}  # the competitors that have not settled
+        self._closed_turns: deque[AbstractJob[Any]] = (
+            deque()
+        )  # the other competitors, if there is a `stagger`
+        self._unsettled: dict[
+            AbstractJob[Any], None
+        ] = {}  # the competitors that have not settled
         self._losers: list[AbstractJob[Any]] = []
         # Competitors that the journal has restored, not yet winners.
         self._restored: list[AbstractJob[Any]] = []
         # Ready jobs that may not start yet, by the turns that have to open, or by None if they wait for the journal.
-        self._held: Final[defaultdict[AbstractJob[Any] | None, list[AbstractJob[Any]]]] = defaultdict(list)
+        self._held: Final[
+            defaultdict[AbstractJob[Any] | None, list[AbstractJob[Any]]]
+        ] = defaultdict(list)
         # When the first job of the last open turn started.
         self._turn_started_at: float | None = None
         # The jobs whose results make the result of the `First`.
@@ -60,10 +70,17 @@ class FirstRule(Part, Instrument):
     def enter(self, phase: RunPhase) -> None:
         """Count the jobs that succeeded before the `First` was tried again. If that is enough, nothing has to start."""
         if phase is RunPhase.LINKING:
-            kept = [job for job in self._run.members.jobs if job._state is JobState.SUCCEEDED]
+            kept = [
+                job
+                for job in self._run.members.jobs
+                if job._state is JobState.SUCCEEDED
+            ]
             self._open_turns.update(kept)
             self.on_added()
-            kept = sorted(filter(self._competitors.__contains__, kept), key=lambda job: job._finished_at or 0.0)
+            kept = sorted(
+                filter(self._competitors.__contains__, kept),
+                key=lambda job: job._finished_at or 0.0,
+            )
             self.winners.extend(kept[: self._enough])
         elif phase is RunPhase.RUNNING:
             self._add_winners([])
@@ -72,7 +89,11 @@ class FirstRule(Part, Instrument):
 
     def job_started(self, scheduler: object, job: AbstractJob[Any]) -> None:
         """Let the next turn be due in time, if this is the first start in the last open turn."""
-        if self._turn_started_at is None and job in self._turns and self._turns[job] is self._last_open:
+        if (
+            self._turn_started_at is None
+            and job in self._turns
+            and self._turns[job] is self._last_open
+        ):
             self._turn_started_at = job._started_at
             self._run.wake()
 
@@ -106,7 +127,12 @@ class FirstRule(Part, Instrument):
     def due_at(self) -> float:
         """Return when the next turn opens because of the time, or infinity if it waits for something else."""
         started_at = self._turn_started_at
-        if started_at is None or self._stagger is None or not self._closed_turns or self._run.phase._is_ending:
+        if (
+            started_at is None
+            or self._stagger is None
+            or not self._closed_turns
+            or self._run.phase._is_ending
+        ):
             return math.inf
         return started_at + self._stagger
 
@@ -146,10 +172,18 @@ class FirstRule(Part, Instrument):
         members = self._run.members
         requirements = {job: members.all_requirements(job) for job in members.jobs}
         self._competitors = dict.fromkeys(members.competitors(requirements))
-        self._closed_turns = deque(job for job in self._competitors if job not in self._open_turns)
-        self._unsettled = dict.fromkeys(job for job in self._competitors if not job._state.is_settled)
+        self._closed_turns = deque(
+            job for job in self._competitors if job not in self._open_turns
+        )
+        self._unsettled = dict.fromkeys(
+            job for job in self._competitors if not job._state.is_settled
+        )
         self._turns = {}
-        todo = [(competitor, competitor) for competitor in self._competitors if self._stagger is not None][::-1]
+        todo = [
+            (competitor, competitor)
+            for competitor in self._competitors
+            if self._stagger is not None
+        ][::-1]
         while todo:
             job, competitor = todo.pop()
             if job not in self._turns:
@@ -181,7 +215,11 @@ class FirstRule(Part, Instrument):
         while self._stagger is not None and self._closed_turns:
             last = self._last_open
             if last is not None and last._state.is_settled:
-                if last._state is JobState.SUCCEEDED and not last.restored and self._stagger < math.inf:
+                if (
+                    last._state is JobState.SUCCEEDED
+                    and not last.restored
+                    and self._stagger < math.inf
+                ):
                     return
             elif last in self._competitors:
                 return
@@ -221,12 +259,17 @@ class FirstRule(Part, Instrument):
 
     def _stop_if_too_few(self) -> None:
         """Stop the run if the jobs that are left cannot succeed often enough."""
-        if len(self.winners) + len(self._restored) + len(self._unsettled) >= self._enough:
+        if (
+            len(self.winners) + len(self._restored) + len(self._unsettled)
+            >= self._enough
+        ):
             return
         run = self._run
         count = len(self._losers)
         total = len(self._competitors)
-        if run.phase is RunPhase.DRAINING and any(job._state is JobState.CANCELLED for job in self._losers):
+        if run.phase is RunPhase.DRAINING and any(
+            job._state is JobState.CANCELLED for job in self._losers
+        ):
             # The drain, not the losers, has kept it from its result.
             return
         needed = "one had to succeed"
@@ -235,7 +278,9 @@ class FirstRule(Part, Instrument):
         # Cancelled and skipped jobs have no exception of their own: these are those that `result()` raises for them.
         errors = [_errors.no_result_error(job) for job in self._losers]
         exceptions = [error for error in errors if isinstance(error, Exception)]
-        message = f"{count} of {total} jobs of {run.scheduler.label!r} failed, and {needed}"
+        message = (
+            f"{count} of {total} jobs of {run.scheduler.label!r} failed, and {needed}"
+        )
         error: Exception
         if not exceptions:
             error = too_few_jobs_error(run.scheduler, total, self._enough)
@@ -260,10 +305,16 @@ class FirstRule(Part, Instrument):
 def _recorded_at(job: AbstractJob[Any]) -> float:
     """Return the time when the result of a restored job was recorded, or infinity if it is unknown."""
     restoration = (job._extras or RunExtras).restoration
-    return math.inf if restoration is None or restoration.settled_at is None else restoration.settled_at
+    return (
+        math.inf
+        if restoration is None or restoration.settled_at is None
+        else restoration.settled_at
+    )
 
 
-def too_few_jobs_error(scheduler: AbstractJob[Any], number: int, enough: int) -> ValueError:
+def too_few_jobs_error(
+    scheduler: AbstractJob[Any], number: int, enough: int
+) -> ValueError:
     """Return the error for a `First` with too few competitors."""
     return ValueError(
         f"{scheduler.label!r} has {plural(number, 'job')} that no other one requires, and could never succeed with "

@@ -37,7 +37,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..admission._resource import TIME_TOLERANCE
-from ..base._states import CANCELLED, FAILED, SCHEDULED, SUCCEEDED, CancelCause, JobState, StopReason
+from ..base._states import (
+    CANCELLED,
+    FAILED,
+    SCHEDULED,
+    SUCCEEDED,
+    CancelCause,
+    JobState,
+    StopReason,
+)
 from ..base._user_code import get_traceback, innermost_line, leaf_exceptions
 from ..job import _errors, _job_options
 from ..job._errors import find_interruption
@@ -57,7 +65,9 @@ LONG_CALL_SECONDS: Final = 0.05
 On a virtual clock, such a timer would be an instant to go on to."""
 
 
-def call_job(worker: Worker, job: AbstractJob[Any], *, has_journal: bool = True) -> Awaitable[Any]:
+def call_job(
+    worker: Worker, job: AbstractJob[Any], *, has_journal: bool = True
+) -> Awaitable[Any]:
     """Return an awaitable that calls a job, wrapped in only those coroutines that the job's options require.
 
     Args:
@@ -76,7 +86,9 @@ def call_job(worker: Worker, job: AbstractJob[Any], *, has_journal: bool = True)
     return _call_with_timeouts(worker, job, options)
 
 
-async def _call_with_journal(worker: Worker, job: AbstractJob[Any], writer: JournalWriter) -> Any:
+async def _call_with_journal(
+    worker: Worker, job: AbstractJob[Any], writer: JournalWriter
+) -> Any:
     """Call a job. Before, the journal records that it begins, and afterwards reads its files, off the job's clock."""
     since = worker.run.clock()
     await writer.begin_attempt(job)
@@ -94,7 +106,9 @@ def _record_wait(worker: Worker, job: AbstractJob[Any], since: float) -> None:
         RunHandle(worker.run).record_loading(job, since)
 
 
-async def _call_with_callbacks(worker: Worker, job: Any, options: _job_options.OptionRecord) -> Any:
+async def _call_with_callbacks(
+    worker: Worker, job: Any, options: _job_options.OptionRecord
+) -> Any:
     """Make an attempt, and then call the job's callbacks `on_succeeded` and `on_settled`, which can read its outcome.
 
     The job keeps its slot during the callbacks. `on_succeeded` is called only after a success. If the job was throttled
@@ -114,7 +128,9 @@ async def _call_with_callbacks(worker: Worker, job: Any, options: _job_options.O
     return value
 
 
-def _run_last_callback(worker: Worker, job: Any, callback: object, state: JobState, outcome: object) -> None:
+def _run_last_callback(
+    worker: Worker, job: Any, callback: object, state: JobState, outcome: object
+) -> None:
     """Run a callback after the last attempt of a job. An exception of the callback is the job's failure, and final."""
     try:
         job._run_callback(callback, worker.run, state, outcome)
@@ -123,7 +139,9 @@ def _run_last_callback(worker: Worker, job: Any, callback: object, state: JobSta
         raise
 
 
-def report_unrepeated(run: Run, job: Any, state: JobState, outcome: object) -> BaseException | None:
+def report_unrepeated(
+    run: Run, job: Any, state: JobState, outcome: object
+) -> BaseException | None:
     """Call `on_settled` of a job that waits for another attempt, if it does: no other will come.
 
     Args:
@@ -137,7 +155,11 @@ def report_unrepeated(run: Run, job: Any, state: JobState, outcome: object) -> B
 
     """
     extras: RunExtras | None = job._extras
-    if job._callbacks is not None and extras is not None and (extras.retry_count or extras.throttlings):
+    if (
+        job._callbacks is not None
+        and extras is not None
+        and (extras.retry_count or extras.throttlings)
+    ):
         try:
             job._run_callback(job._callbacks[1], run, state, outcome)
         except BaseException as error:
@@ -145,7 +167,9 @@ def report_unrepeated(run: Run, job: Any, state: JobState, outcome: object) -> B
     return None
 
 
-async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord) -> Any:
+async def _call_with_timeouts(
+    worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord
+) -> Any:
     """Call a job once, within its timeouts, if it has any. A job with `keeps_time=True` enforces its own.
 
     Raises:
@@ -159,7 +183,9 @@ async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _j
     if options.writes:
         since = run.clock()
         # A tree may take long to list.
-        call = partial(_call_with_outputs, worker, job, await run.scheduler._begin_outputs(job))
+        call = partial(
+            _call_with_outputs, worker, job, await run.scheduler._begin_outputs(job)
+        )
         _record_wait(worker, job, since)
     if timeout is idle_timeout is None:
         return await call()
@@ -174,7 +200,9 @@ async def _call_with_timeouts(worker: Worker, job: AbstractJob[Any], options: _j
         if timeout is not None:
             run.stuck_jobs.watch_deadline(worker, now, now + timeout)
         if timeout is None or idle_timeout is not None or job._is_service:
-            with TimeLimit(run, job, timeout=timeout, idle_timeout=idle_timeout, cancels=True):
+            with TimeLimit(
+                run, job, timeout=timeout, idle_timeout=idle_timeout, cancels=True
+            ):
                 return await call()
         # A `TimeLimit` would cost 1 µs.
         with run.backend.isolation.create_call_scope(worker, now + timeout):
@@ -243,11 +271,15 @@ def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdic
     _, failure = run.backend.split_all_cancellations(error)
     was_cancelled = run.backend.isolation.was_cancelled(worker)
     # A clean-up job goes on.
-    ends = (run.phase._is_ending and not worker.crew.is_clean_up) or (is_scheduler(job) and job._fate.no_more_attempts)
+    ends = (run.phase._is_ending and not worker.crew.is_clean_up) or (
+        is_scheduler(job) and job._fate.no_more_attempts
+    )
     if failure is None:
         is_end = worker.cause is CancelCause.END_OF_RUN
         if is_end or was_cancelled:
-            return Verdict(SUCCEEDED if is_end and job._is_ready() else CANCELLED, error)
+            return Verdict(
+                SUCCEEDED if is_end and job._is_ready() else CANCELLED, error
+            )
         found = f"{job.label!r} raised a cancellation that was not requested"
         failure = _errors.JobCancelled(f"{found}: to end a job, call its cancel()")
     if ends_with_run(run, job, failure):
@@ -255,7 +287,12 @@ def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdic
     if not is_scheduler(job) and (throttles := find_throttles(failure)):
         if (fault := run.pools.why_not_throttled(job, throttles, failure)) is not None:
             return Verdict(FAILED, error, fault, throttles=throttles)
-        return Verdict(CANCELLED if ends or was_cancelled else SCHEDULED, error, failure, throttles=throttles)
+        return Verdict(
+            CANCELLED if ends or was_cancelled else SCHEDULED,
+            error,
+            failure,
+            throttles=throttles,
+        )
     try:
         backoff = _backoff(worker, job, failure, was_cancelled)
     except BaseException as fault:
@@ -266,10 +303,16 @@ def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdic
     return Verdict(CANCELLED if ends else SCHEDULED, error, failure, backoff)
 
 
-def _backoff(worker: Worker, job: AbstractJob[Any], failure: BaseException, was_cancelled: bool) -> float | None:
+def _backoff(
+    worker: Worker, job: AbstractJob[Any], failure: BaseException, was_cancelled: bool
+) -> float | None:
     """Return the backoff before another attempt, or None if there is none."""
     retry = job._options.retry
-    if retry is None or not isinstance(failure, Exception) or find_interruption(failure) is not None:
+    if (
+        retry is None
+        or not isinstance(failure, Exception)
+        or find_interruption(failure) is not None
+    ):
         return None
     # A forever job goes on while the other jobs of a cancelled run unwind.
     cancelled = worker.cause is not None if worker.is_shielded else was_cancelled
@@ -278,12 +321,16 @@ def _backoff(worker: Worker, job: AbstractJob[Any], failure: BaseException, was_
         return None
     extras = job._ensure_extras()
     was_cause = worker.cause
-    backoff = retry._next_backoff(extras.retry_count - extras.earlier_retries + 1, failure, job._name_for_errors)
+    backoff = retry._next_backoff(
+        extras.retry_count - extras.earlier_retries + 1, failure, job._name_for_errors
+    )
     # The user's function `on` may have cancelled the job, or the run.
     return backoff if worker.cause is was_cause else None
 
 
-def outcome_of(run: Run, job: AbstractJob[Any], verdict: Verdict, cause: CancelCause | None) -> Any:
+def outcome_of(
+    run: Run, job: AbstractJob[Any], verdict: Verdict, cause: CancelCause | None
+) -> Any:
     """Return the outcome of a job that settles with a verdict. A service that was ready keeps its value."""
     if verdict.failure is not None and verdict.state is FAILED:
         return _errors.Failure(verdict.failure)
@@ -299,13 +346,18 @@ def cancelled_outcome(run: Run, cause: CancelCause | None) -> _errors.CancelledO
     """
     is_alone = cause is CancelCause.JOB
     # Go out to the run that stopped first: the runs inside it were only cancelled with it.
-    while cause is not CancelCause.JOB and run.fate.cancel_reason is StopReason.CANCELLED:
+    while (
+        cause is not CancelCause.JOB and run.fate.cancel_reason is StopReason.CANCELLED
+    ):
         outer = run.outer_worker
         if outer is None:
             break
         cause = outer.cause
         run = outer.run
-    is_cut_off = cause is not CancelCause.JOB and run.fate.cancel_reason in (StopReason.CRITICAL, StopReason.TIMEOUT)
+    is_cut_off = cause is not CancelCause.JOB and run.fate.cancel_reason in (
+        StopReason.CRITICAL,
+        StopReason.TIMEOUT,
+    )
     return _errors.CancelledOutcome(not is_cut_off, is_alone)
 
 
@@ -313,7 +365,9 @@ def ends_with_run(run: Run, job: AbstractJob[Any], error: BaseException) -> bool
     """Return whether a job has awaited a job that ended with the run, or is a nested scheduler that was drained."""
     # Not `no_more_attempts`: a drain that has kept no job from its end excuses no failure.
     drained = is_scheduler(job) and job._fate.reason is StopReason.DRAINED
-    return (drained or run.phase._is_ending) and isinstance(error, (_errors.JobCancelled, _errors.JobNotDone))
+    return (drained or run.phase._is_ending) and isinstance(
+        error, (_errors.JobCancelled, _errors.JobNotDone)
+    )
 
 
 def find_throttles(error: BaseException) -> tuple[_errors.Throttled, ...]:
@@ -360,7 +414,11 @@ class BackoffTimer(Part):
 
 def _waits_until(job: AbstractJob[Any], until: float) -> bool:
     """Return whether a job still waits for its next attempt: it may have been cancelled, and tried again since."""
-    return job._state is SCHEDULED and job._extras is not None and job._extras.backoff_until == until
+    return (
+        job._state is SCHEDULED
+        and job._extras is not None
+        and job._extras.backoff_until == until
+    )
 
 
 def drain_backoffs(run: Run) -> list[AbstractJob[Any]]:

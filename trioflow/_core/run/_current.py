@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 REMOTE_JOB_MODULE: Final = "trioflow: where a job is called elsewhere"
 """The name of a module in worker processes. Its attribute `current_call` is used there as the current job."""
 
-current_worker_var: Final[contextvars.ContextVar[Worker]] = contextvars.ContextVar("trioflow worker")
+current_worker_var: Final[contextvars.ContextVar[Worker]] = contextvars.ContextVar(
+    "trioflow worker"
+)
 """The worker that runs the current job. Tasks and threads that the job starts inherit this variable."""
 _carried_env: Final[contextvars.ContextVar[Mapping[str, str]]] = contextvars.ContextVar(
     "trioflow propagated env",
@@ -57,10 +59,14 @@ def current_job() -> AbstractJob[Any]:
     """
     worker = current_worker_var.get(None)
     if worker is None or worker.job is None:
-        stand_in: Any = getattr(sys.modules.get(REMOTE_JOB_MODULE), "current_call", None)
+        stand_in: Any = getattr(
+            sys.modules.get(REMOTE_JOB_MODULE), "current_call", None
+        )
         if stand_in is not None:
             return cast("AbstractJob[Any]", stand_in)
-        raise RuntimeError("current_job(): not called from a job; call it in the body of a job")
+        raise RuntimeError(
+            "current_job(): not called from a job; call it in the body of a job"
+        )
     if not worker.run.backend.isolation.is_caller_inside(worker):
         raise RuntimeError(
             "current_job(): this task runs in a nursery or task group around the jobs, so its job is unknown; "
@@ -86,7 +92,9 @@ def current_scheduler() -> Scheduler:
 
     """
     if (scheduler := getattr(current_job(), "scheduler", None)) is None:
-        raise RuntimeError("current_scheduler(): this code runs in another process; add jobs where the scheduler is")
+        raise RuntimeError(
+            "current_scheduler(): this code runs in another process; add jobs where the scheduler is"
+        )
     return cast("Scheduler", scheduler)
 
 

@@ -59,16 +59,34 @@ async def end(run: Run) -> None:
         _end_workers(run, forever)
     turns = MAX_LEAVING_TURNS if run.crew.alive else 0
     for _ in range(turns):
-        leaving = [worker for worker in run.crew.alive if not worker.is_shielded or worker.cause is not None]
-        is_unwinding = any(worker.job is not None and not worker.is_shielded for worker in leaving)
-        if not (leaving and await run.group.host.yield_in_ending(is_unwinding=is_unwinding)):
+        leaving = [
+            worker
+            for worker in run.crew.alive
+            if not worker.is_shielded or worker.cause is not None
+        ]
+        is_unwinding = any(
+            worker.job is not None and not worker.is_shielded for worker in leaving
+        )
+        if not (
+            leaving and await run.group.host.yield_in_ending(is_unwinding=is_unwinding)
+        ):
             break
     has_more = run.shared or run.pending_shutdowns
-    if run.crew.alive or has_more or (run.fate.cancel_reason is not COMPLETED and needs_clean_up(run)):
+    if (
+        run.crew.alive
+        or has_more
+        or (run.fate.cancel_reason is not COMPLETED and needs_clean_up(run))
+    ):
         wind_up = partial(_wind_up, run, not ends_forever_jobs)
         on_interrupt = partial(run.stop, StopReason.CANCELLED)
-        await take_step(run, partial(run.group.host.run_uninterrupted, wind_up, on_interrupt))
-    if run.counts.unsettled or run.counts.forever_unsettled or run.interruption is not None:
+        await take_step(
+            run, partial(run.group.host.run_uninterrupted, wind_up, on_interrupt)
+        )
+    if (
+        run.counts.unsettled
+        or run.counts.forever_unsettled
+        or run.interruption is not None
+    ):
         _steps.settle_leftovers(run)
     _give_final_fate(run)
     run.scheduler._store_outcome(run)
@@ -79,7 +97,11 @@ def _give_final_fate(run: Run) -> None:
     """Give the words about a run that only the ends of all its jobs allow: forever jobs and services fail last."""
     fate = run.fate
     is_stopped_inside = fate.cancel_reason not in (COMPLETED, StopReason.CANCELLED)
-    is_undecided = run.counts.unsettled or run.counts.cancelled or run.scheduler._enough is not None
+    is_undecided = (
+        run.counts.unsettled
+        or run.counts.cancelled
+        or run.scheduler._enough is not None
+    )
     if run.outer_worker is not None and not (is_stopped_inside or is_undecided):
         # A drain has kept no job of this nested run from its end: it has completed. A `First` completes as it decides.
         fate.forget_drain()
@@ -91,7 +113,14 @@ def _give_final_fate(run: Run) -> None:
 
 async def _wind_up(run: Run, ends_forever_jobs: bool) -> None:
     end_forever_jobs = partial(_end_forever_jobs, cancels=ends_forever_jobs)
-    for step in (_end_jobs, _clean_up, end_forever_jobs, _end_services, _shut_down_all, _close_shared):
+    for step in (
+        _end_jobs,
+        _clean_up,
+        end_forever_jobs,
+        _end_services,
+        _shut_down_all,
+        _close_shared,
+    ):
         await take_step(run, partial(step, run))
 
 
@@ -113,7 +142,9 @@ async def take_step(run: Run, step: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _end_jobs(run: Run) -> None:
-    await _wait_until_left(run, [worker for worker in run.crew.alive if not worker.is_shielded])
+    await _wait_until_left(
+        run, [worker for worker in run.crew.alive if not worker.is_shielded]
+    )
 
 
 async def _clean_up(run: Run) -> None:
@@ -131,7 +162,11 @@ async def _end_forever_jobs(run: Run, cancels: bool) -> None:
         # Jobs that end in this instant settle first.
         await run.backend.yield_to_loop()
         _end_workers(run, _forever_workers(run))
-    await _wait_until_left(run, _forever_workers(run), repeat_at=run.deadline_in(run.scheduler.shutdown_timeout))
+    await _wait_until_left(
+        run,
+        _forever_workers(run),
+        repeat_at=run.deadline_in(run.scheduler.shutdown_timeout),
+    )
 
 
 async def _end_services(run: Run) -> None:
@@ -140,7 +175,9 @@ async def _end_services(run: Run) -> None:
     At the deadline, cancel all remaining services together. Ready services end as SUCCEEDED.
     """
     deadline = run.deadline_in(run.scheduler.shutdown_timeout)
-    waves = _shutdown_waves(run, [worker for worker in run.crew.alive if _runs_service(worker)])
+    waves = _shutdown_waves(
+        run, [worker for worker in run.crew.alive if _runs_service(worker)]
+    )
     for wave in waves:
         _end_workers(run, wave)
         await _wait_until_left(run, wave, deadline)
@@ -172,7 +209,9 @@ def _shutdown_waves(run: Run, workers: list[Worker]) -> list[list[Worker]]:
     levels: dict[AbstractJob[Any], int] = {}
     requirements = run.members.all_requirements
     for job in topological_order(run.members.jobs, requirements):
-        depth = max((levels[requirement] for requirement in requirements(job)), default=0)
+        depth = max(
+            (levels[requirement] for requirement in requirements(job)), default=0
+        )
         levels[job] = depth + (job in by_service)
     waves: dict[int, list[Worker]] = {}
     for service, worker in by_service.items():
@@ -182,7 +221,10 @@ def _shutdown_waves(run: Run, workers: list[Worker]) -> list[list[Worker]]:
 
 
 async def _wait_until_left(
-    run: Run, workers: Iterable[Worker], deadline: float = math.inf, repeat_at: float = math.inf
+    run: Run,
+    workers: Iterable[Worker],
+    deadline: float = math.inf,
+    repeat_at: float = math.inf,
 ) -> None:
     """Wait until these workers have left, or until the deadline.
 
@@ -215,14 +257,20 @@ def _jobs_with_shutdown(scheduler: BaseScheduler) -> dict[AbstractJob[Any], None
 
 
 def _forever_workers(run: Run) -> list[Worker]:
-    return [worker for worker in run.crew.alive if worker.is_shielded and not _runs_service(worker)]
+    return [
+        worker
+        for worker in run.crew.alive
+        if worker.is_shielded and not _runs_service(worker)
+    ]
 
 
 def _runs_service(worker: Worker) -> bool:
     return worker.job is not None and worker.job._is_service
 
 
-async def _shut_down(run: Run, pending: dict[AbstractJob[Any], None], seconds: float | None) -> None:
+async def _shut_down(
+    run: Run, pending: dict[AbstractJob[Any], None], seconds: float | None
+) -> None:
     """Call `co_shutdown` of all pending jobs concurrently. Report each call that did not end or that raised.
 
     Each job is removed from `pending` when its call begins.
@@ -238,7 +286,9 @@ async def _shut_down(run: Run, pending: dict[AbstractJob[Any], None], seconds: f
 
     try:
         if pending:
-            await run.backend.run_concurrently([partial(shut_down, job) for job in pending], deadline)
+            await run.backend.run_concurrently(
+                [partial(shut_down, job) for job in pending], deadline
+            )
     finally:
         for job in unfinished:
             why = "was cancelled"
@@ -247,7 +297,12 @@ async def _shut_down(run: Run, pending: dict[AbstractJob[Any], None], seconds: f
             run.report(job, f"co_shutdown of {job.label!r} {why}")
 
 
-async def _call_apart(run: Run, call: Callable[[], Awaitable[object]], job: AbstractJob[Any] | None, what: str) -> None:
+async def _call_apart(
+    run: Run,
+    call: Callable[[], Awaitable[object]],
+    job: AbstractJob[Any] | None,
+    what: str,
+) -> None:
     """Await a function of the user, and report its exception. An interruption also leaves the run."""
     try:
         await run.backend.call_apart(call)
@@ -261,8 +316,13 @@ async def _call_apart(run: Run, call: Callable[[], Awaitable[object]], job: Abst
 async def _close_shared(run: Run) -> None:
     """Close the objects that jobs share, the last first, within `shutdown_timeout`. Report exceptions and a timeout."""
     seconds = run.scheduler.shutdown_timeout
-    if run.shared and not await run.backend.run_concurrently([partial(_close_each, run)], run.deadline_in(seconds)):
-        run.report(None, f"a shared object of the jobs was not closed within shutdown_timeout={seconds} s")
+    if run.shared and not await run.backend.run_concurrently(
+        [partial(_close_each, run)], run.deadline_in(seconds)
+    ):
+        run.report(
+            None,
+            f"a shared object of the jobs was not closed within shutdown_timeout={seconds} s",
+        )
 
 
 async def _close_each(run: Run) -> None:
@@ -270,14 +330,27 @@ async def _close_each(run: Run) -> None:
     async with contextlib.AsyncExitStack() as stack:
         for resource in run.shared.values():
             if getattr(resource, "close", None) is not None:
-                stack.push_async_callback(_call_apart, run, resource.close, None, "closing a shared object of the jobs")
+                stack.push_async_callback(
+                    _call_apart,
+                    run,
+                    resource.close,
+                    None,
+                    "closing a shared object of the jobs",
+                )
         run.shared.clear()
 
 
 def may_clean_up(run: Run, job: AbstractJob[Any]) -> bool:
     """Return whether a critical failure or a timeout has stopped the run, and this is a clean-up job that is left."""
-    is_left = job._options.run_if == "failed" and not job._options.forever and job._state is JobState.IDLE
-    return is_left and run.fate.cancel_reason in (StopReason.CRITICAL, StopReason.TIMEOUT)
+    is_left = (
+        job._options.run_if == "failed"
+        and not job._options.forever
+        and job._state is JobState.IDLE
+    )
+    return is_left and run.fate.cancel_reason in (
+        StopReason.CRITICAL,
+        StopReason.TIMEOUT,
+    )
 
 
 def needs_clean_up(run: Run) -> bool:
@@ -286,8 +359,13 @@ def needs_clean_up(run: Run) -> bool:
 
 def will_not_start(run: Run, job: AbstractJob[Any], member: AbstractJob[Any]) -> bool:
     """Return whether a run that drains or stops without another attempt will not reach a job in a member any more."""
-    retries = [each._options.retry for each in (run.scheduler, *enclosing_schedulers(run.scheduler))]
-    may_come = may_clean_up(run, member) or (run.fate.reason is not StopReason.DRAINED and any(retries))
+    retries = [
+        each._options.retry
+        for each in (run.scheduler, *enclosing_schedulers(run.scheduler))
+    ]
+    may_come = may_clean_up(run, member) or (
+        run.fate.reason is not StopReason.DRAINED and any(retries)
+    )
     return job._state is JobState.IDLE and not may_come
 
 
@@ -300,8 +378,14 @@ class CleanUp(Crew):
         super().__init__(run, Line(run, None, behind=run.line))
         self.deadline: Final = run.deadline_in(run.scheduler.cleanup_timeout)
         self.bounded_by = self
-        self.group = run.backend.isolation.group_class(run.backend, self.deadline, run.context, run.group.variables)
-        self._jobs: Final = {job: run.members.all_requirements(job) for job in run.scheduler if may_clean_up(run, job)}
+        self.group = run.backend.isolation.group_class(
+            run.backend, self.deadline, run.context, run.group.variables
+        )
+        self._jobs: Final = {
+            job: run.members.all_requirements(job)
+            for job in run.scheduler
+            if may_clean_up(run, job)
+        }
 
     async def execute(self) -> None:
         """Run the clean-up jobs, and return when they have settled."""
@@ -357,7 +441,21 @@ class CleanUp(Crew):
 
         Their requirements are looked at anew, because nothing is counted down while a run stops.
         """
-        if self.run.clock() < self.deadline and not (self.is_closed or self.group.is_cancelled()):
-            due = [job for job in jobs if job in self._jobs and not any(each._holds_back() for each in self._jobs[job])]
-            _steps.schedule(self.run, (job for job in due if _requirements.decide(job)[0] is JobState.SCHEDULED))
+        if self.run.clock() < self.deadline and not (
+            self.is_closed or self.group.is_cancelled()
+        ):
+            due = [
+                job
+                for job in jobs
+                if job in self._jobs
+                and not any(each._holds_back() for each in self._jobs[job])
+            ]
+            _steps.schedule(
+                self.run,
+                (
+                    job
+                    for job in due
+                    if _requirements.decide(job)[0] is JobState.SCHEDULED
+                ),
+            )
             self.ensure_searcher()

@@ -38,12 +38,20 @@ class FailureCounts:
         if failure.is_from_cancel or not isinstance(failure.exception, Exception):
             return
         criticality = job._criticality()
-        if criticality or not (failure.is_taken or criticality is False or self._scheduler._enough is not None):
+        if criticality or not (
+            failure.is_taken
+            or criticality is False
+            or self._scheduler._enough is not None
+        ):
             self._add(job, failure)
 
     def count_cut_off(self, job: AbstractJob[Any], outcome: CancelledOutcome) -> None:
         """Count the failures in a nested scheduler that was cut off with its run, not alone."""
-        if is_scheduler(job) and job._counted_failures.number and job._criticality() is not False:
+        if (
+            is_scheduler(job)
+            and job._counted_failures.number
+            and job._criticality() is not False
+        ):
             self._add(job, outcome)
 
     def _add(self, job: AbstractJob[Any], outcome: Failure | CancelledOutcome) -> None:
@@ -52,7 +60,9 @@ class FailureCounts:
         self.number += 1
         if not is_blocked:
             self.unblocked_number += 1
-        if not self._scheduler.keep_jobs and (job._criticality() or self._count_kept(is_blocked) < MAX_COUNTED_KEPT):
+        if not self._scheduler.keep_jobs and (
+            job._criticality() or self._count_kept(is_blocked) < MAX_COUNTED_KEPT
+        ):
             self._kept.append(job)
 
     def keeps(self, job: AbstractJob[Any]) -> bool:
@@ -75,7 +85,11 @@ class FailureCounts:
             is_kept = self.keeps(job)
             self.uncount(job, failure)
             run = self._scheduler._run
-            if is_kept and run is not None and (run.closes_scheduler or job in run.members.jobs_added_during_run):
+            if (
+                is_kept
+                and run is not None
+                and (run.closes_scheduler or job in run.members.jobs_added_during_run)
+            ):
                 _steps.drop(run, job)
                 job._release_call()
 

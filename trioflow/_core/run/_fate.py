@@ -18,7 +18,10 @@ from ..base._states import COMPLETED, StopReason
 from ..job._job import AbstractJob
 
 GIVES_WAY_TO: Final = {
-    COMPLETED: (StopReason.FAILED, StopReason.CRITICAL),  # forever jobs, services and calls of the user fail last
+    COMPLETED: (
+        StopReason.FAILED,
+        StopReason.CRITICAL,
+    ),  # forever jobs, services and calls of the user fail last
     StopReason.FAILED: (StopReason.CRITICAL,),  # the journal could not be closed
 }
 """The words that replace an earlier word. Apart from these and from `forget_drain`, the first word counts."""

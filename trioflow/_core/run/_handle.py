@@ -141,9 +141,13 @@ class TimeLimit:
         self.end = math.inf if timeout is None else now + timeout
         self._end_call: Any = end_call
         if cancels and (timeout is not None or idle_timeout is not None):
-            self._scope = scope = run.backend.isolation.create_call_scope(current_worker_var.get(None), self.end)
+            self._scope = scope = run.backend.isolation.create_call_scope(
+                current_worker_var.get(None), self.end
+            )
             self._end_call = scope.cancel
-        if (idle_timeout is not None or job._is_service) and (job._worker is not None or job is run.scheduler):
+        if (idle_timeout is not None or job._is_service) and (
+            job._worker is not None or job is run.scheduler
+        ):
             self._extras = job._ensure_extras()
         self._enclosing: Final = enclosing
         # The time of the latest sign of life, or infinity while the `idle_timeout` does not count.
@@ -232,7 +236,9 @@ class TimeLimit:
             f"error() of the time limit of {self._job.label!r}, which has {state}: call it when `is_over`"
         )
 
-    def _error_at_end(self, traceback: TracebackType | None = None) -> _errors.JobTimeout:
+    def _error_at_end(
+        self, traceback: TracebackType | None = None
+    ) -> _errors.JobTimeout:
         """Return the exception for the timeout that expired. `traceback` shows where the job was interrupted."""
         place = _user_code.innermost_line(traceback)
         if self.end <= self._last_sign + self._idle_timeout:
@@ -287,8 +293,15 @@ class TimeLimit:
         if self._scope is not None:
             self._scope.__enter__()
             job = self._job
-            if self.end < math.inf and job._keeps_time and job._cannot_be_interrupted and job._worker is not None:
-                self._run.stuck_jobs.watch_deadline(job._worker, self._run.clock(), self.end)
+            if (
+                self.end < math.inf
+                and job._keeps_time
+                and job._cannot_be_interrupted
+                and job._worker is not None
+            ):
+                self._run.stuck_jobs.watch_deadline(
+                    job._worker, self._run.clock(), self.end
+                )
         if self._idle_timeout < math.inf:
             self._set_timer()
         if self._extras is not None:
@@ -296,11 +309,18 @@ class TimeLimit:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         """Stop the limit. If it has cancelled the body of the `with` statement, raise a `JobTimeout`."""
         self._stop()
-        if self._scope is not None and self._scope.__exit__(kind, error, traceback) and error is not None:
+        if (
+            self._scope is not None
+            and self._scope.__exit__(kind, error, traceback)
+            and error is not None
+        ):
             timeout = self._error_at_end(traceback)
             try:
                 raise timeout
@@ -355,7 +375,9 @@ class RunHandle:
         run = self._run.outermost()
         if make not in run.shared:
             made: Any = make(RunHandle(run))
-            if getattr(made, "close", None) is not None and not _user_code.is_async(made.close):
+            if getattr(made, "close", None) is not None and not _user_code.is_async(
+                made.close
+            ):
                 raise TypeError(
                     f"{name_of(make)} returned a {type(made).__qualname__} for the jobs to share, whose close() is not "
                     f"async: the run awaits it at its end; return an object with `async def close(self)`, or without "
@@ -365,7 +387,12 @@ class RunHandle:
         return cast(R, run.shared[make])
 
     def time_limit(
-        self, job: AbstractJob[Any], missing: str = PROGRESS_NOUN, *, cancels: bool = False, counts: bool = True
+        self,
+        job: AbstractJob[Any],
+        missing: str = PROGRESS_NOUN,
+        *,
+        cancels: bool = False,
+        counts: bool = True,
     ) -> TimeLimit:
         """Start and return the time limit for the current call of a job. This is for kinds with `keeps_time=True`.
 
@@ -412,7 +439,9 @@ class RunHandle:
         """Log the question of a job, and how to answer it. A question is no incident."""
         _logger.warn(message, about="question")
 
-    def record_machine_wait(self, job: AbstractJob[Any], since: float, until: float | None = None) -> None:
+    def record_machine_wait(
+        self, job: AbstractJob[Any], since: float, until: float | None = None
+    ) -> None:
         """Record, for traces, that a running job has waited for free capacity on its machine.
 
         Args:
@@ -427,8 +456,12 @@ class RunHandle:
         """Record, for traces, that a running job has waited until now for its code to be imported."""
         self._record_wait(job, WaitCause.LOADING, since, None)
 
-    def _record_wait(self, job: AbstractJob[Any], cause: WaitCause, since: float, until: float | None) -> None:
-        job._ensure_extras().inner_waits += ((cause, since, self.clock() if until is None else until),)
+    def _record_wait(
+        self, job: AbstractJob[Any], cause: WaitCause, since: float, until: float | None
+    ) -> None:
+        job._ensure_extras().inner_waits += (
+            (cause, since, self.clock() if until is None else until),
+        )
 
     def stores(self, job: AbstractJob[Any]) -> bool:
         """Return whether a journal will store the result of `job`. If so, this process needs the result."""
@@ -474,7 +507,9 @@ class RunHandle:
         """
         return self._run.pools.lower_total(job, name, total)
 
-    def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:
+    def open_question(
+        self, job: AbstractJob[Any], facts: Mapping[str, Any]
+    ) -> OpenQuestion | None:
         """Have the journal publish a question, which another process may answer. Return None if it cannot.
 
         It cannot if there is no journal, or if the journal will not record the job. The run does not wait for the job
@@ -502,7 +537,9 @@ class RunHandle:
 
     # ---- waiting
 
-    def wait_readable(self, descriptor: int, deadline: float = math.inf) -> Awaitable[bool]:
+    def wait_readable(
+        self, descriptor: int, deadline: float = math.inf
+    ) -> Awaitable[bool]:
         """Wait until a descriptor is readable, or the clock reaches `deadline`. Return whether it is readable.
 
         If the deadline has already passed, return False. Only one task at a time may wait for a descriptor.
@@ -541,7 +578,9 @@ class RunHandle:
         stand_in.job = worker.job
         return partial(current_worker_var.set, stand_in)
 
-    async def take_token(self, limiter: Any, job: AbstractJob[Any], call: concurrent.futures.Future[Any]) -> None:
+    async def take_token(
+        self, limiter: Any, job: AbstractJob[Any], call: concurrent.futures.Future[Any]
+    ) -> None:
         """Wait for a token of a limiter, which is given back when a call in a thread has ended.
 
         Args:
@@ -561,4 +600,6 @@ class RunHandle:
             )
         await limiter.acquire_on_behalf_of(call)
         call_in_loop = backend.threadsafe_caller()
-        call.add_done_callback(lambda _: call_in_loop(partial(limiter.release_on_behalf_of, call)))
+        call.add_done_callback(
+            lambda _: call_in_loop(partial(limiter.release_on_behalf_of, call))
+        )

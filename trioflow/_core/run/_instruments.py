@@ -55,7 +55,9 @@ class Instrument:
         super().__init_subclass__(**kwargs)
         for name in HOOK_NAMES:
             if _user_code.is_async(getattr(cls, name)):
-                raise TypeError(f"{cls.__qualname__}.{name}() is async, and nothing would await it: define it with def")
+                raise TypeError(
+                    f"{cls.__qualname__}.{name}() is async, and nothing would await it: define it with def"
+                )
 
     @property
     def shown_subjects(self) -> Collection[str]:
@@ -95,7 +97,11 @@ class Instrument:
         """
 
     def incident(
-        self, scheduler: Scheduler, job: AbstractJob[Any] | None, message: str, exception: BaseException | None
+        self,
+        scheduler: Scheduler,
+        job: AbstractJob[Any] | None,
+        message: str,
+        exception: BaseException | None,
     ) -> None:
         """Called for an incident that is not the outcome of a job, such as an exception in `co_shutdown`."""
 
@@ -103,7 +109,11 @@ class Instrument:
         """Called when the run of `scheduler` has ended, and all its jobs have been shut down."""
 
 
-HOOK_NAMES: Final = tuple(name for name, value in vars(Instrument).items() if name[0] != "_" and callable(value))
+HOOK_NAMES: Final = tuple(
+    name
+    for name, value in vars(Instrument).items()
+    if name[0] != "_" and callable(value)
+)
 MIN_BLOCKING_SECONDS: Final = 1.0
 """A job or an instrument that blocks the event loop for longer than this, in seconds, is named in the log."""
 
@@ -134,12 +144,22 @@ class InstrumentSet:
         # The hooks that have blocked the loop.
         self._slow_hooks: Final[set[tuple[str, ...]]] = set()
         inherited = () if outer is None else outer.instruments
-        by_id = {id(instrument): instrument for instrument in (*instruments, *inherited)}
-        left = [instrument for identity, instrument in by_id.items() if identity not in self._removed]
+        by_id = {
+            id(instrument): instrument for instrument in (*instruments, *inherited)
+        }
+        left = [
+            instrument
+            for identity, instrument in by_id.items()
+            if identity not in self._removed
+        ]
         self.instruments: Final[tuple[Instrument, ...]] = tuple(left)
         # For each hook, the methods that override it, each with the name of the hook.
         self._hooks: Final = {
-            hook: [(getattr(instrument, hook), hook) for instrument in self.instruments if _overrides(instrument, hook)]
+            hook: [
+                (getattr(instrument, hook), hook)
+                for instrument in self.instruments
+                if _overrides(instrument, hook)
+            ]
             for hook in HOOK_NAMES
         }
 
@@ -156,7 +176,11 @@ class InstrumentSet:
         """Return whether one of the instruments shows the log records about a subject itself."""
         with contextlib.suppress(Exception):
             # From the user's property: the record is then printed.
-            return any(subject in one.shown_subjects for one in self.instruments if id(one) not in self._removed)
+            return any(
+                subject in one.shown_subjects
+                for one in self.instruments
+                if id(one) not in self._removed
+            )
         return False
 
     def fast_hook(self, *hooks: str) -> Callable[..., None] | None:
@@ -188,16 +212,24 @@ class InstrumentSet:
                 self._slow_hooks.add(hooks)
                 owners = [getattr(method, "__self__", method) for method, _ in methods]
                 # The package's own instruments are not the user's to mend.
-                owners = [owner for owner in owners if not _user_code.is_from_package(type(owner))]
+                owners = [
+                    owner
+                    for owner in owners
+                    if not _user_code.is_from_package(type(owner))
+                ]
                 advice = "do slow work in a thread"
                 if names := join_names(list(map(short_repr, owners))):
-                    _logger.warn(f"{names} blocked the event loop for {seconds:.1f} s in {hooks[0]}; {advice}")
+                    _logger.warn(
+                        f"{names} blocked the event loop for {seconds:.1f} s in {hooks[0]}; {advice}"
+                    )
             if ends.waiting and not ends.depth:
                 ends.settle_waiting()
 
         return notify if methods else None
 
-    def _handle_error(self, method: Callable[..., None], hook: str, error: BaseException) -> bool:
+    def _handle_error(
+        self, method: Callable[..., None], hook: str, error: BaseException
+    ) -> bool:
         """Remove the instrument, or interrupt the run. Return False if the hook's caller must raise the error.
 
         Only the start of a job may raise an interruption: the job then fails with it. Anywhere else, it would end the
@@ -205,7 +237,10 @@ class InstrumentSet:
         """
         if isinstance(error, Exception):
             instrument = getattr(method, "__self__", method)
-            _logger.warn(f"instrument {short_repr(instrument)} raised in {hook} and is removed from this run", error)
+            _logger.warn(
+                f"instrument {short_repr(instrument)} raised in {hook} and is removed from this run",
+                error,
+            )
             self._removed.add(id(instrument))
         elif hook in ("job_started", "job_attempt") or self.interrupt is None:
             return False
@@ -219,7 +254,9 @@ def _overrides(instrument: Instrument, hook: str) -> bool:
     return is_defined or hook in getattr(instrument, "__dict__", {})
 
 
-def check_instruments(instruments: object, name: str, subject: _job_options.Subject) -> tuple[Instrument, ...]:
+def check_instruments(
+    instruments: object, name: str, subject: _job_options.Subject
+) -> tuple[Instrument, ...]:
     """Check an argument that is a collection of instruments, and return it as a tuple.
 
     Args:
@@ -236,7 +273,9 @@ def check_instruments(instruments: object, name: str, subject: _job_options.Subj
         if isinstance(instruments, Instrument):
             example = short_repr(instruments)
         advice = f"give a list of instruments, such as [{example}]"
-        raise _job_options.bad_value_error(TypeError, instruments, name, subject, advice)
+        raise _job_options.bad_value_error(
+            TypeError, instruments, name, subject, advice
+        )
     checked_instruments: list[Any] = [*instruments]
     for instrument in checked_instruments:
         if isinstance(instrument, type) or not isinstance(instrument, Instrument):
@@ -264,7 +303,13 @@ class Part:
     def settled(self, job: AbstractJob[Any]) -> None:
         """A job has settled. Its successors have not been counted down."""
 
-    def attempt_ended(self, job: AbstractJob[Any], began: float, ended: float, error: BaseException | None) -> None:
+    def attempt_ended(
+        self,
+        job: AbstractJob[Any],
+        began: float,
+        ended: float,
+        error: BaseException | None,
+    ) -> None:
         """An attempt of a job has ended with an exception, and another will follow."""
 
     def is_busy(self) -> bool:

@@ -62,7 +62,9 @@ class JournalProtocol(Protocol):
         ...
 
 
-def check_journal(value: object, name: str, subject: _job_options.Subject) -> JournalProtocol | str | None:
+def check_journal(
+    value: object, name: str, subject: _job_options.Subject
+) -> JournalProtocol | str | None:
     if value is None or hasattr(value, "open_for"):
         return cast("JournalProtocol | None", value)
     if isinstance(value, str) and value == ":memory:":
@@ -70,7 +72,9 @@ def check_journal(value: object, name: str, subject: _job_options.Subject) -> Jo
         raise _job_options.bad_value_error(ValueError, value, name, subject, advice)
     if isinstance(value, (str, os.PathLike)):
         return _job_options.file_path(value, name, subject)  # pyright: ignore[reportUnknownArgumentType]
-    raise _job_options.bad_value_error(TypeError, value, name, subject, "give a Journal, or the path of one")
+    raise _job_options.bad_value_error(
+        TypeError, value, name, subject, "give a Journal, or the path of one"
+    )
 
 
 class NotStored(NamedTuple):
@@ -135,7 +139,9 @@ class RunJournal(Protocol):
         """Return a function that reads the files of a job, for the next `look_up` or `record`. None if it is quick."""
         ...
 
-    def begin_attempt(self, job: AbstractJob[Any]) -> Callable[[], Awaitable[None]] | None:
+    def begin_attempt(
+        self, job: AbstractJob[Any]
+    ) -> Callable[[], Awaitable[None]] | None:
         """Return a function that records that an attempt of a job begins. None if nothing has to be recorded."""
         ...
 
@@ -149,10 +155,14 @@ class RunJournal(Protocol):
     def record(self, job: AbstractJob[Any], value: object) -> None:
         """Record the result of a job that succeeded. The next `commit` writes it."""
 
-    def record_winners(self, first: AbstractJob[Any], winners: Sequence[AbstractJob[Any]]) -> None:
+    def record_winners(
+        self, first: AbstractJob[Any], winners: Sequence[AbstractJob[Any]]
+    ) -> None:
         """Record which jobs of a `First` have decided its result, for a later `look_up` of the `First`."""
 
-    def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:
+    def open_question(
+        self, job: AbstractJob[Any], facts: Mapping[str, Any]
+    ) -> OpenQuestion | None:
         """Publish the question of a job that runs, or None if its answer can only be given in this process."""
         ...
 
@@ -187,10 +197,14 @@ T = TypeVar("T")
 class JournalWriter:
     """Restores jobs of a run from its journal, and records and commits their results."""
 
-    def __init__(self, run: Run, journal: RunJournal, outer: JournalWriter | None = None) -> None:
+    def __init__(
+        self, run: Run, journal: RunJournal, outer: JournalWriter | None = None
+    ) -> None:
         self._run: Final = run
         self.journal: Final = journal
-        self._outermost: Final[JournalWriter] = self if outer is None else outer._outermost
+        self._outermost: Final[JournalWriter] = (
+            self if outer is None else outer._outermost
+        )
         # Whether recorded results have to be committed in the next turn. Used only in the outermost run's writer.
         self._commit_is_due = False
         # False after a `First` has decided.
@@ -227,7 +241,9 @@ class JournalWriter:
         if self.records_results:
             await self.wait_for(self.files_to_read(job))
 
-    def files_to_read(self, job: AbstractJob[Any]) -> Callable[[], Awaitable[None]] | None:
+    def files_to_read(
+        self, job: AbstractJob[Any]
+    ) -> Callable[[], Awaitable[None]] | None:
         """Return what reads the files of a job before its look-up, or None if that takes no time."""
         return self._ask(self.journal.read_files, job)
 
@@ -274,7 +290,11 @@ class JournalWriter:
         """Mark the current job, which has added jobs. It is not recorded, because it must run again to add them."""
         worker = current_worker_var.get(None)
         # The current job may be one of another run, whose body runs this scheduler.
-        if worker is not None and worker.job is not None and worker.run.outermost() is self._outermost._run:
+        if (
+            worker is not None
+            and worker.job is not None
+            and worker.run.outermost() is self._outermost._run
+        ):
             worker.job._ensure_extras().has_added_jobs = True
 
     def discard(self, jobs: Sequence[AbstractJob[Any]]) -> None:
@@ -285,7 +305,9 @@ class JournalWriter:
     def forget(self, job: AbstractJob[Any]) -> None:
         self._ask(self.journal.forget, job)
 
-    def open_question(self, job: AbstractJob[Any], facts: Mapping[str, Any]) -> OpenQuestion | None:
+    def open_question(
+        self, job: AbstractJob[Any], facts: Mapping[str, Any]
+    ) -> OpenQuestion | None:
         return self._ask(self.journal.open_question, job, facts)
 
     def commit(self) -> None:
@@ -295,7 +317,11 @@ class JournalWriter:
 
     def has_work(self) -> bool:
         """Return whether the run has to call `work_one_turn`."""
-        return self._commit_is_due or self._run.undecided.is_deferred or bool(self.restored_by_add)
+        return (
+            self._commit_is_due
+            or self._run.undecided.is_deferred
+            or bool(self.restored_by_add)
+        )
 
     async def work_one_turn(self) -> None:
         """Wait for the next turn of the loop, resume the deferred look-ups, and commit the recorded results."""
@@ -332,7 +358,9 @@ class JournalWriter:
         run = self._run
         outcome = run.fate.reason.name if run.fate.reason is not None else "refused"
         try:
-            self.journal.close(None if self.fault is not None else outcome, partial(run.report, None))
+            self.journal.close(
+                None if self.fault is not None else outcome, partial(run.report, None)
+            )
         except Exception as error:
             self.fault = run.scheduler._run_error = self.fault or error
             run.report(None, str(error), error)

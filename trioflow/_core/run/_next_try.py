@@ -48,10 +48,14 @@ class NextTry(NamedTuple):
     def used_it(self) -> list[AbstractJob[Any]]:
         """The jobs, without groups, that have used what is taken back, or do so now, whatever became of them."""
         jobs = [each for each in self.others if not each._is_scheduler]
-        return [each for each in jobs if each._state.is_settled or each._state is RUNNING]
+        return [
+            each for each in jobs if each._state.is_settled or each._state is RUNNING
+        ]
 
 
-def examine(run: Run, job: AbstractJob[Any], wanted: Jobs = (), cancels: bool = False) -> NextTry:
+def examine(
+    run: Run, job: AbstractJob[Any], wanted: Jobs = (), cancels: bool = False
+) -> NextTry:
     """Return what another try of a member means now. Any thread may ask. O(V + E) if a success is taken back."""
     asked = NextTry(job, wanted, cancels, _why_not(run, job, wanted))
     if asked.problem:
@@ -62,7 +66,9 @@ def examine(run: Run, job: AbstractJob[Any], wanted: Jobs = (), cancels: bool = 
         # A group that waits. Nothing follows, because all in it that has not succeeded runs again with it.
         return asked._replace(again=[each for each in wanted if each._state.is_settled])
     if lacks_input(job):
-        return asked._replace(problem="a result that it needs was dropped, because of keep_result=False")
+        return asked._replace(
+            problem="a result that it needs was dropped, because of keep_result=False"
+        )
     return asked
 
 
@@ -124,7 +130,9 @@ def with_followers(run: Run, asked: NextTry) -> NextTry:
     meant.update(around)
     again = what_follows(outermost.scheduler, taken, groups, failed)
     others = [each for each in again if each not in meant]
-    running = [each for each in others if each._state is RUNNING and each._scheduler in around]
+    running = [
+        each for each in others if each._state is RUNNING and each._scheduler in around
+    ]
     if running and not asked.cancels:
         names = join_names([repr(each.label) for each in running], MAX_NAMED_JOBS)
         problem = f"what follows it is running: {names}; cancel() that first, or wait"
@@ -148,7 +156,9 @@ def _problem_of_levels(around: Jobs) -> str:
     return ""
 
 
-def levels_anew(job: AbstractJob[Any], wanted: AbstractJob[Any]) -> Iterator[AbstractJob[Any]]:
+def levels_anew(
+    job: AbstractJob[Any], wanted: AbstractJob[Any]
+) -> Iterator[AbstractJob[Any]]:
     """Yield the wanted job, or else the innermost group around it whose success is taken back, and those around it.
 
     The last one is `job`, the outermost that is tried again.

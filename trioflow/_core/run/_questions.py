@@ -30,17 +30,31 @@ class AskingJobs:
         """Return whether nothing goes on in the run but these jobs, and nothing can use what any of them returns."""
         run = self._run
         asking = self.asking
-        working = {worker.job for worker in run.crew.alive if worker.job is not None and not worker.is_shielded}
+        working = {
+            worker.job
+            for worker in run.crew.alive
+            if worker.job is not None and not worker.is_shielded
+        }
         if not asking or working - asking.keys() or any(map(is_needed, asking)):
             return False
-        return not any(self._may_go_on(job) for job in run.members.jobs if not job._state.is_settled)
+        return not any(
+            self._may_go_on(job)
+            for job in run.members.jobs
+            if not job._state.is_settled
+        )
 
     def _may_go_on(self, job: AbstractJob[Any]) -> bool:
         """Return whether a job that has not settled may settle, or let others start, before the run ends."""
         if job._state is IDLE:
             return not job._pending
-        is_waiting_service = job._options.forever and job._is_service and job._holds_back()
-        return job._state is SCHEDULED or not (job in self.asking or job._options.forever) or is_waiting_service
+        is_waiting_service = (
+            job._options.forever and job._is_service and job._holds_back()
+        )
+        return (
+            job._state is SCHEDULED
+            or not (job in self.asking or job._options.forever)
+            or is_waiting_service
+        )
 
     def end(self) -> None:
         """End the questions, each of which is in vain."""
@@ -49,7 +63,10 @@ class AskingJobs:
         self.asking.clear()
         for job in ended:
             users = join_names([repr(user.label) for user in successors_of(job)])
-            run.report(job, f"{job.label!r} asks no more: nothing can use the answer, since {users} cannot run")
+            run.report(
+                job,
+                f"{job.label!r} asks no more: nothing can use the answer, since {users} cannot run",
+            )
             run.cancel_job(job)
 
 
@@ -65,5 +82,12 @@ def _may_run(job: AbstractJob[Any]) -> bool:
     """Return whether a job may still run: nothing that has settled keeps it from that."""
     others = _requirements.essential_requirements(job)
     inputs = job._inputs
-    failed = [other for other in others if other._state.is_settled and _requirements.has_failed(other)]
-    return not (job._state.is_settled or any(each in inputs or each._criticality() is not False for each in failed))
+    failed = [
+        other
+        for other in others
+        if other._state.is_settled and _requirements.has_failed(other)
+    ]
+    return not (
+        job._state.is_settled
+        or any(each in inputs or each._criticality() is not False for each in failed)
+    )

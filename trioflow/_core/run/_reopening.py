@@ -50,7 +50,16 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..admission._resource import budgets_used
-from ..base._states import BLOCKED, FAILED, IDLE, RUNNING, SCHEDULED, STOPPING, SUCCEEDED, RunPhase
+from ..base._states import (
+    BLOCKED,
+    FAILED,
+    IDLE,
+    RUNNING,
+    SCHEDULED,
+    STOPPING,
+    SUCCEEDED,
+    RunPhase,
+)
 from ..base._text_forms import MAX_NAMED_JOBS, join_names, plural
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import Failure, no_result_error, one_line_error
@@ -103,7 +112,11 @@ def reopen(run: Run, tries: Iterable[NextTry]) -> None:
 def reopen_all(run: Run) -> None:
     """Try again the failed jobs here and in nested runs, if possible, and the failure was not awaited."""
     for each in run.with_nested():
-        failed = [job for job in each.members.jobs if job.state is FAILED and not job._outcome.is_taken]
+        failed = [
+            job
+            for job in each.members.jobs
+            if job.state is FAILED and not job._outcome.is_taken
+        ]
         reopen(each, [examine(each, job) for job in failed])
 
 
@@ -140,7 +153,13 @@ def put_back(job: AbstractJob[Any], now: float) -> None:
             error = no_result_error(job)
         if extras.first_started_at is None:
             extras.first_started_at = job._started_at
-        extras.add_retry(job._started_at, job._finished_at, error, now - job._finished_at, had_settled=True)
+        extras.add_retry(
+            job._started_at,
+            job._finished_at,
+            error,
+            now - job._finished_at,
+            had_settled=True,
+        )
     if extras is not None:
         # Between two attempts, too, a scheduler has run.
         extras.keeps_succeeded = job._is_scheduler and extras.retry_count > 0
@@ -208,7 +227,9 @@ class Reopening(Part):
                 self._end_repeat(job)
             elif step.word is Word.TAKE_BACK and step.asked is not None:
                 found = with_followers(self._run, step.asked)
-                self._put_back([each for each in found.again or () if each._state is not RUNNING])
+                self._put_back(
+                    [each for each in found.again or () if each._state is not RUNNING]
+                )
         self._tell_log()
 
     def add(self, tries: Collection[NextTry]) -> None:
@@ -237,7 +258,14 @@ class Reopening(Part):
         if step.asked is not None:
             wanted |= dict.fromkeys(step.asked.wanted)
         word = Word.REPEAT if step.word is Word.REPEAT else Word.TAKE_BACK
-        self._put_first(asked.job, Step(word, NextTry(asked.job, wanted.keys(), asked.cancels), step.is_uncounted))
+        self._put_first(
+            asked.job,
+            Step(
+                word,
+                NextTry(asked.job, wanted.keys(), asked.cancels),
+                step.is_uncounted,
+            ),
+        )
         taken = list[AbstractJob[Any]]()
         for each in wanted:
             if each._state is SUCCEEDED:
@@ -254,7 +282,11 @@ class Reopening(Part):
                 self._end_repeat(job)
             return True
         step = self.steps.get(job)
-        if step is None or step.word is not Word.TAKE_BACK or job._state is not SUCCEEDED:
+        if (
+            step is None
+            or step.word is not Word.TAKE_BACK
+            or job._state is not SUCCEEDED
+        ):
             return False
         self.steps[job] = step._replace(is_uncounted=True)
         return True
@@ -273,7 +305,9 @@ class Reopening(Part):
         reopened = list[AbstractJob[Any]]()
         until = run.clock() + TURN_SECONDS
         is_line_clean = False
-        while self.is_busy() and (len(reopened) % JOBS_PER_CLOCK_READING or run.clock() <= until):
+        while self.is_busy() and (
+            len(reopened) % JOBS_PER_CLOCK_READING or run.clock() <= until
+        ):
             job, step = self.steps.popitem(last=False)
             if step.word is not Word.REOPEN:
                 self._take_back_late(job, step)
@@ -335,8 +369,12 @@ class Reopening(Part):
         members = run.members
         extras = job._extras
         successors: Any = job._successors
-        if not run.scheduler.keep_jobs or (extras is not None and extras.ready_at is not None):
-            successors = [user for user in members.jobs if job in members.all_requirements(user)] or None
+        if not run.scheduler.keep_jobs or (
+            extras is not None and extras.ready_at is not None
+        ):
+            successors = [
+                user for user in members.jobs if job in members.all_requirements(user)
+            ] or None
         _uncount(run, job, run.clock())
         job._successors = successors
         job._pending = count_open(run, job)
@@ -360,9 +398,17 @@ class Reopening(Part):
         run = self._run
         found = examine(run, job, step.asked.wanted, step.asked.cancels)
         if found.problem:
-            run.report(job, f"try_again() of {job.label!r} has no effect: {found.problem}", is_steering=True)
+            run.report(
+                job,
+                f"try_again() of {job.label!r} has no effect: {found.problem}",
+                is_steering=True,
+            )
             if step.is_uncounted:
-                users = [user for user in run.members.jobs if job in run.members.all_requirements(user)]
+                users = [
+                    user
+                    for user in run.members.jobs
+                    if job in run.members.all_requirements(user)
+                ]
                 run.requirement_counts.count_down(users)
         elif found.again is None:
             # After the word, its callback has raised, so it has failed.
@@ -377,14 +423,20 @@ class Reopening(Part):
         self._report.following_count += len(asked.used_it)
         self._put_back(asked.again, asked.running)
 
-    def _put_back(self, again: Iterable[AbstractJob[Any]], running: Collection[AbstractJob[Any]] = ()) -> None:
+    def _put_back(
+        self,
+        again: Iterable[AbstractJob[Any]],
+        running: Collection[AbstractJob[Any]] = (),
+    ) -> None:
         """Put back what has settled of some jobs, in one step, each in its run, or for the next run of its group.
 
         What is `running`, a job or a group, is cancelled, and put back as it ends, with those of the jobs that are in
         it.
         """
         changes: dict[BaseScheduler, PutBack] = {}
-        held: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {each: [] for each in running}
+        held: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {
+            each: [] for each in running
+        }
         stored = list[AbstractJob[Any]]()
         for job in again:
             level: Any = job._scheduler
@@ -482,7 +534,9 @@ class PutBack:
             job._successors = users.get(job)
         for job, required in requirements.items():
             if job._state is IDLE:
-                job._pending = sum(requirement._holds_back() for requirement in required)
+                job._pending = sum(
+                    requirement._holds_back() for requirement in required
+                )
 
     def tell_hooks(self) -> None:
         run = self._run or self._outer
@@ -512,14 +566,18 @@ class PutBack:
             reopening.make_ready(self.jobs)
 
 
-def _put_back_of(changes: dict[BaseScheduler, PutBack], level: BaseScheduler | None, outer: Run) -> PutBack:
+def _put_back_of(
+    changes: dict[BaseScheduler, PutBack], level: BaseScheduler | None, outer: Run
+) -> PutBack:
     assert level is not None
     if level not in changes:
         changes[level] = PutBack(level, outer)
     return changes[level]
 
 
-def _holder_of(job: AbstractJob[Any], held: Collection[AbstractJob[Any]]) -> AbstractJob[Any] | None:
+def _holder_of(
+    job: AbstractJob[Any], held: Collection[AbstractJob[Any]]
+) -> AbstractJob[Any] | None:
     """Return the group around a job that is to be cancelled, if any is."""
     for level in enclosing_schedulers(job):
         if level in held:

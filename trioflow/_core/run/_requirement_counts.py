@@ -38,7 +38,9 @@ def link(job: AbstractJob[Any], requirements: Iterable[AbstractJob[Any]]) -> Non
 
 def count_open(run: Run, job: AbstractJob[Any]) -> int:
     """Return the number of a job's open requirements."""
-    return sum(requirement._holds_back() for requirement in run.members.all_requirements(job))
+    return sum(
+        requirement._holds_back() for requirement in run.members.all_requirements(job)
+    )
 
 
 def count_consumer(job: AbstractJob[Any]) -> None:
@@ -100,7 +102,9 @@ class RequirementCounts:
             for job in settled:
                 # It may be tried again.
                 link(job, members.all_requirements(job))
-        requires_members_only = not members.implied_requirements and not members.has_outside_requirements
+        requires_members_only = (
+            not members.implied_requirements and not members.has_outside_requirements
+        )
         self.is_undecided |= run.journal_writer is not None
         is_undecided = self.is_undecided
         successors: Any
@@ -116,7 +120,9 @@ class RequirementCounts:
             else:
                 required = members.all_requirements(job)
             if run.keeps_succeeded:
-                required = [requirement for requirement in required if requirement._holds_back()]
+                required = [
+                    requirement for requirement in required if requirement._holds_back()
+                ]
             if not required:
                 job._pending = 0
                 # Some have settled, outside of the run.
@@ -161,7 +167,10 @@ class RequirementCounts:
                 or self.is_undecided
                 or successor._state is not IDLE
                 or successor._options.run_if == "failed"
-                or ((successor._inputs or not self._counts.all_succeeded) and not certainly_runs(successor))
+                or (
+                    (successor._inputs or not self._counts.all_succeeded)
+                    and not certainly_runs(successor)
+                )
             ):
                 queued.append(successor)
                 continue

@@ -23,7 +23,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from ..admission._line import NO_PLACES, Line, RunTokens, Tokens
 from ..base import _graph_algorithms, _logger, _states
-from ..base._states import STOPPING, SUCCEEDED, CancelCause, JobState, RunPhase, StopReason
+from ..base._states import (
+    STOPPING,
+    SUCCEEDED,
+    CancelCause,
+    JobState,
+    RunPhase,
+    StopReason,
+)
 from ..job import _errors
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import find_interruption
@@ -107,7 +114,9 @@ class Run:
     group: WorkerGroup  # set before the phase LINKING begins
     # ---- who takes part, and who watches
     parts: tuple[Part, ...]
-    reopening: Reopening | None  # the part that tries jobs again, from the first of them on
+    reopening: (
+        Reopening | None
+    )  # the part that tries jobs again, from the first of them on
     questions: AskingJobs | None  # from the first question to a person on
     instrument_set: InstrumentSet | None
     notify_start: Hook | None
@@ -124,9 +133,15 @@ class Run:
     undecided: Undecided
     counts: Final[RunCounts]
     failures: Final[FailureCounts]
-    durations: Mapping[AbstractJob[Any], float]  # by the option `durations`, of an outermost run alone
-    shared: Final[dict[Any, Any]]  # objects that the jobs of an outermost run share with the jobs of nested runs
-    keeps_succeeded: bool  # whether members that succeeded in the last run have not been reset
+    durations: Mapping[
+        AbstractJob[Any], float
+    ]  # by the option `durations`, of an outermost run alone
+    shared: Final[
+        dict[Any, Any]
+    ]  # objects that the jobs of an outermost run share with the jobs of nested runs
+    keeps_succeeded: (
+        bool  # whether members that succeeded in the last run have not been reset
+    )
     closes_scheduler: bool  # whether the scheduler is closed after the run, so that its jobs never run again
     # ---- objects that few runs need: see the properties
     _start_order: StartOrder | None
@@ -183,7 +198,11 @@ class Run:
         self._outermost = outermost
         if outer is None:
             self.time_slice = backend.get_or_create_in_loop(lambda: TimeSlice(backend))
-            self.standstill, self.limits, self.steering = Standstill(self), {}, Steering()
+            self.standstill, self.limits, self.steering = (
+                Standstill(self),
+                {},
+                Steering(),
+            )
             self.ends = EndQueue()
         else:
             self.time_slice = outer.time_slice
@@ -192,7 +211,9 @@ class Run:
             self.limits = outer.limits
             self.steering = outer.steering
         self.clock = self.time_slice.clock
-        self.needs_own_tasks = scheduler._options.own_task or (outer is not None and outer.needs_own_tasks)
+        self.needs_own_tasks = scheduler._options.own_task or (
+            outer is not None and outer.needs_own_tasks
+        )
         self.parts = ()
         self.reopening = None
         self.questions = None
@@ -200,11 +221,18 @@ class Run:
         self.notify_start = self.notify_end = self.notify_scheduled = None
         watching = None if outer is None else outer.instrument_set
         if parts:
-            instruments = (*[part for part in parts if isinstance(part, Instrument)], *instruments)
+            instruments = (
+                *[part for part in parts if isinstance(part, Instrument)],
+                *instruments,
+            )
         if instruments or watching is not None:
-            self.instrument_set = watchers = InstrumentSet(instruments, watching, self.ends, self.interrupt)
+            self.instrument_set = watchers = InstrumentSet(
+                instruments, watching, self.ends, self.interrupt
+            )
             self.notify_start = watchers.fast_hook("job_started", "job_attempt")
-            self.notify_scheduled, self.notify_end = map(watchers.fast_hook, ("job_scheduled", "job_settled"))
+            self.notify_scheduled, self.notify_end = map(
+                watchers.fast_hook, ("job_scheduled", "job_settled")
+            )
         if outer is not None and outer.journal_writer is not None:
             self.journal_writer = outer.journal_writer.nested(self)
         self.line = Line(self, window)
@@ -229,7 +257,10 @@ class Run:
         self.requirement_counts.is_undecided |= overrides(part, "may_start")
         if overrides(part, "settled"):
             watchers = self.instrument_set
-            self.notify_end = with_parts(self.parts, None if watchers is None else watchers.fast_hook("job_settled"))
+            self.notify_end = with_parts(
+                self.parts,
+                None if watchers is None else watchers.fast_hook("job_settled"),
+            )
         return part
 
     def _use_limiter(self) -> None:
@@ -259,7 +290,11 @@ class Run:
         Return None if there is no such run, or if no limit applies, because the scheduler is a forever or clean-up job.
         """
         worker = self.outer_worker
-        return None if worker is None or worker.is_shielded or worker.crew.is_clean_up else worker
+        return (
+            None
+            if worker is None or worker.is_shielded or worker.crew.is_clean_up
+            else worker
+        )
 
     def is_shown(self, subject: str) -> bool:
         """Return whether an instrument shows the log records about a subject itself."""
@@ -276,7 +311,11 @@ class Run:
         """
         runs: list[Run] = [self]
         for run in runs:
-            runs += [nested for worker in [*run.crew.alive] if (nested := worker.nested_run()) is not None]
+            runs += [
+                nested
+                for worker in [*run.crew.alive]
+                if (nested := worker.nested_run()) is not None
+            ]
         return runs
 
     def part(self, kind: type[P]) -> P | None:
@@ -316,10 +355,14 @@ class Run:
         host = self.limiting_worker()
         if host is not None and host.crew.bounded_by.deadline < self.deadline:
             self.crew.bounded_by = host.crew.bounded_by
-        variables = tuple([item for item in context.items() if item[0] is not current_worker_var])
+        variables = tuple(
+            [item for item in context.items() if item[0] is not current_worker_var]
+        )
         group_class = self.backend.isolation.group_class
         outer_group = None if outer is None else outer.group
-        self.group = self.crew.group = group_class(self.backend, self.deadline, context, variables, outer_group)
+        self.group = self.crew.group = group_class(
+            self.backend, self.deadline, context, variables, outer_group
+        )
         if outer is not None and outer.run.phase is _states.DRAINING:
             # The drain began between the start of this scheduler and its run, which the drain has not seen.
             self.stop(StopReason.DRAINED)
@@ -327,7 +370,9 @@ class Run:
             self.phase = RunPhase.LINKING
         try:
             has_timer = self.deadline < math.inf and not group_class.ends_at_deadline
-            await self.group.run(self._run_until_deadline if has_timer else self._run_jobs)
+            await self.group.run(
+                self._run_until_deadline if has_timer else self._run_jobs
+            )
         finally:
             # A run that was cancelled from outside raises the cancellation.
             RUNS_IN_PROGRESS.pop(self, None)
@@ -347,7 +392,13 @@ class Run:
             del part._run
         self._start_order = self._pools = self._failure_log = self._stuck_jobs = None
         self.shared.clear()
-        del self.requirement_counts, self.undecided, self.group, self.standstill, self.open_crew
+        del (
+            self.requirement_counts,
+            self.undecided,
+            self.group,
+            self.standstill,
+            self.open_crew,
+        )
 
     async def _run_until_deadline(self) -> None:
         stop_timer = self.call_at(self.deadline, partial(self.stop, StopReason.TIMEOUT))
@@ -414,7 +465,9 @@ class Run:
         undecided: list[AbstractJob[Any]] = []
         if may_need_order(self):
             yield from self.start_order.prepare()
-        for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(self.members.jobs):
+        for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(
+            self.members.jobs
+        ):
             self.requirement_counts.link(chunk, entries, undecided)
             if pause_is_due:
                 yield
@@ -440,7 +493,11 @@ class Run:
         for _ in range(MAX_FIRST_WORKER_TURNS):
             if not await self.group.host.yield_to_loop():
                 self.stop_cancelled()
-            if not counts.unsettled or self.phase is STOPPING or any(worker.job is not None for worker in crew.alive):
+            if (
+                not counts.unsettled
+                or self.phase is STOPPING
+                or any(worker.job is not None for worker in crew.alive)
+            ):
                 break
         crew.searchers -= 1
         if self.line.startable or self.line.places is not NO_PLACES:
@@ -453,7 +510,11 @@ class Run:
                 await self.journal_writer.work_one_turn()
             elif self._must_wait():
                 await self._wait_while_running()
-            elif self.counts.unsettled and self.questions is not None and self.questions.asking:
+            elif (
+                self.counts.unsettled
+                and self.questions is not None
+                and self.questions.asking
+            ):
                 self.questions.end()
             elif self.phase is _states.DRAINING or not await self._flush_forever_jobs():
                 return
@@ -462,7 +523,11 @@ class Run:
 
     async def wait_for_change(self, deadline: float) -> bool:
         """Wait for `wake`, or until the deadline, and return True. If the task is cancelled, return False at once."""
-        stop_timer: Callable[[], object] = (lambda: None) if deadline == math.inf else self.call_at(deadline, self.wake)
+        stop_timer: Callable[[], object] = (
+            (lambda: None)
+            if deadline == math.inf
+            else self.call_at(deadline, self.wake)
+        )
         self.change_event = changed = self.backend.create_event()
         try:
             return await self.group.host.wait(changed.wait)
@@ -476,7 +541,9 @@ class Run:
             self.standstill.remove_active()
         self.standstill.suspect(self)
         try:
-            if not await self.wait_for_change(min((part.due_at() for part in self.parts), default=math.inf)):
+            if not await self.wait_for_change(
+                min((part.due_at() for part in self.parts), default=math.inf)
+            ):
                 self.stop_cancelled()
         finally:
             if was_active:
@@ -498,7 +565,11 @@ class Run:
             return False
         added = counts.added
         positions = self._forever_positions()
-        while turns < PENDING_INPUT_TURNS and quiet < QUIET_TURNS and not (self.phase is STOPPING or counts.unsettled):
+        while (
+            turns < PENDING_INPUT_TURNS
+            and quiet < QUIET_TURNS
+            and not (self.phase is STOPPING or counts.unsettled)
+        ):
             if not await self.group.host.yield_to_loop():
                 self.stop_cancelled()
             before = positions
@@ -523,7 +594,9 @@ class Run:
             if (nested := worker.nested_run()) is not None:
                 workers += nested.crew.alive
             is_ending = nested is not None and nested.phase is STOPPING
-            positions.append(object() if is_ending else [worker, *self.backend.frames(worker)])
+            positions.append(
+                object() if is_ending else [worker, *self.backend.frames(worker)]
+            )
         return positions
 
     def _must_wait(self) -> bool:
@@ -536,7 +609,9 @@ class Run:
 
     def waits_for_jobs(self) -> bool:
         """Return whether the run waits for jobs that have not settled: not for answers that nothing can use."""
-        return self.counts.waits_for_jobs() and (self.questions is None or not self.questions.are_in_vain())
+        return self.counts.waits_for_jobs() and (
+            self.questions is None or not self.questions.are_in_vain()
+        )
 
     def deadline_in(self, seconds: float | None) -> float:
         """Return the time in so many seconds from now, or infinity for None."""
@@ -559,15 +634,26 @@ class Run:
 
     def watchers_of(self, scheduler: BaseScheduler) -> InstrumentSet | None:
         """Return the instruments that watch the jobs of a scheduler in this run, which is not running itself."""
-        levels = takewhile(lambda level: level is not self.scheduler, (scheduler, *enclosing_schedulers(scheduler)))
-        instruments = [instrument for level in levels for instrument in level._instruments]
+        levels = takewhile(
+            lambda level: level is not self.scheduler,
+            (scheduler, *enclosing_schedulers(scheduler)),
+        )
+        instruments = [
+            instrument for level in levels for instrument in level._instruments
+        ]
         if not instruments:
             return self.instrument_set
-        return InstrumentSet(instruments, self.instrument_set, self.ends, self.interrupt)
+        return InstrumentSet(
+            instruments, self.instrument_set, self.ends, self.interrupt
+        )
 
     def on_worker_left(self) -> None:
         """Wake `execute` or the ending if it may be waiting for a worker to leave."""
-        if not self.counts.unsettled or self.phase._is_ending or self.questions is not None:
+        if (
+            not self.counts.unsettled
+            or self.phase._is_ending
+            or self.questions is not None
+        ):
             self.wake()
         else:
             self.standstill.suspect(self)
@@ -608,7 +694,9 @@ class Run:
         if self.fate.cancel_reason is not reason:
             self.stop(reason)
 
-    def _stop_alone(self, reason: StopReason, culprit: AbstractJob[Any] | None) -> list[Run]:
+    def _stop_alone(
+        self, reason: StopReason, culprit: AbstractJob[Any] | None
+    ) -> list[Run]:
         """Begin to stop, and cancel the running jobs. Return the nested runs that have to stop, too."""
         # Of a run that is stopping already, only these cancel the jobs once more.
         cancels_workers = reason in _states.FURTHER_CAUSES
@@ -623,7 +711,9 @@ class Run:
             self.crew.is_closed = True
             self.wake()
             self.scheduler._notify_unreached()
-            cancels_workers = reason is not _states.COMPLETED or self.counts.unsettled > 0
+            cancels_workers = (
+                reason is not _states.COMPLETED or self.counts.unsettled > 0
+            )
         if cancels_workers:
             return self.crew.cancel()
         return []
@@ -649,7 +739,9 @@ class Run:
 
         It has to be cancelled before the run has ended.
         """
-        return self.group.call_at(when, partial(self.guard, function), self.context.copy())
+        return self.group.call_at(
+            when, partial(self.guard, function), self.context.copy()
+        )
 
     def call_in_loop(self, function: Callable[[], None]) -> None:
         """Call a function in the next turn of the loop. Any thread may use this."""
@@ -662,7 +754,11 @@ class Run:
         except BaseException as fault:
             self.interrupt(fault)
 
-    def interrupt(self, interruption: BaseException | None, culprit: AbstractJob[Any] | None = None) -> None:
+    def interrupt(
+        self,
+        interruption: BaseException | None,
+        culprit: AbstractJob[Any] | None = None,
+    ) -> None:
         """Stop because of an interruption, which the run will raise, or None for a signal.
 
         An interruption is a KeyboardInterrupt or the like, or an error of the engine itself.
@@ -688,7 +784,9 @@ class Run:
         if self.phase is not STOPPING:
             self.stop(StopReason.CANCELLED)
 
-    def stop_with_error(self, error: BaseException, job: AbstractJob[Any] | None, message: str) -> None:
+    def stop_with_error(
+        self, error: BaseException, job: AbstractJob[Any] | None, message: str
+    ) -> None:
         """Stop because of an interruption, or an error outside of the jobs: in the journal or `on_job_settled`.
 
         In a run that is stopping already, report the error. It then counts only if nothing else has gone wrong.
@@ -704,7 +802,10 @@ class Run:
         self.stop(StopReason.CRITICAL)
 
     def next_try(
-        self, job: AbstractJob[Any], wanted: Sequence[AbstractJob[Any]] = (), cancels: bool = False
+        self,
+        job: AbstractJob[Any],
+        wanted: Sequence[AbstractJob[Any]] = (),
+        cancels: bool = False,
     ) -> NextTry:
         """Return what another try of a member means now, for the sake of those `wanted` in it. Any thread may ask.
 
@@ -717,18 +818,35 @@ class Run:
             if each._state is JobState.SKIPPED:
                 reason = "it is skipped, and was not needed; try again what it requires"
                 subject = each
-            elif job._state is SUCCEEDED is not each._state and is_scheduler(job) and job._enough:
-                reason = f"it is in {job.label!r}, which is succeeded, and keeps its winners"
+            elif (
+                job._state is SUCCEEDED is not each._state
+                and is_scheduler(job)
+                and job._enough
+            ):
+                reason = (
+                    f"it is in {job.label!r}, which is succeeded, and keeps its winners"
+                )
                 subject = each
             elif reason and each is not job:
                 reason = f"it is in {job.label!r}, of which try_again() says: {reason}"
                 subject = each
-            elif each is not job and each._scheduler is not None and each not in each._scheduler._members.jobs:
+            elif (
+                each is not job
+                and each._scheduler is not None
+                and each not in each._scheduler._members.jobs
+            ):
                 reason = f"{each._scheduler.label!r} has dropped it"
                 subject = each
-        return found._replace(problem=reason and f"try_again() of {subject.label!r}: {reason}")
+        return found._replace(
+            problem=reason and f"try_again() of {subject.label!r}: {reason}"
+        )
 
-    def try_again(self, job: AbstractJob[Any], wanted: Sequence[AbstractJob[Any]] = (), cancels: bool = False) -> None:
+    def try_again(
+        self,
+        job: AbstractJob[Any],
+        wanted: Sequence[AbstractJob[Any]] = (),
+        cancels: bool = False,
+    ) -> None:
         """Try again a member, for the sake of those `wanted` in it. Any thread may call this.
 
         Raises:
@@ -742,7 +860,9 @@ class Run:
             reopen(self, [found])
         else:
             # Examined again, because the loop may be in a later turn by then.
-            self.steering.call(self, lambda: reopen(self, [examine(self, job, wanted, cancels)]))
+            self.steering.call(
+                self, lambda: reopen(self, [examine(self, job, wanted, cancels)])
+            )
 
     def try_all_again(self) -> None:
         """Try again all that has failed, at any depth. Any thread may call this.
@@ -753,7 +873,9 @@ class Run:
         """
         if self.phase is not RunPhase.RUNNING:
             label = self.scheduler.label
-            raise _errors.growing_error(f"try_again() of {label!r}: {label!r} {self.phase.value}")
+            raise _errors.growing_error(
+                f"try_again() of {label!r}: {label!r} {self.phase.value}"
+            )
         self.steering.call(self, partial(reopen_all, self))
 
     # ---- growing
@@ -802,7 +924,9 @@ class Run:
         if ends.waiting:
             ends.settle_waiting()
         if self.journal_writer is not None and not self.scheduler.keep_jobs:
-            dropped = [job for job in jobs if job.restored and job not in self.members.jobs]
+            dropped = [
+                job for job in jobs if job.restored and job not in self.members.jobs
+            ]
             self.journal_writer.restored_by_add.extend(dropped)
             self.wake()
         self.crew.ensure_searcher()
@@ -817,7 +941,9 @@ class Run:
         context = contextvars.copy_context()
         known = self.group.variables
         is_same = len(context) == len(known) + (current_worker_var in context)
-        is_same = is_same and all(context.get(variable) is value for variable, value in known)
+        is_same = is_same and all(
+            context.get(variable) is value for variable, value in known
+        )
         return None if is_same else context
 
     # ---- notifying
@@ -843,5 +969,7 @@ class Run:
         is_journal_error = isinstance(exception, _errors.JournalError)
         if not is_journal_error or self.scheduler.log:
             _logger.warn(message + advice, None if is_journal_error else exception)
-        self.scheduler._incidents.append(Incident(job, message, exception, self.clock(), is_steering))
+        self.scheduler._incidents.append(
+            Incident(job, message, exception, self.clock(), is_steering)
+        )
         self.notify("incident", job, message, exception)

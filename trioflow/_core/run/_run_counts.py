@@ -15,7 +15,14 @@ class RunCounts:
     member has settled twice, and the run would not end, or end too early.
     """
 
-    __slots__ = ("added", "all_succeeded", "cancelled", "forever_unsettled", "had_ordinary_jobs", "unsettled")
+    __slots__ = (
+        "added",
+        "all_succeeded",
+        "cancelled",
+        "forever_unsettled",
+        "had_ordinary_jobs",
+        "unsettled",
+    )
 
     def __init__(self) -> None:
         # How many ordinary jobs have not settled.
@@ -69,9 +76,14 @@ class RunCounts:
 
     def fault(self, job: AbstractJob[Any]) -> AssertionError:
         """Return the error of a count that has fallen below 0 with the end, or another try, of a job."""
-        counts = ", ".join(f"{name} {getattr(self, name)}" for name in ("unsettled", "forever_unsettled", "cancelled"))
+        counts = ", ".join(
+            f"{name} {getattr(self, name)}"
+            for name in ("unsettled", "forever_unsettled", "cancelled")
+        )
         return AssertionError(f"{job.label!r} was counted twice: {counts}")
 
     def waits_for_jobs(self) -> bool:
         """Return whether the run waits for members that have not settled."""
-        return bool(self.unsettled or (self.forever_unsettled and not self.had_ordinary_jobs))
+        return bool(
+            self.unsettled or (self.forever_unsettled and not self.had_ordinary_jobs)
+        )

@@ -70,7 +70,10 @@ class RunPools:
         return run.pools._resources[name]
 
     def resolve(self, job: AbstractJob[Any]) -> dict[str, Resource]:
-        return {name: self.find(name).resolve(amount, job)[0] for name, amount in job._options.needs.items()}
+        return {
+            name: self.find(name).resolve(amount, job)[0]
+            for name, amount in job._options.needs.items()
+        }
 
     def charge(self, job: AbstractJob[Any], used: Iterable[tuple[str, float]]) -> None:
         """Use up the amounts of budgets that a restored job had used, by name. Other names are ignored.
@@ -82,7 +85,9 @@ class RunPools:
             if is_used and isinstance(resource := self.find(name), BudgetResource):
                 resource.charge(job, _amounts.amount_of(amount, name))
 
-    def correct_amounts(self, job: AbstractJob[Any], amounts: Mapping[str, Any]) -> None:
+    def correct_amounts(
+        self, job: AbstractJob[Any], amounts: Mapping[str, Any]
+    ) -> None:
         """Replace the amounts of rates and budgets that a job has taken with the amounts that it has used.
 
         Args:
@@ -99,10 +104,14 @@ class RunPools:
         for name, amount in amounts.items():
             what = f"used({name}={_text_forms.short_repr(amount)}) of {job.label!r}"
             if (taken := _find_taken(job, name)) is None:
-                raise ValueError(f"{what}: the job has no such need; {_need_advice(job, name)}")
+                raise ValueError(
+                    f"{what}: the job has no such need; {_need_advice(job, name)}"
+                )
             resource, taken_amount = taken
             if not isinstance(resource, (RateResource, BudgetResource)):
-                raise ValueError(f"{what}: it is not a Rate or Budget; the job returns its amount when it settles")
+                raise ValueError(
+                    f"{what}: it is not a Rate or Budget; the job returns its amount when it settles"
+                )
             used = resource.parse_used(_amounts.check_need(amount, what), what)
             corrections.append(partial(self._correct, resource, taken_amount, used))
         for correct in corrections:
@@ -111,7 +120,9 @@ class RunPools:
             else:
                 correct()
 
-    def _correct(self, resource: RateResource | BudgetResource, taken_amount: Any, used: Any) -> None:
+    def _correct(
+        self, resource: RateResource | BudgetResource, taken_amount: Any, used: Any
+    ) -> None:
         """Let waiting jobs of all runs take the newly available amounts. The run itself may have ended meanwhile."""
         resource.correct(taken_amount, used)
         # Only jobs with needs have a grant.
@@ -134,10 +145,17 @@ class RunPools:
                 self._run.line.mark_stale()
 
     def _report_long_throttle(
-        self, job: AbstractJob[Any], resource: Resource, throttle: Throttled, seconds: float
+        self,
+        job: AbstractJob[Any],
+        resource: Resource,
+        throttle: Throttled,
+        seconds: float,
     ) -> None:
         """Report that nothing starts for long, once: other jobs may be throttled at the same time."""
-        if seconds < LONG_THROTTLE or resource.cooldown.ends_at - resource.clock() > LONG_THROTTLE / 2:
+        if (
+            seconds < LONG_THROTTLE
+            or resource.cooldown.ends_at - resource.clock() > LONG_THROTTLE / 2
+        ):
             return
         advice = "; if that is too long, raise Throttled with a shorter after="
         if seconds < throttle.after:
@@ -150,7 +168,10 @@ class RunPools:
         )
 
     def why_not_throttled(
-        self, job: AbstractJob[Any], throttles: Iterable[Throttled], failure: BaseException
+        self,
+        job: AbstractJob[Any],
+        throttles: Iterable[Throttled],
+        failure: BaseException,
     ) -> BaseException | None:
         """Return the failure of a throttled job, or None if the job can be called again later.
 
@@ -178,7 +199,10 @@ class RunPools:
             why = "is a service, and has reported that it is ready"
         else:
             return None
-        add_note(failure, f"{job.label!r} cannot be called again after it was throttled: it {why}")
+        add_note(
+            failure,
+            f"{job.label!r} cannot be called again after it was throttled: it {why}",
+        )
         return failure
 
 
@@ -214,4 +238,6 @@ def _gives_up(job: AbstractJob[Any], resources: Iterable[Resource]) -> bool:
     started_at = job._started_at
     if since is None or started_at is None:
         return False
-    return any(started_at - since >= limit for limit in map(_longest_throttle, resources))
+    return any(
+        started_at - since >= limit for limit in map(_longest_throttle, resources)
+    )

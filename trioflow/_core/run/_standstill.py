@@ -84,7 +84,9 @@ class Standstill:
         if self._active_count or self._turns_left or self._stop_timer is not None:
             return
         if _waits_outside(run, self._run):
-            self._stop_timer = self._run.call_at(self._run.clock() + WAIT_REPORT_DELAY, self._report_wait)
+            self._stop_timer = self._run.call_at(
+                self._run.clock() + WAIT_REPORT_DELAY, self._report_wait
+            )
         elif not (_may_act(run, self._run) or self._may_progress()):
             self._turns_left = TURNS
             self._run.call_in_loop(self._check)
@@ -93,14 +95,18 @@ class Standstill:
         """Report the wait for something outside, unless time alone may end it. A repeated wait is reported once."""
         self._stop_timer = None
         run = self._run
-        if (pause := run.steering.pauses.get(run.scheduler)) is not None and pause.by:  # the log says so
+        if (
+            pause := run.steering.pauses.get(run.scheduler)
+        ) is not None and pause.by:  # the log says so
             return
         message = ""
         if not any(map(_has_timer, run.with_nested())):
             message = run.scheduler._describe_outside_wait()
         # Without the time, which differs.
         told = message.partition(" was paused ")[0]
-        if message and not any(incident.message.startswith(told) for incident in run.scheduler._incidents):
+        if message and not any(
+            incident.message.startswith(told) for incident in run.scheduler._incidents
+        ):
             run.report(None, message)
 
     def _check(self) -> None:
@@ -117,22 +123,34 @@ class Standstill:
 
     def _may_progress(self) -> bool:
         """Return whether a job may settle or start, apart from calls that are due in the next turn."""
-        return self._active_count > 0 or any(_may_act(run, self._run) for run in self._run.with_nested())
+        return self._active_count > 0 or any(
+            _may_act(run, self._run) for run in self._run.with_nested()
+        )
 
 
 def _may_act(run: Run, outermost: Run) -> bool:
     """Return whether a run can go on without any of its active workers."""
-    if run.phase is not _states.RunPhase.RUNNING or not run.counts.unsettled or run.crew.searchers:
+    if (
+        run.phase is not _states.RunPhase.RUNNING
+        or not run.counts.unsettled
+        or run.crew.searchers
+    ):
         return True
     if any(worker.is_shielded for worker in run.crew.alive):
         return True
-    return any(part.is_busy() for part in run.parts) or _has_timer(run) or _waits_outside(run, outermost)
+    return (
+        any(part.is_busy() for part in run.parts)
+        or _has_timer(run)
+        or _waits_outside(run, outermost)
+    )
 
 
 def _has_timer(run: Run) -> bool:
     """Return whether a turn of a part is due at some time, or time alone may let a job of a run start: in no pause."""
     is_due = any(part.due_at() < math.inf for part in run.parts)
-    return not run.line.is_paused and (is_due or (run.line.admission is not None and run.line.admission.has_timer()))
+    return not run.line.is_paused and (
+        is_due or (run.line.admission is not None and run.line.admission.has_timer())
+    )
 
 
 def _waits_outside(run: Run, outermost: Run) -> bool:
@@ -140,7 +158,9 @@ def _waits_outside(run: Run, outermost: Run) -> bool:
     tokens = run.line.tokens
     if not run.counts.unsettled:
         return False
-    if run.line.is_paused or (tokens is not None and tokens.waiting and tokens.limit.request is not None):
+    if run.line.is_paused or (
+        tokens is not None and tokens.waiting and tokens.limit.request is not None
+    ):
         return True
     admission = run.line.admission
     if admission is None:
@@ -149,12 +169,16 @@ def _waits_outside(run: Run, outermost: Run) -> bool:
         return True
     # A forever job may have what they need until all of them have settled.
     places: Any = run.line.places
-    return bool(places.overtaken) and any(worker.is_shielded for worker in run.crew.alive)
+    return bool(places.overtaken) and any(
+        worker.is_shielded for worker in run.crew.alive
+    )
 
 
 def _has_due_call(run: Run) -> bool:
     """Return whether a call that was scheduled for the next turn may start a job."""
-    return run.undecided.is_busy or (run.journal_writer is not None and run.journal_writer.has_work())
+    return run.undecided.is_busy or (
+        run.journal_writer is not None and run.journal_writer.has_work()
+    )
 
 
 STUCK_REPORT_DELAY: Final = 1.0
@@ -186,7 +210,9 @@ class StuckJobs:
         """
         worker.cancelled_at = min(cancelled_at, worker.cancelled_at)
         job = worker.job
-        if job is not None and (job._cannot_be_interrupted is not None or not job._keeps_time):
+        if job is not None and (
+            job._cannot_be_interrupted is not None or not job._keeps_time
+        ):
             self.watched.setdefault(worker, False)
             self._set_timer(worker.cancelled_at + STUCK_REPORT_DELAY)
 
@@ -201,7 +227,11 @@ class StuckJobs:
 
     def forget(self, worker: Worker) -> None:
         worker.cancelled_at = math.inf
-        if self.watched.pop(worker, None) is not None and not self.watched and not self._sets_timer:
+        if (
+            self.watched.pop(worker, None) is not None
+            and not self.watched
+            and not self._sets_timer
+        ):
             self.stop()
 
     def stop(self) -> None:
@@ -240,6 +270,10 @@ def _advice(worker: Worker, job: AbstractJob[Any]) -> str:
     import traceback
 
     frames = [*worker.run.backend.frames(worker)]
-    own = [frame for frame in frames if not frame[0].f_code.co_filename.startswith(_user_code.library_prefixes())]
+    own = [
+        frame
+        for frame in frames
+        if not frame[0].f_code.co_filename.startswith(_user_code.library_prefixes())
+    ]
     stack = "".join(traceback.StackSummary.extract(iter(own or frames)).format())
     return f"; it must let the cancellation propagate, not swallow it or wait in a shielded scope:\n{stack}"

@@ -22,9 +22,16 @@ def may_need_order(run: Run) -> bool:
 
     Most small runs do not, so they have no `StartOrder`.
     """
-    if run.members.jobs_with_scheduling_options or run.members.nested_schedulers or run.outermost().durations:
+    if (
+        run.members.jobs_with_scheduling_options
+        or run.members.nested_schedulers
+        or run.outermost().durations
+    ):
         return True
-    return _policies.BUILTIN_POLICIES[run.scheduler._policy][False] is not _policies.FIFO_POLICY
+    return (
+        _policies.BUILTIN_POLICIES[run.scheduler._policy][False]
+        is not _policies.FIFO_POLICY
+    )
 
 
 class StartOrder:
@@ -39,20 +46,33 @@ class StartOrder:
     def prepare(self) -> Iterator[None]:
         """Choose the order before any job is ready. Yield whenever a pause is due. O(V + E)."""
         members = self._run.members
-        if members.nested_schedulers and self._policies[True] is not _policies.FIFO_POLICY:
+        if (
+            members.nested_schedulers
+            and self._policies[True] is not _policies.FIFO_POLICY
+        ):
             yield from self._estimate_nested()
-        only_members = not (members.implied_requirements or members.has_outside_requirements)
-        requirements: _policies.Requirements = (lambda job: job._required) if only_members else members.all_requirements
+        only_members = not (
+            members.implied_requirements or members.has_outside_requirements
+        )
+        requirements: _policies.Requirements = (
+            (lambda job: job._required) if only_members else members.all_requirements
+        )
         yield from self._choose_order(requirements, members.is_ordered)
 
     def add_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
         """Extend the order to jobs that were added together to the running scheduler."""
         order = self._run.line.order
-        has_needs = self._run.line.admission is None and any(job._options.needs for job in jobs)
-        if order is None and not (has_needs or any(job._options.affects_order for job in jobs)):
+        has_needs = self._run.line.admission is None and any(
+            job._options.needs for job in jobs
+        )
+        if order is None and not (
+            has_needs or any(job._options.affects_order for job in jobs)
+        ):
             return
         known = self._run.scheduler._expected_durations(jobs)
-        if order is not None and not (known and order.policy is not self._policies[True]):
+        if order is not None and not (
+            known and order.policy is not self._policies[True]
+        ):
             order.add_jobs(jobs, known, self._run.members.all_requirements)
             if has_needs:
                 self._run.line.use_order(order, has_needs)
@@ -66,7 +86,9 @@ class StartOrder:
         if self._run.line.order is not None:
             self._run.line.order.forget(job)
 
-    def _choose_order(self, requirements: _policies.Requirements, in_order: bool) -> Iterator[None]:
+    def _choose_order(
+        self, requirements: _policies.Requirements, in_order: bool
+    ) -> Iterator[None]:
         """Choose the start order, and pass it to the line. Yield whenever a pause is due.
 
         Args:
@@ -81,9 +103,13 @@ class StartOrder:
         else:
             known = {}
         policy = self._policies[bool(known)]
-        has_needs = self._run.line.admission is not None or any(own.needs for own in options)
+        has_needs = self._run.line.admission is not None or any(
+            own.needs for own in options
+        )
         has_priorities = any(own.priority for own in options)
-        if self._run.line.order is None and not (has_needs or has_priorities or policy is not _policies.FIFO_POLICY):
+        if self._run.line.order is None and not (
+            has_needs or has_priorities or policy is not _policies.FIFO_POLICY
+        ):
             return
         order = _policies.StartKeys(policy, known)
         if policy.needs_ranks:
@@ -94,14 +120,23 @@ class StartOrder:
             yield from order.compute_ranks(jobs, requirements)
         self._run.line.use_order(order, has_needs)
 
-    def _known_durations(self, scheduler: BaseScheduler) -> dict[AbstractJob[Any], float]:
+    def _known_durations(
+        self, scheduler: BaseScheduler
+    ) -> dict[AbstractJob[Any], float]:
         """Return the expected durations of the members of a scheduler, estimated ones included, as far as known."""
         jobs = None if scheduler is self._run.scheduler else scheduler._members.jobs
         own = self._run.scheduler._expected_durations(jobs)
         if not self._nested_durations:
             return own
         estimated = self._nested_durations
-        return {**{each: estimated[each] for each in scheduler._members.nested_schedulers if each in estimated}, **own}
+        return {
+            **{
+                each: estimated[each]
+                for each in scheduler._members.nested_schedulers
+                if each in estimated
+            },
+            **own,
+        }
 
     def _estimate_nested(self) -> Iterator[None]:
         """Estimate the durations of nested schedulers as the length of the longest path through their jobs.
@@ -120,12 +155,19 @@ class StartOrder:
         # Enclosing schedulers come first.
         for nested in all_nested:
             all_nested.extend(nested._members.nested_schedulers)
-        if not (knows_durations or any(nested._members.jobs_with_scheduling_options for nested in all_nested)):
+        if not (
+            knows_durations
+            or any(
+                nested._members.jobs_with_scheduling_options for nested in all_nested
+            )
+        ):
             return
         for nested in reversed(all_nested):
             members = nested._members
             if known := self._known_durations(nested):
                 order = _policies.StartKeys(_policies.CRITICAL_PATH_POLICY, known)
-                jobs = _graph_algorithms.topological_order(members.jobs, members.all_requirements)
+                jobs = _graph_algorithms.topological_order(
+                    members.jobs, members.all_requirements
+                )
                 yield from order.compute_ranks(jobs, members.all_requirements)
                 self._nested_durations[nested] = max(order.ranks.values())

@@ -53,7 +53,9 @@ NOT_STEERED: Final = SteeringRecord()
 def _recorded(run: Run) -> SteeringRecord:
     """Return the changes of a run, to which more may be added. Most runs have none."""
     if run.changes is NOT_STEERED:
-        run.changes = SteeringRecord(deque(maxlen=MAX_RECORDED), deque(maxlen=MAX_RECORDED))
+        run.changes = SteeringRecord(
+            deque(maxlen=MAX_RECORDED), deque(maxlen=MAX_RECORDED)
+        )
     return run.changes
 
 
@@ -104,7 +106,9 @@ class Steering:
             state = "has not started yet"
             if run.fate.reason is not None and run.phase._is_ending:
                 state = f"{run.phase.value} ({run.fate.reason.value}{clause(': {.label!r}', run.fate.culprit)})"
-            raise growing_error(f"{call_text}: {run.scheduler.label!r} {state}; add jobs before a run or while it runs")
+            raise growing_error(
+                f"{call_text}: {run.scheduler.label!r} {state}; add jobs before a run or while it runs"
+            )
 
     def call(self, run: Run, function: Callable[[], None]) -> None:
         """Call a function that ends, pauses or resumes a run, or ends a job, from any thread.
@@ -118,7 +122,9 @@ class Steering:
 
     # ---- pauses
 
-    def set_pause(self, run: Run, scheduler: AbstractJob[Any], is_paused: bool, by: str = "") -> None:
+    def set_pause(
+        self, run: Run, scheduler: AbstractJob[Any], is_paused: bool, by: str = ""
+    ) -> None:
         """Let no jobs of a scheduler start, nor of the schedulers in it, or let them start again. Running jobs go on.
 
         Each run of the scheduler takes the pause: the run in progress, and runs that have not begun. A run that is
@@ -162,7 +168,9 @@ class Steering:
 
     def _take_pause(self, run: Run) -> None:
         """Let a run be paused if its scheduler or an enclosing scheduler is."""
-        is_paused_around = run.outer_worker is not None and run.outer_worker.crew.line.is_paused
+        is_paused_around = (
+            run.outer_worker is not None and run.outer_worker.crew.line.is_paused
+        )
         run.line.set_paused(is_paused_around or run.scheduler in self.pauses)
 
     def set_hold(self, run: Run, is_held: bool) -> None:
@@ -179,7 +187,9 @@ class Steering:
             return None
         levels = (run.scheduler, *enclosing_schedulers(run.scheduler))
         pauses = (self.pauses.get(level) for level in levels if run.line.is_paused)
-        return next(filter(None, pauses), self.hold if run.outer_worker is None else None)
+        return next(
+            filter(None, pauses), self.hold if run.outer_worker is None else None
+        )
 
     # ---- the number of slots
 
@@ -214,7 +224,9 @@ class Steering:
             # Its forever jobs and clean-up jobs may have runs inside, which go on.
             return
         for each in run.with_nested():
-            if each is not run and (each.outer_worker is None or each.outer_worker.run not in drained):
+            if each is not run and (
+                each.outer_worker is None or each.outer_worker.run not in drained
+            ):
                 # It is inside one that ends, so it goes on for as long as that lets it.
                 continue
             if each.phase is RunPhase.RUNNING and not each.stop_if_over():
@@ -231,7 +243,9 @@ class Steering:
 
     def _record_pause(self, run: Run) -> None:
         """Record that a run begins or ceases to be paused by itself, or held."""
-        is_open = run.scheduler in self.pauses or (self.hold is not None and run.outer_worker is None)
+        is_open = run.scheduler in self.pauses or (
+            self.hold is not None and run.outer_worker is None
+        )
         pauses = _recorded(run).pauses
         now = run.clock()
         if is_open is not (bool(pauses) and pauses[-1][1] == math.inf):

@@ -25,12 +25,35 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._line import NO_PLACES
 from ..base import _states
-from ..base._states import IDLE, REOPENABLE, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, JobState, RunPhase, StopReason
+from ..base._states import (
+    IDLE,
+    REOPENABLE,
+    SCHEDULED,
+    STOPPING,
+    SUCCEEDED,
+    CancelCause,
+    JobState,
+    RunPhase,
+    StopReason,
+)
 from ..job import _errors, _requirements
-from ..job._errors import Failure, add_note, add_remedy_notes, find_interruption, one_line_error
+from ..job._errors import (
+    Failure,
+    add_note,
+    add_remedy_notes,
+    find_interruption,
+    one_line_error,
+)
 from ..job._job import AbstractJob, RunExtras, Throttling
 from . import _reopening
-from ._attempts import BackoffTimer, Verdict, cancelled_outcome, judge, outcome_of, report_unrepeated
+from ._attempts import (
+    BackoffTimer,
+    Verdict,
+    cancelled_outcome,
+    judge,
+    outcome_of,
+    report_unrepeated,
+)
 
 if TYPE_CHECKING:
     from ..admission._line import Line
@@ -47,7 +70,9 @@ least, and the coarsest clock, that of Windows, moves after 16 ms."""
 def schedule(run: Run, jobs: Iterable[AbstractJob[Any]]) -> None:
     """Put those jobs that are IDLE into the ready queue, unless the run drains or stops, and cleans nothing up."""
     for job in jobs:
-        if job._state is IDLE and (not run.phase._is_ending or run.open_crew.is_clean_up):
+        if job._state is IDLE and (
+            not run.phase._is_ending or run.open_crew.is_clean_up
+        ):
             ready(run, job, run.open_crew.line)
 
 
@@ -63,7 +88,9 @@ def ready(run: Run, job: AbstractJob[Any], line: Line) -> None:
         run.notify_scheduled(run.scheduler, job)
 
 
-def requeue(run: Run, job: AbstractJob[Any], crew: Crew, verdict: Verdict, now: float) -> None:
+def requeue(
+    run: Run, job: AbstractJob[Any], crew: Crew, verdict: Verdict, now: float
+) -> None:
     """Queue a job whose attempt ended `now` again, at once or after a backoff. Take back its slot and resources.
 
     A throttled job comes first, and its attempt does not count. Clean-up jobs wait for no needs in their line, so
@@ -80,7 +107,10 @@ def requeue(run: Run, job: AbstractJob[Any], crew: Crew, verdict: Verdict, now: 
     if verdict.throttles:
         resources = run.pools.resolve(job)
         push = crew.line.push_throttled
-        closed = tuple((each.key, resources[each.key].cooldown.ends_at) for each in verdict.throttles)
+        closed = tuple(
+            (each.key, resources[each.key].cooldown.ends_at)
+            for each in verdict.throttles
+        )
         extras.throttlings += (Throttling(began, now, closed),)
         if extras.throttled_since is None:
             extras.throttled_since = began
@@ -115,7 +145,10 @@ def requeue(run: Run, job: AbstractJob[Any], crew: Crew, verdict: Verdict, now: 
 
 
 def settle_apart(
-    run: Run, jobs: Iterable[AbstractJob[Any]], failure: Failure | None = None, cause: CancelCause = CancelCause.STOP
+    run: Run,
+    jobs: Iterable[AbstractJob[Any]],
+    failure: Failure | None = None,
+    cause: CancelCause = CancelCause.STOP,
 ) -> None:
     """Settle jobs outside of a worker, as BLOCKED by a failure or as CANCELLED. Pass on their slots and resources.
 
@@ -127,7 +160,12 @@ def settle_apart(
         _settle_each(run, jobs, failure, cause)
 
 
-def _settle_each(run: Run, jobs: Iterable[AbstractJob[Any]], failure: Failure | None, cause: CancelCause) -> None:
+def _settle_each(
+    run: Run,
+    jobs: Iterable[AbstractJob[Any]],
+    failure: Failure | None,
+    cause: CancelCause,
+) -> None:
     state = _states.CANCELLED if failure is None else JobState.BLOCKED
     for job in jobs:
         if job._state.is_settled:
@@ -141,11 +179,17 @@ def _settle_each(run: Run, jobs: Iterable[AbstractJob[Any]], failure: Failure | 
             settle(run, job, state, outcome, run.clock())
         if error is not None:
             # The job does not run, so it cannot fail with it.
-            run.stop_with_error(error, job, f"on_settled of {job.label!r} raised {one_line_error(error)}")
+            run.stop_with_error(
+                error,
+                job,
+                f"on_settled of {job.label!r} raised {one_line_error(error)}",
+            )
     run.open_crew.ensure_searcher()
 
 
-def settle(run: Run, job: AbstractJob[Any], state: JobState, outcome: object, now: float) -> None:
+def settle(
+    run: Run, job: AbstractJob[Any], state: JobState, outcome: object, now: float
+) -> None:
     """Give a job its final state and outcome, and make ready any jobs that were waiting only for it.
 
     Workers, which call this most often, pass on the job's slot and resources as they look for the next job, or leave.
@@ -210,7 +254,9 @@ def settle(run: Run, job: AbstractJob[Any], state: JobState, outcome: object, no
         ends.settle_waiting()
 
 
-def reset(run: Run, job: AbstractJob[Any], watchers: InstrumentSet | None, has_run: bool) -> None:
+def reset(
+    run: Run, job: AbstractJob[Any], watchers: InstrumentSet | None, has_run: bool
+) -> None:
     """Put a job back to IDLE, before the run begins. Notify the watchers if it had settled in the outermost run.
 
     Unless its scheduler `has_run` in it before, the job begins as in a first run.
@@ -259,7 +305,9 @@ def make_ready(run: Run, job: AbstractJob[Any]) -> None:
     verdict, failure = _requirements.decide(job)
     if verdict is not SCHEDULED:
         # A BLOCKED job counts as failed, unless only `cancel()` has blocked it.
-        stops = failure is not None and not failure.is_from_cancel and job._criticality()
+        stops = (
+            failure is not None and not failure.is_from_cancel and job._criticality()
+        )
         with run.ends if stops else contextlib.nullcontext():
             if stops:
                 run.stop(StopReason.CRITICAL, job)
@@ -331,7 +379,12 @@ def on_service_ready(run: Run, job: AbstractJob[Any], value: object) -> None:
 
 
 def settle_error(
-    run: Run, worker: Worker, job: AbstractJob[Any], error: BaseException, awaitable: object, now: float
+    run: Run,
+    worker: Worker,
+    job: AbstractJob[Any],
+    error: BaseException,
+    awaitable: object,
+    now: float,
 ) -> None:
     """Settle a job that raised `error`, or queue it for another attempt, as its verdict says.
 
@@ -364,9 +417,15 @@ def settle_error(
         assert failure is not None
         fail(run, job, failure, awaitable, now)
     elif state is not SCHEDULED:
-        is_cut_off = run.phase._is_ending and run.fate.cancel_reason is not _states.COMPLETED
+        is_cut_off = (
+            run.phase._is_ending and run.fate.cancel_reason is not _states.COMPLETED
+        )
         outcome = outcome_of(run, job, verdict, worker.cause)
-        if is_cut_off and state is _states.CANCELLED and worker.cause is not CancelCause.JOB:
+        if (
+            is_cut_off
+            and state is _states.CANCELLED
+            and worker.cause is not CancelCause.JOB
+        ):
             run.failures.count_cut_off(job, outcome)
         settle(run, job, state, outcome, now)
     elif job._started_at == now and _is_endless(job):
@@ -387,10 +446,21 @@ def _is_endless(job: AbstractJob[Any]) -> bool:
     return extras.instant_attempts >= MAX_INSTANT_ATTEMPTS
 
 
-def fail(run: Run, job: AbstractJob[Any], failure: BaseException, awaitable: object, now: float) -> None:
+def fail(
+    run: Run,
+    job: AbstractJob[Any],
+    failure: BaseException,
+    awaitable: object,
+    now: float,
+) -> None:
     """Settle a job as FAILED. Stop the run if the job is critical, or if the failure is an interruption."""
-    hint = add_remedy_notes(failure, job, awaitable, run.backend.needed_backend(failure))
-    if run.line.tokens is not None and (advice := run.line.tokens.second_token_advice(job, failure)) is not None:
+    hint = add_remedy_notes(
+        failure, job, awaitable, run.backend.needed_backend(failure)
+    )
+    if (
+        run.line.tokens is not None
+        and (advice := run.line.tokens.second_token_advice(job, failure)) is not None
+    ):
         add_note(failure, advice)
         hint = advice
     # Made now, so that it is the first cause for all jobs that the stop cancels and blocks.
@@ -436,7 +506,14 @@ def settle_leftovers(run: Run) -> None:
     # Perhaps not by all of `settle`.
     for job in [job for job in run.members.jobs if job._state.is_settled]:
         run.line.give_back(job)
-    settle_apart(run, [job for job in run.members.jobs if job._state in (SCHEDULED, JobState.RUNNING)])
+    settle_apart(
+        run,
+        [
+            job
+            for job in run.members.jobs
+            if job._state in (SCHEDULED, JobState.RUNNING)
+        ],
+    )
 
 
 def abandon(run: Run, worker: Worker, fault: BaseException) -> None:

@@ -39,7 +39,9 @@ class Undecided:
         # How many jobs were looked up. Each may have added the next, so that each was alone in the queue.
         self._lookups = 0
         # The first job, and what reads its files before its look-up; and the job whose files have been read.
-        self._reading: tuple[AbstractJob[Any], Callable[[], Awaitable[None]]] | None = None
+        self._reading: tuple[AbstractJob[Any], Callable[[], Awaitable[None]]] | None = (
+            None
+        )
         self._job_with_files: AbstractJob[Any] | None = None
 
     def begin(self, entries: Iterable[AbstractJob[Any]]) -> None:
@@ -94,7 +96,10 @@ class Undecided:
         if self._job_with_files is job:
             self._job_with_files = None
             return False
-        if job._state is not IDLE or (read := self._run.journal_writer.files_to_read(job)) is None:  # type: ignore[union-attr]
+        if job._state is not IDLE:
+            return False
+        read = self._run.journal_writer.files_to_read(job)  # type: ignore[union-attr]
+        if read is None:
             return False
         self._reading = job, read
         self._defer()

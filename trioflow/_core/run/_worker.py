@@ -48,7 +48,15 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..admission._line import NO_PLACES, FifoPlaces, Line
 from ..backend import WorkerTask
-from ..base._states import FAILED, RUNNING, SCHEDULED, STOPPING, SUCCEEDED, CancelCause, StopReason
+from ..base._states import (
+    FAILED,
+    RUNNING,
+    SCHEDULED,
+    STOPPING,
+    SUCCEEDED,
+    CancelCause,
+    StopReason,
+)
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import UNCALLED, JobCancelled, unawaited_coroutine_error
 from ..job._job import AbstractJob, RunExtras, is_scheduler
@@ -134,16 +142,25 @@ class TimeSlice:
         self.ends_at = self.clock() + TURN_SECONDS
         self.waiting_count = 0
         self.max_waiting = MAX_WORKERS_IN_TURN
-        self.workers_with_time = 0  # how many times workers have found time left in this turn
-        self.queue: Final[OrderedDict[Worker, None]] = OrderedDict()  # the first of a dict that shrank is found slowly
-        self.spawned: Final[deque[Worker]] = deque()  # the workers that have not begun, in order
+        self.workers_with_time = (
+            0  # how many times workers have found time left in this turn
+        )
+        self.queue: Final[OrderedDict[Worker, None]] = (
+            OrderedDict()
+        )  # the first of a dict that shrank is found slowly
+        self.spawned: Final[deque[Worker]] = (
+            deque()
+        )  # the workers that have not begun, in order
 
     def begin(self, number: int, now: float) -> bool:
         """Renew the time after turn `number`, unless another worker has done so. Return whether any time is left."""
         if self.turn_number == number:
             self.turn_number += 1
             self.ends_at = now + TURN_SECONDS
-            self.max_waiting = min(max(MIN_WORKERS_IN_TURN, 2 * self.workers_with_time), MAX_WORKERS_IN_TURN)
+            self.max_waiting = min(
+                max(MIN_WORKERS_IN_TURN, 2 * self.workers_with_time),
+                MAX_WORKERS_IN_TURN,
+            )
             self.workers_with_time = 0
         if now > self.ends_at:
             return False
@@ -221,13 +238,23 @@ class Errand(Protocol):
 class Worker(WorkerTask):
     """A task that runs the jobs of a run one after another. `job` is the current job, or None between jobs."""
 
-    __slots__ = ("cancelled_at", "crew", "errand", "is_searching", "run", "verdict", "woken_in_turn")
+    __slots__ = (
+        "cancelled_at",
+        "crew",
+        "errand",
+        "is_searching",
+        "run",
+        "verdict",
+        "woken_in_turn",
+    )
 
     def __init__(self, crew: Crew) -> None:
         self.crew = crew
         self.run = run = crew.run
         self.group = crew.group
-        self.task_snapshot = self.wake_handle = self.scope = self.task = self.timer = None
+        self.task_snapshot = self.wake_handle = self.scope = self.task = self.timer = (
+            None
+        )
         self.deadline = self.timer_fires_at = math.inf
         self.cause, self.is_shielded = None, False
         # When the engine cancelled the job, or will at the end of its timeout.
@@ -245,8 +272,16 @@ class Worker(WorkerTask):
     def time_limits(self) -> list[TimeLimit]:
         """Return the time limits that progress of the current job postpones, including the limits of its schedulers."""
         scheduler = self.run.scheduler
-        extras = [job._extras for job in (self.job, scheduler, *enclosing_schedulers(scheduler)) if job is not None]
-        return [each.time_limit for each in extras if each is not None and each.time_limit is not None]
+        extras = [
+            job._extras
+            for job in (self.job, scheduler, *enclosing_schedulers(scheduler))
+            if job is not None
+        ]
+        return [
+            each.time_limit
+            for each in extras
+            if each is not None and each.time_limit is not None
+        ]
 
     def leave_unstarted(self, _task: object = None) -> None:
         """Leave if the task has ended before its first step, so that `work` will never run."""
@@ -284,7 +319,11 @@ class Worker(WorkerTask):
         error: BaseException | None
         worker: Any = None
         try:
-            while (worker := self.run.time_slice.next_to_begin(self, now := self.run.clock())) is None:
+            while (
+                worker := self.run.time_slice.next_to_begin(
+                    self, now := self.run.clock()
+                )
+            ) is None:
                 await self.run.backend.yield_to_loop()
             current_worker_var.set(worker)
             run = worker.run
@@ -317,10 +356,14 @@ class Worker(WorkerTask):
                 is_turn_over = now > time_slice.ends_at or not jobs_left
                 # With fewer unsettled jobs than workers, the others run them all, and this worker leaves at once.
                 if is_turn_over and (
-                    startable or line.places is not NO_PLACES or run.counts.unsettled >= len(crew.alive)
+                    startable
+                    or line.places is not NO_PLACES
+                    or run.counts.unsettled >= len(crew.alive)
                 ):
                     awaitable = value = None
-                    has_time = await worker._get_time(job if has_run_jobs else None, now)
+                    has_time = await worker._get_time(
+                        job if has_run_jobs else None, now
+                    )
                     now = clock()
                     if not has_time:
                         continue
@@ -345,9 +388,17 @@ class Worker(WorkerTask):
                     # A new worker takes it.
                     startable.appendleft(job)
                     break
-                if is_limited and line.tokens is not None and (token := line.tokens.begin(job, worker.task)):
+                if (
+                    is_limited
+                    and line.tokens is not None
+                    and (token := line.tokens.begin(job, worker.task))
+                ):
                     snapshot.allow_references(token)
-                if is_limited and job._extras is not None and job._extras.grant is not None:
+                if (
+                    is_limited
+                    and job._extras is not None
+                    and job._extras.grant is not None
+                ):
                     # Admitting jobs may have taken long.
                     now = clock()
                     job._extras.grant.let_accrue(now)
@@ -359,7 +410,11 @@ class Worker(WorkerTask):
                     crew.ensure_searcher()
                 # ---- run it
                 jobs_left -= 1
-                if worker.woken_in_turn != time_slice.turn_number or not has_run_jobs or (is_limited and line.order):
+                if (
+                    worker.woken_in_turn != time_slice.turn_number
+                    or not has_run_jobs
+                    or (is_limited and line.order)
+                ):
                     worker.woken_in_turn = time_slice.turn_number
                     snapshot.record_iteration()
                     has_run_jobs = True
@@ -394,7 +449,10 @@ class Worker(WorkerTask):
                         snapshot.allow_references(-token)
                         token = 0
                     if needs_own_tasks and not worker.must_leave:
-                        worker.must_leave = not ((startable or is_limited) and run.backend.isolation.renew_task(worker))
+                        worker.must_leave = not (
+                            (startable or is_limited)
+                            and run.backend.isolation.renew_task(worker)
+                        )
                 else:
                     await worker._settle_other(job, awaitable, value, error, now)
                     awaitable = value = error = None
@@ -402,19 +460,31 @@ class Worker(WorkerTask):
                         snapshot.allow_references(-token)
                         token = 0
                 # ---- where a policy or priorities decide, let all else end that ends in this turn
-                if is_limited and line.order and not (run.phase._is_ending or snapshot.is_same_iteration()):
+                if (
+                    is_limited
+                    and line.order
+                    and not (run.phase._is_ending or snapshot.is_same_iteration())
+                ):
                     worker.start_searching()
                     worker.job = awaitable = value = None
                     worker.woken_in_turn = time_slice.turn_number
                     await run.backend.yield_to_loop()
                     now = clock()
-                    worker.must_leave |= crew.is_closed or not snapshot.is_task_unchanged()
+                    worker.must_leave |= (
+                        crew.is_closed or not snapshot.is_task_unchanged()
+                    )
             # ---- leave: if `now` is late, `job` is the last that ran: taking another renews `now`
-            if has_run_jobs and now > time_slice.ends_at + MIN_BLOCKING_SECONDS and snapshot.is_same_iteration():
+            if (
+                has_run_jobs
+                and now > time_slice.ends_at + MIN_BLOCKING_SECONDS
+                and snapshot.is_same_iteration()
+            ):
                 run.failure_log.report_block(run, job, now)
             worker.job = None
             # It may have been cancelled while no job was running: in a wait for a turn, in an errand, at the start.
-            is_changed = worker.must_leave and not (snapshot and snapshot.is_task_unchanged())
+            is_changed = worker.must_leave and not (
+                snapshot and snapshot.is_task_unchanged()
+            )
             if (is_changed or worker.errand is not None) and run.phase is not STOPPING:
                 run.notice_cancellation(worker)
         except BaseException as fault:
@@ -425,7 +495,9 @@ class Worker(WorkerTask):
             worker.crew.leave(worker)  # pyright: ignore[reportOptionalMemberAccess]
             # A job's exception may keep this frame alive, which must not keep the run alive.
             nothing: Any = None
-            self = worker = run = crew = scheduler = line = startable = notify_start = nothing
+            self = worker = run = crew = scheduler = line = startable = notify_start = (
+                nothing
+            )
             time_slice = clock = snapshot = job = awaitable = value = error = nothing
 
     async def _get_time(self, last_job: AbstractJob[Any] | None, now: float) -> bool:
@@ -463,14 +535,23 @@ class Worker(WorkerTask):
         return True
 
     async def _settle_other(
-        self, job: AbstractJob[Any], awaitable: object, value: object, error: BaseException | None, now: float
+        self,
+        job: AbstractJob[Any],
+        awaitable: object,
+        value: object,
+        error: BaseException | None,
+        now: float,
     ) -> None:
         """Settle a job, which ended at the time `now`, by the methods of its run. Check whether it changed the task."""
         run = self.run
         snapshot = self.task_snapshot
         isolation = self.run.backend.isolation
         error = await self.with_leftovers(error)
-        self.must_leave |= isolation.gives_own_tasks or self.crew.is_closed or not snapshot.is_task_unchanged()
+        self.must_leave |= (
+            isolation.gives_own_tasks
+            or self.crew.is_closed
+            or not snapshot.is_task_unchanged()
+        )
         if self.must_leave and not self.crew.is_closed:
             run.notice_cancellation(self)
         # Closing the scopes that the job left open may take long, and the jobs that were cancelled have ended before.
@@ -515,8 +596,14 @@ class Worker(WorkerTask):
             message = f"errors from a {kind} that a job left open"
             advice = "close it before the job returns, with a with statement"
             error = RuntimeError(f"the job returned with a {kind} still open: {advice}")
-        elif error is None and backend.has_asyncio_cancellation() and not isolation.was_cancelled(self):
-            error = JobCancelled("the job cancelled its own task", "to end a job, call its cancel()")
+        elif (
+            error is None
+            and backend.has_asyncio_cancellation()
+            and not isolation.was_cancelled(self)
+        ):
+            error = JobCancelled(
+                "the job cancelled its own task", "to end a job, call its cancel()"
+            )
         if error is None or errors is None:
             return error
         return BaseExceptionGroup(message, [error, errors])
@@ -575,7 +662,10 @@ class Crew:
 
     def has_work(self) -> bool:
         """Return whether a worker that begins may have a job to run, and not only to leave."""
-        return bool(not self.is_closed and (self.line.startable or self.line.places is not NO_PLACES))
+        return bool(
+            not self.is_closed
+            and (self.line.startable or self.line.places is not NO_PLACES)
+        )
 
     def spawn_more(self) -> None:
         """Spawn workers up to the maximum number of searchers, if jobs of other workers are suspended.
@@ -618,7 +708,9 @@ class Crew:
             for worker in workers:
                 worker.mark_cancelled(CancelCause.STOP)
             self.group.cancel(workers)
-        return [nested for worker in workers if (nested := worker.nested_run()) is not None]
+        return [
+            nested for worker in workers if (nested := worker.nested_run()) is not None
+        ]
 
     def detach(self) -> None:
         """Drop the reference to the run, which has ended. Other threads, such as monitors, can still read counts."""

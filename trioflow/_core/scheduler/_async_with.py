@@ -156,7 +156,9 @@ class OpenBlock(Part):
                 the end.
 
         """
-        gives_way = type(failure) is RuntimeError and hasattr(failure, "_trioflow_gives_way")
+        gives_way = type(failure) is RuntimeError and hasattr(
+            failure, "_trioflow_gives_way"
+        )
         gives_way |= isinstance(failure, (JobCancelled, JobNotDone))
         if self._run_error is not None or (was_ending and gives_way):
             self._raise_if_failed()
@@ -164,7 +166,11 @@ class OpenBlock(Part):
             try:
                 _failures.raise_failures(self._scheduler)
             except ExceptionGroup as group:
-                if errors := [error for error in group.exceptions if error not in _chain_of(failure)]:
+                if errors := [
+                    error
+                    for error in group.exceptions
+                    if error not in _chain_of(failure)
+                ]:
                     raise group.derive([*errors, failure]) from None
 
     async def _exit_task_group(self, error: BaseException | None) -> None:
@@ -172,7 +178,11 @@ class OpenBlock(Part):
         cancellation = error if self._is_cancellation(error) else None
         trace = getattr(cancellation, "__traceback__", None)
         try:
-            await self._task_group.__aexit__(None if cancellation is None else type(cancellation), cancellation, trace)
+            await self._task_group.__aexit__(
+                None if cancellation is None else type(cancellation),
+                cancellation,
+                trace,
+            )
         except BaseExceptionGroup as group:
             # trio raises KeyboardInterrupt in this task, not in the task of the run:
             # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L2228.
@@ -182,13 +192,19 @@ class OpenBlock(Part):
 
     def _is_cancellation(self, error: BaseException | None) -> bool:
         """Return whether `error` consists of nothing but cancellations."""
-        return error is not None and self._backend.split_cancellations(error) == (True, None)
+        return error is not None and self._backend.split_cancellations(error) == (
+            True,
+            None,
+        )
 
     def _raise_if_failed(self) -> None:
         if self._run_error is not None:
             raise self._run_error
         assert self.run is not None
-        if self._is_cancelled_by_body and self.run.fate.cancel_reason is StopReason.CANCELLED:
+        if (
+            self._is_cancelled_by_body
+            and self.run.fate.cancel_reason is StopReason.CANCELLED
+        ):
             return
         _failures.raise_unless_completed(self.run, self.run.fate.cancel_reason)
 

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 J = TypeVar("J", bound=AbstractJob[Any])
 
 
-async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any], takes_failure: bool) -> None:
+async def wait_settled(
+    scheduler: BaseScheduler, job: AbstractJob[Any], takes_failure: bool
+) -> None:
     """Wait until a member has settled. With `takes_failure`, its failure does not count, but belongs to the caller.
 
     Raises:
@@ -49,10 +51,14 @@ async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any], takes_fa
         run.steering.check_thread(run, f"await of {job.label!r}")
     waiter = waiting_job()
     try:
-        with contextlib.nullcontext() if waiter is None else _recorded_wait(waiter, job):
+        with (
+            contextlib.nullcontext() if waiter is None else _recorded_wait(waiter, job)
+        ):
             while not job._state.is_settled:
                 if scheduler._will_not_reach(job):
-                    raise _errors.JobNotDone(f"{scheduler.explain(job)}; no run will reach it")
+                    raise _errors.JobNotDone(
+                        f"{scheduler.explain(job)}; no run will reach it"
+                    )
                 await _wait_for_change(waiter, job, takes_failure)
     except BaseException:
         if scheduler._run is not None and type(job._outcome) is _errors.Failure:
@@ -75,7 +81,11 @@ async def wait_ended(scheduler: BaseScheduler, run: Run) -> None:
     """
     scheduler._was_awaited = True
     waiter = waiting_job()
-    with contextlib.nullcontext() if waiter is None else _recorded_wait(waiter, scheduler):
+    with (
+        contextlib.nullcontext()
+        if waiter is None
+        else _recorded_wait(waiter, scheduler)
+    ):
         while scheduler._run is run:
             await _wait_for_change(waiter, scheduler, takes_failure=False)
 
@@ -97,11 +107,17 @@ def _recorded_wait(waiter: AbstractJob[Any], job: AbstractJob[Any]) -> Generator
 def waiting_job() -> AbstractJob[Any] | None:
     """Return the job whose body, or a task of whose body, calls this function, or None if there is no such job."""
     worker = current_worker_var.get(None)
-    is_inside = worker is not None and worker.job is not None and worker.run.backend.isolation.is_caller_inside(worker)
+    is_inside = (
+        worker is not None
+        and worker.job is not None
+        and worker.run.backend.isolation.is_caller_inside(worker)
+    )
     return worker.job if worker is not None and is_inside else None
 
 
-async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any], takes_failure: bool) -> None:
+async def _wait_for_change(
+    waiter: AbstractJob[Any] | None, job: AbstractJob[Any], takes_failure: bool
+) -> None:
     """Wait until the state of a job changes, or the state of an enclosing scheduler that is not running yet."""
     backend = _backend.current_backend()
     # The job itself, if it is an outermost scheduler.
@@ -114,11 +130,20 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
             job._outcome.is_taken = True
         set_event()
 
-    watched_jobs = [job, *(enclosing for enclosing in _ancestors.enclosing_schedulers(job) if enclosing._run is None)]
+    watched_jobs = [
+        job,
+        *(
+            enclosing
+            for enclosing in _ancestors.enclosing_schedulers(job)
+            if enclosing._run is None
+        ),
+    ]
     for watched in watched_jobs:
         watched._ensure_extras().add_listener(listener)
     try:
-        await _report_missing_run(event, backend, outermost, f"{job.label!r} is awaited")
+        await _report_missing_run(
+            event, backend, outermost, f"{job.label!r} is awaited"
+        )
         await wait_or_report(event, waiter, [job], "awaits")
         if not event.is_set():
             # On trio, another wait would take a turn, in which the job may run again.
@@ -131,7 +156,10 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
 
 
 async def _report_missing_run(
-    event: _backend.TaskEvent, backend: _backend.Backend, outermost: BaseScheduler, wait_text: str
+    event: _backend.TaskEvent,
+    backend: _backend.Backend,
+    outermost: BaseScheduler,
+    wait_text: str,
 ) -> None:
     """Wait for a second if no run has begun. Then say that the wait needs one, unless it has begun meanwhile."""
     if outermost._run is not None:
@@ -143,7 +171,9 @@ async def _report_missing_run(
         _logger.warn(f"{text}: await its co_run(), for instance in a task beside")
 
 
-def setter_of(event: _backend.TaskEvent, backend: _backend.Backend, outermost: BaseScheduler) -> Callable[[], None]:
+def setter_of(
+    event: _backend.TaskEvent, backend: _backend.Backend, outermost: BaseScheduler
+) -> Callable[[], None]:
     """Return what sets an event of the calling task: from any thread, unless a run in this one is there already."""
     run = outermost._run
     if run is not None and run.thread_id == threading.get_ident():
@@ -161,7 +191,10 @@ def watch_of(
 
 
 async def wait_or_report(
-    event: _backend.TaskEvent, waiter: AbstractJob[Any] | None, jobs: Collection[AbstractJob[Any]], verb: str
+    event: _backend.TaskEvent,
+    waiter: AbstractJob[Any] | None,
+    jobs: Collection[AbstractJob[Any]],
+    verb: str,
 ) -> bool:
     """Wait until `event` is set. If all `jobs` settle only after `waiter`, as things are, report this and return early.
 
@@ -191,7 +224,9 @@ class SettledJobs(Generic[J]):
 
     wait_verb = _explain.ITERATES
 
-    def __init__(self, scheduler: BaseScheduler, jobs: Collection[J] | None = None) -> None:
+    def __init__(
+        self, scheduler: BaseScheduler, jobs: Collection[J] | None = None
+    ) -> None:
         """Collect the settled jobs, and begin to watch the others. None means all jobs, even jobs to be added."""
         self._scheduler = scheduler
         self._chosen: Final = None if jobs is None else frozenset(jobs)
@@ -209,11 +244,17 @@ class SettledJobs(Generic[J]):
         self._set_event: Callable[[], None] | None = None
         self._has_run_ended = scheduler._will_not_reach()
         watched: Collection[Any] = [*scheduler] if jobs is None else jobs
-        if jobs is None and scheduler._run is not None and (writer := scheduler._run.journal_writer) is not None:
+        if (
+            jobs is None
+            and scheduler._run is not None
+            and (writer := scheduler._run.journal_writer) is not None
+        ):
             watched = [*writer.restored_by_add, *scheduler]
         # The first of a dict that shrank is found slowly.
         self._settled_jobs: OrderedDict[J, None] = OrderedDict()
-        for job in sorted(watched, key=lambda job: job.finished_at if job.is_settled() else math.inf):
+        for job in sorted(
+            watched, key=lambda job: job.finished_at if job.is_settled() else math.inf
+        ):
             self.watch(job)
         if scheduler._settled_iterators is None:
             scheduler._settled_iterators = weakref.WeakSet()
@@ -275,17 +316,29 @@ class SettledJobs(Generic[J]):
                 raise StopAsyncIteration
             if not self._is_run_missed:
                 self._is_run_missed = True
-                await _report_missing_run(self._change_event, backend, outermost, "as_settled() waits for jobs")
+                await _report_missing_run(
+                    self._change_event,
+                    backend,
+                    outermost,
+                    "as_settled() waits for jobs",
+                )
             if not self._is_reported:
                 self._is_reported = await wait_or_report(
-                    self._change_event, self._waiter, self._unsettled_jobs, _explain.ITERATES
+                    self._change_event,
+                    self._waiter,
+                    self._unsettled_jobs,
+                    _explain.ITERATES,
                 )
             if not self._change_event.is_set():
                 await self._change_event.wait()
 
     def _is_exhausted(self) -> bool:
         """Return whether no further jobs are awaited, because the run has ended or all awaited jobs have settled."""
-        return self._has_run_ended or self._unsettled_jobs <= self._askers() or self._scheduler._will_not_reach()
+        return (
+            self._has_run_ended
+            or self._unsettled_jobs <= self._askers()
+            or self._scheduler._will_not_reach()
+        )
 
     def awaited_by(self, job: AbstractJob[Any]) -> tuple[AbstractJob[Any], ...]:
         """Return the jobs that the iteration waits for, if `job` iterates and is not done with what it got."""
@@ -337,7 +390,11 @@ class Room:
     def watch_new(self, jobs: Iterable[AbstractJob[Any]]) -> None:
         """Watch jobs that were added, or that are tried again."""
         for job in jobs:
-            is_counted = not job.is_settled() and not job.forever and job not in self._iterating_jobs
+            is_counted = (
+                not job.is_settled()
+                and not job.forever
+                and job not in self._iterating_jobs
+            )
             if is_counted and job not in self._unsettled_jobs:
                 self._unsettled_jobs.add(job)
                 job._ensure_extras().add_listener(self._listener)
@@ -365,7 +422,9 @@ class Room:
             while self._turns[0] is not turn or len(self._unsettled_jobs) >= limit:
                 self._check_run()
                 turn.event = event = backend.create_event()
-                await wait_or_report(event, turn.job, self._unsettled_jobs, self.wait_verb)
+                await wait_or_report(
+                    event, turn.job, self._unsettled_jobs, self.wait_verb
+                )
                 if not event.is_set():
                     await event.wait()
             self._check_run()
@@ -391,7 +450,9 @@ class Room:
     def _check_run(self) -> None:
         run = self._scheduler._run
         if run is None or run.phase._is_ending:
-            raise _errors.JobNotDone(f"room() of {self._scheduler.label!r}: its run is ending, and takes no more jobs")
+            raise _errors.JobNotDone(
+                f"room() of {self._scheduler.label!r}: its run is ending, and takes no more jobs"
+            )
 
 
 def _weak_listener(iterator: SettledJobs[Any]) -> Callable[[AbstractJob[Any]], None]:

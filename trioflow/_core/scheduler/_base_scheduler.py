@@ -8,20 +8,45 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from types import EllipsisType, TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Never, Self, TypeVar, Unpack, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    Never,
+    Self,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from ... import _hints
 from .. import backend as _backend
 from ..admission import _line, _policies, _pools, _window
 from ..backend import BackendName
 from ..base import _graph_algorithms
-from ..base._states import CHECKING, COMPLETED, REOPENABLE, JobState, ReportedState, StopReason
+from ..base._states import (
+    CHECKING,
+    COMPLETED,
+    REOPENABLE,
+    JobState,
+    ReportedState,
+    StopReason,
+)
 from ..base._text_forms import is_among, plural, short_repr
 from ..job import _argument_types as types
 from ..job import _errors, _job_options, _labels, _option_descriptors
 from ..job._ancestors import enclosing_schedulers
 from ..job._decorator import JobFunction, Kind, KindFunction
-from ..job._function import ACCEPTED_ARGUMENTS, FunctionJob, Job, check_function, check_kind
+from ..job._function import (
+    ACCEPTED_ARGUMENTS,
+    FunctionJob,
+    Job,
+    check_function,
+    check_kind,
+)
 from ..job._job import AbstractJob, RunExtras, is_job, is_scheduler
 from ..job._job_options import BoxStyle, OptionsExceptLabel
 from ..job._labels import text_of
@@ -85,7 +110,11 @@ class WindowOption(Option[Any, Any]):
         self.store(job, size)
 
 
-class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder", ("[[", "]]")), keeps_time=True):
+class BaseScheduler(
+    AbstractJob[bool],
+    box=BoxStyle("nested scheduler", "folder", ("[[", "]]")),
+    keeps_time=True,
+):
     """A set of jobs that can be run. Users create objects of the subclass `trioflow.Scheduler`, which adds views.
 
     Args:
@@ -132,7 +161,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _stage: Stage  # NEW, BEGINNING, RUNNING or ENDED
     # The run's thread, if it is ENDED. It is kept because another thread may get its number.
     _run_thread: threading.Thread | None
-    _early_calls: Final[list[Callable[[], None]]]  # of steering, which the next run makes as it begins
+    _early_calls: Final[
+        list[Callable[[], None]]
+    ]  # of steering, which the next run makes as it begins
     # ---- for the run in progress
     _run: Run | None  # there while it is RUNNING
     # None outside of `async with`.
@@ -140,8 +171,12 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     # ---- from the last run
     _fate: Fate
     _counted_failures: _failures.CountedFailures
-    _run_error: BaseException | None  # an error outside of the jobs that stopped the run, e.g. in the journal
-    _run_times: tuple[float, float] | None  # when the run began and ended, on the backend's clock
+    _run_error: (
+        BaseException | None
+    )  # an error outside of the jobs that stopped the run, e.g. in the journal
+    _run_times: (
+        tuple[float, float] | None
+    )  # when the run began and ended, on the backend's clock
     _run_steering: _steering.SteeringRecord  # the changes while the run was in progress
     _incidents: list[Incident]
     # Whether a job was awaited, or `as_settled()` was called. If so, the end of the run must wake all that still wait.
@@ -178,12 +213,18 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     jobs_window: Option[Window | None] = WindowOption(None, _window.check_window)
     shutdown_timeout: Option[float | None] = Option(1.0, _job_options.seconds)
     cleanup_timeout: Option[float | None] = Option(5.0, _job_options.seconds)
-    critical_jobs: Option[bool | None] = Option(None, _job_options.or_none(_job_options.flag))
+    critical_jobs: Option[bool | None] = Option(
+        None, _job_options.or_none(_job_options.flag)
+    )
     policy: Option[PolicyName] = Option("auto", _policies.check_policy)
     pool: Option[_pools.Pool | None] = Option(None, _pools.check_pool)
-    instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), check_instruments)
+    instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option(
+        (), check_instruments
+    )
     keep_jobs: Option[bool] = Option(True, _job_options.flag)
-    journal: Option[JournalProtocol | str | None, JournalSetting] = Option(None, _journaling.check_journal)
+    journal: Option[JournalProtocol | str | None, JournalSetting] = Option(
+        None, _journaling.check_journal
+    )
     on_job_settled: Option[SettledFunction | None] = Option(None, check_on_job_settled)
     hold: Option[bool] = Option(False, _job_options.flag)
 
@@ -318,7 +359,11 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """
         self._reject_during_run("sanitize()")
         schedulers = iterate_schedulers(self)
-        return [pair for scheduler in schedulers for pair in scheduler._members.drop_foreign_requirements()]
+        return [
+            pair
+            for scheduler in schedulers
+            for pair in scheduler._members.drop_foreign_requirements()
+        ]
 
     def close(self) -> None:
         """Close the scheduler and all its jobs permanently. Results can still be read afterwards.
@@ -372,11 +417,20 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     @overload
     def map(
-        self, function: JobFunction[..., T], /, *iterables: Iterable[Any], **options: Unpack[MapOptions]
+        self,
+        function: JobFunction[..., T],
+        /,
+        *iterables: Iterable[Any],
+        **options: Unpack[MapOptions],
     ) -> list[Job[T]]: ...
     @overload
     def map(  # type: ignore[overload-overlap]  # a function decorated with @job is no async function
-        self, function: KindFunction[T], /, *iterables: Iterable[Any], label: MapLabel = None, **options: Any
+        self,
+        function: KindFunction[T],
+        /,
+        *iterables: Iterable[Any],
+        label: MapLabel = None,
+        **options: Any,
     ) -> list[FunctionJob[T]]: ...
     @overload
     def map(
@@ -408,7 +462,13 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     ) -> list[Job[T]]: ...
     @overload
     def map(
-        self, function: type[T], /, *iterables: Iterable[Any], kind: Kind, label: MapLabel = None, **options: Any
+        self,
+        function: type[T],
+        /,
+        *iterables: Iterable[Any],
+        kind: Kind,
+        label: MapLabel = None,
+        **options: Any,
     ) -> list[FunctionJob[T]]: ...
     @overload
     def map(
@@ -503,13 +563,19 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """
         subject = f"map() of {self.label!r}"
         if not iterables:
-            raise TypeError(f"{subject}: give at least one iterable of arguments after the function")
+            raise TypeError(
+                f"{subject}: give at least one iterable of arguments after the function"
+            )
         for iterable in iterables:
             if not isinstance(iterable, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(f"{subject}: {short_repr(iterable)} is not iterable; give lists of arguments")
+                raise TypeError(
+                    f"{subject}: {short_repr(iterable)} is not iterable; give lists of arguments"
+                )
         if not (label is None or isinstance(label, str) or callable(label)):
             advice = "give a format string, such as 'page {}', or a function that takes the arguments and returns text"
-            raise _job_options.bad_value_error(TypeError, label, "label", subject, advice)
+            raise _job_options.bad_value_error(
+                TypeError, label, "label", subject, advice
+            )
         if not (key is None or callable(key)):
             advice = "give a function that takes the arguments and returns what identifies the work, such as key=str"
             raise _job_options.bad_value_error(TypeError, key, "key", subject, advice)
@@ -576,7 +642,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         chosen = list(dict.fromkeys(jobs))
         for job in chosen:
             if job not in self:
-                raise ValueError(f"as_settled(): {short_repr(job)} is not a member of {self.label!r}; add() it first")
+                raise ValueError(
+                    f"as_settled(): {short_repr(job)} is not a member of {self.label!r}; add() it first"
+                )
         return SettledJobs(self, chosen)
 
     async def room(self, n: int) -> None:
@@ -606,9 +674,13 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
         """
         if isinstance(n, bool) or not isinstance(n, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"room({short_repr(n)}) of {self.label!r}: give a whole number, 1 or more")
+            raise TypeError(
+                f"room({short_repr(n)}) of {self.label!r}: give a whole number, 1 or more"
+            )
         if n < 1:
-            raise ValueError(f"room({n}) of {self.label!r}: give a whole number, 1 or more")
+            raise ValueError(
+                f"room({n}) of {self.label!r}: give a whole number, 1 or more"
+            )
         await _backend.current_backend().checkpoint()
         self._ask("wait_settled", f"room() of {self.label!r}")
         room = self._room
@@ -642,9 +714,13 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
         """
         if not is_job(job):
-            raise TypeError(f"explain() of {self.label!r}: {short_repr(job)} is not a job: give one of its jobs")
+            raise TypeError(
+                f"explain() of {self.label!r}: {short_repr(job)} is not a job: give one of its jobs"
+            )
         if self not in enclosing_schedulers(job):
-            raise KeyError(f"explain(): {job.label!r} is not in {self.label!r}, at any depth")
+            raise KeyError(
+                f"explain(): {job.label!r} is not in {self.label!r}, at any depth"
+            )
         return _explain.explain(self, job)
 
     def __contains__(self, job: object) -> bool:
@@ -731,14 +807,26 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
         """
         if unknown:
-            raise _job_options.unknown_option_error(self.label, "run()", unknown, BaseScheduler.run)
+            raise _job_options.unknown_option_error(
+                self.label, "run()", unknown, BaseScheduler.run
+            )
 
         async def main() -> bool:
-            signal_handler.loop_started(backend_object.threadsafe_caller(), self._early_calls.append)
+            signal_handler.loop_started(
+                backend_object.threadsafe_caller(), self._early_calls.append
+            )
             try:
-                with backend_object.woken_by_signals() if signal_handler.wakes_loop else contextlib.nullcontext():
+                with (
+                    backend_object.woken_by_signals()
+                    if signal_handler.wakes_loop
+                    else contextlib.nullcontext()
+                ):
                     return await self.co_run(
-                        timeout=timeout, jobs_window=jobs_window, instruments=instruments, check=check, journal=journal
+                        timeout=timeout,
+                        jobs_window=jobs_window,
+                        instruments=instruments,
+                        check=check,
+                        journal=journal,
                     )
             finally:
                 signal_handler.loop_ended()
@@ -750,10 +838,14 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
         claim = _life.expect_run(self)
         try:
-            options = _job_options.check_keywords(backend_options, "backend_options", self._name_for_errors)
+            options = _job_options.check_keywords(
+                backend_options, "backend_options", self._name_for_errors
+            )
             if _backend.loop_running() and not _sync_run.is_in_notebook_cell():
                 remedy = "write: await scheduler.co_run()"
-                raise RuntimeError(f"{self.label!r}.run(): an event loop runs in this thread; {remedy}")
+                raise RuntimeError(
+                    f"{self.label!r}.run(): an event loop runs in this thread; {remedy}"
+                )
             with _sync_run.SignalHandler(self, handle_signals) as signal_handler:
                 # A Ctrl-C during this import ends the run as it begins.
                 backend_object = _backend.get_backend(backend)
@@ -817,10 +909,14 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             block = unknown.pop(_async_with.BLOCK, None)
         try:
             if unknown:
-                raise _job_options.unknown_option_error(self.label, "co_run()", unknown, BaseScheduler.co_run)
+                raise _job_options.unknown_option_error(
+                    self.label, "co_run()", unknown, BaseScheduler.co_run
+                )
             if check is not False and not is_among(check, (True, False, "first")):
                 advice = "give True, False or 'first'"
-                raise _job_options.bad_value_error(TypeError, check, "check", self._name_for_errors, advice)
+                raise _job_options.bad_value_error(
+                    TypeError, check, "check", self._name_for_errors, advice
+                )
             if self._worker is None:
                 backend = _backend.current_backend()
             else:
@@ -854,7 +950,11 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             _life.drop_claim(self, claim)
 
     def _begin_run(
-        self, run: Run, journal: object, block: _async_with.OpenBlock | None, opened: list[Callable[[], object]]
+        self,
+        run: Run,
+        journal: object,
+        block: _async_with.OpenBlock | None,
+        opened: list[Callable[[], object]],
     ) -> None:
         """Open what a run needs, and let it be the run in progress.
 
@@ -879,7 +979,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         if block is not None:
             block.attach(run)
         if self._pool is not None:
-            self._pool._enter(self, run.pools.resource_holder, run.time_slice, run.clock)
+            self._pool._enter(
+                self, run.pools.resource_holder, run.time_slice, run.clock
+            )
             opened.append(functools.partial(self._pool._leave, self))
         if run.outer_worker is None and _current.current_worker_var in run.context:
             watch = _awaiting.watch_of(_awaiting.waiting_job(), [self], _explain.RUNS)
@@ -887,7 +989,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 run.join(watch)
         _life.start_run(self, run)
 
-    def _raise_in_place_of(self, error: BaseException, run: Run, check: CheckSetting) -> None:
+    def _raise_in_place_of(
+        self, error: BaseException, run: Run, check: CheckSetting
+    ) -> None:
         """Raise an exception that takes the place of an `error`, which a run has raised, if there is one.
 
         The error was raised before `execute`, perhaps after a signal, or by `execute`: then it is the interruption
@@ -900,7 +1004,11 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         if run.phase is CHECKING and isinstance(error, KeyboardInterrupt):
             run.fate.give(StopReason.INTERRUPTED)
             self._fate = run.fate
-        if check and run.outer_worker is None and run.backend.split_cancellations(error) == (True, None):
+        if (
+            check
+            and run.outer_worker is None
+            and run.backend.split_cancellations(error) == (True, None)
+        ):
             # A nursery does the same.
             _failures.raise_failures(self, check == "first")
 
@@ -912,7 +1020,13 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             return run.fate.culprit.result()
         return True
 
-    def _make_run(self, backend: Backend, timeout: Any, jobs_window: object, instruments: Iterable[Instrument]) -> Run:
+    def _make_run(
+        self,
+        backend: Backend,
+        timeout: Any,
+        jobs_window: object,
+        instruments: Iterable[Instrument],
+    ) -> Run:
         _checks.check_may_run(self, self._worker is not None)
         subject = self._name_for_errors
         seconds = self._options.timeout
@@ -923,8 +1037,12 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             window = self._checked("jobs_window", jobs_window)
         if window is not None and _window.is_limiter(window):
             if (problem := backend.limiter_problem(window)) is not None:
-                raise TypeError(f"jobs_window={short_repr(window)} of {subject()}: {problem}")
-            if (holder := _line.token_holder(_current.enclosing_workers(), window)) is not None:
+                raise TypeError(
+                    f"jobs_window={short_repr(window)} of {subject()}: {problem}"
+                )
+            if (
+                holder := _line.token_holder(_current.enclosing_workers(), window)
+            ) is not None:
                 owner_text = "its scheduler"
                 if holder._scheduler is not None:
                     owner_text = repr(holder._scheduler.label)
@@ -935,7 +1053,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                 )
         all_instruments = self._instruments
         if not (isinstance(instruments, tuple) and not instruments):
-            all_instruments = (*all_instruments, *check_instruments(instruments, "instruments", subject))
+            all_instruments = (
+                *all_instruments,
+                *check_instruments(instruments, "instruments", subject),
+            )
         return Run(self, backend, all_instruments, seconds, window, make_parts)
 
     def _checked(self, name: str, argument: object) -> Any:
@@ -957,7 +1078,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """Open the journal of a run. `trioflow.Scheduler` overrides this method."""
         raise NotImplementedError(f"{type(self).__name__} has no journals")
 
-    async def _begin_outputs(self, job: AbstractJob[Any]) -> Callable[[bool], Awaitable[str]]:
+    async def _begin_outputs(
+        self, job: AbstractJob[Any]
+    ) -> Callable[[bool], Awaitable[str]]:
         """Record the files where a job writes, and return the function that ends its attempt.
 
         `trioflow.Scheduler` overrides this. The function is called with whether the attempt has succeeded, and returns
@@ -974,7 +1097,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         # Whether nothing needs a full reset: the outermost run has reset all in it, or, below, successes are kept.
         is_fresh = run.outer_worker is not None and not members.needs_reset
         # Whether it has run before in the outermost run.
-        has_run = run.outer_worker is not None and bool((self._extras or RunExtras).retry_count)
+        has_run = run.outer_worker is not None and bool(
+            (self._extras or RunExtras).retry_count
+        )
         if has_run:
             # Who waits for one of its jobs is woken in the turn after an end, and then sees it.
             yield
@@ -988,7 +1113,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
                     if job._extras is not None:
                         job._extras.consumer_count = 0
                 yield from self._reset_members(run, members.jobs_to_repeat(), has_run)
-        if not is_fresh and (members.jobs_added_during_run or members.nested_schedulers):
+        if not is_fresh and (
+            members.jobs_added_during_run or members.nested_schedulers
+        ):
             for scheduler in iterate_schedulers(self):
                 scheduler._members.remove_jobs_added_during_runs()
         if run.outer_worker is None:
@@ -1002,11 +1129,15 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             for scheduler in iterate_schedulers(self):
                 scheduler._reset_outcome()
                 if scheduler._members.needs_reset:
-                    yield from self._reset_members(run, scheduler._members.jobs, has_run)
+                    yield from self._reset_members(
+                        run, scheduler._members.jobs, has_run
+                    )
                 scheduler._members.needs_reset = False
         members.needs_reset = True
 
-    def _reset_members(self, run: Run, jobs: Collection[AbstractJob[Any]], has_run: bool) -> Iterator[None]:
+    def _reset_members(
+        self, run: Run, jobs: Collection[AbstractJob[Any]], has_run: bool
+    ) -> Iterator[None]:
         """Put jobs in it back to IDLE. Yield whenever other tasks should get a turn."""
         watchers: dict[Any, Any] = {}
         for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(jobs):
@@ -1045,12 +1176,18 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
         """
         call_text = f"cancel() of {self.label!r}"
-        run = self._ask("cancel" if self._scheduler is None else "cancel, nested", call_text, self.cancel)
+        run = self._ask(
+            "cancel" if self._scheduler is None else "cancel, nested",
+            call_text,
+            self.cancel,
+        )
         if run is None:
             return
         outermost = run.outermost()
         if outermost.scheduler is not self:
-            outermost.steering.call(outermost, functools.partial(outermost.cancel_job, self))
+            outermost.steering.call(
+                outermost, functools.partial(outermost.cancel_job, self)
+            )
             return
         run.steering.call(run, functools.partial(run.stop_once, StopReason.CANCELLED))
         if self._open_block is not None:
@@ -1063,7 +1200,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             TypeError: always.
 
         """
-        raise TypeError(f"progress() of {self.label!r}: it is a scheduler; call it on the job that does the work")
+        raise TypeError(
+            f"progress() of {self.label!r}: it is a scheduler; call it on the job that does the work"
+        )
 
     def drain(self) -> None:
         """Start no more jobs, and end the run when the running jobs have ended by themselves.
@@ -1146,7 +1285,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """
         if self._scheduler is not None and self._run is None:
             super().try_again()
-        elif (run := self._ask("try_again", f"try_again() of {self.label!r}")) is not None:
+        elif (
+            run := self._ask("try_again", f"try_again() of {self.label!r}")
+        ) is not None:
             run.try_all_again()
 
     def _run_around(self) -> Run | None:
@@ -1162,7 +1303,11 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     def _steer(self, word: Callable[[], None], act: Callable[[Run], None]) -> None:
         """Let the run of this scheduler act, or a run around it, or keep the word for a run that is about to begin."""
-        if (run := self._ask(word.__name__, f"{word.__name__}() of {self.label!r}", word)) is not None:
+        if (
+            run := self._ask(
+                word.__name__, f"{word.__name__}() of {self.label!r}", word
+            )
+        ) is not None:
             run.steering.call(run.outermost(), functools.partial(self._act, act))
 
     def _act(self, act: Callable[[Run], None]) -> None:
@@ -1173,7 +1318,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     def is_paused(self) -> bool:
         """Return whether none of its jobs starts because this scheduler, or one around it, is paused."""
         run = self._run_around()
-        return run is not None and (self in run.steering.pauses or run.steering.current_pause(run) is not None)
+        return run is not None and (
+            self in run.steering.pauses or run.steering.current_pause(run) is not None
+        )
 
     async def __aenter__(self) -> Self:
         """Start the run, which accepts jobs until the end of the `async with` body.
@@ -1189,7 +1336,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> bool | None:
         """Wait for all jobs, or cancel the run if the body has raised an exception. Then close the scheduler.
 
@@ -1258,8 +1408,16 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             (0.5, ZeroDivisionError('division by zero'))
 
         """
-        succeeded = (job for job in jobs_of_run(self) if job.is_succeeded() and is_one_job(job))
-        return _failures.Results({job: job._outcome for job in succeeded if job._outcome is not _errors.DROPPED})
+        succeeded = (
+            job for job in jobs_of_run(self) if job.is_succeeded() and is_one_job(job)
+        )
+        return _failures.Results(
+            {
+                job: job._outcome
+                for job in succeeded
+                if job._outcome is not _errors.DROPPED
+            }
+        )
 
     def failures(self) -> dict[AbstractJob[Any], Exception]:
         """Return the jobs that failed in the last run with their exceptions, in the order that they settled.
@@ -1270,7 +1428,10 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         Jobs that a spent `Budget` has BLOCKED are included. Other BLOCKED jobs did not fail themselves: their
         `raised_exception()` names the job that blocked them.
         """
-        return {job: cast("Exception", job.raised_exception()) for job in _failures.failed_jobs(self)}
+        return {
+            job: cast("Exception", job.raised_exception())
+            for job in _failures.failed_jobs(self)
+        }
 
     def raise_for_failures(self, *, first: bool = False) -> None:
         """Raise an `ExceptionGroup` of the failures that count, in the order that the jobs settled.
@@ -1288,7 +1449,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             TypeError: `first` is not a bool.
 
         """
-        _failures.raise_failures(self, _job_options.flag(first, "first", self._name_for_errors))
+        _failures.raise_failures(
+            self, _job_options.flag(first, "first", self._name_for_errors)
+        )
 
     # ---- for the rest of the package
 
@@ -1305,7 +1468,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
         """
         return None
 
-    def _expected_durations(self, jobs: Iterable[AbstractJob[Any]] | None = None) -> dict[AbstractJob[Any], float]:
+    def _expected_durations(
+        self, jobs: Iterable[AbstractJob[Any]] | None = None
+    ) -> dict[AbstractJob[Any], float]:
         """Return the known expected durations of members, in seconds. Those of a run in progress take precedence.
 
         Args:
@@ -1326,7 +1491,9 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
             durations.update({job: known[job] for job in wanted if job in known})
         return durations
 
-    def _add_requirements(self, job: AbstractJob[Any], requirements: list[AbstractJob[Any]]) -> None:
+    def _add_requirements(
+        self, job: AbstractJob[Any], requirements: list[AbstractJob[Any]]
+    ) -> None:
         """Record that a member gets new requirements. During a run, check and count them, too.
 
         `AbstractJob.requires` calls this method.
@@ -1359,11 +1526,15 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
     _create_failure_log = staticmethod(_failures.FailureLog)
 
     async def _wait(self, takes_failure: bool) -> None:
-        if self._scheduler is not None and (self._run is None or self._worker is not None):
+        if self._scheduler is not None and (
+            self._run is None or self._worker is not None
+        ):
             await super()._wait(takes_failure)
             return
         await _backend.current_backend().checkpoint()
-        if (run := self._ask("wait_settled", f"wait_settled() of {self.label!r}")) is not None:
+        if (
+            run := self._ask("wait_settled", f"wait_settled() of {self.label!r}")
+        ) is not None:
             await _awaiting.wait_ended(self, run)
 
     def _reject_wait_cycle(self) -> None:
@@ -1425,11 +1596,17 @@ class BaseScheduler(AbstractJob[bool], box=BoxStyle("nested scheduler", "folder"
 
     def __repr__(self) -> str:
         """Show the label, the state and the number of members."""
-        state = self._fate.reason.value if self._fate.reason and self._run is None else self.state.value
+        state = (
+            self._fate.reason.value
+            if self._fate.reason and self._run is None
+            else self.state.value
+        )
         return text_of(self, f"{state}, {plural(len(self), 'job')}")
 
 
-def _made_by_user(subject: str, name: str, maker: Any, arguments: tuple[Any, ...]) -> Any:
+def _made_by_user(
+    subject: str, name: str, maker: Any, arguments: tuple[Any, ...]
+) -> Any:
     """Return the label or the key of a job, which `label=` or `key=` of `map` makes from the arguments of the job."""
     problem = f"the function of {name}= raised"
     if isinstance(maker, str):
@@ -1439,10 +1616,14 @@ def _made_by_user(subject: str, name: str, maker: Any, arguments: tuple[Any, ...
         made = maker(*map(_labels.without_ref, arguments))
     except Exception as error:
         call_text = _labels.call_label(name, arguments, {})
-        raise ValueError(f"{subject}: {problem} for {call_text}: {type(error).__name__}: {error}") from error
+        raise ValueError(
+            f"{subject}: {problem} for {call_text}: {type(error).__name__}: {error}"
+        ) from error
     if name == "label" and not isinstance(made, str):
         call_text = _labels.call_label(name, arguments, {})
-        raise TypeError(f"{subject}: {call_text} returned {type(made).__name__}; it must return text")
+        raise TypeError(
+            f"{subject}: {call_text} returned {type(made).__name__}; it must return text"
+        )
     return made
 
 

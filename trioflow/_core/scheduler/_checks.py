@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from ._members import Members
 
 
-def check_members(members: Members, grown: BaseScheduler | None = None) -> Iterator[None]:
+def check_members(
+    members: Members, grown: BaseScheduler | None = None
+) -> Iterator[None]:
     """Check the jobs of a scheduler, at any depth, in O(V + E) time. Yield whenever other tasks should get a turn.
 
     Args:
@@ -44,7 +46,9 @@ def check_members(members: Members, grown: BaseScheduler | None = None) -> Itera
         RuntimeError: a nested scheduler is running or closed.
 
     """
-    todo: list[tuple[Members, bool]] = [(members, members.owner._options.retry is not None)]
+    todo: list[tuple[Members, bool]] = [
+        (members, members.owner._options.retry is not None)
+    ]
     checked_members: dict[BaseScheduler, Members] = {}
     while todo:
         # Each level is the members of a scheduler.
@@ -54,8 +58,15 @@ def check_members(members: Members, grown: BaseScheduler | None = None) -> Itera
         yield from _check_jobs(level, may_repeat)
         for nested in level.nested_schedulers:
             check_may_run(nested, is_nested=True)
-            todo.append((nested._members, may_repeat or nested._options.retry is not None))
-    users = [job for level in checked_members.values() if level.has_outside_requirements for job in level.jobs]
+            todo.append(
+                (nested._members, may_repeat or nested._options.retry is not None)
+            )
+    users = [
+        job
+        for level in checked_members.values()
+        if level.has_outside_requirements
+        for job in level.jobs
+    ]
     for job, input_job in imply_requirements(users, {*checked_members, grown}):
         check_late_input(job, input_job)
     reject_shared_pools(checked_members, members.owner)
@@ -101,7 +112,9 @@ def _check_jobs(members: Members, may_repeat: bool) -> Iterator[None]:
             if job._is_plain or not job._options.forever:
                 checked.add(job)
             if not job._is_plain:
-                members.has_kinds |= hasattr(type(job), "for_journal") or job._options.has_files
+                members.has_kinds |= (
+                    hasattr(type(job), "for_journal") or job._options.has_files
+                )
                 if job._has_own_check or job._is_one_shot():
                     members.needs_recheck = True
                     check_one_shot(job, may_repeat)
@@ -128,10 +141,16 @@ def reject_options_of_nested(scheduler: BaseScheduler) -> None:
     """
     what = f"{scheduler._name_for_errors()}: it is the outermost scheduler, so nothing around it would use this"
     if scheduler._required:
-        names = _text_forms.join_names([repr(_labels.shorten(job.label)) for job in scheduler._required])
-        raise ValueError(f"required={names} of {what}; add both to one scheduler, or run one after the other")
+        names = _text_forms.join_names(
+            [repr(_labels.shorten(job.label)) for job in scheduler._required]
+        )
+        raise ValueError(
+            f"required={names} of {what}; add both to one scheduler, or run one after the other"
+        )
     for name, cure in CURES_OF_NESTED_OPTIONS.items():
-        if (value := getattr(scheduler._options, name)) != getattr(type(scheduler), name).default:
+        if (value := getattr(scheduler._options, name)) != getattr(
+            type(scheduler), name
+        ).default:
             raise ValueError(f"{name}={value!r} of {what}; {cure.format(value)}")
 
 
@@ -144,20 +163,34 @@ def check_may_run(scheduler: BaseScheduler, is_nested: bool = False) -> None:
 
     """
     cell = _life.WORDS["run"].cells[scheduler._stage]
-    if scheduler._is_closed or cell is _life.REFUSES or (is_nested and cell is _life.HERE):
+    if (
+        scheduler._is_closed
+        or cell is _life.REFUSES
+        or (is_nested and cell is _life.HERE)
+    ):
         raise _life.refusal("run", scheduler, scheduler._stage, scheduler, "run()")
     if is_nested and scheduler._hold:
-        raise ValueError(f"hold=True of {scheduler._name_for_errors()}: give it to the outermost scheduler")
+        raise ValueError(
+            f"hold=True of {scheduler._name_for_errors()}: give it to the outermost scheduler"
+        )
     if scheduler._enough is not None:
         members = scheduler._members
-        number = len(members.competitors({job: members.member_requirements(job) for job in members.jobs}))
+        number = len(
+            members.competitors(
+                {job: members.member_requirements(job) for job in members.jobs}
+            )
+        )
         if number < scheduler._enough:
             raise too_few_jobs_error(scheduler, number, scheduler._enough)
-    if scheduler._scheduler is None and (scheduler._required or scheduler._options is not DEFAULT_OPTIONS):
+    if scheduler._scheduler is None and (
+        scheduler._required or scheduler._options is not DEFAULT_OPTIONS
+    ):
         reject_options_of_nested(scheduler)
 
 
-def check_needs(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]], outermost: BaseScheduler) -> None:
+def check_needs(
+    scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]], outermost: BaseScheduler
+) -> None:
     """Reject members of a scheduler whose needs can never be met.
 
     Args:
@@ -188,7 +221,9 @@ class AvailableResources:
         # From the inside to the outside.
         levels = [scheduler]
         is_inside = scheduler is not outermost
-        while (outer := levels[-1]._scheduler) is not None and (is_inside or outer._run is not None):
+        while (outer := levels[-1]._scheduler) is not None and (
+            is_inside or outer._run is not None
+        ):
             levels.append(outer)
             is_inside = is_inside and outer is not outermost
         self.resources_by_name: dict[str, PoolEntry] = {}
@@ -220,13 +255,19 @@ class AvailableResources:
             if isinstance(resource, PerKeyResource):
                 if resource.is_returnable and isinstance(amount, str):
                     taken_resources[name] = resource.make_member_resource(amount)
-            elif isinstance(resource, CountedResource) and not isinstance(amount, tuple):
-                taken_resources[name] = resource.make_member_resource(resource.need(amount, scheduler))
+            elif isinstance(resource, CountedResource) and not isinstance(
+                amount, tuple
+            ):
+                taken_resources[name] = resource.make_member_resource(
+                    resource.need(amount, scheduler)
+                )
         if taken_resources:
             self.resource_holder = scheduler
             self._outside_resource_names.update(self.resources_by_name)
             self.resources_by_name = {
-                name: rate for name, rate in self.resources_by_name.items() if not rate.is_returnable
+                name: rate
+                for name, rate in self.resources_by_name.items()
+                if not rate.is_returnable
             } | taken_resources
             self._services_by_resource.clear()
 
@@ -245,7 +286,9 @@ class AvailableResources:
             if is_of_run and name not in self._services_by_resource:
                 continue
             if is_of_run:
-                entry: PoolEntry = CountedResource(name, _job_options.RUN_RESOURCES[name].total())
+                entry: PoolEntry = CountedResource(
+                    name, _job_options.RUN_RESOURCES[name].total()
+                )
             elif name in self.resources_by_name:
                 entry = self.resources_by_name[name]
             else:
@@ -256,16 +299,33 @@ class AvailableResources:
             entry.need(amount, job)
             if isinstance(entry, PerKeyResource):
                 per_key_names.append(name)
-            others = [service for service in self._services_by_resource.get(name, ()) if service is not job]
-            services = [service for service in others if _may_wait_for_service(job, service)]
+            others = [
+                service
+                for service in self._services_by_resource.get(name, ())
+                if service is not job
+            ]
+            services = [
+                service for service in others if _may_wait_for_service(job, service)
+            ]
             if not services:
                 continue
             resource, need = entry.resolve(amount, job)
-            shares = {service: entry.resolve(service._options.needs[name], service) for service in services}
-            taken = {service: share for service, (held, share) in shares.items() if held is resource}
-            if isinstance(resource, CountedResource) and need > resource.total - sum(taken.values()):
+            shares = {
+                service: entry.resolve(service._options.needs[name], service)
+                for service in services
+            }
+            taken = {
+                service: share
+                for service, (held, share) in shares.items()
+                if held is resource
+            }
+            if isinstance(resource, CountedResource) and need > resource.total - sum(
+                taken.values()
+            ):
                 names = ", ".join(repr(service.label) for service in taken)
-                total, reserved = map(resource.format_amount, (resource.total, sum(taken.values())))
+                total, reserved = map(
+                    resource.format_amount, (resource.total, sum(taken.values()))
+                )
                 place = "its limit" if is_of_run else "the pool"
                 raise ValueError(
                     f"{job.label!r} needs {_labels.printable(name)}={_amounts.need_text(amount)}, but services reserve "
@@ -298,11 +358,19 @@ def _may_wait_for_service(job: AbstractJob[Any], service: AbstractJob[Any]) -> b
     scheduler = service._scheduler
     if scheduler is None or job._options.run_if == "failed":
         return False
-    member = next(member for enclosing, member in ancestors_with_members(job) if enclosing is scheduler)
-    return member not in _graph_algorithms.reachable([service], scheduler._members.all_requirements)
+    member = next(
+        member
+        for enclosing, member in ancestors_with_members(job)
+        if enclosing is scheduler
+    )
+    return member not in _graph_algorithms.reachable(
+        [service], scheduler._members.all_requirements
+    )
 
 
-def reject_shared_pools(schedulers: Iterable[BaseScheduler], outermost: BaseScheduler) -> None:
+def reject_shared_pools(
+    schedulers: Iterable[BaseScheduler], outermost: BaseScheduler
+) -> None:
     """Reject a pool that is used by schedulers both inside and outside of a scheduler with needs.
 
     Args:
@@ -317,10 +385,16 @@ def reject_shared_pools(schedulers: Iterable[BaseScheduler], outermost: BaseSche
     for scheduler in schedulers:
         if scheduler._pool is not None:
             holder = AvailableResources(scheduler, outermost).resource_holder
-            register_user(users.setdefault(scheduler._pool, dict(scheduler._pool._users)), scheduler, holder)
+            register_user(
+                users.setdefault(scheduler._pool, dict(scheduler._pool._users)),
+                scheduler,
+                holder,
+            )
 
 
-def check_requirement(job: AbstractJob[Any], requirement: AbstractJob[Any], scheduler: BaseScheduler) -> None:
+def check_requirement(
+    job: AbstractJob[Any], requirement: AbstractJob[Any], scheduler: BaseScheduler
+) -> None:
     """Reject a requirement that a run could not wait for.
 
     Raises:
@@ -333,7 +407,9 @@ def check_requirement(job: AbstractJob[Any], requirement: AbstractJob[Any], sche
         if not is_input or find_common_scheduler(job, requirement) is None:
             raise _errors.MissingRequirement(job, requirement, scheduler)
     if requirement._options.forever and not requirement._is_service:
-        job_name, requirement_name = map(repr, _labels.distinct_names([job, requirement]))
+        job_name, requirement_name = map(
+            repr, _labels.distinct_names([job, requirement])
+        )
         raise ValueError(
             f"{job_name} requires {requirement_name}, which is a forever job, so it would wait until the end; "
             f"remove the requirement, or make {requirement_name} a Service, which reports when it is ready"
@@ -364,7 +440,9 @@ def imply_requirements(
                 unreachable.append((user, input_job))
                 continue
             scheduler, waiting_member, awaited_member = common
-            scheduler._members.implied_requirements.setdefault(waiting_member, {})[awaited_member] = None
+            scheduler._members.implied_requirements.setdefault(waiting_member, {})[
+                awaited_member
+            ] = None
             provider._members.members_used_outside.add(input_job)
     return unreachable
 
@@ -384,7 +462,9 @@ def check_late_input(job: AbstractJob[Any], input_job: AbstractJob[Any]) -> None
         )
 
 
-def store_implied_requirements(scheduler: BaseScheduler) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
+def store_implied_requirements(
+    scheduler: BaseScheduler,
+) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
     """Store the requirements that inputs from other schedulers imply, unless a run is in progress.
 
     Takes O(V + E) time. During a run this does nothing, because the run has already stored these requirements.
@@ -400,7 +480,10 @@ def store_implied_requirements(scheduler: BaseScheduler) -> list[tuple[AbstractJ
     for level in levels:
         level._members.implied_requirements = {}
         levels += level._members.nested_schedulers
-    return imply_requirements(itertools.chain.from_iterable(level._members.jobs for level in levels), set(levels))
+    return imply_requirements(
+        itertools.chain.from_iterable(level._members.jobs for level in levels),
+        set(levels),
+    )
 
 
 def check_scenario(scheduler: BaseScheduler) -> None:
@@ -412,7 +495,9 @@ def check_scenario(scheduler: BaseScheduler) -> None:
 
     """
     if scheduler._run is not None:
-        raise RuntimeError(f"{scheduler.label!r} is running: check it before its run, or when the run has ended")
+        raise RuntimeError(
+            f"{scheduler.label!r} is running: check it before its run, or when the run has ended"
+        )
     for _ in check_members(scheduler._members):
         pass
 
@@ -424,7 +509,9 @@ def reject_cycle(members: Members, jobs: Iterable[AbstractJob[Any]]) -> None:
         CycleError: the graph has a cycle.
 
     """
-    if (cycle := _graph_algorithms.find_cycle(jobs, members.all_requirements)) is not None:
+    if (
+        cycle := _graph_algorithms.find_cycle(jobs, members.all_requirements)
+    ) is not None:
         raise _errors.CycleError(cycle)
 
 
@@ -477,7 +564,11 @@ def check_new_jobs(members: Members, new_jobs: list[AbstractJob[Any]]) -> None:
         reject_cycle(members, new_jobs)
 
 
-def check_new_needs(scheduler: BaseScheduler, new_jobs: Iterable[AbstractJob[Any]], outermost: BaseScheduler) -> None:
+def check_new_needs(
+    scheduler: BaseScheduler,
+    new_jobs: Iterable[AbstractJob[Any]],
+    outermost: BaseScheduler,
+) -> None:
     """Check the needs of jobs that have just been added to a scheduler, and of the jobs nested in them.
 
     Args:
@@ -494,13 +585,19 @@ def check_new_needs(scheduler: BaseScheduler, new_jobs: Iterable[AbstractJob[Any
     for job in new_jobs:
         to_check += with_members(job)
     if any(job._is_service and job._options.needs for job in new_jobs):
-        to_check += [job for job in scheduler.iterate_jobs() if job._state in (JobState.IDLE, JobState.SCHEDULED)]
+        to_check += [
+            job
+            for job in scheduler.iterate_jobs()
+            if job._state in (JobState.IDLE, JobState.SCHEDULED)
+        ]
     for job in to_check:
         if job._scheduler is not None:
             check_needs(job._scheduler, [job], outermost)
 
 
-def check_new_requirements(members: Members, job: AbstractJob[Any], new_requirements: list[AbstractJob[Any]]) -> None:
+def check_new_requirements(
+    members: Members, job: AbstractJob[Any], new_requirements: list[AbstractJob[Any]]
+) -> None:
     """Check the new requirements of a job of a running scheduler.
 
     Raises:
@@ -524,10 +621,15 @@ def check_new_requirements(members: Members, job: AbstractJob[Any], new_requirem
     ):
 
         def requirements(other: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-            return [*members.all_requirements(other), *(new_requirements if other is job else ())]
+            return [
+                *members.all_requirements(other),
+                *(new_requirements if other is job else ()),
+            ]
 
         waited_for = _graph_algorithms.reachable([*new_requirements, job], requirements)
-        raise _errors.CycleError(_graph_algorithms.find_cycle(waited_for, requirements) or [job])
+        raise _errors.CycleError(
+            _graph_algorithms.find_cycle(waited_for, requirements) or [job]
+        )
     if members.owner._was_awaited:
         for requirement in new_requirements:
             reject_wait_cycle(job, requirement, "requires")

@@ -56,7 +56,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..base._states import CHECKING
 from ..base._text_forms import clause
-from ..job._ancestors import ancestors_with_members, enclosing_schedulers, outermost_scheduler
+from ..job._ancestors import (
+    ancestors_with_members,
+    enclosing_schedulers,
+    outermost_scheduler,
+)
 from ..job._errors import JobNotDone, growing_error
 from ..run import _ending
 from ._sync_run import SignalHandler
@@ -144,7 +148,9 @@ class Word(NamedTuple):
 IS_CLOSED: Final = "{name} is closed; make a new Scheduler"
 IN_RUN: Final = "{name} is in {level}, which is running, and will run it"
 NOT_IN_RUN: Final = "{call}: not allowed while {level} is running"
-NOT_AS_IT_BEGINS: Final = {Stage.BEGINNING: "{call}: not allowed while a run of {level} begins"}
+NOT_AS_IT_BEGINS: Final = {
+    Stage.BEGINNING: "{call}: not allowed while a run of {level} begins"
+}
 STEERED: Final = "{call}: it is not running"
 # fmt: off
 WORDS: Final[dict[str, Word]] = {
@@ -270,7 +276,9 @@ def stage_of(scheduler: BaseScheduler) -> tuple[Stage, BaseScheduler]:
         if stage is RUNNING:
             # The run resets the states while it is CHECKING.
             is_reset = (run := level._run) is None or run.phase is not CHECKING
-            return (Stage.SETTLED if below._state.is_settled and is_reset else Stage.WAITING), level
+            return (
+                Stage.SETTLED if below._state.is_settled and is_reset else Stage.WAITING
+            ), level
         if stage is ENDED:
             ended = ended or level
         if level._scheduler is None:
@@ -296,22 +304,43 @@ def _is_elsewhere(stage: Stage, level: BaseScheduler) -> bool:
     return level._run_thread not in (None, threading.current_thread())
 
 
-def refusal(word: str, scheduler: BaseScheduler, stage: Stage, level: BaseScheduler, call_text: str) -> RuntimeError:
+def refusal(
+    word: str,
+    scheduler: BaseScheduler,
+    stage: Stage,
+    level: BaseScheduler,
+    call_text: str,
+) -> RuntimeError:
     """Return the error of a word that is refused."""
     row = WORDS[word]
     outermost = outermost_scheduler(scheduler)
     if scheduler._is_closed and row.cells[CLOSED] is not SAME:
         stage = CLOSED
     text = row.at.get(stage, row.refusal)
-    name, level_name, outermost_name = map(repr, (scheduler.label, level.label, outermost.label))
+    name, level_name, outermost_name = map(
+        repr, (scheduler.label, level.label, outermost.label)
+    )
     why = clause(" ({.value})", outermost.stop_reason)
     run = level._run
     if run is not None and run.phase._is_ending:
         why = f", which {run.phase.value}"
-    return row.error(text.format(call=call_text, name=name, level=level_name, outermost=outermost_name, why=why))
+    return row.error(
+        text.format(
+            call=call_text,
+            name=name,
+            level=level_name,
+            outermost=outermost_name,
+            why=why,
+        )
+    )
 
 
-def ask(scheduler: BaseScheduler, word: str, call_text: str, call: Callable[[], None] | None = None) -> Run | None:
+def ask(
+    scheduler: BaseScheduler,
+    word: str,
+    call_text: str,
+    call: Callable[[], None] | None = None,
+) -> Run | None:
     """Return the run that is to act on a word, or None if there is none, or nothing is to be done now.
 
     Any thread may ask. The thread of the run first ends the wait for it, and then takes the calls. So a call that was
@@ -334,7 +363,9 @@ def ask(scheduler: BaseScheduler, word: str, call_text: str, call: Callable[[], 
             return None
         if word in ("add", "requires"):
             # Python calls the function between any two instructions, perhaps in the middle of a step of the run.
-            raise RuntimeError(f"{call_text}: a function for signals is calling; let it return a function that does so")
+            raise RuntimeError(
+                f"{call_text}: a function for signals is calling; let it return a function that does so"
+            )
     while True:
         stage, level = stage_of(scheduler)
         cell = _cell(word, scheduler, stage)
@@ -363,7 +394,9 @@ def ask(scheduler: BaseScheduler, word: str, call_text: str, call: Callable[[], 
             return None
 
 
-def will_not_reach(scheduler: BaseScheduler, job: AbstractJob[Any] | None = None) -> bool:
+def will_not_reach(
+    scheduler: BaseScheduler, job: AbstractJob[Any] | None = None
+) -> bool:
     """Return whether the run has ended or was refused, or will not start `job`, as it drains or stops.
 
     Also record that a job or an iterator of `as_settled()` is waiting. See `_was_awaited`.
@@ -375,6 +408,8 @@ def will_not_reach(scheduler: BaseScheduler, job: AbstractJob[Any] | None = None
         return _cell("as_settled", scheduler, stage) is IGNORES
     run = decisive._run
     if run is not None and run.phase._is_ending:
-        member = next(member for level, member in ancestors_with_members(job) if level is decisive)
+        member = next(
+            member for level, member in ancestors_with_members(job) if level is decisive
+        )
         return _ending.will_not_start(run, job, member)
     return _cell("wait_settled of a job", scheduler, stage) is REFUSES

@@ -19,10 +19,31 @@ from ..base._text_forms import clause, short_repr
 from ..job import _job_options
 from ..job._ancestors import enclosing_schedulers, is_logged
 from ..job._following import what_follows, with_makers
-from ..job._job import AbstractJob, AnyJob, is_job, is_scheduler, not_a_scheduler_error, state_of
+from ..job._job import (
+    AbstractJob,
+    AnyJob,
+    is_job,
+    is_scheduler,
+    not_a_scheduler_error,
+    state_of,
+)
 from ..job._labels import UNPLACED, MemberNames
-from ..job._requirements import ORDER_ONLY, SETTLED_ONLY, flagged, flatten, flatten_simple
-from ..words._job_queries import CountKey, count_key, groups_of_run, has_own_failure, inputs_of, is_one_job, jobs_of_run
+from ..job._requirements import (
+    ORDER_ONLY,
+    SETTLED_ONLY,
+    flagged,
+    flatten,
+    flatten_simple,
+)
+from ..words._job_queries import (
+    CountKey,
+    count_key,
+    groups_of_run,
+    has_own_failure,
+    inputs_of,
+    is_one_job,
+    jobs_of_run,
+)
 from . import _checks, _life
 
 if TYPE_CHECKING:
@@ -80,7 +101,9 @@ class Members:
         # The last jobs that were removed because of `keep_jobs=False`, for each looking process.
         self.last_dropped: tuple[deque[AbstractJob[Any]], ...] = ()
         # For each job that lost requirements because `keep_only` removed them, these.
-        self.cut_requirements: Final[dict[AbstractJob[Any], list[AbstractJob[Any]]]] = {}
+        self.cut_requirements: Final[
+            dict[AbstractJob[Any], list[AbstractJob[Any]]]
+        ] = {}
         self.needs_reset = False
         # How many jobs runs in progress have put back to IDLE, ever.
         self.reopened_count = 0
@@ -90,7 +113,9 @@ class Members:
         self.is_ordered = False
         # For each member, the other members that it must also wait for, because they contain an input of the member or
         # of a job nested in it.
-        self.implied_requirements: dict[AbstractJob[Any], dict[AbstractJob[Any], None]] = {}
+        self.implied_requirements: dict[
+            AbstractJob[Any], dict[AbstractJob[Any], None]
+        ] = {}
         # The members whose results are used by jobs in other schedulers.
         self.members_used_outside: Final[set[AbstractJob[Any]]] = set()
         self.has_outside_requirements = False
@@ -132,25 +157,48 @@ class Members:
         that cleaned up after any of them do so again, and so do the jobs that follow. So do the jobs whose results any
         of these need, but were dropped.
         """
-        again = {job: None for job in self.jobs if job._state is not SUCCEEDED or job._options.forever}
-        clean_up = [job for job in self.jobs if job._state is SUCCEEDED and job._options.run_if == "failed"]
-        clean_up = [job for job in clean_up if not again.keys().isdisjoint(self.all_requirements(job))]
+        again = {
+            job: None
+            for job in self.jobs
+            if job._state is not SUCCEEDED or job._options.forever
+        }
+        clean_up = [
+            job
+            for job in self.jobs
+            if job._state is SUCCEEDED and job._options.run_if == "failed"
+        ]
+        clean_up = [
+            job
+            for job in clean_up
+            if not again.keys().isdisjoint(self.all_requirements(job))
+        ]
         if clean_up:
             again |= what_follows(self.owner, clean_up)
         return with_makers(again)
 
-    def competitors(self, requirements: Mapping[AnyJob, Iterable[AnyJob]]) -> list[AnyJob]:
+    def competitors(
+        self, requirements: Mapping[AnyJob, Iterable[AnyJob]]
+    ) -> list[AnyJob]:
         """Return the members that decide a `First`: those that no other member requires, except for a fallback.
 
         Args:
             requirements: the requirements of each member.
 
         """
-        needed = {each for job, jobs in requirements.items() if job._options.run_if != "failed" for each in jobs}
-        return [job for job in self.jobs if not job._options.forever and job not in needed]
+        needed = {
+            each
+            for job, jobs in requirements.items()
+            if job._options.run_if != "failed"
+            for each in jobs
+        }
+        return [
+            job for job in self.jobs if not job._options.forever and job not in needed
+        ]
 
     def member_requirements(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-        return [requirement for requirement in job._required if requirement in self.jobs]
+        return [
+            requirement for requirement in job._required if requirement in self.jobs
+        ]
 
     def flatten_members(self, argument: Any, call_text: str) -> list[AbstractJob[Any]]:
         """Return the jobs in an argument as a list, and check that all of them are members.
@@ -187,7 +235,9 @@ class Members:
                 name = short_repr(job)
             raise KeyError(f"{call_text}: {name} is not in {self.owner.label!r}")
 
-    def iterate(self, enters: Callable[[BaseScheduler], bool]) -> Iterator[AbstractJob[Any]]:
+    def iterate(
+        self, enters: Callable[[BaseScheduler], bool]
+    ) -> Iterator[AbstractJob[Any]]:
         """Yield the jobs, and after each scheduler that it `enters` the jobs in that, at any depth."""
         stack = [iter(tuple(self.jobs))]
         while stack:
@@ -203,7 +253,9 @@ class Members:
 
     def needs_check(self) -> bool:
         """Return whether an outermost run must check the jobs, because the last check may no longer be valid."""
-        has_needs = bool(self.jobs_with_scheduling_options) or self.owner._pool is not None
+        has_needs = (
+            bool(self.jobs_with_scheduling_options) or self.owner._pool is not None
+        )
         return self.is_unchecked or self.needs_recheck or has_needs
 
     def add(self, argument: object, call_text: str) -> None:
@@ -216,11 +268,21 @@ class Members:
         """
         members = self.jobs
         if (jobs := flatten_simple(argument, state_of)) is None:
-            jobs = tuple(flatten((argument,), f"{call_text} of {self.owner.label!r}", "_all_jobs"))
+            jobs = tuple(
+                flatten(
+                    (argument,), f"{call_text} of {self.owner.label!r}", "_all_jobs"
+                )
+            )
         run = self.check_open(call_text)
-        to_check = [job for job in jobs if (job._scheduler is not None or job._is_scheduler) and job not in members]
+        to_check = [
+            job
+            for job in jobs
+            if (job._scheduler is not None or job._is_scheduler) and job not in members
+        ]
         if to_check:
-            self._reject_foreign_jobs(to_check, {self.owner, *jobs} if run is None else set())
+            self._reject_foreign_jobs(
+                to_check, {self.owner, *jobs} if run is None else set()
+            )
         for job in to_check:
             if job._scheduler is not None:
                 job._scheduler._members.release_inputs(job)
@@ -327,7 +389,10 @@ class Members:
         groups = []
         if not is_one_job(job):
             groups = groups_of_run(cast(Any, job))
-        for each in (job, *(each for group in groups[:1] for each in jobs_of_run(group))):
+        for each in (
+            job,
+            *(each for group in groups[:1] for each in jobs_of_run(group)),
+        ):
             is_job = is_one_job(each)
             has_failed = has_own_failure(each)
             self.dropped.failures[is_job] += has_failed and is_logged(each)
@@ -372,7 +437,9 @@ class Members:
                 self.remove(moved)
                 todo += inputs_of(moved)
 
-    def _reject_foreign_jobs(self, jobs: list[AbstractJob[Any]], new_parents: set[AbstractJob[Any]]) -> None:
+    def _reject_foreign_jobs(
+        self, jobs: list[AbstractJob[Any]], new_parents: set[AbstractJob[Any]]
+    ) -> None:
         """Reject jobs that belong to other schedulers, the owner itself, and schedulers that contain the owner.
 
         While no run is in progress, inputs are accepted from schedulers that are in `new_parents` or nested in them.
@@ -381,17 +448,31 @@ class Members:
         for job in jobs:
             if (other_scheduler := job._scheduler) is None:
                 may_contain = is_scheduler(job) and job._members.nested_schedulers
-                if self.owner is job or (may_contain and any(job is each for each in enclosing_schedulers(self.owner))):
-                    raise ValueError(f"{job.label!r} cannot be inside itself: it contains {self.owner.label!r}")
+                if self.owner is job or (
+                    may_contain
+                    and any(job is each for each in enclosing_schedulers(self.owner))
+                ):
+                    raise ValueError(
+                        f"{job.label!r} cannot be inside itself: it contains {self.owner.label!r}"
+                    )
                 continue
             if other_scheduler not in users:
-                users[other_scheduler] = {input_job: user for user in other_scheduler for input_job in inputs_of(user)}
+                users[other_scheduler] = {
+                    input_job: user
+                    for user in other_scheduler
+                    for input_job in inputs_of(user)
+                }
             remedy = "remove it there first"
             if (user := users[other_scheduler].get(job)) is not None:
                 levels = [other_scheduler, *enclosing_schedulers(other_scheduler)]
-                if other_scheduler._innermost_run() is None and not new_parents.isdisjoint(levels):
+                if (
+                    other_scheduler._innermost_run() is None
+                    and not new_parents.isdisjoint(levels)
+                ):
                     continue
-                alternative = clause(", or add {!r} first", new_parents and levels[-1].label)
+                alternative = clause(
+                    ", or add {!r} first", new_parents and levels[-1].label
+                )
                 remedy = f"it was added there as an input of {user.label!r}; remove this add(){alternative}"
             raise ValueError(
                 f"{job.label!r} is in the scheduler {other_scheduler.label!r}; "
@@ -400,20 +481,32 @@ class Members:
 
     def remove_jobs_added_during_runs(self) -> None:
         """Remove the jobs that were added during runs that have ended, and drop the requirements on these jobs."""
-        removed_jobs = {job: None for job, run in self.jobs_added_during_run.items() if run.scheduler._run is not run}
+        removed_jobs = {
+            job: None
+            for job, run in self.jobs_added_during_run.items()
+            if run.scheduler._run is not run
+        }
         for job in removed_jobs:
             self.remove(job)
         if removed_jobs:
             self._drop_requirements(removed_jobs.__contains__)
 
-    def drop_foreign_requirements(self) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
+    def drop_foreign_requirements(
+        self,
+    ) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
         """Drop requirements that are neither members nor inputs. Return them, as pairs of a job and its requirement."""
         return self._drop_requirements(lambda job: job._scheduler is not self.owner)
 
-    def _drop_requirements(self, is_dropped: Callable[[AnyJob], bool]) -> list[tuple[AnyJob, AnyJob]]:
+    def _drop_requirements(
+        self, is_dropped: Callable[[AnyJob], bool]
+    ) -> list[tuple[AnyJob, AnyJob]]:
         dropped_pairs: list[tuple[AnyJob, AnyJob]] = []
         for job in self.jobs:
-            dropped = [other for other in job._required if is_dropped(other) and other not in inputs_of(job)]
+            dropped = [
+                other
+                for other in job._required
+                if is_dropped(other) and other not in inputs_of(job)
+            ]
             if dropped:
                 job._drop_requirements(dropped)
                 dropped_pairs += [(job, requirement) for requirement in dropped]
@@ -444,7 +537,11 @@ def _with_inputs(jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], Non
             ordered[stack.pop()] = None
             continue
         entered.add(job)
-        stack += [other for other in reversed(job._inputs) if other._scheduler is None and other not in ordered]
+        stack += [
+            other
+            for other in reversed(job._inputs)
+            if other._scheduler is None and other not in ordered
+        ]
     return ordered
 
 
@@ -463,7 +560,9 @@ def collect_dropped(scheduler: BaseScheduler, dropped: deque[AnyJob]) -> None:
 
 def stop_collecting(scheduler: BaseScheduler, dropped: deque[AnyJob]) -> None:
     members = scheduler._members
-    members.last_dropped = tuple(collected for collected in members.last_dropped if collected is not dropped)
+    members.last_dropped = tuple(
+        collected for collected in members.last_dropped if collected is not dropped
+    )
 
 
 # ---- the functions of `trioflow.graph`
@@ -506,7 +605,9 @@ def entry_jobs(scheduler: BaseScheduler, /) -> list[AbstractJob[Any]]:
     return [job for job in members.jobs if not members.member_requirements(job)]
 
 
-def exit_jobs(scheduler: BaseScheduler, /, *, discard_forever: bool = True) -> list[AbstractJob[Any]]:
+def exit_jobs(
+    scheduler: BaseScheduler, /, *, discard_forever: bool = True
+) -> list[AbstractJob[Any]]:
     """Return the jobs that no other job of the scheduler requires, in the order that they were added.
 
     Args:
@@ -520,7 +621,11 @@ def exit_jobs(scheduler: BaseScheduler, /, *, discard_forever: bool = True) -> l
     members = _members(scheduler, "exit_jobs()")
     omits_forever = _job_options.flag(discard_forever, "discard_forever", "exit_jobs()")
     required = {requirement for job in members.jobs for requirement in job._required}
-    return [job for job in members.jobs if job not in required and not (omits_forever and job._options.forever)]
+    return [
+        job
+        for job in members.jobs
+        if job not in required and not (omits_forever and job._options.forever)
+    ]
 
 
 def predecessors(scheduler: BaseScheduler, /, *jobs: Required) -> JobSet:
@@ -537,7 +642,9 @@ def predecessors(scheduler: BaseScheduler, /, *jobs: Required) -> JobSet:
     """
     members = _members(scheduler, "predecessors()")
     given = members.flatten_members(jobs, "predecessors()")
-    return dict.fromkeys(requirement for job in given for requirement in members.member_requirements(job)).keys()
+    return dict.fromkeys(
+        requirement for job in given for requirement in members.member_requirements(job)
+    ).keys()
 
 
 def successors(scheduler: BaseScheduler, /, *jobs: Required) -> JobSet:
@@ -554,7 +661,9 @@ def successors(scheduler: BaseScheduler, /, *jobs: Required) -> JobSet:
     """
     members = _members(scheduler, "successors()")
     requirements = set(members.flatten_members(jobs, "successors()"))
-    return dict.fromkeys(job for job in members.jobs if not requirements.isdisjoint(job._required)).keys()
+    return dict.fromkeys(
+        job for job in members.jobs if not requirements.isdisjoint(job._required)
+    ).keys()
 
 
 def keep_only(scheduler: BaseScheduler, /, jobs: Iterable[Required]) -> None:
@@ -634,10 +743,14 @@ class Sequence:
         **unknown: Never,
     ) -> None:
         if unknown:
-            raise _job_options.unknown_option_error("Sequence", "a Sequence", unknown, Sequence.__init__)
+            raise _job_options.unknown_option_error(
+                "Sequence", "a Sequence", unknown, Sequence.__init__
+            )
         self.jobs: list[AbstractJob[Any]] = []
         # Has the requirements of the first job while there is none.
-        self._stand_in: AbstractJob[Any] = AbstractJob(label="the first job of a Sequence")
+        self._stand_in: AbstractJob[Any] = AbstractJob(
+            label="the first job of a Sequence"
+        )
         if scheduler is not None and not is_scheduler(scheduler):
             raise not_a_scheduler_error(scheduler, "a Sequence")
         self._scheduler = scheduler
@@ -676,7 +789,11 @@ class Sequence:
             self._scheduler.update(new_jobs)
 
     def requires(
-        self, *requirements: Required, remove: bool = False, settled: bool = False, order_only: bool = False
+        self,
+        *requirements: Required,
+        remove: bool = False,
+        settled: bool = False,
+        order_only: bool = False,
     ) -> Self:
         """Make the first job require these jobs. In an empty sequence, this is the first job that is appended later.
 

@@ -50,7 +50,9 @@ Call = Callable[[], None]
 SignalCallback = Callable[[int], Callable[[], object] | None]
 SignalSetting = bool | SignalCallback | Mapping[int, SignalCallback | Literal[True]]
 
-UNCATCHABLE: Final = {getattr(signal, name) for name in ("SIGKILL", "SIGSTOP") if hasattr(signal, name)}
+UNCATCHABLE: Final = {
+    getattr(signal, name) for name in ("SIGKILL", "SIGSTOP") if hasattr(signal, name)
+}
 STALL_SECONDS: Final = 0.25
 """How long the loop must have stood still before a second Ctrl-C is raised in a job. A double press takes 0.2 s."""
 
@@ -84,9 +86,13 @@ class SignalHandler:
         self._call_in_loop: Callable[[Call], None] | None = None
         # The time of the first signal that the event loop has not processed yet, or infinity if there is none.
         self._pending_since = math.inf
-        self._should_end_run = False  # whether a signal that has not been processed yet is to end the run
+        self._should_end_run = (
+            False  # whether a signal that has not been processed yet is to end the run
+        )
         self._signal_number = 0  # the number of the last signal that was to end the run
-        self._interruption: BaseException | None = None  # the exception that `run()` is to raise
+        self._interruption: BaseException | None = (
+            None  # the exception that `run()` is to raise
+        )
         # The calls that functions of the program have returned, or made to steer the run.
         self._pending_calls: deque[Callable[[], object]] = deque()
         # The signals that end the run, or are passed to the user's callbacks. Ignored signals stay ignored, because
@@ -94,21 +100,33 @@ class SignalHandler:
         self._ending_signals: set[int] = set()
         self._handled_signals: list[int] = []
         if threading.current_thread() is threading.main_thread():
-            self._ending_signals = {each for each in self._callbacks if signal.getsignal(each) is not signal.SIG_IGN}
+            self._ending_signals = {
+                each
+                for each in self._callbacks
+                if signal.getsignal(each) is not signal.SIG_IGN
+            }
             if SIGNALS.getsignal(signal.SIGINT) is signal.default_int_handler:
                 self._ending_signals.add(signal.SIGINT)
             for number in SIGNALS.valid_signals():
-                if number in self._ending_signals or callable(SIGNALS.getsignal(number)):
+                if number in self._ending_signals or callable(
+                    SIGNALS.getsignal(number)
+                ):
                     self._handled_signals.append(number)
 
-    def _check_callbacks(self, handle_signals: object) -> dict[int, SignalCallback | None]:
+    def _check_callbacks(
+        self, handle_signals: object
+    ) -> dict[int, SignalCallback | None]:
         """Return the signals that `handle_signals` names, each with the user's callback, if any."""
         callbacks: dict[Any, Any]
         if isinstance(handle_signals, Mapping):
             callbacks = dict(handle_signals)  # pyright: ignore[reportUnknownArgumentType]
         else:
             # Windows has no SIGHUP: https://docs.python.org/3/library/signal.html#signal.SIGHUP.
-            numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+            numbers = [
+                getattr(signal, name)
+                for name in ("SIGINT", "SIGTERM", "SIGHUP")
+                if hasattr(signal, name)
+            ]
             if handle_signals is False:
                 callbacks = {}
             else:
@@ -127,14 +145,22 @@ class SignalHandler:
                     f"function that takes a signal number, such as lambda number: scheduler.drain, or a dict such as "
                     f"{{signal.SIGTERM: function}}"
                 )
-        return {number: None if callback is True else callback for number, callback in callbacks.items()}
+        return {
+            number: None if callback is True else callback
+            for number, callback in callbacks.items()
+        }
 
     @property
     def wakes_loop(self) -> bool:
         """Whether signals have to wake the loop that runs in this thread."""
-        return bool(self._handled_signals) and threading.current_thread() is threading.main_thread()
+        return (
+            bool(self._handled_signals)
+            and threading.current_thread() is threading.main_thread()
+        )
 
-    def loop_started(self, call_in_loop: Callable[[Call], None], keep: Callable[[Call], None]) -> None:
+    def loop_started(
+        self, call_in_loop: Callable[[Call], None], keep: Callable[[Call], None]
+    ) -> None:
         """Record that the event loop has started. If a signal has come already, process it.
 
         Args:
@@ -153,7 +179,9 @@ class SignalHandler:
     def __enter__(self) -> Self:
         try:
             for number in self._handled_signals:
-                self._previous_handlers[number] = SIGNALS.signal(number, self._handle_signal)
+                self._previous_handlers[number] = SIGNALS.signal(
+                    number, self._handle_signal
+                )
         except BaseException:
             # Raised by a handler of the program.
             self._is_over = True
@@ -162,12 +190,19 @@ class SignalHandler:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Restore the previous handlers. If a signal came too late to end the run, raise it again."""
         self._is_over = True
         self._restore_handlers()
-        if error is not None and error is self._interruption and hasattr(error, "_trioflow_run"):
+        if (
+            error is not None
+            and error is self._interruption
+            and hasattr(error, "_trioflow_run")
+        ):
             error.__traceback__ = None
             _show_in_one_line()
         else:
@@ -214,7 +249,10 @@ class SignalHandler:
                 call()
             except Exception as error:
                 # An exception must not end the loop.
-                _logger.warn(f"{call!r}, which handle_signals= of {self._scheduler.label!r} returned, raised", error)
+                _logger.warn(
+                    f"{call!r}, which handle_signals= of {self._scheduler.label!r} returned, raised",
+                    error,
+                )
 
     def _handle_signal(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal. Python may call this between any two instructions of the program."""
@@ -287,7 +325,9 @@ class SignalHandler:
         """
         run = self._scheduler._run
         stall = time.monotonic() - self._pending_since
-        is_due = (self._should_end_run and stall >= STALL_SECONDS) or (run is not None and run.phase is CHECKING)
+        is_due = (self._should_end_run and stall >= STALL_SECONDS) or (
+            run is not None and run.phase is CHECKING
+        )
         return is_due and self._is_in_job(frame)
 
     def _is_in_job(self, frame: FrameType | None) -> bool:
@@ -303,7 +343,10 @@ class OwnFrames:
         pass
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         # A second Ctrl-C has the first one as its context.
         while isinstance(error, KeyboardInterrupt):
@@ -317,13 +360,18 @@ def _show_in_one_line() -> None:
         sys.excepthook = _excepthook
 
 
-def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _excepthook(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
     label = getattr(error, "_trioflow_run", None)
     if label is None or error.__cause__ is not None:
         sys.__excepthook__(kind, error, trace)
     # A program without a console has no `stderr`.
     elif sys.stderr is not None:
-        print(f"{kind.__name__}: Ctrl-C ended the run of {label!r} cleanly", file=sys.stderr)
+        print(
+            f"{kind.__name__}: Ctrl-C ended the run of {label!r} cleanly",
+            file=sys.stderr,
+        )
 
 
 def is_in_notebook_cell() -> bool:
@@ -331,7 +379,9 @@ def is_in_notebook_cell() -> bool:
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
-def run_in_thread(function: Callable[[], T], interrupt: Callable[[BaseException], None]) -> T:
+def run_in_thread(
+    function: Callable[[], T], interrupt: Callable[[BaseException], None]
+) -> T:
     """Call `function()` in a new thread, and return its value.
 
     If KeyboardInterrupt is raised in the calling thread meanwhile, pass the exception to `interrupt`, and keep waiting.

@@ -17,8 +17,23 @@ from typing import TYPE_CHECKING, Any, Final
 from ..admission._line import borrowers_of, token_holders
 from ..admission._policies import FIFO_POLICY
 from ..admission._resource import CountedResource, Needs, Resource
-from ..base._states import NO_WAIT, RAN_TO_END, JobState, RunPhase, StopReason, WaitCause, Waiting
-from ..base._text_forms import MAX_NAMED_JOBS, age, clause, duration_text, join_names, percent_text
+from ..base._states import (
+    NO_WAIT,
+    RAN_TO_END,
+    JobState,
+    RunPhase,
+    StopReason,
+    WaitCause,
+    Waiting,
+)
+from ..base._text_forms import (
+    MAX_NAMED_JOBS,
+    age,
+    clause,
+    duration_text,
+    join_names,
+    percent_text,
+)
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers
 from ..job._errors import BudgetSpent, one_line_error, remedy_of
 from ..job._job import AbstractJob, RunExtras, has_moved_on, is_scheduler
@@ -42,12 +57,18 @@ def explain(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if job._state is JobState.SCHEDULED:
         # The reason for a wait has nothing to do with the journal.
         return text
-    return text + clause("; it was not restored: {}", _job_queries.reason_not_restored(job))
+    return text + clause(
+        "; it was not restored: {}", _job_queries.reason_not_restored(job)
+    )
 
 
 def _without_keys(text: str, job: AbstractJob[Any]) -> str:
     """Return a text about a job, without the keys of resources that it needs if it has `redact=True`."""
-    for key in [need for need in job._options.needs.values() if job.redact and isinstance(need, str)]:
+    for key in [
+        need
+        for need in job._options.needs.values()
+        if job.redact and isinstance(need, str)
+    ]:
         text = text.replace(f"'{printable(key)}'", "(redacted)")
     return text
 
@@ -58,19 +79,28 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if run.phase in (RunPhase.CHECKING, RunPhase.LINKING, RunPhase.ENTERING):
         return f"waits for the start of {scheduler.label!r}, which {run.phase.value}"
     unsettled = open_requirements(job)
-    cleans_up = may_clean_up(run, job) and (unsettled or decide(job)[0] is JobState.SCHEDULED)
+    cleans_up = may_clean_up(run, job) and (
+        unsettled or decide(job)[0] is JobState.SCHEDULED
+    )
     # The run may not have noticed yet that its time is over.
-    if (run.phase is RunPhase.STOPPING or run.clock() >= run.deadline) and not cleans_up:
+    if (
+        run.phase is RunPhase.STOPPING or run.clock() >= run.deadline
+    ) and not cleans_up:
         reason = run.fate.reason or StopReason.TIMEOUT
         return f"will not be reached: {scheduler.label!r} is stopping ({reason.value})"
     if run.phase is RunPhase.DRAINING:
-        exception = clause(", but for clean-up after a critical failure or a timeout", job.run_if == "failed")
+        exception = clause(
+            ", but for clean-up after a critical failure or a timeout",
+            job.run_if == "failed",
+        )
         return f"will not be reached: {scheduler.label!r} is draining, and starts no more jobs{exception}"
     if not unsettled and (rule := run.part(FirstRule)) is not None:
         return rule.explain(job)
     if not unsettled:
         return "has no open requirements, and is about to be scheduled"
-    progress_text = "; ".join(_progress_text(other, run.clock) for other in unsettled[:MAX_NAMED_JOBS])
+    progress_text = "; ".join(
+        _progress_text(other, run.clock) for other in unsettled[:MAX_NAMED_JOBS]
+    )
     return f"waits for {_job_names(unsettled)}: {progress_text}"
 
 
@@ -94,7 +124,9 @@ def _explain_without_run(scheduler: BaseScheduler) -> str:
         if is_over and enclosing._fate.reason is not None:
             return f"was not reached: the run of {enclosing.label!r} stopped before ({enclosing._fate.reason.value})"
         if enclosing._scheduler is not None and enclosing._state.is_settled:
-            explanation = EXPLAIN_FUNCTIONS[enclosing._state](enclosing._scheduler, enclosing)
+            explanation = EXPLAIN_FUNCTIONS[enclosing._state](
+                enclosing._scheduler, enclosing
+            )
             return f"was not reached: its scheduler {enclosing.label!r} {explanation}"
     return f"is idle: {scheduler.label!r} has not started"
 
@@ -122,7 +154,9 @@ def _attempt_text(job: AbstractJob[Any], has_limit: bool = True) -> str:
     """
     limit = ""
     if has_limit and job.retry is not None and job.retry.times is not None:
-        limit = f" of {(job._extras or RunExtras).earlier_retries + job.retry.times + 1}"
+        limit = (
+            f" of {(job._extras or RunExtras).earlier_retries + job.retry.times + 1}"
+        )
     return f"attempt {job.attempts + 1}{limit}{_job_queries.last_failure(job)}"
 
 
@@ -165,22 +199,37 @@ def describe_timeout(scheduler: BaseScheduler) -> dict[str, str]:
     """
     members = [job for job in scheduler if not job._options.forever]
     waits = [waiting(job) for job in members if job._state is JobState.SCHEDULED]
-    counts = Counter((wait.cause, wait.resource) for wait in waits if wait is not None and wait.cause in WAITED_FOR)
+    counts = Counter(
+        (wait.cause, wait.resource)
+        for wait in waits
+        if wait is not None and wait.cause in WAITED_FOR
+    )
     texts = [
         f"{count} of {len(members)} jobs waited for {WAITED_FOR[cause].format(printable(resource))}"
         for (cause, resource), count in counts.most_common()
     ]
     running = [
-        job for job in _job_queries.ordinary_jobs(scheduler) if _job_queries.reported_state(job) is JobState.RUNNING
+        job
+        for job in _job_queries.ordinary_jobs(scheduler)
+        if _job_queries.reported_state(job) is JobState.RUNNING
     ]
-    return {"waits": ", ".join(texts), "place": clause("running {}", _job_names(running))}
+    return {
+        "waits": ", ".join(texts),
+        "place": clause("running {}", _job_names(running)),
+    }
 
 
 def describe_standstill(scheduler: BaseScheduler) -> str:
     """Return the message for a run without a running job if nothing can start a job."""
     jobs = scheduler.iterate_jobs()
-    waiting = [job for job in jobs if not (job._state.is_settled or job._worker or job._options.forever)]
-    explained = "; ".join(explain(job._scheduler or scheduler, job) for job in waiting[:MAX_NAMED_JOBS])
+    waiting = [
+        job
+        for job in jobs
+        if not (job._state.is_settled or job._worker or job._options.forever)
+    ]
+    explained = "; ".join(
+        explain(job._scheduler or scheduler, job) for job in waiting[:MAX_NAMED_JOBS]
+    )
     more = clause("; and {} more", len(waiting[MAX_NAMED_JOBS:]))
     return (
         f"{scheduler.label!r} stands still: no job runs, and nothing can start one ({explained}{more}); "
@@ -223,7 +272,10 @@ def waiting_since(job: AbstractJob[Any]) -> float | None:
     scheduler = job._scheduler
     if scheduler is None or job._state is not JobState.SCHEDULED:
         return None
-    last: list[Any] = [*_job_queries.throttled_attempts(job)[-1:], *_job_queries.failed_attempts(job)[-1:]]
+    last: list[Any] = [
+        *_job_queries.throttled_attempts(job)[-1:],
+        *_job_queries.failed_attempts(job)[-1:],
+    ]
     if last:
         return float(max(attempt.ended for attempt in last))
     times = [other._finished_at for other in scheduler._members.all_requirements(job)]
@@ -239,13 +291,19 @@ def get_status_text(job: AbstractJob[Any]) -> str:
     if (cancellation := _cancellation_text(job)) is not None:
         return f"{cancellation}, still running"
     # A question is no secret, even if its answer is.
-    if not job._has_status_text or (job.redact and _job_queries.question_of(job) is None):
+    if not job._has_status_text or (
+        job.redact and _job_queries.question_of(job) is None
+    ):
         return (waiting(job) or NO_WAIT).text
     # Only kinds with a status define `status_text`.
     kind: Any = job
     try:
-        in_vain = _job_queries.question_of(job) is not None and not _job_queries.is_needed(job)
-        return shorten(f"{kind.status_text()}{'; nothing can use the answer now' * in_vain}")
+        in_vain = _job_queries.question_of(
+            job
+        ) is not None and not _job_queries.is_needed(job)
+        return shorten(
+            f"{kind.status_text()}{'; nothing can use the answer now' * in_vain}"
+        )
     except Exception:
         # An error in a user's method must not stop a view.
         return ""
@@ -256,7 +314,13 @@ def _cancellation_text(job: AbstractJob[Any]) -> str | None:
     if (worker := job._worker) is None:
         return None
     # The time is that of the job's deadline, if the job has one and was not cancelled before: it lies ahead.
-    return clause("cancelled {} ago", duration_text(age(worker.cancelled_at, worker.run.clock))) or None
+    return (
+        clause(
+            "cancelled {} ago",
+            duration_text(age(worker.cancelled_at, worker.run.clock)),
+        )
+        or None
+    )
 
 
 # ---- why a SCHEDULED job waits
@@ -272,9 +336,15 @@ def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
     if until is not None:
         seconds = duration_text(max(0.0, until - run.clock()))
         last = _job_queries.throttled_attempts(job)[-1:]
-        for name in (key for each in last for key, end in each.closed_until if end == until):
-            return Waiting(WaitCause.THROTTLED, name, f"{name}, throttled for {seconds}")
-        return Waiting(WaitCause.RETRY, text=f"retried in {seconds}, {_attempt_text(job)}")
+        for name in (
+            key for each in last for key, end in each.closed_until if end == until
+        ):
+            return Waiting(
+                WaitCause.THROTTLED, name, f"{name}, throttled for {seconds}"
+            )
+        return Waiting(
+            WaitCause.RETRY, text=f"retried in {seconds}, {_attempt_text(job)}"
+        )
     if line.tokens is not None and job in line.tokens.waiting:
         return Waiting(WaitCause.TOKEN, text="no free token")
     group = group_of(run, job)
@@ -298,11 +368,22 @@ def group_of(run: Run | None, job: AbstractJob[Any]) -> WaitingGroup | None:
 
 def _opening(needs: Needs, job: AbstractJob[Any]) -> Resource | None:
     """Return the resource whose gate is being opened for a job, or None if there is none."""
-    return next((resource for resource, _ in needs if resource.opening and resource.is_closed_to(job)), None)
+    return next(
+        (
+            resource
+            for resource, _ in needs
+            if resource.opening and resource.is_closed_to(job)
+        ),
+        None,
+    )
 
 
 def _unmet(needs: Needs) -> Needs:
-    return [(resource, need) for resource, need in needs if resource.available_at(need) > -math.inf]
+    return [
+        (resource, need)
+        for resource, need in needs
+        if resource.available_at(need) > -math.inf
+    ]
 
 
 def _explain_needs(run: Run, job: AbstractJob[Any]) -> str | None:
@@ -312,11 +393,17 @@ def _explain_needs(run: Run, job: AbstractJob[Any]) -> str | None:
     needs = group.needs_of(job)
     if (gated := _opening(needs, job)) is not None:
         return f"waits for {gated.shown_name}: {gated.opening}"
-    alike = [other for *_, other in group.entries() if other._options.needs == job._options.needs]
+    alike = [
+        other
+        for *_, other in group.entries()
+        if other._options.needs == job._options.needs
+    ]
     before = 0
     if job in alike:
         before = alike.index(job)
-    missing = _unmet(needs) or [each for each in needs if each[0].is_used_up_by(each[1], before)]
+    missing = _unmet(needs) or [
+        each for each in needs if each[0].is_used_up_by(each[1], before)
+    ]
     if missing:
         return f"waits for {'; '.join(resource.describe_wait(need, before).text for resource, need in missing)}"
     if (blocker := group.find_blocker(job)) is None:
@@ -328,13 +415,26 @@ def _explain_needs(run: Run, job: AbstractJob[Any]) -> str | None:
 def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
     """Name the jobs of the scenario that have the tokens of a limiter, and count the other tasks that have some."""
     tokens: Any = run.line.tokens
-    lines = ((level, level._run.line) for level in enclosing_schedulers(job) if level._run is not None)
+    lines = (
+        (level, level._run.line)
+        for level in enclosing_schedulers(job)
+        if level._run is not None
+    )
     owner = next(level for level, line in lines if line.limiter is not None)
-    named = [each for each in token_holders(run.outermost().with_nested(), tokens.limiter) if each._own_limiter is None]
+    named = [
+        each
+        for each in token_holders(run.outermost().with_nested(), tokens.limiter)
+        if each._own_limiter is None
+    ]
     elsewhere = tokens.limiter.borrowed_tokens - len(named)
     holders = filter(None, [_job_names(named), clause("{} elsewhere", elsewhere)])
-    is_callers = borrowers_of(tokens.limiter, run.outermost().group.host.task) is not None
-    advice = clause("; one is of the task that awaits the run: let it call that after its `async with`", is_callers)
+    is_callers = (
+        borrowers_of(tokens.limiter, run.outermost().group.host.task) is not None
+    )
+    advice = clause(
+        "; one is of the task that awaits the run: let it call that after its `async with`",
+        is_callers,
+    )
     return (
         f"waits for a token of the window of {owner.label!r}: its limiter is exhausted, with {', and '.join(holders)}"
         f"{advice}{_earlier_jobs_text(run, job, tokens.in_order())}"
@@ -342,7 +442,9 @@ def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
 
 
 def _explain_slot_wait(run: Run, job: AbstractJob[Any]) -> str:
-    holders = sorted(run.line.holders.copy(), key=lambda holder: holder._started_at or math.inf)
+    holders = sorted(
+        run.line.holders.copy(), key=lambda holder: holder._started_at or math.inf
+    )
     before_text = _earlier_jobs_text(run, job, run.line.in_order())
     attempt_text = clause("; it is {}", job.attempts and _attempt_text(job))
     return f"waits for a slot: the window is full, with {_job_names(holders)}{before_text}{attempt_text}"
@@ -358,7 +460,9 @@ def pause_text(run: Run) -> str:
     return f"paused {duration_text(age(pause.since, run.clock))} ago{clause(' by {}', pause.by)}"
 
 
-def _earlier_jobs_text(run: Run, job: AbstractJob[Any], queued_jobs: list[AbstractJob[Any]]) -> str:
+def _earlier_jobs_text(
+    run: Run, job: AbstractJob[Any], queued_jobs: list[AbstractJob[Any]]
+) -> str:
     """Return a text about the queued jobs that priorities or the policy put before `job`, or "" if there are none.
 
     Args:
@@ -369,11 +473,23 @@ def _earlier_jobs_text(run: Run, job: AbstractJob[Any], queued_jobs: list[Abstra
     """
     if (order := run.line.order) is None:
         return ""
-    scheduled_jobs = (other for other in queued_jobs if other._state is JobState.SCHEDULED)
-    earlier_jobs = list(itertools.takewhile(lambda other: other is not job, scheduled_jobs))
-    reasons = ["priority"] if any(other.priority > job.priority for other in earlier_jobs) else []
-    if order.policy is not FIFO_POLICY and any(other.priority == job.priority for other in earlier_jobs):
-        reasons.append(order.policy.reason.format(label=job.label, rank=order.ranks.get(job)))
+    scheduled_jobs = (
+        other for other in queued_jobs if other._state is JobState.SCHEDULED
+    )
+    earlier_jobs = list(
+        itertools.takewhile(lambda other: other is not job, scheduled_jobs)
+    )
+    reasons = (
+        ["priority"]
+        if any(other.priority > job.priority for other in earlier_jobs)
+        else []
+    )
+    if order.policy is not FIFO_POLICY and any(
+        other.priority == job.priority for other in earlier_jobs
+    ):
+        reasons.append(
+            order.policy.reason.format(label=job.label, rank=order.ranks.get(job))
+        )
     if not reasons:
         return ""
     verb = "come" if len(earlier_jobs) > 1 else "comes"
@@ -409,7 +525,9 @@ def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         if status and not job._takes_slot:
             parts.append(f"and {status}")
     for awaited in (job._extras or RunExtras).awaited_jobs[:MAX_NAMED_JOBS]:
-        explanation = EXPLAIN_FUNCTIONS[awaited._state](awaited._scheduler or scheduler, awaited)
+        explanation = EXPLAIN_FUNCTIONS[awaited._state](
+            awaited._scheduler or scheduler, awaited
+        )
         kind = clause("the forever job ", awaited._options.forever)
         parts.append(f"and awaits {kind}{awaited.label!r}, which {explanation}")
     return ", ".join(parts)
@@ -420,13 +538,19 @@ def _explain_succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         return "was restored: the journal has its result"
     if skip_reason := job._skip_reason():
         return f"was skipped, and has the result None: {skip_reason}"
-    timeout_text = ": its timeout cancelled it, which counts as success with on_timeout='move_on'"
+    timeout_text = (
+        ": its timeout cancelled it, which counts as success with on_timeout='move_on'"
+    )
     return f"succeeded after {duration_text(job.took or 0.0)}{clause(timeout_text, has_moved_on(job))}"
 
 
 def _explain_failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     error: Any = job.raised_exception()
-    effects = {True: "; it was critical, and ended the run", False: "; that is tolerated", None: ""}
+    effects = {
+        True: "; it was critical, and ended the run",
+        False: "; that is tolerated",
+        None: "",
+    }
     effect = "; that ended the run"
     if isinstance(error, Exception):
         effect = effects[job._criticality()]
@@ -488,7 +612,9 @@ def _progress_text(job: AbstractJob[Any], clock: Callable[[], float]) -> str:
 
 
 def _job_names(jobs: list[AbstractJob[Any]]) -> str:
-    return join_names([*map(repr, distinct_names(jobs[:MAX_NAMED_JOBS]))], MAX_NAMED_JOBS, len(jobs))
+    return join_names(
+        [*map(repr, distinct_names(jobs[:MAX_NAMED_JOBS]))], MAX_NAMED_JOBS, len(jobs)
+    )
 
 
 # ---- paths of waits from a job to itself
@@ -511,7 +637,13 @@ Links = Iterator[tuple[str, Collection[AbstractJob[Any]]]]
 class WaitWatch(Part):
     """The check of a wait, at `due_at`, until it is reported; a part of the run for which the body of a job waits."""
 
-    def __init__(self, run: Run, waiter: AbstractJob[Any], jobs: Collection[AbstractJob[Any]], verb: str) -> None:
+    def __init__(
+        self,
+        run: Run,
+        waiter: AbstractJob[Any],
+        jobs: Collection[AbstractJob[Any]],
+        verb: str,
+    ) -> None:
         """Watch a wait of a job.
 
         Args:
@@ -547,10 +679,16 @@ class WaitWatch(Part):
                 run.report(self.waiter, text)
 
 
-def find_path_from_each(jobs: Collection[AbstractJob[Any]], waiter: AbstractJob[Any]) -> list[Step] | None:
+def find_path_from_each(
+    jobs: Collection[AbstractJob[Any]], waiter: AbstractJob[Any]
+) -> list[Step] | None:
     """Return a path from a job to a job that settles after `waiter`, if there is such a path from each of them."""
     targets = _jobs_that_wait_for(waiter)
-    paths = list(itertools.takewhile(bool, (_find_path(targets, job, _jobs_that_delay) for job in tuple(jobs))))
+    paths = list(
+        itertools.takewhile(
+            bool, (_find_path(targets, job, _jobs_that_delay) for job in tuple(jobs))
+        )
+    )
     return paths[0] if paths and len(paths) == len(jobs) else None
 
 
@@ -572,7 +710,9 @@ def deadlock_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
     for (_, job), (link, _) in itertools.pairwise(path):
         if link in (LASTS, ITERATES):
             end = "ends by itself" if link == LASTS else "leaves its loop"
-            advice = clause("; to use a service when it is ready, require it", job._is_service)
+            advice = clause(
+                "; to use a service when it is ready, require it", job._is_service
+            )
             return f"{text}: unless {job.label!r} {end}, this wait does not end{advice}"
     return text
 
@@ -580,7 +720,9 @@ def deadlock_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
 # ---- cycles
 
 
-def reject_wait_cycle(waiter: AbstractJob[Any], job: AbstractJob[Any], verb: str = "awaits") -> None:
+def reject_wait_cycle(
+    waiter: AbstractJob[Any], job: AbstractJob[Any], verb: str = "awaits"
+) -> None:
     """Reject a wait for a job that settles only after the waiting job.
 
     This takes time in proportion to the number of jobs that `job` waits for and their requirements.
@@ -594,11 +736,17 @@ def reject_wait_cycle(waiter: AbstractJob[Any], job: AbstractJob[Any], verb: str
         RuntimeError: the wait would never end. The error shows the cycle.
 
     """
-    if (path := _find_path({waiter, *enclosing_schedulers(waiter)}, job, _jobs_that_settle_before)) is not None:
+    if (
+        path := _find_path(
+            {waiter, *enclosing_schedulers(waiter)}, job, _jobs_that_settle_before
+        )
+    ) is not None:
         end_text = ""
         if path[-1][1] is not waiter:
             end_text = f", which contains {waiter.label!r}"
-        raise RuntimeError(f"{waiter.label!r} waits for itself: {_path_text(waiter, verb, path)}{end_text}")
+        raise RuntimeError(
+            f"{waiter.label!r} waits for itself: {_path_text(waiter, verb, path)}{end_text}"
+        )
 
 
 def _jobs_that_wait_for(waiter: AbstractJob[Any]) -> set[AbstractJob[Any]]:
@@ -612,7 +760,9 @@ def _jobs_that_wait_for(waiter: AbstractJob[Any]) -> set[AbstractJob[Any]]:
 
 
 def _find_path(
-    targets: set[AbstractJob[Any]], job: AbstractJob[Any], links_from: Callable[[AbstractJob[Any]], Links]
+    targets: set[AbstractJob[Any]],
+    job: AbstractJob[Any],
+    links_from: Callable[[AbstractJob[Any]], Links],
 ) -> list[Step] | None:
     """Return a path from `job` to one of the `targets`, or None if there is none.
 
@@ -622,14 +772,18 @@ def _find_path(
         links_from: yields the jobs that a job waits for.
 
     """
-    came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any] | None, str]] = {job: (None, "")}
+    came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any] | None, str]] = {
+        job: (None, "")
+    }
     todo = [job]
     for reached in todo:
         if reached in targets:
             return [*_steps_back(reached, came_from)][::-1]
         for verb, others in links_from(reached):
             # A thousand jobs may hold a resource that another job lacks, for which each of them waits.
-            if (target := next((target for target in targets if target in others), None)) is not None:
+            if (
+                target := next((target for target in targets if target in others), None)
+            ) is not None:
                 came_from[target] = reached, verb
                 return [*_steps_back(target, came_from)][::-1]
             for other in others:
@@ -640,7 +794,8 @@ def _find_path(
 
 
 def _steps_back(
-    job: AbstractJob[Any] | None, came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any] | None, str]]
+    job: AbstractJob[Any] | None,
+    came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any] | None, str]],
 ) -> Iterator[Step]:
     while job is not None:
         previous, verb = came_from[job]
@@ -650,7 +805,9 @@ def _steps_back(
 
 def _path_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
     steps = [(verb, path[0][1]), *path[1:]]
-    return f"{waiter.label!r} " + ", which ".join(f"{words} {job.label!r}" for words, job in steps)
+    return f"{waiter.label!r} " + ", which ".join(
+        f"{words} {job.label!r}" for words, job in steps
+    )
 
 
 def _jobs_that_settle_before(job: AbstractJob[Any]) -> Links:
@@ -658,7 +815,11 @@ def _jobs_that_settle_before(job: AbstractJob[Any]) -> Links:
     if job._state is JobState.RUNNING or (is_scheduler(job) and job._run is not None):
         yield "awaits", (job._extras or RunExtras).awaited_jobs
         members = job._members.jobs if is_scheduler(job) else ()
-        ordinary = (member for member in members if not (member._options.forever or member._state.is_settled))
+        ordinary = (
+            member
+            for member in members
+            if not (member._options.forever or member._state.is_settled)
+        )
         yield "waits for its job", dict.fromkeys(ordinary)
     elif not job._state.is_settled:
         yield "requires", open_requirements(job)
@@ -670,8 +831,15 @@ def _jobs_that_delay(job: AbstractJob[Any]) -> Links:
     """Yield the jobs that must settle before `job`, that hold a resource it lacks now, or whose end may be its own."""
     yield from _jobs_that_settle_before(job)
     scheduler = job._scheduler
-    is_lasting = not is_scheduler(job) or all(member._options.forever for member in job._members.jobs)
-    if scheduler is not None and job._options.forever and is_lasting and not job._state.is_settled:
+    is_lasting = not is_scheduler(job) or all(
+        member._options.forever for member in job._members.jobs
+    )
+    if (
+        scheduler is not None
+        and job._options.forever
+        and is_lasting
+        and not job._state.is_settled
+    ):
         yield LASTS, [scheduler]
     if job._state is JobState.SCHEDULED:
         yield HELD_BY, _holders(job)
@@ -700,15 +868,33 @@ def _holders(job: AbstractJob[Any]) -> Collection[AbstractJob[Any]]:
         return ()
     if wait.cause is WaitCause.SLOT:
         return run.line.holders
-    if isinstance(lacking := run.pools.resolve(job).get(wait.resource), CountedResource):
+    if isinstance(
+        lacking := run.pools.resolve(job).get(wait.resource), CountedResource
+    ):
         return lacking.holders.keys()
     # A limiter or a pool may be shared with other runs, also with those in the bodies of jobs.
-    runs = [other for each in list(RUNS_IN_PROGRESS) if each.thread_id == run.thread_id for other in each.with_nested()]
+    runs = [
+        other
+        for each in list(RUNS_IN_PROGRESS)
+        if each.thread_id == run.thread_id
+        for other in each.with_nested()
+    ]
     if wait.cause is WaitCause.TOKEN:
         if run.line.tokens is None:
             return []
         return list(token_holders(runs, run.line.tokens.limiter))
     # Amounts of a rate accrue again from the start of the jobs that took them.
-    unstarted = [other for each in runs if each.line.tokens is not None for other in each.line.tokens.waiting]
-    grants = [(other, grant.find(wait.resource)) for other in unstarted if (grant := other._grant()) is not None]
-    return [other for other, found in grants if found is not None and found[0] is lacking]
+    unstarted = [
+        other
+        for each in runs
+        if each.line.tokens is not None
+        for other in each.line.tokens.waiting
+    ]
+    grants = [
+        (other, grant.find(wait.resource))
+        for other in unstarted
+        if (grant := other._grant()) is not None
+    ]
+    return [
+        other for other, found in grants if found is not None and found[0] is lacking
+    ]

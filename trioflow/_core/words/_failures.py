@@ -15,11 +15,25 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from ..base import _logger, _user_code
 from ..base._states import COMPLETED, STOP_REASON_TEXTS, JobState, StopReason
-from ..base._text_forms import MAX_NAMED_JOBS, clause, fit, join_names, plural, short_repr
+from ..base._text_forms import (
+    MAX_NAMED_JOBS,
+    clause,
+    fit,
+    join_names,
+    plural,
+    short_repr,
+)
 from ..job import _errors
 from ..job._ancestors import enclosing_schedulers, is_logged, outermost_scheduler
 from ..job._job import AbstractJob, is_scheduler
-from ..job._labels import PathCache, path_of_job, paths_of, printable, shorten, unescape_path
+from ..job._labels import (
+    PathCache,
+    path_of_job,
+    paths_of,
+    printable,
+    shorten,
+    unescape_path,
+)
 from ..parts import has_idled
 from ..run import _handle, _instruments
 from . import _job_queries
@@ -46,25 +60,49 @@ def failure_kind(job: AbstractJob[Any], failure: _errors.Failure) -> tuple[objec
     error = failure.exception
     if remedy := _user_code.wrong_backend_remedy(error):
         return remedy, job._criticality()
-    if isinstance(error, _errors.BudgetSpent) and (job._started_at is None or is_scheduler(job)):  # it did not run
+    if isinstance(error, _errors.BudgetSpent) and (
+        job._started_at is None or is_scheduler(job)
+    ):  # it did not run
         return _errors.BudgetSpent, error.name, job._criticality()
-    related = (error, _user_code.get_cause(error), _user_code.get_context(error), *_user_code.get_group_members(error))
-    types = tuple(f"{type(exception).__module__}.{type(exception).__qualname__}" for exception in related)
+    related = (
+        error,
+        _user_code.get_cause(error),
+        _user_code.get_context(error),
+        *_user_code.get_group_members(error),
+    )
+    types = tuple(
+        f"{type(exception).__module__}.{type(exception).__qualname__}"
+        for exception in related
+    )
     try:
         code = getattr(error, "returncode", None)
     except Exception:
         # From the code of the exception's class.
         code = None
     entries = _user_code.entries(failure.traceback)
-    positions = [(entry.tb_frame.f_code.co_filename, entry.tb_lineno) for entry in entries]
+    positions = [
+        (entry.tb_frame.f_code.co_filename, entry.tb_lineno) for entry in entries
+    ]
     exit_code = code if type(code) is int else None
-    return job._failure_kind(), job._criticality(), types, exit_code, tuple(positions[-MAX_COMPARED_FRAMES:])
+    return (
+        job._failure_kind(),
+        job._criticality(),
+        types,
+        exit_code,
+        tuple(positions[-MAX_COMPARED_FRAMES:]),
+    )
 
 
 class SimilarFailures:
     """A failure that was logged, and the count of similar failures after it."""
 
-    def __init__(self, job: AbstractJob[Any], error: BaseException, expires_at: float, failed: str) -> None:
+    def __init__(
+        self,
+        job: AbstractJob[Any],
+        error: BaseException,
+        expires_at: float,
+        failed: str,
+    ) -> None:
         # The path of the job whose failure was logged.
         self._path: Final = _job_path(job)
         self._message: Final = _message(job, error)
@@ -80,7 +118,9 @@ class SimilarFailures:
         if len(self._first_failures) < MAX_NAMED_JOBS:
             message = _message(job, error)
             shown = printable(fit(message, 60, keep="ends"))
-            self._first_failures.append((_job_path(job), f" ({shown})" if message != self._message else ""))
+            self._first_failures.append(
+                (_job_path(job), f" ({shown})" if message != self._message else "")
+            )
 
     def report(self) -> str:
         """Return the log line for the counted failures, and reset the count."""
@@ -93,7 +133,9 @@ class SimilarFailures:
             times = "once more" if number == 1 else f"{number} more times"
             return f"'{self._path}' failed {times} with {self._error_name}{failures[-1][1]}"
         jobs = "one more job" if number == 1 else f"{number} more jobs"
-        names = join_names([f"'{path}'{message}" for path, message in failures], MAX_NAMED_JOBS, number)
+        names = join_names(
+            [f"'{path}'{message}" for path, message in failures], MAX_NAMED_JOBS, number
+        )
         return f"{jobs} {self._failed} with {self._error_name} like '{self._path}': {names}"
 
 
@@ -106,11 +148,19 @@ class FailureLog:
         # The paths of the members of schedulers, as the notes of failures have them. It is freed with the run.
         self.paths: Final[dict[BaseScheduler, PathCache]] = {}
         # The logged failures by their kind, the oldest first.
-        self._recent_failures: Final[OrderedDict[tuple[object, ...], SimilarFailures]] = OrderedDict()
+        self._recent_failures: Final[
+            OrderedDict[tuple[object, ...], SimilarFailures]
+        ] = OrderedDict()
         self._cancel_timer: Callable[[], None] | None = None
         self._kinds_reported_blocking: Final[set[object]] = set()
 
-    def add(self, run: Run, job: AbstractJob[Any], failure: _errors.Failure, hint: str | None = None) -> None:
+    def add(
+        self,
+        run: Run,
+        job: AbstractJob[Any],
+        failure: _errors.Failure,
+        hint: str | None = None,
+    ) -> None:
         """Log or count the failure of a job. A `First` that fails reports the failures of its jobs.
 
         Args:
@@ -131,7 +181,9 @@ class FailureLog:
                     kind=(failure_kind(cause, cause._outcome), "because"),
                 )
             return
-        if not is_logged(job) or (_job_queries.is_in_first(job, self._run.scheduler) and not stopped):
+        if not is_logged(job) or (
+            _job_queries.is_in_first(job, self._run.scheduler) and not stopped
+        ):
             return
         now = self._run.clock()
         key = failure_kind(job, failure)
@@ -141,14 +193,22 @@ class FailureLog:
             self._recent_failures[key].count(job, error)
             # A spent budget keeps all further jobs from running: that is said again once a minute, and at the end.
             if self._cancel_timer is None and key[0] is not _errors.BudgetSpent:
-                self._cancel_timer = self._run.call_at(now + COUNT_REPORT_DELAY, self._on_timer)
+                self._cancel_timer = self._run.call_at(
+                    now + COUNT_REPORT_DELAY, self._on_timer
+                )
             return
         failed = "did not run" if key[0] is _errors.BudgetSpent else "failed"
-        self._recent_failures[key] = SimilarFailures(job, error, now + SIMILARITY_PERIOD, failed)
+        self._recent_failures[key] = SimilarFailures(
+            job, error, now + SIMILARITY_PERIOD, failed
+        )
         if stopped:
             consequence = f"it is critical, so the run of {name!r} stops"
         else:
-            fate = "the run goes on" if run.fate.cancel_reason is None else "the run is ending"
+            fate = (
+                "the run goes on"
+                if run.fate.cancel_reason is None
+                else "the run is ending"
+            )
             consequence = fate
             if job._criticality() is False:
                 consequence = f"it is tolerated, and {fate}"
@@ -171,7 +231,11 @@ class FailureLog:
 
     def report_block(self, run: Run, job: AbstractJob[Any] | None, now: float) -> None:
         """Report a job that has just blocked the event loop, but only the first such job of each kind."""
-        if job is None or job._started_at is None or now - job._started_at <= _instruments.MIN_BLOCKING_SECONDS:
+        if (
+            job is None
+            or job._started_at is None
+            or now - job._started_at <= _instruments.MIN_BLOCKING_SECONDS
+        ):
             return
         if (kind := job._failure_kind()) not in self._kinds_reported_blocking:
             self._kinds_reported_blocking.add(kind)
@@ -197,7 +261,13 @@ class FailureLog:
 
     def _on_timer(self) -> None:
         self._cancel_timer = None
-        self._log_counted([kind for kind in self._recent_failures if kind[0] is not _errors.BudgetSpent])
+        self._log_counted(
+            [
+                kind
+                for kind in self._recent_failures
+                if kind[0] is not _errors.BudgetSpent
+            ]
+        )
 
     def _log_counted(self, kinds: Iterable[tuple[object, ...]]) -> None:
         for kind in kinds:
@@ -206,7 +276,12 @@ class FailureLog:
                 self._warn(similar.report(), kind=kind, count=count)
 
     def _warn(self, message: str, **details: Any) -> None:
-        _logger.warn(message, about=FAILURE_SUBJECT, is_shown=self._run.is_shown(FAILURE_SUBJECT), **details)
+        _logger.warn(
+            message,
+            about=FAILURE_SUBJECT,
+            is_shown=self._run.is_shown(FAILURE_SUBJECT),
+            **details,
+        )
 
 
 def _message(job: AbstractJob[Any], error: BaseException) -> str:
@@ -230,7 +305,10 @@ def failed_jobs(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
     reports the failures of its jobs.
     """
     jobs = filter(_job_queries.has_own_failure, _job_queries.jobs_of_run(scheduler))
-    return sorted((job for job in jobs if isinstance(job.raised_exception(), Exception)), key=_settling_number)
+    return sorted(
+        (job for job in jobs if isinstance(job.raised_exception(), Exception)),
+        key=_settling_number,
+    )
 
 
 class CountedFailures(NamedTuple):
@@ -264,10 +342,16 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
         return NO_FAILURES
     rest = counts.dropped()
     may_count = (_errors.Failure, _errors.CancelledOutcome)
-    members = [job for job in scheduler if type(job._outcome) in may_count and job._outcome.is_counted]
+    members = [
+        job
+        for job in scheduler
+        if type(job._outcome) in may_count and job._outcome.is_counted
+    ]
     jobs: list[AbstractJob[Any]] = []
     for job in members:
-        if is_scheduler(job) and (job._state is JobState.CANCELLED or _job_queries.failed_through_member(job)):
+        if is_scheduler(job) and (
+            job._state is JobState.CANCELLED or _job_queries.failed_through_member(job)
+        ):
             jobs += job._counted_failures.jobs
             rest += job._counted_failures.rest
         else:
@@ -282,7 +366,9 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
     return CountedFailures(tuple(sorted(jobs, key=_settling_number)), first, rest)
 
 
-def _is_blocked_by(job: AbstractJob[Any], causes: set[int], scheduler: BaseScheduler) -> bool:
+def _is_blocked_by(
+    job: AbstractJob[Any], causes: set[int], scheduler: BaseScheduler
+) -> bool:
     """Return whether one of these exceptions has BLOCKED a job, or a failure of a member that counts.
 
     The scheduler may have dropped that member. A failure outside of the scheduler is not among its own. Nor is a
@@ -293,7 +379,11 @@ def _is_blocked_by(job: AbstractJob[Any], causes: set[int], scheduler: BaseSched
     cause = None
     if isinstance(error, _errors.RequirementFailed):
         cause = _user_code.get_cause(error)
-    counts = type(root._outcome) is _errors.Failure and root._outcome.is_counted and root._scheduler is scheduler
+    counts = (
+        type(root._outcome) is _errors.Failure
+        and root._outcome.is_counted
+        and root._scheduler is scheduler
+    )
     return id(cause) in causes or (root is not job and counts)
 
 
@@ -326,7 +416,10 @@ def log_drain(scheduler: BaseScheduler) -> None:
     count = sum(_job_queries.reported_state(job) is JobState.RUNNING for job in jobs)
     if count and scheduler.log:
         running = f"with {plural(count, 'job')} still running"
-        _logger.warn(f"the run of {shorten(scheduler.label)!r} drains: no more jobs start, {running}", about="drain")
+        _logger.warn(
+            f"the run of {shorten(scheduler.label)!r} drains: no more jobs start, {running}",
+            about="drain",
+        )
 
 
 ENDS: Final[dict[Any, str]] = {
@@ -353,11 +446,22 @@ def log_run_end(run: Run) -> None:
     if run.fate.reason is StopReason.FAILED:
         tolerated_count = sum(job._criticality() is False for job in failed)
         failed = [job for job in failed if job._criticality() is not False]
-    dropped = sum((group._members.dropped.failures for group in _job_queries.groups_of_run(scheduler)), Counter[bool]())
+    dropped = sum(
+        (
+            group._members.dropped.failures
+            for group in _job_queries.groups_of_run(scheduler)
+        ),
+        Counter[bool](),
+    )
     count = len(failed) + dropped.total()
     unpaid = list(filter(_job_queries.lacked_budget, failed))
-    groups = sum(not (_job_queries.is_one_job(job) or job in unpaid) for job in failed) + dropped[False]
-    failures_text = _failures_text(scheduler, count - groups - len(unpaid), groups, unpaid)
+    groups = (
+        sum(not (_job_queries.is_one_job(job) or job in unpaid) for job in failed)
+        + dropped[False]
+    )
+    failures_text = _failures_text(
+        scheduler, count - groups - len(unpaid), groups, unpaid
+    )
     # No display has the reasons.
     is_shown = run.is_shown("end") and not has_idled(run) and not unpaid
     if tolerated_count:
@@ -369,29 +473,66 @@ def log_run_end(run: Run) -> None:
         else:
             how = ENDS[run.fate.reason].format(timeout=run.timeout)
         running = clause("it was {}", run.jobs_at_timeout.get("place"))
-        texts = filter(None, (f"the run of {shorten(scheduler.label)!r} {how}", running, failures_text))
-        _logger.warn("; ".join(texts), advice=LISTING_ADVICE, about="end", kind=run.fate.reason, is_shown=is_shown)
+        texts = filter(
+            None,
+            (f"the run of {shorten(scheduler.label)!r} {how}", running, failures_text),
+        )
+        _logger.warn(
+            "; ".join(texts),
+            advice=LISTING_ADVICE,
+            about="end",
+            kind=run.fate.reason,
+            is_shown=is_shown,
+        )
     elif count > (run.fate.reason is StopReason.CRITICAL):
         # A single critical failure has been logged already.
         advice = clause("; debrief() shows the tracebacks", scheduler.keep_jobs)
-        end_text = "the run has failed" if run.fate.reason is StopReason.FAILED else "the run stopped"
+        end_text = (
+            "the run has failed"
+            if run.fate.reason is StopReason.FAILED
+            else "the run stopped"
+        )
         if run.fate.reason is COMPLETED:
             end_text = "this failure was" if count == 1 else "each failure was"
             is_all = not dropped and all(job._criticality() is False for job in failed)
-            end_text += " tolerated" + clause(", awaited, or in a cancelled group", not is_all)
-        _logger.warn(f"{failures_text}; {end_text}", advice=advice, about="end", is_shown=is_shown)
+            end_text += " tolerated" + clause(
+                ", awaited, or in a cancelled group", not is_all
+            )
+        _logger.warn(
+            f"{failures_text}; {end_text}",
+            advice=advice,
+            about="end",
+            is_shown=is_shown,
+        )
 
 
-def _failures_text(scheduler: BaseScheduler, jobs: int, groups: int, unpaid: list[AbstractJob[Any]]) -> str:
+def _failures_text(
+    scheduler: BaseScheduler, jobs: int, groups: int, unpaid: list[AbstractJob[Any]]
+) -> str:
     """Return how many jobs failed, how many groups by themselves, and how many did not run for want of a budget."""
     name = f"of {shorten(scheduler.label)!r}"
-    texts = [f"{plural(number, noun)} {name} failed" for number, noun in ((jobs, "job"), (groups, "group")) if number]
+    texts = [
+        f"{plural(number, noun)} {name} failed"
+        for number, noun in ((jobs, "job"), (groups, "group"))
+        if number
+    ]
     if unpaid:
-        budgets = join_names(sorted({printable(cast(Any, job.raised_exception()).name) for job in unpaid}))
+        budgets = join_names(
+            sorted(
+                {printable(cast(Any, job.raised_exception()).name) for job in unpaid}
+            )
+        )
         counted = _job_queries.ordinary_jobs(scheduler)
         # Also the jobs in these and those that these have blocked, without those that the scheduler has dropped.
-        families = ((job, *enclosing_schedulers(job)) for job in counted if job._state is not JobState.SUCCEEDED)
-        not_run = sum(any(_job_queries.root_failure(each) in unpaid for each in family) for family in families)
+        families = (
+            (job, *enclosing_schedulers(job))
+            for job in counted
+            if job._state is not JobState.SUCCEEDED
+        )
+        not_run = sum(
+            any(_job_queries.root_failure(each) in unpaid for each in family)
+            for family in families
+        )
         if scheduler.keep_jobs:
             text = f"{not_run} of {plural(len(counted), 'job')}"
         else:
@@ -414,7 +555,9 @@ def raise_failures(scheduler: BaseScheduler, only_first: bool = False) -> None:
     failures = counted_failures(scheduler)
     if not failures.number:
         return
-    errors = _exceptions_of(scheduler, failures.jobs[:1] if only_first else failures.jobs)
+    errors = _exceptions_of(
+        scheduler, failures.jobs[:1] if only_first else failures.jobs
+    )
     rest_text = clause(", and {} more", failures.rest)
     if not errors:
         # The failures of the jobs that were kept were all awaited.
@@ -428,23 +571,35 @@ def raise_failures(scheduler: BaseScheduler, only_first: bool = False) -> None:
         finally:
             # And not a cancellation of the caller.
             errors[0].__context__ = context
-    raise ExceptionGroup(f"jobs of {scheduler.label!r} failed{rest_text}", errors) from None
+    raise ExceptionGroup(
+        f"jobs of {scheduler.label!r} failed{rest_text}", errors
+    ) from None
 
 
-def _exceptions_of(scheduler: BaseScheduler, jobs: tuple[AbstractJob[Any], ...]) -> list[Exception]:
+def _exceptions_of(
+    scheduler: BaseScheduler, jobs: tuple[AbstractJob[Any], ...]
+) -> list[Exception]:
     """Return the exceptions of jobs that failed in a scheduler, each with its first traceback and a note of its job."""
     failures: list[_errors.Failure] = [job._outcome for job in jobs]
     paths: dict[AbstractJob[Any], str] = {}
     for job, failure in zip(jobs, failures, strict=True):
         # The scheduler further in may have added the note.
         if not failure.has_note:
-            failure.has_note, paths = True, paths or paths_of(scheduler, _prefix_of(scheduler))
+            failure.has_note, paths = (
+                True,
+                paths or paths_of(scheduler, _prefix_of(scheduler)),
+            )
             home = ""
             if job._scheduler is not None:
                 home = f" of {outermost_scheduler(scheduler).label!r}"
             name = printable(unescape_path(paths[job]) if job in paths else job.label)
             _errors.add_note(failure.exception, f"raised by the job '{name}'{home}")
-    return [_user_code.with_traceback(failure.exception, failure.traceback) for failure in failures]  # type: ignore[misc]
+    exceptions: list[Any] = []
+    for failure in failures:
+        exceptions.append(
+            _user_code.with_traceback(failure.exception, failure.traceback)
+        )
+    return exceptions
 
 
 def _prefix_of(scheduler: BaseScheduler) -> str:
@@ -460,7 +615,9 @@ def _prefix_of(scheduler: BaseScheduler) -> str:
     return prefix
 
 
-def raise_unless_completed(run: Run, reason: StopReason | None, only_first: bool = False) -> None:
+def raise_unless_completed(
+    run: Run, reason: StopReason | None, only_first: bool = False
+) -> None:
     """Raise an exception unless a run completed.
 
     Args:
@@ -483,10 +640,14 @@ def raise_unless_completed(run: Run, reason: StopReason | None, only_first: bool
     elif reason is StopReason.TIMEOUT:
         if has_idled(run):
             idle = cast(float, scheduler.idle_timeout)
-            raise _errors.JobTimeout(scheduler, idle, _handle.JOB_EVENTS_NOUN, **run.jobs_at_timeout)
+            raise _errors.JobTimeout(
+                scheduler, idle, _handle.JOB_EVENTS_NOUN, **run.jobs_at_timeout
+            )
         raise _errors.JobTimeout(scheduler, run.timeout or 0.0, **run.jobs_at_timeout)
     elif reason is not None and reason is not COMPLETED:
-        raise _errors.JobCancelled(f"the run of {scheduler.label!r} {STOP_REASON_TEXTS[reason]}")
+        raise _errors.JobCancelled(
+            f"the run of {scheduler.label!r} {STOP_REASON_TEXTS[reason]}"
+        )
 
 
 def _settling_number(job: AbstractJob[Any]) -> int:
@@ -500,4 +661,6 @@ class Results(dict[AbstractJob[Any], Any]):
     __slots__ = ()
 
     def __missing__(self, key: object) -> Any:
-        raise KeyError(f"no result for {short_repr(key)}: results() has the results of jobs that succeeded, by job")
+        raise KeyError(
+            f"no result for {short_repr(key)}: results() has the results of jobs that succeeded, by job"
+        )

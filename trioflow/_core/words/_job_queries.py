@@ -20,7 +20,15 @@ from ..job._ancestors import enclosing_schedulers
 from ..job._errors import BudgetSpent, Failure, RequirementFailed
 from ..job._following import counted_requirements as counted_requirements
 from ..job._function import FunctionJob, unwrap_partial
-from ..job._job import AnyJob, FailedAttempt, Restoration, RunExtras, Throttling, has_moved_on, is_scheduler
+from ..job._job import (
+    AnyJob,
+    FailedAttempt,
+    Restoration,
+    RunExtras,
+    Throttling,
+    has_moved_on,
+    is_scheduler,
+)
 from ..job._job_options import RUN_RESOURCES, BoxStyle, OptionRecord
 from ..run._questions import is_needed as is_needed
 from ..run._run import Incident
@@ -90,17 +98,33 @@ def jobs_of_run(scheduler: BaseScheduler) -> Iterator[AnyJob]:
 
 def ordinary_jobs(scheduler: BaseScheduler) -> list[AnyJob]:
     """Return the jobs that views count, without forever jobs."""
-    return [job for job in jobs_of_run(scheduler) if is_one_job(job) and not job.forever]
+    return [
+        job for job in jobs_of_run(scheduler) if is_one_job(job) and not job.forever
+    ]
 
 
 def groups_of_run(scheduler: BaseScheduler) -> list[BaseScheduler]:
     """Return a scheduler, and those nested in it at any depth whose jobs count as jobs of its run."""
-    return [scheduler, *(job for job in jobs_of_run(scheduler) if is_scheduler(job) and not is_one_job(job))]
+    return [
+        scheduler,
+        *(
+            job
+            for job in jobs_of_run(scheduler)
+            if is_scheduler(job) and not is_one_job(job)
+        ),
+    ]
 
 
 def is_in_first(job: AnyJob, root: BaseScheduler) -> bool:
     """Return whether a job in `root` is in a nested `First`, at any depth, so that `jobs_of_run(root)` omits it."""
-    return any(map(is_one_job, takewhile(lambda enclosing: enclosing is not root, enclosing_schedulers(job))))
+    return any(
+        map(
+            is_one_job,
+            takewhile(
+                lambda enclosing: enclosing is not root, enclosing_schedulers(job)
+            ),
+        )
+    )
 
 
 def failed_through_member(job: AnyJob) -> bool:
@@ -126,18 +150,25 @@ def is_failed_group(job: AnyJob) -> bool:
 
 def failure_count(scheduler: BaseScheduler) -> int:
     """Return how many jobs at any depth, and groups by themselves, have failed, without tolerated failures."""
-    return sum(failed_by_itself(job) and job._criticality() is not False for job in jobs_of_run(scheduler))
+    return sum(
+        failed_by_itself(job) and job._criticality() is not False
+        for job in jobs_of_run(scheduler)
+    )
 
 
 def lacked_budget(job: AnyJob) -> bool:
     """Return whether a job, or each job of a `First`, is BLOCKED because a budget is spent, not by another job."""
-    is_possible = job._state is JobState.BLOCKED or (job._state is JobState.FAILED and is_scheduler(job))
+    is_possible = job._state is JobState.BLOCKED or (
+        job._state is JobState.FAILED and is_scheduler(job)
+    )
     return is_possible and isinstance(job.raised_exception(), BudgetSpent)
 
 
 def root_failure(job: AnyJob) -> AnyJob:
     """Return the job whose failure has blocked a job, or the job itself if no other job has blocked it."""
-    if job._state is JobState.BLOCKED and isinstance(error := job.raised_exception(), RequirementFailed):
+    if job._state is JobState.BLOCKED and isinstance(
+        error := job.raised_exception(), RequirementFailed
+    ):
         return error._root
     return job
 
@@ -146,8 +177,12 @@ def first_cause(job: AnyJob) -> AnyJob:
     """Return the job whose failure, over others and in groups, kept a job from running or failed a group, or itself."""
     while True:
         around = (job, *enclosing_schedulers(job))
-        root = root_failure(next((each for each in around if each._state is JobState.BLOCKED), job))
-        cause = root.culprit if is_scheduler(root) and failed_through_member(root) else root
+        root = root_failure(
+            next((each for each in around if each._state is JobState.BLOCKED), job)
+        )
+        cause = (
+            root.culprit if is_scheduler(root) and failed_through_member(root) else root
+        )
         if cause is None or cause is job:
             return job
         job = cause
@@ -179,7 +214,11 @@ def reported_state(job: AnyJob) -> ReportedState:
         return JobState.SKIPPED
     if job._state is JobState.RUNNING and is_scheduler(job) and is_one_job(job):
         jobs = (member for member in job.iterate_jobs() if not is_scheduler(member))
-        return JobState.RUNNING if any(member._state is JobState.RUNNING for member in jobs) else JobState.SCHEDULED
+        return (
+            JobState.RUNNING
+            if any(member._state is JobState.RUNNING for member in jobs)
+            else JobState.SCHEDULED
+        )
     return MOVED_ON if has_moved_on(job) else job.state
 
 
@@ -199,7 +238,11 @@ def failed_attempts(job: AnyJob) -> tuple[FailedAttempt, ...]:
 
 def last_failure(job: AnyJob) -> str:
     """Return the error of the last attempt, ", after OSError: broken", or "" if it did not fail: the job runs again."""
-    return "".join(f", after {attempt.error}" for attempt in failed_attempts(job)[-1:] if attempt.error)
+    return "".join(
+        f", after {attempt.error}"
+        for attempt in failed_attempts(job)[-1:]
+        if attempt.error
+    )
 
 
 def throttled_attempts(job: AnyJob) -> tuple[Throttling, ...]:
@@ -257,10 +300,19 @@ def end_facts(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
 
     """
     state = job._state
-    is_complete = state is _states.SUCCEEDED and job._extras is None and not (job._runs_commands or job._is_scheduler)
+    is_complete = (
+        state is _states.SUCCEEDED
+        and job._extras is None
+        and not (job._runs_commands or job._is_scheduler)
+    )
     if not is_complete and has_skipped_itself(job):
         state = JobState.SKIPPED
-    return state, job._started_at if is_complete else job.started_at, job._finished_at, is_complete
+    return (
+        state,
+        job._started_at if is_complete else job.started_at,
+        job._finished_at,
+        is_complete,
+    )
 
 
 def failure_of(job: AnyJob) -> Failure | None:
@@ -290,7 +342,11 @@ def attempt_mark(job: AnyJob) -> str:
 
     Between two attempts, it is the number of the next. An attempt that was throttled does not count.
     """
-    own = (each for each in (job, *enclosing_schedulers(job)) if each._scheduler is not None)
+    own = (
+        each
+        for each in (job, *enclosing_schedulers(job))
+        if each._scheduler is not None
+    )
     return ".".join(str(1 + (each._extras or RunExtras).retry_count) for each in own)
 
 
@@ -315,13 +371,21 @@ def note_older_code(jobs: Iterable[AnyJob], codes: Mapping[object, object]) -> N
 def _code_of(job: AnyJob) -> object:
     import inspect
 
-    return getattr(inspect.unwrap(unwrap_partial(getattr(job, "_function", None))), "__code__", None)
+    return getattr(
+        inspect.unwrap(unwrap_partial(getattr(job, "_function", None))),
+        "__code__",
+        None,
+    )
 
 
 def has_older_code(job: AnyJob) -> bool:
     """Return whether a job has succeeded with another code than its function has now, and is not about to run anew."""
     attempt, code = (job._extras or RunExtras).first_code
-    is_older = job._state is JobState.SUCCEEDED and attempt == job.attempts and code != _code_of(job)
+    is_older = (
+        job._state is JobState.SUCCEEDED
+        and attempt == job.attempts
+        and code != _code_of(job)
+    )
     return is_older and not is_about_to_run_anew(job)
 
 
@@ -335,16 +399,29 @@ def end_times(job: AnyJob) -> list[float]:
 
 def needs_as_given(job: AnyJob) -> dict[str, Any]:
     """Return the needs of a job for pools as the option `needs` takes them: numbers, amounts by key, or text."""
-    needs = {name: amount for name, amount in job._options.needs.items() if name not in RUN_RESOURCES}
-    return {name: need if isinstance(need, str) else _amounts.need_as_numbers(need) for name, need in needs.items()}
+    needs = {
+        name: amount
+        for name, amount in job._options.needs.items()
+        if name not in RUN_RESOURCES
+    }
+    return {
+        name: need if isinstance(need, str) else _amounts.need_as_numbers(need)
+        for name, need in needs.items()
+    }
 
 
 def run_needs(job: AnyJob) -> dict[str, Any]:
     """Return a job's needs for resources of the run itself, as opposed to a pool, by name, or empty for most kinds."""
-    return {name: amount for name, amount in job._options.needs.items() if name in RUN_RESOURCES}
+    return {
+        name: amount
+        for name, amount in job._options.needs.items()
+        if name in RUN_RESOURCES
+    }
 
 
-def find_run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseScheduler, int, bool]:
+def find_run_resource(
+    scheduler: BaseScheduler, name: str
+) -> tuple[BaseScheduler, int, bool]:
     """Find the scheduler whose jobs, at any depth, share a resource of the run itself.
 
     Args:
@@ -357,7 +434,10 @@ def find_run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseSchedule
     """
     declared = RUN_RESOURCES[name]
     schedulers = [scheduler, *enclosing_schedulers(scheduler)]
-    owner = next((each for each in schedulers if name in each._run_resource_totals()), schedulers[-1])
+    owner = next(
+        (each for each in schedulers if name in each._run_resource_totals()),
+        schedulers[-1],
+    )
     total = owner._run_resource_totals().get(name)
     has_gate = declared.find_gate is not None and owner._opens_gates
     return owner, declared.total() if total is None else total, has_gate
@@ -392,7 +472,9 @@ OutputStream: TypeAlias = Literal["stdout", "stderr"]
 OUTPUT_STREAMS: Final[tuple[OutputStream, ...]] = "stdout", "stderr"
 
 
-def captured_outputs(result: Any, max_bytes: int) -> Iterator[tuple[OutputStream, str, int]]:
+def captured_outputs(
+    result: Any, max_bytes: int
+) -> Iterator[tuple[OutputStream, str, int]]:
     """Yield the ends of the captured outputs of a command, without reading all of them into memory.
 
     Args:
@@ -431,12 +513,16 @@ def question_of(job: object) -> Question | None:
 
 def runs_outside_loop(job: AnyJob) -> bool:
     """Return whether a job works outside of the event loop, in a thread or a process, and so takes real time."""
-    return job._runs_commands or (isinstance(job, FunctionJob) and job._calls_in is not None)
+    return job._runs_commands or (
+        isinstance(job, FunctionJob) and job._calls_in is not None
+    )
 
 
 def has_hard_timeout(job: AnyJob) -> bool:
     """Return whether a job has a timeout that may end its body at any checkpoint, not only where its kind allows it."""
-    return (job.timeout is not None or job.idle_timeout is not None) and (is_scheduler(job) or not job._keeps_time)
+    return (job.timeout is not None or job.idle_timeout is not None) and (
+        is_scheduler(job) or not job._keeps_time
+    )
 
 
 # ---- the members of a scheduler
@@ -475,7 +561,9 @@ def dropped_counts(scheduler: BaseScheduler) -> Iterator[tuple[CountKey, int]]:
         yield from group._members.dropped.counts.items()
 
 
-def expected_durations(scheduler: BaseScheduler, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:
+def expected_durations(
+    scheduler: BaseScheduler, jobs: Iterable[AnyJob] | None = None
+) -> dict[AnyJob, float]:
     """Return the known expected durations of the members of a scheduler, or of some of them, in seconds.
 
     The option `durations` of the outermost scheduler takes precedence over `expected_duration` of a member.
@@ -503,7 +591,12 @@ def ranks_of(scheduler: BaseScheduler) -> dict[AnyJob, float]:
     """
     durations = expected_durations(scheduler)
     default = _policies.median_duration(durations.values())
-    return longest_path_lengths(members_in_order(scheduler), scheduler._members.all_requirements, durations, default)
+    return longest_path_lengths(
+        members_in_order(scheduler),
+        scheduler._members.all_requirements,
+        durations,
+        default,
+    )
 
 
 def counted_state(scheduler: BaseScheduler, job: AnyJob) -> ReportedState | None:
@@ -560,7 +653,11 @@ def _restoration_of_first(scheduler: BaseScheduler) -> Restoration | None:
     """Return the last winner's restoration if a `First` has succeeded with restored results alone, otherwise None."""
     if not is_one_job(scheduler) or scheduler._state is not _states.SUCCEEDED:
         return None
-    winners = [job for job in scheduler.iterate_jobs() if job._state is _states.SUCCEEDED and is_one_job(job)]
+    winners = [
+        job
+        for job in scheduler.iterate_jobs()
+        if job._state is _states.SUCCEEDED and is_one_job(job)
+    ]
     restorations = [restoration_of(job) for job in winners]
     return restorations[-1] if restorations and None not in restorations else None
 
@@ -586,7 +683,10 @@ def options_of(job: AnyJob) -> OptionRecord:
 
 def was_added_during_run(job: AnyJob) -> bool:
     """Return whether a job was added to its scheduler during the run in progress, so that its path may differ."""
-    return job._scheduler is not None and job in job._scheduler._members.jobs_added_during_run
+    return (
+        job._scheduler is not None
+        and job in job._scheduler._members.jobs_added_during_run
+    )
 
 
 def is_known_by_call(job: AnyJob) -> bool:

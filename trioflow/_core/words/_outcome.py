@@ -7,7 +7,14 @@ from typing import Any, Final, NamedTuple
 
 from ..base._states import WaitCause
 from ..job._errors import Failure
-from ..job._job import AnyJob, FailedAttempt, Restoration, RunExtras, Throttling, has_moved_on
+from ..job._job import (
+    AnyJob,
+    FailedAttempt,
+    Restoration,
+    RunExtras,
+    Throttling,
+    has_moved_on,
+)
 from . import _job_queries
 
 
@@ -22,8 +29,12 @@ class Outcome(NamedTuple):
     failed_through_member: bool = False
     timed_out: bool = False
     moved_on: bool = False  # whether it SUCCEEDED only because its timeout ended it
-    restoration: Restoration | None = None  # if the result was restored from a journal, the facts that it has
-    rerun_cause: str | None = None  # if the job ran again though the journal has it, the first change that is the cause
+    restoration: Restoration | None = (
+        None  # if the result was restored from a journal, the facts that it has
+    )
+    rerun_cause: str | None = (
+        None  # if the job ran again though the journal has it, the first change that is the cause
+    )
     ready_at: float | None = None  # for a service, the time when it became ready
     throttled_attempts: tuple[Throttling, ...] = ()
     # The cause, start and end of each wait in an attempt.
@@ -78,14 +89,26 @@ def _retry_waits(job: AnyJob) -> tuple[tuple[float, float], ...]:
     Attempts that were throttled before the first that failed do not count. The end of a wait that goes on is
     infinity.
     """
-    times = [(attempt.began, attempt.ended) for attempt in _job_queries.failed_attempts(job)]
+    times = [
+        (attempt.began, attempt.ended) for attempt in _job_queries.failed_attempts(job)
+    ]
     if not times:
         return ()
     throttled = _job_queries.throttled_attempts(job)
-    times += [(attempt.began, attempt.ended) for attempt in throttled if attempt.began > times[0][0]]
+    times += [
+        (attempt.began, attempt.ended)
+        for attempt in throttled
+        if attempt.began > times[0][0]
+    ]
     times.sort()
     last_start = job._started_at
     if last_start is None:
         last_start = math.inf if job._finished_at is None else job._finished_at
     starts = [*(began for began, _ in times[1:]), last_start]
-    return tuple([(ended, start) for (_, ended), start in zip(times, starts, strict=True) if start > ended])
+    return tuple(
+        [
+            (ended, start)
+            for (_, ended), start in zip(times, starts, strict=True)
+            if start > ended
+        ]
+    )

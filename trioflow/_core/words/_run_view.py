@@ -80,7 +80,9 @@ class RunView:
         # Another thread may add some.
         members = list(self._run.scheduler)
         if tokens is None:
-            return sum(job._state is JobState.RUNNING and takes_slot(job) for job in members)
+            return sum(
+                job._state is JobState.RUNNING and takes_slot(job) for job in members
+            )
         return tokens
 
     @property
@@ -118,7 +120,9 @@ def next_try(job: AbstractJob[Any]) -> NextTry | None:
     return run.next_try(member, (job,))
 
 
-def try_again(jobs: Iterable[AbstractJob[Any]], cancels: bool = False) -> list[AbstractJob[Any]]:
+def try_again(
+    jobs: Iterable[AbstractJob[Any]], cancels: bool = False
+) -> list[AbstractJob[Any]]:
     """Try again these jobs, and return them, or the outermost groups around them that have ended, each once.
 
     Args:
@@ -182,7 +186,11 @@ class RunInProgress:
         # The identifier of the thread of its event loop.
         self.thread_id: Final = run.thread_id
         # Any thread may use the first two of these. Only the thread of the loop may use the others.
-        self.call_in_loop, self.call, self.report = run.call_in_loop, partial(run.steering.call, run), run.report
+        self.call_in_loop, self.call, self.report = (
+            run.call_in_loop,
+            partial(run.steering.call, run),
+            run.report,
+        )
         self.set_pause = partial(run.steering.set_pause, run, run.scheduler)
 
     def has_ended(self) -> bool:

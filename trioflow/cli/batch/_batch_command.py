@@ -72,7 +72,12 @@ def translate_usage_errors() -> Generator[None]:
     # After the first word, options belong to the command.
     context_settings={"allow_interspersed_args": False},
 )
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND]... [::: ARGUMENT...]...")
+@click.argument(
+    "words",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    metavar="[COMMAND]... [::: ARGUMENT...]...",
+)
 @takes_options(Options)
 def command(options: Options) -> int:
     """Run COMMAND for each ARGUMENT, several at once.
@@ -96,11 +101,15 @@ def command(options: Options) -> int:
         options.check_conflicts()
     if os.environ.get("PARALLEL"):
         note = "the options in the environment variable PARALLEL are ignored; give those you need on the command line"
-        _outputs.echo(f"trioflow batch: {note}: {printable(os.environ['PARALLEL'])}", err=True)
+        _outputs.echo(
+            f"trioflow batch: {note}: {printable(os.environ['PARALLEL'])}", err=True
+        )
     # Imported here, because --help does not need it.
     from . import _batch_run
 
     return _batch_run.run(options)
 
 
-command.help = inspect.cleandoc(command.help or "").replace("REPLACEMENT STRINGS", REPLACEMENT_STRINGS.lstrip())
+command.help = inspect.cleandoc(command.help or "").replace(
+    "REPLACEMENT STRINGS", REPLACEMENT_STRINGS.lstrip()
+)

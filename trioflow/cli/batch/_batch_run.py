@@ -36,17 +36,25 @@ MAX_LINE_SIZE: Final = 120_000
 
 
 def run(options: Options) -> int:
-    words, groups = _sources.parse_sources(options.words, options.files, make_reading_rules(options))
+    words, groups = _sources.parse_sources(
+        options.words, options.files, make_reading_rules(options)
+    )
     with _outputs.errors_as(click.UsageError, ValueError, OSError):
         shell = ""
         if not options.nodes:
             shell = Shell(os.environ).path
-        has_several = options.fills_lines or options.colsep is not None or (options.items_per_command or 1) > 1
+        has_several = (
+            options.fills_lines
+            or options.colsep is not None
+            or (options.items_per_command or 1) > 1
+        )
         template = CommandTemplate(
             words, options.needs, repeats_words=options.fills_lines, shell=shell,
             has_several=has_several or sum(map(len, groups)) > 1,
         )  # fmt: skip
-    with contextlib.closing(open_sources(groups, make_reading_rules(options, template))) as product:
+    with contextlib.closing(
+        open_sources(groups, make_reading_rules(options, template))
+    ) as product:
         if options.dry_run:
             with exit_on_broken_output():
                 for line in _batch.command_lines(template, product, tags=options.tag):
@@ -59,21 +67,29 @@ def run(options: Options) -> int:
             files.callback(show_notice, directory)
             # Without a total, the directory claims the arguments as they are read.
             if directory is not None and product.total is not None:
-                for sequence, arguments in enumerate(product.iter_arguments(blocking=True), 1):
+                for sequence, arguments in enumerate(
+                    product.iter_arguments(blocking=True), 1
+                ):
                     directory.claim(sequence, arguments or ())
             progress_bar = make_progress_bar(options)
             with _outputs.errors_as(click.UsageError, ValueError, OSError):
-                needs_total = progress_bar is not None or (options.halt is not None and options.halt.is_percentage)
+                needs_total = progress_bar is not None or (
+                    options.halt is not None and options.halt.is_percentage
+                )
                 reporter = Reporter(
                     options,
                     product.count_commands() if needs_total else product.total,
-                    print_guard=progress_bar.hide_for_print if progress_bar else lambda: contextlib.nullcontext(False),
+                    print_guard=progress_bar.hide_for_print
+                    if progress_bar
+                    else lambda: contextlib.nullcontext(False),
                     records=records,
                     directory=directory,
                     on_progress=progress_bar.update if progress_bar else lambda: None,
                 )
                 nodes = make_nodes(options.nodes, config=options.ssh_config)
-                batch = _batch.Batch(options, template, product, nodes=nodes, reporter=reporter)
+                batch = _batch.Batch(
+                    options, template, product, nodes=nodes, reporter=reporter
+                )
             with progress_bar.show(batch) if progress_bar else contextlib.nullcontext():
                 code = run_batch(batch)
             if code != SUCCESS_CODE:
@@ -101,20 +117,30 @@ def open_records(options: Options) -> tuple[list[Record], OutputDirectory | None
         row_format: _record_files.RowFormat = _record_files.JsonLinesFormat()
         if options.results.endswith(".csv"):
             row_format = _record_files.CsvFormat()
-        records.append(_record_files.RecordFile(options.results, row_format, resumes=resumes))
+        records.append(
+            _record_files.RecordFile(options.results, row_format, resumes=resumes)
+        )
     elif options.results is not None:
         with _outputs.errors_as(click.UsageError, ValueError, OSError):
-            template = CommandTemplate([options.results], options.needs, is_command=False)
+            template = CommandTemplate(
+                [options.results], options.needs, is_command=False
+            )
             directory = _record_files.OutputDirectory(template)
         records.append(directory)
     if options.joblog is not None:
         path = options.joblog.removeprefix("+")
         append = options.joblog.startswith("+")
-        records.append(_record_files.RecordFile(path, _record_files.JoblogFormat(), append=append, resumes=resumes))
+        records.append(
+            _record_files.RecordFile(
+                path, _record_files.JoblogFormat(), append=append, resumes=resumes
+            )
+        )
     return records, directory
 
 
-def make_nodes(nodes: Sequence[str], *, config: str | None, **options: object) -> list[SshNode | LocalNode]:
+def make_nodes(
+    nodes: Sequence[str], *, config: str | None, **options: object
+) -> list[SshNode | LocalNode]:
     """Create the nodes that the user named, each once.
 
     Args:
@@ -134,10 +160,18 @@ def make_nodes(nodes: Sequence[str], *, config: str | None, **options: object) -
     from ... import SshNodes
 
     with _outputs.errors_as(click.UsageError, ValueError, OSError):
-        return list(dict.fromkeys(node for text in nodes for node in SshNodes(text, config=config, **options)))
+        return list(
+            dict.fromkeys(
+                node
+                for text in nodes
+                for node in SshNodes(text, config=config, **options)
+            )
+        )
 
 
-def make_reading_rules(options: Options, template: CommandTemplate | None = None) -> _sources.ReadingRules:
+def make_reading_rules(
+    options: Options, template: CommandTemplate | None = None
+) -> _sources.ReadingRules:
     """Return the rules for reading arguments. With `-X`, they need the template that the arguments are to fill."""
     filling = None
     if options.fills_lines and template is not None:
@@ -147,7 +181,9 @@ def make_reading_rules(options: Options, template: CommandTemplate | None = None
 
         # The line goes to a node in quotes, which may make it longer.
         max_size = MAX_LINE_SIZE // 2 if options.nodes else MAX_LINE_SIZE
-        filling = _sources.LineFilling(measure, max_size, options.jobs or parse_slots("100%"))
+        filling = _sources.LineFilling(
+            measure, max_size, options.jobs or parse_slots("100%")
+        )
     return _sources.ReadingRules(
         delimiter=b"\0" if options.null else b"\n",
         column_pattern=options.colsep,
@@ -156,12 +192,19 @@ def make_reading_rules(options: Options, template: CommandTemplate | None = None
     )
 
 
-def open_sources(groups: Sequence[_sources.SourceGroup], rules: _sources.ReadingRules) -> _sources.SourceProduct:
+def open_sources(
+    groups: Sequence[_sources.SourceGroup], rules: _sources.ReadingRules
+) -> _sources.SourceProduct:
     """Open the sources of the arguments. If a source is a terminal, print a prompt."""
     if any(
-        source == _sources.LineSource(_sources.STDIN, rules.delimiter) for group in groups for source in group
+        source == _sources.LineSource(_sources.STDIN, rules.delimiter)
+        for group in groups
+        for source in group
     ) and os.isatty(0):
-        _outputs.echo("trioflow batch: reading arguments from the terminal, one per line; end with Ctrl-D", err=True)
+        _outputs.echo(
+            "trioflow batch: reading arguments from the terminal, one per line; end with Ctrl-D",
+            err=True,
+        )
     return _sources.SourceProduct(groups, rules)
 
 
@@ -195,7 +238,9 @@ def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
     counts = Tally.from_counts(batch.count_commands())
     counts.restored = batch.reporter.restored or counts.restored
     stopped = (batch.was_cut_short and batch.scheduler.stop_reason) or StopReason.FAILED
-    verdict = create_verdict(stopped, counts, run_seconds(batch.scheduler), noun="command")
+    verdict = create_verdict(
+        stopped, counts, run_seconds(batch.scheduler), noun="command"
+    )
     line = verdict.format_line("batch", symbols)
     if has_colors(sys.stderr):
         yield click.style(line, fg="red", bold=True)
@@ -204,7 +249,9 @@ def summary_lines(batch: _batch.Batch, options: Options) -> Iterator[str]:
     columns = 120
     if sys.stderr.isatty():
         columns = shutil.get_terminal_size().columns
-    kinds = sorted(batch.reporter.failures.values(), key=lambda similar: not similar.is_crash)
+    kinds = sorted(
+        batch.reporter.failures.values(), key=lambda similar: not similar.is_crash
+    )
     for similar in kinds[:MAX_SHOWN_KINDS]:
         yield symbols.escape(f"  {failure_line(similar, columns)}")
     if others := sum(len(similar.lines) for similar in kinds[MAX_SHOWN_KINDS:]):
@@ -224,7 +271,10 @@ def failure_line(similar: CommandFailures, columns: int) -> str:
     lines = [printable(line) for line in similar.first_lines]
     reason = similar.reason.removeprefix(f"{similar.first_lines[0]}: ")
     width = max(MIN_COMMAND_LENGTH, columns - len(reason) - 5)
-    candidates = [join_names(lines, number, len(similar.lines)) for number in range(len(lines), 0, -1)]
+    candidates = [
+        join_names(lines, number, len(similar.lines))
+        for number in range(len(lines), 0, -1)
+    ]
     commands = next((text for text in candidates if len(text) <= width), candidates[-1])
     return f"{fit(commands, width, keep='ends')}: {reason}"
 
@@ -236,7 +286,11 @@ def exit_on_broken_output() -> Generator[None]:
         yield
     except OSError as error:
         _outputs.report_output_error(error)
-        code = SIGPIPE_EXIT_CODE if isinstance(error, BrokenPipeError) else OTHER_ERROR_CODE
+        code = (
+            SIGPIPE_EXIT_CODE
+            if isinstance(error, BrokenPipeError)
+            else OTHER_ERROR_CODE
+        )
         raise click.exceptions.Exit(code) from None
 
 

@@ -20,7 +20,11 @@ def remaining_seconds(batch: Batch, started_at: float) -> float | None:
     elapsed = time.monotonic() - max(started_at, batch.reporter.last_restored_at)
     if batch.expected_count is None or reporter.run_count < MIN_ENDED:
         return None
-    left = batch.expected_count - reporter.tally.succeeded_count - reporter.tally.failed_count
+    left = (
+        batch.expected_count
+        - reporter.tally.succeeded_count
+        - reporter.tally.failed_count
+    )
     return elapsed / reporter.run_count * max(0, left)
 
 
@@ -31,7 +35,9 @@ class ProgressBar:
         # None while the bar is not shown.
         self._batch: Batch | None = None
         self._started_at = 0.0
-        self._header: Final = _run_header.RunHeader(_symbols.Symbols.for_stream(sys.stderr))
+        self._header: Final = _run_header.RunHeader(
+            _symbols.Symbols.for_stream(sys.stderr)
+        )
         self._display: Final = _terminal.TerminalDisplay(sys.stderr, self._draw)
         self.update: Final = self._display.wake
         """Redraws the bar soon, because a command has ended."""
@@ -61,7 +67,9 @@ class ProgressBar:
         tally = _verdict.Tally.for_scheduler(batch.scheduler)
         restored = batch.reporter.restored or tally.restored
         tally.restored.number = restored.number - batch.reporter.restored_failure_count
-        progress = _run_header.RunProgress(batch.scheduler.label, tally, time.monotonic() - self._started_at)
+        progress = _run_header.RunProgress(
+            batch.scheduler.label, tally, time.monotonic() - self._started_at
+        )
         seconds = remaining_seconds(batch, self._started_at)
         left = None
         if seconds is not None:

@@ -27,7 +27,17 @@ from .watch import Watch as Watch
 # Takes 40 ms, which would delay the first run.
 _load_backend("asyncio")
 
-__all__ = ["AbstractJob", "Job", "PrintJob", "PureScheduler", "Scheduler", "Sequence", "Watch", "set_debug", "stand_in"]
+__all__ = [
+    "AbstractJob",
+    "Job",
+    "PrintJob",
+    "PureScheduler",
+    "Scheduler",
+    "Sequence",
+    "Watch",
+    "set_debug",
+    "stand_in",
+]
 
 __version__ = "0.21.3"
 """The version of asynciojobs that this module is compatible with."""
@@ -43,11 +53,27 @@ def stand_in() -> None:
 
     """
     names = [name for name in sys.modules if f"{name}.".startswith(f"{__name__}.")]
-    own = {name.replace(__name__, "asynciojobs", 1): sys.modules[name] for name in names}
-    if any(name.startswith("asynciojobs.") and sys.modules[name] is not own.get(name) for name in sys.modules):
-        raise RuntimeError("asynciojobs was imported already: call stand_in() before anything imports it")
+    own = {
+        name.replace(__name__, "asynciojobs", 1): sys.modules[name] for name in names
+    }
+    if any(
+        name.startswith("asynciojobs.") and sys.modules[name] is not own.get(name)
+        for name in sys.modules
+    ):
+        raise RuntimeError(
+            "asynciojobs was imported already: call stand_in() before anything imports it"
+        )
     sys.modules.update(own)
 
 
-for _public in (AbstractJob, Job, PrintJob, PureScheduler, Scheduler, Sequence, Watch, set_debug):
+for _public in (
+    AbstractJob,
+    Job,
+    PrintJob,
+    PureScheduler,
+    Scheduler,
+    Sequence,
+    Watch,
+    set_debug,
+):
     _public.__module__ = __name__

@@ -15,7 +15,16 @@ CRITICAL, EXCEPTION, STARTED, FOREVER = "⚠★☉∞"
 IDLE, SCHEDULED, RUNNING, DONE = "⚐⚑↺☓"
 
 ASCII_SYMBOLS: Final = str.maketrans(
-    {CRITICAL: "!", EXCEPTION: "*", STARTED: "o", FOREVER: "8", IDLE: "-", SCHEDULED: "w", RUNNING: ">", DONE: "x"}
+    {
+        CRITICAL: "!",
+        EXCEPTION: "*",
+        STARTED: "o",
+        FOREVER: "8",
+        IDLE: "-",
+        SCHEDULED: "w",
+        RUNNING: ">",
+        DONE: "x",
+    }
 )
 
 
@@ -62,13 +71,21 @@ def format_result(job: AbstractJob) -> str:
 def format_numbers(jobs: Iterable[AbstractJob]) -> str:
     """Return the sorted numbers of jobs as text. Jobs without a number are shown by their labels."""
     shown = [
-        (job._trioflow_listing_number is None, job._trioflow_listing_number or f"`{label_text(job)}`") for job in jobs
+        (
+            job._trioflow_listing_number is None,
+            job._trioflow_listing_number or f"`{label_text(job)}`",
+        )
+        for job in jobs
     ]
     return "{" + ", ".join(text for _, text in sorted(shown)) + "}"
 
 
 def listing_lines(
-    scheduler: PureScheduler, details: bool, silence_done_jobs: bool, *, is_valid: bool = True
+    scheduler: PureScheduler,
+    details: bool,
+    silence_done_jobs: bool,
+    *,
+    is_valid: bool = True,
 ) -> Iterator[str]:
     """Yield the lines of a listing. All jobs must have numbers, from `assign_numbers` with the same `is_valid`."""
     for job, depth, is_end in walk_jobs(scheduler, is_valid=is_valid):
@@ -79,7 +96,14 @@ def listing_lines(
             continue
         if silence_done_jobs and nested is None and job.is_done():
             continue
-        columns = [job.repr_id(), job.repr_short(), marks, job.repr_main(), job.repr_result(), job.repr_requires()]
+        columns = [
+            job.repr_id(),
+            job.repr_short(),
+            marks,
+            job.repr_main(),
+            job.repr_result(),
+            job.repr_requires(),
+        ]
         line = " ".join(part for part in columns if part)
         if nested is not None:
             yield f"{line} -> {nested.repr_entries()}"
@@ -92,7 +116,10 @@ def listing_lines(
 
 
 def walk_jobs(
-    scheduler: PureScheduler, jobs: Iterable[AbstractJob] | None = None, *, is_valid: bool = True
+    scheduler: PureScheduler,
+    jobs: Iterable[AbstractJob] | None = None,
+    *,
+    is_valid: bool = True,
 ) -> Iterator[tuple[AbstractJob, int, bool]]:
     """Yield (job, depth, False) for each job in topological order.
 
@@ -127,7 +154,10 @@ def walk_jobs(
 
 
 def assign_numbers(
-    scheduler: PureScheduler, jobs: Iterable[AbstractJob] | None = None, *, is_valid: bool = True
+    scheduler: PureScheduler,
+    jobs: Iterable[AbstractJob] | None = None,
+    *,
+    is_valid: bool = True,
 ) -> None:
     """Number all jobs in topological order. The jobs of a nested scheduler come directly after that scheduler.
 
@@ -140,7 +170,11 @@ def assign_numbers(
         Exception: requirements form a cycle, or are not in the same scheduler.
 
     """
-    all_jobs = [job for job, _, is_end in walk_jobs(scheduler, jobs, is_valid=is_valid) if not is_end]
+    all_jobs = [
+        job
+        for job, _, is_end in walk_jobs(scheduler, jobs, is_valid=is_valid)
+        if not is_end
+    ]
     width = len(str(len(all_jobs)))
     for number, job in enumerate(all_jobs, 1):
         job._trioflow_listing_number = f"{number:0{width}d}"
@@ -153,7 +187,11 @@ def print_lines(lines: Iterable[str]) -> None:
         try:
             line.encode(encoding)
         except UnicodeEncodeError:
-            line = line.translate(ASCII_SYMBOLS).encode(encoding, "backslashreplace").decode(encoding)
+            line = (
+                line.translate(ASCII_SYMBOLS)
+                .encode(encoding, "backslashreplace")
+                .decode(encoding)
+            )
         print(line)
 
 
@@ -177,7 +215,12 @@ def dot_source(scheduler: PureScheduler) -> str:
 
     """
     assign_numbers(scheduler)
-    return "\n".join(["digraph asynciojobs {", "compound=true;", *_body_lines(scheduler), "}"]) + "\n"
+    return (
+        "\n".join(
+            ["digraph asynciojobs {", "compound=true;", *_body_lines(scheduler), "}"]
+        )
+        + "\n"
+    )
 
 
 def _body_lines(scheduler: PureScheduler) -> Iterator[str]:
@@ -241,7 +284,9 @@ def _edge_end(job: Any, clip_attribute: str, is_head: bool) -> tuple[str, str]:
 
 
 def _attributes(job: AbstractJob) -> str:
-    return ", ".join(f"{name}={_quote(str(value))}" for name, value in job.dot_style().items())
+    return ", ".join(
+        f"{name}={_quote(str(value))}" for name, value in job.dot_style().items()
+    )
 
 
 def _quote(text: str) -> str:

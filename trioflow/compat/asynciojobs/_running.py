@@ -62,7 +62,9 @@ class JobAdapter(trioflow.AbstractJob[Any]):
         return self.job._trioflow_needs_shutdown()
 
 
-def run_in_event_loop(function: Callable[[], Awaitable[Any]], backend: BackendName, label: str) -> Any:
+def run_in_event_loop(
+    function: Callable[[], Awaitable[Any]], backend: BackendName, label: str
+) -> Any:
     """Run `function()` in a new event loop, which Ctrl-C ends cleanly, and return its result.
 
     This also works in a notebook cell.
@@ -82,7 +84,9 @@ def run_in_event_loop(function: Callable[[], Awaitable[Any]], backend: BackendNa
             # Raised in the caller below, because the trioflow job itself must not fail.
             error = raised
 
-    trioflow.Scheduler(trioflow.Job(call, label=label), label=label, shutdown_timeout=None).run(backend=backend)
+    trioflow.Scheduler(
+        trioflow.Job(call, label=label), label=label, shutdown_timeout=None
+    ).run(backend=backend)
     if error is not None:
         raise error
     return result
@@ -102,4 +106,6 @@ class VerbosePrinter(Instrument):
             self._print(job, "DONE    ")
 
     def _print(self, adapter: Any, event: str) -> None:
-        self.scheduler._trioflow_print(f"{self.scheduler.stats()} {event}: {adapter.job.repr_id()} {adapter.job!r}")
+        self.scheduler._trioflow_print(
+            f"{self.scheduler.stats()} {event}: {adapter.job.repr_id()} {adapter.job!r}"
+        )

@@ -85,14 +85,18 @@ class AbstractJob:
 
     async def co_run(self) -> Any:
         """Do the job's work, and return its result. Subclasses define this method."""
-        raise NotImplementedError(f"{type(self).__name__} must define async def co_run(self)")
+        raise NotImplementedError(
+            f"{type(self).__name__} must define async def co_run(self)"
+        )
 
     async def co_shutdown(self) -> Any:
         """Release the job's resources. Each run calls this method at its end, even if the job has not started."""
 
     def _trioflow_needs_shutdown(self) -> bool:
         """Return whether `co_shutdown` may have anything to do."""
-        return getattr(self.co_shutdown, "__func__", None) is not AbstractJob.co_shutdown
+        return (
+            getattr(self.co_shutdown, "__func__", None) is not AbstractJob.co_shutdown
+        )
 
     def standalone_run(self) -> Any:
         """Run the job alone, outside any scheduler, and return its result."""
@@ -138,7 +142,9 @@ class AbstractJob:
     def is_idle(self) -> bool:
         """Return whether the job has not started and does not wait for a slot. This is True before the first run."""
         adapter = self._trioflow_adapter
-        return adapter is None or (adapter.started_at is None and not adapter.is_scheduled())
+        return adapter is None or (
+            adapter.started_at is None and not adapter.is_scheduled()
+        )
 
     def is_scheduled(self) -> bool:
         """Return whether the job waits for a slot, because all its requirements are done, or has started."""
@@ -157,7 +163,12 @@ class AbstractJob:
     def _trioflow_was_cancelled(self) -> bool:
         """Return whether the job was cancelled after it had started."""
         adapter = self._trioflow_adapter
-        return adapter is not None and adapter.started_at is not None and adapter.is_settled() and not adapter.is_done()
+        return (
+            adapter is not None
+            and adapter.started_at is not None
+            and adapter.is_settled()
+            and not adapter.is_done()
+        )
 
     def is_critical(self) -> bool | None:
         """Return whether an exception in the job ends the run."""
@@ -179,7 +190,9 @@ class AbstractJob:
         """
         adapter = self._trioflow_adapter
         if adapter is None or not adapter.is_done():
-            raise ValueError(f"{label_text(self)!r} has no result: it has not run to its end")
+            raise ValueError(
+                f"{label_text(self)!r} has no result: it has not run to its end"
+            )
         if adapter.raised_exception() is not None:
             return None
         return adapter.result()
@@ -256,7 +269,9 @@ class Job(AbstractJob):
     corun: Any
     coshutdown: Any
 
-    def __init__(self, corun: object, *, coshutdown: object = None, **kwds: Any) -> None:
+    def __init__(
+        self, corun: object, *, coshutdown: object = None, **kwds: Any
+    ) -> None:
         for name, value in (("corun", corun), ("coshutdown", coshutdown)):
             is_absent = value is None and name == "coshutdown"
             if not (is_absent or isinstance(value, (CoroutineType, Awaitable))):
@@ -286,12 +301,18 @@ class Job(AbstractJob):
             await coroutine
 
     def _trioflow_needs_shutdown(self) -> bool:
-        return self.coshutdown is not None or getattr(self.co_shutdown, "__func__", None) is not Job.co_shutdown
+        return (
+            self.coshutdown is not None
+            or getattr(self.co_shutdown, "__func__", None) is not Job.co_shutdown
+        )
 
     def close(self) -> None:
         """Close the coroutine objects that have not been awaited."""
         for coroutine in (self.corun, self.coshutdown):
-            if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+            if (
+                inspect.iscoroutine(coroutine)
+                and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED
+            ):
                 coroutine.close()
 
     def text_label(self) -> str:
@@ -320,7 +341,11 @@ _closers: Final[dict[int, _Closer]] = {}
 
 def was_awaited(job: AbstractJob) -> bool:
     """Return whether a job has a coroutine object that has been awaited already."""
-    if not isinstance(job, Job) or type(job).co_run is not Job.co_run or not inspect.iscoroutine(job.corun):
+    if (
+        not isinstance(job, Job)
+        or type(job).co_run is not Job.co_run
+        or not inspect.iscoroutine(job.corun)
+    ):
         return False
     return inspect.getcoroutinestate(job.corun) != inspect.CORO_CREATED
 
@@ -362,7 +387,9 @@ def flatten_members(items: Iterable[Any], subject: object) -> Iterable[AbstractJ
             try:
                 jobs = item._trioflow_members()
             except AttributeError:
-                raise TypeError(f"{item!r} among the jobs of {subject}: give jobs or Sequences{_hint(item)}") from None
+                raise TypeError(
+                    f"{item!r} among the jobs of {subject}: give jobs or Sequences{_hint(item)}"
+                ) from None
             yield from jobs
 
 

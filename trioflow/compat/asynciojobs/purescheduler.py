@@ -103,7 +103,9 @@ class PureScheduler:
         self.verbose = verbose
         self.update(jobs_or_sequences)
         if kwds and not isinstance(self, AbstractJob):
-            raise TypeError(f"{type(self).__name__}() takes no {next(iter(kwds))!r}, which is for jobs: use Scheduler")
+            raise TypeError(
+                f"{type(self).__name__}() takes no {next(iter(kwds))!r}, which is for jobs: use Scheduler"
+            )
         # The constructor of `AbstractJob`, if this is a job.
         super().__init__(**kwds)
 
@@ -190,11 +192,19 @@ class PureScheduler:
         if not any(job.required for job in self.jobs):
             yield from self
             return
-        yield from (adapter.job for adapter in self._trioflow_order(self._trioflow_build_run()))
+        yield from (
+            adapter.job for adapter in self._trioflow_order(self._trioflow_build_run())
+        )
 
-    def _trioflow_order(self, run: trioflow.Scheduler) -> builtins.list[_running.JobAdapter]:
+    def _trioflow_order(
+        self, run: trioflow.Scheduler
+    ) -> builtins.list[_running.JobAdapter]:
         try:
-            return [adapter for adapter in topological_order(run) if isinstance(adapter, _running.JobAdapter)]
+            return [
+                adapter
+                for adapter in topological_order(run)
+                if isinstance(adapter, _running.JobAdapter)
+            ]
         except trioflow.CycleError as error:
             raise Exception(str(error)) from error
 
@@ -214,7 +224,9 @@ class PureScheduler:
                 job.required -= missing
                 is_clean = False
                 if verbose or (verbose is None and self.verbose):
-                    print(f"WARNING: {len(missing)} requirement(s) of {job!r} are not in {self!r}: dropped")
+                    print(
+                        f"WARNING: {len(missing)} requirement(s) of {job!r} are not in {self!r}: dropped"
+                    )
             if (nested := job._trioflow_as_scheduler()) is not None:
                 is_clean = nested.sanitize(verbose) and is_clean
         return is_clean
@@ -223,7 +235,9 @@ class PureScheduler:
         """Yield the jobs without requirements."""
         return (job for job in self if not job.required)
 
-    def exit_jobs(self, *, discard_forever: bool = True, compute_backlinks: bool = True) -> Iterator[AbstractJob]:
+    def exit_jobs(
+        self, *, discard_forever: bool = True, compute_backlinks: bool = True
+    ) -> Iterator[AbstractJob]:
         """Yield the jobs that no other job requires.
 
         Args:
@@ -232,13 +246,19 @@ class PureScheduler:
 
         """
         required = self.predecessors(*self.jobs)
-        return (job for job in self if job not in required and not (discard_forever and job.forever))
+        return (
+            job
+            for job in self
+            if job not in required and not (discard_forever and job.forever)
+        )
 
     def predecessors(self, *starts: AbstractJob) -> set[AbstractJob]:
         """Return the direct requirements of these jobs."""
         return set[AbstractJob]().union(*(job.required for job in starts))
 
-    def successors(self, *starts: AbstractJob, compute_backlinks: bool = True) -> Iterator[AbstractJob]:
+    def successors(
+        self, *starts: AbstractJob, compute_backlinks: bool = True
+    ) -> Iterator[AbstractJob]:
         """Yield the jobs that directly require any of these jobs.
 
         Args:
@@ -252,7 +272,9 @@ class PureScheduler:
         """Return the requirements of these jobs, direct and indirect."""
         return set(reachable(self.predecessors(*starts), lambda job: job.required))
 
-    def successors_downstream(self, *starts: AbstractJob, compute_backlinks: bool = True) -> set[AbstractJob]:
+    def successors_downstream(
+        self, *starts: AbstractJob, compute_backlinks: bool = True
+    ) -> set[AbstractJob]:
         """Return the jobs that require any of these jobs, directly or indirectly.
 
         Args:
@@ -327,7 +349,9 @@ class PureScheduler:
 
     # ---- running
 
-    def run(self, *, backend: BackendName = "asyncio", instruments: Iterable[Any] = ()) -> bool:
+    def run(
+        self, *, backend: BackendName = "asyncio", instruments: Iterable[Any] = ()
+    ) -> bool:
         """Run the jobs in a new event loop, and shut them all down.
 
         Args:
@@ -348,7 +372,11 @@ class PureScheduler:
         self._trioflow_instruments = instruments
         try:
             if type(self).co_run is not PureScheduler.co_run:  # a program's own
-                return bool(_running.run_in_event_loop(self.co_run, backend, self._trioflow_label()))
+                return bool(
+                    _running.run_in_event_loop(
+                        self.co_run, backend, self._trioflow_label()
+                    )
+                )
             run, options = self._trioflow_prepare(self.timeout, self.jobs_window)
             return self._trioflow_conclude(run.run(backend=backend, **options))
         finally:
@@ -374,7 +402,9 @@ class PureScheduler:
         """
         return await self._trioflow_co_run(self.timeout, self.jobs_window)
 
-    async def _trioflow_co_run(self, timeout: float | None, jobs_window: int | None) -> bool:
+    async def _trioflow_co_run(
+        self, timeout: float | None, jobs_window: int | None
+    ) -> bool:
         """Run the jobs with a time limit and a window. `co_run` of each class calls this."""
         run, options = self._trioflow_prepare(timeout, jobs_window)
         return self._trioflow_conclude(await run.co_run(**options))
@@ -383,14 +413,23 @@ class PureScheduler:
         self, timeout: float | None, jobs_window: int | None
     ) -> tuple[trioflow.Scheduler, dict[str, Any]]:
         """Return the trioflow scheduler that runs the jobs, and the options of its run."""
-        if self._trioflow_run_scheduler is not None and self._trioflow_run_scheduler.is_running():
-            raise RuntimeError(f"{self!r} is running: it cannot run twice at the same time")
+        if (
+            self._trioflow_run_scheduler is not None
+            and self._trioflow_run_scheduler.is_running()
+        ):
+            raise RuntimeError(
+                f"{self!r} is running: it cannot run twice at the same time"
+            )
         run = self._trioflow_build_run()
         adapters = self._trioflow_order(run)
         jobs = [adapter.job for adapter in adapters]
         if not self._trioflow_is_running_as_member():
             _listing.assign_numbers(self, jobs)
-        jobs_awaited = [job for job in jobs if job._trioflow_adapter is not None and was_awaited(job)]
+        jobs_awaited = [
+            job
+            for job in jobs
+            if job._trioflow_adapter is not None and was_awaited(job)
+        ]
         awaited = list(map(label_text, jobs_awaited))
         if awaited:
             raise ValueError(
@@ -406,9 +445,15 @@ class PureScheduler:
         self._trioflow_is_shut_down = True
         instruments = tuple(self._trioflow_instruments)
         if self.verbose or _is_debugging:
-            self._trioflow_print(f"SCHEDULER {self.stats()}: {len(self.jobs)} jobs to run")
+            self._trioflow_print(
+                f"SCHEDULER {self.stats()}: {len(self.jobs)} jobs to run"
+            )
             instruments += (_running.VerbosePrinter(self),)
-        return run, {"timeout": _positive_timeout(timeout), "jobs_window": jobs_window, "instruments": instruments}
+        return run, {
+            "timeout": _positive_timeout(timeout),
+            "jobs_window": jobs_window,
+            "instruments": instruments,
+        }
 
     def _trioflow_conclude(self, has_succeeded: bool) -> bool:
         """Say why a run has not succeeded, and raise the exception that ended it, if the scheduler is critical."""
@@ -424,16 +469,27 @@ class PureScheduler:
         """Return a trioflow scheduler with a `JobAdapter` for each job. Reject requirements outside of it."""
         forever_jobs = self._trioflow_unrequired_forever_jobs()
         adapters = {
-            job: _running.JobAdapter(job, self._trioflow_is_critical(job), job in forever_jobs)
+            job: _running.JobAdapter(
+                job, self._trioflow_is_critical(job), job in forever_jobs
+            )
             for job in in_creation_order(self.jobs)
         }
         for job, adapter in adapters.items():
             for missing in in_creation_order(job.required - self.jobs):
                 label = label_text(missing)
-                raise Exception(f"{label!r} is required and is not in {self!r}: add it, or call sanitize()")
+                raise Exception(
+                    f"{label!r} is required and is not in {self!r}: add it, or call sanitize()"
+                )
             if job.required:
-                adapter.requires([adapters[required] for required in in_creation_order(job.required - forever_jobs)])
-                adapter.awaited_forever_jobs = [adapters[required] for required in job.required & forever_jobs]
+                adapter.requires(
+                    [
+                        adapters[required]
+                        for required in in_creation_order(job.required - forever_jobs)
+                    ]
+                )
+                adapter.awaited_forever_jobs = [
+                    adapters[required] for required in job.required & forever_jobs
+                ]
         return trioflow.Scheduler(
             *adapters.values(),
             label=self._trioflow_label(),
@@ -444,7 +500,9 @@ class PureScheduler:
     def _trioflow_unrequired_forever_jobs(self) -> set[AbstractJob]:
         """Return the forever jobs that no ordinary job requires, directly or indirectly."""
         forever_jobs = {job for job in self.jobs if job.forever}
-        if forever_jobs and any(not job.required.isdisjoint(forever_jobs) for job in self.jobs):
+        if forever_jobs and any(
+            not job.required.isdisjoint(forever_jobs) for job in self.jobs
+        ):
             forever_jobs -= self.predecessors_upstream(*(self.jobs - forever_jobs))
         return forever_jobs
 
@@ -487,7 +545,9 @@ class PureScheduler:
         """
         if self._trioflow_is_shut_down:
             return None
-        done: bool | None = _running.run_in_event_loop(self.co_shutdown, "asyncio", self._trioflow_label())
+        done: bool | None = _running.run_in_event_loop(
+            self.co_shutdown, "asyncio", self._trioflow_label()
+        )
         return done
 
     async def co_shutdown(self) -> bool | None:
@@ -501,9 +561,14 @@ class PureScheduler:
             return None
         self._trioflow_is_shut_down = True
         jobs = [job for job in self if job._trioflow_needs_shutdown()]
-        shutdowns = [trioflow.Job(job.co_shutdown, label=f"shutdown of {label_text(job)}") for job in jobs]
+        shutdowns = [
+            trioflow.Job(job.co_shutdown, label=f"shutdown of {label_text(job)}")
+            for job in jobs
+        ]
         timeout = _positive_timeout(self.shutdown_timeout)
-        return await trioflow.Scheduler(*shutdowns, timeout=timeout, critical_jobs=False).co_run()
+        return await trioflow.Scheduler(
+            *shutdowns, timeout=timeout, critical_jobs=False
+        ).co_run()
 
     def close_idle_jobs(self) -> None:
         """Close the coroutine objects of jobs that have not started, including jobs in nested schedulers."""
@@ -535,7 +600,11 @@ class PureScheduler:
     def why(self) -> str:
         """Return the reason why the last run ended as text: `FINE`, or the problem."""
         run = self._trioflow_run_scheduler
-        if run is None or run.stop_reason in (None, trioflow.StopReason.COMPLETED, trioflow.StopReason.FAILED):
+        if run is None or run.stop_reason in (
+            None,
+            trioflow.StopReason.COMPLETED,
+            trioflow.StopReason.FAILED,
+        ):
             return "FINE"
         if self.failed_time_out() is not False:
             return f"TIMED OUT after {self._trioflow_time_limit}s"
@@ -562,13 +631,17 @@ class PureScheduler:
         started = sum(job.is_running() for job in self.jobs)
         cancelled = sum(job._trioflow_was_cancelled() for job in self.jobs)
         counts = done, started - done - cancelled, len(self.jobs) - started, cancelled
-        shown = [text.format(count) for text, count in zip(formats, counts, strict=True)]
+        shown = [
+            text.format(count) for text, count in zip(formats, counts, strict=True)
+        ]
         if not cancelled:
             shown.pop()
         return f"{' + '.join(shown)} = {len(self.jobs)}"
 
     def __repr__(self) -> str:
-        counts = self._trioflow_format_counts("{} done", "{} ongoing", "{} idle", "{} cancelled")
+        counts = self._trioflow_format_counts(
+            "{} done", "{} ongoing", "{} idle", "{} cancelled"
+        )
         return f"{type(self).__name__} with {counts} job(s)"
 
     def repr_entries(self) -> str:
@@ -605,7 +678,9 @@ class PureScheduler:
 
         """
         _listing.assign_numbers(self, is_valid=False)
-        _listing.print_lines(_listing.listing_lines(self, False, silence_done_jobs, is_valid=False))
+        _listing.print_lines(
+            _listing.listing_lines(self, False, silence_done_jobs, is_valid=False)
+        )
 
     def debrief(self, details: bool = False, silence_done_jobs: bool = False) -> None:
         """Print why the last run ended, the listing, and trioflow's report on each scheduler with failed jobs.
@@ -683,7 +758,9 @@ class PureScheduler:
         graphviz = _import_graphviz("export_as_graphic()")
         self.export_as_dotfile(f"{filename}.dot")
         picture = f"{filename}.{suffix}"
-        graphviz.render("dot", format=suffix, filepath=f"{filename}.dot", outfile=picture)
+        graphviz.render(
+            "dot", format=suffix, filepath=f"{filename}.dot", outfile=picture
+        )
         return picture
 
     def export_as_pngfile(self, filename: str | os.PathLike[str]) -> str:

@@ -52,7 +52,9 @@ class Scheduler(PureScheduler, AbstractJob):
                 raise exception
 
     def _trioflow_needs_shutdown(self) -> bool:
-        is_inherited = getattr(self.co_shutdown, "__func__", None) is PureScheduler.co_shutdown
+        is_inherited = (
+            getattr(self.co_shutdown, "__func__", None) is PureScheduler.co_shutdown
+        )
         return not (is_inherited and self._trioflow_is_shut_down)
 
     def dot_cluster_name(self) -> str:

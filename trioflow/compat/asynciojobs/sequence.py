@@ -33,7 +33,12 @@ class Sequence:
     jobs: list[AbstractJob]
     scheduler: PureScheduler | None
 
-    def __init__(self, *sequences_or_jobs: Any, required: Any = None, scheduler: PureScheduler | None = None) -> None:
+    def __init__(
+        self,
+        *sequences_or_jobs: Any,
+        required: Any = None,
+        scheduler: PureScheduler | None = None,
+    ) -> None:
         self.jobs = []
         self.scheduler = scheduler
         self.append(*sequences_or_jobs)

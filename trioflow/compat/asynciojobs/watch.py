@@ -25,7 +25,13 @@ class Watch:
     start: datetime.datetime
     """The time when the watch was started."""
 
-    def __init__(self, message: str | None = None, *, show_elapsed: bool = True, show_wall_clock: bool = False) -> None:
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        show_elapsed: bool = True,
+        show_wall_clock: bool = False,
+    ) -> None:
         self.reset()
         text = message or ""
         if show_elapsed:

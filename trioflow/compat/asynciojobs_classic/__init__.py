@@ -14,7 +14,17 @@ from .engine import Scheduler as Scheduler
 from .engine import SchedulerJob as SchedulerJob
 from .engine import Sequence as Sequence
 
-__all__ = ["AbstractJob", "Engine", "Job", "PrintJob", "Scheduler", "SchedulerJob", "Sequence", "Watch", "set_debug"]
+__all__ = [
+    "AbstractJob",
+    "Engine",
+    "Job",
+    "PrintJob",
+    "Scheduler",
+    "SchedulerJob",
+    "Sequence",
+    "Watch",
+    "set_debug",
+]
 
 for _public in (AbstractJob, Engine, Job, PrintJob, Scheduler, SchedulerJob, Sequence):
     _public.__module__ = __name__

@@ -36,7 +36,13 @@ class AbstractJob(asynciojobs.AbstractJob):
         requires: Any = None,
     ) -> None:
         requirements = [required, requires]
-        super().__init__(forever=forever, label=label, critical=critical, required=requirements, scheduler=scheduler)
+        super().__init__(
+            forever=forever,
+            label=label,
+            critical=critical,
+            required=requirements,
+            scheduler=scheduler,
+        )
 
     def is_critical(self) -> bool:
         """Return whether an exception in the job ends the run.
@@ -60,7 +66,9 @@ class Job(asynciojobs.Job, AbstractJob):
 
     """
 
-    def __init__(self, corun: object, coshutdown: object = None, **kwds: object) -> None:
+    def __init__(
+        self, corun: object, coshutdown: object = None, **kwds: object
+    ) -> None:
         super().__init__(corun, coshutdown=coshutdown, **kwds)
 
 
@@ -74,7 +82,9 @@ class PrintJob(asynciojobs.PrintJob, AbstractJob):
 
     """
 
-    def __init__(self, *messages: Any, requires: Any = None, required: Any = None, **kwds: Any) -> None:
+    def __init__(
+        self, *messages: Any, requires: Any = None, required: Any = None, **kwds: Any
+    ) -> None:
         super().__init__(*messages, required=[required, requires], **kwds)
 
 
@@ -100,7 +110,13 @@ class Sequence(asynciojobs.Sequence):
 
     """
 
-    def __init__(self, *sequences_or_jobs: Any, requires: Any = None, required: Any = None, **kwds: Any) -> None:
+    def __init__(
+        self,
+        *sequences_or_jobs: Any,
+        requires: Any = None,
+        required: Any = None,
+        **kwds: Any,
+    ) -> None:
         super().__init__(*sequences_or_jobs, required=[required, requires], **kwds)
 
 
@@ -125,7 +141,9 @@ class Scheduler(asynciojobs.PureScheduler):
 
     critical: bool | None
 
-    def __init__(self, *jobs_or_sequences: Any, critical: bool | None = False, **kwds: Any) -> None:
+    def __init__(
+        self, *jobs_or_sequences: Any, critical: bool | None = False, **kwds: Any
+    ) -> None:
         self.critical = critical
         super().__init__(*jobs_or_sequences, **kwds)
 
@@ -163,11 +181,18 @@ class Scheduler(asynciojobs.PureScheduler):
         try:
             if loop is not None and not loop.is_running():
                 return bool(loop.run_until_complete(call()))
-            return bool(_running.run_in_event_loop(call, backend, self._trioflow_label()))
+            return bool(
+                _running.run_in_event_loop(call, backend, self._trioflow_label())
+            )
         finally:
             self._trioflow_instruments = ()
 
-    async def co_run(self, timeout: float | None = None, jobs_window: int | None = None, loop: object = None) -> bool:
+    async def co_run(
+        self,
+        timeout: float | None = None,
+        jobs_window: int | None = None,
+        loop: object = None,
+    ) -> bool:
         """Run the jobs in the running event loop, and shut them all down.
 
         Args:
@@ -185,17 +210,25 @@ class Scheduler(asynciojobs.PureScheduler):
 
         """
         return await self._trioflow_co_run(
-            self.timeout if timeout is None else timeout, self.jobs_window if jobs_window is None else jobs_window
+            self.timeout if timeout is None else timeout,
+            self.jobs_window if jobs_window is None else jobs_window,
         )
 
     def orchestrate(
-        self, loop: Any = None, timeout: float | None = None, jobs_window: int | None = None, **kwds: Any
+        self,
+        loop: Any = None,
+        timeout: float | None = None,
+        jobs_window: int | None = None,
+        **kwds: Any,
     ) -> bool:
         """Call `run`, which takes these arguments in another order."""
         return self.run(timeout, jobs_window, loop, **kwds)
 
     async def co_orchestrate(
-        self, loop: object = None, timeout: float | None = None, jobs_window: int | None = None
+        self,
+        loop: object = None,
+        timeout: float | None = None,
+        jobs_window: int | None = None,
     ) -> bool:
         """Call `co_run`. `loop` has no effect."""
         return await self.co_run(timeout, jobs_window)
@@ -244,8 +277,14 @@ class SchedulerJob(Scheduler, asynciojobs.Scheduler, AbstractJob):
 
     """
 
-    def __init__(self, *jobs_or_sequences: Any, critical: bool | None = False, **kwds: Any) -> None:
-        asynciojobs.Scheduler.__init__(self, *jobs_or_sequences, critical=critical, **kwds)
+    def __init__(
+        self, *jobs_or_sequences: Any, critical: bool | None = False, **kwds: Any
+    ) -> None:
+        asynciojobs.Scheduler.__init__(
+            self, *jobs_or_sequences, critical=critical, **kwds
+        )
 
     def _trioflow_should_raise(self) -> bool:
-        return self._trioflow_is_running_as_member() and super()._trioflow_should_raise()
+        return (
+            self._trioflow_is_running_as_member() and super()._trioflow_should_raise()
+        )

@@ -20,7 +20,15 @@ from typing import Any, Final, Literal, TypeVarTuple
 
 import trio
 
-from ... import AbstractJob, CommandError, CommandJob, JobCancelled, JobState, JobTimeout, Scheduler
+from ... import (
+    AbstractJob,
+    CommandError,
+    CommandJob,
+    JobCancelled,
+    JobState,
+    JobTimeout,
+    Scheduler,
+)
 from ... import Job as TrioflowJob
 from ... import _posix as posix
 from ...abc import Instrument
@@ -56,11 +64,17 @@ class JobRun(AbstractJob[None], keeps_time=True):
         super().__init__(label=job.name, forever=not is_concurrent)
         self.job: Final = job
         self.is_concurrent: Final = is_concurrent
-        self.started_latch = Latch()  # opens when the job is queued, when it has started, or when it cannot start
+        self.started_latch = (
+            Latch()
+        )  # opens when the job is queued, when it has started, or when it cannot start
         self.ended_latch = Latch()  # opens when the job has ended
-        self.was_refused = False  # whether the batch was closing when the job was submitted
+        self.was_refused = (
+            False  # whether the batch was closing when the job was submitted
+        )
         self.is_failure_logged = False  # True if the job failed because `onstart` raised, which has been logged
-        self.was_queued = False  # whether the job was queued because there was no free worker
+        self.was_queued = (
+            False  # whether the job was queued because there was no free worker
+        )
         self._holds_gate = False
         self._has_started = False
 
@@ -179,7 +193,10 @@ class JobRun(AbstractJob[None], keeps_time=True):
             await command.co_run()
         except CommandError as error:
             # The exit code is unknown because this program ignores SIGCHLD.
-            if not isinstance(error.__cause__, (ChildProcessError, ProcessLookupError)) or piped:
+            if (
+                not isinstance(error.__cause__, (ChildProcessError, ProcessLookupError))
+                or piped
+            ):
                 raise
             if job.proc is None:
                 # The process ended before it could be recorded.
@@ -237,21 +254,29 @@ class Batch(Instrument):
         """Start the thread, and wait until jobs can be submitted."""
         self.start_time: Final = time.monotonic()
         self.ended_latch: Final = Latch()
-        self.callback_exit: BaseException | None = None  # a SystemExit or similar from a callback, which `join` raises
+        self.callback_exit: BaseException | None = (
+            None  # a SystemExit or similar from a callback, which `join` raises
+        )
         self.was_cancelled = False  # whether jobs were terminated
-        self.next_start_time = 0.0  # the earliest time when the next process may start, on trio's clock
+        self.next_start_time = (
+            0.0  # the earliest time when the next process may start, on trio's clock
+        )
         self._workers: Final = workers
         self._name: Final = name
         self._owner_pid: Final = os.getpid()
         self._outcomes: Final = outcomes
         self._is_joining = False  # whether `join` was called or the batch is ending, because no task is over before
         self._unsettled_runs: Final[dict[JobRun, None]] = {}  # an ordered set
-        self._concurrent_count = 0  # the number of unsettled jobs that have a slot or wait for a slot
+        self._concurrent_count = (
+            0  # the number of unsettled jobs that have a slot or wait for a slot
+        )
         self._timers_by_task: Final[dict[Task, TrioflowJob[None]]] = {}
         # An ordered set of the tasks of all jobs.
         self._tasks: Final[dict[Task, None]] = {}
         self._ready_latch: Final = Latch()
-        self._thread: Final = threading.Thread(target=self._run_thread, name=f"pyexpool {name}", daemon=True)
+        self._thread: Final = threading.Thread(
+            target=self._run_thread, name=f"pyexpool {name}", daemon=True
+        )
         self._is_abandoned = False
         try:
             self._thread.start()
@@ -284,7 +309,9 @@ class Batch(Instrument):
         if run.is_concurrent and self.callbacks.is_current_thread():
             return True
         try:
-            self.callbacks.wait(run.started_latch if run.is_concurrent else run.ended_latch)
+            self.callbacks.wait(
+                run.started_latch if run.is_concurrent else run.ended_latch
+            )
         except BaseException:
             # A signal handler has raised.
             if not run.is_concurrent:
@@ -294,7 +321,10 @@ class Batch(Instrument):
 
     def owns_current_thread(self) -> bool:
         """Return whether the calling thread belongs to the batch. Such a thread must not wait for the batch to end."""
-        return threading.current_thread() is self._thread or self.callbacks.is_current_thread()
+        return (
+            threading.current_thread() is self._thread
+            or self.callbacks.is_current_thread()
+        )
 
     @property
     def is_forked_copy(self) -> bool:
@@ -328,7 +358,9 @@ class Batch(Instrument):
         try:
             trio.run(self._run_scheduler)
         except BaseException as error:
-            logger.error("the pool %r has broken down: %r", self._name, error, exc_info=error)
+            logger.error(
+                "the pool %r has broken down: %r", self._name, error, exc_info=error
+            )
             self.was_cancelled = True
         finally:
             self._ready_latch.open()
@@ -412,7 +444,11 @@ class Batch(Instrument):
 
     def _close_if_idle(self) -> None:
         """Close the batch if there are no jobs. Call pending callbacks of tasks first, because they may add jobs."""
-        if self._is_joining and not self._unsettled_runs and not self._close_event.is_set():
+        if (
+            self._is_joining
+            and not self._unsettled_runs
+            and not self._close_event.is_set()
+        ):
             self.callbacks.post(lambda: self.post(self._close))
 
     def _close(self) -> None:
@@ -451,7 +487,11 @@ class Batch(Instrument):
     def _log_failure(self, run: JobRun) -> None:
         error = run.raised_exception()
         if isinstance(error, JobTimeout):
-            logger.warning("job %r did not end within its timeout of %g s", run.job.name, run.job.timeout)
+            logger.warning(
+                "job %r did not end within its timeout of %g s",
+                run.job.name,
+                run.job.timeout,
+            )
         elif error is not None and not run.is_failure_logged:
             logger.warning("job %r has failed: %s", run.job.name, error)
 
@@ -471,7 +511,11 @@ class Batch(Instrument):
 
     def _finish_task(self, task: Task) -> None:
         timer = self._timers_by_task.pop(task, None)
-        if timer is not None and not self._close_event.is_set() and not timer.is_settled():
+        if (
+            timer is not None
+            and not self._close_event.is_set()
+            and not timer.is_settled()
+        ):
             timer.cancel()
         if task.ondone is not None or task.onfinish is not None:
             self.callbacks.post(task._call_end_callbacks)
@@ -479,8 +523,17 @@ class Batch(Instrument):
             task._call_end_callbacks()
 
     def _start_timer(self, task: Task) -> None:
-        if task.timeout and not task._has_timed_out and task not in self._timers_by_task:
-            timer = TrioflowJob(self._terminate_at_deadline, task, forever=True, label=f"timeout of {task.name}")
+        if (
+            task.timeout
+            and not task._has_timed_out
+            and task not in self._timers_by_task
+        ):
+            timer = TrioflowJob(
+                self._terminate_at_deadline,
+                task,
+                forever=True,
+                label=f"timeout of {task.name}",
+            )
             self._timers_by_task[task] = timer
             self._scheduler.add(timer)
 
@@ -492,7 +545,9 @@ class Batch(Instrument):
         task._has_timed_out = True
         del self._timers_by_task[task]
         logger.warning(
-            "task %r did not end within its timeout of %g s: its jobs are terminated", task.name, task.timeout
+            "task %r did not end within its timeout of %g s: its jobs are terminated",
+            task.name,
+            task.timeout,
         )
         for run in tuple(self._unsettled_runs):
             if task in with_outer_tasks(run.job.task):

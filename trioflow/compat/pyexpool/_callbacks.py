@@ -71,14 +71,23 @@ class Latch:
             self._lock.release()
 
 
-def call_logged(callback: Callable[[Any], object] | None, owner: Any, name: str) -> Exception | None:
+def call_logged(
+    callback: Callable[[Any], object] | None, owner: Any, name: str
+) -> Exception | None:
     """Call a callback with its job or task. If it raises an `Exception`, log and return it. Otherwise return None."""
     if callback is None:
         return None
     try:
         callback(owner)
     except Exception as error:
-        logger.error("%s of %s %r raised %r", name, type(owner).__name__.lower(), owner.name, error, exc_info=error)
+        logger.error(
+            "%s of %s %r raised %r",
+            name,
+            type(owner).__name__.lower(),
+            owner.name,
+            error,
+            exc_info=error,
+        )
         return error
     return None
 
@@ -106,7 +115,9 @@ class CallbackThread:
 
     # ---- from the event loop
 
-    async def call(self, callback: Callable[[Any], object] | None, owner: object, name: str) -> Exception | None:
+    async def call(
+        self, callback: Callable[[Any], object] | None, owner: object, name: str
+    ) -> Exception | None:
         """Call a callback, and wait until it returns, even if the caller is cancelled.
 
         If it raises an `Exception`, log and return it. Otherwise return None.
@@ -136,7 +147,9 @@ class CallbackThread:
     def post(self, call: ScheduledCall) -> None:
         """Schedule a function to be called in the thread."""
         if self._thread is None:
-            thread = threading.Thread(target=self._run_thread, name="pyexpool callbacks", daemon=True)
+            thread = threading.Thread(
+                target=self._run_thread, name="pyexpool callbacks", daemon=True
+            )
             try:
                 thread.start()
             except RuntimeError:

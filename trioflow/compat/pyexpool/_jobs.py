@@ -46,7 +46,9 @@ def check_name(value: object, kind: str) -> str:
     return value
 
 
-def warn_if_ineffective(value: object, default: object, option: str, subject: str) -> None:
+def warn_if_ineffective(
+    value: object, default: object, option: str, subject: str
+) -> None:
     """Log that an argument has no effect, unless it has its default value. Log this only once for each option."""
     if value != default and option not in _warned_options:
         _warned_options.add(option)
@@ -57,7 +59,9 @@ def warn_if_ineffective(value: object, default: object, option: str, subject: st
         )  # fmt: skip
 
 
-def reject_unsupported(value: object, default: object, option: str, subject: str, hint: str) -> None:
+def reject_unsupported(
+    value: object, default: object, option: str, subject: str, hint: str
+) -> None:
     """Reject an option that is not supported, because a limit must not be ignored silently.
 
     Raises:
@@ -96,9 +100,15 @@ class Unit:
         if task is not None and not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"task={task!r} of {subject}: give a Task, or None")
         self.task: Task | None = task
-        self.params: Any = task.params if params is None and task is not None else params
-        self.stdout: StreamTarget = (task or sys).stdout if isinstance(stdout, EllipsisType) else stdout
-        self.stderr: StreamTarget = (task or sys).stderr if isinstance(stderr, EllipsisType) else stderr
+        self.params: Any = (
+            task.params if params is None and task is not None else params
+        )
+        self.stdout: StreamTarget = (
+            (task or sys).stdout if isinstance(stdout, EllipsisType) else stdout
+        )
+        self.stderr: StreamTarget = (
+            (task or sys).stderr if isinstance(stderr, EllipsisType) else stderr
+        )
         self.tstart: float | None = None
         self.tstop: float | None = None
 
@@ -161,7 +171,18 @@ class Task(Unit):
         task: Task | None = None,
         latency: float | None = 1.5,
     ) -> None:
-        super().__init__("task", name, timeout, onstart, ondone, onfinish, params, task, stdout, stderr)
+        super().__init__(
+            "task",
+            name,
+            timeout,
+            onstart,
+            ondone,
+            onfinish,
+            params,
+            task,
+            stdout,
+            stderr,
+        )
         self.latency: float | None = latency
         self.numadded: int = 0
         self.numdone: int = 0
@@ -207,7 +228,9 @@ class Task(Unit):
     def _close_if_over(self) -> bool:
         """Close the task if all its jobs and subtasks are over. Return whether this call has closed it."""
         with _counts_lock:
-            is_over = not self._is_closed and self.numdone + self.numterm == self.numadded
+            is_over = (
+                not self._is_closed and self.numdone + self.numterm == self.numadded
+            )
             self._is_closed = self._is_closed or is_over
             return is_over
 
@@ -315,7 +338,18 @@ class Job(Unit):
         poutlog: str | None = None,
         perrlog: str | None = None,
     ) -> None:
-        super().__init__("job", name, timeout, onstart, ondone, onfinish, params, task, stdout, stderr)
+        super().__init__(
+            "job",
+            name,
+            timeout,
+            onstart,
+            ondone,
+            onfinish,
+            params,
+            task,
+            stdout,
+            stderr,
+        )
         subject = f"job {name!r}"
         self.workdir: str | os.PathLike[str] | None = workdir
         self.args: Sequence[Any] | str | None = args
@@ -328,9 +362,17 @@ class Job(Unit):
         self.slowdown: float = slowdown
         self.omitafn: bool = omitafn
         self.memkind: int = memkind
-        reject_unsupported(memlim, 0, "memlim", subject, "give memory_limit to a trioflow.CommandJob")
+        reject_unsupported(
+            memlim, 0, "memlim", subject, "give memory_limit to a trioflow.CommandJob"
+        )
         for log, value in (("poutlog", poutlog), ("perrlog", perrlog)):
-            reject_unsupported(value, None, log, subject, "write the captured output in onfinish, or give a file name")
+            reject_unsupported(
+                value,
+                None,
+                log,
+                subject,
+                "write the captured output in onfinish, or give a file name",
+            )
         self.proc: Process | None = None
         self._was_executed = False
         if task is not None:
@@ -384,7 +426,9 @@ class Process:
 
     """
 
-    def __init__(self, args: Sequence[Any], pid: int | None, send: Callable[[int], None]) -> None:
+    def __init__(
+        self, args: Sequence[Any], pid: int | None, send: Callable[[int], None]
+    ) -> None:
         self.args: Final = args
         self.pid: Final = pid
         self.returncode: int | None = None
@@ -393,7 +437,9 @@ class Process:
         self._files_by_stream: dict[str, BinaryIO] = {}
         self._result: CommandResult | None = None
 
-    def _record_end(self, result: CommandResult | None, piped: Iterable[Literal["stdout", "stderr"]]) -> None:
+    def _record_end(
+        self, result: CommandResult | None, piped: Iterable[Literal["stdout", "stderr"]]
+    ) -> None:
         """Record that the process has ended.
 
         Args:
@@ -512,7 +558,16 @@ class JobInfo:
 
     """
 
-    __slots__ = ("category", "code", "duration", "name", "pid", "task", "tstart", "tstop")
+    __slots__ = (
+        "category",
+        "code",
+        "duration",
+        "name",
+        "pid",
+        "task",
+        "tstart",
+        "tstop",
+    )
 
     def __init__(self, job: Job, tstop: float | None = None) -> None:
         process = job.proc
@@ -521,8 +576,9 @@ class JobInfo:
         self.code: int | None = None if process is None else process.returncode
         self.tstart: float | None = job.tstart
         self.tstop: float | None = job.tstop if tstop is None else tstop
-        started_and_ended = self.tstart is not None and self.tstop is not None
-        self.duration: float | None = self.tstop - self.tstart if started_and_ended else None  # type: ignore[operator]
+        self.duration: float | None = None
+        if self.tstart is not None and self.tstop is not None:
+            self.duration = self.tstop - self.tstart
         self.task: str | None = None if job.task is None else job.task.name
         self.category: object = job.category
 

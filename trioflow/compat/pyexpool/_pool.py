@@ -73,10 +73,16 @@ class ExecPool:
         subject = "ExecPool"
         if name is not None:
             subject = f"pool {check_name(name, 'ExecPool')!r}"
-        reject_unsupported(afnmask, None, "afnmask", subject, 'give pin="slot" to trioflow.CommandJob')
+        reject_unsupported(
+            afnmask, None, "afnmask", subject, 'give pin="slot" to trioflow.CommandJob'
+        )
         reject_unsupported(memlimit, 0, "memlimit", subject, MEMORY_HINT)
-        reject_unsupported(webuiapp, None, "webuiapp", subject, "use a trioflow.Monitor")
-        self._workers: Final = _check_workers(wksnum if workers is None else workers, subject)
+        reject_unsupported(
+            webuiapp, None, "webuiapp", subject, "use a trioflow.Monitor"
+        )
+        self._workers: Final = _check_workers(
+            wksnum if workers is None else workers, subject
+        )
         self.name: Final = name
         self.latency: float = duration(latency, "latency", subject)
         self.alive: bool = True
@@ -148,7 +154,9 @@ class ExecPool:
         with self._lock:
             batch = self._current_batch()
             if batch is None or batch.ended_latch.is_open():
-                self._batch = batch = Batch(self._workers, self.name or "ExecPool", self._outcomes)
+                self._batch = batch = Batch(
+                    self._workers, self.name or "ExecPool", self._outcomes
+                )
                 # Is called at program exit, too.
                 self._finalizer = weakref.finalize(self, Batch.terminate, batch)
             return batch
@@ -178,7 +186,9 @@ class ExecPool:
         if (batch := self._current_batch()) is None:
             return False
         if batch.owns_current_thread():
-            raise RuntimeError("join() in a callback would wait for itself: call it where execute() was called")
+            raise RuntimeError(
+                "join() in a callback would wait for itself: call it where execute() was called"
+            )
         remaining = None
         if seconds:
             remaining = max(0.0, batch.start_time + seconds - time.monotonic())
@@ -215,7 +225,10 @@ class ExecPool:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Terminate all jobs that have not ended. To wait for them, call `join` at the end of the `with` block."""
         self.__finalize__()
@@ -250,7 +263,9 @@ def _check_workers(workers: object, subject: str) -> int:
 def _is_concurrent(concur: bool, older: dict[str, bool]) -> bool:
     concurrent = older.pop("async", concur)
     if older:
-        raise TypeError(f"execute() takes no {next(iter(older))!r}: give concur=, or as before **{{'async': ...}}")
+        raise TypeError(
+            f"execute() takes no {next(iter(older))!r}: give concur=, or as before **{{'async': ...}}"
+        )
     return bool(concurrent)
 
 

@@ -21,7 +21,14 @@ from ..._core.job._job_options import flag
 from ..._core.run._current import propagated_env
 from ._output_sinks import OutputSpool
 from ._result import CommandResult, read_output
-from ._shell_places import COMMENT, VALUE, UnsafePlaceError, check_places, mark_of, quote
+from ._shell_places import (
+    COMMENT,
+    VALUE,
+    UnsafePlaceError,
+    check_places,
+    mark_of,
+    quote,
+)
 
 if sys.version_info >= (3, 14):
     from string.templatelib import Template as Template
@@ -40,7 +47,9 @@ BYTES_TYPES: Final[Any] = (bytes, bytearray, memoryview)
 JOB_TYPE: Final[Any] = abc.AbstractJob
 SHELL_SIGNS: Final = frozenset("|&;<>()$`*?[\"'\\")
 """Characters that have a meaning only in a shell."""
-SHELL_WORDS: Final = frozenset({"|", "||", "&&", "&", ";", "<", ">", ">>", "2>", "2>&1"})
+SHELL_WORDS: Final = frozenset(
+    {"|", "||", "&&", "&", ";", "<", ">", ">>", "2>", "2>&1"}
+)
 """Arguments that a newcomer writes for a shell, which no shell sees."""
 MAX_LABEL_ARGUMENTS_PER_END: Final = 20
 """The maximum number of arguments from the start of a command, and also from its end, in a default label."""
@@ -56,12 +65,20 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
     """
     if flag(shell, "shell", subject):
         if not isinstance(command, (str, bytes, JOB_TYPE, Template)):
-            raise TypeError(f"{subject}: with shell=True give one string, not {shown_value(command, subject)}")
+            raise TypeError(
+                f"{subject}: with shell=True give one string, not {shown_value(command, subject)}"
+            )
         parts = line_parts(command, subject, SHELL)
-        if len(parts) == 1 and isinstance(parts[0], (str, bytes)) and not parts[0].strip():
+        if (
+            len(parts) == 1
+            and isinstance(parts[0], (str, bytes))
+            and not parts[0].strip()
+        ):
             raise ValueError(f"{subject}: the command is empty: give a command line")
         command = SHELL, "-c", *parts
-    elif isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE, Template)) or not hasattr(command, "__iter__"):
+    elif isinstance(
+        command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE, Template)
+    ) or not hasattr(command, "__iter__"):
         example = ""
         if isinstance(command, (str, bytes, PATH_LIKE_TYPE, JOB_TYPE)):
             text = display_text(command)
@@ -75,7 +92,9 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
         )
     arguments: tuple[Any, ...] = tuple(command)
     if not arguments:
-        raise ValueError(f"{subject}: the command is empty: give a program and its arguments")
+        raise ValueError(
+            f"{subject}: the command is empty: give a program and its arguments"
+        )
     for number, argument in enumerate(arguments):
         if not isinstance(argument, (JOB_TYPE, granted)):
             convert_argument(argument, number, subject)
@@ -108,7 +127,10 @@ def convert_argument(argument: object, number: int | str, subject: str) -> str |
     value: Any = argument
     result: Any = argument
     if isinstance(argument, CommandResult):
-        result = cast(bytes, read_output(_captured_output(argument, f"{subject}: argument {number}"))).rstrip(b"\n")
+        result = cast(
+            bytes,
+            read_output(_captured_output(argument, f"{subject}: argument {number}")),
+        ).rstrip(b"\n")
     elif isinstance(argument, (int, float)) and not isinstance(argument, bool):
         result = str(argument)
     elif isinstance(argument, PATH_LIKE_TYPE):
@@ -119,7 +141,9 @@ def convert_argument(argument: object, number: int | str, subject: str) -> str |
             f"give a string, bytes, a path, a number, or a job whose result is one"
         )
     if b"\0" in os.fsencode(result):
-        raise ValueError(f"{subject}: argument {number} contains a NUL, which cannot be passed to a program")
+        raise ValueError(
+            f"{subject}: argument {number} contains a NUL, which cannot be passed to a program"
+        )
     return result
 
 
@@ -132,7 +156,9 @@ def _captured_output(result: CommandResult, subject: str) -> bytes | OutputSpool
     return result._stdout
 
 
-def fill_argument(value: object, place: int | str, job: abc.AbstractJob[Any]) -> str | bytes:
+def fill_argument(
+    value: object, place: int | str, job: abc.AbstractJob[Any]
+) -> str | bytes:
     """Convert an argument of a job to a string or bytes, with its granted resources filled in. Errors name `place`."""
     filled = value
     if isinstance(value, granted):
@@ -156,7 +182,9 @@ def check_stdin(value: Any, subject: str) -> Any:
     if isinstance(value, CommandResult):
         return _captured_output(value, f"stdin of {subject}")
     if not isinstance(value, bool):
-        if value is None or isinstance(value, (*BYTES_TYPES, OutputSpool, int, str, PATH_LIKE_TYPE)):
+        if value is None or isinstance(
+            value, (*BYTES_TYPES, OutputSpool, int, str, PATH_LIKE_TYPE)
+        ):
             return value
         with contextlib.suppress(AttributeError, OSError, ValueError):
             # Raises an error for an io.BytesIO, which has this method but no descriptor.
@@ -176,17 +204,26 @@ def join_command(arguments: Iterable[str | bytes], shell: bool) -> str:
     return shlex.join(words)
 
 
-def display_command_line(command: Sequence[Any], shell: bool, depth: int | None = None) -> str:
+def display_command_line(
+    command: Sequence[Any], shell: bool, depth: int | None = None
+) -> str:
     """Join the user's command into a shell command line, with jobs replaced by their labels. See `display_text`."""
     if not shell:
         return " ".join(_quoted_text(word, depth) for word in command)
-    return "".join((_quoted_text if number % 2 else display_text)(part, depth) for number, part in enumerate(command))
+    return "".join(
+        (_quoted_text if number % 2 else display_text)(part, depth)
+        for number, part in enumerate(command)
+    )
 
 
 def default_label(command: Sequence[Any], shell: bool, depth: int) -> str:
     """Return the default label of a command: its shortened command line, with labels nested at most `depth` deep."""
     if not shell and len(command) > 2 * MAX_LABEL_ARGUMENTS_PER_END:
-        command = (*command[:MAX_LABEL_ARGUMENTS_PER_END], "…", *command[-MAX_LABEL_ARGUMENTS_PER_END:])
+        command = (
+            *command[:MAX_LABEL_ARGUMENTS_PER_END],
+            "…",
+            *command[-MAX_LABEL_ARGUMENTS_PER_END:],
+        )
     return shorten_command_line(display_command_line(command, shell, depth))
 
 
@@ -265,7 +302,9 @@ class granted:
         return f"{{{self.name}}}"
 
 
-def check_placeholders(values: Iterable[Any], job: abc.AbstractJob[Any], subject: str) -> None:
+def check_placeholders(
+    values: Iterable[Any], job: abc.AbstractJob[Any], subject: str
+) -> None:
     """Check that the job needs the resource of each placeholder among the values.
 
     Raises:
@@ -283,7 +322,9 @@ def check_placeholders(values: Iterable[Any], job: abc.AbstractJob[Any], subject
 # ---- the environment
 
 
-def encode_environment(env: Mapping[Any, Any] | None, subject: str) -> dict[bytes, bytes] | None:
+def encode_environment(
+    env: Mapping[Any, Any] | None, subject: str
+) -> dict[bytes, bytes] | None:
     """Encode an environment as bytes, with an empty value for each `granted()` placeholder. If it is None, return None.
 
     Raises:
@@ -307,7 +348,11 @@ def encode_environment(env: Mapping[Any, Any] | None, subject: str) -> dict[byte
                 f"env of {subject}: {shown_value(name, subject)}: {shown_value(value, subject)}; "
                 "names and values must be strings"
             ) from None
-        if b"=" in encoded_name or b"\0" in encoded_name + encoded_value or not encoded_name:
+        if (
+            b"=" in encoded_name
+            or b"\0" in encoded_name + encoded_value
+            or not encoded_name
+        ):
             raise ValueError(
                 f"env of {subject}: {shown_value(name, subject)}: {shown_value(value, subject)}; "
                 f"a name must not be empty or contain '=', and neither may contain a NUL"
@@ -316,7 +361,9 @@ def encode_environment(env: Mapping[Any, Any] | None, subject: str) -> dict[byte
     return variables
 
 
-def counted_variables(env: Mapping[bytes, bytes] | None, redact: bool) -> dict[str, Any]:
+def counted_variables(
+    env: Mapping[bytes, bytes] | None, redact: bool
+) -> dict[str, Any]:
     """Return the variables that count in a journal, by name: variables that differ from this program's.
 
     The others differ between any two terminals. If variables of this program are missing, the names count, too.
@@ -324,18 +371,28 @@ def counted_variables(env: Mapping[bytes, bytes] | None, redact: bool) -> dict[s
     # Imported late, as `Work` in `CommandOptions.work`.
 
     own: Mapping[bytes, bytes] = getattr(os, "environb", {})
-    counted = {name: value for name, value in (env or {}).items() if own.get(name) != value}
+    counted = {
+        name: value for name, value in (env or {}).items() if own.get(name) != value
+    }
     if env is None or own.keys() <= env.keys():
         names = None
     else:
         names = abc.HashOnly(sorted(env))
     if redact:
-        return {"environment": abc.HashOnly(counted) if counted else None, "set of variables": names}
-    variables = {f"variable {os.fsdecode(name)!r}": abc.HashOnly(value) for name, value in counted.items()}
+        return {
+            "environment": abc.HashOnly(counted) if counted else None,
+            "set of variables": names,
+        }
+    variables = {
+        f"variable {os.fsdecode(name)!r}": abc.HashOnly(value)
+        for name, value in counted.items()
+    }
     return {**variables, "set of variables": names}
 
 
-def propagated_variables(get_command_variable: Callable[[str], str | None]) -> Mapping[str, str]:
+def propagated_variables(
+    get_command_variable: Callable[[str], str | None],
+) -> Mapping[str, str]:
     """Return the current job's variables for a command's environment, except those that the user has set with `env=`.
 
     Args:
@@ -348,7 +405,8 @@ def propagated_variables(get_command_variable: Callable[[str], str | None]) -> M
     return {
         name: value
         for name, value in variables.items()
-        if (user_value := get_command_variable(name)) is None or user_value == os.environ.get(name)
+        if (user_value := get_command_variable(name)) is None
+        or user_value == os.environ.get(name)
     }
 
 
@@ -360,7 +418,9 @@ def check_mapping(value: object, name: str, subject: str) -> None:
 
     """
     if not isinstance(value, Mapping):
-        raise TypeError(f"{name} of {subject}: found {type(value).__name__}; give a dict of names and values, or None")
+        raise TypeError(
+            f"{name} of {subject}: found {type(value).__name__}; give a dict of names and values, or None"
+        )
 
 
 def _is_encoded(env: Mapping[Any, Any]) -> bool:
@@ -372,19 +432,29 @@ def _is_encoded(env: Mapping[Any, Any]) -> bool:
     if not {*map(type, env), *map(type, env.values())} <= {bytes} or b"" in env:
         return False
     names = b"".join(env)
-    return b"=" not in names and b"\0" not in names and b"\0" not in b"".join(env.values())
+    return (
+        b"=" not in names and b"\0" not in names and b"\0" not in b"".join(env.values())
+    )
 
 
 def variables_with_placeholders(env: Mapping[Any, Any] | None) -> dict[bytes, granted]:
     """Return the variables whose values are `granted()` placeholders, to be filled in when the command starts."""
     if not env or granted not in map(type, env.values()):
         return {}
-    return {os.fsencode(name): value for name, value in env.items() if isinstance(value, granted)}
+    return {
+        os.fsencode(name): value
+        for name, value in env.items()
+        if isinstance(value, granted)
+    }
 
 
 # ---- lines for a shell
 
-CONVERSIONS: Final[Mapping[str, Callable[[object], str]]] = {"r": repr, "s": str, "a": ascii}
+CONVERSIONS: Final[Mapping[str, Callable[[object], str]]] = {
+    "r": repr,
+    "s": str,
+    "a": ascii,
+}
 
 
 def line_parts(line: object, subject: str, shell: str = "") -> tuple[Any, ...]:
@@ -404,12 +474,19 @@ def line_parts(line: object, subject: str, shell: str = "") -> tuple[Any, ...]:
     if not texts and not text.strip():
         raise ValueError(f"{subject}: the command is empty: give a command line")
     parts = [text]
-    names = [shown_value(f"{{{each.expression}}}", subject) for each in template.interpolations]
-    for interpolation, name, text in zip(template.interpolations, names, texts, strict=True):
+    names = [
+        shown_value(f"{{{each.expression}}}", subject)
+        for each in template.interpolations
+    ]
+    for interpolation, name, text in zip(
+        template.interpolations, names, texts, strict=True
+    ):
         value = interpolation.value
         if interpolation.conversion or interpolation.format_spec:
             if is_job(value) or isinstance(value, granted):
-                raise TypeError(f"{subject}: {name} has no value yet: remove its conversion and format")
+                raise TypeError(
+                    f"{subject}: {name} has no value yet: remove its conversion and format"
+                )
             if (convert := CONVERSIONS.get(interpolation.conversion)) is not None:
                 value = convert(value)
             value = format(value, interpolation.format_spec)
@@ -418,7 +495,9 @@ def line_parts(line: object, subject: str, shell: str = "") -> tuple[Any, ...]:
     return tuple(parts)
 
 
-def check_line(parts: Sequence[Any], names: Sequence[str], subject: str, shell: str = "") -> None:
+def check_line(
+    parts: Sequence[Any], names: Sequence[str], subject: str, shell: str = ""
+) -> None:
     """Check that the values of a line are where quoting protects them.
 
     Args:
@@ -433,10 +512,18 @@ def check_line(parts: Sequence[Any], names: Sequence[str], subject: str, shell: 
     """
     marks = [mark_of(_known_text(value)) for value in parts[1::2]]
     try:
-        places = [*zip(marks, check_places([*map(os.fsdecode, parts[::2])], marks, shell), strict=True)]
+        places = [
+            *zip(
+                marks,
+                check_places([*map(os.fsdecode, parts[::2])], marks, shell),
+                strict=True,
+            )
+        ]
         if (VALUE, COMMENT) in places:
             number = places.index((VALUE, COMMENT))
-            raise UnsafePlaceError(number, "in a comment", "put it where a word of its own may be")
+            raise UnsafePlaceError(
+                number, "in a comment", "put it where a word of its own may be"
+            )
     except UnsafePlaceError as place:
         raise ValueError(
             f"{subject}: {names[place.number]} is {place.name}, where the quotes around each value do not protect it: "

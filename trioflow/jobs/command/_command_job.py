@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 JobCallback = Callable[["CommandJob"], object]
 
 
-class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note", ("[/", "/]")), keeps_time=True):
+class CommandJob(
+    abc.JobKind[CommandResult],
+    box=abc.BoxStyle("command", "note", ("[/", "/]")),
+    keeps_time=True,
+):
     """A program with its arguments, run in a process and a process group of its own.
 
     Use it for a program that ends by itself. A program that serves others is a `CommandService`.
@@ -100,7 +104,14 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
 
     """
 
-    __slots__ = ("_command", "_command_options", "_env_placeholders", "_latest_result", "_open_streams", "_process")
+    __slots__ = (
+        "_command",
+        "_command_options",
+        "_env_placeholders",
+        "_latest_result",
+        "_open_streams",
+        "_process",
+    )
     _latest_result: CommandResult | None
     # Set while the process runs.
     _process: Process | None
@@ -133,7 +144,9 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
         append: bool = True,
         **options: Unpack[abc.JobOptions],
     ) -> None:
-        subject = name_in_errors(repr(options.get("label") or "CommandJob"), options.get("redact", False))
+        subject = name_in_errors(
+            repr(options.get("label") or "CommandJob"), options.get("redact", False)
+        )
         posix.require(f"CommandJob {subject}")
         arguments = _argv.check_arguments(command, shell, subject)
         stdin_job, stdin_value = (stdin, None) if is_job(stdin) else (None, stdin)
@@ -145,9 +158,17 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
         self._command_options.validate(subject)
         self._command: Final = arguments
         self._process = self._latest_result = self._open_streams = None
-        super().__init__(*arguments, stdin_job, on_succeeded=on_succeeded, on_settled=on_settled, **options)
+        super().__init__(
+            *arguments,
+            stdin_job,
+            on_succeeded=on_succeeded,
+            on_settled=on_settled,
+            **options,
+        )
         self._env_placeholders: Final = _argv.variables_with_placeholders(env)
-        _argv.check_placeholders([*arguments, *self._env_placeholders.values()], self, subject)
+        _argv.check_placeholders(
+            [*arguments, *self._env_placeholders.values()], self, subject
+        )
 
     # ---- the command, its process and its result
 
@@ -185,7 +206,11 @@ class CommandJob(abc.JobKind[CommandResult], box=abc.BoxStyle("command", "note",
         options = self._command_options
         *arguments, stdin_job = abc.original_arguments_of(self)
         variables = _argv.counted_variables(options.env, self.redact)
-        counted = {"option shell=": options.shell, "directory": abc.LocalDirectory(options.cwd), **variables}
+        counted = {
+            "option shell=": options.shell,
+            "directory": abc.LocalDirectory(options.cwd),
+            **variables,
+        }
         return options.work("command", arguments, stdin_job, counted)
 
     def forget_run(self) -> None:

@@ -16,7 +16,12 @@ from typing import Any, Final, Protocol
 
 from ... import _posix as posix
 from ...abc import printable
-from ..posix._files import explain_temporary_file, may_wait_for_writer, open_temporary_file, write_all
+from ..posix._files import (
+    explain_temporary_file,
+    may_wait_for_writer,
+    open_temporary_file,
+    write_all,
+)
 
 SPOOL_LIMIT_BYTES: Final = 1 << 20
 """The maximum size, in bytes, of captured output that is kept in memory. Larger output is kept on disk."""
@@ -97,7 +102,11 @@ class SpoolReader(io.RawIOBase):
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: len(self._spool)}[whence]
+        start = {
+            os.SEEK_SET: 0,
+            os.SEEK_CUR: self._position,
+            os.SEEK_END: len(self._spool),
+        }[whence]
         self._position = max(0, start + offset)
         return self._position
 
@@ -204,20 +213,30 @@ class FileSink:
         self._file: Final = file
         self._flush: Final = getattr(file, "flush", None) or (lambda: None)
         self._flushes_each_write: Final = flush_each_write
-        is_binary = isinstance(file, (io.RawIOBase, io.BufferedIOBase)) or "b" in str(getattr(file, "mode", ""))
-        self._decoder: Final = None if is_binary else codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        is_binary = isinstance(file, (io.RawIOBase, io.BufferedIOBase)) or "b" in str(
+            getattr(file, "mode", "")
+        )
+        self._decoder: Final = (
+            None
+            if is_binary
+            else codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        )
 
     def write(self, data: bytes) -> None:
         if isinstance(self._file, io.RawIOBase):
             _write_all_to_stream(self._file, data)
         else:
-            self._file.write(data if self._decoder is None else self._decoder.decode(data))
+            self._file.write(
+                data if self._decoder is None else self._decoder.decode(data)
+            )
         if self._flushes_each_write:
             self._flush()
 
     def finish(self) -> None:
         """Write the bytes of an incomplete last character, escaped, and flush the file."""
-        if self._decoder is not None and (incomplete := self._decoder.decode(b"", final=True)):
+        if self._decoder is not None and (
+            incomplete := self._decoder.decode(b"", final=True)
+        ):
             self._file.write(incomplete)
         self._flush()
 
@@ -232,7 +251,10 @@ def _write_all_to_stream(stream: io.RawIOBase, data: bytes) -> None:
     view = memoryview(data)
     while view:
         if (size := stream.write(view)) is None:
-            raise BlockingIOError(errno.EAGAIN, f"{stream!r} is non-blocking and full: give a blocking one")
+            raise BlockingIOError(
+                errno.EAGAIN,
+                f"{stream!r} is non-blocking and full: give a blocking one",
+            )
         view = view[size:]
 
 
@@ -267,7 +289,11 @@ def stream_sink(file: Any, *, flush_each_write: bool = False) -> OutputSink:
         return FileSink(file, flush_each_write=flush_each_write)
     # Characters that the stream cannot encode are escaped.
     encoding = file.encoding or "utf-8"
-    return LineSink(lambda line: file.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n"))
+    return LineSink(
+        lambda line: file.write(
+            line.encode(encoding, "backslashreplace").decode(encoding) + "\n"
+        )
+    )
 
 
 def file_size(path: str | bytes | os.PathLike[Any]) -> int:
@@ -277,14 +303,20 @@ def file_size(path: str | bytes | os.PathLike[Any]) -> int:
         return 0
 
 
-def file_tail(path: str | bytes | os.PathLike[Any], size: int, start: int = 0) -> bytes | None:
+def file_tail(
+    path: str | bytes | os.PathLike[Any], size: int, start: int = 0
+) -> bytes | None:
     """Return up to `size` bytes from the end of a file, nothing of a pipe, and None if the file cannot be read.
 
     Bytes before position `start` are left out.
     """
     with (
         contextlib.suppress(OSError),
-        open(os.devnull if may_wait_for_writer(path) else path, "rb", opener=_open_at_once) as file,
+        open(
+            os.devnull if may_wait_for_writer(path) else path,
+            "rb",
+            opener=_open_at_once,
+        ) as file,
     ):
         file.seek(max(start, file.seek(0, os.SEEK_END) - size))
         return file.read(size)
@@ -296,7 +328,9 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | posix.O_NONBLOCK)
 
 
-def make_tag_function(template: bool | str, name: str, values: Mapping[str, str]) -> Callable[[], str] | None:
+def make_tag_function(
+    template: bool | str, name: str, values: Mapping[str, str]
+) -> Callable[[], str] | None:
     """Return a function that returns the tag for the next line, or None if lines have no tags.
 
     Args:
@@ -317,7 +351,9 @@ def make_tag_function(template: bool | str, name: str, values: Mapping[str, str]
 
     if not isinstance(template, str):
         return (lambda: f"{printable(name)}: ") if template else None
-    return (lambda: _PLACEHOLDER_PATTERN.sub(replacement, template)) if template else None
+    return (
+        (lambda: _PLACEHOLDER_PATTERN.sub(replacement, template)) if template else None
+    )
 
 
 _PLACEHOLDER_PATTERN: Final = re.compile(r"\{(?P<name>\w+)(?::(?P<format>[^{}]+))?\}")
@@ -338,5 +374,7 @@ def make_line_sinks(
     if on_line is not None:
         sinks = [LineSink(on_line)]
     if tag is not None:
-        sinks.append(LineSink(lambda line: print(tag() + line, file=getattr(sys, name))))
+        sinks.append(
+            LineSink(lambda line: print(tag() + line, file=getattr(sys, name)))
+        )
     return sinks

@@ -30,9 +30,21 @@ from .._user_files import describe_missing_output, outputs_from_here
 from ..posix import _files, _guard, _processes
 from ..posix._processes import REAPED_MESSAGE, Process, spawn
 from . import _argv, _resource_limits, _spawn_options
-from ._output_sinks import MAX_TAIL_BYTES, SPOOL_LIMIT_BYTES, OutputSpool, file_size, file_tail
+from ._output_sinks import (
+    MAX_TAIL_BYTES,
+    SPOOL_LIMIT_BYTES,
+    OutputSpool,
+    file_size,
+    file_tail,
+)
 from ._resource_limits import PinnedCommands, SpawnQueue
-from ._result import CommandError, CommandResult, captured_tail, describe_failure, with_output
+from ._result import (
+    CommandError,
+    CommandResult,
+    captured_tail,
+    describe_failure,
+    with_output,
+)
 from ._start_errors import Reason, reason_before_start, reason_for_failed_start
 from ._streams import ProcessStreams
 
@@ -62,7 +74,9 @@ class ProcessRun:
         self._job: Final = job
         self._options: Final = job._command_options
         is_merged = self._options.stderr == subprocess.STDOUT
-        self._error_stream: Final[Literal["stdout", "stderr"]] = "stdout" if is_merged else "stderr"
+        self._error_stream: Final[Literal["stdout", "stderr"]] = (
+            "stdout" if is_merged else "stderr"
+        )
         self._run: Final = run
         self._clock: Final = run.clock
         # Set if the timeout has ended the process or the rest of its group.
@@ -82,7 +96,11 @@ class ProcessRun:
         outputs = outputs_from_here(job)
         spawn_queue = self._run.shared(SpawnQueue)
         pin = self._options.pin
-        with contextlib.nullcontext() if pin is None else self._run.shared(PinnedCommands).hold_slot(job) as cpu:
+        with (
+            contextlib.nullcontext()
+            if pin is None
+            else self._run.shared(PinnedCommands).hold_slot(job) as cpu
+        ):
             await self._prepare_command()
             requested_at = self._clock()
             if await spawn_queue.start_when_possible(lambda: self._start(cpu)):
@@ -97,7 +115,11 @@ class ProcessRun:
             if self._process.returncode is not None:
                 # It belongs to no other user.
                 is_own = self._error_stream == "stderr"
-                with_output(self._job_timeout, self._result, self._stderr_tail() if is_own else None)
+                with_output(
+                    self._job_timeout,
+                    self._result,
+                    self._stderr_tail() if is_own else None,
+                )
             raise self._job_timeout
         result = self._result
         failure = describe_failure(self._options.success_codes, result.returncode)
@@ -107,7 +129,15 @@ class ProcessRun:
             advice = ""
             if not job.redact:
                 advice = _argv.shell_advice(self._command)
-            raise CommandError(job, self._command_line, failure, result, self._stderr_tail(), name, advice)
+            raise CommandError(
+                job,
+                self._command_line,
+                failure,
+                result,
+                self._stderr_tail(),
+                name,
+                advice,
+            )
         return result
 
     # ---- starting the process
@@ -116,7 +146,10 @@ class ProcessRun:
         """Prepare the start, large or numerous files in a thread."""
         job = self._job
         *arguments, stdin = arguments_of(job)
-        self._command = [_argv.fill_argument(value, number, job) for number, value in enumerate(arguments)]
+        self._command = [
+            _argv.fill_argument(value, number, job)
+            for number, value in enumerate(arguments)
+        ]
         subject = name_in_errors(repr(job.label), job.redact)
         if self._options.shell:
             self._command[2:] = [_argv.join_line(self._command[2:], _argv.SHELL)]
@@ -132,11 +165,18 @@ class ProcessRun:
         try:
             # Here, so that its errors do not pass for errors of the program.
             self._run.shared(_guard.Guard)
-            self._streams = ProcessStreams(job, self._stdin, limit.heartbeat if limit.needs_signs else None)
+            self._streams = ProcessStreams(
+                job, self._stdin, limit.heartbeat if limit.needs_signs else None
+            )
         except OSError as error:
-            self._fail_start(error, reason_before_start(error, self._show, self._options.stdin))
+            self._fail_start(
+                error, reason_before_start(error, self._show, self._options.stdin)
+            )
         self._initial_stderr_size = 0
-        if self._options.success_codes is not None and (path := self._stderr_path()) is not None:
+        if (
+            self._options.success_codes is not None
+            and (path := self._stderr_path()) is not None
+        ):
             self._initial_stderr_size = file_size(path)
         try:
             self._process = job._process = self._spawn(cpu)
@@ -148,15 +188,26 @@ class ProcessRun:
             if isinstance(error, ChildProcessError):
                 raise self._failure(*REAPED) from error
             options = self._options
-            self._fail_start(error, reason_for_failed_start(error, self._command, options.cwd, options.env, self._show))
+            self._fail_start(
+                error,
+                reason_for_failed_start(
+                    error, self._command, options.cwd, options.env, self._show
+                ),
+            )
 
     def _spawn(self, cpu: int | None) -> Process:
         options = self._options
         streams = self._streams
-        command = streams.wrap_command(_resource_limits.wrap_command(self._command, options))
+        command = streams.wrap_command(
+            _resource_limits.wrap_command(self._command, options)
+        )
         if command is not self._command:
             _resource_limits.check_program(os.fsdecode(self._command[0]), options)
-        with contextlib.nullcontext() if cpu is None else _resource_limits.pinned_to_cpu(cpu):
+        with (
+            contextlib.nullcontext()
+            if cpu is None
+            else _resource_limits.pinned_to_cpu(cpu)
+        ):
             return spawn(
                 self._run.shared(_guard.Guard),
                 command,
@@ -179,7 +230,13 @@ class ProcessRun:
         placeholders = self._job._env_placeholders
         if env is None or not placeholders:
             return env
-        return {**env, **{name: os.fsencode(value.text(self._job)) for name, value in placeholders.items()}}
+        return {
+            **env,
+            **{
+                name: os.fsencode(value.text(self._job))
+                for name, value in placeholders.items()
+            },
+        }
 
     def _set_up_process(self) -> None:
         """Watch the pipes of the started process, set its niceness, and call `on_start`."""
@@ -204,8 +261,14 @@ class ProcessRun:
         is_over = False
         try:
             self._set_up_process()
-            has_exited = await self._wait_for_exit_in_time() or self._process.has_exited()
-            is_over = has_exited and self._streams.pipes.sink_error is None and await self._wait_for_group()
+            has_exited = (
+                await self._wait_for_exit_in_time() or self._process.has_exited()
+            )
+            is_over = (
+                has_exited
+                and self._streams.pipes.sink_error is None
+                and await self._wait_for_group()
+            )
         finally:
             try:
                 if not is_over:
@@ -222,11 +285,16 @@ class ProcessRun:
             if self._time_limit.deadline <= deadline:
                 # Output that arrived while the event loop was blocked may extend the deadline.
                 self._streams.pipes.forward_available()
-            if self._streams.pipes.sink_error is not None or self._time_limit.deadline <= deadline:
+            if (
+                self._streams.pipes.sink_error is not None
+                or self._time_limit.deadline <= deadline
+            ):
                 return False
 
     async def _wait_for_exit(self, deadline: float) -> bool:
-        return await self._streams.pipes.forward_until_ended(self._run.wait_readable, deadline)
+        return await self._streams.pipes.forward_until_ended(
+            self._run.wait_readable, deadline
+        )
 
     async def _wait_for_group(self) -> bool:
         """Reap the exited process, wait for the rest of its group, and return False if the rest must be ended."""
@@ -237,7 +305,10 @@ class ProcessRun:
             return False
         grace_deadline = self._clock() + self._options.terminate_grace
         return await _processes.wait_until_empty(
-            self._run, self._process, min(grace_deadline, self._time_limit.end), self._forward_output_until
+            self._run,
+            self._process,
+            min(grace_deadline, self._time_limit.end),
+            self._forward_output_until,
         )
 
     # ---- ending the process group
@@ -251,7 +322,9 @@ class ProcessRun:
         self._job._terminate(process)
         # A stopped process would not handle SIGTERM.
         process.signal_group(posix.SIGCONT)
-        has_ended = process.returncode is not None or await self._kill_after_grace(grace_deadline)
+        has_ended = process.returncode is not None or await self._kill_after_grace(
+            grace_deadline
+        )
         if has_ended and process.returncode is None:
             self._reap()
         if not has_ended or not await _processes.end_group(
@@ -313,8 +386,18 @@ class ProcessRun:
         assert process.returncode is not None
         assert process.usage is not None
         elapsed = self._clock() - self._started_at
-        output = self._streams.captured_output("stdout"), self._streams.captured_output("stderr")
-        return CommandResult(process.returncode, elapsed, process.usage, *output, process.rss_before_exec, process.pid)
+        output = (
+            self._streams.captured_output("stdout"),
+            self._streams.captured_output("stderr"),
+        )
+        return CommandResult(
+            process.returncode,
+            elapsed,
+            process.usage,
+            *output,
+            process.rss_before_exec,
+            process.pid,
+        )
 
     def _stderr_tail(self) -> bytes | None:
         """Return the last bytes of standard error, or None if it was neither captured nor written to a file."""
@@ -327,7 +410,10 @@ class ProcessRun:
         """Return the path of the file that receives standard error, or None if there is none."""
         stream = getattr(self._options, self._error_stream)
         # The `name` of a file opened from a descriptor is a number.
-        return next(filter(_spawn_options.is_path, [stream, getattr(stream, "name", None)]), None)
+        return next(
+            filter(_spawn_options.is_path, [stream, getattr(stream, "name", None)]),
+            None,
+        )
 
     # ---- errors
 

@@ -56,7 +56,15 @@ class ProgramService(Service[Any], keeps_time=True):
     """
 
     _runs_commands: ClassVar[bool] = True
-    __slots__ = ("_job", "_latest_lines", "_on_line", "_output_files", "_readiness", "_ready", "_should_print_lines")
+    __slots__ = (
+        "_job",
+        "_latest_lines",
+        "_on_line",
+        "_output_files",
+        "_readiness",
+        "_ready",
+        "_should_print_lines",
+    )
 
     def __init__(
         self,
@@ -75,17 +83,34 @@ class ProgramService(Service[Any], keeps_time=True):
         if options.get("redact"):
             readiness._redact()
         self._on_line: Final = on_line
-        can_read_lines = all(file is None or (isinstance(file, int) and file in (PIPE, STDOUT)) for file in streams)
-        self._output_files: Final = [file for file in streams if is_path(file) and os.fsdecode(file) != os.devnull]
+        can_read_lines = all(
+            file is None or (isinstance(file, int) and file in (PIPE, STDOUT))
+            for file in streams
+        )
+        self._output_files: Final = [
+            file
+            for file in streams
+            if is_path(file) and os.fsdecode(file) != os.devnull
+        ]
         if on_line is not None and not can_read_lines:
-            raise ValueError(f"on_line of {subject}: its output goes elsewhere; leave out stdout= and stderr=")
-        if isinstance(ready, OutputLine) and not can_read_lines and not self._output_files:
+            raise ValueError(
+                f"on_line of {subject}: its output goes elsewhere; leave out stdout= and stderr="
+            )
+        if (
+            isinstance(ready, OutputLine)
+            and not can_read_lines
+            and not self._output_files
+        ):
             raise ValueError(
                 f"ready={shown_value(ready, subject)} of {subject}: its output cannot be read; "
                 f"give a path, or leave it out"
             )
-        self._should_print_lines: Final = on_line is None and not tag and streams[0] is None
-        self._latest_lines: Final[collections.deque[str]] = collections.deque(maxlen=MAX_KEPT_LINES)
+        self._should_print_lines: Final = (
+            on_line is None and not tag and streams[0] is None
+        )
+        self._latest_lines: Final[collections.deque[str]] = collections.deque(
+            maxlen=MAX_KEPT_LINES
+        )
         self._job: Any = make_job(self._record_line if can_read_lines else None)
         options["label"] = self._job.label
         super().__init__(_serve, *original_arguments_of(self._job), **options)
@@ -137,7 +162,9 @@ class ProgramService(Service[Any], keeps_time=True):
         """Return the end of the output. `initial_sizes` has the size of each output file before the service started."""
         output = "\n".join(self._latest_lines)
         for path, size in initial_sizes.items():
-            output += (file_tail(path, MAX_TAIL_BYTES, size) or b"").decode(errors="backslashreplace")
+            output += (file_tail(path, MAX_TAIL_BYTES, size) or b"").decode(
+                errors="backslashreplace"
+            )
         return output.strip()[-MAX_TAIL_BYTES:]
 
     # ---- running the program
@@ -209,13 +236,21 @@ class ProgramService(Service[Any], keeps_time=True):
             latest_failure = ""
             if not self.redact:
                 latest_failure = self._readiness._latest_failure()
-            hint = BUFFERED_OUTPUT_HINT if isinstance(self._readiness, OutputLine) else ""
-            timeout_error.add_note(f"It was waiting for {self._awaited_text}.{latest_failure}{hint}")
+            hint = (
+                BUFFERED_OUTPUT_HINT if isinstance(self._readiness, OutputLine) else ""
+            )
+            timeout_error.add_note(
+                f"It was waiting for {self._awaited_text}.{latest_failure}{hint}"
+            )
             if not self.redact and (output := self._output_tail(initial_sizes)):
-                timeout_error.add_note(f"The end of the output of {self.label!r}:\n{output}")
+                timeout_error.add_note(
+                    f"The end of the output of {self.label!r}:\n{output}"
+                )
             raise
 
-    def _early_end_error(self, outcome: CommandError | CommandResult, was_ready: bool, output: str) -> Exception:
+    def _early_end_error(
+        self, outcome: CommandError | CommandResult, was_ready: bool, output: str
+    ) -> Exception:
         if isinstance(outcome, CommandError) and outcome.result is None:
             # The command was not started.
             return outcome
@@ -232,7 +267,15 @@ class ProgramService(Service[Any], keeps_time=True):
         if result.returncode:
             advice = ""
         message = f"the service ended with {cause} {phase}"
-        return CommandError(self, self._job.command_line(), message, result, output.encode(), "output", advice)
+        return CommandError(
+            self,
+            self._job.command_line(),
+            message,
+            result,
+            output.encode(),
+            "output",
+            advice,
+        )
 
 
 async def _serve(*_: object, task_status: anyio.abc.TaskStatus[None]) -> None:
@@ -319,8 +362,12 @@ class CommandService(ProgramService):
         append: bool = True,
         **options: Unpack[JobOptions],
     ) -> None:
-        subject = name_in_errors(repr(options.get("label") or "CommandService"), options.get("redact", False))
-        posix.require(f"CommandService {subject}", "use a Service around anyio.open_process")
+        subject = name_in_errors(
+            repr(options.get("label") or "CommandService"), options.get("redact", False)
+        )
+        posix.require(
+            f"CommandService {subject}", "use a Service around anyio.open_process"
+        )
         callback(on_start, "on_start", subject)
         self._on_start: Final = on_start
 

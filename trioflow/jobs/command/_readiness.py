@@ -103,11 +103,17 @@ class PortOpen(Readiness):
     def __init__(self, number: int, host: str = "localhost") -> None:
         value: Any = number
         if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"PortOpen({short_repr(number)}): give the number of a TCP port, such as 5432")
+            raise TypeError(
+                f"PortOpen({short_repr(number)}): give the number of a TCP port, such as 5432"
+            )
         if not 1 <= number <= 65535:
-            raise ValueError(f"PortOpen({short_repr(number)}): a TCP port is a number from 1 to 65535")
+            raise ValueError(
+                f"PortOpen({short_repr(number)}): a TCP port is a number from 1 to 65535"
+            )
         if not isinstance(host, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"PortOpen({number}, host={short_repr(host)}): give a host name or address")
+            raise TypeError(
+                f"PortOpen({number}, host={short_repr(host)}): give a host name or address"
+            )
         self.number: Final = number
         self.host: Final = host
 
@@ -126,7 +132,10 @@ class PortOpen(Readiness):
             RuntimeError: another program listens on the port.
 
         """
-        with contextlib.suppress(OSError), socket.create_connection((self.host, self.number), timeout=0.2):
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection((self.host, self.number), timeout=0.2),
+        ):
             raise RuntimeError(
                 f"port {self.number} of {self.host} is already in use before the service starts: stop the program "
                 f"that uses it, or give the service another port"
@@ -266,7 +275,9 @@ class CommandSucceeds(Readiness):
 
     def __repr__(self) -> str:
         """Return the constructor call."""
-        options = "".join(f", {name}={short_repr(value)}" for name, value in self.options.items())
+        options = "".join(
+            f", {name}={short_repr(value)}" for name, value in self.options.items()
+        )
         return f"CommandSucceeds({self.command!r}{options})"
 
     def __str__(self) -> str:

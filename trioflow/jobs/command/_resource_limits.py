@@ -79,7 +79,11 @@ class SpawnQueue:
 
     def _try_start(self, start_process: Callable[[], None]) -> str | None:
         """Call `start_process()`, and return None on success, or the reason why the command must wait for resources."""
-        if self._running_count and not has_spare_descriptors() and not _processes.raise_file_limit():
+        if (
+            self._running_count
+            and not has_spare_descriptors()
+            and not _processes.raise_file_limit()
+        ):
             return RESOURCE_ERROR_MESSAGES[errno.EMFILE]
         try:
             start_process()
@@ -134,7 +138,10 @@ def has_spare_descriptors() -> bool:
         # Descriptor 0 is closed. Other errors mean that no descriptor is free.
         return error.errno == errno.EBADF
     os.close(lowest_free_descriptor)
-    return bool(lowest_free_descriptor + SPARE_DESCRIPTORS <= posix.resource.getrlimit(posix.resource.RLIMIT_NOFILE)[0])
+    return bool(
+        lowest_free_descriptor + SPARE_DESCRIPTORS
+        <= posix.resource.getrlimit(posix.resource.RLIMIT_NOFILE)[0]
+    )
 
 
 # ---- CPUs for `pin=`, and `memory_limit=`
@@ -150,7 +157,9 @@ class NumberedSlots:
         self._taken_numbers: Final[set[int]] = set()
 
     def take_lowest(self) -> int:
-        number = next(itertools.filterfalse(self._taken_numbers.__contains__, itertools.count(1)))
+        number = next(
+            itertools.filterfalse(self._taken_numbers.__contains__, itertools.count(1))
+        )
         self._taken_numbers.add(number)
         return number
 
@@ -203,14 +212,22 @@ def pinned_to_cpu(cpu: int) -> Generator[None]:
         posix.sched_setaffinity(0, original_affinity)
 
 
-def wrap_command(command: list[str | bytes], options: _spawn_options.CommandOptions) -> Sequence[str | bytes]:
+def wrap_command(
+    command: list[str | bytes], options: _spawn_options.CommandOptions
+) -> Sequence[str | bytes]:
     """Return `command`, or, if it has a memory limit, the command of a shell that sets the limit and execs `command`.
 
     If this program set the limit after the start instead, the command's first allocations would not be limited.
     """
     if options.memory_limit is None:
         return command
-    return ["/bin/sh", "-c", ULIMIT_SCRIPT, str(max(1, options.memory_limit // 1024)), *command]
+    return [
+        "/bin/sh",
+        "-c",
+        ULIMIT_SCRIPT,
+        str(max(1, options.memory_limit // 1024)),
+        *command,
+    ]
 
 
 def check_program(program: str, options: _spawn_options.CommandOptions) -> None:
@@ -225,7 +242,9 @@ def check_program(program: str, options: _spawn_options.CommandOptions) -> None:
     else:
         # The function takes bytes, too.
         environment: Any = options.env
-        path = shutil.which(program, path=os.pathsep.join(os.get_exec_path(environment)))
+        path = shutil.which(
+            program, path=os.pathsep.join(os.get_exec_path(environment))
+        )
     if path is None or not os.path.exists(path):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
     if not (os.path.isfile(path) and os.access(path, os.X_OK)):

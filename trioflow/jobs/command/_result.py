@@ -63,7 +63,9 @@ class CommandResult:
         # Otherwise it may be the peak of the copy before exec.
         is_own = usage.ru_maxrss > rss_before_exec
         self.max_rss: Final = usage.ru_maxrss * RSS_UNIT_BYTES if is_own else None
-        self.max_rss_bound: Final = None if is_own else rss_before_exec * RSS_UNIT_BYTES or None
+        self.max_rss_bound: Final = (
+            None if is_own else rss_before_exec * RSS_UNIT_BYTES or None
+        )
         self._stdout: Final = stdout
         self._stderr: Final = stderr
 
@@ -112,7 +114,9 @@ class CommandResult:
             ValueError: the stream was not captured.
 
         """
-        if (output := {"stdout": self._stdout, "stderr": self._stderr}.get(stream)) is None:
+        if (
+            output := {"stdout": self._stdout, "stderr": self._stderr}.get(stream)
+        ) is None:
             raise _not_captured_error(stream)
         if isinstance(output, OutputSpool):
             return output.open()
@@ -125,7 +129,11 @@ class CommandResult:
             fields = [f"signal={getattr(self.signal, 'name', self.signal)}"]
         for name, output in (("stdout", self._stdout), ("stderr", self._stderr)):
             if output is not None:
-                fields.append(f"{name}={len(output)} bytes" if len(output) > 60 else f"{name}={output!r}")
+                fields.append(
+                    f"{name}={len(output)} bytes"
+                    if len(output) > 60
+                    else f"{name}={output!r}"
+                )
         return f"<CommandResult {', '.join(fields)}, {self.elapsed:.3f} s>"
 
 
@@ -137,7 +145,9 @@ def read_output(output: bytes | OutputSpool | None) -> bytes | None:
 
 
 def _not_captured_error(stream: str) -> ValueError:
-    return ValueError(f"{stream!r} was not captured: give the job {stream}=subprocess.PIPE")
+    return ValueError(
+        f"{stream!r} was not captured: give the job {stream}=subprocess.PIPE"
+    )
 
 
 class CommandError(TrioflowError):
@@ -180,7 +190,9 @@ class CommandError(TrioflowError):
             message = f"{failure}: {shown}"
         if stderr and stderr.strip() and not job.redact:
             # The output may quote redacted arguments.
-            message += f". Its {stream_name} ended with:\n" + stderr.strip().decode(errors="backslashreplace")
+            message += f". Its {stream_name} ended with:\n" + stderr.strip().decode(
+                errors="backslashreplace"
+            )
         super().__init__(message, advice)
 
 
@@ -189,7 +201,9 @@ def text_with_notes(error: BaseException) -> str:
     return "; ".join([str(error), *getattr(error, "__notes__", ())])
 
 
-def captured_tail(result: CommandResult, stream: Literal["stdout", "stderr"]) -> bytes | None:
+def captured_tail(
+    result: CommandResult, stream: Literal["stdout", "stderr"]
+) -> bytes | None:
     """Return the last bytes of a stream of an ended command, or None if it was not captured."""
     if (output := {"stdout": result._stdout, "stderr": result._stderr}[stream]) is None:
         return None
@@ -198,7 +212,9 @@ def captured_tail(result: CommandResult, stream: Literal["stdout", "stderr"]) ->
         return file.read(MAX_TAIL_BYTES)
 
 
-def with_output(error: JobTimeout, result: CommandResult, stderr: bytes | None = None) -> None:
+def with_output(
+    error: JobTimeout, result: CommandResult, stderr: bytes | None = None
+) -> None:
     """Add the output of a command to its timeout, unless the job is redacted.
 
     Args:
@@ -207,11 +223,16 @@ def with_output(error: JobTimeout, result: CommandResult, stderr: bytes | None =
         stderr: the end of standard error, if it was not captured.
 
     """
-    outputs = {"output": captured_tail(result, "stdout"), "error": captured_tail(result, "stderr") or stderr}
+    outputs = {
+        "output": captured_tail(result, "stdout"),
+        "error": captured_tail(result, "stderr") or stderr,
+    }
     for name, tail in outputs.items():
         if tail and tail.strip() and not error.job.redact:
             # The output may quote redacted arguments.
-            error.add_note(f"Its standard {name} ended with:\n{tail.strip().decode(errors='backslashreplace')}")
+            error.add_note(
+                f"Its standard {name} ended with:\n{tail.strip().decode(errors='backslashreplace')}"
+            )
 
 
 REDACTED_COMMAND: Final = "command …"
@@ -245,11 +266,15 @@ def parse_check(check: CheckOption, subject: str) -> frozenset[int] | None:
         )
     codes = frozenset(_parse_exit_code(code, subject) for code in check)
     if not codes:
-        raise ValueError(f"check=[] of {subject}: no exit code would count as success; to accept all, give False")
+        raise ValueError(
+            f"check=[] of {subject}: no exit code would count as success; to accept all, give False"
+        )
     return codes
 
 
-def describe_failure(success_codes: frozenset[int] | None, returncode: int) -> str | None:
+def describe_failure(
+    success_codes: frozenset[int] | None, returncode: int
+) -> str | None:
     """Return a description of a command's failure, or None if its exit code counts as success.
 
     A signal is equivalent to the exit code that a shell reports for it: 128 plus the signal's number.
@@ -257,7 +282,10 @@ def describe_failure(success_codes: frozenset[int] | None, returncode: int) -> s
     if success_codes is None or returncode in success_codes:
         return None
     # For example, -15 and 143 are equivalent: each is 128 minus the other.
-    if not 0 <= returncode <= SIGNAL_OFFSET and SIGNAL_OFFSET - returncode in success_codes:
+    if (
+        not 0 <= returncode <= SIGNAL_OFFSET
+        and SIGNAL_OFFSET - returncode in success_codes
+    ):
         return None
     if not returncode:
         return "exit code 0, which is not in check="
@@ -280,5 +308,7 @@ def _parse_exit_code(value: object, subject: str) -> int:
             f"check of {subject}: found {shown_value(value, subject)} in the list; give exit codes and signal names"
         )
     if not -signal.NSIG < value <= MAX_EXIT_CODE:
-        raise ValueError(f"check of {subject}: {value} is not an exit code; give a number from 0 to {MAX_EXIT_CODE}")
+        raise ValueError(
+            f"check of {subject}: {value} is not an exit code; give a number from 0 to {MAX_EXIT_CODE}"
+        )
     return value

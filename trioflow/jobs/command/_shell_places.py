@@ -72,10 +72,16 @@ def quote(value: str, place: str = "") -> str:
         return value or "''"
     if "'" not in value:
         return f"'{value}'"
-    return ("'" + value.replace("'", "'\"'\"'") + "'").removeprefix("''").removesuffix("''")
+    return (
+        ("'" + value.replace("'", "'\"'\"'") + "'")
+        .removeprefix("''")
+        .removesuffix("''")
+    )
 
 
-def check_places(texts: Sequence[str], marks: Sequence[str], shell: str = "") -> list[str]:
+def check_places(
+    texts: Sequence[str], marks: Sequence[str], shell: str = ""
+) -> list[str]:
     """Check that each value of a line is where quoting protects it, and return their places: COMMENT, FILE, or "".
 
     Args:
@@ -87,8 +93,13 @@ def check_places(texts: Sequence[str], marks: Sequence[str], shell: str = "") ->
         UnsafePlaceError: a value is somewhere else.
 
     """
-    line = "".join(_MARKS.sub("?", text) + mark for text, mark in zip(texts, [*marks, ""], strict=True))
-    reader = _Reader(line, os.path.basename(os.path.realpath(shell)) not in NOT_COMPUTING)
+    line = "".join(
+        _MARKS.sub("?", text) + mark
+        for text, mark in zip(texts, [*marks, ""], strict=True)
+    )
+    reader = _Reader(
+        line, os.path.basename(os.path.realpath(shell)) not in NOT_COMPUTING
+    )
     places = [found.start() for found in re.finditer(f"[{VALUE}{PLAIN}]", line)]
     special = [number for number, place in enumerate(places) if line[place] == VALUE]
     try:
@@ -100,7 +111,10 @@ def check_places(texts: Sequence[str], marks: Sequence[str], shell: str = "") ->
             if not error.changes_value:
                 number = next((each for each in special if each >= number), special[0])
             raise UnsafePlaceError(number, error.name, error.remedy) from None
-    return [next((kind for kind, start, end in reader.spans if start <= place < end), "") for place in places]
+    return [
+        next((kind for kind, start, end in reader.spans if start <= place < end), "")
+        for place in places
+    ]
 
 
 NOT_COMPUTING: Final = frozenset({"bash", "dash", "ash", "busybox"})
@@ -133,12 +147,21 @@ _QUOTED_PIECE: Final = re.compile(
 )
 _ZSH_OPERATOR: Final = re.compile(r"(\[)|:[^\s/$\".,;)\d-]", re.ASCII)
 """Matches a subscript or a modifier after `$x`: zsh computes a part of them, as in `$x:F:y:h`."""
-_OPENER: Final = re.compile(r"\$?\(\(|\$[\[{]|\$(?=['\"])|<<|[<>][(&]|<>|>\||&>|\|&|.", re.DOTALL)
-_CHANGED_AFTER: Final = re.compile(r"(?:[^\w./:,=@%+*?{}\"'\[#\0-\2-]|((?:\A|[=:])[=~][^/:]*))\Z")
+_OPENER: Final = re.compile(
+    r"\$?\(\(|\$[\[{]|\$(?=['\"])|<<|[<>][(&]|<>|>\||&>|\|&|.", re.DOTALL
+)
+_CHANGED_AFTER: Final = re.compile(
+    r"(?:[^\w./:,=@%+*?{}\"'\[#\0-\2-]|((?:\A|[=:])[=~][^/:]*))\Z"
+)
 """Matches characters that change a value after them: `~` and `=` expand it, others are unknown outside of quotes."""
-_AS_WORD: Final = 'make it a word of its own, or pass it as "$1", as in: sh -c \'x "$1"\' - {}'
+_AS_WORD: Final = (
+    'make it a word of its own, or pass it as "$1", as in: sh -c \'x "$1"\' - {}'
+)
 _LEAVE_OUT_QUOTES: Final = 'leave the quotes out, as arguments are quoted anyway: -m "for "{} in place of -m "for {}"'
-_IS_MANY: Final = ("where it may be several words", "write {1}, {2}, ... in place of {}")
+_IS_MANY: Final = (
+    "where it may be several words",
+    "write {1}, {2}, ... in place of {}",
+)
 _REMEDIES: Final = {
     '"': ("inside double quotes", _LEAVE_OUT_QUOTES),
     "'": ("inside single quotes", _LEAVE_OUT_QUOTES),
@@ -151,14 +174,18 @@ _REMEDIES: Final = {
     **{opener: (f"after {opener}", f"write > FILE 2>&1 in place of {opener} FILE") for opener in ("&>", ">&")},
     **{prefix: (f"after {prefix}", f"leave the {prefix} out, since arguments are quoted anyway") for prefix in "\\$"},
 }  # fmt: skip
-_RESERVED: Final = frozenset("! { } always do done elif else fi if then until while".split())  # noqa: SIM905
+_RESERVED: Final = frozenset(
+    "! { } always do done elif else fi if then until while".split()
+)
 """The words before a command: `always` is one in zsh."""
 
 
 class _Unknown(Exception):
     """Raised for syntax that is not known to be safe in a line with values, or that changes the value there."""
 
-    def __init__(self, name: str, remedy: str = _AS_WORD, *, changes_value: bool = False) -> None:
+    def __init__(
+        self, name: str, remedy: str = _AS_WORD, *, changes_value: bool = False
+    ) -> None:
         self.name, self.remedy = _REMEDIES.get(name, (name, remedy))
         self.changes_value: Final = changes_value
 
@@ -192,13 +219,17 @@ class _Reader:
 
         """
         words: list[str] = []
-        while self.position < len(self._line) and not (closer and self._line.startswith(closer, self.position)):
+        while self.position < len(self._line) and not (
+            closer and self._line.startswith(closer, self.position)
+        ):
             if (found := _TOKEN.match(self._line, self.position)) is None:
                 start = self.position
                 words.append(self._read_word())
                 if self._line[start : self.position] == "}" and len(words) > 1:
                     # zsh ends a group there.
-                    raise _Unknown("beside a }", "write ; before the }, or quotes around it")
+                    raise _Unknown(
+                        "beside a }", "write ; before the }, or quotes around it"
+                    )
                 if len(words) == 1 and words[0] in _RESERVED:
                     words.clear()
                 continue
@@ -252,13 +283,24 @@ class _Reader:
                 case "literal":
                     # A pattern may become the names of files.
                     word += re.sub(r"[*?]", rf"\g<0>{_UNQUOTED}", found[0])
-                    if found[0].endswith("}") and (after := self._line[self.position :][:1]) in ("<", ">"):
+                    if found[0].endswith("}") and (
+                        after := self._line[self.position :][:1]
+                    ) in ("<", ">"):
                         # bash sets a variable, as in: x {a[1]}>f.
-                        raise _Unknown(f"directly before {after}", f"put a blank before {after}")
+                        raise _Unknown(
+                            f"directly before {after}", f"put a blank before {after}"
+                        )
                 case "escaped" | "single":
                     word += found[kind]
                 # The other kind is a mark.
-        if self.position == start or self._line[self.position :][:1] in ("\\", "'", '"', "`", "$", "("):
+        if self.position == start or self._line[self.position :][:1] in (
+            "\\",
+            "'",
+            '"',
+            "`",
+            "$",
+            "(",
+        ):
             self._refuse()
         return word
 
@@ -291,37 +333,64 @@ class _Reader:
             self._check_computed_name(name)
         if re.search(r"[$\[]", (expansion["computed"] or "")[3:]):
             raise _Unknown("$((")
-        if not text.endswith("}") and (found := _ZSH_OPERATOR.match(self._line, self.position)) is not None:
+        if (
+            not text.endswith("}")
+            and (found := _ZSH_OPERATOR.match(self._line, self.position)) is not None
+        ):
             name = "in a line with a modifier of zsh"
             if found[1]:
                 name = "in a line with a subscript"
-            raise _Unknown(name, "write ${x} in place of $x", changes_value=found[0][-1] in (VALUE, PLAIN))
+            raise _Unknown(
+                name,
+                "write ${x} in place of $x",
+                changes_value=found[0][-1] in (VALUE, PLAIN),
+            )
 
     def _check_computed_name(self, name: str) -> None:
         """Check that a variable that is computed has only numbers in this line, so that no value comes to be in it."""
         number = rf"={_NUMBER}(?=[\s;&|)]|\Z)"
-        others = re.sub(rf"(?<![^\s;&|(]){name}{number}", "", self._line, flags=re.ASCII)
-        others = re.sub(rf"\$(?:{name}\b|\{{{name}\}})|{_COMPUTED}", "", others, flags=re.ASCII)
-        if re.search(rf"(?<![^\s;&|(]){name}{number}", self._line, re.ASCII) is None or re.search(
-            rf"\b{name}\b", others, re.ASCII
-        ):
+        others = re.sub(
+            rf"(?<![^\s;&|(]){name}{number}", "", self._line, flags=re.ASCII
+        )
+        others = re.sub(
+            rf"\$(?:{name}\b|\{{{name}\}})|{_COMPUTED}", "", others, flags=re.ASCII
+        )
+        if re.search(
+            rf"(?<![^\s;&|(]){name}{number}", self._line, re.ASCII
+        ) is None or re.search(rf"\b{name}\b", others, re.ASCII):
             raise _Unknown("$((")
 
     def _check_mark(self, word: str) -> None:
         self._check_name()
         found = _CHANGED_AFTER.search(word)
-        if found is not None and (found[1] or self._line[self.position - 1] not in ("'", '"')):
+        if found is not None and (
+            found[1] or self._line[self.position - 1] not in ("'", '"')
+        ):
             raise _Unknown(f"after {word[-1]}", changes_value=True)
-        following = re.match(r"[\2]?\d*([<>(])", self._line[self.position + 1 :].replace("\\\n", ""), re.ASCII)
-        if following is not None and (following[0] == "(" or re.fullmatch(r"[\d\0\1]*", word)):
+        following = re.match(
+            r"[\2]?\d*([<>(])",
+            self._line[self.position + 1 :].replace("\\\n", ""),
+            re.ASCII,
+        )
+        if following is not None and (
+            following[0] == "(" or re.fullmatch(r"[\d\0\1]*", word)
+        ):
             name = f"directly before {following[1]}"
-            raise _Unknown(name, f"put a blank before {following[0]}", changes_value=True)
+            raise _Unknown(
+                name, f"put a blank before {following[0]}", changes_value=True
+            )
 
     def _check_name(self) -> None:
         """Check that a value that stands here is not read as a part of a name before it."""
         is_value = self._line[self.position :][:1] in (VALUE, PLAIN)
-        if is_value and re.search(r"\$(?:\w+|[@*#?$!-]):?\Z", self._line[: self.position], re.ASCII):
-            raise _Unknown("after the name of a variable", "write ${x} in place of $x", changes_value=True)
+        if is_value and re.search(
+            r"\$(?:\w+|[@*#?$!-]):?\Z", self._line[: self.position], re.ASCII
+        ):
+            raise _Unknown(
+                "after the name of a variable",
+                "write ${x} in place of $x",
+                changes_value=True,
+            )
 
     def _refuse(self) -> None:
         """Raise the error for a text that no pattern knows."""
@@ -331,7 +400,9 @@ class _Reader:
         if opener == "$" and after in ("'", '"'):
             opener = after
         name = opener if opener in _REMEDIES else f"after {opener}"
-        raise _Unknown(name, changes_value=opener in ("\\", "$") and after in (VALUE, PLAIN))
+        raise _Unknown(
+            name, changes_value=opener in ("\\", "$") and after in (VALUE, PLAIN)
+        )
 
 
 BUILTINS: Final = frozenset(
@@ -349,10 +420,14 @@ BUILTINS: Final = frozenset(
 )
 """The builtins and reserved words of shells. Any other name is a program or a function of the line."""
 _ASSIGNMENT: Final = re.compile(r"([\w\0\1]+)(\[[^]]*\])?\+?=", re.ASCII)
-_SHELL: Final = re.compile(r"(?:.*/)?(?:r?ba|da|a|z|[lmop]?k|t?c|fi|hu|po|ya)?sh[-.\d]*", re.DOTALL)
+_SHELL: Final = re.compile(
+    r"(?:.*/)?(?:r?ba|da|a|z|[lmop]?k|t?c|fi|hu|po|ya)?sh[-.\d]*", re.DOTALL
+)
 """Matches the name of a program that is a shell."""
 _SHELL_OPTIONS: Final = r"(?:(?:[-+](?!\w*[cs])\w*[oO]\x05\w+|--(?:login|no\w+|posix)|[-+](?!\w*[csoO])\w+)\x05)*"
-_SHELL_CODE: Final = re.compile(rf"{_SHELL_OPTIONS}(-(?=\w*c)\w++\x05{_SHELL_OPTIONS})?([^\x05]*)", re.ASCII)
+_SHELL_CODE: Final = re.compile(
+    rf"{_SHELL_OPTIONS}(-(?=\w*c)\w++\x05{_SHELL_OPTIONS})?([^\x05]*)", re.ASCII
+)
 _SHELL_FILE: Final = re.compile(r"(?![-+]|/dev/|/proc/)[^\0-\3]+")
 _REPLACED: Final = re.compile(r"\x05-\w*I\x05?([^\x05]+)")
 """Matches texts that `xargs` replaces by its input, beside `{}`."""
@@ -361,9 +436,23 @@ _CODE: Final = frozenset(
      "typeset", "unsetopt", "zmodload"]
 )  # fmt: skip
 """The builtins that run or compute their words, or let the shell compute variables: in no line with values."""
-_NAMES: Final = frozenset(["getln", "getopts", "mapfile", "print", "read", "readarray", "repeat", "unset", "vared"])
+_NAMES: Final = frozenset(
+    [
+        "getln",
+        "getopts",
+        "mapfile",
+        "print",
+        "read",
+        "readarray",
+        "repeat",
+        "unset",
+        "vared",
+    ]
+)
 """The builtins whose words are names of variables, of which a shell computes a part: no value is a word of these."""
-_COUNTS: Final = frozenset(["break", "continue", "exit", "return", "shift", "ulimit", "umask", "wait"])
+_COUNTS: Final = frozenset(
+    ["break", "continue", "exit", "return", "shift", "ulimit", "umask", "wait"]
+)
 """The builtins whose words zsh, ksh and mksh compute."""
 _EVALUATED: Final = re.compile(
     r"(?:BASH|KSH|EPOCH)\w+|[RS]?PROMPT\w*|R?PS\d|(?:READ)?NULLCMD|E?[GU]ID|PPID|PGRP|USER_ID|ENV|HIST(?:CMD|SIZE)|SAVEHIST"
@@ -375,7 +464,9 @@ _EVALUATED: Final = re.compile(
 _COMPARISON: Final = re.compile("-(?:eq|ne|lt|le|gt|ge|t)")
 _PLAIN_FORMAT: Final = re.compile(r"""(?:[^%\\\0-\5]|\\[nt\\'"0]|%[-0-9.]*[%bcqs])*""")
 """Matches a format of `printf` that takes no argument for a number."""
-_SET_OPTION: Final = re.compile("[-+][aCeEfhmTuvxo]*|errexit|nounset|pipefail|noglob|noclobber|xtrace|verbose")
+_SET_OPTION: Final = re.compile(
+    "[-+][aCeEfhmTuvxo]*|errexit|nounset|pipefail|noglob|noclobber|xtrace|verbose"
+)
 
 
 def _check_command(words: Sequence[str], computes: bool, is_fed: bool) -> None:
@@ -399,7 +490,15 @@ def _check_command(words: Sequence[str], computes: bool, is_fed: bool) -> None:
         _check_assignment(word)
     if not words:
         return
-    while len(words) > 1 and words[0] in ("command", "builtin", "exec", "time", "-", "noglob", "nocorrect"):
+    while len(words) > 1 and words[0] in (
+        "command",
+        "builtin",
+        "exec",
+        "time",
+        "-",
+        "noglob",
+        "nocorrect",
+    ):
         words = words[1:]
         if words[0].startswith("-") and words[0] != "-":
             # Another command may follow the options.
@@ -415,7 +514,11 @@ def _check_command(words: Sequence[str], computes: bool, is_fed: bool) -> None:
         # It may be empty, or a word that calls the next.
         name = next((word for word in words if word in _CODE), name)
     if name in _CODE:
-        raise _Unknown(f"after {name}" if any(map(_MARKS.search, words)) else f"in a line with {name}")
+        raise _Unknown(
+            f"after {name}"
+            if any(map(_MARKS.search, words))
+            else f"in a line with {name}"
+        )
     _check_shell(words, is_fed)
     if name in BUILTINS:
         _check_builtin(name, words[1:], computes)
@@ -426,9 +529,16 @@ def _check_assignment(word: str) -> None:
     if MANY in value:
         raise _Unknown(*_IS_MANY)
     if "[" in variable or _MARKS.search(variable):
-        raise _Unknown("in a line with a subscript" if "[" in variable else "in the name of a variable")
+        raise _Unknown(
+            "in a line with a subscript"
+            if "[" in variable
+            else "in the name of a variable"
+        )
     if _EVALUATED.fullmatch(variable.rstrip("+")) and not value.isdecimal():
-        raise _Unknown("in a line that sets a variable which shells compute", f"write env {variable}={{}} COMMAND")
+        raise _Unknown(
+            "in a line that sets a variable which shells compute",
+            f"write env {variable}={{}} COMMAND",
+        )
 
 
 def _check_builtin(name: str, words: Sequence[str], computes: bool) -> None:
@@ -458,9 +568,15 @@ def _check_builtin(name: str, words: Sequence[str], computes: bool) -> None:
         case "test" | "[":
             _check_test(name, words, computes)
         case "printf":
-            if "-v" in words or any(_UNQUOTED in word or "{" in word for word in words[:1]):
+            if "-v" in words or any(
+                _UNQUOTED in word or "{" in word for word in words[:1]
+            ):
                 raise problem
-            if computes and _PLAIN_FORMAT.fullmatch(next(iter(words), "")) is None and len(words) > 1:
+            if (
+                computes
+                and _PLAIN_FORMAT.fullmatch(next(iter(words), "")) is None
+                and len(words) > 1
+            ):
                 raise problem
         case _ if marked and (name in _NAMES or (computes and name in _COUNTS)):
             raise problem
@@ -477,7 +593,10 @@ def _check_test(name: str, words: Sequence[str], computes: bool) -> None:
         if word == "-v" or (is_marked and _MARKS.search(following)):
             raise _Unknown(f"after {name}")
         if computes and is_marked and any(map(_COMPARISON.fullmatch, words)):
-            raise _Unknown(f"after {name}", "let expr compare them, or give the line to bash: PARALLEL_SHELL=bash")
+            raise _Unknown(
+                f"after {name}",
+                "let expr compare them, or give the line to bash: PARALLEL_SHELL=bash",
+            )
 
 
 def _check_shell(words: Sequence[str], is_fed: bool) -> None:
@@ -493,14 +612,18 @@ def _check_shell(words: Sequence[str], is_fed: bool) -> None:
     elif name in BUILTINS or name == "grep":
         return
     else:
-        start = next((index for index, word in enumerate(words) if _SHELL.fullmatch(word)), -1)
+        start = next(
+            (index for index, word in enumerate(words) if _SHELL.fullmatch(word)), -1
+        )
         if start < 0:
             return
     option, code = _SHELL_CODE.findall("\x05".join(words[start + 1 :]))[0]
     replaced = []
     if start:
         replaced = ["{}", *_REPLACED.findall("\x05".join(words[:start]))]
-    is_known = _MARKS.search(code) is None and not any(text in code for text in replaced)
+    is_known = _MARKS.search(code) is None and not any(
+        text in code for text in replaced
+    )
     if not option:
         is_known = is_known and _SHELL_FILE.fullmatch(code) is not None
     if not is_known and (is_fed or option or name in (".", "source")):

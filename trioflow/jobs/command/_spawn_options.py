@@ -52,17 +52,26 @@ class CommandOptions:
             TypeError, ValueError: an option is invalid.
 
         """
-        reject_text((self.cwd, self.env, self.stdin, self.stdout, self.stderr), f"an option of {subject}")
+        reject_text(
+            (self.cwd, self.env, self.stdin, self.stdout, self.stderr),
+            f"an option of {subject}",
+        )
         duration(self.terminate_grace, "terminate_grace", subject)
         for name in ("on_start", "on_line"):
             callback(getattr(self, name), name, subject)
         if not is_among(self.pin, (None, *get_args(PinOption))):
-            raise ValueError(f"pin={shown_value(self.pin, subject)} of {subject}: choose 'slot' or None")
+            raise ValueError(
+                f"pin={shown_value(self.pin, subject)} of {subject}: choose 'slot' or None"
+            )
         if not is_among(self.leftovers, get_args(LeftoversOption)):
             choices = " or ".join(map(repr, get_args(LeftoversOption)))
-            raise ValueError(f"leftovers={shown_value(self.leftovers, subject)} of {subject}: choose {choices}")
+            raise ValueError(
+                f"leftovers={shown_value(self.leftovers, subject)} of {subject}: choose {choices}"
+            )
         if self.pin is not None and not hasattr(os, "sched_setaffinity"):
-            raise ValueError(f"pin={shown_value(self.pin, subject)} of {subject}: this system binds no process to CPUs")
+            raise ValueError(
+                f"pin={shown_value(self.pin, subject)} of {subject}: this system binds no process to CPUs"
+            )
         flag(self.append, "append", subject)
         if not isinstance(self.tag, (bool, str)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(
@@ -72,7 +81,10 @@ class CommandOptions:
         if self.cwd is not None and not isinstance(self.cwd, bytes):
             file_path(self.cwd, "cwd", subject)
         _argv.check_stdin(self.stdin, subject)
-        if isinstance(self.stdin, int) and self.stdin in (subprocess.PIPE, subprocess.STDOUT):
+        if isinstance(self.stdin, int) and self.stdin in (
+            subprocess.PIPE,
+            subprocess.STDOUT,
+        ):
             raise ValueError(
                 f"stdin of {subject}: PIPE and STDOUT are only for output; give bytes, a path, an open file, or a job"
             )
@@ -88,10 +100,17 @@ class CommandOptions:
         """
         for name in ("stdin", "stdout", "stderr"):
             if getattr(getattr(self, name), "closed", False) is True:
-                raise ValueError(f"{name} of {subject} is a closed file: keep it open until the job has ended")
+                raise ValueError(
+                    f"{name} of {subject} is a closed file: keep it open until the job has ended"
+                )
 
     def work(
-        self, what: str, arguments: Sequence[Any], stdin_job: Any, options: Mapping[str, Any], reads: Iterable[Any] = ()
+        self,
+        what: str,
+        arguments: Sequence[Any],
+        stdin_job: Any,
+        options: Mapping[str, Any],
+        reads: Iterable[Any] = (),
     ) -> abc.Work:
         """Return the description of a job with these options for a journal.
 
@@ -112,7 +131,9 @@ class CommandOptions:
         stdin: object = stdin_job
         if stdin_job is None and not input_files:
             stdin = self.stdin
-        files_written = [stream for stream in (self.stdout, self.stderr) if is_path(stream)]
+        files_written = [
+            stream for stream in (self.stdout, self.stderr) if is_path(stream)
+        ]
         return abc.Work(
             what=what,
             arguments=arguments,
@@ -131,14 +152,23 @@ class CommandOptions:
     def _describe_failure_now(self, result: object) -> str | None:
         """Return how a stored result, or any result of several commands, fails by the present `check`."""
         results: list[Any] = result if type(result) is list else [result]  # pyright: ignore[reportUnknownVariableType]
-        codes = [item.returncode for item in results if getattr(item, "returncode", None) is not None]
-        for failure in filter(None, (_result.describe_failure(self.success_codes, code) for code in codes)):
+        codes = [
+            item.returncode
+            for item in results
+            if getattr(item, "returncode", None) is not None
+        ]
+        for failure in filter(
+            None, (_result.describe_failure(self.success_codes, code) for code in codes)
+        ):
             return f"by check=, it would have failed now: {failure}"
         return None
 
     def _check_output(self, name: str, value: object, subject: str) -> None:
         if isinstance(value, (bytes, bool)) or not (
-            value is None or is_path(value) or isinstance(value, int) or hasattr(value, "write")
+            value is None
+            or is_path(value)
+            or isinstance(value, int)
+            or hasattr(value, "write")
         ):
             raise TypeError(
                 f"{name}={shown_value(value, subject)} of {subject}: "
@@ -146,11 +176,20 @@ class CommandOptions:
             )
         if is_path(value):
             file_path(value, name, subject)
-        if isinstance(value, int) and not min(SUBPROCESS_CONSTANTS) <= value < DESCRIPTOR_LIMIT:
-            raise ValueError(f"{name}={shown_value(value, subject)} of {subject}: invalid file descriptor")
+        if (
+            isinstance(value, int)
+            and not min(SUBPROCESS_CONSTANTS) <= value < DESCRIPTOR_LIMIT
+        ):
+            raise ValueError(
+                f"{name}={shown_value(value, subject)} of {subject}: invalid file descriptor"
+            )
         if name == "stdout" and isinstance(value, int) and value == subprocess.STDOUT:
-            raise ValueError(f"stdout=STDOUT of {subject}: only stderr= can be STDOUT, which merges it into stdout")
-        if (self.on_line is not None or self.tag) and not (value is None or value in SUBPROCESS_CONSTANTS):
+            raise ValueError(
+                f"stdout=STDOUT of {subject}: only stderr= can be STDOUT, which merges it into stdout"
+            )
+        if (self.on_line is not None or self.tag) and not (
+            value is None or value in SUBPROCESS_CONSTANTS
+        ):
             raise ValueError(
                 f"{name}={shown_value(value, subject)} of {subject}: with on_line or tag, output is passed on line "
                 f"by line; leave {name} out, or give PIPE to capture it as well"
@@ -167,7 +206,9 @@ def path_tuple(value: object, name: str, subject: str) -> tuple[Any, ...]:
     if is_path(value):
         return (value,)
     if isinstance(value, bytes) or not isinstance(value, Iterable):
-        raise TypeError(f"{name}={shown_value(value, subject)} of {subject}: give a list of paths")
+        raise TypeError(
+            f"{name}={shown_value(value, subject)} of {subject}: give a list of paths"
+        )
     return tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
@@ -179,5 +220,9 @@ def _output_kind(value: object) -> str | None:
     if value is None:
         return None
     if isinstance(value, int) and value in SUBPROCESS_CONSTANTS:
-        return {subprocess.PIPE: "PIPE", subprocess.DEVNULL: "DEVNULL", subprocess.STDOUT: "STDOUT"}[value]
+        return {
+            subprocess.PIPE: "PIPE",
+            subprocess.DEVNULL: "DEVNULL",
+            subprocess.STDOUT: "STDOUT",
+        }[value]
     return "path" if is_path(value) else "file"

@@ -32,13 +32,24 @@ def reason_before_start(error: OSError, show: Show, stdin: object = None) -> Rea
     if error.filename is None:
         return Reason(error.strerror or str(error))
     problem = f"cannot open {show(repr(error.filename), 'a file')}: {error.strerror}"
-    if error.errno == errno.ENOENT and isinstance(stdin, str) and error.filename == stdin:
-        return Reason(problem, "stdin= is the name of a file; for the text itself, give bytes: stdin=text.encode()")
+    if (
+        error.errno == errno.ENOENT
+        and isinstance(stdin, str)
+        and error.filename == stdin
+    ):
+        return Reason(
+            problem,
+            "stdin= is the name of a file; for the text itself, give bytes: stdin=text.encode()",
+        )
     return Reason(problem)
 
 
 def reason_for_failed_start(
-    error: OSError, command: Words, cwd: str | bytes | None, environment: Mapping[bytes, bytes] | None, show: Show
+    error: OSError,
+    command: Words,
+    cwd: str | bytes | None,
+    environment: Mapping[bytes, bytes] | None,
+    show: Show,
 ) -> Reason:
     """Return why a program could not be started."""
     program = os.fsdecode(command[0])
@@ -51,10 +62,16 @@ def reason_for_failed_start(
         return Reason(RESOURCE_ERROR_MESSAGES[error.errno], RESOURCE_ADVICE)
     if error.errno == errno.E2BIG:
         return _reason_for_length(command, environment, show)
-    if cwd is not None and error.filename is not None and os.fsdecode(error.filename) == os.fsdecode(cwd):
+    if (
+        cwd is not None
+        and error.filename is not None
+        and os.fsdecode(error.filename) == os.fsdecode(cwd)
+    ):
         return Reason(f"{show(f'cwd={os.fsdecode(cwd)!r}', 'cwd')}: {error.strerror}")
     if error.errno == errno.ENOENT and not is_searched and os.path.exists(path):
-        return Reason(f"{shown} exists, but the interpreter in its first line (#!) does not")
+        return Reason(
+            f"{shown} exists, but the interpreter in its first line (#!) does not"
+        )
     if error.errno == errno.ENOENT:
         remedy = "check its spelling"
         if is_searched:
@@ -63,17 +80,35 @@ def reason_for_failed_start(
     if error.errno == errno.EACCES and not is_searched and os.path.isdir(path):
         return Reason(f"{shown} is a directory, not a program")
     if error.errno == errno.EACCES:
-        return Reason(f"{shown} is not executable", "run chmod +x, or put its interpreter in front of it")
+        return Reason(
+            f"{shown} is not executable",
+            "run chmod +x, or put its interpreter in front of it",
+        )
     if error.errno == errno.ENOEXEC:
-        return Reason(f"{show(shown, 'it')} is not a program", "a script must begin with a line such as #!/bin/sh")
+        return Reason(
+            f"{show(shown, 'it')} is not a program",
+            "a script must begin with a line such as #!/bin/sh",
+        )
     return Reason(str(error.strerror))
 
 
-def _reason_for_length(command: Words, environment: Mapping[bytes, bytes] | None, show: Show) -> Reason:
-    sizes = [(len(os.fsencode(word)), f"argument {number}") for number, word in enumerate(command)]
-    variables: Mapping[bytes, bytes] = posix.environb if environment is None else environment
+def _reason_for_length(
+    command: Words, environment: Mapping[bytes, bytes] | None, show: Show
+) -> Reason:
+    sizes = [
+        (len(os.fsencode(word)), f"argument {number}")
+        for number, word in enumerate(command)
+    ]
+    variables: Mapping[bytes, bytes] = (
+        posix.environb if environment is None else environment
+    )
     for name, value in variables.items():
-        sizes.append((len(name) + len(value), show(f"variable {os.fsdecode(name)!r}", "a variable")))
+        sizes.append(
+            (
+                len(name) + len(value),
+                show(f"variable {os.fsdecode(name)!r}", "a variable"),
+            )
+        )
     longest, place = max(sizes)
     total = sum(size for size, _ in sizes)
     return Reason(

@@ -24,7 +24,15 @@ from ... import _posix as posix
 from .._user_files import open_output_file
 from ..posix._files import explain_temporary_file, is_named_pipe, write_all
 from . import _argv, _output_sinks, _spawn_options
-from ._output_sinks import CaptureSink, DescriptorSink, LineSink, OutputSink, OutputSpool, TailSink, file_tail
+from ._output_sinks import (
+    CaptureSink,
+    DescriptorSink,
+    LineSink,
+    OutputSink,
+    OutputSpool,
+    TailSink,
+    file_tail,
+)
 
 if TYPE_CHECKING:
     from ._command_job import CommandJob
@@ -42,7 +50,9 @@ class ProcessStreams:
 
     """
 
-    def __init__(self, job: CommandJob, stdin: object, on_output: Callable[[], None] | None) -> None:
+    def __init__(
+        self, job: CommandJob, stdin: object, on_output: Callable[[], None] | None
+    ) -> None:
         """Open the streams.
 
         Args:
@@ -65,8 +75,12 @@ class ProcessStreams:
         self._redirections: Final[list[tuple[str, str]]] = []
         try:
             self.stdin: Final = self._open_input(stdin)
-            self.stdout: Final = self._descriptor_for(1, self._open_output("stdout", job._command_options.stdout))
-            self.stderr: Final = self._descriptor_for(2, self._open_output("stderr", job._command_options.stderr))
+            self.stdout: Final = self._descriptor_for(
+                1, self._open_output("stdout", job._command_options.stdout)
+            )
+            self.stderr: Final = self._descriptor_for(
+                2, self._open_output("stderr", job._command_options.stderr)
+            )
         except BaseException:
             self.close()
             raise
@@ -104,19 +118,29 @@ class ProcessStreams:
             sinks.append(self._captures_by_stream[name])
         job = self._job
         on_line = options.on_line
-        tag = _output_sinks.make_tag_function(options.tag, job.label, {"label": str(job.label)})
-        sinks += _output_sinks.make_line_sinks(name, None if on_line is None else partial(on_line, job), tag)
+        tag = _output_sinks.make_tag_function(
+            options.tag, job.label, {"label": str(job.label)}
+        )
+        sinks += _output_sinks.make_line_sinks(
+            name, None if on_line is None else partial(on_line, job), tag
+        )
         if sinks:
-            return self._open_pipe(sinks if value == subprocess.PIPE else [*sinks, self._end_of(name)])
+            return self._open_pipe(
+                sinks if value == subprocess.PIPE else [*sinks, self._end_of(name)]
+            )
         if isinstance(value, int):
             return value
         if _spawn_options.is_path(value):
             if self._on_output is None and is_named_pipe(value):
                 return self._redirect(">>" if name == "stdout" else "2>>", value)
-            return self._close_after_start(open_output_file(value, self._job, truncate=not options.append))
+            return self._close_after_start(
+                open_output_file(value, self._job, truncate=not options.append)
+            )
         return self._descriptor_of_file(name, value)
 
-    def _descriptor_for(self, standard_descriptor: int, descriptor: int | None) -> int | None:
+    def _descriptor_for(
+        self, standard_descriptor: int, descriptor: int | None
+    ) -> int | None:
         """Return the descriptor that the process inherits.
 
         This is `descriptor` itself, unless all output must pass through this program. In that case it is the write end
@@ -127,7 +151,13 @@ class ProcessStreams:
             return descriptor
         if descriptor == subprocess.DEVNULL:
             return self._open_pipe([])
-        return self._open_pipe([DescriptorSink(os.dup(standard_descriptor if descriptor is None else descriptor))])
+        return self._open_pipe(
+            [
+                DescriptorSink(
+                    os.dup(standard_descriptor if descriptor is None else descriptor)
+                )
+            ]
+        )
 
     def _descriptor_of_file(self, name: str, value: Any) -> int | None:
         """Return the descriptor of an open file, or of a pipe whose data is forwarded to the file.
@@ -146,7 +176,11 @@ class ProcessStreams:
             return None
         # None if `file` is not the stream of a monitor.
         has_picture = getattr(file, "has_picture", None)
-        if not has_picture and (value is not None or has_picture is not None or isinstance(file, io.TextIOWrapper)):
+        if not has_picture and (
+            value is not None
+            or has_picture is not None
+            or isinstance(file, io.TextIOWrapper)
+        ):
             with contextlib.suppress(OSError, AttributeError, ValueError):
                 return int(file.fileno())
         sink = _output_sinks.stream_sink(file)
@@ -163,7 +197,9 @@ class ProcessStreams:
         return write_end
 
     def _redirect(self, operator: str, path: Any = "") -> int:
-        self._redirections.append((operator, path and os.path.abspath(os.fsdecode(path))))
+        self._redirections.append(
+            (operator, path and os.path.abspath(os.fsdecode(path)))
+        )
         return subprocess.DEVNULL
 
     def wrap_command(self, command: Sequence[str | bytes]) -> Sequence[str | bytes]:
@@ -212,7 +248,11 @@ class ProcessStreams:
 
     def unkept(self) -> list[str]:
         """Return the names of the streams that the process has inherited from this program."""
-        return [name for name, descriptor in (("stdout", self.stdout), ("stderr", self.stderr)) if descriptor is None]
+        return [
+            name
+            for name, descriptor in (("stdout", self.stdout), ("stderr", self.stderr))
+            if descriptor is None
+        ]
 
     def _close_inherited_descriptors(self) -> None:
         for descriptor in self._inherited_descriptors:
@@ -225,7 +265,10 @@ def _create_unnamed_file(data: Any) -> int:
 
     The file is complete before the command starts, whereas a pipe would have to be written while the command reads.
     """
-    with explain_temporary_file("standard input"), tempfile.TemporaryFile(buffering=0) as file:
+    with (
+        explain_temporary_file("standard input"),
+        tempfile.TemporaryFile(buffering=0) as file,
+    ):
         write_all(file.fileno(), data)
         file.seek(0)
         return os.dup(file.fileno())
@@ -246,7 +289,9 @@ MAX_READING_SECONDS: Final = 0.001
 class PipeReader:
     """The read end of a pipe, and the sinks of its data."""
 
-    def __init__(self, descriptor: int, sinks: Sequence[OutputSink], owner: OutputPipes) -> None:
+    def __init__(
+        self, descriptor: int, sinks: Sequence[OutputSink], owner: OutputPipes
+    ) -> None:
         posix.set_blocking(descriptor, False)
         self.descriptor: Final = descriptor
         self._sinks: Final = sinks
@@ -323,27 +368,40 @@ class OutputPipes:
             for reader in self._readers:
                 self._selector.register(reader.descriptor, selectors.EVENT_READ, reader)
 
-    async def forward_until_ended(self, wait: WaitReadableFunction, deadline: float) -> bool:
+    async def forward_until_ended(
+        self, wait: WaitReadableFunction, deadline: float
+    ) -> bool:
         """Forward output until the command has ended, and return True. Return False at the deadline or if a sink fails.
 
         If no output passes through this program, only wait for the end.
         """
         if self._selector is None:
-            self._is_command_over = self._is_command_over or await wait(self._exit_descriptor, deadline)
+            self._is_command_over = self._is_command_over or await wait(
+                self._exit_descriptor, deadline
+            )
             return self._is_command_over
         while not self._is_command_over and (self.is_ending or self.sink_error is None):
             if not await self._forward_when_ready(self._selector, wait, deadline):
                 break
         return self._is_command_over
 
-    async def forward_remaining(self, wait: WaitReadableFunction, deadline: float) -> None:
+    async def forward_remaining(
+        self, wait: WaitReadableFunction, deadline: float
+    ) -> None:
         """Forward output that arrives after the end of the command, until the deadline or the end of all pipes."""
         selector = self._selector
-        while selector is not None and selector.get_map() and await self._forward_when_ready(selector, wait, deadline):
+        while (
+            selector is not None
+            and selector.get_map()
+            and await self._forward_when_ready(selector, wait, deadline)
+        ):
             pass
 
     async def _forward_when_ready(
-        self, selector: selectors.BaseSelector, wait: WaitReadableFunction, deadline: float
+        self,
+        selector: selectors.BaseSelector,
+        wait: WaitReadableFunction,
+        deadline: float,
     ) -> bool:
         if not await wait(selector.fileno(), deadline):  # type: ignore[attr-defined]
             return False

@@ -43,8 +43,16 @@ def _quotas() -> Iterator[float]:
             own = line.removeprefix("0::")
             break
     names = own.strip("/").split("/")
-    pairs = [_read(CGROUP_ROOT, *names[:depth], "cpu.max").split() for depth in range(len(names) + 1)]
-    pairs.append([_read(CGROUP_ROOT, "cpu", f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")])
+    pairs = [
+        _read(CGROUP_ROOT, *names[:depth], "cpu.max").split()
+        for depth in range(len(names) + 1)
+    ]
+    pairs.append(
+        [
+            _read(CGROUP_ROOT, "cpu", f"cpu.cfs_{name}_us").strip()
+            for name in ("quota", "period")
+        ]
+    )
     for pair in pairs:
         if len(pair) == 2 and all(text.isdecimal() for text in pair) and int(pair[1]):
             # Without a limit, the first is "max" or -1.

@@ -88,7 +88,9 @@ def explain_temporary_file(contents: str) -> Generator[None]:
         if tempfile.tempdir:
             place = f"in {tempfile.tempdir!r}"
         advice = "free space there, or set TMPDIR to a folder with more"
-        message = f"cannot keep {contents} {place}: {os.strerror(error.errno or 0)}; {advice}"
+        message = (
+            f"cannot keep {contents} {place}: {os.strerror(error.errno or 0)}; {advice}"
+        )
         raise OSError(error.errno, message) from None
 
 

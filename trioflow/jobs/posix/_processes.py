@@ -76,7 +76,9 @@ class Process:
         # https://github.com/torvalds/linux/blob/v6.6/fs/exec.c.
         self.rss_before_exec = 0
         if sys.platform == "linux":
-            self.rss_before_exec = posix.resource.getrusage(posix.resource.RUSAGE_SELF).ru_maxrss
+            self.rss_before_exec = posix.resource.getrusage(
+                posix.resource.RUSAGE_SELF
+            ).ru_maxrss
         # A descriptor that becomes readable when the process has exited.
         self.exit_descriptor = -1
         try:
@@ -208,7 +210,13 @@ def spawn(
     """
     variables: Mapping[bytes, bytes] = guard.marked_environment(environment)
     if overrides:
-        variables = {**variables, **{os.fsencode(name): os.fsencode(value) for name, value in overrides.items()}}
+        variables = {
+            **variables,
+            **{
+                os.fsencode(name): os.fsencode(value)
+                for name, value in overrides.items()
+            },
+        }
     guard.table.note_start(True)
     try:
         popen: Any = subprocess.Popen(
@@ -298,7 +306,10 @@ def _exit_descriptor(pid: int) -> int:
             return descriptor
     read_end, write_end = os.pipe()
     threading.Thread(
-        target=_close_at_exit, args=(pid, write_end), name=f"trioflow waits for {pid}", daemon=True
+        target=_close_at_exit,
+        args=(pid, write_end),
+        name=f"trioflow waits for {pid}",
+        daemon=True,
     ).start()
     return read_end
 
@@ -340,7 +351,9 @@ async def end_process(run: RunHandle, process: Process, grace: float) -> None:
         await run.outlast(wait)
 
 
-async def wait_until_empty(run: RunHandle, process: Process, deadline: float, pause_until: PauseFunction) -> bool:
+async def wait_until_empty(
+    run: RunHandle, process: Process, deadline: float, pause_until: PauseFunction
+) -> bool:
     """Wait until the group of a reaped process has no living members, or until the run's clock shows `deadline`.
 
     Return False if the group still has living members at the deadline.
@@ -356,7 +369,9 @@ async def wait_until_empty(run: RunHandle, process: Process, deadline: float, pa
     return True
 
 
-async def end_group(run: RunHandle, process: Process, grace_deadline: float, pause_until: PauseFunction) -> bool:
+async def end_group(
+    run: RunHandle, process: Process, grace_deadline: float, pause_until: PauseFunction
+) -> bool:
     """Wait until the group of a reaped process has no living members. After the grace period, kill those that are left.
 
     A cancellation does not interrupt the wait. Return False if this program may not signal the living members, because
@@ -400,8 +415,12 @@ def check_limits(nice: object, memory_limit: Any, subject: str) -> int | None:
         ("nice", nice, "a whole number, added to this program's niceness"),
         ("memory_limit", limit, "a whole number of bytes, or a size such as '2 GiB'"),
     ):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise TypeError(f"{name}={shown_value(value, subject)} of {subject}: give {expectation}, or None")
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int)
+        ):
+            raise TypeError(
+                f"{name}={shown_value(value, subject)} of {subject}: give {expectation}, or None"
+            )
     if limit is not None and not 0 < limit < MEMORY_LIMIT_BOUND:
         expectation = "a positive number of bytes, below 2**63"
         raise ValueError(f"{shown_limit}: give {expectation}, or None")
@@ -419,4 +438,6 @@ def renice(process: Process, nice: int) -> None:
     """
     own_niceness = posix.getpriority(posix.PRIO_PROCESS, 0)
     with contextlib.suppress(ProcessLookupError):
-        posix.setpriority(posix.PRIO_PGRP, process.pid, max(-20, min(19, own_niceness + nice)))
+        posix.setpriority(
+            posix.PRIO_PGRP, process.pid, max(-20, min(19, own_niceness + nice))
+        )

@@ -9,13 +9,39 @@ import io
 import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar, Unpack, cast, overload
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
+from typing import (
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    TypeAlias,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from ... import _posix as posix
 from ... import abc
 from ..._core.base._text_forms import short_repr
-from ..._core.job._argument_types import A, B, C, JobOf, PlainFunction1, PlainFunction2, PlainFunction3, T, ValueOrJob
+from ..._core.job._argument_types import (
+    A,
+    B,
+    C,
+    JobOf,
+    PlainFunction1,
+    PlainFunction2,
+    PlainFunction3,
+    T,
+    ValueOrJob,
+)
 from ..._core.job._job_options import declare_run_resource
 from ..._core.job._option_descriptors import Argument, set_run_need
 from ..._core.run._current import propagated_env
@@ -25,7 +51,13 @@ from .._sent_calls import MainRejectingPickler, make_picklable, unpicklable_erro
 from ..posix import _cpus, _processes
 from ..posix._files import event_at_end
 from . import _worker_main
-from ._worker_pool import EXIT_TIMEOUT, WorkerDied, WorkerPool, WorkerProcess, is_main_imported
+from ._worker_pool import (
+    EXIT_TIMEOUT,
+    WorkerDied,
+    WorkerPool,
+    WorkerProcess,
+    is_main_imported,
+)
 
 D = TypeVar("D")
 
@@ -132,7 +164,9 @@ class ProcessJob(
         **options: Unpack[ProcessOptions],
     ) -> None: ...
     @overload
-    def __init__(self, function: Callable[[], T], /, **options: Unpack[ProcessOptions]) -> None: ...
+    def __init__(
+        self, function: Callable[[], T], /, **options: Unpack[ProcessOptions]
+    ) -> None: ...
     @overload
     def __init__(
         self,
@@ -143,7 +177,11 @@ class ProcessJob(
     ) -> None: ...
     @overload
     def __init__(
-        self, function: PlainFunction1[A, T], a: ValueOrJob[A], /, **options: Unpack[ProcessOptions]
+        self,
+        function: PlainFunction1[A, T],
+        a: ValueOrJob[A],
+        /,
+        **options: Unpack[ProcessOptions],
     ) -> None: ...
     @overload
     def __init__(
@@ -178,7 +216,12 @@ class ProcessJob(
     ) -> None: ...
     @overload
     def __init__(
-        self, function: Callable[..., T], /, *args: object, kwargs: Mapping[str, Any], **options: Unpack[ProcessOptions]
+        self,
+        function: Callable[..., T],
+        /,
+        *args: object,
+        kwargs: Mapping[str, Any],
+        **options: Unpack[ProcessOptions],
     ) -> None: ...
     def __init__(
         self,
@@ -229,13 +272,22 @@ class ProcessJob(
 
         """
         if (executor := find_executor(self)) is None:
-            posix.require(f"{self.label!r}, a ProcessJob without processes=,", posix.WORKER_PROCESSES_HINT)
-        set_run_need(self, WORKER_PROCESSES_RESOURCE, 0 if self.forever or executor is not None else 1)
+            posix.require(
+                f"{self.label!r}, a ProcessJob without processes=,",
+                posix.WORKER_PROCESSES_HINT,
+            )
+        set_run_need(
+            self,
+            WORKER_PROCESSES_RESOURCE,
+            0 if self.forever or executor is not None else 1,
+        )
         if self._memory_limit is not None:
             option_value = f"memory_limit={self._memory_limit}"
         else:
             option_value = f"nice={self._nice}"
-        if (self._memory_limit is not None or self._nice is not None) and executor is not None:
+        if (
+            self._memory_limit is not None or self._nice is not None
+        ) and executor is not None:
             raise ValueError(
                 f"{self.label!r} has {option_value}, which only worker processes on this machine can apply, but "
                 f"processes= is {executor!r}: leave it out, or give the job processes={LOCAL_PROCESSES!r}"
@@ -296,7 +348,9 @@ class ProcessJob(
         process.assign_job(self)
         since = run.clock()
         try:
-            answer = await process.load_call(request, self._memory_limit or 0, self._record_progress)
+            answer = await process.load_call(
+                request, self._memory_limit or 0, self._record_progress
+            )
             if run.clock() - since > MIN_LOADING_SECONDS:
                 run.record_loading(self, since)
             if answer is None:
@@ -313,7 +367,9 @@ class ProcessJob(
         pool.give_back(process)
         return self._load_answer(answer)
 
-    async def _receive_answer(self, run: abc.RunHandle, process: WorkerProcess) -> bytearray:
+    async def _receive_answer(
+        self, run: abc.RunHandle, process: WorkerProcess
+    ) -> bytearray:
         """Wait for the answer of a call that is loaded, within the timeouts of this job."""
         with run.time_limit(self, cancels=True) as limit:
             try:
@@ -337,7 +393,12 @@ class ProcessJob(
         make_pickler = pickle.Pickler if is_main_imported() else MainRejectingPickler
         buffer = io.BytesIO()
         try:
-            request = (make_picklable(call.func), call.args, call.keywords, dict(propagated_env()))
+            request = (
+                make_picklable(call.func),
+                call.args,
+                call.keywords,
+                dict(propagated_env()),
+            )
             make_pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(request)
         except Exception as error:
             raise unpicklable_error(call, self, "a process", make_pickler, error)  # noqa: B904 - it has its cause
@@ -350,17 +411,23 @@ class ProcessJob(
             if not has_returned:
                 value = _worker_main.rebuild_error(value)
         except Exception as error:
-            raise TypeError(f"{self.label!r}: its result cannot be unpickled here: {error!r}") from error
+            raise TypeError(
+                f"{self.label!r}: its result cannot be unpickled here: {error!r}"
+            ) from error
         if has_returned:
             return cast(T, value)
         if note:
             _worker_main.add_note(value, note)
         if self._memory_limit is not None and isinstance(value, MemoryError):
             advice = "raise the limit, or use less memory at a time"
-            _worker_main.add_note(value, f"{self.label!r} had memory_limit={self._memory_limit}: {advice}")
+            _worker_main.add_note(
+                value, f"{self.label!r} had memory_limit={self._memory_limit}: {advice}"
+            )
         if not isinstance(value, Exception):
             # A sys.exit() or Ctrl-C in the worker must not end this program.
-            raise RuntimeError(f"{self.label!r}: its function raised {value!r} in its process") from value
+            raise RuntimeError(
+                f"{self.label!r}: its function raised {value!r} in its process"
+            ) from value
         raise value
 
 
@@ -395,7 +462,9 @@ async def call_in_executor(executor: Executor, job: abc.FunctionJob[T]) -> T:
             await ended_event.wait()
     except BaseException:
         # A call that goes on uses this machine. Any other engine may have lost the call.
-        is_here = isinstance(executor, (ThreadPoolExecutor, ProcessPoolExecutor)) or _uses_cloudpickle(executor)
+        is_here = isinstance(
+            executor, (ThreadPoolExecutor, ProcessPoolExecutor)
+        ) or _uses_cloudpickle(executor)
         if not _cancel_call(future, job) and is_here:
             await ended_event.outlast()
         raise
@@ -420,11 +489,15 @@ def _cancel_call(future: Future[Any], job: abc.FunctionJob[Any]) -> bool:
     except NotImplementedError:  # such as Parsl's
         return False
     except Exception as error:
-        abc.run_of(job).report(f"{job.label!r}: its executor could not cancel the call: {error!r}", job)
+        abc.run_of(job).report(
+            f"{job.label!r}: its executor could not cancel the call: {error!r}", job
+        )
         return False
 
 
-def _submit_call(executor: Executor, job: abc.FunctionJob[T], started_event: abc.ThreadEvent) -> Future[T]:
+def _submit_call(
+    executor: Executor, job: abc.FunctionJob[T], started_event: abc.ThreadEvent
+) -> Future[T]:
     call = abc.call_of(job)
     if job.timeout is job.idle_timeout is None or not _calls_in_threads(executor):
         started_event.set()
@@ -432,29 +505,41 @@ def _submit_call(executor: Executor, job: abc.FunctionJob[T], started_event: abc
         call = functools.partial(_call_and_report_start, started_event, call)
     if (make_pickler := _executor_pickler(executor)) is not None:
         if not _uses_cloudpickle(executor):
-            call = functools.partial(make_picklable(call.func), *call.args, **call.keywords)
+            call = functools.partial(
+                make_picklable(call.func), *call.args, **call.keywords
+            )
         if (error := _sent_calls.pickling_error(call, make_pickler)) is not None:
             destination = f"a worker of {type(executor).__name__}"
-            raise _sent_calls.unpicklable_error(call, job, destination, make_pickler, error)
+            raise _sent_calls.unpicklable_error(
+                call, job, destination, make_pickler, error
+            )
     call = _with_propagated_context(call, executor)
     try:
         return executor.submit(call.func, *call.args, **call.keywords)
     except BrokenExecutor:
         raise
     except RuntimeError as error:
-        error.add_note(f"{job.label!r} could not be submitted: keep its executor open until the run ends")
+        error.add_note(
+            f"{job.label!r} could not be submitted: keep its executor open until the run ends"
+        )
         raise
 
 
-def _add_advice(error: BrokenExecutor, job: abc.FunctionJob[Any], executor: Executor) -> BrokenExecutor:
+def _add_advice(
+    error: BrokenExecutor, job: abc.FunctionJob[Any], executor: Executor
+) -> BrokenExecutor:
     advice = "run again with a new one"
     if isinstance(executor, ProcessPoolExecutor):
         advice += "; of trioflow's own worker processes (processes=None), one that dies fails its job alone"
-    error.add_note(f"{job.label!r}: its executor is broken and accepts no more calls; {advice}")
+    error.add_note(
+        f"{job.label!r}: its executor is broken and accepts no more calls; {advice}"
+    )
     return error
 
 
-def _with_propagated_context(call: functools.partial[T], executor: Executor) -> functools.partial[T]:
+def _with_propagated_context(
+    call: functools.partial[T], executor: Executor
+) -> functools.partial[T]:
     """Wrap a call for an executor so that processes started during the call get the job's propagated variables.
 
     A thread makes the call in a copy of the job's context. Another process sets the variables in its environment during
@@ -466,11 +551,23 @@ def _with_propagated_context(call: functools.partial[T], executor: Executor) -> 
     if _calls_in_threads(executor):
         return functools.partial(contextvars.copy_context().run, call)
     if _uses_cloudpickle(executor):
-        return functools.partial(_sent_calls.wrap_with_variables(call.func, variables), *call.args, **call.keywords)
-    return functools.partial(_sent_calls.call_with_variables, variables, call.func, *call.args, **call.keywords)
+        return functools.partial(
+            _sent_calls.wrap_with_variables(call.func, variables),
+            *call.args,
+            **call.keywords,
+        )
+    return functools.partial(
+        _sent_calls.call_with_variables,
+        variables,
+        call.func,
+        *call.args,
+        **call.keywords,
+    )
 
 
-def _call_and_report_start(started_event: abc.ThreadEvent, call: functools.partial[T]) -> T:
+def _call_and_report_start(
+    started_event: abc.ThreadEvent, call: functools.partial[T]
+) -> T:
     started_event.set()
     return call()
 
@@ -480,7 +577,9 @@ def _call_and_report_start(started_event: abc.ThreadEvent, call: functools.parti
 
 def _calls_in_threads(executor: Executor) -> bool:
     """Return whether an executor makes calls in threads of this interpreter, which share its objects."""
-    return isinstance(executor, ThreadPoolExecutor) and not is_made_by(executor, INTERPRETER_POOL)
+    return isinstance(executor, ThreadPoolExecutor) and not is_made_by(
+        executor, INTERPRETER_POOL
+    )
 
 
 def _uses_cloudpickle(executor: Executor) -> bool:
@@ -552,7 +651,9 @@ def check_processes(value: object, subject: str) -> ProcessesOption:
         ValueError: the value is a number below 1.
 
     """
-    if is_made_by(value, "distributed") or hasattr(cast(Any, type(value)), "get_executor"):
+    if is_made_by(value, "distributed") or hasattr(
+        cast(Any, type(value)), "get_executor"
+    ):
         raise TypeError(
             f"{subject} is {short_repr(value)}: write trioflow.dask.Cluster(client), with a distributed.Client; "
             f"its get_executor() makes equal calls once, also those of a retry"
@@ -563,7 +664,9 @@ def check_processes(value: object, subject: str) -> ProcessesOption:
         return value  # type: ignore[return-value]
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 1:
-            raise ValueError(f"{subject} is {value}: give 1 or more worker processes, or leave it out for one per CPU")
+            raise ValueError(
+                f"{subject} is {value}: give 1 or more worker processes, or leave it out for one per CPU"
+            )
         return value
     raise TypeError(
         f"{subject} is {short_repr(value)}: give an executor (concurrent.futures.Executor), a "
@@ -573,7 +676,10 @@ def check_processes(value: object, subject: str) -> ProcessesOption:
 
 def is_made_by(value: object, *names: str) -> bool:
     """Return whether a class of a value has one of these names, or is from a package of this name."""
-    return any(cls.__name__ in names or cls.__module__.partition(".")[0] in names for cls in type(value).__mro__)
+    return any(
+        cls.__name__ in names or cls.__module__.partition(".")[0] in names
+        for cls in type(value).__mro__
+    )
 
 
 def find_executor(job: abc.AbstractJob[Any]) -> Executor | JobExecutor | None:

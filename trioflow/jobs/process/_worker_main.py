@@ -62,10 +62,14 @@ class WorkerCall:
             if isinstance(fraction, (bool, str)) or not hasattr(fraction, "__float__"):
                 raise TypeError(f"fraction={fraction!r}: give a fraction from 0 to 1")
             if not 0 <= fraction <= 1:
-                raise ValueError(f"fraction={fraction!r}: give a fraction from 0 to 1, such as 0.4 for 40 %")
+                raise ValueError(
+                    f"fraction={fraction!r}: give a fraction from 0 to 1, such as 0.4 for 40 %"
+                )
         with self._lock:
             if self._is_over:
-                raise RuntimeError("progress(): the function of the ProcessJob has ended; call it while it runs")
+                raise RuntimeError(
+                    "progress(): the function of the ProcessJob has ended; call it while it runs"
+                )
             now = time.monotonic()
             if now < self._next_report_at and fraction != 1:
                 return
@@ -186,7 +190,9 @@ def prepare_process(preparation: dict[str, Any]) -> None:
         spawn.prepare(preparation)
     finally:
         process._inheriting = False
-    sys.modules.setdefault(preparation.get("main_name", "__main__"), sys.modules["__main__"])
+    sys.modules.setdefault(
+        preparation.get("main_name", "__main__"), sys.modules["__main__"]
+    )
 
 
 def flush_output() -> None:
@@ -234,7 +240,9 @@ def read_exactly(stream: Any, size: int) -> bytearray:
 
 
 def send_message(stream: BinaryIO, is_answer: bool, message: bytes) -> None:
-    write_all(stream, ANSWER_HEADER.pack(is_answer, len(message)) + message[:MAX_JOINED_BYTES])
+    write_all(
+        stream, ANSWER_HEADER.pack(is_answer, len(message)) + message[:MAX_JOINED_BYTES]
+    )
     write_all(stream, memoryview(message)[MAX_JOINED_BYTES:])
 
 
@@ -293,7 +301,9 @@ class EnvironmentVariables:
 
 
 def call_and_pickle(
-    request: bytes | bytearray, memory_limit: int = 0, report_loaded: Callable[[], object] = lambda: None
+    request: bytes | bytearray,
+    memory_limit: int = 0,
+    report_loaded: Callable[[], object] = lambda: None,
 ) -> bytes:
     """Make a call, and return a pickle of three values: whether the call returned, its value or exception, and a note.
 
@@ -308,7 +318,8 @@ def call_and_pickle(
             function, args, kwargs, variables = pickle.loads(request)
     except BaseException as error:
         return pickle_error(
-            error, f"in a worker process, which could not load the function or an argument: {safe_text(repr, error)}"
+            error,
+            f"in a worker process, which could not load the function or an argument: {safe_text(repr, error)}",
         )
     with contextlib.suppress(ConnectionError):
         # The controlling program was killed, which `main` notices.
@@ -322,7 +333,9 @@ def call_and_pickle(
         # Without the frame of this function.
         frames = frames and frames.tb_next
         try:
-            traceback_text = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+            traceback_text = "".join(
+                traceback.format_exception(type(error), error, frames)
+            ).rstrip()
         except Exception:
             # From the code of the exception's class.
             traceback_text = "".join(traceback.format_tb(frames)).rstrip()
@@ -372,7 +385,9 @@ def take_error_apart(error: BaseException) -> bytes | tuple[Any, ...]:
             args = args[:1]
         omitted_parts: list[str] = []
         args = tuple(
-            arg if is_sendable(arg, f"argument {number}", omitted_parts) else safe_text(repr, arg)
+            arg
+            if is_sendable(arg, f"argument {number}", omitted_parts)
+            else safe_text(repr, arg)
             for number, arg in enumerate(args, 1)
         )
         state: dict[str, Any] = {}
@@ -383,13 +398,21 @@ def take_error_apart(error: BaseException) -> bytes | tuple[Any, ...]:
             for name, value in {**state, **attributes_of(error)}.items()
             if is_sendable(value, f"attribute {name!r}", omitted_parts)
         }
-        parts = error_type, args, attributes, members and tuple(map(take_error_apart, members)), omitted_parts
+        parts = (
+            error_type,
+            args,
+            attributes,
+            members and tuple(map(take_error_apart, members)),
+            omitted_parts,
+        )
         if type(rebuild_error(parts)) is not error_type:
             raise TypeError
     except Exception:
         with contextlib.suppress(Exception):
             return pickle_verified(error)
-        return pickle_verified(RuntimeError(f"{error_type.__qualname__}: {safe_text(str, error)}"))
+        return pickle_verified(
+            RuntimeError(f"{error_type.__qualname__}: {safe_text(str, error)}")
+        )
     return parts
 
 
@@ -453,7 +476,10 @@ def rebuild_error(parts: bytes | tuple[Any, ...]) -> BaseException:
         # Works even for a frozen type.
         object.__setattr__(error, name, value)
     for description in omitted_parts:
-        add_note(error, f"it came from a worker process without its {description}, which cannot be pickled")
+        add_note(
+            error,
+            f"it came from a worker process without its {description}, which cannot be pickled",
+        )
     return error
 
 

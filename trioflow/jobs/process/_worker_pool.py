@@ -24,7 +24,15 @@ from ... import _loaded_files
 from ..._core.base import _user_code
 from ...abc import AbstractJob, RunHandle
 from ..posix._guard import Guard
-from ..posix._processes import REAPED_MESSAGE, Process, describe_exit, end_group, end_process, renice, spawn
+from ..posix._processes import (
+    REAPED_MESSAGE,
+    Process,
+    describe_exit,
+    end_group,
+    end_process,
+    renice,
+    spawn,
+)
 from . import _worker_main
 
 RUN_DURING_IMPORT_MESSAGE: Final = (
@@ -41,7 +49,9 @@ START_TIMEOUT: Final = 600.0
 cache and a file system on a network, imports of several minutes are no fault."""
 EXIT_TIMEOUT: Final = 5.0
 """The time in seconds that a worker has to exit after its socket was closed, before it is killed."""
-IMPORT_ADVICE: Final = 'put what only the program itself needs under `if __name__ == "__main__":`'
+IMPORT_ADVICE: Final = (
+    'put what only the program itself needs under `if __name__ == "__main__":`'
+)
 NO_PYTHON_MESSAGE: Final = (
     "there is no Python for worker processes, because this program is frozen or embeds Python: name one with "
     "multiprocessing.set_executable(), or give processes=ThreadPoolExecutor()"
@@ -78,17 +88,30 @@ class WorkerProcess:
     problem: Exception | None = None
     _is_loaded = False
 
-    def __init__(self, run: RunHandle, socket: socket.socket, process: Process, preparation: Any, output: Any) -> None:
+    def __init__(
+        self,
+        run: RunHandle,
+        socket: socket.socket,
+        process: Process,
+        preparation: Any,
+        output: Any,
+    ) -> None:
         self._output: Final = output
         self._run: Final = run
         self._socket: Final = socket
         self._process: Final = process
         self.pid: Final = process.pid
-        self._is_answer: bool | None = None  # whether the message that arrives is an answer, or None before its header
-        self._part = bytearray(_worker_main.ANSWER_HEADER.size)  # of a message: its header or its pickle
+        self._is_answer: bool | None = (
+            None  # whether the message that arrives is an answer, or None before its header
+        )
+        self._part = bytearray(
+            _worker_main.ANSWER_HEADER.size
+        )  # of a message: its header or its pickle
         self._received = 0  # how many bytes of the part have arrived
         message = pickle.dumps(preparation)
-        self._unsent = memoryview(_worker_main.REQUEST_HEADER.pack(len(message), 0) + message)
+        self._unsent = memoryview(
+            _worker_main.REQUEST_HEADER.pack(len(message), 0) + message
+        )
         # A worker takes real time, also if the run's clock is virtual.
         self.reload_count: Final = _user_code.reload_count
         self.started_at: Final = time.monotonic()
@@ -124,7 +147,9 @@ class WorkerProcess:
         while (stamps := self.poll_answer(bytes)) is None:
             if (left := self.started_at + seconds - time.monotonic()) <= 0:
                 return False
-            await self._run.wait_readable(self._socket.fileno(), self._run.clock() + left)
+            await self._run.wait_readable(
+                self._socket.fileno(), self._run.clock() + left
+            )
         self._compare_files(stamps)
         return True
 
@@ -147,7 +172,10 @@ class WorkerProcess:
                 )
 
     async def load_call(
-        self, request: bytes, memory_limit: int, on_progress: Callable[[bytearray], object]
+        self,
+        request: bytes,
+        memory_limit: int,
+        on_progress: Callable[[bytearray], object],
     ) -> bytearray | None:
         """Send a request, and wait until the worker has loaded the call, which may import modules.
 
@@ -171,10 +199,14 @@ class WorkerProcess:
         until = self._run.clock() + START_TIMEOUT
         while (answer := self.poll_answer(on_progress)) is None and not self._is_loaded:
             if not await self._run.wait_readable(self._socket.fileno(), until):
-                raise WorkerDied(f"its process has not imported the modules of the call in {START_TIMEOUT:g} s")
+                raise WorkerDied(
+                    f"its process has not imported the modules of the call in {START_TIMEOUT:g} s"
+                )
         return answer
 
-    async def receive_answer(self, on_progress: Callable[[bytearray], object]) -> bytearray:
+    async def receive_answer(
+        self, on_progress: Callable[[bytearray], object]
+    ) -> bytearray:
         """Wait for the answer of a call that is loaded.
 
         Raises:
@@ -194,7 +226,9 @@ class WorkerProcess:
             except (BrokenPipeError, ConnectionResetError):
                 raise WorkerDied from None
 
-    def poll_answer(self, on_progress: Callable[[bytearray], object]) -> bytearray | None:
+    def poll_answer(
+        self, on_progress: Callable[[bytearray], object]
+    ) -> bytearray | None:
         """Call `on_progress` with each progress report that has arrived. Return the answer, or None if it has not.
 
         Raises:
@@ -204,7 +238,9 @@ class WorkerProcess:
         while True:
             while self._received < len(self._part):
                 try:
-                    size = self._socket.recv_into(memoryview(self._part)[self._received :])
+                    size = self._socket.recv_into(
+                        memoryview(self._part)[self._received :]
+                    )
                 except BlockingIOError:
                     return None
                 except ConnectionResetError:
@@ -366,7 +402,11 @@ class WorkerPool:
     async def close(self) -> None:
         """Let idle workers exit as Python does, which calls `atexit`. Kill workers that take long, or still import."""
         # A job that has claimed a worker has ended before, and has given it back.
-        idle = [worker for worker in itertools.chain(*self._idle.values()) if isinstance(worker, WorkerProcess)]
+        idle = [
+            worker
+            for worker in itertools.chain(*self._idle.values())
+            if isinstance(worker, WorkerProcess)
+        ]
         for worker in idle:
             worker.request_end()
         deadline = self._run.clock() + EXIT_TIMEOUT
@@ -421,7 +461,9 @@ def _worker_command() -> Sequence[str | bytes]:
 
     """
     executable: str | bytes | None = multiprocessing.spawn.get_executable()
-    if not executable or (getattr(sys, "frozen", False) and os.fsdecode(executable) == sys.executable):
+    if not executable or (
+        getattr(sys, "frozen", False) and os.fsdecode(executable) == sys.executable
+    ):
         raise RuntimeError(NO_PYTHON_MESSAGE)
     directory, name = os.path.split(_worker_main.__file__)
     code = f"import sys; sys.path.append({directory!r}); import {name.partition('.')[0]} as worker; worker.main()"
@@ -447,7 +489,9 @@ def is_main_imported() -> bool:
 
 
 def _program() -> str:
-    return os.path.basename(getattr(sys.modules["__main__"], "__file__", None) or "the program")
+    return os.path.basename(
+        getattr(sys.modules["__main__"], "__file__", None) or "the program"
+    )
 
 
 def _preparation_data() -> dict[str, Any]:
@@ -465,10 +509,14 @@ def _preparation_data() -> dict[str, Any]:
     # A debugger may have left it out.
     vars(main).setdefault("__spec__", None)
     try:
-        preparation: dict[str, Any] = multiprocessing.spawn.get_preparation_data("trioflow worker")
+        preparation: dict[str, Any] = multiprocessing.spawn.get_preparation_data(
+            "trioflow worker"
+        )
     except FileNotFoundError as error:
         advice = "the working directory of this program has been removed: change to another one with os.chdir"
-        raise FileNotFoundError(error.errno, f"a worker process could not be started: {advice}") from None
+        raise FileNotFoundError(
+            error.errno, f"a worker process could not be started: {advice}"
+        ) from None
     if not os.path.exists(preparation.get("init_main_from_path", "")):
         # The program was read from a pipe:
         # https://github.com/python/cpython/blob/v3.11.7/Lib/multiprocessing/spawn.py#L202.
@@ -476,4 +524,8 @@ def _preparation_data() -> dict[str, Any]:
     # Proxies of a `multiprocessing.Manager` need the key. It is sent as bytes, because it refuses to be pickled itself:
     # https://github.com/python/cpython/blob/v3.11.7/Lib/multiprocessing/process.py#L349.
     preparation["authkey"] = bytes(preparation["authkey"])
-    return {**preparation, "main_name": main.__name__, "own_files": _loaded_files.certain_files()}
+    return {
+        **preparation,
+        "main_name": main.__name__,
+        "own_files": _loaded_files.certain_files(),
+    }

@@ -102,7 +102,9 @@ class Connections:
         self._connections_by_node: Final[dict[SshNode, Connection]] = {}
         self._local_connections: Final[dict[LocalNode, LocalConnection]] = {}
         self.start_limiter: Final = anyio.CapacityLimiter(MAX_CONCURRENT_STARTS)
-        self.handshakes: Final = defaultdict[Any, anyio.CapacityLimiter](lambda: anyio.CapacityLimiter(MAX_HANDSHAKES))
+        self.handshakes: Final = defaultdict[Any, anyio.CapacityLimiter](
+            lambda: anyio.CapacityLimiter(MAX_HANDSHAKES)
+        )
         """For each server, the limiter of connections that are being opened. Several nodes may share a server."""
         self._directory: PrivateDirectory | None = None
         self.pulled: Final = WeakValueDictionary[str, AbstractJob[Any]]()
@@ -116,7 +118,9 @@ class Connections:
 
     def ssh_connection(self, node: SshNode) -> Connection:
         if node not in self._connections_by_node:
-            self._connections_by_node[node] = Connection(self, node, len(self._connections_by_node))
+            self._connections_by_node[node] = Connection(
+                self, node, len(self._connections_by_node)
+            )
         return self._connections_by_node[node]
 
     @property
@@ -129,10 +133,18 @@ class Connections:
     async def close(self) -> None:
         """Close all connections, those to gateways last."""
         try:
-            opened = [connection for connection in self._connections_by_node.values() if connection.process is not None]
+            opened = [
+                connection
+                for connection in self._connections_by_node.values()
+                if connection.process is not None
+            ]
             gateways = {connection.node.gateway for connection in opened}
             for is_gateway in (False, True):
-                closing = [connection for connection in opened if (connection.node in gateways) is is_gateway]
+                closing = [
+                    connection
+                    for connection in opened
+                    if (connection.node in gateways) is is_gateway
+                ]
                 for connection in closing:
                     connection.request_end()
                 for connection in closing:
@@ -162,7 +174,12 @@ def need_session(job: AbstractJob[Any], node: Node) -> None:
             if name in _SESSION_RESOURCES.values():
                 # For another user, or with other options.
                 name += f" ({len(_SESSION_RESOURCES)})"
-            declare_run_resource(name, lambda: MAX_SESSIONS, f"connecting to {node.name}", _find_connection)
+            declare_run_resource(
+                name,
+                lambda: MAX_SESSIONS,
+                f"connecting to {node.name}",
+                _find_connection,
+            )
             _SESSION_RESOURCES[node] = name
         set_run_need(job, _SESSION_RESOURCES[node], 1)
 
@@ -179,17 +196,25 @@ class Connection:
         self.node: Final = node
         self.transport: Final = connections.transport
         self.process: Process | None = None  # the ssh that holds the connection
-        self.was_reported = False  # whether the run has reported that the node is unreachable
-        self.leftover_files: list[str] = []  # files on the node, to be removed before the next command or transfer
+        self.was_reported = (
+            False  # whether the run has reported that the node is unreachable
+        )
+        self.leftover_files: list[
+            str
+        ] = []  # files on the node, to be removed before the next command or transfer
         self._connections: Final = connections
         self.run: Final = connections.run
         self._number: Final = number
         self._lock: Final = anyio.Lock()  # held while opening
-        self.sessions: Final = anyio.CapacityLimiter(MAX_SESSIONS)  # limits commands and transfers
+        self.sessions: Final = anyio.CapacityLimiter(
+            MAX_SESSIONS
+        )  # limits commands and transfers
         # How often the node has refused a session to each job of which nothing has begun.
         self.refusals: Final[WeakKeyDictionary[Any, int]] = WeakKeyDictionary()
         self._is_ready = False  # whether `process` has printed READY
-        self._failure: Exception | None = None  # the failure of the last attempt, or None if it has succeeded
+        self._failure: Exception | None = (
+            None  # the failure of the last attempt, or None if it has succeeded
+        )
         # The jobs, and the connections behind this connection, that have had this failure. For them, another attempt is
         # made.
         self._told: WeakSet[object] = WeakSet()
@@ -203,7 +228,11 @@ class Connection:
 
     def is_open(self) -> bool:
         """Return whether the connection is open, as far as ssh has noticed."""
-        return self._is_ready and self.process is not None and not self.process.has_exited()
+        return (
+            self._is_ready
+            and self.process is not None
+            and not self.process.has_exited()
+        )
 
     # ---- sessions and transfers
 
@@ -231,14 +260,18 @@ class Connection:
     def command(self, line: str) -> Sequence[str]:
         return self.transport.run(self.node, self.socket, line)
 
-    def copy_command(self, operations: Sequence[Operation]) -> tuple[Sequence[str], bytes]:
+    def copy_command(
+        self, operations: Sequence[Operation]
+    ) -> tuple[Sequence[str], bytes]:
         """Return the sftp command that executes file operations, and its standard input.
 
         Raises:
             ValueError: a name contains a line break.
 
         """
-        text = "\n".join([*[operation.sftp_command() for operation in operations], ""]).encode(errors="surrogateescape")
+        text = "\n".join(
+            [*[operation.sftp_command() for operation in operations], ""]
+        ).encode(errors="surrogateescape")
         return self.transport.transfer(self.node, self.socket), text
 
     parse_listing = staticmethod(_transport.parse_fetched)
@@ -315,11 +348,20 @@ class Connection:
             attempts += 1
             wait = pause * random.uniform(0.5, 1.5)
             if diagnostics.is_final:
-                raise SshError(self.node, await self._complete_problem(diagnostics), diagnostics.advice)
+                raise SshError(
+                    self.node,
+                    await self._complete_problem(diagnostics),
+                    diagnostics.advice,
+                )
             seconds_left -= seconds_taken + wait
-            if seconds_left <= 0 or (attempts >= MAX_ATTEMPTS and not diagnostics.is_crowded):
+            if seconds_left <= 0 or (
+                attempts >= MAX_ATTEMPTS and not diagnostics.is_crowded
+            ):
                 times = "once" if attempts == 1 else f"{attempts} times"
-                raise Unreachable(self.node, f"it cannot be reached (tried {times}): {diagnostics.problem}")
+                raise Unreachable(
+                    self.node,
+                    f"it cannot be reached (tried {times}): {diagnostics.problem}",
+                )
             await anyio.sleep(wait)
             pause = min(2 * pause, MAX_RETRY_DELAY)
 
@@ -333,7 +375,9 @@ class Connection:
         except SshError as failure:
             kind = Unreachable if isinstance(failure, Unreachable) else SshError
             notes: list[str] = getattr(failure, "__notes__", [])
-            raise kind(self.node, f"cannot connect to its gateway: {failure}", "; ".join(notes)) from None
+            raise kind(
+                self.node, f"cannot connect to its gateway: {failure}", "; ".join(notes)
+            ) from None
         return Gateway(connection.node, connection.socket)
 
     async def _server_key(self) -> Hashable:
@@ -348,7 +392,9 @@ class Connection:
                 return settings[name]
         return settings.get("hostname", node.hostname), settings.get("port", node.port)
 
-    async def _connect(self, gateway: Gateway | None, seconds: float) -> tuple[Diagnostics | None, float]:
+    async def _connect(
+        self, gateway: Gateway | None, seconds: float
+    ) -> tuple[Diagnostics | None, float]:
         """Try once to connect, within a number of seconds.
 
         Returns:
@@ -363,7 +409,9 @@ class Connection:
                 output = self._start(gateway)
                 process = self.process
                 assert process is not None
-                self._is_ready = await self._wait_until_ready(output, began + min(seconds, MAX_START_SECONDS))
+                self._is_ready = await self._wait_until_ready(
+                    output, began + min(seconds, MAX_START_SECONDS)
+                )
             if not (self._is_ready or process.has_exited()):
                 self._is_ready = await self._wait_until_ready(output, began + seconds)
             if self._is_ready:
@@ -377,10 +425,14 @@ class Connection:
                 os.close(output)
         await self.end(0.0)
         if timed_out:
-            return Diagnostics(f"no answer in {self.node.connect_timeout:g} s"), clock() - began
+            return Diagnostics(
+                f"no answer in {self.node.connect_timeout:g} s"
+            ), clock() - began
         # It has the banner of the server, too.
         log = file_tail(self._log_file, MAX_TAIL_BYTES) or b""
-        return self.transport.diagnose(self.node, log.decode(errors="backslashreplace")), clock() - began
+        return self.transport.diagnose(
+            self.node, log.decode(errors="backslashreplace")
+        ), clock() - began
 
     def _start(self, gateway: Gateway | None) -> int:
         """Start the ssh that holds the connection, and return the descriptor of its output."""
@@ -391,13 +443,24 @@ class Connection:
         read_end, write_end = os.pipe()
         try:
             with open(self._log_file, "wb") as errors:
-                self.process = spawn(self._connections.guard, command, stdout=write_end, stderr=errors.fileno())
+                self.process = spawn(
+                    self._connections.guard,
+                    command,
+                    stdout=write_end,
+                    stderr=errors.fileno(),
+                )
             if sys.platform == "linux":
                 # The messages of a server before the login have no limit of their own.
-                posix.resource.prlimit(self.process.pid, posix.resource.RLIMIT_FSIZE, (MAX_LOG_SIZE, MAX_LOG_SIZE))
+                posix.resource.prlimit(
+                    self.process.pid,
+                    posix.resource.RLIMIT_FSIZE,
+                    (MAX_LOG_SIZE, MAX_LOG_SIZE),
+                )
         except OSError as error:
             os.close(read_end)
-            raise SshError(self.node, f"{command[0]} could not be started: {error}") from error
+            raise SshError(
+                self.node, f"{command[0]} could not be started: {error}"
+            ) from error
         finally:
             os.close(write_end)
         return read_end
@@ -425,24 +488,38 @@ class Connection:
         """Return the problem of the diagnostics, completed with the names of the key files concerned."""
         identity = self.node.identity
         known = self.node.known_hosts
-        if diagnostics.is_login_rejected and identity and not os.path.exists(os.path.expanduser(identity)):  # noqa: ASYNC240 - one name
+        if diagnostics.is_login_rejected and identity and not _exists(identity):
             return f"{diagnostics.problem}; identity={os.fspath(identity)!r} does not exist"
         if not diagnostics.has_keys_placeholder:
             return diagnostics.problem
         if known is None:
-            known = " or ".join((await self._query_settings()).get("userknownhostsfile", "").split())
-        return diagnostics.problem.replace("{keys}", os.fspath(known) or "the known_hosts files")
+            known = " or ".join(
+                (await self._query_settings()).get("userknownhostsfile", "").split()
+            )
+        return diagnostics.problem.replace(
+            "{keys}", os.fspath(known) or "the known_hosts files"
+        )
 
     async def _query_settings(self) -> dict[str, str]:
         """Return ssh's settings for the node as a dict, which is empty if the query fails."""
         if self._settings is None:
             output = ""
             command = self.transport.settings(self.node)
-            query = CommandJob(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=CLOSE_TIMEOUT)
+            query = CommandJob(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                timeout=CLOSE_TIMEOUT,
+            )
             with contextlib.suppress(CommandError, JobTimeout):
                 async with self._connections.start_limiter:
                     output = (await query.co_run()).text
-            self._settings = {name: value for name, _, value in (line.partition(" ") for line in output.splitlines())}
+            self._settings = {
+                name: value
+                for name, _, value in (
+                    line.partition(" ") for line in output.splitlines()
+                )
+            }
             self.transport.note_settings(self._settings)
         return self._settings
 
@@ -469,8 +546,12 @@ class Connection:
         outlast = run.outlast
         until = run.clock() + kill_delay
         process.signal_group(signal.SIGTERM)
-        while not await outlast(lambda: wait(process.exit_descriptor, run.clock() + SIGNAL_INTERVAL)):
-            process.signal_group(signal.SIGTERM if run.clock() < until else posix.SIGKILL)
+        while not await outlast(
+            lambda: wait(process.exit_descriptor, run.clock() + SIGNAL_INTERVAL)
+        ):
+            process.signal_group(
+                signal.SIGTERM if run.clock() < until else posix.SIGKILL
+            )
         try:
             process.reap()
             await end_group(run, process, run.clock(), run.sleep_until)
@@ -510,12 +591,24 @@ class LocalConnection:
     def command(self, line: str) -> Sequence[str]:
         return ["/bin/sh", "-c", line]
 
-    def copy_command(self, operations: Sequence[Operation]) -> tuple[Sequence[str], bytes]:
+    def copy_command(
+        self, operations: Sequence[Operation]
+    ) -> tuple[Sequence[str], bytes]:
         """Return the command that executes file operations, and its standard input."""
-        records = [(type(operation).__name__, *dataclasses.astuple(operation)) for operation in operations]
-        return [sys.executable or "python3", "-I", "-S", _local_copier.__file__], json.dumps(records).encode()
+        records = [
+            (type(operation).__name__, *dataclasses.astuple(operation))
+            for operation in operations
+        ]
+        return [
+            sys.executable or "python3",
+            "-I",
+            "-S",
+            _local_copier.__file__,
+        ], json.dumps(records).encode()
 
-    def parse_listing(self, output: bytes, operations: Sequence[Operation]) -> Sequence[str]:
+    def parse_listing(
+        self, output: bytes, operations: Sequence[Operation]
+    ) -> Sequence[str]:
         """Return the paths of the copied files, which the copy command has printed, each on a line."""
         return output.decode(errors="replace").splitlines()
 
@@ -533,7 +626,9 @@ class PrivateDirectory:
         self.path: Final = _make_private_directory()
         read_end, self._pipe = os.pipe()
         try:
-            self._remover: Final = start_watcher(read_end, (REMOVE_SCRIPT, "trioflow", self.path))
+            self._remover: Final = start_watcher(
+                read_end, (REMOVE_SCRIPT, "trioflow", self.path)
+            )
         except BaseException:
             os.close(self._pipe)
             shutil.rmtree(self.path, ignore_errors=True)
@@ -550,6 +645,11 @@ class PrivateDirectory:
         self._remover.wait()
 
 
+def _exists(file: str | os.PathLike[str]) -> bool:
+    """Return whether a file of the user is there: one look at one name, too quick to block the loop."""
+    return os.path.exists(os.path.expanduser(file))
+
+
 def _make_private_directory() -> str:
     """Create a directory that no other user can replace, with a path short enough for sockets.
 
@@ -563,7 +663,8 @@ def _make_private_directory() -> str:
     for parent in (runtime_directory, tempfile.gettempdir(), "/tmp"):
         if (
             parent
-            and len(os.fsencode(parent)) <= MAX_DIRECTORY_BYTES - len("/trioflow-12345678")
+            and len(os.fsencode(parent))
+            <= MAX_DIRECTORY_BYTES - len("/trioflow-12345678")
             and _is_safe_parent(parent, is_private=parent == runtime_directory)
         ):
             with contextlib.suppress(OSError):
@@ -585,7 +686,11 @@ def _is_safe_parent(path: str, *, is_private: bool) -> bool:
         while True:
             status = os.lstat(parts)
             is_shared = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
-            if status.st_uid not in (0, posix.geteuid()) or is_shared or not stat.S_ISDIR(status.st_mode):
+            if (
+                status.st_uid not in (0, posix.geteuid())
+                or is_shared
+                or not stat.S_ISDIR(status.st_mode)
+            ):
                 return False
             if parts == (parts := os.path.dirname(parts)):
                 return True

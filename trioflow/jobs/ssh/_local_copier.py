@@ -27,14 +27,20 @@ def put(source: str, target: str) -> None:
     status = os.stat(source)
     if stat.S_ISDIR(status.st_mode):
         if os.path.realpath(target).startswith(f"{os.path.realpath(source)}/"):
-            raise OSError("the target is in the directory that is to be copied: give another to=")
+            raise OSError(
+                "the target is in the directory that is to be copied: give another to="
+            )
         os.mkdir(target, stat.S_IRWXU)
         with os.scandir(source) as entries:
             for entry in entries:
-                if entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False):
+                if entry.is_dir(follow_symlinks=False) or entry.is_file(
+                    follow_symlinks=False
+                ):
                     put(entry.path, os.path.join(target, entry.name))
     elif stat.S_ISREG(status.st_mode):
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR)
+        descriptor = os.open(
+            target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR
+        )
         with open(descriptor, "wb") as target_file, open(source, "rb") as source_file:
             while data := source_file.read(1 << 20):
                 target_file.write(data)
@@ -57,10 +63,16 @@ def get(pattern: str, directory: str) -> None:
 
 def escape_for_glob(pattern: str) -> str:
     """Translate a pattern, where a backslash escapes the next character, to the syntax of `glob`."""
-    return re.sub(r"\\(.)", lambda match: glob.escape(match[1]), pattern, flags=re.DOTALL)
+    return re.sub(
+        r"\\(.)", lambda match: glob.escape(match[1]), pattern, flags=re.DOTALL
+    )
 
 
-OPERATIONS: dict[str, Callable[..., object]] = {"MakeDirectory": make_directory, "Put": put, "Get": get}
+OPERATIONS: dict[str, Callable[..., object]] = {
+    "MakeDirectory": make_directory,
+    "Put": put,
+    "Get": get,
+}
 
 
 def main() -> int:
@@ -72,7 +84,10 @@ def main() -> int:
             try:
                 OPERATIONS[name](*words)
             except OSError as error:
-                print(f"{name.lower()} {' '.join(map(repr, words))}: {error.strerror or error}", file=sys.stderr)
+                print(
+                    f"{name.lower()} {' '.join(map(repr, words))}: {error.strerror or error}",
+                    file=sys.stderr,
+                )
                 return 1
     return 0
 

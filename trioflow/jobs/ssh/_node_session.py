@@ -28,8 +28,20 @@ from ...abc import AbstractJob, TimeLimit, run_of
 from .._user_files import open_output_file
 from ..command import _output_sinks, _spawn_options
 from ..command._command_job import CommandJob
-from ..command._output_sinks import MAX_TAIL_BYTES, CaptureSink, DescriptorSink, OutputSink, OutputSpool
-from ..command._result import REDACTED_COMMAND, ZERO_ONLY, CommandError, CommandResult, describe_failure
+from ..command._output_sinks import (
+    MAX_TAIL_BYTES,
+    CaptureSink,
+    DescriptorSink,
+    OutputSink,
+    OutputSpool,
+)
+from ..command._result import (
+    REDACTED_COMMAND,
+    ZERO_ONLY,
+    CommandError,
+    CommandResult,
+    describe_failure,
+)
 from ..posix._processes import Process, ReportedUsage
 from . import _nodes, _transport, _wrapper
 from ._connections import MAX_REFUSALS, Connection, LocalConnection, pause_after
@@ -44,7 +56,11 @@ class NodeSession:
     """The commands and file transfers of a job, over the connection to its node."""
 
     def __init__(
-        self, job: AbstractJob[Any], connection: Connection | LocalConnection, grace: float, limit: TimeLimit
+        self,
+        job: AbstractJob[Any],
+        connection: Connection | LocalConnection,
+        grace: float,
+        limit: TimeLimit,
     ) -> None:
         """Create a session. The connection is opened on demand.
 
@@ -66,7 +82,12 @@ class NodeSession:
         self.has_begun = False
 
     async def run(
-        self, words: Sequence[str], stdio: Stdio, description: str, *, allowed: frozenset[int] | None = ZERO_ONLY
+        self,
+        words: Sequence[str],
+        stdio: Stdio,
+        description: str,
+        *,
+        allowed: frozenset[int] | None = ZERO_ONLY,
     ) -> CommandResult:
         """Run a program on the node, and return its result.
 
@@ -91,7 +112,9 @@ class NodeSession:
             result = self.latest_result
             if attempt.report.returncode is not None and result is not None:
                 written = "output" if stdio.is_merged else "standard error"
-                return self._check_result(result, attempt.stderr_tail, written, description, allowed)
+                return self._check_result(
+                    result, attempt.stderr_tail, written, description, allowed
+                )
             if attempt.report.started:
                 what = f"the connection was lost, which ends the command on the node: {description}"
                 raise SshError(self.connection.node, what, started=True)
@@ -105,12 +128,26 @@ class NodeSession:
             CommandError: the program has failed.
 
         """
-        job = CommandJob(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False, redact=self.job.redact)
+        job = CommandJob(
+            words,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            check=False,
+            redact=self.job.redact,
+        )
         with anyio.CancelScope(shield=True):
             result = await job.co_run()
-            self._check_result(result, result.stderr or b"", "standard error", self.redact(description), ZERO_ONLY)
+            self._check_result(
+                result,
+                result.stderr or b"",
+                "standard error",
+                self.redact(description),
+                ZERO_ONLY,
+            )
 
-    async def _attempt(self, words: Sequence[str], stdio: Stdio, description: str) -> RemoteCommand:
+    async def _attempt(
+        self, words: Sequence[str], stdio: Stdio, description: str
+    ) -> RemoteCommand:
         with self.hidden_paths():
             attempt = RemoteCommand(self, words, stdio, description)
         self.job._open_streams = attempt.ends
@@ -122,7 +159,9 @@ class NodeSession:
                 self.latest_result = attempt.result()
         return attempt
 
-    async def transfer(self, operations: Sequence[Operation], description: str) -> Sequence[str]:
+    async def transfer(
+        self, operations: Sequence[Operation], description: str
+    ) -> Sequence[str]:
         """Execute file operations, and return the paths on the node of the downloaded files.
 
         Raises:
@@ -196,8 +235,12 @@ class NodeSession:
             if not self.job.redact:
                 raise
             if isinstance(error, OSError):
-                raise OSError(error.errno, f"{error.strerror}: a file of a redacted job") from None
-            raise ValueError("the names of the files of a redacted job cannot be used together, or by sftp") from None
+                raise OSError(
+                    error.errno, f"{error.strerror}: a file of a redacted job"
+                ) from None
+            raise ValueError(
+                "the names of the files of a redacted job cannot be used together, or by sftp"
+            ) from None
 
     @contextlib.asynccontextmanager
     async def _session_slot(self) -> AsyncGenerator[int]:
@@ -215,7 +258,12 @@ class NodeSession:
             yield connection.sessions.borrowed_tokens - 1
 
     def _check_result(
-        self, result: CommandResult, stderr_tail: bytes, written: str, description: str, allowed: frozenset[int] | None
+        self,
+        result: CommandResult,
+        stderr_tail: bytes,
+        written: str,
+        description: str,
+        allowed: frozenset[int] | None,
     ) -> CommandResult:
         if (failure := describe_failure(allowed, result.returncode)) is not None:
             command = f"{self.connection.node.name}: {description}"
@@ -233,7 +281,9 @@ class _RetryPolicy:
         self._lost_count = 0
         self._refusal_count = 0
 
-    async def wait_for_retry(self, message: bytes, others: int, advice: str = "") -> None:
+    async def wait_for_retry(
+        self, message: bytes, others: int, advice: str = ""
+    ) -> None:
         """Wait until another attempt may begin: pause if the node is at its limit of sessions.
 
         A job of which nothing has begun goes back to wait, as those that have not been called: it holds no slot, and
@@ -254,9 +304,14 @@ class _RetryPolicy:
         text = message.decode(errors="backslashreplace")
         # A local command never fails because of a connection, and there may be any number of local commands.
         text_of_ssh = text if isinstance(connection, Connection) else ""
-        if isinstance(connection, Connection) and _transport.is_session_limit_error(text_of_ssh):
+        if isinstance(connection, Connection) and _transport.is_session_limit_error(
+            text_of_ssh
+        ):
             # Down from the number that the node has accepted, but not below one.
-            can_wait = connection.lower_limit(session.user, max(1, others)) and not session.has_begun
+            can_wait = (
+                connection.lower_limit(session.user, max(1, others))
+                and not session.has_begun
+            )
             if can_wait and (throttle := connection.throttle(session.user)) is not None:
                 raise throttle
             if not can_wait and self._refusal_count < MAX_REFUSALS:
@@ -266,10 +321,17 @@ class _RetryPolicy:
         self._lost_count += 1
         never_started = _transport.never_started(text_of_ssh)
         if not never_started or self._lost_count >= MAX_ATTEMPTS:
-            what = (not _transport.is_loss(text_of_ssh) and text.strip()) or "the connection was lost"
+            what = (
+                not _transport.is_loss(text_of_ssh) and text.strip()
+            ) or "the connection was lost"
             if text.strip() and self._session.job.redact:
                 what = "it failed with an error message that may name files"
-            raise SshError(connection.node, f"{self._description}: {what}", advice, started=not never_started)
+            raise SshError(
+                connection.node,
+                f"{self._description}: {what}",
+                advice,
+                started=not never_started,
+            )
 
 
 # ---- an attempt to run a command
@@ -309,7 +371,9 @@ class Stdio:
 class RemoteCommand:
     """An attempt to run a command in a wrapper."""
 
-    def __init__(self, session: NodeSession, words: Sequence[str], stdio: Stdio, description: str) -> None:
+    def __init__(
+        self, session: NodeSession, words: Sequence[str], stdio: Stdio, description: str
+    ) -> None:
         """Build the wrapper's command line, and open the destinations of the output.
 
         Args:
@@ -337,9 +401,13 @@ class RemoteCommand:
             port=stdio.port,
         )  # fmt: skip
         self._check_size(
-            "its command line, including the wrapper of trioflow, takes", len(os.fsencode(command)), MAX_LINE_BYTES
+            "its command line, including the wrapper of trioflow, takes",
+            len(os.fsencode(command)),
+            MAX_LINE_BYTES,
         )
-        self._check_size("its variables (env=) take", len(initial_input), MAX_VARIABLE_BYTES)
+        self._check_size(
+            "its variables (env=) take", len(initial_input), MAX_VARIABLE_BYTES
+        )
         self.ends: Final = _output_sinks.OutputEnds()
         self._tail: Final = _output_sinks.TailSink()
         self._login_tail: Final = _output_sinks.TailSink()
@@ -352,13 +420,19 @@ class RemoteCommand:
             self._stdout.close()
             raise
         outputs = {"stdout": self._stdout, "stderr": self._stderr}
-        self.recorded_streams: Final = [name for name, output in outputs.items() if output.is_recorded]
+        self.recorded_streams: Final = [
+            name for name, output in outputs.items() if output.is_recorded
+        ]
         self._start_buffer: Final = _StartBuffer(self._stdout.sinks, connection.node)
         stderr_sinks = [self._tail, *self._stderr.sinks]
-        report_filter = _wrapper.ReportFilter(token, stderr_sinks, self._login_tail, self._report_start)
+        report_filter = _wrapper.ReportFilter(
+            token, stderr_sinks, self._login_tail, self._report_start
+        )
         report_filter.on_ready = stdio.on_ready
         self.report: Final = report_filter.report
-        activity_sinks = [_output_sinks.ActivitySink(session.limit.heartbeat)] * session.limit.needs_signs
+        activity_sinks = [
+            _output_sinks.ActivitySink(session.limit.heartbeat)
+        ] * session.limit.needs_signs
         self._process: Final = _LocalEnd(
             connection.command(command),
             cwd=connection.directory,
@@ -398,7 +472,9 @@ class RemoteCommand:
 
         If standard error is merged into standard output, these are the last bytes of both.
         """
-        return (self._tail if self.report.started else self._login_tail).tail(MAX_TAIL_BYTES)
+        return (self._tail if self.report.started else self._login_tail).tail(
+            MAX_TAIL_BYTES
+        )
 
     def check_login(self) -> None:
         """Raise an error if the login shell ended the session before the command started.
@@ -418,7 +494,11 @@ class RemoteCommand:
         message = output[-MAX_TAIL_BYTES:].decode(errors="backslashreplace").strip()
         what = f"the login succeeded, but the session ended with exit code {code} before the command started"
         where = f" ({message})" if message and not self._session.job.redact else ""
-        raise SshError(node, f"{self._description}: {what}{where}", "its login shell must run commands")
+        raise SshError(
+            node,
+            f"{self._description}: {what}{where}",
+            "its login shell must run commands",
+        )
 
     async def run(self) -> None:
         clock = run_of(self._session.job).clock
@@ -461,7 +541,9 @@ class _LocalEnd(CommandJob):
         self._own_end, self._other_end = socket.socketpair()
         try:
             if self._initial_input:
-                self._own_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(self._initial_input))
+                self._own_end.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(self._initial_input)
+                )
                 self._own_end.sendall(self._initial_input)
             return await super().co_run()
         finally:
@@ -485,7 +567,9 @@ class _LocalOutput:
     every process that shares it.
     """
 
-    def __init__(self, name: str, stdio: Stdio, job: object, ends: _output_sinks.OutputEnds) -> None:
+    def __init__(
+        self, name: str, stdio: Stdio, job: object, ends: _output_sinks.OutputEnds
+    ) -> None:
         """Open the destination, and let `ends` keep the end of the output.
 
         Raises:
@@ -494,13 +578,19 @@ class _LocalOutput:
         """
         target = getattr(stdio, name)
         self._capture: Final = CaptureSink() if target == subprocess.PIPE else None
-        self.is_recorded: Final = self._capture is not None or _spawn_options.is_path(target)
+        self.is_recorded: Final = self._capture is not None or _spawn_options.is_path(
+            target
+        )
         self.sinks: list[OutputSink] = [] if self._capture is None else [self._capture]
         lines = _output_sinks.make_line_sinks(name, stdio.on_line, stdio.tag)
         self.sinks += lines
         if _spawn_options.is_path(target):
-            self.sinks.append(DescriptorSink(open_output_file(target, job, truncate=stdio.truncate)))
-        elif not (lines or target in (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)):
+            self.sinks.append(
+                DescriptorSink(open_output_file(target, job, truncate=stdio.truncate))
+            )
+        elif not (
+            lines or target in (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)
+        ):
             self.sinks += _make_sinks(getattr(sys, name) if target is None else target)
         # A stream without a sink is not wanted, or is merged into the other stream.
         if self.sinks:

@@ -70,20 +70,33 @@ class SshNode:
         _check_word(self.hostname, "hostname", subject)
         if self.username is not None:
             _check_word(self.username, "username", subject)
-        if self.port is not None and not 0 < (whole_number(self.port, "port", subject) or 0) < 1 << 16:
-            raise ValueError(f"port={short_repr(self.port)} of {subject}: give a number from 1 to 65535, or None")
+        if (
+            self.port is not None
+            and not 0 < (whole_number(self.port, "port", subject) or 0) < 1 << 16
+        ):
+            raise ValueError(
+                f"port={short_repr(self.port)} of {subject}: give a number from 1 to 65535, or None"
+            )
         if not duration(self.connect_timeout, "connect_timeout", subject):
-            raise ValueError(f"connect_timeout=0 of {subject}: give a positive number of seconds")
+            raise ValueError(
+                f"connect_timeout=0 of {subject}: give a positive number of seconds"
+            )
         if not is_among(self.on_unreachable, get_args(OnUnreachable)):
-            raise ValueError(f"on_unreachable={short_repr(self.on_unreachable)} of {subject}: choose 'fail' or 'skip'")
+            raise ValueError(
+                f"on_unreachable={short_repr(self.on_unreachable)} of {subject}: choose 'fail' or 'skip'"
+            )
         for name in ("identity", "config", "known_hosts"):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, file_path(value, name, subject))
         flag(self.accept_new, "accept_new", subject)
         if isinstance(self.gateway, str):
-            object.__setattr__(self, "gateway", SshNode(self.gateway, config=self.config))
+            object.__setattr__(
+                self, "gateway", SshNode(self.gateway, config=self.config)
+            )
         elif not (self.gateway is None or isinstance(self.gateway, SshNode)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"gateway={short_repr(self.gateway)} of {subject}: give an SshNode, its name, or None")
+            raise TypeError(
+                f"gateway={short_repr(self.gateway)} of {subject}: give an SshNode, its name, or None"
+            )
 
     @property
     def name(self) -> str:
@@ -132,7 +145,11 @@ class LocalNode:
         subject = f"LocalNode({short_repr(self.hostname)})"
         _check_word(self.hostname, "hostname", subject)
         if self.directory is not None:
-            object.__setattr__(self, "directory", os.path.expanduser(file_path(self.directory, "directory", subject)))
+            object.__setattr__(
+                self,
+                "directory",
+                os.path.expanduser(file_path(self.directory, "directory", subject)),
+            )
 
     @property
     def name(self) -> str:
@@ -160,7 +177,9 @@ def make_node(value: Node | str) -> Node:
             return LocalNode()
         return SshNode(value)
     if not isinstance(value, Node):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"node={short_repr(value)} of SshJob(): give an SshNode, a LocalNode, or the name of a node")
+        raise TypeError(
+            f"node={short_repr(value)} of SshJob(): give an SshNode, a LocalNode, or the name of a node"
+        )
     return value
 
 
@@ -192,17 +211,26 @@ class SshNodes(Sequence[Node]):
 
     __slots__ = ("_nodes",)
 
-    def __init__(self, nodes: str | os.PathLike[str] | Iterable[str | Node], **options: object) -> None:
+    def __init__(
+        self, nodes: str | os.PathLike[str] | Iterable[str | Node], **options: object
+    ) -> None:
         entries: list[Node] = []
         for entry in _iterate_entries(nodes):
             if isinstance(entry, Node):
                 entries.append(entry)
             elif isinstance(entry, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-                entries += [_parse_node(name, options) for name in _expand_range(entry, MAX_NODES - len(entries))]
+                entries += [
+                    _parse_node(name, options)
+                    for name in _expand_range(entry, MAX_NODES - len(entries))
+                ]
             else:
-                raise TypeError(f"SshNodes: {short_repr(entry)}: give names, ranges, or SshNodes")
+                raise TypeError(
+                    f"SshNodes: {short_repr(entry)}: give names, ranges, or SshNodes"
+                )
         if not entries and isinstance(nodes, (str, os.PathLike)):
-            raise ValueError(f"SshNodes({short_repr(nodes)}) names no node: give names, ranges, or a file with nodes")
+            raise ValueError(
+                f"SshNodes({short_repr(nodes)}) names no node: give names, ranges, or a file with nodes"
+            )
         self._nodes: Final = tuple(dict.fromkeys(entries))
 
     @overload
@@ -231,7 +259,9 @@ MAX_DIGITS: Final = 20
 _WORD_PATTERN: Final = re.compile(r"[^\s\x00-\x1f\x7f'\"`$\\;&<>|(){}]+")
 _FOREIGN_PATTERN: Final = re.compile(r".*=.*|\d+|\[[^\[\]:,-]*(:[^\[\]:]*)?\]")
 """Matches the parts of files of nodes for MPI, Slurm or Ansible besides names: options, numbers of slots, headings."""
-_FILE_PATTERN: Final = re.compile(r"[^\s,\[\]@:]+\.(?:conf|csv|list|lst|txt)|[^\s,\[\]@:]*/[^\s,\[\]@:]*")
+_FILE_PATTERN: Final = re.compile(
+    r"[^\s,\[\]@:]+\.(?:conf|csv|list|lst|txt)|[^\s,\[\]@:]*/[^\s,\[\]@:]*"
+)
 """Matches names that are meant as files: no top-level domain has such an ending, and no node a slash."""
 _BRACKETS_PATTERN: Final = re.compile(r"\[([^\[\]]*)\]")
 _NODE_PATTERN: Final = re.compile(
@@ -249,29 +279,43 @@ def _check_word(word: object, name: str, subject: str) -> None:
             f"or a leading '-'"
         )
     if word.endswith("@"):
-        raise ValueError(f"{name}={short_repr(word)} of {subject}: give a host after the '@'")
+        raise ValueError(
+            f"{name}={short_repr(word)} of {subject}: give a host after the '@'"
+        )
     if "/" in word or ".." in word or word == "." or word.startswith("~"):
         # `{node}` stands for it in names of files.
-        raise ValueError(f"{name}={short_repr(word)} of {subject}: give a name that is not a path")
+        raise ValueError(
+            f"{name}={short_repr(word)} of {subject}: give a name that is not a path"
+        )
 
 
 def _iterate_entries(nodes: object) -> Iterator[Any]:
-    if isinstance(nodes, os.PathLike) or (isinstance(nodes, str) and os.path.isfile(nodes)):
+    if isinstance(nodes, os.PathLike) or (
+        isinstance(nodes, str) and os.path.isfile(nodes)
+    ):
         path = Path(cast(Any, nodes))
         try:
             text = posix.read_named(path).decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not in UTF-8 ({error}): save it in UTF-8") from None
+            raise ValueError(
+                f"{path} is not in UTF-8 ({error}): save it in UTF-8"
+            ) from None
         for number, line in enumerate(text.splitlines(), 1):
-            yield from _split_names(line.partition("#")[0], f" in line {number} of {path}")
+            yield from _split_names(
+                line.partition("#")[0], f" in line {number} of {path}"
+            )
     elif isinstance(nodes, str):
         if _FILE_PATTERN.fullmatch(nodes):
-            raise ValueError(f"there is no file {nodes!r}: give a file of nodes, names, or a range like 'node[01-37]'")
+            raise ValueError(
+                f"there is no file {nodes!r}: give a file of nodes, names, or a range like 'node[01-37]'"
+            )
         yield from _split_names(nodes)
     elif isinstance(nodes, Iterable):
         yield from nodes
     else:
-        raise TypeError(f"SshNodes({short_repr(nodes)}): give a list, a path, or a range like 'node[01-37]'")
+        raise TypeError(
+            f"SshNodes({short_repr(nodes)}): give a list, a path, or a range like 'node[01-37]'"
+        )
 
 
 def _split_names(text: str, place: str = "") -> list[str]:
@@ -279,9 +323,13 @@ def _split_names(text: str, place: str = "") -> list[str]:
     names = re.findall(r"(?:\[[^\[\]]*\]|[^\s,])++", text)
     for name in names:
         if _FOREIGN_PATTERN.fullmatch(name) and not place:
-            raise ValueError(f"{short_repr(name)} in {short_repr(text)} is no name of a node: a space separates names")
+            raise ValueError(
+                f"{short_repr(name)} in {short_repr(text)} is no name of a node: a space separates names"
+            )
         if _FOREIGN_PATTERN.fullmatch(name):
-            raise ValueError(f"{short_repr(name)}{place} is for another tool, and no name of a node: leave it out")
+            raise ValueError(
+                f"{short_repr(name)}{place} is for another tool, and no name of a node: leave it out"
+            )
     return names
 
 
@@ -290,7 +338,9 @@ def _expand_range(text: str, limit: int) -> Iterator[str]:
     # Alternating: text outside of brackets, text inside.
     pieces = _BRACKETS_PATTERN.split(text)
     if "[" in "".join(pieces[::2]) or "]" in "".join(pieces[::2]):
-        raise ValueError(f"{short_repr(text)}: unbalanced or nested brackets; write, for example, 'node[01-37,40]'")
+        raise ValueError(
+            f"{short_repr(text)}: unbalanced or nested brackets; write, for example, 'node[01-37,40]'"
+        )
     choices = list[list[str]]()
     size = 1
     length = 0
@@ -317,12 +367,20 @@ def _alternatives(inside: str, text: str) -> list[str]:
             choices.append(first)
             continue
         if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
-            raise ValueError(f"{short_repr(text)}: {part!r} is not an ascending range of numbers, such as 01-37")
+            raise ValueError(
+                f"{short_repr(text)}: {part!r} is not an ascending range of numbers, such as 01-37"
+            )
         if len(first) > MAX_DIGITS or int(last) - int(first) >= MAX_NODES:
-            raise ValueError(f"{short_repr(text)} expands to more than the limit of {MAX_NODES} nodes: check the range")
-        choices += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+            raise ValueError(
+                f"{short_repr(text)} expands to more than the limit of {MAX_NODES} nodes: check the range"
+            )
+        choices += [
+            str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)
+        ]
     if "" in choices:
-        raise ValueError(f"{short_repr(text)}: an item between commas or brackets is empty")
+        raise ValueError(
+            f"{short_repr(text)}: an item between commas or brackets is empty"
+        )
     return choices
 
 
@@ -331,7 +389,9 @@ def _parse_node(text: str, options: dict[str, Any]) -> Node:
     if text == LOCAL_NAME:
         return LocalNode()
     if (match := _NODE_PATTERN.fullmatch(text)) is None:
-        raise ValueError(f"{text!r} is not a node: write host, user@host, or user@host:port")
+        raise ValueError(
+            f"{text!r} is not a node: write host, user@host, or user@host:port"
+        )
     own: dict[str, Any] = {}
     if match["user"]:
         own["username"] = match["user"]

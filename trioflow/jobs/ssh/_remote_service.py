@@ -85,10 +85,14 @@ class SshService(_program_service.ProgramService):
         append: bool = True,
         **options: Unpack[JobOptions],
     ) -> None:
-        subject = name_in_errors(repr(options.get("label") or "SshService"), options.get("redact", False))
+        subject = name_in_errors(
+            repr(options.get("label") or "SshService"), options.get("redact", False)
+        )
         step, *others = parse_steps(command, subject)
         if others or isinstance(step, (Push, Pull)):
-            raise TypeError(f"{subject}: a service runs one program; copy files in an SshJob that it requires")
+            raise TypeError(
+                f"{subject}: a service runs one program; copy files in an SshJob that it requires"
+            )
         if not isinstance(ready, (_readiness.OutputLine, _readiness.PortOpen)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(
                 f"ready={shown_value(ready, subject)} of {subject}: give PortOpen(5432), or OutputLine(...)"
@@ -106,9 +110,21 @@ class SshService(_program_service.ProgramService):
                 label=options.get("label"), redact=options.get("redact", False),
             )  # fmt: skip
 
-        super().__init__(make_job, ready, readiness, (stdout, stderr), on_line, tag, subject, **options)
+        super().__init__(
+            make_job,
+            ready,
+            readiness,
+            (stdout, stderr),
+            on_line,
+            tag,
+            subject,
+            **options,
+        )
         if isinstance(readiness, _PortOfNode):
-            self._job._service_stdio = {"port": readiness.script, "on_ready": lambda: readiness.opened.set()}
+            self._job._service_stdio = {
+                "port": readiness.script,
+                "on_ready": lambda: readiness.opened.set(),
+            }
 
     node: Argument[_nodes.Node] = Argument("_job.node")
 

@@ -30,7 +30,9 @@ COPIES_AT_ONCE: Final = 100
 """How many copies a command gives their names: a command line for a node may not be longer than 128 KiB."""
 
 
-async def push(session: NodeSession, sources: Sequence[str], to: str, description: str) -> None:
+async def push(
+    session: NodeSession, sources: Sequence[str], to: str, description: str
+) -> None:
     """Copy files and directories to the node.
 
     Raises:
@@ -44,19 +46,30 @@ async def push(session: NodeSession, sources: Sequence[str], to: str, descriptio
         _check_names([copy.source for copy in copies], description)
     operations: list[Operation] = []
     for copy in copies:
-        operations += map(MakeDirectory, _with_ancestors(posixpath.dirname(copy.target)))
+        operations += map(
+            MakeDirectory, _with_ancestors(posixpath.dirname(copy.target))
+        )
         operations.append(Put(copy.source, copy.temporary_path))
     try:
         await session.transfer(operations, description)
-        placed = [(copy.temporary_path, copy.target, posixpath.basename(copy.source)) for copy in copies]
+        placed = [
+            (copy.temporary_path, copy.target, posixpath.basename(copy.source))
+            for copy in copies
+        ]
         for command in _placing_commands(placed):
-            await session.run(command, Stdio(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE), description)
+            await session.run(
+                command,
+                Stdio(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE),
+                description,
+            )
     except BaseException:
         await session.remove_files([copy.temporary_path for copy in copies])
         raise
 
 
-async def pull(session: NodeSession, sources: Sequence[str], to: str, description: str) -> list[str]:
+async def pull(
+    session: NodeSession, sources: Sequence[str], to: str, description: str
+) -> list[str]:
     """Copy files and directories from the node, and return the local paths of the copies.
 
     Raises:
@@ -67,23 +80,35 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, descriptio
 
     """
     with session.hidden_paths():
-        _check_names([source for source in sources if not set(source) & set("*?[")], description)
+        _check_names(
+            [source for source in sources if not set(source) & set("*?[")], description
+        )
     to_directory = _steps.is_directory(to, len(sources))
     to = os.path.expanduser(to)  # noqa: ASYNC240 - reads $HOME or looks the user up: too quick to block the loop
-    directory = to if to_directory or os.path.isdir(to) else os.path.dirname(to)  # noqa: ASYNC240 - one look at one name
+    directory = to
+    if not (to_directory or os.path.isdir(to)):  # noqa: ASYNC240 - one look at one name
+        directory = os.path.dirname(to)
     with session.hidden_paths():
         os.makedirs(directory or ".", exist_ok=True)
-        incoming = os.path.abspath(tempfile.mkdtemp(prefix=INCOMPLETE_PREFIX, dir=directory or "."))  # noqa: ASYNC240 - no access
+        incoming = tempfile.mkdtemp(prefix=INCOMPLETE_PREFIX, dir=directory or ".")
+        incoming = os.path.abspath(incoming)  # noqa: ASYNC240 - reads the working directory
     try:
-        operations = [Get(session.connection.node_path(source), incoming) for source in sources]
+        operations = [
+            Get(session.connection.node_path(source), incoming) for source in sources
+        ]
         paths = await session.transfer(operations, description)
         names = sorted(os.listdir(incoming))
         with session.hidden_paths():
             _check_names(paths, description)
             if not to_directory and len(names) != 1:
                 what = f"{session.redact(description)}: found {len(names)} files for one target"
-                raise _ssh_errors.SshError(session.connection.node, what, "end to= with a '/'")
-        placed = [(f"{incoming}/{name}", os.path.join(to, name) if to_directory else to, name) for name in names]
+                raise _ssh_errors.SshError(
+                    session.connection.node, what, "end to= with a '/'"
+                )
+        placed = [
+            (f"{incoming}/{name}", os.path.join(to, name) if to_directory else to, name)
+            for name in names
+        ]
         places = await call_in_thread(lambda: [_place_of(*each) for each in placed])
         with session.hidden_paths():
             _claim_places(places, session)
@@ -113,18 +138,35 @@ def _claim_places(places: Sequence[str], session: NodeSession) -> None:
     for place in map(os.path.abspath, places):
         other = pulled.get(place, user)
         # A job that has failed claims nothing. One that has been dropped is in no scheduler, so its order is not known.
-        if other is not user and other.scheduler is not None and (not other.is_settled() or other.is_succeeded()):
-            awaited = reachable(own, lambda job: all_requirements(job.scheduler, job) if job.scheduler else ())
+        if (
+            other is not user
+            and other.scheduler is not None
+            and (not other.is_settled() or other.is_succeeded())
+        ):
+            awaited = reachable(
+                own,
+                lambda job: (
+                    all_requirements(job.scheduler, job) if job.scheduler else ()
+                ),
+            )
             if (awaited.keys() - own).isdisjoint([other, *enclosing_schedulers(other)]):
                 both = f"{other.label!r} and {user.label!r} both pull {os.path.relpath(place)!r}"
-                raise ValueError(f"{both}, and neither requires the other: put {{node}} into its target (to=, --into)")
+                raise ValueError(
+                    f"{both}, and neither requires the other: put {{node}} into its target (to=, --into)"
+                )
         pulled[place] = user
 
 
 def _placing_commands(copies: Sequence[tuple[str, str, str]]) -> Iterator[list[str]]:
     """Yield commands that give complete copies their places: for each its temporary path, its target, and its name."""
     for start in range(0, len(copies), COPIES_AT_ONCE):
-        yield ["/bin/sh", "-c", PLACE_SCRIPT, "trioflow", *itertools.chain(*copies[start : start + COPIES_AT_ONCE])]
+        yield [
+            "/bin/sh",
+            "-c",
+            PLACE_SCRIPT,
+            "trioflow",
+            *itertools.chain(*copies[start : start + COPIES_AT_ONCE]),
+        ]
 
 
 @contextlib.asynccontextmanager
@@ -149,7 +191,11 @@ async def temporary_file(session: NodeSession, content: object) -> AsyncGenerato
 
 @contextlib.asynccontextmanager
 async def temporary_directory(
-    session: NodeSession, script: bytes, name: str, others: Sequence[str], description: str
+    session: NodeSession,
+    script: bytes,
+    name: str,
+    others: Sequence[str],
+    description: str,
 ) -> AsyncGenerator[str]:
     """Put a script and other files into a temporary directory on the node, yield its path, and remove it.
 
@@ -168,7 +214,10 @@ async def temporary_directory(
             await _write_content(file, script)
             posix.fchmod(file.fileno(), stat.S_IRWXU)
             made = MakeDirectory(directory), Put(path, posixpath.join(directory, name))
-            await session.transfer([*made, *(Put(copy.source, copy.target) for copy in copies)], description)
+            await session.transfer(
+                [*made, *(Put(copy.source, copy.target) for copy in copies)],
+                description,
+            )
         yield directory
     finally:
         await session.remove_files([directory])
@@ -213,10 +262,16 @@ def _plan_copies(session: NodeSession, sources: Sequence[str], to: str) -> list[
         # Its error is clearer than sftp's.
         mode = os.stat(source).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise ValueError(f"{source!r} is a pipe, a socket or a device; only files and directories can be copied")
+            raise ValueError(
+                f"{source!r} is a pipe, a socket or a device; only files and directories can be copied"
+            )
         path = os.path.abspath(source)
-        target = session.connection.node_path(posixpath.join(to, os.path.basename(path)) if to_directory else to)
-        temporary_path = posixpath.join(posixpath.dirname(target), f"{INCOMPLETE_PREFIX}{token}-{number}")
+        target = session.connection.node_path(
+            posixpath.join(to, os.path.basename(path)) if to_directory else to
+        )
+        temporary_path = posixpath.join(
+            posixpath.dirname(target), f"{INCOMPLETE_PREFIX}{token}-{number}"
+        )
         copies.append(Copy(path, target, temporary_path))
     return copies
 
@@ -250,7 +305,11 @@ async def read_script(path: str) -> bytes:
 
     """
     if may_wait_for_writer(path):
-        return (await _command_job.CommandJob(["cat"], stdin=path, stdout=subprocess.PIPE).co_run()).stdout or b""
+        return (
+            await _command_job.CommandJob(
+                ["cat"], stdin=path, stdout=subprocess.PIPE
+            ).co_run()
+        ).stdout or b""
     with open(path, "rb") as file:  # noqa: ASYNC230 - a local file of a few kilobytes
         return file.read()
 
@@ -263,7 +322,9 @@ async def _write_content(file: Any, content: Any) -> None:
         CommandError: the same, for content that had to be waited for.
 
     """
-    if isinstance(content, (_output_sinks.OutputSpool, *_argv.BYTES_TYPES)) or not may_wait_for_writer(content):
+    if isinstance(
+        content, (_output_sinks.OutputSpool, *_argv.BYTES_TYPES)
+    ) or not may_wait_for_writer(content):
         await call_in_thread(_copy_content, file, content)
     else:
         await _command_job.CommandJob(["cat"], stdin=content, stdout=file).co_run()
@@ -281,7 +342,9 @@ def _copy_content(file: Any, content: Any) -> None:
                 source_file = content
             else:
                 source_file = content.fileno()
-            with open(source_file, "rb", closefd=_spawn_options.is_path(content)) as source:
+            with open(
+                source_file, "rb", closefd=_spawn_options.is_path(content)
+            ) as source:
                 shutil.copyfileobj(source, file)
         file.flush()
     except OSError as error:

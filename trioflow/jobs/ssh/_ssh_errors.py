@@ -25,7 +25,9 @@ class SshError(TrioflowError):
     # For tracebacks of programs that never access `trioflow.SshError`, which sets it.
     __module__ = "trioflow"
 
-    def __init__(self, node: Node, what: str, advice: str = "", *, started: bool = False) -> None:
+    def __init__(
+        self, node: Node, what: str, advice: str = "", *, started: bool = False
+    ) -> None:
         """Build the message from the node's name and a description of the problem. Advice is a note."""
         self.node: Node = node
         self.started: bool = started

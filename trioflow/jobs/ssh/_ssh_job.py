@@ -20,14 +20,30 @@ from ..._hints import explain_form
 from ..command import _argv
 from ..command._argv import Template, check_line, granted, join_line
 from ..command._output_sinks import OutputEnds, make_tag_function
-from ..command._result import REDACTED_COMMAND, CheckOption, CommandResult, parse_check, with_output
+from ..command._result import (
+    REDACTED_COMMAND,
+    CheckOption,
+    CommandResult,
+    parse_check,
+    with_output,
+)
 from ..command._spawn_options import CommandOptions, is_path
 from . import _sftp_transfers
 from ._connections import Connections, need_session
 from ._node_session import NodeSession, Stdio
 from ._nodes import LocalNode, Node, SshNode, make_node
 from ._ssh_errors import Unreachable
-from ._steps import Command, PlaceholderValues, Program, Pull, Push, Script, Step, interpreter, parse_steps
+from ._steps import (
+    Command,
+    PlaceholderValues,
+    Program,
+    Pull,
+    Push,
+    Script,
+    Step,
+    interpreter,
+    parse_steps,
+)
 
 Path = str | os.PathLike[str]
 CHANGE_DIRECTORY_SCRIPT: Final = (
@@ -53,7 +69,9 @@ MAX_INLINE_BYTES: Final = 60_000
 """The maximum size of a script to send with the variables, in bytes. Larger scripts are sent as files."""
 
 
-class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_time=True):
+class SshJob(
+    abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]")), keeps_time=True
+):
     """A command or script on another machine, a file transfer to or from it, or a list of these.
 
     Use it for work that belongs on another machine.
@@ -154,8 +172,14 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
         append: bool = True,
         **options: Unpack[abc.JobOptions],
     ) -> None:
-        subject = name_in_errors(repr(options.get("label") or self._name_in_errors), options.get("redact", False))
-        posix.require(f"{self._name_in_errors} {subject}", 'use ThreadJob(subprocess.run, ["ssh", ...], check=True)')
+        subject = name_in_errors(
+            repr(options.get("label") or self._name_in_errors),
+            options.get("redact", False),
+        )
+        posix.require(
+            f"{self._name_in_errors} {subject}",
+            'use ThreadJob(subprocess.run, ["ssh", ...], check=True)',
+        )
         self._node: Final = make_node(node)
         self._steps: Final = parse_steps(command, subject)
         self._is_list: Final = isinstance(command, list)
@@ -170,20 +194,29 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
         )  # fmt: skip
         self._command_options.validate(subject)
         self._values: Final = tuple(_check_value_names(values or {}, subject))
-        placeholders = PlaceholderValues({**(values or {}), "node": self._node.hostname})
+        placeholders = PlaceholderValues(
+            {**(values or {}), "node": self._node.hostname}
+        )
         for step in self._steps:
             if isinstance(step, Command) and step.is_shell_line:
                 parts, names = placeholders.split(step.words)
-                check_line(parts, [shown_value(name, subject) for name in names], subject)
+                check_line(
+                    parts, [shown_value(name, subject) for name in names], subject
+                )
         self._service_stdio = {}
         self._env: Final = _check_variables(env or {}, subject)
         _function.reject_text(self._env, f"env= of {subject}")
         self._last_result = self._unreachable = self._open_streams = None
         super().__init__(
-            [(values or {})[name] for name in self._values], [list(step.words) for step in self._steps], job, **options
+            [(values or {})[name] for name in self._values],
+            [list(step.words) for step in self._steps],
+            job,
+            **options,
         )
         words = [word for step in self._steps for word in step.words]
-        _argv.check_placeholders([*words, *self._env.values(), *(values or {}).values()], self, subject)
+        _argv.check_placeholders(
+            [*words, *self._env.values(), *(values or {}).values()], self, subject
+        )
 
     # ---- views
 
@@ -216,15 +249,23 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
         """
         run = abc.run_of(self)
         values, parts, stdin = abc.arguments_of(self)
-        steps = [[_argv.fill_word(part, number, self) for number, part in enumerate(words)] for words in parts]
+        steps = [
+            [_argv.fill_word(part, number, self) for number, part in enumerate(words)]
+            for words in parts
+        ]
         runner = _StepRunner(self, self._placeholder_values(values), stdin)
         connection = run.shared(Connections).for_node(self._node)
         try:
             await connection.ensure(current_job())
             with run.time_limit(self, "output", cancels=True, counts=False) as limit:
-                runner.session = NodeSession(self, connection, self._command_options.terminate_grace, limit)
+                runner.session = NodeSession(
+                    self, connection, self._command_options.terminate_grace, limit
+                )
                 try:
-                    results = [await runner.run(step, words) for step, words in zip(self._steps, steps, strict=True)]
+                    results = [
+                        await runner.run(step, words)
+                        for step, words in zip(self._steps, steps, strict=True)
+                    ]
                 finally:
                     self._last_result = runner.session.latest_result
             return results if self._is_list else results[0]
@@ -233,7 +274,10 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
                 with_output(error, self._last_result)
             raise
         except Unreachable as failure:
-            if not isinstance(self._node, SshNode) or self._node.on_unreachable == "fail":
+            if (
+                not isinstance(self._node, SshNode)
+                or self._node.on_unreachable == "fail"
+            ):
                 raise
             self._unreachable = failure
             if not connection.was_reported:
@@ -248,8 +292,13 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
 
     def _placeholder_values(self, values: Iterable[Any]) -> PlaceholderValues:
         """Return the values of the placeholders. `values` are the values of `values=`, with the results of jobs."""
-        filled = [_argv.fill_word(value, repr(name), self) for name, value in zip(self._values, values, strict=True)]
-        return PlaceholderValues(dict(zip(self._values, filled, strict=True), node=self._node.hostname))
+        filled = [
+            _argv.fill_word(value, repr(name), self)
+            for name, value in zip(self._values, values, strict=True)
+        ]
+        return PlaceholderValues(
+            dict(zip(self._values, filled, strict=True), node=self._node.hostname)
+        )
 
     def default_label(self, depth: int) -> str:
         """Return the name of the node and the first step, which is shortened."""
@@ -271,16 +320,30 @@ class SshJob(abc.JobKind[Any], box=abc.BoxStyle("ssh", "cylinder", ("[(", ")]"))
         The local files that a Pull creates are not included: the user may change them, and the job is still restored.
         """
         values, words, job = abc.original_arguments_of(self)
-        steps = [step._journal_key(value) for step, value in zip(self._steps, words, strict=True)]
-        sent_files = [file for step in self._steps for file in step._files_read() if is_path(file)]
+        steps = [
+            step._journal_key(value)
+            for step, value in zip(self._steps, words, strict=True)
+        ]
+        sent_files = [
+            file for step in self._steps for file in step._files_read() if is_path(file)
+        ]
         cwd: Any = self._command_options.cwd
         if isinstance(self._node, LocalNode):
             cwd = abc.LocalDirectory(cwd, self._node.directory)
-        arguments = [self._node.name, steps, dict(zip(self._values, values, strict=True))]
-        variables: dict[str, Any] = {f"variable {name!r}": abc.HashOnly(value) for name, value in self._env.items()}
+        arguments = [
+            self._node.name,
+            steps,
+            dict(zip(self._values, values, strict=True)),
+        ]
+        variables: dict[str, Any] = {
+            f"variable {name!r}": abc.HashOnly(value)
+            for name, value in self._env.items()
+        }
         if self.redact and variables:
             variables = {"environment": abc.HashOnly(self._env)}
-        return self._command_options.work("ssh", arguments, job, {"directory": cwd, **variables}, sent_files)
+        return self._command_options.work(
+            "ssh", arguments, job, {"directory": cwd, **variables}, sent_files
+        )
 
     def forget_run(self) -> None:
         """Forget the result, the connection error and the ends of the outputs of the latest run."""
@@ -298,7 +361,9 @@ class _StepRunner:
         self._job: Final = job
         self._values: Final = values
         subject = name_in_errors(repr(job.label), job.redact)
-        self._stdin: Final = _argv.check_stdin(job._command_options.stdin if stdin is None else stdin, subject)
+        self._stdin: Final = _argv.check_stdin(
+            job._command_options.stdin if stdin is None else stdin, subject
+        )
         # Whether the next command is the first. `append` and `on_start` are for the first command.
         self._is_first = True
 
@@ -308,7 +373,9 @@ class _StepRunner:
             return await self._command(step, words)
         if isinstance(step, Program):
             return await self._script(step, words)
-        copy: Any = _sftp_transfers.push if isinstance(step, Push) else _sftp_transfers.pull
+        copy: Any = (
+            _sftp_transfers.push if isinstance(step, Push) else _sftp_transfers.pull
+        )
         *sources, to = words
         try:
             return await copy(self.session, sources, self._values.fill(to), repr(step))
@@ -335,14 +402,37 @@ class _StepRunner:
             description = "a script"
             name = "script"
         interpreter_line = shlex.join(interpreter(script))
-        size = len(script) + sum(len(os.fsencode(text)) for variable in self._variables().items() for text in variable)
+        size = len(script) + sum(
+            len(os.fsencode(text))
+            for variable in self._variables().items()
+            for text in variable
+        )
         is_small = size <= MAX_INLINE_BYTES and b"\0" not in script and not includes
         if is_small and not isinstance(self._job._node, LocalNode):
-            words = ["/bin/sh", "-c", f'{INLINE_SCRIPT}{interpreter_line} "$s" "$@"', "trioflow", *arguments]
-            return await self._run(words, description, variables={"TRIOFLOW_SCRIPT": os.fsdecode(script)})
-        async with _sftp_transfers.temporary_directory(self.session, script, name, includes, description) as directory:
+            words = [
+                "/bin/sh",
+                "-c",
+                f'{INLINE_SCRIPT}{interpreter_line} "$s" "$@"',
+                "trioflow",
+                *arguments,
+            ]
+            return await self._run(
+                words, description, variables={"TRIOFLOW_SCRIPT": os.fsdecode(script)}
+            )
+        async with _sftp_transfers.temporary_directory(
+            self.session, script, name, includes, description
+        ) as directory:
             from_directory = f'{DIRECTORY_SCRIPT}{interpreter_line} "$d" "$@"'
-            words = ["/bin/sh", "-c", from_directory, "trioflow", directory, name, self._directory() or "", *arguments]
+            words = [
+                "/bin/sh",
+                "-c",
+                from_directory,
+                "trioflow",
+                directory,
+                name,
+                self._directory() or "",
+                *arguments,
+            ]
             return await self._run(words, description, enters_directory=False)
 
     def _directory(self) -> str | None:
@@ -365,7 +455,14 @@ class _StepRunner:
         words = list(words)
         directory = self._directory()
         if directory is not None and enters_directory:
-            words = ["/bin/sh", "-c", CHANGE_DIRECTORY_SCRIPT, "trioflow", directory, *words]
+            words = [
+                "/bin/sh",
+                "-c",
+                CHANGE_DIRECTORY_SCRIPT,
+                "trioflow",
+                directory,
+                *words,
+            ]
         on_start = options.on_start if self._is_first else None
         on_line = options.on_line
         stdio = Stdio(
@@ -373,20 +470,30 @@ class _StepRunner:
             stderr=self._fill_path(options.stderr),
             on_start=None if on_start is None else lambda: on_start(job),
             on_line=None if on_line is None else lambda line: on_line(job, line),
-            tag=make_tag_function(options.tag, job._node.name, {"label": str(job.label), **self._values.by_name}),
+            tag=make_tag_function(
+                options.tag,
+                job._node.name,
+                {"label": str(job.label), **self._values.by_name},
+            ),
             truncate=self._is_first and not options.append,
             env={**self._variables(), **variables},
             **job._service_stdio,
         )
         self._is_first = False
         if self._stdin is None:
-            return await self.session.run(words, stdio, description, allowed=options.success_codes)
+            return await self.session.run(
+                words, stdio, description, allowed=options.success_codes
+            )
         async with _sftp_transfers.temporary_file(self.session, self._stdin) as path:
             stdio = dataclasses.replace(stdio, stdin=path)
-            return await self.session.run(words, stdio, description, allowed=options.success_codes)
+            return await self.session.run(
+                words, stdio, description, allowed=options.success_codes
+            )
 
     def _variables(self) -> dict[str, str]:
-        own = {name: self._fill_variable(value) for name, value in self._job._env.items()}
+        own = {
+            name: self._fill_variable(value) for name, value in self._job._env.items()
+        }
         return {**own, **_argv.propagated_variables(own.get)}
 
     def _fill_variable(self, value: str | granted) -> str:
@@ -409,7 +516,10 @@ def _check_variables(env: Mapping[Any, Any], subject: str) -> dict[str, str | gr
 
     """
     _argv.check_mapping(env, "env", subject)
-    variables = {str(name): value if isinstance(value, granted) else str(value) for name, value in env.items()}
+    variables = {
+        str(name): value if isinstance(value, granted) else str(value)
+        for name, value in env.items()
+    }
     for name, value in variables.items():
         if not _VARIABLE_NAME_PATTERN.fullmatch(name):
             raise ValueError(
@@ -417,7 +527,9 @@ def _check_variables(env: Mapping[Any, Any], subject: str) -> dict[str, str | gr
                 "letters, digits and '_', and do not begin with a digit"
             )
         if isinstance(value, str) and "\0" in value:
-            raise ValueError(f"env of {subject}: the value of {shown_value(name, subject)} contains a NUL; remove it")
+            raise ValueError(
+                f"env of {subject}: the value of {shown_value(name, subject)} contains a NUL; remove it"
+            )
     return variables
 
 

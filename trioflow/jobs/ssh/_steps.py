@@ -15,7 +15,14 @@ from typing import Any, Final, final
 from ..._core.base._text_forms import is_among, name_in_errors, short_repr, shown_value
 from ..._core.job._job import is_job
 from ...abc import AbstractJob
-from ..command._argv import Template, convert_argument, display_command_line, display_text, granted, line_parts
+from ..command._argv import (
+    Template,
+    convert_argument,
+    display_command_line,
+    display_text,
+    granted,
+    line_parts,
+)
 from ..command._spawn_options import is_path, path_tuple
 
 Path = str | os.PathLike[str]
@@ -31,7 +38,9 @@ class Step:
         self.words: Final = tuple(words)
         for number, word in enumerate(self.words):
             if not (is_job(word) or isinstance(word, granted)):
-                convert_argument(word, number, subject or name_in_errors(type(self).__name__, True))
+                convert_argument(
+                    word, number, subject or name_in_errors(type(self).__name__, True)
+                )
 
     def __repr__(self) -> str:
         """Show the step as the user wrote it."""
@@ -58,7 +67,9 @@ class Step:
 
     def __eq__(self, other: object) -> bool:
         """Return whether the other object is a step of the same type with the same words."""
-        return type(other) is type(self) and other._journal_key(other.words) == self._journal_key(self.words)
+        return type(other) is type(self) and other._journal_key(
+            other.words
+        ) == self._journal_key(self.words)
 
     def __hash__(self) -> int:
         """Return a hash that is the same for equal steps."""
@@ -73,10 +84,15 @@ class Command(Step):
     def __init__(self, value: str | Template | Sequence[Any], subject: str) -> None:
         """Check and store the parts of the line, or the words. Errors name `subject`."""
         self.is_shell_line: Final = isinstance(value, (str, Template))
-        super().__init__(line_parts(value, subject) if isinstance(value, (str, Template)) else value, subject)
+        super().__init__(
+            line_parts(value, subject) if isinstance(value, (str, Template)) else value,
+            subject,
+        )
 
     def _journal_key(self, words: Sequence[Any]) -> list[Any]:
-        more = [{"template": True}] if self.is_shell_line and len(self.words) > 1 else []
+        more = (
+            [{"template": True}] if self.is_shell_line and len(self.words) > 1 else []
+        )
         return [*super()._journal_key(words), *more]
 
     def _describe(self, depth: int | None = None) -> str:
@@ -100,21 +116,32 @@ class Program(Step):
         self._include_count: Final = len(include_words)
         super().__init__((script, *args, *include_words))
 
-    def _split_words(self, words: Sequence[Any]) -> tuple[Any, Sequence[Any], Sequence[Any]]:
+    def _split_words(
+        self, words: Sequence[Any]
+    ) -> tuple[Any, Sequence[Any], Sequence[Any]]:
         """Split the words of the step into the script, its arguments and the included files."""
         args_end = len(words) - self._include_count
         return words[0], words[1:args_end], words[args_end:]
 
     def _describe(self, depth: int | None = None) -> str:
-        script, args, includes = self._split_words([display_text(word, depth) for word in self.words])
-        words = [script, *args, *([f"includes=[{', '.join(includes)}]"] if includes else [])]
+        script, args, includes = self._split_words(
+            [display_text(word, depth) for word in self.words]
+        )
+        words = [
+            script,
+            *args,
+            *([f"includes=[{', '.join(includes)}]"] if includes else []),
+        ]
         return f"{type(self).__name__}({', '.join(words)})"
 
     def _files_read(self) -> Iterable[Any]:
         return [_expand_home(word) for word in self._split_words(self.words)[2]]
 
     def _journal_key(self, words: Sequence[Any]) -> list[Any]:
-        return [*super()._journal_key(words), *([{"includes": self._include_count}] if self._include_count else [])]
+        return [
+            *super()._journal_key(words),
+            *([{"includes": self._include_count}] if self._include_count else []),
+        ]
 
 
 @final
@@ -144,7 +171,11 @@ class Script(Program):
     __slots__ = ()
 
     def __init__(
-        self, path: Path | AbstractJob[Any], /, *args: object, includes: Iterable[Path | AbstractJob[Any]] = ()
+        self,
+        path: Path | AbstractJob[Any],
+        /,
+        *args: object,
+        includes: Iterable[Path | AbstractJob[Any]] = (),
     ) -> None:
         super().__init__(path, args, includes)
 
@@ -175,7 +206,11 @@ class ScriptText(Program):
     __slots__ = ()
 
     def __init__(
-        self, text: str | AbstractJob[Any], /, *args: object, includes: Iterable[Path | AbstractJob[Any]] = ()
+        self,
+        text: str | AbstractJob[Any],
+        /,
+        *args: object,
+        includes: Iterable[Path | AbstractJob[Any]] = (),
     ) -> None:
         super().__init__(text, args, includes)
 
@@ -185,9 +220,13 @@ class CopyStep(Step):
 
     __slots__ = ()
 
-    def __init__(self, *sources: Path | AbstractJob[Any], to: Path | AbstractJob[Any]) -> None:
+    def __init__(
+        self, *sources: Path | AbstractJob[Any], to: Path | AbstractJob[Any]
+    ) -> None:
         if not sources:
-            raise ValueError(f"{type(self).__name__}(): give the files and directories to be copied, and to=")
+            raise ValueError(
+                f"{type(self).__name__}(): give the files and directories to be copied, and to="
+            )
         super().__init__((*sources, to))
 
     def _describe(self, depth: int | None = None) -> str:
@@ -223,10 +262,14 @@ class Push(CopyStep):
 
     __slots__ = ()
 
-    def __init__(self, *sources: Path | AbstractJob[Any], to: Path | AbstractJob[Any]) -> None:
+    def __init__(
+        self, *sources: Path | AbstractJob[Any], to: Path | AbstractJob[Any]
+    ) -> None:
         super().__init__(*sources, to=to)
         if is_among(to, ("", b"")):
-            raise ValueError(f"Push(): to={short_repr(to)} is empty: give a path on the node, or '~'")
+            raise ValueError(
+                f"Push(): to={short_repr(to)} is empty: give a path on the node, or '~'"
+            )
 
     def _files_read(self) -> Iterable[Any]:
         return [_expand_home(word) for word in self.words[:-1]]
@@ -265,21 +308,31 @@ class Pull(CopyStep):
 
     __slots__ = ()
 
-    def __init__(self, *sources: Path | AbstractJob[Any], to: Path | AbstractJob[Any]) -> None:
+    def __init__(
+        self, *sources: Path | AbstractJob[Any], to: Path | AbstractJob[Any]
+    ) -> None:
         # Here, so that a TypeError names this class.
         super().__init__(*sources, to=to)
 
     def _files_written(self) -> Iterable[str]:
         """Return the copies with names known before the run: no wildcards, no results of jobs."""
         words: list[Any] = [*map(_expand_home, self.words)]
-        paths: list[Any] = [os.fspath(word) if is_path(word) else None for word in words]
+        paths: list[Any] = [
+            os.fspath(word) if is_path(word) else None for word in words
+        ]
         *sources, to = paths
         if to is None:
             return []
         if not is_directory(to, len(sources)) and not os.path.isdir(to):
             return [to]
-        names: list[str] = [source.rstrip("/") for source in sources if source is not None]
-        return [os.path.join(to, os.path.basename(name)) for name in names if not set(name) & set("*?[")]
+        names: list[str] = [
+            source.rstrip("/") for source in sources if source is not None
+        ]
+        return [
+            os.path.join(to, os.path.basename(name))
+            for name in names
+            if not set(name) & set("*?[")
+        ]
 
 
 def is_directory(to: str, source_count: int) -> bool:
@@ -328,7 +381,9 @@ class PlaceholderValues:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.by_name: Final = dict(values)
-        self._pattern: Final = re.compile("|".join(re.escape(f"{{{name}}}") for name in self.by_name))
+        self._pattern: Final = re.compile(
+            "|".join(re.escape(f"{{{name}}}") for name in self.by_name)
+        )
 
     def fill(self, text: str) -> str:
         """Replace the placeholders in a text with their values. Keep other braces."""
@@ -377,4 +432,6 @@ def interpreter(script: bytes) -> list[str]:
     such a line, it is `/bin/sh`.
     """
     first, _, _ = script.partition(b"\n")
-    return (first.startswith(b"#!") and os.fsdecode(first[2:]).strip().split(None, 1)) or ["/bin/sh"]
+    return (
+        first.startswith(b"#!") and os.fsdecode(first[2:]).strip().split(None, 1)
+    ) or ["/bin/sh"]

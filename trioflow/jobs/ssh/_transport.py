@@ -61,7 +61,9 @@ class OpenSsh:
 
     has_new_settings = True
 
-    def connect(self, node: SshNode, socket: str, gateway: Gateway | None) -> Sequence[str]:
+    def connect(
+        self, node: SshNode, socket: str, gateway: Gateway | None
+    ) -> Sequence[str]:
         """Return the ssh command that opens a connection, prints `READY`, and holds it until SIGTERM."""
         options = [
             *("-N", "-M", "-S", _escape_percent(socket)),
@@ -85,7 +87,11 @@ class OpenSsh:
 
     def run(self, node: SshNode, socket: str, line: str) -> Sequence[str]:
         """Return the ssh command that runs a line in the node's login shell, and fails without a shared connection."""
-        options = [*_control_options(socket), *self._new_options(SessionType="default"), *_node_options(node)]
+        options = [
+            *_control_options(socket),
+            *self._new_options(SessionType="default"),
+            *_node_options(node),
+        ]
         return ["ssh", "-T", *options, "--", node.hostname, line]
 
     def transfer(self, node: SshNode, socket: str) -> Sequence[str]:
@@ -112,12 +118,19 @@ class OpenSsh:
 
     def _proxy_command(self, gateway: Gateway) -> str:
         """Return a ProxyCommand that connects to the node through the open connection to its gateway."""
-        words = ["ssh", *_control_options(gateway.socket), *self._new_options(), *_node_options(gateway.node)]
+        words = [
+            "ssh",
+            *_control_options(gateway.socket),
+            *self._new_options(),
+            *_node_options(gateway.node),
+        ]
         return f"{_escape_percent(shlex.join(words))} -W '[%h]:%p' {shlex.quote(gateway.node.hostname)}"
 
     def note_settings(self, settings: Mapping[str, str]) -> None:
         """Note from the printed settings of a node, if there are any, whether this ssh has the new ones."""
-        self.has_new_settings = not settings or all(name.lower() in settings for name in NEW_SETTINGS)
+        self.has_new_settings = not settings or all(
+            name.lower() in settings for name in NEW_SETTINGS
+        )
 
     def diagnose(self, node: SshNode, text: str) -> Diagnostics:
         """Explain the error messages of a failed `connect` to a node.
@@ -144,7 +157,9 @@ class OpenSsh:
             )
         last = _cause_line(text)
         if "Permission denied" in text or "Too many authentication failures" in text:
-            trial = shlex.join(["ssh", "-o", "BatchMode=yes", *_node_options(node), node.hostname])
+            trial = shlex.join(
+                ["ssh", "-o", "BatchMode=yes", *_node_options(node), node.hostname]
+            )
             return Diagnostics(
                 f"login failed ({last}): ssh cannot log in without a prompt",
                 f"try: {trial}",
@@ -158,7 +173,9 @@ class OpenSsh:
         crowded = any(message in text for message in CROWDED_MESSAGES)
         if "Stdio forwarding request failed" in text:
             return Diagnostics("its gateway cannot reach it")
-        return Diagnostics(last or "ssh exited without an error message", is_crowded=crowded)
+        return Diagnostics(
+            last or "ssh exited without an error message", is_crowded=crowded
+        )
 
 
 # See https://www.openssh.com/txt/release-8.7.
@@ -173,13 +190,19 @@ BAD_SETTINGS_MESSAGES: Final = (
 INCOMPATIBLE_MESSAGES: Final = (
     "no matching", "Bad remote protocol", "invalid characters", "incorrect", "rotocol mismatch",
 )  # fmt: skip
-CROWDED_MESSAGES: Final = ("kex_exchange_identification", "Connection closed by", "Connection reset by")
+CROWDED_MESSAGES: Final = (
+    "kex_exchange_identification",
+    "Connection closed by",
+    "Connection reset by",
+)
 FAILING_PROXY: Final = "false"
 """A ProxyCommand that fails, which keeps ssh and sftp from opening connections of their own."""
 
 
 def _setting_options(**settings: str) -> list[str]:
-    return [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+    return [
+        word for name, value in settings.items() for word in ("-o", f"{name}={value}")
+    ]
 
 
 def _control_options(socket: str) -> list[str]:
@@ -192,7 +215,10 @@ def _control_options(socket: str) -> list[str]:
         # The error messages are parsed, and sftp -q would suppress them.
         LogLevel="INFO",
     )
-    return [*_setting_options(ControlPath=_quote_setting(_escape_percent(socket))), *settings]
+    return [
+        *_setting_options(ControlPath=_quote_setting(_escape_percent(socket))),
+        *settings,
+    ]
 
 
 def _node_options(node: SshNode) -> list[str]:
@@ -215,7 +241,9 @@ def _node_options(node: SshNode) -> list[str]:
 
 def _file_setting(path: Paths) -> str:
     """Return the absolute path of a file, escaped for ssh's settings."""
-    return _quote_setting(_escape_percent(os.path.abspath(os.path.expanduser(os.fspath(path)))))
+    return _quote_setting(
+        _escape_percent(os.path.abspath(os.path.expanduser(os.fspath(path))))
+    )
 
 
 def _escape_percent(path: str) -> str:
@@ -245,7 +273,9 @@ def never_started(text: str) -> bool:
     Either the session was refused, or there was no shared connection. Without a shared connection, ssh tries its
     ProxyCommand, which always fails.
     """
-    return is_session_limit_error(text) or ("UNKNOWN port 65535" in text and "mux_client" not in text)
+    return is_session_limit_error(text) or (
+        "UNKNOWN port 65535" in text and "mux_client" not in text
+    )
 
 
 def is_loss(text: str) -> bool:
@@ -269,11 +299,18 @@ def _cause_line(text: str) -> str:
     the server, but no server has answered if a ProxyCommand could not be started.
     """
     lines = [line.strip() for line in text.splitlines()]
-    relevant = [line for line in lines if line and not line.startswith(("Warning: Permanently", "Killed by signal"))]
+    relevant = [
+        line
+        for line in lines
+        if line and not line.startswith(("Warning: Permanently", "Killed by signal"))
+    ]
     if not any(mark in line for line in relevant for mark in CONSEQUENCES):
         return relevant[-1] if relevant else ""
     later = (*CONSEQUENCES, "kex_exchange_identification: Connection closed")
-    return next((line for line in relevant if not any(mark in line for mark in later)), relevant[-1])
+    return next(
+        (line for line in relevant if not any(mark in line for mark in later)),
+        relevant[-1],
+    )
 
 
 # ---- file operations on a node, and sftp's output about them
@@ -311,7 +348,10 @@ class Get:
         """Return the sftp command. If the pattern has wildcards, a command that lists its matches comes first."""
         # Raises an error for a line break.
         _quote_path(self.pattern)
-        pattern = "".join(f"\\{character}" if character in " \t\"'#" else character for character in self.pattern)
+        pattern = "".join(
+            f"\\{character}" if character in " \t\"'#" else character
+            for character in self.pattern
+        )
         get = f"get -pR {pattern} {_quote_path(self.directory + '/')}"
         if self.has_wildcards:
             return f"{LISTING_COMMAND}{pattern}\n{get}"
@@ -354,7 +394,11 @@ def filter_errors(output: bytes) -> tuple[bytes, str]:
     Messages about directories that already exist and patterns that match nothing are dropped, unless there are no
     others.
     """
-    lines = [line for line in output.splitlines() if not line.startswith((b"remote mkdir ", b"Can't ls: "))]
+    lines = [
+        line
+        for line in output.splitlines()
+        if not line.startswith((b"remote mkdir ", b"Can't ls: "))
+    ]
     advice = ""
     if lines == [b"Connection closed"]:
         advice = "check that its sshd has a Subsystem sftp"
@@ -363,7 +407,9 @@ def filter_errors(output: bytes) -> tuple[bytes, str]:
     return b"; ".join(lines) or output, advice
 
 
-DISK_FULL_ADVICE: Final = "check whether the disk of the node is full (df), or a quota is exceeded"
+DISK_FULL_ADVICE: Final = (
+    "check whether the disk of the node is full (df), or a quota is exceeded"
+)
 
 
 def _quote_path(path: str) -> str:
@@ -374,5 +420,7 @@ def _quote_path(path: str) -> str:
 
     """
     if "\n" in path or "\r" in path:
-        raise ValueError(f"{path!r}: sftp cannot copy a file with a line break in its name; rename it, or use tar")
+        raise ValueError(
+            f"{path!r}: sftp cannot copy a file with a line break in its name; rename it, or use tar"
+        )
     return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -57,7 +57,9 @@ _START_SCRIPT: Final = (
     'shift; exec "$@"; };'
 )
 """Executes a command, whose program is also the first parameter. setsid(1) would report in its own name."""
-_NAP_SCRIPT: Final = 'nap() { if sleep "$1"; then n=$((n+$2)); else sleep 1; n=$((n+10)); fi; };'
+_NAP_SCRIPT: Final = (
+    'nap() { if sleep "$1"; then n=$((n+$2)); else sleep 1; n=$((n+10)); fi; };'
+)
 _HAS_MEMBERS_SCRIPT: Final = (
     "left() { kill -0 -$p && if [ -r /proc/self/stat ]; then "
     'cat /proc/[0-9]*/stat | grep -q ") [^ZX] [0-9]* $p "; fi; };'
@@ -144,7 +146,14 @@ def login_shell_line(
         port: a script from `port_script`, for a service that listens on a port.
 
     """
-    parameters = (MARK + token, str(round(grace * 10)), stdin, "1" if merged else "", str(size), port)
+    parameters = (
+        MARK + token,
+        str(round(grace * 10)),
+        stdin,
+        "1" if merged else "",
+        str(size),
+        port,
+    )
     return f"exec /bin/sh -c '{WRAPPER_SCRIPT}' trioflow {_encode_words((*parameters, *words))}"
 
 
@@ -156,7 +165,9 @@ def export_variables(env: Mapping[str, str], token: str) -> bytes:
         token: the token given to `login_shell_line`.
 
     """
-    return os.fsencode(f"export {_quote_words(f'{name}={value}' for name, value in env.items())} #{MARK}{token}")
+    return os.fsencode(
+        f"export {_quote_words(f'{name}={value}' for name, value in env.items())} #{MARK}{token}"
+    )
 
 
 def port_script(host: str, number: int) -> str:
@@ -196,7 +207,11 @@ class ReportFilter:
     on_ready: Callable[[], object]
 
     def __init__(
-        self, token: str, sinks: Sequence[OutputSink], login_sink: OutputSink, on_start: Callable[[], object]
+        self,
+        token: str,
+        sinks: Sequence[OutputSink],
+        login_sink: OutputSink,
+        on_start: Callable[[], object],
     ) -> None:
         self._mark: Final = f"{MARK}{token} ".encode()
         self._sinks: Final = tuple(sinks)
@@ -266,7 +281,9 @@ def _encode_words(words: Sequence[str]) -> str:
     """
     if not any(map(_UNSAFE_PATTERN.search, words)):
         return _quote_words(("", *words))
-    encoded = _UNSAFE_PATTERN.sub(lambda match: f"\\0{ord(match[0]):03o}", f"set -- {_quote_words(words)}")
+    encoded = _UNSAFE_PATTERN.sub(
+        lambda match: f"\\0{ord(match[0]):03o}", f"set -- {_quote_words(words)}"
+    )
     return f"'{encoded}'"
 
 

@@ -91,13 +91,19 @@ class Events(Instrument):
 
     def __init__(self, file: str | os.PathLike[str] | IO[str] | IO[bytes], /) -> None:
         import_extra("msgspec", "Events()", "events")
-        if not isinstance(file, (str, os.PathLike)) and not callable(getattr(file, "write", None)):
-            raise TypeError(f"Events({short_repr(file)}): give a path, or a file that is open for writing")
+        if not isinstance(file, (str, os.PathLike)) and not callable(
+            getattr(file, "write", None)
+        ):
+            raise TypeError(
+                f"Events({short_repr(file)}): give a path, or a file that is open for writing"
+            )
         from . import _format
 
         self._format: Final = _format
         self._target: Final = (
-            os.path.abspath(file_path(file, "file", "Events()")) if isinstance(file, (str, os.PathLike)) else file
+            os.path.abspath(file_path(file, "file", "Events()"))
+            if isinstance(file, (str, os.PathLike))
+            else file
         )
         self.is_written: bool = False
         self._had_earlier_run = False
@@ -135,7 +141,9 @@ class Events(Instrument):
             self._begin_outermost_run(scheduler)
         elif scheduler not in self._path_caches:
             # The engine logs this error, and removes the instrument from the second run only.
-            raise RuntimeError(f"{self!r} follows one run at a time: give {scheduler.label!r} its own Events()")
+            raise RuntimeError(
+                f"{self!r} follows one run at a time: give {scheduler.label!r} its own Events()"
+            )
         run = _run_view.current_run(scheduler)
         assert run is not None
         collect_dropped(scheduler, self._dropped_jobs)
@@ -167,10 +175,16 @@ class Events(Instrument):
         self.is_written = False
         try:
             self._writer = NonBlockingWriter(
-                self._target, warn, self._encode_dropped_count, self._poll_jobs, truncate=not self._had_earlier_run
+                self._target,
+                warn,
+                self._encode_dropped_count,
+                self._poll_jobs,
+                truncate=not self._had_earlier_run,
             )
         except OSError as error:
-            warn(f"events cannot be written to {self._target!r}: {error.strerror or error}")
+            warn(
+                f"events cannot be written to {self._target!r}: {error.strerror or error}"
+            )
         else:
             self._had_earlier_run = True
 
@@ -182,14 +196,18 @@ class Events(Instrument):
                 self._write_added_job(scheduler, job, durations.get(job))
             self._written_job_counts[scheduler] = len(scheduler)
 
-    def _write_added_job(self, scheduler: BaseScheduler, job: AnyJob, expected_duration: float | None) -> None:
+    def _write_added_job(
+        self, scheduler: BaseScheduler, job: AnyJob, expected_duration: float | None
+    ) -> None:
         path_cache = self._path_caches[scheduler]
         path = path_cache.path_of(job)
         if is_scheduler(job) and job not in self._path_caches:
             self._path_caches[job] = path_cache.nested(job)
         # without those that have settled and that the scheduler has dropped
         required_paths = [
-            path_cache.path_of(each) for each in _job_queries.all_requirements(scheduler, job) if each in scheduler
+            path_cache.path_of(each)
+            for each in _job_queries.all_requirements(scheduler, job)
+            if each in scheduler
         ]
         self._write_event(
             self._format.JobAdded(
@@ -211,7 +229,9 @@ class Events(Instrument):
 
     def job_added(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobAdded` event."""
-        self._write_added_job(scheduler, job, _job_queries.expected_durations(scheduler, [job]).get(job))
+        self._write_added_job(
+            scheduler, job, _job_queries.expected_durations(scheduler, [job]).get(job)
+        )
         self._written_job_counts[scheduler] += 1
         if is_scheduler(job):
             self._write_added_jobs(job)
@@ -222,7 +242,9 @@ class Events(Instrument):
         self._waiting_jobs[job] = _PolledJob(path, None)
         self._running_jobs.pop(job, None)
         self._write_event(
-            self._format.JobScheduled(*self._common_fields(path), len(_job_queries.throttled_attempts(job)))
+            self._format.JobScheduled(
+                *self._common_fields(path), len(_job_queries.throttled_attempts(job))
+            )
         )
 
     def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:
@@ -231,14 +253,21 @@ class Events(Instrument):
         self._waiting_jobs.pop(job, None)
         self._running_jobs[job] = _PolledJob(path, (None, ""))
         granted = {
-            name: "(redacted)" if job.redact and isinstance(need, str) else need for name, need in job.granted.items()
+            name: "(redacted)" if job.redact and isinstance(need, str) else need
+            for name, need in job.granted.items()
         }
-        self._write_event(self._format.JobStarted(*self._common_fields(path, _job_queries.latest_start(job)), granted))
+        self._write_event(
+            self._format.JobStarted(
+                *self._common_fields(path, _job_queries.latest_start(job)), granted
+            )
+        )
 
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobRetried` event for each attempt after the first."""
         if job.attempts > 1:
-            event = self._format.JobRetried(*self._job_fields(scheduler, job), job.attempts)
+            event = self._format.JobRetried(
+                *self._job_fields(scheduler, job), job.attempts
+            )
             for failed in _job_queries.failed_attempts(job)[-1:]:
                 if failed.number == job.attempts - 1:
                     event.failed_at = failed.ended - self._run_started_at
@@ -253,10 +282,18 @@ class Events(Instrument):
         """Write a `JobSettled` event, which reports the outcome of a job."""
         self._waiting_jobs.pop(job, None)
         self._running_jobs.pop(job, None)
-        state, started_at, finished_at, has_no_further_facts = _job_queries.end_facts(job)
-        event = self._format.JobSettled(*self._job_fields(scheduler, job, finished_at), state)
+        state, started_at, finished_at, has_no_further_facts = _job_queries.end_facts(
+            job
+        )
+        event = self._format.JobSettled(
+            *self._job_fields(scheduler, job, finished_at), state
+        )
         if not has_no_further_facts:
-            command: Any = job if _job_queries.runs_commands(job) and started_at is not None else None
+            command: Any = (
+                job
+                if _job_queries.runs_commands(job) and started_at is not None
+                else None
+            )
             result = None if command is None else command.last_result
             facts = outcome(job)
             event.attempts = max(1, facts.attempts)
@@ -284,10 +321,16 @@ class Events(Instrument):
         """Write a `JobReopened` event, unless the run of the events is a nested run, and has ended."""
         self._waiting_jobs.pop(job, None)
         if self._root is not None:
-            self._write_event(self._format.JobReopened(*self._job_fields(scheduler, job)))
+            self._write_event(
+                self._format.JobReopened(*self._job_fields(scheduler, job))
+            )
 
     def incident(
-        self, scheduler: BaseScheduler, job: AnyJob | None, message: str, exception: BaseException | None
+        self,
+        scheduler: BaseScheduler,
+        job: AnyJob | None,
+        message: str,
+        exception: BaseException | None,
     ) -> None:
         """Write an `IncidentEvent`, which reports e.g. an error that is not the outcome of a job."""
         # The job may be in a nested scheduler that never ran, and that the run of `scheduler` has shut down.
@@ -296,7 +339,11 @@ class Events(Instrument):
             path = self._scheduler_path(scheduler)
         else:
             path = self._path_caches[home].path_of(job)
-        self._write_event(self._format.IncidentEvent(*self._common_fields(path), message, _exception_line(exception)))
+        self._write_event(
+            self._format.IncidentEvent(
+                *self._common_fields(path), message, _exception_line(exception)
+            )
+        )
 
     def after_run(self, scheduler: BaseScheduler) -> None:
         """Write a `RunEnded` event. For the outermost run, also flush the remaining lines."""
@@ -323,7 +370,9 @@ class Events(Instrument):
             at = self._clock()
         return 3, at + self._wall_clock_offset, at - self._run_started_at, path
 
-    def _job_fields(self, scheduler: BaseScheduler, job: AnyJob, at: float | None = None) -> CommonFields:
+    def _job_fields(
+        self, scheduler: BaseScheduler, job: AnyJob, at: float | None = None
+    ) -> CommonFields:
         return self._common_fields(self._path_caches[scheduler].path_of(job), at)
 
     def _write_event(self, event: Event) -> None:
@@ -339,7 +388,9 @@ class Events(Instrument):
         return self._path_caches[enclosing].path_of(scheduler)
 
     def _encode_dropped_count(self, number: int) -> bytes:
-        return self._format.encode(self._format.LinesDropped(*self._common_fields(""), number))
+        return self._format.encode(
+            self._format.LinesDropped(*self._common_fields(""), number)
+        )
 
     def _poll_jobs(self) -> Iterator[bytes]:
         """Yield a line for each change of a job that no hook reports. The writer's thread calls this method."""
@@ -347,22 +398,41 @@ class Events(Instrument):
         # collector may interrupt it and switch to the thread of the hooks.
         for job, polled in islice(self._waiting_jobs.copy().items(), MAX_POLLED_JOBS):
             wait = _explain.waiting(job)
-            if wait and wait.text and wait != polled.last_written_values and job in self._waiting_jobs:
+            if (
+                wait
+                and wait.text
+                and wait != polled.last_written_values
+                and job in self._waiting_jobs
+            ):
                 polled.last_written_values = wait
-                event = self._format.JobWaiting(*self._common_fields(polled.path), wait.text, wait.cause, wait.resource)
+                event = self._format.JobWaiting(
+                    *self._common_fields(polled.path),
+                    wait.text,
+                    wait.cause,
+                    wait.resource,
+                )
                 yield self._format.encode(event)
         for job, polled in islice(self._running_jobs.copy().items(), MAX_POLLED_JOBS):
             progress = _job_queries.fraction_done(job), _explain.get_status_text(job)
             if progress != polled.last_written_values and job in self._running_jobs:
                 polled.last_written_values = progress
-                yield self._format.encode(self._format.JobProgress(*self._common_fields(polled.path), *progress))
+                yield self._format.encode(
+                    self._format.JobProgress(
+                        *self._common_fields(polled.path), *progress
+                    )
+                )
 
     def _finish_run(self, last_line: bytes = b"") -> None:
         """Write the last line of a run, and reset this object for the next run."""
         writer = self._writer
         self._writer = None
         self._root = None
-        for known in (self._path_caches, self._written_job_counts, self._waiting_jobs, self._running_jobs):
+        for known in (
+            self._path_caches,
+            self._written_job_counts,
+            self._waiting_jobs,
+            self._running_jobs,
+        ):
             known.clear()
         self._dropped_jobs.clear()
         if writer is not None:

@@ -176,7 +176,9 @@ def encode(event: Event) -> bytes:
     except UnicodeEncodeError:
         line = _encode(_escape_surrogates(msgspec.to_builtins(event, enc_hook=str)))
     if not line.isascii() or b"\x7f" in line:
-        line = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line.decode()).encode()
+        line = "".join(
+            c if c.isprintable() else json.dumps(c)[1:-1] for c in line.decode()
+        ).encode()
         # json.dumps keeps it.
         line = line.replace(b"\x7f", b"\\u007f")
     return line + b"\n"
@@ -190,5 +192,8 @@ def _escape_surrogates(value: Any) -> Any:
     if type(value) in (list,):
         return [_escape_surrogates(item) for item in value]
     if type(value) in (dict,):
-        return {_escape_surrogates(name): _escape_surrogates(item) for name, item in value.items()}
+        return {
+            _escape_surrogates(name): _escape_surrogates(item)
+            for name, item in value.items()
+        }
     return value

@@ -67,7 +67,9 @@ class NonBlockingWriter:
         poll_jobs: Callable[[], Iterable[bytes]],
         truncate: bool,
     ) -> None:
-        self._target_name: Final = target if isinstance(target, str) else getattr(target, "name", target)
+        self._target_name: Final = (
+            target if isinstance(target, str) else getattr(target, "name", target)
+        )
         self._warn: Final = warn
         self._encode_dropped_count: Final = encode_dropped_count
         self._poll_jobs: Final = poll_jobs
@@ -87,7 +89,9 @@ class NonBlockingWriter:
         self._dropped_line_count = 0
         self._target: Final = _open_target(target, truncate)
         self._last_poll = time.monotonic()
-        self._ticker: Final = Ticker(self._write_and_poll, WRITE_DELAY, POLL_INTERVAL, "trioflow events")
+        self._ticker: Final = Ticker(
+            self._write_and_poll, WRITE_DELAY, POLL_INTERVAL, "trioflow events"
+        )
         self._ticker.start()
 
     # ---- in the thread of the run
@@ -128,7 +132,9 @@ class NonBlockingWriter:
                 last_progress = now
             if now > min(last_progress + STALL_TIMEOUT, start + CLOSE_TIMEOUT):
                 lines = b"".join([self._unwritten_batch, *self._lines]).count(b"\n")
-                self._warn(f"the last {lines} events were not written: no process reads {self._target_name!r}")
+                self._warn(
+                    f"the last {lines} events were not written: no process reads {self._target_name!r}"
+                )
                 break
             self._target.wait(STALL_TIMEOUT / 10)
         self._target.close()
@@ -169,7 +175,11 @@ class NonBlockingWriter:
     def _give_up(self, error: Exception) -> None:
         """Stop writing after an error, e.g. because the disk is full or the reader has closed the pipe."""
         self.has_failed = True
-        self._lines, self._unwritten_batch, self._buffered_bytes = [], memoryview(b""), 0
+        self._lines, self._unwritten_batch, self._buffered_bytes = (
+            [],
+            memoryview(b""),
+            0,
+        )
         self._target.remove_partial_line(self._partial_line_bytes)
         if not isinstance(error, BrokenPipeError):
             self.error = error
@@ -203,20 +213,27 @@ class _DescriptorTarget:
     def __init__(self, descriptor: int | None, path: Any) -> None:
         self._descriptor = descriptor
         self._path: Final = path  # None unless this object opens the file
-        self._never_blocks = False  # whether it is a regular file, or no file of the system at all
+        self._never_blocks = (
+            False  # whether it is a regular file, or no file of the system at all
+        )
         if descriptor is not None:
             self._use_descriptor(descriptor)
 
     def _use_descriptor(self, descriptor: int) -> None:
         self._descriptor = descriptor
         # If the system has no poll(), writing may block.
-        self._never_blocks = not posix.IS_POSIX or stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self._never_blocks = not posix.IS_POSIX or stat.S_ISREG(
+            os.fstat(descriptor).st_mode
+        )
 
     def is_writable(self) -> bool:
         """Return whether a write would not block now."""
         if not self._never_blocks and self._descriptor is None:
             self._open_fifo()
-        return self._never_blocks or (self._descriptor is not None and posix.is_ready(self._descriptor, posix.POLLOUT))
+        return self._never_blocks or (
+            self._descriptor is not None
+            and posix.is_ready(self._descriptor, posix.POLLOUT)
+        )
 
     def next_chunk(self, data: memoryview) -> memoryview:
         """Return the bytes for a call of `write`: as many whole lines as fit, or the beginning of a longer line."""
@@ -290,5 +307,11 @@ def _open_target(target: Any, truncate: bool) -> _DescriptorTarget:
         return _DescriptorTarget(descriptor, None)
     if os.path.exists(target) and stat.S_ISFIFO(os.stat(target).st_mode):
         return _DescriptorTarget(None, target)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | posix.O_BINARY | (os.O_TRUNC if truncate else 0)
+    flags = (
+        os.O_WRONLY
+        | os.O_CREAT
+        | os.O_APPEND
+        | posix.O_BINARY
+        | (os.O_TRUNC if truncate else 0)
+    )
     return _DescriptorTarget(os.open(target, flags, 0o666), target)

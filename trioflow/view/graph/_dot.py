@@ -24,7 +24,16 @@ import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Generic,
+    Literal,
+    NamedTuple,
+    TypeAlias,
+    TypeVar,
+)
 from xml.etree import ElementTree as Tree
 
 from ..._core.job._labels import printable
@@ -107,7 +116,11 @@ class Statement:
         """
         count = {"edge": 2, "end": 0, "rank": len(self.names)}.get(self.kind, 1)
         texts = [*self.attributes, *self.attributes.values(), *self.names]
-        if len(self.names) != count or not ATTRIBUTES.issuperset(self.attributes) or not all(map(_is_plain, texts)):
+        if (
+            len(self.names) != count
+            or not ATTRIBUTES.issuperset(self.attributes)
+            or not all(map(_is_plain, texts))
+        ):
             raise ValueError(f"a graph has a {self.kind} that no drawing has")
 
     def dot_attributes(self) -> dict[str, str]:
@@ -117,7 +130,9 @@ class Statement:
             if self.kind == "edge":
                 texts["label"] = EDGE_REMARK.format(escape_line(self.label))
             elif self.kind == "frame":
-                texts["label"] = _html_label(self.label, self.remarks, "b", '<br align="left"/>')
+                texts["label"] = _html_label(
+                    self.label, self.remarks, "b", '<br align="left"/>'
+                )
             else:
                 plain = r"\n".join(map(escape_line, _wrap_label(self.label)))
                 if self.remarks:
@@ -139,7 +154,9 @@ ATTRIBUTES: Final = frozenset(
 _is_plain: Final = re.compile(r"[\w#?,. -]*", re.ASCII).fullmatch
 
 
-def digraph_of(statements: Iterable[Statement], direction: Direction, defaults: Defaults = DEFAULTS) -> Digraph:
+def digraph_of(
+    statements: Iterable[Statement], direction: Direction, defaults: Defaults = DEFAULTS
+) -> Digraph:
     """Return the `graphviz.Digraph` of statements, whose frames are open until their end.
 
     `Digraph.subgraph` would copy the text of a nested frame once for each frame around it.
@@ -148,9 +165,13 @@ def digraph_of(statements: Iterable[Statement], direction: Direction, defaults: 
         ModuleNotFoundError: graphviz is not installed. `pip install 'trioflow[graph]'` installs it.
 
     """
-    graphviz = import_extra("graphviz", "graph()", "graph", known_as="the package graphviz")
+    graphviz = import_extra(
+        "graphviz", "graph()", "graph", known_as="the package graphviz"
+    )
     graph_attributes = {**defaults[0], "rankdir": direction}
-    graph: Digraph = graphviz.Digraph(graph_attr=graph_attributes, node_attr=defaults[1], edge_attr=defaults[2])
+    graph: Digraph = graphviz.Digraph(
+        graph_attr=graph_attributes, node_attr=defaults[1], edge_attr=defaults[2]
+    )
     for statement in statements:
         match statement.kind:
             case "node":
@@ -175,9 +196,13 @@ MAX_LABEL_LINES: Final = 4
 """The maximum number of lines of a label. The rest of a longer label is shown only in the tooltip."""
 
 
-def _html_label(label: str, remarks: Sequence[str], tag: str = "", line_end: str = "<br/>") -> str:
+def _html_label(
+    label: str, remarks: Sequence[str], tag: str = "", line_end: str = "<br/>"
+) -> str:
     lines = [_tag_line(line, tag) for line in _wrap_label(label)]
-    remark_lines = [f'<font point-size="9">{_tag_line(remark, "i")}</font>' for remark in remarks]
+    remark_lines = [
+        f'<font point-size="9">{_tag_line(remark, "i")}</font>' for remark in remarks
+    ]
     return f"<{line_end.join([*lines, *remark_lines])}{line_end}>"
 
 
@@ -190,7 +215,9 @@ def _tag_line(line: str, tag: str) -> str:
 
 
 def _wrap_label(label: str) -> list[str]:
-    return textwrap.wrap(label, MAX_LABEL_WIDTH, max_lines=MAX_LABEL_LINES, placeholder=" …") or [""]
+    return textwrap.wrap(
+        label, MAX_LABEL_WIDTH, max_lines=MAX_LABEL_LINES, placeholder=" …"
+    ) or [""]
 
 
 def escape_line(line: str) -> str:
@@ -215,7 +242,12 @@ MAX_ROW: Final = 8
 """The `max_row` of a graph. More are arranged in a grid."""
 GRID_RATIO: Final = 3.0
 """The number of rows of a grid divided by the number of its columns, because boxes are wider than high."""
-INVISIBLE_POINT: Final[DotAttributes] = {"shape": "point", "style": "invis", "width": "0.01", "height": "0.01"}
+INVISIBLE_POINT: Final[DotAttributes] = {
+    "shape": "point",
+    "style": "invis",
+    "width": "0.01",
+    "height": "0.01",
+}
 EMPTY_FRAME_TEXT: Final[DotAttributes] = {
     "shape": "plaintext",
     "style": "",
@@ -277,12 +309,20 @@ class DotWriter(ABC, Generic[Key]):
         frame_of = {key: frame for frame, keys in members.items() for key in keys}
         inner_edges = [ends for ends in edges if frame_of[ends[0]] == frame_of[ends[1]]]
         self._tops, self._bottoms = (
-            FrameBorders(position, members, {ends[at] for ends in edges}, {ends[at] for ends in inner_edges})
+            FrameBorders(
+                position,
+                members,
+                {ends[at] for ends in edges},
+                {ends[at] for ends in inner_edges},
+            )
             for position, at in (("top", 1), ("bottom", 0))
         )
         self._arrange_in_grids(frame_of, edges, shares_edges)
         self._edges: Final = [
-            ends for ends in edges if ends[0] not in self._above_last_rank and ends[1] not in self._below_first_rank
+            ends
+            for ends in edges
+            if ends[0] not in self._above_last_rank
+            and ends[1] not in self._below_first_rank
         ]
 
     @abstractmethod
@@ -310,36 +350,59 @@ class DotWriter(ABC, Generic[Key]):
                 yield from self._close_frame(key)
             elif key in self._members:
                 yield from self._open_frame(key)
-                todo += [(key, True), *((member, False) for member in reversed(self._members[key]))]
+                todo += [
+                    (key, True),
+                    *((member, False) for member in reversed(self._members[key])),
+                ]
             else:
                 yield self.box(key)
         for tail, head in self._edges:
             yield self._visible_edge(tail, head)
         for ends in self._invisible_edges:
-            yield Statement("edge", tuple(map(self._anchor_name, ends)), {"style": "invis"})
+            yield Statement(
+                "edge", tuple(map(self._anchor_name, ends)), {"style": "invis"}
+            )
 
     def _open_frame(self, frame: Key) -> Iterator[Statement]:
         yield self.frame(frame)
         if not self._members[frame]:
             # dot draws no frame without content.
-            yield Statement("node", (self._anchor_name(InvisiblePoint(frame, "empty")),), EMPTY_FRAME_TEXT, "(empty)")
-        for borders, inner in ((self._tops, self._below_first_rank), (self._bottoms, self._above_last_rank)):
+            yield Statement(
+                "node",
+                (self._anchor_name(InvisiblePoint(frame, "empty")),),
+                EMPTY_FRAME_TEXT,
+                "(empty)",
+            )
+        for borders, inner in (
+            (self._tops, self._below_first_rank),
+            (self._bottoms, self._above_last_rank),
+        ):
             point = InvisiblePoint(frame, borders.position)
             if boxes := borders.replaced_boxes.get(point):
-                yield Statement("node", (self._anchor_name(point),), INVISIBLE_POINT, "")
+                yield Statement(
+                    "node", (self._anchor_name(point),), INVISIBLE_POINT, ""
+                )
                 edges = [(point, box) for box in boxes if box not in inner]
-                self._invisible_edges.extend(edges if borders is self._tops else [(b, a) for a, b in edges])
+                self._invisible_edges.extend(
+                    edges if borders is self._tops else [(b, a) for a, b in edges]
+                )
 
     def _close_frame(self, frame: Key) -> Iterator[Statement]:
         """Close a frame, and keep dot from reversing the order of the boxes that no edge ends at.
 
         dot may place all of them in the first rank.
         """
-        boxes = [key for key in self._members[frame] if key not in self._heads and key not in self._members]
+        boxes = [
+            key
+            for key in self._members[frame]
+            if key not in self._heads and key not in self._members
+        ]
         names = [self.names[key] for key in boxes if key not in self._below_first_rank]
         if 1 < len(names) <= MAX_ORDERED_BOXES:
             # If the direction is "LR", dot orders the boxes of a rank from bottom to top.
-            yield Statement("rank", tuple(names if self.direction == "TB" else reversed(names)))
+            yield Statement(
+                "rank", tuple(names if self.direction == "TB" else reversed(names))
+            )
         yield Statement("end")
 
     def _visible_edge(self, tail: Key, head: Key) -> Statement:
@@ -348,17 +411,29 @@ class DotWriter(ABC, Generic[Key]):
         tails = self._bottoms.anchors(tail)
         heads = self._tops.anchors(head)
         visible = tails[len(tails) // 2], heads[len(heads) // 2]
-        self._invisible_edges.extend(ends for ends in itertools.product(tails, heads) if ends != visible)
-        for name, frame, anchor in (("ltail", tail, visible[0]), ("lhead", head, visible[1])):
+        self._invisible_edges.extend(
+            ends for ends in itertools.product(tails, heads) if ends != visible
+        )
+        for name, frame, anchor in (
+            ("ltail", tail, visible[0]),
+            ("lhead", head, visible[1]),
+        ):
             if anchor != frame:
                 attributes = {**attributes, name: self.frame_name(frame)}
-        return Statement("edge", tuple(map(self._anchor_name, visible)), attributes, label)
+        return Statement(
+            "edge", tuple(map(self._anchor_name, visible)), attributes, label
+        )
 
     def _arrange_in_grids(
-        self, frame_of: Mapping[Key, Key], edges: Collection[tuple[Key, Key]], shares_edges: bool
+        self,
+        frame_of: Mapping[Key, Key],
+        edges: Collection[tuple[Key, Key]],
+        shares_edges: bool,
     ) -> None:
         """Let dot place boxes with the same edges in grids by invisible edges. It would place them in a single rank."""
-        ends_of: dict[Key, list[tuple[Key, bool]]] = {key: [] for key in frame_of if key not in self._members}
+        ends_of: dict[Key, list[tuple[Key, bool]]] = {
+            key: [] for key in frame_of if key not in self._members
+        }
         for tail, head in edges:
             ends_of.get(tail, []).append((head, True))
             ends_of.get(head, []).append((tail, False))
@@ -366,16 +441,24 @@ class DotWriter(ABC, Generic[Key]):
         for key, ends in ends_of.items():
             if shares_edges or not ends:
                 alike.setdefault((frame_of[key], frozenset(ends)), []).append(key)
-        max_row = self._max_row if sum(map(len, alike.values())) <= self._max_row else self._max_row // 2
+        max_row = (
+            self._max_row
+            if sum(map(len, alike.values())) <= self._max_row
+            else self._max_row // 2
+        )
         for boxes in alike.values():
             if len(boxes) > max_row:
                 row_count = math.ceil(math.sqrt(len(boxes) * self._grid_ratio))
                 rank_size = row_count
                 if self.direction == "TB":
                     rank_size = math.ceil(len(boxes) / row_count)
-                self._invisible_edges.extend(zip(boxes, boxes[rank_size:], strict=False))
+                self._invisible_edges.extend(
+                    zip(boxes, boxes[rank_size:], strict=False)
+                )
                 self._below_first_rank.update(boxes[rank_size:])
-                self._above_last_rank.update(boxes[: (len(boxes) - 1) // rank_size * rank_size])
+                self._above_last_rank.update(
+                    boxes[: (len(boxes) - 1) // rank_size * rank_size]
+                )
 
     def _anchor_name(self, anchor: Anchor[Key]) -> str:
         if isinstance(anchor, InvisiblePoint):
@@ -394,7 +477,9 @@ class FrameBorders(Generic[Key]):
 
     """
 
-    def __init__(self, position: str, members: Members[Key], ends: set[Key], inner_ends: set[Key]) -> None:
+    def __init__(
+        self, position: str, members: Members[Key], ends: set[Key], inner_ends: set[Key]
+    ) -> None:
         self.position: Final = position
         self.replaced_boxes: Final[dict[InvisiblePoint, list[Anchor[Key]]]] = {}
         """The boxes that each point replaces. They belong below a point at the top, and above a point at the bottom."""
@@ -405,7 +490,9 @@ class FrameBorders(Generic[Key]):
         # The outermost frame first.
         for frame, keys in members.items():
             if frame in wanted:
-                borders[frame] = [key for key in keys if key not in inner_ends] or keys[:1]
+                borders[frame] = [key for key in keys if key not in inner_ends] or keys[
+                    :1
+                ]
                 wanted.update(borders[frame])
         for frame, keys in reversed(borders.items()):
             anchors = [anchor for key in keys for anchor in self.anchors(key)]
@@ -427,7 +514,12 @@ MAX_WIDTH_POINTS: Final = 1600
 """The maximum width of a picture in points. A page 1,280 pixels wide shows such a picture at 60 % of its size."""
 
 
-def render(source: str, image_format: Literal["svg", "png"], subject: str, seconds: float = math.inf) -> bytes:
+def render(
+    source: str,
+    image_format: Literal["svg", "png"],
+    subject: str,
+    seconds: float = math.inf,
+) -> bytes:
     """Draw a graph of Graphviz with `dot`, and return the picture.
 
     `dot` names a graph without a name `%3`, which browsers would show as a tooltip on its background.
@@ -444,9 +536,19 @@ def render(source: str, image_format: Literal["svg", "png"], subject: str, secon
     """
     seconds = min(seconds, MAX_DOT_SECONDS)
     # At dot's default of 96 dots per inch, a PNG would look blurred in print: https://graphviz.org/docs/attrs/dpi/.
-    command = ["dot", f"-T{image_format}", *(["-Gdpi=144"] if image_format == "png" else [])]
+    command = [
+        "dot",
+        f"-T{image_format}",
+        *(["-Gdpi=144"] if image_format == "png" else []),
+    ]
     try:
-        done = subprocess.run(command, input=source.encode(), capture_output=True, check=True, timeout=seconds)
+        done = subprocess.run(
+            command,
+            input=source.encode(),
+            capture_output=True,
+            check=True,
+            timeout=seconds,
+        )
         if image_format == "svg":
             return done.stdout.replace(b"<title>%3</title>\n", b"", 1)
         return done.stdout
@@ -457,11 +559,17 @@ def render(source: str, image_format: Literal["svg", "png"], subject: str, secon
             f"or https://graphviz.org/download. Without it, save the graph as .dot or .mmd"
         ) from None
     except subprocess.TimeoutExpired:
-        advice = "draw fewer boxes, with collapse=True, or save the graph as .dot or .mmd"
-        raise RuntimeError(f"{subject}: dot has not ended in {seconds:.3g} s: {advice}") from None
+        advice = (
+            "draw fewer boxes, with collapse=True, or save the graph as .dot or .mmd"
+        )
+        raise RuntimeError(
+            f"{subject}: dot has not ended in {seconds:.3g} s: {advice}"
+        ) from None
     except subprocess.CalledProcessError as error:
         message = error.stderr.decode(errors="replace").strip()
-        raise RuntimeError(f"{subject}: dot exited with {error.returncode}: {message[-500:]}") from None
+        raise RuntimeError(
+            f"{subject}: dot exited with {error.returncode}: {message[-500:]}"
+        ) from None
 
 
 def render_svg(source: str, subject: str, seconds: float = math.inf) -> str:
@@ -481,12 +589,19 @@ def render_svg(source: str, subject: str, seconds: float = math.inf) -> str:
 
 def render_png(source: str, subject: str) -> bytes:
     """Draw a graph as `render_svg` does, as a PNG."""
-    return render(render_to_fit(_both_directions(source), subject).source, "png", subject)
+    return render(
+        render_to_fit(_both_directions(source), subject).source, "png", subject
+    )
 
 
 def _both_directions(source: str) -> Iterator[str]:
     yield source
-    yield re.sub("(?<=rankdir=)(TB|LR)", lambda found: {"TB": "LR", "LR": "TB"}[found[0]], source, count=1)
+    yield re.sub(
+        "(?<=rankdir=)(TB|LR)",
+        lambda found: {"TB": "LR", "LR": "TB"}[found[0]],
+        source,
+        count=1,
+    )
 
 
 class Fitted(NamedTuple):
@@ -518,7 +633,11 @@ def render_to_fit(
     drawn = list[Fitted]()
     for source in sources:
         svg = render(source, "svg", subject, seconds).decode()
-        ratios = (room / size for room, size in zip(place, size_in_points(svg), strict=True) if size)
+        ratios = (
+            room / size
+            for room, size in zip(place, size_in_points(svg), strict=True)
+            if size
+        )
         drawn.append(Fitted(min([1.0, *ratios]), source, svg))
         if drawn[-1].scale == 1:
             break
@@ -547,7 +666,10 @@ def picture_for_page(svg: str) -> str:
     except Tree.ParseError as error:
         raise ValueError(f"its picture is damaged: {error}") from None
     for element in root.iter():
-        if unknown := sorted({name.rpartition("}")[2] for name in (element.tag, *element.attrib)} - PICTURE_NAMES):
+        if unknown := sorted(
+            {name.rpartition("}")[2] for name in (element.tag, *element.attrib)}
+            - PICTURE_NAMES
+        ):
             raise ValueError(f"its picture has {unknown[0]!r}")
     Tree.register_namespace("", "http://www.w3.org/2000/svg")
     Tree.register_namespace("xlink", "http://www.w3.org/1999/xlink")

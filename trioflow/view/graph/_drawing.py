@@ -41,11 +41,33 @@ from ..._core.words._job_queries import (
     settled_only_for,
 )
 from .._families import family_from_label, levels_in_groups
-from .._state_styles import CRITICAL_BADGE, STATE_STYLES, TEXT_COLOR, BoxColors, has_ended_normally, state_class
-from ..text._listing import BeginRow, EndRow, PlainRow, listing_rows, number_jobs, shown_elapsed
+from .._state_styles import (
+    CRITICAL_BADGE,
+    STATE_STYLES,
+    TEXT_COLOR,
+    BoxColors,
+    has_ended_normally,
+    state_class,
+)
+from ..text._listing import (
+    BeginRow,
+    EndRow,
+    PlainRow,
+    listing_rows,
+    number_jobs,
+    shown_elapsed,
+)
 from ..text._selection import JobSelection, select_jobs
 from ..text._verdict import root_failure_text
-from ._dot import LINE_COLOR, NODE_DEFAULTS, Direction, DotAttributes, DotWriter, Statement, digraph_of
+from ._dot import (
+    LINE_COLOR,
+    NODE_DEFAULTS,
+    Direction,
+    DotAttributes,
+    DotWriter,
+    Statement,
+    digraph_of,
+)
 
 if TYPE_CHECKING:
     from graphviz import Digraph
@@ -73,9 +95,18 @@ CriticalPath = Mapping[AnyJob, AnyJob | None]
 class Drawing:
     """The drawing of a scheduler: its jobs and frames in the order of the listing, and the edges between them."""
 
-    def __init__(self, scheduler: BaseScheduler, collapse: JobSelection | bool, critical_path: CriticalPath) -> None:
+    def __init__(
+        self,
+        scheduler: BaseScheduler,
+        collapse: JobSelection | bool,
+        critical_path: CriticalPath,
+    ) -> None:
         """Select the edges to draw. `collapse` is documented in `Scheduler.graph`."""
-        self._rows: Final = [row for row in listing_rows(scheduler) if isinstance(row, (PlainRow, BeginRow, EndRow))]
+        self._rows: Final = [
+            row
+            for row in listing_rows(scheduler)
+            if isinstance(row, (PlainRow, BeginRow, EndRow))
+        ]
         self.job_numbers: Final = number_jobs(self._rows)
         self.scheduler: Final = scheduler
         chosen: Iterable[AnyJob] = ()
@@ -92,15 +123,21 @@ class Drawing:
                 boxes = {*self._stand_ins.values()}
                 if len(boxes) > MAX_READABLE_BOXES:
                     self._fold_alike(folds_groups)
-        self.critical_path_jobs: Final = {self._stand_ins[job] for job in critical_path if job in self._stand_ins}
+        self.critical_path_jobs: Final = {
+            self._stand_ins[job] for job in critical_path if job in self._stand_ins
+        }
         self.critical_path_edges: Final = {
             (self._stand_ins.get(predecessor), self._stand_ins.get(job))
             for job, predecessor in critical_path.items()
             if predecessor
         }
         self.edges: Final[DrawnEdges] = self._find_edges()
-        self.box_count: Final = sum(not isinstance(row, EndRow) for row in self.drawn_rows())  # frames included
-        self.direction: Direction = "LR" if self.box_count > MAX_READABLE_BOXES else "TB"
+        self.box_count: Final = sum(
+            not isinstance(row, EndRow) for row in self.drawn_rows()
+        )  # frames included
+        self.direction: Direction = (
+            "LR" if self.box_count > MAX_READABLE_BOXES else "TB"
+        )
 
     def drawn_rows(self) -> Iterator[PlainRow | BeginRow | EndRow]:
         """Yield the rows to draw: a `BeginRow` and an `EndRow` for each frame, and a `PlainRow` for each box."""
@@ -142,7 +179,11 @@ class Drawing:
         if job not in self._families:
             return self.paths[job], *caption(job)
         family, number = self._families[job]
-        return family, caption(job, name=family)[0], (plural(number, "group" if is_scheduler(job) else "job"),)
+        return (
+            family,
+            caption(job, name=family)[0],
+            (plural(number, "group" if is_scheduler(job) else "job"),),
+        )
 
     # ---- stand-ins
 
@@ -162,17 +203,28 @@ class Drawing:
     def _fold_alike(self, folds_groups: bool) -> None:
         """Let the first of the jobs or groups on a level whose labels differ in numbers only stand in for all."""
         alike = defaultdict[Any, list[AnyJob]](list)
-        levels = levels_in_groups({job: job.scheduler for job in self.job_numbers}, lambda job: job.required)
+        levels = levels_in_groups(
+            {job: job.scheduler for job in self.job_numbers}, lambda job: job.required
+        )
         for job in self.job_numbers:
             if self._stand_ins[job] is job and is_scheduler(job) is folds_groups:
                 family = family_from_label(job.label, explicit_label(job) is not None)
-                look = job.scheduler, type(job), shown_state(job), criticality(job), job.forever, job.run_if
+                look = (
+                    job.scheduler,
+                    type(job),
+                    shown_state(job),
+                    criticality(job),
+                    job.forever,
+                    job.run_if,
+                )
                 alike[family, look, levels.get(job)].append(job)
         for (family, *_), jobs in alike.items():
             if len(jobs) > 1:
                 self._families[jobs[0]] = family, len(jobs)
         firsts = {job: jobs[0] for jobs in alike.values() for job in jobs}
-        self._stand_ins.update({job: firsts.get(box, box) for job, box in self._stand_ins.items()})
+        self._stand_ins.update(
+            {job: firsts.get(box, box) for job, box in self._stand_ins.items()}
+        )
 
     # ---- edges
 
@@ -185,17 +237,28 @@ class Drawing:
             head = self._stand_ins[job]
             for requirement in job.required:
                 tail = self._stand_ins.get(requirement, requirement)
-                if tail is head or _is_or_encloses(tail, head) or _is_or_encloses(head, tail):
+                if (
+                    tail is head
+                    or _is_or_encloses(tail, head)
+                    or _is_or_encloses(head, tail)
+                ):
                     continue
-                kind = EdgeKind.SETTLED if requirement in settled_only else EdgeKind.ORDER
-                kinds = [EdgeKind.DATA if requirement in inputs else kind, edges.get((tail, head), kind)]
+                kind = (
+                    EdgeKind.SETTLED if requirement in settled_only else EdgeKind.ORDER
+                )
+                kinds = [
+                    EdgeKind.DATA if requirement in inputs else kind,
+                    edges.get((tail, head), kind),
+                ]
                 edges[tail, head] = min(kinds, key=EDGE_KINDS.index)
         return edges
 
 
 def _is_or_encloses(scheduler: AnyJob, job: AnyJob) -> bool:
     """Return whether `scheduler` is `job` or encloses it. If so, no edge can connect the two."""
-    return is_scheduler(scheduler) and (job is scheduler or scheduler in enclosing_schedulers(job))
+    return is_scheduler(scheduler) and (
+        job is scheduler or scheduler in enclosing_schedulers(job)
+    )
 
 
 INPUT_COLOR: Final = "#2f74c0"
@@ -218,21 +281,32 @@ def shown_state(job: AnyJob) -> ReportedState:
     """
     if has_ended_normally(job):
         return JobState.SUCCEEDED
-    is_blocked = failed_through_member(job) and not _is_or_encloses(job, first_cause(job))
+    is_blocked = failed_through_member(job) and not _is_or_encloses(
+        job, first_cause(job)
+    )
     if is_blocked:
         return JobState.BLOCKED
     return reported_state(job)
 
 
-def caption(job: AnyJob, is_frame: bool = False, name: str = "") -> tuple[str, tuple[str, ...]]:
+def caption(
+    job: AnyJob, is_frame: bool = False, name: str = ""
+) -> tuple[str, tuple[str, ...]]:
     """Return the text in the box of a job: a name or its label, and smaller remarks, in a frame without its size."""
     remarks: list[str] = []
     if is_scheduler(job):
-        remarks.append("" if is_frame else plural(sum(1 for _ in job.iterate_jobs()), "job"))
+        remarks.append(
+            "" if is_frame else plural(sum(1 for _ in job.iterate_jobs()), "job")
+        )
         for state in TROUBLE_BORDER_COLORS:
             if members := members_in_state(job, state):
                 # A frame has their boxes in it.
-                causes = [root_failure_text(each, {}) if state is JobState.BLOCKED else each.label for each in members]
+                causes = [
+                    root_failure_text(each, {})
+                    if state is JobState.BLOCKED
+                    else each.label
+                    for each in members
+                ]
                 names = ""
                 if not is_frame:
                     names = printable(join_names([*dict.fromkeys(causes)], 1))
@@ -269,13 +343,21 @@ def members_in_state(job: AnyJob, state: JobState) -> list[AnyJob]:
     """Return the ordinary jobs in `job`, at any depth, that are in a state, or none if `job` is no scheduler."""
     if not is_scheduler(job):
         return []
-    return [member for member in job.iterate_jobs() if member.state is state and not is_scheduler(member)]
+    return [
+        member
+        for member in job.iterate_jobs()
+        if member.state is state and not is_scheduler(member)
+    ]
 
 
 # ---- the graph in both languages
 
 
-def graph(scheduler: BaseScheduler, critical_path: CriticalPath, collapse: JobSelection | bool = False) -> Digraph:
+def graph(
+    scheduler: BaseScheduler,
+    critical_path: CriticalPath,
+    collapse: JobSelection | bool = False,
+) -> Digraph:
     """Return the `graphviz.Digraph` for `Scheduler.graph`.
 
     Args:
@@ -288,10 +370,16 @@ def graph(scheduler: BaseScheduler, critical_path: CriticalPath, collapse: JobSe
     return digraph_of(describe(drawing), drawing.direction)
 
 
-def mermaid(scheduler: BaseScheduler, critical_path: CriticalPath, collapse: JobSelection | bool = False) -> str:
+def mermaid(
+    scheduler: BaseScheduler,
+    critical_path: CriticalPath,
+    collapse: JobSelection | bool = False,
+) -> str:
     """Return the text of a Mermaid flowchart. `critical_path` is the critical path of the last run."""
     drawing = Drawing(scheduler, collapse, critical_path)
-    return "\n".join([f"flowchart {drawing.direction}", *MermaidWriter(drawing).lines(), ""])
+    return "\n".join(
+        [f"flowchart {drawing.direction}", *MermaidWriter(drawing).lines(), ""]
+    )
 
 
 # ---- statements for `dot`
@@ -306,14 +394,27 @@ class JobWriter(DotWriter[AnyJob]):
     """A writer of the jobs of a drawing, with their states."""
 
     def __init__(self, drawing: Drawing) -> None:
-        outside = {job: f"?{number}" for number, job in enumerate(drawing.outside_jobs(), 1)}
-        super().__init__(drawing.job_numbers | outside, drawing.find_members(), drawing.edges, drawing.direction)
+        outside = {
+            job: f"?{number}" for number, job in enumerate(drawing.outside_jobs(), 1)
+        }
+        super().__init__(
+            drawing.job_numbers | outside,
+            drawing.find_members(),
+            drawing.edges,
+            drawing.direction,
+        )
         self._drawing: Final = drawing
 
     def box(self, key: AnyJob) -> Statement:
         if key not in self._drawing.job_numbers:
             label = printable(f"? {key.label}")
-            return Statement("node", (self.names[key],), OUTSIDE_BOX, label, tooltip=tooltip_text(key, key.path))
+            return Statement(
+                "node",
+                (self.names[key],),
+                OUTSIDE_BOX,
+                label,
+                tooltip=tooltip_text(key, key.path),
+            )
         attributes = job_attributes(key)
         if key in self._drawing.critical_path_jobs:
             attributes["peripheries"] = "2"
@@ -321,7 +422,14 @@ class JobWriter(DotWriter[AnyJob]):
                 # The upper edge of its inner border would cross the label.
                 attributes |= {"margin": "0.14,0.12", "labelloc": "b"}
         path, label, remarks = self._drawing.box_texts(key)
-        return Statement("node", (self.names[key],), attributes, label, remarks, tooltip_text(key, path))
+        return Statement(
+            "node",
+            (self.names[key],),
+            attributes,
+            label,
+            remarks,
+            tooltip_text(key, path),
+        )
 
     def frame(self, key: AnyJob) -> Statement:
         label, remarks = caption(key, is_frame=True)
@@ -334,11 +442,16 @@ class JobWriter(DotWriter[AnyJob]):
             **_mark_attributes(key, FRAME_DEFAULTS),
         }
         tooltip = tooltip_text(key, self._drawing.paths[key])
-        return Statement("frame", (self.frame_name(key),), attributes, label, remarks, tooltip)
+        return Statement(
+            "frame", (self.frame_name(key),), attributes, label, remarks, tooltip
+        )
 
     def edge(self, tail: AnyJob, head: AnyJob) -> tuple[DotAttributes, str | None]:
         kind = self._drawing.edges[tail, head]
-        attributes = {**EDGE_ATTRIBUTES[kind], **({"style": "dashed"} if head.run_if == "failed" else {})}
+        attributes = {
+            **EDGE_ATTRIBUTES[kind],
+            **({"style": "dashed"} if head.run_if == "failed" else {}),
+        }
         if (tail, head) in self._drawing.critical_path_edges:
             attributes |= {"color": CRITICAL_PATH_COLOR, "penwidth": "2.4"}
         return attributes, IF_SETTLED if kind is EdgeKind.SETTLED else None
@@ -346,7 +459,12 @@ class JobWriter(DotWriter[AnyJob]):
 
 EDGE_ATTRIBUTES: Final[Mapping[EdgeKind, DotAttributes]] = {
     EdgeKind.ORDER: {},
-    EdgeKind.DATA: {"color": INPUT_COLOR, "penwidth": "1.8", "dir": "both", "arrowtail": "dot"},
+    EdgeKind.DATA: {
+        "color": INPUT_COLOR,
+        "penwidth": "1.8",
+        "dir": "both",
+        "arrowtail": "dot",
+    },
     EdgeKind.SETTLED: {"fontsize": "9"},
 }
 OUTSIDE_BOX: Final[DotAttributes] = {
@@ -363,8 +481,13 @@ complete paths would make up most of the file."""
 def job_attributes(job: AnyJob) -> DotAttributes:
     """Return the attributes of a job's box that differ from `NODE_DEFAULTS`: its class defines the shape."""
     box = box_of(job)
-    shape = {"shape": box.shape, "style": NODE_DEFAULTS["style"] if box.rounded else "filled"}
-    shape = {name: value for name, value in shape.items() if value != NODE_DEFAULTS[name]}
+    shape = {
+        "shape": box.shape,
+        "style": NODE_DEFAULTS["style"] if box.rounded else "filled",
+    }
+    shape = {
+        name: value for name, value in shape.items() if value != NODE_DEFAULTS[name]
+    }
     colors = box_colors(job)
     look = {"fillcolor": colors.fill, "color": colors.outline, "fontcolor": colors.text}
     return {**look, **shape, **_mark_attributes(job, shape)}
@@ -395,7 +518,11 @@ def tooltip_text(job: AnyJob, path: str) -> str:
 
 # ---- Mermaid
 
-ARROWS: Final[Mapping[EdgeKind, str]] = {EdgeKind.ORDER: "-->", EdgeKind.DATA: "==>", EdgeKind.SETTLED: "-->"}
+ARROWS: Final[Mapping[EdgeKind, str]] = {
+    EdgeKind.ORDER: "-->",
+    EdgeKind.DATA: "==>",
+    EdgeKind.SETTLED: "-->",
+}
 UNSAFE_CHARACTERS: Final = re.compile(r"[!-'*+;-@\[-`{-~]|[-.)](?= )")
 """The characters to escape: most ASCII punctuation, and a `-`, `.` or `)` before a space. With a space after it, any of
 these three may begin a Markdown list, e.g. `1. `, which Mermaid rejects in a label."""
@@ -408,10 +535,15 @@ class MermaidWriter:
     def __init__(self, drawing: Drawing) -> None:
         self._drawing: Final = drawing
         names = {job: f"n{number}" for job, number in drawing.job_numbers.items()}
-        outside = {job: f"outside{number}" for number, job in enumerate(drawing.outside_jobs(), 1)}
+        outside = {
+            job: f"outside{number}"
+            for number, job in enumerate(drawing.outside_jobs(), 1)
+        }
         self._node_names: Final = names | outside
         # An empty scheduler is drawn as a box.
-        self._framed_schedulers: Final = {row.job.scheduler for row in drawing.drawn_rows()}
+        self._framed_schedulers: Final = {
+            row.job.scheduler for row in drawing.drawn_rows()
+        }
         self._style_lines: Final[list[str]] = []
 
     def lines(self) -> Iterator[str]:
@@ -424,16 +556,22 @@ class MermaidWriter:
         for number, ((tail, head), kind) in enumerate(self._drawing.edges.items()):
             yield f"{INDENT}{self._node_names[tail]} {self._arrow_syntax(head, kind)} {self._node_names[head]}"
             if (tail, head) in self._drawing.critical_path_edges:
-                self._style_lines.append(f"{INDENT}linkStyle {number} stroke:{CRITICAL_PATH_COLOR},stroke-width:4px")
+                self._style_lines.append(
+                    f"{INDENT}linkStyle {number} stroke:{CRITICAL_PATH_COLOR},stroke-width:4px"
+                )
         yield from self._style_lines
 
     def _class_lines(self) -> Iterator[str]:
         """Yield the definitions of the style classes, one for each state that a box or a frame shows."""
         box_states = {
-            shown_state(row.job) for row in self._drawing.drawn_rows() if row.job not in self._framed_schedulers
+            shown_state(row.job)
+            for row in self._drawing.drawn_rows()
+            if row.job not in self._framed_schedulers
         }
         frame_states = {
-            shown_state(scheduler) for scheduler in self._framed_schedulers if scheduler in self._node_names
+            shown_state(scheduler)
+            for scheduler in self._framed_schedulers
+            if scheduler in self._node_names
         }
         for state in STATE_STYLES:
             fill, outline, text, frame = STATE_STYLES[state].colors
@@ -462,8 +600,12 @@ class MermaidWriter:
         yield f"{indent}subgraph {self._node_names[scheduler]}[{quote_lines(label, *remarks)}]"
         yield f"{indent}{INDENT}direction {self._drawing.direction}"
         self._add_marks(scheduler)
-        self._style_lines.append(f"{INDENT}class {self._node_names[scheduler]} {state_class(state)}Frame")
-        if (outline := box_colors(scheduler).outline) != STATE_STYLES[state].colors.outline:
+        self._style_lines.append(
+            f"{INDENT}class {self._node_names[scheduler]} {state_class(state)}Frame"
+        )
+        if (outline := box_colors(scheduler).outline) != STATE_STYLES[
+            state
+        ].colors.outline:
             self._add_style(scheduler, f"stroke:{outline}")
 
     def _box_line(self, job: AnyJob) -> str:
@@ -493,5 +635,8 @@ class MermaidWriter:
 
 def quote_lines(*lines: str) -> str:
     """Return lines as a quoted Mermaid string, with entities, HTML, Markdown and quotes escaped."""
-    text = "<br/>".join(UNSAFE_CHARACTERS.sub(lambda match: f"#{ord(match[0])};", line) for line in lines)
+    text = "<br/>".join(
+        UNSAFE_CHARACTERS.sub(lambda match: f"#{ord(match[0])};", line)
+        for line in lines
+    )
     return f'"{text or " "}"'

@@ -80,7 +80,9 @@ def peer_of(connection: socket.socket) -> tuple[int | None, int | None]:
     """Return the process and the user at the other end of a connection, or None if the system does not tell."""
     if sys.platform != "linux":
         return None, None
-    pid, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    pid, user, _ = struct.unpack(
+        "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    )
     return pid, user
 
 
@@ -104,10 +106,18 @@ class AnswerThread:
         with self._lock:
             if self.is_running():
                 return False
-            posix.require("trioflow.look.enable()", "use Python 3.14 or newer, where it is not needed")
+            posix.require(
+                "trioflow.look.enable()",
+                "use Python 3.14 or newer, where it is not needed",
+            )
             address = _free_address()
             listener = socket.socket(posix.AF_UNIX)
-            self._thread = threading.Thread(target=self._answer_all, args=[listener], name="trioflow look", daemon=True)
+            self._thread = threading.Thread(
+                target=self._answer_all,
+                args=[listener],
+                name="trioflow look",
+                daemon=True,
+            )
             try:
                 listener.bind(address)
                 if not address.startswith("\0"):
@@ -120,7 +130,10 @@ class AnswerThread:
                 # The address is taken, or there are too many processes.
                 self._pid = 0
                 listener.close()
-                raise OSError(getattr(error, "errno", errno.EAGAIN), str(getattr(error, "strerror", error))) from None
+                raise OSError(
+                    getattr(error, "errno", errno.EAGAIN),
+                    str(getattr(error, "strerror", error)),
+                ) from None
             return True
 
     def is_running(self) -> bool:
@@ -165,7 +178,12 @@ class AnswerThread:
             seconds = forget_abandoned() or ABANDONED_AFTER
             # Each has its own thread, so that none waits while a job blocks the loop that another client wants to
             # steer.
-            thread = threading.Thread(target=_answer_client, args=(connection,), name=CLIENT_THREAD, daemon=True)
+            thread = threading.Thread(
+                target=_answer_client,
+                args=(connection,),
+                name=CLIENT_THREAD,
+                daemon=True,
+            )
             try:
                 thread.start()
             except RuntimeError:
@@ -181,7 +199,9 @@ class AnswerThread:
         with watching:
             is_ending = True
             watching.notify_all()
-            watching.wait_for(lambda: not any(map(_awaits_end, watches.values())), WATCH_INTERVAL)
+            watching.wait_for(
+                lambda: not any(map(_awaits_end, watches.values())), WATCH_INTERVAL
+            )
             is_ending = False
             while watches:
                 watches.popitem()[1].close()
@@ -253,7 +273,9 @@ def _encode(made: Record) -> Iterator[bytes]:
             continue
         items: list[Any] = value  # pyright: ignore[reportUnknownVariableType]
         for start in range(0, max(1, len(items)), PIECE):
-            yield (("," if start else "[") + encode(items[start : start + PIECE])[1:-1]).encode()
+            yield (
+                ("," if start else "[") + encode(items[start : start + PIECE])[1:-1]
+            ).encode()
         yield b"]"
     yield b"}"
 
@@ -291,7 +313,9 @@ def _handle(received: object, pid: int | None) -> Record:
         if (kind := type(error)) not in logged_kinds:
             logged_kinds.add(kind)
             warn("a question of `trioflow look` or `steer` has no answer", error)
-        return {"error": f"it has failed to answer, and its log says where: {type(error).__name__}: {error}"}
+        return {
+            "error": f"it has failed to answer, and its log says where: {type(error).__name__}: {error}"
+        }
     return {"error": "it does not understand the request"}
 
 
@@ -300,7 +324,9 @@ def _steer(request: Record, pid: int | None) -> str:
 
     global steered_count
     if not answer_thread.may_steer:
-        raise ValueError("it refuses to be steered, because it has called trioflow.look.enable(steer=False)")
+        raise ValueError(
+            "it refuses to be steered, because it has called trioflow.look.enable(steer=False)"
+        )
     who = f"pid {pid or request.get('pid')}, user {user_name(posix.geteuid())}"
     by = f"trioflow steer, {who}"
     if request.get("page") is True:
@@ -328,7 +354,15 @@ def _steer(request: Record, pid: int | None) -> str:
             job = None
             if key is not None:
                 job = watch.find(key, None if request["do"] == "answer" else False)
-    done = steer(run or _choose_run(request), str(request.get("do")), value, by, target, job, seen)
+    done = steer(
+        run or _choose_run(request),
+        str(request.get("do")),
+        value,
+        by,
+        target,
+        job,
+        seen,
+    )
     with watching:
         steered_count += 1
         watching.notify_all()
@@ -371,7 +405,11 @@ def _choose_run(request: Record) -> RunInProgress:
         if not runs:
             raise ValueError("the run has ended")
     names = _names_of_runs(runs)
-    chosen = [run for run in runs if label in (None, run.scheduler.label, names[run.scheduler])]
+    chosen = [
+        run
+        for run in runs
+        if label in (None, run.scheduler.label, names[run.scheduler])
+    ]
     if not chosen and request.get("do") == "window":
         # The window may be a nested scheduler's, at this path in the only run.
         chosen = runs
@@ -380,7 +418,11 @@ def _choose_run(request: Record) -> RunInProgress:
         chosen = runs[:1]
     if len(chosen) != 1:
         labels = ", ".join(map(repr, names.values()))
-        raise ValueError(f"choose a run by --run LABEL: in progress are {labels}" if runs else "no run is in progress")
+        raise ValueError(
+            f"choose a run by --run LABEL: in progress are {labels}"
+            if runs
+            else "no run is in progress"
+        )
     return chosen[0]
 
 
@@ -427,7 +469,9 @@ def _tell_changes(request: Record) -> Record:
         elif watch.number and not watch.has_more:
             watch.asked_at = time.monotonic()
             count = steered_count
-            watching.wait_for(lambda: is_ending or steered_count != count, WATCH_INTERVAL)
+            watching.wait_for(
+                lambda: is_ending or steered_count != count, WATCH_INTERVAL
+            )
         watch.asked_at = time.monotonic()
     # Not `watching`, which the end of the program and those who steer take.
     with watch.lock:
@@ -455,7 +499,10 @@ def _watch_for_pages(run: Run) -> None:
             if label in (None, run.scheduler.label):
                 del expected[key]
                 announcements.pop(key, lambda: None)()
-                if time.monotonic() < asked_at + ABANDONED_AFTER and answer_thread.is_running():
+                if (
+                    time.monotonic() < asked_at + ABANDONED_AFTER
+                    and answer_thread.is_running()
+                ):
                     watches.setdefault(key, Watch(RunInProgress(run)))
 
 
@@ -465,7 +512,11 @@ def forget_abandoned() -> float | None:
         now = time.monotonic()
         remaining = list[float]()
         for key, watch in list(watches.items()):
-            seconds = watch.asked_at + (2 * WATCH_INTERVAL if watch.is_over else ABANDONED_AFTER) - now
+            seconds = (
+                watch.asked_at
+                + (2 * WATCH_INTERVAL if watch.is_over else ABANDONED_AFTER)
+                - now
+            )
             if seconds < 0:
                 watches.pop(key).close()
             else:

@@ -92,12 +92,21 @@ def ask(pid: int, request: Record | None = None) -> Record:
         request = {"pid": os.getpid(), **request}
     data = _ask_at_socket(pid, request)
     try:
-        answer: Record = json.loads(_ask_remotely(pid, request) if data is None else data)
+        answer: Record = json.loads(
+            _ask_remotely(pid, request) if data is None else data
+        )
     except ValueError:
         # The answer is incomplete.
-        if data and data.startswith(RECEIVED) and request is not None and request.get("do") in ("cancel", "drain"):
+        if (
+            data
+            and data.startswith(RECEIVED)
+            and request is not None
+            and request.get("do") in ("cancel", "drain")
+        ):
             return {"done": f"process {pid} has ended"}
-        raise NoAnswer(f"process {pid} ends, or can start no thread: it has not answered") from None
+        raise NoAnswer(
+            f"process {pid} ends, or can start no thread: it has not answered"
+        ) from None
     if "error" in answer:
         problem = "" if request else " cannot be looked at"
         raise NoAnswer(f"process {pid}{problem}: {answer['error']}")
@@ -111,7 +120,14 @@ def answering_programs() -> Iterator[tuple[int, Record]]:
             names = Path("/proc/net/unix").read_text()
         else:
             names = os.listdir(tempfile.gettempdir())
-        for pid in sorted({int(pid) for pid in re.findall(r"trioflow-look-(\d+)(?=\n|\.sock\b)", f"{names}\n")}):
+        for pid in sorted(
+            {
+                int(pid)
+                for pid in re.findall(
+                    r"trioflow-look-(\d+)(?=\n|\.sock\b)", f"{names}\n"
+                )
+            }
+        ):
             with contextlib.suppress(NoAnswer, ValueError):
                 # It may end meanwhile.
                 _check_process(pid)
@@ -138,7 +154,10 @@ def _check_process(pid: int) -> None:
             except ProcessLookupError:
                 raise NoAnswer(f"there is no process {pid}") from None
     try:
-        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        status = dict(
+            line.split(":\t", 1)
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        )
         state = status["State"]
         owner = int(status["Uid"].split()[1])
     except (OSError, ValueError, KeyError):  # not on Linux
@@ -146,7 +165,9 @@ def _check_process(pid: int) -> None:
     if state.startswith("Z"):
         raise NoAnswer(f"there is no process {pid}: it has ended")
     if owner != posix.geteuid():
-        raise NoAnswer(f"process {pid} belongs to another user: run this as user {user_name(owner)}")
+        raise NoAnswer(
+            f"process {pid} belongs to another user: run this as user {user_name(owner)}"
+        )
 
 
 def _ask_at_socket(pid: int, request: Record | None) -> bytes | None:
@@ -156,7 +177,11 @@ def _ask_at_socket(pid: int, request: Record | None) -> bytes | None:
     data = bytearray()
     with socket.socket(posix.AF_UNIX) as connection:
         # In this way, who waits for a place in a full queue waits in line, even among strangers who connect in a loop.
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(ANSWER_TIMEOUT), 0))
+        connection.setsockopt(
+            socket.SOL_SOCKET,
+            socket.SO_SNDTIMEO,
+            struct.pack("ll", int(ANSWER_TIMEOUT), 0),
+        )
         try:
             connection.connect(socket_address(pid))
             if peer_of(connection) not in ((None, None), (pid, posix.geteuid())):
@@ -198,7 +223,9 @@ def _ask_remotely(pid: int, request: Record | None) -> bytes:
     """
     with contextlib.suppress(OSError):
         if os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt"):
-            raise NoAnswer(f"process {pid} is in a container, with other files: run trioflow look in there")
+            raise NoAnswer(
+                f"process {pid} is in a container, with other files: run trioflow look in there"
+            )
     remote_exec: Any = getattr(sys, "remote_exec", None)
     if remote_exec is None:
         raise NoAnswer(
@@ -208,12 +235,17 @@ def _ask_remotely(pid: int, request: Record | None) -> bytes:
     folder = tempfile.mkdtemp(prefix="trioflow-look-")
     script = Path(folder, "script.py")
     script.write_text(
-        REMOTE_SCRIPT.format(folder=folder, requests=[] if request is None else [request]), encoding="utf-8"
+        REMOTE_SCRIPT.format(
+            folder=folder, requests=[] if request is None else [request]
+        ),
+        encoding="utf-8",
     )
     try:
         with _looking_alone(pid):
             remote_exec(pid, str(script))
-            if (data := _wait_for_file(pid, Path(folder, "answer"), IDLE_TIMEOUT)) is None:
+            if (
+                data := _wait_for_file(pid, Path(folder, "answer"), IDLE_TIMEOUT)
+            ) is None:
                 _interrupt_wait(pid)
                 data = _wait_for_file(pid, Path(folder, "answer"), REMOTE_TIMEOUT)
     except PermissionError as error:
@@ -279,7 +311,10 @@ def _interrupt_wait(pid: int) -> None:
         return
     if ptrace(PTRACE_INTERRUPT, pid, None, None) >= 0:
         deadline = time.monotonic() + REMOTE_TIMEOUT
-        while os.waitpid(pid, os.WNOHANG | WAIT_ALL)[0] == 0 and time.monotonic() < deadline:
+        while (
+            os.waitpid(pid, os.WNOHANG | WAIT_ALL)[0] == 0
+            and time.monotonic() < deadline
+        ):
             time.sleep(POLL_INTERVAL)
     ptrace(PTRACE_DETACH, pid, None, None)
 
@@ -295,11 +330,17 @@ Rows = list[tuple[int, list[str]]]
 """For each line, the number of jobs that it is about, and its cells."""
 
 
-def text_lines(pid: int, record: Record, columns: int | None = None, height: float = math.inf) -> list[str]:
+def text_lines(
+    pid: int, record: Record, columns: int | None = None, height: float = math.inf
+) -> list[str]:
     """Return the lines of the record of a process: none wider than `columns`, and if possible at most `height`."""
     lines: list[str] = []
     for limit in range(MAX_LINES, MIN_LINES - 1, -1):
-        lines = [part for line in _lines(pid, record, columns, limit) for part in _wrap(line, columns)]
+        lines = [
+            part
+            for line in _lines(pid, record, columns, limit)
+            for part in _wrap(line, columns)
+        ]
         if len(lines) <= height:
             break
     return lines
@@ -309,7 +350,10 @@ def _wrap(line: str, columns: int | None) -> list[str]:
     if columns is None or display_width(line) <= columns:
         return [line]
     indent = " " * (len(line) - len(line.lstrip()) + 2)
-    return [fit(part, columns, measure=display_width) for part in wrap(line, columns, subsequent_indent=indent)]
+    return [
+        fit(part, columns, measure=display_width)
+        for part in wrap(line, columns, subsequent_indent=indent)
+    ]
 
 
 def _lines(pid: int, record: Record, columns: int | None, limit: int) -> Iterator[str]:
@@ -323,7 +367,9 @@ def _lines(pid: int, record: Record, columns: int | None, limit: int) -> Iterato
 
 def command_text(record: Record) -> str:
     words = record["command"]
-    return printable(shorten(shlex.join([*map(os.path.basename, words[:1]), *words[1:]])))
+    return printable(
+        shorten(shlex.join([*map(os.path.basename, words[:1]), *words[1:]]))
+    )
 
 
 def _run_lines(run: Record, columns: int | None, limit: int) -> Iterator[str]:
@@ -334,11 +380,15 @@ def _run_lines(run: Record, columns: int | None, limit: int) -> Iterator[str]:
     left = ""
     if (seconds := run.get("left")) is not None:
         left = f", {estimate_words(TimeLeft(seconds, bool(run.get('left_is_least'))))}"
-    yield printable(f"  {place} for {duration_text(run['seconds'])}{phase}{reason}{left}")
+    yield printable(
+        f"  {place} for {duration_text(run['seconds'])}{phase}{reason}{left}"
+    )
     if run.get("pause"):
         yield f"  {run['pause']}"
     if run["window"] is not None:
-        note = ", a group is one" * (sum(not job["forever"] for job in run["running"]) > run["slots_taken"])
+        note = ", a group is one" * (
+            sum(not job["forever"] for job in run["running"]) > run["slots_taken"]
+        )
         yield f"  window: {plural(run['window'], 'slot')}, {run['slots_taken']} taken{note}"
     for resource in run["resources"][:limit]:
         yield f"  {printable(resource['text'])}"
@@ -355,7 +405,9 @@ def _run_lines(run: Record, columns: int | None, limit: int) -> Iterator[str]:
     yield from _section("failures", _failure_rows(run), run, columns, limit)
 
 
-def _section(name: str, rows: Rows, run: Record, columns: int | None, limit: int, unit: str = "") -> Iterator[str]:
+def _section(
+    name: str, rows: Rows, run: Record, columns: int | None, limit: int, unit: str = ""
+) -> Iterator[str]:
     """Yield a head and aligned lines, and a line with the number of jobs that have none.
 
     A name before numbers takes at most half of the columns. If a line is still too wide, the last cell of each row gets
@@ -366,13 +418,20 @@ def _section(name: str, rows: Rows, run: Record, columns: int | None, limit: int
     yield f"{name}{unit}:"
     name_width = math.inf if columns is None or len(rows[0][1]) == 2 else columns // 2
     shown_rows = [[*map(printable, row)] for _, row in rows[:limit]]
-    cells = [[fit(name, name_width, "ends", display_width), *others] for name, *others in shown_rows]
+    cells = [
+        [fit(name, name_width, "ends", display_width), *others]
+        for name, *others in shown_rows
+    ]
     # Any others are numbers.
     left_aligned = (0, len(cells[0]) - 1)
     lines = list(align_columns(cells, left_aligned))
     if columns is not None and max(map(display_width, lines)) + 2 > columns:
         heads = align_columns([row[:-1] for row in cells], left_aligned)
-        lines = [text for head, row in zip(heads, cells, strict=True) for text in (head, f"    {row[-1]}")]
+        lines = [
+            text
+            for head, row in zip(heads, cells, strict=True)
+            for text in (head, f"    {row[-1]}")
+        ]
     for line in lines:
         if line.strip():
             yield f"  {line}"
@@ -387,14 +446,28 @@ def _running_rows(run: Record) -> tuple[str, Rows]:
     unit, times = durations_in_column(job["seconds"] for job in jobs)
     for job, seconds in zip(jobs, times, strict=True):
         attempt = f"attempt {job['attempts']}" * (job["attempts"] > 1)
-        remarks = ["blocks the event loop" * job["blocks_loop"], attempt, "forever" * job["forever"], job["status"]]
-        remarks.append(line_text(job["line"]) if job["command_line"] is None else job["command_line"])
-        rows.append((1, [shorten(job["path"]), seconds, ", ".join(filter(None, remarks))]))
+        remarks = [
+            "blocks the event loop" * job["blocks_loop"],
+            attempt,
+            "forever" * job["forever"],
+            job["status"],
+        ]
+        remarks.append(
+            line_text(job["line"])
+            if job["command_line"] is None
+            else job["command_line"]
+        )
+        rows.append(
+            (1, [shorten(job["path"]), seconds, ", ".join(filter(None, remarks))])
+        )
     return unit, rows
 
 
 def _waiting_rows(run: Record) -> Rows:
-    return [(len(group["paths"]), [_names(group), group["explanation"]]) for group in run["waiting"]]
+    return [
+        (len(group["paths"]), [_names(group), group["explanation"]])
+        for group in run["waiting"]
+    ]
 
 
 def _names(group: Record) -> str:
@@ -404,7 +477,14 @@ def _names(group: Record) -> str:
 def _failure_rows(run: Record) -> Rows:
     rows: Rows = []
     for failure in run["failures"]:
-        tag = "critical: " * failure.get("critical", False) + "tolerated: " * failure.get("tolerated", False)
+        tag = "critical: " * failure.get(
+            "critical", False
+        ) + "tolerated: " * failure.get("tolerated", False)
         place = clause(" at {}", failure["line"])
-        rows.append((len(failure["paths"]), [_names(failure), f"{tag}{failure['headline']}{place}"]))
+        rows.append(
+            (
+                len(failure["paths"]),
+                [_names(failure), f"{tag}{failure['headline']}{place}"],
+            )
+        )
     return rows

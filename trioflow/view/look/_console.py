@@ -20,7 +20,13 @@ from ..._core.job._labels import printable, shorten, unescape_path
 from .._state_styles import STATE_PRECEDENCE, recorded_state, state_class
 from ..monitor._run_header import elapsed_text, estimate_text
 from ..text._failure_text import common_headline, group_failures
-from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, Tally, failed_groups_text, forever_jobs_text
+from ..text._verdict import (
+    FOREVER_KEY,
+    TOLERATED_KEY,
+    Tally,
+    failed_groups_text,
+    forever_jobs_text,
+)
 from ..trace._record_builder import JobFacts, RecordBuilder, RunFacts
 from ..trace._spans import CommandRecord, HostFacts, IncidentMark, Span
 from ..trace._trace_file import read_plain
@@ -56,7 +62,11 @@ class WatchedRun:
 
     def place(self) -> Record:
         """Return which answer was the last, and the run that it belongs to."""
-        return {name: self.answer[name] for name in ("number", "began") if name in self.answer}
+        return {
+            name: self.answer[name]
+            for name in ("number", "began")
+            if name in self.answer
+        }
 
     def update(self, answer: Record) -> None:
         """Merge an answer with those before it. The first begins anew."""
@@ -64,40 +74,65 @@ class WatchedRun:
             # No run is in progress yet.
             return
         if answer["number"] == 1:
-            for known in (self.runs, self.jobs, self.replaced, self.incidents, self.questions):
+            for known in (
+                self.runs,
+                self.jobs,
+                self.replaced,
+                self.incidents,
+                self.questions,
+            ):
                 known.clear()
             host = read_plain(answer["host"], HostFacts)
             self._constant_fields.update(host=host, wall_offset=answer["wall_offset"])
             self.opened_at = answer["now"]
         self.answer = NO_ANSWER | answer
         self.runs.update(read_plain(answer["runs"], dict[int, RunFacts]))
-        for index, facts in read_plain(list(map(json.loads, answer["jobs"])), list[tuple[int, JobFacts]]):
-            if self.jobs.get(facts.span.number, (0, facts))[1].added_at != facts.added_at:
+        for index, facts in read_plain(
+            list(map(json.loads, answer["jobs"])), list[tuple[int, JobFacts]]
+        ):
+            if (
+                self.jobs.get(facts.span.number, (0, facts))[1].added_at
+                != facts.added_at
+            ):
                 self.replaced.append(self.jobs[facts.span.number][1])
             self.jobs[facts.span.number] = index, facts
         for key, state, started_at, finished_at in answer["steps"]:
             index, facts = self.jobs[key]
-            new = dataclasses.replace(facts.span, state=JobState(state), started_at=started_at, finished_at=finished_at)
+            new = dataclasses.replace(
+                facts.span,
+                state=JobState(state),
+                started_at=started_at,
+                finished_at=finished_at,
+            )
             new = dataclasses.replace(new, took=new.elapsed)
             self.jobs[key] = index, dataclasses.replace(facts, span=new)
         self.incidents.extend(IncidentMark(*details) for details in answer["incidents"])
         for key, question, *_ in self.answer["questions"]:
             span = self.jobs[key][1].span
-            self.questions.setdefault((key, len(span.attempts)), (span.attempt_started_at or answer["now"], question))
+            self.questions.setdefault(
+                (key, len(span.attempts)),
+                (span.attempt_started_at or answer["now"], question),
+            )
         if answer["graphs"]:
-            self._constant_fields["stored_graphs"] = read_plain(answer["graphs"], tuple[GraphDescription, ...])
+            self._constant_fields["stored_graphs"] = read_plain(
+                answer["graphs"], tuple[GraphDescription, ...]
+            )
 
     def take_record(self, record: TraceRecord) -> None:
         """Take over the last run of each scheduler in the record of a run that has ended."""
         # Enclosing ones first.
-        for run in {(run.parent, run.scheduler_number): run for run in record.runs}.values():
+        for run in {
+            (run.parent, run.scheduler_number): run for run in record.runs
+        }.values():
             if run.parent is not None and run.parent not in self.jobs:
                 # It was a part of an earlier run.
                 continue
             index = len(self.runs)
             self.runs[index] = RunFacts(run, (), ())
             for number in run.member_numbers:
-                span = dataclasses.replace(record.spans[number], attempts=record.spans[number].attempts[1:])
+                span = dataclasses.replace(
+                    record.spans[number], attempts=record.spans[number].attempts[1:]
+                )
                 facts = JobFacts(
                     span,
                     0,
@@ -115,9 +150,16 @@ class WatchedRun:
         members: dict[int, list[JobFacts]] = {index: [] for index in self.runs}
         for index, facts in self.jobs.values():
             members[index].append(facts)
-        runs = [dataclasses.replace(run, jobs=tuple(members[index])) for index, run in sorted(self.runs.items())]
-        live = LiveObjects(tally=None if self.answer["keeps_jobs"] else self.counted()[0])
-        return RecordBuilder(runs).build(self.incidents, self.answer["now"], live=live, **self._constant_fields)
+        runs = [
+            dataclasses.replace(run, jobs=tuple(members[index]))
+            for index, run in sorted(self.runs.items())
+        ]
+        live = LiveObjects(
+            tally=None if self.answer["keeps_jobs"] else self.counted()[0]
+        )
+        return RecordBuilder(runs).build(
+            self.incidents, self.answer["now"], live=live, **self._constant_fields
+        )
 
     def counted(self) -> tuple[Tally, list[JobFacts], list[JobFacts]]:
         """Return the counts of all jobs, the known jobs among them, and the groups that failed by themselves.
@@ -126,39 +168,66 @@ class WatchedRun:
         """
         # For each run in a `First`, the key of the outermost `First`.
         firsts = dict[int, int]()
-        schedulers = {key for facts in self.runs.values() if (key := facts.span.parent) is not None}
+        schedulers = {
+            key
+            for facts in self.runs.values()
+            if (key := facts.span.parent) is not None
+        }
         # Enclosing runs come first.
         for index, facts in sorted(self.runs.items()):
             if (parent := facts.span.parent) is not None:
                 outer, scheduler = self.jobs[parent]
                 if outer in firsts or scheduler.span.is_first:
                     firsts[index] = firsts.get(outer, parent)
-        running = {facts.span.number for _, facts in self.jobs.values() if facts.span.state is JobState.RUNNING}
+        running = {
+            facts.span.number
+            for _, facts in self.jobs.values()
+            if facts.span.state is JobState.RUNNING
+        }
         idle = running - {firsts.get(self.jobs[key][0]) for key in running - schedulers}
         known = [facts for index, facts in self.jobs.values() if index not in firsts]
         groups = {key for key in schedulers if not self.jobs[key][1].span.is_first}
         jobs = [
-            _as_waiting(facts) if facts.span.is_first and facts.span.number in idle else facts
+            _as_waiting(facts)
+            if facts.span.is_first and facts.span.number in idle
+            else facts
             for facts in known
             if facts.span.number not in groups
         ]
-        failed = [facts for facts in known if facts.span.number in groups and facts.failure is not None]
+        failed = [
+            facts
+            for facts in known
+            if facts.span.number in groups and facts.failure is not None
+        ]
         if self.answer["tally"] is not None:
             return Tally.from_counts(*self.answer["tally"]), jobs, failed
-        return tally_of((facts.span for facts in jobs), (facts.span for facts in failed)), jobs, failed
+        return (
+            tally_of((facts.span for facts in jobs), (facts.span for facts in failed)),
+            jobs,
+            failed,
+        )
 
     def attempt_mark(self, key: int | None) -> str:
         """Return the `attempt_mark` of a job, as its program has told its attempts."""
         numbers = list[str]()
         while key in self.jobs:
             span = self.jobs[key][1].span
-            numbers.append(str(1 + max((number for number, _, _ in span.failed_attempts), default=0)))
+            numbers.append(
+                str(
+                    1
+                    + max((number for number, _, _ in span.failed_attempts), default=0)
+                )
+            )
             key = span.parent
         return ".".join(numbers)
 
     def names_of(self, keys: Sequence[int | None]) -> str:
         """Return the names of the first of these jobs, and how many there are more, or "" for None."""
-        names = [name_of(self.jobs[key][1].span.path) for key in keys[:MAX_NAMED] if key in self.jobs]
+        names = [
+            name_of(self.jobs[key][1].span.path)
+            for key in keys[:MAX_NAMED]
+            if key in self.jobs
+        ]
         return join_names(names, MAX_NAMED, len(keys))
 
     def told_answers(self) -> Iterator[tuple[int, str]]:
@@ -170,13 +239,17 @@ class WatchedRun:
 
     def clock_time(self, moment: float) -> str:
         """Return a time on the clock of the run as the time of the day."""
-        return time.strftime("%H:%M:%S", time.localtime(moment + self._constant_fields["wall_offset"]))
+        return time.strftime(
+            "%H:%M:%S", time.localtime(moment + self._constant_fields["wall_offset"])
+        )
 
     def lacks(self, tally: Tally, counted: list[JobFacts]) -> str:
         """Return a text about the facts that a run which drops its jobs lacks, or "" if it lacks none."""
         if self.answer["keeps_jobs"]:
             return ""
-        known = sum(facts.span.state.is_settled and not facts.span.forever for facts in counted)
+        known = sum(
+            facts.span.state.is_settled and not facts.span.forever for facts in counted
+        )
         if (missing := tally.settled_count - known) <= 0:
             return "The program drops jobs that have ended: when each was added is not known"
         opened = self.clock_time(self.opened_at)
@@ -188,7 +261,9 @@ class WatchedRun:
 
 def _as_waiting(facts: JobFacts) -> JobFacts:
     """Return the facts of a `First` without a running job, as `reported_state` has them."""
-    return dataclasses.replace(facts, span=dataclasses.replace(facts.span, state=JobState.SCHEDULED))
+    return dataclasses.replace(
+        facts, span=dataclasses.replace(facts.span, state=JobState.SCHEDULED)
+    )
 
 
 MAX_RUNNING: Final = 200
@@ -217,11 +292,19 @@ def head(tally: Tally, asking: int = 0) -> Record:
         JobState.RUNNING: clause(" ({} waiting for a person)", asking),
     }
     return {
-        "counts": [[state_class(each), remarks.get(each, ""), count, each.value] for each, count in tally.states()],
+        "counts": [
+            [state_class(each), remarks.get(each, ""), count, each.value]
+            for each, count in tally.states()
+        ],
         "count": tally.job_count,
         "settled": tally.settled_count,
         "may_grow": tally.may_grow,
-        "beside": [*filter(None, (forever_jobs_text(forever), failed_groups_text(tally.failed_groups)))],
+        "beside": [
+            *filter(
+                None,
+                (forever_jobs_text(forever), failed_groups_text(tally.failed_groups)),
+            )
+        ],
     }
 
 
@@ -230,25 +313,45 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
     answer = run.answer
     now = run.answer["now"]
     tally, counted, failed_groups = run.counted()
-    root = next((facts.span for facts in run.runs.values() if facts.span.parent is None), None)
-    questions = [asked for asked in answer["questions"] if asked[0] in run.jobs and not has_ended]
+    root = next(
+        (facts.span for facts in run.runs.values() if facts.span.parent is None), None
+    )
+    questions = [
+        asked for asked in answer["questions"] if asked[0] in run.jobs and not has_ended
+    ]
     asking = {key for key, *_ in questions}
-    running = [one.span for one in counted if one.span.state is JobState.RUNNING and one.span.number not in asking]
-    running.sort(key=lambda span: (span.forever, span.attempt_started_at or now, span.number))
+    running = [
+        one.span
+        for one in counted
+        if one.span.state is JobState.RUNNING and one.span.number not in asking
+    ]
+    running.sort(
+        key=lambda span: (span.forever, span.attempt_started_at or now, span.number)
+    )
     groups = failure_groups(counted, failed_groups)
     steered = {span.number for span in running[:MAX_RUNNING]} | asking
-    steered.update(one.span.number for group in groups[:MAX_FAILED] for one in group[:MAX_RETRIED])
+    steered.update(
+        one.span.number for group in groups[:MAX_FAILED] for one in group[:MAX_RETRIED]
+    )
     began = None if root is None else root.started_at
-    facts = {name: answer[name] for name in ("seen", "phase", "mended", "left_is_least", "unexplained")}
+    facts = {
+        name: answer[name]
+        for name in ("seen", "phase", "mended", "left_is_least", "unexplained")
+    }
     facts |= head(tally, len(asking))
     title = ""
     if root is not None:
         title = name_of(root.label)
     for resource in answer["resources"][:MAX_RESOURCES]:
         owner = name_of(resource["scheduler"])
-        facts["beside"].append(clause("{}: ", owner if owner != title else "") + printable(resource["text"]))
+        facts["beside"].append(
+            clause("{}: ", owner if owner != title else "")
+            + printable(resource["text"])
+        )
     if len(answer["resources"]) > MAX_RESOURCES:
-        facts["beside"].append(f"and {len(answer['resources']) - MAX_RESOURCES} more resources")
+        facts["beside"].append(
+            f"and {len(answer['resources']) - MAX_RESOURCES} more resources"
+        )
     return facts | {
         "title": title,
         "ended": has_ended,
@@ -258,14 +361,20 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
         "problem": problem,
         "lacks": run.lacks(tally, counted),
         "elapsed": "" if began is None else elapsed_text(now - began),
-        "left": "" if answer["left"] is None else estimate_text(answer["left"], answer["left_is_least"]),
+        "left": ""
+        if answer["left"] is None
+        else estimate_text(answer["left"], answer["left_is_least"]),
         "time": run.clock_time(now),
-        "windows": [[key, run.names_of([key]), *slots] for key, *slots in answer["windows"]],
+        "windows": [
+            [key, run.names_of([key]), *slots] for key, *slots in answer["windows"]
+        ],
         "running": [
             [
                 span.number,
                 name_of(span.path),
-                "forever" if span.forever else f"attempt {len(span.attempts) + 1}" * bool(span.attempts),
+                "forever"
+                if span.forever
+                else f"attempt {len(span.attempts) + 1}" * bool(span.attempts),
                 stopwatch_text(now - (span.attempt_started_at or now)),
             ]
             for span in running[:MAX_RUNNING]
@@ -278,7 +387,10 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
         "running_forever": sum(span.forever for span in running),
         "failed": [_failure_row(run, group) for group in groups[:MAX_FAILED]],
         "failed_count": sum(map(len, groups)),
-        "waiting": [[name, keys[0], len(keys), run.names_of(keys), text] for name, keys, text in waiting_rows(run)],
+        "waiting": [
+            [name, keys[0], len(keys), run.names_of(keys), text]
+            for name, keys, text in waiting_rows(run)
+        ],
         "idle": tally.count(JobState.IDLE),
     }
 
@@ -289,7 +401,11 @@ def _timeline_bars(run: WatchedRun, counted: list[JobFacts]) -> list[Any]:
     The time of the first start comes before the bars. A bar has its key, name and style, and its start and end in
     percent of the time from the first start to now.
     """
-    spans = [facts.span for facts in counted if facts.span.started_at is not None and not facts.span.forever]
+    spans = [
+        facts.span
+        for facts in counted
+        if facts.span.started_at is not None and not facts.span.forever
+    ]
     shown = nlargest(MAX_BARS, spans, key=_last_moment)
     if not shown:
         return ["", []]
@@ -300,8 +416,13 @@ def _timeline_bars(run: WatchedRun, counted: list[JobFacts]) -> list[Any]:
     bars = list[Any]()
     for span in shown:
         end = now if span.finished_at is None else span.finished_at
-        ends = [round((moment - first) / unit, 1) for moment in (span.started_at or 0.0, end)]
-        bars.append([span.number, name_of(span.path), state_class(recorded_state(span)), *ends])
+        ends = [
+            round((moment - first) / unit, 1)
+            for moment in (span.started_at or 0.0, end)
+        ]
+        bars.append(
+            [span.number, name_of(span.path), state_class(recorded_state(span)), *ends]
+        )
     return [run.clock_time(first), bars]
 
 
@@ -313,10 +434,23 @@ def _last_moment(span: Span) -> tuple[bool, float]:
 
 
 def _question_row(
-    run: WatchedRun, key: int, question: str, choices: Any, is_secret: bool, refusal: str, _number: int
+    run: WatchedRun,
+    key: int,
+    question: str,
+    choices: Any,
+    is_secret: bool,
+    refusal: str,
+    _number: int,
 ) -> list[Any]:
     shown = choices and [[value, printable(value)] for value in choices]
-    return [key, run.names_of([key]), _report.printable_lines(question), shown, is_secret, printable(refusal)]
+    return [
+        key,
+        run.names_of([key]),
+        _report.printable_lines(question),
+        shown,
+        is_secret,
+        printable(refusal),
+    ]
 
 
 def ending(record: TraceRecord) -> Record:
@@ -328,10 +462,19 @@ def ending(record: TraceRecord) -> Record:
     return {"verdict": verdict.sentence, "is_good": verdict.is_good}
 
 
-def failure_groups(counted: list[JobFacts], failed_groups: list[JobFacts]) -> list[list[JobFacts]]:
+def failure_groups(
+    counted: list[JobFacts], failed_groups: list[JobFacts]
+) -> list[list[JobFacts]]:
     """Return the failures, similar failures together, as rows of the page."""
-    failed = ((one, one.failure) for one in (*counted, *failed_groups) if one.failure is not None)
-    return group_failures((one, one.span.critical, failure.number, failure.kind) for one, failure in failed)
+    failed = (
+        (one, one.failure)
+        for one in (*counted, *failed_groups)
+        if one.failure is not None
+    )
+    return group_failures(
+        (one, one.span.critical, failure.number, failure.kind)
+        for one, failure in failed
+    )
 
 
 def waiting_rows(run: WatchedRun) -> Iterator[tuple[str, list[int], str]]:
@@ -360,7 +503,15 @@ def _failure_row(run: WatchedRun, group: list[JobFacts]) -> list[Any]:
     text = printable(" · ".join(filter(None, (headline, _last_line(group[0].command)))))
     keys = [one.span.number for one in group]
     place = printable(str(failure.location or ""))
-    return [first.number, len(group), run.names_of(keys), text, tag, place, keys[:MAX_RETRIED]]
+    return [
+        first.number,
+        len(group),
+        run.names_of(keys),
+        text,
+        tag,
+        place,
+        keys[:MAX_RETRIED],
+    ]
 
 
 def _last_line(command: CommandRecord | None) -> str:
@@ -395,7 +546,11 @@ def _retry_button(state: JobState, told: Record, is_mended: bool) -> list[str]:
         return [word, f"Try again{code}", ""]
     question = f"Run it again{clause(', and {} that used it', others and plural(others, 'job'))}?"
     if running:
-        return [f"{word} --cancel", f"Run again{code}", f"Cancel {join_names(running, MAX_NAMED)}? {question}"]
+        return [
+            f"{word} --cancel",
+            f"Run again{code}",
+            f"Cancel {join_names(running, MAX_NAMED)}? {question}",
+        ]
     return [word, f"Run again{code}", question]
 
 
@@ -426,8 +581,15 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
     if facts.printed and not told.get("output"):
         outputs.append([_report.PRINTED, _report.printable_lines(facts.printed)])
     so_far = "" if span.state.is_settled else " so far"
-    outputs += [[name + so_far, _report.printable_lines(text)] for name, text in told.get("output", ())]
-    required_by = [one.span.number for at, one in run.jobs.values() if at == index and key in one.span.required]
+    outputs += [
+        [name + so_far, _report.printable_lines(text)]
+        for name, text in told.get("output", ())
+    ]
+    required_by = [
+        one.span.number
+        for at, one in run.jobs.values()
+        if at == index and key in one.span.required
+    ]
     return {
         "key": key,
         "name": name_of(span.path),
@@ -439,14 +601,20 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
         "retry": _retry_button(span.state, told, run.answer["mended"]),
         "facts": [[name, printable(text)] for name, text in _job_facts(run, facts)],
         "why": printable(str(told.get("explanation", ""))),
-        "status": printable(" · ".join(filter(None, (str(told.get("status", "")), line_text(told.get("line")))))),
+        "status": printable(
+            " · ".join(
+                filter(None, (str(told.get("status", "")), line_text(told.get("line"))))
+            )
+        ),
         "inside": states_text(facts.span for facts in jobs_in(run, key)),
         "group": _links(run, [] if span.parent is None else [span.parent]),
         "blocked_by": _links(run, [] if span.blocked_by is None else [span.blocked_by]),
         "requires": _links(run, list(span.required)),
         "required_by": _links(run, required_by),
         "error": "" if failure is None else printable(failure.headline),
-        "traceback": "" if failure is None else _report.printable_lines(failure.traceback),
+        "traceback": ""
+        if failure is None
+        else _report.printable_lines(failure.traceback),
         "command": printable(line),
         "command_facts": command_facts,
         "files": files,
@@ -463,10 +631,18 @@ def jobs_in(run: WatchedRun, key: int | None) -> list[JobFacts]:
     for _, facts in sorted(run.runs.items()):
         parent = facts.span.parent
         span = run.jobs[parent][1].span if parent in run.jobs else None
-        if span is not None and span.parent in groups and (key is None or not span.is_first):
+        if (
+            span is not None
+            and span.parent in groups
+            and (key is None or not span.is_first)
+        ):
             groups.add(parent)
     members = (facts for _, facts in run.jobs.values() if facts.span.parent in groups)
-    return [facts for facts in members if facts.span.is_first or facts.span.number not in outer]
+    return [
+        facts
+        for facts in members
+        if facts.span.is_first or facts.span.number not in outer
+    ]
 
 
 def has_words(text: str, words: str) -> bool:
@@ -476,12 +652,18 @@ def has_words(text: str, words: str) -> bool:
 
 def states_text(spans: Iterable[Span]) -> str:
     counts = Counter(map(recorded_state, spans))
-    return ", ".join(f"{counts[state]} {state.value}" for state in STATE_PRECEDENCE if counts[state])
+    return ", ".join(
+        f"{counts[state]} {state.value}" for state in STATE_PRECEDENCE if counts[state]
+    )
 
 
 def _unkept_text(streams: list[str], span: Span, told: Record) -> str:
     """Return a text about the outputs of a running job that the page cannot show."""
-    is_python = span.state is JobState.RUNNING and told.get("line") is not None and not told["output"]
+    is_python = (
+        span.state is JobState.RUNNING
+        and told.get("line") is not None
+        and not told["output"]
+    )
     if not (streams or is_python):
         return ""
     subject = "what it prints"
@@ -493,7 +675,10 @@ def _unkept_text(streams: list[str], span: Span, told: Record) -> str:
 
 def _links(run: WatchedRun, keys: list[int]) -> list[Any]:
     spans = [run.jobs[key][1].span for key in keys[:MAX_LINKS] if key in run.jobs]
-    links: list[Any] = [[span.number, name_of(span.path), state_class(recorded_state(span))] for span in spans]
+    links: list[Any] = [
+        [span.number, name_of(span.path), state_class(recorded_state(span))]
+        for span in spans
+    ]
     if len(keys) > MAX_LINKS:
         links.append([None, f"and {len(keys) - MAX_LINKS} more", ""])
     return links
@@ -518,7 +703,10 @@ def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:
             yield "has run for", duration_text(run.answer["now"] - began)
         yield "attempts", str(len(span.attempts) + 1)
     for number, ended, error in span.failed_attempts:
-        yield f"attempt {number}" if number else "was blocked", f"{error or 'succeeded'}, at {run.clock_time(ended)}"
+        yield (
+            f"attempt {number}" if number else "was blocked",
+            f"{error or 'succeeded'}, at {run.clock_time(ended)}",
+        )
     if span.restored:
         took = ""
         if span.restored_took is not None:
@@ -527,5 +715,8 @@ def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:
     if span.rerun_cause is not None:
         yield "runs again", f"because {span.rerun_cause}"
     if facts.needs:
-        needs = ((name, f"{need:g}" if isinstance(need, float) else need) for name, need in facts.needs.items())
+        needs = (
+            (name, f"{need:g}" if isinstance(need, float) else need)
+            for name, need in facts.needs.items()
+        )
         yield "needs", ", ".join(f"{name}={need}" for name, need in needs)

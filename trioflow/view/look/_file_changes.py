@@ -42,7 +42,9 @@ GENERATOR_FLAGS: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 FUTURE_FLAGS: Final[int] = annotations.compiler_flag
 OF_CHANGED_FUNCTION: Final = "was made by a function that has itself changed"
 AMBIGUOUS: Final = "cannot be told from others on its line: put it on a line of its own, and start the program again"
-OTHER_VARIABLES: Final = "uses other variables of the functions around it, or super() or __class__ anew"
+OTHER_VARIABLES: Final = (
+    "uses other variables of the functions around it, or super() or __class__ anew"
+)
 OTHER_KIND: Final = "has become a generator, or is no generator any more"
 
 
@@ -61,18 +63,37 @@ class Source:
 
     def __init__(self, text: bytes, file: str) -> None:
         self._file: Final = file
-        self._flags: Final = compile(text, file, "exec", dont_inherit=True).co_flags & FUTURE_FLAGS
+        self._flags: Final = (
+            compile(text, file, "exec", dont_inherit=True).co_flags & FUTURE_FLAGS
+        )
         nodes = [*ast.walk(tree := ast.parse(text))]
-        imports = [node for node in _nodes_in(tree, IMPORTS) if getattr(node, "module", "") != "__future__"]
-        self._imports: Final = ast.If(ast.Constant(value=False), [*imports, ast.Pass()], [])
+        imports = [
+            node
+            for node in _nodes_in(tree, IMPORTS)
+            if getattr(node, "module", "") != "__future__"
+        ]
+        self._imports: Final = ast.If(
+            ast.Constant(value=False), [*imports, ast.Pass()], []
+        )
         binding = (ast.alias, ast.Name, ast.ClassDef, *FUNCTIONS)
-        self._bound: Final = Counter(name_bound(node) for node in nodes if isinstance(node, binding))
-        parts = [part for node in tree.body if not _is_docstring(node) for part in _parts(node)]
-        self.statements: Final = sorted(((_outline(node), node) for node in parts), key=self._order)
+        self._bound: Final = Counter(
+            name_bound(node) for node in nodes if isinstance(node, binding)
+        )
+        parts = [
+            part
+            for node in tree.body
+            if not _is_docstring(node)
+            for part in _parts(node)
+        ]
+        self.statements: Final = sorted(
+            ((_outline(node), node) for node in parts), key=self._order
+        )
         self.scopes: Final = defaultdict[tuple[str, int], list[Any]](list)
         for node in nodes:
             if isinstance(node, SCOPES):
-                line = min(each.lineno for each in (node, *getattr(node, "decorator_list", [])))
+                line = min(
+                    each.lineno for each in (node, *getattr(node, "decorator_list", []))
+                )
                 self.scopes[getattr(node, "name", "<lambda>"), line].append(node)
 
     def compile(self, node: ast.stmt) -> CodeType:
@@ -83,13 +104,17 @@ class Source:
         is_import_originated() in https://github.com/python/cpython/blob/v3.14.0/Python/codegen.c.
         """
         module = ast.fix_missing_locations(ast.Module([node, self._imports], []))
-        code: CodeType = compile(module, self._file, "exec", self._flags, dont_inherit=True)
+        code: CodeType = compile(
+            module, self._file, "exec", self._flags, dont_inherit=True
+        )
         return code
 
     def _order(self, statement: tuple[str, Any]) -> str:
         """Return "" if the place of a statement matters: something else binds its name, or sees it begin."""
         outline, node = statement
-        is_quiet = isinstance(node, IMPORTS) or (isinstance(node, FUNCTIONS) and not node.decorator_list)
+        is_quiet = isinstance(node, IMPORTS) or (
+            isinstance(node, FUNCTIONS) and not node.decorator_list
+        )
         return outline * (is_quiet and self._bound[name_bound(node)] == 1)
 
 
@@ -118,21 +143,32 @@ class FileChange:
         self.mended: Final[dict[CodeType, CodeType]] = {}
         self.additions: Final[list[tuple[ast.stmt, str, CodeType]]] = []
         if before.text != now.text and not before.is_certain:
-            self._refuse(None, "it was saved after the program had started, so what was loaded is not known")
+            self._refuse(
+                None,
+                "it was saved after the program had started, so what was loaded is not known",
+            )
             return
         try:
-            self._old, self._new = (Source(each.text, code_names.get(file, file)) for each in (before, now))
+            self._old, self._new = (
+                Source(each.text, code_names.get(file, file)) for each in (before, now)
+            )
             self._compare_statements()
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            self._refuse(error, f"{type(error).__name__}: {getattr(error, 'msg', error)}")
+            self._refuse(
+                error, f"{type(error).__name__}: {getattr(error, 'msg', error)}"
+            )
             return
         for old, code in before.successors.items():
-            self.successors.setdefault(old, self.successors.get(code, OF_CHANGED_FUNCTION))
+            self.successors.setdefault(
+                old, self.successors.get(code, OF_CHANGED_FUNCTION)
+            )
 
     def _refuse(self, place: object, reason: str) -> None:
         """Note why the change cannot be taken, with the line of a node or of an error."""
         line = getattr(place, "lineno", None)
-        self.reasons.append(f"{self.name}:{line}: {reason}" if line else f"{self.name}: {reason}")
+        self.reasons.append(
+            f"{self.name}:{line}: {reason}" if line else f"{self.name}: {reason}"
+        )
 
     def _compare_statements(self) -> None:
         """Pair the statements that have run with their present forms. Add the new statements, or refuse them."""
@@ -140,17 +176,24 @@ class FileChange:
         are = dict(self._new.statements)
         gone = [were[outline] for outline in were if outline not in are]
         by_name = {name_bound(node): node for node in gone}
-        for node in sorted((are[outline] for outline in are if outline not in were), key=lambda node: node.lineno):
+        for node in sorted(
+            (are[outline] for outline in are if outline not in were),
+            key=lambda node: node.lineno,
+        ):
             self._add(node, by_name.get(name_bound(node)))
         for node in gone:
             if not isinstance(node, IMPORTS) and not self.reasons:
-                self._refuse(None, f"{title_of(node)} is gone, and what has run cannot be undone")
+                self._refuse(
+                    None, f"{title_of(node)} is gone, and what has run cannot be undone"
+                )
         olds = [each for each in self._old.statements if each[0] in are]
         news = [each for each in self._new.statements if each[0] in were]
         pairs: Any = zip_longest(olds, news, fillvalue=("", None))
         for (outline, old), (new_outline, new) in pairs:
             if outline != new_outline:
-                self._refuse(new or old, f"{title_of(new or old)} has moved, or is there twice")
+                self._refuse(
+                    new or old, f"{title_of(new or old)} has moved, or is there twice"
+                )
                 return
             self._pair(self._old.compile(old), self._new.compile(new))
 
@@ -164,10 +207,16 @@ class FileChange:
         """
         name = name_bound(node)
         place = node
-        if before is None and name and not any(name in each for each in self.namespaces.values()):
+        if (
+            before is None
+            and name
+            and not any(name in each for each in self.namespaces.values())
+        ):
             if isinstance(node, ast.AnnAssign):
                 # Its annotation would take the place of all others of the module.
-                node = ast.copy_location(ast.Assign([node.target], node.value or node.target), node)
+                node = ast.copy_location(
+                    ast.Assign([node.target], node.value or node.target), node
+                )
             self.additions.append((node, name, self._new.compile(node)))
             return
         again = "does more than bind a new name"
@@ -177,21 +226,32 @@ class FileChange:
         was: Any = before
         if isinstance(node, ast.ClassDef) and isinstance(before, ast.ClassDef):
             known = {*map(_outline, before.body)}
-            if (found := next((each for each in node.body if _outline(each) not in known), None)) is not None:
+            if (
+                found := next(
+                    (each for each in node.body if _outline(each) not in known), None
+                )
+            ) is not None:
                 place = found
                 names = {_member_name(each): each for each in before.body}
                 if (was := names.get(_member_name(found))) is None:
                     problem = "is new in its class"
-        if was is not None and [*map(ast.dump, _decorators(place))] != [*map(ast.dump, _decorators(was))]:
+        if was is not None and [*map(ast.dump, _decorators(place))] != [
+            *map(ast.dump, _decorators(was))
+        ]:
             problem = "has other decorators"
-        self._refuse(place, f"{title_of(place)} {problem}, and what has run does not run again")
+        self._refuse(
+            place, f"{title_of(place)} {problem}, and what has run does not run again"
+        )
 
     def _pair(self, old: CodeType, new: CodeType, reason: str = "") -> None:
         """Pair the codes in an old code with the codes in a new code, at any depth, unless there is a reason not to.
 
         They are constants, in the order of the text: https://docs.python.org/3/reference/datamodel.html#codeobject.co_consts.
         """
-        olds, news = ([each for each in code.co_consts if isinstance(each, CodeType)] for code in (old, new))
+        olds, news = (
+            [each for each in code.co_consts if isinstance(each, CodeType)]
+            for code in (old, new)
+        )
         # Equal lambdas on a line share a constant on some versions: merge_const_one() in
         # https://github.com/python/cpython/blob/v3.12.1/Python/compile.c.
         if [code.co_name for code in olds] != [code.co_name for code in news]:
@@ -209,7 +269,8 @@ class FileChange:
                 reason
                 or AMBIGUOUS * (len(before) > 1 and is_mended)
                 or OTHER_VARIABLES * (code.co_freevars != successor.co_freevars)
-                or OTHER_KIND * bool((code.co_flags ^ successor.co_flags) & GENERATOR_FLAGS)
+                or OTHER_KIND
+                * bool((code.co_flags ^ successor.co_flags) & GENERATOR_FLAGS)
             )
             if is_mended and not problem:
                 defaults = self._new_defaults(before[0], after[0])
@@ -227,7 +288,10 @@ class FileChange:
         try:
             return _defaults(new.args, ast.literal_eval)
         except ValueError:
-            self._refuse(new, f"the defaults of {new.name}() have changed, and not all of them are literals")
+            self._refuse(
+                new,
+                f"the defaults of {new.name}() have changed, and not all of them are literals",
+            )
             return {}
 
 
@@ -262,7 +326,9 @@ def _outline(node: object, is_in_function: bool = False) -> str:
     if isinstance(node, SCOPES):
         is_in_function |= isinstance(node, ast.Lambda)
         has_parameters = is_in_function or getattr(node, "decorator_list", [])
-        fields = ("name", "type_params", "decorator_list", "args")[: 4 if has_parameters else 2]
+        fields = ("name", "type_params", "decorator_list", "args")[
+            : 4 if has_parameters else 2
+        ]
     elif isinstance(node, ast.arguments) and not is_in_function:
         fields = ("posonlyargs", "args", "vararg", "kwonlyargs", "kwarg")
     parts = [_outline(getattr(node, field, None), is_in_function) for field in fields]
@@ -280,10 +346,14 @@ def _is_docstring(node: object) -> bool:
 def _parts(node: ast.stmt) -> list[Any]:
     """Return a statement, or an import for each name of an import."""
     kind: Any = type(node)
-    return [kind(**{**vars(node), "names": [name]}) for name in getattr(node, "names", [])] or [node]
+    return [
+        kind(**{**vars(node), "names": [name]}) for name in getattr(node, "names", [])
+    ] or [node]
 
 
-def _nodes_in(node: ast.AST, kinds: type[ast.AST] | tuple[type[ast.AST], ...]) -> Iterator[Any]:
+def _nodes_in(
+    node: ast.AST, kinds: type[ast.AST] | tuple[type[ast.AST], ...]
+) -> Iterator[Any]:
     """Yield the nodes of some types in a node, except nodes in functions."""
     if isinstance(node, kinds):
         yield node
@@ -294,8 +364,15 @@ def _nodes_in(node: ast.AST, kinds: type[ast.AST] | tuple[type[ast.AST], ...]) -
 
 def _defaults(args: ast.arguments, read: Callable[[ast.expr], Any]) -> dict[str, Any]:
     """Return the attributes of a function for its defaults."""
-    of_keywords = {each.arg: read(node) for each, node in zip(args.kwonlyargs, args.kw_defaults, strict=True) if node}
-    return {"__defaults__": tuple(map(read, args.defaults)), "__kwdefaults__": of_keywords}
+    of_keywords = {
+        each.arg: read(node)
+        for each, node in zip(args.kwonlyargs, args.kw_defaults, strict=True)
+        if node
+    }
+    return {
+        "__defaults__": tuple(map(read, args.defaults)),
+        "__kwdefaults__": of_keywords,
+    }
 
 
 def name_bound(node: object) -> str:
@@ -318,4 +395,8 @@ def name_bound(node: object) -> str:
 
 def title_of(node: Any) -> str:
     """Return the first line of a node, without its decorators."""
-    return short_repr(next(line for line in ast.unparse(node).splitlines() if line[0] != "@").removesuffix(":"))
+    return short_repr(
+        next(
+            line for line in ast.unparse(node).splitlines() if line[0] != "@"
+        ).removesuffix(":")
+    )

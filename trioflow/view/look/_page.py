@@ -65,8 +65,12 @@ class Page:
         self._problem = ""
         self.version = 0
         """Another number for each state of the page."""
-        self._lock: Final = threading.Condition()  # of the facts, notified when there is news
-        self._making: Final = threading.Lock()  # so that the report is made once for all tabs
+        self._lock: Final = (
+            threading.Condition()
+        )  # of the facts, notified when there is news
+        self._making: Final = (
+            threading.Lock()
+        )  # so that the report is made once for all tabs
         self._made = -1, ""  # the version of the report, and its text
         self._next_at = -math.inf  # when the report may be made again
         self._shown: Record = {"version": -1}
@@ -84,7 +88,9 @@ class Page:
 
         """
         while True:
-            answer = _client.ask(self._pid, {"watch": self._key, "run": self._label, **self._run.place()})
+            answer = _client.ask(
+                self._pid, {"watch": self._key, "run": self._label, **self._run.place()}
+            )
             with self._lock:
                 self._run.update(answer)
                 if not self._run.answer["more"]:
@@ -105,7 +111,9 @@ class Page:
                 # A process that was killed takes a moment to end.
                 time.sleep(RETRY_INTERVAL)
                 with self._lock:
-                    self._set_problem(str(error) if _client.is_there(self._pid) else GONE)
+                    self._set_problem(
+                        str(error) if _client.is_there(self._pid) else GONE
+                    )
 
     def _set_problem(self, problem: str) -> None:
         self._problem = problem
@@ -116,18 +124,28 @@ class Page:
 
     def _begin_picture(self) -> None:
         """Lay out the graph in a thread if its structure has changed. The lock is held."""
-        requirements = sum(len(facts.span.required) for _, facts in self._run.jobs.values())
+        requirements = sum(
+            len(facts.span.required) for _, facts in self._run.jobs.values()
+        )
         structure = self._run.answer["seen"], len(self._run.jobs), requirements
-        if structure == self._structure or self._is_drawing or time.monotonic() < self._next_picture_at:
+        if (
+            structure == self._structure
+            or self._is_drawing
+            or time.monotonic() < self._next_picture_at
+        ):
             return
         began = time.monotonic()
         self._structure, picture = structure, Picture(self._run)
         if picture.take_layout(self.picture):
             self.picture = picture
-            self._next_picture_at = time.monotonic() + PLAN_PAUSE_FACTOR * (time.monotonic() - began)
+            self._next_picture_at = time.monotonic() + PLAN_PAUSE_FACTOR * (
+                time.monotonic() - began
+            )
             return
         self._is_drawing = True
-        threading.Thread(target=self._draw, args=(picture,), name="trioflow look", daemon=True).start()
+        threading.Thread(
+            target=self._draw, args=(picture,), name="trioflow look", daemon=True
+        ).start()
 
     def _draw(self, picture: Picture) -> None:
         began = time.monotonic()
@@ -136,7 +154,9 @@ class Page:
         finally:
             with self._lock:
                 self.picture = picture
-                self._next_picture_at = time.monotonic() + PAUSE_FACTOR * (time.monotonic() - began)
+                self._next_picture_at = time.monotonic() + PAUSE_FACTOR * (
+                    time.monotonic() - began
+                )
                 self._is_drawing = False
                 self._set_problem(self._problem)
 
@@ -145,12 +165,20 @@ class Page:
     def state(self, have: str = "") -> Record:
         """Return the console of the run as data, as soon as its version is another."""
         with self._lock:
-            self._lock.wait_for(lambda: have != str(self.version), _answers.WATCH_INTERVAL)
+            self._lock.wait_for(
+                lambda: have != str(self.version), _answers.WATCH_INTERVAL
+            )
             if self.has_ended:
                 # A browser asks no more.
-                self._lock.wait_for(lambda: not self._is_drawing, _answers.WATCH_INTERVAL)
+                self._lock.wait_for(
+                    lambda: not self._is_drawing, _answers.WATCH_INTERVAL
+                )
             if self._shown["version"] != self.version and not self._run.answer["more"]:
-                self._shown = {"version": self.version, **self._make_state(), "own": self._is_own}
+                self._shown = {
+                    "version": self.version,
+                    **self._make_state(),
+                    "own": self._is_own,
+                }
             return self._shown
 
     def _make_state(self) -> Record:
@@ -172,7 +200,9 @@ class Page:
         if not self.has_ended:
             with contextlib.suppress(_client.NoAnswer):
                 # It has just ended.
-                told = _client.ask(self._pid, {"watch": self._key, "seen": seen, "detail": key})
+                told = _client.ask(
+                    self._pid, {"watch": self._key, "seen": seen, "detail": key}
+                )
         with self._lock:
             if key in self._run.jobs:
                 return _console.describe_job(self._run, key, told)
@@ -196,14 +226,20 @@ class Page:
         Wait until it is not, and until it may be made again.
         """
         with self._lock:
-            self._lock.wait_for(lambda: self.has_ended, max(0.0, self._next_at - time.monotonic()))
-            self._lock.wait_for(lambda: query != f"have={self.version}", _answers.WATCH_INTERVAL)
+            self._lock.wait_for(
+                lambda: self.has_ended, max(0.0, self._next_at - time.monotonic())
+            )
+            self._lock.wait_for(
+                lambda: query != f"have={self.version}", _answers.WATCH_INTERVAL
+            )
         with self._making:
             version = self.version
             began = time.monotonic()
             if self._made[0] != version:
                 self._made = version, self.report(None)
-                self._next_at = time.monotonic() + PAUSE_FACTOR * (time.monotonic() - began)
+                self._next_at = time.monotonic() + PAUSE_FACTOR * (
+                    time.monotonic() - began
+                )
             return version, "" if query == f"have={version}" else self._made[1]
 
     def report(self, folder: Path | None = ANYWHERE) -> str:
@@ -215,7 +251,12 @@ class Page:
         """Return the paths of the files that the page links to."""
         with self._lock:
             commands = [facts.command for _, facts in self._run.jobs.values()]
-        return {path for command in commands if command is not None for _, path in command.files}
+        return {
+            path
+            for command in commands
+            if command is not None
+            for _, path in command.files
+        }
 
     def _read(self) -> tuple[TraceRecord, str]:
         with self._lock:
@@ -223,7 +264,9 @@ class Page:
 
     def steer(self, request: Record) -> Record:
         """Steer the run and the job that the page has shown. Return what was done, or the error."""
-        words = {name: request.get(name) for name in ("do", "value", "seen", "job", "marks")}
+        words = {
+            name: request.get(name) for name in ("do", "value", "seen", "job", "marks")
+        }
         try:
             return _client.ask(self._pid, {"watch": self._key, **words, "page": True})
         except _client.NoAnswer as error:
@@ -240,7 +283,11 @@ class TracePage(Page):
         self.picture = Picture(self._run).draw(1)
 
     def _make_state(self) -> Record:
-        return super()._make_state() | _console.head(self._record.tally) | {"title": self._record.name}
+        return (
+            super()._make_state()
+            | _console.head(self._record.tally)
+            | {"title": self._record.name}
+        )
 
     def _read(self) -> tuple[TraceRecord, str]:
         return self._record, ""
@@ -265,7 +312,9 @@ CHUNK_SIZE: Final = 1 << 18
 MAX_SHOWN_SIZE: Final = 4 << 20
 """A browser saves a file of this many bytes or more, and does not show it."""
 PLAIN_TEXT: Final = {"Content-Type": "text/plain; charset=utf-8"}
-LOCAL_HOST: Final = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
+LOCAL_HOST: Final = re.compile(
+    r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.IGNORECASE
+)
 REFUSAL: Final = "refused: the address needs its token, and localhost, 127.0.0.1 or [::1] as its host"
 HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -289,7 +338,9 @@ class PageServer(ThreadingHTTPServer):
         self.url: Final = f"http://127.0.0.1:{self.server_address[1]}/{self.token}/"
         # And whether they have had the token.
         self._connections: Final[dict[Any, bool]] = {}
-        self._connections_lock: Final = threading.Condition()  # notified when a browser has the end
+        self._connections_lock: Final = (
+            threading.Condition()
+        )  # notified when a browser has the end
         self.browsers: Final[dict[object, float]] = {}
         """When each browser has asked last that lacks the report after the end: by its name, else by its connection."""
 
@@ -298,9 +349,13 @@ class PageServer(ThreadingHTTPServer):
         oldest = time.monotonic() - END_TIMEOUT
         asked = self.browsers.values()
         with self._connections_lock:
-            self._connections_lock.wait_for(lambda: max(asked, default=-math.inf) < oldest, END_TIMEOUT)
+            self._connections_lock.wait_for(
+                lambda: max(asked, default=-math.inf) < oldest, END_TIMEOUT
+            )
 
-    def note_browser(self, connection: object, name: str | None, has_end: bool = False) -> None:
+    def note_browser(
+        self, connection: object, name: str | None, has_end: bool = False
+    ) -> None:
         """Remember that a browser asks, by whichever connection, or that it has the report after the end of the run."""
         with self._connections_lock:
             for known in (connection, CLOSED):
@@ -315,7 +370,11 @@ class PageServer(ThreadingHTTPServer):
         """Answer in a thread of its own, and cut off the oldest of too many strangers."""
         with self._connections_lock:
             self._connections[request] = False
-            strangers = [connection for connection, has_token in self._connections.items() if not has_token]
+            strangers = [
+                connection
+                for connection, has_token in self._connections.items()
+                if not has_token
+            ]
             if len(strangers) > MAX_STRANGERS:
                 del self._connections[strangers[0]]
                 _cut_off(strangers[0])
@@ -372,7 +431,10 @@ class PageHandler(BaseHTTPRequestHandler):
         """
         page = self.server.page
         self.server.trust(self.connection)
-        words = {word: values[0] for word, values in parse_qs(query, errors="surrogatepass").items()}
+        words = {
+            word: values[0]
+            for word, values in parse_qs(query, errors="surrogatepass").items()
+        }
         if name == "-":
             self._send(308, "", {"Location": f"/{self.server.token}/"})
         elif name == "":
@@ -387,7 +449,11 @@ class PageHandler(BaseHTTPRequestHandler):
         elif name == "job":
             self._send_data(page.job(words["seen"], int(words["key"])))
         elif name == "jobs":
-            self._send_data(page.find_jobs(*(words.get(word, "") for word in ("seen", "which", "words"))))
+            self._send_data(
+                page.find_jobs(
+                    *(words.get(word, "") for word in ("seen", "which", "words"))
+                )
+            )
         elif name == "log":
             self._send_data(page.log(words.get("words", "")))
         elif name == "file" and words.get("path") in page.files():
@@ -396,7 +462,11 @@ class PageHandler(BaseHTTPRequestHandler):
             version, text = page.html(query)
             self._send(200, text, {"X-Version": str(version)})
         elif name == "report.html":
-            self._send(200, page.report(), {"Content-Disposition": 'attachment; filename="report.html"'})
+            self._send(
+                200,
+                page.report(),
+                {"Content-Disposition": 'attachment; filename="report.html"'},
+            )
             if page.has_ended:
                 self.server.note_browser(self.connection, words.get("by"), has_end=True)
         else:
@@ -408,10 +478,18 @@ class PageHandler(BaseHTTPRequestHandler):
         try:
             asked = self._requested_name()
             size = int(self.headers["Content-Length"] or "")
-            if (asked, self.headers["Origin"], self.headers["Content-Type"]) != ("steer", origin, form):
+            if (asked, self.headers["Origin"], self.headers["Content-Type"]) != (
+                "steer",
+                origin,
+                form,
+            ):
                 raise LookupError(asked)
-            request = json.loads(self.rfile.read(size if 0 < size <= MAX_REQUEST_SIZE else 0))
-            self._send_data(self.server.page.steer({**request, "do": str(request["do"])}))
+            request = json.loads(
+                self.rfile.read(size if 0 < size <= MAX_REQUEST_SIZE else 0)
+            )
+            self._send_data(
+                self.server.page.steer({**request, "do": str(request["do"])})
+            )
         except (ValueError, TypeError, LookupError, RecursionError):
             self._refuse()
 
@@ -450,7 +528,12 @@ class PageHandler(BaseHTTPRequestHandler):
             size = os.fstat(descriptor).st_size
             disposition = "inline" if size <= MAX_SHOWN_SIZE else "attachment"
             self._send_headers(
-                200, size, {**PLAIN_TEXT, "Content-Disposition": f'{disposition}; filename="output.txt"'}
+                200,
+                size,
+                {
+                    **PLAIN_TEXT,
+                    "Content-Disposition": f'{disposition}; filename="output.txt"',
+                },
             )
             while size and (part := file.read(min(size, CHUNK_SIZE))):
                 self.wfile.write(part)
@@ -459,9 +542,15 @@ class PageHandler(BaseHTTPRequestHandler):
             self.close_connection = size > 0
 
     def _send_data(self, data: object) -> None:
-        self._send(200, json.dumps(data, separators=(",", ":")), {"Content-Type": "application/json"})
+        self._send(
+            200,
+            json.dumps(data, separators=(",", ":")),
+            {"Content-Type": "application/json"},
+        )
 
-    def _send(self, code: int, text: str, headers: dict[str, str] | None = None) -> None:
+    def _send(
+        self, code: int, text: str, headers: dict[str, str] | None = None
+    ) -> None:
         data = text.encode("utf-8", errors="backslashreplace")
         self._send_headers(code, len(data), headers or {})
         self.wfile.write(data)
@@ -469,7 +558,11 @@ class PageHandler(BaseHTTPRequestHandler):
     def _send_headers(self, code: int, size: int, headers: dict[str, str]) -> None:
         self.send_response(code)
         policy = f"{_report.content_policy(is_live=True)}; frame-ancestors 'none'"
-        common = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy, **HEADERS}
+        common = {
+            "Content-Type": "text/html; charset=utf-8",
+            "Content-Security-Policy": policy,
+            **HEADERS,
+        }
         for name, value in {**common, **headers, "Content-Length": str(size)}.items():
             self.send_header(name, value)
         self.end_headers()

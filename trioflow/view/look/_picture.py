@@ -13,7 +13,12 @@ from typing import Any, Final, NamedTuple
 
 from ..._core.base import _states, _text_forms
 from .._families import family_from_label, levels_in_groups
-from .._state_styles import STATE_COUNT_ORDER, STATE_PRECEDENCE, recorded_state, state_class
+from .._state_styles import (
+    STATE_COUNT_ORDER,
+    STATE_PRECEDENCE,
+    recorded_state,
+    state_class,
+)
 from ..graph import _dot
 from ..trace import _record_builder, _trace_record
 from ._console import WatchedRun, name_of
@@ -125,7 +130,9 @@ class Layout:
                 self.titles[place] = name_of(family.name)
             else:
                 # The jobs of a run that drops them are no family of one for long.
-                self.titles[place] = name_of(span.label if is_named or run.answer["keeps_jobs"] else family.name)
+                self.titles[place] = name_of(
+                    span.label if is_named or run.answer["keeps_jobs"] else family.name
+                )
                 self.owners[place] = key
                 self.members[outer].append(place)
                 if family.is_group and len(outer) < placing.frame_depth:
@@ -136,13 +143,20 @@ class Layout:
             for depth in range(1, len(place) + 1):
                 self.jobs[place[:depth]].append(facts.span.number)
         required = (
-            (places.get(tail, ()), places[key]) for key, (_, facts) in run.jobs.items() for tail in facts.span.required
+            (places.get(tail, ()), places[key])
+            for key, (_, facts) in run.jobs.items()
+            for tail in facts.span.required
         )
-        self.edges: Final = {(a, b): None for a, b in required if a != b[: len(a)] and b != a[: len(b)]}
+        self.edges: Final = {
+            (a, b): None for a, b in required if a != b[: len(a)] and b != a[: len(b)]
+        }
 
     def can_be_read(self, has_labels: bool) -> bool:
         count = len(self.titles.keys() - self.members.keys())
-        return 1 < count <= (MAX_LABELS if has_labels else _trace_record.MAX_BOXES) and len(self.edges) <= MAX_EDGES
+        return (
+            1 < count <= (MAX_LABELS if has_labels else _trace_record.MAX_BOXES)
+            and len(self.edges) <= MAX_EDGES
+        )
 
 
 class Picture:
@@ -163,7 +177,10 @@ class Picture:
         self._forms: Final = FORMS if run.answer["keeps_jobs"] else GROWING_FORMS
         counted = run.counted()[1]
         groups = {facts.span.parent for facts in run.runs.values()}
-        jobs = {key: job for key, (_, job) in sorted(run.jobs.items(), key=lambda item: item[1][0])}
+        jobs = {
+            key: job
+            for key, (_, job) in sorted(run.jobs.items(), key=lambda item: item[1][0])
+        }
         parents = {key: job.span.parent for key, job in jobs.items()}
         levels = levels_in_groups(parents, lambda key: jobs[key].span.required)
         families = {
@@ -174,13 +191,19 @@ class Picture:
             )
             for key, job in jobs.items()
         }
-        self._plans: Final = {placing: Layout(placing, run, counted, families) for placing in dict(self._forms)}
+        self._plans: Final = {
+            placing: Layout(placing, run, counted, families)
+            for placing in dict(self._forms)
+        }
         self.plan = self._plans[FAMILIES]
 
     def take_layout(self, other: Picture) -> bool:
         """Take over the layout of a picture with the same structure. Return whether it has the same."""
         both = (picture._plans.values() for picture in (self, other))
-        structures, others = ([(plan.members.keys(), plan.edges, plan.titles) for plan in plans] for plans in both)
+        structures, others = (
+            [(plan.members.keys(), plan.edges, plan.titles) for plan in plans]
+            for plans in both
+        )
         if structures == others:
             self.names = other.names
             self.svg = other.svg
@@ -198,16 +221,32 @@ class Picture:
             for placing, has_labels in self._forms:
                 plan = self._plans[placing]
                 if plan.can_be_read(has_labels):
-                    names = {place: f"g{number}n{index}" for index, place in enumerate(plan.titles)}
+                    names = {
+                        place: f"g{number}n{index}"
+                        for index, place in enumerate(plan.titles)
+                    }
                     # Without edges, a grid reads like a text.
                     ways = DIRECTIONS if plan.edges else DIRECTIONS[:1]
-                    sources = (PictureWriter(plan, names, has_labels, way).source() for way in ways)
+                    sources = (
+                        PictureWriter(plan, names, has_labels, way).source()
+                        for way in ways
+                    )
                     fitted = _dot.render_to_fit(sources, "", PLACE, DOT_SECONDS)
-                    drawn.append((fitted.scale - MIN_SCALES[has_labels], plan, names, has_labels, fitted.svg))
+                    drawn.append(
+                        (
+                            fitted.scale - MIN_SCALES[has_labels],
+                            plan,
+                            names,
+                            has_labels,
+                            fitted.svg,
+                        )
+                    )
                     if drawn[-1][0] >= 0:
                         break
             if drawn:
-                _, self.plan, self.names, self._has_labels, svg = max(drawn, key=lambda layout: layout[0])
+                _, self.plan, self.names, self._has_labels, svg = max(
+                    drawn, key=lambda layout: layout[0]
+                )
                 self.svg = _dot.picture_for_page(svg)
                 self.note = FOLDED * (self.plan.placing is not JOBS)
             else:
@@ -222,8 +261,19 @@ class Picture:
     def jobs_in_box(self, key: int) -> tuple[list[int], str]:
         """Return the keys of the jobs in the box that shows a job, or in the frame of a group, and its title."""
         plan = self.plan
-        frame = next((place for place in self.names if place in plan.members and plan.owners[place] == key), None)
-        boxes = (place for place in self.names if place not in plan.members and key in plan.jobs[place])
+        frame = next(
+            (
+                place
+                for place in self.names
+                if place in plan.members and plan.owners[place] == key
+            ),
+            None,
+        )
+        boxes = (
+            place
+            for place in self.names
+            if place not in plan.members and key in plan.jobs[place]
+        )
         place = frame or next(boxes, None)
         if place is None:
             return ([], "")
@@ -241,32 +291,61 @@ class Picture:
             plan = self.plan
             is_frame = place in self.plan.members
             owner = self.plan.owners[place]
-            spans = [run.jobs[key][1].span for key in plan.jobs[place] if key in run.jobs]  # of the same run
+            spans = [
+                run.jobs[key][1].span for key in plan.jobs[place] if key in run.jobs
+            ]  # of the same run
             found = Counter(map(recorded_state, spans))
-            parts = [(state, found[state]) for state in STATE_COUNT_ORDER if found[state]]
-            first = next((state for state in STATE_PRECEDENCE if found[state]), _states.JobState.IDLE)
+            parts = [
+                (state, found[state]) for state in STATE_COUNT_ORDER if found[state]
+            ]
+            first = next(
+                (state for state in STATE_PRECEDENCE if found[state]),
+                _states.JobState.IDLE,
+            )
             has_many = is_frame or plan.placing is not JOBS
             if has_many:
                 words = ", ".join(f"{count} {state.value}" for state, count in parts)
             else:
                 words = first.value
             if not is_frame:
-                owner = next((span.number for span in spans if recorded_state(span) is first), owner)
-            states[name] = ["many " * has_many + state_class(first), f"{plan.titles[place]}: {words}", owner]
+                owner = next(
+                    (span.number for span in spans if recorded_state(span) is first),
+                    owner,
+                )
+            states[name] = [
+                "many " * has_many + state_class(first),
+                f"{plan.titles[place]}: {words}",
+                owner,
+            ]
             if has_many and self._has_labels:
-                settled = f"{sum(span.state.is_settled for span in spans)} of {len(spans)}"
-                states[name] += [settled, [[state_class(state), count] for state, count in parts]]
+                settled = (
+                    f"{sum(span.state.is_settled for span in spans)} of {len(spans)}"
+                )
+                states[name] += [
+                    settled,
+                    [[state_class(state), count] for state, count in parts],
+                ]
         return states
 
 
 class PictureWriter(_dot.DotWriter[Place]):
     """A writer of a plan. It uses the page's colors."""
 
-    def __init__(self, plan: Layout, names: Mapping[Place, str], has_labels: bool, direction: _dot.Direction) -> None:
+    def __init__(
+        self,
+        plan: Layout,
+        names: Mapping[Place, str],
+        has_labels: bool,
+        direction: _dot.Direction,
+    ) -> None:
         ratio = _dot.GRID_RATIO if has_labels else SQUARES_RATIO
         # Frames of groups stand side by side, so each is narrow.
         max_row = 4 if plan.placing.frame_depth == 1 else _dot.MAX_ROW
-        options: dict[str, Any] = {"grid_ratio": ratio, "max_row": max_row, "shares_edges": True}
+        options: dict[str, Any] = {
+            "grid_ratio": ratio,
+            "max_row": max_row,
+            "shares_edges": True,
+        }
         super().__init__(names, plan.members, plan.edges, direction, **options)
         self._plan = plan
         self._has_labels = has_labels
@@ -275,7 +354,11 @@ class PictureWriter(_dot.DotWriter[Place]):
         graph, node, edge = LABELS if self._has_labels else SQUARES
         if not self._plan.edges:
             graph = graph | {"ranksep": graph["nodesep"]}
-        return str(_dot.digraph_of(self.statements(), self.direction, (graph, node, edge)).source)
+        return str(
+            _dot.digraph_of(
+                self.statements(), self.direction, (graph, node, edge)
+            ).source
+        )
 
     def box(self, key: Place) -> _dot.Statement:
         label = ""
@@ -292,9 +375,17 @@ class PictureWriter(_dot.DotWriter[Place]):
 
     def frame(self, key: Place) -> _dot.Statement:
         size, length = ("11", 2 * MAX_LABEL) if self._has_labels else ("14", MAX_LABEL)
-        attributes = {"id": self.names[key], "style": "rounded", "labeljust": "l", "margin": "8", "fontsize": size}
+        attributes = {
+            "id": self.names[key],
+            "style": "rounded",
+            "labeljust": "l",
+            "margin": "8",
+            "fontsize": size,
+        }
         label = _text_forms.fit(self._plan.titles[key], length, keep="ends")
-        return _dot.Statement("frame", (self.frame_name(key),), attributes, label, self._count(key))
+        return _dot.Statement(
+            "frame", (self.frame_name(key),), attributes, label, self._count(key)
+        )
 
     def _count(self, key: Place) -> tuple[str, ...]:
         """Return the text that makes place for the number of jobs that have settled."""

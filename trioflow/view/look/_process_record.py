@@ -24,8 +24,20 @@ from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.job._labels import path_in, paths_of
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words import _job_queries
-from ..._core.words._explain import READY_TEXT, get_status_text, open_requirements, waiting, waiting_since
-from ..._core.words._run_view import RunInProgress, RunView, job_frames, runs_in_progress, slots_in_use
+from ..._core.words._explain import (
+    READY_TEXT,
+    get_status_text,
+    open_requirements,
+    waiting,
+    waiting_since,
+)
+from ..._core.words._run_view import (
+    RunInProgress,
+    RunView,
+    job_frames,
+    runs_in_progress,
+    slots_in_use,
+)
 from .._estimate import Estimate
 from ..text import _failure_text, _verdict
 
@@ -44,7 +56,9 @@ def describe_process() -> Record:
     """Return the record of this process. It takes `STALL_SECONDS` and O(V + E)."""
     if blocking := dict(_executing_jobs()):
         time.sleep(STALL_SECONDS)
-        blocking = {job: thread_id for job, thread_id in _executing_jobs() if job in blocking}
+        blocking = {
+            job: thread_id for job, thread_id in _executing_jobs() if job in blocking
+        }
     return {
         "schema": SCHEMA_VERSION,
         "command": sys.orig_argv,
@@ -58,14 +72,21 @@ def _executing_jobs() -> Iterator[tuple[AnyJob, int]]:
     """Yield the jobs that event loops are executing, each with the thread of the loop."""
     for run in runs_in_progress():
         for job in _jobs_of(run.scheduler):
-            if job.state is JobState.RUNNING and not is_scheduler(job) and job_frames(job)[1]:
+            if (
+                job.state is JobState.RUNNING
+                and not is_scheduler(job)
+                and job_frames(job)[1]
+            ):
                 yield job, run.thread_id
 
 
 def _jobs_of(scheduler: BaseScheduler) -> Iterator[AnyJob]:
     """Yield the user's jobs of a scheduler, nested ones after their schedulers, while other threads may add jobs."""
     for job in scheduler.iterate_jobs():
-        if job.scheduler is None or _job_queries.counted_state(job.scheduler, job) is not None:
+        if (
+            job.scheduler is None
+            or _job_queries.counted_state(job.scheduler, job) is not None
+        ):
             yield job
 
 
@@ -77,7 +98,9 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
     jobs = list(_jobs_of(scheduler))
     paths: Any = paths_of(scheduler)
     tally = _verdict.Tally.for_scheduler(scheduler)
-    running = [job for job in jobs if job.state is JobState.RUNNING and not is_scheduler(job)]
+    running = [
+        job for job in jobs if job.state is JobState.RUNNING and not is_scheduler(job)
+    ]
     scheduled = [job for job in jobs if job.state is JobState.SCHEDULED]
     # The nested schedulers whose IDLE jobs will not be reached any more.
     ended: set[AnyJob | None] = set()
@@ -85,13 +108,29 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
     for job in jobs:
         if is_scheduler(job) and (job.is_settled() or job.scheduler in ended):
             ended.add(job)
-    idle = [job for job in jobs if job.state is JobState.IDLE and job.scheduler not in ended]
-    failed = [job for job in jobs if _job_queries.has_own_failure(job) and not _job_queries.is_in_first(job, scheduler)]
+    idle = [
+        job for job in jobs if job.state is JobState.IDLE and job.scheduler not in ended
+    ]
+    failed = [
+        job
+        for job in jobs
+        if _job_queries.has_own_failure(job)
+        and not _job_queries.is_in_first(job, scheduler)
+    ]
     waiters = scheduled + idle
     running.sort(key=lambda job: _job_queries.latest_start(job) or now)
-    thread = next((thread.name for thread in threading.enumerate() if thread.ident == thread_id), None)
-    blocker = next((job for job, blocked_id in blocking.items() if blocked_id == thread_id), None)
-    omitted = {"running": running[MAX_JOBS:], "waiting": waiters[MAX_JOBS:], "failures": failed[MAX_JOBS:]}
+    thread = next(
+        (thread.name for thread in threading.enumerate() if thread.ident == thread_id),
+        None,
+    )
+    blocker = next(
+        (job for job, blocked_id in blocking.items() if blocked_id == thread_id), None
+    )
+    omitted = {
+        "running": running[MAX_JOBS:],
+        "waiting": waiters[MAX_JOBS:],
+        "failures": failed[MAX_JOBS:],
+    }
     taken, window = slots_in_use(scheduler)
     return {
         "label": scheduler.label,
@@ -104,7 +143,9 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
         "counts": tally.counts_by_state(),
         "window": window,
         "slots_taken": None if window is None else taken,
-        "running": list(_describe_running(running[:MAX_JOBS], paths, run.clock, blocker)),
+        "running": list(
+            _describe_running(running[:MAX_JOBS], paths, run.clock, blocker)
+        ),
         "waiting": [
             {
                 "paths": [path_in(paths, job) for job in group.jobs],
@@ -116,7 +157,9 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
             for group in group_waits(waiters[:MAX_JOBS], run.clock, blocker)
         ],
         "failures": list(_describe_failures(failed[:MAX_JOBS], paths)),
-        "resources": list(describe_resources(filter(is_scheduler, (scheduler, *jobs)), paths)),
+        "resources": list(
+            describe_resources(filter(is_scheduler, (scheduler, *jobs)), paths)
+        ),
         "omitted": {name: len(jobs) for name, jobs in omitted.items() if jobs},
     }
 
@@ -152,7 +195,12 @@ def describe_place(job: AnyJob) -> Record:
         if not is_executing and (thread_frames := _frames_in_thread(job)) is not None:
             frames = thread_frames
         line = _describe_line(frames)
-    return {"line": line, "command_line": command_line, "status": get_status_text(job), "explanation": explain(job)}
+    return {
+        "line": line,
+        "command_line": command_line,
+        "status": get_status_text(job),
+        "explanation": explain(job),
+    }
 
 
 def _frames_in_thread(job: AnyJob) -> list[tuple[FrameType, int]] | None:
@@ -160,7 +208,10 @@ def _frames_in_thread(job: AnyJob) -> list[tuple[FrameType, int]] | None:
     for innermost in sys._current_frames().values():
         frames: list[tuple[FrameType, int]] = []
         for frame, number in traceback.walk_stack(innermost):
-            if frame.f_code.co_name == "_call_in_thread" and frame.f_locals.get("self") is job:
+            if (
+                frame.f_code.co_name == "_call_in_thread"
+                and frame.f_locals.get("self") is job
+            ):
                 return frames[::-1]
             frames.append((frame, number))
     return None
@@ -174,7 +225,9 @@ def _describe_line(frames: Iterable[tuple[FrameType, int]]) -> Record | None:
     for frame, number in frames:
         file = frame.f_code.co_filename
         has_kind |= file.startswith(KINDS_PREFIX)
-        is_callee = place is None and not has_kind and not file.startswith(PACKAGE_PREFIX)
+        is_callee = (
+            place is None and not has_kind and not file.startswith(PACKAGE_PREFIX)
+        )
         if not file.startswith(library_prefixes()) or is_callee:
             place = frame, number
     if place is None:
@@ -219,7 +272,9 @@ def group_waits(
     """
     groups: dict[tuple[WaitCause, str, int], dict[AnyJob, str]] = {}
     for job in jobs:
-        others = Waiting(WaitCause.JOBS, text=repr([each.label for each in open_requirements(job)]))
+        others = Waiting(
+            WaitCause.JOBS, text=repr([each.label for each in open_requirements(job)])
+        )
         # An IDLE job waits for others.
         cause, resource, text = waiting(job) or others
         line = 0
@@ -233,12 +288,16 @@ def group_waits(
         since = waiting_since(job)
         explanation = clause("the first ", len({*texts.values()}) > 1) + explain(job)
         if blocker is not None:
-            ready = clause("; it has been ready for {}", duration_text(age(since, clock)))
+            ready = clause(
+                "; it has been ready for {}", duration_text(age(since, clock))
+            )
             text = f"is ready, but {blocker.label!r} blocks the event loop{ready}"
             explanation = explanation.replace(READY_TEXT, text)
         # The job may have started meanwhile.
         if state is job.state and state in (JobState.IDLE, JobState.SCHEDULED):
-            yield WaitGroup(f"{cause.value} {resource} {line}", cause, members, since, explanation)
+            yield WaitGroup(
+                f"{cause.value} {resource} {line}", cause, members, since, explanation
+            )
 
 
 def explain(job: AnyJob) -> str:
@@ -251,16 +310,30 @@ def explain(job: AnyJob) -> str:
 def describe_progress(run: RunView, estimate: Estimate) -> Record:
     """Describe the facts about a run in progress that every client gets first."""
     seconds, is_least = estimate.time_left() or (None, False)
-    progress = {"phase": run.phase.value, "pause": run.pause_text, "mended": bool(_loaded_files.changed_files())}
+    progress = {
+        "phase": run.phase.value,
+        "pause": run.pause_text,
+        "mended": bool(_loaded_files.changed_files()),
+    }
     return progress | {"left": seconds, "left_is_least": is_least}
 
 
-def _describe_failures(jobs: list[AnyJob], paths: dict[AnyJob, str]) -> Iterator[Record]:
+def _describe_failures(
+    jobs: list[AnyJob], paths: dict[AnyJob, str]
+) -> Iterator[Record]:
     """Describe failed jobs, similar failures together."""
-    failures = {job: failure for job in jobs if (failure := _job_queries.failure_of(job)) is not None}
-    texts = {job: _failure_text.describe_failure(job, failure) for job, failure in failures.items()}
+    failures = {
+        job: failure
+        for job in jobs
+        if (failure := _job_queries.failure_of(job)) is not None
+    }
+    texts = {
+        job: _failure_text.describe_failure(job, failure)
+        for job, failure in failures.items()
+    }
     for group in _failure_text.group_failures(
-        (job, _job_queries.criticality(job), text.number, text.kind) for job, text in texts.items()
+        (job, _job_queries.criticality(job), text.number, text.kind)
+        for job, text in texts.items()
     ):
         first = texts[group[0]]
         yield {
@@ -272,7 +345,9 @@ def _describe_failures(jobs: list[AnyJob], paths: dict[AnyJob, str]) -> Iterator
         }
 
 
-def describe_resources(schedulers: Iterable[BaseScheduler], paths: dict[AnyJob, str]) -> Iterator[Record]:
+def describe_resources(
+    schedulers: Iterable[BaseScheduler], paths: dict[AnyJob, str]
+) -> Iterator[Record]:
     """Describe the resources of each pool, with the outermost scheduler that has it."""
     owners: dict[Any, BaseScheduler] = {}
     for scheduler in schedulers:
@@ -280,4 +355,8 @@ def describe_resources(schedulers: Iterable[BaseScheduler], paths: dict[AnyJob, 
     for pool, scheduler in owners.items():
         for resource in resource_views(pool):
             path = paths.get(scheduler, scheduler.label)
-            yield {"scheduler": path, "name": resource.name, "text": resource.describe()}
+            yield {
+                "scheduler": path,
+                "name": resource.name,
+                "text": resource.describe(),
+            }

@@ -19,7 +19,15 @@ import shlex
 import sys
 import threading
 from collections.abc import Iterator
-from types import AsyncGeneratorType, CellType, CoroutineType, FrameType, FunctionType, GeneratorType, MethodType
+from types import (
+    AsyncGeneratorType,
+    CellType,
+    CoroutineType,
+    FrameType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+)
 from typing import Any, Final
 
 from ... import _loaded_files
@@ -35,9 +43,12 @@ MAX_NAMED: Final = 5
 MAX_OLDER: Final = 10_000
 """The number of codes that have been replaced, the latest, that are kept for calls that have begun before."""
 NOTHING_KNOWN: Final = (
-    "what was loaded is not known: `trioflow run` remembers it, and a run with hold=True as it begins"
+    "what was loaded is not known: `trioflow run` remembers it, "
+    "and a run with hold=True as it begins"
 )
-NOT_LOADED: Final = "is not what the file said as it was loaded; an import hook may have made it"
+NOT_LOADED: Final = (
+    "is not what the file said as it was loaded; an import hook may have made it"
+)
 NOTHING_CHANGED: Final = "no file of the program has changed since it was loaded"
 CURE: Final = (
     "nothing was taken: undo it, write it in a function, or end the run, let `trioflow journal FILE forget` the jobs "
@@ -45,16 +56,43 @@ CURE: Final = (
 )
 # Objects that refer to the variables of a call, and objects where a call may keep functions.
 CALLS: Final = (FrameType, CoroutineType, GeneratorType, AsyncGeneratorType)
-CONTAINERS: Final = (CellType, FunctionType, MethodType, functools.partial, tuple, list, dict, set)
+CONTAINERS: Final = (
+    CellType,
+    FunctionType,
+    MethodType,
+    functools.partial,
+    tuple,
+    list,
+    dict,
+    set,
+)
 # As all functions of a module refer to its namespace.
 MAX_CONTAINERS: Final = 100
 KEEPERS: Final = {
-    ("functools", "_lru_cache_wrapper"): "functools.cache keeps the results of {} until cache_clear()",
-    ("numba.core.registry", "CPUDispatcher"): "numba keeps the machine code of {} until recompile()",
-    ("concurrent.futures.process", "ProcessPoolExecutor"): "the processes of an executor keep the old code",
-    ("concurrent.futures.interpreter", "InterpreterPoolExecutor"): "the interpreters of an executor keep the old code",
-    ("loky.process_executor", "ProcessPoolExecutor"): "the processes of loky keep the old code",
-    ("distributed.client", "Client"): "Dask workers keep the old code of modules that they have imported",
+    (
+        "functools",
+        "_lru_cache_wrapper",
+    ): "functools.cache keeps the results of {} until cache_clear()",
+    (
+        "numba.core.registry",
+        "CPUDispatcher",
+    ): "numba keeps the machine code of {} until recompile()",
+    (
+        "concurrent.futures.process",
+        "ProcessPoolExecutor",
+    ): "the processes of an executor keep the old code",
+    (
+        "concurrent.futures.interpreter",
+        "InterpreterPoolExecutor",
+    ): "the interpreters of an executor keep the old code",
+    (
+        "loky.process_executor",
+        "ProcessPoolExecutor",
+    ): "the processes of loky keep the old code",
+    (
+        "distributed.client",
+        "Client",
+    ): "Dask workers keep the old code of modules that they have imported",
 }
 """The types of objects that keep old code, or its results, and the words for them in the answer."""
 # Reloads that are asked for at the same time come one after the other.
@@ -85,7 +123,11 @@ def reload(by: str = "") -> str:
         with contextlib.suppress(RuntimeError):
             # Its loop has ended. A run in this thread logs it before what follows, such as another try.
             # Of a function in a thread or in a worker, it is not known whether it has begun.
-            jobs = (job for job in run.scheduler.iterate_jobs() if job.is_settled() or isinstance(job, Job))
+            jobs = (
+                job
+                for job in run.scheduler.iterate_jobs()
+                if job.is_settled() or isinstance(job, Job)
+            )
             run.call(functools.partial(_job_queries.note_older_code, jobs, mended))
             run.call(functools.partial(run.report, None, message, is_steering=True))
     return done + remarks
@@ -93,14 +135,22 @@ def reload(by: str = "") -> str:
 
 def changed_text() -> str:
     """Name the files that have changed since they were loaded, or return ""."""
-    files = join_names([*map(os.path.basename, _loaded_files.changed_files())], MAX_NAMED)
+    files = join_names(
+        [*map(os.path.basename, _loaded_files.changed_files())], MAX_NAMED
+    )
     return clause("{} changed since it was loaded", files)
 
 
 def older_code_text(scheduler: Any) -> str:
     """Name the jobs that have succeeded with older code than their functions have now, or return ""."""
-    paths = [printable(job.path) for job in filter(_job_queries.has_older_code, scheduler.iterate_jobs())]
-    calls = [f"`trioflow steer {os.getpid()} try-again {shlex.quote(path)}` runs it again" for path in paths[:1]]
+    paths = [
+        printable(job.path)
+        for job in filter(_job_queries.has_older_code, scheduler.iterate_jobs())
+    ]
+    calls = [
+        f"`trioflow steer {os.getpid()} try-again {shlex.quote(path)}` runs it again"
+        for path in paths[:1]
+    ]
     names = join_names([f"'{unescape_path(path)}'" for path in paths], MAX_NAMED)
     return "".join(f"{names} succeeded with older code: {call}" for call in calls)
 
@@ -114,12 +164,18 @@ def _take_changes() -> tuple[str, str, dict[Any, Any]]:
     _loaded_files.remember()
     changed = _loaded_files.changed_files(reads_all=True)
     # A file that is seen for the first time may have been mended since it was loaded: then its functions show it.
-    files = {file: now for file, now in loaded.items() if file not in known and not now.is_certain} | changed
+    files = {
+        file: now
+        for file, now in loaded.items()
+        if file not in known and not now.is_certain
+    } | changed
     changes = {file: FileChange(file, loaded[file], now) for file, now in files.items()}
     _refuse([reason for change in changes.values() for reason in change.reasons])
     replacements, names = _find_functions([*changes.values()])
     gone = [os.path.basename(file) for file in loaded if not os.path.isfile(file)]
-    remarks = [f"{join_names(gone, MAX_NAMED)} is no file any more, and stays as it was loaded"] * bool(gone)
+    remarks = [
+        f"{join_names(gone, MAX_NAMED)} is no file any more, and stays as it was loaded"
+    ] * bool(gone)
     if not changed:
         raise NothingChanged("; ".join([NOTHING_CHANGED, *remarks]))
     for note in [*_loaded_files.before_reload]:
@@ -129,27 +185,46 @@ def _take_changes() -> tuple[str, str, dict[Any, Any]]:
             for name, value in attributes.items():
                 undoing.callback(setattr, function, name, getattr(function, name))
                 setattr(function, name, value)
-        names += [name for change in changes.values() for name in _run_additions(change, undoing)]
+        names += [
+            name
+            for change in changes.values()
+            for name in _run_additions(change, undoing)
+        ]
         remarks += _find_keepers()
         undoing.pop_all()
     for file, change in changes.items():
-        codes = {old: new["__code__"] for old, new in change.successors.items() if isinstance(new, dict)}
+        codes = {
+            old: new["__code__"]
+            for old, new in change.successors.items()
+            if isinstance(new, dict)
+        }
         lines = _loaded_files.source_lines(loaded[file].text)
         for old in change.successors.keys() - codes.values():
             # Calls that have begun go on with it. It may be of a text before the last.
             _user_code.replaced_lines.setdefault(old, lines)
         # The latest come first.
         codes = dict(itertools.islice(codes.items(), MAX_OLDER))
-        _loaded_files.keep(file, files[file]._replace(is_certain=True, successors=codes))
+        _loaded_files.keep(
+            file, files[file]._replace(is_certain=True, successors=codes)
+        )
     for old in [*_user_code.replaced_lines][:-MAX_OLDER]:
         del _user_code.replaced_lines[old]
     # The files that the new imports have loaded.
     _loaded_files.remember()
     _user_code.reload_count += 1
-    done = join_names([*dict.fromkeys(names)], MAX_NAMED) or "nothing but lines has changed"
+    done = (
+        join_names([*dict.fromkeys(names)], MAX_NAMED)
+        or "nothing but lines has changed"
+    )
     files_text = join_names([*map(os.path.basename, changed)], MAX_NAMED)
-    mended = {new: old for change in changes.values() for new, old in change.mended.items()}
-    return f"reloaded {files_text}: {done}", "".join(f"; {remark}" for remark in remarks), mended
+    mended = {
+        new: old for change in changes.values() for new, old in change.mended.items()
+    }
+    return (
+        f"reloaded {files_text}: {done}",
+        "".join(f"; {remark}" for remark in remarks),
+        mended,
+    )
 
 
 def _refuse(reasons: list[str]) -> None:
@@ -160,7 +235,9 @@ def _refuse(reasons: list[str]) -> None:
 
     """
     if reasons:
-        raise RuntimeError(f"{join_names([*dict.fromkeys(reasons)], MAX_NAMED)}; {CURE}")
+        raise RuntimeError(
+            f"{join_names([*dict.fromkeys(reasons)], MAX_NAMED)}; {CURE}"
+        )
 
 
 def _run_additions(change: FileChange, undoing: contextlib.ExitStack) -> list[str]:
@@ -176,14 +253,20 @@ def _run_additions(change: FileChange, undoing: contextlib.ExitStack) -> list[st
             try:
                 exec(code, namespace)
             except (Exception, SystemExit) as error:
-                _refuse([f"{change.name}:{node.lineno}: {title_of(node)} raised {type(error).__name__}: {error}"])
+                _refuse(
+                    [
+                        f"{change.name}:{node.lineno}: {title_of(node)} raised {type(error).__name__}: {error}"
+                    ]
+                )
     return [name for _, name, _ in change.additions]
 
 
 # ---- the objects of the program
 
 
-def _find_functions(changes: list[FileChange]) -> tuple[list[tuple[FunctionType, dict[str, Any]]], list[str]]:
+def _find_functions(
+    changes: list[FileChange],
+) -> tuple[list[tuple[FunctionType, dict[str, Any]]], list[str]]:
     """Return the functions of files that have changed, with their new attributes, and the names of those that have.
 
     Raises:
@@ -196,7 +279,9 @@ def _find_functions(changes: list[FileChange]) -> tuple[list[tuple[FunctionType,
     change_of = {key: change for change in changes for key in change.namespaces}
     others = {*map(id, objects)}
     if not change_of.keys() <= others:
-        raise RuntimeError("gc.freeze() has hidden the functions of the program: call gc.unfreeze() first")
+        raise RuntimeError(
+            "gc.freeze() has hidden the functions of the program: call gc.unfreeze() first"
+        )
     found: list[tuple[FunctionType, dict[str, Any]]] = []
     names = set[tuple[int, str]]()
     stale: dict[str, list[FunctionType]] = {}
@@ -206,17 +291,32 @@ def _find_functions(changes: list[FileChange]) -> tuple[list[tuple[FunctionType,
             change = change_of.get(id(function.__globals__))
         # Some functions are made of a text in no file, as by dataclasses. Others compute annotations since Python 3.14,
         # which stay as they were: https://docs.python.org/3/reference/datamodel.html#function.__annotate__.
-        if change is None or function.__code__.co_filename.startswith("<") or function.__name__ == "__annotate__":
+        if (
+            change is None
+            or function.__code__.co_filename.startswith("<")
+            or function.__name__ == "__annotate__"
+        ):
             continue
         new = change.successors.get(function.__code__, NOT_LOADED)
         if isinstance(new, str):
-            stale.setdefault(f"{change.name}: {function.__qualname__}() {new}", []).append(function)
+            stale.setdefault(
+                f"{change.name}: {function.__qualname__}() {new}", []
+            ).append(function)
             continue
         found.append((function, new))
         if new["__code__"] in change.mended:
-            names.add((new["__code__"].co_firstlineno, function.__qualname__.partition(".<locals>")[0]))
-    others.difference_update(id(function) for functions in stale.values() for function in functions)
-    _refuse([reason for reason, functions in stale.items() if _is_kept(functions, others)])
+            names.add(
+                (
+                    new["__code__"].co_firstlineno,
+                    function.__qualname__.partition(".<locals>")[0],
+                )
+            )
+    others.difference_update(
+        id(function) for functions in stale.values() for function in functions
+    )
+    _refuse(
+        [reason for reason, functions in stale.items() if _is_kept(functions, others)]
+    )
     return found, [name for _, name in sorted(names)]
 
 
@@ -234,10 +334,16 @@ def _is_kept(functions: list[Any], others: set[int]) -> bool:
     todo = functions
     seen = set[int]()
     while todo:
-        referrers = [each for each in gc.get_referrers(*todo) if id(each) in others and id(each) not in seen]
+        referrers = [
+            each
+            for each in gc.get_referrers(*todo)
+            if id(each) in others and id(each) not in seen
+        ]
         todo = [each for each in referrers if not isinstance(each, CALLS)]
         seen |= {*map(id, todo)}
-        if len(todo) > MAX_CONTAINERS or any(type(each) not in CONTAINERS for each in todo):
+        if len(todo) > MAX_CONTAINERS or any(
+            type(each) not in CONTAINERS for each in todo
+        ):
             return True
     return False
 
@@ -250,6 +356,12 @@ def _find_keepers() -> Iterator[str]:
         kind = getattr(sys.modules.get(module), name, None)
         found = [inspect.unwrap(each) for each in objects if kind in type(each).__mro__]
         # Executors and clients, which the remark does not name, may have any function of the program.
-        keepers = [each for each in found if "{}" not in remark or id(getattr(each, "__globals__", None)) in own]
-        if names := sorted({f"{getattr(each, '__qualname__', '')}()" for each in keepers}):
+        keepers = [
+            each
+            for each in found
+            if "{}" not in remark or id(getattr(each, "__globals__", None)) in own
+        ]
+        if names := sorted(
+            {f"{getattr(each, '__qualname__', '')}()" for each in keepers}
+        ):
             yield remark.format(join_names(names, MAX_NAMED))

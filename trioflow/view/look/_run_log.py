@@ -42,8 +42,15 @@ def log(run: WatchedRun, words: str, count: int = 200) -> Record:
 
     """
     found = group_lines(run, words)
-    newest = nlargest(count, reversed(found.items()), key=lambda group: max(line.at for line in group[1]))
-    return {"lines": [_row(run, name, lines) for name, lines in newest], "count": len(found)}
+    newest = nlargest(
+        count,
+        reversed(found.items()),
+        key=lambda group: max(line.at for line in group[1]),
+    )
+    return {
+        "lines": [_row(run, name, lines) for name, lines in newest],
+        "count": len(found),
+    }
 
 
 def group_lines(run: WatchedRun, words: str) -> dict[str, list[Entry]]:
@@ -73,19 +80,36 @@ def _lines(run: WatchedRun) -> Iterator[Entry]:
     # Of the attempts of members, by the keys of their groups.
     errors = defaultdict[int | None, list[str]](list)
     for _, facts in run.jobs.values():
-        errors[facts.span.parent] += filter(None, (error for number, _, error in facts.span.failed_attempts if number))
+        errors[facts.span.parent] += filter(
+            None, (error for number, _, error in facts.span.failed_attempts if number)
+        )
     for facts in (*run.replaced, *(facts for _, facts in run.jobs.values())):
-        if facts.failure is not None or facts.span.failed_attempts or facts.span.throttled or facts.span.moved_on:
+        if (
+            facts.failure is not None
+            or facts.span.failed_attempts
+            or facts.span.throttled
+            or facts.span.moved_on
+        ):
             yield from _lines_of_job(facts, tuple(errors[facts.span.number]))
     for (key, _), (at, question) in run.questions.items():
-        yield Entry(at, key, printable(f"asks: {' '.join(question.split())}"), ("asks", key, at))
+        yield Entry(
+            at, key, printable(f"asks: {' '.join(question.split())}"), ("asks", key, at)
+        )
     for number, mark in enumerate(run.incidents):
         kind = "steered" if mark.is_steering else "incident"
         job = mark.job_number
-        yield Entry(mark.occurred_at, job if job in run.jobs else None, printable(mark.message), (kind, number))
+        yield Entry(
+            mark.occurred_at,
+            job if job in run.jobs else None,
+            printable(mark.message),
+            (kind, number),
+        )
 
 
-ENDS: Final = {"": ("succeeded", "succeeded"), "JobCancelled": ("cancelled", "was cancelled")}
+ENDS: Final = {
+    "": ("succeeded", "succeeded"),
+    "JobCancelled": ("cancelled", "was cancelled"),
+}
 """For an attempt that did not fail, by the type of its error: the CSS class of its sign, and how it ended."""
 
 
@@ -98,18 +122,43 @@ def _lines_of_job(facts: JobFacts, told: tuple[str, ...]) -> Iterator[Entry]:
             # A job that was blocked has the number 0.
             kind = error.partition(":")[0]
             style, how = ENDS.get(kind, ("retried", f"failed: {error}"))
-            yield Entry(ended, span.number, printable(f"attempt {number} {how}"), (style, number, kind))
+            yield Entry(
+                ended,
+                span.number,
+                printable(f"attempt {number} {how}"),
+                (style, number, kind),
+            )
     for began, ended in span.throttled:
-        yield Entry(ended, span.number, f"was throttled after {duration_text(ended - began)}", ("retried", "throttled"))
+        yield Entry(
+            ended,
+            span.number,
+            f"was throttled after {duration_text(ended - began)}",
+            ("retried", "throttled"),
+        )
     if span.finished_at is None:
         return
     if failure is not None and span.state is JobState.BLOCKED:
         yield Entry(
-            span.finished_at, span.number, printable(f"did not run: {failure.headline}"), ("blocked", failure.kind)
+            span.finished_at,
+            span.number,
+            printable(f"did not run: {failure.headline}"),
+            ("blocked", failure.kind),
         )
     elif failure is not None:
         tolerated = ", which is tolerated" if span.critical is False else ""
-        text = f"failed{tolerated}: {failure.headline}{clause(' · {}', failure.location)}"
-        yield Entry(span.finished_at, span.number, printable(text), ("failed", failure.kind, span.critical))
+        text = (
+            f"failed{tolerated}: {failure.headline}{clause(' · {}', failure.location)}"
+        )
+        yield Entry(
+            span.finished_at,
+            span.number,
+            printable(text),
+            ("failed", failure.kind, span.critical),
+        )
     elif span.moved_on:
-        yield Entry(span.finished_at, span.number, "its timeout ended it, and the run goes on", ("moved-on",))
+        yield Entry(
+            span.finished_at,
+            span.number,
+            "its timeout ended it, and the run goes on",
+            ("moved-on",),
+        )

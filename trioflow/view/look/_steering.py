@@ -81,12 +81,20 @@ def steer(
         try:
             while left:
                 try:
-                    done.append(_act(SteeringRequest(run, left.pop(0), value, by, target, job, seen)))
+                    done.append(
+                        _act(
+                            SteeringRequest(
+                                run, left.pop(0), value, by, target, job, seen
+                            )
+                        )
+                    )
                 except NothingChanged as error:
                     if not left:
                         raise
                     done.append(str(error))
-            if action.startswith("reload") and (older := older_code_text(run.scheduler)):
+            if action.startswith("reload") and (
+                older := older_code_text(run.scheduler)
+            ):
                 run.report(None, older, is_steering=True)
                 done.append(older)
             answer.set_result("; ".join(done))
@@ -95,12 +103,16 @@ def steer(
             answer.set_exception(ValueError("; ".join([*done, str(error), *undone])))
             if is_late.is_set():
                 # Who asked does not wait any more.
-                run.report(job, f"{action} by {by} has no effect: {error}", is_steering=True)
+                run.report(
+                    job, f"{action} by {by} has no effect: {error}", is_steering=True
+                )
         except (Exception, SystemExit) as error:
             # From code of the program that the word has called.
             run.report(job, f"{action} by {by} has failed", error)
             where = "the log of the program says where"
-            answer.set_exception(ValueError(f"{action} has failed, and {where}: {one_line_error(error)}"))
+            answer.set_exception(
+                ValueError(f"{action} has failed, and {where}: {one_line_error(error)}")
+            )
 
     try:
         run.call_in_loop(act)
@@ -143,7 +155,9 @@ class SteeringRequest(NamedTuple):
                 subject = "a job"
                 if job is not None:
                     subject = f"'{printable(unescape_path(job.path))}'"
-                raise ValueError(f"{subject} has begun anew meanwhile, so nothing was done; look again")
+                raise ValueError(
+                    f"{subject} has begun anew meanwhile, so nothing was done; look again"
+                )
 
 
 class Done(NamedTuple):
@@ -163,12 +177,17 @@ def _act(request: SteeringRequest) -> str:
         raise ValueError(f"{request.action!r} is none of {', '.join(ACTIONS)}")
     if run.has_ended():
         raise ValueError("the run has ended")
-    if run.view.phase in (RunPhase.DRAINING, RunPhase.STOPPING) and request.action not in ("cancel", "answer"):
+    if run.view.phase in (
+        RunPhase.DRAINING,
+        RunPhase.STOPPING,
+    ) and request.action not in ("cancel", "answer"):
         raise ValueError(f"'{subject}' {run.view.phase.value} already")
     if isinstance(done := act(request), str):
         # It logs by itself, or has done nothing.
         return done
-    text = f"'{printable(done.subject)}': {DONE_WORDS[request.action].format(done.detail)}"
+    text = (
+        f"'{printable(done.subject)}': {DONE_WORDS[request.action].format(done.detail)}"
+    )
     run.report(done.job, f"{text} by {request.by}", is_steering=True)
     return text + done.note
 
@@ -183,16 +202,22 @@ def _pause(request: SteeringRequest) -> Done | str:
 def _resume(request: SteeringRequest) -> Done | str:
     """Resume the run, and all groups in it that are paused."""
     scheduler = request.scheduler
-    groups: dict[Any, str] = {job: path for job, path in paths_of(scheduler).items() if is_scheduler(job)}
+    groups: dict[Any, str] = {
+        job: path for job, path in paths_of(scheduler).items() if is_scheduler(job)
+    }
     if not any(each.is_paused() for each in (scheduler, *groups)):
         return f"'{printable(scheduler.label)}': is not paused"
     if request.seen != (now := _seen_now(request.run, request.action, None)):
-        raise ValueError(f"'{printable(scheduler.label)}' is {now[0]} by now, and was not before; look again")
+        raise ValueError(
+            f"'{printable(scheduler.label)}' is {now[0]} by now, and was not before; look again"
+        )
     request.run.set_pause(False, request.by)
     still_paused = [group for group in groups if group.is_paused()]
     for group in still_paused:
         group.resume()
-    names = join_names([unescape_path(groups[group]) for group in still_paused], MAX_NAMED)
+    names = join_names(
+        [unescape_path(groups[group]) for group in still_paused], MAX_NAMED
+    )
     return Done(scheduler.label, note=clause("; and in it {}", names))
 
 
@@ -200,7 +225,9 @@ def _resize(request: SteeringRequest) -> Done:
     scheduler = request.scheduler
     size = request.value
     if type(size) is not int or size < 1:
-        raise ValueError(f"the window of '{printable(request.target or scheduler.label)}': {WINDOW_ADVICE}")
+        raise ValueError(
+            f"the window of '{printable(request.target or scheduler.label)}': {WINDOW_ADVICE}"
+        )
     is_root = request.job is None and request.target in (None, scheduler.label)
     resized: Any = scheduler
     if not is_root:
@@ -221,15 +248,28 @@ def _try_again(request: SteeringRequest) -> Done:
     value = request.value
     if isinstance(commands, CommandScheduler) and value is not None:
         # Commands, some of whose jobs may have been dropped.
-        names: list[Any] = value if type(value) is list else [value, unescape_path(value)]  # pyright: ignore[reportUnknownVariableType]
-        return Done(join_names(commands.try_commands_again(names), MAX_NAMED), job=request.job)
-    wanted: list[Any] = value if type(value) is list else [scheduler if value is None else value]  # pyright: ignore[reportUnknownVariableType]
-    jobs: list[AnyJob] = [each if is_job(each) else _find(scheduler, each, has_settled=True) for each in wanted]
+        names: list[Any] = (
+            value if type(value) is list else [value, unescape_path(value)]
+        )  # pyright: ignore[reportUnknownVariableType]
+        return Done(
+            join_names(commands.try_commands_again(names), MAX_NAMED), job=request.job
+        )
+    wanted: list[Any] = (
+        value if type(value) is list else [scheduler if value is None else value]
+    )  # pyright: ignore[reportUnknownVariableType]
+    jobs: list[AnyJob] = [
+        each if is_job(each) else _find(scheduler, each, has_settled=True)
+        for each in wanted
+    ]
     if value is not None:
         request.check_seen(jobs)
     settled = [each for each in scheduler.iterate_jobs() if each.is_settled()]
     cancels = request.action.endswith(" --cancel")
-    if jobs[1:] and (problems := [problem for each in jobs if (problem := _run_view.why_not_again(each))]):
+    if jobs[1:] and (
+        problems := [
+            problem for each in jobs if (problem := _run_view.why_not_again(each))
+        ]
+    ):
         raise ValueError(problems[0])
     used_it: dict[AnyJob, None] = {}
     for each in jobs:
@@ -238,14 +278,27 @@ def _try_again(request: SteeringRequest) -> Done:
     try:
         jobs = _run_view.try_again(jobs, cancels)
     except RuntimeError as error:
-        is_in_the_way = any((found := _run_view.next_try(each)) is not None and found.running for each in jobs)
-        raise ValueError(f"{error}{clause('; try-again --cancel does both', is_in_the_way and not cancels)}") from None
+        is_in_the_way = any(
+            (found := _run_view.next_try(each)) is not None and found.running
+            for each in jobs
+        )
+        raise ValueError(
+            f"{error}{clause('; try-again --cancel does both', is_in_the_way and not cancels)}"
+        ) from None
     paths = paths_of(scheduler)
-    names = [unescape_path(path) for each, path in paths.items() if _job_queries.is_about_to_run_anew(each)]
+    names = [
+        unescape_path(path)
+        for each, path in paths.items()
+        if _job_queries.is_about_to_run_anew(each)
+    ]
     names += [unescape_path(paths[each]) for each in settled if not each.is_settled()]
     if scheduler.keep_jobs and not names:
-        raise ValueError(f"'{printable(scheduler.label)}': nothing has failed that can be tried again")
-    subject = join_names([unescape_path(paths.get(each) or scheduler.label) for each in jobs], MAX_NAMED)
+        raise ValueError(
+            f"'{printable(scheduler.label)}': nothing has failed that can be tried again"
+        )
+    subject = join_names(
+        [unescape_path(paths.get(each) or scheduler.label) for each in jobs], MAX_NAMED
+    )
     note = clause(", and {} that used it", used_it and plural(len(used_it), "job"))
     note += clause("; these wait or run again: {}", join_names(names, MAX_NAMED))
     note += clause("; {}, which only a reload takes", changed_text())
@@ -270,7 +323,9 @@ def _answer(request: SteeringRequest) -> str:
         request.check_seen([asking])
     elif (number or 1) != question[-1]:
         now = f"'{subject}' asks anew: {printable(question[0])}"
-        raise ValueError(f"{now}; if that is what you answer, add --asked {question[-1]}")
+        raise ValueError(
+            f"{now}; if that is what you answer, add --asked {question[-1]}"
+        )
     asking._give(text, request.by)
     return f"'{subject}': answered" + ("" if asking.redact else f" {short_repr(text)}")
 
@@ -305,7 +360,11 @@ def _seen_now(run: _run_view.RunInProgress, action: str, value: Any) -> list[str
     if action == "resume":
         return ["held" if run.view.pause_text.startswith("held") else "paused"]
     paths: list[Any] = value if type(value) in (list,) else [value]
-    found = {name: job for job, path in paths_of(run.scheduler).items() for name in (path, printable(path))}
+    found = {
+        name: job
+        for job, path in paths_of(run.scheduler).items()
+        for name in (path, printable(path))
+    }
     return [_job_queries.attempt_mark(found[path]) for path in paths if path in found]
 
 
@@ -318,7 +377,10 @@ def _groups_text(scheduler: Any) -> str:
             if job.jobs_window is not None:
                 window = short_repr(job.jobs_window)
             own.append(f"'{printable(path)}' ({window})")
-    return clause("; a group counts as one job there, and keeps a window of its own: {}", join_names(own, MAX_NAMED))
+    return clause(
+        "; a group counts as one job there, and keeps a window of its own: {}",
+        join_names(own, MAX_NAMED),
+    )
 
 
 def _find(scheduler: Any, path: Any, has_settled: bool | None = False) -> AnyJob:
@@ -329,12 +391,21 @@ def _find(scheduler: Any, path: Any, has_settled: bool | None = False) -> AnyJob
 
     """
     paths = paths_of(scheduler)
-    found = [job for job, its_path in paths.items() if path in (its_path, printable(its_path))]
+    found = [
+        job
+        for job, its_path in paths.items()
+        if path in (its_path, printable(its_path))
+    ]
     for job in found:
         if has_settled in (None, job.is_settled()):
             return job
     if found:
         raise ValueError(f"'{printable(paths[found[0]])}' is {found[0].state.value}")
-    wanted = {True: "has settled", False: "runs or waits", None: "is there"}[has_settled]
-    hint = suggest_paths(paths, str(path)) or f"; --json has up to {MAX_JOBS} of each kind, unshortened"
+    wanted = {True: "has settled", False: "runs or waits", None: "is there"}[
+        has_settled
+    ]
+    hint = (
+        suggest_paths(paths, str(path))
+        or f"; --json has up to {MAX_JOBS} of each kind, unshortened"
+    )
     raise ValueError(f"no job with the path {short_repr(path)} {wanted}{hint}")

@@ -28,7 +28,14 @@ from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.scheduler._members import collect_dropped, stop_collecting
 from ..._core.words import _job_queries, _run_view
 from ..._core.words._outcome import PLAIN_OUTCOME, Outcome
-from ..._core.words._run_view import RunInProgress, current_run, last_run, run_steering, run_times, slots_in_use
+from ..._core.words._run_view import (
+    RunInProgress,
+    current_run,
+    last_run,
+    run_steering,
+    run_times,
+    slots_in_use,
+)
 from .._estimate import Estimate
 from .._print_ends import end_of_prints
 from ..text._verdict import Tally
@@ -37,7 +44,13 @@ from ..trace._record_builder import RunFacts
 from ..trace._trace import find_critical_path
 from ..trace._trace_file import to_plain
 from ..trace._trace_record import MAX_BOXES, describe_graph
-from ._process_record import Record, describe_place, describe_progress, describe_resources, group_waits
+from ._process_record import (
+    Record,
+    describe_place,
+    describe_progress,
+    describe_resources,
+    group_waits,
+)
 
 ENCODE: Final = json.JSONEncoder(default=str, separators=(",", ":")).encode
 MAX_EXPLAINED: Final = 200
@@ -101,16 +114,34 @@ class Watch:
         """Return the changes since the last answer."""
         if (view := current_run(self._scheduler)) is not None:
             self._view = view
-        found_dropped = [(dropped, job) for dropped in self._dropped.values() for job in dropped.copy()]
+        found_dropped = [
+            (dropped, job)
+            for dropped in self._dropped.values()
+            for job in dropped.copy()
+        ]
         # The loop appends the runs of nested schedulers.
         for index, run in enumerate(self._runs):
             self._update_run(index, run)
         graphs = None
-        incidents = [(index, new) for index, run in enumerate(self._runs) for new in self._new_incidents(run.scheduler)]
-        reopened_counts = [_run_view.reopened_count(run.scheduler) for run in self._runs]
+        incidents = [
+            (index, new)
+            for index, run in enumerate(self._runs)
+            for new in self._new_incidents(run.scheduler)
+        ]
+        reopened_counts = [
+            _run_view.reopened_count(run.scheduler) for run in self._runs
+        ]
         if reopened_counts != self._reopened_counts:
-            known = ((job, live) for job, live in self._jobs.items() if job not in self._unsettled)
-            anew = (job for job, live in known if (live.state, live.finished_at) != (job.state, job.finished_at))
+            known = (
+                (job, live)
+                for job, live in self._jobs.items()
+                if job not in self._unsettled
+            )
+            anew = (
+                job
+                for job, live in known
+                if (live.state, live.finished_at) != (job.state, job.finished_at)
+            )
             self._unsettled.update(dict.fromkeys([*anew], (None, 0)))
         told, steps, jobs, has_more = self._describe_changed_jobs()
         # For a run in progress: the looking process shows its text.
@@ -142,7 +173,9 @@ class Watch:
             "began": self.in_progress.began_at,
             "more": has_more,
             "is_over": is_over,
-            "now": self._view.clock() if self._runs[0].ended_at is None else self._runs[0].ended_at,
+            "now": self._view.clock()
+            if self._runs[0].ended_at is None
+            else self._runs[0].ended_at,
             "wall_offset": self._wall_offset,
             "host": None if self.number else to_plain(_event_log.host_facts()),
             "runs": {index: self._describe_run(index) for index in self._changed_runs},
@@ -155,8 +188,13 @@ class Watch:
             "keeps_jobs": keeps_jobs,
             "waiting": waiting,
             "unexplained": unexplained,
-            "resources": [] if has_more else [*describe_resources((run.scheduler for run in self._runs), self._paths)],
-            "tally": tally and (tally.counts_by_state(), tally.may_grow, tally.failed_groups),
+            "resources": []
+            if has_more
+            else [
+                *describe_resources((run.scheduler for run in self._runs), self._paths)
+            ],
+            "tally": tally
+            and (tally.counts_by_state(), tally.may_grow, tally.failed_groups),
             "graphs": graphs,
         }
         # Nothing of this is kept before all of it could be read, because the run goes on meanwhile.
@@ -170,20 +208,33 @@ class Watch:
             if dropped and dropped[0] is job and job not in self._unsettled:
                 # The loop appends others meanwhile.
                 dropped.popleft()
-        self._last_incidents.update((self._runs[index].scheduler, new) for index, new in incidents)
+        self._last_incidents.update(
+            (self._runs[index].scheduler, new) for index, new in incidents
+        )
         self.number = self.number + 1
         self.is_over = is_over
         self.has_more = has_more
         return answer
 
-    def _add_run(self, scheduler: BaseScheduler, enclosing: _event_log.LiveRun | None) -> None:
+    def _add_run(
+        self, scheduler: BaseScheduler, enclosing: _event_log.LiveRun | None
+    ) -> None:
         view = self._view
         is_root = enclosing is None
         window = view.window if is_root else scheduler.window_size
         has_limiter = is_root and view.tokens_taken is not None
-        start = _event_log.RunStart(view.clock, self._wall_offset, window, has_limiter, scheduler.pool, view.backend)
+        start = _event_log.RunStart(
+            view.clock,
+            self._wall_offset,
+            window,
+            has_limiter,
+            scheduler.pool,
+            view.backend,
+        )
         self._changed_runs[len(self._runs)] = None
-        self._runs.append(_event_log.LiveRun(scheduler, enclosing, 0, start, is_for_all_runs=True))
+        self._runs.append(
+            _event_log.LiveRun(scheduler, enclosing, 0, start, is_for_all_runs=True)
+        )
 
     def _update_run(self, index: int, run: _event_log.LiveRun) -> None:
         """Take over the times and the members of a run. If it has begun since, all of its jobs have changed."""
@@ -197,7 +248,12 @@ class Watch:
         if run.started_at is not None:
             identity = last_run(scheduler)
         is_same = identity is run.identity
-        if is_same and (run.started_at, run.ended_at) == times and view is None and len(scheduler) == len(run.jobs):
+        if (
+            is_same
+            and (run.started_at, run.ended_at) == times
+            and view is None
+            and len(scheduler) == len(run.jobs)
+        ):
             return
         self._changed_runs[index] = None
         if not is_same:
@@ -208,7 +264,10 @@ class Watch:
                 run.identity = identity
             if _job_queries.keeps_succeeded(scheduler):
                 for live in run.jobs.values():
-                    if live.finished_at is not None and live.finished_at != live.job.finished_at:
+                    if (
+                        live.finished_at is not None
+                        and live.finished_at != live.job.finished_at
+                    ):
                         live.reopen()
             self._unsettled.update(dict.fromkeys(run.jobs, (None, 0)))
         if run.ended_at is not None:
@@ -223,10 +282,18 @@ class Watch:
         else:
             members = dict.fromkeys(list(scheduler))
         found = [job for job in (*dropped, *members) if job not in run.jobs]
-        new: list[Any] = [job for job in found if _job_queries.counted_state(scheduler, job) is not None]
+        new: list[Any] = [
+            job
+            for job in found
+            if _job_queries.counted_state(scheduler, job) is not None
+        ]
         if not scheduler.keep_jobs:
             members.update(dict.fromkeys(dropped))
-            for job in [job for job in run.jobs if job not in self._unsettled and job not in members]:
+            for job in [
+                job
+                for job in run.jobs
+                if job not in self._unsettled and job not in members
+            ]:
                 del run.jobs[job], self._jobs[job], self._paths[job]
                 self._asking.pop(job, None)
         if any(job not in self._paths for job in new):
@@ -240,7 +307,9 @@ class Watch:
                 key = job.sequence
             else:
                 key = next(self._new_keys)
-            self._jobs[job] = run.jobs[job] = live = _event_log.LiveJob(key, job, run_index=index)
+            self._jobs[job] = run.jobs[job] = live = _event_log.LiveJob(
+                key, job, run_index=index
+            )
             if self.number or not scheduler.keep_jobs:
                 # It was added since the last answer, or since the run began.
                 live.added_at = self._view.clock()
@@ -255,19 +324,37 @@ class Watch:
         """Return the incidents of the last run of a scheduler after the last that was told."""
         incidents = _job_queries.incidents_of(scheduler)
         last = self._last_incidents.get(scheduler)
-        return incidents[next((number for number, each in enumerate(incidents, 1) if each is last), 0) :]
+        return incidents[
+            next(
+                (number for number, each in enumerate(incidents, 1) if each is last), 0
+            ) :
+        ]
 
-    def _describe_incident(self, index: int, incident: Incident) -> tuple[float, int, str, bool, int | None]:
+    def _describe_incident(
+        self, index: int, incident: Incident
+    ) -> tuple[float, int, str, bool, int | None]:
         live = None
         if incident.job is not None:
             live = self._jobs.get(incident.job)
-        return incident.occurred_at, index, incident.message, incident.is_steering, None if live is None else live.key
+        return (
+            incident.occurred_at,
+            index,
+            incident.message,
+            incident.is_steering,
+            None if live is None else live.key,
+        )
 
     def _describe_questions(self) -> list[tuple[Any, ...]]:
         """Return the key of each job that waits for an answer that can still be used, with its `Question`."""
         needed = filter(_job_queries.is_needed, self._asking)
-        asked = ((job, _job_queries.question_of(job)) for job in needed if job in self._jobs)
-        return [(self._jobs[job].key, *question) for job, question in asked if question is not None]
+        asked = (
+            (job, _job_queries.question_of(job)) for job in needed if job in self._jobs
+        )
+        return [
+            (self._jobs[job].key, *question)
+            for job, question in asked
+            if question is not None
+        ]
 
     def _last_dropped(self, scheduler: BaseScheduler) -> list[AnyJob]:
         """Return the last jobs that a scheduler has dropped since the last answer, or since this was called first."""
@@ -275,7 +362,9 @@ class Watch:
         collect_dropped(scheduler, dropped)
         return list(dropped.copy())
 
-    def _describe_changed_jobs(self) -> tuple[dict[AnyJob, Told], list[Step], list[str], bool]:
+    def _describe_changed_jobs(
+        self,
+    ) -> tuple[dict[AnyJob, Told], list[Step], list[str], bool]:
         """Return the new state and attempt of each job that has changed, how it is told, and whether there are more.
 
         This is a step if nothing but the state and the times are news. Otherwise, it is the facts with the index of the
@@ -286,8 +375,12 @@ class Watch:
         steps = list[Step]()
         plain = list[str]()
         # `state_of` is implemented in C: of 5,000 jobs that wait, all but a few have nothing to tell.
-        for (job, (state, attempt)), now in zip(self._unsettled.items(), map(state_of, self._unsettled), strict=True):
-            if now is state and (state is not JobState.RUNNING or job.attempts == attempt):
+        for (job, (state, attempt)), now in zip(
+            self._unsettled.items(), map(state_of, self._unsettled), strict=True
+        ):
+            if now is state and (
+                state is not JobState.RUNNING or job.attempts == attempt
+            ):
                 continue
             if len(plain) == MAX_TOLD:
                 return told, steps, plain, True
@@ -298,19 +391,27 @@ class Watch:
             # Groups that have not begun have none.
             is_plain = live.outcome[1:] == PLAIN_OUTCOME[1:] and attempts < 2
             if state is not None and is_plain:
-                steps.append((live.key, live.state.value, live.started_at, live.finished_at))
+                steps.append(
+                    (live.key, live.state.value, live.started_at, live.finished_at)
+                )
                 continue
             live.later_attempt_starts = tuple(_later_attempt_starts(job, live.outcome))
             run = self._runs[live.run_index]
             position = live.key - next(iter(run.jobs.values())).key
-            facts = _event_log.describe_job(run, live, self._paths.get(job), position, self._owners)
+            facts = _event_log.describe_job(
+                run, live, self._paths.get(job), position, self._owners
+            )
             plain.append(ENCODE((live.run_index, to_plain(facts))))
         return told, steps, plain, False
 
     def _describe_run(self, index: int) -> Record:
         run = self._runs[index]
-        resources = tuple(_event_log.pool_resources(run.start.pool, self._owners, self._keys))
-        plain: Record = to_plain(RunFacts(_event_log.describe_run(run, index), resources, ()))
+        resources = tuple(
+            _event_log.pool_resources(run.start.pool, self._owners, self._keys)
+        )
+        plain: Record = to_plain(
+            RunFacts(_event_log.describe_run(run, index), resources, ())
+        )
         return plain
 
     def _describe_windows(self) -> Iterator[tuple[int | None, int, int | None, bool]]:
@@ -318,7 +419,11 @@ class Watch:
         for run in self._runs:
             if current_run(run.scheduler) is not None:
                 key = None if run.parent is None else run.parent.key
-                yield key, *slots_in_use(run.scheduler), isinstance(run.scheduler.jobs_window, int)
+                yield (
+                    key,
+                    *slots_in_use(run.scheduler),
+                    isinstance(run.scheduler.jobs_window, int),
+                )
 
     def _describe_waiting(self) -> tuple[list[tuple[str, list[int], int, str]], int]:
         """Return the waits of SCHEDULED jobs, and the number of jobs whose waits were not looked at.
@@ -334,8 +439,15 @@ class Watch:
         share = max(1, MAX_EXPLAINED // max(1, len(lines)))
         asked = [job for line in lines.values() for job in line[:share]][:MAX_EXPLAINED]
         told = [
-            (group.name, [self._jobs[job].key for job in group.jobs], len(group.jobs), group.explanation)
-            for group in itertools.islice(group_waits(asked, self._view.clock), MAX_GROUPS)
+            (
+                group.name,
+                [self._jobs[job].key for job in group.jobs],
+                len(group.jobs),
+                group.explanation,
+            )
+            for group in itertools.islice(
+                group_waits(asked, self._view.clock), MAX_GROUPS
+            )
         ]
         return told, len(scheduled) - sum(count for _, _, count, _ in told)
 
@@ -353,7 +465,9 @@ class Watch:
         for job, live in list(self._jobs.items()):
             if live.key == key and has_settled in (None, job.is_settled()):
                 return job
-        raise ValueError("this job runs or waits again" if has_settled else "this job has ended")
+        raise ValueError(
+            "this job runs or waits again" if has_settled else "this job has ended"
+        )
 
     def describe_one(self, key: object) -> Record:
         """Describe the facts that a page shows of this job alone: why it waits, where it is, the ends of its outputs.
@@ -376,7 +490,11 @@ class Watch:
                 following = len(found.used_it)
                 running = [unescape_path(each.path) for each in found.running]
             is_possible = found is not None and bool(running or not found.problem)
-            return told | {"again": is_possible, "following": following, "running": running}
+            return told | {
+                "again": is_possible,
+                "following": following,
+                "running": running,
+            }
         told |= describe_place(job) | {"unkept": _job_queries.unkept_outputs(job)}
         if job.state is JobState.RUNNING:
             return told | {"explanation": ""}
@@ -387,7 +505,12 @@ def _result_text(job: AnyJob) -> str:
     """Return the beginning of the result of a job, or "" if it has none that a person would read."""
     result = _job_queries.stored_result(job)
     is_shown = job.state is JobState.SUCCEEDED and not (job.redact or is_scheduler(job))
-    if not is_shown or result is None or result is DROPPED or _job_queries.runs_commands(job):
+    if (
+        not is_shown
+        or result is None
+        or result is DROPPED
+        or _job_queries.runs_commands(job)
+    ):
         return ""
     if type(result) is str:
         return result[:MAX_TAIL]
@@ -402,6 +525,11 @@ def _shared_state(state: JobState, attempts: int) -> Told:
 
 def _later_attempt_starts(job: AnyJob, outcome: Outcome) -> Iterator[float]:
     """Yield the start of each attempt but the first."""
-    yield from (attempt.began for attempt in outcome.failed_attempts if attempt.number > 1)
-    if outcome.failed_attempts and (start := _job_queries.latest_start(job)) is not None:
+    yield from (
+        attempt.began for attempt in outcome.failed_attempts if attempt.number > 1
+    )
+    if (
+        outcome.failed_attempts
+        and (start := _job_queries.latest_start(job)) is not None
+    ):
         yield start

@@ -18,7 +18,12 @@ from ..._core.base import _states, _text_forms
 from ..._core.job._job import AnyJob
 from .._state_styles import STATE_STYLES, recorded_state
 from ..text import _failure_text, _symbols
-from ..text._verdict import FOREVER_KEY, TROUBLE_STATES, failures_text, forever_jobs_text
+from ..text._verdict import (
+    FOREVER_KEY,
+    TROUBLE_STATES,
+    failures_text,
+    forever_jobs_text,
+)
 from . import _model, _run_header
 from ._output_buffer import Fold, FoldedOutput, LogOutput, replaceable_streams
 from ._picture_renderer import full_name, name_of
@@ -90,14 +95,18 @@ class LogDisplay(Display):
     def start(self) -> None:
         """Write the number of jobs, and start tagging or folding the lines on the standard streams."""
         counts = self._model.root.counts
-        jobs = _text_forms.plural(counts.job_count, "job") + forever_jobs_text(counts.count(FOREVER_KEY))
+        jobs = _text_forms.plural(counts.job_count, "job") + forever_jobs_text(
+            counts.count(FOREVER_KEY)
+        )
         self._write_line(f"{self._symbols.escape(self._model.root.job.label)}: {jobs}")
         self._ticker.start()
         names = replaceable_streams()
         if self._get_tag is not None:
             self._captured = [LogOutput([name], self._get_tag) for name in names]
         elif self._fold is not None and len(names) == 2:
-            get_name = functools.partial(name_of, model=self._model, symbols=self._symbols)
+            get_name = functools.partial(
+                name_of, model=self._model, symbols=self._symbols
+            )
             self._captured = [FoldedOutput(names, self._fold, get_name)]
 
     def tell(self, word: str, job: JobRecord, note: str = "") -> None:
@@ -124,7 +133,10 @@ class LogDisplay(Display):
         assert progress.verdict is not None
         message = progress.verdict.format_line(progress.label, self._symbols)
         forever = _text_forms.clause("; {} forever", progress.tally.count(FOREVER_KEY))
-        self._write_line(self._apply_style(message, "good" if progress.verdict.is_good else "failed") + forever)
+        self._write_line(
+            self._apply_style(message, "good" if progress.verdict.is_good else "failed")
+            + forever
+        )
 
     def _write_outcome(self, job: JobRecord) -> None:
         duration = ""
@@ -136,7 +148,9 @@ class LogDisplay(Display):
         if not message and isinstance(job, SchedulerRecord) and not job.is_first:
             message = failures_text(job.counts)
         tolerated = " (tolerated)" * job.is_tolerated
-        word = self._apply_style(f"{_outcome_word(job):<9}", STATE_STYLES[recorded_state(job)].monitor_style)
+        word = self._apply_style(
+            f"{_outcome_word(job):<9}", STATE_STYLES[recorded_state(job)].monitor_style
+        )
         outcome = f"{word} {full_name(job, self._symbols)}{tolerated}"
         self._write_line("  ".join(filter(None, (outcome, duration, message))))
 
@@ -156,8 +170,12 @@ class LogDisplay(Display):
         self._progress_step = self._current_progress_step()
         progress = self._model.progress()
         notes = filter(None, (progress.phase_text, *progress.budget_texts))
-        text = "; ".join([self._header.counts_text(progress), *map(self._symbols.escape, notes)])
-        self._write_line(f"{100 * self._progress_step // PROGRESS_LINE_COUNT:>3}% {text}")
+        text = "; ".join(
+            [self._header.counts_text(progress), *map(self._symbols.escape, notes)]
+        )
+        self._write_line(
+            f"{100 * self._progress_step // PROGRESS_LINE_COUNT:>3}% {text}"
+        )
 
     def _report_if_silent(self) -> None:
         if time.monotonic() - self._last_line_at > SILENCE_CHECK_INTERVAL / 2:
@@ -170,7 +188,9 @@ class LogDisplay(Display):
                 return
             self._last_line_at = time.monotonic()
             try:
-                self._stream.write(f"{time.strftime('%H:%M:%S')} {self._symbols.encodable(text)}\n")
+                self._stream.write(
+                    f"{time.strftime('%H:%M:%S')} {self._symbols.encodable(text)}\n"
+                )
                 self._stream.flush()
             except (OSError, ValueError):
                 self._has_failed = True

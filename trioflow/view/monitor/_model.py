@@ -70,7 +70,9 @@ class RunModel:
 
     """
 
-    def __init__(self, scheduler: BaseScheduler, are_failures_shown_elsewhere: bool = False) -> None:
+    def __init__(
+        self, scheduler: BaseScheduler, are_failures_shown_elsewhere: bool = False
+    ) -> None:
         run = current_run(scheduler)
         assert run is not None
         self.clock: Final = run.clock
@@ -81,7 +83,9 @@ class RunModel:
         self.are_failures_shown_elsewhere: Final = are_failures_shown_elsewhere
         self._dropped_jobs: Final = deque[AnyJob](maxlen=MAX_DROPPED)
         # The following dicts are ordered sets: their keys are jobs.
-        self.running_jobs: Final[dict[JobRecord, None]] = {}  # without forever jobs and the jobs nested in them
+        self.running_jobs: Final[
+            dict[JobRecord, None]
+        ] = {}  # without forever jobs and the jobs nested in them
         # Omits forever jobs nested in another forever job.
         self.forever_jobs: Final[dict[JobRecord, None]] = {}
         self.failed_jobs_by_kind: Final[dict[tuple[bool | None, str], FailedJobs]] = {}
@@ -96,18 +100,25 @@ class RunModel:
         ended_at = self.ended_at
         began_at, _ = run_times(scheduler) or (0.0, None)
         elapsed = (self.clock() if ended_at is None else ended_at) - began_at
-        (taken, slot_count), culprit = slots_in_use(scheduler), _failures.culprit_text(scheduler)
+        (taken, slot_count), culprit = (
+            slots_in_use(scheduler),
+            _failures.culprit_text(scheduler),
+        )
         resources = resource_views(scheduler.pool)
         verdict: Verdict | None = None
         if ended_at is not None:
             paused = paused_seconds(run_steering(scheduler).pauses, ended_at)
-            verdict = create_verdict(scheduler.stop_reason, tally, elapsed, culprit, paused=paused)
+            verdict = create_verdict(
+                scheduler.stop_reason, tally, elapsed, culprit, paused=paused
+            )
         return RunProgress(
             self.root.job.label,
             tally,
             elapsed,
             slots=None if slot_count is None else (taken, slot_count),
-            budget_texts=[text for resource in resources if (text := resource.budget_text)],
+            budget_texts=[
+                text for resource in resources if (text := resource.budget_text)
+            ],
             phase_text=self._phase_text(),
             verdict=verdict,
         )
@@ -115,7 +126,11 @@ class RunModel:
     def _phase_text(self) -> str:
         """Return "ending" or "draining" if the run is about to end, or since when it is paused. Otherwise nothing."""
         run = current_run(self.root.scheduler)
-        if run is not None and run.phase is RunPhase.STOPPING and run.reason not in RAN_TO_END:
+        if (
+            run is not None
+            and run.phase is RunPhase.STOPPING
+            and run.reason not in RAN_TO_END
+        ):
             return "ending"
         if run is None:
             return ""
@@ -139,7 +154,9 @@ class RunModel:
         self.display.wake()
 
     def job_added(self, scheduler: BaseScheduler, added_job: AnyJob) -> None:
-        job = self._add_record(cast(SchedulerRecord, self.records[scheduler]), added_job)
+        job = self._add_record(
+            cast(SchedulerRecord, self.records[scheduler]), added_job
+        )
         if isinstance(job, SchedulerRecord):
             self._begin_records(job)
         self.display.wake()
@@ -151,7 +168,10 @@ class RunModel:
         assert enclosing is not None
         for throttle in _job_queries.throttled_attempts(scheduled_job)[-1:]:
             if throttle.began == job.started_at:
-                waits = [f"{key} for {duration_text(end - throttle.ended)}" for key, end in throttle.closed_until]
+                waits = [
+                    f"{key} for {duration_text(end - throttle.ended)}"
+                    for key, end in throttle.closed_until
+                ]
                 self.display.tell("throttled", job, join_names(waits))
         if job.state is JobState.RUNNING and not job.forever:
             if not job.is_scheduler:
@@ -161,14 +181,19 @@ class RunModel:
         job.state = JobState.SCHEDULED
         if job.is_one_job and not job.forever:
             needs = scheduled_job.needs
-            job.ready_group = enclosing.ready_jobs_by_needs.setdefault(str(needs) if needs else "", {})
+            job.ready_group = enclosing.ready_jobs_by_needs.setdefault(
+                str(needs) if needs else "", {}
+            )
             job.ready_group[job] = None
         self.display.wake()
 
     def job_started(self, started_job: AnyJob) -> None:
         job = self.records[started_job]
         previous_state = _counted_state(job)
-        job.state, job.started_at = JobState.RUNNING, _job_queries.latest_start(started_job)
+        job.state, job.started_at = (
+            JobState.RUNNING,
+            _job_queries.latest_start(started_job),
+        )
         job.leave_ready_group()
         enclosing = job.enclosing
         assert enclosing is not None
@@ -186,7 +211,9 @@ class RunModel:
         self._drop_records_of_dropped_jobs()
         job = self.records[settled_job]
         previous_state = _counted_state(job)
-        state, job.started_at, _, has_no_further_facts = _job_queries.end_facts(settled_job)
+        state, job.started_at, _, has_no_further_facts = _job_queries.end_facts(
+            settled_job
+        )
         job.seconds = settled_job.took
         if not has_no_further_facts:
             job.outcome = _outcome.outcome(settled_job)
@@ -200,7 +227,11 @@ class RunModel:
         if job.is_one_job and enclosing is not None:
             enclosing.counts.move(tally_key(previous_state, job.forever), job.tally_key)
             self._add_journal_facts(job, 1)
-        elif enclosing is not None and _job_queries.is_failed_group(settled_job) and job.first is None:
+        elif (
+            enclosing is not None
+            and _job_queries.is_failed_group(settled_job)
+            and job.first is None
+        ):
             job.is_failed_group = _job_queries.criticality(settled_job) is not False
             for counts in enclosing.counts.iterate_outwards():
                 counts.failed_groups += job.is_failed_group
@@ -232,9 +263,13 @@ class RunModel:
             return
         if isinstance(job, SchedulerRecord):
             job.counts.expect_waiting(inner.counts for inner in job.nested_schedulers)
-            job.counts.of_first = job.enclosing.counts if job.is_first and not job.forever else None
+            job.counts.of_first = (
+                job.enclosing.counts if job.is_first and not job.forever else None
+            )
         if job.is_one_job:
-            job.enclosing.counts.move(job.tally_key, tally_key(JobState.IDLE, job.forever))
+            job.enclosing.counts.move(
+                job.tally_key, tally_key(JobState.IDLE, job.forever)
+            )
             self._add_journal_facts(job, -1)
         else:
             for counts in job.enclosing.counts.iterate_outwards():
@@ -312,12 +347,20 @@ class RunModel:
                 yield job, depth
             if isinstance(job, SchedulerRecord):
                 members = topological_order(list(job.members), self._required_members)
-                todo += [(member, depth + 1) for member in reversed(members) if not member.forever]
+                todo += [
+                    (member, depth + 1)
+                    for member in reversed(members)
+                    if not member.forever
+                ]
 
     def _required_members(self, job: JobRecord) -> list[JobRecord]:
         assert job.enclosing is not None
         required_jobs = _job_queries.all_requirements(job.enclosing.scheduler, job.job)
-        return [record for job in required_jobs if (record := self.records.get(job)) is not None]
+        return [
+            record
+            for job in required_jobs
+            if (record := self.records.get(job)) is not None
+        ]
 
 
 def _counted_state(job: JobRecord) -> JobState:

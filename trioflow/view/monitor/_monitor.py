@@ -95,13 +95,21 @@ class Monitor(Instrument):
 
     """
 
-    def __init__(self, *, file: TextIO | None = None, tag: bool = False, child_output: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        file: TextIO | None = None,
+        tag: bool = False,
+        child_output: bool = False,
+    ) -> None:
         import_extra("rich", "Monitor()", "monitor")
         if file is not None:
             _symbols.output_stream(file, "Monitor()")
         self._file: Final = file
         self._should_tag_lines: Final = flag(tag, "tag", "Monitor()")
-        self._should_capture_child_output: Final = flag(child_output, "child_output", "Monitor()")
+        self._should_capture_child_output: Final = flag(
+            child_output, "child_output", "Monitor()"
+        )
         self._are_failures_shown_elsewhere = False
         self._should_fold = False
         self._shown_subjects: Collection[str] = ()  # in the last run
@@ -131,7 +139,9 @@ class Monitor(Instrument):
         model = self._model
         if model is not None and scheduler not in model.records:
             # The engine logs this error, and removes the monitor from the second run only.
-            raise RuntimeError(f"{self!r} watches one run at a time: give {scheduler.label!r} its own Monitor()")
+            raise RuntimeError(
+                f"{self!r} watches one run at a time: give {scheduler.label!r} its own Monitor()"
+            )
         try:
             if model is None:
                 self._show_run(scheduler)
@@ -162,7 +172,11 @@ class Monitor(Instrument):
         if job.attempts > 1 and (model := self._model) is not None:
             record = model.records[job]
             reason = _job_queries.last_failure(job)
-            model.display.tell("retry" if reason else "again", record, f"{attempt_text(record)}{reason}")
+            model.display.tell(
+                "retry" if reason else "again",
+                record,
+                f"{attempt_text(record)}{reason}",
+            )
 
     @_release_output_on_error
     def service_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
@@ -194,7 +208,9 @@ class Monitor(Instrument):
     def _show_run(self, scheduler: BaseScheduler) -> RunModel:
         model = RunModel(scheduler, self._are_failures_shown_elsewhere)
         model.display = self._new_display(model)
-        model.display.is_beside_log = self._file is None and are_at_one_place(sys.stdout, sys.stderr)
+        model.display.is_beside_log = self._file is None and are_at_one_place(
+            sys.stdout, sys.stderr
+        )
         self._model = model
         model.display.start()
         return model
@@ -211,10 +227,23 @@ class Monitor(Instrument):
             from ._terminal import TerminalDisplay
 
             draw = PictureRenderer(model, symbols).draw
-            return TerminalDisplay(stream, draw, self._should_capture_child_output, get_tag)
-        folds = self._should_fold and stream is sys.stdout and are_at_one_place(sys.stdout, sys.stderr)
+            return TerminalDisplay(
+                stream, draw, self._should_capture_child_output, get_tag
+            )
+        folds = (
+            self._should_fold
+            and stream is sys.stdout
+            and are_at_one_place(sys.stdout, sys.stderr)
+        )
         if folds:
-            fold = next((fold for name, fold in FOLDS.items() if os.environ.get(name) == "true"), None)
+            fold = next(
+                (
+                    fold
+                    for name, fold in FOLDS.items()
+                    if os.environ.get(name) == "true"
+                ),
+                None,
+            )
         else:
             fold = None
         return LogDisplay(stream, model, symbols, has_colors(stream), get_tag, fold)
@@ -228,20 +257,26 @@ class Monitor(Instrument):
 
 def can_move_cursor(stream: TextIO | None) -> bool:
     """Return whether a stream is a terminal that can move its cursor, which drawing a picture requires."""
-    return is_terminal(stream) and os.environ.get("TERM", "").lower() not in DUMB_TERMINALS
+    return (
+        is_terminal(stream) and os.environ.get("TERM", "").lower() not in DUMB_TERMINALS
+    )
 
 
 def are_at_one_place(stream: TextIO, other: TextIO) -> bool:
     """Return whether two streams write to the same file or terminal, or into the cell of a notebook."""
     with contextlib.suppress(Exception):
         # Raised if either is None, closed, or not a file.
-        return type(stream).__module__ == "ipykernel.iostream" or os.path.sameopenfile(stream.fileno(), other.fileno())
+        return type(stream).__module__ == "ipykernel.iostream" or os.path.sameopenfile(
+            stream.fileno(), other.fileno()
+        )
     return False
 
 
 def has_colors(stream: TextIO | None) -> bool:
     """Return whether text for a stream has colors: by NO_COLOR, else by FORCE_COLOR, else if it can show them."""
-    return not os.environ.get("NO_COLOR") and (bool(os.environ.get("FORCE_COLOR")) or can_move_cursor(stream))
+    return not os.environ.get("NO_COLOR") and (
+        bool(os.environ.get("FORCE_COLOR")) or can_move_cursor(stream)
+    )
 
 
 class PrintKeeper(Instrument):

@@ -104,7 +104,9 @@ class InputProxy(StreamProxy):
     `sys.stdin`, but offers neither history nor completion.
     """
 
-    def __init__(self, pause: Callable[[], AbstractContextManager[None]], real_stream: TextIO) -> None:
+    def __init__(
+        self, pause: Callable[[], AbstractContextManager[None]], real_stream: TextIO
+    ) -> None:
         """Create a proxy for `real_stream`. `pause()` returns a context manager that hides the picture."""
         super().__init__(real_stream)
         self._pause: Final = pause
@@ -135,7 +137,9 @@ class InputProxy(StreamProxy):
         return True
 
 
-def replace_input(pause: Callable[[], AbstractContextManager[None]]) -> InputProxy | None:
+def replace_input(
+    pause: Callable[[], AbstractContextManager[None]],
+) -> InputProxy | None:
     """Replace `sys.stdin` with a proxy, and return the proxy. If `sys.stdin` is not a terminal, return None instead."""
     if not is_terminal(sys.stdin):
         return None
@@ -155,7 +159,10 @@ class OutputBuffer:
     """
 
     def __init__(
-        self, wake: Callable[[], None], write_out: Callable[[], None], get_tag: Callable[[AnyJob], str] | None = None
+        self,
+        wake: Callable[[], None],
+        write_out: Callable[[], None],
+        get_tag: Callable[[AnyJob], str] | None = None,
     ) -> None:
         self._wake: Final = wake
         self._write_out: Final = write_out
@@ -224,7 +231,9 @@ class OutputBuffer:
         if not self._partial_lines:
             return
         with self._lock:
-            for key in [key for key in self._partial_lines if job is None or key[0] is job]:
+            for key in [
+                key for key in self._partial_lines if job is None or key[0] is job
+            ]:
                 self.add_lines([self._partial_lines.pop(key)], key[0])
 
     def take_lines(self) -> list[str]:
@@ -242,7 +251,9 @@ class OutputBuffer:
     def take_partial_line(self) -> str:
         """Remove the incomplete line of the current job, which may be a prompt, and return it."""
         with self._lock:
-            return self._partial_lines.pop((_find_current_job(), threading.get_ident()), "")
+            return self._partial_lines.pop(
+                (_find_current_job(), threading.get_ident()), ""
+            )
 
     # ---- streams
 
@@ -303,7 +314,9 @@ class BufferedStream(StreamProxy):
         if not self._buffer.has_picture:
             return self._real_stream.write(text)
         if not text.isascii():
-            text = text.encode(self.encoding, self.errors or "strict").decode(self.encoding, "replace")
+            text = text.encode(self.encoding, self.errors or "strict").decode(
+                self.encoding, "replace"
+            )
         self._buffer.write(text)
         return len(text)
 
@@ -357,7 +370,11 @@ def visible_text(line: str) -> str:
 
 def replaceable_streams() -> list[str]:
     """Return the names of the standard streams that exist, and that no monitor has replaced."""
-    return [name for name in ("stdout", "stderr") if not isinstance(getattr(sys, name), BufferedStream | None)]
+    return [
+        name
+        for name in ("stdout", "stderr")
+        if not isinstance(getattr(sys, name), BufferedStream | None)
+    ]
 
 
 def _find_current_job() -> AnyJob | None:
@@ -370,12 +387,16 @@ def _find_current_job() -> AnyJob | None:
         return None
 
 
-def _redirect_handlers(stream: TextIO | BufferedStream, replacement: TextIO | BufferedStream) -> None:
+def _redirect_handlers(
+    stream: TextIO | BufferedStream, replacement: TextIO | BufferedStream
+) -> None:
     """Let the `logging` handlers that write to a stream write to another."""
     # Names without a logger of their own have a placeholder, which has no handlers.
     for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
         handlers: list[logging.StreamHandler[Any]] = [
-            handler for handler in getattr(logger, "handlers", ()) if isinstance(handler, logging.StreamHandler)
+            handler
+            for handler in getattr(logger, "handlers", ())
+            if isinstance(handler, logging.StreamHandler)
         ]
         for handler in handlers:
             if handler.stream is stream:
@@ -400,7 +421,10 @@ def gitlab_section(name: str, lines: str) -> str:
 
 
 _SECTION_NUMBERS: Final = itertools.count(1)
-FOLDS: Final[dict[str, Fold]] = {"GITHUB_ACTIONS": github_group, "GITLAB_CI": gitlab_section}
+FOLDS: Final[dict[str, Fold]] = {
+    "GITHUB_ACTIONS": github_group,
+    "GITLAB_CI": gitlab_section,
+}
 """How to fold lines in the log of a CI system, by the environment variable that such a system sets to `true`."""
 MAX_HELD_CHARACTERS: Final = 1 << 20
 
@@ -414,8 +438,12 @@ class LogOutput(OutputBuffer):
 
     """
 
-    def __init__(self, names: Sequence[str], get_tag: Callable[[AnyJob], str] | None = None) -> None:
-        super().__init__(self._write_buffered_lines, self._write_buffered_lines, get_tag)
+    def __init__(
+        self, names: Sequence[str], get_tag: Callable[[AnyJob], str] | None = None
+    ) -> None:
+        super().__init__(
+            self._write_buffered_lines, self._write_buffered_lines, get_tag
+        )
         self._real_stream: Final[TextIO] = getattr(sys, names[0])
         self._stream_lock: Final = threading.RLock()
         self.open_capture(self._real_stream)
@@ -458,7 +486,9 @@ class FoldedOutput(LogOutput):
     that arrive after the end of their job, are not held.
     """
 
-    def __init__(self, names: Sequence[str], fold: Fold, get_name: Callable[[AnyJob], str]) -> None:
+    def __init__(
+        self, names: Sequence[str], fold: Fold, get_name: Callable[[AnyJob], str]
+    ) -> None:
         self._fold: Final = fold
         self._get_name: Final = get_name
         self._held: Final[dict[AnyJob, io.StringIO]] = {}
@@ -478,7 +508,9 @@ class FoldedOutput(LogOutput):
     def finish(self, job: AnyJob) -> None:
         """Write the lines of a job that has ended, with the output that its command was to capture."""
         if _job_queries.runs_commands(job) and not (job.redact or job.restored):
-            for _, text, _ in _job_queries.captured_outputs(cast(Any, job).last_result, MAX_HELD_CHARACTERS):
+            for _, text, _ in _job_queries.captured_outputs(
+                cast(Any, job).last_result, MAX_HELD_CHARACTERS
+            ):
                 self._add_shown(text.splitlines(), job)
         super().finish(job)
 
@@ -497,7 +529,13 @@ class FoldedOutput(LogOutput):
     def _release(self, job: AnyJob) -> None:
         if (held := self._held.pop(job, None)) is not None:
             lines = held.getvalue().removesuffix("\n")
-            self._append([lines if job.state is JobState.FAILED else self._fold(self._get_name(job), lines)])
+            self._append(
+                [
+                    lines
+                    if job.state is JobState.FAILED
+                    else self._fold(self._get_name(job), lines)
+                ]
+            )
 
 
 # ---- output that bypasses the streams
@@ -598,7 +636,9 @@ class FdCapture:
             self._selector.register(pipe.read_end, selectors.EVENT_READ, pipe)
             if self._thread is None:
                 _CAPTURES.add(self)
-                self._thread = threading.Thread(target=self._run_thread, name="trioflow output", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._run_thread, name="trioflow output", daemon=True
+                )
                 self._thread.start()
         return pipe
 
@@ -624,7 +664,9 @@ class FdCapture:
     def _run_thread(self) -> None:
         """Read the pipes until `restore` has been called and all writers have closed their pipes."""
         while self._pipes or self._is_buffering:
-            has_partial_line = any(pipe._partial_line for pipe in list(self._pipes.values()))
+            has_partial_line = any(
+                pipe._partial_line for pipe in list(self._pipes.values())
+            )
             ready = self._selector.select(PROMPT_DELAY if has_partial_line else None)
             if not ready:
                 self._show_partial_lines()
@@ -675,7 +717,9 @@ class FdCapture:
         if lines and self._is_buffering:
             self._buffer.add_lines(lines, pipe.job)
         elif lines:
-            self._copy_to_terminal("\n".join([*lines, ""]).encode(self.encoding, "replace"))
+            self._copy_to_terminal(
+                "\n".join([*lines, ""]).encode(self.encoding, "replace")
+            )
 
     def _copy_to_terminal(self, data: bytes) -> None:
         with contextlib.suppress(OSError):

@@ -28,8 +28,20 @@ from ..._core.base._states import NO_WAIT, JobState, ReportedState, WaitCause
 from ..._core.base._text_forms import clause, duration_text, fit, percent_text
 from ..._core.job._job import AnyJob
 from ..._core.words._explain import get_status_text, waiting
-from ..._core.words._job_queries import criticality, fraction_done, is_ready, is_service, question_of
-from .._state_styles import CAUSE_WORDS, CRITICAL_BADGE, FOREVER_BADGE, STATE_STYLES, recorded_state
+from ..._core.words._job_queries import (
+    criticality,
+    fraction_done,
+    is_ready,
+    is_service,
+    question_of,
+)
+from .._state_styles import (
+    CAUSE_WORDS,
+    CRITICAL_BADGE,
+    FOREVER_BADGE,
+    STATE_STYLES,
+    recorded_state,
+)
 from ..text import _failure_text
 from ..text._symbols import Symbols, display_width
 from ._model import MAX_KEPT_FAILURES, RunModel
@@ -85,7 +97,9 @@ class RowSelector:
         forever_jobs = list(self._model.forever_jobs)
         if self.all_jobs_fit(height):
             rows = [JobRow(*place) for place in self._model.iterate_in_listing_order()]
-            return SelectedRows(rows, forever_rows=[JobRow(job) for job in forever_jobs])
+            return SelectedRows(
+                rows, forever_rows=[JobRow(job) for job in forever_jobs]
+            )
         if self._model.ended_at is not None:
             return self._select_last_picture_rows()
         return self._select_flat(height, forever_jobs)
@@ -93,7 +107,11 @@ class RowSelector:
     def all_jobs_fit(self, height: int) -> bool:
         """Return whether `height` lines are enough for a line per job."""
         schedulers = self._model.root.iterate_schedulers()
-        count = sum(scheduler.counts.row_count for scheduler in schedulers if not scheduler.belongs_to_forever_job)
+        count = sum(
+            scheduler.counts.row_count
+            for scheduler in schedulers
+            if not scheduler.belongs_to_forever_job
+        )
         return count <= height - len(self._model.forever_jobs)
 
     def _count_hidden_jobs(self, rows: Iterable[JobRow]) -> dict[str, int]:
@@ -116,17 +134,25 @@ class RowSelector:
         if height < 3:
             forever_jobs = []
         forever_count = min(len(forever_jobs), max(1, row_limit // FOREVER_DIVISOR))
-        failure_rows = self._failure_rows()[: max(1, (row_limit - forever_count) // FAILURE_DIVISOR)]
+        failure_rows = self._failure_rows()[
+            : max(1, (row_limit - forever_count) // FAILURE_DIVISOR)
+        ]
         lines_left = max(0, row_limit - forever_count - len(failure_rows))
         group_rows = self._group_rows(lines_left // GROUP_DIVISOR)
         lines_left -= len(group_rows)
         running_groups = sum(row.job.state is JobState.RUNNING for row in group_rows)
-        running_jobs = self._assign_running_lines(lines_left, max(1, lines_left // max(1, running_groups)))
+        running_jobs = self._assign_running_lines(
+            lines_left, max(1, lines_left // max(1, running_groups))
+        )
         job_rows = [*(JobRow(job) for job in running_jobs), *failure_rows]
         rows = [*group_rows, *job_rows]
         # More forever jobs get only lines that other jobs do not need.
         forever_jobs = forever_jobs[: max(forever_count, row_limit - len(rows))]
-        return SelectedRows(rows, self._count_hidden_jobs(job_rows), [JobRow(job) for job in forever_jobs])
+        return SelectedRows(
+            rows,
+            self._count_hidden_jobs(job_rows),
+            [JobRow(job) for job in forever_jobs],
+        )
 
     def _group_rows(self, limit: int) -> list[JobRow]:
         """Return rows for the outermost groups, if there are several. Of too many, those that run have rows first."""
@@ -142,21 +168,35 @@ class RowSelector:
         if self._model.are_failures_shown_elsewhere:
             return SelectedRows([])
         failure_rows = self._failure_rows()
-        omitted_count = sum(row.failure_count for row in failure_rows[MAX_FAILURE_ROWS:])
-        return SelectedRows(failure_rows[:MAX_FAILURE_ROWS], {"failed": omitted_count} if omitted_count else None)
+        omitted_count = sum(
+            row.failure_count for row in failure_rows[MAX_FAILURE_ROWS:]
+        )
+        return SelectedRows(
+            failure_rows[:MAX_FAILURE_ROWS],
+            {"failed": omitted_count} if omitted_count else None,
+        )
 
     def _failure_rows(self) -> list[JobRow]:
         rows: list[JobRow] = []
         failed = sorted(
-            self._model.failed_jobs_by_kind.items(), key=lambda item: _failure_text.FAILURE_ORDER.index(item[0][0])
+            self._model.failed_jobs_by_kind.items(),
+            key=lambda item: _failure_text.FAILURE_ORDER.index(item[0][0]),
         )
         for _, jobs in failed:
             if jobs:
                 # An exception means that the thread of the run changed `jobs` at the same time.
                 with contextlib.suppress(RuntimeError, StopIteration):
-                    errors = [job.error for job in itertools.islice(jobs, MAX_KEPT_FAILURES)]
-                    messages = {_failure_text.one_line_text(error) for error in errors if error is not None}
-                    rows.append(JobRow(next(iter(jobs)), None, len(jobs), len(messages) > 1))
+                    errors = [
+                        job.error for job in itertools.islice(jobs, MAX_KEPT_FAILURES)
+                    ]
+                    messages = {
+                        _failure_text.one_line_text(error)
+                        for error in errors
+                        if error is not None
+                    }
+                    rows.append(
+                        JobRow(next(iter(jobs)), None, len(jobs), len(messages) > 1)
+                    )
         return rows
 
     def _assign_running_lines(self, number: int, group_share: int) -> list[JobRecord]:
@@ -164,22 +204,33 @@ class RowSelector:
 
         At most `group_share` lines are for one outermost group, but a job that asks a person always has one.
         """
-        jobs = [job for job in self._jobs_on_running_lines if job.state in (JobState.RUNNING, JobState.SUCCEEDED)]
+        jobs = [
+            job
+            for job in self._jobs_on_running_lines
+            if job.state in (JobState.RUNNING, JobState.SUCCEEDED)
+        ]
         ended_jobs = [job for job in jobs if job.state is not JobState.RUNNING]
         surplus_jobs = set(ended_jobs[: max(0, len(jobs) - number)])
         jobs = [job for job in jobs if job not in surplus_jobs][:number]
         assigned_jobs = set(jobs)
         running_jobs = self._running_jobs()
         asking_jobs = [job for job in running_jobs if question_of(job.job) is not None]
-        group_sizes = collections.Counter(_outermost_group(job) for job in jobs if job.state is JobState.RUNNING)
+        group_sizes = collections.Counter(
+            _outermost_group(job) for job in jobs if job.state is JobState.RUNNING
+        )
         chosen_jobs = list[JobRecord]()
         for job in dict.fromkeys([*asking_jobs, *running_jobs]):
             group = _outermost_group(job)
-            if job not in assigned_jobs and (group is None or group_sizes[group] < group_share):
+            if job not in assigned_jobs and (
+                group is None or group_sizes[group] < group_share
+            ):
                 group_sizes[group] += 1
                 chosen_jobs.append(job)
         unassigned_jobs = iter(chosen_jobs)
-        jobs = [job if job.state is JobState.RUNNING else next(unassigned_jobs, job) for job in jobs]
+        jobs = [
+            job if job.state is JobState.RUNNING else next(unassigned_jobs, job)
+            for job in jobs
+        ]
         jobs += itertools.islice(unassigned_jobs, number - len(jobs))
         if jobs and (slowest := self._find_slowest_job()) is not None:
             # It changes places with the first, if it has a line.
@@ -189,7 +240,9 @@ class RowSelector:
             jobs[position] = jobs[0]
             jobs[0] = slowest
         for job in asking_jobs:
-            places = [place for place, other in enumerate(jobs) if other not in asking_jobs]
+            places = [
+                place for place, other in enumerate(jobs) if other not in asking_jobs
+            ]
             if job not in jobs and places:
                 jobs[places[-1]] = job
         self._jobs_on_running_lines = jobs
@@ -203,11 +256,19 @@ class RowSelector:
             started = job.started_at
             if started is not None and (expected := job.expected_duration):
                 factors[job] = (now - started) / expected
-        return max((job for job in factors if factors[job] > 1), key=factors.__getitem__, default=None)
+        return max(
+            (job for job in factors if factors[job] > 1),
+            key=factors.__getitem__,
+            default=None,
+        )
 
     def _running_jobs(self) -> list[JobRecord]:
         """Return the running jobs that count as jobs."""
-        return [job for job in list(self._model.running_jobs) if job.is_one_job and job.first is None]
+        return [
+            job
+            for job in list(self._model.running_jobs)
+            if job.is_one_job and job.first is None
+        ]
 
 
 def _outermost_group(job: JobRecord) -> SchedulerRecord | None:
@@ -231,7 +292,9 @@ def _count_word(state: ReportedState) -> str:
 def full_name(job: JobRecord, symbols: Symbols) -> str:
     """Return the labels of a job's enclosing schedulers and of the job, separated by slashes: `tests/unit/parser`."""
     # Without the outermost scheduler.
-    outer_labels = [scheduler.job.label for scheduler in job.enclosing_schedulers()][:-1]
+    outer_labels = [scheduler.job.label for scheduler in job.enclosing_schedulers()][
+        :-1
+    ]
     return symbols.escape("/".join([*outer_labels[::-1], job.job.label]))
 
 
@@ -285,14 +348,22 @@ class PictureRenderer:
         out of the terminal, because no later picture replaces it.
         """
         remaining = self._model.estimate.time_left()
-        header_lines = self._header.lines(self._model.progress(), columns, remaining)[: max(1, height)]
+        header_lines = self._header.lines(self._model.progress(), columns, remaining)[
+            : max(1, height)
+        ]
         lines_left = height - len(header_lines)
         if lines_left < 1:
             return header_lines
         is_over = self._model.ended_at is not None
-        if not is_over and lines_left >= MIN_LINES_FOR_CAUSES and not self._selector.all_jobs_fit(lines_left):
+        if (
+            not is_over
+            and lines_left >= MIN_LINES_FOR_CAUSES
+            and not self._selector.all_jobs_fit(lines_left)
+        ):
             causes = self._wait_causes_text(self._symbols.separator)
-            header_lines += [[(f" {self._truncate(causes, columns - 1)}", "figures")]] * bool(causes)
+            header_lines += [
+                [(f" {self._truncate(causes, columns - 1)}", "figures")]
+            ] * bool(causes)
             lines_left = height - len(header_lines)
         lines = self._job_lines(self._selector.select(lines_left), columns)
         if not is_over:
@@ -305,19 +376,30 @@ class PictureRenderer:
         styled_labels = [self._styled_label(row) for row in rows]
         times = [self._time_text(row.job) for row in rows]
         self._time_width = max(self._time_width, *map(len, times), 0)
-        label_column = self._time_width + SYMBOL_WIDTH + (0 if columns < NARROW_WIDTH else 2)
+        label_column = (
+            self._time_width + SYMBOL_WIDTH + (0 if columns < NARROW_WIDTH else 2)
+        )
         room = columns - label_column
         if columns < NARROW_WIDTH:
             max_label_width = room
         else:
             max_label_width = max(room - 60, room // 2)
         widest_label = max(map(line_width, styled_labels), default=0)
-        self._label_width = max(0, min(max_label_width, max(self._label_width, widest_label)))
-        lines = [self._job_line(*cells, columns) for cells in zip(rows, times, styled_labels, strict=True)]
+        self._label_width = max(
+            0, min(max_label_width, max(self._label_width, widest_label))
+        )
+        lines = [
+            self._job_line(*cells, columns)
+            for cells in zip(rows, times, styled_labels, strict=True)
+        ]
         if selected.hidden_counts is not None:
-            counts = ", ".join(f"{number} {word}" for word, number in selected.hidden_counts.items())
+            counts = ", ".join(
+                f"{number} {word}" for word, number in selected.hidden_counts.items()
+            )
             text = clause(f"{self._symbols.ellipsis} and {{}}", counts)
-            hidden_jobs: StyledLine = [(self._truncate(" " * label_column + text, columns), "label")]
+            hidden_jobs: StyledLine = [
+                (self._truncate(" " * label_column + text, columns), "label")
+            ]
             lines.insert(len(selected.rows), hidden_jobs)
         return lines
 
@@ -333,8 +415,12 @@ class PictureRenderer:
                 cause, resource, _ = waiting(next(iter(jobs)).job) or NO_WAIT
                 counts[CAUSE_WORDS[cause].monitor_phrase.format(resource)] += number
         other_count = self._model.root.counts.waiting_count - counts.total()
-        phrases = [f"{other_count} {CAUSE_WORDS[WaitCause.JOBS].monitor_phrase}"] * (other_count > 0)
-        sorted_words = sorted(counts, key=lambda words: (not words.startswith("for "), words))
+        phrases = [f"{other_count} {CAUSE_WORDS[WaitCause.JOBS].monitor_phrase}"] * (
+            other_count > 0
+        )
+        sorted_words = sorted(
+            counts, key=lambda words: (not words.startswith("for "), words)
+        )
         phrases += [f"{counts[words]} {words}" for words in sorted_words]
         if not phrases:
             return ""
@@ -360,7 +446,9 @@ class PictureRenderer:
 
     # ---- the line of a job
 
-    def _job_line(self, row: JobRow, time: str, label: StyledLine, columns: int) -> StyledLine:
+    def _job_line(
+        self, row: JobRow, time: str, label: StyledLine, columns: int
+    ) -> StyledLine:
         job = row.job
         state = recorded_state(job)
         style = STATE_STYLES[state].monitor_style
@@ -369,13 +457,18 @@ class PictureRenderer:
         if job.forever and state in (JobState.RUNNING, JobState.CANCELLED):
             symbol = self._symbols.of(FOREVER_BADGE)
             style = FOREVER_BADGE.monitor_style
-        line: StyledLine = [(f" {symbol}", style), (f" {time:>{self._time_width}}  ", "figures")]
+        line: StyledLine = [
+            (f" {symbol}", style),
+            (f" {time:>{self._time_width}}  ", "figures"),
+        ]
         if columns >= NARROW_WIDTH:
             mark = " "
             if criticality(job.job):
                 mark = self._symbols.of(CRITICAL_BADGE)
             line.insert(0, (f" {mark}", CRITICAL_BADGE.monitor_style))
-        label = self._fit_label(label, self._label_width, should_pad=columns >= NARROW_WIDTH)
+        label = self._fit_label(
+            label, self._label_width, should_pad=columns >= NARROW_WIDTH
+        )
         line += [(text, style or "label") for text, style in label]
         if columns >= NARROW_WIDTH:
             line += self._styled_details(row, columns - line_width(line))
@@ -410,7 +503,9 @@ class PictureRenderer:
             return []
         done_character = self._symbols.choose("━", "=")
         remaining_character = self._symbols.choose("─", "-")
-        if (bar_width := min(MAX_BAR_WIDTH, columns - 2 - len(percentage))) < MIN_BAR_WIDTH:
+        if (
+            bar_width := min(MAX_BAR_WIDTH, columns - 2 - len(percentage))
+        ) < MIN_BAR_WIDTH:
             return [(percentage, "figures")]
         done_width = int(bar_width * fraction)
         return [
@@ -438,9 +533,14 @@ class PictureRenderer:
     def _detail_text(self, job: JobRecord) -> str:
         """Return the details of a job: its exception, or else its attempt, counts, expected duration and status."""
         if job.error is not None:
-            if self._model.are_failures_shown_elsewhere and self._model.ended_at is not None:
+            if (
+                self._model.are_failures_shown_elsewhere
+                and self._model.ended_at is not None
+            ):
                 return ""
-            error = self._symbols.escape(_failure_text.one_line_text(job.error)).partition("\\n")[0]
+            error = self._symbols.escape(
+                _failure_text.one_line_text(job.error)
+            ).partition("\\n")[0]
             return "tolerated: " * job.is_tolerated + error
         details = list[str]()
         if job.job.attempts > 1:
@@ -449,7 +549,10 @@ class PictureRenderer:
             details.append(self._counts_by_symbol(job))
         elif is_service(job.job) and job.state is JobState.RUNNING:
             details.append("ready" if is_ready(job.job) else "starting")
-        if job.state is JobState.RUNNING and (expected := job.expected_duration) is not None:
+        if (
+            job.state is JobState.RUNNING
+            and (expected := job.expected_duration) is not None
+        ):
             details.append(f"of {self._symbols.about_sign}{duration_text(expected)}")
         if status := get_status_text(job.job) or (waiting(job.job) or NO_WAIT).text:
             details.append(self._symbols.escape(status))
@@ -458,11 +561,16 @@ class PictureRenderer:
     def _counts_by_symbol(self, scheduler: SchedulerRecord) -> str:
         """Return the counts of a scheduler's jobs with the symbols of their states, e.g. `2 ✓  1 ✗  1 ▸  3 ·`."""
         counts = scheduler.counts.states()
-        return "  ".join(f"{number} {self._symbols.of(STATE_STYLES[state])}" for state, number in counts)
+        return "  ".join(
+            f"{number} {self._symbols.of(STATE_STYLES[state])}"
+            for state, number in counts
+        )
 
     # ---- cutting to the width
 
-    def _fit_label(self, label: StyledLine, columns: int, should_pad: bool) -> StyledLine:
+    def _fit_label(
+        self, label: StyledLine, columns: int, should_pad: bool
+    ) -> StyledLine:
         """Return a label that fits in `columns` columns.
 
         If the label is too wide, truncate first the labels of the enclosing schedulers, then the middle of the job's
@@ -480,9 +588,15 @@ class PictureRenderer:
             else:
                 path = ""
         name = self._truncate(name, columns - display_width(path), "ends")
-        return [(path, "label"), (name, style), (" " * (columns - display_width(path) - display_width(name)), "")]
+        return [
+            (path, "label"),
+            (name, style),
+            (" " * (columns - display_width(path) - display_width(name)), ""),
+        ]
 
-    def _truncate(self, text: str, columns: int, keep: Literal["start", "ends"] = "start") -> str:
+    def _truncate(
+        self, text: str, columns: int, keep: Literal["start", "ends"] = "start"
+    ) -> str:
         """Return `text`, shortened to a number of columns. "ends" is for labels, which often differ only at the end."""
         return fit(text, columns, keep, display_width, self._symbols.ellipsis)
 

@@ -74,7 +74,11 @@ class Ticker(threading.Thread):
     """
 
     def __init__(
-        self, callback: Callable[[], None], interval: float, idle_interval: float, name: str = "trioflow monitor"
+        self,
+        callback: Callable[[], None],
+        interval: float,
+        idle_interval: float,
+        name: str = "trioflow monitor",
     ) -> None:
         self._callback: Final = callback
         self._interval: Final = interval
@@ -83,7 +87,9 @@ class Ticker(threading.Thread):
         self._stop_event: Final = threading.Event()
         # A notebook finds the cell that an output belongs to by a context variable of the caller.
         run_in_context = contextvars.copy_context().run
-        super().__init__(target=run_in_context, args=(self._run_thread,), name=name, daemon=True)
+        super().__init__(
+            target=run_in_context, args=(self._run_thread,), name=name, daemon=True
+        )
 
     def wake(self) -> None:
         """Schedule a call of the function. This method is cheap, and any thread may call it."""
@@ -119,7 +125,9 @@ class JobCounts(_verdict.Tally):
 
     """
 
-    def __init__(self, enclosing: JobCounts | None = None, of_first: JobCounts | None = None) -> None:
+    def __init__(
+        self, enclosing: JobCounts | None = None, of_first: JobCounts | None = None
+    ) -> None:
         super().__init__()
         self.enclosing: Final = enclosing
         # None also when the `First` has settled.
@@ -140,12 +148,16 @@ class JobCounts(_verdict.Tally):
             yield counts
             counts = counts.enclosing
 
-    def move(self, old: ReportedState | str | None, new: ReportedState | str | None) -> None:
+    def move(
+        self, old: ReportedState | str | None, new: ReportedState | str | None
+    ) -> None:
         """Count a job under the key `new` of `tally_key` instead of `old`. None is for a job that is not counted."""
         counts = self
         for counts in self.iterate_outwards():
             counts.replace(old, new)
-        if counts.of_first is not None and counts.is_running != bool(counts.count(JobState.RUNNING)):
+        if counts.of_first is not None and counts.is_running != bool(
+            counts.count(JobState.RUNNING)
+        ):
             previous = counts.state_of_first
             counts.is_running = not counts.is_running
             counts.of_first.move(previous, counts.state_of_first)
@@ -162,7 +174,9 @@ class JobCounts(_verdict.Tally):
 
     def expect_waiting(self, nested: Iterable[JobCounts]) -> None:
         """Count as waiting again the jobs that this ended scheduler itself, not a nested one, has not reached."""
-        waiting = self.unreached_count - sum(each.unreached_count for each in nested if each.enclosing is self)
+        waiting = self.unreached_count - sum(
+            each.unreached_count for each in nested if each.enclosing is self
+        )
         for counts in self.iterate_outwards():
             counts.unreached_count -= waiting
 
@@ -195,7 +209,9 @@ class JobRecord:
     ready_group: dict[JobRecord, None] | None = None
     """The group of `SchedulerRecord.ready_jobs_by_needs` that the job is in, or None if it is in none."""
 
-    def __init__(self, job: AnyJob, enclosing: SchedulerRecord | None, forever: bool = False) -> None:
+    def __init__(
+        self, job: AnyJob, enclosing: SchedulerRecord | None, forever: bool = False
+    ) -> None:
         self.job: Final = job
         self.enclosing = enclosing
         self.forever = forever
@@ -204,7 +220,11 @@ class JobRecord:
     def error(self) -> BaseException | None:
         """The exception of a job that has failed or was blocked. None if failures in a nested scheduler say it all."""
         failure = self.outcome.failure
-        return None if failure is None or self.outcome.failed_through_member else failure.exception
+        return (
+            None
+            if failure is None or self.outcome.failed_through_member
+            else failure.exception
+        )
 
     @property
     def expected_duration(self) -> float | None:
@@ -222,7 +242,14 @@ class JobRecord:
 
     def reset_run_fields(self) -> None:
         """Reset the fields that describe the current run to their values before a run."""
-        for name in ("state", "started_at", "seconds", "outcome", "is_failed_group", "ready_group"):
+        for name in (
+            "state",
+            "started_at",
+            "seconds",
+            "outcome",
+            "is_failed_group",
+            "ready_group",
+        ):
             vars(self).pop(name, None)
 
     @property
@@ -233,12 +260,19 @@ class JobRecord:
     @property
     def first(self) -> SchedulerRecord | None:
         """The outermost `First` that contains the job, and counts in its place, or None if there is none."""
-        return next((outer for outer in [*self.enclosing_schedulers()][::-1] if outer.is_first), None)
+        return next(
+            (outer for outer in [*self.enclosing_schedulers()][::-1] if outer.is_first),
+            None,
+        )
 
     @property
     def failed_by_itself(self) -> bool:
         """Whether the job failed, and neither only because of a member, nor as a job of a `First`."""
-        return self.state is JobState.FAILED and self.first is None and not self.outcome.failed_through_member
+        return (
+            self.state is JobState.FAILED
+            and self.first is None
+            and not self.outcome.failed_through_member
+        )
 
     @property
     def is_tolerated(self) -> bool:
@@ -247,7 +281,9 @@ class JobRecord:
 
     @property
     def tally_key(self) -> ReportedState | str:
-        return _verdict.tally_key(_state_styles.recorded_state(self), self.forever, self.is_tolerated)
+        return _verdict.tally_key(
+            _state_styles.recorded_state(self), self.forever, self.is_tolerated
+        )
 
     def leave_ready_group(self) -> None:
         if self.ready_group is not None:
@@ -267,7 +303,9 @@ class SchedulerRecord(JobRecord):
 
     is_scheduler = True
 
-    def __init__(self, job: AnyJob, enclosing: SchedulerRecord | None, forever: bool = False) -> None:
+    def __init__(
+        self, job: AnyJob, enclosing: SchedulerRecord | None, forever: bool = False
+    ) -> None:
         super().__init__(job, enclosing, forever)
         in_forever_job = enclosing is not None and enclosing.belongs_to_forever_job
         self.belongs_to_forever_job: Final[bool] = forever or in_forever_job
@@ -311,4 +349,8 @@ class SchedulerRecord(JobRecord):
 
     def iterate_jobs(self) -> Iterator[JobRecord]:
         """Yield the records of all jobs, including nested schedulers and their jobs."""
-        return (job for scheduler in self.iterate_schedulers() for job in list(scheduler.members))
+        return (
+            job
+            for scheduler in self.iterate_schedulers()
+            for job in list(scheduler.members)
+        )

@@ -17,7 +17,9 @@ from ..text._verdict import FOREVER_KEY, TOLERATED_KEY, Tally, Verdict
 from ._records import StyledLine, StyledText, line_width
 
 RARE_STATES: Final = tuple(
-    state for state in STATE_PRECEDENCE if state.is_settled and state not in (JobState.SUCCEEDED, JobState.FAILED)
+    state
+    for state in STATE_PRECEDENCE
+    if state.is_settled and state not in (JobState.SUCCEEDED, JobState.FAILED)
 )
 """The final states that are shown only if there are jobs in them, in the order shown. They do not include FAILED,
 because the header shows the number of failures, which also counts failed schedulers."""
@@ -61,7 +63,9 @@ class RunHeader:
         self._elapsed_width = MIN_TIME_WIDTH
         self._remaining_text_width = len("≈ 30 min left")
 
-    def lines(self, progress: RunProgress, columns: int, remaining: TimeLeft | None) -> list[StyledLine]:
+    def lines(
+        self, progress: RunProgress, columns: int, remaining: TimeLeft | None
+    ) -> list[StyledLine]:
         """Return the two lines, and a third line for budgets that have no room in the second.
 
         After the run, omit the second line if its counts only repeat the verdict.
@@ -75,21 +79,35 @@ class RunHeader:
         if progress.verdict is None:
             budgets = f" {'   '.join(map(self._symbols.escape, progress.budget_texts))}"
             counts_line = self._counts_line(progress, columns)
-            needs_line = progress.budget_texts and not "".join(text for text, _ in counts_line).endswith(budgets)
+            needs_line = progress.budget_texts and not "".join(
+                text for text, _ in counts_line
+            ).endswith(budgets)
             budget_lines: list[StyledLine] = [[(budgets, "figures")]] * bool(needs_line)
-            return [self._progress_line(progress, columns, remaining), counts_line, *budget_lines]
+            return [
+                self._progress_line(progress, columns, remaining),
+                counts_line,
+                *budget_lines,
+            ]
         outcome = self._outcome_line(progress.label, progress.verdict, columns)
-        is_whole = outcome[-1][0].endswith(self._symbols.escape(progress.verdict.sentence))
+        is_whole = outcome[-1][0].endswith(
+            self._symbols.escape(progress.verdict.sentence)
+        )
         has_more = progress.tally.count(FOREVER_KEY) > 0 or not is_whole
         return [outcome, *[self._counts_line(progress, columns)] * has_more]
 
     def counts_text(self, progress: RunProgress) -> str:
         """Return a text with the number of jobs in each state, e.g. `3 succeeded, 1 failed`."""
-        return ", ".join(f"{count.number} {count.word}" for count in self._state_counts(progress) if count.number)
+        return ", ".join(
+            f"{count.number} {count.word}"
+            for count in self._state_counts(progress)
+            if count.number
+        )
 
     # ---- the first line
 
-    def _progress_line(self, progress: RunProgress, columns: int, remaining: TimeLeft | None) -> StyledLine:
+    def _progress_line(
+        self, progress: RunProgress, columns: int, remaining: TimeLeft | None
+    ) -> StyledLine:
         """Return the first line: the label of the run, a bar, the percentage, the counts, and the times.
 
         In a narrow terminal, omit the label, the counts or the estimate.
@@ -106,13 +124,19 @@ class RunHeader:
         elapsed = elapsed.rjust(self._elapsed_width)
         label = self._symbols.escape(progress.label)
         # In a narrow terminal, this is shown instead of the label.
-        remaining_text = progress.phase_text or estimate_words(remaining, self._symbols.about_sign)
-        self._remaining_text_width = max(self._remaining_text_width, len(remaining_text))
+        remaining_text = progress.phase_text or estimate_words(
+            remaining, self._symbols.about_sign
+        )
+        self._remaining_text_width = max(
+            self._remaining_text_width, len(remaining_text)
+        )
         padded_remaining = remaining_text.ljust(self._remaining_text_width)
         candidates: list[tuple[str, list[str], int]] = [
             (label, [percent, counts, elapsed, padded_remaining], 2 * MIN_BAR_WIDTH),
-            *[("", [percent, counts, elapsed, remaining_text], MIN_BAR_WIDTH)] * bool(remaining_text),
-            *[("", [percent, elapsed, remaining_text], MIN_BAR_WIDTH)] * bool(remaining_text),
+            *[("", [percent, counts, elapsed, remaining_text], MIN_BAR_WIDTH)]
+            * bool(remaining_text),
+            *[("", [percent, elapsed, remaining_text], MIN_BAR_WIDTH)]
+            * bool(remaining_text),
             (label, [percent, counts, elapsed], MIN_BAR_WIDTH),
             ("", [percent, counts, elapsed], MIN_BAR_WIDTH),
             ("", [percent, elapsed.strip()], MIN_BAR_WIDTH),
@@ -120,18 +144,35 @@ class RunHeader:
         for name, figures, min_bar_width in candidates:
             end = "  ".join(["", *filter(None, figures)])
             start = f" {name}  " if name else " "
-            if (bar_width := columns - display_width(start) - display_width(end)) >= min_bar_width:
-                return [(start, "title"), *self._progress_bar(progress, bar_width), (end, "figures")]
+            if (
+                bar_width := columns - display_width(start) - display_width(end)
+            ) >= min_bar_width:
+                return [
+                    (start, "title"),
+                    *self._progress_bar(progress, bar_width),
+                    (end, "figures"),
+                ]
         return [(f"{percent.strip()} {elapsed.strip()}"[:columns], "figures")]
 
     def _progress_bar(self, progress: RunProgress, columns: int) -> StyledLine:
         settled, running, waiting = list(self._symbols.choose("━╍─", "=>-"))
         tally = progress.tally
         counts = dict(tally.states())
-        failed = sum(counts[state] for state in counts if STATE_STYLES[state].monitor_style in {"failed", "trouble"})
+        failed = sum(
+            counts[state]
+            for state in counts
+            if STATE_STYLES[state].monitor_style in {"failed", "trouble"}
+        )
         moved_on = tally.count(MOVED_ON)
-        parts = [tally.settled_count - failed - moved_on, moved_on, failed, tally.count(JobState.RUNNING)]
-        widths = _divide_columns(parts, 0 if tally.may_grow else tally.job_count, columns)
+        parts = [
+            tally.settled_count - failed - moved_on,
+            moved_on,
+            failed,
+            tally.count(JobState.RUNNING),
+        ]
+        widths = _divide_columns(
+            parts, 0 if tally.may_grow else tally.job_count, columns
+        )
         return [
             (settled * widths[0], "done"),
             (settled * widths[1], "moved on"),
@@ -141,10 +182,22 @@ class RunHeader:
         ]
 
     def _outcome_line(self, label: str, verdict: Verdict, columns: int) -> StyledLine:
-        words = f"{verdict.symbol(self._symbols)} {self._symbols.escape(verdict.sentence)}"
+        words = (
+            f"{verdict.symbol(self._symbols)} {self._symbols.escape(verdict.sentence)}"
+        )
         label = self._symbols.escape(label)
-        name = f" {label}  " if display_width(label) + 3 + display_width(words) <= columns else " "
-        words = fit(words, columns - display_width(name), "start", display_width, self._symbols.ellipsis)
+        name = (
+            f" {label}  "
+            if display_width(label) + 3 + display_width(words) <= columns
+            else " "
+        )
+        words = fit(
+            words,
+            columns - display_width(name),
+            "start",
+            display_width,
+            self._symbols.ellipsis,
+        )
         return [(name, "title"), (words, "good" if verdict.is_good else "failed")]
 
     # ---- the second line
@@ -157,67 +210,108 @@ class RunHeader:
         budgets = StyledLine()
         if progress.verdict is None:
             # After the run, neither slots nor budgets are of interest.
-            budgets = [(self._symbols.escape(text), "figures") for text in progress.budget_texts]
+            budgets = [
+                (self._symbols.escape(text), "figures")
+                for text in progress.budget_texts
+            ]
             if progress.slots is not None:
                 used, total = progress.slots
-                slot_counts = [DisplayedCount(self._symbols.choose("▪", "="), used, f"of {total} slots", "dim")]
+                slot_counts = [
+                    DisplayedCount(
+                        self._symbols.choose("▪", "="), used, f"of {total} slots", "dim"
+                    )
+                ]
         texts: StyledLine = []
         all_counts = [*state_counts, *slot_counts]
         for number_width, (counts, more) in itertools.product(
             (digits, 0), ((all_counts, budgets), (all_counts, []), (state_counts, []))
         ):
-            texts = [(f"{count.symbol} {count.number:>{number_width}} {count.word}", count.style) for count in counts]
+            texts = [
+                (
+                    f"{count.symbol} {count.number:>{number_width}} {count.word}",
+                    count.style,
+                )
+                for count in counts
+            ]
             texts += more
             if _total_width(texts, 3) <= columns:
                 break
         else:
             # Without its word, a later count with the same symbol, as of tolerated failures, has no meaning.
             symbols = [count.symbol for count in state_counts]
-            words = [f" {count.word}" * (count.symbol in symbols[:index]) for index, count in enumerate(state_counts)]
+            words = [
+                f" {count.word}" * (count.symbol in symbols[:index])
+                for index, count in enumerate(state_counts)
+            ]
             numbers = zip(state_counts, words, strict=True)
-            texts = [(f"{count.symbol} {count.number}{word}", count.style) for count, word in numbers]
+            texts = [
+                (f"{count.symbol} {count.number}{word}", count.style)
+                for count, word in numbers
+            ]
         while _total_width(texts, 2) > columns:
             texts.pop()
         gap = "   " if _total_width(texts, 3) <= columns else "  "
         line: StyledLine = []
         for text, style in texts:
-            line += [(gap if line else " ", ""), (text[0], style), (text[1:], "figures")]
+            line += [
+                (gap if line else " ", ""),
+                (text[0], style),
+                (text[1:], "figures"),
+            ]
         return line
 
     def _state_counts(self, progress: RunProgress) -> list[DisplayedCount]:
         tally = progress.tally
         idle = self._symbols.of(STATE_STYLES[JobState.IDLE])
-        succeeded = self._state_count(JobState.SUCCEEDED, tally.count(JobState.SUCCEEDED))
+        succeeded = self._state_count(
+            JobState.SUCCEEDED, tally.count(JobState.SUCCEEDED)
+        )
         if tally.restored.number:
             # The succeeded jobs include the restored jobs.
-            succeeded = succeeded._replace(word=f"{succeeded.word} ({tally.restored.number} restored)")
+            succeeded = succeeded._replace(
+                word=f"{succeeded.word} ({tally.restored.number} restored)"
+            )
         failed = self._state_count(JobState.FAILED, tally.count(JobState.FAILED))
-        tolerated = self._state_count(JobState.FAILED, tally.count(TOLERATED_KEY))._replace(word="tolerated")
+        tolerated = self._state_count(
+            JobState.FAILED, tally.count(TOLERATED_KEY)
+        )._replace(word="tolerated")
         groups = self._state_count(JobState.FAILED, tally.failed_groups)
-        waiting_count = tally.count(JobState.IDLE) + tally.count(JobState.SCHEDULED) - tally.unreached_count
+        waiting_count = (
+            tally.count(JobState.IDLE)
+            + tally.count(JobState.SCHEDULED)
+            - tally.unreached_count
+        )
         waiting = DisplayedCount(idle, waiting_count, "waiting", "")
         common_counts = [
             succeeded,
             self._state_count(JobState.RUNNING, tally.count(JobState.RUNNING)),
             failed if failed.number else failed._replace(style="dim"),
             *[tolerated] * bool(tolerated.number),
-            *[waiting] * (not tally.may_grow),  # otherwise, the number of waiting jobs is unknown
+            *[waiting]
+            * (not tally.may_grow),  # otherwise, the number of waiting jobs is unknown
         ]
         rare_counts = [
             groups._replace(word=f"group{'s' * (groups.number > 1)} failed"),
             *(self._state_count(state, tally.count(state)) for state in RARE_STATES),
             DisplayedCount(idle, tally.unreached_count, "never started", "trouble"),
             DisplayedCount(
-                self._symbols.of(FOREVER_BADGE), tally.count(FOREVER_KEY), "forever", FOREVER_BADGE.monitor_style
+                self._symbols.of(FOREVER_BADGE),
+                tally.count(FOREVER_KEY),
+                "forever",
+                FOREVER_BADGE.monitor_style,
             ),
         ]
         if progress.verdict is not None:
-            common_counts = [count for count in common_counts if count.number or count is succeeded]
+            common_counts = [
+                count for count in common_counts if count.number or count is succeeded
+            ]
         return common_counts + [count for count in rare_counts if count.number]
 
     def _state_count(self, state: ReportedState, number: int) -> DisplayedCount:
         style = STATE_STYLES[state]
-        return DisplayedCount(self._symbols.of(style), number, state.value, style.monitor_style)
+        return DisplayedCount(
+            self._symbols.of(style), number, state.value, style.monitor_style
+        )
 
 
 def elapsed_text(seconds: float) -> str:
@@ -230,8 +324,14 @@ def estimate_text(seconds: float, is_least: bool = False) -> str:
 
     It is rounded to a multiple of 1 s below 10 s, of 5 s below 2 min, of 30 s below 10 min, and otherwise of 1 min.
     """
-    step = next(step for limit, step in ((10, 1), (120, 5), (600, 30), (math.inf, 60)) if seconds < limit)
-    return duration_text(max(1, (math.floor if is_least else math.ceil)(seconds / step)) * step)
+    step = next(
+        step
+        for limit, step in ((10, 1), (120, 5), (600, 30), (math.inf, 60))
+        if seconds < limit
+    )
+    return duration_text(
+        max(1, (math.floor if is_least else math.ceil)(seconds / step)) * step
+    )
 
 
 def estimate_words(left: TimeLeft | None, about: str = "about") -> str:

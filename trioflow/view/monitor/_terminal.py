@@ -29,7 +29,16 @@ from ..._core.base._logger import warn
 from ..._core.job._job import AnyJob
 from ..text._symbols import Symbols
 from ._output_buffer import InputProxy, OutputBuffer, replace_input
-from ._records import IDLE_INTERVAL, REDRAW_INTERVAL, Display, DrawFunction, JobRecord, StyledLine, Ticker, line_width
+from ._records import (
+    IDLE_INTERVAL,
+    REDRAW_INTERVAL,
+    Display,
+    DrawFunction,
+    JobRecord,
+    StyledLine,
+    Ticker,
+    line_width,
+)
 
 HIDE_CURSOR: Final = "\x1b[?25l"
 SHOW_CURSOR: Final = "\x1b[?25h"
@@ -96,7 +105,12 @@ class Screen:
         """
         if lines_above or partial_line or size != self._terminal_size:
             above = "".join(f"{line}\n" for line in lines_above or ())
-            text = self._erase_sequence(size) + above + partial_line + self._render_lines(picture)
+            text = (
+                self._erase_sequence(size)
+                + above
+                + partial_line
+                + self._render_lines(picture)
+            )
         else:
             text = self._change_sequence(picture)
         self._picture = picture
@@ -122,16 +136,23 @@ class Screen:
         columns, height = size
         if not self._picture:
             return ""
-        line_count = sum(max(1, math.ceil(line_width(line) / columns)) for line in self._picture)
+        line_count = sum(
+            max(1, math.ceil(line_width(line) / columns)) for line in self._picture
+        )
         return f"\r{_vertical_move_sequence(-min(line_count, height - 1))}{ERASE_BELOW}"
 
     def _change_sequence(self, new_picture: list[StyledLine]) -> str:
         sequences: list[str] = []
         # The current row of the cursor.
         row = len(self._picture)
-        for number, (old, new) in enumerate(zip(self._picture, new_picture, strict=False)):
+        for number, (old, new) in enumerate(
+            zip(self._picture, new_picture, strict=False)
+        ):
             if old != new:
-                sequences += [_vertical_move_sequence(number - row), "\r" + ERASE_LINE + self._render_line(new)]
+                sequences += [
+                    _vertical_move_sequence(number - row),
+                    "\r" + ERASE_LINE + self._render_line(new),
+                ]
                 row = number
         if len(new_picture) != len(self._picture) or sequences:
             common_length = min(len(new_picture), len(self._picture))
@@ -168,7 +189,9 @@ which no color has on both white and dark backgrounds. Symbols need only a contr
 These colors have a contrast of at least 3.5 on both backgrounds. They come from the 256-color cube, which is the same
 in all palettes."""
 
-STYLES_WITHOUT_COLOR: Final = {name: style.without_color for name, style in STYLES.items()}
+STYLES_WITHOUT_COLOR: Final = {
+    name: style.without_color for name, style in STYLES.items()
+}
 
 
 class TerminalDisplay(Display):
@@ -192,10 +215,14 @@ class TerminalDisplay(Display):
     ) -> None:
         self._draw: Final = draw
         self._file: Final = _duplicate_file(stream)
-        self._rich_console: Final = Console(file=self._file, force_terminal=True, force_interactive=True)
+        self._rich_console: Final = Console(
+            file=self._file, force_terminal=True, force_interactive=True
+        )
         self._screen: Final = Screen(self._file, self._apply_style)
         has_256_colors = self._rich_console.color_system in ("256", "truecolor")
-        self._color_system: Final = ColorSystem.EIGHT_BIT if has_256_colors else ColorSystem.STANDARD
+        self._color_system: Final = (
+            ColorSystem.EIGHT_BIT if has_256_colors else ColorSystem.STANDARD
+        )
         self._ticker: Final = Ticker(self._redraw, REDRAW_INTERVAL, IDLE_INTERVAL)
         self._buffer: Final = OutputBuffer(self._ticker.wake, self._redraw, get_tag)
         self._should_capture_child_output: Final = should_capture_child_output
@@ -223,7 +250,10 @@ class TerminalDisplay(Display):
 
     def _handle_stop_key(self, current: object, handler: Any) -> None:
         """Replace the handler for Ctrl-Z, unless it is not `current`, such as a handler of the program."""
-        if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        if (
+            sys.platform == "win32"
+            or threading.current_thread() is not threading.main_thread()
+        ):
             return
         if signal.getsignal(signal.SIGTSTP) == current:
             signal.signal(signal.SIGTSTP, handler)
@@ -285,7 +315,12 @@ class TerminalDisplay(Display):
 
     def _show_prompt(self) -> None:
         lines = self._take_lines_above()
-        self._screen.update([], self._terminal_size(), lines, strip_controls(self._buffer.take_partial_line()))
+        self._screen.update(
+            [],
+            self._terminal_size(),
+            lines,
+            strip_controls(self._buffer.take_partial_line()),
+        )
         # Below the picture.
         self._screen.write(SHOW_CURSOR)
 
@@ -302,7 +337,10 @@ class TerminalDisplay(Display):
         except Exception as error:
             self._has_failed = True
             if not (isinstance(error, OSError) or self._file.closed):
-                warn("the monitor could not draw a picture, and draws no more in this run", error)
+                warn(
+                    "the monitor could not draw a picture, and draws no more in this run",
+                    error,
+                )
             self._restore_streams()
 
     def _draw_picture(self) -> None:
@@ -313,7 +351,10 @@ class TerminalDisplay(Display):
         self._screen.update(lines, (columns, height), self._take_lines_above())
 
     def _take_lines_above(self) -> list[str]:
-        has_colors = self._rich_console.color_system is not None and not self._rich_console.no_color
+        has_colors = (
+            self._rich_console.color_system is not None
+            and not self._rich_console.no_color
+        )
         return [strip_controls(line, has_colors) for line in self._buffer.take_lines()]
 
     def _terminal_size(self) -> tuple[int, int]:
@@ -347,5 +388,10 @@ def _duplicate_file(stream: TextIO) -> TextIO:
         return stream
     with contextlib.suppress(OSError, ValueError):
         stream.flush()
-        return open(os.dup(stream.fileno()), "w", encoding=str(stream.encoding), errors="backslashreplace")
+        return open(
+            os.dup(stream.fileno()),
+            "w",
+            encoding=str(stream.encoding),
+            errors="backslashreplace",
+        )
     return stream

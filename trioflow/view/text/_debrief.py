@@ -22,7 +22,9 @@ OBVIOUS_REASONS: Final = (None, *_journaling.OBVIOUS_REASONS)
 """The values of `reason_not_restored` that the debrief omits because users expect them."""
 
 
-def debrief_text(scheduler: BaseScheduler, symbols: Symbols, listing: bool = False) -> str:
+def debrief_text(
+    scheduler: BaseScheduler, symbols: Symbols, listing: bool = False
+) -> str:
     """Return the text that `Scheduler.debrief` prints.
 
     This takes O(V + E + L) time, where L is the total length of the tracebacks.
@@ -31,7 +33,16 @@ def debrief_text(scheduler: BaseScheduler, symbols: Symbols, listing: bool = Fal
     listing_text = ""
     if listing:
         listing_text = _listing.Listing(scheduler, symbols).text()
-    return "\n\n".join(filter(None, ["\n".join(debrief.verdict_lines()), *debrief.detail_paragraphs(), listing_text]))
+    return "\n\n".join(
+        filter(
+            None,
+            [
+                "\n".join(debrief.verdict_lines()),
+                *debrief.detail_paragraphs(),
+                listing_text,
+            ],
+        )
+    )
 
 
 def details_text(scheduler: BaseScheduler, symbols: Symbols) -> str:
@@ -42,7 +53,9 @@ def details_text(scheduler: BaseScheduler, symbols: Symbols) -> str:
 def all_incidents(scheduler: BaseScheduler) -> list[_run.Incident]:
     """Return the incidents of the last run of a scheduler, and of those nested in it."""
     schedulers = filter(is_scheduler, (scheduler, *scheduler.iterate_jobs()))
-    return [incident for each in schedulers for incident in _job_queries.incidents_of(each)]
+    return [
+        incident for each in schedulers for incident in _job_queries.incidents_of(each)
+    ]
 
 
 class Debrief:
@@ -57,8 +70,12 @@ class Debrief:
     def _displayed_path(self, job: AnyJob) -> str:
         return self._symbols.escape(_labels.shorten(self._paths.get(job, job.label)))
 
-    def _traceback_text(self, error: BaseException, tb: TracebackType | None = None) -> str:
-        return "\n" + self._symbols.escape_lines(_failure_text.format_traceback(error, tb))
+    def _traceback_text(
+        self, error: BaseException, tb: TracebackType | None = None
+    ) -> str:
+        return "\n" + self._symbols.escape_lines(
+            _failure_text.format_traceback(error, tb)
+        )
 
     # ---- the verdict
 
@@ -67,11 +84,15 @@ class Debrief:
         if (reason := self._scheduler.stop_reason) is None:
             yield "no run has ended"
         else:
-            yield _verdict.run_verdict(self._scheduler, reason).format_line(self._scheduler.label, self._symbols)
+            yield _verdict.run_verdict(self._scheduler, reason).format_line(
+                self._scheduler.label, self._symbols
+            )
         if reason is not None and reason not in _states.RAN_TO_END:
             yield f"stop reason: {reason.name}"
         chain = _job_queries.culprit_chain(self._scheduler)
-        culprits = [self._displayed_path(job) + _stop_reason_suffix(job) for job in chain]
+        culprits = [
+            self._displayed_path(job) + _stop_reason_suffix(job) for job in chain
+        ]
         if culprits and reason is not _states.StopReason.FAILED:
             # The failures below are those that count.
             yield f"culprit: {' -> '.join(culprits)}"
@@ -88,25 +109,41 @@ class Debrief:
 
     def failure_paragraphs(self) -> Iterator[str]:
         """Yield a paragraph for each group of similar failures, with critical failures first."""
-        failed = filter(_job_queries.failed_by_itself, _job_queries.jobs_of_run(self._scheduler))
-        failures = {job: failure for job in failed if (failure := _job_queries.failure_of(job))}
+        failed = filter(
+            _job_queries.failed_by_itself, _job_queries.jobs_of_run(self._scheduler)
+        )
+        failures = {
+            job: failure for job in failed if (failure := _job_queries.failure_of(job))
+        }
         for jobs in group_failures(
-            (job, _job_queries.criticality(job), failure.number, kind_text(job, failure))
+            (
+                job,
+                _job_queries.criticality(job),
+                failure.number,
+                kind_text(job, failure),
+            )
             for job, failure in failures.items()
         ):
             failure = failures[jobs[0]]
             title = self._failure_title(jobs, [failures[job].exception for job in jobs])
             yield title + self._traceback_text(failure.exception, failure.traceback)
 
-    def _failure_title(self, jobs: Sequence[AnyJob], errors: Sequence[BaseException]) -> str:
+    def _failure_title(
+        self, jobs: Sequence[AnyJob], errors: Sequence[BaseException]
+    ) -> str:
         noun = FAILURE_NOUNS[_job_queries.criticality(jobs[0])]
         names = [self._displayed_path(job) for job in jobs]
         remark = clause(" {}", _user_code.wrong_backend_remedy(errors[0]))
         if len(jobs) == 1:
             return f"{noun} of {names[0]}:{remark}"
-        messages = [self._symbols.escape(_errors.one_line_error(error)) for error in errors]
+        messages = [
+            self._symbols.escape(_errors.one_line_error(error)) for error in errors
+        ]
         if len(set(messages[:MAX_LISTED_NAMES])) > 1:
-            names = [f"{name}: {message}" for name, message in zip(names, messages, strict=True)]
+            names = [
+                f"{name}: {message}"
+                for name, message in zip(names, messages, strict=True)
+            ]
         lines = "\n".join(f"  {line}" for line in listed_lines(names))
         return f"{len(jobs)} {noun}s of one kind:{remark}\n{lines}\nthe first one:"
 
@@ -114,7 +151,12 @@ class Debrief:
         """Return a paragraph on the jobs that did not run because of failures, or an empty string if there are none."""
         names = {job: _labels.shorten(path) for job, path in self._paths.items()}
         return "\n".join(
-            map(self._symbols.escape, _verdict.not_run_lines(_job_queries.jobs_of_run(self._scheduler), names))
+            map(
+                self._symbols.escape,
+                _verdict.not_run_lines(
+                    _job_queries.jobs_of_run(self._scheduler), names
+                ),
+            )
         )
 
     # ---- the incidents
@@ -124,8 +166,12 @@ class Debrief:
         found = all_incidents(self._scheduler)
         incidents = [incident for incident in found if not incident.is_steering]
         if len(incidents) < len(found):
-            steering = [self._symbols.escape(each.message) for each in found if each.is_steering]
-            yield "\n".join(["steered:", *(f"  {line}" for line in listed_lines(steering))])
+            steering = [
+                self._symbols.escape(each.message) for each in found if each.is_steering
+            ]
+            yield "\n".join(
+                ["steered:", *(f"  {line}" for line in listed_lines(steering))]
+            )
         yield from map(self._incident_text, incidents[:MAX_LISTED_NAMES])
         if len(incidents) > MAX_LISTED_NAMES:
             yield f"and {plural(len(incidents) - MAX_LISTED_NAMES, 'more incident')}"
@@ -146,8 +192,15 @@ class Debrief:
 
         Return an empty string if there are no such jobs.
         """
-        reasons = [(self._displayed_path(job), _job_queries.reason_not_restored(job)) for job in self._jobs]
-        lines = [f"{name}: {self._symbols.escape(reason)}" for name, reason in reasons if reason not in OBVIOUS_REASONS]
+        reasons = [
+            (self._displayed_path(job), _job_queries.reason_not_restored(job))
+            for job in self._jobs
+        ]
+        lines = [
+            f"{name}: {self._symbols.escape(reason)}"
+            for name, reason in reasons
+            if reason not in OBVIOUS_REASONS
+        ]
         if not lines:
             return ""
         title = f"{plural(len(lines), 'job')} not restored from the journal:"

@@ -59,7 +59,10 @@ def safe_message(error: BaseException) -> str:
 
 
 def _prepend_type(error: BaseException, message: str, max_length: int) -> str:
-    return truncate(f"{type(error).__name__}: {message}" if message else type(error).__name__, max_length)
+    return truncate(
+        f"{type(error).__name__}: {message}" if message else type(error).__name__,
+        max_length,
+    )
 
 
 def format_traceback(error: BaseException, tb: TracebackType | None = None) -> str:
@@ -74,8 +77,15 @@ def format_traceback(error: BaseException, tb: TracebackType | None = None) -> s
         the message.
 
     """
-    files = [sys.modules[name].__file__ for name in INTERMEDIATE_LIBRARIES if name in sys.modules]
-    libraries = (_user_code.PACKAGE_PREFIX, *(f"{os.path.dirname(file)}/" for file in files if file is not None))
+    files = [
+        sys.modules[name].__file__
+        for name in INTERMEDIATE_LIBRARIES
+        if name in sys.modules
+    ]
+    libraries = (
+        _user_code.PACKAGE_PREFIX,
+        *(f"{os.path.dirname(file)}/" for file in files if file is not None),
+    )
     tb = tb or _user_code.get_traceback(error)
     try:
         return _format_with_related(error, tb, libraries)
@@ -88,10 +98,14 @@ def format_traceback(error: BaseException, tb: TracebackType | None = None) -> s
         return "".join([*heading, *lines, one_line_text(error), "\n"])
 
 
-def _format_with_related(error: BaseException, tb: TracebackType | None, libraries: tuple[str, ...]) -> str:
+def _format_with_related(
+    error: BaseException, tb: TracebackType | None, libraries: tuple[str, ...]
+) -> str:
     # Without frames, which come from the texts that were loaded.
     root = traceback.TracebackException(type(error), error, tb, limit=0, compact=True)
-    todo: list[tuple[traceback.TracebackException, Any, TracebackType | None]] = [(root, error, tb)]
+    todo: list[tuple[traceback.TracebackException, Any, TracebackType | None]] = [
+        (root, error, tb)
+    ]
     for exception, found, tb in todo:
         frames = _user_frames(tb, libraries)
         # If the stack is None, `format` also omits the line "Traceback (most recent call last):":
@@ -100,9 +114,18 @@ def _format_with_related(error: BaseException, tb: TracebackType | None, librari
             exception.stack = traceback.StackSummary.from_list(frames)
         else:
             exception.stack = cast(Any, None)
-        related = [(exception.__cause__, found.__cause__), (exception.__context__, found.__context__)]
-        related += zip(exception.exceptions or (), getattr(found, "exceptions", ()), strict=False)
-        todo += [(text, each, _user_code.get_traceback(each)) for text, each in related if text is not None]
+        related = [
+            (exception.__cause__, found.__cause__),
+            (exception.__context__, found.__context__),
+        ]
+        related += zip(
+            exception.exceptions or (), getattr(found, "exceptions", ()), strict=False
+        )
+        todo += [
+            (text, each, _user_code.get_traceback(each))
+            for text, each in related
+            if text is not None
+        ]
     return "".join(root.format())
 
 
@@ -116,29 +139,46 @@ def placeholder_exception(text: str) -> BaseException:
     return exception_type(*([message] if message else []))  # type: ignore[no-any-return]
 
 
-def _user_frames(tb: TracebackType | None, libraries: tuple[str, ...]) -> list[traceback.FrameSummary]:
+def _user_frames(
+    tb: TracebackType | None, libraries: tuple[str, ...]
+) -> list[traceback.FrameSummary]:
     """Return the frames of the user's code, and of the libraries that the user's code has called.
 
     Consecutive frames in `libraries` are omitted if any of them belongs to trioflow. Otherwise they are kept, because
     the user's code has called these libraries.
     """
     user_frames: list[traceback.FrameSummary] = []
-    for is_library, group in itertools.groupby(_extract_frames(tb), lambda frame: frame.filename.startswith(libraries)):
+    for is_library, group in itertools.groupby(
+        _extract_frames(tb), lambda frame: frame.filename.startswith(libraries)
+    ):
         frames = list(group)
-        if not (is_library and any(frame.filename.startswith(_user_code.PACKAGE_PREFIX) for frame in frames)):
+        if not (
+            is_library
+            and any(
+                frame.filename.startswith(_user_code.PACKAGE_PREFIX) for frame in frames
+            )
+        ):
             user_frames += frames
     return user_frames
 
 
-def _extract_frames(tb: TracebackType | None, limit: int | None = None) -> list[traceback.FrameSummary]:
+def _extract_frames(
+    tb: TracebackType | None, limit: int | None = None
+) -> list[traceback.FrameSummary]:
     """Return the frames of a traceback, the outermost first, with the lines of the texts that were loaded.
 
     After a reload, `linecache` has the new lines alone.
     """
     frames = traceback.extract_tb(tb, limit)
-    for number, (frame, entry) in enumerate(zip(frames, _user_code.entries(tb), strict=False)):
-        if line := _user_code.line_before_reload(entry.tb_frame.f_code, entry.tb_lineno):
-            frames[number] = traceback.FrameSummary(frame.filename, frame.lineno, frame.name, line=line)
+    for number, (frame, entry) in enumerate(
+        zip(frames, _user_code.entries(tb), strict=False)
+    ):
+        if line := _user_code.line_before_reload(
+            entry.tb_frame.f_code, entry.tb_lineno
+        ):
+            frames[number] = traceback.FrameSummary(
+                frame.filename, frame.lineno, frame.name, line=line
+            )
     return frames
 
 
@@ -177,7 +217,9 @@ class FailureText:
 
 def describe_failure(job: _job.AnyJob, failure: _errors.Failure) -> FailureText:
     error = failure.exception
-    innermost = _user_code.innermost_own(failure.traceback or _user_code.get_traceback(error))
+    innermost = _user_code.innermost_own(
+        failure.traceback or _user_code.get_traceback(error)
+    )
     frame = None
     if innermost is not None:
         frame = _extract_frames(innermost, limit=1)[0]
@@ -188,16 +230,26 @@ def describe_failure(job: _job.AnyJob, failure: _errors.Failure) -> FailureText:
         first_line_text(error),
         safe_message(error),
         format_traceback(error, failure.traceback),
-        None if frame is None else CodeLocation(frame.filename, frame.lineno or 1, frame.name, frame.line or ""),
+        None
+        if frame is None
+        else CodeLocation(
+            frame.filename, frame.lineno or 1, frame.name, frame.line or ""
+        ),
     )
 
 
 FAILURE_ORDER: Final = True, None, False
 """Whether failures are critical, in the order that all views show them: tolerated ones come last."""
-FAILURE_NOUNS: Final = {True: "critical failure", None: "failure", False: "tolerated failure"}
+FAILURE_NOUNS: Final = {
+    True: "critical failure",
+    None: "failure",
+    False: "tolerated failure",
+}
 
 
-def group_failures(failures: Iterable[tuple[JobLike, bool | None, int, str]]) -> list[list[JobLike]]:
+def group_failures(
+    failures: Iterable[tuple[JobLike, bool | None, int, str]],
+) -> list[list[JobLike]]:
     """Group failed jobs whose failures are similar, and count alike: critical first, tolerated last.
 
     Otherwise, groups and jobs are in the order that the jobs settled.
@@ -208,7 +260,9 @@ def group_failures(failures: Iterable[tuple[JobLike, bool | None, int, str]]) ->
 
     """
     groups: dict[tuple[bool | None, str], list[JobLike]] = {}
-    for job, critical, _, kind in sorted(failures, key=lambda item: (FAILURE_ORDER.index(item[1]), item[2])):
+    for job, critical, _, kind in sorted(
+        failures, key=lambda item: (FAILURE_ORDER.index(item[1]), item[2])
+    ):
         groups.setdefault((critical, kind), []).append(job)
     return list(groups.values())
 
@@ -221,4 +275,6 @@ def common_headline(failures: Iterable[FailureText | None]) -> str:
 
 def kind_text(job: _job.AnyJob, failure: _errors.Failure) -> str:
     """Return a text that is equal for failures of the same kind, even if their messages differ."""
-    return hashlib.sha256(repr(failure_kind(job, failure)).encode(errors="backslashreplace")).hexdigest()[:16]
+    return hashlib.sha256(
+        repr(failure_kind(job, failure)).encode(errors="backslashreplace")
+    ).hexdigest()[:16]

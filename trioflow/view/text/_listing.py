@@ -86,7 +86,9 @@ class Listing:
         self._symbols: Final = symbols
         self._rows: Final = tuple(listing_rows(scheduler))
         self._numbers: Final = number_jobs(self._rows)
-        self._margin: Final = " " * (_digit_count(self._numbers) + 2 + Symbols.job_symbols_width + 2)
+        self._margin: Final = " " * (
+            _digit_count(self._numbers) + 2 + Symbols.job_symbols_width + 2
+        )
 
     def text(self, details: bool = False) -> str:
         """Return the listing as text, without a newline at the end.
@@ -99,34 +101,50 @@ class Listing:
 
         """
         _job_options.flag(details, "details", "list()")
-        return "\n".join(_align_lines([self._format_row(row, details) for row in self._rows]))
+        return "\n".join(
+            _align_lines([self._format_row(row, details) for row in self._rows])
+        )
 
     # ---- the lines
 
     def _format_row(self, row: ListingRow, details: bool) -> LineParts:
         match row:
             case PlainRow(job, depth):
-                return self._format_job(job, depth, "", self._requires_text(job), details)
+                return self._format_job(
+                    job, depth, "", self._requires_text(job), details
+                )
             case BeginRow(job, depth):
                 window = clause("window={}", job.window_size)
-                entries = f"-> entries={self._reference_set(_members.entry_jobs(job), job)}"
-                references = " ".join(filter(None, (self._requires_text(job), window, entries)))
+                entries = (
+                    f"-> entries={self._reference_set(_members.entry_jobs(job), job)}"
+                )
+                references = " ".join(
+                    filter(None, (self._requires_text(job), window, entries))
+                )
                 return self._format_job(job, depth, "> ", references, details)
             case EndRow(job, depth):
                 exits = f"exits={self._reference_set(_members.exit_jobs(job), job)}"
                 end = "end".rjust(Symbols.job_symbols_width + 1 + len(INDENT * depth))
-                return LineParts(f"{self._numbers[job]}  {end} < {self._kind_and_label(job)}", exits)
+                return LineParts(
+                    f"{self._numbers[job]}  {end} < {self._kind_and_label(job)}", exits
+                )
             case _:
-                cycle = " requires ".join(self._reference(job, row.job) for job in closed_cycle(row.job))
+                cycle = " requires ".join(
+                    self._reference(job, row.job) for job in closed_cycle(row.job)
+                )
                 return LineParts(
                     f"{self._margin}{INDENT * row.depth}-- the remaining jobs are in the order added: cycle {cycle}"
                 )
 
-    def _format_job(self, job: AnyJob, depth: int, marker: str, references: str, details: bool) -> LineParts:
+    def _format_job(
+        self, job: AnyJob, depth: int, marker: str, references: str, details: bool
+    ) -> LineParts:
         name = f"{INDENT * depth}{marker}{self._kind_and_label(job)}"
         left = f"{self._numbers[job]}  {self._symbols.job_symbols(job)}  {name}"
         tolerated = clause(
-            "(tolerated)", job.state is _states.JobState.FAILED and _job_queries.criticality(job) is False
+            "(tolerated)",
+            job.state is _states.JobState.FAILED
+            and _job_queries.criticality(job) is False,
         )
         if details:
             outcome = self._outcome_text(job)
@@ -136,13 +154,18 @@ class Listing:
         return LineParts(left, right, duration_text(shown_elapsed(job), in_column=True))
 
     def _kind_and_label(self, job: AnyJob) -> str:
-        return self._symbols.escape(f"<{type(job).__name__} {_labels.shorten(job.label)}>")
+        return self._symbols.escape(
+            f"<{type(job).__name__} {_labels.shorten(job.label)}>"
+        )
 
     def _requires_text(self, job: AnyJob) -> str:
         if not job.required:
             return ""
         settled_only = _job_queries.settled_only_for(job)
-        condition = clause(" settled={}", settled_only and self._reference_set(settled_only, job.scheduler))
+        condition = clause(
+            " settled={}",
+            settled_only and self._reference_set(settled_only, job.scheduler),
+        )
         condition += clause(f" run_if={job.run_if}", job.run_if != "succeeded")
         return f"requires={self._reference_set(job.required, job.scheduler, _job_queries.inputs_of(job))}{condition}"
 
@@ -158,24 +181,47 @@ class Listing:
                 result_text = "(redacted)"
             reason = _job_queries.reason_not_restored(job)
             remark = clause("not restored: {}", reason and self._symbols.escape(reason))
-            return "  ".join(filter(None, (f"-> {result_text}", "restored" * job.restored, remark)))
+            return "  ".join(
+                filter(None, (f"-> {result_text}", "restored" * job.restored, remark))
+            )
         if job.is_running():
             fraction = _job_queries.fraction_done(job)
             progress = ""
             if fraction is not None:
                 progress = percent_text(fraction)
-            return "  ".join(filter(None, (progress, self._symbols.escape(_explain.get_status_text(job)))))
+            return "  ".join(
+                filter(
+                    None,
+                    (progress, self._symbols.escape(_explain.get_status_text(job))),
+                )
+            )
         return self._symbols.escape((_explain.waiting(job) or _states.NO_WAIT).text)
 
     # ---- other jobs in a line
 
     def _reference_set(
-        self, jobs: Iterable[AnyJob], scheduler: BaseScheduler | None, inputs: Container[AnyJob] = ()
+        self,
+        jobs: Iterable[AnyJob],
+        scheduler: BaseScheduler | None,
+        inputs: Container[AnyJob] = (),
     ) -> str:
         # The references can be sorted as text, because all numbers have the same length and "?" sorts after the digits.
-        return "{" + ", ".join(_collapse_ranges(sorted(self._reference(job, scheduler, inputs) for job in jobs))) + "}"
+        return (
+            "{"
+            + ", ".join(
+                _collapse_ranges(
+                    sorted(self._reference(job, scheduler, inputs) for job in jobs)
+                )
+            )
+            + "}"
+        )
 
-    def _reference(self, job: AnyJob, scheduler: BaseScheduler | None, inputs: Container[AnyJob] = ()) -> str:
+    def _reference(
+        self,
+        job: AnyJob,
+        scheduler: BaseScheduler | None,
+        inputs: Container[AnyJob] = (),
+    ) -> str:
         """Return a text that refers to a job: its number, e.g. "3", or its label if it is not listed, e.g. "?fetch".
 
         The number has a question mark, e.g. "?3", if the job is neither in `scheduler` nor among `inputs`, because a
@@ -200,7 +246,11 @@ def listing_rows(scheduler: BaseScheduler) -> Iterator[ListingRow]:
         for row in stack[-1]:
             yield row
             if isinstance(row, BeginRow):
-                stack.append(itertools.chain(_rows_inside(row.job, row.depth + 1), [EndRow(*row)]))
+                stack.append(
+                    itertools.chain(
+                        _rows_inside(row.job, row.depth + 1), [EndRow(*row)]
+                    )
+                )
                 break
         else:
             stack.pop()
@@ -209,7 +259,9 @@ def listing_rows(scheduler: BaseScheduler) -> Iterator[ListingRow]:
 def number_jobs(rows: Iterable[ListingRow]) -> dict[AnyJob, str]:
     """Return the number of each job as text, in the order of the rows, with leading zeros to make the lengths equal."""
     jobs = [row.job for row in rows if isinstance(row, (PlainRow, BeginRow))]
-    return {job: f"{number:0{_digit_count(jobs)}}" for number, job in enumerate(jobs, 1)}
+    return {
+        job: f"{number:0{_digit_count(jobs)}}" for number, job in enumerate(jobs, 1)
+    }
 
 
 def _collapse_ranges(references: Iterable[str]) -> Iterator[str]:
@@ -252,7 +304,12 @@ def closed_cycle(scheduler: BaseScheduler) -> list[AnyJob]:
 
     If there is no cycle, return an empty list.
     """
-    cycle = _graph_algorithms.find_cycle(tuple(scheduler), partial(_job_queries.all_requirements, scheduler)) or []
+    cycle = (
+        _graph_algorithms.find_cycle(
+            tuple(scheduler), partial(_job_queries.all_requirements, scheduler)
+        )
+        or []
+    )
     return cycle + cycle[:1]
 
 
@@ -260,7 +317,10 @@ def _align_lines(lines: Iterable[LineParts]) -> Iterator[str]:
     """Yield each line as text, with the durations right-aligned in a column, and the right parts left-aligned."""
     measured_lines = [(line, display_width(line.left_part)) for line in lines]
     left_widths = [left_width for line, left_width in measured_lines if any(line[1:])]
-    column_width = max(filter(lambda left_width: left_width <= MAX_ALIGNED_WIDTH, left_widths), default=0)
+    column_width = max(
+        filter(lambda left_width: left_width <= MAX_ALIGNED_WIDTH, left_widths),
+        default=0,
+    )
     duration_width = max((len(line.duration) for line, _ in measured_lines), default=0)
     for line, left_width in measured_lines:
         padding = " " * (column_width - left_width)

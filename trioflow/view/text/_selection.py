@@ -40,7 +40,9 @@ def select_jobs(scheduler: BaseScheduler, selection: JobSelection) -> set[AnyJob
         else:
             items = tuple(selection)
     except TypeError:
-        raise TypeError(f"collapse={short_repr(selection)}: {SELECTION_ADVICE}") from None
+        raise TypeError(
+            f"collapse={short_repr(selection)}: {SELECTION_ADVICE}"
+        ) from None
     paths = paths_of(scheduler)
     selected_jobs: set[AnyJob] = set()
     for item in items:
@@ -48,11 +50,15 @@ def select_jobs(scheduler: BaseScheduler, selection: JobSelection) -> set[AnyJob
             matches = match_paths(paths, item)
             if not matches:
                 hint = suggest_paths(paths, item)
-                raise ValueError(f"collapse={item!r}: no job of {scheduler.label!r} has a path like this{hint}")
+                raise ValueError(
+                    f"collapse={item!r}: no job of {scheduler.label!r} has a path like this{hint}"
+                )
             selected_jobs.update(matches)
         elif is_job(item):
             if item not in paths:
-                raise ValueError(f"collapse: {item.label!r} is neither in {scheduler.label!r} nor nested in it")
+                raise ValueError(
+                    f"collapse: {item.label!r} is neither in {scheduler.label!r} nor nested in it"
+                )
             selected_jobs.add(item)
         else:
             raise TypeError(f"collapse={short_repr(item)}: {SELECTION_ADVICE}")
@@ -65,10 +71,16 @@ def match_paths(paths: Mapping[Key, str], pattern: str) -> list[Key]:
     In a pattern, `*` matches any text, and `?` matches any single character. The pattern may be written as paths are
     displayed, with control characters escaped, or as the labels are, with nothing escaped.
     """
-    if equal_keys := [key for key, path in paths.items() if pattern in (path, printable(path))]:
+    if equal_keys := [
+        key for key, path in paths.items() if pattern in (path, printable(path))
+    ]:
         return equal_keys
     matches = glob_pattern(pattern).fullmatch
-    return [key for key, path in paths.items() if any(map(matches, (path, printable(path), unescape_path(path))))]
+    return [
+        key
+        for key, path in paths.items()
+        if any(map(matches, (path, printable(path), unescape_path(path))))
+    ]
 
 
 def glob_pattern(glob: str) -> re.Pattern[str]:
@@ -80,7 +92,9 @@ def glob_pattern(glob: str) -> re.Pattern[str]:
     last = ""
     if others:
         last = f".*{others.pop()}"
-    return re.compile(first + "".join(f"(?>.*?{part})" for part in others) + last, re.DOTALL)
+    return re.compile(
+        first + "".join(f"(?>.*?{part})" for part in others) + last, re.DOTALL
+    )
 
 
 def suggest_paths(paths: Mapping[AnyJob, str], pattern: str) -> str:

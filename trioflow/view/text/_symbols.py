@@ -14,9 +14,20 @@ from typing import Final, TextIO
 from ..._core.base._text_forms import MAX_LISTED_NAMES, UNITS, short_repr
 from ..._core.job import _job, _labels
 from ..._core.words._job_queries import criticality, reported_state
-from .._state_styles import CRITICAL_BADGE, FOREVER_BADGE, STATE_STYLES, Badge, StateStyle, has_ended_normally
+from .._state_styles import (
+    CRITICAL_BADGE,
+    FOREVER_BADGE,
+    STATE_STYLES,
+    Badge,
+    StateStyle,
+    has_ended_normally,
+)
 
-MARKS: Final[tuple[Badge | StateStyle, ...]] = (CRITICAL_BADGE, *STATE_STYLES.values(), FOREVER_BADGE)
+MARKS: Final[tuple[Badge | StateStyle, ...]] = (
+    CRITICAL_BADGE,
+    *STATE_STYLES.values(),
+    FOREVER_BADGE,
+)
 """All that has a symbol, each of which is one column wide: the properties and the states of jobs."""
 
 
@@ -32,8 +43,12 @@ class Symbols:
 
     def __init__(self, encoding: str | None = None) -> None:
         """Choose the symbols for an encoding. None stands for all of Unicode. An unknown encoding counts as ASCII."""
-        self._encoding: Final = encoding if encoding is None or _can_encode(encoding, "") else "ascii"
-        self.is_unicode: Final = encoding is None or _can_encode(encoding, "".join(mark.symbol for mark in MARKS))
+        self._encoding: Final = (
+            encoding if encoding is None or _can_encode(encoding, "") else "ascii"
+        )
+        self.is_unicode: Final = encoding is None or _can_encode(
+            encoding, "".join(mark.symbol for mark in MARKS)
+        )
         self.ellipsis: Final = self.choose("…", "...")
         self.about_sign: Final = self.choose("≈", "~")
         self.separator: Final = self.choose(" · ", ", ")
@@ -106,7 +121,10 @@ def terminal_text(text: str, stream: object) -> str:
         if "\x1b" not in line:
             return symbols.escape(line.expandtabs())
         parts = STYLE_SEQUENCE.split(line)
-        return "".join(part if index % 2 else symbols.escape(part.expandtabs()) for index, part in enumerate(parts))
+        return "".join(
+            part if index % 2 else symbols.escape(part.expandtabs())
+            for index, part in enumerate(parts)
+        )
 
     escaped = "\n".join(map(escape, text.split("\n")))
     if os.environ.get("GITHUB_ACTIONS") and WORKFLOW_COMMAND.search(escaped):
@@ -143,7 +161,10 @@ def display_width(line: str) -> int:
 @functools.cache
 def _character_width(character: str) -> int:
     """Return the columns of a printable character: 2 if it is wide, 0 if it changes the character before it."""
-    if unicodedata.category(character) in ("Mn", "Me") or "\U0001f3fb" <= character <= "\U0001f3ff":  # skin tones
+    if (
+        unicodedata.category(character) in ("Mn", "Me")
+        or "\U0001f3fb" <= character <= "\U0001f3ff"
+    ):  # skin tones
         return 0
     return 2 if unicodedata.east_asian_width(character) in "FW" else 1
 
@@ -162,14 +183,18 @@ def output_stream(file: TextIO | None, caller: str) -> TextIO:
     if file is None:
         return sys.stdout
     if not hasattr(file, "write"):
-        raise TypeError(f"{caller}: file={short_repr(file)} is not a stream; options have names: list(details=True)")
+        raise TypeError(
+            f"{caller}: file={short_repr(file)} is not a stream; options have names: list(details=True)"
+        )
     return file
 
 
 # ---- tables and lists
 
 
-def align_columns(rows: Sequence[Sequence[str]], left_aligned: Collection[int]) -> Iterator[str]:
+def align_columns(
+    rows: Sequence[Sequence[str]], left_aligned: Collection[int]
+) -> Iterator[str]:
     """Yield each row as a line, with the cells of a column padded to the same width.
 
     Args:
@@ -191,7 +216,10 @@ HOUR: Final = 3600.0
 
 def listed_lines(items: Sequence[str], max_items: int = MAX_LISTED_NAMES) -> list[str]:
     """Return the first `max_items` items, and a line with the number of the others, e.g. "and 3 more"."""
-    return [*items[:max_items], *[f"and {len(items) - max_items} more"] * (len(items) > max_items)]
+    return [
+        *items[:max_items],
+        *[f"and {len(items) - max_items} more"] * (len(items) > max_items),
+    ]
 
 
 def durations_in_column(seconds: Iterable[float | None]) -> tuple[str, list[str]]:
@@ -206,12 +234,31 @@ def durations_in_column(seconds: Iterable[float | None]) -> tuple[str, list[str]
 
     """
     times = [*seconds]
-    if (longest := max([0.0, *(abs(time) for time in times if time is not None)])) >= 99.995:
-        unit, form = ("min:s", _minutes_text) if longest < HOUR - 0.05 else ("h:min:s", _hours_text)
-        return unit, ["" if time is None else "-" * (time < 0) + form(abs(time)) for time in times]
-    size, unit = next((scale for scale in UNITS if longest >= scale[0] * 0.9995), UNITS[0])
-    decimals = next((number for limit, number in ((9.9995, 3), (99.995, 2)) if longest / size < limit), 1)
-    return unit, ["" if time is None else f"{time / size:.{decimals}f}" for time in times]
+    if (
+        longest := max([0.0, *(abs(time) for time in times if time is not None)])
+    ) >= 99.995:
+        unit, form = (
+            ("min:s", _minutes_text)
+            if longest < HOUR - 0.05
+            else ("h:min:s", _hours_text)
+        )
+        return unit, [
+            "" if time is None else "-" * (time < 0) + form(abs(time)) for time in times
+        ]
+    size, unit = next(
+        (scale for scale in UNITS if longest >= scale[0] * 0.9995), UNITS[0]
+    )
+    decimals = next(
+        (
+            number
+            for limit, number in ((9.9995, 3), (99.995, 2))
+            if longest / size < limit
+        ),
+        1,
+    )
+    return unit, [
+        "" if time is None else f"{time / size:.{decimals}f}" for time in times
+    ]
 
 
 def _minutes_text(seconds: float) -> str:

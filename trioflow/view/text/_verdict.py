@@ -14,8 +14,21 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from ..._core.base._states import MOVED_ON, RAN_TO_END, STOP_REASON_TEXTS, JobState, ReportedState, StopReason
-from ..._core.base._text_forms import MAX_LISTED_NAMES, clause, duration_text, join_names, plural
+from ..._core.base._states import (
+    MOVED_ON,
+    RAN_TO_END,
+    STOP_REASON_TEXTS,
+    JobState,
+    ReportedState,
+    StopReason,
+)
+from ..._core.base._text_forms import (
+    MAX_LISTED_NAMES,
+    clause,
+    duration_text,
+    join_names,
+    plural,
+)
 from ..._core.job import _errors, _labels
 from ..._core.job._job import AnyJob, Restoration, is_scheduler
 from ..._core.scheduler._base_scheduler import BaseScheduler
@@ -30,7 +43,9 @@ TROUBLE_STATES: Final = frozenset[ReportedState]({JobState.FAILED, JobState.BLOC
 """The states of a forever job that has not just ended with its run."""
 
 
-def tally_key(state: ReportedState, forever: bool, tolerated: bool = False) -> ReportedState | str:
+def tally_key(
+    state: ReportedState, forever: bool, tolerated: bool = False
+) -> ReportedState | str:
     """Return the key that a `Tally` counts a job by: its state, `FOREVER_KEY` or `TOLERATED_KEY`.
 
     The key is `FOREVER_KEY` for a forever job that did not fail, and `TOLERATED_KEY` for a failed job with `tolerated`,
@@ -54,7 +69,9 @@ class RestoredJobs:
         # In ISO 8601, of the jobs whose time is known.
         self._first_date, self._last_date = "", ""
 
-    def add(self, settled_at: float | None, took: float | None, number: int = 1) -> None:
+    def add(
+        self, settled_at: float | None, took: float | None, number: int = 1
+    ) -> None:
         """Count a restored job, or with `number=-1`, uncount it. Its date stays.
 
         Args:
@@ -76,12 +93,20 @@ class RestoredJobs:
         """Return number, dates and time, e.g. `40 restored from 2026-11-23, 4 min 10 s saved`, or ""."""
         if not self.number:
             return ""
-        dates = dict.fromkeys(date for date in (self._first_date, self._last_date) if date)
-        saved = clause(f", {duration_text(self.seconds)} saved", self.seconds >= MIN_SAVED_SECONDS)
-        return f"{self.number} restored{' from ' * bool(dates)}{' to '.join(dates)}{saved}"
+        dates = dict.fromkeys(
+            date for date in (self._first_date, self._last_date) if date
+        )
+        saved = clause(
+            f", {duration_text(self.seconds)} saved", self.seconds >= MIN_SAVED_SECONDS
+        )
+        return (
+            f"{self.number} restored{' from ' * bool(dates)}{' to '.join(dates)}{saved}"
+        )
 
 
-REPORTED_STATES: Final[dict[Any, ReportedState]] = {state.value: state for state in STATE_COUNT_ORDER}
+REPORTED_STATES: Final[dict[Any, ReportedState]] = {
+    state.value: state for state in STATE_COUNT_ORDER
+}
 
 
 class Tally:
@@ -89,7 +114,9 @@ class Tally:
 
     def __init__(self) -> None:
         # No key is added or removed, so any thread may iterate.
-        self._counts: Final = collections.Counter[ReportedState | str](dict.fromkeys(TALLY_KEYS, 0))
+        self._counts: Final = collections.Counter[ReportedState | str](
+            dict.fromkeys(TALLY_KEYS, 0)
+        )
         self.restored = RestoredJobs()
         self.reruns = collections.Counter[str]()
         """The number of jobs that ran again though a journal has them, by the first change that is the cause."""
@@ -108,17 +135,27 @@ class Tally:
         tally = cls()
         for job in _job_queries.jobs_of_run(scheduler):
             if not _job_queries.is_one_job(job):
-                if _job_queries.is_failed_group(job) and _job_queries.criticality(job) is not False:
+                if (
+                    _job_queries.is_failed_group(job)
+                    and _job_queries.criticality(job) is not False
+                ):
                     tally.failed_groups += 1
             else:
                 tally.add_jobs(*_job_queries.count_key(job))
-                tally.add_journal_facts(_job_queries.restoration_of(job), _job_queries.rerun_cause(job))
+                tally.add_journal_facts(
+                    _job_queries.restoration_of(job), _job_queries.rerun_cause(job)
+                )
         for key, number in _job_queries.dropped_counts(scheduler):
             tally.add_jobs(*key, number)
         return tally
 
     @classmethod
-    def from_counts(cls, counts: Mapping[Any, int], may_grow: bool | None = None, failed_groups: int = 0) -> Tally:
+    def from_counts(
+        cls,
+        counts: Mapping[Any, int],
+        may_grow: bool | None = None,
+        failed_groups: int = 0,
+    ) -> Tally:
         """Return the tally of a scheduler's own counts, as in `all_counts`, or of the words for such counts."""
         tally = cls()
         if may_grow is None:
@@ -133,13 +170,25 @@ class Tally:
 
     def counts_by_state(self) -> dict[str, int]:
         """Return the counts that are not zero, keyed by the value of their state, e.g. "failed", or by "forever"."""
-        return {str(getattr(state, "value", state)): number for state, number in self._counts.items() if number}
+        return {
+            str(getattr(state, "value", state)): number
+            for state, number in self._counts.items()
+            if number
+        }
 
-    def add_jobs(self, state: ReportedState, forever: bool = False, tolerated: bool = False, number: int = 1) -> None:
+    def add_jobs(
+        self,
+        state: ReportedState,
+        forever: bool = False,
+        tolerated: bool = False,
+        number: int = 1,
+    ) -> None:
         """Count `number` more jobs with a key of `count_key`."""
         self._counts[tally_key(state, forever, tolerated)] += number
 
-    def add_journal_facts(self, restoration: Restoration | None, rerun_cause: str | None, number: int = 1) -> None:
+    def add_journal_facts(
+        self, restoration: Restoration | None, rerun_cause: str | None, number: int = 1
+    ) -> None:
         """Count a job that a journal restored, or that ran again. With `number=-1`, no more."""
         if restoration is not None:
             self.restored.add(restoration.settled_at, restoration.took, number)
@@ -149,7 +198,9 @@ class Tally:
                 # The success of the only such job was taken back.
                 del self.reruns[rerun_cause]
 
-    def replace(self, old: ReportedState | str | None, new: ReportedState | str | None) -> None:
+    def replace(
+        self, old: ReportedState | str | None, new: ReportedState | str | None
+    ) -> None:
         """Count a job under another key of `tally_key`. None stands for a job that is not counted."""
         if old is not None:
             self._counts[old] -= 1
@@ -181,7 +232,9 @@ class Tally:
     def states(self) -> Iterator[tuple[ReportedState, int]]:
         """Yield each state that a job is in, and the number of these jobs, with the tolerated ones that failed."""
         for state in STATE_COUNT_ORDER:
-            if number := self._counts[state] + self._counts[TOLERATED_KEY] * (state is JobState.FAILED):
+            if number := self._counts[state] + self._counts[TOLERATED_KEY] * (
+                state is JobState.FAILED
+            ):
                 yield state, number
 
     @property
@@ -197,7 +250,10 @@ class Tally:
         remarks: dict[ReportedState, str] = {}
         if self.restored.number:
             remarks[JobState.SUCCEEDED] = f" ({self.restored.number} restored)"
-        counts = [(self._counts[state], f"{state.value}{remarks.get(state, '')}") for state in STATE_COUNT_ORDER]
+        counts = [
+            (self._counts[state], f"{state.value}{remarks.get(state, '')}")
+            for state in STATE_COUNT_ORDER
+        ]
         counts.append((self._counts[TOLERATED_KEY], "failed (tolerated)"))
         words = ", ".join(f"{number} {word}" for number, word in counts if number)
         return (
@@ -229,15 +285,32 @@ def failed_groups_text(number: int) -> str:
     return clause(f", {plural(number, 'group')} failed", number)
 
 
-def shortfalls(tally: Tally, failed: str = "failed", tolerated: str = "tolerated", is_over: bool = True) -> str:
+def shortfalls(
+    tally: Tally,
+    failed: str = "failed",
+    tolerated: str = "tolerated",
+    is_over: bool = True,
+) -> str:
     """Return the number of jobs that neither succeeded nor moved on, e.g. `2 failed, 3 blocked`, or "" if all did.
 
     With the jobs that succeeded or moved on, these are all jobs of a run that is over.
     """
-    words: dict[ReportedState | str, str] = {state: state.value for state in STATE_COUNT_ORDER if state.is_settled}
-    words |= {JobState.SUCCEEDED: "", MOVED_ON: "", JobState.FAILED: failed, TOLERATED_KEY: tolerated}
+    words: dict[ReportedState | str, str] = {
+        state: state.value for state in STATE_COUNT_ORDER if state.is_settled
+    }
+    words |= {
+        JobState.SUCCEEDED: "",
+        MOVED_ON: "",
+        JobState.FAILED: failed,
+        TOLERATED_KEY: tolerated,
+    }
     counts = [(tally.count(key), word) for key, word in words.items() if word]
-    counts.append(((tally.count(JobState.IDLE) + tally.count(JobState.SCHEDULED)) * is_over, "never started"))
+    counts.append(
+        (
+            (tally.count(JobState.IDLE) + tally.count(JobState.SCHEDULED)) * is_over,
+            "never started",
+        )
+    )
     return ", ".join(f"{number} {word}" for number, word in counts if number)
 
 
@@ -305,10 +378,16 @@ def create_verdict(
         parts.append("has not ended")
     elif reason not in RAN_TO_END:
         is_known = culprit is not None and reason is StopReason.CRITICAL
-        parts.append(f"stopped by {culprit}" if is_known else STOP_REASON_TEXTS[reason].removeprefix("was "))
+        parts.append(
+            f"stopped by {culprit}"
+            if is_known
+            else STOP_REASON_TEXTS[reason].removeprefix("was ")
+        )
     restored = tally.restored.describe()
     remark = clause(" ({})", restored)
-    if (tally.count(JobState.FAILED) or tally.count(JobState.BLOCKED)) and reason is not StopReason.COMPLETED:
+    if (
+        tally.count(JobState.FAILED) or tally.count(JobState.BLOCKED)
+    ) and reason is not StopReason.COMPLETED:
         parts.append(failures_text(tally, reason is not None))
         failed_groups = 0
         if reason is StopReason.INTERRUPTED and succeeded:
@@ -316,7 +395,9 @@ def create_verdict(
         elif restored:
             parts.append(restored)
     elif not tally.job_count:
-        parts.append("nothing to do" if reason in RAN_TO_END else f"no {noun} succeeded")
+        parts.append(
+            "nothing to do" if reason in RAN_TO_END else f"no {noun} succeeded"
+        )
     elif moved_on and succeeded + moved_on == tally.job_count:
         parts += [f"{succeeded} succeeded{remark}"] * bool(succeeded)
     elif succeeded < tally.job_count:
@@ -326,7 +407,14 @@ def create_verdict(
             share = plural(succeeded, noun)
         parts.append(f"{share} succeeded{remark}")
         # Failures that did not count were awaited, or are in a tolerated or cancelled group.
-        parts.append(shortfalls(tally, "failed (did not count)", "failed (tolerated)", reason is not None))
+        parts.append(
+            shortfalls(
+                tally,
+                "failed (did not count)",
+                "failed (tolerated)",
+                reason is not None,
+            )
+        )
     else:
         # A run that was cut short may have had more to do.
         has_all = tally.job_count > 1 and reason in RAN_TO_END
@@ -341,8 +429,15 @@ def create_verdict(
         parts.append(f"{number} moved on after {whose} timeout")
     if seconds is not None:
         parts.append(duration_text(seconds, in_column=True))
-        parts.append(clause("paused or held for {} of it", duration_text(paused or None, in_column=True)))
-    return Verdict(reason is StopReason.COMPLETED, moved_on > 0, ", ".join(filter(None, parts)))
+        parts.append(
+            clause(
+                "paused or held for {} of it",
+                duration_text(paused or None, in_column=True),
+            )
+        )
+    return Verdict(
+        reason is StopReason.COMPLETED, moved_on > 0, ", ".join(filter(None, parts))
+    )
 
 
 def run_seconds(scheduler: BaseScheduler) -> float | None:
@@ -356,7 +451,9 @@ def paused_seconds(pauses: Iterable[tuple[float, float]], end: float) -> float:
     return sum(min(until, end) - since for since, until in pauses)
 
 
-def run_verdict(scheduler: BaseScheduler, reason: StopReason | None, has_duration: bool = False) -> Verdict:
+def run_verdict(
+    scheduler: BaseScheduler, reason: StopReason | None, has_duration: bool = False
+) -> Verdict:
     """Return the verdict on the last run of a scheduler. `has_duration` adds its duration. Takes O(V) time."""
     seconds = None
     culprit = _failures.culprit_text(scheduler)
@@ -365,7 +462,9 @@ def run_verdict(scheduler: BaseScheduler, reason: StopReason | None, has_duratio
     if has_duration and ended is not None:
         seconds = run_seconds(scheduler)
         paused = paused_seconds(_run_view.run_steering(scheduler).pauses, ended)
-    return create_verdict(reason, Tally.for_scheduler(scheduler), seconds, culprit, paused=paused)
+    return create_verdict(
+        reason, Tally.for_scheduler(scheduler), seconds, culprit, paused=paused
+    )
 
 
 def not_run_lines(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[str]:
@@ -379,13 +478,20 @@ def not_run_lines(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[s
     skipped_schedulers: list[str] = []
     for job in jobs:
         if job.state is JobState.BLOCKED:
-            blocked_by.setdefault(root_failure_text(job, names), []).append(_name_and_size(job, names))
+            blocked_by.setdefault(root_failure_text(job, names), []).append(
+                _name_and_size(job, names)
+            )
         elif job.state is JobState.SKIPPED and is_scheduler(job):
             skipped_schedulers.append(_name_and_size(job, names))
     causes = list(blocked_by.items())
-    lines = [f"not run: {join_names(blocked)}, because {cause}" for cause, blocked in causes[:MAX_LISTED_NAMES]]
+    lines = [
+        f"not run: {join_names(blocked)}, because {cause}"
+        for cause, blocked in causes[:MAX_LISTED_NAMES]
+    ]
     if others := [blocked for _, blocked in causes[MAX_LISTED_NAMES:]]:
-        lines.append(f"not run: {sum(map(len, others))} more, because of {plural(len(others), 'other failure')}")
+        lines.append(
+            f"not run: {sum(map(len, others))} more, because of {plural(len(others), 'other failure')}"
+        )
     if skipped_schedulers:
         lines.append(f"skipped: {join_names(skipped_schedulers)}")
     return lines

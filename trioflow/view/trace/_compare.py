@@ -59,10 +59,17 @@ def run_times(record: TraceRecord) -> RunTimes:
         waited_for={
             _path(span): _wait_text(record, waits[-1])
             for span in record.spans
-            if span.started_at is not None and (waits := _spans.waits_before_start(span))
+            if span.started_at is not None
+            and (waits := _spans.waits_before_start(span))
         },
-        unstarted_states={_path(span): span.state.value for span in record.spans if span.started_at is None},
-        states={_path(span): recorded_state(span).value for span in record.counted_spans},
+        unstarted_states={
+            _path(span): span.state.value
+            for span in record.spans
+            if span.started_at is None
+        },
+        states={
+            _path(span): recorded_state(span).value for span in record.counted_spans
+        },
     )
 
 
@@ -87,7 +94,9 @@ def _sum_seconds_by_job(record: TraceRecord) -> dict[str, float]:
     seconds: dict[str, float] = {}
     for span in record.leaf_spans:
         if span.started_at is not None:
-            seconds[_path(span)] = seconds.get(_path(span), 0.0) + record.end_of(span) - span.started_at
+            seconds[_path(span)] = (
+                seconds.get(_path(span), 0.0) + record.end_of(span) - span.started_at
+            )
     return seconds
 
 
@@ -141,7 +150,9 @@ class Comparison:
         """The number of jobs that either run restored from a journal, and the other run ran."""
         first = self.first_run
         second = self.second_run
-        return sum(map(first.was_restored, second.jobs)) + sum(map(second.was_restored, first.jobs))
+        return sum(map(first.was_restored, second.jobs)) + sum(
+            map(second.was_restored, first.jobs)
+        )
 
 
 def compare(first_run: RunTimes, second_run: RunTimes) -> Comparison:
@@ -152,30 +163,49 @@ def compare(first_run: RunTimes, second_run: RunTimes) -> Comparison:
     new_times = second_run.critical_path_seconds
     changes = [
         CriticalPathChange(
-            part[0], _describe_change(first_run, second_run, part, min_change), old_times.get(part), new_times.get(part)
+            part[0],
+            _describe_change(first_run, second_run, part, min_change),
+            old_times.get(part),
+            new_times.get(part),
         )
         for part in dict.fromkeys([*old_times, *new_times])
     ]
     changes.sort(key=lambda change: -abs(change.added_seconds))
-    shown_changes = [change for change in changes if abs(change.added_seconds) >= min_change]
+    shown_changes = [
+        change for change in changes if abs(change.added_seconds) >= min_change
+    ]
     small_changes = changes[len(shown_changes) :]
     if shown_changes:
         min_shown_sum = ROUNDING_ERROR_SHARE * longer_seconds
     else:
         min_shown_sum = min_change / 10
-    if small_changes and abs(sum(change.added_seconds for change in small_changes)) >= min_shown_sum:
+    if (
+        small_changes
+        and abs(sum(change.added_seconds for change in small_changes)) >= min_shown_sum
+    ):
         seconds_before = sum(change.seconds_before or 0.0 for change in small_changes)
         seconds_after = sum(change.seconds_after or 0.0 for change in small_changes)
         description = plural(len(small_changes), "smaller change")
-        shown_changes.append(CriticalPathChange("", description, seconds_before or None, seconds_after or None))
-    states = ((path, state, second_run.states.get(path, state)) for path, state in first_run.states.items())
+        shown_changes.append(
+            CriticalPathChange(
+                "", description, seconds_before or None, seconds_after or None
+            )
+        )
+    states = (
+        (path, state, second_run.states.get(path, state))
+        for path, state in first_run.states.items()
+    )
     state_changes = tuple((path, old, new) for path, old, new in states if old != new)
     return Comparison(first_run, second_run, tuple(shown_changes), state_changes)
 
 
-def _describe_change(first_run: RunTimes, second_run: RunTimes, part: PartKey, min_change: float) -> str:
+def _describe_change(
+    first_run: RunTimes, second_run: RunTimes, part: PartKey, min_change: float
+) -> str:
     path, is_wait = part
-    old_seconds, new_seconds = (run.critical_path_seconds.get(part) for run in (first_run, second_run))
+    old_seconds, new_seconds = (
+        run.critical_path_seconds.get(part) for run in (first_run, second_run)
+    )
     direction = "less" if is_wait and path else "shorter"
     if (new_seconds or 0.0) > (old_seconds or 0.0):
         direction = "longer"
@@ -192,7 +222,9 @@ def _describe_change(first_run: RunTimes, second_run: RunTimes, part: PartKey, m
         return "restored from the journal"
     before = first_run.jobs.get(path)
     after = second_run.jobs.get(path)
-    takes_longer = before is not None and after is not None and after - before >= min_change
+    takes_longer = (
+        before is not None and after is not None and after - before >= min_change
+    )
     if old_seconds is None:
         if before is None:
             return "new"
@@ -207,7 +239,10 @@ def _describe_change(first_run: RunTimes, second_run: RunTimes, part: PartKey, m
 
 def comparison_headline(comparison: Comparison) -> str:
     """Return a line with the durations of both runs: `build: 16.3 s, before 14.2 s: 2.1 s longer (+15 %)`."""
-    old_text, new_text = (duration_text(run.seconds) for run in (comparison.first_run, comparison.second_run))
+    old_text, new_text = (
+        duration_text(run.seconds)
+        for run in (comparison.first_run, comparison.second_run)
+    )
     added_seconds = comparison.added_seconds
     seconds_before = comparison.first_run.seconds
     direction = "longer" if added_seconds > 0 else "less"
@@ -224,21 +259,27 @@ def comparison_headline(comparison: Comparison) -> str:
     return f"{comparison.second_run.name}: {new_text}, before {old_text}: {change}"
 
 
-def comparison_lines(comparison: Comparison, symbols: _symbols.Symbols) -> Iterator[str]:
+def comparison_lines(
+    comparison: Comparison, symbols: _symbols.Symbols
+) -> Iterator[str]:
     """Yield the lines of the comparison: the durations, changes of states, then those along the critical paths."""
     yield symbols.escape(comparison_headline(comparison))
     if comparison.state_changes:
         # First, because it may explain all other changes.
         yield ""
         yield "Ended in another state:"
-        texts = [f"{_short(path)}: {old}, now {new}" for path, old, new in comparison.state_changes]
+        texts = [
+            f"{_short(path)}: {old}, now {new}"
+            for path, old, new in comparison.state_changes
+        ]
         yield from (f"  {symbols.escape(text)}" for text in listed_lines(texts, 10))
     if comparison.changes:
         yield ""
         yield "Along the critical paths:"
         yield from _table_lines(comparison, symbols)
     first_paths, second_paths = (
-        {*run.jobs, *run.unstarted_states} for run in (comparison.first_run, comparison.second_run)
+        {*run.jobs, *run.unstarted_states}
+        for run in (comparison.first_run, comparison.second_run)
     )
     if not first_paths & second_paths:
         yield ""
@@ -247,11 +288,15 @@ def comparison_lines(comparison: Comparison, symbols: _symbols.Symbols) -> Itera
 
 def _table_lines(comparison: Comparison, symbols: _symbols.Symbols) -> Iterator[str]:
     changes = comparison.changes
-    durations = ((change.seconds_before, change.seconds_after, abs(change.added_seconds)) for change in changes)
+    durations = (
+        (change.seconds_before, change.seconds_after, abs(change.added_seconds))
+        for change in changes
+    )
     unit, texts = durations_in_column(itertools.chain.from_iterable(durations))
     old_texts, new_texts, deltas = (texts[index::3] for index in range(3))
     signed_deltas = [
-        ("+" if change.added_seconds > 0 else "-") + delta for change, delta in zip(changes, deltas, strict=True)
+        ("+" if change.added_seconds > 0 else "-") + delta
+        for change, delta in zip(changes, deltas, strict=True)
     ]
     descriptions = [symbols.escape(change.text) for change in changes]
     heads = f"change, {unit}", "", "before", "after"

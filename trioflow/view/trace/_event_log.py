@@ -39,7 +39,13 @@ from ..._core.admission import _pools
 from ..._core.base._states import JobState, StopReason, WaitCause
 from ..._core.base._text_forms import duration_text
 from ..._core.job._errors import BudgetSpent
-from ..._core.job._job import AnyJob, FailedAttempt, Throttling, is_scheduler, takes_slot
+from ..._core.job._job import (
+    AnyJob,
+    FailedAttempt,
+    Throttling,
+    is_scheduler,
+    takes_slot,
+)
 from ..._core.job._labels import PathCache, paths_of
 from ..._core.run import _instruments, _steering
 from ..._core.scheduler._base_scheduler import BaseScheduler
@@ -74,7 +80,9 @@ class RunStart:
 
     clock: Callable[[], float]
     wall_offset: float  # seconds to add to the clock's time to get time.time()
-    window_size: int | None  # the number of slots (the largest number, for an `Adaptive` window), or None if unlimited
+    window_size: (
+        int | None
+    )  # the number of slots (the largest number, for an `Adaptive` window), or None if unlimited
     has_limiter: bool = False  # whether the window is a `CapacityLimiter`
     pool: _pools.Pool | None = None
     backend: str = ""
@@ -105,7 +113,10 @@ def record_command(job: Any, max_bytes: int) -> CommandRecord | None:
         result.max_rss,
         ()
         if job.redact
-        else tuple(CommandOutput(*output) for output in _job_queries.captured_outputs(result, max_bytes)),
+        else tuple(
+            CommandOutput(*output)
+            for output in _job_queries.captured_outputs(result, max_bytes)
+        ),
         () if job.redact else tuple(_output_files(job)),
     )
 
@@ -164,19 +175,25 @@ class EventRecorder(_instruments.Instrument):
         self._clock = clock = run.clock
         limits = run.window, run.tokens_taken is not None, scheduler.pool
         run_start = RunStart(clock, time.time() - clock(), *limits, run.backend)
-        self._append_event((EventKind.RUN_BEGAN, scheduler, None, clock(), None, run_start))
+        self._append_event(
+            (EventKind.RUN_BEGAN, scheduler, None, clock(), None, run_start)
+        )
         if not scheduler.keep_jobs:
             prefix = f"{scheduler.path}/" if scheduler.scheduler is not None else ""
             self._path_caches[scheduler] = PathCache(scheduler, prefix)
 
     def job_added(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record the time when the job was added. From then on, a job without requirements waits for a slot."""
-        self._append_event((EventKind.JOB_ADDED, scheduler, job, self._clock(), None, None))
+        self._append_event(
+            (EventKind.JOB_ADDED, scheduler, job, self._clock(), None, None)
+        )
 
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record the start of an attempt, except the first, which starts with the job."""
         if job.attempts > 1:
-            self._append_event((EventKind.ATTEMPT_STARTED, scheduler, job, self._clock(), None, None))
+            self._append_event(
+                (EventKind.ATTEMPT_STARTED, scheduler, job, self._clock(), None, None)
+            )
 
     def job_settled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record the outcome of a job. The job's attributes do not keep it, because its next run overwrites them."""
@@ -187,24 +204,46 @@ class EventRecorder(_instruments.Instrument):
         self._append_event((state, scheduler, job, started_at, finished_at, details))
         if scheduler in self._path_caches:
             path = self._path_caches[scheduler].path_of(job)
-            self._append_event((EventKind.JOB_PATH, scheduler, job, finished_at, None, path))
+            self._append_event(
+                (EventKind.JOB_PATH, scheduler, job, finished_at, None, path)
+            )
 
     def job_reopened(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record that a job that had settled, or waited to start, is IDLE again."""
-        self._append_event((EventKind.JOB_REOPENED, scheduler, job, self._clock(), None, None))
+        self._append_event(
+            (EventKind.JOB_REOPENED, scheduler, job, self._clock(), None, None)
+        )
 
     def incident(
-        self, scheduler: BaseScheduler, job: AnyJob | None, message: str, exception: BaseException | None
+        self,
+        scheduler: BaseScheduler,
+        job: AnyJob | None,
+        message: str,
+        exception: BaseException | None,
     ) -> None:
         """Record an incident."""
         last = _job_queries.incidents_of(scheduler)[-1]
-        self._append_event((EventKind.INCIDENT, scheduler, job, last.occurred_at, None, (message, last.is_steering)))
+        self._append_event(
+            (
+                EventKind.INCIDENT,
+                scheduler,
+                job,
+                last.occurred_at,
+                None,
+                (message, last.is_steering),
+            )
+        )
 
     def after_run(self, scheduler: BaseScheduler) -> None:
         """Record the end of a run, its reason, and the jobs that it never reached."""
         unsettled_jobs = tuple(job for job in scheduler if job.finished_at is None)
         self._running_schedulers.pop(scheduler, None)
-        details = scheduler.stop_reason, scheduler.culprit, run_steering(scheduler), unsettled_jobs
+        details = (
+            scheduler.stop_reason,
+            scheduler.culprit,
+            run_steering(scheduler),
+            unsettled_jobs,
+        )
         times = run_times(scheduler) or (None, None)
         self._append_event((EventKind.RUN_ENDED, scheduler, None, *times, details))
         self._path_caches.pop(scheduler, None)
@@ -253,8 +292,14 @@ class LiveJob:
 
     def reopen(self) -> None:
         """Record that the job is IDLE again. It still knows its attempts, but not that it was BLOCKED."""
-        if self.outcome.failure is not None and self.finished_at is not None and self.started_at is None:
-            self.blocked_ends += ((0, self.finished_at, one_line_text(self.outcome.failure.exception)),)
+        if (
+            self.outcome.failure is not None
+            and self.finished_at is not None
+            and self.started_at is None
+        ):
+            self.blocked_ends += (
+                (0, self.finished_at, one_line_text(self.outcome.failure.exception)),
+            )
         self.state = JobState.IDLE
         self.started_at = self.finished_at = None
         self.outcome = PLAIN_OUTCOME
@@ -266,7 +311,9 @@ class LiveJob:
         # It has changed while it was read.
         while state is not job.state:
             state = job.state
-            self.state, self.started_at, self.finished_at, is_plain_success = _job_queries.end_facts(job)
+            self.state, self.started_at, self.finished_at, is_plain_success = (
+                _job_queries.end_facts(job)
+            )
             if is_plain_success:
                 self.outcome = PLAIN_OUTCOME
             else:
@@ -297,7 +344,9 @@ class LiveRun:
     # The run of the group before this one, whose attempts go on here.
     previous: LiveRun | None = None
     # By its scheduler, the last run of each group in the outermost run.
-    last_runs: dict[BaseScheduler, LiveRun] = field(default_factory=dict[BaseScheduler, "LiveRun"])
+    last_runs: dict[BaseScheduler, LiveRun] = field(
+        default_factory=dict[BaseScheduler, "LiveRun"]
+    )
 
     def __post_init__(self) -> None:
         if self.enclosing is not None:
@@ -348,7 +397,9 @@ class LogReader:
     def __init__(self, log: list[Any]) -> None:
         self.runs: Final[list[LiveRun]] = []
         self._jobs: Final[list[AnyJob]] = []  # by their keys
-        self._incidents: Final[list[tuple[LiveRun, float, tuple[str, bool, int | None]]]] = []
+        self._incidents: Final[
+            list[tuple[LiveRun, float, tuple[str, bool, int | None]]]
+        ] = []
         self._latest_runs: Final[dict[BaseScheduler, LiveRun]] = {}
         # Only with keep_jobs=False: the scheduler may already have dropped the job when its path is needed.
         self._recorded_paths: Final[dict[LiveJob | None, str]] = {}
@@ -366,7 +417,13 @@ class LogReader:
                 live.reopen()
 
     def _read_event(
-        self, kind: Any, scheduler: BaseScheduler, job: AnyJob, time: float, finished_at: float | None, details: Any
+        self,
+        kind: Any,
+        scheduler: BaseScheduler,
+        job: AnyJob,
+        time: float,
+        finished_at: float | None,
+        details: Any,
     ) -> None:
         if kind is EventKind.RUN_BEGAN:
             self._begin_run(scheduler, time, details)
@@ -405,7 +462,9 @@ class LogReader:
             for unsettled_job in unsettled_jobs:
                 self._get_or_create(run, unsettled_job)
 
-    def _begin_run(self, scheduler: BaseScheduler, time: float, start: RunStart) -> None:
+    def _begin_run(
+        self, scheduler: BaseScheduler, time: float, start: RunStart
+    ) -> None:
         enclosing = None
         if scheduler.scheduler is not None:
             enclosing = self._latest_runs.get(scheduler.scheduler)
@@ -422,7 +481,11 @@ class LogReader:
             reset = self._reset.pop(previous_run, [])
         is_reopened = live in self._reopened
         self._reopened.discard(live)
-        if previous_run is not None and is_reopened and all(job in scheduler for job in previous_run.jobs):
+        if (
+            previous_run is not None
+            and is_reopened
+            and all(job in scheduler for job in previous_run.jobs)
+        ):
             previous_run.is_continued = True
             previous_run.ended_at = None
             for each in reset:
@@ -450,12 +513,22 @@ class LogReader:
         todo: list[tuple[BaseScheduler, LiveRun | None]] = [(scheduler, None)]
         # The loop appends nested schedulers to the list.
         for current, enclosing in todo:
-            start = RunStart(time.monotonic, 0.0, current.window_size, pool=current.pool)
-            run = self._add_run(LiveRun(current, enclosing, 1, start, *(run_times(current) or (0.0, None))))
+            start = RunStart(
+                time.monotonic, 0.0, current.window_size, pool=current.pool
+            )
+            run = self._add_run(
+                LiveRun(
+                    current, enclosing, 1, start, *(run_times(current) or (0.0, None))
+                )
+            )
             run.stop_reason = current.stop_reason
             run.culprit = current.culprit
             self._add_current_states(run)
-            todo += [(job, run) for job in current if is_scheduler(job) and job.started_at is not None]
+            todo += [
+                (job, run)
+                for job in current
+                if is_scheduler(job) and job.started_at is not None
+            ]
 
     def _add_current_states(self, run: LiveRun) -> None:
         """Add the current states of the jobs of a run that have not settled according to the log."""
@@ -472,16 +545,26 @@ class LogReader:
     def build(self) -> TraceRecord:
         facts = self.read_facts()
         started_runs = [run for run in self.runs if run.started_at is not None]
-        end_time = max(self._last_start.clock() if run.ended_at is None else run.ended_at for run in started_runs)
+        end_time = max(
+            self._last_start.clock() if run.ended_at is None else run.ended_at
+            for run in started_runs
+        )
         builder = RecordBuilder(facts)
         indices = {run: index for index, run in enumerate(self.runs)}
         return builder.build(
-            [IncidentMark(time, indices[run], *details) for run, time, details in self._incidents],
+            [
+                IncidentMark(time, indices[run], *details)
+                for run, time, details in self._incidents
+            ],
             end_time,
             wall_offset=self._last_start.wall_offset,
             host=host_facts(),
             live=LiveObjects(
-                tuple(dict.fromkeys(run.scheduler for run in self.runs if run.enclosing is None)),
+                tuple(
+                    dict.fromkeys(
+                        run.scheduler for run in self.runs if run.enclosing is None
+                    )
+                ),
                 tuple(self._jobs[job.span.number] for job in builder.jobs),
             ),
         )
@@ -492,7 +575,9 @@ class LogReader:
             if run.ended_at is None and run.stop_reason is None:
                 self._add_current_states(run)
         self._add_unstarted_schedulers()
-        scheduler_numbers = {run.scheduler: number for number, run in enumerate(reversed(self.runs))}
+        scheduler_numbers = {
+            run.scheduler: number for number, run in enumerate(reversed(self.runs))
+        }
         paths_by_run = self._find_paths()
         owners = dict[object, int]()
         keys = dict[str, dict[str, str]]()
@@ -502,11 +587,21 @@ class LogReader:
         for run in self.runs:
             positions = {job: number for number, job in enumerate(run.scheduler)}
             jobs = tuple(
-                describe_job(run, live, paths_by_run[run].get(job), positions.get(job, len(positions)), owners)
+                describe_job(
+                    run,
+                    live,
+                    paths_by_run[run].get(job),
+                    positions.get(job, len(positions)),
+                    owners,
+                )
                 for job, live in run.jobs.items()
             )
             resources = tuple(pool_resources(run.start.pool, owners, keys))
-            facts.append(RunFacts(describe_run(run, scheduler_numbers[run.scheduler]), resources, jobs))
+            facts.append(
+                RunFacts(
+                    describe_run(run, scheduler_numbers[run.scheduler]), resources, jobs
+                )
+            )
         return facts
 
     def _add_unstarted_schedulers(self) -> None:
@@ -528,9 +623,15 @@ class LogReader:
             else:
                 paths[run] = paths[run.enclosing]
                 if run.parent in self._recorded_paths:
-                    paths[run].update(paths_of(run.scheduler, f"{self._recorded_paths[run.parent]}/"))
-            recorded_paths = ((job, self._recorded_paths.get(live)) for job, live in run.jobs.items())
-            paths[run].update((job, path) for job, path in recorded_paths if path is not None)
+                    paths[run].update(
+                        paths_of(run.scheduler, f"{self._recorded_paths[run.parent]}/")
+                    )
+            recorded_paths = (
+                (job, self._recorded_paths.get(live)) for job, live in run.jobs.items()
+            )
+            paths[run].update(
+                (job, path) for job, path in recorded_paths if path is not None
+            )
         return paths
 
 
@@ -542,7 +643,9 @@ def describe_run(run: LiveRun, scheduler_number: int) -> RunSpan:
         label=run.scheduler.label,
         started_at=run.started_at,
         finished_at=run.ended_at,
-        window_size=max((size for _, size in run.window_sizes), default=run.start.window_size),
+        window_size=max(
+            (size for _, size in run.window_sizes), default=run.start.window_size
+        ),
         stop_reason=run.stop_reason,
         culprit_number=run.jobs[run.culprit].key if run.culprit in run.jobs else None,
         member_numbers=(),
@@ -566,7 +669,9 @@ def _option_texts(scheduler: BaseScheduler) -> Iterator[tuple[str, str]]:
         yield "critical_jobs", str(scheduler.critical_jobs)
 
 
-def add_keys(job: AnyJob, owners: dict[object, int], keys: dict[str, dict[str, str]]) -> None:
+def add_keys(
+    job: AnyJob, owners: dict[object, int], keys: dict[str, dict[str, str]]
+) -> None:
     """Add the keys that a job needs, each by its name in facts, to the keys of all resources."""
     for name, need in (job.needs or {}).items():
         keys.setdefault(name, {})[key_name(job, name, need, owners)] = str(need)
@@ -589,14 +694,28 @@ def pool_resources(
             for name, key in sorted(keys.get(view.name, {}).items()):
                 totals[name] = view.key_total(key)
         owner = owners.setdefault(pool, len(owners))
-        yield ResourceFacts(owner, view.name, view.total, view.is_per_key, totals, shortages=view.shortages)
+        yield ResourceFacts(
+            owner,
+            view.name,
+            view.total,
+            view.is_per_key,
+            totals,
+            shortages=view.shortages,
+        )
 
 
-def _run_needs(run: LiveRun, job: AnyJob, owners: dict[object, int]) -> Iterator[tuple[ResourceFacts, float]]:
+def _run_needs(
+    run: LiveRun, job: AnyJob, owners: dict[object, int]
+) -> Iterator[tuple[ResourceFacts, float]]:
     for name, amount in _job_queries.run_needs(job).items():
         owner, total, has_gate = _job_queries.find_run_resource(run.scheduler, name)
         shortages = None if has_gate else ()
-        yield ResourceFacts(owners.setdefault(owner, len(owners)), name, total, shortages=shortages), float(str(amount))
+        yield (
+            ResourceFacts(
+                owners.setdefault(owner, len(owners)), name, total, shortages=shortages
+            ),
+            float(str(amount)),
+        )
 
 
 class WorkInRun(NamedTuple):
@@ -619,7 +738,9 @@ def work_in_run(run: LiveRun, live: LiveJob) -> WorkInRun:
     outcome = live.outcome
     waits = (*outcome.inner_waits, *_waits_between_attempts(run, live.job, outcome))
     if live.started_at is None:
-        return WorkInRun(None, (), outcome.failed_attempts, outcome.throttled_attempts, waits, None)
+        return WorkInRun(
+            None, (), outcome.failed_attempts, outcome.throttled_attempts, waits, None
+        )
     began = run.started_at
     if began is None or run.is_for_all_runs:
         began = -math.inf
@@ -632,20 +753,47 @@ def work_in_run(run: LiveRun, live: LiveJob) -> WorkInRun:
             else:
                 took = outcome.took
         return WorkInRun(
-            live.started_at, live.later_attempt_starts, outcome.failed_attempts, outcome.throttled_attempts, waits, took
+            live.started_at,
+            live.later_attempt_starts,
+            outcome.failed_attempts,
+            outcome.throttled_attempts,
+            waits,
+            took,
         )
-    failed = tuple([attempt for attempt in outcome.failed_attempts if _is_of_run(attempt, began, last_before)])
-    throttled = tuple([attempt for attempt in outcome.throttled_attempts if attempt.began >= began])
+    failed = tuple(
+        [
+            attempt
+            for attempt in outcome.failed_attempts
+            if _is_of_run(attempt, began, last_before)
+        ]
+    )
+    throttled = tuple(
+        [attempt for attempt in outcome.throttled_attempts if attempt.began >= began]
+    )
     if not live.later_attempt_starts:
         return WorkInRun(None, (), failed, throttled, (), None)
     started_at, *later_starts = live.later_attempt_starts
     took = None
     if live.finished_at is not None:
         last_start = live.later_attempt_starts[-1]
-        took = live.finished_at - last_start + sum(attempt.ended - attempt.began for attempt in failed)
+        took = (
+            live.finished_at
+            - last_start
+            + sum(attempt.ended - attempt.began for attempt in failed)
+        )
     waits = tuple([wait for wait in waits if wait[1] >= started_at])
-    earlier = [attempt.number for attempt in outcome.failed_attempts if attempt not in failed]
-    return WorkInRun(started_at, tuple(later_starts), failed, throttled, waits, took, 1 + max(earlier, default=0))
+    earlier = [
+        attempt.number for attempt in outcome.failed_attempts if attempt not in failed
+    ]
+    return WorkInRun(
+        started_at,
+        tuple(later_starts),
+        failed,
+        throttled,
+        waits,
+        took,
+        1 + max(earlier, default=0),
+    )
 
 
 def _last_attempt_before(run: LiveRun, live: LiveJob) -> int:
@@ -653,9 +801,15 @@ def _last_attempt_before(run: LiveRun, live: LiveJob) -> int:
     earlier = None
     if run.previous is not None:
         earlier = run.previous.jobs.get(live.job)
-    if earlier is None or earlier.started_at is None or earlier.started_at != live.started_at:
+    if (
+        earlier is None
+        or earlier.started_at is None
+        or earlier.started_at != live.started_at
+    ):
         return 0
-    last_failed = max((attempt.number for attempt in earlier.outcome.failed_attempts), default=0)
+    last_failed = max(
+        (attempt.number for attempt in earlier.outcome.failed_attempts), default=0
+    )
     if earlier.state in (JobState.BLOCKED, JobState.SKIPPED):
         return last_failed
     return last_failed + 1
@@ -668,7 +822,13 @@ def _is_of_run(attempt: FailedAttempt, run_began: float, last_before: int) -> bo
     return attempt.began > run_began
 
 
-def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, owners: dict[object, int]) -> JobFacts:
+def describe_job(
+    run: LiveRun,
+    live: LiveJob,
+    path: str | None,
+    position: int,
+    owners: dict[object, int],
+) -> JobFacts:
     job = live.job
     outcome = live.outcome
     command = outcome.command
@@ -703,7 +863,9 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         attempts=work.later_starts,
         lane=None,
         timed_out=outcome.timed_out,
-        required=tuple(requirement.key for requirement in required if requirement is not None),
+        required=tuple(
+            requirement.key for requirement in required if requirement is not None
+        ),
         exception=error,
         **usage,
         throttled=tuple((attempt.began, attempt.ended) for attempt in work.throttled),
@@ -726,25 +888,38 @@ def describe_job(run: LiveRun, live: LiveJob, path: str | None, position: int, o
         _job_queries.explicit_label(job) is not None,
         live.added_at,
         {
-            name: float(need) if isinstance(need, (int, float)) else key_name(job, name, need, owners)
+            name: float(need)
+            if isinstance(need, (int, float))
+            else key_name(job, name, need, owners)
             for name, need in needs.items()
         },
         tuple(_run_needs(run, job, owners)),
-        tuple((name, attempt.ended, until) for attempt in work.throttled for name, until in attempt.closed_until),
+        tuple(
+            (name, attempt.ended, until)
+            for attempt in work.throttled
+            for name, until in attempt.closed_until
+        ),
         work.waits,
-        describe_failure(job, failure) if failure is not None and is_own_failure else None,
+        describe_failure(job, failure)
+        if failure is not None and is_own_failure
+        else None,
         command,
         end_of_prints(job, started_at) if live.state.is_settled else "",
     )
 
 
-def _waits_between_attempts(run: LiveRun, job: AnyJob, outcome: Outcome) -> Iterator[tuple[WaitCause, float, float]]:
+def _waits_between_attempts(
+    run: LiveRun, job: AnyJob, outcome: Outcome
+) -> Iterator[tuple[WaitCause, float, float]]:
     """Yield the waits between two attempts: for a retry or another try, and waits that `WaitAnalysis` has to explain.
 
     A job that is ready for its next attempt waits as others do, and so does one that was throttled. If it runs again
     with a job that it requires, it waits for that first.
     """
-    backoffs = {attempt.ended: (attempt.backed_off_until, attempt.had_settled) for attempt in outcome.failed_attempts}
+    backoffs = {
+        attempt.ended: (attempt.backed_off_until, attempt.had_settled)
+        for attempt in outcome.failed_attempts
+    }
     for since, until in outcome.retry_waits:
         backed_off_until, had_settled = backoffs.get(since, (since, False))
         ready = min(backed_off_until, until)
@@ -765,7 +940,11 @@ def _waits_between_attempts(run: LiveRun, job: AnyJob, outcome: Outcome) -> Iter
 
 @functools.cache
 def host_facts() -> HostFacts:
-    others = (f"{name} {version}" for name in ("trioflow", "trio", "anyio") if (version := _package_version(name)))
+    others = (
+        f"{name} {version}"
+        for name in ("trioflow", "trio", "anyio")
+        if (version := _package_version(name))
+    )
     versions = ", ".join([f"Python {platform.python_version()}", *others])
     return HostFacts(platform.node(), platform.platform(), versions)
 

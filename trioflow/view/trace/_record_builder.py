@@ -16,7 +16,15 @@ from typing import Any, Final
 from ..._core.base._states import JobState, WaitCause
 from .._families import family_from_label
 from ..text._failure_text import FailureText
-from ._spans import CommandRecord, IncidentMark, RunSpan, Span, assign_lanes, or_infinity, settled_at
+from ._spans import (
+    CommandRecord,
+    IncidentMark,
+    RunSpan,
+    Span,
+    assign_lanes,
+    or_infinity,
+    settled_at,
+)
 from ._trace_record import TraceRecord
 from ._waits import ResolvedNeeds, ResourceUse, WaitAnalysis
 
@@ -32,7 +40,9 @@ class ResourceFacts:
     total: float | None
     is_per_key: bool = False
     # Of the keys of a `PerKey`.
-    key_totals: dict[str, float | None] = field(default_factory=dict[str, "float | None"])
+    key_totals: dict[str, float | None] = field(
+        default_factory=dict[str, "float | None"]
+    )
     # When too little of a rate was left for a job, or None if jobs may have to wait although enough is free.
     shortages: tuple[tuple[float, float], ...] | None = ()
 
@@ -48,10 +58,16 @@ class JobFacts:
     span: Span
     position: int  # of the job among the jobs of its scheduler, in the order that they were added
     has_own_label: bool = True  # whether the user chose the label
-    added_at: float = -math.inf  # the default is for jobs that were added before the run
+    added_at: float = (
+        -math.inf
+    )  # the default is for jobs that were added before the run
     needs: dict[str, float | str] = field(default_factory=dict[str, "float | str"])
-    run_needs: tuple[tuple[ResourceFacts, float], ...] = ()  # for resources that belong to a run and to no pool
-    cooldowns: tuple[tuple[str, float, float], ...] = ()  # the resource, start and end of those that the job caused
+    run_needs: tuple[
+        tuple[ResourceFacts, float], ...
+    ] = ()  # for resources that belong to a run and to no pool
+    cooldowns: tuple[
+        tuple[str, float, float], ...
+    ] = ()  # the resource, start and end of those that the job caused
     inner_waits: tuple[tuple[WaitCause, float, float], ...] = ()  # of `WaitAnalysis`
     failure: FailureText | None = None  # of a job that failed by itself
     command: CommandRecord | None = None
@@ -80,11 +96,17 @@ class RecordBuilder:
 
     def __init__(self, runs: Sequence[RunFacts]) -> None:
         self._runs: Final = runs
-        self._run_of: Final = {facts.span.number: run.span for run in runs for facts in run.jobs}  # by key
+        self._run_of: Final = {
+            facts.span.number: run.span for run in runs for facts in run.jobs
+        }  # by key
         self.jobs: Final = _sort_jobs(runs)
-        self._numbers: Final = {facts.span.number: number for number, facts in enumerate(self.jobs)}  # by key
+        self._numbers: Final = {
+            facts.span.number: number for number, facts in enumerate(self.jobs)
+        }  # by key
 
-    def build(self, incidents: Iterable[IncidentMark], end_time: float, **other_fields: Any) -> TraceRecord:
+    def build(
+        self, incidents: Iterable[IncidentMark], end_time: float, **other_fields: Any
+    ) -> TraceRecord:
         """Return the record.
 
         Args:
@@ -102,18 +124,35 @@ class RecordBuilder:
             find_needs(self._runs, self._numbers),
             {number: _clip(facts, end_time) for number, facts in enumerate(self.jobs)},
         )
-        for span, waits in zip(spans, [tuple(analysis.find_waits(span)) for span in spans], strict=True):
+        for span, waits in zip(
+            spans, [tuple(analysis.find_waits(span)) for span in spans], strict=True
+        ):
             # Not shared yet, and `replace` takes forty times as long.
             object.__setattr__(span, "waits", waits)
         return TraceRecord(
             spans=tuple(spans),
             runs=runs,
-            families=tuple(family_from_label(facts.span.label, facts.has_own_label) for facts in self.jobs),
+            families=tuple(
+                family_from_label(facts.span.label, facts.has_own_label)
+                for facts in self.jobs
+            ),
             incidents=tuple(incidents),
             end_time=end_time,
-            failures={number: facts.failure for number, facts in enumerate(self.jobs) if facts.failure is not None},
-            commands={number: facts.command for number, facts in enumerate(self.jobs) if facts.command is not None},
-            printed={number: facts.printed for number, facts in enumerate(self.jobs) if facts.printed},
+            failures={
+                number: facts.failure
+                for number, facts in enumerate(self.jobs)
+                if facts.failure is not None
+            },
+            commands={
+                number: facts.command
+                for number, facts in enumerate(self.jobs)
+                if facts.command is not None
+            },
+            printed={
+                number: facts.printed
+                for number, facts in enumerate(self.jobs)
+                if facts.printed
+            },
             **other_fields,
         )
 
@@ -122,12 +161,18 @@ class RecordBuilder:
             run.span,
             parent=self._number(run.span.parent),
             culprit_number=self._number(run.span.culprit_number),
-            member_numbers=tuple(sorted(self._numbers[facts.span.number] for facts in run.jobs)),
+            member_numbers=tuple(
+                sorted(self._numbers[facts.span.number] for facts in run.jobs)
+            ),
         )
 
     def _complete_spans(self) -> Iterator[Span]:
         ready_times = self._find_ready_times()
-        lanes = {key: lane for run in self._runs for key, lane in self._assign_lanes(run, ready_times)}
+        lanes = {
+            key: lane
+            for run in self._runs
+            for key, lane in self._assign_lanes(run, ready_times)
+        }
         for number, facts in enumerate(self.jobs):
             span = facts.span
             yield replace(
@@ -151,41 +196,74 @@ class RecordBuilder:
         settled or, for a service, became ready. It is None if the job is IDLE or was SKIPPED, if it was BLOCKED by
         a requirement, or cancelled before its requirements settled, or if the run never began.
         """
-        settled_times = {facts.span.number: settled_at(facts.span) for facts in self.jobs}
+        settled_times = {
+            facts.span.number: settled_at(facts.span) for facts in self.jobs
+        }
         times: dict[int, float | None] = dict.fromkeys(settled_times)
         for facts in self.jobs:
             span = facts.span
             began = self._run_of[span.number].started_at
-            lacked_requirement = span.state is JobState.BLOCKED and facts.failure is None
+            lacked_requirement = (
+                span.state is JobState.BLOCKED and facts.failure is None
+            )
             # A job may also have started, and then have skipped itself.
-            was_ready = span.started_at is not None or span.state not in (JobState.IDLE, JobState.SKIPPED)
+            was_ready = span.started_at is not None or span.state not in (
+                JobState.IDLE,
+                JobState.SKIPPED,
+            )
             if lacked_requirement or not was_ready or began is None:
                 continue
-            last_settled = max(map(settled_times.__getitem__, span.required), default=began)
+            last_settled = max(
+                map(settled_times.__getitem__, span.required), default=began
+            )
             # A requirement that is tried again settles once more, perhaps after the job has started, or has ended.
             if span.started_at is not None:
-                times[span.number] = min(max(began, facts.added_at, last_settled), span.started_at)
-            elif last_settled <= or_infinity(span.finished_at) and last_settled < math.inf:
+                times[span.number] = min(
+                    max(began, facts.added_at, last_settled), span.started_at
+                )
+            elif (
+                last_settled <= or_infinity(span.finished_at)
+                and last_settled < math.inf
+            ):
                 times[span.number] = max(began, facts.added_at, last_settled)
         return times
 
-    def _assign_lanes(self, run: RunFacts, ready_times: dict[int, float | None]) -> Iterator[tuple[int, int]]:
+    def _assign_lanes(
+        self, run: RunFacts, ready_times: dict[int, float | None]
+    ) -> Iterator[tuple[int, int]]:
         """Yield the key and the lane of each job of a run that has started. Jobs without slots get the last lanes."""
-        started = [facts.span for facts in run.jobs if facts.span.started_at is not None]
+        started = [
+            facts.span for facts in run.jobs if facts.span.started_at is not None
+        ]
         started.sort(key=lambda span: self._numbers[span.number])
         first_lane = 1
         for is_in_slot in (True, False):
             spans = [span for span in started if span.takes_slot is is_in_slot]
-            intervals = ((span.started_at or 0.0, or_infinity(span.finished_at)) for span in spans)
-            lanes = [row + first_lane for row in assign_lanes(intervals, (ready_times[span.number] for span in spans))]
+            intervals = (
+                (span.started_at or 0.0, or_infinity(span.finished_at))
+                for span in spans
+            )
+            lanes = [
+                row + first_lane
+                for row in assign_lanes(
+                    intervals, (ready_times[span.number] for span in spans)
+                )
+            ]
             yield from zip((span.number for span in spans), lanes, strict=True)
             first_lane = max([first_lane, *(lane + 1 for lane in lanes)])
 
     def _lifetime(self, facts: JobFacts, end_time: float) -> tuple[float, float]:
         """Return the interval when a job could wait or run, in a trace that ends at `end_time`."""
         run = self._run_of[facts.span.number]
-        end = next(time for time in (facts.span.finished_at, run.finished_at, end_time) if time is not None)
-        return (end if run.started_at is None else max(run.started_at, facts.added_at), end)
+        end = next(
+            time
+            for time in (facts.span.finished_at, run.finished_at, end_time)
+            if time is not None
+        )
+        return (
+            end if run.started_at is None else max(run.started_at, facts.added_at),
+            end,
+        )
 
 
 def _sort_jobs(runs: Iterable[RunFacts]) -> list[JobFacts]:
@@ -196,7 +274,15 @@ def _sort_jobs(runs: Iterable[RunFacts]) -> list[JobFacts]:
     for run in runs:
         for facts in run.jobs:
             depths[facts.span.number] = depth = depths[run.span.parent] + 1
-            entries.append((or_infinity(facts.span.started_at), depth, facts.position, len(entries), facts))
+            entries.append(
+                (
+                    or_infinity(facts.span.started_at),
+                    depth,
+                    facts.position,
+                    len(entries),
+                    facts,
+                )
+            )
     return [facts for *_, facts in sorted(entries)]
 
 
@@ -205,19 +291,27 @@ def _attempt_starts(span: Span) -> Iterator[float]:
     if span.started_at is not None:
         yield span.started_at
         for time in span.attempts:
-            if time >= span.started_at and not any(began <= time <= ended for began, ended in span.throttled):
+            if time >= span.started_at and not any(
+                began <= time <= ended for began, ended in span.throttled
+            ):
                 yield time
 
 
 def _clip(facts: JobFacts, end_time: float) -> tuple[tuple[Any, float, float], ...]:
     """Return the waits between the first start of a job and its end, in a trace that ends at `end_time`."""
-    return tuple((cause, began, min(ended, end_time)) for cause, began, ended in facts.inner_waits if began < end_time)
+    return tuple(
+        (cause, began, min(ended, end_time))
+        for cause, began, ended in facts.inner_waits
+        if began < end_time
+    )
 
 
 # ---- the needs
 
 
-def find_needs(runs: Iterable[RunFacts], numbers: Mapping[int, int]) -> dict[int, ResolvedNeeds]:
+def find_needs(
+    runs: Iterable[RunFacts], numbers: Mapping[int, int]
+) -> dict[int, ResolvedNeeds]:
     """Return the needs of each span that has any. Also add the cooldowns of throttled keys to their resources.
 
     The names in a job's needs are looked up as in a run: in the pool of its scheduler, then in the scheduler's own
@@ -239,15 +333,22 @@ def find_needs(runs: Iterable[RunFacts], numbers: Mapping[int, int]) -> dict[int
         for resource, amount in needs_by_key.get(run.span.parent, ()):
             if resource.total_amount is not None:
                 # The scheduler reserves it for its members.
-                scope[resource.name] = ResourceUse(resource.name, amount, resource.cooldowns)
-        scope.update((facts.name, _get_or_create(resources, facts)) for facts in run.resources)
+                scope[resource.name] = ResourceUse(
+                    resource.name, amount, resource.cooldowns
+                )
+        scope.update(
+            (facts.name, _get_or_create(resources, facts)) for facts in run.resources
+        )
         for job in run.jobs:
             number = numbers[job.span.number]
             scopes[job.span.number] = scope
             needs: tuple[tuple[ResourceUse, float], ...] = ()
             if scope:
                 needs = _resolve_needs(scope, job.needs)
-            needs += tuple((_get_or_create(resources, facts), amount) for facts, amount in job.run_needs)
+            needs += tuple(
+                (_get_or_create(resources, facts), amount)
+                for facts, amount in job.run_needs
+            )
             if needs:
                 needs_by_key[job.span.number] = all_needs[number] = needs
                 needed = {resource.name: resource for resource, _ in needs}
@@ -256,24 +357,36 @@ def find_needs(runs: Iterable[RunFacts], numbers: Mapping[int, int]) -> dict[int
     return all_needs
 
 
-def _get_or_create(resources: dict[tuple[int, str], ResourceUse], facts: ResourceFacts) -> ResourceUse:
+def _get_or_create(
+    resources: dict[tuple[int, str], ResourceUse], facts: ResourceFacts
+) -> ResourceUse:
     key = facts.owner, facts.name
     if key not in resources:
         uses_by_key: dict[str, ResourceUse] | None = {} if facts.is_per_key else None
-        resources[key] = ResourceUse(facts.name, facts.total, [], uses_by_key, facts.key_totals, facts.shortages)
+        resources[key] = ResourceUse(
+            facts.name, facts.total, [], uses_by_key, facts.key_totals, facts.shortages
+        )
     return resources[key]
 
 
-def _resolve_needs(scope: Mapping[str, ResourceUse], needs: Mapping[str, float | str]) -> ResolvedNeeds:
+def _resolve_needs(
+    scope: Mapping[str, ResourceUse], needs: Mapping[str, float | str]
+) -> ResolvedNeeds:
     """Resolve the names of needs. Names are left out if they are not in `scope`, because the pool has changed."""
     resolved: list[tuple[ResourceUse, float]] = []
     for name, amount in needs.items():
         resource = scope.get(name)
         if resource is not None and resource.uses_by_key is not None:
             total = resource.key_totals[str(amount)]
-            key_use = ResourceUse(name, total, [], shortages=None if total is None else ())
-            resolved.append((resource.uses_by_key.setdefault(str(amount), key_use), 1.0))
+            key_use = ResourceUse(
+                name, total, [], shortages=None if total is None else ()
+            )
+            resolved.append(
+                (resource.uses_by_key.setdefault(str(amount), key_use), 1.0)
+            )
         elif resource is not None:
-            is_number = resource.total_amount is not None and not isinstance(amount, str)
+            is_number = resource.total_amount is not None and not isinstance(
+                amount, str
+            )
             resolved.append((resource, float(amount) if is_number else 1.0))
     return tuple(resolved)

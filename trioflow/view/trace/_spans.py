@@ -126,7 +126,9 @@ class Span:
     @property
     def name(self) -> str:
         """The path, shortened. If its scheduler ran several times, the number of the run follows: `a/b (run 2)`."""
-        return (shorten(self.path) if self.path.strip() else "(empty label)") + f" (run {self.run})" * (self.run > 1)
+        return (
+            shorten(self.path) if self.path.strip() else "(empty label)"
+        ) + f" (run {self.run})" * (self.run > 1)
 
     @property
     def elapsed(self) -> float | None:
@@ -167,7 +169,11 @@ WAITS_IN_ATTEMPT: Final = frozenset({WaitCause.MACHINE, WaitCause.LOADING})
 def waits_before_start(span: Span) -> list[Wait]:
     """Return a job's waits after its requirements had settled and before its start, in chronological order."""
     started = or_infinity(span.started_at)
-    return [wait for wait in span.waits if wait.cause is not WaitCause.JOBS and wait.since < started]
+    return [
+        wait
+        for wait in span.waits
+        if wait.cause is not WaitCause.JOBS and wait.since < started
+    ]
 
 
 def waits_after_start(span: Span) -> list[Wait]:
@@ -177,17 +183,25 @@ def waits_after_start(span: Span) -> list[Wait]:
 
 def throttled_before_start(span: Span) -> list[tuple[float, float]]:
     """Return the throttled attempts before the first attempt that counts. Any others are parts of the job's run."""
-    return [times for times in span.throttled if times[0] < or_infinity(span.started_at)]
+    return [
+        times for times in span.throttled if times[0] < or_infinity(span.started_at)
+    ]
 
 
-def without_intervals(since: float, until: float, omitted: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+def without_intervals(
+    since: float, until: float, omitted: Iterable[tuple[float, float]]
+) -> list[tuple[float, float]]:
     """Return the parts of the interval from `since` to `until` that are in none of the omitted intervals."""
     parts: list[tuple[float, float]] = []
     is_moment = since == until
     for began, ended in sorted(omitted):
         parts.append((since, began))
         since = ended
-    return [(start, end) for start, end in (*parts, (since, until)) if end > start or is_moment]
+    return [
+        (start, end)
+        for start, end in (*parts, (since, until))
+        if end > start or is_moment
+    ]
 
 
 def or_infinity(time: float | None) -> float:
@@ -208,7 +222,9 @@ class RunSpan:
     """The record of a run of a scheduler, within a run of its enclosing scheduler."""
 
     scheduler_number: int  # equal for the runs of a scheduler
-    parent: int | None  # the number of the scheduler's span, or None for an outermost scheduler
+    parent: (
+        int | None
+    )  # the number of the scheduler's span, or None for an outermost scheduler
     run_number: int  # counted from 1 among the runs with the same parent, or 0 if the run never began
     label: str
     started_at: float | None
@@ -222,10 +238,16 @@ class RunSpan:
     # Whether the window is a `CapacityLimiter`.
     has_limiter: bool = False
     backend: str = ""
-    window_sizes: tuple[tuple[float, int], ...] = ()  # the time and new size of each change
+    window_sizes: tuple[
+        tuple[float, int], ...
+    ] = ()  # the time and new size of each change
     has_own_label: bool = True  # whether the user chose the label
-    options: tuple[tuple[str, str], ...] = ()  # the names and values of other options of the scheduler
-    pauses: tuple[tuple[float, float], ...] = ()  # the start and end of each pause of the run, or of a run around it
+    options: tuple[
+        tuple[str, str], ...
+    ] = ()  # the names and values of other options of the scheduler
+    pauses: tuple[
+        tuple[float, float], ...
+    ] = ()  # the start and end of each pause of the run, or of a run around it
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,14 +317,18 @@ def wait_texts(spans: Sequence[Span], waits: Iterable[Wait]) -> Iterator[str]:
         is_known = not others and wait.released_by is not None
         release = ""
         if is_known:
-            release = RELEASES.get(wait.cause, "").format(spans[wait.released_by or 0].name)
+            release = RELEASES.get(wait.cause, "").format(
+                spans[wait.released_by or 0].name
+            )
         yield f"waited {duration_text(sum((each.seconds for each in others), wait.seconds))} for {words}{release}"
 
 
 # ---- rows
 
 
-def assign_lanes(intervals: Iterable[tuple[float, float]], waiting_since: Iterable[float | None] = ()) -> Iterator[int]:
+def assign_lanes(
+    intervals: Iterable[tuple[float, float]], waiting_since: Iterable[float | None] = ()
+) -> Iterator[int]:
     """Yield the row of each interval, counted from 0.
 
     This is the greedy coloring of an interval graph, in O(n log n) time. The number of rows is the largest number of
@@ -325,17 +351,25 @@ def assign_lanes(intervals: Iterable[tuple[float, float]], waiting_since: Iterab
     # A heap of the rows in use, by the end of their intervals.
     busy_row_heap: list[tuple[float, int]] = []
     new_rows = itertools.count()
-    for (beginning, end), wait_start in zip(intervals, itertools.chain(waiting_since, itertools.repeat(None))):  # noqa: B905 - endless
+    wait_starts = itertools.chain(waiting_since, itertools.repeat(None))
+    for (beginning, end), wait_start in zip(intervals, wait_starts):  # noqa: B905 - endless
         while busy_row_heap and busy_row_heap[0][0] <= beginning:
             freed_at, row = heapq.heappop(busy_row_heap)
             free_rows[row] = freed_at
             heapq.heappush(free_row_heap, row)
             free_rows_by_time.append((freed_at, row))
-        while free_rows_by_time and free_rows.get(free_rows_by_time[-1][1]) != free_rows_by_time[-1][0]:
+        while (
+            free_rows_by_time
+            and free_rows.get(free_rows_by_time[-1][1]) != free_rows_by_time[-1][0]
+        ):
             free_rows_by_time.pop()
         while free_row_heap and free_row_heap[0] not in free_rows:
             heapq.heappop(free_row_heap)
-        if free_rows_by_time and wait_start is not None and free_rows_by_time[-1][0] > wait_start:
+        if (
+            free_rows_by_time
+            and wait_start is not None
+            and free_rows_by_time[-1][0] > wait_start
+        ):
             row = free_rows_by_time.pop()[1]
         else:
             if free_row_heap:

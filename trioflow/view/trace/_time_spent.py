@@ -83,16 +83,32 @@ class TimeSpent:
 def compute_time_spent(record: TraceRecord) -> TimeSpent:
     """Compute the breakdown of a run's time, in O(n log n) time for n jobs."""
     family_times = compute_family_times(record).values()
-    families = sorted(family_times, key=lambda family: -family.work - sum(family.waits.values()))
+    families = sorted(
+        family_times, key=lambda family: -family.work - sum(family.waits.values())
+    )
     waits: dict[str, float] = {}
-    schedulers = [span for span in measured_spans(record) if span.number in record.scheduler_numbers]
+    schedulers = [
+        span
+        for span in measured_spans(record)
+        if span.number in record.scheduler_numbers
+    ]
     for family in (_compute_family_time(record, "", schedulers), *families):
         for words, seconds in family.waits.items():
             waits[words] = waits.get(words, 0.0) + seconds
     work = sum(family.work for family in families)
     slot_use = compute_slot_use(record)
-    empty_seconds = {reason_words(reason): time for reason, time in slot_use.empty_seconds_by_reason.items() if time}
-    sums = work, _longest_first(waits), tuple(families), slot_use.slot_count, _longest_first(empty_seconds)
+    empty_seconds = {
+        reason_words(reason): time
+        for reason, time in slot_use.empty_seconds_by_reason.items()
+        if time
+    }
+    sums = (
+        work,
+        _longest_first(waits),
+        tuple(families),
+        slot_use.slot_count,
+        _longest_first(empty_seconds),
+    )
     return TimeSpent(slot_use.run_seconds, *sums, slot_use)
 
 
@@ -103,10 +119,15 @@ def compute_family_times(record: TraceRecord) -> dict[str, FamilyTime]:
     for span in measured_spans(record):
         if span.number not in record.scheduler_numbers:
             spans_by_family.setdefault(record.families[span.number], []).append(span)
-    return {family: _compute_family_time(record, family, spans) for family, spans in spans_by_family.items()}
+    return {
+        family: _compute_family_time(record, family, spans)
+        for family, spans in spans_by_family.items()
+    }
 
 
-def _compute_family_time(record: TraceRecord, family: str, spans: Sequence[Span]) -> FamilyTime:
+def _compute_family_time(
+    record: TraceRecord, family: str, spans: Sequence[Span]
+) -> FamilyTime:
     waits: dict[str, float] = {}
     # Of the jobs that had a slot.
     work_by_job: dict[int, float] = {}
@@ -147,7 +168,11 @@ def measured_spans(record: TraceRecord) -> list[Span]:
     # Enclosing runs come first.
     for run in record.runs:
         is_forever = run.parent in forever_numbers
-        forever_numbers.update(number for number in run.member_numbers if is_forever or record.spans[number].forever)
+        forever_numbers.update(
+            number
+            for number in run.member_numbers
+            if is_forever or record.spans[number].forever
+        )
     return [
         span
         for span in record.spans
@@ -165,7 +190,9 @@ def work_seconds(record: TraceRecord, span: Span) -> float:
     intervals = _spans.throttled_before_start(span)
     if span.started_at is not None:
         inner_waits = [(wait.since, wait.until) for wait in waits_after_start(span)]
-        intervals += without_intervals(span.started_at, record.end_of(span), inner_waits)
+        intervals += without_intervals(
+            span.started_at, record.end_of(span), inner_waits
+        )
     return sum(until - since for since, until in intervals)
 
 
@@ -218,14 +245,21 @@ class SlotUse:
                 capacity_text = f"up to {self.slot_count} jobs at once"
         elif self.slot_count < self.window_size:
             verb = "was" if self.slot_count == 1 else "were"
-            capacity_text = f"{self.slot_count} of {self.window_size} slots {verb} used,"
+            capacity_text = (
+                f"{self.slot_count} of {self.window_size} slots {verb} used,"
+            )
         parts = [f"{100 * self.work_seconds / total_seconds:.0f} % working"]
         for reason, seconds in sorted(
-            self.empty_seconds_by_reason.items(), key=lambda item: (item[0] == NOTHING_READY, -item[1])
+            self.empty_seconds_by_reason.items(),
+            key=lambda item: (item[0] == NOTHING_READY, -item[1]),
         ):
             if seconds >= MIN_REASON_SHARE * total_seconds:
-                parts.append(f"{100 * seconds / total_seconds:.0f} % empty because {reason_words(reason)}")
-        return f"{capacity_text} for {duration_text(self.run_seconds)}: {', '.join(parts)}"
+                parts.append(
+                    f"{100 * seconds / total_seconds:.0f} % empty because {reason_words(reason)}"
+                )
+        return (
+            f"{capacity_text} for {duration_text(self.run_seconds)}: {', '.join(parts)}"
+        )
 
 
 def reason_words(reason: EmptySlotReason) -> str:
@@ -237,10 +271,14 @@ def reason_words(reason: EmptySlotReason) -> str:
 @once_for_each_record
 def compute_slot_use(record: TraceRecord) -> SlotUse:
     spans = measured_spans(record)
-    bars = sorted(_slot_bars(record, spans), key=lambda bar: (bar.start, bar.span.number))
+    bars = sorted(
+        _slot_bars(record, spans), key=lambda bar: (bar.start, bar.span.number)
+    )
     rows: dict[int, list[SlotBar]] = {}
     ready_times = (bar.span.scheduled_at for bar in bars)
-    intervals = ((bar.start, max(bar.start, bar.end - HANDOVER_SECONDS)) for bar in bars)
+    intervals = (
+        (bar.start, max(bar.start, bar.end - HANDOVER_SECONDS)) for bar in bars
+    )
     for bar, row in zip(bars, _spans.assign_lanes(intervals, ready_times), strict=True):
         rows.setdefault(row, []).append(bar)
     wait_intervals = [
@@ -258,15 +296,26 @@ def compute_slot_use(record: TraceRecord) -> SlotUse:
         window_size = None
     else:
         ready_intervals = [(since, until) for _, since, until in wait_intervals]
-        _, slot_demands = _waits.count_overlaps([*((bar.start, bar.end) for bar in bars), *ready_intervals])
+        _, slot_demands = _waits.count_overlaps(
+            [*((bar.start, bar.end) for bar in bars), *ready_intervals]
+        )
         slot_count = min(window_size, max([*slot_demands, slot_count]))
     seconds = record.end_time - record.start_time
     empty_seconds = _empty_seconds(record, bars, wait_intervals, slot_count)
     for reason, since, until in wait_intervals:
         if reason[0] in WAITS_IN_ATTEMPT:
             empty_seconds[reason] = empty_seconds.get(reason, 0.0) + until - since
-    empty_seconds[NOTHING_READY] = max(0.0, slot_count * seconds - seconds_worked - sum(empty_seconds.values()))
-    return SlotUse(seconds, slot_count, window_size, tuple(map(tuple, rows.values())), seconds_worked, empty_seconds)
+    empty_seconds[NOTHING_READY] = max(
+        0.0, slot_count * seconds - seconds_worked - sum(empty_seconds.values())
+    )
+    return SlotUse(
+        seconds,
+        slot_count,
+        window_size,
+        tuple(map(tuple, rows.values())),
+        seconds_worked,
+        empty_seconds,
+    )
 
 
 def _slot_bars(record: TraceRecord, spans: Iterable[Span]) -> Iterator[SlotBar]:
@@ -276,10 +325,18 @@ def _slot_bars(record: TraceRecord, spans: Iterable[Span]) -> Iterator[SlotBar]:
         for start, end in _spans.throttled_before_start(span):
             yield SlotBar(start, end, span)
         if span.started_at is not None:
-            pauses = {wait.since: wait.until for wait in waits_after_start(span) if wait.cause not in WAITS_IN_ATTEMPT}
+            pauses = {
+                wait.since: wait.until
+                for wait in waits_after_start(span)
+                if wait.cause not in WAITS_IN_ATTEMPT
+            }
             # Without a pause, an attempt ends here. A job that was blocked had made no attempt.
-            failures = {ended: ended for number, ended, _ in span.failed_attempts if number}
-            for since, until in without_intervals(span.started_at, record.end_of(span), (failures | pauses).items()):
+            failures = {
+                ended: ended for number, ended, _ in span.failed_attempts if number
+            }
+            for since, until in without_intervals(
+                span.started_at, record.end_of(span), (failures | pauses).items()
+            ):
                 yield SlotBar(since, until, span, until in failures)
 
 
@@ -298,8 +355,12 @@ def _empty_seconds(
     waits = [wait for wait in wait_intervals if wait[0][0] not in WAITS_IN_ATTEMPT]
     waits.sort(key=lambda wait: (CAUSE_ORDER.index(wait[0][0]), wait[0][1]))
     # At each time: the change in the number of empty slots, or the wait that begins or ends, as its index.
-    changes = [change for bar in bars for change in ((bar.start, -1, -1), (bar.end, 1, -1))]
-    changes += [(time, 0, index) for index, (_, *times) in enumerate(waits) for time in times]
+    changes = [
+        change for bar in bars for change in ((bar.start, -1, -1), (bar.end, 1, -1))
+    ]
+    changes += [
+        (time, 0, index) for index, (_, *times) in enumerate(waits) for time in times
+    ]
     seconds: dict[EmptySlotReason, float] = {}
     # The waits that are counted, at most as many as slots are empty.
     counted_since: dict[int, float] = {}
@@ -380,7 +441,14 @@ def critical_path_parts(record: TraceRecord) -> list[CriticalPathPart]:
     for (is_wait, key), group in groups.items():
         count = len(group if is_wait else {step.span_number for step in group})
         seconds = sum(step.seconds for step in group)
-        parts.append(replace(group[0], name=key if count > 1 else group[0].name, seconds=seconds, count=count))
+        parts.append(
+            replace(
+                group[0],
+                name=key if count > 1 else group[0].name,
+                seconds=seconds,
+                count=count,
+            )
+        )
     return sorted(parts, key=lambda part: -part.seconds)
 
 
@@ -400,7 +468,11 @@ def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
         if span.number in record.scheduler_numbers:  # its jobs work
             continue
         end = min(_spans.settled_at(span), record.end_time)
-        waits = [(wait.since, min(wait.until, end), wait.words) for wait in waits_after_start(span) if wait.since < end]
+        waits = [
+            (wait.since, min(wait.until, end), wait.words)
+            for wait in waits_after_start(span)
+            if wait.since < end
+        ]
         yield from _parts_of_job(span, covered_until, [*waits, (end, end, "")])
         covered_until = max(covered_until, end)
     wait_seconds = record.end_time - covered_until
@@ -408,27 +480,43 @@ def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
         last_number = record.critical_path_links[-1].span_number
         run = record.root_run
         assert run is not None
-        words = "the end of the run" if run.finished_at is not None else "the next start"
+        words = (
+            "the end of the run" if run.finished_at is not None else "the next start"
+        )
         if any(until >= record.end_time for _, until in run.pauses):
             words = CAUSE_WORDS[WaitCause.PAUSE].awaited_phrase
-        yield CriticalPathPart(words, wait_seconds, 1, last_number, covered_until, is_wait=True)
+        yield CriticalPathPart(
+            words, wait_seconds, 1, last_number, covered_until, is_wait=True
+        )
 
 
 def _parts_before_start(span: Span, since: float) -> Iterator[CriticalPathPart]:
     """Yield the waits of a job from a time until its start, and between them its throttled attempts, which worked."""
     assert span.started_at is not None
-    waits = [(wait.since, wait.until, wait.words) for wait in _spans.waits_before_start(span)]
+    waits = [
+        (wait.since, wait.until, wait.words) for wait in _spans.waits_before_start(span)
+    ]
     if waits:
         last_words = waits[-1][2]
     else:
         last_words = CAUSE_WORDS[WaitCause.LOOP].awaited_phrase
     waits.append((span.started_at, span.started_at, last_words))
-    waits.insert(0, (since, span.started_at if span.scheduled_at is None else span.scheduled_at, NOT_ADDED))
+    waits.insert(
+        0,
+        (
+            since,
+            span.started_at if span.scheduled_at is None else span.scheduled_at,
+            NOT_ADDED,
+        ),
+    )
     yield from _parts_of_job(span, since, waits, has_worked=bool(span.throttled))
 
 
 def _parts_of_job(
-    span: Span, since: float, waits: Iterable[tuple[float, float, str]], has_worked: bool = True
+    span: Span,
+    since: float,
+    waits: Iterable[tuple[float, float, str]],
+    has_worked: bool = True,
 ) -> Iterator[CriticalPathPart]:
     """Yield the waits of a job from a time on, and its work between them. Without work, a wait lasts to the next."""
     for began, until, words in waits:
@@ -436,5 +524,7 @@ def _parts_of_job(
             yield CriticalPathPart(span.name, began - since, 1, span.number, since)
             since = began
         if until - since > MIN_GAP_SECONDS:
-            yield CriticalPathPart(words, until - since, 1, span.number, since, is_wait=True)
+            yield CriticalPathPart(
+                words, until - since, 1, span.number, since, is_wait=True
+            )
             since = until

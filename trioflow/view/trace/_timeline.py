@@ -19,10 +19,21 @@ from xml.etree import ElementTree as Tree
 from ..._core.base._states import MOVED_ON, JobState, WaitCause
 from ..._core.base._text_forms import clause, duration_text, fit
 from ..._core.job._labels import printable, shorten
-from .._state_styles import NEVER_STARTED_STATES, STATE_STYLES, recorded_state, state_class
+from .._state_styles import (
+    NEVER_STARTED_STATES,
+    STATE_STYLES,
+    recorded_state,
+    state_class,
+)
 from ..text import _symbols, _verdict
 from ._spans import Span, assign_lanes, or_infinity, wait_texts
-from ._time_spent import FamilyTime, SlotBar, SlotUse, compute_family_times, compute_slot_use
+from ._time_spent import (
+    FamilyTime,
+    SlotBar,
+    SlotUse,
+    compute_family_times,
+    compute_slot_use,
+)
 from ._trace_record import TraceRecord
 
 NOTE_HEIGHT: Final = 18.0
@@ -41,22 +52,36 @@ def timeline_svg(record: TraceRecord, width: int = 1200, has_title: bool = True)
     draw_axis(line_group, picture, geometry, top + 20)
     draw_incidents(picture, geometry, top + 20)
     height = draw_notes(picture, record, bottom, float(width))
-    picture.attrib |= {"width": f"{width}", "height": f"{height:g}", "viewBox": f"0 0 {width} {height:g}"}
+    picture.attrib |= {
+        "width": f"{width}",
+        "height": f"{height:g}",
+        "viewBox": f"0 0 {width} {height:g}",
+    }
     return Tree.tostring(picture, encoding="unicode") + "\n"
 
 
 def read_resource(name: str) -> str:
     """Return a style sheet, a script or a template of the timeline and the report."""
-    return (resources.files("trioflow.view.trace.report") / name).read_text(encoding="utf-8")
+    return (resources.files("trioflow.view.trace.report") / name).read_text(
+        encoding="utf-8"
+    )
 
 
 def _new_picture() -> Tree.Element:
     """Return an empty picture with a style sheet, a hatch pattern and a background. It has no size yet."""
-    picture = Tree.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": "timeline"})
+    picture = Tree.Element(
+        "svg", {"xmlns": "http://www.w3.org/2000/svg", "class": "timeline"}
+    )
     definitions = add_element(picture, "defs")
     add_element(definitions, "style").text = read_resource("timeline.css")
     size = {"width": "6", "height": "6"}
-    pattern = add_element(definitions, "pattern", id="trioflow-hatch", patternUnits="userSpaceOnUse", **size)
+    pattern = add_element(
+        definitions,
+        "pattern",
+        id="trioflow-hatch",
+        patternUnits="userSpaceOnUse",
+        **size,
+    )
     # Slanted stripes on a background.
     pattern.set("patternTransform", "rotate(45)")
     add_element(pattern, "rect", css="hatched", **size)
@@ -80,7 +105,14 @@ def draw_title(svg: Tree.Element, record: TraceRecord, width: float) -> float:
     """Write the label, the verdict, and the use of the slots. Return the y coordinate of the lower edge."""
     inner_width = width - 2 * MARGIN
     run = record.root_run
-    add_element(svg, "text", clip_text(record.name, inner_width, 15, is_bold=True), css="title", x=MARGIN, y=24.0)
+    add_element(
+        svg,
+        "text",
+        clip_text(record.name, inner_width, 15, is_bold=True),
+        css="title",
+        x=MARGIN,
+        y=24.0,
+    )
     if run is None:
         return 30.0
     texts = record.verdict(run, run.stop_reason).sentence, str(compute_slot_use(record))
@@ -102,16 +134,30 @@ def wrap_text(text: str, max_width: float, font_size: float) -> Iterator[str]:
     yield clip_text(line, max_width, font_size)
 
 
-def draw_axis(line_group: Tree.Element, svg: Tree.Element, geometry: SlotGeometry, top: float) -> None:
+def draw_axis(
+    line_group: Tree.Element, svg: Tree.Element, geometry: SlotGeometry, top: float
+) -> None:
     """Draw the time axis, with a vertical line through all rows at each tick."""
     max_ticks = max(2, int((geometry.width - geometry.left) / MIN_TICK_DISTANCE))
     for seconds, text in compute_ticks(geometry.axis_seconds, max_ticks):
         x = geometry.time_to_x(geometry.start_time + seconds)
-        add_element(line_group, "line", css="grid", x1=x, y1=top, x2=x, y2=geometry.bottom)
+        add_element(
+            line_group, "line", css="grid", x1=x, y1=top, x2=x, y2=geometry.bottom
+        )
         if x + text_width(text, 11) / 2 <= geometry.width:
             anchor = "start" if seconds == 0 else "middle"
-            add_element(svg, "text", text, css="tick", x=x, y=top - 3, text_anchor=anchor)
-    add_element(line_group, "line", css="frame", x1=geometry.left, y1=top, x2=geometry.width - MARGIN, y2=top)
+            add_element(
+                svg, "text", text, css="tick", x=x, y=top - 3, text_anchor=anchor
+            )
+    add_element(
+        line_group,
+        "line",
+        css="frame",
+        x1=geometry.left,
+        y1=top,
+        x2=geometry.width - MARGIN,
+        y2=top,
+    )
 
 
 def compute_ticks(end_seconds: float, max_ticks: int) -> list[tuple[float, str]]:
@@ -124,14 +170,22 @@ def compute_ticks(end_seconds: float, max_ticks: int) -> list[tuple[float, str]]
         TICK_STEPS[-1] * math.ceil(end_seconds / TICK_STEPS[-1] / max_ticks),
     )
     last_number = int(end_seconds / step * (1 + 1e-12))
-    return [(0.0, "0"), *((step * number, duration_text(step * number)) for number in range(1, last_number + 1))]
+    return [
+        (0.0, "0"),
+        *(
+            (step * number, duration_text(step * number))
+            for number in range(1, last_number + 1)
+        ),
+    ]
 
 
 def draw_incidents(svg: Tree.Element, geometry: SlotGeometry, axis_y: float) -> None:
     """Mark incidents on the axis, whose y coordinate is `axis_y`."""
     for incident in geometry.record.incidents:
         x = geometry.time_to_x(incident.occurred_at)
-        marker = add_element(svg, "path", css="incident", d=f"M{x:.1f} {axis_y - 5:.1f}l4 5l-4 5l-4 -5z")
+        marker = add_element(
+            svg, "path", css="incident", d=f"M{x:.1f} {axis_y - 5:.1f}l4 5l-4 5l-4 -5z"
+        )
         add_element(marker, "title", f"incident: {incident.message}")
 
 
@@ -141,7 +195,10 @@ FAILED_SYMBOL: Final = STATE_STYLES[JobState.FAILED].symbol
 FAILED_ATTEMPT: Final = "failed-attempt"
 SYMBOLS_BY_CLASS: Final = {
     FAILED_ATTEMPT: FAILED_SYMBOL,
-    **{state_class(state): STATE_STYLES[state].symbol for state in (JobState.FAILED, MOVED_ON, JobState.SKIPPED)},
+    **{
+        state_class(state): STATE_STYLES[state].symbol
+        for state in (JobState.FAILED, MOVED_ON, JobState.SKIPPED)
+    },
 }
 MIN_AXIS_SECONDS: Final = 1e-9
 """The minimum length of the axis in seconds. It is not 0, because a run on a virtual clock may take no time."""
@@ -171,7 +228,9 @@ def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
             duration = f"took {duration_text(span.took)}"
         yield f"started at {duration_text(span.started_at - record.start_time)}, {duration}"
     # Waits for jobs come last.
-    yield from wait_texts(record.spans, sorted(span.waits, key=lambda wait: wait.cause is WaitCause.JOBS))
+    yield from wait_texts(
+        record.spans, sorted(span.waits, key=lambda wait: wait.cause is WaitCause.JOBS)
+    )
     if span.first_attempt > 1:
         yield f"attempt {span.last_attempt}"
     elif len(span.attempts) > 1:
@@ -210,14 +269,18 @@ class SlotGeometry:
         self.width: Final = width
         self.left: Final = MARGIN + NAME_WIDTH
         self.start_time: Final = record.start_time
-        self.axis_seconds: Final = max(record.end_time - record.start_time, MIN_AXIS_SECONDS)
+        self.axis_seconds: Final = max(
+            record.end_time - record.start_time, MIN_AXIS_SECONDS
+        )
         self.top: Final = top
         row_count = max(self.slot_use.slot_count, 1)
         self.row_height: Final = _row_height(row_count)
         self.font_size: Final = 11.0 if self.row_height >= 20 else 9.0
         self.has_labels: Final = self.row_height >= 14
         gaps = ((14, 2.0), (6, 1.0), (0, 0.0))
-        self.row_gap: Final = next(gap for height, gap in gaps if self.row_height >= height)
+        self.row_gap: Final = next(
+            gap for height, gap in gaps if self.row_height >= height
+        )
         self.forever_rows: Final = _assign_forever_rows(record, self.slot_use)
         # An `Answer` takes no slot either.
         names = (
@@ -226,20 +289,36 @@ class SlotGeometry:
             for span in spans
         )
         self.forever_names: Final = ", ".join(sorted(set(names)))
-        self.forever_top: Final = top + row_count * self.row_height + 4 * bool(self.forever_rows)
-        self.forever_row_height: Final = min(FOREVER_ROW_HEIGHT, _row_height(len(self.forever_rows)))
-        self.bottom: Final = self.forever_top + len(self.forever_rows) * self.forever_row_height
+        self.forever_top: Final = (
+            top + row_count * self.row_height + 4 * bool(self.forever_rows)
+        )
+        self.forever_row_height: Final = min(
+            FOREVER_ROW_HEIGHT, _row_height(len(self.forever_rows))
+        )
+        self.bottom: Final = (
+            self.forever_top + len(self.forever_rows) * self.forever_row_height
+        )
         self.summaries_by_family: Final = _summarize_families(record, self.slot_use)
         # The number of jobs with each label. A job has several spans if its scheduler ran several times.
-        self._label_counts: Final = Counter(label for label, _ in {(span.label, span.path) for span in record.spans})
+        self._label_counts: Final = Counter(
+            label for label, _ in {(span.label, span.path) for span in record.spans}
+        )
 
     def time_to_x(self, time: float) -> float:
         """Return the x coordinate of a time, in pixels."""
-        return self.left + (time - self.start_time) * (self.width - MARGIN - self.left) / self.axis_seconds
+        return (
+            self.left
+            + (time - self.start_time)
+            * (self.width - MARGIN - self.left)
+            / self.axis_seconds
+        )
 
     def row_bounds(self, row: int) -> tuple[float, float]:
         """Return the y coordinate of a row's upper edge, and the height of the row."""
-        return self.top + row * self.row_height + self.row_gap / 2, self.row_height - self.row_gap
+        return (
+            self.top + row * self.row_height + self.row_gap / 2,
+            self.row_height - self.row_gap,
+        )
 
     def name(self, span: Span) -> str:
         """Return the label of a job, or its path if several jobs have the same label."""
@@ -255,15 +334,23 @@ class SlotGeometry:
 
 
 def _row_height(row_count: int) -> float:
-    return next((height for max_rows, height in ROW_HEIGHTS if row_count <= max_rows), 1.5)
+    return next(
+        (height for max_rows, height in ROW_HEIGHTS if row_count <= max_rows), 1.5
+    )
 
 
 def _assign_forever_rows(record: TraceRecord, slot_use: SlotUse) -> list[list[Span]]:
     """Return the rows of the jobs that started without a slot: forever jobs, and members of forever schedulers."""
     slot_users = {bar.span.number for bars in slot_use.bars_by_slot for bar in bars}
-    spans = [span for span in record.leaf_spans if span.started_at is not None and span.number not in slot_users]
+    spans = [
+        span
+        for span in record.leaf_spans
+        if span.started_at is not None and span.number not in slot_users
+    ]
     rows: dict[int, list[Span]] = {}
-    intervals = ((span.started_at or 0.0, or_infinity(span.finished_at)) for span in spans)
+    intervals = (
+        (span.started_at or 0.0, or_infinity(span.finished_at)) for span in spans
+    )
     for span, row in zip(spans, assign_lanes(intervals), strict=True):
         rows.setdefault(row, []).append(span)
     return list(rows.values())
@@ -279,20 +366,36 @@ class FamilySummary:
     css_class: str = "family-other"
 
 
-def _summarize_families(record: TraceRecord, slot_use: SlotUse) -> dict[str, FamilySummary]:
+def _summarize_families(
+    record: TraceRecord, slot_use: SlotUse
+) -> dict[str, FamilySummary]:
     """Summarize each family of jobs in the slots, the family with the most work first.
 
     Only the first families with a job that succeeded get colors, because other bars show their states.
     """
-    spans = {bar.span.number: bar.span for bars in slot_use.bars_by_slot for bar in bars}.values()
+    spans = {
+        bar.span.number: bar.span for bars in slot_use.bars_by_slot for bar in bars
+    }.values()
     succeeded, failed = (
-        Counter(record.families[span.number] for span in spans if recorded_state(span) is state)
+        Counter(
+            record.families[span.number]
+            for span in spans
+            if recorded_state(span) is state
+        )
         for state in (JobState.SUCCEEDED, JobState.FAILED)
     )
     times = sorted(compute_family_times(record).items(), key=lambda item: -item[1].work)
-    summaries = {key: FamilySummary(family, succeeded[key], failed[key]) for key, family in times if family.count}
-    colored_families = (family for family in summaries.values() if family.succeeded_count)
-    for number, family in enumerate(itertools.islice(colored_families, MAX_COLORED_FAMILIES)):
+    summaries = {
+        key: FamilySummary(family, succeeded[key], failed[key])
+        for key, family in times
+        if family.count
+    }
+    colored_families = (
+        family for family in summaries.values() if family.succeeded_count
+    )
+    for number, family in enumerate(
+        itertools.islice(colored_families, MAX_COLORED_FAMILIES)
+    ):
         family.css_class = f"family{number}"
     return summaries
 
@@ -302,16 +405,22 @@ def draw_slots(svg: Tree.Element, geometry: SlotGeometry) -> float:
     for row in range(geometry.slot_use.slot_count):
         y, height = geometry.row_bounds(row)
         width = geometry.width - MARGIN - geometry.left
-        add_element(svg, "rect", css="empty", x=geometry.left, y=y, width=width, height=height)
+        add_element(
+            svg, "rect", css="empty", x=geometry.left, y=y, width=width, height=height
+        )
         if geometry.has_labels or row == 0:
             if geometry.has_labels:
                 text = f"lane {row + 1}"
             else:
                 text = f"{geometry.slot_use.slot_count} lanes"
-            add_element(svg, "text", text, css="name", x=MARGIN, y=y + max(height / 2 + 4, 9))
+            add_element(
+                svg, "text", text, css="name", x=MARGIN, y=y + max(height / 2 + 4, 9)
+            )
     for row, bars in enumerate(geometry.slot_use.bars_by_slot):
         merged_bars = _merge_bars(geometry, bars)
-        for bar in sorted(merged_bars, key=lambda bar: bar.css_class == JobState.FAILED.value):
+        for bar in sorted(
+            merged_bars, key=lambda bar: bar.css_class == JobState.FAILED.value
+        ):
             _draw_merged_bar(svg, geometry, bar, row)
         if geometry.has_labels:
             _draw_labels(svg, geometry, merged_bars, row)
@@ -332,7 +441,11 @@ def _merge_bars(geometry: SlotGeometry, bars: Sequence[SlotBar]) -> list[MergedB
         bar_style = geometry.css_class(bar), geometry.record.families[bar.span.number]
         is_narrow = right - left < MIN_BAR_WIDTH
         last = merged_bars[-1] if is_narrow and is_last_narrow else None
-        if last is None or (last.css_class, last.family) != bar_style or left - geometry.time_to_x(last.end) >= 1:
+        if (
+            last is None
+            or (last.css_class, last.family) != bar_style
+            or left - geometry.time_to_x(last.end) >= 1
+        ):
             last = MergedBar(bar.start, bar.end, {}, *bar_style)
             merged_bars.append(last)
         last.end = bar.end
@@ -341,7 +454,9 @@ def _merge_bars(geometry: SlotGeometry, bars: Sequence[SlotBar]) -> list[MergedB
     return merged_bars
 
 
-def _draw_merged_bar(svg: Tree.Element, geometry: SlotGeometry, merged_bar: MergedBar, row: int) -> None:
+def _draw_merged_bar(
+    svg: Tree.Element, geometry: SlotGeometry, merged_bar: MergedBar, row: int
+) -> None:
     left = geometry.time_to_x(merged_bar.start)
     right = geometry.time_to_x(merged_bar.end)
     y, height = geometry.row_bounds(row)
@@ -349,13 +464,21 @@ def _draw_merged_bar(svg: Tree.Element, geometry: SlotGeometry, merged_bar: Merg
     job_count = len(merged_bar.spans)
     group = add_element(svg, "g", css="job", data_number=first_span.number)
     if job_count > 1 and len(geometry.record.spans) <= MAX_LINKED_SPANS:
-        group.set("data-numbers", " ".join(str(span.number) for span in merged_bar.spans))
+        group.set(
+            "data-numbers", " ".join(str(span.number) for span in merged_bar.spans)
+        )
     start = duration_text(merged_bar.start - geometry.start_time)
     duration = duration_text(merged_bar.end - merged_bar.start)
     name = geometry.summaries_by_family[merged_bar.family].times.family
     summary = f"{job_count} jobs: {name}\nfrom {start} on, for {duration}"
-    add_element(group, "title", summary if job_count > 1 else _tooltip_text(geometry, first_span))
-    width = max(right - left, 3.0 if merged_bar.css_class == JobState.FAILED.value else 0.5)
+    add_element(
+        group,
+        "title",
+        summary if job_count > 1 else _tooltip_text(geometry, first_span),
+    )
+    width = max(
+        right - left, 3.0 if merged_bar.css_class == JobState.FAILED.value else 0.5
+    )
     classes = "bar " * (width >= 3 and geometry.row_height >= 6) + merged_bar.css_class
     if not geometry.record.critical_path_numbers.isdisjoint(merged_bar.spans_by_number):
         classes += " on-path"
@@ -366,14 +489,22 @@ def _tooltip_text(geometry: SlotGeometry, span: Span) -> str:
     return "\n".join(map(printable, tooltip_lines(geometry.record, span)))
 
 
-def _draw_labels(svg: Tree.Element, geometry: SlotGeometry, merged_bars: Sequence[MergedBar], row: int) -> None:
+def _draw_labels(
+    svg: Tree.Element,
+    geometry: SlotGeometry,
+    merged_bars: Sequence[MergedBar],
+    row: int,
+) -> None:
     """Write the labels into the bars of a row.
 
     If a failed bar is too narrow for its label, the label is beside the bar, as far as the row is empty there.
     """
     top, height = geometry.row_bounds(row)
     font_size = geometry.font_size
-    next_lefts = [*(geometry.time_to_x(bar.start) for bar in merged_bars[1:]), geometry.width - MARGIN]
+    next_lefts = [
+        *(geometry.time_to_x(bar.start) for bar in merged_bars[1:]),
+        geometry.width - MARGIN,
+    ]
     for bar, free_until in zip(merged_bars, next_lefts, strict=True):
         left = geometry.time_to_x(bar.start)
         right = geometry.time_to_x(bar.end)
@@ -391,10 +522,22 @@ def _draw_labels(svg: Tree.Element, geometry: SlotGeometry, merged_bars: Sequenc
         if is_failed and not label:
             css_class = "label strong"
             x = max(right, left + 3) + 3
-            label = clip_text(name, min(MAX_SIDE_LABEL_WIDTH, free_until - x - 3), font_size, is_failed, keep)
+            label = clip_text(
+                name,
+                min(MAX_SIDE_LABEL_WIDTH, free_until - x - 3),
+                font_size,
+                is_failed,
+                keep,
+            )
         if label:
             add_element(
-                svg, "text", label, css=css_class, x=x, y=top + height / 2 + font_size * 0.36, font_size=font_size
+                svg,
+                "text",
+                label,
+                css=css_class,
+                x=x,
+                y=top + height / 2 + font_size * 0.36,
+                font_size=font_size,
             )
 
 
@@ -404,7 +547,9 @@ def _draw_forever_jobs(svg: Tree.Element, geometry: SlotGeometry) -> None:
         top = geometry.forever_top + row * height
         if row == 0:
             text = clip_text(geometry.forever_names, NAME_WIDTH, 11)
-            add_element(svg, "text", text, css="name", x=MARGIN, y=top + max(height / 2 + 4, 9))
+            add_element(
+                svg, "text", text, css="name", x=MARGIN, y=top + max(height / 2 + 4, 9)
+            )
         for span in spans:
             assert span.started_at is not None
             left = geometry.time_to_x(span.started_at)
@@ -414,7 +559,15 @@ def _draw_forever_jobs(svg: Tree.Element, geometry: SlotGeometry) -> None:
             add_element(group, "title", _tooltip_text(geometry, span))
             css_class = f"bar forever{' failed' * is_failed}"
             width = max(right - left, 3.0 if is_failed else 0.5)
-            add_element(group, "rect", css=css_class, x=left, y=top + 1, width=width, height=max(height - 2, 1.0))
+            add_element(
+                group,
+                "rect",
+                css=css_class,
+                x=left,
+                y=top + 1,
+                width=width,
+                height=max(height - 2, 1.0),
+            )
             if height < FOREVER_ROW_HEIGHT:
                 continue
             if is_failed:
@@ -423,7 +576,15 @@ def _draw_forever_jobs(svg: Tree.Element, geometry: SlotGeometry) -> None:
                 name = geometry.name(span)
             if label := clip_text(name, right - left - 7, 9, is_failed, "ends"):
                 css_class = "label on-dark" if is_failed else "label"
-                add_element(svg, "text", label, css=css_class, x=left + 4, y=top + height / 2 + 3, font_size=9)
+                add_element(
+                    svg,
+                    "text",
+                    label,
+                    css=css_class,
+                    x=left + 4,
+                    y=top + height / 2 + 3,
+                    font_size=9,
+                )
 
 
 # ---- the legend
@@ -447,10 +608,16 @@ def _draw_legend(svg: Tree.Element, geometry: SlotGeometry, top: float) -> float
 
 def _legend_entries(geometry: SlotGeometry) -> Iterator[tuple[str, str]]:
     """Yield the CSS class and the text of each legend entry."""
-    families = [family for family in geometry.summaries_by_family.values() if family.succeeded_count]
+    families = [
+        family
+        for family in geometry.summaries_by_family.values()
+        if family.succeeded_count
+    ]
     for family in families[:MAX_COLORED_FAMILIES]:
         count = family.times.count
-        failed_text = f", {family.failed_count} failed" * (count > 1 and family.failed_count > 0)
+        failed_text = f", {family.failed_count} failed" * (
+            count > 1 and family.failed_count > 0
+        )
         text = f"{family.times.family}{f': {count}' * (count > 1)}, {duration_text(family.times.work)}{failed_text}"
         yield f"bar {family.css_class}", text
     if len(families) > MAX_COLORED_FAMILIES:
@@ -463,7 +630,10 @@ def _legend_entries(geometry: SlotGeometry) -> Iterator[tuple[str, str]]:
     states = Counter(recorded_state(bar.span) for bar in all_bars)
     for state in STATE_STYLES:
         if states[state] and state is not JobState.SUCCEEDED:
-            yield f"bar {state_class(state)}", f"{STATE_STYLES[state].symbol} {state.value}"
+            yield (
+                f"bar {state_class(state)}",
+                f"{STATE_STYLES[state].symbol} {state.value}",
+            )
     if geometry.forever_rows:
         yield "bar forever", geometry.forever_names
     if geometry.record.critical_path_numbers:
@@ -488,10 +658,17 @@ def draw_notes(svg: Tree.Element, record: TraceRecord, y: float, width: float) -
 
 def _jobs_without_bars(record: TraceRecord) -> Iterator[tuple[str, list[Span]]]:
     """Yield the groups of jobs without bars: the restored jobs, and those that never started, by state."""
-    yield "restored from the journal, not run again", [span for span in record.counted_spans if span.restored]
+    yield (
+        "restored from the journal, not run again",
+        [span for span in record.counted_spans if span.restored],
+    )
     unstarted = [span for span in record.counted_spans if span.started_at is None]
     for state in NEVER_STARTED_STATES:
-        in_state = [span for span in unstarted if _verdict.tally_key(span.state, span.forever) is state]
+        in_state = [
+            span
+            for span in unstarted
+            if _verdict.tally_key(span.state, span.forever) is state
+        ]
         yield f"never started, {state.value}", in_state
 
 
@@ -505,7 +682,9 @@ MIN_CHARACTERS: Final = 4
 """The minimum number of characters in a text that was cut: a shorter one would be useless."""
 
 
-def add_element(parent: Tree.Element, tag: str, text: str | None = None, /, **attributes: Any) -> Tree.Element:
+def add_element(
+    parent: Tree.Element, tag: str, text: str | None = None, /, **attributes: Any
+) -> Tree.Element:
     """Append an element to `parent` and return it.
 
     Args:
@@ -542,17 +721,33 @@ def _width_units(character: str) -> float:
 def text_width(text: str, font_size: float, is_bold: bool = False) -> float:
     """Estimate the width in pixels of a text in a sans-serif typeface. The estimate is generous."""
     width_units = sum(map(_width_units, text))
-    wide_character_count = sum(character.isupper() or character in "mw%@" for character in text)
-    return font_size * (width_units + 0.14 * wide_character_count) * (1.06 if is_bold else 1.0)
+    wide_character_count = sum(
+        character.isupper() or character in "mw%@" for character in text
+    )
+    return (
+        font_size
+        * (width_units + 0.14 * wide_character_count)
+        * (1.06 if is_bold else 1.0)
+    )
 
 
 def clip_text(
-    text: str, max_width: float, font_size: float, is_bold: bool = False, keep: Literal["start", "ends"] = "start"
+    text: str,
+    max_width: float,
+    font_size: float,
+    is_bold: bool = False,
+    keep: Literal["start", "ends"] = "start",
 ) -> str:
     """Cut a text to fit a width, and add an ellipsis. Return an empty string if too little would be left.
 
     With "ends", the end is kept, too, because similar names often differ there.
     """
     shown = printable(fit(text, MAX_CHARACTERS, keep))
-    clipped_text = fit(shown, max_width, keep, lambda text: text_width(text, font_size, is_bold))
-    return clipped_text if clipped_text == shown or len(clipped_text) > MIN_CHARACTERS else ""
+    clipped_text = fit(
+        shown, max_width, keep, lambda text: text_width(text, font_size, is_bold)
+    )
+    return (
+        clipped_text
+        if clipped_text == shown or len(clipped_text) > MIN_CHARACTERS
+        else ""
+    )

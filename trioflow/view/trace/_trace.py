@@ -77,7 +77,9 @@ class Trace(EventRecorder):
         chain is empty.
         """
         record = self._get_record()
-        return tuple(record.spans[link.span_number] for link in record.critical_path_links)
+        return tuple(
+            record.spans[link.span_number] for link in record.critical_path_links
+        )
 
     @property
     def wall_offset(self) -> float:
@@ -108,13 +110,17 @@ class Trace(EventRecorder):
 
         return _time_spent.compute_time_spent(self._get_record())
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> dict[str, str]:
         """Return the timeline for a notebook."""
         from . import _timeline
 
         return {
             "text/plain": repr(self),
-            **_exports.svg_bundle(_timeline.timeline_svg(self._get_record(), 1000), "a timeline"),
+            **_exports.svg_bundle(
+                _timeline.timeline_svg(self._get_record(), 1000), "a timeline"
+            ),
         }
 
     def _get_record(self) -> _trace_record.TraceRecord:
@@ -145,7 +151,9 @@ def find_critical_path(scheduler: BaseScheduler) -> dict[AnyJob, AnyJob | None]:
     return record_of_last_run(scheduler).critical_path_jobs
 
 
-def find_critical_path_parts(scheduler: BaseScheduler, trace: Trace | None) -> list[CriticalPathPart]:
+def find_critical_path_parts(
+    scheduler: BaseScheduler, trace: Trace | None
+) -> list[CriticalPathPart]:
     """Return the parts of the critical path of a scheduler's last run, the longest first.
 
     Args:
@@ -155,4 +163,6 @@ def find_critical_path_parts(scheduler: BaseScheduler, trace: Trace | None) -> l
     """
     from ._time_spent import critical_path_parts
 
-    return critical_path_parts(record_of_last_run(scheduler) if trace is None else trace._get_record())
+    return critical_path_parts(
+        record_of_last_run(scheduler) if trace is None else trace._get_record()
+    )

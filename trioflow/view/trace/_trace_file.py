@@ -50,8 +50,12 @@ class BadTrace(ValueError):
 
 def record_json(record: TraceRecord) -> str:
     """Return a record as JSON, including the graphs of its outermost schedulers."""
-    data = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
-    plain = {name: to_plain(value) for name, value in data.items() if name not in LIVE_FIELDS}
+    data = {
+        field.name: getattr(record, field.name) for field in dataclasses.fields(record)
+    }
+    plain = {
+        name: to_plain(value) for name, value in data.items() if name not in LIVE_FIELDS
+    }
     plain["stored_graphs"] = to_plain(record.graphs)
     return json.dumps(plain, ensure_ascii=True, separators=(",", ":"))
 
@@ -81,7 +85,11 @@ def to_plain(value: object) -> Any:
 @functools.cache
 def _defaults(kind: Any) -> dict[str, Any]:
     """Return the name and the default of each field of a dataclass that is written."""
-    return {field.name: field.default for field in dataclasses.fields(kind) if field.name[0] != "_"}
+    return {
+        field.name: field.default
+        for field in dataclasses.fields(kind)
+        if field.name[0] != "_"
+    }
 
 
 def read_record(path: Path) -> TraceRecord:
@@ -102,12 +110,16 @@ def read_record(path: Path) -> TraceRecord:
             parse_int=lambda text: int(_parse_number(text, int)),
         )
     except OSError as error:
-        raise BadTrace(f"cannot read {str(path)!r}: {error.strerror}; {INPUT_HINT}") from None
+        raise BadTrace(
+            f"cannot read {str(path)!r}: {error.strerror}; {INPUT_HINT}"
+        ) from None
     except (ValueError, RecursionError) as error:
         reason = "it is not JSON"
         if type(error) is ValueError:
             reason = str(error)
-        raise BadTrace(f"{str(path)!r} is not a trace: {reason}; {INPUT_HINT}") from None
+        raise BadTrace(
+            f"{str(path)!r} is not a trace: {reason}; {INPUT_HINT}"
+        ) from None
     candidate: object = trace
     other_data: Any = None
     if isinstance(candidate, dict):
@@ -171,31 +183,55 @@ def _check(record: TraceRecord) -> None:
     """
     spans = record.spans
     count = len(record.spans)
-    if [span.number for span in spans] != [*range(count)] or len(record.families) != count:
+    if [span.number for span in spans] != [*range(count)] or len(
+        record.families
+    ) != count:
         raise LookupError("the spans are not numbered in order, or have no families")
     if unknown := {*_span_numbers(record), None} - {*range(count), None}:
         raise LookupError(f"spans {sorted(map(str, unknown))[:5]} are missing")
     members: set[int] = set()
     for run in record.runs:
         if run.parent is not None and run.parent not in members:
-            raise LookupError(f"the run of {run.label!r} comes before that of its parent, span {run.parent}")
+            raise LookupError(
+                f"the run of {run.label!r} comes before that of its parent, span {run.parent}"
+            )
         for number in run.member_numbers:
             if number in members or spans[number].parent != run.parent:
-                raise LookupError(f"span {number} is in two runs, or has another parent than its run")
+                raise LookupError(
+                    f"span {number} is in two runs, or has another parent than its run"
+                )
             members.add(number)
-    if len(members) < count or any(not 0 <= incident.run_index < len(record.runs) for incident in record.incidents):
+    if len(members) < count or any(
+        not 0 <= incident.run_index < len(record.runs) for incident in record.incidents
+    ):
         raise LookupError("the run of a span or an incident is missing")
-    requirements = [(*span.required, *(() if span.blocked_by is None else (span.blocked_by,))) for span in spans]
-    if len(_graph_algorithms.topological_order(range(count), requirements.__getitem__)) < count:
+    requirements = [
+        (*span.required, *(() if span.blocked_by is None else (span.blocked_by,)))
+        for span in spans
+    ]
+    if (
+        len(_graph_algorithms.topological_order(range(count), requirements.__getitem__))
+        < count
+    ):
         raise LookupError("jobs require each other in a cycle")
-    failed = {span.number for span in record.counted_spans if span.state is _states.JobState.FAILED}
+    failed = {
+        span.number
+        for span in record.counted_spans
+        if span.state is _states.JobState.FAILED
+    }
     if missing := sorted(failed - record.failures.keys()):
         raise LookupError(f"the failures of spans {missing[:5]} are missing")
-    if not all(os.path.isabs(path) for command in record.commands.values() for _, path in command.files):
+    if not all(
+        os.path.isabs(path)
+        for command in record.commands.values()
+        for _, path in command.files
+    ):
         raise ValueError("the path of a file with output is not absolute")
     if not all(0 <= time <= LAST_DATE for time in _dates(record)):
         raise ValueError("a time is no date between 1970 and 9892")
-    for statement in (statement for graph in record.stored_graphs for statement in graph.statements):
+    for statement in (
+        statement for graph in record.stored_graphs for statement in graph.statements
+    ):
         statement.check()
 
 
@@ -203,7 +239,12 @@ def _span_numbers(record: TraceRecord) -> Iterator[int | None]:
     """Yield each number of a span in a record."""
     yield from (*record.failures, *record.commands, *record.printed)
     for span in record.spans:
-        yield from (*span.required, *(wait.released_by for wait in span.waits), span.parent, span.blocked_by)
+        yield from (
+            *span.required,
+            *(wait.released_by for wait in span.waits),
+            span.parent,
+            span.blocked_by,
+        )
     for run in record.runs:
         yield from (*run.member_numbers, run.parent, run.culprit_number)
 
@@ -212,7 +253,11 @@ def _dates(record: TraceRecord) -> Iterator[float]:
     """Yield each time in a record that may be shown as a date, in seconds since 1970."""
     yield record.end_time + record.wall_offset
     for run in record.runs:
-        yield from (time + record.wall_offset for time in (run.started_at, run.finished_at) if time is not None)
+        yield from (
+            time + record.wall_offset
+            for time in (run.started_at, run.finished_at)
+            if time is not None
+        )
     for span in record.spans:
         times = (span.scheduled_at, span.started_at, span.ready_at, span.finished_at)
         yield from (time + record.wall_offset for time in times if time is not None)
@@ -228,7 +273,10 @@ TraceEvent = dict[str, Any]
 def json_text(record: TraceRecord) -> str:
     """Return the trace as JSON, with a line for each event, and the record."""
     builder = _EventBuilder(record)
-    events = ",\n".join(json.dumps(event, ensure_ascii=True, separators=(",", ":")) for event in builder.events())
+    events = ",\n".join(
+        json.dumps(event, ensure_ascii=True, separators=(",", ":"))
+        for event in builder.events()
+    )
     other_data: TraceEvent = {
         "program": "trioflow",
         "version": FORMAT_VERSION,
@@ -249,7 +297,10 @@ class _EventBuilder:
     def __init__(self, record: TraceRecord) -> None:
         self._record: Final = record
         # The process number of each run. All runs of a scheduler have the same number.
-        keys = [run.scheduler_number if run.parent is None else self._process_name(run) for run in record.runs]
+        keys = [
+            run.scheduler_number if run.parent is None else self._process_name(run)
+            for run in record.runs
+        ]
         numbers = {key: number for number, key in enumerate(dict.fromkeys(keys), 1)}
         self._process_numbers: Final = [numbers[key] for key in keys]
 
@@ -268,11 +319,19 @@ class _EventBuilder:
 
     def _metadata_events(self) -> Iterator[TraceEvent]:
         """Yield the metadata events, which set the names and the order of processes and threads."""
-        names = zip(self._process_numbers, map(self._process_name, self._record.runs), strict=True)
+        names = zip(
+            self._process_numbers,
+            map(self._process_name, self._record.runs),
+            strict=True,
+        )
         for pid, name in dict(names).items():
             yield _metadata_event(pid, 0, "process_name", {"name": printable(name)})
             yield _metadata_event(pid, 0, "process_sort_index", {"sort_index": pid})
-        is_forever = {self._thread_key(span): span.forever for span in self._record.spans if span.lane is not None}
+        is_forever = {
+            self._thread_key(span): span.forever
+            for span in self._record.spans
+            if span.lane is not None
+        }
         for (pid, lane), forever in sorted(is_forever.items()):
             kind = "forever" if forever else "lane"
             yield _metadata_event(pid, lane, "thread_name", {"name": f"{kind} {lane}"})
@@ -283,7 +342,9 @@ class _EventBuilder:
         return {"pid": pid, "tid": tid}
 
     def _thread_key(self, span: Span) -> tuple[int, int]:
-        return self._process_numbers[self._record.run_indices[span.number]], span.lane or 0
+        return self._process_numbers[
+            self._record.run_indices[span.number]
+        ], span.lane or 0
 
     def _slice_events(self, span: Span) -> Iterator[TraceEvent]:
         """Yield the slice of a job, then the slices of its attempts, and a mark if it became ready as a service.
@@ -295,23 +356,64 @@ class _EventBuilder:
         assert span.started_at is not None
         start = self._to_microseconds(span.started_at)
         end = self._to_microseconds(max(self._record.end_of(span), span.started_at))
-        category = "job,critical-path" if span.number in self._record.critical_path_numbers else "job"
-        job_slice = {"ph": "X", "name": printable(span.label), "cat": category, "args": self._slice_args(span)}
-        yield {**job_slice, "ts": start, "dur": _duration(start, end), **self._thread_fields(span)}
+        category = (
+            "job,critical-path"
+            if span.number in self._record.critical_path_numbers
+            else "job"
+        )
+        job_slice = {
+            "ph": "X",
+            "name": printable(span.label),
+            "cat": category,
+            "args": self._slice_args(span),
+        }
+        yield {
+            **job_slice,
+            "ts": start,
+            "dur": _duration(start, end),
+            **self._thread_fields(span),
+        }
         if len(span.attempts) > 1:
-            failed = {n: (self._to_microseconds(ended), {"error": error}) for n, ended, error in span.failed_attempts}
+            failed = {
+                n: (self._to_microseconds(ended), {"error": error})
+                for n, ended, error in span.failed_attempts
+            }
             boundaries = [*map(self._to_microseconds, span.attempts), end]
-            for number, (since, until) in enumerate(itertools.pairwise(boundaries), span.first_attempt):
+            for number, (since, until) in enumerate(
+                itertools.pairwise(boundaries), span.first_attempt
+            ):
                 ended, args = failed.get(number, (until, {}))
-                times = {"ts": since, "dur": _duration(since, ended), **self._thread_fields(span)}
-                yield {"ph": "X", "name": f"attempt {number}", "cat": "attempt", **times, "args": args}
+                times = {
+                    "ts": since,
+                    "dur": _duration(since, ended),
+                    **self._thread_fields(span),
+                }
+                yield {
+                    "ph": "X",
+                    "name": f"attempt {number}",
+                    "cat": "attempt",
+                    **times,
+                    "args": args,
+                }
         if span.ready_at is not None:
             ready_mark = {"ph": "i", "name": "ready", "cat": "service", "s": "t"}
-            yield {**ready_mark, "ts": self._to_microseconds(span.ready_at), **self._thread_fields(span)}
+            yield {
+                **ready_mark,
+                "ts": self._to_microseconds(span.ready_at),
+                **self._thread_fields(span),
+            }
 
     def _slice_args(self, span: Span) -> TraceEvent:
-        details: TraceEvent = {"path": printable(span.path), "kind": span.kind, "state": recorded_state(span).value}
-        details |= {"critical": span.critical, "forever": span.forever, "attempts": span.last_attempt}
+        details: TraceEvent = {
+            "path": printable(span.path),
+            "kind": span.kind,
+            "state": recorded_state(span).value,
+        }
+        details |= {
+            "critical": span.critical,
+            "forever": span.forever,
+            "attempts": span.last_attempt,
+        }
         if span.throttled:
             details["throttled"] = len(span.throttled)
         if span.waited is None:
@@ -328,10 +430,21 @@ class _EventBuilder:
     def _incident_events(self) -> Iterator[TraceEvent]:
         for incident in self._record.incidents:
             message = printable(incident.message)
-            mark: TraceEvent = {"ph": "i", "name": message.partition("\\n")[0], "cat": "incident", "s": "p"}
+            mark: TraceEvent = {
+                "ph": "i",
+                "name": message.partition("\\n")[0],
+                "cat": "incident",
+                "s": "p",
+            }
             time = self._to_microseconds(incident.occurred_at)
             pid = self._process_numbers[incident.run_index]
-            yield {**mark, "ts": time, "pid": pid, "tid": 0, "args": {"message": message}}
+            yield {
+                **mark,
+                "ts": time,
+                "pid": pid,
+                "tid": 0,
+                "args": {"message": message},
+            }
 
     def _to_microseconds(self, time: float) -> float:
         return round((time - self._record.start_time) * 1e6, 3)
@@ -348,8 +461,28 @@ def _duration(start: float, end: float) -> float:
 # ---- CSV
 
 CSV_FIELDS: Final = (
-    *("number", "parent", "run", "path", "label", "kind", "state", "critical", "forever"),
-    *("scheduled", "started", "ready", "finished", "waited", "took", "attempts", "lane", "timed_out"),
+    *(
+        "number",
+        "parent",
+        "run",
+        "path",
+        "label",
+        "kind",
+        "state",
+        "critical",
+        "forever",
+    ),
+    *(
+        "scheduled",
+        "started",
+        "ready",
+        "finished",
+        "waited",
+        "took",
+        "attempts",
+        "lane",
+        "timed_out",
+    ),
     *("on_critical_path", "required", "exception", "started_wall"),
     *("returncode", "user_time", "system_time", "max_rss", "restored", "waited_for"),
 )
@@ -374,7 +507,9 @@ def _text_cell(text: str) -> str:
 def _csv_row(record: TraceRecord, span: Span) -> Iterator[object]:
     """Yield the cells. The writer leaves that of None empty."""
     yield from (span.number, span.parent, span.run)
-    yield from map(_text_cell, (span.path, span.label, span.kind, recorded_state(span).value))
+    yield from map(
+        _text_cell, (span.path, span.label, span.kind, recorded_state(span).value)
+    )
     yield from (span.critical, span.forever)
     for time in (span.scheduled_at, span.started_at, span.ready_at, span.finished_at):
         if time is None or span.restored:
@@ -386,16 +521,29 @@ def _csv_row(record: TraceRecord, span: Span) -> Iterator[object]:
             yield None
         else:
             yield round(seconds, 9)
-    yield from (span.last_attempt, span.lane, span.timed_out, span.number in record.critical_path_numbers)
+    yield from (
+        span.last_attempt,
+        span.lane,
+        span.timed_out,
+        span.number in record.critical_path_numbers,
+    )
     yield " ".join(map(str, span.required))
     yield _text_cell(span.exception_text)
     if span.restored:
         yield _restored_start_time(span)
     else:
         yield iso_time(record, span.started_at)
-    yield from (span.returncode, span.user_time, span.system_time, span.max_rss, span.restored)
+    yield from (
+        span.returncode,
+        span.user_time,
+        span.system_time,
+        span.max_rss,
+        span.restored,
+    )
     waits = () if span.restored else span.waits
-    yield _text_cell("; ".join(f"{wait.words} {round(wait.seconds, 9)}" for wait in waits))
+    yield _text_cell(
+        "; ".join(f"{wait.words} {round(wait.seconds, 9)}" for wait in waits)
+    )
 
 
 def _restored_start_time(span: Span) -> str:

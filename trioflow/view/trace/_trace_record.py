@@ -23,7 +23,15 @@ from ..graph._dot import Direction, Statement
 from ..graph._drawing import MAX_READABLE_BOXES, CriticalPath, Drawing, describe
 from ..text._failure_text import FailureText
 from ..text._verdict import Tally, Verdict, create_verdict, paused_seconds
-from ._spans import CommandRecord, HostFacts, IncidentMark, RunSpan, Span, or_infinity, settled_at
+from ._spans import (
+    CommandRecord,
+    HostFacts,
+    IncidentMark,
+    RunSpan,
+    Span,
+    or_infinity,
+    settled_at,
+)
 
 T = TypeVar("T")
 MAX_BOXES: Final = 300
@@ -43,7 +51,9 @@ class GraphDescription:
     notes: tuple[str, ...] = ()
 
 
-def describe_graph(scheduler: BaseScheduler, critical_path: CriticalPath) -> GraphDescription:
+def describe_graph(
+    scheduler: BaseScheduler, critical_path: CriticalPath
+) -> GraphDescription:
     """Return the graph of a scheduler. With more boxes than can be read, each group, and jobs alike, are one box."""
     drawing = Drawing(scheduler, False, critical_path)
     collapse = drawing.box_count > MAX_READABLE_BOXES
@@ -55,8 +65,13 @@ def describe_graph(scheduler: BaseScheduler, critical_path: CriticalPath) -> Gra
     return GraphDescription(
         describe(drawing),
         drawing.direction,
-        paths={str(numbers[job]): printable(shorten(drawing.paths[job])) for job, _ in drawing.drawn_rows()},
-        notes=("Each group is one box; jobs or groups that are alike share one.",) if collapse else (),
+        paths={
+            str(numbers[job]): printable(shorten(drawing.paths[job]))
+            for job, _ in drawing.drawn_rows()
+        },
+        notes=("Each group is one box; jobs or groups that are alike share one.",)
+        if collapse
+        else (),
     )
 
 
@@ -126,7 +141,10 @@ class TraceRecord:
     @cached_property
     def start_time(self) -> float:
         """The time when the first run began."""
-        return min((run.started_at for run in self.runs if run.started_at is not None), default=0.0)
+        return min(
+            (run.started_at for run in self.runs if run.started_at is not None),
+            default=0.0,
+        )
 
     @cached_property
     def scheduler_numbers(self) -> frozenset[int]:
@@ -144,7 +162,9 @@ class TraceRecord:
     @property
     def leaf_spans(self) -> Iterator[Span]:
         """The spans of jobs that are not schedulers."""
-        return (span for span in self.spans if span.number not in self.scheduler_numbers)
+        return (
+            span for span in self.spans if span.number not in self.scheduler_numbers
+        )
 
     @cached_property
     def numbers_in_first(self) -> frozenset[int]:
@@ -152,7 +172,9 @@ class TraceRecord:
         inside: set[int] = set()
         # Enclosing runs come first.
         for run in self.runs:
-            if run.parent is not None and (run.parent in inside or self.spans[run.parent].is_first):
+            if run.parent is not None and (
+                run.parent in inside or self.spans[run.parent].is_first
+            ):
                 inside.update(run.member_numbers)
         return frozenset(inside)
 
@@ -161,11 +183,20 @@ class TraceRecord:
         """The last span of each job that a `Tally` counts, and of each nested scheduler that failed by itself."""
         members: set[int] = set()
         # Enclosing runs come first.
-        for run in {(run.parent, run.scheduler_number): run for run in self.runs}.values():
+        for run in {
+            (run.parent, run.scheduler_number): run for run in self.runs
+        }.values():
             if run.parent is None or run.parent in members:
                 members.update(run.member_numbers)
-        schedulers = {number for number in self.scheduler_numbers - self.failures.keys() if self.is_group(number)}
-        return tuple(self.spans[number] for number in sorted(members - schedulers - self.numbers_in_first))
+        schedulers = {
+            number
+            for number in self.scheduler_numbers - self.failures.keys()
+            if self.is_group(number)
+        }
+        return tuple(
+            self.spans[number]
+            for number in sorted(members - schedulers - self.numbers_in_first)
+        )
 
     @cached_property
     def tally(self) -> Tally:
@@ -173,7 +204,10 @@ class TraceRecord:
         if self.live.tally is not None:
             return self.live.tally
         groups = [span for span in self.counted_spans if self.is_group(span.number)]
-        return tally_of((span for span in self.counted_spans if not self.is_group(span.number)), groups)
+        return tally_of(
+            (span for span in self.counted_spans if not self.is_group(span.number)),
+            groups,
+        )
 
     @cached_property
     def culprit_numbers(self) -> dict[int | None, int | None]:
@@ -202,7 +236,10 @@ class TraceRecord:
         cause = self.find_culprit(run)
         culprit = None
         if cause is not None and run.culprit_number is not None:
-            culprit = failure_text(cause.path, None if cause.critical else self.spans[run.culprit_number].path)
+            culprit = failure_text(
+                cause.path,
+                None if cause.critical else self.spans[run.culprit_number].path,
+            )
         seconds = self.end_time - self.start_time
         paused = paused_seconds(run.pauses, self.end_time)
         return create_verdict(reason, self.tally, seconds, culprit, paused=paused)
@@ -210,7 +247,11 @@ class TraceRecord:
     @cached_property
     def run_indices(self) -> dict[int, int]:
         """For each span number, the index in `runs` of the run that the span belongs to."""
-        return {number: index for index, run in enumerate(self.runs) for number in run.member_numbers}
+        return {
+            number: index
+            for index, run in enumerate(self.runs)
+            for number in run.member_numbers
+        }
 
     def enclosing_spans(self, span: Span) -> Iterator[Span]:
         """Yield the spans of a job's enclosing schedulers, the innermost first."""
@@ -232,19 +273,29 @@ class TraceRecord:
         """The jobs on the critical path, each with its predecessor on the path, in the process that ran."""
         jobs = self.live.jobs
         return {
-            jobs[link.span_number]: None if link.predecessor_number is None else jobs[link.predecessor_number]
+            jobs[link.span_number]: None
+            if link.predecessor_number is None
+            else jobs[link.predecessor_number]
             for link in self.critical_path_links
         }
 
     @cached_property
     def graphs(self) -> tuple[GraphDescription, ...]:
         return self.stored_graphs or tuple(
-            describe_graph(scheduler, self.critical_path_jobs) for scheduler in self.live.schedulers
+            describe_graph(scheduler, self.critical_path_jobs)
+            for scheduler in self.live.schedulers
         )
 
     def find_blocked(self, span: Span) -> Span:
         """Return the span of the innermost BLOCKED scheduler around a job, or the span of the job if it was BLOCKED."""
-        return next((outer for outer in (span, *self.enclosing_spans(span)) if outer.state is JobState.BLOCKED), span)
+        return next(
+            (
+                outer
+                for outer in (span, *self.enclosing_spans(span))
+                if outer.state is JobState.BLOCKED
+            ),
+            span,
+        )
 
     def find_root_failure(self, span: Span) -> Span:
         """Return the span of the job whose failure blocked the job of `span`, or its own if no other is known."""
@@ -258,7 +309,9 @@ class TraceRecord:
         return {}
 
 
-def once_for_each_record(derive: Callable[[TraceRecord], T]) -> Callable[[TraceRecord], T]:
+def once_for_each_record(
+    derive: Callable[[TraceRecord], T],
+) -> Callable[[TraceRecord], T]:
     """Decorate a function whose result several parts of a report show, so that a record keeps it."""
 
     @wraps(derive)
@@ -284,7 +337,9 @@ class CriticalPathLink:
     wait_cause: WaitCause | None
 
 
-def compute_critical_path(runs: Iterable[RunSpan], spans: tuple[Span, ...]) -> tuple[CriticalPathLink, ...]:
+def compute_critical_path(
+    runs: Iterable[RunSpan], spans: tuple[Span, ...]
+) -> tuple[CriticalPathLink, ...]:
     """Return the critical path: the chain of jobs that decided when the outermost run ended.
 
     The method of Kelley and Walker (Critical-Path Planning and Scheduling, 1959) finds the longest path through a plan.
@@ -310,7 +365,9 @@ def compute_critical_path(runs: Iterable[RunSpan], spans: tuple[Span, ...]) -> t
     return tuple(sorted(links, key=lambda link: link.span_number))
 
 
-def _iterate_links(run: RunSpan, spans: tuple[Span, ...], visited_numbers: set[int]) -> Iterator[CriticalPathLink]:
+def _iterate_links(
+    run: RunSpan, spans: tuple[Span, ...], visited_numbers: set[int]
+) -> Iterator[CriticalPathLink]:
     """Yield the links from the last job of a run back to the first, or to a job that is on the path already.
 
     The links of nested runs are left out. A wait for a resource may lead to a job of another run.
@@ -321,36 +378,64 @@ def _iterate_links(run: RunSpan, spans: tuple[Span, ...], visited_numbers: set[i
         visited_numbers.add(span.number)
         predecessor, wait_cause = _find_predecessor(span, spans)
         if span.started_at is not None:
-            yield CriticalPathLink(span.number, None if predecessor is None else predecessor.number, wait_cause)
+            yield CriticalPathLink(
+                span.number,
+                None if predecessor is None else predecessor.number,
+                wait_cause,
+            )
         span = predecessor
 
 
 def _find_last_job(run: RunSpan, spans: tuple[Span, ...]) -> Span | None:
     """Return the last job to finish. If a job stopped the run, only that job and later clean-up jobs are considered."""
     members = (spans[number] for number in run.member_numbers)
-    candidates = [span for span in members if span.started_at is not None and not span.forever]
+    candidates = [
+        span for span in members if span.started_at is not None and not span.forever
+    ]
     if run.culprit_number is not None and run.stop_reason is not StopReason.FAILED:
         culprit = spans[run.culprit_number]
         stopped_at = or_infinity(culprit.finished_at)
         # Only clean-up jobs start after their run was stopped.
-        started_later = [span for span in candidates if or_infinity(span.started_at) >= stopped_at]
-        candidates = [span for span in started_later if or_infinity(span.finished_at) > stopped_at] or [culprit]
+        started_later = [
+            span for span in candidates if or_infinity(span.started_at) >= stopped_at
+        ]
+        candidates = [
+            span for span in started_later if or_infinity(span.finished_at) > stopped_at
+        ] or [culprit]
     if run.parent is not None and spans[run.parent].is_first:
         # The others were cancelled as these decided.
-        candidates = [span for span in candidates if span.state is not JobState.CANCELLED] or candidates
-    return max(candidates, key=lambda span: (or_infinity(span.finished_at), -span.number), default=None)
+        candidates = [
+            span for span in candidates if span.state is not JobState.CANCELLED
+        ] or candidates
+    return max(
+        candidates,
+        key=lambda span: (or_infinity(span.finished_at), -span.number),
+        default=None,
+    )
 
 
-def _find_predecessor(span: Span, spans: tuple[Span, ...]) -> tuple[Span | None, WaitCause | None]:
+def _find_predecessor(
+    span: Span, spans: tuple[Span, ...]
+) -> tuple[Span | None, WaitCause | None]:
     """Return the job whose end let the job of `span` start, and the cause of the wait.
 
     Both are None if the job did not wait for another.
     """
     for wait in reversed(span.waits):
         # If the job itself was throttled, `released_by` may be its own number, which is no predecessor.
-        if wait.cause is not WaitCause.JOBS and wait.released_by is not None and wait.released_by < span.number:
+        if (
+            wait.cause is not WaitCause.JOBS
+            and wait.released_by is not None
+            and wait.released_by < span.number
+        ):
             return spans[wait.released_by], wait.cause
-    settled_requirements = [job for job in (spans[number] for number in span.required) if settled_at(job) < math.inf]
+    settled_requirements = [
+        job
+        for job in (spans[number] for number in span.required)
+        if settled_at(job) < math.inf
+    ]
     if not settled_requirements:
         return None, None
-    return max(settled_requirements, key=lambda job: (settled_at(job), job.number)), WaitCause.JOBS
+    return max(
+        settled_requirements, key=lambda job: (settled_at(job), job.number)
+    ), WaitCause.JOBS

@@ -26,7 +26,15 @@ from operator import itemgetter
 from typing import Final, TypeVar
 
 from ..._core.base._states import JobState, WaitCause
-from ._spans import WAITS_IN_ATTEMPT, RunSpan, Span, Wait, settled_at, throttled_before_start, without_intervals
+from ._spans import (
+    WAITS_IN_ATTEMPT,
+    RunSpan,
+    Span,
+    Wait,
+    settled_at,
+    throttled_before_start,
+    without_intervals,
+)
 
 # ---- the use of resources: the amounts that each job held, and the cooldowns of throttled keys
 
@@ -35,7 +43,9 @@ StepFunction = tuple[list[float], list[float]]
 """A step function of time: the times of its steps in ascending order, and the value from each of these times on."""
 
 
-def sum_overlaps(intervals: Iterable[tuple[float, float, Amount]]) -> tuple[list[float], list[Amount]]:
+def sum_overlaps(
+    intervals: Iterable[tuple[float, float, Amount]],
+) -> tuple[list[float], list[Amount]]:
     """Add up the amounts of overlapping intervals (start, end, amount), and return the sum as a step function of time.
 
     This takes O(n log n) time for n intervals.
@@ -48,7 +58,9 @@ def sum_overlaps(intervals: Iterable[tuple[float, float, Amount]]) -> tuple[list
     return times, list(itertools.accumulate(changes[time] for time in times))
 
 
-def count_overlaps(intervals: Iterable[tuple[float, float]]) -> tuple[list[float], list[int]]:
+def count_overlaps(
+    intervals: Iterable[tuple[float, float]],
+) -> tuple[list[float], list[int]]:
     """Count the overlapping intervals (start, end), and return their number as a step function of time."""
     return sum_overlaps((since, until, 1) for since, until in intervals)
 
@@ -68,20 +80,28 @@ class ResourceUse:
     # The use of each key, or None if the resource is not a `PerKey`.
     uses_by_key: dict[str, ResourceUse] | None = None
     # The total amount of each key, or None for rates.
-    key_totals: dict[str, float | None] = field(default_factory=dict[str, "float | None"])
+    key_totals: dict[str, float | None] = field(
+        default_factory=dict[str, "float | None"]
+    )
     # When too little of a rate was left for a job. None if jobs may have waited at any time: a gate, a key's rate.
     shortages: tuple[tuple[float, float], ...] | None = ()
     # The start, end, amount and span number of each use. A use of a rate lasts as long as the job's attempt.
-    uses: list[tuple[float, float, float, int]] = field(default_factory=list[tuple[float, float, float, int]])
+    uses: list[tuple[float, float, float, int]] = field(
+        default_factory=list[tuple[float, float, float, int]]
+    )
 
     def amount_over_time(self) -> StepFunction:
         """Return the amount held over time.
 
         For a rate, the amount is the number of running jobs that took from it.
         """
-        return sum_overlaps((since, until, amount) for since, until, amount, _ in self.uses)
+        return sum_overlaps(
+            (since, until, amount) for since, until, amount, _ in self.uses
+        )
 
-    def find_releasing_span_number(self, since: float, until: float, waiting_number: int) -> int | None:
+    def find_releasing_span_number(
+        self, since: float, until: float, waiting_number: int
+    ) -> int | None:
         """Return the number of the span that ended a wait, or None if there is none.
 
         This is the last span that released some of the resource, or, for a rate, the last span that took from it.
@@ -101,7 +121,10 @@ class ResourceUse:
     @cached_property
     def _sorted_uses(self) -> tuple[list[tuple[float, float, float, int]], ...]:
         """The uses by start, and by end. All uses are known when the first of the waits is looked for."""
-        return tuple(sorted(self.uses, key=lambda use: (use[time_index], use[3])) for time_index in (0, 1))
+        return tuple(
+            sorted(self.uses, key=lambda use: (use[time_index], use[3]))
+            for time_index in (0, 1)
+        )
 
     def _find_last_use(
         self, time_index: int, until: float, waiting_number: int
@@ -162,8 +185,14 @@ class WaitAnalysis:
         self._lifetimes: Final = lifetimes
         self._needs: Final = needs
         self._inner_waits: Final = inner_waits
-        self._run_indices: Final = {number: index for index, run in enumerate(runs) for number in run.member_numbers}
-        self._is_first: Final = [run.parent is not None and spans[run.parent].is_first for run in runs]
+        self._run_indices: Final = {
+            number: index
+            for index, run in enumerate(runs)
+            for number in run.member_numbers
+        }
+        self._is_first: Final = [
+            run.parent is not None and spans[run.parent].is_first for run in runs
+        ]
         self._slots: Final = [ResourceUse("", 0.0, []) for _ in runs]
         needed_amounts: dict[ResourceUse, set[float]] = {}
         for span in spans:
@@ -172,18 +201,25 @@ class WaitAnalysis:
                 end = lifetimes[span.number][1]
             attempts = throttled_before_start(span)
             if span.started_at is not None:
-                pauses = [wait[1:] for wait in inner_waits.get(span.number, ()) if wait[0] not in WAITS_IN_ATTEMPT]
+                pauses = [
+                    wait[1:]
+                    for wait in inner_waits.get(span.number, ())
+                    if wait[0] not in WAITS_IN_ATTEMPT
+                ]
                 attempts += without_intervals(span.started_at, end, pauses)
             span_needs = needs.get(span.number, ())
             for began, ended in attempts:
                 for resource, amount in span_needs:
                     resource.uses.append((began, ended, amount, span.number))
                 if span.takes_slot:
-                    self._slots[self._run_indices[span.number]].uses.append((began, ended, 1, span.number))
+                    self._slots[self._run_indices[span.number]].uses.append(
+                        (began, ended, 1, span.number)
+                    )
             for resource, amount in span_needs:
                 needed_amounts.setdefault(resource, set()).add(amount)
         step_count = sum(
-            len(distinct_amounts) * 2 * len(resource.uses) for resource, distinct_amounts in needed_amounts.items()
+            len(distinct_amounts) * 2 * len(resource.uses)
+            for resource, distinct_amounts in needed_amounts.items()
         )
         group_size = max(1, math.ceil(step_count / MAX_STEPS))
         self._used_amounts: Final = {
@@ -191,10 +227,17 @@ class WaitAnalysis:
             for resource in needed_amounts
             if resource.total_amount is not None
         }
-        self._full_window_intervals: Final = list(map(_find_full_window_intervals, runs, self._slots))
-        self._resource_shortages: Final[dict[tuple[ResourceUse, float], list[ShortageInterval]]] = {}
+        self._full_window_intervals: Final = list(
+            map(_find_full_window_intervals, runs, self._slots)
+        )
+        self._resource_shortages: Final[
+            dict[tuple[ResourceUse, float], list[ShortageInterval]]
+        ] = {}
         self._shortages_by_needs: Final[
-            dict[tuple[int, bool, ResolvedNeeds], tuple[list[ShortageInterval], list[ShortageInterval]]]
+            dict[
+                tuple[int, bool, ResolvedNeeds],
+                tuple[list[ShortageInterval], list[ShortageInterval]],
+            ]
         ] = {}
 
     def find_waits(self, span: Span) -> Iterator[Wait]:
@@ -202,10 +245,22 @@ class WaitAnalysis:
         since, end_of_life = self._lifetimes[span.number]
         ready_since = span.scheduled_at
         # A job that has run may have no `scheduled_at`: its requirements were tried again meanwhile.
-        until = next(time for time in (ready_since, span.started_at, end_of_life) if time is not None)
-        if until > since and (ready_since is not None or span.state is not JobState.RUNNING):
-            last = max(span.required, key=lambda number: (settled_at(self._spans[number]), number), default=None)
-            yield Wait(WaitCause.JOBS, "", since, until, None if ready_since is None else last)
+        until = next(
+            time
+            for time in (ready_since, span.started_at, end_of_life)
+            if time is not None
+        )
+        if until > since and (
+            ready_since is not None or span.state is not JobState.RUNNING
+        ):
+            last = max(
+                span.required,
+                key=lambda number: (settled_at(self._spans[number]), number),
+                default=None,
+            )
+            yield Wait(
+                WaitCause.JOBS, "", since, until, None if ready_since is None else last
+            )
         # A restored job did not wait for its needs.
         if ready_since is not None and not span.restored:
             yield from self._waits_until_start(span, ready_since)
@@ -234,23 +289,44 @@ class WaitAnalysis:
         """Yield the waits that fill, without gaps, an interval during which a job was ready."""
         exact_intervals, simplified_intervals = self._find_shortage_intervals(span)
         intervals = _clip_intervals(
-            exact_intervals if until - since < MIN_GAP_SECONDS else simplified_intervals, since, until
+            exact_intervals
+            if until - since < MIN_GAP_SECONDS
+            else simplified_intervals,
+            since,
+            until,
         )
         for began, ended, cause, resource in _fill_gaps(
-            intervals, since, until, self._assumed_shortage(span), self._fallback_shortage(span)
+            intervals,
+            since,
+            until,
+            self._assumed_shortage(span),
+            self._fallback_shortage(span),
         ):
             # No other job ended the last wait of a job that never started.
-            is_unfinished = span.started_at is None and ended == self._lifetimes[span.number][1]
+            is_unfinished = (
+                span.started_at is None and ended == self._lifetimes[span.number][1]
+            )
             releasing_number = None
             if not is_unfinished:
                 releasing_number = _find_releasing(span, cause, resource, began, ended)
-            yield Wait(cause, "" if resource is None else resource.name, began, ended, releasing_number)
+            yield Wait(
+                cause,
+                "" if resource is None else resource.name,
+                began,
+                ended,
+                releasing_number,
+            )
 
     def _assumed_shortage(self, span: Span) -> Shortage | None:
         """Return the shortage to assume in a gap between shortages, or None to extend the shortage before the gap."""
         for resource, _ in self._needs.get(span.number, ()):
             if resource.shortages is None:
-                return WaitCause.RATE if resource.total_amount is None else WaitCause.RESOURCE, resource
+                return (
+                    WaitCause.RATE
+                    if resource.total_amount is None
+                    else WaitCause.RESOURCE,
+                    resource,
+                )
         return None
 
     def _fallback_shortage(self, span: Span) -> Shortage:
@@ -269,52 +345,81 @@ class WaitAnalysis:
             return (WaitCause.SLOT, self._slots[index])
         return (WaitCause.LOOP, None)
 
-    def _find_shortage_intervals(self, span: Span) -> tuple[list[ShortageInterval], list[ShortageInterval]]:
+    def _find_shortage_intervals(
+        self, span: Span
+    ) -> tuple[list[ShortageInterval], list[ShortageInterval]]:
         """Return the intervals when no job with the needs of `span` could start, because something was short.
 
         Returns:
             A pair: the exact intervals, and the intervals as simplified by `_close_gaps`.
 
         """
-        key = run, _, needs = self._run_indices[span.number], span.takes_slot, self._needs.get(span.number, ())
+        key = run, _, needs = (
+            self._run_indices[span.number],
+            span.takes_slot,
+            self._needs.get(span.number, ()),
+        )
         if key not in self._shortages_by_needs:
             pauses = self._runs[run].pauses
-            layers: list[list[ShortageInterval]] = [[(*times, WaitCause.PAUSE, None)] for times in pauses]
+            layers: list[list[ShortageInterval]] = [
+                [(*times, WaitCause.PAUSE, None)] for times in pauses
+            ]
             if span.takes_slot:
                 layers += [self._full_window_intervals[run]]
             else:
                 layers += []
             layers += [_find_cooldowns(resource) for resource, _ in needs]
-            layers += [self._find_shortages(resource, amount) for resource, amount in needs]
+            layers += [
+                self._find_shortages(resource, amount) for resource, amount in needs
+            ]
             layers = [layer for layer in layers if layer]
             if len(layers) == 1:
                 exact_intervals = layers[0]
             else:
                 exact_intervals = _merge_layers(layers)
-            self._shortages_by_needs[key] = exact_intervals, _close_gaps(exact_intervals)
+            self._shortages_by_needs[key] = (
+                exact_intervals,
+                _close_gaps(exact_intervals),
+            )
         return self._shortages_by_needs[key]
 
-    def _find_shortages(self, resource: ResourceUse, amount: float) -> list[ShortageInterval]:
+    def _find_shortages(
+        self, resource: ResourceUse, amount: float
+    ) -> list[ShortageInterval]:
         if resource.total_amount is None:
-            return _covered_intervals(resource.shortages or (), WaitCause.RATE, resource)
+            return _covered_intervals(
+                resource.shortages or (), WaitCause.RATE, resource
+            )
         key = resource, amount
         if key not in self._resource_shortages:
-            max_used_amount = resource.total_amount - amount + 1e-9 * max(1.0, resource.total_amount)
+            max_used_amount = (
+                resource.total_amount - amount + 1e-9 * max(1.0, resource.total_amount)
+            )
             times, used_amounts = self._used_amounts[resource]
             is_short = [value > max_used_amount for value in used_amounts]
-            self._resource_shortages[key] = list(_flagged_intervals(times, is_short, WaitCause.RESOURCE, resource))
+            self._resource_shortages[key] = list(
+                _flagged_intervals(times, is_short, WaitCause.RESOURCE, resource)
+            )
         return self._resource_shortages[key]
 
 
 def _find_releasing(
-    span: Span, cause: WaitCause, resource: ResourceUse | None, since: float, until: float
+    span: Span,
+    cause: WaitCause,
+    resource: ResourceUse | None,
+    since: float,
+    until: float,
 ) -> int | None:
     """Return the number of the span that ended a wait, or None if there is none."""
     if resource is None:
         return None
     if cause is WaitCause.THROTTLED:
         return max(
-            (cooldown for cooldown in resource.cooldowns if cooldown[0] < until and cooldown[1] > since),
+            (
+                cooldown
+                for cooldown in resource.cooldowns
+                if cooldown[0] < until and cooldown[1] > since
+            ),
             key=itemgetter(1),
             default=(0, 0, None),
         )[2]
@@ -324,7 +429,9 @@ def _find_releasing(
 # ---- intervals
 
 
-def _find_full_window_intervals(run: RunSpan, slots: ResourceUse) -> list[ShortageInterval]:
+def _find_full_window_intervals(
+    run: RunSpan, slots: ResourceUse
+) -> list[ShortageInterval]:
     """Return the intervals when all slots of a run's window were taken."""
     if run.window_size is None:
         return []
@@ -336,7 +443,9 @@ def _find_full_window_intervals(run: RunSpan, slots: ResourceUse) -> list[Shorta
     for time in all_times:
         index = bisect.bisect_right(times, time) - 1
         size = bisect.bisect_right(change_times, time) - 1
-        is_full.append(index >= 0 and job_counts[index] >= window_sizes[max(size, 0)][1])
+        is_full.append(
+            index >= 0 and job_counts[index] >= window_sizes[max(size, 0)][1]
+        )
     return list(_flagged_intervals(all_times, is_full, WaitCause.SLOT, slots))
 
 
@@ -350,11 +459,16 @@ def _covered_intervals(
 ) -> list[ShortageInterval]:
     """Return the intervals when at least one of these, which may overlap, was in progress."""
     times, counts = count_overlaps(intervals)
-    return list(_flagged_intervals(times, [number > 0 for number in counts], cause, resource))
+    return list(
+        _flagged_intervals(times, [number > 0 for number in counts], cause, resource)
+    )
 
 
 def _flagged_intervals(
-    times: Sequence[float], flags: Sequence[bool], cause: WaitCause, resource: ResourceUse | None
+    times: Sequence[float],
+    flags: Sequence[bool],
+    cause: WaitCause,
+    resource: ResourceUse | None,
 ) -> Iterator[ShortageInterval]:
     """Yield the intervals when the flag is true. Each flag is valid from its time until the next time."""
     since = None
@@ -370,14 +484,22 @@ def _flagged_intervals(
 
 def _merge_layers(layers: Sequence[list[ShortageInterval]]) -> list[ShortageInterval]:
     """Merge several lists of intervals into one. Where intervals overlap, keep the interval from the earlier list."""
-    boundaries = sorted({time for layer in layers for interval in layer for time in interval[:2]})
+    boundaries = sorted(
+        {time for layer in layers for interval in layer for time in interval[:2]}
+    )
     positions = [0] * len(layers)
     merged_intervals = list[ShortageInterval]()
     for since, until in itertools.pairwise(boundaries):
         for layer_number, layer in enumerate(layers):
-            while positions[layer_number] < len(layer) and layer[positions[layer_number]][1] <= since:
+            while (
+                positions[layer_number] < len(layer)
+                and layer[positions[layer_number]][1] <= since
+            ):
                 positions[layer_number] += 1
-            if positions[layer_number] < len(layer) and layer[positions[layer_number]][0] <= since:
+            if (
+                positions[layer_number] < len(layer)
+                and layer[positions[layer_number]][0] <= since
+            ):
                 _, _, cause, resource = layer[positions[layer_number]]
                 merged_intervals.append((since, until, cause, resource))
                 break
@@ -402,17 +524,29 @@ def _close_gaps(intervals: Iterable[ShortageInterval]) -> list[ShortageInterval]
             elif interval[2:] == merged_intervals[-1][2:] or (
                 min_gap > MIN_GAP_SECONDS and interval[1] - interval[0] < min_gap
             ):
-                merged_intervals[-1] = merged_intervals[-1][0], interval[1], *merged_intervals[-1][2:]
+                merged_intervals[-1] = (
+                    merged_intervals[-1][0],
+                    interval[1],
+                    *merged_intervals[-1][2:],
+                )
             else:
-                merged_intervals[-1] = merged_intervals[-1][0], interval[0], *merged_intervals[-1][2:]
+                merged_intervals[-1] = (
+                    merged_intervals[-1][0],
+                    interval[0],
+                    *merged_intervals[-1][2:],
+                )
                 merged_intervals.append(interval)
         if len(merged_intervals) <= MAX_INTERVALS:
             return merged_intervals
         min_gap *= 2
 
 
-def _clip_intervals(intervals: list[ShortageInterval], since: float, until: float) -> Iterator[ShortageInterval]:
-    for index in range(bisect.bisect_right(intervals, since, key=itemgetter(1)), len(intervals)):
+def _clip_intervals(
+    intervals: list[ShortageInterval], since: float, until: float
+) -> Iterator[ShortageInterval]:
+    for index in range(
+        bisect.bisect_right(intervals, since, key=itemgetter(1)), len(intervals)
+    ):
         start, end, cause, resource = intervals[index]
         if start >= until:
             return
@@ -437,7 +571,9 @@ def _fill_gaps(
     filled_until = since
 
     def shortage_in_gap() -> Shortage:
-        return assumed_shortage or (filled_intervals[-1][2:] if filled_intervals else fallback_shortage)
+        return assumed_shortage or (
+            filled_intervals[-1][2:] if filled_intervals else fallback_shortage
+        )
 
     for start, end, cause, resource in intervals:
         if start - filled_until >= MIN_GAP_SECONDS:
@@ -448,11 +584,15 @@ def _fill_gaps(
     if until - filled_until >= MIN_GAP_SECONDS:
         _append_or_extend(filled_intervals, filled_until, until, shortage_in_gap())
     elif filled_intervals:
-        _append_or_extend(filled_intervals, filled_until, until, filled_intervals[-1][2:])
+        _append_or_extend(
+            filled_intervals, filled_until, until, filled_intervals[-1][2:]
+        )
     return filled_intervals
 
 
-def _append_or_extend(intervals: list[ShortageInterval], since: float, until: float, shortage: Shortage) -> None:
+def _append_or_extend(
+    intervals: list[ShortageInterval], since: float, until: float, shortage: Shortage
+) -> None:
     if intervals and intervals[-1][2:] == shortage:
         intervals[-1] = intervals[-1][0], until, *shortage
     elif until > since:
@@ -466,5 +606,6 @@ def _downsample(steps: StepFunction, group_size: int) -> StepFunction:
     times, values = steps
     group_starts = range(0, len(times), group_size)
     return [times[group_start] for group_start in group_starts], [
-        max(values[group_start : group_start + group_size]) for group_start in group_starts
+        max(values[group_start : group_start + group_size])
+        for group_start in group_starts
     ]

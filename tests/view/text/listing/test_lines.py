@@ -39,7 +39,10 @@ blocked !   | 1  ! ⊗    <Job x> | 1  ! b    <Job x> | !! KeyError: 'k'
 skipped 8   | 1    ⤼ ∞  <Job x> | 1    s 8  <Job x> |
 skipped !   | 1  ! ⤼    <Job x> | 1  ! s    <Job x> |
 """
-LINES = [tuple(part.strip() for part in line.split("|")) for line in GOLDEN.strip().splitlines()]
+LINES = [
+    tuple(part.strip() for part in line.split("|"))
+    for line in GOLDEN.strip().splitlines()
+]
 
 
 async def answer() -> int:
@@ -53,7 +56,10 @@ class Snapshots(Instrument):
         self.seen: dict[JobState, tuple[str, str]] = {}
 
     def take(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        self.seen[job.state] = listing(scheduler, details=True), printed(scheduler, "ascii", details=True)
+        self.seen[job.state] = (
+            listing(scheduler, details=True),
+            printed(scheduler, "ascii", details=True),
+        )
 
     job_scheduled = job_started = job_settled = take
 
@@ -64,7 +70,9 @@ def really_run(state: JobState, virtual: Virtual, **options: Any) -> tuple[str, 
         JobState.CANCELLED: (anyio.sleep, math.inf),
     }
     snapshots = Snapshots()
-    scheduler = Scheduler(Job(*work.get(state, (answer,)), label="x", **options), instruments=[snapshots])
+    scheduler = Scheduler(
+        Job(*work.get(state, (answer,)), label="x", **options), instruments=[snapshots]
+    )
     snapshots.seen[JobState.IDLE] = listing(scheduler), printed(scheduler, "ascii")
     virtual(functools.partial(scheduler.co_run, timeout=0.001))
     return snapshots.seen[state]
@@ -79,8 +87,12 @@ def put_in_state(state: JobState, **options: Any) -> tuple[str, str]:
 
 
 # --- symbols
-@pytest.mark.parametrize(("case", "unicode", "in_ascii", "details"), LINES, ids=[line[0] for line in LINES])
-def test_a_line_shows_all_of_a_job(case: str, unicode: str, in_ascii: str, details: str, virtual: Virtual) -> None:
+@pytest.mark.parametrize(
+    ("case", "unicode", "in_ascii", "details"), LINES, ids=[line[0] for line in LINES]
+)
+def test_a_line_shows_all_of_a_job(
+    case: str, unicode: str, in_ascii: str, details: str, virtual: Virtual
+) -> None:
     """In a line of the listing, state, critical, forever and outcome have their symbols and places, also in ASCII."""
     state, *marks = case.split()
     options = {"critical": "!" in marks or None, "forever": "8" in marks}
@@ -95,27 +107,47 @@ def test_a_line_shows_all_of_a_job(case: str, unicode: str, in_ascii: str, detai
 def test_golden_lines_are_complete() -> None:
     """`GOLDEN` has each state with each mark once."""
     marks = [" 8", " !"]
-    assert [case for case, *_ in LINES] == [state.value + mark for state in JobState for mark in marks]
+    assert [case for case, *_ in LINES] == [
+        state.value + mark for state in JobState for mark in marks
+    ]
 
 
 def test_symbols_are_one_column_wide() -> None:
-    assert {wcswidth(symbol) for mark in MARKS for symbol in (mark.symbol, mark.ascii_symbol)} == {1}
+    assert {
+        wcswidth(symbol)
+        for mark in MARKS
+        for symbol in (mark.symbol, mark.ascii_symbol)
+    } == {1}
 
 
 def test_the_critical_symbol_shows_the_effective_value() -> None:
-    scheduler = Scheduler(Scheduler(idle("in"), label="nested", critical_jobs=True), idle("out", critical=False))
+    scheduler = Scheduler(
+        Scheduler(idle("in"), label="nested", critical_jobs=True),
+        idle("out", critical=False),
+    )
     assert [line[3] for line in listing(scheduler).splitlines()] == [" ", "!", " ", " "]
 
 
-def test_a_forever_job_that_ended_with_its_run_has_the_forever_symbol_alone(virtual: Virtual) -> None:
+def test_a_forever_job_that_ended_with_its_run_has_the_forever_symbol_alone(
+    virtual: Virtual,
+) -> None:
     watch = Job(anyio.sleep_forever, forever=True, label="watch")
     scheduler = Scheduler(watch, Job(anyio.sleep, 1, label="work"))
     virtual(scheduler.co_run)
-    assert [line[1:8] for line in listing(scheduler).splitlines()] == ["      ∞", "    ✓  "]
-    watch, work = Job(anyio.sleep_forever, forever=True, label="watch"), Job(anyio.sleep, 2, label="work")
+    assert [line[1:8] for line in listing(scheduler).splitlines()] == [
+        "      ∞",
+        "    ✓  ",
+    ]
+    watch, work = (
+        Job(anyio.sleep_forever, forever=True, label="watch"),
+        Job(anyio.sleep, 2, label="work"),
+    )
     cut_off = Scheduler(watch, work, timeout=1)
     virtual(cut_off.co_run)
-    assert [line[1:8] for line in listing(cut_off).splitlines()] == ["    ⊘ ∞", "    ⊘  "]
+    assert [line[1:8] for line in listing(cut_off).splitlines()] == [
+        "    ⊘ ∞",
+        "    ⊘  ",
+    ]
 
 
 # --- order, numbers and requirements
@@ -130,14 +162,18 @@ def test_a_job_is_listed_after_its_requirements() -> None:
 
 def test_three_or_more_consecutive_numbers_become_a_range() -> None:
     jobs = [idle(str(n)) for n in range(11)]
-    scheduler = Scheduler(jobs, idle("last", required=[*jobs[:4], *jobs[5:7], jobs[10], idle("stray")]))
+    scheduler = Scheduler(
+        jobs, idle("last", required=[*jobs[:4], *jobs[5:7], jobs[10], idle("stray")])
+    )
     assert listing(scheduler).endswith("requires={01-04, 06, 07, 11, ?stray}")
 
 
 def test_wide_characters_are_aligned() -> None:
     """Labels with characters that are two columns wide, or none, do not shift the requirements."""
     a = idle("漢字")
-    rest = [idle(label, required=a) for label in ("abcd", "e\u0301tat", "漢字", "👍🏽s")]
+    rest = [
+        idle(label, required=a) for label in ("abcd", "e\u0301tat", "漢字", "👍🏽s")
+    ]
     lines = listing(Scheduler(a, rest)).splitlines()[1:]
     assert len({wcswidth(line[: line.index("requires")]) for line in lines}) == 1
 
@@ -147,7 +183,15 @@ def test_times_have_a_separate_column(virtual: Virtual) -> None:
     quick, long = Job(answer, label="quick"), Job(anyio.sleep, 75, label="long")
     inner = Scheduler(Job(anyio.sleep, 0.25, label="short"), label="in", required=quick)
     scheduler = Scheduler(
-        quick, long, inner, Job(at_once, lambda: seen.append(listing(scheduler)), label="look", required=inner)
+        quick,
+        long,
+        inner,
+        Job(
+            at_once,
+            lambda: seen.append(listing(scheduler)),
+            label="look",
+            required=inner,
+        ),
     )
     virtual(scheduler.co_run)
     assert [*seen, listing(scheduler)] == [
@@ -168,7 +212,9 @@ def test_times_have_a_separate_column(virtual: Virtual) -> None:
 
 def test_a_very_long_label_does_not_shift_the_requirements_of_other_jobs() -> None:
     a = idle("a" * 200)
-    assert listing(Scheduler(a, idle("b", required=a), idle("c" * 200, required=a))) == (
+    assert listing(
+        Scheduler(a, idle("b", required=a), idle("c" * 200, required=a))
+    ) == (
         f"1    ·    <AbstractJob {'a' * 200}>\n"
         "2    ·    <AbstractJob b>  requires={1}\n"
         f"3    ·    <AbstractJob {'c' * 200}>  requires={{1}}"
@@ -179,7 +225,13 @@ def test_a_very_long_label_does_not_shift_the_requirements_of_other_jobs() -> No
 def test_a_nested_scheduler_has_a_line_before_and_a_line_after_its_jobs() -> None:
     first = idle("first")
     parse = idle("parse")
-    inner = Scheduler(parse, idle("count", required=parse), idle("watch", forever=True), label="inner", required=first)
+    inner = Scheduler(
+        parse,
+        idle("count", required=parse),
+        idle("watch", forever=True),
+        label="inner",
+        required=first,
+    )
     assert listing(Scheduler(first, inner, idle("last", required=inner))) == (
         "1    ·    <AbstractJob first>\n"
         "2    ·    > <Scheduler inner>    requires={1} -> entries={3, 4}\n"
@@ -192,7 +244,9 @@ def test_a_nested_scheduler_has_a_line_before_and_a_line_after_its_jobs() -> Non
 
 
 def test_each_level_of_nesting_is_indented() -> None:
-    scheduler = Scheduler(Scheduler(Scheduler(label="empty"), label="middle", critical=True))
+    scheduler = Scheduler(
+        Scheduler(Scheduler(label="empty"), label="middle", critical=True)
+    )
     assert listing(scheduler) == (
         "1  ! ·    > <Scheduler middle>   -> entries={2}\n"
         "2    ·      > <Scheduler empty>  -> entries={}\n"
@@ -273,15 +327,47 @@ class ListingAtStart(Instrument):
 
 def scenario() -> Scheduler:
     fine = Scheduler(Job(give_now, "値", label="漢字"), label="fine")
-    bad = Scheduler(Job(fail_now, KeyError("k"), label="bad"), critical_jobs=True, label="raised", required=fine)
+    bad = Scheduler(
+        Job(fail_now, KeyError("k"), label="bad"),
+        critical_jobs=True,
+        label="raised",
+        required=fine,
+    )
     blocked = Scheduler(Job(answer, label="a"), label="blocked", required=bad)
-    skipped = Scheduler(Job(answer, label="b"), run_if="failed", label="skipped", required=fine)
-    deep = Scheduler(Job(anyio.sleep, math.inf, label="long"), Job(answer, label="now"), label="deep", critical=True)
-    running = Scheduler(deep, label="running", required=[blocked, skipped], run_if="settled")
-    waiting = Scheduler(Job(answer, label="c"), label="scheduled", required=[blocked, skipped], run_if="settled")
-    watch = Scheduler(Job(anyio.sleep, math.inf, label="w"), label="watch", forever=True)
+    skipped = Scheduler(
+        Job(answer, label="b"), run_if="failed", label="skipped", required=fine
+    )
+    deep = Scheduler(
+        Job(anyio.sleep, math.inf, label="long"),
+        Job(answer, label="now"),
+        label="deep",
+        critical=True,
+    )
+    running = Scheduler(
+        deep, label="running", required=[blocked, skipped], run_if="settled"
+    )
+    waiting = Scheduler(
+        Job(answer, label="c"),
+        label="scheduled",
+        required=[blocked, skipped],
+        run_if="settled",
+    )
+    watch = Scheduler(
+        Job(anyio.sleep, math.inf, label="w"), label="watch", forever=True
+    )
     never = Scheduler(Job(answer, label="d"), label="idle", required=waiting)
-    return Scheduler(fine, bad, blocked, skipped, running, waiting, watch, never, jobs_window=1, label="all")
+    return Scheduler(
+        fine,
+        bad,
+        blocked,
+        skipped,
+        running,
+        waiting,
+        watch,
+        never,
+        jobs_window=1,
+        label="all",
+    )
 
 
 DURING = """
@@ -322,14 +408,18 @@ IN_ASCII = {
 }
 
 
-def test_the_listing_during_a_run_shows_nested_schedulers_in_all_states(virtual: Virtual) -> None:
+def test_the_listing_during_a_run_shows_nested_schedulers_in_all_states(
+    virtual: Virtual,
+) -> None:
     glance = ListingAtStart("now")
     scheduler = scenario()
     virtual(functools.partial(scheduler.co_run, timeout=1, instruments=[glance]))
     blocked = "RequirementFailed: 'blocked' cannot run, because 'raised' failed"
     expected = DURING.replace("BLOCKED", blocked).strip("\n")
     assert glance.seen.splitlines() == expected.splitlines()
-    assert glance.in_ascii.split() == expected.translate(str.maketrans(IN_ASCII)).split()
+    assert (
+        glance.in_ascii.split() == expected.translate(str.maketrans(IN_ASCII)).split()
+    )
 
 
 # --- `list` and `listing` never break, whatever the results, labels, streams and number of jobs
@@ -351,7 +441,11 @@ async def fail_with(error: BaseException) -> None:
 def outcome_of(*call: Any) -> str:
     scheduler = Scheduler(Job(*call, label="x"))
     scheduler.run()
-    return listing(scheduler, details=True).removeprefix("1    ✓    <Job x>  ").removeprefix("1    ✗    <Job x>  ")
+    return (
+        listing(scheduler, details=True)
+        .removeprefix("1    ✓    <Job x>  ")
+        .removeprefix("1    ✗    <Job x>  ")
+    )
 
 
 @pytest.mark.parametrize(
@@ -364,7 +458,10 @@ def outcome_of(*call: Any) -> str:
         ({"b": 1, "a": [2]}, "{'b': 1, 'a': [2]}"),
         (list(range(10**4)), "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...]"),
         (b"x" * 10**6, "b'" + "x" * 95 + "..."),
-        (dict.fromkeys(range(10**4)), "{" + ", ".join(f"{n}: None" for n in range(10)) + ", ...}"),
+        (
+            dict.fromkeys(range(10**4)),
+            "{" + ", ".join(f"{n}: None" for n in range(10)) + ", ...}",
+        ),
         (set(range(10**4)), "{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...}"),
         (frozenset("a"), "frozenset({'a'})"),
         ({1: {2: {3: {4: 5}}}}, "{1: {2: {3: {...}}}}"),
@@ -391,7 +488,9 @@ def test_any_exception_takes_one_short_line(error: Exception, shown: str) -> Non
 
 
 @pytest.mark.parametrize("collection", [list, tuple, set, frozenset, dict.fromkeys])
-def test_only_the_first_items_of_a_large_result_are_read(collection: Callable[[list[Any]], Any]) -> None:
+def test_only_the_first_items_of_a_large_result_are_read(
+    collection: Callable[[list[Any]], Any],
+) -> None:
     """For a result of a thousand items, the listing computes the repr of at most eleven."""
     asked: list[object] = []
 
@@ -409,7 +508,9 @@ def test_list_of_an_empty_scheduler_prints_nothing() -> None:
     assert printed(Scheduler(), "utf-8") == ""
 
 
-def test_list_without_standard_output_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_without_standard_output_does_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Where `sys.stdout` is None, as under pythonw, `list` does nothing, as `print` does."""
     monkeypatch.setattr("sys.stdout", None)
     assert Scheduler(idle("a")).list() is None  # type: ignore[func-returns-value]
@@ -417,7 +518,10 @@ def test_list_without_standard_output_does_nothing(monkeypatch: pytest.MonkeyPat
 
 def test_list_to_an_object_that_is_not_a_stream_raises() -> None:
     """`list(True)` raises, with a hint at `list(details=True)` for users who mean that option."""
-    with pytest.raises(TypeError, match=r"list\(\) of 'Scheduler': file=True is not a stream.*list\(details=True\)"):
+    with pytest.raises(
+        TypeError,
+        match=r"list\(\) of 'Scheduler': file=True is not a stream.*list\(details=True\)",
+    ):
         Scheduler().list(True)  # type: ignore[arg-type]
 
 
@@ -429,19 +533,31 @@ def test_a_stream_that_can_encode_every_symbol_gets_the_symbols(encoding: str) -
 
 @pytest.mark.parametrize(
     ("encoding", "label", "blanks"),
-    [("ascii", r"\u6f22\xe9", 9), ("latin-1", r"\u6f22é", 6), ("shift_jis", r"漢\xe9", 5)],
+    [
+        ("ascii", r"\u6f22\xe9", 9),
+        ("latin-1", r"\u6f22é", 6),
+        ("shift_jis", r"漢\xe9", 5),
+    ],
 )
-def test_a_stream_that_lacks_one_symbol_gets_ascii_symbols(encoding: str, label: str, blanks: int) -> None:
+def test_a_stream_that_lacks_one_symbol_gets_ascii_symbols(
+    encoding: str, label: str, blanks: int
+) -> None:
     a = idle("a", critical=True)
-    assert printed(Scheduler(a, idle("漢é", required=a), idle("b", required=a)), encoding) == (
+    assert printed(
+        Scheduler(a, idle("漢é", required=a), idle("b", required=a)), encoding
+    ) == (
         "1  ! .    <AbstractJob a>\n"
         f"2    .    <AbstractJob {label}>  requires={{1}}\n"
         f"3    .    <AbstractJob b>{' ' * blanks}  requires={{1}}\n"
     )
 
 
-@pytest.mark.parametrize(("encoding", "shown"), [(None, "·"), ("no such encoding", ".")])
-def test_streams_without_a_known_encoding_are_supported(encoding: str | None, shown: str) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [(None, "·"), ("no such encoding", ".")]
+)
+def test_streams_without_a_known_encoding_are_supported(
+    encoding: str | None, shown: str
+) -> None:
     """A stream without an encoding, such as StringIO, takes everything; an unknown encoding counts as ASCII."""
 
     class Stream(io.StringIO):
@@ -455,11 +571,17 @@ def test_streams_without_a_known_encoding_are_supported(encoding: str | None, sh
 
 @given(
     labels=st.lists(st.text(), min_size=1, max_size=5),
-    encoding=st.sampled_from(["ascii", "utf-8", "latin-1", "cp437", "shift_jis", "iso2022_jp"]),
+    encoding=st.sampled_from(
+        ["ascii", "utf-8", "latin-1", "cp437", "shift_jis", "iso2022_jp"]
+    ),
 )
 def test_any_label_takes_one_line(labels: list[str], encoding: str) -> None:
     """In the listing, a job takes one printable line, whatever characters its label has, on any stream."""
-    lines = printed(Scheduler([idle(label) for label in labels]), encoding).removesuffix("\n").split("\n")
+    lines = (
+        printed(Scheduler([idle(label) for label in labels]), encoding)
+        .removesuffix("\n")
+        .split("\n")
+    )
     assert len(lines) == len(labels)
     assert all(line.isprintable() for line in lines)
 

@@ -22,19 +22,41 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from ...._core.base._states import STOP_REASON_TEXTS, JobState, ReportedState, StopReason
-from ...._core.base._text_forms import MAX_LISTED_NAMES, duration_text, fit, join_names, plural, size_text
+from ...._core.base._states import (
+    STOP_REASON_TEXTS,
+    JobState,
+    ReportedState,
+    StopReason,
+)
+from ...._core.base._text_forms import (
+    MAX_LISTED_NAMES,
+    duration_text,
+    fit,
+    join_names,
+    plural,
+    size_text,
+)
 from ...._core.job._labels import printable, shorten
 from ...._hints import import_extra
 from ....jobs.posix._processes import as_signal
 from ..._state_styles import STATE_STYLES, recorded_state, state_class
 from ...graph import _dot
 from ...text import _verdict
-from ...text._failure_text import FAILURE_ORDER, FailureText, common_headline, group_failures
+from ...text._failure_text import (
+    FAILURE_ORDER,
+    FailureText,
+    common_headline,
+    group_failures,
+)
 from ...text._symbols import Symbols, durations_in_column
 from .. import _time_spent, _timeline
 from .._spans import CommandRecord, RunSpan, Span, or_infinity, wait_texts
-from .._trace_record import TOO_MANY_NOTE, GraphDescription, TraceRecord, once_for_each_record
+from .._trace_record import (
+    TOO_MANY_NOTE,
+    GraphDescription,
+    TraceRecord,
+    once_for_each_record,
+)
 
 
 def require_jinja() -> None:
@@ -88,12 +110,18 @@ def report_html(record: TraceRecord, folder: Path | None, *, lacks: str = "") ->
         unlisted=sum(len(group.spans) for group in groups[len(shown_groups) :]),
         early_end=early_end(record),
         not_run=not_run(record),
-        incidents=[mark.message.partition("\n")[0] for mark in record.incidents if not mark.is_steering],
+        incidents=[
+            mark.message.partition("\n")[0]
+            for mark in record.incidents
+            if not mark.is_steering
+        ],
         commands=commands,
         path_rows=[] if lacks else list(_critical_path_rows(record)),
         slots="" if lacks else slots_sentence(record),
         graphs=draw_graphs(record.graphs),
-        timeline=Markup(_timeline.timeline_svg(TraceRecord() if lacks else record, has_title=False)),
+        timeline=Markup(
+            _timeline.timeline_svg(TraceRecord() if lacks else record, has_title=False)
+        ),
         families=None if lacks else families_table(record),
         forever=[span for span in record.leaf_spans if _is_listed_separately(span)],
         facts=run_facts(record),
@@ -109,8 +137,14 @@ def _template() -> Any:
     from jinja2 import DictLoader, Environment, StrictUndefined
     from markupsafe import Markup, escape
 
-    def join_isolated(names: Iterable[str], max_names: int = MAX_LISTED_NAMES) -> Markup:
-        return Markup(join_names([f"<bdi>{escape(printable(name))}</bdi>" for name in names], max_names))
+    def join_isolated(
+        names: Iterable[str], max_names: int = MAX_LISTED_NAMES
+    ) -> Markup:
+        return Markup(
+            join_names(
+                [f"<bdi>{escape(printable(name))}</bdi>" for name in names], max_names
+            )
+        )
 
     def finalize(value: object) -> Any:
         if type(value) is str:
@@ -128,7 +162,9 @@ def _template() -> Any:
     )
     text_filters: dict[str, Callable[[str], str]] = {
         "file_name": lambda path: Path(path).name,
-        "keep_percents": lambda text: escape(printable(text)).replace(" %", "\N{NO-BREAK SPACE}%"),
+        "keep_percents": lambda text: escape(printable(text)).replace(
+            " %", "\N{NO-BREAK SPACE}%"
+        ),
         "lines": lambda text: escape(printable_lines(text)),
         "shorten_name": lambda name: fit(name, 48, keep="ends"),
     }
@@ -140,7 +176,9 @@ def _template() -> Any:
 @cache
 def content_policy(is_live: bool) -> str:
     """Return the content security policy of a page: only its script runs, and a live page talks only to its server."""
-    script_hash = base64.b64encode(hashlib.sha256(_read_all("js", is_live).encode()).digest()).decode()
+    script_hash = base64.b64encode(
+        hashlib.sha256(_read_all("js", is_live).encode()).digest()
+    ).decode()
     own_server = "connect-src 'self'; " if is_live else ""
     return (
         f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{script_hash}'; img-src data:; "
@@ -161,7 +199,10 @@ def _read_all(kind: str, is_live: bool) -> str:
 MAX_CRITICAL_PATH_LINES: Final = 6
 MIN_SHARE: Final = 0.005
 """How many parts of the critical path have a line, each with at least this share of the time."""
-VERDICT_CLASSES: Final[dict[ReportedState, str]] = {JobState.FAILED: "bad", JobState.RUNNING: "open"}
+VERDICT_CLASSES: Final[dict[ReportedState, str]] = {
+    JobState.FAILED: "bad",
+    JobState.RUNNING: "open",
+}
 """The CSS classes of verdicts by the states whose symbols stand for them. Those of other states are "good"."""
 
 
@@ -175,9 +216,13 @@ def _verdict_on_run(record: TraceRecord, run: RunSpan | None) -> dict[str, str]:
     reason = None if run.finished_at is None else run.stop_reason
     verdict = record.verdict(run, reason)
     state = verdict.state
-    if reason is None and not (record.tally.failure_count or record.tally.count(JobState.BLOCKED)):
+    if reason is None and not (
+        record.tally.failure_count or record.tally.count(JobState.BLOCKED)
+    ):
         state = JobState.RUNNING
-    start_time = datetime.datetime.fromtimestamp(record.start_time + record.wall_offset).astimezone()
+    start_time = datetime.datetime.fromtimestamp(
+        record.start_time + record.wall_offset
+    ).astimezone()
     return {
         "style": VERDICT_CLASSES.get(state, "good"),
         "words": verdict.sentence,
@@ -193,7 +238,10 @@ def _is_listed_separately(span: Span) -> bool:
 
 def _state_counts(record: TraceRecord) -> list[tuple[str, str, int]]:
     """Return the name, the CSS class and the number of jobs of each state that a job is in."""
-    return [(str(state.value), state_class(state), number) for state, number in record.tally.states()]
+    return [
+        (str(state.value), state_class(state), number)
+        for state, number in record.tally.states()
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +267,11 @@ def _critical_path_rows(record: TraceRecord) -> Iterator[PathRow]:
     total_seconds = record.end_time - record.start_time
     if not parts or not total_seconds:
         return
-    shown_parts = [part for part in parts[:MAX_CRITICAL_PATH_LINES] if part.seconds >= MIN_SHARE * total_seconds]
+    shown_parts = [
+        part
+        for part in parts[:MAX_CRITICAL_PATH_LINES]
+        if part.seconds >= MIN_SHARE * total_seconds
+    ]
     hidden_parts = parts[len(shown_parts) :]
     hidden_jobs = [part for part in hidden_parts if not part.is_wait]
     # If a single job would be hidden, show it, because the line "1 more" would take as much room.
@@ -230,20 +282,35 @@ def _critical_path_rows(record: TraceRecord) -> Iterator[PathRow]:
 
     def numbers(seconds: float) -> tuple[str, str, str]:
         width = f"{100 * min(1.0, seconds / max_seconds):.1f}"
-        return duration_text(seconds, in_column=True), width, f"{100 * seconds / total_seconds:.0f}"
+        return (
+            duration_text(seconds, in_column=True),
+            width,
+            f"{100 * seconds / total_seconds:.0f}",
+        )
 
     for part in shown_parts:
         if part.is_wait:
-            yield PathRow(f"waited for {part.name}", "wait", part.count, *numbers(part.seconds))
+            yield PathRow(
+                f"waited for {part.name}", "wait", part.count, *numbers(part.seconds)
+            )
             continue
         short_name = fit(part.name, 32, keep="ends")
         address = ""
         if part.count == 1:
             address = quote(printable(record.spans[part.span_number].name), safe="")
-        yield PathRow(part.name, "work", part.count, *numbers(part.seconds), short_name, address)
-    if (hidden_seconds := sum(part.seconds for part in hidden_parts)) >= MIN_SHARE * total_seconds:
+        yield PathRow(
+            part.name, "work", part.count, *numbers(part.seconds), short_name, address
+        )
+    if (
+        hidden_seconds := sum(part.seconds for part in hidden_parts)
+    ) >= MIN_SHARE * total_seconds:
         job_count = sum(part.count for part in hidden_parts if not part.is_wait)
-        yield PathRow(f"{job_count} more" if job_count else "other waits", "more", 1, *numbers(hidden_seconds))
+        yield PathRow(
+            f"{job_count} more" if job_count else "other waits",
+            "more",
+            1,
+            *numbers(hidden_seconds),
+        )
 
 
 # ---- the failures, grouped by kind, with the jobs that they kept from running
@@ -252,7 +319,9 @@ MAX_FAILURE_GROUPS: Final = 200
 MAX_UNFOLDED_GROUPS: Final = 3
 UNFINISHED_STATES: Final = JobState.IDLE, JobState.SCHEDULED, JobState.CANCELLED
 """The states of jobs that may not have finished because the run ended early."""
-DRAINED_REMARK: Final = ": no more jobs were started, and running jobs were allowed to finish"
+DRAINED_REMARK: Final = (
+    ": no more jobs were started, and running jobs were allowed to finish"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,18 +342,40 @@ def failure_groups(record: TraceRecord) -> list[FailureGroup]:
     spans = [span for span in record.counted_spans if span.number in record.failures]
     stopped_jobs = find_stopped_jobs(record)
     groups = group_failures(
-        (span, span.critical, record.failures[span.number].number, record.failures[span.number].kind) for span in spans
+        (
+            span,
+            span.critical,
+            record.failures[span.number].number,
+            record.failures[span.number].kind,
+        )
+        for span in spans
     )
     made = list[FailureGroup]()
     for group in groups:
         numbers = {span.number for span in group}
-        stopped = [stopped for span in group for stopped in stopped_jobs.get(span.number, ())]
+        stopped = [
+            stopped for span in group for stopped in stopped_jobs.get(span.number, ())
+        ]
         blocked = [span for span in stopped if span.started_at is None]
         cancelled = [span for span in stopped if span.started_at is not None]
         is_on_path = bool(record.critical_path_numbers & numbers)
         headline = common_headline(record.failures[span.number] for span in group)
-        made.append(FailureGroup(group, blocked, cancelled, record.failures[group[0].number], headline, is_on_path))
-    made.sort(key=lambda group: (FAILURE_ORDER.index(group.spans[0].critical), -len(group.blocked + group.cancelled)))
+        made.append(
+            FailureGroup(
+                group,
+                blocked,
+                cancelled,
+                record.failures[group[0].number],
+                headline,
+                is_on_path,
+            )
+        )
+    made.sort(
+        key=lambda group: (
+            FAILURE_ORDER.index(group.spans[0].critical),
+            -len(group.blocked + group.cancelled),
+        )
+    )
     return made
 
 
@@ -317,14 +408,24 @@ def early_end(record: TraceRecord) -> EarlyEnd | None:
         reason = record.root_run.stop_reason
     if reason in (None, StopReason.COMPLETED, StopReason.FAILED, StopReason.CRITICAL):
         return None
-    jobs = [span for span in record.counted_spans if not (span.forever or record.is_group(span.number))]
+    jobs = [
+        span
+        for span in record.counted_spans
+        if not (span.forever or record.is_group(span.number))
+    ]
     text = STOP_REASON_TEXTS[reason]
-    cancelled = [span for span in jobs if span.state is JobState.CANCELLED and span.started_at is not None]
+    cancelled = [
+        span
+        for span in jobs
+        if span.state is JobState.CANCELLED and span.started_at is not None
+    ]
     if reason is StopReason.DRAINED:
         # It cancels nothing that runs.
         text += DRAINED_REMARK
         cancelled = []
-    unstarted_count = sum(span.state in UNFINISHED_STATES and span.started_at is None for span in jobs)
+    unstarted_count = sum(
+        span.state in UNFINISHED_STATES and span.started_at is None for span in jobs
+    )
     return EarlyEnd(text, cancelled, unstarted_count)
 
 
@@ -338,13 +439,22 @@ def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
     """
     # For each job: the failure that stopped its run.
     stops: dict[int | None, tuple[int, float] | None] = {None: None}
-    passed_on = {run.culprit_number for run in record.runs if run.stop_reason is StopReason.CRITICAL}
+    passed_on = {
+        run.culprit_number
+        for run in record.runs
+        if run.stop_reason is StopReason.CRITICAL
+    }
     # Enclosing runs come first.
     for run in record.runs:
         stop = stops[run.parent]
-        if run.stop_reason is StopReason.CRITICAL and (stop is None or run.parent not in passed_on):
+        if run.stop_reason is StopReason.CRITICAL and (
+            stop is None or run.parent not in passed_on
+        ):
             culprit = record.find_culprit(run)
-            stop = culprit and (record.find_root_failure(culprit).number, culprit.finished_at or 0.0)
+            stop = culprit and (
+                record.find_root_failure(culprit).number,
+                culprit.finished_at or 0.0,
+            )
         stops.update(dict.fromkeys(run.member_numbers, stop))
     stopped_spans: dict[int, list[Span]] = {}
     for span in record.counted_spans:
@@ -359,7 +469,9 @@ def find_stopped_jobs(record: TraceRecord) -> dict[int, list[Span]]:
             culprit_number, stopped_at = stop
             if or_infinity(span.finished_at) >= stopped_at:
                 number = culprit_number
-        if number is not None and (number != span.number or number not in record.failures):
+        if number is not None and (
+            number != span.number or number not in record.failures
+        ):
             stopped_spans.setdefault(number, []).append(span)
     return stopped_spans
 
@@ -382,7 +494,9 @@ def exit_text(returncode: int) -> str:
     return getattr(number, "name", f"signal {number}")
 
 
-def command_details(record: TraceRecord, folder: Path | None) -> dict[int, dict[str, Any]]:
+def command_details(
+    record: TraceRecord, folder: Path | None
+) -> dict[int, dict[str, Any]]:
     """Return the details of commands and of what jobs have printed, by their span numbers, not yet escaped for HTML.
 
     Args:
@@ -394,7 +508,9 @@ def command_details(record: TraceRecord, folder: Path | None) -> dict[int, dict[
     remaining_characters = MAX_OUTPUT_CHARACTERS
     details: dict[int, dict[str, Any]] = {}
     numbers = record.commands.keys() | record.printed.keys()
-    for number in sorted(numbers, key=lambda number: (number not in record.failures, number)):
+    for number in sorted(
+        numbers, key=lambda number: (number not in record.failures, number)
+    ):
         shown: dict[str, Any] = {"command": "", "facts": "", "files": []}
         outputs = list[tuple[str, str]]()
         if (command := record.commands.get(number)) is not None:
@@ -424,12 +540,16 @@ def command_fact_texts(command: CommandRecord) -> Iterator[str]:
 
 def command_outputs(command: CommandRecord) -> Iterator[tuple[str, str]]:
     for output in command.outputs:
-        end = output.text.encode(errors="backslashreplace")[-MAX_OUTPUT_BYTES:].decode(errors="ignore")
+        end = output.text.encode(errors="backslashreplace")[-MAX_OUTPUT_BYTES:].decode(
+            errors="ignore"
+        )
         if end.strip():
             yield f"end of its {OUTPUT_NAMES[output.stream]}", printable_lines(end)
 
 
-def file_links(command: CommandRecord, folder: Path | None) -> Iterator[tuple[str, str, str]]:
+def file_links(
+    command: CommandRecord, folder: Path | None
+) -> Iterator[tuple[str, str, str]]:
     """Yield the stream, the URL and the path of each file with output of a command."""
     for stream, name in command.files:
         path = Path(name)
@@ -444,25 +564,49 @@ def file_links(command: CommandRecord, folder: Path | None) -> Iterator[tuple[st
 # ---- table
 
 
-def _table_json(record: TraceRecord, commands: dict[int, dict[str, Any]], *, has_waits: bool) -> str:
+def _table_json(
+    record: TraceRecord, commands: dict[int, dict[str, Any]], *, has_waits: bool
+) -> str:
     """Return the data of the table of jobs as JSON that is safe inside an HTML page."""
-    counted = {span.number for span in record.counted_spans if not record.is_group(span.number)}
-    separate = {span.number for span in record.spans if span.number in counted and _is_listed_separately(span)}
+    counted = {
+        span.number for span in record.counted_spans if not record.is_group(span.number)
+    }
+    separate = {
+        span.number
+        for span in record.spans
+        if span.number in counted and _is_listed_separately(span)
+    }
     ranks_by_number = {**dict.fromkeys(counted, 1), **dict.fromkeys(separate, 2)}
     ranks = [ranks_by_number.get(span.number, 0) for span in record.spans]
-    starts = [None if span.started_at is None else span.started_at - record.start_time for span in record.spans]
+    starts = [
+        None if span.started_at is None else span.started_at - record.start_time
+        for span in record.spans
+    ]
     waits = [span.waited if has_waits else None for span in record.spans]
     columns = starts, waits, [span.took for span in record.spans]
     units, texts = zip(*map(durations_in_column, columns), strict=True)
-    cells = (map(_duration_cell, *column) for column in zip(columns, texts, strict=True))
+    cells = (
+        map(_duration_cell, *column) for column in zip(columns, texts, strict=True)
+    )
     table: dict[str, Any] = {
         "units": units,
-        "required": {span.number: span.required for span in record.spans if span.required},
+        "required": {
+            span.number: span.required for span in record.spans if span.required
+        },
         "waits": {
-            span.number: list(wait_texts(record.spans, span.waits)) for span in record.spans if span.waits and has_waits
+            span.number: list(wait_texts(record.spans, span.waits))
+            for span in record.spans
+            if span.waits and has_waits
         },
         "states": [[state, count] for state, _, count in _state_counts(record)],
-        "rows": list(map(partial(_table_row, record), record.spans, ranks, zip(*cells, strict=True))),
+        "rows": list(
+            map(
+                partial(_table_row, record),
+                record.spans,
+                ranks,
+                zip(*cells, strict=True),
+            )
+        ),
         "commands": commands,
     }
     return json.dumps(table, separators=(",", ":")).replace("<", "\\u003c")
@@ -474,7 +618,9 @@ def _duration_cell(seconds: float | None, text: str) -> list[Any] | None:
     return [round(seconds, 9), text]
 
 
-def _table_row(record: TraceRecord, span: Span, rank: int, times: tuple[Any, ...]) -> list[Any]:
+def _table_row(
+    record: TraceRecord, span: Span, rank: int, times: tuple[Any, ...]
+) -> list[Any]:
     """Return the cells of a row in the order that the script expects. A number is a pair of its value and its text.
 
     Args:
@@ -495,7 +641,17 @@ def _table_row(record: TraceRecord, span: Span, rank: int, times: tuple[Any, ...
     }
     shown_tags = [tag for tag, applies in tags.items() if applies]
     state = recorded_state(span).value
-    row = [path, kind, state, *times, span.last_attempt or None, span.lane, exception, shown_tags, rank]
+    row = [
+        path,
+        kind,
+        state,
+        *times,
+        span.last_attempt or None,
+        span.lane,
+        exception,
+        shown_tags,
+        rank,
+    ]
     if record.commands:
         return row + list(_command_cells(span))
     return row
@@ -538,19 +694,36 @@ def families_table(record: TraceRecord) -> dict[str, Any] | None:
     if all(family.count <= 1 for family in all_families):
         return None
     families = all_families[: _time_spent.MAX_FAMILIES]
-    sums = [(family.work, sum(family.waits.values()), *family.waits.values()) for family in families]
+    sums = [
+        (family.work, sum(family.waits.values()), *family.waits.values())
+        for family in families
+    ]
     unit, sum_texts = durations_in_column(itertools.chain.from_iterable(sums))
-    job_unit, job_texts = durations_in_column(time for family in families for time in (family.p50, family.p95))
+    job_unit, job_texts = durations_in_column(
+        time for family in families for time in (family.p50, family.p95)
+    )
     texts = iter(sum_texts)
     percentiles = iter(job_texts)
     rows: list[tuple[Any, ...]] = []
     for family in families:
-        cells = [str(family.count), next(texts), next(texts), next(percentiles), next(percentiles)]
+        cells = [
+            str(family.count),
+            next(texts),
+            next(texts),
+            next(percentiles),
+            next(percentiles),
+        ]
         waits = [(printable(cause), next(texts)) for cause in family.waits]
         rows.append((family, list(zip(HEADINGS[1:-1], cells, strict=True)), waits))
     units = dict(zip(HEADINGS[2:], (unit, unit, job_unit, job_unit, unit), strict=True))
-    headings = [(name, f"{name}, {units[name]}" if name in units else name) for name in HEADINGS]
-    return {"headings": headings, "rows": rows, "unlisted": len(all_families) - _time_spent.MAX_FAMILIES}
+    headings = [
+        (name, f"{name}, {units[name]}" if name in units else name) for name in HEADINGS
+    ]
+    return {
+        "headings": headings,
+        "rows": rows,
+        "unlisted": len(all_families) - _time_spent.MAX_FAMILIES,
+    }
 
 
 def slots_sentence(record: TraceRecord) -> str:
@@ -566,13 +739,21 @@ def run_facts(record: TraceRecord) -> list[tuple[str, str]]:
     run = record.root_run
     if run is None:
         return []
-    facts = [("system", record.host.system), ("versions", record.host.versions), ("backend", run.backend or "unknown")]
+    facts = [
+        ("system", record.host.system),
+        ("versions", record.host.versions),
+        ("backend", run.backend or "unknown"),
+    ]
     if sizes := [size for _, size in run.window_sizes]:
-        facts.append(("jobs_window", f"{min(sizes)} to {max(sizes)}, {sizes[-1]} at the end"))
+        facts.append(
+            ("jobs_window", f"{min(sizes)} to {max(sizes)}, {sizes[-1]} at the end")
+        )
     elif run.window_size is not None:
         facts.append(("jobs_window", str(run.window_size)))
     facts += run.options
-    facts += [("steered", mark.message) for mark in record.incidents if mark.is_steering]
+    facts += [
+        ("steered", mark.message) for mark in record.incidents if mark.is_steering
+    ]
     return facts
 
 
@@ -602,7 +783,9 @@ def draw_graphs(graphs: Sequence[GraphDescription]) -> list[GraphPicture]:
     return [draw_graph(graph, deadline - time.monotonic()) for graph in graphs]
 
 
-def draw_graph(graph: GraphDescription, seconds: float = MAX_PAGE_SECONDS) -> GraphPicture:
+def draw_graph(
+    graph: GraphDescription, seconds: float = MAX_PAGE_SECONDS
+) -> GraphPicture:
     """Draw a graph with `dot`, from top to bottom or from left to right. Its boxes are links to the jobs."""
     if not graph.statements:
         return GraphPicture("", graph.notes)
@@ -612,9 +795,14 @@ def draw_graph(graph: GraphDescription, seconds: float = MAX_PAGE_SECONDS) -> Gr
         return GraphPicture("", (TOO_LATE_NOTE,))
     try:
         source = str(_dot.digraph_of(graph.statements, graph.direction).source)
-        svg = _dot.picture_for_page(_dot.render_svg(source, NO_GRAPH_ERROR, seconds / 2))
+        svg = _dot.picture_for_page(
+            _dot.render_svg(source, NO_GRAPH_ERROR, seconds / 2)
+        )
     except (OSError, RuntimeError, ValueError, ModuleNotFoundError) as error:
-        return GraphPicture("", (f"{NO_GRAPH_ERROR}: {str(error).removeprefix(f'{NO_GRAPH_ERROR}: ')}.",))
+        return GraphPicture(
+            "",
+            (f"{NO_GRAPH_ERROR}: {str(error).removeprefix(f'{NO_GRAPH_ERROR}: ')}.",),
+        )
     return GraphPicture(_link_boxes(svg, graph.paths or {}), graph.notes)
 
 
@@ -628,4 +816,6 @@ def _link_boxes(svg: str, paths: Mapping[str, str]) -> str:
             return match[0]
         return f'{match[0]}href="#job={quote(path, "", errors="backslashreplace")}" '
 
-    return re.sub(r'<title>(?:cluster )?(?P<number>\d+)</title>\n<g id="\w+"><a ', add_link, svg)
+    return re.sub(
+        r'<title>(?:cluster )?(?P<number>\d+)</title>\n<g id="\w+"><a ', add_link, svg
+    )
