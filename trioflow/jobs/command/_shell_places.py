@@ -175,8 +175,8 @@ _REMEDIES: Final = {
     **{prefix: (f"after {prefix}", f"leave the {prefix} out, since arguments are quoted anyway") for prefix in "\\$"},
 }  # fmt: skip
 _RESERVED: Final = frozenset(
-    "! { } always do done elif else fi if then until while".split()
-)
+    ["!", "{", "}", "always", "do", "done", "elif", "else", "fi", "if", "then", "until", "while"]
+)  # fmt: skip
 """The words before a command: `always` is one in zsh."""
 
 
