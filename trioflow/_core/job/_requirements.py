@@ -248,7 +248,9 @@ def certainly_runs(job: AbstractJob[Any]) -> bool:
     """Return whether a fast check shows that a job runs. False means that `decide` has to be called."""
     if job._options.run_if == "failed":
         return False
-    for requirement in job._required:  # noqa: SIM110  # a generator for all() would double the cost of this function
+    for (
+        requirement
+    ) in job._required:  # a generator for all() would double the cost of this function
         if requirement._state is not SUCCEEDED:
             return False
     return True
