@@ -216,7 +216,7 @@ class RecordFile:
             status = os.fstat(file.fileno())
             size = status.st_size
             target = Path(self._path).resolve()
-            if status.st_nlink > 1 or status.st_uid != os.geteuid() or not is_locked:
+            if status.st_nlink > 1 or status.st_uid != posix.geteuid() or not is_locked:
                 return
             rows = sorted(
                 {
@@ -237,7 +237,7 @@ class RecordFile:
                     ):
                         for piece in _pieces(file, before.end, row.start):
                             kept.write(piece)
-                    os.fchmod(kept.fileno(), os.fstat(file.fileno()).st_mode)
+                    posix.fchmod(kept.fileno(), os.fstat(file.fileno()).st_mode)
                 # A program without a lock may have written meanwhile.
                 if self._size() == size:
                     os.replace(new, target)
@@ -273,7 +273,7 @@ class RecordFile:
     def _keep_whole_lines(self) -> None:
         """Remove the last line if a kill has torn it, and nobody has written since."""
         size = self._size()
-        if not size or os.pread(self._descriptor, 1, size - 1) == b"\n":
+        if not size or posix.pread(self._descriptor, 1, size - 1) == b"\n":
             return
         with open(self._descriptor, "rb", closefd=False) as file:
             position = size
