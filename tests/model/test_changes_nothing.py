@@ -4,6 +4,7 @@ import contextlib
 import functools
 import io
 import logging
+import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -129,8 +130,21 @@ def faults_in(scenario: Scenario, backend: str, seed: object) -> Iterator[str]:
         logger.removeHandler(handler)
     yield from handler.texts
     yield from (doubt for doubt in seen.doubts if "left" in doubt)
+    if sleeps_forever(scenario):
+        # A hook may have cancelled the job that would end it.
+        return
     if seen.ended_at > LATE and observe(scenario, backend)[0].ended_at < LATE:
         yield f"it does not end, after {actor.acts}"
+
+
+def sleeps_forever(scenario: Scenario) -> bool:
+    return any(
+        isinstance(step, Nap) and step.seconds == math.inf
+        for plan in walk(scenario.root)
+        if isinstance(plan, Leaf)
+        for body in plan.bodies
+        for step in body
+    )
 
 
 SEEDS = range(8)

@@ -266,6 +266,32 @@ def test_interruption_in_a_hook_leaves_no_job_running(
     assert isinstance(job.raised_exception(), SystemExit)
 
 
+def test_a_job_of_a_group_that_was_stopped_before_it_began_is_not_reached(
+    virtual: Virtual,
+) -> None:
+    """Nothing of such a run is linked or counted: a job in it that is cancelled while the run ends stays as it is."""
+
+    class Slow(Job[None]):
+        async def co_shutdown(self) -> None:
+            await nap(0.5)
+
+    async def meddle() -> None:
+        await nap(0.25)
+        assert group.is_running()
+        member.cancel()
+
+    def stop(scheduler: Any) -> None:
+        if scheduler is group:
+            group.cancel()
+
+    member = Slow(nothing, label="member")
+    group = Scheduler(member, label="group", critical=False)
+    home = Scheduler(group, Job(meddle), label="home")
+    watch = hooked(before_run=stop)
+    assert virtual(lambda: home.co_run(instruments=[watch]))
+    assert member.state is JobState.IDLE
+
+
 @pytest.mark.parametrize("number", [1, 2])
 def test_jobs_cancelled_before_the_run_has_linked_them_settle_once(
     virtual: Virtual, number: int

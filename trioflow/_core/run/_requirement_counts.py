@@ -71,6 +71,8 @@ class RequirementCounts:
         self._run: Final = run
         self._queued: Final = run.undecided.jobs
         self._counts: Final = run.counts
+        # Whether all jobs with which the run begins are linked.
+        self.has_linked = False
         # Whether a journal may restore each job, or a part hold it back.
         self.is_undecided = False
 

@@ -471,6 +471,7 @@ class Run:
             self.requirement_counts.link(chunk, entries, undecided)
             if pause_is_due:
                 yield
+        self.requirement_counts.has_linked = True
         if self.phase is RunPhase.LINKING:
             self.phase = RunPhase.ENTERING
         for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(entries):

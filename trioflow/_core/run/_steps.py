@@ -33,7 +33,6 @@ from ..base._states import (
     SUCCEEDED,
     CancelCause,
     JobState,
-    RunPhase,
     StopReason,
 )
 from ..job import _errors, _requirements
@@ -487,12 +486,13 @@ def fail(
 def cancel_job(run: Run, job: AbstractJob[Any]) -> None:
     """Cancel one job in this run or one nested in it, or keep it from starting. Call this in the thread of the run.
 
-    If its scheduler has not begun, or waits for another attempt, its next run begins with that.
+    If its scheduler has not begun, or waits for another attempt, its next run begins with that. So it does if its
+    scheduler was stopped before its jobs were linked: none of them is reached, or counted.
     """
     scheduler = job._scheduler
     assert scheduler is not None
     own_run = scheduler._run
-    if own_run is None or own_run.phase in (_states.CHECKING, RunPhase.LINKING):
+    if own_run is None or not own_run.requirement_counts.has_linked:
         run.steering.cancelled_early.setdefault(scheduler, []).append(job)
     elif job._worker is not None:
         job._worker.cancel_alone()
