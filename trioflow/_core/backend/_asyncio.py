@@ -235,11 +235,9 @@ class AsyncioLoop(Backend):
     def clock(self) -> Callable[[], float]:
         loop_time = asyncio.get_running_loop().time
         # `loop.time` itself calls it: https://github.com/python/cpython/blob/v3.11.7/Lib/asyncio/base_events.py#L707.
-        return (
-            time.monotonic
-            if getattr(loop_time, "__func__", None) is asyncio.BaseEventLoop.time
-            else loop_time
-        )
+        if getattr(loop_time, "__func__", None) is asyncio.BaseEventLoop.time:
+            return time.monotonic
+        return loop_time
 
     def get_or_create_in_loop(self, make: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
@@ -248,7 +246,8 @@ class AsyncioLoop(Backend):
         if reference is not None:
             shared = reference()
         if shared is None:
-            SHARED_OBJECTS[loop] = weakref.ref(shared := make())
+            shared = make()
+            SHARED_OBJECTS[loop] = weakref.ref(shared)
         return shared
 
     def name_task(self, task: Any, name: str) -> None:
@@ -316,8 +315,9 @@ class AsyncioLoop(Backend):
         return True
 
     def frames(self, worker: WorkerTask) -> Iterator[tuple[FrameType, int]]:
-        task = worker.task
-        return await_chain(None if task is None else task.get_coro())
+        if worker.task is None:
+            return iter(())
+        return await_chain(worker.task.get_coro())
 
 
 def _let_signals_wake(

@@ -19,6 +19,7 @@ import math
 import sys
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
+from itertools import chain
 from typing import Any, Final, cast
 
 import anyio
@@ -167,9 +168,8 @@ class WorkerScope(anyio_asyncio.CancelScope):
         own_deadline = math.inf if worker.deadline == -math.inf else worker.deadline
         if worker.task_snapshot is None or worker.is_shielded:
             return own_deadline
-        return min(
-            own_deadline, cast(FastAsyncioGroup, worker.group).effective_deadline()
-        )
+        group = cast(FastAsyncioGroup, worker.group)
+        return min(own_deadline, group.effective_deadline())
 
     def request(self) -> None:
         """Cancel the task, or remember to do so when it has left its shields."""
@@ -183,7 +183,7 @@ class WorkerScope(anyio_asyncio.CancelScope):
         self._cancel_handle = None
         if self.is_pending:
             scopes = self._scopes_outside_shields()
-            for other in [other for scope in scopes for other in scope._tasks]:
+            for other in list(chain.from_iterable(scope._tasks for scope in scopes)):
                 if other is not task and TASK_STATES[other].parent_id is None:
                     # Begun by a function in a thread:
                     # https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_backends/_asyncio.py#L2804.
@@ -209,7 +209,8 @@ class WorkerScope(anyio_asyncio.CancelScope):
         return scopes
 
     def close(self) -> None:
-        self.is_pending, self._host_task = False, None
+        self.is_pending = False
+        self._host_task = None
         self._tasks.clear()
 
 
@@ -402,15 +403,13 @@ def _check_private_attributes() -> None:
     worker.group = group
     worker.scope = None
     worker.deadline = math.inf
-    worker.timer = None
-    worker.cause, worker.context = None, contextvars.Context()
-    group._backend, group._host = (
-        cast(Any, AsyncioLoop)(),
-        AsyncioHost.__new__(AsyncioHost),
-    )
-    group._host.task = None
+    worker.timer = worker.cause = None
+    worker.context = contextvars.Context()
+    group._backend = cast(Any, AsyncioLoop)()
+    group._host = AsyncioHost.__new__(AsyncioHost)
+    group._host.task = group.host_task_id = group.iterations = None
+    group.variables = ()
     worker.task = task = cast(Any, _FakeTask())
-    group.host_task_id, group.variables, group.iterations = None, (), cast(Any, None)
     worker.task_snapshot = TASK_STATES[task] = state = WorkerState(worker)
     expect(
         TASK_STATES.get(task) is state and state.parent_id is None,

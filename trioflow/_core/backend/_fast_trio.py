@@ -54,14 +54,16 @@ class FastTrioGroup(DirectTrioGroup):
         self.host = self._host = TrioHost(self._backend, self._context, nursery)
         self._scope: Any = None  # set in `run`
         self._cancel_status: Any = None  # the `CancelStatus` of the scope, set in `run`
-        self._shielded_scope: Any = (
-            None  # the scope of all shielded workers, or None if there are none
-        )
+        # The scope of all shielded workers, or None if there are none.
+        self._shielded_scope: Any = None
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         with CallScope(deadline=self._deadline) as self._scope:
             self._cancel_status = self._scope._cancel_status
-            await (self._run_in_nursery(body) if self._outer_group is None else body())
+            if self._outer_group is None:
+                await self._run_in_nursery(body)
+            else:
+                await body()
             if self._shielded_scope is not None:
                 # Its workers have left.
                 self._shielded_scope._cancel_status.close()
@@ -87,21 +89,20 @@ class FastTrioGroup(DirectTrioGroup):
             fault = error
         nursery._nested_child_running = False
         nursery._check_nursery_closed()
-        if (
-            nursery._closed
-            and not (fault or nursery._pending_excs)
-            and task._schedule_points > schedule_points
-        ):
+        is_empty = nursery._closed and not (fault or nursery._pending_excs)
+        if is_empty and task._schedule_points > schedule_points:
             task._child_nurseries.remove(nursery)
-        elif (fault := await nursery._nested_child_finished(fault)) is not None:
+            return
+        fault = await nursery._nested_child_finished(fault)
+        if fault is not None:
             raise fault
 
     def is_interchangeable(self, other: Any) -> bool:
         if other is self:
             return True
-        if self._host.nursery is not other._host.nursery or len(self.variables) != len(
-            other.variables
-        ):
+        if self._host.nursery is not other._host.nursery:
+            return False
+        if len(self.variables) != len(other.variables):
             return False
         pairs = zip(self.variables, other.variables, strict=True)
         return all(mine[0] is its[0] and mine[1] is its[1] for mine, its in pairs)
@@ -390,17 +391,16 @@ class FastTrio(Isolation):
                 kind = "nursery"
                 scope.cancel()
                 error = await _close_nursery(nurseries[-1])
-                if (
-                    error is not None
-                    and (rest := self._loop.split_cancellations(error)[1]) is not None
-                ):
-                    errors.append(rest)
+                if error is not None:
+                    _, rest = self._loop.split_cancellations(error)
+                    if rest is not None:
+                        errors.append(rest)
             if task._cancel_status is scope._cancel_status:
                 kind = kind or "cancel scope"
                 scope.__exit__(None, None, None)
-        return kind, BaseExceptionGroup(
-            "in nurseries that were left open", errors
-        ) if errors else None
+        if not errors:
+            return kind, None
+        return kind, BaseExceptionGroup("in nurseries that were left open", errors)
 
     def create_call_scope(self, worker: WorkerTask | None, deadline: float) -> Any:
         return CallScope(deadline=deadline)
@@ -525,16 +525,10 @@ def _check_private_attributes() -> None:
         "a task does not enter a scope",
     )
     nursery = NURSERY_CLASS._create(task, scope, True)
-    expect(
-        (
-            nursery._nested_child_running,
-            nursery._closed,
-            nursery._parent_waiting_in_aexit,
-        )
-        == (True, False, False)
-        and not worker.task_snapshot.is_task_unchanged(),
-        "a task does not know its nurseries",
-    )
+    is_open = nursery._nested_child_running and not nursery._closed
+    is_open = is_open and not nursery._parent_waiting_in_aexit
+    is_changed = not worker.task_snapshot.is_task_unchanged()
+    expect(is_open and is_changed, "a task does not know its nurseries")
     nursery._nested_child_running = False
     nursery._check_nursery_closed()
     expect(

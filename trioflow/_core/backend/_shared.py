@@ -45,7 +45,7 @@ OPAQUE_AWAITABLES: Final = (
 
 def has_values(context: contextvars.Context, variables: ContextVariables) -> bool:
     """Return whether these variables have these very values in a context."""
-    for variable, value in variables:
+    for variable, value in variables:  # `all` would double the time
         if context.get(variable) is not value:
             return False
     return True

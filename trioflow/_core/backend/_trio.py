@@ -209,7 +209,8 @@ class TrioLoop(Backend):
         try:
             shared: T = SHARED_OBJECT.get()
         except LookupError:
-            SHARED_OBJECT.set(shared := make())
+            shared = make()
+            SHARED_OBJECT.set(shared)
         return shared
 
     def create_scope(self, deadline: float = math.inf) -> trio.CancelScope:
@@ -266,8 +267,9 @@ class TrioLoop(Backend):
         return True
 
     def frames(self, worker: WorkerTask) -> Iterator[tuple[FrameType, int]]:
-        task = worker.task
-        return _shared.await_chain(None if task is None else task.coro)
+        if worker.task is None:
+            return iter(())
+        return _shared.await_chain(worker.task.coro)
 
 
 class _TaskExitWatcher(trio.abc.Instrument):
