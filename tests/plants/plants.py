@@ -249,7 +249,7 @@ PLANTS: Final = (
 """),
     plant("cleanup-joins", f"{ADMISSION}/_admission.py", "OrderedPlaces._grant_at_once",
         "a clean-up job takes from an admission that its run does not belong to", """
--join_admission(self.run.line.places, [entry for entry, _ in found])
+-join_admission(self.run.line.places, entries)
 """),
     plant("verdict-throttled", f"{RUN}/_attempts.py", "judge",
         "a throttled job is queued again although its run drains", """
@@ -323,8 +323,8 @@ PLANTS: Final = (
 """),
     plant("adm-backfill", f"{ADMISSION}/_admission.py", "Admission.scan",
         "> for >= in backfill", """
--places.overtaken[(first := group.heap[0][2])] >= places.max_overtakes
-+places.overtaken[(first := group.heap[0][2])] > places.max_overtakes
+-places.overtaken[first] >= places.max_overtakes
++places.overtaken[first] > places.max_overtakes
 """),
     plant("adm-overtaken-order", f"{ADMISSION}/_admission.py", "Admission._take_round",
         "two lines in the other order: counted after the group has changed", """
@@ -336,8 +336,8 @@ PLANTS: Final = (
 """),
     plant("queue-throttled-back", f"{ADMISSION}/_line.py", "Line.take",
         "admitted jobs start on a throttled key", """
--job._state is SCHEDULED and (not (self.passes_on and self._return_early(job)))
-+job._state is SCHEDULED
+-not (self.passes_on and self._return_early(job))
++True
 """),
     plant("rate-started", f"{ADMISSION}/_rates.py", "RateResource.let_accrue",
         "a wake-up forgotten: amounts that accrue again after a start", """
@@ -482,10 +482,8 @@ PLANTS: Final = (
 """),
     plant("first-infinite", f"{PARTS}/_first_rule.py", "FirstRule._open_due_turns",
         "a success that is not enough opens no turn, although no time will", """
--last._state is JobState.SUCCEEDED and (not last.restored) and (
--    self._stagger < math.inf
--)
-+last._state is JobState.SUCCEEDED and (not last.restored)
+-has_run and self._stagger < math.inf
++has_run
 """),
     plant("words-holders", f"{WORDS}/_explain.py", "_holders",
         "a job that has its needs, and waits for a token, is no holder", """
@@ -523,8 +521,8 @@ PLANTS: Final = (
 """),
     plant("pause-slotless", f"{ADMISSION}/_admission.py", "OrderedPlaces.insert",
         "the jobs that wait for no slot wait for one at the end of a pause", """
--self._heap if takes_slot(entry[2]) else self._slotless_heap
-+self._heap
+-if not takes_slot(job):
+-    heap = self._slotless_heap
 """),
     plant("window-taken-back", f"{ADMISSION}/_line.py", "Line.resize",
         "a smaller window does not take back what has not begun", """
@@ -532,8 +530,8 @@ PLANTS: Final = (
 """),
     plant("verdict-ready-service", f"{RUN}/_attempts.py", "_backoff",
         "a service that was ready and raises is tried again", """
--cancelled or job._is_ready() or worker.run.backend.needed_backend(failure)
-+cancelled or worker.run.backend.needed_backend(failure)
+-was_cancelled or job._is_ready() or worker.run.backend.needed_backend(failure)
++was_cancelled or worker.run.backend.needed_backend(failure)
 """),
     plant("cut-off-tolerated",
         f"{RUN}/_failure_counts.py", "FailureCounts.count_cut_off",
@@ -759,8 +757,7 @@ PLANTS: Final = (
 """),
     plant("rate-window-negative", f"{ADMISSION}/_rates.py", "SlidingWindow.correct",
         "used() puts back more than is in the window of a rate", """
--if amount := max(amount, -self._started.get(when, 0)):
-+if amount:
+-amount = max(amount, -before)
 """),
     plant("rate-bucket-early", f"{ADMISSION}/_rates.py", "TokenBucket._full_at",
         "what jobs have of a bucket that have not started accrues meanwhile", """
@@ -862,12 +859,12 @@ PLANTS: Final = (
     plant("anew-open-count", f"{RUN}/_reopening.py", "PutBack._put_back_in",
         "a job that leaves the line does not wait for a failure that was tried "
         "again meanwhile", """
--job._pending = sum(requirement._holds_back() for requirement in required)
-+job._pending = sum(requirement in held for requirement in required)
+-job._pending = count_open(run, job)
++job._pending = sum(map(held.__contains__, run.members.all_requirements(job)))
 """),
     plant("anew-uncounted-user", f"{RUN}/_reopening.py", "PutBack._put_back_in",
         "what waits, and requires what is taken back, is not counted anew", """
--requirements[user] = required
+-touched[user] = None
  users.setdefault(requirement, []).append(user)
 """),
     plant("anew-group-user", f"{JOB}/_following.py", "what_follows",
@@ -956,9 +953,8 @@ PLANTS: Final = (
 """),
     plant("key-clock", f"{ADMISSION}/_keys.py", "CountedKey.change_clock",
         "the pauses of keys keep the times of the loop before", """
--self.rest_ends.extend(
--    [self.rest_ends.popleft() + shift for _ in range(len(self.rest_ends))]
--)
+-for _ in range(len(self.rest_ends)):
+-    self.rest_ends.append(self.rest_ends.popleft() + shift)
 """),
     plant("rate-window-clock", f"{ADMISSION}/_rates.py", "SlidingWindow.shift",
         "what has started in the window of a rate keeps the times of the loop "
@@ -1241,17 +1237,8 @@ PLANTS: Final = (
         f"{RUN}/_requirement_counts.py", "RequirementCounts.count_down",
         "a job that certainly runs passes one that the same end has made ready "
         "before, and whose rule must be asked", """
- (
--    queued
--    or self.is_undecided
-+    self.is_undecided
-     or successor._state is not IDLE
-     or successor._options.run_if == "failed"
-     or (
-         (successor._inputs or not self._counts.all_succeeded)
-         and not certainly_runs(successor)
-     )
- )
+-queued or self.is_undecided or successor._state is not IDLE
++self.is_undecided or successor._state is not IDLE
 """),
     plant("context-tried-again", f"{RUN}/_steps.py", "settle",
         "a job that has failed is tried again without the variables of the code "
@@ -1309,14 +1296,14 @@ PLANTS: Final = (
 """),
     plant("places-slotless-first", f"{ADMISSION}/_admission.py", "OrderedPlaces.look",
         "a forever job starts before the jobs of a higher priority", """
--slotless and (not (heap and heap[0] < slotless[0] and (not line.is_full())))
-+slotless
+-not heap or self._heap[0] < heap[0]
++not heap
 """),
     plant("early-cancel-kept", f"{RUN}/_run.py", "Run._make_entries_ready",
         "jobs that were cancelled before the first run of a group are cancelled in "
         "its second one, too", """
--if early := self.steering.cancelled_early.pop(self.scheduler, None):
-+if early := self.steering.cancelled_early.get(self.scheduler, None):
+-self.steering.cancelled_early.pop(self.scheduler, ())
++self.steering.cancelled_early.get(self.scheduler, ())
 """),
     plant("early-cancel-second", f"{RUN}/_steps.py", "cancel_job",
         "the second job that is cancelled before a run replaces the first", """
@@ -1357,11 +1344,8 @@ PLANTS: Final = (
 +for _ in range(self._stagger is not None and bool(self._closed_turns)):
      last = self._last_open
      if last is not None and last._state.is_settled:
-         if (
-             last._state is JobState.SUCCEEDED
-             and (not last.restored)
-             and (self._stagger < math.inf)
-         ):
+         has_run = last._state is JobState.SUCCEEDED and (not last.restored)
+         if has_run and self._stagger < math.inf:
              return
      elif last in self._competitors:
          return
@@ -1376,13 +1360,13 @@ PLANTS: Final = (
     plant("stuck-second-call", f"{RUN}/_standstill.py", "StuckJobs.watch_deadline",
         "the second call of a worker, with an earlier deadline than the first, is "
         "not watched in time", """
--if worker not in self.watched or end + STUCK_REPORT_DELAY < self.due:
-+if worker not in self.watched:
+-if end + STUCK_REPORT_DELAY < self.due:
++if worker not in self.watched and end + STUCK_REPORT_DELAY < self.due:
 """),
     plant("gives-up-all", f"{RUN}/_run_pools.py", "_gives_up",
         "a job goes on until each of the rates that throttle it gives up", """
--any((started_at - since >= limit for limit in map(_longest_throttle, resources)))
-+all((started_at - since >= limit for limit in map(_longest_throttle, resources)))
+-min(limits, default=math.inf)
++max(limits, default=math.inf)
 """),
     plant("page-incidents-anew", f"{LOOK}/_console.py", "WatchedRun.update",
         "a page that is told all anew has the incidents twice", """

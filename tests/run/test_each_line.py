@@ -9,7 +9,7 @@ import anyio
 import pytest
 import trio
 from trioflow import Job, Scheduler
-from trioflow._core.run._run import Run
+from trioflow._core.run import _ending
 from trioflow._core.scheduler._async_with import OpenBlock
 from ..bodies import Flaw, nap
 from ..pythons import python
@@ -44,7 +44,7 @@ def test_an_error_at_any_line_ends_the_run(backend: str) -> None:
     assert ended.stdout.endswith(" 0 wrong\n"), ended.stdout + ended.stderr
 
 
-@pytest.mark.parametrize(("owner", "name"), [(Run, "_end"), (OpenBlock, "exit")])
+@pytest.mark.parametrize(("owner", "name"), [(_ending, "end"), (OpenBlock, "exit")])
 def test_error_at_ending_does_not_skip_it(
     backend: str, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
 ) -> None:

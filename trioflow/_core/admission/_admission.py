@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     # priority and the number of the first job of the first group. All jobs have different numbers.
     GroupEntry = tuple[Any, int, "WaitingGroup"]
     PlacesEntry = tuple[float, int, "OrderedPlaces"]
+    # The number, the places and the job, and the error that blocks it.
+    Unaffordable = tuple[int, "OrderedPlaces", AbstractJob[Any], BudgetSpent]
     Timer = tuple[float, "OrderedPlaces | None", Callable[[], None]]
 
 MAX_ADMITTED: Final = 12
@@ -100,22 +102,18 @@ class WaitingGroup:
         self.needs_slot: Final[bool] = key[0]
         self.family: Final = family
         self.needs: Needs = needs
-        self.resources: frozenset[Resource] = frozenset(
-            [resource for resource, _ in needs]
-        )
+        self.resources = frozenset([resource for resource, _ in needs])
+        kind: frozenset[PoolEntry] = self.resources
+        if family is not None:
+            kind |= {family}
         # The resources that the group may lack. Groups with the same resources are of the same kind.
-        self.kind: Final = frozenset[PoolEntry](
-            self.resources if family is None else (*self.resources, family)
-        )
-        self.heap: Final[
-            list[HeapEntry]
-        ] = []  # entries like those of `OrderedPlaces._heap`
-        self.parked: Final[
-            dict[Any, list[HeapEntry]]
-        ] = {}  # heaps of the jobs that wait for a key, or for a gate
-        self.entry: GroupEntry | None = (
-            None  # the entry of this group in `OrderedPlaces.group_entries`
-        )
+        self.kind: Final = kind
+        # Entries like those of `OrderedPlaces._heap`.
+        self.heap: Final[list[HeapEntry]] = []
+        # Heaps of the jobs that wait for a key, or for a gate.
+        self.parked: Final[dict[Any, list[HeapEntry]]] = {}
+        # The entry of this group in `OrderedPlaces.group_entries`.
+        self.entry: GroupEntry | None = None
 
     def update(self) -> None:
         """Take the place of the first job, which may have changed or settled. Leave if no job is left."""
@@ -124,21 +122,18 @@ class WaitingGroup:
         first = self.heap[0] if self.heap else None
         if first is not None and self.entry is not None and first[1] == self.entry[1]:
             return
+        entries = places.group_entries
         if self.entry is not None:
-            del places.group_entries[
-                bisect.bisect_left(places.group_entries, self.entry)
-            ]
+            del entries[bisect.bisect_left(entries, self.entry)]
         self.entry = None if first is None else (*first[:2], self)
         if self.entry is not None:
-            bisect.insort(places.group_entries, self.entry)
+            bisect.insort(entries, self.entry)
         elif not self.parked and places.groups_by_needs.pop(self.key, None) is not None:
             places.count_group(self, -1)
         if first is not None and self.family is not None:
             job = first[2]
-            self.needs = [
-                *self.common_needs,
-                self.family.resolve(job._options.needs[self.family.name], job),
-            ]
+            amount = job._options.needs[self.family.name]
+            self.needs = [*self.common_needs, self.family.resolve(amount, job)]
             self.resources = frozenset([resource for resource, _ in self.needs])
         if places.entry is not None:
             places.join()
@@ -173,10 +168,11 @@ class WaitingGroup:
 
     def needs_of(self, job: AbstractJob[Any]) -> Needs:
         """Return the needs of a job with their resources, without a key that nothing uses. Any thread may call this."""
-        family = self.family
-        if family is None or (key := family.find_key(job)) is None:
-            return self.common_needs
-        return [*self.common_needs, (key, family.unit_need)]
+        if self.family is not None:
+            key = self.family.find_key(job)
+            if key is not None:
+                return [*self.common_needs, (key, self.family.unit_need)]
+        return self.common_needs
 
     def waiting_jobs(self) -> list[AbstractJob[Any]]:
         """Return all waiting jobs, in no order. Any thread may call this."""
@@ -191,19 +187,11 @@ class WaitingGroup:
         if self.places.is_inside_holder:
             return None
         reserved = self.places.admission.reserved
-        blockers = [
-            reserved[resource]
-            for resource, _ in self.needs_of(job)
-            if resource in reserved
-        ]
-        return next(
-            (
-                other
-                for other in blockers
-                if other is not job and other._state is SCHEDULED
-            ),
-            None,
-        )
+        for resource, _ in self.needs_of(job):
+            other: AbstractJob[Any] = reserved.get(resource, job)
+            if other is not job and other._state is SCHEDULED:
+                return other
+        return None
 
     def entries(self) -> list[HeapEntry]:
         """Return the entries of all waiting jobs, in order. Any thread may call this."""
@@ -233,16 +221,14 @@ class OrderedPlaces:
         self._slotless_heap: Final[list[HeapEntry]] = []
         # An `Admission`, or None as long as no job of the run needs resources.
         self.admission: Any = None
-        self.groups_by_needs: Final[
-            dict[Any, WaitingGroup]
-        ] = {}  # the groups that have waiting jobs, by `_group_key`
-        self.group_entries: Final[
-            list[GroupEntry]
-        ] = []  # groups with jobs in `heap`, by their first jobs
-        self.overtaken: Final[
-            dict[AbstractJob[Any], int]
-        ] = {}  # all waiting jobs, and how many jobs overtook each
-        self.slotless_count = 0  # how many of the groups have jobs that take no slot
+        # The groups that have waiting jobs, by `_group_key`.
+        self.groups_by_needs: Final[dict[Any, WaitingGroup]] = {}
+        # Groups with jobs in `heap`, by their first jobs.
+        self.group_entries: Final[list[GroupEntry]] = []
+        # All waiting jobs, and how many jobs overtook each.
+        self.overtaken: Final[dict[AbstractJob[Any], int]] = {}
+        # How many of the groups have jobs that take no slot.
+        self.slotless_count = 0
         # The entry of these places in `Admission.places_in_order`, or None while the run has not joined the admission.
         self.entry: PlacesEntry | None = None
 
@@ -276,26 +262,25 @@ class OrderedPlaces:
         """Return the key of a job's group: jobs with equal needs, including a slot, have equal keys."""
         if job._grant() is not None:
             return NEEDS_NOTHING
-        find = self.run.pools.find
-        wanted = job._options.needs
-        return (
-            takes_slot(job),
-            *sorted(
-                (name, "" if find(name).has_keys else wanted[name]) for name in wanted
-            ),
-        )
+        wanted = dict[str, Any](job._options.needs)
+        for name in wanted:
+            if self.run.pools.find(name).has_keys:
+                wanted[name] = ""
+        return (takes_slot(job), *sorted(wanted.items()))
 
     def _get_or_create_group(self, job: AbstractJob[Any]) -> WaitingGroup:
         key = self._group_key(job)
-        if (group := self.groups_by_needs.get(key)) is None:
-            found = [(self.run.pools.find(name), amount) for name, amount in key[1:]]
-            needs = [
-                entry.resolve(amount, job)
-                for entry, amount in found
-                if not entry.has_keys
-            ]
-            # There is at most one family.
-            family: Any = next((entry for entry, _ in found if entry.has_keys), None)
+        group = self.groups_by_needs.get(key)
+        if group is None:
+            needs: Needs = []
+            family: Any = None
+            for name, amount in key[1:]:
+                entry = self.run.pools.find(name)
+                if entry.has_keys:
+                    # There is at most one.
+                    family = entry
+                else:
+                    needs.append(entry.resolve(amount, job))
             group = WaitingGroup(self, key, needs, family)
             join_admission(self, group.kind)
             self.count_group(group, 1)
@@ -304,7 +289,8 @@ class OrderedPlaces:
 
     def count_group(self, group: WaitingGroup, sign: int) -> None:
         """Record that a group is added (1) or removed (-1)."""
-        self.slotless_count += sign * (not group.needs_slot)
+        if not group.needs_slot:
+            self.slotless_count += sign
         for resource, need in group.common_needs:
             resource.update_wanted_amounts(need, sign)
         counts = self.admission.group_counts
@@ -322,14 +308,16 @@ class OrderedPlaces:
         self.insert(self.line.entry_of(job))
 
     def insert(self, entry: HeapEntry) -> None:
+        job = entry[2]
         if self.admission is None:
-            heapq.heappush(
-                self._heap if takes_slot(entry[2]) else self._slotless_heap, entry
-            )
+            heap = self._heap
+            if not takes_slot(job):
+                heap = self._slotless_heap
+            heapq.heappush(heap, entry)
             return
         # A new order of the waiting jobs keeps their counts.
-        self.overtaken.setdefault(entry[2], 0)
-        group = self._get_or_create_group(entry[2])
+        self.overtaken.setdefault(job, 0)
+        group = self._get_or_create_group(job)
         heapq.heappush(group.heap, entry)
         group.update()
         # If it has no room, the next round removes it.
@@ -345,29 +333,28 @@ class OrderedPlaces:
             self.admission.round(self)
             return
         line = self.line
-        startable = self.line.startable
-        while len(startable) < number and not line.is_paused:
-            heap = self._heap
-            slotless = self._slotless_heap
-            if slotless and not (heap and heap[0] < slotless[0] and not line.is_full()):
-                heap = slotless
-            elif not heap or line.is_full():
+        while len(line.startable) < number and not line.is_paused:
+            heap = self._slotless_heap
+            if self._heap and not line.is_full():
+                if not heap or self._heap[0] < heap[0]:
+                    heap = self._heap
+            if not heap:
                 return
             entry = heapq.heappop(heap)
-            if entry[2]._state is SCHEDULED:
-                if entry[2]._options.needs:
-                    self._grant_at_once(entry[2])
+            job = entry[2]
+            if job._state is SCHEDULED:
+                if job._options.needs:
+                    self._grant_at_once(job)
                 line.admit_job(entry)
 
     def _grant_at_once(self, job: AbstractJob[Any]) -> None:
         """Grant a clean-up job its needs, even beyond the free amounts."""
-        found = [
-            (self.run.pools.find(name), amount)
-            for name, amount in job._options.needs.items()
-        ]
+        wanted = job._options.needs
+        entries = [self.run.pools.find(name) for name in wanted]
         # The merge passes on the resources that the job gives back. A run with needs has ordered places.
-        join_admission(self.run.line.places, [entry for entry, _ in found])  # type: ignore[arg-type]
-        Grant(job, [entry.resolve(amount, job) for entry, amount in found]).let_accrue()
+        join_admission(self.run.line.places, entries)  # type: ignore[arg-type]
+        needs = [entry.resolve(wanted[entry.name], job) for entry in entries]
+        Grant(job, needs).let_accrue()
 
     def admit_first(self, group: WaitingGroup) -> None:
         """Let the first job of a group take its needs. In a crowded run, it then waits for its turn."""
@@ -389,9 +376,7 @@ class OrderedPlaces:
         while (group := self.groups_by_needs.get(NEEDS_NOTHING)) is not None:
             self.admit_first(group)
 
-    def unaffordable_jobs(
-        self,
-    ) -> Iterator[tuple[int, OrderedPlaces, AbstractJob[Any], BudgetSpent]]:
+    def unaffordable_jobs(self) -> Iterator[Unaffordable]:
         """Yield the waiting jobs whose needs could not be met even if running jobs returned all they have.
 
         Each comes with its number in the order that they became ready.
@@ -402,10 +387,8 @@ class OrderedPlaces:
             budget: Any
             for budget, need in group.common_needs:
                 if not budget.can_ever_meet(need):
-                    yield from (
-                        (age, self, job, budget.spent_error(job, need))
-                        for _, age, job in group.entries()
-                    )
+                    for _, age, job in group.entries():
+                        yield age, self, job, budget.spent_error(job, need)
 
     def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back the grant of a job, or remove the job if it still waits. Amounts of rates are not taken back."""
@@ -430,17 +413,11 @@ class OrderedPlaces:
 
     def entries(self) -> list[HeapEntry]:
         """Return the entries of the waiting jobs, in the order that they would start without limits."""
-        plain = [
-            entry
-            for entry in (*self._heap, *self._slotless_heap)
-            if entry[2]._state is SCHEDULED
-        ]
-        return sorted(
-            itertools.chain(
-                plain,
-                *[group.entries() for group in list(self.groups_by_needs.values())],
-            )
-        )
+        entries = [*self._heap, *self._slotless_heap]
+        entries = [entry for entry in entries if entry[2]._state is SCHEDULED]
+        for group in list(self.groups_by_needs.values()):
+            entries += group.entries()
+        return sorted(entries)
 
     def drop_settled(self) -> None:
         heaps = [self._heap, self._slotless_heap]
@@ -454,19 +431,16 @@ class OrderedPlaces:
         """Remove all waiting jobs, and leave the admission until the run joins it again. Their counts remain."""
         self._heap.clear()
         self._slotless_heap.clear()
-        parked = [
-            (key, group)
-            for group in self.groups_by_needs.values()
-            for key in group.parked
-        ]
-        for key, group in parked:
-            del key.parked[group]
+        keys: list[Any] = []
         for group in self.groups_by_needs.values():
+            for key in group.parked:
+                del key.parked[group]
+            keys += group.parked
             self.count_group(group, -1)
         self.groups_by_needs.clear()
         self.group_entries.clear()
         self.join()
-        for key, _ in parked:
+        for key in keys:
             key.wake()
 
     # ---- the place in the admission
@@ -506,14 +480,14 @@ class Admission:
         self.resources: Final[WeakSet[PoolEntry]] = WeakSet()
         # A heap of the times when keys with parked jobs may be free by time alone, each with a sequence number.
         self.timed_keys: list[tuple[float, int, Key]] = []
-        self.has_budgets = False  # whether any of these is, or was, a budget
-        self.group_counts: Final[Counter[frozenset[PoolEntry]]] = (
-            Counter()
-        )  # how many there are by `kind`
-        self.is_stale = True  # whether something has changed since the last round
-        self._is_blocking = (
-            False  # whether jobs that a budget cannot meet any more are being blocked
-        )
+        # Whether any of the resources is, or was, a budget.
+        self.has_budgets = False
+        # How many groups there are by `kind`.
+        self.group_counts: Final = Counter[frozenset[PoolEntry]]()
+        # Whether something has changed since the last round.
+        self.is_stale = True
+        # Whether jobs that a budget cannot meet any more are being blocked.
+        self._is_blocking = False
         # The findings of the last scan: the groups before its result that have to wait, the reserved resources, each
         # with the first job that has a reservation of it, the places whose runs have no room, and those of crowded runs
         # with jobs that need nothing.
@@ -599,26 +573,25 @@ class Admission:
             key.wake()
 
     def _block_unaffordable_jobs(self) -> None:
-        telling = next(
-            (places.run.ends for places in self.all_places if places.run.ends.depth),
-            None,
-        )
-        if telling is not None:
-            telling.waiting.append(self._block_unaffordable_jobs)
-            return
+        for places in self.all_places:
+            if places.run.ends.depth:
+                places.run.ends.waiting.append(self._block_unaffordable_jobs)
+                return
         # Blocking a job may end a nested run, which leads to another round: this loop, not that round, blocks the next.
         self._is_blocking = True
         try:
-            while found := [
-                each
-                for places in list(self.all_places)
-                for each in places.unaffordable_jobs()
-            ]:
-                for _, places, job, error in sorted(found, key=lambda each: each[0]):
+            while found := self._unaffordable_jobs():
+                for _, places, job, error in found:
                     if job in places.overtaken:
                         places.run.block(job, error)
         finally:
             self._is_blocking = False
+
+    def _unaffordable_jobs(self) -> list[Unaffordable]:
+        found: list[Unaffordable] = []
+        for places in list(self.all_places):
+            found += places.unaffordable_jobs()
+        return sorted(found, key=lambda each: each[0])
 
     def scan(self) -> tuple[WaitingGroup, Any] | None:
         """Find the first group, in order, whose first job can start, or must be parked.
@@ -641,22 +614,17 @@ class Admission:
         So the result is the first group that can start. It overtakes the groups in `_passed` that share a resource with
         it. These have no reservation, or are overtaken by jobs that ignore it.
         """
-        saturated: set[PoolEntry] = set()  # resources that enough groups wait for
-        exhausted: set[PoolEntry] = (
-            set()
-        )  # resources that have too little for any waiting job
-        waiting_counts: dict[
-            Resource, int
-        ] = {}  # how many of the groups before wait for each resource
+        # Resources that enough groups wait for.
+        saturated = set[PoolEntry]()
+        # Resources that have too little for any waiting job.
+        exhausted = set[PoolEntry]()
+        # How many of the groups before wait for each resource.
+        waiting_counts = dict[Resource, int]()
         bound_count = 0
-        reserved: dict[Resource, AbstractJob[Any]] = {}
-        passed: list[WaitingGroup] = []
-        self._passed, self._without_room, self.reserved, self.crowded = (
-            passed,
-            [],
-            reserved,
-            set(),
-        )
+        self.reserved = reserved = dict[Resource, AbstractJob[Any]]()
+        self._passed = passed = list[WaitingGroup]()
+        self._without_room = []
+        self.crowded = set()
         self._earliest_start = (math.inf, None)
         for group in self._groups_in_order():
             resources = group.resources
@@ -670,46 +638,29 @@ class Admission:
                 continue
             if not resources.isdisjoint(saturated):
                 continue
-            lacking = {
-                resource: when
-                for resource, need in group.needs
-                if (when := resource.available_at(need)) > NOW
-            }
+            lacking: dict[Resource, float] = {}
+            for resource, need in group.needs:
+                when = resource.available_at(need)
+                if when > NOW:
+                    lacking[resource] = when
             kept: Collection[Resource] = ()
             if not places.is_inside_holder:
                 kept = resources & reserved.keys()
             waits_for: Collection[Resource] = lacking or kept
             if not waits_for:
-                first = group.heap[0][2]
-                gated: Any = next(
-                    (
-                        resource
-                        for resource in resources
-                        if resource.is_closed_to(first)
-                    ),
-                    None,
-                )
-                if (
-                    gated is not None
-                    and group.needs_slot
-                    and places.line.free < 1
-                    and first not in gated.due
-                ):
-                    # It waits for a token next.
-                    return group, None
-                if gated is not None and gated.is_crowded():
+                gate = _closed_gate(group)
+                if gate is not None and gate.is_crowded():
                     continue
-                return group, gated
+                return group, gate
             for resource in waits_for:
                 if resource.parks:
                     return group, resource
             passed.append(group)
-            if (
-                lacking
-                and (available_at := max(lacking.values())) < self._earliest_start[0]
-            ):
+            available_at = max(lacking.values(), default=math.inf)
+            if available_at < self._earliest_start[0]:
                 self._earliest_start = available_at, places
-            if places.overtaken[first := group.heap[0][2]] >= places.max_overtakes:
+            first = group.heap[0][2]
+            if places.overtaken[first] >= places.max_overtakes:
                 reserved.update(dict.fromkeys(resources - reserved.keys(), first))
             for resource in waits_for:
                 waiting_counts[resource] = count = waiting_counts.get(resource, 0) + 1
@@ -805,6 +756,18 @@ def join_admission(places: OrderedPlaces, resources: Iterable[PoolEntry]) -> Non
         elif resource.admission is not places.admission:
             # Most often, this admission is a new run's and has no other resources.
             resource.admission.merge(places.admission)
+
+
+def _closed_gate(group: WaitingGroup) -> Any:
+    """Return the gate that keeps the first job of a group, whose needs can be met, from starting, or None."""
+    job = group.heap[0][2]
+    gate: Any
+    for gate in group.resources:
+        if gate.is_closed_to(job):
+            waits_for_token = group.needs_slot and group.places.line.free < 1
+            # It comes to the gate when it gets the token.
+            return None if waits_for_token and job not in gate.due else gate
+    return None
 
 
 def _drop_settled(entries: list[HeapEntry]) -> None:

@@ -34,6 +34,8 @@ from ._policies import ready_numbers
 from ._rates import DEFAULT_KEY, Rate, RateResource
 from ._resource import CountedResource, PoolEntry, Resource
 
+LIMIT_ADVICE: Final = "give a whole number, 1 or more, or a Rate"
+
 
 @final
 class PerKey:
@@ -130,13 +132,10 @@ def _check_limit(limit: Any, prefix: str) -> None:
             raise ValueError(
                 f"{prefix}: a job takes 1 request: give the Rate requests=, and a burst of 1 or more"
             )
-    elif (
-        not (is_whole := isinstance(limit, int) and not isinstance(limit, bool))
-        or limit < 1
-    ):
-        raise (ValueError if is_whole else TypeError)(
-            f"{prefix}: give a whole number, 1 or more, or a Rate"
-        )
+    elif isinstance(limit, bool) or not isinstance(limit, int):
+        raise TypeError(f"{prefix}: {LIMIT_ADVICE}")
+    elif limit < 1:
+        raise ValueError(f"{prefix}: {LIMIT_ADVICE}")
 
 
 class Key(Resource):
@@ -167,7 +166,8 @@ class Key(Resource):
         admission = self.family.admission
         # Some of the parked jobs may fit now.
         assert admission is not None
-        if (when := self.available_at(self.family.unit_need)) == -math.inf:
+        when = self.available_at(self.family.unit_need)
+        if when == -math.inf:
             for group in list(self.parked):
                 group.unpark(self)
         elif when != self.timed_at:
@@ -236,17 +236,14 @@ class CountedKey(Key, CountedResource):
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
         super().change_clock(clock, shift)
-        self.rest_ends.extend(
-            [self.rest_ends.popleft() + shift for _ in range(len(self.rest_ends))]
-        )
+        for _ in range(len(self.rest_ends)):
+            self.rest_ends.append(self.rest_ends.popleft() + shift)
 
     def describe_shortage(self, need: Amount, before: int) -> tuple[WaitCause, str]:
         if not self.rest_ends:
             return super().describe_shortage(need, before)
-        return (
-            WaitCause.RATE,
-            f"{self.shown_name}: gap, {self.delay_text(self.rest_ends[0])} left",
-        )
+        text = f"{self.shown_name}: gap, {self.delay_text(self.rest_ends[0])} left"
+        return WaitCause.RATE, text
 
     def make_member_resource(  # type: ignore[override]
         self, need: Amount, share: object = None
@@ -286,11 +283,9 @@ class PerKeyResource(PoolEntry):
         limit: Any = settings.limit
         self.outer_key: Final = outer_key
         self.is_returnable = not isinstance(limit, Rate)
-        self.unit_need: Final[Any] = (
-            RateResource(name, limit).parse_amounts(1, name)
-            if isinstance(limit, Rate)
-            else 1
-        )
+        self.unit_need: Any = 1
+        if isinstance(limit, Rate):
+            self.unit_need = RateResource(name, limit).parse_amounts(1, name)
         # The keys that are in use.
         self.keys: Final[WeakValueDictionary[str, Key]] = WeakValueDictionary()
         # Those that may be in use although no job refers to them, that which was checked last at the end.
@@ -306,22 +301,19 @@ class PerKeyResource(PoolEntry):
 
         """
         if not isinstance(amount, str):
-            raise self.need_error(
-                job,
-                _amounts.need_text(amount),
-                ", which is a PerKey: give the key, a string",
-            )
-        if self.outer_key is not None and amount != self.outer_key.key:
-            others = f", but an enclosing scheduler has needs, and only the key '{printable(self.outer_key.key)}'"
-            raise self.need_error(job, _amounts.need_text(amount), others)
-        return amount
+            problem = ", which is a PerKey: give the key, a string"
+        elif self.outer_key is None or amount == self.outer_key.key:
+            return amount
+        else:
+            problem = f", but an enclosing scheduler has needs, and only the key '{printable(self.outer_key.key)}'"
+        raise self.need_error(job, _amounts.need_text(amount), problem)
 
     def key(self, key: str) -> Key:
         """Return the resource of a key. Only the thread of the event loop may call this."""
-        if (resource := self.keys.get(key)) is None:
-            self.keys[key] = resource = (
-                CountedKey(self, key) if self.is_returnable else RateKey(self, key)
-            )
+        resource = self.keys.get(key)
+        if resource is None:
+            kind = CountedKey if self.is_returnable else RateKey
+            self.keys[key] = resource = kind(self, key)
         return resource
 
     def find_key(self, job: AbstractJob[Any]) -> Key | None:

@@ -183,11 +183,8 @@ class FifoPlaces(NoPlaces):
 
 def _numbered(jobs: Iterable[AbstractJob[Any]]) -> list[HeapEntry]:
     """Return entries for the jobs, in their order, that have not settled."""
-    return [
-        (LOWEST_KEY, next(ready_numbers), job)
-        for job in list(jobs)
-        if job._state is SCHEDULED
-    ]
+    waiting = [job for job in list(jobs) if job._state is SCHEDULED]
+    return [(LOWEST_KEY, next(ready_numbers), job) for job in waiting]
 
 
 def _keep_scheduled(jobs: deque[AbstractJob[Any]]) -> None:
@@ -215,21 +212,22 @@ class Line:
         # The number of slots now, or None without a limit, or if a limiter has it: see `Steering.set_window`.
         first_size = window.minimum if isinstance(window, VariableWindow) else window
         self.size: int | None = first_size if isinstance(first_size, int) else None
-        self.startable: Final[deque[AbstractJob[Any]]] = (
-            deque()
-        )  # in start order, with some that were cancelled
-        self.holders: Final[set[AbstractJob[Any]]] = set()  # the jobs that have a slot
-        self.order: StartKeys | None = (
-            None if behind is None else behind.order
-        )  # None for first in, first out
-        self.tokens: RunTokens | None = None  # if a limiter counts the jobs
-        self.is_paused = False  # whether the run, or an enclosing run, is paused, so that no job is admitted
-        self.passes_on = (
-            behind is not None
-        )  # whether jobs have something to pass on to other lines
+        # In start order, with some that were cancelled.
+        self.startable: Final = deque[AbstractJob[Any]]()
+        # The jobs that have a slot.
+        self.holders: Final = set[AbstractJob[Any]]()
+        # None for first in, first out.
+        self.order: StartKeys | None = None
+        # If a limiter counts the jobs.
+        self.tokens: RunTokens | None = None
+        # Whether the run, or an enclosing run, is paused, so that no job is admitted.
+        self.is_paused = False
+        # Whether jobs have something to pass on to other lines.
+        self.passes_on = behind is not None
         self._behind = behind
         self.places = NO_PLACES
         if behind is not None:
+            self.order = behind.order
             self.places = OrderedPlaces(self)
         elif self.size is not None:
             self.places = FifoPlaces(self)
@@ -312,17 +310,15 @@ class Line:
             waiting = sorted(self.tokens.waiting.values())
         kept = deque[AbstractJob[Any]]()
         size = math.inf if self.size is None else self.size
-        while (waiting or self.startable) and (
-            self.is_paused or len(self.holders) > size
-        ):
-            if waiting:
-                job = waiting[-1][2]
-            else:
-                job = self.startable.pop()
+        while self.is_paused or len(self.holders) > size:
             if waiting:
                 entry = waiting.pop()
-            else:
+                job = entry[2]
+            elif self.startable:
+                job = self.startable.pop()
                 entry = (self.key_of(job, 0), next(returned_numbers), job)
+            else:
+                break
             if job._state is SCHEDULED and (self.is_paused or job in self.holders):
                 self._put_back(entry)
             else:
@@ -364,11 +360,10 @@ class Line:
         self._ordered_places().insert((LOWEST_KEY, next(throttled_numbers), job))
 
     def entry_of(self, job: AbstractJob[Any]) -> HeapEntry:
-        return (
-            LOWEST_KEY if self.order is None else self.order.key(job),
-            next(ready_numbers),
-            job,
-        )
+        key: Any = LOWEST_KEY
+        if self.order is not None:
+            key = self.order.key(job)
+        return key, next(ready_numbers), job
 
     def look(self, number: float = MAX_ADMITTED) -> None:
         """Let waiting jobs take the slots and resources that were given back, until `number` of them are startable."""
@@ -397,9 +392,9 @@ class Line:
             if not startable:
                 return None
             job = startable.popleft()
-            if job._state is SCHEDULED and not (
-                self.passes_on and self._return_early(job)
-            ):
+            if job._state is not SCHEDULED:
+                continue
+            if not (self.passes_on and self._return_early(job)):
                 return job
 
     def give_back(self, job: AbstractJob[Any]) -> None:
@@ -413,7 +408,8 @@ class Line:
 
     def refund(self, job: AbstractJob[Any]) -> None:
         """Put back the amounts of rates and budgets of a job that does not start. Call `give_back` afterwards."""
-        if (grant := job._grant()) is not None:
+        grant = job._grant()
+        if grant is not None:
             grant.refund()
 
     def _return_early(self, job: AbstractJob[Any]) -> bool:
@@ -491,19 +487,15 @@ class Tokens:
             limiter.release_on_behalf_of(self)
         # The runs that have asked, in order, each as often as it has asked, or None for a job that waits no longer.
         self.tickets: Final[deque[list[RunTokens | None]]] = deque()
-        self.waiting_count = (
-            0  # how many jobs wait, which is the number of valid tickets
-        )
-        self.unused: Final[
-            list[object]
-        ] = []  # the borrowers of tokens that were given back, until these are passed on
-        self._borrowers: set[object] | None = (
-            None  # those of the limiter, found with the first token
-        )
-        self.requester: Worker | None = (
-            None  # the worker that waits in the limiter's queue, or will
-        )
-        self.request: object = None  # its borrower, as soon as it waits
+        # How many jobs wait, which is the number of valid tickets.
+        self.waiting_count = 0
+        # The borrowers of tokens that were given back, until these are passed on.
+        self.unused: Final[list[object]] = []
+        # The borrowers of the limiter, found with the first token.
+        self._borrowers: set[object] | None = None
+        # The worker that waits in the limiter's queue, or will, and its borrower, as soon as it waits.
+        self.requester: Worker | None = None
+        self.request: object = None
         self._request_scope: Scope | None = None
 
     def is_free(self) -> bool:
@@ -540,7 +532,8 @@ class Tokens:
 
     def _acquire_free(self) -> bool:
         borrower = object()
-        if is_free := self._backend.try_acquire(self.limiter, borrower):
+        is_free = self._backend.try_acquire(self.limiter, borrower)
+        if is_free:
             self.unused.append(borrower)
         return is_free
 
@@ -578,23 +571,22 @@ class Tokens:
                 self._request_scope.cancel()
         elif self.requester is None:
             run = self._first_run()
-            # It may have stopped, while its forever jobs and clean-up jobs go on.
             home = run.outermost()
-            self.requester = (run if home.crew.is_closed else home).crew.spawn(self)
+            if home.crew.is_closed:
+                # Its forever jobs and clean-up jobs go on.
+                home = run
+            self.requester = home.crew.spawn(self)
 
     def _first_run(self) -> Run:
-        return next(
-            ticket[0] for ticket in self.tickets if ticket[0] is not None
-        ).line.run
+        valid = (tokens for (tokens,) in self.tickets if tokens is not None)
+        return next(valid).line.run
 
     async def do_errand(self) -> None:
         """Wait in the limiter's queue for tokens, one at a time, as long as any job waits."""
         worker: Any = self.requester
-        while (
-            self.waiting_count
-            and not worker.must_leave
-            and await self._acquire(worker.run.standstill)
-        ):
+        while self.waiting_count and not worker.must_leave:
+            if not await self._acquire(worker.run.standstill):
+                return
             if self.waiting_count:
                 # Also if other tasks wait: they have asked later.
                 self._serve(None)
@@ -652,14 +644,10 @@ class RunTokens:
         job = entry[2]
         limit = self.limit
         if not self.is_held_back:
-            if not (
-                job._is_plain
-                or (
-                    takes_slot(job)
-                    and not is_scheduler(job)
-                    and job._own_limiter is None
-                )
-            ):
+            needs_token = job._is_plain or (
+                takes_slot(job) and not is_scheduler(job) and job._own_limiter is None
+            )
+            if not needs_token:
                 return True
             if not self.waiting and limit.is_free():
                 self.borrowers[job] = limit.unused.pop()
@@ -691,18 +679,16 @@ class RunTokens:
         """
         if job not in self.borrowers:
             return 0
-        self.borrowers[job] = borrower = self.limit.let_borrow(
-            self.borrowers[job], task
-        )
+        borrower = self.limit.let_borrow(self.borrowers[job], task)
+        self.borrowers[job] = borrower
         return TOKEN_REFERENCES if borrower is task else 0
 
     def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back the token of a job, for `pass_on`. If the job waits for a token, let it wait no longer."""
         if job in self.borrowers:
             # The task goes on with other jobs.
-            self.limit.unused.append(
-                self.limit.let_borrow(self.borrowers.pop(job), object())
-            )
+            borrower = self.limit.let_borrow(self.borrowers.pop(job), object())
+            self.limit.unused.append(borrower)
         elif self.waiting.pop(job, None) is not None:
             self._tickets.pop()[0] = None  # its last one
             self.limit.waiting_count -= 1
@@ -712,9 +698,9 @@ class RunTokens:
         self, job: AbstractJob[Any], error: BaseException
     ) -> str | None:
         """Return advice if a job has failed because it has asked for a second token of its window, or None if not."""
-        if job not in self.borrowers or not matches_any(
-            error, (RuntimeError, SECOND_TOKEN_TEXT)
-        ):
+        if job not in self.borrowers:
+            return None
+        if not matches_any(error, (RuntimeError, SECOND_TOKEN_TEXT)):
             return None
         run: Any = self.line.run
         while run.line.limiter is not self.limiter and run.outer_worker is not None:
@@ -765,9 +751,8 @@ def ask_in_order(runs: Iterable[Run]) -> None:
 
     As in a round of the admission, each run keeps its own order, and between runs a higher priority comes first.
     """
-    waiting: list[RunTokens] = [
-        run.line.tokens for run in runs if run.line.tokens is not None
-    ]
+    lines = [run.line for run in runs]
+    waiting = [line.tokens for line in lines if line.tokens is not None]
     for each in waiting:
         each.is_held_back = True
     for each in waiting:
@@ -797,9 +782,9 @@ def token_holders(runs: Iterable[Run], limiter: object) -> Iterator[AbstractJob[
     A running job may have the limiter itself, in place of the window's.
     """
     for run in runs:
-        working = (worker.job for worker in list(run.crew.alive))
-        yield from (
-            job for job in working if job is not None and job._own_limiter is limiter
-        )
+        for worker in list(run.crew.alive):
+            job = worker.job
+            if job is not None and job._own_limiter is limiter:
+                yield job
         if run.line.tokens is not None and run.line.tokens.limiter is limiter:
             yield from list(run.line.tokens.borrowers)

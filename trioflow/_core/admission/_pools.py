@@ -129,10 +129,10 @@ class BudgetResource(CountedResource):
     def take(self, job: AbstractJob[Any], need: Amount) -> BudgetShare:  # type: ignore[override]
         super().take(job, need)
         self.reserved += need
-        share = BudgetShare(
-            need, self.make_member_resource(need) if is_scheduler(job) else None
-        )
-        self.shares[job] = share
+        members = None
+        if is_scheduler(job):
+            members = self.make_member_resource(need)
+        self.shares[job] = share = BudgetShare(need, members)
         return share
 
     def correct(self, share: BudgetShare, used: Amount) -> None:
@@ -175,13 +175,10 @@ class BudgetResource(CountedResource):
     def count_used(self, job: AbstractJob[Any], used: Amount) -> None:
         if used:
             earlier, count = self._used_by_label.get(job.label, (0, 0))
-            has_used = job._extras is not None and self.name in (
-                job._extras.earlier_use or ()
-            )
-            self._used_by_label[job.label] = (
-                earlier + used,
-                count + (not has_used or not count),
-            )
+            earlier_use = (job._extras or RunExtras).earlier_use or ()
+            if not count or self.name not in earlier_use:
+                count += 1
+            self._used_by_label[job.label] = (earlier + used, count)
             if len(self._used_by_label) > 2 * MAX_COUNTED_LABELS:
                 self._used_by_label = dict(self._most_used(MAX_COUNTED_LABELS))
 
@@ -206,27 +203,16 @@ class BudgetResource(CountedResource):
 
     def spent_error(self, job: AbstractJob[Any], need: Amount) -> BudgetSpent:
         """Return the error of a job whose need can never be met, with why its last attempt has failed."""
-        attempts = (job._extras or RunExtras).failed_attempts[-1:]
-        facts = [
-            self.top_user(),
-            *(
-                f"attempt {attempt.number} failed: {attempt.error}"
-                for attempt in attempts
-            ),
-        ]
-        return BudgetSpent(
-            job,
-            self.name,
-            self.format_amount(need),
-            self.describe_left(),
-            *filter(None, facts),
-        )
+        facts = [self.top_user()]
+        for attempt in (job._extras or RunExtras).failed_attempts[-1:]:
+            facts.append(f"attempt {attempt.number} failed: {attempt.error}")
+        amount = self.format_amount(need)
+        left = self.describe_left()
+        return BudgetSpent(job, self.name, amount, left, *filter(None, facts))
 
     def describe_shortage(self, need: Amount, before: int) -> tuple[WaitCause, str]:
-        return (
-            WaitCause.RESOURCE,
-            f"{self.name}: {self.describe_left()}{self._holders_text()}",
-        )
+        text = f"{self.name}: {self.describe_left()}{self._holders_text()}"
+        return WaitCause.RESOURCE, text
 
     def describe_left(self) -> str:
         reserved = self._reserved_text(self.reserved)
@@ -343,19 +329,15 @@ class Pool:
             jobs = jobs_waiting_for(resource)
             waiting[name] = len(jobs)
             if resource.has_keys:
-                waiting[name] = dict(
-                    Counter(str(job._options.needs[name]) for job in jobs)
-                )
+                keys = Counter(str(job._options.needs[name]) for job in jobs)
+                waiting[name] = dict(keys)
         return waiting
 
     @property
     def budgets(self) -> dict[str, float]:
         """The rest of each `Budget`, by name. It is negative if jobs have used more than they needed."""
-        return {
-            name: resource.public_free()
-            for name, resource in self._resources.items()
-            if resource.is_budget
-        }
+        budgets = [each for each in self._resources.values() if each.is_budget]
+        return {each.name: each.public_free() for each in budgets}
 
     def __repr__(self) -> str:
         """Return the name, the free amount and the total of each resource."""
@@ -392,9 +374,10 @@ class Pool:
                 f"the pool of {user.label!r} is in use by a scheduler in another event loop: {rule}"
             )
         if not self._users:
-            self._change_clock(
-                clock, 0.0 if self._loop is loop else clock() - self._clock()
-            )
+            shift = 0.0
+            if self._loop is not loop:
+                shift = clock() - self._clock()
+            self._change_clock(clock, shift)
         register_user(self._users, user, holder)
         self._loop = loop
 
@@ -447,7 +430,8 @@ def register_user(
 
     """
     other = next(iter(users), user)
-    if (other_holder := users.setdefault(other, holder)) is not holder:
+    other_holder = users.setdefault(other, holder)
+    if other_holder is not holder:
         inside: Any = holder or other_holder
         raise ValueError(
             f"{user.label!r} and {other.label!r} share a pool, but {inside.label!r}, which has needs, contains only "
@@ -461,25 +445,20 @@ def _make_resource(name: str, value: object) -> PoolEntry:
         raise ValueError(
             f"Pool: {name!r} is the name of a built-in resource; choose another name"
         )
+    prefix = f"Pool({printable(name)}={short_repr(value)})"
     if isinstance(value, Rate):
         return RateResource(name, value)
     if isinstance(value, PerKey):
         return PerKeyResource(name, value)
     if isinstance(value, Budget):
-        return BudgetResource(
-            name,
-            value._amount,
-            value,
-            size_text if value._is_size else _amounts.amount_text,
-        )
+        form = size_text if value._is_size else _amounts.amount_text
+        return BudgetResource(name, value._amount, value, form)
     if isinstance(value, (list, tuple)):
         units: tuple[Any, ...] = tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         if any(unit in units[:index] for index, unit in enumerate(units)):
-            raise ValueError(
-                f"Pool({printable(name)}={short_repr(value)}): duplicate unit; list each unit once"
-            )
+            raise ValueError(f"{prefix}: duplicate unit; list each unit once")
         return CountedResource(name, len(units), units)
-    amount = _amounts.amount_of(value, f"Pool({printable(name)}={short_repr(value)})")
+    amount = _amounts.amount_of(value, prefix)
     form = size_text if _amounts.is_size(value) else _amounts.amount_text
     return CountedResource(name, amount, format_amount=form)
 
@@ -541,11 +520,10 @@ class ResourceView:
             return 0.0
         ends_at = resource.cooldown.ends_at
         if isinstance(resource, RateResource):
-            needs = [
-                Counter[Any](resource.need(job._options.needs[self.name], job))
-                for job in jobs
-            ]
-            ends_at = resource.accrued_at(dict(sum(needs, Counter[Any]())))
+            total = Counter[Any]()
+            for job in jobs:
+                total.update(resource.need(job._options.needs[self.name], job))
+            ends_at = resource.accrued_at(dict(total))
         return max(0.0, ends_at - resource.clock())
 
 

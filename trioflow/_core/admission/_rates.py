@@ -89,19 +89,16 @@ class Rate:
         if not limits:
             raise TypeError(f"Rate(per={short_repr(per)}): {CALL_HINTS['Rate']}")
         # The options that a key may have been meant for. `per` is always given.
-        ungiven = [
-            name
-            for name, lacks in (
-                ("burst", burst is None),
-                ("give_up", give_up == DEFAULT_GIVE_UP),
-            )
-            if lacks
-        ]
-        for name in limits:
-            if near := nearest_name(name, ungiven):
-                raise TypeError(
-                    f"Rate({name}={short_repr(limits[name])}): did you mean {near}?"
-                )
+        ungiven = list[str]()
+        if burst is None:
+            ungiven.append("burst")
+        if give_up == DEFAULT_GIVE_UP:
+            ungiven.append("give_up")
+        for name, value in limits.items():
+            near = nearest_name(name, ungiven)
+            if near:
+                what = f"Rate({name}={short_repr(value)})"
+                raise TypeError(f"{what}: did you mean {near}?")
         self._limits: Final = {
             name: _check_limit(value, f"Rate({name}={short_repr(value)})")
             for name, value in limits.items()
@@ -125,7 +122,8 @@ class Rate:
         own = burst
         if not isinstance(own, Mapping):
             own = {} if own is None else {first: own}
-        if unknown := [name for name in own if name not in self._limits]:
+        unknown = [name for name in own if name not in self._limits]
+        if unknown:
             raise ValueError(
                 f"{prefix}: unknown key {unknown[0]!r}; the keys are {', '.join(limits)}"
             )
@@ -189,11 +187,8 @@ class TokenBucket:
 
     def accrued_at(self, amount: Amount, begins_at: float) -> float:
         """Return the time by which this amount has accrued, which may exceed the burst, if nothing else is taken."""
-        return max(
-            begins_at,
-            max(self.full_at, begins_at)
-            - float(self.burst - amount) * self.seconds_each,
-        )
+        seconds = float(self.burst - amount) * self.seconds_each
+        return max(begins_at, max(self.full_at, begins_at) - seconds)
 
     def reserve(self, amount: Amount, now: float) -> None:
         """Take an amount for a job that will start."""
@@ -234,20 +229,16 @@ class SlidingWindow(TokenBucket):
     def accrued_at(self, amount: Amount, begins_at: float) -> float:
         # What is free now, and what comes back in this period, comes back in each further period.
         periods = max(0, math.ceil(amount / self.burst) - 1)
-        excess = (
-            self._started_amount
-            + self.unstarted_amount
-            + amount
-            - self.burst * (periods + 1)
-        )
+        taken = self._started_amount + self.unstarted_amount
+        excess = taken + amount - self.burst * (periods + 1)
         for when, started in self._started.items():
             if excess <= 0:
                 break
             excess -= started
             begins_at = max(begins_at, when + self._period)
-        if periods or excess > 0:
-            return begins_at + self._period * (periods + (excess > 0))
-        return begins_at
+        if excess > 0:
+            periods += 1
+        return begins_at + self._period * periods
 
     def reserve(self, amount: Amount, now: float) -> None:
         self.unstarted_amount += amount
@@ -260,8 +251,10 @@ class SlidingWindow(TokenBucket):
         """Take an amount now. Put a negative amount back where the job has started, if that is in the window."""
         self._forget(now)
         when = now if amount > 0 else started_at
-        if amount := max(amount, -self._started.get(when, 0)):
-            self._started[when] = self._started.get(when, 0) + amount
+        before = self._started.get(when, 0)
+        amount = max(amount, -before)
+        if amount:
+            self._started[when] = before + amount
             self._started_amount += amount
             self.full_at = max(self.full_at, when + self._period)
 
@@ -302,12 +295,12 @@ class RateResource(Resource):
 
     def __init__(self, name: str, rate: Rate) -> None:
         super().__init__(name, rate)
-        self.buckets: Final[dict[str, TokenBucket]] = {
-            key: TokenBucket(rate._bursts[key], rate._period / float(amount))
-            if key in rate._bursts
-            else SlidingWindow(amount, rate._period)
-            for key, amount in rate._limits.items()
-        }
+        self.buckets: Final[dict[str, TokenBucket]] = {}
+        for key, amount in rate._limits.items():
+            bucket: TokenBucket = SlidingWindow(amount, rate._period)
+            if key in rate._bursts:
+                bucket = TokenBucket(rate._bursts[key], rate._period / float(amount))
+            self.buckets[key] = bucket
         # When too little was left for a job: the start and end of each, on the clock of its run, after an empty one.
         self.shortages: Final = [(-math.inf, -math.inf)]
 
@@ -324,10 +317,7 @@ class RateResource(Resource):
 
         """
         amount = self.exact_amount(amount, job)
-        amounts = self.parse_amounts(
-            amount,
-            f"{job.label!r} needs {printable(self.name)}={_amounts.need_text(amount)}",
-        )
+        amounts = self.parse_amounts(amount, self.need_text(amount, job))
         if isinstance(amount, tuple) and DEFAULT_KEY in self.buckets:
             amounts = {DEFAULT_KEY: 1, **amounts}
         for key, number in amounts.items():
@@ -362,15 +352,14 @@ class RateResource(Resource):
                     f"{prefix}, a Rate of {', '.join(self.buckets)}: give a dict of amounts by key"
                 )
             return {key: amount}
-        if unknown := [key for key, _ in amount if key not in self.buckets]:
-            near = nearest_name(unknown[0], self.buckets)
-            hint = (
-                clause("did you mean {}?", near)
-                or f"the keys are {', '.join(self.buckets)}"
-            )
-            raise ValueError(
-                f"{prefix}, but this Rate has no key {short_repr(unknown[0])}: {hint}"
-            )
+        for key, _ in amount:
+            if key not in self.buckets:
+                near = nearest_name(key, self.buckets)
+                hint = f"the keys are {', '.join(self.buckets)}"
+                if near:
+                    hint = f"did you mean {near}?"
+                problem = f"but this Rate has no key {short_repr(key)}"
+                raise ValueError(f"{prefix}, {problem}: {hint}")
         return dict(amount)
 
     def parse_used(self, value: ExactNeed, prefix: str) -> RateNeed:
@@ -388,10 +377,8 @@ class RateResource(Resource):
         amounts = self.parse_amounts(value, prefix)
         for key, amount in amounts.items():
             bucket = self.buckets[key]
-            if (
-                amount > bucket.burst
-                and float(amount) * bucket.seconds_each > MAX_CAUSED_WAIT
-            ):
+            seconds = float(amount) * bucket.seconds_each
+            if amount > bucket.burst and seconds > MAX_CAUSED_WAIT:
                 raise ValueError(
                     f"{prefix}: this amount of {key} takes more than a year to accrue; it is ignored: "
                     f"give a smaller number"
@@ -399,10 +386,8 @@ class RateResource(Resource):
         return amounts
 
     def free_at(self, need: RateNeed) -> float:
-        return max(
-            (self.buckets[key].available_at(amount) for key, amount in need.items()),
-            default=-math.inf,
-        )
+        times = (self.buckets[key].available_at(need[key]) for key in need)
+        return max(times, default=-math.inf)
 
     def note_shortage(self, need: RateNeed) -> None:
         now = self.clock()
@@ -417,13 +402,8 @@ class RateResource(Resource):
     def accrued_at(self, need: RateNeed) -> float:
         """Return the time by which this amount has accrued. It may exceed the burst, and be taken in several parts."""
         begins_at = max(self.cooldown.ends_at, self.clock())
-        return max(
-            (
-                self.buckets[key].accrued_at(amount, begins_at)
-                for key, amount in need.items()
-            ),
-            default=begins_at,
-        )
+        times = (self.buckets[key].accrued_at(need[key], begins_at) for key in need)
+        return max(times, default=begins_at)
 
     def describe_shortage(self, need: RateNeed, before: int) -> tuple[WaitCause, str]:
         """Name the keys that are short, and estimate the remaining wait.
@@ -431,10 +411,8 @@ class RateResource(Resource):
         The estimate assumes that only the `before` jobs ahead of this job take anything from the rate.
         """
         if self.available_at(need) == math.inf:
-            return (
-                WaitCause.RATE,
-                f"{self.shown_name}: reserved for jobs that are about to start",
-            )
+            text = f"{self.shown_name}: reserved for jobs that are about to start"
+            return WaitCause.RATE, text
         short = [key for key in need if self.is_used_up_by({key: need[key]}, before)]
         amounts = " and ".join(count_text(need[key], key) for key in short)
         behind = clause(", behind {}", before and count_text(before, "others"))
@@ -446,9 +424,7 @@ class RateResource(Resource):
 
     def _accrued_behind(self, need: RateNeed, before: int) -> float:
         """Return the time by which this amount has accrued, after as much for each of the `before` jobs ahead."""
-        return self.accrued_at(
-            {key: (before + 1) * amount for key, amount in need.items()}
-        )
+        return self.accrued_at({key: (before + 1) * need[key] for key in need})
 
     def take(self, job: AbstractJob[Any], need: RateNeed) -> RateShare:
         """Take the need of a job, and return the job's share, a dict that `correct` updates. Then call `let_accrue`."""
@@ -471,7 +447,9 @@ class RateResource(Resource):
 
     def let_accrue(self, share: RateShare, now: float | None) -> None:
         """Let the amounts in a job's share accrue from now on, because the job starts, or will not start."""
-        share.started_at = now = self.clock() if now is None else now
+        if now is None:
+            now = self.clock()
+        share.started_at = now
         for key, amount in share.items():
             self.buckets[key].let_accrue(amount, now)
         self.on_change()

@@ -58,13 +58,12 @@ class PoolEntry(ABC):
 
     def __init__(self, name: str, settings: Any) -> None:
         self.name: Final = name
-        self.settings: Final = settings  # the argument of `Pool` for an equal resource, but only the number of units
-        self.admission: Admission | None = (
-            None  # set when a job first waits for the resource
-        )
-        self.clock: Callable[[], float] = (
-            time.monotonic
-        )  # the clock of the event loop while a run uses the pool
+        # The argument of `Pool` for an equal resource, but only the number of units.
+        self.settings: Final = settings
+        # Set when a job first waits for the resource.
+        self.admission: Admission | None = None
+        # The clock of the event loop while a run uses the pool.
+        self.clock: Callable[[], float] = time.monotonic
 
     @abstractmethod
     def need(self, amount: CheckedNeed, job: AbstractJob[Any]) -> Any:
@@ -151,9 +150,11 @@ class Resource(PoolEntry):
         """Return the entry for this resource in a job's `needs`, text as the number that it stands for."""
         if not isinstance(amount, str):
             return amount
-        return _amounts.amount_of(
-            amount,
-            f"{job.label!r} needs {printable(self.name)}={_amounts.need_text(amount)}",
+        return _amounts.amount_of(amount, self.need_text(amount, job))
+
+    def need_text(self, amount: CheckedNeed, job: AbstractJob[Any]) -> str:
+        return (
+            f"{job.label!r} needs {printable(self.name)}={_amounts.need_text(amount)}"
         )
 
     def available_at(self, need: object) -> float:
@@ -276,20 +277,14 @@ class CountedResource(Resource):
         """
         amount = self.exact_amount(amount, job)
         if isinstance(amount, tuple):
-            raise self.need_error(
-                job,
-                _amounts.need_text(amount),
-                ", which is not a Rate: give one number",
-            )
+            problem = ", which is not a Rate: give one number"
+            raise self.need_error(job, _amounts.need_text(amount), problem)
         if amount > self.total:
             limit = f", but the total is only {self.format_amount(self.total)}: it could never start"
             raise self.need_error(job, self.format_amount(amount), limit)
         if self.free_units is not None and not isinstance(amount, int):
-            raise self.need_error(
-                job,
-                _amounts.amount_text(amount),
-                ", which has named units: give a whole number",
-            )
+            problem = ", which has named units: give a whole number"
+            raise self.need_error(job, _amounts.amount_text(amount), problem)
         return amount
 
     def lower_total(self, total: Amount) -> None:
@@ -324,10 +319,8 @@ class CountedResource(Resource):
         self.holders[job] = need
         if self.free_units is None:
             return None
-        return {
-            index: self.free_units.pop(index)
-            for index in sorted(self.free_units)[: int(need)]
-        }
+        first = sorted(self.free_units)[: int(need)]
+        return {index: self.free_units.pop(index) for index in first}
 
     def give_back(self, job: AbstractJob[Any], share: dict[int, Any] | None) -> None:
         self.free += self.holders.pop(job)
@@ -392,13 +385,12 @@ class GatedResource(CountedResource):
         self._gate: Any = None
         # Whether it has one that can be found: otherwise, the jobs fail with the error themselves.
         self._has_gate = declared.find_gate is not None and run.scheduler._opens_gates
-        self._opener: Worker | None = None  # the worker that opens the gate
-        self.parked: Final[
-            dict[WaitingGroup, None]
-        ] = {}  # the groups with jobs that are parked here
-        self._early: Final[
-            dict[AbstractJob[Any], None]
-        ] = {}  # those that have the resource, but not passed the gate
+        # The worker that opens the gate.
+        self._opener: Worker | None = None
+        # The groups with jobs that are parked here.
+        self.parked: Final[dict[WaitingGroup, None]] = {}
+        # The jobs that have the resource, but have not passed the gate.
+        self._early: Final[dict[AbstractJob[Any], None]] = {}
         # The jobs that came early, and then got a token in vain: now they wait here also while no token is free.
         self.due: Final = WeakSet[AbstractJob[Any]]()
 
@@ -454,10 +446,9 @@ class GatedResource(CountedResource):
             if not self.parked and self._opener.cause is None:
                 self._opener.cancel_alone()
         elif self.parked:
-            if self._run.crew.is_closed:
+            run = self._run
+            if run.crew.is_closed:
                 run = next(iter(self.parked)).places.run
-            else:
-                run = self._run
             self._opener = run.crew.spawn(self)
 
     async def do_errand(self) -> None:
@@ -474,7 +465,8 @@ class GatedResource(CountedResource):
             # No job is parked any more, or the run of the worker stops.
             pass
         except Exception:
-            self._gate, self._has_gate = None, False
+            self._gate = None
+            self._has_gate = False
 
     def end_errand(self) -> None:
         self._opener = None
@@ -488,22 +480,20 @@ class GatedResource(CountedResource):
         """Return the parked jobs, in order, that could start together if the gate were open, but at least the first."""
         left: dict[Any, Any] = {}
         jobs: list[AbstractJob[Any]] = []
-        for entry, group in sorted(
-            (entry, waiting)
-            for waiting in self.parked
-            for entry in waiting.parked[self]
-        ):
-            needs: dict[Any, Any] = {
-                each: need
-                for each, need in group.needs
-                if isinstance(each, CountedResource)
-            }
+        waiting: list[tuple[HeapEntry, WaitingGroup]] = []
+        for group in self.parked:
+            waiting += [(entry, group) for entry in group.parked[self]]
+        for entry, group in sorted(waiting):
+            needs = dict[Any, Any](group.needs)
+            needs = {each: needs[each] for each in needs if each.is_returnable}
             if group.needs_slot:
                 needs[group.places.line] = 1
-            left = {**{each: each.free for each in needs}, **left}
-            if not jobs or all(left[each] >= need for each, need in needs.items()):
+            for each in needs:
+                left.setdefault(each, each.free)
+            if not jobs or all(left[each] >= needs[each] for each in needs):
                 jobs.append(entry[2])
-                left.update({each: left[each] - need for each, need in needs.items()})
+                for each in needs:
+                    left[each] -= needs[each]
         return jobs
 
 
@@ -567,22 +557,18 @@ class Grant:
         }
 
     def find(self, name: str) -> tuple[Resource, Any] | None:
-        return next(
-            (
-                (resource, share)
-                for resource, _, share in self._parts
-                if resource.name == name
-            ),
-            None,
-        )
+        for resource, _, share in self._parts:
+            if resource.name == name:
+                return resource, share
+        return None
 
     def member_resources(self) -> dict[str, PoolEntry]:
         """Return the resources, except rates, that the members of a nested scheduler with this grant share, by name."""
-        return {
-            resource.name: resource.make_member_resource(need, share)
-            for resource, need, share in self._parts
-            if isinstance(resource, CountedResource)
-        }
+        resources: dict[str, PoolEntry] = {}
+        for resource, need, share in self._parts:
+            if isinstance(resource, CountedResource):
+                resources[resource.name] = resource.make_member_resource(need, share)
+        return resources
 
     def to_dict(self) -> dict[str, Any]:
         """Return the share of each resource, by name: an amount, a list of named units, or amounts by key."""
@@ -596,12 +582,8 @@ class Grant:
 def budgets_used(job: AbstractJob[Any]) -> dict[str, Amount]:
     """Return the amounts of budgets that a job has used in all its attempts, by name."""
     grant = job._grant()
-    earlier = (job._extras or RunExtras).earlier_use or {}
-    if grant is None:
-        used: dict[str, Amount] = {}
-    else:
-        used = grant.budget_amounts()
-    return {
-        **earlier,
-        **{name: amount + earlier.get(name, 0) for name, amount in used.items()},
-    }
+    used = dict((job._extras or RunExtras).earlier_use or {})
+    if grant is not None:
+        for name, amount in grant.budget_amounts().items():
+            used[name] = amount + used.get(name, 0)
+    return used

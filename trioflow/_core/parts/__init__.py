@@ -13,7 +13,6 @@ from typing import Any, Final
 from ..admission._window import VariableWindow
 from ..base import _user_code
 from ..base._states import STOPPING, RunPhase, StopReason
-from ..base._text_forms import clause
 from ..job import _errors, _job_options
 from ..job._job import AbstractJob
 from ..run._handle import JOB_EVENTS_NOUN, TimeLimit
@@ -107,10 +106,8 @@ class Hold(Part):
             or self._is_released
         ):
             return False
-        return not (
-            run.waits_for_jobs()
-            or any(part.is_busy() for part in run.parts if part is not self)
-        )
+        others = [part for part in run.parts if part is not self]
+        return not (run.waits_for_jobs() or any(part.is_busy() for part in others))
 
     def _is_holding(self) -> bool:
         return self._run.steering.hold is not None
@@ -129,15 +126,10 @@ class Hold(Part):
         run.steering.set_hold(run, not self._is_holding())
         if self._is_holding():
             message = f"the run of {run.scheduler.label!r} has failures, and is held"
-            note = run.scheduler._changes_text() + clause(
-                "; no journal keeps what has succeeded", run.journal_writer is None
-            )
-            run.report(
-                None,
-                message,
-                advice=f": {run.scheduler._hold_advice()}{note}",
-                is_steering=True,
-            )
+            advice = f": {run.scheduler._hold_advice()}{run.scheduler._changes_text()}"
+            if run.journal_writer is None:
+                advice += "; no journal keeps what has succeeded"
+            run.report(None, message, advice=advice, is_steering=True)
 
     def on_added(self) -> None:
         self.act()
@@ -176,14 +168,10 @@ class SettledCalls(Part):
     def enter(self, phase: RunPhase) -> None:
         """Tell the ends that were not taken, because the function has raised, and that the next try has kept."""
         if phase is RunPhase.RUNNING and self._run.keeps_succeeded:
-            kept = [
-                job
-                for job in self._run.members.jobs
-                if job._extras is not None and job._extras.is_untold
-            ]
-            for job in kept:
-                job._ensure_extras().is_untold = False
-                self.settled(job)
+            for job in list(self._run.members.jobs):
+                if job._extras is not None and job._extras.is_untold:
+                    job._extras.is_untold = False
+                    self.settled(job)
 
     def settled(self, job: AbstractJob[Any]) -> None:
         """Call the function. If it raises an exception, end the run with this exception, and make no more calls.
@@ -195,7 +183,8 @@ class SettledCalls(Part):
             job._ensure_extras().is_untold = True
             return
         try:
-            if _errors.is_awaitable(result := self._function(job)):
+            result: Any = self._function(job)
+            if _errors.is_awaitable(result):
                 getattr(result, "close", lambda: None)()
                 raise TypeError(f"it returned an awaitable; {ASYNC_ADVICE}")
         except BaseException as error:
@@ -203,9 +192,6 @@ class SettledCalls(Part):
             # Without the frames of the engine, which would keep the run in memory.
             failure = _errors.Failure(error).exception
             name = f"on_job_settled of {run.scheduler.label!r}"
+            what = f"{name} raised {_errors.one_line_error(failure)} for {job.label!r}"
             self._has_failed = run.phase is not STOPPING
-            run.stop_with_error(
-                failure,
-                job,
-                f"{name} raised {_errors.one_line_error(failure)} for {job.label!r}",
-            )
+            run.stop_with_error(failure, job, what)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict, deque
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any, Final
 
 from ..admission._resource import TIME_TOLERANCE
@@ -41,19 +42,15 @@ class FirstRule(Part, Instrument):
         self._stagger: Final = stagger
         # For each member, the competitor in whose turn it may start. Empty without a `stagger`.
         self._turns: dict[AbstractJob[Any], AbstractJob[Any]] = {}
-        self._competitors: dict[
-            AbstractJob[Any], None
-        ] = {}  # in the order of their turns
-        self._open_turns: set[AbstractJob[Any]] = (
-            set()
-        )  # the competitors whose turns are open
-        self._last_open: AbstractJob[Any] | None = None  # the last of these
-        self._closed_turns: deque[AbstractJob[Any]] = (
-            deque()
-        )  # the other competitors, if there is a `stagger`
-        self._unsettled: dict[
-            AbstractJob[Any], None
-        ] = {}  # the competitors that have not settled
+        # In the order of their turns.
+        self._competitors: dict[AbstractJob[Any], None] = {}
+        # The competitors whose turns are open, and the last of these.
+        self._open_turns = set[AbstractJob[Any]]()
+        self._last_open: AbstractJob[Any] | None = None
+        # The other competitors, if there is a `stagger`.
+        self._closed_turns = deque[AbstractJob[Any]]()
+        # The competitors that have not settled.
+        self._unsettled: dict[AbstractJob[Any], None] = {}
         self._losers: list[AbstractJob[Any]] = []
         # Competitors that the journal has restored, not yet winners.
         self._restored: list[AbstractJob[Any]] = []
@@ -127,12 +124,9 @@ class FirstRule(Part, Instrument):
     def due_at(self) -> float:
         """Return when the next turn opens because of the time, or infinity if it waits for something else."""
         started_at = self._turn_started_at
-        if (
-            started_at is None
-            or self._stagger is None
-            or not self._closed_turns
-            or self._run.phase._is_ending
-        ):
+        if started_at is None or self._stagger is None:
+            return math.inf
+        if not self._closed_turns or self._run.phase._is_ending:
             return math.inf
         return started_at + self._stagger
 
@@ -156,7 +150,8 @@ class FirstRule(Part, Instrument):
 
     def explain(self, job: AbstractJob[Any]) -> str:
         """Explain why a job that has no open requirements is held back."""
-        if (before := self.turn_before(job)) is None:
+        before = self.turn_before(job)
+        if before is None:
             return "waits until the journal has been asked about the other jobs"
         assert self._stagger is not None
         turn = f"waits for its turn: until {before.label!r} has"
@@ -179,17 +174,15 @@ class FirstRule(Part, Instrument):
             job for job in self._competitors if not job._state.is_settled
         )
         self._turns = {}
-        todo = [
-            (competitor, competitor)
-            for competitor in self._competitors
-            if self._stagger is not None
-        ][::-1]
+        todo = list[tuple[AbstractJob[Any], AbstractJob[Any]]]()
+        if self._stagger is not None:
+            todo = [(each, each) for each in reversed(self._competitors)]
         while todo:
             job, competitor = todo.pop()
             if job not in self._turns:
                 self._turns[job] = competitor
                 todo += [(required, competitor) for required in requirements[job]]
-        held = [job for jobs in self._held.values() for job in jobs]
+        held = [*chain.from_iterable(self._held.values())]
         self._held.clear()
         self._hold(held)
         self._release_held()
@@ -215,11 +208,8 @@ class FirstRule(Part, Instrument):
         while self._stagger is not None and self._closed_turns:
             last = self._last_open
             if last is not None and last._state.is_settled:
-                if (
-                    last._state is JobState.SUCCEEDED
-                    and not last.restored
-                    and self._stagger < math.inf
-                ):
+                has_run = last._state is JobState.SUCCEEDED and not last.restored
+                if has_run and self._stagger < math.inf:
                     return
             elif last in self._competitors:
                 return
@@ -234,7 +224,10 @@ class FirstRule(Part, Instrument):
 
     def _hold(self, jobs: Iterable[AbstractJob[Any]]) -> None:
         for job in jobs:
-            self._held[None if self._is_open(job) else self._turns[job]].append(job)
+            turn = None
+            if not self._is_open(job):
+                turn = self._turns[job]
+            self._held[turn].append(job)
 
     def _release_held(self) -> None:
         """Let the held jobs start whose turns are open, unless the journal is still asked about some.
@@ -259,10 +252,8 @@ class FirstRule(Part, Instrument):
 
     def _stop_if_too_few(self) -> None:
         """Stop the run if the jobs that are left cannot succeed often enough."""
-        if (
-            len(self.winners) + len(self._restored) + len(self._unsettled)
-            >= self._enough
-        ):
+        left = len(self._restored) + len(self._unsettled)
+        if len(self.winners) + left >= self._enough:
             return
         run = self._run
         count = len(self._losers)
@@ -272,29 +263,26 @@ class FirstRule(Part, Instrument):
         ):
             # The drain, not the losers, has kept it from its result.
             return
-        needed = "one had to succeed"
-        if self._enough > 1:
-            needed = f"{self._enough} had to succeed"
+        needed = "one" if self._enough == 1 else self._enough
         # Cancelled and skipped jobs have no exception of their own: these are those that `result()` raises for them.
         errors = [_errors.no_result_error(job) for job in self._losers]
         exceptions = [error for error in errors if isinstance(error, Exception)]
-        message = (
-            f"{count} of {total} jobs of {run.scheduler.label!r} failed, and {needed}"
-        )
+        what = f"{count} of {total} jobs of {run.scheduler.label!r} failed"
         error: Exception
         if not exceptions:
             error = too_few_jobs_error(run.scheduler, total, self._enough)
         elif all(isinstance(error, _errors.BudgetSpent) for error in errors):
             error = exceptions[0]
         else:
-            error = ExceptionGroup(message, exceptions)
+            error = ExceptionGroup(f"{what}, and {needed} had to succeed", exceptions)
         run.scheduler._run_error = error
         self._decide(StopReason.CRITICAL)
 
     def _decide(self, reason: StopReason) -> None:
         """Stop the run. The running jobs decide its result, even if the run drains."""
         self.is_decided = True
-        if (writer := self._run.journal_writer) is not None:
+        writer = self._run.journal_writer
+        if writer is not None:
             if reason is COMPLETED:
                 writer.record_winners(self.winners)
             writer.records_results = False
@@ -305,11 +293,9 @@ class FirstRule(Part, Instrument):
 def _recorded_at(job: AbstractJob[Any]) -> float:
     """Return the time when the result of a restored job was recorded, or infinity if it is unknown."""
     restoration = (job._extras or RunExtras).restoration
-    return (
-        math.inf
-        if restoration is None or restoration.settled_at is None
-        else restoration.settled_at
-    )
+    if restoration is None or restoration.settled_at is None:
+        return math.inf
+    return restoration.settled_at
 
 
 def too_few_jobs_error(

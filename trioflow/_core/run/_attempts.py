@@ -77,7 +77,8 @@ def call_job(
 
     """
     options = job._options
-    if has_journal and (writer := worker.run.journal_writer) is not None:
+    writer = worker.run.journal_writer
+    if has_journal and writer is not None:
         return _call_with_journal(worker, job, writer)
     if job._callbacks is not None:
         return _call_with_callbacks(worker, job, options)
@@ -142,7 +143,7 @@ def _run_last_callback(
 def report_unrepeated(
     run: Run, job: Any, state: JobState, outcome: object
 ) -> BaseException | None:
-    """Call `on_settled` of a job that waits for another attempt, if it does: no other will come.
+    """Call `on_settled` of a job with callbacks that waits for another attempt, if it does: no other will come.
 
     Args:
         run: the run of the job.
@@ -154,12 +155,8 @@ def report_unrepeated(
         The exception that the callback has raised.
 
     """
-    extras: RunExtras | None = job._extras
-    if (
-        job._callbacks is not None
-        and extras is not None
-        and (extras.retry_count or extras.throttlings)
-    ):
+    extras = job._extras or RunExtras
+    if extras.retry_count or extras.throttlings:
         try:
             job._run_callback(job._callbacks[1], run, state, outcome)
         except BaseException as error:
@@ -231,13 +228,16 @@ async def _call_with_outputs(
     """Call a job once. If it does not succeed, set aside the files that it has begun to write."""
     try:
         value = await job._call_once()
-        if text := await end_outputs(True):
+        text = await end_outputs(True)
+        if text:
             worker.run.report(job, text)
     except BaseException:
         # A service that the end of the run ends has succeeded.
         has_succeeded = worker.cause is CancelCause.END_OF_RUN and job._is_ready()
-        if not has_succeeded and (text := await end_outputs(False)):
-            worker.run.report(job, text)
+        if not has_succeeded:
+            text = await end_outputs(False)
+            if text:
+                worker.run.report(job, text)
         raise
     return value
 
@@ -276,23 +276,23 @@ def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdic
     )
     if failure is None:
         is_end = worker.cause is CancelCause.END_OF_RUN
+        if is_end and job._is_ready():
+            return Verdict(SUCCEEDED, error)
         if is_end or was_cancelled:
-            return Verdict(
-                SUCCEEDED if is_end and job._is_ready() else CANCELLED, error
-            )
+            return Verdict(CANCELLED, error)
         found = f"{job.label!r} raised a cancellation that was not requested"
         failure = _errors.JobCancelled(f"{found}: to end a job, call its cancel()")
     if ends_with_run(run, job, failure):
         return Verdict(CANCELLED, error, failure)
-    if not is_scheduler(job) and (throttles := find_throttles(failure)):
-        if (fault := run.pools.why_not_throttled(job, throttles, failure)) is not None:
+    throttles: tuple[_errors.Throttled, ...] = ()
+    if not is_scheduler(job):
+        throttles = find_throttles(failure)
+    if throttles:
+        fault = run.pools.why_not_throttled(job, throttles, failure)
+        if fault is not None:
             return Verdict(FAILED, error, fault, throttles=throttles)
-        return Verdict(
-            CANCELLED if ends or was_cancelled else SCHEDULED,
-            error,
-            failure,
-            throttles=throttles,
-        )
+        state = CANCELLED if ends or was_cancelled else SCHEDULED
+        return Verdict(state, error, failure, throttles=throttles)
     try:
         backoff = _backoff(worker, job, failure, was_cancelled)
     except BaseException as fault:
@@ -308,22 +308,20 @@ def _backoff(
 ) -> float | None:
     """Return the backoff before another attempt, or None if there is none."""
     retry = job._options.retry
-    if (
-        retry is None
-        or not isinstance(failure, Exception)
-        or find_interruption(failure) is not None
-    ):
+    if retry is None or not isinstance(failure, Exception):
         return None
-    # A forever job goes on while the other jobs of a cancelled run unwind.
-    cancelled = worker.cause is not None if worker.is_shielded else was_cancelled
+    if find_interruption(failure) is not None:
+        return None
+    if worker.is_shielded:
+        # A forever job goes on while the other jobs of a cancelled run unwind.
+        was_cancelled = worker.cause is not None
     # A job that was written for the other loop would fail each time.
-    if cancelled or job._is_ready() or worker.run.backend.needed_backend(failure):
+    if was_cancelled or job._is_ready() or worker.run.backend.needed_backend(failure):
         return None
     extras = job._ensure_extras()
     was_cause = worker.cause
-    backoff = retry._next_backoff(
-        extras.retry_count - extras.earlier_retries + 1, failure, job._name_for_errors
-    )
+    number = extras.retry_count - extras.earlier_retries + 1
+    backoff = retry._next_backoff(number, failure, job._name_for_errors)
     # The user's function `on` may have cancelled the job, or the run.
     return backoff if worker.cause is was_cause else None
 

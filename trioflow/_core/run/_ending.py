@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._line import Line
 from ..base._graph_algorithms import topological_order
-from ..base._states import COMPLETED, CancelCause, JobState, StopReason
+from ..base._states import COMPLETED, STOPPING, CancelCause, JobState, StopReason
 from ..job import _requirements
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import find_interruption, one_line_error
@@ -48,35 +48,37 @@ MAX_TRIES: Final = 2
 
 async def end(run: Run) -> None:
     """End a run. The docstring of the module lists the steps."""
+    if run.ends.depth or run.ends.waiting:
+        run.ends.recover()
+    for part in run.parts:
+        part.enter(STOPPING)
     if run.pending_shutdowns is None:
         run.pending_shutdowns = _jobs_with_shutdown(run.scheduler)
     run.guard(run.stop, COMPLETED)
     for worker in [each for each in run.crew.alive if each in run.time_slice.queue]:
-        run.time_slice.call_up(worker)  # it leaves
-    # No clean-up job needs them, so they leave in these turns, too.
+        # It leaves.
+        run.time_slice.call_up(worker)
     ends_forever_jobs = run.fate.reason is COMPLETED
-    if ends_forever_jobs and (forever := _forever_workers(run)):
-        _end_workers(run, forever)
-    turns = MAX_LEAVING_TURNS if run.crew.alive else 0
-    for _ in range(turns):
+    if ends_forever_jobs:
+        # No clean-up job needs them, so they leave in these turns, too.
+        forever = _forever_workers(run)
+        if forever:
+            _end_workers(run, forever)
+    for _ in range(MAX_LEAVING_TURNS):
         leaving = [
             worker
             for worker in run.crew.alive
             if not worker.is_shielded or worker.cause is not None
         ]
+        if not leaving:
+            break
         is_unwinding = any(
             worker.job is not None and not worker.is_shielded for worker in leaving
         )
-        if not (
-            leaving and await run.group.host.yield_in_ending(is_unwinding=is_unwinding)
-        ):
+        if not await run.group.host.yield_in_ending(is_unwinding=is_unwinding):
             break
-    has_more = run.shared or run.pending_shutdowns
-    if (
-        run.crew.alive
-        or has_more
-        or (run.fate.cancel_reason is not COMPLETED and needs_clean_up(run))
-    ):
+    has_more = run.crew.alive or run.shared or run.pending_shutdowns
+    if has_more or (run.fate.cancel_reason is not COMPLETED and needs_clean_up(run)):
         wind_up = partial(_wind_up, run, not ends_forever_jobs)
         on_interrupt = partial(run.stop, StopReason.CANCELLED)
         await take_step(
@@ -175,15 +177,12 @@ async def _end_services(run: Run) -> None:
     At the deadline, cancel all remaining services together. Ready services end as SUCCEEDED.
     """
     deadline = run.deadline_in(run.scheduler.shutdown_timeout)
-    waves = _shutdown_waves(
-        run, [worker for worker in run.crew.alive if _runs_service(worker)]
-    )
-    for wave in waves:
+    services = [worker for worker in run.crew.alive if _runs_service(worker)]
+    for wave in _shutdown_waves(run, services):
         _end_workers(run, wave)
         await _wait_until_left(run, wave, deadline)
-    remaining = [worker for wave in waves for worker in wave]
-    _end_workers(run, remaining, repeatedly=True)
-    await _wait_until_left(run, remaining)
+    _end_workers(run, services, repeatedly=True)
+    await _wait_until_left(run, services)
 
 
 def _end_workers(run: Run, workers: Iterable[Worker], repeatedly: bool = False) -> None:
@@ -212,7 +211,9 @@ def _shutdown_waves(run: Run, workers: list[Worker]) -> list[list[Worker]]:
         depth = max(
             (levels[requirement] for requirement in requirements(job)), default=0
         )
-        levels[job] = depth + (job in by_service)
+        if job in by_service:
+            depth += 1
+        levels[job] = depth
     waves: dict[int, list[Worker]] = {}
     for service, worker in by_service.items():
         assert service is not None
@@ -307,7 +308,8 @@ async def _call_apart(
     try:
         await run.backend.call_apart(call)
     except BaseException as error:
-        if (failure := run.backend.split_cancellations(error)[1]) is None:
+        _, failure = run.backend.split_cancellations(error)
+        if failure is None:
             raise
         run.report(job, f"{what} raised {one_line_error(failure)}", failure)
         run.interruption = run.interruption or find_interruption(failure)
@@ -315,14 +317,13 @@ async def _call_apart(
 
 async def _close_shared(run: Run) -> None:
     """Close the objects that jobs share, the last first, within `shutdown_timeout`. Report exceptions and a timeout."""
+    if not run.shared:
+        return
     seconds = run.scheduler.shutdown_timeout
-    if run.shared and not await run.backend.run_concurrently(
-        [partial(_close_each, run)], run.deadline_in(seconds)
-    ):
-        run.report(
-            None,
-            f"a shared object of the jobs was not closed within shutdown_timeout={seconds} s",
-        )
+    close = [partial(_close_each, run)]
+    if not await run.backend.run_concurrently(close, run.deadline_in(seconds)):
+        text = f"a shared object of the jobs was not closed within shutdown_timeout={seconds} s"
+        run.report(None, text)
 
 
 async def _close_each(run: Run) -> None:
@@ -330,13 +331,8 @@ async def _close_each(run: Run) -> None:
     async with contextlib.AsyncExitStack() as stack:
         for resource in run.shared.values():
             if getattr(resource, "close", None) is not None:
-                stack.push_async_callback(
-                    _call_apart,
-                    run,
-                    resource.close,
-                    None,
-                    "closing a shared object of the jobs",
-                )
+                what = "closing a shared object of the jobs"
+                stack.push_async_callback(_call_apart, run, resource.close, None, what)
         run.shared.clear()
 
 
@@ -359,10 +355,8 @@ def needs_clean_up(run: Run) -> bool:
 
 def will_not_start(run: Run, job: AbstractJob[Any], member: AbstractJob[Any]) -> bool:
     """Return whether a run that drains or stops without another attempt will not reach a job in a member any more."""
-    retries = [
-        each._options.retry
-        for each in (run.scheduler, *enclosing_schedulers(run.scheduler))
-    ]
+    levels = (run.scheduler, *enclosing_schedulers(run.scheduler))
+    retries = [level._options.retry for level in levels]
     may_come = may_clean_up(run, member) or (
         run.fate.reason is not StopReason.DRAINED and any(retries)
     )
@@ -381,11 +375,8 @@ class CleanUp(Crew):
         self.group = run.backend.isolation.group_class(
             run.backend, self.deadline, run.context, run.group.variables
         )
-        self._jobs: Final = {
-            job: run.members.all_requirements(job)
-            for job in run.scheduler
-            if may_clean_up(run, job)
-        }
+        jobs = [job for job in run.scheduler if may_clean_up(run, job)]
+        self._jobs: Final = {job: run.members.all_requirements(job) for job in jobs}
 
     async def execute(self) -> None:
         """Run the clean-up jobs, and return when they have settled."""
@@ -450,12 +441,8 @@ class CleanUp(Crew):
                 if job in self._jobs
                 and not any(each._holds_back() for each in self._jobs[job])
             ]
-            _steps.schedule(
-                self.run,
-                (
-                    job
-                    for job in due
-                    if _requirements.decide(job)[0] is JobState.SCHEDULED
-                ),
-            )
+            for job in due:
+                verdict, _ = _requirements.decide(job)
+                if verdict is JobState.SCHEDULED:
+                    _steps.schedule(self.run, (job,))
             self.ensure_searcher()

@@ -38,11 +38,8 @@ class FailureCounts:
         if failure.is_from_cancel or not isinstance(failure.exception, Exception):
             return
         criticality = job._criticality()
-        if criticality or not (
-            failure.is_taken
-            or criticality is False
-            or self._scheduler._enough is not None
-        ):
+        is_excused = failure.is_taken or criticality is False
+        if criticality or not (is_excused or self._scheduler._enough is not None):
             self._add(job, failure)
 
     def count_cut_off(self, job: AbstractJob[Any], outcome: CancelledOutcome) -> None:
@@ -76,7 +73,7 @@ class FailureCounts:
         return self.unblocked_number - self._count_kept(is_blocked=False)
 
     def _count_kept(self, is_blocked: bool) -> int:
-        return sum((job._state is JobState.BLOCKED) is is_blocked for job in self._kept)
+        return [job._state is JobState.BLOCKED for job in self._kept].count(is_blocked)
 
     def take(self, job: AbstractJob[Any], failure: Failure) -> None:
         """Stop counting the failure of a member, because `await job` raises it."""
@@ -85,11 +82,9 @@ class FailureCounts:
             is_kept = self.keeps(job)
             self.uncount(job, failure)
             run = self._scheduler._run
-            if (
-                is_kept
-                and run is not None
-                and (run.closes_scheduler or job in run.members.jobs_added_during_run)
-            ):
+            if run is None or not is_kept:
+                return
+            if run.closes_scheduler or job in run.members.jobs_added_during_run:
                 _steps.drop(run, job)
                 job._release_call()
 

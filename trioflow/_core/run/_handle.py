@@ -145,9 +145,8 @@ class TimeLimit:
                 current_worker_var.get(None), self.end
             )
             self._end_call = scope.cancel
-        if (idle_timeout is not None or job._is_service) and (
-            job._worker is not None or job is run.scheduler
-        ):
+        is_called_by_run = job._worker is not None or job is run.scheduler
+        if is_called_by_run and (idle_timeout is not None or job._is_service):
             self._extras = job._ensure_extras()
         self._enclosing: Final = enclosing
         # The time of the latest sign of life, or infinity while the `idle_timeout` does not count.
@@ -214,7 +213,8 @@ class TimeLimit:
             self._stop_timer = self._run.call_at(self._run.clock(), self._check)
         else:
             self._has_fired = True
-            if (worker := self._job._worker) is not None:
+            worker = self._job._worker
+            if worker is not None:
                 worker.must_leave = True
                 self._run.stuck_jobs.watch(worker, self._run.clock())
             self._end_call()
@@ -293,15 +293,10 @@ class TimeLimit:
         if self._scope is not None:
             self._scope.__enter__()
             job = self._job
-            if (
-                self.end < math.inf
-                and job._keeps_time
-                and job._cannot_be_interrupted
-                and job._worker is not None
-            ):
-                self._run.stuck_jobs.watch_deadline(
-                    job._worker, self._run.clock(), self.end
-                )
+            run = self._run
+            if self.end < math.inf and job._worker is not None:
+                if job._keeps_time and job._cannot_be_interrupted:
+                    run.stuck_jobs.watch_deadline(job._worker, run.clock(), self.end)
         if self._idle_timeout < math.inf:
             self._set_timer()
         if self._extras is not None:
@@ -316,11 +311,10 @@ class TimeLimit:
     ) -> None:
         """Stop the limit. If it has cancelled the body of the `with` statement, raise a `JobTimeout`."""
         self._stop()
-        if (
-            self._scope is not None
-            and self._scope.__exit__(kind, error, traceback)
-            and error is not None
-        ):
+        scope = self._scope
+        if scope is None or not scope.__exit__(kind, error, traceback):
+            return
+        if error is not None:
             timeout = self._error_at_end(traceback)
             try:
                 raise timeout
@@ -375,9 +369,8 @@ class RunHandle:
         run = self._run.outermost()
         if make not in run.shared:
             made: Any = make(RunHandle(run))
-            if getattr(made, "close", None) is not None and not _user_code.is_async(
-                made.close
-            ):
+            close = getattr(made, "close", None)
+            if close is not None and not _user_code.is_async(close):
                 raise TypeError(
                     f"{name_of(make)} returned a {type(made).__qualname__} for the jobs to share, whose close() is not "
                     f"async: the run awaits it at its end; return an object with `async def close(self)`, or without "
@@ -405,6 +398,9 @@ class RunHandle:
 
         """
         worker = current_worker_var.get(None)
+        enclosing: tuple[TimeLimit, ...] = ()
+        if worker is not None:
+            enclosing = tuple(worker.time_limits())
         return TimeLimit(
             self._run,
             job,
@@ -413,7 +409,7 @@ class RunHandle:
             idle_timeout=job.idle_timeout,
             cancels=cancels,
             counts=counts,
-            enclosing=() if worker is None else tuple(worker.time_limits()),
+            enclosing=enclosing,
         )
 
     def report(
@@ -450,18 +446,14 @@ class RunHandle:
             until: the end of the wait, or None for now.
 
         """
-        self._record_wait(job, WaitCause.MACHINE, since, until)
+        if until is None:
+            until = self.clock()
+        job._ensure_extras().inner_waits += ((WaitCause.MACHINE, since, until),)
 
     def record_loading(self, job: AbstractJob[Any], since: float) -> None:
         """Record, for traces, that a running job has waited until now for its code to be imported."""
-        self._record_wait(job, WaitCause.LOADING, since, None)
-
-    def _record_wait(
-        self, job: AbstractJob[Any], cause: WaitCause, since: float, until: float | None
-    ) -> None:
-        job._ensure_extras().inner_waits += (
-            (cause, since, self.clock() if until is None else until),
-        )
+        wait = (WaitCause.LOADING, since, self.clock())
+        job._ensure_extras().inner_waits += (wait,)
 
     def stores(self, job: AbstractJob[Any]) -> bool:
         """Return whether a journal will store the result of `job`. If so, this process needs the result."""

@@ -139,29 +139,24 @@ class InstrumentSet:
         """
         self._ends: Final = ends
         self.interrupt: Callable[[BaseException], None] | None = interrupt
+        removed = set[int]()
+        inherited: tuple[Instrument, ...] = ()
+        if outer is not None:
+            removed = outer._removed
+            inherited = outer.instruments
         # The ids of the instruments that were removed, in the outermost run and all runs nested in it.
-        self._removed: Final[set[int]] = set() if outer is None else outer._removed
+        self._removed: Final[set[int]] = removed
         # The hooks that have blocked the loop.
         self._slow_hooks: Final[set[tuple[str, ...]]] = set()
-        inherited = () if outer is None else outer.instruments
-        by_id = {
-            id(instrument): instrument for instrument in (*instruments, *inherited)
-        }
-        left = [
-            instrument
-            for identity, instrument in by_id.items()
-            if identity not in self._removed
-        ]
-        self.instruments: Final[tuple[Instrument, ...]] = tuple(left)
+        left = {id(each): each for each in (*instruments, *inherited)}
+        for identity in removed:
+            left.pop(identity, None)
+        self.instruments: Final[tuple[Instrument, ...]] = tuple(left.values())
         # For each hook, the methods that override it, each with the name of the hook.
-        self._hooks: Final = {
-            hook: [
-                (getattr(instrument, hook), hook)
-                for instrument in self.instruments
-                if _overrides(instrument, hook)
-            ]
-            for hook in HOOK_NAMES
-        }
+        self._hooks: Final[dict[str, list[tuple[Any, str]]]] = {}
+        for hook in HOOK_NAMES:
+            overriding = [each for each in self.instruments if _overrides(each, hook)]
+            self._hooks[hook] = [(getattr(each, hook), hook) for each in overriding]
 
     def detach(self) -> None:
         """Drop the reference to the run, which has ended. From now on, interruptions propagate from hooks."""
@@ -169,7 +164,8 @@ class InstrumentSet:
 
     def notify(self, hook: str, *details: object) -> None:
         """Call `hook` of each instrument. Remove an instrument that raises an `Exception`."""
-        if (call := self.fast_hook(hook)) is not None:
+        call = self.fast_hook(hook)
+        if call is not None:
             call(*details)
 
     def shows(self, subject: str) -> bool:
@@ -188,7 +184,9 @@ class InstrumentSet:
 
         Workers call the function on their hot path, where looking the hooks up would double the cost.
         """
-        methods = [method for hook in hooks for method in self._hooks[hook]]
+        methods: list[tuple[Any, str]] = []
+        for name in hooks:
+            methods += self._hooks[name]
         removed = self._removed
         ends = self._ends
 

@@ -224,7 +224,8 @@ class JournalWriter:
         run = self._run
         # In a run with a journal, every scheduled job has extras.
         extras = job._ensure_extras()
-        if isinstance(found := self._ask(self.journal.look_up, job), NotStored):
+        found = self._ask(self.journal.look_up, job)
+        if isinstance(found, NotStored):
             extras.not_restored_reason, extras.rerun_cause = found
         elif found is not None:
             extras.restoration = found.restoration
@@ -356,11 +357,13 @@ class JournalWriter:
         If closing fails, report the error. A run that had completed then counts as failed.
         """
         run = self._run
-        outcome = run.fate.reason.name if run.fate.reason is not None else "refused"
+        outcome: str | None = "refused"
+        if self.fault is not None:
+            outcome = None
+        elif run.fate.reason is not None:
+            outcome = run.fate.reason.name
         try:
-            self.journal.close(
-                None if self.fault is not None else outcome, partial(run.report, None)
-            )
+            self.journal.close(outcome, partial(run.report, None))
         except Exception as error:
             self.fault = run.scheduler._run_error = self.fault or error
             run.report(None, str(error), error)

@@ -37,11 +37,10 @@ class AskingJobs:
         }
         if not asking or working - asking.keys() or any(map(is_needed, asking)):
             return False
-        return not any(
-            self._may_go_on(job)
-            for job in run.members.jobs
-            if not job._state.is_settled
-        )
+        for job in run.members.jobs:
+            if not job._state.is_settled and self._may_go_on(job):
+                return False
+        return True
 
     def _may_go_on(self, job: AbstractJob[Any]) -> bool:
         """Return whether a job that has not settled may settle, or let others start, before the run ends."""
@@ -63,10 +62,8 @@ class AskingJobs:
         self.asking.clear()
         for job in ended:
             users = join_names([repr(user.label) for user in successors_of(job)])
-            run.report(
-                job,
-                f"{job.label!r} asks no more: nothing can use the answer, since {users} cannot run",
-            )
+            text = f"{job.label!r} asks no more: nothing can use the answer, since {users} cannot run"
+            run.report(job, text)
             run.cancel_job(job)
 
 
@@ -75,7 +72,8 @@ def is_needed(job: AbstractJob[Any]) -> bool:
     scheduler = job._scheduler
     if scheduler is not None and job in scheduler._members.members_used_outside:
         return True
-    return not (users := [*successors_of(job)]) or any(map(_may_run, users))
+    users = [*successors_of(job)]
+    return not users or any(map(_may_run, users))
 
 
 def _may_run(job: AbstractJob[Any]) -> bool:

@@ -64,7 +64,7 @@ from ..base._text_forms import MAX_NAMED_JOBS, join_names, plural
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import Failure, no_result_error, one_line_error
 from ..job._job import AbstractJob, RunExtras, with_members
-from ._instruments import InstrumentSet, Part
+from ._instruments import Part
 from ._next_try import NextTry, examine, lacks_input, with_followers
 from ._requirement_counts import count_consumer, count_open, successors_of
 from ._worker import TURN_SECONDS
@@ -200,6 +200,11 @@ def _uncount(run: Run, job: AbstractJob[Any], now: float) -> None:
         count_consumer(job)
 
 
+def _members_that_require(run: Run, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+    members = run.members
+    return [user for user in members.jobs if job in members.all_requirements(user)]
+
+
 # ---- all jobs of a run
 
 
@@ -226,10 +231,8 @@ class Reopening(Part):
             if step.word is Word.REPEAT:
                 self._end_repeat(job)
             elif step.word is Word.TAKE_BACK and step.asked is not None:
-                found = with_followers(self._run, step.asked)
-                self._put_back(
-                    [each for each in found.again or () if each._state is not RUNNING]
-                )
+                again = with_followers(self._run, step.asked).again or ()
+                self._put_back([each for each in again if each._state is not RUNNING])
         self._tell_log()
 
     def add(self, tries: Collection[NextTry]) -> None:
@@ -258,14 +261,8 @@ class Reopening(Part):
         if step.asked is not None:
             wanted |= dict.fromkeys(step.asked.wanted)
         word = Word.REPEAT if step.word is Word.REPEAT else Word.TAKE_BACK
-        self._put_first(
-            asked.job,
-            Step(
-                word,
-                NextTry(asked.job, wanted.keys(), asked.cancels),
-                step.is_uncounted,
-            ),
-        )
+        later = NextTry(asked.job, wanted.keys(), asked.cancels)
+        self._put_first(asked.job, Step(word, later, step.is_uncounted))
         taken = list[AbstractJob[Any]]()
         for each in wanted:
             if each._state is SUCCEEDED:
@@ -366,15 +363,12 @@ class Reopening(Part):
             self._report.name(step.asked)
         else:
             self._report.blocked_count += 1
-        members = run.members
         extras = job._extras
         successors: Any = job._successors
         if not run.scheduler.keep_jobs or (
             extras is not None and extras.ready_at is not None
         ):
-            successors = [
-                user for user in members.jobs if job in members.all_requirements(user)
-            ] or None
+            successors = _members_that_require(run, job) or None
         _uncount(run, job, run.clock())
         job._successors = successors
         job._pending = count_open(run, job)
@@ -398,18 +392,10 @@ class Reopening(Part):
         run = self._run
         found = examine(run, job, step.asked.wanted, step.asked.cancels)
         if found.problem:
-            run.report(
-                job,
-                f"try_again() of {job.label!r} has no effect: {found.problem}",
-                is_steering=True,
-            )
+            text = f"try_again() of {job.label!r} has no effect: {found.problem}"
+            run.report(job, text, is_steering=True)
             if step.is_uncounted:
-                users = [
-                    user
-                    for user in run.members.jobs
-                    if job in run.members.all_requirements(user)
-                ]
-                run.requirement_counts.count_down(users)
+                run.requirement_counts.count_down(_members_that_require(run, job))
         elif found.again is None:
             # After the word, its callback has raised, so it has failed.
             self.steps[job] = Step(Word.REOPEN, found)
@@ -509,17 +495,17 @@ class PutBack:
 
     def _put_back_in(self, run: Run) -> None:
         held = dict.fromkeys([*self.jobs, *self.cancelled])
-        requirements: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
+        # The jobs themselves, and what requires them.
+        touched: dict[AbstractJob[Any], None] = {}
         users: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
         for user in run.members.jobs:
-            required = run.members.all_requirements(user)
             if user in held:
-                requirements[user] = required
-            for requirement in required:
+                touched[user] = None
+            for requirement in run.members.all_requirements(user):
                 if requirement in held:
-                    requirements[user] = required
+                    touched[user] = None
                     users.setdefault(requirement, []).append(user)
-        for user in requirements:
+        for user in touched:
             if user._state is SCHEDULED:
                 run.line.refund(user)
                 run.wait_again(user)
@@ -532,25 +518,20 @@ class PutBack:
         run.line.drop_settled()
         for job in held:
             job._successors = users.get(job)
-        for job, required in requirements.items():
+        for job in touched:
             if job._state is IDLE:
-                job._pending = sum(
-                    requirement._holds_back() for requirement in required
-                )
+                job._pending = count_open(run, job)
 
     def tell_hooks(self) -> None:
         run = self._run or self._outer
         for job in self._leaving:
             run.line.give_back(job)
-        watchers = self._watchers(run)
+        watchers = run.instrument_set
+        if self._run is None:
+            watchers = run.watchers_of(self._level)
         if watchers is not None:
             for job in (*self._leaving, *self.jobs):
                 watchers.notify("job_reopened", self._level, job)
-
-    def _watchers(self, run: Run) -> InstrumentSet | None:
-        if self._run is None:
-            return run.watchers_of(self._level)
-        return run.instrument_set
 
     def cancel(self) -> None:
         """Cancel what runs with a result that is taken back."""

@@ -28,7 +28,8 @@ def link(job: AbstractJob[Any], requirements: Iterable[AbstractJob[Any]]) -> Non
         holds_back = requirement._holds_back()
         if holds_back or (requirement._state in REOPENABLE and keep_jobs):
             job._pending += holds_back
-            if (successors := requirement._successors) is None:
+            successors = requirement._successors
+            if successors is None:
                 requirement._successors = job
             elif isinstance(successors, list):
                 successors.append(job)
@@ -54,7 +55,8 @@ def count_consumer(job: AbstractJob[Any]) -> None:
 
 
 def successors_of(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
-    if (successors := job._successors) is None:
+    successors = job._successors
+    if successors is None:
         return ()
     return successors if isinstance(successors, list) else (successors,)
 
@@ -91,7 +93,7 @@ class RequirementCounts:
 
         """
         run = self._run
-        members = self._run.members
+        members = run.members
         if run.closes_scheduler:
             for job in jobs:
                 job._ensure_extras().runs_once = True
@@ -122,9 +124,7 @@ class RequirementCounts:
             else:
                 required = members.all_requirements(job)
             if run.keeps_succeeded:
-                required = [
-                    requirement for requirement in required if requirement._holds_back()
-                ]
+                required = [each for each in required if each._holds_back()]
             if not required:
                 job._pending = 0
                 # Some have settled, outside of the run.
@@ -164,16 +164,10 @@ class RequirementCounts:
             successor._pending = pending
             if pending:
                 continue
-            if (
-                queued
-                or self.is_undecided
-                or successor._state is not IDLE
-                or successor._options.run_if == "failed"
-                or (
-                    (successor._inputs or not self._counts.all_succeeded)
-                    and not certainly_runs(successor)
-                )
-            ):
+            may_settle = queued or self.is_undecided or successor._state is not IDLE
+            if not may_settle and (successor._inputs or not self._counts.all_succeeded):
+                may_settle = not certainly_runs(successor)
+            if may_settle or successor._options.run_if == "failed":
                 queued.append(successor)
                 continue
             run.ready(successor, run.line)

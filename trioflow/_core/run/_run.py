@@ -18,7 +18,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from ..admission._line import NO_PLACES, Line, RunTokens, Tokens
@@ -53,7 +52,7 @@ from ._standstill import Standstill, StuckJobs
 from ._start_order import StartOrder, may_need_order
 from ._steering import NOT_STEERED, Steering, SteeringRecord
 from ._undecided import Undecided
-from ._worker import Crew, TimeSlice, Worker
+from ._worker import Crew, TimeSlice, Worker, nested_runs
 
 if TYPE_CHECKING:
     from ..backend import Backend, TaskEvent, WorkerGroup
@@ -97,7 +96,7 @@ class Run:
     context: Final[contextvars.Context]
     outer_worker: Final[Worker | None]
     # None if it is this run itself.
-    _outermost: Final[Run | None]
+    _outermost: Run | None
     time_slice: TimeSlice  # of all runs in the loop
     # An outermost run shares the next three with the runs nested in it.
     standstill: Standstill
@@ -114,9 +113,8 @@ class Run:
     group: WorkerGroup  # set before the phase LINKING begins
     # ---- who takes part, and who watches
     parts: tuple[Part, ...]
-    reopening: (
-        Reopening | None
-    )  # the part that tries jobs again, from the first of them on
+    # The part that tries jobs again, from the first of them on.
+    reopening: Reopening | None
     questions: AskingJobs | None  # from the first question to a person on
     instrument_set: InstrumentSet | None
     notify_start: Hook | None
@@ -133,15 +131,12 @@ class Run:
     undecided: Undecided
     counts: Final[RunCounts]
     failures: Final[FailureCounts]
-    durations: Mapping[
-        AbstractJob[Any], float
-    ]  # by the option `durations`, of an outermost run alone
-    shared: Final[
-        dict[Any, Any]
-    ]  # objects that the jobs of an outermost run share with the jobs of nested runs
-    keeps_succeeded: (
-        bool  # whether members that succeeded in the last run have not been reset
-    )
+    # By the option `durations`, of an outermost run alone.
+    durations: Mapping[AbstractJob[Any], float]
+    # Objects that the jobs of an outermost run share with the jobs of nested runs.
+    shared: Final[dict[Any, Any]]
+    # Whether members that succeeded in the last run have not been reset.
+    keeps_succeeded: bool
     closes_scheduler: bool  # whether the scheduler is closed after the run, so that its jobs never run again
     # ---- objects that few runs need: see the properties
     _start_order: StartOrder | None
@@ -184,27 +179,24 @@ class Run:
         self._start_order = self._pools = self._failure_log = self._stuck_jobs = None
         self.fate = Fate()
         self.interruption = self.pending_shutdowns = self.change_event = None
-        self.closes_scheduler = False
-        self.keeps_succeeded = False
+        self.closes_scheduler = self.keeps_succeeded = False
         self.jobs_at_timeout = {}
         self.durations = {}
         self.changes = NOT_STEERED
         self.shared = {}
         self.outer_worker = scheduler._worker
         outer = None if self.outer_worker is None else self.outer_worker.run
-        outermost = None
-        if outer is not None:
-            outermost = outer.outermost()
-        self._outermost = outermost
+        watching = None
+        self._outermost = None
         if outer is None:
             self.time_slice = backend.get_or_create_in_loop(lambda: TimeSlice(backend))
-            self.standstill, self.limits, self.steering = (
-                Standstill(self),
-                {},
-                Steering(),
-            )
+            self.standstill = Standstill(self)
             self.ends = EndQueue()
+            self.limits = {}
+            self.steering = Steering()
         else:
+            watching = outer.instrument_set
+            self._outermost = outer.outermost()
             self.time_slice = outer.time_slice
             self.standstill = outer.standstill
             self.ends = outer.ends
@@ -219,20 +211,16 @@ class Run:
         self.questions = None
         parts = make_parts(self, window)
         self.notify_start = self.notify_end = self.notify_scheduled = None
-        watching = None if outer is None else outer.instrument_set
         if parts:
-            instruments = (
-                *[part for part in parts if isinstance(part, Instrument)],
-                *instruments,
-            )
+            own = [part for part in parts if isinstance(part, Instrument)]
+            instruments = (*own, *instruments)
         if instruments or watching is not None:
             self.instrument_set = watchers = InstrumentSet(
                 instruments, watching, self.ends, self.interrupt
             )
             self.notify_start = watchers.fast_hook("job_started", "job_attempt")
-            self.notify_scheduled, self.notify_end = map(
-                watchers.fast_hook, ("job_scheduled", "job_settled")
-            )
+            self.notify_scheduled = watchers.fast_hook("job_scheduled")
+            self.notify_end = watchers.fast_hook("job_settled")
         if outer is not None and outer.journal_writer is not None:
             self.journal_writer = outer.journal_writer.nested(self)
         self.line = Line(self, window)
@@ -256,11 +244,10 @@ class Run:
         self.parts = (*self.parts, part)
         self.requirement_counts.is_undecided |= overrides(part, "may_start")
         if overrides(part, "settled"):
-            watchers = self.instrument_set
-            self.notify_end = with_parts(
-                self.parts,
-                None if watchers is None else watchers.fast_hook("job_settled"),
-            )
+            notify_end = None
+            if self.instrument_set is not None:
+                notify_end = self.instrument_set.fast_hook("job_settled")
+            self.notify_end = with_parts(self.parts, notify_end)
         return part
 
     def _use_limiter(self) -> None:
@@ -290,11 +277,9 @@ class Run:
         Return None if there is no such run, or if no limit applies, because the scheduler is a forever or clean-up job.
         """
         worker = self.outer_worker
-        return (
-            None
-            if worker is None or worker.is_shielded or worker.crew.is_clean_up
-            else worker
-        )
+        if worker is None or worker.is_shielded or worker.crew.is_clean_up:
+            return None
+        return worker
 
     def is_shown(self, subject: str) -> bool:
         """Return whether an instrument shows the log records about a subject itself."""
@@ -311,11 +296,7 @@ class Run:
         """
         runs: list[Run] = [self]
         for run in runs:
-            runs += [
-                nested
-                for worker in [*run.crew.alive]
-                if (nested := worker.nested_run()) is not None
-            ]
+            runs += nested_runs([*run.crew.alive])
         return runs
 
     def part(self, kind: type[P]) -> P | None:
@@ -355,13 +336,11 @@ class Run:
         host = self.limiting_worker()
         if host is not None and host.crew.bounded_by.deadline < self.deadline:
             self.crew.bounded_by = host.crew.bounded_by
-        variables = tuple(
-            [item for item in context.items() if item[0] is not current_worker_var]
-        )
+        known = [item for item in context.items() if item[0] is not current_worker_var]
         group_class = self.backend.isolation.group_class
         outer_group = None if outer is None else outer.group
         self.group = self.crew.group = group_class(
-            self.backend, self.deadline, context, variables, outer_group
+            self.backend, self.deadline, context, tuple(known), outer_group
         )
         if outer is not None and outer.run.phase is _states.DRAINING:
             # The drain began between the start of this scheduler and its run, which the drain has not seen.
@@ -369,10 +348,10 @@ class Run:
         if self.phase is _states.CHECKING:
             self.phase = RunPhase.LINKING
         try:
-            has_timer = self.deadline < math.inf and not group_class.ends_at_deadline
-            await self.group.run(
-                self._run_until_deadline if has_timer else self._run_jobs
-            )
+            run_jobs = self._run_jobs
+            if self.deadline < math.inf and not group_class.ends_at_deadline:
+                run_jobs = self._run_until_deadline
+            await self.group.run(run_jobs)
         finally:
             # A run that was cancelled from outside raises the cancellation.
             RUNS_IN_PROGRESS.pop(self, None)
@@ -441,22 +420,15 @@ class Run:
             # A KeyboardInterrupt, or an error of the engine.
             self.interrupt(interruption)
         try:
-            await _ending.take_step(self, self._end)
+            await _ending.take_step(self, partial(_ending.end, self))
         except Exception as fault:
             # A lack of memory at this very call.
             self.interrupt(fault)
-            await _ending.take_step(self, self._end)
+            await _ending.take_step(self, partial(_ending.end, self))
         if self._failure_log is not None:
             self._failure_log.close()
         if self.outer_worker is None:
             self.standstill.close()
-
-    async def _end(self) -> None:
-        if self.ends.depth or self.ends.waiting:
-            self.ends.recover()
-        for part in self.parts:
-            part.enter(STOPPING)
-        await _ending.end(self)
 
     def _make_entries_ready(self) -> Iterator[None]:
         """Link all jobs, and make the entry jobs ready. Yield whenever a pause is due. O(V + E)."""
@@ -478,7 +450,8 @@ class Run:
             _steps.schedule(self, chunk)
             if pause_is_due:
                 yield
-        if early := self.steering.cancelled_early.pop(self.scheduler, None):
+        early = self.steering.cancelled_early.pop(self.scheduler, ())
+        if early:
             _steps.settle_apart(self, early, cause=CancelCause.JOB)
         self.undecided.begin(undecided)
 
@@ -524,16 +497,15 @@ class Run:
 
     async def wait_for_change(self, deadline: float) -> bool:
         """Wait for `wake`, or until the deadline, and return True. If the task is cancelled, return False at once."""
-        stop_timer: Callable[[], object] = (
-            (lambda: None)
-            if deadline == math.inf
-            else self.call_at(deadline, self.wake)
-        )
+        stop_timer = None
+        if deadline < math.inf:
+            stop_timer = self.call_at(deadline, self.wake)
         self.change_event = changed = self.backend.create_event()
         try:
             return await self.group.host.wait(changed.wait)
         finally:
-            stop_timer()
+            if stop_timer is not None:
+                stop_timer()
 
     async def _wait_while_running(self) -> None:
         """Wait for a change, or for the time of a part. Meanwhile, the run's own worker is not active."""
@@ -542,9 +514,8 @@ class Run:
             self.standstill.remove_active()
         self.standstill.suspect(self)
         try:
-            if not await self.wait_for_change(
-                min((part.due_at() for part in self.parts), default=math.inf)
-            ):
+            due_at = min((part.due_at() for part in self.parts), default=math.inf)
+            if not await self.wait_for_change(due_at):
                 self.stop_cancelled()
         finally:
             if was_active:
@@ -560,17 +531,15 @@ class Run:
     async def _flush_forever_jobs(self) -> bool:
         """Let forever jobs process their pending input. Return whether the run has to wait again."""
         counts = self.counts
-        turns = 0
-        quiet = 0
         if not counts.forever_unsettled:
             return False
+        turns = 0
+        quiet = 0
         added = counts.added
         positions = self._forever_positions()
-        while (
-            turns < PENDING_INPUT_TURNS
-            and quiet < QUIET_TURNS
-            and not (self.phase is STOPPING or counts.unsettled)
-        ):
+        while turns < PENDING_INPUT_TURNS and quiet < QUIET_TURNS:
+            if self.phase is STOPPING or counts.unsettled:
+                break
             if not await self.group.host.yield_to_loop():
                 self.stop_cancelled()
             before = positions
@@ -592,12 +561,13 @@ class Run:
         workers = [worker for worker in self.crew.alive if worker.is_shielded]
         positions = list[object]()
         for worker in workers:
-            if (nested := worker.nested_run()) is not None:
+            nested = worker.nested_run()
+            if nested is not None:
                 workers += nested.crew.alive
-            is_ending = nested is not None and nested.phase is STOPPING
-            positions.append(
-                object() if is_ending else [worker, *self.backend.frames(worker)]
-            )
+            if nested is not None and nested.phase is STOPPING:
+                positions.append(object())
+            else:
+                positions.append([worker, *self.backend.frames(worker)])
         return positions
 
     def _must_wait(self) -> bool:
@@ -635,13 +605,11 @@ class Run:
 
     def watchers_of(self, scheduler: BaseScheduler) -> InstrumentSet | None:
         """Return the instruments that watch the jobs of a scheduler in this run, which is not running itself."""
-        levels = takewhile(
-            lambda level: level is not self.scheduler,
-            (scheduler, *enclosing_schedulers(scheduler)),
-        )
-        instruments = [
-            instrument for level in levels for instrument in level._instruments
-        ]
+        instruments = list[Instrument]()
+        for level in (scheduler, *enclosing_schedulers(scheduler)):
+            if level is self.scheduler:
+                break
+            instruments += level._instruments
         if not instruments:
             return self.instrument_set
         return InstrumentSet(
@@ -792,7 +760,8 @@ class Run:
 
         In a run that is stopping already, report the error. It then counts only if nothing else has gone wrong.
         """
-        if (interruption := find_interruption(error)) is not None:
+        interruption = find_interruption(error)
+        if interruption is not None:
             self.interrupt(interruption)
             return
         if self.phase is not STOPPING or self.fate.reason is _states.COMPLETED:
@@ -815,28 +784,26 @@ class Run:
         found = examine(self, job, wanted, cancels)
         reason = found.problem
         subject = job
+        keeps_winners = is_scheduler(job) and job._enough and job._state is SUCCEEDED
         for each in wanted:
+            level = each._scheduler
+            problem = ""
             if each._state is JobState.SKIPPED:
-                reason = "it is skipped, and was not needed; try again what it requires"
-                subject = each
-            elif (
-                job._state is SUCCEEDED is not each._state
-                and is_scheduler(job)
-                and job._enough
-            ):
-                reason = (
+                problem = (
+                    "it is skipped, and was not needed; try again what it requires"
+                )
+            elif keeps_winners and each._state is not SUCCEEDED:
+                problem = (
                     f"it is in {job.label!r}, which is succeeded, and keeps its winners"
                 )
-                subject = each
-            elif reason and each is not job:
-                reason = f"it is in {job.label!r}, of which try_again() says: {reason}"
-                subject = each
-            elif (
-                each is not job
-                and each._scheduler is not None
-                and each not in each._scheduler._members.jobs
-            ):
-                reason = f"{each._scheduler.label!r} has dropped it"
+            elif each is job:
+                continue
+            elif reason:
+                problem = f"it is in {job.label!r}, of which try_again() says: {reason}"
+            elif level is not None and each not in level._members.jobs:
+                problem = f"{level.label!r} has dropped it"
+            if problem:
+                reason = problem
                 subject = each
         return found._replace(
             problem=reason and f"try_again() of {subject.label!r}: {reason}"
@@ -874,9 +841,8 @@ class Run:
         """
         if self.phase is not RunPhase.RUNNING:
             label = self.scheduler.label
-            raise _errors.growing_error(
-                f"try_again() of {label!r}: {label!r} {self.phase.value}"
-            )
+            problem = f"try_again() of {label!r}: {label!r} {self.phase.value}"
+            raise _errors.growing_error(problem)
         self.steering.call(self, partial(reopen_all, self))
 
     # ---- growing
@@ -941,11 +907,16 @@ class Run:
             return None
         context = contextvars.copy_context()
         known = self.group.variables
-        is_same = len(context) == len(known) + (current_worker_var in context)
-        is_same = is_same and all(
-            context.get(variable) is value for variable, value in known
-        )
-        return None if is_same else context
+        # The current worker is not among the known variables.
+        count = len(known)
+        if current_worker_var in context:
+            count += 1
+        if len(context) != count:
+            return context
+        for variable, value in known:
+            if context.get(variable) is not value:
+                return context
+        return None
 
     # ---- notifying
 
@@ -970,7 +941,6 @@ class Run:
         is_journal_error = isinstance(exception, _errors.JournalError)
         if not is_journal_error or self.scheduler.log:
             _logger.warn(message + advice, None if is_journal_error else exception)
-        self.scheduler._incidents.append(
-            Incident(job, message, exception, self.clock(), is_steering)
-        )
+        incident = Incident(job, message, exception, self.clock(), is_steering)
+        self.scheduler._incidents.append(incident)
         self.notify("incident", job, message, exception)

@@ -42,12 +42,9 @@ class RunPools:
         scheduler = run.scheduler
         if run.outer_worker is not None:
             grant = scheduler._grant()
-            if grant is None:
-                granted: dict[str, PoolEntry] = {}
-            else:
-                granted = grant.member_resources()
-            self._resources.update(granted)
-            if granted:
+            if grant is not None:
+                self._resources.update(grant.member_resources())
+            if self._resources:
                 self.resource_holder = scheduler
             else:
                 self.resource_holder = run.outer_worker.run.pools.resource_holder
@@ -81,9 +78,10 @@ class RunPools:
         A `First` has used the amounts of its jobs, from pools around it.
         """
         for name, amount in used:
-            is_used = name in job._options.needs or job._is_scheduler
-            if is_used and isinstance(resource := self.find(name), BudgetResource):
-                resource.charge(job, _amounts.amount_of(amount, name))
+            if name in job._options.needs or job._is_scheduler:
+                resource = self.find(name)
+                if isinstance(resource, BudgetResource):
+                    resource.charge(job, _amounts.amount_of(amount, name))
 
     def correct_amounts(
         self, job: AbstractJob[Any], amounts: Mapping[str, Any]
@@ -103,10 +101,10 @@ class RunPools:
         corrections: list[Callable[[], None]] = []
         for name, amount in amounts.items():
             what = f"used({name}={_text_forms.short_repr(amount)}) of {job.label!r}"
-            if (taken := _find_taken(job, name)) is None:
-                raise ValueError(
-                    f"{what}: the job has no such need; {_need_advice(job, name)}"
-                )
+            taken = _find_taken(job, name)
+            if taken is None:
+                advice = _need_advice(job, name)
+                raise ValueError(f"{what}: the job has no such need; {advice}")
             resource, taken_amount = taken
             if not isinstance(resource, (RateResource, BudgetResource)):
                 raise ValueError(
@@ -115,10 +113,10 @@ class RunPools:
             used = resource.parse_used(_amounts.check_need(amount, what), what)
             corrections.append(partial(self._correct, resource, taken_amount, used))
         for correct in corrections:
-            if threading.get_ident() != self._run.thread_id:
-                self._run.call_in_loop(correct)
-            else:
+            if threading.get_ident() == self._run.thread_id:
                 correct()
+            else:
+                self._run.call_in_loop(correct)
 
     def _correct(
         self, resource: RateResource | BudgetResource, taken_amount: Any, used: Any
@@ -138,10 +136,12 @@ class RunPools:
     def close(self, job: AbstractJob[Any], throttles: Iterable[Throttled]) -> None:
         """Delay the starts of all jobs that need the throttled resources, at most for as long as these allow."""
         for throttle in throttles:
-            if (taken := _find_taken(job, throttle.key)) is not None:
-                seconds = min(throttle.after, _longest_throttle(taken[0]))
-                self._report_long_throttle(job, taken[0], throttle, seconds)
-                taken[0].throttle(seconds)
+            taken = _find_taken(job, throttle.key)
+            if taken is not None:
+                resource, _ = taken
+                seconds = min(throttle.after, _longest_throttle(resource))
+                self._report_long_throttle(job, resource, throttle, seconds)
+                resource.throttle(seconds)
                 self._run.line.mark_stale()
 
     def _report_long_throttle(
@@ -152,20 +152,16 @@ class RunPools:
         seconds: float,
     ) -> None:
         """Report that nothing starts for long, once: other jobs may be throttled at the same time."""
-        if (
-            seconds < LONG_THROTTLE
-            or resource.cooldown.ends_at - resource.clock() > LONG_THROTTLE / 2
-        ):
+        left = resource.cooldown.ends_at - resource.clock()
+        if seconds < LONG_THROTTLE or left > LONG_THROTTLE / 2:
             return
         advice = "; if that is too long, raise Throttled with a shorter after="
         if seconds < throttle.after:
             asked = f" of the {throttle.after:g} s that it asks for"
             advice = f"{asked}, because of give_up={seconds:g}; if the server means it, give the Rate a longer one"
-        self._run.report(
-            job,
-            f"{job.label!r} was throttled: nothing that needs {throttle.key!r} starts for "
-            f"{_text_forms.duration_text(seconds)}{advice}",
-        )
+        duration = _text_forms.duration_text(seconds)
+        text = f"{job.label!r} was throttled: nothing that needs {throttle.key!r} starts for {duration}{advice}"
+        self._run.report(job, text)
 
     def why_not_throttled(
         self,
@@ -183,11 +179,10 @@ class RunPools:
         """
         resources: list[Resource] = []
         for throttle in throttles:
-            if (taken := _find_taken(job, throttle.key)) is None:
-                error = ValueError(
-                    f"{job.label!r} raised Throttled({throttle.key!r}), but has no such need: "
-                    f"{_need_advice(job, throttle.key)}"
-                )
+            taken = _find_taken(job, throttle.key)
+            if taken is None:
+                what = f"{job.label!r} raised Throttled({throttle.key!r}), but has no such need"
+                error = ValueError(f"{what}: {_need_advice(job, throttle.key)}")
                 error.__cause__ = failure
                 return error
             resources.append(taken[0])
@@ -199,10 +194,8 @@ class RunPools:
             why = "is a service, and has reported that it is ready"
         else:
             return None
-        add_note(
-            failure,
-            f"{job.label!r} cannot be called again after it was throttled: it {why}",
-        )
+        note = f"{job.label!r} cannot be called again after it was throttled: it {why}"
+        add_note(failure, note)
         return failure
 
 
@@ -224,12 +217,9 @@ def _find_taken(job: AbstractJob[Any], name: str) -> tuple[Resource, Any] | None
 
 def _longest_throttle(resource: Resource) -> float:
     """Return for how long jobs may be throttled, by `Rate(give_up=)`: then, one that is throttled again fails."""
-    give_up = None
-    if isinstance(resource, RateResource):
-        give_up = resource.settings.give_up
-    if give_up is None:
-        return math.inf
-    return float(give_up)
+    if isinstance(resource, RateResource) and resource.settings.give_up is not None:
+        return float(resource.settings.give_up)
+    return math.inf
 
 
 def _gives_up(job: AbstractJob[Any], resources: Iterable[Resource]) -> bool:
@@ -238,6 +228,5 @@ def _gives_up(job: AbstractJob[Any], resources: Iterable[Resource]) -> bool:
     started_at = job._started_at
     if since is None or started_at is None:
         return False
-    return any(
-        started_at - since >= limit for limit in map(_longest_throttle, resources)
-    )
+    limits = map(_longest_throttle, resources)
+    return started_at - since >= min(limits, default=math.inf)

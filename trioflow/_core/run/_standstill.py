@@ -95,9 +95,9 @@ class Standstill:
         """Report the wait for something outside, unless time alone may end it. A repeated wait is reported once."""
         self._stop_timer = None
         run = self._run
-        if (
-            pause := run.steering.pauses.get(run.scheduler)
-        ) is not None and pause.by:  # the log says so
+        pause = run.steering.pauses.get(run.scheduler)
+        if pause is not None and pause.by:
+            # The log says so.
             return
         message = ""
         if not any(map(_has_timer, run.with_nested())):
@@ -155,12 +155,12 @@ def _has_timer(run: Run) -> bool:
 
 def _waits_outside(run: Run, outermost: Run) -> bool:
     """Return whether something else may let the jobs of a run start: a resume, a token, another run, a forever job."""
-    tokens = run.line.tokens
     if not run.counts.unsettled:
         return False
-    if run.line.is_paused or (
-        tokens is not None and tokens.waiting and tokens.limit.request is not None
-    ):
+    if run.line.is_paused:
+        return True
+    tokens = run.line.tokens
+    if tokens is not None and tokens.waiting and tokens.limit.request is not None:
         return True
     admission = run.line.admission
     if admission is None:
@@ -210,28 +210,26 @@ class StuckJobs:
         """
         worker.cancelled_at = min(cancelled_at, worker.cancelled_at)
         job = worker.job
-        if job is not None and (
-            job._cannot_be_interrupted is not None or not job._keeps_time
-        ):
+        if job is None:
+            return
+        if job._cannot_be_interrupted is not None or not job._keeps_time:
             self.watched.setdefault(worker, False)
             self._set_timer(worker.cancelled_at + STUCK_REPORT_DELAY)
 
     def watch_deadline(self, worker: Worker, now: float, end: float) -> None:
         """Watch a worker that begins a call with a timeout now, at whose end it is cancelled."""
         worker.cancelled_at = end
-        if worker not in self.watched or end + STUCK_REPORT_DELAY < self.due:
+        if end + STUCK_REPORT_DELAY < self.due:
             self.watched[worker] = False
-            if end + STUCK_REPORT_DELAY < self.due:
-                self._sets_timer = True
-                self._set_timer(now)
+            self._sets_timer = True
+            self._set_timer(now)
+        elif worker not in self.watched:
+            self.watched[worker] = False
 
     def forget(self, worker: Worker) -> None:
         worker.cancelled_at = math.inf
-        if (
-            self.watched.pop(worker, None) is not None
-            and not self.watched
-            and not self._sets_timer
-        ):
+        was_watched = self.watched.pop(worker, None) is not None
+        if was_watched and not self.watched and not self._sets_timer:
             self.stop()
 
     def stop(self) -> None:

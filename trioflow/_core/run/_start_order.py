@@ -6,6 +6,7 @@ If jobs have needs, this also sets up their admission.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from ..admission import _policies
@@ -51,12 +52,9 @@ class StartOrder:
             and self._policies[True] is not _policies.FIFO_POLICY
         ):
             yield from self._estimate_nested()
-        only_members = not (
-            members.implied_requirements or members.has_outside_requirements
-        )
-        requirements: _policies.Requirements = (
-            (lambda job: job._required) if only_members else members.all_requirements
-        )
+        requirements: _policies.Requirements = members.all_requirements
+        if not (members.implied_requirements or members.has_outside_requirements):
+            requirements = attrgetter("_required")
         yield from self._choose_order(requirements, members.is_ordered)
 
     def add_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
@@ -106,10 +104,9 @@ class StartOrder:
         has_needs = self._run.line.admission is not None or any(
             own.needs for own in options
         )
-        has_priorities = any(own.priority for own in options)
-        if self._run.line.order is None and not (
-            has_needs or has_priorities or policy is not _policies.FIFO_POLICY
-        ):
+        has_order = has_needs or policy is not _policies.FIFO_POLICY
+        has_order = has_order or any(own.priority for own in options)
+        if self._run.line.order is None and not has_order:
             return
         order = _policies.StartKeys(policy, known)
         if policy.needs_ranks:
@@ -126,15 +123,12 @@ class StartOrder:
         """Return the expected durations of the members of a scheduler, estimated ones included, as far as known."""
         jobs = None if scheduler is self._run.scheduler else scheduler._members.jobs
         own = self._run.scheduler._expected_durations(jobs)
-        if not self._nested_durations:
-            return own
         estimated = self._nested_durations
+        if not estimated:
+            return own
+        nested = scheduler._members.nested_schedulers
         return {
-            **{
-                each: estimated[each]
-                for each in scheduler._members.nested_schedulers
-                if each in estimated
-            },
+            **{each: estimated[each] for each in nested if each in estimated},
             **own,
         }
 
@@ -150,21 +144,18 @@ class StartOrder:
             self._nested_durations = outer._nested_durations
             return
         self._nested_durations = {}
-        knows_durations = self._run.outermost().durations
+        knows_some = bool(self._run.outermost().durations)
         all_nested: list[BaseScheduler] = list(self._run.members.nested_schedulers)
         # Enclosing schedulers come first.
         for nested in all_nested:
             all_nested.extend(nested._members.nested_schedulers)
-        if not (
-            knows_durations
-            or any(
-                nested._members.jobs_with_scheduling_options for nested in all_nested
-            )
-        ):
+            knows_some |= bool(nested._members.jobs_with_scheduling_options)
+        if not knows_some:
             return
         for nested in reversed(all_nested):
             members = nested._members
-            if known := self._known_durations(nested):
+            known = self._known_durations(nested)
+            if known:
                 order = _policies.StartKeys(_policies.CRITICAL_PATH_POLICY, known)
                 jobs = _graph_algorithms.topological_order(
                     members.jobs, members.all_requirements

@@ -115,10 +115,15 @@ class Steering:
 
         If another thread than the run's asks, the loop makes the call in its next turn, unless the run has ended.
         """
-        if threading.get_ident() != run.thread_id:
-            run.call_in_loop(lambda: function() if run.scheduler._run is run else None)
-        else:
+
+        def call_unless_ended() -> None:
+            if run.scheduler._run is run:
+                function()
+
+        if threading.get_ident() == run.thread_id:
             function()
+        else:
+            run.call_in_loop(call_unless_ended)
 
     # ---- pauses
 
@@ -185,11 +190,12 @@ class Steering:
         """Return the pause of a run, or else of the innermost paused run around it. Any thread may ask."""
         if run.phase._is_ending:
             return None
-        levels = (run.scheduler, *enclosing_schedulers(run.scheduler))
-        pauses = (self.pauses.get(level) for level in levels if run.line.is_paused)
-        return next(
-            filter(None, pauses), self.hold if run.outer_worker is None else None
-        )
+        if run.line.is_paused:
+            for level in (run.scheduler, *enclosing_schedulers(run.scheduler)):
+                pause = self.pauses.get(level)
+                if pause is not None:
+                    return pause
+        return self.hold if run.outer_worker is None else None
 
     # ---- the number of slots
 
@@ -224,9 +230,8 @@ class Steering:
             # Its forever jobs and clean-up jobs may have runs inside, which go on.
             return
         for each in run.with_nested():
-            if each is not run and (
-                each.outer_worker is None or each.outer_worker.run not in drained
-            ):
+            outer = each.outer_worker
+            if each is not run and (outer is None or outer.run not in drained):
                 # It is inside one that ends, so it goes on for as long as that lets it.
                 continue
             if each.phase is RunPhase.RUNNING and not each.stop_if_over():

@@ -17,7 +17,6 @@ Decided in docs/decisions: 19-admission, 24-open-schedulers.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Iterable
 from functools import partial
@@ -69,9 +68,8 @@ least, and the coarsest clock, that of Windows, moves after 16 ms."""
 def schedule(run: Run, jobs: Iterable[AbstractJob[Any]]) -> None:
     """Put those jobs that are IDLE into the ready queue, unless the run drains or stops, and cleans nothing up."""
     for job in jobs:
-        if job._state is IDLE and (
-            not run.phase._is_ending or run.open_crew.is_clean_up
-        ):
+        may_start = not run.phase._is_ending or run.open_crew.is_clean_up
+        if may_start and job._state is IDLE:
             ready(run, job, run.open_crew.line)
 
 
@@ -172,17 +170,17 @@ def _settle_each(
             continue
         run.line.refund(job)
         outcome = failure or cancelled_outcome(run, cause)
-        with run.ends if job._callbacks is not None else contextlib.nullcontext():
+        if job._callbacks is None:
+            settle(run, job, state, outcome, run.clock())
+            continue
+        with run.ends:
             # What its callback ends comes after it, too.
             error = report_unrepeated(run, job, state, outcome)
             settle(run, job, state, outcome, run.clock())
         if error is not None:
             # The job does not run, so it cannot fail with it.
-            run.stop_with_error(
-                error,
-                job,
-                f"on_settled of {job.label!r} raised {one_line_error(error)}",
-            )
+            text = f"on_settled of {job.label!r} raised {one_line_error(error)}"
+            run.stop_with_error(error, job, text)
     run.open_crew.ensure_searcher()
 
 
@@ -307,9 +305,11 @@ def make_ready(run: Run, job: AbstractJob[Any]) -> None:
         stops = (
             failure is not None and not failure.is_from_cancel and job._criticality()
         )
-        with run.ends if stops else contextlib.nullcontext():
-            if stops:
+        if stops:
+            with run.ends:
                 run.stop(StopReason.CRITICAL, job)
+                settle(run, job, verdict, failure, run.clock())
+        else:
             settle(run, job, verdict, failure, run.clock())
         if failure is not None and run.fate.culprit is job:
             run.failure_log.add(run, job, failure)
@@ -419,12 +419,9 @@ def settle_error(
         is_cut_off = (
             run.phase._is_ending and run.fate.cancel_reason is not _states.COMPLETED
         )
+        is_alone = worker.cause is CancelCause.JOB
         outcome = outcome_of(run, job, verdict, worker.cause)
-        if (
-            is_cut_off
-            and state is _states.CANCELLED
-            and worker.cause is not CancelCause.JOB
-        ):
+        if is_cut_off and state is _states.CANCELLED and not is_alone:
             run.failures.count_cut_off(job, outcome)
         settle(run, job, state, outcome, now)
     elif job._started_at == now and _is_endless(job):
@@ -456,12 +453,11 @@ def fail(
     hint = add_remedy_notes(
         failure, job, awaitable, run.backend.needed_backend(failure)
     )
-    if (
-        run.line.tokens is not None
-        and (advice := run.line.tokens.second_token_advice(job, failure)) is not None
-    ):
-        add_note(failure, advice)
-        hint = advice
+    if run.line.tokens is not None:
+        advice = run.line.tokens.second_token_advice(job, failure)
+        if advice is not None:
+            add_note(failure, advice)
+            hint = advice
     # Made now, so that it is the first cause for all jobs that the stop cancels and blocks.
     outcome = Failure(failure)
     run.failures.total += 1
@@ -506,14 +502,8 @@ def settle_leftovers(run: Run) -> None:
     # Perhaps not by all of `settle`.
     for job in [job for job in run.members.jobs if job._state.is_settled]:
         run.line.give_back(job)
-    settle_apart(
-        run,
-        [
-            job
-            for job in run.members.jobs
-            if job._state in (SCHEDULED, JobState.RUNNING)
-        ],
-    )
+    moved = (SCHEDULED, JobState.RUNNING)
+    settle_apart(run, [job for job in run.members.jobs if job._state in moved])
 
 
 def abandon(run: Run, worker: Worker, fault: BaseException) -> None:

@@ -142,25 +142,20 @@ class TimeSlice:
         self.ends_at = self.clock() + TURN_SECONDS
         self.waiting_count = 0
         self.max_waiting = MAX_WORKERS_IN_TURN
-        self.workers_with_time = (
-            0  # how many times workers have found time left in this turn
-        )
-        self.queue: Final[OrderedDict[Worker, None]] = (
-            OrderedDict()
-        )  # the first of a dict that shrank is found slowly
-        self.spawned: Final[deque[Worker]] = (
-            deque()
-        )  # the workers that have not begun, in order
+        # How many times workers have found time left in this turn.
+        self.workers_with_time = 0
+        # The first of a dict that shrank is found slowly.
+        self.queue: Final = OrderedDict[Worker, None]()
+        # The workers that have not begun, in order.
+        self.spawned: Final = deque[Worker]()
 
     def begin(self, number: int, now: float) -> bool:
         """Renew the time after turn `number`, unless another worker has done so. Return whether any time is left."""
         if self.turn_number == number:
             self.turn_number += 1
             self.ends_at = now + TURN_SECONDS
-            self.max_waiting = min(
-                max(MIN_WORKERS_IN_TURN, 2 * self.workers_with_time),
-                MAX_WORKERS_IN_TURN,
-            )
+            twice = max(MIN_WORKERS_IN_TURN, 2 * self.workers_with_time)
+            self.max_waiting = min(twice, MAX_WORKERS_IN_TURN)
             self.workers_with_time = 0
         if now > self.ends_at:
             return False
@@ -173,7 +168,7 @@ class TimeSlice:
         This is the worker that was spawned first, if the task can serve it, and if time is left for its first job.
         """
         spawned = self.spawned
-        first = self.spawned[0]
+        first = spawned[0]
         # It only leaves, so it waits neither for its turn to begin nor for time.
         if worker.crew.is_closed and worker in spawned:
             spawned.remove(worker)
@@ -272,16 +267,9 @@ class Worker(WorkerTask):
     def time_limits(self) -> list[TimeLimit]:
         """Return the time limits that progress of the current job postpones, including the limits of its schedulers."""
         scheduler = self.run.scheduler
-        extras = [
-            job._extras
-            for job in (self.job, scheduler, *enclosing_schedulers(scheduler))
-            if job is not None
-        ]
-        return [
-            each.time_limit
-            for each in extras
-            if each is not None and each.time_limit is not None
-        ]
+        jobs = (self.job, scheduler, *enclosing_schedulers(scheduler))
+        extras = [job._extras for job in jobs if job is not None and job._extras]
+        return [each.time_limit for each in extras if each.time_limit is not None]
 
     def leave_unstarted(self, _task: object = None) -> None:
         """Leave if the task has ended before its first step, so that `work` will never run."""
@@ -302,7 +290,8 @@ class Worker(WorkerTask):
     def cancel_alone(self) -> None:
         self.mark_cancelled(CancelCause.JOB)
         self.group.cancel_worker(self)
-        if (nested := self.nested_run()) is not None:
+        nested = self.nested_run()
+        if nested is not None:
             # It would start jobs until the loop delivers the cancellation.
             nested.stop(StopReason.CANCELLED)
 
@@ -319,11 +308,11 @@ class Worker(WorkerTask):
         error: BaseException | None
         worker: Any = None
         try:
-            while (
-                worker := self.run.time_slice.next_to_begin(
-                    self, now := self.run.clock()
-                )
-            ) is None:
+            while True:
+                now = self.run.clock()
+                worker = self.run.time_slice.next_to_begin(self, now)
+                if worker is not None:
+                    break
                 await self.run.backend.yield_to_loop()
             current_worker_var.set(worker)
             run = worker.run
@@ -355,7 +344,7 @@ class Worker(WorkerTask):
                 # ---- yield to the loop, if the turn is used up
                 is_turn_over = now > time_slice.ends_at or not jobs_left
                 # With fewer unsettled jobs than workers, the others run them all, and this worker leaves at once.
-                if is_turn_over and (
+                if is_turn_over and (  # dense: the hot loop stays as it was measured
                     startable
                     or line.places is not NO_PLACES
                     or run.counts.unsettled >= len(crew.alive)
@@ -388,20 +377,15 @@ class Worker(WorkerTask):
                     # A new worker takes it.
                     startable.appendleft(job)
                     break
-                if (
-                    is_limited
-                    and line.tokens is not None
-                    and (token := line.tokens.begin(job, worker.task))
-                ):
-                    snapshot.allow_references(token)
-                if (
-                    is_limited
-                    and job._extras is not None
-                    and job._extras.grant is not None
-                ):
-                    # Admitting jobs may have taken long.
-                    now = clock()
-                    job._extras.grant.let_accrue(now)
+                if is_limited:
+                    if line.tokens is not None:
+                        token = line.tokens.begin(job, worker.task)
+                        if token:
+                            snapshot.allow_references(token)
+                    if job._extras is not None and job._extras.grant is not None:
+                        # Admitting jobs may have taken long.
+                        now = clock()
+                        job._extras.grant.let_accrue(now)
                 if worker.is_searching:
                     worker.stop_searching()
                 if not is_plain and job._options.forever:
@@ -410,7 +394,7 @@ class Worker(WorkerTask):
                     crew.ensure_searcher()
                 # ---- run it
                 jobs_left -= 1
-                if (
+                if (  # dense: the hot loop stays as it was measured
                     worker.woken_in_turn != time_slice.turn_number
                     or not has_run_jobs
                     or (is_limited and line.order)
@@ -460,7 +444,7 @@ class Worker(WorkerTask):
                         snapshot.allow_references(-token)
                         token = 0
                 # ---- where a policy or priorities decide, let all else end that ends in this turn
-                if (
+                if (  # dense: the hot loop stays as it was measured
                     is_limited
                     and line.order
                     and not (run.phase._is_ending or snapshot.is_same_iteration())
@@ -609,6 +593,11 @@ class Worker(WorkerTask):
         return BaseExceptionGroup(message, [error, errors])
 
 
+def nested_runs(workers: Iterable[Worker]) -> list[Run]:
+    """Return the runs in progress of the nested schedulers that these workers run as their jobs."""
+    return [run for run in map(Worker.nested_run, workers) if run is not None]
+
+
 MAX_SEARCHERS: Final = 8
 """The maximum number of workers of a run that search for jobs at the same time. More searchers would save turns of the
 loop. However, all jobs that they start resume in the same later turn, before any other task, and nested schedulers
@@ -662,10 +651,9 @@ class Crew:
 
     def has_work(self) -> bool:
         """Return whether a worker that begins may have a job to run, and not only to leave."""
-        return bool(
-            not self.is_closed
-            and (self.line.startable or self.line.places is not NO_PLACES)
-        )
+        if self.is_closed:
+            return False
+        return bool(self.line.startable) or self.line.places is not NO_PLACES
 
     def spawn_more(self) -> None:
         """Spawn workers up to the maximum number of searchers, if jobs of other workers are suspended.
@@ -703,14 +691,13 @@ class Crew:
 
     def cancel(self) -> list[Run]:
         """Cancel all workers except those that run forever jobs. Return the nested runs that they host."""
-        # A run that is stopped during its check has no workers, and no group yet.
-        if workers := [worker for worker in self.alive if not worker.is_shielded]:
-            for worker in workers:
-                worker.mark_cancelled(CancelCause.STOP)
+        workers = [worker for worker in self.alive if not worker.is_shielded]
+        for worker in workers:
+            worker.mark_cancelled(CancelCause.STOP)
+        if workers:
+            # A run that is stopped during its check has no group yet.
             self.group.cancel(workers)
-        return [
-            nested for worker in workers if (nested := worker.nested_run()) is not None
-        ]
+        return nested_runs(workers)
 
     def detach(self) -> None:
         """Drop the reference to the run, which has ended. Other threads, such as monitors, can still read counts."""
@@ -721,7 +708,7 @@ class Crew:
         """Remove a worker, and replace it if needed. An error on the way ends the run, which does not wait for it."""
         try:
             run = self.run
-            time_slice = self.run.time_slice
+            time_slice = run.time_slice
             line = self.line
             worker.stop_searching()
             if worker.task_snapshot is None and worker in time_slice.spawned:
