@@ -47,7 +47,7 @@ from weakref import WeakSet
 
 from ..base._states import SCHEDULED, RunPhase
 from ..job._errors import BudgetSpent
-from ..job._job import AbstractJob, takes_slot
+from ..job._job import AnyJob, takes_slot
 from ._resource import GatedResource, Grant, Needs, PoolEntry, Resource, budgets_used
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     GroupEntry = tuple[Any, int, "WaitingGroup"]
     PlacesEntry = tuple[float, int, "OrderedPlaces"]
     # The number, the places and the job, and the error that blocks it.
-    Unaffordable = tuple[int, "OrderedPlaces", AbstractJob[Any], BudgetSpent]
+    Unaffordable = tuple[int, "OrderedPlaces", AnyJob, BudgetSpent]
     Timer = tuple[float, "OrderedPlaces | None", Callable[[], None]]
 
 MAX_ADMITTED: Final = 12
@@ -157,7 +157,7 @@ class WaitingGroup:
         self.update()
         self.places.join()
 
-    def forget(self, job: AbstractJob[Any]) -> None:
+    def forget(self, job: AnyJob) -> None:
         """Drop a job that has settled while it waited, and let the next job with its key compete."""
         key: Any
         for key, _ in self.needs_of(job):
@@ -166,7 +166,7 @@ class WaitingGroup:
                 key.wake()
         self.update()
 
-    def needs_of(self, job: AbstractJob[Any]) -> Needs:
+    def needs_of(self, job: AnyJob) -> Needs:
         """Return the needs of a job with their resources, without a key that nothing uses. Any thread may call this."""
         if self.family is not None:
             key = self.family.find_key(job)
@@ -174,12 +174,12 @@ class WaitingGroup:
                 return [*self.common_needs, (key, self.family.unit_need)]
         return self.common_needs
 
-    def waiting_jobs(self) -> list[AbstractJob[Any]]:
+    def waiting_jobs(self) -> list[AnyJob]:
         """Return all waiting jobs, in no order. Any thread may call this."""
         entries = itertools.chain(list(self.heap), *list(self.parked.values()))
         return [entry[2] for entry in entries if entry[2]._state is SCHEDULED]
 
-    def find_blocker(self, job: AbstractJob[Any]) -> AbstractJob[Any] | None:
+    def find_blocker(self, job: AnyJob) -> AnyJob | None:
         """Return the job whose reservation keeps a job of the group from starting. Any thread may call this.
 
         It reads the findings of the last scan, because a new scan would change the state that the next round uses.
@@ -188,7 +188,7 @@ class WaitingGroup:
             return None
         reserved = self.places.admission.reserved
         for resource, _ in self.needs_of(job):
-            other: AbstractJob[Any] = reserved.get(resource, job)
+            other: AnyJob = reserved.get(resource, job)
             if other is not job and other._state is SCHEDULED:
                 return other
         return None
@@ -226,7 +226,7 @@ class OrderedPlaces:
         # Groups with jobs in `heap`, by their first jobs.
         self.group_entries: Final[list[GroupEntry]] = []
         # All waiting jobs, and how many jobs overtook each.
-        self.overtaken: Final[dict[AbstractJob[Any], int]] = {}
+        self.overtaken: Final[dict[AnyJob, int]] = {}
         # How many of the groups have jobs that take no slot.
         self.slotless_count = 0
         # The entry of these places in `Admission.places_in_order`, or None while the run has not joined the admission.
@@ -258,7 +258,7 @@ class OrderedPlaces:
 
     # ---- the jobs
 
-    def _group_key(self, job: AbstractJob[Any]) -> Any:
+    def _group_key(self, job: AnyJob) -> Any:
         """Return the key of a job's group: jobs with equal needs, including a slot, have equal keys."""
         if job._grant() is not None:
             return NEEDS_NOTHING
@@ -268,7 +268,7 @@ class OrderedPlaces:
                 wanted[name] = ""
         return (takes_slot(job), *sorted(wanted.items()))
 
-    def _get_or_create_group(self, job: AbstractJob[Any]) -> WaitingGroup:
+    def _get_or_create_group(self, job: AnyJob) -> WaitingGroup:
         key = self._group_key(job)
         group = self.groups_by_needs.get(key)
         if group is None:
@@ -298,13 +298,13 @@ class OrderedPlaces:
         if not counts[group.kind]:
             del counts[group.kind]
 
-    def find_group(self, job: AbstractJob[Any]) -> WaitingGroup | None:
+    def find_group(self, job: AnyJob) -> WaitingGroup | None:
         """Return the group of a waiting job, or None if the job does not wait here. Any thread may call this."""
         if job not in self.overtaken:
             return None
         return self.groups_by_needs.get(self._group_key(job))
 
-    def push(self, job: AbstractJob[Any]) -> None:
+    def push(self, job: AnyJob) -> None:
         self.insert(self.line.entry_of(job))
 
     def insert(self, entry: HeapEntry) -> None:
@@ -347,7 +347,7 @@ class OrderedPlaces:
                     self._grant_at_once(job)
                 line.admit_job(entry)
 
-    def _grant_at_once(self, job: AbstractJob[Any]) -> None:
+    def _grant_at_once(self, job: AnyJob) -> None:
         """Grant a clean-up job its needs, even beyond the free amounts."""
         wanted = job._options.needs
         entries = [self.run.pools.find(name) for name in wanted]
@@ -390,7 +390,7 @@ class OrderedPlaces:
                     for _, age, job in group.entries():
                         yield age, self, job, budget.spent_error(job, need)
 
-    def give_back(self, job: AbstractJob[Any]) -> None:
+    def give_back(self, job: AnyJob) -> None:
         """Take back the grant of a job, or remove the job if it still waits. Amounts of rates are not taken back."""
         group = self.find_group(job)
         if job._extras is not None and job._extras.grant is not None:
@@ -492,7 +492,7 @@ class Admission:
         # with the first job that has a reservation of it, the places whose runs have no room, and those of crowded runs
         # with jobs that need nothing.
         self._passed: list[WaitingGroup] = []
-        self.reserved: dict[Resource, AbstractJob[Any]] = {}
+        self.reserved: dict[Resource, AnyJob] = {}
         self._without_room: list[OrderedPlaces] = []
         self.crowded: set[OrderedPlaces] = set()
         # The earliest time when a job that is not parked will be able to start without any other event, and the places
@@ -621,7 +621,7 @@ class Admission:
         # How many of the groups before wait for each resource.
         waiting_counts = dict[Resource, int]()
         bound_count = 0
-        self.reserved = reserved = dict[Resource, AbstractJob[Any]]()
+        self.reserved = reserved = dict[Resource, AnyJob]()
         self._passed = passed = list[WaitingGroup]()
         self._without_room = []
         self.crowded = set()
@@ -734,11 +734,11 @@ class Admission:
         self.round()
 
 
-def jobs_waiting_for(resource: PoolEntry) -> list[AbstractJob[Any]]:
+def jobs_waiting_for(resource: PoolEntry) -> list[AnyJob]:
     """Return the waiting jobs that need a resource, whatever else they lack. Any thread may call this."""
     if resource.admission is None:
         return []
-    found: list[AbstractJob[Any]] = []
+    found: list[AnyJob] = []
     for places in list(resource.admission.all_places):
         for group in list(places.groups_by_needs.values()):
             if resource in group.kind:

@@ -27,7 +27,7 @@ from ..base import _amounts
 from ..base._amounts import Amount, CheckedNeed
 from ..base._states import WaitCause
 from ..base._text_forms import clause, short_repr
-from ..job._job import AbstractJob
+from ..job._job import AnyJob
 from ..job._labels import printable
 from ._admission import WaitingGroup
 from ._policies import ready_numbers
@@ -196,7 +196,7 @@ class CountedKey(Key, CountedResource):
         # When the places of ended jobs are free again, ascending.
         self.rest_ends: Final[deque[float]] = deque()
         # A job that gives back its place without having started.
-        self.unused_by: AbstractJob[Any] | None = None
+        self.unused_by: AnyJob | None = None
 
     def free_at(self, need: Amount) -> float:
         """Return the time when enough gaps are over, or infinity if too few jobs have ended."""
@@ -205,14 +205,14 @@ class CountedKey(Key, CountedResource):
             return when
         return next(iter(list(self.rest_ends)[int(need - self.free) - 1 :]), math.inf)
 
-    def take(self, job: AbstractJob[Any], need: Amount) -> None:
+    def take(self, job: AnyJob, need: Amount) -> None:
         while self.rest_ends and self.has_come(self.rest_ends[0]):
             self.rest_ends.popleft()
             self.free += 1
         super().take(job, need)
         self.wake()
 
-    def give_back(self, job: AbstractJob[Any], share: Any) -> None:
+    def give_back(self, job: AnyJob, share: Any) -> None:
         """Take back the place of a job. It is free after the gap."""
         super().give_back(job, share)
         if self.family.settings.gap and job is not self.unused_by:
@@ -222,7 +222,7 @@ class CountedKey(Key, CountedResource):
         self.unused_by = None
         self.wake()
 
-    def refund(self, job: AbstractJob[Any], share: Any) -> None:
+    def refund(self, job: AnyJob, share: Any) -> None:
         self.unused_by = job
 
     def public_free(self) -> float:
@@ -293,7 +293,7 @@ class PerKeyResource(PoolEntry):
         if outer_key is not None:
             self.clock = outer_key.clock
 
-    def need(self, amount: CheckedNeed, job: AbstractJob[Any]) -> str:
+    def need(self, amount: CheckedNeed, job: AnyJob) -> str:
         """Check the entry for this resource in a job's `needs`, and return the key.
 
         Raises:
@@ -316,13 +316,11 @@ class PerKeyResource(PoolEntry):
             self.keys[key] = resource = kind(self, key)
         return resource
 
-    def find_key(self, job: AbstractJob[Any]) -> Key | None:
+    def find_key(self, job: AnyJob) -> Key | None:
         """Return the key that a job needs, or None if nothing uses it. Any thread may call this."""
         return self.keys.get(str(job._options.needs[self.name]))
 
-    def resolve(
-        self, amount: CheckedNeed, job: AbstractJob[Any]
-    ) -> tuple[Resource, Any]:
+    def resolve(self, amount: CheckedNeed, job: AnyJob) -> tuple[Resource, Any]:
         return self.key(self.need(amount, job)), self.unit_need
 
     def keep(self, key: Key) -> None:

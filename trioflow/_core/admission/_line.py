@@ -80,7 +80,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..backend import matches_any
 from ..base._states import SCHEDULED
-from ..job._job import AbstractJob, is_scheduler, takes_slot
+from ..job._job import AnyJob, is_scheduler, takes_slot
 from ._admission import MAX_ADMITTED, Admission, OrderedPlaces
 from ._policies import (
     LOWEST_KEY,
@@ -106,7 +106,7 @@ class NoPlaces:
 
     admission: Final = None
 
-    def push(self, job: AbstractJob[Any]) -> None:
+    def push(self, job: AnyJob) -> None:
         raise AssertionError(f"{job.label!r} waits in a run without a limit")
 
     def insert(self, entry: HeapEntry) -> None:
@@ -115,7 +115,7 @@ class NoPlaces:
     def look(self, number: float) -> None:
         """No job waits."""
 
-    def give_back(self, job: AbstractJob[Any]) -> None:
+    def give_back(self, job: AnyJob) -> None:
         """No job has a grant."""
 
     def mark_stale(self) -> None:
@@ -137,11 +137,11 @@ NO_PLACES: Final = NoPlaces()
 class FifoPlaces(NoPlaces):
     """The jobs of a run that wait for a slot, first in, first out, until the run is paused or has another order."""
 
-    def __init__(self, line: Line, jobs: Iterable[AbstractJob[Any]] = ()) -> None:
+    def __init__(self, line: Line, jobs: Iterable[AnyJob] = ()) -> None:
         self._line = line
         self._jobs: Final = deque(jobs)
 
-    def push(self, job: AbstractJob[Any]) -> None:
+    def push(self, job: AnyJob) -> None:
         """Add a job. If it waits for no slot, it is admitted at once, after the jobs before it that can be."""
         line = self._line
         if line.size is not None and (job._is_plain or takes_slot(job)):
@@ -181,13 +181,13 @@ class FifoPlaces(NoPlaces):
         self._jobs.clear()
 
 
-def _numbered(jobs: Iterable[AbstractJob[Any]]) -> list[HeapEntry]:
+def _numbered(jobs: Iterable[AnyJob]) -> list[HeapEntry]:
     """Return entries for the jobs, in their order, that have not settled."""
     waiting = [job for job in list(jobs) if job._state is SCHEDULED]
     return [(LOWEST_KEY, next(ready_numbers), job) for job in waiting]
 
 
-def _keep_scheduled(jobs: deque[AbstractJob[Any]]) -> None:
+def _keep_scheduled(jobs: deque[AnyJob]) -> None:
     kept = [job for job in jobs if job._state is SCHEDULED]
     jobs.clear()
     jobs.extend(kept)
@@ -213,9 +213,9 @@ class Line:
         first_size = window.minimum if isinstance(window, VariableWindow) else window
         self.size: int | None = first_size if isinstance(first_size, int) else None
         # In start order, with some that were cancelled.
-        self.startable: Final = deque[AbstractJob[Any]]()
+        self.startable: Final = deque[AnyJob]()
         # The jobs that have a slot.
-        self.holders: Final = set[AbstractJob[Any]]()
+        self.holders: Final = set[AnyJob]()
         # None for first in, first out.
         self.order: StartKeys | None = None
         # If a limiter counts the jobs.
@@ -308,7 +308,7 @@ class Line:
         waiting: list[HeapEntry] = []
         if self.tokens is not None:
             waiting = sorted(self.tokens.waiting.values())
-        kept = deque[AbstractJob[Any]]()
+        kept = deque[AnyJob]()
         size = math.inf if self.size is None else self.size
         while self.is_paused or len(self.holders) > size:
             if waiting:
@@ -348,18 +348,18 @@ class Line:
 
     # ---- the steps of a job
 
-    def push(self, job: AbstractJob[Any]) -> None:
+    def push(self, job: AnyJob) -> None:
         """Add a job that has become ready. Call `Crew.ensure_searcher` afterwards."""
         if self.places is NO_PLACES:
             self.startable.append(job)
         else:
             self.places.push(job)
 
-    def push_throttled(self, job: AbstractJob[Any]) -> None:
+    def push_throttled(self, job: AnyJob) -> None:
         """Add a job that was throttled, ahead of all others but those that were throttled before."""
         self._ordered_places().insert((LOWEST_KEY, next(throttled_numbers), job))
 
-    def entry_of(self, job: AbstractJob[Any]) -> HeapEntry:
+    def entry_of(self, job: AnyJob) -> HeapEntry:
         key: Any = LOWEST_KEY
         if self.order is not None:
             key = self.order.key(job)
@@ -383,7 +383,7 @@ class Line:
         if self.tokens is None or self.tokens.ask(entry):
             self.startable.append(job)
 
-    def take(self) -> AbstractJob[Any] | None:
+    def take(self) -> AnyJob | None:
         startable = self.startable
         while True:
             if self.passes_on or not startable:
@@ -397,7 +397,7 @@ class Line:
             if not (self.passes_on and self._return_early(job)):
                 return job
 
-    def give_back(self, job: AbstractJob[Any]) -> None:
+    def give_back(self, job: AnyJob) -> None:
         """Take back all that a job holds which has settled or is queued again. `look` has to be called afterwards."""
         self.holders.discard(job)
         if self.passes_on:
@@ -406,13 +406,13 @@ class Line:
             if self.places.admission is not None:
                 self.places.give_back(job)
 
-    def refund(self, job: AbstractJob[Any]) -> None:
+    def refund(self, job: AnyJob) -> None:
         """Put back the amounts of rates and budgets of a job that does not start. Call `give_back` afterwards."""
         grant = job._grant()
         if grant is not None:
             grant.refund()
 
-    def _return_early(self, job: AbstractJob[Any]) -> bool:
+    def _return_early(self, job: AnyJob) -> bool:
         """Put an admitted job back into its old place if it has to wait, such as at a gate, except a clean-up job."""
         grant = job._grant()
         if grant is None or self._behind is not None or not grant.must_wait():
@@ -422,10 +422,10 @@ class Line:
 
     # ---- all ready jobs
 
-    def in_order(self) -> list[AbstractJob[Any]]:
+    def in_order(self) -> list[AnyJob]:
         return [entry[2] for entry in self.places.entries()]
 
-    def drain(self) -> list[AbstractJob[Any]]:
+    def drain(self) -> list[AnyJob]:
         """Remove and return all jobs, in start order. They keep their slots and resources until `give_back`."""
         waiting: list[HeapEntry] = []
         if self.tokens is not None:
@@ -469,7 +469,7 @@ class Line:
             places.insert((self.key_of(job, number), number, job))
         return places
 
-    def key_of(self, job: AbstractJob[Any], number: int) -> Any:
+    def key_of(self, job: AnyJob, number: int) -> Any:
         """Return the key of a job that waits with a number. It is the lowest key for `throttled_numbers`."""
         if self.order is None or number < -sys.maxsize // 2:
             return LOWEST_KEY
@@ -630,9 +630,9 @@ class RunTokens:
         self.limit: Final = limit
         self.limiter: Final = limit.limiter
         # For each job that has a token, the object that is its borrower in the limiter.
-        self.borrowers: Final[dict[AbstractJob[Any], object]] = {}
+        self.borrowers: Final[dict[AnyJob, object]] = {}
         # The jobs that wait for a token, with their entries. The heap has the same entries, and some obsolete entries.
-        self.waiting: Final[dict[AbstractJob[Any], HeapEntry]] = {}
+        self.waiting: Final[dict[AnyJob, HeapEntry]] = {}
         self._heap: Final[list[HeapEntry]] = []
         # As many as jobs wait.
         self._tickets: Final[deque[list[RunTokens | None]]] = deque()
@@ -672,7 +672,7 @@ class RunTokens:
         self.borrowers[job] = borrower
         self.line.startable.append(job)
 
-    def begin(self, job: AbstractJob[Any], task: object) -> int:
+    def begin(self, job: AnyJob, task: object) -> int:
         """Let the task of a job that begins be the borrower of its token, if it has one.
 
         Return how many references to the task there are until `give_back`: from here, and from the limiter.
@@ -683,7 +683,7 @@ class RunTokens:
         self.borrowers[job] = borrower
         return TOKEN_REFERENCES if borrower is task else 0
 
-    def give_back(self, job: AbstractJob[Any]) -> None:
+    def give_back(self, job: AnyJob) -> None:
         """Take back the token of a job, for `pass_on`. If the job waits for a token, let it wait no longer."""
         if job in self.borrowers:
             # The task goes on with other jobs.
@@ -694,9 +694,7 @@ class RunTokens:
             self.limit.waiting_count -= 1
             self.limit.update_request()
 
-    def second_token_advice(
-        self, job: AbstractJob[Any], error: BaseException
-    ) -> str | None:
+    def second_token_advice(self, job: AnyJob, error: BaseException) -> str | None:
         """Return advice if a job has failed because it has asked for a second token of its window, or None if not."""
         if job not in self.borrowers:
             return None
@@ -710,7 +708,7 @@ class RunTokens:
             f"leave `async with limiter` out of its body, or give jobs_window= a number"
         )
 
-    def in_order(self) -> list[AbstractJob[Any]]:
+    def in_order(self) -> list[AnyJob]:
         return [entry[2] for entry in sorted(self.waiting.values())]
 
     def drain(self) -> list[HeapEntry]:
@@ -769,14 +767,14 @@ def ask_in_order(runs: Iterable[Run]) -> None:
             each.line.run.crew.spawn_searcher()
 
 
-def token_holder(workers: Iterable[Worker], limiter: object) -> AbstractJob[Any] | None:
+def token_holder(workers: Iterable[Worker], limiter: object) -> AnyJob | None:
     """Return the first job of these workers that holds a token of `limiter`, or None if none does."""
     working = [worker for worker in workers if worker.job is not None]
     holders = {*token_holders((worker.run for worker in working), limiter)}
     return next((worker.job for worker in working if worker.job in holders), None)
 
 
-def token_holders(runs: Iterable[Run], limiter: object) -> Iterator[AbstractJob[Any]]:
+def token_holders(runs: Iterable[Run], limiter: object) -> Iterator[AnyJob]:
     """Yield the jobs of these runs that hold a token of `limiter`, also those that have not begun. Any thread may ask.
 
     A running job may have the limiter itself, in place of the window's.

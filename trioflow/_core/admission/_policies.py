@@ -19,10 +19,10 @@ from typing import Any, Final, Literal, NamedTuple
 
 from ..base._graph_algorithms import fill_longest_path_lengths, topological_order
 from ..job import _job_options
-from ..job._job import AbstractJob
+from ..job._job import AnyJob
 
-HeapEntry = tuple[Any, int, AbstractJob[Any]]
-Requirements = Callable[[AbstractJob[Any]], Iterable[AbstractJob[Any]]]
+HeapEntry = tuple[Any, int, AnyJob]
+Requirements = Callable[[AnyJob], Iterable[AnyJob]]
 
 
 PolicyName = Literal["auto", "fifo", "critical-path", "depth-first"]
@@ -36,7 +36,7 @@ class Policy(NamedTuple):
     starts first.
     """
 
-    key: Callable[[AbstractJob[Any], StartKeys], float]
+    key: Callable[[AnyJob, StartKeys], float]
     """Returns the sort key of a ready job. The smallest starts first. The run calls this when the job becomes ready,
     and again if added jobs change the order, or a pause or a smaller window puts the job back."""
     reason: str
@@ -45,15 +45,15 @@ class Policy(NamedTuple):
     """Whether `key` uses the ranks of jobs, which cost a pass over all jobs and requirements."""
 
 
-def _by_rank(job: AbstractJob[Any], keys: StartKeys) -> float:
+def _by_rank(job: AnyJob, keys: StartKeys) -> float:
     return -keys.ranks[job]
 
 
-def _by_latest(job: AbstractJob[Any], keys: StartKeys) -> float:
+def _by_latest(job: AnyJob, keys: StartKeys) -> float:
     return -keys.starts
 
 
-def _by_nothing(job: AbstractJob[Any], keys: StartKeys) -> float:
+def _by_nothing(job: AnyJob, keys: StartKeys) -> float:
     return 0.0
 
 
@@ -106,20 +106,20 @@ class StartKeys:
 
     """
 
-    def __init__(self, policy: Policy, known: dict[AbstractJob[Any], float]) -> None:
+    def __init__(self, policy: Policy, known: dict[AnyJob, float]) -> None:
         self.policy: Final = policy
         # The number of job starts so far: a policy that asks for it is never replaced.
         self.starts = 0
         self._known: Final = known
         self._assumed_duration: Final = median_duration(known.values())
         # The rank of each job, or empty if the policy does not need ranks.
-        self.ranks: Final[dict[AbstractJob[Any], float]] = {}
+        self.ranks: Final[dict[AnyJob, float]] = {}
 
-    def key(self, job: AbstractJob[Any]) -> Any:
+    def key(self, job: AnyJob) -> Any:
         return (-job._options.priority, self.policy.key(job, self))
 
     def compute_ranks(
-        self, jobs: list[AbstractJob[Any]], requirements: Requirements
+        self, jobs: list[AnyJob], requirements: Requirements
     ) -> Iterator[None]:
         """Compute the ranks of jobs, which are in topological order. Yield whenever a pause is due. O(V + E)."""
         return fill_longest_path_lengths(
@@ -128,8 +128,8 @@ class StartKeys:
 
     def add_jobs(
         self,
-        jobs: list[AbstractJob[Any]],
-        known: dict[AbstractJob[Any], float],
+        jobs: list[AnyJob],
+        known: dict[AnyJob, float],
         requirements: Requirements,
     ) -> None:
         """Add jobs that were added to the running scheduler together. The ranks of other jobs stay. O(V + E)."""
@@ -142,6 +142,6 @@ class StartKeys:
             for _ in self.compute_ranks(order, requirements):
                 pass
 
-    def forget(self, job: AbstractJob[Any]) -> None:
+    def forget(self, job: AnyJob) -> None:
         self._known.pop(job, None)
         self.ranks.pop(job, None)

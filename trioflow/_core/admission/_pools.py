@@ -18,7 +18,7 @@ from ..base._states import WaitCause
 from ..base._text_forms import clause, short_repr, size_text
 from ..job import _job_options
 from ..job._errors import BudgetSpent
-from ..job._job import AbstractJob, AnyJob, RunExtras, is_scheduler
+from ..job._job import AnyJob, RunExtras, is_scheduler
 from ..job._labels import printable
 from ._admission import jobs_waiting_for
 from ._keys import PerKey, PerKeyResource
@@ -110,7 +110,7 @@ class BudgetResource(CountedResource):
         super().__init__(name, total, None, format_amount, settings)
         # The amounts of running jobs, which are not in `free`.
         self.reserved: Amount = 0
-        self.shares: Final[dict[AbstractJob[Any], BudgetShare]] = {}
+        self.shares: Final[dict[AnyJob, BudgetShare]] = {}
         # The amounts that jobs have used, by label, each with the number of these jobs.
         self._used_by_label: dict[str, tuple[Amount, int]] = {}
         self._has_logged = False
@@ -126,7 +126,7 @@ class BudgetResource(CountedResource):
             raise ValueError(f"{prefix}: it is a Budget: give one number")
         return value
 
-    def take(self, job: AbstractJob[Any], need: Amount) -> BudgetShare:  # type: ignore[override]
+    def take(self, job: AnyJob, need: Amount) -> BudgetShare:  # type: ignore[override]
         super().take(job, need)
         self.reserved += need
         members = None
@@ -149,21 +149,21 @@ class BudgetResource(CountedResource):
                 f"{self.format_amount(-self.free)}, because a job has used more than it needs; no further job starts"
             )
 
-    def refund(self, job: AbstractJob[Any], share: BudgetShare) -> None:
+    def refund(self, job: AnyJob, share: BudgetShare) -> None:
         """Return the reservation of a job that does not start, or whose attempt does not count, unless it was used."""
         if not share.is_reported:
             self.free += share.amount
             self.reserved -= share.amount
             share.amount = 0
 
-    def give_back(self, job: AbstractJob[Any], share: BudgetShare) -> None:  # type: ignore[override]
+    def give_back(self, job: AnyJob, share: BudgetShare) -> None:  # type: ignore[override]
         """Count the share of a job as used. The share of a scheduler is the sum that its members have used."""
         del self.holders[job], self.shares[job]
         self.correct(share, share.used)
         self.reserved -= share.amount
         self.count_used(job, share.amount)
 
-    def charge(self, job: AbstractJob[Any], used: Amount) -> None:
+    def charge(self, job: AnyJob, used: Amount) -> None:
         """Use up the amount that a restored job had used, even beyond the free amount."""
         self.free -= used
         self.count_used(job, used)
@@ -172,7 +172,7 @@ class BudgetResource(CountedResource):
     def used(self) -> Amount:
         return self.total - self.free - self.reserved
 
-    def count_used(self, job: AbstractJob[Any], used: Amount) -> None:
+    def count_used(self, job: AnyJob, used: Amount) -> None:
         if used:
             earlier, count = self._used_by_label.get(job.label, (0, 0))
             earlier_use = (job._extras or RunExtras).earlier_use or ()
@@ -201,7 +201,7 @@ class BudgetResource(CountedResource):
         """Return whether a need could be met if running jobs used nothing of their reservations."""
         return need <= self.free + self.reserved
 
-    def spent_error(self, job: AbstractJob[Any], need: Amount) -> BudgetSpent:
+    def spent_error(self, job: AnyJob, need: Amount) -> BudgetSpent:
         """Return the error of a job whose need can never be met, with why its last attempt has failed."""
         facts = [self.top_user()]
         for attempt in (job._extras or RunExtras).failed_attempts[-1:]:
@@ -292,7 +292,7 @@ class Pool:
             name: _make_resource(name, value) for name, value in resources.items()
         }
         # The running schedulers that use the pool, each with its resource holder: see `register_user`.
-        self._users: Final[dict[AbstractJob[Any], AbstractJob[Any] | None]] = {}
+        self._users: Final[dict[AnyJob, AnyJob | None]] = {}
         # An object that identifies the event loop of these schedulers or, after their runs, the loop of the last run.
         self._loop: object = None
         # The clock of that loop or, after the last run, a clock that continues from its time in real time.
@@ -347,8 +347,8 @@ class Pool:
 
     def _enter(
         self,
-        user: AbstractJob[Any],
-        holder: AbstractJob[Any] | None,
+        user: AnyJob,
+        holder: AnyJob | None,
         loop: object,
         clock: Callable[[], float],
     ) -> None:
@@ -381,7 +381,7 @@ class Pool:
         register_user(self._users, user, holder)
         self._loop = loop
 
-    def _leave(self, user: AbstractJob[Any]) -> None:
+    def _leave(self, user: AnyJob) -> None:
         del self._users[user]
         if not self._users:
             left_at = self._clock()
@@ -413,9 +413,9 @@ def check_pool(pool: object, name: str, subject: _job_options.Subject) -> Pool |
 
 
 def register_user(
-    users: dict[AbstractJob[Any], AbstractJob[Any] | None],
-    user: AbstractJob[Any],
-    holder: AbstractJob[Any] | None,
+    users: dict[AnyJob, AnyJob | None],
+    user: AnyJob,
+    holder: AnyJob | None,
 ) -> None:
     """Add a scheduler to the users of a pool.
 

@@ -26,7 +26,7 @@ from ..base._amounts import Amount, CheckedNeed, ExactNeed
 from ..base._states import WaitCause
 from ..base._text_forms import clause, short_repr
 from ..job import _job_options
-from ..job._job import AbstractJob
+from ..job._job import AnyJob
 from ..job._labels import printable
 from ._resource import Resource
 
@@ -306,7 +306,7 @@ class RateResource(Resource):
 
     # ---- needs
 
-    def need(self, amount: CheckedNeed, job: AbstractJob[Any]) -> RateNeed:
+    def need(self, amount: CheckedNeed, job: AnyJob) -> RateNeed:
         """Convert the entry for this rate in a job's `needs` to amounts by key.
 
         A number is an amount of `requests`, or of the only key. If the rate has a key `requests` and the entry is a
@@ -426,7 +426,7 @@ class RateResource(Resource):
         """Return the time by which this amount has accrued, after as much for each of the `before` jobs ahead."""
         return self.accrued_at({key: (before + 1) * need[key] for key in need})
 
-    def take(self, job: AbstractJob[Any], need: RateNeed) -> RateShare:
+    def take(self, job: AnyJob, need: RateNeed) -> RateShare:
         """Take the need of a job, and return the job's share, a dict that `correct` updates. Then call `let_accrue`."""
         now = self.clock()
         for key, amount in need.items():
@@ -442,7 +442,7 @@ class RateResource(Resource):
             share[key] = amount
         self.on_change()
 
-    def refund(self, job: AbstractJob[Any], share: RateShare) -> None:
+    def refund(self, job: AnyJob, share: RateShare) -> None:
         self.correct(share, dict.fromkeys(share, 0))
 
     def let_accrue(self, share: RateShare, now: float | None) -> None:

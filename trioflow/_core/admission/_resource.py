@@ -18,7 +18,7 @@ from weakref import WeakSet
 from ..base import _amounts
 from ..base._states import WaitCause, Waiting
 from ..base._text_forms import MAX_NAMED_JOBS, clause, duration_text, join_names
-from ..job._job import AbstractJob, RunExtras
+from ..job._job import AnyJob, RunExtras
 from ..job._job_options import RUN_RESOURCES, RunResource
 from ..job._labels import printable
 
@@ -66,7 +66,7 @@ class PoolEntry(ABC):
         self.clock: Callable[[], float] = time.monotonic
 
     @abstractmethod
-    def need(self, amount: CheckedNeed, job: AbstractJob[Any]) -> Any:
+    def need(self, amount: CheckedNeed, job: AnyJob) -> Any:
         """Convert the entry for this resource in a job's `needs` to a need.
 
         Raises:
@@ -75,9 +75,7 @@ class PoolEntry(ABC):
         """
 
     @abstractmethod
-    def resolve(
-        self, amount: CheckedNeed, job: AbstractJob[Any]
-    ) -> tuple[Resource, Any]:
+    def resolve(self, amount: CheckedNeed, job: AnyJob) -> tuple[Resource, Any]:
         """Return the resource that a job takes for the entry in its `needs`, and its need of this resource."""
 
     @abstractmethod
@@ -92,9 +90,7 @@ class PoolEntry(ABC):
     def describe(self) -> str:
         """Return the name and the free amount, such as "cpu=2 of 8 free", for the `repr` of the pool."""
 
-    def need_error(
-        self, job: AbstractJob[Any], amount: str, problem: str
-    ) -> ValueError:
+    def need_error(self, job: AnyJob, amount: str, problem: str) -> ValueError:
         return ValueError(
             f"{job.label!r} needs {printable(self.name)}={amount}{problem}"
         )
@@ -141,18 +137,16 @@ class Resource(PoolEntry):
     def shown_name(self) -> str:
         return self.name
 
-    def resolve(
-        self, amount: CheckedNeed, job: AbstractJob[Any]
-    ) -> tuple[Resource, Any]:
+    def resolve(self, amount: CheckedNeed, job: AnyJob) -> tuple[Resource, Any]:
         return self, self.need(amount, job)
 
-    def exact_amount(self, amount: CheckedNeed, job: AbstractJob[Any]) -> ExactNeed:
+    def exact_amount(self, amount: CheckedNeed, job: AnyJob) -> ExactNeed:
         """Return the entry for this resource in a job's `needs`, text as the number that it stands for."""
         if not isinstance(amount, str):
             return amount
         return _amounts.amount_of(amount, self.need_text(amount, job))
 
-    def need_text(self, amount: CheckedNeed, job: AbstractJob[Any]) -> str:
+    def need_text(self, amount: CheckedNeed, job: AnyJob) -> str:
         return (
             f"{job.label!r} needs {printable(self.name)}={_amounts.need_text(amount)}"
         )
@@ -169,7 +163,7 @@ class Resource(PoolEntry):
     def free_at(self, need: Any) -> float:
         """Return the time, which may be in the past, when the need is free, apart from throttles."""
 
-    def is_closed_to(self, job: AbstractJob[Any]) -> bool:
+    def is_closed_to(self, job: AnyJob) -> bool:
         """Return whether a job whose need can be met has to wait nevertheless, because a gate is closed to it."""
         return False
 
@@ -193,16 +187,16 @@ class Resource(PoolEntry):
         return False
 
     @abstractmethod
-    def take(self, job: AbstractJob[Any], need: Any) -> Any:
+    def take(self, job: AnyJob, need: Any) -> Any:
         """Take the need of a job, even beyond the free amount, and return the job's share."""
 
-    def give_back(self, job: AbstractJob[Any], share: Any) -> None:
+    def give_back(self, job: AnyJob, share: Any) -> None:
         """Take back the share of a job, if jobs return it."""
 
     def let_accrue(self, share: Any, now: float | None) -> None:
         """Note that a job with this share starts: at `now`, or, if that is None, when this is called."""
 
-    def refund(self, job: AbstractJob[Any], share: Any) -> None:
+    def refund(self, job: AnyJob, share: Any) -> None:
         """Put back the used part of a share, because its job does not start. `give_back` follows."""
 
     @abstractmethod
@@ -223,7 +217,7 @@ class Resource(PoolEntry):
     def is_throttled(self) -> bool:
         return not self.has_come(self.cooldown.ends_at)
 
-    def must_wait(self, job: AbstractJob[Any]) -> bool:
+    def must_wait(self, job: AnyJob) -> bool:
         """Return whether a job that has the resource, and has not started, has to wait for it again."""
         return self.is_throttled()
 
@@ -257,7 +251,7 @@ class CountedResource(Resource):
         self.format_amount: Final = format_amount
         # Negative only while clean-up jobs, which do not wait, exceed the total, or since it was lowered.
         self.free: Amount = total
-        self.holders: Final[dict[AbstractJob[Any], Amount]] = {}
+        self.holders: Final[dict[AnyJob, Amount]] = {}
         # The need of each group of waiting jobs, ascending.
         self.wanted_amounts: Final[list[Amount]] = []
         # The free named units by their index in the user's list, or None for a resource that is only an amount.
@@ -266,7 +260,7 @@ class CountedResource(Resource):
         else:
             self.free_units = dict(enumerate(named_units))
 
-    def need(self, amount: CheckedNeed, job: AbstractJob[Any]) -> Amount:
+    def need(self, amount: CheckedNeed, job: AnyJob) -> Amount:
         """Check the amount, and return it.
 
         Raises:
@@ -313,7 +307,7 @@ class CountedResource(Resource):
         names = [repr(job.label) for job in holders[:MAX_NAMED_JOBS]]
         return clause(" by {}", join_names(names, MAX_NAMED_JOBS, len(holders)))
 
-    def take(self, job: AbstractJob[Any], need: Amount) -> dict[int, Any] | None:
+    def take(self, job: AnyJob, need: Amount) -> dict[int, Any] | None:
         """Take the need of a job. Return the named units by their index, or None if the resource has no named units."""
         self.free -= need
         self.holders[job] = need
@@ -322,7 +316,7 @@ class CountedResource(Resource):
         first = sorted(self.free_units)[: int(need)]
         return {index: self.free_units.pop(index) for index in first}
 
-    def give_back(self, job: AbstractJob[Any], share: dict[int, Any] | None) -> None:
+    def give_back(self, job: AnyJob, share: dict[int, Any] | None) -> None:
         self.free += self.holders.pop(job)
         if self.free_units is not None:
             self.free_units.update(share or {})
@@ -390,15 +384,15 @@ class GatedResource(CountedResource):
         # The groups with jobs that are parked here.
         self.parked: Final[dict[WaitingGroup, None]] = {}
         # The jobs that have the resource, but have not passed the gate.
-        self._early: Final[dict[AbstractJob[Any], None]] = {}
+        self._early: Final[dict[AnyJob, None]] = {}
         # The jobs that came early, and then got a token in vain: now they wait here also while no token is free.
-        self.due: Final = WeakSet[AbstractJob[Any]]()
+        self.due: Final = WeakSet[AnyJob]()
 
     @property
     def opening(self) -> str:  # type: ignore[override]
         return "" if self._opener is None else self._opening_text
 
-    def is_closed_to(self, job: AbstractJob[Any]) -> bool:
+    def is_closed_to(self, job: AnyJob) -> bool:
         return self._has_gate and (
             self._gate is None or bool(self._gate.is_closed_to(job))
         )
@@ -406,13 +400,13 @@ class GatedResource(CountedResource):
     def is_crowded(self) -> bool:
         return sum(len(group.parked[self]) for group in self.parked) >= self.free
 
-    def take(self, job: AbstractJob[Any], need: Amount) -> dict[int, Any] | None:
+    def take(self, job: AnyJob, need: Amount) -> dict[int, Any] | None:
         self.due.discard(job)
         self._early[job] = None
         self._let_in()
         return super().take(job, need)
 
-    def must_wait(self, job: AbstractJob[Any]) -> bool:
+    def must_wait(self, job: AnyJob) -> bool:
         self._let_in()
         if job in self._early:
             self.due.add(job)
@@ -424,7 +418,7 @@ class GatedResource(CountedResource):
                 del self._early[job]
                 self._tell_gate("enter", job)
 
-    def give_back(self, job: AbstractJob[Any], share: dict[int, Any] | None) -> None:
+    def give_back(self, job: AnyJob, share: dict[int, Any] | None) -> None:
         super().give_back(job, share)
         self._early.pop(job, None)
         self._tell_gate("leave", job)
@@ -435,7 +429,7 @@ class GatedResource(CountedResource):
                 group.unpark(self)
                 self.wake()
 
-    def _tell_gate(self, name: str, job: AbstractJob[Any]) -> None:
+    def _tell_gate(self, name: str, job: AnyJob) -> None:
         method: Any = getattr(self._gate, name, None)
         if method is not None:
             method(job)
@@ -476,10 +470,10 @@ class GatedResource(CountedResource):
         # It may have been merged with another admission.
         cast("Any", self.admission).begin_round()
 
-    def _next_jobs(self) -> list[AbstractJob[Any]]:
+    def _next_jobs(self) -> list[AnyJob]:
         """Return the parked jobs, in order, that could start together if the gate were open, but at least the first."""
         left: dict[Any, Any] = {}
-        jobs: list[AbstractJob[Any]] = []
+        jobs: list[AnyJob] = []
         waiting: list[tuple[HeapEntry, WaitingGroup]] = []
         for group in self.parked:
             waiting += [(entry, group) for entry in group.parked[self]]
@@ -510,7 +504,7 @@ class Grant:
     __slots__ = ("_accrues", "_job", "_parts", "entry")
 
     def __init__(
-        self, job: AbstractJob[Any], needs: Needs, entry: HeapEntry | None = None
+        self, job: AnyJob, needs: Needs, entry: HeapEntry | None = None
     ) -> None:
         # The entry of the waiting job, or None for a clean-up job.
         self.entry: Final = entry
@@ -579,7 +573,7 @@ class Grant:
         }
 
 
-def budgets_used(job: AbstractJob[Any]) -> dict[str, Amount]:
+def budgets_used(job: AnyJob) -> dict[str, Amount]:
     """Return the amounts of budgets that a job has used in all its attempts, by name."""
     grant = job._grant()
     used = dict((job._extras or RunExtras).earlier_use or {})

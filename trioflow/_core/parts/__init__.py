@@ -14,13 +14,13 @@ from ..admission._window import VariableWindow
 from ..base import _user_code
 from ..base._states import STOPPING, RunPhase, StopReason
 from ..job import _errors, _job_options
-from ..job._job import AbstractJob
+from ..job._job import AnyJob
 from ..run._handle import JOB_EVENTS_NOUN, TimeLimit
 from ..run._instruments import Instrument, Part
 from ..run._run import Run
 from ._first_rule import FirstRule
 
-SettledFunction = Callable[[AbstractJob[Any]], object]
+SettledFunction = Callable[[AnyJob], object]
 ASYNC_ADVICE: Final = "to await something, let a job iterate: async for job in current_scheduler().as_settled()"
 
 
@@ -72,7 +72,7 @@ class IdleTimeout(Part, Instrument):
         self.has_stopped_run = self._run.fate.reason is None
         self._run.stop(StopReason.TIMEOUT)
 
-    def _renew(self, scheduler: object, job: AbstractJob[Any]) -> None:
+    def _renew(self, scheduler: object, job: AnyJob) -> None:
         if self._limit is not None:
             self._limit._renew()
 
@@ -173,7 +173,7 @@ class SettledCalls(Part):
                     job._extras.is_untold = False
                     self.settled(job)
 
-    def settled(self, job: AbstractJob[Any]) -> None:
+    def settled(self, job: AnyJob) -> None:
         """Call the function. If it raises an exception, end the run with this exception, and make no more calls.
 
         In a run that is stopping already, report it, and go on: the function may only have added a job.

@@ -6,13 +6,13 @@ import math
 from collections import defaultdict, deque
 from collections.abc import Iterable
 from itertools import chain
-from typing import Any, Final
+from typing import Final
 
 from ..admission._resource import TIME_TOLERANCE
 from ..base._states import COMPLETED, JobState, RunPhase, StopReason
 from ..base._text_forms import duration_text, plural
 from ..job import _errors
-from ..job._job import AbstractJob, RunExtras
+from ..job._job import AnyJob, RunExtras
 from ..run import _steps
 from ..run._instruments import Instrument, Part
 from ..run._run import Run
@@ -41,27 +41,25 @@ class FirstRule(Part, Instrument):
         self._enough: Final = enough
         self._stagger: Final = stagger
         # For each member, the competitor in whose turn it may start. Empty without a `stagger`.
-        self._turns: dict[AbstractJob[Any], AbstractJob[Any]] = {}
+        self._turns: dict[AnyJob, AnyJob] = {}
         # In the order of their turns.
-        self._competitors: dict[AbstractJob[Any], None] = {}
+        self._competitors: dict[AnyJob, None] = {}
         # The competitors whose turns are open, and the last of these.
-        self._open_turns = set[AbstractJob[Any]]()
-        self._last_open: AbstractJob[Any] | None = None
+        self._open_turns = set[AnyJob]()
+        self._last_open: AnyJob | None = None
         # The other competitors, if there is a `stagger`.
-        self._closed_turns = deque[AbstractJob[Any]]()
+        self._closed_turns = deque[AnyJob]()
         # The competitors that have not settled.
-        self._unsettled: dict[AbstractJob[Any], None] = {}
-        self._losers: list[AbstractJob[Any]] = []
+        self._unsettled: dict[AnyJob, None] = {}
+        self._losers: list[AnyJob] = []
         # Competitors that the journal has restored, not yet winners.
-        self._restored: list[AbstractJob[Any]] = []
+        self._restored: list[AnyJob] = []
         # Ready jobs that may not start yet, by the turns that have to open, or by None if they wait for the journal.
-        self._held: Final[
-            defaultdict[AbstractJob[Any] | None, list[AbstractJob[Any]]]
-        ] = defaultdict(list)
+        self._held: Final[defaultdict[AnyJob | None, list[AnyJob]]] = defaultdict(list)
         # When the first job of the last open turn started.
         self._turn_started_at: float | None = None
         # The jobs whose results make the result of the `First`.
-        self.winners: Final[list[AbstractJob[Any]]] = []
+        self.winners: Final[list[AnyJob]] = []
         self.is_decided = False
 
     def enter(self, phase: RunPhase) -> None:
@@ -84,7 +82,7 @@ class FirstRule(Part, Instrument):
 
     # ---- the steps of a job
 
-    def job_started(self, scheduler: object, job: AbstractJob[Any]) -> None:
+    def job_started(self, scheduler: object, job: AnyJob) -> None:
         """Let the next turn be due in time, if this is the first start in the last open turn."""
         if (
             self._turn_started_at is None
@@ -94,7 +92,7 @@ class FirstRule(Part, Instrument):
             self._turn_started_at = job._started_at
             self._run.wake()
 
-    def settled(self, job: AbstractJob[Any]) -> None:
+    def settled(self, job: AnyJob) -> None:
         """Decide the result if it no longer depends on other jobs. Open the next turn if nothing is in its way."""
         if self.is_decided or self._run.phase is RunPhase.STOPPING:
             # A timeout or a cancellation has decided.
@@ -114,7 +112,7 @@ class FirstRule(Part, Instrument):
 
     # ---- questions of the run
 
-    def may_start(self, job: AbstractJob[Any]) -> bool:
+    def may_start(self, job: AnyJob) -> bool:
         """Return whether a ready job may start. Hold it back otherwise."""
         if self._is_open(job) and not self._is_looking_up():
             return True
@@ -141,14 +139,14 @@ class FirstRule(Part, Instrument):
             self._open_next_turn()
             self._open_due_turns()
 
-    def turn_before(self, job: AbstractJob[Any]) -> AbstractJob[Any] | None:
+    def turn_before(self, job: AnyJob) -> AnyJob | None:
         """Return the competitor after whose failure or start the turn of a job opens, or None if it is open."""
         competitors = list(self._competitors)
         if self._is_open(job):
             return None
         return competitors[competitors.index(self._turns[job]) - 1]
 
-    def explain(self, job: AbstractJob[Any]) -> str:
+    def explain(self, job: AnyJob) -> str:
         """Explain why a job that has no open requirements is held back."""
         before = self.turn_before(job)
         if before is None:
@@ -174,7 +172,7 @@ class FirstRule(Part, Instrument):
             job for job in self._competitors if not job._state.is_settled
         )
         self._turns = {}
-        todo = list[tuple[AbstractJob[Any], AbstractJob[Any]]]()
+        todo = list[tuple[AnyJob, AnyJob]]()
         if self._stagger is not None:
             todo = [(each, each) for each in reversed(self._competitors)]
         while todo:
@@ -195,7 +193,7 @@ class FirstRule(Part, Instrument):
         run = self._run
         return run.journal_writer is not None and run.undecided.is_busy
 
-    def _is_open(self, job: AbstractJob[Any]) -> bool:
+    def _is_open(self, job: AnyJob) -> bool:
         return job not in self._turns or self._turns[job] in self._open_turns
 
     def _open_due_turns(self) -> None:
@@ -222,7 +220,7 @@ class FirstRule(Part, Instrument):
         self._hold(self._held.pop(self._last_open, ()))
         self._release_held()
 
-    def _hold(self, jobs: Iterable[AbstractJob[Any]]) -> None:
+    def _hold(self, jobs: Iterable[AnyJob]) -> None:
         for job in jobs:
             turn = None
             if not self._is_open(job):
@@ -245,7 +243,7 @@ class FirstRule(Part, Instrument):
 
     # ---- the result
 
-    def _add_winners(self, jobs: list[AbstractJob[Any]]) -> None:
+    def _add_winners(self, jobs: list[AnyJob]) -> None:
         self.winners.extend(jobs[: self._enough - len(self.winners)])
         if len(self.winners) == self._enough and not self.is_decided:
             self._decide(COMPLETED)
@@ -290,7 +288,7 @@ class FirstRule(Part, Instrument):
         self._run.stop(reason)
 
 
-def _recorded_at(job: AbstractJob[Any]) -> float:
+def _recorded_at(job: AnyJob) -> float:
     """Return the time when the result of a restored job was recorded, or infinity if it is unknown."""
     restoration = (job._extras or RunExtras).restoration
     if restoration is None or restoration.settled_at is None:
@@ -298,9 +296,7 @@ def _recorded_at(job: AbstractJob[Any]) -> float:
     return restoration.settled_at
 
 
-def too_few_jobs_error(
-    scheduler: AbstractJob[Any], number: int, enough: int
-) -> ValueError:
+def too_few_jobs_error(scheduler: AnyJob, number: int, enough: int) -> ValueError:
     """Return the error for a `First` with too few competitors."""
     return ValueError(
         f"{scheduler.label!r} has {plural(number, 'job')} that no other one requires, and could never succeed with "

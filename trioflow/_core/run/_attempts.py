@@ -49,7 +49,7 @@ from ..base._states import (
 from ..base._user_code import get_traceback, innermost_line, leaf_exceptions
 from ..job import _errors, _job_options
 from ..job._errors import find_interruption
-from ..job._job import AbstractJob, RunExtras, is_scheduler
+from ..job._job import AnyJob, RunExtras, is_scheduler
 from ._handle import RunHandle, TimeLimit
 from ._instruments import Part
 
@@ -66,7 +66,7 @@ On a virtual clock, such a timer would be an instant to go on to."""
 
 
 def call_job(
-    worker: Worker, job: AbstractJob[Any], *, has_journal: bool = True
+    worker: Worker, job: AnyJob, *, has_journal: bool = True
 ) -> Awaitable[Any]:
     """Return an awaitable that calls a job, wrapped in only those coroutines that the job's options require.
 
@@ -87,9 +87,7 @@ def call_job(
     return _call_with_timeouts(worker, job, options)
 
 
-async def _call_with_journal(
-    worker: Worker, job: AbstractJob[Any], writer: JournalWriter
-) -> Any:
+async def _call_with_journal(worker: Worker, job: AnyJob, writer: JournalWriter) -> Any:
     """Call a job. Before, the journal records that it begins, and afterwards reads its files, off the job's clock."""
     since = worker.run.clock()
     await writer.begin_attempt(job)
@@ -101,7 +99,7 @@ async def _call_with_journal(
     return value
 
 
-def _record_wait(worker: Worker, job: AbstractJob[Any], since: float) -> None:
+def _record_wait(worker: Worker, job: AnyJob, since: float) -> None:
     """Record that a job has waited for files until now, if that was long."""
     if worker.run.clock() - since > MIN_WAIT_SECONDS:
         RunHandle(worker.run).record_loading(job, since)
@@ -165,7 +163,7 @@ def report_unrepeated(
 
 
 async def _call_with_timeouts(
-    worker: Worker, job: AbstractJob[Any], options: _job_options.OptionRecord
+    worker: Worker, job: AnyJob, options: _job_options.OptionRecord
 ) -> Any:
     """Call a job once, within its timeouts, if it has any. A job with `keeps_time=True` enforces its own.
 
@@ -223,7 +221,7 @@ async def _call_with_timeouts(
 
 
 async def _call_with_outputs(
-    worker: Worker, job: AbstractJob[Any], end_outputs: Callable[[bool], Awaitable[str]]
+    worker: Worker, job: AnyJob, end_outputs: Callable[[bool], Awaitable[str]]
 ) -> Any:
     """Call a job once. If it does not succeed, set aside the files that it has begun to write."""
     try:
@@ -242,7 +240,7 @@ async def _call_with_outputs(
     return value
 
 
-def _moves_on(job: AbstractJob[Any], options: _job_options.OptionRecord) -> bool:
+def _moves_on(job: AnyJob, options: _job_options.OptionRecord) -> bool:
     """Record that a job has timed out. Return whether it moves on.
 
     A service may become ready while the timeout is cancelling it: then it does not.
@@ -265,7 +263,7 @@ class Verdict(NamedTuple):
     """The attempt's `Throttled` exceptions. Their keys are closed even if the job failed."""
 
 
-def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdict:
+def judge(worker: Worker, job: AnyJob, error: BaseException) -> Verdict:
     """Judge an attempt of a job that has raised `error`: an exception, a cancellation, or a group of both."""
     run = worker.run
     _, failure = run.backend.split_all_cancellations(error)
@@ -304,7 +302,7 @@ def judge(worker: Worker, job: AbstractJob[Any], error: BaseException) -> Verdic
 
 
 def _backoff(
-    worker: Worker, job: AbstractJob[Any], failure: BaseException, was_cancelled: bool
+    worker: Worker, job: AnyJob, failure: BaseException, was_cancelled: bool
 ) -> float | None:
     """Return the backoff before another attempt, or None if there is none."""
     retry = job._options.retry
@@ -327,7 +325,7 @@ def _backoff(
 
 
 def outcome_of(
-    run: Run, job: AbstractJob[Any], verdict: Verdict, cause: CancelCause | None
+    run: Run, job: AnyJob, verdict: Verdict, cause: CancelCause | None
 ) -> Any:
     """Return the outcome of a job that settles with a verdict. A service that was ready keeps its value."""
     if verdict.failure is not None and verdict.state is FAILED:
@@ -359,7 +357,7 @@ def cancelled_outcome(run: Run, cause: CancelCause | None) -> _errors.CancelledO
     return _errors.CancelledOutcome(not is_cut_off, is_alone)
 
 
-def ends_with_run(run: Run, job: AbstractJob[Any], error: BaseException) -> bool:
+def ends_with_run(run: Run, job: AnyJob, error: BaseException) -> bool:
     """Return whether a job has awaited a job that ended with the run, or is a nested scheduler that was drained."""
     # Not `no_more_attempts`: a drain that has kept no job from its end excuses no failure.
     drained = is_scheduler(job) and job._fate.reason is StopReason.DRAINED
@@ -381,17 +379,17 @@ class BackoffTimer(Part):
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._heap: list[tuple[float, int, AbstractJob[Any]]] = []
+        self._heap: list[tuple[float, int, AnyJob]] = []
         self._numbers = itertools.count()
 
-    def add(self, job: AbstractJob[Any], until: float) -> None:
+    def add(self, job: AnyJob, until: float) -> None:
         """Let a job, which holds nothing, be ready again at the time `until`."""
         job._ensure_extras().backoff_until = until
         heapq.heappush(self._heap, (until, next(self._numbers), job))
         if self._heap[0][2] is job:
             self._run.wake()
 
-    def drain(self) -> list[AbstractJob[Any]]:
+    def drain(self) -> list[AnyJob]:
         """Remove and return all jobs that wait, in the order that they would have been ready."""
         jobs = [job for until, _, job in sorted(self._heap) if _waits_until(job, until)]
         self._heap.clear()
@@ -410,7 +408,7 @@ class BackoffTimer(Part):
             self._run.open_crew.line.push(job)
 
 
-def _waits_until(job: AbstractJob[Any], until: float) -> bool:
+def _waits_until(job: AnyJob, until: float) -> bool:
     """Return whether a job still waits for its next attempt: it may have been cancelled, and tried again since."""
     return (
         job._state is SCHEDULED
@@ -419,7 +417,7 @@ def _waits_until(job: AbstractJob[Any], until: float) -> bool:
     )
 
 
-def drain_backoffs(run: Run) -> list[AbstractJob[Any]]:
+def drain_backoffs(run: Run) -> list[AnyJob]:
     """Remove and return the jobs of a run that wait for their next attempt."""
     backoffs = run.part(BackoffTimer)
     if backoffs is None:

@@ -22,7 +22,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ..admission._line import Line
 from ..base._graph_algorithms import topological_order
@@ -30,7 +30,7 @@ from ..base._states import COMPLETED, STOPPING, CancelCause, JobState, StopReaso
 from ..job import _requirements
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import find_interruption, one_line_error
-from ..job._job import AbstractJob
+from ..job._job import AnyJob
 from . import _steps
 from ._attempts import BackoffTimer, drain_backoffs
 from ._worker import Crew, Worker
@@ -205,7 +205,7 @@ def _shutdown_waves(run: Run, workers: list[Worker]) -> list[list[Worker]]:
         return []
     by_service = {worker.job: worker for worker in workers}
     # The maximum number of live services on a path to each job.
-    levels: dict[AbstractJob[Any], int] = {}
+    levels: dict[AnyJob, int] = {}
     requirements = run.members.all_requirements
     for job in topological_order(run.members.jobs, requirements):
         depth = max(
@@ -250,7 +250,7 @@ async def shut_down_nested(run: Run, nested: BaseScheduler) -> None:
     await _shut_down(run, _jobs_with_shutdown(nested), nested.shutdown_timeout)
 
 
-def _jobs_with_shutdown(scheduler: BaseScheduler) -> dict[AbstractJob[Any], None]:
+def _jobs_with_shutdown(scheduler: BaseScheduler) -> dict[AnyJob, None]:
     jobs = scheduler._members.jobs_with_shutdown
     if not jobs:
         return {}
@@ -270,16 +270,16 @@ def _runs_service(worker: Worker) -> bool:
 
 
 async def _shut_down(
-    run: Run, pending: dict[AbstractJob[Any], None], seconds: float | None
+    run: Run, pending: dict[AnyJob, None], seconds: float | None
 ) -> None:
     """Call `co_shutdown` of all pending jobs concurrently. Report each call that did not end or that raised.
 
     Each job is removed from `pending` when its call begins.
     """
-    unfinished: dict[AbstractJob[Any], None] = {}
+    unfinished: dict[AnyJob, None] = {}
     deadline = run.deadline_in(seconds)
 
-    async def shut_down(job: AbstractJob[Any]) -> None:
+    async def shut_down(job: AnyJob) -> None:
         del pending[job]
         unfinished[job] = None
         await _call_apart(run, job.co_shutdown, job, f"co_shutdown of {job.label!r}")
@@ -301,7 +301,7 @@ async def _shut_down(
 async def _call_apart(
     run: Run,
     call: Callable[[], Awaitable[object]],
-    job: AbstractJob[Any] | None,
+    job: AnyJob | None,
     what: str,
 ) -> None:
     """Await a function of the user, and report its exception. An interruption also leaves the run."""
@@ -336,7 +336,7 @@ async def _close_each(run: Run) -> None:
         run.shared.clear()
 
 
-def may_clean_up(run: Run, job: AbstractJob[Any]) -> bool:
+def may_clean_up(run: Run, job: AnyJob) -> bool:
     """Return whether a critical failure or a timeout has stopped the run, and this is a clean-up job that is left."""
     is_left = (
         job._options.run_if == "failed"
@@ -353,7 +353,7 @@ def needs_clean_up(run: Run) -> bool:
     return any(may_clean_up(run, job) for job in run.scheduler)
 
 
-def will_not_start(run: Run, job: AbstractJob[Any], member: AbstractJob[Any]) -> bool:
+def will_not_start(run: Run, job: AnyJob, member: AnyJob) -> bool:
     """Return whether a run that drains or stops without another attempt will not reach a job in a member any more."""
     levels = (run.scheduler, *enclosing_schedulers(run.scheduler))
     retries = [level._options.retry for level in levels]
@@ -427,7 +427,7 @@ class CleanUp(Crew):
         _steps.settle_apart(self.run, [*self.line.drain(), *drain_backoffs(self.run)])
         self.run.wake()
 
-    def start(self, jobs: Iterable[AbstractJob[Any]]) -> None:
+    def start(self, jobs: Iterable[AnyJob]) -> None:
         """Start the clean-up jobs among these that wait for no others and may run. After the deadline, start none.
 
         Their requirements are looked at anew, because nothing is counted down while a run stops.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ..base._states import JobState
 from ..job._errors import CancelledOutcome, Failure
-from ..job._job import AbstractJob, is_scheduler
+from ..job._job import AnyJob, is_scheduler
 from . import _steps
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ class FailureCounts:
         # How many failures of members count, and how many of these members are not BLOCKED.
         self.number = self.unblocked_number = 0
         # The first ones, with `keep_jobs=False`.
-        self._kept: Final[list[AbstractJob[Any]]] = []
+        self._kept: Final[list[AnyJob]] = []
 
-    def count(self, job: AbstractJob[Any], failure: Failure) -> None:
+    def count(self, job: AnyJob, failure: Failure) -> None:
         """Count the failure of a member, unless it belongs to others or is tolerated."""
         if failure.is_from_cancel or not isinstance(failure.exception, Exception):
             return
@@ -42,7 +42,7 @@ class FailureCounts:
         if criticality or not (is_excused or self._scheduler._enough is not None):
             self._add(job, failure)
 
-    def count_cut_off(self, job: AbstractJob[Any], outcome: CancelledOutcome) -> None:
+    def count_cut_off(self, job: AnyJob, outcome: CancelledOutcome) -> None:
         """Count the failures in a nested scheduler that was cut off with its run, not alone."""
         if (
             is_scheduler(job)
@@ -51,7 +51,7 @@ class FailureCounts:
         ):
             self._add(job, outcome)
 
-    def _add(self, job: AbstractJob[Any], outcome: Failure | CancelledOutcome) -> None:
+    def _add(self, job: AnyJob, outcome: Failure | CancelledOutcome) -> None:
         outcome.is_counted = True
         is_blocked = job._state is JobState.BLOCKED
         self.number += 1
@@ -62,7 +62,7 @@ class FailureCounts:
         ):
             self._kept.append(job)
 
-    def keeps(self, job: AbstractJob[Any]) -> bool:
+    def keeps(self, job: AnyJob) -> bool:
         """Return whether a job stays in a scheduler with `keep_jobs=False`, because its failure has to be reported."""
         return job in self._kept
 
@@ -75,7 +75,7 @@ class FailureCounts:
     def _count_kept(self, is_blocked: bool) -> int:
         return [job._state is JobState.BLOCKED for job in self._kept].count(is_blocked)
 
-    def take(self, job: AbstractJob[Any], failure: Failure) -> None:
+    def take(self, job: AnyJob, failure: Failure) -> None:
         """Stop counting the failure of a member, because `await job` raises it."""
         failure.is_taken = True
         if failure.is_counted and not job._criticality():
@@ -88,7 +88,7 @@ class FailureCounts:
                 _steps.drop(run, job)
                 job._release_call()
 
-    def uncount(self, job: AbstractJob[Any], failure: Failure) -> None:
+    def uncount(self, job: AnyJob, failure: Failure) -> None:
         """Stop counting the failure of a member, if it counts."""
         if failure.is_counted:
             failure.is_counted = False
@@ -98,7 +98,7 @@ class FailureCounts:
             if self.keeps(job):
                 self._kept.remove(job)
 
-    def give_back(self, job: AbstractJob[Any], failure: Failure) -> None:
+    def give_back(self, job: AnyJob, failure: Failure) -> None:
         """Count the failure of a member after all, because the `await job` for it was cancelled."""
         if failure.is_taken:
             failure.is_taken = False

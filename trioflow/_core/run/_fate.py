@@ -12,10 +12,10 @@ answers, in the step that changes any, so that an object for them would add meth
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from ..base._states import COMPLETED, StopReason
-from ..job._job import AbstractJob
+from ..job._job import AnyJob
 
 GIVES_WAY_TO: Final = {
     COMPLETED: (
@@ -37,20 +37,20 @@ class Fate:
     def __init__(self) -> None:
         # Why the run first stopped or drained.
         self.reason: StopReason | None = None
-        self.culprit: AbstractJob[Any] | None = None
+        self.culprit: AnyJob | None = None
         # The last word that cancelled the running jobs, if there were any, and None before. A drain does so only before
         # jobs start. `OpenBlock` raises by this.
         self.cancel_reason: StopReason | None = None
         # Whether a drain was asked for, perhaps while the run was stopping.
         self.no_more_attempts = False
 
-    def give(self, reason: StopReason, culprit: AbstractJob[Any] | None = None) -> None:
+    def give(self, reason: StopReason, culprit: AnyJob | None = None) -> None:
         """Give a word about the end of the run, which counts unless an earlier word is kept."""
         if self.reason is None or reason in GIVES_WAY_TO.get(self.reason, ()):
             self.reason = reason
             self.culprit = culprit
 
-    def stop(self, reason: StopReason, culprit: AbstractJob[Any] | None) -> None:
+    def stop(self, reason: StopReason, culprit: AnyJob | None) -> None:
         """Give the word that cancels the running jobs, or none are left."""
         self.give(reason, culprit)
         self.cancel_reason = reason

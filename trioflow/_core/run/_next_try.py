@@ -7,25 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..base._states import BLOCKED, CANCELLED, FAILED, RUNNING, SUCCEEDED, RunPhase
 from ..base._text_forms import MAX_NAMED_JOBS, clause, join_names
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import DROPPED, BudgetSpent, remedy_of
 from ..job._following import what_follows
-from ..job._job import AbstractJob, with_members
+from ..job._job import AnyJob, with_members
 
 if TYPE_CHECKING:
     from ._run import Run
 
-Jobs = Collection[AbstractJob[Any]]
+Jobs = Collection[AnyJob]
 
 
 class NextTry(NamedTuple):
     """What another try of a member means at one moment."""
 
-    job: AbstractJob[Any]
+    job: AnyJob
     wanted: Jobs = ()
     """The jobs in it for whose sake it is tried again, or empty if it is for its own."""
     cancels: bool = False
@@ -45,7 +45,7 @@ class NextTry(NamedTuple):
         return self.wanted or (self.job,)
 
     @property
-    def used_it(self) -> list[AbstractJob[Any]]:
+    def used_it(self) -> list[AnyJob]:
         """The jobs, without groups, that have used what is taken back, or do so now, whatever became of them."""
         jobs = [each for each in self.others if not each._is_scheduler]
         return [
@@ -53,9 +53,7 @@ class NextTry(NamedTuple):
         ]
 
 
-def examine(
-    run: Run, job: AbstractJob[Any], wanted: Jobs = (), cancels: bool = False
-) -> NextTry:
+def examine(run: Run, job: AnyJob, wanted: Jobs = (), cancels: bool = False) -> NextTry:
     """Return what another try of a member means now. Any thread may ask. O(V + E) if a success is taken back."""
     asked = NextTry(job, wanted, cancels, _why_not(run, job, wanted))
     if asked.problem:
@@ -72,7 +70,7 @@ def examine(
     return asked
 
 
-def _why_not(run: Run, job: AbstractJob[Any], wanted: Jobs) -> str:
+def _why_not(run: Run, job: AnyJob, wanted: Jobs) -> str:
     """Return why a member cannot be tried again now, whatever follows it, or ""."""
     scheduler = run.scheduler
     if run.phase is not RunPhase.RUNNING:
@@ -90,7 +88,7 @@ def _why_not(run: Run, job: AbstractJob[Any], wanted: Jobs) -> str:
     return ""
 
 
-def _problem_of_state(run: Run, job: AbstractJob[Any], wanted: Jobs) -> str:
+def _problem_of_state(run: Run, job: AnyJob, wanted: Jobs) -> str:
     """Return why a member cannot be tried again in its state, or ""."""
     # The state to be, because its own `on_settled` may ask.
     state = job.state
@@ -119,9 +117,9 @@ def with_followers(run: Run, asked: NextTry) -> NextTry:
         return asked._replace(problem=problem)
     taken = [each for each in asked.asked_for if each.state is SUCCEEDED]
     failed = [each for each in asked.asked_for if each not in taken]
-    groups = list[AbstractJob[Any]]()
-    around = dict[AbstractJob[Any], None]()
-    meant = dict[AbstractJob[Any], None]()
+    groups = list[AnyJob]()
+    around = dict[AnyJob, None]()
+    meant = dict[AnyJob, None]()
     for each in failed:
         groups += islice(levels_anew(asked.job, each), 1)
     for each in asked.asked_for:
@@ -156,9 +154,7 @@ def _problem_of_levels(around: Jobs) -> str:
     return ""
 
 
-def levels_anew(
-    job: AbstractJob[Any], wanted: AbstractJob[Any]
-) -> Iterator[AbstractJob[Any]]:
+def levels_anew(job: AnyJob, wanted: AnyJob) -> Iterator[AnyJob]:
     """Yield the wanted job, or else the innermost group around it whose success is taken back, and those around it.
 
     The last one is `job`, the outermost that is tried again.
@@ -171,7 +167,7 @@ def levels_anew(
             yield level
 
 
-def is_anew(job: AbstractJob[Any], wanted: Jobs) -> bool:
+def is_anew(job: AnyJob, wanted: Jobs) -> bool:
     """Return whether a success is taken back if a job is tried again for the sake of those `wanted` in it."""
     for each in wanted or (job,):
         for _ in levels_anew(job, each):
@@ -179,5 +175,5 @@ def is_anew(job: AbstractJob[Any], wanted: Jobs) -> bool:
     return False
 
 
-def lacks_input(job: AbstractJob[Any]) -> bool:
+def lacks_input(job: AnyJob) -> bool:
     return any(each._outcome is DROPPED for each in job._inputs)

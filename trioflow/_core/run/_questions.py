@@ -7,7 +7,7 @@ may be tried again. The views ask the same function, `is_needed`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ..base._states import IDLE, SCHEDULED
 from ..base._text_forms import join_names
@@ -15,7 +15,7 @@ from ..job import _requirements
 from ._requirement_counts import successors_of
 
 if TYPE_CHECKING:
-    from ..job._job import AbstractJob
+    from ..job._job import AnyJob
     from ._run import Run
 
 
@@ -24,7 +24,7 @@ class AskingJobs:
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        self.asking: Final[dict[AbstractJob[Any], None]] = {}
+        self.asking: Final[dict[AnyJob, None]] = {}
 
     def are_in_vain(self) -> bool:
         """Return whether nothing goes on in the run but these jobs, and nothing can use what any of them returns."""
@@ -42,7 +42,7 @@ class AskingJobs:
                 return False
         return True
 
-    def _may_go_on(self, job: AbstractJob[Any]) -> bool:
+    def _may_go_on(self, job: AnyJob) -> bool:
         """Return whether a job that has not settled may settle, or let others start, before the run ends."""
         if job._state is IDLE:
             return not job._pending
@@ -67,7 +67,7 @@ class AskingJobs:
             run.cancel_job(job)
 
 
-def is_needed(job: AbstractJob[Any]) -> bool:
+def is_needed(job: AnyJob) -> bool:
     """Return whether anything can use the result of a job: nothing requires it, or what requires it may still run."""
     scheduler = job._scheduler
     if scheduler is not None and job in scheduler._members.members_used_outside:
@@ -76,7 +76,7 @@ def is_needed(job: AbstractJob[Any]) -> bool:
     return not users or any(map(_may_run, users))
 
 
-def _may_run(job: AbstractJob[Any]) -> bool:
+def _may_run(job: AnyJob) -> bool:
     """Return whether a job may still run: nothing that has settled keeps it from that."""
     others = _requirements.essential_requirements(job)
     inputs = job._inputs

@@ -63,7 +63,7 @@ from ..base._states import (
 from ..base._text_forms import MAX_NAMED_JOBS, join_names, plural
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import Failure, no_result_error, one_line_error
-from ..job._job import AbstractJob, RunExtras, with_members
+from ..job._job import AnyJob, RunExtras, with_members
 from ._instruments import Part
 from ._next_try import NextTry, examine, lacks_input, with_followers
 from ._requirement_counts import count_consumer, count_open, successors_of
@@ -120,7 +120,7 @@ def reopen_all(run: Run) -> None:
         reopen(each, [examine(each, job) for job in failed])
 
 
-def is_about_to_reopen(run: Run, job: AbstractJob[Any]) -> bool:
+def is_about_to_reopen(run: Run, job: AnyJob) -> bool:
     """Return whether another try of a job was asked for, which is still to come."""
     if run.reopening is not None and job in run.reopening.steps:
         return True
@@ -133,14 +133,14 @@ def _reopening_of(run: Run) -> Reopening:
     return run.reopening
 
 
-def _is_cancelled_to_repeat(job: AbstractJob[Any]) -> bool:
+def _is_cancelled_to_repeat(job: AnyJob) -> bool:
     return (job._extras or RunExtras).repeats is not None
 
 
 # ---- one job
 
 
-def put_back(job: AbstractJob[Any], now: float) -> None:
+def put_back(job: AnyJob, now: float) -> None:
     """Put a settled job back to IDLE. Its work so far counts as an attempt, and `retry` begins anew."""
     extras = job._extras
     if job._started_at is not None and job._finished_at is not None:
@@ -172,7 +172,7 @@ def put_back(job: AbstractJob[Any], now: float) -> None:
         job._extras = extras
 
 
-def _may_reopen(job: AbstractJob[Any], step: Step) -> bool:
+def _may_reopen(job: AnyJob, step: Step) -> bool:
     """Return whether a job is to be tried again, which may have changed since the step was added."""
     if not job._state.is_settled:
         return False
@@ -188,7 +188,7 @@ def _is_left(step: Step) -> bool:
     return any(job._state.is_settled for job in step.asked.asked_for)
 
 
-def _uncount(run: Run, job: AbstractJob[Any], now: float) -> None:
+def _uncount(run: Run, job: AnyJob, now: float) -> None:
     """Put back a settled member, which the run has counted."""
     outcome = job._outcome
     run.counts.begin_again(job)
@@ -200,7 +200,7 @@ def _uncount(run: Run, job: AbstractJob[Any], now: float) -> None:
         count_consumer(job)
 
 
-def _members_that_require(run: Run, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+def _members_that_require(run: Run, job: AnyJob) -> list[AnyJob]:
     members = run.members
     return [user for user in members.jobs if job in members.all_requirements(user)]
 
@@ -214,7 +214,7 @@ class Reopening(Part):
     def __init__(self, run: Run) -> None:
         self._run = run
         # The next comes first.
-        self.steps: Final[OrderedDict[AbstractJob[Any], Step]] = OrderedDict()
+        self.steps: Final[OrderedDict[AnyJob, Step]] = OrderedDict()
         self._is_working = False
         self._report = Report()
 
@@ -263,13 +263,13 @@ class Reopening(Part):
         word = Word.REPEAT if step.word is Word.REPEAT else Word.TAKE_BACK
         later = NextTry(asked.job, wanted.keys(), asked.cancels)
         self._put_first(asked.job, Step(word, later, step.is_uncounted))
-        taken = list[AbstractJob[Any]]()
+        taken = list[AnyJob]()
         for each in wanted:
             if each._state is SUCCEEDED:
                 taken += with_members(each)
         self._discard_records(taken)
 
-    def keeps_waiting(self, job: AbstractJob[Any]) -> bool:
+    def keeps_waiting(self, job: AnyJob) -> bool:
         """Return whether those that require a job that settles wait on, because it is about to be tried again."""
         if _is_cancelled_to_repeat(job):
             if self._run.phase is RunPhase.RUNNING:
@@ -288,7 +288,7 @@ class Reopening(Part):
         self.steps[job] = step._replace(is_uncounted=True)
         return True
 
-    def _put_first(self, job: AbstractJob[Any], step: Step) -> None:
+    def _put_first(self, job: AnyJob, step: Step) -> None:
         self.steps[job] = step
         self.steps.move_to_end(job, last=False)
 
@@ -299,7 +299,7 @@ class Reopening(Part):
             return
         run = self._run
         self._is_working = True
-        reopened = list[AbstractJob[Any]]()
+        reopened = list[AnyJob]()
         until = run.clock() + TURN_SECONDS
         is_line_clean = False
         while self.is_busy() and (
@@ -326,13 +326,13 @@ class Reopening(Part):
         if self.is_busy():
             run.call_in_loop(self._work)
 
-    def tell_readers(self, jobs: list[AbstractJob[Any]]) -> None:
+    def tell_readers(self, jobs: list[AnyJob]) -> None:
         """Tell those who wait for the ends of members that some of these are IDLE again."""
         self._run.scheduler._extend_settled_iterators(jobs)
         for part in self._run.parts:
             part.on_added()
 
-    def make_ready(self, jobs: Iterable[AbstractJob[Any]]) -> None:
+    def make_ready(self, jobs: Iterable[AnyJob]) -> None:
         for job in jobs:
             if not job._pending:
                 self._run.undecided.make_ready(job)
@@ -350,13 +350,13 @@ class Reopening(Part):
             (subject,) = report.asked
         self._run.report(subject, report.text(), is_steering=True)
 
-    def _discard_records(self, jobs: list[AbstractJob[Any]]) -> None:
+    def _discard_records(self, jobs: list[AnyJob]) -> None:
         if jobs and self._run.journal_writer is not None:
             self._run.journal_writer.discard(jobs)
 
     # ---- REOPEN
 
-    def _reopen(self, job: AbstractJob[Any], step: Step) -> None:
+    def _reopen(self, job: AnyJob, step: Step) -> None:
         """Put a failed job back to IDLE, and each BLOCKED job that requires it in the line for the same."""
         run = self._run
         if step.asked is not None:
@@ -383,7 +383,7 @@ class Reopening(Part):
 
     # ---- TAKE_BACK
 
-    def _take_back_late(self, job: AbstractJob[Any], step: Step) -> None:
+    def _take_back_late(self, job: AnyJob, step: Step) -> None:
         """Put back what was cancelled, and has ended, or what a function has asked for that was told of an end."""
         if step.word is Word.REPEAT:
             self._end_repeat(job)
@@ -411,8 +411,8 @@ class Reopening(Part):
 
     def _put_back(
         self,
-        again: Iterable[AbstractJob[Any]],
-        running: Collection[AbstractJob[Any]] = (),
+        again: Iterable[AnyJob],
+        running: Collection[AnyJob] = (),
     ) -> None:
         """Put back what has settled of some jobs, in one step, each in its run, or for the next run of its group.
 
@@ -420,10 +420,8 @@ class Reopening(Part):
         it.
         """
         changes: dict[BaseScheduler, PutBack] = {}
-        held: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {
-            each: [] for each in running
-        }
-        stored = list[AbstractJob[Any]]()
+        held: dict[AnyJob, list[AnyJob]] = {each: [] for each in running}
+        stored = list[AnyJob]()
         for job in again:
             level: Any = job._scheduler
             if job._state.is_settled or level._state.is_settled:
@@ -453,7 +451,7 @@ class Reopening(Part):
 
     # ---- REPEAT
 
-    def _end_repeat(self, job: AbstractJob[Any]) -> None:
+    def _end_repeat(self, job: AnyJob) -> None:
         """Put back a job that was cancelled because it ran with a result that was taken back, and has ended."""
         again = [*((job._extras or RunExtras).repeats or ())]
         if self._run.phase is RunPhase.RUNNING or job._state is SUCCEEDED:
@@ -474,11 +472,11 @@ class PutBack:
         self._level = level
         self._outer = outer
         self._run = level._run
-        self.jobs = list[AbstractJob[Any]]()
+        self.jobs = list[AnyJob]()
         # Those that run, and are put back as they end.
-        self.cancelled = list[AbstractJob[Any]]()
+        self.cancelled = list[AnyJob]()
         # Those that waited in the line, and wait for a requirement again.
-        self._leaving = list[AbstractJob[Any]]()
+        self._leaving = list[AnyJob]()
 
     def depth(self) -> int:
         return sum(1 for _ in enclosing_schedulers(self._level))
@@ -496,8 +494,8 @@ class PutBack:
     def _put_back_in(self, run: Run) -> None:
         held = dict.fromkeys([*self.jobs, *self.cancelled])
         # The jobs themselves, and what requires them.
-        touched: dict[AbstractJob[Any], None] = {}
-        users: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
+        touched: dict[AnyJob, None] = {}
+        users: dict[AnyJob, list[AnyJob]] = {}
         for user in run.members.jobs:
             if user in held:
                 touched[user] = None
@@ -556,9 +554,7 @@ def _put_back_of(
     return changes[level]
 
 
-def _holder_of(
-    job: AbstractJob[Any], held: Collection[AbstractJob[Any]]
-) -> AbstractJob[Any] | None:
+def _holder_of(job: AnyJob, held: Collection[AnyJob]) -> AnyJob | None:
     """Return the group around a job that is to be cancelled, if any is."""
     for level in enclosing_schedulers(job):
         if level in held:
@@ -579,11 +575,11 @@ class Report:
 
     def __init__(self) -> None:
         # The jobs that were asked for, and how each of the first had ended.
-        self.asked: dict[AbstractJob[Any], str] = {}
+        self.asked: dict[AnyJob, str] = {}
         self.blocked_count = 0
         self.following_count = 0
         # The jobs that require a reopened job, and stay as they are.
-        self.ran: dict[AbstractJob[Any], None] = {}
+        self.ran: dict[AnyJob, None] = {}
 
     def name(self, asked: NextTry) -> None:
         """Name the jobs that were asked for, as they are before they are put back."""

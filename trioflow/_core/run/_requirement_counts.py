@@ -11,14 +11,14 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import IDLE, REOPENABLE, SCHEDULED
-from ..job._job import AbstractJob
+from ..job._job import AnyJob
 from ..job._requirements import certainly_runs, decide
 
 if TYPE_CHECKING:
     from ._run import Run
 
 
-def link(job: AbstractJob[Any], requirements: Iterable[AbstractJob[Any]]) -> None:
+def link(job: AnyJob, requirements: Iterable[AnyJob]) -> None:
     """Make a job wait for those `requirements` that have not settled and are not ready services.
 
     Of those that have failed, it becomes a successor, too, because they may be tried again.
@@ -37,14 +37,14 @@ def link(job: AbstractJob[Any], requirements: Iterable[AbstractJob[Any]]) -> Non
                 requirement._successors = [successors, job]
 
 
-def count_open(run: Run, job: AbstractJob[Any]) -> int:
+def count_open(run: Run, job: AnyJob) -> int:
     """Return the number of a job's open requirements."""
     return sum(
         requirement._holds_back() for requirement in run.members.all_requirements(job)
     )
 
 
-def count_consumer(job: AbstractJob[Any]) -> None:
+def count_consumer(job: AnyJob) -> None:
     """Count a job as a consumer of each of its inputs that has `keep_result=False`."""
     for requirement in job._inputs:
         if not requirement._options.keep_result:
@@ -54,14 +54,14 @@ def count_consumer(job: AbstractJob[Any]) -> None:
             job._is_plain = False
 
 
-def successors_of(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
+def successors_of(job: AnyJob) -> Iterable[AnyJob]:
     successors = job._successors
     if successors is None:
         return ()
     return successors if isinstance(successors, list) else (successors,)
 
 
-def users_of(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+def users_of(job: AnyJob) -> list[AnyJob]:
     """Return the jobs in the same scheduler that wait for an unsettled job, and take its result as an input."""
     return [user for user in successors_of(job) if job in user._inputs]
 
@@ -80,9 +80,9 @@ class RequirementCounts:
 
     def link(
         self,
-        jobs: Collection[AbstractJob[Any]],
-        entries: list[AbstractJob[Any]],
-        undecided: list[AbstractJob[Any]],
+        jobs: Collection[AnyJob],
+        entries: list[AnyJob],
+        undecided: list[AnyJob],
     ) -> None:
         """Count each job's requirements, and add the job to their successors. Append the jobs that have none.
 
@@ -118,7 +118,7 @@ class RequirementCounts:
                 count_consumer(job)
             if not job._is_plain and job._options.forever:
                 forever += 1
-            required: Collection[AbstractJob[Any]]
+            required: Collection[AnyJob]
             if requires_members_only:
                 required = job._required
             else:

@@ -33,7 +33,7 @@ from ..base._states import (
 from ..job import _errors
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import find_interruption
-from ..job._job import AbstractJob, is_scheduler
+from ..job._job import AnyJob, is_scheduler
 from . import _ending, _requirement_counts, _steps
 from ._attempts import BackoffTimer, drain_backoffs
 from ._current import current_worker_var
@@ -77,7 +77,7 @@ if hasattr(os, "register_at_fork"):
 class Incident(NamedTuple):
     """An event in a run other than the outcome of a job, such as an exception in `co_shutdown`."""
 
-    job: AbstractJob[Any] | None
+    job: AnyJob | None
     message: str
     exception: BaseException | None
     occurred_at: float
@@ -132,7 +132,7 @@ class Run:
     counts: Final[RunCounts]
     failures: Final[FailureCounts]
     # By the option `durations`, of an outermost run alone.
-    durations: Mapping[AbstractJob[Any], float]
+    durations: Mapping[AnyJob, float]
     # Objects that the jobs of an outermost run share with the jobs of nested runs.
     shared: Final[dict[Any, Any]]
     # Whether members that succeeded in the last run have not been reset.
@@ -151,7 +151,7 @@ class Run:
     # The exception that `execute` raises: the first KeyboardInterrupt or the like, or error of the engine itself.
     interruption: BaseException | None
     # The jobs whose `co_shutdown` has not been called yet, or None before the ending.
-    pending_shutdowns: dict[AbstractJob[Any], None] | None
+    pending_shutdowns: dict[AnyJob, None] | None
     # Wakes `execute`, or the ending, to check its condition again.
     change_event: TaskEvent | None
     # Tests check that a run is freed. The type of `members` is above this room.
@@ -433,8 +433,8 @@ class Run:
     def _make_entries_ready(self) -> Iterator[None]:
         """Link all jobs, and make the entry jobs ready. Yield whenever a pause is due. O(V + E)."""
         # Entry jobs, and those of them that may settle at once. Hooks are told of them when all jobs are linked.
-        entries: list[AbstractJob[Any]] = []
-        undecided: list[AbstractJob[Any]] = []
+        entries: list[AnyJob] = []
+        undecided: list[AnyJob] = []
         if may_need_order(self):
             yield from self.start_order.prepare()
         for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(
@@ -635,7 +635,7 @@ class Run:
 
     # ---- stopping
 
-    def stop(self, reason: StopReason, culprit: AbstractJob[Any] | None = None) -> None:
+    def stop(self, reason: StopReason, culprit: AnyJob | None = None) -> None:
         """Start no more jobs, and cancel the running ones, except forever jobs. Keep the first reason.
 
         If the deadline of the run has passed, the reason is TIMEOUT instead. Runs nested in cancelled workers stop at
@@ -663,9 +663,7 @@ class Run:
         if self.fate.cancel_reason is not reason:
             self.stop(reason)
 
-    def _stop_alone(
-        self, reason: StopReason, culprit: AbstractJob[Any] | None
-    ) -> list[Run]:
+    def _stop_alone(self, reason: StopReason, culprit: AnyJob | None) -> list[Run]:
         """Begin to stop, and cancel the running jobs. Return the nested runs that have to stop, too."""
         # Of a run that is stopping already, only these cancel the jobs once more.
         cancels_workers = reason in _states.FURTHER_CAUSES
@@ -726,7 +724,7 @@ class Run:
     def interrupt(
         self,
         interruption: BaseException | None,
-        culprit: AbstractJob[Any] | None = None,
+        culprit: AnyJob | None = None,
     ) -> None:
         """Stop because of an interruption, which the run will raise, or None for a signal.
 
@@ -754,7 +752,7 @@ class Run:
             self.stop(StopReason.CANCELLED)
 
     def stop_with_error(
-        self, error: BaseException, job: AbstractJob[Any] | None, message: str
+        self, error: BaseException, job: AnyJob | None, message: str
     ) -> None:
         """Stop because of an interruption, or an error outside of the jobs: in the journal or `on_job_settled`.
 
@@ -773,8 +771,8 @@ class Run:
 
     def next_try(
         self,
-        job: AbstractJob[Any],
-        wanted: Sequence[AbstractJob[Any]] = (),
+        job: AnyJob,
+        wanted: Sequence[AnyJob] = (),
         cancels: bool = False,
     ) -> NextTry:
         """Return what another try of a member means now, for the sake of those `wanted` in it. Any thread may ask.
@@ -811,8 +809,8 @@ class Run:
 
     def try_again(
         self,
-        job: AbstractJob[Any],
-        wanted: Sequence[AbstractJob[Any]] = (),
+        job: AnyJob,
+        wanted: Sequence[AnyJob] = (),
         cancels: bool = False,
     ) -> None:
         """Try again a member, for the sake of those `wanted` in it. Any thread may call this.
@@ -847,7 +845,7 @@ class Run:
 
     # ---- growing
 
-    def add_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
+    def add_jobs(self, jobs: list[AnyJob]) -> None:
         """Link jobs that were just added and checked. Tell of them, and make ready those without open requirements.
 
         If a function that is told of a step has added them, they are linked at once, and told when the step is over.
@@ -874,7 +872,7 @@ class Run:
         else:
             self._begin_added(jobs)
 
-    def _begin_added(self, jobs: list[AbstractJob[Any]]) -> None:
+    def _begin_added(self, jobs: list[AnyJob]) -> None:
         """Tell of jobs that were added and linked, and make those without open requirements ready."""
         # `with ends` would cost three calls.
         ends = self.ends
@@ -926,7 +924,7 @@ class Run:
 
     def report(
         self,
-        job: AbstractJob[Any] | None,
+        job: AnyJob | None,
         message: str,
         exception: BaseException | None = None,
         *,

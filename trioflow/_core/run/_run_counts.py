@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..base._states import CANCELLED, SUCCEEDED, JobState
-from ..job._job import AbstractJob
+from ..job._job import AnyJob
 
 
 class RunCounts:
@@ -43,7 +41,7 @@ class RunCounts:
         self.forever_unsettled += forever
         self.had_ordinary_jobs = self.had_ordinary_jobs or bool(ordinary)
 
-    def add(self, job: AbstractJob[Any]) -> None:
+    def add(self, job: AnyJob) -> None:
         """Count a member that was added to the running scheduler."""
         self.added += 1
         self.begin(not job._options.forever, job._options.forever)
@@ -52,7 +50,7 @@ class RunCounts:
         """Take note of ordinary jobs that are not counted: they settled in the run before, or are still to come."""
         self.had_ordinary_jobs = True
 
-    def end(self, job: AbstractJob[Any], state: JobState) -> None:
+    def end(self, job: AnyJob, state: JobState) -> None:
         """Count a member that settles in a state. `settle` does this itself for an ordinary job that has succeeded."""
         if job._options.forever:
             self.forever_unsettled -= 1
@@ -65,7 +63,7 @@ class RunCounts:
         if self.unsettled < 0 or self.forever_unsettled < 0:
             raise self.fault(job)
 
-    def begin_again(self, job: AbstractJob[Any]) -> None:
+    def begin_again(self, job: AnyJob) -> None:
         """Count a member that has settled, and is tried again."""
         forever = job._options.forever
         if job._state is CANCELLED and not forever:
@@ -74,7 +72,7 @@ class RunCounts:
         if self.cancelled < 0:
             raise self.fault(job)
 
-    def fault(self, job: AbstractJob[Any]) -> AssertionError:
+    def fault(self, job: AnyJob) -> AssertionError:
         """Return the error of a count that has fallen below 0 with the end, or another try, of a job."""
         counts = ", ".join(
             f"{name} {getattr(self, name)}"

@@ -20,7 +20,7 @@ from ..job._errors import Throttled, add_note
 from ..job._job_options import RUN_RESOURCES
 
 if TYPE_CHECKING:
-    from ..job._job import AbstractJob
+    from ..job._job import AnyJob
     from ._run import Run
 
 
@@ -38,7 +38,7 @@ class RunPools:
         self._resources: Final[dict[str, PoolEntry]] = {}
         # The scheduler itself or the innermost enclosing scheduler, whichever has needs. From outside of this holder,
         # the members can take only rates and the resources that the holder was granted.
-        self.resource_holder: AbstractJob[Any] | None = None
+        self.resource_holder: AnyJob | None = None
         scheduler = run.scheduler
         if run.outer_worker is not None:
             grant = scheduler._grant()
@@ -66,13 +66,13 @@ class RunPools:
                 run.pools._resources[name] = GatedResource(name, declared, total, run)
         return run.pools._resources[name]
 
-    def resolve(self, job: AbstractJob[Any]) -> dict[str, Resource]:
+    def resolve(self, job: AnyJob) -> dict[str, Resource]:
         return {
             name: self.find(name).resolve(amount, job)[0]
             for name, amount in job._options.needs.items()
         }
 
-    def charge(self, job: AbstractJob[Any], used: Iterable[tuple[str, float]]) -> None:
+    def charge(self, job: AnyJob, used: Iterable[tuple[str, float]]) -> None:
         """Use up the amounts of budgets that a restored job had used, by name. Other names are ignored.
 
         A `First` has used the amounts of its jobs, from pools around it.
@@ -83,9 +83,7 @@ class RunPools:
                 if isinstance(resource, BudgetResource):
                     resource.charge(job, _amounts.amount_of(amount, name))
 
-    def correct_amounts(
-        self, job: AbstractJob[Any], amounts: Mapping[str, Any]
-    ) -> None:
+    def correct_amounts(self, job: AnyJob, amounts: Mapping[str, Any]) -> None:
         """Replace the amounts of rates and budgets that a job has taken with the amounts that it has used.
 
         Args:
@@ -126,14 +124,14 @@ class RunPools:
         # Only jobs with needs have a grant.
         self._run.line.admission.begin_round()  # type: ignore[union-attr]
 
-    def lower_total(self, job: AbstractJob[Any], name: str, total: int) -> bool:
+    def lower_total(self, job: AnyJob, name: str, total: int) -> bool:
         taken = _find_taken(job, name)
         if taken is None or not isinstance(taken[0], CountedResource):
             return False
         taken[0].lower_total(total)
         return True
 
-    def close(self, job: AbstractJob[Any], throttles: Iterable[Throttled]) -> None:
+    def close(self, job: AnyJob, throttles: Iterable[Throttled]) -> None:
         """Delay the starts of all jobs that need the throttled resources, at most for as long as these allow."""
         for throttle in throttles:
             taken = _find_taken(job, throttle.key)
@@ -146,7 +144,7 @@ class RunPools:
 
     def _report_long_throttle(
         self,
-        job: AbstractJob[Any],
+        job: AnyJob,
         resource: Resource,
         throttle: Throttled,
         seconds: float,
@@ -165,7 +163,7 @@ class RunPools:
 
     def why_not_throttled(
         self,
-        job: AbstractJob[Any],
+        job: AnyJob,
         throttles: Iterable[Throttled],
         failure: BaseException,
     ) -> BaseException | None:
@@ -199,14 +197,14 @@ class RunPools:
         return failure
 
 
-def _need_advice(job: AbstractJob[Any], name: str) -> str:
+def _need_advice(job: AnyJob, name: str) -> str:
     near = _hints.nearest_name(name, job._options.needs)
     if not near:
         return "add it to needs=, and give its scheduler a pool that has it"
     return f"did you mean {near!r}?"
 
 
-def _find_taken(job: AbstractJob[Any], name: str) -> tuple[Resource, Any] | None:
+def _find_taken(job: AnyJob, name: str) -> tuple[Resource, Any] | None:
     """Return the resource of this name that a job has, and its share, or None if it has none."""
     grant = job._grant()
     if grant is None:
@@ -222,7 +220,7 @@ def _longest_throttle(resource: Resource) -> float:
     return math.inf
 
 
-def _gives_up(job: AbstractJob[Any], resources: Iterable[Resource]) -> bool:
+def _gives_up(job: AnyJob, resources: Iterable[Resource]) -> bool:
     """Return whether a throttled job has only been throttled for as long as its rates allow (`Rate(give_up=)`)."""
     since = job._ensure_extras().throttled_since
     started_at = job._started_at

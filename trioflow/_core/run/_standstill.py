@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..base import _states, _user_code
 
 if TYPE_CHECKING:
-    from ..job._job import AbstractJob
+    from ..job._job import AnyJob
     from ._run import Run
     from ._worker import Worker
 
@@ -260,7 +260,7 @@ class StuckJobs:
         self._set_timer(max(next_due, now + len(self.watched) * SECONDS_PER_WORKER))
 
 
-def _advice(worker: Worker, job: AbstractJob[Any]) -> str:
+def _advice(worker: Worker, job: AnyJob) -> str:
     """Return advice about a stuck job: the remedy for its kind if this cannot be interrupted, or the user's lines."""
     if job._cannot_be_interrupted is not None:
         return f", and the run waits for it: {job._cannot_be_interrupted}"

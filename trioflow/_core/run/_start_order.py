@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ..admission import _policies
 from ..base import _graph_algorithms
-from ..job._job import AbstractJob
+from ..job._job import AnyJob
 
 if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
@@ -57,7 +57,7 @@ class StartOrder:
             requirements = attrgetter("_required")
         yield from self._choose_order(requirements, members.is_ordered)
 
-    def add_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
+    def add_jobs(self, jobs: list[AnyJob]) -> None:
         """Extend the order to jobs that were added together to the running scheduler."""
         order = self._run.line.order
         has_needs = self._run.line.admission is None and any(
@@ -78,7 +78,7 @@ class StartOrder:
         for _ in self._choose_order(self._run.members.all_requirements, in_order=False):
             pass
 
-    def forget(self, job: AbstractJob[Any]) -> None:
+    def forget(self, job: AnyJob) -> None:
         if self._nested_durations:
             self._nested_durations.pop(job, None)  # type: ignore[call-overload]
         if self._run.line.order is not None:
@@ -117,9 +117,7 @@ class StartOrder:
             yield from order.compute_ranks(jobs, requirements)
         self._run.line.use_order(order, has_needs)
 
-    def _known_durations(
-        self, scheduler: BaseScheduler
-    ) -> dict[AbstractJob[Any], float]:
+    def _known_durations(self, scheduler: BaseScheduler) -> dict[AnyJob, float]:
         """Return the expected durations of the members of a scheduler, estimated ones included, as far as known."""
         jobs = None if scheduler is self._run.scheduler else scheduler._members.jobs
         own = self._run.scheduler._expected_durations(jobs)

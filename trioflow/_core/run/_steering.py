@@ -20,7 +20,7 @@ from ..job._ancestors import enclosing_schedulers
 from ..job._errors import growing_error
 
 if TYPE_CHECKING:
-    from ..job._job import AbstractJob
+    from ..job._job import AnyJob
     from ._run import Run
 
 MAX_RECORDED: Final = 1000
@@ -68,9 +68,9 @@ class Steering:
 
     def __init__(self) -> None:
         # The pauses of all schedulers in the run, whatever their phase.
-        self.pauses: Final[dict[AbstractJob[Any], Pause]] = {}
+        self.pauses: Final[dict[AnyJob, Pause]] = {}
         # By scheduler, the jobs that were cancelled before a run has linked its jobs: the run begins with that.
-        self.cancelled_early: Final[dict[AbstractJob[Any], list[AbstractJob[Any]]]] = {}
+        self.cancelled_early: Final[dict[AnyJob, list[AnyJob]]] = {}
         # The time since when the outermost run is held, because failures count: see `Hold`.
         self.hold: Pause | None = None
 
@@ -128,7 +128,7 @@ class Steering:
     # ---- pauses
 
     def set_pause(
-        self, run: Run, scheduler: AbstractJob[Any], is_paused: bool, by: str = ""
+        self, run: Run, scheduler: AnyJob, is_paused: bool, by: str = ""
     ) -> None:
         """Let no jobs of a scheduler start, nor of the schedulers in it, or let them start again. Running jobs go on.
 

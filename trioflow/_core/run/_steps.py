@@ -20,7 +20,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ..admission._line import NO_PLACES
 from ..base import _states
@@ -42,7 +42,7 @@ from ..job._errors import (
     find_interruption,
     one_line_error,
 )
-from ..job._job import AbstractJob, RunExtras, Throttling
+from ..job._job import AnyJob, RunExtras, Throttling
 from . import _reopening
 from ._attempts import (
     BackoffTimer,
@@ -65,7 +65,7 @@ MAX_INSTANT_ATTEMPTS: Final = 2000
 least, and the coarsest clock, that of Windows, moves after 16 ms."""
 
 
-def schedule(run: Run, jobs: Iterable[AbstractJob[Any]]) -> None:
+def schedule(run: Run, jobs: Iterable[AnyJob]) -> None:
     """Put those jobs that are IDLE into the ready queue, unless the run drains or stops, and cleans nothing up."""
     for job in jobs:
         may_start = not run.phase._is_ending or run.open_crew.is_clean_up
@@ -73,7 +73,7 @@ def schedule(run: Run, jobs: Iterable[AbstractJob[Any]]) -> None:
             ready(run, job, run.open_crew.line)
 
 
-def ready(run: Run, job: AbstractJob[Any], line: Line) -> None:
+def ready(run: Run, job: AnyJob, line: Line) -> None:
     """Put a job that is IDLE into a ready queue."""
     job._state = SCHEDULED
     if line.places is NO_PLACES:
@@ -85,9 +85,7 @@ def ready(run: Run, job: AbstractJob[Any], line: Line) -> None:
         run.notify_scheduled(run.scheduler, job)
 
 
-def requeue(
-    run: Run, job: AbstractJob[Any], crew: Crew, verdict: Verdict, now: float
-) -> None:
+def requeue(run: Run, job: AnyJob, crew: Crew, verdict: Verdict, now: float) -> None:
     """Queue a job whose attempt ended `now` again, at once or after a backoff. Take back its slot and resources.
 
     A throttled job comes first, and its attempt does not count. Clean-up jobs wait for no needs in their line, so
@@ -143,7 +141,7 @@ def requeue(
 
 def settle_apart(
     run: Run,
-    jobs: Iterable[AbstractJob[Any]],
+    jobs: Iterable[AnyJob],
     failure: Failure | None = None,
     cause: CancelCause = CancelCause.STOP,
 ) -> None:
@@ -159,7 +157,7 @@ def settle_apart(
 
 def _settle_each(
     run: Run,
-    jobs: Iterable[AbstractJob[Any]],
+    jobs: Iterable[AnyJob],
     failure: Failure | None,
     cause: CancelCause,
 ) -> None:
@@ -184,9 +182,7 @@ def _settle_each(
     run.open_crew.ensure_searcher()
 
 
-def settle(
-    run: Run, job: AbstractJob[Any], state: JobState, outcome: object, now: float
-) -> None:
+def settle(run: Run, job: AnyJob, state: JobState, outcome: object, now: float) -> None:
     """Give a job its final state and outcome, and make ready any jobs that were waiting only for it.
 
     Workers, which call this most often, pass on the job's slot and resources as they look for the next job, or leave.
@@ -251,9 +247,7 @@ def settle(
         ends.settle_waiting()
 
 
-def reset(
-    run: Run, job: AbstractJob[Any], watchers: InstrumentSet | None, has_run: bool
-) -> None:
+def reset(run: Run, job: AnyJob, watchers: InstrumentSet | None, has_run: bool) -> None:
     """Put a job back to IDLE, before the run begins. Notify the watchers if it had settled in the outermost run.
 
     Unless its scheduler `has_run` in it before, the job begins as in a first run.
@@ -267,14 +261,14 @@ def reset(
         watchers.notify("job_reopened", job._scheduler, job)
 
 
-def wait_again(run: Run, job: AbstractJob[Any]) -> None:
+def wait_again(run: Run, job: AnyJob) -> None:
     """Put a SCHEDULED job back to IDLE, because it waits for a requirement again. Its `retry` begins anew."""
     job._state = IDLE
     if job._extras is not None:
         job._extras.begin_anew(run.clock())
 
 
-def release(run: Run, job: AbstractJob[Any], extras: RunExtras) -> None:
+def release(run: Run, job: AnyJob, extras: RunExtras) -> None:
     """Release the data that a settled job needs only to run again. With `keep_jobs=False`, drop the job itself."""
     if not run.scheduler.keep_jobs:
         drop(run, job)
@@ -285,7 +279,7 @@ def release(run: Run, job: AbstractJob[Any], extras: RunExtras) -> None:
             job._extras = None
 
 
-def drop(run: Run, job: AbstractJob[Any]) -> None:
+def drop(run: Run, job: AnyJob) -> None:
     """Remove a settled job from the scheduler, which keeps no jobs, unless the job is still needed."""
     if run.members.can_be_dropped(job) and not _reopening.is_about_to_reopen(run, job):
         if run.journal_writer is not None:
@@ -295,7 +289,7 @@ def drop(run: Run, job: AbstractJob[Any]) -> None:
         run.members.drop_settled(job)
 
 
-def make_ready(run: Run, job: AbstractJob[Any]) -> None:
+def make_ready(run: Run, job: AnyJob) -> None:
     """Schedule an IDLE job that has no open requirements, or settle it by its rule or from the journal."""
     if job._state is not IDLE or job._pending or run.phase._is_ending:
         return
@@ -331,7 +325,7 @@ def make_ready(run: Run, job: AbstractJob[Any]) -> None:
     schedule(run, (job,))
 
 
-def block(run: Run, job: AbstractJob[Any], error: Exception) -> None:
+def block(run: Run, job: AnyJob, error: Exception) -> None:
     """Settle as BLOCKED a job that waits for a budget which cannot meet its need any more."""
     # The first cause of the cancellations by this stop.
     failure = Failure(error)
@@ -347,7 +341,7 @@ def block(run: Run, job: AbstractJob[Any], error: Exception) -> None:
             run.failure_log.add(run, job, failure)
 
 
-def record_progress(run: Run, job: AbstractJob[Any], fraction: float | None) -> None:
+def record_progress(run: Run, job: AnyJob, fraction: float | None) -> None:
     """Record a sign of life of a running job, and the fraction of its work that is done, unless that is None.
 
     Any thread may call this. In other threads, the report is passed on to the event loop.
@@ -362,7 +356,7 @@ def record_progress(run: Run, job: AbstractJob[Any], fraction: float | None) -> 
             limit._renew()
 
 
-def on_service_ready(run: Run, job: AbstractJob[Any], value: object) -> None:
+def on_service_ready(run: Run, job: AnyJob, value: object) -> None:
     """Record that a service is ready, and count down the jobs that require it."""
     extras = job._ensure_extras()
     extras.ready_at = run.clock()
@@ -380,7 +374,7 @@ def on_service_ready(run: Run, job: AbstractJob[Any], value: object) -> None:
 def settle_error(
     run: Run,
     worker: Worker,
-    job: AbstractJob[Any],
+    job: AnyJob,
     error: BaseException,
     awaitable: object,
     now: float,
@@ -435,7 +429,7 @@ def settle_error(
         requeue(run, job, worker.crew, verdict, now)
 
 
-def _is_endless(job: AbstractJob[Any]) -> bool:
+def _is_endless(job: AnyJob) -> bool:
     """Count an attempt that took no time. Return whether too many have come in a row."""
     extras = job._ensure_extras()
     extras.instant_attempts += 1
@@ -444,7 +438,7 @@ def _is_endless(job: AbstractJob[Any]) -> bool:
 
 def fail(
     run: Run,
-    job: AbstractJob[Any],
+    job: AnyJob,
     failure: BaseException,
     awaitable: object,
     now: float,
@@ -479,7 +473,7 @@ def fail(
         settle(run, job, JobState.FAILED, outcome, now)
 
 
-def cancel_job(run: Run, job: AbstractJob[Any]) -> None:
+def cancel_job(run: Run, job: AnyJob) -> None:
     """Cancel one job in this run or one nested in it, or keep it from starting. Call this in the thread of the run.
 
     If its scheduler has not begun, or waits for another attempt, its next run begins with that. So it does if its

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ..base._states import IDLE
-from ..job._job import AbstractJob
+from ..job._job import AnyJob
 from . import _steps
 from ._current import current_worker_var
 
@@ -29,7 +29,7 @@ class Undecided:
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        self.jobs: Final[deque[AbstractJob[Any]]] = deque()
+        self.jobs: Final[deque[AnyJob]] = deque()
         # Whether `work` goes on: meanwhile, jobs are only added.
         self._is_working = False
         # Whether it goes on, or will be called.
@@ -39,12 +39,10 @@ class Undecided:
         # How many jobs were looked up. Each may have added the next, so that each was alone in the queue.
         self._lookups = 0
         # The first job, and what reads its files before its look-up; and the job whose files have been read.
-        self._reading: tuple[AbstractJob[Any], Callable[[], Awaitable[None]]] | None = (
-            None
-        )
-        self._job_with_files: AbstractJob[Any] | None = None
+        self._reading: tuple[AnyJob, Callable[[], Awaitable[None]]] | None = None
+        self._job_with_files: AnyJob | None = None
 
-    def begin(self, entries: Iterable[AbstractJob[Any]]) -> None:
+    def begin(self, entries: Iterable[AnyJob]) -> None:
         """Make those entry jobs ready that may settle at once."""
         self.jobs.extend(entries)
         if self.jobs and self._run.journal_writer is not None:
@@ -52,7 +50,7 @@ class Undecided:
         elif self.jobs or self._run.parts:
             self.work()
 
-    def make_ready(self, job: AbstractJob[Any]) -> None:
+    def make_ready(self, job: AnyJob) -> None:
         """Make a job ready that was added, or is tried again: now, or after the jobs that are looked up before it."""
         if self._run.journal_writer is None and not self.is_busy:
             _steps.make_ready(self._run, job)
@@ -91,7 +89,7 @@ class Undecided:
             return False
         return time_slice.begin(worker.woken_in_turn, now)
 
-    def _defer_for_files(self, job: AbstractJob[Any]) -> bool:
+    def _defer_for_files(self, job: AnyJob) -> bool:
         """Defer the look-ups from this job on if its files have to be read first. Return whether they are deferred."""
         if self._job_with_files is job:
             self._job_with_files = None

@@ -59,7 +59,7 @@ from ..base._states import (
 )
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import UNCALLED, JobCancelled, unawaited_coroutine_error
-from ..job._job import AbstractJob, RunExtras, is_scheduler
+from ..job._job import AnyJob, RunExtras, is_scheduler
 from ._attempts import Verdict, call_job
 from ._current import apply_context, current_worker_var
 from ._instruments import MIN_BLOCKING_SECONDS
@@ -87,9 +87,9 @@ class ThreadReports:
         # Guards `_latest_fractions`.
         self._lock: Final = threading.Lock()
         # While there are any reports, a delivery is due.
-        self._latest_fractions: dict[AbstractJob[Any], float | None] = {}
+        self._latest_fractions: dict[AnyJob, float | None] = {}
 
-    def add(self, job: AbstractJob[Any], fraction: float | None) -> None:
+    def add(self, job: AnyJob, fraction: float | None) -> None:
         """Store the report of a job, and schedule its delivery. Call this in the job's thread.
 
         A report whose `fraction` is None does not replace an earlier fraction.
@@ -258,7 +258,7 @@ class Worker(WorkerTask):
         self.is_searching = True
         self.must_leave = False
         self.woken_in_turn = run.time_slice.turn_number
-        self.job: AbstractJob[Any] | None = None
+        self.job: AnyJob | None = None
         # On an attempt that has ended, but whose job has not settled.
         self.verdict: Verdict | None = None
         # The worker's work instead of running jobs.
@@ -484,7 +484,7 @@ class Worker(WorkerTask):
             )
             time_slice = clock = snapshot = job = awaitable = value = error = nothing
 
-    async def _get_time(self, last_job: AbstractJob[Any] | None, now: float) -> bool:
+    async def _get_time(self, last_job: AnyJob | None, now: float) -> bool:
         """Return whether there is time for another job after the last, if any: now, or after a wait for a turn."""
         run = self.run
         crew = self.crew
@@ -509,7 +509,7 @@ class Worker(WorkerTask):
         snapshot.record_iteration()
         return True
 
-    def _enter_context(self, job: AbstractJob[Any], has_run_jobs: bool) -> bool:
+    def _enter_context(self, job: AnyJob, has_run_jobs: bool) -> bool:
         """Apply the context of a job with options to the task of the worker. Return False if the job needs another."""
         context = (job._extras or RunExtras).context
         if has_run_jobs and (job._options.own_task or context is not None):
@@ -520,7 +520,7 @@ class Worker(WorkerTask):
 
     async def _settle_other(
         self,
-        job: AbstractJob[Any],
+        job: AnyJob,
         awaitable: object,
         value: object,
         error: BaseException | None,
@@ -549,7 +549,7 @@ class Worker(WorkerTask):
         # Break the reference cycle: the traceback refers to the frames of the callers.
         error = None
 
-    def name_task(self, job: AbstractJob[Any]) -> None:
+    def name_task(self, job: AnyJob) -> None:
         """Give the job's label to the task, on asyncio only if its own task was asked for. Then the worker leaves."""
         is_asked_for = self.run.needs_own_tasks or job._options.own_task
         self.must_leave |= is_asked_for
@@ -626,7 +626,7 @@ class Crew:
         self.searchers = 0
         self.alive: Final[dict[Worker, None]] = {}
 
-    def start(self, jobs: Iterable[AbstractJob[Any]]) -> None:
+    def start(self, jobs: Iterable[AnyJob]) -> None:
         """Start the jobs among these that may still start although the run drains or stops: none in this crew."""
 
     def ensure_searcher(self) -> None:
