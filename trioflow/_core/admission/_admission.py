@@ -175,9 +175,8 @@ class WaitingGroup:
         return self.common_needs
 
     def waiting_jobs(self) -> list[AnyJob]:
-        """Return all waiting jobs, in no order. Any thread may call this."""
-        entries = itertools.chain(list(self.heap), *list(self.parked.values()))
-        return [entry[2] for entry in entries if entry[2]._state is SCHEDULED]
+        """Return all waiting jobs, in order. Any thread may call this."""
+        return [entry[2] for entry in self.entries()]
 
     def find_blocker(self, job: AnyJob) -> AnyJob | None:
         """Return the job whose reservation keeps a job of the group from starting. Any thread may call this.
@@ -567,8 +566,11 @@ class Admission:
             self._block_unaffordable_jobs()
 
     def _wake_timed_keys(self) -> None:
-        while self.timed_keys and self.timed_keys[0][2].has_come(self.timed_keys[0][0]):
-            _, _, key = heapq.heappop(self.timed_keys)
+        while self.timed_keys:
+            when, _, key = self.timed_keys[0]
+            if not key.has_come(when):
+                break
+            heapq.heappop(self.timed_keys)
             key.timed_at = math.inf
             key.wake()
 

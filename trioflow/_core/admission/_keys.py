@@ -86,16 +86,15 @@ class PerKey:
             raise TypeError(
                 f"PerKey(sizes={short_repr(sizes)}): give a dict of limits by key"
             )
-        self._sizes: Final[dict[str, int | Rate]] = {
-            key: _amounts.plain_number(size) for key, size in sizes.items()
-        }
-        for key, size in self._sizes.items():
+        self._sizes: Final[dict[str, int | Rate]] = {}
+        for key, given in sizes.items():
+            size = _amounts.plain_number(given)
             prefix = f"PerKey(sizes={{{short_repr(key)}: {short_repr(size)}}})"
             _check_limit(size, prefix)
             if isinstance(size, Rate) != isinstance(limit, Rate):
-                raise TypeError(
-                    f"{prefix}: give a limit of the kind of {short_repr(limit)}"
-                )
+                advice = f"give a limit of the kind of {short_repr(limit)}"
+                raise TypeError(f"{prefix}: {advice}")
+            self._sizes[key] = size
         if not _amounts.is_number(gap) or not _amounts.is_finite(gap) or gap < 0:
             kind = ValueError if _amounts.is_number(gap) else TypeError
             raise kind(
@@ -203,7 +202,8 @@ class CountedKey(Key, CountedResource):
         when = super().free_at(need)
         if when < math.inf:
             return when
-        return next(iter(list(self.rest_ends)[int(need - self.free) - 1 :]), math.inf)
+        ends = list(self.rest_ends)[int(need - self.free) - 1 :]
+        return ends[0] if ends else math.inf
 
     def take(self, job: AnyJob, need: Amount) -> None:
         while self.rest_ends and self.has_come(self.rest_ends[0]):
@@ -230,9 +230,9 @@ class CountedKey(Key, CountedResource):
         return super().public_free() + sum(map(self.has_come, list(self.rest_ends)))
 
     def used_until(self) -> float:
-        return max(
-            self.cooldown.ends_at, self.rest_ends[-1] if self.rest_ends else -math.inf
-        )
+        if not self.rest_ends:
+            return self.cooldown.ends_at
+        return max(self.cooldown.ends_at, self.rest_ends[-1])
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
         super().change_clock(clock, shift)
@@ -259,9 +259,8 @@ class RateKey(Key, RateResource):
         self.wake()
 
     def used_until(self) -> float:
-        return max(
-            self.cooldown.ends_at, *(bucket.full_at for bucket in self.buckets.values())
-        )
+        full_at = max(bucket.full_at for bucket in self.buckets.values())
+        return max(self.cooldown.ends_at, full_at)
 
 
 class PerKeyResource(PoolEntry):

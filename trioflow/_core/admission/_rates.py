@@ -146,10 +146,8 @@ class Rate:
     @property
     def burst(self) -> dict[str, float]:
         """The largest amount that can be taken at once, after a pause, by key."""
-        return {
-            name: _amounts.as_number(self._bursts.get(name, amount))
-            for name, amount in self._limits.items()
-        }
+        bursts = {**self._limits, **self._bursts}
+        return {name: _amounts.as_number(burst) for name, burst in bursts.items()}
 
     @property
     def give_up(self) -> float | None:

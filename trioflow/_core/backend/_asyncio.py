@@ -522,11 +522,10 @@ class CallScope:
         if not self._is_cancelled and self._outer_deadline < self._deadline:
             # The time of a scope around this scope is over.
             return False
-        is_caught = (
-            error is not None
-            and not self._group.is_unwinding(worker)
-            and split_cancellations(error, asyncio.CancelledError) == (True, None)
-        )
+        is_caught = False
+        if error is not None and not self._group.is_unwinding(worker):
+            found = split_cancellations(error, asyncio.CancelledError)
+            is_caught = found == (True, None)
         self._group.set_deadline(worker, self._outer_deadline)
         return is_caught
 

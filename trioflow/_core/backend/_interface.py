@@ -271,10 +271,10 @@ class Isolation(Protocol):
             # In a thread there is no calling task.
             return True
         own = list(self._loop.ancestry(task))
-        return (
-            next((each for each in self._loop.ancestry(caller) if each in own), own[0])
-            == own[0]
-        )
+        for each in self._loop.ancestry(caller):
+            if each in own:
+                return bool(each == own[0])
+        return True
 
     def renew_task(self, worker: WorkerTask) -> bool:
         """Make the task of `worker`, whose job has succeeded, new for another job. Return whether that was possible.

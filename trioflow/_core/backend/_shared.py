@@ -86,31 +86,27 @@ def is_in_job_body(frame: FrameType | None) -> bool:
     The check may take any time, because it calls the user's code, and its interruption harms nothing.
     """
     is_user_code = False
-    while (
-        frame is not None
-        and frame.f_globals.get("__name__", "").partition(".")[0]
-        not in UNINTERRUPTIBLE_PACKAGES
-    ):
+    while frame is not None and _package_of(frame) not in UNINTERRUPTIBLE_PACKAGES:
         frame = frame.f_back
         is_user_code = True
-    if (
-        is_user_code
-        and frame is not None
-        and frame.f_globals.get("__name__") in BODY_CALLER_MODULES
-    ):
-        return True
-    while (
-        frame is not None
-        and (frame.f_globals.get("__name__"), frame.f_code.co_name) != CHECK_BEFORE_RUN
-    ):
+    if is_user_code and frame is not None:
+        if frame.f_globals.get("__name__") in BODY_CALLER_MODULES:
+            return True
+    while frame is not None:
+        if (frame.f_globals.get("__name__"), frame.f_code.co_name) == CHECK_BEFORE_RUN:
+            return True
         frame = frame.f_back
-    return frame is not None
+    return False
+
+
+def _package_of(frame: FrameType) -> Any:
+    return frame.f_globals.get("__name__", "").partition(".")[0]
 
 
 def is_in_engine(frame: FrameType | None, outermost: FrameType | None) -> bool:
     """Return whether any of the frames from `frame` to `outermost` executes code of trioflow."""
     while frame is not None:
-        if frame.f_globals.get("__name__", "").partition(".")[0] == PACKAGE:
+        if _package_of(frame) == PACKAGE:
             return True
         frame = None if frame is outermost else frame.f_back
     return False
@@ -155,14 +151,10 @@ def await_chain(coroutine: object) -> Iterator[tuple[FrameType, int]]:
 def _find_resumed(awaitable: Any) -> Any:
     """Return the coroutine, generator or awaitable that an opaque awaitable or generator resumes, or None."""
     type_names = ("coroutine", "generator", "async_generator", *OPAQUE_AWAITABLES)
-    return next(
-        (
-            value
-            for value in gc.get_referents(awaitable)
-            if type(value).__name__ in type_names
-        ),
-        None,
-    )
+    for value in gc.get_referents(awaitable):
+        if type(value).__name__ in type_names:
+            return value
+    return None
 
 
 class PrivateApiMismatch(Exception):

@@ -269,9 +269,9 @@ def judge(worker: Worker, job: AnyJob, error: BaseException) -> Verdict:
     _, failure = run.backend.split_all_cancellations(error)
     was_cancelled = run.backend.isolation.was_cancelled(worker)
     # A clean-up job goes on.
-    ends = (run.phase._is_ending and not worker.crew.is_clean_up) or (
-        is_scheduler(job) and job._fate.no_more_attempts
-    )
+    ends = run.phase._is_ending and not worker.crew.is_clean_up
+    if is_scheduler(job) and job._fate.no_more_attempts:
+        ends = True
     if failure is None:
         is_end = worker.cause is CancelCause.END_OF_RUN
         if is_end and job._is_ready():
@@ -397,9 +397,12 @@ class BackoffTimer(Part):
 
     def due_at(self) -> float:
         # A job that was cancelled in its backoff keeps nobody waiting.
-        while self._heap and not _waits_until(self._heap[0][2], self._heap[0][0]):
+        while self._heap:
+            until, _, job = self._heap[0]
+            if _waits_until(job, until):
+                return until
             heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else math.inf
+        return math.inf
 
     def act(self) -> None:
         while self.due_at() <= self._run.clock() + TIME_TOLERANCE:

@@ -432,17 +432,15 @@ class CleanUp(Crew):
 
         Their requirements are looked at anew, because nothing is counted down while a run stops.
         """
-        if self.run.clock() < self.deadline and not (
-            self.is_closed or self.group.is_cancelled()
-        ):
-            due = [
-                job
-                for job in jobs
-                if job in self._jobs
-                and not any(each._holds_back() for each in self._jobs[job])
-            ]
-            for job in due:
-                verdict, _ = _requirements.decide(job)
-                if verdict is JobState.SCHEDULED:
-                    _steps.schedule(self.run, (job,))
-            self.ensure_searcher()
+        if self.is_closed or self.group.is_cancelled():
+            return
+        if self.run.clock() >= self.deadline:
+            return
+        for job in jobs:
+            requirements = self._jobs.get(job)
+            if requirements is None or any(each._holds_back() for each in requirements):
+                continue
+            verdict, _ = _requirements.decide(job)
+            if verdict is JobState.SCHEDULED:
+                _steps.schedule(self.run, (job,))
+        self.ensure_searcher()

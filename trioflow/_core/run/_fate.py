@@ -18,11 +18,10 @@ from ..base._states import COMPLETED, StopReason
 from ..job._job import AnyJob
 
 GIVES_WAY_TO: Final = {
-    COMPLETED: (
-        StopReason.FAILED,
-        StopReason.CRITICAL,
-    ),  # forever jobs, services and calls of the user fail last
-    StopReason.FAILED: (StopReason.CRITICAL,),  # the journal could not be closed
+    # Forever jobs, services and calls of the user fail last.
+    COMPLETED: (StopReason.FAILED, StopReason.CRITICAL),
+    # The journal could not be closed.
+    StopReason.FAILED: (StopReason.CRITICAL,),
 }
 """The words that replace an earlier word. Apart from these and from `forget_drain`, the first word counts."""
 

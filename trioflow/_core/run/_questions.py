@@ -46,14 +46,11 @@ class AskingJobs:
         """Return whether a job that has not settled may settle, or let others start, before the run ends."""
         if job._state is IDLE:
             return not job._pending
-        is_waiting_service = (
-            job._options.forever and job._is_service and job._holds_back()
-        )
-        return (
-            job._state is SCHEDULED
-            or not (job in self.asking or job._options.forever)
-            or is_waiting_service
-        )
+        if job._state is SCHEDULED:
+            return True
+        if job._options.forever:
+            return job._is_service and job._holds_back()
+        return job not in self.asking
 
     def end(self) -> None:
         """End the questions, each of which is in vain."""
@@ -78,14 +75,10 @@ def is_needed(job: AnyJob) -> bool:
 
 def _may_run(job: AnyJob) -> bool:
     """Return whether a job may still run: nothing that has settled keeps it from that."""
-    others = _requirements.essential_requirements(job)
-    inputs = job._inputs
-    failed = [
-        other
-        for other in others
-        if other._state.is_settled and _requirements.has_failed(other)
-    ]
-    return not (
-        job._state.is_settled
-        or any(each in inputs or each._criticality() is not False for each in failed)
-    )
+    if job._state.is_settled:
+        return False
+    for other in _requirements.essential_requirements(job):
+        if other._state.is_settled and _requirements.has_failed(other):
+            if other in job._inputs or other._criticality() is not False:
+                return False
+    return True

@@ -467,11 +467,9 @@ class Run:
         for _ in range(MAX_FIRST_WORKER_TURNS):
             if not await self.group.host.yield_to_loop():
                 self.stop_cancelled()
-            if (
-                not counts.unsettled
-                or self.phase is STOPPING
-                or any(worker.job is not None for worker in crew.alive)
-            ):
+            if not counts.unsettled or self.phase is STOPPING:
+                break
+            if any(worker.job is not None for worker in crew.alive):
                 break
         crew.searchers -= 1
         if self.line.startable or self.line.places is not NO_PLACES:

@@ -67,10 +67,10 @@ class RunPools:
         return run.pools._resources[name]
 
     def resolve(self, job: AnyJob) -> dict[str, Resource]:
-        return {
-            name: self.find(name).resolve(amount, job)[0]
-            for name, amount in job._options.needs.items()
-        }
+        resources: dict[str, Resource] = {}
+        for name, amount in job._options.needs.items():
+            resources[name], _ = self.find(name).resolve(amount, job)
+        return resources
 
     def charge(self, job: AnyJob, used: Iterable[tuple[str, float]]) -> None:
         """Use up the amounts of budgets that a restored job had used, by name. Other names are ignored.

@@ -130,11 +130,9 @@ class Standstill:
 
 def _may_act(run: Run, outermost: Run) -> bool:
     """Return whether a run can go on without any of its active workers."""
-    if (
-        run.phase is not _states.RunPhase.RUNNING
-        or not run.counts.unsettled
-        or run.crew.searchers
-    ):
+    if run.phase is not _states.RunPhase.RUNNING:
+        return True
+    if run.crew.searchers or not run.counts.unsettled:
         return True
     if any(worker.is_shielded for worker in run.crew.alive):
         return True
@@ -147,10 +145,11 @@ def _may_act(run: Run, outermost: Run) -> bool:
 
 def _has_timer(run: Run) -> bool:
     """Return whether a turn of a part is due at some time, or time alone may let a job of a run start: in no pause."""
-    is_due = any(part.due_at() < math.inf for part in run.parts)
-    return not run.line.is_paused and (
-        is_due or (run.line.admission is not None and run.line.admission.has_timer())
-    )
+    if run.line.is_paused:
+        return False
+    if any(part.due_at() < math.inf for part in run.parts):
+        return True
+    return run.line.admission is not None and run.line.admission.has_timer()
 
 
 def _waits_outside(run: Run, outermost: Run) -> bool:
