@@ -36,7 +36,7 @@ from ..base._text_forms import (
 )
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers
 from ..job._errors import BudgetSpent, one_line_error, remedy_of
-from ..job._job import AbstractJob, RunExtras, has_moved_on, is_scheduler
+from ..job._job import AnyJob, RunExtras, has_moved_on, is_scheduler
 from ..job._labels import distinct_names, printable, shorten
 from ..job._requirements import decide, has_failed
 from ..parts._first_rule import FirstRule
@@ -52,28 +52,30 @@ if TYPE_CHECKING:
 READY_TEXT: Final = "is ready, and starts in this iteration of the event loop or the next, or after other ready jobs"
 
 
-def explain(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    text = f"{job.label!r} {_without_keys(EXPLAIN_FUNCTIONS[job._state](job._scheduler or scheduler, job), job)}"
+def explain(scheduler: BaseScheduler, job: AnyJob) -> str:
+    text = f"{job.label!r} {_without_keys(_explanation(scheduler, job), job)}"
     if job._state is JobState.SCHEDULED:
         # The reason for a wait has nothing to do with the journal.
         return text
-    return text + clause(
-        "; it was not restored: {}", _job_queries.reason_not_restored(job)
-    )
+    reason = _job_queries.reason_not_restored(job)
+    return text + clause("; it was not restored: {}", reason)
 
 
-def _without_keys(text: str, job: AbstractJob[Any]) -> str:
+def _explanation(scheduler: BaseScheduler, job: AnyJob) -> str:
+    """Return why a job is in its state. An outermost job is seen from `scheduler`."""
+    explain_state = EXPLAIN_FUNCTIONS[job._state]
+    return explain_state(job._scheduler or scheduler, job)
+
+
+def _without_keys(text: str, job: AnyJob) -> str:
     """Return a text about a job, without the keys of resources that it needs if it has `redact=True`."""
-    for key in [
-        need
-        for need in job._options.needs.values()
-        if job.redact and isinstance(need, str)
-    ]:
-        text = text.replace(f"'{printable(key)}'", "(redacted)")
+    for need in job._options.needs.values():
+        if job.redact and isinstance(need, str):
+            text = text.replace(f"'{printable(need)}'", "(redacted)")
     return text
 
 
-def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+def _explain_idle(scheduler: BaseScheduler, job: AnyJob) -> str:
     if (run := scheduler._run) is None:
         return _explain_without_run(scheduler)
     if run.phase in (RunPhase.CHECKING, RunPhase.LINKING, RunPhase.ENTERING):
@@ -83,9 +85,8 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         unsettled or decide(job)[0] is JobState.SCHEDULED
     )
     # The run may not have noticed yet that its time is over.
-    if (
-        run.phase is RunPhase.STOPPING or run.clock() >= run.deadline
-    ) and not cleans_up:
+    is_over = run.phase is RunPhase.STOPPING or run.clock() >= run.deadline
+    if is_over and not cleans_up:
         reason = run.fate.reason or StopReason.TIMEOUT
         return f"will not be reached: {scheduler.label!r} is stopping ({reason.value})"
     if run.phase is RunPhase.DRAINING:
@@ -94,9 +95,10 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
             job.run_if == "failed",
         )
         return f"will not be reached: {scheduler.label!r} is draining, and starts no more jobs{exception}"
-    if not unsettled and (rule := run.part(FirstRule)) is not None:
-        return rule.explain(job)
     if not unsettled:
+        rule = run.part(FirstRule)
+        if rule is not None:
+            return rule.explain(job)
         return "has no open requirements, and is about to be scheduled"
     progress_text = "; ".join(
         _progress_text(other, run.clock) for other in unsettled[:MAX_NAMED_JOBS]
@@ -104,7 +106,7 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     return f"waits for {_job_names(unsettled)}: {progress_text}"
 
 
-def open_requirements(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+def open_requirements(job: AnyJob) -> list[AnyJob]:
     """Return the members that a job still waits for. Settled jobs and ready services are left out."""
     scheduler = job._scheduler
     members = []
@@ -117,21 +119,19 @@ def _explain_without_run(scheduler: BaseScheduler) -> str:
     outer = scheduler._scheduler
     for enclosing in (scheduler, *enclosing_schedulers(scheduler)):
         if enclosing._run is not None and outer is not None:
-            explanation = EXPLAIN_FUNCTIONS[scheduler._state](outer, scheduler)
+            explanation = _explanation(outer, scheduler)
             return f"waits for its scheduler {scheduler.label!r}, which {explanation}"
         # One that waits to run again has the fate of its last run.
         is_over = enclosing._scheduler is None or enclosing._state.is_settled
         if is_over and enclosing._fate.reason is not None:
             return f"was not reached: the run of {enclosing.label!r} stopped before ({enclosing._fate.reason.value})"
         if enclosing._scheduler is not None and enclosing._state.is_settled:
-            explanation = EXPLAIN_FUNCTIONS[enclosing._state](
-                enclosing._scheduler, enclosing
-            )
+            explanation = _explanation(scheduler, enclosing)
             return f"was not reached: its scheduler {enclosing.label!r} {explanation}"
     return f"is idle: {scheduler.label!r} has not started"
 
 
-def _explain_scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+def _explain_scheduled(scheduler: BaseScheduler, job: AnyJob) -> str:
     if (run := scheduler._run) is None:
         return "is scheduled"
     wait = _find_wait(run, job)
@@ -147,20 +147,19 @@ def _explain_scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     return _explain_needs(run, job) or clause("waits for {}", wait.text) or READY_TEXT
 
 
-def _attempt_text(job: AbstractJob[Any], has_limit: bool = True) -> str:
+def _attempt_text(job: AnyJob, has_limit: bool = True) -> str:
     """Return the attempt that a job waits for, and why the last failed: "attempt 2 of 4, after OSError: broken".
 
     The attempts before it was tried again are among these, but its `retry` does not count them.
     """
     limit = ""
     if has_limit and job.retry is not None and job.retry.times is not None:
-        limit = (
-            f" of {(job._extras or RunExtras).earlier_retries + job.retry.times + 1}"
-        )
+        earlier = (job._extras or RunExtras).earlier_retries
+        limit = f" of {earlier + job.retry.times + 1}"
     return f"attempt {job.attempts + 1}{limit}{_job_queries.last_failure(job)}"
 
 
-def waiting(job: AbstractJob[Any]) -> Waiting | None:
+def waiting(job: AnyJob) -> Waiting | None:
     """Return why a SCHEDULED job waits, or which jobs a RUNNING job awaits, or None for any other job.
 
     Any thread may call this.
@@ -182,7 +181,8 @@ def waiting(job: AbstractJob[Any]) -> Waiting | None:
         awaited_jobs = (job._extras or RunExtras).awaited_jobs
         if not awaited_jobs:
             return None
-        return Waiting(WaitCause.JOBS, text=f"awaits {_job_names(list(awaited_jobs))}")
+        names = _job_names(list(awaited_jobs))
+        return Waiting(WaitCause.JOBS, text=f"awaits {names}")
     if run is None or job._state is not JobState.SCHEDULED:
         return None
     wait = _find_wait(run, job)
@@ -198,25 +198,17 @@ def describe_timeout(scheduler: BaseScheduler) -> dict[str, str]:
     jobs run, at any depth. Each is "" if there are none.
     """
     members = [job for job in scheduler if not job._options.forever]
-    waits = [waiting(job) for job in members if job._state is JobState.SCHEDULED]
-    counts = Counter(
-        (wait.cause, wait.resource)
-        for wait in waits
-        if wait is not None and wait.cause in WAITED_FOR
-    )
-    texts = [
-        f"{count} of {len(members)} jobs waited for {WAITED_FOR[cause].format(printable(resource))}"
-        for (cause, resource), count in counts.most_common()
-    ]
-    running = [
-        job
-        for job in _job_queries.ordinary_jobs(scheduler)
-        if _job_queries.reported_state(job) is JobState.RUNNING
-    ]
-    return {
-        "waits": ", ".join(texts),
-        "place": clause("running {}", _job_names(running)),
-    }
+    counts = Counter[tuple[WaitCause, str]]()
+    for job in members:
+        wait = waiting(job)
+        if wait is not None and wait.cause in WAITED_FOR:
+            counts[wait.cause, wait.resource] += 1
+    texts: list[str] = []
+    for (cause, resource), count in counts.most_common():
+        waited_for = WAITED_FOR[cause].format(printable(resource))
+        texts.append(f"{count} of {len(members)} jobs waited for {waited_for}")
+    running = _job_names(_job_queries.running_jobs(scheduler))
+    return {"waits": ", ".join(texts), "place": clause("running {}", running)}
 
 
 def describe_standstill(scheduler: BaseScheduler) -> str:
@@ -227,9 +219,7 @@ def describe_standstill(scheduler: BaseScheduler) -> str:
         for job in jobs
         if not (job._state.is_settled or job._worker or job._options.forever)
     ]
-    explained = "; ".join(
-        explain(job._scheduler or scheduler, job) for job in waiting[:MAX_NAMED_JOBS]
-    )
+    explained = "; ".join(explain(scheduler, job) for job in waiting[:MAX_NAMED_JOBS])
     more = clause("; and {} more", len(waiting[MAX_NAMED_JOBS:]))
     return (
         f"{scheduler.label!r} stands still: no job runs, and nothing can start one ({explained}{more}); "
@@ -247,7 +237,7 @@ def describe_outside_wait(scheduler: BaseScheduler) -> str:
         waiting_for_tokens = line.tokens.waiting if line.tokens else ()
         for job in (*waiting_for_tokens, *line.in_order()):
             if job._state is JobState.SCHEDULED:
-                return f"no job of {scheduler.label!r} runs: {explain(job._scheduler or scheduler, job)}"
+                return f"no job of {scheduler.label!r} runs: {explain(scheduler, job)}"
     return ""
 
 
@@ -262,7 +252,7 @@ WAITED_FOR: Final = {
 }
 
 
-def waiting_since(job: AbstractJob[Any]) -> float | None:
+def waiting_since(job: AnyJob) -> float | None:
     """Return the time when a SCHEDULED job began to wait, on the same clock as `job.started_at`.
 
     If the job was throttled or retried, this is the end of its last attempt. Otherwise, it is the time when the last of
@@ -284,64 +274,57 @@ def waiting_since(job: AbstractJob[Any]) -> float | None:
     return max((time for time in times if time is not None), default=None)
 
 
-def get_status_text(job: AbstractJob[Any]) -> str:
+def get_status_text(job: AnyJob) -> str:
     """Return the status text of a RUNNING job. If it has none, return which jobs it awaits. Otherwise return ""."""
     if job._state is not JobState.RUNNING:
         return ""
     if (cancellation := _cancellation_text(job)) is not None:
         return f"{cancellation}, still running"
+    question = _job_queries.question_of(job)
     # A question is no secret, even if its answer is.
-    if not job._has_status_text or (
-        job.redact and _job_queries.question_of(job) is None
-    ):
+    if not job._has_status_text or (job.redact and question is None):
         return (waiting(job) or NO_WAIT).text
     # Only kinds with a status define `status_text`.
     kind: Any = job
     try:
-        in_vain = _job_queries.question_of(
-            job
-        ) is not None and not _job_queries.is_needed(job)
-        return shorten(
-            f"{kind.status_text()}{'; nothing can use the answer now' * in_vain}"
-        )
+        text = str(kind.status_text())
+        if question is not None and not _job_queries.is_needed(job):
+            text += "; nothing can use the answer now"
+        return shorten(text)
     except Exception:
         # An error in a user's method must not stop a view.
         return ""
 
 
-def _cancellation_text(job: AbstractJob[Any]) -> str | None:
+def _cancellation_text(job: AnyJob) -> str | None:
     """Return how long ago a RUNNING job was cancelled, such as "cancelled 3 s ago", or None if it was not."""
     if (worker := job._worker) is None:
         return None
     # The time is that of the job's deadline, if the job has one and was not cancelled before: it lies ahead.
-    return (
-        clause(
-            "cancelled {} ago",
-            duration_text(age(worker.cancelled_at, worker.run.clock)),
-        )
-        or None
-    )
+    seconds = age(worker.cancelled_at, worker.run.clock)
+    return clause("cancelled {} ago", duration_text(seconds)) or None
 
 
 # ---- why a SCHEDULED job waits
 
 
-def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
+def _find_wait(run: Run, job: AnyJob) -> Waiting:
     """Return the wait of a SCHEDULED job. If it has several causes, return the first that is checked."""
     line = run.line
     until = (job._extras or RunExtras).backoff_until
-    if line.is_paused and (paused := pause_text(run)):
-        # A hold keeps no job from its start.
-        return Waiting(WaitCause.PAUSE, text=paused)
+    if line.is_paused:
+        paused = pause_text(run)
+        if paused:
+            # A hold keeps no job from its start.
+            return Waiting(WaitCause.PAUSE, text=paused)
     if until is not None:
         seconds = duration_text(max(0.0, until - run.clock()))
         last = _job_queries.throttled_attempts(job)[-1:]
-        for name in (
-            key for each in last for key, end in each.closed_until if end == until
-        ):
-            return Waiting(
-                WaitCause.THROTTLED, name, f"{name}, throttled for {seconds}"
-            )
+        for attempt in last:
+            for name, end in attempt.closed_until:
+                if end == until:
+                    text = f"{name}, throttled for {seconds}"
+                    return Waiting(WaitCause.THROTTLED, name, text)
         return Waiting(
             WaitCause.RETRY, text=f"retried in {seconds}, {_attempt_text(job)}"
         )
@@ -356,26 +339,24 @@ def _find_wait(run: Run, job: AbstractJob[Any]) -> Waiting:
     if line.is_full() and not job._options.forever and job not in line.holders:
         return Waiting(WaitCause.SLOT, text="no free slot")
     waits = [resource.describe_wait(need) for resource, need in _unmet(needs)]
-    return (waits or [NO_WAIT])[0]._replace(text="; ".join(wait.text for wait in waits))
+    if not waits:
+        return NO_WAIT
+    return waits[0]._replace(text="; ".join(wait.text for wait in waits))
 
 
-def group_of(run: Run | None, job: AbstractJob[Any]) -> WaitingGroup | None:
+def group_of(run: Run | None, job: AnyJob) -> WaitingGroup | None:
     if run is None or run.line.admission is None:
         return None
     # Only `OrderedPlaces` have an admission.
     return run.line.places.find_group(job)  # type: ignore[union-attr]
 
 
-def _opening(needs: Needs, job: AbstractJob[Any]) -> Resource | None:
+def _opening(needs: Needs, job: AnyJob) -> Resource | None:
     """Return the resource whose gate is being opened for a job, or None if there is none."""
-    return next(
-        (
-            resource
-            for resource, _ in needs
-            if resource.opening and resource.is_closed_to(job)
-        ),
-        None,
-    )
+    for resource, _ in needs:
+        if resource.opening and resource.is_closed_to(job):
+            return resource
+    return None
 
 
 def _unmet(needs: Needs) -> Needs:
@@ -386,7 +367,7 @@ def _unmet(needs: Needs) -> Needs:
     ]
 
 
-def _explain_needs(run: Run, job: AbstractJob[Any]) -> str | None:
+def _explain_needs(run: Run, job: AnyJob) -> str | None:
     """Explain why a ready job waits for resources, if it does: too little is free, or another job comes first."""
     if (group := group_of(run, job)) is None:
         return None
@@ -405,22 +386,24 @@ def _explain_needs(run: Run, job: AbstractJob[Any]) -> str | None:
         each for each in needs if each[0].is_used_up_by(each[1], before)
     ]
     if missing:
-        return f"waits for {'; '.join(resource.describe_wait(need, before).text for resource, need in missing)}"
+        waits = [
+            resource.describe_wait(need, before).text for resource, need in missing
+        ]
+        return f"waits for {'; '.join(waits)}"
     if (blocker := group.find_blocker(job)) is None:
         return None
     names = " and ".join(sorted(resource.shown_name for resource, _ in needs))
     return f"waits for {names}, although enough is free, behind {blocker.label!r}, which no more jobs may overtake"
 
 
-def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
+def _explain_token_wait(run: Run, job: AnyJob) -> str:
     """Name the jobs of the scenario that have the tokens of a limiter, and count the other tasks that have some."""
     tokens: Any = run.line.tokens
-    lines = (
-        (level, level._run.line)
+    owner = next(
+        level
         for level in enclosing_schedulers(job)
-        if level._run is not None
+        if level._run is not None and level._run.line.limiter is not None
     )
-    owner = next(level for level, line in lines if line.limiter is not None)
     named = [
         each
         for each in token_holders(run.outermost().with_nested(), tokens.limiter)
@@ -428,20 +411,16 @@ def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
     ]
     elsewhere = tokens.limiter.borrowed_tokens - len(named)
     holders = filter(None, [_job_names(named), clause("{} elsewhere", elsewhere)])
-    is_callers = (
-        borrowers_of(tokens.limiter, run.outermost().group.host.task) is not None
-    )
-    advice = clause(
-        "; one is of the task that awaits the run: let it call that after its `async with`",
-        is_callers,
-    )
+    advice = ""
+    if borrowers_of(tokens.limiter, run.outermost().group.host.task) is not None:
+        advice = "; one is of the task that awaits the run: let it call that after its `async with`"
     return (
         f"waits for a token of the window of {owner.label!r}: its limiter is exhausted, with {', and '.join(holders)}"
         f"{advice}{_earlier_jobs_text(run, job, tokens.in_order())}"
     )
 
 
-def _explain_slot_wait(run: Run, job: AbstractJob[Any]) -> str:
+def _explain_slot_wait(run: Run, job: AnyJob) -> str:
     holders = sorted(
         run.line.holders.copy(), key=lambda holder: holder._started_at or math.inf
     )
@@ -456,13 +435,14 @@ def pause_text(run: Run) -> str:
         return ""
     if pause is run.steering.hold:
         root = run.outermost().scheduler
-        return f"held: {_job_queries.failure_count(root)} failed; try again, or end as failed{root._changes_text()}"
+        failed = _job_queries.failure_count(root)
+        return (
+            f"held: {failed} failed; try again, or end as failed{root._changes_text()}"
+        )
     return f"paused {duration_text(age(pause.since, run.clock))} ago{clause(' by {}', pause.by)}"
 
 
-def _earlier_jobs_text(
-    run: Run, job: AbstractJob[Any], queued_jobs: list[AbstractJob[Any]]
-) -> str:
+def _earlier_jobs_text(run: Run, job: AnyJob, queued_jobs: list[AnyJob]) -> str:
     """Return a text about the queued jobs that priorities or the policy put before `job`, or "" if there are none.
 
     Args:
@@ -473,30 +453,27 @@ def _earlier_jobs_text(
     """
     if (order := run.line.order) is None:
         return ""
-    scheduled_jobs = (
-        other for other in queued_jobs if other._state is JobState.SCHEDULED
-    )
-    earlier_jobs = list(
-        itertools.takewhile(lambda other: other is not job, scheduled_jobs)
-    )
-    reasons = (
-        ["priority"]
-        if any(other.priority > job.priority for other in earlier_jobs)
-        else []
-    )
+    earlier_jobs: list[AnyJob] = []
+    for other in queued_jobs:
+        if other is job:
+            break
+        if other._state is JobState.SCHEDULED:
+            earlier_jobs.append(other)
+    reasons: list[str] = []
+    if any(other.priority > job.priority for other in earlier_jobs):
+        reasons.append("priority")
     if order.policy is not FIFO_POLICY and any(
         other.priority == job.priority for other in earlier_jobs
     ):
-        reasons.append(
-            order.policy.reason.format(label=job.label, rank=order.ranks.get(job))
-        )
+        rank = order.ranks.get(job)
+        reasons.append(order.policy.reason.format(label=job.label, rank=rank))
     if not reasons:
         return ""
     verb = "come" if len(earlier_jobs) > 1 else "comes"
     return f"; before it {verb} {_job_names(earlier_jobs)} ({', '.join(reasons)})"
 
 
-def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+def _explain_running(scheduler: BaseScheduler, job: AnyJob) -> str:
     cancellation = _cancellation_text(job)
     status = ""
     if cancellation is None and (job._has_status_text or is_scheduler(job)):
@@ -525,26 +502,24 @@ def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         if status and not job._takes_slot:
             parts.append(f"and {status}")
     for awaited in (job._extras or RunExtras).awaited_jobs[:MAX_NAMED_JOBS]:
-        explanation = EXPLAIN_FUNCTIONS[awaited._state](
-            awaited._scheduler or scheduler, awaited
-        )
+        explanation = _explanation(scheduler, awaited)
         kind = clause("the forever job ", awaited._options.forever)
         parts.append(f"and awaits {kind}{awaited.label!r}, which {explanation}")
     return ", ".join(parts)
 
 
-def _explain_succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+def _explain_succeeded(scheduler: BaseScheduler, job: AnyJob) -> str:
     if job.restored:
         return "was restored: the journal has its result"
     if skip_reason := job._skip_reason():
         return f"was skipped, and has the result None: {skip_reason}"
-    timeout_text = (
-        ": its timeout cancelled it, which counts as success with on_timeout='move_on'"
-    )
-    return f"succeeded after {duration_text(job.took or 0.0)}{clause(timeout_text, has_moved_on(job))}"
+    timeout_text = ""
+    if has_moved_on(job):
+        timeout_text = ": its timeout cancelled it, which counts as success with on_timeout='move_on'"
+    return f"succeeded after {duration_text(job.took or 0.0)}{timeout_text}"
 
 
-def _explain_failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+def _explain_failed(scheduler: BaseScheduler, job: AnyJob) -> str:
     error: Any = job.raised_exception()
     effects = {
         True: "; it was critical, and ended the run",
@@ -557,7 +532,7 @@ def _explain_failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     return f"failed after {duration_text(job.took or 0.0)}, with {one_line_error(error)}{effect}"
 
 
-def _explain_cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+def _explain_cancelled(scheduler: BaseScheduler, job: AnyJob) -> str:
     when = "before it started"
     if job.started_at is not None:
         when = f"after {duration_text(job.took or 0.0)}"
@@ -576,7 +551,7 @@ def _explain_cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     return f"was cancelled {when}{clause('; the run stopped: {.value}', reason)}"
 
 
-def _explain_blocked(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+def _explain_blocked(scheduler: BaseScheduler, job: AnyJob) -> str:
     error: Any = job.raised_exception()
     if isinstance(error, BudgetSpent):
         return f"is blocked: {error}; {remedy_of(error)}"
@@ -584,10 +559,11 @@ def _explain_blocked(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     return f"is blocked: {error.requirement.label!r} did not succeed; the original failure is {cause}"
 
 
-def _explain_skipped(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+def _explain_skipped(scheduler: BaseScheduler, job: AnyJob) -> str:
     if job.run_if == "failed" and not any(map(has_failed, job._required)):
         return "was skipped: run_if='failed', and none of its requirements failed"
-    return f"was skipped: {_job_names([job for job in job._required if job._state is JobState.SKIPPED])} was skipped"
+    skipped = [other for other in job._required if other._state is JobState.SKIPPED]
+    return f"was skipped: {_job_names(skipped)} was skipped"
 
 
 EXPLAIN_FUNCTIONS = {
@@ -602,7 +578,7 @@ EXPLAIN_FUNCTIONS = {
 }
 
 
-def _progress_text(job: AbstractJob[Any], clock: Callable[[], float]) -> str:
+def _progress_text(job: AnyJob, clock: Callable[[], float]) -> str:
     if (seconds := age(job._started_at, clock)) is not None:
         return f"{job.label!r} has been running for {duration_text(seconds)}"
     waits = "has not started"
@@ -611,10 +587,9 @@ def _progress_text(job: AbstractJob[Any], clock: Callable[[], float]) -> str:
     return f"{job.label!r} {waits}"
 
 
-def _job_names(jobs: list[AbstractJob[Any]]) -> str:
-    return join_names(
-        [*map(repr, distinct_names(jobs[:MAX_NAMED_JOBS]))], MAX_NAMED_JOBS, len(jobs)
-    )
+def _job_names(jobs: list[AnyJob]) -> str:
+    names = [*map(repr, distinct_names(jobs[:MAX_NAMED_JOBS]))]
+    return join_names(names, MAX_NAMED_JOBS, len(jobs))
 
 
 # ---- paths of waits from a job to itself
@@ -628,9 +603,9 @@ LASTS: Final = "may run until the end of"
 RUNS: Final = "runs"
 ITERATES: Final = "iterates over as_settled() until the end of"
 WAITS_FOR_ROOM: Final = "waits for room() until the end of"
-Step = tuple[str, AbstractJob[Any]]
+Step = tuple[str, AnyJob]
 """A job of a path, and the words that link the previous job to it."""
-Links = Iterator[tuple[str, Collection[AbstractJob[Any]]]]
+Links = Iterator[tuple[str, Collection[AnyJob]]]
 """The jobs that a job waits for, each collection with the words that link the job to them."""
 
 
@@ -640,8 +615,8 @@ class WaitWatch(Part):
     def __init__(
         self,
         run: Run,
-        waiter: AbstractJob[Any],
-        jobs: Collection[AbstractJob[Any]],
+        waiter: AnyJob,
+        jobs: Collection[AnyJob],
         verb: str,
     ) -> None:
         """Watch a wait of a job.
@@ -679,20 +654,19 @@ class WaitWatch(Part):
                 run.report(self.waiter, text)
 
 
-def find_path_from_each(
-    jobs: Collection[AbstractJob[Any]], waiter: AbstractJob[Any]
-) -> list[Step] | None:
+def find_path_from_each(jobs: Collection[AnyJob], waiter: AnyJob) -> list[Step] | None:
     """Return a path from a job to a job that settles after `waiter`, if there is such a path from each of them."""
     targets = _jobs_that_wait_for(waiter)
-    paths = list(
-        itertools.takewhile(
-            bool, (_find_path(targets, job, _jobs_that_delay) for job in tuple(jobs))
-        )
-    )
-    return paths[0] if paths and len(paths) == len(jobs) else None
+    first = None
+    for job in tuple(jobs):
+        path = _find_path(targets, job, _jobs_that_delay)
+        if path is None:
+            return None
+        first = first or path
+    return first
 
 
-def deadlock_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
+def deadlock_text(waiter: AnyJob, verb: str, path: list[Step]) -> str:
     """Return the message for a path of waits from `waiter` to itself, through a job that lacks something or lasts."""
     held = [index for index, (verb, _) in enumerate(path) if verb == HELD_BY]
     if held and held[-1] == len(path) - 1:
@@ -720,9 +694,7 @@ def deadlock_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
 # ---- cycles
 
 
-def reject_wait_cycle(
-    waiter: AbstractJob[Any], job: AbstractJob[Any], verb: str = "awaits"
-) -> None:
+def reject_wait_cycle(waiter: AnyJob, job: AnyJob, verb: str = "awaits") -> None:
     """Reject a wait for a job that settles only after the waiting job.
 
     This takes time in proportion to the number of jobs that `job` waits for and their requirements.
@@ -736,20 +708,17 @@ def reject_wait_cycle(
         RuntimeError: the wait would never end. The error shows the cycle.
 
     """
-    if (
-        path := _find_path(
-            {waiter, *enclosing_schedulers(waiter)}, job, _jobs_that_settle_before
-        )
-    ) is not None:
-        end_text = ""
-        if path[-1][1] is not waiter:
-            end_text = f", which contains {waiter.label!r}"
-        raise RuntimeError(
-            f"{waiter.label!r} waits for itself: {_path_text(waiter, verb, path)}{end_text}"
-        )
+    targets = {waiter, *enclosing_schedulers(waiter)}
+    path = _find_path(targets, job, _jobs_that_settle_before)
+    if path is None:
+        return
+    text = _path_text(waiter, verb, path)
+    if path[-1][1] is not waiter:
+        text += f", which contains {waiter.label!r}"
+    raise RuntimeError(f"{waiter.label!r} waits for itself: {text}")
 
 
-def _jobs_that_wait_for(waiter: AbstractJob[Any]) -> set[AbstractJob[Any]]:
+def _jobs_that_wait_for(waiter: AnyJob) -> set[AnyJob]:
     """Return `waiter` and the schedulers that it keeps from ending. A scheduler ends although a forever job runs."""
     jobs = {waiter}
     for enclosing, member in ancestors_with_members(waiter):
@@ -760,9 +729,9 @@ def _jobs_that_wait_for(waiter: AbstractJob[Any]) -> set[AbstractJob[Any]]:
 
 
 def _find_path(
-    targets: set[AbstractJob[Any]],
-    job: AbstractJob[Any],
-    links_from: Callable[[AbstractJob[Any]], Links],
+    targets: set[AnyJob],
+    job: AnyJob,
+    links_from: Callable[[AnyJob], Links],
 ) -> list[Step] | None:
     """Return a path from `job` to one of the `targets`, or None if there is none.
 
@@ -772,20 +741,17 @@ def _find_path(
         links_from: yields the jobs that a job waits for.
 
     """
-    came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any] | None, str]] = {
-        job: (None, "")
-    }
+    came_from: dict[AnyJob, tuple[AnyJob | None, str]] = {job: (None, "")}
     todo = [job]
     for reached in todo:
         if reached in targets:
             return [*_steps_back(reached, came_from)][::-1]
         for verb, others in links_from(reached):
             # A thousand jobs may hold a resource that another job lacks, for which each of them waits.
-            if (
-                target := next((target for target in targets if target in others), None)
-            ) is not None:
-                came_from[target] = reached, verb
-                return [*_steps_back(target, came_from)][::-1]
+            for target in targets:
+                if target in others:
+                    came_from[target] = reached, verb
+                    return [*_steps_back(target, came_from)][::-1]
             for other in others:
                 if other not in came_from:
                     came_from[other] = reached, verb
@@ -794,8 +760,8 @@ def _find_path(
 
 
 def _steps_back(
-    job: AbstractJob[Any] | None,
-    came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any] | None, str]],
+    job: AnyJob | None,
+    came_from: dict[AnyJob, tuple[AnyJob | None, str]],
 ) -> Iterator[Step]:
     while job is not None:
         previous, verb = came_from[job]
@@ -803,14 +769,14 @@ def _steps_back(
         job = previous
 
 
-def _path_text(waiter: AbstractJob[Any], verb: str, path: list[Step]) -> str:
+def _path_text(waiter: AnyJob, verb: str, path: list[Step]) -> str:
     steps = [(verb, path[0][1]), *path[1:]]
     return f"{waiter.label!r} " + ", which ".join(
         f"{words} {job.label!r}" for words, job in steps
     )
 
 
-def _jobs_that_settle_before(job: AbstractJob[Any]) -> Links:
+def _jobs_that_settle_before(job: AnyJob) -> Links:
     """Yield the jobs that must settle before `job`."""
     if job._state is JobState.RUNNING or (is_scheduler(job) and job._run is not None):
         yield "awaits", (job._extras or RunExtras).awaited_jobs
@@ -827,27 +793,26 @@ def _jobs_that_settle_before(job: AbstractJob[Any]) -> Links:
             yield "is in", [job._scheduler]
 
 
-def _jobs_that_delay(job: AbstractJob[Any]) -> Links:
+def _jobs_that_delay(job: AnyJob) -> Links:
     """Yield the jobs that must settle before `job`, that hold a resource it lacks now, or whose end may be its own."""
     yield from _jobs_that_settle_before(job)
     scheduler = job._scheduler
-    is_lasting = not is_scheduler(job) or all(
-        member._options.forever for member in job._members.jobs
-    )
-    if (
-        scheduler is not None
-        and job._options.forever
-        and is_lasting
-        and not job._state.is_settled
-    ):
-        yield LASTS, [scheduler]
+    if scheduler is not None and job._options.forever and not job._state.is_settled:
+        members = job._members.jobs if is_scheduler(job) else ()
+        if all(member._options.forever for member in members):
+            yield LASTS, [scheduler]
     if job._state is JobState.SCHEDULED:
         yield HELD_BY, _holders(job)
     run = job._enclosing_run()
     group = group_of(run, job)
-    if group is not None and (blocker := group.find_blocker(job)) is not None:
-        yield "may not overtake", [blocker]
-    if run is not None and (rule := run.part(FirstRule)) is not None:
+    if group is not None:
+        blocker = group.find_blocker(job)
+        if blocker is not None:
+            yield "may not overtake", [blocker]
+    rule = None
+    if run is not None:
+        rule = run.part(FirstRule)
+    if rule is not None:
         before = rule.turn_before(job)
         if before is not None and before._state is not JobState.RUNNING:
             yield "has its turn after", [before]
@@ -860,7 +825,7 @@ def _jobs_that_delay(job: AbstractJob[Any]) -> Links:
             yield iterator.wait_verb, iterator.awaited_by(job)
 
 
-def _holders(job: AbstractJob[Any]) -> Collection[AbstractJob[Any]]:
+def _holders(job: AnyJob) -> Collection[AnyJob]:
     """Return the jobs, in whatever state, that have the slots, tokens or resources for which a SCHEDULED job waits."""
     wait = waiting(job)
     run = job._enclosing_run()
@@ -868,33 +833,28 @@ def _holders(job: AbstractJob[Any]) -> Collection[AbstractJob[Any]]:
         return ()
     if wait.cause is WaitCause.SLOT:
         return run.line.holders
-    if isinstance(
-        lacking := run.pools.resolve(job).get(wait.resource), CountedResource
-    ):
+    lacking = run.pools.resolve(job).get(wait.resource)
+    if isinstance(lacking, CountedResource):
         return lacking.holders.keys()
     # A limiter or a pool may be shared with other runs, also with those in the bodies of jobs.
-    runs = [
-        other
-        for each in list(RUNS_IN_PROGRESS)
-        if each.thread_id == run.thread_id
-        for other in each.with_nested()
-    ]
+    runs: list[Run] = []
+    for outermost in list(RUNS_IN_PROGRESS):
+        if outermost.thread_id == run.thread_id:
+            runs += outermost.with_nested()
     if wait.cause is WaitCause.TOKEN:
         if run.line.tokens is None:
             return []
         return list(token_holders(runs, run.line.tokens.limiter))
     # Amounts of a rate accrue again from the start of the jobs that took them.
-    unstarted = [
-        other
-        for each in runs
-        if each.line.tokens is not None
-        for other in each.line.tokens.waiting
-    ]
-    grants = [
-        (other, grant.find(wait.resource))
-        for other in unstarted
-        if (grant := other._grant()) is not None
-    ]
-    return [
-        other for other, found in grants if found is not None and found[0] is lacking
-    ]
+    unstarted: list[AnyJob] = []
+    for each in runs:
+        if each.line.tokens is not None:
+            unstarted += each.line.tokens.waiting
+    holders: list[AnyJob] = []
+    for other in unstarted:
+        grant = other._grant()
+        if grant is not None:
+            found = grant.find(wait.resource)
+            if found is not None and found[0] is lacking:
+                holders.append(other)
+    return holders

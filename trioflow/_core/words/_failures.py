@@ -25,7 +25,7 @@ from ..base._text_forms import (
 )
 from ..job import _errors
 from ..job._ancestors import enclosing_schedulers, is_logged, outermost_scheduler
-from ..job._job import AbstractJob, is_scheduler
+from ..job._job import AnyJob, is_scheduler
 from ..job._labels import (
     PathCache,
     path_of_job,
@@ -50,7 +50,7 @@ MAX_COMPARED_FRAMES: Final = 50
 """The maximum number of innermost frames that are compared to decide whether two failures are alike."""
 
 
-def failure_kind(job: AbstractJob[Any], failure: _errors.Failure) -> tuple[object, ...]:
+def failure_kind(job: AnyJob, failure: _errors.Failure) -> tuple[object, ...]:
     """Return a key that is equal for failures of one kind, even if their messages differ.
 
     It is made of the job's function, program or class, the effective value of `critical`, the types of the exception
@@ -98,7 +98,7 @@ class SimilarFailures:
 
     def __init__(
         self,
-        job: AbstractJob[Any],
+        job: AnyJob,
         error: BaseException,
         expires_at: float,
         failed: str,
@@ -113,14 +113,14 @@ class SimilarFailures:
         # The paths of the first few jobs with these failures, and their messages, if they differ from the logged one.
         self._first_failures: Final[list[tuple[str, str]]] = []
 
-    def count(self, job: AbstractJob[Any], error: BaseException) -> None:
+    def count(self, job: AnyJob, error: BaseException) -> None:
         self.count_since_report += 1
         if len(self._first_failures) < MAX_NAMED_JOBS:
             message = _message(job, error)
-            shown = printable(fit(message, 60, keep="ends"))
-            self._first_failures.append(
-                (_job_path(job), f" ({shown})" if message != self._message else "")
-            )
+            text = ""
+            if message != self._message:
+                text = f" ({printable(fit(message, 60, keep='ends'))})"
+            self._first_failures.append((_job_path(job), text))
 
     def report(self) -> str:
         """Return the log line for the counted failures, and reset the count."""
@@ -133,10 +133,9 @@ class SimilarFailures:
             times = "once more" if number == 1 else f"{number} more times"
             return f"'{self._path}' failed {times} with {self._error_name}{failures[-1][1]}"
         jobs = "one more job" if number == 1 else f"{number} more jobs"
-        names = join_names(
-            [f"'{path}'{message}" for path, message in failures], MAX_NAMED_JOBS, number
-        )
-        return f"{jobs} {self._failed} with {self._error_name} like '{self._path}': {names}"
+        names = [f"'{path}'{message}" for path, message in failures]
+        listed = join_names(names, MAX_NAMED_JOBS, number)
+        return f"{jobs} {self._failed} with {self._error_name} like '{self._path}': {listed}"
 
 
 class FailureLog:
@@ -157,7 +156,7 @@ class FailureLog:
     def add(
         self,
         run: Run,
-        job: AbstractJob[Any],
+        job: AnyJob,
         failure: _errors.Failure,
         hint: str | None = None,
     ) -> None:
@@ -204,14 +203,11 @@ class FailureLog:
         if stopped:
             consequence = f"it is critical, so the run of {name!r} stops"
         else:
-            fate = (
-                "the run goes on"
-                if run.fate.cancel_reason is None
-                else "the run is ending"
-            )
-            consequence = fate
+            consequence = "the run is ending"
+            if run.fate.cancel_reason is None:
+                consequence = "the run goes on"
             if job._criticality() is False:
-                consequence = f"it is tolerated, and {fate}"
+                consequence = f"it is tolerated, and {consequence}"
         advice = clause(" ({})", hint)
         remedy = _errors.remedy_of(error)
         traceback = None if key[0] is _errors.BudgetSpent else failure.traceback
@@ -229,7 +225,7 @@ class FailureLog:
             traceback=failure.traceback,
         )
 
-    def report_block(self, run: Run, job: AbstractJob[Any] | None, now: float) -> None:
+    def report_block(self, run: Run, job: AnyJob | None, now: float) -> None:
         """Report a job that has just blocked the event loop, but only the first such job of each kind."""
         if (
             job is None
@@ -261,13 +257,10 @@ class FailureLog:
 
     def _on_timer(self) -> None:
         self._cancel_timer = None
-        self._log_counted(
-            [
-                kind
-                for kind in self._recent_failures
-                if kind[0] is not _errors.BudgetSpent
-            ]
-        )
+        kinds = [
+            kind for kind in self._recent_failures if kind[0] is not _errors.BudgetSpent
+        ]
+        self._log_counted(kinds)
 
     def _log_counted(self, kinds: Iterable[tuple[object, ...]]) -> None:
         for kind in kinds:
@@ -284,39 +277,38 @@ class FailureLog:
         )
 
 
-def _message(job: AbstractJob[Any], error: BaseException) -> str:
+def _message(job: AnyJob, error: BaseException) -> str:
     """Return the message of an error without the name of the job, which does not make it another."""
     # The failure of a `First` names a job in it.
     named = error.job if isinstance(error, _errors.BudgetSpent) else job
-    return " ".join(_errors.error_text(error).replace(repr(named.label), "", 1).split())
+    text = _errors.error_text(error).replace(repr(named.label), "", 1)
+    return " ".join(text.split())
 
 
-def _job_path(job: AbstractJob[Any]) -> str:
+def _job_path(job: AnyJob) -> str:
     return printable(shorten(unescape_path(job.path)))
 
 
 LISTING_ADVICE: Final = "; debrief(listing=True) shows where each job was"
 
 
-def failed_jobs(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
+def failed_jobs(scheduler: BaseScheduler) -> list[AnyJob]:
     """Return the jobs at any depth that failed with an `Exception` of their own, in the order that they settled.
 
     These are the FAILED jobs, and the jobs that a spent budget has BLOCKED. A `First` is one job: if it fails, it
     reports the failures of its jobs.
     """
     jobs = filter(_job_queries.has_own_failure, _job_queries.jobs_of_run(scheduler))
-    return sorted(
-        (job for job in jobs if isinstance(job.raised_exception(), Exception)),
-        key=_settling_number,
-    )
+    failed = [job for job in jobs if isinstance(job.raised_exception(), Exception)]
+    return sorted(failed, key=_settling_number)
 
 
 class CountedFailures(NamedTuple):
     """The failures because of which a run has failed."""
 
-    jobs: tuple[AbstractJob[Any], ...] = ()
+    jobs: tuple[AnyJob, ...] = ()
     """The jobs that failed by themselves, at any depth, in the order that they settled."""
-    first_member: AbstractJob[Any] | None = None
+    first_member: AnyJob | None = None
     rest: int = 0
     """How many further jobs failed, which a scheduler with `keep_jobs=False` has dropped."""
 
@@ -347,7 +339,7 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
         for job in scheduler
         if type(job._outcome) in may_count and job._outcome.is_counted
     ]
-    jobs: list[AbstractJob[Any]] = []
+    jobs: list[AnyJob] = []
     for job in members:
         if is_scheduler(job) and (
             job._state is JobState.CANCELLED or _job_queries.failed_through_member(job)
@@ -366,9 +358,7 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
     return CountedFailures(tuple(sorted(jobs, key=_settling_number)), first, rest)
 
 
-def _is_blocked_by(
-    job: AbstractJob[Any], causes: set[int], scheduler: BaseScheduler
-) -> bool:
+def _is_blocked_by(job: AnyJob, causes: set[int], scheduler: BaseScheduler) -> bool:
     """Return whether one of these exceptions has BLOCKED a job, or a failure of a member that counts.
 
     The scheduler may have dropped that member. A failure outside of the scheduler is not among its own. Nor is a
@@ -412,10 +402,9 @@ def failure_text(path: str, critical_path: str | None) -> str:
 
 def log_drain(scheduler: BaseScheduler) -> None:
     """Log how many jobs still run in a run that is about to drain. If none does, the end of the run says all."""
-    jobs = _job_queries.ordinary_jobs(scheduler)
-    count = sum(_job_queries.reported_state(job) is JobState.RUNNING for job in jobs)
-    if count and scheduler.log:
-        running = f"with {plural(count, 'job')} still running"
+    jobs = _job_queries.running_jobs(scheduler)
+    if jobs and scheduler.log:
+        running = f"with {plural(len(jobs), 'job')} still running"
         _logger.warn(
             f"the run of {shorten(scheduler.label)!r} drains: no more jobs start, {running}",
             about="drain",
@@ -444,24 +433,20 @@ def log_run_end(run: Run) -> None:
         failed = list(filter(is_logged, failed_jobs(scheduler)))
     tolerated_count = 0
     if run.fate.reason is StopReason.FAILED:
-        tolerated_count = sum(job._criticality() is False for job in failed)
-        failed = [job for job in failed if job._criticality() is not False]
-    dropped = sum(
-        (
-            group._members.dropped.failures
-            for group in _job_queries.groups_of_run(scheduler)
-        ),
-        Counter[bool](),
-    )
+        counted = [job for job in failed if job._criticality() is not False]
+        tolerated_count = len(failed) - len(counted)
+        failed = counted
+    dropped = Counter[bool]()
+    for group in _job_queries.groups_of_run(scheduler):
+        dropped += group._members.dropped.failures
     count = len(failed) + dropped.total()
     unpaid = list(filter(_job_queries.lacked_budget, failed))
-    groups = (
-        sum(not (_job_queries.is_one_job(job) or job in unpaid) for job in failed)
-        + dropped[False]
-    )
-    failures_text = _failures_text(
-        scheduler, count - groups - len(unpaid), groups, unpaid
-    )
+    groups = dropped[False]
+    for job in failed:
+        if not (_job_queries.is_one_job(job) or job in unpaid):
+            groups += 1
+    jobs = count - groups - len(unpaid)
+    failures_text = _failures_text(scheduler, jobs, groups, unpaid)
     # No display has the reasons.
     is_shown = run.is_shown("end") and not has_idled(run) and not unpaid
     if tolerated_count:
@@ -473,12 +458,9 @@ def log_run_end(run: Run) -> None:
         else:
             how = ENDS[run.fate.reason].format(timeout=run.timeout)
         running = clause("it was {}", run.jobs_at_timeout.get("place"))
-        texts = filter(
-            None,
-            (f"the run of {shorten(scheduler.label)!r} {how}", running, failures_text),
-        )
+        end_text = f"the run of {shorten(scheduler.label)!r} {how}"
         _logger.warn(
-            "; ".join(texts),
+            "; ".join(filter(None, (end_text, running, failures_text))),
             advice=LISTING_ADVICE,
             about="end",
             kind=run.fate.reason,
@@ -487,17 +469,14 @@ def log_run_end(run: Run) -> None:
     elif count > (run.fate.reason is StopReason.CRITICAL):
         # A single critical failure has been logged already.
         advice = clause("; debrief() shows the tracebacks", scheduler.keep_jobs)
-        end_text = (
-            "the run has failed"
-            if run.fate.reason is StopReason.FAILED
-            else "the run stopped"
-        )
+        end_text = "the run stopped"
+        if run.fate.reason is StopReason.FAILED:
+            end_text = "the run has failed"
         if run.fate.reason is COMPLETED:
-            end_text = "this failure was" if count == 1 else "each failure was"
-            is_all = not dropped and all(job._criticality() is False for job in failed)
-            end_text += " tolerated" + clause(
-                ", awaited, or in a cancelled group", not is_all
-            )
+            which = "this" if count == 1 else "each"
+            end_text = f"{which} failure was tolerated"
+            if dropped or any(job._criticality() is not False for job in failed):
+                end_text += ", awaited, or in a cancelled group"
         _logger.warn(
             f"{failures_text}; {end_text}",
             advice=advice,
@@ -507,32 +486,27 @@ def log_run_end(run: Run) -> None:
 
 
 def _failures_text(
-    scheduler: BaseScheduler, jobs: int, groups: int, unpaid: list[AbstractJob[Any]]
+    scheduler: BaseScheduler, jobs: int, groups: int, unpaid: list[AnyJob]
 ) -> str:
     """Return how many jobs failed, how many groups by themselves, and how many did not run for want of a budget."""
     name = f"of {shorten(scheduler.label)!r}"
-    texts = [
-        f"{plural(number, noun)} {name} failed"
-        for number, noun in ((jobs, "job"), (groups, "group"))
-        if number
-    ]
+    texts: list[str] = []
+    for number, noun in ((jobs, "job"), (groups, "group")):
+        if number:
+            texts.append(f"{plural(number, noun)} {name} failed")
     if unpaid:
-        budgets = join_names(
-            sorted(
-                {printable(cast(Any, job.raised_exception()).name) for job in unpaid}
-            )
-        )
+        errors: list[Any] = [job.raised_exception() for job in unpaid]
+        budgets = join_names(sorted({printable(error.name) for error in errors}))
         counted = _job_queries.ordinary_jobs(scheduler)
         # Also the jobs in these and those that these have blocked, without those that the scheduler has dropped.
-        families = (
-            (job, *enclosing_schedulers(job))
-            for job in counted
-            if job._state is not JobState.SUCCEEDED
-        )
-        not_run = sum(
-            any(_job_queries.root_failure(each) in unpaid for each in family)
-            for family in families
-        )
+        not_run = 0
+        for job in counted:
+            family = (job, *enclosing_schedulers(job))
+            roots = map(_job_queries.root_failure, family)
+            if job._state is not JobState.SUCCEEDED and any(
+                root in unpaid for root in roots
+            ):
+                not_run += 1
         if scheduler.keep_jobs:
             text = f"{not_run} of {plural(len(counted), 'job')}"
         else:
@@ -571,34 +545,34 @@ def raise_failures(scheduler: BaseScheduler, only_first: bool = False) -> None:
         finally:
             # And not a cancellation of the caller.
             errors[0].__context__ = context
-    raise ExceptionGroup(
-        f"jobs of {scheduler.label!r} failed{rest_text}", errors
-    ) from None
+    text = f"jobs of {scheduler.label!r} failed{rest_text}"
+    raise ExceptionGroup(text, errors) from None
 
 
 def _exceptions_of(
-    scheduler: BaseScheduler, jobs: tuple[AbstractJob[Any], ...]
+    scheduler: BaseScheduler, jobs: tuple[AnyJob, ...]
 ) -> list[Exception]:
     """Return the exceptions of jobs that failed in a scheduler, each with its first traceback and a note of its job."""
     failures: list[_errors.Failure] = [job._outcome for job in jobs]
-    paths: dict[AbstractJob[Any], str] = {}
+    paths: dict[AnyJob, str] = {}
     for job, failure in zip(jobs, failures, strict=True):
         # The scheduler further in may have added the note.
         if not failure.has_note:
-            failure.has_note, paths = (
-                True,
-                paths or paths_of(scheduler, _prefix_of(scheduler)),
-            )
+            failure.has_note = True
+            paths = paths or paths_of(scheduler, _prefix_of(scheduler))
             home = ""
             if job._scheduler is not None:
                 home = f" of {outermost_scheduler(scheduler).label!r}"
-            name = printable(unescape_path(paths[job]) if job in paths else job.label)
-            _errors.add_note(failure.exception, f"raised by the job '{name}'{home}")
-    exceptions: list[Any] = []
-    for failure in failures:
-        exceptions.append(
-            _user_code.with_traceback(failure.exception, failure.traceback)
-        )
+            if job in paths:
+                name = unescape_path(paths[job])
+            else:
+                name = job.label
+            note = f"raised by the job '{printable(name)}'{home}"
+            _errors.add_note(failure.exception, note)
+    exceptions: list[Any] = [
+        _user_code.with_traceback(failure.exception, failure.traceback)
+        for failure in failures
+    ]
     return exceptions
 
 
@@ -645,17 +619,16 @@ def raise_unless_completed(
             )
         raise _errors.JobTimeout(scheduler, run.timeout or 0.0, **run.jobs_at_timeout)
     elif reason is not None and reason is not COMPLETED:
-        raise _errors.JobCancelled(
-            f"the run of {scheduler.label!r} {STOP_REASON_TEXTS[reason]}"
-        )
+        how = STOP_REASON_TEXTS[reason]
+        raise _errors.JobCancelled(f"the run of {scheduler.label!r} {how}")
 
 
-def _settling_number(job: AbstractJob[Any]) -> int:
+def _settling_number(job: AnyJob) -> int:
     """Return the sort key that puts failed jobs in the order that they settled."""
     return job._outcome.number  # type: ignore[no-any-return]
 
 
-class Results(dict[AbstractJob[Any], Any]):
+class Results(dict[AnyJob, Any]):
     """The results of jobs, by job. The error about another key says how to get at a result."""
 
     __slots__ = ()

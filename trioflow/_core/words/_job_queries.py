@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from ..admission import _policies, _resource
 from ..base import _amounts, _states
 from ..base._graph_algorithms import longest_path_lengths, topological_order
 from ..base._states import MOVED_ON, JobState, ReportedState
+from ..base._text_forms import clause
 from ..job import _requirements
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import BudgetSpent, Failure, RequirementFailed
@@ -103,28 +103,29 @@ def ordinary_jobs(scheduler: BaseScheduler) -> list[AnyJob]:
     ]
 
 
+def running_jobs(scheduler: BaseScheduler) -> list[AnyJob]:
+    """Return the jobs that views count, and that run."""
+    jobs = ordinary_jobs(scheduler)
+    return [job for job in jobs if reported_state(job) is JobState.RUNNING]
+
+
 def groups_of_run(scheduler: BaseScheduler) -> list[BaseScheduler]:
     """Return a scheduler, and those nested in it at any depth whose jobs count as jobs of its run."""
-    return [
-        scheduler,
-        *(
-            job
-            for job in jobs_of_run(scheduler)
-            if is_scheduler(job) and not is_one_job(job)
-        ),
-    ]
+    groups = [scheduler]
+    for job in jobs_of_run(scheduler):
+        if is_scheduler(job) and not is_one_job(job):
+            groups.append(job)
+    return groups
 
 
 def is_in_first(job: AnyJob, root: BaseScheduler) -> bool:
     """Return whether a job in `root` is in a nested `First`, at any depth, so that `jobs_of_run(root)` omits it."""
-    return any(
-        map(
-            is_one_job,
-            takewhile(
-                lambda enclosing: enclosing is not root, enclosing_schedulers(job)
-            ),
-        )
-    )
+    for enclosing in enclosing_schedulers(job):
+        if enclosing is root:
+            return False
+        if is_one_job(enclosing):
+            return True
+    return False
 
 
 def failed_through_member(job: AnyJob) -> bool:
@@ -150,10 +151,11 @@ def is_failed_group(job: AnyJob) -> bool:
 
 def failure_count(scheduler: BaseScheduler) -> int:
     """Return how many jobs at any depth, and groups by themselves, have failed, without tolerated failures."""
-    return sum(
-        failed_by_itself(job) and job._criticality() is not False
-        for job in jobs_of_run(scheduler)
-    )
+    count = 0
+    for job in jobs_of_run(scheduler):
+        if failed_by_itself(job) and job._criticality() is not False:
+            count += 1
+    return count
 
 
 def lacked_budget(job: AnyJob) -> bool:
@@ -166,10 +168,10 @@ def lacked_budget(job: AnyJob) -> bool:
 
 def root_failure(job: AnyJob) -> AnyJob:
     """Return the job whose failure has blocked a job, or the job itself if no other job has blocked it."""
-    if job._state is JobState.BLOCKED and isinstance(
-        error := job.raised_exception(), RequirementFailed
-    ):
-        return error._root
+    if job._state is JobState.BLOCKED:
+        error = job.raised_exception()
+        if isinstance(error, RequirementFailed):
+            return error._root
     return job
 
 
@@ -177,12 +179,10 @@ def first_cause(job: AnyJob) -> AnyJob:
     """Return the job whose failure, over others and in groups, kept a job from running or failed a group, or itself."""
     while True:
         around = (job, *enclosing_schedulers(job))
-        root = root_failure(
-            next((each for each in around if each._state is JobState.BLOCKED), job)
-        )
-        cause = (
-            root.culprit if is_scheduler(root) and failed_through_member(root) else root
-        )
+        blocked = (each for each in around if each._state is JobState.BLOCKED)
+        cause: AnyJob | None = root_failure(next(blocked, job))
+        if is_scheduler(cause) and failed_through_member(cause):
+            cause = cause.culprit
         if cause is None or cause is job:
             return job
         job = cause
@@ -213,12 +213,10 @@ def reported_state(job: AnyJob) -> ReportedState:
     if has_skipped_itself(job):
         return JobState.SKIPPED
     if job._state is JobState.RUNNING and is_scheduler(job) and is_one_job(job):
-        jobs = (member for member in job.iterate_jobs() if not is_scheduler(member))
-        return (
-            JobState.RUNNING
-            if any(member._state is JobState.RUNNING for member in jobs)
-            else JobState.SCHEDULED
-        )
+        for member in job.iterate_jobs():
+            if member._state is JobState.RUNNING and not is_scheduler(member):
+                return JobState.RUNNING
+        return JobState.SCHEDULED
     return MOVED_ON if has_moved_on(job) else job.state
 
 
@@ -238,11 +236,8 @@ def failed_attempts(job: AnyJob) -> tuple[FailedAttempt, ...]:
 
 def last_failure(job: AnyJob) -> str:
     """Return the error of the last attempt, ", after OSError: broken", or "" if it did not fail: the job runs again."""
-    return "".join(
-        f", after {attempt.error}"
-        for attempt in failed_attempts(job)[-1:]
-        if attempt.error
-    )
+    attempts = failed_attempts(job)
+    return clause(", after {}", attempts and attempts[-1].error)
 
 
 def throttled_attempts(job: AnyJob) -> tuple[Throttling, ...]:
@@ -305,14 +300,12 @@ def end_facts(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
         and job._extras is None
         and not (job._runs_commands or job._is_scheduler)
     )
-    if not is_complete and has_skipped_itself(job):
-        state = JobState.SKIPPED
-    return (
-        state,
-        job._started_at if is_complete else job.started_at,
-        job._finished_at,
-        is_complete,
-    )
+    started_at = job._started_at
+    if not is_complete:
+        started_at = job.started_at
+        if has_skipped_itself(job):
+            state = JobState.SKIPPED
+    return state, started_at, job._finished_at, is_complete
 
 
 def failure_of(job: AnyJob) -> Failure | None:
@@ -371,11 +364,8 @@ def note_older_code(jobs: Iterable[AnyJob], codes: Mapping[object, object]) -> N
 def _code_of(job: AnyJob) -> object:
     import inspect
 
-    return getattr(
-        inspect.unwrap(unwrap_partial(getattr(job, "_function", None))),
-        "__code__",
-        None,
-    )
+    called = unwrap_partial(getattr(job, "_function", None))
+    return getattr(inspect.unwrap(called), "__code__", None)
 
 
 def has_older_code(job: AnyJob) -> bool:
@@ -399,15 +389,11 @@ def end_times(job: AnyJob) -> list[float]:
 
 def needs_as_given(job: AnyJob) -> dict[str, Any]:
     """Return the needs of a job for pools as the option `needs` takes them: numbers, amounts by key, or text."""
-    needs = {
-        name: amount
-        for name, amount in job._options.needs.items()
-        if name not in RUN_RESOURCES
-    }
-    return {
-        name: need if isinstance(need, str) else _amounts.need_as_numbers(need)
-        for name, need in needs.items()
-    }
+    needs = job.needs
+    for name, need in job._options.needs.items():
+        if isinstance(need, str):
+            needs[name] = need
+    return needs
 
 
 def run_needs(job: AnyJob) -> dict[str, Any]:
@@ -440,7 +426,9 @@ def find_run_resource(
     )
     total = owner._run_resource_totals().get(name)
     has_gate = declared.find_gate is not None and owner._opens_gates
-    return owner, declared.total() if total is None else total, has_gate
+    if total is None:
+        total = declared.total()
+    return owner, total, has_gate
 
 
 def runs_commands(job: AnyJob) -> bool:

@@ -29,12 +29,10 @@ class Outcome(NamedTuple):
     failed_through_member: bool = False
     timed_out: bool = False
     moved_on: bool = False  # whether it SUCCEEDED only because its timeout ended it
-    restoration: Restoration | None = (
-        None  # if the result was restored from a journal, the facts that it has
-    )
-    rerun_cause: str | None = (
-        None  # if the job ran again though the journal has it, the first change that is the cause
-    )
+    # If the result was restored from a journal, the facts that it has.
+    restoration: Restoration | None = None
+    # If the job ran again though the journal has it, the first change that is the cause.
+    rerun_cause: str | None = None
     ready_at: float | None = None  # for a service, the time when it became ready
     throttled_attempts: tuple[Throttling, ...] = ()
     # The cause, start and end of each wait in an attempt.
@@ -62,12 +60,14 @@ NOT_BEGUN: Final = Outcome(attempts=0)
 def outcome(job: AnyJob) -> Outcome:
     """Return the facts about the end of a settled job, which all views show. If `end_facts` has none, omit the call."""
     failure = _job_queries.failure_of(job)
-    is_blocked = failure is not None and _job_queries.root_failure(job) is not job
+    cause = None
+    if failure is not None and _job_queries.root_failure(job) is not job:
+        cause = _job_queries.first_cause(job)
     extras = job._extras or RunExtras
     facts = Outcome(
         job.attempts,
         failure,
-        _job_queries.first_cause(job) if is_blocked else None,
+        cause,
         failure is not None and _job_queries.failed_through_member(job),
         job.timed_out,
         has_moved_on(job),
@@ -89,17 +89,13 @@ def _retry_waits(job: AnyJob) -> tuple[tuple[float, float], ...]:
     Attempts that were throttled before the first that failed do not count. The end of a wait that goes on is
     infinity.
     """
-    times = [
-        (attempt.began, attempt.ended) for attempt in _job_queries.failed_attempts(job)
-    ]
-    if not times:
+    failed = _job_queries.failed_attempts(job)
+    if not failed:
         return ()
-    throttled = _job_queries.throttled_attempts(job)
-    times += [
-        (attempt.began, attempt.ended)
-        for attempt in throttled
-        if attempt.began > times[0][0]
-    ]
+    times = [(attempt.began, attempt.ended) for attempt in failed]
+    for attempt in _job_queries.throttled_attempts(job):
+        if attempt.began > failed[0].began:
+            times.append((attempt.began, attempt.ended))
     times.sort()
     last_start = job._started_at
     if last_start is None:

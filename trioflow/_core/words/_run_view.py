@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from ..admission._window import VariableWindow, max_slots
 from ..base._states import JobState, RunPhase, StopReason
 from ..job._ancestors import member_of_run
-from ..job._job import AbstractJob, is_scheduler, takes_slot
+from ..job._job import AnyJob, is_scheduler, takes_slot
 from ..run import _run, _steering
 from ._explain import pause_text
 
@@ -80,9 +80,8 @@ class RunView:
         # Another thread may add some.
         members = list(self._run.scheduler)
         if tokens is None:
-            return sum(
-                job._state is JobState.RUNNING and takes_slot(job) for job in members
-            )
+            running = [job for job in members if job._state is JobState.RUNNING]
+            return len([*filter(takes_slot, running)])
         return tokens
 
     @property
@@ -99,9 +98,10 @@ def current_run(scheduler: BaseScheduler) -> RunView | None:
     return RunView(run)
 
 
-def why_not_again(job: AbstractJob[Any]) -> str:
+def why_not_again(job: AnyJob) -> str:
     """Return why a job, or a scheduler that runs, cannot be tried again now, in words, or "" if it can."""
-    if is_scheduler(job) and (run := job._run) is not None:
+    run = job._run if is_scheduler(job) else None
+    if run is not None:
         if run.phase is RunPhase.RUNNING:
             return ""
         return f"try_again() of {job.label!r}: {job.label!r} {run.phase.value}"
@@ -111,7 +111,7 @@ def why_not_again(job: AbstractJob[Any]) -> str:
     return found.problem
 
 
-def next_try(job: AbstractJob[Any]) -> NextTry | None:
+def next_try(job: AnyJob) -> NextTry | None:
     """Return what another try of a settled job means now, or None if its scheduler is not running."""
     member = member_of_run(job)
     run = member._enclosing_run()
@@ -120,9 +120,7 @@ def next_try(job: AbstractJob[Any]) -> NextTry | None:
     return run.next_try(member, (job,))
 
 
-def try_again(
-    jobs: Iterable[AbstractJob[Any]], cancels: bool = False
-) -> list[AbstractJob[Any]]:
+def try_again(jobs: Iterable[AnyJob], cancels: bool = False) -> list[AnyJob]:
     """Try again these jobs, and return them, or the outermost groups around them that have ended, each once.
 
     Args:
@@ -133,7 +131,7 @@ def try_again(
         RuntimeError: this is not possible now.
 
     """
-    wanted: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
+    wanted: dict[AnyJob, list[AnyJob]] = {}
     for job in jobs:
         wanted.setdefault(member_of_run(job), []).append(job)
     for member, inside in wanted.items():
@@ -186,11 +184,9 @@ class RunInProgress:
         # The identifier of the thread of its event loop.
         self.thread_id: Final = run.thread_id
         # Any thread may use the first two of these. Only the thread of the loop may use the others.
-        self.call_in_loop, self.call, self.report = (
-            run.call_in_loop,
-            partial(run.steering.call, run),
-            run.report,
-        )
+        self.call_in_loop = run.call_in_loop
+        self.call = partial(run.steering.call, run)
+        self.report = run.report
         self.set_pause = partial(run.steering.set_pause, run, run.scheduler)
 
     def has_ended(self) -> bool:
@@ -202,7 +198,7 @@ def runs_in_progress() -> list[RunInProgress]:
     return [RunInProgress(run) for run in list(_run.RUNS_IN_PROGRESS)]
 
 
-def job_frames(job: AbstractJob[Any]) -> tuple[list[tuple[FrameType, int]], bool]:
+def job_frames(job: AnyJob) -> tuple[list[tuple[FrameType, int]], bool]:
     """Return the frames of a running job, the outermost first, with their lines, and whether the job is executing.
 
     A job that is executing keeps the event loop from running anything else until its next `await`. The frames include
@@ -224,4 +220,7 @@ def job_frames(job: AbstractJob[Any]) -> tuple[list[tuple[FrameType, int]], bool
 def slots_in_use(scheduler: BaseScheduler) -> tuple[int, int | None]:
     """Return how many slots of a scheduler in progress are taken, and how many it has now, or None for no limit."""
     run = current_run(scheduler)
-    return 0 if run is None else run.slots_taken, scheduler.window_size
+    taken = 0
+    if run is not None:
+        taken = run.slots_taken
+    return taken, scheduler.window_size
