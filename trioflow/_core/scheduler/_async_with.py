@@ -156,46 +156,40 @@ class OpenBlock(Part):
                 the end.
 
         """
-        gives_way = type(failure) is RuntimeError and hasattr(
-            failure, "_trioflow_gives_way"
-        )
-        gives_way |= isinstance(failure, (JobCancelled, JobNotDone))
+        gives_way = isinstance(failure, (JobCancelled, JobNotDone))
+        if type(failure) is RuntimeError:
+            gives_way = hasattr(failure, "_trioflow_gives_way")
         if self._run_error is not None or (was_ending and gives_way):
             self._raise_if_failed()
         if isinstance(failure, Exception):
             try:
                 _failures.raise_failures(self._scheduler)
             except ExceptionGroup as group:
-                if errors := [
-                    error
-                    for error in group.exceptions
-                    if error not in _chain_of(failure)
-                ]:
+                chain = _chain_of(failure)
+                errors = [error for error in group.exceptions if error not in chain]
+                if errors:
                     raise group.derive([*errors, failure]) from None
 
     async def _exit_task_group(self, error: BaseException | None) -> None:
         """Wait for the task of the run. If `error` is a cancellation, pass it to the task group, which may catch it."""
-        cancellation = error if self._is_cancellation(error) else None
-        trace = getattr(cancellation, "__traceback__", None)
+        details: Any = (None, None, None)
+        if error is not None and self._is_cancellation(error):
+            details = type(error), error, error.__traceback__
         try:
-            await self._task_group.__aexit__(
-                None if cancellation is None else type(cancellation),
-                cancellation,
-                trace,
-            )
+            await self._task_group.__aexit__(*details)
         except BaseExceptionGroup as group:
             # trio raises KeyboardInterrupt in this task, not in the task of the run:
             # https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L2228.
-            if (interruption := find_interruption(group)) is None:
+            interruption = find_interruption(group)
+            if interruption is None:
                 raise
             raise interruption from None
 
     def _is_cancellation(self, error: BaseException | None) -> bool:
         """Return whether `error` consists of nothing but cancellations."""
-        return error is not None and self._backend.split_cancellations(error) == (
-            True,
-            None,
-        )
+        if error is None:
+            return False
+        return self._backend.split_cancellations(error) == (True, None)
 
     def _raise_if_failed(self) -> None:
         if self._run_error is not None:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast, fina
 from .. import backend as _backend
 from ..base import _logger, _states
 from ..job import _ancestors, _errors
-from ..job._job import AbstractJob, RunExtras
+from ..job._job import AbstractJob, AnyJob, RunExtras
 from ..run._current import current_worker_var, enclosing_workers
 from ..words import _explain
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from ..run._run import Run
     from ._base_scheduler import BaseScheduler
 
-J = TypeVar("J", bound=AbstractJob[Any])
+J = TypeVar("J", bound=AnyJob)
 
 
 async def wait_settled(
-    scheduler: BaseScheduler, job: AbstractJob[Any], takes_failure: bool
+    scheduler: BaseScheduler, job: AnyJob, takes_failure: bool
 ) -> None:
     """Wait until a member has settled. With `takes_failure`, its failure does not count, but belongs to the caller.
 
@@ -51,14 +51,11 @@ async def wait_settled(
         run.steering.check_thread(run, f"await of {job.label!r}")
     waiter = waiting_job()
     try:
-        with (
-            contextlib.nullcontext() if waiter is None else _recorded_wait(waiter, job)
-        ):
+        with _recorded_wait(waiter, job):
             while not job._state.is_settled:
                 if scheduler._will_not_reach(job):
-                    raise _errors.JobNotDone(
-                        f"{scheduler.explain(job)}; no run will reach it"
-                    )
+                    reason = scheduler.explain(job)
+                    raise _errors.JobNotDone(f"{reason}; no run will reach it")
                 await _wait_for_change(waiter, job, takes_failure)
     except BaseException:
         if scheduler._run is not None and type(job._outcome) is _errors.Failure:
@@ -81,18 +78,17 @@ async def wait_ended(scheduler: BaseScheduler, run: Run) -> None:
     """
     scheduler._was_awaited = True
     waiter = waiting_job()
-    with (
-        contextlib.nullcontext()
-        if waiter is None
-        else _recorded_wait(waiter, scheduler)
-    ):
+    with _recorded_wait(waiter, scheduler):
         while scheduler._run is run:
             await _wait_for_change(waiter, scheduler, takes_failure=False)
 
 
 @contextlib.contextmanager
-def _recorded_wait(waiter: AbstractJob[Any], job: AbstractJob[Any]) -> Generator[None]:
-    """Record that `waiter` awaits `job` during the block, or reject a cycle of waits."""
+def _recorded_wait(waiter: AnyJob | None, job: AnyJob) -> Generator[None]:
+    """Record that `waiter`, if any, awaits `job` during the block, or reject a cycle of waits."""
+    if waiter is None:
+        yield
+        return
     _explain.reject_wait_cycle(waiter, job)
     extras = waiter._ensure_extras()
     extras.awaited_jobs += (job,)
@@ -104,19 +100,18 @@ def _recorded_wait(waiter: AbstractJob[Any], job: AbstractJob[Any]) -> Generator
         extras.awaited_jobs = tuple(remaining)
 
 
-def waiting_job() -> AbstractJob[Any] | None:
+def waiting_job() -> AnyJob | None:
     """Return the job whose body, or a task of whose body, calls this function, or None if there is no such job."""
     worker = current_worker_var.get(None)
-    is_inside = (
-        worker is not None
-        and worker.job is not None
-        and worker.run.backend.isolation.is_caller_inside(worker)
-    )
-    return worker.job if worker is not None and is_inside else None
+    if worker is None or worker.job is None:
+        return None
+    if worker.run.backend.isolation.is_caller_inside(worker):
+        return worker.job
+    return None
 
 
 async def _wait_for_change(
-    waiter: AbstractJob[Any] | None, job: AbstractJob[Any], takes_failure: bool
+    waiter: AnyJob | None, job: AnyJob, takes_failure: bool
 ) -> None:
     """Wait until the state of a job changes, or the state of an enclosing scheduler that is not running yet."""
     backend = _backend.current_backend()
@@ -130,20 +125,15 @@ async def _wait_for_change(
             job._outcome.is_taken = True
         set_event()
 
-    watched_jobs = [
-        job,
-        *(
-            enclosing
-            for enclosing in _ancestors.enclosing_schedulers(job)
-            if enclosing._run is None
-        ),
-    ]
+    watched_jobs = [job]
+    for enclosing in _ancestors.enclosing_schedulers(job):
+        if enclosing._run is None:
+            watched_jobs.append(enclosing)
     for watched in watched_jobs:
         watched._ensure_extras().add_listener(listener)
     try:
-        await _report_missing_run(
-            event, backend, outermost, f"{job.label!r} is awaited"
-        )
+        wait_text = f"{job.label!r} is awaited"
+        await _report_missing_run(event, backend, outermost, wait_text)
         await wait_or_report(event, waiter, [job], "awaits")
         if not event.is_set():
             # On trio, another wait would take a turn, in which the job may run again.
@@ -182,18 +172,18 @@ def setter_of(
 
 
 def watch_of(
-    waiter: AbstractJob[Any] | None, jobs: Collection[AbstractJob[Any]], verb: str
+    waiter: AnyJob | None, jobs: Collection[AnyJob], verb: str
 ) -> _explain.WaitWatch | None:
     """Return the watch of a wait of a job, or None if no run goes on while it waits."""
-    if waiter is None or (worker := waiter._worker) is None:
+    if waiter is None or waiter._worker is None:
         return None
-    return _explain.WaitWatch(worker.run, waiter, jobs, verb)
+    return _explain.WaitWatch(waiter._worker.run, waiter, jobs, verb)
 
 
 async def wait_or_report(
     event: _backend.TaskEvent,
-    waiter: AbstractJob[Any] | None,
-    jobs: Collection[AbstractJob[Any]],
+    waiter: AnyJob | None,
+    jobs: Collection[AnyJob],
     verb: str,
 ) -> bool:
     """Wait until `event` is set. If all `jobs` settle only after `waiter`, as things are, report this and return early.
@@ -229,7 +219,8 @@ class SettledJobs(Generic[J]):
     ) -> None:
         """Collect the settled jobs, and begin to watch the others. None means all jobs, even jobs to be added."""
         self._scheduler = scheduler
-        self._chosen: Final = None if jobs is None else frozenset(jobs)
+        # None means all jobs.
+        self._chosen: frozenset[J] | None = None
         # The job that iterates and its enclosing schedulers, which cannot settle before the iteration ends.
         self._iterating_jobs = {worker.job for worker in enclosing_workers()}
         self._waiter = waiting_job()
@@ -243,13 +234,15 @@ class SettledJobs(Generic[J]):
         self._change_event: _backend.TaskEvent | None = None
         self._set_event: Callable[[], None] | None = None
         self._has_run_ended = scheduler._will_not_reach()
-        watched: Collection[Any] = [*scheduler] if jobs is None else jobs
-        if (
-            jobs is None
-            and scheduler._run is not None
-            and (writer := scheduler._run.journal_writer) is not None
-        ):
-            watched = [*writer.restored_by_add, *scheduler]
+        watched: Collection[Any]
+        if jobs is not None:
+            self._chosen = frozenset(jobs)
+            watched = jobs
+        else:
+            watched = list(scheduler)
+            run = scheduler._run
+            if run is not None and run.journal_writer is not None:
+                watched = [*run.journal_writer.restored_by_add, *watched]
         # The first of a dict that shrank is found slowly.
         self._settled_jobs: OrderedDict[J, None] = OrderedDict()
         for job in sorted(
@@ -307,30 +300,24 @@ class SettledJobs(Generic[J]):
         while True:
             # First, because a run in another thread may change all that follows.
             outermost = _ancestors.outermost_scheduler(self._scheduler)
-            if self._change_event is None or self._change_event.is_set():
-                self._change_event = backend.create_event()
-                self._set_event = setter_of(self._change_event, backend, outermost)
+            event = self._change_event
+            if event is None or event.is_set():
+                self._change_event = event = backend.create_event()
+                self._set_event = setter_of(event, backend, outermost)
             if self._settled_jobs:
                 return self._settled_jobs.popitem(last=False)[0]
             if self._is_exhausted():
                 raise StopAsyncIteration
             if not self._is_run_missed:
                 self._is_run_missed = True
-                await _report_missing_run(
-                    self._change_event,
-                    backend,
-                    outermost,
-                    "as_settled() waits for jobs",
-                )
+                wait_text = "as_settled() waits for jobs"
+                await _report_missing_run(event, backend, outermost, wait_text)
             if not self._is_reported:
                 self._is_reported = await wait_or_report(
-                    self._change_event,
-                    self._waiter,
-                    self._unsettled_jobs,
-                    _explain.ITERATES,
+                    event, self._waiter, self._unsettled_jobs, self.wait_verb
                 )
-            if not self._change_event.is_set():
-                await self._change_event.wait()
+            if not event.is_set():
+                await event.wait()
 
     def _is_exhausted(self) -> bool:
         """Return whether no further jobs are awaited, because the run has ended or all awaited jobs have settled."""
@@ -359,7 +346,7 @@ class SettledJobs(Generic[J]):
 class _Turn:
     """The place of a task that waits for room."""
 
-    def __init__(self, job: AbstractJob[Any] | None) -> None:
+    def __init__(self, job: AnyJob | None) -> None:
         self.job: Final = job
         # What wakes the task, or None while it does not wait.
         self.event: _backend.TaskEvent | None = None
@@ -378,7 +365,7 @@ class Room:
     def __init__(self, scheduler: BaseScheduler) -> None:
         self._scheduler: Final = scheduler
         # The jobs that count.
-        self._unsettled_jobs: Final[set[AbstractJob[Any]]] = set()
+        self._unsettled_jobs: Final[set[AnyJob]] = set()
         # The jobs that have waited for room, and their enclosing schedulers: these count never.
         self._iterating_jobs: Final[set[Any]] = set()
         # It iterates over no job, so it is none of the iterators that wait for all others.
@@ -387,15 +374,12 @@ class Room:
         self._listener: Final = self._on_settled
         self.watch_new(scheduler)
 
-    def watch_new(self, jobs: Iterable[AbstractJob[Any]]) -> None:
+    def watch_new(self, jobs: Iterable[AnyJob]) -> None:
         """Watch jobs that were added, or that are tried again."""
         for job in jobs:
-            is_counted = (
-                not job.is_settled()
-                and not job.forever
-                and job not in self._iterating_jobs
-            )
-            if is_counted and job not in self._unsettled_jobs:
+            if job.is_settled() or job.forever or job in self._iterating_jobs:
+                continue
+            if job not in self._unsettled_jobs:
                 self._unsettled_jobs.add(job)
                 job._ensure_extras().add_listener(self._listener)
 
@@ -432,13 +416,13 @@ class Room:
             self._turns.remove(turn)
             self._wake()
 
-    def awaited_by(self, job: AbstractJob[Any]) -> tuple[AbstractJob[Any], ...]:
+    def awaited_by(self, job: AnyJob) -> tuple[AnyJob, ...]:
         """Return the jobs that a job waits for, if it waits for room."""
         if not any(turn.job is job for turn in list(self._turns)):
             return ()
         return tuple(self._unsettled_jobs)
 
-    def _on_settled(self, job: AbstractJob[Any]) -> None:
+    def _on_settled(self, job: AnyJob) -> None:
         # It may be IDLE: the run drains, and will not start it.
         self._unsettled_jobs.discard(job)
         self._wake()
@@ -455,11 +439,11 @@ class Room:
             )
 
 
-def _weak_listener(iterator: SettledJobs[Any]) -> Callable[[AbstractJob[Any]], None]:
+def _weak_listener(iterator: SettledJobs[Any]) -> Callable[[AnyJob], None]:
     """Return a listener that notifies the iterator of a settled job, but does not keep the iterator alive."""
     on_settled = weakref.WeakMethod(iterator._on_settled)
 
-    def listener(job: AbstractJob[Any]) -> None:
+    def listener(job: AnyJob) -> None:
         if (call := on_settled()) is not None:
             call(job)
 

@@ -47,7 +47,7 @@ from ..job._function import (
     check_function,
     check_kind,
 )
-from ..job._job import AbstractJob, RunExtras, is_job, is_scheduler
+from ..job._job import AbstractJob, AnyJob, RunExtras, is_job, is_scheduler
 from ..job._job_options import BoxStyle, OptionsExceptLabel
 from ..job._labels import text_of
 from ..job._option_descriptors import Option
@@ -77,8 +77,8 @@ if TYPE_CHECKING:
     JournalSetting = JournalProtocol | str | os.PathLike[str] | None
 
 T = TypeVar("T")
-J = TypeVar("J", bound="AbstractJob[Any] | Sequence")
-Settling = TypeVar("Settling", bound="AbstractJob[Any]")
+J = TypeVar("J", bound="AnyJob | Sequence")
+Settling = TypeVar("Settling", bound="AnyJob")
 MapLabel = str | Callable[..., str] | None
 OWN_SETTING: Final = ...
 """The default of arguments of `run` and `co_run`. It stands for the scheduler's own setting of the same name."""
@@ -161,9 +161,8 @@ class BaseScheduler(
     _stage: Stage  # NEW, BEGINNING, RUNNING or ENDED
     # The run's thread, if it is ENDED. It is kept because another thread may get its number.
     _run_thread: threading.Thread | None
-    _early_calls: Final[
-        list[Callable[[], None]]
-    ]  # of steering, which the next run makes as it begins
+    # Of steering, which the next run makes as it begins.
+    _early_calls: Final[list[Callable[[], None]]]
     # ---- for the run in progress
     _run: Run | None  # there while it is RUNNING
     # None outside of `async with`.
@@ -171,12 +170,10 @@ class BaseScheduler(
     # ---- from the last run
     _fate: Fate
     _counted_failures: _failures.CountedFailures
-    _run_error: (
-        BaseException | None
-    )  # an error outside of the jobs that stopped the run, e.g. in the journal
-    _run_times: (
-        tuple[float, float] | None
-    )  # when the run began and ended, on the backend's clock
+    # An error outside of the jobs that stopped the run, e.g. in the journal.
+    _run_error: BaseException | None
+    # When the run began and ended, on the backend's clock.
+    _run_times: tuple[float, float] | None
     _run_steering: _steering.SteeringRecord  # the changes while the run was in progress
     _incidents: list[Incident]
     # Whether a job was awaited, or `as_settled()` was called. If so, the end of the run must wake all that still wait.
@@ -256,8 +253,9 @@ class BaseScheduler(
     @property
     def window_size(self) -> int | None:
         """The current size of the window, or None for no limit. During a run, an `Adaptive` window changes its size."""
-        if self._run is not None and (size := self._run.line.size) is not None:
-            return size
+        run = self._run
+        if run is not None and run.line.size is not None:
+            return run.line.size
         window = self.jobs_window
         if isinstance(window, _window.VariableWindow):
             return window.minimum
@@ -358,12 +356,10 @@ class BaseScheduler(
 
         """
         self._reject_during_run("sanitize()")
-        schedulers = iterate_schedulers(self)
-        return [
-            pair
-            for scheduler in schedulers
-            for pair in scheduler._members.drop_foreign_requirements()
-        ]
+        dropped: list[tuple[AnyJob, AnyJob]] = []
+        for scheduler in iterate_schedulers(self):
+            dropped += scheduler._members.drop_foreign_requirements()
+        return dropped
 
     def close(self) -> None:
         """Close the scheduler and all its jobs permanently. Results can still be read afterwards.
@@ -816,11 +812,10 @@ class BaseScheduler(
                 backend_object.threadsafe_caller(), self._early_calls.append
             )
             try:
-                with (
-                    backend_object.woken_by_signals()
-                    if signal_handler.wakes_loop
-                    else contextlib.nullcontext()
-                ):
+                wake_up: Any = contextlib.nullcontext()
+                if signal_handler.wakes_loop:
+                    wake_up = backend_object.woken_by_signals()
+                with wake_up:
                     return await self.co_run(
                         timeout=timeout,
                         jobs_window=jobs_window,
@@ -1036,13 +1031,13 @@ class BaseScheduler(
         if jobs_window is not OWN_SETTING:
             window = self._checked("jobs_window", jobs_window)
         if window is not None and _window.is_limiter(window):
-            if (problem := backend.limiter_problem(window)) is not None:
+            problem = backend.limiter_problem(window)
+            if problem is not None:
                 raise TypeError(
                     f"jobs_window={short_repr(window)} of {subject()}: {problem}"
                 )
-            if (
-                holder := _line.token_holder(_current.enclosing_workers(), window)
-            ) is not None:
+            holder = _line.token_holder(_current.enclosing_workers(), window)
+            if holder is not None:
                 owner_text = "its scheduler"
                 if holder._scheduler is not None:
                     owner_text = repr(holder._scheduler.label)
@@ -1052,11 +1047,8 @@ class BaseScheduler(
                     f"since a scheduler holds no token"
                 )
         all_instruments = self._instruments
-        if not (isinstance(instruments, tuple) and not instruments):
-            all_instruments = (
-                *all_instruments,
-                *check_instruments(instruments, "instruments", subject),
-            )
+        if not isinstance(instruments, tuple) or instruments:
+            all_instruments += check_instruments(instruments, "instruments", subject)
         return Run(self, backend, all_instruments, seconds, window, make_parts)
 
     def _checked(self, name: str, argument: object) -> Any:
@@ -1078,9 +1070,7 @@ class BaseScheduler(
         """Open the journal of a run. `trioflow.Scheduler` overrides this method."""
         raise NotImplementedError(f"{type(self).__name__} has no journals")
 
-    async def _begin_outputs(
-        self, job: AbstractJob[Any]
-    ) -> Callable[[bool], Awaitable[str]]:
+    async def _begin_outputs(self, job: AnyJob) -> Callable[[bool], Awaitable[str]]:
         """Record the files where a job writes, and return the function that ends its attempt.
 
         `trioflow.Scheduler` overrides this. The function is called with whether the attempt has succeeded, and returns
@@ -1097,9 +1087,8 @@ class BaseScheduler(
         # Whether nothing needs a full reset: the outermost run has reset all in it, or, below, successes are kept.
         is_fresh = run.outer_worker is not None and not members.needs_reset
         # Whether it has run before in the outermost run.
-        has_run = run.outer_worker is not None and bool(
-            (self._extras or RunExtras).retry_count
-        )
+        retry_count = (self._extras or RunExtras).retry_count
+        has_run = run.outer_worker is not None and retry_count > 0
         if has_run:
             # Who waits for one of its jobs is woken in the turn after an end, and then sees it.
             yield
@@ -1136,7 +1125,7 @@ class BaseScheduler(
         members.needs_reset = True
 
     def _reset_members(
-        self, run: Run, jobs: Collection[AbstractJob[Any]], has_run: bool
+        self, run: Run, jobs: Collection[AnyJob], has_run: bool
     ) -> Iterator[None]:
         """Put jobs in it back to IDLE. Yield whenever other tasks should get a turn."""
         watchers: dict[Any, Any] = {}
@@ -1176,20 +1165,17 @@ class BaseScheduler(
 
         """
         call_text = f"cancel() of {self.label!r}"
-        run = self._ask(
-            "cancel" if self._scheduler is None else "cancel, nested",
-            call_text,
-            self.cancel,
-        )
+        word = "cancel" if self._scheduler is None else "cancel, nested"
+        run = self._ask(word, call_text, self.cancel)
         if run is None:
             return
         outermost = run.outermost()
         if outermost.scheduler is not self:
-            outermost.steering.call(
-                outermost, functools.partial(outermost.cancel_job, self)
-            )
+            cancel = functools.partial(outermost.cancel_job, self)
+            outermost.steering.call(outermost, cancel)
             return
-        run.steering.call(run, functools.partial(run.stop_once, StopReason.CANCELLED))
+        stop = functools.partial(run.stop_once, StopReason.CANCELLED)
+        run.steering.call(run, stop)
         if self._open_block is not None:
             self._open_block.on_cancel()
 
@@ -1285,9 +1271,9 @@ class BaseScheduler(
         """
         if self._scheduler is not None and self._run is None:
             super().try_again()
-        elif (
-            run := self._ask("try_again", f"try_again() of {self.label!r}")
-        ) is not None:
+            return
+        run = self._ask("try_again", f"try_again() of {self.label!r}")
+        if run is not None:
             run.try_all_again()
 
     def _run_around(self) -> Run | None:
@@ -1303,11 +1289,9 @@ class BaseScheduler(
 
     def _steer(self, word: Callable[[], None], act: Callable[[Run], None]) -> None:
         """Let the run of this scheduler act, or a run around it, or keep the word for a run that is about to begin."""
-        if (
-            run := self._ask(
-                word.__name__, f"{word.__name__}() of {self.label!r}", word
-            )
-        ) is not None:
+        name = word.__name__
+        run = self._ask(name, f"{name}() of {self.label!r}", word)
+        if run is not None:
             run.steering.call(run.outermost(), functools.partial(self._act, act))
 
     def _act(self, act: Callable[[Run], None]) -> None:
@@ -1408,16 +1392,12 @@ class BaseScheduler(
             (0.5, ZeroDivisionError('division by zero'))
 
         """
-        succeeded = (
-            job for job in jobs_of_run(self) if job.is_succeeded() and is_one_job(job)
-        )
-        return _failures.Results(
-            {
-                job: job._outcome
-                for job in succeeded
-                if job._outcome is not _errors.DROPPED
-            }
-        )
+        results = _failures.Results()
+        for job in jobs_of_run(self):
+            has_result = job.is_succeeded() and job._outcome is not _errors.DROPPED
+            if has_result and is_one_job(job):
+                results[job] = job._outcome
+        return results
 
     def failures(self) -> dict[AbstractJob[Any], Exception]:
         """Return the jobs that failed in the last run with their exceptions, in the order that they settled.
@@ -1455,7 +1435,7 @@ class BaseScheduler(
 
     # ---- for the rest of the package
 
-    def _counted_state(self, job: AbstractJob[Any]) -> ReportedState | None:
+    def _counted_state(self, job: AnyJob) -> ReportedState | None:
         """Return the state that a journal and a look count a job as, or None if it is no job of the user's."""
         return reported_state(job)
 
@@ -1469,8 +1449,8 @@ class BaseScheduler(
         return None
 
     def _expected_durations(
-        self, jobs: Iterable[AbstractJob[Any]] | None = None
-    ) -> dict[AbstractJob[Any], float]:
+        self, jobs: Iterable[AnyJob] | None = None
+    ) -> dict[AnyJob, float]:
         """Return the known expected durations of members, in seconds. Those of a run in progress take precedence.
 
         Args:
@@ -1481,19 +1461,20 @@ class BaseScheduler(
         own = jobs
         if own is None:
             own = self._members.jobs_with_scheduling_options
-        durations = dict[AbstractJob[Any], float]()
+        durations = dict[AnyJob, float]()
         for job in own:
             if job.expected_duration is not None:
                 durations[job] = job.expected_duration
         run = self._innermost_run()
-        if run is not None and (known := run.outermost().durations):
+        known: Mapping[AnyJob, float] = {}
+        if run is not None:
+            known = run.outermost().durations
+        if known:
             wanted = self._members.jobs if jobs is None else jobs
             durations.update({job: known[job] for job in wanted if job in known})
         return durations
 
-    def _add_requirements(
-        self, job: AbstractJob[Any], requirements: list[AbstractJob[Any]]
-    ) -> None:
+    def _add_requirements(self, job: AnyJob, requirements: list[AnyJob]) -> None:
         """Record that a member gets new requirements. During a run, check and count them, too.
 
         `AbstractJob.requires` calls this method.
@@ -1532,9 +1513,8 @@ class BaseScheduler(
             await super()._wait(takes_failure)
             return
         await _backend.current_backend().checkpoint()
-        if (
-            run := self._ask("wait_settled", f"wait_settled() of {self.label!r}")
-        ) is not None:
+        run = self._ask("wait_settled", f"wait_settled() of {self.label!r}")
+        if run is not None:
             await _awaiting.wait_ended(self, run)
 
     def _reject_wait_cycle(self) -> None:
@@ -1561,7 +1541,7 @@ class BaseScheduler(
             self._run_steering = _steering.SteeringRecord(*map(tuple, run.changes))
         _life.record_end(self)
 
-    def _extend_settled_iterators(self, jobs: list[AbstractJob[Any]]) -> None:
+    def _extend_settled_iterators(self, jobs: list[AnyJob]) -> None:
         for iterator in tuple(self._settled_iterators or ()):
             iterator.watch_new(jobs)
 
@@ -1577,7 +1557,7 @@ class BaseScheduler(
                 job._release_call()
 
     def _needs_shutdown(self) -> bool:
-        todo: list[AbstractJob[Any]] = [self]
+        todo: list[AnyJob] = [self]
         # A loop without recursion, because schedulers may be nested to any depth.
         for job in todo:
             if not is_scheduler(job):
@@ -1591,16 +1571,15 @@ class BaseScheduler(
 
     async def co_shutdown(self) -> None:
         """Shut down the jobs of a nested scheduler that has not run. Otherwise, its own run has shut them down."""
-        if self._fate.reason is None and (run := self._innermost_run()) is not None:
+        run = self._innermost_run()
+        if run is not None and self._fate.reason is None:
             await _ending.shut_down_nested(run, self)
 
     def __repr__(self) -> str:
         """Show the label, the state and the number of members."""
-        state = (
-            self._fate.reason.value
-            if self._fate.reason and self._run is None
-            else self.state.value
-        )
+        state = self.state.value
+        if self._fate.reason and self._run is None:
+            state = self._fate.reason.value
         return text_of(self, f"{state}, {plural(len(self), 'job')}")
 
 

@@ -17,8 +17,12 @@ from ..admission._resource import CountedResource, PoolEntry
 from ..base import _amounts, _graph_algorithms, _text_forms
 from ..base._states import CHECKING, JobState
 from ..job import _errors, _job_options, _labels
-from ..job._ancestors import ancestors_with_members, find_common_scheduler
-from ..job._job import DEFAULT_OPTIONS, AbstractJob, is_scheduler, with_members
+from ..job._ancestors import (
+    ancestors_with_members,
+    enclosing_schedulers,
+    find_common_scheduler,
+)
+from ..job._job import DEFAULT_OPTIONS, AnyJob, is_scheduler, with_members
 from ..parts._first_rule import too_few_jobs_error
 from ..run import _requirement_counts
 from ..words._explain import reject_wait_cycle
@@ -61,12 +65,10 @@ def check_members(
             todo.append(
                 (nested._members, may_repeat or nested._options.retry is not None)
             )
-    users = [
-        job
-        for level in checked_members.values()
-        if level.has_outside_requirements
-        for job in level.jobs
-    ]
+    users: list[AnyJob] = []
+    for level in checked_members.values():
+        if level.has_outside_requirements:
+            users += level.jobs
     for job, input_job in imply_requirements(users, {*checked_members, grown}):
         check_late_input(job, input_job)
     reject_shared_pools(checked_members, members.owner)
@@ -95,7 +97,7 @@ def _check_jobs(members: Members, may_repeat: bool) -> Iterator[None]:
     """
     owner = members.owner
     # Without forever jobs.
-    checked: set[AbstractJob[Any]] = set()
+    checked: set[AnyJob] = set()
     members.needs_recheck = bool(members.nested_schedulers)
     members.is_ordered = True
     members.has_outside_requirements = False
@@ -141,16 +143,14 @@ def reject_options_of_nested(scheduler: BaseScheduler) -> None:
     """
     what = f"{scheduler._name_for_errors()}: it is the outermost scheduler, so nothing around it would use this"
     if scheduler._required:
-        names = _text_forms.join_names(
-            [repr(_labels.shorten(job.label)) for job in scheduler._required]
-        )
+        labels = [repr(_labels.shorten(job.label)) for job in scheduler._required]
+        names = _text_forms.join_names(labels)
         raise ValueError(
             f"required={names} of {what}; add both to one scheduler, or run one after the other"
         )
     for name, cure in CURES_OF_NESTED_OPTIONS.items():
-        if (value := getattr(scheduler._options, name)) != getattr(
-            type(scheduler), name
-        ).default:
+        value = getattr(scheduler._options, name)
+        if value != getattr(type(scheduler), name).default:
             raise ValueError(f"{name}={value!r} of {what}; {cure.format(value)}")
 
 
@@ -163,11 +163,8 @@ def check_may_run(scheduler: BaseScheduler, is_nested: bool = False) -> None:
 
     """
     cell = _life.WORDS["run"].cells[scheduler._stage]
-    if (
-        scheduler._is_closed
-        or cell is _life.REFUSES
-        or (is_nested and cell is _life.HERE)
-    ):
+    is_refused = cell is _life.REFUSES or (is_nested and cell is _life.HERE)
+    if scheduler._is_closed or is_refused:
         raise _life.refusal("run", scheduler, scheduler._stage, scheduler, "run()")
     if is_nested and scheduler._hold:
         raise ValueError(
@@ -175,11 +172,8 @@ def check_may_run(scheduler: BaseScheduler, is_nested: bool = False) -> None:
         )
     if scheduler._enough is not None:
         members = scheduler._members
-        number = len(
-            members.competitors(
-                {job: members.member_requirements(job) for job in members.jobs}
-            )
-        )
+        requirements = {job: members.member_requirements(job) for job in members.jobs}
+        number = len(members.competitors(requirements))
         if number < scheduler._enough:
             raise too_few_jobs_error(scheduler, number, scheduler._enough)
     if scheduler._scheduler is None and (
@@ -189,7 +183,7 @@ def check_may_run(scheduler: BaseScheduler, is_nested: bool = False) -> None:
 
 
 def check_needs(
-    scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]], outermost: BaseScheduler
+    scheduler: BaseScheduler, jobs: Iterable[AnyJob], outermost: BaseScheduler
 ) -> None:
     """Reject members of a scheduler whose needs can never be met.
 
@@ -221,16 +215,16 @@ class AvailableResources:
         # From the inside to the outside.
         levels = [scheduler]
         is_inside = scheduler is not outermost
-        while (outer := levels[-1]._scheduler) is not None and (
-            is_inside or outer._run is not None
-        ):
+        for outer in enclosing_schedulers(scheduler):
+            if not is_inside and outer._run is None:
+                break
             levels.append(outer)
             is_inside = is_inside and outer is not outermost
         self.resources_by_name: dict[str, PoolEntry] = {}
         # The innermost enclosing scheduler with needs.
         self.resource_holder: BaseScheduler | None = None
         # By the name of the resource: the services that hold some of it until the run ends.
-        self._services_by_resource: dict[str, list[AbstractJob[Any]]] = {}
+        self._services_by_resource: dict[str, list[AnyJob]] = {}
         # In pools outside of `resource_holder`.
         self._outside_resource_names: set[str] = set()
         for level in reversed(levels):
@@ -255,23 +249,22 @@ class AvailableResources:
             if isinstance(resource, PerKeyResource):
                 if resource.is_returnable and isinstance(amount, str):
                     taken_resources[name] = resource.make_member_resource(amount)
-            elif isinstance(resource, CountedResource) and not isinstance(
-                amount, tuple
-            ):
-                taken_resources[name] = resource.make_member_resource(
-                    resource.need(amount, scheduler)
-                )
+            elif isinstance(resource, CountedResource):
+                if not isinstance(amount, tuple):
+                    need = resource.need(amount, scheduler)
+                    taken_resources[name] = resource.make_member_resource(need)
         if taken_resources:
             self.resource_holder = scheduler
             self._outside_resource_names.update(self.resources_by_name)
-            self.resources_by_name = {
+            rates = {
                 name: rate
                 for name, rate in self.resources_by_name.items()
                 if not rate.is_returnable
-            } | taken_resources
+            }
+            self.resources_by_name = rates | taken_resources
             self._services_by_resource.clear()
 
-    def reject_unmeetable_needs(self, job: AbstractJob[Any]) -> None:
+    def reject_unmeetable_needs(self, job: AnyJob) -> None:
         """Reject a member whose needs can never be met.
 
         Raises:
@@ -286,9 +279,8 @@ class AvailableResources:
             if is_of_run and name not in self._services_by_resource:
                 continue
             if is_of_run:
-                entry: PoolEntry = CountedResource(
-                    name, _job_options.RUN_RESOURCES[name].total()
-                )
+                total = _job_options.RUN_RESOURCES[name].total()
+                entry: PoolEntry = CountedResource(name, total)
             elif name in self.resources_by_name:
                 entry = self.resources_by_name[name]
             else:
@@ -299,37 +291,30 @@ class AvailableResources:
             entry.need(amount, job)
             if isinstance(entry, PerKeyResource):
                 per_key_names.append(name)
-            others = [
+            services = [
                 service
                 for service in self._services_by_resource.get(name, ())
-                if service is not job
-            ]
-            services = [
-                service for service in others if _may_wait_for_service(job, service)
+                if service is not job and _may_wait_for_service(job, service)
             ]
             if not services:
                 continue
             resource, need = entry.resolve(amount, job)
-            shares = {
-                service: entry.resolve(service._options.needs[name], service)
-                for service in services
-            }
-            taken = {
-                service: share
-                for service, (held, share) in shares.items()
-                if held is resource
-            }
-            if isinstance(resource, CountedResource) and need > resource.total - sum(
-                taken.values()
-            ):
-                names = ", ".join(repr(service.label) for service in taken)
-                total, reserved = map(
-                    resource.format_amount, (resource.total, sum(taken.values()))
-                )
+            if not isinstance(resource, CountedResource):
+                continue
+            taken: Any = 0
+            holders: list[str] = []
+            for service in services:
+                held, share = entry.resolve(service._options.needs[name], service)
+                if held is resource:
+                    taken += share
+                    holders.append(repr(service.label))
+            if need > resource.total - taken:
+                reserved = resource.format_amount(taken)
+                limit = resource.format_amount(resource.total)
                 place = "its limit" if is_of_run else "the pool"
                 raise ValueError(
                     f"{job.label!r} needs {_labels.printable(name)}={_amounts.need_text(amount)}, but services reserve "
-                    f"{reserved} of {total} until the run ends ({names}): "
+                    f"{reserved} of {limit} until the run ends ({', '.join(holders)}): "
                     f"it could never start; enlarge {place}, or reduce the needs"
                 )
         if len(per_key_names) > 1:
@@ -350,7 +335,7 @@ class AvailableResources:
         return f"which no enclosing pool has ({available_text}): {remedy}"
 
 
-def _may_wait_for_service(job: AbstractJob[Any], service: AbstractJob[Any]) -> bool:
+def _may_wait_for_service(job: AnyJob, service: AnyJob) -> bool:
     """Return whether a job may have to wait for a resource that a service holds.
 
     The job need not wait if the service starts only after it, or if the job is a clean-up job, which never waits.
@@ -381,19 +366,17 @@ def reject_shared_pools(
         ValueError: there is such a pool.
 
     """
-    users: dict[Pool, dict[AbstractJob[Any], AbstractJob[Any] | None]] = {}
+    users: dict[Pool, dict[AnyJob, AnyJob | None]] = {}
     for scheduler in schedulers:
         if scheduler._pool is not None:
             holder = AvailableResources(scheduler, outermost).resource_holder
-            register_user(
-                users.setdefault(scheduler._pool, dict(scheduler._pool._users)),
-                scheduler,
-                holder,
-            )
+            pool = scheduler._pool
+            pool_users = users.setdefault(pool, dict(pool._users))
+            register_user(pool_users, scheduler, holder)
 
 
 def check_requirement(
-    job: AbstractJob[Any], requirement: AbstractJob[Any], scheduler: BaseScheduler
+    job: AnyJob, requirement: AnyJob, scheduler: BaseScheduler
 ) -> None:
     """Reject a requirement that a run could not wait for.
 
@@ -417,8 +400,8 @@ def check_requirement(
 
 
 def imply_requirements(
-    users: Iterable[AbstractJob[Any]], schedulers: Container[BaseScheduler | None]
-) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
+    users: Iterable[AnyJob], schedulers: Container[BaseScheduler | None]
+) -> list[tuple[AnyJob, AnyJob]]:
     """Make the members of schedulers wait for the members that contain an input of theirs, or of a job nested in them.
 
     Args:
@@ -429,7 +412,7 @@ def imply_requirements(
         The inputs that no member of these schedulers can wait for, each after the job that uses it.
 
     """
-    unreachable: list[tuple[AbstractJob[Any], AbstractJob[Any]]] = []
+    unreachable: list[tuple[AnyJob, AnyJob]] = []
     for user in users:
         for input_job in user._inputs:
             provider = input_job._scheduler
@@ -440,14 +423,13 @@ def imply_requirements(
                 unreachable.append((user, input_job))
                 continue
             scheduler, waiting_member, awaited_member = common
-            scheduler._members.implied_requirements.setdefault(waiting_member, {})[
-                awaited_member
-            ] = None
+            implied = scheduler._members.implied_requirements
+            implied.setdefault(waiting_member, {})[awaited_member] = None
             provider._members.members_used_outside.add(input_job)
     return unreachable
 
 
-def check_late_input(job: AbstractJob[Any], input_job: AbstractJob[Any]) -> None:
+def check_late_input(job: AnyJob, input_job: AnyJob) -> None:
     """Reject an input that no member of the common scheduler can wait for, unless it can be used already.
 
     Raises:
@@ -464,7 +446,7 @@ def check_late_input(job: AbstractJob[Any], input_job: AbstractJob[Any]) -> None
 
 def store_implied_requirements(
     scheduler: BaseScheduler,
-) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
+) -> list[tuple[AnyJob, AnyJob]]:
     """Store the requirements that inputs from other schedulers imply, unless a run is in progress.
 
     Takes O(V + E) time. During a run this does nothing, because the run has already stored these requirements.
@@ -480,10 +462,8 @@ def store_implied_requirements(
     for level in levels:
         level._members.implied_requirements = {}
         levels += level._members.nested_schedulers
-    return imply_requirements(
-        itertools.chain.from_iterable(level._members.jobs for level in levels),
-        set(levels),
-    )
+    users = itertools.chain.from_iterable(level._members.jobs for level in levels)
+    return imply_requirements(users, set(levels))
 
 
 def check_scenario(scheduler: BaseScheduler) -> None:
@@ -502,20 +482,19 @@ def check_scenario(scheduler: BaseScheduler) -> None:
         pass
 
 
-def reject_cycle(members: Members, jobs: Iterable[AbstractJob[Any]]) -> None:
+def reject_cycle(members: Members, jobs: Iterable[AnyJob]) -> None:
     """Reject a cycle in the graph of these members of a scheduler.
 
     Raises:
         CycleError: the graph has a cycle.
 
     """
-    if (
-        cycle := _graph_algorithms.find_cycle(jobs, members.all_requirements)
-    ) is not None:
+    cycle = _graph_algorithms.find_cycle(jobs, members.all_requirements)
+    if cycle is not None:
         raise _errors.CycleError(cycle)
 
 
-def check_one_shot(job: AbstractJob[Any], may_repeat: bool) -> None:
+def check_one_shot(job: AnyJob, may_repeat: bool) -> None:
     """Reject a one-shot job that has run already or could run more than once, and a job that fails its own check.
 
     Args:
@@ -542,7 +521,7 @@ def check_one_shot(job: AbstractJob[Any], may_repeat: bool) -> None:
 # ---- while it runs
 
 
-def check_new_jobs(members: Members, new_jobs: list[AbstractJob[Any]]) -> None:
+def check_new_jobs(members: Members, new_jobs: list[AnyJob]) -> None:
     """Check jobs that have just been added to a running scheduler. These jobs may require each other.
 
     Raises:
@@ -566,7 +545,7 @@ def check_new_jobs(members: Members, new_jobs: list[AbstractJob[Any]]) -> None:
 
 def check_new_needs(
     scheduler: BaseScheduler,
-    new_jobs: Iterable[AbstractJob[Any]],
+    new_jobs: Iterable[AnyJob],
     outermost: BaseScheduler,
 ) -> None:
     """Check the needs of jobs that have just been added to a scheduler, and of the jobs nested in them.
@@ -581,7 +560,7 @@ def check_new_needs(
         ValueError: a new service leaves too little of a resource for a waiting job.
 
     """
-    to_check: list[AbstractJob[Any]] = []
+    to_check: list[AnyJob] = []
     for job in new_jobs:
         to_check += with_members(job)
     if any(job._is_service and job._options.needs for job in new_jobs):
@@ -596,7 +575,7 @@ def check_new_needs(
 
 
 def check_new_requirements(
-    members: Members, job: AbstractJob[Any], new_requirements: list[AbstractJob[Any]]
+    members: Members, job: AnyJob, new_requirements: list[AnyJob]
 ) -> None:
     """Check the new requirements of a job of a running scheduler.
 
@@ -613,23 +592,25 @@ def check_new_requirements(
         )
     for requirement in new_requirements:
         check_requirement(job, requirement, members.owner)
+
+    def open_requirements(other: AnyJob) -> list[AnyJob]:
+        if other.is_succeeded():
+            return []
+        return members.all_requirements(other)
+
+    def requirements(other: AnyJob) -> list[AnyJob]:
+        found = members.all_requirements(other)
+        if other is job:
+            return [*found, *new_requirements]
+        return found
+
+    successors = _requirement_counts.successors_of
     if _graph_algorithms.has_path(
-        [job],
-        _requirement_counts.successors_of,
-        new_requirements,
-        lambda other: () if other.is_succeeded() else members.all_requirements(other),
+        [job], successors, new_requirements, open_requirements
     ):
-
-        def requirements(other: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-            return [
-                *members.all_requirements(other),
-                *(new_requirements if other is job else ()),
-            ]
-
         waited_for = _graph_algorithms.reachable([*new_requirements, job], requirements)
-        raise _errors.CycleError(
-            _graph_algorithms.find_cycle(waited_for, requirements) or [job]
-        )
+        cycle = _graph_algorithms.find_cycle(waited_for, requirements)
+        raise _errors.CycleError(cycle or [job])
     if members.owner._was_awaited:
         for requirement in new_requirements:
             reject_wait_cycle(job, requirement, "requires")

@@ -52,7 +52,7 @@ from __future__ import annotations
 import enum
 import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..base._states import CHECKING
 from ..base._text_forms import clause
@@ -66,7 +66,7 @@ from ..run import _ending
 from ._sync_run import SignalHandler
 
 if TYPE_CHECKING:
-    from ..job._job import AbstractJob
+    from ..job._job import AnyJob
     from ..run._run import Run
     from ._base_scheduler import BaseScheduler
 
@@ -275,10 +275,11 @@ def stage_of(scheduler: BaseScheduler) -> tuple[Stage, BaseScheduler]:
             return stage, level
         if stage is RUNNING:
             # The run resets the states while it is CHECKING.
-            is_reset = (run := level._run) is None or run.phase is not CHECKING
-            return (
-                Stage.SETTLED if below._state.is_settled and is_reset else Stage.WAITING
-            ), level
+            run = level._run
+            is_reset = run is None or run.phase is not CHECKING
+            if is_reset and below._state.is_settled:
+                return Stage.SETTLED, level
+            return Stage.WAITING, level
         if stage is ENDED:
             ended = ended or level
         if level._scheduler is None:
@@ -287,7 +288,9 @@ def stage_of(scheduler: BaseScheduler) -> tuple[Stage, BaseScheduler]:
         level = level._scheduler
     if ended is None:
         return NEW, scheduler
-    return (ENDED if level._open_block is None else Stage.BODY), ended
+    if level._open_block is None:
+        return ENDED, ended
+    return Stage.BODY, ended
 
 
 def _cell(word: str, scheduler: BaseScheduler, stage: Stage) -> Cell:
@@ -317,22 +320,18 @@ def refusal(
     if scheduler._is_closed and row.cells[CLOSED] is not SAME:
         stage = CLOSED
     text = row.at.get(stage, row.refusal)
-    name, level_name, outermost_name = map(
-        repr, (scheduler.label, level.label, outermost.label)
-    )
     why = clause(" ({.value})", outermost.stop_reason)
     run = level._run
     if run is not None and run.phase._is_ending:
         why = f", which {run.phase.value}"
-    return row.error(
-        text.format(
-            call=call_text,
-            name=name,
-            level=level_name,
-            outermost=outermost_name,
-            why=why,
-        )
+    message = text.format(
+        call=call_text,
+        name=repr(scheduler.label),
+        level=repr(level.label),
+        outermost=repr(outermost.label),
+        why=why,
     )
+    return row.error(message)
 
 
 def ask(
@@ -394,9 +393,7 @@ def ask(
             return None
 
 
-def will_not_reach(
-    scheduler: BaseScheduler, job: AbstractJob[Any] | None = None
-) -> bool:
+def will_not_reach(scheduler: BaseScheduler, job: AnyJob | None = None) -> bool:
     """Return whether the run has ended or was refused, or will not start `job`, as it drains or stops.
 
     Also record that a job or an iterator of `as_settled()` is waiting. See `_was_awaited`.

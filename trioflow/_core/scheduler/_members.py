@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Never, Self, cast, final
 
 from ..base import _graph_algorithms
 from ..base._states import SUCCEEDED
-from ..base._text_forms import clause, short_repr
+from ..base._text_forms import short_repr
 from ..job import _job_options
 from ..job._ancestors import enclosing_schedulers, is_logged
 from ..job._following import what_follows, with_makers
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from ..run._run import Run
     from ._base_scheduler import BaseScheduler
 
-JobSet = AbstractSet[AbstractJob[Any]]
+JobSet = AbstractSet[AnyJob]
 
 
 class DroppedJobs:
@@ -87,23 +87,21 @@ class Members:
 
     def __init__(self, owner: BaseScheduler) -> None:
         self.owner: Final = owner
-        self.jobs: Final[dict[AbstractJob[Any], None]] = {}
+        self.jobs: Final[dict[AnyJob, None]] = {}
         self.nested_schedulers: Final[dict[BaseScheduler, None]] = {}
-        self.jobs_with_shutdown: Final[dict[AbstractJob[Any], None]] = {}
-        self.services: Final[dict[AbstractJob[Any], None]] = {}
+        self.jobs_with_shutdown: Final[dict[AnyJob, None]] = {}
+        self.services: Final[dict[AnyJob, None]] = {}
         # The jobs with an option that affects when they start: `needs`, `priority` or `expected_duration`.
-        self.jobs_with_scheduling_options: Final[dict[AbstractJob[Any], None]] = {}
+        self.jobs_with_scheduling_options: Final[dict[AnyJob, None]] = {}
         # The jobs that were added during a run, each with the innermost run at that time. The next run removes them.
-        self.jobs_added_during_run: Final[dict[AbstractJob[Any], Run]] = {}
+        self.jobs_added_during_run: Final[dict[AnyJob, Run]] = {}
         self.is_unchecked = True
         # Of the jobs that were removed during the last run, because of `keep_jobs=False`, and of the jobs in them.
         self.dropped: DroppedJobs = NONE_DROPPED
         # The last jobs that were removed because of `keep_jobs=False`, for each looking process.
-        self.last_dropped: tuple[deque[AbstractJob[Any]], ...] = ()
+        self.last_dropped: tuple[deque[AnyJob], ...] = ()
         # For each job that lost requirements because `keep_only` removed them, these.
-        self.cut_requirements: Final[
-            dict[AbstractJob[Any], list[AbstractJob[Any]]]
-        ] = {}
+        self.cut_requirements: Final[dict[AnyJob, list[AnyJob]]] = {}
         self.needs_reset = False
         # How many jobs runs in progress have put back to IDLE, ever.
         self.reopened_count = 0
@@ -113,11 +111,9 @@ class Members:
         self.is_ordered = False
         # For each member, the other members that it must also wait for, because they contain an input of the member or
         # of a job nested in it.
-        self.implied_requirements: dict[
-            AbstractJob[Any], dict[AbstractJob[Any], None]
-        ] = {}
+        self.implied_requirements: dict[AnyJob, dict[AnyJob, None]] = {}
         # The members whose results are used by jobs in other schedulers.
-        self.members_used_outside: Final[set[AbstractJob[Any]]] = set()
+        self.members_used_outside: Final[set[AnyJob]] = set()
         self.has_outside_requirements = False
         # Whether there may be jobs of kinds that declare files.
         self.has_kinds = False
@@ -135,7 +131,7 @@ class Members:
                 names.add(self.jobs)
         return names
 
-    def all_requirements(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+    def all_requirements(self, job: AnyJob) -> list[AnyJob]:
         """Return the members that must settle before `job` starts: its requirements and the implied requirements.
 
         A job that was dropped because of `keep_jobs=False` is no longer a member.
@@ -143,14 +139,15 @@ class Members:
         members = self.member_requirements(job)
         if self.services and not self.owner.keep_jobs:
             # The others were dropped, but not the services that they have used.
-            for dropped in (other for other in job._required if other not in self.jobs):
-                members += self.member_requirements(dropped)
+            for other in job._required:
+                if other not in self.jobs:
+                    members += self.member_requirements(other)
         implied = self.implied_requirements.get(job)
         if implied is None:
             return members
         return list(dict.fromkeys([*members, *filter(self.jobs.__contains__, implied)]))
 
-    def jobs_to_repeat(self) -> Collection[AbstractJob[Any]]:
+    def jobs_to_repeat(self) -> Collection[AnyJob]:
         """Return the jobs that run again if their scheduler, which has run, is tried again, at any depth. O(V + E).
 
         These are all members that have not succeeded, or that last as long as a run. What was taken back is IDLE. Jobs
@@ -162,16 +159,11 @@ class Members:
             for job in self.jobs
             if job._state is not SUCCEEDED or job._options.forever
         }
-        clean_up = [
-            job
-            for job in self.jobs
-            if job._state is SUCCEEDED and job._options.run_if == "failed"
-        ]
-        clean_up = [
-            job
-            for job in clean_up
-            if not again.keys().isdisjoint(self.all_requirements(job))
-        ]
+        clean_up: list[AnyJob] = []
+        for job in self.jobs:
+            if job._state is SUCCEEDED and job._options.run_if == "failed":
+                if not again.keys().isdisjoint(self.all_requirements(job)):
+                    clean_up.append(job)
         if clean_up:
             again |= what_follows(self.owner, clean_up)
         return with_makers(again)
@@ -185,22 +177,20 @@ class Members:
             requirements: the requirements of each member.
 
         """
-        needed = {
-            each
-            for job, jobs in requirements.items()
-            if job._options.run_if != "failed"
-            for each in jobs
-        }
+        needed = set[AnyJob]()
+        for job, jobs in requirements.items():
+            if job._options.run_if != "failed":
+                needed.update(jobs)
         return [
             job for job in self.jobs if not job._options.forever and job not in needed
         ]
 
-    def member_requirements(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+    def member_requirements(self, job: AnyJob) -> list[AnyJob]:
         return [
             requirement for requirement in job._required if requirement in self.jobs
         ]
 
-    def flatten_members(self, argument: Any, call_text: str) -> list[AbstractJob[Any]]:
+    def flatten_members(self, argument: Any, call_text: str) -> list[AnyJob]:
         """Return the jobs in an argument as a list, and check that all of them are members.
 
         Args:
@@ -235,9 +225,7 @@ class Members:
                 name = short_repr(job)
             raise KeyError(f"{call_text}: {name} is not in {self.owner.label!r}")
 
-    def iterate(
-        self, enters: Callable[[BaseScheduler], bool]
-    ) -> Iterator[AbstractJob[Any]]:
+    def iterate(self, enters: Callable[[BaseScheduler], bool]) -> Iterator[AnyJob]:
         """Yield the jobs, and after each scheduler that it `enters` the jobs in that, at any depth."""
         stack = [iter(tuple(self.jobs))]
         while stack:
@@ -267,12 +255,10 @@ class Members:
 
         """
         members = self.jobs
-        if (jobs := flatten_simple(argument, state_of)) is None:
-            jobs = tuple(
-                flatten(
-                    (argument,), f"{call_text} of {self.owner.label!r}", "_all_jobs"
-                )
-            )
+        jobs = flatten_simple(argument, state_of)
+        if jobs is None:
+            purpose = f"{call_text} of {self.owner.label!r}"
+            jobs = tuple(flatten((argument,), purpose, "_all_jobs"))
         run = self.check_open(call_text)
         to_check = [
             job
@@ -280,13 +266,14 @@ class Members:
             if (job._scheduler is not None or job._is_scheduler) and job not in members
         ]
         if to_check:
-            self._reject_foreign_jobs(
-                to_check, {self.owner, *jobs} if run is None else set()
-            )
+            new_parents = set[AnyJob]()
+            if run is None:
+                new_parents = {self.owner, *jobs}
+            self._reject_foreign_jobs(to_check, new_parents)
         for job in to_check:
             if job._scheduler is not None:
                 job._scheduler._members.release_inputs(job)
-        new_jobs: Collection[AbstractJob[Any]] = _with_inputs(jobs)
+        new_jobs: Collection[AnyJob] = _with_inputs(jobs)
         if members:
             new_jobs = [job for job in new_jobs if job not in members]
         if run is None:
@@ -308,7 +295,7 @@ class Members:
             run.steering.check_growing(run, f"{call_text} of {owner.label!r}")
         return run
 
-    def _add_during_run(self, new_jobs: list[AbstractJob[Any]], run: Run) -> None:
+    def _add_during_run(self, new_jobs: list[AnyJob], run: Run) -> None:
         """Add jobs while the owner or an enclosing scheduler is running."""
         owner = self.owner
         is_running = owner._run is not None
@@ -324,16 +311,18 @@ class Members:
         for job in new_jobs:
             if is_running and job._has_run_state():
                 job._reset()
-        for members in (self, *(job._members for job in new_jobs if is_scheduler(job))):
-            # The outermost run has reset none of these.
-            members.needs_reset = True
+        # The outermost run has reset none of these.
+        self.needs_reset = True
+        for job in new_jobs:
+            if is_scheduler(job):
+                job._members.needs_reset = True
         self.is_unchecked = True
         self.jobs_added_during_run.update(dict.fromkeys(new_jobs, run))
         if owner._run is not None:
             owner._run.add_jobs(new_jobs)
             owner._extend_settled_iterators(new_jobs)
 
-    def insert(self, jobs: Collection[AbstractJob[Any]]) -> None:
+    def insert(self, jobs: Collection[AnyJob]) -> None:
         """Add jobs that belong to no scheduler, without any checks."""
         members = self.jobs
         for job in jobs:
@@ -355,11 +344,11 @@ class Members:
             for job in jobs:
                 UNPLACED.pop(id(job), None)
 
-    def on_renamed(self, job: AbstractJob[Any]) -> None:
+    def on_renamed(self, job: AnyJob) -> None:
         if self._names is not None:
             self._names.name_of(job)
 
-    def on_options_changed(self, job: AbstractJob[Any]) -> None:
+    def on_options_changed(self, job: AnyJob) -> None:
         """Record that options of a member were set: it may be a forever job now, which no job may require."""
         self.is_unchecked = True
         if job._options.affects_order:
@@ -367,13 +356,13 @@ class Members:
         else:
             self.jobs_with_scheduling_options.pop(job, None)
 
-    def remove(self, job: AbstractJob[Any]) -> None:
+    def remove(self, job: AnyJob) -> None:
         """Remove a job, which then belongs to no scheduler. Other jobs may still require it."""
         self._discard(job)
         self.is_unchecked = True
         job._scheduler = None
 
-    def can_be_dropped(self, job: AbstractJob[Any]) -> bool:
+    def can_be_dropped(self, job: AnyJob) -> bool:
         """Return whether a settled job may be removed during a run.
 
         It is still needed if its `co_shutdown` has to be called, or if its failure has to be reported.
@@ -382,20 +371,20 @@ class Members:
         is_reported = run is not None and run.failures.keeps(job)
         return not (is_reported or (job._has_own_shutdown and job._needs_shutdown()))
 
-    def drop_settled(self, job: AbstractJob[Any]) -> None:
+    def drop_settled(self, job: AnyJob) -> None:
         """Remove a settled job that will never run again. Drop its references to requirements. Keep `job.scheduler`."""
         if self.dropped is NONE_DROPPED:
             self.dropped = DroppedJobs()
-        groups = []
+        groups: list[BaseScheduler] = []
+        jobs = [job]
         if not is_one_job(job):
-            groups = groups_of_run(cast(Any, job))
-        for each in (
-            job,
-            *(each for group in groups[:1] for each in jobs_of_run(group)),
-        ):
+            scheduler = cast("BaseScheduler", job)
+            groups = groups_of_run(scheduler)
+            jobs += jobs_of_run(scheduler)
+        for each in jobs:
             is_job = is_one_job(each)
-            has_failed = has_own_failure(each)
-            self.dropped.failures[is_job] += has_failed and is_logged(each)
+            if has_own_failure(each) and is_logged(each):
+                self.dropped.failures[is_job] += 1
             if is_job:
                 self.dropped.counts[count_key(each)] += 1
         for group in groups:
@@ -413,7 +402,7 @@ class Members:
         self.dropped = NONE_DROPPED
         self.last_dropped = ()
 
-    def _discard(self, job: AbstractJob[Any]) -> None:
+    def _discard(self, job: AnyJob) -> None:
         del self.jobs[job]
         collections = (
             self.jobs_added_during_run,
@@ -429,7 +418,7 @@ class Members:
         if self._names is not None:
             self._names.remove(job)
 
-    def release_inputs(self, job: AbstractJob[Any]) -> None:
+    def release_inputs(self, job: AnyJob) -> None:
         """Remove an input that moves to another scheduler, and its own inputs that are members."""
         todo = [job]
         for moved in todo:
@@ -438,13 +427,13 @@ class Members:
                 todo += inputs_of(moved)
 
     def _reject_foreign_jobs(
-        self, jobs: list[AbstractJob[Any]], new_parents: set[AbstractJob[Any]]
+        self, jobs: list[AnyJob], new_parents: set[AnyJob]
     ) -> None:
         """Reject jobs that belong to other schedulers, the owner itself, and schedulers that contain the owner.
 
         While no run is in progress, inputs are accepted from schedulers that are in `new_parents` or nested in them.
         """
-        users: dict[BaseScheduler, dict[AbstractJob[Any], AbstractJob[Any]]] = {}
+        users: dict[BaseScheduler, dict[AnyJob, AnyJob]] = {}
         for job in jobs:
             if (other_scheduler := job._scheduler) is None:
                 may_contain = is_scheduler(job) and job._members.nested_schedulers
@@ -457,22 +446,21 @@ class Members:
                     )
                 continue
             if other_scheduler not in users:
-                users[other_scheduler] = {
-                    input_job: user
-                    for user in other_scheduler
-                    for input_job in inputs_of(user)
-                }
+                users[other_scheduler] = by_input = {}
+                for user in other_scheduler:
+                    by_input.update(dict.fromkeys(inputs_of(user), user))
             remedy = "remove it there first"
-            if (user := users[other_scheduler].get(job)) is not None:
+            if job in users[other_scheduler]:
+                user = users[other_scheduler][job]
                 levels = [other_scheduler, *enclosing_schedulers(other_scheduler)]
                 if (
                     other_scheduler._innermost_run() is None
                     and not new_parents.isdisjoint(levels)
                 ):
                     continue
-                alternative = clause(
-                    ", or add {!r} first", new_parents and levels[-1].label
-                )
+                alternative = ""
+                if new_parents:
+                    alternative = f", or add {levels[-1].label!r} first"
                 remedy = f"it was added there as an input of {user.label!r}; remove this add(){alternative}"
             raise ValueError(
                 f"{job.label!r} is in the scheduler {other_scheduler.label!r}; "
@@ -493,7 +481,7 @@ class Members:
 
     def drop_foreign_requirements(
         self,
-    ) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
+    ) -> list[tuple[AnyJob, AnyJob]]:
         """Drop requirements that are neither members nor inputs. Return them, as pairs of a job and its requirement."""
         return self._drop_requirements(lambda job: job._scheduler is not self.owner)
 
@@ -526,10 +514,10 @@ def first_options(scheduler: BaseScheduler) -> tuple[int | None, float | None]:
     return scheduler._enough, scheduler._stagger
 
 
-def _with_inputs(jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], None]:
+def _with_inputs(jobs: Iterable[AnyJob]) -> dict[AnyJob, None]:
     """Return the jobs, each preceded by its direct and indirect inputs that belong to no scheduler."""
-    ordered: dict[AbstractJob[Any], None] = {}
-    entered: set[AbstractJob[Any]] = set()
+    ordered: dict[AnyJob, None] = {}
+    entered: set[AnyJob] = set()
     stack = [*jobs][::-1]
     while stack:
         job = stack[-1]
@@ -620,7 +608,9 @@ def exit_jobs(
     """
     members = _members(scheduler, "exit_jobs()")
     omits_forever = _job_options.flag(discard_forever, "discard_forever", "exit_jobs()")
-    required = {requirement for job in members.jobs for requirement in job._required}
+    required = set[AnyJob]()
+    for job in members.jobs:
+        required.update(job._required)
     return [
         job
         for job in members.jobs
@@ -642,9 +632,10 @@ def predecessors(scheduler: BaseScheduler, /, *jobs: Required) -> JobSet:
     """
     members = _members(scheduler, "predecessors()")
     given = members.flatten_members(jobs, "predecessors()")
-    return dict.fromkeys(
-        requirement for job in given for requirement in members.member_requirements(job)
-    ).keys()
+    found: dict[AnyJob, None] = {}
+    for job in given:
+        found.update(dict.fromkeys(members.member_requirements(job)))
+    return found.keys()
 
 
 def successors(scheduler: BaseScheduler, /, *jobs: Required) -> JobSet:
@@ -746,11 +737,9 @@ class Sequence:
             raise _job_options.unknown_option_error(
                 "Sequence", "a Sequence", unknown, Sequence.__init__
             )
-        self.jobs: list[AbstractJob[Any]] = []
+        self.jobs: list[AnyJob] = []
         # Has the requirements of the first job while there is none.
-        self._stand_in: AbstractJob[Any] = AbstractJob(
-            label="the first job of a Sequence"
-        )
+        self._stand_in: AnyJob = AbstractJob(label="the first job of a Sequence")
         if scheduler is not None and not is_scheduler(scheduler):
             raise not_a_scheduler_error(scheduler, "a Sequence")
         self._scheduler = scheduler
@@ -828,8 +817,8 @@ class Sequence:
         """Show the jobs in order."""
         return f"Sequence({', '.join(map(repr, self.jobs))})"
 
-    def _all_jobs(self) -> Iterable[AbstractJob[Any]]:
+    def _all_jobs(self) -> Iterable[AnyJob]:
         return tuple(self.jobs)
 
-    def _last_jobs(self) -> Iterable[AbstractJob[Any]]:
+    def _last_jobs(self) -> Iterable[AnyJob]:
         return tuple(self.jobs[-1:])

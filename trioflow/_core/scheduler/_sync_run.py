@@ -50,8 +50,10 @@ Call = Callable[[], None]
 SignalCallback = Callable[[int], Callable[[], object] | None]
 SignalSetting = bool | SignalCallback | Mapping[int, SignalCallback | Literal[True]]
 
+# Windows has no SIGHUP, SIGKILL and SIGSTOP: https://docs.python.org/3/library/signal.html#signal.SIGHUP.
+BY_NAME: Final = signal.Signals.__members__
 UNCATCHABLE: Final = {
-    getattr(signal, name) for name in ("SIGKILL", "SIGSTOP") if hasattr(signal, name)
+    BY_NAME[name] for name in ("SIGKILL", "SIGSTOP") if name in BY_NAME
 }
 STALL_SECONDS: Final = 0.25
 """How long the loop must have stood still before a second Ctrl-C is raised in a job. A double press takes 0.2 s."""
@@ -86,13 +88,12 @@ class SignalHandler:
         self._call_in_loop: Callable[[Call], None] | None = None
         # The time of the first signal that the event loop has not processed yet, or infinity if there is none.
         self._pending_since = math.inf
-        self._should_end_run = (
-            False  # whether a signal that has not been processed yet is to end the run
-        )
-        self._signal_number = 0  # the number of the last signal that was to end the run
-        self._interruption: BaseException | None = (
-            None  # the exception that `run()` is to raise
-        )
+        # Whether a signal that has not been processed yet is to end the run.
+        self._should_end_run = False
+        # The number of the last signal that was to end the run.
+        self._signal_number = 0
+        # The exception that `run()` is to raise.
+        self._interruption: BaseException | None = None
         # The calls that functions of the program have returned, or made to steer the run.
         self._pending_calls: deque[Callable[[], object]] = deque()
         # The signals that end the run, or are passed to the user's callbacks. Ignored signals stay ignored, because
@@ -108,9 +109,8 @@ class SignalHandler:
             if SIGNALS.getsignal(signal.SIGINT) is signal.default_int_handler:
                 self._ending_signals.add(signal.SIGINT)
             for number in SIGNALS.valid_signals():
-                if number in self._ending_signals or callable(
-                    SIGNALS.getsignal(number)
-                ):
+                handler = SIGNALS.getsignal(number)
+                if number in self._ending_signals or callable(handler):
                     self._handled_signals.append(number)
 
     def _check_callbacks(
@@ -121,16 +121,11 @@ class SignalHandler:
         if isinstance(handle_signals, Mapping):
             callbacks = dict(handle_signals)  # pyright: ignore[reportUnknownArgumentType]
         else:
-            # Windows has no SIGHUP: https://docs.python.org/3/library/signal.html#signal.SIGHUP.
-            numbers = [
-                getattr(signal, name)
-                for name in ("SIGINT", "SIGTERM", "SIGHUP")
-                if hasattr(signal, name)
-            ]
-            if handle_signals is False:
-                callbacks = {}
-            else:
-                callbacks = dict.fromkeys(numbers, handle_signals)
+            callbacks = {}
+            if handle_signals is not False:
+                for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                    if name in BY_NAME:
+                        callbacks[BY_NAME[name]] = handle_signals
         for number, callback in callbacks.items():
             try:
                 fits = number in SIGNALS.valid_signals() - UNCATCHABLE and (
@@ -153,10 +148,9 @@ class SignalHandler:
     @property
     def wakes_loop(self) -> bool:
         """Whether signals have to wake the loop that runs in this thread."""
-        return (
-            bool(self._handled_signals)
-            and threading.current_thread() is threading.main_thread()
-        )
+        if not self._handled_signals:
+            return False
+        return threading.current_thread() is threading.main_thread()
 
     def loop_started(
         self, call_in_loop: Callable[[Call], None], keep: Callable[[Call], None]
@@ -198,11 +192,8 @@ class SignalHandler:
         """Restore the previous handlers. If a signal came too late to end the run, raise it again."""
         self._is_over = True
         self._restore_handlers()
-        if (
-            error is not None
-            and error is self._interruption
-            and hasattr(error, "_trioflow_run")
-        ):
+        is_own = error is self._interruption and hasattr(error, "_trioflow_run")
+        if error is not None and is_own:
             error.__traceback__ = None
             _show_in_one_line()
         else:
@@ -325,9 +316,9 @@ class SignalHandler:
         """
         run = self._scheduler._run
         stall = time.monotonic() - self._pending_since
-        is_due = (self._should_end_run and stall >= STALL_SECONDS) or (
-            run is not None and run.phase is CHECKING
-        )
+        is_due = self._should_end_run and stall >= STALL_SECONDS
+        if run is not None and run.phase is CHECKING:
+            is_due = True
         return is_due and self._is_in_job(frame)
 
     def _is_in_job(self, frame: FrameType | None) -> bool:
