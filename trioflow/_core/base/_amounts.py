@@ -115,9 +115,10 @@ def check_need(value: Any, subject: str, advice: str = AMOUNT_ADVICE) -> ExactNe
     for key in amounts:
         if not isinstance(key, str):
             raise TypeError(f"{subject}: the key {short_repr(key)} is not a string")
-    return tuple(
-        (key, amount_of(amounts[key], subject, advice)) for key in sorted(amounts)
-    )
+    needs: list[tuple[str, Amount]] = []
+    for key in sorted(amounts):
+        needs.append((key, amount_of(amounts[key], subject, advice)))
+    return tuple(needs)
 
 
 def amount_text(number: Amount) -> str:
@@ -138,13 +139,8 @@ def need_text(value: CheckedNeed) -> str:
         return short_repr(value)
     if not isinstance(value, tuple):
         return amount_text(value)
-    return (
-        "{"
-        + ", ".join(
-            f"{short_repr(key)}: {amount_text(number)}" for key, number in value
-        )
-        + "}"
-    )
+    texts = [f"{short_repr(key)}: {amount_text(number)}" for key, number in value]
+    return f"{{{', '.join(texts)}}}"
 
 
 def need_as_numbers(value: CheckedNeed) -> Any:

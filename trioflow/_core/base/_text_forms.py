@@ -98,15 +98,13 @@ def fit(
         end = {"start": 0, "end": length, "ends": length // 2}[keep]
         return f"{text[: length - end]}{ellipsis}{text[len(text) - end :]}"
 
-    length = (
-        bisect.bisect_right(
-            range(len(text)), width, key=lambda length: measure(cut(length))
-        )
-        - 1
+    lengths = range(len(text))
+    fitting = bisect.bisect_right(
+        lengths, width, key=lambda length: measure(cut(length))
     )
-    if length < 0:
+    if not fitting:
         return ""
-    return cut(length)
+    return cut(fitting - 1)
 
 
 def truncate(text: str, longest: int = MAX_LENGTH) -> str:
@@ -186,17 +184,17 @@ class _ShortRepr(reprlib.Repr):
         ]
         if len(x) > self.maxdict:
             pairs.append("...")
-        return "{" + ", ".join(pairs) + "}"
+        return f"{{{', '.join(pairs)}}}"
 
     def repr_set(self, x: set[Any], level: int) -> str:
         """Return a few items, sorted; reprlib would sort all items first."""
-        return super().repr_set(set(itertools.islice(x, self.maxset + 1)), level)
+        few = set(itertools.islice(x, self.maxset + 1))
+        return super().repr_set(few, level)
 
     def repr_frozenset(self, x: frozenset[Any], level: int) -> str:
         """Return a few items, sorted; reprlib would sort all items first."""
-        return super().repr_frozenset(
-            frozenset(itertools.islice(x, self.maxfrozenset + 1)), level
-        )
+        few = frozenset(itertools.islice(x, self.maxfrozenset + 1))
+        return super().repr_frozenset(few, level)
 
 
 _SHORT_REPR: Final = _ShortRepr()
@@ -250,9 +248,8 @@ def join_names(
         ('a, b and 1 more', 'a')
 
     """
-    return ", ".join(names[:max_names]) + clause(
-        " and {} more", max(0, (total or len(names)) - max_names)
-    )
+    rest = max(0, (total or len(names)) - max_names)
+    return ", ".join(names[:max_names]) + clause(" and {} more", rest)
 
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
@@ -293,11 +290,10 @@ def duration_text(seconds: float | None, *, in_column: bool = False) -> str:
                 return f"{_number_text(seconds / unit, in_column=in_column)} {name}"
         return "0 s"
     if round(seconds) < HOUR:
-        return _two_unit_text(round(seconds), MINUTE, "min", 1.0, "s")
-    if round(seconds / MINUTE) * MINUTE < DAY:
-        return _two_unit_text(
-            round(seconds / MINUTE) * MINUTE, HOUR, "h", MINUTE, "min"
-        )
+        return _two_unit_text(seconds, MINUTE, "min", 1.0, "s")
+    whole_minutes = round(seconds / MINUTE) * MINUTE
+    if whole_minutes < DAY:
+        return _two_unit_text(whole_minutes, HOUR, "h", MINUTE, "min")
     return _two_unit_text(round(seconds / HOUR) * HOUR, DAY, "d", HOUR, "h")
 
 

@@ -88,13 +88,13 @@ class WrongBackendNote(str):
 def wrong_backend_remedy(error: BaseException) -> str:
     """Return how to run the job that raised an exception, if it needs the other backend, otherwise ""."""
     try:
-        notes = getattr(error, "__notes__", ())
-        return next(
-            (note.remedy for note in notes if isinstance(note, WrongBackendNote)), ""
-        )
+        for note in getattr(error, "__notes__", ()):
+            if isinstance(note, WrongBackendNote):
+                return note.remedy
     except Exception:
         # From the code of the exception's class.
         return ""
+    return ""
 
 
 def shown_exception(error: BaseException) -> tuple[BaseException, str, str]:
@@ -141,11 +141,9 @@ def library_prefixes() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
     folders = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     # An environment may include the packages of the user, or of the system.
-    folders += [
-        path
-        for path in sys.path
-        if os.path.basename(path) in ("site-packages", "dist-packages")
-    ]
+    for path in sys.path:
+        if os.path.basename(path) in ("site-packages", "dist-packages"):
+            folders.append(path)
     return (PACKAGE_PREFIX, *(os.path.join(folder, "") for folder in folders), "<")
 
 
@@ -154,16 +152,16 @@ def describe_line(code: CodeType, number: int) -> str:
     # Imported late, with `tokenize`: only a job that was ended while it ran needs it.
     import linecache
 
-    text = (
-        line_before_reload(code, number)
-        or linecache.getline(code.co_filename, number).strip()
-    )
+    text = line_before_reload(code, number)
+    if not text:
+        text = linecache.getline(code.co_filename, number).strip()
     return f"{os.path.basename(code.co_filename)}:{number}" + clause(": {}", text)
 
 
 def line_before_reload(code: CodeType, number: int) -> str:
     """Return a line of code that mended code was taken in place of, in the text that was loaded, otherwise ""."""
-    return "".join(replaced_lines.get(code, [])[number - 1 : number]).strip()
+    lines = replaced_lines.get(code, [])
+    return "".join(lines[number - 1 : number]).strip()
 
 
 def entries(traceback: TracebackType | None) -> list[TracebackType]:
@@ -189,11 +187,11 @@ def own_entries(traceback: TracebackType | None) -> list[TracebackType]:
 
     Code of the standard library and of installed packages is not the user's own, even if the user's code has called it.
     """
-    return [
-        each
-        for each in entries(traceback)
-        if not each.tb_frame.f_code.co_filename.startswith(library_prefixes())
-    ]
+    own: list[TracebackType] = []
+    for entry in entries(traceback):
+        if not entry.tb_frame.f_code.co_filename.startswith(library_prefixes()):
+            own.append(entry)
+    return own
 
 
 def innermost_own(traceback: TracebackType | None) -> TracebackType | None:
