@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
-    from ._job import AbstractJob
+    from ._job import AnyJob
 
 
-def enclosing_schedulers(job: AbstractJob[Any]) -> Iterator[BaseScheduler]:
+def enclosing_schedulers(job: AnyJob) -> Iterator[BaseScheduler]:
     """Yield the schedulers that contain `job`, the innermost first."""
     enclosing = job._scheduler
     while enclosing is not None:
@@ -19,8 +19,8 @@ def enclosing_schedulers(job: AbstractJob[Any]) -> Iterator[BaseScheduler]:
 
 
 def ancestors_with_members(
-    job: AbstractJob[Any],
-) -> Iterator[tuple[BaseScheduler, AbstractJob[Any]]]:
+    job: AnyJob,
+) -> Iterator[tuple[BaseScheduler, AnyJob]]:
     """Yield each enclosing scheduler, the innermost first, with its member that is or contains `job`."""
     for enclosing in enclosing_schedulers(job):
         yield enclosing, job
@@ -28,8 +28,8 @@ def ancestors_with_members(
 
 
 def find_common_scheduler(
-    job: AbstractJob[Any], other: AbstractJob[Any]
-) -> tuple[BaseScheduler, AbstractJob[Any], AbstractJob[Any]] | None:
+    job: AnyJob, other: AnyJob
+) -> tuple[BaseScheduler, AnyJob, AnyJob] | None:
     """Return the innermost scheduler that contains two jobs, or None.
 
     Returns:
@@ -50,7 +50,7 @@ def outermost_scheduler(scheduler: BaseScheduler) -> BaseScheduler:
     return scheduler
 
 
-def member_of_run(job: AbstractJob[Any]) -> AbstractJob[Any]:
+def member_of_run(job: AnyJob) -> AnyJob:
     """Return the job, or the outermost nested scheduler around it that has no run: a member of one that has, if any."""
     for enclosing in enclosing_schedulers(job):
         if enclosing._scheduler is not None and enclosing._run is None:
@@ -58,7 +58,7 @@ def member_of_run(job: AbstractJob[Any]) -> AbstractJob[Any]:
     return job
 
 
-def is_logged(job: AbstractJob[Any]) -> bool:
+def is_logged(job: AnyJob) -> bool:
     return job._options.log and all(
         enclosing._options.log for enclosing in enclosing_schedulers(job)
     )

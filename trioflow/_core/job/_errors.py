@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeGuard, TypeVar
 
 from ..._hints import explain_form
 from ..base import _amounts, _user_code
-from ..base._states import JobState
+from ..base._states import BLOCKED, CANCELLED, FAILED, SKIPPED
 from ..base._text_forms import (
     clause,
     fit,
@@ -26,7 +26,7 @@ from ..base._text_forms import (
 from . import _ancestors, _labels
 
 if TYPE_CHECKING:
-    from ._job import AbstractJob
+    from ._job import AbstractJob, AnyJob
 
 E = TypeVar("E", bound="TrioflowError")
 
@@ -58,10 +58,10 @@ class TrioflowError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the message and the attributes, because `__init__` takes other arguments than the message."""
-        attributes = {
-            name: value if _is_picklable(value) else None
-            for name, value in vars(self).items()
-        }
+        attributes = vars(self).copy()
+        for name, value in vars(self).items():
+            if not _is_picklable(value):
+                attributes[name] = None
         return _restore, (type(self), self.args, attributes)
 
     def __copy__(self: E, _: object = None) -> E:
@@ -104,7 +104,7 @@ class CycleError(TrioflowError, ValueError):
     """
 
     def __init__(self, cycle: Sequence[AbstractJob[Any]]) -> None:
-        self.cycle: tuple[AbstractJob[Any], ...] = tuple(cycle)
+        self.cycle: tuple[AnyJob, ...] = tuple(cycle)
         names = _labels.distinct_names(self.cycle)
         super().__init__(
             f"cycle: {' requires '.join([*names, names[0]])}: none of them could ever start; "
@@ -127,8 +127,8 @@ class MissingRequirement(TrioflowError, ValueError):
         requirement: AbstractJob[Any],
         scheduler: AbstractJob[Any],
     ) -> None:
-        self.job: AbstractJob[Any] = job
-        self.requirement: AbstractJob[Any] = requirement
+        self.job: AnyJob = job
+        self.requirement: AnyJob = requirement
         home = requirement.scheduler
         where = "in no scheduler" if home is None else f"in {home.label!r}"
         job_name, required_name = map(repr, _labels.distinct_names([job, requirement]))
@@ -146,10 +146,10 @@ class MissingRequirement(TrioflowError, ValueError):
 
 
 def _how_to_meet(
-    job: AbstractJob[Any],
-    requirement: AbstractJob[Any],
+    job: AnyJob,
+    requirement: AnyJob,
     name: str,
-    scheduler: AbstractJob[Any],
+    scheduler: AnyJob,
 ) -> str:
     """Return the advice for a job in `scheduler` whose requirement, called `name`, is not in the same scheduler."""
     if (common := _ancestors.find_common_scheduler(job, requirement)) is not None:
@@ -181,14 +181,14 @@ class RequirementFailed(TrioflowError):
     """
 
     def __init__(self, job: AbstractJob[Any], requirement: AbstractJob[Any]) -> None:
-        self.job: AbstractJob[Any] = job
-        self.requirement: AbstractJob[Any] = requirement
+        self.job: AnyJob = job
+        self.requirement: AnyJob = requirement
         earlier = requirement.raised_exception()
         state = requirement.state
         # The job that failed first, taken from the error before, so that no chain has to be walked.
         # A job that failed may have raised an error of this class itself.
-        self._root: AbstractJob[Any] = requirement
-        if state is JobState.BLOCKED and isinstance(earlier, RequirementFailed):
+        self._root: AnyJob = requirement
+        if state is BLOCKED and isinstance(earlier, RequirementFailed):
             self._root = earlier._root
         advice = "require it with requires(job, settled=True)"
         if requirement in job._inputs:
@@ -201,9 +201,9 @@ class RequirementFailed(TrioflowError):
 
 
 _FATES = {
-    JobState.FAILED: "failed",
-    JobState.BLOCKED: "could not run either",
-    JobState.CANCELLED: "was cancelled",
+    FAILED: "failed",
+    BLOCKED: "could not run either",
+    CANCELLED: "was cancelled",
 }
 
 
@@ -229,18 +229,18 @@ class JobTimeout(TrioflowError, TimeoutError):
         place: str | None = None,
         waits: str = "",
     ) -> None:
-        self.job: AbstractJob[Any] = job
+        self.job: AnyJob = job
         self.seconds: float = seconds
         self.missing: str | None = missing
         self.place: str | None = place or None
         self.waits: str = waits
         where = clause("; {}", waits) + clause("; it was {}", place)
-        choices = ["on_timeout='move_on'"] * (not job._is_service) + ["retry="] * (
-            not job.retry
-        )
-        otherwise = clause(
-            ", or choose {}", job.scheduler is not None and " or ".join(choices)
-        )
+        choices: list[str] = []
+        if job.scheduler is not None and not job._is_service:
+            choices.append("on_timeout='move_on'")
+        if job.scheduler is not None and not job.retry:
+            choices.append("retry=")
+        otherwise = clause(", or choose {}", " or ".join(choices))
         if missing is None:
             missed = "was not ready" if job._is_service else "did not end"
             text = f"{missed} within its timeout of {seconds:g} s{where}"
@@ -317,7 +317,7 @@ class BudgetSpent(TrioflowError):
     def __init__(
         self, job: AbstractJob[Any], name: str, needed: str, left: str, *facts: str
     ) -> None:
-        self.job: AbstractJob[Any] = job
+        self.job: AnyJob = job
         self.name: str = name
         needs = f"{job.label!r} needs {_labels.printable(name)}={needed}, but {left}"
         super().__init__(
@@ -382,9 +382,8 @@ class Failure:
 
 
 def strip_engine_frames(error: BaseException) -> None:
-    _user_code.with_traceback(
-        error, _without_engine_frames(_user_code.get_traceback(error))
-    )
+    traceback = _user_code.get_traceback(error)
+    _user_code.set_traceback(error, _without_engine_frames(traceback))
 
 
 def _strip_chain(exception: BaseException) -> None:
@@ -396,9 +395,8 @@ def _strip_chain(exception: BaseException) -> None:
         if error is not None and id(error) not in visited:
             visited.add(id(error))
             # As `strip_engine_frames` does, without another call for each failure.
-            _user_code.with_traceback(
-                error, _without_engine_frames(_user_code.get_traceback(error))
-            )
+            traceback = _user_code.get_traceback(error)
+            _user_code.set_traceback(error, _without_engine_frames(traceback))
             todo += _user_code.get_cause(error), _user_code.get_context(error)
 
 
@@ -448,7 +446,7 @@ DROPPED: Final = object()
 UNCALLED: Final = object()
 
 
-def no_result_error(job: AbstractJob[Any]) -> BaseException:
+def no_result_error(job: AnyJob) -> BaseException:
     """Return the exception that `result()` raises for a job without a result."""
     outcome = job._outcome
     if type(outcome) is Failure:
@@ -458,24 +456,19 @@ def no_result_error(job: AbstractJob[Any]) -> BaseException:
             f"the result of {job.label!r} was dropped when the last job that uses it had started",
             "leave out keep_result=False to read it later",
         )
-    if job.state is JobState.CANCELLED:
+    if job.state is CANCELLED:
         return JobCancelled(f"{job.label!r} was cancelled: it has no result")
-    if job._state is JobState.SKIPPED:
+    if job._state is SKIPPED:
         return JobSkipped(f"{job.label!r} was skipped: it has no result")
-    if (
-        job._is_scheduler
-        and job._scheduler is None
-        and getattr(job, "stop_reason", None) is not None
-    ):
-        return JobNotDone(
-            f"{job.label!r} has run alone, and only a job has a result",
-            "put it in a Scheduler, and run that",
-        )
-    if (
-        job._scheduler is not None
-        and _ancestors.outermost_scheduler(job._scheduler).stop_reason is not None
-    ):
-        return JobNotDone(f"{job._scheduler.explain(job)}, so it has no result")
+    scheduler = job._scheduler
+    if scheduler is None:
+        if job._is_scheduler and getattr(job, "stop_reason", None) is not None:
+            return JobNotDone(
+                f"{job.label!r} has run alone, and only a job has a result",
+                "put it in a Scheduler, and run that",
+            )
+    elif _ancestors.outermost_scheduler(scheduler).stop_reason is not None:
+        return JobNotDone(f"{scheduler.explain(job)}, so it has no result")
     name = job.label if job.label.isidentifier() else "job"
     return JobNotDone(
         f"{job.label!r} is {job._state.value}, and has no result yet",
@@ -486,14 +479,14 @@ def no_result_error(job: AbstractJob[Any]) -> BaseException:
 FUNCTION_KIND_ADVICE: Final = "give Job an async function, and ThreadJob a plain one"
 
 
-def no_run_error(job: AbstractJob[Any]) -> RuntimeError:
+def no_run_error(job: AnyJob) -> RuntimeError:
     """Return the error of a `co_run` that needs a run, but was called without a run."""
     return RuntimeError(
         f"{job.label!r} needs a run: put it in a Scheduler, and run that"
     )
 
 
-def not_awaitable_message(job: AbstractJob[Any], value: object) -> str:
+def not_awaitable_message(job: AnyJob, value: object) -> str:
     name = name_in_errors(repr(job.label), job.redact)
     return f"{name}: its function returned {shown_value(value, name)}, which is not awaitable; {FUNCTION_KIND_ADVICE}"
 
@@ -513,7 +506,7 @@ def unawaited_coroutine_error(
 
 
 def add_remedy_notes(
-    error: BaseException, job: AbstractJob[Any], awaitable: object, backend: str | None
+    error: BaseException, job: AnyJob, awaitable: object, backend: str | None
 ) -> str | None:
     """Add notes with remedies to the exception of a failed job.
 
@@ -530,14 +523,12 @@ def add_remedy_notes(
     """
     if backend is not None:
         add_note(error, _user_code.WrongBackendNote(job.label, backend))
-    if (
-        isinstance(error, TypeError)
-        and awaitable is not UNCALLED
-        and not is_awaitable(awaitable)
-    ):
-        add_note(error, not_awaitable_message(job, awaitable))
-        return FUNCTION_KIND_ADVICE
-    return None
+    if awaitable is UNCALLED or not isinstance(error, TypeError):
+        return None
+    if is_awaitable(awaitable):
+        return None
+    add_note(error, not_awaitable_message(job, awaitable))
+    return FUNCTION_KIND_ADVICE
 
 
 def add_note(error: BaseException, note: str) -> None:
@@ -548,18 +539,15 @@ def add_note(error: BaseException, note: str) -> None:
 
 
 def name_companions(
-    interruption: BaseException, failure: BaseException, job: AbstractJob[Any]
+    interruption: BaseException, failure: BaseException, job: AnyJob
 ) -> None:
     """Name the other exceptions of a group in a note of the interruption, which leaves the run without them."""
-    if others := [
-        one_line_error(leaf)
-        for leaf in _user_code.leaf_exceptions(failure)
-        if leaf is not interruption
-    ]:
-        add_note(
-            interruption,
-            f"{job.label!r} raised it in a group, together with {join_names(others)}",
-        )
+    leaves = _user_code.leaf_exceptions(failure)
+    others = [leaf for leaf in leaves if leaf is not interruption]
+    if others:
+        names = join_names([*map(one_line_error, others)])
+        note = f"{job.label!r} raised it in a group, together with {names}"
+        add_note(interruption, note)
 
 
 def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
@@ -596,17 +584,14 @@ def one_line_error(error: BaseException) -> str:
     The cut is in the middle: the message of a failed command ends with the message of its program.
     """
     error, before, after = _user_code.shown_exception(error)
-    text = fit(" ".join((before + error_text(error) + after).split()), 200, keep="ends")
-    return type(error).__name__ + clause(": {}", _labels.printable(text))
+    text = f"{before}{error_text(error)}{after}"
+    line = fit(" ".join(text.split()), 200, keep="ends")
+    return type(error).__name__ + clause(": {}", _labels.printable(line))
 
 
 def find_interruption(error: BaseException) -> BaseException | None:
     """Return the first exception in `error` that is not an `Exception`, such as KeyboardInterrupt, otherwise None."""
-    return next(
-        (
-            leaf
-            for leaf in _user_code.leaf_exceptions(error)
-            if not isinstance(leaf, Exception)
-        ),
-        None,
-    )
+    for leaf in _user_code.leaf_exceptions(error):
+        if not isinstance(leaf, Exception):
+            return leaf
+    return None

@@ -13,28 +13,29 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..base._states import JobState
+from ..base._states import BLOCKED, SKIPPED
 from ._errors import DROPPED
-from ._job import AbstractJob, AnyJob
+from ._job import AnyJob
 from ._requirements import ORDER_ONLY
 
 if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
 
-Jobs = dict[AbstractJob[Any], None]
-Users = dict[AbstractJob[Any], list[AbstractJob[Any]]]
+Jobs = dict[AnyJob, None]
+Users = dict[AnyJob, list[AnyJob]]
 
 
 def counted_requirements(job: AnyJob) -> Collection[AnyJob]:
     """Return the requirements of a job, its inputs included, without the requirements with `order_only=True`."""
-    if isinstance(required := job._required, tuple):
+    required = job._required
+    if isinstance(required, tuple):
         return required
     return [other for other, flags in required.items() if not flags & ORDER_ONLY]
 
 
 def did_no_work(job: AnyJob) -> bool:
     """Return whether what a job requires, even for order only, has kept it from its work."""
-    return job._state in (JobState.BLOCKED, JobState.SKIPPED)
+    return job._state in (BLOCKED, SKIPPED)
 
 
 def what_follows(

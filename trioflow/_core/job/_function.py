@@ -41,7 +41,7 @@ from types import (
 from typing import Any, ClassVar, Final, Unpack, cast, overload
 
 from ..base import _user_code
-from ..base._text_forms import clause, short_repr
+from ..base._text_forms import short_repr
 from ._argument_types import (
     A,
     AsyncOrThreadFunction1,
@@ -52,7 +52,7 @@ from ._argument_types import (
     ValueOrJob,
 )
 from ._errors import DROPPED, is_awaitable, not_awaitable_message
-from ._job import AbstractJob, T, is_job
+from ._job import AbstractJob, AnyJob, T, is_job, overrides
 from ._job_options import (
     OPTIONS_IN_FINGERPRINTS,
     JobOptions,
@@ -61,7 +61,7 @@ from ._job_options import (
 )
 from ._labels import MAX_DEPTH, TEXTS, Ref, call_label, job_in, without_ref
 
-ValueOf = Callable[[AbstractJob[Any]], Any]
+ValueOf = Callable[[AnyJob], Any]
 """A function that returns the value to pass in place of an input."""
 
 ATOMIC_TYPES: Final = frozenset({int, float, str, bytes, bool, type(None), range})
@@ -76,7 +76,8 @@ COPIED_TYPES: Final = frozenset[Any](
 """Types of containers that have `copy`, and in whose copy items can be replaced."""
 MAPPINGS: Final[Any] = ({}, OrderedDict[Any, Any](), UserDict[Any, Any]())
 VIEW_TYPES: Final = frozenset[Any](
-    {*map(type, (view for each in MAPPINGS for view in (each.values(), each.items())))}
+    {type(each.values()) for each in MAPPINGS}
+    | {type(each.items()) for each in MAPPINGS}
 )
 # A type of Python 3.15: https://peps.python.org/pep-0814/.
 FROZEN_DICT: Final[Any] = getattr(builtins, "frozendict", dict)
@@ -169,10 +170,12 @@ def ref(value: T) -> T:
         0
 
     """
-    return cast(T, value if type(value) is Ref else Ref(value))
+    if type(value) is Ref:
+        return value
+    return cast(T, Ref(value))
 
 
-def result_of(job: AbstractJob[Any]) -> Any:
+def result_of(job: AnyJob) -> Any:
     outcome = job._outcome
     # `result()` raises if the result was dropped, or a ready service has failed since. Some kinds fetch the value.
     if outcome is DROPPED or job._has_own_result:
@@ -199,7 +202,7 @@ class Template:
         self,
         items: object,
         finish: Callable[[Any], Any] | None,
-        jobs: list[tuple[Any, AbstractJob[Any]]],
+        jobs: list[tuple[Any, AnyJob]],
         nested: list[tuple[Any, Template | Ref]],
     ) -> None:
         self._finish = finish
@@ -244,26 +247,25 @@ def _unpack(container: Any) -> tuple[Any, Callable[[Any], Any] | None]:
     if kind is FROZEN_DICT:
         return dict(container), FROZEN_DICT
     if kind is functools.partial:
-        return {
-            **dict(enumerate((container.func, *container.args))),
-            **container.keywords,
-        }, _make_partial
+        positional = dict(enumerate((container.func, *container.args)))
+        return {**positional, **container.keywords}, _make_partial
     if isinstance(container, ItemsView):
         return dict(cast(Any, container)), lambda items: [*items.items()]
-    return (
-        [*container] if isinstance(container, ValuesView) else dict(container)
-    ), None
+    if isinstance(container, ValuesView):
+        return [*container], None
+    return dict(container), None
 
 
 def _make_partial(items: dict[Any, Any]) -> functools.partial[Any]:
-    function, *args = [
-        value for key, value in items.items() if not isinstance(key, str)
-    ]
-    return functools.partial(
-        function,
-        *args,
-        **{key: value for key, value in items.items() if isinstance(key, str)},
-    )
+    positional: list[Any] = []
+    keywords: dict[str, Any] = {}
+    for key, value in items.items():
+        if isinstance(key, str):
+            keywords[key] = value
+        else:
+            positional.append(value)
+    function, *args = positional
+    return functools.partial(function, *args, **keywords)
 
 
 class DirectArguments:
@@ -290,7 +292,7 @@ class DirectArguments:
             values[index] = value_of(values[index])
         return tuple(values)
 
-    def inputs(self) -> tuple[AbstractJob[Any], ...]:
+    def inputs(self) -> tuple[AnyJob, ...]:
         jobs = tuple([self.original[index] for index in self._indices])
         if len(jobs) == 1:
             return jobs
@@ -393,9 +395,9 @@ class ArgumentSearch:
 
     def __init__(self, subject: Callable[[], str]) -> None:
         self._subject = subject
-        self.inputs: Final[dict[AbstractJob[Any], None]] = {}
+        self.inputs: Final[dict[AnyJob, None]] = {}
 
-    def checked_inputs(self) -> tuple[AbstractJob[Any], ...]:
+    def checked_inputs(self) -> tuple[AnyJob, ...]:
         """Return the inputs.
 
         Raises:
@@ -450,25 +452,24 @@ class ArgumentSearch:
             finish = None
         else:
             contents, finish = _unpack(container)
-        jobs: list[tuple[Any, AbstractJob[Any]]] = []
+        jobs: list[tuple[Any, AnyJob]] = []
         nested: list[tuple[Any, Template | Ref]] = []
-        is_mapping = isinstance(contents, (dict, UserDict))
-        if is_mapping and not ATOMIC_TYPES.issuperset(map(type, cast(Any, contents))):
-            self._reject_jobs_inside([*contents], "a key of a dict")
-        items = cast(
-            "Iterable[tuple[Any, Any]]",
-            contents.items() if is_mapping else enumerate(contents),
-        )
+        items: Iterable[tuple[Any, Any]]
+        if isinstance(contents, (dict, UserDict)):
+            if not ATOMIC_TYPES.issuperset(map(type, cast(Any, contents))):
+                self._reject_jobs_inside([*contents], "a key of a dict")
+            items = cast(Any, contents).items()
+        else:
+            items = enumerate(contents)
         for key, value in items:
             kind = type(value)  # pyright: ignore[reportUnknownVariableType]  # a cast takes a third of the loop
             if kind in ATOMIC_TYPES:
                 continue
             if kind in FILLED_TYPES:
-                if (
-                    value
-                    and (template := self._inner_template(value, known)) is not None
-                ):
-                    nested.append((key, template))
+                if value:
+                    template = self._inner_template(value, known)
+                    if template is not None:
+                        nested.append((key, template))
             elif is_job(value):
                 self.inputs[value] = None
                 jobs.append((key, cast(Any, value)))
@@ -568,14 +569,14 @@ def reject_text(values: object, subject: str) -> None:
     if not TEXTS:
         return
     for value in _contents(values):
-        is_text = type(value) is str or (
-            value is not None and issubclass(type(value), (str, bytes, PATH_LIKE))
-        )
-        if is_text and (job := job_in(os.fsdecode(cast(Any, value)))) is not None:
-            if isinstance(job, str):
-                raise TypeError(
-                    f"{subject} is given the text {job}, and nothing has that job to run it: {JOB_CURE}"
-                )
+        job = None
+        if issubclass(type(value), (str, bytes, PATH_LIKE)):
+            job = job_in(os.fsdecode(cast(Any, value)))
+        if isinstance(job, str):
+            raise TypeError(
+                f"{subject} is given the text {job}, and nothing has that job to run it: {JOB_CURE}"
+            )
+        if job is not None:
             cure = JOB_CURE if job._can_be_input else SCHEDULER_CURE
             raise TypeError(
                 f"{subject} is given the text of {job.label!r}, which is not its result: {cure}"
@@ -584,12 +585,10 @@ def reject_text(values: object, subject: str) -> None:
 
 def _has_only_atoms(container: Any) -> bool:
     """Return whether a plain container has no job, because all its items are atoms. Several jobs may share it."""
-    values = ()
-    if cast(Any, type(container)) is dict:
-        values = container.values()
-    return ATOMIC_TYPES.issuperset(map(type, container)) and ATOMIC_TYPES.issuperset(
-        map(type, values)
-    )
+    has_atoms = ATOMIC_TYPES.issuperset(map(type, container))
+    if has_atoms and cast(Any, type(container)) is dict:
+        return ATOMIC_TYPES.issuperset(map(type, container.values()))
+    return has_atoms
 
 
 def substitute_inputs(values: Iterable[Any], value_of: ValueOf) -> tuple[Any, ...]:
@@ -667,9 +666,8 @@ class FunctionJob(AbstractJob[T]):
             function, args, kwargs = unpack_partial(function, args, kwargs)
         _reject_text(function, args, kwargs, options)
         self._function = function
-        super().__init__(
-            **options, _inputs=self._bind_arguments(args, kwargs, options.get("label"))
-        )
+        inputs = self._bind_arguments(args, kwargs, options.get("label"))
+        super().__init__(**options, _inputs=inputs)
 
     def __init_subclass__(cls, *, calls_in: str | None = None, **kwargs: Any) -> None:
         """Record the place where jobs of the class call plain functions. Without `calls_in`, it is inherited."""
@@ -695,7 +693,7 @@ class FunctionJob(AbstractJob[T]):
 
     def _bind_arguments(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, label: str | None
-    ) -> tuple[AbstractJob[Any], ...]:
+    ) -> tuple[AnyJob, ...]:
         """Store the arguments for the call, and return the inputs among them, each once."""
         search = ArgumentSearch(lambda: repr(label or self._function_name()))
         self._args = search.search_positional(args)
@@ -716,11 +714,9 @@ class FunctionJob(AbstractJob[T]):
 
     def _failure_kind(self) -> object:
         function: Any = unwrap_partial(self._function or type(self))
-        return id(
-            function.__code__
-            if isinstance(function, (FunctionType, MethodType))
-            else function
-        )
+        if isinstance(function, (FunctionType, MethodType)):
+            return id(function.__code__)
+        return id(function)
 
     def _default_label(self, depth: int = MAX_DEPTH) -> str:
         """Return the call as text, such as `fetch(3)`."""
@@ -736,9 +732,8 @@ class FunctionJob(AbstractJob[T]):
         return getattr(function, "__name__", None) or type(function).__name__
 
     def _unknown_option(self, name: str) -> TypeError:
-        return unknown_job_option_error(
-            name, repr(self._function_name()), type(self), is_call=True
-        )
+        subject = repr(self._function_name())
+        return unknown_job_option_error(name, subject, type(self), is_call=True)
 
 
 def call_of(
@@ -778,20 +773,16 @@ def call_parts(
     """
     if job._is_one_shot():
         return None
-    arguments: Any = job._args
-    args = cast(
-        "tuple[Any, ...]",
-        arguments
-        if type(arguments) is tuple
-        else arguments.substitute_inputs(value_of),
-    )
+    args: Any = job._args
+    if type(args) is not tuple:
+        args = args.substitute_inputs(value_of)
     function: Any = job._function
     if type(function) is Call:
         return cast(Any, function.func), args, function.substitute_inputs(value_of)
     return function, args, {}
 
 
-def input_at(job: AbstractJob[Any], position: int) -> AbstractJob[Any] | None:
+def input_at(job: AnyJob, position: int) -> AnyJob | None:
     """Return the input at a position among the function's positional arguments, counted from 1.
 
     Return None if the argument is no input, or if the job has no `DirectArguments`.
@@ -799,7 +790,7 @@ def input_at(job: AbstractJob[Any], position: int) -> AbstractJob[Any] | None:
     args: Any = getattr(job, "_args", ())
     if not isinstance(args, DirectArguments) or position - 1 not in args._indices:
         return None
-    return cast("AbstractJob[Any]", args.original[position - 1])
+    return cast("AnyJob", args.original[position - 1])
 
 
 def _reject_text(
@@ -820,22 +811,20 @@ def is_found_by_name(value: object) -> bool:
 
     Otherwise, others may have the same name: closures, lambdas, functions of a decorator that was called elsewhere.
     """
-    found: Any = _user_code.find_by_name(
-        getattr(value, "__module__", None), getattr(value, "__qualname__", "")
-    )
+    module = getattr(value, "__module__", None)
+    found: Any = _user_code.find_by_name(module, getattr(value, "__qualname__", ""))
     if isinstance(found, (staticmethod, classmethod)):
         found = cast(Any, found).__func__
-    return (
-        found.function if hasattr(cast(Any, type(found)), "_builds_jobs") else found
-    ) is value
+    if hasattr(cast(Any, type(found)), "_builds_jobs"):
+        found = found.function
+    return found is value
 
 
 def name_of(function: object) -> str:
     """Return the name of a function for an error message, without calling a user-defined `__repr__`."""
     called = unwrap_partial(function)
-    return (
-        getattr(called, "__qualname__", None) or f"{type(called).__qualname__} object"
-    )
+    name = getattr(called, "__qualname__", None)
+    return name or f"{type(called).__qualname__} object"
 
 
 def check_function(
@@ -887,14 +876,13 @@ def check_function(
                 f"{kind}({name}): an async function cannot run in {place}; write Job({short}, ...)"
             )
     # The return value of a partial is not known.
-    is_checked = place is None and called is function
-    if is_checked and (
-        isinstance(function, type) or _user_code.is_surely_sync(function)
-    ):
-        called_name: Any = getattr(function, "__name__", name)
-        advice = clause(
-            ", or run it in a thread: ThreadJob({}, ...)", kind == "Job" and called_name
-        )
+    if place is not None or called is not function:
+        return
+    if isinstance(function, type) or _user_code.is_surely_sync(function):
+        advice = ""
+        if kind == "Job":
+            called_name = getattr(function, "__name__", name)
+            advice = f", or run it in a thread: ThreadJob({called_name}, ...)"
         raise TypeError(
             f"{kind}({name}): this is not an async function; define it with async def{advice}"
         )
@@ -916,17 +904,15 @@ def check_call(
     if type(plain) is not FunctionType or (kwargs and not _are_keywords(kwargs)):
         return
     code = plain.__code__
-    has_all = (
-        len(args) >= code.co_argcount - len(plain.__defaults__ or ())
-        and not code.co_kwonlyargcount
-    )
+    least = code.co_argcount - len(plain.__defaults__ or ())
+    has_all = len(args) >= least and not code.co_kwonlyargcount
     has_room = len(args) <= code.co_argcount or code.co_flags & CO_VARARGS
-    if has_all and has_room and (not kwargs or code.co_flags & CO_VARKEYWORDS):
+    takes_keywords = not kwargs or code.co_flags & CO_VARKEYWORDS
+    if has_all and has_room and takes_keywords:
         return
     # That of the code that is called, and not of a function that a decorator names as the one it wraps.
-    called = FunctionType(
-        code, {}, plain.__name__, plain.__defaults__, plain.__closure__
-    )
+    name = plain.__name__
+    called = FunctionType(code, {}, name, plain.__defaults__, plain.__closure__)
     called.__kwdefaults__ = plain.__kwdefaults__
     signature = _user_code.signature_of(called)
     try:
@@ -934,7 +920,7 @@ def check_call(
     except TypeError as error:
         names = ", ".join(signature.parameters)
         raise TypeError(
-            f"{kind}({name_of(function)}, ...): {error}: it is {plain.__name__}({names})"
+            f"{kind}({name_of(function)}, ...): {error}: it is {name}({names})"
         ) from None
 
 
@@ -944,20 +930,20 @@ def _are_keywords(kwargs: Any) -> bool:
 
 def trial_arguments(function: object) -> tuple[tuple[None, ...], dict[str, None]]:
     """Return arguments that fit a Python function or method: None for each parameter without a default."""
-    plain: Any = function.__func__ if type(function) is MethodType else function
+    plain: Any = function
+    bound_count = 0
+    if type(function) is MethodType:
+        plain = function.__func__
+        bound_count = 1
     if type(plain) is not FunctionType:
         return (), {}
     code = plain.__code__
     defaults = plain.__kwdefaults__ or {}
-    by_name = code.co_varnames[
-        code.co_argcount : code.co_argcount + code.co_kwonlyargcount
-    ]
-    positional_count = (
-        code.co_argcount - len(plain.__defaults__ or ()) - (plain is not function)
-    )
-    return (None,) * positional_count, {
-        name: None for name in by_name if name not in defaults
-    }
+    count = code.co_argcount
+    by_name = code.co_varnames[count : count + code.co_kwonlyargcount]
+    positional_count = count - len(plain.__defaults__ or ()) - bound_count
+    keywords = {name: None for name in by_name if name not in defaults}
+    return (None,) * positional_count, keywords
 
 
 def check_kind(kind: object, subject: str) -> None:
@@ -1105,7 +1091,7 @@ class Job(FunctionJob[T]):
             _reject_text(function, args, kwargs, options)
         self._function = function
         self._args = args
-        inputs: tuple[AbstractJob[Any], ...] = ()
+        inputs: tuple[AnyJob, ...] = ()
         if kwargs or (args and not ATOMIC_TYPES.issuperset(map(type, args))):
             indices = None
             if not kwargs:
@@ -1129,9 +1115,7 @@ class Job(FunctionJob[T]):
         """Record whether workers may call the function directly, as they may if the class defines no `co_run`."""
         super().__init_subclass__(**kwargs)
         is_usual = cls._takes_slot and not cls._has_own_check
-        cls._is_called_directly = (
-            is_usual and cast(Any, cls).co_run is cast(Any, Job).co_run
-        )
+        cls._is_called_directly = is_usual and not overrides(cls, Job, "co_run")
         if not cls._is_called_directly:
             cast(Any, cls)._call_once = AbstractJob._call_once
 

@@ -34,7 +34,18 @@ from typing import (
 from ... import _hints
 from .. import backend as _backend
 from ..base import _amounts
-from ..base._states import IDLE, JobState, OnTimeout, RunIf, WaitCause
+from ..base._states import (
+    CANCELLED,
+    FAILED,
+    IDLE,
+    RUNNING,
+    SCHEDULED,
+    SUCCEEDED,
+    JobState,
+    OnTimeout,
+    RunIf,
+    WaitCause,
+)
 from ..base._text_forms import short_repr
 from ..base._user_code import is_from_package
 from . import _errors, _job_options, _labels, _option_descriptors, _requirements
@@ -116,65 +127,53 @@ class RunExtras:
     """
 
     has_timed_out = False  # whether a timeout ended a call of the job
-    coming_state: JobState | None = (
-        None  # the state that the job will have, while `on_succeeded` or `on_settled` runs
-    )
-    ready_at: float | None = (
-        None  # the time of the call of `started()`, which views read even after the run
-    )
+    # The state that the job will have, while `on_succeeded` or `on_settled` runs.
+    coming_state: JobState | None = None
+    # The time of the call of `started()`, which views read even after the run.
+    ready_at: float | None = None
     consumer_count = 0  # the number of jobs that have not started and need the result, counted with `keep_result=False`
     drops_results = False  # whether the job is counted as a consumer of inputs that have `keep_result=False`
     # Functions to call once, when the job has settled, or when its run has ended without reaching it.
-    listeners: list[Callable[[AbstractJob[Any]], None]] | None = None
+    listeners: list[Callable[[AnyJob], None]] | None = None
     retry_count = 0  # the number of failed attempts before another
     earlier_retries = 0  # how many of these came before the job was tried again: its `retry` does not count them
     keeps_succeeded = False  # whether the job is a scheduler that is tried again, and keeps its members as they are
-    first_started_at: float | None = (
-        None  # when the first attempt started, if the job was retried
-    )
+    # When the first attempt started, if the job was retried.
+    first_started_at: float | None = None
     # If it is cancelled because it runs with a result that was taken back: the jobs in it to put back as it ends.
-    repeats: tuple[AbstractJob[Any], ...] | None = None
+    repeats: tuple[AnyJob, ...] | None = None
     is_untold = False  # whether `on_settled` was not called with its end, or has raised
     earlier_seconds = 0.0  # how long the earlier attempts ran
-    backoff_until: float | None = (
-        None  # when the next attempt may start, while the job waits for that
-    )
-    earlier_use: dict[str, Any] | None = (
-        None  # amounts of budgets that ended attempts have used, by name
-    )
+    # When the next attempt may start, while the job waits for that.
+    backoff_until: float | None = None
+    # Amounts of budgets that ended attempts have used, by name.
+    earlier_use: dict[str, Any] | None = None
     failed_attempts: tuple[FailedAttempt, ...] = ()  # the last ones
-    fraction: float | None = (
-        None  # the fraction of its work that the job has reported as done
-    )
+    # The fraction of its work that the job has reported as done.
+    fraction: float | None = None
     time_limit: Any = None  # the `TimeLimit` of the current call, if the job has an `idle_timeout`, or is a service
     throttlings: tuple[Throttling, ...] = ()
-    throttled_since: float | None = (
-        None  # when the first of the last attempts began, which were all throttled
-    )
+    # When the first of the last attempts began, which were all throttled.
+    throttled_since: float | None = None
     # The cause, beginning and end of each wait in an attempt: for the machine, for imports and files.
     inner_waits: tuple[tuple[WaitCause, float, float], ...] = ()
     grant: Any = None  # the resources of the job, a `Grant`
     runs_once = False  # whether no later run of the scheduler can reach the job
     context: Any = None  # the context of the code that added the job, if it differs from the context of the run
-    instant_attempts = (
-        0  # how many attempts in a row began and ended at one instant, before another
-    )
+    # How many attempts in a row began and ended at one instant, before another.
+    instant_attempts = 0
     has_added_jobs = False  # whether the job has added jobs, in a run with a journal
-    restoration: Restoration | None = (
-        None  # set if the result comes from the run's journal
-    )
+    # Set if the result comes from the run's journal.
+    restoration: Restoration | None = None
     # The first attempt in which its function has got another code, and the code with which that attempt had begun.
     first_code: tuple[int, object] = (-1, None)
     is_known_by_call = False  # whether `map` has added the job in a run with a journal, which the arguments identify
-    not_restored_reason: str | None = (
-        None  # why the run's journal did not restore the job
-    )
-    rerun_cause: str | None = (
-        None  # the first change that makes the job run again, though its journal has it
-    )
-    awaited_jobs: tuple[
-        AbstractJob[Any], ...
-    ] = ()  # the jobs that the body of this job is awaiting
+    # Why the run's journal did not restore the job.
+    not_restored_reason: str | None = None
+    # The first change that makes the job run again, though its journal has it.
+    rerun_cause: str | None = None
+    # The jobs that the body of this job is awaiting.
+    awaited_jobs: tuple[AnyJob, ...] = ()
 
     def is_empty(self) -> bool:
         """Return whether all attributes that a settled job needs have their defaults."""
@@ -184,11 +183,10 @@ class RunExtras:
             self.restoration,
             self.not_restored_reason,
             self.has_timed_out,
+            self.throttlings,
+            self.inner_waits,
         )
-        return (
-            not (any(facts) or self.throttlings or self.inner_waits)
-            and self.fraction is self.ready_at is None
-        )
+        return not any(facts) and self.fraction is self.ready_at is None
 
     def add_retry(
         self,
@@ -209,10 +207,8 @@ class RunExtras:
         attempt = FailedAttempt(
             self.retry_count, began, ended, text, ended + backoff, had_settled
         )
-        self.failed_attempts = (
-            *self.failed_attempts[1 - MAX_FAILED_ATTEMPTS :],
-            attempt,
-        )
+        earlier = self.failed_attempts[1 - MAX_FAILED_ATTEMPTS :]
+        self.failed_attempts = (*earlier, attempt)
 
     def begin_anew(self, now: float) -> None:
         """Let the `retry` of a job begin anew, which waits for a requirement again or is tried again."""
@@ -222,19 +218,19 @@ class RunExtras:
         self.backoff_until = self.throttled_since = None
         self.earlier_retries = self.retry_count
 
-    def add_listener(self, listener: Callable[[AbstractJob[Any]], None]) -> None:
+    def add_listener(self, listener: Callable[[AnyJob], None]) -> None:
         """Add a function to call once, when the job has settled, or its run has ended without reaching it."""
         self.listeners = self.listeners or []
         self.listeners.append(listener)
 
-    def notify_listeners(self, job: AbstractJob[Any]) -> None:
+    def notify_listeners(self, job: AnyJob) -> None:
         listeners = self.listeners
         self.listeners = None
         for listener in listeners or ():
             listener(job)
 
 
-def _reject_hiding_attributes(kind: type[AbstractJob[Any]]) -> None:
+def _reject_hiding_attributes(kind: type[AnyJob]) -> None:
     """Reject a user-defined class that hides an attribute of jobs which trioflow reads.
 
     Raises:
@@ -265,7 +261,12 @@ def _reject_hiding_attributes(kind: type[AbstractJob[Any]]) -> None:
             )
 
 
-def _get_label(job: AbstractJob[Any]) -> str:
+def overrides(kind: Any, base: Any, method: str) -> bool:
+    """Return whether a class has a method of its own in place of the one of a base class."""
+    return getattr(kind, method) is not getattr(base, method)
+
+
+def _get_label(job: AnyJob) -> str:
     """Return the label of a job, or its default label, or the name of its class if building the default label fails."""
     if job._label is not None:
         return job._label
@@ -276,14 +277,13 @@ def _get_label(job: AbstractJob[Any]) -> str:
         return type(job).__name__
 
 
-def _get_needs(job: AbstractJob[Any]) -> dict[str, Any]:
+def _get_needs(job: AnyJob) -> dict[str, Any]:
     """Return the amounts that a job needs from pools, as numbers by name. This is the getter of `needs`."""
-    hidden = _job_options.RUN_RESOURCES
-    return {
-        name: _amounts.need_as_numbers(amount)
-        for name, amount in job._options.needs.items()
-        if name not in hidden
-    }
+    needs: dict[str, Any] = {}
+    for name, amount in job._options.needs.items():
+        if name not in _job_options.RUN_RESOURCES:
+            needs[name] = _amounts.need_as_numbers(amount)
+    return needs
 
 
 class AbstractJob(Generic[T]):
@@ -501,9 +501,7 @@ class AbstractJob(Generic[T]):
     ) -> None:
         self._initialize(_inputs, options)
 
-    def _initialize(
-        self, inputs: tuple[AbstractJob[Any], ...], options: JobOptions
-    ) -> None:
+    def _initialize(self, inputs: tuple[AnyJob, ...], options: JobOptions) -> None:
         """Set all attributes of a new job. `Job` calls this itself: a call with `**options` would copy them twice."""
         self._label = self._scheduler = None
         self._successors = self._outcome = self._started_at = self._finished_at = (
@@ -608,14 +606,10 @@ class AbstractJob(Generic[T]):
         for attribute, value in given.items():
             if value is not None:
                 setattr(cls, attribute, value)
-        cls._has_own_shutdown = (
-            cast(Any, cls).co_shutdown is not cast(Any, AbstractJob).co_shutdown
-        )
+        cls._has_own_shutdown = overrides(cls, AbstractJob, "co_shutdown")
         cls._has_own_check = callable(getattr(cls, "check_before_run", None))
-        cls._has_own_result = (
-            cls._is_service
-            or cast(Any, cls).result is not cast(Any, AbstractJob).result
-        )
+        has_own_result = overrides(cls, AbstractJob, "result")
+        cls._has_own_result = cls._is_service or has_own_result
 
     async def co_run(self) -> T:
         """Do the job's work and return its result. Each kind of job defines this method.
@@ -636,11 +630,11 @@ class AbstractJob(Generic[T]):
 
     def __dir__(self) -> list[str]:
         """Return the names of the attributes, without those of others' tasks, whose errors have hints."""
-        return [
-            name
-            for name in super().__dir__()
-            if name not in _hints.MISSING_ATTRIBUTES or hasattr(self, name)
-        ]
+        names: list[str] = []
+        for name in super().__dir__():
+            if name not in _hints.MISSING_ATTRIBUTES or hasattr(self, name):
+                names.append(name)
+        return names
 
     def close(self) -> None:
         """Release resources that the job no longer needs, such as a coroutine object. By default this does nothing."""
@@ -682,11 +676,11 @@ class AbstractJob(Generic[T]):
 
     def _run_while_running(self, call_text: str) -> Run:
         """Return the run of the job for a public method. Raise RuntimeError if the job is not RUNNING."""
-        if (worker := self._worker) is None:
+        if self._worker is None:
             raise RuntimeError(
                 f"{call_text} of {self.label!r}: it is {self._state.value}; call it while the job runs"
             )
-        return worker.run
+        return self._worker.run
 
     def _criticality(self) -> bool | None:
         if self._options.critical is not None:
@@ -782,21 +776,22 @@ class AbstractJob(Generic[T]):
             scheduler._add_requirements(self, new)
         self._required = _requirements.extend_requirements(required, new)
         if (settled or order_only) and jobs:
-            flags = (
-                _requirements.SETTLED_ONLY * settled
-                | _requirements.ORDER_ONLY * order_only
-            )
+            flags = 0
+            if settled:
+                flags |= _requirements.SETTLED_ONLY
+            if order_only:
+                flags |= _requirements.ORDER_ONLY
             self._required = _requirements.add_flags(self._required, jobs, flags)
         return self
 
-    def _flatten(self, requirements: tuple[Any, ...]) -> Iterable[AbstractJob[Any]]:
-        if (jobs := _requirements.flatten_simple(requirements, state_of)) is not None:
+    def _flatten(self, requirements: tuple[Any, ...]) -> Iterable[AnyJob]:
+        jobs = _requirements.flatten_simple(requirements, state_of)
+        if jobs is not None:
             return jobs
-        return _requirements.flatten(
-            requirements, f"requires() of {self._name_for_errors()}", "_last_jobs"
-        )
+        purpose = f"requires() of {self._name_for_errors()}"
+        return _requirements.flatten(requirements, purpose, "_last_jobs")
 
-    def _drop_requirements(self, jobs: Iterable[AbstractJob[Any]]) -> None:
+    def _drop_requirements(self, jobs: Iterable[AnyJob]) -> None:
         """Remove requirements, as `requires(..., remove=True)` does outside of a run."""
         dropped = set(jobs)
         if unknown := dropped.difference(self._required):
@@ -807,15 +802,12 @@ class AbstractJob(Generic[T]):
         if self._scheduler is not None:
             self._scheduler._members.is_unchecked = True
         if isinstance(self._required, dict):
-            self._required = {
-                job: value
-                for job, value in self._required.items()
-                if job not in dropped
-            }
+            flags = self._required
+            self._required = {job: flags[job] for job in flags if job not in dropped}
         else:
             self._required = tuple(job for job in self._required if job not in dropped)
 
-    def _reject_inputs(self, jobs: Container[AbstractJob[Any]], option: str) -> None:
+    def _reject_inputs(self, jobs: Container[AnyJob], option: str) -> None:
         if found := [job for job in self._inputs if job in jobs]:
             needed = f"{self.label!r} has {found[0].label!r} as an argument, and needs its result"
             raise ValueError(
@@ -831,23 +823,23 @@ class AbstractJob(Generic[T]):
 
     def is_idle(self) -> bool:
         """Return whether the job is IDLE: it waits for its requirements or for a run to begin."""
-        return self.state is JobState.IDLE
+        return self.state is IDLE
 
     def is_scheduled(self) -> bool:
         """Return whether the job is SCHEDULED: it waits for a slot or a resource."""
-        return self.state is JobState.SCHEDULED
+        return self.state is SCHEDULED
 
     def is_running(self) -> bool:
         """Return whether the job is RUNNING."""
-        return self.state is JobState.RUNNING
+        return self.state is RUNNING
 
     def is_done(self) -> bool:
         """Return whether the job ran to its end: SUCCEEDED or FAILED."""
-        return self.state in (JobState.SUCCEEDED, JobState.FAILED)
+        return self.state in (SUCCEEDED, FAILED)
 
     def is_succeeded(self) -> bool:
         """Return whether the job SUCCEEDED. A ready service has a result, but does not succeed until the run ends."""
-        return self.state is JobState.SUCCEEDED
+        return self.state is SUCCEEDED
 
     def is_settled(self) -> bool:
         """Return whether the job is in a final state."""
@@ -897,17 +889,18 @@ class AbstractJob(Generic[T]):
         ended = self._finished_at
         if ended is None and self._worker is not None:
             ended = self._worker.run.clock()
-        seconds = (
-            0.0
-            if self._started_at is None or ended is None
-            else ended - self._started_at
-        )
-        return extras.earlier_seconds + seconds - waited
+        seconds = extras.earlier_seconds - waited
+        if self._started_at is not None and ended is not None:
+            seconds += ended - self._started_at
+        return seconds
 
     @property
     def attempts(self) -> int:
         """The number of attempts started in this run. An attempt that raised `Throttled` does not count."""
-        return (self._started_at is not None) + (self._extras or RunExtras).retry_count
+        count = (self._extras or RunExtras).retry_count
+        if self._started_at is not None:
+            count += 1
+        return count
 
     @property
     def timed_out(self) -> bool:
@@ -944,9 +937,8 @@ class AbstractJob(Generic[T]):
 
         """
         if fraction is not None:
-            fraction = _job_options.check_fraction(
-                fraction, "fraction", self._name_for_errors
-            )
+            name = self._name_for_errors
+            fraction = _job_options.check_fraction(fraction, "fraction", name)
         self._run_while_running("progress()").record_progress(self, fraction)
 
     @property
@@ -975,7 +967,7 @@ class AbstractJob(Generic[T]):
             JobNotDone: the job has not settled, or its result was dropped because of `keep_result=False`.
 
         """
-        has_result = self.state is JobState.SUCCEEDED or self._is_ready()
+        has_result = self.state is SUCCEEDED or self._is_ready()
         if has_result and self._outcome is not _errors.DROPPED:
             return cast(T, self._outcome)
         if default is not NO_DEFAULT:
@@ -984,13 +976,10 @@ class AbstractJob(Generic[T]):
 
     def raised_exception(self) -> BaseException | None:
         """Return the exception of a FAILED job, the `RequirementFailed` of a BLOCKED job, or None."""
-        has_raised = (
-            type(self._outcome) is _errors.Failure
-            and self.state is not JobState.CANCELLED
-        )
-        if not has_raised:
+        outcome = self._outcome
+        if type(outcome) is not _errors.Failure or self.state is CANCELLED:
             return None
-        return cast(_errors.Failure, self._outcome).exception
+        return outcome.exception
 
     def cancel(self) -> None:
         """Cancel the job if it is running, or keep it from starting. If it has settled, do nothing.
@@ -1008,9 +997,9 @@ class AbstractJob(Generic[T]):
         if self._scheduler is None:
             if not self._state.is_settled:
                 raise RuntimeError(f"{call_text}: its scheduler is not running")
-        elif (
-            run := self._scheduler._ask("cancel of a job", call_text, self.cancel)
-        ) is not None:
+            return
+        run = self._scheduler._ask("cancel of a job", call_text, self.cancel)
+        if run is not None:
             run.steering.call(run, partial(run.cancel_job, self))
 
     def try_again(self) -> None:
@@ -1058,7 +1047,8 @@ class AbstractJob(Generic[T]):
         call_text = f"try_again() of {self.label!r}"
         if member._scheduler is None:
             raise RuntimeError(f"{call_text}: its scheduler is not running")
-        if (run := member._scheduler._ask("try_again of a job", call_text)) is not None:
+        run = member._scheduler._ask("try_again of a job", call_text)
+        if run is not None:
             run.try_again(member, (self,))
 
     async def wait_settled(self) -> None:
@@ -1109,11 +1099,8 @@ class AbstractJob(Generic[T]):
 
     async def _settled_result(self) -> T:
         """Wait until the job has settled, and return its result. See `__await__`."""
-        if (
-            not self._state.is_settled
-            and self._scheduler is None
-            and is_scheduler(self)
-        ):
+        is_settled = self._state.is_settled
+        if not is_settled and self._scheduler is None and is_scheduler(self):
             self._reject_wait_cycle()
             why = f"{self.label!r} is the outermost scheduler, so no run will settle it"
             raise _errors.JobNotDone(why, "await its co_run() instead")
@@ -1192,9 +1179,8 @@ class AbstractJob(Generic[T]):
             )
 
     def _unknown_option(self, name: str) -> TypeError:
-        return _job_options.unknown_job_option_error(
-            name, repr(self._label or type(self).__name__), type(self)
-        )
+        subject = repr(self._label or type(self).__name__)
+        return _job_options.unknown_job_option_error(name, subject, type(self))
 
     def _release_inputs(self, *, last_call: bool = False) -> None:
         """Drop the results of inputs with `keep_result=False` that no other job needs any more.
@@ -1220,7 +1206,7 @@ class AbstractJob(Generic[T]):
             if input_extras is not None and input_extras.consumer_count:
                 input_extras.consumer_count -= 1
                 if not input_extras.consumer_count and (
-                    job._state is JobState.SUCCEEDED or job._is_ready()
+                    job._state is SUCCEEDED or job._is_ready()
                 ):
                     job._outcome = _errors.DROPPED
 
@@ -1263,7 +1249,7 @@ class AbstractJob(Generic[T]):
     def _is_ready(self) -> bool:
         """Return whether the job is a ready service, which counts as succeeded for the jobs that require it."""
         return (
-            self._state is JobState.RUNNING
+            self._state is RUNNING
             and self._extras is not None
             and self._extras.ready_at is not None
         )
@@ -1284,7 +1270,7 @@ class AbstractJob(Generic[T]):
         """Return whether the job can run only once, and has done so."""
         return False
 
-    def _all_jobs(self) -> Iterable[AbstractJob[Any]]:
+    def _all_jobs(self) -> Iterable[AnyJob]:
         """Return the jobs that this object stands for in `add` and `requires`. See `flatten`."""
         return (self,)
 
@@ -1323,7 +1309,7 @@ state_of: Final[Callable[[Any], JobState]] = AbstractJob.__dict__["_state"].__ge
 """It raises for other objects and for uninitialized jobs."""
 
 
-def is_job(value: object) -> TypeIs[AbstractJob[Any]]:
+def is_job(value: object) -> TypeIs[AnyJob]:
     """Return whether an object is a job: its type says so, and not its `__class__`, which may say or raise anything."""
     return issubclass(type(value), AbstractJob)
 
@@ -1336,25 +1322,21 @@ def is_scheduler(job: object) -> TypeIs[BaseScheduler]:
     return is_job(job) and job._is_scheduler
 
 
-def with_members(job: AbstractJob[Any]) -> Iterator[AbstractJob[Any]]:
+def with_members(job: AnyJob) -> Iterator[AnyJob]:
     """Yield a job and, if it is a scheduler, the jobs in it, at any depth."""
     yield job
     if is_scheduler(job):
         yield from job.iterate_jobs()
 
 
-def takes_slot(job: AbstractJob[Any]) -> bool:
+def takes_slot(job: AnyJob) -> bool:
     return job._takes_slot and not job._options.forever
 
 
-def has_moved_on(job: AbstractJob[Any]) -> bool:
+def has_moved_on(job: AnyJob) -> bool:
     """Return whether a job SUCCEEDED only because it has `on_timeout="move_on"`, and its timeout ended it."""
     # With another `on_timeout`, it was an earlier attempt that timed out, not the attempt that succeeded.
-    return (
-        job.timed_out
-        and job._state is JobState.SUCCEEDED
-        and job.on_timeout == "move_on"
-    )
+    return job.timed_out and job._state is SUCCEEDED and job.on_timeout == "move_on"
 
 
 def not_a_scheduler_error(value: object, subject: str) -> TypeError:

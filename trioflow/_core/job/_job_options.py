@@ -32,7 +32,7 @@ E = TypeVar("E", TypeError, ValueError)
 if TYPE_CHECKING:
     from ..base._amounts import CheckedNeed, Need
     from ..scheduler._base_scheduler import BaseScheduler
-    from ._job import AbstractJob
+    from ._job import AnyJob
     from ._requirements import Required
     from ._retry import Retry
 
@@ -165,7 +165,7 @@ class RunResource(NamedTuple):
 
     total: Callable[[], int]
     opening: str
-    find_gate: Callable[[AbstractJob[Any]], Any] | None
+    find_gate: Callable[[AnyJob], Any] | None
 
 
 RUN_RESOURCES: Final[dict[str, RunResource]] = {}
@@ -176,7 +176,7 @@ def declare_run_resource(
     name: str,
     total: Callable[[], int],
     opening: str = "",
-    find_gate: Callable[[AbstractJob[Any]], Any] | None = None,
+    find_gate: Callable[[AnyJob], Any] | None = None,
 ) -> None:
     """Declare a resource of the run itself, as opposed to a pool, for kinds of jobs that call `set_run_need`.
 
@@ -231,9 +231,13 @@ def or_none(
     check: Callable[[Any, str, Subject], Any],
 ) -> Callable[[Any, str, Subject], Any]:
     """Return the check that a value is None, or passes another check."""
-    return lambda value, name, subject: (
-        None if value is None else check(value, name, subject)
-    )
+
+    def check_unless_none(value: Any, name: str, subject: Subject) -> Any:
+        if value is None:
+            return None
+        return check(value, name, subject)
+
+    return check_unless_none
 
 
 def check_save(
@@ -259,13 +263,8 @@ def check_restore_if(value: object, name: str, subject: Subject) -> object:
 def check_priority(value: object, name: str, subject: Subject) -> int:
     value = _amounts.plain_number(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise bad_value_error(
-            TypeError,
-            value,
-            name,
-            subject,
-            "give a whole number; the higher one starts first",
-        )
+        advice = "give a whole number; the higher one starts first"
+        raise bad_value_error(TypeError, value, name, subject, advice)
     return value
 
 
@@ -289,13 +288,8 @@ def check_needs(value: object, name: str, subject: Subject) -> dict[str, Checked
     amount: Any
     for key, amount in value.items():  # pyright: ignore[reportUnknownVariableType]
         if not isinstance(key, str):
-            raise bad_value_error(
-                TypeError,
-                value,
-                name,
-                subject,
-                f"the name {short_repr(key)} is not a string",
-            )
+            problem = f"the name {short_repr(key)} is not a string"
+            raise bad_value_error(TypeError, value, name, subject, problem)
         prefix = f"{name}={{{short_repr(key)}: {short_repr(amount)}}} of {subject_text(subject)}"
         if isinstance(amount, str) and not amount.strip():
             raise ValueError(
@@ -318,45 +312,34 @@ def flag(value: object, name: str, subject: Subject) -> bool:
 def check_text(value: object, name: str, subject: Subject) -> str:
     """Check that a value is text, and return it as a plain `str`, even if it is a member of a `StrEnum`."""
     if not isinstance(value, str):
-        raise bad_value_error(
-            TypeError,
-            value,
-            name,
-            subject,
-            f"give text, such as {name}={short_repr(value)!r}",
-        )
+        advice = f"give text, such as {name}={short_repr(value)!r}"
+        raise bad_value_error(TypeError, value, name, subject, advice)
     return str(value)
 
 
 def file_path(value: object, name: str, subject: Subject) -> str:
     """Check a path, and return it as text. Reject an empty path, which is usually from an unset variable."""
-    path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    path: Any = value
+    if isinstance(value, os.PathLike):
+        path = os.fspath(value)  # pyright: ignore[reportUnknownArgumentType]
     if not isinstance(path, str):
         raise bad_value_error(
             TypeError, value, name, subject, "give a path, as text or a pathlib.Path"
         )
-    if not path or "\0" in path:
-        raise bad_value_error(
-            ValueError,
-            value,
-            name,
-            subject,
-            "a path cannot contain NUL" if path else "give a path",
-        )
+    if not path:
+        raise bad_value_error(ValueError, value, name, subject, "give a path")
+    if "\0" in path:
+        advice = "a path cannot contain NUL"
+        raise bad_value_error(ValueError, value, name, subject, advice)
     return path
 
 
 def check_paths(value: object, name: str, subject: Subject) -> tuple[AnyPath, ...]:
     """Check a path, or several, and return them as a tuple. The errors show no values, which may be secret."""
-    paths: Any = (
-        (value,)
-        if isinstance(value, (str, os.PathLike)) or not isinstance(value, Iterable)
-        else value
-    )  # pyright: ignore[reportUnknownVariableType]
-    if not isinstance(paths, bytes):
-        result = tuple(paths)
-    else:
-        result = (paths,)
+    result: tuple[Any, ...] = (value,)
+    is_one = isinstance(value, (str, bytes, os.PathLike))
+    if isinstance(value, Iterable) and not is_one:
+        result = tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     for path in result:
         if not isinstance(path, (str, os.PathLike)):
             found = type(path).__name__
@@ -382,14 +365,10 @@ def duration(value: float, name: str, subject: Subject) -> float:
 
 
 def check_fraction(value: float, name: str, subject: Subject) -> float:
-    wanted, example = "a fraction from 0 to 1", ", such as 0.4 for 40 %"
+    wanted = "a fraction from 0 to 1"
+    advice = f"give {wanted}, such as 0.4 for 40 %"
     return _number(
-        value,
-        name,
-        subject,
-        lambda number: 0 <= number <= 1,
-        f"give {wanted}{example}",
-        wanted,
+        value, name, subject, lambda number: 0 <= number <= 1, advice, wanted
     )
 
 
@@ -540,7 +519,7 @@ def _suggest_option(name: str, known: Iterable[str]) -> str | None:
 
 
 def unknown_job_option_error(
-    name: str, subject: str, kind: type[AbstractJob[Any]], *, is_call: bool = False
+    name: str, subject: str, kind: type[AnyJob], *, is_call: bool = False
 ) -> TypeError:
     """Create the error for an unknown option of a job, with the option that was probably meant.
 
@@ -560,10 +539,11 @@ def unknown_job_option_error(
         return TypeError(
             f"{subject}: {owner} has no option {name!r}; {_hints.OPTION_HINTS[name]}"
         )
-    how = clause(
-        "pass it to the function, write kwargs={{{!r}: ...}}", is_call and name
-    )
-    if suggestion := _suggest_option(name, known):
+    how = ""
+    if is_call:
+        how = f"pass it to the function, write kwargs={{{name!r}: ...}}"
+    suggestion = _suggest_option(name, known)
+    if suggestion:
         hint = f"did you mean {suggestion}?{clause(' To {}', how)}"
     else:
         hint = f"{clause('to {}; ', how)}the options are {', '.join(known)}"
@@ -584,13 +564,10 @@ def unknown_option_error(
     """
     name = next(iter(keywords))
     parameters = _user_code.signature_of(function).parameters.values()
-    known = [
-        p.name
-        for p in parameters
-        if p.kind is p.KEYWORD_ONLY and not p.name.startswith("_")
-    ]
+    options = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+    known = [option for option in options if not option.startswith("_")]
     suggestion = _suggest_option(name, known)
-    hint = (
-        clause("did you mean {}?", suggestion) or f"the options are {', '.join(known)}"
-    )
+    hint = f"the options are {', '.join(known)}"
+    if suggestion:
+        hint = f"did you mean {suggestion}?"
     return TypeError(f"{subject!r}: {call} has no option {name!r}; {hint}")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ..base._text_forms import name_in_errors
 from ._function import ArgumentSearch, original_arguments, reject_text
-from ._job import AbstractJob, T
+from ._job import AbstractJob, T, overrides
 from ._job_options import OPTIONS_IN_FINGERPRINTS, BoxStyle, JobOptions, callback
 from ._labels import MAX_DEPTH, without_ref
 
@@ -69,10 +69,8 @@ class JobKind(AbstractJob[T]):
         on_settled: Callback | None = None,
         **options: Unpack[JobOptions],
     ) -> None:
-        subject = name_in_errors(
-            repr(options.get("label") or type(self).__name__),
-            options.get("redact", False),
-        )
+        name = repr(options.get("label") or type(self).__name__)
+        subject = name_in_errors(name, options.get("redact", False))
         search = ArgumentSearch(lambda: subject)
         reject_text((arguments, *map(options.get, OPTIONS_IN_FINGERPRINTS)), subject)
         self._arguments = search.search_positional(arguments)
@@ -88,12 +86,8 @@ class JobKind(AbstractJob[T]):
         if box is None and JobKind in cls.__bases__:
             box = BoxStyle(cls.__name__)
         super().__init_subclass__(box=box, **kwargs)
-        cls._runs_commands = (
-            cast(Any, cls).command_line is not cast(Any, JobKind).command_line
-        )
-        cls._has_status_text = (
-            cast(Any, cls).status_text is not cast(Any, JobKind).status_text
-        )
+        cls._runs_commands = overrides(cls, JobKind, "command_line")
+        cls._has_status_text = overrides(cls, JobKind, "status_text")
 
     @property
     def on_succeeded(self) -> Callback | None:
@@ -165,11 +159,9 @@ class JobKind(AbstractJob[T]):
             return
         extras = self._ensure_extras()
         before = self._outcome
-        self._outcome, self._finished_at, extras.coming_state = (
-            outcome,
-            run.clock(),
-            state,
-        )
+        self._outcome = outcome
+        self._finished_at = run.clock()
+        extras.coming_state = state
         try:
             function(self)
         finally:

@@ -28,7 +28,7 @@ from ._ancestors import ancestors_with_members, outermost_scheduler
 
 if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
-    from ._job import AbstractJob
+    from ._job import AnyJob
 
 MAX_ARGUMENTS_LENGTH: Final = 60
 MAX_STRING_LENGTH: Final = 24
@@ -91,10 +91,9 @@ def call_label(
         texts = [*map(_format_argument, args)]
     else:
         few = [*itertools.islice(args, MAX_ITEMS + 1)]
-        texts = [
-            _format_argument(value, depth) if number < MAX_ITEMS else "…"
-            for number, value in enumerate(few)
-        ]
+        texts = [_format_argument(value, depth) for value in few[:MAX_ITEMS]]
+        if len(few) > MAX_ITEMS:
+            texts.append("…")
     if kwargs:
         texts += [
             f"{key}={_format_argument(value, depth)}" for key, value in kwargs.items()
@@ -151,27 +150,26 @@ def _format_float(value: float) -> str:
 def _format_container(value: Any, brackets: str, depth: int) -> str:
     """Return a container as short text. Its items are shown only if they are few and are not containers."""
     left, right = [*brackets]
-    if len(value) > MAX_ITEMS or any(
-        type(without_ref(item)) in BRACKETS for item in value
-    ):
+    if len(value) > MAX_ITEMS or any(map(_is_container, value)):
         return f"{left}…{right}"
     if type(value) is not dict:
-        return (
-            f"{left}{', '.join(_format_argument(item, depth) for item in value)}{right}"
-        )
+        items = [_format_argument(item, depth) for item in value]
+        return f"{left}{', '.join(items)}{right}"
     pairs: list[tuple[Any, Any]] = list(value.items())  # pyright: ignore[reportUnknownArgumentType]
-    shown = [
-        "…" if type(without_ref(item)) in BRACKETS else _format_argument(item, depth)
-        for _, item in pairs
-    ]
-    items = (
-        f"{_format_argument(key)}: {text}"
-        for (key, _), text in zip(pairs, shown, strict=True)
-    )
+    items = []
+    for key, item in pairs:
+        text = "…"
+        if not _is_container(item):
+            text = _format_argument(item, depth)
+        items.append(f"{_format_argument(key)}: {text}")
     return f"{left}{', '.join(items)}{right}"
 
 
-def label_inside(job: AbstractJob[Any], depth: int) -> str:
+def _is_container(item: object) -> bool:
+    return type(without_ref(item)) in BRACKETS
+
+
+def label_inside(job: AnyJob, depth: int) -> str:
     """Return the text of a job in the default label of another job. Return an ellipsis if `depth` is 0.
 
     Args:
@@ -181,9 +179,9 @@ def label_inside(job: AbstractJob[Any], depth: int) -> str:
     """
     if not depth:
         return "…"
-    return _shorten_argument(
-        job._default_label(depth - 1) if job._label is None else job._label
-    )
+    if job._label is not None:
+        return _shorten_argument(job._label)
+    return _shorten_argument(job._default_label(depth - 1))
 
 
 def _shorten_argument(text: str) -> str:
@@ -198,18 +196,19 @@ def printable(label: str) -> str:
     """Return a label as a line of text, with control characters and lone surrogates escaped."""
     if label.isprintable():
         return label
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
-        for c in label
-    )
+    text = ""
+    for character in label:
+        if character.isprintable():
+            text += character
+        else:
+            text += character.encode("unicode_escape").decode("ascii")
+    return text
 
 
 def printable_lines(text: str, indent: str = "") -> str:
     """Return a text with each of its lines printable. The further lines begin with `indent`, but for empty ones."""
-    first, *others = (
-        printable(line.expandtabs()) for line in text.rstrip("\n").split("\n")
-    )
-    return "\n".join([first, *(f"{indent * bool(line)}{line}" for line in others)])
+    lines = [printable(line.expandtabs()) for line in text.rstrip("\n").split("\n")]
+    return "\n".join(lines[:1] + [line and f"{indent}{line}" for line in lines[1:]])
 
 
 def escape_label(label: str) -> str:
@@ -230,7 +229,7 @@ def unescape_path(path: str) -> str:
     return re.sub(r"\\([\\/#])", r"\1", path)
 
 
-def path_of_job(job: AbstractJob[Any]) -> str:
+def path_of_job(job: AnyJob) -> str:
     parts = [
         enclosing._members.names().name_of(member)
         for enclosing, member in ancestors_with_members(job)
@@ -240,28 +239,27 @@ def path_of_job(job: AbstractJob[Any]) -> str:
     return escape_label(job.label)
 
 
-def path_in(paths: Mapping[AbstractJob[Any], str], job: AbstractJob[Any]) -> str:
+def path_in(paths: Mapping[AnyJob, str], job: AnyJob) -> str:
     """Return the path of a job among paths that were collected, and its own if it has been dropped since."""
     if job in paths:
         return paths[job]
     return path_of_job(job)
 
 
-def distinct_names(jobs: Iterable[AbstractJob[Any]]) -> list[str]:
+def distinct_names(jobs: Iterable[AnyJob]) -> list[str]:
     """Return a printable name for each job: its label if all labels are different, otherwise its path. O(V)."""
     jobs = [*jobs]
     if len({job.label for job in jobs}) == len(set(jobs)):
         return [printable(job.label) for job in jobs]
-    paths: dict[AbstractJob[Any], str] = {}
+    paths: dict[AnyJob, str] = {}
     for job in jobs:
-        if job not in paths and (scheduler := job.scheduler) is not None:
+        scheduler = job.scheduler
+        if scheduler is not None and job not in paths:
             paths.update(paths_of(outermost_scheduler(scheduler)))
     return [printable(path_in(paths, job)) for job in jobs]
 
 
-def paths_of(
-    scheduler: BaseScheduler, prefix: str | None = None
-) -> dict[AbstractJob[Any], str]:
+def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[AnyJob, str]:
     """Return the path of each job in `scheduler`, at any depth. O(V).
 
     Args:
@@ -274,23 +272,19 @@ def paths_of(
         prefix = ""
         if scheduler.scheduler is not None:
             prefix = f"{path_of_job(scheduler)}/"
-    paths: dict[AbstractJob[Any], str] = {}
+    paths: dict[AnyJob, str] = {}
     todo: list[tuple[BaseScheduler, str]] = [(scheduler, prefix)]
     while todo:
         current, prefix = todo.pop()
         members = paths_of_siblings(current, prefix)
         paths.update(members)
-        todo += [
-            (cast("BaseScheduler", job), path + "/")
-            for job, path in members.items()
-            if job._is_scheduler
-        ]
+        for job, path in members.items():
+            if job._is_scheduler:
+                todo.append((cast("BaseScheduler", job), f"{path}/"))
     return paths
 
 
-def paths_of_siblings(
-    jobs: Iterable[AbstractJob[Any]], prefix: str = ""
-) -> dict[AbstractJob[Any], str]:
+def paths_of_siblings(jobs: Iterable[AnyJob], prefix: str = "") -> dict[AnyJob, str]:
     """Return the paths of jobs that are the first members of a scheduler, in the order that they were added.
 
     Args:
@@ -329,23 +323,23 @@ class MemberNames:
     def __init__(self) -> None:
         self.lock: Final = threading.RLock()
         # For each member, the label under which it is counted, and its place in the order of all.
-        self._counted: Final[dict[AbstractJob[Any], tuple[str, int]]] = {}
+        self._counted: Final[dict[AnyJob, tuple[str, int]]] = {}
         # The places of the members with each label, in ascending order.
         self._places: Final[dict[str, list[int]]] = {}
         self._next_place: Final = itertools.count()
 
-    def add(self, jobs: Collection[AbstractJob[Any]]) -> None:
+    def add(self, jobs: Collection[AnyJob]) -> None:
         """Count the members among some that are not counted yet. They are behind all others."""
         with self.lock:
             # A copy, because another thread may add jobs.
             for job in itertools.filterfalse(self._counted.__contains__, list(jobs)):
                 self._count(job, job.label, next(self._next_place))
 
-    def _count(self, job: AbstractJob[Any], label: str, place: int) -> None:
+    def _count(self, job: AnyJob, label: str, place: int) -> None:
         self._counted[job] = label, place
         bisect.insort(self._places.setdefault(label, []), place)
 
-    def remove(self, job: AbstractJob[Any]) -> None:
+    def remove(self, job: AnyJob) -> None:
         with self.lock:
             if job not in self._counted:
                 # It was no member any more when another thread began to count.
@@ -356,7 +350,7 @@ class MemberNames:
             if not places:
                 del self._places[label]
 
-    def name_of(self, job: AbstractJob[Any]) -> str:
+    def name_of(self, job: AnyJob) -> str:
         """Return the name of a member, or that of a job that was dropped, as if it were the last member."""
         with self.lock:
             label = job.label
@@ -364,9 +358,8 @@ class MemberNames:
             if counted_label != label:
                 self.remove(job)
                 self._count(job, label, place)
-            return numbered_name(
-                label, bisect.bisect_left(self._places.get(label, ()), place) + 1
-            )
+            places = self._places.get(label, ())
+            return numbered_name(label, bisect.bisect_left(places, place) + 1)
 
 
 @final
@@ -382,43 +375,42 @@ class PathCache:
     def __init__(self, scheduler: BaseScheduler, prefix: str = "") -> None:
         self._scheduler: Final = scheduler
         self._prefix: Final = prefix
-        self._paths: Final[dict[AbstractJob[Any], str]] = {}
+        self._paths: Final[dict[AnyJob, str]] = {}
         # The count of each label among the members that have a path.
         self._counts: Final = Counter[str]()
 
-    def nested(self, scheduler: AbstractJob[Any]) -> PathCache:
+    def nested(self, scheduler: AnyJob) -> PathCache:
         """Return a new cache for the members of a nested scheduler, which is a member of this scheduler."""
         return PathCache(
             cast("BaseScheduler", scheduler), f"{self.path_of(scheduler)}/"
         )
 
-    def path_of(self, job: AbstractJob[Any]) -> str:
+    def path_of(self, job: AnyJob) -> str:
         """Return the path of a member. The members before it are named first, because its name depends on theirs.
 
         A job that was forgotten has its label in place of its name.
         """
         if (path := self._paths.get(job)) is None:
             latest_first = reversed(self._scheduler._members.jobs)
-            new = list(
-                itertools.takewhile(
-                    lambda sibling: sibling not in self._paths, latest_first
-                )
-            )
+            new: list[AnyJob] = []
+            for sibling in latest_first:
+                if sibling in self._paths:
+                    break
+                new.append(sibling)
             for sibling in reversed(new):
-                self._paths[sibling] = self._prefix + _next_name(
-                    sibling.label, self._counts
-                )
+                name = _next_name(sibling.label, self._counts)
+                self._paths[sibling] = f"{self._prefix}{name}"
             path = self._paths.get(job) or self._prefix + escape_label(job.label)
         return path
 
-    def forget(self, job: AbstractJob[Any]) -> None:
+    def forget(self, job: AnyJob) -> None:
         """Remove a member that the scheduler drops, or has dropped. No other member gets the same name."""
         # Names the job, so that the names of later members do not depend on earlier calls.
         self.path_of(job)
         self._paths.pop(job, None)
 
 
-TEXTS: Final[dict[str, weakref.ref[AbstractJob[Any]]]] = {}
+TEXTS: Final[dict[str, weakref.ref[AnyJob]]] = {}
 """The jobs that have not settled, as far as they live, and the last jobs that are lost, by their texts."""
 UNPLACED: Final[dict[int, str]] = {}
 """The texts of jobs that no scheduler has had yet, by their `id`. If such a job dies, it is lost: it never ran."""
@@ -433,7 +425,7 @@ MAX_ENDS: Final = 100
 """How many ends of texts are looked at: a text with more of them is a stranger's, which must not take long."""
 
 
-def text_of(job: AbstractJob[Any], status: str) -> str:
+def text_of(job: AnyJob, status: str) -> str:
     r"""Return the `repr` of a job, and record it if the job has not settled.
 
     A label must not run as a command if the text becomes part of a shell line.
@@ -454,7 +446,7 @@ def text_of(job: AbstractJob[Any], status: str) -> str:
     return text
 
 
-def _on_death(ref: weakref.ref[AbstractJob[Any]], key: int, text: str) -> None:
+def _on_death(ref: weakref.ref[AnyJob], key: int, text: str) -> None:
     """Forget the text of a job that has died, unless it is lost: a text may have been made of it in place."""
     is_lost = UNPLACED.pop(key, None) is not None
     if TEXTS.get(text) is not ref:
@@ -463,15 +455,14 @@ def _on_death(ref: weakref.ref[AbstractJob[Any]], key: int, text: str) -> None:
         _LOST.append(text)
     else:
         del TEXTS[text]
-    if (
-        len(_LOST) > MAX_LOST
-        and (oldest := TEXTS.get(forgotten := _LOST.popleft())) is not None
-        and oldest() is None
-    ):
-        del TEXTS[forgotten]
+    if len(_LOST) > MAX_LOST:
+        forgotten = _LOST.popleft()
+        oldest = TEXTS.get(forgotten)
+        if oldest is not None and oldest() is None:
+            del TEXTS[forgotten]
 
 
-def job_in(text: str) -> AbstractJob[Any] | str | None:
+def job_in(text: str) -> AnyJob | str | None:
     """Return a job that has not settled and whose text is part of this text, or None if there is none.
 
     Of a job that is lost, return the text.
@@ -483,16 +474,18 @@ def job_in(text: str) -> AbstractJob[Any] | str | None:
     """
     if "<" not in text:
         return None
-    for end in (
-        match.end() for match in itertools.islice(TEXT_END.finditer(text), MAX_ENDS)
-    ):
-        for start in (
-            index
-            for index in range(max(0, end - MAX_TEXT_LENGTH), end)
-            if text[index] == "<"
-        ):
+    for match in itertools.islice(TEXT_END.finditer(text), MAX_ENDS):
+        end = match.end()
+        for start in range(max(0, end - MAX_TEXT_LENGTH), end):
+            if text[start] != "<":
+                continue
             part = text[start:end]
             ref = TEXTS.get(part)
-            if ref is not None and ((job := ref()) is None or not job.is_settled()):
-                return part if job is None else job
+            if ref is None:
+                continue
+            job = ref()
+            if job is None:
+                return part
+            if not job.is_settled():
+                return job
     return None

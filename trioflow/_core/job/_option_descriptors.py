@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeVar as TypeVarWithDefault
 
-    from ._job import AbstractJob
+    from ._job import AbstractJob, AnyJob
     from ._job_options import OptionRecord, Subject
 
     CheckValue = Callable[[Any, str, Subject], Any]
-    GetValue = Callable[[AbstractJob[Any]], Any]
+    GetValue = Callable[[AnyJob], Any]
     # Most options have the same type on reading and on setting.
     SetType = TypeVarWithDefault("SetType", default=GetType)
 else:
@@ -49,19 +49,15 @@ class Readable(Generic[GetType]):
     getter: Any
 
     @overload
-    def __get__(self, job: None, kind: type[AbstractJob[Any]]) -> Self: ...
+    def __get__(self, job: None, kind: type[AnyJob]) -> Self: ...
     @overload
-    def __get__(
-        self, job: AbstractJob[Any], kind: type[AbstractJob[Any]]
-    ) -> GetType: ...
-    def __get__(
-        self, job: AbstractJob[Any] | None, kind: type[AbstractJob[Any]]
-    ) -> Any:
+    def __get__(self, job: AnyJob, kind: type[AnyJob]) -> GetType: ...
+    def __get__(self, job: AnyJob | None, kind: type[AnyJob]) -> Any:
         if job is None:
             return self
         return self.getter(job)
 
-    def reject_change(self, job: AbstractJob[Any], remedy: str) -> Never:
+    def reject_change(self, job: AnyJob, remedy: str) -> Never:
         """Reject a new value.
 
         Raises:
@@ -119,10 +115,8 @@ class Option(Readable[GetType], Generic[GetType, SetType]):
 
         """
         # A settled job may get a timeout during a run, for its next try: each call reads it as it begins.
-        if not (
-            self.settable_in_run
-            or (self.name in ("timeout", "idle_timeout") and job._state.is_settled)
-        ):
+        is_timeout = self.name in ("timeout", "idle_timeout")
+        if not (self.settable_in_run or (is_timeout and job._state.is_settled)):
             job._reject_during_run(self.name)
         previous = getattr(job, self.attribute)
         self.store(job, value)
@@ -145,11 +139,11 @@ class SharedOption(Option[GetType, SetType]):
 
     attribute = "_options"
 
-    def __set_name__(self, kind: type[AbstractJob[Any]], name: str) -> None:
+    def __set_name__(self, kind: type[AnyJob], name: str) -> None:
         self.getter = self.getter or operator.attrgetter(f"_options.{name}")
         super().__set_name__(kind, name)
 
-    def store(self, job: AbstractJob[Any], value: object) -> None:
+    def store(self, job: AnyJob, value: object) -> None:
         """Check a value, and give the job a record with it, from the cache if possible."""
         record = job._options
         if (
@@ -163,11 +157,8 @@ class SharedOption(Option[GetType, SetType]):
             except (TypeError, ValueError):
                 # The next line raises the error again, with the name of the job.
                 pass
-        job._use_options(
-            record.replace(
-                self.name, self.check(value, self.name, job._name_for_errors)
-            )
-        )
+        checked = self.check(value, self.name, job._name_for_errors)
+        job._use_options(record.replace(self.name, checked))
 
 
 CACHEABLE_TYPES: Final = frozenset({float, int, bool, str, type(None)})
@@ -179,12 +170,11 @@ CACHEABLE_TYPES: Final = frozenset({float, int, bool, str, type(None)})
 def _cached_record(
     record: OptionRecord, option: SharedOption[Any, Any], value: object
 ) -> OptionRecord:
-    return record.replace(
-        option.name, option.check(value, option.name, ""), is_shared=True
-    )
+    checked = option.check(value, option.name, "")
+    return record.replace(option.name, checked, is_shared=True)
 
 
-def set_run_need(job: AbstractJob[Any], name: str, amount: int) -> None:
+def set_run_need(job: AnyJob, name: str, amount: int) -> None:
     """Set a job's need for a resource of the run itself, in addition to `needs`. Call this in `check_before_run`.
 
     Args:
@@ -204,7 +194,7 @@ def set_run_need(job: AbstractJob[Any], name: str, amount: int) -> None:
 class LabelOption(Option[str, str | None]):
     """The descriptor of the label. A scheduler that has named its members in paths must know of a new one."""
 
-    def store(self, job: AbstractJob[Any], value: object) -> None:
+    def store(self, job: AnyJob, value: object) -> None:
         super().store(job, value)
         if job._scheduler is not None:
             job._scheduler._members.on_renamed(job)
@@ -224,7 +214,7 @@ class ReadOnlyOption(Option[GetType, SetType]):
         super().__init__(default, _job_options.accept_any, getter)
         self.method = method
 
-    def __set__(self, job: AbstractJob[Any], value: Never) -> None:  # type: ignore[override]  # so that type checkers reject it
+    def __set__(self, job: AnyJob, value: Never) -> None:  # type: ignore[override]  # so that type checkers reject it
         self.reject_change(job, f"call {self.method}")
 
 
@@ -239,16 +229,16 @@ class Argument(Readable[GetType]):
     def __init__(self, attribute: str | None = None) -> None:
         self._attribute = attribute
 
-    def __set_name__(self, kind: type[AbstractJob[Any]], name: str) -> None:
+    def __set_name__(self, kind: type[AnyJob], name: str) -> None:
         self.name = name
         self.getter: Any = operator.attrgetter(self._attribute or f"_{name}")
 
-    def __set__(self, job: AbstractJob[Any], value: Never) -> None:
+    def __set__(self, job: AnyJob, value: Never) -> None:
         self.reject_change(job, "make another job")
 
 
 def set_docs_and_signature(
-    kind: type[AbstractJob[Any]], constructor: Callable[..., None]
+    kind: type[AnyJob], constructor: Callable[..., None]
 ) -> None:
     """Set the docstrings of a class's options, taken from the class's docstring, and its signature, for `help()`.
 
@@ -276,32 +266,24 @@ class _Signature:
     def __init__(self, constructor: Callable[..., None]) -> None:
         self._constructor = constructor
 
-    def __get__(
-        self, job: AbstractJob[Any] | None, kind: type[AbstractJob[Any]]
-    ) -> Signature:
+    def __get__(self, job: AnyJob | None, kind: type[AnyJob]) -> Signature:
         if job is not None or kind.__init__ is not self._constructor:
             # A subclass with its own `__init__` has another signature.
             raise AttributeError("__signature__")
         import inspect
 
-        parameters = list(inspect.signature(self._constructor).parameters.values())[
-            1:
-        ]  # without `self`
+        _self, *parameters = inspect.signature(self._constructor).parameters.values()
         if kind._is_scheduler:
-            return inspect.Signature(
-                [p.replace(annotation=p.empty) for p in parameters],
-                return_annotation=None,
-            )
-        explicit = [
-            p
-            for p in parameters
-            if p.kind is not p.VAR_KEYWORD and not p.name.startswith("_")
+            shown = [each.replace(annotation=each.empty) for each in parameters]
+            return inspect.Signature(shown, return_annotation=None)
+        shown = [
+            each
+            for each in parameters
+            if each.kind is not each.VAR_KEYWORD and not each.name.startswith("_")
         ]
-        options = [
-            inspect.Parameter(
-                option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default
-            )
-            for option in kind._declared_options.values()
-            if option.name not in {p.name for p in explicit}
-        ]
-        return inspect.Signature([*explicit, *options], return_annotation=None)
+        explicit = {each.name for each in shown}
+        by_name = inspect.Parameter.KEYWORD_ONLY
+        for name, option in kind._declared_options.items():
+            if name not in explicit:
+                shown.append(inspect.Parameter(name, by_name, default=option.default))
+        return inspect.Signature(shown, return_annotation=None)

@@ -29,18 +29,24 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ..base import _text_forms, _user_code
-from ..base._states import SCHEDULED, SUCCEEDED, JobState, StopReason
+from ..base._states import (
+    BLOCKED,
+    CANCELLED,
+    SCHEDULED,
+    SKIPPED,
+    SUCCEEDED,
+    JobState,
+    StopReason,
+)
 from . import _errors
 
 if TYPE_CHECKING:
     from ..scheduler._members import Sequence as JobSequence
-    from ._job import AbstractJob
+    from ._job import AnyJob
 
-    Required: TypeAlias = "AbstractJob[Any] | JobSequence | Iterable[Required] | None"
+    Required: TypeAlias = "AnyJob | JobSequence | Iterable[Required] | None"
     """The type of a user's requirements: a job, a Sequence, None, or a collection of these."""
-    StoredRequirements: TypeAlias = (
-        "tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], int]"
-    )
+    StoredRequirements: TypeAlias = "tuple[AnyJob, ...] | dict[AnyJob, int]"
     """The stored form of a job's requirements. A dict has the flags of each. In a tuple, no requirement has flags."""
 
 SETTLED_ONLY: Final = 1
@@ -50,7 +56,7 @@ slow."""
 MANY_REQUIREMENTS: Final = 16
 """From this number on, a job's requirements are in a dict. A tuple takes less memory, but is slower to search."""
 SIMPLE: Final = (list, tuple)
-NOT_FAILED: Final = frozenset({JobState.SUCCEEDED, JobState.SKIPPED})
+NOT_FAILED: Final = frozenset({SUCCEEDED, SKIPPED})
 MAY_RUN: Final = (SCHEDULED, None)
 
 
@@ -59,20 +65,20 @@ class Requirements(AbstractSet[Any]):
 
     __slots__ = ("_job",)
 
-    def __init__(self, job: AbstractJob[Any]) -> None:
+    def __init__(self, job: AnyJob) -> None:
         self._job = job
 
     def __contains__(self, job: object) -> bool:
         return job in self._job._required
 
-    def __iter__(self) -> Iterator[AbstractJob[Any]]:
+    def __iter__(self) -> Iterator[AnyJob]:
         return iter(tuple(self._job._required))
 
     def __len__(self) -> int:
         return len(self._job._required)
 
     def __repr__(self) -> str:
-        return "{" + ", ".join(map(repr, self)) + "}"
+        return f"{{{', '.join(map(repr, self))}}}"
 
     @classmethod
     def _from_iterable(cls, it: Iterable[Any]) -> set[Any]:
@@ -105,9 +111,7 @@ def flatten_simple(
     return tuple(dict.fromkeys(jobs))
 
 
-def flatten(
-    values: Iterable[Any], purpose: str, method: str
-) -> Iterator[AbstractJob[Any]]:
+def flatten(values: Iterable[Any], purpose: str, method: str) -> Iterator[AnyJob]:
     """Yield the jobs in `values`, in order. Each value is a job, a Sequence, None, or a collection of values.
 
     Args:
@@ -153,11 +157,13 @@ def _advice(value: object) -> str:
         return f"write Job({name}(...))"
     if callable(value) and name:
         return f"write Job({name}, ...) for an async function, and ThreadJob({name}, ...) for a plain one"
-    label = "; pass the job, not its label" * issubclass(type(value), str)
-    return f"give jobs, Sequences, None, or collections of these{label}"
+    advice = "give jobs, Sequences, None, or collections of these"
+    if issubclass(type(value), str):
+        advice += "; pass the job, not its label"
+    return advice
 
 
-def flagged(required: StoredRequirements, flag: int) -> list[AbstractJob[Any]]:
+def flagged(required: StoredRequirements, flag: int) -> list[AnyJob]:
     """Return those requirements that have a flag."""
     if isinstance(required, dict):
         return [job for job, flags in required.items() if flags & flag]
@@ -165,7 +171,7 @@ def flagged(required: StoredRequirements, flag: int) -> list[AbstractJob[Any]]:
 
 
 def add_flags(
-    required: StoredRequirements, jobs: Iterable[AbstractJob[Any]], flags: int
+    required: StoredRequirements, jobs: Iterable[AnyJob], flags: int
 ) -> StoredRequirements:
     """Return the requirements `required`, with these flags added to `jobs`."""
     if isinstance(required, dict):
@@ -176,7 +182,7 @@ def add_flags(
 
 
 def extend_requirements(
-    required: StoredRequirements, new: Sequence[AbstractJob[Any]]
+    required: StoredRequirements, new: Sequence[AnyJob]
 ) -> StoredRequirements:
     """Return the requirements `required` followed by `new`, in a tuple or a dict. A dict is extended in place."""
     if isinstance(required, dict):
@@ -195,7 +201,7 @@ def extend_requirements(
 # ---- the decision whether a job runs
 
 
-def decide(job: AbstractJob[Any]) -> tuple[JobState, _errors.Failure | None]:
+def decide(job: AnyJob) -> tuple[JobState, _errors.Failure | None]:
     """Decide whether a job runs, when all its requirements have settled.
 
     Returns:
@@ -207,31 +213,25 @@ def decide(job: AbstractJob[Any]) -> tuple[JobState, _errors.Failure | None]:
         return MAY_RUN
     run_if = job._options.run_if
     if run_if == "failed" and not any(map(has_failed, job._required)):
-        return JobState.SKIPPED, None
+        return SKIPPED, None
     inputs = job._inputs
-    failed = [
-        other
-        for other in essential_requirements(job)
-        if has_failed(other) and (other in inputs or other._criticality() is not False)
-    ]
+    failed: list[AnyJob] = []
+    for other in essential_requirements(job):
+        if has_failed(other):
+            if other in inputs or other._criticality() is not False:
+                failed.append(other)
     if failed:
         error = _requirement_failed_error(job, min(failed, key=_settle_position))
-        return JobState.BLOCKED, _errors.Failure(
-            error, is_from_cancel=all(map(_was_cancelled, failed))
-        )
-    skipped = [
-        requirement
-        for requirement in job._required
-        if requirement._state is JobState.SKIPPED
-    ]
-    if any(each in inputs for each in skipped) or (
-        run_if == "succeeded" and len(skipped) == len(job._required)
-    ):
-        return JobState.SKIPPED, None
+        is_from_cancel = all(map(_was_cancelled, failed))
+        return BLOCKED, _errors.Failure(error, is_from_cancel)
+    skipped = [other for other in job._required if other._state is SKIPPED]
+    is_all = len(skipped) == len(job._required)
+    if any(each in inputs for each in skipped) or (run_if == "succeeded" and is_all):
+        return SKIPPED, None
     return MAY_RUN
 
 
-def essential_requirements(job: AbstractJob[Any]) -> Collection[AbstractJob[Any]]:
+def essential_requirements(job: AnyJob) -> Collection[AnyJob]:
     """Return the requirements of a job whose outcome matters, in the order that they were added.
 
     The job does not run if any of these failed, unless its failure is tolerated and it is no input.
@@ -244,7 +244,7 @@ def essential_requirements(job: AbstractJob[Any]) -> Collection[AbstractJob[Any]
     return [other for other, flags in required.items() if not flags & SETTLED_ONLY]
 
 
-def certainly_runs(job: AbstractJob[Any]) -> bool:
+def certainly_runs(job: AnyJob) -> bool:
     """Return whether a fast check shows that a job runs. False means that `decide` has to be called."""
     if job._options.run_if == "failed":
         return False
@@ -256,12 +256,12 @@ def certainly_runs(job: AbstractJob[Any]) -> bool:
     return True
 
 
-def has_failed(job: AbstractJob[Any]) -> bool:
+def has_failed(job: AnyJob) -> bool:
     """Return whether a requirement counts as failed for the job that requires it."""
     return job._state not in NOT_FAILED and not job._is_ready()
 
 
-def _was_cancelled(job: AbstractJob[Any]) -> bool:
+def _was_cancelled(job: AnyJob) -> bool:
     """Return whether a requirement that failed did so only because of `cancel()`, and not because of a failure."""
     if type(job._outcome) in (_errors.Failure, _errors.CancelledOutcome):
         return bool(job._outcome.is_from_cancel)
@@ -276,7 +276,7 @@ def _was_cancelled(job: AbstractJob[Any]) -> bool:
     )
 
 
-def _settle_position(job: AbstractJob[Any]) -> float:
+def _settle_position(job: AnyJob) -> float:
     """Return the position of a failed requirement in the order of settling, or infinity if it never settled."""
     if type(job._outcome) in (_errors.Failure, _errors.CancelledOutcome):
         number: float = job._outcome.number
@@ -285,17 +285,18 @@ def _settle_position(job: AbstractJob[Any]) -> float:
 
 
 def _requirement_failed_error(
-    job: AbstractJob[Any], requirement: AbstractJob[Any]
+    job: AnyJob, requirement: AnyJob
 ) -> _errors.RequirementFailed:
     """Return the exception for a job that a failed requirement blocks, with the original failure as its cause."""
     error = _errors.RequirementFailed(job, requirement)
-    if isinstance(failure := requirement.raised_exception(), _errors.RequirementFailed):
+    failure = requirement.raised_exception()
+    if isinstance(failure, _errors.RequirementFailed):
         error.__cause__ = _user_code.get_cause(failure) or failure
     elif failure is not None:
         error.__cause__ = failure
     else:
         fate = "was not reached by its scheduler"
-        if requirement._state is JobState.CANCELLED:
+        if requirement._state is CANCELLED:
             fate = "was cancelled"
         error.__cause__ = _errors.JobCancelled(f"{requirement.label!r} {fate}")
     return error

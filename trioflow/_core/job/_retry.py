@@ -132,9 +132,8 @@ class Retry:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle the values by a call, because no attribute can be set."""
-        return partial(Retry, **{name: getattr(self, name) for name in DEFAULTS}), (
-            self.times,
-        )
+        options = {name: getattr(self, name) for name in DEFAULTS}
+        return partial(Retry, **options), (self.times,)
 
     def _next_backoff(
         self, number: int, error: Exception, subject: Subject
@@ -161,15 +160,8 @@ class Retry:
             if wait is False or wait is None:
                 return None
             if wait is not True:
-                backoffs += [
-                    duration(
-                        wait,
-                        "on",
-                        lambda: (
-                            f"the Retry of {subject_text(subject)}, which returned that"
-                        ),
-                    )
-                ]
+                origin = f"the Retry of {subject_text(subject)}, which returned that"
+                backoffs.append(duration(wait, "on", origin))
         if backoffs:
             return max(backoffs)
         return self._own_backoff(number)
@@ -186,12 +178,12 @@ class Retry:
 
     def __repr__(self) -> str:
         """Return the call that makes an equal object."""
-        changed = [
-            f"{name}={short_repr(v)}"
-            for name, usual in DEFAULTS.items()
-            if (v := getattr(self, name)) != usual
-        ]
-        return f"Retry({', '.join([repr(self.times), *changed])})"
+        shown = [repr(self.times)]
+        for name, usual in DEFAULTS.items():
+            value = getattr(self, name)
+            if value != usual:
+                shown.append(f"{name}={short_repr(value)}")
+        return f"Retry({', '.join(shown)})"
 
 
 DEFAULTS: Final[dict[str, Any]] = {
@@ -204,16 +196,19 @@ DEFAULTS: Final[dict[str, Any]] = {
 
 
 def _check_condition(on: Any) -> RetryCondition:
-    is_class = isinstance(on, type) and issubclass(on, BaseException)
-    is_tuple = isinstance(on, tuple) and all(
-        isinstance(item, type) and issubclass(item, BaseException) for item in on
-    )  # pyright: ignore
-    if not (is_class or is_tuple or (callable(on) and not isinstance(on, type))):  # pyright: ignore[reportUnknownArgumentType]
+    is_class = _is_error_class(on)
+    is_tuple = isinstance(on, tuple) and all(map(_is_error_class, on))  # pyright: ignore
+    is_function = callable(on) and not isinstance(on, type)  # pyright: ignore[reportUnknownArgumentType]
+    if not (is_class or is_tuple or is_function):
         raise TypeError(
             f"on={short_repr(on)} of {SUBJECT}: give a class of exceptions, a tuple of classes, or a function of the "
             f"exception that returns whether to retry, or the seconds to wait"
         )
     return on  # type: ignore[no-any-return]
+
+
+def _is_error_class(item: object) -> bool:
+    return isinstance(item, type) and issubclass(item, BaseException)
 
 
 def check_retry(value: object, name: str, subject: Subject) -> Retry | None:

@@ -251,9 +251,8 @@ def _check_parameters(function: Callable[..., Any]) -> None:
     except (TypeError, ValueError):
         # The signature is unknown. The call will fail if it is wrong.
         return
-    if "task_status" not in parameters and all(
-        p.kind is not p.VAR_KEYWORD for p in parameters.values()
-    ):
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    if not takes_any and "task_status" not in parameters:
         signature = f"{getattr(function, '__name__', 'server')}(..., *, task_status)"
         advice = f"write async def {signature}, and call task_status.started() when it is ready"
         raise TypeError(

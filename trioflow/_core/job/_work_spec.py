@@ -89,10 +89,6 @@ class Work:
             value: Any = getattr(self, name)
             if name == "options" and isinstance(value, Mapping):
                 continue
-            object.__setattr__(
-                self,
-                name,
-                (value,)
-                if isinstance(value, (str, bytes, os.PathLike))
-                else tuple(value),
-            )
+            if isinstance(value, (str, bytes, os.PathLike)):
+                value = (value,)
+            object.__setattr__(self, name, tuple(value))
