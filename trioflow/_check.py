@@ -40,12 +40,9 @@ def findings(scheduler: BaseScheduler) -> list[tuple[AnyJob, str]]:
     found: list[tuple[AnyJob, str]] = []
     for level, can_repeat in _iterate_schedulers(scheduler):
         found += _find_rejections(level, can_repeat, unreachable, scheduler)
-    found += _check_errors(
-        scheduler,
-        _checks.reject_shared_pools,
-        dict(_iterate_schedulers(scheduler)),
-        scheduler,
-    )
+    levels = dict(_iterate_schedulers(scheduler))
+    check_pools = _checks.reject_shared_pools
+    found += _check_errors(scheduler, check_pools, levels, scheduler)
     # The last is the check that a run makes, for problems that the checks before do not find.
     whole_check = _check_errors(scheduler, _checks.check_scenario, scheduler)
     return found or [*FileUses(scheduler).unordered_writers()] or [*whole_check]
@@ -70,19 +67,19 @@ def _most_at_once(scheduler: BaseScheduler) -> int:
     """Return how many jobs the windows let run at once, whatever they require and need. Takes O(V log V) time."""
     most: dict[AnyJob, int] = {}
     for level, _ in reversed(list(_iterate_schedulers(scheduler))):
-        members = [
-            most.get(job, 1)
-            for job in level
-            if not job.forever and (takes_slot(job) or job in most)
-        ]
+        members: list[int] = []
+        for job in level:
+            if not job.forever and (takes_slot(job) or job in most):
+                members.append(most.get(job, 1))
         members.sort(reverse=True)
-        # A limiter counts the jobs that work, also in nested schedulers.
-        is_number = isinstance(level.jobs_window, int)
-        total = sum(members[: level.window_size] if is_number else members)
-        if is_number or level.window_size is None:
-            most[level] = total
+        size = level.window_size
+        if isinstance(level.jobs_window, int):
+            most[level] = sum(members[:size])
+        elif size is None:
+            most[level] = sum(members)
         else:
-            most[level] = min(total, level.window_size)
+            # A limiter counts the jobs that work, also in nested schedulers.
+            most[level] = min(sum(members), size)
     return most[scheduler]
 
 
@@ -114,13 +111,11 @@ def _find_rejections(
     for job in level:
         yield from _check_errors(job, _checks.check_needs, level, [job], outermost)
         for requirement in job.required:
-            yield from _check_errors(
-                job, _checks.check_requirement, job, requirement, level
-            )
+            check = _checks.check_requirement
+            yield from _check_errors(job, check, job, requirement, level)
             if (job, requirement) in unreachable:
-                yield from _check_errors(
-                    job, _checks.check_late_input, job, requirement
-                )
+                check_input = _checks.check_late_input
+                yield from _check_errors(job, check_input, job, requirement)
         yield from _check_errors(job, _checks.check_one_shot, job, can_repeat)
 
 
@@ -146,10 +141,8 @@ def _find_cycles(level: BaseScheduler) -> list[list[AnyJob]]:
     while (cycle := find_cycle(unassigned, requirements)) is not None:
         first = cycle.index(min(cycle, key=position.__getitem__))
         cycles.append(cycle[first:] + cycle[:first])
-        for job in (
-            reachable(cycle, requirements).keys()
-            & reachable(cycle, followers.__getitem__).keys()
-        ):
+        before = reachable(cycle, requirements).keys()
+        for job in before & reachable(cycle, followers.__getitem__).keys():
             del unassigned[job]
     return sorted(cycles, key=lambda cycle: position[cycle[0]])
 
@@ -165,13 +158,15 @@ def check_files(scheduler: BaseScheduler) -> None:
 
     """
     uses = FileUses(scheduler)
-    if (conflict := next(uses.unordered_writers(), None)) is not None:
+    conflict = next(uses.unordered_writers(), None)
+    if conflict is not None:
         raise ValueError(conflict[1])
-    if texts := [*uses.unordered_readers(), *uses.missing_inputs()]:
-        more = [f"{len(texts) - MAX_NAMED_READERS} more"] * (
-            len(texts) > MAX_NAMED_READERS
-        )
-        _logger.warn("; ".join([*texts[:MAX_NAMED_READERS], *more]), about="files")
+    texts = [*uses.unordered_readers(), *uses.missing_inputs()]
+    shown = texts[:MAX_NAMED_READERS]
+    if len(texts) > len(shown):
+        shown.append(f"{len(texts) - len(shown)} more")
+    if shown:
+        _logger.warn("; ".join(shown), about="files")
 
 
 class FileUses:
@@ -186,32 +181,20 @@ class FileUses:
         self._writers: Final[dict[str, list[AnyJob]]] = defaultdict(list)
         self._readers: Final[list[tuple[str, AnyJob]]] = []
         self._appended: Final[set[str]] = set()
-        kinds = {
-            kind
-            for kind in set(map(type, scheduler.iterate_jobs()))
-            if hasattr(kind, "for_journal")
-        }
-        # A run of jobs without files pays nothing for each.
-        for job in (
-            job
-            for job in scheduler.iterate_jobs()
-            if type(job) in kinds or job.reads or job.writes
-        ):
+        kinds = set(map(type, scheduler.iterate_jobs()))
+        describing = {kind for kind in kinds if hasattr(kind, "for_journal")}
+        for job in scheduler.iterate_jobs():
+            if not (type(job) in describing or job.reads or job.writes):
+                # A run of jobs without files pays nothing for each.
+                continue
             files = _described_files(job)
-            for path in {
-                os.path.abspath(os.fsdecode(path))
-                for path in (*job.writes, *files.writes)
-            }:
+            for path in set(map(_absolute, (*job.writes, *files.writes))):
                 if not path.startswith("/dev/") or path.startswith("/dev/shm/"):
                     # Files, in memory.
                     self._writers[path].append(job)
-            self._appended.update(
-                os.path.abspath(os.fsdecode(path)) for path in files.appends
-            )
-            self._readers.extend(
-                (os.path.abspath(os.fsdecode(path)), job)
-                for path in (*job.reads, *files.reads)
-            )
+            self._appended.update(map(_absolute, files.appends))
+            for read in (*job.reads, *files.reads):
+                self._readers.append((_absolute(read), job))
         self._sorted_paths: list[str] = []
         self._positions: dict[AnyJob, int] = {}
         self._waits: dict[AnyJob, int] = {}
@@ -239,21 +222,14 @@ class FileUses:
     def missing_inputs(self) -> Iterator[str]:
         """Yield a warning for each file in `reads=` that is not there, and that no job writes."""
         for path, reader in self._readers[:MAX_LOOKED_FOR]:
-            is_named = any(
-                os.path.abspath(os.fsdecode(read)) == path for read in reader.reads
-            )
-            if is_named and not (
-                set(path) & set("*?[")
-                or os.path.lexists(path)
-                or self._is_written(path)
-            ):
+            if _is_pattern(path) or path not in map(_absolute, reader.reads):
+                continue
+            is_known = os.path.lexists(path) or path in self._appended
+            if not (is_known or any(self._written_at(path))):
                 shown = "a file"
                 if not reader.redact:
                     shown = repr(os.path.relpath(path))
                 yield f"{reader.label!r} reads {shown}, which is not there and which no job writes"
-
-    def _is_written(self, path: str) -> bool:
-        return path in self._appended or any(self._written_at(path))
 
     def _unordered_pairs(self) -> Iterator[tuple[AnyJob, AnyJob, str]]:
         """Yield each reader and each writer of a file that have no order, and the file."""
@@ -279,25 +255,22 @@ class FileUses:
         """Return the written files that a path in `reads=` stands for: a file, a directory, or a pattern."""
         if path in self._writers:
             return [path]
-        if set(path) & set("*?["):
+        if _is_pattern(path):
+            pattern = path.split("/")
             return [
                 written
                 for written in self._writers
-                if _matches(written.split("/"), path.split("/"))
+                if _matches(written.split("/"), pattern)
             ]
         self._sorted_paths = self._sorted_paths or sorted(self._writers)
         # The files in a directory are next to each other in this order.
-        bounds = (
-            bisect.bisect(self._sorted_paths, f"{path}{os.sep}{end}")
-            for end in ("", "\U0010ffff")
-        )
+        first = bisect.bisect(self._sorted_paths, f"{path}{os.sep}")
+        after = bisect.bisect(self._sorted_paths, f"{path}{os.sep}\U0010ffff")
+        found = self._sorted_paths[first:after]
         parents = itertools.accumulate(
             path.split(os.sep), lambda parent, name: f"{parent}{os.sep}{name}"
         )
-        return [
-            *self._sorted_paths[slice(*bounds)],
-            *(parent for parent in parents if parent in self._writers),
-        ]
+        return found + [parent for parent in parents if parent in self._writers]
 
     def _sort(self, jobs: list[AnyJob]) -> None:
         if not self._positions:
@@ -307,17 +280,15 @@ class FileUses:
     def _is_ordered(self, first: AnyJob, second: AnyJob) -> bool:
         if first in second.required or second in first.required:
             return True
-        pairs = ((first, second), (second, first))
-        return any(
-            self._waits[later] >> self._positions[earlier] & 1
-            for earlier, later in pairs
-        )
+        for earlier, later in ((first, second), (second, first)):
+            if self._waits[later] >> self._positions[earlier] & 1:
+                return True
+        return False
 
     def _compute_order(self) -> None:
         """Number the jobs that use files, each after those that it waits for, and compute the bits of these."""
-        users = {job for jobs in self._writers.values() for job in jobs} | {
-            job for _, job in self._readers
-        }
+        users = {job for _, job in self._readers}
+        users.update(*self._writers.values())
         # For each job, the bits of itself or its members, and of the jobs that these wait for.
         reached: dict[AnyJob, int] = {}
         # Each job that begins only when another has failed, with that job.
@@ -333,13 +304,11 @@ class FileUses:
                 self._waits[job] = reached[job] = waits
                 if is_scheduler(job):
                     todo.append((job, iter(members_in_order(job))))
-                    if _members.first_options(job)[1] == math.inf:
-                        earlier |= {
-                            later: (one,)
-                            for one, later in itertools.pairwise(
-                                _members.exit_jobs(job)
-                            )
-                        }
+                    _, stagger = _members.first_options(job)
+                    if stagger == math.inf:
+                        competitors = _members.exit_jobs(job)
+                        for one, later in itertools.pairwise(competitors):
+                            earlier[later] = (one,)
                     break
                 if job in users:
                     self._positions[job] = len(self._positions)
@@ -366,28 +335,34 @@ def _described_files(job: AnyJob) -> DescribedFiles:
             with contextlib.suppress(Exception):
                 # An error of a user's kind is reported by the journal.
                 work = describe(job)
-                return DescribedFiles(
-                    [*work.writes, *work.begins_anew], [*work.reads], [*work.appends]
-                )
+                writes = [*work.writes, *work.begins_anew]
+                return DescribedFiles(writes, [*work.reads], [*work.appends])
         return DescribedFiles([], [], [])
     streams = options.stdout, options.stderr
     outputs: tuple[Any, ...] = () if options.append else streams
     steps: tuple[Any, ...] = getattr(job, "_steps", ())
     # On nodes, names may have placeholders, whose values differ between them.
-    anew = [
-        path
-        for path in outputs
-        if _is_path(path) and not (steps and "{" in os.fspath(path))
-    ]
-    anew += [
-        path for step in steps for path in step._files_written() if "{" not in path
-    ]
-    read = [options.stdin, *(path for step in steps for path in step._files_read())]
+    anew: list[Any] = []
+    for path in filter(_is_path, outputs):
+        if not (steps and "{" in os.fspath(path)):
+            anew.append(path)
+    read: list[Any] = [options.stdin]
+    for step in steps:
+        anew += [path for path in step._files_written() if "{" not in path]
+        read += step._files_read()
     return DescribedFiles(anew, [*filter(_is_path, read)], [*filter(_is_path, streams)])
+
+
+def _absolute(path: Any) -> str:
+    return os.path.abspath(os.fsdecode(path))
 
 
 def _is_path(value: object) -> bool:
     return isinstance(value, str | os.PathLike)
+
+
+def _is_pattern(path: str) -> bool:
+    return not set(path).isdisjoint("*?[")
 
 
 def _matches(names: list[str], pattern: list[str]) -> bool:
@@ -397,9 +372,9 @@ def _matches(names: list[str], pattern: list[str]) -> bool:
         return any(
             _matches(names[start:], pattern[1:]) for start in range(len(names) + 1)
         )
-    return fnmatch.fnmatchcase(names[0], pattern[0]) and _matches(
-        names[1:], pattern[1:]
-    )
+    if not fnmatch.fnmatchcase(names[0], pattern[0]):
+        return False
+    return _matches(names[1:], pattern[1:])
 
 
 def _shown(path: str, *jobs: AnyJob) -> str:

@@ -37,7 +37,10 @@ def import_extra(package: str, user: str, extra: str, known_as: str = "") -> Any
 
 def _by_word(hints: dict[str, str]) -> dict[str, str]:
     """Return the hint of each word, from the hints of words that share one."""
-    return {word: hint for words, hint in hints.items() for word in words.split()}
+    by_word: dict[str, str] = {}
+    for words, hint in hints.items():
+        by_word.update(dict.fromkeys(words.split(), hint))
+    return by_word
 
 
 OPTION_ALIASES: Final = _by_word(
@@ -206,9 +209,8 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
     # Only needed for errors.
     import difflib
 
-    return next(
-        iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.65)), None
-    )
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.65)
+    return nearest[0] if nearest else None
 
 
 def explain_form(function: F) -> F:
@@ -222,8 +224,7 @@ def explain_form(function: F) -> F:
             if error.__traceback__ is None or error.__traceback__.tb_next is not None:
                 # Raised inside of the call.
                 raise
-            raise TypeError(
-                f"{error}; {CALL_HINTS[function.__qualname__.removesuffix('.__init__')]}"
-            ) from None
+            hint = CALL_HINTS[function.__qualname__.removesuffix(".__init__")]
+            raise TypeError(f"{error}; {hint}") from None
 
     return cast(F, call)

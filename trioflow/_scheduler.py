@@ -22,6 +22,7 @@ from typing import (
     overload,
 )
 
+from ._core.base._text_forms import clause
 from ._core.job import _function
 from ._core.job._job_options import (
     JobOptions,
@@ -129,9 +130,9 @@ class EndsOfJobs(Instrument):
 
     def before_run(self, scheduler: Scheduler) -> None:
         """Cancel the run if the iteration has ended before. Each thread writes first, and then asks the other."""
-        self.run = next(
-            run for run in runs_in_progress() if run.scheduler is self._scheduler
-        )
+        for run in runs_in_progress():
+            if run.scheduler is self._scheduler:
+                self.run = run
         if self.is_unwanted:
             self._scheduler.cancel()
 
@@ -302,11 +303,8 @@ class Scheduler(BaseScheduler):
     def _changes_text(self) -> str:
         from .view.look import _reload
 
-        return "".join(
-            f"; {text}"
-            for text in (_reload.changed_text(), _reload.older_code_text(self))
-            if text
-        )
+        changed = clause("; {}", _reload.changed_text())
+        return changed + clause("; {}", _reload.older_code_text(self))
 
     def _store_outcome(self, run: Run) -> None:
         super()._store_outcome(run)
@@ -361,17 +359,15 @@ class Scheduler(BaseScheduler):
 
         queue: SimpleQueue[Any] = SimpleQueue()
         ends = EndsOfJobs(self, queue)
-        others = check_instruments(
-            options.get("instruments", ()), "instruments", repr(self.label)
-        )
+        given = options.get("instruments", ())
+        others = check_instruments(given, "instruments", repr(self.label))
         options["instruments"] = [*others, ends]
         thread = ThreadPoolExecutor(1, "trioflow run")
         unended_iterations().add(ends)
         with OwnFrames():
             try:
-                run = thread.submit(
-                    contextvars.copy_context().run, lambda: self.run(**options)
-                )
+                context = contextvars.copy_context()
+                run = thread.submit(context.run, lambda: self.run(**options))
                 run.add_done_callback(lambda _: queue.put(None))
                 for job, finished_at in iter(queue.get, None):
                     # A job with another end is tried again.
@@ -379,9 +375,10 @@ class Scheduler(BaseScheduler):
                         yield job
             finally:
                 ends.end()
-                thread.shutdown(
-                    wait=ends.run is None or ends.run.thread_id != threading.get_ident()
+                is_own = (
+                    ends.run is not None and ends.run.thread_id == threading.get_ident()
                 )
+                thread.shutdown(wait=not is_own)
             run.result()
 
     # In the annotations below, `list` is this method: methods that return lists of jobs belong in BaseScheduler.
@@ -642,7 +639,9 @@ class First(Scheduler, Generic[T_co]):
         rule = run.part(FirstRule)
         assert rule is not None
         results = [_function.result_of(job) for job in rule.winners]
-        return results[0] if self._enough == 1 else results
+        if self._enough == 1:
+            return results[0]
+        return results
 
 
 set_docs_and_signature(First, cast(Any, First).__init__)

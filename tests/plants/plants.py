@@ -488,7 +488,7 @@ PLANTS: Final = (
     plant("words-holders", f"{WORDS}/_explain.py", "_holders",
         "a job that has its needs, and waits for a token, is no holder", """
 -return lacking.holders.keys()
-+return [holder for holder in lacking.holders if holder._state is JobState.RUNNING]
++return [holder for holder in lacking.holders if holder._state is RUNNING]
 """),
     plant("words-token-slot", f"{WORDS}/_explain.py", "_find_wait",
         "a job that has a slot and waits for needs is said to wait for a slot", """
@@ -638,8 +638,8 @@ PLANTS: Final = (
 """),
     plant("service-added", f"{SCHEDULER}/_checks.py", "check_new_needs",
         "a service that waits for its start is not counted among what services need", """
--job._state in (JobState.IDLE, JobState.SCHEDULED)
-+job._state is JobState.IDLE
+-job._state in (IDLE, SCHEDULED)
++job._state is IDLE
 """),
     plant("await-of-two-tasks", f"{SCHEDULER}/_awaiting.py", "_recorded_wait",
         "the end of one wait of a body ends what is known of its other waits for "
@@ -1150,8 +1150,8 @@ PLANTS: Final = (
 """),
     plant("files-input", "trioflow/_check.py", "_described_files",
         "a file that a command reads as its input is no file that it reads", """
--[options.stdin, *(path for step in steps for path in step._files_read())]
-+[path for step in steps for path in step._files_read()]
+-[options.stdin]
++[]
 """),
     plant("files-read-spelling", f"{JOBS}/_user_files.py", "set_aside",
         "a file that the job also reads is known by its spelling only", """

@@ -115,10 +115,9 @@ def check_need(value: Any, subject: str, advice: str = AMOUNT_ADVICE) -> ExactNe
     for key in amounts:
         if not isinstance(key, str):
             raise TypeError(f"{subject}: the key {short_repr(key)} is not a string")
-    needs: list[tuple[str, Amount]] = []
-    for key in sorted(amounts):
-        needs.append((key, amount_of(amounts[key], subject, advice)))
-    return tuple(needs)
+    return tuple(
+        (key, amount_of(amounts[key], subject, advice)) for key in sorted(amounts)
+    )
 
 
 def amount_text(number: Amount) -> str:

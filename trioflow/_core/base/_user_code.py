@@ -187,11 +187,11 @@ def own_entries(traceback: TracebackType | None) -> list[TracebackType]:
 
     Code of the standard library and of installed packages is not the user's own, even if the user's code has called it.
     """
-    own: list[TracebackType] = []
-    for entry in entries(traceback):
-        if not entry.tb_frame.f_code.co_filename.startswith(library_prefixes()):
-            own.append(entry)
-    return own
+    return [
+        each
+        for each in entries(traceback)
+        if not each.tb_frame.f_code.co_filename.startswith(library_prefixes())
+    ]
 
 
 def innermost_own(traceback: TracebackType | None) -> TracebackType | None:

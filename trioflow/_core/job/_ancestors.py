@@ -18,9 +18,7 @@ def enclosing_schedulers(job: AnyJob) -> Iterator[BaseScheduler]:
         enclosing = enclosing._scheduler
 
 
-def ancestors_with_members(
-    job: AnyJob,
-) -> Iterator[tuple[BaseScheduler, AnyJob]]:
+def ancestors_with_members(job: AnyJob) -> Iterator[tuple[BaseScheduler, AnyJob]]:
     """Yield each enclosing scheduler, the innermost first, with its member that is or contains `job`."""
     for enclosing in enclosing_schedulers(job):
         yield enclosing, job

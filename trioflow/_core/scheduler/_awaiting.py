@@ -23,7 +23,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast, final
 
 from .. import backend as _backend
-from ..base import _logger, _states
+from ..base import _logger
+from ..base._states import CANCELLED
 from ..job import _ancestors, _errors
 from ..job._job import AbstractJob, AnyJob, RunExtras
 from ..run._current import current_worker_var, enclosing_workers
@@ -61,7 +62,7 @@ async def wait_settled(
         if scheduler._run is not None and type(job._outcome) is _errors.Failure:
             scheduler._run.failures.give_back(job, job._outcome)
         raise
-    if job._state is _states.JobState.CANCELLED:
+    if job._state is CANCELLED:
         # The waiting job may have been cancelled by the same scope.
         await _backend.current_backend().checkpoint()
         if not job._state.is_settled:

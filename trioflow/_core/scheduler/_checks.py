@@ -15,7 +15,7 @@ from ..admission._keys import PerKeyResource
 from ..admission._pools import Pool, register_user
 from ..admission._resource import CountedResource, PoolEntry
 from ..base import _amounts, _graph_algorithms, _text_forms
-from ..base._states import CHECKING, JobState
+from ..base._states import CHECKING, IDLE, SCHEDULED
 from ..job import _errors, _job_options, _labels
 from ..job._ancestors import (
     ancestors_with_members,
@@ -565,9 +565,7 @@ def check_new_needs(
         to_check += with_members(job)
     if any(job._is_service and job._options.needs for job in new_jobs):
         to_check += [
-            job
-            for job in scheduler.iterate_jobs()
-            if job._state in (JobState.IDLE, JobState.SCHEDULED)
+            job for job in scheduler.iterate_jobs() if job._state in (IDLE, SCHEDULED)
         ]
     for job in to_check:
         if job._scheduler is not None:
@@ -586,7 +584,7 @@ def check_new_requirements(
         MissingRequirement, ValueError: as in `check_requirement`.
 
     """
-    if job._state is not JobState.IDLE:
+    if job._state is not IDLE:
         raise RuntimeError(
             f"requires() of {job.label!r}: it is {job._state.value}; only an idle job can get more requirements"
         )

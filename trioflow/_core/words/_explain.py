@@ -18,9 +18,20 @@ from ..admission._line import borrowers_of, token_holders
 from ..admission._policies import FIFO_POLICY
 from ..admission._resource import CountedResource, Needs, Resource
 from ..base._states import (
+    BLOCKED,
+    CANCELLED,
+    CHECKING,
+    COMPLETED,
+    DRAINING,
+    FAILED,
+    IDLE,
     NO_WAIT,
     RAN_TO_END,
-    JobState,
+    RUNNING,
+    SCHEDULED,
+    SKIPPED,
+    STOPPING,
+    SUCCEEDED,
     RunPhase,
     StopReason,
     WaitCause,
@@ -54,7 +65,7 @@ READY_TEXT: Final = "is ready, and starts in this iteration of the event loop or
 
 def explain(scheduler: BaseScheduler, job: AnyJob) -> str:
     text = f"{job.label!r} {_without_keys(_explanation(scheduler, job), job)}"
-    if job._state is JobState.SCHEDULED:
+    if job._state is SCHEDULED:
         # The reason for a wait has nothing to do with the journal.
         return text
     reason = _job_queries.reason_not_restored(job)
@@ -78,18 +89,16 @@ def _without_keys(text: str, job: AnyJob) -> str:
 def _explain_idle(scheduler: BaseScheduler, job: AnyJob) -> str:
     if (run := scheduler._run) is None:
         return _explain_without_run(scheduler)
-    if run.phase in (RunPhase.CHECKING, RunPhase.LINKING, RunPhase.ENTERING):
+    if run.phase in (CHECKING, RunPhase.LINKING, RunPhase.ENTERING):
         return f"waits for the start of {scheduler.label!r}, which {run.phase.value}"
     unsettled = open_requirements(job)
-    cleans_up = may_clean_up(run, job) and (
-        unsettled or decide(job)[0] is JobState.SCHEDULED
-    )
+    cleans_up = may_clean_up(run, job) and (unsettled or decide(job)[0] is SCHEDULED)
     # The run may not have noticed yet that its time is over.
-    is_over = run.phase is RunPhase.STOPPING or run.clock() >= run.deadline
+    is_over = run.phase is STOPPING or run.clock() >= run.deadline
     if is_over and not cleans_up:
         reason = run.fate.reason or StopReason.TIMEOUT
         return f"will not be reached: {scheduler.label!r} is stopping ({reason.value})"
-    if run.phase is RunPhase.DRAINING:
+    if run.phase is DRAINING:
         exception = clause(
             ", but for clean-up after a critical failure or a timeout",
             job.run_if == "failed",
@@ -177,13 +186,13 @@ def waiting(job: AnyJob) -> Waiting | None:
 
     """
     run = job._enclosing_run()
-    if run is not None and job._state is JobState.RUNNING:
+    if run is not None and job._state is RUNNING:
         awaited_jobs = (job._extras or RunExtras).awaited_jobs
         if not awaited_jobs:
             return None
         names = _job_names(list(awaited_jobs))
         return Waiting(WaitCause.JOBS, text=f"awaits {names}")
-    if run is None or job._state is not JobState.SCHEDULED:
+    if run is None or job._state is not SCHEDULED:
         return None
     wait = _find_wait(run, job)
     if job.redact:
@@ -214,11 +223,10 @@ def describe_timeout(scheduler: BaseScheduler) -> dict[str, str]:
 def describe_standstill(scheduler: BaseScheduler) -> str:
     """Return the message for a run without a running job if nothing can start a job."""
     jobs = scheduler.iterate_jobs()
-    waiting = [
-        job
-        for job in jobs
-        if not (job._state.is_settled or job._worker or job._options.forever)
-    ]
+    waiting: list[AnyJob] = []
+    for job in jobs:
+        if not (job._state.is_settled or job._worker or job._options.forever):
+            waiting.append(job)
     explained = "; ".join(explain(scheduler, job) for job in waiting[:MAX_NAMED_JOBS])
     more = clause("; and {} more", len(waiting[MAX_NAMED_JOBS:]))
     return (
@@ -236,7 +244,7 @@ def describe_outside_wait(scheduler: BaseScheduler) -> str:
     for line in (run.line for run in reversed(runs)):
         waiting_for_tokens = line.tokens.waiting if line.tokens else ()
         for job in (*waiting_for_tokens, *line.in_order()):
-            if job._state is JobState.SCHEDULED:
+            if job._state is SCHEDULED:
                 return f"no job of {scheduler.label!r} runs: {explain(scheduler, job)}"
     return ""
 
@@ -260,14 +268,13 @@ def waiting_since(job: AnyJob) -> float | None:
     them. Also return None if the job is not SCHEDULED.
     """
     scheduler = job._scheduler
-    if scheduler is None or job._state is not JobState.SCHEDULED:
+    if scheduler is None or job._state is not SCHEDULED:
         return None
-    last: list[Any] = [
-        *_job_queries.throttled_attempts(job)[-1:],
-        *_job_queries.failed_attempts(job)[-1:],
-    ]
-    if last:
-        return float(max(attempt.ended for attempt in last))
+    throttled = _job_queries.throttled_attempts(job)[-1:]
+    ends = [attempt.ended for attempt in throttled]
+    ends += [attempt.ended for attempt in _job_queries.failed_attempts(job)[-1:]]
+    if ends:
+        return max(ends)
     times = [other._finished_at for other in scheduler._members.all_requirements(job)]
     if None in times:
         return None
@@ -276,7 +283,7 @@ def waiting_since(job: AnyJob) -> float | None:
 
 def get_status_text(job: AnyJob) -> str:
     """Return the status text of a RUNNING job. If it has none, return which jobs it awaits. Otherwise return ""."""
-    if job._state is not JobState.RUNNING:
+    if job._state is not RUNNING:
         return ""
     if (cancellation := _cancellation_text(job)) is not None:
         return f"{cancellation}, still running"
@@ -382,9 +389,9 @@ def _explain_needs(run: Run, job: AnyJob) -> str | None:
     before = 0
     if job in alike:
         before = alike.index(job)
-    missing = _unmet(needs) or [
-        each for each in needs if each[0].is_used_up_by(each[1], before)
-    ]
+    missing = _unmet(needs)
+    if not missing:
+        missing = [each for each in needs if each[0].is_used_up_by(each[1], before)]
     if missing:
         waits = [
             resource.describe_wait(need, before).text for resource, need in missing
@@ -404,11 +411,8 @@ def _explain_token_wait(run: Run, job: AnyJob) -> str:
         for level in enclosing_schedulers(job)
         if level._run is not None and level._run.line.limiter is not None
     )
-    named = [
-        each
-        for each in token_holders(run.outermost().with_nested(), tokens.limiter)
-        if each._own_limiter is None
-    ]
+    users = token_holders(run.outermost().with_nested(), tokens.limiter)
+    named = [each for each in users if each._own_limiter is None]
     elsewhere = tokens.limiter.borrowed_tokens - len(named)
     holders = filter(None, [_job_names(named), clause("{} elsewhere", elsewhere)])
     advice = ""
@@ -457,7 +461,7 @@ def _earlier_jobs_text(run: Run, job: AnyJob, queued_jobs: list[AnyJob]) -> str:
     for other in queued_jobs:
         if other is job:
             break
-        if other._state is JobState.SCHEDULED:
+        if other._state is SCHEDULED:
             earlier_jobs.append(other)
     reasons: list[str] = []
     if any(other.priority > job.priority for other in earlier_jobs):
@@ -546,7 +550,7 @@ def _explain_cancelled(scheduler: BaseScheduler, job: AnyJob) -> str:
         reason = run.fate.reason
     if job.forever and reason in RAN_TO_END and job.started_at is not None:
         return f"ran alongside the others for {duration_text(job.elapsed or 0.0)}, and was then cancelled"
-    if reason is StopReason.COMPLETED and scheduler._enough is not None:
+    if reason is COMPLETED and scheduler._enough is not None:
         return f"was cancelled {when}: enough other jobs of {scheduler.label!r} had succeeded"
     return f"was cancelled {when}{clause('; the run stopped: {.value}', reason)}"
 
@@ -562,19 +566,19 @@ def _explain_blocked(scheduler: BaseScheduler, job: AnyJob) -> str:
 def _explain_skipped(scheduler: BaseScheduler, job: AnyJob) -> str:
     if job.run_if == "failed" and not any(map(has_failed, job._required)):
         return "was skipped: run_if='failed', and none of its requirements failed"
-    skipped = [other for other in job._required if other._state is JobState.SKIPPED]
+    skipped = [other for other in job._required if other._state is SKIPPED]
     return f"was skipped: {_job_names(skipped)} was skipped"
 
 
 EXPLAIN_FUNCTIONS = {
-    JobState.IDLE: _explain_idle,
-    JobState.SCHEDULED: _explain_scheduled,
-    JobState.RUNNING: _explain_running,
-    JobState.SUCCEEDED: _explain_succeeded,
-    JobState.FAILED: _explain_failed,
-    JobState.CANCELLED: _explain_cancelled,
-    JobState.BLOCKED: _explain_blocked,
-    JobState.SKIPPED: _explain_skipped,
+    IDLE: _explain_idle,
+    SCHEDULED: _explain_scheduled,
+    RUNNING: _explain_running,
+    SUCCEEDED: _explain_succeeded,
+    FAILED: _explain_failed,
+    CANCELLED: _explain_cancelled,
+    BLOCKED: _explain_blocked,
+    SKIPPED: _explain_skipped,
 }
 
 
@@ -778,7 +782,7 @@ def _path_text(waiter: AnyJob, verb: str, path: list[Step]) -> str:
 
 def _jobs_that_settle_before(job: AnyJob) -> Links:
     """Yield the jobs that must settle before `job`."""
-    if job._state is JobState.RUNNING or (is_scheduler(job) and job._run is not None):
+    if job._state is RUNNING or (is_scheduler(job) and job._run is not None):
         yield "awaits", (job._extras or RunExtras).awaited_jobs
         members = job._members.jobs if is_scheduler(job) else ()
         ordinary = (
@@ -801,7 +805,7 @@ def _jobs_that_delay(job: AnyJob) -> Links:
         members = job._members.jobs if is_scheduler(job) else ()
         if all(member._options.forever for member in members):
             yield LASTS, [scheduler]
-    if job._state is JobState.SCHEDULED:
+    if job._state is SCHEDULED:
         yield HELD_BY, _holders(job)
     run = job._enclosing_run()
     group = group_of(run, job)
@@ -814,11 +818,11 @@ def _jobs_that_delay(job: AnyJob) -> Links:
         rule = run.part(FirstRule)
     if rule is not None:
         before = rule.turn_before(job)
-        if before is not None and before._state is not JobState.RUNNING:
+        if before is not None and before._state is not RUNNING:
             yield "has its turn after", [before]
     for inner in tuple(RUNS_IN_PROGRESS):
         watch = inner.part(WaitWatch)
-        if watch is not None and watch.waiter is job and job._state is JobState.RUNNING:
+        if watch is not None and watch.waiter is job and job._state is RUNNING:
             yield RUNS, [inner.scheduler]
     for enclosing in enclosing_schedulers(job):
         for iterator in enclosing._settled_iterators or ():

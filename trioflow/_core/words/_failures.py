@@ -14,7 +14,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from ..base import _logger, _user_code
-from ..base._states import COMPLETED, STOP_REASON_TEXTS, JobState, StopReason
+from ..base._states import (
+    CANCELLED,
+    COMPLETED,
+    STOP_REASON_TEXTS,
+    SUCCEEDED,
+    StopReason,
+)
 from ..base._text_forms import (
     MAX_NAMED_JOBS,
     clause,
@@ -180,9 +186,9 @@ class FailureLog:
                     kind=(failure_kind(cause, cause._outcome), "because"),
                 )
             return
-        if not is_logged(job) or (
-            _job_queries.is_in_first(job, self._run.scheduler) and not stopped
-        ):
+        if not is_logged(job):
+            return
+        if not stopped and _job_queries.is_in_first(job, self._run.scheduler):
             return
         now = self._run.clock()
         key = failure_kind(job, failure)
@@ -342,7 +348,7 @@ def counted_failures(scheduler: BaseScheduler) -> CountedFailures:
     jobs: list[AnyJob] = []
     for job in members:
         if is_scheduler(job) and (
-            job._state is JobState.CANCELLED or _job_queries.failed_through_member(job)
+            job._state is CANCELLED or _job_queries.failed_through_member(job)
         ):
             jobs += job._counted_failures.jobs
             rest += job._counted_failures.rest
@@ -369,12 +375,11 @@ def _is_blocked_by(job: AnyJob, causes: set[int], scheduler: BaseScheduler) -> b
     cause = None
     if isinstance(error, _errors.RequirementFailed):
         cause = _user_code.get_cause(error)
-    counts = (
-        type(root._outcome) is _errors.Failure
-        and root._outcome.is_counted
-        and root._scheduler is scheduler
-    )
-    return id(cause) in causes or (root is not job and counts)
+    if id(cause) in causes:
+        return True
+    if root is job or root._scheduler is not scheduler:
+        return False
+    return type(root._outcome) is _errors.Failure and root._outcome.is_counted
 
 
 def culprit_text(scheduler: BaseScheduler) -> str | None:
@@ -503,9 +508,7 @@ def _failures_text(
         for job in counted:
             family = (job, *enclosing_schedulers(job))
             roots = map(_job_queries.root_failure, family)
-            if job._state is not JobState.SUCCEEDED and any(
-                root in unpaid for root in roots
-            ):
+            if job._state is not SUCCEEDED and any(root in unpaid for root in roots):
                 not_run += 1
         if scheduler.keep_jobs:
             text = f"{not_run} of {plural(len(counted), 'job')}"

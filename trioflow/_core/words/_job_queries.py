@@ -11,9 +11,20 @@ import os
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from ..admission import _policies, _resource
-from ..base import _amounts, _states
+from ..base import _amounts
 from ..base._graph_algorithms import longest_path_lengths, topological_order
-from ..base._states import MOVED_ON, JobState, ReportedState
+from ..base._states import (
+    BLOCKED,
+    FAILED,
+    IDLE,
+    MOVED_ON,
+    RUNNING,
+    SCHEDULED,
+    SKIPPED,
+    SUCCEEDED,
+    JobState,
+    ReportedState,
+)
 from ..base._text_forms import clause
 from ..job import _requirements
 from ..job._ancestors import enclosing_schedulers
@@ -106,7 +117,7 @@ def ordinary_jobs(scheduler: BaseScheduler) -> list[AnyJob]:
 def running_jobs(scheduler: BaseScheduler) -> list[AnyJob]:
     """Return the jobs that views count, and that run."""
     jobs = ordinary_jobs(scheduler)
-    return [job for job in jobs if reported_state(job) is JobState.RUNNING]
+    return [job for job in jobs if reported_state(job) is RUNNING]
 
 
 def groups_of_run(scheduler: BaseScheduler) -> list[BaseScheduler]:
@@ -136,7 +147,7 @@ def failed_through_member(job: AnyJob) -> bool:
 
 def failed_by_itself(job: AnyJob) -> bool:
     """Return whether a job FAILED and, if it is a nested scheduler, not because of one of its own jobs."""
-    return job._state is JobState.FAILED and not failed_through_member(job)
+    return job._state is FAILED and not failed_through_member(job)
 
 
 def has_own_failure(job: AnyJob) -> bool:
@@ -160,15 +171,13 @@ def failure_count(scheduler: BaseScheduler) -> int:
 
 def lacked_budget(job: AnyJob) -> bool:
     """Return whether a job, or each job of a `First`, is BLOCKED because a budget is spent, not by another job."""
-    is_possible = job._state is JobState.BLOCKED or (
-        job._state is JobState.FAILED and is_scheduler(job)
-    )
+    is_possible = job._state is BLOCKED or (job._state is FAILED and is_scheduler(job))
     return is_possible and isinstance(job.raised_exception(), BudgetSpent)
 
 
 def root_failure(job: AnyJob) -> AnyJob:
     """Return the job whose failure has blocked a job, or the job itself if no other job has blocked it."""
-    if job._state is JobState.BLOCKED:
+    if job._state is BLOCKED:
         error = job.raised_exception()
         if isinstance(error, RequirementFailed):
             return error._root
@@ -179,7 +188,7 @@ def first_cause(job: AnyJob) -> AnyJob:
     """Return the job whose failure, over others and in groups, kept a job from running or failed a group, or itself."""
     while True:
         around = (job, *enclosing_schedulers(job))
-        blocked = (each for each in around if each._state is JobState.BLOCKED)
+        blocked = (each for each in around if each._state is BLOCKED)
         cause: AnyJob | None = root_failure(next(blocked, job))
         if is_scheduler(cause) and failed_through_member(cause):
             cause = cause.culprit
@@ -190,7 +199,7 @@ def first_cause(job: AnyJob) -> AnyJob:
 
 def has_skipped_itself(job: AnyJob) -> bool:
     """Return whether a job SUCCEEDED without its work, because its unreachable node has `on_unreachable="skip"`."""
-    return job._state is _states.SUCCEEDED and bool(job._skip_reason())
+    return job._state is SUCCEEDED and bool(job._skip_reason())
 
 
 def reported_state(job: AnyJob) -> ReportedState:
@@ -211,12 +220,12 @@ def reported_state(job: AnyJob) -> ReportedState:
 
     """
     if has_skipped_itself(job):
-        return JobState.SKIPPED
-    if job._state is JobState.RUNNING and is_scheduler(job) and is_one_job(job):
+        return SKIPPED
+    if job._state is RUNNING and is_scheduler(job) and is_one_job(job):
         for member in job.iterate_jobs():
-            if member._state is JobState.RUNNING and not is_scheduler(member):
-                return JobState.RUNNING
-        return JobState.SCHEDULED
+            if member._state is RUNNING and not is_scheduler(member):
+                return RUNNING
+        return SCHEDULED
     return MOVED_ON if has_moved_on(job) else job.state
 
 
@@ -296,7 +305,7 @@ def end_facts(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
     """
     state = job._state
     is_complete = (
-        state is _states.SUCCEEDED
+        state is SUCCEEDED
         and job._extras is None
         and not (job._runs_commands or job._is_scheduler)
     )
@@ -304,7 +313,7 @@ def end_facts(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
     if not is_complete:
         started_at = job.started_at
         if has_skipped_itself(job):
-            state = JobState.SKIPPED
+            state = SKIPPED
     return state, started_at, job._finished_at, is_complete
 
 
@@ -372,9 +381,7 @@ def has_older_code(job: AnyJob) -> bool:
     """Return whether a job has succeeded with another code than its function has now, and is not about to run anew."""
     attempt, code = (job._extras or RunExtras).first_code
     is_older = (
-        job._state is JobState.SUCCEEDED
-        and attempt == job.attempts
-        and code != _code_of(job)
+        job._state is SUCCEEDED and attempt == job.attempts and code != _code_of(job)
     )
     return is_older and not is_about_to_run_anew(job)
 
@@ -610,7 +617,7 @@ def rerun_cause(job: AnyJob) -> str | None:
 
     There is none of a job that waits to be decided anew, after another try of what it requires.
     """
-    if job._state is JobState.IDLE:
+    if job._state is IDLE:
         return None
     return (job._extras or RunExtras).rerun_cause
 
@@ -639,15 +646,15 @@ def restoration_of(job: AnyJob) -> Restoration | None:
 
 def _restoration_of_first(scheduler: BaseScheduler) -> Restoration | None:
     """Return the last winner's restoration if a `First` has succeeded with restored results alone, otherwise None."""
-    if not is_one_job(scheduler) or scheduler._state is not _states.SUCCEEDED:
+    if not is_one_job(scheduler) or scheduler._state is not SUCCEEDED:
         return None
-    winners = [
-        job
-        for job in scheduler.iterate_jobs()
-        if job._state is _states.SUCCEEDED and is_one_job(job)
-    ]
-    restorations = [restoration_of(job) for job in winners]
-    return restorations[-1] if restorations and None not in restorations else None
+    last = None
+    for job in scheduler.iterate_jobs():
+        if job._state is SUCCEEDED and is_one_job(job):
+            last = restoration_of(job)
+            if last is None:
+                return None
+    return last
 
 
 SERVICE: Final = object()
@@ -687,7 +694,7 @@ def budget_use(job: AnyJob) -> dict[str, float]:
     extras = job._extras or RunExtras
     if extras.restoration is not None:
         return dict(extras.restoration.used)
-    has_begun = job._state is not JobState.SCHEDULED
+    has_begun = job._state is not SCHEDULED
     if has_begun:
         used = _resource.budgets_used(job)
     else:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ..admission._window import VariableWindow, max_slots
-from ..base._states import JobState, RunPhase, StopReason
+from ..base._states import RUNNING, RunPhase, StopReason
 from ..job._ancestors import member_of_run
 from ..job._job import AnyJob, is_scheduler, takes_slot
 from ..run import _run, _steering
@@ -80,7 +80,7 @@ class RunView:
         # Another thread may add some.
         members = list(self._run.scheduler)
         if tokens is None:
-            running = [job for job in members if job._state is JobState.RUNNING]
+            running = [job for job in members if job._state is RUNNING]
             return len([*filter(takes_slot, running)])
         return tokens
 
