@@ -553,14 +553,14 @@ def test_an_open_scheduler_that_drops_its_jobs_keeps_nothing_of_them(
 
     def sizes() -> list[int]:
         (session,) = sessions
-        facts, recorder = session.facts, session.recorder
+        facts = session.facts
         parts = [
             facts,
             facts.fingerprint_builder,
             facts.file_stamper,
             facts.notes,
-            recorder,
-            recorder.questions,
+            session,
+            session.questions,
         ]
         parts.append(session._look_up)
         return [

@@ -18,10 +18,10 @@ from .._core.base._text_forms import fit, plural, size_text
 from ..abc import duration_text, printable
 from ..jobs.posix._processes import describe_exit
 from ..journal import _fingerprint, _serialization
-from ..journal._outputs import Outputs
 from ..journal._run_summary import FailedJob, parse_summary
 from ..journal._store import (
     JournalStore,
+    Outputs,
     RunRecord,
     StoredJob,
     count_jobs,

@@ -71,10 +71,8 @@ def find_change(before: str | None, now: str | None) -> str | None:
     """
     if before is None or now is None or before.partition(" ")[0] != PYTHON_VERSION:
         return None
-    (_, code_before, *constants_before), (_, code, *constants) = (
-        before.split(" "),
-        now.split(" "),
-    )
+    _, code_before, *constants_before = before.split(" ")
+    _, code, *constants = now.split(" ")
     if code != code_before:
         return ""
     earlier = dict(each.split(":") for each in constants_before)
@@ -109,24 +107,18 @@ def _constants(code: CodeType, namespace: dict[str, Any]) -> Iterator[tuple[str,
         elif attribute:
             continue
         if name in module and _is_constant(value):
-            found = "".join(
-                _assignments(
-                    file,
-                    _loaded_files.text_of(file),
-                    name,
-                    module.get("__package__") or "",
-                )
-            )
+            package = module.get("__package__") or ""
+            text = _loaded_files.text_of(file)
+            found = "".join(_assignments(file, text, name, package))
             if found:
                 yield name, digest(found.encode(errors="backslashreplace"))[:12]
 
 
 def _is_constant(value: object) -> bool:
-    items: Any = value if type(value) in (tuple, frozenset) else ()
-    return type(value) in ATOMS or (
-        type(value) in (tuple, frozenset)
-        and all(map(_is_constant, [*items][:MAX_ITEMS]))
-    )
+    if type(value) in (tuple, frozenset):
+        items: Any = value
+        return all(map(_is_constant, [*items][:MAX_ITEMS]))
+    return type(value) in ATOMS
 
 
 @functools.lru_cache(1000)
@@ -186,12 +178,12 @@ def _assignments(
                     origin: Any = sys.modules[
                         importlib.util.resolve_name(statement.source, package)
                     ]
-                    found = (
+                    trees += _assignments(
                         origin.__file__,
                         _loaded_files.text_of(origin.__file__),
                         statement.original,
+                        origin.__package__ or "",
                     )
-                    trees += _assignments(*found, origin.__package__ or "")
     return tuple(trees)
 
 
@@ -199,37 +191,32 @@ def _assignments(
 def _statements(file: str, text: bytes | None) -> dict[str, list[Assignment]]:
     """Return the statements at the top of a module, as it was loaded, that give each name its value."""
     found: dict[str, list[Assignment]] = {}
+    source: str | bytes = text or b""
     try:
-        if text is None and os.stat(file).st_mtime > STARTED_AT:
-            return {}
-        todo: list[Any] = [
-            *ast.parse("".join(linecache.getlines(file)) if text is None else text).body
-        ]
+        if text is None:
+            if os.stat(file).st_mtime > STARTED_AT:
+                return {}
+            source = "".join(linecache.getlines(file))
+        todo: list[Any] = [*ast.parse(source).body]
     except (OSError, ValueError, SyntaxError):
         return {}
     for statement in todo:
         if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
-            targets = (
-                statement.targets
-                if isinstance(statement, ast.Assign)
-                else [statement.target]
-            )
-            loaded = (
-                node.id for node in ast.walk(statement) if isinstance(node, ast.Name)
-            )
-            assignment = Assignment(ast.dump(statement), tuple(dict.fromkeys(loaded)))
-            for name in [
-                node.id
-                for target in targets
-                for node in ast.walk(target)
-                if isinstance(node, ast.Name)
-            ]:
-                found.setdefault(name, []).append(assignment)
+            names = tuple(dict.fromkeys(_names_in(statement)))
+            assignment = Assignment(ast.dump(statement), names)
+            targets: list[ast.expr] = []
+            if isinstance(statement, ast.Assign):
+                targets += statement.targets
+            else:
+                targets.append(statement.target)
+            for target in targets:
+                for name in _names_in(target):
+                    found.setdefault(name, []).append(assignment)
         elif isinstance(statement, ast.ImportFrom):
-            source = "." * statement.level + (statement.module or "")
+            origin = "." * statement.level + (statement.module or "")
             for alias in statement.names:
                 found.setdefault(alias.asname or alias.name, []).append(
-                    Assignment("", (), source, alias.name)
+                    Assignment("", (), origin, alias.name)
                 )
         elif not isinstance(
             statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -243,21 +230,24 @@ def _statements(file: str, text: bytes | None) -> dict[str, list[Assignment]]:
     return found
 
 
+def _names_in(tree: ast.AST) -> Iterator[str]:
+    return (node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+
+
 @functools.lru_cache(1000)
 def _digest_of_text(code: Any, text: bytes | None) -> str:
     """Return the digest of code in the text that was loaded. Equal codes may be of functions with other defaults."""
     try:
         if text is not None:
-            source = "".join(
-                inspect.getblock(
-                    _loaded_files.source_lines(text)[code.co_firstlineno - 1 :]
-                )
-            )
+            lines = _loaded_files.source_lines(text)[code.co_firstlineno - 1 :]
+            source = "".join(inspect.getblock(lines))
         elif os.stat(code.co_filename).st_mtime > STARTED_AT:
             return ""
         else:
             source = inspect.getsource(code)
-        tree = ast.parse(f"if 1:\n{source}" if source[:1].isspace() else source)
+        if source[:1].isspace():
+            source = f"if 1:\n{source}"
+        tree = ast.parse(source)
     except (OSError, TypeError, SyntaxError, UnicodeDecodeError):
         return ""
     for node in ast.walk(tree):
@@ -265,10 +255,8 @@ def _digest_of_text(code: Any, text: bytes | None) -> str:
             isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
             and node.name == code.co_name
         ):
-            body = (
-                node.body
-                if ast.get_docstring(node, clean=False) is None
-                else node.body[1:]
-            )
+            body = node.body
+            if ast.get_docstring(node, clean=False) is not None:
+                body = body[1:]
             return digest("".join([ast.dump(node.args), *map(ast.dump, body)]).encode())
     return ""

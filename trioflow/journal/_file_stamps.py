@@ -132,11 +132,10 @@ class FileStamper:
         In the body of `use`, this is so for none of those that `take` has taken.
         """
         taken = {path for path, _ in self._taken}
-        return any(
-            self._is_slow_to_stamp(path)
-            for path in paths
-            if os.fsdecode(path) not in taken
-        )
+        for path in paths:
+            if os.fsdecode(path) not in taken and self._is_slow_to_stamp(path):
+                return True
+        return False
 
     def _is_slow_to_stamp(self, path: Any) -> bool:
         try:
@@ -155,7 +154,8 @@ class FileStamper:
             inputs = ((path, own) for path in work.reads)
             outputs = ((path, None) for path in outputs_of(work))
             for path, of_reader in itertools.chain(inputs, outputs):
-                if (key := (os.fsdecode(path), of_reader)) not in stamps:
+                key = (os.fsdecode(path), of_reader)
+                if key not in stamps:
                     with contextlib.suppress(OSError):
                         # The error comes again, in the event loop.
                         stamps[key] = self._take_stamp(path, of_reader)
@@ -172,15 +172,17 @@ class FileStamper:
 
     def input_stamps(self, work: Work, redact: bool) -> dict[str, str]:
         """Return the stamps of the files that work only reads. Files that it also writes are judged as its outputs."""
+        if not work.reads:
+            return {}
         own = own_outputs(work)
-        written = {os.path.abspath(os.fsdecode(path)) for path in work.writes if own}
-        reads = [
-            path
-            for path in work.reads
-            if not written or os.path.abspath(os.fsdecode(path)) not in written
-        ]
-        with _explain_errors("an input file", redact):
-            return {path_text(path, redact): self._stamp(path, own) for path in reads}
+        written = {os.path.abspath(os.fsdecode(path)) for path in work.writes}
+        stamps: dict[str, str] = {}
+        for path in work.reads:
+            if written and os.path.abspath(os.fsdecode(path)) in written:
+                continue
+            with _explain_errors("an input file", redact):
+                stamps[path_text(path, redact)] = self._stamp(path, own)
+        return stamps
 
     def output_stamps(self, work: Work, redact: bool) -> dict[str, str]:
         stamps = self.stamps_of_writes((*work.writes, *work.begins_anew), redact)
@@ -220,15 +222,17 @@ class FileStamper:
         for path in {**old_stamps, **new_stamps}:
             old = old_stamps.get(path)
             new = new_stamps.get(path)
-            if old != new and not (
-                path in appended_files
-                and self._was_only_appended_to(appended_files[path], old)
-            ):
-                taker = None
-                if new is not None and old is not None:
-                    taker = find_taker(path, new)
-                if taker != "":
-                    return f"its output {path!r} {describe_stamp_change(old, new)}{clause(', by {!r}', taker)}"
+            if old == new:
+                continue
+            appended = appended_files.get(path)
+            if appended is not None and self._was_only_appended_to(appended, old):
+                continue
+            taker = None
+            if new is not None and old is not None:
+                taker = find_taker(path, new)
+            if taker != "":
+                change = describe_stamp_change(old, new)
+                return f"its output {path!r} {change}{clause(', by {!r}', taker)}"
         return None
 
     def set_aside_partial_files(
@@ -253,25 +257,22 @@ class FileStamper:
         for path in work.writes:
             place = os.path.realpath(os.fsdecode(path))
             stamp = old_stamps.get(path_text(path, job.redact), "")
-            size, *_ = stamp.split() or [""]
-            if stamp == ABSENT_STAMP or (
-                size.isdecimal() and len(size) < MAX_SIZE_DIGITS
-            ):
-                if stamp == ABSENT_STAMP:
-                    before: Snapshot = {}
-                else:
-                    before = {place: (0, int(size), 0)}
-                moved.append(set_aside(path, place, before, job, sys.maxsize, others))
+            size = stamp.partition(" ")[0]
+            before: Snapshot = {}
+            if size.isdecimal() and len(size) < MAX_SIZE_DIGITS:
+                before = {place: (0, int(size), 0)}
+            elif stamp != ABSENT_STAMP:
+                continue
+            moved.append(set_aside(path, place, before, job, sys.maxsize, others))
         return ", ".join(filter(None, moved))
 
     # ---- stamps
 
     def _stamp(self, path: Any, own: tuple[str, ...] | None = None) -> str:
-        if (
-            self._taken
-            and (taken := self._taken.get((os.fsdecode(path), own))) is not None
-        ):
-            return taken
+        if self._taken:
+            taken = self._taken.get((os.fsdecode(path), own))
+            if taken is not None:
+                return taken
         return self._take_stamp(path, own)
 
     def _take_stamp(self, path: Any, own: tuple[str, ...] | None = None) -> str:
@@ -286,12 +287,12 @@ class FileStamper:
 
         """
         if os.path.isdir(path):
-            return f"directory {_digest(self._tree_entries(os.fsdecode(path), self._left_out(own)))}"
+            entries = self._tree_entries(os.fsdecode(path), self._left_out(own))
+            return f"directory {_digest(entries)}"
         try:
             status = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
-            is_pattern = own is not None and glob.has_magic(os.fsdecode(path))
-            if is_pattern:
+            if own is not None and glob.has_magic(os.fsdecode(path)):
                 return self._stamp_pattern(path, own)
             return ABSENT_STAMP
         if not stat.S_ISREG(status.st_mode):
@@ -304,7 +305,8 @@ class FileStamper:
     def _hash_of(self, path: Any, status: os.stat_result) -> str:
         """Return the hash of the contents of a file, which is read once for each state that it has."""
         state = _state_of(status)
-        if (found := self._hashes.get(state)) is None:
+        found = self._hashes.get(state)
+        if found is None:
             # Another write in the same tick of the clock of files would leave the state as it is.
             is_young = abs(time.time_ns() - status.st_mtime_ns) < 2 * CLOCK_TICK
             if is_young:
@@ -326,16 +328,14 @@ class FileStamper:
     def _stamp_pattern(
         self, pattern: str | bytes | os.PathLike[Any], own: tuple[str, ...] | None
     ) -> str:
-        paths = sorted(glob.glob(os.fsdecode(pattern), recursive=True))
         is_left_out = self._left_out(own)
         # An output may be a directory, with matches in it.
         inside = tuple(f"{os.path.realpath(path)}{os.sep}" for path in own or ())
-        found = [(path, os.path.realpath(path)) for path in paths]
-        stamps = [
-            f"{path} {self._take_stamp(path, own)}"
-            for path, real in found
-            if not (is_left_out(real) or real.startswith(inside))
-        ]
+        stamps: list[str] = []
+        for path in sorted(glob.glob(os.fsdecode(pattern), recursive=True)):
+            real = os.path.realpath(path)
+            if not is_left_out(real) and not real.startswith(inside):
+                stamps.append(f"{path} {self._take_stamp(path, own)}")
         if stamps:
             return f"pattern {_digest(stamps)}"
         return ABSENT_STAMP
@@ -414,9 +414,9 @@ def _explain_errors(description: str, redact: bool) -> Any:
         yield
     except OSError as error:
         shown = f"{description}: {error.strerror}"
-        raise NotSerializable(
-            shown if redact else f"{shown}: {error.filename!r}"
-        ) from None
+        if not redact:
+            shown += f": {error.filename!r}"
+        raise NotSerializable(shown) from None
 
 
 def _hash_before(path: Any, end: int) -> str:

@@ -25,6 +25,7 @@ is replaced by its hash. The form of a `HashOnly`, which has the name of this cl
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import os
@@ -76,6 +77,37 @@ PART_NAMES: Final = {
     "h": "how its files are compared, by time or by contents,",
     "c": "its class",
 }
+
+
+def describe_work(job: AbstractJob[Any]) -> Work | None:
+    """Return the result of a job's `for_journal`, with the files that its options `reads` and `writes` name.
+
+    Raises:
+        NotSerializable: `for_journal` raised an exception.
+
+    """
+    describe: Callable[[Any], Work | None] | None = getattr(
+        type(job), "for_journal", None
+    )
+    work: Work | None = None
+    if callable(describe):
+        try:
+            work = describe(job)
+        except Exception as error:
+            # A user-defined class can raise anything.
+            raise NotSerializable(
+                "its work, because for_journal() raised", error
+            ) from None
+    options = options_of(job)
+    if not options.has_files:
+        return work
+    if work is None:
+        work = Work(what="")
+    return dataclasses.replace(
+        work,
+        reads=[*options.reads, *work.reads],
+        writes=[*options.writes, *work.writes],
+    )
 
 
 class InputPlaceholder:
@@ -156,21 +188,16 @@ class FingerprintBuilder:
         if has_files and self._file_stamper.compares_contents:
             parts["h"] = True
         if options.key is not None:
-            return (
-                msgspec.json.encode(
-                    {**parts, "key": self._value_form(options.key, "its key")}
-                ).decode(),
-                False,
-                None,
-            )
+            parts["key"] = self._value_form(options.key, "its key")
+            return msgspec.json.encode(parts).decode(), False, None
         if isinstance(job, FunctionJob):
             self._add_call(job, parts)
         elif work is not None:
             self._add_work(work, parts)
-        if work is not None and (
-            reads := self._file_stamper.input_stamps(work, self._hashes_all_values)
-        ):
-            parts["r"] = reads
+        if work is not None and work.reads:
+            reads = self._file_stamper.input_stamps(work, options.redact)
+            if reads:
+                parts["r"] = reads
         if not _user_code.is_from_package(type(job)):
             self._add_class(job, parts)
         if options.version is not None:
@@ -184,11 +211,8 @@ class FingerprintBuilder:
             and len(self.identified_by_name_only) < MAX_REPORTED_JOBS
         ):
             self.identified_by_name_only[job.label] = None
-        return (
-            msgspec.json.encode(parts).decode(),
-            self._is_by_name_only,
-            self._function,
-        )
+        text = msgspec.json.encode(parts).decode()
+        return text, self._is_by_name_only, self._function
 
     def find_ambiguous_identity(
         self, job: AbstractJob[Any]
@@ -201,27 +225,29 @@ class FingerprintBuilder:
         options = options_of(job)
         name = ""
         work = [id(job)]
-        self._is_by_name_only = options.key is not None
         if options.key is None:
+            self._is_by_name_only = False
             name = self._class_identity(type(job))
             work = [id(type(job))]
             if isinstance(job, FunctionJob):
-                if (call := call_parts(job, lambda _: None)) is None:
+                call = call_parts(job, lambda _: None)
+                if call is None:
                     return None
                 function = unwrap_partial(call[0])
                 name += self._function_identity(function)
                 work.append(id(function))
-        try:
             if not self._is_by_name_only:
                 return None
-            return (f"{name} {dumps([options.key, options.version])}", tuple(work))
+        try:
+            return f"{name} {dumps([options.key, options.version])}", tuple(work)
         except NotSerializable:
             return None
 
     # ---- the kinds of jobs
 
     def _add_call(self, job: FunctionJob[Any], parts: dict[str, Any]) -> None:
-        if (call := call_parts(job, self._make_placeholder)) is None:
+        call = call_parts(job, self._make_placeholder)
+        if call is None:
             raise NotSerializable(
                 "its arguments: it was created from a coroutine object; give the function, or key="
             )
@@ -261,11 +287,11 @@ class FingerprintBuilder:
         The text has the name of the function, the object or class that a method is bound to, and the defaults of a
         function that is not found by its name.
         """
-        if (name := getattr(function, "__qualname__", None)) is None:
+        name = getattr(function, "__qualname__", None)
+        if name is None:
             # The function is an object with __call__.
-            return self._type_name(cast(Any, type(function))) + self._object_form(
-                function
-            )
+            class_: Any = type(function)
+            return self._type_name(class_) + self._object_form(function)
         identity = f"{self._module_name(function)}:{name}"
         bound = getattr(function, "__self__", None)
         if bound is not None and not inspect.ismodule(bound):
@@ -289,7 +315,9 @@ class FingerprintBuilder:
             and len(self._identities_by_function) < MAX_FUNCTIONS
         ):
             original = inspect.unwrap(cast("Any", function))
-            self._function = original if inspect.isfunction(original) else None
+            self._function = None
+            if inspect.isfunction(original):
+                self._function = original
             self._identities_by_function[function] = identity, self._function
         return identity
 
@@ -304,7 +332,8 @@ class FingerprintBuilder:
             return ""
 
     def _class_identity(self, class_: type[Any]) -> str:
-        self._is_by_name_only = self._is_by_name_only or not is_found_by_name(class_)
+        if not is_found_by_name(class_):
+            self._is_by_name_only = True
         return self._type_name(class_)
 
     def _type_name(self, class_: type[Any]) -> str:
@@ -321,9 +350,8 @@ class FingerprintBuilder:
             # `trioflow run FILE` has its module as the main module, too.
             return str(name)
         file = str(getattr(value, "__globals__", vars(main)).get("__file__") or "")
-        self._is_without_file = (
-            self._is_without_file or NO_FILE_PATTERN.fullmatch(file) is not None
-        )
+        if NO_FILE_PATTERN.fullmatch(file) is not None:
+            self._is_without_file = True
         if self._is_without_file:
             return "<no file>"
         return self._relative_path("", file)
@@ -332,31 +360,37 @@ class FingerprintBuilder:
         parts["f"] = work.what
         parts["a"] = self._positional_forms(self._with_placeholders(work.arguments))
         given: Any = work.options
-        named: dict[str, Any] | None = given if type(given) is dict else None  # pyright: ignore[reportUnknownVariableType]
-        options = [*self._with_placeholders(named.values() if named else work.options)]
+        is_named = type(given) is dict
+        values = given.values() if is_named else given
+        options = [*self._with_placeholders(values)]
         for index, option in enumerate(options):
             if type(option) is LocalDirectory:
                 options[index] = None
-                path = os.path.join(
-                    os.fsdecode(option.within or "."), os.fsdecode(option.path or ".")
-                )
-                parts["w"] = hide_if(
-                    self._hashes_all_values, self._relative_path(os.getcwd(), path)
-                )
-        if any(option is not None and option is not False for option in options):
-            parts["o"] = self._value_form(tuple(options), "its options") if named is None else {
-                name: self._value_form(option, f"its {name}")
-                for name, option in zip(named, options, strict=True) if option is not None and option is not False
-            }  # fmt: skip
+                within = os.fsdecode(option.within or ".")
+                path = os.path.join(within, os.fsdecode(option.path or "."))
+                directory = self._relative_path(os.getcwd(), path)
+                parts["w"] = hide_if(self._hashes_all_values, directory)
+        if all(option is None or option is False for option in options):
+            return
+        if not is_named:
+            parts["o"] = self._value_form(tuple(options), "its options")
+            return
+        parts["o"] = {}
+        for name, option in zip(given, options, strict=True):
+            if option is not None and option is not False:
+                parts["o"][name] = self._value_form(option, f"its {name}")
 
     def _with_placeholders(self, values: Iterable[Any]) -> tuple[Any, ...]:
         """Return values of a `Work` with placeholders for the inputs among them. Other jobs are passed as they are."""
         inputs = frozenset(inputs_of(cast("AbstractJob[Any]", self._current_job)))
+
+        def replace(job: AbstractJob[Any]) -> Any:
+            if job in inputs:
+                return self._make_placeholder(job)
+            return job
+
         try:
-            return substitute_inputs(
-                values,
-                lambda job: self._make_placeholder(job) if job in inputs else job,
-            )
+            return substitute_inputs(values, replace)
         except (TypeError, ValueError) as error:
             raise NotSerializable("its work", error) from None
 
@@ -371,22 +405,19 @@ class FingerprintBuilder:
 
     def _add_class(self, job: AbstractJob[Any], parts: dict[str, Any]) -> None:
         parts["c"] = self._class_identity(type(job))
-        bases = [
-            base for base in type(job).__mro__ if not _user_code.is_from_package(base)
-        ]
-        slots = [
-            name for base in bases for name in own_slots(base) if hasattr(job, name)
-        ]
-        values = {name: getattr(job, name) for name in slots} | getattr(
-            job, "__dict__", {}
-        )
-        if values := {
-            name: value for name, value in values.items() if not name.startswith("_")
-        }:
-            parts["d"] = {
-                name: self._value_form(value, f"its attribute {name!r}")
-                for name, value in values.items()
-            }
+        values: dict[str, Any] = {}
+        for base in type(job).__mro__:
+            if _user_code.is_from_package(base):
+                continue
+            for name in own_slots(base):
+                if hasattr(job, name):
+                    values[name] = getattr(job, name)
+        forms: dict[str, str] = {}
+        for name, value in (values | getattr(job, "__dict__", {})).items():
+            if not name.startswith("_"):
+                forms[name] = self._value_form(value, f"its attribute {name!r}")
+        if forms:
+            parts["d"] = forms
 
     # ---- values
 
@@ -413,11 +444,10 @@ class FingerprintBuilder:
         if is_job(value):
             # Passed as an object, not as an input.
             job: AbstractJob[Any] = value  # pyright: ignore[reportUnknownVariableType]
+            form = {"$": "job", "v": job.path}
             if self._has_settled(job):
-                outcome = {"r": self._outcome_form(job)}
-            else:
-                outcome = {}
-            return {"$": "job", "v": job.path, **outcome}
+                form["r"] = self._outcome_form(job)
+            return form
         return NotImplemented
 
     def _has_settled(self, job: AbstractJob[Any]) -> bool:

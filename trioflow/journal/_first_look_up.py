@@ -1,4 +1,4 @@
-"""`FirstLookUp`: whether a `First` is restored as a whole, from the record of its winners.
+"""`find_first`: whether a `First` is restored as a whole, from the record of its winners.
 
 A `First` has no result of its own in the journal: its record names the winners, and the records of these have their
 results. It is restored if each winner would be, and each job of the `First` whose result a winner takes. Otherwise it
@@ -15,17 +15,15 @@ from .._core.run._journaling import NotStored, Restored
 from .._core.words import _job_queries
 from .._core.words._job_queries import has_cut_requirements
 from . import _record_paths
-from ._fingerprint import with_requirements
+from ._fingerprint import describe_work, with_requirements
 from ._judgement import Evidence, Finding, judge
-from ._matching import RecordMatcher
-from ._outputs import Outputs
+from ._matching import find_change, path_of_work
 from ._record_paths import RecordPaths
 from ._requirement_forms import CUT_PART, NEVER, Counted
-from ._restoring import Restorer
+from ._restoring import restore
 from ._run_facts import Found, RunFacts
 from ._serialization import NotSerializable, comparison_form, dumps
-from ._store import END_OF_FIRST, StoredJob
-from ._work import describe_work
+from ._store import END_OF_FIRST, Outputs, StoredJob
 
 if TYPE_CHECKING:
     from .._core.scheduler._base_scheduler import BaseScheduler
@@ -36,170 +34,136 @@ ITS_JOBS_RUN: Final = Found(NotStored())
 FIRST_FINGERPRINT: Final = "{" + END_OF_FIRST
 
 
-class FirstLookUp:
-    """Looks up each `First` of a run.
+def find_first(
+    facts: RunFacts, recorder: Recorder, first: AbstractJob[Any], paths: RecordPaths
+) -> Found:
+    """Return the stored result of a `First`. If there is none, prepare to record its winners."""
+    try:
+        members = paths.nested(cast("BaseScheduler", first))
+    except NotSerializable:
+        # Its own run reports that.
+        return ITS_JOBS_RUN
+    path = members.prefix[:-1]
+    record = facts.find_record(path)
+    counted, required = _count(facts, first)
+    is_cut = has_cut_requirements(first)
+    part = CUT_PART if is_cut else required.part
+    fingerprint = with_requirements(FIRST_FINGERPRINT, part)
+    is_ambiguous = recorder.is_ambiguous(first, path, record, paths, False)
+    was_used = recorder.was_used_in_run(path, record)
+    finding = judge(
+        Evidence(record, fingerprint, required, is_cut, is_ambiguous, was_used)
+    )
+    if finding is Finding.AMBIGUOUS:
+        return ITS_JOBS_RUN
+    facts.budget_use.begin(first)
+    entry = facts.entries[first]
+    entry.undecided = members, fingerprint
+    entry.path = path
+    if record is None or finding not in (Finding.MATCHES, Finding.DIFFERS):
+        return ITS_JOBS_RUN
+    if finding is Finding.DIFFERS:
+        changed = find_change(facts, first, record, FIRST_FINGERPRINT, required)
+        if changed is not None:
+            counted.cause = changed.cause
+            return ITS_JOBS_RUN
+    try:
+        restored = _restore(facts, first, record, members, counted)
+    except (LookupError, NotSerializable):
+        return ITS_JOBS_RUN
+    return Found(restored, record=record, first=fingerprint)
 
-    Args:
-        facts: the facts about the run.
-        recorder: says which records the next commit writes.
-        matcher: compares its jobs with their records.
-        restorer: restores its jobs.
+
+def _restore(
+    facts: RunFacts,
+    first: AbstractJob[Any],
+    record: StoredJob,
+    members: RecordPaths,
+    counted: Counted,
+) -> Restored:
+    """Return the result of a `First` whose record matches, and let its share count as that of its winners.
+
+    Raises:
+        LookupError, NotSerializable: a job that it depends on has to run.
 
     """
+    ran = NEVER
 
-    def __init__(
-        self,
-        facts: RunFacts,
-        recorder: Recorder,
-        matcher: RecordMatcher,
-        restorer: Restorer,
-    ) -> None:
-        self._facts: Final = facts
-        self._recorder: Final = recorder
-        self._matcher: Final = matcher
-        self._restorer: Final = restorer
+    def find_result(job: AbstractJob[Any], paths: RecordPaths) -> Any:
+        nonlocal ran
+        found, value = _restore_job(facts, job, paths)
+        ran = max(ran, (found.run, found.settled))
+        return value
 
-    def find(self, first: AbstractJob[Any], paths: RecordPaths) -> Found:
-        """Return the stored result of a `First`. If there is none, prepare to record its winners."""
-        facts = self._facts
-        try:
-            members = paths.nested(cast("BaseScheduler", first))
-        except NotSerializable:
-            # Its own run reports that.
-            return ITS_JOBS_RUN
-        path = members.prefix[:-1]
-        record = facts.find_record(path)
-        counted, required = self._count(first)
-        is_cut = has_cut_requirements(first)
-        part = CUT_PART if is_cut else required.part
-        fingerprint = with_requirements(FIRST_FINGERPRINT, part)
-        is_ambiguous = self._matcher.is_ambiguous(first, path, record, paths, False)
-        was_used = self._recorder.was_used_in_run(path, record)
-        finding = judge(
-            Evidence(
-                record,
-                fingerprint,
-                required,
-                is_cut,
-                is_ambiguous=is_ambiguous,
-                was_used=was_used,
-            )
-        )
-        if finding is Finding.AMBIGUOUS:
-            return ITS_JOBS_RUN
-        facts.budget_use.begin(first)
-        entry = facts.entries[first]
-        entry.undecided = members, fingerprint
-        entry.path = path
-        if record is None or finding not in (Finding.MATCHES, Finding.DIFFERS):
-            return ITS_JOBS_RUN
-        if finding is Finding.DIFFERS:
-            changed = self._matcher.find_change(
-                first, record, FIRST_FINGERPRINT, required
-            )
-            if changed is not None:
-                counted.cause = changed.cause
-                return ITS_JOBS_RUN
-        try:
-            restored = self._restore(first, record, members, counted)
-        except (LookupError, NotSerializable):
-            return ITS_JOBS_RUN
-        return Found(restored, record=record, first=fingerprint)
+    def add_result(first: AbstractJob[Any], value: object) -> None:
+        facts.entries[first].form = comparison_form(dumps(value))
 
-    def _restore(
-        self,
-        first: AbstractJob[Any],
-        record: StoredJob,
-        members: RecordPaths,
-        counted: Counted,
-    ) -> Restored:
-        """Return the result of a `First` whose record matches, and let its share count as that of its winners.
+    value = _record_paths.stored_result(
+        first,
+        members,
+        lambda path: facts.find_outputs(path).winners,
+        find_result,
+        add_result,
+    )
+    counted.ran = ran
+    counted.cause = None
+    needed = _record_paths.budgets_needed_around(first)
+    budgets = Outputs.parse(record.outputs).budgets
+    used = {
+        name: amount
+        for name, amount in budgets.items()
+        if name in needed and amount >= 0
+    }
+    facts.budget_use.decide(first, used)
+    return Restored(
+        value, Restoration(record.settled, record.took, tuple(used.items()))
+    )
 
-        Raises:
-            LookupError, NotSerializable: a job that it depends on has to run.
 
-        """
-        facts = self._facts
-        ran = NEVER
+def _restore_job(
+    facts: RunFacts, job: AbstractJob[Any], paths: RecordPaths
+) -> tuple[StoredJob, Any]:
+    """Return the record of a job in a `First`, and its result.
 
-        def find_result(job: AbstractJob[Any], paths: RecordPaths) -> Any:
-            nonlocal ran
-            found, value = self._restore_job(job, paths)
-            ran = max(ran, (found.run, found.settled))
-            return value
+    Raises:
+        LookupError, NotSerializable: it has to run.
 
-        def add_result(first: AbstractJob[Any], value: object) -> None:
-            facts.entries[first].form = comparison_form(dumps(value))
+    """
+    path = paths.find(job)
+    save = facts.save_of(job)
+    if path is None or save is None:
+        raise LookupError
+    work = describe_work(job)
+    options = _job_queries.options_of(job)
+    own = facts.fingerprint_builder.compute(job, work, options)[0]
+    path, _ = path_of_work(facts, path, own)
+    record = facts.find_record(path)
+    if record is None or find_change(facts, job, record, own, None) is not None:
+        raise LookupError
+    restored = restore(facts, job, options, record, save, work, paths)
+    if isinstance(restored, NotStored):
+        raise LookupError
+    # For `discard`.
+    facts.entries[job].path = record.path
+    return record, restored.value
 
-        value = _record_paths.stored_result(
-            first,
-            members,
-            lambda path: facts.find_outputs(path).winners,
-            find_result,
-            add_result,
-        )
-        counted.ran = ran
-        counted.cause = None
-        needed = _record_paths.budgets_needed_around(first)
-        budgets = Outputs.parse(record.outputs).budgets
-        used = {
-            name: amount
-            for name, amount in budgets.items()
-            if name in needed and amount >= 0
-        }
-        facts.budget_use.decide(first, used)
-        return Restored(
-            value, Restoration(record.settled, record.took, tuple(used.items()))
-        )
 
-    def _restore_job(
-        self, job: AbstractJob[Any], paths: RecordPaths
-    ) -> tuple[StoredJob, Any]:
-        """Return the record of a job in a `First`, and its result.
-
-        Raises:
-            LookupError, NotSerializable: it has to run.
-
-        """
-        facts = self._facts
-        path = paths.find(job)
-        save = facts.save_of(job)
-        if path is None or save is None:
-            raise LookupError
-        work = describe_work(job)
-        options = _job_queries.options_of(job)
-        own = facts.fingerprint_builder.compute(job, work, options)[0]
-        path, _ = self._matcher.path_in_directory(path, own)
-        record = facts.find_record(path)
-        if (
-            record is None
-            or self._matcher.find_change(job, record, own, None) is not None
-        ):
-            raise LookupError
-        restored = self._restorer.restore(job, options, record, save, work, paths)
-        if isinstance(restored, NotStored):
-            raise LookupError
-        # For `discard`.
-        facts.entries[job].path = record.path
-        return record, restored.value
-
-    def _count(self, first: AbstractJob[Any]) -> tuple[Counted, Counted]:
-        """Add the share of a `First`: the work of its jobs, whichever wins. Return it, and its requirements' share."""
-        facts = self._facts
-        required = facts.requirement_forms.of_requirements(first)
-        texts: list[str] = []
-        facts.counted_first = first
-        for job in cast("BaseScheduler", first).iterate_jobs():
-            if _job_queries.always_runs(job) or facts.save_of(job) is None:
-                continue
-            with contextlib.suppress(NotSerializable):
-                # Reported when the job is looked up.
-                work = describe_work(job)
-                own = facts.fingerprint_builder.compute(
-                    job, work, _job_queries.options_of(job)
-                )[0]
-                texts.append(own)
-        facts.counted_first = None
-        counted = Counted(" ".join(sorted(texts)), 1, required.ran, required.cause)
-        facts.requirement_forms.add(first, counted)
-        return counted, required
+def _count(facts: RunFacts, first: AbstractJob[Any]) -> tuple[Counted, Counted]:
+    """Add the share of a `First`: the work of its jobs, whichever wins. Return it, and its requirements' share."""
+    required = facts.requirement_forms.of_requirements(first)
+    texts: list[str] = []
+    facts.counted_first = first
+    for job in cast("BaseScheduler", first).iterate_jobs():
+        if _job_queries.always_runs(job) or facts.save_of(job) is None:
+            continue
+        with contextlib.suppress(NotSerializable):
+            # Reported when the job is looked up.
+            work = describe_work(job)
+            own = facts.fingerprint_builder.compute(
+                job, work, _job_queries.options_of(job)
+            )[0]
+            texts.append(own)
+    facts.counted_first = None
+    counted = Counted(" ".join(sorted(texts)), 1, required.ran, required.cause)
+    facts.requirement_forms.add(first, counted)
+    return counted, required

@@ -1,4 +1,4 @@
-"""`InPlace`: files that several jobs change, one after the other, and which job has left a file as it is.
+"""Files that several jobs change, one after the other, and which job has left a file as it is.
 
 An example: `link` writes `program`, and `strip`, which requires `link`, makes it smaller in place.
 
@@ -22,99 +22,63 @@ as if those before were restored. Rules:
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections import defaultdict
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from .._core.base._graph_algorithms import reachable, topological_order
 from .._core.job._job import AbstractJob
 from .._core.words import _job_queries
-from . import _file_stamps
-from ._matching import RecordMatcher
-from ._outputs import Outputs
+from ._fingerprint import describe_work
+from ._matching import find_change, path_of_work
 from ._record_paths import RecordPaths
 from ._requirement_forms import Counted
-from ._restore_if import Verdicts
+from ._restore_if import reason_against
 from ._results import Unusable, save_format
 from ._run_facts import RunFacts
 from ._serialization import NotSerializable
-from ._store import StoredJob
-from ._work import describe_work
-
-if TYPE_CHECKING:
-    from .._core.job._job_options import Save
+from ._store import Outputs
 
 
-class InPlace:
-    """Judges files that several jobs of a run change.
+def find_taker(
+    facts: RunFacts, job: AbstractJob[Any], paths: RecordPaths, path: str, stamp: str
+) -> str | None:
+    """Find another job that has left an output of `job` as it is.
 
     Args:
         facts: the facts about the run.
-        matcher: compares jobs with their records.
-        verdicts: the answers of `restore_if=`.
+        job: the job that is looked up.
+        paths: the paths of the members of its scheduler.
+        path: the output.
+        stamp: the stamp that the output has now.
+
+    Returns:
+        "" if that job waits for `job`, and will be restored, with all that it still waits for, if `job` is: then
+        all is as it was. Otherwise its label, because it would change the file twice, or None if there is no such
+        job.
 
     """
-
-    def __init__(
-        self, facts: RunFacts, matcher: RecordMatcher, verdicts: Verdicts
-    ) -> None:
-        self.facts: Final = facts
-        self.matcher: Final = matcher
-        self.verdicts: Final = verdicts
-
-    @functools.cached_property
-    def writers(self) -> dict[str, list[AbstractJob[Any]]]:
-        """The jobs that write each file that an option `writes` names."""
-        writers = defaultdict[str, list[AbstractJob[Any]]](list)
-        for job in self.facts.scheduler.iterate_jobs():
-            for path in job.writes:
-                writers[_file_stamps.path_text(path, job.redact)].append(job)
-        return writers
-
-    def find_taker(
-        self, job: AbstractJob[Any], paths: RecordPaths, path: str, stamp: str
-    ) -> str | None:
-        """Find another job that has left an output of `job` as it is.
-
-        Args:
-            job: the job that is looked up.
-            paths: the paths of the members of its scheduler.
-            path: the output.
-            stamp: the stamp that the output has now.
-
-        Returns:
-            "" if that job waits for `job`, and will be restored, with all that it still waits for, if `job` is: then
-            all is as it was. Otherwise its label, because it would change the file twice, or None if there is no such
-            job.
-
-        """
-        takers: list[AbstractJob[Any]] = []
-        for writer in self.writers.get(path, ()):
-            if writer is job or writer.scheduler is not job.scheduler:
-                continue
-            place = paths.find(writer)
-            if (
-                place is not None
-                and self.facts.find_outputs(place).stamps.get(path) == stamp
-            ):
-                takers.append(writer)
-        restoring = InThought(self, job, path, paths)
-        is_as_it_was = False
-        with contextlib.suppress(NotSerializable, TypeError):
-            # Reported when the job is looked up.
-            for taker in takers:
-                waits = topological_order(
-                    reachable([taker], _open_requirements), _open_requirements
-                )
-                if job in waits and restoring.are_all_restored(waits):
-                    is_as_it_was = True
-        restoring.take_back()
-        if is_as_it_was:
-            return ""
-        if takers:
-            return takers[0].label
-        return None
+    takers: list[AbstractJob[Any]] = []
+    for writer in facts.writers.get(path, ()):
+        if writer is job or writer.scheduler is not job.scheduler:
+            continue
+        place = paths.find(writer)
+        if place is not None and facts.find_outputs(place).stamps.get(path) == stamp:
+            takers.append(writer)
+    restoring = InThought(facts, job, path, paths)
+    is_as_it_was = False
+    with contextlib.suppress(NotSerializable, TypeError):
+        # Reported when the job is looked up.
+        for taker in takers:
+            waits = topological_order(
+                reachable([taker], _open_requirements), _open_requirements
+            )
+            if job in waits and restoring.are_all_restored(waits):
+                is_as_it_was = True
+    restoring.take_back()
+    if is_as_it_was:
+        return ""
+    if takers:
+        return takers[0].label
+    return None
 
 
 def _open_requirements(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
@@ -125,7 +89,7 @@ class InThought:
     """The jobs that will be restored if `first` is, and what is known of them.
 
     Args:
-        in_place: the judge of the files.
+        facts: the facts about the run.
         first: the job that is looked up, whose record matches: all its outputs count as unchanged.
         path: the output that is looked at: it counts as unchanged for each job.
         paths: the paths of the members of its scheduler.
@@ -133,9 +97,9 @@ class InThought:
     """
 
     def __init__(
-        self, in_place: InPlace, first: AbstractJob[Any], path: str, paths: RecordPaths
+        self, facts: RunFacts, first: AbstractJob[Any], path: str, paths: RecordPaths
     ) -> None:
-        self._in_place: Final = in_place
+        self._facts: Final = facts
         self._first: Final = first
         self._path: Final = path
         self._paths: Final = paths
@@ -152,8 +116,7 @@ class InThought:
         return all(job in self._restored or self._restore(job) for job in jobs)
 
     def _restore(self, job: AbstractJob[Any]) -> bool:
-        facts = self._in_place.facts
-        matcher = self._in_place.matcher
+        facts = self._facts
         save = facts.save_of(job)
         place = self._paths.find(job)
         options = _job_queries.options_of(job)
@@ -165,7 +128,7 @@ class InThought:
         ):
             return False
         own = facts.fingerprint_builder.compute(job, work, options)[0]
-        place, _ = matcher.path_in_directory(place, own)
+        place, _ = path_of_work(facts, place, own)
         record = facts.find_record(place)
         if record is None or record.saved != save_format(save):
             return False
@@ -174,7 +137,7 @@ class InThought:
         if options.key is None:
             required = facts.requirement_forms.of_requirements(job, self._restored)
             identity = own
-        if matcher.find_change(job, record, own, required) is not None:
+        if find_change(facts, job, record, own, required) is not None:
             return False
         if work is not None:
             stamps = Outputs.parse(record.outputs).stamps
@@ -188,31 +151,19 @@ class InThought:
                 work, stamps, job.redact, is_unchanged
             ):
                 return False
-        if options.restore_if is not None and not self._holds(
-            job, options.restore_if, record, save
-        ):
-            return False
+        if options.restore_if is not None:
+            try:
+                value, _ = facts.results.load(record, save, job.redact)
+            except Unusable:
+                return False
+            against = reason_against(facts, job, options.restore_if, record, value)
+            if against is not None:
+                return False
         # The jobs after it find its result.
         facts.entries[job].form = facts.results.form(record)
         self._restored[job] = Counted(identity, 1, (record.run, record.settled))
         return True
 
-    def _holds(
-        self,
-        job: AbstractJob[Any],
-        function: Callable[[Any], Any],
-        record: StoredJob,
-        save: Save,
-    ) -> bool:
-        facts = self._in_place.facts
-        try:
-            value, _ = facts.results.load(record, save, job.redact)
-        except Unusable:
-            return False
-        return (
-            self._in_place.verdicts.reason_against(job, function, record, value) is None
-        )
-
     def take_back(self) -> None:
         for job in self._restored:
-            self._in_place.facts.entries[job].form = None
+            self._facts.entries[job].form = None

@@ -34,30 +34,26 @@ from .._core.run._journaling import NotStored, Restored
 from .._core.words import _job_queries
 from .._core.words._job_queries import has_cut_requirements, is_one_job
 from ..jobs.posix._files import call_in_thread
-from . import _file_stamps, _record_paths
-from ._code_digests import code_digest, find_change
-from ._fingerprint import read_parts, with_requirements
-from ._first_look_up import FirstLookUp
-from ._in_place import InPlace
+from . import _code_digests, _file_stamps, _record_paths
+from ._fingerprint import describe_work, read_parts, with_requirements
+from ._first_look_up import find_first
 from ._judgement import Evidence, Finding, judge
-from ._matching import RecordMatcher
+from ._matching import find_change, path_of_work
 from ._record_paths import RecordPaths
 from ._requirement_forms import CUT_PART, NOTHING, Counted
-from ._restore_if import Verdicts
-from ._restoring import Restorer
+from ._restore_if import ask
+from ._restoring import restore
 from ._run_facts import (
     ALWAYS_RUNS,
     NO_RECORD,
     RAN_BEFORE,
     AskedJob,
     Found,
-    JobEntry,
     RunFacts,
     RunningJob,
 )
 from ._serialization import NotSerializable
 from ._store import DAMAGED_TEXT, DamagedRow, StoredJob
-from ._work import describe_work
 
 if TYPE_CHECKING:
     from .._core.job._job_options import OptionRecord, Save
@@ -85,13 +81,6 @@ class LookUp:
         self._facts: Final = facts
         self._recorder: Final = recorder
         self._was_empty: Final = was_empty
-        self._matcher: Final = RecordMatcher(facts, recorder)
-        self._verdicts: Final = Verdicts(facts)
-        self._in_place: Final = InPlace(facts, self._matcher, self._verdicts)
-        self._restorer: Final = Restorer(facts, self._verdicts, self._in_place)
-        self._firsts: Final = FirstLookUp(
-            facts, recorder, self._matcher, self._restorer
-        )
         self._reported_reasons: Final[set[str]] = set()
 
     def prefetch(self, path: str) -> Callable[[], None] | None:
@@ -110,8 +99,10 @@ class LookUp:
         stamper = self._facts.file_stamper
         if job.is_running():
             # It is about to be recorded.
-            works = self._work_of_running(entry)
+            works = []
             must_ask = False
+            if entry.running is not None and entry.running.work is not None:
+                works.append(entry.running.work)
         else:
             works, must_ask = self._judged_works(job)
         is_slow = stamper.is_slow(
@@ -127,11 +118,6 @@ class LookUp:
                 await self._ask(job)
 
         return read
-
-    def _work_of_running(self, entry: JobEntry) -> list[Work]:
-        if entry.running is None or entry.running.work is None:
-            return []
-        return [entry.running.work]
 
     def _judged_works(self, job: AbstractJob[Any]) -> tuple[list[Work], bool]:
         """Return the work of all jobs whose files a look-up of a job judges, and whether it may ask `restore_if=`.
@@ -161,7 +147,7 @@ class LookUp:
                 continue
             works.append(work)
             for path in _file_stamps.outputs_of(work):
-                writers = self._in_place.writers.get(
+                writers = self._facts.writers.get(
                     _file_stamps.path_text(path, current.redact), ()
                 )
                 if len(writers) > 1 and self._has_restore_if:
@@ -182,12 +168,13 @@ class LookUp:
 
     async def _ask(self, job: AbstractJob[Any]) -> None:
         """Ask each function `restore_if=` that the look-up of a job comes to."""
-        while (
-            question := self._verdicts.find_question(
-                functools.partial(self.find_with_stamps, job)
-            )
-        ) is not None:
-            await self._verdicts.ask(question)
+        while True:
+            self._facts.unasked = None
+            self.find_with_stamps(job)
+            unasked = self._facts.unasked
+            if unasked is None:
+                return
+            await ask(self._facts, unasked)
 
     def find_with_stamps(self, job: AbstractJob[Any]) -> Found:
         """Look up a job, with the stamps that `read_files` has taken."""
@@ -225,14 +212,20 @@ class LookUp:
         facts.entries[job].path = asked.running.path
         answer: Restored | NotStored | None = None
         if finding is Finding.DIFFERS:
-            answer = self._matcher.find_change(
-                job, cast(StoredJob, record), asked.own, asked.required
+            answer = find_change(
+                facts, job, cast(StoredJob, record), asked.own, asked.required
             )
         elif finding is not Finding.MATCHES:
             answer = self._reason(job, asked, finding)
         if answer is None:
-            answer = self._restorer.restore(
-                job, options, cast(StoredJob, record), save, asked.running.work, paths
+            answer = restore(
+                facts,
+                job,
+                options,
+                cast(StoredJob, record),
+                save,
+                asked.running.work,
+                paths,
             )
         if isinstance(answer, NotStored):
             asked.counted.cause = answer.cause or f"{job.label!r} has run since"
@@ -244,7 +237,7 @@ class LookUp:
         if not is_scheduler(job):
             self._facts.requirement_forms.pass_on(job)
         elif is_one_job(job) and not job.forever:
-            return self._firsts.find(job, paths)
+            return find_first(self._facts, self._recorder, job, paths)
         return Found(ALWAYS_RUNS)
 
     def _find_unsaved(self, job: AbstractJob[Any], paths: RecordPaths) -> Found:
@@ -277,7 +270,9 @@ class LookUp:
         function = asked.running.function
         if function is None:
             return
-        changed = find_change(record.code, code_digest(function))
+        changed = _code_digests.find_change(
+            record.code, _code_digests.code_digest(function)
+        )
         if changed is not None:
             self._facts.notes.add_changed_code(job, asked.running.path, changed)
             _job_queries.note_older_code([job], {function.__code__: record.code})
@@ -307,7 +302,7 @@ class LookUp:
         if path is None:
             self._count_as_run(job, own)
             return self.reject(job, UNIDENTIFIED)
-        path, other_directory = self._matcher.path_in_directory(path, own)
+        path, other_directory = path_of_work(facts, path, own)
         moved: NotStored | None = None
         if other_directory is not None:
             moved = NotStored(
@@ -368,27 +363,25 @@ class LookUp:
     ) -> Evidence:
         """Find the record of a job, and claim its path."""
         facts = self._facts
-        path = asked.running.path
-        required = asked.required or NOTHING
-        runs_anew = facts.entries[job].path == ""
-        evidence = Evidence(
-            None, asked.running.fingerprint, required, has_cut_requirements(job),
-            was_used=runs_anew, has_moved=asked.moved is not None,
-        )  # fmt: skip
-        if self._was_empty and not facts.has_added_jobs and paths.used is None:
-            # The journal is new, and each path is used once.
-            return evidence
+        running = asked.running
         record: StoredJob | None = None
+        is_ambiguous = False
+        # It runs anew.
+        was_used = facts.entries[job].path == ""
         is_damaged = False
-        try:
-            record = facts.store.find_job(path)
-        except DamagedRow:
-            is_damaged = True
-        return evidence._replace(
-            record=record,
-            is_damaged=is_damaged,
-            is_ambiguous=self._matcher.is_ambiguous(
-                job, path, record, paths, asked.running.by_name_only
-            ),
-            was_used=runs_anew or self._recorder.was_used_in_run(path, record),
-        )
+        # The journal is new, and each path is used once.
+        is_first = self._was_empty and not facts.has_added_jobs and paths.used is None
+        if not is_first:
+            try:
+                record = facts.store.find_job(running.path)
+            except DamagedRow:
+                is_damaged = True
+            is_ambiguous = self._recorder.is_ambiguous(
+                job, running.path, record, paths, running.by_name_only
+            )
+            if self._recorder.was_used_in_run(running.path, record):
+                was_used = True
+        return Evidence(
+            record, running.fingerprint, asked.required or NOTHING, has_cut_requirements(job),
+            is_ambiguous, was_used, is_damaged, asked.moved is not None,
+        )  # fmt: skip

@@ -37,7 +37,7 @@ from .._core.job._errors import JournalError
 from .._core.job._job import AbstractJob
 from .._core.job._labels import printable, printable_lines
 from ._serialization import digest, escape_row, msgspec
-from ._store import StoredJob
+from ._store import JournalStore
 
 MAX_FILE_SIZE: Final = 1 << 20
 """The maximum size, in bytes, of a file with a question or an answer. Larger ones are ignored."""
@@ -372,25 +372,20 @@ class RunQuestions:
     """The questions of a run with a journal, which another process may answer.
 
     Args:
-        journal: the path of the journal, as the user has given it.
-        file: the file of the journal.
-        find_record: returns the record of a path, or None.
+        store: the open file of the journal.
 
     """
 
-    def __init__(
-        self, journal: Path, file: Path, find_record: Callable[[str], StoredJob | None]
-    ) -> None:
-        self._journal: Final = journal
-        self._files: Final = QuestionFiles(file)
-        self._find_record: Final = find_record
+    def __init__(self, store: JournalStore) -> None:
+        self._store: Final = store
+        self._files: Final = QuestionFiles(store.file)
         # The questions that were asked and not withdrawn, by path. None until it has been answered.
         self._open: Final[dict[str, Question | None]] = {}
 
     def discard_answered(self) -> None:
         """Remove the files of questions whose answers are in the journal: a killed run has left them."""
         for found in (*self._files.read_open(), *self._files.read_all("taken")):
-            record = self._find_record(found.path)
+            record = self._store.find_undamaged_job(found.path)
             if record is None or record.settled < found.created_at:
                 continue
             if found.fingerprint in (None, hash_of_text(record.fingerprint)):
@@ -426,7 +421,7 @@ class RunQuestions:
         )
         # An answer to what was asked before is refused first.
         if job.log and published.poll() is None:
-            call = shlex.join(["trioflow", "answer", str(self._journal), path])
+            call = shlex.join(["trioflow", "answer", str(self._store.path), path])
             call += " VALUE" + f" --asked {published.number}" * (published.number > 1)
             end = "\n  to answer" if "\n" in question.question else "; to answer"
             warn(
@@ -467,7 +462,7 @@ class RunQuestions:
         """Return whether a file is about a question whose answer is in the journal, and says how it was answered."""
         return (
             getattr(found, "answered", None) is not None
-            and self._find_record(found.path) is not None
+            and self._store.find_undamaged_job(found.path) is not None
         )
 
 

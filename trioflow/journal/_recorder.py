@@ -45,15 +45,15 @@ from . import _record_paths, _run_summary
 from ._code_digests import code_digest, executing_codes
 from ._file_stamps import placed
 from ._fingerprint import read_parts, with_requirements
-from ._outputs import NO_FACTS, Outputs
 from ._questions import PublishedQuestion, RunQuestions
 from ._results import save_format
 from ._run_facts import AMBIGUOUS, NO_RECORD, RAN_BEFORE, AskedJob, RunFacts, RunningJob
 from ._serialization import NotSerializable, dumps
-from ._store import AMBIGUOUS_PREFIX, DamagedRow, StoredJob
+from ._store import AMBIGUOUS_PREFIX, NO_FACTS, DamagedRow, Outputs, StoredJob
 
 if TYPE_CHECKING:
     from ._file_stamps import Stamps
+    from ._record_paths import RecordPaths
 
 MUTABLE_FORM: Final = re.compile(r'"(?:a":\[|k":\{).*"(?:\[|\{|~)')
 """The part of a fingerprint that says that an argument may be a container or an object."""
@@ -91,6 +91,28 @@ class Recorder:
             record.run,
             record.restored,
         )
+
+    def is_ambiguous(
+        self,
+        job: AbstractJob[Any],
+        path: str,
+        record: StoredJob | None,
+        paths: RecordPaths,
+        by_name_only: bool,
+    ) -> bool:
+        """Return whether several jobs of this run have this path, so that none of them is stored."""
+        if record is not None and record.fingerprint.startswith(AMBIGUOUS_PREFIX):
+            return True
+        if paths.used is not None:
+            return paths.used.setdefault(path, job) is not job
+        earlier = self.running_paths.get(path)
+        if earlier is job:
+            # It is tried again.
+            return False
+        if earlier is None:
+            return self.was_used_in_run(path, record)
+        # If a job has failed, another job may have its name, unless both could have the same fingerprint.
+        return by_name_only or not earlier.is_settled()
 
     # ---- after a look-up
 

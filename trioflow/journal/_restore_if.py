@@ -1,4 +1,4 @@
-"""`Verdicts`: the answers of `restore_if=`, a user's function of a stored result that says whether this still holds.
+"""The answers of `restore_if=`, a user's function of a stored result that says whether this still holds.
 
 A look-up is one step, and calls no function of the user that may take time. So the functions are asked before it:
 
@@ -21,98 +21,72 @@ from __future__ import annotations
 import contextvars
 import inspect
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from .._core.base import _user_code
 from .._core.base._text_forms import short_repr
 from .._core.job._job import AbstractJob
 from .._core.run._journaling import NotStored
 from ..jobs.posix._files import call_in_thread
-from ._run_facts import RunFacts, Verdict
+from ._run_facts import RunFacts, UnaskedFunction, Verdict
 from ._store import StoredJob
 
 NOT_ASKED: Final = NotStored("its restore_if= has not been asked")
 
 
-class Question(NamedTuple):
-    job: AbstractJob[Any]
-    record: StoredJob
-    value: object
-    function: Callable[[Any], Any]
-
-
-class Verdicts:
-    """The verdicts on the stored results of a run's jobs.
+def reason_against(
+    facts: RunFacts,
+    job: AbstractJob[Any],
+    function: Callable[[Any], Any],
+    record: StoredJob,
+    value: object,
+) -> NotStored | None:
+    """Return why a stored result does not hold any more, or None if it does.
 
     Args:
         facts: the facts about the run.
+        job: the job.
+        function: its `restore_if=`.
+        record: its record, which would let it be restored.
+        value: the result in the record.
 
     """
+    verdict = facts.entries[job].verdict
+    if verdict is not None and verdict.is_about(record):
+        return verdict.against
+    if facts.unasked is None:
+        facts.unasked = UnaskedFunction(job, record, value, function)
+    return NOT_ASKED
 
-    def __init__(self, facts: RunFacts) -> None:
-        self._facts: Final = facts
-        # The first question that a look-up has come to since `find_question` was called.
-        self._question: Question | None = None
 
-    def reason_against(
-        self,
-        job: AbstractJob[Any],
-        function: Callable[[Any], Any],
-        record: StoredJob,
-        value: object,
-    ) -> NotStored | None:
-        """Return why a stored result does not hold any more, or None if it does.
-
-        Args:
-            job: the job.
-            function: its `restore_if=`.
-            record: its record, which would let it be restored.
-            value: the result in the record.
-
-        """
-        verdict = self._facts.entries[job].verdict
-        if verdict is not None and verdict.is_about(record):
-            return verdict.against
-        if self._question is None:
-            self._question = Question(job, record, value, function)
-        return NOT_ASKED
-
-    def find_question(self, look_up: Callable[[], object]) -> Question | None:
-        """Make a look-up in advance, and return the function that it comes to and that has not been asked, or None."""
-        self._question = None
-        look_up()
-        question = self._question
-        self._question = None
-        return question
-
-    async def ask(self, question: Question) -> None:
-        """Call a function, and keep its verdict in the entry of its job."""
-        job = question.job
-        name = f"restore_if= of {job.label!r}"
-        against: NotStored | None = None
-        try:
-            answer = await _call(question.function, question.value)
-            if not answer:
-                shown = "a false value"
-                if not job.redact:
-                    shown = short_repr(answer)
-                against = NotStored(
-                    f"its stored result does not hold any more: restore_if= has returned {shown}",
-                    f"{name} has returned {shown}",
-                )
-        except Exception as error:
-            # Raised by user code.
-            shown = type(error).__name__
-            text = shown
+async def ask(facts: RunFacts, unasked: UnaskedFunction) -> None:
+    """Call a function, and keep its verdict in the entry of its job."""
+    job = unasked.job
+    name = f"restore_if= of {job.label!r}"
+    against: NotStored | None = None
+    try:
+        answer = await _call(unasked.function, unasked.value)
+        if not answer:
+            shown = "a false value"
             if not job.redact:
-                text = short_repr(error)
+                shown = short_repr(answer)
             against = NotStored(
-                f"its restore_if= has raised {text}", f"{name} has raised {shown}"
+                f"its stored result does not hold any more: restore_if= has returned {shown}",
+                f"{name} has returned {shown}",
             )
-        record = question.record
-        self._facts.entries[job].verdict = Verdict(
-            record.path, record.run, record.settled, against
+    except Exception as error:
+        # Raised by user code.
+        shown = type(error).__name__
+        text = shown
+        if not job.redact:
+            text = short_repr(error)
+        against = NotStored(
+            f"its restore_if= has raised {text}", f"{name} has raised {shown}"
         )
+    record = unasked.record
+    facts.entries[job].verdict = Verdict(
+        record.path, record.run, record.settled, against
+    )
 
 
 async def _call(function: Callable[[Any], Any], value: object) -> Any:

@@ -11,8 +11,10 @@ The entry of a job begins with its first look-up, and ends as its scheduler drop
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from .._core.job import _ancestors
@@ -24,12 +26,11 @@ from .._core.words import _job_queries
 from . import _file_stamps, _record_paths
 from ._end_notes import EndNotes
 from ._fingerprint import FingerprintBuilder
-from ._outputs import NO_FACTS, Outputs
 from ._record_paths import RecordPaths
 from ._requirement_forms import Counted, RequirementForms
 from ._results import ResultStore, StoredResult
 from ._serialization import NotSerializable, comparison_form, dumps, hide_if
-from ._store import JournalStore, StoredJob
+from ._store import NO_FACTS, JournalStore, Outputs, StoredJob
 
 if TYPE_CHECKING:
     from .._core.job._job_options import Save
@@ -65,6 +66,15 @@ class RunningJob:
     code_before: tuple[int, str | None] = (0, None)
     """The number of the attempt, as `begun_attempts` counts, that ran as mended code was taken, and the digest of its
     code, if that is known."""
+
+
+class UnaskedFunction(NamedTuple):
+    """A `restore_if=` that a look-up has come to, and that has not been asked about the result in the record."""
+
+    job: AbstractJob[Any]
+    record: StoredJob
+    value: object
+    function: Callable[[Any], Any]
 
 
 class Verdict(NamedTuple):
@@ -188,7 +198,18 @@ class RunFacts:
         self.has_added_jobs = False
         # The `First` whose jobs are counted: as it begins, none of them has a result, whatever it has kept.
         self.counted_first: AbstractJob[Any] | None = None
+        # The first function that a look-up has come to since `LookUp` has looked for one.
+        self.unasked: UnaskedFunction | None = None
         self._last_time = 0.0  # see `now`
+
+    @functools.cached_property
+    def writers(self) -> dict[str, list[AbstractJob[Any]]]:
+        """The jobs that write each file that an option `writes` names."""
+        writers = defaultdict[str, list[AbstractJob[Any]]](list)
+        for job in self.scheduler.iterate_jobs():
+            for path in job.writes:
+                writers[_file_stamps.path_text(path, job.redact)].append(job)
+        return writers
 
     def now(self) -> float:
         """Return the time, in seconds since 1970. It never decreases, even if the clock was set back."""

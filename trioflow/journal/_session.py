@@ -1,14 +1,11 @@
-"""`JournalSession`: the use of a journal by a run. `LookUp` reads, `Recorder` writes, and both know the `RunFacts`.
+"""`JournalSession`: the use of a journal by a run. `LookUp` reads, and the session records: it is a `Recorder`.
 
-| method | whose |
+| method | what it does |
 |---|---|
-| `look_up` | `LookUp` finds, then `Recorder` prepares what follows from it |
-| `nested` | the session's: one for all schedulers of the run |
-| `read_files`, `prefetch` | `LookUp` |
-| `begin_attempt`, `end_attempt` | `Recorder` |
-| `prepare`, `record`, `record_winners` | `Recorder` |
-| `open_question`, `forget`, `discard`, `commit` | `Recorder` |
-| `close` | the session's: the end of the run, then the file, then the notes |
+| `look_up` | `LookUp` finds, then the session prepares what follows from it |
+| `nested` | the same session, for all schedulers of the run |
+| `read_files`, `prefetch` | those of `LookUp` |
+| `close` | the end of the run, then the file, then the notes |
 """
 
 from __future__ import annotations
@@ -32,7 +29,7 @@ if TYPE_CHECKING:
     from .._core.scheduler._base_scheduler import BaseScheduler
 
 
-class JournalSession:
+class JournalSession(Recorder):
     """A journal that is open for a run. All schedulers of the run share the session.
 
     Args:
@@ -57,10 +54,10 @@ class JournalSession:
         commits_each: bool,
     ) -> None:
         self.commits_each: Final = commits_each
-        store = JournalStore(path, writes=True, syncs=self.commits_each)
+        store = JournalStore(path, writes=True, syncs=commits_each)
         try:
             was_empty = store.is_empty()
-            questions = RunQuestions(path, store.file, store.find_undamaged_job)
+            questions = RunQuestions(store)
             questions.discard_answered()
             store.commit()
             run_number = store.add_run(scheduler.label)
@@ -68,24 +65,13 @@ class JournalSession:
             store.close()
             raise
         claim(self, store.own_paths)
-        self.facts: Final = RunFacts(
-            scheduler, store, run_number, save, compares_contents
-        )
-        self.recorder: Final = Recorder(self.facts, questions)
-        self._look_up: Final = LookUp(self.facts, self.recorder, was_empty)
+        facts = RunFacts(scheduler, store, run_number, save, compares_contents)
+        super().__init__(facts, questions)
+        self._look_up: Final = LookUp(facts, self, was_empty)
         self.read_files: Final = self._look_up.read_files
         self.prefetch: Final = self._look_up.prefetch
-        self.begin_attempt: Final = self.recorder.begin_attempt
-        self.end_attempt: Final = self.recorder.end_attempt
-        self.prepare: Final = self.recorder.prepare
-        self.record: Final = self.recorder.record
-        self.record_winners: Final = self.recorder.record_winners
-        self.open_question: Final = self.recorder.open_question
-        self.forget: Final = self.recorder.forget
-        self.discard: Final = self.recorder.discard
-        self.commit: Final = self.recorder.commit
         _loaded_files.remember()
-        _loaded_files.before_reload[self.recorder.note_codes] = None
+        _loaded_files.before_reload[self.note_codes] = None
 
     def nested(self, scheduler: AbstractJob[Any]) -> JournalSession:
         facts = self.facts
@@ -99,23 +85,23 @@ class JournalSession:
 
         The `NotStored` has the reason, unless the job always runs.
         """
-        answer, asked, record, first, is_ambiguous = self._look_up.find_with_stamps(job)
+        found = self._look_up.find_with_stamps(job)
+        answer, asked, record, first, is_ambiguous = found
         self.facts.entries[job].stamps = None
-        recorder = self.recorder
         if is_ambiguous:
             assert asked is not None
-            recorder.mark_ambiguous(job, asked, record)
+            self.mark_ambiguous(job, asked, record)
             return self._look_up.reject(job, AMBIGUOUS)
         if asked is None:
             if first is not None and record is not None:
-                recorder.accept_first(job, record, first)
+                self.accept_first(job, record, first)
             elif record is not None:
                 # Whatever its fingerprint, what the job will have done is not in the record.
-                recorder.note_outdated(job, record.path, "", record)
+                self.note_outdated(job, record.path, "", record)
         elif isinstance(answer, NotStored):
-            recorder.expect(job, asked, answer, record)
+            self.expect(job, asked, answer, record)
         elif record is not None:
-            recorder.accept(job, asked, record)
+            self.accept(job, asked, record)
         return answer
 
     def close(self, outcome: str | None, report: Callable[[str], object]) -> None:
@@ -132,9 +118,9 @@ class JournalSession:
         store = self.facts.store
         try:
             if outcome is not None:
-                self.recorder.end_run(outcome)
+                self.end_run(outcome)
         finally:
-            _loaded_files.before_reload.pop(self.recorder.note_codes, None)
+            _loaded_files.before_reload.pop(self.note_codes, None)
             store.close()
         self.facts.notes.report(
             report,

@@ -16,6 +16,7 @@ A run writes only through `_write` and `commit` of `JournalStore`. Tests kill th
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import functools
 import hashlib
@@ -103,6 +104,39 @@ COMPANION_SUFFIXES: Final = (*FILE_SUFFIXES[1:], "-journal")
 WAL_MODE_BYTE: Final = b"\2"
 """The byte at offset 18 of the header of an SQLite file with a write-ahead log."""
 HEADER_SIZE: Final = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What a job has left besides its result: the column `outputs`, as JSON."""
+
+    stamps: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
+    budgets: dict[str, int | float] = dataclasses.field(
+        default_factory=dict[str, int | float]
+    )
+    winners: dict[str, dict[str, bool]] = dataclasses.field(
+        default_factory=dict[str, dict[str, bool]]
+    )
+    """The winners of a `First`. See `_record_paths`."""
+    redacted: bool = False
+    answered: str | None = None
+    """How its question was answered, by whom and when."""
+
+    @classmethod
+    def parse(cls, text: str | None) -> Outputs:
+        """Parse the JSON. Return no facts if it is missing, or another program has changed it."""
+        try:
+            return msgspec.json.decode(text or "{}", type=cls)
+        except Exception:
+            return NO_FACTS
+
+    def to_json(self) -> str | None:
+        if self == NO_FACTS:
+            return None
+        return msgspec.json.encode(self).decode()
+
+
+NO_FACTS: Final = Outputs()
 
 
 class StoredJob(NamedTuple):
