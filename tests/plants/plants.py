@@ -439,14 +439,14 @@ PLANTS: Final = (
     plant("journal-restored", f"{JOURNAL}/_recorder.py", "Recorder.accept",
         "that a job was restored is not recorded: a retried scheduler restores it "
         "again", """
--self._pending_restored[running.path] = None
+-self._pending_restored[path] = None
 """),
-    plant("journal-prepared", f"{JOURNAL}/_recorder.py", "Recorder._record_of",
+    plant("journal-prepared", f"{JOURNAL}/_recorder.py", "Recorder._with_result",
         "a result prepared by an earlier attempt is stored in place of the last", """
 -if result is None or prepared_value is not value:
 +if result is None:
 """),
-    plant("journal-budget", f"{JOURNAL}/_recorder.py", "Recorder._record_of",
+    plant("journal-budget", f"{JOURNAL}/_recorder.py", "Recorder._with_result",
         "what a job has used of budgets is not recorded", """
 -used = _job_queries.budget_use(job)
 +used = {}
@@ -1082,11 +1082,11 @@ PLANTS: Final = (
         "wait for the start of a job", """
 -self._concurrent_count -= run.is_concurrent
 """),
-    plant("only-rewrites-record", f"{JOURNAL}/_recorder.py", "Recorder._complete",
+    plant("only-rewrites-record", f"{JOURNAL}/_recorder.py", "Recorder.accept",
         "a run of some jobs takes from the records of those that it restores what "
         "they require and it leaves out", """
--record.fingerprint != fingerprint and (not has_cut_requirements(job))
-+record.fingerprint != fingerprint
+-is_changed and (not _job_queries.has_cut_requirements(job))
++is_changed
 """),
     plant("dropped-failures-of-groups", f"{WORDS}/_failures.py", "counted_failures",
         "failures that a group has dropped are missing in the number of the rest", """
@@ -1425,21 +1425,18 @@ PLANTS: Final = (
 """),
     plant("answer-number", f"{JOURNAL}/_questions.py", "PublishedQuestion.poll",
         "the number of a question that was answered is not compared", """
--answer.fingerprint not in (
--    None,
--    self.question.fingerprint,
--) or answer.number not in (None, self.number)
-+answer.fingerprint not in (None, self.question.fingerprint)
+-is_to_other or answer.number not in (None, self.number)
++is_to_other
 """),
     plant("question-third", f"{JOURNAL}/_questions.py", "PublishedQuestion.__init__",
         "the third question of a job has the number of the second", """
--question = question._replace(number=earlier.number + (not is_same))
-+question = question._replace(number=1 + (not is_same))
+-number += 1
++number = 2
 """),
     plant("restored-has-begun",
         f"{JOURNAL}/_recorder.py", "Recorder.accept",
         "what is restored after a kill passes for killed later", """
--if running.work is not None and running.work.writes:
+-if work is not None and work.writes:
 +if False:
 """),
     plant("nodes-told", f"{JOBS}/ssh/_connections.py", "Connection._try_to_open",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .._core.base._logger import warn
-from .._core.base._text_forms import MAX_NAMED_JOBS, clause, join_names, plural
+from .._core.base._text_forms import MAX_NAMED_JOBS, join_names, plural
 from .._core.job._job import AbstractJob
 
 MAX_UNSTORED_JOBS: Final = 1000
@@ -18,29 +18,15 @@ class EndNotes:
 
     def __init__(self) -> None:
         self._unstorable_reasons_by_label: Final[dict[str, str]] = {}
-        # The restored jobs whose functions have changed since, or constants that these read, in words, by path.
-        self._changed_code: Final[dict[str, str]] = {}
-        # Labels of the first jobs that have changed theirs.
-        self._changed_arguments: Final[dict[str, None]] = {}
+        self.changed_code: Final[dict[str, str]] = {}
+        """The restored jobs whose functions have changed since, or constants that these read, in words, by path."""
+        self.changed_arguments: Final[dict[str, None]] = {}
+        """The labels of the first jobs that have changed their arguments in place."""
 
     def add_unstorable(self, job: AbstractJob[Any], reason: str) -> None:
         """Note a job that cannot be stored."""
         if len(self._unstorable_reasons_by_label) < MAX_UNSTORED_JOBS:
             self._unstorable_reasons_by_label[job.label] = reason
-
-    def add_changed_code(self, job: AbstractJob[Any], path: str, change: str) -> None:
-        """Note a job that is restored though its code has changed: `change` names the constants, or is ""."""
-        self._changed_code[path] = repr(job.label) + clause(" ({})", change)
-
-    def drop_changed_code(self, path: str) -> None:
-        self._changed_code.pop(path, None)
-
-    def has_room_for_arguments(self) -> bool:
-        return len(self._changed_arguments) < MAX_NAMED_JOBS
-
-    def add_changed_arguments(self, job: AbstractJob[Any]) -> None:
-        """Note a job that has changed its arguments in place."""
-        self._changed_arguments[job.label] = None
 
     def report(
         self,
@@ -58,16 +44,16 @@ class EndNotes:
         """
         if self._unstorable_reasons_by_label:
             report(self._describe_unstorable())
-        if self._changed_arguments:
-            changed = join_names([*map(repr, self._changed_arguments)], MAX_NAMED_JOBS)
+        if self.changed_arguments:
+            changed = join_names([*map(repr, self.changed_arguments)], MAX_NAMED_JOBS)
             warn(
                 f"jobs have changed their arguments in place, {changed}: a run that restores them gives others to "
                 f"the jobs after them; let each return what is new instead"
             )
-        if self._changed_code:
-            changed = join_names([*self._changed_code.values()], MAX_NAMED_JOBS)
+        if self.changed_code:
+            changed = join_names([*self.changed_code.values()], MAX_NAMED_JOBS)
             warn(
-                f"the code of {plural(len(self._changed_code), 'restored job')} has changed since, {changed}: that "
+                f"the code of {plural(len(self.changed_code), 'restored job')} has changed since, {changed}: that "
                 f"counts only with version=, or after trioflow journal {journal} forget NAME"
             )
         if by_name_only:

@@ -359,9 +359,10 @@ class FingerprintBuilder:
     def _add_work(self, work: Work, parts: dict[str, Any]) -> None:
         parts["f"] = work.what
         parts["a"] = self._positional_forms(self._with_placeholders(work.arguments))
-        given: Any = work.options
-        is_named = type(given) is dict
-        values = given.values() if is_named else given
+        values: Any = work.options
+        is_named = type(values) is dict
+        if is_named:
+            values = values.values()
         options = [*self._with_placeholders(values)]
         for index, option in enumerate(options):
             if type(option) is LocalDirectory:
@@ -376,7 +377,7 @@ class FingerprintBuilder:
             parts["o"] = self._value_form(tuple(options), "its options")
             return
         parts["o"] = {}
-        for name, option in zip(given, options, strict=True):
+        for name, option in zip(work.options, options, strict=True):
             if option is not None and option is not False:
                 parts["o"][name] = self._value_form(option, f"its {name}")
 
@@ -532,7 +533,7 @@ def _describe_changed_part(
                 return _describe_changed_options(
                     old_parts.get("o", {}), new_parts.get("o", {}), new_parts.get("f")
                 )
-            return f"{name} has changed{_change_text(old_parts.get(part), new_parts.get(part))}"
+            return _changed(name, old_parts.get(part), new_parts.get(part))
     old, new = (parts.get("a", []) for parts in (old_parts, new_parts))
     if len(old) != len(new):
         return (
@@ -540,14 +541,14 @@ def _describe_changed_part(
         )
     for number, (old_form, new_form) in enumerate(zip(old, new, strict=True), 1):
         if old_form != new_form:
-            return f"{_describe_argument(number, job)} has changed{_change_text(old_form, new_form)}"
+            return _changed(_describe_argument(number, job), old_form, new_form)
     for part, name in (("k", "argument"), ("d", "attribute"), ("r", "file")):
         old, new = (parts.get(part, {}) for parts in (old_parts, new_parts))
         for key in {**old, **new}:
             if old.get(key) != new.get(key):
                 if part == "r":
                     return f"{name} {key!r} {describe_stamp_change(old.get(key), new.get(key))}"
-                return f"{name} {key!r} has changed{_change_text(old.get(key), new.get(key))}"
+                return _changed(f"{name} {key!r}", old.get(key), new.get(key))
     return "its fingerprint has changed"
 
 
@@ -559,7 +560,8 @@ def _describe_changed_options(old: object, new: object, what: object) -> str:
     # Named variables say it better.
     names = [name for name in names if name != "set of variables"] or names
     if len(names) == 1:
-        return f"its {names[0]} has changed{_change_text(before.get(names[0]), after.get(names[0]))}"
+        name = names[0]
+        return _changed(f"its {name}", before.get(name), after.get(name))
     return f"its {_text_forms.join_names(names, 5)} have changed"
 
 
@@ -571,12 +573,9 @@ def _describe_argument(number: int, job: AbstractJob[Any]) -> str:
     return f"argument {number}, the result of {source.label!r},"
 
 
-def _change_text(old: object, new: object) -> str:
-    """Return " from OLD to NEW", or "" if either value is missing or stored as a hash."""
-    if (
-        not isinstance(old, str)
-        or not isinstance(new, str)
-        or "~" in (old[:1], new[:1])
-    ):
-        return ""
-    return f" from {old} to {new}"
+def _changed(name: str, old: object, new: object) -> str:
+    """Return "NAME has changed from OLD to NEW", without the values if either is missing or stored as a hash."""
+    text = f"{name} has changed"
+    if isinstance(old, str) and isinstance(new, str) and "~" not in (old[:1], new[:1]):
+        text += f" from {old} to {new}"
+    return text

@@ -2,7 +2,7 @@
 
 A `First` has no result of its own in the journal: its record names the winners, and the records of these have their
 results. It is restored if each winner would be, and each job of the `First` whose result a winner takes. Otherwise it
-runs, its jobs are looked up one by one, and the winners of this run are recorded. See `_record_paths.stored_result`.
+runs, its jobs are looked up one by one, and the winners of this run are recorded. See `_record_paths`.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from .._core.job._job import AbstractJob, Restoration
+from .._core.job._ancestors import enclosing_schedulers
+from .._core.job._job import AbstractJob, Restoration, is_scheduler
 from .._core.run._journaling import NotStored, Restored
+from .._core.scheduler._members import first_options
 from .._core.words import _job_queries
-from .._core.words._job_queries import has_cut_requirements
-from . import _record_paths
 from ._fingerprint import describe_work, with_requirements
 from ._judgement import Evidence, Finding, judge
 from ._matching import find_change, path_of_work
-from ._record_paths import RecordPaths
-from ._requirement_forms import CUT_PART, NEVER, Counted
+from ._record_paths import PathsInside, RecordPaths, budgets_needed_around
+from ._requirement_forms import CUT_PART, NEVER, Counted, RunTime
 from ._restoring import restore
 from ._run_facts import Found, RunFacts
 from ._serialization import NotSerializable, comparison_form, dumps
@@ -46,7 +46,7 @@ def find_first(
     path = members.prefix[:-1]
     record = facts.find_record(path)
     counted, required = _count(facts, first)
-    is_cut = has_cut_requirements(first)
+    is_cut = _job_queries.has_cut_requirements(first)
     part = CUT_PART if is_cut else required.part
     fingerprint = with_requirements(FIRST_FINGERPRINT, part)
     is_ambiguous = recorder.is_ambiguous(first, path, record, paths, False)
@@ -87,27 +87,10 @@ def _restore(
         LookupError, NotSerializable: a job that it depends on has to run.
 
     """
-    ran = NEVER
-
-    def find_result(job: AbstractJob[Any], paths: RecordPaths) -> Any:
-        nonlocal ran
-        found, value = _restore_job(facts, job, paths)
-        ran = max(ran, (found.run, found.settled))
-        return value
-
-    def add_result(first: AbstractJob[Any], value: object) -> None:
-        facts.entries[first].form = comparison_form(dumps(value))
-
-    value = _record_paths.stored_result(
-        first,
-        members,
-        lambda path: facts.find_outputs(path).winners,
-        find_result,
-        add_result,
-    )
+    value, ran = _stored_result(facts, first, members)
     counted.ran = ran
     counted.cause = None
-    needed = _record_paths.budgets_needed_around(first)
+    needed = budgets_needed_around(first)
     budgets = Outputs.parse(record.outputs).budgets
     used = {
         name: amount
@@ -118,6 +101,66 @@ def _restore(
     return Restored(
         value, Restoration(record.settled, record.took, tuple(used.items()))
     )
+
+
+def _stored_result(
+    facts: RunFacts, first: AbstractJob[Any], members: RecordPaths
+) -> tuple[Any, RunTime]:
+    """Return the stored result of a `First`, and when the last job that it depends on ran.
+
+    Raises:
+        LookupError, NotSerializable: a job that it depends on has to run.
+
+    """
+    paths = PathsInside(members)
+    # The groups of each winner: see `Winners`.
+    groups: dict[AbstractJob[Any], dict[str, bool]] = {}
+
+    def find_parts(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+        """Return the jobs that the result of a job depends on."""
+        if not is_scheduler(job):
+            inputs: list[AbstractJob[Any]] = []
+            for item in _job_queries.inputs_of(job):
+                around: list[Any] = [*enclosing_schedulers(item)]
+                if not item.forever and first in around:
+                    inputs.append(item)
+            return inputs
+        jobs = paths.jobs_in(job)
+        if not _job_queries.is_one_job(job):
+            if jobs.keys() != groups[job].keys():
+                raise LookupError
+            return [member for path, member in jobs.items() if groups[job][path]]
+        winners = facts.find_outputs(paths.of_members(job).prefix[:-1]).winners
+        if len(winners) != first_options(job)[0] or not jobs.keys() >= winners.keys():
+            raise LookupError
+        groups.update({jobs[path]: group for path, group in winners.items()})
+        return [jobs[path] for path in winners]
+
+    parts: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
+    values: dict[AbstractJob[Any], Any] = {}
+    ran = NEVER
+    todo = [first]
+    # Each job after its parts.
+    while todo:
+        job = todo[-1]
+        if job not in parts:
+            parts[job] = find_parts(job)
+            todo += parts[job]
+            continue
+        todo.pop()
+        if job in values:
+            continue
+        if not is_scheduler(job):
+            found, value = _restore_job(facts, job, paths.of_members(job.scheduler))
+            values[job] = value
+            ran = max(ran, (found.run, found.settled))
+        elif not _job_queries.is_one_job(job):
+            values[job] = True
+        else:
+            results = [values[part] for part in parts[job]]
+            values[job] = results if len(results) > 1 else results[0]
+            facts.entries[job].form = comparison_form(dumps(values[job]))
+    return values[first], ran
 
 
 def _restore_job(

@@ -39,6 +39,7 @@ from .._core.job._errors import JournalError
 if sys.platform == "win32":
     import msvcrt
 
+fcntl: Final = posix.fcntl
 RELEASE_TIMEOUT: Final = 10.0
 LOG_DELAY: Final = 0.5
 """How many seconds to wait for the locks of a killed run, whose guard usually ends in half a second, and after how many
@@ -46,9 +47,9 @@ this is logged."""
 NAME_TIMEOUT: Final = 0.5
 """The maximum time, in seconds, to wait for the name of a run that has just taken the lock."""
 SET_LOCK_COMMAND: Final[int | None] = (
-    getattr(posix.fcntl, "F_OFD_SETLK", None) if posix.IS_POSIX else None
+    getattr(fcntl, "F_OFD_SETLK", None) if posix.IS_POSIX else None  # dense: a constant
 )
-GET_LOCK_COMMAND: Final[int] = getattr(posix.fcntl, "F_OFD_GETLK", posix.fcntl.F_GETLK)
+GET_LOCK_COMMAND: Final[int] = getattr(fcntl, "F_OFD_GETLK", fcntl.F_GETLK)
 """The fcntl() commands for locks of open file descriptions. None on systems without them, which use POSIX locks."""
 UNLOCKED, READ_LOCK, WRITE_LOCK = range(3)
 LOCK_FILE_BYTE: Final = 0 if posix.IS_POSIX else 1 << 30
@@ -222,9 +223,7 @@ class JournalLock:
         release_wait = ReleaseWait(subject, "its commands are being killed")
         while True:
             try:
-                posix.fcntl.flock(
-                    self._guard_descriptor, posix.fcntl.LOCK_EX | posix.fcntl.LOCK_NB
-                )
+                fcntl.flock(self._guard_descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if not release_wait.wait():
                     break
@@ -306,11 +305,11 @@ def set_lock(file: int, start: int, length: int, kind: int = WRITE_LOCK) -> None
             file, msvcrt.LK_UNLCK if kind == UNLOCKED else msvcrt.LK_NBLCK, length
         )
     elif SET_LOCK_COMMAND is None:
-        kinds = posix.fcntl.LOCK_UN, posix.fcntl.LOCK_SH, posix.fcntl.LOCK_EX
-        posix.fcntl.lockf(file, kinds[kind] | posix.fcntl.LOCK_NB, length, start)
+        kinds = fcntl.LOCK_UN, fcntl.LOCK_SH, fcntl.LOCK_EX
+        fcntl.lockf(file, kinds[kind] | fcntl.LOCK_NB, length, start)
     else:
-        kinds = posix.fcntl.F_UNLCK, posix.fcntl.F_RDLCK, posix.fcntl.F_WRLCK
-        posix.fcntl.fcntl(
+        kinds = fcntl.F_UNLCK, fcntl.F_RDLCK, fcntl.F_WRLCK
+        fcntl.fcntl(
             file,
             SET_LOCK_COMMAND,
             struct.pack(FLOCK_STRUCT, kinds[kind], os.SEEK_SET, start, length, 0),
@@ -321,12 +320,10 @@ def _is_locked(file: int) -> bool:
     """Return whether a lock file is locked through another descriptor, in this process or another."""
     if sys.platform != "win32":
         request = struct.pack(
-            FLOCK_STRUCT, posix.fcntl.F_WRLCK, os.SEEK_SET, LOCK_FILE_BYTE, 1, 0
+            FLOCK_STRUCT, fcntl.F_WRLCK, os.SEEK_SET, LOCK_FILE_BYTE, 1, 0
         )
-        response = posix.fcntl.fcntl(file, GET_LOCK_COMMAND, request)
-        return bool(
-            struct.unpack_from(FLOCK_STRUCT, response)[0] != posix.fcntl.F_UNLCK
-        )
+        response = fcntl.fcntl(file, GET_LOCK_COMMAND, request)
+        return bool(struct.unpack_from(FLOCK_STRUCT, response)[0] != fcntl.F_UNLCK)
     try:
         set_lock(file, LOCK_FILE_BYTE, 1)
     except OSError:

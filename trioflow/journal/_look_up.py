@@ -14,8 +14,8 @@ Rules:
 2. What the next commit writes counts as written. `LookUp` asks the recorder for it.
 3. The first reason found is the reason that users read: fingerprint, requirements, files, result.
 
-Other modules compare a record (`_matching`), judge files and load the result (`_restoring`, and `_in_place` for files
-that several jobs change), and look up a `First` (`_first_look_up`).
+Other modules compare a record (`_matching`), judge files and load the result (`_restoring`), and look up a `First`
+(`_first_look_up`).
 
 Decided in docs/decisions: 39-journals.
 """
@@ -23,16 +23,17 @@ Decided in docs/decisions: 39-journals.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from .._core.base._logger import warn
+from .._core.base._text_forms import clause
 from .._core.job._job import AbstractJob, is_scheduler
 from .._core.job._labels import printable
 from .._core.run import _journaling
 from .._core.run._journaling import NotStored, Restored
 from .._core.words import _job_queries
-from .._core.words._job_queries import has_cut_requirements, is_one_job
 from ..jobs.posix._files import call_in_thread
 from . import _code_digests, _file_stamps, _record_paths
 from ._fingerprint import describe_work, read_parts, with_requirements
@@ -60,10 +61,7 @@ if TYPE_CHECKING:
     from .._core.job._work_spec import Work
     from ._recorder import Recorder
 
-REASONS: Final = {
-    Finding.RAN_BEFORE: RAN_BEFORE,
-    Finding.DAMAGED: NotStored(DAMAGED_TEXT),
-}
+DAMAGED: Final = NotStored(DAMAGED_TEXT)
 UNIDENTIFIED: Final = "only the name of its function identifies it, and other functions may have the same name"
 
 
@@ -105,9 +103,8 @@ class LookUp:
                 works.append(entry.running.work)
         else:
             works, must_ask = self._judged_works(job)
-        is_slow = stamper.is_slow(
-            path for work in works for path in _file_stamps.files_of(work)
-        )
+        files = map(_file_stamps.files_of, works)
+        is_slow = stamper.is_slow(itertools.chain.from_iterable(files))
         if not is_slow and not must_ask:
             return None
 
@@ -127,7 +124,7 @@ class LookUp:
         works: list[Work] = []
         must_ask = False
         jobs = [job]
-        if is_scheduler(job) and is_one_job(job):
+        if is_scheduler(job) and _job_queries.is_one_job(job):
             jobs += job.iterate_jobs()
         for current in jobs:
             options = _job_queries.options_of(current)
@@ -147,24 +144,20 @@ class LookUp:
                 continue
             works.append(work)
             for path in _file_stamps.outputs_of(work):
-                writers = self._facts.writers.get(
-                    _file_stamps.path_text(path, current.redact), ()
-                )
+                name = _file_stamps.path_text(path, current.redact)
+                writers = self._facts.writers.get(name, ())
                 if len(writers) > 1 and self._has_restore_if:
                     # The look-up may have to know whether they will be restored.
                     must_ask = True
-                jobs += [
-                    each
-                    for each in writers
-                    if current in each.required and each not in jobs
-                ]
+                for each in writers:
+                    if current in each.required and each not in jobs:
+                        jobs.append(each)
         return works, must_ask
 
     @functools.cached_property
     def _has_restore_if(self) -> bool:
-        return any(
-            job.restore_if is not None for job in self._facts.scheduler.iterate_jobs()
-        )
+        jobs = self._facts.scheduler.iterate_jobs()
+        return any(job.restore_if is not None for job in jobs)
 
     async def _ask(self, job: AbstractJob[Any]) -> None:
         """Ask each function `restore_if=` that the look-up of a job comes to."""
@@ -236,7 +229,7 @@ class LookUp:
     def _find_unrecorded(self, job: AbstractJob[Any], paths: RecordPaths) -> Found:
         if not is_scheduler(job):
             self._facts.requirement_forms.pass_on(job)
-        elif is_one_job(job) and not job.forever:
+        elif _job_queries.is_one_job(job) and not job.forever:
             return find_first(self._facts, self._recorder, job, paths)
         return Found(ALWAYS_RUNS)
 
@@ -252,14 +245,15 @@ class LookUp:
         self, job: AbstractJob[Any], asked: AskedJob, finding: Finding
     ) -> NotStored:
         """Return why a job runs whose path has no record that counts."""
-        if finding is Finding.MOVED:
-            assert asked.moved is not None
-            return asked.moved
+        if finding is Finding.DAMAGED:
+            return DAMAGED
+        if finding is not Finding.RAN_BEFORE:
+            return asked.moved or NO_RECORD
         failed = self._facts.entries[job].running
-        if finding is Finding.RAN_BEFORE and failed is not None:
-            # The change that made it run has not come to a result yet.
-            return failed.why
-        return REASONS.get(finding, NO_RECORD)
+        if failed is None:
+            return RAN_BEFORE
+        # The change that made it run has not come to a result yet.
+        return failed.why
 
     def _note_restored(
         self, job: AbstractJob[Any], asked: AskedJob, record: StoredJob
@@ -274,7 +268,8 @@ class LookUp:
             record.code, _code_digests.code_digest(function)
         )
         if changed is not None:
-            self._facts.notes.add_changed_code(job, asked.running.path, changed)
+            named = repr(job.label) + clause(" ({})", changed)
+            self._facts.notes.changed_code[asked.running.path] = named
             _job_queries.note_older_code([job], {function.__code__: record.code})
 
     # ---- what identifies a job
@@ -311,7 +306,7 @@ class LookUp:
         if options.key is None:
             required = facts.requirement_forms.of_requirements(job)
             part = required.part
-            if has_cut_requirements(job):
+            if _job_queries.has_cut_requirements(job):
                 part = CUT_PART
             fingerprint = with_requirements(own, part)
             counted = Counted(own, 1, required.ran, required.cause)
@@ -382,6 +377,6 @@ class LookUp:
             if self._recorder.was_used_in_run(running.path, record):
                 was_used = True
         return Evidence(
-            record, running.fingerprint, asked.required or NOTHING, has_cut_requirements(job),
+            record, running.fingerprint, asked.required or NOTHING, _job_queries.has_cut_requirements(job),
             is_ambiguous, was_used, is_damaged, asked.moved is not None,
         )  # fmt: skip

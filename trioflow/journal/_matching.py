@@ -12,7 +12,6 @@ from .._core.job._job import AbstractJob
 from .._core.job._labels import escape_label
 from .._core.run._journaling import NotStored
 from .._core.words import _job_queries
-from .._core.words._job_queries import has_cut_requirements
 from ._fingerprint import describe_difference, path_in_directory, read_parts
 from ._requirement_forms import CUT_PART, Counted, first_cause
 from ._run_facts import RunFacts
@@ -67,7 +66,7 @@ def find_change(
     if required is None:
         return None
     old: str | None = CUT_PART
-    if not has_cut_requirements(job):
+    if not _job_queries.has_cut_requirements(job):
         old = read_parts(record.fingerprint).get("q")
     cause = _find_cut_run(facts, job, record.run)
     if cause is None:

@@ -233,9 +233,8 @@ class QuestionFiles:
     def take(self, path: str) -> bool:
         """Rename the answer for the job at `path`, so that no later answer replaces it. Return whether it exists."""
         taken = self._file("taken", path)
-        if not os.path.lexists(
-            taken
-        ):  # a run that was killed may have left it, and it has come first
+        # A run that was killed may have left it, and it has come first.
+        if not os.path.lexists(taken):
             with contextlib.suppress(OSError):
                 os.rename(self._file("answer", path), taken)
         return os.path.lexists(taken)
@@ -247,9 +246,8 @@ class QuestionFiles:
 
     def withdraw(self, kind: str, path: str) -> GivenAnswer | None:
         """Remove the answer for the job at `path`, if there is one, and return it. No other is removed."""
-        withdrawn = (
-            self.directory / f"{hash_of_text(path)}.{secrets.token_hex(8)}.{kind}"
-        )
+        name = f"{hash_of_text(path)}.{secrets.token_hex(8)}.{kind}"
+        withdrawn = self.directory / name
         try:
             os.rename(self._file(kind, path), withdrawn)
         except OSError:
@@ -290,7 +288,6 @@ class PublishedQuestion:
     Args:
         files: the directory of the questions.
         question: the question.
-        report: called with a message about an answer that is not used.
         on_answered: called with the question, as it is once it has been answered.
 
     """
@@ -299,11 +296,9 @@ class PublishedQuestion:
         self,
         files: QuestionFiles,
         question: Question,
-        report: Callable[[str], object],
         on_answered: Callable[[Question], None],
     ) -> None:
         self._files: Final = files
-        self._report: Final = report
         self._on_answered: Final = on_answered
         self._taken: GivenAnswer | None = None
         earlier: Question | None = files.read("question", question.path)
@@ -313,7 +308,10 @@ class PublishedQuestion:
             is_same = all(
                 getattr(earlier, name) == getattr(question, name) for name in fields
             )
-            question = question._replace(number=earlier.number + (not is_same))
+            number = earlier.number
+            if not is_same:
+                number += 1
+            question = question._replace(number=number)
             if is_same and earlier.answered is None:
                 question = question._replace(created_at=earlier.created_at)
         self.question: Final = question
@@ -337,10 +335,8 @@ class PublishedQuestion:
             self._files.remove(path, "taken")
             return None
         self._taken = answer
-        if answer.fingerprint not in (
-            None,
-            self.question.fingerprint,
-        ) or answer.number not in (None, self.number):
+        is_to_other = answer.fingerprint not in (None, self.question.fingerprint)
+        if is_to_other or answer.number not in (None, self.number):
             self.refuse("it is the answer to an earlier question of the same name")
             return None
         if answer.is_secret and not self.question.redact:
@@ -354,18 +350,17 @@ class PublishedQuestion:
         path = self.question.path
         earlier: Refusal | None = self._files.read("refused", path)
         shown = fit(reason, MAX_REASON_LENGTH, keep="ends")
-        reasons = [
-            *({} if earlier is None else earlier.reasons).items(),
-            (self._taken.id, shown),
-        ]
+        reasons: dict[str, str] = {}
+        if earlier is not None:
+            reasons.update(earlier.reasons)
+        reasons[self._taken.id] = shown
+        kept = dict([*reasons.items()][-MAX_REFUSALS:])
         with contextlib.suppress(JournalError):
-            refusal = Refusal(
-                self._taken.id, path, shown, dict(reasons[-MAX_REFUSALS:])
-            )
+            refusal = Refusal(self._taken.id, path, shown, kept)
             self._files.write("refused", path, refusal)
         self._files.remove(path, "taken")
         self._taken = None
-        self._report(f"the answer to '{printable(path)}' is refused: {reason}")
+        warn(f"the answer to '{printable(path)}' is refused: {reason}")
 
 
 class RunQuestions:
@@ -417,12 +412,14 @@ class RunQuestions:
             **facts,
         )
         published = PublishedQuestion(
-            self._files, question, warn, lambda its: self._open.update({path: its})
+            self._files, question, lambda its: self._open.update({path: its})
         )
         # An answer to what was asked before is refused first.
         if job.log and published.poll() is None:
             call = shlex.join(["trioflow", "answer", str(self._store.path), path])
-            call += " VALUE" + f" --asked {published.number}" * (published.number > 1)
+            call += " VALUE"
+            if published.number > 1:
+                call += f" --asked {published.number}"
             end = "\n  to answer" if "\n" in question.question else "; to answer"
             warn(
                 f"'{printable(path)}' asks: {question.described('  ')}{end}: {call}",
@@ -437,7 +434,8 @@ class RunQuestions:
     def close(self, paths: Container[str]) -> None:
         """Withdraw the questions whose answers have been committed. An answer that came too late goes with them."""
         for path in [path for path in self._open if path in paths]:
-            if (question := self._open[path]) is not None:
+            question = self._open[path]
+            if question is not None:
                 del self._open[path]
                 with contextlib.suppress(JournalError):
                     self._files.write("question", path, question)
@@ -474,18 +472,8 @@ def hash_of_text(text: str) -> str:
 def make_answer(
     path: str, question: Question | None, text: str, is_secret: bool, by: str
 ) -> GivenAnswer:
+    id_ = secrets.token_hex(8)
+    answer = GivenAnswer(id_, path, None, text, time.time(), is_secret, by)
     if question is None:
-        fingerprint, number = (None, None)
-    else:
-        fingerprint = question.fingerprint
-        number = question.number
-    return GivenAnswer(
-        secrets.token_hex(8),
-        path,
-        fingerprint,
-        text,
-        time.time(),
-        is_secret,
-        by,
-        number,
-    )
+        return answer
+    return answer._replace(fingerprint=question.fingerprint, number=question.number)

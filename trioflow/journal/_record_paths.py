@@ -29,9 +29,7 @@ from .._core.job._function import FunctionJob
 from .._core.job._job import AbstractJob, is_scheduler, with_members
 from .._core.job._labels import escape_label, paths_of_siblings
 from .._core.scheduler._base_scheduler import BaseScheduler
-from .._core.scheduler._members import first_options
 from .._core.words import _job_queries
-from .._core.words._job_queries import is_one_job, was_added_during_run
 from ._serialization import NotSerializable, comparison_form, digest, dumps, msgspec
 
 FindIdentity = Callable[[AbstractJob[Any]], tuple[str, object] | None]
@@ -80,14 +78,18 @@ class RecordPaths:
         # the name of each depends on the jobs before it.
         self._paths: dict[AbstractJob[Any], str] | None = None
         # The jobs that only the order of the jobs, or of the schedulers around them, tells from others.
-        self.interchangeable: Final = (
-            set[AbstractJob[Any]]() if interchangeable is None else interchangeable
-        )
+        if interchangeable is None:
+            interchangeable = set()
+        self.interchangeable: Final = interchangeable
 
     def find(self, job: AbstractJob[Any]) -> str | None:
         """Return the path of a member, or None if it was added during the run."""
         if self._paths is None:
-            members = [job for job in self.scheduler if not was_added_during_run(job)]
+            members = [
+                job
+                for job in self.scheduler
+                if not _job_queries.was_added_during_run(job)
+            ]
             self.interchangeable.update(
                 _find_interchangeable(self.scheduler, self._find_identity)
             )
@@ -136,23 +138,23 @@ def _find_interchangeable(
     # Schedulers whose paths differ only in ordinals.
     groups: list[list[BaseScheduler]] = [[scheduler]]
     while groups:
-        labels = [
-            (job, job.label)
-            for group in groups.pop()
-            for job in group
-            if not was_added_during_run(job)
-        ]
-        counts = Counter(label for _, label in labels)
-        alike: defaultdict[tuple[str, str | None], dict[Any, object]] = defaultdict(
-            dict
-        )
-        for job, label in labels:
-            if counts[label] > 1:
-                if is_scheduler(job):
-                    alike[label, None][job] = None
-                elif (identity := find_identity(job)) is not None:
-                    name, work = identity
-                    alike[label, name][job] = work
+        labels: dict[AbstractJob[Any], str] = {}
+        for group in groups.pop():
+            for job in group:
+                if not _job_queries.was_added_during_run(job):
+                    labels[job] = job.label
+        counts = Counter(labels.values())
+        alike = defaultdict[tuple[str, str | None], dict[Any, object]](dict)
+        for job, label in labels.items():
+            if counts[label] == 1:
+                continue
+            if is_scheduler(job):
+                alike[label, None][job] = None
+                continue
+            identity = find_identity(job)
+            if identity is not None:
+                name, work = identity
+                alike[label, name][job] = work
         for (_, text), jobs in alike.items():
             if len(jobs) > 1 and text is None:
                 groups.append([*jobs])
@@ -171,29 +173,25 @@ def name_of_added_job(
         is_by_name_only: whether the fingerprint identifies the function by its name alone.
 
     """
-    if (label := _job_queries.explicit_label(job)) is None:
-        if isinstance(job, FunctionJob):
-            stem = job.label.partition("(")[0]
-        else:
-            stem = type(job).__name__
-    else:
+    label = _job_queries.explicit_label(job)
+    stem = type(job).__name__
+    if label is not None:
         stem = label
+    elif isinstance(job, FunctionJob):
+        stem = job.label.partition("(")[0]
     parts = msgspec.json.decode(fingerprint)
     if "key" in parts:
         return escape_label(f"{stem}[{parts['key']}]")
     if not _job_queries.is_known_by_call(job):
         return escape_label(stem)
-    forms = [
-        *parts.get("a", ()),
-        *(f"{name}={form}" for name, form in parts.get("k", {}).items()),
-    ]
+    forms = parts.get("a", [])
+    forms += [f"{name}={form}" for name, form in parts.get("k", {}).items()]
     if label is None and is_by_name_only and not forms:
         return None
     text = ", ".join(forms)
     if len(text) > MAX_ARGUMENTS_LENGTH or "o" in parts or "d" in parts:
-        text = (
-            f"~{digest(msgspec.json.encode([forms, parts.get('o'), parts.get('d')]))}"
-        )
+        whole = msgspec.json.encode([forms, parts.get("o"), parts.get("d")])
+        text = f"~{digest(whole)}"
     return escape_label(f"{stem}({text})")
 
 
@@ -214,88 +212,18 @@ def describe_winners(
         # It has no whole result.
         return {}
     paths = PathsInside(members)
+    described: Winners = {}
     try:
-        groups = {
-            paths.of_job(job): {} if is_one_job(job) else paths.jobs_in(job)
-            for job in winners
-        }
+        for winner in winners:
+            group: dict[str, bool] = {}
+            described[paths.of_job(winner)] = group
+            if not _job_queries.is_one_job(winner):
+                for path, job in paths.jobs_in(winner).items():
+                    is_part = _job_queries.is_one_job(job) and not job.forever
+                    group[path] = is_part and job.is_succeeded()
     except LookupError:
         return {}
-    return {
-        path: {
-            inner: job.is_succeeded() and is_one_job(job) and not job.forever
-            for inner, job in jobs.items()
-        }
-        for path, jobs in groups.items()
-    }
-
-
-def stored_result(
-    first: AbstractJob[Any],
-    members: RecordPaths,
-    find_winners: Callable[[str], Winners],
-    find_result: Callable[[AbstractJob[Any], RecordPaths], Any],
-    add_result: Callable[[AbstractJob[Any], Any], None],
-) -> Any:
-    """Return the stored result of a `First`.
-
-    Args:
-        first: the `First`.
-        members: the paths of its members.
-        find_winners: returns the winners of a `First` with this path, or none if there is no record of them.
-        find_result: returns the stored result of a job. Raises a `LookupError` if the job has to run.
-        add_result: called with each nested `First`, and its result.
-
-    Raises:
-        LookupError: a job that it depends on has to run.
-
-    """
-    paths = PathsInside(members)
-    # The groups of each winner: see `Winners`.
-    groups: dict[AbstractJob[Any], dict[str, bool]] = {}
-
-    def find_parts(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-        """Return the jobs that the result of a job depends on."""
-        if not is_scheduler(job):
-            inputs = [item for item in _job_queries.inputs_of(job) if not item.forever]
-            return [
-                item
-                for item in inputs
-                if any(scheduler is first for scheduler in enclosing_schedulers(item))
-            ]
-        jobs = paths.jobs_in(job)
-        if not is_one_job(job):
-            if jobs.keys() != groups[job].keys():
-                raise LookupError
-            return [member for path, member in jobs.items() if groups[job][path]]
-        winners = find_winners(paths.of_members(job).prefix[:-1])
-        if len(winners) != first_options(job)[0] or not jobs.keys() >= winners.keys():
-            raise LookupError
-        groups.update({jobs[path]: group for path, group in winners.items()})
-        return [jobs[path] for path in winners]
-
-    parts: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
-    values: dict[AbstractJob[Any], Any] = {}
-    todo = [first]
-    # Each job after its parts.
-    while todo:
-        job = todo[-1]
-        if job not in parts:
-            parts[job] = find_parts(job)
-            todo += parts[job]
-            continue
-        todo.pop()
-        if job in values:
-            continue
-        if not is_scheduler(job):
-            values[job] = find_result(job, paths.of_members(job.scheduler))
-        elif not is_one_job(job):
-            values[job] = True
-        else:
-            results = [values[part] for part in parts[job]]
-            values[job] = results if len(results) > 1 else results[0]
-            add_result(job, values[job])
-    return values[first]
+    return described
 
 
 class BudgetUse:
@@ -321,17 +249,18 @@ class BudgetUse:
         self, first: AbstractJob[Any], used: Mapping[str, float] | None = None
     ) -> Mapping[str, float]:
         """Return the amounts that a `First` has used, which is now decided, or restored with the use in its record."""
-        self._of_firsts[first] = used = dict(self._of(first)) if used is None else used
+        if used is None:
+            used = dict(self._of(first))
+        self._of_firsts[first] = used
         return used
 
     def drop(self, job: AbstractJob[Any]) -> None:
         """Keep the use of a job of a nested scheduler, which its scheduler drops."""
         scheduler = job.scheduler
-        if (
-            scheduler is not None
-            and scheduler.scheduler is not None
-            and (used := self._of(job))
-        ):
+        if scheduler is None or scheduler.scheduler is None:
+            return
+        used = self._of(job)
+        if used:
             theirs = _budgets_of([scheduler])
             kept = {name: amount for name, amount in used.items() if name not in theirs}
             self._of_dropped.setdefault(scheduler, Counter()).update(kept)
@@ -343,19 +272,15 @@ class BudgetUse:
             between = _schedulers_inside(job, top)
             if any(scheduler in self._of_firsts for scheduler in between):
                 continue
-            amounts: Mapping[str, float] | None = self._of_firsts.get(
-                job, self._of_dropped.get(job)
-            )
+            amounts: Mapping[str, float]
             if not is_scheduler(job):
                 amounts = _job_queries.budget_use(job)
+            elif job in self._of_firsts:
+                amounts = self._of_firsts[job]
+            else:
+                amounts = self._of_dropped.get(job, {})
             theirs = _budgets_of(between)
-            used.update(
-                {
-                    name: amount
-                    for name, amount in (amounts or {}).items()
-                    if name not in theirs
-                }
-            )
+            used.update({name: amounts[name] for name in amounts if name not in theirs})
         return used
 
 
@@ -378,12 +303,11 @@ def _schedulers_inside(
 
 def _budgets_of(schedulers: Iterable[BaseScheduler]) -> set[str]:
     """Return the names of the budgets in the pools of schedulers."""
-    return {
-        name
-        for scheduler in schedulers
-        if scheduler.pool is not None
-        for name in scheduler.pool.budgets
-    }
+    names = set[str]()
+    for scheduler in schedulers:
+        if scheduler.pool is not None:
+            names.update(scheduler.pool.budgets)
+    return names
 
 
 class PathsInside:

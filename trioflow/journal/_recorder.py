@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from .._core.base._logger import warn
 from .._core.base._states import RAN_TO_END
+from .._core.base._text_forms import MAX_NAMED_JOBS
 from .._core.job import _function
 from .._core.job._errors import JournalError
 from .._core.job._job import AbstractJob, with_members
@@ -36,7 +37,6 @@ from .._core.job._labels import printable
 from .._core.job._work_spec import Work
 from .._core.run._journaling import NotStored
 from .._core.words import _job_queries, _run_view
-from .._core.words._job_queries import has_cut_requirements, is_in_first
 from ..jobs._thread import ThreadJob
 from ..jobs._user_files import HIDDEN_TEXT
 from ..jobs.posix._files import call_in_thread
@@ -49,7 +49,7 @@ from ._questions import PublishedQuestion, RunQuestions
 from ._results import save_format
 from ._run_facts import AMBIGUOUS, NO_RECORD, RAN_BEFORE, AskedJob, RunFacts, RunningJob
 from ._serialization import NotSerializable, dumps
-from ._store import AMBIGUOUS_PREFIX, NO_FACTS, DamagedRow, Outputs, StoredJob
+from ._store import AMBIGUOUS_PREFIX, DamagedRow, Outputs, StoredJob
 
 if TYPE_CHECKING:
     from ._file_stamps import Stamps
@@ -116,29 +116,23 @@ class Recorder:
 
     # ---- after a look-up
 
-    def accept(self, job: AbstractJob[Any], asked: AskedJob, record: StoredJob) -> None:
-        """Record that a job is restored from its record."""
-        running = asked.running
-        self._complete(job, record, running.fingerprint)
-        self._pending_restored[running.path] = None
-        if running.work is not None and running.work.writes:
-            self._pending_ended_writers.append((running.path,))
-
-    def accept_first(
-        self, first: AbstractJob[Any], record: StoredJob, fingerprint: str
+    def accept(
+        self,
+        job: AbstractJob[Any],
+        record: StoredJob,
+        fingerprint: str,
+        work: Work | None = None,
     ) -> None:
-        """Record that a `First` is restored from its record."""
-        self._complete(first, record, fingerprint)
-        self._pending_restored[record.path] = None
-
-    def _complete(
-        self, job: AbstractJob[Any], record: StoredJob, fingerprint: str
-    ) -> None:
-        """Add the requirements of a restored job to its record, if `--only` has left them out."""
-        if record.fingerprint != fingerprint and not has_cut_requirements(job):
+        """Record that a job is restored. Add its requirements to its record, if `--only` has left them out."""
+        is_changed = record.fingerprint != fingerprint
+        if is_changed and not _job_queries.has_cut_requirements(job):
             self._pending_records[record.path] = record._replace(
                 fingerprint=fingerprint
             )
+        path = self.facts.entries[job].path or ""
+        self._pending_restored[path] = None
+        if work is not None and work.writes:
+            self._pending_ended_writers.append((path,))
 
     def expect(
         self,
@@ -153,11 +147,12 @@ class Recorder:
             running.why = found
         # What was left out of this run is not compared.
         fingerprint = running.fingerprint
-        if record is not None and has_cut_requirements(job):
+        if record is not None and _job_queries.has_cut_requirements(job):
             fingerprint = with_requirements(
                 asked.own, read_parts(record.fingerprint).get("q") or ""
             )
-        self.note_outdated(job, running.path, fingerprint, record)
+        if record is not None:
+            self.note_outdated(job, running.path, fingerprint, record)
         entry = self.facts.entries[job]
         entry.running = running
         if entry.verdict is not None and entry.verdict.against is found:
@@ -174,7 +169,7 @@ class Recorder:
         job: AbstractJob[Any],
         path: str,
         fingerprint: str,
-        record: StoredJob | None,
+        record: StoredJob,
     ) -> None:
         """Note a job that is about to run, if it has a record of a result with another fingerprint.
 
@@ -185,7 +180,7 @@ class Recorder:
             record: the record of its path.
 
         """
-        if record is None or record.saved is None or record.fingerprint == fingerprint:
+        if record.saved is None or record.fingerprint == fingerprint:
             return
         # Otherwise, another job may get its name in this run, and the record be that of this job.
         if job.scheduler is None or job.scheduler.keep_jobs:
@@ -228,11 +223,8 @@ class Recorder:
                 entry = self.facts.entries[earlier]
                 entry.mark = marked
                 entry.outdated = None
-        if (
-            was_restored
-            and asked.running.by_name_only
-            and first_fingerprint == asked.running.fingerprint
-        ):
+        is_alike = first_fingerprint == asked.running.fingerprint
+        if was_restored and asked.running.by_name_only and is_alike:
             raise JournalError(
                 f"several jobs have the name '{printable(path)}'; one of them was restored, but the journal knows "
                 f"their function by name only, so the result may be that of another; start the run again: it restores "
@@ -263,22 +255,19 @@ class Recorder:
             left: dict[str, str] = {}
             with contextlib.suppress(DamagedRow):
                 # Otherwise, the stamps from the killed attempt are lost.
-                left = Outputs.parse(
-                    self.facts.store.find_stamps_before_start(running.path)
-                ).stamps
+                found = self.facts.store.find_stamps_before_start(running.path)
+                left = Outputs.parse(found).stamps
             self._set_aside(job, running, left, "did not succeed in the run before")
             taken: Stamps = {}
             if stamper.is_slow(writes):
-                taken = await call_in_thread(
-                    stamper.take, [Work(what="", writes=writes)]
-                )
+                work = Work(what="", writes=writes)
+                taken = await call_in_thread(stamper.take, [work])
             stamps: dict[str, str] = {}
             with contextlib.suppress(NotSerializable), stamper.use(taken):
                 stamps = stamper.stamps_of_writes(writes, job.redact)
             running.stamps_before = stamps
-            self.facts.store.record_start(
-                running.path, Outputs(stamps).to_json() or "{}"
-            )
+            outputs = Outputs(stamps).to_json() or "{}"
+            self.facts.store.record_start(running.path, outputs)
 
         return begin
 
@@ -291,20 +280,18 @@ class Recorder:
         entry = self.facts.entries[job]
         running = entry.running
         is_outdated = False
-        # Only what has begun is queued again; of a throttled attempt, nothing else is left.
-        if entry.outdated is not None and (
-            job.started_at is not None or not job.is_settled()
-        ):
-            is_outdated = True
-            path, fingerprint = entry.outdated
-            self._pending_records[path] = self._unstored(
-                path, fingerprint, RUN_SINCE_REASON, job.elapsed
-            )
+        if entry.outdated is not None:
+            # Only what has begun is queued again; of a throttled attempt, nothing else is left.
+            is_outdated = job.started_at is not None or not job.is_settled()
+            if is_outdated:
+                path, fingerprint = entry.outdated
+                self._pending_records[path] = self._unstored(
+                    path, fingerprint, RUN_SINCE_REASON, job.elapsed
+                )
         if running is None or running.stamps_before is None:
             return is_outdated
-        if not job.is_succeeded() and len([*cast("Work", running.work).writes]) > len(
-            job.writes
-        ):
+        written = [*cast("Work", running.work).writes]
+        if not job.is_succeeded() and len(written) > len(job.writes):
             self._set_aside(job, running, running.stamps_before, "has not succeeded")
         running.stamps_before = None
         self._pending_ended_writers.append((running.path,))
@@ -320,12 +307,9 @@ class Recorder:
         """Set aside the files that an attempt may have half written, and log it."""
         if not stamps:
             return
-        others = {
-            *map(os.path.realpath, self.facts.store.outputs_of_other_jobs(running.path))
-        }
-        work = cast("Work", running.work)
+        others = self.facts.store.outputs_of_other_jobs(running.path)
         moved = self.facts.file_stamper.set_aside_partial_files(
-            job, work, stamps, others
+            job, cast("Work", running.work), stamps, {*map(os.path.realpath, others)}
         )
         if moved and job.redact:
             moved = HIDDEN_TEXT
@@ -341,18 +325,13 @@ class Recorder:
         executing = executing_codes()
         for job, entry in self.facts.entries.copy().items():
             running = entry.running
-            attempt = _job_queries.begun_attempts(job)
-            if (
-                running is None
-                or running.function is None
-                or running.code_before[0] == attempt
-            ):
+            if running is None or running.function is None:
                 continue
-            if (
-                isinstance(job, ProcessJob)
-                and job._called_attempt < attempt
-                and find_executor(job) is None
-            ):
+            attempt = _job_queries.begun_attempts(job)
+            if running.code_before[0] == attempt:
+                continue
+            is_waiting = isinstance(job, ProcessJob) and job._called_attempt < attempt
+            if is_waiting and find_executor(job) is None:
                 continue
             digest: str | None = None
             if not isinstance(job, ThreadJob) or running.function.__code__ in executing:
@@ -367,10 +346,8 @@ class Recorder:
         if running is not None:
             with contextlib.suppress(NotSerializable):
                 # `record` reports it.
-                running.prepared = (
-                    value,
-                    self.facts.results.write(running.save, value, in_thread=True),
-                )
+                result = self.facts.results.write(running.save, value, in_thread=True)
+                running.prepared = (value, result)
 
     def record(self, job: AbstractJob[Any], value: object) -> None:
         """Buffer the result of a job for the next commit."""
@@ -383,28 +360,26 @@ class Recorder:
         taken = entry.stamps or {}
         entry.stamps = None
         self._note_changed_arguments(job, running.fingerprint)
-        settled = facts.now()
-        record: StoredJob | None = None
         why = _describe_incomplete(job)
+        record = self._unstored(running.path, running.fingerprint, why, job.took)
+        record = record._replace(code=_code_of(job, running))
         if why is None:
-            facts.requirement_forms.set_ran(job, (facts.run_number, settled))
+            facts.requirement_forms.set_ran(job, (record.run, record.settled))
             try:
-                record = self._record_of(job, running, value, taken, settled)
+                record = self._with_result(record, job, running, value, taken)
             except NotSerializable as error:
                 why = error.shown(job.redact)
                 facts.notes.add_unstorable(job, f"its result, {why}")
-        if record is None:
-            record = self._unstored(running.path, running.fingerprint, why, job.took)
-            record = record._replace(settled=settled, code=_code_of(job, running))
+                record = record._replace(why=why)
         self._pending_records[running.path] = record
 
-    def _record_of(
+    def _with_result(
         self,
+        record: StoredJob,
         job: AbstractJob[Any],
         running: RunningJob,
         value: object,
         taken: Stamps,
-        settled: float,
     ) -> StoredJob:
         """Return the record of a job with its result.
 
@@ -416,20 +391,21 @@ class Recorder:
         prepared_value, result = running.prepared or (None, None)
         if result is None or prepared_value is not value:
             result = facts.results.write(running.save, value)
-        outputs = NO_FACTS
         stamps: dict[str, str] = {}
         if running.work is not None:
             with facts.file_stamper.use(taken):
                 stamps = facts.file_stamper.output_stamps(running.work, job.redact)
         answered = self.questions.told(running.path)
         used = _job_queries.budget_use(job)
-        if used or stamps or job.redact or answered:
-            outputs = Outputs(stamps, used, redacted=job.redact, answered=answered)
+        outputs = Outputs(stamps, used, redacted=job.redact, answered=answered)
         facts.entries[job].form = result.form
-        return StoredJob(
-            running.path, running.fingerprint, save_format(running.save), result.result, result.large,
-            outputs.to_json(), facts.run_number, None, settled, job.took, running.why.reason, _code_of(job, running),
-        )  # fmt: skip
+        return record._replace(
+            saved=save_format(running.save),
+            result=result.result,
+            large=result.large,
+            outputs=outputs.to_json(),
+            why=running.why.reason,
+        )
 
     def _unstored(
         self, path: str, fingerprint: str, why: str | None, took: float | None = None
@@ -456,23 +432,21 @@ class Recorder:
 
     def _note_changed_arguments(self, job: AbstractJob[Any], fingerprint: str) -> None:
         """Note a job that has changed its arguments in place: a resumed run, which restores it, does not do that."""
-        if not isinstance(job, _function.FunctionJob) or not MUTABLE_FORM.search(
-            fingerprint
-        ):
+        if not isinstance(job, _function.FunctionJob):
             return
-        notes = self.facts.notes
-        if not notes.has_room_for_arguments():
+        if not MUTABLE_FORM.search(fingerprint):
+            return
+        changed = self.facts.notes.changed_arguments
+        if len(changed) >= MAX_NAMED_JOBS:
             return
         with contextlib.suppress(Exception):
             # Raised by an attribute of a user's class.
-            now = self.facts.fingerprint_builder.compute(
-                job, None, _job_queries.options_of(job)
-            )[0]
+            options = _job_queries.options_of(job)
+            now = self.facts.fingerprint_builder.compute(job, None, options)[0]
             parts = read_parts(now)
             for part, value in read_parts(fingerprint).items():
                 if part in "ak" and parts.get(part) != value:
-                    notes.add_changed_arguments(job)
-                    break
+                    changed[job.label] = None
 
     def record_winners(
         self, first: AbstractJob[Any], winners: Sequence[AbstractJob[Any]]
@@ -494,9 +468,9 @@ class Recorder:
         took = (winners[-1].finished_at or 0.0) - (first.started_at or 0.0)
         record = self._unstored(path, fingerprint, None, took)
         outputs = Outputs(winners=described, budgets=used).to_json()
-        self._pending_records[path] = record._replace(
-            saved="json", result=dumps([*described]), outputs=outputs
-        )
+        result = dumps([*described])
+        record = record._replace(saved="json", result=result, outputs=outputs)
+        self._pending_records[path] = record
 
     # ---- a question
 
@@ -538,11 +512,9 @@ class Recorder:
             running = self._tally_outcome(dropped)
             facts.entries.pop(dropped, None)
             facts.record_paths.pop(dropped, None)
-            if (
-                running is not None
-                and running.why.reason in (None, RAN_BEFORE.reason)
-                and running.by_name_only
-            ):
+            if running is None or not running.by_name_only:
+                continue
+            if running.why.reason in (None, RAN_BEFORE.reason):
                 # It has failed, and had no record. A later job with this name could have the same fingerprint.
                 failed = self._unstored(
                     running.path, running.fingerprint, "because it failed", dropped.took
@@ -559,7 +531,7 @@ class Recorder:
             entry.path = ""
             entry.form = None
             self.facts.requirement_forms.discard(job)
-            self.facts.notes.drop_changed_code(path)
+            self.facts.notes.changed_code.pop(path, None)
             self._pending_records.pop(path, None)
             self._pending_restored.pop(path, None)
         self.facts.store.discard(paths)
@@ -568,7 +540,7 @@ class Recorder:
         """Add the outcome of a job to the summary of the run. Return the facts if its result was not recorded."""
         scheduler = self.facts.scheduler
         running = self._take_running(job)
-        if is_in_first(job, scheduler):
+        if _job_queries.is_in_first(job, scheduler):
             return running
         state = _job_queries.counted_state(scheduler, job)
         if state is not None:
@@ -581,15 +553,11 @@ class Recorder:
     # ---- the file
 
     def commit(self) -> None:
-        if not (
-            self._pending_records
-            or self._pending_restored
-            or self._pending_ended_writers
-        ):
-            return
         records = self._pending_records
-        restored = [(self.facts.run_number, path) for path in self._pending_restored]
         ended = self._pending_ended_writers
+        if not (records or ended or self._pending_restored):
+            return
+        restored = [(self.facts.run_number, path) for path in self._pending_restored]
         self._pending_records = {}
         self._pending_restored = {}
         self._pending_ended_writers = []
@@ -604,15 +572,12 @@ class Recorder:
         self.commit()
         if outcome in {reason.name for reason in RAN_TO_END}:
             self.questions.discard_unasked()
+        began, ended = _run_view.run_times(scheduler) or (0.0, None)
         seconds = 0.0
-        times = _run_view.run_times(scheduler)
-        if times is not None:
-            began, ended = times
-            if ended is not None:
-                seconds = ended - began
-        self.facts.store.end_run(
-            self.facts.run_number, outcome, seconds, self._tally.to_json(scheduler)
-        )
+        if ended is not None:
+            seconds = ended - began
+        summary = self._tally.to_json(scheduler)
+        self.facts.store.end_run(self.facts.run_number, outcome, seconds, summary)
 
 
 def _describe_incomplete(job: AbstractJob[Any]) -> str | None:

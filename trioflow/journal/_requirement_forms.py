@@ -23,9 +23,9 @@ cut changes no other record.
 from __future__ import annotations
 
 import re
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, cast
+from weakref import WeakKeyDictionary
 
 from .._core.base._states import JobState
 from .._core.job._ancestors import enclosing_schedulers
@@ -110,9 +110,9 @@ class Counted:
         Of the jobs that ran in this run, the first one gives the reason, whichever ended last.
         """
         if other.ran > self.ran:
-            self.cause = (
-                other.cause and other.ran[0] == self.ran[0] and self.cause
-            ) or other.cause
+            is_in_same_run = other.ran[0] == self.ran[0]
+            if not is_in_same_run or self.cause is None or other.cause is None:
+                self.cause = other.cause
             self.ran = other.ran
             if job is not None and self.cause is None:
                 self.cause = f"{job.label!r} has run since"
@@ -126,17 +126,15 @@ class RequirementForms:
 
     def __init__(self) -> None:
         # Weak, because with keep_jobs=False a job is dropped before those that require it are looked up.
-        self._known: Final[weakref.WeakKeyDictionary[AbstractJob[Any], Counted]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._known: Final = WeakKeyDictionary[AbstractJob[Any], Counted]()
         # The jobs that nested schedulers have dropped.
         self._dropped: Final[dict[AbstractJob[Any], Counted]] = {}
         # See `_of_surroundings`.
         self._around: Final[dict[AbstractJob[Any], Counted]] = {}
         # The winners of each `First` that was not restored as a whole: it has run when they have.
-        self.winners: Final[
-            weakref.WeakKeyDictionary[AbstractJob[Any], Sequence[AbstractJob[Any]]]
-        ] = weakref.WeakKeyDictionary()
+        self.winners: Final = WeakKeyDictionary[
+            AbstractJob[Any], Sequence[AbstractJob[Any]]
+        ]()
 
     # ---- the jobs
 
@@ -145,9 +143,10 @@ class RequirementForms:
 
     def pass_on(self, job: AbstractJob[Any]) -> None:
         """Add a job that does not count, but must not hide a change of its requirements."""
-        passed = self._known[job] = Counted()
+        passed = Counted()
         passed.add(self.of_requirements(job))
         passed.number = min(passed.number, 1)
+        self._known[job] = passed
 
     def set_ran(self, job: AbstractJob[Any], ran: RunTime) -> None:
         """Note that a job has done its work, so that the jobs after it run again."""
@@ -183,11 +182,15 @@ class RequirementForms:
 
     def of(self, job: AbstractJob[Any]) -> Counted:
         """Return the share of a requirement that has settled or is a ready service."""
-        if (known := self._known.get(job)) is None:
+        known = self._known.get(job)
+        if known is None:
             known = self._of_idle(job)
         for winner in self.winners.pop(job, ()):
             known.note_run(self.of(winner))
-        if job.forever or (state := reported_state(job)) is JobState.SUCCEEDED:
+        if job.forever:
+            return known
+        state = reported_state(job)
+        if state is JobState.SUCCEEDED:
             return known
         return Counted(
             f"{state.value} {known.total:x}",
@@ -293,7 +296,10 @@ class RequirementForms:
         if old_part in (CUT_PART, required.part) and required.ran <= ran:
             return None
         old_number = re.search(r":(\d{1,9})$", old_part or "")
-        if old_number is not None and (more := required.number - int(old_number[1])):
+        more = 0
+        if old_number is not None:
+            more = required.number - int(old_number[1])
+        if more:
             number = "one job"
             if abs(more) != 1:
                 number = f"{abs(more):,} jobs"
@@ -303,23 +309,21 @@ class RequirementForms:
             )
         if required.ran > ran and required.cause is not None:
             return required.cause
-        levels = (job, *enclosing_schedulers(job))[:-1]
-        for item in (item for level in levels for item in counted_requirements(level)):
-            state = reported_state(item)
-            if state is not JobState.SUCCEEDED and not item.forever:
-                return f"{item.label!r} is {state.value}"
+        for level in (job, *enclosing_schedulers(job))[:-1]:
+            for item in counted_requirements(level):
+                state = reported_state(item)
+                if state is not JobState.SUCCEEDED and not item.forever:
+                    return f"{item.label!r} is {state.value}"
         return f"what {job.label!r} requires has changed"
 
     def _describe_owner(self, job: AbstractJob[Any]) -> str:
         """Return the subject and verb for a change of the number of required jobs: a group that has them, or a job."""
-        level = next(
-            filter(counted_requirements, (job, *enclosing_schedulers(job))[:-1]), job
-        )
-        groups = [item for item in counted_requirements(level) if is_scheduler(item)]
+        levels = (job, *enclosing_schedulers(job))[:-1]
+        level = next(filter(counted_requirements, levels), job)
+        groups = [*filter(is_scheduler, counted_requirements(level))]
+        times = [self.of(group).ran for group in groups]
         latest = [
-            group
-            for group in groups
-            if self.of(group).ran == max(self.of(other).ran for other in groups)
+            group for group, ran in zip(groups, times, strict=True) if ran == max(times)
         ]
         if len(latest) == 1:
             return f"{latest[0].label!r} has"
@@ -328,8 +332,8 @@ class RequirementForms:
 
 def first_cause(job: AbstractJob[Any], change: str) -> str:
     """Return a change that follows no other, in the words of the verdict: what is not the job's own change is named."""
-    if (found := OF_OTHERS.fullmatch(change)) is None:
+    found = OF_OTHERS.fullmatch(change)
+    if found is None:
         return f"{job.label!r} has changed"
-    return re.sub(
-        r"'~\w+'", f"a file of {job.label!r}", "".join(filter(None, found.groups()))
-    )
+    named = "".join(filter(None, found.groups()))
+    return re.sub(r"'~\w+'", f"a file of {job.label!r}", named)

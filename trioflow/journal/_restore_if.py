@@ -52,7 +52,8 @@ def reason_against(
 
     """
     verdict = facts.entries[job].verdict
-    if verdict is not None and verdict.is_about(record):
+    about = record.path, record.run, record.settled
+    if verdict is not None and verdict.about == about:
         return verdict.against
     if facts.unasked is None:
         facts.unasked = UnaskedFunction(job, record, value, function)
@@ -84,9 +85,8 @@ async def ask(facts: RunFacts, unasked: UnaskedFunction) -> None:
             f"its restore_if= has raised {text}", f"{name} has raised {shown}"
         )
     record = unasked.record
-    facts.entries[job].verdict = Verdict(
-        record.path, record.run, record.settled, against
-    )
+    about = record.path, record.run, record.settled
+    facts.entries[job].verdict = Verdict(about, against)
 
 
 async def _call(function: Callable[[Any], Any], value: object) -> Any:

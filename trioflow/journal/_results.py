@@ -109,9 +109,8 @@ class ResultStore:
             ) from None
         except Exception as error:
             # Raised by user code.
-            if redact:
-                shown = type(error).__name__
-            else:
+            shown = type(error).__name__
+            if not redact:
                 shown = repr(error)
             raise Unusable(f"its stored result cannot be restored: {shown}") from None
         if record.large is not None:

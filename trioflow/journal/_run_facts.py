@@ -80,18 +80,10 @@ class UnaskedFunction(NamedTuple):
 class Verdict(NamedTuple):
     """The answer of a job's `restore_if=` about the result of one run."""
 
-    path: str
-    run: int
-    settled: float
+    about: tuple[str, int, float]
+    """The path of the record, the number of the run, and when the job settled."""
     against: NotStored | None
     """Why the result does not hold any more, or None if it does."""
-
-    def is_about(self, record: StoredJob) -> bool:
-        return (self.path, self.run, self.settled) == (
-            record.path,
-            record.run,
-            record.settled,
-        )
 
 
 @dataclasses.dataclass(slots=True)
@@ -175,6 +167,7 @@ class RunFacts:
     ) -> None:
         self.scheduler: Final = scheduler
         self.store: Final = store
+        self.find_record: Final = store.find_undamaged_job
         self.run_number: Final = run_number
         self.default_save: Final = save
         self.entries: Final = defaultdict[AbstractJob[Any], JobEntry](JobEntry)
@@ -221,9 +214,6 @@ class RunFacts:
         if save == "default":
             return self.default_save
         return save
-
-    def find_record(self, path: str) -> StoredJob | None:
-        return self.store.find_undamaged_job(path)
 
     def find_outputs(self, path: str) -> Outputs:
         record = self.find_record(path)

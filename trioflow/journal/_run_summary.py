@@ -75,25 +75,18 @@ class JobTally:
             why: the reason why the job was not restored, as in `FailedJob`.
 
         """
-        if (cause := _job_queries.rerun_cause(job)) is not None:
+        cause = _job_queries.rerun_cause(job)
+        if cause is not None:
             self._reruns[cause] += 1
         restoration = _job_queries.restoration_of(job)
         if restoration is not None and _job_queries.is_one_job(job):
-            number, seconds, *times = self._restored
-            known = [
-                time for time in (*times, restoration.settled_at) if time is not None
-            ]
-            if known:
-                first = min(known)
-                last = max(known)
-            else:
-                first, last = (None, None)
-            self._restored = (
-                number + 1,
-                seconds + (restoration.took or 0.0),
-                first,
-                last,
-            )
+            number, seconds, first, last = self._restored
+            seconds += restoration.took or 0.0
+            settled = restoration.settled_at
+            if settled is not None:
+                first = min(first or settled, settled)
+                last = max(last or settled, settled)
+            self._restored = (number + 1, seconds, first, last)
         # This common case takes a fifth of the time of the code below.
         if state is SUCCEEDED_STATE and not _job_queries.always_runs(job):
             self._succeeded_count += 1
@@ -102,24 +95,19 @@ class JobTally:
             self._counts[state.value, *_job_queries.count_key(job)[1:]] += 1
         elif not _job_queries.is_failed_group(job):
             return
-        else:
-            if _job_queries.criticality(job) is not False:
-                self._failed_groups += 1
+        elif _job_queries.criticality(job) is not False:
+            self._failed_groups += 1
         if job.state is JobState.FAILED and len(self._failures) < MAX_FAILURES:
-            texts = (
-                escape_surrogates(job.path),
-                job.took,
-                why,
-                escape_surrogates(_error_text(job)),
-            )
             critical = _job_queries.criticality(job)
             failure = _job_queries.failure_of(job)
-            place = (
-                critical is False,
-                critical is None,
-                0 if failure is None else failure.number,
-            )
-            self._failures.append((place, FailedJob(*texts, critical is False)))
+            number = 0
+            if failure is not None:
+                number = failure.number
+            place = (critical is False, critical is None, number)
+            path = escape_surrogates(job.path)
+            error = escape_surrogates(_error_text(job))
+            failed = FailedJob(path, job.took, why, error, critical is False)
+            self._failures.append((place, failed))
 
     def to_json(self, scheduler: BaseScheduler) -> str:
         culprit = escape_surrogates(_failures.culprit_text(scheduler) or "") or None

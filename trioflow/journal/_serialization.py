@@ -20,6 +20,7 @@ import enum
 import functools
 import hashlib
 import inspect
+import itertools
 import math
 import os
 import pathlib
@@ -92,10 +93,12 @@ class NotSerializable(Exception):
     """
 
     def __init__(self, reason: str, quoted: object = None) -> None:
-        super().__init__(reason if quoted is None else f"{reason} {quoted!r}")
-        self._redacted: Final = (
-            reason if quoted is None else f"{reason} {type_name(type(quoted))}"
-        )
+        message = reason
+        if quoted is not None:
+            message = f"{reason} {quoted!r}"
+            reason += f" {type_name(type(quoted))}"
+        super().__init__(message)
+        self._redacted: Final = reason
 
     def shown(self, redact: bool) -> str:
         """Return the message. For a redacted job, it has only the type of the quoted value."""
@@ -126,11 +129,11 @@ def dumps(
     if type(value) is int and -MIN_SLOW_INTEGER < value < MIN_SLOW_INTEGER:
         return str(value)
     try:
-        return msgspec.json.encode(
-            value
-            if type(value) in PLAIN_TYPES
-            else _JsonConverter(convert_unknown, spools, name_class).convert(value)
-        ).decode()
+        converted = value
+        if type(value) not in PLAIN_TYPES:
+            converter = _JsonConverter(convert_unknown, spools, name_class)
+            converted = converter.convert(value)
+        return msgspec.json.encode(converted).decode()
     except UnicodeEncodeError:
         # A string has a lone surrogate, which comes from a file name that is not UTF-8.
         if spools is not None:
@@ -161,8 +164,9 @@ def loads(text: str | bytes, spools: Sequence[OutputSpool] = ()) -> Any:
     """
     try:
         json_value = msgspec.json.decode(text)
-        is_plain = '"$"' not in (text if isinstance(text, str) else text.decode())
-        if is_plain:
+        if isinstance(text, bytes):
+            text = text.decode()
+        if '"$"' not in text:
             return json_value
         return _restore(json_value, spools)
     except NotSerializable:
@@ -205,9 +209,13 @@ def escape_surrogates(text: str) -> str:
 
 
 def escape_row(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(
-        escape_surrogates(item) if isinstance(item, str) else item for item in row
-    )
+    escaped: list[Any] = []
+    for item in row:
+        if isinstance(item, str):
+            escaped.append(escape_surrogates(item))
+        else:
+            escaped.append(item)
+    return tuple(escaped)
 
 
 def type_name(class_: type[Any]) -> str:
@@ -283,12 +291,9 @@ class _JsonConverter:
             return {TYPE_KEY: name, "v": msgspec.to_builtins(value)}
         if COLLECTION_TYPES.get(name) is class_:
             items = [self.convert(item) for item in value]
-            return {
-                TYPE_KEY: name,
-                "v": items
-                if class_ is tuple
-                else sorted(items, key=msgspec.json.encode),
-            }
+            if class_ is not tuple:
+                items.sort(key=msgspec.json.encode)
+            return {TYPE_KEY: name, "v": items}
         if class_ is bytes or class_ is bytearray:
             return {TYPE_KEY: name, "v": base64.b64encode(value).decode()}
         if class_ in PATH_CLASS_NAMES:
@@ -313,15 +318,11 @@ class _JsonConverter:
         outputs = [
             self._encode_output(output) for output in (value._stdout, value._stderr)
         ]
-        rss = value.max_rss if value.max_rss_bound is None else -value.max_rss_bound
-        return [
-            value.returncode,
-            value.elapsed,
-            value.user_time,
-            value.system_time,
-            rss,
-            *outputs,
-        ]
+        rss = value.max_rss
+        if value.max_rss_bound is not None:
+            rss = -value.max_rss_bound
+        times = value.elapsed, value.user_time, value.system_time
+        return [value.returncode, *times, rss, *outputs]
 
     def _encode_output(self, output: bytes | OutputSpool | None) -> str | int | None:
         if isinstance(output, OutputSpool):
@@ -344,38 +345,28 @@ class _JsonConverter:
             encoded["zone"] = _encode_zone(value.tzinfo)
         return encoded
 
-    def _encode_instance(self, value: object, class_: type[Any]) -> Any:
+    def _encode_instance(self, value: Any, class_: Any) -> Any:
+        content: Any
         if isinstance(value, enum.Enum) and class_.__members__.get(value.name) is value:
-            return {
-                TYPE_KEY: "enum",
-                "t": self._name_importable(class_),
-                "v": value.name,
-            }
-        if dataclasses.is_dataclass(class_):
-            names = _field_names(class_)
+            kind = "enum"
+            content = value.name
+        elif dataclasses.is_dataclass(class_):
+            kind = "dataclass"
+            names = _field_names(cast("Any", class_))
             _reject_extra_attributes(value, class_, names)
-            fields = {name: self.convert(getattr(value, name)) for name in names}
-            return {
-                TYPE_KEY: "dataclass",
-                "t": self._name_importable(class_),
-                "v": fields,
-            }
-        if isinstance(value, tuple) and hasattr(class_, "_fields"):
-            _reject_finalizer(cast(Any, class_))
+            content = {name: self.convert(getattr(value, name)) for name in names}
+        elif isinstance(value, tuple) and hasattr(class_, "_fields"):
+            kind = "namedtuple"
+            _reject_finalizer(class_)
             _reject_extra_attributes(value, class_, ())
-            field_names: tuple[str, ...] = cast(Any, class_)._fields
-            fields = {
-                name: self.convert(item)
-                for name, item in zip(field_names, cast(Any, value), strict=True)
-            }
-            return {
-                TYPE_KEY: "namedtuple",
-                "t": self._name_importable(class_),
-                "v": fields,
-            }
-        if (converted := self._convert_unknown(value)) is NotImplemented:
-            raise NotSerializable(f"a value of type {type_name(class_)}")
-        return converted
+            items = zip(class_._fields, value, strict=True)
+            content = {name: self.convert(item) for name, item in items}
+        else:
+            converted = self._convert_unknown(value)
+            if converted is NotImplemented:
+                raise NotSerializable(f"a value of type {type_name(class_)}")
+            return converted
+        return {TYPE_KEY: kind, "t": self._name_importable(class_), "v": content}
 
     def _name_importable(self, class_: type[Any]) -> str:
         """Return the full name of a class, after checking that the class can be found by its name."""
@@ -438,14 +429,10 @@ def _field_names(class_: Any) -> tuple[str, ...]:
     try:
         object.__new__(class_)
     except TypeError:
-        base = next(
-            (
-                base.__qualname__
-                for base in class_.__mro__[1:-1]
-                if "__new__" in vars(base)
-            ),
-            "something else",
-        )
+        bases = [base for base in class_.__mro__[1:-1] if "__new__" in vars(base)]
+        base = "something else"
+        if bases:
+            base = bases[0].__qualname__
         raise NotSerializable(
             f"a value of type {type_name(class_)}, a dataclass that is also a {base}"
         ) from None
@@ -496,7 +483,7 @@ def _reject_extra_attributes(value: Any, class_: Any, fields: tuple[str, ...]) -
 
 @functools.lru_cache
 def _slot_names(class_: type[Any]) -> tuple[str, ...]:
-    return tuple(name for base in class_.__mro__ for name in own_slots(base))
+    return tuple(itertools.chain.from_iterable(map(own_slots, class_.__mro__)))
 
 
 def own_slots(class_: type[Any]) -> list[str]:
@@ -510,7 +497,9 @@ def own_slots(class_: type[Any]) -> list[str]:
 def _find_class(name: str) -> type[Any]:
     """Find a class by its full name in a module that has been imported already."""
     module, _, qualified = name.partition(":")
-    current = find_by_name(MAIN if module == stored_module(MAIN) else module, qualified)
+    if module == stored_module(MAIN):
+        module = MAIN
+    current = find_by_name(module, qualified)
     if not isinstance(current, type):
         raise NotSerializable(f"a value of type {name}, which has not been imported")
     return cast("type[Any]", current)
@@ -555,16 +544,17 @@ def _read_command_result(
     returncode, elapsed, user, system, rss, *outputs = value
     rss = rss or 0
     usage = ReportedUsage(user, system, max(rss, 0) // RSS_UNIT_BYTES)
-    captured: list[Any] = [
-        spools[output] if isinstance(output, int) else output for output in outputs
-    ]
-    out, err = (
-        base64.b64decode(output) if isinstance(output, str) else output
-        for output in captured
-    )
-    return CommandResult(
-        returncode, elapsed, usage, out, err, -min(rss, 0) // RSS_UNIT_BYTES
-    )
+    captured: list[Any] = []
+    for output in outputs:
+        if isinstance(output, int):
+            captured.append(spools[output])
+        elif isinstance(output, str):
+            captured.append(base64.b64decode(output))
+        else:
+            captured.append(output)
+    out, err = captured
+    bound = -min(rss, 0) // RSS_UNIT_BYTES
+    return CommandResult(returncode, elapsed, usage, out, err, bound)
 
 
 def _read_enum(value: str, name: str, _: object) -> Any:

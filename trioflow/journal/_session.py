@@ -94,14 +94,15 @@ class JournalSession(Recorder):
             return self._look_up.reject(job, AMBIGUOUS)
         if asked is None:
             if first is not None and record is not None:
-                self.accept_first(job, record, first)
+                self.accept(job, record, first)
             elif record is not None:
                 # Whatever its fingerprint, what the job will have done is not in the record.
                 self.note_outdated(job, record.path, "", record)
         elif isinstance(answer, NotStored):
             self.expect(job, asked, answer, record)
         elif record is not None:
-            self.accept(job, asked, record)
+            running = asked.running
+            self.accept(job, record, running.fingerprint, running.work)
         return answer
 
     def close(self, outcome: str | None, report: Callable[[str], object]) -> None:

@@ -180,8 +180,7 @@ class RunRecord(NamedTuple):
 RUN_COLUMNS: Final = RunRecord._fields[:-1]
 COLUMN_TYPES: Final[dict[str, tuple[type[Any], ...]]] = {
     name: get_args(kind) or (kind,)
-    for record in (StoredJob, RunRecord)
-    for name, kind in get_type_hints(record).items()
+    for name, kind in (get_type_hints(StoredJob) | get_type_hints(RunRecord)).items()
 }
 """SQLite accepts any type in any column."""
 JOB_COLUMN_TYPES: Final = tuple(COLUMN_TYPES[name] for name in StoredJob._fields)
@@ -205,19 +204,18 @@ UPSERT_JOB_STATEMENT: Final = (
 
 def count_jobs(rows: Iterable[tuple[Any, Any]]) -> int:
     """Return the number of jobs with these paths and fingerprints. As in all counts, a `First` is a job of its own."""
-    fingerprints = {str(path): str(fingerprint) for path, fingerprint in rows}
-    firsts = {
-        path
-        for path, fingerprint in fingerprints.items()
-        if fingerprint.endswith(END_OF_FIRST)
-    }
-    slashes = (
-        (path, [place for place, sign in enumerate(path) if sign == "/"])
-        for path in fingerprints
-    )
-    return sum(
-        firsts.isdisjoint(path[:place] for place in places) for path, places in slashes
-    )
+    paths = set[str]()
+    firsts = set[str]()
+    for path, fingerprint in rows:
+        paths.add(str(path))
+        if str(fingerprint).endswith(END_OF_FIRST):
+            firsts.add(str(path))
+    count = 0
+    for path in paths:
+        slashes = [place for place, sign in enumerate(path) if sign == "/"]
+        if firsts.isdisjoint(path[:place] for place in slashes):
+            count += 1
+    return count
 
 
 class DamagedRow(Exception):
@@ -280,9 +278,8 @@ class JournalStore:
                     self._state_before_read = None
                     self._db = self._connect("rw")
                     self._prepare_for_writing(self._lock)
-                    self.other_writers = (
-                        self.other_writers or self._find_other_writers()
-                    )
+                    if self.other_writers is None:
+                        self.other_writers = self._find_other_writers()
                     if is_new:
                         self._sync_directory(self.file.parent)
         except BaseException as error:
@@ -418,7 +415,8 @@ class JournalStore:
         return os.path.exists(f"{self.file}-wal")
 
     def _check_file(self) -> None:
-        if (start := self._read_header()) is None:
+        start = self._read_header()
+        if start is None:
             return
         # SQLite would remove the log of an empty file: pagerOpenWalIfPresent() in
         # https://github.com/sqlite/sqlite/blob/version-3.46.0/src/pager.c.
@@ -513,10 +511,8 @@ class JournalStore:
                 )
             )
         except sqlite3.Error as error:
-            if error.sqlite_errorcode in (
-                sqlite3.SQLITE_INTERRUPT,
-                sqlite3.SQLITE_TOOBIG,
-            ):
+            code = error.sqlite_errorcode
+            if code in (sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_TOOBIG):
                 raise self._schema_error() from None
             raise
         finally:
@@ -594,12 +590,13 @@ class JournalStore:
         """
         # A single transaction for all reads until the next commit, because each transaction locks the file.
         self._begin_transaction()
-        if (row := self._fetch_row(SELECT_JOB_STATEMENT, (path,))) is None:
+        row = self._fetch_row(SELECT_JOB_STATEMENT, (path,))
+        if row is None:
             return None
-        is_right = row[-1] == checksum(row) and (
-            row[0] == path or row[0] == escape_row((path,))[0]
-        )
-        if not is_right or not all(map(isinstance, row, JOB_COLUMN_TYPES)):
+        is_of_path = row[0] == path or row[0] == escape_row((path,))[0]
+        if not is_of_path or row[-1] != checksum(row):
+            raise DamagedRow
+        if not all(map(isinstance, row, JOB_COLUMN_TYPES)):
             raise DamagedRow
         return StoredJob._make(row[:-1])
 
@@ -620,11 +617,9 @@ class JournalStore:
 
         """
         self._begin_transaction()
-        if (
-            found := self._fetch_row(
-                "SELECT path, outputs, checksum FROM begun WHERE path = ?", (path,)
-            )
-        ) is None:
+        statement = "SELECT path, outputs, checksum FROM begun WHERE path = ?"
+        found = self._fetch_row(statement, (path,))
+        if found is None:
             return None
         if checksum(found[:2]) != found[2]:
             raise DamagedRow
@@ -654,9 +649,8 @@ class JournalStore:
     def last_run(self, path: str) -> int:
         """Return the number of the last run that ran the job with this path, or a job nested in it, or 0."""
         statement = "SELECT max(run) FROM jobs WHERE typeof(run) = 'integer' AND (path = ? OR substr(path, 1, ?) = ?)"
-        return int(
-            self._fetch_row(statement, (path, len(path) + 1, f"{path}/"))[0] or 0
-        )
+        found = self._fetch_row(statement, (path, len(path) + 1, f"{path}/"))
+        return int(found[0] or 0)
 
     def count_kept_jobs(self) -> int:
         """Return the number of jobs that ran or were restored in the last run, and have a stored result."""
@@ -673,12 +667,10 @@ class JournalStore:
             f"SELECT {', '.join(RUN_COLUMNS)} FROM runs ORDER BY id"
         )
         records = [RunRecord(*_replace_wrong_types(RUN_COLUMNS, row)) for row in rows]
-        if (
-            records
-            and records[-1].outcome is None
-            and find_holder(self.file) in (records[-1].process, "")
-        ):
-            records[-1] = records[-1]._replace(is_running=True)
+        if records and records[-1].outcome is None:
+            last = records[-1]
+            if find_holder(self.file) in (last.process, ""):
+                records[-1] = last._replace(is_running=True)
         return records
 
     def read_result(self, record: StoredJob) -> str | bytes:
@@ -798,12 +790,15 @@ class JournalStore:
             "INSERT INTO results VALUES (?, ?, ?) ON CONFLICT (hash, piece)"
             " DO UPDATE SET data = excluded.data WHERE data != excluded.data"  # it is damaged
         )
-        with io.BytesIO(data) if isinstance(data, bytes) else data.open() as file:
+        if isinstance(data, bytes):
+            opened: io.BufferedIOBase = io.BytesIO(data)
+        else:
+            opened = data.open()
+        with opened as file:
             name = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
-            for number, piece in enumerate(
-                iter(functools.partial(file.read, CHUNK_SIZE), b"")
-            ):
+            pieces = iter(functools.partial(file.read, CHUNK_SIZE), b"")
+            for number, piece in enumerate(pieces):
                 self._write(statement, [(name, number, piece)])
                 if in_thread:
                     self.commit()
@@ -829,11 +824,11 @@ class JournalStore:
         """
         names = self._fetch_rows("SELECT large FROM jobs WHERE large IS NOT NULL")
         stored = self._fetch_rows("SELECT DISTINCT hash FROM results")
-        used = {name for (large,) in names for name in str(large).split(" ")}
-        self._write(
-            "DELETE FROM results WHERE hash = ?",
-            [row for row in stored if row[0] not in used],
-        )
+        used = set[str]()
+        for (large,) in names:
+            used.update(str(large).split(" "))
+        unused_rows = [row for row in stored if row[0] not in used]
+        self._write("DELETE FROM results WHERE hash = ?", unused_rows)
         self.commit()
         (unused,) = self._fetch_row("PRAGMA freelist_count")
         (total,) = self._fetch_row("PRAGMA page_count")
@@ -905,9 +900,11 @@ class JournalStore:
     def _write(
         self, statement: str, rows: Iterable[tuple[Any, ...]] | None = None
     ) -> None:
-        if rows is not None and not (rows := list(rows)):
-            # Not even a transaction has to begin.
-            return
+        if rows is not None:
+            rows = list(rows)
+            if not rows:
+                # Not even a transaction has to begin.
+                return
         with self._in_use, self._explain_errors("write to it"):
             self._begin_transaction()
             if rows is None:
@@ -965,15 +962,12 @@ class JournalStore:
             if not posix.IS_POSIX:
                 return None
             limit, _ = posix.resource.getrlimit(posix.resource.RLIMIT_FSIZE)
-            sizes = [
-                os.path.getsize(path)
-                for path in (self.file, f"{self.file}-wal")
-                if os.path.exists(path)
-            ]
-            if (
-                limit != posix.resource.RLIM_INFINITY
-                and max(sizes, default=0) + MIN_FREE_BYTES > limit
-            ):
+            size = 0
+            for path in (str(self.file), f"{self.file}-wal"):
+                if os.path.exists(path):
+                    size = max(size, os.path.getsize(path))
+            is_limited = limit != posix.resource.RLIM_INFINITY
+            if is_limited and size + MIN_FREE_BYTES > limit:
                 return f"the limit of the file size is {limit} bytes (ulimit -f)"
         return None
 
