@@ -1415,8 +1415,8 @@ PLANTS: Final = (
 """),
     plant("batch-own-files", "trioflow/batch/_record_files.py", "OutputDirectory.save",
         "the second try of a command sets its own files aside", """
--sequence not in self._saved and (moved := set_aside_older(path, content, self))
-+(moved := set_aside_older(path, content, self))
+-sequence not in self._saved
++True
 """),
     plant("batch-third-equal", "trioflow/batch/_batch.py", "Batch.unique_label",
         "the third of equal commands has the name of the second", """

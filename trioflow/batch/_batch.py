@@ -20,6 +20,7 @@ import os
 import subprocess
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -72,11 +73,9 @@ def command_lines(
     for sequence, arguments in enumerate(argument_lists, 1):
         data = os.fsencode(template.fill(arguments, sequence, 1))
         if tags:
-            yield b"".join(
-                _output.tag_lines([data], os.fsencode(" ".join(arguments) + "\t"))
-            )
-        else:
-            yield data
+            tag = os.fsencode(" ".join(arguments) + "\t")
+            data = b"".join(_output.tag_lines([data], tag))
+        yield data
 
 
 class BatchPart(Job[None], takes_slot=False):
@@ -147,15 +146,8 @@ class BatchScheduler(Scheduler):
             raise RuntimeError(
                 "no such command has failed, or only such as --keep all keeps as results"
             )
-        self.add(
-            BatchPart(
-                self.batch.feed_failed,
-                commands,
-                label="retry",
-                critical=True,
-                save=None,
-            )
-        )
+        feed = self.batch.feed_failed
+        self.add(BatchPart(feed, commands, label="retry", critical=True, save=None))
         return [shorten_line(command.label) for command in commands]
 
     def _all_counts(self) -> dict[JobState, int]:
@@ -164,10 +156,10 @@ class BatchScheduler(Scheduler):
     def _counted_state(self, job: AbstractJob[Any]) -> JobState | None:
         """Return the state of a command, whose failure may be kept as a result. Of other jobs, count failures only."""
         if isinstance(job, BatchCommandJob):
-            is_kept_failure = job.state is JobState.SUCCEEDED and isinstance(
-                job.result(), KeptFailure
-            )
-            return JobState.FAILED if is_kept_failure else job.state
+            has_result = job.state is JobState.SUCCEEDED
+            if has_result and isinstance(job.result(), KeptFailure):
+                return JobState.FAILED
+            return job.state
         return job.state if job.state is JobState.FAILED else None
 
 
@@ -304,12 +296,8 @@ class Batch:
         tally = self.reporter.tally
         counts = Counter(command.state for command in list(self.reporter.unreported))
         counts[JobState.SCHEDULED] += counts.pop(JobState.IDLE, 0)
-        counts.update(
-            {
-                JobState.SUCCEEDED: tally.succeeded_count,
-                JobState.FAILED: tally.failed_count,
-            }
-        )
+        counts[JobState.SUCCEEDED] += tally.succeeded_count
+        counts[JobState.FAILED] += tally.failed_count
         if self.expected_count is not None:
             counts[JobState.IDLE] = max(0, self.expected_count - counts.total())
         return dict(counts)
@@ -362,10 +350,10 @@ class Batch:
             await self._take_back(failed)
             label = failed.label
         command = BatchCommandJob(self, sequence, slot, arguments, line, node, label)
-        if self.options.journal is not None and (
-            read := run_of(self._feeder).prefetch_result(command.path)
-        ):
-            await anyio.to_thread.run_sync(read)
+        if self.options.journal is not None:
+            read = run_of(self._feeder).prefetch_result(command.path)
+            if read is not None:
+                await anyio.to_thread.run_sync(read)
         self.reporter.add(command)
         self.scheduler.add(command)
         return True
@@ -379,13 +367,10 @@ class Batch:
     async def _take_back(self, failed: FailedCommand) -> None:
         """Let the failure of a command count no longer: the scheduler drops its job, and its label is free."""
         self.reporter.take_back(failed)
-        for job in [
-            job
-            for job in self.scheduler
-            if getattr(job, "sequence", None) == failed.sequence
-        ]:
-            with contextlib.suppress(*COMMAND_ERRORS):
-                await job
+        for job in list(self.scheduler):
+            if getattr(job, "sequence", None) == failed.sequence:
+                with contextlib.suppress(*COMMAND_ERRORS):
+                    await job
 
     def _release_node(self, node: Node | None) -> None:
         # A command without a node was on this machine, where only the window limits the commands.
@@ -403,11 +388,11 @@ class Batch:
 
     async def wait_until_allowed(self) -> None:
         """Wait until enough memory is free for a start, or until the batch has stopped. Report a wait once."""
-        while (
-            not self.is_stopped
-            and self.options.memfree is not None
-            and (wait := self.options.memfree())
-        ):
+        find_wait = self.options.memfree
+        while find_wait is not None and not self.is_stopped:
+            wait = find_wait()
+            if not wait:
+                return
             if not self._has_reported_wait:
                 self._has_reported_wait = True
                 await self.reporter.printer.print_message(
@@ -428,21 +413,17 @@ class Batch:
         if self.options.keep != "all":
             raise ValueError("it failed, and --keep all is not given")
         failure = KeptFailure(**value)
+        limit = self.options.timeout
         if failure.is_idle:
             limit = self.options.idle_timeout
-        else:
-            limit = self.options.timeout
         if failure.limit not in (None, limit):
             raise ValueError(
                 f"it was ended at a limit of {failure.limit} s, which is now another"
             )
-        new = self.outcome_options
-        if changed := [
-            name
-            for name in OUTCOME_OPTIONS
-            if failure.options.get(name) != new.get(name)
-        ]:
-            raise ValueError(f"it failed with another --{changed[0].replace('_', '-')}")
+        for name in OUTCOME_OPTIONS:
+            if failure.options.get(name) != self.outcome_options.get(name):
+                option = name.replace("_", "-")
+                raise ValueError(f"it failed with another --{option}")
         return failure
 
     def needs_shell(self, line: str) -> bool:
@@ -464,19 +445,18 @@ class Batch:
                 stdout=stdout, stderr=stderr, timeout=options.timeout,
                 idle_timeout=options.idle_timeout, label=shorten_line(line),
             )  # fmt: skip
-        numbers = {
+        environment = {
+            **self._environment,
             b"PARALLEL_SEQ": b"%d" % command.sequence,
             b"PARALLEL_JOBSLOT": b"%d" % command.slot,
         }
         if options.needs:
-            granted_texts = {
-                name: granted(name).text(command) for name in options.needs
-            }
+            texts = {name: granted(name).text(command) for name in options.needs}
             line = self._template.fill(
-                command.arguments, command.sequence, command.slot, granted_texts
+                command.arguments, command.sequence, command.slot, texts
             )
         return CommandJob(
-            self._shell.command(line), env={**self._environment, **numbers}, memory_limit=options.memory_limit,
+            self._shell.command(line), env=environment, memory_limit=options.memory_limit,
             pin="slot" if options.pin else None, stdout=stdout, stderr=stderr, timeout=options.timeout,
             idle_timeout=options.idle_timeout, label=shorten_line(command.line),
         )  # fmt: skip
@@ -486,19 +466,12 @@ class Batch:
         if not self.options.line_buffer:
             return subprocess.PIPE, subprocess.PIPE
         if command.live_outputs is None:
+            print_live = partial(self.reporter.printer.print_live, command.sequence)
             command.live_outputs = (
-                self._make_tagged_stream(command, 0),
-                self._make_tagged_stream(command, 1),
+                _output.TaggedLineStream(partial(print_live, 0), command.tag),
+                _output.TaggedLineStream(partial(print_live, 1), command.tag),
             )
         return command.live_outputs
-
-    def _make_tagged_stream(
-        self, command: BatchCommandJob, stream: int
-    ) -> _output.TaggedLineStream:
-        print_live = self.reporter.printer.print_live
-        return _output.TaggedLineStream(
-            lambda data: print_live(command.sequence, stream, data), command.tag
-        )
 
     async def find_other_node(self, error: Unreachable) -> Node | None:
         """Wait for a slot on another node than the node of the error, which is reported once, and return that node.
@@ -515,9 +488,9 @@ class Batch:
 
     async def _report_commands(self) -> None:
         async for job in self.scheduler.as_settled():
-            if isinstance(job, BatchCommandJob) and (
-                job.started_at is not None or not self.is_stopped
-            ):
+            if not isinstance(job, BatchCommandJob):
+                continue
+            if job.started_at is not None or not self.is_stopped:
                 must_stop = await self.reporter.report(job)
                 self._slots.give_back(job.slot)
                 if must_stop and not self.is_stopped:

@@ -91,10 +91,8 @@ class CommandOutcome:
     @property
     def has_large_output(self) -> bool:
         """Whether it takes so long to save the outputs that a thread should do it."""
-        return (
-            sum(output.seek(0, io.SEEK_END) for output in open_outputs(self.result))
-            > SPOOL_LIMIT_BYTES
-        )
+        sizes = [output.seek(0, io.SEEK_END) for output in open_outputs(self.result)]
+        return sum(sizes) > SPOOL_LIMIT_BYTES
 
     @property
     def has_failed(self) -> bool:
@@ -129,7 +127,9 @@ class CommandOutcome:
             return NOT_STARTED_CODE
         if self.error is not None and not isinstance(self.error, CommandError):
             return KILLED_EXIT_VALUE
-        return 0 if self.signal else self.result.returncode
+        if self.signal:
+            return 0
+        return self.result.returncode
 
     @property
     def table_exit_code(self) -> int | None:
@@ -137,18 +137,18 @@ class CommandOutcome:
 
         So no crash has the exit code 0 there.
         """
-        return (
-            None
-            if self.signal or self.joblog_exit_value == KILLED_EXIT_VALUE
-            else self.joblog_exit_value
-        )
+        if self.signal or self.joblog_exit_value == KILLED_EXIT_VALUE:
+            return None
+        return self.joblog_exit_value
 
     @property
     def exit_code(self) -> int:
         """The exit code that a shell would report."""
         if self.joblog_exit_value == KILLED_EXIT_VALUE:
             return KILLED_CODE
-        return 128 + self.signal if self.signal else self.joblog_exit_value
+        if self.signal:
+            return 128 + self.signal
+        return self.joblog_exit_value
 
     @property
     def message(self) -> str:
@@ -177,13 +177,11 @@ class CommandOutcome:
                 return f"ended by {limit}"
             return f"{describe_exit(self.result.returncode)}; what it left running was ended by {limit}"
         if self.result is not None and isinstance(self.error, CommandError):
-            is_missing = (
-                self.result.returncode == NOT_FOUND_CODE
-                and NOT_FOUND_PATTERN.search(self.error.stderr or b"")
-            )
-            return describe_exit(self.result.returncode) + ": command not found" * bool(
-                is_missing
-            )
+            code = self.result.returncode
+            errors = self.error.stderr or b""
+            if code == NOT_FOUND_CODE and NOT_FOUND_PATTERN.search(errors):
+                return f"{describe_exit(code)}: command not found"
+            return describe_exit(code)
         return str(self.error)
 
     @property
@@ -233,29 +231,21 @@ class KeptFailure:
         cls, error: Exception, result: CommandResult | None, options: dict[str, str]
     ) -> KeptFailure | None:
         """Return the part of a failure to keep, or None if the command was not started, or its node was lost."""
-        is_started = result is not None and result.returncode not in NOT_STARTED_CODES
-        if (
-            result is None
-            or not is_started
-            or not isinstance(error, CommandError | JobTimeout)
-        ):
+        if result is None or result.returncode in NOT_STARTED_CODES:
             return None
         if isinstance(error, JobTimeout):
-            return cls(
-                result, error.seconds, error.missing is not None, error.waits, options
-            )
-        if error.result is None:
-            return None
-        return cls(result, None, False, options=options)
+            is_idle = error.missing is not None
+            return cls(result, error.seconds, is_idle, error.waits, options)
+        if isinstance(error, CommandError) and error.result is not None:
+            return cls(result, None, False, options=options)
+        return None
 
     def error(self, job: BatchCommandJob) -> Exception:
         if self.limit is not None:
-            return JobTimeout(
-                job, self.limit, "output" if self.is_idle else None, waits=self.waits
-            )
-        return CommandError(
-            job, job.line, describe_exit(self.result.returncode), self.result
-        )
+            missing = "output" if self.is_idle else None
+            return JobTimeout(job, self.limit, missing, waits=self.waits)
+        ending = describe_exit(self.result.returncode)
+        return CommandError(job, job.line, ending, self.result)
 
 
 class BatchCommandJob(
@@ -297,7 +287,8 @@ class BatchCommandJob(
         # The job of the latest attempt.
         self._attempt_job: CommandJob | SshJob | None = None
         self._tries = 0
-        self._start_timestamp, self._start_time = time.time(), time.monotonic()
+        self._start_timestamp = time.time()
+        self._start_time = time.monotonic()
         super().__init__(
             label=label or batch.unique_label(line),
             needs=batch.options.needs,
@@ -312,7 +303,9 @@ class BatchCommandJob(
 
     def status_text(self) -> str:
         """Return which attempt runs, if it is not the first, as views say it of other jobs."""
-        return f"attempt {self._tries}" * (self._tries > 1)
+        if self._tries > 1:
+            return f"attempt {self._tries}"
+        return ""
 
     async def co_run(self) -> CommandResult | KeptFailure:
         """Run the command until it succeeds, as often as `--retries` says. With `--keep all`, return its failure.
@@ -332,19 +325,17 @@ class BatchCommandJob(
                 return result
             except COMMAND_ERRORS as error:
                 # There is no 0th: 0 is no limit.
-                may_retry = self._tries != batch.options.retries and not isinstance(
-                    error, Unreachable
-                )
-                if may_retry:
+                is_last = self._tries == batch.options.retries
+                if not is_last and not isinstance(error, Unreachable):
                     await batch.wait_until_allowed()
-                if not may_retry or batch.is_stopped:
-                    kept = KeptFailure.of(
-                        error, self.last_result, batch.outcome_options
-                    )
-                    if kept is None or batch.options.keep != "all":
-                        raise
-                    await self._store_large_output(kept)
-                    return kept
+                    if not batch.is_stopped:
+                        continue
+                options = batch.outcome_options
+                kept = KeptFailure.of(error, self.last_result, options)
+                if kept is None or batch.options.keep != "all":
+                    raise
+                await self._store_large_output(kept)
+                return kept
 
     async def _store_large_output(self, value: CommandResult | KeptFailure) -> None:
         """Have a thread write the outputs into the journal, if they are on disk: the journal takes its time."""
@@ -357,11 +348,9 @@ class BatchCommandJob(
     async def _run_once(self) -> CommandResult:
         """Run the command once, on the first node that can be reached."""
         while True:
-            self._attempt_job, self._start_timestamp, self._start_time = (
-                None,
-                time.time(),
-                time.monotonic(),
-            )
+            self._attempt_job = None
+            self._start_timestamp = time.time()
+            self._start_time = time.monotonic()
             self._attempt_job = self._batch.make_attempt_job(self)
             try:
                 return await self._attempt_job.co_run()
@@ -395,15 +384,15 @@ class BatchCommandJob(
             error = JobCancelled("cancelled")
         elif error is None:
             value = self.result()
-            result = value.result if isinstance(value, KeptFailure) else value
-            error = None
             if isinstance(value, KeptFailure):
+                result = value.result
                 error = value.error(self)
+            else:
+                result = value
         if error is not None and not isinstance(error, (*COMMAND_ERRORS, JobCancelled)):
             raise error
-        if result is None:
-            runtime = time.monotonic() - self._start_time
-        else:
+        runtime = time.monotonic() - self._start_time
+        if result is not None:
             runtime = result.elapsed
         restoration = restoration_of(self)
         if restoration is not None and restoration.settled_at is not None:

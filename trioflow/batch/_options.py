@@ -62,7 +62,8 @@ class HaltRule:
     def parse(cls, text: str) -> HaltRule | None:
         if text == "never":
             return None
-        if (match := HALT_RULE_PATTERN.fullmatch(text)) is None:
+        match = HALT_RULE_PATTERN.fullmatch(text)
+        if match is None:
             raise ValueError(
                 f"{text!r} is not a rule: write never, or WHEN,WHY=N or WHEN,WHY=N%, "
                 f"where WHEN is now or soon, and WHY is fail, success or done"
@@ -211,15 +212,11 @@ class Options:
         self._check_resources()
 
     def _check_output(self) -> None:
-        storage_options = (("--results", self.results), ("--journal", self.journal))
-        for name in [
-            name
-            for name, value in storage_options
-            if self.line_buffer and value is not None
-        ]:
-            raise ValueError(
-                f"{name} keeps outputs, but --line-buffer only forwards them: leave one out"
-            )
+        for name, value in (("--results", self.results), ("--journal", self.journal)):
+            if self.line_buffer and value is not None:
+                raise ValueError(
+                    f"{name} keeps outputs, but --line-buffer only forwards them: leave one out"
+                )
         name = self.results or ""
         if name.lower().endswith(OTHER_SUFFIXES) and not name.endswith(TABLE_SUFFIXES):
             raise ValueError(

@@ -60,11 +60,9 @@ class StdStream:
 
     async def wait_writable(self) -> None:
         """Wait until `PIPE_WRITE_SIZE` bytes can be written without blocking."""
-        if (
-            self._is_pollable
-            and not self.is_broken
-            and not posix.is_ready(self._descriptor, posix.POLLOUT)
-        ):
+        if not self._is_pollable or self.is_broken:
+            return
+        if not posix.is_ready(self._descriptor, posix.POLLOUT):
             await anyio.wait_writable(self._descriptor)
 
     def write_blocking(self, data: bytes) -> None:
@@ -102,11 +100,8 @@ def tag_lines(chunks: Iterable[bytes], tag: bytes) -> Iterator[bytes]:
     """
     is_line_start = True
     for chunk in chunks:
-        yield (
-            (tag if is_line_start else b"")
-            + chunk[:-1].replace(b"\n", b"\n" + tag)
-            + chunk[-1:]
-        )
+        start = tag if is_line_start else b""
+        yield start + chunk[:-1].replace(b"\n", b"\n" + tag) + chunk[-1:]
         is_line_start = chunk.endswith(b"\n")
 
 
@@ -155,9 +150,8 @@ class Backlog:
             OSError: the disk is full.
 
         """
-        data = output.read(
-            max(0, self._max_bytes_in_memory - self._bytes_in_memory) + 1
-        )
+        space = max(0, self._max_bytes_in_memory - self._bytes_in_memory)
+        data = output.read(space + 1)
         if self._bytes_in_memory + len(data) <= self._max_bytes_in_memory:
             self._bytes_in_memory += len(data)
             return data
@@ -241,18 +235,15 @@ class Printer:
             OSError: a temporary file cannot be written.
 
         """
-        if is_restored:
-            outputs = tuple(  # type: ignore[assignment]
-                io.BytesIO() if stream.is_appended else output
-                for stream, output in zip(self.streams, outputs, strict=True)
-            )
-        if self._prints_in_order:
-            # Copy the output: it may have to wait for long, and would keep its files open.
-            kept_chunks: list[Iterator[bytes]] = [
-                self._backlog.take(self._backlog.store(output)) for output in outputs
-            ]
-        else:
-            kept_chunks = [read_chunks(output) for output in outputs]
+        kept_chunks: list[Iterator[bytes]] = []
+        for stream, output in zip(self.streams, outputs, strict=True):
+            if is_restored and stream.is_appended:
+                kept_chunks.append(iter(()))
+            elif self._prints_in_order:
+                # Copied: it may have to wait for long, and would keep its files open.
+                kept_chunks.append(self._backlog.take(self._backlog.store(output)))
+            else:
+                kept_chunks.append(read_chunks(output))
         # A try of the command that has failed may wait, too.
         earlier = self._waiting_outputs.get(number, ())
         self._waiting_outputs[number] = itertools.chain(
@@ -279,9 +270,8 @@ class Printer:
             return
         stream = self.streams[stream_index]
         if self._prints_in_order and number != self.next_printed_number:
-            self._early_outputs.setdefault(number, []).append(
-                (stream, self._backlog.store(io.BytesIO(data)))
-            )
+            item = self._backlog.store(io.BytesIO(data))
+            self._early_outputs.setdefault(number, []).append((stream, item))
         else:
             self._write_blocking(iter([(stream, data)]))
 
@@ -305,15 +295,10 @@ class Printer:
 
     def flush(self) -> None:
         """Print all output that has not been printed. Call this method after the event loop has ended."""
-        remaining = (
-            (self._take_early_output(number), self._waiting_outputs.get(number, ()))
-            for number in sorted({*self._early_outputs, *self._waiting_outputs})
-        )
-        for output in (
-            self._unwritten_chunks,
-            *itertools.chain.from_iterable(remaining),
-        ):
-            self._write_blocking(iter(output))
+        self._write_blocking(self._unwritten_chunks)
+        for number in sorted({*self._early_outputs, *self._waiting_outputs}):
+            self._write_blocking(self._take_early_output(number))
+            self._write_blocking(iter(self._waiting_outputs.get(number, ())))
 
     def shown_bytes(self, text: str) -> bytes:
         """Return a tag as bytes to print: for programs as it is, and for a terminal as text."""
@@ -343,7 +328,7 @@ class Printer:
 
     def _take_early_output(self, number: int) -> OutputChunks:
         items = self._early_outputs.pop(number, ())
-        return (
+        return (  # dense: the items are taken at once, and their chunks as they are read
             (stream, chunk)
             for stream, item in items
             for chunk in self._backlog.take(item)
@@ -360,9 +345,8 @@ class Printer:
             chunks = end_last_line(output, needs_newline)
             for stream, chunk in chunks:
                 for start in range(0, len(chunk), PIPE_WRITE_SIZE):
-                    self._unwritten_chunks = itertools.chain(
-                        [(stream, chunk[start:])], chunks
-                    )
+                    rest = (stream, chunk[start:])
+                    self._unwritten_chunks = itertools.chain([rest], chunks)
                     if time.perf_counter() > turn_ends_at:
                         # Let timeouts fire, and other commands start.
                         await anyio.lowlevel.checkpoint()
@@ -415,6 +399,6 @@ class TaggedLineStream(io.RawIOBase):
             self._pass_on(line)
 
     def _pass_on(self, data: bytes) -> None:
-        self._write_lines(
-            data if self._tag is None else b"".join(tag_lines([data], self._tag))
-        )
+        if self._tag is not None:
+            data = b"".join(tag_lines([data], self._tag))
+        self._write_lines(data)

@@ -11,7 +11,6 @@ import base64
 import codecs
 import contextlib
 import csv
-import functools
 import hashlib
 import io
 import itertools
@@ -112,12 +111,12 @@ class RecordFile:
                 self._begin(arguments)
             start = self._size()
             checksum = 0
-            if (earlier := self._failed_rows.pop(outcome.sequence, None)) is not None:
+            earlier = self._failed_rows.pop(outcome.sequence, None)
+            if earlier is not None:
                 self._superseded.append(earlier)
             data = bytearray()
-            for piece in itertools.chain(
-                self._format.encode_outcome(outcome, arguments), (None,)
-            ):
+            pieces = self._format.encode_outcome(outcome, arguments)
+            for piece in itertools.chain(pieces, (None,)):
                 data += piece or b""
                 if piece is None or len(data) > MAX_WRITE_SIZE:
                     checksum = zlib.crc32(data, checksum)
@@ -128,11 +127,9 @@ class RecordFile:
 
     def close(self) -> None:
         try:
-            if (
-                self._superseded
-                and os.path.isfile(self._path)
-                and not self._path.startswith(("/dev/", "/proc/"))
-            ):
+            is_file = os.path.isfile(self._path)
+            is_device = self._path.startswith(("/dev/", "/proc/"))
+            if self._superseded and is_file and not is_device:
                 self._remove_superseded()
         except OSError as error:
             raise self._make_write_error(error) from None
@@ -140,11 +137,8 @@ class RecordFile:
             os.close(self._descriptor)
 
     def _open(self) -> int:
-        return os.open(
-            self._path,
-            os.O_RDWR * self._appends | os.O_WRONLY * (not self._appends) | FLAGS,
-            0o666,
-        )
+        access = os.O_RDWR if self._appends else os.O_WRONLY
+        return os.open(self._path, access | FLAGS, 0o666)
 
     def _size(self) -> int:
         return os.fstat(self._descriptor).st_size
@@ -218,23 +212,16 @@ class RecordFile:
             target = Path(self._path).resolve()
             if status.st_nlink > 1 or status.st_uid != posix.geteuid() or not is_locked:
                 return
-            rows = sorted(
-                {
-                    place
-                    for row in self._superseded
-                    if (place := _find(file, row)) is not None
-                }
-            )
+            places = {_find(file, row) for row in self._superseded}
+            rows = sorted(place for place in places if place is not None)
             if not rows or not os.access(target.parent, os.W_OK):
                 return
             new = target.with_name(f".{target.name}.{secrets.token_hex(4)}.new")
             try:
-                with open(
-                    posix.open_regular(new, os.O_RDWR | os.O_CREAT | os.O_EXCL), "wb"
-                ) as kept:
-                    for before, row in itertools.pairwise(
-                        [Row(0, 0, 0), *rows, Row(size, size, 0)]
-                    ):
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+                with open(posix.open_regular(new, flags), "wb") as kept:
+                    bounds = [Row(0, 0, 0), *rows, Row(size, size, 0)]
+                    for before, row in itertools.pairwise(bounds):
                         for piece in _pieces(file, before.end, row.start):
                             kept.write(piece)
                     posix.fchmod(kept.fileno(), os.fstat(file.fileno()).st_mode)
@@ -308,18 +295,20 @@ class Row(NamedTuple):
 
 def _pieces(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
     file.seek(start)
-    while start < end and (data := file.read(min(MAX_WRITE_SIZE, end - start))):
+    while start < end:
+        data = file.read(min(MAX_WRITE_SIZE, end - start))
+        if not data:
+            return
         start += len(data)
         yield data
 
 
 def _find(file: BinaryIO, row: Row) -> Row | None:
     """Return where a row lies now, or None. A row of one line is found where another batch has moved it up."""
-    pieces = _pieces(file, row.start, row.end)
-    if (
-        functools.reduce(lambda checksum, data: zlib.crc32(data, checksum), pieces, 0)
-        == row.checksum
-    ):
+    checksum = 0
+    for data in _pieces(file, row.start, row.end):
+        checksum = zlib.crc32(data, checksum)
+    if checksum == row.checksum:
         return row
     position = 0
     size = row.end - row.start
@@ -379,15 +368,11 @@ class JsonLinesFormat:
     ) -> Iterator[bytes]:
         """Yield the line of a command in pieces, because its outputs may be large."""
         texts = [escape_invalid_utf8(argument) for argument in arguments]
-        yield (
-            json.dumps({"seq": outcome.sequence, "arguments": texts, **_facts(outcome)})
-            .encode()
-            .removesuffix(b"}")
-        )
-        for name, output in zip(
-            ("stdout", "stderr"), open_outputs(outcome.result), strict=True
-        ):
-            yield from json_field(name, output)
+        fields = {"seq": outcome.sequence, "arguments": texts, **_facts(outcome)}
+        yield json.dumps(fields).removesuffix("}").encode()
+        stdout, stderr = open_outputs(outcome.result)
+        yield from json_field("stdout", stdout)
+        yield from json_field("stderr", stderr)
         yield b"}\n"
 
 
@@ -417,16 +402,16 @@ class CsvFormat:
     ) -> Iterator[bytes]:
         """Yield the row of a command in pieces, because its outputs may be large."""
         count = self._count
-        texts = [
-            escape_formula(escape_invalid_utf8(argument)) for argument in arguments
-        ]
+        texts = [escape_formula(escape_invalid_utf8(text)) for text in arguments]
         if len(texts) > count > 0:
             texts[count - 1 :] = [" ".join(texts[count - 1 :])]
         texts += [""] * (count - len(texts))
-        facts = [
-            escape_formula(fact) if isinstance(fact, str) else fact
-            for fact in _facts(outcome).values()
-        ]
+        facts: list[Any] = []
+        for fact in _facts(outcome).values():
+            shown = fact
+            if isinstance(fact, str):
+                shown = escape_formula(fact)
+            facts.append(shown)
         yield _csv_row([outcome.sequence, *texts[:count], *facts]).removesuffix(b"\n")
         for output in open_outputs(outcome.result):
             yield b","
@@ -444,19 +429,24 @@ FACT_NAMES: Final[tuple[str, ...]] = (
 
 
 def _facts(outcome: CommandOutcome) -> dict[str, Any]:
-    usage = (getattr(outcome.result, name, None) for name in USAGE_NAMES)
+    failure: str | None = None
+    if outcome.has_failed:
+        failure = escape_invalid_utf8(outcome.reason)
     values = (
         escape_invalid_utf8(outcome.command), outcome.host, round(outcome.start_timestamp, 6),
-        round(outcome.runtime, 6), outcome.table_exit_code, outcome.signal,
-        escape_invalid_utf8(outcome.reason) if outcome.has_failed else None, outcome.is_restored,
-        *(round(value, 6) if isinstance(value, float) else value for value in usage),
+        round(outcome.runtime, 6), outcome.table_exit_code, outcome.signal, failure, outcome.is_restored,
     )  # fmt: skip
-    facts: dict[str, Any] = dict(zip(FACT_NAMES, values, strict=True))
+    facts: dict[str, Any] = dict(zip(FACT_NAMES, values, strict=False))
+    for name in USAGE_NAMES:
+        value = getattr(outcome.result, name, None)
+        if isinstance(value, float):
+            value = round(value, 6)
+        facts[name] = value
     if outcome.table_exit_code is None:
-        # A shell may have been ended before it had waited for its program, which has used the most.
-        facts.update(
-            dict.fromkeys(USAGE_NAMES if outcome.in_shell else ("max_rss_bound",))
-        )
+        facts["max_rss_bound"] = None
+        if outcome.in_shell:
+            # The shell may have been ended before it had waited for its program, which has used the most.
+            facts.update(dict.fromkeys(USAGE_NAMES))
     return facts
 
 
@@ -477,11 +467,13 @@ def _csv_cell(output: BinaryIO) -> Iterator[bytes]:
     for text in _decoded(output, "backslashreplace"):
         # The middle of a cell begins no formula.
         before = "" if last in ("", ";", "\t") else "x"
-        yield (b"" if last else b'"') + escape_formula(before + text).removeprefix(
-            before
-        ).replace('"', '""').encode()
+        shown = escape_formula(before + text).removeprefix(before)
+        if not last:
+            yield b'"'
+        yield shown.replace('"', '""').encode()
         last = text[-1]
-    yield b'"' if last else b""
+    if last:
+        yield b'"'
 
 
 def json_field(name: str, output: BinaryIO) -> Iterator[bytes]:
@@ -504,9 +496,8 @@ def json_field(name: str, output: BinaryIO) -> Iterator[bytes]:
     else:
         output.seek(0)
         yield f', "{name}": "'.encode()
-        yield from (
-            json.dumps(text)[1:-1].encode() for text in _decoded(output, "strict")
-        )
+        for text in _decoded(output, "strict"):
+            yield json.dumps(text)[1:-1].encode()
     yield b'"'
 
 
@@ -550,9 +541,8 @@ class OutputDirectory:
 
         """
         for path in self._paths(sequence, arguments, 1):
-            number, others = self._owners.setdefault(
-                os.path.normpath(path), (sequence, " ".join(arguments))
-            )
+            own = (sequence, " ".join(arguments))
+            number, others = self._owners.setdefault(os.path.normpath(path), own)
             if number != sequence:
                 raise BatchError(
                     f"commands {number} ({others}) and {sequence} ({' '.join(arguments)}) would both write their "
@@ -588,10 +578,10 @@ class OutputDirectory:
         try:
             os.makedirs(os.path.dirname(output) or ".", exist_ok=True)
             for path, content in zip([output, *others], contents, strict=True):
-                if sequence not in self._saved and (
-                    moved := set_aside_older(path, content, self)
-                ):
-                    self._moved.append(moved)
+                if sequence not in self._saved:
+                    moved = set_aside_older(path, content, self)
+                    if moved:
+                        self._moved.append(moved)
                 flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC
                 with open(posix.open_regular(path, flags), "wb") as target:
                     shutil.copyfileobj(content, target)
@@ -607,27 +597,26 @@ class OutputDirectory:
     def _paths(self, sequence: int, arguments: Sequence[str], slot: int) -> list[str]:
         """Return the paths for a command's standard output, standard error and number."""
         path = self._template.fill(arguments, sequence, slot)
-        if ".." in path.split("/") and ".." not in self._template.fill(
-            ["x"] * len(arguments), 1, 1
-        ).split("/"):
-            raise BatchError(
-                f"cannot write the results in {path!r}: an argument leads out of the directory"
-            )
+        if ".." in path.split("/"):
+            harmless = self._template.fill(["x"] * len(arguments), 1, 1)
+            if ".." not in harmless.split("/"):
+                raise BatchError(
+                    f"cannot write the results in {path!r}: an argument leads out of the directory"
+                )
         if not self._template.has_placeholders:
             path = results_directory(path, arguments) + "/"
+        endings = ("", ".err", ".seq")
         if path.endswith("/"):
             endings = ("stdout", "stderr", "seq")
-        else:
-            endings = ("", ".err", ".seq")
         return [path + ending for ending in endings]
 
     def notice(self) -> str:
         """Return a message about the files that were there before the batch, and were renamed, or ""."""
+        if not self._moved:
+            return ""
         more = ""
         if len(self._moved) > 1:
             more = f", and {len(self._moved) - 1} more likewise"
-        if not self._moved:
-            return ""
         return f"trioflow batch: older results were there: {self._moved[0]}{more}"
 
     def close(self) -> None:
@@ -649,11 +638,9 @@ def results_directory(directory: str, arguments: Sequence[str]) -> str:
         'results/1/a\\_b/2/\\./3/\\...'
 
     """
-    parts = (
-        (str(number), _directory_name(argument))
-        for number, argument in enumerate(arguments, 1)
-    )
-    return os.path.join(directory, *itertools.chain.from_iterable(parts))
+    for number, argument in enumerate(arguments, 1):
+        directory = os.path.join(directory, str(number), _directory_name(argument))
+    return directory
 
 
 def _directory_name(argument: str) -> str:

@@ -76,18 +76,15 @@ class CommandTally:
         It is the number of failures, up to `MAX_EXIT_CODE`, unless the rule defines another code.
         """
         rule = self.rule
-        if (
-            rule is not None
-            and rule.outcome == "success"
-            and self.decisive_exit_code is not None
-        ):
-            return 0
-        if rule is not None and rule.is_percentage:
-            if not self.total:
+        if rule is not None:
+            if rule.outcome == "success" and self.decisive_exit_code is not None:
                 return 0
-            return math.ceil(100 * self.failed_count / self.total)
-        if rule is not None and rule.outcome == "fail" and rule.threshold == 1:
-            return self.decisive_exit_code or 0
+            if rule.is_percentage:
+                if not self.total:
+                    return 0
+                return math.ceil(100 * self.failed_count / self.total)
+            if rule.outcome == "fail" and rule.threshold == 1:
+                return self.decisive_exit_code or 0
         return min(self.failed_count, MAX_EXIT_CODE)
 
 
@@ -207,15 +204,15 @@ class Reporter:
         self.kept_count += outcome.is_kept
         self.run_count += 1
         if outcome.is_restored:
-            self.run_count, self.last_restored_at = 0, time.monotonic()
+            self.run_count = 0
+            self.last_restored_at = time.monotonic()
             self.restored_failure_count += outcome.has_failed
             # Few batches have a journal.
             from ..view.text._verdict import RestoredJobs
 
             self.restored = self.restored or RestoredJobs()
-            self.restored.add(
-                outcome.start_timestamp + outcome.runtime, command.elapsed
-            )
+            ended_at = outcome.start_timestamp + outcome.runtime
+            self.restored.add(ended_at, command.elapsed)
         elif outcome.has_failed and not outcome.is_kept:
             self.failed[command.sequence] = FailedCommand(
                 command.sequence, command.arguments, command.label, outcome.failure_kind
@@ -251,9 +248,9 @@ class Reporter:
 
         """
         for command in list(self.unreported):
-            if command.last_result is not None and (
-                command.is_done() or not only_ended
-            ):
+            if command.last_result is None:
+                continue
+            if command.is_done() or not only_ended:
                 outputs = open_outputs(command.last_result)
                 if self._directory is not None:
                     self._directory.save(

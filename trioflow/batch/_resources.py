@@ -47,13 +47,15 @@ def parse_size(text: str) -> int:
 
     """
     normalized = text
-    if decimal := DECIMAL_SIZE_PATTERN.fullmatch(text):
+    decimal = DECIMAL_SIZE_PATTERN.fullmatch(text)
+    if decimal is not None:
         normalized = f"{decimal[1]}{decimal[2].upper()}B".replace("KB", "kB")
     return int(amount_of(normalized, repr(text)))
 
 
 def parse_memory_limit(text: str) -> int:
-    if not 0 < (size := parse_size(text)) < 2**63:
+    size = parse_size(text)
+    if not 0 < size < 2**63:
         raise ValueError(f"{text!r}: give a positive size, such as 2G")
     return size
 
@@ -156,10 +158,11 @@ def parse_pool(text: str) -> dict[str, Any]:
                 f"{text!r}: write NAME=AMOUNT, or NAME=UNIT,UNIT, as in gpu=0,1,mem=24G"
             )
         resources.setdefault(name, []).append(value if equals else part)
-    arguments: dict[str, Any] = {
-        name: values[0] if len(values) == 1 else [value for value in values if value]
-        for name, values in resources.items()
-    }
+    arguments: dict[str, Any] = {}
+    for name, values in resources.items():
+        arguments[name] = values[0]
+        if len(values) > 1:
+            arguments[name] = [value for value in values if value]
     # Raises for invalid amounts.
     Pool(**arguments)
     return arguments
@@ -186,16 +189,9 @@ def detect_resource(name: str) -> Any:
     # Imported late: few batches need it.
     import glob
 
-    return (
-        sorted(
-            (
-                path.removeprefix("/dev/nvidia")
-                for path in glob.glob("/dev/nvidia[0-9]*")
-            ),
-            key=int,
-        )
-        or None
-    )
+    devices = glob.glob("/dev/nvidia[0-9]*")
+    numbers = [device.removeprefix("/dev/nvidia") for device in devices]
+    return sorted(numbers, key=int) or None
 
 
 def make_pool(
@@ -220,13 +216,12 @@ def make_pool(
     resources: dict[str, Any] = {}
     command_counts: list[int] = []
     for name, amount in needs.items():
-        if name in user_totals:
-            available = user_totals[name]
-        else:
+        available: Any = user_totals.get(name)
+        if name not in user_totals:
             available = detect_resource(name)
-        format_amount = (
-            size_text if name == "mem" or is_size(available) else amount_text
-        )
+        format_amount = amount_text
+        if name == "mem" or is_size(available):
+            format_amount = size_text
         option = f"--needs {name}={format_amount(amount)}"
         if available is None:
             raise ValueError(
@@ -237,11 +232,10 @@ def make_pool(
                 f"{option}: the units of {name} have names; give a whole number"
             )
         resources[name] = available
-        total = (
-            len(available)
-            if isinstance(available, list)
-            else amount_of(available, name)
-        )  # pyright: ignore[reportUnknownArgumentType]
+        if isinstance(available, list):
+            total: Amount = len(available)  # pyright: ignore[reportUnknownArgumentType]
+        else:
+            total = amount_of(available, name)
         command_counts.append(math.floor(total / amount))
         if not total and isinstance(available, str) and format_amount is amount_text:
             unit = f"{name}={available}"

@@ -100,13 +100,14 @@ class ReadingRules:
     def parse_items(self, items: Iterable[str | None]) -> Iterator[Arguments | None]:
         """Yield the arguments of each item, which are its columns if items have columns. For None, yield None."""
         for item in items:
-            if item is None or self.column_pattern is None:
-                yield None if item is None else (item,)
+            if item is None:
+                yield None
+            elif self.column_pattern is None:
+                yield (item,)
             else:
                 # If the pattern has groups, `split` returns them, too. A group that did not match is None.
-                yield tuple(
-                    (column or "").strip() for column in self.column_pattern.split(item)
-                )
+                columns = self.column_pattern.split(item)
+                yield tuple((column or "").strip() for column in columns)
 
 
 @dataclass(slots=True)
@@ -178,10 +179,9 @@ class LineSource:
                     yield from map(os.fsdecode, lines[1:])
                     unfinished_parts.clear()
                 unfinished_parts.append(last)
+                kept_size += len(chunk)
                 if lines and not self.is_kept:
                     kept_size = len(last)
-                else:
-                    kept_size = kept_size + len(chunk)
                 if kept_size > max_size:
                     where = "without the end of a line"
                     if self.is_kept:
@@ -229,35 +229,25 @@ def parse_sources(
     """
     command = list(itertools.takewhile(lambda word: word not in SEPARATORS, words))
     groups: list[SourceGroup] = [[LineSource(path, rules.delimiter)] for path in files]
-    separator = ""
-    items = list[str]()
-    for word in [*words[len(command) :], ":::"]:
-        if word not in SEPARATORS:
-            items.append(word)
-            continue
-        if separator:
-            _append_sources(groups, SEPARATORS[separator], items, rules)
-        separator = word
-        items = []
-    return command, groups or [[LineSource(STDIN, rules.delimiter)]]
-
-
-def _append_sources(
-    groups: list[SourceGroup],
-    flags: tuple[bool, bool],
-    items: list[str],
-    rules: ReadingRules,
-) -> None:
-    are_files, linked = flags
-    if are_files:
-        sources: SourceGroup = [LineSource(path, rules.delimiter) for path in items]
-    else:
-        sources = [items]
-    for source in sources:
-        if linked and groups:
-            groups[-1].append(source)
+    sections: list[tuple[str, list[str]]] = []
+    items: list[str] = []
+    for word in words[len(command) :]:
+        if word in SEPARATORS:
+            items = []
+            sections.append((word, items))
         else:
-            groups.append([source])
+            items.append(word)
+    for separator, items in sections:
+        are_files, are_linked = SEPARATORS[separator]
+        sources: SourceGroup = [items]
+        if are_files:
+            sources = [LineSource(path, rules.delimiter) for path in items]
+        for source in sources:
+            if are_linked and groups:
+                groups[-1].append(source)
+            else:
+                groups.append([source])
+    return command, groups or [[LineSource(STDIN, rules.delimiter)]]
 
 
 class SourceProduct:
@@ -302,22 +292,16 @@ class SourceProduct:
             source.close()
 
     def _line_sources(self) -> Iterator[LineSource]:
-        return (
-            source
-            for group in self._groups
-            for source in group
-            if isinstance(source, LineSource)
-        )
+        sources = itertools.chain.from_iterable(self._groups)
+        return (source for source in sources if isinstance(source, LineSource))
 
     @property
     def _lazy_source(self) -> LineSource | None:
         """The first source if it can be read on demand, because it is a file without linked sources, otherwise None."""
         source = self._groups[0][0]
-        return (
-            source
-            if isinstance(source, LineSource) and len(self._groups[0]) == 1
-            else None
-        )
+        if isinstance(source, LineSource) and len(self._groups[0]) == 1:
+            return source
+        return None
 
     def _read_group(
         self, group: Sequence[Iterator[Arguments | None]]

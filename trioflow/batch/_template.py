@@ -7,7 +7,6 @@ modifier (`.`, `/`, `//` or `/.`) before the closing brace. The names of resourc
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 import re
 import shlex
@@ -98,12 +97,13 @@ class Placeholder:
         """Return the number, or the arguments: modified, quoted if `is_quoted`, and joined by blanks."""
         if self.number_symbol is not None:
             return str(sequence if self.number_symbol == "#" else slot)
-        modified = map(MODIFIERS[self.modifier], self._select(arguments))
-        words = (
-            quote(argument, self.place) if is_quoted else argument
-            for argument in modified
-        )
-        text = " ".join(f"{self.prefix}{word}{self.suffix}" for word in words)
+        words: list[str] = []
+        for argument in map(MODIFIERS[self.modifier], self._select(arguments)):
+            word = argument
+            if is_quoted:
+                word = quote(argument, self.place)
+            words.append(f"{self.prefix}{word}{self.suffix}")
+        text = " ".join(words)
         # A newline would end the comment.
         if self.place == COMMENT:
             return text.replace("\n", " ")
@@ -112,9 +112,8 @@ class Placeholder:
     def _select(self, arguments: Sequence[str]) -> Sequence[str]:
         if self.index == 0:
             return arguments
-        if self.index > 0:
-            start = self.index - 1
-        else:
+        start = self.index - 1
+        if self.index < 0:
             start = len(arguments) + self.index
         if start >= 0:
             return arguments[start : start + 1]
@@ -158,10 +157,10 @@ def parse_pieces(text: str, resources: Collection[str]) -> Iterable[TemplatePiec
     patterns = [*map(re.escape, placeholders), INDEXED_PLACEHOLDER_PATTERN.pattern]
     position = 0
     for match in re.finditer("|".join(patterns), text):
-        if (placeholder := placeholders.get(match[0])) is None:
-            placeholder = Placeholder(
-                None, int(match["index"]), match["modifier"] or ""
-            )
+        placeholder = placeholders.get(match[0])
+        if placeholder is None:
+            modifier = match["modifier"] or ""
+            placeholder = Placeholder(None, int(match["index"]), modifier)
         if match.start() > position:
             yield text[position : match.start()]
         yield placeholder
@@ -174,15 +173,13 @@ def _placeholders(
     resources: Collection[str],
 ) -> dict[str, Placeholder | ResourcePlaceholder]:
     """Return the placeholders without an index, keyed by their replacement strings, longest first."""
-    placeholders: dict[str, Placeholder | ResourcePlaceholder] = {
-        f"{{{number}}}": Placeholder(number, 0, "") for number in "#%"
-    }
-    placeholders.update(
-        {f"{{{modifier}}}": Placeholder(None, 0, modifier) for modifier in MODIFIERS}
-    )
-    placeholders.update(
-        {f"{{{name}}}": ResourcePlaceholder(name) for name in resources}
-    )
+    placeholders: dict[str, Placeholder | ResourcePlaceholder] = {}
+    for number in "#%":
+        placeholders[f"{{{number}}}"] = Placeholder(number, 0, "")
+    for modifier in MODIFIERS:
+        placeholders[f"{{{modifier}}}"] = Placeholder(None, 0, modifier)
+    for name in resources:
+        placeholders[f"{{{name}}}"] = ResourcePlaceholder(name)
     return dict(sorted(placeholders.items(), key=lambda item: -len(item[0])))
 
 
@@ -228,15 +225,17 @@ class CommandTemplate:
         pieces = list(parse_pieces(line, resources))
         has_placeholders = any(isinstance(piece, Placeholder) for piece in pieces)
         if is_command and not has_placeholders:
-            pieces += [*[" "] * bool(line), Placeholder(None, 0, "")]
+            if line:
+                pieces.append(" ")
+            pieces.append(Placeholder(None, 0, ""))
         command = _command_of_arguments(pieces)
         if is_command:
             mark = MANY if has_several else VALUE
-            pieces = [
-                *command,
-                *_check_places(pieces[len(command) :], line, mark, shell),
-            ]
-        self._pieces: Final = _repeat_words(pieces, line) if repeats_words else pieces
+            others = _check_places(pieces[len(command) :], line, mark, shell)
+            pieces = [*command, *others]
+        if repeats_words:
+            pieces = _repeat_words(pieces, line)
+        self._pieces: Final = pieces
         self._is_quoted: Final = is_command and not command
         self.has_placeholders: Final = is_command or has_placeholders
         """Whether the template has a replacement string for an argument or a number, including an appended string."""
@@ -297,13 +296,17 @@ def _check_places(
             f"{line}: an argument {place.name} could run as code, because quoting does not protect it there; "
             f"{place.remedy}"
         ) from None
-    found = [
-        (piece, "" if isinstance(piece, str) else next(places)) for piece in pieces
-    ]
-    return [
-        replace(piece, place=place) if isinstance(piece, Placeholder) else piece
-        for piece, place in found
-    ]
+    placed: list[TemplatePiece] = []
+    for piece in pieces:
+        if isinstance(piece, str):
+            placed.append(piece)
+            continue
+        found = next(places)
+        if isinstance(piece, Placeholder):
+            placed.append(replace(piece, place=found))
+        else:
+            placed.append(piece)
+    return placed
 
 
 def _repeat_words(pieces: Sequence[TemplatePiece], line: str) -> list[TemplatePiece]:
@@ -315,47 +318,40 @@ def _repeat_words(pieces: Sequence[TemplatePiece], line: str) -> list[TemplatePi
     """
     parts: list[TemplatePiece] = ["", *pieces, ""]
     for index, piece in enumerate(pieces, 1):
-        if not (
-            isinstance(piece, Placeholder)
-            and piece.number_symbol is None
-            and piece.index == 0
-        ):
+        if not isinstance(piece, Placeholder):
+            continue
+        if piece.number_symbol is not None or piece.index != 0:
             continue
         before = parts[index - 1]
         after = parts[index + 1]
-        suffix = ""
-        if isinstance(after, str):
-            suffix = after[: len(after) - len(after.lstrip(WORD_CHARACTERS))]
-        if (
-            not isinstance(before, str)
-            or not isinstance(after, str)
-            or (suffix == after and index < len(pieces) - 1)
-        ):
+        is_alone = isinstance(before, str) and isinstance(after, str)
+        rest = str(after).lstrip(WORD_CHARACTERS)
+        if not is_alone or (not rest and index < len(pieces) - 1):
             raise ValueError(
                 f"{line}: with -X, a word may have one replacement string: make two words of it"
             )
-        parts[index - 1] = before.rstrip(WORD_CHARACTERS)
-        parts[index] = replace(
-            piece, prefix=before[len(before.rstrip(WORD_CHARACTERS)) :], suffix=suffix
-        )
-        parts[index + 1] = after.removeprefix(suffix)
+        start = str(before).rstrip(WORD_CHARACTERS)
+        prefix = str(before).removeprefix(start)
+        suffix = str(after).removesuffix(rest)
+        parts[index - 1] = start
+        parts[index] = replace(piece, prefix=prefix, suffix=suffix)
+        parts[index + 1] = rest
     return parts
 
 
 def _command_of_arguments(pieces: Sequence[TemplatePiece]) -> Sequence[TemplatePiece]:
     """Return the first word if it is nothing but arguments. Then they are the command, and are not quoted."""
-    first_word = list(
-        itertools.takewhile(lambda piece: not isinstance(piece, str), pieces)
-    )
-    following = pieces[len(first_word) : len(first_word) + 1]
-    has_ended = (
-        not following or END_OF_FIRST_WORD_PATTERN.match(str(following[0])) is not None
-    )
-    is_command = any(
-        isinstance(piece, Placeholder) and piece.number_symbol is None
-        for piece in first_word
-    )
-    return first_word if has_ended and is_command else []
+    first_word: list[TemplatePiece] = []
+    is_command = False
+    for piece in pieces:
+        if isinstance(piece, str):
+            if END_OF_FIRST_WORD_PATTERN.match(piece) is None:
+                return []
+            break
+        first_word.append(piece)
+        if isinstance(piece, Placeholder) and piece.number_symbol is None:
+            is_command = True
+    return first_word if is_command else []
 
 
 # ---- the shell
@@ -388,35 +384,26 @@ class Shell:
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self.path: Final = environment.get("PARALLEL_SHELL") or _default_shell(
-            environment
-        )
+        given = environment.get("PARALLEL_SHELL")
+        self.path: Final = given or _default_shell(environment)
         if os.path.basename(self.path) not in POSIX_SHELLS:
             raise ValueError(
                 f"PARALLEL_SHELL is {self.path!r}, which quotes otherwise than {sorted(POSIX_SHELLS)}: use one of these"
             )
-        functions = {
-            name.removeprefix("BASH_FUNC_").removesuffix("%%")
-            for name in environment
-            if name.startswith("BASH_FUNC_")
-        }
 
         @functools.cache
         def is_program(word: str) -> bool:
-            return (
-                "=" not in word
-                and word not in functions
-                and shutil.which(word) is not None
-            )
+            if "=" in word or f"BASH_FUNC_{word}%%" in environment:
+                return False
+            return shutil.which(word) is not None
 
         self._is_program: Final = is_program
 
     def command(self, line: str) -> list[str]:
         if PLAIN_LINE.fullmatch(line):
+            words = line.split()
             if "'" in line:
                 words = shlex.split(line)
-            else:
-                words = line.split()
             if words and words[0] not in BUILTINS and self._is_program(words[0]):
                 return words
         return [self.path, "-c", line]
