@@ -1373,7 +1373,7 @@ PLANTS: Final = (
 -(self.runs, self.jobs, self.replaced, self.incidents, self.questions)
 +(self.runs, self.jobs, self.replaced, self.questions)
 """),
-    plant("page-first-in-first", f"{LOOK}/_console.py", "WatchedRun.counted",
+    plant("page-first-in-first", f"{LOOK}/_console.py", "WatchedRun._enclosing_firsts",
         "a First in a group of a First counts for the outer one", """
 -firsts[index] = firsts.get(outer, parent)
 +firsts[index] = parent

@@ -93,7 +93,7 @@ def test_a_report_saved_from_a_page_is_that_of_the_run(
         if isinstance(job.raised_exception(), AssertionError)
     ]
     page.look()
-    lacks = page.run.lacks(*page.run.counted()[:2])
+    lacks = page.run.lacks(page.run.counted())
     saved = report_html(without_date(page.run.record()), tmp_path, lacks=lacks)
     if scheduler.keep_jobs:
         whole = report_html(without_date(trace._get_record()), tmp_path)

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import nlargest
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ..._core.base._states import JobState, ReportedState
 from ..._core.base._text_forms import clause, duration_text, join_names, plural
@@ -41,6 +41,23 @@ NO_ANSWER: Final[Record] = {
     "windows": (), "waiting": (), "questions": (), "resources": (), "mended": False,
 }  # fmt: skip
 """The placeholder for an answer until a run begins."""
+
+
+class CountedJobs(NamedTuple):
+    """The jobs of a run that count.
+
+    Neither groups nor the jobs in a `First` do, which is a single job.
+
+    Attributes:
+        tally: the counts of all jobs.
+        jobs: the jobs among them that are known.
+        failed_groups: the groups that failed by themselves.
+
+    """
+
+    tally: Tally
+    jobs: list[JobFacts]
+    failed_groups: list[JobFacts]
 
 
 class WatchedRun:
@@ -82,59 +99,52 @@ class WatchedRun:
                 self.questions,
             ):
                 known.clear()
-            host = read_plain(answer["host"], HostFacts)
-            self._constant_fields.update(host=host, wall_offset=answer["wall_offset"])
+            self._constant_fields["host"] = read_plain(answer["host"], HostFacts)
+            self._constant_fields["wall_offset"] = answer["wall_offset"]
             self.opened_at = answer["now"]
         self.answer = NO_ANSWER | answer
         self.runs.update(read_plain(answer["runs"], dict[int, RunFacts]))
-        for index, facts in read_plain(
-            list(map(json.loads, answer["jobs"])), list[tuple[int, JobFacts]]
-        ):
-            if (
-                self.jobs.get(facts.span.number, (0, facts))[1].added_at
-                != facts.added_at
-            ):
-                self.replaced.append(self.jobs[facts.span.number][1])
-            self.jobs[facts.span.number] = index, facts
+        told_jobs = list(map(json.loads, answer["jobs"]))
+        for index, facts in read_plain(told_jobs, list[tuple[int, JobFacts]]):
+            key = facts.span.number
+            _, earlier = self.jobs.get(key, (index, facts))
+            if earlier.added_at != facts.added_at:
+                self.replaced.append(earlier)
+            self.jobs[key] = index, facts
         for key, state, started_at, finished_at in answer["steps"]:
             index, facts = self.jobs[key]
-            new = dataclasses.replace(
+            span = dataclasses.replace(
                 facts.span,
                 state=JobState(state),
                 started_at=started_at,
                 finished_at=finished_at,
             )
-            new = dataclasses.replace(new, took=new.elapsed)
-            self.jobs[key] = index, dataclasses.replace(facts, span=new)
-        self.incidents.extend(IncidentMark(*details) for details in answer["incidents"])
+            span = dataclasses.replace(span, took=span.elapsed)
+            self.jobs[key] = index, dataclasses.replace(facts, span=span)
+        for details in answer["incidents"]:
+            self.incidents.append(IncidentMark(*details))
         for key, question, *_ in self.answer["questions"]:
             span = self.jobs[key][1].span
-            self.questions.setdefault(
-                (key, len(span.attempts)),
-                (span.attempt_started_at or answer["now"], question),
-            )
+            asked_at = span.attempt_started_at or answer["now"]
+            self.questions.setdefault((key, len(span.attempts)), (asked_at, question))
         if answer["graphs"]:
-            self._constant_fields["stored_graphs"] = read_plain(
-                answer["graphs"], tuple[GraphDescription, ...]
-            )
+            graphs = read_plain(answer["graphs"], tuple[GraphDescription, ...])
+            self._constant_fields["stored_graphs"] = graphs
 
     def take_record(self, record: TraceRecord) -> None:
         """Take over the last run of each scheduler in the record of a run that has ended."""
-        # Enclosing ones first.
-        for run in {
-            (run.parent, run.scheduler_number): run for run in record.runs
-        }.values():
+        last_runs = {(run.parent, run.scheduler_number): run for run in record.runs}
+        # Enclosing runs come first.
+        for run in last_runs.values():
             if run.parent is not None and run.parent not in self.jobs:
                 # It was a part of an earlier run.
                 continue
             index = len(self.runs)
             self.runs[index] = RunFacts(run, (), ())
             for number in run.member_numbers:
-                span = dataclasses.replace(
-                    record.spans[number], attempts=record.spans[number].attempts[1:]
-                )
+                span = record.spans[number]
                 facts = JobFacts(
-                    span,
+                    dataclasses.replace(span, attempts=span.attempts[1:]),
                     0,
                     failure=record.failures.get(number),
                     command=record.commands.get(number),
@@ -142,7 +152,11 @@ class WatchedRun:
                 )
                 self.jobs[number] = index, facts
         self.incidents.extend(record.incidents)
-        self.answer = NO_ANSWER | {"is_over": True, "phase": "", "now": record.end_time}
+        self.answer = NO_ANSWER | {
+            "is_over": True,
+            "phase": "",
+            "now": record.end_time,
+        }
         self._constant_fields["wall_offset"] = record.wall_offset
 
     def record(self) -> TraceRecord:
@@ -154,80 +168,81 @@ class WatchedRun:
             dataclasses.replace(run, jobs=tuple(members[index]))
             for index, run in sorted(self.runs.items())
         ]
-        live = LiveObjects(
-            tally=None if self.answer["keeps_jobs"] else self.counted()[0]
-        )
+        tally = None
+        if not self.answer["keeps_jobs"]:
+            tally = self.counted().tally
         return RecordBuilder(runs).build(
-            self.incidents, self.answer["now"], live=live, **self._constant_fields
+            self.incidents,
+            self.answer["now"],
+            live=LiveObjects(tally=tally),
+            **self._constant_fields,
         )
 
-    def counted(self) -> tuple[Tally, list[JobFacts], list[JobFacts]]:
-        """Return the counts of all jobs, the known jobs among them, and the groups that failed by themselves.
-
-        Neither groups nor the jobs in a `First` count, which is a single job.
-        """
-        # For each run in a `First`, the key of the outermost `First`.
-        firsts = dict[int, int]()
-        schedulers = {
-            key
-            for facts in self.runs.values()
-            if (key := facts.span.parent) is not None
-        }
-        # Enclosing runs come first.
-        for index, facts in sorted(self.runs.items()):
-            if (parent := facts.span.parent) is not None:
-                outer, scheduler = self.jobs[parent]
-                if outer in firsts or scheduler.span.is_first:
-                    firsts[index] = firsts.get(outer, parent)
-        running = {
-            facts.span.number
-            for _, facts in self.jobs.values()
-            if facts.span.state is JobState.RUNNING
-        }
-        idle = running - {firsts.get(self.jobs[key][0]) for key in running - schedulers}
-        known = [facts for index, facts in self.jobs.values() if index not in firsts]
-        groups = {key for key in schedulers if not self.jobs[key][1].span.is_first}
-        jobs = [
-            _as_waiting(facts)
-            if facts.span.is_first and facts.span.number in idle
-            else facts
-            for facts in known
-            if facts.span.number not in groups
-        ]
-        failed = [
-            facts
-            for facts in known
-            if facts.span.number in groups and facts.failure is not None
-        ]
+    def counted(self) -> CountedJobs:
+        """Return the jobs that count."""
+        schedulers = {run.span.parent for run in self.runs.values()}
+        firsts = self._enclosing_firsts()
+        # A `First` runs while one of its jobs does.
+        busy: set[int] = set()
+        for key, (index, facts) in self.jobs.items():
+            is_running = facts.span.state is JobState.RUNNING
+            if is_running and index in firsts and key not in schedulers:
+                busy.add(firsts[index])
+        jobs: list[JobFacts] = []
+        failed_groups: list[JobFacts] = []
+        for key, (index, facts) in self.jobs.items():
+            if index in firsts:
+                continue
+            if facts.span.is_first:
+                shown = facts
+                if facts.span.state is JobState.RUNNING and key not in busy:
+                    # As `reported_state` has it.
+                    span = dataclasses.replace(facts.span, state=JobState.SCHEDULED)
+                    shown = dataclasses.replace(facts, span=span)
+                jobs.append(shown)
+            elif key not in schedulers:
+                jobs.append(facts)
+            elif facts.failure is not None:
+                failed_groups.append(facts)
         if self.answer["tally"] is not None:
-            return Tally.from_counts(*self.answer["tally"]), jobs, failed
-        return (
-            tally_of((facts.span for facts in jobs), (facts.span for facts in failed)),
-            jobs,
-            failed,
-        )
+            tally = Tally.from_counts(*self.answer["tally"])
+        else:
+            tally = tally_of(_spans(jobs), _spans(failed_groups))
+        return CountedJobs(tally, jobs, failed_groups)
+
+    def _enclosing_firsts(self) -> dict[int, int]:
+        """Return the key of the outermost `First` around each run in a `First`."""
+        firsts: dict[int, int] = {}
+        # Enclosing runs come first.
+        for index, run in sorted(self.runs.items()):
+            parent = run.span.parent
+            if parent is None:
+                continue
+            outer, scheduler = self.jobs[parent]
+            if outer in firsts or scheduler.span.is_first:
+                firsts[index] = firsts.get(outer, parent)
+        return firsts
 
     def attempt_mark(self, key: int | None) -> str:
         """Return the `attempt_mark` of a job, as its program has told its attempts."""
-        numbers = list[str]()
+        numbers: list[str] = []
         while key in self.jobs:
             span = self.jobs[key][1].span
-            numbers.append(
-                str(
-                    1
-                    + max((number for number, _, _ in span.failed_attempts), default=0)
-                )
+            last_failed = max(
+                (number for number, _, _ in span.failed_attempts), default=0
             )
+            numbers.append(str(last_failed + 1))
             key = span.parent
         return ".".join(numbers)
 
+    def known_spans(self, keys: Iterable[int | None]) -> list[Span]:
+        """Return the spans of those of these jobs that are known."""
+        return [self.jobs[key][1].span for key in keys if key in self.jobs]
+
     def names_of(self, keys: Sequence[int | None]) -> str:
         """Return the names of the first of these jobs, and how many there are more, or "" for None."""
-        names = [
-            name_of(self.jobs[key][1].span.path)
-            for key in keys[:MAX_NAMED]
-            if key in self.jobs
-        ]
+        spans = self.known_spans(keys[:MAX_NAMED])
+        names = [name_of(span.path) for span in spans]
         return join_names(names, MAX_NAMED, len(keys))
 
     def told_answers(self) -> Iterator[tuple[int, str]]:
@@ -239,31 +254,29 @@ class WatchedRun:
 
     def clock_time(self, moment: float) -> str:
         """Return a time on the clock of the run as the time of the day."""
-        return time.strftime(
-            "%H:%M:%S", time.localtime(moment + self._constant_fields["wall_offset"])
-        )
+        wall_time = moment + self._constant_fields["wall_offset"]
+        return time.strftime("%H:%M:%S", time.localtime(wall_time))
 
-    def lacks(self, tally: Tally, counted: list[JobFacts]) -> str:
+    def lacks(self, counted: CountedJobs) -> str:
         """Return a text about the facts that a run which drops its jobs lacks, or "" if it lacks none."""
         if self.answer["keeps_jobs"]:
             return ""
-        known = sum(
-            facts.span.state.is_settled and not facts.span.forever for facts in counted
-        )
-        if (missing := tally.settled_count - known) <= 0:
+        missing = counted.tally.settled_count
+        for span in _spans(counted.jobs):
+            if span.state.is_settled and not span.forever:
+                missing -= 1
+        if missing <= 0:
             return "The program drops jobs that have ended: when each was added is not known"
         opened = self.clock_time(self.opened_at)
         return (
-            f"The program drops jobs that have ended, and {missing} of them are not here: from before {opened}, when "
-            f"the page was opened, and in each second all but the last {MAX_DROPPED}"
+            f"The program drops jobs that have ended, and {missing} of them are not here: "
+            f"from before {opened}, when the page was opened, and in each second all but the "
+            f"last {MAX_DROPPED}"
         )
 
 
-def _as_waiting(facts: JobFacts) -> JobFacts:
-    """Return the facts of a `First` without a running job, as `reported_state` has them."""
-    return dataclasses.replace(
-        facts, span=dataclasses.replace(facts.span, state=JobState.SCHEDULED)
-    )
+def _spans(jobs: Iterable[JobFacts]) -> Iterator[Span]:
+    return (facts.span for facts in jobs)
 
 
 MAX_RUNNING: Final = 200
@@ -283,106 +296,91 @@ def name_of(path: str) -> str:
     return printable(shorten(unescape_path(path)))
 
 
+def job_cells(span: Span) -> list[Any]:
+    """Return the key, the name and the style of a job."""
+    return [span.number, name_of(span.path), state_class(recorded_state(span))]
+
+
 def head(tally: Tally, asking: int = 0) -> Record:
     """Return the texts in the head of the page: the counts, which add up to the number of all jobs, and the rest."""
-    tolerated = tally.count(TOLERATED_KEY)
-    forever = tally.count(FOREVER_KEY)
     remarks: dict[ReportedState, str] = {
-        JobState.FAILED: clause(" ({} tolerated)", tolerated),
+        JobState.FAILED: clause(" ({} tolerated)", tally.count(TOLERATED_KEY)),
         JobState.RUNNING: clause(" ({} waiting for a person)", asking),
     }
+    beside = (
+        forever_jobs_text(tally.count(FOREVER_KEY)),
+        failed_groups_text(tally.failed_groups),
+    )
     return {
         "counts": [
-            [state_class(each), remarks.get(each, ""), count, each.value]
-            for each, count in tally.states()
+            [state_class(state), remarks.get(state, ""), count, state.value]
+            for state, count in tally.states()
         ],
         "count": tally.job_count,
         "settled": tally.settled_count,
         "may_grow": tally.may_grow,
-        "beside": [
-            *filter(
-                None,
-                (forever_jobs_text(forever), failed_groups_text(tally.failed_groups)),
-            )
-        ],
+        "beside": [text for text in beside if text],
     }
 
 
 def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
     """Return the facts that the page shows about the run so far, except its graph."""
     answer = run.answer
-    now = run.answer["now"]
-    tally, counted, failed_groups = run.counted()
-    root = next(
-        (facts.span for facts in run.runs.values() if facts.span.parent is None), None
-    )
-    questions = [
-        asked for asked in answer["questions"] if asked[0] in run.jobs and not has_ended
-    ]
+    now = answer["now"]
+    counted = run.counted()
+    tally = counted.tally
+    questions: list[Any] = []
+    if not has_ended:
+        questions = [asked for asked in answer["questions"] if asked[0] in run.jobs]
     asking = {key for key, *_ in questions}
     running = [
-        one.span
-        for one in counted
-        if one.span.state is JobState.RUNNING and one.span.number not in asking
+        span
+        for span in _spans(counted.jobs)
+        if span.state is JobState.RUNNING and span.number not in asking
     ]
     running.sort(
         key=lambda span: (span.forever, span.attempt_started_at or now, span.number)
     )
-    groups = failure_groups(counted, failed_groups)
-    steered = {span.number for span in running[:MAX_RUNNING]} | asking
-    steered.update(
-        one.span.number for group in groups[:MAX_FAILED] for one in group[:MAX_RETRIED]
-    )
-    began = None if root is None else root.started_at
-    facts = {
-        name: answer[name]
-        for name in ("seen", "phase", "mended", "left_is_least", "unexplained")
-    }
-    facts |= head(tally, len(asking))
-    title = ""
-    if root is not None:
-        title = name_of(root.label)
-    for resource in answer["resources"][:MAX_RESOURCES]:
-        owner = name_of(resource["scheduler"])
-        facts["beside"].append(
-            clause("{}: ", owner if owner != title else "")
-            + printable(resource["text"])
-        )
-    if len(answer["resources"]) > MAX_RESOURCES:
-        facts["beside"].append(
-            f"and {len(answer['resources']) - MAX_RESOURCES} more resources"
-        )
-    return facts | {
+    groups = failure_groups(counted)
+    steered = asking | {span.number for span in running[:MAX_RUNNING]}
+    for group in groups[:MAX_FAILED]:
+        steered.update(span.number for span in _spans(group[:MAX_RETRIED]))
+    title = elapsed = left = ""
+    for facts in run.runs.values():
+        root = facts.span
+        if root.parent is None:
+            title = name_of(root.label)
+            if root.started_at is not None:
+                elapsed = elapsed_text(now - root.started_at)
+            break
+    if answer["left"] is not None:
+        left = estimate_text(answer["left"], answer["left_is_least"])
+    shown = head(tally, len(asking))
+    shown["beside"] += _resource_texts(answer["resources"], title)
+    return shown | {
+        "seen": answer["seen"],
+        "phase": answer["phase"],
+        "mended": answer["mended"],
+        "left_is_least": answer["left_is_least"],
+        "unexplained": answer["unexplained"],
         "title": title,
         "ended": has_ended,
         "verdict": "",
         "paused": answer["pause"],
         "steered": answer["may_steer"],
         "problem": problem,
-        "lacks": run.lacks(tally, counted),
-        "elapsed": "" if began is None else elapsed_text(now - began),
-        "left": ""
-        if answer["left"] is None
-        else estimate_text(answer["left"], answer["left_is_least"]),
+        "lacks": run.lacks(counted),
+        "elapsed": elapsed,
+        "left": left,
         "time": run.clock_time(now),
         "windows": [
             [key, run.names_of([key]), *slots] for key, *slots in answer["windows"]
         ],
-        "running": [
-            [
-                span.number,
-                name_of(span.path),
-                "forever"
-                if span.forever
-                else f"attempt {len(span.attempts) + 1}" * bool(span.attempts),
-                stopwatch_text(now - (span.attempt_started_at or now)),
-            ]
-            for span in running[:MAX_RUNNING]
-        ],
+        "running": [_running_row(span, now) for span in running[:MAX_RUNNING]],
         "asks": [_question_row(run, *asked) for asked in questions],
         "told": {key: printable(text) for key, text in run.told_answers()},
         "marks": {key: run.attempt_mark(key) for key in steered},
-        "bars": _timeline_bars(run, counted),
+        "bars": _timeline_bars(run, counted.jobs),
         "running_count": len(running),
         "running_forever": sum(span.forever for span in running),
         "failed": [_failure_row(run, group) for group in groups[:MAX_FAILED]],
@@ -402,9 +400,9 @@ def _timeline_bars(run: WatchedRun, counted: list[JobFacts]) -> list[Any]:
     percent of the time from the first start to now.
     """
     spans = [
-        facts.span
-        for facts in counted
-        if facts.span.started_at is not None and not facts.span.forever
+        span
+        for span in _spans(counted)
+        if span.started_at is not None and not span.forever
     ]
     shown = nlargest(MAX_BARS, spans, key=_last_moment)
     if not shown:
@@ -415,14 +413,10 @@ def _timeline_bars(run: WatchedRun, counted: list[JobFacts]) -> list[Any]:
     unit = max(now - first, 1e-9) / 100
     bars = list[Any]()
     for span in shown:
+        began = span.started_at or 0.0
         end = now if span.finished_at is None else span.finished_at
-        ends = [
-            round((moment - first) / unit, 1)
-            for moment in (span.started_at or 0.0, end)
-        ]
-        bars.append(
-            [span.number, name_of(span.path), state_class(recorded_state(span)), *ends]
-        )
+        ends = [round((moment - first) / unit, 1) for moment in (began, end)]
+        bars.append([*job_cells(span), *ends])
     return [run.clock_time(first), bars]
 
 
@@ -431,6 +425,24 @@ def _last_moment(span: Span) -> tuple[bool, float]:
     if span.finished_at is None:
         return True, -(span.started_at or 0.0)
     return False, span.finished_at
+
+
+def _resource_texts(resources: list[Record], title: str) -> Iterator[str]:
+    for resource in resources[:MAX_RESOURCES]:
+        text = printable(resource["text"])
+        owner = name_of(resource["scheduler"])
+        yield text if owner == title else f"{owner}: {text}"
+    if len(resources) > MAX_RESOURCES:
+        yield f"and {len(resources) - MAX_RESOURCES} more resources"
+
+
+def _running_row(span: Span, now: float) -> list[Any]:
+    remark = ""
+    if span.forever:
+        remark = "forever"
+    elif span.attempts:
+        remark = f"attempt {len(span.attempts) + 1}"
+    return [span.number, name_of(span.path), remark, stopwatch_text(span, now)]
 
 
 def _question_row(
@@ -442,12 +454,11 @@ def _question_row(
     refusal: str,
     _number: int,
 ) -> list[Any]:
-    shown = choices and [[value, printable(value)] for value in choices]
     return [
         key,
         run.names_of([key]),
         _report.printable_lines(question),
-        shown,
+        choices and [[value, printable(value)] for value in choices],
         is_secret,
         printable(refusal),
     ]
@@ -462,19 +473,14 @@ def ending(record: TraceRecord) -> Record:
     return {"verdict": verdict.sentence, "is_good": verdict.is_good}
 
 
-def failure_groups(
-    counted: list[JobFacts], failed_groups: list[JobFacts]
-) -> list[list[JobFacts]]:
+def failure_groups(counted: CountedJobs) -> list[list[JobFacts]]:
     """Return the failures, similar failures together, as rows of the page."""
-    failed = (
-        (one, one.failure)
-        for one in (*counted, *failed_groups)
-        if one.failure is not None
-    )
-    return group_failures(
-        (one, one.span.critical, failure.number, failure.kind)
-        for one, failure in failed
-    )
+    failures: list[tuple[JobFacts, bool | None, int, str]] = []
+    for facts in (*counted.jobs, *counted.failed_groups):
+        failure = facts.failure
+        if failure is not None:
+            failures.append((facts, facts.span.critical, failure.number, failure.kind))
+    return group_failures(failures)
 
 
 def waiting_rows(run: WatchedRun) -> Iterator[tuple[str, list[int], str]]:
@@ -486,48 +492,55 @@ def waiting_rows(run: WatchedRun) -> Iterator[tuple[str, list[int], str]]:
             wait_text = f"wait {text.removeprefix('waits ')}"
         kinds.setdefault(name.rpartition(" ")[0], []).append((name, keys, wait_text))
     for kind, rows in kinds.items():
-        if len(rows) > MAX_NAMED:
-            text = f"{rows[0][2].partition(':')[0].replace('waits ', 'wait ', 1)}, in {len(rows)} groups"
-            rows = [(kind, [key for _, keys, _ in rows for key in keys], text)]
-        yield from rows
+        if len(rows) <= MAX_NAMED:
+            yield from rows
+            continue
+        all_keys = list[int]()
+        for _, keys, _ in rows:
+            all_keys += keys
+        words = rows[0][2].partition(":")[0].replace("waits ", "wait ", 1)
+        yield kind, all_keys, f"{words}, in {len(rows)} groups"
 
 
 def _failure_row(run: WatchedRun, group: list[JobFacts]) -> list[Any]:
-    first = group[0].span
-    failure = group[0].failure
-    assert failure is not None
-    tag = {True: "critical", None: "", False: "tolerated"}[first.critical]
-    if first.state is JobState.BLOCKED:
+    first = group[0]
+    assert first.failure is not None
+    tag = {True: "critical", None: "", False: "tolerated"}[first.span.critical]
+    if first.span.state is JobState.BLOCKED:
         tag = "did not run"
     headline = common_headline(one.failure for one in group)
-    text = printable(" · ".join(filter(None, (headline, _last_line(group[0].command)))))
-    keys = [one.span.number for one in group]
-    place = printable(str(failure.location or ""))
+    keys = [span.number for span in _spans(group)]
     return [
-        first.number,
+        first.span.number,
         len(group),
         run.names_of(keys),
-        text,
+        _joined(headline, _last_line(first.command)),
         tag,
-        place,
+        printable(str(first.failure.location or "")),
         keys[:MAX_RETRIED],
     ]
 
 
+def _joined(*texts: str) -> str:
+    return printable(" · ".join(text for text in texts if text))
+
+
 def _last_line(command: CommandRecord | None) -> str:
     """Return the last line that a command has written, or "" if that is not known."""
-    ends = ""
-    if command is not None:
-        ends = "\n".join(text for _, text in _report.command_outputs(command))
-    return "".join(ends.rstrip().splitlines()[-1:])
+    if command is None:
+        return ""
+    written = "\n".join(text for _, text in _report.command_outputs(command))
+    lines = written.rstrip().splitlines()
+    return lines[-1] if lines else ""
 
 
-def stopwatch_text(seconds: float) -> str:
-    """Return the seconds that something has run so far, such as `1:05`: aligned, they can be compared."""
-    minutes, rest = divmod(max(0, math.floor(seconds)), 60)
+def stopwatch_text(span: Span, now: float) -> str:
+    """Return how long a job has run so far, such as `1:05`: aligned, such times can be compared."""
+    elapsed = now - (span.attempt_started_at or now)
+    minutes, seconds = divmod(max(0, math.floor(elapsed)), 60)
     if minutes < 60:
-        return f"{minutes}:{rest:02}"
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+        return f"{minutes}:{seconds:02}"
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
 
 
 # ---- the job that was chosen
@@ -538,19 +551,21 @@ def _retry_button(state: JobState, told: Record, is_mended: bool) -> list[str]:
 
     It asks if a success is taken back, with how many others, and what is cancelled for it.
     """
+    word = "try-again"
+    code = ""
+    if is_mended:
+        word = "reload and try-again"
+        code = " with the mended code"
     others = told.get("following", 0)
-    running = list(map(printable, told.get("running", ())))
-    word = "reload and " * is_mended + "try-again"
-    code = " with the mended code" * is_mended
-    if not (state is JobState.SUCCEEDED or others):
+    if state is not JobState.SUCCEEDED and not others:
         return [word, f"Try again{code}", ""]
-    question = f"Run it again{clause(', and {} that used it', others and plural(others, 'job'))}?"
+    question = "Run it again?"
+    if others:
+        question = f"Run it again, and {plural(others, 'job')} that used it?"
+    running = [printable(name) for name in told.get("running", ())]
     if running:
-        return [
-            f"{word} --cancel",
-            f"Run again{code}",
-            f"Cancel {join_names(running, MAX_NAMED)}? {question}",
-        ]
+        word = f"{word} --cancel"
+        question = f"Cancel {join_names(running, MAX_NAMED)}? {question}"
     return [word, f"Run again{code}", question]
 
 
@@ -565,120 +580,117 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
     """
     index, facts = run.jobs[key]
     span = facts.span
-    failure = facts.failure
     command = facts.command
     line = str(told.get("command_line") or "")
     command_facts = ""
-    files = list[Any]()
-    outputs = list[Any]()
+    files: list[Any] = []
     if command is not None:
         line = command.line
         command_facts = " · ".join(_report.command_fact_texts(command))
-        files += _report.file_links(command, None)
-        outputs += map(list, _report.command_outputs(command))
-    if result := str(told.get("result", "")):
-        outputs.append(["result", _report.printable_lines(result)])
-    if facts.printed and not told.get("output"):
-        outputs.append([_report.PRINTED, _report.printable_lines(facts.printed)])
-    so_far = "" if span.state.is_settled else " so far"
-    outputs += [
-        [name + so_far, _report.printable_lines(text)]
-        for name, text in told.get("output", ())
-    ]
+        files = list(_report.file_links(command, None))
+    error = traceback = ""
+    if facts.failure is not None:
+        error = printable(facts.failure.headline)
+        traceback = _report.printable_lines(facts.failure.traceback)
+    status = str(told.get("status", ""))
     required_by = [
         one.span.number
         for at, one in run.jobs.values()
         if at == index and key in one.span.required
     ]
+    state = recorded_state(span)
     return {
         "key": key,
         "name": name_of(span.path),
-        "state": recorded_state(span).value,
-        "style": state_class(recorded_state(span)),
+        "state": state.value,
+        "style": state_class(state),
         "mark": run.attempt_mark(key),
         "can_cancel": not span.state.is_settled,
         "can_retry": told.get("again", span.state is JobState.FAILED),
         "retry": _retry_button(span.state, told, run.answer["mended"]),
         "facts": [[name, printable(text)] for name, text in _job_facts(run, facts)],
         "why": printable(str(told.get("explanation", ""))),
-        "status": printable(
-            " · ".join(
-                filter(None, (str(told.get("status", "")), line_text(told.get("line"))))
-            )
-        ),
-        "inside": states_text(facts.span for facts in jobs_in(run, key)),
+        "status": _joined(status, line_text(told.get("line"))),
+        "inside": states_text(_spans(jobs_in(run, key))),
         "group": _links(run, [] if span.parent is None else [span.parent]),
         "blocked_by": _links(run, [] if span.blocked_by is None else [span.blocked_by]),
-        "requires": _links(run, list(span.required)),
+        "requires": _links(run, span.required),
         "required_by": _links(run, required_by),
-        "error": "" if failure is None else printable(failure.headline),
-        "traceback": ""
-        if failure is None
-        else _report.printable_lines(failure.traceback),
+        "error": error,
+        "traceback": traceback,
         "command": printable(line),
         "command_facts": command_facts,
         "files": files,
-        "outputs": outputs,
+        "outputs": [[title, text] for title, text in _outputs(facts, told)],
         "unkept": _unkept_text(list(told.get("unkept", ())), span, told),
     }
 
 
+def _outputs(facts: JobFacts, told: Record) -> Iterator[tuple[str, str]]:
+    """Yield the title and the text of what a job has written and returned."""
+    if facts.command is not None:
+        yield from _report.command_outputs(facts.command)
+    result = str(told.get("result", ""))
+    if result:
+        yield "result", _report.printable_lines(result)
+    if facts.printed and not told.get("output"):
+        yield _report.PRINTED, _report.printable_lines(facts.printed)
+    for name, text in told.get("output", ()):
+        title = name if facts.span.state.is_settled else f"{name} so far"
+        yield title, _report.printable_lines(text)
+
+
 def jobs_in(run: WatchedRun, key: int | None) -> list[JobFacts]:
     """Return the jobs that count in a group, or the members of a `First`, or for None, all jobs and members."""
+    schedulers = {one.span.parent for one in run.runs.values()}
     groups = {key}
-    outer = {facts.span.parent for facts in run.runs.values()}
     # Enclosing runs come first.
-    for _, facts in sorted(run.runs.items()):
-        parent = facts.span.parent
-        span = run.jobs[parent][1].span if parent in run.jobs else None
-        if (
-            span is not None
-            and span.parent in groups
-            and (key is None or not span.is_first)
-        ):
+    for _, one in sorted(run.runs.items()):
+        parent = one.span.parent
+        if parent not in run.jobs:
+            continue
+        span = run.jobs[parent][1].span
+        if span.parent in groups and (key is None or not span.is_first):
             groups.add(parent)
-    members = (facts for _, facts in run.jobs.values() if facts.span.parent in groups)
-    return [
-        facts
-        for facts in members
-        if facts.span.is_first or facts.span.number not in outer
-    ]
+    jobs: list[JobFacts] = []
+    for _, facts in run.jobs.values():
+        span = facts.span
+        is_group = span.number in schedulers and not span.is_first
+        if span.parent in groups and not is_group:
+            jobs.append(facts)
+    return jobs
 
 
 def has_words(text: str, words: str) -> bool:
     """Return whether a text contains all words, in any order, in lower or upper case."""
-    return all(map(text.casefold().__contains__, words.casefold().split()))
+    folded = text.casefold()
+    return all(word in folded for word in words.casefold().split())
 
 
 def states_text(spans: Iterable[Span]) -> str:
     counts = Counter(map(recorded_state, spans))
-    return ", ".join(
-        f"{counts[state]} {state.value}" for state in STATE_PRECEDENCE if counts[state]
-    )
+    found = [state for state in STATE_PRECEDENCE if counts[state]]
+    return ", ".join(f"{counts[state]} {state.value}" for state in found)
 
 
 def _unkept_text(streams: list[str], span: Span, told: Record) -> str:
     """Return a text about the outputs of a running job that the page cannot show."""
-    is_python = (
+    subject = join_names(streams)
+    if (
         span.state is JobState.RUNNING
         and told.get("line") is not None
         and not told["output"]
-    )
-    if not (streams or is_python):
+    ):
+        # It is a Python function.
+        subject = "what it prints"
+    if not subject:
         return ""
-    subject = "what it prints"
-    if not is_python:
-        subject = join_names(streams)
     verb = "go" if len(streams) > 1 else "goes"
     return f"{subject} {verb} to the terminal or the log of the program"
 
 
-def _links(run: WatchedRun, keys: list[int]) -> list[Any]:
-    spans = [run.jobs[key][1].span for key in keys[:MAX_LINKS] if key in run.jobs]
-    links: list[Any] = [
-        [span.number, name_of(span.path), state_class(recorded_state(span))]
-        for span in spans
-    ]
+def _links(run: WatchedRun, keys: Sequence[int]) -> list[Any]:
+    links: list[Any] = [job_cells(span) for span in run.known_spans(keys[:MAX_LINKS])]
     if len(keys) > MAX_LINKS:
         links.append([None, f"and {len(keys) - MAX_LINKS} more", ""])
     return links
@@ -686,27 +698,16 @@ def _links(run: WatchedRun, keys: list[int]) -> list[Any]:
 
 def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:
     span = facts.span
-    yield "kind", span.kind + ", forever" * span.forever
+    kind = span.kind
+    if span.forever:
+        kind += ", forever"
+    yield "kind", kind
     if span.critical is not None:
         yield "a failure", "ends the run" if span.critical else "is tolerated"
-    if span.started_at is not None and (began := span.attempt_started_at) is not None:
-        end = ""
-        if span.finished_at is not None:
-            end = f", until {run.clock_time(span.finished_at)}"
-        if span.attempts:
-            # Two ages: the age of the attempt, and the age of the job.
-            yield "first started", run.clock_time(span.started_at)
-        yield "started", run.clock_time(began)
-        if span.took is not None:
-            yield "took", duration_text(span.took) + end
-        elif span.state is JobState.RUNNING:
-            yield "has run for", duration_text(run.answer["now"] - began)
-        yield "attempts", str(len(span.attempts) + 1)
+    yield from _time_facts(run, span)
     for number, ended, error in span.failed_attempts:
-        yield (
-            f"attempt {number}" if number else "was blocked",
-            f"{error or 'succeeded'}, at {run.clock_time(ended)}",
-        )
+        name = f"attempt {number}" if number else "was blocked"
+        yield name, f"{error or 'succeeded'}, at {run.clock_time(ended)}"
     if span.restored:
         took = ""
         if span.restored_took is not None:
@@ -715,8 +716,26 @@ def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:
     if span.rerun_cause is not None:
         yield "runs again", f"because {span.rerun_cause}"
     if facts.needs:
-        needs = (
-            (name, f"{need:g}" if isinstance(need, float) else need)
-            for name, need in facts.needs.items()
-        )
-        yield "needs", ", ".join(f"{name}={need}" for name, need in needs)
+        needs: list[str] = []
+        for name, need in facts.needs.items():
+            amount = f"{need:g}" if isinstance(need, float) else need
+            needs.append(f"{name}={amount}")
+        yield "needs", ", ".join(needs)
+
+
+def _time_facts(run: WatchedRun, span: Span) -> Iterator[tuple[str, str]]:
+    began = span.attempt_started_at
+    if span.started_at is None or began is None:
+        return
+    if span.attempts:
+        # Two ages: the age of the attempt, and the age of the job.
+        yield "first started", run.clock_time(span.started_at)
+    yield "started", run.clock_time(began)
+    if span.took is not None:
+        took = duration_text(span.took)
+        if span.finished_at is not None:
+            took = f"{took}, until {run.clock_time(span.finished_at)}"
+        yield "took", took
+    elif span.state is JobState.RUNNING:
+        yield "has run for", duration_text(run.answer["now"] - began)
+    yield "attempts", str(len(span.attempts) + 1)

@@ -6,16 +6,17 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from ..._core.base._states import JobState
-from .._state_styles import STATE_PRECEDENCE, recorded_state, state_class
+from .._state_styles import STATE_PRECEDENCE, recorded_state
 from ..text._failure_text import common_headline
+from ..trace._record_builder import JobFacts
 from ..trace._spans import Span
 from . import _picture, _process_record, _run_log
 from ._console import (
     WatchedRun,
     failure_groups,
     has_words,
+    job_cells,
     jobs_in,
-    name_of,
     states_text,
     stopwatch_text,
     waiting_rows,
@@ -41,13 +42,11 @@ def find_jobs(
 
     """
     keys, title = _find_keys(run, picture, *which.partition(" ")[::2])
-    spans = [run.jobs[key][1].span for key in keys if key in run.jobs]
-    found = [
-        span
-        for span in spans
-        if has_words(f"{span.path} {recorded_state(span).value}", words)
-    ]
-    spans = sorted(found, key=lambda span: (ORDER[recorded_state(span)], span.number))
+    spans = list[Span]()
+    for span in run.known_spans(keys):
+        if has_words(f"{span.path} {recorded_state(span).value}", words):
+            spans.append(span)
+    spans.sort(key=lambda span: (ORDER[recorded_state(span)], span.number))
     return {
         "title": title,
         "count": len(spans),
@@ -62,55 +61,46 @@ def _find_keys(
     """Return the keys of the jobs that are meant, and the title of their list."""
     if kind == "box":
         return picture.jobs_in_box(int(value))
+    keys: list[Any] = []
+    title = ""
     if kind == "in":
-        return [facts.span.number for facts in jobs_in(run, int(value))], run.names_of(
-            [int(value)]
-        )
-    if kind == "failure":
-        group = next(
-            (
-                each
-                for each in failure_groups(*run.counted()[1:])
-                if str(each[0].span.number) == value
-            ),
-            (),
-        )
-        return [one.span.number for one in group], common_headline(
-            one.failure for one in group
-        )
-    if kind == "wait":
-        return next(
-            ((keys, text) for name, keys, text in waiting_rows(run) if name == value),
-            ((), ""),
-        )
-    if kind == "log":
+        keys = _keys_of(jobs_in(run, int(value)))
+        title = run.names_of([int(value)])
+    elif kind == "failure":
+        for group in failure_groups(run.counted()):
+            if str(group[0].span.number) == value:
+                keys = _keys_of(group)
+                title = common_headline(one.failure for one in group)
+    elif kind == "wait":
+        for name, waiting, text in waiting_rows(run):
+            if name == value:
+                keys = waiting
+                title = text
+    elif kind == "log":
         lines = _run_log.group_lines(run, "").get(value, [])
-        return dict.fromkeys(line.key for line in lines), "".join(
-            line.text for line in lines[-1:]
-        )
-    if kind == "state":
-        counted = (facts.span for facts in run.counted()[1])
-        return [
-            span.number for span in counted if recorded_state(span).value == value
-        ], ""
-    return [facts.span.number for facts in jobs_in(run, None)], ""
+        keys = list(dict.fromkeys(line.key for line in lines))
+        if lines:
+            title = lines[-1].text
+    elif kind == "state":
+        for facts in run.counted().jobs:
+            if recorded_state(facts.span).value == value:
+                keys.append(facts.span.number)
+    else:
+        keys = _keys_of(jobs_in(run, None))
+    return keys, title
+
+
+def _keys_of(jobs: Iterable[JobFacts]) -> list[int]:
+    return [facts.span.number for facts in jobs]
 
 
 def _row(run: WatchedRun, span: Span) -> list[Any]:
-    state = recorded_state(span)
-    now = run.answer["now"]
     time = ""
     if span.state is JobState.RUNNING:
-        time = stopwatch_text(now - (span.attempt_started_at or now))
-    failed = max(
-        [len(span.attempts), *(number for number, _, _ in span.failed_attempts)]
-    )
-    attempt = f"attempt {failed + 1}" if failed and not span.state.is_settled else ""
-    return [
-        span.number,
-        name_of(span.path),
-        state_class(state),
-        str(state.value),
-        time,
-        attempt,
-    ]
+        time = stopwatch_text(span, run.answer["now"])
+    numbers = [number for number, _, _ in span.failed_attempts]
+    failed = max([len(span.attempts), *numbers])
+    attempt = ""
+    if failed and not span.state.is_settled:
+        attempt = f"attempt {failed + 1}"
+    return [*job_cells(span), str(recorded_state(span).value), time, attempt]

@@ -260,7 +260,7 @@ class Page:
 
     def _read(self) -> tuple[TraceRecord, str]:
         with self._lock:
-            return self._run.record(), self._run.lacks(*self._run.counted()[:2])
+            return self._run.record(), self._run.lacks(self._run.counted())
 
     def steer(self, request: Record) -> Record:
         """Steer the run and the job that the page has shown. Return what was done, or the error."""

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from ..._core.base import _states, _text_forms
+from ..._core.base import _text_forms
+from ..._core.base._states import JobState
 from .._families import family_from_label, levels_in_groups
 from .._state_styles import (
     STATE_COUNT_ORDER,
@@ -20,7 +21,8 @@ from .._state_styles import (
     state_class,
 )
 from ..graph import _dot
-from ..trace import _record_builder, _trace_record
+from ..trace import _trace_record
+from ..trace._record_builder import JobFacts
 from ._console import WatchedRun, name_of
 
 MAX_LABELS: Final = 60
@@ -106,7 +108,7 @@ class Layout:
         self,
         placing: Placing,
         run: WatchedRun,
-        counted: Iterable[_record_builder.JobFacts],
+        counted: Iterable[JobFacts],
         families: dict[int, Family],
     ) -> None:
         self.placing: Final = placing
@@ -114,49 +116,49 @@ class Layout:
         self.titles: Final[dict[Place, str]] = {}
         self.owners: Final[dict[Place, int]] = {}
         places: dict[int | None, Place] = {None: ()}
-        # Enclosing groups come first.
-        for key, (_, facts) in sorted(run.jobs.items(), key=lambda item: item[1][0]):
-            span = facts.span
+        for key, (_, facts) in _in_order(run):
             outer = places[facts.span.parent]
-            places[key] = outer
             if outer not in self.members:
                 # In a `First`, which is a single job, or in a group that is a box.
+                places[key] = outer
                 continue
             family = families[key]
             is_named = placing.names_groups if family.is_group else placing.names_jobs
             place = (*outer, key if is_named else family)
             places[key] = place
-            if place in self.titles:
-                self.titles[place] = name_of(family.name)
-            else:
-                # The jobs of a run that drops them are no family of one for long.
-                self.titles[place] = name_of(
-                    span.label if is_named or run.answer["keeps_jobs"] else family.name
-                )
+            title = family.name
+            if place not in self.titles:
+                if is_named or run.answer["keeps_jobs"]:
+                    # The jobs of a run that drops them are no family of one for long.
+                    title = facts.span.label
                 self.owners[place] = key
                 self.members[outer].append(place)
                 if family.is_group and len(outer) < placing.frame_depth:
                     self.members[place] = []
+            self.titles[place] = name_of(title)
         self.jobs: Final[dict[Place, list[int]]] = {place: [] for place in self.titles}
         for facts in counted:
             place = places[facts.span.number]
             for depth in range(1, len(place) + 1):
                 self.jobs[place[:depth]].append(facts.span.number)
-        required = (
-            (places.get(tail, ()), places[key])
-            for key, (_, facts) in run.jobs.items()
-            for tail in facts.span.required
-        )
-        self.edges: Final = {
-            (a, b): None for a, b in required if a != b[: len(a)] and b != a[: len(b)]
-        }
+        self.edges: Final[dict[tuple[Place, Place], None]] = {}
+        for key, (_, facts) in run.jobs.items():
+            head = places[key]
+            for required in facts.span.required:
+                tail = places.get(required, ())
+                is_inside = tail == head[: len(tail)] or head == tail[: len(head)]
+                if not is_inside:
+                    self.edges[tail, head] = None
 
     def can_be_read(self, has_labels: bool) -> bool:
-        count = len(self.titles.keys() - self.members.keys())
-        return (
-            1 < count <= (MAX_LABELS if has_labels else _trace_record.MAX_BOXES)
-            and len(self.edges) <= MAX_EDGES
-        )
+        box_count = len(self.titles.keys() - self.members.keys())
+        max_count = MAX_LABELS if has_labels else _trace_record.MAX_BOXES
+        return 1 < box_count <= max_count and len(self.edges) <= MAX_EDGES
+
+
+def _in_order(run: WatchedRun) -> list[tuple[int, tuple[int, JobFacts]]]:
+    """Return the jobs of a run. Those of enclosing groups come first."""
+    return sorted(run.jobs.items(), key=lambda item: item[1][0])
 
 
 class Picture:
@@ -173,14 +175,13 @@ class Picture:
 
     def __init__(self, run: WatchedRun) -> None:
         self.names: dict[Place, str] = {}
-        self.svg, self.note, self.number, self._has_labels = "", "", 0, False
+        self.svg = self.note = ""
+        self.number = 0
+        self._has_labels = False
         self._forms: Final = FORMS if run.answer["keeps_jobs"] else GROWING_FORMS
-        counted = run.counted()[1]
+        counted = run.counted().jobs
         groups = {facts.span.parent for facts in run.runs.values()}
-        jobs = {
-            key: job
-            for key, (_, job) in sorted(run.jobs.items(), key=lambda item: item[1][0])
-        }
+        jobs = {key: job for key, (_, job) in _in_order(run)}
         parents = {key: job.span.parent for key, job in jobs.items()}
         levels = levels_in_groups(parents, lambda key: jobs[key].span.required)
         families = {
@@ -199,85 +200,70 @@ class Picture:
 
     def take_layout(self, other: Picture) -> bool:
         """Take over the layout of a picture with the same structure. Return whether it has the same."""
-        both = (picture._plans.values() for picture in (self, other))
-        structures, others = (
-            [(plan.members.keys(), plan.edges, plan.titles) for plan in plans]
-            for plans in both
-        )
-        if structures == others:
-            self.names = other.names
-            self.svg = other.svg
-            self.note = other.note
-            self.number = other.number
-            self._has_labels = other._has_labels
-            self.plan = self._plans[other.plan.placing]
-        return structures == others
+        if self._structure() != other._structure():
+            return False
+        self.names = other.names
+        self.svg = other.svg
+        self.note = other.note
+        self.number = other.number
+        self._has_labels = other._has_labels
+        self.plan = self._plans[other.plan.placing]
+        return True
+
+    def _structure(self) -> list[Any]:
+        plans = self._plans.values()
+        return [(plan.members.keys(), plan.edges, plan.titles) for plan in plans]
 
     def draw(self, number: int) -> Picture:
         """Let `dot` lay it out, in the first form that can be read. No other layout may have this number."""
         self.number = number
-        drawn = list[tuple[float, Layout, dict[Place, str], bool, str]]()
         try:
-            for placing, has_labels in self._forms:
-                plan = self._plans[placing]
-                if plan.can_be_read(has_labels):
-                    names = {
-                        place: f"g{number}n{index}"
-                        for index, place in enumerate(plan.titles)
-                    }
-                    # Without edges, a grid reads like a text.
-                    ways = DIRECTIONS if plan.edges else DIRECTIONS[:1]
-                    sources = (
-                        PictureWriter(plan, names, has_labels, way).source()
-                        for way in ways
-                    )
-                    fitted = _dot.render_to_fit(sources, "", PLACE, DOT_SECONDS)
-                    drawn.append(
-                        (
-                            fitted.scale - MIN_SCALES[has_labels],
-                            plan,
-                            names,
-                            has_labels,
-                            fitted.svg,
-                        )
-                    )
-                    if drawn[-1][0] >= 0:
-                        break
-            if drawn:
-                _, self.plan, self.names, self._has_labels, svg = max(
-                    drawn, key=lambda layout: layout[0]
-                )
-                self.svg = _dot.picture_for_page(svg)
-                self.note = FOLDED * (self.plan.placing is not JOBS)
-            else:
-                self.note = TOO_MANY * (len(self._plans[FAMILIES].titles) > 1)
+            self._draw_best_form()
         except (OSError, RuntimeError, ValueError, ModuleNotFoundError) as error:
-            if "dot, which" in str(error):
+            text = str(error)
+            self.note = f"No graph: {text[:200].lstrip(': ')}"
+            if "dot, which" in text:
                 self.note = MISSING
-            else:
-                self.note = f"No graph: {str(error)[:200].lstrip(': ')}"
         return self
+
+    def _draw_best_form(self) -> None:
+        drawn = list[tuple[float, Layout, dict[Place, str], bool, str]]()
+        for placing, has_labels in self._forms:
+            plan = self._plans[placing]
+            if not plan.can_be_read(has_labels):
+                continue
+            names: dict[Place, str] = {}
+            for index, place in enumerate(plan.titles):
+                names[place] = f"g{self.number}n{index}"
+            # Without edges, a grid reads like a text.
+            ways = DIRECTIONS if plan.edges else DIRECTIONS[:1]
+            sources = (
+                PictureWriter(plan, names, has_labels, way).source() for way in ways
+            )
+            fitted = _dot.render_to_fit(sources, "", PLACE, DOT_SECONDS)
+            margin = fitted.scale - MIN_SCALES[has_labels]
+            drawn.append((margin, plan, names, has_labels, fitted.svg))
+            if margin >= 0:
+                break
+        if drawn:
+            best = max(drawn, key=lambda layout: layout[0])
+            _, self.plan, self.names, self._has_labels, svg = best
+            self.svg = _dot.picture_for_page(svg)
+            if self.plan.placing is not JOBS:
+                self.note = FOLDED
+        elif len(self._plans[FAMILIES].titles) > 1:
+            self.note = TOO_MANY
 
     def jobs_in_box(self, key: int) -> tuple[list[int], str]:
         """Return the keys of the jobs in the box that shows a job, or in the frame of a group, and its title."""
         plan = self.plan
-        frame = next(
-            (
-                place
-                for place in self.names
-                if place in plan.members and plan.owners[place] == key
-            ),
-            None,
-        )
-        boxes = (
-            place
-            for place in self.names
-            if place not in plan.members and key in plan.jobs[place]
-        )
-        place = frame or next(boxes, None)
-        if place is None:
-            return ([], "")
-        return (plan.jobs[place], plan.titles[place])
+        for place in self.names:
+            if place in plan.members and plan.owners[place] == key:
+                return plan.jobs[place], plan.titles[place]
+        for place in self.names:
+            if place not in plan.members and key in plan.jobs[place]:
+                return plan.jobs[place], plan.titles[place]
+        return [], ""
 
     def states(self, run: WatchedRun) -> dict[str, list[Any]]:
         """Return the look of each box and frame.
@@ -286,46 +272,29 @@ class Picture:
         several jobs, the look also has the number of settled jobs, and the class and the number of the jobs in each
         state.
         """
-        states: dict[str, list[Any]] = {}
-        for place, name in self.names.items():
-            plan = self.plan
-            is_frame = place in self.plan.members
-            owner = self.plan.owners[place]
-            spans = [
-                run.jobs[key][1].span for key in plan.jobs[place] if key in run.jobs
-            ]  # of the same run
-            found = Counter(map(recorded_state, spans))
-            parts = [
-                (state, found[state]) for state in STATE_COUNT_ORDER if found[state]
-            ]
-            first = next(
-                (state for state in STATE_PRECEDENCE if found[state]),
-                _states.JobState.IDLE,
-            )
-            has_many = is_frame or plan.placing is not JOBS
-            if has_many:
-                words = ", ".join(f"{count} {state.value}" for state, count in parts)
-            else:
-                words = first.value
-            if not is_frame:
-                owner = next(
-                    (span.number for span in spans if recorded_state(span) is first),
-                    owner,
-                )
-            states[name] = [
-                "many " * has_many + state_class(first),
-                f"{plan.titles[place]}: {words}",
-                owner,
-            ]
-            if has_many and self._has_labels:
-                settled = (
-                    f"{sum(span.state.is_settled for span in spans)} of {len(spans)}"
-                )
-                states[name] += [
-                    settled,
-                    [[state_class(state), count] for state, count in parts],
-                ]
-        return states
+        return {name: self._look(place, run) for place, name in self.names.items()}
+
+    def _look(self, place: Place, run: WatchedRun) -> list[Any]:
+        plan = self.plan
+        title = plan.titles[place]
+        owner = plan.owners[place]
+        spans = run.known_spans(plan.jobs[place])
+        counts = Counter(map(recorded_state, spans))
+        found = [state for state in STATE_PRECEDENCE if counts[state]]
+        first = found[0] if found else JobState.IDLE
+        if place not in plan.members:
+            in_first = (span.number for span in spans if recorded_state(span) is first)
+            owner = next(in_first, owner)
+            if plan.placing is JOBS:
+                return [state_class(first), f"{title}: {first.value}", owner]
+        parts = [(state, counts[state]) for state in STATE_COUNT_ORDER if counts[state]]
+        words = ", ".join(f"{count} {state.value}" for state, count in parts)
+        look = [f"many {state_class(first)}", f"{title}: {words}", owner]
+        if self._has_labels:
+            settled_count = sum(span.state.is_settled for span in spans)
+            look.append(f"{settled_count} of {len(spans)}")
+            look.append([[state_class(state), count] for state, count in parts])
+        return look
 
 
 class PictureWriter(_dot.DotWriter[Place]):
@@ -341,12 +310,15 @@ class PictureWriter(_dot.DotWriter[Place]):
         ratio = _dot.GRID_RATIO if has_labels else SQUARES_RATIO
         # Frames of groups stand side by side, so each is narrow.
         max_row = 4 if plan.placing.frame_depth == 1 else _dot.MAX_ROW
-        options: dict[str, Any] = {
-            "grid_ratio": ratio,
-            "max_row": max_row,
-            "shares_edges": True,
-        }
-        super().__init__(names, plan.members, plan.edges, direction, **options)
+        super().__init__(
+            names,
+            plan.members,
+            plan.edges,
+            direction,
+            grid_ratio=ratio,
+            max_row=max_row,
+            shares_edges=True,
+        )
         self._plan = plan
         self._has_labels = has_labels
 
@@ -361,34 +333,39 @@ class PictureWriter(_dot.DotWriter[Place]):
         )
 
     def box(self, key: Place) -> _dot.Statement:
+        name = self.names[key]
+        attributes = {"id": name}
         label = ""
+        remarks: tuple[str, ...] = ()
         if self._has_labels:
             label = _text_forms.fit(self._plan.titles[key], MAX_LABEL, keep="ends")
-        attributes = {"id": self.names[key]}
-        remarks = self._count(key)
-        if self._plan.placing is JOBS:
-            remarks = ()
-        elif remarks:
-            # With a bar below the text.
-            attributes["margin"] = "0.1,0.09"
-        return _dot.Statement("node", (self.names[key],), attributes, label, remarks)
+            if self._plan.placing is not JOBS:
+                # With a bar below the text.
+                remarks = self._settled_place(key)
+                attributes["margin"] = "0.1,0.09"
+        return _dot.Statement("node", (name,), attributes, label, remarks)
 
     def frame(self, key: Place) -> _dot.Statement:
-        size, length = ("11", 2 * MAX_LABEL) if self._has_labels else ("14", MAX_LABEL)
+        font_size = "14"
+        max_length = MAX_LABEL
+        remarks: tuple[str, ...] = ()
+        if self._has_labels:
+            font_size = "11"
+            max_length = 2 * MAX_LABEL
+            remarks = self._settled_place(key)
         attributes = {
             "id": self.names[key],
             "style": "rounded",
             "labeljust": "l",
             "margin": "8",
-            "fontsize": size,
+            "fontsize": font_size,
         }
-        label = _text_forms.fit(self._plan.titles[key], length, keep="ends")
+        label = _text_forms.fit(self._plan.titles[key], max_length, keep="ends")
         return _dot.Statement(
-            "frame", (self.frame_name(key),), attributes, label, self._count(key)
+            "frame", (self.frame_name(key),), attributes, label, remarks
         )
 
-    def _count(self, key: Place) -> tuple[str, ...]:
+    def _settled_place(self, key: Place) -> tuple[str, ...]:
         """Return the text that makes place for the number of jobs that have settled."""
-        if self._has_labels:
-            return (f"{len(self._plan.jobs[key])} of {len(self._plan.jobs[key])}",)
-        return ()
+        count = len(self._plan.jobs[key])
+        return (f"{count} of {count}",)
