@@ -30,19 +30,10 @@ def debrief_text(
     This takes O(V + E + L) time, where L is the total length of the tracebacks.
     """
     debrief = Debrief(scheduler, symbols)
-    listing_text = ""
+    paragraphs = ["\n".join(debrief.verdict_lines()), *debrief.detail_paragraphs()]
     if listing:
-        listing_text = _listing.Listing(scheduler, symbols).text()
-    return "\n\n".join(
-        filter(
-            None,
-            [
-                "\n".join(debrief.verdict_lines()),
-                *debrief.detail_paragraphs(),
-                listing_text,
-            ],
-        )
-    )
+        paragraphs.append(_listing.Listing(scheduler, symbols).text())
+    return "\n\n".join(filter(None, paragraphs))
 
 
 def details_text(scheduler: BaseScheduler, symbols: Symbols) -> str:
@@ -52,10 +43,11 @@ def details_text(scheduler: BaseScheduler, symbols: Symbols) -> str:
 
 def all_incidents(scheduler: BaseScheduler) -> list[_run.Incident]:
     """Return the incidents of the last run of a scheduler, and of those nested in it."""
-    schedulers = filter(is_scheduler, (scheduler, *scheduler.iterate_jobs()))
-    return [
-        incident for each in schedulers for incident in _job_queries.incidents_of(each)
-    ]
+    incidents = list[_run.Incident]()
+    for each in (scheduler, *scheduler.iterate_jobs()):
+        if is_scheduler(each):
+            incidents += _job_queries.incidents_of(each)
+    return incidents
 
 
 class Debrief:
@@ -73,22 +65,21 @@ class Debrief:
     def _traceback_text(
         self, error: BaseException, tb: TracebackType | None = None
     ) -> str:
-        return "\n" + self._symbols.escape_lines(
-            _failure_text.format_traceback(error, tb)
-        )
+        text = _failure_text.format_traceback(error, tb)
+        return f"\n{self._symbols.escape_lines(text)}"
 
     # ---- the verdict
 
     def verdict_lines(self) -> Iterator[str]:
         """Yield the lines of the verdict: how and why the run ended, the job that ended it, and the counts."""
-        if (reason := self._scheduler.stop_reason) is None:
+        reason = self._scheduler.stop_reason
+        if reason is None:
             yield "no run has ended"
         else:
-            yield _verdict.run_verdict(self._scheduler, reason).format_line(
-                self._scheduler.label, self._symbols
-            )
-        if reason is not None and reason not in _states.RAN_TO_END:
-            yield f"stop reason: {reason.name}"
+            verdict = _verdict.run_verdict(self._scheduler, reason)
+            yield verdict.format_line(self._scheduler.label, self._symbols)
+            if reason not in _states.RAN_TO_END:
+                yield f"stop reason: {reason.name}"
         chain = _job_queries.culprit_chain(self._scheduler)
         culprits = [
             self._displayed_path(job) + _stop_reason_suffix(job) for job in chain
@@ -109,21 +100,16 @@ class Debrief:
 
     def failure_paragraphs(self) -> Iterator[str]:
         """Yield a paragraph for each group of similar failures, with critical failures first."""
-        failed = filter(
-            _job_queries.failed_by_itself, _job_queries.jobs_of_run(self._scheduler)
-        )
-        failures = {
-            job: failure for job in failed if (failure := _job_queries.failure_of(job))
-        }
-        for jobs in group_failures(
-            (
-                job,
-                _job_queries.criticality(job),
-                failure.number,
-                kind_text(job, failure),
-            )
-            for job, failure in failures.items()
-        ):
+        failures: dict[AnyJob, _errors.Failure] = {}
+        kinds: list[tuple[AnyJob, bool | None, int, str]] = []
+        for job in _job_queries.jobs_of_run(self._scheduler):
+            failure = _job_queries.failure_of(job)
+            if failure is not None and _job_queries.failed_by_itself(job):
+                failures[job] = failure
+                kind = kind_text(job, failure)
+                critical = _job_queries.criticality(job)
+                kinds.append((job, critical, failure.number, kind))
+        for jobs in group_failures(kinds):
             failure = failures[jobs[0]]
             title = self._failure_title(jobs, [failures[job].exception for job in jobs])
             yield title + self._traceback_text(failure.exception, failure.traceback)
@@ -144,46 +130,41 @@ class Debrief:
                 f"{name}: {message}"
                 for name, message in zip(names, messages, strict=True)
             ]
-        lines = "\n".join(f"  {line}" for line in listed_lines(names))
-        return f"{len(jobs)} {noun}s of one kind:{remark}\n{lines}\nthe first one:"
+        title = f"{len(jobs)} {noun}s of one kind:{remark}"
+        return f"{_list_below(title, names)}\nthe first one:"
 
     def not_run_paragraph(self) -> str:
         """Return a paragraph on the jobs that did not run because of failures, or an empty string if there are none."""
         names = {job: _labels.shorten(path) for job, path in self._paths.items()}
-        return "\n".join(
-            map(
-                self._symbols.escape,
-                _verdict.not_run_lines(
-                    _job_queries.jobs_of_run(self._scheduler), names
-                ),
-            )
-        )
+        jobs = _job_queries.jobs_of_run(self._scheduler)
+        lines = _verdict.not_run_lines(jobs, names)
+        return "\n".join(map(self._symbols.escape, lines))
 
     # ---- the incidents
 
     def incident_paragraphs(self) -> Iterator[str]:
         """Yield a paragraph on the steering, and one on each of the first incidents, e.g. in `co_shutdown`."""
-        found = all_incidents(self._scheduler)
-        incidents = [incident for incident in found if not incident.is_steering]
-        if len(incidents) < len(found):
-            steering = [
-                self._symbols.escape(each.message) for each in found if each.is_steering
-            ]
-            yield "\n".join(
-                ["steered:", *(f"  {line}" for line in listed_lines(steering))]
-            )
+        incidents = list[_run.Incident]()
+        steering = list[str]()
+        for incident in all_incidents(self._scheduler):
+            if incident.is_steering:
+                steering.append(self._symbols.escape(incident.message))
+            else:
+                incidents.append(incident)
+        if steering:
+            yield _list_below("steered:", steering)
         yield from map(self._incident_text, incidents[:MAX_LISTED_NAMES])
         if len(incidents) > MAX_LISTED_NAMES:
             yield f"and {plural(len(incidents) - MAX_LISTED_NAMES, 'more incident')}"
 
     def _incident_text(self, incident: _run.Incident) -> str:
-        title = "incident:"
+        title = "incident"
         if incident.job is not None:
-            title = f"incident at {self._displayed_path(incident.job)}:"
-        traceback_text = ""
+            title += f" at {self._displayed_path(incident.job)}"
+        text = f"{title}: {self._symbols.escape_lines(incident.message)}"
         if incident.exception is not None:
-            traceback_text = self._traceback_text(incident.exception)
-        return f"{title} {self._symbols.escape_lines(incident.message)}{traceback_text}"
+            text += self._traceback_text(incident.exception)
+        return text
 
     # ---- the journal
 
@@ -192,19 +173,20 @@ class Debrief:
 
         Return an empty string if there are no such jobs.
         """
-        reasons = [
-            (self._displayed_path(job), _job_queries.reason_not_restored(job))
-            for job in self._jobs
-        ]
-        lines = [
-            f"{name}: {self._symbols.escape(reason)}"
-            for name, reason in reasons
-            if reason not in OBVIOUS_REASONS
-        ]
+        lines = list[str]()
+        for job in self._jobs:
+            reason = _job_queries.reason_not_restored(job)
+            if reason not in OBVIOUS_REASONS:
+                path = self._displayed_path(job)
+                lines.append(f"{path}: {self._symbols.escape(reason)}")
         if not lines:
             return ""
         title = f"{plural(len(lines), 'job')} not restored from the journal:"
-        return "\n".join([title, *(f"  {line}" for line in listed_lines(lines))])
+        return _list_below(title, lines)
+
+
+def _list_below(title: str, items: Sequence[str]) -> str:
+    return "\n  ".join([title, *listed_lines(items)])
 
 
 def _stop_reason_suffix(job: AnyJob) -> str:

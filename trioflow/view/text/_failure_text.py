@@ -59,10 +59,10 @@ def safe_message(error: BaseException) -> str:
 
 
 def _prepend_type(error: BaseException, message: str, max_length: int) -> str:
-    return truncate(
-        f"{type(error).__name__}: {message}" if message else type(error).__name__,
-        max_length,
-    )
+    text = type(error).__name__
+    if message:
+        text += f": {message}"
+    return truncate(text, max_length)
 
 
 def format_traceback(error: BaseException, tb: TracebackType | None = None) -> str:
@@ -77,25 +77,20 @@ def format_traceback(error: BaseException, tb: TracebackType | None = None) -> s
         the message.
 
     """
-    files = [
-        sys.modules[name].__file__
-        for name in INTERMEDIATE_LIBRARIES
-        if name in sys.modules
-    ]
-    libraries = (
-        _user_code.PACKAGE_PREFIX,
-        *(f"{os.path.dirname(file)}/" for file in files if file is not None),
-    )
+    libraries: tuple[str, ...] = (_user_code.PACKAGE_PREFIX,)
+    for name in INTERMEDIATE_LIBRARIES:
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file is not None:
+            libraries += (f"{os.path.dirname(file)}/",)
     tb = tb or _user_code.get_traceback(error)
     try:
         return _format_with_related(error, tb, libraries)
     except Exception:
         # From the code of the exception's class, or of the class of a related exception.
         lines = traceback.format_list(_user_frames(tb, libraries))
-        heading = []
         if lines:
-            heading = ["Traceback (most recent call last):\n"]
-        return "".join([*heading, *lines, one_line_text(error), "\n"])
+            lines.insert(0, "Traceback (most recent call last):\n")
+        return "".join([*lines, one_line_text(error), "\n"])
 
 
 def _format_with_related(
@@ -121,11 +116,9 @@ def _format_with_related(
         related += zip(
             exception.exceptions or (), getattr(found, "exceptions", ()), strict=False
         )
-        todo += [
-            (text, each, _user_code.get_traceback(each))
-            for text, each in related
-            if text is not None
-        ]
+        for text, each in related:
+            if text is not None:
+                todo.append((text, each, _user_code.get_traceback(each)))
     return "".join(root.format())
 
 
@@ -136,7 +129,8 @@ def placeholder_exception(text: str) -> BaseException:
         name = "Exception"
         message = text
     exception_type: Any = type(name, (Exception,), {})
-    return exception_type(*([message] if message else []))  # type: ignore[no-any-return]
+    arguments = [message] if message else []
+    return exception_type(*arguments)  # type: ignore[no-any-return]
 
 
 def _user_frames(
@@ -152,12 +146,10 @@ def _user_frames(
         _extract_frames(tb), lambda frame: frame.filename.startswith(libraries)
     ):
         frames = list(group)
-        if not (
-            is_library
-            and any(
-                frame.filename.startswith(_user_code.PACKAGE_PREFIX) for frame in frames
-            )
-        ):
+        is_own = (
+            frame.filename.startswith(_user_code.PACKAGE_PREFIX) for frame in frames
+        )
+        if not is_library or not any(is_own):
             user_frames += frames
     return user_frames
 
@@ -170,12 +162,11 @@ def _extract_frames(
     After a reload, `linecache` has the new lines alone.
     """
     frames = traceback.extract_tb(tb, limit)
-    for number, (frame, entry) in enumerate(
-        zip(frames, _user_code.entries(tb), strict=False)
-    ):
-        if line := _user_code.line_before_reload(
-            entry.tb_frame.f_code, entry.tb_lineno
-        ):
+    pairs = zip(frames, _user_code.entries(tb), strict=False)
+    for number, (frame, entry) in enumerate(pairs):
+        code = entry.tb_frame.f_code
+        line = _user_code.line_before_reload(code, entry.tb_lineno)
+        if line:
             frames[number] = traceback.FrameSummary(
                 frame.filename, frame.lineno, frame.name, line=line
             )
@@ -220,9 +211,12 @@ def describe_failure(job: _job.AnyJob, failure: _errors.Failure) -> FailureText:
     innermost = _user_code.innermost_own(
         failure.traceback or _user_code.get_traceback(error)
     )
-    frame = None
+    location = None
     if innermost is not None:
         frame = _extract_frames(innermost, limit=1)[0]
+        location = CodeLocation(
+            frame.filename, frame.lineno or 1, frame.name, frame.line or ""
+        )
     return FailureText(
         failure.number,
         kind_text(job, failure),
@@ -230,11 +224,7 @@ def describe_failure(job: _job.AnyJob, failure: _errors.Failure) -> FailureText:
         first_line_text(error),
         safe_message(error),
         format_traceback(error, failure.traceback),
-        None
-        if frame is None
-        else CodeLocation(
-            frame.filename, frame.lineno or 1, frame.name, frame.line or ""
-        ),
+        location,
     )
 
 
@@ -260,9 +250,10 @@ def group_failures(
 
     """
     groups: dict[tuple[bool | None, str], list[JobLike]] = {}
-    for job, critical, _, kind in sorted(
+    in_order = sorted(
         failures, key=lambda item: (FAILURE_ORDER.index(item[1]), item[2])
-    ):
+    )
+    for job, critical, _, kind in in_order:
         groups.setdefault((critical, kind), []).append(job)
     return list(groups.values())
 
@@ -275,6 +266,5 @@ def common_headline(failures: Iterable[FailureText | None]) -> str:
 
 def kind_text(job: _job.AnyJob, failure: _errors.Failure) -> str:
     """Return a text that is equal for failures of the same kind, even if their messages differ."""
-    return hashlib.sha256(
-        repr(failure_kind(job, failure)).encode(errors="backslashreplace")
-    ).hexdigest()[:16]
+    kind = repr(failure_kind(job, failure)).encode(errors="backslashreplace")
+    return hashlib.sha256(kind).hexdigest()[:16]

@@ -101,39 +101,35 @@ class Listing:
 
         """
         _job_options.flag(details, "details", "list()")
-        return "\n".join(
-            _align_lines([self._format_row(row, details) for row in self._rows])
-        )
+        lines = [self._format_row(row, details) for row in self._rows]
+        return "\n".join(_align_lines(lines))
 
     # ---- the lines
 
     def _format_row(self, row: ListingRow, details: bool) -> LineParts:
         match row:
             case PlainRow(job, depth):
-                return self._format_job(
-                    job, depth, "", self._requires_text(job), details
-                )
+                references = self._requires_text(job)
+                return self._format_job(job, depth, "", references, details)
             case BeginRow(job, depth):
-                window = clause("window={}", job.window_size)
-                entries = (
-                    f"-> entries={self._reference_set(_members.entry_jobs(job), job)}"
+                parts = (
+                    self._requires_text(job),
+                    clause("window={}", job.window_size),
+                    f"-> entries={self._reference_set(_members.entry_jobs(job), job)}",
                 )
-                references = " ".join(
-                    filter(None, (self._requires_text(job), window, entries))
-                )
+                references = " ".join(filter(None, parts))
                 return self._format_job(job, depth, "> ", references, details)
             case EndRow(job, depth):
                 exits = f"exits={self._reference_set(_members.exit_jobs(job), job)}"
                 end = "end".rjust(Symbols.job_symbols_width + 1 + len(INDENT * depth))
-                return LineParts(
-                    f"{self._numbers[job]}  {end} < {self._kind_and_label(job)}", exits
-                )
-            case _:
+                left = f"{self._numbers[job]}  {end} < {self._kind_and_label(job)}"
+                return LineParts(left, exits)
+            case CycleRow(scheduler, depth):
                 cycle = " requires ".join(
-                    self._reference(job, row.job) for job in closed_cycle(row.job)
+                    self._reference(job, scheduler) for job in closed_cycle(scheduler)
                 )
                 return LineParts(
-                    f"{self._margin}{INDENT * row.depth}-- the remaining jobs are in the order added: cycle {cycle}"
+                    f"{self._margin}{INDENT * depth}-- the remaining jobs are in the order added: cycle {cycle}"
                 )
 
     def _format_job(
@@ -141,60 +137,55 @@ class Listing:
     ) -> LineParts:
         name = f"{INDENT * depth}{marker}{self._kind_and_label(job)}"
         left = f"{self._numbers[job]}  {self._symbols.job_symbols(job)}  {name}"
-        tolerated = clause(
-            "(tolerated)",
-            job.state is _states.JobState.FAILED
-            and _job_queries.criticality(job) is False,
-        )
+        tolerated = ""
+        if job.state is _states.JobState.FAILED:
+            tolerated = clause("(tolerated)", _job_queries.criticality(job) is False)
+        outcome = clause("restored", job.restored)
         if details:
             outcome = self._outcome_text(job)
-        else:
-            outcome = "restored" * job.restored
         right = "  ".join(filter(None, (tolerated, references, outcome)))
         return LineParts(left, right, duration_text(shown_elapsed(job), in_column=True))
 
     def _kind_and_label(self, job: AnyJob) -> str:
-        return self._symbols.escape(
-            f"<{type(job).__name__} {_labels.shorten(job.label)}>"
-        )
+        text = f"<{type(job).__name__} {_labels.shorten(job.label)}>"
+        return self._symbols.escape(text)
 
     def _requires_text(self, job: AnyJob) -> str:
         if not job.required:
             return ""
+        inputs = _job_queries.inputs_of(job)
+        text = f"requires={self._reference_set(job.required, job.scheduler, inputs)}"
         settled_only = _job_queries.settled_only_for(job)
-        condition = clause(
-            " settled={}",
-            settled_only and self._reference_set(settled_only, job.scheduler),
-        )
-        condition += clause(f" run_if={job.run_if}", job.run_if != "succeeded")
-        return f"requires={self._reference_set(job.required, job.scheduler, _job_queries.inputs_of(job))}{condition}"
+        if settled_only:
+            text += f" settled={self._reference_set(settled_only, job.scheduler)}"
+        if job.run_if != "succeeded":
+            text += f" run_if={job.run_if}"
+        return text
 
     def _outcome_text(self, job: AnyJob) -> str:
-        if (error := job.raised_exception()) is not None:
+        error = job.raised_exception()
+        if error is not None:
             return f"!! {self._symbols.escape(_failure_text.one_line_text(error))}"
         if job.state is _states.JobState.SUCCEEDED:
             result = _job_queries.stored_result(job)
-            result_text = "(given up)"
-            if result is not _errors.DROPPED:
-                result_text = self._symbols.escape(short_repr(result))
-            if job.redact and result is not None:
-                result_text = "(redacted)"
+            text = "-> (redacted)"
+            if result is _errors.DROPPED and not job.redact:
+                text = "-> (given up)"
+            elif result is None or not job.redact:
+                text = f"-> {self._symbols.escape(short_repr(result))}"
+            if job.restored:
+                text += "  restored"
             reason = _job_queries.reason_not_restored(job)
-            remark = clause("not restored: {}", reason and self._symbols.escape(reason))
-            return "  ".join(
-                filter(None, (f"-> {result_text}", "restored" * job.restored, remark))
-            )
+            if reason:
+                text += f"  not restored: {self._symbols.escape(reason)}"
+            return text
         if job.is_running():
             fraction = _job_queries.fraction_done(job)
             progress = ""
             if fraction is not None:
                 progress = percent_text(fraction)
-            return "  ".join(
-                filter(
-                    None,
-                    (progress, self._symbols.escape(_explain.get_status_text(job))),
-                )
-            )
+            status = self._symbols.escape(_explain.get_status_text(job))
+            return "  ".join(filter(None, (progress, status)))
         return self._symbols.escape((_explain.waiting(job) or _states.NO_WAIT).text)
 
     # ---- other jobs in a line
@@ -206,15 +197,8 @@ class Listing:
         inputs: Container[AnyJob] = (),
     ) -> str:
         # The references can be sorted as text, because all numbers have the same length and "?" sorts after the digits.
-        return (
-            "{"
-            + ", ".join(
-                _collapse_ranges(
-                    sorted(self._reference(job, scheduler, inputs) for job in jobs)
-                )
-            )
-            + "}"
-        )
+        references = sorted(self._reference(job, scheduler, inputs) for job in jobs)
+        return f"{{{', '.join(_collapse_ranges(references))}}}"
 
     def _reference(
         self,
@@ -227,9 +211,12 @@ class Listing:
         The number has a question mark, e.g. "?3", if the job is neither in `scheduler` nor among `inputs`, because a
         member of `scheduler` may not require such a job.
         """
-        if (number := self._numbers.get(job)) is None:
-            return "?" + self._symbols.escape(job.label)
-        return number if job.scheduler is scheduler or job in inputs else "?" + number
+        number = self._numbers.get(job)
+        if number is None:
+            return f"?{self._symbols.escape(job.label)}"
+        if job.scheduler is scheduler or job in inputs:
+            return number
+        return f"?{number}"
 
 
 def shown_elapsed(job: AnyJob) -> float | None:
@@ -246,11 +233,8 @@ def listing_rows(scheduler: BaseScheduler) -> Iterator[ListingRow]:
         for row in stack[-1]:
             yield row
             if isinstance(row, BeginRow):
-                stack.append(
-                    itertools.chain(
-                        _rows_inside(row.job, row.depth + 1), [EndRow(*row)]
-                    )
-                )
+                inside = _rows_inside(row.job, row.depth + 1)
+                stack.append(itertools.chain(inside, [EndRow(*row)]))
                 break
         else:
             stack.pop()
@@ -259,16 +243,18 @@ def listing_rows(scheduler: BaseScheduler) -> Iterator[ListingRow]:
 def number_jobs(rows: Iterable[ListingRow]) -> dict[AnyJob, str]:
     """Return the number of each job as text, in the order of the rows, with leading zeros to make the lengths equal."""
     jobs = [row.job for row in rows if isinstance(row, (PlainRow, BeginRow))]
-    return {
-        job: f"{number:0{_digit_count(jobs)}}" for number, job in enumerate(jobs, 1)
-    }
+    width = _digit_count(jobs)
+    return {job: f"{number:0{width}}" for number, job in enumerate(jobs, 1)}
 
 
 def _collapse_ranges(references: Iterable[str]) -> Iterator[str]:
     """Yield sorted references, with three or more consecutive numbers merged into a range such as `204-303`."""
     for _, group in itertools.groupby(enumerate(references), _distance):
         adjacent = [reference for _, reference in group]
-        yield from [f"{adjacent[0]}-{adjacent[-1]}"] if len(adjacent) > 2 else adjacent
+        if len(adjacent) > 2:
+            yield f"{adjacent[0]}-{adjacent[-1]}"
+        else:
+            yield from adjacent
 
 
 def _distance(item: tuple[int, str]) -> object:
@@ -304,30 +290,25 @@ def closed_cycle(scheduler: BaseScheduler) -> list[AnyJob]:
 
     If there is no cycle, return an empty list.
     """
-    cycle = (
-        _graph_algorithms.find_cycle(
-            tuple(scheduler), partial(_job_queries.all_requirements, scheduler)
-        )
-        or []
-    )
+    requirements = partial(_job_queries.all_requirements, scheduler)
+    cycle = _graph_algorithms.find_cycle(tuple(scheduler), requirements) or []
     return cycle + cycle[:1]
 
 
 def _align_lines(lines: Iterable[LineParts]) -> Iterator[str]:
     """Yield each line as text, with the durations right-aligned in a column, and the right parts left-aligned."""
     measured_lines = [(line, display_width(line.left_part)) for line in lines]
-    left_widths = [left_width for line, left_width in measured_lines if any(line[1:])]
-    column_width = max(
-        filter(lambda left_width: left_width <= MAX_ALIGNED_WIDTH, left_widths),
-        default=0,
-    )
-    duration_width = max((len(line.duration) for line, _ in measured_lines), default=0)
+    column_width = duration_width = 0
     for line, left_width in measured_lines:
+        duration_width = max(duration_width, len(line.duration))
+        if any(line[1:]) and left_width <= MAX_ALIGNED_WIDTH:
+            column_width = max(column_width, left_width)
+    for line, left_width in measured_lines:
+        if not any(line[1:]):
+            yield line.left_part
+            continue
         padding = " " * (column_width - left_width)
         duration = ""
         if duration_width:
             duration = f"  {line.duration:>{duration_width}}"
-        if any(line[1:]):
-            yield f"{line.left_part}{padding}{duration}  {line.right_part}".rstrip()
-        else:
-            yield line.left_part
+        yield f"{line.left_part}{padding}{duration}  {line.right_part}".rstrip()

@@ -34,11 +34,9 @@ def select_jobs(scheduler: BaseScheduler, selection: JobSelection) -> set[AnyJob
     """
     # Strings and schedulers are iterable.
     try:
-        items: tuple[AnyJob | str, ...]
         if isinstance(selection, (str, AbstractJob)):
-            items = (selection,)
-        else:
-            items = tuple(selection)
+            selection = [selection]
+        items = tuple(selection)
     except TypeError:
         raise TypeError(
             f"collapse={short_repr(selection)}: {SELECTION_ADVICE}"
@@ -71,16 +69,16 @@ def match_paths(paths: Mapping[Key, str], pattern: str) -> list[Key]:
     In a pattern, `*` matches any text, and `?` matches any single character. The pattern may be written as paths are
     displayed, with control characters escaped, or as the labels are, with nothing escaped.
     """
-    if equal_keys := [
-        key for key, path in paths.items() if pattern in (path, printable(path))
-    ]:
-        return equal_keys
+    equal_keys = list[Key]()
+    matching_keys = list[Key]()
     matches = glob_pattern(pattern).fullmatch
-    return [
-        key
-        for key, path in paths.items()
-        if any(map(matches, (path, printable(path), unescape_path(path))))
-    ]
+    for key, path in paths.items():
+        forms = path, printable(path), unescape_path(path)
+        if pattern in forms[:2]:
+            equal_keys.append(key)
+        if any(map(matches, forms)):
+            matching_keys.append(key)
+    return equal_keys or matching_keys
 
 
 def glob_pattern(glob: str) -> re.Pattern[str]:
@@ -92,9 +90,8 @@ def glob_pattern(glob: str) -> re.Pattern[str]:
     last = ""
     if others:
         last = f".*{others.pop()}"
-    return re.compile(
-        first + "".join(f"(?>.*?{part})" for part in others) + last, re.DOTALL
-    )
+    middle = "".join(f"(?>.*?{part})" for part in others)
+    return re.compile(first + middle + last, re.DOTALL)
 
 
 def suggest_paths(paths: Mapping[AnyJob, str], pattern: str) -> str:

@@ -43,12 +43,11 @@ class Symbols:
 
     def __init__(self, encoding: str | None = None) -> None:
         """Choose the symbols for an encoding. None stands for all of Unicode. An unknown encoding counts as ASCII."""
-        self._encoding: Final = (
-            encoding if encoding is None or _can_encode(encoding, "") else "ascii"
-        )
-        self.is_unicode: Final = encoding is None or _can_encode(
-            encoding, "".join(mark.symbol for mark in MARKS)
-        )
+        if encoding is not None and not _can_encode(encoding, ""):
+            encoding = "ascii"
+        self._encoding: Final = encoding
+        symbols = "".join(mark.symbol for mark in MARKS)
+        self.is_unicode: Final = encoding is None or _can_encode(encoding, symbols)
         self.ellipsis: Final = self.choose("…", "...")
         self.about_sign: Final = self.choose("≈", "~")
         self.separator: Final = self.choose(" · ", ", ")
@@ -69,13 +68,11 @@ class Symbols:
         A blank replaces a symbol that does not apply. It also replaces the state of a forever job that ended normally,
         because the state is CANCELLED although nothing went wrong.
         """
-        critical = " "
+        critical = forever = state = " "
         if criticality(job):
             critical = self.of(CRITICAL_BADGE)
-        forever = " "
         if job.forever:
             forever = self.of(FOREVER_BADGE)
-        state = " "
         if not has_ended_normally(job):
             state = self.of(STATE_STYLES[reported_state(job)])
         return f"{critical} {state} {forever}"
@@ -120,11 +117,10 @@ def terminal_text(text: str, stream: object) -> str:
     def escape(line: str) -> str:
         if "\x1b" not in line:
             return symbols.escape(line.expandtabs())
+        # Each second part is a sequence.
         parts = STYLE_SEQUENCE.split(line)
-        return "".join(
-            part if index % 2 else symbols.escape(part.expandtabs())
-            for index, part in enumerate(parts)
-        )
+        parts[::2] = [symbols.escape(part.expandtabs()) for part in parts[::2]]
+        return "".join(parts)
 
     escaped = "\n".join(map(escape, text.split("\n")))
     if os.environ.get("GITHUB_ACTIONS") and WORKFLOW_COMMAND.search(escaped):
@@ -161,10 +157,8 @@ def display_width(line: str) -> int:
 @functools.cache
 def _character_width(character: str) -> int:
     """Return the columns of a printable character: 2 if it is wide, 0 if it changes the character before it."""
-    if (
-        unicodedata.category(character) in ("Mn", "Me")
-        or "\U0001f3fb" <= character <= "\U0001f3ff"
-    ):  # skin tones
+    is_skin_tone = "\U0001f3fb" <= character <= "\U0001f3ff"
+    if is_skin_tone or unicodedata.category(character) in ("Mn", "Me"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "FW" else 1
 
@@ -216,10 +210,10 @@ HOUR: Final = 3600.0
 
 def listed_lines(items: Sequence[str], max_items: int = MAX_LISTED_NAMES) -> list[str]:
     """Return the first `max_items` items, and a line with the number of the others, e.g. "and 3 more"."""
-    return [
-        *items[:max_items],
-        *[f"and {len(items) - max_items} more"] * (len(items) > max_items),
-    ]
+    lines = list(items[:max_items])
+    if len(items) > max_items:
+        lines.append(f"and {len(items) - max_items} more")
+    return lines
 
 
 def durations_in_column(seconds: Iterable[float | None]) -> tuple[str, list[str]]:
@@ -234,38 +228,35 @@ def durations_in_column(seconds: Iterable[float | None]) -> tuple[str, list[str]
 
     """
     times = [*seconds]
-    if (
-        longest := max([0.0, *(abs(time) for time in times if time is not None)])
-    ) >= 99.995:
-        unit, form = (
-            ("min:s", _minutes_text)
-            if longest < HOUR - 0.05
-            else ("h:min:s", _hours_text)
-        )
-        return unit, [
-            "" if time is None else "-" * (time < 0) + form(abs(time)) for time in times
-        ]
+    known = [time for time in times if time is not None]
+    longest = max(map(abs, known), default=0.0)
     size, unit = next(
         (scale for scale in UNITS if longest >= scale[0] * 0.9995), UNITS[0]
     )
-    decimals = next(
-        (
-            number
-            for limit, number in ((9.9995, 3), (99.995, 2))
-            if longest / size < limit
-        ),
-        1,
-    )
-    return unit, [
-        "" if time is None else f"{time / size:.{decimals}f}" for time in times
-    ]
+    decimals = 1
+    if longest / size < 9.9995:
+        decimals = 3
+    elif longest / size < 99.995:
+        decimals = 2
+    if longest >= HOUR - 0.05:
+        unit = "h:min:s"
+    elif longest >= 99.995:
+        unit = "min:s"
+    texts = list[str]()
+    for time in times:
+        if time is None:
+            texts.append("")
+        elif ":" in unit:
+            sign = "-" if time < 0 else ""
+            texts.append(sign + _clock_text(abs(time), longest >= HOUR - 0.05))
+        else:
+            texts.append(f"{time / size:.{decimals}f}")
+    return unit, texts
 
 
-def _minutes_text(seconds: float) -> str:
+def _clock_text(seconds: float, has_hours: bool) -> str:
+    if has_hours:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
     minutes, rest = divmod(round(seconds * 10), 600)
     return f"{minutes}:{rest / 10:04.1f}"
-
-
-def _hours_text(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

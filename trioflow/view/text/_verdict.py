@@ -67,7 +67,7 @@ class RestoredJobs:
         self.number = 0
         self.seconds = 0.0
         # In ISO 8601, of the jobs whose time is known.
-        self._first_date, self._last_date = "", ""
+        self._first_date = self._last_date = ""
 
     def add(
         self, settled_at: float | None, took: float | None, number: int = 1
@@ -93,15 +93,13 @@ class RestoredJobs:
         """Return number, dates and time, e.g. `40 restored from 2026-11-23, 4 min 10 s saved`, or ""."""
         if not self.number:
             return ""
-        dates = dict.fromkeys(
-            date for date in (self._first_date, self._last_date) if date
-        )
-        saved = clause(
-            f", {duration_text(self.seconds)} saved", self.seconds >= MIN_SAVED_SECONDS
-        )
-        return (
-            f"{self.number} restored{' from ' * bool(dates)}{' to '.join(dates)}{saved}"
-        )
+        text = f"{self.number} restored"
+        if self._first_date:
+            dates = dict.fromkeys((self._first_date, self._last_date))
+            text += f" from {' to '.join(dates)}"
+        if self.seconds >= MIN_SAVED_SECONDS:
+            text += f", {duration_text(self.seconds)} saved"
+        return text
 
 
 REPORTED_STATES: Final[dict[Any, ReportedState]] = {
@@ -134,17 +132,16 @@ class Tally:
             return cls.from_counts(counts)
         tally = cls()
         for job in _job_queries.jobs_of_run(scheduler):
-            if not _job_queries.is_one_job(job):
-                if (
-                    _job_queries.is_failed_group(job)
-                    and _job_queries.criticality(job) is not False
-                ):
-                    tally.failed_groups += 1
-            else:
+            if _job_queries.is_one_job(job):
                 tally.add_jobs(*_job_queries.count_key(job))
                 tally.add_journal_facts(
                     _job_queries.restoration_of(job), _job_queries.rerun_cause(job)
                 )
+            elif (
+                _job_queries.is_failed_group(job)
+                and _job_queries.criticality(job) is not False
+            ):
+                tally.failed_groups += 1
         for key, number in _job_queries.dropped_counts(scheduler):
             tally.add_jobs(*key, number)
         return tally
@@ -159,9 +156,8 @@ class Tally:
         """Return the tally of a scheduler's own counts, as in `all_counts`, or of the words for such counts."""
         tally = cls()
         if may_grow is None:
-            tally.may_grow = JobState.IDLE not in counts
-        else:
-            tally.may_grow = may_grow
+            may_grow = JobState.IDLE not in counts
+        tally.may_grow = may_grow
         tally.failed_groups = failed_groups
         for state, number in counts.items():
             counted: Any = REPORTED_STATES.get(state, state)
@@ -232,9 +228,10 @@ class Tally:
     def states(self) -> Iterator[tuple[ReportedState, int]]:
         """Yield each state that a job is in, and the number of these jobs, with the tolerated ones that failed."""
         for state in STATE_COUNT_ORDER:
-            if number := self._counts[state] + self._counts[TOLERATED_KEY] * (
-                state is JobState.FAILED
-            ):
+            number = self._counts[state]
+            if state is JobState.FAILED:
+                number += self._counts[TOLERATED_KEY]
+            if number:
                 yield state, number
 
     @property
@@ -247,19 +244,23 @@ class Tally:
 
     def describe(self) -> str:
         """Return the counts in words, e.g. `5 jobs: 3 succeeded (2 restored), 2 failed, and 1 forever job`."""
-        remarks: dict[ReportedState, str] = {}
-        if self.restored.number:
-            remarks[JobState.SUCCEEDED] = f" ({self.restored.number} restored)"
-        counts = [
-            (self._counts[state], f"{state.value}{remarks.get(state, '')}")
-            for state in STATE_COUNT_ORDER
-        ]
-        counts.append((self._counts[TOLERATED_KEY], "failed (tolerated)"))
-        words = ", ".join(f"{number} {word}" for number, word in counts if number)
+        words: dict[ReportedState | str, str] = {
+            state: state.value for state in STATE_COUNT_ORDER
+        }
+        words[JobState.SUCCEEDED] += clause(" ({} restored)", self.restored.number)
+        words[TOLERATED_KEY] = "failed (tolerated)"
+        jobs = plural(self.job_count, "job")
+        if self.may_grow:
+            jobs += " so far"
         return (
-            f"{plural(self.job_count, 'job')}{' so far' * self.may_grow}: {words or 'nothing to do'}"
+            f"{jobs}: {self.counts_text(words) or 'nothing to do'}"
             f"{forever_jobs_text(self._counts[FOREVER_KEY])}{failed_groups_text(self.failed_groups)}"
         )
+
+    def counts_text(self, words: Mapping[ReportedState | str, str]) -> str:
+        """Return the counts that are not zero, each with the word for its key."""
+        counts = [(self._counts[key], word) for key, word in words.items()]
+        return ", ".join(f"{number} {word}" for number, word in counts if number)
 
 
 def reruns_text(reruns: collections.Counter[str]) -> str:
@@ -298,20 +299,14 @@ def shortfalls(
     words: dict[ReportedState | str, str] = {
         state: state.value for state in STATE_COUNT_ORDER if state.is_settled
     }
-    words |= {
-        JobState.SUCCEEDED: "",
-        MOVED_ON: "",
-        JobState.FAILED: failed,
-        TOLERATED_KEY: tolerated,
-    }
-    counts = [(tally.count(key), word) for key, word in words.items() if word]
-    counts.append(
-        (
-            (tally.count(JobState.IDLE) + tally.count(JobState.SCHEDULED)) * is_over,
-            "never started",
-        )
-    )
-    return ", ".join(f"{number} {word}" for number, word in counts if number)
+    del words[JobState.SUCCEEDED], words[MOVED_ON]
+    words[JobState.FAILED] = failed
+    words[TOLERATED_KEY] = tolerated
+    text = tally.counts_text(words)
+    unstarted = tally.count(JobState.IDLE) + tally.count(JobState.SCHEDULED)
+    if is_over and unstarted:
+        text += f"{text and ', '}{unstarted} never started"
+    return text
 
 
 def failures_text(tally: Tally, is_over: bool = True) -> str:
@@ -376,30 +371,29 @@ def create_verdict(
     parts = list[str]()
     if reason is None:
         parts.append("has not ended")
+    elif reason is StopReason.CRITICAL and culprit is not None:
+        parts.append(f"stopped by {culprit}")
     elif reason not in RAN_TO_END:
-        is_known = culprit is not None and reason is StopReason.CRITICAL
-        parts.append(
-            f"stopped by {culprit}"
-            if is_known
-            else STOP_REASON_TEXTS[reason].removeprefix("was ")
-        )
+        parts.append(STOP_REASON_TEXTS[reason].removeprefix("was "))
     restored = tally.restored.describe()
     remark = clause(" ({})", restored)
-    if (
-        tally.count(JobState.FAILED) or tally.count(JobState.BLOCKED)
-    ) and reason is not StopReason.COMPLETED:
+    some_succeeded = f"{succeeded} succeeded{remark}"
+    has_failures = tally.count(JobState.FAILED) or tally.count(JobState.BLOCKED)
+    if has_failures and reason is not StopReason.COMPLETED:
         parts.append(failures_text(tally, reason is not None))
         failed_groups = 0
         if reason is StopReason.INTERRUPTED and succeeded:
-            parts.append(f"{succeeded} succeeded{remark}")
+            parts.append(some_succeeded)
         elif restored:
             parts.append(restored)
     elif not tally.job_count:
-        parts.append(
-            "nothing to do" if reason in RAN_TO_END else f"no {noun} succeeded"
-        )
+        nothing = f"no {noun} succeeded"
+        if reason in RAN_TO_END:
+            nothing = "nothing to do"
+        parts.append(nothing)
     elif moved_on and succeeded + moved_on == tally.job_count:
-        parts += [f"{succeeded} succeeded{remark}"] * bool(succeeded)
+        if succeeded:
+            parts.append(some_succeeded)
     elif succeeded < tally.job_count:
         share = f"{succeeded} of {jobs}"
         if tally.may_grow:
@@ -416,9 +410,11 @@ def create_verdict(
             )
         )
     else:
-        # A run that was cut short may have had more to do.
-        has_all = tally.job_count > 1 and reason in RAN_TO_END
-        parts.append(f"{'all ' * has_all}{jobs} succeeded{remark}")
+        share = jobs
+        if tally.job_count > 1 and reason in RAN_TO_END:
+            # A run that was cut short may have had more to do.
+            share = f"all {jobs}"
+        parts.append(f"{share} succeeded{remark}")
     if failed_groups:
         parts.append(failed_groups_text(failed_groups).removeprefix(", "))
     if tally.reruns:
@@ -429,12 +425,8 @@ def create_verdict(
         parts.append(f"{number} moved on after {whose} timeout")
     if seconds is not None:
         parts.append(duration_text(seconds, in_column=True))
-        parts.append(
-            clause(
-                "paused or held for {} of it",
-                duration_text(paused or None, in_column=True),
-            )
-        )
+        pause_text = duration_text(paused or None, in_column=True)
+        parts.append(clause("paused or held for {} of it", pause_text))
     return Verdict(
         reason is StopReason.COMPLETED, moved_on > 0, ", ".join(filter(None, parts))
     )
@@ -478,9 +470,8 @@ def not_run_lines(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[s
     skipped_schedulers: list[str] = []
     for job in jobs:
         if job.state is JobState.BLOCKED:
-            blocked_by.setdefault(root_failure_text(job, names), []).append(
-                _name_and_size(job, names)
-            )
+            blocked = blocked_by.setdefault(root_failure_text(job, names), [])
+            blocked.append(_name_and_size(job, names))
         elif job.state is JobState.SKIPPED and is_scheduler(job):
             skipped_schedulers.append(_name_and_size(job, names))
     causes = list(blocked_by.items())
@@ -488,9 +479,10 @@ def not_run_lines(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[s
         f"not run: {join_names(blocked)}, because {cause}"
         for cause, blocked in causes[:MAX_LISTED_NAMES]
     ]
-    if others := [blocked for _, blocked in causes[MAX_LISTED_NAMES:]]:
+    others = [len(blocked) for _, blocked in causes[MAX_LISTED_NAMES:]]
+    if others:
         lines.append(
-            f"not run: {sum(map(len, others))} more, because of {plural(len(others), 'other failure')}"
+            f"not run: {sum(others)} more, because of {plural(len(others), 'other failure')}"
         )
     if skipped_schedulers:
         lines.append(f"skipped: {join_names(skipped_schedulers)}")
@@ -500,7 +492,8 @@ def not_run_lines(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[s
 def _name_and_size(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
     if not is_scheduler(job) or _job_queries.is_one_job(job):
         return names[job]
-    return f"{names[job]} ({plural(sum(map(_job_queries.is_one_job, _job_queries.jobs_of_run(job))), 'job')})"
+    count = sum(map(_job_queries.is_one_job, _job_queries.jobs_of_run(job)))
+    return f"{names[job]} ({plural(count, 'job')})"
 
 
 def root_failure_text(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
