@@ -1094,8 +1094,8 @@ PLANTS: Final = (
 """),
     plant("look-answer-secret", f"{LOOK}/_steering.py", "_answer",
         "the log has the answer to a redacted question", """
--"" if asking.redact else f" {short_repr(text)}"
-+f" {short_repr(text)}"
+-not asking.redact
++True
 """),
     plant("junit-flaky-kind", "trioflow/view/_junit.py", "_add_case",
         "the errors of attempts of a job that failed in the end are called flaky", """

@@ -91,20 +91,17 @@ class Events(Instrument):
 
     def __init__(self, file: str | os.PathLike[str] | IO[str] | IO[bytes], /) -> None:
         import_extra("msgspec", "Events()", "events")
-        if not isinstance(file, (str, os.PathLike)) and not callable(
-            getattr(file, "write", None)
-        ):
+        target: Any = file
+        if isinstance(file, (str, os.PathLike)):
+            target = os.path.abspath(file_path(file, "file", "Events()"))
+        elif not callable(getattr(file, "write", None)):
             raise TypeError(
                 f"Events({short_repr(file)}): give a path, or a file that is open for writing"
             )
         from . import _format
 
         self._format: Final = _format
-        self._target: Final = (
-            os.path.abspath(file_path(file, "file", "Events()"))
-            if isinstance(file, (str, os.PathLike))
-            else file
-        )
+        self._target: Final = target
         self.is_written: bool = False
         self._had_earlier_run = False
         # The number of lines that hooks have written in this run, including dropped lines.
@@ -148,17 +145,17 @@ class Events(Instrument):
         assert run is not None
         collect_dropped(scheduler, self._dropped_jobs)
         is_root = scheduler is self._root
-        self._write_event(
-            self._format.RunStarted(
-                *self._common_fields(self._scheduler_path(scheduler)),
-                scheduler.label,
-                len(scheduler),
-                window=run.window,
-                adaptive=run.has_adaptive_window,
-                pid=os.getpid() if is_root else None,
-                host=socket.gethostname() if is_root else None,
-            )
+        event = self._format.RunStarted(
+            *self._common_fields(self._scheduler_path(scheduler)),
+            scheduler.label,
+            len(scheduler),
+            window=run.window,
+            adaptive=run.has_adaptive_window,
         )
+        if is_root:
+            event.pid = os.getpid()
+            event.host = socket.gethostname()
+        self._write_event(event)
         if is_root or self._written_job_counts[scheduler] != len(scheduler):
             self._write_added_jobs(scheduler)
 
@@ -203,12 +200,11 @@ class Events(Instrument):
         path = path_cache.path_of(job)
         if is_scheduler(job) and job not in self._path_caches:
             self._path_caches[job] = path_cache.nested(job)
-        # without those that have settled and that the scheduler has dropped
-        required_paths = [
-            path_cache.path_of(each)
-            for each in _job_queries.all_requirements(scheduler, job)
-            if each in scheduler
-        ]
+        # Without those that have settled and that the scheduler has dropped.
+        required = filter(
+            scheduler.__contains__, _job_queries.all_requirements(scheduler, job)
+        )
+        required_paths = list(map(path_cache.path_of, required))
         self._write_event(
             self._format.JobAdded(
                 *self._common_fields(path),
@@ -229,9 +225,8 @@ class Events(Instrument):
 
     def job_added(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobAdded` event."""
-        self._write_added_job(
-            scheduler, job, _job_queries.expected_durations(scheduler, [job]).get(job)
-        )
+        durations = _job_queries.expected_durations(scheduler, [job])
+        self._write_added_job(scheduler, job, durations.get(job))
         self._written_job_counts[scheduler] += 1
         if is_scheduler(job):
             self._write_added_jobs(job)
@@ -241,11 +236,9 @@ class Events(Instrument):
         path = self._path_caches[scheduler].path_of(job)
         self._waiting_jobs[job] = _PolledJob(path, None)
         self._running_jobs.pop(job, None)
-        self._write_event(
-            self._format.JobScheduled(
-                *self._common_fields(path), len(_job_queries.throttled_attempts(job))
-            )
-        )
+        throttled = len(_job_queries.throttled_attempts(job))
+        event = self._format.JobScheduled(*self._common_fields(path), throttled)
+        self._write_event(event)
 
     def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobStarted` event."""
@@ -256,11 +249,8 @@ class Events(Instrument):
             name: "(redacted)" if job.redact and isinstance(need, str) else need
             for name, need in job.granted.items()
         }
-        self._write_event(
-            self._format.JobStarted(
-                *self._common_fields(path, _job_queries.latest_start(job)), granted
-            )
-        )
+        fields = self._common_fields(path, _job_queries.latest_start(job))
+        self._write_event(self._format.JobStarted(*fields, granted))
 
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write a `JobRetried` event for each attempt after the first."""
@@ -289,12 +279,6 @@ class Events(Instrument):
             *self._job_fields(scheduler, job, finished_at), state
         )
         if not has_no_further_facts:
-            command: Any = (
-                job
-                if _job_queries.runs_commands(job) and started_at is not None
-                else None
-            )
-            result = None if command is None else command.last_result
             facts = outcome(job)
             event.attempts = max(1, facts.attempts)
             event.timed_out = facts.timed_out
@@ -302,15 +286,19 @@ class Events(Instrument):
             event.restored = facts.restoration is not None
             event.restored_at = facts.restored_at
             event.through_member = facts.failed_through_member
-            if (failure := facts.failure) is not None:
+            failure = facts.failure
+            if failure is not None:
                 event.exception = _exception_line(failure.exception)
                 event.failure_kind = _failure_text.kind_text(job, failure)
-            event.returncode = None if result is None else result.returncode
+            if started_at is not None and _job_queries.runs_commands(job):
+                command: Any = job
+                event.returncode = getattr(command.last_result, "returncode", None)
         self._write_event(event)
         # No later event needs the paths of these, and of the jobs nested in them.
         while self._dropped_jobs:
             dropped = self._dropped_jobs.popleft()
-            if (path_cache := self._path_caches.get(dropped.scheduler)) is not None:  # type: ignore[arg-type]
+            path_cache = self._path_caches.get(dropped.scheduler)  # type: ignore[arg-type]
+            if path_cache is not None:
                 path_cache.forget(dropped)
             if is_scheduler(dropped):
                 for nested in iterate_schedulers(dropped):
@@ -321,9 +309,8 @@ class Events(Instrument):
         """Write a `JobReopened` event, unless the run of the events is a nested run, and has ended."""
         self._waiting_jobs.pop(job, None)
         if self._root is not None:
-            self._write_event(
-                self._format.JobReopened(*self._job_fields(scheduler, job))
-            )
+            event = self._format.JobReopened(*self._job_fields(scheduler, job))
+            self._write_event(event)
 
     def incident(
         self,
@@ -334,16 +321,13 @@ class Events(Instrument):
     ) -> None:
         """Write an `IncidentEvent`, which reports e.g. an error that is not the outcome of a job."""
         # The job may be in a nested scheduler that never ran, and that the run of `scheduler` has shut down.
-        home = None if job is None else job.scheduler
-        if job is None or home is None:
-            path = self._scheduler_path(scheduler)
-        else:
-            path = self._path_caches[home].path_of(job)
-        self._write_event(
-            self._format.IncidentEvent(
-                *self._common_fields(path), message, _exception_line(exception)
-            )
+        path = self._scheduler_path(scheduler)
+        if job is not None and job.scheduler is not None:
+            path = self._path_caches[job.scheduler].path_of(job)
+        event = self._format.IncidentEvent(
+            *self._common_fields(path), message, _exception_line(exception)
         )
+        self._write_event(event)
 
     def after_run(self, scheduler: BaseScheduler) -> None:
         """Write a `RunEnded` event. For the outermost run, also flush the remaining lines."""
@@ -351,12 +335,14 @@ class Events(Instrument):
         event = self._format.RunEnded(
             *self._common_fields(self._scheduler_path(scheduler)),
             scheduler.stop_reason,
-            None if culprit is None else self._path_caches[scheduler].path_of(culprit),
         )
+        if culprit is not None:
+            event.culprit = self._path_caches[scheduler].path_of(culprit)
         if scheduler is not self._root:
             self._write_event(event)
             return
-        event.lines, event.seconds = self._line_count, _verdict.run_seconds(scheduler)
+        event.lines = self._line_count
+        event.seconds = _verdict.run_seconds(scheduler)
         tally = _verdict.Tally.for_scheduler(scheduler)
         event.jobs = tally.counts_by_state()
         event.failures = tally.failure_count
@@ -388,9 +374,8 @@ class Events(Instrument):
         return self._path_caches[enclosing].path_of(scheduler)
 
     def _encode_dropped_count(self, number: int) -> bytes:
-        return self._format.encode(
-            self._format.LinesDropped(*self._common_fields(""), number)
-        )
+        event = self._format.LinesDropped(*self._common_fields(""), number)
+        return self._format.encode(event)
 
     def _poll_jobs(self) -> Iterator[bytes]:
         """Yield a line for each change of a job that no hook reports. The writer's thread calls this method."""
@@ -398,12 +383,9 @@ class Events(Instrument):
         # collector may interrupt it and switch to the thread of the hooks.
         for job, polled in islice(self._waiting_jobs.copy().items(), MAX_POLLED_JOBS):
             wait = _explain.waiting(job)
-            if (
-                wait
-                and wait.text
-                and wait != polled.last_written_values
-                and job in self._waiting_jobs
-            ):
+            if wait is None or not wait.text:
+                continue
+            if wait != polled.last_written_values and job in self._waiting_jobs:
                 polled.last_written_values = wait
                 event = self._format.JobWaiting(
                     *self._common_fields(polled.path),
@@ -416,11 +398,10 @@ class Events(Instrument):
             progress = _job_queries.fraction_done(job), _explain.get_status_text(job)
             if progress != polled.last_written_values and job in self._running_jobs:
                 polled.last_written_values = progress
-                yield self._format.encode(
-                    self._format.JobProgress(
-                        *self._common_fields(polled.path), *progress
-                    )
+                told = self._format.JobProgress(
+                    *self._common_fields(polled.path), *progress
                 )
+                yield self._format.encode(told)
 
     def _finish_run(self, last_line: bytes = b"") -> None:
         """Write the last line of a run, and reset this object for the next run."""

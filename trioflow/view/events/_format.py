@@ -176,11 +176,12 @@ def encode(event: Event) -> bytes:
     except UnicodeEncodeError:
         line = _encode(_escape_surrogates(msgspec.to_builtins(event, enc_hook=str)))
     if not line.isascii() or b"\x7f" in line:
-        line = "".join(
-            c if c.isprintable() else json.dumps(c)[1:-1] for c in line.decode()
-        ).encode()
-        # json.dumps keeps it.
-        line = line.replace(b"\x7f", b"\\u007f")
+        characters = list(line.decode())
+        for index, character in enumerate(characters):
+            if not character.isprintable():
+                characters[index] = json.dumps(character)[1:-1]
+        # json.dumps keeps DEL.
+        line = "".join(characters).encode().replace(b"\x7f", b"\\u007f")
     return line + b"\n"
 
 

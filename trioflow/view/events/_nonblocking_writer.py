@@ -67,9 +67,8 @@ class NonBlockingWriter:
         poll_jobs: Callable[[], Iterable[bytes]],
         truncate: bool,
     ) -> None:
-        self._target_name: Final = (
-            target if isinstance(target, str) else getattr(target, "name", target)
-        )
+        # A path has no name.
+        self._target_name: Final = getattr(target, "name", target)
         self._warn: Final = warn
         self._encode_dropped_count: Final = encode_dropped_count
         self._poll_jobs: Final = poll_jobs
@@ -165,9 +164,8 @@ class NonBlockingWriter:
                 self._unwritten_batch = self._unwritten_batch[size:]
                 end = bytes(chunk[:size]).rfind(b"\n")
                 if end >= 0:
-                    self._partial_line_bytes = size - end - 1
-                else:
-                    self._partial_line_bytes = self._partial_line_bytes + size
+                    self._partial_line_bytes = 0
+                self._partial_line_bytes += size - end - 1
         except (OSError, ValueError) as error:
             self._give_up(error)
         return not self._buffered_bytes
@@ -175,11 +173,9 @@ class NonBlockingWriter:
     def _give_up(self, error: Exception) -> None:
         """Stop writing after an error, e.g. because the disk is full or the reader has closed the pipe."""
         self.has_failed = True
-        self._lines, self._unwritten_batch, self._buffered_bytes = (
-            [],
-            memoryview(b""),
-            0,
-        )
+        self._lines = []
+        self._unwritten_batch = memoryview(b"")
+        self._buffered_bytes = 0
         self._target.remove_partial_line(self._partial_line_bytes)
         if not isinstance(error, BrokenPipeError):
             self.error = error
@@ -196,7 +192,8 @@ class NonBlockingWriter:
             return
         polled_lines: list[bytes] = []
         if time.monotonic() >= self._last_poll + POLL_INTERVAL:
-            self._last_poll, polled_lines = time.monotonic(), list(self._poll_jobs())
+            self._last_poll = time.monotonic()
+            polled_lines = list(self._poll_jobs())
         with self._lock:
             if self._buffered_bytes < MAX_BUFFERED_BYTES // 2:
                 for line in polled_lines:
@@ -213,33 +210,33 @@ class _DescriptorTarget:
     def __init__(self, descriptor: int | None, path: Any) -> None:
         self._descriptor = descriptor
         self._path: Final = path  # None unless this object opens the file
-        self._never_blocks = (
-            False  # whether it is a regular file, or no file of the system at all
-        )
+        # Whether it is a regular file, or no file of the system at all.
+        self._never_blocks = False
         if descriptor is not None:
             self._use_descriptor(descriptor)
 
     def _use_descriptor(self, descriptor: int) -> None:
         self._descriptor = descriptor
         # If the system has no poll(), writing may block.
-        self._never_blocks = not posix.IS_POSIX or stat.S_ISREG(
-            os.fstat(descriptor).st_mode
-        )
+        mode = os.fstat(descriptor).st_mode
+        self._never_blocks = not posix.IS_POSIX or stat.S_ISREG(mode)
 
     def is_writable(self) -> bool:
         """Return whether a write would not block now."""
-        if not self._never_blocks and self._descriptor is None:
+        if self._never_blocks:
+            return True
+        if self._descriptor is None:
             self._open_fifo()
-        return self._never_blocks or (
-            self._descriptor is not None
-            and posix.is_ready(self._descriptor, posix.POLLOUT)
+        return self._descriptor is not None and posix.is_ready(
+            self._descriptor, posix.POLLOUT
         )
 
     def next_chunk(self, data: memoryview) -> memoryview:
         """Return the bytes for a call of `write`: as many whole lines as fit, or the beginning of a longer line."""
         if self._never_blocks or len(data) <= posix.PIPE_BUF:
             return data
-        return data[: bytes(data[: posix.PIPE_BUF]).rfind(b"\n") + 1 or posix.PIPE_BUF]
+        end = bytes(data[: posix.PIPE_BUF]).rfind(b"\n") + 1
+        return data[: end or posix.PIPE_BUF]
 
     def write(self, chunk: memoryview) -> int:
         """Write bytes, and return how many were written. If writing would block, return 0."""
@@ -307,11 +304,7 @@ def _open_target(target: Any, truncate: bool) -> _DescriptorTarget:
         return _DescriptorTarget(descriptor, None)
     if os.path.exists(target) and stat.S_ISFIFO(os.stat(target).st_mode):
         return _DescriptorTarget(None, target)
-    flags = (
-        os.O_WRONLY
-        | os.O_CREAT
-        | os.O_APPEND
-        | posix.O_BINARY
-        | (os.O_TRUNC if truncate else 0)
-    )
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | posix.O_BINARY
+    if truncate:
+        flags |= os.O_TRUNC
     return _DescriptorTarget(os.open(target, flags, 0o666), target)

@@ -54,11 +54,13 @@ Record = dict[str, Any]
 
 def describe_process() -> Record:
     """Return the record of this process. It takes `STALL_SECONDS` and O(V + E)."""
-    if blocking := dict(_executing_jobs()):
+    executing = dict(_executing_jobs())
+    blocking: dict[AnyJob, int] = {}
+    if executing:
         time.sleep(STALL_SECONDS)
-        blocking = {
-            job: thread_id for job, thread_id in _executing_jobs() if job in blocking
-        }
+        for job, thread_id in _executing_jobs():
+            if job in executing:
+                blocking[job] = thread_id
     return {
         "schema": SCHEMA_VERSION,
         "command": sys.orig_argv,
@@ -72,12 +74,10 @@ def _executing_jobs() -> Iterator[tuple[AnyJob, int]]:
     """Yield the jobs that event loops are executing, each with the thread of the loop."""
     for run in runs_in_progress():
         for job in _jobs_of(run.scheduler):
-            if (
-                job.state is JobState.RUNNING
-                and not is_scheduler(job)
-                and job_frames(job)[1]
-            ):
-                yield job, run.thread_id
+            if job.state is JobState.RUNNING and not is_scheduler(job):
+                _, is_executing = job_frames(job)
+                if is_executing:
+                    yield job, run.thread_id
 
 
 def _jobs_of(scheduler: BaseScheduler) -> Iterator[AnyJob]:
@@ -98,44 +98,42 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
     jobs = list(_jobs_of(scheduler))
     paths: Any = paths_of(scheduler)
     tally = _verdict.Tally.for_scheduler(scheduler)
-    running = [
-        job for job in jobs if job.state is JobState.RUNNING and not is_scheduler(job)
-    ]
-    scheduled = [job for job in jobs if job.state is JobState.SCHEDULED]
+    running = list[AnyJob]()
+    scheduled = list[AnyJob]()
+    idle = list[AnyJob]()
+    failed = list[AnyJob]()
     # The nested schedulers whose IDLE jobs will not be reached any more.
     ended: set[AnyJob | None] = set()
     # Schedulers come before their jobs.
     for job in jobs:
+        state = job.state
         if is_scheduler(job) and (job.is_settled() or job.scheduler in ended):
             ended.add(job)
-    idle = [
-        job for job in jobs if job.state is JobState.IDLE and job.scheduler not in ended
-    ]
-    failed = [
-        job
-        for job in jobs
-        if _job_queries.has_own_failure(job)
-        and not _job_queries.is_in_first(job, scheduler)
-    ]
+        if state is JobState.RUNNING and not is_scheduler(job):
+            running.append(job)
+        elif state is JobState.SCHEDULED:
+            scheduled.append(job)
+        elif state is JobState.IDLE and job.scheduler not in ended:
+            idle.append(job)
+        if _job_queries.has_own_failure(job):
+            if not _job_queries.is_in_first(job, scheduler):
+                failed.append(job)
     waiters = scheduled + idle
     running.sort(key=lambda job: _job_queries.latest_start(job) or now)
-    thread = next(
-        (thread.name for thread in threading.enumerate() if thread.ident == thread_id),
-        None,
-    )
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
     blocker = next(
         (job for job, blocked_id in blocking.items() if blocked_id == thread_id), None
     )
     omitted = {
-        "running": running[MAX_JOBS:],
-        "waiting": waiters[MAX_JOBS:],
-        "failures": failed[MAX_JOBS:],
+        "running": len(running[MAX_JOBS:]),
+        "waiting": len(waiters[MAX_JOBS:]),
+        "failures": len(failed[MAX_JOBS:]),
     }
     taken, window = slots_in_use(scheduler)
     return {
         "label": scheduler.label,
         "backend": run.backend,
-        "thread": thread,
+        "thread": names.get(thread_id),
         "seconds": now - in_progress.began_at,
         **describe_progress(run, Estimate(scheduler)),
         "stop_reason": None if run.reason is None else run.reason.value,
@@ -160,7 +158,7 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
         "resources": list(
             describe_resources(filter(is_scheduler, (scheduler, *jobs)), paths)
         ),
-        "omitted": {name: len(jobs) for name, jobs in omitted.items() if jobs},
+        "omitted": {name: count for name, count in omitted.items() if count},
     }
 
 
@@ -192,8 +190,8 @@ def describe_place(job: AnyJob) -> Record:
         command_line = _job_queries.command_line_of(job)
     elif not is_scheduler(job):
         frames, is_executing = job_frames(job)
-        if not is_executing and (thread_frames := _frames_in_thread(job)) is not None:
-            frames = thread_frames
+        if not is_executing:
+            frames = _frames_in_thread(job) or frames
         line = _describe_line(frames)
     return {
         "line": line,
@@ -208,10 +206,8 @@ def _frames_in_thread(job: AnyJob) -> list[tuple[FrameType, int]] | None:
     for innermost in sys._current_frames().values():
         frames: list[tuple[FrameType, int]] = []
         for frame, number in traceback.walk_stack(innermost):
-            if (
-                frame.f_code.co_name == "_call_in_thread"
-                and frame.f_locals.get("self") is job
-            ):
+            is_call = frame.f_code.co_name == "_call_in_thread"
+            if is_call and frame.f_locals.get("self") is job:
                 return frames[::-1]
             frames.append((frame, number))
     return None
@@ -272,11 +268,12 @@ def group_waits(
     """
     groups: dict[tuple[WaitCause, str, int], dict[AnyJob, str]] = {}
     for job in jobs:
-        others = Waiting(
-            WaitCause.JOBS, text=repr([each.label for each in open_requirements(job)])
-        )
-        # An IDLE job waits for others.
-        cause, resource, text = waiting(job) or others
+        wait = waiting(job)
+        if wait is None:
+            # An IDLE job waits for others.
+            labels = [each.label for each in open_requirements(job)]
+            wait = Waiting(WaitCause.JOBS, text=repr(labels))
+        cause, resource, text = wait
         line = 0
         if cause is not WaitCause.PAUSE:
             line = id(job.scheduler)
@@ -288,16 +285,14 @@ def group_waits(
         since = waiting_since(job)
         explanation = clause("the first ", len({*texts.values()}) > 1) + explain(job)
         if blocker is not None:
-            ready = clause(
-                "; it has been ready for {}", duration_text(age(since, clock))
-            )
+            ready_for = duration_text(age(since, clock))
+            ready = clause("; it has been ready for {}", ready_for)
             text = f"is ready, but {blocker.label!r} blocks the event loop{ready}"
             explanation = explanation.replace(READY_TEXT, text)
         # The job may have started meanwhile.
         if state is job.state and state in (JobState.IDLE, JobState.SCHEDULED):
-            yield WaitGroup(
-                f"{cause.value} {resource} {line}", cause, members, since, explanation
-            )
+            name = f"{cause.value} {resource} {line}"
+            yield WaitGroup(name, cause, members, since, explanation)
 
 
 def explain(job: AnyJob) -> str:
@@ -322,25 +317,22 @@ def _describe_failures(
     jobs: list[AnyJob], paths: dict[AnyJob, str]
 ) -> Iterator[Record]:
     """Describe failed jobs, similar failures together."""
-    failures = {
-        job: failure
-        for job in jobs
-        if (failure := _job_queries.failure_of(job)) is not None
-    }
-    texts = {
-        job: _failure_text.describe_failure(job, failure)
-        for job, failure in failures.items()
-    }
-    for group in _failure_text.group_failures(
-        (job, _job_queries.criticality(job), text.number, text.kind)
-        for job, text in texts.items()
-    ):
+    texts: dict[AnyJob, _failure_text.FailureText] = {}
+    kinds: list[tuple[AnyJob, bool | None, int, str]] = []
+    for job in jobs:
+        failure = _job_queries.failure_of(job)
+        if failure is not None:
+            text = _failure_text.describe_failure(job, failure)
+            texts[job] = text
+            kinds.append((job, _job_queries.criticality(job), text.number, text.kind))
+    for group in _failure_text.group_failures(kinds):
         first = texts[group[0]]
+        critical = _job_queries.criticality(group[0])
         yield {
             "paths": [path_in(paths, job) for job in group],
             "headline": _failure_text.common_headline(texts[job] for job in group),
-            "critical": _job_queries.criticality(group[0]) is True,
-            "tolerated": _job_queries.criticality(group[0]) is False,
+            "critical": critical is True,
+            "tolerated": critical is False,
             "line": first.location and str(first.location),
         }
 

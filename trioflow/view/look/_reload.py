@@ -18,7 +18,7 @@ import os
 import shlex
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import (
     AsyncGeneratorType,
     CellType,
@@ -34,6 +34,7 @@ from ... import _loaded_files
 from ..._core.base import _user_code
 from ..._core.base._text_forms import clause, join_names
 from ..._core.job._function import Job
+from ..._core.job._job import AnyJob
 from ..._core.job._labels import printable, unescape_path
 from ..._core.words import _job_queries
 from ..._core.words._run_view import runs_in_progress
@@ -122,37 +123,36 @@ def reload(by: str = "") -> str:
     for run in runs_in_progress():
         with contextlib.suppress(RuntimeError):
             # Its loop has ended. A run in this thread logs it before what follows, such as another try.
-            # Of a function in a thread or in a worker, it is not known whether it has begun.
-            jobs = (
-                job
-                for job in run.scheduler.iterate_jobs()
-                if job.is_settled() or isinstance(job, Job)
-            )
+            jobs = filter(_may_have_begun, run.scheduler.iterate_jobs())
             run.call(functools.partial(_job_queries.note_older_code, jobs, mended))
             run.call(functools.partial(run.report, None, message, is_steering=True))
     return done + remarks
 
 
+def _may_have_begun(job: AnyJob) -> bool:
+    """Return whether a job has ended, or is in a function: whether one in a thread or a worker has begun is unknown."""
+    return job.is_settled() or isinstance(job, Job)
+
+
+def _name_files(files: Iterable[str]) -> str:
+    return join_names([*map(os.path.basename, files)], MAX_NAMED)
+
+
 def changed_text() -> str:
     """Name the files that have changed since they were loaded, or return ""."""
-    files = join_names(
-        [*map(os.path.basename, _loaded_files.changed_files())], MAX_NAMED
-    )
+    files = _name_files(_loaded_files.changed_files())
     return clause("{} changed since it was loaded", files)
 
 
 def older_code_text(scheduler: Any) -> str:
     """Name the jobs that have succeeded with older code than their functions have now, or return ""."""
-    paths = [
-        printable(job.path)
-        for job in filter(_job_queries.has_older_code, scheduler.iterate_jobs())
-    ]
-    calls = [
-        f"`trioflow steer {os.getpid()} try-again {shlex.quote(path)}` runs it again"
-        for path in paths[:1]
-    ]
+    older = filter(_job_queries.has_older_code, scheduler.iterate_jobs())
+    paths = [printable(job.path) for job in older]
+    if not paths:
+        return ""
     names = join_names([f"'{unescape_path(path)}'" for path in paths], MAX_NAMED)
-    return "".join(f"{names} succeeded with older code: {call}" for call in calls)
+    call = f"trioflow steer {os.getpid()} try-again {shlex.quote(paths[0])}"
+    return f"{names} succeeded with older code: `{call}` runs it again"
 
 
 def _take_changes() -> tuple[str, str, dict[Any, Any]]:
@@ -170,12 +170,15 @@ def _take_changes() -> tuple[str, str, dict[Any, Any]]:
         if file not in known and not now.is_certain
     } | changed
     changes = {file: FileChange(file, loaded[file], now) for file, now in files.items()}
-    _refuse([reason for change in changes.values() for reason in change.reasons])
+    reasons = list[str]()
+    for change in changes.values():
+        reasons += change.reasons
+    _refuse(reasons)
     replacements, names = _find_functions([*changes.values()])
-    gone = [os.path.basename(file) for file in loaded if not os.path.isfile(file)]
-    remarks = [
-        f"{join_names(gone, MAX_NAMED)} is no file any more, and stays as it was loaded"
-    ] * bool(gone)
+    remarks = list[str]()
+    gone = _name_files(itertools.filterfalse(os.path.isfile, loaded))
+    if gone:
+        remarks.append(f"{gone} is no file any more, and stays as it was loaded")
     if not changed:
         raise NothingChanged("; ".join([NOTHING_CHANGED, *remarks]))
     for note in [*_loaded_files.before_reload]:
@@ -185,19 +188,17 @@ def _take_changes() -> tuple[str, str, dict[Any, Any]]:
             for name, value in attributes.items():
                 undoing.callback(setattr, function, name, getattr(function, name))
                 setattr(function, name, value)
-        names += [
-            name
-            for change in changes.values()
-            for name in _run_additions(change, undoing)
-        ]
+        for change in changes.values():
+            names += _run_additions(change, undoing)
         remarks += _find_keepers()
         undoing.pop_all()
+    mended: dict[Any, Any] = {}
     for file, change in changes.items():
-        codes = {
-            old: new["__code__"]
-            for old, new in change.successors.items()
-            if isinstance(new, dict)
-        }
+        mended |= change.mended
+        codes = dict[Any, Any]()
+        for old, new in change.successors.items():
+            if isinstance(new, dict):
+                codes[old] = new["__code__"]
         lines = _loaded_files.source_lines(loaded[file].text)
         for old in change.successors.keys() - codes.values():
             # Calls that have begun go on with it. It may be of a text before the last.
@@ -216,15 +217,8 @@ def _take_changes() -> tuple[str, str, dict[Any, Any]]:
         join_names([*dict.fromkeys(names)], MAX_NAMED)
         or "nothing but lines has changed"
     )
-    files_text = join_names([*map(os.path.basename, changed)], MAX_NAMED)
-    mended = {
-        new: old for change in changes.values() for new, old in change.mended.items()
-    }
-    return (
-        f"reloaded {files_text}: {done}",
-        "".join(f"; {remark}" for remark in remarks),
-        mended,
-    )
+    remarks.insert(0, "")
+    return f"reloaded {_name_files(changed)}: {done}", "; ".join(remarks), mended
 
 
 def _refuse(reasons: list[str]) -> None:
@@ -253,11 +247,8 @@ def _run_additions(change: FileChange, undoing: contextlib.ExitStack) -> list[st
             try:
                 exec(code, namespace)
             except (Exception, SystemExit) as error:
-                _refuse(
-                    [
-                        f"{change.name}:{node.lineno}: {title_of(node)} raised {type(error).__name__}: {error}"
-                    ]
-                )
+                place = f"{change.name}:{node.lineno}: {title_of(node)}"
+                _refuse([f"{place} raised {type(error).__name__}: {error}"])
     return [name for _, name, _ in change.additions]
 
 
@@ -299,24 +290,20 @@ def _find_functions(
             continue
         new = change.successors.get(function.__code__, NOT_LOADED)
         if isinstance(new, str):
-            stale.setdefault(
-                f"{change.name}: {function.__qualname__}() {new}", []
-            ).append(function)
+            reason = f"{change.name}: {function.__qualname__}() {new}"
+            stale.setdefault(reason, []).append(function)
+            others.discard(id(function))
             continue
         found.append((function, new))
-        if new["__code__"] in change.mended:
-            names.add(
-                (
-                    new["__code__"].co_firstlineno,
-                    function.__qualname__.partition(".<locals>")[0],
-                )
-            )
-    others.difference_update(
-        id(function) for functions in stale.values() for function in functions
-    )
-    _refuse(
-        [reason for reason, functions in stale.items() if _is_kept(functions, others)]
-    )
+        code = new["__code__"]
+        if code in change.mended:
+            name = function.__qualname__.partition(".<locals>")[0]
+            names.add((code.co_firstlineno, name))
+    reasons = list[str]()
+    for reason, functions in stale.items():
+        if _is_kept(functions, others):
+            reasons.append(reason)
+    _refuse(reasons)
     return found, [name for _, name in sorted(names)]
 
 
@@ -334,16 +321,17 @@ def _is_kept(functions: list[Any], others: set[int]) -> bool:
     todo = functions
     seen = set[int]()
     while todo:
-        referrers = [
-            each
-            for each in gc.get_referrers(*todo)
-            if id(each) in others and id(each) not in seen
-        ]
-        todo = [each for each in referrers if not isinstance(each, CALLS)]
-        seen |= {*map(id, todo)}
-        if len(todo) > MAX_CONTAINERS or any(
-            type(each) not in CONTAINERS for each in todo
-        ):
+        referrers = gc.get_referrers(*todo)
+        todo = []
+        for each in referrers:
+            key = id(each)
+            if key not in others or key in seen or isinstance(each, CALLS):
+                continue
+            if type(each) not in CONTAINERS:
+                return True
+            seen.add(key)
+            todo.append(each)
+        if len(todo) > MAX_CONTAINERS:
             return True
     return False
 
@@ -354,14 +342,15 @@ def _find_keepers() -> Iterator[str]:
     own = {key for file in _loaded_files.loaded.values() for key in file.namespaces}
     for (module, name), remark in KEEPERS.items():
         kind = getattr(sys.modules.get(module), name, None)
-        found = [inspect.unwrap(each) for each in objects if kind in type(each).__mro__]
-        # Executors and clients, which the remark does not name, may have any function of the program.
-        keepers = [
-            each
-            for each in found
-            if "{}" not in remark or id(getattr(each, "__globals__", None)) in own
-        ]
-        if names := sorted(
-            {f"{getattr(each, '__qualname__', '')}()" for each in keepers}
-        ):
-            yield remark.format(join_names(names, MAX_NAMED))
+        names = set[str]()
+        for each in objects:
+            if kind in type(each).__mro__:
+                keeper = inspect.unwrap(each)
+                # Executors and clients, which the remark does not name, may have any function of the program.
+                if (
+                    "{}" not in remark
+                    or id(getattr(keeper, "__globals__", None)) in own
+                ):
+                    names.add(f"{getattr(keeper, '__qualname__', '')}()")
+        if names:
+            yield remark.format(join_names(sorted(names), MAX_NAMED))

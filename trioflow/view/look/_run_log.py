@@ -65,14 +65,17 @@ def group_lines(run: WatchedRun, words: str) -> dict[str, list[Entry]]:
 def _row(run: WatchedRun, name: str, lines: list[Entry]) -> list[Any]:
     last = max(lines, key=lambda line: line.at)
     keys = list(dict.fromkeys(line.key for line in lines))
+    text = last.text
+    if any(line.text != text for line in lines):
+        # Similar lines need not be equal.
+        text = f"the last: {text}"
     return [
         name,
         last.subject[0],
         keys if keys[1:] else last.key,
         run.names_of(keys),
         run.clock_time(last.at),
-        # Similar lines need not be equal.
-        "the last: " * any(line.text != last.text for line in lines) + last.text,
+        text,
     ]
 
 
@@ -80,30 +83,22 @@ def _lines(run: WatchedRun) -> Iterator[Entry]:
     # Of the attempts of members, by the keys of their groups.
     errors = defaultdict[int | None, list[str]](list)
     for _, facts in run.jobs.values():
-        errors[facts.span.parent] += filter(
-            None, (error for number, _, error in facts.span.failed_attempts if number)
-        )
+        for number, _, error in facts.span.failed_attempts:
+            if number and error:
+                errors[facts.span.parent].append(error)
     for facts in (*run.replaced, *(facts for _, facts in run.jobs.values())):
-        if (
-            facts.failure is not None
-            or facts.span.failed_attempts
-            or facts.span.throttled
-            or facts.span.moved_on
-        ):
-            yield from _lines_of_job(facts, tuple(errors[facts.span.number]))
+        span = facts.span
+        ends = facts.failure, span.failed_attempts, span.throttled, span.moved_on
+        if any(ends):
+            yield from _lines_of_job(facts, tuple(errors[span.number]))
     for (key, _), (at, question) in run.questions.items():
-        yield Entry(
-            at, key, printable(f"asks: {' '.join(question.split())}"), ("asks", key, at)
-        )
+        text = printable(f"asks: {' '.join(question.split())}")
+        yield Entry(at, key, text, ("asks", key, at))
     for number, mark in enumerate(run.incidents):
         kind = "steered" if mark.is_steering else "incident"
-        job = mark.job_number
-        yield Entry(
-            mark.occurred_at,
-            job if job in run.jobs else None,
-            printable(mark.message),
-            (kind, number),
-        )
+        job = mark.job_number if mark.job_number in run.jobs else None
+        text = printable(mark.message)
+        yield Entry(mark.occurred_at, job, text, (kind, number))
 
 
 ENDS: Final = {
@@ -122,43 +117,24 @@ def _lines_of_job(facts: JobFacts, told: tuple[str, ...]) -> Iterator[Entry]:
             # A job that was blocked has the number 0.
             kind = error.partition(":")[0]
             style, how = ENDS.get(kind, ("retried", f"failed: {error}"))
-            yield Entry(
-                ended,
-                span.number,
-                printable(f"attempt {number} {how}"),
-                (style, number, kind),
-            )
+            text = printable(f"attempt {number} {how}")
+            yield Entry(ended, span.number, text, (style, number, kind))
     for began, ended in span.throttled:
-        yield Entry(
-            ended,
-            span.number,
-            f"was throttled after {duration_text(ended - began)}",
-            ("retried", "throttled"),
-        )
+        text = f"was throttled after {duration_text(ended - began)}"
+        yield Entry(ended, span.number, text, ("retried", "throttled"))
     if span.finished_at is None:
         return
-    if failure is not None and span.state is JobState.BLOCKED:
-        yield Entry(
-            span.finished_at,
-            span.number,
-            printable(f"did not run: {failure.headline}"),
-            ("blocked", failure.kind),
-        )
-    elif failure is not None:
+    subject: tuple[Any, ...] = ("moved-on",)
+    text = "its timeout ended it, and the run goes on"
+    if failure is None:
+        if not span.moved_on:
+            return
+    elif span.state is JobState.BLOCKED:
+        subject = "blocked", failure.kind
+        text = f"did not run: {failure.headline}"
+    else:
+        subject = "failed", failure.kind, span.critical
         tolerated = ", which is tolerated" if span.critical is False else ""
-        text = (
-            f"failed{tolerated}: {failure.headline}{clause(' · {}', failure.location)}"
-        )
-        yield Entry(
-            span.finished_at,
-            span.number,
-            printable(text),
-            ("failed", failure.kind, span.critical),
-        )
-    elif span.moved_on:
-        yield Entry(
-            span.finished_at,
-            span.number,
-            "its timeout ended it, and the run goes on",
-            ("moved-on",),
-        )
+        place = clause(" · {}", failure.location)
+        text = f"failed{tolerated}: {failure.headline}{place}"
+    yield Entry(span.finished_at, span.number, printable(text), subject)

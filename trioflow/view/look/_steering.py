@@ -80,39 +80,32 @@ def steer(
         left = action.split(" and ")
         try:
             while left:
+                word = left.pop(0)
+                request = SteeringRequest(run, word, value, by, target, job, seen)
                 try:
-                    done.append(
-                        _act(
-                            SteeringRequest(
-                                run, left.pop(0), value, by, target, job, seen
-                            )
-                        )
-                    )
+                    done.append(_act(request))
                 except NothingChanged as error:
                     if not left:
                         raise
                     done.append(str(error))
-            if action.startswith("reload") and (
-                older := older_code_text(run.scheduler)
-            ):
-                run.report(None, older, is_steering=True)
-                done.append(older)
+            if action.startswith("reload"):
+                older = older_code_text(run.scheduler)
+                if older:
+                    run.report(None, older, is_steering=True)
+                    done.append(older)
             answer.set_result("; ".join(done))
         except (TypeError, ValueError, RuntimeError) as error:
             undone = [f"nothing was {DONE_WORDS.get(word, word)}" for word in left]
             answer.set_exception(ValueError("; ".join([*done, str(error), *undone])))
             if is_late.is_set():
                 # Who asked does not wait any more.
-                run.report(
-                    job, f"{action} by {by} has no effect: {error}", is_steering=True
-                )
+                message = f"{action} by {by} has no effect: {error}"
+                run.report(job, message, is_steering=True)
         except (Exception, SystemExit) as error:
             # From code of the program that the word has called.
             run.report(job, f"{action} by {by} has failed", error)
-            where = "the log of the program says where"
-            answer.set_exception(
-                ValueError(f"{action} has failed, and {where}: {one_line_error(error)}")
-            )
+            problem = f"{action} has failed, and the log of the program says where: {one_line_error(error)}"
+            answer.set_exception(ValueError(problem))
 
     try:
         run.call_in_loop(act)
@@ -173,21 +166,21 @@ def _act(request: SteeringRequest) -> str:
     """Do what is asked, in the thread of the run, and say what was done."""
     run = request.run
     subject = printable(request.scheduler.label)
-    if (act := ACTIONS.get(request.action)) is None:
+    act = ACTIONS.get(request.action)
+    if act is None:
         raise ValueError(f"{request.action!r} is none of {', '.join(ACTIONS)}")
     if run.has_ended():
         raise ValueError("the run has ended")
-    if run.view.phase in (
-        RunPhase.DRAINING,
-        RunPhase.STOPPING,
-    ) and request.action not in ("cancel", "answer"):
-        raise ValueError(f"'{subject}' {run.view.phase.value} already")
-    if isinstance(done := act(request), str):
+    phase = run.view.phase
+    is_ending = phase in (RunPhase.DRAINING, RunPhase.STOPPING)
+    if is_ending and request.action not in ("cancel", "answer"):
+        raise ValueError(f"'{subject}' {phase.value} already")
+    done = act(request)
+    if isinstance(done, str):
         # It logs by itself, or has done nothing.
         return done
-    text = (
-        f"'{printable(done.subject)}': {DONE_WORDS[request.action].format(done.detail)}"
-    )
+    words = DONE_WORDS[request.action].format(done.detail)
+    text = f"'{printable(done.subject)}': {words}"
     run.report(done.job, f"{text} by {request.by}", is_steering=True)
     return text + done.note
 
@@ -202,22 +195,23 @@ def _pause(request: SteeringRequest) -> Done | str:
 def _resume(request: SteeringRequest) -> Done | str:
     """Resume the run, and all groups in it that are paused."""
     scheduler = request.scheduler
-    groups: dict[Any, str] = {
-        job: path for job, path in paths_of(scheduler).items() if is_scheduler(job)
-    }
+    subject = printable(scheduler.label)
+    paths = paths_of(scheduler)
+    groups: list[Any] = list(filter(is_scheduler, paths))
     if not any(each.is_paused() for each in (scheduler, *groups)):
-        return f"'{printable(scheduler.label)}': is not paused"
-    if request.seen != (now := _seen_now(request.run, request.action, None)):
+        return f"'{subject}': is not paused"
+    now = _seen_now(request.run, request.action, None)
+    if request.seen != now:
         raise ValueError(
-            f"'{printable(scheduler.label)}' is {now[0]} by now, and was not before; look again"
+            f"'{subject}' is {now[0]} by now, and was not before; look again"
         )
     request.run.set_pause(False, request.by)
-    still_paused = [group for group in groups if group.is_paused()]
-    for group in still_paused:
-        group.resume()
-    names = join_names(
-        [unescape_path(groups[group]) for group in still_paused], MAX_NAMED
-    )
+    resumed = list[str]()
+    for group in groups:
+        if group.is_paused():
+            group.resume()
+            resumed.append(unescape_path(paths[group]))
+    names = join_names(resumed, MAX_NAMED)
     return Done(scheduler.label, note=clause("; and in it {}", names))
 
 
@@ -228,81 +222,70 @@ def _resize(request: SteeringRequest) -> Done:
         raise ValueError(
             f"the window of '{printable(request.target or scheduler.label)}': {WINDOW_ADVICE}"
         )
-    is_root = request.job is None and request.target in (None, scheduler.label)
-    resized: Any = scheduler
-    if not is_root:
-        resized = request.job or _find(scheduler, request.target)
-    if is_root:
-        subject = scheduler.label
-    else:
-        subject = unescape_path(resized.path)
-    if not is_scheduler(resized):
-        raise ValueError(f"'{printable(subject)}' is one job, without a window")
+    job: Any = None
+    resized = scheduler
+    subject = scheduler.label
+    if request.job is not None or request.target not in (None, scheduler.label):
+        job = request.job or _find(scheduler, request.target)
+        resized = job
+        subject = unescape_path(job.path)
+        if not is_scheduler(job):
+            raise ValueError(f"'{printable(subject)}' is one job, without a window")
     resized.jobs_window = size
-    return Done(subject, str(size), _groups_text(resized), None if is_root else resized)
+    return Done(subject, str(size), _groups_text(resized), job)
 
 
 def _try_again(request: SteeringRequest) -> Done:
     scheduler = request.scheduler
-    commands = request.scheduler
     value = request.value
-    if isinstance(commands, CommandScheduler) and value is not None:
+    wanted: list[Any] = value if type(value) is list else [value]  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(scheduler, CommandScheduler) and value is not None:
         # Commands, some of whose jobs may have been dropped.
-        names: list[Any] = (
-            value if type(value) is list else [value, unescape_path(value)]
-        )  # pyright: ignore[reportUnknownVariableType]
-        return Done(
-            join_names(commands.try_commands_again(names), MAX_NAMED), job=request.job
-        )
-    wanted: list[Any] = (
-        value if type(value) is list else [scheduler if value is None else value]
-    )  # pyright: ignore[reportUnknownVariableType]
-    jobs: list[AnyJob] = [
-        each if is_job(each) else _find(scheduler, each, has_settled=True)
-        for each in wanted
-    ]
+        if type(value) is not list:
+            wanted.append(unescape_path(value))
+        tried = scheduler.try_commands_again(wanted)
+        return Done(join_names(tried, MAX_NAMED), job=request.job)
+    jobs: list[AnyJob] = [scheduler]
     if value is not None:
+        jobs = []
+        for each in wanted:
+            job = each
+            if not is_job(each):
+                job = _find(scheduler, each, has_settled=True)
+            jobs.append(job)
         request.check_seen(jobs)
     settled = [each for each in scheduler.iterate_jobs() if each.is_settled()]
     cancels = request.action.endswith(" --cancel")
-    if jobs[1:] and (
-        problems := [
-            problem for each in jobs if (problem := _run_view.why_not_again(each))
-        ]
-    ):
-        raise ValueError(problems[0])
+    if len(jobs) > 1:
+        for problem in map(_run_view.why_not_again, jobs):
+            if problem:
+                raise ValueError(problem)
     used_it: dict[AnyJob, None] = {}
-    for each in jobs:
-        if (found := _run_view.next_try(each)) is not None:
+    is_in_the_way = False
+    for found in map(_run_view.next_try, jobs):
+        if found is not None:
             used_it |= dict.fromkeys(found.used_it)
+            is_in_the_way |= bool(found.running)
     try:
         jobs = _run_view.try_again(jobs, cancels)
     except RuntimeError as error:
-        is_in_the_way = any(
-            (found := _run_view.next_try(each)) is not None and found.running
-            for each in jobs
-        )
-        raise ValueError(
-            f"{error}{clause('; try-again --cancel does both', is_in_the_way and not cancels)}"
-        ) from None
+        advice = clause("; try-again --cancel does both", is_in_the_way and not cancels)
+        raise ValueError(f"{error}{advice}") from None
     paths = paths_of(scheduler)
-    names = [
-        unescape_path(path)
-        for each, path in paths.items()
-        if _job_queries.is_about_to_run_anew(each)
-    ]
-    names += [unescape_path(paths[each]) for each in settled if not each.is_settled()]
-    if scheduler.keep_jobs and not names:
+    again = list(filter(_job_queries.is_about_to_run_anew, paths))
+    again += [each for each in settled if not each.is_settled()]
+    if scheduler.keep_jobs and not again:
         raise ValueError(
             f"'{printable(scheduler.label)}': nothing has failed that can be tried again"
         )
-    subject = join_names(
-        [unescape_path(paths.get(each) or scheduler.label) for each in jobs], MAX_NAMED
-    )
-    note = clause(", and {} that used it", used_it and plural(len(used_it), "job"))
+    names = [unescape_path(paths[each]) for each in again]
+    subjects = [unescape_path(paths.get(each) or scheduler.label) for each in jobs]
+    note = ""
+    if used_it:
+        note = f", and {plural(len(used_it), 'job')} that used it"
     note += clause("; these wait or run again: {}", join_names(names, MAX_NAMED))
     note += clause("; {}, which only a reload takes", changed_text())
-    return Done(subject, note=note, job=request.job)
+    return Done(join_names(subjects, MAX_NAMED), note=note, job=request.job)
 
 
 def _answer(request: SteeringRequest) -> str:
@@ -314,7 +297,8 @@ def _answer(request: SteeringRequest) -> str:
         path, text, number = request.value
     asking: Any = request.job or _find(request.scheduler, path, None)
     subject = printable(unescape_path(asking.path))
-    if (question := _job_queries.question_of(asking)) is None:
+    question = _job_queries.question_of(asking)
+    if question is None:
         told = clause(": it was answered {}", getattr(asking, "_told", ""))
         raise ValueError(f"'{subject}' asks nothing now{told}")
     if type(text) is not str:
@@ -327,7 +311,10 @@ def _answer(request: SteeringRequest) -> str:
             f"{now}; if that is what you answer, add --asked {question[-1]}"
         )
     asking._give(text, request.by)
-    return f"'{subject}': answered" + ("" if asking.redact else f" {short_repr(text)}")
+    done = f"'{subject}': answered"
+    if not asking.redact:
+        done += f" {short_repr(text)}"
+    return done
 
 
 def _drain(request: SteeringRequest) -> Done:
@@ -360,12 +347,12 @@ def _seen_now(run: _run_view.RunInProgress, action: str, value: Any) -> list[str
     if action == "resume":
         return ["held" if run.view.pause_text.startswith("held") else "paused"]
     paths: list[Any] = value if type(value) in (list,) else [value]
-    found = {
-        name: job
-        for job, path in paths_of(run.scheduler).items()
-        for name in (path, printable(path))
-    }
-    return [_job_queries.attempt_mark(found[path]) for path in paths if path in found]
+    found: dict[str, AnyJob] = {}
+    for job, path in paths_of(run.scheduler).items():
+        found[path] = job
+        found[printable(path)] = job
+    meant = [found[path] for path in paths if path in found]
+    return list(map(_job_queries.attempt_mark, meant))
 
 
 def _groups_text(scheduler: Any) -> str:
@@ -391,21 +378,19 @@ def _find(scheduler: Any, path: Any, has_settled: bool | None = False) -> AnyJob
 
     """
     paths = paths_of(scheduler)
-    found = [
-        job
-        for job, its_path in paths.items()
-        if path in (its_path, printable(its_path))
-    ]
-    for job in found:
-        if has_settled in (None, job.is_settled()):
-            return job
-    if found:
-        raise ValueError(f"'{printable(paths[found[0]])}' is {found[0].state.value}")
-    wanted = {True: "has settled", False: "runs or waits", None: "is there"}[
-        has_settled
-    ]
+    problem = ""
+    for job, its_path in paths.items():
+        if path in (its_path, printable(its_path)):
+            if has_settled in (None, job.is_settled()):
+                return job
+            problem = problem or f"'{printable(its_path)}' is {job.state.value}"
+    if problem:
+        raise ValueError(problem)
+    states = {True: "has settled", False: "runs or waits", None: "is there"}
     hint = (
         suggest_paths(paths, str(path))
         or f"; --json has up to {MAX_JOBS} of each kind, unshortened"
     )
-    raise ValueError(f"no job with the path {short_repr(path)} {wanted}{hint}")
+    raise ValueError(
+        f"no job with the path {short_repr(path)} {states[has_settled]}{hint}"
+    )

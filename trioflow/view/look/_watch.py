@@ -15,7 +15,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 from ..._core.base._states import JobState, RunPhase
@@ -112,37 +112,26 @@ class Watch:
 
     def answer(self) -> Record:
         """Return the changes since the last answer."""
-        if (view := current_run(self._scheduler)) is not None:
+        view = current_run(self._scheduler)
+        if view is not None:
             self._view = view
-        found_dropped = [
-            (dropped, job)
-            for dropped in self._dropped.values()
-            for job in dropped.copy()
-        ]
+        found_dropped = list[tuple[deque[AnyJob], AnyJob]]()
+        for dropped in self._dropped.values():
+            found_dropped += [(dropped, job) for job in dropped.copy()]
         # The loop appends the runs of nested schedulers.
         for index, run in enumerate(self._runs):
             self._update_run(index, run)
-        graphs = None
-        incidents = [
-            (index, new)
-            for index, run in enumerate(self._runs)
-            for new in self._new_incidents(run.scheduler)
-        ]
-        reopened_counts = [
-            _run_view.reopened_count(run.scheduler) for run in self._runs
-        ]
+        incidents = list[tuple[int, Incident]]()
+        reopened_counts = list[int]()
+        for index, run in enumerate(self._runs):
+            incidents += [(index, new) for new in self._new_incidents(run.scheduler)]
+            reopened_counts.append(_run_view.reopened_count(run.scheduler))
         if reopened_counts != self._reopened_counts:
-            known = (
-                (job, live)
-                for job, live in self._jobs.items()
-                if job not in self._unsettled
-            )
-            anew = (
-                job
-                for job, live in known
-                if (live.state, live.finished_at) != (job.state, job.finished_at)
-            )
-            self._unsettled.update(dict.fromkeys([*anew], (None, 0)))
+            for job, live in self._jobs.items():
+                if job in self._unsettled:
+                    continue
+                if (live.state, live.finished_at) != (job.state, job.finished_at):
+                    self._unsettled[job] = None, 0
         told, steps, jobs, has_more = self._describe_changed_jobs()
         # For a run in progress: the looking process shows its text.
         is_last = view is not None and not has_more
@@ -155,6 +144,7 @@ class Watch:
             windows += self._describe_windows()
             questions += self._describe_questions()
         is_over = view is None and not has_more
+        graphs = None
         # Without `keep_jobs`, a graph would show some of the jobs.
         if is_over and self._scheduler.keep_jobs:
             if len(self._jobs) <= MAX_BOXES:
@@ -164,20 +154,29 @@ class Watch:
             graphs = [to_plain(describe_graph(self._scheduler, critical_path))]
         keeps_jobs = all(run.scheduler.keep_jobs for run in self._runs)
         # Of all jobs, also of those dropped.
-        tally = None
+        counts = None
         if not keeps_jobs:
             tally = Tally.for_scheduler(self._scheduler)
+            counts = tally.counts_by_state(), tally.may_grow, tally.failed_groups
+        now = self._runs[0].ended_at
+        if now is None:
+            now = self._view.clock()
+        host = None
+        if self.number == 0:
+            host = to_plain(_event_log.host_facts())
+        resources = list[Record]()
+        if not has_more:
+            schedulers = (run.scheduler for run in self._runs)
+            resources += describe_resources(schedulers, self._paths)
         answer: Record = {
             "number": self.number + 1,
             "seen": self.identity,
             "began": self.in_progress.began_at,
             "more": has_more,
             "is_over": is_over,
-            "now": self._view.clock()
-            if self._runs[0].ended_at is None
-            else self._runs[0].ended_at,
+            "now": now,
             "wall_offset": self._wall_offset,
-            "host": None if self.number else to_plain(_event_log.host_facts()),
+            "host": host,
             "runs": {index: self._describe_run(index) for index in self._changed_runs},
             "jobs": jobs,
             "steps": steps,
@@ -188,13 +187,8 @@ class Watch:
             "keeps_jobs": keeps_jobs,
             "waiting": waiting,
             "unexplained": unexplained,
-            "resources": []
-            if has_more
-            else [
-                *describe_resources((run.scheduler for run in self._runs), self._paths)
-            ],
-            "tally": tally
-            and (tally.counts_by_state(), tally.may_grow, tally.failed_groups),
+            "resources": resources,
+            "tally": counts,
             "graphs": graphs,
         }
         # Nothing of this is kept before all of it could be read, because the run goes on meanwhile.
@@ -211,7 +205,7 @@ class Watch:
         self._last_incidents.update(
             (self._runs[index].scheduler, new) for index, new in incidents
         )
-        self.number = self.number + 1
+        self.number += 1
         self.is_over = is_over
         self.has_more = has_more
         return answer
@@ -239,8 +233,9 @@ class Watch:
     def _update_run(self, index: int, run: _event_log.LiveRun) -> None:
         """Take over the times and the members of a run. If it has begun since, all of its jobs have changed."""
         scheduler = run.scheduler
-        times = run.started_at, run.ended_at
-        run.started_at, run.ended_at = run_times(scheduler) or (None, None)
+        times = run_times(scheduler) or (None, None)
+        is_news = times != (run.started_at, run.ended_at)
+        run.started_at, run.ended_at = times
         view: _run_view.RunView | None = self._view
         if index != 0:
             view = current_run(scheduler)
@@ -248,19 +243,15 @@ class Watch:
         if run.started_at is not None:
             identity = last_run(scheduler)
         is_same = identity is run.identity
-        if (
-            is_same
-            and (run.started_at, run.ended_at) == times
-            and view is None
-            and len(scheduler) == len(run.jobs)
-        ):
+        has_same_jobs = len(scheduler) == len(run.jobs)
+        if view is None and is_same and has_same_jobs and not is_news:
             return
         self._changed_runs[index] = None
         if not is_same:
             # While a run is checked, the jobs are as an earlier run has left them. While its instruments are told, its
             # begin is not final yet.
             if view is None or view.phase not in (RunPhase.CHECKING, RunPhase.LINKING):
-                run.number = run.number + 1
+                run.number += 1
                 run.identity = identity
             if _job_queries.keeps_succeeded(scheduler):
                 for live in run.jobs.values():
@@ -274,26 +265,18 @@ class Watch:
             run.stop_reason = scheduler.stop_reason
             run.culprit = scheduler.culprit
         run.steer(run_steering(scheduler))
-        dropped: Collection[AnyJob] = ()
+        present = list[AnyJob]()
         if not scheduler.keep_jobs:
-            dropped = self._last_dropped(scheduler)
-        if scheduler.keep_jobs and len(scheduler) == len(run.jobs):
-            members = {}
-        else:
-            members = dict.fromkeys(list(scheduler))
-        found = [job for job in (*dropped, *members) if job not in run.jobs]
-        new: list[Any] = [
-            job
-            for job in found
-            if _job_queries.counted_state(scheduler, job) is not None
-        ]
+            present += self._last_dropped(scheduler)
+        if not scheduler.keep_jobs or not has_same_jobs:
+            present += list(scheduler)
+        new = list[Any]()
+        for job in present:
+            is_new = job not in run.jobs
+            if is_new and _job_queries.counted_state(scheduler, job) is not None:
+                new.append(job)
         if not scheduler.keep_jobs:
-            members.update(dict.fromkeys(dropped))
-            for job in [
-                job
-                for job in run.jobs
-                if job not in self._unsettled and job not in members
-            ]:
+            for job in run.jobs.keys() - self._unsettled.keys() - {*present}:
                 del run.jobs[job], self._jobs[job], self._paths[job]
                 self._asking.pop(job, None)
         if any(job not in self._paths for job in new):
@@ -307,9 +290,9 @@ class Watch:
                 key = job.sequence
             else:
                 key = next(self._new_keys)
-            self._jobs[job] = run.jobs[job] = live = _event_log.LiveJob(
-                key, job, run_index=index
-            )
+            live = _event_log.LiveJob(key, job, run_index=index)
+            self._jobs[job] = live
+            run.jobs[job] = live
             if self.number or not scheduler.keep_jobs:
                 # It was added since the last answer, or since the run began.
                 live.added_at = self._view.clock()
@@ -324,37 +307,31 @@ class Watch:
         """Return the incidents of the last run of a scheduler after the last that was told."""
         incidents = _job_queries.incidents_of(scheduler)
         last = self._last_incidents.get(scheduler)
-        return incidents[
-            next(
-                (number for number, each in enumerate(incidents, 1) if each is last), 0
-            ) :
-        ]
+        for number, incident in enumerate(incidents, 1):
+            if incident is last:
+                return incidents[number:]
+        return incidents
 
     def _describe_incident(
         self, index: int, incident: Incident
     ) -> tuple[float, int, str, bool, int | None]:
-        live = None
-        if incident.job is not None:
-            live = self._jobs.get(incident.job)
+        key = None
+        if incident.job in self._jobs:
+            key = self._jobs[incident.job].key
         return (
             incident.occurred_at,
             index,
             incident.message,
             incident.is_steering,
-            None if live is None else live.key,
+            key,
         )
 
-    def _describe_questions(self) -> list[tuple[Any, ...]]:
-        """Return the key of each job that waits for an answer that can still be used, with its `Question`."""
-        needed = filter(_job_queries.is_needed, self._asking)
-        asked = (
-            (job, _job_queries.question_of(job)) for job in needed if job in self._jobs
-        )
-        return [
-            (self._jobs[job].key, *question)
-            for job, question in asked
-            if question is not None
-        ]
+    def _describe_questions(self) -> Iterator[tuple[Any, ...]]:
+        """Yield the key of each job that waits for an answer that can still be used, with its `Question`."""
+        for job in filter(_job_queries.is_needed, self._asking):
+            question = _job_queries.question_of(job)
+            if job in self._jobs and question is not None:
+                yield (self._jobs[job].key, *question)
 
     def _last_dropped(self, scheduler: BaseScheduler) -> list[AnyJob]:
         """Return the last jobs that a scheduler has dropped since the last answer, or since this was called first."""
@@ -375,12 +352,11 @@ class Watch:
         steps = list[Step]()
         plain = list[str]()
         # `state_of` is implemented in C: of 5,000 jobs that wait, all but a few have nothing to tell.
-        for (job, (state, attempt)), now in zip(
-            self._unsettled.items(), map(state_of, self._unsettled), strict=True
-        ):
-            if now is state and (
-                state is not JobState.RUNNING or job.attempts == attempt
-            ):
+        states = map(state_of, self._unsettled)
+        for (job, last), now in zip(self._unsettled.items(), states, strict=True):
+            state, attempt = last
+            may_differ = state is JobState.RUNNING and job.attempts != attempt
+            if now is state and not may_differ:
                 continue
             if len(plain) == MAX_TOLD:
                 return told, steps, plain, True
@@ -391,9 +367,8 @@ class Watch:
             # Groups that have not begun have none.
             is_plain = live.outcome[1:] == PLAIN_OUTCOME[1:] and attempts < 2
             if state is not None and is_plain:
-                steps.append(
-                    (live.key, live.state.value, live.started_at, live.finished_at)
-                )
+                times = live.started_at, live.finished_at
+                steps.append((live.key, live.state.value, *times))
                 continue
             live.later_attempt_starts = tuple(_later_attempt_starts(job, live.outcome))
             run = self._runs[live.run_index]
@@ -406,12 +381,10 @@ class Watch:
 
     def _describe_run(self, index: int) -> Record:
         run = self._runs[index]
-        resources = tuple(
-            _event_log.pool_resources(run.start.pool, self._owners, self._keys)
-        )
-        plain: Record = to_plain(
-            RunFacts(_event_log.describe_run(run, index), resources, ())
-        )
+        pool = run.start.pool
+        resources = tuple(_event_log.pool_resources(pool, self._owners, self._keys))
+        facts = RunFacts(_event_log.describe_run(run, index), resources, ())
+        plain: Record = to_plain(facts)
         return plain
 
     def _describe_windows(self) -> Iterator[tuple[int | None, int, int | None, bool]]:
@@ -419,11 +392,8 @@ class Watch:
         for run in self._runs:
             if current_run(run.scheduler) is not None:
                 key = None if run.parent is None else run.parent.key
-                yield (
-                    key,
-                    *slots_in_use(run.scheduler),
-                    isinstance(run.scheduler.jobs_window, int),
-                )
+                can_be_set = isinstance(run.scheduler.jobs_window, int)
+                yield key, *slots_in_use(run.scheduler), can_be_set
 
     def _describe_waiting(self) -> tuple[list[tuple[str, list[int], int, str]], int]:
         """Return the waits of SCHEDULED jobs, and the number of jobs whose waits were not looked at.
@@ -437,19 +407,17 @@ class Watch:
             lines.setdefault(job.scheduler, []).append(job)
         # So that none waits unseen behind a long line of another.
         share = max(1, MAX_EXPLAINED // max(1, len(lines)))
-        asked = [job for line in lines.values() for job in line[:share]][:MAX_EXPLAINED]
-        told = [
-            (
-                group.name,
-                [self._jobs[job].key for job in group.jobs],
-                len(group.jobs),
-                group.explanation,
-            )
-            for group in itertools.islice(
-                group_waits(asked, self._view.clock), MAX_GROUPS
-            )
-        ]
-        return told, len(scheduled) - sum(count for _, _, count, _ in told)
+        asked = list[AnyJob]()
+        for line in lines.values():
+            asked += line[:share]
+        groups = group_waits(asked[:MAX_EXPLAINED], self._view.clock)
+        told = list[tuple[str, list[int], int, str]]()
+        unexplained = len(scheduled)
+        for group in itertools.islice(groups, MAX_GROUPS):
+            keys = [self._jobs[job].key for job in group.jobs]
+            told.append((group.name, keys, len(keys), group.explanation))
+            unexplained -= len(keys)
+        return told, unexplained
 
     def find(self, key: object, has_settled: bool | None = False) -> Any:
         """Return the job with a key, which runs or waits, or has settled, or for None, either. Any thread may call it.
@@ -465,9 +433,8 @@ class Watch:
         for job, live in list(self._jobs.items()):
             if live.key == key and has_settled in (None, job.is_settled()):
                 return job
-        raise ValueError(
-            "this job runs or waits again" if has_settled else "this job has ended"
-        )
+        state = "runs or waits again" if has_settled else "has ended"
+        raise ValueError(f"this job {state}")
 
     def describe_one(self, key: object) -> Record:
         """Describe the facts that a page shows of this job alone: why it waits, where it is, the ends of its outputs.
@@ -477,40 +444,41 @@ class Watch:
 
         """
         job: AnyJob = self.find(key, None)
-        ends = _job_queries.output_tails(job, MAX_TAIL)
+        outputs = list[tuple[str, str]]()
+        for name, data in _job_queries.output_tails(job, MAX_TAIL):
+            if data:
+                outputs.append((name, data.decode(errors="replace")))
         printed = end_of_prints(job, job.started_at)
-        outputs = [(name, data.decode(errors="replace")) for name, data in ends if data]
-        # The output of a command to a monitor's stream is printed, too.
-        told: Record = {"output": outputs or [("printed", printed)] * bool(printed)}
-        if job.is_settled():
-            told["result"] = _result_text(job)
-            following = 0
-            running = list[str]()
-            if (found := _run_view.next_try(job)) is not None:
-                following = len(found.used_it)
-                running = [unescape_path(each.path) for each in found.running]
-            is_possible = found is not None and bool(running or not found.problem)
-            return told | {
-                "again": is_possible,
-                "following": following,
-                "running": running,
-            }
-        told |= describe_place(job) | {"unkept": _job_queries.unkept_outputs(job)}
-        if job.state is JobState.RUNNING:
-            return told | {"explanation": ""}
-        return told
+        if printed and not outputs:
+            # The output of a command to a monitor's stream is printed, too.
+            outputs.append(("printed", printed))
+        told: Record = {"output": outputs}
+        if not job.is_settled():
+            told |= describe_place(job)
+            told["unkept"] = _job_queries.unkept_outputs(job)
+            if job.state is JobState.RUNNING:
+                told["explanation"] = ""
+            return told
+        told["result"] = _result_text(job)
+        found = _run_view.next_try(job)
+        if found is None:
+            return told | {"again": False}
+        running = [unescape_path(each.path) for each in found.running]
+        return told | {
+            "again": bool(running or not found.problem),
+            "following": len(found.used_it),
+            "running": running,
+        }
 
 
 def _result_text(job: AnyJob) -> str:
     """Return the beginning of the result of a job, or "" if it has none that a person would read."""
+    if job.redact or job.state is not JobState.SUCCEEDED:
+        return ""
     result = _job_queries.stored_result(job)
-    is_shown = job.state is JobState.SUCCEEDED and not (job.redact or is_scheduler(job))
-    if (
-        not is_shown
-        or result is None
-        or result is DROPPED
-        or _job_queries.runs_commands(job)
-    ):
+    if result is None or result is DROPPED:
+        return ""
+    if is_scheduler(job) or _job_queries.runs_commands(job):
         return ""
     if type(result) is str:
         return result[:MAX_TAIL]
@@ -525,11 +493,9 @@ def _shared_state(state: JobState, attempts: int) -> Told:
 
 def _later_attempt_starts(job: AnyJob, outcome: Outcome) -> Iterator[float]:
     """Yield the start of each attempt but the first."""
-    yield from (
-        attempt.began for attempt in outcome.failed_attempts if attempt.number > 1
-    )
-    if (
-        outcome.failed_attempts
-        and (start := _job_queries.latest_start(job)) is not None
-    ):
+    for attempt in outcome.failed_attempts:
+        if attempt.number > 1:
+            yield attempt.began
+    start = _job_queries.latest_start(job)
+    if outcome.failed_attempts and start is not None:
         yield start
