@@ -116,7 +116,7 @@ def xml_text(record: TraceRecord) -> str:
     has_failure = any(_element(record, span) == "failure" for span in cases)
     # Whether the run itself went wrong.
     errors = int(not (verdict.is_good or has_failure))
-    seconds = _format_time(record.end_time - record.start_time)
+    seconds = _format_time(record.seconds)
     timestamp = datetime.fromtimestamp(
         record.start_time + record.wall_offset, UTC
     ).isoformat(timespec="seconds")

@@ -53,7 +53,7 @@ class RunTimes:
 def run_times(record: TraceRecord) -> RunTimes:
     return RunTimes(
         name=record.name,
-        seconds=record.end_time - record.start_time,
+        seconds=record.seconds,
         critical_path_seconds=_sum_critical_path_seconds(record),
         jobs=_sum_seconds_by_job(record),
         waited_for={
@@ -79,8 +79,8 @@ def _path(span: _spans.Span) -> str:
 
 def _sum_critical_path_seconds(record: TraceRecord) -> dict[PartKey, float]:
     steps = list(_time_spent.critical_path_steps(record))
-    if not steps and record.end_time > record.start_time:
-        return {("", True): record.end_time - record.start_time}
+    if not steps and record.seconds > 0:
+        return {("", True): record.seconds}
     sums: dict[PartKey, float] = {}
     for step in steps:
         path = _path(record.spans[step.span_number])

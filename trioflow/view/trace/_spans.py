@@ -13,6 +13,9 @@ from ..._core.job._labels import shorten
 from .._state_styles import CAUSE_WORDS
 from ..text import _failure_text
 
+Interval = tuple[float, float]
+"""The start and the end of something."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -126,9 +129,12 @@ class Span:
     @property
     def name(self) -> str:
         """The path, shortened. If its scheduler ran several times, the number of the run follows: `a/b (run 2)`."""
-        return (
-            shorten(self.path) if self.path.strip() else "(empty label)"
-        ) + f" (run {self.run})" * (self.run > 1)
+        name = "(empty label)"
+        if self.path.strip():
+            name = shorten(self.path)
+        if self.run > 1:
+            name += f" (run {self.run})"
+        return name
 
     @property
     def elapsed(self) -> float | None:
@@ -178,21 +184,21 @@ def waits_before_start(span: Span) -> list[Wait]:
 
 def waits_after_start(span: Span) -> list[Wait]:
     """Return a job's waits between its start and its end: for the machine, and between two attempts."""
-    return [wait for wait in span.waits if wait.since >= or_infinity(span.started_at)]
+    started = or_infinity(span.started_at)
+    return [wait for wait in span.waits if wait.since >= started]
 
 
-def throttled_before_start(span: Span) -> list[tuple[float, float]]:
+def throttled_before_start(span: Span) -> list[Interval]:
     """Return the throttled attempts before the first attempt that counts. Any others are parts of the job's run."""
-    return [
-        times for times in span.throttled if times[0] < or_infinity(span.started_at)
-    ]
+    started = or_infinity(span.started_at)
+    return [times for times in span.throttled if times[0] < started]
 
 
 def without_intervals(
-    since: float, until: float, omitted: Iterable[tuple[float, float]]
-) -> list[tuple[float, float]]:
+    since: float, until: float, omitted: Iterable[Interval]
+) -> list[Interval]:
     """Return the parts of the interval from `since` to `until` that are in none of the omitted intervals."""
-    parts: list[tuple[float, float]] = []
+    parts: list[Interval] = []
     is_moment = since == until
     for began, ended in sorted(omitted):
         parts.append((since, began))
@@ -248,6 +254,14 @@ class RunSpan:
     pauses: tuple[
         tuple[float, float], ...
     ] = ()  # the start and end of each pause of the run, or of a run around it
+
+
+def run_indices(runs: Iterable[RunSpan]) -> dict[int, int]:
+    """Return, for each span number, the index of the run that the span belongs to."""
+    indices: dict[int, int] = {}
+    for index, run in enumerate(runs):
+        indices.update(dict.fromkeys(run.member_numbers, index))
+    return indices
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,17 +331,17 @@ def wait_texts(spans: Sequence[Span], waits: Iterable[Wait]) -> Iterator[str]:
         is_known = not others and wait.released_by is not None
         release = ""
         if is_known:
-            release = RELEASES.get(wait.cause, "").format(
-                spans[wait.released_by or 0].name
-            )
-        yield f"waited {duration_text(sum((each.seconds for each in others), wait.seconds))} for {words}{release}"
+            releasing = spans[wait.released_by or 0]
+            release = RELEASES.get(wait.cause, "").format(releasing.name)
+        seconds = sum((each.seconds for each in others), wait.seconds)
+        yield f"waited {duration_text(seconds)} for {words}{release}"
 
 
 # ---- rows
 
 
 def assign_lanes(
-    intervals: Iterable[tuple[float, float]], waiting_since: Iterable[float | None] = ()
+    intervals: Iterable[Interval], waiting_since: Iterable[float | None] = ()
 ) -> Iterator[int]:
     """Yield the row of each interval, counted from 0.
 
@@ -371,11 +385,10 @@ def assign_lanes(
             and free_rows_by_time[-1][0] > wait_start
         ):
             row = free_rows_by_time.pop()[1]
+        elif free_row_heap:
+            row = free_row_heap[0]
         else:
-            if free_row_heap:
-                row = free_row_heap[0]
-            else:
-                row = next(new_rows)
+            row = next(new_rows)
         free_rows.pop(row, None)
         heapq.heappush(busy_row_heap, (end, row))
         yield row

@@ -13,6 +13,7 @@ reasons are assigned in the order of `WaitCause`. For n jobs and waits, all this
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, final
@@ -232,6 +233,11 @@ class SlotUse:
     work_seconds: float
     empty_seconds_by_reason: dict[EmptySlotReason, float]
     """The seconds that jobs worked, and those without work by reason, summed over all slots."""
+
+    @property
+    def bars(self) -> Iterator[SlotBar]:
+        """All bars, slot by slot."""
+        return itertools.chain(*self.bars_by_slot)
 
     def __str__(self) -> str:
         """Return a sentence such as "4 slots for 18 s: 47 % working, 53 % empty because gpu ran short"."""

@@ -92,6 +92,7 @@ def _new_picture() -> Tree.Element:
 
 SECOND, MINUTE, HOUR, DAY = 1.0, 60.0, 3600.0, 86400.0
 TICK_STEPS: Final = (
+    # dense: a product of powers and mantissas
     *(mantissa * 10.0**power for power in range(-9, 0) for mantissa in (1, 2, 5)),
     *(SECOND * number for number in (1, 2, 5, 10, 15, 30)),
     *(MINUTE * number for number in (1, 2, 5, 10, 15, 30)),
@@ -115,8 +116,9 @@ def draw_title(svg: Tree.Element, record: TraceRecord, width: float) -> float:
     )
     if run is None:
         return 30.0
-    texts = record.verdict(run, run.stop_reason).sentence, str(compute_slot_use(record))
-    lines = [line for text in texts for line in wrap_text(text, inner_width, 11)]
+    sentence = record.verdict(run, run.stop_reason).sentence
+    lines = list(wrap_text(sentence, inner_width, 11))
+    lines += wrap_text(str(compute_slot_use(record)), inner_width, 11)
     for index, line in enumerate(lines):
         add_element(svg, "text", line, css="subtitle", x=MARGIN, y=41.0 + 14 * index)
     return 41.0 + 14 * len(lines) - 10
@@ -165,18 +167,20 @@ def compute_ticks(end_seconds: float, max_ticks: int) -> list[tuple[float, str]]
 
     There is a tick at 0, and at most `max_ticks` further ticks.
     """
-    step = next(
-        (step for step in TICK_STEPS if end_seconds / step <= max_ticks),
-        TICK_STEPS[-1] * math.ceil(end_seconds / TICK_STEPS[-1] / max_ticks),
-    )
+    step = _tick_step(end_seconds, max_ticks)
     last_number = int(end_seconds / step * (1 + 1e-12))
-    return [
-        (0.0, "0"),
-        *(
-            (step * number, duration_text(step * number))
-            for number in range(1, last_number + 1)
-        ),
-    ]
+    ticks = [(0.0, "0")]
+    for number in range(1, last_number + 1):
+        ticks.append((step * number, duration_text(step * number)))
+    return ticks
+
+
+def _tick_step(end_seconds: float, max_ticks: int) -> float:
+    for step in TICK_STEPS:
+        if end_seconds / step <= max_ticks:
+            return step
+    longest = TICK_STEPS[-1]
+    return longest * math.ceil(end_seconds / longest / max_ticks)
 
 
 def draw_incidents(svg: Tree.Element, geometry: SlotGeometry, axis_y: float) -> None:
@@ -219,8 +223,9 @@ LINE_HEIGHT: Final = 18.0
 
 
 def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
+    critical = clause(", critical", span.critical)
     yield span.name
-    yield f"{span.kind}, {recorded_state(span).value}{', critical' * bool(span.critical)}"
+    yield f"{span.kind}, {recorded_state(span).value}{critical}"
     if span.started_at is not None:
         # A job whose attempts were all throttled has bars, but never started.
         duration = "still running"
@@ -228,18 +233,16 @@ def tooltip_lines(record: TraceRecord, span: Span) -> Iterator[str]:
             duration = f"took {duration_text(span.took)}"
         yield f"started at {duration_text(span.started_at - record.start_time)}, {duration}"
     # Waits for jobs come last.
-    yield from wait_texts(
-        record.spans, sorted(span.waits, key=lambda wait: wait.cause is WaitCause.JOBS)
-    )
+    waits = sorted(span.waits, key=lambda wait: wait.cause is WaitCause.JOBS)
+    yield from wait_texts(record.spans, waits)
     if span.first_attempt > 1:
         yield f"attempt {span.last_attempt}"
     elif len(span.attempts) > 1:
         yield f"{len(span.attempts)} attempts"
-    if span.throttled:
-        if len(span.throttled) > 1:
-            yield f"throttled {len(span.throttled)} times"
-        else:
-            yield "throttled once"
+    if len(span.throttled) > 1:
+        yield f"throttled {len(span.throttled)} times"
+    elif span.throttled:
+        yield "throttled once"
     if span.exception is not None:
         yield span.exception_text
 
@@ -259,6 +262,10 @@ class MergedBar:
     def spans(self) -> list[Span]:
         return list(self.spans_by_number.values())
 
+    @property
+    def is_failed(self) -> bool:
+        return self.css_class == JobState.FAILED.value
+
 
 class SlotGeometry:
     """The coordinates of times and slots in a timeline, and the colors of jobs."""
@@ -269,29 +276,19 @@ class SlotGeometry:
         self.width: Final = width
         self.left: Final = MARGIN + NAME_WIDTH
         self.start_time: Final = record.start_time
-        self.axis_seconds: Final = max(
-            record.end_time - record.start_time, MIN_AXIS_SECONDS
-        )
+        self.axis_seconds: Final = max(record.seconds, MIN_AXIS_SECONDS)
         self.top: Final = top
         row_count = max(self.slot_use.slot_count, 1)
         self.row_height: Final = _row_height(row_count)
         self.font_size: Final = 11.0 if self.row_height >= 20 else 9.0
         self.has_labels: Final = self.row_height >= 14
-        gaps = ((14, 2.0), (6, 1.0), (0, 0.0))
-        self.row_gap: Final = next(
-            gap for height, gap in gaps if self.row_height >= height
-        )
+        # Low rows have less of a gap, or none.
+        self.row_gap: Final = min(2.0, self.row_height // 6)
         self.forever_rows: Final = _assign_forever_rows(record, self.slot_use)
-        # An `Answer` takes no slot either.
-        names = (
-            span.kind if not (span.takes_slot or span.forever) else "forever job"
-            for spans in self.forever_rows
-            for span in spans
-        )
-        self.forever_names: Final = ", ".join(sorted(set(names)))
-        self.forever_top: Final = (
-            top + row_count * self.row_height + 4 * bool(self.forever_rows)
-        )
+        names = set(map(_forever_name, itertools.chain(*self.forever_rows)))
+        self.forever_names: Final = ", ".join(sorted(names))
+        distance = 4 if self.forever_rows else 0
+        self.forever_top: Final = top + row_count * self.row_height + distance
         self.forever_row_height: Final = min(
             FOREVER_ROW_HEIGHT, _row_height(len(self.forever_rows))
         )
@@ -300,25 +297,18 @@ class SlotGeometry:
         )
         self.summaries_by_family: Final = _summarize_families(record, self.slot_use)
         # The number of jobs with each label. A job has several spans if its scheduler ran several times.
-        self._label_counts: Final = Counter(
-            label for label, _ in {(span.label, span.path) for span in record.spans}
-        )
+        labels_and_paths = {(span.label, span.path) for span in record.spans}
+        self._label_counts: Final = Counter(label for label, _ in labels_and_paths)
 
     def time_to_x(self, time: float) -> float:
         """Return the x coordinate of a time, in pixels."""
-        return (
-            self.left
-            + (time - self.start_time)
-            * (self.width - MARGIN - self.left)
-            / self.axis_seconds
-        )
+        axis_width = self.width - MARGIN - self.left
+        return self.left + (time - self.start_time) * axis_width / self.axis_seconds
 
     def row_bounds(self, row: int) -> tuple[float, float]:
         """Return the y coordinate of a row's upper edge, and the height of the row."""
-        return (
-            self.top + row * self.row_height + self.row_gap / 2,
-            self.row_height - self.row_gap,
-        )
+        y = self.top + row * self.row_height + self.row_gap / 2
+        return y, self.row_height - self.row_gap
 
     def name(self, span: Span) -> str:
         """Return the label of a job, or its path if several jobs have the same label."""
@@ -328,29 +318,35 @@ class SlotGeometry:
         """Return the CSS class of a bar, which stands for its job's family, or for a job that did not succeed."""
         if bar.is_failed_attempt:
             return FAILED_ATTEMPT
-        if (state := recorded_state(bar.span)) is not JobState.SUCCEEDED:
+        state = recorded_state(bar.span)
+        if state is not JobState.SUCCEEDED:
             return state_class(state)
-        return self.summaries_by_family[self.record.families[bar.span.number]].css_class
+        family = self.record.families[bar.span.number]
+        return self.summaries_by_family[family].css_class
 
 
 def _row_height(row_count: int) -> float:
-    return next(
-        (height for max_rows, height in ROW_HEIGHTS if row_count <= max_rows), 1.5
-    )
+    for max_rows, height in ROW_HEIGHTS:
+        if row_count <= max_rows:
+            return height
+    return 1.5
+
+
+def _forever_name(span: Span) -> str:
+    # An `Answer` takes no slot either.
+    return "forever job" if span.takes_slot or span.forever else span.kind
 
 
 def _assign_forever_rows(record: TraceRecord, slot_use: SlotUse) -> list[list[Span]]:
     """Return the rows of the jobs that started without a slot: forever jobs, and members of forever schedulers."""
-    slot_users = {bar.span.number for bars in slot_use.bars_by_slot for bar in bars}
-    spans = [
-        span
-        for span in record.leaf_spans
-        if span.started_at is not None and span.number not in slot_users
-    ]
+    slot_users = {bar.span.number for bar in slot_use.bars}
+    spans: list[Span] = []
+    intervals: list[tuple[float, float]] = []
+    for span in record.leaf_spans:
+        if span.started_at is not None and span.number not in slot_users:
+            spans.append(span)
+            intervals.append((span.started_at, or_infinity(span.finished_at)))
     rows: dict[int, list[Span]] = {}
-    intervals = (
-        (span.started_at or 0.0, or_infinity(span.finished_at)) for span in spans
-    )
     for span, row in zip(spans, assign_lanes(intervals), strict=True):
         rows.setdefault(row, []).append(span)
     return list(rows.values())
@@ -373,59 +369,60 @@ def _summarize_families(
 
     Only the first families with a job that succeeded get colors, because other bars show their states.
     """
-    spans = {
-        bar.span.number: bar.span for bars in slot_use.bars_by_slot for bar in bars
-    }.values()
-    succeeded, failed = (
-        Counter(
-            record.families[span.number]
-            for span in spans
-            if recorded_state(span) is state
-        )
-        for state in (JobState.SUCCEEDED, JobState.FAILED)
+    spans = {bar.span.number: bar.span for bar in slot_use.bars}
+    counts = Counter(
+        (record.families[number], recorded_state(span))
+        for number, span in spans.items()
     )
-    times = sorted(compute_family_times(record).items(), key=lambda item: -item[1].work)
-    summaries = {
-        key: FamilySummary(family, succeeded[key], failed[key])
-        for key, family in times
-        if family.count
-    }
-    colored_families = (
-        family for family in summaries.values() if family.succeeded_count
-    )
-    for number, family in enumerate(
-        itertools.islice(colored_families, MAX_COLORED_FAMILIES)
-    ):
-        family.css_class = f"family{number}"
+    times = compute_family_times(record)
+    summaries: dict[str, FamilySummary] = {}
+    color_count = 0
+    for key in sorted(times, key=lambda key: -times[key].work):
+        if not times[key].count:
+            continue
+        succeeded = counts[key, JobState.SUCCEEDED]
+        failed = counts[key, JobState.FAILED]
+        summaries[key] = summary = FamilySummary(times[key], succeeded, failed)
+        if succeeded and color_count < MAX_COLORED_FAMILIES:
+            summary.css_class = f"family{color_count}"
+            color_count += 1
     return summaries
 
 
 def draw_slots(svg: Tree.Element, geometry: SlotGeometry) -> float:
     """Draw the rows, and below them the legend. Return the y coordinate of the lower edge."""
-    for row in range(geometry.slot_use.slot_count):
+    slot_count = geometry.slot_use.slot_count
+    width = geometry.width - MARGIN - geometry.left
+    for row in range(slot_count):
         y, height = geometry.row_bounds(row)
-        width = geometry.width - MARGIN - geometry.left
         add_element(
             svg, "rect", css="empty", x=geometry.left, y=y, width=width, height=height
         )
-        if geometry.has_labels or row == 0:
-            if geometry.has_labels:
-                text = f"lane {row + 1}"
-            else:
-                text = f"{geometry.slot_use.slot_count} lanes"
-            add_element(
-                svg, "text", text, css="name", x=MARGIN, y=y + max(height / 2 + 4, 9)
-            )
+        if geometry.has_labels:
+            _name_row(svg, f"lane {row + 1}", y, height)
+        elif row == 0:
+            _name_row(svg, f"{slot_count} lanes", y, height)
     for row, bars in enumerate(geometry.slot_use.bars_by_slot):
         merged_bars = _merge_bars(geometry, bars)
-        for bar in sorted(
-            merged_bars, key=lambda bar: bar.css_class == JobState.FAILED.value
-        ):
+        # Bars of failed jobs lie above others.
+        for bar in sorted(merged_bars, key=lambda bar: bar.is_failed):
             _draw_merged_bar(svg, geometry, bar, row)
         if geometry.has_labels:
             _draw_labels(svg, geometry, merged_bars, row)
-    _draw_forever_jobs(svg, geometry)
+    for row, spans in enumerate(geometry.forever_rows):
+        height = geometry.forever_row_height
+        y = geometry.forever_top + row * height
+        if row == 0:
+            name = clip_text(geometry.forever_names, NAME_WIDTH, 11)
+            _name_row(svg, name, y, height)
+        for span in spans:
+            _draw_forever_job(svg, geometry, span, y)
     return _draw_legend(svg, geometry, geometry.bottom + 24)
+
+
+def _name_row(svg: Tree.Element, name: str, y: float, height: float) -> None:
+    baseline = y + max(height / 2 + 4, 9)
+    add_element(svg, "text", name, css="name", x=MARGIN, y=baseline)
 
 
 # ---- the jobs
@@ -455,34 +452,29 @@ def _merge_bars(geometry: SlotGeometry, bars: Sequence[SlotBar]) -> list[MergedB
 
 
 def _draw_merged_bar(
-    svg: Tree.Element, geometry: SlotGeometry, merged_bar: MergedBar, row: int
+    svg: Tree.Element, geometry: SlotGeometry, bar: MergedBar, row: int
 ) -> None:
-    left = geometry.time_to_x(merged_bar.start)
-    right = geometry.time_to_x(merged_bar.end)
+    left = geometry.time_to_x(bar.start)
     y, height = geometry.row_bounds(row)
-    first_span = merged_bar.spans[0]
-    job_count = len(merged_bar.spans)
-    group = add_element(svg, "g", css="job", data_number=first_span.number)
-    if job_count > 1 and len(geometry.record.spans) <= MAX_LINKED_SPANS:
-        group.set(
-            "data-numbers", " ".join(str(span.number) for span in merged_bar.spans)
-        )
-    start = duration_text(merged_bar.start - geometry.start_time)
-    duration = duration_text(merged_bar.end - merged_bar.start)
-    name = geometry.summaries_by_family[merged_bar.family].times.family
-    summary = f"{job_count} jobs: {name}\nfrom {start} on, for {duration}"
-    add_element(
-        group,
-        "title",
-        summary if job_count > 1 else _tooltip_text(geometry, first_span),
-    )
-    width = max(
-        right - left, 3.0 if merged_bar.css_class == JobState.FAILED.value else 0.5
-    )
-    classes = "bar " * (width >= 3 and geometry.row_height >= 6) + merged_bar.css_class
-    if not geometry.record.critical_path_numbers.isdisjoint(merged_bar.spans_by_number):
-        classes += " on-path"
-    add_element(group, "rect", css=classes, x=left, y=y, width=width, height=height)
+    spans = bar.spans
+    group = add_element(svg, "g", css="job", data_number=spans[0].number)
+    title = _tooltip_text(geometry, spans[0])
+    if len(spans) > 1:
+        start = duration_text(bar.start - geometry.start_time)
+        duration = duration_text(bar.end - bar.start)
+        name = geometry.summaries_by_family[bar.family].times.family
+        title = f"{len(spans)} jobs: {name}\nfrom {start} on, for {duration}"
+        if len(geometry.record.spans) <= MAX_LINKED_SPANS:
+            group.set("data-numbers", " ".join(map(str, bar.spans_by_number)))
+    add_element(group, "title", title)
+    min_width = 3.0 if bar.is_failed else 0.5
+    width = max(geometry.time_to_x(bar.end) - left, min_width)
+    css_class = bar.css_class
+    if width >= 3 and geometry.row_height >= 6:
+        css_class = f"bar {css_class}"
+    if not geometry.record.critical_path_numbers.isdisjoint(bar.spans_by_number):
+        css_class += " on-path"
+    add_element(group, "rect", css=css_class, x=left, y=y, width=width, height=height)
 
 
 def _tooltip_text(geometry: SlotGeometry, span: Span) -> str:
@@ -501,90 +493,64 @@ def _draw_labels(
     """
     top, height = geometry.row_bounds(row)
     font_size = geometry.font_size
-    next_lefts = [
-        *(geometry.time_to_x(bar.start) for bar in merged_bars[1:]),
-        geometry.width - MARGIN,
-    ]
+    y = top + height / 2 + font_size * 0.36
+    next_lefts = [geometry.time_to_x(bar.start) for bar in merged_bars[1:]]
+    next_lefts.append(geometry.width - MARGIN)
     for bar, free_until in zip(merged_bars, next_lefts, strict=True):
         left = geometry.time_to_x(bar.start)
         right = geometry.time_to_x(bar.end)
-        is_failed = bar.css_class == JobState.FAILED.value
         name = geometry.name(bar.spans[0])
         keep: Literal["start", "ends"] = "ends"
         if len(bar.spans) > 1:
             name = f"{geometry.summaries_by_family[bar.family].times.family} × {len(bar.spans)}"
             keep = "start"
-        if symbol := SYMBOLS_BY_CLASS.get(bar.css_class):
-            name = f"{symbol} {name}"
-        label = clip_text(name, right - left - 7, font_size, is_failed, keep)
-        css_class = "label on-dark" if is_failed else "label"
+        if bar.css_class in SYMBOLS_BY_CLASS:
+            name = f"{SYMBOLS_BY_CLASS[bar.css_class]} {name}"
+        label = clip_text(name, right - left - 7, font_size, bar.is_failed, keep)
+        css_class = "label on-dark" if bar.is_failed else "label"
         x = left + (4 if right - left > 16 else 2)
-        if is_failed and not label:
+        if bar.is_failed and not label:
             css_class = "label strong"
             x = max(right, left + 3) + 3
-            label = clip_text(
-                name,
-                min(MAX_SIDE_LABEL_WIDTH, free_until - x - 3),
-                font_size,
-                is_failed,
-                keep,
-            )
+            free_width = min(MAX_SIDE_LABEL_WIDTH, free_until - x - 3)
+            label = clip_text(name, free_width, font_size, bar.is_failed, keep)
         if label:
             add_element(
-                svg,
-                "text",
-                label,
-                css=css_class,
-                x=x,
-                y=top + height / 2 + font_size * 0.36,
-                font_size=font_size,
+                svg, "text", label, css=css_class, x=x, y=y, font_size=font_size
             )
 
 
-def _draw_forever_jobs(svg: Tree.Element, geometry: SlotGeometry) -> None:
+def _draw_forever_job(
+    svg: Tree.Element, geometry: SlotGeometry, span: Span, top: float
+) -> None:
+    assert span.started_at is not None
+    is_failed = span.state is JobState.FAILED
+    group = add_element(svg, "g", css="job", data_number=span.number)
+    add_element(group, "title", _tooltip_text(geometry, span))
+    left = geometry.time_to_x(span.started_at)
+    right = geometry.time_to_x(geometry.record.end_of(span))
     height = geometry.forever_row_height
-    for row, spans in enumerate(geometry.forever_rows):
-        top = geometry.forever_top + row * height
-        if row == 0:
-            text = clip_text(geometry.forever_names, NAME_WIDTH, 11)
-            add_element(
-                svg, "text", text, css="name", x=MARGIN, y=top + max(height / 2 + 4, 9)
-            )
-        for span in spans:
-            assert span.started_at is not None
-            left = geometry.time_to_x(span.started_at)
-            right = geometry.time_to_x(geometry.record.end_of(span))
-            is_failed = span.state is JobState.FAILED
-            group = add_element(svg, "g", css="job", data_number=span.number)
-            add_element(group, "title", _tooltip_text(geometry, span))
-            css_class = f"bar forever{' failed' * is_failed}"
-            width = max(right - left, 3.0 if is_failed else 0.5)
-            add_element(
-                group,
-                "rect",
-                css=css_class,
-                x=left,
-                y=top + 1,
-                width=width,
-                height=max(height - 2, 1.0),
-            )
-            if height < FOREVER_ROW_HEIGHT:
-                continue
-            if is_failed:
-                name = f"{FAILED_SYMBOL} {geometry.name(span)}"
-            else:
-                name = geometry.name(span)
-            if label := clip_text(name, right - left - 7, 9, is_failed, "ends"):
-                css_class = "label on-dark" if is_failed else "label"
-                add_element(
-                    svg,
-                    "text",
-                    label,
-                    css=css_class,
-                    x=left + 4,
-                    y=top + height / 2 + 3,
-                    font_size=9,
-                )
+    css_class = "bar forever failed" if is_failed else "bar forever"
+    width = max(right - left, 3.0 if is_failed else 0.5)
+    add_element(
+        group,
+        "rect",
+        css=css_class,
+        x=left,
+        y=top + 1,
+        width=width,
+        height=max(height - 2, 1.0),
+    )
+    if height < FOREVER_ROW_HEIGHT:
+        return
+    name = geometry.name(span)
+    css_class = "label"
+    if is_failed:
+        name = f"{FAILED_SYMBOL} {name}"
+        css_class = "label on-dark"
+    if label := clip_text(name, right - left - 7, 9, is_failed, "ends"):
+        y = top + height / 2 + 3
+        add_element(svg, "text", label, css=css_class, x=left + 4, y=y, font_size=9)
 
 
 # ---- the legend
@@ -599,7 +565,7 @@ def _draw_legend(svg: Tree.Element, geometry: SlotGeometry, top: float) -> float
         width = 17 + text_width(text, 11) + 16
         if x + width > geometry.width and x > MARGIN:
             x = MARGIN
-            y = y + LINE_HEIGHT
+            y += LINE_HEIGHT
         add_element(svg, "rect", css=css_class, x=x, y=y - 9, width=12, height=12)
         add_element(svg, "text", text, css="legend", x=x + 17, y=y + 1)
         x += width
@@ -615,25 +581,23 @@ def _legend_entries(geometry: SlotGeometry) -> Iterator[tuple[str, str]]:
     ]
     for family in families[:MAX_COLORED_FAMILIES]:
         count = family.times.count
-        failed_text = f", {family.failed_count} failed" * (
-            count > 1 and family.failed_count > 0
-        )
-        text = f"{family.times.family}{f': {count}' * (count > 1)}, {duration_text(family.times.work)}{failed_text}"
+        name = family.times.family
+        work = duration_text(family.times.work)
+        text = f"{name}, {work}"
+        if count > 1:
+            failed_text = clause(", {} failed", family.failed_count)
+            text = f"{name}: {count}, {work}{failed_text}"
         yield f"bar {family.css_class}", text
     if len(families) > MAX_COLORED_FAMILIES:
         other_families = families[MAX_COLORED_FAMILIES:]
         other_count = sum(family.times.count for family in other_families)
         yield "bar family-other", f"{len(other_families)} other families: {other_count}"
-    all_bars = [bar for bars in geometry.slot_use.bars_by_slot for bar in bars]
-    if any(bar.is_failed_attempt for bar in all_bars):
+    if any(bar.is_failed_attempt for bar in geometry.slot_use.bars):
         yield f"bar {FAILED_ATTEMPT}", f"{FAILED_SYMBOL} failed attempt"
-    states = Counter(recorded_state(bar.span) for bar in all_bars)
-    for state in STATE_STYLES:
-        if states[state] and state is not JobState.SUCCEEDED:
-            yield (
-                f"bar {state_class(state)}",
-                f"{STATE_STYLES[state].symbol} {state.value}",
-            )
+    states = {recorded_state(bar.span) for bar in geometry.slot_use.bars}
+    for state, style in STATE_STYLES.items():
+        if state in states and state is not JobState.SUCCEEDED:
+            yield f"bar {state_class(state)}", f"{style.symbol} {state.value}"
     if geometry.forever_rows:
         yield "bar forever", geometry.forever_names
     if geometry.record.critical_path_numbers:
@@ -646,22 +610,21 @@ def _legend_entries(geometry: SlotGeometry) -> Iterator[tuple[str, str]]:
 def draw_notes(svg: Tree.Element, record: TraceRecord, y: float, width: float) -> float:
     """Write a line for each group of jobs without bars, below `y`. Return the y coordinate of the lower edge."""
     for words, spans in _jobs_without_bars(record):
-        if spans:
-            y += NOTE_HEIGHT
-            names = ", ".join(shorten(span.path) for span in spans[:MAX_NAMED_JOBS])
-            names += clause(", …", len(spans) > MAX_NAMED_JOBS)
-            text = clip_text(f"{len(spans)} {words}: {names}", width - 2 * MARGIN, 11)
-            note = add_element(svg, "text", text, css="note", x=MARGIN, y=y + 4)
-            add_element(note, "title", names)
+        if not spans:
+            continue
+        y += NOTE_HEIGHT
+        names = ", ".join(shorten(span.path) for span in spans[:MAX_NAMED_JOBS])
+        names += clause(", …", spans[MAX_NAMED_JOBS:])
+        text = clip_text(f"{len(spans)} {words}: {names}", width - 2 * MARGIN, 11)
+        note = add_element(svg, "text", text, css="note", x=MARGIN, y=y + 4)
+        add_element(note, "title", names)
     return y + NOTE_HEIGHT
 
 
 def _jobs_without_bars(record: TraceRecord) -> Iterator[tuple[str, list[Span]]]:
     """Yield the groups of jobs without bars: the restored jobs, and those that never started, by state."""
-    yield (
-        "restored from the journal, not run again",
-        [span for span in record.counted_spans if span.restored],
-    )
+    restored = [span for span in record.counted_spans if span.restored]
+    yield "restored from the journal, not run again", restored
     unstarted = [span for span in record.counted_spans if span.started_at is None]
     for state in NEVER_STARTED_STATES:
         in_state = [
@@ -698,17 +661,15 @@ def add_element(
     css = attributes.pop("css", None)
     texts = {} if css is None else {"class": css}
     for name, value in attributes.items():
-        is_float = isinstance(value, float)
-        if is_float:
-            texts[name.replace("_", "-")] = f"{value:.2f}".rstrip("0").rstrip(".")
-        else:
-            texts[name.replace("_", "-")] = str(value)
+        shown = str(value)
+        if isinstance(value, float):
+            shown = f"{value:.2f}".rstrip("0").rstrip(".")
+        texts[name.replace("_", "-")] = shown
     element = Tree.SubElement(parent, tag, texts)
     if text is not None:
-        if tag != "title":
-            element.text = printable(text)
-        else:
-            element.text = "\n".join(map(printable, text.split("\n")))
+        # The tooltip of a title has lines.
+        lines = text.split("\n") if tag == "title" else [text]
+        element.text = "\n".join(map(printable, lines))
     return element
 
 
@@ -721,14 +682,9 @@ def _width_units(character: str) -> float:
 def text_width(text: str, font_size: float, is_bold: bool = False) -> float:
     """Estimate the width in pixels of a text in a sans-serif typeface. The estimate is generous."""
     width_units = sum(map(_width_units, text))
-    wide_character_count = sum(
-        character.isupper() or character in "mw%@" for character in text
-    )
-    return (
-        font_size
-        * (width_units + 0.14 * wide_character_count)
-        * (1.06 if is_bold else 1.0)
-    )
+    wide_characters = [each for each in text if each.isupper() or each in "mw%@"]
+    factor = 1.06 if is_bold else 1.0
+    return font_size * (width_units + 0.14 * len(wide_characters)) * factor
 
 
 def clip_text(
@@ -743,11 +699,9 @@ def clip_text(
     With "ends", the end is kept, too, because similar names often differ there.
     """
     shown = printable(fit(text, MAX_CHARACTERS, keep))
-    clipped_text = fit(
+    clipped = fit(
         shown, max_width, keep, lambda text: text_width(text, font_size, is_bold)
     )
-    return (
-        clipped_text
-        if clipped_text == shown or len(clipped_text) > MIN_CHARACTERS
-        else ""
-    )
+    if clipped == shown or len(clipped) > MIN_CHARACTERS:
+        return clipped
+    return ""

@@ -281,7 +281,7 @@ def json_text(record: TraceRecord) -> str:
         "program": "trioflow",
         "version": FORMAT_VERSION,
         "began": iso_time(record, record.start_time if record.runs else None),
-        "seconds": round(record.end_time - record.start_time, 9),
+        "seconds": round(record.seconds, 9),
     }
     head = f'"displayTimeUnit":"ms","otherData":{json.dumps(other_data)},"{RECORD_KEY}":{record_json(record)}'
     return f'{{{head},"traceEvents":[\n{events}\n]}}\n'

@@ -30,6 +30,7 @@ from ._spans import (
     RunSpan,
     Span,
     or_infinity,
+    run_indices,
     settled_at,
 )
 
@@ -146,6 +147,11 @@ class TraceRecord:
             default=0.0,
         )
 
+    @property
+    def seconds(self) -> float:
+        """How long the runs took together."""
+        return self.end_time - self.start_time
+
     @cached_property
     def scheduler_numbers(self) -> frozenset[int]:
         """The numbers of the spans that are schedulers."""
@@ -199,6 +205,10 @@ class TraceRecord:
         )
 
     @cached_property
+    def counted_numbers(self) -> frozenset[int]:
+        return frozenset(span.number for span in self.counted_spans)
+
+    @cached_property
     def tally(self) -> Tally:
         """The number of jobs in each state. If a job ran several times, its last run counts."""
         if self.live.tally is not None:
@@ -240,18 +250,13 @@ class TraceRecord:
                 cause.path,
                 None if cause.critical else self.spans[run.culprit_number].path,
             )
-        seconds = self.end_time - self.start_time
         paused = paused_seconds(run.pauses, self.end_time)
-        return create_verdict(reason, self.tally, seconds, culprit, paused=paused)
+        return create_verdict(reason, self.tally, self.seconds, culprit, paused=paused)
 
     @cached_property
     def run_indices(self) -> dict[int, int]:
         """For each span number, the index in `runs` of the run that the span belongs to."""
-        return {
-            number: index
-            for index, run in enumerate(self.runs)
-            for number in run.member_numbers
-        }
+        return run_indices(self.runs)
 
     def enclosing_spans(self, span: Span) -> Iterator[Span]:
         """Yield the spans of a job's enclosing schedulers, the innermost first."""

@@ -28,9 +28,11 @@ from typing import Final, TypeVar
 from ..._core.base._states import JobState, WaitCause
 from ._spans import (
     WAITS_IN_ATTEMPT,
+    Interval,
     RunSpan,
     Span,
     Wait,
+    run_indices,
     settled_at,
     throttled_before_start,
     without_intervals,
@@ -59,12 +61,14 @@ def sum_overlaps(
 
 
 def count_overlaps(
-    intervals: Iterable[tuple[float, float]],
+    intervals: Iterable[Interval],
 ) -> tuple[list[float], list[int]]:
     """Count the overlapping intervals (start, end), and return their number as a step function of time."""
     return sum_overlaps((since, until, 1) for since, until in intervals)
 
 
+Use = tuple[float, float, float, int]
+"""The start, end, amount and span number of a use. A use of a rate lasts as long as the job's attempt."""
 Cooldowns = list[tuple[float, float, int]]
 """The cooldowns of a throttled key: the start and end of each, and the number of the span that caused it."""
 
@@ -84,11 +88,8 @@ class ResourceUse:
         default_factory=dict[str, "float | None"]
     )
     # When too little of a rate was left for a job. None if jobs may have waited at any time: a gate, a key's rate.
-    shortages: tuple[tuple[float, float], ...] | None = ()
-    # The start, end, amount and span number of each use. A use of a rate lasts as long as the job's attempt.
-    uses: list[tuple[float, float, float, int]] = field(
-        default_factory=list[tuple[float, float, float, int]]
-    )
+    shortages: tuple[Interval, ...] | None = ()
+    uses: list[Use] = field(default_factory=list[Use])
 
     def amount_over_time(self) -> StepFunction:
         """Return the amount held over time.
@@ -114,12 +115,14 @@ class ResourceUse:
         """
         if self.total_amount is None:
             use = self._find_last_use(0, until - 1e-9, waiting_number)
-            return None if use is None else use[3]
-        use = self._find_last_use(1, until, waiting_number)
-        return use[3] if use is not None and use[1] > since else None
+        else:
+            use = self._find_last_use(1, until, waiting_number)
+            if use is not None and use[1] <= since:
+                return None
+        return None if use is None else use[3]
 
     @cached_property
-    def _sorted_uses(self) -> tuple[list[tuple[float, float, float, int]], ...]:
+    def _sorted_uses(self) -> tuple[list[Use], ...]:
         """The uses by start, and by end. All uses are known when the first of the waits is looked for."""
         return tuple(
             sorted(self.uses, key=lambda use: (use[time_index], use[3]))
@@ -128,7 +131,7 @@ class ResourceUse:
 
     def _find_last_use(
         self, time_index: int, until: float, waiting_number: int
-    ) -> tuple[float, float, float, int] | None:
+    ) -> Use | None:
         """Return the last use by another span that started (`time_index` 0) or ended (`time_index` 1) by `until`."""
         uses = self._sorted_uses[time_index]
         index = bisect.bisect_right(uses, until, key=lambda use: use[time_index]) - 1
@@ -154,6 +157,7 @@ MAX_STEPS: Final = 2_000_000
 Shortage = tuple[WaitCause, ResourceUse | None]
 """The cause of a wait, and the resource that was short, or None if the cause is not a resource."""
 ShortageInterval = tuple[float, float, WaitCause, ResourceUse | None]
+Shortages = list[ShortageInterval]
 
 
 class WaitAnalysis:
@@ -163,7 +167,7 @@ class WaitAnalysis:
         self,
         spans: Sequence[Span],
         runs: Sequence[RunSpan],
-        lifetimes: Sequence[tuple[float, float]],
+        lifetimes: Sequence[Interval],
         needs: Mapping[int, ResolvedNeeds],
         inner_waits: Mapping[int, tuple[tuple[WaitCause, float, float], ...]],
     ) -> None:
@@ -185,11 +189,7 @@ class WaitAnalysis:
         self._lifetimes: Final = lifetimes
         self._needs: Final = needs
         self._inner_waits: Final = inner_waits
-        self._run_indices: Final = {
-            number: index
-            for index, run in enumerate(runs)
-            for number in run.member_numbers
-        }
+        self._run_indices: Final = run_indices(runs)
         self._is_first: Final = [
             run.parent is not None and spans[run.parent].is_first for run in runs
         ]
@@ -202,65 +202,58 @@ class WaitAnalysis:
             attempts = throttled_before_start(span)
             if span.started_at is not None:
                 pauses = [
-                    wait[1:]
-                    for wait in inner_waits.get(span.number, ())
-                    if wait[0] not in WAITS_IN_ATTEMPT
+                    (since, until)
+                    for cause, since, until in inner_waits.get(span.number, ())
+                    if cause not in WAITS_IN_ATTEMPT
                 ]
                 attempts += without_intervals(span.started_at, end, pauses)
-            span_needs = needs.get(span.number, ())
-            for began, ended in attempts:
-                for resource, amount in span_needs:
-                    resource.uses.append((began, ended, amount, span.number))
-                if span.takes_slot:
-                    self._slots[self._run_indices[span.number]].uses.append(
-                        (began, ended, 1, span.number)
-                    )
-            for resource, amount in span_needs:
+            used = [*needs.get(span.number, ())]
+            for resource, amount in used:
                 needed_amounts.setdefault(resource, set()).add(amount)
+            if span.takes_slot:
+                used.append((self._slots[self._run_indices[span.number]], 1))
+            for resource, amount in used:
+                for began, ended in attempts:
+                    resource.uses.append((began, ended, amount, span.number))
         step_count = sum(
-            len(distinct_amounts) * 2 * len(resource.uses)
-            for resource, distinct_amounts in needed_amounts.items()
+            len(amounts) * 2 * len(resource.uses)
+            for resource, amounts in needed_amounts.items()
         )
         group_size = max(1, math.ceil(step_count / MAX_STEPS))
+        held = [each for each in needed_amounts if each.total_amount is not None]
         self._used_amounts: Final = {
             resource: _downsample(resource.amount_over_time(), group_size)
-            for resource in needed_amounts
-            if resource.total_amount is not None
+            for resource in held
         }
         self._full_window_intervals: Final = list(
             map(_find_full_window_intervals, runs, self._slots)
         )
-        self._resource_shortages: Final[
-            dict[tuple[ResourceUse, float], list[ShortageInterval]]
-        ] = {}
+        self._resource_shortages: Final[dict[tuple[ResourceUse, float], Shortages]] = {}
         self._shortages_by_needs: Final[
             dict[
                 tuple[int, bool, ResolvedNeeds],
-                tuple[list[ShortageInterval], list[ShortageInterval]],
+                tuple[Shortages, Shortages],
             ]
         ] = {}
 
     def find_waits(self, span: Span) -> Iterator[Wait]:
         """Yield the waits of a span in chronological order."""
-        since, end_of_life = self._lifetimes[span.number]
+        since, until = self._lifetimes[span.number]
         ready_since = span.scheduled_at
-        # A job that has run may have no `scheduled_at`: its requirements were tried again meanwhile.
-        until = next(
-            time
-            for time in (ready_since, span.started_at, end_of_life)
-            if time is not None
-        )
-        if until > since and (
-            ready_since is not None or span.state is not JobState.RUNNING
-        ):
+        last = None
+        if ready_since is not None:
+            until = ready_since
             last = max(
                 span.required,
                 key=lambda number: (settled_at(self._spans[number]), number),
                 default=None,
             )
-            yield Wait(
-                WaitCause.JOBS, "", since, until, None if ready_since is None else last
-            )
+        elif span.started_at is not None:
+            # Its requirements were tried again meanwhile.
+            until = span.started_at
+        is_known = ready_since is not None or span.state is not JobState.RUNNING
+        if until > since and is_known:
+            yield Wait(WaitCause.JOBS, "", since, until, last)
         # A restored job did not wait for its needs.
         if ready_since is not None and not span.restored:
             yield from self._waits_until_start(span, ready_since)
@@ -272,102 +265,77 @@ class WaitAnalysis:
 
     def _waits_until_start(self, span: Span, ready_since: float) -> Iterator[Wait]:
         """Yield the waits from the time when a job was ready, without its throttled attempts, until it started."""
-        throttled = throttled_before_start(span)
-        if span.started_at is None:
-            last_start = self._lifetimes[span.number][1]
-        else:
-            last_start = span.started_at
-        starts = [*(began for began, _ in throttled), last_start]
+        last_start = span.started_at
+        if last_start is None:
+            _, last_start = self._lifetimes[span.number]
         # Nothing follows the last start.
-        ends = [*(ended for _, ended in throttled), last_start]
-        for start, end in zip(starts, ends, strict=True):
+        for start, end in (*throttled_before_start(span), (last_start, last_start)):
             if start > ready_since:
                 yield from self._waits_between(span, ready_since, start)
             ready_since = end
 
     def _waits_between(self, span: Span, since: float, until: float) -> Iterator[Wait]:
         """Yield the waits that fill, without gaps, an interval during which a job was ready."""
-        exact_intervals, simplified_intervals = self._find_shortage_intervals(span)
-        intervals = _clip_intervals(
-            exact_intervals
-            if until - since < MIN_GAP_SECONDS
-            else simplified_intervals,
-            since,
-            until,
-        )
+        exact_intervals, intervals = self._find_shortage_intervals(span)
+        if until - since < MIN_GAP_SECONDS:
+            intervals = exact_intervals
         for began, ended, cause, resource in _fill_gaps(
-            intervals,
+            _clip_intervals(intervals, since, until),
             since,
             until,
             self._assumed_shortage(span),
             self._fallback_shortage(span),
         ):
+            name = ""
+            if resource is not None:
+                name = resource.name
             # No other job ended the last wait of a job that never started.
-            is_unfinished = (
-                span.started_at is None and ended == self._lifetimes[span.number][1]
-            )
+            _, end_of_life = self._lifetimes[span.number]
             releasing_number = None
-            if not is_unfinished:
+            if span.started_at is not None or ended != end_of_life:
                 releasing_number = _find_releasing(span, cause, resource, began, ended)
-            yield Wait(
-                cause,
-                "" if resource is None else resource.name,
-                began,
-                ended,
-                releasing_number,
-            )
+            yield Wait(cause, name, began, ended, releasing_number)
 
     def _assumed_shortage(self, span: Span) -> Shortage | None:
         """Return the shortage to assume in a gap between shortages, or None to extend the shortage before the gap."""
         for resource, _ in self._needs.get(span.number, ()):
             if resource.shortages is None:
-                return (
-                    WaitCause.RATE
-                    if resource.total_amount is None
-                    else WaitCause.RESOURCE,
-                    resource,
-                )
+                cause = WaitCause.RESOURCE
+                if resource.total_amount is None:
+                    cause = WaitCause.RATE
+                return cause, resource
         return None
 
     def _fallback_shortage(self, span: Span) -> Shortage:
         """Return the shortage to assume in a gap if there is no shortage before it."""
         index = self._run_indices[span.number]
-        needs = self._needs.get(span.number, ())
         if self._is_first[index]:
             # Its turn came after the turn of another job.
             return WaitCause.JOBS, None
         # A resource that jobs hold must have been reserved, or used by a run that is not in the trace.
-        held = [resource for resource, _ in needs if resource.total_amount is not None]
-        if held:
-            return WaitCause.RESOURCE, held[0]
-        has_limiter = self._runs[index].has_limiter and span.takes_slot
-        if has_limiter:
-            return (WaitCause.SLOT, self._slots[index])
-        return (WaitCause.LOOP, None)
+        for resource, _ in self._needs.get(span.number, ()):
+            if resource.total_amount is not None:
+                return WaitCause.RESOURCE, resource
+        if self._runs[index].has_limiter and span.takes_slot:
+            return WaitCause.SLOT, self._slots[index]
+        return WaitCause.LOOP, None
 
-    def _find_shortage_intervals(
-        self, span: Span
-    ) -> tuple[list[ShortageInterval], list[ShortageInterval]]:
+    def _find_shortage_intervals(self, span: Span) -> tuple[Shortages, Shortages]:
         """Return the intervals when no job with the needs of `span` could start, because something was short.
 
         Returns:
             A pair: the exact intervals, and the intervals as simplified by `_close_gaps`.
 
         """
-        key = run, _, needs = (
-            self._run_indices[span.number],
-            span.takes_slot,
-            self._needs.get(span.number, ()),
-        )
+        run = self._run_indices[span.number]
+        needs = self._needs.get(span.number, ())
+        key = run, span.takes_slot, needs
         if key not in self._shortages_by_needs:
-            pauses = self._runs[run].pauses
-            layers: list[list[ShortageInterval]] = [
-                [(*times, WaitCause.PAUSE, None)] for times in pauses
+            layers: list[Shortages] = [
+                [(*times, WaitCause.PAUSE, None)] for times in self._runs[run].pauses
             ]
             if span.takes_slot:
-                layers += [self._full_window_intervals[run]]
-            else:
-                layers += []
+                layers.append(self._full_window_intervals[run])
             layers += [_find_cooldowns(resource) for resource, _ in needs]
             layers += [
                 self._find_shortages(resource, amount) for resource, amount in needs
@@ -377,28 +345,22 @@ class WaitAnalysis:
                 exact_intervals = layers[0]
             else:
                 exact_intervals = _merge_layers(layers)
-            self._shortages_by_needs[key] = (
-                exact_intervals,
-                _close_gaps(exact_intervals),
-            )
+            simplified_intervals = _close_gaps(exact_intervals)
+            self._shortages_by_needs[key] = exact_intervals, simplified_intervals
         return self._shortages_by_needs[key]
 
-    def _find_shortages(
-        self, resource: ResourceUse, amount: float
-    ) -> list[ShortageInterval]:
-        if resource.total_amount is None:
-            return _covered_intervals(
-                resource.shortages or (), WaitCause.RATE, resource
-            )
+    def _find_shortages(self, resource: ResourceUse, amount: float) -> Shortages:
+        total = resource.total_amount
+        if total is None:
+            shortages = resource.shortages or ()
+            return _covered_intervals(shortages, WaitCause.RATE, resource)
         key = resource, amount
         if key not in self._resource_shortages:
-            max_used_amount = (
-                resource.total_amount - amount + 1e-9 * max(1.0, resource.total_amount)
-            )
+            max_used_amount = total - amount + 1e-9 * max(1.0, total)
             times, used_amounts = self._used_amounts[resource]
             is_short = [value > max_used_amount for value in used_amounts]
-            self._resource_shortages[key] = list(
-                _flagged_intervals(times, is_short, WaitCause.RESOURCE, resource)
+            self._resource_shortages[key] = _flagged_intervals(
+                times, is_short, WaitCause.RESOURCE, resource
             )
         return self._resource_shortages[key]
 
@@ -413,25 +375,21 @@ def _find_releasing(
     """Return the number of the span that ended a wait, or None if there is none."""
     if resource is None:
         return None
-    if cause is WaitCause.THROTTLED:
-        return max(
-            (
-                cooldown
-                for cooldown in resource.cooldowns
-                if cooldown[0] < until and cooldown[1] > since
-            ),
-            key=itemgetter(1),
-            default=(0, 0, None),
-        )[2]
-    return resource.find_releasing_span_number(since, until, span.number)
+    if cause is not WaitCause.THROTTLED:
+        return resource.find_releasing_span_number(since, until, span.number)
+    cooldowns = [
+        (ended, number)
+        for began, ended, number in resource.cooldowns
+        if began < until and ended > since
+    ]
+    _, number = max(cooldowns, key=itemgetter(0), default=(0, None))
+    return number
 
 
 # ---- intervals
 
 
-def _find_full_window_intervals(
-    run: RunSpan, slots: ResourceUse
-) -> list[ShortageInterval]:
+def _find_full_window_intervals(run: RunSpan, slots: ResourceUse) -> Shortages:
     """Return the intervals when all slots of a run's window were taken."""
     if run.window_size is None:
         return []
@@ -442,112 +400,98 @@ def _find_full_window_intervals(
     all_times = sorted({*times, *change_times})
     for time in all_times:
         index = bisect.bisect_right(times, time) - 1
-        size = bisect.bisect_right(change_times, time) - 1
-        is_full.append(
-            index >= 0 and job_counts[index] >= window_sizes[max(size, 0)][1]
-        )
-    return list(_flagged_intervals(all_times, is_full, WaitCause.SLOT, slots))
+        change = max(bisect.bisect_right(change_times, time) - 1, 0)
+        _, size = window_sizes[change]
+        is_full.append(index >= 0 and job_counts[index] >= size)
+    return _flagged_intervals(all_times, is_full, WaitCause.SLOT, slots)
 
 
-def _find_cooldowns(resource: ResourceUse) -> list[ShortageInterval]:
+def _find_cooldowns(resource: ResourceUse) -> Shortages:
     times = [(since, until) for since, until, _ in resource.cooldowns]
     return _covered_intervals(times, WaitCause.THROTTLED, resource)
 
 
 def _covered_intervals(
-    intervals: Iterable[tuple[float, float]], cause: WaitCause, resource: ResourceUse
-) -> list[ShortageInterval]:
+    intervals: Iterable[Interval], cause: WaitCause, resource: ResourceUse
+) -> Shortages:
     """Return the intervals when at least one of these, which may overlap, was in progress."""
     times, counts = count_overlaps(intervals)
-    return list(
-        _flagged_intervals(times, [number > 0 for number in counts], cause, resource)
-    )
+    return _flagged_intervals(times, list(map(bool, counts)), cause, resource)
 
 
 def _flagged_intervals(
     times: Sequence[float],
     flags: Sequence[bool],
     cause: WaitCause,
-    resource: ResourceUse | None,
-) -> Iterator[ShortageInterval]:
-    """Yield the intervals when the flag is true. Each flag is valid from its time until the next time."""
+    resource: ResourceUse,
+) -> Shortages:
+    """Return the intervals when the flag is true. Each flag is valid from its time until the next time."""
+    intervals: Shortages = []
     since = None
     for time, flag in zip(times, flags, strict=True):
         if flag and since is None:
             since = time
         elif not flag and since is not None:
-            yield since, time, cause, resource
+            intervals.append((since, time, cause, resource))
             since = None
     if since is not None:
-        yield since, math.inf, cause, resource
+        intervals.append((since, math.inf, cause, resource))
+    return intervals
 
 
-def _merge_layers(layers: Sequence[list[ShortageInterval]]) -> list[ShortageInterval]:
+def _merge_layers(layers: Sequence[Shortages]) -> Shortages:
     """Merge several lists of intervals into one. Where intervals overlap, keep the interval from the earlier list."""
-    boundaries = sorted(
-        {time for layer in layers for interval in layer for time in interval[:2]}
-    )
+    boundaries: set[float] = set()
+    for interval in itertools.chain(*layers):
+        boundaries.update(interval[:2])
     positions = [0] * len(layers)
-    merged_intervals = list[ShortageInterval]()
-    for since, until in itertools.pairwise(boundaries):
-        for layer_number, layer in enumerate(layers):
-            while (
-                positions[layer_number] < len(layer)
-                and layer[positions[layer_number]][1] <= since
-            ):
-                positions[layer_number] += 1
-            if (
-                positions[layer_number] < len(layer)
-                and layer[positions[layer_number]][0] <= since
-            ):
-                _, _, cause, resource = layer[positions[layer_number]]
+    merged_intervals: Shortages = []
+    for since, until in itertools.pairwise(sorted(boundaries)):
+        for number, layer in enumerate(layers):
+            position = positions[number]
+            while position < len(layer) and layer[position][1] <= since:
+                position += 1
+            positions[number] = position
+            if position < len(layer) and layer[position][0] <= since:
+                _, _, cause, resource = layer[position]
                 merged_intervals.append((since, until, cause, resource))
                 break
     return merged_intervals
 
 
-def _close_gaps(intervals: Iterable[ShortageInterval]) -> list[ShortageInterval]:
+def _close_gaps(intervals: Shortages) -> Shortages:
     """Close gaps between intervals, until at most `MAX_INTERVALS` intervals remain.
 
     In the first pass, close all gaps shorter than `MIN_GAP_SECONDS`, and merge intervals across such gaps if they have
     the same cause and resource. Double the threshold in each further pass. In these passes, also merge an interval
     shorter than the threshold into the interval before such a gap, whatever its cause.
     """
-    merged_intervals = list(intervals)
     min_gap = MIN_GAP_SECONDS
     while True:
-        previous_intervals = merged_intervals
-        merged_intervals = list[ShortageInterval]()
-        for interval in previous_intervals:
-            if not merged_intervals or interval[0] - merged_intervals[-1][1] >= min_gap:
+        merged_intervals: Shortages = []
+        for interval in intervals:
+            since, until, *shortage = interval
+            if not merged_intervals or since - merged_intervals[-1][1] >= min_gap:
                 merged_intervals.append(interval)
-            elif interval[2:] == merged_intervals[-1][2:] or (
-                min_gap > MIN_GAP_SECONDS and interval[1] - interval[0] < min_gap
-            ):
-                merged_intervals[-1] = (
-                    merged_intervals[-1][0],
-                    interval[1],
-                    *merged_intervals[-1][2:],
-                )
+                continue
+            began, _, cause, resource = merged_intervals[-1]
+            is_short = min_gap > MIN_GAP_SECONDS and until - since < min_gap
+            if is_short or shortage == [cause, resource]:
+                merged_intervals[-1] = began, until, cause, resource
             else:
-                merged_intervals[-1] = (
-                    merged_intervals[-1][0],
-                    interval[0],
-                    *merged_intervals[-1][2:],
-                )
+                merged_intervals[-1] = began, since, cause, resource
                 merged_intervals.append(interval)
         if len(merged_intervals) <= MAX_INTERVALS:
             return merged_intervals
+        intervals = merged_intervals
         min_gap *= 2
 
 
 def _clip_intervals(
-    intervals: list[ShortageInterval], since: float, until: float
+    intervals: Shortages, since: float, until: float
 ) -> Iterator[ShortageInterval]:
-    for index in range(
-        bisect.bisect_right(intervals, since, key=itemgetter(1)), len(intervals)
-    ):
-        start, end, cause, resource = intervals[index]
+    first = bisect.bisect_right(intervals, since, key=itemgetter(1))
+    for start, end, cause, resource in itertools.islice(intervals, first, None):
         if start >= until:
             return
         yield max(start, since), min(end, until), cause, resource
@@ -559,7 +503,7 @@ def _fill_gaps(
     until: float,
     assumed_shortage: Shortage | None,
     fallback_shortage: Shortage,
-) -> list[ShortageInterval]:
+) -> Shortages:
     """Return intervals that fill the time from `since` to `until`. Adjacent intervals have different shortages.
 
     A gap of at least `MIN_GAP_SECONDS` gets the shortage `assumed_shortage`. If `assumed_shortage` is None, such a gap
@@ -567,31 +511,28 @@ def _fill_gaps(
     it, or, at the end, to the last interval. If there are no intervals, and the whole time is shorter than
     `MIN_GAP_SECONDS`, the result is empty.
     """
-    filled_intervals: list[ShortageInterval] = []
-    filled_until = since
+    filled_intervals: Shortages = []
 
     def shortage_in_gap() -> Shortage:
-        return assumed_shortage or (
-            filled_intervals[-1][2:] if filled_intervals else fallback_shortage
-        )
+        if assumed_shortage is None and filled_intervals:
+            return filled_intervals[-1][2:]
+        return assumed_shortage or fallback_shortage
 
     for start, end, cause, resource in intervals:
-        if start - filled_until >= MIN_GAP_SECONDS:
-            _append_or_extend(filled_intervals, filled_until, start, shortage_in_gap())
-            filled_until = start
-        _append_or_extend(filled_intervals, filled_until, end, (cause, resource))
-        filled_until = end
-    if until - filled_until >= MIN_GAP_SECONDS:
-        _append_or_extend(filled_intervals, filled_until, until, shortage_in_gap())
+        if start - since >= MIN_GAP_SECONDS:
+            _append_or_extend(filled_intervals, since, start, shortage_in_gap())
+            since = start
+        _append_or_extend(filled_intervals, since, end, (cause, resource))
+        since = end
+    if until - since >= MIN_GAP_SECONDS:
+        _append_or_extend(filled_intervals, since, until, shortage_in_gap())
     elif filled_intervals:
-        _append_or_extend(
-            filled_intervals, filled_until, until, filled_intervals[-1][2:]
-        )
+        _append_or_extend(filled_intervals, since, until, filled_intervals[-1][2:])
     return filled_intervals
 
 
 def _append_or_extend(
-    intervals: list[ShortageInterval], since: float, until: float, shortage: Shortage
+    intervals: Shortages, since: float, until: float, shortage: Shortage
 ) -> None:
     if intervals and intervals[-1][2:] == shortage:
         intervals[-1] = intervals[-1][0], until, *shortage
@@ -604,8 +545,8 @@ def _downsample(steps: StepFunction, group_size: int) -> StepFunction:
     if group_size == 1:
         return steps
     times, values = steps
-    group_starts = range(0, len(times), group_size)
-    return [times[group_start] for group_start in group_starts], [
-        max(values[group_start : group_start + group_size])
-        for group_start in group_starts
+    highest = [
+        max(values[start : start + group_size])
+        for start in range(0, len(values), group_size)
     ]
+    return times[::group_size], highest

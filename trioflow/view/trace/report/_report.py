@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
-import itertools
 import json
 import re
 import time
@@ -30,6 +29,7 @@ from ...._core.base._states import (
 )
 from ...._core.base._text_forms import (
     MAX_LISTED_NAMES,
+    clause,
     duration_text,
     fit,
     join_names,
@@ -94,6 +94,16 @@ def report_html(record: TraceRecord, folder: Path | None, *, lacks: str = "") ->
     commands = command_details(record, folder)
     groups = failure_groups(record)
     shown_groups = groups[:MAX_FAILURE_GROUPS]
+    unfolded = MAX_UNFOLDED_GROUPS
+    if len(shown_groups) == unfolded + 1:
+        # A fold would take as much room.
+        unfolded += 1
+    incidents = [mark.message for mark in record.incidents if not mark.is_steering]
+    slots = ""
+    complete = TraceRecord()
+    if not lacks:
+        slots = slots_sentence(record)
+        complete = record
     page: str = _template().render(
         title=shorten(title),
         live=is_live,
@@ -106,23 +116,17 @@ def report_html(record: TraceRecord, folder: Path | None, *, lacks: str = "") ->
         state_counts=_state_counts(record),
         failures=shown_groups,
         group_count=len(groups),
-        unfolded=MAX_UNFOLDED_GROUPS + (len(shown_groups) == MAX_UNFOLDED_GROUPS + 1),
-        unlisted=sum(len(group.spans) for group in groups[len(shown_groups) :]),
+        unfolded=unfolded,
+        unlisted=sum(len(group.spans) for group in groups[MAX_FAILURE_GROUPS:]),
         early_end=early_end(record),
         not_run=not_run(record),
-        incidents=[
-            mark.message.partition("\n")[0]
-            for mark in record.incidents
-            if not mark.is_steering
-        ],
+        incidents=[message.partition("\n")[0] for message in incidents],
         commands=commands,
-        path_rows=[] if lacks else list(_critical_path_rows(record)),
-        slots="" if lacks else slots_sentence(record),
+        path_rows=list(_critical_path_rows(complete)),
+        slots=slots,
         graphs=draw_graphs(record.graphs),
-        timeline=Markup(
-            _timeline.timeline_svg(TraceRecord() if lacks else record, has_title=False)
-        ),
-        families=None if lacks else families_table(record),
+        timeline=Markup(_timeline.timeline_svg(complete, has_title=False)),
+        families=families_table(complete),
         forever=[span for span in record.leaf_spans if _is_listed_separately(span)],
         facts=run_facts(record),
         data=Markup(_table_json(record, commands, has_waits=not lacks)),
@@ -176,9 +180,8 @@ def _template() -> Any:
 @cache
 def content_policy(is_live: bool) -> str:
     """Return the content security policy of a page: only its script runs, and a live page talks only to its server."""
-    script_hash = base64.b64encode(
-        hashlib.sha256(_read_all("js", is_live).encode()).digest()
-    ).decode()
+    digest = hashlib.sha256(_read_all("js", is_live).encode()).digest()
+    script_hash = base64.b64encode(digest).decode()
     own_server = "connect-src 'self'; " if is_live else ""
     return (
         f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{script_hash}'; img-src data:; "
@@ -216,13 +219,12 @@ def _verdict_on_run(record: TraceRecord, run: RunSpan | None) -> dict[str, str]:
     reason = None if run.finished_at is None else run.stop_reason
     verdict = record.verdict(run, reason)
     state = verdict.state
-    if reason is None and not (
-        record.tally.failure_count or record.tally.count(JobState.BLOCKED)
-    ):
+    tally = record.tally
+    is_good = not tally.failure_count and not tally.count(JobState.BLOCKED)
+    if reason is None and is_good:
         state = JobState.RUNNING
-    start_time = datetime.datetime.fromtimestamp(
-        record.start_time + record.wall_offset
-    ).astimezone()
+    seconds = record.start_time + record.wall_offset
+    start_time = datetime.datetime.fromtimestamp(seconds).astimezone()
     return {
         "style": VERDICT_CLASSES.get(state, "good"),
         "words": verdict.sentence,
@@ -264,53 +266,42 @@ class PathRow:
 def _critical_path_rows(record: TraceRecord) -> Iterator[PathRow]:
     """Yield the lines of the critical path, with their shares of the time, or none if nothing took any time."""
     parts = _time_spent.critical_path_parts(record)
-    total_seconds = record.end_time - record.start_time
+    total_seconds = record.seconds
     if not parts or not total_seconds:
         return
+    min_seconds = MIN_SHARE * total_seconds
     shown_parts = [
-        part
-        for part in parts[:MAX_CRITICAL_PATH_LINES]
-        if part.seconds >= MIN_SHARE * total_seconds
+        part for part in parts[:MAX_CRITICAL_PATH_LINES] if part.seconds >= min_seconds
     ]
     hidden_parts = parts[len(shown_parts) :]
     hidden_jobs = [part for part in hidden_parts if not part.is_wait]
     # If a single job would be hidden, show it, because the line "1 more" would take as much room.
-    if len(hidden_jobs) == 1 and hidden_jobs[0].seconds >= MIN_SHARE * total_seconds:
+    if len(hidden_jobs) == 1 and hidden_jobs[0].seconds >= min_seconds:
         shown_parts += hidden_jobs
         hidden_parts = [part for part in hidden_parts if part.is_wait]
-    max_seconds = max(part.seconds for part in parts)
+        hidden_jobs = []
 
     def numbers(seconds: float) -> tuple[str, str, str]:
-        width = f"{100 * min(1.0, seconds / max_seconds):.1f}"
-        return (
-            duration_text(seconds, in_column=True),
-            width,
-            f"{100 * seconds / total_seconds:.0f}",
-        )
+        # The longest part is the first.
+        width = f"{100 * min(1.0, seconds / parts[0].seconds):.1f}"
+        share = f"{100 * seconds / total_seconds:.0f}"
+        return duration_text(seconds, in_column=True), width, share
 
     for part in shown_parts:
+        cells = part.count, *numbers(part.seconds)
         if part.is_wait:
-            yield PathRow(
-                f"waited for {part.name}", "wait", part.count, *numbers(part.seconds)
-            )
+            yield PathRow(f"waited for {part.name}", "wait", *cells)
             continue
         short_name = fit(part.name, 32, keep="ends")
         address = ""
         if part.count == 1:
             address = quote(printable(record.spans[part.span_number].name), safe="")
-        yield PathRow(
-            part.name, "work", part.count, *numbers(part.seconds), short_name, address
-        )
-    if (
-        hidden_seconds := sum(part.seconds for part in hidden_parts)
-    ) >= MIN_SHARE * total_seconds:
-        job_count = sum(part.count for part in hidden_parts if not part.is_wait)
-        yield PathRow(
-            f"{job_count} more" if job_count else "other waits",
-            "more",
-            1,
-            *numbers(hidden_seconds),
-        )
+        yield PathRow(part.name, "work", *cells, short_name, address)
+    hidden_seconds = sum(part.seconds for part in hidden_parts)
+    if hidden_seconds >= min_seconds:
+        job_count = sum(part.count for part in hidden_jobs)
+        name = f"{job_count} more" if job_count else "other waits"
+        yield PathRow(name, "more", 1, *numbers(hidden_seconds))
 
 
 # ---- the failures, grouped by kind, with the jobs that they kept from running
@@ -338,36 +329,28 @@ class FailureGroup:
 
 def failure_groups(record: TraceRecord) -> list[FailureGroup]:
     """Return the groups of failures: critical first, tolerated last, then those that stopped the most jobs."""
-    # Not of earlier attempts.
-    spans = [span for span in record.counted_spans if span.number in record.failures]
+    keys: list[tuple[Span, bool | None, int, str]] = []
+    for span in record.counted_spans:
+        # Not of earlier attempts.
+        failure = record.failures.get(span.number)
+        if failure is not None:
+            keys.append((span, span.critical, failure.number, failure.kind))
     stopped_jobs = find_stopped_jobs(record)
-    groups = group_failures(
-        (
-            span,
-            span.critical,
-            record.failures[span.number].number,
-            record.failures[span.number].kind,
-        )
-        for span in spans
-    )
     made = list[FailureGroup]()
-    for group in groups:
-        numbers = {span.number for span in group}
-        stopped = [
-            stopped for span in group for stopped in stopped_jobs.get(span.number, ())
-        ]
-        blocked = [span for span in stopped if span.started_at is None]
-        cancelled = [span for span in stopped if span.started_at is not None]
-        is_on_path = bool(record.critical_path_numbers & numbers)
-        headline = common_headline(record.failures[span.number] for span in group)
+    for group in group_failures(keys):
+        numbers = [span.number for span in group]
+        failures = [record.failures[number] for number in numbers]
+        stopped: list[Span] = []
+        for number in numbers:
+            stopped += stopped_jobs.get(number, [])
         made.append(
             FailureGroup(
                 group,
-                blocked,
-                cancelled,
-                record.failures[group[0].number],
-                headline,
-                is_on_path,
+                [span for span in stopped if span.started_at is None],
+                [span for span in stopped if span.started_at is not None],
+                failures[0],
+                common_headline(failures),
+                not record.critical_path_numbers.isdisjoint(numbers),
             )
         )
     made.sort(
@@ -413,20 +396,18 @@ def early_end(record: TraceRecord) -> EarlyEnd | None:
         for span in record.counted_spans
         if not (span.forever or record.is_group(span.number))
     ]
-    text = STOP_REASON_TEXTS[reason]
-    cancelled = [
-        span
-        for span in jobs
-        if span.state is JobState.CANCELLED and span.started_at is not None
-    ]
+    ended = [span for span in jobs if span.state in UNFINISHED_STATES]
+    unstarted = [span for span in ended if span.started_at is None]
     if reason is StopReason.DRAINED:
         # It cancels nothing that runs.
-        text += DRAINED_REMARK
-        cancelled = []
-    unstarted_count = sum(
-        span.state in UNFINISHED_STATES and span.started_at is None for span in jobs
-    )
-    return EarlyEnd(text, cancelled, unstarted_count)
+        text = STOP_REASON_TEXTS[reason] + DRAINED_REMARK
+        return EarlyEnd(text, [], len(unstarted))
+    cancelled = [
+        span
+        for span in ended
+        if span.state is JobState.CANCELLED and span.started_at is not None
+    ]
+    return EarlyEnd(STOP_REASON_TEXTS[reason], cancelled, len(unstarted))
 
 
 @once_for_each_record
@@ -483,6 +464,7 @@ MAX_OUTPUT_CHARACTERS: Final = 1_000_000
 printable_lines: Final = Symbols().escape_lines
 OUTPUT_NAMES: Final = {"stdout": "standard output", "stderr": "standard error"}
 PRINTED: Final = "printed"
+OMITTED_NOTE: Final = "The end of its output is omitted: the report would be too large."
 MAX_OUTPUT_BYTES: Final = 1000
 
 
@@ -507,13 +489,12 @@ def command_details(
     """
     remaining_characters = MAX_OUTPUT_CHARACTERS
     details: dict[int, dict[str, Any]] = {}
-    numbers = record.commands.keys() | record.printed.keys()
-    for number in sorted(
-        numbers, key=lambda number: (number not in record.failures, number)
-    ):
-        shown: dict[str, Any] = {"command": "", "facts": "", "files": []}
+    numbers = sorted(record.commands.keys() | record.printed.keys())
+    for number in sorted(numbers, key=lambda number: number not in record.failures):
+        shown: dict[str, Any] = {"command": "", "facts": "", "files": [], "note": ""}
         outputs = list[tuple[str, str]]()
-        if (command := record.commands.get(number)) is not None:
+        if number in record.commands:
+            command = record.commands[number]
             outputs += command_outputs(command)
             shown["command"] = fit(printable(command.line), 2000)
             shown["facts"] = " · ".join(command_fact_texts(command))
@@ -522,9 +503,12 @@ def command_details(
             outputs.append((PRINTED, printable_lines(record.printed[number])))
         output_size = sum(len(text) for _, text in outputs)
         remaining_characters -= output_size
-        note = "The end of its output is omitted: the report would be too large."
-        shown["note"] = note * (remaining_characters < 0 < output_size)
-        details[number] = shown | {"outputs": outputs * (remaining_characters >= 0)}
+        if remaining_characters < 0:
+            outputs = []
+            if output_size:
+                shown["note"] = OMITTED_NOTE
+        shown["outputs"] = outputs
+        details[number] = shown
     return details
 
 
@@ -540,9 +524,8 @@ def command_fact_texts(command: CommandRecord) -> Iterator[str]:
 
 def command_outputs(command: CommandRecord) -> Iterator[tuple[str, str]]:
     for output in command.outputs:
-        end = output.text.encode(errors="backslashreplace")[-MAX_OUTPUT_BYTES:].decode(
-            errors="ignore"
-        )
+        data = output.text.encode(errors="backslashreplace")
+        end = data[-MAX_OUTPUT_BYTES:].decode(errors="ignore")
         if end.strip():
             yield f"end of its {OUTPUT_NAMES[output.stream]}", printable_lines(end)
 
@@ -568,45 +551,30 @@ def _table_json(
     record: TraceRecord, commands: dict[int, dict[str, Any]], *, has_waits: bool
 ) -> str:
     """Return the data of the table of jobs as JSON that is safe inside an HTML page."""
-    counted = {
-        span.number for span in record.counted_spans if not record.is_group(span.number)
-    }
-    separate = {
-        span.number
-        for span in record.spans
-        if span.number in counted and _is_listed_separately(span)
-    }
-    ranks_by_number = {**dict.fromkeys(counted, 1), **dict.fromkeys(separate, 2)}
-    ranks = [ranks_by_number.get(span.number, 0) for span in record.spans]
-    starts = [
-        None if span.started_at is None else span.started_at - record.start_time
-        for span in record.spans
-    ]
-    waits = [span.waited if has_waits else None for span in record.spans]
-    columns = starts, waits, [span.took for span in record.spans]
-    units, texts = zip(*map(durations_in_column, columns), strict=True)
-    cells = (
-        map(_duration_cell, *column) for column in zip(columns, texts, strict=True)
-    )
+    starts: list[float | None] = []
+    required: dict[int, tuple[int, ...]] = {}
+    waits: dict[int, list[str]] = {}
+    for span in record.spans:
+        started = span.started_at
+        starts.append(None if started is None else started - record.start_time)
+        if span.required:
+            required[span.number] = span.required
+        if span.waits and has_waits:
+            waits[span.number] = list(wait_texts(record.spans, span.waits))
+    waited = [span.waited if has_waits else None for span in record.spans]
+    units: list[str] = []
+    cells: list[list[Any]] = []
+    for column in (starts, waited, [span.took for span in record.spans]):
+        unit, texts = durations_in_column(column)
+        units.append(unit)
+        cells.append(list(map(_duration_cell, column, texts)))
+    times = zip(*cells, strict=True)
     table: dict[str, Any] = {
         "units": units,
-        "required": {
-            span.number: span.required for span in record.spans if span.required
-        },
-        "waits": {
-            span.number: list(wait_texts(record.spans, span.waits))
-            for span in record.spans
-            if span.waits and has_waits
-        },
+        "required": required,
+        "waits": waits,
         "states": [[state, count] for state, _, count in _state_counts(record)],
-        "rows": list(
-            map(
-                partial(_table_row, record),
-                record.spans,
-                ranks,
-                zip(*cells, strict=True),
-            )
-        ),
+        "rows": list(map(partial(_table_row, record), record.spans, times)),
         "commands": commands,
     }
     return json.dumps(table, separators=(",", ":")).replace("<", "\\u003c")
@@ -618,20 +586,20 @@ def _duration_cell(seconds: float | None, text: str) -> list[Any] | None:
     return [round(seconds, 9), text]
 
 
-def _table_row(
-    record: TraceRecord, span: Span, rank: int, times: tuple[Any, ...]
-) -> list[Any]:
+def _table_row(record: TraceRecord, span: Span, times: tuple[Any, ...]) -> list[Any]:
     """Return the cells of a row in the order that the script expects. A number is a pair of its value and its text.
 
     Args:
         record: the record of the runs.
         span: the span of the row.
-        rank: 0 for a span that is not counted, such as spans of nested schedulers and of earlier attempts. 2 for a
-            forever job that ended normally, which is listed separately. 1 for any other job.
         times: the cells of the start, the wait and the duration.
 
     """
-    path, kind, exception = map(printable, (span.name, span.kind, span.exception_text))
+    # 0 for a span that is not counted, such as spans of nested schedulers and of earlier attempts. 2 for a forever job
+    # that ended normally, which is listed separately. 1 for any other job.
+    rank = 0
+    if span.number in record.counted_numbers and not record.is_group(span.number):
+        rank = 2 if _is_listed_separately(span) else 1
     tags = {
         "critical path": span.number in record.critical_path_numbers,
         "critical": span.critical,
@@ -639,43 +607,32 @@ def _table_row(
         "timed out": span.timed_out,
         "restored": span.restored,
     }
-    shown_tags = [tag for tag, applies in tags.items() if applies]
-    state = recorded_state(span).value
     row = [
-        path,
-        kind,
-        state,
+        printable(span.name),
+        printable(span.kind),
+        recorded_state(span).value,
         *times,
         span.last_attempt or None,
         span.lane,
-        exception,
-        shown_tags,
+        printable(span.exception_text),
+        [tag for tag, applies in tags.items() if applies],
         rank,
     ]
     if record.commands:
-        return row + list(_command_cells(span))
+        row += _command_cells(span)
     return row
 
 
-def _command_cells(span: Span) -> Iterator[list[Any] | None]:
-    returncode = span.returncode
-    memory = span.max_rss
-    if returncode is None:
-        yield None
-    else:
-        yield [returncode, exit_text(returncode)]
-    if span.user_time is None or span.system_time is None:
-        cpu_seconds = None
-    else:
-        cpu_seconds = span.user_time + span.system_time
-    if cpu_seconds is None:
-        yield None
-    else:
-        yield [round(cpu_seconds, 6), duration_text(cpu_seconds)]
-    if memory is None:
-        yield None
-    else:
-        yield [memory, size_text(memory)]
+def _command_cells(span: Span) -> list[list[Any] | None]:
+    cells: list[list[Any] | None] = [None, None, None]
+    if span.returncode is not None:
+        cells[0] = [span.returncode, exit_text(span.returncode)]
+    if span.user_time is not None and span.system_time is not None:
+        seconds = span.user_time + span.system_time
+        cells[1] = [round(seconds, 6), duration_text(seconds)]
+    if span.max_rss is not None:
+        cells[2] = [span.max_rss, size_text(span.max_rss)]
+    return cells
 
 
 # ---- families of jobs
@@ -694,33 +651,29 @@ def families_table(record: TraceRecord) -> dict[str, Any] | None:
     if all(family.count <= 1 for family in all_families):
         return None
     families = all_families[: _time_spent.MAX_FAMILIES]
-    sums = [
-        (family.work, sum(family.waits.values()), *family.waits.values())
-        for family in families
-    ]
-    unit, sum_texts = durations_in_column(itertools.chain.from_iterable(sums))
-    job_unit, job_texts = durations_in_column(
-        time for family in families for time in (family.p50, family.p95)
-    )
-    texts = iter(sum_texts)
-    percentiles = iter(job_texts)
-    rows: list[tuple[Any, ...]] = []
+    sums: list[float] = []
+    percentiles: list[float | None] = []
     for family in families:
-        cells = [
-            str(family.count),
-            next(texts),
-            next(texts),
-            next(percentiles),
-            next(percentiles),
-        ]
-        waits = [(printable(cause), next(texts)) for cause in family.waits]
-        rows.append((family, list(zip(HEADINGS[1:-1], cells, strict=True)), waits))
-    units = dict(zip(HEADINGS[2:], (unit, unit, job_unit, job_unit, unit), strict=True))
-    headings = [
-        (name, f"{name}, {units[name]}" if name in units else name) for name in HEADINGS
-    ]
+        waits = family.waits.values()
+        sums += [family.work, sum(waits), *waits]
+        percentiles += [family.p50, family.p95]
+    unit, sum_texts = durations_in_column(sums)
+    job_unit, job_texts = durations_in_column(percentiles)
+    texts = iter(sum_texts)
+    job_times = zip(job_texts[::2], job_texts[1::2], strict=True)
+    rows: list[tuple[Any, ...]] = []
+    for family, job_time in zip(families, job_times, strict=True):
+        cells = [str(family.count), next(texts), next(texts), *job_time]
+        shown_waits = [(printable(cause), next(texts)) for cause in family.waits]
+        rows.append(
+            (family, list(zip(HEADINGS[1:-1], cells, strict=True)), shown_waits)
+        )
+    units = ("", "", unit, unit, job_unit, job_unit, unit)
     return {
-        "headings": headings,
+        "headings": [
+            (name, name + clause(", {}", unit))
+            for name, unit in zip(HEADINGS, units, strict=True)
+        ],
         "rows": rows,
         "unlisted": len(all_families) - _time_spent.MAX_FAMILIES,
     }
@@ -795,14 +748,11 @@ def draw_graph(
         return GraphPicture("", (TOO_LATE_NOTE,))
     try:
         source = str(_dot.digraph_of(graph.statements, graph.direction).source)
-        svg = _dot.picture_for_page(
-            _dot.render_svg(source, NO_GRAPH_ERROR, seconds / 2)
-        )
+        drawn = _dot.render_svg(source, NO_GRAPH_ERROR, seconds / 2)
+        svg = _dot.picture_for_page(drawn)
     except (OSError, RuntimeError, ValueError, ModuleNotFoundError) as error:
-        return GraphPicture(
-            "",
-            (f"{NO_GRAPH_ERROR}: {str(error).removeprefix(f'{NO_GRAPH_ERROR}: ')}.",),
-        )
+        reason = str(error).removeprefix(f"{NO_GRAPH_ERROR}: ")
+        return GraphPicture("", (f"{NO_GRAPH_ERROR}: {reason}.",))
     return GraphPicture(_link_boxes(svg, graph.paths or {}), graph.notes)
 
 
