@@ -8,7 +8,6 @@ difference, because most of these jobs ran beside others that took longer.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -51,22 +50,21 @@ class RunTimes:
 
 
 def run_times(record: TraceRecord) -> RunTimes:
+    waited_for: dict[str, str] = {}
+    unstarted_states: dict[str, str] = {}
+    for span in record.spans:
+        waits = _spans.waits_before_start(span)
+        if span.started_at is None:
+            unstarted_states[_path(span)] = span.state.value
+        elif waits:
+            waited_for[_path(span)] = _wait_text(record, waits[-1])
     return RunTimes(
         name=record.name,
         seconds=record.seconds,
         critical_path_seconds=_sum_critical_path_seconds(record),
         jobs=_sum_seconds_by_job(record),
-        waited_for={
-            _path(span): _wait_text(record, waits[-1])
-            for span in record.spans
-            if span.started_at is not None
-            and (waits := _spans.waits_before_start(span))
-        },
-        unstarted_states={
-            _path(span): span.state.value
-            for span in record.spans
-            if span.started_at is None
-        },
+        waited_for=waited_for,
+        unstarted_states=unstarted_states,
         states={
             _path(span): recorded_state(span).value for span in record.counted_spans
         },
@@ -94,9 +92,9 @@ def _sum_seconds_by_job(record: TraceRecord) -> dict[str, float]:
     seconds: dict[str, float] = {}
     for span in record.leaf_spans:
         if span.started_at is not None:
-            seconds[_path(span)] = (
-                seconds.get(_path(span), 0.0) + record.end_of(span) - span.started_at
-            )
+            path = _path(span)
+            end = record.end_of(span)
+            seconds[path] = seconds.get(path, 0.0) + end - span.started_at
     return seconds
 
 
@@ -175,37 +173,31 @@ def compare(first_run: RunTimes, second_run: RunTimes) -> Comparison:
         change for change in changes if abs(change.added_seconds) >= min_change
     ]
     small_changes = changes[len(shown_changes) :]
+    min_shown_sum = min_change / 10
     if shown_changes:
         min_shown_sum = ROUNDING_ERROR_SHARE * longer_seconds
-    else:
-        min_shown_sum = min_change / 10
-    if (
-        small_changes
-        and abs(sum(change.added_seconds for change in small_changes)) >= min_shown_sum
-    ):
-        seconds_before = sum(change.seconds_before or 0.0 for change in small_changes)
-        seconds_after = sum(change.seconds_after or 0.0 for change in small_changes)
+    small_sum = abs(sum(change.added_seconds for change in small_changes))
+    if small_changes and small_sum >= min_shown_sum:
+        before = sum(filter(None, [each.seconds_before for each in small_changes]))
+        after = sum(filter(None, [each.seconds_after for each in small_changes]))
         description = plural(len(small_changes), "smaller change")
         shown_changes.append(
-            CriticalPathChange(
-                "", description, seconds_before or None, seconds_after or None
-            )
+            CriticalPathChange("", description, before or None, after or None)
         )
-    states = (
-        (path, state, second_run.states.get(path, state))
-        for path, state in first_run.states.items()
-    )
-    state_changes = tuple((path, old, new) for path, old, new in states if old != new)
-    return Comparison(first_run, second_run, tuple(shown_changes), state_changes)
+    state_changes: list[tuple[str, str, str]] = []
+    for path, old in first_run.states.items():
+        new = second_run.states.get(path, old)
+        if old != new:
+            state_changes.append((path, old, new))
+    return Comparison(first_run, second_run, tuple(shown_changes), tuple(state_changes))
 
 
 def _describe_change(
     first_run: RunTimes, second_run: RunTimes, part: PartKey, min_change: float
 ) -> str:
     path, is_wait = part
-    old_seconds, new_seconds = (
-        run.critical_path_seconds.get(part) for run in (first_run, second_run)
-    )
+    old_seconds = first_run.critical_path_seconds.get(part)
+    new_seconds = second_run.critical_path_seconds.get(part)
     direction = "less" if is_wait and path else "shorter"
     if (new_seconds or 0.0) > (old_seconds or 0.0):
         direction = "longer"
@@ -228,10 +220,10 @@ def _describe_change(
     if old_seconds is None:
         if before is None:
             return "new"
-        return f"{'longer, and ' * takes_longer}new on the critical path"
+        return f"{clause('longer, and ', takes_longer)}new on the critical path"
     if after is None:
         return "gone"
-    return f"off the critical path{', though it takes longer' * takes_longer}"
+    return f"off the critical path{clause(', though it takes longer', takes_longer)}"
 
 
 # ---- as text
@@ -239,12 +231,10 @@ def _describe_change(
 
 def comparison_headline(comparison: Comparison) -> str:
     """Return a line with the durations of both runs: `build: 16.3 s, before 14.2 s: 2.1 s longer (+15 %)`."""
-    old_text, new_text = (
-        duration_text(run.seconds)
-        for run in (comparison.first_run, comparison.second_run)
-    )
     added_seconds = comparison.added_seconds
     seconds_before = comparison.first_run.seconds
+    old_text = duration_text(seconds_before)
+    new_text = duration_text(comparison.second_run.seconds)
     direction = "longer" if added_seconds > 0 else "less"
     share = ""
     if seconds_before:
@@ -277,31 +267,28 @@ def comparison_lines(
         yield ""
         yield "Along the critical paths:"
         yield from _table_lines(comparison, symbols)
-    first_paths, second_paths = (
-        {*run.jobs, *run.unstarted_states}
-        for run in (comparison.first_run, comparison.second_run)
-    )
-    if not first_paths & second_paths:
+    first_run = comparison.first_run
+    second_run = comparison.second_run
+    first_paths = {*first_run.jobs, *first_run.unstarted_states}
+    if first_paths.isdisjoint([*second_run.jobs, *second_run.unstarted_states]):
         yield ""
         yield "The two runs have no job in common: are these traces of the same scenario?"
 
 
 def _table_lines(comparison: Comparison, symbols: _symbols.Symbols) -> Iterator[str]:
     changes = comparison.changes
-    durations = (
-        (change.seconds_before, change.seconds_after, abs(change.added_seconds))
-        for change in changes
-    )
-    unit, texts = durations_in_column(itertools.chain.from_iterable(durations))
-    old_texts, new_texts, deltas = (texts[index::3] for index in range(3))
-    signed_deltas = [
-        ("+" if change.added_seconds > 0 else "-") + delta
-        for change, delta in zip(changes, deltas, strict=True)
-    ]
-    descriptions = [symbols.escape(change.text) for change in changes]
-    heads = f"change, {unit}", "", "before", "after"
-    rows = [heads, *zip(signed_deltas, descriptions, old_texts, new_texts, strict=True)]
-    yield from (f"  {line}" for line in _symbols.align_columns(rows, left_aligned=(1,)))
+    durations: list[float | None] = []
+    for change in changes:
+        added = abs(change.added_seconds)
+        durations += [change.seconds_before, change.seconds_after, added]
+    unit, texts = durations_in_column(durations)
+    rows = [(f"change, {unit}", "", "before", "after")]
+    columns = zip(changes, texts[::3], texts[1::3], texts[2::3], strict=True)
+    for change, before, after, delta in columns:
+        sign = "+" if change.added_seconds > 0 else "-"
+        rows.append((f"{sign}{delta}", symbols.escape(change.text), before, after))
+    for line in _symbols.align_columns(rows, left_aligned=(1,)):
+        yield f"  {line}"
 
 
 def _short(path: str) -> str:

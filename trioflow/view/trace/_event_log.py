@@ -24,14 +24,16 @@ current members. It can also read the last run of a scheduler from its jobs, wit
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import functools
+import itertools
 import math
 import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any, Final, NamedTuple
 
@@ -55,7 +57,15 @@ from ..._core.words._run_view import RunView, current_run, run_steering, run_tim
 from .._print_ends import end_of_prints
 from ..text._failure_text import describe_failure, one_line_text
 from ._record_builder import JobFacts, RecordBuilder, ResourceFacts, RunFacts
-from ._spans import CommandOutput, CommandRecord, HostFacts, IncidentMark, RunSpan, Span
+from ._spans import (
+    CommandOutput,
+    CommandRecord,
+    HostFacts,
+    IncidentMark,
+    Interval,
+    RunSpan,
+    Span,
+)
 from ._trace_record import LiveObjects, TraceRecord
 from ._waits import MIN_GAP_SECONDS
 
@@ -104,20 +114,21 @@ def record_command(job: Any, max_bytes: int) -> CommandRecord | None:
     if not hasattr(result, "max_rss"):
         # There was no process, or the journal of a restored job has been changed.
         return None
-    return CommandRecord(
+    record = CommandRecord(
         _job_queries.command_line_of(job),
         result.returncode,
         result.elapsed,
         result.user_time,
         result.system_time,
         result.max_rss,
-        ()
-        if job.redact
-        else tuple(
-            CommandOutput(*output)
-            for output in _job_queries.captured_outputs(result, max_bytes)
-        ),
-        () if job.redact else tuple(_output_files(job)),
+    )
+    if job.redact:
+        return record
+    outputs = _job_queries.captured_outputs(result, max_bytes)
+    return replace(
+        record,
+        outputs=tuple(itertools.starmap(CommandOutput, outputs)),
+        files=tuple(_output_files(job)),
     )
 
 
@@ -179,7 +190,9 @@ class EventRecorder(_instruments.Instrument):
             (EventKind.RUN_BEGAN, scheduler, None, clock(), None, run_start)
         )
         if not scheduler.keep_jobs:
-            prefix = f"{scheduler.path}/" if scheduler.scheduler is not None else ""
+            prefix = ""
+            if scheduler.scheduler is not None:
+                prefix = f"{scheduler.path}/"
             self._path_caches[scheduler] = PathCache(scheduler, prefix)
 
     def job_added(self, scheduler: BaseScheduler, job: AnyJob) -> None:
@@ -223,15 +236,9 @@ class EventRecorder(_instruments.Instrument):
     ) -> None:
         """Record an incident."""
         last = _job_queries.incidents_of(scheduler)[-1]
+        details = message, last.is_steering
         self._append_event(
-            (
-                EventKind.INCIDENT,
-                scheduler,
-                job,
-                last.occurred_at,
-                None,
-                (message, last.is_steering),
-            )
+            (EventKind.INCIDENT, scheduler, job, last.occurred_at, None, details)
         )
 
     def after_run(self, scheduler: BaseScheduler) -> None:
@@ -297,9 +304,8 @@ class LiveJob:
             and self.finished_at is not None
             and self.started_at is None
         ):
-            self.blocked_ends += (
-                (0, self.finished_at, one_line_text(self.outcome.failure.exception)),
-            )
+            error = one_line_text(self.outcome.failure.exception)
+            self.blocked_ends += ((0, self.finished_at, error),)
         self.state = JobState.IDLE
         self.started_at = self.finished_at = None
         self.outcome = PLAIN_OUTCOME
@@ -334,7 +340,7 @@ class LiveRun:
     culprit: AnyJob | None = None
     jobs: dict[AnyJob, LiveJob] = field(default_factory=dict[AnyJob, LiveJob])
     window_sizes: tuple[tuple[float, int], ...] = ()
-    own_pauses: tuple[tuple[float, float], ...] = ()
+    own_pauses: tuple[Interval, ...] = ()
     # Whether the scheduler was tried again, so that its next run is a part of this run.
     is_continued: bool = False
     # In a `Watch`: an object that only this run of the scheduler has.
@@ -355,7 +361,7 @@ class LiveRun:
             self.last_runs[self.scheduler] = self
 
     @property
-    def pauses(self) -> tuple[tuple[float, float], ...]:
+    def pauses(self) -> tuple[Interval, ...]:
         """The pauses of the run, and of those around it."""
         if self.enclosing is None:
             return self.own_pauses
@@ -470,30 +476,26 @@ class LogReader:
             enclosing = self._latest_runs.get(scheduler.scheduler)
         if enclosing is not None and enclosing.ended_at is not None:
             enclosing = None
-        previous_run = self._latest_runs.get(scheduler)
-        if previous_run is not None and previous_run.enclosing is not enclosing:
-            previous_run = None
         live = None
         if enclosing is not None:
             live = enclosing.jobs.get(scheduler)
-        reset = []
-        if previous_run is not None:
-            reset = self._reset.pop(previous_run, [])
         is_reopened = live in self._reopened
         self._reopened.discard(live)
-        if (
-            previous_run is not None
-            and is_reopened
-            and all(job in scheduler for job in previous_run.jobs)
-        ):
-            previous_run.is_continued = True
-            previous_run.ended_at = None
-            for each in reset:
-                each.reopen()
-                self._reopened.add(each)
-            return
-        number = 1 if previous_run is None else previous_run.number + 1
-        run = LiveRun(scheduler, enclosing, number, start, time, previous=previous_run)
+        previous = self._latest_runs.get(scheduler)
+        number = 1
+        if previous is not None and previous.enclosing is not enclosing:
+            previous = None
+        if previous is not None:
+            number = previous.number + 1
+            reset = self._reset.pop(previous, [])
+            if is_reopened and all(job in scheduler for job in previous.jobs):
+                previous.is_continued = True
+                previous.ended_at = None
+                for each in reset:
+                    each.reopen()
+                    self._reopened.add(each)
+                return
+        run = LiveRun(scheduler, enclosing, number, start, time, previous=previous)
         self._latest_runs[scheduler] = self._add_run(run)
 
     def _add_run(self, run: LiveRun) -> LiveRun:
@@ -516,19 +518,14 @@ class LogReader:
             start = RunStart(
                 time.monotonic, 0.0, current.window_size, pool=current.pool
             )
-            run = self._add_run(
-                LiveRun(
-                    current, enclosing, 1, start, *(run_times(current) or (0.0, None))
-                )
-            )
+            times = run_times(current) or (0.0, None)
+            run = self._add_run(LiveRun(current, enclosing, 1, start, *times))
             run.stop_reason = current.stop_reason
             run.culprit = current.culprit
             self._add_current_states(run)
-            todo += [
-                (job, run)
-                for job in current
-                if is_scheduler(job) and job.started_at is not None
-            ]
+            for job in current:
+                if is_scheduler(job) and job.started_at is not None:
+                    todo.append((job, run))
 
     def _add_current_states(self, run: LiveRun) -> None:
         """Add the current states of the jobs of a run that have not settled according to the log."""
@@ -543,30 +540,26 @@ class LogReader:
     # ---- the record
 
     def build(self) -> TraceRecord:
-        facts = self.read_facts()
-        started_runs = [run for run in self.runs if run.started_at is not None]
-        end_time = max(
-            self._last_start.clock() if run.ended_at is None else run.ended_at
-            for run in started_runs
-        )
-        builder = RecordBuilder(facts)
+        builder = RecordBuilder(self.read_facts())
+        ends: list[float] = []
+        for run in self.runs:
+            if run.ended_at is not None:
+                ends.append(run.ended_at)
+            elif run.started_at is not None:
+                ends.append(self._last_start.clock())
         indices = {run: index for index, run in enumerate(self.runs)}
+        incidents = [
+            IncidentMark(time, indices[run], *details)
+            for run, time, details in self._incidents
+        ]
+        outermost = [run.scheduler for run in self.runs if run.enclosing is None]
+        jobs = [self._jobs[job.span.number] for job in builder.jobs]
         return builder.build(
-            [
-                IncidentMark(time, indices[run], *details)
-                for run, time, details in self._incidents
-            ],
-            end_time,
+            incidents,
+            max(ends),
             wall_offset=self._last_start.wall_offset,
             host=host_facts(),
-            live=LiveObjects(
-                tuple(
-                    dict.fromkeys(
-                        run.scheduler for run in self.runs if run.enclosing is None
-                    )
-                ),
-                tuple(self._jobs[job.span.number] for job in builder.jobs),
-            ),
+            live=LiveObjects(tuple(dict.fromkeys(outermost)), tuple(jobs)),
         )
 
     def read_facts(self) -> list[RunFacts]:
@@ -585,23 +578,15 @@ class LogReader:
             add_keys(job, owners, keys)
         facts: list[RunFacts] = []
         for run in self.runs:
+            paths = paths_by_run[run]
             positions = {job: number for number, job in enumerate(run.scheduler)}
-            jobs = tuple(
-                describe_job(
-                    run,
-                    live,
-                    paths_by_run[run].get(job),
-                    positions.get(job, len(positions)),
-                    owners,
-                )
-                for job, live in run.jobs.items()
-            )
+            jobs: list[JobFacts] = []
+            for job, live in run.jobs.items():
+                position = positions.get(job, len(positions))
+                jobs.append(describe_job(run, live, paths.get(job), position, owners))
+            span = describe_run(run, scheduler_numbers[run.scheduler])
             resources = tuple(pool_resources(run.start.pool, owners, keys))
-            facts.append(
-                RunFacts(
-                    describe_run(run, scheduler_numbers[run.scheduler]), resources, jobs
-                )
-            )
+            facts.append(RunFacts(span, resources, tuple(jobs)))
         return facts
 
     def _add_unstarted_schedulers(self) -> None:
@@ -623,19 +608,19 @@ class LogReader:
             else:
                 paths[run] = paths[run.enclosing]
                 if run.parent in self._recorded_paths:
-                    paths[run].update(
-                        paths_of(run.scheduler, f"{self._recorded_paths[run.parent]}/")
-                    )
-            recorded_paths = (
-                (job, self._recorded_paths.get(live)) for job, live in run.jobs.items()
-            )
-            paths[run].update(
-                (job, path) for job, path in recorded_paths if path is not None
-            )
+                    prefix = f"{self._recorded_paths[run.parent]}/"
+                    paths[run].update(paths_of(run.scheduler, prefix))
+            for job, live in run.jobs.items():
+                if live in self._recorded_paths:
+                    paths[run][job] = self._recorded_paths[live]
         return paths
 
 
 def describe_run(run: LiveRun, scheduler_number: int) -> RunSpan:
+    sizes = [size for _, size in run.window_sizes]
+    culprit_number = None
+    if run.culprit in run.jobs:
+        culprit_number = run.jobs[run.culprit].key
     return RunSpan(
         scheduler_number=scheduler_number,
         parent=run.parent_key,
@@ -643,11 +628,9 @@ def describe_run(run: LiveRun, scheduler_number: int) -> RunSpan:
         label=run.scheduler.label,
         started_at=run.started_at,
         finished_at=run.ended_at,
-        window_size=max(
-            (size for _, size in run.window_sizes), default=run.start.window_size
-        ),
+        window_size=max(sizes, default=run.start.window_size),
         stop_reason=run.stop_reason,
-        culprit_number=run.jobs[run.culprit].key if run.culprit in run.jobs else None,
+        culprit_number=culprit_number,
         member_numbers=(),
         has_limiter=run.start.has_limiter,
         backend=run.start.backend,
@@ -709,13 +692,10 @@ def _run_needs(
 ) -> Iterator[tuple[ResourceFacts, float]]:
     for name, amount in _job_queries.run_needs(job).items():
         owner, total, has_gate = _job_queries.find_run_resource(run.scheduler, name)
+        number = owners.setdefault(owner, len(owners))
         shortages = None if has_gate else ()
-        yield (
-            ResourceFacts(
-                owners.setdefault(owner, len(owners)), name, total, shortages=shortages
-            ),
-            float(str(amount)),
-        )
+        facts = ResourceFacts(number, name, total, shortages=shortages)
+        yield facts, float(str(amount))
 
 
 class WorkInRun(NamedTuple):
@@ -737,62 +717,46 @@ def work_in_run(run: LiveRun, live: LiveJob) -> WorkInRun:
     """
     outcome = live.outcome
     waits = (*outcome.inner_waits, *_waits_between_attempts(run, live.job, outcome))
-    if live.started_at is None:
-        return WorkInRun(
-            None, (), outcome.failed_attempts, outcome.throttled_attempts, waits, None
-        )
+    took = None
+    later_starts: tuple[float, ...] = ()
+    if live.started_at is not None:
+        later_starts = live.later_attempt_starts
+        if live.finished_at is not None:
+            took = outcome.took
+            if took is None:
+                took = live.finished_at - live.started_at
+    work = WorkInRun(
+        live.started_at,
+        later_starts,
+        outcome.failed_attempts,
+        outcome.throttled_attempts,
+        waits,
+        took,
+    )
     began = run.started_at
     if began is None or run.is_for_all_runs:
         began = -math.inf
     last_before = _last_attempt_before(run, live)
-    if live.started_at >= began and not last_before:
-        took = None
-        if live.finished_at is not None:
-            if outcome.took is None:
-                took = live.finished_at - live.started_at
-            else:
-                took = outcome.took
-        return WorkInRun(
-            live.started_at,
-            live.later_attempt_starts,
-            outcome.failed_attempts,
-            outcome.throttled_attempts,
-            waits,
-            took,
-        )
+    if live.started_at is None or (live.started_at >= began and not last_before):
+        return work
     failed = tuple(
-        [
-            attempt
-            for attempt in outcome.failed_attempts
-            if _is_of_run(attempt, began, last_before)
-        ]
+        [each for each in work.failed if _is_of_run(each, began, last_before)]
     )
-    throttled = tuple(
-        [attempt for attempt in outcome.throttled_attempts if attempt.began >= began]
-    )
-    if not live.later_attempt_starts:
-        return WorkInRun(None, (), failed, throttled, (), None)
-    started_at, *later_starts = live.later_attempt_starts
-    took = None
+    throttled = tuple([each for each in work.throttled if each.began >= began])
+    work = work._replace(failed=failed, throttled=throttled)
+    if not later_starts:
+        return work._replace(started_at=None, waits=(), took=None)
+    started_at = later_starts[0]
     if live.finished_at is not None:
-        last_start = live.later_attempt_starts[-1]
-        took = (
-            live.finished_at
-            - last_start
-            + sum(attempt.ended - attempt.began for attempt in failed)
-        )
-    waits = tuple([wait for wait in waits if wait[1] >= started_at])
-    earlier = [
-        attempt.number for attempt in outcome.failed_attempts if attempt not in failed
-    ]
-    return WorkInRun(
-        started_at,
-        tuple(later_starts),
-        failed,
-        throttled,
-        waits,
-        took,
-        1 + max(earlier, default=0),
+        took = live.finished_at - later_starts[-1]
+        took += sum(attempt.ended - attempt.began for attempt in failed)
+    earlier = [each.number for each in outcome.failed_attempts if each not in failed]
+    return work._replace(
+        started_at=started_at,
+        later_starts=later_starts[1:],
+        waits=tuple([wait for wait in waits if wait[1] >= started_at]),
+        took=took,
+        first_attempt=1 + max(earlier, default=0),
     )
 
 
@@ -801,15 +765,12 @@ def _last_attempt_before(run: LiveRun, live: LiveJob) -> int:
     earlier = None
     if run.previous is not None:
         earlier = run.previous.jobs.get(live.job)
-    if (
-        earlier is None
-        or earlier.started_at is None
-        or earlier.started_at != live.started_at
-    ):
+    if earlier is None or live.started_at is None:
         return 0
-    last_failed = max(
-        (attempt.number for attempt in earlier.outcome.failed_attempts), default=0
-    )
+    if earlier.started_at != live.started_at:
+        return 0
+    failed = earlier.outcome.failed_attempts
+    last_failed = max((attempt.number for attempt in failed), default=0)
     if earlier.state in (JobState.BLOCKED, JobState.SKIPPED):
         return last_failed
     return last_failed + 1
@@ -832,18 +793,25 @@ def describe_job(
     job = live.job
     outcome = live.outcome
     command = outcome.command
-    failure = outcome.failure
-    restoration = outcome.restoration
     work = work_in_run(run, live)
-    started_at = work.started_at
-    error = None if failure is None else failure.exception
-    is_own_failure = live.state is JobState.FAILED and not outcome.failed_through_member
-    is_own_failure |= live.state is JobState.BLOCKED and isinstance(error, BudgetSpent)
+    error = None
+    own_failure = None
+    if outcome.failure is not None:
+        error = outcome.failure.exception
+        if live.state is JobState.FAILED:
+            is_own = not outcome.failed_through_member
+        else:
+            is_own = isinstance(error, BudgetSpent) and live.state is JobState.BLOCKED
+        if is_own:
+            own_failure = describe_failure(job, outcome.failure)
     required = map(run.jobs.get, _job_queries.all_requirements(run.scheduler, job))
     ends = ((attempt.number, attempt.ended, attempt.error) for attempt in work.failed)
     took = work.took
-    if took is None and restoration is not None:
-        took = restoration.took
+    restored_took = None
+    if outcome.restoration is not None:
+        restored_took = outcome.restoration.took
+    if took is None:
+        took = restored_took
     usage_names = ("returncode", "user_time", "system_time", "max_rss")
     usage: dict[str, Any] = {name: getattr(command, name, None) for name in usage_names}
     span = Span(
@@ -857,21 +825,19 @@ def describe_job(
         critical=_job_queries.criticality(job),
         forever=job.forever,
         scheduled_at=None,
-        started_at=started_at,
+        started_at=work.started_at,
         ready_at=outcome.ready_at,
         finished_at=live.finished_at,
         attempts=work.later_starts,
         lane=None,
         timed_out=outcome.timed_out,
-        required=tuple(
-            requirement.key for requirement in required if requirement is not None
-        ),
+        required=tuple(each.key for each in required if each is not None),
         exception=error,
         **usage,
         throttled=tuple((attempt.began, attempt.ended) for attempt in work.throttled),
-        restored=restoration is not None,
+        restored=outcome.restoration is not None,
         restored_at=outcome.restored_at,
-        restored_took=None if restoration is None else restoration.took,
+        restored_took=restored_took,
         rerun_cause=outcome.rerun_cause,
         takes_slot=takes_slot(job),
         moved_on=outcome.moved_on,
@@ -881,30 +847,31 @@ def describe_job(
         took=took,
         first_attempt=work.first_attempt,
     )
-    needs = job.needs or {}
+    needs: dict[str, float | str] = {}
+    for name, need in (job.needs or {}).items():
+        if isinstance(need, (int, float)):
+            needs[name] = float(need)
+        else:
+            needs[name] = key_name(job, name, need, owners)
+    cooldowns: list[tuple[str, float, float]] = []
+    for attempt in work.throttled:
+        for name, until in attempt.closed_until:
+            cooldowns.append((name, attempt.ended, until))
+    printed = ""
+    if live.state.is_settled:
+        printed = end_of_prints(job, work.started_at)
     return JobFacts(
         span,
         position,
         _job_queries.explicit_label(job) is not None,
         live.added_at,
-        {
-            name: float(need)
-            if isinstance(need, (int, float))
-            else key_name(job, name, need, owners)
-            for name, need in needs.items()
-        },
+        needs,
         tuple(_run_needs(run, job, owners)),
-        tuple(
-            (name, attempt.ended, until)
-            for attempt in work.throttled
-            for name, until in attempt.closed_until
-        ),
+        tuple(cooldowns),
         work.waits,
-        describe_failure(job, failure)
-        if failure is not None and is_own_failure
-        else None,
+        own_failure,
         command,
-        end_of_prints(job, started_at) if live.state.is_settled else "",
+        printed,
     )
 
 
@@ -930,7 +897,7 @@ def _waits_between_attempts(
         if ready > since:
             yield cause, since, ready
         required = _job_queries.all_requirements(run.scheduler, job)
-        ends = (end for each in required for end in _job_queries.end_times(each))
+        ends = itertools.chain(*map(_job_queries.end_times, required))
         last_end = max((end for end in ends if ready < end <= until), default=ready)
         if last_end > ready:
             yield WaitCause.JOBS, ready, last_end
@@ -940,17 +907,8 @@ def _waits_between_attempts(
 
 @functools.cache
 def host_facts() -> HostFacts:
-    others = (
-        f"{name} {version}"
-        for name in ("trioflow", "trio", "anyio")
-        if (version := _package_version(name))
-    )
-    versions = ", ".join([f"Python {platform.python_version()}", *others])
-    return HostFacts(platform.node(), platform.platform(), versions)
-
-
-def _package_version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
+    versions = [f"Python {platform.python_version()}"]
+    for name in ("trioflow", "trio", "anyio"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions.append(f"{name} {metadata.version(name)}")
+    return HostFacts(platform.node(), platform.platform(), ", ".join(versions))

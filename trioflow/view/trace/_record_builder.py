@@ -19,6 +19,7 @@ from ..text._failure_text import FailureText
 from ._spans import (
     CommandRecord,
     IncidentMark,
+    Interval,
     RunSpan,
     Span,
     assign_lanes,
@@ -44,7 +45,7 @@ class ResourceFacts:
         default_factory=dict[str, "float | None"]
     )
     # When too little of a rate was left for a job, or None if jobs may have to wait although enough is free.
-    shortages: tuple[tuple[float, float], ...] | None = ()
+    shortages: tuple[Interval, ...] | None = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +97,10 @@ class RecordBuilder:
 
     def __init__(self, runs: Sequence[RunFacts]) -> None:
         self._runs: Final = runs
-        self._run_of: Final = {
-            facts.span.number: run.span for run in runs for facts in run.jobs
-        }  # by key
+        self._run_of: Final[dict[int, RunSpan]] = {}  # by key
+        for run in runs:
+            for facts in run.jobs:
+                self._run_of[facts.span.number] = run.span
         self.jobs: Final = _sort_jobs(runs)
         self._numbers: Final = {
             facts.span.number: number for number, facts in enumerate(self.jobs)
@@ -116,63 +118,54 @@ class RecordBuilder:
 
         """
         runs = tuple(map(self._complete_run, self._runs))
-        spans = list(self._complete_spans())
+        spans = tuple(self._complete_spans())
+        numbered = [*enumerate(self.jobs)]
         analysis = WaitAnalysis(
             spans,
             runs,
             [self._lifetime(facts, end_time) for facts in self.jobs],
             find_needs(self._runs, self._numbers),
-            {number: _clip(facts, end_time) for number, facts in enumerate(self.jobs)},
+            {number: _clip(facts, end_time) for number, facts in numbered},
         )
-        for span, waits in zip(
-            spans, [tuple(analysis.find_waits(span)) for span in spans], strict=True
-        ):
+        for span in spans:
             # Not shared yet, and `replace` takes forty times as long.
-            object.__setattr__(span, "waits", waits)
+            object.__setattr__(span, "waits", tuple(analysis.find_waits(span)))
+        families = [
+            family_from_label(facts.span.label, facts.has_own_label)
+            for facts in self.jobs
+        ]
+        failures = {
+            n: facts.failure for n, facts in numbered if facts.failure is not None
+        }
+        commands = {
+            n: facts.command for n, facts in numbered if facts.command is not None
+        }
         return TraceRecord(
-            spans=tuple(spans),
+            spans=spans,
             runs=runs,
-            families=tuple(
-                family_from_label(facts.span.label, facts.has_own_label)
-                for facts in self.jobs
-            ),
+            families=tuple(families),
             incidents=tuple(incidents),
             end_time=end_time,
-            failures={
-                number: facts.failure
-                for number, facts in enumerate(self.jobs)
-                if facts.failure is not None
-            },
-            commands={
-                number: facts.command
-                for number, facts in enumerate(self.jobs)
-                if facts.command is not None
-            },
-            printed={
-                number: facts.printed
-                for number, facts in enumerate(self.jobs)
-                if facts.printed
-            },
+            failures=failures,
+            commands=commands,
+            printed={n: facts.printed for n, facts in numbered if facts.printed},
             **other_fields,
         )
 
     def _complete_run(self, run: RunFacts) -> RunSpan:
+        members = [self._numbers[facts.span.number] for facts in run.jobs]
         return replace(
             run.span,
             parent=self._number(run.span.parent),
             culprit_number=self._number(run.span.culprit_number),
-            member_numbers=tuple(
-                sorted(self._numbers[facts.span.number] for facts in run.jobs)
-            ),
+            member_numbers=tuple(sorted(members)),
         )
 
     def _complete_spans(self) -> Iterator[Span]:
         ready_times = self._find_ready_times()
-        lanes = {
-            key: lane
-            for run in self._runs
-            for key, lane in self._assign_lanes(run, ready_times)
-        }
+        lanes: dict[int, int] = {}
+        for run in self._runs:
+            lanes.update(self._assign_lanes(run, ready_times))
         for number, facts in enumerate(self.jobs):
             span = facts.span
             yield replace(
@@ -203,29 +196,25 @@ class RecordBuilder:
         for facts in self.jobs:
             span = facts.span
             began = self._run_of[span.number].started_at
-            lacked_requirement = (
+            if began is None or (
                 span.state is JobState.BLOCKED and facts.failure is None
-            )
-            # A job may also have started, and then have skipped itself.
-            was_ready = span.started_at is not None or span.state not in (
-                JobState.IDLE,
-                JobState.SKIPPED,
-            )
-            if lacked_requirement or not was_ready or began is None:
+            ):
                 continue
-            last_settled = max(
-                map(settled_times.__getitem__, span.required), default=began
-            )
+            # A job may also have started, and then have skipped itself.
+            has_started = span.started_at is not None
+            if not has_started and span.state in (JobState.IDLE, JobState.SKIPPED):
+                continue
+            required = [settled_times[key] for key in span.required]
+            ready = max([began, facts.added_at, *required])
+            last_settled = max(required, default=began)
             # A requirement that is tried again settles once more, perhaps after the job has started, or has ended.
             if span.started_at is not None:
-                times[span.number] = min(
-                    max(began, facts.added_at, last_settled), span.started_at
-                )
+                times[span.number] = min(ready, span.started_at)
             elif (
                 last_settled <= or_infinity(span.finished_at)
                 and last_settled < math.inf
             ):
-                times[span.number] = max(began, facts.added_at, last_settled)
+                times[span.number] = ready
         return times
 
     def _assign_lanes(
@@ -243,16 +232,13 @@ class RecordBuilder:
                 (span.started_at or 0.0, or_infinity(span.finished_at))
                 for span in spans
             )
-            lanes = [
-                row + first_lane
-                for row in assign_lanes(
-                    intervals, (ready_times[span.number] for span in spans)
-                )
-            ]
-            yield from zip((span.number for span in spans), lanes, strict=True)
-            first_lane = max([first_lane, *(lane + 1 for lane in lanes)])
+            ready = (ready_times[span.number] for span in spans)
+            rows = list(assign_lanes(intervals, ready))
+            for span, row in zip(spans, rows, strict=True):
+                yield span.number, first_lane + row
+            first_lane += max(rows, default=-1) + 1
 
-    def _lifetime(self, facts: JobFacts, end_time: float) -> tuple[float, float]:
+    def _lifetime(self, facts: JobFacts, end_time: float) -> Interval:
         """Return the interval when a job could wait or run, in a trace that ends at `end_time`."""
         run = self._run_of[facts.span.number]
         end = next(
@@ -260,10 +246,9 @@ class RecordBuilder:
             for time in (facts.span.finished_at, run.finished_at, end_time)
             if time is not None
         )
-        return (
-            end if run.started_at is None else max(run.started_at, facts.added_at),
-            end,
-        )
+        if run.started_at is None:
+            return end, end
+        return max(run.started_at, facts.added_at), end
 
 
 def _sort_jobs(runs: Iterable[RunFacts]) -> list[JobFacts]:
@@ -274,35 +259,27 @@ def _sort_jobs(runs: Iterable[RunFacts]) -> list[JobFacts]:
     for run in runs:
         for facts in run.jobs:
             depths[facts.span.number] = depth = depths[run.span.parent] + 1
-            entries.append(
-                (
-                    or_infinity(facts.span.started_at),
-                    depth,
-                    facts.position,
-                    len(entries),
-                    facts,
-                )
-            )
+            started = or_infinity(facts.span.started_at)
+            entries.append((started, depth, facts.position, len(entries), facts))
     return [facts for *_, facts in sorted(entries)]
 
 
 def _attempt_starts(span: Span) -> Iterator[float]:
     """Yield the start of each attempt that was not throttled."""
-    if span.started_at is not None:
-        yield span.started_at
-        for time in span.attempts:
-            if time >= span.started_at and not any(
-                began <= time <= ended for began, ended in span.throttled
-            ):
-                yield time
+    if span.started_at is None:
+        return
+    yield span.started_at
+    for time in span.attempts:
+        is_throttled = any(began <= time <= ended for began, ended in span.throttled)
+        if time >= span.started_at and not is_throttled:
+            yield time
 
 
 def _clip(facts: JobFacts, end_time: float) -> tuple[tuple[Any, float, float], ...]:
     """Return the waits between the first start of a job and its end, in a trace that ends at `end_time`."""
+    waits = [wait for wait in facts.inner_waits if wait[1] < end_time]
     return tuple(
-        (cause, began, min(ended, end_time))
-        for cause, began, ended in facts.inner_waits
-        if began < end_time
+        [(cause, since, min(until, end_time)) for cause, since, until in waits]
     )
 
 
@@ -333,24 +310,18 @@ def find_needs(
         for resource, amount in needs_by_key.get(run.span.parent, ()):
             if resource.total_amount is not None:
                 # The scheduler reserves it for its members.
-                scope[resource.name] = ResourceUse(
-                    resource.name, amount, resource.cooldowns
-                )
-        scope.update(
-            (facts.name, _get_or_create(resources, facts)) for facts in run.resources
-        )
+                name = resource.name
+                scope[name] = ResourceUse(name, amount, resource.cooldowns)
+        for facts in run.resources:
+            scope[facts.name] = _get_or_create(resources, facts)
         for job in run.jobs:
             number = numbers[job.span.number]
             scopes[job.span.number] = scope
-            needs: tuple[tuple[ResourceUse, float], ...] = ()
-            if scope:
-                needs = _resolve_needs(scope, job.needs)
-            needs += tuple(
-                (_get_or_create(resources, facts), amount)
-                for facts, amount in job.run_needs
-            )
+            needs = _resolve_needs(scope, job.needs)
+            for facts, amount in job.run_needs:
+                needs.append((_get_or_create(resources, facts), amount))
             if needs:
-                needs_by_key[job.span.number] = all_needs[number] = needs
+                needs_by_key[job.span.number] = all_needs[number] = tuple(needs)
                 needed = {resource.name: resource for resource, _ in needs}
                 for name, since, until in job.cooldowns:
                     needed[name].cooldowns.append((since, until, number))
@@ -371,22 +342,23 @@ def _get_or_create(
 
 def _resolve_needs(
     scope: Mapping[str, ResourceUse], needs: Mapping[str, float | str]
-) -> ResolvedNeeds:
+) -> list[tuple[ResourceUse, float]]:
     """Resolve the names of needs. Names are left out if they are not in `scope`, because the pool has changed."""
     resolved: list[tuple[ResourceUse, float]] = []
-    for name, amount in needs.items():
-        resource = scope.get(name)
-        if resource is not None and resource.uses_by_key is not None:
-            total = resource.key_totals[str(amount)]
-            key_use = ResourceUse(
-                name, total, [], shortages=None if total is None else ()
-            )
-            resolved.append(
-                (resource.uses_by_key.setdefault(str(amount), key_use), 1.0)
-            )
-        elif resource is not None:
-            is_number = resource.total_amount is not None and not isinstance(
-                amount, str
-            )
-            resolved.append((resource, float(amount) if is_number else 1.0))
-    return tuple(resolved)
+    for name, need in needs.items():
+        if name not in scope:
+            continue
+        resource = scope[name]
+        amount = 1.0
+        if resource.uses_by_key is not None:
+            uses = resource.uses_by_key
+            key = str(need)
+            if key not in uses:
+                total = resource.key_totals[key]
+                shortages = None if total is None else ()
+                uses[key] = ResourceUse(name, total, [], shortages=shortages)
+            resource = uses[key]
+        elif resource.total_amount is not None and not isinstance(need, str):
+            amount = float(need)
+        resolved.append((resource, amount))
+    return resolved

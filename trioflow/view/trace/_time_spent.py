@@ -96,21 +96,20 @@ def compute_time_spent(record: TraceRecord) -> TimeSpent:
     for family in (_compute_family_time(record, "", schedulers), *families):
         for words, seconds in family.waits.items():
             waits[words] = waits.get(words, 0.0) + seconds
-    work = sum(family.work for family in families)
     slot_use = compute_slot_use(record)
-    empty_seconds = {
-        reason_words(reason): time
-        for reason, time in slot_use.empty_seconds_by_reason.items()
-        if time
-    }
-    sums = (
-        work,
+    empty: dict[str, float] = {}
+    for reason, seconds in slot_use.empty_seconds_by_reason.items():
+        if seconds:
+            empty[reason_words(reason)] = seconds
+    return TimeSpent(
+        slot_use.run_seconds,
+        sum(family.work for family in families),
         _longest_first(waits),
         tuple(families),
         slot_use.slot_count,
-        _longest_first(empty_seconds),
+        _longest_first(empty),
+        slot_use,
     )
-    return TimeSpent(slot_use.run_seconds, *sums, slot_use)
 
 
 @once_for_each_record
@@ -255,17 +254,16 @@ class SlotUse:
                 f"{self.slot_count} of {self.window_size} slots {verb} used,"
             )
         parts = [f"{100 * self.work_seconds / total_seconds:.0f} % working"]
-        for reason, seconds in sorted(
+        reasons = sorted(
             self.empty_seconds_by_reason.items(),
             key=lambda item: (item[0] == NOTHING_READY, -item[1]),
-        ):
-            if seconds >= MIN_REASON_SHARE * total_seconds:
-                parts.append(
-                    f"{100 * seconds / total_seconds:.0f} % empty because {reason_words(reason)}"
-                )
-        return (
-            f"{capacity_text} for {duration_text(self.run_seconds)}: {', '.join(parts)}"
         )
+        for reason, seconds in reasons:
+            if seconds >= MIN_REASON_SHARE * total_seconds:
+                share = f"{100 * seconds / total_seconds:.0f} %"
+                parts.append(f"{share} empty because {reason_words(reason)}")
+        duration = duration_text(self.run_seconds)
+        return f"{capacity_text} for {duration}: {', '.join(parts)}"
 
 
 def reason_words(reason: EmptySlotReason) -> str:
@@ -289,8 +287,7 @@ def compute_slot_use(record: TraceRecord) -> SlotUse:
         rows.setdefault(row, []).append(bar)
     wait_intervals = [
         ((wait.cause, wait.resource), wait.since, wait.until)
-        for span in spans
-        for wait in span.waits
+        for wait in itertools.chain(*(span.waits for span in spans))
         if wait.cause is not WaitCause.JOBS
     ]
     seconds_worked = sum(work_seconds(record, span) for span in spans)
@@ -298,24 +295,22 @@ def compute_slot_use(record: TraceRecord) -> SlotUse:
     window_size = None
     if record.root_run is not None and not record.scheduler_numbers:
         window_size = record.root_run.window_size
-    if window_size is None or slot_count > window_size:
+    if window_size is not None and slot_count > window_size:
         window_size = None
-    else:
-        ready_intervals = [(since, until) for _, since, until in wait_intervals]
-        _, slot_demands = _waits.count_overlaps(
-            [*((bar.start, bar.end) for bar in bars), *ready_intervals]
-        )
-        slot_count = min(window_size, max([*slot_demands, slot_count]))
-    seconds = record.end_time - record.start_time
+    if window_size is not None:
+        demands = [(bar.start, bar.end) for bar in bars]
+        demands += [(since, until) for _, since, until in wait_intervals]
+        _, counts = _waits.count_overlaps(demands)
+        slot_count = min(window_size, max([*counts, slot_count]))
     empty_seconds = _empty_seconds(record, bars, wait_intervals, slot_count)
     for reason, since, until in wait_intervals:
         if reason[0] in WAITS_IN_ATTEMPT:
             empty_seconds[reason] = empty_seconds.get(reason, 0.0) + until - since
     empty_seconds[NOTHING_READY] = max(
-        0.0, slot_count * seconds - seconds_worked - sum(empty_seconds.values())
+        0.0, slot_count * record.seconds - seconds_worked - sum(empty_seconds.values())
     )
     return SlotUse(
-        seconds,
+        record.seconds,
         slot_count,
         window_size,
         tuple(map(tuple, rows.values())),
@@ -340,9 +335,9 @@ def _slot_bars(record: TraceRecord, spans: Iterable[Span]) -> Iterator[SlotBar]:
             failures = {
                 ended: ended for number, ended, _ in span.failed_attempts if number
             }
-            for since, until in without_intervals(
-                span.started_at, record.end_of(span), (failures | pauses).items()
-            ):
+            ends = (failures | pauses).items()
+            end = record.end_of(span)
+            for since, until in without_intervals(span.started_at, end, ends):
                 yield SlotBar(since, until, span, until in failures)
 
 
@@ -361,12 +356,11 @@ def _empty_seconds(
     waits = [wait for wait in wait_intervals if wait[0][0] not in WAITS_IN_ATTEMPT]
     waits.sort(key=lambda wait: (CAUSE_ORDER.index(wait[0][0]), wait[0][1]))
     # At each time: the change in the number of empty slots, or the wait that begins or ends, as its index.
-    changes = [
-        change for bar in bars for change in ((bar.start, -1, -1), (bar.end, 1, -1))
-    ]
-    changes += [
-        (time, 0, index) for index, (_, *times) in enumerate(waits) for time in times
-    ]
+    changes: list[tuple[float, int, int]] = []
+    for bar in bars:
+        changes += [(bar.start, -1, -1), (bar.end, 1, -1)]
+    for index, (_, since, until) in enumerate(waits):
+        changes += [(since, 0, index), (until, 0, index)]
     seconds: dict[EmptySlotReason, float] = {}
     # The waits that are counted, at most as many as slots are empty.
     counted_since: dict[int, float] = {}
@@ -380,8 +374,10 @@ def _empty_seconds(
         heapq.heappush(last_counted, -index)
 
     def stop_counting(index: int, time: float) -> None:
-        if (since := counted_since.pop(index, None)) is not None:
-            seconds[waits[index][0]] = seconds.get(waits[index][0], 0.0) + time - since
+        if index in counted_since:
+            reason, *_ = waits[index]
+            since = counted_since.pop(index)
+            seconds[reason] = seconds.get(reason, 0.0) + time - since
 
     empty_slots = slot_count
     for time, freed_slots, index in sorted(changes):
@@ -445,16 +441,12 @@ def critical_path_parts(record: TraceRecord) -> list[CriticalPathPart]:
         groups.setdefault((step.is_wait, key), []).append(step)
     parts = list[CriticalPathPart]()
     for (is_wait, key), group in groups.items():
-        count = len(group if is_wait else {step.span_number for step in group})
+        count = len(group)
+        if not is_wait:
+            count = len({step.span_number for step in group})
+        name = key if count > 1 else group[0].name
         seconds = sum(step.seconds for step in group)
-        parts.append(
-            replace(
-                group[0],
-                name=key if count > 1 else group[0].name,
-                seconds=seconds,
-                count=count,
-            )
-        )
+        parts.append(replace(group[0], name=name, seconds=seconds, count=count))
     return sorted(parts, key=lambda part: -part.seconds)
 
 
@@ -474,21 +466,18 @@ def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
         if span.number in record.scheduler_numbers:  # its jobs work
             continue
         end = min(_spans.settled_at(span), record.end_time)
-        waits = [
-            (wait.since, min(wait.until, end), wait.words)
-            for wait in waits_after_start(span)
-            if wait.since < end
-        ]
-        yield from _parts_of_job(span, covered_until, [*waits, (end, end, "")])
+        waits = [wait for wait in waits_after_start(span) if wait.since < end]
+        times = [(wait.since, min(wait.until, end), wait.words) for wait in waits]
+        yield from _parts_of_job(span, covered_until, [*times, (end, end, "")])
         covered_until = max(covered_until, end)
     wait_seconds = record.end_time - covered_until
     if record.critical_path_links and wait_seconds > MIN_GAP_SECONDS:
         last_number = record.critical_path_links[-1].span_number
         run = record.root_run
         assert run is not None
-        words = (
-            "the end of the run" if run.finished_at is not None else "the next start"
-        )
+        words = "the next start"
+        if run.finished_at is not None:
+            words = "the end of the run"
         if any(until >= record.end_time for _, until in run.pauses):
             words = CAUSE_WORDS[WaitCause.PAUSE].awaited_phrase
         yield CriticalPathPart(
@@ -498,24 +487,16 @@ def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
 
 def _parts_before_start(span: Span, since: float) -> Iterator[CriticalPathPart]:
     """Yield the waits of a job from a time until its start, and between them its throttled attempts, which worked."""
-    assert span.started_at is not None
-    waits = [
-        (wait.since, wait.until, wait.words) for wait in _spans.waits_before_start(span)
-    ]
-    if waits:
-        last_words = waits[-1][2]
-    else:
-        last_words = CAUSE_WORDS[WaitCause.LOOP].awaited_phrase
-    waits.append((span.started_at, span.started_at, last_words))
-    waits.insert(
-        0,
-        (
-            since,
-            span.started_at if span.scheduled_at is None else span.scheduled_at,
-            NOT_ADDED,
-        ),
-    )
-    yield from _parts_of_job(span, since, waits, has_worked=bool(span.throttled))
+    start = span.started_at
+    assert start is not None
+    ready = start if span.scheduled_at is None else span.scheduled_at
+    last_words = CAUSE_WORDS[WaitCause.LOOP].awaited_phrase
+    times = [(since, ready, NOT_ADDED)]
+    for wait in _spans.waits_before_start(span):
+        last_words = wait.words
+        times.append((wait.since, wait.until, last_words))
+    times.append((start, start, last_words))
+    yield from _parts_of_job(span, since, times, has_worked=bool(span.throttled))
 
 
 def _parts_of_job(

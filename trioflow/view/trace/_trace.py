@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from ..._core.base._text_forms import plural
+from ..._core.base._text_forms import clause, plural
 from ..._core.job._job import AnyJob
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words._run_view import current_run
@@ -116,12 +116,8 @@ class Trace(EventRecorder):
         """Return the timeline for a notebook."""
         from . import _timeline
 
-        return {
-            "text/plain": repr(self),
-            **_exports.svg_bundle(
-                _timeline.timeline_svg(self._get_record(), 1000), "a timeline"
-            ),
-        }
+        picture = _timeline.timeline_svg(self._get_record(), 1000)
+        return {"text/plain": repr(self), **_exports.svg_bundle(picture, "a timeline")}
 
     def _get_record(self) -> _trace_record.TraceRecord:
         """Return the record that is built from the event log. It is cached once the run has ended."""
@@ -136,8 +132,8 @@ class Trace(EventRecorder):
 
     def __repr__(self) -> str:
         """Return a text that contains the number of spans and says whether a run is in progress."""
-        span_count = len(self._get_record().spans)
-        return f"<Trace of {plural(span_count, 'job')}{', running' * bool(self._running_schedulers)}>"
+        jobs = plural(len(self._get_record().spans), "job")
+        return f"<Trace of {jobs}{clause(', running', self._running_schedulers)}>"
 
 
 def find_critical_path(scheduler: BaseScheduler) -> dict[AnyJob, AnyJob | None]:
@@ -163,6 +159,6 @@ def find_critical_path_parts(
     """
     from ._time_spent import critical_path_parts
 
-    return critical_path_parts(
-        record_of_last_run(scheduler) if trace is None else trace._get_record()
-    )
+    if trace is None:
+        return critical_path_parts(record_of_last_run(scheduler))
+    return critical_path_parts(trace._get_record())

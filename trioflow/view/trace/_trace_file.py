@@ -50,12 +50,10 @@ class BadTrace(ValueError):
 
 def record_json(record: TraceRecord) -> str:
     """Return a record as JSON, including the graphs of its outermost schedulers."""
-    data = {
-        field.name: getattr(record, field.name) for field in dataclasses.fields(record)
-    }
-    plain = {
-        name: to_plain(value) for name, value in data.items() if name not in LIVE_FIELDS
-    }
+    plain: dict[str, Any] = {}
+    for field in dataclasses.fields(record):
+        if field.name not in LIVE_FIELDS:
+            plain[field.name] = to_plain(getattr(record, field.name))
     plain["stored_graphs"] = to_plain(record.graphs)
     return json.dumps(plain, ensure_ascii=True, separators=(",", ":"))
 
@@ -75,11 +73,12 @@ def to_plain(value: object) -> Any:
         return [to_plain(item) for item in values]
     if isinstance(value, BaseException):
         return _failure_text.one_line_text(value, _failure_text.MAX_STORED_LENGTH)
-    return {
-        name: to_plain(item)
-        for name, default in _defaults(cast(Hashable, type(value))).items()
-        if (item := getattr(value, name)) is not default and item != default
-    }
+    plain: dict[str, Any] = {}
+    for name, default in _defaults(cast(Hashable, type(value))).items():
+        item = getattr(value, name)
+        if item is not default and item != default:
+            plain[name] = to_plain(item)
+    return plain
 
 
 @functools.cache
@@ -120,14 +119,11 @@ def read_record(path: Path) -> TraceRecord:
         raise BadTrace(
             f"{str(path)!r} is not a trace: {reason}; {INPUT_HINT}"
         ) from None
-    candidate: object = trace
-    other_data: Any = None
-    if isinstance(candidate, dict):
-        other_data = trace.get("otherData")
-    candidate = other_data
-    if not isinstance(candidate, dict) or other_data.get("program") != "trioflow":
+    other_data = _item(trace, "otherData")
+    if _item(other_data, "program") != "trioflow":
         raise BadTrace(f"{str(path)!r} is not a trace of trioflow; {INPUT_HINT}")
-    if (version := other_data.get("version")) != FORMAT_VERSION:
+    version = _item(other_data, "version")
+    if version != FORMAT_VERSION:
         raise BadTrace(
             f"{str(path)!r} was written by another version of trioflow: its format is {version!r}, but this one reads "
             f"{FORMAT_VERSION}; read the trace with that version, or record it again"
@@ -138,6 +134,13 @@ def read_record(path: Path) -> TraceRecord:
         return record
     except (LookupError, ValueError, RecursionError, msgspec.ValidationError) as error:
         raise BadTrace(f"{str(path)!r} is a damaged trace: {error}") from None
+
+
+def _item(data: Any, key: str) -> Any:
+    """Return an item of a dict, or None if the data, which are of a stranger, are no dict, or have no such item."""
+    if isinstance(data, dict):
+        return data.get(key)
+    return None
 
 
 def read_plain(data: object, kind: type[Plain]) -> Plain:
@@ -183,11 +186,11 @@ def _check(record: TraceRecord) -> None:
     """
     spans = record.spans
     count = len(record.spans)
-    if [span.number for span in spans] != [*range(count)] or len(
-        record.families
-    ) != count:
+    numbers = [*range(count)]
+    has_families = len(record.families) == count
+    if [span.number for span in spans] != numbers or not has_families:
         raise LookupError("the spans are not numbered in order, or have no families")
-    if unknown := {*_span_numbers(record), None} - {*range(count), None}:
+    if unknown := {*_span_numbers(record)} - {*numbers, None}:
         raise LookupError(f"spans {sorted(map(str, unknown))[:5]} are missing")
     members: set[int] = set()
     for run in record.runs:
@@ -201,18 +204,16 @@ def _check(record: TraceRecord) -> None:
                     f"span {number} is in two runs, or has another parent than its run"
                 )
             members.add(number)
-    if len(members) < count or any(
-        not 0 <= incident.run_index < len(record.runs) for incident in record.incidents
-    ):
+    run_indices = {incident.run_index for incident in record.incidents}
+    if len(members) < count or not run_indices.issubset(range(len(record.runs))):
         raise LookupError("the run of a span or an incident is missing")
-    requirements = [
-        (*span.required, *(() if span.blocked_by is None else (span.blocked_by,)))
-        for span in spans
-    ]
-    if (
-        len(_graph_algorithms.topological_order(range(count), requirements.__getitem__))
-        < count
-    ):
+    requirements: list[list[int]] = []
+    for span in spans:
+        requirements.append([*span.required])
+        if span.blocked_by is not None:
+            requirements[-1].append(span.blocked_by)
+    order = _graph_algorithms.topological_order(numbers, requirements.__getitem__)
+    if len(order) < count:
         raise LookupError("jobs require each other in a cycle")
     failed = {
         span.number
@@ -221,18 +222,14 @@ def _check(record: TraceRecord) -> None:
     }
     if missing := sorted(failed - record.failures.keys()):
         raise LookupError(f"the failures of spans {missing[:5]} are missing")
-    if not all(
-        os.path.isabs(path)
-        for command in record.commands.values()
-        for _, path in command.files
-    ):
-        raise ValueError("the path of a file with output is not absolute")
+    for command in record.commands.values():
+        if not all(os.path.isabs(path) for _, path in command.files):
+            raise ValueError("the path of a file with output is not absolute")
     if not all(0 <= time <= LAST_DATE for time in _dates(record)):
         raise ValueError("a time is no date between 1970 and 9892")
-    for statement in (
-        statement for graph in record.stored_graphs for statement in graph.statements
-    ):
-        statement.check()
+    for graph in record.stored_graphs:
+        for statement in graph.statements:
+            statement.check()
 
 
 def _span_numbers(record: TraceRecord) -> Iterator[int | None]:
@@ -251,18 +248,14 @@ def _span_numbers(record: TraceRecord) -> Iterator[int | None]:
 
 def _dates(record: TraceRecord) -> Iterator[float]:
     """Yield each time in a record that may be shown as a date, in seconds since 1970."""
-    yield record.end_time + record.wall_offset
+    times: list[float | None] = [record.end_time]
     for run in record.runs:
-        yield from (
-            time + record.wall_offset
-            for time in (run.started_at, run.finished_at)
-            if time is not None
-        )
+        times += [run.started_at, run.finished_at]
     for span in record.spans:
-        times = (span.scheduled_at, span.started_at, span.ready_at, span.finished_at)
-        yield from (time + record.wall_offset for time in times if time is not None)
+        times += [span.scheduled_at, span.started_at, span.ready_at, span.finished_at]
         if span.restored_at is not None:
             yield span.restored_at
+    yield from (time + record.wall_offset for time in times if time is not None)
 
 
 # ---- trace events
@@ -298,7 +291,9 @@ class _EventBuilder:
         self._record: Final = record
         # The process number of each run. All runs of a scheduler have the same number.
         keys = [
-            run.scheduler_number if run.parent is None else self._process_name(run)
+            run.scheduler_number
+            if run.parent is None
+            else record.spans[run.parent].path
             for run in record.runs
         ]
         numbers = {key: number for number, key in enumerate(dict.fromkeys(keys), 1)}
@@ -342,9 +337,8 @@ class _EventBuilder:
         return {"pid": pid, "tid": tid}
 
     def _thread_key(self, span: Span) -> tuple[int, int]:
-        return self._process_numbers[
-            self._record.run_indices[span.number]
-        ], span.lane or 0
+        run_index = self._record.run_indices[span.number]
+        return self._process_numbers[run_index], span.lane or 0
 
     def _slice_events(self, span: Span) -> Iterator[TraceEvent]:
         """Yield the slice of a job, then the slices of its attempts, and a mark if it became ready as a service.
@@ -354,24 +348,20 @@ class _EventBuilder:
         The slices are in this order, because Perfetto nests the second of two slices with the same times in the first.
         """
         assert span.started_at is not None
+        thread = self._thread_fields(span)
         start = self._to_microseconds(span.started_at)
         end = self._to_microseconds(max(self._record.end_of(span), span.started_at))
-        category = (
-            "job,critical-path"
-            if span.number in self._record.critical_path_numbers
-            else "job"
-        )
-        job_slice = {
+        category = "job"
+        if span.number in self._record.critical_path_numbers:
+            category = "job,critical-path"
+        yield {
             "ph": "X",
             "name": printable(span.label),
             "cat": category,
             "args": self._slice_args(span),
-        }
-        yield {
-            **job_slice,
             "ts": start,
             "dur": _duration(start, end),
-            **self._thread_fields(span),
+            **thread,
         }
         if len(span.attempts) > 1:
             failed = {
@@ -379,28 +369,26 @@ class _EventBuilder:
                 for n, ended, error in span.failed_attempts
             }
             boundaries = [*map(self._to_microseconds, span.attempts), end]
-            for number, (since, until) in enumerate(
-                itertools.pairwise(boundaries), span.first_attempt
-            ):
+            attempts = enumerate(itertools.pairwise(boundaries), span.first_attempt)
+            for number, (since, until) in attempts:
                 ended, args = failed.get(number, (until, {}))
-                times = {
-                    "ts": since,
-                    "dur": _duration(since, ended),
-                    **self._thread_fields(span),
-                }
                 yield {
                     "ph": "X",
                     "name": f"attempt {number}",
                     "cat": "attempt",
-                    **times,
+                    "ts": since,
+                    "dur": _duration(since, ended),
+                    **thread,
                     "args": args,
                 }
         if span.ready_at is not None:
-            ready_mark = {"ph": "i", "name": "ready", "cat": "service", "s": "t"}
             yield {
-                **ready_mark,
+                "ph": "i",
+                "name": "ready",
+                "cat": "service",
+                "s": "t",
                 "ts": self._to_microseconds(span.ready_at),
-                **self._thread_fields(span),
+                **thread,
             }
 
     def _slice_args(self, span: Span) -> TraceEvent:
@@ -408,8 +396,6 @@ class _EventBuilder:
             "path": printable(span.path),
             "kind": span.kind,
             "state": recorded_state(span).value,
-        }
-        details |= {
             "critical": span.critical,
             "forever": span.forever,
             "attempts": span.last_attempt,
@@ -430,18 +416,13 @@ class _EventBuilder:
     def _incident_events(self) -> Iterator[TraceEvent]:
         for incident in self._record.incidents:
             message = printable(incident.message)
-            mark: TraceEvent = {
+            yield {
                 "ph": "i",
                 "name": message.partition("\\n")[0],
                 "cat": "incident",
                 "s": "p",
-            }
-            time = self._to_microseconds(incident.occurred_at)
-            pid = self._process_numbers[incident.run_index]
-            yield {
-                **mark,
-                "ts": time,
-                "pid": pid,
+                "ts": self._to_microseconds(incident.occurred_at),
+                "pid": self._process_numbers[incident.run_index],
                 "tid": 0,
                 "args": {"message": message},
             }
@@ -460,31 +441,12 @@ def _duration(start: float, end: float) -> float:
 
 # ---- CSV
 
-CSV_FIELDS: Final = (
-    *(
-        "number",
-        "parent",
-        "run",
-        "path",
-        "label",
-        "kind",
-        "state",
-        "critical",
-        "forever",
-    ),
-    *(
-        "scheduled",
-        "started",
-        "ready",
-        "finished",
-        "waited",
-        "took",
-        "attempts",
-        "lane",
-        "timed_out",
-    ),
-    *("on_critical_path", "required", "exception", "started_wall"),
-    *("returncode", "user_time", "system_time", "max_rss", "restored", "waited_for"),
+CSV_FIELDS: Final = tuple(
+    (  # noqa: SIM905
+        "number parent run path label kind state critical forever scheduled started ready finished waited took "
+        "attempts lane timed_out on_critical_path required exception started_wall returncode user_time system_time "
+        "max_rss restored waited_for"
+    ).split()
 )
 
 
@@ -507,43 +469,30 @@ def _text_cell(text: str) -> str:
 def _csv_row(record: TraceRecord, span: Span) -> Iterator[object]:
     """Yield the cells. The writer leaves that of None empty."""
     yield from (span.number, span.parent, span.run)
-    yield from map(
-        _text_cell, (span.path, span.label, span.kind, recorded_state(span).value)
-    )
+    state = recorded_state(span).value
+    yield from map(_text_cell, (span.path, span.label, span.kind, state))
     yield from (span.critical, span.forever)
-    for time in (span.scheduled_at, span.started_at, span.ready_at, span.finished_at):
-        if time is None or span.restored:
-            yield None
-        else:
-            yield round(time - record.start_time, 9)
-    for seconds in (span.waited, span.took):
-        if seconds is None:
-            yield None
-        else:
-            yield round(seconds, 9)
-    yield from (
-        span.last_attempt,
-        span.lane,
-        span.timed_out,
-        span.number in record.critical_path_numbers,
-    )
+    times = [span.scheduled_at, span.started_at, span.ready_at, span.finished_at]
+    if span.restored:
+        times = [None] * len(times)
+    seconds = [None if time is None else time - record.start_time for time in times]
+    for each in (*seconds, span.waited, span.took):
+        # None stays None.
+        yield each and round(each, 9)
+    yield from (span.last_attempt, span.lane, span.timed_out)
+    yield span.number in record.critical_path_numbers
     yield " ".join(map(str, span.required))
     yield _text_cell(span.exception_text)
+    waits = span.waits
     if span.restored:
+        waits = ()
         yield _restored_start_time(span)
     else:
         yield iso_time(record, span.started_at)
-    yield from (
-        span.returncode,
-        span.user_time,
-        span.system_time,
-        span.max_rss,
-        span.restored,
-    )
-    waits = () if span.restored else span.waits
-    yield _text_cell(
-        "; ".join(f"{wait.words} {round(wait.seconds, 9)}" for wait in waits)
-    )
+    yield from (span.returncode, span.user_time, span.system_time)
+    yield from (span.max_rss, span.restored)
+    texts = [f"{wait.words} {round(wait.seconds, 9)}" for wait in waits]
+    yield _text_cell("; ".join(texts))
 
 
 def _restored_start_time(span: Span) -> str:

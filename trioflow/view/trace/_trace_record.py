@@ -38,6 +38,7 @@ T = TypeVar("T")
 MAX_BOXES: Final = 300
 """The maximum number of boxes in a picture. With 1,000 boxes, `dot` would take minutes."""
 TOO_MANY_NOTE: Final = "There are too many jobs for a readable graph: draw parts of it with scheduler.graph()."
+ALIKE_NOTE: Final = "Each group is one box; jobs or groups that are alike share one."
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +63,12 @@ def describe_graph(
         drawing = Drawing(scheduler, True, critical_path)
     if drawing.box_count > MAX_BOXES:
         return GraphDescription(notes=(TOO_MANY_NOTE,))
-    numbers = drawing.job_numbers
-    return GraphDescription(
-        describe(drawing),
-        drawing.direction,
-        paths={
-            str(numbers[job]): printable(shorten(drawing.paths[job]))
-            for job, _ in drawing.drawn_rows()
-        },
-        notes=("Each group is one box; jobs or groups that are alike share one.",)
-        if collapse
-        else (),
-    )
+    paths: dict[str, str] = {}
+    for job, _ in drawing.drawn_rows():
+        number = str(drawing.job_numbers[job])
+        paths[number] = printable(shorten(drawing.paths[job]))
+    notes = (ALIKE_NOTE,) if collapse else ()
+    return GraphDescription(describe(drawing), drawing.direction, paths, notes)
 
 
 class LiveObjects(NamedTuple):
@@ -99,7 +94,8 @@ def tally_of(spans: Iterable[Span], failed_groups: Iterable[Span]) -> Tally:
             tally.add_journal_facts(restoration, span.rerun_cause)
     for key, number in counts.items():
         tally.add_jobs(*key, number)
-    tally.failed_groups = sum(span.critical is not False for span in failed_groups)
+    untolerated = [span for span in failed_groups if span.critical is not False]
+    tally.failed_groups = len(untolerated)
     return tally
 
 
@@ -187,22 +183,15 @@ class TraceRecord:
     @cached_property
     def counted_spans(self) -> tuple[Span, ...]:
         """The last span of each job that a `Tally` counts, and of each nested scheduler that failed by itself."""
+        last_runs = {(run.parent, run.scheduler_number): run for run in self.runs}
         members: set[int] = set()
         # Enclosing runs come first.
-        for run in {
-            (run.parent, run.scheduler_number): run for run in self.runs
-        }.values():
+        for run in last_runs.values():
             if run.parent is None or run.parent in members:
                 members.update(run.member_numbers)
-        schedulers = {
-            number
-            for number in self.scheduler_numbers - self.failures.keys()
-            if self.is_group(number)
-        }
-        return tuple(
-            self.spans[number]
-            for number in sorted(members - schedulers - self.numbers_in_first)
-        )
+        groups = set(filter(self.is_group, self.scheduler_numbers))
+        counted = members - (groups - self.failures.keys()) - self.numbers_in_first
+        return tuple([self.spans[number] for number in sorted(counted)])
 
     @cached_property
     def counted_numbers(self) -> frozenset[int]:
@@ -214,10 +203,8 @@ class TraceRecord:
         if self.live.tally is not None:
             return self.live.tally
         groups = [span for span in self.counted_spans if self.is_group(span.number)]
-        return tally_of(
-            (span for span in self.counted_spans if not self.is_group(span.number)),
-            groups,
-        )
+        jobs = [span for span in self.counted_spans if not self.is_group(span.number)]
+        return tally_of(jobs, groups)
 
     @cached_property
     def culprit_numbers(self) -> dict[int | None, int | None]:
@@ -246,10 +233,10 @@ class TraceRecord:
         cause = self.find_culprit(run)
         culprit = None
         if cause is not None and run.culprit_number is not None:
-            culprit = failure_text(
-                cause.path,
-                None if cause.critical else self.spans[run.culprit_number].path,
-            )
+            group = None
+            if not cause.critical:
+                group = self.spans[run.culprit_number].path
+            culprit = failure_text(cause.path, group)
         paused = paused_seconds(run.pauses, self.end_time)
         return create_verdict(reason, self.tally, self.seconds, culprit, paused=paused)
 
@@ -276,13 +263,13 @@ class TraceRecord:
     @property
     def critical_path_jobs(self) -> dict[AnyJob, AnyJob | None]:
         """The jobs on the critical path, each with its predecessor on the path, in the process that ran."""
-        jobs = self.live.jobs
-        return {
-            jobs[link.span_number]: None
-            if link.predecessor_number is None
-            else jobs[link.predecessor_number]
-            for link in self.critical_path_links
-        }
+        path: dict[AnyJob, AnyJob | None] = {}
+        for link in self.critical_path_links:
+            predecessor = None
+            if link.predecessor_number is not None:
+                predecessor = self.live.jobs[link.predecessor_number]
+            path[self.live.jobs[link.span_number]] = predecessor
+        return path
 
     @cached_property
     def graphs(self) -> tuple[GraphDescription, ...]:
@@ -293,14 +280,10 @@ class TraceRecord:
 
     def find_blocked(self, span: Span) -> Span:
         """Return the span of the innermost BLOCKED scheduler around a job, or the span of the job if it was BLOCKED."""
-        return next(
-            (
-                outer
-                for outer in (span, *self.enclosing_spans(span))
-                if outer.state is JobState.BLOCKED
-            ),
-            span,
-        )
+        for outer in (span, *self.enclosing_spans(span)):
+            if outer.state is JobState.BLOCKED:
+                return outer
+        return span
 
     def find_root_failure(self, span: Span) -> Span:
         """Return the span of the job whose failure blocked the job of `span`, or its own if no other is known."""
@@ -383,11 +366,8 @@ def _iterate_links(
         visited_numbers.add(span.number)
         predecessor, wait_cause = _find_predecessor(span, spans)
         if span.started_at is not None:
-            yield CriticalPathLink(
-                span.number,
-                None if predecessor is None else predecessor.number,
-                wait_cause,
-            )
+            number = None if predecessor is None else predecessor.number
+            yield CriticalPathLink(span.number, number, wait_cause)
         span = predecessor
 
 
@@ -401,11 +381,11 @@ def _find_last_job(run: RunSpan, spans: tuple[Span, ...]) -> Span | None:
         culprit = spans[run.culprit_number]
         stopped_at = or_infinity(culprit.finished_at)
         # Only clean-up jobs start after their run was stopped.
-        started_later = [
-            span for span in candidates if or_infinity(span.started_at) >= stopped_at
-        ]
         candidates = [
-            span for span in started_later if or_infinity(span.finished_at) > stopped_at
+            span
+            for span in candidates
+            if or_infinity(span.started_at) >= stopped_at
+            and or_infinity(span.finished_at) > stopped_at
         ] or [culprit]
     if run.parent is not None and spans[run.parent].is_first:
         # The others were cancelled as these decided.
@@ -434,13 +414,9 @@ def _find_predecessor(
             and wait.released_by < span.number
         ):
             return spans[wait.released_by], wait.cause
-    settled_requirements = [
-        job
-        for job in (spans[number] for number in span.required)
-        if settled_at(job) < math.inf
-    ]
-    if not settled_requirements:
+    required = [spans[number] for number in span.required]
+    settled = [job for job in required if settled_at(job) < math.inf]
+    if not settled:
         return None, None
-    return max(
-        settled_requirements, key=lambda job: (settled_at(job), job.number)
-    ), WaitCause.JOBS
+    last = max(settled, key=lambda job: (settled_at(job), job.number))
+    return last, WaitCause.JOBS
