@@ -129,8 +129,9 @@ def changed_files(*, reads_all: bool = False) -> dict[str, LoadedFile]:
     for file, before in loaded.copy().items():
         with contextlib.suppress(OSError):
             saved_at = os.stat(file).st_mtime_ns
-            if (reads_all or saved_at != before.saved_at) and (
-                text := posix.read_named(file)
-            ) != before.text:
+            if saved_at == before.saved_at and not reads_all:
+                continue
+            text = posix.read_named(file)
+            if text != before.text:
                 changed[file] = before._replace(text=text, saved_at=saved_at)
     return changed

@@ -215,7 +215,8 @@ def list_questions(files: QuestionFiles) -> int:
         _outputs.echo("nothing is asked")
         return SUCCESS_CODE
     rows = [("job", "first asked", "question")]
-    texts = [""]
+    # A text of several lines stands below its row.
+    texts_below = [""]
     for question in sorted(questions, key=lambda question: question.created_at):
         given = files.read_pending(question.path)
         refusal: Refusal | None = files.read("refused", question.path)
@@ -230,20 +231,15 @@ def list_questions(files: QuestionFiles) -> int:
         if question.number > 1:
             notes += f"; --asked {question.number}"
         text = f"{question.described('  ')}{notes}"
-        # A text of several lines stands below its row.
-        is_long = "\n" in text
-        texts.append(f"\n  {text}" * is_long)
-        rows.append(
-            (
-                question.path,
-                timestamp_text(question.created_at),
-                "" if is_long else text,
-            )
-        )
-    lines = align_columns(
-        [[printable(path), *others] for path, *others in rows], (0, 1, 2)
-    )
-    for line, text in zip(lines, texts, strict=True):
+        text_below = ""
+        if "\n" in text:
+            text_below = f"\n  {text}"
+            text = ""
+        texts_below.append(text_below)
+        asked_at = timestamp_text(question.created_at)
+        rows.append((printable(question.path), asked_at, text))
+    lines = align_columns(rows, (0, 1, 2))
+    for line, text in zip(lines, texts_below, strict=True):
         _outputs.echo(f"{line}{text}")
     return SUCCESS_CODE
 
@@ -287,13 +283,8 @@ def check_name(files: QuestionFiles, name: str) -> None:
 
     """
     questions = sorted(files.read_open(), key=lambda question: question.created_at)
-    names = join_names(
-        [
-            f"'{printable(question.path)}'"
-            for question in questions
-            if question.label == name
-        ]
-    )
+    paths = [question.path for question in questions if question.label == name]
+    names = join_names([f"'{printable(path)}'" for path in paths])
     if names:
         raise Refused(
             f"'{printable(name)}' is no path, and may be the label of several jobs; give a path: {names}"
@@ -373,11 +364,11 @@ def give(
     with _outputs.errors_as(CliError, JournalError):
         files.make()
         replaced = None
-        if replaces:
+        if replaces and not is_running:
             # A run in progress uses what it has taken.
-            replaced = (
-                None if is_running else files.withdraw("taken", path)
-            ) or files.withdraw("answer", path)
+            replaced = files.withdraw("taken", path)
+        if replaces and replaced is None:
+            replaced = files.withdraw("answer", path)
         by = f"trioflow answer, user {user}" + clause(
             ", in place of {}", replaced and described(replaced, is_secret)
         )

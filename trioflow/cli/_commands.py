@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import sys
 from typing import Any, Final, NamedTuple, NoReturn, cast
@@ -156,10 +157,10 @@ class CommandGroup(HelpfulGroup):
         except click.ClickException as error:
             if isinstance(error, (click.NoSuchOption, click.BadParameter)):
                 error = click.UsageError(option_error_text(error), error.ctx)
-            elif isinstance(error, click.UsageError) and (
-                hint := hint_about_extra_word(error)
-            ):
-                error = click.UsageError(f"{error.message}; {hint}", error.ctx)
+            elif isinstance(error, click.UsageError):
+                hint = hint_about_extra_word(error)
+                if hint:
+                    error = click.UsageError(f"{error.message}; {hint}", error.ctx)
             show_error(error)
             code = error.exit_code
         except (click.Abort, KeyboardInterrupt):
@@ -177,7 +178,7 @@ def option_error_text(error: click.NoSuchOption | click.BadParameter) -> str:
     options = []
     if context:
         options = context.command.get_params(context)
-    flags = {flag for option in options for flag in option.opts}
+    flags = set(itertools.chain(*(option.opts for option in options)))
     words = {
         word.partition("=")[0]
         for word in getattr(context and context.find_root().obj, "arguments", ())

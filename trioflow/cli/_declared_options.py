@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -99,7 +100,7 @@ def merge_values(
         BadParameter: a name is in two of the mappings.
 
     """
-    counts = collections.Counter(name for mapping in mappings for name in mapping)
+    counts = collections.Counter(itertools.chain(*mappings))
     if repeated := [name for name in counts if counts[name] > 1]:
         raise click.BadParameter(f"{repeated[0]} is given twice: give each name once")
     return dict(collections.ChainMap(*mappings[::-1]))

@@ -100,10 +100,11 @@ class RunSummaryText:
         facts = [
             ("was running", self.running_at_timeout()),
             ("incidents", self.incidents()),
+            (CHAIN_HEADING, self.slowest_chain()),
         ]
-        facts.append((CHAIN_HEADING, self.slowest_chain()))
         facts += [(name, shown_path(path)) for name, path in written]
-        facts.append(("run again", "" if self._is_fine else self.rerun_hint(journal)))
+        if not self._is_fine:
+            facts.append(("run again", self.rerun_hint(journal)))
         shown = [(name, text) for name, text in facts if text]
         width = max((len(name) for name, _ in shown), default=0)
         for name, text in shown:
@@ -118,14 +119,8 @@ class RunSummaryText:
             for each in _debrief.all_incidents(self._scheduler)
             if not each.is_steering
         ]
-        return self._fit_items(
-            [
-                *enumerate(
-                    self._symbols.escape(printable(headline(message)))
-                    for message in found
-                )
-            ]
-        )
+        texts = [self._symbols.escape(printable(headline(text))) for text in found]
+        return self._fit_items([*enumerate(texts)])
 
     # ---- the slowest jobs
 
@@ -163,17 +158,18 @@ class RunSummaryText:
         """Return the jobs that the run's timeout has cancelled, longest-running first, or "" if it did not time out."""
         if self._scheduler.stop_reason is not StopReason.TIMEOUT:
             return ""
-        ended = [
-            (job.finished_at - job.started_at, job)
-            for job in self._scheduler.iterate_jobs()
-            if job.state is JobState.CANCELLED
-            and not (job.forever or is_scheduler(job))
-            if job.started_at is not None and job.finished_at is not None
-        ]
+        ended: list[tuple[float, str]] = []
+        for job in self._scheduler.iterate_jobs():
+            if job.forever or job.state is not JobState.CANCELLED:
+                continue
+            began = job.started_at
+            end = job.finished_at
+            if began is not None and end is not None and not is_scheduler(job):
+                ended.append((end - began, job.path))
         ended.sort(key=itemgetter(0), reverse=True)
         texts = [
-            f"{self._short_path(job.path)} {duration_text(took, in_column=True)}"
-            for took, job in ended
+            f"{self._short_path(path)} {duration_text(took, in_column=True)}"
+            for took, path in ended
         ]
         return self._fit_items(list(enumerate(texts)))
 
@@ -217,14 +213,10 @@ class RunSummaryText:
         if journal is not None:
             kept = count_restorable_jobs(journal)
         note = _outputs.kept_note(kept, self._tally.job_count, "job")
-        is_wide = (
-            _symbols.display_width(f"{CHAIN_HEADING}  {line}  {note}") > line_width()
-        )
-        return (
-            f"{line}\n{note}"
-            if is_wide and can_move_cursor(sys.stdout)
-            else f"{line}  {note}"
-        )
+        width = _symbols.display_width(f"{CHAIN_HEADING}  {line}  {note}")
+        if width > line_width() and can_move_cursor(sys.stdout):
+            return f"{line}\n{note}"
+        return f"{line}  {note}"
 
 
 def count_restorable_jobs(journal: Path) -> int:

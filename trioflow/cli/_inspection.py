@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from collections.abc import Iterable
@@ -81,7 +82,7 @@ def draw_graph(
         )
     named = paths_of(scheduler)
     folded = "*" in collapse or [
-        job for pattern in collapse for job in match_jobs(named, pattern)
+        *itertools.chain(*(match_jobs(named, pattern) for pattern in collapse))
     ]
     if not _outputs.write_output(
         lambda path: save(scheduler, path, collapse=folded), output
@@ -131,8 +132,10 @@ def check(scheduler: Scheduler) -> int:
         _outputs.echo(symbols.escape(f"note: {note}"))
     if all_findings:
         number = plural(len(all_findings), "finding")
+    elif found_notes:
+        number = "nothing else found"
     else:
-        number = f"nothing {'else ' * bool(found_notes)}found"
+        number = "nothing found"
     _outputs.echo(
         f"{plural(Tally.for_scheduler(scheduler).job_count, 'job')}: {number}"
     )
@@ -146,9 +149,8 @@ def group_findings(
 
     One mistake is one line, such as that the jobs of a group require those of another.
     """
-    quoted = {
-        repr(job.label) for job in scheduler.iterate_jobs() if not is_scheduler(job)
-    }
+    jobs = itertools.filterfalse(is_scheduler, scheduler.iterate_jobs())
+    quoted = {repr(job.label) for job in jobs}
     groups: dict[str, tuple[str, list[AbstractJob[Any]]]] = {}
     for job, text in findings:
         parts = re.split("('[^']*')", text)

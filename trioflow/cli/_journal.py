@@ -91,11 +91,8 @@ def why(path: Path) -> int:
     """
     runs, records = read_runs_and_jobs(path)
     failures = last_failures(runs)
-    states = {
-        record: last_state(record, runs)
-        for record in records
-        if record.path not in failures
-    }
+    others = [record for record in records if record.path not in failures]
+    states = {record: last_state(record, runs) for record in others}
     ran = [record for record, state in states.items() if state in ("ran", "unstored")]
     absent = defaultdict(
         lambda: NO_RESULT,
@@ -304,7 +301,10 @@ def run_verdict_text(run: RunRecord, records: list[StoredJob]) -> str:
 
 
 def last_failures(runs: list[RunRecord]) -> dict[str, FailedJob]:
-    if not runs or (summary := parse_summary(runs[-1].ending)) is None:
+    if not runs:
+        return {}
+    summary = parse_summary(runs[-1].ending)
+    if summary is None:
         return {}
     return {failure.path: failure for failure in summary.failures}
 
@@ -369,11 +369,12 @@ def _short_command_result(text: str) -> str:
             if result["limit"] is not None:
                 return f"ended at its limit of {result['limit']:g} s"
             result = result["result"]
-        outputs = [(name, getattr(result, name)) for name in ("stdout", "stderr")]
-        shown = [f"{name} of {len(output)} bytes" for name, output in outputs if output]
-        return ", ".join(
-            [describe_exit(result.returncode), duration_text(result.elapsed), *shown]
-        )
+        parts = [describe_exit(result.returncode), duration_text(result.elapsed)]
+        for name in ("stdout", "stderr"):
+            output = getattr(result, name)
+            if output:
+                parts.append(f"{name} of {len(output)} bytes")
+        return ", ".join(parts)
     except Exception:
         # Another program may have written anything.
         return text[:MAX_RESULT_LENGTH]
@@ -381,18 +382,21 @@ def _short_command_result(text: str) -> str:
 
 def record_facts(record: StoredJob, runs: list[RunRecord]) -> dict[str, Any]:
     outputs = Outputs.parse(record.outputs)
-    is_shown = (
-        isinstance(record.result, str) or not record.saved
-    ) and not outputs.redacted
+    shown: object = record.result
+    if outputs.redacted or (record.saved and not isinstance(shown, str)):
+        shown = short_result(record)
+    took = record.took
+    if took is not None:
+        took = round(took, 6)
     return {
         "path": record.path,
         "state": last_state(record, runs),
         "run": record.run,
         "settled": timestamp_text(record.settled),
-        "took": None if record.took is None else round(record.took, 6),
+        "took": took,
         "why": record.why,
         "saved": record.saved,
-        "result": record.result if is_shown else short_result(record),
+        "result": shown,
         "answered": outputs.answered,
         "fingerprint": record.fingerprint,
     }

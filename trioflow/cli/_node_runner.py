@@ -113,21 +113,15 @@ class NodeRun:
             scheduler.run(handle_signals=on_signal)
         except KeyboardInterrupt:
             return INTERRUPTED_CODE
-        if (
-            scheduler.culprit is not None
-            and (error := scheduler.culprit.raised_exception()) is not None
-        ):
-            # Raised when the output of a node could not be printed.
-            raise error
+        if scheduler.culprit is not None:
+            error = scheduler.culprit.raised_exception()
+            if error is not None:
+                # Raised when the output of a node could not be printed.
+                raise error
         if scheduler.stop_reason is StopReason.INTERRUPTED:
             return on_signal.exit_code
-        return (
-            min(
-                MAX_EXIT_CODE,
-                sum(outcome.is_failure for outcome in self._outcomes.values()),
-            )
-            or SUCCESS_CODE
-        )
+        failure_count = sum(each.is_failure for each in self._outcomes.values())
+        return min(MAX_EXIT_CODE, failure_count) or SUCCESS_CODE
 
     async def _run_on_node(self, node: Node) -> None:
         """Run the steps on a node.
@@ -141,9 +135,8 @@ class NodeRun:
         error: Exception | None = None
         for step in steps_on_node(self._options, node):
             is_copy = isinstance(step, (Push, Pull))
-            job = self._make_step_job(
-                node, step, None if is_copy else self._options.timeout
-            )
+            timeout = None if is_copy else self._options.timeout
+            job = self._make_step_job(node, step, timeout)
             try:
                 await job.co_run()
             except (SshError, JobTimeout) as failure:
@@ -156,9 +149,8 @@ class NodeRun:
                 result = job.last_result
                 outcome = _make_outcome(result, error)
             elif error is not None and not outcome.is_failure:
-                outcome = NodeOutcome(
-                    "unreachable" if isinstance(error, Unreachable) else "not copied"
-                )
+                what = "unreachable" if isinstance(error, Unreachable) else "not copied"
+                outcome = NodeOutcome(what)
             if error is not None and not isinstance(error, JobTimeout):
                 break
         self._outcomes[node] = outcome

@@ -80,12 +80,13 @@ def _open_events(
     """
     if ctx.resilient_parsing:
         return []
-    return [
-        _redirect_stdout(ctx)
-        if value == "-"
-        else _outputs.OutputFile().convert(value, param, ctx)
-        for value in dict.fromkeys(values)
-    ]
+    files: list[Path | IO[bytes]] = []
+    for value in dict.fromkeys(values):
+        if value == "-":
+            files.append(_redirect_stdout(ctx))
+        else:
+            files.append(_outputs.OutputFile().convert(value, param, ctx))
+    return files
 
 
 def _redirect_stdout(ctx: click.Context) -> IO[bytes]:
@@ -224,7 +225,8 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
         or any(isinstance(one, Monitor) for one in scheduler.instruments)
     )
     # A trace alone changes no stream: commands would write to a pipe in place of the terminal.
-    if (options.web or options.hold or options.report) and not has_monitors_streams:
+    shows_output = options.web or options.hold or options.report
+    if shows_output and not has_monitors_streams:
         instruments.append(PrintKeeper())
     if options.backend:
         backend = options.backend
@@ -253,14 +255,13 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
         WRONG_BACKEND_REMEDY.set,
         "give --backend {}" + reason.replace("{", "{{").replace("}", "}}"),
     )
-    with (
-        contextlib.nullcontext()
-        if options.dask is None
-        else run_on_cluster(scheduler, options.dask),
-        show_engine_log(hidden_subjects),
-        answering(),
-        page_of_run() if options.web else contextlib.nullcontext(),
-    ):
+    with contextlib.ExitStack() as surroundings:
+        if options.dask is not None:
+            surroundings.enter_context(run_on_cluster(scheduler, options.dask))
+        surroundings.enter_context(show_engine_log(hidden_subjects))
+        surroundings.enter_context(answering())
+        if options.web:
+            surroundings.enter_context(page_of_run())
         try:
             translate_errors(
                 scheduler,
@@ -283,12 +284,10 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
     journal: Any = options.journal or getattr(
         scheduler.journal, "path", scheduler.journal
     )
+    if journal:
+        journal = Path(journal)
     succeeded = print_end(
-        run_summary,
-        files,
-        Path(journal) if journal else None,
-        bool(monitors),
-        is_drawing,
+        run_summary, files, journal or None, bool(monitors), is_drawing
     )
     return code if succeeded or code == on_signal.exit_code else STOPPED_CODE
 
@@ -345,28 +344,23 @@ class RunFiles:
             from ..view.trace.report._report import require_jinja
 
             make_instrument("--report" if options.report else "--web", require_jinja)
+        self.tracers: Final[list[Trace]] = []
         if options.trace or options.report:
-            self.tracers: list[Trace] = [Trace()]
-        else:
-            self.tracers = []
-        self.reports: Final[list[tuple[Events | JUnit, Path | IO[bytes]]]] = [
-            *(
-                (make_instrument("Events", functools.partial(Events, file)), file)
-                for file in options.events
-            ),
-            *((JUnit(path), path) for path in options.junit),
-        ]
+            self.tracers.append(Trace())
+        self.reports: Final[list[tuple[Events | JUnit, Path | IO[bytes]]]] = []
+        for file in options.events:
+            events = make_instrument("Events", functools.partial(Events, file))
+            self.reports.append((events, file))
+        self.reports.extend((JUnit(path), path) for path in options.junit)
 
     def write(self) -> list[tuple[str, Path]]:
         """Write the files that are made of the trace, and return each written file with its option."""
-        results: list[tuple[str, Path | IO[bytes], bool]] = [
-            (option, path, _outputs.write_output(write, path))
-            for option, write, path in self._trace_exports()
-        ]
-        results += [
-            (type(report).__name__.lower(), file, report.is_written)
-            for report, file in self.reports
-        ]
+        results: list[tuple[str, Path | IO[bytes], bool]] = []
+        for kind, write, path in self._trace_exports():
+            results.append((kind, path, _outputs.write_output(write, path)))
+        for report, file in self.reports:
+            name = type(report).__name__.lower()
+            results.append((name, file, report.is_written))
         self.has_failed = not all(is_written for _, _, is_written in results)
         return [
             (option, file)
@@ -427,14 +421,9 @@ def make_monitors(scheduler: Scheduler, tag: bool) -> list[Any]:
     Two monitors would overwrite each other.
     """
     monitor = make_instrument("Monitor", functools.partial(build_command_monitor, tag))
-    return (
-        []
-        if any(
-            isinstance(instrument, type(monitor))
-            for instrument in scheduler.instruments
-        )
-        else [monitor]
-    )
+    if any(isinstance(one, type(monitor)) for one in scheduler.instruments):
+        return []
+    return [monitor]
 
 
 def make_instrument(name: str, make: Callable[[], Any]) -> Any:
@@ -464,11 +453,9 @@ def exit_code_of_run(
         return SUCCESS_CODE
     if scheduler.stop_reason is StopReason.FAILED:
         return FAILURE_CODE
-    return (
-        interrupted_code
-        if scheduler.stop_reason in (None, StopReason.INTERRUPTED)
-        else STOPPED_CODE
-    )
+    if scheduler.stop_reason in (None, StopReason.INTERRUPTED):
+        return interrupted_code
+    return STOPPED_CODE
 
 
 # ---- the engine's log
@@ -489,10 +476,8 @@ class EngineLogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record, unless its subject is hidden, or the user's code has configured logging in the meantime."""
-        if (
-            logging.root.handlers
-            or getattr(record, "about", None) in self._hidden_subjects
-        ):
+        subject = getattr(record, "about", None)
+        if logging.root.handlers or subject in self._hidden_subjects:
             return
         if isinstance(record.args, tuple) and len(record.args) == 2:
             # Leave out the advice, which is for programs.

@@ -17,7 +17,6 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-import itertools
 import linecache
 import os
 import re
@@ -562,7 +561,9 @@ def _convert(parameter: inspect.Parameter, text: str) -> Any:
     default: Any = parameter.default
     annotation: Any = parameter.annotation
     if annotation is parameter.empty or isinstance(annotation, str):
-        annotation = str if default in (parameter.empty, None) else type(default)  # pyright: ignore[reportUnknownVariableType]
+        annotation = str
+        if default not in (parameter.empty, None):
+            annotation = type(default)  # pyright: ignore[reportUnknownVariableType]
     try:
         try:
             return msgspec.convert(text, annotation, strict=False)
@@ -598,20 +599,18 @@ def keep_selected_jobs(scheduler: Scheduler, patterns: Sequence[str]) -> None:
         return
     check_scenario(scheduler)
     paths = abc.paths_of(scheduler)
-    selected = [job for pattern in patterns for job in match_jobs(paths, pattern)]
-    kept = set(selected).union(
-        *(job.iterate_jobs() for job in selected if isinstance(job, Scheduler))
-    )
+    kept: set[AnyMember] = set()
+    for pattern in patterns:
+        for job in match_jobs(paths, pattern):
+            kept.add(job)
+            if isinstance(job, Scheduler):
+                kept.update(job.iterate_jobs())
     kept |= reachable(kept, _dependencies).keys()
     for job in [*kept]:
-        kept.update(
-            itertools.takewhile(
-                lambda enclosing: enclosing is not scheduler,
-                abc.enclosing_schedulers(job),
-            )
-        )
-    for level in [scheduler, *(job for job in kept if isinstance(job, Scheduler))]:
-        _remove_unselected(level, kept)
+        kept.update(abc.enclosing_schedulers(job))
+    for level in [*kept]:
+        if isinstance(level, Scheduler):
+            _remove_unselected(level, kept)
 
 
 def match_jobs(paths: dict[AnyMember, str], pattern: str) -> list[AnyMember]:

@@ -124,7 +124,7 @@ def command(options: SshOptions) -> int:
     """
     if options.include and options.script is None:
         raise click.UsageError("--include needs --script")
-    if not (options.words or options.script or options.push or options.pull):
+    if not any((options.words, options.script, options.push, options.pull)):
         raise click.UsageError(
             "Missing argument 'COMMAND...', or --script, --push or --pull"
         )
@@ -148,13 +148,11 @@ def command(options: SshOptions) -> int:
     for file in [*script, *options.include, *options.push]:
         if _node_runner.NODE_PLACEHOLDER not in file and not os.path.exists(file):
             raise click.UsageError(f"there is no file {file!r}")
-    for file in (
-        options.pull
-        if len(nodes) > 1 and _node_runner.NODE_PLACEHOLDER not in options.into
-        else ()
-    ):
+    is_one_place = _node_runner.NODE_PLACEHOLDER not in options.into
+    for file in options.pull:
         # What matches a pattern may have another name on each node.
-        if not set(os.path.basename(file.rstrip("/"))) & set("*?[{"):
+        has_one_name = set(os.path.basename(file.rstrip("/"))).isdisjoint("*?[{")
+        if has_one_name and is_one_place and len(nodes) > 1:
             raise click.UsageError(
                 f"the copies of {file!r} would replace each other: put {{node}} into --into"
             )

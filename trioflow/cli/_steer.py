@@ -132,9 +132,12 @@ def try_again(
 
     If the job at PATH has succeeded, all that has used its result runs again, too. What runs with it has to end first.
     """
-    return steer(
-        pid, f"{'reload and ' * reload}try-again{' --cancel' * cancel}", label, path
-    )
+    word = "try-again"
+    if reload:
+        word = "reload and try-again"
+    if cancel:
+        word += " --cancel"
+    return steer(pid, word, label, path)
 
 
 @command.command()

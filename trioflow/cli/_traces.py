@@ -46,7 +46,8 @@ def report_run(trace: Path, report: Sequence[Path], junit: Sequence[Path]) -> in
     from ..view.trace.report._report import report_html, require_jinja
 
     if not (report or junit):
-        report = [default := trace.absolute().with_suffix(".html")]
+        default = trace.absolute().with_suffix(".html")
+        report = [default]
         with contextlib.suppress(FileNotFoundError):
             # Whoever has sent the trace may have sent a link, too.
             status = default.lstat()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import sys
@@ -76,9 +77,12 @@ def run(options: Options) -> int:
                 needs_total = progress_bar is not None or (
                     options.halt is not None and options.halt.is_percentage
                 )
+                total = product.total
+                if needs_total:
+                    total = product.count_commands()
                 reporter = Reporter(
                     options,
-                    product.count_commands() if needs_total else product.total,
+                    total,
                     print_guard=progress_bar.hide_for_print
                     if progress_bar
                     else lambda: contextlib.nullcontext(False),
@@ -99,8 +103,10 @@ def run(options: Options) -> int:
 
 
 def show_notice(directory: OutputDirectory | None) -> None:
-    if directory is not None and (text := directory.notice()):
-        _outputs.try_echo(text, err=True)
+    if directory is not None:
+        text = directory.notice()
+        if text:
+            _outputs.try_echo(text, err=True)
 
 
 def open_records(options: Options) -> tuple[list[Record], OutputDirectory | None]:
@@ -160,13 +166,8 @@ def make_nodes(
     from ... import SshNodes
 
     with _outputs.errors_as(click.UsageError, ValueError, OSError):
-        return list(
-            dict.fromkeys(
-                node
-                for text in nodes
-                for node in SshNodes(text, config=config, **options)
-            )
-        )
+        found = [SshNodes(text, config=config, **options) for text in nodes]
+        return [*dict.fromkeys(itertools.chain(*found))]
 
 
 def make_reading_rules(
@@ -196,11 +197,8 @@ def open_sources(
     groups: Sequence[_sources.SourceGroup], rules: _sources.ReadingRules
 ) -> _sources.SourceProduct:
     """Open the sources of the arguments. If a source is a terminal, print a prompt."""
-    if any(
-        source == _sources.LineSource(_sources.STDIN, rules.delimiter)
-        for group in groups
-        for source in group
-    ) and os.isatty(0):
+    standard_input = _sources.LineSource(_sources.STDIN, rules.delimiter)
+    if standard_input in itertools.chain(*groups) and os.isatty(0):
         _outputs.echo(
             "trioflow batch: reading arguments from the terminal, one per line; end with Ctrl-D",
             err=True,
@@ -286,11 +284,9 @@ def exit_on_broken_output() -> Generator[None]:
         yield
     except OSError as error:
         _outputs.report_output_error(error)
-        code = (
-            SIGPIPE_EXIT_CODE
-            if isinstance(error, BrokenPipeError)
-            else OTHER_ERROR_CODE
-        )
+        code = OTHER_ERROR_CODE
+        if isinstance(error, BrokenPipeError):
+            code = SIGPIPE_EXIT_CODE
         raise click.exceptions.Exit(code) from None
 
 

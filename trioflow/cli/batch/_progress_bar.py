@@ -44,7 +44,8 @@ class ProgressBar:
 
     @contextlib.contextmanager
     def show(self, batch: Batch) -> Generator[None]:
-        self._batch, self._started_at = batch, time.monotonic()
+        self._batch = batch
+        self._started_at = time.monotonic()
         self._display.start()
         try:
             yield
