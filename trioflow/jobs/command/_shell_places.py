@@ -15,6 +15,7 @@ words, a value is one of the marks below, and what a shell puts in is `\3`, or `
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import os
 import re
@@ -107,7 +108,7 @@ def check_places(
     except _Unknown as error:
         # A line of values without special characters is as if the user had written it.
         if error.changes_value or special:
-            number = sum(place < reader.position for place in places)
+            number = bisect.bisect_left(places, reader.position)
             if not error.changes_value:
                 number = next((each for each in special if each >= number), special[0])
             raise UnsafePlaceError(number, error.name, error.remedy) from None
@@ -130,9 +131,9 @@ _EXPANSION: Final = rf"""\$(?P<name>[A-Za-z_]\w*|[0-9@*\#?$!-]) | (?P<computed>{
     | \$\{{(?P<braced>\#?(?:\w+|[@*\#?$!-]))
     (?::?[-+?](?:[^{{}}()'"`$\\\0\1]|\$\w+)*|(?:%%?|\#\#?)[^{{}}()'"`$\\\0\1]*)?\}}"""
 _TOKEN: Final = re.compile(
-    r"""(?P<blank>(?:[ \t]|(?<=[ \t\n&|;])\\\n)+) | (?P<comment>\#[^\n]*) | (?P<duplication>\d*>&\d+(?=[\s;&|)]|\Z))
-    | (?P<redirection>\d*(?:>>?(?![&|(>!])|<(?![&<>(]))[ \t]*) | (?P<end>&&|\|\||\|(?!&)|&(?!>)|;(?![;&])|\n)
-    | (?P<bracket>\((?!\())""",
+    r"""(?P<blank>(?:[ \t]|(?<=[ \t\n&|;])\\\n)+) | (?P<comment>(?<![^ \t\n;])\#[^\n]*)
+    | (?P<duplication>\d*>&\d+(?=[\s;&|)]|\Z)) | (?P<redirection>\d*(?:>>?(?![&|(>!])|<(?![&<>(]))[ \t]*)
+    | (?P<end>&&|\|\||\|(?!&)|&(?!>)|;(?![;&])|\n) | (?P<bracket>\((?!\())""",
     re.VERBOSE | re.ASCII,
 )
 _PIECE: Final = re.compile(
@@ -174,9 +175,14 @@ _REMEDIES: Final = {
     **{opener: (f"after {opener}", f"write > FILE 2>&1 in place of {opener} FILE") for opener in ("&>", ">&")},
     **{prefix: (f"after {prefix}", f"leave the {prefix} out, since arguments are quoted anyway") for prefix in "\\$"},
 }  # fmt: skip
-_RESERVED: Final = frozenset(
-    ["!", "{", "}", "always", "do", "done", "elif", "else", "fi", "if", "then", "until", "while"]
-)  # fmt: skip
+_WORD_OPENERS: Final = tuple("\\'\"`$(")
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_RESERVED: Final = _words("! { } always do done elif else fi if then until while")
 """The words before a command: `always` is one in zsh."""
 
 
@@ -211,6 +217,11 @@ class _Reader:
         # Whether a pipe is to the left.
         self._is_fed = False
 
+    @property
+    def _next(self) -> str:
+        """The next character, or "" at the end of the line."""
+        return self._line[self.position :][:1]
+
     def read_commands(self, closer: str) -> None:
         """Read the commands up to the bracket that closes them, or to the end of the line if `closer` is "".
 
@@ -233,17 +244,13 @@ class _Reader:
                 if len(words) == 1 and words[0] in _RESERVED:
                     words.clear()
                 continue
-            before = self._line[: self.position][-1:]
-            kind = found.lastgroup
-            if kind == "comment" and before not in ("", " ", "\t", "\n", ";"):
-                raise _Unknown("beside a #")
-            if kind == "bracket" and words:
-                raise _Unknown("after (")
             self.position = found.end()
-            match kind:  # pyright: ignore[reportMatchNotExhaustive]
+            match found.lastgroup:  # pyright: ignore[reportMatchNotExhaustive]
                 case "comment":
                     self.spans.append((COMMENT, *found.span()))
                 case "bracket":
+                    if words:
+                        raise _Unknown("after (")
                     self.read_commands(")")
                 case "redirection":
                     if MANY in self._read_word():
@@ -283,9 +290,8 @@ class _Reader:
                 case "literal":
                     # A pattern may become the names of files.
                     word += re.sub(r"[*?]", rf"\g<0>{_UNQUOTED}", found[0])
-                    if found[0].endswith("}") and (
-                        after := self._line[self.position :][:1]
-                    ) in ("<", ">"):
+                    after = self._next
+                    if found[0].endswith("}") and after in ("<", ">"):
                         # bash sets a variable, as in: x {a[1]}>f.
                         raise _Unknown(
                             f"directly before {after}", f"put a blank before {after}"
@@ -293,14 +299,7 @@ class _Reader:
                 case "escaped" | "single":
                     word += found[kind]
                 # The other kind is a mark.
-        if self.position == start or self._line[self.position :][:1] in (
-            "\\",
-            "'",
-            '"',
-            "`",
-            "$",
-            "(",
-        ):
+        if self.position == start or self._next in _WORD_OPENERS:
             self._refuse()
         return word
 
@@ -321,43 +320,38 @@ class _Reader:
                 text += found[0]
         if not self._line.startswith('"', self.position):
             self._check_name()
-            if self._line[self.position :][:1] in ("", VALUE):
+            if self._next in ("", VALUE):
                 raise _Unknown('"')
             self._refuse()
         self.position += 1
         return text
 
     def _check_expansion(self, expansion: re.Match[str]) -> None:
-        text = expansion[0]
-        for name in re.findall(r"[^\W\d]\w*", expansion["computed"] or "", re.ASCII):
+        computed = expansion["computed"] or ""
+        for name in re.findall(r"[^\W\d]\w*", computed, re.ASCII):
             self._check_computed_name(name)
-        if re.search(r"[$\[]", (expansion["computed"] or "")[3:]):
+        if re.search(r"[$\[]", computed[3:]):
             raise _Unknown("$((")
-        if (
-            not text.endswith("}")
-            and (found := _ZSH_OPERATOR.match(self._line, self.position)) is not None
-        ):
-            name = "in a line with a modifier of zsh"
-            if found[1]:
-                name = "in a line with a subscript"
-            raise _Unknown(
-                name,
-                "write ${x} in place of $x",
-                changes_value=found[0][-1] in (VALUE, PLAIN),
-            )
+        operator = _ZSH_OPERATOR.match(self._line, self.position)
+        if operator is None or expansion["braced"]:
+            return
+        name = "in a line with a modifier of zsh"
+        if operator[1]:
+            name = "in a line with a subscript"
+        raise _Unknown(
+            name,
+            "write ${x} in place of $x",
+            changes_value=operator[0][-1] in (VALUE, PLAIN),
+        )
 
     def _check_computed_name(self, name: str) -> None:
         """Check that a variable that is computed has only numbers in this line, so that no value comes to be in it."""
-        number = rf"={_NUMBER}(?=[\s;&|)]|\Z)"
-        others = re.sub(
-            rf"(?<![^\s;&|(]){name}{number}", "", self._line, flags=re.ASCII
-        )
-        others = re.sub(
-            rf"\$(?:{name}\b|\{{{name}\}})|{_COMPUTED}", "", others, flags=re.ASCII
-        )
-        if re.search(
-            rf"(?<![^\s;&|(]){name}{number}", self._line, re.ASCII
-        ) is None or re.search(rf"\b{name}\b", others, re.ASCII):
+        assignment = rf"(?<![^\s;&|(]){name}={_NUMBER}(?=[\s;&|)]|\Z)"
+        harmless = rf"{assignment}|\$(?:{name}\b|\{{{name}\}})|{_COMPUTED}"
+        others = re.sub(harmless, "", self._line, flags=re.ASCII)
+        if re.search(assignment, self._line, re.ASCII) is None or re.search(
+            rf"\b{name}\b", others, re.ASCII
+        ):
             raise _Unknown("$((")
 
     def _check_mark(self, word: str) -> None:
@@ -382,9 +376,9 @@ class _Reader:
 
     def _check_name(self) -> None:
         """Check that a value that stands here is not read as a part of a name before it."""
-        is_value = self._line[self.position :][:1] in (VALUE, PLAIN)
-        if is_value and re.search(
-            r"\$(?:\w+|[@*#?$!-]):?\Z", self._line[: self.position], re.ASCII
+        before = self._line[: self.position]
+        if self._next in (VALUE, PLAIN) and re.search(
+            r"\$(?:\w+|[@*#?$!-]):?\Z", before, re.ASCII
         ):
             raise _Unknown(
                 "after the name of a variable",
@@ -405,7 +399,7 @@ class _Reader:
         )
 
 
-BUILTINS: Final = frozenset(
+BUILTINS: Final = _words(
     """
     . : [ [[ alias always autoload bg bind bindkey break builtin bye caller case cd chdir command compadd comparguments
     compcall compctl compdescribe compfiles compgen compgroups complete compopt compound compquote compset comptags
@@ -416,7 +410,7 @@ BUILTINS: Final = frozenset(
     setopt shift shopt source stop suspend test then time times trap true ttyctl type typeset ulimit umask unalias
     unfunction unhash unlimit unset unsetopt until vared wait whence where which while zcompile zformat zle zmodload
     zparseopts zregexparse zstyle
-    """.split()  # noqa: SIM905 - eighty lines otherwise
+    """
 )
 """The builtins and reserved words of shells. Any other name is a program or a function of the line."""
 _ASSIGNMENT: Final = re.compile(r"([\w\0\1]+)(\[[^]]*\])?\+?=", re.ASCII)
@@ -431,28 +425,15 @@ _SHELL_CODE: Final = re.compile(
 _SHELL_FILE: Final = re.compile(r"(?![-+]|/dev/|/proc/)[^\0-\3]+")
 _REPLACED: Final = re.compile(r"\x05-\w*I\x05?([^\x05]+)")
 """Matches texts that `xargs` replaces by its input, beside `{}`."""
-_CODE: Final = frozenset(
-    ["[[", "alias", "declare", "emulate", "eval", "float", "integer", "let", "local", "nameref", "private", "setopt",
-     "typeset", "unsetopt", "zmodload"]
-)  # fmt: skip
+_PREFIXES: Final = _words("command builtin exec time - noglob nocorrect")
+"""The words whose next word is a command, too."""
+_CODE: Final = _words(
+    "[[ alias declare emulate eval float integer let local nameref private setopt typeset unsetopt zmodload"
+)
 """The builtins that run or compute their words, or let the shell compute variables: in no line with values."""
-_NAMES: Final = frozenset(
-    [
-        "getln",
-        "getopts",
-        "mapfile",
-        "print",
-        "read",
-        "readarray",
-        "repeat",
-        "unset",
-        "vared",
-    ]
-)
+_NAMES: Final = _words("getln getopts mapfile print read readarray repeat unset vared")
 """The builtins whose words are names of variables, of which a shell computes a part: no value is a word of these."""
-_COUNTS: Final = frozenset(
-    ["break", "continue", "exit", "return", "shift", "ulimit", "umask", "wait"]
-)
+_COUNTS: Final = _words("break continue exit return shift ulimit umask wait")
 """The builtins whose words zsh, ksh and mksh compute."""
 _EVALUATED: Final = re.compile(
     r"(?:BASH|KSH|EPOCH)\w+|[RS]?PROMPT\w*|R?PS\d|(?:READ)?NULLCMD|E?[GU]ID|PPID|PGRP|USER_ID|ENV|HIST(?:CMD|SIZE)|SAVEHIST"
@@ -490,19 +471,8 @@ def _check_command(words: Sequence[str], computes: bool, is_fed: bool) -> None:
         _check_assignment(word)
     if not words:
         return
-    while len(words) > 1 and words[0] in (
-        "command",
-        "builtin",
-        "exec",
-        "time",
-        "-",
-        "noglob",
-        "nocorrect",
-    ):
+    while len(words) > 1 and words[0] in _PREFIXES:
         words = words[1:]
-        if words[0].startswith("-") and words[0] != "-":
-            # Another command may follow the options.
-            words = [next((word for word in words if word in _CODE), words[0]), *words]
     name = words[0]
     if _UNQUOTED in name:
         raise _Unknown("after an expansion", 'write "$x" in place of $x')
@@ -510,15 +480,13 @@ def _check_command(words: Sequence[str], computes: bool, is_fed: bool) -> None:
         raise _Unknown("in a line with a subscript")
     if re.search(r"\{[^{]*,", name):
         raise _Unknown("beside a {")
-    if {VALUE, PLAIN, _QUOTED}.intersection(name):
-        # It may be empty, or a word that calls the next.
+    if name.startswith("-") or _MARKS.search(name):
+        # It may be empty, an option before a command, or a word that calls the next.
         name = next((word for word in words if word in _CODE), name)
     if name in _CODE:
-        raise _Unknown(
-            f"after {name}"
-            if any(map(_MARKS.search, words))
-            else f"in a line with {name}"
-        )
+        if any(map(_MARKS.search, words)):
+            raise _Unknown(f"after {name}")
+        raise _Unknown(f"in a line with {name}")
     _check_shell(words, is_fed)
     if name in BUILTINS:
         _check_builtin(name, words[1:], computes)
@@ -528,12 +496,10 @@ def _check_assignment(word: str) -> None:
     variable, _, value = word.partition("=")
     if MANY in value:
         raise _Unknown(*_IS_MANY)
-    if "[" in variable or _MARKS.search(variable):
-        raise _Unknown(
-            "in a line with a subscript"
-            if "[" in variable
-            else "in the name of a variable"
-        )
+    if "[" in variable:
+        raise _Unknown("in a line with a subscript")
+    if _MARKS.search(variable):
+        raise _Unknown("in the name of a variable")
     if _EVALUATED.fullmatch(variable.rstrip("+")) and not value.isdecimal():
         raise _Unknown(
             "in a line that sets a variable which shells compute",
@@ -556,11 +522,8 @@ def _check_builtin(name: str, words: Sequence[str], computes: bool) -> None:
                 if word.startswith("-") or (_MARKS.search(word) and "=" not in word):
                     raise problem
                 _check_assignment(word)
-        case "read" | "for":
-            if any(map(_EVALUATED.fullmatch, words)):
-                raise _Unknown("in a line that sets a variable which shells compute")
-            if name == "read" and marked:
-                raise problem
+        case "read" | "for" if any(map(_EVALUATED.fullmatch, words)):
+            raise _Unknown("in a line that sets a variable which shells compute")
         case "set":
             options = itertools.takewhile(lambda word: word != "--", words)
             if not all(map(_SET_OPTION.fullmatch, options)):
@@ -568,15 +531,10 @@ def _check_builtin(name: str, words: Sequence[str], computes: bool) -> None:
         case "test" | "[":
             _check_test(name, words, computes)
         case "printf":
-            if "-v" in words or any(
-                _UNQUOTED in word or "{" in word for word in words[:1]
-            ):
+            pattern, *arguments = words or [""]
+            if "-v" in words or _UNQUOTED in pattern or "{" in pattern:
                 raise problem
-            if (
-                computes
-                and _PLAIN_FORMAT.fullmatch(next(iter(words), "")) is None
-                and len(words) > 1
-            ):
+            if computes and arguments and not _PLAIN_FORMAT.fullmatch(pattern):
                 raise problem
         case _ if marked and (name in _NAMES or (computes and name in _COUNTS)):
             raise problem
@@ -607,29 +565,25 @@ def _check_shell(words: Sequence[str], is_fed: bool) -> None:
 
     """
     name = os.path.basename(words[0])
-    if name in (".", "source"):
-        start = 0
-    elif name in BUILTINS or name == "grep":
+    sources = name in (".", "source")
+    if not sources and (name in BUILTINS or name == "grep"):
         return
-    else:
-        start = next(
-            (index for index, word in enumerate(words) if _SHELL.fullmatch(word)), -1
-        )
-        if start < 0:
+    start = 0
+    while not sources and not _SHELL.fullmatch(words[start]):
+        start += 1
+        if start == len(words):
             return
     option, code = _SHELL_CODE.findall("\x05".join(words[start + 1 :]))[0]
+    if not (is_fed or option or sources):
+        return
     replaced = []
     if start:
         replaced = ["{}", *_REPLACED.findall("\x05".join(words[:start]))]
-    is_known = _MARKS.search(code) is None and not any(
-        text in code for text in replaced
-    )
-    if not option:
-        is_known = is_known and _SHELL_FILE.fullmatch(code) is not None
-    if not is_known and (is_fed or option or name in (".", "source")):
-        shell = os.path.basename(words[start])
-        if option:
-            where = f"after {shell} -c"
-        else:
-            where = f"in a line whose {shell} may read it"
-        raise _Unknown(where, 'pass it as "$1", as in: sh -c \'x "$1"\' - {}')
+    is_known = not _MARKS.search(code) and not any(text in code for text in replaced)
+    if is_known and (option or _SHELL_FILE.fullmatch(code)):
+        return
+    shell = os.path.basename(words[start])
+    where = f"in a line whose {shell} may read it"
+    if option:
+        where = f"after {shell} -c"
+    raise _Unknown(where, 'pass it as "$1", as in: sh -c \'x "$1"\' - {}')
