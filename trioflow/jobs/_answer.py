@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import sys
@@ -214,7 +215,7 @@ class Answer(
         if self.is_settled() and any(
             abc.current_run(scheduler) for scheduler in abc.enclosing_schedulers(self)
         ):
-            told = f": it was answered {self._told}" * bool(self._told)
+            told = clause(": it was answered {}", self._told)
             raise RuntimeError(
                 f"{subject}: it is {self.state.value}, and waits for no answer{told}"
             )
@@ -272,19 +273,22 @@ class Answer(
             return
         *_, outermost = abc.enclosing_schedulers(self)
         run = abc.current_run(outermost)
-        if (
-            run.has_journal
-            if run is not None
-            else getattr(outermost, "journal", None) is not None
-        ):
-            for other in self._told_apart_by_order():
-                advice = "give each a label of its own, or key="
-                if other.scheduler is not self.scheduler:
-                    advice = "give each, or the groups around them, labels of their own, or key="
-                raise ValueError(
-                    f"{self.label!r} is the label of two questions, and an answer could not say for which it is: "
-                    f"{advice}"
+        if run is not None:
+            has_journal = run.has_journal
+        else:
+            has_journal = getattr(outermost, "journal", None) is not None
+        if not has_journal:
+            return
+        for other in self._told_apart_by_order():
+            advice = "give each a label of its own, or key="
+            if other.scheduler is not self.scheduler:
+                advice = (
+                    "give each, or the groups around them, labels of their own, or key="
                 )
+            raise ValueError(
+                f"{self.label!r} is the label of two questions, and an answer could not say for which it is: "
+                f"{advice}"
+            )
 
     def _told_apart_by_order(self) -> Iterator[Answer[Any]]:
         """Yield the other questions whose paths differ from this one only in the ordinals of equal labels."""
@@ -297,12 +301,8 @@ class Answer(
             ]
             for depth, name in enumerate(names):
                 if depth:
-                    found = [
-                        job
-                        for group in found
-                        if abc.is_scheduler(group)
-                        for job in group
-                    ]
+                    groups = filter(abc.is_scheduler, found)
+                    found = [*itertools.chain.from_iterable(groups)]
                 found = [job for job in found if (job.label, job.key) == name]
             for job in found:
                 if isinstance(job, Answer):
@@ -326,7 +326,9 @@ class Answer(
     def status_text(self) -> str:
         """Return the question, of several lines the first, with the choices."""
         first, _, more = self._shown_question()[0].partition("\n")
-        return self._asking_text(first + " …" * bool(more))
+        if more:
+            first += " …"
+        return self._asking_text(first)
 
     def _asking_text(self, question: str) -> str:
         if self._number < 2:
@@ -342,9 +344,9 @@ class Answer(
         (question,) = abc.original_arguments_of(self)
         if is_job(question) and question.redact:
             return SECRET, None
-        return self._question, None if self.redact else [
-            *map(str, self._choices)
-        ] or None
+        if self.redact or not self._choices:
+            return self._question, None
+        return self._question, [*map(str, self._choices)]
 
     def _open_question(self) -> tuple[str, list[str] | None, bool, str, int] | None:
         """Return the question, the choices, whether it is secret, the last refusal, and the number of the question.

@@ -6,7 +6,6 @@ cancellation, the thread continues, and its job settles only when the thread has
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
@@ -281,11 +280,7 @@ class ThreadJob(
         keep_job_context = None
         if self._abandon_on_cancel:
             keep_job_context = run_of(self).keep_current_job()
-        with (
-            anyio.CancelScope()
-            if self._abandon_on_cancel
-            else contextlib.nullcontext() as abandoned_scope
-        ):
+        with anyio.CancelScope() as scope:
             try:
                 value = await anyio.to_thread.run_sync(
                     self._call_in_thread,
@@ -300,16 +295,16 @@ class ThreadJob(
                 raise
             except BaseException:
                 if not call.cancel() and call.running():
-                    if abandoned_scope is None:
-                        # Only asyncio comes here: its native `cancel()` ignores shields.
-                        await event_at_end(call).outlast()
-                        if interruption := call.exception():
-                            # Not dropped: a SystemExit of the function.
-                            raise interruption from None
-                    else:
+                    if self._abandon_on_cancel:
                         # On asyncio, for `check_cancelled` in the thread:
                         # https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_backends/_asyncio.py#L2782.
-                        abandoned_scope.cancel()
+                        scope.cancel()
+                        raise
+                    # Only asyncio comes here: its native `cancel()` ignores shields.
+                    await event_at_end(call).outlast()
+                    if interruption := call.exception():
+                        # Not dropped: a SystemExit of the function.
+                        raise interruption from None
                 raise
         # The wait for the thread was shielded. A cancellation that arrived meanwhile takes precedence over the value.
         await anyio.lowlevel.checkpoint_if_cancelled()

@@ -148,16 +148,15 @@ def _describe_untouched(
     job: AbstractJob[Any], older: Iterable[tuple[str, str, Snapshot]]
 ) -> str:
     """Return a line about the outputs that are as they were before the attempt, or an empty text."""
-    names = [
-        _shown(path)
-        for path, place, before in older
-        if os.path.realpath(path) == place and take_snapshot(place) == before
-    ]
+    names: list[str] = []
+    for path, place, before in older:
+        if os.path.realpath(path) == place and take_snapshot(place) == before:
+            names.append(_shown(path))
+    if not names:
+        return ""
     shown = "an output"
     if not job.redact:
         shown = join_names(names, MAX_NAMED_FILES)
-    if not names:
-        return ""
     return f"{shown} was there before, and {job.label!r} has not touched it"
 
 
@@ -211,16 +210,11 @@ def set_aside(
         )
 
     def was_begun_anew(entry: str) -> bool:
-        is_other = (
-            entry != place
-            or is_foreign(entry)
-            or _writer(entry, _taken_over.get(job, {})) is not None
-        )
-        return (
-            not is_other
-            and bool(stamp := before[entry])
-            and os.lstat(entry).st_size < stamp[1]
-        )
+        is_own = entry == place and not is_foreign(entry)
+        if not is_own or _writer(entry, _taken_over.get(job, {})) is not None:
+            return False
+        stamp = before[entry]
+        return bool(stamp) and os.lstat(entry).st_size < stamp[1]
 
     moved: list[str] = []
     parent, name = os.path.split(os.path.abspath(_clean(path)))
@@ -247,10 +241,9 @@ def set_aside(
                 )
                 moved.append(f"{_shown(entry)} is now {_shown(new_name)}")
             elif is_directory:
-                todo += (
-                    (os.path.join(entry, other), os.path.join(target, other))
-                    for other in os.listdir(entry)
-                )
+                for other in os.listdir(entry):
+                    new_place = os.path.join(target, other)
+                    todo.append((os.path.join(entry, other), new_place))
     more = ""
     if len(moved) > MAX_NAMED_FILES:
         more = f", and {len(moved) - MAX_NAMED_FILES} more likewise"
@@ -289,11 +282,12 @@ def _rename_aside(entry: str, target: str, job: object, began: int) -> str:
 def _is_younger(path: str, began: int) -> bool:
     """Return whether all files at and below a path were written since then: a command may move older ones there."""
     for entry, stamp in take_snapshot(path).items():
+        if not stamp:
+            continue
+        written = stamp[2]
         # Later than the last write, if the file was moved.
-        changed = os.lstat(entry).st_ctime_ns
-        if stamp and not (
-            stamp[2] >= began and (changed == stamp[2] or stamp[2] > began + CLOCK_TICK)
-        ):
+        was_moved = os.lstat(entry).st_ctime_ns != written
+        if written < began or (was_moved and written <= began + CLOCK_TICK):
             return False
     return True
 
@@ -341,12 +335,11 @@ def set_aside_older(path: str, content: BinaryIO, owner: object) -> str:
     if not os.path.lexists(path):
         return ""
     with open(posix.open_regular(path, os.O_RDONLY), "rb") as file:
-        while (old := file.read(PIECE_BYTES)) == (
-            new := content.read(PIECE_BYTES)
-        ) and old:
-            pass
+        pieces = iter(lambda: content.read(PIECE_BYTES), b"")
+        begins_so = all(file.read(len(piece)) == piece for piece in pieces)
+        is_same = begins_so and not file.read(1)
     content.seek(0)
-    if old == new:
+    if is_same:
         return ""
     entry = os.path.abspath(path)
     return f"{_shown(entry)} is now {_shown(_rename_aside(entry, entry + OLDER_SUFFIX, owner, sys.maxsize))}"

@@ -291,7 +291,8 @@ class granted:
 
     def text(self, job: abc.AbstractJob[Any]) -> str:
         """Return the resources granted to `job`, as text."""
-        if isinstance(grant := job.granted[self.name], Mapping):
+        grant = job.granted[self.name]
+        if isinstance(grant, Mapping):
             return ",".join(f"{key}={amount}" for key, amount in grant.items())  # pyright: ignore[reportUnknownVariableType]
         if isinstance(grant, (int, float)):
             return str(grant)
@@ -368,8 +369,6 @@ def counted_variables(
 
     The others differ between any two terminals. If variables of this program are missing, the names count, too.
     """
-    # Imported late, as `Work` in `CommandOptions.work`.
-
     own: Mapping[bytes, bytes] = getattr(os, "environb", {})
     counted = {
         name: value for name, value in (env or {}).items() if own.get(name) != value
@@ -378,16 +377,16 @@ def counted_variables(
         names = None
     else:
         names = abc.HashOnly(sorted(env))
+    variables: dict[str, Any] = {}
     if redact:
-        return {
-            "environment": abc.HashOnly(counted) if counted else None,
-            "set of variables": names,
-        }
-    variables = {
-        f"variable {os.fsdecode(name)!r}": abc.HashOnly(value)
-        for name, value in counted.items()
-    }
-    return {**variables, "set of variables": names}
+        variables["environment"] = None
+        if counted:
+            variables["environment"] = abc.HashOnly(counted)
+    else:
+        for name, value in counted.items():
+            variables[f"variable {os.fsdecode(name)!r}"] = abc.HashOnly(value)
+    variables["set of variables"] = names
+    return variables
 
 
 def propagated_variables(
@@ -401,13 +400,12 @@ def propagated_variables(
             the user.
 
     """
-    variables = propagated_env()
-    return {
-        name: value
-        for name, value in variables.items()
-        if (user_value := get_command_variable(name)) is None
-        or user_value == os.environ.get(name)
-    }
+    variables: dict[str, str] = {}
+    for name, value in propagated_env().items():
+        user_value = get_command_variable(name)
+        if user_value is None or user_value == os.environ.get(name):
+            variables[name] = value
+    return variables
 
 
 def check_mapping(value: object, name: str, subject: str) -> None:
@@ -441,11 +439,11 @@ def variables_with_placeholders(env: Mapping[Any, Any] | None) -> dict[bytes, gr
     """Return the variables whose values are `granted()` placeholders, to be filled in when the command starts."""
     if not env or granted not in map(type, env.values()):
         return {}
-    return {
-        os.fsencode(name): value
-        for name, value in env.items()
-        if isinstance(value, granted)
-    }
+    placeholders: dict[bytes, granted] = {}
+    for name, value in env.items():
+        if isinstance(value, granted):
+            placeholders[os.fsencode(name)] = value
+    return placeholders
 
 
 # ---- lines for a shell
@@ -511,19 +509,14 @@ def check_line(
 
     """
     marks = [mark_of(_known_text(value)) for value in parts[1::2]]
+    texts = [*map(os.fsdecode, parts[::2])]
     try:
-        places = [
-            *zip(
-                marks,
-                check_places([*map(os.fsdecode, parts[::2])], marks, shell),
-                strict=True,
-            )
-        ]
-        if (VALUE, COMMENT) in places:
-            number = places.index((VALUE, COMMENT))
-            raise UnsafePlaceError(
-                number, "in a comment", "put it where a word of its own may be"
-            )
+        places = check_places(texts, marks, shell)
+        for number, mark in enumerate(marks):
+            if mark == VALUE and places[number] == COMMENT:
+                raise UnsafePlaceError(
+                    number, "in a comment", "put it where a word of its own may be"
+                )
     except UnsafePlaceError as place:
         raise ValueError(
             f"{subject}: {names[place.number]} is {place.name}, where the quotes around each value do not protect it: "

@@ -149,9 +149,12 @@ class CommandJob(
         )
         posix.require(f"CommandJob {subject}")
         arguments = _argv.check_arguments(command, shell, subject)
-        stdin_job, stdin_value = (stdin, None) if is_job(stdin) else (None, stdin)
+        stdin_job = None
+        if is_job(stdin):
+            stdin_job = stdin
+            stdin = None
         self._command_options: Final = CommandOptions(
-            shell, cwd, _argv.encode_environment(env, subject), stdin_value,
+            shell, cwd, _argv.encode_environment(env, subject), stdin,
             stdout, stderr, parse_check(check, subject), terminate_grace, on_start, on_line, tag,
             nice, check_limits(nice, memory_limit, subject), pin, leftovers, append,
         )  # fmt: skip
@@ -201,8 +204,6 @@ class CommandJob(
 
     def for_journal(self) -> abc.Work:
         """Return the command, its options, and its input and output files, including the files of its streams."""
-        # Imported late, as in `work`.
-
         options = self._command_options
         *arguments, stdin_job = abc.original_arguments_of(self)
         variables = _argv.counted_variables(options.env, self.redact)

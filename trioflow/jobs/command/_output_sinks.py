@@ -216,28 +216,27 @@ class FileSink:
         is_binary = isinstance(file, (io.RawIOBase, io.BufferedIOBase)) or "b" in str(
             getattr(file, "mode", "")
         )
-        self._decoder: Final = (
-            None
-            if is_binary
-            else codecs.getincrementaldecoder("utf-8")("backslashreplace")
-        )
+        decoder = None
+        if not is_binary:
+            decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        self._decoder: Final = decoder
 
     def write(self, data: bytes) -> None:
         if isinstance(self._file, io.RawIOBase):
             _write_all_to_stream(self._file, data)
+        elif self._decoder is None:
+            self._file.write(data)
         else:
-            self._file.write(
-                data if self._decoder is None else self._decoder.decode(data)
-            )
+            self._file.write(self._decoder.decode(data))
         if self._flushes_each_write:
             self._flush()
 
     def finish(self) -> None:
         """Write the bytes of an incomplete last character, escaped, and flush the file."""
-        if self._decoder is not None and (
-            incomplete := self._decoder.decode(b"", final=True)
-        ):
-            self._file.write(incomplete)
+        if self._decoder is not None:
+            incomplete = self._decoder.decode(b"", final=True)
+            if incomplete:
+                self._file.write(incomplete)
         self._flush()
 
 
@@ -349,11 +348,11 @@ def make_tag_function(
             return match[0]
         return printable(values[match["name"]])
 
-    if not isinstance(template, str):
-        return (lambda: f"{printable(name)}: ") if template else None
-    return (
-        (lambda: _PLACEHOLDER_PATTERN.sub(replacement, template)) if template else None
-    )
+    if not template:
+        return None
+    if isinstance(template, str):
+        return lambda: _PLACEHOLDER_PATTERN.sub(replacement, template)
+    return lambda: f"{printable(name)}: "
 
 
 _PLACEHOLDER_PATTERN: Final = re.compile(r"\{(?P<name>\w+)(?::(?P<format>[^{}]+))?\}")

@@ -113,13 +113,11 @@ class ProcessRun:
             raise self._streams.pipes.sink_error
         if self._job_timeout is not None:
             if self._process.returncode is not None:
-                # It belongs to no other user.
-                is_own = self._error_stream == "stderr"
-                with_output(
-                    self._job_timeout,
-                    self._result,
-                    self._stderr_tail() if is_own else None,
-                )
+                tail = None
+                if self._error_stream == "stderr":
+                    # It belongs to no other user.
+                    tail = self._stderr_tail()
+                with_output(self._job_timeout, self._result, tail)
             raise self._job_timeout
         result = self._result
         failure = describe_failure(self._options.success_codes, result.returncode)
@@ -173,10 +171,8 @@ class ProcessRun:
                 error, reason_before_start(error, self._show, self._options.stdin)
             )
         self._initial_stderr_size = 0
-        if (
-            self._options.success_codes is not None
-            and (path := self._stderr_path()) is not None
-        ):
+        path = self._stderr_path()
+        if path is not None and self._options.success_codes is not None:
             self._initial_stderr_size = file_size(path)
         try:
             self._process = job._process = self._spawn(cpu)
@@ -402,7 +398,8 @@ class ProcessRun:
     def _stderr_tail(self) -> bytes | None:
         """Return the last bytes of standard error, or None if it was neither captured nor written to a file."""
         tail = captured_tail(self._result, self._error_stream)
-        if tail is None and (path := self._stderr_path()) is not None:
+        path = self._stderr_path()
+        if tail is None and path is not None:
             return file_tail(path, MAX_TAIL_BYTES, self._initial_stderr_size)
         return tail
 

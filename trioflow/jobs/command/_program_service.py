@@ -242,7 +242,8 @@ class ProgramService(Service[Any], keeps_time=True):
             timeout_error.add_note(
                 f"It was waiting for {self._awaited_text}.{latest_failure}{hint}"
             )
-            if not self.redact and (output := self._output_tail(initial_sizes)):
+            output = self._output_tail(initial_sizes)
+            if output and not self.redact:
                 timeout_error.add_note(
                     f"The end of the output of {self.label!r}:\n{output}"
                 )

@@ -60,12 +60,15 @@ class CommandResult:
         self.pid: Final = pid
         self.user_time: Final = round(usage.ru_utime, 6)
         self.system_time: Final = round(usage.ru_stime, 6)
-        # Otherwise it may be the peak of the copy before exec.
-        is_own = usage.ru_maxrss > rss_before_exec
-        self.max_rss: Final = usage.ru_maxrss * RSS_UNIT_BYTES if is_own else None
-        self.max_rss_bound: Final = (
-            None if is_own else rss_before_exec * RSS_UNIT_BYTES or None
-        )
+        max_rss: int | None = None
+        max_rss_bound: int | None = None
+        if usage.ru_maxrss > rss_before_exec:
+            max_rss = usage.ru_maxrss * RSS_UNIT_BYTES
+        else:
+            # It may be the peak of the copy before exec.
+            max_rss_bound = rss_before_exec * RSS_UNIT_BYTES or None
+        self.max_rss: Final = max_rss
+        self.max_rss_bound: Final = max_rss_bound
         self._stdout: Final = stdout
         self._stderr: Final = stderr
 
@@ -129,11 +132,10 @@ class CommandResult:
             fields = [f"signal={getattr(self.signal, 'name', self.signal)}"]
         for name, output in (("stdout", self._stdout), ("stderr", self._stderr)):
             if output is not None:
-                fields.append(
-                    f"{name}={len(output)} bytes"
-                    if len(output) > 60
-                    else f"{name}={output!r}"
-                )
+                shown = f"{len(output)} bytes"
+                if len(output) <= 60:
+                    shown = repr(output)
+                fields.append(f"{name}={shown}")
         return f"<CommandResult {', '.join(fields)}, {self.elapsed:.3f} s>"
 
 

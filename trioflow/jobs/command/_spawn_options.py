@@ -125,8 +125,6 @@ class CommandOptions:
             reads: files that the job reads, besides the files of these options.
 
         """
-        # Imported late, because few runs have a journal, and the import is slow.
-
         input_files = [stream for stream in (self.stdin,) if is_path(stream)]
         stdin: object = stdin_job
         if stdin_job is None and not input_files:
@@ -164,12 +162,9 @@ class CommandOptions:
         return None
 
     def _check_output(self, name: str, value: object, subject: str) -> None:
-        if isinstance(value, (bytes, bool)) or not (
-            value is None
-            or is_path(value)
-            or isinstance(value, int)
-            or hasattr(value, "write")
-        ):
+        is_open_file = value is None or hasattr(value, "write")
+        is_target = is_open_file or is_path(value) or isinstance(value, int)
+        if isinstance(value, (bytes, bool)) or not is_target:
             raise TypeError(
                 f"{name}={shown_value(value, subject)} of {subject}: "
                 "give a path, an open file, None, or subprocess.PIPE, DEVNULL or STDOUT"
@@ -187,9 +182,8 @@ class CommandOptions:
             raise ValueError(
                 f"stdout=STDOUT of {subject}: only stderr= can be STDOUT, which merges it into stdout"
             )
-        if (self.on_line is not None or self.tag) and not (
-            value is None or value in SUBPROCESS_CONSTANTS
-        ):
+        passes_lines = self.on_line is not None or self.tag
+        if passes_lines and value is not None and value not in SUBPROCESS_CONSTANTS:
             raise ValueError(
                 f"{name}={shown_value(value, subject)} of {subject}: with on_line or tag, output is passed on line "
                 f"by line; leave {name} out, or give PIPE to capture it as well"

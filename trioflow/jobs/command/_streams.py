@@ -121,13 +121,14 @@ class ProcessStreams:
         tag = _output_sinks.make_tag_function(
             options.tag, job.label, {"label": str(job.label)}
         )
-        sinks += _output_sinks.make_line_sinks(
-            name, None if on_line is None else partial(on_line, job), tag
-        )
+        report_line = None
+        if on_line is not None:
+            report_line = partial(on_line, job)
+        sinks += _output_sinks.make_line_sinks(name, report_line, tag)
         if sinks:
-            return self._open_pipe(
-                sinks if value == subprocess.PIPE else [*sinks, self._end_of(name)]
-            )
+            if value != subprocess.PIPE:
+                sinks.append(self._end_of(name))
+            return self._open_pipe(sinks)
         if isinstance(value, int):
             return value
         if _spawn_options.is_path(value):
@@ -151,13 +152,9 @@ class ProcessStreams:
             return descriptor
         if descriptor == subprocess.DEVNULL:
             return self._open_pipe([])
-        return self._open_pipe(
-            [
-                DescriptorSink(
-                    os.dup(standard_descriptor if descriptor is None else descriptor)
-                )
-            ]
-        )
+        if descriptor is None:
+            descriptor = standard_descriptor
+        return self._open_pipe([DescriptorSink(os.dup(descriptor))])
 
     def _descriptor_of_file(self, name: str, value: Any) -> int | None:
         """Return the descriptor of an open file, or of a pipe whose data is forwarded to the file.
@@ -176,15 +173,18 @@ class ProcessStreams:
             return None
         # None if `file` is not the stream of a monitor.
         has_picture = getattr(file, "has_picture", None)
-        if not has_picture and (
+        has_descriptor = (
             value is not None
             or has_picture is not None
             or isinstance(file, io.TextIOWrapper)
-        ):
+        )
+        if has_descriptor and not has_picture:
             with contextlib.suppress(OSError, AttributeError, ValueError):
                 return int(file.fileno())
-        sink = _output_sinks.stream_sink(file)
-        return self._open_pipe([sink, self._end_of(name)] if value is None else [sink])
+        sinks = [_output_sinks.stream_sink(file)]
+        if value is None:
+            sinks.append(self._end_of(name))
+        return self._open_pipe(sinks)
 
     def _end_of(self, name: str) -> TailSink:
         return self.ends.setdefault(name, TailSink())

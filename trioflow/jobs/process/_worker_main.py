@@ -384,12 +384,12 @@ def take_error_apart(error: BaseException) -> bytes | tuple[Any, ...]:
             members = args[1]
             args = args[:1]
         omitted_parts: list[str] = []
-        args = tuple(
-            arg
-            if is_sendable(arg, f"argument {number}", omitted_parts)
-            else safe_text(repr, arg)
-            for number, arg in enumerate(args, 1)
-        )
+        sendable_args: list[Any] = []
+        for number, arg in enumerate(args, 1):
+            if is_sendable(arg, f"argument {number}", omitted_parts):
+                sendable_args.append(arg)
+            else:
+                sendable_args.append(safe_text(repr, arg))
         state: dict[str, Any] = {}
         if len(reduced) > 2:
             state = reduced[2]
@@ -400,7 +400,7 @@ def take_error_apart(error: BaseException) -> bytes | tuple[Any, ...]:
         }
         parts = (
             error_type,
-            args,
+            tuple(sendable_args),
             attributes,
             members and tuple(map(take_error_apart, members)),
             omitted_parts,

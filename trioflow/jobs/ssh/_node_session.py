@@ -312,9 +312,11 @@ class _RetryPolicy:
                 connection.lower_limit(session.user, max(1, others))
                 and not session.has_begun
             )
-            if can_wait and (throttle := connection.throttle(session.user)) is not None:
-                raise throttle
-            if not can_wait and self._refusal_count < MAX_REFUSALS:
+            if can_wait:
+                throttle = connection.throttle(session.user)
+                if throttle is not None:
+                    raise throttle
+            elif self._refusal_count < MAX_REFUSALS:
                 self._refusal_count += 1
                 await anyio.sleep(pause_after(self._refusal_count - 1))
                 return
@@ -577,21 +579,26 @@ class _LocalOutput:
 
         """
         target = getattr(stdio, name)
-        self._capture: Final = CaptureSink() if target == subprocess.PIPE else None
-        self.is_recorded: Final = self._capture is not None or _spawn_options.is_path(
-            target
-        )
-        self.sinks: list[OutputSink] = [] if self._capture is None else [self._capture]
+        has_file = _spawn_options.is_path(target)
+        capture = None
+        self.sinks: list[OutputSink] = []
+        if target == subprocess.PIPE:
+            capture = CaptureSink()
+            self.sinks.append(capture)
+        self._capture: Final = capture
+        self.is_recorded: Final = has_file or capture is not None
         lines = _output_sinks.make_line_sinks(name, stdio.on_line, stdio.tag)
         self.sinks += lines
-        if _spawn_options.is_path(target):
+        if has_file:
             self.sinks.append(
                 DescriptorSink(open_output_file(target, job, truncate=stdio.truncate))
             )
         elif not (
             lines or target in (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)
         ):
-            self.sinks += _make_sinks(getattr(sys, name) if target is None else target)
+            if target is None:
+                target = getattr(sys, name)
+            self.sinks += _make_sinks(target)
         # A stream without a sink is not wanted, or is merged into the other stream.
         if self.sinks:
             self.sinks.append(ends.setdefault(name, _output_sinks.TailSink()))

@@ -282,7 +282,8 @@ def _check_word(word: object, name: str, subject: str) -> None:
         raise ValueError(
             f"{name}={short_repr(word)} of {subject}: give a host after the '@'"
         )
-    if "/" in word or ".." in word or word == "." or word.startswith("~"):
+    is_path = word == "." or word.startswith("~") or "/" in word
+    if is_path or ".." in word:
         # `{node}` stands for it in names of files.
         raise ValueError(
             f"{name}={short_repr(word)} of {subject}: give a name that is not a path"
@@ -345,9 +346,12 @@ def _expand_range(text: str, limit: int) -> Iterator[str]:
     size = 1
     length = 0
     for number, piece in enumerate(pieces):
-        choices.append([piece] if number % 2 == 0 else _alternatives(piece, text))
-        size *= len(choices[-1])
-        length += max(map(len, choices[-1]))
+        alternatives = [piece]
+        if number % 2:
+            alternatives = _alternatives(piece, text)
+        choices.append(alternatives)
+        size *= len(alternatives)
+        length += max(map(len, alternatives))
         if size > limit or size * length > MAX_CHARACTERS:
             raise ValueError(
                 f"{short_repr(text)} expands to {size} nodes, more than the limit of {MAX_NODES}: check the ranges"

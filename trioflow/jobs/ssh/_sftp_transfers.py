@@ -105,10 +105,12 @@ async def pull(
                 raise _ssh_errors.SshError(
                     session.connection.node, what, "end to= with a '/'"
                 )
-        placed = [
-            (f"{incoming}/{name}", os.path.join(to, name) if to_directory else to, name)
-            for name in names
-        ]
+        placed: list[tuple[str, str, str]] = []
+        for name in names:
+            target = to
+            if to_directory:
+                target = os.path.join(to, name)
+            placed.append((f"{incoming}/{name}", target, name))
         places = await call_in_thread(lambda: [_place_of(*each) for each in placed])
         with session.hidden_paths():
             _claim_places(places, session)
@@ -138,11 +140,8 @@ def _claim_places(places: Sequence[str], session: NodeSession) -> None:
     for place in map(os.path.abspath, places):
         other = pulled.get(place, user)
         # A job that has failed claims nothing. One that has been dropped is in no scheduler, so its order is not known.
-        if (
-            other is not user
-            and other.scheduler is not None
-            and (not other.is_settled() or other.is_succeeded())
-        ):
+        has_claim = not other.is_settled() or other.is_succeeded()
+        if has_claim and other is not user and other.scheduler is not None:
             awaited = reachable(
                 own,
                 lambda job: (
@@ -266,9 +265,10 @@ def _plan_copies(session: NodeSession, sources: Sequence[str], to: str) -> list[
                 f"{source!r} is a pipe, a socket or a device; only files and directories can be copied"
             )
         path = os.path.abspath(source)
-        target = session.connection.node_path(
-            posixpath.join(to, os.path.basename(path)) if to_directory else to
-        )
+        target = to
+        if to_directory:
+            target = posixpath.join(to, os.path.basename(path))
+        target = session.connection.node_path(target)
         temporary_path = posixpath.join(
             posixpath.dirname(target), f"{INCOMPLETE_PREFIX}{token}-{number}"
         )
@@ -322,9 +322,8 @@ async def _write_content(file: Any, content: Any) -> None:
         CommandError: the same, for content that had to be waited for.
 
     """
-    if isinstance(
-        content, (_output_sinks.OutputSpool, *_argv.BYTES_TYPES)
-    ) or not may_wait_for_writer(content):
+    kinds = (_output_sinks.OutputSpool, *_argv.BYTES_TYPES)
+    if isinstance(content, kinds) or not may_wait_for_writer(content):
         await call_in_thread(_copy_content, file, content)
     else:
         await _command_job.CommandJob(["cat"], stdin=content, stdout=file).co_run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import re
 import shlex
@@ -186,9 +187,12 @@ class SshJob(
         if all(isinstance(step, Pull) for step in self._steps):
             # The files on the node may have changed, which no journal can tell.
             options.setdefault("save", None)
-        job, read = (stdin, None) if _job.is_job(stdin) else (None, stdin)
+        stdin_job = None
+        if _job.is_job(stdin):
+            stdin_job = stdin
+            stdin = None
         self._command_options: Final = CommandOptions(
-            cwd=cwd, stdin=read, stdout=stdout, stderr=stderr, success_codes=parse_check(check, subject),
+            cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr, success_codes=parse_check(check, subject),
             terminate_grace=terminate_grace, on_start=on_start, on_line=on_line,
             tag=tag, append=append,
         )  # fmt: skip
@@ -207,15 +211,11 @@ class SshJob(
         self._env: Final = _check_variables(env or {}, subject)
         _function.reject_text(self._env, f"env= of {subject}")
         self._last_result = self._unreachable = self._open_streams = None
-        super().__init__(
-            [(values or {})[name] for name in self._values],
-            [list(step.words) for step in self._steps],
-            job,
-            **options,
-        )
-        words = [word for step in self._steps for word in step.words]
+        value_list = [*(values or {}).values()]
+        words = [list(step.words) for step in self._steps]
+        super().__init__(value_list, words, stdin_job, **options)
         _argv.check_placeholders(
-            [*words, *self._env.values(), *(values or {}).values()], self, subject
+            itertools.chain(*words, self._env.values(), value_list), self, subject
         )
 
     # ---- views
@@ -324,9 +324,7 @@ class SshJob(
             step._journal_key(value)
             for step, value in zip(self._steps, words, strict=True)
         ]
-        sent_files = [
-            file for step in self._steps for file in step._files_read() if is_path(file)
-        ]
+        read_files = itertools.chain(*(step._files_read() for step in self._steps))
         cwd: Any = self._command_options.cwd
         if isinstance(self._node, LocalNode):
             cwd = abc.LocalDirectory(cwd, self._node.directory)
@@ -342,7 +340,11 @@ class SshJob(
         if self.redact and variables:
             variables = {"environment": abc.HashOnly(self._env)}
         return self._command_options.work(
-            "ssh", arguments, job, {"directory": cwd, **variables}, sent_files
+            "ssh",
+            arguments,
+            job,
+            {"directory": cwd, **variables},
+            filter(is_path, read_files),
         )
 
     def forget_run(self) -> None:
@@ -361,9 +363,9 @@ class _StepRunner:
         self._job: Final = job
         self._values: Final = values
         subject = name_in_errors(repr(job.label), job.redact)
-        self._stdin: Final = _argv.check_stdin(
-            job._command_options.stdin if stdin is None else stdin, subject
-        )
+        if stdin is None:
+            stdin = job._command_options.stdin
+        self._stdin: Final = _argv.check_stdin(stdin, subject)
         # Whether the next command is the first. `append` and `on_start` are for the first command.
         self._is_first = True
 
@@ -402,11 +404,8 @@ class _StepRunner:
             description = "a script"
             name = "script"
         interpreter_line = shlex.join(interpreter(script))
-        size = len(script) + sum(
-            len(os.fsencode(text))
-            for variable in self._variables().items()
-            for text in variable
-        )
+        texts = itertools.chain(*self._variables().items())
+        size = len(script) + sum(map(len, map(os.fsencode, texts)))
         is_small = size <= MAX_INLINE_BYTES and b"\0" not in script and not includes
         if is_small and not isinstance(self._job._node, LocalNode):
             words = [
@@ -516,10 +515,11 @@ def _check_variables(env: Mapping[Any, Any], subject: str) -> dict[str, str | gr
 
     """
     _argv.check_mapping(env, "env", subject)
-    variables = {
-        str(name): value if isinstance(value, granted) else str(value)
-        for name, value in env.items()
-    }
+    variables: dict[str, str | granted] = {}
+    for name, value in env.items():
+        variables[str(name)] = value
+        if not isinstance(value, granted):
+            variables[str(name)] = str(value)
     for name, value in variables.items():
         if not _VARIABLE_NAME_PATTERN.fullmatch(name):
             raise ValueError(

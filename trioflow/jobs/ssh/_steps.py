@@ -84,16 +84,16 @@ class Command(Step):
     def __init__(self, value: str | Template | Sequence[Any], subject: str) -> None:
         """Check and store the parts of the line, or the words. Errors name `subject`."""
         self.is_shell_line: Final = isinstance(value, (str, Template))
-        super().__init__(
-            line_parts(value, subject) if isinstance(value, (str, Template)) else value,
-            subject,
-        )
+        words: Any = value
+        if self.is_shell_line:
+            words = line_parts(value, subject)
+        super().__init__(words, subject)
 
     def _journal_key(self, words: Sequence[Any]) -> list[Any]:
-        more = (
-            [{"template": True}] if self.is_shell_line and len(self.words) > 1 else []
-        )
-        return [*super()._journal_key(words), *more]
+        key = super()._journal_key(words)
+        if self.is_shell_line and len(self.words) > 1:
+            key.append({"template": True})
+        return key
 
     def _describe(self, depth: int | None = None) -> str:
         if self.is_shell_line:
@@ -127,21 +127,19 @@ class Program(Step):
         script, args, includes = self._split_words(
             [display_text(word, depth) for word in self.words]
         )
-        words = [
-            script,
-            *args,
-            *([f"includes=[{', '.join(includes)}]"] if includes else []),
-        ]
+        words = [script, *args]
+        if includes:
+            words.append(f"includes=[{', '.join(includes)}]")
         return f"{type(self).__name__}({', '.join(words)})"
 
     def _files_read(self) -> Iterable[Any]:
         return [_expand_home(word) for word in self._split_words(self.words)[2]]
 
     def _journal_key(self, words: Sequence[Any]) -> list[Any]:
-        return [
-            *super()._journal_key(words),
-            *([{"includes": self._include_count}] if self._include_count else []),
-        ]
+        key = super()._journal_key(words)
+        if self._include_count:
+            key.append({"includes": self._include_count})
+        return key
 
 
 @final
@@ -316,23 +314,17 @@ class Pull(CopyStep):
 
     def _files_written(self) -> Iterable[str]:
         """Return the copies with names known before the run: no wildcards, no results of jobs."""
-        words: list[Any] = [*map(_expand_home, self.words)]
-        paths: list[Any] = [
-            os.fspath(word) if is_path(word) else None for word in words
-        ]
-        *sources, to = paths
-        if to is None:
+        *sources, to = map(_expand_home, self.words)
+        if not is_path(to):
             return []
         if not is_directory(to, len(sources)) and not os.path.isdir(to):
             return [to]
-        names: list[str] = [
-            source.rstrip("/") for source in sources if source is not None
-        ]
-        return [
-            os.path.join(to, os.path.basename(name))
-            for name in names
-            if not set(name) & set("*?[")
-        ]
+        copies: list[str] = []
+        for source in filter(is_path, sources):
+            path = source.rstrip("/")
+            if set(path).isdisjoint("*?["):
+                copies.append(os.path.join(to, os.path.basename(path)))
+        return copies
 
 
 def is_directory(to: str, source_count: int) -> bool:
@@ -431,7 +423,8 @@ def interpreter(script: bytes) -> list[str]:
     It is the interpreter in the script's first line (#!), with an argument at most, as the kernel parses it. Without
     such a line, it is `/bin/sh`.
     """
-    first, _, _ = script.partition(b"\n")
-    return (
-        first.startswith(b"#!") and os.fsdecode(first[2:]).strip().split(None, 1)
-    ) or ["/bin/sh"]
+    words: list[str] = []
+    if script.startswith(b"#!"):
+        first, _, _ = script[2:].partition(b"\n")
+        words = os.fsdecode(first).strip().split(None, 1)
+    return words or ["/bin/sh"]

@@ -200,9 +200,10 @@ FAILING_PROXY: Final = "false"
 
 
 def _setting_options(**settings: str) -> list[str]:
-    return [
-        word for name, value in settings.items() for word in ("-o", f"{name}={value}")
-    ]
+    options: list[str] = []
+    for name, value in settings.items():
+        options += ["-o", f"{name}={value}"]
+    return options
 
 
 def _control_options(socket: str) -> list[str]:
@@ -261,8 +262,8 @@ def _offending_place(text: str) -> str | None:
     """Return the file and the line of the last key that ssh names as offending, or None if it names none."""
     for line in reversed(text.splitlines()):
         if line.startswith("Offending "):
-            path, colon, number = line.partition(" in ")[2].rstrip().rpartition(":")
-            if path and colon and number.isascii() and number.isdigit():
+            path, _, number = line.partition(" in ")[2].rstrip().rpartition(":")
+            if path and number.isascii() and number.isdigit():
                 return f"{path}, line {number}"
     return None
 
@@ -304,8 +305,10 @@ def _cause_line(text: str) -> str:
         for line in lines
         if line and not line.startswith(("Warning: Permanently", "Killed by signal"))
     ]
-    if not any(mark in line for line in relevant for mark in CONSEQUENCES):
-        return relevant[-1] if relevant else ""
+    if not relevant:
+        return ""
+    if not any(mark in "\n".join(relevant) for mark in CONSEQUENCES):
+        return relevant[-1]
     later = (*CONSEQUENCES, "kex_exchange_identification: Connection closed")
     return next(
         (line for line in relevant if not any(mark in line for mark in later)),
