@@ -92,7 +92,7 @@ _set_module(
     {**globals(), "bases": Scheduler.__base__, "window": Adaptive.__base__}, __name__
 )
 
-_LAZY_NAMES = {
+_LAZY_NAMES = {  # dense: a table of modules, with the names of each
     name: module
     for module, names in {
         ".jobs._answer": "Answer",

@@ -415,15 +415,11 @@ class PathAnalysis:
         self._scheduler: Final = scheduler
         # Of schedulers, too, nested ones before those around them.
         self._seconds: Final = dict(work)
-        schedulers = [
-            scheduler,
-            *(job for job in scheduler.iterate_jobs() if is_scheduler(job)),
-        ]
+        schedulers = [scheduler, *filter(is_scheduler, scheduler.iterate_jobs())]
         self._paths: Final[dict[AnyJob, LongestPath]] = {}
         for current in reversed(schedulers):
-            self._paths[current] = self._analyze(
-                current, window if current is scheduler else current.jobs_window
-            )
+            own_window = window if current is scheduler else current.jobs_window
+            self._paths[current] = self._analyze(current, own_window)
 
     @property
     def lower_bound(self) -> float:
@@ -446,12 +442,8 @@ class PathAnalysis:
         # Enclosing schedulers first.
         for scheduler in reversed(self._paths):
             outer = slack.get(scheduler, 0.0)
-            slack.update(
-                {
-                    job: outer + seconds
-                    for job, seconds in self._paths[scheduler].slack.items()
-                }
-            )
+            for job, seconds in self._paths[scheduler].slack.items():
+                slack[job] = outer + seconds
         return slack
 
     def _analyze(self, scheduler: BaseScheduler, window: Any) -> LongestPath:
@@ -459,11 +451,9 @@ class PathAnalysis:
         predecessors = partial(all_requirements, scheduler)
         order = topological_order(scheduler)
         awaited = set(itertools.chain.from_iterable(map(predecessors, order)))
-        seconds.update(
-            dict.fromkeys(
-                (job for job in order if job.forever and job not in awaited), 0.0
-            )
-        )
+        for job in order:
+            if job.forever and job not in awaited:
+                seconds[job] = 0.0
         latest: dict[AnyJob, AnyJob | None] = {}
         ends: dict[AnyJob, float] = {}
         for job in order:

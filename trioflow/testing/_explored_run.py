@@ -182,21 +182,10 @@ class ExploredRun:
             outcome.wait_counts[stepped.name] = (
                 self._waits_before_crash[stepped.name] + stepped.wait_count
             )
-            if any(
-                has_hard_timeout(level)
-                for level in (
-                    stepped.job,
-                    *_ancestors.enclosing_schedulers(stepped.job),
-                )
-            ):
+            levels = (stepped.job, *_ancestors.enclosing_schedulers(stepped.job))
+            if any(map(has_hard_timeout, levels)):
                 outcome.jobs_with_timeout.add(stepped.name)
-            if any(
-                level.retry
-                for level in (
-                    stepped.job,
-                    *_ancestors.enclosing_schedulers(stepped.job),
-                )
-            ):
+            if any(level.retry for level in levels):
                 outcome.jobs_with_retries.add(stepped.name)
 
     def _run_once(self) -> None:
@@ -227,7 +216,7 @@ class ExploredRun:
         current_explored_run.set(self)
         try:
             made = _judge.call_user_function(
-                self._make_scheduler, "make_scheduler", None, self._world
+                self._make_scheduler, "make_scheduler", self._world
             )
         except Exception as error:
             if not self.outcome.total_wait_count:

@@ -69,15 +69,13 @@ class Story:
         holds: list[str] = []
         for other in self.stepped_jobs.values():
             if other is not stepped and other.job.state is JobState.RUNNING:
-                granted = {
-                    name: has
+                granted = [
+                    f"{name}={has}"
                     for name, has in other.job.granted.items()
                     if not isinstance(has, dict)
-                }
+                ]
                 if granted:
-                    holds.append(
-                        f"{other.name!r} holds {', '.join(f'{name}={has}' for name, has in granted.items())}"
-                    )
+                    holds.append(f"{other.name!r} holds {', '.join(granted)}")
         return clause(" while {}", " and ".join(holds))
 
     def last_activity_time(self) -> float:
@@ -87,15 +85,10 @@ class Story:
             for stepped in self.stepped_jobs.values()
             if stepped.waiting_coroutine is not None
         ]
-        return max(
-            times
-            + [
-                job.finished_at
-                for job in self.stepped_jobs
-                if job.finished_at is not None
-            ],
-            default=0.0,
-        )
+        for job in self.stepped_jobs:
+            if job.finished_at is not None:
+                times.append(job.finished_at)
+        return max(times, default=0.0)
 
     def add_waiting_jobs(self) -> None:
         """Add lines to the story: where each running job waits, and which jobs wait for a slot or a resource."""
@@ -327,16 +320,11 @@ def count_arguments(function: Callable[..., object], name: str, max_count: int) 
 
 
 def call_user_function(
-    function: Callable[..., Any], name: str, scheduler: object, world: dict[Any, Any]
+    function: Callable[..., Any], name: str, *arguments: object
 ) -> Any:
-    """Call a function of the user with the arguments that it takes."""
-    if scheduler is None:
-        if count_arguments(function, name, 1):
-            return function(world)
-        return function()
-    if count_arguments(function, name, 2) == 2:
-        return function(scheduler, world)
-    return function(scheduler)
+    """Call a function of the user with the arguments that it takes: all of them, or all but the last."""
+    count = count_arguments(function, name, len(arguments))
+    return function(*arguments[:count])
 
 
 def _make_check_result_error(result: object) -> TypeError:
@@ -360,14 +348,11 @@ def _has_own_shutdown(job: AnyJob) -> bool:
 def _find_assertion(error: BaseException) -> BaseException | None:
     if isinstance(error, AssertionError):
         return error
-    return next(
-        (
-            found
-            for found in map(_find_assertion, get_group_members(error))
-            if found is not None
-        ),
-        None,
-    )
+    for member in get_group_members(error):
+        found = _find_assertion(member)
+        if found is not None:
+            return found
+    return None
 
 
 # ---- while it runs
@@ -412,15 +397,12 @@ class ProgressWatch:
 
     def begin(self) -> None:
         self._waits_in_round = 0
-        self._pending_timers: frozenset[tuple[object, float]] | None = (
-            None  # at the end of the last round
-        )
-        self._timeout_deadlines: dict[
-            AnyJob, float
-        ] = {}  # of the latest call of each scheduler
-        self._check_times: list[
-            float
-        ] = []  # the times of the pending checks of `_check_before_timeout`
+        # At the end of the last round.
+        self._pending_timers: frozenset[tuple[object, float]] | None = None
+        # Of the latest call of each scheduler.
+        self._timeout_deadlines: dict[AnyJob, float] = {}
+        # The times of the pending checks of `_check_before_timeout`.
+        self._check_times: list[float] = []
 
     async def watch_for_stall(self) -> None:
         """Wait until the run stalls. Then end it, and record where its jobs wait.
@@ -428,14 +410,9 @@ class ProgressWatch:
         If any of them waits for a thread, reject the scenario instead.
         """
         await anyio.sleep_until(STALL_LIMIT)
-        waiting = [
-            stepped
-            for stepped in self._story.stepped_jobs.values()
-            if stepped.waiting_coroutine is not None
-        ]
         names = [
             stepped.name
-            for stepped in waiting
+            for stepped in self._story.stepped_jobs.values()
             if is_waiting_for_thread(stepped.waiting_coroutine)
         ]
         if names or anyio.to_thread.current_default_thread_limiter().borrowed_tokens:

@@ -77,12 +77,9 @@ class TaskOrder:
                 self.chosen_orders[iteration] = [names.get(id(task)) for task in tasks]
         if self._ranks:
             tasks.sort(key=lambda task: self._ranks.get(names.get(id(task), ""), 0))
-        if iteration in self._first_by_iteration:
-            tasks.sort(
-                key=lambda task: (
-                    names.get(id(task)) != self._first_by_iteration[iteration]
-                )
-            )
+        first = self._first_by_iteration.get(iteration)
+        if first is not None:
+            tasks.sort(key=lambda task: names.get(id(task)) != first)
         if self.is_first_task_pending:
             tasks.sort(key=lambda task: _task_name(task) != FIRST_TASK_NAME)
             self.is_first_task_pending = _task_name(tasks[0]) != FIRST_TASK_NAME

@@ -371,7 +371,8 @@ class PureScheduler:
         """
         self._trioflow_instruments = instruments
         try:
-            if type(self).co_run is not PureScheduler.co_run:  # a program's own
+            if type(self).co_run is not PureScheduler.co_run:
+                # A program's own.
                 return bool(
                     _running.run_in_event_loop(
                         self.co_run, backend, self._trioflow_label()

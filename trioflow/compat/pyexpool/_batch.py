@@ -64,26 +64,23 @@ class JobRun(AbstractJob[None], keeps_time=True):
         super().__init__(label=job.name, forever=not is_concurrent)
         self.job: Final = job
         self.is_concurrent: Final = is_concurrent
-        self.started_latch = (
-            Latch()
-        )  # opens when the job is queued, when it has started, or when it cannot start
-        self.ended_latch = Latch()  # opens when the job has ended
-        self.was_refused = (
-            False  # whether the batch was closing when the job was submitted
-        )
-        self.is_failure_logged = False  # True if the job failed because `onstart` raised, which has been logged
-        self.was_queued = (
-            False  # whether the job was queued because there was no free worker
-        )
+        # Whether the job failed because `onstart` raised, which has been logged.
+        self.is_failure_logged = False
+        # Whether the job was queued because there was no free worker.
+        self.was_queued = False
+        self.reset()
         self._holds_gate = False
         self._has_started = False
 
     # ---- for the thread that called `execute`
 
     def reset(self) -> None:
-        """Prepare the job for submission to another batch, after a batch has refused it."""
+        """Prepare the job for submission to a batch, also after another batch has refused it."""
+        # Whether the batch was closing when the job was submitted.
         self.was_refused = False
+        # Opens when the job is queued, when it has started, or when it cannot start.
         self.started_latch = Latch()
+        # Opens when the job has ended.
         self.ended_latch = Latch()
 
     @property
@@ -254,22 +251,22 @@ class Batch(Instrument):
         """Start the thread, and wait until jobs can be submitted."""
         self.start_time: Final = time.monotonic()
         self.ended_latch: Final = Latch()
-        self.callback_exit: BaseException | None = (
-            None  # a SystemExit or similar from a callback, which `join` raises
-        )
-        self.was_cancelled = False  # whether jobs were terminated
-        self.next_start_time = (
-            0.0  # the earliest time when the next process may start, on trio's clock
-        )
+        # A SystemExit or similar from a callback, which `join` raises.
+        self.callback_exit: BaseException | None = None
+        # Whether jobs were terminated.
+        self.was_cancelled = False
+        # The earliest time when the next process may start, on trio's clock.
+        self.next_start_time = 0.0
         self._workers: Final = workers
         self._name: Final = name
         self._owner_pid: Final = os.getpid()
         self._outcomes: Final = outcomes
-        self._is_joining = False  # whether `join` was called or the batch is ending, because no task is over before
-        self._unsettled_runs: Final[dict[JobRun, None]] = {}  # an ordered set
-        self._concurrent_count = (
-            0  # the number of unsettled jobs that have a slot or wait for a slot
-        )
+        # Whether `join` was called or the batch is ending, because no task is over before.
+        self._is_joining = False
+        # An ordered set.
+        self._unsettled_runs: Final[dict[JobRun, None]] = {}
+        # The number of unsettled jobs that have a slot or wait for a slot.
+        self._concurrent_count = 0
         self._timers_by_task: Final[dict[Task, TrioflowJob[None]]] = {}
         # An ordered set of the tasks of all jobs.
         self._tasks: Final[dict[Task, None]] = {}
@@ -308,10 +305,9 @@ class Batch(Instrument):
             return False
         if run.is_concurrent and self.callbacks.is_current_thread():
             return True
+        latch = run.started_latch if run.is_concurrent else run.ended_latch
         try:
-            self.callbacks.wait(
-                run.started_latch if run.is_concurrent else run.ended_latch
-            )
+            self.callbacks.wait(latch)
         except BaseException:
             # A signal handler has raised.
             if not run.is_concurrent:
