@@ -41,11 +41,11 @@ class LoadedFile(NamedTuple):
     successors: dict[CodeType, CodeType]
 
 
-loaded: Final[dict[str, LoadedFile]] = {}
+loaded: Final = dict[str, LoadedFile]()
 """The files that are known, by their names."""
-code_names: Final[dict[str, str]] = {}
+code_names: Final = dict[str, str]()
 """The names of files in their code, where they differ: `trioflow run` compiles a file by the name that it was given."""
-before_reload: Final[dict[Callable[[], None], None]] = {}
+before_reload: Final = dict[Callable[[], None], None]()
 """The functions to call before mended code is taken. The calls in progress go on with the code of before."""
 _remembered_at = STARTED_AT
 """When all files were known that had been loaded."""

@@ -134,7 +134,7 @@ class ResultUses:
     def __init__(self, _: abc.RunHandle) -> None:
         # For each job whose result is used, the client of the cluster that calls all users, or None if there is no such
         # # cluster.
-        self._sole_client_by_job: Final[dict[AnyJob, Any]] = {}
+        self._sole_client_by_job: Final = dict[AnyJob, Any]()
         self._has_searched_graph = False
 
     def stays_on_cluster(self, job: AnyJob, client: Any) -> bool:
@@ -144,10 +144,8 @@ class ResultUses:
             for user in _jobs_of_run(job):
                 user_client = _find_client(user)
                 for input_job in abc.inputs_of(user):
-                    if (
-                        self._sole_client_by_job.setdefault(input_job, user_client)
-                        is not user_client
-                    ):
+                    sole = self._sole_client_by_job.setdefault(input_job, user_client)
+                    if sole is not user_client:
                         self._sole_client_by_job[input_job] = None
         # Users may have been added since the search.
         users = users_of(job)
@@ -202,7 +200,7 @@ class FetchedFutures:
     """The futures of fetched results. A job on the same cluster gets the future, so that the value is not sent back."""
 
     def __init__(self, _: abc.RunHandle) -> None:
-        self._futures_by_job: Final[dict[AnyJob, tuple[Any, Any]]] = {}
+        self._futures_by_job: Final = dict[AnyJob, tuple[Any, Any]]()
 
     def keep_future(self, job: AnyJob, client: object, future: object) -> None:
         """Keep the future of a job's result until the run ends, if the job itself keeps its result."""
@@ -259,12 +257,9 @@ async def call_on_cluster(
     if client.status != "running":
         raise lost_cluster_error(job, client, address)
 
-    def mark_ended(_: object) -> None:
-        ended_event.set()
-
     with run.time_limit(job, cancels=True):
         future = _submit_call(job, client, call, options)
-        future.add_done_callback(mark_ended)
+        future.add_done_callback(lambda _: ended_event.set())
         try:
             if client.status != "running":
                 # In this case, the future might never be done.
@@ -274,9 +269,8 @@ async def call_on_cluster(
             await _cancel_call(future, run)
             raise
         if future.status == "error":
-            raise _add_remedy(
-                await anyio.to_thread.run_sync(future.exception), job, call
-            )
+            error = await anyio.to_thread.run_sync(future.exception)
+            raise _add_remedy(error, job, call)
         if future.status != "finished":
             if client.status != "running":
                 raise lost_cluster_error(job, client, address)

@@ -121,15 +121,12 @@ class Tracing(Instrument):
             "1",
             "What is left of each budget.",
         )
-        self._pools: Final[
-            dict[Pool, None]
-        ] = {}  # pools with budgets, kept because a budget is not given back
-        self._waiting: Final[
-            dict[AnyJob, None]
-        ] = {}  # an ordered set, which the exporter's thread copies
-        self._spans: Final[
-            dict[AnyJob, trace.Span]
-        ] = {}  # the spans that have not ended
+        # Pools with budgets, kept because a budget is not given back.
+        self._pools: Final[dict[Pool, None]] = {}
+        # An ordered set, which the exporter's thread copies.
+        self._waiting: Final[dict[AnyJob, None]] = {}
+        # The spans that have not ended.
+        self._spans: Final[dict[AnyJob, trace.Span]] = {}
         self._ended_contexts: Final[
             weakref.WeakKeyDictionary[AnyJob, trace.SpanContext]
         ] = weakref.WeakKeyDictionary()
@@ -144,9 +141,8 @@ class Tracing(Instrument):
             for job in scheduler.iterate_jobs():
                 # Of an earlier run.
                 self._ended_contexts.pop(job, None)
-            is_inside = trace.get_current_span().get_span_context().is_valid
             parent = None
-            if not is_inside:
+            if not trace.get_current_span().get_span_context().is_valid:
                 parent = remote_context()
             self._spans[scheduler] = self._tracer.start_span(
                 _span_name(scheduler), parent, attributes=_span_attributes(scheduler)
@@ -206,9 +202,8 @@ class Tracing(Instrument):
     def job_started(self, scheduler: Scheduler, job: AnyJob) -> None:
         """Start the span of a job, and make it the current span in the body of the job."""
         self._waiting.pop(job, None)
-        self._spans[job] = span = self._spans.get(job) or self._start_span(
-            scheduler, job
-        )
+        span = self._spans.get(job) or self._start_span(scheduler, job)
+        self._spans[job] = span
         context = trace.set_span_in_context(span)
         # No token is kept: the context is the job's own, and ends with it.
         otel_context.attach(context)

@@ -127,7 +127,7 @@ def check_file_exists(path: Path) -> None:
         raise click.BadParameter(f"there is no file {printable(str(path))!r}")
 
 
-loaded_modules: Final[list[ModuleType]] = []
+loaded_modules: Final = list[ModuleType]()
 """The module of the user's file, or empty until the file is loaded."""
 
 
@@ -260,11 +260,7 @@ def find_scheduler(module: ModuleType, path: Path, name: str | None) -> Any:
         return default
     shown = printable(str(path))
     if outermost:
-        choices = "\n".join(
-            f"  {shown}:{key}"
-            for key, value in schedulers.items()
-            if value.scheduler is None
-        )
+        choices = "\n".join(f"  {shown}:{key}" for key in outermost.values())
         raise click.UsageError(
             f"{shown} has several schedulers, and none is called {DEFAULT_NAME}; choose:\n{choices}"
         )
@@ -426,11 +422,7 @@ def _imported_modules(text: bytes) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif (
-            isinstance(node, ast.ImportFrom)
-            and node.level == 0
-            and node.module is not None
-        ):
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module.partition(".")[0]
 
 
@@ -496,12 +488,11 @@ def bind_settings(
         if parameter.kind is parameter.VAR_KEYWORD:
             values[name] = texts_by_name
             texts_by_name = {}
-        elif name in texts_by_name and parameter.kind is not parameter.VAR_POSITIONAL:
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            continue
+        elif name in texts_by_name:
             values[name] = _convert(parameter, texts_by_name.pop(name))
-        elif (
-            parameter.default is parameter.empty
-            and parameter.kind is not parameter.VAR_POSITIONAL
-        ):
+        elif parameter.default is parameter.empty:
             required_names.append(name)
     if texts_by_name:
         name = next(iter(texts_by_name))

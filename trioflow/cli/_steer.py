@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -69,20 +69,24 @@ run_option: Callable[[Any], Any] = click.option(
 )
 
 
-@command.command()
-@run_option
-@click.pass_obj
-def pause(pid: int, label: str | None) -> int:
-    """Start no more jobs until resume; running jobs go on."""
-    return steer(pid, "pause", label)
+def add_plain_word(word: str, help_text: str) -> None:
+    """Add the command of a word that needs no more than the run."""
+
+    @command.command(word, help=help_text)
+    @run_option
+    @click.pass_obj
+    def say(pid: int, label: str | None) -> int:
+        return steer(pid, word, label)
 
 
-@command.command()
-@run_option
-@click.pass_obj
-def resume(pid: int, label: str | None) -> int:
-    """Start jobs again."""
-    return steer(pid, "resume", label)
+RELOAD_HELP: Final = """Take the code that was mended in the program's files.
+
+Provisional: a minor release may change it.
+"""
+add_plain_word("pause", "Start no more jobs until resume; running jobs go on.")
+add_plain_word("resume", "Start jobs again.")
+add_plain_word("drain", "End the run when the running jobs have ended.")
+add_plain_word("reload", RELOAD_HELP)
 
 
 @command.command(context_settings=TAKES_NEGATIVE)
@@ -92,14 +96,6 @@ def resume(pid: int, label: str | None) -> int:
 def window(pid: int, slots: int, label: str | None) -> int:
     """Run at most N jobs at once from now on."""
     return steer(pid, "window", label, slots)
-
-
-@command.command()
-@run_option
-@click.pass_obj
-def drain(pid: int, label: str | None) -> int:
-    """End the run when the running jobs have ended."""
-    return steer(pid, "drain", label)
 
 
 @command.command()
@@ -138,17 +134,6 @@ def try_again(
     if cancel:
         word += " --cancel"
     return steer(pid, word, label, path)
-
-
-@command.command()
-@run_option
-@click.pass_obj
-def reload(pid: int, label: str | None) -> int:
-    """Take the code that was mended in the program's files.
-
-    Provisional: a minor release may change it.
-    """
-    return steer(pid, "reload", label)
 
 
 @command.command(context_settings=TAKES_NEGATIVE)

@@ -129,10 +129,9 @@ def _parse_file(path: Path) -> dict[str, float]:
     try:
         content: Any = json.loads(text)
         version = content[VERSION_KEY]
+        durations: dict[Any, Any] = {}
         if version == FORMAT_VERSION:
-            durations: dict[Any, Any] = dict(content["seconds"])
-        else:
-            durations = {}
+            durations = dict(content["seconds"])
     except (KeyError, TypeError, ValueError, RecursionError):
         raise ValueError(
             f"{path} is no durations file, and stays as it is: give one of a Scheduler"
@@ -151,10 +150,9 @@ def _parse_file(path: Path) -> dict[str, float]:
 @contextlib.contextmanager
 def _lock_file(path: Path) -> Generator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(
-        posix.open_regular(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT),
-        "wb",
-    ) as lock:
+    lock_path = path.with_name(path.name + ".lock")
+    descriptor = posix.open_regular(lock_path, os.O_RDWR | os.O_CREAT)
+    with open(descriptor, "wb") as lock:
         if posix.IS_POSIX:
             # On Windows, there is no lock, and the last writer wins.
             posix.fcntl.flock(lock, posix.fcntl.LOCK_EX)

@@ -120,11 +120,11 @@ class ScenarioCopy:
     ) -> None:
         self._durations: Final = durations
         self._known_durations: Final = known_durations
-        self._limiter_copies_by_id: Final[dict[int, Any]] = {}
+        self._limiter_copies_by_id: Final = dict[int, Any]()
         # All schedulers that share a pool share its copy.
         self._copy_pool: Final = functools.cache(_pools.copy_pool)
         self._policy: Final = policy
-        self.copies: Final[dict[AnyJob, Any]] = {}
+        self.copies: Final = dict[AnyJob, Any]()
         self.call_counts: Final = collections.Counter[AnyJob]()
         self.scheduler: Final = self._copy_scheduler(
             scheduler, window, OUTERMOST_OPTIONS
@@ -224,11 +224,9 @@ class ScenarioCopy:
 
     def _copy_retry(self, retry: _retry.Retry) -> _retry.Retry:
         """Return a retry with the same pauses, at their longest. A function `on` would run user code."""
-        on: Any = (
-            Exception
-            if callable(retry.on) and not isinstance(retry.on, type)
-            else retry.on
-        )
+        on: Any = retry.on
+        if callable(on) and not isinstance(on, type):
+            on = Exception
         return _retry.Retry(
             retry.times,
             first=retry.first,

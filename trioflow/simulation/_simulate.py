@@ -205,7 +205,7 @@ class RunWatch(Instrument):
         self._originals = {job_copy: job for job, job_copy in copy.copies.items()}
         self.stall_reason = ""
         self.ended_at = 0.0
-        self.clean_up_copies: Final[set[AnyJob]] = set()
+        self.clean_up_copies: Final = set[AnyJob]()
 
     def before_run(self, scheduler: BaseScheduler) -> None:
         """Set the timer at the beginning of the outermost run. Count the runs of a nested scheduler."""
@@ -416,7 +416,7 @@ class PathAnalysis:
         # Of schedulers, too, nested ones before those around them.
         self._seconds: Final = dict(work)
         schedulers = [scheduler, *filter(is_scheduler, scheduler.iterate_jobs())]
-        self._paths: Final[dict[AnyJob, LongestPath]] = {}
+        self._paths: Final = dict[AnyJob, LongestPath]()
         for current in reversed(schedulers):
             own_window = window if current is scheduler else current.jobs_window
             self._paths[current] = self._analyze(current, own_window)

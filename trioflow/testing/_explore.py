@@ -325,7 +325,7 @@ class _Explorer:
         self._make_scheduler: Final = make
         self._check: Final = check
         self._round_size = PLAIN_ROUND_WAITS
-        self._fault_counts: Final[Counter[str]] = Counter()
+        self._fault_counts: Final = Counter[str]()
         self._run_count = 0
 
     def _run(self, plan: Plan, order_seed: int | None = None) -> RunOutcome:

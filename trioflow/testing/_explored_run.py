@@ -102,7 +102,7 @@ class ExploredRun:
         self._make_scheduler: Final = make
         self.plan: Final = plan
         # By the name of the job, then the place.
-        self._changes_by_place: Final[dict[str, dict[int, list[Change]]]] = {}
+        self._changes_by_place: Final = dict[str, dict[int, list[Change]]]()
         order_changes = [
             change for change in plan.changes if FAULT_OF_KIND[change.kind] == "order"
         ]
@@ -114,7 +114,7 @@ class ExploredRun:
         self.task_order: Final = TaskOrder(order_changes, order_seed)
         self.outcome: Final = RunOutcome(plan, self.task_order)
         self.outcome.applied_changes.update(order_changes)
-        self._stepped_jobs: Final[dict[AnyJob, SteppedJob]] = {}
+        self._stepped_jobs: Final = dict[AnyJob, SteppedJob]()
         self._story: Final = Story(self.outcome, self._stepped_jobs)
         self._judge: Final = Judge(check, self._story)
         self._watch: Final = ProgressWatch(

@@ -214,9 +214,9 @@ class PlanGenerator:
         self._kinds: Final = [
             kind for kind, fault in FAULT_OF_KIND.items() if fault in others
         ]
-        self._wait_counts: Final[dict[str, int]] = {}
-        self._jobs_with_timeout: Final[set[str]] = set()
-        self._jobs_with_retries: Final[set[str]] = set()
+        self._wait_counts: Final = dict[str, int]()
+        self._jobs_with_timeout: Final = set[str]()
+        self._jobs_with_retries: Final = set[str]()
         self._plain_duration = 1.0
         self._untried_single_faults: Iterator[Change] = iter(())
 

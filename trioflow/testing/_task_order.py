@@ -58,9 +58,9 @@ class TaskOrder:
         }
         self._order_seed: Final = order_seed
         self.iteration = 0
-        self.job_names: Final[dict[int, str]] = {}
+        self.job_names: Final = dict[int, str]()
         self.is_first_task_pending = False
-        self.chosen_orders: Final[dict[int, list[str | None]]] = {}
+        self.chosen_orders: Final = dict[int, list[str | None]]()
 
     def sort_tasks(self, tasks: list[Any]) -> None:
         """Sort the tasks of the next iteration. Call this only if there are several."""
@@ -180,9 +180,7 @@ def _timer_scope(timer: Any) -> object:
 class _ReadyQueueSorter:
     def __init__(self, task_order: TaskOrder) -> None:
         self._task_order: Final = task_order
-        self._numbers: Final[weakref.WeakKeyDictionary[Any, int]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._numbers: Final = weakref.WeakKeyDictionary[Any, int]()
         self._next_number: Final = itertools.count()
 
     def sort_handles(self, ready: Any) -> None:

@@ -63,10 +63,9 @@ def explore(request: pytest.FixtureRequest) -> Callable[..., Exploration]:
         if seed == "random":
             options["seed"] = random.randrange(10**6)
         elif seed is not None:
+            options["seed"] = seed
             if seed.isdecimal():
                 options["seed"] = int(seed)
-            else:
-                options["seed"] = seed
         else:
             options.setdefault("seed", zlib.crc32(request.node.nodeid.encode()) % 10**6)
         if runs is not None:

@@ -336,7 +336,7 @@ class _Closer(weakref.ref[Job]):
             self.coroutine.close()
 
 
-_closers: Final[dict[int, _Closer]] = {}
+_closers: Final = dict[int, _Closer]()
 
 
 def was_awaited(job: AbstractJob) -> bool:

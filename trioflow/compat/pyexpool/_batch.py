@@ -264,12 +264,12 @@ class Batch(Instrument):
         # Whether `join` was called or the batch is ending, because no task is over before.
         self._is_joining = False
         # An ordered set.
-        self._unsettled_runs: Final[dict[JobRun, None]] = {}
+        self._unsettled_runs: Final = dict[JobRun, None]()
         # The number of unsettled jobs that have a slot or wait for a slot.
         self._concurrent_count = 0
-        self._timers_by_task: Final[dict[Task, TrioflowJob[None]]] = {}
+        self._timers_by_task: Final = dict[Task, TrioflowJob[None]]()
         # An ordered set of the tasks of all jobs.
-        self._tasks: Final[dict[Task, None]] = {}
+        self._tasks: Final = dict[Task, None]()
         self._ready_latch: Final = Latch()
         self._thread: Final = threading.Thread(
             target=self._run_thread, name=f"pyexpool {name}", daemon=True
