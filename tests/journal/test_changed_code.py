@@ -81,6 +81,7 @@ def test_a_verdict_names_the_restored_jobs_whose_code_has_changed(
 
 CONSTANTS = """
 import os, time
+import parts.more
 import prompts
 from prompts import BRIEF as SHORT, LEVELS
 from trioflow import Scheduler, ThreadJob
@@ -126,35 +127,47 @@ def local():
     NEVER = 3
     return NEVER, DEEP
 
+def default(prompt=SHORT, *, times, levels=prompts.TIMES):
+    return prompt, levels
+
+def dotted():
+    return parts.more.MAX
+
 jobs = [
     ThreadJob(work, label=work.__name__)
-    for work in (flags, inner, count, local, whole, Ask.method, imported, attribute)
+    for work in (flags, inner, count, local, whole, Ask.method, imported, attribute, dotted)
 ]
+jobs.append(ThreadJob(default, kwargs={"times": 2}, label="default"))
 Scheduler(jobs).run(journal="run.db")
 print(sum(job.restored for job in jobs))
 """
-PROMPTS = 'BASE = "Be "\nBRIEF = BASE + "brief"\nLEVELS = (1, 2)\n'
+PROMPTS = 'BASE = "Be "\nBRIEF = BASE + "brief"\nLEVELS = (1, 2)\nTIMES = 5\n'
+MORE = "MAX = 10\n"
+
+
+def write_modules(*changes: tuple[str, str]) -> None:
+    Path("parts").mkdir(exist_ok=True)
+    for name, text in (("prompts.py", PROMPTS), ("parts/more.py", MORE)):
+        for old, new in changes:
+            text = text.replace(old, new)
+        Path(name).write_text(text)
+        os.utime(name, (1, 1))
 
 
 def said_after(*changes: tuple[str, str]) -> str:
     """Return which jobs the log says have changed, after a change of the constants."""
-    prompts = PROMPTS
-    for old, new in changes:
-        prompts = prompts.replace(old, new)
-    Path("prompts.py").write_text(prompts)
-    os.utime("prompts.py", (1, 1))
+    write_modules(*changes)
     restored, said = run_steps(
         CONSTANTS, *[(old, new) for old, new in changes if old in CONSTANTS]
     )
-    assert restored == "8"
+    assert restored == "10"
     found = re.search("has changed since, (.*): that counts", said)
     return found[1] if found else ""
 
 
 def test_a_constant_that_a_restored_job_reads_is_code() -> None:
     """The mended prompt of a model is most often a constant: a reload refuses it, and the old answer was restored."""
-    Path("prompts.py").write_text(PROMPTS)
-    os.utime("prompts.py", (1, 1))
+    write_modules()
     assert run_steps(CONSTANTS)[0] == "0"
     assert said_after() == ""
     of_prompt = "'flags' (PROMPT), 'inner' (PROMPT), 'whole' (WHOLE), 'method' (PROMPT)"
@@ -164,8 +177,11 @@ def test_a_constant_that_a_restored_job_reads_is_code() -> None:
     assert said_after(('b"c"', 'b"d"')) == "'flags' (FLAGS)"
     assert said_after(("DEEP = None", "DEEP = False")) == "'local' (DEEP)"
     assert (
-        said_after(('"Be "', '"Do be "')) == "'imported' (SHORT), 'attribute' (BRIEF)"
+        said_after(('"Be "', '"Do be "'))
+        == "'imported' (SHORT), 'attribute' (BRIEF), 'default' (SHORT)"
     )
+    assert said_after(("TIMES = 5", "TIMES = 6")) == "'default' (TIMES)"
+    assert said_after(("MAX = 10", "MAX = 11")) == "'dotted' (MAX)"
     assert said_after(("(1, 2)", "(1, 3)")) == "'imported' (LEVELS)"
     layout = '"Be breif."', '(  # short\n    "Be breif.")'
     for harmless in (('"none"', '"all"'), ("LIST = [1]", "LIST = [2]"), layout):

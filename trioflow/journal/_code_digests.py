@@ -4,9 +4,10 @@ A digest is computed from the syntax tree of a function, without decorators and 
 numbers, the name of the file and `-O` do not count. (Bytecode depends on layout: on Python 3.13, 5 % of functions have
 other bytecode once their file is formatted anew.) Functions that it calls do not count either.
 
-The constants of modules count that the function reads, such as a prompt: names of its own module, or of one that it
-imports, whose values are numbers, texts, bytes, None, or tuples and frozensets of these. What counts is the text of the
-assignment, with that of the constants in it, and not the value, which may be the time or an environment variable.
+The constants of modules count that the function or a default of it reads, such as a prompt: names of its own module, or
+of one that it imports, whose values are numbers, texts, bytes, None, or tuples and frozensets of these. What counts is
+the text of the assignment, with that of the constants in it, and not the value, which may be the time or an environment
+variable.
 
 The text is the one that was loaded, where that is known, so a reload changes the digests of what it has mended.
 Otherwise, a function has no digest if its source is not found, or if its file is newer than this program, which may
@@ -25,7 +26,7 @@ import itertools
 import linecache
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import CodeType, ModuleType
 from typing import Any, Final, NamedTuple
 
@@ -48,11 +49,15 @@ def code_digest(function: Any) -> str | None:
     code = function.__code__
     key = code.co_filename, code, _loaded_files.text_of(code.co_filename)
     if (known := _known.get(key)) is None:
+        definition = _definition(code, key[-1])
+        names = _names_read(code) | definition.names
         constants = (
             f"{name}:{value}"
-            for name, value in _constants(code, getattr(function, "__globals__", {}))
+            for name, value in _constants(
+                code, names, getattr(function, "__globals__", {})
+            )
         )
-        found = _digest_of_text(code, key[-1])
+        found = definition.digest
         known = ""
         if found:
             known = " ".join(
@@ -69,7 +74,9 @@ def find_change(before: str | None, now: str | None) -> str | None:
 
     It is not known without both digests, and of two versions of Python. A constant counts if both have read it.
     """
-    if before is None or now is None or before.partition(" ")[0] != PYTHON_VERSION:
+    if before is None or now is None or before == now:
+        return None
+    if before.partition(" ")[0] != PYTHON_VERSION:
         return None
     _, code_before, *constants_before = before.split(" ")
     _, code, *constants = now.split(" ")
@@ -93,20 +100,22 @@ def executing_codes() -> set[Any]:
     return {frame.f_code for frame in frames}
 
 
-def _constants(code: CodeType, namespace: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the name of each constant of a module that code reads, with the digest of its assignment."""
-    for name, attribute in _names_read(code):
-        value = namespace.get(name)
+def _constants(
+    code: CodeType, names: Iterable[str], namespace: dict[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Yield the name of each constant of a module among these names, with the digest of its assignment."""
+    for dotted in names:
+        *modules, name = dotted.split(".")
         file = code.co_filename
         module = namespace
-        if attribute and type(value) is ModuleType:
+        for each in modules:
+            value = module.get(each)
+            if type(value) is not ModuleType:
+                module = {}
+                break
             module = vars(value)
             file = getattr(value, "__file__", None) or ""
-            name = attribute
-            value = module.get(name)
-        elif attribute:
-            continue
-        if name in module and _is_constant(value):
+        if name in module and _is_constant(module[name]):
             package = module.get("__package__") or ""
             text = _loaded_files.text_of(file)
             found = "".join(_assignments(file, text, name, package))
@@ -122,9 +131,9 @@ def _is_constant(value: object) -> bool:
 
 
 @functools.lru_cache(1000)
-def _names_read(code: CodeType) -> dict[tuple[str, str], None]:
-    """Return the global names that code and the code in it read, each with an attribute of it that they read, or ""."""
-    found: dict[tuple[str, str], None] = {}
+def _names_read(code: CodeType) -> dict[str, None]:
+    """Return the global names that code and the code in it read, also with the attributes of each that they read."""
+    found: dict[str, None] = {}
     codes = [code]
     for each in codes:
         codes += [
@@ -134,10 +143,10 @@ def _names_read(code: CodeType) -> dict[tuple[str, str], None]:
         for instruction in dis.get_instructions(each):
             if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
                 name = str(instruction.argval)
-                found[name, ""] = None
+                found[name] = None
             elif instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and name:
-                found[name, str(instruction.argval)] = None
-                name = ""
+                name = f"{name}.{instruction.argval}"
+                found[name] = None
             else:
                 name = ""
     return found
@@ -234,22 +243,31 @@ def _names_in(tree: ast.AST) -> Iterator[str]:
     return (node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
 
 
+class Definition(NamedTuple):
+    """The `def` of a function."""
+
+    digest: str = ""
+    """The digest of its parameters and its body, or "" if its source is not found."""
+    names: dict[str, None] = {}  # noqa: RUF012 - a NamedTuple
+    """The names in the defaults of its parameters: they are read where it is defined, not in its code."""
+
+
 @functools.lru_cache(1000)
-def _digest_of_text(code: Any, text: bytes | None) -> str:
-    """Return the digest of code in the text that was loaded. Equal codes may be of functions with other defaults."""
+def _definition(code: Any, text: bytes | None) -> Definition:
+    """Return the definition of code in the text that was loaded. Equal codes may have other defaults."""
     try:
         if text is not None:
             lines = _loaded_files.source_lines(text)[code.co_firstlineno - 1 :]
             source = "".join(inspect.getblock(lines))
         elif os.stat(code.co_filename).st_mtime > STARTED_AT:
-            return ""
+            return Definition()
         else:
             source = inspect.getsource(code)
         if source[:1].isspace():
             source = f"if 1:\n{source}"
         tree = ast.parse(source)
     except (OSError, TypeError, SyntaxError, UnicodeDecodeError):
-        return ""
+        return Definition()
     for node in ast.walk(tree):
         if (
             isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -258,5 +276,18 @@ def _digest_of_text(code: Any, text: bytes | None) -> str:
             body = node.body
             if ast.get_docstring(node, clean=False) is not None:
                 body = body[1:]
-            return digest("".join([ast.dump(node.args), *map(ast.dump, body)]).encode())
-    return ""
+            found = "".join([ast.dump(node.args), *map(ast.dump, body)])
+            return Definition(digest(found.encode()), _names_in_defaults(node.args))
+    return Definition()
+
+
+def _names_in_defaults(parameters: ast.arguments) -> dict[str, None]:
+    found: dict[str, None] = {}
+    for default in (*parameters.defaults, *parameters.kw_defaults):
+        if default is None:
+            # A parameter that is given by its name, and has no default.
+            continue
+        for each in ast.walk(default):
+            if isinstance(each, ast.Name | ast.Attribute):
+                found[ast.unparse(each)] = None
+    return found
