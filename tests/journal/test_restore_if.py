@@ -362,6 +362,51 @@ def test_a_question_is_asked_again_whose_answer_does_not_hold(
         assert (question.restored, question.result()) == (restored, given or "yes")
 
 
+@pytest.mark.parametrize("end", ["timeout", "cancel", "outside", "group"])
+def test_a_run_ends_while_a_function_still_waits(
+    end: str, file: Path, backend: str
+) -> None:
+    asked: list[str] = []
+
+    async def work() -> str:
+        return "result"
+
+    async def waits(result: str) -> bool:
+        asked.append(result)
+        if end == "cancel":
+            scheduler.cancel()
+        if end == "outside":
+            outside.cancel()
+        await anyio.sleep_forever()
+        return True
+
+    assert Scheduler(Job(work, label="a")).run(backend=backend, journal=file)
+    if end == "group":
+        assert Scheduler(Scheduler(Job(work, label="b"), label="g")).run(
+            backend=backend, journal=file
+        )
+
+    async def run() -> None:
+        nonlocal scheduler, outside
+        timeout = 0.01 if end in ("timeout", "group") else None
+        if end == "group":
+            job = Job(work, label="b", restore_if=waits)
+            scheduler = Scheduler(Scheduler(job, label="g", timeout=timeout))
+            timeout = None
+        else:
+            job = Job(work, label="a", restore_if=waits)
+            scheduler = Scheduler(job, Job(work, label="after", required=job))
+        with anyio.CancelScope() as outside:
+            assert not await scheduler.co_run(journal=file, timeout=timeout)
+        assert job.is_idle()
+
+    scheduler = Scheduler()
+    outside: Any = None
+    for _ in range(2):
+        anyio.run(run, backend=backend)
+    assert asked == ["result", "result"]
+
+
 async def nothing(*_: object, **__: object) -> None: ...
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ..base._states import IDLE
@@ -18,6 +19,7 @@ from . import _steps
 from ._current import current_worker_var
 
 if TYPE_CHECKING:
+    from ..backend._interface import Scope
     from ._run import Run
 
 LOOKUPS_PER_CLOCK_READING: Final = 8
@@ -41,6 +43,8 @@ class Undecided:
         # The first job, and what reads its files before its look-up; and the job whose files have been read.
         self._reading: tuple[AnyJob, Callable[[], Awaitable[None]]] | None = None
         self._job_with_files: AnyJob | None = None
+        # Ends this reading, in which a `restore_if=` may wait for long.
+        self._reading_scope: Scope | None = None
 
     def begin(self, entries: Iterable[AnyJob]) -> None:
         """Make those entry jobs ready that may settle at once."""
@@ -113,10 +117,22 @@ class Undecided:
         run = self._run
         if self._reading is not None:
             job, read = self._reading
-            await run.journal_writer.wait_for(read)  # type: ignore[union-attr]
+            # The run has to end as soon as it is stopped or cancelled.
+            if not await run.group.host.wait(partial(self._read, read)):
+                run.stop_cancelled()
             self._reading = None
             self._job_with_files = job
             run.time_slice.begin(run.time_slice.turn_number, run.clock())
         if self.is_deferred:
             self.is_deferred = False
             self.work()
+
+    async def _read(self, read: Callable[[], Awaitable[None]]) -> None:
+        with self._run.backend.create_scope() as self._reading_scope:
+            await self._run.journal_writer.wait_for(read)  # type: ignore[union-attr]
+        self._reading_scope = None
+
+    def stop_reading(self) -> None:
+        """End the wait for the files of the first job: the run stops, and starts no more jobs."""
+        if self._reading_scope is not None:
+            self._reading_scope.cancel()
