@@ -89,7 +89,10 @@ class Undecided:
         if now <= time_slice.ends_at:
             return True
         worker = current_worker_var.get(None)
-        if worker is None or worker.task_snapshot.is_same_iteration():
+        if worker is None or worker.task_snapshot is None:
+            # A call by the loop, for which a worker has asked that has left.
+            return False
+        if worker.task_snapshot.is_same_iteration():
             return False
         return time_slice.begin(worker.woken_in_turn, now)
 
