@@ -666,8 +666,9 @@ class FunctionJob(AbstractJob[T]):
             function, args, kwargs = unpack_partial(function, args, kwargs)
         _reject_text(function, args, kwargs, options)
         self._function = function
-        inputs = self._bind_arguments(args, kwargs, options.get("label"))
-        super().__init__(**options, _inputs=inputs)
+        super().__init__(
+            **options, _inputs=self._bind_arguments(args, kwargs, options.get("label"))
+        )
 
     def __init_subclass__(cls, *, calls_in: str | None = None, **kwargs: Any) -> None:
         """Record the place where jobs of the class call plain functions. Without `calls_in`, it is inherited."""
@@ -823,8 +824,9 @@ def is_found_by_name(value: object) -> bool:
 def name_of(function: object) -> str:
     """Return the name of a function for an error message, without calling a user-defined `__repr__`."""
     called = unwrap_partial(function)
-    name = getattr(called, "__qualname__", None)
-    return name or f"{type(called).__qualname__} object"
+    return (
+        getattr(called, "__qualname__", None) or f"{type(called).__qualname__} object"
+    )
 
 
 def check_function(
@@ -904,12 +906,14 @@ def check_call(
     if type(plain) is not FunctionType or (kwargs and not _are_keywords(kwargs)):
         return
     code = plain.__code__
-    least = code.co_argcount - len(plain.__defaults__ or ())
-    has_all = len(args) >= least and not code.co_kwonlyargcount
+    has_all = (
+        len(args) >= code.co_argcount - len(plain.__defaults__ or ())
+        and not code.co_kwonlyargcount
+    )
     has_room = len(args) <= code.co_argcount or code.co_flags & CO_VARARGS
-    takes_keywords = not kwargs or code.co_flags & CO_VARKEYWORDS
-    if has_all and has_room and takes_keywords:
-        return
+    if has_all and has_room:
+        if not kwargs or code.co_flags & CO_VARKEYWORDS:
+            return
     # That of the code that is called, and not of a function that a decorator names as the one it wraps.
     name = plain.__name__
     called = FunctionType(code, {}, name, plain.__defaults__, plain.__closure__)

@@ -157,8 +157,11 @@ class SharedOption(Option[GetType, SetType]):
             except (TypeError, ValueError):
                 # The next line raises the error again, with the name of the job.
                 pass
-        checked = self.check(value, self.name, job._name_for_errors)
-        job._use_options(record.replace(self.name, checked))
+        job._use_options(
+            record.replace(
+                self.name, self.check(value, self.name, job._name_for_errors)
+            )
+        )
 
 
 CACHEABLE_TYPES: Final = frozenset({float, int, bool, str, type(None)})

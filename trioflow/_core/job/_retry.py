@@ -196,10 +196,13 @@ DEFAULTS: Final[dict[str, Any]] = {
 
 
 def _check_condition(on: Any) -> RetryCondition:
-    is_class = _is_error_class(on)
-    is_tuple = isinstance(on, tuple) and all(map(_is_error_class, on))  # pyright: ignore
-    is_function = callable(on) and not isinstance(on, type)  # pyright: ignore[reportUnknownArgumentType]
-    if not (is_class or is_tuple or is_function):
+    if isinstance(on, type):
+        fits = issubclass(on, BaseException)
+    elif isinstance(on, tuple):
+        fits = all(map(_is_error_class, on))  # pyright: ignore
+    else:
+        fits = callable(on)
+    if not fits:
         raise TypeError(
             f"on={short_repr(on)} of {SUBJECT}: give a class of exceptions, a tuple of classes, or a function of the "
             f"exception that returns whether to retry, or the seconds to wait"
