@@ -83,11 +83,11 @@ def find_change(before: str | None, now: str | None) -> str | None:
     if code != code_before:
         return ""
     earlier = dict(each.split(":") for each in constants_before)
-    changed = [
-        name
-        for name, value in (each.split(":") for each in constants)
-        if earlier.get(name, value) != value
-    ]
+    changed: list[str] = []
+    for each in constants:
+        name, value = each.split(":")
+        if earlier.get(name, value) != value:
+            changed.append(name)
     return ", ".join(changed) or None
 
 
@@ -276,7 +276,7 @@ def _definition(code: Any, text: bytes | None) -> Definition:
             body = node.body
             if ast.get_docstring(node, clean=False) is not None:
                 body = body[1:]
-            found = "".join([ast.dump(node.args), *map(ast.dump, body)])
+            found = "".join(map(ast.dump, [node.args, *body]))
             return Definition(digest(found.encode()), _names_in_defaults(node.args))
     return Definition()
 

@@ -252,22 +252,20 @@ class FingerprintBuilder:
                 "its arguments: it was created from a coroutine object; give the function, or key="
             )
         function, args, values = call
-        if values:
-            parts["k"] = {
-                name: self._value_form(values[name], f"argument {name!r}")
-                for name in sorted(values)
-            }
+        named = {
+            name: self._value_form(value, f"argument {name!r}")
+            for name, value in sorted(values.items())
+        }
         forms = self._positional_forms(args)
         while isinstance(function, functools.partial):
             partial: Any = function  # pyright: ignore[reportUnknownVariableType]
             forms = self._positional_forms(partial.args) + forms
-            keywords = {
-                name: self._value_form(value, f"argument {name!r}")
-                for name, value in partial.keywords.items()
-            }
-            if keywords:
-                parts["k"] = dict(sorted((keywords | parts.get("k", {})).items()))
+            for name, value in partial.keywords.items():
+                form = self._value_form(value, f"argument {name!r}")
+                named.setdefault(name, form)
             function = partial.func
+        if named:
+            parts["k"] = dict(sorted(named.items()))
         try:
             parts["f"], self._function = self._identities_by_function[function]
         except (KeyError, TypeError):
@@ -469,17 +467,13 @@ class FingerprintBuilder:
     def _outcome_form(self, job: AbstractJob[Any]) -> Any:
         """Return a form of a settled job's outcome that covers whatever a function can read from the job object."""
         if is_scheduler(job):
-            return [
-                job.state.value,
-                *([member.label, self._outcome_form(member)] for member in job),
-            ]
+            members = [[member.label, self._outcome_form(member)] for member in job]
+            return [job.state.value, *members]
         if job.is_succeeded():
             return self._result_form(job)
         error = job.raised_exception()
-        return [
-            job.state.value,
-            comparison_form(dumps(f"{self._type_name(type(error))}: {error}")),
-        ]
+        text = dumps(f"{self._type_name(type(error))}: {error}")
+        return [job.state.value, comparison_form(text)]
 
 
 def with_requirements(fingerprint: str, part: str) -> str:
@@ -512,7 +506,8 @@ def job_path(path: str, fingerprint: str) -> str:
 def describe_difference(old: str, new: str, job: AbstractJob[Any]) -> str | None:
     """Describe the change between two fingerprints of a job, except in requirements. Return None if there is none."""
     try:
-        old_parts, new_parts = (msgspec.json.decode(text) for text in (old, new))
+        old_parts = msgspec.json.decode(old)
+        new_parts = msgspec.json.decode(new)
         old_parts["q"] = new_parts["q"] = None
         if old_parts == new_parts:
             return None
@@ -530,11 +525,12 @@ def _describe_changed_part(
     for part, name in PART_NAMES.items():
         if old_parts.get(part) != new_parts.get(part):
             if part == "o":
-                return _describe_changed_options(
-                    old_parts.get("o", {}), new_parts.get("o", {}), new_parts.get("f")
-                )
+                old = old_parts.get("o", {})
+                new = new_parts.get("o", {})
+                return _describe_changed_options(old, new, new_parts.get("f"))
             return _changed(name, old_parts.get(part), new_parts.get(part))
-    old, new = (parts.get("a", []) for parts in (old_parts, new_parts))
+    old = old_parts.get("a", [])
+    new = new_parts.get("a", [])
     if len(old) != len(new):
         return (
             f"it had {_text_forms.plural(len(old), 'argument')}, and now has {len(new)}"
@@ -543,7 +539,8 @@ def _describe_changed_part(
         if old_form != new_form:
             return _changed(_describe_argument(number, job), old_form, new_form)
     for part, name in (("k", "argument"), ("d", "attribute"), ("r", "file")):
-        old, new = (parts.get(part, {}) for parts in (old_parts, new_parts))
+        old = old_parts.get(part, {})
+        new = new_parts.get(part, {})
         for key in {**old, **new}:
             if old.get(key) != new.get(key):
                 if part == "r":
@@ -576,6 +573,7 @@ def _describe_argument(number: int, job: AbstractJob[Any]) -> str:
 def _changed(name: str, old: object, new: object) -> str:
     """Return "NAME has changed from OLD to NEW", without the values if either is missing or stored as a hash."""
     text = f"{name} has changed"
-    if isinstance(old, str) and isinstance(new, str) and "~" not in (old[:1], new[:1]):
-        text += f" from {old} to {new}"
+    if isinstance(old, str) and isinstance(new, str):
+        if "~" not in (old[:1], new[:1]):
+            text += f" from {old} to {new}"
     return text

@@ -13,7 +13,7 @@ The first row that holds:
 | has another fingerprint, or is older than a requirement, or some are left out | any | DIFFERS | see below |
 
 `DIFFERS` is not yet a change: what changed is sought, part by part, as only a few jobs pay for that. A record without a
-change is Restored as one that MATCHES. Whether its result can be used, `LookUp.restore` decides.
+change is Restored as one that MATCHES. Whether its result can be used, `restore` decides.
 
 Decided in docs/decisions: 39-journals.
 """
@@ -39,7 +39,7 @@ class Finding(enum.Enum):
 
 
 class Evidence(NamedTuple):
-    """The facts about a job and its record. What has changed, `LookUp.find_change` seeks."""
+    """The facts about a job and its record. What has changed, `find_change` seeks."""
 
     record: StoredJob | None
     """The record of its path, or None if there is none, or it cannot be read."""

@@ -80,10 +80,8 @@ class Question(NamedTuple):
         """Return the question with the choices, as printable lines. The further lines begin with `indent`."""
         # Choices are no part of the last line, which may be that of a letter.
         separator = "\n" if "\n" in self.question else " "
-        return printable_lines(
-            self.question + clause(f"{separator}({{}})", ", ".join(self.choices or ())),
-            indent,
-        )
+        choices = clause(f"{separator}({{}})", ", ".join(self.choices or ()))
+        return printable_lines(self.question + choices, indent)
 
 
 class GivenAnswer(NamedTuple):
@@ -458,10 +456,9 @@ class RunQuestions:
 
     def _is_answer(self, found: Any) -> bool:
         """Return whether a file is about a question whose answer is in the journal, and says how it was answered."""
-        return (
-            getattr(found, "answered", None) is not None
-            and self._store.find_undamaged_job(found.path) is not None
-        )
+        if getattr(found, "answered", None) is None:
+            return False
+        return self._store.find_undamaged_job(found.path) is not None
 
 
 def hash_of_text(text: str) -> str:

@@ -321,10 +321,8 @@ class RequirementForms:
         levels = (job, *enclosing_schedulers(job))[:-1]
         level = next(filter(counted_requirements, levels), job)
         groups = [*filter(is_scheduler, counted_requirements(level))]
-        times = [self.of(group).ran for group in groups]
-        latest = [
-            group for group, ran in zip(groups, times, strict=True) if ran == max(times)
-        ]
+        last = max([self.of(group).ran for group in groups], default=NEVER)
+        latest = [group for group in groups if self.of(group).ran == last]
         if len(latest) == 1:
             return f"{latest[0].label!r} has"
         return f"{level.label!r} requires"

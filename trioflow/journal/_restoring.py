@@ -181,10 +181,10 @@ class InThought:
         if place is None or save is None or _job_queries.always_runs(job):
             return False
         work = describe_work(job)
-        if work is not None and facts.file_stamper.is_slow(
-            (*work.reads, *work.writes, *work.appends)
-        ):
-            return False
+        if work is not None:
+            files = (*work.reads, *work.writes, *work.appends)
+            if facts.file_stamper.is_slow(files):
+                return False
         own = facts.fingerprint_builder.compute(job, work, options)[0]
         place, _ = path_of_work(facts, place, own)
         record = facts.find_record(place)
