@@ -305,35 +305,29 @@ def explain(job: AnyJob) -> str:
 def describe_progress(run: RunView, estimate: Estimate) -> Record:
     """Describe the facts about a run in progress that every client gets first."""
     seconds, is_least = estimate.time_left() or (None, False)
-    progress = {
+    return {
         "phase": run.phase.value,
         "pause": run.pause_text,
         "mended": bool(_loaded_files.changed_files()),
+        "left": seconds,
+        "left_is_least": is_least,
     }
-    return progress | {"left": seconds, "left_is_least": is_least}
 
 
 def _describe_failures(
     jobs: list[AnyJob], paths: dict[AnyJob, str]
 ) -> Iterator[Record]:
     """Describe failed jobs, similar failures together."""
-    texts: dict[AnyJob, _failure_text.FailureText] = {}
-    kinds: list[tuple[AnyJob, bool | None, int, str]] = []
-    for job in jobs:
-        failure = _job_queries.failure_of(job)
-        if failure is not None:
-            text = _failure_text.describe_failure(job, failure)
-            texts[job] = text
-            kinds.append((job, _job_queries.criticality(job), text.number, text.kind))
-    for group in _failure_text.group_failures(kinds):
-        first = texts[group[0]]
-        critical = _job_queries.criticality(group[0])
+    for group in _failure_text.similar_failures(jobs):
+        texts = [_failure_text.describe_failure(*each) for each in group]
+        location = texts[0].location
+        critical = _job_queries.criticality(group[0][0])
         yield {
-            "paths": [path_in(paths, job) for job in group],
-            "headline": _failure_text.common_headline(texts[job] for job in group),
+            "paths": [path_in(paths, job) for job, _ in group],
+            "headline": _failure_text.common_headline(texts),
             "critical": critical is True,
             "tolerated": critical is False,
-            "line": first.location and str(first.location),
+            "line": location and str(location),
         }
 
 

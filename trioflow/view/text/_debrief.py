@@ -14,7 +14,7 @@ from ..._core.run import _journaling, _run
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words import _job_queries
 from . import _failure_text, _listing, _verdict
-from ._failure_text import FAILURE_NOUNS, group_failures, kind_text
+from ._failure_text import FAILURE_NOUNS, FailedJob, similar_failures
 from ._symbols import Symbols, listed_lines
 from ._verdict import Tally
 
@@ -100,37 +100,24 @@ class Debrief:
 
     def failure_paragraphs(self) -> Iterator[str]:
         """Yield a paragraph for each group of similar failures, with critical failures first."""
-        failures: dict[AnyJob, _errors.Failure] = {}
-        kinds: list[tuple[AnyJob, bool | None, int, str]] = []
-        for job in _job_queries.jobs_of_run(self._scheduler):
-            failure = _job_queries.failure_of(job)
-            if failure is not None and _job_queries.failed_by_itself(job):
-                failures[job] = failure
-                kind = kind_text(job, failure)
-                critical = _job_queries.criticality(job)
-                kinds.append((job, critical, failure.number, kind))
-        for jobs in group_failures(kinds):
-            failure = failures[jobs[0]]
-            title = self._failure_title(jobs, [failures[job].exception for job in jobs])
-            yield title + self._traceback_text(failure.exception, failure.traceback)
+        jobs = _job_queries.jobs_of_run(self._scheduler)
+        for group in similar_failures(filter(_job_queries.failed_by_itself, jobs)):
+            _, failure = group[0]
+            text = self._traceback_text(failure.exception, failure.traceback)
+            yield self._failure_title(group) + text
 
-    def _failure_title(
-        self, jobs: Sequence[AnyJob], errors: Sequence[BaseException]
-    ) -> str:
-        noun = FAILURE_NOUNS[_job_queries.criticality(jobs[0])]
-        names = [self._displayed_path(job) for job in jobs]
-        remark = clause(" {}", _user_code.wrong_backend_remedy(errors[0]))
-        if len(jobs) == 1:
-            return f"{noun} of {names[0]}:{remark}"
-        messages = [
-            self._symbols.escape(_errors.one_line_error(error)) for error in errors
-        ]
+    def _failure_title(self, group: Sequence[FailedJob]) -> str:
+        first, failure = group[0]
+        noun = FAILURE_NOUNS[_job_queries.criticality(first)]
+        remark = clause(" {}", _user_code.wrong_backend_remedy(failure.exception))
+        if len(group) == 1:
+            return f"{noun} of {self._displayed_path(first)}:{remark}"
+        names = [self._displayed_path(job) for job, _ in group]
+        messages = [_errors.one_line_error(each.exception) for _, each in group]
         if len(set(messages[:MAX_LISTED_NAMES])) > 1:
-            names = [
-                f"{name}: {message}"
-                for name, message in zip(names, messages, strict=True)
-            ]
-        title = f"{len(jobs)} {noun}s of one kind:{remark}"
+            for number, message in enumerate(messages):
+                names[number] += f": {self._symbols.escape(message)}"
+        title = f"{len(group)} {noun}s of one kind:{remark}"
         return f"{_list_below(title, names)}\nthe first one:"
 
     def not_run_paragraph(self) -> str:

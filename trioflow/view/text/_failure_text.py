@@ -22,6 +22,7 @@ from ..._core.backend import LOOP_PACKAGES
 from ..._core.base import _user_code
 from ..._core.base._text_forms import clause, headline, truncate
 from ..._core.job import _errors, _job
+from ..._core.words import _job_queries
 from ..._core.words._failures import failure_kind
 
 INTERMEDIATE_LIBRARIES: Final = (
@@ -176,6 +177,7 @@ def _extract_frames(
 # ---- failures
 
 JobLike = TypeVar("JobLike")
+FailedJob = tuple[_job.AnyJob, _errors.Failure]
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +258,18 @@ def group_failures(
     for job, critical, _, kind in in_order:
         groups.setdefault((critical, kind), []).append(job)
     return list(groups.values())
+
+
+def similar_failures(jobs: Iterable[_job.AnyJob]) -> list[list[FailedJob]]:
+    """Return the groups of `group_failures` for jobs: each failed one with its failure."""
+    failed = list[tuple[FailedJob, bool | None, int, str]]()
+    for job in jobs:
+        failure = _job_queries.failure_of(job)
+        if failure is not None:
+            critical = _job_queries.criticality(job)
+            kind = kind_text(job, failure)
+            failed.append(((job, failure), critical, failure.number, kind))
+    return group_failures(failed)
 
 
 def common_headline(failures: Iterable[FailureText | None]) -> str:

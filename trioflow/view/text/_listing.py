@@ -275,8 +275,8 @@ def _rows_inside(scheduler: BaseScheduler, depth: int) -> Iterator[ListingRow]:
     yield from (_create_row(job, depth) for job in order)
     if len(order) < len(jobs):
         yield CycleRow(scheduler, depth)
-        ordered = set(order)
-        yield from (_create_row(job, depth) for job in jobs if job not in ordered)
+        others = itertools.filterfalse(set(order).__contains__, jobs)
+        yield from (_create_row(job, depth) for job in others)
 
 
 def _create_row(job: AnyJob, depth: int) -> PlainRow | BeginRow:

@@ -450,9 +450,9 @@ def run_verdict(
     seconds = None
     culprit = _failures.culprit_text(scheduler)
     paused = 0.0
-    _, ended = _run_view.run_times(scheduler) or (0.0, None)
+    began, ended = _run_view.run_times(scheduler) or (0.0, None)
     if has_duration and ended is not None:
-        seconds = run_seconds(scheduler)
+        seconds = ended - began
         paused = paused_seconds(_run_view.run_steering(scheduler).pauses, ended)
     return create_verdict(
         reason, Tally.for_scheduler(scheduler), seconds, culprit, paused=paused
