@@ -80,9 +80,8 @@ def peer_of(connection: socket.socket) -> tuple[int | None, int | None]:
     """Return the process and the user at the other end of a connection, or None if the system does not tell."""
     if sys.platform != "linux":
         return None, None
-    pid, user, _ = struct.unpack(
-        "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    )
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    pid, user, _ = struct.unpack("3i", data)
     return pid, user
 
 
@@ -124,7 +123,8 @@ class AnswerThread:
                     # Nobody can connect yet.
                     os.chmod(address, 0o600)
                 listener.listen(BACKLOG)
-                self._listener, self._pid = listener, os.getpid()
+                self._listener = listener
+                self._pid = os.getpid()
                 self._thread.start()
             except (OSError, RuntimeError) as error:
                 # The address is taken, or there are too many processes.
@@ -204,7 +204,8 @@ class AnswerThread:
             )
             is_ending = False
             while watches:
-                watches.popitem()[1].close()
+                _, watch = watches.popitem()
+                watch.close()
         for thread in threading.enumerate():
             if thread.name == CLIENT_THREAD:
                 # It sends its answer.
@@ -232,7 +233,10 @@ def _read_request(connection: socket.socket) -> Any:
     """
     connection.settimeout(REQUEST_TIMEOUT)
     data = bytearray()
-    while len(data) < MAX_REQUEST_SIZE and (part := connection.recv(MAX_REQUEST_SIZE)):
+    while len(data) < MAX_REQUEST_SIZE:
+        part = connection.recv(MAX_REQUEST_SIZE)
+        if not part:
+            break
         data += part
     # At the first question, as the modules that make the answer.
     import json
@@ -272,10 +276,10 @@ def _encode(made: Record) -> Iterator[bytes]:
             yield encode(value).encode()
             continue
         items: list[Any] = value  # pyright: ignore[reportUnknownVariableType]
-        for start in range(0, max(1, len(items)), PIECE):
-            yield (
-                ("," if start else "[") + encode(items[start : start + PIECE])[1:-1]
-            ).encode()
+        yield b"["
+        for start in range(0, len(items), PIECE):
+            separator = "," if start else ""
+            yield f"{separator}{encode(items[start : start + PIECE])[1:-1]}".encode()
         yield b"]"
     yield b"}"
 
@@ -310,12 +314,12 @@ def _handle(received: object, pid: int | None) -> Record:
         pass
     except Exception as error:
         # A page asks again and again.
-        if (kind := type(error)) not in logged_kinds:
+        kind = type(error)
+        if kind not in logged_kinds:
             logged_kinds.add(kind)
             warn("a question of `trioflow look` or `steer` has no answer", error)
-        return {
-            "error": f"it has failed to answer, and its log says where: {type(error).__name__}: {error}"
-        }
+        problem = "it has failed to answer, and its log says where"
+        return {"error": f"{problem}: {kind.__name__}: {error}"}
     return {"error": "it does not understand the request"}
 
 
@@ -331,38 +335,29 @@ def _steer(request: Record, pid: int | None) -> str:
     by = f"trioflow steer, {who}"
     if request.get("page") is True:
         by = f"trioflow look, {who}, on its page"
-    run = None
+    action = str(request.get("do"))
     target = request.get("run")
-    job = None
     value = request.get("value")
-    seen = None
-    if "seen" in request:
+    job = seen = None
+    if "seen" not in request:
+        run = _choose_run(request)
+    else:
         # A page names the run that it shows.
         seen = [*map(str, request.get("marks") or ())]
         watch = _seen_watch(request)
         run = watch.in_progress
         target = None
-        key = request.get("job")
-        if watch.in_progress.has_ended():
+        if run.has_ended():
             raise ValueError("the run that the page shows has ended")
         if isinstance(value, list):
             # The keys are keys of failed jobs.
             keys: list[Any] = value  # pyright: ignore[reportUnknownVariableType]
             value = [watch.find(each, has_settled=True) for each in keys]
-        else:
+        elif request.get("job") is not None:
             # Of a question that is gone, it is told how it was answered.
-            job = None
-            if key is not None:
-                job = watch.find(key, None if request["do"] == "answer" else False)
-    done = steer(
-        run or _choose_run(request),
-        str(request.get("do")),
-        value,
-        by,
-        target,
-        job,
-        seen,
-    )
+            has_settled = None if action == "answer" else False
+            job = watch.find(request["job"], has_settled)
+    done = steer(run, action, value, by, target, job, seen)
     with watching:
         steered_count += 1
         watching.notify_all()
@@ -404,6 +399,8 @@ def _choose_run(request: Record) -> RunInProgress:
         runs = [run for run in runs if run.began_at == request["began"]]
         if not runs:
             raise ValueError("the run has ended")
+    if not runs:
+        raise ValueError("no run is in progress")
     names = _names_of_runs(runs)
     chosen = [
         run
@@ -418,11 +415,7 @@ def _choose_run(request: Record) -> RunInProgress:
         chosen = runs[:1]
     if len(chosen) != 1:
         labels = ", ".join(map(repr, names.values()))
-        raise ValueError(
-            f"choose a run by --run LABEL: in progress are {labels}"
-            if runs
-            else "no run is in progress"
-        )
+        raise ValueError(f"choose a run by --run LABEL: in progress are {labels}")
     return chosen[0]
 
 
@@ -499,10 +492,8 @@ def _watch_for_pages(run: Run) -> None:
             if label in (None, run.scheduler.label):
                 del expected[key]
                 announcements.pop(key, lambda: None)()
-                if (
-                    time.monotonic() < asked_at + ABANDONED_AFTER
-                    and answer_thread.is_running()
-                ):
+                is_abandoned = time.monotonic() >= asked_at + ABANDONED_AFTER
+                if answer_thread.is_running() and not is_abandoned:
                     watches.setdefault(key, Watch(RunInProgress(run)))
 
 
@@ -512,11 +503,8 @@ def forget_abandoned() -> float | None:
         now = time.monotonic()
         remaining = list[float]()
         for key, watch in list(watches.items()):
-            seconds = (
-                watch.asked_at
-                + (2 * WATCH_INTERVAL if watch.is_over else ABANDONED_AFTER)
-                - now
-            )
+            patience = 2 * WATCH_INTERVAL if watch.is_over else ABANDONED_AFTER
+            seconds = watch.asked_at + patience - now
             if seconds < 0:
                 watches.pop(key).close()
             else:

@@ -91,18 +91,14 @@ def ask(pid: int, request: Record | None = None) -> Record:
     if request is not None:
         request = {"pid": os.getpid(), **request}
     data = _ask_at_socket(pid, request)
+    if data is None:
+        data = _ask_remotely(pid, request)
     try:
-        answer: Record = json.loads(
-            _ask_remotely(pid, request) if data is None else data
-        )
+        answer: Record = json.loads(data)
     except ValueError:
         # The answer is incomplete.
-        if (
-            data
-            and data.startswith(RECEIVED)
-            and request is not None
-            and request.get("do") in ("cancel", "drain")
-        ):
+        is_end = request is not None and request.get("do") in ("cancel", "drain")
+        if is_end and data.startswith(RECEIVED):
             return {"done": f"process {pid} has ended"}
         raise NoAnswer(
             f"process {pid} ends, or can start no thread: it has not answered"
@@ -120,19 +116,13 @@ def answering_programs() -> Iterator[tuple[int, Record]]:
             names = Path("/proc/net/unix").read_text()
         else:
             names = os.listdir(tempfile.gettempdir())
-        for pid in sorted(
-            {
-                int(pid)
-                for pid in re.findall(
-                    r"trioflow-look-(\d+)(?=\n|\.sock\b)", f"{names}\n"
-                )
-            }
-        ):
+        found = re.findall(r"trioflow-look-(\d+)(?=\n|\.sock\b)", f"{names}\n")
+        for pid in sorted({*map(int, found)}):
             with contextlib.suppress(NoAnswer, ValueError):
                 # It may end meanwhile.
                 _check_process(pid)
-                data = _ask_at_socket(pid, None)
-                if data and "runs" in (record := json.loads(data)):
+                record = json.loads(_ask_at_socket(pid, None) or b"{}")
+                if "runs" in record:
                     yield pid, record
 
 
@@ -154,10 +144,8 @@ def _check_process(pid: int) -> None:
             except ProcessLookupError:
                 raise NoAnswer(f"there is no process {pid}") from None
     try:
-        status = dict(
-            line.split(":\t", 1)
-            for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-        )
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        status = dict(line.split(":\t", 1) for line in lines)
         state = status["State"]
         owner = int(status["Uid"].split()[1])
     except (OSError, ValueError, KeyError):  # not on Linux
@@ -177,11 +165,8 @@ def _ask_at_socket(pid: int, request: Record | None) -> bytes | None:
     data = bytearray()
     with socket.socket(posix.AF_UNIX) as connection:
         # In this way, who waits for a place in a full queue waits in line, even among strangers who connect in a loop.
-        connection.setsockopt(
-            socket.SOL_SOCKET,
-            socket.SO_SNDTIMEO,
-            struct.pack("ll", int(ANSWER_TIMEOUT), 0),
-        )
+        timeout = struct.pack("ll", int(ANSWER_TIMEOUT), 0)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
         try:
             connection.connect(socket_address(pid))
             if peer_of(connection) not in ((None, None), (pid, posix.geteuid())):
@@ -234,20 +219,17 @@ def _ask_remotely(pid: int, request: Record | None) -> bytes:
         )
     folder = tempfile.mkdtemp(prefix="trioflow-look-")
     script = Path(folder, "script.py")
-    script.write_text(
-        REMOTE_SCRIPT.format(
-            folder=folder, requests=[] if request is None else [request]
-        ),
-        encoding="utf-8",
-    )
+    requests = [] if request is None else [request]
+    text = REMOTE_SCRIPT.format(folder=folder, requests=requests)
+    script.write_text(text, encoding="utf-8")
+    answer = Path(folder, "answer")
     try:
         with _looking_alone(pid):
             remote_exec(pid, str(script))
-            if (
-                data := _wait_for_file(pid, Path(folder, "answer"), IDLE_TIMEOUT)
-            ) is None:
+            data = _wait_for_file(pid, answer, IDLE_TIMEOUT)
+            if data is None:
                 _interrupt_wait(pid)
-                data = _wait_for_file(pid, Path(folder, "answer"), REMOTE_TIMEOUT)
+                data = _wait_for_file(pid, answer, REMOTE_TIMEOUT)
     except PermissionError as error:
         shutil.rmtree(folder)
         raise NoAnswer(
@@ -311,10 +293,10 @@ def _interrupt_wait(pid: int) -> None:
         return
     if ptrace(PTRACE_INTERRUPT, pid, None, None) >= 0:
         deadline = time.monotonic() + REMOTE_TIMEOUT
-        while (
-            os.waitpid(pid, os.WNOHANG | WAIT_ALL)[0] == 0
-            and time.monotonic() < deadline
-        ):
+        while time.monotonic() < deadline:
+            waited_pid, _ = os.waitpid(pid, os.WNOHANG | WAIT_ALL)
+            if waited_pid != 0:
+                break
             time.sleep(POLL_INTERVAL)
     ptrace(PTRACE_DETACH, pid, None, None)
 
@@ -336,11 +318,9 @@ def text_lines(
     """Return the lines of the record of a process: none wider than `columns`, and if possible at most `height`."""
     lines: list[str] = []
     for limit in range(MAX_LINES, MIN_LINES - 1, -1):
-        lines = [
-            part
-            for line in _lines(pid, record, columns, limit)
-            for part in _wrap(line, columns)
-        ]
+        lines = []
+        for line in _lines(pid, record, columns, limit):
+            lines += _wrap(line, columns)
         if len(lines) <= height:
             break
     return lines
@@ -350,10 +330,8 @@ def _wrap(line: str, columns: int | None) -> list[str]:
     if columns is None or display_width(line) <= columns:
         return [line]
     indent = " " * (len(line) - len(line.lstrip()) + 2)
-    return [
-        fit(part, columns, measure=display_width)
-        for part in wrap(line, columns, subsequent_indent=indent)
-    ]
+    parts = wrap(line, columns, subsequent_indent=indent)
+    return [fit(part, columns, measure=display_width) for part in parts]
 
 
 def _lines(pid: int, record: Record, columns: int | None, limit: int) -> Iterator[str]:
@@ -367,32 +345,33 @@ def _lines(pid: int, record: Record, columns: int | None, limit: int) -> Iterato
 
 def command_text(record: Record) -> str:
     words = record["command"]
-    return printable(
-        shorten(shlex.join([*map(os.path.basename, words[:1]), *words[1:]]))
-    )
+    names = map(os.path.basename, words[:1])
+    return printable(shorten(shlex.join([*names, *words[1:]])))
 
 
 def _run_lines(run: Record, columns: int | None, limit: int) -> Iterator[str]:
-    phase = "" if run["phase"] == "runs" else f", {run['phase']}"
-    reason = clause(" ({})", phase and run["stop_reason"])
-    place = f"on {run['backend']} in {run['thread'] or 'an unknown thread'}"
     yield printable(f"{run['label']}  {run['verdict']}")
-    left = ""
-    if (seconds := run.get("left")) is not None:
-        left = f", {estimate_words(TimeLeft(seconds, bool(run.get('left_is_least'))))}"
-    yield printable(
-        f"  {place} for {duration_text(run['seconds'])}{phase}{reason}{left}"
-    )
+    place = f"on {run['backend']} in {run['thread'] or 'an unknown thread'}"
+    line = f"  {place} for {duration_text(run['seconds'])}"
+    if run["phase"] != "runs":
+        line += f", {run['phase']}{clause(' ({})', run['stop_reason'])}"
+    seconds = run.get("left")
+    if seconds is not None:
+        left = TimeLeft(seconds, bool(run.get("left_is_least")))
+        line += f", {estimate_words(left)}"
+    yield printable(line)
     if run.get("pause"):
         yield f"  {run['pause']}"
     if run["window"] is not None:
-        note = ", a group is one" * (
-            sum(not job["forever"] for job in run["running"]) > run["slots_taken"]
-        )
-        yield f"  window: {plural(run['window'], 'slot')}, {run['slots_taken']} taken{note}"
+        taken = run["slots_taken"]
+        line = f"  window: {plural(run['window'], 'slot')}, {taken} taken"
+        if sum(not job["forever"] for job in run["running"]) > taken:
+            line += ", a group is one"
+        yield line
     for resource in run["resources"][:limit]:
         yield f"  {printable(resource['text'])}"
-    if more := len(run["resources"][limit:]):
+    more = len(run["resources"][limit:])
+    if more:
         yield f"  and {plural(more, 'resource')} more"
     unit, rows = _running_rows(run)
     yield from _section("running", rows, run, columns, limit, f" ({unit})")
@@ -427,15 +406,14 @@ def _section(
     lines = list(align_columns(cells, left_aligned))
     if columns is not None and max(map(display_width, lines)) + 2 > columns:
         heads = align_columns([row[:-1] for row in cells], left_aligned)
-        lines = [
-            text
-            for head, row in zip(heads, cells, strict=True)
-            for text in (head, f"    {row[-1]}")
-        ]
+        lines = []
+        for head, row in zip(heads, cells, strict=True):
+            lines += head, f"    {row[-1]}"
     for line in lines:
         if line.strip():
             yield f"  {line}"
-    if more := sum(number for number, _ in rows[limit:]) + run["omitted"].get(name, 0):
+    more = sum(number for number, _ in rows[limit:]) + run["omitted"].get(name, 0)
+    if more:
         yield f"  and {plural(more, 'job')} more; --json has up to 1000"
 
 
@@ -445,46 +423,36 @@ def _running_rows(run: Record) -> tuple[str, Rows]:
     jobs = sorted(run["running"], key=lambda job: not job["blocks_loop"])
     unit, times = durations_in_column(job["seconds"] for job in jobs)
     for job, seconds in zip(jobs, times, strict=True):
-        attempt = f"attempt {job['attempts']}" * (job["attempts"] > 1)
+        place = job["command_line"]
+        if place is None:
+            place = line_text(job["line"])
         remarks = [
-            "blocks the event loop" * job["blocks_loop"],
-            attempt,
-            "forever" * job["forever"],
+            clause("blocks the event loop", job["blocks_loop"]),
+            clause("attempt {}", job["attempts"] > 1 and job["attempts"]),
+            clause("forever", job["forever"]),
             job["status"],
+            place,
         ]
-        remarks.append(
-            line_text(job["line"])
-            if job["command_line"] is None
-            else job["command_line"]
-        )
-        rows.append(
-            (1, [shorten(job["path"]), seconds, ", ".join(filter(None, remarks))])
-        )
+        text = ", ".join(filter(None, remarks))
+        rows.append((1, [shorten(job["path"]), seconds, text]))
     return unit, rows
 
 
+def _group_row(group: Record, text: str) -> tuple[int, list[str]]:
+    paths = group["paths"]
+    return len(paths), [join_names([*map(shorten, paths)], MAX_NAMES), text]
+
+
 def _waiting_rows(run: Record) -> Rows:
-    return [
-        (len(group["paths"]), [_names(group), group["explanation"]])
-        for group in run["waiting"]
-    ]
-
-
-def _names(group: Record) -> str:
-    return join_names([*map(shorten, group["paths"])], MAX_NAMES)
+    return [_group_row(group, group["explanation"]) for group in run["waiting"]]
 
 
 def _failure_rows(run: Record) -> Rows:
     rows: Rows = []
     for failure in run["failures"]:
-        tag = "critical: " * failure.get(
-            "critical", False
-        ) + "tolerated: " * failure.get("tolerated", False)
-        place = clause(" at {}", failure["line"])
-        rows.append(
-            (
-                len(failure["paths"]),
-                [_names(failure), f"{tag}{failure['headline']}{place}"],
-            )
-        )
+        text = f"{failure['headline']}{clause(' at {}', failure['line'])}"
+        for tag in ("critical", "tolerated"):
+            if failure.get(tag):
+                text = f"{tag}: {text}"
+        rows.append(_group_row(failure, text))
     return rows

@@ -121,8 +121,7 @@ class WatchedRun:
             )
             span = dataclasses.replace(span, took=span.elapsed)
             self.jobs[key] = index, dataclasses.replace(facts, span=span)
-        for details in answer["incidents"]:
-            self.incidents.append(IncidentMark(*details))
+        self.incidents.extend(IncidentMark(*details) for details in answer["incidents"])
         for key, question, *_ in self.answer["questions"]:
             span = self.jobs[key][1].span
             asked_at = span.attempt_started_at or answer["now"]
@@ -344,7 +343,7 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
     groups = failure_groups(counted)
     steered = asking | {span.number for span in running[:MAX_RUNNING]}
     for group in groups[:MAX_FAILED]:
-        steered.update(span.number for span in _spans(group[:MAX_RETRIED]))
+        steered.update(one.span.number for one in group[:MAX_RETRIED])
     title = elapsed = left = ""
     for facts in run.runs.values():
         root = facts.span
@@ -355,14 +354,10 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
             break
     if answer["left"] is not None:
         left = estimate_text(answer["left"], answer["left_is_least"])
-    shown = head(tally, len(asking))
+    kept = "seen", "phase", "mended", "left_is_least", "unexplained"
+    shown = head(tally, len(asking)) | {name: answer[name] for name in kept}
     shown["beside"] += _resource_texts(answer["resources"], title)
     return shown | {
-        "seen": answer["seen"],
-        "phase": answer["phase"],
-        "mended": answer["mended"],
-        "left_is_least": answer["left_is_least"],
-        "unexplained": answer["unexplained"],
         "title": title,
         "ended": has_ended,
         "verdict": "",
@@ -377,7 +372,7 @@ def console(run: WatchedRun, problem: str, has_ended: bool) -> Record:
             [key, run.names_of([key]), *slots] for key, *slots in answer["windows"]
         ],
         "running": [_running_row(span, now) for span in running[:MAX_RUNNING]],
-        "asks": [_question_row(run, *asked) for asked in questions],
+        "asks": [_question_row(run, asked) for asked in questions],
         "told": {key: printable(text) for key, text in run.told_answers()},
         "marks": {key: run.attempt_mark(key) for key in steered},
         "bars": _timeline_bars(run, counted.jobs),
@@ -445,15 +440,8 @@ def _running_row(span: Span, now: float) -> list[Any]:
     return [span.number, name_of(span.path), remark, stopwatch_text(span, now)]
 
 
-def _question_row(
-    run: WatchedRun,
-    key: int,
-    question: str,
-    choices: Any,
-    is_secret: bool,
-    refusal: str,
-    _number: int,
-) -> list[Any]:
+def _question_row(run: WatchedRun, asked: Any) -> list[Any]:
+    key, question, choices, is_secret, refusal, _ = asked
     return [
         key,
         run.names_of([key]),
@@ -509,7 +497,7 @@ def _failure_row(run: WatchedRun, group: list[JobFacts]) -> list[Any]:
     if first.span.state is JobState.BLOCKED:
         tag = "did not run"
     headline = common_headline(one.failure for one in group)
-    keys = [span.number for span in _spans(group)]
+    keys = [one.span.number for one in group]
     return [
         first.span.number,
         len(group),
@@ -612,8 +600,8 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
         "why": printable(str(told.get("explanation", ""))),
         "status": _joined(status, line_text(told.get("line"))),
         "inside": states_text(_spans(jobs_in(run, key))),
-        "group": _links(run, [] if span.parent is None else [span.parent]),
-        "blocked_by": _links(run, [] if span.blocked_by is None else [span.blocked_by]),
+        "group": _links(run, [span.parent]),
+        "blocked_by": _links(run, [span.blocked_by]),
         "requires": _links(run, span.required),
         "required_by": _links(run, required_by),
         "error": error,
@@ -689,7 +677,7 @@ def _unkept_text(streams: list[str], span: Span, told: Record) -> str:
     return f"{subject} {verb} to the terminal or the log of the program"
 
 
-def _links(run: WatchedRun, keys: Sequence[int]) -> list[Any]:
+def _links(run: WatchedRun, keys: Sequence[int | None]) -> list[Any]:
     links: list[Any] = [job_cells(span) for span in run.known_spans(keys[:MAX_LINKS])]
     if len(keys) > MAX_LINKS:
         links.append([None, f"and {len(keys) - MAX_LINKS} more", ""])
@@ -703,8 +691,22 @@ def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:
         kind += ", forever"
     yield "kind", kind
     if span.critical is not None:
-        yield "a failure", "ends the run" if span.critical else "is tolerated"
-    yield from _time_facts(run, span)
+        effect = "ends the run" if span.critical else "is tolerated"
+        yield "a failure", effect
+    began = span.attempt_started_at
+    if span.started_at is not None and began is not None:
+        if span.attempts:
+            # Two ages: the age of the attempt, and the age of the job.
+            yield "first started", run.clock_time(span.started_at)
+        yield "started", run.clock_time(began)
+        if span.took is not None:
+            took = duration_text(span.took)
+            if span.finished_at is not None:
+                took += f", until {run.clock_time(span.finished_at)}"
+            yield "took", took
+        elif span.state is JobState.RUNNING:
+            yield "has run for", duration_text(run.answer["now"] - began)
+        yield "attempts", str(len(span.attempts) + 1)
     for number, ended, error in span.failed_attempts:
         name = f"attempt {number}" if number else "was blocked"
         yield name, f"{error or 'succeeded'}, at {run.clock_time(ended)}"
@@ -716,26 +718,8 @@ def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:
     if span.rerun_cause is not None:
         yield "runs again", f"because {span.rerun_cause}"
     if facts.needs:
-        needs: list[str] = []
+        needs = list[str]()
         for name, need in facts.needs.items():
-            amount = f"{need:g}" if isinstance(need, float) else need
-            needs.append(f"{name}={amount}")
+            form = "g" if isinstance(need, float) else ""
+            needs.append(f"{name}={need:{form}}")
         yield "needs", ", ".join(needs)
-
-
-def _time_facts(run: WatchedRun, span: Span) -> Iterator[tuple[str, str]]:
-    began = span.attempt_started_at
-    if span.started_at is None or began is None:
-        return
-    if span.attempts:
-        # Two ages: the age of the attempt, and the age of the job.
-        yield "first started", run.clock_time(span.started_at)
-    yield "started", run.clock_time(began)
-    if span.took is not None:
-        took = duration_text(span.took)
-        if span.finished_at is not None:
-            took = f"{took}, until {run.clock_time(span.finished_at)}"
-        yield "took", took
-    elif span.state is JobState.RUNNING:
-        yield "has run for", duration_text(run.answer["now"] - began)
-    yield "attempts", str(len(span.attempts) + 1)

@@ -24,14 +24,14 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from itertools import zip_longest
 from types import CodeType
 from typing import Any, Final
 
-from ..._core.base._text_forms import short_repr
+from ..._core.base._text_forms import clause, short_repr
 from ..._loaded_files import LoadedFile, code_names
 
 FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -66,34 +66,26 @@ class Source:
         self._flags: Final = (
             compile(text, file, "exec", dont_inherit=True).co_flags & FUTURE_FLAGS
         )
-        nodes = [*ast.walk(tree := ast.parse(text))]
-        imports = [
-            node
-            for node in _nodes_in(tree, IMPORTS)
-            if getattr(node, "module", "") != "__future__"
-        ]
-        self._imports: Final = ast.If(
-            ast.Constant(value=False), [*imports, ast.Pass()], []
-        )
+        tree = ast.parse(text)
+        nodes = [*ast.walk(tree)]
+        imports: list[ast.stmt] = [ast.Pass()]
+        for node in _nodes_in(tree, IMPORTS):
+            if getattr(node, "module", "") != "__future__":
+                imports.append(node)
+        self._imports: Final = ast.If(ast.Constant(value=False), imports, [])
         binding = (ast.alias, ast.Name, ast.ClassDef, *FUNCTIONS)
-        self._bound: Final = Counter(
-            name_bound(node) for node in nodes if isinstance(node, binding)
-        )
-        parts = [
-            part
-            for node in tree.body
-            if not _is_docstring(node)
-            for part in _parts(node)
-        ]
+        found = [node for node in nodes if isinstance(node, binding)]
+        self._bound: Final = Counter(map(name_bound, found))
+        parts = list[Any]()
+        for statement in itertools.filterfalse(_is_docstring, tree.body):
+            parts += _parts(statement)
         self.statements: Final = sorted(
             ((_outline(node), node) for node in parts), key=self._order
         )
         self.scopes: Final = defaultdict[tuple[str, int], list[Any]](list)
         for node in nodes:
             if isinstance(node, SCOPES):
-                line = min(
-                    each.lineno for each in (node, *getattr(node, "decorator_list", []))
-                )
+                line = min(each.lineno for each in (node, *_decorators(node)))
                 self.scopes[getattr(node, "name", "<lambda>"), line].append(node)
 
     def compile(self, node: ast.stmt) -> CodeType:
@@ -112,10 +104,10 @@ class Source:
     def _order(self, statement: tuple[str, Any]) -> str:
         """Return "" if the place of a statement matters: something else binds its name, or sees it begin."""
         outline, node = statement
-        is_quiet = isinstance(node, IMPORTS) or (
-            isinstance(node, FUNCTIONS) and not node.decorator_list
-        )
-        return outline * (is_quiet and self._bound[name_bound(node)] == 1)
+        is_quiet = isinstance(node, (*IMPORTS, *FUNCTIONS)) and not _decorators(node)
+        if is_quiet and self._bound[name_bound(node)] == 1:
+            return outline
+        return ""
 
 
 class FileChange:
@@ -148,27 +140,23 @@ class FileChange:
                 "it was saved after the program had started, so what was loaded is not known",
             )
             return
+        code_name = code_names.get(file, file)
         try:
-            self._old, self._new = (
-                Source(each.text, code_names.get(file, file)) for each in (before, now)
-            )
+            self._old = Source(before.text, code_name)
+            self._new = Source(now.text, code_name)
             self._compare_statements()
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            self._refuse(
-                error, f"{type(error).__name__}: {getattr(error, 'msg', error)}"
-            )
+            problem = getattr(error, "msg", error)
+            self._refuse(error, f"{type(error).__name__}: {problem}")
             return
         for old, code in before.successors.items():
-            self.successors.setdefault(
-                old, self.successors.get(code, OF_CHANGED_FUNCTION)
-            )
+            successor = self.successors.get(code, OF_CHANGED_FUNCTION)
+            self.successors.setdefault(old, successor)
 
     def _refuse(self, place: object, reason: str) -> None:
         """Note why the change cannot be taken, with the line of a node or of an error."""
-        line = getattr(place, "lineno", None)
-        self.reasons.append(
-            f"{self.name}:{line}: {reason}" if line else f"{self.name}: {reason}"
-        )
+        line = clause(":{}", getattr(place, "lineno", None))
+        self.reasons.append(f"{self.name}{line}: {reason}")
 
     def _compare_statements(self) -> None:
         """Pair the statements that have run with their present forms. Add the new statements, or refuse them."""
@@ -176,10 +164,8 @@ class FileChange:
         are = dict(self._new.statements)
         gone = [were[outline] for outline in were if outline not in are]
         by_name = {name_bound(node): node for node in gone}
-        for node in sorted(
-            (are[outline] for outline in are if outline not in were),
-            key=lambda node: node.lineno,
-        ):
+        added = [are[outline] for outline in are if outline not in were]
+        for node in sorted(added, key=lambda node: node.lineno):
             self._add(node, by_name.get(name_bound(node)))
         for node in gone:
             if not isinstance(node, IMPORTS) and not self.reasons:
@@ -188,12 +174,11 @@ class FileChange:
                 )
         olds = [each for each in self._old.statements if each[0] in are]
         news = [each for each in self._new.statements if each[0] in were]
-        pairs: Any = zip_longest(olds, news, fillvalue=("", None))
+        pairs: Any = itertools.zip_longest(olds, news, fillvalue=("", None))
         for (outline, old), (new_outline, new) in pairs:
             if outline != new_outline:
-                self._refuse(
-                    new or old, f"{title_of(new or old)} has moved, or is there twice"
-                )
+                node = new or old
+                self._refuse(node, f"{title_of(node)} has moved, or is there twice")
                 return
             self._pair(self._old.compile(old), self._new.compile(new))
 
@@ -207,11 +192,8 @@ class FileChange:
         """
         name = name_bound(node)
         place = node
-        if (
-            before is None
-            and name
-            and not any(name in each for each in self.namespaces.values())
-        ):
+        is_known = any(name in each for each in self.namespaces.values())
+        if before is None and name and not is_known:
             if isinstance(node, ast.AnnAssign):
                 # Its annotation would take the place of all others of the module.
                 node = ast.copy_location(
@@ -226,18 +208,15 @@ class FileChange:
         was: Any = before
         if isinstance(node, ast.ClassDef) and isinstance(before, ast.ClassDef):
             known = {*map(_outline, before.body)}
-            if (
-                found := next(
-                    (each for each in node.body if _outline(each) not in known), None
-                )
-            ) is not None:
-                place = found
-                names = {_member_name(each): each for each in before.body}
-                if (was := names.get(_member_name(found))) is None:
-                    problem = "is new in its class"
-        if was is not None and [*map(ast.dump, _decorators(place))] != [
-            *map(ast.dump, _decorators(was))
-        ]:
+            for member in node.body:
+                if _outline(member) not in known:
+                    place = member
+                    names = {_member_name(each): each for each in before.body}
+                    was = names.get(_member_name(member))
+                    if was is None:
+                        problem = "is new in its class"
+                    break
+        if was is not None and _dumps(_decorators(place)) != _dumps(_decorators(was)):
             problem = "has other decorators"
         self._refuse(
             place, f"{title_of(place)} {problem}, and what has run does not run again"
@@ -248,10 +227,8 @@ class FileChange:
 
         They are constants, in the order of the text: https://docs.python.org/3/reference/datamodel.html#codeobject.co_consts.
         """
-        olds, news = (
-            [each for each in code.co_consts if isinstance(each, CodeType)]
-            for code in (old, new)
-        )
+        olds = _codes_in(old)
+        news = _codes_in(new)
         # Equal lambdas on a line share a constant on some versions: merge_const_one() in
         # https://github.com/python/cpython/blob/v3.12.1/Python/compile.c.
         if [code.co_name for code in olds] != [code.co_name for code in news]:
@@ -262,24 +239,27 @@ class FileChange:
             # There are none for classes and comprehensions, which belong to the scope around them.
             before = self._old.scopes[code.co_name, code.co_firstlineno]
             after = self._new.scopes[successor.co_name, successor.co_firstlineno]
-            is_mended = [*map(ast.dump, before)] != [*map(ast.dump, after)]
-            # A function keeps the cells of its free variables, in the order of their names in its code:
-            # https://docs.python.org/3/reference/datamodel.html#codeobject.co_freevars.
-            problem = (
-                reason
-                or AMBIGUOUS * (len(before) > 1 and is_mended)
-                or OTHER_VARIABLES * (code.co_freevars != successor.co_freevars)
-                or OTHER_KIND
-                * bool((code.co_flags ^ successor.co_flags) & GENERATOR_FLAGS)
-            )
-            if is_mended and not problem:
-                defaults = self._new_defaults(before[0], after[0])
-            else:
-                defaults = {}
-            self.successors[code] = problem or {"__code__": successor, **defaults}
-            self.mended.update([(successor, code)] * is_mended)
-            is_same = [*map(_inner_outline, before)] == [*map(_inner_outline, after)]
-            self._pair(code, successor, reason or OF_CHANGED_FUNCTION * (not is_same))
+            is_mended = _dumps(before) != _dumps(after)
+            problem = reason
+            if not reason:
+                if is_mended and len(before) > 1:
+                    problem = AMBIGUOUS
+                elif code.co_freevars != successor.co_freevars:
+                    # A function keeps the cells of its free variables, in the order of their names in its code:
+                    # https://docs.python.org/3/reference/datamodel.html#codeobject.co_freevars.
+                    problem = OTHER_VARIABLES
+                elif (code.co_flags ^ successor.co_flags) & GENERATOR_FLAGS:
+                    problem = OTHER_KIND
+            attributes: dict[str, Any] = {"__code__": successor}
+            if is_mended:
+                self.mended[successor] = code
+                if not problem:
+                    attributes |= self._new_defaults(before[0], after[0])
+            self.successors[code] = problem or attributes
+            inner_reason = reason
+            if [*map(_inner_outline, before)] != [*map(_inner_outline, after)]:
+                inner_reason = reason or OF_CHANGED_FUNCTION
+            self._pair(code, successor, inner_reason)
 
     def _new_defaults(self, old: Any, new: Any) -> dict[str, Any]:
         """Return the attributes of a function for its defaults, if they have changed."""
@@ -288,10 +268,8 @@ class FileChange:
         try:
             return _defaults(new.args, ast.literal_eval)
         except ValueError:
-            self._refuse(
-                new,
-                f"the defaults of {new.name}() have changed, and not all of them are literals",
-            )
+            changed = f"the defaults of {new.name}() have changed"
+            self._refuse(new, f"{changed}, and not all of them are literals")
             return {}
 
 
@@ -300,6 +278,14 @@ class FileChange:
 
 def _decorators(node: Any) -> list[ast.expr]:
     return getattr(node, "decorator_list", [])
+
+
+def _dumps(nodes: list[Any]) -> list[str]:
+    return [*map(ast.dump, nodes)]
+
+
+def _codes_in(code: CodeType) -> list[CodeType]:
+    return [each for each in code.co_consts if isinstance(each, CodeType)]
 
 
 def _member_name(node: Any) -> str:
@@ -318,14 +304,15 @@ def _outline(node: object, is_in_function: bool = False) -> str:
 
     """
     if isinstance(node, list):
-        nodes: list[Any] = node  # pyright: ignore[reportUnknownVariableType]
-        return f"[{', '.join(_outline(each, is_in_function) for each in nodes if not _is_docstring(each))}]"
+        nodes = itertools.filterfalse(_is_docstring, node)  # pyright: ignore[reportUnknownVariableType]
+        parts = [_outline(each, is_in_function) for each in nodes]
+        return f"[{', '.join(parts)}]"
     if not isinstance(node, ast.AST):
         return repr(node)
     fields = node._fields
     if isinstance(node, SCOPES):
         is_in_function |= isinstance(node, ast.Lambda)
-        has_parameters = is_in_function or getattr(node, "decorator_list", [])
+        has_parameters = is_in_function or _decorators(node)
         fields = ("name", "type_params", "decorator_list", "args")[
             : 4 if has_parameters else 2
         ]
@@ -346,9 +333,8 @@ def _is_docstring(node: object) -> bool:
 def _parts(node: ast.stmt) -> list[Any]:
     """Return a statement, or an import for each name of an import."""
     kind: Any = type(node)
-    return [
-        kind(**{**vars(node), "names": [name]}) for name in getattr(node, "names", [])
-    ] or [node]
+    names = getattr(node, "names", [])
+    return [kind(**{**vars(node), "names": [name]}) for name in names] or [node]
 
 
 def _nodes_in(
@@ -364,11 +350,10 @@ def _nodes_in(
 
 def _defaults(args: ast.arguments, read: Callable[[ast.expr], Any]) -> dict[str, Any]:
     """Return the attributes of a function for its defaults."""
-    of_keywords = {
-        each.arg: read(node)
-        for each, node in zip(args.kwonlyargs, args.kw_defaults, strict=True)
-        if node
-    }
+    of_keywords = dict[str, Any]()
+    for each, node in zip(args.kwonlyargs, args.kw_defaults, strict=True):
+        if node is not None:
+            of_keywords[each.arg] = read(node)
     return {
         "__defaults__": tuple(map(read, args.defaults)),
         "__kwdefaults__": of_keywords,
@@ -395,8 +380,6 @@ def name_bound(node: object) -> str:
 
 def title_of(node: Any) -> str:
     """Return the first line of a node, without its decorators."""
-    return short_repr(
-        next(
-            line for line in ast.unparse(node).splitlines() if line[0] != "@"
-        ).removesuffix(":")
-    )
+    lines = ast.unparse(node).splitlines()
+    first = next(line for line in lines if line[0] != "@")
+    return short_repr(first.removesuffix(":"))

@@ -59,20 +59,22 @@ class Page:
     """
 
     def __init__(self, pid: int, label: str | None, own_key: str = "") -> None:
-        self._pid, self._label, self._is_own = pid, label, bool(own_key)
+        self._pid = pid
+        self._label = label
+        self._is_own = bool(own_key)
         self._key: Final = own_key or secrets.token_hex(8)
         self._run: Final = WatchedRun()
         self._problem = ""
         self.version = 0
         """Another number for each state of the page."""
-        self._lock: Final = (
-            threading.Condition()
-        )  # of the facts, notified when there is news
-        self._making: Final = (
-            threading.Lock()
-        )  # so that the report is made once for all tabs
-        self._made = -1, ""  # the version of the report, and its text
-        self._next_at = -math.inf  # when the report may be made again
+        # Of the facts, notified when there is news.
+        self._lock: Final = threading.Condition()
+        # So that the report is made once for all tabs.
+        self._making: Final = threading.Lock()
+        # The version of the report, and its text.
+        self._made = -1, ""
+        # When the report may be made again.
+        self._next_at = -math.inf
         self._shown: Record = {"version": -1}
         self.picture = Picture(self._run)
         self._structure = ("", -1, -1)
@@ -88,15 +90,17 @@ class Page:
 
         """
         while True:
-            answer = _client.ask(
-                self._pid, {"watch": self._key, "run": self._label, **self._run.place()}
-            )
+            answer = self._question(run=self._label, **self._run.place())
             with self._lock:
                 self._run.update(answer)
                 if not self._run.answer["more"]:
                     self._set_problem("")
                     self._begin_picture()
                     return
+
+    def _question(self, **words: object) -> Record:
+        """Return the answer of the program, as `ask` of a client."""
+        return _client.ask(self._pid, {"watch": self._key, **words})
 
     @property
     def has_ended(self) -> bool:
@@ -110,10 +114,11 @@ class Page:
             except _client.NoAnswer as error:
                 # A process that was killed takes a moment to end.
                 time.sleep(RETRY_INTERVAL)
+                problem = GONE
+                if _client.is_there(self._pid):
+                    problem = str(error)
                 with self._lock:
-                    self._set_problem(
-                        str(error) if _client.is_there(self._pid) else GONE
-                    )
+                    self._set_problem(problem)
 
     def _set_problem(self, problem: str) -> None:
         self._problem = problem
@@ -124,23 +129,18 @@ class Page:
 
     def _begin_picture(self) -> None:
         """Lay out the graph in a thread if its structure has changed. The lock is held."""
-        requirements = sum(
-            len(facts.span.required) for _, facts in self._run.jobs.values()
-        )
-        structure = self._run.answer["seen"], len(self._run.jobs), requirements
-        if (
-            structure == self._structure
-            or self._is_drawing
-            or time.monotonic() < self._next_picture_at
-        ):
-            return
+        jobs = self._run.jobs
+        requirements = sum(len(facts.span.required) for _, facts in jobs.values())
+        structure = self._run.answer["seen"], len(jobs), requirements
         began = time.monotonic()
-        self._structure, picture = structure, Picture(self._run)
+        may_begin = began >= self._next_picture_at and not self._is_drawing
+        if structure == self._structure or not may_begin:
+            return
+        self._structure = structure
+        picture = Picture(self._run)
         if picture.take_layout(self.picture):
             self.picture = picture
-            self._next_picture_at = time.monotonic() + PLAN_PAUSE_FACTOR * (
-                time.monotonic() - began
-            )
+            self._next_picture_at = _pause_end(began, PLAN_PAUSE_FACTOR)
             return
         self._is_drawing = True
         threading.Thread(
@@ -154,9 +154,7 @@ class Page:
         finally:
             with self._lock:
                 self.picture = picture
-                self._next_picture_at = time.monotonic() + PAUSE_FACTOR * (
-                    time.monotonic() - began
-                )
+                self._next_picture_at = _pause_end(began, PAUSE_FACTOR)
                 self._is_drawing = False
                 self._set_problem(self._problem)
 
@@ -182,9 +180,11 @@ class Page:
             return self._shown
 
     def _make_state(self) -> Record:
-        return {
-            **_console.console(self._run, self._problem, self.has_ended),
-            **(_console.ending(self._read()[0]) if self.has_ended else {}),
+        state = _console.console(self._run, self._problem, self.has_ended)
+        if self.has_ended:
+            record, _ = self._read()
+            state |= _console.ending(record)
+        return state | {
             "graph": self.picture.number if self.picture.svg else 0,
             "graph_note": self.picture.note,
             "nodes": self.picture.states(self._run),
@@ -200,9 +200,7 @@ class Page:
         if not self.has_ended:
             with contextlib.suppress(_client.NoAnswer):
                 # It has just ended.
-                told = _client.ask(
-                    self._pid, {"watch": self._key, "seen": seen, "detail": key}
-                )
+                told = self._question(seen=seen, detail=key)
         with self._lock:
             if key in self._run.jobs:
                 return _console.describe_job(self._run, key, told)
@@ -237,10 +235,11 @@ class Page:
             began = time.monotonic()
             if self._made[0] != version:
                 self._made = version, self.report(None)
-                self._next_at = time.monotonic() + PAUSE_FACTOR * (
-                    time.monotonic() - began
-                )
-            return version, "" if query == f"have={version}" else self._made[1]
+                self._next_at = _pause_end(began, PAUSE_FACTOR)
+            text = self._made[1]
+            if query == f"have={version}":
+                text = ""
+            return version, text
 
     def report(self, folder: Path | None = ANYWHERE) -> str:
         """Return the report of the run so far, by default to be saved."""
@@ -249,14 +248,12 @@ class Page:
 
     def files(self) -> set[str]:
         """Return the paths of the files that the page links to."""
+        paths = set[str]()
         with self._lock:
-            commands = [facts.command for _, facts in self._run.jobs.values()]
-        return {
-            path
-            for command in commands
-            if command is not None
-            for _, path in command.files
-        }
+            for _, facts in self._run.jobs.values():
+                if facts.command is not None:
+                    paths.update(path for _, path in facts.command.files)
+        return paths
 
     def _read(self) -> tuple[TraceRecord, str]:
         with self._lock:
@@ -264,13 +261,18 @@ class Page:
 
     def steer(self, request: Record) -> Record:
         """Steer the run and the job that the page has shown. Return what was done, or the error."""
-        words = {
-            name: request.get(name) for name in ("do", "value", "seen", "job", "marks")
-        }
+        names = "do", "value", "seen", "job", "marks"
+        words = {name: request.get(name) for name in names}
         try:
-            return _client.ask(self._pid, {"watch": self._key, **words, "page": True})
+            return self._question(**words, page=True)
         except _client.NoAnswer as error:
             return {"error": str(error).removeprefix(f"process {self._pid}: ")}
+
+
+def _pause_end(began: float, factor: float) -> float:
+    """Return when something that began at a time, and has just ended, may be made again."""
+    now = time.monotonic()
+    return now + factor * (now - began)
 
 
 class TracePage(Page):
@@ -283,11 +285,8 @@ class TracePage(Page):
         self.picture = Picture(self._run).draw(1)
 
     def _make_state(self) -> Record:
-        return (
-            super()._make_state()
-            | _console.head(self._record.tally)
-            | {"title": self._record.name}
-        )
+        head = _console.head(self._record.tally)
+        return {**super()._make_state(), **head, "title": self._record.name}
 
     def _read(self) -> tuple[TraceRecord, str]:
         return self._record, ""
@@ -338,9 +337,8 @@ class PageServer(ThreadingHTTPServer):
         self.url: Final = f"http://127.0.0.1:{self.server_address[1]}/{self.token}/"
         # And whether they have had the token.
         self._connections: Final[dict[Any, bool]] = {}
-        self._connections_lock: Final = (
-            threading.Condition()
-        )  # notified when a browser has the end
+        # Notified when a browser has the end.
+        self._connections_lock: Final = threading.Condition()
         self.browsers: Final[dict[object, float]] = {}
         """When each browser has asked last that lacks the report after the end: by its name, else by its connection."""
 
@@ -388,7 +386,8 @@ class PageServer(ThreadingHTTPServer):
     def shutdown_request(self, request: Any) -> None:
         with self._connections_lock:
             self._connections.pop(request, None)
-            if (asked_at := self.browsers.pop(request, None)) is not None:
+            asked_at = self.browsers.pop(request, None)
+            if asked_at is not None:
                 self.browsers[CLOSED] = asked_at
         super().shutdown_request(request)
 
@@ -431,10 +430,8 @@ class PageHandler(BaseHTTPRequestHandler):
         """
         page = self.server.page
         self.server.trust(self.connection)
-        words = {
-            word: values[0]
-            for word, values in parse_qs(query, errors="surrogatepass").items()
-        }
+        found = parse_qs(query, errors="surrogatepass")
+        words = {word: values[0] for word, values in found.items()}
         if name == "-":
             self._send(308, "", {"Location": f"/{self.server.token}/"})
         elif name == "":
@@ -449,11 +446,8 @@ class PageHandler(BaseHTTPRequestHandler):
         elif name == "job":
             self._send_data(page.job(words["seen"], int(words["key"])))
         elif name == "jobs":
-            self._send_data(
-                page.find_jobs(
-                    *(words.get(word, "") for word in ("seen", "which", "words"))
-                )
-            )
+            asked = [words.get(word, "") for word in ("seen", "which", "words")]
+            self._send_data(page.find_jobs(*asked))
         elif name == "log":
             self._send_data(page.log(words.get("words", "")))
         elif name == "file" and words.get("path") in page.files():
@@ -462,11 +456,8 @@ class PageHandler(BaseHTTPRequestHandler):
             version, text = page.html(query)
             self._send(200, text, {"X-Version": str(version)})
         elif name == "report.html":
-            self._send(
-                200,
-                page.report(),
-                {"Content-Disposition": 'attachment; filename="report.html"'},
-            )
+            disposition = 'attachment; filename="report.html"'
+            self._send(200, page.report(), {"Content-Disposition": disposition})
             if page.has_ended:
                 self.server.note_browser(self.connection, words.get("by"), has_end=True)
         else:
@@ -478,18 +469,14 @@ class PageHandler(BaseHTTPRequestHandler):
         try:
             asked = self._requested_name()
             size = int(self.headers["Content-Length"] or "")
-            if (asked, self.headers["Origin"], self.headers["Content-Type"]) != (
-                "steer",
-                origin,
-                form,
-            ):
+            sent = self.headers["Origin"], self.headers["Content-Type"]
+            if asked != "steer" or sent != (origin, form):
                 raise LookupError(asked)
-            request = json.loads(
-                self.rfile.read(size if 0 < size <= MAX_REQUEST_SIZE else 0)
-            )
-            self._send_data(
-                self.server.page.steer({**request, "do": str(request["do"])})
-            )
+            if not 0 < size <= MAX_REQUEST_SIZE:
+                raise ValueError(size)
+            request = json.loads(self.rfile.read(size))
+            request["do"] = str(request["do"])
+            self._send_data(self.server.page.steer(request))
         except (ValueError, TypeError, LookupError, RecursionError):
             self._refuse()
 
@@ -513,7 +500,10 @@ class PageHandler(BaseHTTPRequestHandler):
         self.connection.shutdown(socket.SHUT_WR)
         deadline = time.monotonic() + LINGER_TIMEOUT
         left = MAX_IGNORED_SIZE
-        while left > 0 and (seconds := deadline - time.monotonic()) > 0:
+        while left > 0:
+            seconds = deadline - time.monotonic()
+            if seconds <= 0:
+                break
             self.connection.settimeout(seconds)
             left -= len(self.rfile.read1()) or left
 
@@ -526,27 +516,22 @@ class PageHandler(BaseHTTPRequestHandler):
             return
         with open(descriptor, "rb") as file:
             size = os.fstat(descriptor).st_size
-            disposition = "inline" if size <= MAX_SHOWN_SIZE else "attachment"
-            self._send_headers(
-                200,
-                size,
-                {
-                    **PLAIN_TEXT,
-                    "Content-Disposition": f'{disposition}; filename="output.txt"',
-                },
-            )
-            while size and (part := file.read(min(size, CHUNK_SIZE))):
+            kind = "inline" if size <= MAX_SHOWN_SIZE else "attachment"
+            disposition = f'{kind}; filename="output.txt"'
+            headers = {**PLAIN_TEXT, "Content-Disposition": disposition}
+            self._send_headers(200, size, headers)
+            while size:
+                part = file.read(min(size, CHUNK_SIZE))
+                if not part:
+                    break
                 self.wfile.write(part)
                 size -= len(part)
             # It has become shorter.
             self.close_connection = size > 0
 
     def _send_data(self, data: object) -> None:
-        self._send(
-            200,
-            json.dumps(data, separators=(",", ":")),
-            {"Content-Type": "application/json"},
-        )
+        text = json.dumps(data, separators=(",", ":"))
+        self._send(200, text, {"Content-Type": "application/json"})
 
     def _send(
         self, code: int, text: str, headers: dict[str, str] | None = None
@@ -558,12 +543,14 @@ class PageHandler(BaseHTTPRequestHandler):
     def _send_headers(self, code: int, size: int, headers: dict[str, str]) -> None:
         self.send_response(code)
         policy = f"{_report.content_policy(is_live=True)}; frame-ancestors 'none'"
-        common = {
+        sent = {
             "Content-Type": "text/html; charset=utf-8",
             "Content-Security-Policy": policy,
             **HEADERS,
+            **headers,
+            "Content-Length": str(size),
         }
-        for name, value in {**common, **headers, "Content-Length": str(size)}.items():
+        for name, value in sent.items():
             self.send_header(name, value)
         self.end_headers()
 

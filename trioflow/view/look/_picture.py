@@ -124,7 +124,8 @@ class Layout:
                 continue
             family = families[key]
             is_named = placing.names_groups if family.is_group else placing.names_jobs
-            place = (*outer, key if is_named else family)
+            own: int | Family = key if is_named else family
+            place = (*outer, own)
             places[key] = place
             title = family.name
             if place not in self.titles:
@@ -232,9 +233,10 @@ class Picture:
             plan = self._plans[placing]
             if not plan.can_be_read(has_labels):
                 continue
-            names: dict[Place, str] = {}
-            for index, place in enumerate(plan.titles):
-                names[place] = f"g{self.number}n{index}"
+            names = {
+                place: f"g{self.number}n{index}"
+                for index, place in enumerate(plan.titles)
+            }
             # Without edges, a grid reads like a text.
             ways = DIRECTIONS if plan.edges else DIRECTIONS[:1]
             sources = (

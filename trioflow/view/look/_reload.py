@@ -267,7 +267,9 @@ def _find_functions(
     # Classes that calls have made, which have ended, refer to their own functions.
     gc.collect()
     objects = gc.get_objects()
-    change_of = {key: change for change in changes for key in change.namespaces}
+    change_of: dict[int, FileChange] = {}
+    for change in changes:
+        change_of |= dict.fromkeys(change.namespaces, change)
     others = {*map(id, objects)}
     if not change_of.keys() <= others:
         raise RuntimeError(
@@ -277,17 +279,16 @@ def _find_functions(
     names = set[tuple[int, str]]()
     stale: dict[str, list[FunctionType]] = {}
     for function in objects:
-        change = None
-        if type(function) is FunctionType:
-            change = change_of.get(id(function.__globals__))
+        if type(function) is not FunctionType:
+            continue
         # Some functions are made of a text in no file, as by dataclasses. Others compute annotations since Python 3.14,
         # which stay as they were: https://docs.python.org/3/reference/datamodel.html#function.__annotate__.
-        if (
-            change is None
-            or function.__code__.co_filename.startswith("<")
-            or function.__name__ == "__annotate__"
-        ):
+        if function.__code__.co_filename.startswith("<"):
             continue
+        key = id(function.__globals__)
+        if key not in change_of or function.__name__ == "__annotate__":
+            continue
+        change = change_of[key]
         new = change.successors.get(function.__code__, NOT_LOADED)
         if isinstance(new, str):
             reason = f"{change.name}: {function.__qualname__}() {new}"
@@ -339,7 +340,9 @@ def _is_kept(functions: list[Any], others: set[int]) -> bool:
 def _find_keepers() -> Iterator[str]:
     """Yield the objects that keep old code of the program, or its results."""
     objects = gc.get_objects()
-    own = {key for file in _loaded_files.loaded.values() for key in file.namespaces}
+    own = set[int]()
+    for file in _loaded_files.loaded.values():
+        own.update(file.namespaces)
     for (module, name), remark in KEEPERS.items():
         kind = getattr(sys.modules.get(module), name, None)
         names = set[str]()

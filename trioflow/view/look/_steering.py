@@ -14,7 +14,7 @@ from ..._core.job._errors import one_line_error
 from ..._core.job._job import AnyJob, is_job, is_scheduler
 from ..._core.job._labels import paths_of, printable, unescape_path
 from ..._core.words import _job_queries, _run_view
-from ..text._selection import suggest_paths
+from ..text._selection import readable_path, suggest_paths
 from ._process_record import MAX_JOBS
 from ._reload import MAX_NAMED, NothingChanged, changed_text, older_code_text, reload
 
@@ -147,7 +147,7 @@ class SteeringRequest(NamedTuple):
             if job is None or _job_queries.attempt_mark(job) != mark:
                 subject = "a job"
                 if job is not None:
-                    subject = f"'{printable(unescape_path(job.path))}'"
+                    subject = f"'{readable_path(job.path)}'"
                 raise ValueError(
                     f"{subject} has begun anew meanwhile, so nothing was done; look again"
                 )
@@ -296,7 +296,7 @@ def _answer(request: SteeringRequest) -> str:
     if request.job is None:
         path, text, number = request.value
     asking: Any = request.job or _find(request.scheduler, path, None)
-    subject = printable(unescape_path(asking.path))
+    subject = readable_path(asking.path)
     question = _job_queries.question_of(asking)
     if question is None:
         told = clause(": it was answered {}", getattr(asking, "_told", ""))

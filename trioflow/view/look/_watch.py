@@ -244,7 +244,8 @@ class Watch:
             identity = last_run(scheduler)
         is_same = identity is run.identity
         has_same_jobs = len(scheduler) == len(run.jobs)
-        if view is None and is_same and has_same_jobs and not is_news:
+        is_over = view is None and not is_news
+        if is_over and is_same and has_same_jobs:
             return
         self._changed_runs[index] = None
         if not is_same:
