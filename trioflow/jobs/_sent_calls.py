@@ -121,17 +121,10 @@ def cloudpickle_pickler() -> PicklerFactory | None:
     cloudpickle: Any = sys.modules.get("cloudpickle")
     if cloudpickle is None:
         return None
-    return functools.partial(_new_cloudpickle_pickler, cloudpickle)
-
-
-def _new_cloudpickle_pickler(
-    cloudpickle: Any,
-    file: object,
-    protocol: int,
-    _fix_imports: bool,
-    buffer_callback: object,
-) -> Any:
-    return cloudpickle.Pickler(file, protocol, buffer_callback)
+    # It has no `fix_imports`.
+    return lambda file, protocol, _, buffer_callback: cloudpickle.Pickler(
+        file, protocol, buffer_callback
+    )
 
 
 def _keep_apart(_: object) -> None:

@@ -45,15 +45,13 @@ CLOCK_TICK: Final = 10_000_000
 Snapshot = dict[str, tuple[int, ...]]
 """The entries at and below a path, with the facts that a write changes. Of a directory, just that it is there."""
 
-_claimed: Final[weakref.WeakValueDictionary[str, Any]] = weakref.WeakValueDictionary()
+_claimed: Final = weakref.WeakValueDictionary[str, Any]()
 """For each path that a job writes, or that is a journal's, where links lead, the job or the journal's session."""
-_partial_files: Final[weakref.WeakKeyDictionary[Any, dict[str, Snapshot]]] = (
-    weakref.WeakKeyDictionary()
-)
+_partial_files: Final = weakref.WeakKeyDictionary[Any, dict[str, Snapshot]]()
 """For each job, the entries that it has made and set aside in this run, as they were then."""
-_taken_over: Final[
-    weakref.WeakKeyDictionary[Any, weakref.WeakValueDictionary[str, Any]]
-] = weakref.WeakKeyDictionary()
+_taken_over: Final = weakref.WeakKeyDictionary[
+    Any, weakref.WeakValueDictionary[str, Any]
+]()
 """For each job, the files that another job has written before, with that job: the job changes them in place."""
 
 

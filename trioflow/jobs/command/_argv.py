@@ -430,9 +430,7 @@ def _is_encoded(env: Mapping[Any, Any]) -> bool:
     if not {*map(type, env), *map(type, env.values())} <= {bytes} or b"" in env:
         return False
     names = b"".join(env)
-    return (
-        b"=" not in names and b"\0" not in names and b"\0" not in b"".join(env.values())
-    )
+    return b"=" not in names and b"\0" not in names + b"".join(env.values())
 
 
 def variables_with_placeholders(env: Mapping[Any, Any] | None) -> dict[bytes, granted]:

@@ -8,14 +8,19 @@ from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
 from ... import _posix as posix
 from ... import abc
-from ..._core.base._text_forms import name_in_errors
 from ..._core.job._job import is_job
 from ..._hints import explain_form
 from ..posix._processes import Process, check_limits
 from . import _argv, _process_run, _streams
 from ._argv import Template
 from ._result import CheckOption, CommandResult, parse_check
-from ._spawn_options import AnyPath, CommandOptions, LeftoversOption, PinOption
+from ._spawn_options import (
+    AnyPath,
+    CommandOptions,
+    LeftoversOption,
+    PinOption,
+    subject_of,
+)
 
 if TYPE_CHECKING:
     from ._output_sinks import OutputEnds
@@ -144,9 +149,7 @@ class CommandJob(
         append: bool = True,
         **options: Unpack[abc.JobOptions],
     ) -> None:
-        subject = name_in_errors(
-            repr(options.get("label") or "CommandJob"), options.get("redact", False)
-        )
+        subject = subject_of(options, "CommandJob")
         posix.require(f"CommandJob {subject}")
         arguments = _argv.check_arguments(command, shell, subject)
         stdin_job = None

@@ -21,7 +21,7 @@ from typing import IO, Any, ClassVar, Final, Unpack
 import anyio
 
 from ... import _posix as posix
-from ..._core.base._text_forms import name_in_errors, shown_value
+from ..._core.base._text_forms import shown_value
 from ..._core.job._errors import JobTimeout
 from ..._core.job._job_options import callback
 from ..._core.job._option_descriptors import Argument
@@ -34,7 +34,7 @@ from ._command_job import CommandJob
 from ._output_sinks import MAX_TAIL_BYTES, file_size, file_tail
 from ._readiness import OutputLine, Readiness, make_readiness
 from ._result import CommandError, CommandResult
-from ._spawn_options import AnyPath, is_path
+from ._spawn_options import AnyPath, is_path, subject_of
 
 MAX_KEPT_LINES: Final = 50
 BUFFERED_OUTPUT_HINT: Final = " Maybe the program holds its output back in a buffer: try python -u, or stdbuf -oL."
@@ -363,9 +363,7 @@ class CommandService(ProgramService):
         append: bool = True,
         **options: Unpack[JobOptions],
     ) -> None:
-        subject = name_in_errors(
-            repr(options.get("label") or "CommandService"), options.get("redact", False)
-        )
+        subject = subject_of(options, "CommandService")
         posix.require(
             f"CommandService {subject}", "use a Service around anyio.open_process"
         )

@@ -45,7 +45,7 @@ class SpawnQueue:
     def __init__(self, run: RunHandle) -> None:
         self._run: Final = run
         self._running_count = 0
-        self._waiting_events: Final[deque[anyio.Event]] = deque()
+        self._waiting_events: Final = deque[anyio.Event]()
         self._has_warned = False
 
     @contextlib.contextmanager
@@ -154,7 +154,7 @@ class NumberedSlots:
     """The numbers of a window's slots, counted from 1. Each pinned command takes the lowest free number."""
 
     def __init__(self) -> None:
-        self._taken_numbers: Final[set[int]] = set()
+        self._taken_numbers: Final = set[int]()
 
     def take_lowest(self) -> int:
         number = next(

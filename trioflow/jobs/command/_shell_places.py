@@ -211,7 +211,7 @@ class _Reader:
 
     def __init__(self, line: str, computes: bool) -> None:
         self.position = 0
-        self.spans: Final[list[tuple[str, int, int]]] = []
+        self.spans: Final = list[tuple[str, int, int]]()
         self._line: Final = line
         self._computes: Final = computes
         # Whether a pipe is to the left.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from subprocess import DEVNULL, PIPE, STDOUT
 from typing import Any, Final, Literal, get_args
 
 from ... import abc
-from ..._core.base._text_forms import is_among, shown_value
+from ..._core.base._text_forms import is_among, name_in_errors, shown_value
 from ..._core.job._function import reject_text
 from ..._core.job._job_options import callback, duration, file_path, flag
 from . import _argv, _result
@@ -17,9 +17,15 @@ from . import _argv, _result
 PinOption = Literal["slot"]
 LeftoversOption = Literal["wait", "end"]
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-SUBPROCESS_CONSTANTS: Final = (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)
+SUBPROCESS_CONSTANTS: Final = (PIPE, DEVNULL, STDOUT)
 DESCRIPTOR_LIMIT: Final = 1 << 31
 """The first number that is too large for a descriptor, which is a C `int`."""
+
+
+def subject_of(options: abc.JobOptions, kind: str) -> str:
+    """Return the name of a job that is made with these options, for errors."""
+    label = repr(options.get("label") or kind)
+    return name_in_errors(label, options.get("redact", False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,8 @@ class CommandOptions:
     # None: any exit code counts as success.
     success_codes: frozenset[int] | None = _result.ZERO_ONLY
     terminate_grace: float = 5.0
-    on_start: Callable[[Any], object] | None = None  # the job
+    # Called with the job.
+    on_start: Callable[[Any], object] | None = None
     # The job and a line.
     on_line: Callable[[Any, str], object] | None = None
     tag: bool | str = False
@@ -82,8 +89,8 @@ class CommandOptions:
             file_path(self.cwd, "cwd", subject)
         _argv.check_stdin(self.stdin, subject)
         if isinstance(self.stdin, int) and self.stdin in (
-            subprocess.PIPE,
-            subprocess.STDOUT,
+            PIPE,
+            STDOUT,
         ):
             raise ValueError(
                 f"stdin of {subject}: PIPE and STDOUT are only for output; give bytes, a path, an open file, or a job"
@@ -125,9 +132,11 @@ class CommandOptions:
             reads: files that the job reads, besides the files of these options.
 
         """
-        input_files = [stream for stream in (self.stdin,) if is_path(stream)]
+        input_files: list[Any] = []
         stdin: object = stdin_job
-        if stdin_job is None and not input_files:
+        if is_path(self.stdin):
+            input_files = [self.stdin]
+        elif stdin_job is None:
             stdin = self.stdin
         files_written = [
             stream for stream in (self.stdout, self.stderr) if is_path(stream)
@@ -150,15 +159,12 @@ class CommandOptions:
     def _describe_failure_now(self, result: object) -> str | None:
         """Return how a stored result, or any result of several commands, fails by the present `check`."""
         results: list[Any] = result if type(result) is list else [result]  # pyright: ignore[reportUnknownVariableType]
-        codes = [
-            item.returncode
-            for item in results
-            if getattr(item, "returncode", None) is not None
-        ]
-        for failure in filter(
-            None, (_result.describe_failure(self.success_codes, code) for code in codes)
-        ):
-            return f"by check=, it would have failed now: {failure}"
+        for item in results:
+            code = getattr(item, "returncode", None)
+            if code is not None:
+                failure = _result.describe_failure(self.success_codes, code)
+                if failure is not None:
+                    return f"by check=, it would have failed now: {failure}"
         return None
 
     def _check_output(self, name: str, value: object, subject: str) -> None:
@@ -178,7 +184,7 @@ class CommandOptions:
             raise ValueError(
                 f"{name}={shown_value(value, subject)} of {subject}: invalid file descriptor"
             )
-        if name == "stdout" and isinstance(value, int) and value == subprocess.STDOUT:
+        if name == "stdout" and isinstance(value, int) and value == STDOUT:
             raise ValueError(
                 f"stdout=STDOUT of {subject}: only stderr= can be STDOUT, which merges it into stdout"
             )
@@ -215,8 +221,8 @@ def _output_kind(value: object) -> str | None:
         return None
     if isinstance(value, int) and value in SUBPROCESS_CONSTANTS:
         return {
-            subprocess.PIPE: "PIPE",
-            subprocess.DEVNULL: "DEVNULL",
-            subprocess.STDOUT: "STDOUT",
+            PIPE: "PIPE",
+            DEVNULL: "DEVNULL",
+            STDOUT: "STDOUT",
         }[value]
     return "path" if is_path(value) else "file"

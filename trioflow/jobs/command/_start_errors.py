@@ -52,15 +52,16 @@ def reason_for_failed_start(
     show: Show,
 ) -> Reason:
     """Return why a program could not be started."""
+    number = error.errno or 0
     program = os.fsdecode(command[0])
     is_searched = "/" not in program
     path = os.path.join(os.fsdecode(cwd or "."), program)
     shown = show(repr(program), "the program")
     if not program:
         return Reason("the name of the program is empty")
-    if error.errno in RESOURCE_ERROR_MESSAGES:
-        return Reason(RESOURCE_ERROR_MESSAGES[error.errno], RESOURCE_ADVICE)
-    if error.errno == errno.E2BIG:
+    if number in RESOURCE_ERROR_MESSAGES:
+        return Reason(RESOURCE_ERROR_MESSAGES[number], RESOURCE_ADVICE)
+    if number == errno.E2BIG:
         return _reason_for_length(command, environment, show)
     if (
         cwd is not None
@@ -68,23 +69,23 @@ def reason_for_failed_start(
         and os.fsdecode(error.filename) == os.fsdecode(cwd)
     ):
         return Reason(f"{show(f'cwd={os.fsdecode(cwd)!r}', 'cwd')}: {error.strerror}")
-    if error.errno == errno.ENOENT and not is_searched and os.path.exists(path):
+    if number == errno.ENOENT and not is_searched and os.path.exists(path):
         return Reason(
             f"{shown} exists, but the interpreter in its first line (#!) does not"
         )
-    if error.errno == errno.ENOENT:
+    if number == errno.ENOENT:
         remedy = "check its spelling"
         if is_searched:
             remedy = "check its spelling, and PATH"
         return Reason(f"{show(f'program {program!r}', 'program')} not found", remedy)
-    if error.errno == errno.EACCES and not is_searched and os.path.isdir(path):
+    if number == errno.EACCES and not is_searched and os.path.isdir(path):
         return Reason(f"{shown} is a directory, not a program")
-    if error.errno == errno.EACCES:
+    if number == errno.EACCES:
         return Reason(
             f"{shown} is not executable",
             "run chmod +x, or put its interpreter in front of it",
         )
-    if error.errno == errno.ENOEXEC:
+    if number == errno.ENOEXEC:
         return Reason(
             f"{show(shown, 'it')} is not a program",
             "a script must begin with a line such as #!/bin/sh",
@@ -99,16 +100,11 @@ def _reason_for_length(
         (len(os.fsencode(word)), f"argument {number}")
         for number, word in enumerate(command)
     ]
-    variables: Mapping[bytes, bytes] = (
-        posix.environb if environment is None else environment
-    )
-    for name, value in variables.items():
-        sizes.append(
-            (
-                len(name) + len(value),
-                show(f"variable {os.fsdecode(name)!r}", "a variable"),
-            )
-        )
+    if environment is None:
+        environment = posix.environb
+    for name, value in environment.items():
+        place = show(f"variable {os.fsdecode(name)!r}", "a variable")
+        sizes.append((len(name) + len(value), place))
     longest, place = max(sizes)
     total = sum(size for size, _ in sizes)
     return Reason(

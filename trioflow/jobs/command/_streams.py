@@ -12,12 +12,12 @@ import io
 import math
 import os
 import selectors
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
+from subprocess import DEVNULL, PIPE, STDOUT
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import _posix as posix
@@ -88,7 +88,7 @@ class ProcessStreams:
     # ---- opening
 
     def _open_input(self, value: Any) -> int | None:
-        if value is None or (isinstance(value, int) and value == subprocess.DEVNULL):
+        if value is None or (isinstance(value, int) and value == DEVNULL):
             return None
         if isinstance(value, int):
             return value
@@ -106,14 +106,14 @@ class ProcessStreams:
 
     def _open_output(self, name: str, value: object) -> int | None:
         options = self._job._command_options
-        if value == subprocess.STDOUT:
+        if value == STDOUT:
             if any(operator == ">>" for operator, _ in self._redirections):
                 return self._redirect("2>&1")
-            return subprocess.STDOUT if self.stdout is None else self.stdout
-        if value == subprocess.DEVNULL:
-            return subprocess.DEVNULL
+            return STDOUT if self.stdout is None else self.stdout
+        if value == DEVNULL:
+            return DEVNULL
         sinks: list[OutputSink] = []
-        if value == subprocess.PIPE:
+        if value == PIPE:
             self._captures_by_stream[name] = CaptureSink()
             sinks.append(self._captures_by_stream[name])
         job = self._job
@@ -126,7 +126,7 @@ class ProcessStreams:
             report_line = partial(on_line, job)
         sinks += _output_sinks.make_line_sinks(name, report_line, tag)
         if sinks:
-            if value != subprocess.PIPE:
+            if value != PIPE:
                 sinks.append(self._end_of(name))
             return self._open_pipe(sinks)
         if isinstance(value, int):
@@ -150,7 +150,7 @@ class ProcessStreams:
         """
         if self._on_output is None or descriptor in self._write_ends:
             return descriptor
-        if descriptor == subprocess.DEVNULL:
+        if descriptor == DEVNULL:
             return self._open_pipe([])
         if descriptor is None:
             descriptor = standard_descriptor
@@ -168,7 +168,7 @@ class ProcessStreams:
             file = getattr(sys, name)
         if file is None:
             # There are no standard streams, as under pythonw.
-            return subprocess.DEVNULL
+            return DEVNULL
         if value is None and file is getattr(sys, f"__{name}__"):
             return None
         # None if `file` is not the stream of a monitor.
@@ -200,7 +200,7 @@ class ProcessStreams:
         self._redirections.append(
             (operator, path and os.path.abspath(os.fsdecode(path)))
         )
-        return subprocess.DEVNULL
+        return DEVNULL
 
     def wrap_command(self, command: Sequence[str | bytes]) -> Sequence[str | bytes]:
         """Return the command. If its streams are named pipes, return a shell's command that opens them and execs it.

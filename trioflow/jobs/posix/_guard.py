@@ -46,7 +46,7 @@ TABLE_SIZE: Final = 1 << 22
 Pages of the table that are not used take no memory."""
 TERMINATE_GRACE: Final = 0.5
 """The time from SIGTERM to SIGKILL, in seconds, for processes that have left their groups and outlived the run."""
-INHERITED_DESCRIPTORS: Final[set[int]] = set()
+INHERITED_DESCRIPTORS: Final = set[int]()
 """Descriptors that each guard inherits, so that locks on them are held until the guard has exited."""
 END_LINE: Final = b"ended\n"
 """The line that makes the guard exit. Any other line, or the end of the pipe, makes it kill the commands."""
@@ -77,7 +77,7 @@ class ProcessGroupTable:
             raise
         self._entries: Final = memoryview(self._memory_map).cast("i")
         self._entries[_guard_script.LAST_INDEX] = _guard_script.IS_STARTING
-        self._free_indexes: Final[list[int]] = []
+        self._free_indexes: Final = list[int]()
 
     def note_start(self, is_starting: bool) -> None:
         """Note that a process is about to be started, or that this has failed, or its group has been added."""
@@ -276,7 +276,7 @@ def living_groups() -> Iterator[int]:
                     yield int(group)
 
 
-_live_guards: Final[weakref.WeakSet[Guard]] = weakref.WeakSet()
+_live_guards: Final = weakref.WeakSet[Guard]()
 
 
 def _close_pipes_in_child() -> None:

@@ -13,17 +13,13 @@ import sys
 import time
 from collections.abc import Iterable
 
-MARK_VARIABLE = (
-    "TRIOFLOW_GUARDED"  # the environment variable with the mark, for this program only
-)
-LAST_INDEX, IS_STARTING = (
-    0,
-    1,
-)  # entries of the table that are no groups: the highest used index, and a flag
+# The environment variable with the mark, for this program only.
+MARK_VARIABLE = "TRIOFLOW_GUARDED"
+# Entries of the table that are no groups: the highest used index, and a flag.
+LAST_INDEX, IS_STARTING = 0, 1
 START_TIME = 0.1  # seconds until a process that was just being started is taken for a process that never began
-KILL_TIMEOUT = (
-    10.0  # seconds after which the guard gives up on processes that cannot be killed
-)
+# Seconds after which the guard gives up on processes that cannot be killed.
+KILL_TIMEOUT = 10.0
 SCAN_INTERVAL = 0.005  # seconds between two scans of all processes
 MAX_SCANS = 50  # the maximum number of scans in `find_marked_pids`, in case new processes start all the time
 

@@ -271,23 +271,20 @@ class ProcessJob(
             NotImplementedError: a worker process on this machine should make the call, but this is not a POSIX system.
 
         """
-        if (executor := find_executor(self)) is None:
+        executor = find_executor(self)
+        if executor is None:
             posix.require(
                 f"{self.label!r}, a ProcessJob without processes=,",
                 posix.WORKER_PROCESSES_HINT,
             )
-        set_run_need(
-            self,
-            WORKER_PROCESSES_RESOURCE,
-            0 if self.forever or executor is not None else 1,
-        )
+        needs_worker = executor is None and not self.forever
+        set_run_need(self, WORKER_PROCESSES_RESOURCE, int(needs_worker))
+        option_value = ""
+        if self._nice is not None:
+            option_value = f"nice={self._nice}"
         if self._memory_limit is not None:
             option_value = f"memory_limit={self._memory_limit}"
-        else:
-            option_value = f"nice={self._nice}"
-        if (
-            self._memory_limit is not None or self._nice is not None
-        ) and executor is not None:
+        if option_value and executor is not None:
             raise ValueError(
                 f"{self.label!r} has {option_value}, which only worker processes on this machine can apply, but "
                 f"processes= is {executor!r}: leave it out, or give the job processes={LOCAL_PROCESSES!r}"

@@ -101,13 +101,12 @@ class WorkerProcess:
         self._socket: Final = socket
         self._process: Final = process
         self.pid: Final = process.pid
-        self._is_answer: bool | None = (
-            None  # whether the message that arrives is an answer, or None before its header
-        )
-        self._part = bytearray(
-            _worker_main.ANSWER_HEADER.size
-        )  # of a message: its header or its pickle
-        self._received = 0  # how many bytes of the part have arrived
+        # Whether the message that arrives is an answer, or None before its header.
+        self._is_answer: bool | None = None
+        # Of a message: its header or its pickle.
+        self._part = bytearray(_worker_main.ANSWER_HEADER.size)
+        # How many bytes of the part have arrived.
+        self._received = 0
         message = pickle.dumps(preparation)
         self._unsent = memoryview(
             _worker_main.REQUEST_HEADER.pack(len(message), 0) + message
@@ -302,10 +301,10 @@ class WorkerPool:
         self._run: Final = run
         # Created before the pool, so that it is closed after the pool.
         run.shared(Guard)
-        self._starting: Final[list[WorkerProcess]] = []
+        self._starting: Final = list[WorkerProcess]()
         # Workers that have imported the program, and errors in place of those that could not, by their `nice`.
-        self._idle: Final[dict[int, list[WorkerProcess | BaseException]]] = {}
-        self._claimed: Final[dict[AbstractJob[Any], WorkerProcess | BaseException]] = {}
+        self._idle: Final = dict[int, list[WorkerProcess | BaseException]]()
+        self._claimed: Final = dict[AbstractJob[Any], WorkerProcess | BaseException]()
         # Held while waiting for workers: only one task at a time may wait for a socket.
         self._lock: Final = anyio.Lock()
         self._was_reported = False

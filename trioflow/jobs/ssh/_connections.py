@@ -31,12 +31,12 @@ import random
 import shutil
 import signal
 import stat
-import subprocess
 import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from math import inf
+from subprocess import DEVNULL, PIPE
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
@@ -99,8 +99,8 @@ class Connections:
         # Created first, and therefore closed last.
         self.guard: Final = run.shared(Guard)
         self.transport: Final = OpenSsh()
-        self._connections_by_node: Final[dict[SshNode, Connection]] = {}
-        self._local_connections: Final[dict[LocalNode, LocalConnection]] = {}
+        self._connections_by_node: Final = dict[SshNode, Connection]()
+        self._local_connections: Final = dict[LocalNode, LocalConnection]()
         self.start_limiter: Final = anyio.CapacityLimiter(MAX_CONCURRENT_STARTS)
         self.handshakes: Final = defaultdict[Any, anyio.CapacityLimiter](
             lambda: anyio.CapacityLimiter(MAX_HANDSHAKES)
@@ -158,7 +158,7 @@ MAX_SESSIONS: Final = 8
 """The maximum number of jobs that run on a node at once. A server allows 10 sessions by default (MaxSessions)."""
 MAX_REFUSALS: Final = 20
 """The maximum number of retries after a refused request for a session. Their pauses take about 15 seconds in total."""
-_SESSION_RESOURCES: Final[dict[SshNode, str]] = {}
+_SESSION_RESOURCES: Final = dict[SshNode, str]()
 
 
 def pause_after(refusal_count: int) -> float:
@@ -195,26 +195,25 @@ class Connection:
         """Create a closed connection. `number` names its socket, and is unique in the run."""
         self.node: Final = node
         self.transport: Final = connections.transport
-        self.process: Process | None = None  # the ssh that holds the connection
-        self.was_reported = (
-            False  # whether the run has reported that the node is unreachable
-        )
-        self.leftover_files: list[
-            str
-        ] = []  # files on the node, to be removed before the next command or transfer
+        # The ssh that holds the connection.
+        self.process: Process | None = None
+        # Whether the run has reported that the node is unreachable.
+        self.was_reported = False
+        # Files on the node, to be removed before the next command or transfer.
+        self.leftover_files: list[str] = []
         self._connections: Final = connections
         self.run: Final = connections.run
         self._number: Final = number
-        self._lock: Final = anyio.Lock()  # held while opening
-        self.sessions: Final = anyio.CapacityLimiter(
-            MAX_SESSIONS
-        )  # limits commands and transfers
+        # Held while opening.
+        self._lock: Final = anyio.Lock()
+        # Limits commands and transfers.
+        self.sessions: Final = anyio.CapacityLimiter(MAX_SESSIONS)
         # How often the node has refused a session to each job of which nothing has begun.
-        self.refusals: Final[WeakKeyDictionary[Any, int]] = WeakKeyDictionary()
-        self._is_ready = False  # whether `process` has printed READY
-        self._failure: Exception | None = (
-            None  # the failure of the last attempt, or None if it has succeeded
-        )
+        self.refusals: Final = WeakKeyDictionary[Any, int]()
+        # Whether `process` has printed READY.
+        self._is_ready = False
+        # The failure of the last attempt, or None if it has succeeded.
+        self._failure: Exception | None = None
         # The jobs, and the connections behind this connection, that have had this failure. For them, another attempt is
         # made.
         self._told: WeakSet[object] = WeakSet()
@@ -507,19 +506,17 @@ class Connection:
             command = self.transport.settings(self.node)
             query = CommandJob(
                 command,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stdout=PIPE,
+                stderr=DEVNULL,
                 timeout=CLOSE_TIMEOUT,
             )
             with contextlib.suppress(CommandError, JobTimeout):
                 async with self._connections.start_limiter:
                     output = (await query.co_run()).text
-            self._settings = {
-                name: value
-                for name, _, value in (
-                    line.partition(" ") for line in output.splitlines()
-                )
-            }
+            self._settings = {}
+            for line in output.splitlines():
+                name, _, value = line.partition(" ")
+                self._settings[name] = value
             self.transport.note_settings(self._settings)
         return self._settings
 
@@ -549,9 +546,8 @@ class Connection:
         while not await outlast(
             lambda: wait(process.exit_descriptor, run.clock() + SIGNAL_INTERVAL)
         ):
-            process.signal_group(
-                signal.SIGTERM if run.clock() < until else posix.SIGKILL
-            )
+            number = signal.SIGTERM if run.clock() < until else posix.SIGKILL
+            process.signal_group(number)
         try:
             process.reap()
             await end_group(run, process, run.clock(), run.sleep_until)

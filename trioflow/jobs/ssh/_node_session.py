@@ -15,10 +15,10 @@ import os
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from subprocess import DEVNULL, PIPE, STDOUT
 from typing import Any, Final, cast
 
 import anyio
@@ -130,8 +130,8 @@ class NodeSession:
         """
         job = CommandJob(
             words,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stdout=DEVNULL,
+            stderr=PIPE,
             check=False,
             redact=self.job.redact,
         )
@@ -178,8 +178,8 @@ class NodeSession:
                 command,
                 cwd=connection.directory,
                 stdin=text,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stdout=PIPE,
+                stderr=PIPE,
                 check=False,
                 terminate_grace=1.0,
                 label=f"transfer of {self.job.label}",
@@ -208,8 +208,8 @@ class NodeSession:
         removal = CommandJob(
             connection.command("rm -rf -- " + shlex.join(paths)),
             cwd=connection.directory,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=DEVNULL,
+            stderr=DEVNULL,
             check=False,
             terminate_grace=0.1,
         )
@@ -367,7 +367,7 @@ class Stdio:
 
     @property
     def is_merged(self) -> bool:
-        return bool(self.stderr == subprocess.STDOUT)
+        return bool(self.stderr == STDOUT)
 
 
 class RemoteCommand:
@@ -582,7 +582,7 @@ class _LocalOutput:
         has_file = _spawn_options.is_path(target)
         capture = None
         self.sinks: list[OutputSink] = []
-        if target == subprocess.PIPE:
+        if target == PIPE:
             capture = CaptureSink()
             self.sinks.append(capture)
         self._capture: Final = capture
@@ -593,9 +593,7 @@ class _LocalOutput:
             self.sinks.append(
                 DescriptorSink(open_output_file(target, job, truncate=stdio.truncate))
             )
-        elif not (
-            lines or target in (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)
-        ):
+        elif not (lines or target in (PIPE, DEVNULL, STDOUT)):
             if target is None:
                 target = getattr(sys, name)
             self.sinks += _make_sinks(target)

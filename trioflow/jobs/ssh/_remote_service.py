@@ -7,10 +7,11 @@ from typing import IO, Any, ClassVar, Final, Unpack
 
 import anyio
 
-from ..._core.base._text_forms import name_in_errors, shown_value
+from ..._core.base._text_forms import shown_value
 from ..._core.job._option_descriptors import Argument
 from ...abc import AbstractJob, JobOptions, RunHandle, arguments_of
 from ..command import _argv, _program_service, _readiness
+from ..command._spawn_options import subject_of
 from . import _connections, _nodes, _wrapper
 from ._ssh_job import Path, SshJob
 from ._steps import Program, Pull, Push, parse_steps
@@ -85,9 +86,7 @@ class SshService(_program_service.ProgramService):
         append: bool = True,
         **options: Unpack[JobOptions],
     ) -> None:
-        subject = name_in_errors(
-            repr(options.get("label") or "SshService"), options.get("redact", False)
-        )
+        subject = subject_of(options, "SshService")
         step, *others = parse_steps(command, subject)
         if others or isinstance(step, (Push, Pull)):
             raise TypeError(

@@ -8,10 +8,10 @@ import os
 import posixpath
 import shutil
 import stat
-import subprocess
 import tempfile
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
+from subprocess import DEVNULL, PIPE
 from typing import Any, Final
 
 from ... import _posix as posix
@@ -59,7 +59,7 @@ async def push(
         for command in _placing_commands(placed):
             await session.run(
                 command,
-                Stdio(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE),
+                Stdio(stdout=DEVNULL, stderr=PIPE),
                 description,
             )
     except BaseException:
@@ -306,9 +306,7 @@ async def read_script(path: str) -> bytes:
     """
     if may_wait_for_writer(path):
         return (
-            await _command_job.CommandJob(
-                ["cat"], stdin=path, stdout=subprocess.PIPE
-            ).co_run()
+            await _command_job.CommandJob(["cat"], stdin=path, stdout=PIPE).co_run()
         ).stdout or b""
     with open(path, "rb") as file:  # noqa: ASYNC230 - a local file of a few kilobytes
         return file.read()

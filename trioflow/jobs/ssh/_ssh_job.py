@@ -28,7 +28,7 @@ from ..command._result import (
     parse_check,
     with_output,
 )
-from ..command._spawn_options import CommandOptions, is_path
+from ..command._spawn_options import CommandOptions, is_path, subject_of
 from . import _sftp_transfers
 from ._connections import Connections, need_session
 from ._node_session import NodeSession, Stdio
@@ -173,10 +173,7 @@ class SshJob(
         append: bool = True,
         **options: Unpack[abc.JobOptions],
     ) -> None:
-        subject = name_in_errors(
-            repr(options.get("label") or self._name_in_errors),
-            options.get("redact", False),
-        )
+        subject = subject_of(options, self._name_in_errors)
         posix.require(
             f"{self._name_in_errors} {subject}",
             'use ThreadJob(subprocess.run, ["ssh", ...], check=True)',
@@ -197,10 +194,9 @@ class SshJob(
             tag=tag, append=append,
         )  # fmt: skip
         self._command_options.validate(subject)
-        self._values: Final = tuple(_check_value_names(values or {}, subject))
-        placeholders = PlaceholderValues(
-            {**(values or {}), "node": self._node.hostname}
-        )
+        values = values or {}
+        self._values: Final = tuple(_check_value_names(values, subject))
+        placeholders = PlaceholderValues({**values, "node": self._node.hostname})
         for step in self._steps:
             if isinstance(step, Command) and step.is_shell_line:
                 parts, names = placeholders.split(step.words)
@@ -211,7 +207,7 @@ class SshJob(
         self._env: Final = _check_variables(env or {}, subject)
         _function.reject_text(self._env, f"env= of {subject}")
         self._last_result = self._unreachable = self._open_streams = None
-        value_list = [*(values or {}).values()]
+        value_list = [*values.values()]
         words = [list(step.words) for step in self._steps]
         super().__init__(value_list, words, stdin_job, **options)
         _argv.check_placeholders(
@@ -516,17 +512,17 @@ def _check_variables(env: Mapping[Any, Any], subject: str) -> dict[str, str | gr
     """
     _argv.check_mapping(env, "env", subject)
     variables: dict[str, str | granted] = {}
-    for name, value in env.items():
-        variables[str(name)] = value
+    for key, value in env.items():
+        name = str(key)
+        variables[name] = value
         if not isinstance(value, granted):
-            variables[str(name)] = str(value)
-    for name, value in variables.items():
+            variables[name] = str(value)
         if not _VARIABLE_NAME_PATTERN.fullmatch(name):
             raise ValueError(
                 f"env of {subject}: {shown_value(name, subject)} is not a valid name for a variable on a node: use "
                 "letters, digits and '_', and do not begin with a digit"
             )
-        if isinstance(value, str) and "\0" in value:
+        if "\0" in str(variables[name]):
             raise ValueError(
                 f"env of {subject}: the value of {shown_value(name, subject)} contains a NUL; remove it"
             )
