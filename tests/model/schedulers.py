@@ -594,7 +594,7 @@ class ModelScheduler(ModelJob):
         if self.must_be_held():
             return
         if self.draining or not self.running:
-            self.stop("COMPLETED")
+            self.complete()
         elif not any(job.plan.forever for job in self.running):
             self.complete()
         else:
@@ -617,7 +617,7 @@ class ModelScheduler(ModelJob):
     def complete(self) -> None:
         """Stop, or end the questions that alone keep the run from its end: then it goes on from there."""
         asking = self.asking()
-        if self.draining or not asking:
+        if not asking:
             self.stop("COMPLETED")
             return
         self.world.mark("answer in vain")
@@ -639,11 +639,12 @@ class ModelScheduler(ModelJob):
         if not asking or any(map(self.is_needed, asking)):
             return False
         for job in self.jobs:
-            if job.state == "IDLE" and not job.waits_for:
+            starts = job.state == "SCHEDULED" or (
+                job.state == "IDLE" and not job.waits_for
+            )
+            if starts and not self.draining:
                 return False
-            if job.state == "SCHEDULED" or (
-                job.state == "RUNNING" and job not in asking and not job.plan.forever
-            ):
+            if job.state == "RUNNING" and job not in asking and not job.plan.forever:
                 return False
         return True
 
@@ -1025,7 +1026,10 @@ class ModelScheduler(ModelJob):
     def is_over(self) -> bool:
         """The run ends when there have been other jobs than forever jobs and all of them have settled."""
         if self.draining:
-            return not any(not job.plan.forever for job in self.running)
+            return (
+                not any(not job.plan.forever for job in self.running)
+                or self.asks_in_vain()
+            )
         ordinary = [job for job in self.jobs if not job.plan.forever]
         if self.world.drops and not self.is_nested:
             # It is open: forever jobs end with its body, whether there have been others or not.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 import anyio
 import pytest
-from trioflow import Answer, Job, JobState, Pool, Scheduler, Service
+from trioflow import Answer, Job, JobState, Pool, Scheduler, Service, StopReason
 from trioflow._core.words import _job_queries
 from trioflow._core.words._explain import get_status_text
 from ..bodies import fail, nap
@@ -186,3 +186,54 @@ def test_a_group_that_is_tried_again_asks_again(
 
     virtual(main)
     assert group.state is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("group", [False, True])
+@pytest.mark.parametrize("moment", ["before it is in vain", "after", "at the end"])
+def test_a_drained_run_ends_whose_open_question_nothing_can_use(
+    virtual: Virtual, group: bool, moment: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No answer would start anything: a cluster that drains it would wait until it kills it."""
+    build = Job(Broken(1, 3), label="build")
+    approve = Answer("publish?", choices=["yes", "no"], label="approve")
+    publish = Job(use, approve, label="publish", required=build)
+    long = Job(nap, 10, label="long")
+    jobs: list[Any] = [build, approve, publish, long]
+    if group:
+        jobs = [Scheduler(jobs, label="group")]
+    scheduler = Scheduler(jobs)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep({"before it is in vain": 1, "after": 5}.get(moment, 9.5))
+            scheduler.drain()
+
+    virtual(main)
+    assert scheduler.stop_reason is StopReason.DRAINED
+    assert [job.state for job in (build, approve, publish, long)] == [
+        JobState.FAILED,
+        JobState.CANCELLED,
+        JobState.IDLE,
+        JobState.SUCCEEDED,
+    ]
+    assert f"'approve' {IN_VAIN} 'publish' cannot run" in caplog.text
+
+
+def test_a_drained_run_waits_for_an_answer_that_the_next_run_can_use(
+    virtual: Virtual,
+) -> None:
+    approve = Answer("publish?", label="approve")
+    scheduler = Scheduler(approve, Job(use, approve, label="publish"))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(1)
+            scheduler.drain()
+            await anyio.sleep(100)
+            assert approve.is_running()
+            approve.answer("yes")
+
+    virtual(main)
+    assert approve.result() == "yes"

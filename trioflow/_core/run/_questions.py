@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..base._states import IDLE, SCHEDULED
+from ..base._states import DRAINING, IDLE, SCHEDULED
 from ..base._text_forms import join_names
 from ..job import _requirements
 from ._requirement_counts import successors_of
@@ -37,6 +37,9 @@ class AskingJobs:
         }
         if not asking or working - asking.keys() or any(map(is_needed, asking)):
             return False
+        if run.phase is DRAINING:
+            # Nothing starts any more.
+            return True
         for job in run.members.jobs:
             if not job._state.is_settled and self._may_go_on(job):
                 return False

@@ -573,14 +573,16 @@ class Run:
         if self.parts and any(part.is_busy() for part in self.parts):
             return True
         if self.phase is _states.DRAINING:
-            return not all(worker.is_shielded for worker in self.crew.alive)
+            waits = not all(worker.is_shielded for worker in self.crew.alive)
+            return waits and not self._asks_in_vain()
         return self.waits_for_jobs()
 
     def waits_for_jobs(self) -> bool:
         """Return whether the run waits for jobs that have not settled: not for answers that nothing can use."""
-        return self.counts.waits_for_jobs() and (
-            self.questions is None or not self.questions.are_in_vain()
-        )
+        return self.counts.waits_for_jobs() and not self._asks_in_vain()
+
+    def _asks_in_vain(self) -> bool:
+        return self.questions is not None and self.questions.are_in_vain()
 
     def deadline_in(self, seconds: float | None) -> float:
         """Return the time in so many seconds from now, or infinity for None."""
