@@ -101,17 +101,15 @@ class Adaptive(VariableWindow):
             )
         super().__init__(lowest, highest)
         value: Any = slower_on
-        types: tuple[Any, ...] = (
-            tuple(value) if isinstance(value, Iterable) else (value,)
-        )  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-        if bad := [
-            each
-            for each in types
-            if not (isinstance(each, type) and issubclass(each, BaseException))
-        ]:  # pyright: ignore[reportUnknownVariableType]
-            raise TypeError(
-                f"Adaptive(slower_on={short_repr(slower_on)}): {short_repr(bad[0])} is no exception type"
-            )
+        types = (value,)
+        if isinstance(value, Iterable):
+            items: Any = value
+            types = tuple(items)
+        for each in types:
+            if not (isinstance(each, type) and issubclass(each, BaseException)):
+                raise TypeError(
+                    f"Adaptive(slower_on={short_repr(slower_on)}): {short_repr(each)} is no exception type"
+                )
         self._slower_on: Final[tuple[type[BaseException], ...]] = types
 
     @property

@@ -259,7 +259,7 @@ async def call_on_cluster(
 
     with run.time_limit(job, cancels=True):
         future = _submit_call(job, client, call, options)
-        future.add_done_callback(lambda _: ended_event.set())
+        future.add_done_callback(lambda _: ended_event.set())  # pyright: ignore[reportUnknownLambdaType]
         try:
             if client.status != "running":
                 # In this case, the future might never be done.

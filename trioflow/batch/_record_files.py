@@ -21,7 +21,7 @@ import shutil
 import stat
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
@@ -148,7 +148,7 @@ class RecordFile:
         return stat.S_ISREG(os.fstat(self._descriptor).st_mode)
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[bool]:
+    def _locked(self) -> Generator[bool]:
         """Keep other batches from writing the file, and yield whether that is possible.
 
         If another file has its name now, open that. A program that has locked the file for other reasons, or a file

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, TypeVar, Unpack, overload
+from typing import Any, Final, TypeVar, Unpack, cast, overload
 
 from .. import abc
 from .._core.base._text_forms import clause, fit, is_among, name_in_errors, shown_value
@@ -143,8 +143,8 @@ class Answer(
             )
         if choices is not None and not choices:
             raise ValueError(
-                f"choices={shown_value(choices, subject)} of {subject}: give at least one value"
-            )  # pyright: ignore[reportUnknownArgumentType]
+                f"choices={shown_value(cast(Any, choices), subject)} of {subject}: give at least one value"
+            )
         # Empty if any value is accepted.
         self._choices: Final[tuple[Any, ...]] = tuple(choices or ())  # pyright: ignore[reportUnknownArgumentType]
         self._parse: Final = parse

@@ -360,7 +360,7 @@ class FingerprintBuilder:
         values: Any = work.options
         is_named = type(values) is dict
         if is_named:
-            values = values.values()
+            values = list(cast(Any, work.options).values())
         options = [*self._with_placeholders(values)]
         for index, option in enumerate(options):
             if type(option) is LocalDirectory:

@@ -359,14 +359,18 @@ class _JsonConverter:
             kind = "namedtuple"
             _reject_finalizer(class_)
             _reject_extra_attributes(value, class_, ())
-            items = zip(class_._fields, value, strict=True)
+            items: Any = zip(class_._fields, cast(Any, value), strict=True)
             content = {name: self.convert(item) for name, item in items}
         else:
             converted = self._convert_unknown(value)
             if converted is NotImplemented:
                 raise NotSerializable(f"a value of type {type_name(class_)}")
             return converted
-        return {TYPE_KEY: kind, "t": self._name_importable(class_), "v": content}
+        return {
+            TYPE_KEY: kind,
+            "t": self._name_importable(cast(Any, class_)),
+            "v": content,
+        }
 
     def _name_importable(self, class_: type[Any]) -> str:
         """Return the full name of a class, after checking that the class can be found by its name."""

@@ -304,7 +304,9 @@ def _make_simulation(
     holders = {
         copy.copies[job] for job in slot_users(scheduler, window)
     } - watch.clean_up_copies
-    slot_seconds = sum(filter(None, (job.took for job in holders)), 0.0)
+    slot_seconds = 0.0
+    for job in holders:
+        slot_seconds += job.took or 0.0
     utilisation = None
     if size and makespan:
         utilisation = slot_seconds / (min(size, sys.maxsize) * makespan)

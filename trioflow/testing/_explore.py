@@ -294,9 +294,10 @@ def explore(
         if chosen_faults == ("crash",):
             raise ValueError(f"faults=('crash',): {NO_WORLD_TEXT}")
         chosen_faults = tuple(fault for fault in chosen_faults if fault != "crash")
-    if seed is not None and (
-        isinstance(seed, bool) or not isinstance(seed, (int, str))
-    ):  # pyright: ignore[reportUnnecessaryIsInstance]
+    given: Any = seed
+    if given is not None and (
+        isinstance(given, bool) or not isinstance(given, (int, str))
+    ):
         raise TypeError(
             f"seed={short_repr(seed)}: give a whole number, or the text from the story of a broken run"
         )

@@ -353,6 +353,7 @@ class TrioTaskSnapshot(DirectTrioSnapshot):
         )
 
     def allow_references(self, number: int) -> None:
+        """Let so many further references to the task be no change."""
         self._reference_count += number
 
     def record_iteration(self) -> None:

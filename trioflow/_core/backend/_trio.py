@@ -361,7 +361,7 @@ class DirectTrioSnapshot(TaskSnapshot):
         self._task = task = worker.task
         self._context = context = task.context
         # Code that has a reference to the task or its context may set variables in the context later.
-        self._reference_count = (
+        self._reference_count: int = (
             getrefcount(task) + getweakrefcount(task) + getrefcount(context)
         )
 

@@ -63,7 +63,7 @@ def what_follows(
     touched = Jobs({root: None})
     todo = [*found, *groups]
     for job in todo:
-        reached = list[AnyJob]()
+        reached: list[Any] = []
         if job._is_scheduler and job in found:
             reached += job._members.jobs  # type: ignore[attr-defined]
         level: Any = job

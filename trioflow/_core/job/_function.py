@@ -75,9 +75,9 @@ COPIED_TYPES: Final = frozenset[Any](
 )
 """Types of containers that have `copy`, and in whose copy items can be replaced."""
 MAPPINGS: Final[Any] = ({}, OrderedDict[Any, Any](), UserDict[Any, Any]())
-VIEW_TYPES: Final = frozenset[Any](
-    {type(each.values()) for each in MAPPINGS}
-    | {type(each.items()) for each in MAPPINGS}
+VIEW_TYPES: Final[frozenset[Any]] = frozenset(
+    [type(each.values()) for each in MAPPINGS]
+    + [type(each.items()) for each in MAPPINGS]
 )
 # A type of Python 3.15: https://peps.python.org/pep-0814/.
 FROZEN_DICT: Final[Any] = getattr(builtins, "frozendict", dict)
@@ -454,7 +454,7 @@ class ArgumentSearch:
             contents, finish = _unpack(container)
         jobs: list[tuple[Any, AnyJob]] = []
         nested: list[tuple[Any, Template | Ref]] = []
-        items: Iterable[tuple[Any, Any]]
+        items: Any
         if isinstance(contents, (dict, UserDict)):
             if not ATOMIC_TYPES.issuperset(map(type, cast(Any, contents))):
                 self._reject_jobs_inside([*contents], "a key of a dict")
@@ -462,7 +462,7 @@ class ArgumentSearch:
         else:
             items = enumerate(contents)
         for key, value in items:
-            kind = type(value)  # pyright: ignore[reportUnknownVariableType]  # a cast takes a third of the loop
+            kind = type(value)
             if kind in ATOMIC_TYPES:
                 continue
             if kind in FILLED_TYPES:
@@ -571,7 +571,7 @@ def reject_text(values: object, subject: str) -> None:
     for value in _contents(values):
         job = None
         if issubclass(type(value), (str, bytes, PATH_LIKE)):
-            job = job_in(os.fsdecode(cast(Any, value)))
+            job = job_in(os.fsdecode(value))
         if isinstance(job, str):
             raise TypeError(
                 f"{subject} is given the text {job}, and nothing has that job to run it: {JOB_CURE}"
@@ -779,8 +779,9 @@ def call_parts(
         args = args.substitute_inputs(value_of)
     function: Any = job._function
     if type(function) is Call:
-        return cast(Any, function.func), args, function.substitute_inputs(value_of)
-    return function, args, {}
+        call: Any = function
+        return call.func, cast(Any, args), call.substitute_inputs(value_of)
+    return function, cast(Any, args), {}
 
 
 def input_at(job: AnyJob, position: int) -> AnyJob | None:

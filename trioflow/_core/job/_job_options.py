@@ -321,7 +321,7 @@ def file_path(value: object, name: str, subject: Subject) -> str:
     """Check a path, and return it as text. Reject an empty path, which is usually from an unset variable."""
     path: Any = value
     if isinstance(value, os.PathLike):
-        path = os.fspath(value)  # pyright: ignore[reportUnknownArgumentType]
+        path = cast(Any, os.fspath(value))  # pyright: ignore[reportUnknownArgumentType]
     if not isinstance(path, str):
         raise bad_value_error(
             TypeError, value, name, subject, "give a path, as text or a pathlib.Path"

@@ -156,7 +156,7 @@ def _format_container(value: Any, brackets: str, depth: int) -> str:
         items = [_format_argument(item, depth) for item in value]
         return f"{left}{', '.join(items)}{right}"
     pairs: list[tuple[Any, Any]] = list(value.items())  # pyright: ignore[reportUnknownArgumentType]
-    items = []
+    items = list[str]()
     for key, item in pairs:
         text = "…"
         if not _is_container(item):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..base._states import BLOCKED, CANCELLED, FAILED, RUNNING, SUCCEEDED, RunPhase
 from ..base._text_forms import MAX_NAMED_JOBS, clause, join_names
@@ -147,8 +147,9 @@ def _problem_of_followers(again: Jobs) -> str:
 
 
 def _problem_of_levels(around: Jobs) -> str:
+    level: Any
     for level in around:
-        run: Run | None = level._run  # type: ignore[attr-defined]
+        run: Run | None = level._run
         if run is not None and run.phase is not RunPhase.RUNNING:
             return f"{level.label!r} {run.phase.value}"
     return ""

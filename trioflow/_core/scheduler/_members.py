@@ -446,7 +446,8 @@ class Members:
                     )
                 continue
             if other_scheduler not in users:
-                users[other_scheduler] = by_input = {}
+                by_input = dict[AnyJob, AnyJob]()
+                users[other_scheduler] = by_input
                 for user in other_scheduler:
                     by_input.update(dict.fromkeys(inputs_of(user), user))
             remedy = "remove it there first"

@@ -100,9 +100,10 @@ def _reason_for_length(
         (len(os.fsencode(word)), f"argument {number}")
         for number, word in enumerate(command)
     ]
-    if environment is None:
-        environment = posix.environb
-    for name, value in environment.items():
+    variables = environment
+    if variables is None:
+        variables = posix.environb
+    for name, value in variables.items():
         place = show(f"variable {os.fsdecode(name)!r}", "a variable")
         sizes.append((len(name) + len(value), place))
     longest, place = max(sizes)

@@ -321,7 +321,7 @@ class Pull(CopyStep):
             return [to]
         copies: list[str] = []
         for source in filter(is_path, sources):
-            path = source.rstrip("/")
+            path: str = source.rstrip("/")
             if set(path).isdisjoint("*?["):
                 copies.append(os.path.join(to, os.path.basename(path)))
         return copies

@@ -406,7 +406,7 @@ def _section(
     lines = list(align_columns(cells, left_aligned))
     if columns is not None and max(map(display_width, lines)) + 2 > columns:
         heads = align_columns([row[:-1] for row in cells], left_aligned)
-        lines = []
+        lines = list[str]()
         for head, row in zip(heads, cells, strict=True):
             lines += head, f"    {row[-1]}"
     for line in lines:

@@ -291,7 +291,7 @@ class Picture:
                 return [state_class(first), f"{title}: {first.value}", owner]
         parts = [(state, counts[state]) for state in STATE_COUNT_ORDER if counts[state]]
         words = ", ".join(f"{count} {state.value}" for state, count in parts)
-        look = [f"many {state_class(first)}", f"{title}: {words}", owner]
+        look: list[Any] = [f"many {state_class(first)}", f"{title}: {words}", owner]
         if self._has_labels:
             settled_count = sum(span.state.is_settled for span in spans)
             look.append(f"{settled_count} of {len(spans)}")

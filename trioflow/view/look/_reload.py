@@ -319,7 +319,7 @@ def _is_kept(functions: list[Any], others: set[int]) -> bool:
             arguments of a call, is none of them.
 
     """
-    todo = functions
+    todo: list[Any] = functions
     seen = set[int]()
     while todo:
         referrers = gc.get_referrers(*todo)

@@ -236,15 +236,18 @@ def _resize(request: SteeringRequest) -> Done:
 
 
 def _try_again(request: SteeringRequest) -> Done:
-    scheduler = request.scheduler
-    value = request.value
-    wanted: list[Any] = value if type(value) is list else [value]  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(scheduler, CommandScheduler) and value is not None:
+    value: Any = request.value
+    wanted: list[Any] = [value]
+    if type(value) is list:
+        wanted = [*value]
+    commands: Any = request.scheduler
+    if isinstance(commands, CommandScheduler) and value is not None:
         # Commands, some of whose jobs may have been dropped.
         if type(value) is not list:
-            wanted.append(unescape_path(value))
-        tried = scheduler.try_commands_again(wanted)
+            wanted.append(unescape_path(str(value)))
+        tried = commands.try_commands_again(wanted)
         return Done(join_names(tried, MAX_NAMED), job=request.job)
+    scheduler = request.scheduler
     jobs: list[AnyJob] = [scheduler]
     if value is not None:
         jobs = []

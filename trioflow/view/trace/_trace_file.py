@@ -138,9 +138,9 @@ def read_record(path: Path) -> TraceRecord:
 
 def _item(data: Any, key: str) -> Any:
     """Return an item of a dict, or None if the data, which are of a stranger, are no dict, or have no such item."""
-    if isinstance(data, dict):
-        return data.get(key)
-    return None
+    if not isinstance(data, dict):
+        return None
+    return cast("dict[str, Any]", data).get(key)
 
 
 def read_plain(data: object, kind: type[Plain]) -> Plain:
