@@ -89,16 +89,17 @@ class LogDisplay(Display):
     @property
     def shown_subjects(self) -> Collection[str]:
         """The kinds of records that the display shows beside the log: no failures if there are many jobs."""
-        is_long = self._model.root.counts.job_count > MAX_LISTED_JOBS
-        return [*super().shown_subjects][is_long:]
+        if self._model.root.counts.job_count > MAX_LISTED_JOBS:
+            return [*super().shown_subjects][1:]
+        return super().shown_subjects
 
     def start(self) -> None:
         """Write the number of jobs, and start tagging or folding the lines on the standard streams."""
         counts = self._model.root.counts
-        jobs = _text_forms.plural(counts.job_count, "job") + forever_jobs_text(
-            counts.count(FOREVER_KEY)
-        )
-        self._write_line(f"{self._symbols.escape(self._model.root.job.label)}: {jobs}")
+        jobs = _text_forms.plural(counts.job_count, "job")
+        forever = forever_jobs_text(counts.count(FOREVER_KEY))
+        label = self._symbols.escape(self._model.root.job.label)
+        self._write_line(f"{label}: {jobs}{forever}")
         self._ticker.start()
         names = replaceable_streams()
         if self._get_tag is not None:
@@ -133,10 +134,8 @@ class LogDisplay(Display):
         assert progress.verdict is not None
         message = progress.verdict.format_line(progress.label, self._symbols)
         forever = _text_forms.clause("; {} forever", progress.tally.count(FOREVER_KEY))
-        self._write_line(
-            self._apply_style(message, "good" if progress.verdict.is_good else "failed")
-            + forever
-        )
+        style = "good" if progress.verdict.is_good else "failed"
+        self._write_line(self._apply_style(message, style) + forever)
 
     def _write_outcome(self, job: JobRecord) -> None:
         duration = ""
@@ -147,10 +146,9 @@ class LogDisplay(Display):
             message = self._symbols.escape(_failure_text.one_line_text(job.error))
         if not message and isinstance(job, SchedulerRecord) and not job.is_first:
             message = failures_text(job.counts)
-        tolerated = " (tolerated)" * job.is_tolerated
-        word = self._apply_style(
-            f"{_outcome_word(job):<9}", STATE_STYLES[recorded_state(job)].monitor_style
-        )
+        tolerated = _text_forms.clause(" (tolerated)", job.is_tolerated)
+        style = STATE_STYLES[recorded_state(job)].monitor_style
+        word = self._apply_style(f"{_outcome_word(job):<9}", style)
         outcome = f"{word} {full_name(job, self._symbols)}{tolerated}"
         self._write_line("  ".join(filter(None, (outcome, duration, message))))
 
@@ -169,13 +167,11 @@ class LogDisplay(Display):
     def _write_progress(self) -> None:
         self._progress_step = self._current_progress_step()
         progress = self._model.progress()
+        percent = 100 * self._progress_step // PROGRESS_LINE_COUNT
         notes = filter(None, (progress.phase_text, *progress.budget_texts))
-        text = "; ".join(
-            [self._header.counts_text(progress), *map(self._symbols.escape, notes)]
-        )
-        self._write_line(
-            f"{100 * self._progress_step // PROGRESS_LINE_COUNT:>3}% {text}"
-        )
+        counts = self._header.counts_text(progress)
+        text = "; ".join([counts, *map(self._symbols.escape, notes)])
+        self._write_line(f"{percent:>3}% {text}")
 
     def _report_if_silent(self) -> None:
         if time.monotonic() - self._last_line_at > SILENCE_CHECK_INTERVAL / 2:
@@ -187,10 +183,9 @@ class LogDisplay(Display):
             if self._has_failed or self._stream is None:
                 return
             self._last_line_at = time.monotonic()
+            line = f"{time.strftime('%H:%M:%S')} {self._symbols.encodable(text)}\n"
             try:
-                self._stream.write(
-                    f"{time.strftime('%H:%M:%S')} {self._symbols.encodable(text)}\n"
-                )
+                self._stream.write(line)
                 self._stream.flush()
             except (OSError, ValueError):
                 self._has_failed = True

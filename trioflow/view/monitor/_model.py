@@ -97,17 +97,16 @@ class RunModel:
         """Return the progress of the run, in the form that the header shows."""
         scheduler = self.root.scheduler
         tally = self.root.counts
-        ended_at = self.ended_at
         began_at, _ = run_times(scheduler) or (0.0, None)
-        elapsed = (self.clock() if ended_at is None else ended_at) - began_at
-        (taken, slot_count), culprit = (
-            slots_in_use(scheduler),
-            _failures.culprit_text(scheduler),
-        )
-        resources = resource_views(scheduler.pool)
+        taken, slot_count = slots_in_use(scheduler)
+        budgets = [view.budget_text for view in resource_views(scheduler.pool)]
         verdict: Verdict | None = None
-        if ended_at is not None:
-            paused = paused_seconds(run_steering(scheduler).pauses, ended_at)
+        if self.ended_at is None:
+            elapsed = self.clock() - began_at
+        else:
+            elapsed = self.ended_at - began_at
+            culprit = _failures.culprit_text(scheduler)
+            paused = paused_seconds(run_steering(scheduler).pauses, self.ended_at)
             verdict = create_verdict(
                 scheduler.stop_reason, tally, elapsed, culprit, paused=paused
             )
@@ -116,9 +115,7 @@ class RunModel:
             tally,
             elapsed,
             slots=None if slot_count is None else (taken, slot_count),
-            budget_texts=[
-                text for resource in resources if (text := resource.budget_text)
-            ],
+            budget_texts=list(filter(None, budgets)),
             phase_text=self._phase_text(),
             verdict=verdict,
         )
@@ -126,14 +123,10 @@ class RunModel:
     def _phase_text(self) -> str:
         """Return "ending" or "draining" if the run is about to end, or since when it is paused. Otherwise nothing."""
         run = current_run(self.root.scheduler)
-        if (
-            run is not None
-            and run.phase is RunPhase.STOPPING
-            and run.reason not in RAN_TO_END
-        ):
-            return "ending"
         if run is None:
             return ""
+        if run.phase is RunPhase.STOPPING and run.reason not in RAN_TO_END:
+            return "ending"
         return "draining" if run.phase is RunPhase.DRAINING else run.pause_text
 
     # ---- events
@@ -154,9 +147,8 @@ class RunModel:
         self.display.wake()
 
     def job_added(self, scheduler: BaseScheduler, added_job: AnyJob) -> None:
-        job = self._add_record(
-            cast(SchedulerRecord, self.records[scheduler]), added_job
-        )
+        record = cast(SchedulerRecord, self.records[scheduler])
+        job = self._add_record(record, added_job)
         if isinstance(job, SchedulerRecord):
             self._begin_records(job)
         self.display.wake()
@@ -180,20 +172,17 @@ class RunModel:
             job.started_at = None
         job.state = JobState.SCHEDULED
         if job.is_one_job and not job.forever:
-            needs = scheduled_job.needs
-            job.ready_group = enclosing.ready_jobs_by_needs.setdefault(
-                str(needs) if needs else "", {}
-            )
-            job.ready_group[job] = None
+            needs = str(scheduled_job.needs or "")
+            group = enclosing.ready_jobs_by_needs.setdefault(needs, {})
+            group[job] = None
+            job.ready_group = group
         self.display.wake()
 
     def job_started(self, started_job: AnyJob) -> None:
         job = self.records[started_job]
         previous_state = _counted_state(job)
-        job.state, job.started_at = (
-            JobState.RUNNING,
-            _job_queries.latest_start(started_job),
-        )
+        job.state = JobState.RUNNING
+        job.started_at = _job_queries.latest_start(started_job)
         job.leave_ready_group()
         enclosing = job.enclosing
         assert enclosing is not None
@@ -211,13 +200,12 @@ class RunModel:
         self._drop_records_of_dropped_jobs()
         job = self.records[settled_job]
         previous_state = _counted_state(job)
-        state, job.started_at, _, has_no_further_facts = _job_queries.end_facts(
+        job.state, job.started_at, _, is_plain_success = _job_queries.end_facts(
             settled_job
         )
         job.seconds = settled_job.took
-        if not has_no_further_facts:
+        if not is_plain_success:
             job.outcome = _outcome.outcome(settled_job)
-        job.state = state
         enclosing = job.enclosing
         self.running_jobs.pop(job, None)
         job.leave_ready_group()
@@ -252,7 +240,8 @@ class RunModel:
 
     def job_reopened(self, reopened_job: AnyJob) -> None:
         """Record that a job that had settled, or waited to start, is IDLE again."""
-        if (job := self.records.get(reopened_job)) is None:
+        job = self.records.get(reopened_job)
+        if job is None:
             # Its scheduler has dropped it.
             return
         assert job.enclosing is not None
@@ -263,13 +252,12 @@ class RunModel:
             return
         if isinstance(job, SchedulerRecord):
             job.counts.expect_waiting(inner.counts for inner in job.nested_schedulers)
-            job.counts.of_first = (
-                job.enclosing.counts if job.is_first and not job.forever else None
-            )
+            job.counts.of_first = None
+            if job.is_first and not job.forever:
+                job.counts.of_first = job.enclosing.counts
         if job.is_one_job:
-            job.enclosing.counts.move(
-                job.tally_key, tally_key(JobState.IDLE, job.forever)
-            )
+            idle = tally_key(JobState.IDLE, job.forever)
+            job.enclosing.counts.move(job.tally_key, idle)
             self._add_journal_facts(job, -1)
         else:
             for counts in job.enclosing.counts.iterate_outwards():
@@ -347,20 +335,16 @@ class RunModel:
                 yield job, depth
             if isinstance(job, SchedulerRecord):
                 members = topological_order(list(job.members), self._required_members)
-                todo += [
-                    (member, depth + 1)
-                    for member in reversed(members)
-                    if not member.forever
-                ]
+                for member in reversed(members):
+                    if not member.forever:
+                        todo.append((member, depth + 1))
 
     def _required_members(self, job: JobRecord) -> list[JobRecord]:
         assert job.enclosing is not None
-        required_jobs = _job_queries.all_requirements(job.enclosing.scheduler, job.job)
-        return [
-            record
-            for job in required_jobs
-            if (record := self.records.get(job)) is not None
-        ]
+        required = _job_queries.all_requirements(job.enclosing.scheduler, job.job)
+        # The thread of the run may drop a record meanwhile.
+        records = map(self.records.get, required)
+        return [record for record in records if record is not None]
 
 
 def _counted_state(job: JobRecord) -> JobState:

@@ -169,14 +169,11 @@ class Monitor(Instrument):
     @_release_output_on_error
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show that a retry of a job has begun. Ignore the first attempt."""
-        if job.attempts > 1 and (model := self._model) is not None:
-            record = model.records[job]
+        if job.attempts > 1 and self._model is not None:
+            record = self._model.records[job]
             reason = _job_queries.last_failure(job)
-            model.display.tell(
-                "retry" if reason else "again",
-                record,
-                f"{attempt_text(record)}{reason}",
-            )
+            word = "retry" if reason else "again"
+            self._model.display.tell(word, record, f"{attempt_text(record)}{reason}")
 
     @_release_output_on_error
     def service_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
@@ -201,7 +198,9 @@ class Monitor(Instrument):
             self._shown_subjects = self.shown_subjects
             self._model = None
             _, ended_at = run_times(scheduler) or (0.0, None)
-            model.run_ended(model.clock() if ended_at is None else ended_at)
+            if ended_at is None:
+                ended_at = model.clock()
+            model.run_ended(ended_at)
 
     # ---- runs
 
@@ -230,22 +229,14 @@ class Monitor(Instrument):
             return TerminalDisplay(
                 stream, draw, self._should_capture_child_output, get_tag
             )
-        folds = (
+        fold = None
+        if (
             self._should_fold
-            and stream is sys.stdout
+            and self._file is None
             and are_at_one_place(sys.stdout, sys.stderr)
-        )
-        if folds:
-            fold = next(
-                (
-                    fold
-                    for name, fold in FOLDS.items()
-                    if os.environ.get(name) == "true"
-                ),
-                None,
-            )
-        else:
-            fold = None
+        ):
+            folds = [FOLDS[name] for name in FOLDS if os.environ.get(name) == "true"]
+            fold = folds[0] if folds else None
         return LogDisplay(stream, model, symbols, has_colors(stream), get_tag, fold)
 
     def _reset(self) -> None:

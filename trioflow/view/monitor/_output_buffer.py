@@ -231,10 +231,10 @@ class OutputBuffer:
         if not self._partial_lines:
             return
         with self._lock:
-            for key in [
-                key for key in self._partial_lines if job is None or key[0] is job
-            ]:
-                self.add_lines([self._partial_lines.pop(key)], key[0])
+            for key in list(self._partial_lines):
+                printing_job, _ = key
+                if job is None or printing_job is job:
+                    self.add_lines([self._partial_lines.pop(key)], printing_job)
 
     def take_lines(self) -> list[str]:
         with self._lock:
@@ -263,8 +263,6 @@ class OutputBuffer:
             # Raised if the stream has no descriptor.
             if posix.IS_POSIX:
                 self.fd_capture = FdCapture(self, stream.fileno(), stream.encoding)
-            else:
-                self.fd_capture = None
 
     def replace_terminal_streams(self) -> None:
         """Replace `sys.stdout` and `sys.stderr` where they are terminals."""
@@ -508,9 +506,9 @@ class FoldedOutput(LogOutput):
     def finish(self, job: AnyJob) -> None:
         """Write the lines of a job that has ended, with the output that its command was to capture."""
         if _job_queries.runs_commands(job) and not (job.redact or job.restored):
-            for _, text, _ in _job_queries.captured_outputs(
-                cast(Any, job).last_result, MAX_HELD_CHARACTERS
-            ):
+            result = cast(Any, job).last_result
+            outputs = _job_queries.captured_outputs(result, MAX_HELD_CHARACTERS)
+            for _, text, _ in outputs:
                 self._add_shown(text.splitlines(), job)
         super().finish(job)
 
@@ -518,24 +516,19 @@ class FoldedOutput(LogOutput):
         """Add the held output of a job that has ended, or of all jobs if `job` is None."""
         with self._lock:
             super().finish_partial_lines(job)
+            ended_jobs = [job]
             if job is None:
                 ended_jobs = list(self._held)
-            else:
-                ended_jobs = [job]
             self._ended_jobs.update(ended_jobs)
             for ended in ended_jobs:
                 self._release(ended)
 
     def _release(self, job: AnyJob) -> None:
-        if (held := self._held.pop(job, None)) is not None:
-            lines = held.getvalue().removesuffix("\n")
-            self._append(
-                [
-                    lines
-                    if job.state is JobState.FAILED
-                    else self._fold(self._get_name(job), lines)
-                ]
-            )
+        if job in self._held:
+            lines = self._held.pop(job).getvalue().removesuffix("\n")
+            if job.state is not JobState.FAILED:
+                lines = self._fold(self._get_name(job), lines)
+            self._append([lines])
 
 
 # ---- output that bypasses the streams
@@ -717,9 +710,8 @@ class FdCapture:
         if lines and self._is_buffering:
             self._buffer.add_lines(lines, pipe.job)
         elif lines:
-            self._copy_to_terminal(
-                "\n".join([*lines, ""]).encode(self.encoding, "replace")
-            )
+            text = "".join(f"{line}\n" for line in lines)
+            self._copy_to_terminal(text.encode(self.encoding, "replace"))
 
     def _copy_to_terminal(self, data: bytes) -> None:
         with contextlib.suppress(OSError):

@@ -140,19 +140,17 @@ class RowSelector:
         lines_left = max(0, row_limit - forever_count - len(failure_rows))
         group_rows = self._group_rows(lines_left // GROUP_DIVISOR)
         lines_left -= len(group_rows)
-        running_groups = sum(row.job.state is JobState.RUNNING for row in group_rows)
-        running_jobs = self._assign_running_lines(
-            lines_left, max(1, lines_left // max(1, running_groups))
-        )
-        job_rows = [*(JobRow(job) for job in running_jobs), *failure_rows]
+        running_groups = [
+            row for row in group_rows if row.job.state is JobState.RUNNING
+        ]
+        group_share = max(1, lines_left // max(1, len(running_groups)))
+        running_jobs = self._assign_running_lines(lines_left, group_share)
+        job_rows = [*map(JobRow, running_jobs), *failure_rows]
         rows = [*group_rows, *job_rows]
         # More forever jobs get only lines that other jobs do not need.
         forever_jobs = forever_jobs[: max(forever_count, row_limit - len(rows))]
-        return SelectedRows(
-            rows,
-            self._count_hidden_jobs(job_rows),
-            [JobRow(job) for job in forever_jobs],
-        )
+        hidden_counts = self._count_hidden_jobs(job_rows)
+        return SelectedRows(rows, hidden_counts, list(map(JobRow, forever_jobs)))
 
     def _group_rows(self, limit: int) -> list[JobRow]:
         """Return rows for the outermost groups, if there are several. Of too many, those that run have rows first."""
@@ -160,21 +158,20 @@ class RowSelector:
         groups = [group for group in nested if not (group.is_first or group.forever)]
         if len(groups) < 2:
             return []
-        wanted = set(sorted(groups, key=_group_order)[:limit])
-        return [JobRow(group, is_group=True) for group in groups if group in wanted]
+        wanted = sorted(groups, key=_group_order)[:limit]
+        shown = [group for group in groups if group in wanted]
+        return [JobRow(group, is_group=True) for group in shown]
 
     def _select_last_picture_rows(self) -> SelectedRows:
         """Return the rows of the last picture: the failures, or none if other code prints the failures."""
         if self._model.are_failures_shown_elsewhere:
             return SelectedRows([])
-        failure_rows = self._failure_rows()
-        omitted_count = sum(
-            row.failure_count for row in failure_rows[MAX_FAILURE_ROWS:]
-        )
-        return SelectedRows(
-            failure_rows[:MAX_FAILURE_ROWS],
-            {"failed": omitted_count} if omitted_count else None,
-        )
+        rows = self._failure_rows()
+        hidden_counts = None
+        if len(rows) > MAX_FAILURE_ROWS:
+            omitted = rows[MAX_FAILURE_ROWS:]
+            hidden_counts = {"failed": sum(row.failure_count for row in omitted)}
+        return SelectedRows(rows[:MAX_FAILURE_ROWS], hidden_counts)
 
     def _failure_rows(self) -> list[JobRow]:
         rows: list[JobRow] = []
@@ -186,17 +183,11 @@ class RowSelector:
             if jobs:
                 # An exception means that the thread of the run changed `jobs` at the same time.
                 with contextlib.suppress(RuntimeError, StopIteration):
-                    errors = [
-                        job.error for job in itertools.islice(jobs, MAX_KEPT_FAILURES)
-                    ]
-                    messages = {
-                        _failure_text.one_line_text(error)
-                        for error in errors
-                        if error is not None
-                    }
-                    rows.append(
-                        JobRow(next(iter(jobs)), None, len(jobs), len(messages) > 1)
-                    )
+                    compared = list(itertools.islice(jobs, MAX_KEPT_FAILURES))
+                    # A job without an error has the text "".
+                    texts = {_failure_text.one_line_text(job.error) for job in compared}
+                    is_mixed = len(texts - {""}) > 1
+                    rows.append(JobRow(compared[0], None, len(jobs), is_mixed))
         return rows
 
     def _assign_running_lines(self, number: int, group_share: int) -> list[JobRecord]:
@@ -215,9 +206,8 @@ class RowSelector:
         assigned_jobs = set(jobs)
         running_jobs = self._running_jobs()
         asking_jobs = [job for job in running_jobs if question_of(job.job) is not None]
-        group_sizes = collections.Counter(
-            _outermost_group(job) for job in jobs if job.state is JobState.RUNNING
-        )
+        still_running = [job for job in jobs if job.state is JobState.RUNNING]
+        group_sizes = collections.Counter(map(_outermost_group, still_running))
         chosen_jobs = list[JobRecord]()
         for job in dict.fromkeys([*asking_jobs, *running_jobs]):
             group = _outermost_group(job)
@@ -227,12 +217,12 @@ class RowSelector:
                 group_sizes[group] += 1
                 chosen_jobs.append(job)
         unassigned_jobs = iter(chosen_jobs)
-        jobs = [
-            job if job.state is JobState.RUNNING else next(unassigned_jobs, job)
-            for job in jobs
-        ]
+        for place, job in enumerate(jobs):
+            if job.state is not JobState.RUNNING:
+                jobs[place] = next(unassigned_jobs, job)
         jobs += itertools.islice(unassigned_jobs, number - len(jobs))
-        if jobs and (slowest := self._find_slowest_job()) is not None:
+        slowest = self._find_slowest_job()
+        if jobs and slowest is not None:
             # It changes places with the first, if it has a line.
             position = 0
             if slowest in jobs:
@@ -251,16 +241,17 @@ class RowSelector:
     def _find_slowest_job(self) -> JobRecord | None:
         """Return the running job that exceeds its expected duration by the largest factor, or None if none does."""
         now = self._model.clock()
-        factors = dict[JobRecord, float]()
+        slowest = None
+        largest_factor = 1.0
         for job in self._running_jobs():
             started = job.started_at
-            if started is not None and (expected := job.expected_duration):
-                factors[job] = (now - started) / expected
-        return max(
-            (job for job in factors if factors[job] > 1),
-            key=factors.__getitem__,
-            default=None,
-        )
+            expected = job.expected_duration
+            if started is not None and expected:
+                factor = (now - started) / expected
+                if factor > largest_factor:
+                    largest_factor = factor
+                    slowest = job
+        return slowest
 
     def _running_jobs(self) -> list[JobRecord]:
         """Return the running jobs that count as jobs."""
@@ -292,9 +283,7 @@ def _count_word(state: ReportedState) -> str:
 def full_name(job: JobRecord, symbols: Symbols) -> str:
     """Return the labels of a job's enclosing schedulers and of the job, separated by slashes: `tests/unit/parser`."""
     # Without the outermost scheduler.
-    outer_labels = [scheduler.job.label for scheduler in job.enclosing_schedulers()][
-        :-1
-    ]
+    outer_labels = [outer.job.label for outer in job.enclosing_schedulers()][:-1]
     return symbols.escape("/".join([*outer_labels[::-1], job.job.label]))
 
 
@@ -361,10 +350,10 @@ class PictureRenderer:
             and not self._selector.all_jobs_fit(lines_left)
         ):
             causes = self._wait_causes_text(self._symbols.separator)
-            header_lines += [
-                [(f" {self._truncate(causes, columns - 1)}", "figures")]
-            ] * bool(causes)
-            lines_left = height - len(header_lines)
+            if causes:
+                text = f" {self._truncate(causes, columns - 1)}"
+                header_lines.append([(text, "figures")])
+                lines_left -= 1
         lines = self._job_lines(self._selector.select(lines_left), columns)
         if not is_over:
             lines = lines[:lines_left]
@@ -376,13 +365,11 @@ class PictureRenderer:
         styled_labels = [self._styled_label(row) for row in rows]
         times = [self._time_text(row.job) for row in rows]
         self._time_width = max(self._time_width, *map(len, times), 0)
-        label_column = (
-            self._time_width + SYMBOL_WIDTH + (0 if columns < NARROW_WIDTH else 2)
-        )
-        room = columns - label_column
-        if columns < NARROW_WIDTH:
-            max_label_width = room
-        else:
+        label_column = self._time_width + SYMBOL_WIDTH
+        max_label_width = columns - label_column
+        if columns >= NARROW_WIDTH:
+            label_column += 2
+            room = columns - label_column
             max_label_width = max(room - 60, room // 2)
         widest_label = max(map(line_width, styled_labels), default=0)
         self._label_width = max(
@@ -415,9 +402,10 @@ class PictureRenderer:
                 cause, resource, _ = waiting(next(iter(jobs)).job) or NO_WAIT
                 counts[CAUSE_WORDS[cause].monitor_phrase.format(resource)] += number
         other_count = self._model.root.counts.waiting_count - counts.total()
-        phrases = [f"{other_count} {CAUSE_WORDS[WaitCause.JOBS].monitor_phrase}"] * (
-            other_count > 0
-        )
+        phrases: list[str] = []
+        if other_count > 0:
+            words = CAUSE_WORDS[WaitCause.JOBS].monitor_phrase
+            phrases.append(f"{other_count} {words}")
         sorted_words = sorted(
             counts, key=lambda words: (not words.startswith("for "), words)
         )
@@ -503,9 +491,8 @@ class PictureRenderer:
             return []
         done_character = self._symbols.choose("━", "=")
         remaining_character = self._symbols.choose("─", "-")
-        if (
-            bar_width := min(MAX_BAR_WIDTH, columns - 2 - len(percentage))
-        ) < MIN_BAR_WIDTH:
+        bar_width = min(MAX_BAR_WIDTH, columns - 2 - len(percentage))
+        if bar_width < MIN_BAR_WIDTH:
             return [(percentage, "figures")]
         done_width = int(bar_width * fraction)
         return [
@@ -538,10 +525,8 @@ class PictureRenderer:
                 and self._model.ended_at is not None
             ):
                 return ""
-            error = self._symbols.escape(
-                _failure_text.one_line_text(job.error)
-            ).partition("\\n")[0]
-            return "tolerated: " * job.is_tolerated + error
+            text = self._symbols.escape(_failure_text.one_line_text(job.error))
+            return clause("tolerated: ", job.is_tolerated) + text.partition("\\n")[0]
         details = list[str]()
         if job.job.attempts > 1:
             details.append(attempt_text(job))
@@ -549,10 +534,8 @@ class PictureRenderer:
             details.append(self._counts_by_symbol(job))
         elif is_service(job.job) and job.state is JobState.RUNNING:
             details.append("ready" if is_ready(job.job) else "starting")
-        if (
-            job.state is JobState.RUNNING
-            and (expected := job.expected_duration) is not None
-        ):
+        expected = job.expected_duration
+        if job.state is JobState.RUNNING and expected is not None:
             details.append(f"of {self._symbols.about_sign}{duration_text(expected)}")
         if status := get_status_text(job.job) or (waiting(job.job) or NO_WAIT).text:
             details.append(self._symbols.escape(status))
@@ -577,8 +560,9 @@ class PictureRenderer:
         own label. If the label is too short and `should_pad` is true, pad it with blanks.
         """
         *outer_labels, (name, style) = label
-        if (excess := line_width(label) - columns) <= 0:
-            return [*label, (" " * (-excess if should_pad else 0), "")]
+        room = columns - line_width(label)
+        if room >= 0:
+            return [*label, (" " * room if should_pad else "", "")]
         free_columns = columns - display_width(name)
         path = "".join(text for text, _ in outer_labels)
         if not path.isspace():

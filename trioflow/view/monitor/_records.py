@@ -155,11 +155,10 @@ class JobCounts(_verdict.Tally):
         counts = self
         for counts in self.iterate_outwards():
             counts.replace(old, new)
-        if counts.of_first is not None and counts.is_running != bool(
-            counts.count(JobState.RUNNING)
-        ):
+        is_running = counts.count(JobState.RUNNING) > 0
+        if counts.of_first is not None and counts.is_running != is_running:
             previous = counts.state_of_first
-            counts.is_running = not counts.is_running
+            counts.is_running = is_running
             counts.of_first.move(previous, counts.state_of_first)
 
     @property
@@ -184,6 +183,12 @@ class JobCounts(_verdict.Tally):
         for counts in [*self.iterate_outwards()][1:]:
             counts.unreached_count -= self.unreached_count
             counts.subtract(self)
+
+
+RUN_FIELDS: Final = (
+    "state", "started_at", "seconds", "outcome", "is_failed_group", "ready_group",
+)  # fmt: skip
+"""The fields of a `JobRecord` that describe its current run."""
 
 
 class JobRecord:
@@ -220,11 +225,9 @@ class JobRecord:
     def error(self) -> BaseException | None:
         """The exception of a job that has failed or was blocked. None if failures in a nested scheduler say it all."""
         failure = self.outcome.failure
-        return (
-            None
-            if failure is None or self.outcome.failed_through_member
-            else failure.exception
-        )
+        if failure is None or self.outcome.failed_through_member:
+            return None
+        return failure.exception
 
     @property
     def expected_duration(self) -> float | None:
@@ -242,14 +245,7 @@ class JobRecord:
 
     def reset_run_fields(self) -> None:
         """Reset the fields that describe the current run to their values before a run."""
-        for name in (
-            "state",
-            "started_at",
-            "seconds",
-            "outcome",
-            "is_failed_group",
-            "ready_group",
-        ):
+        for name in RUN_FIELDS:
             vars(self).pop(name, None)
 
     @property
@@ -260,10 +256,11 @@ class JobRecord:
     @property
     def first(self) -> SchedulerRecord | None:
         """The outermost `First` that contains the job, and counts in its place, or None if there is none."""
-        return next(
-            (outer for outer in [*self.enclosing_schedulers()][::-1] if outer.is_first),
-            None,
-        )
+        first = None
+        for outer in self.enclosing_schedulers():
+            if outer.is_first:
+                first = outer
+        return first
 
     @property
     def failed_by_itself(self) -> bool:
@@ -349,8 +346,5 @@ class SchedulerRecord(JobRecord):
 
     def iterate_jobs(self) -> Iterator[JobRecord]:
         """Yield the records of all jobs, including nested schedulers and their jobs."""
-        return (
-            job
-            for scheduler in self.iterate_schedulers()
-            for job in list(scheduler.members)
-        )
+        for scheduler in self.iterate_schedulers():
+            yield from list(scheduler.members)

@@ -77,23 +77,19 @@ class RunHeader:
 
         """
         if progress.verdict is None:
-            budgets = f" {'   '.join(map(self._symbols.escape, progress.budget_texts))}"
             counts_line = self._counts_line(progress, columns)
-            needs_line = progress.budget_texts and not "".join(
-                text for text, _ in counts_line
-            ).endswith(budgets)
-            budget_lines: list[StyledLine] = [[(budgets, "figures")]] * bool(needs_line)
-            return [
-                self._progress_line(progress, columns, remaining),
-                counts_line,
-                *budget_lines,
-            ]
+            lines = [self._progress_line(progress, columns, remaining), counts_line]
+            budgets = f" {'   '.join(map(self._symbols.escape, progress.budget_texts))}"
+            counts_text = "".join(text for text, _ in counts_line)
+            if progress.budget_texts and not counts_text.endswith(budgets):
+                lines.append([(budgets, "figures")])
+            return lines
         outcome = self._outcome_line(progress.label, progress.verdict, columns)
-        is_whole = outcome[-1][0].endswith(
-            self._symbols.escape(progress.verdict.sentence)
-        )
-        has_more = progress.tally.count(FOREVER_KEY) > 0 or not is_whole
-        return [outcome, *[self._counts_line(progress, columns)] * has_more]
+        shown_words, _ = outcome[-1]
+        is_whole = shown_words.endswith(self._symbols.escape(progress.verdict.sentence))
+        if is_whole and not progress.tally.count(FOREVER_KEY):
+            return [outcome]
+        return [outcome, self._counts_line(progress, columns)]
 
     def counts_text(self, progress: RunProgress) -> str:
         """Return a text with the number of jobs in each state, e.g. `3 succeeded, 1 failed`."""
@@ -133,10 +129,13 @@ class RunHeader:
         padded_remaining = remaining_text.ljust(self._remaining_text_width)
         candidates: list[tuple[str, list[str], int]] = [
             (label, [percent, counts, elapsed, padded_remaining], 2 * MIN_BAR_WIDTH),
-            *[("", [percent, counts, elapsed, remaining_text], MIN_BAR_WIDTH)]
-            * bool(remaining_text),
-            *[("", [percent, elapsed, remaining_text], MIN_BAR_WIDTH)]
-            * bool(remaining_text),
+        ]
+        if remaining_text:
+            candidates += [
+                ("", [percent, counts, elapsed, remaining_text], MIN_BAR_WIDTH),
+                ("", [percent, elapsed, remaining_text], MIN_BAR_WIDTH),
+            ]
+        candidates += [
             (label, [percent, counts, elapsed], MIN_BAR_WIDTH),
             ("", [percent, counts, elapsed], MIN_BAR_WIDTH),
             ("", [percent, elapsed.strip()], MIN_BAR_WIDTH),
@@ -144,9 +143,8 @@ class RunHeader:
         for name, figures, min_bar_width in candidates:
             end = "  ".join(["", *filter(None, figures)])
             start = f" {name}  " if name else " "
-            if (
-                bar_width := columns - display_width(start) - display_width(end)
-            ) >= min_bar_width:
+            bar_width = columns - display_width(start) - display_width(end)
+            if bar_width >= min_bar_width:
                 return [
                     (start, "title"),
                     *self._progress_bar(progress, bar_width),
@@ -186,11 +184,9 @@ class RunHeader:
             f"{verdict.symbol(self._symbols)} {self._symbols.escape(verdict.sentence)}"
         )
         label = self._symbols.escape(label)
-        name = (
-            f" {label}  "
-            if display_width(label) + 3 + display_width(words) <= columns
-            else " "
-        )
+        name = " "
+        if display_width(label) + 3 + display_width(words) <= columns:
+            name = f" {label}  "
         words = fit(
             words,
             columns - display_width(name),
@@ -223,9 +219,13 @@ class RunHeader:
                 ]
         texts: StyledLine = []
         all_counts = [*state_counts, *slot_counts]
-        for number_width, (counts, more) in itertools.product(
-            (digits, 0), ((all_counts, budgets), (all_counts, []), (state_counts, []))
-        ):
+        no_budgets = StyledLine()
+        choices = (
+            (all_counts, budgets),
+            (all_counts, no_budgets),
+            (state_counts, no_budgets),
+        )
+        for number_width, (counts, more) in itertools.product((digits, 0), choices):
             texts = [
                 (
                     f"{count.symbol} {count.number:>{number_width}} {count.word}",
@@ -238,26 +238,21 @@ class RunHeader:
                 break
         else:
             # Without its word, a later count with the same symbol, as of tolerated failures, has no meaning.
-            symbols = [count.symbol for count in state_counts]
-            words = [
-                f" {count.word}" * (count.symbol in symbols[:index])
-                for index, count in enumerate(state_counts)
-            ]
-            numbers = zip(state_counts, words, strict=True)
-            texts = [
-                (f"{count.symbol} {count.number}{word}", count.style)
-                for count, word in numbers
-            ]
+            symbols: set[str] = set()
+            texts = []
+            for count in state_counts:
+                text = f"{count.symbol} {count.number}"
+                if count.symbol in symbols:
+                    text += f" {count.word}"
+                symbols.add(count.symbol)
+                texts.append((text, count.style))
         while _total_width(texts, 2) > columns:
             texts.pop()
         gap = "   " if _total_width(texts, 3) <= columns else "  "
         line: StyledLine = []
         for text, style in texts:
-            line += [
-                (gap if line else " ", ""),
-                (text[0], style),
-                (text[1:], "figures"),
-            ]
+            before = gap if line else " "
+            line += [(before, ""), (text[0], style), (text[1:], "figures")]
         return line
 
     def _state_counts(self, progress: RunProgress) -> list[DisplayedCount]:
@@ -272,10 +267,10 @@ class RunHeader:
                 word=f"{succeeded.word} ({tally.restored.number} restored)"
             )
         failed = self._state_count(JobState.FAILED, tally.count(JobState.FAILED))
-        tolerated = self._state_count(
-            JobState.FAILED, tally.count(TOLERATED_KEY)
-        )._replace(word="tolerated")
-        groups = self._state_count(JobState.FAILED, tally.failed_groups)
+        tolerated = failed._replace(number=tally.count(TOLERATED_KEY), word="tolerated")
+        groups = failed._replace(number=tally.failed_groups, word="groups failed")
+        if groups.number == 1:
+            groups = groups._replace(word="group failed")
         waiting_count = (
             tally.count(JobState.IDLE)
             + tally.count(JobState.SCHEDULED)
@@ -285,13 +280,17 @@ class RunHeader:
         common_counts = [
             succeeded,
             self._state_count(JobState.RUNNING, tally.count(JobState.RUNNING)),
-            failed if failed.number else failed._replace(style="dim"),
-            *[tolerated] * bool(tolerated.number),
-            *[waiting]
-            * (not tally.may_grow),  # otherwise, the number of waiting jobs is unknown
         ]
+        if not failed.number:
+            failed = failed._replace(style="dim")
+        common_counts.append(failed)
+        if tolerated.number:
+            common_counts.append(tolerated)
+        if not tally.may_grow:
+            # Otherwise, the number of waiting jobs is unknown.
+            common_counts.append(waiting)
         rare_counts = [
-            groups._replace(word=f"group{'s' * (groups.number > 1)} failed"),
+            groups,
             *(self._state_count(state, tally.count(state)) for state in RARE_STATES),
             DisplayedCount(idle, tally.unreached_count, "never started", "trouble"),
             DisplayedCount(

@@ -105,12 +105,8 @@ class Screen:
         """
         if lines_above or partial_line or size != self._terminal_size:
             above = "".join(f"{line}\n" for line in lines_above or ())
-            text = (
-                self._erase_sequence(size)
-                + above
-                + partial_line
-                + self._render_lines(picture)
-            )
+            erased = self._erase_sequence(size)
+            text = f"{erased}{above}{partial_line}{self._render_lines(picture)}"
         else:
             text = self._change_sequence(picture)
         self._picture = picture
@@ -136,23 +132,18 @@ class Screen:
         columns, height = size
         if not self._picture:
             return ""
-        line_count = sum(
-            max(1, math.ceil(line_width(line) / columns)) for line in self._picture
-        )
-        return f"\r{_vertical_move_sequence(-min(line_count, height - 1))}{ERASE_BELOW}"
+        rows = [math.ceil(line_width(line) / columns) or 1 for line in self._picture]
+        return f"\r{_vertical_move_sequence(-min(sum(rows), height - 1))}{ERASE_BELOW}"
 
     def _change_sequence(self, new_picture: list[StyledLine]) -> str:
         sequences: list[str] = []
         # The current row of the cursor.
         row = len(self._picture)
-        for number, (old, new) in enumerate(
-            zip(self._picture, new_picture, strict=False)
-        ):
+        pairs = zip(self._picture, new_picture, strict=False)
+        for number, (old, new) in enumerate(pairs):
             if old != new:
-                sequences += [
-                    _vertical_move_sequence(number - row),
-                    "\r" + ERASE_LINE + self._render_line(new),
-                ]
+                sequences.append(_vertical_move_sequence(number - row))
+                sequences.append(f"\r{ERASE_LINE}{self._render_line(new)}")
                 row = number
         if len(new_picture) != len(self._picture) or sequences:
             common_length = min(len(new_picture), len(self._picture))
@@ -250,10 +241,8 @@ class TerminalDisplay(Display):
 
     def _handle_stop_key(self, current: object, handler: Any) -> None:
         """Replace the handler for Ctrl-Z, unless it is not `current`, such as a handler of the program."""
-        if (
-            sys.platform == "win32"
-            or threading.current_thread() is not threading.main_thread()
-        ):
+        is_main = threading.current_thread() is threading.main_thread()
+        if sys.platform == "win32" or not is_main:
             return
         if signal.getsignal(signal.SIGTSTP) == current:
             signal.signal(signal.SIGTSTP, handler)
@@ -315,12 +304,8 @@ class TerminalDisplay(Display):
 
     def _show_prompt(self) -> None:
         lines = self._take_lines_above()
-        self._screen.update(
-            [],
-            self._terminal_size(),
-            lines,
-            strip_controls(self._buffer.take_partial_line()),
-        )
+        prompt = strip_controls(self._buffer.take_partial_line())
+        self._screen.update([], self._terminal_size(), lines, prompt)
         # Below the picture.
         self._screen.write(SHOW_CURSOR)
 
@@ -351,10 +336,8 @@ class TerminalDisplay(Display):
         self._screen.update(lines, (columns, height), self._take_lines_above())
 
     def _take_lines_above(self) -> list[str]:
-        has_colors = (
-            self._rich_console.color_system is not None
-            and not self._rich_console.no_color
-        )
+        console = self._rich_console
+        has_colors = console.color_system is not None and not console.no_color
         return [strip_controls(line, has_colors) for line in self._buffer.take_lines()]
 
     def _terminal_size(self) -> tuple[int, int]:
