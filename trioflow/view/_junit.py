@@ -177,10 +177,9 @@ def _pardon(record: TraceRecord, span: Span) -> str:
 
 def _errors_in_earlier_runs(record: TraceRecord) -> dict[str, list[str]]:
     """Return the errors of jobs in runs of their groups that were followed by another run, by path."""
-    counted = {span.number for span in record.counted_spans}
     errors: dict[str, list[str]] = {}
     for span in record.spans:
-        if span.number in counted or record.is_group(span.number):
+        if span.number in record.counted_numbers or record.is_group(span.number):
             continue
         texts = errors.setdefault(span.path, [])
         texts += [
@@ -251,8 +250,8 @@ def _command_outputs(record: TraceRecord, span: Span) -> list[tuple[str, str]]:
     outputs: list[tuple[str, str]] = []
     for output in getattr(record.commands.get(span.number), "outputs", ()):
         if output.text.strip():
-            omitted = f"[{output.skipped_bytes} earlier bytes are omitted]\n" * (
-                output.skipped_bytes > 0
+            omitted = _text_forms.clause(
+                "[{} earlier bytes are omitted]\n", max(0, output.skipped_bytes)
             )
             outputs.append((OUTPUT_NAMES[output.stream], omitted + output.text))
     return outputs

@@ -59,4 +59,6 @@ def end_of_prints(job: AnyJob, started_at: float | None) -> str:
     if job not in _ends:
         return ""
     (_, start), text = _ends[job]
-    return str(text)[-MAX_LENGTH:] * (start is not None and start == started_at)
+    if start is None or start != started_at:
+        return ""
+    return str(text)[-MAX_LENGTH:]

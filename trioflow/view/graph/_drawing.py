@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -151,7 +152,7 @@ class Drawing:
 
     def outside_jobs(self) -> list[AnyJob]:
         """Return the jobs outside the scheduler that have edges to jobs inside it."""
-        ends = dict.fromkeys(job for edge in self.edges for job in edge)
+        ends = dict.fromkeys(itertools.chain(*self.edges))
         return [job for job in ends if job not in self._stand_ins]
 
     def find_members(self) -> dict[AnyJob, list[AnyJob]]:
@@ -221,7 +222,9 @@ class Drawing:
         for (family, *_), jobs in alike.items():
             if len(jobs) > 1:
                 self._families[jobs[0]] = family, len(jobs)
-        firsts = {job: jobs[0] for jobs in alike.values() for job in jobs}
+        firsts: dict[AnyJob, AnyJob] = {}
+        for jobs in alike.values():
+            firsts |= dict.fromkeys(jobs, jobs[0])
         self._stand_ins.update(
             {job: firsts.get(box, box) for job, box in self._stand_ins.items()}
         )
