@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import math
 import time
 from collections.abc import Iterable
@@ -95,11 +96,9 @@ class Estimate:
         expected: dict[AnyJob, float] = {}
         for group in groups:
             expected |= _job_queries.expected_durations(group)
+        members = itertools.chain(*groups)
         jobs = [
-            job
-            for group in groups
-            for job in group
-            if _job_queries.is_one_job(job) and not job.forever
+            job for job in members if _job_queries.is_one_job(job) and not job.forever
         ]
         seconds_by_family: dict[str, list[float]] = {}
         # With an expected duration: this, and the seconds that it took.

@@ -97,11 +97,11 @@ TRACE_SUFFIXES: Final = (".svg", ".html", ".json", ".csv")
 
 def _check_suffix(file: Path, suffixes: tuple[str, ...]) -> str:
     if (suffix := file.suffix.lower()) not in suffixes:
-        other, forms = (
-            ("Trace", TRACE_SUFFIXES)
-            if suffixes is GRAPH_SUFFIXES
-            else ("Scheduler", GRAPH_SUFFIXES)
-        )
+        other = "Scheduler"
+        forms = GRAPH_SUFFIXES
+        if suffixes is forms:
+            other = "Trace"
+            forms = TRACE_SUFFIXES
         raise ValueError(
             f"save(): {file.name!r} must end in {', '.join(suffixes)} (a {other}: {', '.join(forms)})"
         )
@@ -188,11 +188,13 @@ def scheduler_bundle(scheduler: BaseScheduler) -> MimeBundle:
     flowchart, which JupyterLab 4.1 and later can draw. A front end that supports neither shows the plain text.
     """
     job_count = sum(1 for _ in scheduler.iterate_jobs())
-    return {
-        "text/plain": (listing(scheduler) if job_count <= MAX_LISTED_JOBS else "")
-        or repr(scheduler),
-        **(_picture_bundle(scheduler) if job_count else {}),
-    }
+    text = ""
+    if job_count <= MAX_LISTED_JOBS:
+        text = listing(scheduler)
+    bundle = {"text/plain": text or repr(scheduler)}
+    if job_count:
+        bundle |= _picture_bundle(scheduler)
+    return bundle
 
 
 def _picture_bundle(scheduler: BaseScheduler) -> MimeBundle:
