@@ -103,8 +103,7 @@ class Adaptive(VariableWindow):
         value: Any = slower_on
         types = (value,)
         if isinstance(value, Iterable):
-            items: Any = value
-            types = tuple(items)
+            types = tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         for each in types:
             if not (isinstance(each, type) and issubclass(each, BaseException)):
                 raise TypeError(

@@ -63,10 +63,10 @@ def what_follows(
     touched = Jobs({root: None})
     todo = [*found, *groups]
     for job in todo:
-        reached: list[Any] = []
-        if job._is_scheduler and job in found:
-            reached += job._members.jobs  # type: ignore[attr-defined]
         level: Any = job
+        reached: list[Any] = []
+        if level._is_scheduler and job in found:
+            reached = [*level._members.jobs]
         while level is not None and level not in touched:
             touched[level] = None
             if level in users:

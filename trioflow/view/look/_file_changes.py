@@ -304,8 +304,7 @@ def _outline(node: object, is_in_function: bool = False) -> str:
 
     """
     if isinstance(node, list):
-        items: Any = node
-        nodes = itertools.filterfalse(_is_docstring, items)
+        nodes = itertools.filterfalse(_is_docstring, node)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         parts = [_outline(each, is_in_function) for each in nodes]
         return f"[{', '.join(parts)}]"
     if not isinstance(node, ast.AST):

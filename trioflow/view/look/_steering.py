@@ -236,15 +236,15 @@ def _resize(request: SteeringRequest) -> Done:
 
 
 def _try_again(request: SteeringRequest) -> Done:
-    value: Any = request.value
+    value = request.value
     wanted: list[Any] = [value]
-    if type(value) is list:
-        wanted = [*value]
+    if isinstance(value, list):
+        wanted = [*value]  # pyright: ignore[reportUnknownArgumentType]
     commands: Any = request.scheduler
     if isinstance(commands, CommandScheduler) and value is not None:
         # Commands, some of whose jobs may have been dropped.
-        if type(value) is not list:
-            wanted.append(unescape_path(str(value)))
+        if isinstance(value, str):
+            wanted.append(unescape_path(value))
         tried = commands.try_commands_again(wanted)
         return Done(join_names(tried, MAX_NAMED), job=request.job)
     scheduler = request.scheduler
