@@ -101,7 +101,7 @@ class Adaptive(VariableWindow):
             )
         super().__init__(lowest, highest)
         value: Any = slower_on
-        types = (value,)
+        types: tuple[Any, ...] = (value,)
         if isinstance(value, Iterable):
             types = tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         for each in types:

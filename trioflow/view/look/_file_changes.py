@@ -29,7 +29,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from types import CodeType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ..._core.base._text_forms import clause, short_repr
 from ..._loaded_files import LoadedFile, code_names
@@ -305,7 +305,7 @@ def _outline(node: object, is_in_function: bool = False) -> str:
     """
     if isinstance(node, list):
         nodes = itertools.filterfalse(_is_docstring, node)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-        parts = [_outline(each, is_in_function) for each in nodes]
+        parts = [_outline(cast(Any, each), is_in_function) for each in nodes]  # pyright: ignore[reportUnknownVariableType]
         return f"[{', '.join(parts)}]"
     if not isinstance(node, ast.AST):
         return repr(node)

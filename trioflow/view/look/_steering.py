@@ -270,7 +270,7 @@ def _try_again(request: SteeringRequest) -> Done:
             used_it |= dict.fromkeys(found.used_it)
             is_in_the_way |= bool(found.running)
     try:
-        jobs = _run_view.try_again(jobs, cancels)
+        tried = _run_view.try_again(jobs, cancels)
     except RuntimeError as error:
         advice = clause("; try-again --cancel does both", is_in_the_way and not cancels)
         raise ValueError(f"{error}{advice}") from None
@@ -282,7 +282,9 @@ def _try_again(request: SteeringRequest) -> Done:
             f"'{printable(scheduler.label)}': nothing has failed that can be tried again"
         )
     names = [unescape_path(paths[each]) for each in again]
-    subjects = [unescape_path(paths.get(each) or scheduler.label) for each in jobs]
+    # The jobs that were asked for, and not the groups around them that end anew.
+    named = tried if value is None else jobs
+    subjects = [unescape_path(paths.get(each) or scheduler.label) for each in named]
     note = ""
     if used_it:
         note = f", and {plural(len(used_it), 'job')} that used it"
