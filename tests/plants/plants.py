@@ -298,8 +298,8 @@ PLANTS: Final = (
 """),
     plant("run-drain-forever", f"{RUN}/_run.py", "Run._must_wait",
         "a drain waits for forever jobs, too", """
--return not all((worker.is_shielded for worker in self.crew.alive))
-+return bool(self.crew.alive)
+-waits = not all(worker.is_shielded for worker in self.crew.alive)
++waits = bool(self.crew.alive)
 """),
     plant("job-run-error",
         f"{SCHEDULER}/_base_scheduler.py", "BaseScheduler._reset_outcome",

@@ -245,8 +245,8 @@ def _try_again(request: SteeringRequest) -> Done:
         # Commands, some of whose jobs may have been dropped.
         if isinstance(value, str):
             wanted.append(unescape_path(value))
-        tried = commands.try_commands_again(wanted)
-        return Done(join_names(tried, MAX_NAMED), job=request.job)
+        names = commands.try_commands_again(wanted)
+        return Done(join_names(names, MAX_NAMED), job=request.job)
     scheduler = request.scheduler
     jobs: list[AnyJob] = [scheduler]
     if value is not None:
