@@ -97,7 +97,7 @@ class LookUp:
         stamper = self._facts.file_stamper
         if job.is_running():
             # It is about to be recorded.
-            works = list[Work]()
+            works: list[Work] = []
             must_ask = False
             if entry.running is not None and entry.running.work is not None:
                 works.append(entry.running.work)
