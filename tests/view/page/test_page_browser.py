@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any
 import anyio
 import pytest
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import (
+    StaleElementReferenceException,
+    TimeoutException,
+)
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -46,9 +49,13 @@ def browser(chromium: Browser) -> Browser:
 
 def until(browser: Browser, is_true: Callable[[], Any]) -> None:
     """Wait until the page shows something. The page may replace an element between two questions about it."""
-    WebDriverWait(browser.driver, 20, 0.05, [StaleElementReferenceException]).until(
-        lambda _: is_true()
-    )
+    wait = WebDriverWait(browser.driver, 20, 0.05, [StaleElementReferenceException])
+    try:
+        wait.until(lambda _: is_true())
+    except TimeoutException:
+        messages = browser.console_messages()
+        shown = text(browser, "body")
+        pytest.fail(f"it is not so; console: {messages}; the page shows:\n{shown}")
 
 
 def text(browser: Browser, css: str) -> str:
@@ -911,7 +918,8 @@ def test_the_keyboard_finds_a_job_and_answers_a_question(browser: Browser) -> No
         keys(Keys.ESCAPE)
         until(browser, lambda: not browser.first("#found").is_displayed())
         assert browser.evaluate("document.activeElement.id") == "find"
-        click(browser, "#waiting .pick")
+        browser.evaluate("document.querySelector('#waiting .pick').focus()")
+        keys(Keys.ENTER)
         until(browser, lambda: len(browser.all("#waiting li #found li")) == 7)
         time.sleep(1)
         assert len(browser.all("#waiting li #found li")) == 7
@@ -927,7 +935,8 @@ def test_the_keyboard_finds_a_job_and_answers_a_question(browser: Browser) -> No
         until(browser, lambda: text(browser, "#answer") == "'approve': answered 'yes'")
         until(browser, lambda: not browser.first("#asks").is_displayed())
         assert browser.evaluate("document.activeElement.className") == "pick"
-        assert "answered 'yes' by trioflow look" in text(browser, "#log")
+        told = "answered 'yes' by trioflow look"
+        until(browser, lambda: told in text(browser, "#log"))
         assert browser.console_messages() == []
     assert ask.result() == "yes"
 
