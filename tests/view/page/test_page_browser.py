@@ -66,7 +66,7 @@ def text(browser: Browser, css: str) -> str:
 
 
 def click(browser: Browser, css: str) -> None:
-    until(browser, lambda: browser.first(css).click() or True)
+    press(browser, lambda: browser.first(css))
 
 
 def arm(browser: Browser, css: str, question: str) -> None:
@@ -75,7 +75,20 @@ def arm(browser: Browser, css: str, question: str) -> None:
 
 
 def press(browser: Browser, find: Callable[[], WebElement]) -> None:
-    until(browser, lambda: find().click() or True)
+    """Click an element that has its place: a click goes to coordinates, and what moves meanwhile does not get it."""
+    place = None
+
+    def is_pressed() -> bool:
+        nonlocal place
+        element = find()
+        before = place
+        place = element.rect
+        if place != before:
+            return False
+        element.click()
+        return True
+
+    until(browser, is_pressed)
 
 
 def status(browser: Browser) -> str:
