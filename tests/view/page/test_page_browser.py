@@ -911,6 +911,8 @@ def test_the_keyboard_finds_a_job_and_answers_a_question(browser: Browser) -> No
     with watched(ask, Scheduler(inner, jobs_window=2, label="inner")) as server:
         browser.driver.get(server.url)
         until(browser, lambda: text(browser, "#asks .sub") == "publish?")
+        # A row for jobs that are about to start goes away with what opens below it.
+        until(browser, lambda: text(browser, "#waiting .pick").startswith("7 jobs"))
 
         def keys(*pressed: str) -> None:
             ActionChains(browser.driver).send_keys(*pressed).perform()
