@@ -87,7 +87,7 @@ def commands(stage: Stage) -> Scheduler:
 
 
 async def text(result: Any) -> str:
-    return str(result.stdout)
+    return repr(result.stdout)
 
 
 @pytest.fixture(params=[(functions, "trio"), (commands, "asyncio")])
@@ -123,7 +123,7 @@ def no_times(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the times, in which two runs of a command differ."""
     monkeypatch.setattr(_results, "MAX_INLINE_RESULT", 100)
     monkeypatch.setattr(
-        CommandResult, "__repr__", lambda self: f"{self.returncode} {self.stdout}"
+        CommandResult, "__repr__", lambda self: f"{self.returncode} {self.stdout!r}"
     )
 
 
