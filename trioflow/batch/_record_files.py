@@ -16,7 +16,6 @@ import io
 import itertools
 import json
 import os
-import secrets
 import shutil
 import stat
 import time
@@ -85,11 +84,13 @@ class RecordFile:
             raise self._make_write_error(error) from None
         try:
             self._check_content()
-            if append:
-                with self._locked():
+            with self._locked() as is_locked:
+                if is_locked:
+                    with contextlib.suppress(OSError):
+                        self._replacement().unlink()
+                if append:
                     self._keep_whole_lines()
-            elif not resumes:
-                with self._locked():
+                elif not resumes:
                     self._begin(None)
         except BaseException:
             self.close()
@@ -200,6 +201,11 @@ class RecordFile:
             return True
         return os.path.samestat(named, os.fstat(self._descriptor))
 
+    def _replacement(self) -> Path:
+        """Return the name of the file without superseded rows: the next batch removes what a kill has left there."""
+        target = Path(self._path).resolve()
+        return target.with_name(f".{target.name}.new")
+
     def _remove_superseded(self) -> None:
         """Remove the rows of tries that others have followed, which are there until the end of the batch.
 
@@ -209,14 +215,14 @@ class RecordFile:
         with self._locked() as is_locked, open(self._path, "rb") as file:
             status = os.fstat(file.fileno())
             size = status.st_size
-            target = Path(self._path).resolve()
+            new = self._replacement()
             if status.st_nlink > 1 or status.st_uid != posix.geteuid() or not is_locked:
                 return
             places = {_find(file, row) for row in self._superseded}
             rows = sorted(place for place in places if place is not None)
-            if not rows or not os.access(target.parent, os.W_OK):
+            if not rows or not os.access(new.parent, os.W_OK):
                 return
-            new = target.with_name(f".{target.name}.{secrets.token_hex(4)}.new")
+            new.unlink(missing_ok=True)
             try:
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
                 with open(posix.open_regular(new, flags), "wb") as kept:
@@ -227,7 +233,7 @@ class RecordFile:
                     posix.fchmod(kept.fileno(), os.fstat(file.fileno()).st_mode)
                 # A program without a lock may have written meanwhile.
                 if self._size() == size:
-                    os.replace(new, target)
+                    os.replace(new, Path(self._path).resolve())
             finally:
                 new.unlink(missing_ok=True)
 
