@@ -16,6 +16,7 @@ from trioflow.batch._record_files import OutputDirectory
 from trioflow.batch._reporter import CommandTally
 from trioflow.batch._template import CommandTemplate
 from trioflow.cli._commands import COMMANDS
+from trioflow.cli.batch import _batch_run
 from trioflow.view.text._symbols import escape_formula
 from ..cli.command_line import trioflow
 from ..jobs.posix.process_trees import until_there
@@ -643,6 +644,28 @@ def test_no_crash_is_hidden_behind_other_failures() -> None:
     _, crash, *_, others = summary_lines(done.stderr)
     assert crash == "  kill -9 $$: ended by signal SIGKILL"
     assert others == "  and 3 more"
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_the_end_of_a_batch_has_a_line_for_each_of_the_first_kinds(beyond: int) -> None:
+    count = _batch_run.MAX_SHOWN_KINDS + beyond
+    done = batch("-j1", ":::", *[f"exit {code}" for code in range(1, count + 1)])
+    _, *lines = summary_lines(done.stderr)
+    kinds = range(1, _batch_run.MAX_SHOWN_KINDS + 1)
+    more = ["  and 1 more"] if beyond else []
+    assert lines == [*(f"  exit {code}: exit code {code}" for code in kinds), *more]
+
+
+@pytest.mark.parametrize("beyond", [-1, 1])
+def test_a_line_is_filled_up_to_the_largest_size(beyond: int) -> None:
+    """The sum counts a blank after the last argument, too."""
+    first = "a" * 60_000
+    second = "b" * (_batch_run.MAX_LINE_SIZE - len(f"echo {first} ") + beyond)
+    done = batch("-X", "-j1", "--dry-run", "echo", ":::", first, second)
+    lines = [f"echo {first} {second}"]
+    if beyond > 0:
+        lines = [f"echo {first}", f"echo {second}"]
+    assert done.stdout.splitlines() == lines
 
 
 def test_of_many_timeouts_the_first_is_reported_at_once() -> None:

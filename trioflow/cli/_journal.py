@@ -18,7 +18,7 @@ from .._core.base._text_forms import fit, plural, size_text
 from ..abc import duration_text, printable
 from ..jobs.posix._processes import describe_exit
 from ..journal import _fingerprint, _serialization
-from ..journal._run_summary import FailedJob, parse_summary
+from ..journal._run_summary import MAX_FAILURES, FailedJob, parse_summary
 from ..journal._store import (
     JournalStore,
     Outputs,
@@ -121,9 +121,12 @@ def why(path: Path) -> int:
     number = count_jobs((record.path, record.fingerprint) for record in ran) + len(
         failures
     )
-    _outputs.echo(
-        f"{number} ran{failed}, {[*states.values()].count('restored')} restored"
-    )
+    at_least = ""
+    if len(failures) >= MAX_FAILURES:
+        # The journal has no others.
+        at_least = "at least "
+    restored = [*states.values()].count("restored")
+    _outputs.echo(f"{at_least}{number} ran{failed}, {restored} restored")
     return SUCCESS_CODE
 
 

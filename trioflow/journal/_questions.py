@@ -40,7 +40,7 @@ from ._serialization import digest, escape_row, msgspec
 from ._store import JournalStore
 
 MAX_FILE_SIZE: Final = 1 << 20
-"""The maximum size, in bytes, of a file with a question or an answer. Larger ones are ignored."""
+"""The maximum size, in bytes, of a file with a question or an answer. A larger one is not written, and not read."""
 
 
 MAX_REFUSALS: Final = 20
@@ -198,10 +198,15 @@ class QuestionFiles:
             replaces: whether to replace an earlier file. If not, and there is one, return False.
 
         Raises:
-            JournalError: the file cannot be written.
+            JournalError: the file cannot be written, or is too large.
 
         """
         target = self._file(kind, path)
+        data = msgspec.json.encode(escape_row(value))
+        if len(data) > MAX_FILE_SIZE:
+            raise JournalError(
+                f"the {kind} of '{printable(path)}' takes more than 1 MiB: give a shorter text, such as a path"
+            )
         partial = target.with_name(
             f"{target.name}.{os.getpid()}.{secrets.token_hex(4)}"
         )
@@ -211,7 +216,7 @@ class QuestionFiles:
             )
             try:
                 with open(descriptor, "wb") as file:
-                    file.write(msgspec.json.encode(escape_row(value)))
+                    file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
                 if replaces:

@@ -26,7 +26,12 @@ from trioflow import (
     granted,
 )
 from trioflow.abc import propagate_env
-from trioflow.jobs.ssh import _connections, _sftp_transfers
+from trioflow.jobs.ssh import (
+    _connections,
+    _node_session,
+    _sftp_transfers,
+    _ssh_job,
+)
 from ...bodies import hooked, ran, run
 from ...places import patiently
 from ...pythons import python
@@ -227,6 +232,45 @@ def test_the_error_on_a_long_command_line_does_not_show_the_call_of_ssh(
     for job in (words, variables):
         assert isinstance(job.raised_exception(), CommandError)
         assert "ControlPath" not in str(job.raised_exception())
+
+
+def test_a_command_line_and_variables_may_be_as_long_as_their_limits(
+    backend: str, server: Server
+) -> None:
+    def echo(length: int) -> SshJob:
+        return SshJob(server.node(), ("echo", "x" * length), stdout=PIPE)
+
+    def show(length: int) -> SshJob:
+        env = {"A": "x" * length}
+        return SshJob(server.node(), "echo $A", env=env, stdout=PIPE)
+
+    limits = {
+        echo: _node_session.MAX_LINE_BYTES,
+        show: _node_session.MAX_VARIABLE_BYTES,
+    }
+    for job_of_length, limit in limits.items():
+        too_long = job_of_length(140_000)
+        run(backend, too_long)
+        match = re.search(r"(\d+) bytes, and", str(too_long.raised_exception()))
+        assert match is not None
+        most = 140_000 - (int(match[1]) - limit)
+        fits, beyond = job_of_length(most), job_of_length(most + 1)
+        run(backend, fits, beyond)
+        assert fits.result().stdout == b"x" * most + b"\n"
+        assert f"{limit + 1} bytes, and the limit for a node is {limit}" in str(
+            beyond.raised_exception()
+        )
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_script_runs_alike_whether_it_is_sent_with_the_variables_or_as_a_file(
+    backend: str, server: Server, beyond: int
+) -> None:
+    text = 'echo "$#" "$1"\n#'
+    text += "x" * (_ssh_job.MAX_INLINE_BYTES - len(text) + beyond)
+    job = SshJob(server.node(), ScriptText(text, "a b"), stdout=PIPE)
+    run(backend, job)
+    assert job.result().stdout == b"1 a b\n"
 
 
 def test_messages_of_ssh_about_sessions_are_not_in_the_output(
