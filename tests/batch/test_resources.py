@@ -282,3 +282,12 @@ def test_idle_timeout_option_ends_a_command_without_output(unit: float) -> None:
         meanwhile(done.stderr)
         == "trioflow batch: ended by --idle-timeout: echo b; sleep 99\n"
     )
+
+
+def test_devices_are_in_the_order_of_their_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    devices = [f"/dev/nvidia{number}" for number in (10, 2, 0, 9)]
+    monkeypatch.setattr("glob.glob", lambda pattern: devices)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert _resources.detect_resource("gpu") == ["0", "2", "9", "10"]

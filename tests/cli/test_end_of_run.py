@@ -6,7 +6,7 @@ import anyio
 import pyte
 import pytest
 from trioflow import Job, Scheduler
-from trioflow.cli import _end_of_run
+from trioflow.cli import _end_of_run, _outputs
 from ..bodies import nap
 from ..conftest import Virtual
 from ..places import patiently
@@ -343,3 +343,25 @@ def test_end_of_a_run_lists_the_jobs_that_a_timeout_cancelled(
     )
     assert len(named) == 3
     assert named < {"later", "long", "in/late", "eu/db"}
+
+
+@pytest.mark.parametrize("columns", [200, 20])
+def test_a_list_at_the_end_has_one_item_however_narrow_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setattr(_end_of_run, "line_width", lambda: columns)
+    summary = _end_of_run.RunSummaryText(Scheduler(), 0, None)
+    shown = summary._fit_items([(0, "a" * 20), (1, "b" * 20)])
+    second = "b" * 20 if columns == 200 else "1 more"
+    assert shown.split(summary._symbols.separator) == ["a" * 20, second]
+
+
+@pytest.mark.parametrize("kept", [0, 3, 4, 5])
+def test_what_a_journal_keeps_is_of_all_jobs_as_far_as_they_are_known(
+    kept: int,
+) -> None:
+    """Jobs that `keep_jobs=False` has removed are kept, and are not among all that is known."""
+    shown = f"({kept} of 4 jobs kept)" if kept <= 4 else f"({kept} jobs kept)"
+    assert _outputs.kept_note(kept, 4, "job") == shown
+    assert _outputs.kept_note(None, 4, "job") == "(--journal FILE keeps what succeeds)"
+    assert _outputs.kept_note(1, None, "job") == "(1 job kept)"

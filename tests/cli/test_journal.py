@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 import pytest
 from click.testing import Result
+from trioflow.cli import _journal
+from trioflow.journal import _serialization
 from trioflow.view.text._symbols import display_width
 from ..journal.conftest import file as file
+from ..journal.stage import record
 from ..places import ROOT
 from .command_line import process, run, trioflow, written
 
@@ -348,3 +351,15 @@ def test_journal_lists_a_job_cut_short_by_its_timeout_as_unstored(
     assert timeless(cut) == "unstored cut incomplete because of its timeout"
     assert lines(file)[-1].startswith("3 jobs kept, 1 run;")
     assert lines(file, "why")[-1] == "4 ran, 0 restored"
+
+
+@pytest.mark.parametrize(
+    "value", [(), (1,), (1, 2), set(), {1}, [], [()], {"a": ((), (1,))}]
+)
+def test_a_container_is_shown_as_in_python(value: Any) -> None:
+    text = _serialization.dumps(value)
+    assert isinstance(text, str)
+    shown = _journal.short_result(record("job", text))
+    # An empty set has no display of its own.
+    python = "{}" if value == set() else repr(value)
+    assert shown.replace('"', "'") == python.replace(" ", "")

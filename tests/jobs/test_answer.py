@@ -284,3 +284,26 @@ def test_an_answer_is_told(
     )
     assert (incident.job, incident.is_steering) == (question, True)
     assert caplog.messages == [incident.message]
+
+
+def test_the_second_question_of_a_job_says_its_number_and_the_first_does_not(
+    virtual: Virtual,
+) -> None:
+    texts = iter(["first?", "second?"])
+    told: list[str] = []
+    text = Job(at_once, lambda: next(texts), label="text")
+    question = Answer(text, label="ask")
+    scheduler = Scheduler(text, question, Job(nap, 99))
+
+    async def main() -> None:
+        async with running(scheduler, 1):
+            told.append(question.status_text())
+            question.answer("yes")
+            await anyio.sleep(1)
+            text.try_again()
+            await anyio.sleep(1)
+            told.append(question.status_text())
+            question.answer("yes")
+
+    virtual(main)
+    assert told == ["asks: first?", "asks (--asked 2): second?"]

@@ -20,9 +20,15 @@ from typing import Any
 import anyio
 import pytest
 from trioflow import Job, JournalError, Scheduler
-from trioflow.journal import _lock, _store
-from trioflow.journal._store import MAX_INLINE_RESULT, JournalStore, read_with_retry
+from trioflow.journal import _lock, _run_facts, _store
+from trioflow.journal._store import (
+    MAX_INLINE_RESULT,
+    JournalStore,
+    Outputs,
+    read_with_retry,
+)
 from ..bodies import fail_now, nothing, raising
+from ..conftest import Virtual
 from ..pythons import Python, python
 from .stage import found, made, record, refused
 
@@ -836,3 +842,50 @@ def test_a_journal_that_cannot_be_closed_hides_no_failure(
     ).run(backend=backend)
     assert caplog.text.count("the disk is full") == 2
     assert caplog.text.count("failed: OSError: broken") == 2 * fails
+
+
+def test_the_jobs_of_a_first_count_once_at_any_depth() -> None:
+    first = '{"f":"first"}'
+    rows = [
+        ("a", "{}"),
+        ("group/a", "{}"),
+        ("group/first", first),
+        ("group/first/b", "{}"),
+        ("group/first/inner", first),
+        ("group/first/inner/c", "{}"),
+        ("other/deep/first", first),
+        ("other/deep/first/d", "{}"),
+    ]
+    assert _store.count_jobs(rows) == 4
+
+
+def test_files_of_an_attempt_that_was_killed_are_those_of_another_job(
+    file: Path,
+) -> None:
+    """What is set aside for one job is not what another had begun to write."""
+    with contextlib.closing(JournalStore(file, writes=True)) as store:
+        store.add_run("test")
+        outputs = Outputs(stamps={"/written": "1 1"}).to_json()
+        store.add_records([record("a")._replace(outputs=outputs)], [], [])
+        begun = Outputs(stamps={"/begun": "absent"}).to_json()
+        assert begun is not None
+        store.record_start("b", begun)
+        assert store.outputs_of_other_jobs("c") == ["/written", "/begun"]
+        assert store.outputs_of_other_jobs("b") == ["/written"]
+        assert store.outputs_of_other_jobs("a") == ["/begun"]
+
+
+def test_a_clock_that_is_set_back_does_not_turn_the_order_of_records(
+    virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = itertools.count(2e9, -60)
+    monkeypatch.setattr(_run_facts.time, "time", lambda: next(times))
+    jobs = [Job(nothing, label="a")]
+    for label in "bcd":
+        jobs.append(Job(nothing, label=label, required=jobs[-1]))
+    assert virtual(lambda: Scheduler(*jobs).co_run(journal=file))
+    settled = read_with_retry(
+        file, lambda store: [each.settled for each in store.job_records()]
+    )
+    assert settled == sorted(settled)
+    assert len(settled) == 4

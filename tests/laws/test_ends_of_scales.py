@@ -48,6 +48,8 @@ from trioflow.batch._reporter import (
     MAX_NAMED_COMMANDS,
     CommandFailures,
     CommandTally,
+    FailedCommand,
+    Reporter,
 )
 from trioflow.cli import _end_of_run, _node_runner
 from trioflow.cli.batch import _batch_run
@@ -517,3 +519,17 @@ def test_the_exit_code_of_a_command_on_nodes_is_the_number_of_failures_up_to_the
     assert run._run() == count
     run._outcomes[SshNode("another")] = _node_runner.NodeOutcome("exit code 1")
     assert run._run() == _node_runner.MAX_EXIT_CODE
+
+
+def test_a_kind_of_failure_is_gone_with_its_last_command() -> None:
+    """The next failure of this kind is the first one again, and has a message at once."""
+    kind = ("exit code", 3)
+    similar = CommandFailures("exit code 3", False, {1: "a", 2: "b"}, was_reported=True)
+    reporter: Any = SimpleNamespace(
+        tally=CommandTally(failed_count=2), failures={kind: similar}
+    )
+    Reporter.take_back(reporter, FailedCommand(1, ("a",), "a", kind))
+    assert reporter.failures == {kind: similar}
+    assert similar.lines == {2: "b"}
+    Reporter.take_back(reporter, FailedCommand(2, ("b",), "b", kind))
+    assert (reporter.failures, reporter.tally.failed_count) == ({}, 0)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 import anyio
 import pytest
-from trioflow import Job, Pool, Scheduler, Trace
+from trioflow import Job, Pool, Rate, Scheduler, Throttled, Trace
 from trioflow._core.base._text_forms import MAX_LISTED_NAMES
+from trioflow._core.words._job_queries import throttled_attempts
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.view.look import _console, _page, _run_log, _watch
 from trioflow.view.look._console import WatchedRun
@@ -214,3 +215,32 @@ def test_one_kind_of_failures_alone_is_not_folded(
     most = _report.MAX_UNFOLDED_GROUPS
     expected = (number, []) if number <= most + 1 else (most, [str(number - most)])
     assert kinds(virtual, tmp_path, number) == expected
+
+
+def test_a_line_of_the_log_has_the_time_at_which_what_it_tells_ended(
+    virtual: Virtual,
+) -> None:
+    """A throttle of a job was over when it waited again: no line stands before what it tells of."""
+    throttles = [Throttled("api", after=0.01)]
+
+    async def work() -> None:
+        await anyio.sleep(0.5)
+        if throttles:
+            raise throttles.pop()
+        await anyio.sleep(9)
+
+    job = Job(work, label="job", needs={"api": 1}, log=False)
+    entries = looked(
+        virtual,
+        lambda run: [
+            (line.at, line.text)
+            for line in _run_log._lines(run)
+            if line.key is not None
+        ],
+        job,
+        pool=Pool(api=Rate(requests=9, per=1)),
+    )
+    ((at, text),) = entries
+    assert text == "was throttled after 500 ms"
+    (throttle,) = throttled_attempts(job)
+    assert at == throttle.ended

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 import anyio
 import pytest
-from trioflow import Job, Pool, Rate, Scheduler
+from trioflow import Job, Pool, Rate, Scheduler, current_job
 from trioflow._core.words._run_view import run_times, runs_in_progress
 from trioflow.view._estimate import Estimate, TimeLeft
 from trioflow.view.look._client import text_lines
@@ -305,3 +305,18 @@ def test_nothing_is_said_of_a_run_that_is_paused(virtual: Virtual) -> None:
     scheduler.add(Job(ask, forever=True))
     assert virtual(scheduler.co_run)
     assert said == [True, False, False, True, True, False]
+
+
+def test_another_attempt_takes_as_long_as_the_first(virtual: Virtual) -> None:
+    """The time since the first start says nothing of the attempt that runs."""
+
+    async def fail_once() -> None:
+        await anyio.sleep(10)
+        if current_job().attempts == 1:
+            raise OSError
+
+    job = Job(fail_once, expected_duration=10, retry=1, log=False)
+    said = said_of(virtual, Scheduler(job, Job(take, 1, expected_duration=1)))
+    just_begun = [seconds for left, seconds in said if 5 < left < 10]
+    assert len(just_begun) == 4
+    assert [seconds for seconds in just_begun if (seconds or 0) < 5] == []

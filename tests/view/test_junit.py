@@ -271,3 +271,16 @@ def test_a_report_file_that_cannot_be_written_is_logged(
     assert Scheduler(Job(nothing)).run(instruments=[report])
     assert "cannot be written" in caplog.text
     assert not report.is_written
+
+
+def test_a_run_that_went_wrong_has_one_error_in_its_first_suite_alone(
+    virtual: Virtual, tmp_path: Path
+) -> None:
+    inner = Scheduler(Job(nap, 9, label="b"), label="inner")
+    scheduler = Scheduler(Job(nap, 9, label="a"), inner, timeout=1, label="all")
+    path = tmp_path / "junit.xml"
+    virtual(functools.partial(run_and_report, scheduler, JUnit(path)))
+    root = ElementTree.parse(path).getroot()
+    errors = {suite.get("name"): suite.get("errors") for suite in root}
+    assert (root.get("errors"), errors) == ("1", {"all": "1", "all/inner": "0"})
+    assert [len(suite.findall(".//error")) for suite in root] == [1, 0]

@@ -26,7 +26,8 @@ from trioflow import (
     ThreadJob,
     granted,
 )
-from ...bodies import nothing, raising, ran, run
+from trioflow.abc import propagate_env
+from ...bodies import hooked, nothing, raising, ran, run
 from ...places import patiently
 from ..posix.process_trees import Watched
 from ..posix.process_trees import watched as watched
@@ -754,3 +755,25 @@ def test_a_priority_that_is_not_allowed_fails_the_job_and_ends_the_process(
     error = failure_of(backend, CommandJob(["sleep", 1000], nice=-5))
     assert "nice=-5 requires root" in str(error)
     assert watched.alive() == []
+
+
+def test_a_variable_of_this_program_is_not_one_that_the_user_has_set(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`env={**os.environ, ...}` has all variables of this program: the one that an instrument propagates replaces its
+    own, and not another that the user has given."""
+    monkeypatch.setenv("TRACEPARENT", "outer")
+    watch = hooked(
+        job_started=lambda _, job: propagate_env({"TRACEPARENT": f"of {job.label}"})
+    )
+    jobs = [
+        CommandJob(["printenv", "TRACEPARENT"], stdout=PIPE, env=env, label=label)
+        for label, env in {
+            "none": None,
+            "copied": {**os.environ, "X": "1"},
+            "set": {**os.environ, "TRACEPARENT": "own"},
+        }.items()
+    ]
+    assert Scheduler(*jobs).run(backend=backend, instruments=[watch])
+    said = [job.result().text for job in jobs]
+    assert said == ["of none\n", "of copied\n", "own\n"]

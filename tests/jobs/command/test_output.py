@@ -912,3 +912,28 @@ def test_a_text_that_was_given_as_the_input_is_told_from_the_name_of_a_file(
 ) -> None:
     error = failure_of(backend, CommandJob(["cat"], stdin="hello world"))
     assert "give bytes: stdin=text.encode()" in error.__notes__[0]
+
+
+def test_a_file_object_has_all_output_when_the_command_has_ended(backend: str) -> None:
+    """Also one with a buffer: nobody else flushes it."""
+    written: list[bytes] = []
+
+    class Raw(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            written.append(bytes(data))
+            return len(data)
+
+    file = io.BufferedWriter(Raw(), 1 << 16)
+    sink = _output_sinks.FileSink(file)
+    sink.write(b"said")
+    assert written == []
+    sink.finish()
+    assert b"".join(written) == b"said"
+    text = io.TextIOWrapper(io.BufferedWriter(Raw(), 1 << 16), "utf-8")
+    sink = _output_sinks.FileSink(text)
+    sink.write("é".encode()[:1])
+    sink.finish()
+    assert b"".join(written) == b"said\\xc3"

@@ -840,3 +840,21 @@ def test_random_edits_are_taken_whole_or_not_at_all(
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
     assert edits.check_edits(seed, tmp_path).total() == edits.EDITS_OF_A_MODULE
+
+
+def test_of_the_replaced_codes_the_oldest_is_forgotten(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_reload, "MAX_OLDER", 60)
+    _user_code.replaced_lines.clear()
+    for number in range(12):
+        latest = program.steps.plain.__code__
+        program.mend(
+            ("import functools", "import functools" + "\n" * number),
+            ("+ missing", f"+ {number}"),
+        )
+        trioflow.look.reload()
+        if not number:
+            oldest = latest
+    assert latest in _user_code.replaced_lines
+    assert oldest not in _user_code.replaced_lines

@@ -464,3 +464,20 @@ def test_what_a_command_captures_folds_with_what_its_job_prints(tmp_path: Path) 
     text = log(tmp_path, code, "GITHUB_ACTIONS")
     assert "::group::says 5\nshown\n::endgroup::\n" in text
     assert "hidden" not in text
+
+
+def test_both_streams_are_the_users_again_after_a_log_with_tags(
+    virtual: Virtual, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def say() -> None:
+        print("out")
+        print("error", file=sys.stderr)
+
+    before = sys.stdout, sys.stderr
+    monitor = Monitor(file=io.StringIO(), tag=True)
+    virtual(
+        functools.partial(Scheduler(Job(say, label="j")).co_run, instruments=[monitor])
+    )
+    assert (sys.stdout, sys.stderr) == before
+    said = capsys.readouterr()
+    assert ("j: out\n" in said.out, "j: error\n" in said.err) == (True, True)
