@@ -929,3 +929,23 @@ def test_a_budget_that_is_exceeded_is_logged_once(
     assert sum("is exceeded" in text for text in caplog.messages) == 1
     assert shown == [{"usd": 2}, {"usd": 3}, {"usd": 4}] * 2
     assert [job.granted for job in jobs] == [{}, {}]
+
+
+def test_each_place_of_a_key_rests_for_its_own_gap(virtual: Virtual) -> None:
+    """The key is known until the last gap is over, whatever happens to other keys meanwhile."""
+
+    def job(seconds: float, key: str, after: float) -> Job[Any]:
+        gate = Job(nap, after)
+        gates.append(gate)
+        return Job(nap, seconds, needs={"host": key}, required=gate)
+
+    gates: list[Job[Any]] = []
+    early, late = job(1, "x", 0), job(6, "x", 0)
+    # At whose end keys are looked through.
+    other = job(1, "y", 11)
+    nexts = [job(1, "x", 13), job(1, "x", 13)]
+    pool = Pool(host=PerKey(2, gap=10))
+    scheduler = Scheduler(gates, early, late, other, nexts, pool=pool)
+    assert virtual(scheduler.co_run)
+    # The place of the first is free at 11, and the place of the other at 16.
+    assert sorted(each.started_at or 0 for each in nexts) == [13, 16]

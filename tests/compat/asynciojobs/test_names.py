@@ -828,3 +828,14 @@ def test_jobs_that_cannot_be_run_fail_with_an_explanation() -> None:
     assert timed(PureScheduler(nothing, *twice)) == (True, 0.0)
     assert "must define async def co_run" in str(nothing.raised_exception())
     assert "awaited" in str(twice[1].raised_exception())
+
+
+@pytest.mark.parametrize(
+    ("count", "numbers"), [(9, "1 9"), (10, "01 10"), (11, "01 11")]
+)
+def test_numbers_in_a_listing_have_as_many_digits_as_the_last(
+    capsys: pytest.CaptureFixture[str], count: int, numbers: str
+) -> None:
+    PureScheduler(*(Note(f"n{number}") for number in range(count))).list()
+    lines = capsys.readouterr().out.splitlines()
+    assert [lines[0].split()[0], lines[-1].split()[0]] == numbers.split()
