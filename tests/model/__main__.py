@@ -5,18 +5,34 @@ import logging
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from .. import isolations
 from . import pairs
 from .generator import MEETINGS, scenario_of
 from .scenario import Scenario
 from .shrink import found_in, kind_of, shrink
-from .ties import STEPS, differs_from_itself, still_differs_from_itself, with_ties
+from .ties import STEPS, differs_from_itself, what_differs_from_itself, with_ties
 
 
-def still_differs(scenario: Scenario, backend: str, kind: str) -> bool:
-    """Return whether a scenario has the same kind of difference."""
-    return kind_of(found_in(scenario, backend)[1]) == kind
+def what_differs(scenario: Scenario, backend: str) -> list[str]:
+    """Return what differs between a scenario's run and what the model predicts."""
+    return found_in(scenario, backend)[1]
+
+
+def print_difference(
+    title: str,
+    found: list[str],
+    scenario: Scenario,
+    options: argparse.Namespace,
+    find: Callable[[Scenario], list[str]],
+) -> None:
+    """Print the first lines of a difference; with `--shrink`, also of the smallest scenario that `find` finds it in."""
+    print(f"--- {title}:", *found[:7], sep="\n  ", flush=True)
+    if options.shrink:
+        kind = kind_of(found)
+        small = shrink(scenario, lambda smaller: kind_of(find(smaller)) == kind)
+        print(small, *find(small)[:7], sep="\n  ")
 
 
 def main() -> int:
@@ -59,17 +75,17 @@ def main() -> int:
     logging.disable(logging.CRITICAL)
     isolations.check()
     print(f"on {isolations.ISOLATION} isolation")
-    table, doubts, failed, exact, began = (
-        pairs.Table(),
-        Counter[str](),
-        0,
-        0,
-        time.process_time(),
-    )
+    table = pairs.Table()
+    doubts = Counter[str]()
+    failed = 0
+    exact = 0
+    began = time.process_time()
     for number in range(options.first, options.first + options.count):
-        meeting = (
-            "" if options.without else options.meeting or "any" * (number % 2 == 0)
-        )
+        meeting = options.meeting
+        if not meeting and number % 2 == 0:
+            meeting = "any"
+        if options.without:
+            meeting = ""
         scenario = scenario_of(
             (options.seed, number),
             options.without.split(","),
@@ -80,45 +96,33 @@ def main() -> int:
             expected, found = found_in(scenario, backend)
             if expected is not None:
                 doubts.update(expected.doubts.keys())
-                exact += not expected.doubts
+                if not expected.doubts:
+                    exact += 1
                 table.add(expected.effects)
             if found:
                 failed += 1
-                print(f"--- {number} on {backend}:", *found[:7], sep="\n  ", flush=True)
-                if options.shrink:
-                    small = shrink(
-                        scenario,
-                        partial(still_differs, backend=backend, kind=kind_of(found)),
-                    )
-                    print(small, *found_in(small, backend)[1][:7], sep="\n  ")
-                break
-        tied, loop = (
-            with_ties(scenario, STEPS[number % 8 < 4]),
-            ("trio", "asyncio")[number % 4 == 1],
-        )
-        if number % 4 in (1, 2) and (apart := differs_from_itself(tied, loop)):
-            failed += 1
-            print(
-                f"--- {number} with times on a grid, twice on {loop}:",
-                *apart[:7],
-                sep="\n  ",
-                flush=True,
-            )
-            if options.shrink:
-                small = shrink(
-                    tied,
-                    partial(
-                        still_differs_from_itself, backend=loop, kind=kind_of(apart)
-                    ),
+                find = partial(what_differs, backend=backend)
+                print_difference(
+                    f"{number} on {backend}", found, scenario, options, find
                 )
-                print(small, *differs_from_itself(small, loop)[:7], sep="\n  ")
+                break
+        if number % 4 in (1, 2):
+            tied = with_ties(scenario, STEPS[number % 8 < 4])
+            loop = ("trio", "asyncio")[number % 4 == 1]
+            apart = differs_from_itself(tied, loop)
+            if apart:
+                failed += 1
+                find = partial(what_differs_from_itself, backend=loop)
+                title = f"{number} with times on a grid, twice on {loop}"
+                print_difference(title, apart, tied, options, find)
         done = number + 1 - options.first
         if failed >= options.stop or done == options.count or done % options.every == 0:
             seconds = time.process_time() - began
             print(
                 f"{2 * done} runs, {exact} exact, {failed} differ, {seconds:.0f} s of CPU; {dict(doubts)}"
             )
-            print(*[table] * options.table, sep="\n", flush=True)
+            if options.table:
+                print(table, flush=True)
         if failed >= options.stop:
             break
     return bool(failed)

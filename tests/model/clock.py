@@ -38,60 +38,51 @@ class World:
         self.cancels_once = backend == "asyncio"
         self.is_direct = isolations.ISOLATION == "direct"
         self.is_direct_asyncio = self.cancels_once and self.is_direct
-        self.doubts: Counter[str] = (
-            Counter()
-        )  # why the outcome may depend on turns of the loop
+        # Why the outcome may depend on turns of the loop.
+        self.doubts: Counter[str] = Counter()
         self.jobs: dict[str, ModelJob] = {}
         self.schedulers: list[ModelScheduler] = []  # those under way
-        self.bound: set[tuple[str, str]] = (
-            set()
-        )  # requirements that were added while a run was under way
+        # Requirements that were added while a run was under way.
+        self.bound: set[tuple[str, str]] = set()
         self.implied = set(implied)  # who waits for whom for the sake of jobs inside
         self.limiters: list[ModelLimiter] = []
         self.paused: set[str] = set()  # the schedulers with a pause of their own
         self.windows: dict[str, int] = {}  # those that were set during the run
         self.pools: dict[str, dict[str, ModelResource]] = {}  # of each scheduler
-        self.restored: dict[
-            str, Stored
-        ] = {}  # what the journal has, and no attempt in this run has used
+        # What the journal has, and no attempt in this run has used.
+        self.restored: dict[str, Stored] = {}
         self.stored: dict[str, Stored] = {}  # what the journal has after this run
-        self.cancelled_early: dict[
-            str, list[str]
-        ] = {}  # by scheduler, the members that its next run begins with cancelling
+        # By scheduler, the members that its next run begins with cancelling.
+        self.cancelled_early: dict[str, list[str]] = {}
         self.restores = False
         self.has_journal = self.drops = self.apart = False
-        self.never_stored: set[str] = (
-            set()
-        )  # jobs that a later run does not restore, although they SUCCEEDED
+        # Jobs that a later run does not restore, although they SUCCEEDED.
+        self.never_stored: set[str] = set()
         self.shutdowns: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
         self.tries: Counter[str] = Counter()  # how often each job was tried again
         self.started: list[str] = []
-        self.settled: list[
-            tuple[str, str]
-        ] = []  # scheduler and job, in the order of calls of on_job_settled
+        # Scheduler and job, in the order of calls of on_job_settled.
+        self.settled: list[tuple[str, str]] = []
         self.hooks: list[tuple[float, str, str]] = []
         self.effects: set[str] = set()  # the mechanisms that have taken effect
         self.numbers = itertools.count()
         self.first_numbers = itertools.count(-1_000_000)
         self.is_admitting = False
-        self.admitted: deque[ModelJob] = (
-            deque()
-        )  # jobs that have all they need, and start one after the other
+        # Jobs that have all they need, and start one after the other.
+        self.admitted: deque[ModelJob] = deque()
         self.next_start = math.inf  # when time alone lets the next job start
         self.wake: Timer | None = None
         self.woken_at = -1.0  # when that is, or last was
-        self.was_woken_at = (
-            -1.0
-        )  # when it would have been, had not something else in that instant come first
+        # When it would have been, had not something else in that instant come first.
+        self.was_woken_at = -1.0
         self.tied_at = -1.0  # when a second cause has come in one instant
         self.last_blocked: tuple[float, object] | None = (
             None  # when a budget was last spent, and in which scheduler
         )
         self.failed_late = -1.0  # when a job failed because it was cancelled
-        self.soon: deque[Callable[[], None]] = (
-            deque()
-        )  # at this instant, when all else has been done
+        # At this instant, when all else has been done.
+        self.soon: deque[Callable[[], None]] = deque()
         self._timers: list[Timer] = []
 
     def doubt(self, why: str) -> None:

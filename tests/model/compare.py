@@ -17,20 +17,21 @@ def close(one: float | None, other: float | None) -> bool:
 
 def differences(scenario: Scenario, expected: Outcome, seen: Outcome) -> Iterator[str]:
     yield from seen.doubts
+    # Nobody's jobs.
     outermost = {
         scenario.root.name,
         *(plan.name for plan in scenario.root.jobs if scenario.apart),
-    }  # nobody's jobs
-    if (
-        seen.result != expected.result and scenario.keep_jobs and not scenario.apart
-    ):  # leaving `async with` raises what failed
+    }
+    # Leaving `async with` raises what failed.
+    if seen.result != expected.result and scenario.keep_jobs and not scenario.apart:
         yield f"the result is {seen.result} instead of {expected.result}"
     if not close(seen.ended_at, expected.ended_at):
         yield f"the run ended at {seen.ended_at} instead of {expected.ended_at}"
     for name in sorted({*seen.fates, *expected.fates}):
         if name in outermost:
             continue
-        one, other = seen.fates.get(name), expected.fates.get(name)
+        one = seen.fates.get(name)
+        other = expected.fates.get(name)
         if one is None or other is None:
             yield f"{name} is {one} instead of {other}"
         else:
@@ -43,12 +44,14 @@ def differences(scenario: Scenario, expected: Outcome, seen: Outcome) -> Iterato
     if not (scenario.keep_jobs or scenario.apart or seen.kept == expected.kept):
         yield f"the scheduler keeps {sorted(seen.kept)} instead of {sorted(expected.kept)}"
     yield from order_differences(scenario, expected, seen)
-    yield from hook_differences(expected, seen, outermost if scenario.apart else set())
+    left_out: set[str] = set()
+    if scenario.apart:
+        left_out = outermost
+    yield from hook_differences(expected, seen, left_out)
     for when, look, other in zip(LOOKS, expected.looks, seen.looks, strict=False):
         for what, value in look.items():
-            if (
-                what not in other
-            ):  # of a job that was never added, or of a scheduler that has left
+            # Of a job that was never added, or of a scheduler that has left.
+            if what not in other:
                 yield f"at {when}, {what} is not known instead of {value}"
             elif not agrees(value, other[what]):
                 yield f"at {when}, {what} is {other[what]} instead of {value}"
@@ -82,16 +85,18 @@ def fate_differences(
         "restored",
         "value",
     ):
-        one, other = getattr(seen, field), getattr(expected, field)
+        one = getattr(seen, field)
+        other = getattr(expected, field)
         if expected.restored and field in ("started", "finished", "attempts"):
             continue  # those of the run that has stored it
         if field in ("calls", "shutdowns") and name in groups:
             continue
         if field == "shutdowns" and not scenario.keep_jobs:
             continue  # a job without one of its own has none, so that it can be dropped
-        if not (
-            close(one, other) if field in ("started", "finished") else one == other
-        ):
+        is_same = one == other
+        if field in ("started", "finished"):
+            is_same = close(one, other)
+        if not is_same:
             yield f"{field} of {name} is {one} instead of {other}"
 
 
@@ -125,25 +130,27 @@ def calls_of(run: Outcome, group: Group) -> list[str]:
     """Return the calls of `on_job_settled`, by name if the jobs settled at one instant, or have been reset."""
     names = [name for who, name in run.settled if who == group.name]
     found: list[str] = []
+    at_once: list[str] = []
     last: float | None = None
     for name in names:
         when = run.fates[name].finished
         if not close(when, last):
-            found.append("|")
+            found += sorted(at_once)
+            at_once = []
         last = when
-        found.append(name)
-    return [
-        name for part in " ".join(found).split("|") for name in sorted(part.split())
-    ]
+        at_once.append(name)
+    return found + sorted(at_once)
 
 
 def hook_differences(
     expected: Outcome, seen: Outcome, left_out: set[str]
 ) -> Iterator[str]:
     """Yield differences of the calls of hooks, for each job in their order."""
-    mine, theirs = by_job(seen), by_job(expected)
+    mine = by_job(seen)
+    theirs = by_job(expected)
     for name in sorted({*mine, *theirs} - left_out):
-        one, other = mine[name], theirs[name]
+        one = mine[name]
+        other = theirs[name]
         same = len(one) == len(other) and all(
             a == b and close(when, then)
             for (when, a), (then, b) in zip(one, other, strict=True)

@@ -19,6 +19,7 @@ from .scenario import (
     Resource,
     Retry,
     Scenario,
+    inputs_of,
     walk,
 )
 from .steps import (
@@ -39,75 +40,63 @@ from .steps import (
 )
 
 TRAITS = (
-    *(
-        "fails",
-        "fails once",
-        "critical",
-        "tolerated",
-        "critical_jobs",
-        "skips",
-        "alarm",
-        "if settled",
-        "settled",
-    ),
-    *(
-        "forever",
-        "service",
-        "endless",
-        "own task",
-        "lingers",
-        "goes on",
-        "returns",
-        "fails late",
-        "slow shutdown",
-    ),
-    *(
-        "bad shutdown",
-        "timeout",
-        "move on",
-        "retry",
-        "backoff",
-        "group",
-        "window",
-        "priority",
-        "input",
-        "adds",
-    ),
-    *(
-        "binds",
-        "cancel",
-        "drain",
-        "await",
-        "outside",
-        "scheduler timeout",
-        "cut",
-        "backwards",
-    ),
-    *(
-        "pool",
-        "named",
-        "rate",
-        "budget",
-        "keys",
-        "used",
-        "throttle",
-        "backfill",
-        "group needs",
-        "limiter",
-        "adaptive",
-    ),
-    *(
-        "first",
-        "stagger",
-        "quorum",
-        "on_job_settled",
-        "answer",
-        "idle",
-        "group idle",
-        "journal",
-        "instant",
-        "policy",
-    ),
+    "fails",
+    "fails once",
+    "critical",
+    "tolerated",
+    "critical_jobs",
+    "skips",
+    "alarm",
+    "if settled",
+    "settled",
+    "forever",
+    "service",
+    "endless",
+    "own task",
+    "lingers",
+    "goes on",
+    "returns",
+    "fails late",
+    "slow shutdown",
+    "bad shutdown",
+    "timeout",
+    "move on",
+    "retry",
+    "backoff",
+    "group",
+    "window",
+    "priority",
+    "input",
+    "adds",
+    "binds",
+    "cancel",
+    "drain",
+    "await",
+    "outside",
+    "scheduler timeout",
+    "cut",
+    "backwards",
+    "pool",
+    "named",
+    "rate",
+    "budget",
+    "keys",
+    "used",
+    "throttle",
+    "backfill",
+    "group needs",
+    "limiter",
+    "adaptive",
+    "first",
+    "stagger",
+    "quorum",
+    "on_job_settled",
+    "answer",
+    "idle",
+    "group idle",
+    "journal",
+    "instant",
+    "policy",
 )
 OFTEN, RARELY = 0.45, 0.03
 DEPTH = 3
@@ -116,6 +105,14 @@ REACTIONS = {
     "returns": Reaction.RETURN,
     "fails late": Reaction.FAIL,
 }
+PLAIN: dict[str, Any] = {
+    "requires": (),
+    "settled": (),
+    "forever": False,
+    "critical": None,
+    "run_if": "succeeded",
+}
+"""The options of a job that waits for nothing, and whose failure counts."""
 
 
 class Generator:
@@ -129,11 +126,12 @@ class Generator:
         self.trying = random.Random(f"{seed!r} trying")
         self.rare = random.Random(f"{seed!r} rare")
         self.focus = set(self.random.sample(TRAITS, self.random.randint(2, 9)))
-        self.scenes = (
-            []
-            if any(without)
-            else self.random.sample(SCENES, self.random.choice((0, 0, 1, 2, 2)))
-        )
+        if any(without):
+            self.scenes = []
+        else:
+            self.scenes = self.random.sample(
+                SCENES, self.random.choice((0, 0, 1, 2, 2))
+            )
         self.without = set(without)
         self.numbers = itertools.count()
         self.left = self.random.choice((3, 5, 8, 12, 18))
@@ -141,7 +139,7 @@ class Generator:
 
     def on(self, trait: str) -> bool:
         chance = OFTEN if trait in self.focus else RARELY
-        return self.random.random() < chance and trait not in self.without
+        return self.chance(chance) and trait not in self.without
 
     def duration(self, most: int = 12) -> float:
         """Return a duration that no other equals."""
@@ -150,16 +148,29 @@ class Generator:
         )
 
     def some(self, names: Sequence[str], most: int) -> tuple[str, ...]:
-        return tuple(
-            self.random.sample(names, min(len(names), self.random.randint(0, most)))
-        )
+        count = min(len(names), self.random.randint(0, most))
+        return tuple(self.random.sample(names, count))
+
+    def chance(self, share: float) -> bool:
+        """Return True in this share of the draws."""
+        return self.random.random() < share
+
+    def some_linger(self) -> float:
+        """Draw how long a service lingers, which most do not."""
+        linger = self.duration(2)
+        return linger if self.chance(0.4) else 0.0
+
+    def perhaps(self, share: float, *values: Any) -> tuple[Any, ...]:
+        """Return the values in this share of the draws, and nothing in the others."""
+        return values if self.chance(share) else ()
 
     # ---- the whole
 
     def scenario(self) -> Scenario:
-        root = (
-            self.runs() if self.apart else self.group(DEPTH, {"name": "root"}, [], {})
-        )
+        if self.apart:
+            root = self.runs()
+        else:
+            root = self.group(DEPTH, {"name": "root"}, [], {})
         if self.on("scheduler timeout") and not self.apart:
             root = replace(root, timeout=self.duration(30))
         names = [plan.name for plan in walk(root)][self.apart :]
@@ -168,31 +179,25 @@ class Generator:
             for plan in walk(root)
             if isinstance(plan, Group) and "run" not in plan.name
         ]
-        outside = (not any(self.without) and self.random.random() < 0.1) or self.on(
-            "outside"
-        )
+        outside = not any(self.without) and self.chance(0.1)
+        outside = outside or self.on("outside")
+        options: dict[str, Any] = {}
         has_journal = self.on("journal")
-        scenario = Scenario(
-            root=root,
-            tokens=self.tokens,
-            cut_at=self.duration(30)
-            if self.on("cut")
-            else LAST_CALL / 10
-            if has_journal
-            else LAST_CALL,
-            killed_at=self.duration(20) if has_journal else None,
-            cancels=tuple(
-                (self.duration(20), self.random.choice(names))
-                for _ in range(outside and self.random.random() < 0.7)
-            ),
-            drains=tuple(
-                (self.duration(20), self.random.choice(groups))
-                for _ in range(outside and bool(groups) and self.random.random() < 0.3)
-            ),
-            keep_jobs=self.random.random() > 0.05,
-            apart=self.apart,
-        )
-        return replace(scenario, root=self.with_rare_options(root))
+        if self.on("cut"):
+            options["cut_at"] = self.duration(30)
+        elif has_journal:
+            options["cut_at"] = LAST_CALL / 10
+        if has_journal:
+            options["killed_at"] = self.duration(20)
+        if outside and self.chance(0.7):
+            cancel = (self.duration(20), self.random.choice(names))
+            options["cancels"] = (cancel,)
+        if outside and groups and self.chance(0.3):
+            drain = (self.duration(20), self.random.choice(groups))
+            options["drains"] = (drain,)
+        options["keep_jobs"] = self.random.random() > 0.05
+        root = self.with_rare_options(root)
+        return Scenario(root=root, tokens=self.tokens, apart=self.apart, **options)
 
     def steered(self, drawn: Scenario) -> Scenario:
         """Draw pauses, most of which end, and other windows, by the body of a job or from outside."""
@@ -207,95 +212,88 @@ class Generator:
         for group in self.random.sample(
             [*groups, *with_window, *with_window], min(len(groups), 2)
         ):
-            words = [
-                "pause",
-                "pause",
-                "resume",
-                *([1, 2, 4] * (group.window is not None)),
-            ]
+            words: list[str | int] = ["pause", "pause", "resume"]
+            if group.window is not None:
+                words += [1, 2, 4]
+            chosen = self.random.choices(words, k=self.random.randint(1, 4))
             when = 0.0
-            for what in [
-                *self.random.choices(words, k=self.random.randint(1, 4)),
-                "resume",
-            ]:
+            for what in [*chosen, "resume"]:
                 when += self.duration(5)
                 steers.append((when, Steer(group.name, what)))
         if any(self.without) or self.random.random() > 0.15:
             return drawn
-        if self.apart or self.random.random() < 0.5:
+        if self.apart or self.chance(0.5):
             return replace(drawn, steers=tuple(steers))
-        body = [
-            step
-            for _, each in sorted(steers, key=lambda each: each[0])
-            for step in (Nap(self.duration(4)), each)
-        ]
-        body.append(
-            Nap(1.0 + 2.0**-21)
-        )  # what it resumes does not start as its own slot is free
+        body: list[Step] = []
+        for _, steer in sorted(steers, key=lambda each: each[0]):
+            body += [Nap(self.duration(4)), steer]
+        # The nap keeps what the body resumes from starting as the body's own slot becomes free.
+        body.append(Nap(1.0 + 2.0**-21))
+        return self.with_actor(drawn, body, 0.5)
+
+    def with_actor(
+        self, drawn: Scenario, body: Sequence[Step], share: float
+    ) -> Scenario:
+        """Add a job that does nothing but this, and is a forever job in this share of the draws."""
         job = Leaf(
             name=f"j{next(self.numbers)}",
-            forever=self.random.random() < 0.5,
+            forever=self.chance(share),
             bodies=(tuple(body),),
         )
-        return replace(drawn, root=with_jobs(drawn.root, [job], []))
+        return grown(drawn, [job])
 
     def tried(self, drawn: Scenario) -> Scenario:
         """Draw instants at which a job is tried again, or all that has failed, from outside or by the body of a job."""
         self.random = self.trying
-        names = [plan.name for plan in walk(drawn.root)][self.apart :]
-        groups = [plan.name for plan in walk(drawn.root) if isinstance(plan, Group)][
-            self.apart :
-        ]
-        if (
-            any(self.without)
-            or self.random.random() > 0.25
-            or (not drawn.keep_jobs and self.random.random() > 0.7)
-        ):
+        plans = [*walk(drawn.root)][self.apart :]
+        names = [plan.name for plan in plans]
+        groups = [plan.name for plan in plans if isinstance(plan, Group)]
+        if any(self.without) or self.random.random() > 0.25:
+            return drawn
+        if not drawn.keep_jobs and self.random.random() > 0.7:
             return drawn
         chosen = [
             self.random.choice([*names, *groups, groups[0]])
             for _ in range(self.random.randint(1, 6))
         ]
         tries = [Steer(name, "try_again") for name in chosen]
-        if self.apart or self.random.random() < 0.6:
-            return replace(
-                drawn,
-                steers=(*drawn.steers, *((self.duration(20), step) for step in tries)),
-            )
-        body = [each for step in tries for each in (Nap(self.duration(5)), step)]
-        job = Leaf(
-            name=f"j{next(self.numbers)}",
-            forever=self.random.random() < 0.3,
-            bodies=(tuple(body),),
-        )
-        return replace(drawn, root=with_jobs(drawn.root, [job], []))
+        if self.apart or self.chance(0.6):
+            steers = [(self.duration(20), step) for step in tries]
+            return replace(drawn, steers=(*drawn.steers, *steers))
+        body: list[Step] = []
+        for step in tries:
+            body += [Nap(self.duration(5)), step]
+        return self.with_actor(drawn, body, 0.3)
 
     def with_meeting(self, drawn: Scenario, name: str) -> Scenario:
         """Add scenes in which mechanisms meet that chance does not bring together; "any" are some of them."""
         self.random = self.meeting
         scenes = self.random.sample([*MEETINGS.values()], self.random.randint(1, 3))
-        for scene in (
-            (scenes if name == "any" else [MEETINGS[name]]) if not self.apart else ()
-        ):
+        if self.apart:
+            return drawn
+        if name != "any":
+            scenes = [MEETINGS[name]]
+        for scene in scenes:
             drawn = scene(self, drawn)
         return drawn
 
     def with_second_of_something(self, drawn: Scenario) -> Scenario:
         """Add scenes in which something comes for the second time, each to more than a tenth of all scenarios."""
         self.random = self.rare
-        for scene, share in SECONDS.items() if not any(self.without) else ():
-            if self.random.random() < share:
-                jobs = scene(self)
-                outer = drawn.root.jobs[-1] if self.apart else drawn.root
-                assert isinstance(outer, Group)
-                outer = with_jobs(outer, jobs, [])
-                drawn = replace(
-                    drawn,
-                    root=replace(drawn.root, jobs=(*drawn.root.jobs[:-1], outer))
-                    if self.apart
-                    else outer,
-                )
+        if any(self.without):
+            return drawn
+        for scene, share in SECONDS.items():
+            if self.chance(share):
+                drawn = replace(drawn, root=self.with_scene(drawn.root, scene(self)))
         return drawn
+
+    def with_scene(self, root: Group, jobs: Sequence[Leaf | Group]) -> Group:
+        """Put jobs into the outermost scheduler, or into the last of several runs."""
+        if not self.apart:
+            return with_jobs(root, jobs, [])
+        *others, last = root.jobs
+        assert isinstance(last, Group)
+        return replace(root, jobs=(*others, with_jobs(last, jobs, [])))
 
     def with_rare_options(self, root: Group) -> Group:
         """Draw gaps and rates of keys, and rates that give up."""
@@ -303,19 +301,19 @@ class Generator:
         def changed(plan: Leaf | Group) -> Leaf | Group:
             if not isinstance(plan, Group):
                 return plan
-            pool = [
-                replace(one, gap=self.duration(6))
-                if one.kind == "keys" and self.random.random() < 0.3
-                else replace(one, of_rates=True)
-                if one.kind == "keys" and self.random.random() < 0.4
-                else replace(one, give_up=self.duration(6))
-                if one.kind == "rate" and self.random.random() < 0.3
-                else one
-                for one in plan.pool
-            ]
-            return replace(plan, pool=tuple(pool), jobs=tuple(map(changed, plan.jobs)))
+            pool = tuple(map(self.with_rare_option, plan.pool))
+            return replace(plan, pool=pool, jobs=tuple(map(changed, plan.jobs)))
 
         return changed(root)  # type: ignore[return-value]
+
+    def with_rare_option(self, resource: Resource) -> Resource:
+        if resource.kind == "keys" and self.chance(0.3):
+            return replace(resource, gap=self.duration(6))
+        if resource.kind == "keys" and self.chance(0.4):
+            return replace(resource, of_rates=True)
+        if resource.kind == "rate" and self.chance(0.3):
+            return replace(resource, give_up=self.duration(6))
+        return resource
 
     def runs(self) -> Group:
         """Draw two runs that share a pool."""
@@ -339,62 +337,65 @@ class Generator:
         has_pool: bool = True,
     ) -> Group:
         """Draw a scheduler; `pools` are the resources that its members may need."""
-        pool = (
-            tuple(self.pool(depth)) if has_pool and self.random.random() < 0.7 else ()
-        )
+        pool: tuple[Resource, ...] = ()
+        if has_pool and self.chance(0.7):
+            pool = tuple(self.pool(depth))
         pools = {**pools, **{one.name: one for one in pool}}
         jobs: list[Leaf | Group] = []
         for _ in range(self.random.randint(1, max(1, self.left))):
             if self.left <= 0 and jobs:
                 break
-            usable = [*outside, *(name for job in jobs for name in usable_inputs(job))]
+            usable = [*outside]
+            for job in jobs:
+                usable += usable_inputs(job)
             jobs.append(self.job(depth - 1, jobs, usable, pools))
         jobs = [self.with_late_steps(job, jobs) for job in jobs]
-        inside = {
-            name
-            for job in jobs
-            for one in walk(job)
-            for name in getattr(one, "inputs", ())
-        }
-        window = self.random.choice((1, 1, 2, 3)) if self.on("window") else None
+        inside: set[str] = set()
+        for job in jobs:
+            for each in walk(job):
+                inside |= set(inputs_of(each))
+        window = None
+        if self.on("window"):
+            window = self.random.choice((1, 1, 2, 3))
         adaptive = None
         if self.on("adaptive"):
-            window, low = None, self.random.randint(1, 3)
+            window = None
+            low = self.random.randint(1, 3)
             adaptive = low, low + self.random.randint(0, 4)
-        limiter = (
-            self.random.randrange(2)
-            if self.on("limiter") and adaptive is None
-            else None
-        )
+        limiter = None
+        if self.on("limiter") and adaptive is None:
+            limiter = self.random.randrange(2)
+            window = None
+        options: dict[str, Any] = {}
+        if self.on("backwards"):
+            options["backwards"] = inside.isdisjoint(job.name for job in jobs)
+        if self.on("backfill"):
+            options["backfill"] = self.random.randint(0, 2)
+        options["shutdown_timeout"] = 1.0 + 2.0**-15
+        if self.chance(0.5):
+            options["shutdown_timeout"] = self.duration()
+        options["cleanup_timeout"] = 5.0 + 2.0**-14
+        if self.chance(0.5):
+            options["cleanup_timeout"] = self.duration()
+        if self.on("critical_jobs"):
+            options["critical_jobs"] = self.random.choice((True, False))
+        if self.on("on_job_settled"):
+            options["on_job_settled"] = self.duration(2)
+        if self.on("policy"):
+            options["policy"] = self.random.choice(("auto", "critical-path"))
         drawn = Group(
             **common,
+            **options,
             jobs=tuple(jobs),
             pool=pool,
-            backwards=self.on("backwards")
-            and inside.isdisjoint(job.name for job in jobs),
-            window=None if limiter is not None else window,
+            window=window,
             limiter=limiter,
             adaptive=adaptive,
-            backfill=self.random.randint(0, 2) if self.on("backfill") else 64,
-            shutdown_timeout=self.duration()
-            if self.random.random() < 0.5
-            else 1.0 + 2.0**-15,
-            cleanup_timeout=self.duration()
-            if self.random.random() < 0.5
-            else 5.0 + 2.0**-14,
-            critical_jobs=self.random.choice((True, False))
-            if self.on("critical_jobs")
-            else None,
-            on_job_settled=self.duration(2) if self.on("on_job_settled") else None,
-            policy=self.random.choice(("auto", "critical-path"))
-            if self.on("policy")
-            else "fifo",
         )
-        scenes, self.scenes = (
-            (self.scenes, [])
-            if common["name"] in ("root", "run1")
-            else ([], self.scenes)
-        )
+        if common["name"] not in ("root", "run1"):
+            return drawn
+        scenes = self.scenes
+        self.scenes = []
         for scene in scenes:
             drawn = scene(self, drawn)
         return drawn
@@ -403,22 +404,19 @@ class Generator:
 
     def actor(self, *steps: Step, first: float = 4, **options: Any) -> Leaf:
         """Draw a job that naps and takes these steps, with a nap after each."""
-        body = [Nap(self.duration(int(first)))]
+        body: list[Step] = [Nap(self.duration(int(first)))]
         for step in steps:
-            body += (
-                [step]
-                if isinstance(step, (Fail, Throttle))
-                else [step, Nap(self.duration(3))]
-            )
+            if isinstance(step, (Fail, Throttle)):
+                body += [step]
+            else:
+                body += [step, Nap(self.duration(3))]
         common = self.common([]) | {"forever": False, "run_if": "succeeded"}
         return Leaf(**common | options, bodies=(tuple(body),))
 
     def resource(self, kind: str, total: float, **options: Any) -> Resource:
         number = next(self.numbers)
-        name, burst = (
-            f"{'pool' if kind == 'amount' else kind}{number + 100}",
-            total * (number % 2),
-        )
+        name = f"{'pool' if kind == 'amount' else kind}{number + 100}"
+        burst = total * (number % 2)
         return Resource(
             name=name,
             kind=kind,
@@ -451,11 +449,9 @@ class Generator:
         """A job awaits another that is never reached, after a drain, or while clean-up jobs run."""
         long = self.actor(first=30)
         unreached = self.actor(requires=(long.name,), run_if="succeeded")
-        if self.random.random() < 0.5:
-            waits, drains = (
-                self.actor(Await(unreached.name)),
-                self.actor(Drain(group.name), first=12),
-            )
+        if self.chance(0.5):
+            waits = self.actor(Await(unreached.name))
+            drains = self.actor(Drain(group.name), first=12)
             return with_jobs(group, [long, unreached, waits, drains], [])
         fails = self.actor(Fail(), first=12, critical=True)
         waits = self.actor(
@@ -468,7 +464,8 @@ class Generator:
         return with_jobs(group, [long, unreached, fails, waits], [])
 
     def throttles_with_a_budget(self, group: Group) -> Group:
-        budget, rate = self.resource("budget", 4.0), self.resource("rate", 2.0)
+        budget = self.resource("budget", 4.0)
+        rate = self.resource("rate", 2.0)
         needs = ((budget.name, 2.0), (rate.name, 1.0))
         one = self.actor(Throttle(rate.name, self.duration(2)), needs=needs)
         return with_jobs(
@@ -480,7 +477,7 @@ class Generator:
     def shares_a_budget(self, group: Group) -> Group:
         """A nested scheduler returns what is left of its budget."""
         budget = self.resource("budget", 6.0)
-        use = [Use(budget.name, 1.0)] * (self.random.random() < 0.5)
+        use = self.perhaps(0.5, Use(budget.name, 1.0))
         jobs = tuple(
             self.actor(*use, needs=((budget.name, 2.0),))
             for _ in range(self.random.randint(1, 2))
@@ -527,10 +524,8 @@ class Generator:
         """Jobs run because another has failed, or although it has."""
         fails = self.actor(Fail(), critical=None)
         after = {"requires": (fails.name,), "settled": ()}
-        alarm, anyway = (
-            self.actor(run_if="failed", **after),
-            self.actor(run_if="settled", **after),
-        )
+        alarm = self.actor(run_if="failed", **after)
+        anyway = self.actor(run_if="settled", **after)
         return with_jobs(
             group,
             [fails, alarm, anyway, self.actor(**after | {"settled": (fails.name,)})],
@@ -579,7 +574,9 @@ class Generator:
         """Draw the resources of a pool; the names are those of its level."""
         for kind in ("pool", "named", "rate", "budget", "keys"):
             if self.on(kind):
-                total = float(self.random.randint(1, 4) + 2 * (kind == "budget"))
+                total = float(self.random.randint(1, 4))
+                if kind == "budget":
+                    total += 2.0
                 per = 7.0 + self.duration(9)
                 name = f"{kind}{depth}"
                 burst = total * (int(1000 * per) % 2)  # half of the rates have none
@@ -615,46 +612,47 @@ class Generator:
                         name: replace(pools[name], total=need)
                         for name, need in common["needs"]
                     }
-                    pools = (
-                        {**rates, **own}
-                        if any(
-                            pools[name].kind != "rate" for name, _ in common["needs"]
-                        )
-                        else pools
-                    )
+                    if any(one.kind != "rate" for one in own.values()):
+                        pools = {**rates, **own}
                 return self.group(depth, common, usable, pools)
         return self.leaf(depth, common, before, usable, pools)
 
     def common(self, before: list[Leaf | Group]) -> dict[str, Any]:
+        """Draw the options that leaves and groups have in common."""
         requires = self.some([job.name for job in before if may_be_required(job)], 2)
-        return {
+        common: dict[str, Any] = {
             "name": f"j{next(self.numbers)}",
             "requires": requires,
             "settled": tuple(name for name in requires if self.on("settled")),
-            "critical": True
-            if self.on("critical")
-            else False
-            if self.on("tolerated")
-            else None,
-            "forever": self.on("forever"),
-            "own_task": self.on("own task"),
-            "run_if": "failed"
-            if requires and self.on("alarm")
-            else "settled"
-            if self.on("if settled")
-            else "succeeded",
-            "priority": self.random.randint(-2, 2) if self.on("priority") else 0,
-            "expected": self.duration() if self.on("policy") else None,
+            "critical": None,
         }
+        if self.on("critical"):
+            common["critical"] = True
+        elif self.on("tolerated"):
+            common["critical"] = False
+        common["forever"] = self.on("forever")
+        common["own_task"] = self.on("own task")
+        common["run_if"] = "succeeded"
+        if requires and self.on("alarm"):
+            common["run_if"] = "failed"
+        elif self.on("if settled"):
+            common["run_if"] = "settled"
+        if self.on("priority"):
+            common["priority"] = self.random.randint(-2, 2)
+        if self.on("policy"):
+            common["expected"] = self.duration()
+        return common
 
     def limits(self, is_group: bool = False) -> dict[str, Any]:
         limits: dict[str, Any] = {}
         has_backoff = self.on("backoff")
         if has_backoff or self.on("retry"):
-            first = self.duration(4) if has_backoff else 0.0
+            first = 0.0
+            if has_backoff:
+                first = self.duration(4)
             limits["retry"] = Retry(
                 times=self.random.randint(1, 3), first=first, factor=self.random.choice((1.0, 2.0)), cap=60.0,
-                booms_only=self.random.random() < 0.3,
+                booms_only=self.chance(0.3),
             )  # fmt: skip
         moves_on = self.on("move on")
         if moves_on or self.on("timeout"):
@@ -673,9 +671,9 @@ class Generator:
         for name, one in pools.items():
             if one.kind == "keys":
                 has_keys = any(isinstance(need, str) for _, need in found)
-                if may_have_keys and not has_keys and self.random.random() < 0.5:
+                if may_have_keys and not has_keys and self.chance(0.5):
                     found.append((name, self.random.choice(("a", "b"))))
-            elif self.random.random() < 0.5:
+            elif self.chance(0.5):
                 found.append((name, float(self.random.randint(1, int(one.total)))))
         return tuple(found)
 
@@ -694,11 +692,18 @@ class Generator:
             else:
                 jobs.append(self.leaf(-1, mine, [], [], pools, plain=True))
         common |= {"forever": False, "own_task": False}
+        common["enough"] = 1
+        if self.on("quorum"):
+            common["enough"] = min(len(jobs), 2)
+        if self.on("stagger"):
+            common["stagger"] = self.duration(4)
         return Group(
-            **common, jobs=tuple(jobs), enough=min(len(jobs), 2) if self.on("quorum") else 1,
-            stagger=self.duration(4) if self.on("stagger") else None, policy="auto", shutdown_timeout=1.0,
+            **common,
+            jobs=tuple(jobs),
+            policy="auto",
+            shutdown_timeout=1.0,
             cleanup_timeout=5.0,
-        )  # fmt: skip
+        )
 
     def leaf(
         self,
@@ -715,7 +720,9 @@ class Generator:
             common["forever"] = True
         if answer:
             common["forever"] = False
-        needs = self.needs(pools) if not (common["forever"] or answer) else ()
+        needs: tuple[tuple[str, float | str], ...] = ()
+        if not (common["forever"] or answer):
+            needs = self.needs(pools)
         common["needs"] = needs
         if self.on("instant") and not service:
             bodies = self.instant_bodies(common, depth, before, pools)
@@ -724,34 +731,34 @@ class Generator:
                 self.body(number, common, service, depth, before, pools)
                 for number in range(self.random.randint(1, 3))
             )
-        added = [step for body in bodies for step in body if isinstance(step, Add)]
-        if added:
-            bodies = tuple(
-                tuple(added[0] if isinstance(step, Add) else step for step in body)
-                for body in bodies
+        bodies = with_one_add(bodies)
+        if answer:
+            bodies = ((),)
+        else:
+            common |= self.limits()
+        if not answer and self.on("input"):
+            inputs = self.some(usable, 2)
+            common["inputs"] = inputs
+            # The job needs the result of an input, so `requires(settled=True)` refuses it.
+            common["settled"] = tuple(
+                name for name in common["settled"] if name not in inputs
             )
-        leaf = Leaf(
-            **common,
-            **({} if answer else self.limits()),
-            bodies=((),) if answer else bodies,
-            inputs=() if answer or not self.on("input") else self.some(usable, 2),
-            service=service,
-            answer=answer,
-            linger=0.0 if answer or not self.on("lingers") else self.duration(),
-            unwinding=self.duration(),
-            reaction=Reaction.OBEY
-            if answer
-            else next(
-                (REACTIONS[one] for one in REACTIONS if self.on(one)), Reaction.OBEY
-            ),
-            shutdown=self.duration() / 4 if self.on("slow shutdown") else 0.0,
-            shutdown_fails=self.on("bad shutdown"),
-        )
-        # The job needs the result of an input, so `requires(settled=True)` refuses it.
-        return replace(
-            leaf,
-            settled=tuple(name for name in leaf.settled if name not in leaf.inputs),
-        )
+        if not answer and self.on("lingers"):
+            common["linger"] = self.duration()
+        common["unwinding"] = self.duration()
+        if not answer:
+            common["reaction"] = self.reaction()
+        if self.on("slow shutdown"):
+            common["shutdown"] = self.duration() / 4
+        common["shutdown_fails"] = self.on("bad shutdown")
+        return Leaf(**common, bodies=bodies, service=service, answer=answer)
+
+    def reaction(self) -> Reaction:
+        """Draw what a job does that is cancelled."""
+        for trait, reaction in REACTIONS.items():
+            if self.on(trait):
+                return reaction
+        return Reaction.OBEY
 
     def body(
         self,
@@ -769,7 +776,7 @@ class Generator:
         steps.append(Nap(self.duration()))
         for step in self.acts(number, common, depth, before, pools):
             steps += [step, Nap(self.duration(6))]
-        if self.on("endless") or (service and self.random.random() < 0.7):
+        if self.on("endless") or (service and self.chance(0.7)):
             return (*steps, Nap(math.inf))
         throttled = [
             (name, need)
@@ -782,7 +789,7 @@ class Generator:
                 Throttle(self.random.choice(throttled)[0], self.duration(8)),
             )
         if self.on("fails") or (number == 0 and self.on("fails once")):
-            steps.append(Fail(slow=self.random.random() < 0.5))
+            steps.append(Fail(slow=self.chance(0.5)))
         return tuple(steps)
 
     def instant_bodies(
@@ -794,11 +801,14 @@ class Generator:
     ) -> tuple[tuple[Step, ...], ...]:
         """Draw bodies that take no time, in which nothing happens that depends on others."""
         grows = self.on("adds") and self.left > 0 and depth >= 0
-        steps = (self.add(common, depth, before, pools),) if grows else ()
-        return (
-            *([(*steps, Fail())] if self.on("fails once") else []),
-            (*steps, Fail()) if self.on("fails") else steps,
-        )
+        steps: tuple[Step, ...] = ()
+        if grows:
+            steps = (self.add(common, depth, before, pools),)
+        fails = (*steps, Fail())
+        fails_once = self.on("fails once")
+        if self.on("fails"):
+            steps = fails
+        return (fails, steps) if fails_once else (steps,)
 
     def acts(
         self,
@@ -819,9 +829,7 @@ class Generator:
             yield Progress()
         waitable = [job.name for job in before if not job.forever]
         if waitable and self.on("await"):
-            yield Await(
-                self.random.choice(waitable), only_settled=self.random.random() < 0.3
-            )
+            yield Await(self.random.choice(waitable), only_settled=self.chance(0.3))
         answers = [job.name for job in before if isinstance(job, Leaf) and job.answer]
         if answers:
             yield Give(self.random.choice(answers))
@@ -832,13 +840,8 @@ class Generator:
             yield Drain(
                 self.random.choice(["root", *groups, f"j{self.random.randint(0, 9)}"])
             )
-        if (
-            self.on("adds")
-            and self.left > 0
-            and depth >= 0
-            and number == 0
-            and "adding" not in common
-        ):
+        adds = self.on("adds") and number == 0
+        if adds and self.left > 0 and depth >= 0:
             yield self.add(common, depth, before, pools)
         if self.on("binds"):
             yield Bind("", "")
@@ -867,25 +870,20 @@ class Generator:
         """Choose what `Bind` steps bind, now that all siblings are there; a job still comes after what it requires."""
         if isinstance(job, Group):
             return job
-        pairs = [
-            (later.name, earlier.name)
-            for number, later in enumerate(jobs)
-            for earlier in jobs[:number]
-            if may_be_required(earlier)
-        ]
-
-        def fit(step: Step) -> Iterator[Step]:
-            if not isinstance(step, Bind):
-                yield step
-            elif pairs:
-                yield Bind(*self.random.choice(pairs))
-
-        return replace(
-            job,
-            bodies=tuple(
-                tuple(one for step in body for one in fit(step)) for body in job.bodies
-            ),
-        )
+        pairs: list[tuple[str, str]] = []
+        for number, later in enumerate(jobs):
+            earlier = filter(may_be_required, jobs[:number])
+            pairs += [(later.name, each.name) for each in earlier]
+        bodies: list[tuple[Step, ...]] = []
+        for body in job.bodies:
+            steps: list[Step] = []
+            for step in body:
+                if not isinstance(step, Bind):
+                    steps.append(step)
+                elif pairs:
+                    steps.append(Bind(*self.random.choice(pairs)))
+            bodies.append(tuple(steps))
+        return replace(job, bodies=tuple(bodies))
 
     # ---- meetings
 
@@ -909,12 +907,7 @@ class Generator:
                     pool=(keys,),
                 )
             )
-        return replace(
-            drawn,
-            root=with_jobs(
-                drawn.root, [self.actor(first=8, needs=needs), *groups], [shared]
-            ),
-        )
+        return grown(drawn, [self.actor(first=8, needs=needs), *groups], [shared])
 
     def throttles_again(self, drawn: Scenario) -> Scenario:
         """A job fails between two throttles of a rate that gives up."""
@@ -925,7 +918,7 @@ class Generator:
         job = replace(
             job, bodies=tuple((Nap(self.duration(3)), step) for step in steps)
         )
-        return replace(drawn, root=with_jobs(drawn.root, [job], [rate]))
+        return grown(drawn, [job], [rate])
 
     def is_late(self, drawn: Scenario) -> Scenario:
         """A service becomes ready as its timeout cancels it, or as something else does."""
@@ -939,21 +932,16 @@ class Generator:
             "timeout": self.duration(6),
             "on_timeout": self.random.choice(("fail", "move_on")),
         }
-        retry = {"retry": Retry(times=1)} if self.random.random() < 0.3 else {}
+        retry: dict[str, Any] = {}
+        if self.chance(0.3):
+            retry = {"retry": Retry(times=1)}
         service = self.actor(
-            first=12, **started | (limit if self.random.random() < 0.8 else {}) | retry
+            first=12, **started | (limit if self.chance(0.8) else {}) | retry
         )
         service = replace(service, bodies=((*service.bodies[0], Nap(math.inf)),))
         user = self.actor(requires=(service.name,), settled=())
-        cancels = [self.actor(Cancel(service.name), first=9)] * (
-            self.random.random() < 0.3
-        )
-        return replace(
-            drawn,
-            root=with_jobs(
-                drawn.root, [service, user, *cancels, self.actor(first=12)], []
-            ),
-        )
+        cancels = self.perhaps(0.3, self.actor(Cancel(service.name), first=9))
+        return grown(drawn, [service, user, *cancels, self.actor(first=12)])
 
     def cleans_up_forever(self, drawn: Scenario) -> Scenario:
         """A forever job and another have the rule of clean-up jobs."""
@@ -962,8 +950,8 @@ class Generator:
         watch = replace(
             self.actor(**rule | {"forever": True}), bodies=((Nap(math.inf),),)
         )
-        jobs = [fails, watch, *[self.actor(**rule)] * (self.random.random() < 0.5)]
-        return replace(drawn, root=with_jobs(drawn.root, jobs, []))
+        jobs = [fails, watch, *self.perhaps(0.5, self.actor(**rule))]
+        return grown(drawn, jobs)
 
     def learns_a_duration(self, drawn: Scenario) -> Scenario:
         """Jobs are added to those that wait, and they are the first with expected durations."""
@@ -985,7 +973,7 @@ class Generator:
         nested = Group(
             **self.common([]) | options, jobs=(*waiting[:1], adds, *waiting[1:])
         )
-        return replace(drawn, root=with_jobs(drawn.root, [nested], []))
+        return grown(drawn, [nested])
 
     def goes_deep(self, drawn: Scenario) -> Scenario:
         """What became ready last starts first, where chains share a window."""
@@ -1009,7 +997,7 @@ class Generator:
             "window": self.random.choice((1, 1, 2)),
         }
         nested = Group(**self.common([]) | options, jobs=tuple(jobs))
-        return replace(drawn, root=with_jobs(drawn.root, [nested], []))
+        return grown(drawn, [nested])
 
     def drops_failures(self, drawn: Scenario) -> Scenario:
         """Jobs fail where none is kept: one is tolerated, one is awaited, and one counts."""
@@ -1029,9 +1017,7 @@ class Generator:
         ]
         if counts not in jobs and blocked.requires == (counts.name,):
             jobs = jobs[:3]
-        return replace(
-            drawn, root=with_jobs(drawn.root, jobs, []), keep_jobs=False, killed_at=None
-        )
+        return grown(drawn, jobs, keep_jobs=False, killed_at=None)
 
     def some_steers(
         self, name: str, *words: str | int, most: int = 9
@@ -1054,17 +1040,15 @@ class Generator:
         good = self.actor(first=2)
         bodies = (*[fails] * self.random.randint(1, 6), (Nap(self.duration(1)),))
         job = replace(
-            self.actor(
-                retry=retry if self.random.random() < 0.7 else None, critical=None
-            ),
+            self.actor(retry=retry if self.chance(0.7) else None, critical=None),
             bodies=bodies,
         )
         jobs: list[Leaf | Group] = [good, job]
-        if self.random.random() < 0.6:
+        if self.chance(0.6):
             group = {"forever": False, "critical": None, "run_if": "succeeded"}
-            limits = (
-                {"retry": replace(retry, times=1)} if self.random.random() < 0.7 else {}
-            )
+            limits: dict[str, Any] = {}
+            if self.chance(0.7):
+                limits = {"retry": replace(retry, times=1)}
             jobs = [Group(**self.common([]) | group | limits, jobs=tuple(jobs))]
         steers: tuple[tuple[float, Steer], ...] = ()
         for plan in (jobs[-1], job):
@@ -1074,12 +1058,7 @@ class Generator:
         jobs.append(
             replace(self.actor(forever=False), bodies=((Nap(20.0 + self.duration()),),))
         )
-        return replace(
-            drawn,
-            root=with_jobs(drawn.root, jobs, []),
-            steers=(*drawn.steers, *steers),
-            killed_at=None,
-        )
+        return grown(drawn, jobs, steers=(*drawn.steers, *steers), killed_at=None)
 
     def tries_services_again(self, drawn: Scenario) -> Scenario:
         """A group with a service, a job that uses it and a job that fails is tried again, or one of these is."""
@@ -1092,19 +1071,17 @@ class Generator:
         bodies = tuple(
             (*self.actor(first=3).bodies[0], Started(), Nap(math.inf)) for _ in range(3)
         )
-        if self.random.random() < 0.4:
+        if self.chance(0.4):
             bodies = (
                 (
                     Nap(self.duration(3)),
-                    *[Started()] * (self.random.random() < 0.5),
+                    *self.perhaps(0.5, Started()),
                     Fail(),
                 ),
                 *bodies,
             )
         service = replace(
-            self.actor(
-                **started, linger=self.duration(2) * (self.random.random() < 0.4)
-            ),
+            self.actor(**started, linger=self.some_linger()),
             bodies=bodies,
         )
         user = self.actor(first=4, requires=(service.name,), settled=(), critical=None)
@@ -1121,9 +1098,8 @@ class Generator:
             for _ in range(self.random.randint(1, 4))
         ]
         tries = tuple((self.duration(20), Steer(name, "try_again")) for name in names)
-        cancels = ((self.duration(6), self.random.choice((service, user)).name),) * (
-            self.random.random() < 0.3
-        )
+        cancel = (self.duration(6), self.random.choice((service, user)).name)
+        cancels = self.perhaps(0.3, cancel)
         last = replace(
             self.actor(forever=False), bodies=((Nap(24.0 + self.duration()),),)
         )
@@ -1143,11 +1119,9 @@ class Generator:
         )
         when = self.duration(2)
         steers = ((when + self.duration(3), Steer(job.name, "try_again")),)
-        drains = (
-            ((when + 4.0 + self.duration(6), group.name),)
-            if self.random.random() < 0.8
-            else ()
-        )
+        drains: tuple[tuple[float, str], ...] = ()
+        if self.chance(0.8):
+            drains = ((when + 4.0 + self.duration(6), group.name),)
         root = with_jobs(
             drawn.root, [group, self.actor(requires=(group.name,), settled=())], []
         )
@@ -1166,13 +1140,12 @@ class Generator:
         )
         steers: tuple[tuple[float, Steer], ...] = ()
         for word in words:
-            whole = word != "try_again" or self.random.random() < 0.5
+            whole = word != "try_again" or self.chance(0.5)
             steers += self.some_steers(
                 drawn.root.name if whole else job.name, word, most=40
             )
-        steers += ((60.0 + self.duration(), Steer(drawn.root.name, "resume")),) * (
-            self.random.random() < 0.7
-        )
+        resume = (60.0 + self.duration(), Steer(drawn.root.name, "resume"))
+        steers += self.perhaps(0.7, resume)
         root = replace(with_jobs(drawn.root, [job], []), hold=True)
         return replace(
             drawn, root=root, steers=(*drawn.steers, *steers), killed_at=None
@@ -1181,69 +1154,56 @@ class Generator:
     def pauses_as_jobs_start(self, drawn: Scenario) -> Scenario:
         """The body of the first of several jobs pauses their group, or the one around it, before the others begin."""
         pool = self.resource(self.random.choice(("amount", "rate", "budget")), 3.0)
-        plain = {
-            "requires": (),
-            "settled": (),
-            "forever": False,
-            "critical": None,
-            "run_if": "succeeded",
-        }
         limits = self.random.choice(({}, {"window": 2}, {"window": 3}, {"limiter": 0}))
-        with_needs = self.random.random() < 0.4
-        with_priorities = self.random.random() < 0.3
+        with_needs = self.chance(0.4)
+        with_priorities = self.chance(0.3)
         name = f"j{next(self.numbers)}"
-        inner, outer = f"{name}_in", f"{name}_out"
+        inner = f"{name}_in"
+        outer = f"{name}_out"
         paused = self.random.choice((inner, outer))
         body: list[Step] = [Steer(paused, "pause"), Nap(self.duration(3))]
-        if self.random.random() < 0.5:
+        if self.chance(0.5):
             body += [
                 Steer(inner if paused == outer else outer, "resume"),
                 Nap(self.duration(2)),
             ]
         body += [Steer(paused, "resume"), Nap(self.duration(2) + 1.0)]
-        needs = {"needs": ((pool.name, 1.0),)} if with_needs else {}
+        needs: dict[str, Any] = {}
+        if with_needs:
+            needs = {"needs": ((pool.name, 1.0),)}
         others = [
             self.actor(
                 first=3,
-                **plain
+                **PLAIN
                 | needs
                 | {"priority": self.random.randint(-1, 1) * with_priorities},
             )
             for _ in range(self.random.randint(1, 4))
         ]
         first = replace(
-            self.actor(**plain | {"priority": 2 * with_priorities}),
+            self.actor(**PLAIN | {"priority": 2 * with_priorities}),
             bodies=(tuple(body),),
         )
-        common, after = (
-            self.common([]) | plain | {"own_task": False},
-            {"requires": (inner,)},
-        )
+        common = self.common([]) | PLAIN | {"own_task": False}
+        after = {"requires": (inner,)}
         group: Group = Group(
             **common | {"name": inner} | limits, jobs=(first, *others), pool=(pool,)
         )
         group = Group(
             **common | {"name": outer, "expected": None},
-            jobs=(group, self.actor(first=2, **plain | after)),
+            jobs=(group, self.actor(first=2, **PLAIN | after)),
         )
-        return replace(drawn, root=with_jobs(drawn.root, [group], []))
+        return grown(drawn, [group])
 
     def staggers_in_full(self, drawn: Scenario) -> Scenario:
         """The turns of a `First` may never come by time, have jobs that others need, and meet a drain."""
-        plain = {
-            "requires": (),
-            "settled": (),
-            "forever": False,
-            "critical": None,
-            "run_if": "succeeded",
-        }
         jobs: list[Leaf] = []
         for _ in range(self.random.randint(2, 4)):
-            before = self.actor(first=2, **plain)
-            needs = self.random.random() < 0.4
-            steps = [Fail()] * (self.random.random() < 0.4)
+            before = self.actor(first=2, **PLAIN)
+            needs = self.chance(0.4)
+            steps = self.perhaps(0.4, Fail())
             job = self.actor(
-                *steps, first=5, **plain | {"requires": (before.name,) * needs}
+                *steps, first=5, **PLAIN | {"requires": (before.name,) * needs}
             )
             jobs += [*[before] * needs, job]
         number = sum(not any(job.name in one.requires for one in jobs) for job in jobs)
@@ -1259,7 +1219,7 @@ class Generator:
         first = Group(
             **options, jobs=tuple(jobs), enough=enough, stagger=stagger, policy="auto"
         )
-        drains = ((self.duration(9), first.name),) * (self.random.random() < 0.4)
+        drains = self.perhaps(0.4, (self.duration(9), first.name))
         after = self.actor(requires=(first.name,), settled=())
         root = with_jobs(drawn.root, [first, after], [])
         return replace(
@@ -1275,13 +1235,11 @@ class Generator:
             self.actor(forever=False), bodies=((*body, Nap(1.0)),), idle_timeout=None
         )
         for _ in range(self.random.randint(1, 3)):
-            idle = (
-                {"idle_timeout": 2.0 + self.duration(3)}
-                if self.random.random() < 0.7
-                else {}
-            )
+            idle: dict[str, Any] = {}
+            if self.chance(0.7):
+                idle = {"idle_timeout": 2.0 + self.duration(3)}
             inner = Group(**self.common([]) | {"forever": False} | idle, jobs=(inner,))
-        return replace(drawn, root=with_jobs(drawn.root, [inner], []))
+        return grown(drawn, [inner])
 
     def reports_late(self, drawn: Scenario) -> Scenario:
         """Jobs report what they have used of a rate or a budget, late, before they fail or are throttled, or wait."""
@@ -1295,7 +1253,9 @@ class Generator:
         )
         jobs: list[Leaf] = []
         for _ in range(self.random.randint(2, 4)):
-            nap = self.duration(3) + per * (self.random.random() < 0.4)
+            nap = self.duration(3)
+            if self.chance(0.4):
+                nap += per
             body: list[Step] = [
                 Nap(nap),
                 Use(resource.name, float(self.random.randint(0, 3))),
@@ -1304,46 +1264,38 @@ class Generator:
             end = self.random.choice(
                 ((), (), (Fail(),), (Throttle(throttle.name, self.duration(2)),))
             )
-            retry = (
-                {"retry": Retry(times=1, first=self.duration(2))}
-                if self.random.random() < 0.4
-                else {}
-            )
+            retry: dict[str, Any] = {}
+            if self.chance(0.4):
+                retry = {"retry": Retry(times=1, first=self.duration(2))}
             job = self.actor(needs=names, critical=None, forever=False, **retry)
             jobs.append(replace(job, bodies=((*body, *end), (Nap(self.duration(2)),))))
-        limiter = {"limiter": 0} if self.random.random() < 0.4 else {}
+        limiter = {"limiter": 0} if self.chance(0.4) else {}
         nested = Group(
             **self.common([]) | {"forever": False, "critical": None} | limiter,
             jobs=tuple(jobs),
         )
-        return replace(
-            drawn, root=with_jobs(drawn.root, [nested], [resource, throttle])
-        )
+        return grown(drawn, [nested], [resource, throttle])
 
     def loses_its_turn(self, drawn: Scenario) -> Scenario:
         """A job that waits for a token is cancelled, or paused, among those of several groups that wait."""
         tokens = drawn.tokens[0]
         rate = self.resource("rate", 3.0)
-        needs = {"needs": ((rate.name, 1.0),)} if self.random.random() < 0.4 else {}
-        plain = {
-            "requires": (),
-            "settled": (),
-            "forever": False,
-            "critical": None,
-            "run_if": "succeeded",
-        }
-        first = [self.actor(first=9, **plain) for _ in range(tokens)]
+        needs: dict[str, Any] = {}
+        if self.chance(0.4):
+            needs = {"needs": ((rate.name, 1.0),)}
+        first = [self.actor(first=9, **PLAIN) for _ in range(tokens)]
         groups = []
         for _ in range(self.random.randint(2, 3)):
+            # Who waits for it asks at a time of its own.
             body = (
                 Nap(0.25 + self.duration(1) / 8),
                 Started(),
                 Nap(math.inf),
-            )  # who waits for it asks at a time of its own
-            gate = replace(
-                self.actor(**plain | {"forever": True}), service=True, bodies=(body,)
             )
-            after = plain | needs | {"requires": (gate.name,)}
+            gate = replace(
+                self.actor(**PLAIN | {"forever": True}), service=True, bodies=(body,)
+            )
+            after = PLAIN | needs | {"requires": (gate.name,)}
             jobs = [
                 gate,
                 *(
@@ -1352,16 +1304,18 @@ class Generator:
                 ),
             ]
             groups.append(
-                Group(**self.common([]) | plain | {"own_task": False}, jobs=tuple(jobs))
+                Group(**self.common([]) | PLAIN | {"own_task": False}, jobs=tuple(jobs))
             )
-        nested = Group(**self.common([]) | plain, jobs=(*first, *groups), limiter=0)
-        waiting = [job.name for group in groups for job in group.jobs[1:]]
+        nested = Group(**self.common([]) | PLAIN, jobs=(*first, *groups), limiter=0)
+        waiting: list[str] = []
+        for group in groups:
+            waiting += [job.name for job in group.jobs[1:]]
         cancels = tuple(
             (1.0 + self.duration(4), self.random.choice(waiting))
             for _ in range(self.random.randint(1, 2))
         )
         steers: tuple[tuple[float, Steer], ...] = ()
-        if self.random.random() < 0.4:
+        if self.chance(0.4):
             steers = self.some_steers(
                 self.random.choice(groups).name, "pause", "resume", most=6
             )
@@ -1389,11 +1343,10 @@ class Generator:
             "forever": False,
         }
         tidy = replace(self.actor(**rule, retry=retry), bodies=bodies)
-        jobs = (
-            (job, bad, tidy, self.actor(**rule))
-            if self.random.random() < 0.6
-            else (job, self.actor(first=9))
-        )
+        if self.chance(0.6):
+            jobs = (job, bad, tidy, self.actor(**rule))
+        else:
+            jobs = (job, self.actor(first=9))
         options = {
             "cleanup_timeout": 5.0 + self.duration(9),
             "critical": None,
@@ -1401,12 +1354,8 @@ class Generator:
             "run_if": "succeeded",
         }
         group = Group(**self.common([]) | options, jobs=jobs)
-        drains = ((self.duration(6), group.name),) * (self.random.random() < 0.5)
-        return replace(
-            drawn,
-            root=with_jobs(drawn.root, [group], []),
-            drains=(*drawn.drains, *drains),
-        )
+        drains = self.perhaps(0.5, (self.duration(6), group.name))
+        return grown(drawn, [group], drains=(*drawn.drains, *drains))
 
     def grows_forever(self, drawn: Scenario) -> Scenario:
         """Forever jobs and services are added to a run, as the last, and a forever job adds ordinary ones."""
@@ -1419,32 +1368,21 @@ class Generator:
         adds = self.actor(Add((added,)), first=3, forever=False, critical=None)
         more = self.actor(first=3, forever=False)
         watch = self.actor(Add((more,)), first=5, forever=True)
-        jobs = [adds, *[watch] * (self.random.random() < 0.5)]
+        jobs = [adds, *self.perhaps(0.5, watch)]
         options = {"forever": False, "run_if": "succeeded"}
         group = Group(**self.common([]) | options, jobs=tuple(jobs))
-        return replace(
-            drawn,
-            root=with_jobs(
-                drawn.root, [group] if self.random.random() < 0.6 else jobs, []
-            ),
-        )
+        return grown(drawn, [group] if self.chance(0.6) else jobs)
 
     # ---- the second of something
 
     def group_of(self, jobs: Sequence[Leaf | Group], **options: Any) -> Group:
         """Draw a group that begins at once, and whose failure may count."""
-        plain = {
-            "forever": False,
-            "critical": None,
-            "run_if": "succeeded",
-            "requires": (),
-            "settled": (),
-        }
-        return Group(**self.common([]) | plain | options, jobs=tuple(jobs))
+        return Group(**self.common([]) | PLAIN | options, jobs=tuple(jobs))
 
     def drains_a_clean_up(self) -> list[Leaf | Group]:
         """A job that cleans up in a group drains it, or is a group that is drained; another one waits behind it."""
-        name, inner = f"j{next(self.numbers)}", f"j{next(self.numbers)}"
+        name = f"j{next(self.numbers)}"
+        inner = f"j{next(self.numbers)}"
         bad = self.actor(Fail(), first=3, critical=True)
         rule = {
             "requires": (bad.name,),
@@ -1456,7 +1394,7 @@ class Generator:
         tidy: Leaf | Group = self.actor(
             Drain(self.random.choice((name, inner))), first=2, **rule
         )
-        if self.random.random() < 0.5:
+        if self.chance(0.5):
             drains = self.actor(
                 Drain(self.random.choice((name, inner))), first=2, critical=None
             )
@@ -1466,10 +1404,10 @@ class Generator:
                 name=inner,
             )
         late = self.actor(first=2, **rule | {"requires": (bad.name, tidy.name)})
-        waits = [self.actor(Await(late.name), first=1, **rule)] * (
-            self.random.random() < 0.5
-        )
-        retry = {"retry": Retry(times=1)} if self.random.random() < 0.4 else {}
+        waits = self.perhaps(0.5, self.actor(Await(late.name), first=1, **rule))
+        retry: dict[str, Any] = {}
+        if self.chance(0.4):
+            retry = {"retry": Retry(times=1)}
         jobs = (bad, self.actor(first=9), tidy, late, *waits)
         return [
             self.group_of(
@@ -1480,11 +1418,9 @@ class Generator:
     def tries_thrice(self) -> list[Leaf | Group]:
         """A job fails, and is tried again and again, alone or with its group."""
         fails: tuple[Step, ...] = (Nap(self.duration(2)), Fail())
-        retry = (
-            Retry(times=1, first=self.duration(1))
-            if self.random.random() < 0.2
-            else None
-        )
+        retry = None
+        if self.chance(0.2):
+            retry = Retry(times=1, first=self.duration(1))
         job = self.actor(critical=None, retry=retry)
         job = replace(
             job, bodies=(*[fails] * self.random.randint(2, 4), (Nap(self.duration(3)),))
@@ -1494,12 +1430,10 @@ class Generator:
             self.actor(requires=(job.name,), settled=(), critical=None),
         ]
         names = [job.name]
-        if self.random.random() < 0.5:
-            calls = (
-                {"on_job_settled": self.duration(2)}
-                if self.random.random() < 0.3
-                else {}
-            )
+        if self.chance(0.5):
+            calls: dict[str, Any] = {}
+            if self.chance(0.3):
+                calls = {"on_job_settled": self.duration(2)}
             jobs = [self.group_of(jobs, **calls)]
             names.append(jobs[0].name)
         body: list[Step] = []
@@ -1521,21 +1455,23 @@ class Generator:
             "critical": None,
             "run_if": "succeeded",
         }
-        service = self.actor(
-            **started, linger=self.duration(2) * (self.random.random() < 0.4)
-        )
+        service = self.actor(**started, linger=self.some_linger())
         service = replace(
             service, bodies=((*service.bodies[0], Started(), Nap(math.inf)),)
         )
         after = {"requires": (service.name,), "settled": (), "critical": None}
-        fails = [Fail()] * (self.random.random() < 0.3)
-        retry = Retry(times=1) if self.random.random() < 0.5 else None
+        fails = self.perhaps(0.3, Fail())
+        retry = None
+        if self.chance(0.5):
+            retry = Retry(times=1)
         users = [
             self.actor(first=6, **after),
             self.actor(*fails, first=3, **after, retry=retry),
         ]
         jobs = [service, *users]
-        return [self.group_of(jobs)] if self.random.random() < 0.5 else jobs
+        if self.chance(0.5):
+            return [self.group_of(jobs)]
+        return jobs
 
     def asks_in_a_retry(self) -> list[Leaf | Group]:
         """A question in a group is asked again in the next attempt of the group, and answered in both."""
@@ -1562,20 +1498,21 @@ SECONDS = {
 }
 """How often each scene is drawn: it takes effect in each tenth scenario."""
 SCENES = (
-    *(
-        Generator.gives_up,
-        Generator.reserves,
-        Generator.does_not_reach,
-        Generator.throttles_with_a_budget,
-    ),
-    *(Generator.shares_a_budget, Generator.cancels_all, Generator.cleans_up_with_needs),
-    *(
-        Generator.waits_for_a_token,
-        Generator.takes_a_failure,
-        Generator.minds_a_failure,
-    ),
-    *(Generator.staggers, Generator.overloads, Generator.overspends),
+    Generator.gives_up,
+    Generator.reserves,
+    Generator.does_not_reach,
+    Generator.throttles_with_a_budget,
+    Generator.shares_a_budget,
+    Generator.cancels_all,
+    Generator.cleans_up_with_needs,
+    Generator.waits_for_a_token,
+    Generator.takes_a_failure,
+    Generator.minds_a_failure,
+    Generator.staggers,
+    Generator.overloads,
+    Generator.overspends,
 )
+"""Scenes that are drawn as parts of any scheduler."""
 
 
 MEETINGS = {
@@ -1611,7 +1548,7 @@ class Variation(Generator):
     def scenario(self) -> Scenario:
         drawn = super().scenario()
         root = drawn.root
-        if self.random.random() < 0.6:
+        if self.chance(0.6):
             root = self.passes_on(root)
         return replace(drawn, root=root, resizes=tuple(self.resizes()))
 
@@ -1622,7 +1559,7 @@ class Variation(Generator):
             for _ in range(self.random.choice((0, 1, 1, 2))):
                 when += self.duration(8)
                 yield when, number, self.random.randint(0, tokens + 1)
-            if when and self.random.random() < 0.8:
+            if when and self.chance(0.8):
                 yield when + self.duration(8), number, tokens
 
     def passes_on(self, root: Group) -> Group:
@@ -1660,6 +1597,16 @@ class Variation(Generator):
         return with_jobs(root, groups, [pool])
 
 
+def grown(
+    drawn: Scenario,
+    jobs: Sequence[Leaf | Group],
+    pool: Sequence[Resource] = (),
+    **changes: Any,
+) -> Scenario:
+    """Put jobs in front of those of the outermost scheduler, and change other things."""
+    return replace(drawn, root=with_jobs(drawn.root, jobs, pool), **changes)
+
+
 def with_jobs(
     group: Group, jobs: Sequence[Leaf | Group], pool: Sequence[Resource]
 ) -> Group:
@@ -1667,10 +1614,23 @@ def with_jobs(
     return replace(group, jobs=(*jobs, *group.jobs), pool=(*group.pool, *pool))
 
 
+def with_one_add(bodies: tuple[tuple[Step, ...], ...]) -> tuple[tuple[Step, ...], ...]:
+    """Let each body that adds jobs add the same ones."""
+    adds = [step for step in itertools.chain(*bodies) if isinstance(step, Add)]
+    changed: list[tuple[Step, ...]] = []
+    for body in bodies:
+        changed.append(
+            tuple(adds[0] if isinstance(step, Add) else step for step in body)
+        )
+    return tuple(changed)
+
+
 def usable_inputs(plan: Plan) -> Iterator[str]:
     """Yield the names in a plan that later plans may have as inputs."""
     if isinstance(plan, Group):
-        for inner in plan.jobs if not plan.forever and plan.enough is None else ():
+        if plan.forever or plan.enough is not None:
+            return
+        for inner in plan.jobs:
             yield from usable_inputs(inner)
     elif isinstance(plan, Leaf) and (plan.service or not plan.forever):
         yield plan.name
@@ -1693,4 +1653,6 @@ def scenario_of(
     drawn = generator.with_second_of_something(
         generator.tried(generator.steered(generator.scenario()))
     )
-    return generator.with_meeting(drawn, meeting) if meeting else drawn
+    if meeting:
+        return generator.with_meeting(drawn, meeting)
+    return drawn

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 UNSETTLED = ("IDLE", "SCHEDULED", "RUNNING")
 SETTLED = ("SUCCEEDED", "FAILED", "CANCELLED", "BLOCKED", "SKIPPED")
-GOOD, BAD = ("SUCCEEDED", "SKIPPED"), ("FAILED", "CANCELLED")
+GOOD = ("SUCCEEDED", "SKIPPED")
+BAD = ("FAILED", "CANCELLED")
+RAISED_FOR = {"CANCELLED": "JobCancelled", "SKIPPED": "JobSkipped"}
+"""The exceptions that tell what has become of a job that has raised none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +53,9 @@ class ModelJob:
     """A job, as its scheduler sees it."""
 
     def __init__(self, world: World, plan: Plan, parent: ModelScheduler | None) -> None:
-        self.world, self.plan, self.parent = world, plan, parent
+        self.world = world
+        self.plan = plan
+        self.parent = parent
         self.name = plan.name
         self.state = "IDLE"
         self.started: float | None = None
@@ -100,12 +105,10 @@ class ModelJob:
         self.rank = 0.0  # for the policy
         self.held: dict[str, float] = {}  # what it has of each resource
         self.spent: dict[str, float] = {}  # what it has used of each budget
-        self.throttled_until = (
-            math.inf
-        )  # when the throttle ends because of which it waits
-        self.throttled_since = (
-            math.inf
-        )  # when the first of the last attempts began, which were all throttled
+        # When the throttle ends because of which it waits.
+        self.throttled_until = math.inf
+        # When the first of the last attempts began, which were all throttled.
+        self.throttled_since = math.inf
         self.gives_up = math.inf  # after how many seconds of that
         self.awaiters: list[Callable[[], None]] = []
         world.jobs[plan.name] = self
@@ -162,7 +165,9 @@ class ModelJob:
             and around.plan.enough is None
         ):
             around = around.parent
-        return None if around is None else around.plan.critical_jobs
+        if around is None:
+            return None
+        return around.plan.critical_jobs
 
     @property
     def counts(self) -> bool:
@@ -260,18 +265,13 @@ class ModelJob:
         if group is None or self.alone:
             return False
         # After a drain, a stop may have another reason than the run; what was not reached is due to the drain.
-        reason = (
-            group.reason
-            if self.state == "IDLE"
-            else group.why_stopped
-            if group.stopping
-            else None
-        )
-        return (
-            group.is_cut_off
-            if reason == "CANCELLED"
-            else reason in ("CRITICAL", "TIMEOUT")
-        )
+        if self.state == "IDLE":
+            reason = group.reason
+        else:
+            reason = group.why_stopped if group.stopping else None
+        if reason == "CANCELLED":
+            return group.is_cut_off
+        return reason in ("CRITICAL", "TIMEOUT")
 
     @property
     def is_tied(self) -> bool:
@@ -287,7 +287,8 @@ class ModelJob:
     # ---- the life of a job
 
     def start(self) -> None:
-        self.state, self.began_attempt = "RUNNING", self.world.now
+        self.state = "RUNNING"
+        self.began_attempt = self.world.now
         if self.started is None:
             self.started = self.world.now
         if self.name not in self.world.started:
@@ -301,11 +302,13 @@ class ModelJob:
 
     def mark_start(self) -> None:
         """Record the mechanisms that take effect with the start."""
-        plan, mark = self.plan, self.world.mark
+        plan = self.plan
+        mark = self.world.mark
         for one in self.requires():
             if one.is_service:
                 one.used_by.add(self.name)
-                mark(*["service of two"] * (len(one.used_by) > 1))
+                if len(one.used_by) > 1:
+                    mark("service of two")
         if self.world.tries[self.name] > 1:
             mark("third try")
         if plan.forever:
@@ -318,13 +321,10 @@ class ModelJob:
             one.has_failed for one in self.requires()
         ):
             stopping = self.parent is not None and self.parent.stopping
-            mark(
-                "clean-up"
-                if stopping
-                else "alarm"
-                if plan.run_if == "failed"
-                else "run_if=settled"
-            )
+            if stopping:
+                mark("clean-up")
+            else:
+                mark("alarm" if plan.run_if == "failed" else "run_if=settled")
         if any(one.has_failed and one.name in plan.settled for one in self.requires()):
             mark("settled=True")
 
@@ -339,6 +339,11 @@ class ModelJob:
         elif self.state in ("IDLE", "SCHEDULED"):
             self.settle("CANCELLED")
 
+    def cancel_alone(self) -> None:
+        """Be cancelled by a call of this job's own `cancel()`."""
+        self.alone = True
+        self.cancel()
+
     def end_with_run(self) -> None:
         self.by_run = self.by_run or not self.asked
         self.told = True
@@ -349,19 +354,25 @@ class ModelJob:
             self.backoff.live = False
             self.backoff = None
         self.stop_idle_timer()
-        self.state, self.finished, self.problem = state, self.world.now, why
+        self.state = state
+        self.finished = self.world.now
+        self.problem = why
         self.ready = False
         self.settled_as = next(self.world.numbers)
         if state != "BLOCKED":  # of which `judge` has said it
             self.only_cancelled = state == "CANCELLED" and not self.is_cut_off
         if state == "SUCCEEDED" and not self.restored:
-            self.value = None if self.moved_on else self.result()
+            if self.moved_on:
+                self.value = None
+            else:
+                self.value = self.result()
             # What ends in a `First` that is decided comes too late, in a later run, too.
             if self.parent is None or not self.parent.decided:
                 self.world.stored[self.name] = self.value, self.spent, self.fell_short
         if self.parent is not None:
             self.world.hook("finished", self.name)
-        awaiters, self.awaiters = self.awaiters, []
+        awaiters = self.awaiters
+        self.awaiters = []
         if len(awaiters) > 1 and state != "SUCCEEDED":
             self.world.doubt("several await one job")
         self.world.soon.extend(awaiters)
@@ -395,24 +406,17 @@ class ModelJob:
         parent = self.parent
         if parent is None:
             self.settle("FAILED", why)
-        elif (
-            (parent.draining or parent.stopping)
-            and why.text in ("JobCancelled", "JobNotDone")
-            and not why.root
-        ):
-            self.settle("CANCELLED")  # what it awaited has ended with the run
-        elif (
-            isinstance(self.plan, Leaf)
-            and set(why.leaves) == {"Throttled"}
-            and not self.ready
-            and self.began_attempt - self.throttled_since < self.gives_up
-        ):
+            return
+        ends = parent.draining or parent.stopping
+        is_unreached = why.text in ("JobCancelled", "JobNotDone") and not why.root
+        if ends and is_unreached:
+            # The job that it awaited has ended with the run.
+            self.settle("CANCELLED")
+        elif self.is_throttled_by(why):
             self.was_throttled(why)
         elif self.ready or self.asked or not self.is_retried(why):
             self.settle("FAILED", why)
-        elif self.is_last or (
-            (parent.stopping or parent.draining) and not parent.is_cleaning_up(self)
-        ):
+        elif self.is_last or (ends and not parent.is_cleaning_up(self)):
             self.settle("CANCELLED")
         else:
             self.retries += 1
@@ -429,6 +433,13 @@ class ModelJob:
             else:
                 self.be_ready_again()
 
+    def is_throttled_by(self, why: Problem) -> bool:
+        """Return whether an exception throttles the job, which has not given up."""
+        if not isinstance(self.plan, Leaf) or set(why.leaves) != {"Throttled"}:
+            return False
+        seconds = self.began_attempt - self.throttled_since
+        return not self.ready and seconds < self.gives_up
+
     def is_retried(self, why: Problem) -> bool:
         """`Retry` is at most `times` further attempts after an exception that `on` accepts, each leaf of a group."""
         retry = self.plan.retry
@@ -444,10 +455,9 @@ class ModelJob:
         """The slot and the needs are released; the job is SCHEDULED again, at the head of the ready queue."""
         assert self.parent is not None
         self.throttled_since = min(self.throttled_since, self.began_attempt)
+        ends = self.parent.stopping or self.parent.draining
         cleans_up = self.parent.stopping and self.parent.is_cleaning_up(self)
-        if self.asked or (
-            not cleans_up and (self.parent.stopping or self.parent.draining)
-        ):
+        if self.asked or (ends and not cleans_up):
             self.settle("CANCELLED")
         else:
             self.world.mark("throttle")
@@ -462,7 +472,8 @@ class ModelJob:
                     self.throttled_until - self.world.now, self.be_ready_again
                 )
                 return
-            self.number, self.keeps_key = next(self.world.first_numbers), False
+            self.number = next(self.world.first_numbers)
+            self.keeps_key = False
             self.parent.queue.insert(0, self)
             self.parent.release_held(self)
             self.parent.move()
@@ -494,28 +505,25 @@ class ModelJob:
         """Be IDLE again, as if the job had not settled; only the attempts count on, and what it has used."""
         self.world.hook("reopened", self.name)
         self.world.tries[self.name] += 1
-        self.state, self.finished, self.problem, self.value, self.settled_as = (
-            "IDLE",
-            None,
-            None,
-            None,
-            math.inf,
-        )
-        self.only_cancelled = self.is_admitted = self.is_taken = self.is_raised = (
-            self.has_awaited_failure
-        ) = self.moved_on = False
-        self.asked = self.alone = self.told = self.ended_with_run = self.by_run = (
-            self.at_each_wait
-        ) = False
-        self.retries, self.overtaken = 0, 0
+        self.state = "IDLE"
+        self.finished = None
+        self.problem = None
+        self.value = None
+        self.settled_as = math.inf
+        self.only_cancelled = self.is_admitted = False
+        self.is_taken = self.is_raised = self.has_awaited_failure = False
+        self.moved_on = self.asked = self.alone = self.told = False
+        self.ended_with_run = self.by_run = self.at_each_wait = False
+        self.retries = self.overtaken = 0
         self.throttled_until = self.throttled_since = math.inf
         self.restored = False
 
     def carry_on(self, earlier: ModelJob) -> None:
         """Take over what the job has done before its group began again."""
-        self.attempts, self.started, self.timed_out, self.spent = (
-            earlier.attempts, earlier.started, earlier.timed_out, earlier.spent
-        )  # fmt: skip
+        self.attempts = earlier.attempts
+        self.started = earlier.started
+        self.timed_out = earlier.timed_out
+        self.spent = earlier.spent
 
     def wait_again(self) -> None:
         """Leave the line, because something that it requires is tried again though it had succeeded."""
@@ -528,7 +536,8 @@ class ModelJob:
         if self in self.parent.queue:
             self.parent.queue.remove(self)
         self.parent.release_held(self)
-        self.state, self.retries = "IDLE", 0
+        self.state = "IDLE"
+        self.retries = 0
         self.throttled_until = self.throttled_since = math.inf
         self.world.hook("reopened", self.name)
 
@@ -554,7 +563,8 @@ class ModelJob:
     def was_idle(self) -> None:
         """End the attempt like a timeout."""
         self.world.mark("idle_timeout")
-        self.idle_timer, self.idled_at = None, self.world.now
+        self.idle_timer = None
+        self.idled_at = self.world.now
         if self.world.is_tied():
             self.world.doubt("an idle timeout ends in the instant of something else")
         self.unwind()
@@ -595,32 +605,30 @@ class ModelLeaf(ModelJob):
     unwinding = again = False
     in_scope = False  # its timeout still counts
 
+    @property
+    def is_awaiting(self) -> bool:
+        """Return whether the body waits for another job."""
+        is_in_body = self.state == "RUNNING" and not self.unwinding
+        return is_in_body and self.awaited is not None
+
     # ---- the body
 
     def call(self) -> None:
         """Begin the body of this attempt."""
         inputs = [self.world.jobs[name] for name in self.inputs]
-        if any(
-            one.is_service and one.state in ("CANCELLED", "FAILED") for one in inputs
-        ):
+        if any(one.is_service and one.state in BAD for one in inputs):
             self.world.doubt("a service has ended whose value is an input")
         body = self.plan.bodies[min(self.calls, len(self.plan.bodies) - 1)]
         self.note_call()
-        lost = next(
-            (
-                one
-                for one in map(self.world.jobs.get, self.inputs)
-                if one and one.state in BAD
-            ),
-            None,
-        )
-        if (
-            lost is not None
-        ):  # a service that has ended while this job waited for its start
-            self.has_raised(lost.problem or problem("JobCancelled"))
-            return
-        self.world.calls[self.name] += not self.plan.answer
-        self.unwinding, self.awaited = False, None
+        for one in inputs:
+            # A service has ended while this job waited for its start.
+            if one.state in BAD:
+                self.has_raised(one.problem or problem("JobCancelled"))
+                return
+        if not self.plan.answer:
+            self.world.calls[self.name] += 1
+        self.unwinding = False
+        self.awaited = None
         self.steps = list(body)
         self.is_endless = endless(body)
         # A job's timeout covers each call of `co_run`, innermost.
@@ -650,7 +658,8 @@ class ModelLeaf(ModelJob):
 
     def act(self, step: Step) -> bool:
         """Take one step; return whether the next may follow at once."""
-        world, parent = self.world, self.parent
+        world = self.world
+        parent = self.parent
         assert parent is not None
         match step:
             case Nap(seconds):
@@ -679,11 +688,9 @@ class ModelLeaf(ModelJob):
                 assert isinstance(answer, ModelLeaf)
                 if answer.state in UNSETTLED:
                     answer.given = True
-                    world.mark(
-                        "answer",
-                        *["answer in a retry"]
-                        * (answer.parent is not None and answer.parent.retries > 0),
-                    )
+                    world.mark("answer")
+                    if answer.parent is not None and answer.parent.retries:
+                        world.mark("answer in a retry")
                     if answer.state == "RUNNING":
                         world.soon.append(answer.go_on)
             case Cancel(who):
@@ -696,9 +703,8 @@ class ModelLeaf(ModelJob):
                 if not self.has_grown:
                     self.has_grown = True
                     if not (parent.draining or parent.stopping):
-                        self.world.never_stored.add(
-                            self.name
-                        )  # what it has added is not there without it
+                        # What it has added is not there without it.
+                        self.world.never_stored.add(self.name)
                     parent.grow(jobs)
             case Bind(later, earlier):
                 parent.bind(later, earlier)
@@ -739,14 +745,13 @@ class ModelLeaf(ModelJob):
         self.world.mark("await")
 
         def resume() -> None:
-            if self.awaited is resume and self.unwinding:
+            if self.awaited is not resume:
+                return
+            if self.unwinding:
                 self.world.doubt("what a job awaits ends as the job is cancelled")
-            if (
-                self.state == "RUNNING"
-                and not self.unwinding
-                and self.awaited is resume
-            ):
-                self.awaited, self.resumed_at = None, self.world.now
+            if self.is_awaiting:
+                self.awaited = None
+                self.resumed_at = self.world.now
                 if self.receive(other, step):
                     self.go_on()
 
@@ -771,11 +776,10 @@ class ModelLeaf(ModelJob):
             return True
         elif other.state == "FAILED" or other.state == "BLOCKED":
             assert other.problem is not None
-            why, other.is_raised = other.problem, True
+            why = other.problem
+            other.is_raised = True
         else:
-            why = problem(
-                {"CANCELLED": "JobCancelled", "SKIPPED": "JobSkipped"}[other.state]
-            )
+            why = problem(RAISED_FOR[other.state])
         # Not a failure that `await job` has raised in a job: it belongs to whoever awaited it.
         if (
             other.state in ("FAILED", "BLOCKED")
@@ -788,9 +792,8 @@ class ModelLeaf(ModelJob):
             if self.world.drops and any(
                 one.problem and one.problem.root is other.problem for one in siblings
             ):
-                self.world.doubt(
-                    "the last failure that is kept is awaited"
-                )  # it stands for what it has blocked
+                # It stands for what it has blocked.
+                self.world.doubt("the last failure that is kept is awaited")
         if "Throttled" in why.leaves:
             self.world.doubt("a job raises the Throttled of another")
         self.end_scope()
@@ -816,10 +819,10 @@ class ModelLeaf(ModelJob):
             and self.scope_timer.live
             and self.scope_timer.when < self.world.now + SAME
         )
-        if is_due and self.asked and self.plan.linger and self.world.is_direct_asyncio:
-            self.world.doubt(
-                "a shield of anyio does not hold"
-            )  # it is cancelled twice at this instant
+        lingers = self.plan.linger > 0 and self.world.is_direct_asyncio
+        if is_due and self.asked and lingers:
+            # It is cancelled twice at this instant.
+            self.world.doubt("a shield of anyio does not hold")
         self.end_scope()
         if self.plan.reaction is Reaction.START and not self.ready:
             self.become_ready()
@@ -835,9 +838,8 @@ class ModelLeaf(ModelJob):
         """Wait, or end, after a cancellation."""
         again = self.again or self.at_each_wait
         if self.plan.linger and self.world.is_direct_asyncio and self.world.is_tied():
-            self.world.doubt(
-                "a shield of anyio does not hold"
-            )  # if a further cause comes in this instant
+            # If a further cause comes in this instant.
+            self.world.doubt("a shield of anyio does not hold")
         if (
             self.plan.reaction is Reaction.GO_ON
             and self.world.cancels_once
@@ -864,7 +866,9 @@ class ModelLeaf(ModelJob):
             self.has_timed_out()
 
     def result(self) -> str:
-        return "yes" if self.plan.answer else f"{self.name}, call {self.calls - 1}"
+        if self.plan.answer:
+            return "yes"
+        return f"{self.name}, call {self.calls - 1}"
 
     def note_late_failure(self) -> None:
         """Two failures of cancelled jobs at one instant may come in any order."""
@@ -883,14 +887,18 @@ class ModelLeaf(ModelJob):
 def cancel(world: World, name: str, mechanism: str) -> None:
     """Call `cancel()` of a job, or of a scheduler, which cancels everything in it."""
     job = world.jobs.get(name)
-    if job is None or (
-        job.parent is not None and not (job.parent.under_way and job.state in UNSETTLED)
-    ):
-        group = None if job is None else job.parent
-        if group is not None and not group.under_way and group.waits_to_begin():
+    if job is None:
+        return
+    group = job.parent
+    if group is not None and not group.under_way:
+        if group.waits_to_begin():
             world.cancelled_early.setdefault(group.name, []).append(name)
         return
-    world.mark(mechanism, *["cancel() of a scheduler"] * isinstance(job.plan, Group))
+    if group is not None and job.state not in UNSETTLED:
+        return
+    world.mark(mechanism)
+    if isinstance(job.plan, Group):
+        world.mark("cancel() of a scheduler")
     job.alone = job.alone or not job.asked
     if job.parent is not None:
         job.cancel()
@@ -910,58 +918,73 @@ def drain(world: World, name: str) -> None:
 def try_again(world: World, job: Any) -> None:
     """Try again a job, or all that has failed in a scheduler that is under way, at any depth."""
     if job in world.schedulers:
-        failed = [
-            one
-            for one in world.jobs.values()
-            if one.state == "FAILED" and not one.is_raised
-        ]
-        groups = (
-            [one for one in world.schedulers if is_in(one, job)]
-            if job.accepts_calls
-            else []
-        )
-    else:
-        failed = [] if job is None or job.state == "SKIPPED" else [member_of_run(job)]
-        groups = [one for one in world.schedulers if failed and failed[0].parent is one]
+        try_group_again(world, job)
+    elif job is not None and job.state != "SKIPPED":
+        try_job_again(world, job)
+
+
+def try_group_again(world: World, outer: ModelScheduler) -> None:
+    """Try again all that has failed in a scheduler, and was not raised by an `await`."""
+    if not outer.accepts_calls:
+        return
+    groups = [one for one in world.schedulers if is_in(one, outer)]
     if any(one.times_out_now for one in groups):
         world.doubt("a scheduler times out as its jobs are tried again")
-    if failed and job is not None and job not in world.schedulers:
-        member = failed[0]
-        waits = member.state in UNSETTLED
-        if (waits and (job.state not in SETTLED or member.state == "RUNNING")) or not (
-            waits
-            or member.state in ("SUCCEEDED", "FAILED")
-            or (member.state == "CANCELLED" and member.alone)
-        ):
-            return
-        levels = levels_anew(member, job)
-        if (
-            getattr(member.plan, "enough", None) is not None
-            and member.state == "SUCCEEDED"
-            and job.state != "SUCCEEDED"
-        ):
-            return  # it keeps its winners
-        for group in groups if levels or waits else ():
-            if group.goes_on and not levels:
-                job.parent.put_back([job])
-            elif group.goes_on and not world.drops:
-                group.take_back_success(job, levels[0])
-        if levels or waits:
-            return
-    done = [
-        group.reopen_jobs([one for one in group.jobs if one in failed])
-        for group in groups
-        if group.goes_on
-    ]
-    if sum(done) > 1:
+    count = 0
+    for group in groups:
+        failed = [
+            one for one in group.jobs if one.state == "FAILED" and not one.is_raised
+        ]
+        if group.goes_on and group.reopen_jobs(failed):
+            count += 1
+    if count > 1:
         world.doubt("several groups try again at one instant")
+
+
+def try_job_again(world: World, job: ModelJob) -> None:
+    """Try again a job that has ended, or the nested scheduler with which it runs."""
+    member = member_of_run(job)
+    group = member.parent
+    if group not in world.schedulers:
+        return
+    assert group is not None
+    if group.times_out_now:
+        world.doubt("a scheduler times out as its jobs are tried again")
+    waits = member.state in UNSETTLED
+    if waits and (member.state == "RUNNING" or job.state not in SETTLED):
+        return
+    if not waits and not has_run(member):
+        return
+    enough = getattr(member.plan, "enough", None)
+    keeps_winners = enough is not None and member.state == "SUCCEEDED"
+    if keeps_winners and job.state != "SUCCEEDED":
+        return
+    if not group.goes_on:
+        return
+    levels = levels_anew(member, job)
+    if levels:
+        if not world.drops:
+            group.take_back_success(job, levels[0])
+    elif waits:
+        assert job.parent is not None
+        job.parent.put_back([job])
+    elif member in group.jobs:
+        group.reopen_jobs([member])
+
+
+def has_run(job: ModelJob) -> bool:
+    """Return whether a job has an end of its own, which its run has not brought about."""
+    if job.state == "CANCELLED":
+        return job.alone
+    return job.state in ("SUCCEEDED", "FAILED")
 
 
 def member_of_run(job: ModelJob) -> ModelJob:
     """Return the outermost nested scheduler around a job that is not under way, with which the job runs; or the job."""
     group = job.parent
     while group is not None:
-        job = group if group.parent is not None and not group.under_way else job
+        if group.parent is not None and not group.under_way:
+            job = group
         group = group.parent
     return job
 
@@ -995,11 +1018,10 @@ def steer(world: World, step: Steer) -> None:
     group: Any = world.jobs.get(step.who)
     if step.what == "try_again":
         try_again(world, group)
-    elif isinstance(step.what, int) and group is not None and not has_settled(group):
-        group.set_window(step.what)
-    elif (
-        not isinstance(step.what, int)
-        and group is not None
-        and group.state in UNSETTLED
-    ):
+    elif group is None:
+        return
+    elif isinstance(step.what, int):
+        if not has_settled(group):
+            group.set_window(step.what)
+    elif group.state in UNSETTLED:
         group.set_paused(step.what == "pause")

@@ -19,23 +19,22 @@ class ModelResource:
     def __init__(
         self, world: World, plan: Resource, outer: ModelResource | None = None
     ) -> None:
-        self.world, self.plan, self.outer = world, plan, outer
+        self.world = world
+        self.plan = plan
+        self.outer = outer
         self.free = plan.burst or plan.total if plan.kind == "rate" else plan.total
         self.has_window = plan.kind == "rate" and not plan.burst
-        self.started: list[
-            list[float]
-        ] = []  # in the window of a rate: when, infinity if not yet, and the amounts
+        # In the window of a rate: when, infinity if not yet, and the amounts.
+        self.started: list[list[float]] = []
         self.reserved = 0.0  # of a budget: what running jobs have reserved or used, which is not in `free`
         self.keys: dict[str, float] = {}  # how many jobs have each key
-        self.rests: dict[
-            str, list[float]
-        ] = {}  # when the gaps after other jobs with a key are over
+        # When the gaps after other jobs with a key are over.
+        self.rests: dict[str, list[float]] = {}
         self.rates: dict[str, ModelResource] = {}  # of keys
         self.unstarted = 0.0  # of a rate: what jobs have that wait for a token; it accrues again only from their start
         self.level_at = world.now  # of a rate: when `free` was right
-        self.taken_by: list[
-            tuple[float, float | str, ModelScheduler]
-        ] = []  # when and of which schedulers
+        # When and of which schedulers.
+        self.taken_by: list[tuple[float, float | str, ModelScheduler]] = []
         self.closed_until: dict[str, float] = (
             outer.closed_until if outer is not None else {}
         )
@@ -51,10 +50,8 @@ class ModelResource:
             self.free = self.plan.total - sum(amount for _, amount in self.started)
         elif self.plan.kind == "rate":
             gained = (self.world.now - self.level_at) * self.plan.total / self.plan.per
-            self.free, self.level_at = (
-                min(self.plan.burst - self.unstarted, self.free + gained),
-                self.world.now,
-            )
+            self.free = min(self.plan.burst - self.unstarted, self.free + gained)
+            self.level_at = self.world.now
 
     def available_at(self, need: float | str) -> float:
         """Return when a need can be met: `-inf` for now, infinity if that depends on other jobs."""
@@ -64,17 +61,13 @@ class ModelResource:
         if isinstance(need, str) and self.plan.of_rates:
             return self.rate_of(need).available_at(1.0)
         if isinstance(need, str):
-            places, rests = (
-                int(self.plan.total - self.keys.get(need, 0)),
-                self.resting(need),
-            )
-            return (
-                math.inf
-                if not places
-                else -math.inf
-                if len(rests) < places
-                else rests[len(rests) - places]
-            )
+            places = int(self.plan.total - self.keys.get(need, 0))
+            rests = self.resting(need)
+            if not places:
+                return math.inf
+            if len(rests) < places:
+                return -math.inf
+            return rests[len(rests) - places]
         self.refill()
         if need <= self.free + SAME:
             return -math.inf
@@ -130,12 +123,12 @@ class ModelResource:
         self.refill()
         self.unstarted += sign * need
         if self.has_window:
-            since, until = (
-                (self.world.now, math.inf) if sign > 0 else (math.inf, self.world.now)
-            )
-            next(each for each in reversed(self.started) if each == [since, need])[
-                0
-            ] = until
+            since = self.world.now
+            until = math.inf
+            if sign < 0:
+                since, until = until, since
+            taken = next(each for each in self.started[::-1] if each == [since, need])
+            taken[0] = until
 
     def give_back(self, need: float | str, share: float) -> None:
         """Needs are released however the job ends; budgets and rates are not given back."""
@@ -158,9 +151,11 @@ class ModelResource:
             back = share - used
             if back < 0:
                 self.started.append([self.world.now, -back])
-            for each in self.started if back > 0 else ():
-                if abs(each[0] - since) <= SAME:
-                    each[1], back = max(0.0, each[1] - back), max(0.0, back - each[1])
+            for each in self.started:
+                if back > 0 and abs(each[0] - since) <= SAME:
+                    less = min(back, each[1])
+                    each[1] -= less
+                    back -= less
             return
         self.free -= used - share
         self.reserved += used - share
@@ -175,10 +170,13 @@ class ModelAdaptive:
     """A window that follows the capacity of a server, as those of TCP do (Chiu and Jain 1989, CUBIC)."""
 
     def __init__(self, minimum: int, maximum: int) -> None:
-        self.minimum, self.maximum, self.size = minimum, maximum, minimum
+        self.minimum = minimum
+        self.maximum = maximum
+        self.size = minimum
         self.shrunk_at = -math.inf
         self.forget()
-        self.lowest, self.ratio = math.inf, 1.0
+        self.lowest = math.inf
+        self.ratio = 1.0
 
     def forget(self) -> None:
         """Begin to count anew."""
@@ -193,7 +191,8 @@ class ModelAdaptive:
         self.was_full = self.was_full or is_full
         self.latencies.append(now - began)
         if len(self.latencies) >= max(10, self.size):
-            mean, self.latencies = sum(self.latencies) / len(self.latencies), []
+            mean = sum(self.latencies) / len(self.latencies)
+            self.latencies = []
             self.lowest = min(self.lowest, mean)
             self.ratio = mean / self.lowest
             if self.ratio > 2.0:
@@ -211,7 +210,9 @@ class ModelAdaptive:
         return True
 
     def shrink(self, size: int, now: float) -> None:
-        self.size, self.shrunk_at, self.ratio = max(self.minimum, size), now, 1.0
+        self.size = max(self.minimum, size)
+        self.shrunk_at = now
+        self.ratio = 1.0
         self.forget()
 
 
@@ -221,9 +222,8 @@ class ModelLimiter:
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
         self.holders: set[ModelJob] = set()
-        self.asked_at = (
-            -1.0
-        )  # when the last job that waits has asked, and in which group
+        # When the last job that waits has asked, and in which group.
+        self.asked_at = -1.0
         self.asked_last: ModelScheduler | None = None
         self.passed_at = -1.0  # when the last job that waited got a token
         # The outermost runs in the limiter's queue, each with its groups that wait, as often as they have asked.

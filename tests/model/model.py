@@ -15,7 +15,7 @@ from .clock import Stored, World
 from .jobs import ModelJob, ModelLeaf, cancel, drain, steer
 from .limits import ModelLimiter
 from .scenario import LOOKS, Leaf, Scenario, implied, walk
-from .schedulers import ModelScheduler, admit_all, goes_on
+from .schedulers import ModelScheduler, admit_all, goes_on, queued_in
 
 
 def look(world: World) -> dict[str, Any]:
@@ -49,19 +49,11 @@ def why(job: ModelJob) -> Iterator[str]:
     if group is None or job not in group.jobs:
         return  # an earlier attempt of its scheduler has added it
     if not group.under_way:
-        if (
-            job.state == "IDLE"
-            and group.state in ("IDLE", "SCHEDULED")
-            and any(why(group))
-        ):
+        both_wait = job.state == "IDLE" and group.state in ("IDLE", "SCHEDULED")
+        if both_wait and any(why(group)):
             yield f"waits for its scheduler '{group.name}'"
             yield from why(group)
-    elif (
-        isinstance(job, ModelLeaf)
-        and job.awaited is not None
-        and job.state == "RUNNING"
-        and not job.unwinding
-    ):
+    elif isinstance(job, ModelLeaf) and job.is_awaiting:
         yield "awaits '"
     elif not goes_on(group):
         return
@@ -89,11 +81,10 @@ def why_it_lacks(group: ModelScheduler, job: ModelJob) -> Iterator[str]:
         resource = group.find(name)
         assert resource is not None
         if resource.is_closed(need if isinstance(need, str) else ""):
-            yield (
-                f"{name} '{need}', throttled for"
-                if isinstance(need, str)
-                else f"{name}, throttled for"
-            )
+            if isinstance(need, str):
+                yield f"{name} '{need}', throttled for"
+            else:
+                yield f"{name}, throttled for"
         elif when == math.inf and resource.plan.kind in ("amount", "named"):
             yield " taken"
         elif (
@@ -128,9 +119,8 @@ class Outcome:
     result: bool | None  # None: the run was cut from outside
     ended_at: float
     fates: dict[str, Fate]
-    verdicts: dict[
-        str, tuple[str | None, str | None]
-    ]  # stop reason and culprit of each scheduler
+    # Stop reason and culprit of each scheduler.
+    verdicts: dict[str, tuple[str | None, str | None]]
     started: list[str]  # all jobs, in the order of their first starts
     settled: list[tuple[str, str]]  # the calls of on_job_settled
     hooks: list[tuple[float, str, str]]
@@ -138,9 +128,8 @@ class Outcome:
     looks: list[dict[str, Any]]  # what was seen at the instants of `LOOKS`
     effects: set[str]
     bound: frozenset[tuple[str, str]] = frozenset()
-    kept: frozenset[str] = (
-        frozenset()
-    )  # the members of the outermost scheduler that are left with `keep_jobs=False`
+    # The members of the outermost scheduler that are left with `keep_jobs=False`.
+    kept: frozenset[str] = frozenset()
     never_stored: frozenset[str] = frozenset()
     stored: dict[str, Stored] = field(default_factory=dict)
 
@@ -154,12 +143,10 @@ def cut(root: ModelScheduler) -> None:
         root.asked = True
     else:
         root.world.mark("cut")
-        if root.world.apart and any(
-            job.plan.needs for group in root.world.schedulers for job in group.queue
-        ):
-            root.world.doubt(
-                "runs that share a pool are cut at one instant"
-            )  # what one gives back reaches another
+        waiting = queued_in(root.world.schedulers)
+        if root.world.apart and any(job.plan.needs for job in waiting):
+            # What one gives back reaches another.
+            root.world.doubt("runs that share a pool are cut at one instant")
         root.cancel()
 
 
@@ -195,7 +182,8 @@ def predict(
     world.restored = dict(restored)
     world.restores = bool(world.restored)
     world.has_journal = scenario.killed_at is not None
-    world.drops, world.apart = not scenario.keep_jobs, scenario.apart
+    world.drops = not scenario.keep_jobs
+    world.apart = scenario.apart
     root = ModelScheduler(world, scenario.root, None)
     world.after(scenario.cut_at, partial(cut, root))
     for when, name in scenario.cancels:
@@ -210,24 +198,31 @@ def predict(
     for when in LOOKS:
         world.after(when, lambda: looks.append(look(world)))
     root.start()
-    world.mark(
-        *["keep_jobs=False"] * world.drops, *["runs that share a pool"] * scenario.apart
-    )
+    if world.drops:
+        world.mark("keep_jobs=False")
+    if world.apart:
+        world.mark("runs that share a pool")
     while world.soon:
         world.soon.popleft()()
     while root.state == "RUNNING":
         world.step()
+    return outcome_of(root, looks)
+
+
+def outcome_of(root: ModelScheduler, looks: list[dict[str, Any]]) -> Outcome:
+    """Return what has become of a run that is over."""
+    world = root.world
     schedulers = [job for job in world.jobs.values() if isinstance(job, ModelScheduler)]
+    result = None
+    if not root.asked:
+        result = root.reason == "COMPLETED"
+    kept: frozenset[str] = frozenset()
+    if world.drops:
+        kept = root.kept()
     return Outcome(
-        result=None if root.asked else root.reason == "COMPLETED",
+        result=result,
         ended_at=world.now,
-        fates={
-            name: Fate(
-                job.state, None if job.problem is None else job.problem.text, job.started, job.finished, job.attempts,
-                world.calls[name], world.shutdowns[name], job.restored, job.value,
-            )
-            for name, job in world.jobs.items()
-        },
+        fates={name: fate_of(job) for name, job in world.jobs.items()},
         verdicts={job.name: (job.reason, job.culprit) for job in schedulers},
         started=world.started,
         settled=world.settled,
@@ -236,7 +231,22 @@ def predict(
         looks=looks,
         effects=world.effects,
         bound=frozenset(world.bound),
-        kept=root.kept() if world.drops else frozenset(),
+        kept=kept,
         never_stored=frozenset(world.never_stored),
         stored=world.stored,
-    )  # fmt: skip
+    )
+
+
+def fate_of(job: ModelJob) -> Fate:
+    """Return what has become of a job."""
+    return Fate(
+        state=job.state,
+        cause=None if job.problem is None else job.problem.text,
+        started=job.started,
+        finished=job.finished,
+        attempts=job.attempts,
+        calls=job.world.calls[job.name],
+        shutdowns=job.world.shutdowns[job.name],
+        restored=job.restored,
+        value=job.value,
+    )

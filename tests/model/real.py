@@ -138,33 +138,37 @@ class RealRun:
     """The jobs made of a scenario, inside an event loop; each call of `run` is a run of all of them."""
 
     def __init__(self, scenario: Scenario, **options: Any) -> None:
-        self.scenario, self.options = scenario, options
+        self.scenario = scenario
+        self.options = options
         self.limiters = [anyio.CapacityLimiter(tokens) for tokens in scenario.tokens]
         self.jobs: dict[str, AbstractJob[Any]] = {}  # those of the last run, by name
         self.names: dict[AbstractJob[Any], str] = {}  # all that ever were
-        self.backfill: dict[
-            Any, int
-        ] = {}  # how many may overtake a job, where it is not 64
-        self.pool = make_pool(scenario.root) if scenario.apart else None  # of all runs
-        self.runs_apart = (
-            [self.make(plan, {}) for plan in scenario.root.jobs]
-            if scenario.apart
-            else []
-        )
-        self.root = None if scenario.apart else self.make(scenario.root, {})
+        # How many may overtake a job, where it is not 64.
+        self.backfill: dict[Any, int] = {}
+        # Of all runs.
+        if scenario.apart:
+            self.pool = make_pool(scenario.root)
+        else:
+            self.pool = None
+        if scenario.apart:
+            self.runs_apart = [self.make(plan, {}) for plan in scenario.root.jobs]
+        else:
+            self.runs_apart = []
+        if scenario.apart:
+            self.root = None
+        else:
+            self.root = self.make(scenario.root, {})
         self.lasting = dict(self.jobs)  # those that are not added during a run
         self.start = 0.0
         self.own_tasks = {plan.name for plan in walk(scenario.root) if plan.own_task}
         self.bound: set[tuple[str, str]] = set()
-        self.adders: dict[
-            str, set[str]
-        ] = {}  # whose context a job may have, as these have added it or its scheduler
+        # Whose context a job may have, as these have added it or its scheduler.
+        self.adders: dict[str, set[str]] = {}
         self.clear()
 
     def clear(self) -> None:
-        self.calls: Counter[tuple[str, float | None]] = (
-            Counter()
-        )  # of a body, by name and first start of its scheduler
+        # Of a body, by name and first start of its scheduler.
+        self.calls: Counter[tuple[str, float | None]] = Counter()
         self.bodies: Counter[str] = Counter()
         self.shutdowns: Counter[str] = Counter()
         self.returned: dict[str, Any] = {}  # the last value of each
@@ -174,9 +178,8 @@ class RealRun:
         self.started: list[str] = []
         self.strange: list[str] = []
         self.inside: Counter[str] = Counter()
-        self.tasks: dict[
-            int, set[str]
-        ] = {}  # on trio, by number: a task that is referred to is not shared
+        # On trio, by number: a task that is referred to is not shared.
+        self.tasks: dict[int, set[str]] = {}
         self.looks: list[dict[str, Any]] = []
 
     def now(self) -> float:
@@ -196,7 +199,7 @@ class RealRun:
             "on_timeout": plan.on_timeout,
             "idle_timeout": plan.idle_timeout,
             "own_task": plan.own_task,
-            "retry": None if plan.retry is None else self.make_retry(plan),
+            "retry": self.make_retry(plan),
             "run_if": plan.run_if,
             "needs": dict(plan.needs) or None,
             "priority": plan.priority,
@@ -213,9 +216,10 @@ class RealRun:
         self.names[job] = plan.name
         return job
 
-    def make_retry(self, plan: Plan) -> Retry:
+    def make_retry(self, plan: Plan) -> Retry | None:
         retry = plan.retry
-        assert retry is not None
+        if retry is None:
+            return None
         on = Boom if retry.booms_only else Exception
         return Retry(
             retry.times,
@@ -235,17 +239,15 @@ class RealRun:
             if plan.service:
                 options.pop("forever")
             inputs = map(self.jobs.__getitem__, plan.inputs)
-            if not self.scenario.keep_jobs and not (
-                plan.shutdown or plan.shutdown_fails
-            ):
-                # What has a shutdown of its own is kept until then.
-                return (Service if plan.service else Job)(
-                    self.act, plan, *inputs, **options
-                )
-            job = (PlannedService if plan.service else PlannedJob)(
-                self.act, plan, *inputs, **options
-            )
-        job.real_run, job.plan = self, plan
+            has_shutdown = plan.shutdown or plan.shutdown_fails
+            if not self.scenario.keep_jobs and not has_shutdown:
+                # A job with a shutdown of its own would be kept until then.
+                plain = Service if plan.service else Job
+                return plain(self.act, plan, *inputs, **options)
+            kind = PlannedService if plan.service else PlannedJob
+            job = kind(self.act, plan, *inputs, **options)
+        job.real_run = self
+        job.plan = plan
         return job
 
     def make_scheduler(self, plan: Group, options: dict[str, Any]) -> Any:
@@ -257,31 +259,31 @@ class RealRun:
             return trioflow.First(
                 *jobs, enough=plan.enough, stagger=plan.stagger, **options
             )
-        window: Any = (
-            plan.window if plan.limiter is None else self.limiters[plan.limiter]
-        )
+        if plan.limiter is None:
+            window: Any = plan.window
+        else:
+            window = self.limiters[plan.limiter]
         if plan.adaptive is not None:
             window = trioflow.Adaptive(*plan.adaptive, slower_on=(Slow, Throttled))
+        if plan.on_job_settled is not None:
+            options["on_job_settled"] = partial(self.note_settled, plan)
+        if self.scenario.apart and plan in self.scenario.root.jobs:
+            options["pool"] = self.pool
+        else:
+            options["pool"] = make_pool(plan)
         scheduler = Scheduler(
             jobs_window=window,
             shutdown_timeout=plan.shutdown_timeout,
             cleanup_timeout=plan.cleanup_timeout,
             critical_jobs=plan.critical_jobs,
-            pool=make_pool(plan)
-            if plan not in self.scenario.root.jobs or not self.scenario.apart
-            else self.pool,
             policy=plan.policy,
             keep_jobs=self.scenario.keep_jobs,
             hold=plan.hold,
-            on_job_settled=None
-            if plan.on_job_settled is None
-            else partial(self.note_settled, plan),
             **options,
         )
         self.backfill[scheduler] = plan.backfill
-        for inner in (
-            plan.jobs
-        ):  # each is in its scheduler before one nested beside may have it as an input
+        # Each is in its scheduler before one nested beside may have it as an input.
+        for inner in plan.jobs:
             members[inner.name] = job = self.make(inner, members)
             if not plan.backwards:
                 scheduler.add(job)
@@ -317,10 +319,11 @@ class RealRun:
                 if scenario.apart:
                     async with anyio.create_task_group() as group:
                         for number, each in enumerate(self.runs_apart):
+                            # A journal.
                             own = {
                                 name: f"{value}{number}"
                                 for name, value in options.items()
-                            }  # a journal
+                            }
                             group.start_soon(
                                 partial(
                                     self.run_one,
@@ -343,7 +346,8 @@ class RealRun:
         """Run a scheduler; with `keep_jobs=False` as an open one, which drops each job that has settled."""
         if self.scenario.keep_jobs:
             return await scheduler.co_run(instruments=instruments, journal=journal)  # type: ignore[no-any-return]
-        scheduler.instruments, scheduler.journal = instruments, journal
+        scheduler.instruments = instruments
+        scheduler.journal = journal
         with contextlib.suppress(ExceptionGroup, JobTimeout, trioflow.JobCancelled):
             async with scheduler:
                 pass
@@ -385,7 +389,9 @@ class RealRun:
                 for when in (job.started_at, job.finished_at)
             ]
             cause = cause_of(job.raised_exception())
-            value = job.result() if job.is_succeeded() else None
+            value = None
+            if job.is_succeeded():
+                value = job.result()
             counts = self.bodies[name], self.shutdowns[name]
             fates[name] = Fate(
                 job.state.name,
@@ -398,10 +404,11 @@ class RealRun:
                 value,
             )
             if isinstance(job, Scheduler):
-                reason, culprit = job.stop_reason, job.culprit
+                reason = job.stop_reason
+                culprit = job.culprit
                 verdicts[name] = (
                     reason and reason.name,
-                    self.names[culprit] if culprit else None,
+                    culprit and self.names[culprit],
                 )
         return Outcome(
             result=result,
@@ -456,11 +463,9 @@ class RealRun:
                     pools[name] = job.pool
             for name, pool in pools.items():
                 for resource, amount in (pool.free if pool is not None else {}).items():
-                    requests = (
-                        amount.get("requests", amount)
-                        if isinstance(amount, dict)
-                        else amount
-                    )
+                    requests = amount
+                    if isinstance(amount, dict):
+                        requests = amount.get("requests", amount)
                     seen[f"{resource} of {name}"] = requests
             self.looks.append(seen)
 
@@ -480,18 +485,16 @@ class RealRun:
     async def act(self, plan: Leaf, *inputs: Any, task_status: Any = None) -> str:
         job = self.jobs[plan.name]
         number = self.enter(plan, inputs)
-        value, is_ready = f"{plan.name}, call {number}", False
+        value = f"{plan.name}, call {number}"
+        is_ready = False
         try:
             for step in plan.bodies[min(number, len(plan.bodies) - 1)]:
                 if isinstance(step, Started):
-                    self.returned[plan.name], is_ready = value, True
+                    self.returned[plan.name] = value
+                    is_ready = True
                     task_status.started(value)
                 elif isinstance(step, Nap):
-                    await (
-                        anyio.sleep_forever()
-                        if step.seconds == math.inf
-                        else anyio.sleep(step.seconds)
-                    )
+                    await nap(step.seconds)
                 elif isinstance(step, Await):
                     await self.wait_for(step)
                 else:
@@ -536,28 +539,19 @@ class RealRun:
         if current_job() is not self.jobs[plan.name]:
             self.strange.append(f"current_job() in {plan.name} is {current_job()}")
         for name, value in zip(plan.inputs, inputs, strict=True):
-            moved_on = (
-                self.jobs[name].timed_out and self.jobs[name].on_timeout == "move_on"
-            )
-            expected = (
-                None
-                if moved_on and value is None
-                else self.returned.get(name, "no value at all")
-            )
-            restored = self.jobs[name].restored
-            if (
-                value != expected
-                and not restored
-                and not isinstance(self.jobs[name], Answer)
-            ):
+            job = self.jobs[name]
+            if job.restored or isinstance(job, Answer):
+                continue
+            moved_on = job.timed_out and job.on_timeout == "move_on"
+            expected = self.returned.get(name, "no value at all")
+            if moved_on and value is None:
+                expected = None
+            if value != expected:
                 self.strange.append(
                     f"{plan.name} got {value!r} from {name} instead of {expected!r}"
                 )
-        if variable.get() not in {
-            "untouched",
-            plan.name,
-            *self.adders.get(plan.name, ()),
-        }:
+        adders = self.adders.get(plan.name, ())
+        if variable.get() not in {"untouched", plan.name, *adders}:
             self.strange.append(f"{plan.name} sees the context of {variable.get()}")
         if changes_context(plan):
             variable.set(plan.name)
@@ -569,9 +563,8 @@ class RealRun:
         while scheduler is not None:
             names.add(self.names.get(scheduler, ""))
             scheduler = scheduler.scheduler
-        return sum(
-            hook == "before_run" and name in names for _, hook, name in self.hooks
-        )
+        begun = [name for _, hook, name in self.hooks if hook == "before_run"]
+        return len([name for name in begun if name in names])
 
     async def wait_for(self, step: Await) -> None:
         other = self.jobs.get(step.who)
@@ -628,17 +621,15 @@ class RealRun:
         if once in self.grown:
             return
         self.grown.add(once)
-        siblings = dict(
-            self.jobs
-        )  # not those of the scheduler, which may have dropped some
+        # Not those of the scheduler, which may have dropped some.
+        siblings = dict(self.jobs)
         before = dict(self.jobs)
         try:
             new = []
             for inner in plans:
                 siblings[inner.name] = one = self.make(inner, siblings)
-                if (
-                    not self.scenario.keep_jobs
-                ):  # what is added to an open scheduler gets its adder's context
+                # What is added to an open scheduler gets its adder's context.
+                if not self.scenario.keep_jobs:
                     adder = self.names[job]
                     self.adders |= {
                         plan.name: {adder, *self.adders.get(adder, ())}
@@ -663,11 +654,9 @@ def changes_context(plan: Leaf) -> bool:
 
 
 def make_pool(plan: Group) -> Pool | None:
-    return (
-        Pool(**{one.name: make_resource(one) for one in plan.pool})
-        if plan.pool
-        else None
-    )
+    if not plan.pool:
+        return None
+    return Pool(**{one.name: make_resource(one) for one in plan.pool})
 
 
 def make_resource(plan: Resource) -> Any:
@@ -712,7 +701,16 @@ def cause_of(error: BaseException | None) -> str | None:
         who = error.job.label
     if isinstance(error, Boom):
         who = error.args[0]
-    return None if error is None else f"{type(error).__name__} {who}".rstrip()
+    if error is None:
+        return None
+    return f"{type(error).__name__} {who}".rstrip()
+
+
+async def nap(seconds: float) -> None:
+    if seconds == math.inf:
+        await anyio.sleep_forever()
+    else:
+        await anyio.sleep(seconds)
 
 
 def observe_restart(scenario: Scenario, backend: str) -> list[Outcome]:
@@ -744,4 +742,6 @@ def observe(
         real = RealRun(scenario, **options)
         return [await real.run(*instruments) for _ in range(runs)]
 
-    return (Virtual(backend) if order is None else Ordered(backend, order))(all_runs)
+    if order is None:
+        return Virtual(backend)(all_runs)
+    return Ordered(backend, order)(all_runs)

@@ -7,9 +7,10 @@ happens at one instant has one cause."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import chain
 from trioflow._core.admission._policies import PolicyName
 from .steps import Add, Nap, ShortRepr, Steer, Step
 
@@ -25,9 +26,8 @@ class Reaction(Enum):
     """What a body does after a cancellation, once it has lingered."""
 
     OBEY = auto()
-    GO_ON = (
-        auto()
-    )  # waits for `unwinding` without a shield: on trio it is cancelled again at once
+    # Waits for `unwinding` without a shield: on trio it is cancelled again at once.
+    GO_ON = auto()
     RETURN = auto()
     FAIL = auto()
     START = auto()  # a service says that it is ready before it lingers, and obeys
@@ -72,12 +72,10 @@ class Plan(ShortRepr):
 class Leaf(Plan):
     """A job with a body."""
 
-    bodies: tuple[tuple[Step, ...], ...] = (
-        (),
-    )  # of its calls in one run, the last for all further
-    inputs: tuple[
-        str, ...
-    ] = ()  # leaves: siblings, or in an enclosing scheduler, or in one nested beside
+    # Of its calls in one run, the last for all further.
+    bodies: tuple[tuple[Step, ...], ...] = ((),)
+    # Leaves: siblings, or in an enclosing scheduler, or in one nested beside.
+    inputs: tuple[str, ...] = ()
     service: bool = False
     answer: bool = False
     linger: float = 0.0  # seconds, shielded, between a cancellation and the reaction
@@ -137,9 +135,8 @@ class Scenario(ShortRepr):
     cancels: tuple[tuple[float, str], ...] = ()  # cancel(), when and of which
     drains: tuple[tuple[float, str], ...] = ()
     steers: tuple[tuple[float, Steer], ...] = ()
-    resizes: tuple[
-        tuple[float, int, int], ...
-    ] = ()  # when which of the limiters gets how many tokens
+    # When which of the limiters gets how many tokens.
+    resizes: tuple[tuple[float, int, int], ...] = ()
     killed_at: float | None = (
         None  # it has a journal; at this time the program is killed, and then it is started again
     )
@@ -169,7 +166,7 @@ def members(plan: Plan) -> Iterator[Plan]:
 def steps(plan: Leaf) -> Iterator[Step]:
     """Yield the steps of all bodies, those of a repeated one once."""
     seen: list[Step] = []
-    for step in (step for body in plan.bodies for step in body):
+    for step in chain.from_iterable(plan.bodies):
         if not (isinstance(step, Add) and step in seen):
             seen.append(step)
             yield step
@@ -183,24 +180,21 @@ def inputs_of(plan: Plan) -> tuple[str, ...]:
 def implied(root: Group) -> Iterator[tuple[str, str]]:
     """Yield pairs of siblings of which the first waits for the second because of inputs inside them."""
     for group in walk(root):
-        if isinstance(group, Group):
-            homes = {
-                inner.name: plan.name
-                for plan in group.jobs
-                if isinstance(plan, Group)
-                for inner in walk(plan)
-            }
-            own = {plan.name for plan in group.jobs}
-            for plan in group.jobs:
-                names = (
-                    {name for one in walk(plan) for name in inputs_of(one)}
-                    if isinstance(plan, Group)
-                    else {*inputs_of(plan)}
-                )
-                for name in names:
-                    home = homes.get(name, name)
-                    if home != plan.name and home in own:
-                        yield plan.name, home
+        if not isinstance(group, Group):
+            continue
+        homes = {plan.name: plan.name for plan in group.jobs}
+        for plan in group.jobs:
+            if isinstance(plan, Group):
+                homes.update((inner.name, plan.name) for inner in walk(plan))
+        for plan in group.jobs:
+            # Jobs that a leaf adds are its siblings, not jobs inside it.
+            inside: Iterable[Plan] = [plan]
+            if isinstance(plan, Group):
+                inside = walk(plan)
+            names = set(chain.from_iterable(map(inputs_of, inside)))
+            for name in names & homes.keys():
+                if homes[name] != plan.name:
+                    yield plan.name, homes[name]
 
 
 def endless(body: tuple[Step, ...]) -> bool:

@@ -7,10 +7,19 @@ import statistics
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
-from itertools import combinations, permutations
+from itertools import chain, combinations, permutations
 from typing import Any
 from .clock import SAME, World
-from .jobs import SETTLED, UNSETTLED, ModelJob, ModelLeaf, Problem, is_in, problem
+from .jobs import (
+    RAISED_FOR,
+    SETTLED,
+    UNSETTLED,
+    ModelJob,
+    ModelLeaf,
+    Problem,
+    is_in,
+    problem,
+)
 from .limits import ModelAdaptive, ModelLimiter, ModelResource
 from .scenario import Group, Leaf, Plan, Reaction, Resource, inputs_of, walk
 
@@ -31,12 +40,10 @@ class ModelScheduler(ModelJob):
             self.last_release
         ) = -1.0  # of a member; of those that have waited for one
         self.under_way = self.stopping = self.draining = False
-        self.window = world.windows.get(
-            plan.name, plan.window
-        )  # a new window stays the setting
-        self.earlier: list[
-            ModelJob
-        ] = []  # the members before it was tried again, of which its next run keeps some
+        # A new window stays the setting.
+        self.window = world.windows.get(plan.name, plan.window)
+        # The members before it was tried again, of which its next run keeps some.
+        self.earlier: list[ModelJob] = []
         self.fill()
 
     @property
@@ -61,13 +68,11 @@ class ModelScheduler(ModelJob):
         self.holders: set[ModelJob] = set()  # those that have a slot
         self.token_line: list[ModelJob] = []  # those that wait only for a token
         self.clean_up_jobs: list[ModelJob] = []
-        self.left_out: list[
-            ModelJob
-        ] = []  # of the clean-up, although they wait for nothing
+        # Of the clean-up, although they wait for nothing.
+        self.left_out: list[ModelJob] = []
         self.released: deque[str] = deque()
-        self.late: dict[
-            str, list[ModelJob]
-        ] = {}  # who was made to wait for a job during the run, in this order
+        # Who was made to wait for a job during the run, in this order.
+        self.late: dict[str, list[ModelJob]] = {}
         self.phase = "running"
         self.stopping = self.draining = self.forever_ended = self.flushing = False
         self.paused = self.name in self.world.paused
@@ -82,13 +87,13 @@ class ModelScheduler(ModelJob):
                 one.name: ModelResource(self.world, one) for one in self.plan.pool
             }
         self.pool = pools[self.name]
-        self.adaptive = (
-            None if self.plan.adaptive is None else ModelAdaptive(*self.plan.adaptive)
-        )
+        if self.plan.adaptive is None:
+            self.adaptive = None
+        else:
+            self.adaptive = ModelAdaptive(*self.plan.adaptive)
         self.winners: list[ModelJob] = []
-        self.kept_winners: list[
-            ModelJob
-        ] = []  # which had won before it was tried again
+        # Which had won before it was tried again.
+        self.kept_winners: list[ModelJob] = []
         self.open_turns = 0
         self.turn_began: float | None = None
         self.first_problem: Problem | None = None
@@ -115,31 +120,30 @@ class ModelScheduler(ModelJob):
     def rank_jobs(self) -> None:
         """Find the longest expected path from each job to an exit."""
         known = self.known_durations(self.plan)
-        if self.plan.policy == "critical-path" or (
-            self.plan.policy == "auto" and known
-        ):
-            self.usual = (
-                statistics.median(known.values()) if known else 1.0
-            )  # unknown durations count as a median one
-            ranks = self.paths(self.plan.jobs, known, self.usual)
-            for job in self.jobs:
-                job.rank = ranks[job.name]
-            if len({*ranks.values()}) > 1:
-                self.world.mark("policy")
+        decides = self.plan.policy == "auto" and bool(known)
+        if not decides and self.plan.policy != "critical-path":
+            return
+        # Unknown durations count as a median one.
+        self.usual = 1.0
+        if known:
+            self.usual = statistics.median(known.values())
+        ranks = self.paths(self.plan.jobs, known, self.usual)
+        for job in self.jobs:
+            job.rank = ranks[job.name]
+        if len({*ranks.values()}) > 1:
+            self.world.mark("policy")
 
     def known_durations(self, plan: Group) -> dict[str, float]:
-        """Return the expected durations of members; that of a nested scheduler may be the longest path in it."""
-        found = {
-            job.name: job.expected for job in plan.jobs if job.expected is not None
-        }
+        """Return the expected durations of members: of a nested scheduler, it may be the longest path in it."""
+        found: dict[str, float] = {}
         for job in plan.jobs:
-            if (
-                isinstance(job, Group)
-                and job.expected is None
-                and (known := self.known_durations(job))
-            ):
-                paths = self.paths(job.jobs, known, statistics.median(known.values()))
-                found[job.name] = max(paths.values())
+            if job.expected is not None:
+                found[job.name] = job.expected
+            elif isinstance(job, Group):
+                known = self.known_durations(job)
+                if known:
+                    usual = statistics.median(known.values())
+                    found[job.name] = max(self.paths(job.jobs, known, usual).values())
         return found
 
     def paths(
@@ -173,38 +177,27 @@ class ModelScheduler(ModelJob):
             self.world.mark("nesting")
         self.reason = self.culprit = None
         self.under_way = True
-        held, before, self.earlier = self.held, self.earlier, []
+        held = self.held
+        before = self.earlier
+        self.earlier = []
         last = [] if self.parent is None else self.jobs
         self.fill()
         self.held = held
         kept = self.keep(before)
-        is_whole = not before or len(before) != len(self.jobs)
-        if is_whole:
-            done = {one.name: one for job in last for one in everything(job)}
-            for one in [one for job in self.jobs for one in everything(job)]:
+        if not before or len(before) != len(self.jobs):
+            last = [*everything_in(last)]
+            done = {one.name: one for one in last}
+            for one in [*everything_in(self.jobs)]:
                 if one.name in done:
                     one.carry_on(done[one.name])
-        for old in [
-            one for job in last for one in (everything(job) if is_whole else [job])
-        ]:
-            if (
-                old not in kept
-                and old.state in SETTLED
-                and old.name in planned(self.plan)
-            ):  # others are no members
+        members = planned(self.plan)
+        for old in last:
+            is_anew = old not in kept and old.state in SETTLED
+            if is_anew and old.name in members:
                 self.world.hook("reopened", old.name)
         self.world.schedulers.append(self)
         self.world.hook("before_run", self.name)
-        for name, need in self.plan.needs:
-            found = None if self.parent is None else self.parent.find(name)
-            if (
-                found is not None
-                and found.plan.kind != "rate"
-                and not isinstance(need, str)
-            ):
-                # A nested scheduler with needs is the pool of its members for exactly these names.
-                plan = Resource(name=name, kind=found.plan.kind, total=float(need))
-                self.members[name] = ModelResource(self.world, plan, found)
+        self.keep_needs_for_members()
         self.link(self.jobs)
         self.rank_jobs()
         self.began = self.world.now
@@ -215,35 +208,34 @@ class ModelScheduler(ModelJob):
         self.show_life()
         self.open_due_turns()
         early = self.world.cancelled_early.pop(self.name, ())
-        cancelled = [
-            job
-            for name in early
-            for job in self.jobs
-            if job.name == name and job.state in UNSETTLED
-        ]
+        own = {job.name: job for job in self.jobs if job.state in UNSETTLED}
+        cancelled = [own[name] for name in early if name in own]
         reads = self.world.has_journal or self.plan.enough is not None
-        for job in [
-            job
-            for job in cancelled
-            if reads or job.waits_for or job.judge()[0] != "SCHEDULED"
-        ]:
+        early_ones = [job for job in cancelled if reads or not starts_at_once(job)]
+        for job in early_ones:
             cancelled.remove(job)
-            job.alone = True
-            job.cancel()
-        self.make_ready(
-            sorted(
-                self.jobs,
-                key=lambda job: not job.waits_for and job.judge()[0] != "SCHEDULED",
-            )
-        )
-        for job in [job for job in cancelled if job.state in UNSETTLED]:
-            job.alone = True
-            job.cancel()
+            job.cancel_alone()
+        self.make_ready(sorted(self.jobs, key=is_settled_at_once))
+        for job in cancelled:
+            if job.state in UNSETTLED:
+                job.cancel_alone()
         if self.plan.enough is not None and len(self.winners) >= self.plan.enough:
             # It was decided before it was tried again, and did not complete: a cancellation came while others unwound.
-            self.decided, self.reason = True, "COMPLETED"
+            self.decided = True
+            self.reason = "COMPLETED"
             self.stop("COMPLETED")
         self.move()
+
+    def keep_needs_for_members(self) -> None:
+        """A nested scheduler with needs is the pool of its members for exactly these names."""
+        if self.parent is None:
+            return
+        for name, need in self.plan.needs:
+            found = self.parent.find(name)
+            if found is None or found.plan.kind == "rate" or isinstance(need, str):
+                continue
+            plan = Resource(name=name, kind=found.plan.kind, total=float(need))
+            self.members[name] = ModelResource(self.world, plan, found)
 
     # ---- trying again
 
@@ -279,11 +271,10 @@ class ModelScheduler(ModelJob):
     def reopen_jobs(self, failed: Sequence[ModelJob]) -> bool:
         """Let failed jobs, and what they have blocked, be as if they had not settled yet; return whether there are any.
         What was SKIPPED stays so; what has run because of the failure, or in spite of it, does not run again."""
-        there = (
-            self.kept()
-            if self.world.drops and not self.is_nested
-            else {job.name for job in self.jobs}
-        )
+        if self.world.drops and not self.is_nested:
+            there = self.kept()
+        else:
+            there = {job.name for job in self.jobs}
         failed = [job for job in failed if job.name in there]  # and was not dropped
         todo = [
             job
@@ -296,25 +287,22 @@ class ModelScheduler(ModelJob):
         self.held_up = self.is_released = False
         reopened: list[ModelJob] = []
         for job in todo:
-            if job not in reopened:
-                job.reopen()
-                reopened.append(job)
-                self.link([job])
-                users = [
-                    one for one in self.jobs if job.name in self.required(one.plan)
-                ]
-                todo += [
-                    one for one in users if one.state == "BLOCKED" and one.name in there
-                ]
-                for one in users:
-                    if one.state == "IDLE":
-                        one.waits_for.add(job.name)
+            if job in reopened:
+                continue
+            job.reopen()
+            reopened.append(job)
+            self.link([job])
+            for user in self.jobs:
+                if job.name not in self.required(user.plan):
+                    continue
+                if user.state == "BLOCKED" and user.name in there:
+                    todo.append(user)
+                elif user.state == "IDLE":
+                    user.waits_for.add(job.name)
         self.make_ready(reopened)
         if any(job.state != "IDLE" for job in reopened):
             self.show_signs()
-        self.world.soon.append(
-            lambda: self.move() if self.under_way and not self.stopping else None
-        )
+        self.world.soon.append(self.move_on)
         return True
 
     def followers(
@@ -373,9 +361,7 @@ class ModelScheduler(ModelJob):
         self.make_ready(jobs)
         if any(job.state != "IDLE" for job in jobs):
             self.show_signs()
-        self.world.soon.append(
-            lambda: self.move() if self.under_way and not self.stopping else None
-        )
+        self.world.soon.append(self.move_on)
 
     def reopen(self) -> None:
         self.earlier = [] if self.reason is None else self.jobs
@@ -392,10 +378,9 @@ class ModelScheduler(ModelJob):
             if old.name not in again:
                 self.world.mark("kept")
                 self.jobs[place] = old
-                old.parent, old.calls = (
-                    self,
-                    0,
-                )  # its bodies are counted in each run of the group
+                # Its bodies are counted in each run of the group.
+                old.parent = self
+                old.calls = 0
                 kept.append(old)
                 for one in everything(old):
                     self.world.jobs[one.name] = one
@@ -406,10 +391,10 @@ class ModelScheduler(ModelJob):
                 and isinstance(new, ModelScheduler)
                 and old.reason is not None
             ):
-                new.earlier = new.jobs = (
-                    old.jobs
-                )  # as its last run has left them, until the next begins
-                new.reason, new.culprit = old.reason, old.culprit
+                # As its last run has left them, until the next begins.
+                new.earlier = new.jobs = old.jobs
+                new.reason = old.reason
+                new.culprit = old.culprit
                 self.world.jobs.update(
                     {one.name: one for one in everything(old) if one is not old}
                 )
@@ -441,11 +426,11 @@ class ModelScheduler(ModelJob):
     def make_ready(self, jobs: Iterable[ModelJob]) -> None:
         """Queue the jobs that wait for nothing, and settle those that will not run."""
         before = list(self.queue)
-        phase, self.phase = self.phase, "releasing"
+        phase = self.phase
+        self.phase = "releasing"
         ready = [job for job in jobs if not job.waits_for]
-        if (
-            self.plan.enough is not None
-        ):  # what an earlier run has paid for decides first
+        # What an earlier run has paid for decides first.
+        if self.plan.enough is not None:
             ready.sort(key=lambda job: job.name not in self.world.restored)
         for job in ready:
             self.make_one_ready(job)
@@ -456,12 +441,9 @@ class ModelScheduler(ModelJob):
 
     def make_one_ready(self, job: ModelJob) -> None:
         """Queue or settle a job whose requirements have settled."""
-        if (
-            job.state != "IDLE"
-            or self.stopping
-            or self.draining
-            or self.world.jobs[job.name] is not job
-        ):
+        if job.state != "IDLE" or self.world.jobs[job.name] is not job:
+            return
+        if self.stopping or self.draining:
             return
         verdict, cause = job.judge()
         job.fell_short = job.shortfalls()
@@ -475,9 +457,8 @@ class ModelScheduler(ModelJob):
             self.world.doubt("a First takes no time")  # it is restored as a whole
         if is_restored and isinstance(job, ModelLeaf) and not job.is_service:
             job.restored = True
-            job.value, spent, _ = self.world.restored.pop(
-                job.name
-            )  # another attempt of its scheduler runs it again
+            # Another attempt of its scheduler runs it again.
+            job.value, spent, _ = self.world.restored.pop(job.name)
             self.world.mark("restored")
             for name, amount in spent.items():  # a restored job counts what it had used
                 resource = self.find(name)
@@ -513,18 +494,14 @@ class ModelScheduler(ModelJob):
     def note_depth(self, job: ModelJob) -> None:
         """With "depth-first", the more jobs have started before a job became ready, the earlier it starts."""
         if self.goes_deep:
-            job.rank = self.starts + sum(
-                one.parent is self for one in self.world.admitted
-            )
+            starting = [one for one in self.world.admitted if one.parent is self]
+            job.rank = self.starts + len(starting)
             self.world.mark("policy")
 
     def note_line(self) -> None:
         """Give up exactness if a job that may come before others becomes ready as these start, or as time lets them."""
         self.world.doubt_wake()
-        if any(
-            job.parent is self and job.state == "SCHEDULED"
-            for job in self.world.admitted
-        ):
+        if self.has_jobs_to_begin:
             self.world.doubt("a job becomes ready as others start")
 
     def release(self, *names: str) -> None:
@@ -536,9 +513,8 @@ class ModelScheduler(ModelJob):
         self.phase = "releasing"
         while self.released:
             name = self.released.popleft()
-            late = self.late.get(
-                name, []
-            )  # they come after those that waited for it already
+            # They come after those that waited for it already.
+            late = self.late.get(name, [])
             for job in [*(job for job in self.jobs if job not in late), *late]:
                 if name in job.waits_for:
                     job.waits_for.discard(name)
@@ -554,9 +530,8 @@ class ModelScheduler(ModelJob):
                 or self.limiter() is not None
                 or any(job.plan.needs for job in self.jobs)
             ):
-                if (
-                    is_second and self.world.is_direct_asyncio
-                ):  # which cannot tell whether a job has waited
+                # Which cannot tell whether a job has waited.
+                if is_second and self.world.is_direct_asyncio:
                     self.world.doubt("jobs that have not waited end as others do")
             elif is_second and self.world.tied_at == self.world.now:
                 self.world.doubt(
@@ -568,9 +543,14 @@ class ModelScheduler(ModelJob):
         """Give up exactness if jobs have just become ready in another order than they were added. This happens when
         other jobs were settled without a run. Whether they became ready together, or one after the other, is then not
         defined."""
-        new = [self.jobs.index(job) for job in self.queue if job not in before]
-        if new != sorted(new):
+        new = [job for job in self.queue if job not in before]
+        if new != sorted(new, key=self.jobs.index):
             self.world.doubt("became ready together or not")
+
+    def move_on(self) -> None:
+        """Start what can start, unless the run has ended or stops by now."""
+        if self.under_way and not self.stopping:
+            self.move()
 
     def move(self) -> None:
         """Start what can start, and check whether the run is over."""
@@ -579,19 +559,9 @@ class ModelScheduler(ModelJob):
 
     def check_over(self) -> None:
         """Before they are cancelled, forever jobs get turns of the loop to take in what is already there."""
-        if (
-            self.phase != "running"
-            or self.decided
-            or self.flushing
-            or not self.is_over()
-        ):
+        if self.phase != "running" or self.decided or self.flushing:
             return
-        if any(
-            job.parent is self and job.state == "SCHEDULED"
-            for job in self.world.admitted
-        ):
-            return
-        if self.must_be_held():
+        if not self.is_over() or self.has_jobs_to_begin or self.must_be_held():
             return
         if self.draining or not self.running:
             self.complete()
@@ -661,7 +631,8 @@ class ModelScheduler(ModelJob):
         self.held_up = (
             self.plan.hold and has_failed and not self.is_released and not self.draining
         )
-        self.world.mark(*["hold=True"] * self.held_up)
+        if self.held_up:
+            self.world.mark("hold=True")
         return self.held_up
 
     # ---- windows and needs
@@ -681,15 +652,21 @@ class ModelScheduler(ModelJob):
             self.is_released = True
             self.world.soon.append(self.check_over)
             return
-        (self.world.paused.add if paused else self.world.paused.discard)(self.name)
-        if self.under_way and not (paused and (self.stopping or self.draining)):
-            self.world.mark(*["pause()"] * paused)
-            self.world.doubt_wake()
-            self.paused = paused
-            for group in self.world.schedulers:
-                if group.is_paused:
-                    group.take_back()
-            admit_all(self.world)
+        if paused:
+            self.world.paused.add(self.name)
+        else:
+            self.world.paused.discard(self.name)
+        comes_too_late = paused and (self.stopping or self.draining)
+        if not self.under_way or comes_too_late:
+            return
+        if paused:
+            self.world.mark("pause()")
+        self.world.doubt_wake()
+        self.paused = paused
+        for group in self.world.schedulers:
+            if group.is_paused:
+                group.take_back()
+        admit_all(self.world)
 
     def set_window(self, size: int) -> None:
         """Another window takes effect at once: with a smaller one, nothing starts until enough jobs have ended."""
@@ -713,7 +690,8 @@ class ModelScheduler(ModelJob):
                 self.world.doubt("a job gets a token as others start that take none")
             self.world.admitted.remove(job)
             self.release_held(job)
-            job.number, job.keeps_key = next(self.world.first_numbers), True
+            job.number = next(self.world.first_numbers)
+            job.keeps_key = True
             self.note_depth(job)
             self.queue.append(job)
         for job in list(self.token_line):
@@ -722,11 +700,8 @@ class ModelScheduler(ModelJob):
                 for group in self.world.schedulers
                 if group is not self and group.limiter() is limiter
             ]
-            if any(
-                group.size < math.inf and one.number < job.number
-                for group in rivals
-                for one in group.queue
-            ):
+            limited = [group for group in rivals if group.size < math.inf]
+            if any(one.number < job.number for one in queued_in(limited)):
                 self.world.doubt(
                     "a pause takes back what has asked for a token before an older job"
                 )
@@ -736,12 +711,9 @@ class ModelScheduler(ModelJob):
     @property
     def is_paused(self) -> bool:
         """Return whether the scheduler or one around it is paused. Clean-up does not pause."""
-        around = (
-            None
-            if self.parent is None or self.parent.is_cleaning_up(self)
-            else self.parent
-        )
-        return self.paused or (around is not None and around.is_paused)
+        if self.paused or self.parent is None or self.parent.is_cleaning_up(self):
+            return self.paused
+        return self.parent.is_paused
 
     def has_slot(self, job: ModelJob) -> bool:
         """A nested scheduler takes one slot, whatever runs in it."""
@@ -812,17 +784,25 @@ class ModelScheduler(ModelJob):
         )
         if self.last_start < self.world.now or is_shared or self.size == math.inf:
             return False
+        return self.has_jobs_to_begin
+
+    @property
+    def has_jobs_to_begin(self) -> bool:
+        """Return whether jobs of this scheduler were admitted and have not begun."""
         return any(
             job.parent is self and job.state == "SCHEDULED"
             for job in self.world.admitted
         )
 
+    def before_last_without_slot(self) -> list[ModelJob]:
+        """Return the jobs that wait up to the last one that takes no slot."""
+        numbers = [job.number for job in self.queue if not job.takes_slot]
+        last = max(numbers, default=-math.inf)
+        return [job for job in self.queue if job.number <= last]
+
     def resources(self, job: ModelJob) -> set[tuple[ModelResource | None, str]]:
         """Return the resources that a job needs: each key has its own amount."""
-        return {
-            (self.find(name), need if isinstance(need, str) else "")
-            for name, need in job.plan.needs
-        }
+        return {(self.find(name), key_of(need)) for name, need in job.plan.needs}
 
     def grant(self, job: ModelJob) -> None:
         """Needs are granted all at once or not at all."""
@@ -830,33 +810,27 @@ class ModelScheduler(ModelJob):
             resource = self.find(name)
             assert resource is not None
             resource.take(need)
-            resource.taken_by.append(
-                (self.world.now, need if isinstance(need, str) else "", self)
-            )
+            resource.taken_by.append((self.world.now, key_of(need), self))
             job.reported.discard(name)
             job.held[name] = 1.0 if isinstance(need, str) else need
-            self.world.mark(
-                {"amount": "pool"}.get(resource.plan.kind, resource.plan.kind)
-            )
+            kind = resource.plan.kind
+            self.world.mark("pool" if kind == "amount" else kind)
 
     def doubt_need_of_one_instant(
         self, job: ModelJob, name: str, resource: ModelResource
     ) -> None:
         """With a journal, the jobs of a group become ready some turns later: maybe after a job has come and gone."""
-        if self.world.has_journal and job.began_attempt == self.world.now:
-            others = (
-                group
-                for group in self.world.schedulers
-                if group is not self and group.find(name) is resource
+        if not self.world.has_journal or job.began_attempt != self.world.now:
+            return
+        others = [
+            group
+            for group in self.world.schedulers
+            if group is not self and group.find(name) is resource
+        ]
+        if any(name in dict(rival.plan.needs) for rival in queued_in(others)):
+            self.world.doubt(
+                "a group with a journal asks for what a job gives back as it starts"
             )
-            if any(
-                name in dict(rival.plan.needs)
-                for group in others
-                for rival in group.queue
-            ):
-                self.world.doubt(
-                    "a group with a journal asks for what a job gives back as it starts"
-                )
 
     def release_held(self, job: ModelJob) -> None:
         """A slot is released however the job ends, and so are its token and its needs."""
@@ -907,9 +881,8 @@ class ModelScheduler(ModelJob):
             for one in self.world.jobs.values()
             if one.finished == one.began_attempt == now
         ]
-        begins = (
-            bool(ended) and self.began == now
-        )  # in some turns, in which what has ended lets others ask
+        # In some turns, in which what has ended lets others ask.
+        begins = bool(ended) and self.began == now
         if not limiter.queue and len(limiter.holders) < limiter.tokens:
             if (
                 begins
@@ -937,18 +910,17 @@ class ModelScheduler(ModelJob):
         self.count_unstarted(job, 1)
         if limiter.asked_last is not self and limiter.asked_at == self.world.now:
             self.world.doubt("two schedulers ask for a token at one instant")
-        limiter.asked_at, limiter.asked_last = self.world.now, self
+        limiter.asked_at = self.world.now
+        limiter.asked_last = self
         limiter.queue.setdefault(self.outermost(), []).append(self)
         return False
 
     def outermost(self) -> ModelScheduler:
         """Return the scheduler whose run stands in the queue of a limiter for this one."""
         assert self.parent is not None or not self.is_nested
-        return (
-            self.parent.outermost()
-            if self.parent is not None and self.is_nested
-            else self
-        )
+        if self.parent is not None and self.is_nested:
+            return self.parent.outermost()
+        return self
 
     def count_unstarted(self, job: ModelJob, sign: int) -> None:
         """What a job has of a rate accrues again only from its start, so no attempt exceeds the rate."""
@@ -959,7 +931,8 @@ class ModelScheduler(ModelJob):
                 and isinstance(need, str)
                 and resource.plan.of_rates
             ):
-                resource, need = resource.rate_of(need), 1.0
+                resource = resource.rate_of(need)
+                need = 1.0
             if (
                 resource is not None
                 and resource.plan.kind == "rate"
@@ -1013,13 +986,9 @@ class ModelScheduler(ModelJob):
 
     def result(self) -> Any:
         values = [job.value for job in self.winners]
-        return (
-            True
-            if self.plan.enough is None
-            else values[0]
-            if self.plan.enough == 1
-            else values
-        )
+        if self.plan.enough is None:
+            return True
+        return values[0] if self.plan.enough == 1 else values
 
     # ---- the end of a job
 
@@ -1045,7 +1014,8 @@ class ModelScheduler(ModelJob):
     def has_settled(self, job: ModelJob) -> None:
         if job.held:
             self.world.doubt_wake()
-        began, job.attempt_problem = job.began_attempt, job.problem
+        began = job.began_attempt
+        job.attempt_problem = job.problem
         was_full = len(self.holders) >= self.size
         was_running = job in self.running
         for jobs in (self.running, self.queue):
@@ -1057,7 +1027,10 @@ class ModelScheduler(ModelJob):
         self.note_settled(job)
         self.doubt_culprit(job)
         self.show_signs()
-        ends = self.why_stopped != "COMPLETED" if self.stopping else self.draining
+        if self.stopping:
+            ends = self.why_stopped != "COMPLETED"
+        else:
+            ends = self.draining
         job.ended_with_run = was_running and ends and not job.alone
         if self.stopping:
             self.pass_on_and_wind_down()
@@ -1082,27 +1055,21 @@ class ModelScheduler(ModelJob):
 
     def tell_adaptive(self, job: ModelJob, began: float, was_full: bool) -> None:
         """Let an `Adaptive` window know of an attempt that has ended: each attempt counts."""
-        if (
-            self.adaptive is None
-            or not job.takes_slot
-            or began < 0
-            or job in self.clean_up_jobs
-        ):
+        if self.adaptive is None or job in self.clean_up_jobs:
+            return
+        if began < 0 or not job.takes_slot:
             return
         why = job.attempt_problem
         if job.state == "SUCCEEDED":
             size = self.adaptive.size
             self.adaptive.has_succeeded(began, self.world.now, was_full)
             follows = any(job.name in one.waits_for for one in self.jobs)
-            is_filled = (
-                began == self.world.now
-                and not was_full
-                and len(self.holders) + len(self.queue) >= size
-            )
-            comes_first = began == self.world.now and not was_full and follows
-            if comes_first or (
-                self.queue and (is_filled or (self.adaptive.size > size and follows))
-            ):
+            took_no_time = began == self.world.now and not was_full
+            is_filled = len(self.holders) + len(self.queue) >= size
+            has_grown = self.adaptive.size > size
+            others_start = (took_no_time and is_filled) or (has_grown and follows)
+            is_next = took_no_time and follows
+            if is_next or (self.queue and others_start):
                 self.world.doubt("a window grows as jobs become ready")
             return
         shows_overload = why is not None and bool({"Slow", "Throttled"} & {*why.leaves})
@@ -1151,9 +1118,8 @@ class ModelScheduler(ModelJob):
         if any(job.plan.needs for job in self.jobs):
             self.note_line()
         if self.queue and any(job.plan.forever for job in new):
-            self.world.doubt(
-                "a forever job is added"
-            )  # it may start before a job that gets the slot of the adding one
+            # It may start before a job that gets the slot of the adding one.
+            self.world.doubt("a forever job is added")
         if self.plan.policy == "auto" and self.usual is None:
             self.learn_durations(new)
         elif self.usual is not None:
@@ -1165,13 +1131,10 @@ class ModelScheduler(ModelJob):
         self.link(new)
         self.show_signs()
         self.make_ready(new)
-        if (
-            self.world.is_admitting
-        ):  # the body takes no time, and others may become ready at its end
+        # The body takes no time, and others may become ready at its end.
+        if self.world.is_admitting:
             admit_all(self.world)
-        self.world.soon.append(
-            lambda: self.move() if self.under_way and not self.stopping else None
-        )
+        self.world.soon.append(self.move_on)
 
     def learn_durations(self, new: Sequence[ModelJob]) -> None:
         """With "auto", the first expected duration lets the critical path decide among all jobs, waiting ones too."""
@@ -1190,29 +1153,27 @@ class ModelScheduler(ModelJob):
 
     def bind(self, later: str, earlier: str) -> None:
         """A running scheduler accepts `requires` on IDLE jobs."""
-        one, other = self.world.jobs.get(later), self.world.jobs.get(earlier)
-        if (
-            self.stopping
-            or self.draining
-            or one is None
-            or other is None
-            or one.state != "IDLE"
-        ):
+        if self.stopping or self.draining:
+            return
+        one = self.world.jobs.get(later)
+        other = self.world.jobs.get(earlier)
+        if one is None or other is None or one.state != "IDLE":
             return
         self.world.mark("bind")
         self.world.bound.add((later, earlier))
         if earlier not in one.waits_for:
             if other.is_waited_for:
                 one.waits_for.add(earlier)
-            self.late.setdefault(earlier, []).append(
-                one
-            )  # if that has failed, for when it is tried again
+            # If that has failed, for when it is tried again.
+            self.late.setdefault(earlier, []).append(one)
 
     # ---- First
 
     def competitors(self) -> list[ModelJob]:
         """Return the members that no other requires, and whose success decides."""
-        required = {one.name for job in self.jobs for one in job.requires()}
+        required: set[str] = set()
+        for job in self.jobs:
+            required.update(one.name for one in job.requires())
         return [job for job in self.jobs if job.name not in required]
 
     def may_start(self, job: ModelJob) -> bool:
@@ -1242,45 +1203,39 @@ class ModelScheduler(ModelJob):
             return
         line = self.competitors()
         while self.open_turns < len(line) and not self.decided:
-            last = line[self.open_turns - 1] if self.open_turns else None
-            if last is not None and last.state in UNSETTLED:
-                return
-            is_new = (
-                last is not None and not last.restored and last not in self.kept_winners
-            )
-            if (
-                last is not None
-                and last.state == "SUCCEEDED"
-                and is_new
-                and self.plan.stagger < math.inf
-            ):
+            if self.open_turns and self.must_wait_after(line[self.open_turns - 1]):
                 return
             self.open_turn()
+
+    def must_wait_after(self, last: ModelJob) -> bool:
+        """Return whether the turn after that of `last` opens only by time."""
+        if last.state != "SUCCEEDED":
+            return last.state in UNSETTLED
+        is_new = not last.restored and last not in self.kept_winners
+        assert self.plan.stagger is not None
+        return is_new and self.plan.stagger < math.inf
 
     def open_turn(self) -> None:
         """Let the next job, and those that it needs, start as any job does."""
         competitor = self.competitors()[self.open_turns]
         self.open_turns += 1
         self.turn_began = None
-        for job in self.jobs if self.under_way else ():
-            if (
-                job.state == "IDLE"
-                and not job.waits_for
-                and self.turn_of(job) is competitor
-            ):
+        if not self.under_way:
+            return
+        for job in self.jobs:
+            is_free = job.state == "IDLE" and not job.waits_for
+            if is_free and self.turn_of(job) is competitor:
                 self.make_one_ready(job)
 
     def has_started(self, job: ModelJob) -> None:
         """Open the next turn some seconds after the start of the job of the last one."""
         if self.plan.enough is None or self.plan.stagger is None:
             return
-        line, turn = self.competitors(), self.open_turns
-        if (
-            turn
-            and turn < len(line)
-            and self.turn_of(job) is line[turn - 1]
-            and self.turn_began is None
-        ):
+        line = self.competitors()
+        turn = self.open_turns
+        others_follow = 0 < turn < len(line)
+        is_first = others_follow and self.turn_began is None
+        if is_first and self.turn_of(job) is line[turn - 1]:
             self.turn_began = self.world.now
 
             def due() -> None:
@@ -1295,7 +1250,8 @@ class ModelScheduler(ModelJob):
 
     def decide(self, job: ModelJob, reason: str) -> None:
         """End a `First`, whose result `job` has decided. What this job had is free before."""
-        self.decided, self.reason = True, reason
+        self.decided = True
+        self.reason = reason
         rivals = [
             one
             for one in self.competitors()
@@ -1314,9 +1270,8 @@ class ModelScheduler(ModelJob):
             if one is not job
         )
         starters = [*rivals, self] if took_no_time else rivals
-        if is_open or any(
-            one.parent in starters for one in self.world.admitted
-        ):  # it may be over as soon as that starts
+        # It may be over as soon as that starts.
+        if is_open or any(one.parent in starters for one in self.world.admitted):
             self.world.doubt("a group of a First ends as another decides")
         self.stop(reason)
 
@@ -1329,9 +1284,8 @@ class ModelScheduler(ModelJob):
         is_of_schedulers = any(isinstance(one, ModelScheduler) for one in line)
         if is_of_schedulers and self.world.has_journal:
             self.world.doubt("a First of schedulers with a journal")
-        if self.world.now == self.began and (
-            is_of_schedulers or (self.size < math.inf and self.queue)
-        ):
+        has_line = self.size < math.inf and bool(self.queue)
+        if self.world.now == self.began and (is_of_schedulers or has_line):
             self.world.doubt("a First takes no time")
         if job.state == "SUCCEEDED":
             self.winners.append(job)
@@ -1352,17 +1306,8 @@ class ModelScheduler(ModelJob):
             )
             if any(one.finished == other.finished for one, other in pairs):
                 self.world.doubt("two groups of a First fail at one instant")
-            why = [
-                one.problem
-                or problem(
-                    {"CANCELLED": "JobCancelled", "SKIPPED": "JobSkipped"}[one.state]
-                )
-                for one in losers
-            ]
-            self.first_problem = Problem(
-                f"ExceptionGroup {', '.join(one.text for one in why)}",
-                tuple(leaf for one in why for leaf in one.leaves),
-            )
+            why = [one.problem or problem(RAISED_FOR[one.state]) for one in losers]
+            self.first_problem = group_of(why)
             if all(one.text == "BudgetSpent" for one in why):
                 self.first_problem = why[0]
             self.decide(job, "CRITICAL")
@@ -1393,7 +1338,8 @@ class ModelScheduler(ModelJob):
 
     def was_idle(self) -> None:
         """The timeout of a scheduler without any event cancels everything."""
-        self.idle_timer, self.idled_at = None, self.world.now
+        self.idle_timer = None
+        self.idled_at = self.world.now
         self.world.mark("idle_timeout")
         if self.world.is_tied():
             self.world.doubt("an idle timeout ends in the instant of something else")
@@ -1418,13 +1364,7 @@ class ModelScheduler(ModelJob):
                     job.settle("CANCELLED")  # what was SCHEDULED ends CANCELLED
             for job in [job for job in group.jobs if job.state == "IDLE"]:
                 group.tell_unreached(job)
-        self.world.soon.append(
-            lambda: [
-                group.move()
-                for group in groups
-                if group.under_way and not group.stopping
-            ]
-        )
+        self.world.soon.append(partial(move_all, groups))
 
     def around(self) -> Iterator[ModelScheduler]:
         """Yield the scheduler, and those around it."""
@@ -1460,7 +1400,8 @@ class ModelScheduler(ModelJob):
         """Waiting for a job raises `JobNotDone` if the run ends without reaching it."""
         if not self.will_not_start(job):
             return
-        awaiters, job.awaiters = job.awaiters, []
+        awaiters = job.awaiters
+        job.awaiters = []
         self.world.soon.extend(awaiters)
 
     @property
@@ -1492,40 +1433,25 @@ class ModelScheduler(ModelJob):
             for job in self.jobs
         )
         if ended and any(job.began_attempt == self.world.now for job in self.running):
-            self.world.doubt(
-                "a nested scheduler ends as another job starts"
-            )  # and both end with this one
+            # And both end with this one.
+            self.world.doubt("a nested scheduler ends as another job starts")
         others = [
             group
             for group in self.world.schedulers
             if group is not self and group.began == self.world.now
         ]
-        waiting = any(
-            job.state == "SCHEDULED" for group in others for job in group.jobs
-        )
-        if (
-            waiting
-            and self.running
-            and (reason != "COMPLETED" or self.plan.enough is not None)
-        ):
-            self.world.doubt(
-                "a scheduler stops as another starts"
-            )  # whose jobs may get what it has, or end with it
-        inside = [
-            one
-            for job in self.running
-            if isinstance(job, ModelScheduler)
-            for one in everything(job)
-        ]
-        if (reason != "COMPLETED" or self.plan.enough is not None) and any(
-            one.is_tied for one in inside
-        ):
+        waiting = any(job.state == "SCHEDULED" for job in members_of(others))
+        cuts_off = reason != "COMPLETED" or self.plan.enough is not None
+        if waiting and self.running and cuts_off:
+            # The jobs of the other scheduler may get what this one has, or end with it.
+            self.world.doubt("a scheduler stops as another starts")
+        inner = [job for job in self.running if isinstance(job, ModelScheduler)]
+        if cuts_off and any(one.is_tied for one in everything_in(inner)):
             self.world.doubt("a scheduler stops as jobs of another in it start or end")
-        forever = [
-            one for job in self.jobs if job.plan.forever for one in everything(job)
-        ]
+        forever = [job for job in self.jobs if job.plan.forever]
         if reason != "COMPLETED" and any(
-            isinstance(one, ModelScheduler) and one.token_line for one in forever
+            isinstance(one, ModelScheduler) and one.token_line
+            for one in everything_in(forever)
         ):
             self.world.doubt(
                 "a job gets the token of one that ends as its scheduler does"
@@ -1534,22 +1460,22 @@ class ModelScheduler(ModelJob):
             job.has_awaited_failure and job.finished == self.world.now
             for job in self.jobs
         ):
-            self.world.doubt(
-                "a scheduler stops for what a job has awaited"
-            )  # as what follows that job starts
+            # As what follows that job starts.
+            self.world.doubt("a scheduler stops for what a job has awaited")
         if (
             culprit is not None
             and culprit.is_service
             and any(job.began_attempt == self.world.now for job in self.running)
         ):
             self.world.doubt("a service fails as jobs that require it start")
-        self.stopping, self.phase, self.why_stopped = True, "telling", reason
+        self.stopping = True
+        self.phase = "telling"
+        self.why_stopped = reason
         if self.reason is None:
-            self.reason, self.culprit = (
-                reason,
-                None if culprit is None else culprit.name,
-            )
-        self.world.mark(*{"CRITICAL": ["critical"]}.get(reason, []))
+            self.reason = reason
+            self.culprit = None if culprit is None else culprit.name
+        if reason == "CRITICAL":
+            self.world.mark("critical")
         for job in self.jobs:
             if job.state == "SCHEDULED":
                 job.settle("CANCELLED")
@@ -1560,17 +1486,12 @@ class ModelScheduler(ModelJob):
         for job in [job for job in self.jobs if job.state == "IDLE"]:
             self.tell_unreached(job)
         self.phase = "unwinding"
-        waiting = [
-            job
-            for group in self.world.schedulers
-            if can_start(group)
-            for job in group.queue
-            if job.plan.needs
-        ]
-        if len(waiting) > 1 < sum(not job.held for job in had):
-            self.world.doubt(
-                "several jobs release their needs at one instant"
-            )  # and the first may do for a later one
+        starting = filter(can_start, self.world.schedulers)
+        in_need = [job for job in queued_in(starting) if job.plan.needs]
+        released = [job for job in had if not job.held]
+        if len(in_need) > 1 and len(released) > 1:
+            # And the first may do for a later one.
+            self.world.doubt("several jobs release their needs at one instant")
         self.pass_on_and_wind_down()
 
     def pass_on_and_wind_down(self) -> None:
@@ -1623,16 +1544,20 @@ class ModelScheduler(ModelJob):
             is_left = job.state == "IDLE" and job not in self.left_out
             if is_left and job.plan.run_if == "failed" and not job.plan.forever:
                 self.link([job])
-                if not job.waits_for:
-                    (found if job.judge()[0] == "SCHEDULED" else self.left_out).append(
-                        job
-                    )
+                if job.waits_for:
+                    continue
+                if job.judge()[0] == "SCHEDULED":
+                    found.append(job)
+                else:
+                    self.left_out.append(job)
         return found
 
     def clean_up(self) -> None:
         """Run the clean-up jobs that are due, then those that have become due, until there are none."""
         while self.phase == "cleaning up":
-            due = self.due() if self.world.now < self.clean_up_ends else []
+            due = []
+            if self.world.now < self.clean_up_ends:
+                due = self.due()
             if not due:
                 waits = any(job.backoff is not None for job in self.clean_up_jobs)
                 if all(job.plan.forever for job in self.running) and not waits:
@@ -1645,7 +1570,8 @@ class ModelScheduler(ModelJob):
                 self.world.hook("scheduled", job.name)
                 self.clean_up_jobs.append(job)
                 self.begin_clean_up_job(job)
-                self.world.mark(*["clean-up with needs"] * bool(job.plan.needs))
+                if job.plan.needs:
+                    self.world.mark("clean-up with needs")
             for job in sorted(due, key=lambda job: (-job.plan.priority, -job.rank)):
                 if job.state == "SCHEDULED":
                     job.start()
@@ -1659,10 +1585,8 @@ class ModelScheduler(ModelJob):
     def cut_clean_up(self) -> None:
         """It runs shielded, within `cleanup_timeout` seconds."""
         self.phase = "telling"
-        for job in [
-            *self.running,
-            *(job for job in self.clean_up_jobs if job.backoff is not None),
-        ]:
+        retried = [job for job in self.clean_up_jobs if job.backoff is not None]
+        for job in [*self.running, *retried]:
             if not job.plan.forever:
                 job.cancel()
         self.phase = "cleaning up"
@@ -1672,25 +1596,23 @@ class ModelScheduler(ModelJob):
         """(3) Forever jobs are cancelled."""
         self.doubt_awaits()
         groups = [job for job in self.running if isinstance(job, ModelScheduler)]
-        inside = [job for group in groups for job in group.running]
-        for (
-            group
-        ) in self.jobs:  # what a cancelled job had may have been all that was missing
-            if (
-                isinstance(group, ModelScheduler)
-                and group.plan.forever
-                and group.finished == self.world.now
-            ):
-                inside += everything(group)
-        is_left = any(
-            job.finished == self.world.now for job in self.jobs
-        )  # what it had may let others start
+        inside: list[ModelJob] = []
+        for group in groups:
+            inside += group.running
+        # What a cancelled job had may have been all that was missing.
+        for job in self.jobs:
+            has_ended = job.plan.forever and job.finished == self.world.now
+            if isinstance(job, ModelScheduler) and has_ended:
+                inside += everything(job)
+        # What it had may let others start.
+        is_left = any(job.finished == self.world.now for job in self.jobs)
         may_start = is_left and any(group.queue for group in groups)
         if may_start or any(
             job.began_attempt == self.world.now or job.is_tied for job in inside
         ):
             self.world.doubt("a job of a forever scheduler starts as that ends")
-        self.phase, self.forever_ended = "telling", True
+        self.phase = "telling"
+        self.forever_ended = True
         for job in list(self.running):
             if not job.is_service:
                 job.end_with_run()
@@ -1773,42 +1695,33 @@ class ModelScheduler(ModelJob):
 
     def shut_down(self) -> float:
         """Shut down the jobs of a scheduler that was never run; otherwise its runs have done it."""
-        return 0.0 if self.reason is not None else self.shut_down_jobs()
+        if self.reason is not None:
+            return 0.0
+        return self.shut_down_jobs()
 
     def failures(self) -> list[ModelJob]:
         """Return the jobs whose failures count, those in nested schedulers in place of these, in order."""
         found: list[ModelJob] = []
         for job in self.jobs:
-            is_first = (
-                job.counts
-                and isinstance(job, ModelScheduler)
-                and job.plan.enough is not None
-            )
-            own = (
-                job.counts
-                and isinstance(job, ModelScheduler)
-                and job.culprit is not None
-                and not is_first
-            )
-            if (
-                isinstance(job, ModelScheduler)
-                and job.first_problem is None
-                and (self.is_cut_off_with(job) or own)
-            ):
+            if isinstance(job, ModelScheduler) and self.gives_its_own(job):
                 found += job.failures()
             elif job.counts:
                 found.append(job)
-        causes = {
-            job.problem for job in (*found, *(job for job in self.jobs if job.counts))
-        }
-        found = [
-            job
-            for job in found
-            if job.problem is None
-            or job.problem.root is None
-            or job.problem.root not in causes
-        ]
-        return sorted(found, key=lambda job: job.settled_as)
+        causes = {job.problem for job in found}
+        causes |= {job.problem for job in self.jobs if job.counts}
+        reported: list[ModelJob] = []
+        for job in found:
+            root = None if job.problem is None else job.problem.root
+            if root is None or root not in causes:
+                reported.append(job)
+        return sorted(reported, key=lambda job: job.settled_as)
+
+    def gives_its_own(self, group: ModelScheduler) -> bool:
+        """Return whether the failures in a nested scheduler are reported in its place."""
+        if group.first_problem is not None:
+            return False
+        has_culprit = group.culprit is not None and group.plan.enough is None
+        return self.is_cut_off_with(group) or (group.counts and has_culprit)
 
     def is_cut_off_with(self, job: ModelJob) -> bool:
         """Return whether a nested scheduler was cut off with this one, not at its end, or alone: its failures count."""
@@ -1903,14 +1816,47 @@ class ModelScheduler(ModelJob):
             problems = [
                 job.problem for job in self.failures() if job.problem is not None
             ]
-            leaves = tuple(leaf for one in problems for leaf in one.leaves)
-            self.has_raised(
-                Problem(
-                    f"ExceptionGroup {', '.join(one.text for one in problems)}", leaves
-                )
-            )
+            self.has_raised(group_of(problems))
         else:
             self.settle("SUCCEEDED" if self.reason == "COMPLETED" else "FAILED")
+
+
+def group_of(problems: Sequence[Problem]) -> Problem:
+    """Return the exception that holds these."""
+    texts = ", ".join(one.text for one in problems)
+    leaves = chain.from_iterable(one.leaves for one in problems)
+    return Problem(f"ExceptionGroup {texts}", tuple(leaves))
+
+
+def key_of(need: float | str) -> str:
+    """Return the key that a need names, or an empty text."""
+    return need if isinstance(need, str) else ""
+
+
+def starts_at_once(job: ModelJob) -> bool:
+    """Return whether a job waits for nothing, and will run."""
+    return not job.waits_for and job.judge()[0] == "SCHEDULED"
+
+
+def is_settled_at_once(job: ModelJob) -> bool:
+    """Return whether a job waits for nothing, and is SKIPPED or BLOCKED."""
+    return not job.waits_for and job.judge()[0] != "SCHEDULED"
+
+
+def queued_in(groups: Iterable[ModelScheduler]) -> Iterator[ModelJob]:
+    """Yield the jobs that wait in schedulers for what they need."""
+    return chain.from_iterable(group.queue for group in groups)
+
+
+def members_of(groups: Iterable[ModelScheduler]) -> Iterator[ModelJob]:
+    """Yield the members of schedulers."""
+    return chain.from_iterable(group.jobs for group in groups)
+
+
+def move_all(groups: Iterable[ModelScheduler]) -> None:
+    """Start what can start in schedulers whose runs go on."""
+    for group in groups:
+        group.move_on()
 
 
 def unwinds(job: ModelJob) -> bool:
@@ -1966,9 +1912,7 @@ def wake(world: World) -> None:
 
 def block_unaffordable(world: World) -> None:
     """A job waits as long as what running jobs have reserved could come back, and then ends BLOCKED: `BudgetSpent`."""
-    waiting = [
-        job for group in world.schedulers if goes_on(group) for job in group.queue
-    ]
+    waiting = queued_in(filter(goes_on, world.schedulers))
     for job in sorted(waiting, key=lambda job: job.number):
         group = job.parent
         assert group is not None
@@ -1977,27 +1921,26 @@ def block_unaffordable(world: World) -> None:
             one is not None and not one.can_ever_meet(need) for one, need in found
         ):
             world.mark("budget spent")
-            last, world.last_blocked = world.last_blocked, (world.now, group)
+            last = world.last_blocked
+            world.last_blocked = (world.now, group)
             beside = [
                 one
                 for one in world.schedulers
                 if one is not group and one.parent is group.parent
             ]
-            ending = [
-                one for one in beside if one.stopping or one.decided
-            ]  # they end some turns later
-            ends = any(job.finished == world.now for one in ending for job in one.jobs)
-            if ends or (
-                last is not None and last[0] == world.now and last[1] is not group
-            ):
+            # They end some turns later.
+            ending = [one for one in beside if one.stopping or one.decided]
+            ends = any(one.finished == world.now for one in members_of(ending))
+            if last is not None and last[0] == world.now:
+                ends = ends or last[1] is not group
+            if ends:
                 world.doubt("a scheduler fails as another job does")
             took_no_time = any(
                 one.finished == one.began_attempt == world.now
                 for one in world.jobs.values()
             )
-            if (
-                took_no_time and group.began == world.now and world.is_direct
-            ):  # it may have ended some turns later
+            # It may have ended some turns later.
+            if took_no_time and group.began == world.now and world.is_direct:
                 world.doubt("a budget is spent as others start")
             around_stops = group.parent is not None and group.parent.stopping
             job.settle("BLOCKED", problem("BudgetSpent"))
@@ -2007,15 +1950,21 @@ def block_unaffordable(world: World) -> None:
 
 def planned(group: Group) -> set[str]:
     """Return the names of the jobs in a group, at any depth, that no job has added."""
-    inner = [planned(job) for job in group.jobs if isinstance(job, Group)]
-    return {job.name for job in group.jobs}.union(*inner)
+    names: set[str] = set()
+    for job in group.jobs:
+        names.add(job.name)
+        if isinstance(job, Group):
+            names |= planned(job)
+    return names
 
 
 def users_of(world: World, wanted: ModelJob, end: ModelJob) -> list[ModelJob]:
     """Return a job, with all in it, and all jobs that use it, at any distance, for themselves or for a group around
     them, and the groups around all of these. A job uses what it requires, and all in a group that it requires."""
     jobs = [one for one in world.jobs.values() if one.parent is not None]
-    found = [*everything(wanted)] if wanted is end else []
+    found = []
+    if wanted is end:
+        found = [*everything(wanted)]
     groups = [one for one in jobs if is_in(end, one)]
     if wanted is not end:
         found += [
@@ -2026,13 +1975,12 @@ def users_of(world: World, wanted: ModelJob, end: ModelJob) -> list[ModelJob]:
     number = -1
     while number != len(found):
         number = len(found)
-        names = {one.name for one in (*found, *groups)} | {
-            up.name for one in found for up in jobs if is_in(one, up)
-        }
+        names = {one.name for one in groups}
+        for one in found:
+            names.update(level.name for level in levels_of(one))
         for one in jobs:
-            if one not in found and any(
-                names & uses(up) for up in jobs if is_in(one, up)
-            ):
+            used = set().union(*map(uses, levels_of(one)))
+            if one not in found and names & used:
                 found.append(one)
     return [
         one
@@ -2053,8 +2001,20 @@ def uses(job: ModelJob) -> set[str]:
 def everything(job: ModelJob) -> Iterator[ModelJob]:
     """Yield a job and all in it."""
     yield job
-    for inner in job.jobs if isinstance(job, ModelScheduler) else ():
-        yield from everything(inner)
+    if isinstance(job, ModelScheduler):
+        yield from everything_in(job.jobs)
+
+
+def everything_in(jobs: Iterable[ModelJob]) -> Iterator[ModelJob]:
+    """Yield jobs and all in them."""
+    return chain.from_iterable(map(everything, jobs))
+
+
+def levels_of(job: ModelJob) -> Iterator[ModelJob]:
+    """Yield a job and the nested schedulers around it."""
+    while job.parent is not None:
+        yield job
+        job = job.parent
 
 
 def can_start(group: ModelScheduler) -> bool:
@@ -2119,38 +2079,33 @@ def pass_tokens_on(world: World, limiter: ModelLimiter) -> None:
     while limiter.queue and len(limiter.holders) < limiter.tokens:
         world.doubt_wake()
         group = limiter.pop_ticket()
-        last, outermost = limiter.asked_last, group.outermost()
-        if (
-            limiter.asked_at == world.now
-            and outermost in limiter.queue
-            and last
-            and last.outermost() is not outermost
-        ):
-            world.doubt(
-                "two schedulers ask for a token at one instant"
-            )  # that one, and one of this run once more
+        last = limiter.asked_last
+        outermost = group.outermost()
+        has_asked_now = limiter.asked_at == world.now and outermost in limiter.queue
+        if has_asked_now and last and last.outermost() is not outermost:
+            # The other run has asked, and a scheduler of this run once more.
+            world.doubt("two schedulers ask for a token at one instant")
         job = min(group.token_line, key=start_key)
         group.token_line.remove(job)
         group.count_unstarted(job, -1)
-        if any(
-            not one.parent.needs_token(one)
-            for one in world.admitted
-            if one.parent is not None
-        ):
+        if not all(map(takes_token, world.admitted)):
             world.doubt("a job gets a token as others start that take none")
         limiter.holders.add(job)
         limiter.passed_at = world.now
         world.admitted.append(job)
 
 
+def takes_token(job: ModelJob) -> bool:
+    """Return whether a job that has a scheduler needs a token to start."""
+    return job.parent is None or job.parent.needs_token(job)
+
+
 def start_key(job: ModelJob) -> tuple[bool, int, float, int]:
     """`priority` comes before the policy, and that before the order of becoming ready; what was throttled is first."""
     is_first = job.number < 0 and not job.keeps_key
-    return (
-        not is_first,
-        *((0, 0.0) if is_first else (-job.plan.priority, -job.rank)),
-        job.number,
-    )
+    if is_first:
+        return (False, 0, 0.0, job.number)
+    return (True, -job.plan.priority, -job.rank, job.number)
 
 
 def in_order(waiting: Iterable[ModelJob]) -> Iterator[ModelJob]:
@@ -2176,7 +2131,8 @@ def begin(job: ModelJob) -> None:
     assert group is not None
     group.running.append(job)
     group.starts += 1
-    job.is_admitted, group.last_start = False, group.world.now
+    job.is_admitted = False
+    group.last_start = group.world.now
     group.show_signs()
     job.start()
     group.has_started(job)
@@ -2187,12 +2143,9 @@ def ties(
 ) -> bool:
     """Return whether jobs of two schedulers compete that became ready at one instant."""
     group = other.parent
-    if (
-        group is None
-        or job.parent is None
-        or group is job.parent
-        or other.ready_at != job.ready_at
-    ):
+    if group is None or job.parent is None or group is job.parent:
+        return False
+    if other.ready_at != job.ready_at:
         return False
     return not resources.isdisjoint(group.resources(other))
 
@@ -2204,16 +2157,15 @@ def is_apart(group: ModelScheduler, other: ModelScheduler) -> bool:
 
 def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | None:
     """Jobs start in the policy's order. A job that does not fit lets later jobs pass if they fit, `backfill` times."""
+    waiting: list[ModelJob] = []
     groups = world.schedulers if only is None else [only]
-    waiting = [
-        job
-        for group in groups
-        if can_start(group)
-        for job in group.queue
-        if only
-        or not group.has_admitted()
-        or any(not one.takes_slot and one.number >= job.number for one in group.queue)
-    ]
+    for group in groups:
+        if not can_start(group):
+            continue
+        if only or not group.has_admitted():
+            waiting += group.queue
+        else:
+            waiting += group.before_last_without_slot()
     world.next_start = math.inf
     passed: list[ModelJob] = []
     reserved: set[tuple[ModelResource | None, str]] = set()
@@ -2233,24 +2185,13 @@ def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | Non
                     world.mark("overtaking")
                     other.overtaken += 1
             return job
-        takers = [
-            (key, *each)
-            for one, key in resources
-            if one is not None and missing
-            for each in one.taken_by
-        ]
-        if any(
-            key == its_key
-            and when == job.ready_at == world.now
-            and is_apart(taker, group)
-            for key, when, its_key, taker in takers
-        ):
+        takers: list[ModelScheduler] = []
+        if missing:
+            takers = [*takers_now(world, resources)]
+        is_ready_now = job.ready_at == world.now
+        if is_ready_now and any(is_apart(taker, group) for taker in takers):
             world.doubt("jobs of two schedulers become ready at one instant")
-        began_now = [
-            taker
-            for key, when, its_key, taker in takers
-            if key == its_key and when == taker.began == world.now
-        ]
+        began_now = [taker for taker in takers if taker.began == world.now]
         # Those that had run for some time.
         ended = [
             one
@@ -2275,6 +2216,18 @@ def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | Non
             if job.overtaken >= group.plan.backfill:
                 reserved |= resources
     return None
+
+
+def takers_now(
+    world: World, resources: Iterable[tuple[ModelResource | None, str]]
+) -> Iterator[ModelScheduler]:
+    """Yield the schedulers that have taken something of resources at this instant."""
+    for resource, key in resources:
+        if resource is None:
+            continue
+        for when, its_key, taker in resource.taken_by:
+            if when == world.now and its_key == key:
+                yield taker
 
 
 def make_model_job(world: World, plan: Plan, parent: ModelScheduler | None) -> ModelJob:

@@ -35,22 +35,16 @@ def found_in(
     expected = None
     try:
         if scenario.killed_at is None:
-            predicted, runs = (
-                [predict(scenario, backend)],
-                observe(scenario, backend, 1, *instruments, order=order),
-            )
+            predicted = [predict(scenario, backend)]
+            runs = observe(scenario, backend, 1, *instruments, order=order)
         else:
-            predicted, runs = (
-                predict_restart(scenario, backend),
-                observe_restart(scenario, backend),
-            )
+            predicted = predict_restart(scenario, backend)
+            runs = observe_restart(scenario, backend)
         for expected, seen in zip(predicted, runs, strict=True):
-            found = list(
-                seen.doubts
-                if expected.doubts
-                else differences(scenario, expected, seen)
-            )
-            if expected.doubts or found:
+            if expected.doubts:
+                return expected, list(seen.doubts)
+            found = list(differences(scenario, expected, seen))
+            if found:
                 return expected, found
         return expected, []
     except Exception:
@@ -58,7 +52,9 @@ def found_in(
 
 
 def kind_of(found: list[str]) -> str:
-    return " ".join(found[0].splitlines()[-1].split()[:2]) if found else ""
+    if not found:
+        return ""
+    return " ".join(found[0].splitlines()[-1].split()[:2])
 
 
 def shrink(
@@ -74,7 +70,8 @@ def shrink(
             if tries > most:
                 return scenario
             if is_sound(smaller) and differs(smaller):
-                scenario, found = smaller, True
+                scenario = smaller
+                found = True
                 break
     return scenario
 
@@ -84,9 +81,16 @@ def is_sound(scenario: Scenario) -> bool:
     for plan in walk(scenario.root):
         if plan.timeout is None and plan.on_timeout != "fail":
             return False
-        for step in steps(plan) if isinstance(plan, Leaf) else ():
-            if isinstance(step, (Throttle, Use)) and step.name not in dict(plan.needs):
-                return False
+        if isinstance(plan, Leaf) and not is_sound_leaf(plan):
+            return False
+    return True
+
+
+def is_sound_leaf(plan: Leaf) -> bool:
+    needs = dict(plan.needs)
+    for step in steps(plan):
+        if isinstance(step, (Throttle, Use)) and step.name not in needs:
+            return False
     return True
 
 
@@ -162,18 +166,14 @@ def mapped(root: Group, name: str, change: Callable[[Any], Any]) -> Group:
 def rebuild(plan: Any, name: str, change: Callable[[Any], Any]) -> Any:
     if isinstance(plan, Group):
         return replace(plan, jobs=tuple(new_members(plan.jobs, name, change)))
-    return replace(
-        plan,
-        bodies=tuple(
-            tuple(
-                Add(tuple(new_members(step.jobs, name, change)))
-                if isinstance(step, Add)
-                else step
-                for step in body
-            )
-            for body in plan.bodies
-        ),
-    )
+
+    def rebuilt(step: Step) -> Step:
+        if not isinstance(step, Add):
+            return step
+        return Add(tuple(new_members(step.jobs, name, change)))
+
+    bodies = tuple(tuple(map(rebuilt, body)) for body in plan.bodies)
+    return replace(plan, bodies=bodies)
 
 
 def new_members(
@@ -184,16 +184,19 @@ def new_members(
             yield rebuild(plan, name, change)
             continue
         new = change(plan)
-        yield from () if new is None else new if isinstance(new, tuple) else (new,)
+        if isinstance(new, tuple):
+            yield from new
+        elif new is not None:
+            yield new
 
 
 def pruned(plan: Any, known: set[str]) -> Any:
     """Drop what names jobs that are no more."""
-    lists: dict[str, Any] = {
-        field: tuple(one for one in getattr(plan, field) if one in known)
-        for field in BY_NAME
-        if hasattr(plan, field)
-    }
+    lists: dict[str, Any] = {}
+    for field in BY_NAME:
+        names = getattr(plan, field, None)
+        if names is not None:
+            lists[field] = tuple(name for name in names if name in known)
     lists["settled"] = tuple(
         one for one in lists["settled"] if one in lists["requires"]
     )
@@ -201,11 +204,13 @@ def pruned(plan: Any, known: set[str]) -> Any:
         return replace(
             plan, **lists, jobs=tuple(pruned(inner, known) for inner in plan.jobs)
         )
-    bodies = tuple(
-        tuple(step for old in body for step in pruned_step(old, known))
-        for body in plan.bodies
-    )
-    return replace(plan, **lists, bodies=bodies)
+    bodies: list[tuple[Step, ...]] = []
+    for body in plan.bodies:
+        steps_left: list[Step] = []
+        for step in body:
+            steps_left += pruned_step(step, known)
+        bodies.append(tuple(steps_left))
+    return replace(plan, **lists, bodies=tuple(bodies))
 
 
 def pruned_step(step: Step, known: set[str]) -> Iterator[Step]:

@@ -15,11 +15,11 @@ class ShortRepr:
     __slots__ = ()
 
     def __repr__(self) -> str:
-        told = (
-            f"{one.name}={getattr(self, one.name)!r}"
-            for one in fields(self)  # type: ignore[arg-type]
-            if getattr(self, one.name) != one.default
-        )
+        told: list[str] = []
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if value != field.default:
+                told.append(f"{field.name}={value!r}")
         return f"{type(self).__name__}({', '.join(told)})"
 
 

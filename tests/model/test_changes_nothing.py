@@ -3,8 +3,8 @@
 import contextlib
 import functools
 import io
+import itertools
 import logging
-import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -42,7 +42,7 @@ from ..transitions import WRITERS, CheckedState
 from .generator import scenario_of
 from .model import Fate, predict
 from .real import observe
-from .scenario import LAST_CALL, Group, Leaf, Scenario, walk
+from .scenario import LAST_CALL, Group, Leaf, Scenario, endless, walk
 from .shrink import found_in
 from .steps import Give, Nap
 
@@ -115,14 +115,13 @@ def faults_in(scenario: Scenario, backend: str, seed: object) -> Iterator[str]:
         for plan in walk(scenario.root)
         if isinstance(plan, Leaf) and plan.answer
     ]
-    answers: Any = tuple(
-        (when, Give(name)) for when in ANSWERED_AT for name in questions
-    )
+    answers: Any = itertools.product(ANSWERED_AT, map(Give, questions))
     scenario = replace(
         scenario, killed_at=None, keep_jobs=True, steers=(*scenario.steers, *answers)
     )
     actor = Actor(seed, random.Random(repr(seed)).choice((0.02, 0.1, 0.3)))
-    logger, handler = logging.getLogger("trioflow"), _Faults()
+    logger = logging.getLogger("trioflow")
+    handler = _Faults()
     logger.addHandler(handler)
     try:
         (seen,) = observe(scenario, backend, 1, actor)
@@ -138,16 +137,13 @@ def faults_in(scenario: Scenario, backend: str, seed: object) -> Iterator[str]:
 
 
 def sleeps_forever(scenario: Scenario) -> bool:
-    return any(
-        isinstance(step, Nap) and step.seconds == math.inf
-        for plan in walk(scenario.root)
-        if isinstance(plan, Leaf)
-        for body in plan.bodies
-        for step in body
-    )
+    leaves = [plan for plan in walk(scenario.root) if isinstance(plan, Leaf)]
+    bodies = itertools.chain.from_iterable(leaf.bodies for leaf in leaves)
+    return any(map(endless, bodies))
 
 
 SEEDS = range(8)
+# The next run finds these changed.
 SIMPLE = (
     "outside",
     "cut",
@@ -157,7 +153,7 @@ SIMPLE = (
     "await",
     "budget",
     "rate",
-)  # the next run finds these changed
+)
 
 
 @functools.cache
@@ -179,10 +175,8 @@ def fates(
 
 def test_other_labels_change_nothing(backend: str) -> None:
     for scenario in exact_scenarios(backend):
-        [one], [other] = (
-            observe(scenario, backend),
-            observe(scenario, backend, labels="{} again"),
-        )
+        (one,) = observe(scenario, backend)
+        (other,) = observe(scenario, backend, labels="{} again")
         assert one.started == other.started
         assert [replace(fate, cause=None) for fate in one.fates.values()] == [
             replace(fate, cause=None) for fate in other.fates.values()
@@ -208,16 +202,11 @@ def test_a_second_run_ends_as_the_first(backend: str) -> None:
 
 def reordered(plan: Any) -> Any:
     """Return a plan whose requirements, needs and resources are named in the opposite order."""
-    lists = ("requires", "settled", "needs", "pool")
-    changed = replace(
-        plan,
-        **{name: getattr(plan, name)[::-1] for name in lists if hasattr(plan, name)},
-    )
-    return (
-        replace(changed, jobs=tuple(map(reordered, plan.jobs)))
-        if isinstance(plan, Group)
-        else changed
-    )
+    lists = ["requires", "settled", "needs"]
+    if isinstance(plan, Group):
+        lists.append("pool")
+        plan = replace(plan, jobs=tuple(map(reordered, plan.jobs)))
+    return replace(plan, **{name: getattr(plan, name)[::-1] for name in lists})
 
 
 def test_the_order_of_requirements_and_needs_changes_nothing(backend: str) -> None:
@@ -232,10 +221,8 @@ def test_an_open_scheduler_that_keeps_no_jobs_ends_as_a_run(backend: str) -> Non
     for scenario in exact_scenarios(backend):
         if all(job.forever for job in scenario.root.jobs):
             continue
-        kept, dropped = (
-            fates(scenario, backend),
-            fates(replace(scenario, keep_jobs=False), backend),
-        )
+        kept = fates(scenario, backend)
+        dropped = fates(replace(scenario, keep_jobs=False), backend)
         assert kept == {
             name: replace(fate, shutdowns=kept[name].shutdowns)
             for name, fate in dropped.items()
@@ -258,10 +245,8 @@ def test_more_around_it_changes_nothing(change: str, backend: str) -> None:
             scenario = replace(scenario, root=replace(root, backwards=False))
         else:
             changed = Group(name="around", jobs=(replace(root, name="root"),))
-        one, other = (
-            fates(scenario, backend),
-            fates(replace(scenario, root=changed), backend),
-        )
+        one = fates(scenario, backend)
+        other = fates(replace(scenario, root=changed), backend)
         assert {name: other[name] for name in one} == one
 
 
@@ -369,7 +354,8 @@ def test_looking_at_a_scenario_or_a_run_changes_nothing(backend: str) -> None:
 
 # ---- scenarios that cannot run
 def cycle() -> tuple[Scheduler, Callable[[], Any]]:
-    a, b = Job(nap, label="a"), Job(nap, label="b")
+    a = Job(nap, label="a")
+    b = Job(nap, label="b")
     a.requires(b)
     b.requires(a)
     return Scheduler(a, b), lambda: b.requires(a, remove=True)
@@ -381,7 +367,8 @@ def nested_cycle() -> tuple[Scheduler, Callable[[], Any]]:
 
 
 def cycle_through_inputs() -> tuple[Scheduler, Callable[[], Any]]:
-    first, second = Job(nap, label="first"), Job(nap, label="second")
+    first = Job(nap, label="first")
+    second = Job(nap, label="second")
     right = Scheduler(second, label="right")
     left = Scheduler(first, Job(nap, 0, second), label="left")
     scheduler = Scheduler(left, right)
@@ -414,7 +401,8 @@ def need_without_a_pool() -> tuple[Scheduler, Callable[[], Any]]:
 
 
 def need_that_services_leave_too_little_for() -> tuple[Scheduler, Callable[[], Any]]:
-    job, service = Job(nap, needs={"gpu": 2}), Service(serve, needs={"gpu": 1})
+    job = Job(nap, needs={"gpu": 2})
+    service = Service(serve, needs={"gpu": 1})
     return Scheduler(job, service, pool=Pool(gpu=2)), lambda: setattr(
         job, "needs", {"gpu": 1}
     )
@@ -481,7 +469,8 @@ def test_a_running_scheduler_is_neither_checked_nor_simulated(
     inner: Any = first
     for _ in range(depth):
         inner = Scheduler(inner, Job(nap, required=inner))
-    last = Job(nap, required=[inner, second := Job(nap, 3)])
+    second = Job(nap, 3)
+    last = Job(nap, required=[inner, second])
     scheduler = Scheduler(inner, second, last, timeout=100)
     assert virtual(scheduler.co_run)
     assert first.raised_exception() is None

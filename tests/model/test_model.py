@@ -114,11 +114,10 @@ def test_each_pair_of_mechanisms_takes_effect_twice() -> None:
         if number == len(ONCE):
             assert count_of_rarest_pair(table) == 1
         scenario = scenario_of(("suite", seed))
-        predicted = (
-            [predict(scenario, "trio")]
-            if scenario.killed_at is None
-            else predict_restart(scenario, "trio")
-        )
+        if scenario.killed_at is None:
+            predicted = [predict(scenario, "trio")]
+        else:
+            predicted = predict_restart(scenario, "trio")
         assert not any(outcome.doubts for outcome in predicted), seed
         table.add(predicted[-1].effects)
     assert count_of_rarest_pair(table, SELDOM) == 2

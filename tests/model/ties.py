@@ -11,7 +11,6 @@ from .compare import differences
 from .model import Outcome
 from .real import observe, observe_restart
 from .scenario import Scenario
-from .shrink import kind_of
 
 STEPS = (0.25, 1.0)
 
@@ -19,7 +18,9 @@ STEPS = (0.25, 1.0)
 def on_grid(value: Any, step: float) -> Any:
     """Return a part of a scenario with its numbers rounded to multiples of `step`, but not to 0."""
     if isinstance(value, float) and value not in (0.0, math.inf):
-        return max(step, round(value / step) * step) if value % 1 else value
+        if value % 1:
+            return max(step, round(value / step) * step)
+        return value
     if is_dataclass(value) and not isinstance(value, type):
         return replace(
             value,
@@ -28,11 +29,9 @@ def on_grid(value: Any, step: float) -> Any:
                 for field in fields(value)
             },
         )
-    return (
-        tuple(on_grid(each, step) for each in value)
-        if isinstance(value, tuple)
-        else value
-    )
+    if isinstance(value, tuple):
+        return tuple(on_grid(each, step) for each in value)
+    return value
 
 
 def with_ties(scenario: Scenario, step: float) -> Scenario:
@@ -44,27 +43,23 @@ def with_ties(scenario: Scenario, step: float) -> Scenario:
 
 def differs_from_itself(scenario: Scenario, backend: str) -> list[str]:
     """Return what differs between two runs of a scenario on one loop."""
-    seen = [
-        observe(scenario, backend, 1)
-        if scenario.killed_at is None
-        else observe_restart(scenario, backend)
-        for _ in range(2)
-    ]
-    if scenario.apart and any(one.result is None for one in seen[0]):
+    see = observe if scenario.killed_at is None else observe_restart
+    first = see(scenario, backend)
+    second = see(scenario, backend)
+    if scenario.apart and any(one.result is None for one in first):
         return []  # a scope around several runs reaches their tasks in the order of a set
-    return [
-        each
-        for one, other in zip(*seen, strict=True)
-        for each in differences(scenario, bare(one), bare(other))
-    ]
+    found: list[str] = []
+    for one, other in zip(first, second, strict=True):
+        found += differences(scenario, bare(one), bare(other))
+    return found
 
 
-def still_differs_from_itself(scenario: Scenario, backend: str, kind: str) -> bool:
-    """Return whether a scenario has the same kind of difference; one that cannot be run has none."""
+def what_differs_from_itself(scenario: Scenario, backend: str) -> list[str]:
+    """Return what differs between two runs of a scenario; one that cannot be run has no difference."""
     try:
-        return kind_of(differs_from_itself(scenario, backend)) == kind
+        return differs_from_itself(scenario, backend)
     except Exception:
-        return False
+        return []
 
 
 def bare(outcome: Outcome) -> Outcome:
