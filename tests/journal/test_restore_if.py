@@ -1,7 +1,9 @@
 """`restore_if=`: a stored result that does not hold any more lets its job run again."""
 
+import contextlib
 import contextvars
 import functools
+import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +15,11 @@ from trioflow import (
     Answer,
     First,
     Job,
+    JobState,
     Retry,
     Scheduler,
     Service,
+    StopReason,
     ThreadJob,
     Trace,
     simulate,
@@ -23,6 +27,7 @@ from trioflow import (
 from trioflow.view import listing
 from trioflow.view.text._verdict import Tally, run_verdict
 from ..cli.command_line import trioflow
+from ..conftest import Virtual
 
 TENANT = contextvars.ContextVar("tenant", default="nobody")
 
@@ -405,6 +410,84 @@ def test_a_run_ends_while_a_function_still_waits(
     for _ in range(2):
         anyio.run(run, backend=backend)
     assert asked == ["result", "result"]
+
+
+@pytest.mark.both_backends
+@pytest.mark.parametrize("word", ["cancel", "drain", "cancel of the job"])
+def test_a_run_ends_at_once_in_any_turn_before_or_while_a_function_waits(
+    word: str, file: Path, virtual: Virtual
+) -> None:
+    """A word in the turn before the function was asked did not reach it, and only `cancel()` ended the wait at all."""
+
+    async def main(turns: int) -> float:
+        job = Job(nothing, label="a", restore_if=sleep_and_hold)
+        scheduler = Scheduler(job, journal=file)
+        words = {"cancel of the job": job.cancel, "drain": scheduler.drain}
+
+        async def say() -> None:
+            while not scheduler.is_running():
+                await anyio.lowlevel.checkpoint()
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+            words.get(word, scheduler.cancel)()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(say)
+            await scheduler.co_run()
+        assert job.state in (JobState.IDLE, JobState.CANCELLED)
+        return anyio.current_time()
+
+    assert virtual(Scheduler(Job(nothing, label="a"), journal=file).co_run)
+    assert [virtual(main, turns) for turns in range(8)] == [0.0] * 8
+
+
+@pytest.mark.both_backends
+def test_a_run_goes_on_while_a_function_waits(file: Path, virtual: Virtual) -> None:
+    """No backoff ended, nothing was committed, and the search for a standstill took each turn of the loop."""
+    attempts: list[float] = []
+
+    async def flaky() -> None:
+        attempts.append(anyio.current_time())
+        if len(attempts) == 1:
+            raise OSError("flaky")
+
+    async def look() -> set[str]:
+        await anyio.sleep(2)
+        with contextlib.closing(sqlite3.connect(file)) as db:
+            return {path for (path,) in db.execute("SELECT path FROM jobs")}
+
+    def scenario(*others: Job[Any]) -> Scheduler:
+        asked = Job(nothing, label="asked", restore_if=sleep_and_hold)
+        first = Job(nothing, label="first", save=None)
+        asked.requires(first)
+        return Scheduler(*others, first, asked, journal=file)
+
+    assert virtual(scenario().co_run)
+    retried = Job(flaky, label="flaky", retry=Retry(1, jitter=False), save=None)
+    looks = Job(look, label="look", save=None)
+    assert virtual(scenario(retried, Job(nothing, label="quick"), looks).co_run)
+    assert attempts == [0, 1]
+    assert looks.result() == {"asked", "quick"}
+
+
+def test_a_function_whose_own_tasks_are_cancelled_ends_no_run_with_an_error(
+    file: Path, backend: str
+) -> None:
+    async def waits(_: object) -> bool:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(anyio.sleep_forever)
+        return True
+
+    assert Scheduler(Job(nothing, label="a")).run(backend=backend, journal=file)
+    scheduler = Scheduler(Job(nothing, label="a", restore_if=waits), timeout=0.01)
+    assert not scheduler.run(backend=backend, journal=file)
+    assert scheduler.stop_reason is StopReason.TIMEOUT
+
+
+async def sleep_and_hold(_: object) -> bool:
+    await anyio.sleep(9)
+    return True
 
 
 async def nothing(*_: object, **__: object) -> None: ...

@@ -332,7 +332,7 @@ class JournalWriter:
             run.stop_cancelled()
         run.time_slice.begin(number, run.clock())
         self.restored_by_add.clear()
-        await run.undecided.resume()
+        run.undecided.resume()
         self.commit()
 
     def _ask(self, method: Callable[..., T], *args: object) -> T | None:

@@ -677,7 +677,6 @@ class Run:
             self.phase = STOPPING
             self.crew.is_closed = True
             self.wake()
-            self.undecided.stop_reading()
             self.scheduler._notify_unreached()
             cancels_workers = (
                 reason is not _states.COMPLETED or self.counts.unsettled > 0

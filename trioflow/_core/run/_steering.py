@@ -242,6 +242,7 @@ class Steering:
                 # There are no running jobs to wait for.
                 each.stop(StopReason.DRAINED)
         for each in drained:
+            each.undecided.stop_reading()
             each.cancel_scheduled()
             each.scheduler._notify_unreached()
             each.wake()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ..base._states import IDLE
@@ -19,8 +18,8 @@ from . import _steps
 from ._current import current_worker_var
 
 if TYPE_CHECKING:
-    from ..backend._interface import Scope
     from ._run import Run
+    from ._worker import Worker
 
 LOOKUPS_PER_CLOCK_READING: Final = 8
 """The number of jobs to look up between two readings of the clock. A reading takes a tenth of the time of a look-up."""
@@ -43,8 +42,8 @@ class Undecided:
         # The first job, and what reads its files before its look-up; and the job whose files have been read.
         self._reading: tuple[AnyJob, Callable[[], Awaitable[None]]] | None = None
         self._job_with_files: AnyJob | None = None
-        # Ends this reading, in which a `restore_if=` may wait for long.
-        self._reading_scope: Scope | None = None
+        # The worker that reads them.
+        self._reader: Worker | None = None
 
     def begin(self, entries: Iterable[AnyJob]) -> None:
         """Make those entry jobs ready that may settle at once."""
@@ -72,8 +71,10 @@ class Undecided:
             if run.journal_writer is not None:
                 self._lookups += 1
                 is_read = self._lookups % LOOKUPS_PER_CLOCK_READING == 0
-                if (is_read and not self._has_time()) or self._defer_for_files(jobs[0]):
+                if is_read and not self._has_time():
                     self._defer()
+                    return
+                if self._defer_for_files(jobs[0]):
                     return
             # A job that has got a new requirement waits for it.
             _steps.make_ready(run, jobs.popleft())
@@ -107,7 +108,9 @@ class Undecided:
         if read is None:
             return False
         self._reading = job, read
-        self._defer()
+        self.is_deferred = self._is_working = False
+        self._reader = self._run.crew.spawn(self)
+        job._ensure_extras().add_listener(self.stop_reading)
         return True
 
     def _defer(self) -> None:
@@ -115,27 +118,37 @@ class Undecided:
         self._is_working = False
         self._run.wake()
 
-    async def resume(self) -> None:
-        """Go on in a new turn of the loop, when the files of the first job have been read."""
-        run = self._run
-        if self._reading is not None:
-            job, read = self._reading
-            # The run has to end as soon as it is stopped or cancelled.
-            if not await run.group.host.wait(partial(self._read, read)):
-                run.stop_cancelled()
-            self._reading = None
-            self._job_with_files = job
-            run.time_slice.begin(run.time_slice.turn_number, run.clock())
+    def resume(self) -> None:
+        """Go on in a new turn of the loop."""
         if self.is_deferred:
             self.is_deferred = False
             self.work()
 
-    async def _read(self, read: Callable[[], Awaitable[None]]) -> None:
-        with self._run.backend.create_scope() as self._reading_scope:
-            await self._run.journal_writer.wait_for(read)  # type: ignore[union-attr]
-        self._reading_scope = None
+    # ---- the files of the first job, which a worker reads: meanwhile, the run goes on
 
-    def stop_reading(self) -> None:
-        """End the wait for the files of the first job: the run stops, and starts no more jobs."""
-        if self._reading_scope is not None:
-            self._reading_scope.cancel()
+    async def do_errand(self) -> None:
+        """Read the files of the first job. A `restore_if=` may wait for long."""
+        run = self._run
+        assert self._reading is not None
+        job, read = self._reading
+        if run.phase._is_ending or job._state is not IDLE:
+            return
+        try:
+            await run.journal_writer.wait_for(read)  # type: ignore[union-attr]
+        except BaseException as error:
+            # The run drains, stops or is cancelled.
+            if run.backend.split_cancellations(error)[1] is not None:
+                raise
+
+    def end_errand(self) -> None:
+        """Let the look-ups go on. Without what was to be read, the job runs."""
+        assert self._reading is not None
+        self._job_with_files, _ = self._reading
+        self._reading = self._reader = None
+        self._defer()
+
+    def stop_reading(self, job: AnyJob | None = None) -> None:
+        """End the wait for the files of a job, which was cancelled, or of any: the run starts no more jobs."""
+        if self._reader is not None and self._reading is not None:
+            if job in (None, self._reading[0]):
+                self._reader.cancel_alone()
