@@ -310,6 +310,15 @@ def test_a_second_cancel_of_a_run_leaves_alone_what_cleans_up() -> None:
     assert (body.cancelled_at, body.tidied_at) == ([1], [9])
 
 
+def test_a_second_cancel_leaves_alone_what_cleans_up_after_a_timeout_and_a_first() -> (
+    None
+):
+    body = Careful()
+    scheduler: Any = Scheduler(Scheduler(Job(body)), timeout=0.5)
+    assert ended_at(outside(scheduler, scheduler.cancel, scheduler.cancel)) == 1
+    assert body.cancelled_at == [0.5, 1]
+
+
 @pytest.mark.parametrize("option", ["timeout", "idle_timeout"])
 @pytest.mark.parametrize("run_timeout", [1, None])
 def test_a_job_that_was_cancelled_is_not_cancelled_again_by_its_timeout(

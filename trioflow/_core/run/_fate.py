@@ -40,6 +40,8 @@ class Fate:
         # The last word that cancelled the running jobs, if there were any, and None before. A drain does so only before
         # jobs start. `OpenBlock` raises by this.
         self.cancel_reason: StopReason | None = None
+        # Whether `cancel()`, or a cancellation from outside, has come, perhaps while the run was stopping.
+        self.was_cancelled = False
         # Whether a drain was asked for, perhaps while the run was stopping.
         self.no_more_attempts = False
 
@@ -53,6 +55,7 @@ class Fate:
         """Give the word that cancels the running jobs, or none are left."""
         self.give(reason, culprit)
         self.cancel_reason = reason
+        self.was_cancelled |= reason is StopReason.CANCELLED
 
     def forget_drain(self) -> None:
         """Take back the word of a drain that has kept no job from its end."""

@@ -658,10 +658,11 @@ class Run:
         for run in stopped:
             run.cancel_scheduled()
 
-    def stop_once(self, reason: StopReason) -> None:
-        """Stop, unless the run stops for this reason already: jobs that are cleaning up are left to it."""
-        if self.fate.cancel_reason is not reason:
-            self.stop(reason)
+    def cancel(self) -> None:
+        """Stop, unless the run was cancelled before: jobs that are cleaning up are left to it."""
+        if not self.fate.was_cancelled:
+            self.fate.was_cancelled = True
+            self.stop(StopReason.CANCELLED)
 
     def _stop_alone(self, reason: StopReason, culprit: AnyJob | None) -> list[Run]:
         """Begin to stop, and cancel the running jobs. Return the nested runs that have to stop, too."""

@@ -1174,8 +1174,7 @@ class BaseScheduler(
             cancel = functools.partial(outermost.cancel_job, self)
             outermost.steering.call(outermost, cancel)
             return
-        stop = functools.partial(run.stop_once, StopReason.CANCELLED)
-        run.steering.call(run, stop)
+        run.steering.call(run, run.cancel)
         if self._open_block is not None:
             self._open_block.on_cancel()
 

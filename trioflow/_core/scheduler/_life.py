@@ -37,7 +37,7 @@ no phase, and takes "pause" and "jobs_window=" all the same. The tests of these 
 | "pause", "resume" | holds from the first job on | the same | at once | for the next attempt | the same |
 | "jobs_window=" | is the first size | at once | at once | changes the setting | the same |
 | "drain" | stops, DRAINED | stops, DRAINED | drains | nothing | nothing |
-| "cancel" | stops | stops | stops | stops, still DRAINED | cancels again, if it was not stopped by one |
+| "cancel" | stops | stops | stops | stops, still DRAINED | cancels again, unless it was cancelled |
 | "cancel of a job" | when all are linked | the same; ENTERING: at once | at once | at once | at once |
 | the deadline passes | at the first turn | stops | stops | stops, still DRAINED | nothing |
 
