@@ -1,6 +1,8 @@
 """`await scheduler.room(n)`: who adds jobs without end waits until few of them have not settled."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 import anyio
@@ -212,3 +214,24 @@ def test_a_job_that_holds_the_only_slot_is_named(
     feeder = Job(fill, label="feeder")
     assert not virtual(Scheduler(feeder, jobs_window=1, timeout=10).co_run)
     assert "'feeder' waits for room() until the end of 'next'" in caplog.text
+
+
+def test_a_chain_of_jobs_that_wait_for_room_does_not_grow(virtual: Virtual) -> None:
+    """Each job that had ever waited for room was kept, although `keep_jobs=False` drops it."""
+    links = list[weakref.ref[Any]]()
+
+    async def link() -> None:
+        scheduler = current_scheduler()
+        await scheduler.room(3)
+        if len(links) < 50:
+            links.append(weakref.ref(scheduler.add(Job(link))))
+
+    async def main() -> None:
+        async with Scheduler(keep_jobs=False) as scheduler:
+            scheduler.add(Job(link))
+            await anyio.sleep(1)
+            gc.collect()
+            assert len(links) == 50
+            assert [each() for each in links if each() is not None] == []
+
+    virtual(main)

@@ -367,7 +367,7 @@ class Room:
         self._scheduler: Final = scheduler
         # The jobs that count.
         self._unsettled_jobs: Final[set[AnyJob]] = set()
-        # The jobs that have waited for room, and their enclosing schedulers: these count never.
+        # The jobs that have waited for room, until they settle, and their enclosing schedulers: these count never.
         self._iterating_jobs: Final[set[Any]] = set()
         # It iterates over no job, so it is none of the iterators that wait for all others.
         self._chosen: Final = frozenset[Any]()
@@ -399,8 +399,11 @@ class Room:
         """
         backend = _backend.current_backend()
         for worker in enclosing_workers():
-            self._iterating_jobs.add(worker.job)
-            self._unsettled_jobs.discard(worker.job)
+            job = worker.job
+            if job is not None and job not in self._iterating_jobs:
+                self._iterating_jobs.add(job)
+                self._unsettled_jobs.discard(job)
+                job._ensure_extras().add_listener(self._listener)
         turn = _Turn(waiting_job())
         self._turns.append(turn)
         try:
@@ -426,6 +429,7 @@ class Room:
     def _on_settled(self, job: AnyJob) -> None:
         # It may be IDLE: the run drains, and will not start it.
         self._unsettled_jobs.discard(job)
+        self._iterating_jobs.discard(job)
         self._wake()
 
     def _wake(self) -> None:
