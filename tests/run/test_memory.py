@@ -21,6 +21,7 @@ from trioflow import (
     StopReason,
     current_job,
     current_scheduler,
+    ref,
 )
 from trioflow._core.words._job_queries import dropped_counts
 from trioflow.abc import Instrument
@@ -554,6 +555,34 @@ def test_failures_that_are_awaited_are_dropped(virtual: Virtual) -> None:
             assert len(s) == 0
 
     virtual(main)
+
+
+@pytest.mark.both_backends
+def test_a_failure_whose_await_was_cancelled_is_kept_to_be_reported(
+    virtual: Virtual,
+) -> None:
+    """It was dropped as it settled, because somebody awaited it, and then the error had nothing of it."""
+
+    def settled(job: object) -> None:
+        if job in failing:
+            waiting[failing.index(job)].cancel()
+
+    async def main() -> None:
+        async with Scheduler(keep_jobs=False, on_job_settled=settled) as s:
+            for _ in range(20):
+                failing.append(s.add(Job(fail, 1)))
+                waiting.append(s.add(Job(wait, ref(failing[-1]))))
+            await anyio.sleep(2)
+            assert len(s) == 16
+
+    async def wait(job: Any) -> None:
+        await job
+
+    failing: list[Any] = []
+    waiting: list[Any] = []
+    with pytest.raises(ExceptionGroup, match="and 4 more") as group:
+        virtual(main)
+    assert [str(error) for error in group.value.exceptions] == ["broken"] * 16
 
 
 def test_a_critical_job_that_only_a_cancel_has_blocked_is_dropped(

@@ -20,6 +20,7 @@ from trioflow import (
     Scheduler,
     Service,
     StopReason,
+    current_job,
     ref,
 )
 from trioflow._core.admission import _admission
@@ -973,6 +974,38 @@ def test_a_failure_counts_if_the_await_for_it_was_cancelled(virtual: Virtual) ->
             waits,
             fails.raised_exception(),
         )
+
+
+@pytest.mark.both_backends
+@pytest.mark.parametrize("who", ["a hook", "the other"])
+def test_a_failure_that_one_job_has_got_does_not_count_because_another_was_cancelled(
+    backend: Any, who: str
+) -> None:
+    """An `await` that was cancelled gave back what another had raised. Which of them comes first is not promised."""
+
+    def run_once() -> None:
+        got: list[BaseException] = []
+
+        def settled(job: object) -> None:
+            if job is fails and who == "a hook":
+                second.cancel()
+
+        async def take() -> None:
+            try:
+                await fails
+            except OSError as error:
+                got.append(error)
+                for other in (first, second):
+                    if not (other.is_settled() or other is current_job()):
+                        other.cancel()
+
+        fails, first, second = Job(fail, 0.001), Job(take), Job(take)
+        scheduler = Scheduler(first, second, fails, on_job_settled=settled)
+        assert scheduler.run(backend=backend)
+        assert fails.raised_exception() in got
+
+    for _ in range(12):
+        run_once()
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])

@@ -361,6 +361,7 @@ class Failure:
         "has_note",
         "is_counted",
         "is_from_cancel",
+        "is_raised",
         "is_taken",
         "number",
         "traceback",
@@ -376,6 +377,7 @@ class Failure:
         self.is_from_cancel: Final = is_from_cancel
         self.is_counted = False  # whether the run of the job's scheduler has failed because of this failure
         self.is_taken = False  # whether an `await job` waits for the job, or has raised the exception
+        self.is_raised = False  # whether one has raised it
         self.has_note = False  # whether a group has had the exception, with a note that names the job
         _strip_chain(exception)
         self.traceback: Final = _user_code.get_traceback(exception)

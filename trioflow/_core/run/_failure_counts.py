@@ -63,8 +63,12 @@ class FailureCounts:
             self._kept.append(job)
 
     def keeps(self, job: AnyJob) -> bool:
-        """Return whether a job stays in a scheduler with `keep_jobs=False`, because its failure has to be reported."""
-        return job in self._kept
+        """Return whether a job stays with `keep_jobs=False`, because its failure is to be reported, or is awaited."""
+        outcome = job._outcome
+        is_awaited = (
+            type(outcome) is Failure and outcome.is_taken and not outcome.is_raised
+        )
+        return is_awaited or job in self._kept
 
     def dropped(self) -> int:
         """Return how many jobs that failed, and were not BLOCKED, a scheduler with `keep_jobs=False` has dropped."""
@@ -77,16 +81,18 @@ class FailureCounts:
 
     def take(self, job: AnyJob, failure: Failure) -> None:
         """Stop counting the failure of a member, because `await job` raises it."""
-        failure.is_taken = True
-        if failure.is_counted and not job._criticality():
-            is_kept = self.keeps(job)
+        failure.is_taken = failure.is_raised = True
+        if not job._criticality():
             self.uncount(job, failure)
-            run = self._scheduler._run
-            if run is None or not is_kept:
-                return
-            if run.closes_scheduler or job in run.members.jobs_added_during_run:
-                _steps.drop(run, job)
-                job._release_call()
+        self._release(job)
+
+    def _release(self, job: AnyJob) -> None:
+        """Let a scheduler that keeps no jobs drop a job whose failure was awaited, unless it has to be reported."""
+        run = self._scheduler._run
+        if run is None or self._scheduler.keep_jobs or job not in run.members.jobs:
+            return
+        if run.closes_scheduler or job in run.members.jobs_added_during_run:
+            _steps.release(run, job, job._ensure_extras())
 
     def uncount(self, job: AnyJob, failure: Failure) -> None:
         """Stop counting the failure of a member, if it counts."""
@@ -95,11 +101,12 @@ class FailureCounts:
             self.number -= 1
             if job._state is not JobState.BLOCKED:
                 self.unblocked_number -= 1
-            if self.keeps(job):
+            if job in self._kept:
                 self._kept.remove(job)
 
     def give_back(self, job: AnyJob, failure: Failure) -> None:
-        """Count the failure of a member after all, because the `await job` for it was cancelled."""
-        if failure.is_taken:
+        """Count the failure of a member after all, because an `await job` was cancelled, and no other has raised it."""
+        if failure.is_taken and not failure.is_raised:
             failure.is_taken = False
             self.count(job, failure)
+            self._release(job)
