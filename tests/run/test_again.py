@@ -365,6 +365,30 @@ def test_a_hook_tries_again_what_is_settling(virtual: Virtual) -> None:
     assert job.attempts == 6
 
 
+def test_a_hook_may_cancel_what_waits_again_and_all_are_told_in_order(
+    virtual: Virtual,
+) -> None:
+    """A job that was told as cancelled was then told as waiting again, so that a reader took it for IDLE."""
+    told: list[str] = []
+
+    def job_reopened(scheduler: Any, job: AbstractJob[Any]) -> None:
+        told.append(f"{job.label} {job.state.value}")
+        if job is first:
+            last.cancel()
+
+    def job_settled(scheduler: Any, job: AbstractJob[Any]) -> None:
+        told.append(f"{job.label} {job.state.value}")
+
+    first = Job(nap, label="first")
+    last = Job(nap, label="last", required=first)
+    scheduler = Scheduler(first, Job(nap, label="between", required=first), last)
+    scheduler.add(Job(after, 4, told.clear, first.try_again, label="word"))
+    hooks = hooked(job_reopened=job_reopened, job_settled=job_settled)
+    assert virtual(lambda: scheduler.co_run(instruments=[hooks]))
+    assert told[:4] == ["first idle", "between idle", "last idle", "last cancelled"]
+    assert names(scheduler) == "SSCS"
+
+
 ACTS_IN_HOOK = {"cancel": [2, 1, 1, 0], "add": [2, 1, 1, 1, 1], "require": [2, 1, 1, 1]}
 
 

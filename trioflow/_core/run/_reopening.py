@@ -442,8 +442,10 @@ class Reopening(Part):
         ordered = sorted(changes.values(), key=PutBack.depth)
         for change in ordered:
             change.put_back()
-        for change in ordered:
-            change.tell_hooks()
+        # What a hook ends comes after all have been told that it waits again.
+        with self._run.ends:
+            for change in ordered:
+                change.tell_hooks()
         for change in ordered:
             change.cancel()
         for change in ordered:
