@@ -706,7 +706,7 @@ PLANTS: Final = (
 """),
     plant("taken-not-dropped", f"{RUN}/_failure_counts.py", "FailureCounts.take",
         "a failure that was kept to be reported is awaited, and its job stays", """
--_steps.drop(run, job)
+-self._release(job)
 """),
     plant("adm-stale-entry", f"{ADMISSION}/_admission.py", "WaitingGroup.update",
         "a group of equal needs is taken to stand where its first job stood, by the "
@@ -779,7 +779,7 @@ PLANTS: Final = (
     plant("failures-uncounted-kept",
         f"{RUN}/_failure_counts.py", "FailureCounts.uncount",
         "a failure that counts no more is kept for the report, with its job", """
--if self.keeps(job):
+-if job in self._kept:
 -    self._kept.remove(job)
 """),
     plant("adm-overtaken-apart", f"{ADMISSION}/_admission.py", "Admission._take_round",
@@ -977,8 +977,9 @@ PLANTS: Final = (
     plant("failures-critical-awaited",
         f"{RUN}/_failure_counts.py", "FailureCounts.take",
         "a critical failure that a clean-up job awaits does not count any more", """
--if failure.is_counted and (not job._criticality()):
-+if failure.is_counted:
+-if not job._criticality():
+-    self.uncount(job, failure)
++self.uncount(job, failure)
 """),
     plant("services-direct", f"{RUN}/_ending.py", "_shutdown_waves",
         "a service that uses another one through plain jobs is not ended before it", """
@@ -1253,11 +1254,32 @@ PLANTS: Final = (
 -if has_needs:
 -    self._run.line.use_order(order, has_needs)
 """),
-    plant("cancel-twice-in-a-drain", f"{RUN}/_run.py", "Run.stop_once",
-        "the reason of the run is compared, which stays DRAINED, and not what has "
-        "cancelled its jobs", """
--if self.fate.cancel_reason is not reason:
-+if self.fate.reason is not reason:
+    plant("cancel-twice-after-a-timeout", f"{RUN}/_run.py", "Run.cancel",
+        "a call of cancel() is forgotten in a run that another cause has stopped", """
+-self.fate.was_cancelled = True
+"""),
+    plant("read-in-vain", f"{RUN}/_undecided.py", "Undecided.do_errand",
+        "a worker that begins after the word that ends its reading reads on", """
+-if run.phase._is_ending or job._state is not IDLE:
+-    return
+"""),
+    plant("read-in-a-drain", f"{RUN}/_steering.py", "Steering.drain",
+        "a drained run waits for the files of a job that will not start", """
+-each.undecided.stop_reading()
+"""),
+    plant("room-grows", f"{SCHEDULER}/_awaiting.py", "Room._on_settled",
+        "a job that has waited for room is remembered after its end", """
+-self._iterating_jobs.discard(job)
+"""),
+    plant("awaited-by-two", f"{RUN}/_failure_counts.py", "FailureCounts.give_back",
+        "what one await has raised is counted because another was cancelled", """
+-if failure.is_taken and not failure.is_raised:
++if failure.is_taken:
+"""),
+    plant("awaited-and-dropped", f"{RUN}/_failure_counts.py", "FailureCounts.keeps",
+        "a job whose failure is awaited is dropped before an await has raised it", """
+-return is_awaited or job in self._kept
++return job in self._kept
 """),
     plant("interruption-in-shutdown", f"{RUN}/_ending.py", "_call_apart",
         "an error of one co_shutdown replaces the interruption that another has "

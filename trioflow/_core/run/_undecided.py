@@ -9,8 +9,8 @@ journal, which may have to read files first, this takes several turns of the loo
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import IDLE
 from ..job._job import AnyJob
@@ -40,7 +40,7 @@ class Undecided:
         # How many jobs were looked up. Each may have added the next, so that each was alone in the queue.
         self._lookups = 0
         # The first job, and what reads its files before its look-up; and the job whose files have been read.
-        self._reading: tuple[AnyJob, Callable[[], Awaitable[None]]] | None = None
+        self._reading: Any = None
         self._job_with_files: AnyJob | None = None
         # The worker that reads them.
         self._reader: Worker | None = None
@@ -129,7 +129,6 @@ class Undecided:
     async def do_errand(self) -> None:
         """Read the files of the first job. A `restore_if=` may wait for long."""
         run = self._run
-        assert self._reading is not None
         job, read = self._reading
         if run.phase._is_ending or job._state is not IDLE:
             return
@@ -142,13 +141,11 @@ class Undecided:
 
     def end_errand(self) -> None:
         """Let the look-ups go on. Without what was to be read, the job runs."""
-        assert self._reading is not None
         self._job_with_files, _ = self._reading
         self._reading = self._reader = None
         self._defer()
 
     def stop_reading(self, job: AnyJob | None = None) -> None:
         """End the wait for the files of a job, which was cancelled, or of any: the run starts no more jobs."""
-        if self._reader is not None and self._reading is not None:
-            if job in (None, self._reading[0]):
-                self._reader.cancel_alone()
+        if self._reader is not None and job in (None, self._reading[0]):
+            self._reader.cancel_alone()
