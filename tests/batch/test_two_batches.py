@@ -205,6 +205,26 @@ def test_the_next_batch_removes_what_a_kill_has_left_while_rows_were_taken_out(
     assert [*path.parent.iterdir()] == [path]
 
 
+def test_a_batch_that_has_taken_rows_out_leaves_the_new_file_of_the_next_alone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it has replaced the file, its lock keeps nobody out: the next batch may write its own new file already."""
+    file = log(path)
+    add(file, 1, "a", fails=True)
+    add(file, 1, "b")
+    next_one = path.with_name(".all.log.new")
+    replace = os.replace
+
+    def replaced(*paths: Any) -> None:
+        replace(*paths)
+        next_one.write_text("the next")
+
+    monkeypatch.setattr(os, "replace", replaced)
+    file.close()
+    assert commands(path) == ["b"]
+    assert next_one.read_text() == "the next"
+
+
 def test_a_lock_of_somebody_else_stops_no_batch(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -386,8 +406,9 @@ def test_batches_that_are_killed_at_any_instant_lose_no_row_and_leave_none_false
             if batch is not batches[2]:
                 batch.kill()
         for batch, lines in zip(batches, told, strict=True):
-            output, _ = batch.communicate(timeout=60)
-            lines += output.splitlines()
+            with batch:
+                assert batch.stdout is not None
+                lines += batch.stdout
         log(path).close()
         found = commands(path)
         assert len({*found}) == len(found)

@@ -223,6 +223,7 @@ class RecordFile:
             if not rows or not os.access(new.parent, os.W_OK):
                 return
             new.unlink(missing_ok=True)
+            is_whole = False
             try:
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
                 with open(posix.open_regular(new, flags), "wb") as kept:
@@ -232,10 +233,13 @@ class RecordFile:
                             kept.write(piece)
                     posix.fchmod(kept.fileno(), os.fstat(file.fileno()).st_mode)
                 # A program without a lock may have written meanwhile.
-                if self._size() == size:
-                    os.replace(new, Path(self._path).resolve())
+                is_whole = self._size() == size
             finally:
-                new.unlink(missing_ok=True)
+                if not is_whole:
+                    new.unlink(missing_ok=True)
+            if is_whole:
+                # Then the lock is of a file without a name, and the next batch may use the name of the new file.
+                os.replace(new, Path(self._path).resolve())
 
     def _begin(self, arguments: Sequence[str] | None) -> None:
         """Write the header, as soon as the arguments of a command are known if it needs them, into an empty file.
