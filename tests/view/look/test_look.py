@@ -659,6 +659,21 @@ def test_any_program_answers_with_a_variable_in_its_environment(backend: str) ->
     assert f"Error: there is no process {pid}\n" in trioflow("look", pid).output
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="lists the sockets of Linux")
+def test_names_of_other_programs_are_any_bytes(tmp_path: Path) -> None:
+    """A socket of somebody else, whose name was no UTF-8, ended the list of all programs with a UnicodeDecodeError."""
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(os.fsencode(tmp_path / "x") + b"\xff")
+        list(_client.answering_programs())
+    path = Path(os.fsdecode(os.fsencode(tmp_path / "sleep") + b"\xff"))
+    shutil.copy(str(shutil.which("sleep")), path)
+    with subprocess.Popen([path, "60"]) as sleeping:
+        sleeping.kill()
+        os.waitid(os.P_PID, sleeping.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(_client.NoAnswer, match="it has ended"):
+            _client.ask(sleeping.pid)
+
+
 def test_without_a_program_that_answers_the_list_says_how_one_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

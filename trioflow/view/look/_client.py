@@ -113,7 +113,7 @@ def answering_programs() -> Iterator[tuple[int, Record]]:
     """Yield the programs of this user that answer at a socket, with their records."""
     with contextlib.suppress(OSError):
         if sys.platform == "linux":
-            names = Path("/proc/net/unix").read_text()
+            names = Path("/proc/net/unix").read_text("utf-8", "replace")
         else:
             names = os.listdir(tempfile.gettempdir())
         found = re.findall(r"trioflow-look-(\d+)(?=\n|\.sock\b)", f"{names}\n")
@@ -144,7 +144,7 @@ def _check_process(pid: int) -> None:
             except ProcessLookupError:
                 raise NoAnswer(f"there is no process {pid}") from None
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/status").read_text("utf-8", "replace").splitlines()
         status = dict(line.split(":\t", 1) for line in lines)
         state = status["State"]
         owner = int(status["Uid"].split()[1])
