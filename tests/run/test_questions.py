@@ -62,6 +62,160 @@ def test_a_run_ends_whose_open_question_nothing_can_use(
     assert f"'approve' {IN_VAIN} 'publish' cannot run" in caplog.text
 
 
+def question_in_vain(way: str) -> tuple[Scheduler, Answer[str]]:
+    """Return a scenario in which nothing can use the answer, once all that can run has run."""
+    build = Job(fail, label="build")
+    early = Job(nap, 5, label="early")
+    approve = Answer("publish?", label="approve")
+    if way == "asked after the failure":
+        approve.requires(early)
+        publish = Job(use, approve, label="publish", required=build)
+        return Scheduler(build, early, approve, publish), approve
+    if way == "its user will be skipped":
+        skipped = Job(nap, 1, label="skipped", run_if="failed", required=early)
+        publish = Job(use, approve, skipped, label="publish")
+        return Scheduler(early, skipped, approve, publish), approve
+    if way == "its user waits for another question":
+        other = Answer("build what?", label="other")
+        waits = Job(use, other, label="waits", required=build)
+        publish = Job(use, approve, label="publish", required=waits)
+        return Scheduler(build, approve, other, waits, publish), approve
+    if way == "its user is in a group inside":
+        publish = Job(use, approve, label="publish")
+        inside = Scheduler(label="inside", required=build)
+        scheduler = Scheduler(build, approve, inside)
+        inside.add(publish)
+        return scheduler, approve
+    groups = [Scheduler(approve, label="first")]
+    if way == "another input of its user was never reached":
+        fails = Job(fail, label="fails")
+        late = Job(nap, 1, label="late", required=fails)
+        groups.append(Scheduler(fails, late, label="third", critical_jobs=True))
+        publish = Job(use, approve, late, label="publish")
+        return Scheduler(*groups, Scheduler(publish, label="second")), approve
+    publish = Job(use, approve, label="publish")
+    assert way == "its user and it are in two groups"
+    return (
+        Scheduler(build, *groups, Scheduler(publish, label="second", required=build)),
+        approve,
+    )
+
+
+WAYS = (
+    "asked after the failure",
+    "its user will be skipped",
+    "its user waits for another question",
+    "its user is in a group inside",
+    "its user and it are in two groups",
+    "another input of its user was never reached",
+)
+
+
+@pytest.mark.both_backends
+@pytest.mark.parametrize("is_nested", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_no_run_waits_for_an_answer_whatever_keeps_its_user_from_running(
+    virtual: Virtual, way: str, is_nested: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    scheduler, approve = question_in_vain(way)
+    if is_nested:
+        scheduler = Scheduler(scheduler)
+    virtual(scheduler.co_run)
+    assert approve.state is JobState.CANCELLED
+    assert f"'approve' {IN_VAIN} 'publish' cannot run" in caplog.text
+
+
+def test_a_question_of_a_group_is_needed_by_what_follows_it_there(
+    virtual: Virtual,
+) -> None:
+    """A user in another group cannot run, but one in its own can."""
+    build = Job(fail, label="build")
+    approve = Answer("publish?", label="approve")
+    last = Job(use, label="last", required=approve)
+    first = Scheduler(approve, last, label="first")
+    publish = Job(use, approve, label="publish")
+    second = Scheduler(publish, label="second", required=build)
+    scheduler = Scheduler(build, first, second)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(100)
+            assert approve.is_running()
+            approve.answer("yes")
+
+    virtual(main)
+    assert last.state is JobState.SUCCEEDED
+    assert second.state is JobState.BLOCKED
+
+
+def test_a_question_for_another_group_is_open_until_the_run_around_both_would_end(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
+    """So what has failed can be tried again, and the answer be used: the log says once that it is of no use now."""
+    build = Job(Broken(1, 1), label="build")
+    approve = Answer("publish?", label="approve")
+    publish = Job(use, approve, label="publish")
+    first = Scheduler(approve, Job(nap, 3), label="first")
+    second = Scheduler(publish, label="second", required=build)
+    scheduler = Scheduler(build, first, second, Job(nap, 50, label="long"))
+    told = "nothing can use the answer to 'approve' now, since 'publish' cannot run"
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(10)
+            assert approve.is_running()
+            assert not _job_queries.is_needed(approve)
+            assert caplog.text.count(told) == 1
+            build.try_again()
+            await anyio.sleep(10)
+            assert _job_queries.is_needed(approve)
+            approve.answer("yes")
+
+    virtual(main)
+    assert publish.state is JobState.SUCCEEDED
+    assert IN_VAIN not in caplog.text
+
+
+def test_a_held_run_keeps_a_question_for_another_group(virtual: Virtual) -> None:
+    build = Job(Broken(1, 1), label="build")
+    approve = Answer("publish?", label="approve")
+    publish = Job(use, approve, label="publish")
+    first = Scheduler(approve, label="first")
+    second = Scheduler(publish, label="second", required=build)
+    scheduler = Scheduler(build, first, second, hold=True)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(10)
+            assert approve.is_running()
+            assert scheduler.is_paused()
+            build.try_again()
+            await anyio.sleep(10)
+            approve.answer("yes")
+
+    virtual(main)
+    assert publish.state is JobState.SUCCEEDED
+
+
+def test_two_questions_of_one_group_end_each_where_its_users_are(
+    virtual: Virtual,
+) -> None:
+    """The group waits for neither, and the run around it for no group that only asks."""
+    build = Job(fail, label="build")
+    for_own = Answer("publish here?", label="for own")
+    for_other = Answer("publish there?", label="for other")
+    own = Job(use, for_own, label="own", required=Job(fail, label="inner build"))
+    first = Scheduler(for_own, for_other, *own.required, own, label="first")
+    publish = Job(use, for_other, label="publish")
+    second = Scheduler(publish, label="second", required=build)
+    virtual(Scheduler(build, first, second).co_run)
+    assert [for_own.state, for_other.state] == [JobState.CANCELLED] * 2
+    assert second.state is JobState.BLOCKED
+
+
 @pytest.mark.parametrize("limit", ["slot", "needs", "priority"])
 def test_the_run_goes_on_until_all_else_has_ended(virtual: Virtual, limit: str) -> None:
     """Jobs that run, that wait for a slot or a pool, and that are behind these, come before the end of the question."""

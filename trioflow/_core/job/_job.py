@@ -1197,10 +1197,7 @@ class AbstractJob(Generic[T]):
         extras.drops_results = False
         for job in self._inputs:
             input_extras = job._extras
-            if (
-                job._scheduler is None
-                or job in job._scheduler._members.members_used_outside
-            ):
+            if job._scheduler is None or job in job._scheduler._members.users_outside:
                 # A job in a nested scheduler needs the result, and that scheduler may run again.
                 continue
             if input_extras is not None and input_extras.consumer_count:

@@ -35,7 +35,6 @@ from ..base._states import WaitCause
 from ..job import _errors
 from ..job._function import name_of
 from ._current import current_worker_var
-from ._questions import AskingJobs
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -517,15 +516,14 @@ class RunHandle:
         published = None
         if writer is not None:
             published = writer.open_question(job, facts)
-        if run.questions is None:
-            run.questions = AskingJobs(run)
-        run.questions.asking[job] = None
+        run.questions.asking[job] = run
+        # Perhaps nothing can use the answer from the first.
+        run.wake()
         return published
 
     def close_question(self, job: AbstractJob[Any]) -> None:
         """Record that a job waits for no answer any more."""
-        assert self._run.questions is not None
-        self._run.questions.asking.pop(job, None)
+        self._run.questions.close(job)
 
     # ---- waiting
 

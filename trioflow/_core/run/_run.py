@@ -98,10 +98,11 @@ class Run:
     # None if it is this run itself.
     _outermost: Run | None
     time_slice: TimeSlice  # of all runs in the loop
-    # An outermost run shares the next three with the runs nested in it.
+    # An outermost run shares the next four with the runs nested in it.
     standstill: Standstill
     ends: EndQueue
     limits: dict[Any, Tokens]  # by limiter
+    questions: AskingJobs
     clock: Final[Callable[[], float]]
     # Whether each job needs its own task, because this scheduler or an enclosing scheduler has `own_task`.
     needs_own_tasks: bool
@@ -115,7 +116,6 @@ class Run:
     parts: tuple[Part, ...]
     # The part that tries jobs again, from the first of them on.
     reopening: Reopening | None
-    questions: AskingJobs | None  # from the first question to a person on
     instrument_set: InstrumentSet | None
     notify_start: Hook | None
     notify_end: Hook | None
@@ -193,6 +193,7 @@ class Run:
             self.standstill = Standstill(self)
             self.ends = EndQueue()
             self.limits = {}
+            self.questions = AskingJobs()
             self.steering = Steering()
         else:
             watching = outer.instrument_set
@@ -201,6 +202,7 @@ class Run:
             self.standstill = outer.standstill
             self.ends = outer.ends
             self.limits = outer.limits
+            self.questions = outer.questions
             self.steering = outer.steering
         self.clock = self.time_slice.clock
         self.needs_own_tasks = scheduler._options.own_task or (
@@ -208,7 +210,6 @@ class Run:
         )
         self.parts = ()
         self.reopening = None
-        self.questions = None
         parts = make_parts(self, window)
         self.notify_start = self.notify_end = self.notify_scheduled = None
         if parts:
@@ -481,13 +482,11 @@ class Run:
             if self.journal_writer is not None and self.journal_writer.has_work():
                 await self.journal_writer.work_one_turn()
             elif self._must_wait():
+                if self.questions.asking:
+                    self.questions.tell(self)
                 await self._wait_while_running()
-            elif (
-                self.counts.unsettled
-                and self.questions is not None
-                and self.questions.asking
-            ):
-                self.questions.end()
+            elif self.counts.unsettled and self._asks_in_vain():
+                self.questions.end(self)
             elif self.phase is _states.DRAINING or not await self._flush_forever_jobs():
                 return
             # For jobs that have become ready in a turn of a part or of the journal, or that forever jobs have added.
@@ -582,7 +581,7 @@ class Run:
         return self.counts.waits_for_jobs() and not self._asks_in_vain()
 
     def _asks_in_vain(self) -> bool:
-        return self.questions is not None and self.questions.are_in_vain()
+        return bool(self.questions.asking) and self.questions.are_in_vain(self)
 
     def deadline_in(self, seconds: float | None) -> float:
         """Return the time in so many seconds from now, or infinity for None."""
@@ -618,11 +617,8 @@ class Run:
 
     def on_worker_left(self) -> None:
         """Wake `execute` or the ending if it may be waiting for a worker to leave."""
-        if (
-            not self.counts.unsettled
-            or self.phase._is_ending
-            or self.questions is not None
-        ):
+        is_ending = not self.counts.unsettled or self.phase._is_ending
+        if is_ending or self.questions.asking:
             self.wake()
         else:
             self.standstill.suspect(self)

@@ -230,7 +230,7 @@ def settle(run: Run, job: AnyJob, state: JobState, outcome: object, now: float) 
         if type(outcome) is Failure:
             run.failures.count(job, outcome)
         counts.end(job, state)
-        if run.questions is not None:
+        if run.questions.asking:
             # Perhaps nothing can use their answers now.
             run.wake()
     if run.reopening is not None and run.reopening.keeps_waiting(job):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Container, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
+from weakref import WeakKeyDictionary
 
 from ..admission._keys import PerKeyResource
 from ..admission._pools import Pool, register_user
@@ -425,7 +426,8 @@ def imply_requirements(
             scheduler, waiting_member, awaited_member = common
             implied = scheduler._members.implied_requirements
             implied.setdefault(waiting_member, {})[awaited_member] = None
-            provider._members.members_used_outside.add(input_job)
+            users_outside = provider._members.users_outside
+            users_outside.setdefault(input_job, WeakKeyDictionary())[user] = None
     return unreachable
 
 

@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Final, Never, Self, cast, final
+from weakref import WeakKeyDictionary
 
 from ..base import _graph_algorithms
 from ..base._states import SUCCEEDED
@@ -112,8 +113,8 @@ class Members:
         # For each member, the other members that it must also wait for, because they contain an input of the member or
         # of a job nested in it.
         self.implied_requirements: dict[AnyJob, dict[AnyJob, None]] = {}
-        # The members whose results are used by jobs in other schedulers.
-        self.members_used_outside: Final[set[AnyJob]] = set()
+        # The members whose results are used by jobs in other schedulers, with these, which they do not keep alive.
+        self.users_outside: Final[dict[AnyJob, WeakKeyDictionary[AnyJob, None]]] = {}
         self.has_outside_requirements = False
         # Whether there may be jobs of kinds that declare files.
         self.has_kinds = False
@@ -394,7 +395,7 @@ class Members:
             dropped.append(job)
         services = tuple(filter(self.services.__contains__, self.all_requirements(job)))
         self._discard(job)
-        self.members_used_outside.discard(job)
+        self.users_outside.pop(job, None)
         job._required = services
         job._inputs = ()
 
