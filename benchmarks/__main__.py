@@ -260,7 +260,8 @@ def changed(options: argparse.Namespace) -> Plan:
             few_rounds=options.rounds,
             growth_rounds=options.rounds,
         )
-    if options.shapes or options.bodies or options.sizes or options.windows:
+    asked = (options.shapes, options.bodies, options.sizes, options.windows)
+    if any(asked):
         grid = Grid(
             shapes=tuple(options.shapes or FIGURE_SHAPES),
             bodies=tuple(options.bodies or ("no-op", "checkpoint")),

@@ -46,6 +46,7 @@ DEBIAN: dict[str, str] = {
 
 STATIC_CHECKS = (
     "ruff check",
+    "ruff check --preview --select PLR0916",  # the mode changes other rules
     "ruff format --check",
     "mypy",
     "lint-imports --no-logo",

@@ -111,12 +111,9 @@ class Look:
         self.is_on = True
 
     def __call__(self, run: Run, invariants: tuple[Any, ...] = INVARIANTS) -> None:
-        if (
-            not self.is_on
-            or run.phase is not RunPhase.RUNNING
-            or run.ends.depth
-            or len(run.members.jobs) > MAX_JOBS
-        ):
+        if not self.is_on or len(run.members.jobs) > MAX_JOBS:
+            return
+        if run.phase is not RunPhase.RUNNING or run.ends.depth:
             return
         self.count += 1
         jobs = list(run.members.jobs)

@@ -150,9 +150,8 @@ def full_name(
     target: str, module: str | None, kind: str | None, known: Any, member: bool = False
 ) -> str | None:
     """Return the full name of what a docstring or signature means, or None if it is not ours."""
-    if target.startswith("_") or (
-        target.startswith("trioflow.") and ("._" in target or ".jobs." in target)
-    ):
+    is_private = "._" in target or ".jobs." in target
+    if target.startswith("_") or (target.startswith("trioflow.") and is_private):
         target = target.rpartition(".")[2]  # where it is defined
     homes = (
         [module] if module in HOMES else [module, *HOMES]

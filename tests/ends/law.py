@@ -539,13 +539,9 @@ def duration_differences(world: World, path: Path) -> Iterator[str]:
     learned = json.loads(path.read_text())["seconds"]
     for job in world.jobs:
         last = world.story.last(job)
-        if (
-            last is None
-            or last.state != JobState.SUCCEEDED.name
-            or is_scheduler(job)
-            or job.forever
-            or job.restored
-        ):
+        if last is None or last.state != JobState.SUCCEEDED.name:
+            continue
+        if is_scheduler(job) or job.forever or job.restored:
             continue
         name, worked = world.story.path(job), world.bodies.worked.get(job.label)
         if worked is not None and abs(learned.get(name, -1) - worked) > SAME:

@@ -235,20 +235,12 @@ class Draw:
         was_killed = "PPID" in self.end and self.kind in KILLING
         for path, text in found:
             is_aside = re.search(ASIDE, str(path)) is not None
-            if (
-                "half-" in text
-                and not is_aside
-                and "older-" not in text
-                and not was_killed
-            ):
+            is_half = "half-" in text and "older-" not in text
+            if is_half and not is_aside and not was_killed:
                 faults.append(f"{path} is half-written")
             was_there = re.search(ASIDE, text.rstrip()) is not None
-            if (
-                is_aside
-                and "#older" in text
-                and not was_there
-                and "more likewise" not in "".join(lines)
-            ):
+            is_moved = is_aside and "#older" in text and not was_there
+            if is_moved and "more likewise" not in "".join(lines):
                 names = [path.name, *(parent.name for parent in path.parents)]
                 if not any(
                     "is now" in line and any(f"{name}'" in line for name in names)

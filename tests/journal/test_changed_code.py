@@ -148,9 +148,10 @@ MORE = "MAX = 10\n"
 def write_modules(*changes: tuple[str, str]) -> None:
     Path("parts").mkdir(exist_ok=True)
     for name, text in (("prompts.py", PROMPTS), ("parts/more.py", MORE)):
+        changed = text
         for old, new in changes:
-            text = text.replace(old, new)
-        Path(name).write_text(text)
+            changed = changed.replace(old, new)
+        Path(name).write_text(changed)
         os.utime(name, (1, 1))
 
 

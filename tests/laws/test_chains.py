@@ -457,13 +457,11 @@ def fits(speaker: str, word: str, variant: str) -> bool:
         "on_succeeded",
     ):
         return False
-    if variant == "clean-up" and (
-        speaker == "service_ready"
-        or word in ADDING
-        or "group" in word
-        or speaker in GROUPED
-    ):
-        return False
+    if variant == "clean-up":
+        if speaker == "service_ready" or speaker in GROUPED:
+            return False
+        if word in ADDING or "group" in word:
+            return False
     if variant == "journal" and speaker in ("save", "load", "parse"):
         return False
     if speaker in ("on_cancel", "co_shutdown", "as_settled", "signal") and variant in (

@@ -158,12 +158,8 @@ def questions(kind: type[AbstractJob[Any]]) -> dict[str, Callable[[Any], object]
     ]
     for name in dir(kind):
         value = inspect.getattr_static(kind, name)
-        if (
-            name[0] != "_"
-            and name not in ABOUT_MORE
-            and hasattr(value, "__get__")
-            and not callable(value)
-        ):
+        is_property = hasattr(value, "__get__") and not callable(value)
+        if is_property and name[0] != "_" and name not in ABOUT_MORE:
             found[name] = operator.attrgetter(name)
         elif (name in asks or name.startswith("is_")) and name != "is_runnable":
             found[name] = operator.methodcaller(name)

@@ -931,9 +931,8 @@ class ModelScheduler(ModelJob):
                 and isinstance(need, str)
                 and resource.plan.of_rates
             ):
-                resource = resource.rate_of(need)
-                need = 1.0
-            if (
+                resource.rate_of(need).count_unstarted(1.0, sign)
+            elif (
                 resource is not None
                 and resource.plan.kind == "rate"
                 and not isinstance(need, str)

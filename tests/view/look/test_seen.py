@@ -379,11 +379,8 @@ class Desk:
         )
         if how == "answered" and not is_done:
             assert "'of another' by the program" in " ".join(text.split()), told
-        if (
-            is_done
-            and (how in ("nothing", "answered") or not is_at_once)
-            and "not taken" not in text
-        ):
+        is_paid = how in ("nothing", "answered") or not is_at_once
+        if is_done and is_paid and "not taken" not in text:
             wait_for(lambda: self.paid[count:])
         new = [pair for pair in self.paid[count:] if pair[1] == value]
         assert new in ([], [(question, value)]) or (

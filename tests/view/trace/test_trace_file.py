@@ -160,7 +160,7 @@ def test_a_damaged_record_is_an_error_and_no_exception_of_a_view(
     for container, name in places:
         value = container.pop(name)
         for damaged in ({}, {name: [None]}, {name: {"a": "b"}}):
-            container |= damaged
+            container.update(damaged)
             (tmp_path / "x.json").write_text(json.dumps(document), encoding="utf-8")
             try:
                 report_html(_trace_file.read_record(tmp_path / "x.json"), tmp_path)

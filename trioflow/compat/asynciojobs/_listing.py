@@ -184,15 +184,13 @@ def print_lines(lines: Iterable[str]) -> None:
     """Print lines, replacing symbols that standard output cannot encode."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     for line in lines:
+        shown = line
         try:
             line.encode(encoding)
         except UnicodeEncodeError:
-            line = (
-                line.translate(ASCII_SYMBOLS)
-                .encode(encoding, "backslashreplace")
-                .decode(encoding)
-            )
-        print(line)
+            plain = line.translate(ASCII_SYMBOLS)
+            shown = plain.encode(encoding, "backslashreplace").decode(encoding)
+        print(shown)
 
 
 def default_dot_style(job: AbstractJob) -> dict[str, str]:

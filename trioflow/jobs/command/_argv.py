@@ -338,9 +338,8 @@ def encode_environment(
     if _is_encoded(env):
         return dict(env)
     variables: dict[bytes, bytes] = {}
-    for name, value in env.items():
-        if isinstance(value, granted):
-            value = ""
+    for name, given in env.items():
+        value = "" if isinstance(given, granted) else given
         try:
             encoded_name = os.fsencode(name)
             encoded_value = os.fsencode(value)
