@@ -104,10 +104,10 @@ class Estimate:
         # With an expected duration: this, and the seconds that it took.
         ended: list[tuple[float, float]] = []
         for job in jobs:
-            if job.state is JobState.SUCCEEDED and (seconds := job.took) is not None:
-                seconds -= (_working_job(job).started_at or job.started_at or 0.0) - (
-                    job.started_at or 0.0
-                )
+            seconds = job.took
+            if job.state is JobState.SUCCEEDED and seconds is not None:
+                began = job.started_at or 0.0
+                seconds -= (_working_job(job).started_at or began) - began
                 seconds_by_family.setdefault(self._family(job), []).append(seconds)
                 if job in expected:
                     ended.append((expected[job], seconds))
@@ -116,11 +116,10 @@ class Estimate:
             ratio = sum(took for _, took in ended) / (
                 sum(seconds for seconds, _ in ended) or 1.0
             )
-        means = {
-            family: fmean(times)
-            for family, times in seconds_by_family.items()
-            if len(times) >= MIN_ENDED
-        }
+        means = dict[str, float]()
+        for family, times in seconds_by_family.items():
+            if len(times) >= MIN_ENDED:
+                means[family] = fmean(times)
         longest = max([*means.values(), *expected.values()], default=0.0)
         least = dict[AnyJob, float]()
         most = dict[AnyJob, float]()
@@ -138,10 +137,12 @@ class Estimate:
             if ran and fraction:
                 least[job] = most[job] = ran / fraction - ran
                 continue
-            seconds = expected[job] * ratio if job in expected else None
-            if seconds is None and (
-                not takes_slot(job) or (seconds := means.get(self._family(job))) is None
-            ):
+            seconds = None
+            if job in expected:
+                seconds = expected[job] * ratio
+            elif takes_slot(job):
+                seconds = means.get(self._family(job))
+            if seconds is None:
                 # Nobody knows how long it takes, least of all a person who is asked.
                 unknown += 1
                 if not (means or expected) or unknown > max(1, len(jobs) // FEW):
@@ -189,10 +190,10 @@ def _bound(groups: list[BaseScheduler], seconds: dict[AnyJob, float]) -> float:
             slots = _window.max_slots(group.jobs_window)
         bounds = [_resource_bound(*demand, seconds) for demand in demands[group]]
         if slots is not None:
-            bounds.append(
-                (work[group] if _window.is_limiter(group.jobs_window) else sum(members))
-                / max(1, slots)
-            )
+            demand = sum(members)
+            if _window.is_limiter(group.jobs_window):
+                demand = work[group]
+            bounds.append(demand / max(1, slots))
         seconds[group] = max([0.0, *chains.values(), *bounds])
     return seconds[groups[0]]
 

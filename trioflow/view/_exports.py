@@ -21,10 +21,9 @@ def write_atomically(path: str | os.PathLike[str], contents: str | bytes) -> Non
         OSError: the file cannot be written. Its old contents are kept, unless it is written directly.
 
     """
-    if isinstance(contents, str):
-        data = contents.encode()
-    else:
-        data = contents
+    data = contents
+    if isinstance(data, str):
+        data = data.encode()
     # Replaces the target of a symbolic link, not the link.
     target = Path(path).resolve()
     if (target.exists() and not target.is_file()) or not os.access(
@@ -39,10 +38,11 @@ def write_atomically(path: str | os.PathLike[str], contents: str | bytes) -> Non
             file.write(data)
             with contextlib.suppress(FileNotFoundError):
                 # The descriptor names the file: others may have put a link under its name.
-                os.chmod(
-                    file.fileno() if posix.IS_POSIX else temporary_file,
-                    target.stat().st_mode,
-                )
+                mode = target.stat().st_mode
+                if posix.IS_POSIX:
+                    os.chmod(descriptor, mode)
+                else:
+                    temporary_file.chmod(mode)
         temporary_file.replace(target)
     except BaseException:
         temporary_file.unlink(missing_ok=True)

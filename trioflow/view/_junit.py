@@ -127,7 +127,7 @@ def xml_text(record: TraceRecord) -> str:
         )
     )
     for suite_name, spans in spans_of_suites.items():
-        total_time = _format_time(sum(span.took or 0.0 for span in spans))
+        total_time = _format_time(sum(filter(None, [span.took for span in spans])))
         facts = {
             **_format_counts(record, spans, errors),
             "time": total_time,
@@ -157,13 +157,9 @@ def xml_text(record: TraceRecord) -> str:
 
 def _element(record: TraceRecord, span: Span) -> str:
     """Return the name of the element that says how a job ended, or "" if it passed."""
-    if span.state is JobState.FAILED and not _pardon(record, span):
-        return "failure"
-    return (
-        "skipped"
-        if span.state is JobState.FAILED or _unfinished_reason(record, span)
-        else ""
-    )
+    if span.state is JobState.FAILED:
+        return "skipped" if _pardon(record, span) else "failure"
+    return "skipped" if _unfinished_reason(record, span) else ""
 
 
 def _pardon(record: TraceRecord, span: Span) -> str:
@@ -182,12 +178,14 @@ def _errors_in_earlier_runs(record: TraceRecord) -> dict[str, list[str]]:
         if span.number in record.counted_numbers or record.is_group(span.number):
             continue
         texts = errors.setdefault(span.path, [])
-        texts += [
-            error for number, _, error in span.failed_attempts if number and error
-        ]
+        texts += _errors_in_attempts(span)
         if span.state is JobState.FAILED:
             texts.append(span.exception_text)
     return errors
+
+
+def _errors_in_attempts(span: Span) -> list[str]:
+    return [error for number, _, error in span.failed_attempts if number and error]
 
 
 def _add_case(
@@ -221,10 +219,7 @@ def _add_case(
     if span.state in (JobState.SUCCEEDED, JobState.FAILED):
         # The elements of Maven's Surefire for repeated tests.
         element = "flakyFailure" if span.state is JobState.SUCCEEDED else "rerunFailure"
-        errors = [
-            error for number, _, error in span.failed_attempts if number and error
-        ]
-        for error in (*earlier_errors, *errors):
+        for error in (*earlier_errors, *_errors_in_attempts(span)):
             repeated = _add(case, element, type=error.partition(":")[0], message=error)
             _add(repeated, "stackTrace", error)
     if span.restored:
@@ -278,14 +273,11 @@ def _format_counts(
     record: TraceRecord, spans: list[Span], errors: int
 ) -> dict[str, str]:
     elements = Counter(_element(record, span) for span in spans)
-    counts = {
-        "failures": elements["failure"],
-        "errors": errors,
-        "skipped": elements["skipped"],
-    }
     return {
-        name: str(count)
-        for name, count in {"tests": len(spans) + errors, **counts}.items()
+        "tests": str(len(spans) + errors),
+        "failures": str(elements["failure"]),
+        "errors": str(errors),
+        "skipped": str(elements["skipped"]),
     }
 
 

@@ -6,7 +6,6 @@ A new state or cause needs an entry here. Only the style sheets of a report repe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from .._core.base._states import (
@@ -43,8 +42,7 @@ class BoxColors(NamedTuple):
     frame: str
 
 
-@dataclass(frozen=True, slots=True)
-class StateStyle:
+class StateStyle(NamedTuple):
     """The symbols, colors and texts of a state. All views use the value of the state as its name."""
 
     symbol: str
@@ -180,8 +178,7 @@ def has_ended_normally(job: AnyJob) -> bool:
 # ---- causes of waits
 
 
-@dataclass(frozen=True, slots=True)
-class CauseWords:
+class CauseWords(NamedTuple):
     """The phrases for a cause of waits. In a phrase, `{}` stands for the name of the resource."""
 
     awaited_phrase: str

@@ -134,11 +134,9 @@ class Statement:
                     self.label, self.remarks, "b", '<br align="left"/>'
                 )
             else:
-                plain = r"\n".join(map(escape_line, _wrap_label(self.label)))
+                texts["label"] = r"\n".join(map(escape_line, _wrap_label(self.label)))
                 if self.remarks:
                     texts["label"] = _html_label(self.label, self.remarks)
-                else:
-                    texts["label"] = plain
         if self.tooltip:
             # dot unescapes tooltips twice, once as https://graphviz.org/docs/attr-types/escString/.
             texts["tooltip"] = escape_line(self.tooltip).replace("\\", "\\\\")
@@ -306,7 +304,9 @@ class DotWriter(ABC, Generic[Key]):
         self._below_first_rank: Final[set[Anchor[Key]]] = set()
         self._above_last_rank: Final[set[Anchor[Key]]] = set()
         self._heads: Final = {head for _, head in edges}
-        frame_of = {key: frame for frame, keys in members.items() for key in keys}
+        frame_of = dict[Key, Key]()
+        for frame, keys in members.items():
+            frame_of |= dict.fromkeys(keys, frame)
         inner_edges = [ends for ends in edges if frame_of[ends[0]] == frame_of[ends[1]]]
         self._tops, self._bottoms = (
             FrameBorders(
@@ -382,10 +382,13 @@ class DotWriter(ABC, Generic[Key]):
                 yield Statement(
                     "node", (self._anchor_name(point),), INVISIBLE_POINT, ""
                 )
-                edges = [(point, box) for box in boxes if box not in inner]
-                self._invisible_edges.extend(
-                    edges if borders is self._tops else [(b, a) for a, b in edges]
-                )
+                for box in boxes:
+                    if box in inner:
+                        continue
+                    if borders is self._tops:
+                        self._invisible_edges.append((point, box))
+                    else:
+                        self._invisible_edges.append((box, point))
 
     def _close_frame(self, frame: Key) -> Iterator[Statement]:
         """Close a frame, and keep dot from reversing the order of the boxes that no edge ends at.
@@ -398,11 +401,11 @@ class DotWriter(ABC, Generic[Key]):
             if key not in self._heads and key not in self._members
         ]
         names = [self.names[key] for key in boxes if key not in self._below_first_rank]
+        # If the direction is "LR", dot orders the boxes of a rank from bottom to top.
+        if self.direction == "LR":
+            names.reverse()
         if 1 < len(names) <= MAX_ORDERED_BOXES:
-            # If the direction is "LR", dot orders the boxes of a rank from bottom to top.
-            yield Statement(
-                "rank", tuple(names if self.direction == "TB" else reversed(names))
-            )
+            yield Statement("rank", tuple(names))
         yield Statement("end")
 
     def _visible_edge(self, tail: Key, head: Key) -> Statement:
@@ -441,11 +444,9 @@ class DotWriter(ABC, Generic[Key]):
         for key, ends in ends_of.items():
             if shares_edges or not ends:
                 alike.setdefault((frame_of[key], frozenset(ends)), []).append(key)
-        max_row = (
-            self._max_row
-            if sum(map(len, alike.values())) <= self._max_row
-            else self._max_row // 2
-        )
+        max_row = self._max_row
+        if sum(map(len, alike.values())) > max_row:
+            max_row //= 2
         for boxes in alike.values():
             if len(boxes) > max_row:
                 row_count = math.ceil(math.sqrt(len(boxes) * self._grid_ratio))
@@ -495,11 +496,11 @@ class FrameBorders(Generic[Key]):
                 ]
                 wanted.update(borders[frame])
         for frame, keys in reversed(borders.items()):
-            anchors = [anchor for key in keys for anchor in self.anchors(key)]
+            anchors = [*itertools.chain(*map(self.anchors, keys))]
             if len(anchors) > MAX_ANCHORS:
                 self.replaced_boxes[InvisiblePoint(frame, position)] = anchors
                 anchors = [InvisiblePoint(frame, position)]
-            self._anchors[frame] = [*anchors] or [InvisiblePoint(frame, "empty")]
+            self._anchors[frame] = anchors or [InvisiblePoint(frame, "empty")]
 
     def anchors(self, key: Key) -> list[Anchor[Key]]:
         """Return the anchors of a frame, at most `MAX_ANCHORS`. A box is its own anchor."""
@@ -535,12 +536,10 @@ def render(
 
     """
     seconds = min(seconds, MAX_DOT_SECONDS)
+    command = ["dot", f"-T{image_format}"]
     # At dot's default of 96 dots per inch, a PNG would look blurred in print: https://graphviz.org/docs/attrs/dpi/.
-    command = [
-        "dot",
-        f"-T{image_format}",
-        *(["-Gdpi=144"] if image_format == "png" else []),
-    ]
+    if image_format == "png":
+        command.append("-Gdpi=144")
     try:
         done = subprocess.run(
             command,

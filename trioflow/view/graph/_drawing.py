@@ -52,6 +52,7 @@ from .._state_styles import (
 )
 from ..text._listing import (
     BeginRow,
+    CycleRow,
     EndRow,
     PlainRow,
     listing_rows,
@@ -103,11 +104,10 @@ class Drawing:
         critical_path: CriticalPath,
     ) -> None:
         """Select the edges to draw. `collapse` is documented in `Scheduler.graph`."""
-        self._rows: Final = [
-            row
-            for row in listing_rows(scheduler)
-            if isinstance(row, (PlainRow, BeginRow, EndRow))
-        ]
+        self._rows: Final[list[PlainRow | BeginRow | EndRow]] = []
+        for row in listing_rows(scheduler):
+            if not isinstance(row, CycleRow):
+                self._rows.append(row)
         self.job_numbers: Final = number_jobs(self._rows)
         self.scheduler: Final = scheduler
         chosen: Iterable[AnyJob] = ()
@@ -127,11 +127,13 @@ class Drawing:
         self.critical_path_jobs: Final = {
             self._stand_ins[job] for job in critical_path if job in self._stand_ins
         }
-        self.critical_path_edges: Final = {
-            (self._stand_ins.get(predecessor), self._stand_ins.get(job))
-            for job, predecessor in critical_path.items()
-            if predecessor
-        }
+        box_of_job = self._stand_ins.get
+        self.critical_path_edges: Final[set[tuple[AnyJob | None, AnyJob | None]]] = (
+            set()
+        )
+        for job, predecessor in critical_path.items():
+            if predecessor is not None:
+                self.critical_path_edges.add((box_of_job(predecessor), box_of_job(job)))
         self.edges: Final[DrawnEdges] = self._find_edges()
         self.box_count: Final = sum(
             not isinstance(row, EndRow) for row in self.drawn_rows()
@@ -154,6 +156,13 @@ class Drawing:
         """Return the jobs outside the scheduler that have edges to jobs inside it."""
         ends = dict.fromkeys(itertools.chain(*self.edges))
         return [job for job in ends if job not in self._stand_ins]
+
+    def names(self, inside: str, outside: str) -> dict[AnyJob, str]:
+        """Return a name for each box and frame, in which its number follows one of two words."""
+        names = {job: inside + number for job, number in self.job_numbers.items()}
+        for number, job in enumerate(self.outside_jobs(), 1):
+            names[job] = f"{outside}{number}"
+        return names
 
     def find_members(self) -> dict[AnyJob, list[AnyJob]]:
         """Return the jobs that are drawn directly in each frame, and first, for the whole, those drawn in none.
@@ -219,12 +228,11 @@ class Drawing:
                     job.run_if,
                 )
                 alike[family, look, levels.get(job)].append(job)
+        firsts: dict[AnyJob, AnyJob] = {}
         for (family, *_), jobs in alike.items():
+            firsts |= dict.fromkeys(jobs, jobs[0])
             if len(jobs) > 1:
                 self._families[jobs[0]] = family, len(jobs)
-        firsts: dict[AnyJob, AnyJob] = {}
-        for jobs in alike.values():
-            firsts |= dict.fromkeys(jobs, jobs[0])
         self._stand_ins.update(
             {job: firsts.get(box, box) for job, box in self._stand_ins.items()}
         )
@@ -246,13 +254,12 @@ class Drawing:
                     or _is_or_encloses(head, tail)
                 ):
                     continue
-                kind = (
-                    EdgeKind.SETTLED if requirement in settled_only else EdgeKind.ORDER
-                )
-                kinds = [
-                    EdgeKind.DATA if requirement in inputs else kind,
-                    edges.get((tail, head), kind),
-                ]
+                kind = EdgeKind.ORDER
+                if requirement in inputs:
+                    kind = EdgeKind.DATA
+                elif requirement in settled_only:
+                    kind = EdgeKind.SETTLED
+                kinds = kind, edges.get((tail, head), kind)
                 edges[tail, head] = min(kinds, key=EDGE_KINDS.index)
         return edges
 
@@ -298,22 +305,20 @@ def caption(
     """Return the text in the box of a job: a name or its label, and smaller remarks, in a frame without its size."""
     remarks: list[str] = []
     if is_scheduler(job):
-        remarks.append(
-            "" if is_frame else plural(sum(1 for _ in job.iterate_jobs()), "job")
-        )
+        if not is_frame:
+            remarks.append(plural(sum(1 for _ in job.iterate_jobs()), "job"))
         for state in TROUBLE_BORDER_COLORS:
-            if members := members_in_state(job, state):
-                # A frame has their boxes in it.
-                causes = [
-                    root_failure_text(each, {})
-                    if state is JobState.BLOCKED
-                    else each.label
-                    for each in members
-                ]
-                names = ""
-                if not is_frame:
-                    names = printable(join_names([*dict.fromkeys(causes)], 1))
-                remarks.append(f"{len(members)} {state.value}{clause(': {}', names)}")
+            members = members_in_state(job, state)
+            if not members:
+                continue
+            causes = [each.label for each in members]
+            if state is JobState.BLOCKED:
+                causes = [root_failure_text(each, {}) for each in members]
+            # A frame has their boxes in it.
+            names = ""
+            if not is_frame:
+                names = printable(join_names([*dict.fromkeys(causes)], 1))
+            remarks.append(f"{len(members)} {state.value}{clause(': {}', names)}")
     if job.run_if != "succeeded":
         remarks.append(f"if {job.run_if}")
     elapsed = shown_elapsed(job)
@@ -321,7 +326,7 @@ def caption(
         remarks.append(duration_text(elapsed))
     critical = CRITICAL_BADGE.symbol if criticality(job) else ""
     label = f"{critical}{STATE_STYLES[shown_state(job)].box_symbol} {printable(name or job.label)}"
-    return label.lstrip(), tuple(filter(None, remarks))
+    return label.lstrip(), tuple(remarks)
 
 
 def box_colors(job: AnyJob) -> BoxColors:
@@ -397,11 +402,8 @@ class JobWriter(DotWriter[AnyJob]):
     """A writer of the jobs of a drawing, with their states."""
 
     def __init__(self, drawing: Drawing) -> None:
-        outside = {
-            job: f"?{number}" for number, job in enumerate(drawing.outside_jobs(), 1)
-        }
         super().__init__(
-            drawing.job_numbers | outside,
+            drawing.names("", "?"),
             drawing.find_members(),
             drawing.edges,
             drawing.direction,
@@ -451,13 +453,15 @@ class JobWriter(DotWriter[AnyJob]):
 
     def edge(self, tail: AnyJob, head: AnyJob) -> tuple[DotAttributes, str | None]:
         kind = self._drawing.edges[tail, head]
-        attributes = {
-            **EDGE_ATTRIBUTES[kind],
-            **({"style": "dashed"} if head.run_if == "failed" else {}),
-        }
+        attributes = dict(EDGE_ATTRIBUTES[kind])
+        if head.run_if == "failed":
+            attributes["style"] = "dashed"
         if (tail, head) in self._drawing.critical_path_edges:
             attributes |= {"color": CRITICAL_PATH_COLOR, "penwidth": "2.4"}
-        return attributes, IF_SETTLED if kind is EdgeKind.SETTLED else None
+        label = None
+        if kind is EdgeKind.SETTLED:
+            label = IF_SETTLED
+        return attributes, label
 
 
 EDGE_ATTRIBUTES: Final[Mapping[EdgeKind, DotAttributes]] = {
@@ -537,12 +541,7 @@ class MermaidWriter:
 
     def __init__(self, drawing: Drawing) -> None:
         self._drawing: Final = drawing
-        names = {job: f"n{number}" for job, number in drawing.job_numbers.items()}
-        outside = {
-            job: f"outside{number}"
-            for number, job in enumerate(drawing.outside_jobs(), 1)
-        }
-        self._node_names: Final = names | outside
+        self._node_names: Final = drawing.names("n", "outside")
         # An empty scheduler is drawn as a box.
         self._framed_schedulers: Final = {
             row.job.scheduler for row in drawing.drawn_rows()
@@ -566,16 +565,9 @@ class MermaidWriter:
 
     def _class_lines(self) -> Iterator[str]:
         """Yield the definitions of the style classes, one for each state that a box or a frame shows."""
-        box_states = {
-            shown_state(row.job)
-            for row in self._drawing.drawn_rows()
-            if row.job not in self._framed_schedulers
-        }
-        frame_states = {
-            shown_state(scheduler)
-            for scheduler in self._framed_schedulers
-            if scheduler in self._node_names
-        }
+        jobs = {row.job for row in self._drawing.drawn_rows()}
+        box_states = {*map(shown_state, jobs - self._framed_schedulers)}
+        frame_states = {*map(shown_state, jobs & self._framed_schedulers)}
         for state in STATE_STYLES:
             fill, outline, text, frame = STATE_STYLES[state].colors
             if state in box_states:
@@ -613,7 +605,7 @@ class MermaidWriter:
 
     def _box_line(self, job: AnyJob) -> str:
         state = shown_state(job)
-        (opening, closing) = box_of(job).brackets
+        opening, closing = box_of(job).brackets
         _, label, remarks = self._drawing.box_texts(job)
         self._add_marks(job)
         fill, outline, text, _ = box_colors(job)

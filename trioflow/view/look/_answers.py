@@ -242,9 +242,7 @@ def _read_request(connection: socket.socket) -> Any:
     import json
 
     try:
-        if not data:
-            return None
-        return json.loads(data)
+        return json.loads(data or b"null")
     except (ValueError, RecursionError):
         return {}
 

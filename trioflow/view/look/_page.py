@@ -369,9 +369,7 @@ class PageServer(ThreadingHTTPServer):
         with self._connections_lock:
             self._connections[request] = False
             strangers = [
-                connection
-                for connection, has_token in self._connections.items()
-                if not has_token
+                one for one, has_token in self._connections.items() if not has_token
             ]
             if len(strangers) > MAX_STRANGERS:
                 del self._connections[strangers[0]]

@@ -124,11 +124,8 @@ def _describe_run(in_progress: RunInProgress, blocking: dict[AnyJob, int]) -> Re
     blocker = next(
         (job for job, blocked_id in blocking.items() if blocked_id == thread_id), None
     )
-    omitted = {
-        "running": len(running[MAX_JOBS:]),
-        "waiting": len(waiters[MAX_JOBS:]),
-        "failures": len(failed[MAX_JOBS:]),
-    }
+    listed = {"running": running, "waiting": waiters, "failures": failed}
+    omitted = {name: len(found[MAX_JOBS:]) for name, found in listed.items()}
     taken, window = slots_in_use(scheduler)
     return {
         "label": scheduler.label,

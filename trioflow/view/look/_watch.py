@@ -147,10 +147,9 @@ class Watch:
         graphs = None
         # Without `keep_jobs`, a graph would show some of the jobs.
         if is_over and self._scheduler.keep_jobs:
+            critical_path: dict[AnyJob, AnyJob | None] = {}
             if len(self._jobs) <= MAX_BOXES:
                 critical_path = find_critical_path(self._scheduler)
-            else:
-                critical_path = {}
             graphs = [to_plain(describe_graph(self._scheduler, critical_path))]
         keeps_jobs = all(run.scheduler.keep_jobs for run in self._runs)
         # Of all jobs, also of those dropped.
@@ -268,9 +267,11 @@ class Watch:
         run.steer(run_steering(scheduler))
         present = list[AnyJob]()
         if not scheduler.keep_jobs:
-            present += self._last_dropped(scheduler)
+            dropped = self._dropped.setdefault(scheduler, deque(maxlen=MAX_DROPPED))
+            collect_dropped(scheduler, dropped)
+            present += dropped.copy()
         if not scheduler.keep_jobs or not has_same_jobs:
-            present += list(scheduler)
+            present += scheduler
         new = list[Any]()
         for job in present:
             is_new = job not in run.jobs
@@ -333,12 +334,6 @@ class Watch:
             question = _job_queries.question_of(job)
             if job in self._jobs and question is not None:
                 yield (self._jobs[job].key, *question)
-
-    def _last_dropped(self, scheduler: BaseScheduler) -> list[AnyJob]:
-        """Return the last jobs that a scheduler has dropped since the last answer, or since this was called first."""
-        dropped = self._dropped.setdefault(scheduler, deque(maxlen=MAX_DROPPED))
-        collect_dropped(scheduler, dropped)
-        return list(dropped.copy())
 
     def _describe_changed_jobs(
         self,

@@ -138,7 +138,10 @@ class RunModel:
         if [*scheduler] == [job.job for job in record.members]:
             # A job that had settled, and runs again, was reopened.
             return
-        record.counts.subtract_from_enclosing()
+        _, *enclosing = record.counts.iterate_outwards()
+        for counts in enclosing:
+            counts.unreached_count -= record.counts.unreached_count
+            counts.subtract(record.counts)
         failed_jobs = (failures.jobs for failures in self.failed_jobs_by_kind.values())
         for jobs in (self.running_jobs, self.forever_jobs, *failed_jobs):
             for job in [job for job in jobs if record in job.enclosing_schedulers()]:
@@ -310,7 +313,9 @@ class RunModel:
         while self._dropped_jobs:
             record = self.records.get(self._dropped_jobs.popleft())
             if record is not None and record.enclosing is not None:
-                record.enclosing.remove_member(record)
+                del record.enclosing.members[record]
+                if isinstance(record, SchedulerRecord):
+                    del record.enclosing.nested_schedulers[record]
                 self._drop_records(record)
                 if record.state is JobState.FAILED:
                     for failures in self.failed_jobs_by_kind.values():

@@ -179,11 +179,6 @@ class JobCounts(_verdict.Tally):
         for counts in self.iterate_outwards():
             counts.unreached_count -= waiting
 
-    def subtract_from_enclosing(self) -> None:
-        for counts in [*self.iterate_outwards()][1:]:
-            counts.unreached_count -= self.unreached_count
-            counts.subtract(self)
-
 
 RUN_FIELDS: Final = (
     "state", "started_at", "seconds", "outcome", "is_failed_group", "ready_group",
@@ -331,11 +326,6 @@ class SchedulerRecord(JobRecord):
         self.members[job] = None
         if isinstance(job, SchedulerRecord):
             self.nested_schedulers[job] = None
-
-    def remove_member(self, job: JobRecord) -> None:
-        del self.members[job]
-        if isinstance(job, SchedulerRecord):
-            del self.nested_schedulers[job]
 
     def iterate_schedulers(self) -> Iterator[SchedulerRecord]:
         """Yield this record and the records of all nested schedulers, each after its enclosing scheduler's."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from ..._core.base._states import MOVED_ON, JobState, ReportedState
@@ -30,8 +29,7 @@ MIN_TIME_WIDTH: Final = len("59.9 s")
 MIN_BAR_WIDTH: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
-class RunProgress:
+class RunProgress(NamedTuple):
     """The facts about a run that the header shows."""
 
     label: str
@@ -194,7 +192,8 @@ class RunHeader:
             display_width,
             self._symbols.ellipsis,
         )
-        return [(name, "title"), (words, "good" if verdict.is_good else "failed")]
+        style = "good" if verdict.is_good else "failed"
+        return [(name, "title"), (words, style)]
 
     # ---- the second line
 

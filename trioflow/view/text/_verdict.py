@@ -166,11 +166,11 @@ class Tally:
 
     def counts_by_state(self) -> dict[str, int]:
         """Return the counts that are not zero, keyed by the value of their state, e.g. "failed", or by "forever"."""
-        return {
-            str(getattr(state, "value", state)): number
-            for state, number in self._counts.items()
-            if number
-        }
+        counts: dict[str, int] = {}
+        for state, number in self._counts.items():
+            if number:
+                counts[getattr(state, "value", state)] = number
+        return counts
 
     def add_jobs(
         self,
@@ -448,15 +448,14 @@ def run_verdict(
 ) -> Verdict:
     """Return the verdict on the last run of a scheduler. `has_duration` adds its duration. Takes O(V) time."""
     seconds = None
-    culprit = _failures.culprit_text(scheduler)
     paused = 0.0
     began, ended = _run_view.run_times(scheduler) or (0.0, None)
     if has_duration and ended is not None:
         seconds = ended - began
         paused = paused_seconds(_run_view.run_steering(scheduler).pauses, ended)
-    return create_verdict(
-        reason, Tally.for_scheduler(scheduler), seconds, culprit, paused=paused
-    )
+    culprit = _failures.culprit_text(scheduler)
+    tally = Tally.for_scheduler(scheduler)
+    return create_verdict(reason, tally, seconds, culprit, paused=paused)
 
 
 def not_run_lines(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[str]:

@@ -84,8 +84,7 @@ class EventKind(enum.Enum):
     JOB_PATH = enum.auto()
 
 
-@dataclass(frozen=True, slots=True)
-class RunStart:
+class RunStart(NamedTuple):
     """The facts about a run that are known when it begins."""
 
     clock: Callable[[], float]

@@ -16,7 +16,7 @@ import heapq
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 from ..._core.base._states import WaitCause
 from ..._core.base._text_forms import duration_text, plural
@@ -209,8 +209,7 @@ MIN_REASON_SHARE: Final = 0.005
 CAUSE_ORDER: Final = tuple(WaitCause)
 
 
-@dataclass(frozen=True, slots=True)
-class SlotBar:
+class SlotBar(NamedTuple):
     """An interval when a job had a slot."""
 
     start: float
@@ -219,8 +218,7 @@ class SlotBar:
     is_failed_attempt: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SlotUse:
+class SlotUse(NamedTuple):
     """The use of the slots of a run, over time and in total."""
 
     run_seconds: float

@@ -28,7 +28,7 @@ from ..._core.base import _graph_algorithms, _states
 from ..._core.job._labels import printable
 from .._state_styles import recorded_state
 from ..text import _failure_text, _symbols
-from ._spans import RunSpan, Span
+from ._spans import Span
 from ._trace_record import TraceRecord
 
 FORMAT_VERSION: Final = 4
@@ -290,14 +290,17 @@ class _EventBuilder:
     def __init__(self, record: TraceRecord) -> None:
         self._record: Final = record
         # The process number of each run. All runs of a scheduler have the same number.
-        keys = [
-            run.scheduler_number
-            if run.parent is None
-            else record.spans[run.parent].path
-            for run in record.runs
-        ]
-        numbers = {key: number for number, key in enumerate(dict.fromkeys(keys), 1)}
-        self._process_numbers: Final = [numbers[key] for key in keys]
+        self._process_names: Final[dict[int, str]] = {}  # by number
+        self._process_numbers: Final[list[int]] = []  # of the runs
+        numbers: dict[int | str, int] = {}
+        for run in record.runs:
+            key: int | str = run.scheduler_number
+            name = run.label
+            if run.parent is not None:
+                key = name = record.spans[run.parent].path
+            number = numbers.setdefault(key, len(numbers) + 1)
+            self._process_names[number] = name
+            self._process_numbers.append(number)
 
     def events(self) -> Iterator[TraceEvent]:
         """Yield all events, the names of processes and threads first."""
@@ -307,34 +310,19 @@ class _EventBuilder:
                 yield from self._slice_events(span)
         yield from self._incident_events()
 
-    def _process_name(self, run: RunSpan) -> str:
-        if run.parent is None:
-            return run.label
-        return self._record.spans[run.parent].path
-
     def _metadata_events(self) -> Iterator[TraceEvent]:
         """Yield the metadata events, which set the names and the order of processes and threads."""
-        names = zip(
-            self._process_numbers,
-            map(self._process_name, self._record.runs),
-            strict=True,
-        )
-        for pid, name in dict(names).items():
+        for pid, name in self._process_names.items():
             yield _metadata_event(pid, 0, "process_name", {"name": printable(name)})
             yield _metadata_event(pid, 0, "process_sort_index", {"sort_index": pid})
-        is_forever = {
-            self._thread_key(span): span.forever
-            for span in self._record.spans
-            if span.lane is not None
-        }
+        is_forever: dict[tuple[int, int], bool] = {}
+        for span in self._record.spans:
+            if span.lane is not None:
+                is_forever[self._thread_key(span)] = span.forever
         for (pid, lane), forever in sorted(is_forever.items()):
             kind = "forever" if forever else "lane"
             yield _metadata_event(pid, lane, "thread_name", {"name": f"{kind} {lane}"})
             yield _metadata_event(pid, lane, "thread_sort_index", {"sort_index": lane})
-
-    def _thread_fields(self, span: Span) -> TraceEvent:
-        pid, tid = self._thread_key(span)
-        return {"pid": pid, "tid": tid}
 
     def _thread_key(self, span: Span) -> tuple[int, int]:
         run_index = self._record.run_indices[span.number]
@@ -348,7 +336,7 @@ class _EventBuilder:
         The slices are in this order, because Perfetto nests the second of two slices with the same times in the first.
         """
         assert span.started_at is not None
-        thread = self._thread_fields(span)
+        thread = dict(zip(("pid", "tid"), self._thread_key(span), strict=True))
         start = self._to_microseconds(span.started_at)
         end = self._to_microseconds(max(self._record.end_of(span), span.started_at))
         category = "job"
@@ -402,9 +390,8 @@ class _EventBuilder:
         }
         if span.throttled:
             details["throttled"] = len(span.throttled)
-        if span.waited is None:
-            details["waited_us"] = None
-        else:
+        details["waited_us"] = None
+        if span.waited is not None:
             details["waited_us"] = round(span.waited * 1e6, 3)
         details["run"] = span.run
         if span.timed_out:

@@ -172,11 +172,9 @@ class TraceRecord:
     def numbers_in_first(self) -> frozenset[int]:
         """The numbers of the spans of jobs in a nested `First`, at any depth. The `First` counts, and they do not."""
         inside: set[int] = set()
-        # Enclosing runs come first.
         for run in self.runs:
-            if run.parent is not None and (
-                run.parent in inside or self.spans[run.parent].is_first
-            ):
+            parent = run.parent
+            if parent is not None and (parent in inside or self.spans[parent].is_first):
                 inside.update(run.member_numbers)
         return frozenset(inside)
 
@@ -314,8 +312,7 @@ def once_for_each_record(
 # ---- the critical path
 
 
-@dataclass(frozen=True, slots=True)
-class CriticalPathLink:
+class CriticalPathLink(NamedTuple):
     """A job on the critical path, and the reason why it did not start earlier."""
 
     span_number: int

@@ -124,10 +124,7 @@ class ResourceUse:
     @cached_property
     def _sorted_uses(self) -> tuple[list[Use], ...]:
         """The uses by start, and by end. All uses are known when the first of the waits is looked for."""
-        return tuple(
-            sorted(self.uses, key=lambda use: (use[time_index], use[3]))
-            for time_index in (0, 1)
-        )
+        return tuple(sorted(self.uses, key=itemgetter(at, 3)) for at in (0, 1))
 
     def _find_last_use(
         self, time_index: int, until: float, waiting_number: int
@@ -299,11 +296,10 @@ class WaitAnalysis:
     def _assumed_shortage(self, span: Span) -> Shortage | None:
         """Return the shortage to assume in a gap between shortages, or None to extend the shortage before the gap."""
         for resource, _ in self._needs.get(span.number, ()):
+            if resource.shortages is None and resource.total_amount is None:
+                return WaitCause.RATE, resource
             if resource.shortages is None:
-                cause = WaitCause.RESOURCE
-                if resource.total_amount is None:
-                    cause = WaitCause.RATE
-                return cause, resource
+                return WaitCause.RESOURCE, resource
         return None
 
     def _fallback_shortage(self, span: Span) -> Shortage:
@@ -336,17 +332,18 @@ class WaitAnalysis:
             ]
             if span.takes_slot:
                 layers.append(self._full_window_intervals[run])
-            layers += [_find_cooldowns(resource) for resource, _ in needs]
-            layers += [
-                self._find_shortages(resource, amount) for resource, amount in needs
-            ]
+            for resource, _ in needs:
+                times = [(since, until) for since, until, _ in resource.cooldowns]
+                layers.append(_covered_intervals(times, WaitCause.THROTTLED, resource))
+            layers += itertools.starmap(self._find_shortages, needs)
             layers = [layer for layer in layers if layer]
-            if len(layers) == 1:
-                exact_intervals = layers[0]
-            else:
+            exact_intervals, *more_layers = layers or [[]]
+            if more_layers:
                 exact_intervals = _merge_layers(layers)
-            simplified_intervals = _close_gaps(exact_intervals)
-            self._shortages_by_needs[key] = exact_intervals, simplified_intervals
+            self._shortages_by_needs[key] = (
+                exact_intervals,
+                _close_gaps(exact_intervals),
+            )
         return self._shortages_by_needs[key]
 
     def _find_shortages(self, resource: ResourceUse, amount: float) -> Shortages:
@@ -404,11 +401,6 @@ def _find_full_window_intervals(run: RunSpan, slots: ResourceUse) -> Shortages:
         _, size = window_sizes[change]
         is_full.append(index >= 0 and job_counts[index] >= size)
     return _flagged_intervals(all_times, is_full, WaitCause.SLOT, slots)
-
-
-def _find_cooldowns(resource: ResourceUse) -> Shortages:
-    times = [(since, until) for since, until, _ in resource.cooldowns]
-    return _covered_intervals(times, WaitCause.THROTTLED, resource)
 
 
 def _covered_intervals(
