@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from .. import JobState, JournalError, Scheduler, StopReason
-from .._core.base._text_forms import fit, headline
+from .._core.base._text_forms import fit_name, headline
 from ..abc import duration_text, is_scheduler, printable
 from ..view.monitor._monitor import can_move_cursor, has_colors
 from ..view.text import _debrief, _symbols, _verdict
@@ -175,11 +175,7 @@ class RunSummaryText:
 
     def _short_path(self, path: str) -> str:
         return self._symbols.escape(
-            fit(
-                readable_path(path),
-                min(MAX_PATH_LENGTH, line_width() // 2 - 12),
-                keep="ends",
-            )
+            fit_name(readable_path(path), min(MAX_PATH_LENGTH, line_width() // 2 - 12))
         )
 
     def _fit_items(self, items: Sequence[tuple[float, str]]) -> str:

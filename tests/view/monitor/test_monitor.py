@@ -6,6 +6,7 @@ import io
 import itertools
 import math
 import random
+import re
 from typing import Any
 import anyio
 import pytest
@@ -184,6 +185,23 @@ def test_no_group_takes_lines_that_another_may_need(
     assert shown["alone"] == 1
     assert set(shown) == {"many", "group 0", "group 1", "group 2", "alone"}
     assert shown["many"] <= max(2, (height - 9) // 4)
+
+
+@pytest.mark.parametrize("number", [2, 9, 10, 40])
+def test_the_monitor_counts_the_groups_that_it_does_not_show(
+    virtual: Virtual, number: int
+) -> None:
+    """Of forty groups, some dozen had lines, and nothing said that there are more."""
+    groups = [
+        Scheduler(*(Job(nap, 9) for _ in range(20)), label=f"group {each}")
+        for each in range(number)
+    ]
+    scheduler, monitor = watched(*groups)
+    lines = pictured(virtual, scheduler, monitor, 1, columns=80, height=24)
+    shown = sum(" 0%" in line for line in lines[2:])
+    hidden = re.findall(r"… and .*\b(\d+) groups?$", "\n".join(lines), re.MULTILINE)
+    assert shown >= 2
+    assert hidden == [str(number - shown)] * (number > shown)
 
 
 def test_of_more_groups_than_lines_those_that_run_have_lines_in_their_order(
@@ -863,7 +881,7 @@ def test_forever_jobs_use_the_lines_that_other_jobs_leave_free(
 
 
 def test_a_label_that_is_too_long_keeps_its_end(virtual: Virtual) -> None:
-    """A label that is too long loses its middle: at its end there is usually a number, which distinguishes jobs."""
+    """A label that is too long loses its middle, but no number. A third of the room is for the group around the job."""
     inner = Scheduler(
         Job(nap, 9, label="verify the checksum of number 17"), label="amsterdam"
     )
@@ -881,8 +899,8 @@ def test_a_label_that_is_too_long_keeps_its_end(virtual: Virtual) -> None:
     virtual(scheduler.co_run)
     assert seen == [
         "▸    1 s  amsterdam/verify the checksum of number 17",
-        "▸    1 s  amst… verify the checksum of number 17",
-        "▸    1 s  verify the …f number 17",
+        "▸    1 s  amsterdam/verify the ch…m of number 17",
+        "▸    1 s  ams…am/verify …umber 17",
     ]
 
 

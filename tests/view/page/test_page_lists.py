@@ -637,6 +637,7 @@ def test_the_timeline_has_what_runs_and_then_what_ended_last(
     )
     [[_, bars]] = told
     labels = [name for _, name, *_ in bars]
+    assert [short for *_, short in bars] == labels  # of names that are not long
     running = [job.label for job in (*long, late)]
     room = _console.MAX_BARS - len(running)
     ended = [job.label for job in short[-room:]] if room > 0 else []
@@ -645,7 +646,7 @@ def test_the_timeline_has_what_runs_and_then_what_ended_last(
         *ended,
         *["late"] * (number < _console.MAX_BARS),
     ]
-    for _, name, style, start, end in bars:
+    for _, name, style, start, end, _ in bars:
         assert 0 <= start <= end <= 100
         assert (
             (style, end) == ("running", 100)

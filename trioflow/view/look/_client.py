@@ -23,7 +23,14 @@ from textwrap import wrap
 from typing import Any, Final
 
 from ... import _posix as posix
-from ..._core.base._text_forms import clause, duration_text, fit, join_names, plural
+from ..._core.base._text_forms import (
+    clause,
+    duration_text,
+    fit,
+    fit_name,
+    join_names,
+    plural,
+)
 from ..._core.job._labels import printable, printable_lines, shorten
 from .._estimate import TimeLeft
 from ..monitor._run_header import estimate_words
@@ -398,7 +405,7 @@ def _section(
     name_width = math.inf if columns is None or len(rows[0][1]) == 2 else columns // 2
     shown_rows = [[*map(printable, row)] for _, row in rows[:limit]]
     cells = [
-        [fit(name, name_width, "ends", display_width), *others]
+        [fit_name(name, name_width, display_width), *others]
         for name, *others in shown_rows
     ]
     # Any others are numbers.

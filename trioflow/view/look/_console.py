@@ -15,7 +15,13 @@ from heapq import nlargest
 from typing import Any, Final, NamedTuple
 
 from ..._core.base._states import JobState, ReportedState
-from ..._core.base._text_forms import clause, duration_text, join_names, plural
+from ..._core.base._text_forms import (
+    clause,
+    duration_text,
+    fit_name,
+    join_names,
+    plural,
+)
 from ..._core.job._labels import printable, shorten, unescape_path
 from .._state_styles import STATE_PRECEDENCE, recorded_state, state_class
 from ..monitor._run_header import elapsed_text, estimate_text
@@ -227,10 +233,8 @@ class WatchedRun:
         numbers: list[str] = []
         while key in self.jobs:
             span = self.jobs[key][1].span
-            last_failed = max(
-                (number for number, _, _ in span.failed_attempts), default=0
-            )
-            numbers.append(str(last_failed + 1))
+            failed = [number for number, _, _ in span.failed_attempts]
+            numbers.append(str(max(failed, default=0) + 1))
             key = span.parent
         return ".".join(numbers)
 
@@ -287,6 +291,8 @@ MAX_BARS: Final = 60
 MAX_RESOURCES: Final = 50
 """The maximum numbers of lines for running and for failed jobs, of jobs that a button tries again, of requirements of a
 job, of names in a line, of bars in the timeline of a run that goes on, and of resources."""
+BAR_NAME_LENGTH: Final = 32
+"""The number of characters of a name beside a bar: a wide page has them in a line, a phone in two."""
 
 
 def name_of(path: str) -> str:
@@ -411,7 +417,8 @@ def _timeline_bars(run: WatchedRun, counted: list[JobFacts]) -> list[Any]:
         began = span.started_at or 0.0
         end = now if span.finished_at is None else span.finished_at
         ends = [round((moment - first) / unit, 1) for moment in (began, end)]
-        bars.append([*job_cells(span), *ends])
+        cells = job_cells(span)
+        bars.append([*cells, *ends, fit_name(cells[1], BAR_NAME_LENGTH)])
     return [run.clock_time(first), bars]
 
 
@@ -570,12 +577,12 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
     span = facts.span
     command = facts.command
     line = str(told.get("command_line") or "")
-    command_facts = ""
-    files: list[Any] = []
+    command_facts = list[str]()
+    files = list[Any]()
     if command is not None:
         line = command.line
-        command_facts = " · ".join(_report.command_fact_texts(command))
-        files = list(_report.file_links(command, None))
+        command_facts += _report.command_fact_texts(command)
+        files += _report.file_links(command, None)
     error = traceback = ""
     if facts.failure is not None:
         error = printable(facts.failure.headline)
@@ -607,7 +614,7 @@ def describe_job(run: WatchedRun, key: int, told: Record) -> Record:
         "error": error,
         "traceback": traceback,
         "command": printable(line),
-        "command_facts": command_facts,
+        "command_facts": " · ".join(command_facts),
         "files": files,
         "outputs": [[title, text] for title, text in _outputs(facts, told)],
         "unkept": _unkept_text(list(told.get("unkept", ())), span, told),
@@ -717,9 +724,9 @@ def _job_facts(run: WatchedRun, facts: JobFacts) -> Iterator[tuple[str, str]]:
         yield "restored", f"from the journal{took}"
     if span.rerun_cause is not None:
         yield "runs again", f"because {span.rerun_cause}"
-    if facts.needs:
-        needs = list[str]()
-        for name, need in facts.needs.items():
-            form = "g" if isinstance(need, float) else ""
-            needs.append(f"{name}={need:{form}}")
+    needs = list[str]()
+    for name, need in facts.needs.items():
+        form = "g" if isinstance(need, float) else ""
+        needs.append(f"{name}={need:{form}}")
+    if needs:
         yield "needs", ", ".join(needs)

@@ -340,7 +340,7 @@ class PictureWriter(_dot.DotWriter[Place]):
         label = ""
         remarks: tuple[str, ...] = ()
         if self._has_labels:
-            label = _text_forms.fit(self._plan.titles[key], MAX_LABEL, keep="ends")
+            label = _text_forms.fit_name(self._plan.titles[key], MAX_LABEL)
             if self._plan.placing is not JOBS:
                 # With a bar below the text.
                 remarks = self._settled_place(key)
@@ -362,7 +362,7 @@ class PictureWriter(_dot.DotWriter[Place]):
             "margin": "8",
             "fontsize": font_size,
         }
-        label = _text_forms.fit(self._plan.titles[key], max_length, keep="ends")
+        label = _text_forms.fit_name(self._plan.titles[key], max_length)
         return _dot.Statement(
             "frame", (self.frame_name(key),), attributes, label, remarks
         )

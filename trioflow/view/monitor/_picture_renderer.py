@@ -20,12 +20,17 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
 
 from ..._core.base._states import NO_WAIT, JobState, ReportedState, WaitCause
-from ..._core.base._text_forms import clause, duration_text, fit, percent_text
+from ..._core.base._text_forms import (
+    clause,
+    duration_text,
+    fit,
+    fit_name,
+    percent_text,
+)
 from ..._core.job._job import AnyJob
 from ..._core.words._explain import get_status_text, waiting
 from ..._core.words._job_queries import (
@@ -59,8 +64,7 @@ MAX_FAILURE_ROWS: Final = 100
 """The maximum number of lines for failures in the last picture. `Scheduler.debrief` prints all."""
 
 
-@dataclass(frozen=True, slots=True)
-class JobRow:
+class JobRow(NamedTuple):
     """The content of a line that shows a job."""
 
     job: JobRecord
@@ -73,14 +77,13 @@ class JobRow:
     """Whether the line shows the progress of a group, whose jobs do not all have lines."""
 
 
-@dataclass(frozen=True, slots=True)
-class SelectedRows:
+class SelectedRows(NamedTuple):
     """The rows selected for a picture, and the number of jobs without a row."""
 
     rows: list[JobRow]
     hidden_counts: dict[str, int] | None = None
     """The number of jobs without a row, by state, or None if the picture does not show this number."""
-    forever_rows: list[JobRow] = field(default_factory=list[JobRow])
+    forever_rows: Sequence[JobRow] = ()
     """The rows of forever jobs, which are shown below all other rows."""
 
 
@@ -114,8 +117,8 @@ class RowSelector:
         )
         return count <= height - len(self._model.forever_jobs)
 
-    def _count_hidden_jobs(self, rows: Iterable[JobRow]) -> dict[str, int]:
-        """Return the number of jobs without a row, by state."""
+    def _count_hidden(self, rows: Iterable[JobRow], groups: int) -> dict[str, int]:
+        """Return the number of jobs without a row, by state, and the number of groups without a row."""
         # In the order shown.
         counts = collections.Counter(running=0, failed=0, waiting=0, settled=0)
         for state, number in self._model.root.counts.states():
@@ -123,6 +126,7 @@ class RowSelector:
         for row in rows:
             if row.job.is_one_job or row.job.failed_by_itself:
                 counts[_count_word(row.job.state)] -= row.failure_count
+        counts["group" if groups == 1 else "groups"] = groups
         return {word: number for word, number in counts.items() if number > 0}
 
     # ---- too many jobs for the height
@@ -138,7 +142,7 @@ class RowSelector:
             : max(1, (row_limit - forever_count) // FAILURE_DIVISOR)
         ]
         lines_left = max(0, row_limit - forever_count - len(failure_rows))
-        group_rows = self._group_rows(lines_left // GROUP_DIVISOR)
+        group_rows, hidden_groups = self._group_rows(lines_left // GROUP_DIVISOR)
         lines_left -= len(group_rows)
         running_groups = [
             row for row in group_rows if row.job.state is JobState.RUNNING
@@ -149,18 +153,19 @@ class RowSelector:
         rows = [*group_rows, *job_rows]
         # More forever jobs get only lines that other jobs do not need.
         forever_jobs = forever_jobs[: max(forever_count, row_limit - len(rows))]
-        hidden_counts = self._count_hidden_jobs(job_rows)
+        hidden_counts = self._count_hidden(job_rows, hidden_groups)
         return SelectedRows(rows, hidden_counts, list(map(JobRow, forever_jobs)))
 
-    def _group_rows(self, limit: int) -> list[JobRow]:
+    def _group_rows(self, limit: int) -> tuple[list[JobRow], int]:
         """Return rows for the outermost groups, if there are several. Of too many, those that run have rows first."""
         nested = list(self._model.root.nested_schedulers)
         groups = [group for group in nested if not (group.is_first or group.forever)]
         if len(groups) < 2:
-            return []
+            return [], 0
         wanted = sorted(groups, key=_group_order)[:limit]
         shown = [group for group in groups if group in wanted]
-        return [JobRow(group, is_group=True) for group in shown]
+        rows = [JobRow(group, is_group=True) for group in shown]
+        return rows, len(groups) - len(rows)
 
     def _select_last_picture_rows(self) -> SelectedRows:
         """Return the rows of the last picture: the failures, or none if other code prints the failures."""
@@ -244,10 +249,9 @@ class RowSelector:
         slowest = None
         largest_factor = 1.0
         for job in self._running_jobs():
-            started = job.started_at
             expected = job.expected_duration
-            if started is not None and expected:
-                factor = (now - started) / expected
+            if job.started_at is not None and expected:
+                factor = (now - job.started_at) / expected
                 if factor > largest_factor:
                     largest_factor = factor
                     slowest = job
@@ -315,8 +319,8 @@ MAX_BAR_WIDTH: Final = 12
 MIN_LINES_FOR_CAUSES: Final = 8
 """If some jobs do not fit, and there are at least this many lines for jobs, a line shows the causes of waits."""
 
-MIN_COLUMNS_FOR_PATH: Final = 6
-"""The minimum number of columns for the labels of a job's enclosing schedulers. If fewer are left, omit the labels."""
+PATH_DIVISOR: Final = 3
+"""The part of the columns of a name that the labels of the enclosing schedulers get at least, if they need it."""
 
 
 class PictureRenderer:
@@ -543,10 +547,9 @@ class PictureRenderer:
 
     def _counts_by_symbol(self, scheduler: SchedulerRecord) -> str:
         """Return the counts of a scheduler's jobs with the symbols of their states, e.g. `2 ✓  1 ✗  1 ▸  3 ·`."""
-        counts = scheduler.counts.states()
         return "  ".join(
             f"{number} {self._symbols.of(STATE_STYLES[state])}"
-            for state, number in counts
+            for state, number in scheduler.counts.states()
         )
 
     # ---- cutting to the width
@@ -556,33 +559,32 @@ class PictureRenderer:
     ) -> StyledLine:
         """Return a label that fits in `columns` columns.
 
-        If the label is too wide, truncate first the labels of the enclosing schedulers, then the middle of the job's
-        own label. If the label is too short and `should_pad` is true, pad it with blanks.
+        If the label is too wide, truncate first the labels of the enclosing schedulers, then the job's own label. If
+        the label is too short and `should_pad` is true, pad it with blanks.
         """
         *outer_labels, (name, style) = label
         room = columns - line_width(label)
         if room >= 0:
-            return [*label, (" " * room if should_pad else "", "")]
-        free_columns = columns - display_width(name)
+            if should_pad:
+                label.append((" " * room, ""))
+            return label
         path = "".join(text for text, _ in outer_labels)
+        # Blanks are the indentation of a tree, which every row keeps.
         if not path.isspace():
-            # Blanks are the indentation of a tree, which every row keeps.
-            if free_columns >= MIN_COLUMNS_FOR_PATH:
-                path = self._truncate(path, free_columns - 1) + " "
-            else:
-                path = ""
-        name = self._truncate(name, columns - display_width(path), "ends")
+            room = max(columns - display_width(name), columns // PATH_DIVISOR)
+            path = self._fit_name(path, room)
+        name = self._fit_name(name, columns - display_width(path))
         return [
             (path, "label"),
             (name, style),
             (" " * (columns - display_width(path) - display_width(name)), ""),
         ]
 
-    def _truncate(
-        self, text: str, columns: int, keep: Literal["start", "ends"] = "start"
-    ) -> str:
-        """Return `text`, shortened to a number of columns. "ends" is for labels, which often differ only at the end."""
-        return fit(text, columns, keep, display_width, self._symbols.ellipsis)
+    def _truncate(self, text: str, columns: int) -> str:
+        return fit(text, columns, "start", display_width, self._symbols.ellipsis)
+
+    def _fit_name(self, name: str, columns: int) -> str:
+        return fit_name(name, columns, display_width, self._symbols.ellipsis)
 
 
 def _crop_line(line: StyledLine, columns: int) -> StyledLine:

@@ -9,11 +9,10 @@ difference, because most of these jobs ran beside others that took longer.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..._core.base._states import JobState
-from ..._core.base._text_forms import clause, duration_text, fit, plural
+from ..._core.base._text_forms import clause, duration_text, fit_name, plural
 from ..._core.job._labels import printable
 from .._state_styles import recorded_state
 from ..text import _symbols
@@ -30,8 +29,7 @@ ROUNDING_ERROR_SHARE: Final = 1e-5
 """If the small changes add up to less than this share of the longer run's duration, their sum is a rounding error."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunTimes:
+class RunTimes(NamedTuple):
     name: str
     seconds: float
     critical_path_seconds: dict[PartKey, float]
@@ -104,8 +102,7 @@ def _wait_text(record: TraceRecord, wait: _spans.Wait) -> str:
     return f"{wait.words}, until {_path(record.spans[wait.released_by])}"
 
 
-@dataclass(frozen=True, slots=True)
-class CriticalPathChange:
+class CriticalPathChange(NamedTuple):
     """The change of a part of the critical path between two runs."""
 
     path: str
@@ -128,8 +125,7 @@ class CriticalPathChange:
         return self.description
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(NamedTuple):
     """The changes from a first run to a second run."""
 
     first_run: RunTimes
@@ -292,4 +288,4 @@ def _table_lines(comparison: Comparison, symbols: _symbols.Symbols) -> Iterator[
 
 
 def _short(path: str) -> str:
-    return fit(path, 60, keep="ends")
+    return fit_name(path, 60)

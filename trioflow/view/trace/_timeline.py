@@ -10,14 +10,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Final, Literal
+from typing import Any, Final
 from xml.etree import ElementTree as Tree
 
 from ..._core.base._states import MOVED_ON, JobState, WaitCause
-from ..._core.base._text_forms import clause, duration_text, fit
+from ..._core.base._text_forms import clause, duration_text, fit, fit_name
 from ..._core.job._labels import printable, shorten
 from .._state_styles import (
     NEVER_STARTED_STATES,
@@ -92,8 +92,9 @@ def _new_picture() -> Tree.Element:
 
 SECOND, MINUTE, HOUR, DAY = 1.0, 60.0, 3600.0, 86400.0
 TICK_STEPS: Final = (
-    # dense: a product of powers and mantissas
-    *(mantissa * 10.0**power for power in range(-9, 0) for mantissa in (1, 2, 5)),
+    *(
+        number * 10.0**power for power in range(-9, 0) for number in (1, 2, 5)
+    ),  # dense: a product
     *(SECOND * number for number in (1, 2, 5, 10, 15, 30)),
     *(MINUTE * number for number in (1, 2, 5, 10, 15, 30)),
     *(HOUR * number for number in (1, 2, 3, 6, 12)),
@@ -500,20 +501,20 @@ def _draw_labels(
         left = geometry.time_to_x(bar.start)
         right = geometry.time_to_x(bar.end)
         name = geometry.name(bar.spans[0])
-        keep: Literal["start", "ends"] = "ends"
+        cut: Callable[..., str] = fit_name
         if len(bar.spans) > 1:
             name = f"{geometry.summaries_by_family[bar.family].times.family} × {len(bar.spans)}"
-            keep = "start"
+            cut = fit
         if bar.css_class in SYMBOLS_BY_CLASS:
             name = f"{SYMBOLS_BY_CLASS[bar.css_class]} {name}"
-        label = clip_text(name, right - left - 7, font_size, bar.is_failed, keep)
+        label = clip_text(name, right - left - 7, font_size, bar.is_failed, cut)
         css_class = "label on-dark" if bar.is_failed else "label"
         x = left + (4 if right - left > 16 else 2)
         if bar.is_failed and not label:
             css_class = "label strong"
             x = max(right, left + 3) + 3
             free_width = min(MAX_SIDE_LABEL_WIDTH, free_until - x - 3)
-            label = clip_text(name, free_width, font_size, bar.is_failed, keep)
+            label = clip_text(name, free_width, font_size, bar.is_failed, cut)
         if label:
             add_element(
                 svg, "text", label, css=css_class, x=x, y=y, font_size=font_size
@@ -548,7 +549,7 @@ def _draw_forever_job(
     if is_failed:
         name = f"{FAILED_SYMBOL} {name}"
         css_class = "label on-dark"
-    if label := clip_text(name, right - left - 7, 9, is_failed, "ends"):
+    if label := clip_text(name, right - left - 7, 9, is_failed, fit_name):
         y = top + height / 2 + 3
         add_element(svg, "text", label, css=css_class, x=left + 4, y=y, font_size=9)
 
@@ -668,7 +669,9 @@ def add_element(
     element = Tree.SubElement(parent, tag, texts)
     if text is not None:
         # The tooltip of a title has lines.
-        lines = text.split("\n") if tag == "title" else [text]
+        lines = [text]
+        if tag == "title":
+            lines = text.split("\n")
         element.text = "\n".join(map(printable, lines))
     return element
 
@@ -692,15 +695,15 @@ def clip_text(
     max_width: float,
     font_size: float,
     is_bold: bool = False,
-    keep: Literal["start", "ends"] = "start",
+    cut: Callable[..., str] = fit,
 ) -> str:
     """Cut a text to fit a width, and add an ellipsis. Return an empty string if too little would be left.
 
     With "ends", the end is kept, too, because similar names often differ there.
     """
-    shown = printable(fit(text, MAX_CHARACTERS, keep))
-    clipped = fit(
-        shown, max_width, keep, lambda text: text_width(text, font_size, is_bold)
+    shown = printable(cut(text, MAX_CHARACTERS))
+    clipped = cut(
+        shown, max_width, measure=lambda text: text_width(text, font_size, is_bold)
     )
     if clipped == shown or len(clipped) > MIN_CHARACTERS:
         return clipped

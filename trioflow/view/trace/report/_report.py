@@ -15,7 +15,6 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -32,6 +31,7 @@ from ...._core.base._text_forms import (
     clause,
     duration_text,
     fit,
+    fit_name,
     join_names,
     plural,
     size_text,
@@ -170,7 +170,7 @@ def _template() -> Any:
             " %", "\N{NO-BREAK SPACE}%"
         ),
         "lines": lambda text: escape(printable_lines(text)),
-        "shorten_name": lambda name: fit(name, 48, keep="ends"),
+        "shorten_name": lambda name: fit_name(name, 48),
     }
     filters: Any = environment.filters
     filters |= {"duration": duration_text, "join_names": join_isolated, **text_filters}
@@ -246,13 +246,12 @@ def _state_counts(record: TraceRecord) -> list[tuple[str, str, int]]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class PathRow:
+class PathRow(NamedTuple):
     """A line of the critical path: a job, several jobs of a family, waits, or the rest."""
 
     name: str
     style: str
-    count: int
+    number: int
     duration: str
     width: str
     share: str
@@ -292,7 +291,7 @@ def _critical_path_rows(record: TraceRecord) -> Iterator[PathRow]:
         if part.is_wait:
             yield PathRow(f"waited for {part.name}", "wait", *cells)
             continue
-        short_name = fit(part.name, 32, keep="ends")
+        short_name = fit_name(part.name, 32)
         address = ""
         if part.count == 1:
             address = quote(printable(record.spans[part.span_number].name), safe="")
@@ -315,8 +314,7 @@ DRAINED_REMARK: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class FailureGroup:
+class FailureGroup(NamedTuple):
     """A group of failures that differ only in their messages."""
 
     spans: list[Span]
@@ -555,8 +553,10 @@ def _table_json(
     required: dict[int, tuple[int, ...]] = {}
     waits: dict[int, list[str]] = {}
     for span in record.spans:
-        started = span.started_at
-        starts.append(None if started is None else started - record.start_time)
+        start = None
+        if span.started_at is not None:
+            start = span.started_at - record.start_time
+        starts.append(start)
         if span.required:
             required[span.number] = span.required
         if span.waits and has_waits:

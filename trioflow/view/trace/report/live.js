@@ -294,8 +294,8 @@
     });
     free.forEach((row) => row.remove());
     [...list.children].forEach((row) => {
-      const [, name, style, start, end] = jobs.get(row.dataset.key), bar = row.lastChild.firstChild;
-      set(row.querySelector("bdi"), name);
+      const [, name, style, start, end, short] = jobs.get(row.dataset.key), bar = row.lastChild.firstChild;
+      set(row.querySelector("bdi"), short);
       row.firstChild.title = name;
       bar.className = `s-${style}`;
       bar.style.left = `${start}%`;
