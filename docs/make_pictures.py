@@ -270,7 +270,7 @@ def show_page() -> None:
     ):
         metrics = {
             "width": 1240,
-            "height": 660,
+            "height": 830,
             "deviceScaleFactor": 1.25,
             "mobile": False,
         }
