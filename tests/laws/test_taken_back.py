@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -18,8 +19,6 @@ from ..conftest import Virtual
 pytestmark = pytest.mark.both_backends
 
 # --- The same jobs run again in the run in progress and in the next run: a law over random trees
-TREES = 60
-MANY_TREES = 1200
 CALLS = list[str]()
 GENERATION = ["first"]
 """A part of the results, so that no job returns the same as before."""
@@ -175,25 +174,7 @@ def take_back(seed: int, virtual: Virtual, journal: Path) -> str:
     return "compared"
 
 
-@pytest.mark.parametrize(
-    "count", [TREES, pytest.param(MANY_TREES, marks=pytest.mark.soak)]
-)
-def test_what_runs_again_is_what_a_journal_would_run(
-    virtual: Virtual, tmp_path: Path, count: int
-) -> None:
-    ends = Counter[str]()
-    for seed in range(count):
-        folder = tmp_path / str(seed)
-        folder.mkdir()
-        ends[take_back(seed, virtual, folder)] += 1
-    assert ends["compared"] > count / 3, ends
-
-
 # --- A kill at any moment after the word: the next run restores nothing that was rejected
-TRIES = 40
-MANY_TRIES = 1200
-
-
 def rejected_parts(value: Any, gone: set[str]) -> list[str]:
     """Return the jobs whose rejected results are in a result, at any depth."""
     if type(value) is not list:
@@ -245,18 +226,35 @@ def kill_after_a_word(seed: int, virtual: Virtual, folder: Path) -> str:
     return "killed"
 
 
-@pytest.mark.parametrize(
-    "count", [TRIES, pytest.param(MANY_TRIES, marks=pytest.mark.soak)]
-)
-def test_a_kill_after_a_word_leaves_no_rejected_result(
-    virtual: Virtual, tmp_path: Path, count: int
-) -> None:
+def hold(
+    law: Callable[[int, Virtual, Path], str],
+    count: int,
+    virtual: Virtual,
+    tmp_path: Path,
+) -> Counter[str]:
+    """Ask a law of this many random trees. Return how often each end has come."""
     ends = Counter[str]()
     for seed in range(count):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        ends[kill_after_a_word(seed, virtual, folder)] += 1
+        ends[law(seed, virtual, folder)] += 1
         shutil.rmtree(folder)
+    return ends
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(1200, marks=pytest.mark.soak)])
+def test_what_runs_again_is_what_a_journal_would_run(
+    virtual: Virtual, tmp_path: Path, count: int
+) -> None:
+    ends = hold(take_back, count, virtual, tmp_path)
+    assert ends["compared"] > count / 3, ends
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(1200, marks=pytest.mark.soak)])
+def test_a_kill_after_a_word_leaves_no_rejected_result(
+    virtual: Virtual, tmp_path: Path, count: int
+) -> None:
+    ends = hold(kill_after_a_word, count, virtual, tmp_path)
     assert ends["killed"] > count / 3, ends
 
 

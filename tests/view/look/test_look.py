@@ -530,6 +530,7 @@ def test_a_program_stops_to_answer_between_two_clients(
         client.shutdown(socket.SHUT_WR)
         monkeypatch.setattr(_answers, "forget_abandoned", listener.close)
         _answers.AnswerThread()._answer_all(listener)
+        assert listener.fileno() == -1
         while client.recv(1 << 16):
             pass
 
