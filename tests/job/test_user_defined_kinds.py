@@ -664,3 +664,28 @@ def test_a_time_limit_takes_back_its_request_to_cancel(virtual: Virtual) -> None
     job = Counts(timeout=1)
     assert virtual(Scheduler(job).co_run)
     assert job.result() == 0
+
+
+def test_objects_that_jobs_share_are_closed_the_last_first(backend: str) -> None:
+    """The one that was made later may use an earlier one."""
+    ends: list[str] = []
+
+    class Shared:
+        def __init__(self, run: RunHandle) -> None: ...
+
+        async def close(self) -> None:
+            ends.append(type(self).__name__)
+
+    class First(Shared): ...
+
+    class Second(Shared): ...
+
+    class Third(Shared): ...
+
+    class Uses(JobKind[None]):
+        async def co_run(self) -> None:
+            for make in (First, Second, Third, Second):
+                run_of(self).shared(make)
+
+    assert Scheduler(Uses(), Uses()).run(backend=backend)
+    assert ends == ["Third", "Second", "First"]

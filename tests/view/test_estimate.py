@@ -320,3 +320,12 @@ def test_another_attempt_takes_as_long_as_the_first(virtual: Virtual) -> None:
     just_begun = [seconds for left, seconds in said if 5 < left < 10]
     assert len(just_begun) == 4
     assert [seconds for seconds in just_begun if (seconds or 0) < 5] == []
+
+
+def test_the_mean_of_jobs_counts_once_three_have_ended(virtual: Virtual) -> None:
+    jobs = [Job(take, 10, label=f"step {number}") for number in range(6)]
+    said = said_of(virtual, Scheduler(jobs, jobs_window=1))
+    assert {seconds for left, seconds in said if left > 31} == {None}
+    later = [seconds for left, seconds in said if 1 < left < 30]
+    assert len(later) > 20
+    assert None not in later

@@ -21,7 +21,7 @@ from trioflow import (
     Scheduler,
     Trace,
 )
-from ...bodies import take
+from ...bodies import give, take
 from ...places import PATIENCE, patiently
 from ..posix.process_trees import until_there
 from .commands import failed, with_notes
@@ -420,3 +420,25 @@ def test_lines_of_a_service_go_to_on_line_or_to_standard_error(
 def test_invalid_options_of_a_service_are_rejected(make: Any, says: str) -> None:
     with pytest.raises((TypeError, ValueError), match=says):
         make()
+
+
+def test_the_first_line_that_matches_makes_a_service_ready(backend: str) -> None:
+    command = ["sh", "-c", "printf 'begins\\nready 1\\nready 2\\n'; exec sleep 99"]
+    service = CommandService(command, ready=OutputLine("ready"))
+    user = Job(give, service)
+    assert Scheduler(service, user).run(backend=backend)
+    assert user.result() == "ready 1"
+
+
+def test_in_each_run_a_service_is_ready_by_a_line_of_that_run(
+    backend: str, tmp_path: Path
+) -> None:
+    script = "echo >> runs; sleep 0.1; echo ready $(wc -l < runs); exec sleep 99"
+    service = CommandService(
+        ["sh", "-c", script], ready=OutputLine("ready"), cwd=tmp_path
+    )
+    user = Job(give, service)
+    scheduler = Scheduler(service, user)
+    for number in (1, 2):
+        assert scheduler.run(backend=backend)
+        assert user.result() == f"ready {number}"
