@@ -1,6 +1,7 @@
 """Names and forms of other libraries: each error says what to write here."""
 
 import re
+import traceback
 from pathlib import Path
 from typing import Any
 import pytest
@@ -51,7 +52,10 @@ def test_an_option_without_a_counterpart_says_what_to_do(name: str) -> None:
 
 @pytest.mark.parametrize("name", _hints.ATTRIBUTE_HINTS)
 def test_an_attribute_of_a_task_or_future_names_the_attribute_here(name: str) -> None:
-    for job in (Job(give_now, 1), Scheduler(), CommandJob(["true"])):
+    jobs: list[AbstractJob[Any]] = [Job(give_now, 1), CommandJob(["true"])]
+    if name not in ("run", "start"):
+        jobs.append(Scheduler())
+    for job in jobs:
         assert not hasattr(job, name)
         assert name not in dir(job)
         with pytest.raises(
@@ -59,10 +63,76 @@ def test_an_attribute_of_a_task_or_future_names_the_attribute_here(name: str) ->
             match=re.escape(f"no attribute {name!r}: {_hints.ATTRIBUTE_HINTS[name]}"),
         ):
             getattr(job, name)
-    _, meant = re.findall(r"^(call|compare|read) (\w+)", _hints.ATTRIBUTE_HINTS[name])[
-        0
-    ]
-    assert hasattr(Scheduler, meant)
+    for meant in re.findall(
+        r"^(?:call|compare|read) (\w+)", _hints.ATTRIBUTE_HINTS[name]
+    ):
+        assert hasattr(Scheduler, meant)
+
+
+@pytest.mark.parametrize("name", ["wait", "run_", "settle", "has_own_result"])
+def test_no_private_name_is_suggested_for_an_unknown_attribute(name: str) -> None:
+    """Python suggests names of `dir()`, before 3.13 private ones, too."""
+    for job in (Job(give_now, 1), Scheduler(), CommandJob(["true"])):
+        with pytest.raises(AttributeError) as caught:
+            getattr(job, name)
+        shown = "".join(traceback.format_exception_only(caught.value))
+        assert not re.search(r"Did you mean:? '?_", shown)
+        assert not [each for each in dir(job) if re.match("_[^_]", each)]
+
+
+def test_an_order_by_an_operator_names_the_option() -> None:
+    first: Any = Job(give_now, 1)
+    with pytest.raises(AttributeError, match=r"write: Job\(f, required=job\)"):
+        first >> Job(give_now, 2)
+
+
+def test_several_jobs_for_add_are_told_of_update() -> None:
+    scheduler: Any = Scheduler()
+    for words in ((Job, give_now), (Job(give_now, 1), Job(give_now, 2))):
+        with pytest.raises(TypeError, match=r"add\(\) takes one job.* update"):
+            scheduler.add(*words)
+    assert len(scheduler) == 0
+
+
+def test_errors_of_python_name_the_class_that_users_write() -> None:
+    scheduler: Any = Scheduler()
+    for call in (scheduler.pause, scheduler.cancel, scheduler.close, scheduler.co_run):
+        with pytest.raises(TypeError, match=r"^Scheduler\.\w+\(\) takes 1 positional"):
+            call(1)
+
+
+HOME_PATHS: list[Any] = [
+    lambda path: Job(give_now, 1, reads=path),
+    lambda path: Job(give_now, 1, writes=["x", Path(path)]),
+    lambda path: CommandJob(["true"], stdout=path),
+    lambda path: CommandJob(["true"], cwd=path),
+    lambda path: Scheduler(journal=path),
+    lambda path: trioflow.Journal(path),
+    lambda path: trioflow.JUnit(path),
+]
+
+
+@pytest.mark.parametrize("place", range(len(HOME_PATHS)))
+def test_a_path_that_only_a_shell_expands_is_refused(
+    place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory with the name "~" was made for it, without a word."""
+    monkeypatch.setenv("DATA", "/data")
+    for path in ("~/x", "$DATA/x", "in/${DATA}"):
+        with pytest.raises(ValueError, match="no shell expands '~' or '\\$NAME' here"):
+            HOME_PATHS[place](path)
+    for path in ("a~", "$UNSET_NAME/x", "~ /x"):
+        HOME_PATHS[place](path)
+
+
+@pytest.mark.parametrize("word", ["~/no", "$HOME/no", "*.csv", "in/*", "|"])
+def test_a_failed_command_with_a_word_for_a_shell_says_so(
+    word: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert not Scheduler(CommandJob(["false", "a*b", "-name", "$1"])).run()
+    assert "shell=True" not in caplog.text
+    assert not Scheduler(CommandJob(["false", "x", word])).run()
+    assert f"({word!r} is an argument here; for a shell, give one" in caplog.text
 
 
 def test_a_kind_may_use_the_names_of_attributes_that_jobs_lack() -> None:
@@ -98,8 +168,8 @@ FORMS: list[tuple[Any, str]] = [
     (lambda: Rate(60), "Rate"),  # type: ignore[arg-type,call-arg]
     (lambda: Pool(8), "Pool"),  # type: ignore[call-arg]
     (lambda: trioflow.Throttled(), "Throttled"),  # type: ignore[call-arg]
-    (lambda: Scheduler().cancel(Job(give_now, 1)), "BaseScheduler.cancel"),  # type: ignore[call-arg]
-    (lambda: Scheduler().explain(), "BaseScheduler.explain"),  # type: ignore[call-arg]
+    (lambda: Scheduler().cancel(Job(give_now, 1)), "Scheduler.cancel"),  # type: ignore[call-arg]
+    (lambda: Scheduler().explain(), "Scheduler.explain"),  # type: ignore[call-arg]
     (lambda: trioflow.Retry(attempts=3), "Retry"),  # type: ignore[call-arg]
     (lambda: trioflow.Retry(3, backoff=2), "Retry"),  # type: ignore[call-arg]
     (lambda: trioflow.Budget(usd=3), "Budget"),  # type: ignore[call-arg]
@@ -107,7 +177,8 @@ FORMS: list[tuple[Any, str]] = [
     (lambda: trioflow.PerKey(2, pause=1), "PerKey"),  # type: ignore[call-arg]
     (lambda: trioflow.Adaptive(max=5), "Adaptive"),  # type: ignore[call-arg]
     (lambda: Job(give_now, 1).requires(succeeded=True), "AbstractJob.requires"),  # type: ignore[call-arg]
-    (lambda: Scheduler().results(Job(give_now, 1)), "BaseScheduler.results"),  # type: ignore[call-arg]
+    (lambda: Scheduler().results(Job(give_now, 1)), "Scheduler.results"),  # type: ignore[call-arg]
+    (lambda: Scheduler().run("asyncio"), "Scheduler.run"),  # type: ignore[call-arg]
 ]
 
 

@@ -74,12 +74,24 @@ SCHEDULER_ATTRIBUTE_HINTS: Final = {
     "jobs": "iterate over the scheduler, or call iterate_jobs() for those at any depth",
     "__getitem__": "keep the job that add() returns, or look for its label: {job.label: job for job in scheduler}",
     "__enter__": "write: async with Scheduler() as scheduler, or scheduler.run()",
+    "start": "write: await scheduler.co_run(), or scheduler.run()",
+    **dict.fromkeys(
+        ("create_task", "start_soon", "submit"),
+        "call add(Job(f, 1)), in an async with block of the scheduler",
+    ),
 }
 ATTRIBUTE_HINTS: Final = {
+    "__rshift__": "write: Job(f, required=job), or Sequence(job, other)",
+    "add_done_callback": "give the scheduler on_job_settled=f",
     "cancelled": "compare state with JobState.CANCELLED",
     "done": "call is_settled(), or is_done() for a job that ran to its end",
     "exception": "call raised_exception()",
+    "run": "its scheduler runs it: Scheduler(job).run()",
+    "start": "its scheduler starts it: Scheduler(job).run()",
     "status": "read state, a JobState",
+    "then": "write: Job(f, job), which gets its result",
+    "value": "call result()",
+    "wait": "write: await job",
 }
 MISSING_ATTRIBUTES: Final = frozenset((*ATTRIBUTE_HINTS, *SCHEDULER_ATTRIBUTE_HINTS))
 MODULE_HINTS: Final = {
@@ -99,9 +111,10 @@ CALL_HINTS: Final = {
     "AbstractJob.requires": "a requirement has to succeed unless you give settled=True",
     "Adaptive": "give the smallest and the largest size: Adaptive(2, 64)",
     "Answer": "name the choices: Answer('deploy?', choices=['yes', 'no'])",
-    "BaseScheduler.cancel": "job.cancel() cancels one job",
-    "BaseScheduler.explain": "name the job: explain(job); debrief(), stop_reason and culprit are about the run",
-    "BaseScheduler.results": "results() has the results of all jobs, by job; job.result() is that of one",
+    "Scheduler.cancel": "job.cancel() cancels one job",
+    "Scheduler.explain": "name the job: explain(job); debrief(), stop_reason and culprit are about the run",
+    "Scheduler.results": "results() has the results of all jobs, by job; job.result() is that of one",
+    "Scheduler.run": "name each option: run(backend='asyncio')",
     "Budget": "give one amount, and name it in the Pool: Pool(usd=Budget(3))",
     "CommandJob": "give the command and its arguments as one list: CommandJob(['ls', '-l'])",
     "CommandService": "give the command and its arguments as one list: CommandService(['server', '-v'], ready=...)",

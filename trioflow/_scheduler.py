@@ -9,6 +9,7 @@ import os
 import threading
 import weakref
 from math import inf
+from types import FunctionType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -524,8 +525,12 @@ class Scheduler(BaseScheduler):
 SETTING_DEFAULTS: Final = tuple((Scheduler.__init__.__kwdefaults__ or {}).items())
 """The names and the defaults of the settings in the constructor's signature, in their order."""
 set_docs_and_signature(Scheduler, Scheduler.__init__)
-# Python's warning about a coroutine that was never awaited then shows the name that users write.
-BaseScheduler.co_run.__qualname__ = f"{Scheduler.__name__}.co_run"
+for _name, _method in vars(BaseScheduler).items():
+    if isinstance(_method, FunctionType):
+        # Python's errors and warnings about calls then show the name that users write.
+        _plain = getattr(_method, "__wrapped__", _method)
+        _plain.__qualname__ = f"{Scheduler.__name__}.{_name}"
+        _method.__qualname__ = _plain.__qualname__
 
 
 def _check_stagger(value: Any, name: str, subject: Subject) -> float | None:

@@ -629,10 +629,12 @@ class AbstractJob(Generic[T]):
         """
 
     def __dir__(self) -> list[str]:
-        """Return the names of the attributes, without those of others' tasks, whose errors have hints."""
+        """Return the public names, which Python suggests for unknown ones, without those whose errors have hints."""
         names: list[str] = []
         for name in super().__dir__():
-            if name not in _hints.MISSING_ATTRIBUTES or hasattr(self, name):
+            is_private = name.startswith("_") and not name.startswith("__")
+            is_missing = name in _hints.MISSING_ATTRIBUTES and not hasattr(self, name)
+            if not (is_private or is_missing):
                 names.append(name)
         return names
 

@@ -28,6 +28,7 @@ SaveName = Literal["json", "pickle"]
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Subject = str | Callable[[], str]
 E = TypeVar("E", TypeError, ValueError)
+EXPANSION_ADVICE: Final = "no shell expands '~' or '$NAME' here: give os.path.expanduser(path), or expandvars(path)"
 
 if TYPE_CHECKING:
     from ..base._amounts import CheckedNeed, Need
@@ -317,8 +318,18 @@ def check_text(value: object, name: str, subject: Subject) -> str:
     return str(value)
 
 
-def file_path(value: object, name: str, subject: Subject) -> str:
-    """Check a path, and return it as text. Reject an empty path, which is usually from an unset variable."""
+def needs_expansion(word: str) -> bool:
+    """Return whether a shell would replace a "~" or "$NAME" in a word. Here, "~/x" is in a directory "~"."""
+    return word != os.path.expandvars(os.path.expanduser(word))
+
+
+def file_path(
+    value: object, name: str, subject: Subject, *, expands: bool = False
+) -> str:
+    """Check a path, and return it as text. Reject an empty path, which is usually from an unset variable.
+
+    With `expands`, the caller expands "~" and "$NAME", which are otherwise rejected.
+    """
     path: Any = value
     if isinstance(value, os.PathLike):
         path = cast(Any, os.fspath(value))  # pyright: ignore[reportUnknownArgumentType]
@@ -331,6 +342,8 @@ def file_path(value: object, name: str, subject: Subject) -> str:
     if "\0" in path:
         advice = "a path cannot contain NUL"
         raise bad_value_error(ValueError, value, name, subject, advice)
+    if needs_expansion(path) and not expands:
+        raise bad_value_error(ValueError, value, name, subject, EXPANSION_ADVICE)
     return path
 
 
@@ -346,6 +359,8 @@ def check_paths(value: object, name: str, subject: Subject) -> tuple[AnyPath, ..
             raise TypeError(
                 f"{name}= of {subject_text(subject)}: found {found}; give a path, or a list of paths"
             )
+        if needs_expansion(os.fsdecode(path)):  # pyright: ignore[reportUnknownArgumentType]
+            raise ValueError(f"{name}= of {subject_text(subject)}: {EXPANSION_ADVICE}")
     return result
 
 

@@ -263,7 +263,7 @@ class BaseScheduler(
 
     # ---- adding and removing jobs
 
-    def add(self, job: J) -> J:
+    def add(self, job: J, *more: Never) -> J:
         """Add a job, or the jobs of a Sequence, and return the argument.
 
         Adding a member again does nothing. Inputs of the job that belong to no scheduler are added before it. If an
@@ -278,7 +278,7 @@ class BaseScheduler(
             job: a job or a Sequence.
 
         Raises:
-            TypeError: `job` is not a job.
+            TypeError: `job` is not a job, or there are several.
             ValueError: the job is in another scheduler, or is this scheduler or an enclosing one.
             ValueError: the scheduler is running, and could never start the job, for example because of its needs.
             MissingRequirement: the scheduler is running, and a requirement is not a member.
@@ -290,6 +290,10 @@ class BaseScheduler(
             <AbstractJob a, idle>
 
         """
+        if more:
+            raise TypeError(
+                "add() takes one job, such as add(Job(f, 1)); update([...]) takes several"
+            )
         self._members.add(job, "add()")
         return job
 
@@ -737,6 +741,7 @@ class BaseScheduler(
 
     # ---- running
 
+    @_hints.explain_form
     def run(
         self,
         *,

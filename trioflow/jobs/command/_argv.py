@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any, Final, cast, final
 from ... import abc
 from ..._core.base._text_forms import fit, name_in_errors, shown_value
 from ..._core.job._job import is_job
-from ..._core.job._job_options import flag
+from ..._core.job._job_options import flag, needs_expansion
 from ..._core.run._current import propagated_env
 from ._output_sinks import OutputSpool
 from ._result import CommandResult, read_output
@@ -51,6 +52,8 @@ SHELL_WORDS: Final = frozenset(
     {"|", "||", "&&", "&", ";", "<", ">", ">>", "2>", "2>&1"}
 )
 """Arguments that a newcomer writes for a shell, which no shell sees."""
+FILE_PATTERN: Final = re.compile(r"(\S*/)?\*(\.\w+)?")
+"""Matches a pattern for names of files, such as "data/*.csv"."""
 MAX_LABEL_ARGUMENTS_PER_END: Final = 20
 """The maximum number of arguments from the start of a command, and also from its end, in a default label."""
 
@@ -105,10 +108,12 @@ def check_arguments(command: Any, shell: bool, subject: str) -> tuple[Any, ...]:
 
 def shell_advice(command: Sequence[str | bytes]) -> str:
     """Return the advice for a failed command that has a word for a shell among its arguments, or ""."""
-    word = next((word for word in command if word in SHELL_WORDS), None)
-    if word is None:
-        return ""
-    return f"{word!r} is an argument here; for a shell, give one string and shell=True"
+    for word in command:
+        text = os.fsdecode(word)
+        is_pattern = FILE_PATTERN.fullmatch(text) is not None
+        if text in SHELL_WORDS or is_pattern or needs_expansion(text):
+            return f"{word!r} is an argument here; for a shell, give one string and shell=True"
+    return ""
 
 
 def convert_argument(argument: object, number: int | str, subject: str) -> str | bytes:

@@ -87,7 +87,9 @@ class SshNode:
             )
         for name in ("identity", "config", "known_hosts"):
             if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, file_path(value, name, subject))
+                object.__setattr__(
+                    self, name, file_path(value, name, subject, expands=True)
+                )
         flag(self.accept_new, "accept_new", subject)
         if isinstance(self.gateway, str):
             object.__setattr__(
@@ -148,7 +150,9 @@ class LocalNode:
             object.__setattr__(
                 self,
                 "directory",
-                os.path.expanduser(file_path(self.directory, "directory", subject)),
+                os.path.expanduser(
+                    file_path(self.directory, "directory", subject, expands=True)
+                ),
             )
 
     @property
