@@ -408,7 +408,7 @@ def test_batches_that_are_killed_at_any_instant_lose_no_row_and_leave_none_false
         for batch, lines in zip(batches, told, strict=True):
             with batch:
                 assert batch.stdout is not None
-                lines += batch.stdout
+                lines.extend(batch.stdout)
         log(path).close()
         found = commands(path)
         assert len({*found}) == len(found)

@@ -36,7 +36,8 @@ class AskingJobs:
 
     def _decided_by(self, run: Run) -> Iterator[AnyJob]:
         """Yield the jobs that ask in a run or in those in it, and that are required in this run, or nowhere."""
-        for job, decider in [*self.asking.items()]:
+        for job, asker in [*self.asking.items()]:
+            decider = asker
             for user in _users_outside(job):
                 around = {*enclosing_schedulers(user)}
                 while decider.scheduler not in around and decider.outer_worker:
