@@ -314,9 +314,15 @@ def test_a_second_cancel_leaves_alone_what_cleans_up_after_a_timeout_and_a_first
     None
 ):
     body = Careful()
-    scheduler: Any = Scheduler(Scheduler(Job(body)), timeout=0.5)
-    assert ended_at(outside(scheduler, scheduler.cancel, scheduler.cancel)) == 1
-    assert body.cancelled_at == [0.5, 1]
+
+    async def careful_twice() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(8)
+        await body()
+
+    scheduler: Any = Scheduler(Scheduler(Job(careful_twice)), timeout=0.5)
+    assert ended_at(outside(scheduler, scheduler.cancel, scheduler.cancel)) == 9
+    assert (body.cancelled_at, body.tidied_at) == ([1], [9])
 
 
 @pytest.mark.parametrize("option", ["timeout", "idle_timeout"])
