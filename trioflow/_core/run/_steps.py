@@ -487,6 +487,7 @@ def cancel_job(run: Run, job: AnyJob) -> None:
     elif job._worker is not None:
         job._worker.cancel_alone()
     elif not job._state.is_settled:
+        own_run.undecided.stop_reading(job)
         settle_apart(own_run, (job,), cause=CancelCause.JOB)
 
 

@@ -110,7 +110,6 @@ class Undecided:
         self._reading = job, read
         self.is_deferred = self._is_working = False
         self._reader = self._run.crew.spawn(self)
-        job._ensure_extras().add_listener(self.stop_reading)
         return True
 
     def _defer(self) -> None:
