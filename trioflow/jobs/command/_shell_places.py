@@ -142,8 +142,8 @@ _PIECE: Final = re.compile(
     re.VERBOSE | re.ASCII,
 )
 _QUOTED_PIECE: Final = re.compile(
-    rf"""\\(?P<escaped>[^\0\1]) | (?P<mark>[\1]) | (?P<open>\$\((?!\()) | {_EXPANSION}
-    | (?P<literal>[^\\"`$\0\1]+|\$(?![{{(\0\1\[]))""",
+    rf"""\\\n | (?P<mark>[\1]) | (?P<open>\$\((?!\()) | {_EXPANSION}
+    | (?P<single>\\[^\n\0\1]|[^\\"`$\0\1]+|\$(?![{{(\0\1\[]))""",
     re.VERBOSE | re.ASCII,
 )
 _ZSH_OPERATOR: Final = re.compile(r"(\[)|:[^\s/$\".,;)\d-]", re.ASCII)
@@ -220,7 +220,7 @@ class _Reader:
     @property
     def _next(self) -> str:
         """The next character, or "" at the end of the line."""
-        return self._line[self.position :][:1]
+        return self._line[self.position : self.position + 1]
 
     def read_commands(self, closer: str) -> None:
         """Read the commands up to the bracket that closes them, or to the end of the line if `closer` is "".
@@ -230,9 +230,7 @@ class _Reader:
 
         """
         words: list[str] = []
-        while self.position < len(self._line) and not (
-            closer and self._line.startswith(closer, self.position)
-        ):
+        while self._next not in ("", closer):
             if (found := _TOKEN.match(self._line, self.position)) is None:
                 start = self.position
                 words.append(self._read_word())
@@ -261,69 +259,66 @@ class _Reader:
                     words = []
                     self._is_fed |= found[0] == "|"
                 # The other kinds are blanks and duplications of descriptors.
-        if self.position == len(self._line) and closer:
+        if self._next != closer:
             raise _Unknown("after (")
         self.position += len(closer)
         _check_command(words, self._computes, self._is_fed)
 
     def _read_word(self) -> str:
         """Read a word that is not empty, and return it without its quotes, with marks of what the shell puts in."""
-        word = ""
         start = self.position
         if self._line.startswith("#", start):
             raise _Unknown("beside a #")
-        while found := _PIECE.match(self._line, self.position):
-            if (kind := str(found.lastgroup)) == "mark":
-                self._check_mark(word)
-                word += found[0]
-            self.position = found.end()
-            match kind:  # pyright: ignore[reportMatchNotExhaustive]
-                case "open" if found[0] == '"':
-                    word += self._read_quoted()
-                case "open":
-                    self.read_commands(")")
-                    word += _UNQUOTED
-                case "name" | "braced" | "computed":
-                    self._check_expansion(found)
-                    if found[0] not in _NUMBERS:
-                        word += _UNQUOTED
-                case "literal":
-                    # A pattern may become the names of files.
-                    word += re.sub(r"[*?]", rf"\g<0>{_UNQUOTED}", found[0])
-                    after = self._next
-                    if found[0].endswith("}") and after in ("<", ">"):
-                        # bash sets a variable, as in: x {a[1]}>f.
-                        raise _Unknown(
-                            f"directly before {after}", f"put a blank before {after}"
-                        )
-                case "escaped" | "single":
-                    word += found[kind]
-                # The other kind is a mark.
+        word = self._read_pieces(_PIECE, _UNQUOTED)
         if self.position == start or self._next in _WORD_OPENERS:
             self._refuse()
         return word
 
     def _read_quoted(self) -> str:
         """Read the text in double quotes, and return it."""
-        text = ""
-        while found := _QUOTED_PIECE.match(self._line, self.position):
-            if found.lastgroup == "mark":
-                self._check_name()
-            self.position = found.end()
-            if found.lastgroup == "open":
-                self.read_commands(")")
-                text += _QUOTED
-            elif found.lastgroup in ("name", "braced", "computed"):
-                self._check_expansion(found)
-                text += _QUOTED
-            elif found["escaped"] != "\n":
-                text += found[0]
+        text = self._read_pieces(_QUOTED_PIECE, _QUOTED)
         if not self._line.startswith('"', self.position):
             self._check_name()
             if self._next in ("", VALUE):
                 raise _Unknown('"')
             self._refuse()
         self.position += 1
+        return text
+
+    def _read_pieces(self, pattern: re.Pattern[str], inserted: str) -> str:
+        """Read the pieces of a word, or of quoted text, and return their text, with `inserted` for expansions."""
+        text = ""
+        while found := pattern.match(self._line, self.position):
+            kind = found.lastgroup
+            if kind == "mark" and pattern is _PIECE:
+                self._check_mark(text)
+            elif kind == "mark":
+                self._check_name()
+            self.position = found.end()
+            match kind:
+                case "open" if found[0] == '"':
+                    text += self._read_quoted()
+                case "open":
+                    self.read_commands(")")
+                    text += inserted
+                case "name" | "braced" | "computed":
+                    self._check_expansion(found)
+                    if found[0] not in _NUMBERS:
+                        text += inserted
+                case "literal":
+                    # A pattern may become the names of files.
+                    text += re.sub(r"[*?]", rf"\g<0>{_UNQUOTED}", found[0])
+                    after = self._next
+                    if found[0].endswith("}") and after in ("<", ">"):
+                        # bash sets a variable, as in: x {a[1]}>f.
+                        raise _Unknown(
+                            f"directly before {after}", f"put a blank before {after}"
+                        )
+                case "mark" | "escaped" | "single":
+                    text += found[kind]
+                case _:
+                    # A line that goes on.
+                    pass
         return text
 
     def _check_expansion(self, expansion: re.Match[str]) -> None:
@@ -431,23 +426,38 @@ _CODE: Final = _words(
     "[[ alias declare emulate eval float integer let local nameref private setopt typeset unsetopt zmodload"
 )
 """The builtins that run or compute their words, or let the shell compute variables: in no line with values."""
-_NAMES: Final = _words("getln getopts mapfile print read readarray repeat unset vared")
-"""The builtins whose words are names of variables, of which a shell computes a part: no value is a word of these."""
-_COUNTS: Final = _words("break continue exit return shift ulimit umask wait")
-"""The builtins whose words zsh, ksh and mksh compute."""
-_EVALUATED: Final = re.compile(
-    r"(?:BASH|KSH|EPOCH)\w+|[RS]?PROMPT\w*|R?PS\d|(?:READ)?NULLCMD|E?[GU]ID|PPID|PGRP|USER_ID|ENV|HIST(?:CMD|SIZE)|SAVEHIST"
+_EVALUATED: Final = (
+    r"(?:(?:BASH|KSH|EPOCH)\w+|[RS]?PROMPT\w*|R?PS\d|(?:READ)?NULLCMD|E?[GU]ID|PPID|PGRP|USER_ID|ENV|HIST(?:CMD|SIZE)|SAVEHIST"
     r"|ARGC|FUNCNEST|LISTMAX|LOGCHECK|MAILCHECK|SHLVL|TRY_BLOCK_\w+|TTYIDLE|ZSH_SUBSHELL|status"
     r"|COLUMNS|LIN(?:ES|ENO)|S?RANDOM|SECONDS|OPTIND|TMOUT|KEYTIMEOUT|ERRNO|PIPESTATUS|DIRSTACK|FUNCNAME|GROUPS"
-    r"|(?i:FPATH|MODULE_PATH)"
+    r"|(?i:FPATH|MODULE_PATH))"
 )
-"""The variables whose texts a shell computes or expands."""
-_COMPARISON: Final = re.compile("-(?:eq|ne|lt|le|gt|ge|t)")
-_PLAIN_FORMAT: Final = re.compile(r"""(?:[^%\\\0-\5]|\\[nt\\'"0]|%[-0-9.]*[%bcqs])*""")
+"""Matches the variables whose texts a shell computes or expands."""
+_COMPARISON: Final = r"\x05-(?:eq|ne|lt|le|gt|ge|t)\x05"
+_PLAIN_FORMAT: Final = r"""(?:[^%\\\0-\5]|\\[nt\\'"0]|%[-0-9.]*[%bcqs])*\x05"""
 """Matches a format of `printf` that takes no argument for a number."""
-_SET_OPTION: Final = re.compile(
-    "[-+][aCeEfhmTuvxo]*|errexit|nounset|pipefail|noglob|noclobber|xtrace|verbose"
+_SET_OPTION: Final = (
+    "(?:[-+][aCeEfhmTuvxo]*|errexit|nounset|pipefail|noglob|noclobber|xtrace|verbose)"
 )
+_REFUSED: Final = (
+    # Names of variables, of which a shell computes a part.
+    ("getln getopts mapfile print read readarray repeat unset vared", False, r"[\0-\4]", _AS_WORD),
+    ("read for", False, rf"\x05{_EVALUATED}\x05", "take a variable that no shell computes"),
+    ("export readonly", False, r"\x05-|\x05[^=\0-\5]*[\0-\4][^=\5]*\x05", _AS_WORD),
+    ("trap", False, r"[\0-\4]", _AS_WORD),
+    ("set", False, rf"\A(?!(?:\x05{_SET_OPTION})*\x05(?:--\x05|\Z))", "write set -- before it"),
+    # An expansion may be several words, and a value an operator. The name of a variable after -v is computed.
+    ("test [", False, r"\x03", "put quotes around the expansion"),
+    ("test [", False, r"\x05-v\x05|[\0-\4][^\0-\5]*\x05[^\0-\5]*[\0-\4]", _AS_WORD),
+    ("test [", True, rf"\A(?=.*[\0-\4]).*{_COMPARISON}",
+     "let expr compare them, or give the line to bash: PARALLEL_SHELL=bash"),
+    ("printf", False, r"\x05-v\x05|\A\x05[^\5]*[\3{]", _AS_WORD),
+    ("printf", True, rf"\A\x05(?!{_PLAIN_FORMAT})[^\5]*\x05(?!\Z)", _AS_WORD),
+    ("break continue exit return shift ulimit umask wait", True, r"[\0-\4]", _AS_WORD),
+)  # fmt: skip
+"""For builtins, whether a row is only about shells that compute words, what it refuses among the words, and advice.
+
+Each word stands between two `\5`. The names of `_EVALUATED` are those that `_check_assignment` refuses."""
 
 
 def _check_command(words: Sequence[str], computes: bool, is_fed: bool) -> None:
@@ -462,13 +472,13 @@ def _check_command(words: Sequence[str], computes: bool, is_fed: bool) -> None:
         _Unknown: one is.
 
     """
-    assignments = [*itertools.takewhile(_ASSIGNMENT.match, words)]
-    words = words[len(assignments) :]
     for word in words:
         if MANY in word and _ASSIGNMENT.match(word):
             raise _Unknown(*_IS_MANY)
+    assignments = [*itertools.takewhile(_ASSIGNMENT.match, words)]
     for word in assignments:
         _check_assignment(word)
+    words = words[len(assignments) :]
     if not words:
         return
     while len(words) > 1 and words[0] in _PREFIXES:
@@ -484,23 +494,19 @@ def _check_command(words: Sequence[str], computes: bool, is_fed: bool) -> None:
         # It may be empty, an option before a command, or a word that calls the next.
         name = next((word for word in words if word in _CODE), name)
     if name in _CODE:
-        if any(map(_MARKS.search, words)):
-            raise _Unknown(f"after {name}")
         raise _Unknown(f"in a line with {name}")
     _check_shell(words, is_fed)
-    if name in BUILTINS:
-        _check_builtin(name, words[1:], computes)
+    _check_builtin(name, words[1:], computes)
 
 
 def _check_assignment(word: str) -> None:
     variable, _, value = word.partition("=")
-    if MANY in value:
-        raise _Unknown(*_IS_MANY)
     if "[" in variable:
         raise _Unknown("in a line with a subscript")
     if _MARKS.search(variable):
         raise _Unknown("in the name of a variable")
-    if _EVALUATED.fullmatch(variable.rstrip("+")) and not value.isdecimal():
+    is_evaluated = re.fullmatch(_EVALUATED, variable.rstrip("+"))
+    if is_evaluated and not value.isdecimal():
         raise _Unknown(
             "in a line that sets a variable which shells compute",
             f"write env {variable}={{}} COMMAND",
@@ -509,52 +515,16 @@ def _check_assignment(word: str) -> None:
 
 def _check_builtin(name: str, words: Sequence[str], computes: bool) -> None:
     """Check that a builtin computes and runs none of its words that a value may be in."""
-    marked = [word for word in words if _MARKS.search(word)]
-    problem = _Unknown(f"after {name}")
-    match name:
-        case "trap":
-            if marked:
-                raise problem
-            for word in words:
-                _Reader(word, computes).read_commands("")
-        case "export" | "readonly":
-            for word in words:
-                if word.startswith("-") or (_MARKS.search(word) and "=" not in word):
-                    raise problem
-                _check_assignment(word)
-        case "read" | "for" if any(map(_EVALUATED.fullmatch, words)):
-            raise _Unknown("in a line that sets a variable which shells compute")
-        case "set":
-            options = itertools.takewhile(lambda word: word != "--", words)
-            if not all(map(_SET_OPTION.fullmatch, options)):
-                raise _Unknown("after set", "write set -- before it")
-        case "test" | "[":
-            _check_test(name, words, computes)
-        case "printf":
-            pattern, *arguments = words or [""]
-            if "-v" in words or _UNQUOTED in pattern or "{" in pattern:
-                raise problem
-            if computes and arguments and not _PLAIN_FORMAT.fullmatch(pattern):
-                raise problem
-        case _ if marked and (name in _NAMES or (computes and name in _COUNTS)):
-            raise problem
-        case _:
-            pass
-
-
-def _check_test(name: str, words: Sequence[str], computes: bool) -> None:
-    """Check that `test` computes none of its words, and takes no value for an operator."""
-    if any(_UNQUOTED in word for word in words):
-        raise _Unknown(f"after {name}", "put quotes around the expansion")
-    for word, following in itertools.pairwise([*words, ""]):
-        is_marked = _MARKS.search(word) is not None
-        if word == "-v" or (is_marked and _MARKS.search(following)):
-            raise _Unknown(f"after {name}")
-        if computes and is_marked and any(map(_COMPARISON.fullmatch, words)):
-            raise _Unknown(
-                f"after {name}",
-                "let expr compare them, or give the line to bash: PARALLEL_SHELL=bash",
-            )
+    text = "\x05" + "".join(f"{word}\x05" for word in words)
+    for names, is_computed, refused, remedy in _REFUSED:
+        is_asked = name in names.split() and (computes or not is_computed)
+        if is_asked and re.search(refused, text, re.DOTALL):
+            raise _Unknown(f"after {name}", remedy)
+    for word in words:
+        if name == "trap":
+            _Reader(word, computes).read_commands("")
+        elif name in ("export", "readonly"):
+            _check_assignment(word)
 
 
 def _check_shell(words: Sequence[str], is_fed: bool) -> None:
