@@ -5,6 +5,7 @@ The outcome is in the terms of a shell, of GNU parallel, and of the summary of t
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import time
@@ -201,13 +202,11 @@ def open_outputs(result: CommandResult | None) -> tuple[BinaryIO, BinaryIO]:
 def _open_output(
     result: CommandResult | None, stream: Literal["stdout", "stderr"]
 ) -> BinaryIO:
-    try:
-        if result is None:
-            return io.BytesIO()
-        return result.open(stream)
-    except ValueError:
-        # The stream was not captured.
-        return io.BytesIO()
+    if result is not None:
+        with contextlib.suppress(ValueError):
+            # The stream was not captured.
+            return result.open(stream)
+    return io.BytesIO()
 
 
 def shorten_line(line: str) -> str:

@@ -31,7 +31,6 @@ from ..view.text._symbols import escape_formula
 from . import BatchError, _output, _template
 from ._command_job import CommandOutcome, open_outputs
 
-FLAGS: Final = os.O_CREAT | os.O_APPEND
 LOCK_TRIES: Final = 500
 LOCK_SECONDS: Final = 0.01
 MAX_WRITE_SIZE: Final = 1 << 20
@@ -78,10 +77,7 @@ class RecordFile:
         self._failed_rows: Final[dict[int, Row]] = {}
         # The rows of commands that were tried again.
         self._superseded: Final[list[Row]] = []
-        try:
-            self._descriptor = self._open()
-        except OSError as error:
-            raise self._make_write_error(error) from None
+        self._descriptor = self._open()
         try:
             self._check_content()
             with self._locked() as is_locked:
@@ -139,7 +135,10 @@ class RecordFile:
 
     def _open(self) -> int:
         access = os.O_RDWR if self._appends else os.O_WRONLY
-        return os.open(self._path, access | FLAGS, 0o666)
+        try:
+            return os.open(self._path, access | os.O_CREAT | os.O_APPEND, 0o666)
+        except OSError as error:
+            raise self._make_write_error(error) from None
 
     def _size(self) -> int:
         return os.fstat(self._descriptor).st_size
@@ -157,10 +156,7 @@ class RecordFile:
         """
         is_locked = self._lock()
         while self._is_regular() and not self._has_name():
-            try:
-                current = self._open()
-            except OSError as error:
-                raise self._make_write_error(error) from None
+            current = self._open()
             os.close(self._descriptor)
             self._descriptor = current
             self._check_content()
@@ -231,7 +227,7 @@ class RecordFile:
                     for before, row in itertools.pairwise(bounds):
                         for piece in _pieces(file, before.end, row.start):
                             kept.write(piece)
-                    posix.fchmod(kept.fileno(), os.fstat(file.fileno()).st_mode)
+                    posix.fchmod(kept.fileno(), status.st_mode)
                 # A program without a lock may have written meanwhile.
                 is_whole = self._size() == size
             finally:
@@ -272,16 +268,14 @@ class RecordFile:
         size = self._size()
         if not size or posix.pread(self._descriptor, 1, size - 1) == b"\n":
             return
-        with open(self._descriptor, "rb", closefd=False) as file:
-            position = size
-            data = b""
-            while position and b"\n" not in data:
-                position = max(0, position - MAX_WRITE_SIZE)
-                file.seek(position)
-                data = file.read(min(MAX_WRITE_SIZE, size - position))
-            whole = position + data.rfind(b"\n") + 1
-            if whole < size == self._size():
-                os.ftruncate(self._descriptor, whole)
+        position = size
+        data = b""
+        while position and b"\n" not in data:
+            position = max(0, position - MAX_WRITE_SIZE)
+            data = posix.pread(self._descriptor, MAX_WRITE_SIZE, position)
+        whole = position + data.rfind(b"\n") + 1
+        if whole < size == self._size():
+            os.ftruncate(self._descriptor, whole)
 
     def _write(self, data: bytes) -> None:
         try:

@@ -227,12 +227,12 @@ def make_pool(
             raise ValueError(
                 f"{option}: the total amount is unknown; give it with --pool {name}=..."
             )
-        if isinstance(available, list) and not isinstance(amount, int):
-            raise ValueError(
-                f"{option}: the units of {name} have names; give a whole number"
-            )
         resources[name] = available
         if isinstance(available, list):
+            if not isinstance(amount, int):
+                raise ValueError(
+                    f"{option}: the units of {name} have names; give a whole number"
+                )
             total: Amount = len(available)  # pyright: ignore[reportUnknownArgumentType]
         else:
             total = amount_of(available, name)

@@ -151,13 +151,13 @@ def _check_process(pid: int) -> None:
             except ProcessLookupError:
                 raise NoAnswer(f"there is no process {pid}") from None
     try:
-        lines = Path(f"/proc/{pid}/status").read_text("utf-8", "replace").splitlines()
-        status = dict(line.split(":\t", 1) for line in lines)
-        state = status["State"]
-        owner = int(status["Uid"].split()[1])
+        lines = Path(f"/proc/{pid}/status").read_bytes().splitlines()
+        status = dict(line.split(b":\t", 1) for line in lines)
+        state = status[b"State"]
+        owner = int(status[b"Uid"].split()[1])
     except (OSError, ValueError, KeyError):  # not on Linux
         return
-    if state.startswith("Z"):
+    if state.startswith(b"Z"):
         raise NoAnswer(f"there is no process {pid}: it has ended")
     if owner != posix.geteuid():
         raise NoAnswer(
