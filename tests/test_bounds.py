@@ -58,18 +58,8 @@ journal/_fingerprint.py MAX_REPORTED_JOBS
 testing/_judge.py MAX_WAITS_AFTER_GIVING_UP
 view/_print_ends.py MAX_LENGTH
 view/_print_ends.py MAX_SPARED
-view/_save.py MAX_GRAPH_ELEMENTS
-view/_save.py MAX_LISTED_JOBS
-view/events/_events.py MAX_POLLED_JOBS
 view/events/_events.py MAX_DROPPED
-view/graph/_dot.py MAX_LABEL_WIDTH
-view/graph/_dot.py MAX_LABEL_LINES
-view/graph/_drawing.py MAX_READABLE_BOXES
-view/graph/_drawing.py MAX_PATH_LENGTH
 view/look/_answers.py MAX_REQUEST_SIZE
-view/look/_client.py MAX_LINES
-view/look/_client.py MAX_NAMES
-view/look/_console.py MAX_RETRIED
 view/look/_page.py MAX_REQUEST_SIZE
 view/look/_page.py MAX_IGNORED_SIZE
 view/look/_page.py MAX_SHOWN_SIZE
@@ -78,10 +68,6 @@ view/look/_picture.py MAX_EDGES
 view/look/_picture.py MAX_LABEL
 view/look/_reload.py MAX_NAMED
 view/look/_reload.py MAX_CONTAINERS
-view/look/_watch.py MAX_GROUPS
-view/look/_watch.py MAX_TOLD
-view/look/_watch.py MAX_TAIL
-view/monitor/_log_display.py MAX_LISTED_JOBS
 view/monitor/_model.py MAX_KEPT_FAILURES
 view/monitor/_model.py MAX_DROPPED
 view/monitor/_output_buffer.py MAX_PARTIAL_LINE_CHARACTERS
@@ -89,13 +75,9 @@ view/monitor/_picture_renderer.py MAX_FAILURE_ROWS
 view/text/_failure_text.py MAX_STORED_LENGTH
 view/text/_listing.py MAX_ALIGNED_WIDTH
 view/trace/_event_log.py MAX_OUTPUT_BYTES
-view/trace/_time_spent.py MAX_SINGLE_JOBS
 view/trace/_timeline.py MAX_NAMED_JOBS
-view/trace/_timeline.py MAX_COLORED_FAMILIES
-view/trace/_timeline.py MAX_LINKED_SPANS
 view/trace/_timeline.py MAX_CHARACTERS
 view/trace/_trace_record.py MAX_BOXES
-view/trace/report/_report.py MAX_CRITICAL_PATH_LINES
 view/trace/report/_report.py MAX_OUTPUT_BYTES
 view/trace/report/_report.py MAX_STATEMENTS
 """.strip().splitlines()

@@ -590,9 +590,9 @@ def _legend_entries(geometry: SlotGeometry) -> Iterator[tuple[str, str]]:
             text = f"{name}: {count}, {work}{failed_text}"
         yield f"bar {family.css_class}", text
     if len(families) > MAX_COLORED_FAMILIES:
-        other_families = families[MAX_COLORED_FAMILIES:]
-        other_count = sum(family.times.count for family in other_families)
-        yield "bar family-other", f"{len(other_families)} other families: {other_count}"
+        others = [family.times.count for family in families[MAX_COLORED_FAMILIES:]]
+        noun = "families" if len(others) > 1 else "family"
+        yield "bar family-other", f"{len(others)} other {noun}: {sum(others)}"
     if any(bar.is_failed_attempt for bar in geometry.slot_use.bars):
         yield f"bar {FAILED_ATTEMPT}", f"{FAILED_SYMBOL} failed attempt"
     states = {recorded_state(bar.span) for bar in geometry.slot_use.bars}

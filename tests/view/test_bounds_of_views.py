@@ -1,0 +1,327 @@
+"""What views show or fetch up to a bound: all of it at the bound, and what is said or done one beyond it."""
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+import anyio
+import pytest
+from trioflow import Job, Scheduler
+from trioflow._core.words._run_view import runs_in_progress
+from trioflow.view import _save
+from trioflow.view.events._events import MAX_POLLED_JOBS, Events
+from trioflow.view.graph import _dot, _drawing
+from trioflow.view.look import _client, _console, _process_record, _watch
+from trioflow.view.look._console import WatchedRun
+from trioflow.view.monitor import _log_display
+from trioflow.view.monitor._monitor import Monitor
+from trioflow.view.trace import _time_spent, _timeline
+from trioflow.view.trace.report import _report
+from ..bodies import Flaw, fail_now, nap, nothing
+from ..conftest import Virtual
+from .trace.scenarios import traced
+
+
+def chain(*labels: str) -> list[Job[Any]]:
+    jobs: list[Job[Any]] = []
+    for label in labels:
+        jobs.append(Job(nap, 1, label=label, required=jobs[-1:]))
+    return jobs
+
+
+# --- the report
+
+
+@pytest.mark.parametrize("beyond", [0, 1, 2, 3])
+def test_the_slowest_chain_has_so_many_lines_and_then_says_how_many_more(
+    virtual: Virtual, beyond: int
+) -> None:
+    """A job alone beyond the bound has its line, because "1 more" would need one, too."""
+    bound = _report.MAX_CRITICAL_PATH_LINES
+    jobs = chain(*("x" * (number + 1) for number in range(bound + beyond)))
+    rows = [
+        *_report._critical_path_rows(traced(virtual, Scheduler(jobs))._get_record())
+    ]
+    names = [row.name for row in rows]
+    if beyond < 2:
+        assert sorted(names) == sorted(job.label for job in jobs)
+    else:
+        assert len(names) == bound + 1
+        assert names[-1] == f"{beyond} more"
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_chain_of_more_jobs_has_a_line_for_each_family(
+    virtual: Virtual, beyond: int
+) -> None:
+    number = _time_spent.MAX_SINGLE_JOBS + beyond
+    jobs = chain(*(f"step {each}" for each in range(number)))
+    record = traced(virtual, Scheduler(jobs))._get_record()
+    parts = [part.label for part in _time_spent.critical_path_parts(record)]
+    if beyond:
+        assert parts == [f"step * × {number}"]
+    else:
+        assert sorted(parts) == sorted(job.label for job in jobs)
+
+
+# --- the timeline
+
+
+@pytest.mark.parametrize("beyond", [0, 1, 2])
+def test_the_legend_has_so_many_families_and_counts_the_others(
+    virtual: Virtual, beyond: int
+) -> None:
+    bound = _timeline.MAX_COLORED_FAMILIES
+    jobs = [Job(nap, 1, label="x" * (each + 1)) for each in range(bound + beyond)]
+    picture = _timeline.timeline_svg(traced(virtual, Scheduler(jobs))._get_record())
+    assert len(re.findall(r'class="legend"[^>]*>x+, 1 s<', picture)) == bound
+    others = re.findall(r">(\d+) other famil(?:y|ies): (\d+)<", picture)
+    assert others == [(str(beyond), str(beyond))] * bool(beyond)
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_bars_of_many_jobs_are_linked_to_them_in_records_that_are_not_too_large(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, beyond: int
+) -> None:
+    jobs = chain(*(f"step {each}" for each in range(1000)))
+    record = traced(virtual, Scheduler(jobs))._get_record()
+    monkeypatch.setattr(_timeline, "MAX_LINKED_SPANS", len(jobs) - beyond)
+    has_links = "data-numbers" in _timeline.timeline_svg(record)
+    assert has_links is not bool(beyond)
+
+
+# --- graphs
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_label_has_so_many_columns_and_lines(beyond: int) -> None:
+    words = ["w" * (_dot.MAX_LABEL_WIDTH + beyond)] * _dot.MAX_LABEL_LINES
+    words += ["w"] * beyond
+
+    def lines(label: str) -> list[str]:
+        statement = _dot.Statement("node", ("1",), label=label)
+        return statement.dot_attributes()["label"].split(r"\n")
+
+    assert len(lines(words[0])) == 1 + beyond
+    shown = lines(" ".join(words))
+    assert len(shown) == _dot.MAX_LABEL_LINES
+    assert shown[-1].endswith("…") is bool(beyond)
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_graph_of_more_boxes_is_folded_or_lies_on_its_side(beyond: int) -> None:
+    number = _drawing.MAX_READABLE_BOXES + beyond
+    scheduler = Scheduler(*(Job(nothing, label=f"page {n}") for n in range(number)))
+    whole = _drawing.Drawing(scheduler, False, {})
+    folded = _drawing.Drawing(scheduler, True, {})
+    assert (whole.box_count, whole.direction) == (number, ["TB", "LR"][beyond])
+    assert folded.box_count == (1 if beyond else number)
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_tooltip_has_the_end_of_a_path_that_is_too_long(beyond: int) -> None:
+    path = "p" * (_drawing.MAX_PATH_LENGTH + beyond)
+    tooltip = _drawing.tooltip_text(Job(nothing), path)
+    shown = tooltip.removeprefix("Job: ").removesuffix(" (idle)")
+    assert len(shown) == _drawing.MAX_PATH_LENGTH
+    assert shown.startswith("…") is bool(beyond)
+
+
+# --- the page
+
+
+def watch(
+    virtual: Virtual, look: Any, *jobs: Any, **options: Any
+) -> tuple[WatchedRun, _watch.Watch]:
+    """Return what a page and the program know of a run, after a second of it and `look`."""
+    run = WatchedRun()
+    seen = list[Any]()
+
+    async def eye() -> None:
+        await anyio.sleep(1)
+        seen.append(_watch.Watch(runs_in_progress()[0]))
+        look(run, seen[0])
+        seen[0].close()
+
+    eyes = Job(eye, forever=True, label="eye")
+    virtual(Scheduler(*jobs, eyes, label="run", critical_jobs=False, **options).co_run)
+    return run, seen[0]
+
+
+def update(run: WatchedRun, eye: _watch.Watch) -> None:
+    run.update(json.loads(json.dumps({"may_steer": False, **eye.answer()})))
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_button_tries_so_many_jobs_again_and_the_page_counts_all(
+    virtual: Virtual, beyond: int
+) -> None:
+    number = _console.MAX_RETRIED + beyond
+    bad = [Job(fail_now, Flaw("x"), label=f"bad {n}") for n in range(number)]
+    rows = list[Any]()
+
+    def look(run: WatchedRun, eye: _watch.Watch) -> None:
+        update(run, eye)
+        rows.extend(_console.console(run, "", False)["failed"])
+
+    watch(virtual, look, bad, Job(nap, 9))
+    [[_, count, *_, keys]] = rows
+    assert (count, len(keys)) == (number, _console.MAX_RETRIED)
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_an_answer_tells_of_so_many_jobs_and_says_that_there_are_more(
+    virtual: Virtual, beyond: int
+) -> None:
+    jobs = [Job(nothing) for _ in range(_watch.MAX_TOLD - 2 + beyond)]
+    told = list[tuple[int, bool]]()
+
+    def look(run: WatchedRun, eye: _watch.Watch) -> None:
+        for _ in range(1 + beyond):
+            update(run, eye)
+            told.append((len(run.jobs), run.answer["more"]))
+
+    watch(virtual, look, jobs, Job(nap, 9))
+    assert (
+        told
+        == [(_watch.MAX_TOLD, bool(beyond)), (_watch.MAX_TOLD + 1, False)][: 1 + beyond]
+    )
+
+
+@pytest.mark.parametrize("beyond", [0, 1, 2])
+def test_the_page_explains_so_many_groups_of_waits_and_counts_the_rest(
+    virtual: Virtual, beyond: int
+) -> None:
+    groups = [
+        Scheduler(Job(nap, 9), Job(nap, 9), jobs_window=1, label=f"group {n}")
+        for n in range(_watch.MAX_GROUPS + beyond)
+    ]
+    told = list[Any]()
+
+    def look(run: WatchedRun, eye: _watch.Watch) -> None:
+        update(run, eye)
+        told.append((len(run.answer["waiting"]), run.answer["unexplained"]))
+
+    watch(virtual, look, groups)
+    assert told == [(_watch.MAX_GROUPS, beyond)]
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_the_page_has_the_beginning_of_a_long_result(
+    virtual: Virtual, beyond: int
+) -> None:
+    async def long() -> str:
+        return "x" * _watch.MAX_TAIL + "y" * beyond
+
+    told = list[Any]()
+
+    def look(run: WatchedRun, eye: _watch.Watch) -> None:
+        update(run, eye)
+        [key] = [n for n, (_, job) in run.jobs.items() if job.span.label == "long"]
+        told.append(eye.describe_one(key)["result"])
+
+    watch(virtual, look, Job(long, label="long"), Job(nap, 9))
+    assert told == ["x" * _watch.MAX_TAIL]
+
+
+# --- `trioflow look`
+
+
+def looked_at(virtual: Virtual, *jobs: Any, **options: Any) -> list[str]:
+    lines = list[str]()
+
+    async def eye() -> None:
+        await anyio.sleep(1)
+        record = _process_record.describe_process()
+        lines.extend(_client.text_lines(1, record))
+
+    eyes = Job(eye, forever=True, label="eye")
+    virtual(Scheduler(*jobs, eyes, label="run", **options).co_run)
+    return lines
+
+
+@pytest.mark.parametrize("beyond", [0, 1, 2])
+def test_a_section_has_so_many_lines_and_then_says_of_how_many_jobs_more(
+    virtual: Virtual, beyond: int
+) -> None:
+    """The job that looks has a line, too."""
+    running = [
+        Job(nap, 9, label=f"page {n}") for n in range(_client.MAX_LINES - 1 + beyond)
+    ]
+    lines = looked_at(virtual, running)
+    shown = sum(bool(re.match("  (page|eye)", line)) for line in lines)
+    more = re.findall(r"  and (\d+) jobs? more", "\n".join(lines))
+    assert (shown, more) == (_client.MAX_LINES, [str(beyond)] * bool(beyond))
+
+
+@pytest.mark.parametrize("beyond", [0, 1, 2])
+def test_a_line_names_so_many_waiting_jobs_and_counts_the_others(
+    virtual: Virtual, beyond: int
+) -> None:
+    waiting = [Job(nap, 1, label=f"w{n}") for n in range(_client.MAX_NAMES + beyond)]
+    lines = looked_at(virtual, Job(nap, 9, label="first"), waiting, jobs_window=1)
+    [line] = [line for line in lines if line.startswith("  w0")]
+    assert len(re.findall(r"\bw\d", line)) == _client.MAX_NAMES
+    assert re.findall(r"and (\d+) more", line) == [str(beyond)] * bool(beyond)
+
+
+# --- events, notebooks, logs
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_events_ask_so_many_jobs_what_they_wait_for(
+    virtual: Virtual, tmp_path: Path, beyond: int
+) -> None:
+    events = Events(tmp_path / "events.jsonl")
+    waiting = [Job(nap, 0) for _ in range(MAX_POLLED_JOBS + beyond)]
+    told = list[bytes]()
+
+    async def eye() -> None:
+        await anyio.sleep(1)
+        for polled in events._waiting_jobs.values():
+            polled.last_written_values = None  # the thread of the file may have asked
+        told.extend(line for line in events._poll_jobs() if b"job_waiting" in line)
+
+    scheduler = Scheduler(
+        Job(nap, 9),
+        waiting,
+        Job(eye, forever=True),
+        jobs_window=1,
+        instruments=[events],
+    )
+    virtual(scheduler.co_run)
+    assert len(told) == MAX_POLLED_JOBS
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_notebook_lists_a_scheduler_that_is_not_too_large(beyond: int) -> None:
+    jobs = [Job(nothing) for _ in range(_save.MAX_LISTED_JOBS + beyond)]
+    scheduler = Scheduler(*jobs)
+    text = _save.scheduler_bundle(scheduler)["text/plain"]
+    assert text == (repr(scheduler) if beyond else _save.listing(scheduler))
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_notebook_draws_a_scheduler_that_is_not_too_large(
+    monkeypatch: pytest.MonkeyPatch, beyond: int
+) -> None:
+    scheduler = Scheduler(Job(nothing), Job(nothing))
+    lines = _drawing.mermaid(scheduler, {}).count("\n")
+    monkeypatch.setattr(_save, "MAX_GRAPH_ELEMENTS", lines - beyond)
+    has_picture = len(_save.scheduler_bundle(scheduler)) > 1
+    assert has_picture is not bool(beyond)
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_log_has_a_line_for_each_job_of_a_run_that_is_not_too_large(
+    virtual: Virtual, beyond: int
+) -> None:
+    number = _log_display.MAX_LISTED_JOBS + beyond
+    log = io.StringIO()
+    jobs = [Job(nothing, label=f"j{n}") for n in range(number)]
+    virtual(Scheduler(*jobs, instruments=[Monitor(file=log)]).co_run)
+    lines = log.getvalue().splitlines()
+    ends = [line for line in lines if re.search(r"\bsucceeded j\d", line)]
+    steps = [line for line in lines if re.search(r"\d% ", line)]
+    assert (len(ends), bool(steps)) == ((0, True) if beyond else (number, False))
