@@ -286,3 +286,17 @@ def test_a_look_says_all_in_each_encoding(encoding: str) -> None:
         failed, steering, Job(nap, 0, required=steering, label=other), label=label
     ).run()
     steering.result()
+
+
+@pytest.mark.parametrize(
+    ("limit", "step", "next_step"), [(10, 1, 5), (120, 5, 30), (600, 30, 60)]
+)
+def test_the_step_of_an_estimate_grows_at_its_limits_and_not_before(
+    limit: int, step: int, next_step: int
+) -> None:
+    assert estimate_text(limit - step - 0.1) == duration_text(limit - step)
+    assert estimate_text(limit - step + 0.1) == duration_text(limit)
+    assert estimate_text(limit + 0.1) == duration_text(limit + next_step)
+    # A lower bound is rounded down.
+    assert estimate_text(limit - 0.1, is_least=True) == duration_text(limit - step)
+    assert estimate_text(limit + 0.1, is_least=True) == duration_text(limit)

@@ -777,3 +777,13 @@ def test_a_variable_of_this_program_is_not_one_that_the_user_has_set(
     assert Scheduler(*jobs).run(backend=backend, instruments=[watch])
     said = [job.result().text for job in jobs]
     assert said == ["of none\n", "of copied\n", "own\n"]
+
+
+def test_the_output_of_a_command_as_an_argument_lacks_all_newlines_at_its_end(
+    backend: str,
+) -> None:
+    """As in a shell's `$(...)`."""
+    said = CommandJob(["printf", "\n a \nb\n\n\n"], stdout=PIPE)
+    user = CommandJob(["printf", "%s", said], stdout=PIPE)
+    assert Scheduler(said, user).run(backend=backend)
+    assert user.result().stdout == b"\n a \nb"
