@@ -53,9 +53,7 @@ view/trace/_timeline.py MAX_SIDE_LABEL_WIDTH
 
 OPEN = """
 jobs/ssh/_connections.py MAX_LOG_SIZE
-jobs/ssh/_node_session.py MAX_ATTEMPTS
 journal/_fingerprint.py MAX_REPORTED_JOBS
-testing/_judge.py MAX_WAITS_AFTER_GIVING_UP
 view/_print_ends.py MAX_LENGTH
 view/_print_ends.py MAX_SPARED
 view/events/_events.py MAX_DROPPED

@@ -19,6 +19,7 @@ from trioflow import (
     Rate,
     Retry,
     Scheduler,
+    SshError,
     SshNode,
     SshNodes,
     ThreadJob,
@@ -61,7 +62,7 @@ from trioflow.jobs.command._output_sinks import (
     TailSink,
 )
 from trioflow.jobs.command._result import MAX_COMMAND_LENGTH
-from trioflow.jobs.ssh import _connections, _nodes, _wrapper
+from trioflow.jobs.ssh import _connections, _node_session, _nodes, _wrapper
 from ..bodies import Flaw, fail_now, give, nap
 from ..conftest import Virtual
 
@@ -533,3 +534,27 @@ def test_a_kind_of_failure_is_gone_with_its_last_command() -> None:
     assert similar.lines == {2: "b"}
     Reporter.take_back(reporter, FailedCommand(2, ("b",), "b", kind))
     assert (reporter.failures, reporter.tally.failed_count) == ({}, 0)
+
+
+def test_a_command_whose_connection_is_lost_before_it_starts_is_tried_a_number_of_times(
+    virtual: Virtual,
+) -> None:
+    """And one that may have started is never tried again."""
+    connection: Any = object.__new__(_connections.Connection)
+    connection.node = SshNode("node")
+    session: Any = SimpleNamespace(connection=connection, job=Job(nap))
+    not_started = b"Connection closed by UNKNOWN port 65535"
+
+    async def main() -> None:
+        policy = _node_session._RetryPolicy(session, "echo")
+        for _ in range(_node_session.MAX_ATTEMPTS - 1):
+            await policy.wait_for_retry(not_started, 0)
+        with pytest.raises(SshError, match="the connection was lost") as raised:
+            await policy.wait_for_retry(not_started, 0)
+        assert not raised.value.started
+        policy = _node_session._RetryPolicy(session, "echo")
+        with pytest.raises(SshError, match="the connection was lost") as raised:
+            await policy.wait_for_retry(b"mux_client_request_session", 0)
+        assert raised.value.started
+
+    virtual(main)

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 import anyio
 import anyio.to_thread
@@ -31,12 +32,14 @@ from trioflow.testing import (
     BrokenRun,
     Exploration,
     _explore,
+    _judge,
     explore,
     run_virtual,
 )
 from trioflow.testing._fault_plans import (
     END_PLACE,
     FAULT_OF_KIND,
+    EndlessRun,
     Plan,
     PlanGenerator,
     RunOutcome,
@@ -1111,3 +1114,15 @@ def test_a_hedge_that_begins_is_found(backend: str) -> None:
             runs=100,
             seed=1,
         )
+
+
+def test_a_run_that_was_given_up_may_wait_a_number_of_times() -> None:
+    """Its jobs unwind; one that swallows each cancellation ends then."""
+    story: Any = SimpleNamespace(outcome=RunOutcome(Plan("trio"), TaskOrder()))
+    unused: Any = None
+    watch = _judge.ProgressWatch(story, unused, unused, 1, unused, unused)
+    watch.has_given_up = True
+    for _ in range(_judge.MAX_WAITS_AFTER_GIVING_UP):
+        watch.count_wait()
+    with pytest.raises(EndlessRun):
+        watch.count_wait()
