@@ -12,8 +12,7 @@ from functools import cache
 from pathlib import Path
 import pytest
 from .mutation.__main__ import ROOT
-
-PACKAGE = ROOT / "trioflow"
+from .test_structure import modules
 
 PACE = """
 _adaptive.py MAX_LOWEST_AGE
@@ -102,31 +101,34 @@ BY_NUMBER = {
 
 
 def bounds() -> Iterator[str]:
-    for file in sorted(PACKAGE.rglob("*.py")):
-        for statement in ast.parse(file.read_text(encoding="utf-8")).body:
+    for name, tree in modules().items():
+        file = name.removeprefix("trioflow.").replace(".", "/")
+        for statement in tree.body:
             match statement:
                 case (
-                    ast.AnnAssign(target=ast.Name(name))
-                    | ast.Assign(targets=[ast.Name(name)])
+                    ast.AnnAssign(target=ast.Name(constant))
+                    | ast.Assign(targets=[ast.Name(constant)])
                 ):
-                    if re.match("_?MAX_", name):
-                        yield f"{file.relative_to(PACKAGE).as_posix()} {name}"
+                    if re.match("_?MAX_", constant):
+                        yield f"{file}.py {constant}"
 
 
 @cache
-def laws() -> list[tuple[str, str, str]]:
-    """Return the file, the text of a statement in it, and the text of the file, for each file of tests."""
-    found: list[tuple[str, str, str]] = []
+def laws() -> list[tuple[str, set[str], str]]:
+    """Return the file, the names in it but for its imports, and its text, for each file of tests."""
+    found: list[tuple[str, set[str], str]] = []
     for file in sorted((ROOT / "tests").rglob("test_*.py")):
         text = file.read_text(encoding="utf-8")
         if "MAX_" not in text or file == Path(__file__):
             continue
-        for statement in ast.parse(text).body:
-            # A table of a test names bounds, too.
-            if not isinstance(statement, ast.ImportFrom):
-                found.append(
-                    (file.relative_to(ROOT).as_posix(), ast.unparse(statement), text)
-                )
+        names = set[str]()
+        for node in ast.walk(ast.parse(text)):
+            match node:
+                # A table of a test names bounds, and so does `setattr`.
+                case ast.Name(name) | ast.Attribute(_, name) | ast.Constant(str(name)):
+                    if "MAX_" in name:
+                        names.add(name)
+        found.append((file.relative_to(ROOT).as_posix(), names, text))
     return found
 
 
@@ -140,8 +142,8 @@ def laws_of(bound: str) -> list[str]:
     )
     return [
         name
-        for name, test, text in laws()
-        if re.search(rf"\b{constant}\b", test) and (is_unique or imported.search(text))
+        for name, names, text in laws()
+        if constant in names and (is_unique or imported.search(text))
     ]
 
 
