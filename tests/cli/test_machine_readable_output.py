@@ -175,3 +175,20 @@ def test_a_file_that_is_no_trace_is_a_usage_error(tmp_path: Path) -> None:
     assert (done.exit_code, "is not a trace of trioflow" in done.stderr) == (2, True)
     assert not (tmp_path / "x.html").exists()
     assert "there is no file" in trioflow("report", tmp_path / "none.json").stderr
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_report_that_cannot_write_one_of_its_files_writes_the_others(
+    tmp_path: Path, trace: Path, number: int
+) -> None:
+    """Whichever it is, one line says why, and the code is 1."""
+    outputs = [tmp_path / "a.html", tmp_path / "b.html", tmp_path / "c.xml"]
+    options = ["-o", "-o", "--junit"]
+    (full := tmp_path / f"full{outputs[number].suffix}").symlink_to("/dev/full")
+    outputs[number] = full
+    words = [word for pair in zip(options, outputs, strict=True) for word in pair]
+    done = trioflow("report", trace, *words)
+    assert done.exit_code == 1
+    assert done.stderr.count(f"Error: cannot write '{full}': No space left") == 1
+    others = [each for each in outputs if each != full]
+    assert [each.stat().st_size > 1000 for each in others] == [True, True]
