@@ -323,7 +323,7 @@ class BatchCommandJob(
                 await self._store_large_output(result)
                 return result
             except COMMAND_ERRORS as error:
-                # There is no 0th: 0 is no limit.
+                # With `--retries 0`, no try is the last one.
                 is_last = self._tries == batch.options.retries
                 if not is_last and not isinstance(error, Unreachable):
                     await batch.wait_until_allowed()

@@ -67,7 +67,7 @@ class LineFilling:
             # With blanks between arguments.
             item_size = self.measure(item) - empty_size + len(item)
             if chosen and size + item_size > self.max_size:
-                # Their sum takes time in proportion to the square.
+                # To add up tuples would take time in proportion to the square of their number.
                 yield tuple(itertools.chain.from_iterable(chosen))
                 chosen = []
                 size = empty_size

@@ -56,7 +56,7 @@ def _click_option(
         if settings.get("multiple"):
             settings["callback"] = merge_values
     elif settings.get("metavar") in ("FILE", "DIR"):
-        # For completions of the shell.
+        # The shell completes the names of files.
         settings.setdefault("type", click.Path())
         if not settings.get("multiple"):
             settings |= {"multiple": True, "callback": single_value}

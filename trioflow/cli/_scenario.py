@@ -366,7 +366,7 @@ def build_scheduler(
         ClickException: the user's code raises an exception.
 
     """
-    # As in a script that was started without arguments.
+    # The file sees no arguments of `trioflow`, as a script that was started without any.
     sys.argv = [str(path)]
     target = find_scheduler(load_file(path), path, name)
     if isinstance(target, Scheduler):
@@ -417,7 +417,7 @@ def _imported_modules(text: bytes) -> Iterator[str]:
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):
-        # It was saved after it was loaded.
+        # The file was saved after it was loaded, with a mistake in it.
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -150,7 +150,7 @@ def command(options: SshOptions) -> int:
             raise click.UsageError(f"there is no file {file!r}")
     is_one_place = _node_runner.NODE_PLACEHOLDER not in options.into
     for file in options.pull:
-        # What matches a pattern may have another name on each node.
+        # The files that match a pattern may have other names on each node.
         has_one_name = set(os.path.basename(file.rstrip("/"))).isdisjoint("*?[{")
         if has_one_name and is_one_place and len(nodes) > 1:
             raise click.UsageError(

@@ -154,7 +154,7 @@ class Answer(
         # How many questions the job has asked: the same text again is the same question.
         self._number = 0
         self._last_asked: object = None
-        # What was answered, by whom and when, or "" if nobody has answered yet.
+        # A sentence about the answer, with its giver and its time, or "" before there is an answer.
         self._told = ""
         super().__init__(question, **options)
         self.forget_run()
@@ -187,7 +187,7 @@ class Answer(
         """
         question = self._event
         self._check_is_open(question)
-        # This may take any time, because it calls the user's `parse`.
+        # To read the answer may take any time, because the user's `parse` is called.
         given = self._read(value)
         shown = ""
         if not self.redact:
@@ -402,7 +402,7 @@ class Answer(
         }
         published = run.open_question(self, facts)
         if published is not None:
-            # It counts those of earlier runs, too.
+            # The number of the file counts the questions of earlier runs, too.
             self._number = published.number
         self._event = event = abc.ThreadEvent()
         interruption: BaseException | None = None
@@ -411,7 +411,7 @@ class Answer(
         except BaseException as error:
             interruption = error
         with ANSWERING:
-            # What was said to this question is no answer to the next.
+            # The answer to this question must not count for the next one.
             given = self._given
             self._given = NOTHING
             self._event = None

@@ -121,7 +121,7 @@ def cloudpickle_pickler() -> PicklerFactory | None:
     cloudpickle: Any = sys.modules.get("cloudpickle")
     if cloudpickle is None:
         return None
-    # It has no `fix_imports`.
+    # cloudpickle's pickler takes no `fix_imports`, the third argument.
     return lambda file, protocol, _, buffer_callback: cloudpickle.Pickler(
         file, protocol, buffer_callback
     )

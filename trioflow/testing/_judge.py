@@ -397,9 +397,9 @@ class ProgressWatch:
 
     def begin(self) -> None:
         self._waits_in_round = 0
-        # At the end of the last round.
+        # The timers that were pending at the end of the last round, or None in the first.
         self._pending_timers: frozenset[tuple[object, float]] | None = None
-        # Of the latest call of each scheduler.
+        # The time at which the latest call of each scheduler times out.
         self._timeout_deadlines: dict[AnyJob, float] = {}
         # The times of the pending checks of `_check_before_timeout`.
         self._check_times: list[float] = []

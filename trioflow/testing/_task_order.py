@@ -86,7 +86,7 @@ class TaskOrder:
 
     # ---- the interface that trio calls in place of its `random.Random`
 
-    # See https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L2836.
+    # trio shuffles each batch: https://github.com/python-trio/trio/blob/v0.35.0/src/trio/_core/_run.py#L2836.
 
     def shuffle(self, tasks: list[Any]) -> None:
         """Sort the ready tasks of trio, if there are several."""

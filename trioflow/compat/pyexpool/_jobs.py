@@ -187,7 +187,7 @@ class Task(Unit):
         self.numadded: int = 0
         self.numdone: int = 0
         self.numterm: int = 0
-        # On time.monotonic. It is set when the first job is executed.
+        # The end of the timeout on the clock `time.monotonic`, set when the first job is executed.
         self._deadline: float | None = None
         self._has_timed_out = False
         # Whether the task is over, and has been counted in its outer task.

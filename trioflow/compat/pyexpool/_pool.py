@@ -157,7 +157,7 @@ class ExecPool:
                 self._batch = batch = Batch(
                     self._workers, self.name or "ExecPool", self._outcomes
                 )
-                # Is called at program exit, too.
+                # The finalizer terminates the batch at the exit of the program, too.
                 self._finalizer = weakref.finalize(self, Batch.terminate, batch)
             return batch
 

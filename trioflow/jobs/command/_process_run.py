@@ -105,7 +105,7 @@ class ProcessRun:
             requested_at = self._clock()
             if await spawn_queue.start_when_possible(lambda: self._start(cpu)):
                 self._run.record_machine_wait(job, requested_at)
-            # Who closes a file without a name last has to free it, which takes 0.1 s per GiB on tmpfs: the command.
+            # Let the command be the last to close the file, and so the one to free it: 0.1 s per GiB on tmpfs.
             self._stdin = None
             with spawn_queue.count_as_running(), self._time_limit:
                 await self._wait_for_end()
@@ -115,7 +115,7 @@ class ProcessRun:
             if self._process.returncode is not None:
                 tail = None
                 if self._error_stream == "stderr":
-                    # It belongs to no other user.
+                    # Standard error has a stream of its own here, so its tail is no part of the output.
                     tail = self._stderr_tail()
                 with_output(self._job_timeout, self._result, tail)
             raise self._job_timeout
@@ -161,7 +161,7 @@ class ProcessRun:
         self._started_at = self._clock()
         self._time_limit = limit = self._run.time_limit(job, "output")
         try:
-            # Here, so that its errors do not pass for errors of the program.
+            # Start the guard first, so that its errors do not pass for errors of the program.
             self._run.shared(_guard.Guard)
             self._streams = ProcessStreams(
                 job, self._stdin, limit.heartbeat if limit.needs_signs else None

@@ -65,7 +65,7 @@ class CommandResult:
         if usage.ru_maxrss > rss_before_exec:
             max_rss = usage.ru_maxrss * RSS_UNIT_BYTES
         else:
-            # It may be the peak of the copy before exec.
+            # The peak may be of the copy of this program, before exec.
             max_rss_bound = rss_before_exec * RSS_UNIT_BYTES or None
         self.max_rss: Final = max_rss
         self.max_rss_bound: Final = max_rss_bound
@@ -184,7 +184,7 @@ class CommandError(TrioflowError):
         self.returncode: int | None = None
         self.stderr: bytes | None = stderr
         shown = fit(self.command, MAX_COMMAND_LENGTH, ellipsis="...")
-        # It may contain names of files.
+        # The command may contain names of files, which need not be printable.
         shown = "\n".join(map(printable, shown.split("\n")))
         message = f"{failure}. The command: {shown}"
         if result is not None:

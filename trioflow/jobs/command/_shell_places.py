@@ -67,7 +67,7 @@ def quote(value: str, place: str = "") -> str:
 
     """
     if place == FILE and value and "/dev".startswith(value[:4]):
-        # Also a part of it, before another value.
+        # The value may also be the beginning of such a name, in front of another value.
         value = f"/.{value}"
     if not value or PLAIN_VALUE.fullmatch(value):
         return value or "''"
@@ -491,7 +491,7 @@ def _check_command(words: Sequence[str], computes: bool, is_fed: bool) -> None:
     if re.search(r"\{[^{]*,", name):
         raise _Unknown("beside a {")
     if name.startswith("-") or _MARKS.search(name):
-        # It may be empty, an option before a command, or a word that calls the next.
+        # The word may be empty, an option before a command, or a word that calls the next one.
         name = next((word for word in words if word in _CODE), name)
     if name in _CODE:
         raise _Unknown(f"in a line with {name}")

@@ -167,7 +167,7 @@ class ProcessStreams:
         if value is None:
             file = getattr(sys, name)
         if file is None:
-            # There are no standard streams, as under pythonw.
+            # This program has no standard streams, as under pythonw.
             return DEVNULL
         if value is None and file is getattr(sys, f"__{name}__"):
             return None

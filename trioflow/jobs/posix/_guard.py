@@ -70,7 +70,7 @@ class ProcessGroupTable:
         size = _table_size()
         try:
             os.truncate(self.descriptor, size)
-            # Has its own duplicate of the descriptor.
+            # The map has its own duplicate of the descriptor.
             self._memory_map: Final = mmap.mmap(self.descriptor, size)
         except BaseException:
             os.close(self.descriptor)

@@ -334,7 +334,7 @@ class ProcessJob(
     async def _call_in_worker(self, run: abc.RunHandle) -> T:
         request = self._pickle_call()
         pool = run.shared(WorkerPool)
-        # It may have the number of an earlier run.
+        # The attribute may have the number of an attempt in an earlier run.
         self._called_attempt = 0
         try:
             process = await pool.take_worker(self)

@@ -183,7 +183,7 @@ def prepare_process(preparation: dict[str, Any]) -> None:
 
     """
     process: Any = current_process()
-    # As multiprocessing does in its own workers:
+    # The main module is imported as in multiprocessing's own workers:
     # https://github.com/python/cpython/blob/v3.11.7/Lib/multiprocessing/spawn.py#L128.
     process._inheriting = True
     try:

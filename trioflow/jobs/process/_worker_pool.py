@@ -103,7 +103,7 @@ class WorkerProcess:
         self.pid: Final = process.pid
         # Whether the message that arrives is an answer, or None before its header.
         self._is_answer: bool | None = None
-        # Of a message: its header or its pickle.
+        # The part of a message that arrives: the header, or the pickle.
         self._part = bytearray(_worker_main.ANSWER_HEADER.size)
         # How many bytes of the part have arrived.
         self._received = 0
@@ -415,7 +415,7 @@ class WorkerPool:
             await worker.end(max(0.0, deadline - self._run.clock()))
 
     def _start_worker(self, nice: int) -> WorkerProcess:
-        # What can fail without the process comes before it: nobody would wait for it.
+        # Whatever may fail comes before the start of the process: after an error, nothing would wait for the process.
         preparation = _preparation_data()
         controller_end, worker_end = socket.socketpair()
         controller_end.setblocking(False)

@@ -82,7 +82,7 @@ REMOVE_SCRIPT: Final = (
 """A shell script that removes a directory when its standard input closes, which happens when this program exits. It
 tries repeatedly, because a starting ssh may still create its socket in the directory. If it reads the line `removed`
 first, the program has removed the directory itself, and the script does nothing."""
-# See `sun_path` in https://man7.org/linux/man-pages/man7/unix.7.html.
+# The length of `sun_path` is the limit: https://man7.org/linux/man-pages/man7/unix.7.html.
 MAX_DIRECTORY_BYTES: Final = 70
 """The maximum length, in bytes, of the path of the directory for sockets. The path of a Unix socket is limited to 104
 to 108 bytes, depending on the operating system. OpenSSH appends a temporary suffix of 18 bytes. The rest is left for
@@ -384,7 +384,7 @@ class Connection:
         node = self.node
         settings = await self._query_settings()
         if node.gateway is not None:
-            # Its connection is open already.
+            # The connection to the gateway is open already, so the node is reached from there.
             return node.gateway, node.hostname, node.port
         for name in ("proxyjump", "proxycommand"):
             if settings.get(name, "none") != "none":
@@ -427,7 +427,7 @@ class Connection:
             return Diagnostics(
                 f"no answer in {self.node.connect_timeout:g} s"
             ), clock() - began
-        # It has the banner of the server, too.
+        # The log has the server's banner, too.
         log = file_tail(self._log_file, MAX_TAIL_BYTES) or b""
         return self.transport.diagnose(
             self.node, log.decode(errors="backslashreplace")

@@ -47,7 +47,7 @@ def put(source: str, target: str) -> None:
     else:
         raise OSError(f"{source!r} is not a file or a directory")
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
-    # As sftp does: no copy lets others act as its owner.
+    # Like sftp, drop the set-user-ID bits: no copy lets others act as its owner.
     os.chmod(target, status.st_mode & 0o777)
 
 

@@ -250,7 +250,7 @@ class NodeSession:
         """
         connection = self.connection
         async with connection.sessions:
-            # It may have been lost while waiting.
+            # The connection may have been lost while this session waited.
             await connection.ensure(self.user)
             paths = connection.leftover_files
             connection.leftover_files = []
@@ -340,7 +340,7 @@ class _RetryPolicy:
 
 KILL_MARGIN: Final = 5.0
 """The time, in seconds, from the end of a command's grace period until this program kills its side of the session."""
-# See https://man7.org/linux/man-pages/man2/execve.2.html.
+# Linux limits each argument: https://man7.org/linux/man-pages/man2/execve.2.html.
 MAX_LINE_BYTES: Final = 131_071
 """The maximum length of a command line for a node, in bytes. It is Linux's limit for an argument (MAX_ARG_STRLEN)."""
 MAX_VARIABLE_BYTES: Final = 100_000
@@ -443,7 +443,7 @@ class RemoteCommand:
             check=False,
             terminate_grace=session.grace + KILL_MARGIN,
             label=job.label,
-            # Its command line, with the wrapper, explains nothing.
+            # The command line of ssh, with the wrapper, explains nothing to a user.
             redact=True,
         )
         self._process._initial_input = initial_input
@@ -532,9 +532,9 @@ class RemoteCommand:
 class _LocalEnd(CommandJob):
     """A job that runs the local end of a command, and ends it by closing its input, not by a signal."""
 
-    # The first bytes of its input.
+    # The first bytes of the command's input.
     _initial_input: bytes
-    # This program's end of the input.
+    # This program's end of the socket that is the command's input.
     _own_end: socket.socket
     _other_end: socket.socket
 

@@ -324,7 +324,7 @@ def _iterate_entries(nodes: object) -> Iterator[Any]:
 
 
 def _split_names(text: str, place: str = "") -> list[str]:
-    # It never goes back: that would take 100 bytes for each.
+    # A possessive `++` never goes back: to be able to would take 100 bytes for each repetition.
     names = re.findall(r"(?:\[[^\[\]]*\]|[^\s,])++", text)
     for name in names:
         if _FOREIGN_PATTERN.fullmatch(name) and not place:

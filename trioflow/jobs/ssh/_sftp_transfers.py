@@ -228,7 +228,7 @@ async def _local_temporary_file() -> AsyncGenerator[tuple[Any, str]]:
 
     On Linux, the file has no directory entry, and so disappears even if this program is killed.
     """
-    # See https://docs.python.org/3/library/tempfile.html#tempfile.TemporaryFile.
+    # `TemporaryFile` creates no entry: https://docs.python.org/3/library/tempfile.html#tempfile.TemporaryFile.
     file: Any = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
     name = f"/proc/{os.getpid()}/fd/{file.fileno()}"
     if not os.path.exists(name):  # noqa: ASYNC240 - in /proc
@@ -238,7 +238,7 @@ async def _local_temporary_file() -> AsyncGenerator[tuple[Any, str]]:
     try:
         yield file, name
     finally:
-        # It takes the kernel half a second to free a gigabyte.
+        # To free a gigabyte takes the kernel half a second, so a thread closes the file.
         await call_in_thread(file.close)
 
 
@@ -247,9 +247,9 @@ class Copy:
     """A file or directory to copy to a node."""
 
     source: str
-    # Its path on the node.
+    # The path of the copy on the node.
     target: str
-    # Its temporary path on the node.
+    # The path on the node until the copy is complete.
     temporary_path: str
 
 
@@ -258,7 +258,7 @@ def _plan_copies(session: NodeSession, sources: Sequence[str], to: str) -> list[
     token = os.urandom(6).hex()
     copies = list[Copy]()
     for number, source in enumerate(map(os.path.expanduser, sources)):
-        # Its error is clearer than sftp's.
+        # If the source is missing, the error of `stat` is clearer than sftp's.
         mode = os.stat(source).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise ValueError(

@@ -309,7 +309,7 @@ class Pull(CopyStep):
     def __init__(
         self, *sources: Path | AbstractJob[Any], to: Path | AbstractJob[Any]
     ) -> None:
-        # Here, so that a TypeError names this class.
+        # Each class has a signature of its own, so that a TypeError names the class.
         super().__init__(*sources, to=to)
 
     def _files_written(self) -> Iterable[str]:

@@ -178,7 +178,7 @@ class OpenSsh:
         )
 
 
-# See https://www.openssh.com/txt/release-8.7.
+# New in OpenSSH 8.7: https://www.openssh.com/txt/release-8.7.
 NEW_SETTINGS: Final = {"StdinNull": "no", "ForkAfterAuthentication": "no"}
 """Settings that sessions need against any configuration, such as the SessionType of a command since OpenSSH 8.7."""
 BAD_SETTINGS_MESSAGES: Final = (
@@ -367,7 +367,7 @@ class Get:
 
 
 Operation = MakeDirectory | Put | Get
-# See https://man.openbsd.org/sftp#b.
+# A "-" lets a batch go on after an error: https://man.openbsd.org/sftp#b.
 LISTING_COMMAND: Final = "-ls -1 "
 """The sftp command that lists files. Because of the leading "-", sftp continues if the command fails."""
 

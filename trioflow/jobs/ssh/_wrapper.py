@@ -184,7 +184,7 @@ class WrapperReport:
     """The wrapper's report on a command."""
 
     started: bool = False
-    # As in a shell: 128 plus the signal's number if a signal ended the command.
+    # The exit code as a shell has it: 128 plus the number of the signal that ended the command.
     returncode: int | None = None
     user_time: float = 0.0
     system_time: float = 0.0
