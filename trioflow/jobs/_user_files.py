@@ -307,7 +307,7 @@ def _clean(path: str | bytes | os.PathLike[Any]) -> str:
     return os.fsdecode(path).rstrip("/") or "/"
 
 
-def open_output_file(path: Any, owner: object, *, truncate: bool = False) -> int:
+def open_output_file(path: Any, owner: object, *, truncate: bool) -> int:
     """Open a file for appending, create it and its parent directories if needed, and return the descriptor.
 
     If `truncate` is true, the previous content is removed: the user has asked for that by `append=False`.

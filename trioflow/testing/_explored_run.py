@@ -66,7 +66,7 @@ from ._fault_plans import (
     RunOutcome,
     SteppedJob,
 )
-from ._judge import PLAIN_ROUND_WAITS, Judge, ProgressWatch, Story
+from ._judge import Judge, ProgressWatch, Story
 from ._task_order import FIRST_TASK_NAME, TaskOrder, set_task_order
 
 MAX_ENDING_ITERATIONS: Final = 4
@@ -96,8 +96,8 @@ class ExploredRun:
         make: Callable[..., Scheduler],
         check: Callable[..., object] | None,
         plan: Plan,
-        round_size: int = PLAIN_ROUND_WAITS,
-        order_seed: int | None = None,
+        round_size: int,
+        order_seed: int | None,
     ) -> None:
         self._make_scheduler: Final = make
         self.plan: Final = plan

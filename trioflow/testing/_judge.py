@@ -594,16 +594,11 @@ def _library_prefixes() -> tuple[str, ...]:
 @functools.cache
 def _sleep_code_objects(endless: bool) -> frozenset[CodeType]:
     """Return the code objects of all functions that only let time pass."""
-    functions: list[Any] = [
-        asyncio.sleep,
-        anyio.sleep,
-        anyio.sleep_until,
-        anyio.lowlevel.checkpoint,
-    ]
-    functions += [anyio.sleep_forever] * endless
-    with contextlib.suppress(ImportError):
-        import trio
+    import trio
 
-        functions += [trio.sleep, trio.sleep_until, trio.lowlevel.checkpoint]
-        functions += [trio.sleep_forever] * endless
+    functions: list[Any] = [asyncio.sleep]
+    for library in (anyio, trio):
+        functions += [library.sleep, library.sleep_until, library.lowlevel.checkpoint]
+        if endless:
+            functions.append(library.sleep_forever)
     return frozenset(function.__code__ for function in functions)

@@ -174,10 +174,6 @@ class WaitingGroup:
                 return [*self.common_needs, (key, self.family.unit_need)]
         return self.common_needs
 
-    def waiting_jobs(self) -> list[AnyJob]:
-        """Return all waiting jobs, in order. Any thread may call this."""
-        return [entry[2] for entry in self.entries()]
-
     def find_blocker(self, job: AnyJob) -> AnyJob | None:
         """Return the job whose reservation keeps a job of the group from starting. Any thread may call this.
 
@@ -744,7 +740,7 @@ def jobs_waiting_for(resource: PoolEntry) -> list[AnyJob]:
     for places in list(resource.admission.all_places):
         for group in list(places.groups_by_needs.values()):
             if resource in group.kind:
-                found += group.waiting_jobs()
+                found += [job for _, _, job in group.entries()]
     return found
 
 

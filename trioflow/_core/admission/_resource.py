@@ -543,13 +543,6 @@ class Grant:
             if resource.is_budget:
                 resource.refund(self._job, share)
 
-    def budget_amounts(self) -> dict[str, Amount]:
-        return {
-            resource.name: share.used
-            for resource, _, share in self._parts
-            if resource.is_budget
-        }
-
     def find(self, name: str) -> tuple[Resource, Any] | None:
         for resource, _, share in self._parts:
             if resource.name == name:
@@ -578,6 +571,7 @@ def budgets_used(job: AnyJob) -> dict[str, Amount]:
     grant = job._grant()
     used = dict((job._extras or RunExtras).earlier_use or {})
     if grant is not None:
-        for name, amount in grant.budget_amounts().items():
-            used[name] = amount + used.get(name, 0)
+        for resource, _, share in grant._parts:
+            if resource.is_budget:
+                used[resource.name] = share.used + used.get(resource.name, 0)
     return used

@@ -33,11 +33,6 @@ def counted_requirements(job: AnyJob) -> Collection[AnyJob]:
     return [other for other, flags in required.items() if not flags & ORDER_ONLY]
 
 
-def did_no_work(job: AnyJob) -> bool:
-    """Return whether what a job requires, even for order only, has kept it from its work."""
-    return job._state in (BLOCKED, SKIPPED)
-
-
 def what_follows(
     root: BaseScheduler,
     jobs: Iterable[AnyJob],
@@ -97,7 +92,7 @@ def _users_in(root: BaseScheduler) -> tuple[Users, Users]:
                 users[requirement].append(user)
             else:
                 users[requirement] = [user]
-        if did_no_work(user):
+        if user._state in (BLOCKED, SKIPPED):
             for requirement in user._required:
                 idle_users.setdefault(requirement, []).append(user)
     return users, idle_users

@@ -128,7 +128,7 @@ class OptionRecord:
         "is_shared",
     )
 
-    def __init__(self, values: Iterable[Any], is_shared: bool = False) -> None:
+    def __init__(self, values: Iterable[Any], is_shared: bool) -> None:
         (
             self.critical, self.forever, self.timeout, self.idle_timeout, self.on_timeout, self.own_task,
             self.retry, self.run_if, self.keep_result, self.redact, self.log, self.save, self.key, self.version,

@@ -284,7 +284,7 @@ def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[AnyJob
     return paths
 
 
-def paths_of_siblings(jobs: Iterable[AnyJob], prefix: str = "") -> dict[AnyJob, str]:
+def paths_of_siblings(jobs: Iterable[AnyJob], prefix: str) -> dict[AnyJob, str]:
     """Return the paths of jobs that are the first members of a scheduler, in the order that they were added.
 
     Args:

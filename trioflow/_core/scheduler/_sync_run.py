@@ -184,10 +184,7 @@ class SignalHandler:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: object, error: BaseException | None, trace: object
     ) -> None:
         """Restore the previous handlers. If a signal came too late to end the run, raise it again."""
         self._is_over = True
@@ -334,10 +331,7 @@ class OwnFrames:
         pass
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: object, error: BaseException | None, trace: object
     ) -> None:
         # A second Ctrl-C has the first one as its context.
         while isinstance(error, KeyboardInterrupt):

@@ -11,7 +11,6 @@ import os
 import threading
 import time
 import weakref
-from types import TracebackType
 from typing import Final, Self
 
 from ..._core.job._job_options import duration
@@ -224,12 +223,7 @@ class ExecPool:
         """Return the pool."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Terminate all jobs that have not ended. To wait for them, call `join` at the end of the `with` block."""
         self.__finalize__()
 

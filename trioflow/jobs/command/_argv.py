@@ -239,7 +239,7 @@ def shorten_command_line(text: str) -> str:
     return fit(" ".join(text.split()), MAX_LABEL_LENGTH, keep="ends")
 
 
-def _quoted_text(argument: object, depth: int | None = None) -> str:
+def _quoted_text(argument: object, depth: int | None) -> str:
     text = display_text(argument, depth)
     if isinstance(argument, (JOB_TYPE, granted)) or text == "…":
         return text

@@ -25,7 +25,7 @@ class Reason(NamedTuple):
     remedy: str = ""
 
 
-def reason_before_start(error: OSError, show: Show, stdin: object = None) -> Reason:
+def reason_before_start(error: OSError, show: Show, stdin: object) -> Reason:
     """Return why something that the command needs before its program starts was not there, such as its `stdin`."""
     if error.errno in RESOURCE_ERROR_MESSAGES:
         return Reason(RESOURCE_ERROR_MESSAGES[error.errno], RESOURCE_ADVICE)
