@@ -263,7 +263,7 @@ class BaseScheduler(
 
     # ---- adding and removing jobs
 
-    def add(self, job: J, *more: Never) -> J:
+    def add(self, job: J, *_more: Never) -> J:
         """Add a job, or the jobs of a Sequence, and return the argument.
 
         Adding a member again does nothing. Inputs of the job that belong to no scheduler are added before it. If an
@@ -290,7 +290,7 @@ class BaseScheduler(
             <AbstractJob a, idle>
 
         """
-        if more:
+        if _more:
             raise TypeError(
                 "add() takes one job, such as add(Job(f, 1)); update([...]) takes several"
             )
