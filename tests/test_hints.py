@@ -11,6 +11,7 @@ from trioflow import (
     CommandJob,
     Job,
     Pool,
+    Pull,
     Rate,
     Scheduler,
     SshJob,
@@ -105,7 +106,6 @@ HOME_PATHS: list[Any] = [
     lambda path: Job(give_now, 1, reads=path),
     lambda path: Job(give_now, 1, writes=["x", Path(path)]),
     lambda path: CommandJob(["true"], stdout=path),
-    lambda path: CommandJob(["true"], cwd=path),
     lambda path: Scheduler(journal=path),
     lambda path: trioflow.Journal(path),
     lambda path: trioflow.JUnit(path),
@@ -123,6 +123,11 @@ def test_a_path_that_only_a_shell_expands_is_refused(
             HOME_PATHS[place](path)
     for path in ("a~", "$UNSET_NAME/x", "~ /x"):
         HOME_PATHS[place](path)
+
+
+def test_a_directory_on_a_node_may_be_in_its_home() -> None:
+    node = SshNode("node", config="~/config", identity=Path("~/key"))
+    assert SshJob(node, ["make", Pull("~/log", to=".")], cwd="~/src").node is node
 
 
 @pytest.mark.parametrize("word", ["~/no", "$HOME/no", "*.csv", "in/*", "|"])
@@ -308,7 +313,7 @@ RUN_WORDS = [
     ),
     (
         ["ssh", "uname"],
-        "Missing option '-H' / '--hosts'.; write: trioflow ssh -H node1,node2 uname",
+        "Missing option '-H' / '--hosts'; write: trioflow ssh -H node1,node2 uname",
     ),
 ]
 

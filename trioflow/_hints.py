@@ -70,43 +70,42 @@ OPTION_REPLACEMENTS: Final = {
     "verbose": "run(instruments=[Monitor()])",
 }
 
-SCHEDULER_ATTRIBUTE_HINTS: Final = {
-    "jobs": "iterate over the scheduler, or call iterate_jobs() for those at any depth",
-    "__getitem__": "keep the job that add() returns, or look for its label: {job.label: job for job in scheduler}",
-    "__enter__": "write: async with Scheduler() as scheduler, or scheduler.run()",
-    "start": "write: await scheduler.co_run(), or scheduler.run()",
-    **dict.fromkeys(
-        ("create_task", "start_soon", "submit"),
-        "call add(Job(f, 1)), in an async with block of the scheduler",
-    ),
-}
-ATTRIBUTE_HINTS: Final = {
-    "__rshift__": "write: Job(f, required=job), or Sequence(job, other)",
-    "add_done_callback": "give the scheduler on_job_settled=f",
-    "cancelled": "compare state with JobState.CANCELLED",
-    "done": "call is_settled(), or is_done() for a job that ran to its end",
-    "exception": "call raised_exception()",
-    "run": "its scheduler runs it: Scheduler(job).run()",
-    "start": "its scheduler starts it: Scheduler(job).run()",
-    "status": "read state, a JobState",
-    "then": "write: Job(f, job), which gets its result",
-    "value": "call result()",
-    "wait": "write: await job",
-}
+SCHEDULER_ATTRIBUTE_HINTS: Final = _by_word(
+    {
+        "jobs": "iterate over the scheduler, or call iterate_jobs() for those at any depth",
+        "__getitem__": "keep the job that add() returns, or look for its label: {job.label: job for job in scheduler}",
+        "__enter__": "write: async with Scheduler() as scheduler, or scheduler.run()",
+        "start": "write: await scheduler.co_run(), or scheduler.run()",
+        "create_task start_soon submit": "call add(Job(f, 1)), in an async with block of the scheduler",
+    }
+)
+ATTRIBUTE_HINTS: Final = _by_word(
+    {
+        "__rshift__": "write: Job(f, required=job), or Sequence(job, other)",
+        "add_done_callback": "give the scheduler on_job_settled=f",
+        "cancelled": "compare state with JobState.CANCELLED",
+        "done": "call is_settled(), or is_done() for a job that ran to its end",
+        "exception": "call raised_exception()",
+        "run start": "its scheduler runs it: Scheduler(job).run()",
+        "status": "read state, a JobState",
+        "then": "write: Job(f, job), which gets its result",
+        "value": "call result()",
+        "wait": "write: await job",
+    }
+)
 MISSING_ATTRIBUTES: Final = frozenset((*ATTRIBUTE_HINTS, *SCHEDULER_ATTRIBUTE_HINTS))
-MODULE_HINTS: Final = {
-    "Engine": "import trioflow.compat.asynciojobs_classic for programs of old asynciojobs, or use Scheduler",
-    "Flow": "use Scheduler",
-    "PrintJob": "use a Job whose function prints, or import it from trioflow.compat.asynciojobs",
-    **dict.fromkeys(
-        ("FamilyTime", "Simulation", "Span", "TimeSpent", "Wait"),
-        "import it from trioflow.view",
-    ),
-    "PureScheduler": "use Scheduler, or import it from trioflow.compat.asynciojobs",
-    "SchedulerJob": "use Scheduler, which nests, or import it from trioflow.compat.asynciojobs_classic",
-    "Task": "use Job",
-    "TaskGroup": "use Scheduler; async with Scheduler() as scheduler: scheduler.add(Job(...)) starts jobs as they come",
-}
+MODULE_HINTS: Final = _by_word(
+    {
+        "Engine": "import trioflow.compat.asynciojobs_classic for programs of old asynciojobs, or use Scheduler",
+        "Flow": "use Scheduler",
+        "PrintJob": "use a Job whose function prints, or import it from trioflow.compat.asynciojobs",
+        "FamilyTime Simulation Span TimeSpent Wait": "import it from trioflow.view",
+        "PureScheduler": "use Scheduler, or import it from trioflow.compat.asynciojobs",
+        "SchedulerJob": "use Scheduler, which nests, or import it from trioflow.compat.asynciojobs_classic",
+        "Task": "use Job",
+        "TaskGroup": "use Scheduler; async with Scheduler() as scheduler: scheduler.add(Job(f)) starts jobs as they come",
+    }
+)
 CALL_HINTS: Final = {
     "AbstractJob.requires": "a requirement has to succeed unless you give settled=True",
     "Adaptive": "give the smallest and the largest size: Adaptive(2, 64)",
@@ -126,14 +125,13 @@ CALL_HINTS: Final = {
     "SshJob": "give one command as a string, several steps as a list: SshJob(node, ['make', Pull('log', to='.')])",
 }
 """The form that was meant by arguments that do not fit, by the class or method."""
-COMMAND_LINE_HINTS: Final = {
-    "--config": "--ssh-config FILE is a configuration of ssh",
-    "--login": "--username NAME is the user on the node",
-    **dict.fromkeys(
-        ("--concurrency", "--max-workers", "--parallel", "--workers"),
-        "-j N limits the jobs at once",
-    ),
-}
+COMMAND_LINE_HINTS: Final = _by_word(
+    {
+        "--config": "--ssh-config FILE is a configuration of ssh",
+        "--login": "--username NAME is the user on the node",
+        "--concurrency --max-workers --parallel --workers": "-j N limits the jobs at once",
+    }
+)
 """Options of others' commands, and earlier ones. Each hint begins with the option that a subcommand may have."""
 RUN_OPTION_HINTS: Final = _by_word(
     {

@@ -86,7 +86,8 @@ class CommandOptions:
                 f"give True, False, or a template such as '{{label}}: '"
             )
         if self.cwd is not None and not isinstance(self.cwd, bytes):
-            file_path(self.cwd, "cwd", subject)
+            # On a node, "~/x" is in the home directory. Here, a missing directory is named at the start.
+            file_path(self.cwd, "cwd", subject, expands=True)
         _argv.check_stdin(self.stdin, subject)
         if isinstance(self.stdin, int) and self.stdin in (
             PIPE,
