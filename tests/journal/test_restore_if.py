@@ -369,7 +369,7 @@ def test_a_question_is_asked_again_whose_answer_does_not_hold(
 
 @pytest.mark.parametrize("end", ["timeout", "cancel", "outside", "group"])
 def test_a_run_ends_while_a_function_still_waits(
-    end: str, file: Path, backend: str
+    end: str, file: Path, virtual: Virtual
 ) -> None:
     asked: list[str] = []
 
@@ -385,15 +385,12 @@ def test_a_run_ends_while_a_function_still_waits(
         await anyio.sleep_forever()
         return True
 
-    assert Scheduler(Job(work, label="a")).run(backend=backend, journal=file)
-    if end == "group":
-        assert Scheduler(Scheduler(Job(work, label="b"), label="g")).run(
-            backend=backend, journal=file
-        )
+    group = Scheduler(Job(work, label="b"), label="g")
+    assert virtual(Scheduler(Job(work, label="a"), group, journal=file).co_run)
 
     async def run() -> None:
         nonlocal scheduler, outside
-        timeout = 0.01 if end in ("timeout", "group") else None
+        timeout = 9 if end in ("timeout", "group") else None
         if end == "group":
             job = Job(work, label="b", restore_if=waits)
             scheduler = Scheduler(Scheduler(job, label="g", timeout=timeout))
@@ -408,7 +405,7 @@ def test_a_run_ends_while_a_function_still_waits(
     scheduler = Scheduler()
     outside: Any = None
     for _ in range(2):
-        anyio.run(run, backend=backend)
+        virtual(run)
     assert asked == ["result", "result"]
 
 
@@ -471,7 +468,7 @@ def test_a_run_goes_on_while_a_function_waits(file: Path, virtual: Virtual) -> N
 
 
 def test_a_function_whose_own_tasks_are_cancelled_ends_no_run_with_an_error(
-    file: Path, backend: str
+    file: Path, virtual: Virtual
 ) -> None:
     async def waits(_: object) -> bool:
         async with anyio.create_task_group() as tasks:
@@ -479,9 +476,10 @@ def test_a_function_whose_own_tasks_are_cancelled_ends_no_run_with_an_error(
                 tasks.start_soon(anyio.sleep_forever)
         return True
 
-    assert Scheduler(Job(nothing, label="a")).run(backend=backend, journal=file)
-    scheduler = Scheduler(Job(nothing, label="a", restore_if=waits), timeout=0.01)
-    assert not scheduler.run(backend=backend, journal=file)
+    assert virtual(Scheduler(Job(nothing, label="a"), journal=file).co_run)
+    job = Job(nothing, label="a", restore_if=waits)
+    scheduler = Scheduler(job, timeout=9, journal=file)
+    assert not virtual(scheduler.co_run)
     assert scheduler.stop_reason is StopReason.TIMEOUT
 
 
