@@ -485,6 +485,32 @@ def test_of_two_throttles_of_a_key_longer_counts(
     assert starts[2] == pytest.approx(end)
 
 
+def test_no_gap_follows_jobs_that_give_their_key_back_together_before_they_started(
+    virtual: Virtual,
+) -> None:
+    """What they require is tried again while they wait for tokens: after the last of them alone, there was no gap."""
+    started: list[float] = []
+
+    async def use() -> None:
+        started.append(anyio.current_time())
+
+    async def main() -> None:
+        first = Job(nap, 0.5)
+        users = [Job(use, required=first, needs={"host": "a"}) for _ in range(2)]
+        scheduler = Scheduler(
+            first,
+            [Job(nap, 10) for _ in range(3)],
+            users,
+            Job(later, 3, first.try_again, forever=True),
+            jobs_window=anyio.CapacityLimiter(3),
+            pool=Pool(host=PerKey(2, gap=100)),
+        )
+        assert await scheduler.co_run()
+
+    virtual(main)
+    assert started == [10.5, 10.5]
+
+
 @pytest.mark.parametrize("is_cancelled", [False, True])
 def test_a_keys_gap_follows_each_job_that_has_run_even_if_put_back(
     virtual: Virtual, is_cancelled: bool

@@ -358,7 +358,7 @@ PLANTS: Final = (
 """),
     plant("key-unstarted", f"{ADMISSION}/_keys.py", "CountedKey.refund",
         "a pause after a job that has not started", """
--self.unused_by = job
+-self.unstarted.add(job)
 """),
     plant("key-keep", f"{ADMISSION}/_keys.py", "Key.throttle",
         "a throttled key that nothing refers to is forgotten", """

@@ -194,8 +194,8 @@ class CountedKey(Key, CountedResource):
         super().__init__(family, key)
         # When the places of ended jobs are free again, ascending.
         self.rest_ends: Final[deque[float]] = deque()
-        # A job that gives back its place without having started.
-        self.unused_by: AnyJob | None = None
+        # The jobs that are about to give back their places without having started.
+        self.unstarted: Final[set[AnyJob]] = set()
 
     def free_at(self, need: Amount) -> float:
         """Return the time when enough gaps are over, or infinity if too few jobs have ended."""
@@ -215,15 +215,15 @@ class CountedKey(Key, CountedResource):
     def give_back(self, job: AnyJob, share: Any) -> None:
         """Take back the place of a job. It is free after the gap."""
         super().give_back(job, share)
-        if self.family.settings.gap and job is not self.unused_by:
+        if self.family.settings.gap and job not in self.unstarted:
             self.free -= 1
             self.rest_ends.append(self.clock() + self.family.settings.gap)
             self.family.keep(self)
-        self.unused_by = None
+        self.unstarted.discard(job)
         self.wake()
 
     def refund(self, job: AnyJob, share: Any) -> None:
-        self.unused_by = job
+        self.unstarted.add(job)
 
     def public_free(self) -> float:
         """Return the free places. Places whose gap is over are only counted when a job takes a place."""
