@@ -482,7 +482,7 @@ OPENERS = {
         view.events._nonblocking_writer._open_target
         """,
     "a descriptor": """
-        batch._record_files.RecordFile._keep_whole_lines cli._outputs.discard_buffers
+        cli._outputs.discard_buffers
         jobs.command._output_sinks.OutputSpool.reopen jobs.ssh._local_copier.main
         jobs.ssh._node_session._make_sinks journal._questions.QuestionFiles.write
         journal._questions.QuestionFiles._read_file simulation._duration_sources._lock_file
@@ -554,7 +554,7 @@ REMOVERS = {
         jobs._user_files jobs._user_files._rename_aside jobs._user_files.open_output_file jobs._user_files.remove_own
         """,
     "files of its own making, which have a temporary name, or are in a directory of its own": """
-        jobs.posix._guard.ProcessGroupTable.__init__ jobs.ssh._connections
+        batch._record_files.RecordFile.__init__ jobs.posix._guard.ProcessGroupTable.__init__ jobs.ssh._connections
         jobs.ssh._connections.Connection._start jobs.ssh._connections.PrivateDirectory.__init__
         jobs.ssh._connections.PrivateDirectory.remove jobs.ssh._local_copier.put
         jobs.ssh._node_session.NodeSession._remove jobs.ssh._ssh_job jobs.ssh._wrapper
