@@ -545,10 +545,9 @@ def test_the_critical_path_is_that_of_the_trace(
     views = views_of(name)
     if name not in ("a second attempt", "everything", "dropped failures"):
         assert {job.path for job in find_critical_path(views.scheduler)} == {
-            views.live.spans[link.span_number].path
-            for link in views.live.critical_path_links
+            views.live.spans[number].path for number in views.live.critical_path
         }
-    assert views.read.critical_path_links == views.live.critical_path_links
+    assert views.read.critical_path == views.live.critical_path
 
 
 def test_a_first_that_was_restored_counts_as_restored(tmp_path: Path) -> None:

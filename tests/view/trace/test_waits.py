@@ -23,7 +23,6 @@ from trioflow import (
 from trioflow.abc import WaitCause
 from trioflow.view.trace import _waits
 from trioflow.view.trace._spans import Wait, settled_at, wait_texts
-from trioflow.view.trace._trace_record import CriticalPathLink
 from ...bodies import at_once, fail, flaky, later, nap, running, serve, unwind
 from ...conftest import Virtual
 from .scenarios import traced
@@ -52,11 +51,23 @@ def trainings(*seconds: float, **options: Any) -> list[Job[Any]]:
     ]
 
 
+def causes(trace: Trace) -> list[WaitCause | None]:
+    """Return why each job on the critical path waited for the job before it."""
+    record = trace._get_record()
+    found: list[WaitCause | None] = []
+    for number, predecessor in record.critical_path.items():
+        released = [
+            wait.cause
+            for wait in record.spans[number].waits
+            if wait.released_by == predecessor
+        ]
+        others = [cause for cause in released if cause is not WaitCause.JOBS]
+        found.append(None if predecessor is None else [WaitCause.JOBS, *others][-1])
+    return found
+
+
 def path(trace: Trace) -> str:
-    reasons = (
-        f" [{link.wait_cause or 'start'}] "
-        for link in trace._get_record().critical_path_links
-    )
+    reasons = (f" [{cause or 'start'}] " for cause in causes(trace))
     return "".join(
         reason + span.path
         for reason, span in zip(reasons, trace.critical_path, strict=True)
@@ -460,10 +471,7 @@ def chain(virtual: Virtual, scheduler: Scheduler, **options: Any) -> str:
     }
     paths = [span.path for span in trace.critical_path]
     return "".join(
-        signs[link.wait_cause] + path
-        for link, path in zip(
-            trace._get_record().critical_path_links, paths, strict=True
-        )
+        signs[cause] + path for cause, path in zip(causes(trace), paths, strict=True)
     )
 
 
@@ -508,10 +516,8 @@ def test_the_path_goes_through_a_released_slot_in_real_time(backend: str) -> Non
     jobs = [Job(anyio.sleep, 0.01, label="a"), Job(until_last_started, label="b"), last]
     Scheduler(*jobs, jobs_window=2).run(backend=backend, instruments=[trace])
     assert [
-        (span.path, link.wait_cause)
-        for span, link in zip(
-            trace.critical_path, trace._get_record().critical_path_links, strict=True
-        )
+        (span.path, cause)
+        for span, cause in zip(trace.critical_path, causes(trace), strict=True)
     ] == [("a", None), ("c", "slot")]
 
 
@@ -650,13 +656,11 @@ def test_the_path_has_no_gap(
         )
     trace = Trace()
     virtual(Scheduler(*jobs, jobs_window=window, instruments=[trace]).co_run)
-    links: tuple[CriticalPathLink, ...] = trace._get_record().critical_path_links
     spans = trace.critical_path
+    predecessors = [*trace._get_record().critical_path.values()]
     assert spans[0].started_at == 0
     assert spans[-1].finished_at == max(job.finished_at or 0 for job in jobs)
-    for link, before, after in zip(links[1:], spans, spans[1:], strict=False):
-        assert link.predecessor_number == before.number
+    assert predecessors == [None, *(span.number for span in spans[:-1])]
+    for cause, before, after in zip(causes(trace)[1:], spans, spans[1:], strict=False):
         assert settled_at(before) == after.started_at
-        assert (link.wait_cause is WaitCause.JOBS) == (
-            after.scheduled_at == after.started_at
-        )
+        assert (cause is WaitCause.JOBS) == (after.scheduled_at == after.started_at)

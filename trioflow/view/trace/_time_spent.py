@@ -455,8 +455,8 @@ NOT_ADDED: Final = "jobs to be added"
 def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
     """Yield the jobs and waits along the critical path in chronological order, without gaps between them."""
     covered_until = record.start_time
-    for link in record.critical_path_links:
-        span = record.spans[link.span_number]
+    for number in record.critical_path:
+        span = record.spans[number]
         if span.started_at is None:
             continue
         yield from _parts_before_start(span, covered_until)
@@ -469,8 +469,8 @@ def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
         yield from _parts_of_job(span, covered_until, [*times, (end, end, "")])
         covered_until = max(covered_until, end)
     wait_seconds = record.end_time - covered_until
-    if record.critical_path_links and wait_seconds > MIN_GAP_SECONDS:
-        last_number = record.critical_path_links[-1].span_number
+    if record.critical_path and wait_seconds > MIN_GAP_SECONDS:
+        last_number = max(record.critical_path)
         run = record.root_run
         assert run is not None
         words = "the next start"

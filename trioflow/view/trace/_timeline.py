@@ -473,7 +473,7 @@ def _draw_merged_bar(
     css_class = bar.css_class
     if width >= 3 and geometry.row_height >= 6:
         css_class = f"bar {css_class}"
-    if not geometry.record.critical_path_numbers.isdisjoint(bar.spans_by_number):
+    if geometry.record.critical_path.keys() & bar.spans_by_number.keys():
         css_class += " on-path"
     add_element(group, "rect", css=css_class, x=left, y=y, width=width, height=height)
 
@@ -601,7 +601,7 @@ def _legend_entries(geometry: SlotGeometry) -> Iterator[tuple[str, str]]:
             yield f"bar {state_class(state)}", f"{style.symbol} {state.value}"
     if geometry.forever_rows:
         yield "bar forever", geometry.forever_names
-    if geometry.record.critical_path_numbers:
+    if geometry.record.critical_path:
         yield "empty on-path", "critical path"
 
 

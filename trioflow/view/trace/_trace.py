@@ -77,9 +77,7 @@ class Trace(EventRecorder):
         chain is empty.
         """
         record = self._get_record()
-        return tuple(
-            record.spans[link.span_number] for link in record.critical_path_links
-        )
+        return tuple([record.spans[number] for number in record.critical_path])
 
     @property
     def wall_offset(self) -> float:

@@ -340,7 +340,7 @@ class _EventBuilder:
         start = self._to_microseconds(span.started_at)
         end = self._to_microseconds(max(self._record.end_of(span), span.started_at))
         category = "job"
-        if span.number in self._record.critical_path_numbers:
+        if span.number in self._record.critical_path:
             category = "job,critical-path"
         yield {
             "ph": "X",
@@ -467,7 +467,7 @@ def _csv_row(record: TraceRecord, span: Span) -> Iterator[object]:
         # None stays None.
         yield each and round(each, 9)
     yield from (span.last_attempt, span.lane, span.timed_out)
-    yield span.number in record.critical_path_numbers
+    yield span.number in record.critical_path
     yield " ".join(map(str, span.required))
     yield _text_cell(span.exception_text)
     waits = span.waits

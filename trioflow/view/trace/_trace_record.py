@@ -250,23 +250,19 @@ class TraceRecord:
             yield span
 
     @cached_property
-    def critical_path_links(self) -> tuple[CriticalPathLink, ...]:
-        """The links of the critical path, in the order of their starts."""
+    def critical_path(self) -> dict[int, int | None]:
+        """The numbers of the spans on the critical path, in chronological order, each with its predecessor's."""
         return compute_critical_path(self.runs, self.spans)
-
-    @cached_property
-    def critical_path_numbers(self) -> frozenset[int]:
-        return frozenset(link.span_number for link in self.critical_path_links)
 
     @property
     def critical_path_jobs(self) -> dict[AnyJob, AnyJob | None]:
         """The jobs on the critical path, each with its predecessor on the path, in the process that ran."""
         path: dict[AnyJob, AnyJob | None] = {}
-        for link in self.critical_path_links:
+        for number, before in self.critical_path.items():
             predecessor = None
-            if link.predecessor_number is not None:
-                predecessor = self.live.jobs[link.predecessor_number]
-            path[self.live.jobs[link.span_number]] = predecessor
+            if before is not None:
+                predecessor = self.live.jobs[before]
+            path[self.live.jobs[number]] = predecessor
         return path
 
     @cached_property
@@ -312,20 +308,12 @@ def once_for_each_record(
 # ---- the critical path
 
 
-class CriticalPathLink(NamedTuple):
-    """A job on the critical path, and the reason why it did not start earlier."""
-
-    span_number: int
-    # The number of the predecessor's span, or None for the first job of a run.
-    predecessor_number: int | None
-    # Why the job waited for its predecessor, e.g. JOBS, or None for the first job of a run.
-    wait_cause: WaitCause | None
-
-
 def compute_critical_path(
     runs: Iterable[RunSpan], spans: tuple[Span, ...]
-) -> tuple[CriticalPathLink, ...]:
+) -> dict[int, int | None]:
     """Return the critical path: the chain of jobs that decided when the outermost run ended.
+
+    The number of each span is mapped to that of its predecessor, or to None for the first job of a run.
 
     The method of Kelley and Walker (Critical-Path Planning and Scheduling, 1959) finds the longest path through a plan.
     Here the plan has been executed and all times are known, so the path is followed backwards from the last job to
@@ -340,32 +328,20 @@ def compute_critical_path(
     for run in runs:
         runs_by_parent.setdefault(run.parent, []).append(run)
     pending_runs = runs_by_parent.get(None, [])[:1]
-    links: list[CriticalPathLink] = []
+    path: dict[int, int | None] = {}
     visited_numbers: set[int] = set()
     while pending_runs:
-        for link in _iterate_links(pending_runs.pop(), spans, visited_numbers):
-            links.append(link)
-            pending_runs += runs_by_parent.get(link.span_number, [])
+        span = _find_last_job(pending_runs.pop(), spans)
+        # Jobs that took no time may form a cycle. A wait for a resource may lead to a job of another run.
+        while span is not None and span.number not in visited_numbers:
+            visited_numbers.add(span.number)
+            predecessor = _find_predecessor(span, spans)
+            if span.started_at is not None:
+                path[span.number] = predecessor
+                pending_runs += runs_by_parent.get(span.number, [])
+            span = None if predecessor is None else spans[predecessor]
     # Spans are in the order of their starts.
-    return tuple(sorted(links, key=lambda link: link.span_number))
-
-
-def _iterate_links(
-    run: RunSpan, spans: tuple[Span, ...], visited_numbers: set[int]
-) -> Iterator[CriticalPathLink]:
-    """Yield the links from the last job of a run back to the first, or to a job that is on the path already.
-
-    The links of nested runs are left out. A wait for a resource may lead to a job of another run.
-    """
-    span = _find_last_job(run, spans)
-    # Jobs that took no time may form a cycle.
-    while span is not None and span.number not in visited_numbers:
-        visited_numbers.add(span.number)
-        predecessor, wait_cause = _find_predecessor(span, spans)
-        if span.started_at is not None:
-            number = None if predecessor is None else predecessor.number
-            yield CriticalPathLink(span.number, number, wait_cause)
-        span = predecessor
+    return dict(sorted(path.items()))
 
 
 def _find_last_job(run: RunSpan, spans: tuple[Span, ...]) -> Span | None:
@@ -396,13 +372,8 @@ def _find_last_job(run: RunSpan, spans: tuple[Span, ...]) -> Span | None:
     )
 
 
-def _find_predecessor(
-    span: Span, spans: tuple[Span, ...]
-) -> tuple[Span | None, WaitCause | None]:
-    """Return the job whose end let the job of `span` start, and the cause of the wait.
-
-    Both are None if the job did not wait for another.
-    """
+def _find_predecessor(span: Span, spans: tuple[Span, ...]) -> int | None:
+    """Return the number of the job whose end let the job of `span` start, or None if it did not wait for another."""
     for wait in reversed(span.waits):
         # If the job itself was throttled, `released_by` may be its own number, which is no predecessor.
         if (
@@ -410,10 +381,8 @@ def _find_predecessor(
             and wait.released_by is not None
             and wait.released_by < span.number
         ):
-            return spans[wait.released_by], wait.cause
-    required = [spans[number] for number in span.required]
-    settled = [job for job in required if settled_at(job) < math.inf]
-    if not settled:
-        return None, None
-    last = max(settled, key=lambda job: (settled_at(job), job.number))
-    return last, WaitCause.JOBS
+            return wait.released_by
+    ends = [(settled_at(spans[number]), number) for number in span.required]
+    settled = [end for end in ends if end[0] < math.inf]
+    _, number = max(settled, default=(0.0, None))
+    return number

@@ -348,7 +348,7 @@ def failure_groups(record: TraceRecord) -> list[FailureGroup]:
                 [span for span in stopped if span.started_at is not None],
                 failures[0],
                 common_headline(failures),
-                not record.critical_path_numbers.isdisjoint(numbers),
+                not record.critical_path.keys().isdisjoint(numbers),
             )
         )
     made.sort(
@@ -601,7 +601,7 @@ def _table_row(record: TraceRecord, span: Span, times: tuple[Any, ...]) -> list[
     if span.number in record.counted_numbers and not record.is_group(span.number):
         rank = 2 if _is_listed_separately(span) else 1
     tags = {
-        "critical path": span.number in record.critical_path_numbers,
+        "critical path": span.number in record.critical_path,
         "critical": span.critical,
         "forever": span.forever,
         "timed out": span.timed_out,
