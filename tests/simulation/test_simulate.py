@@ -785,3 +785,22 @@ def test_a_result_is_kept_until_the_last_of_its_users_starts() -> None:
     early = Job(never, *sources, expected_duration=1)
     late = Job(never, *sources, expected_duration=1, required=stand_in(1, early))
     assert simulate(Scheduler(early, *late.required, late)).peak_results == 4
+
+
+def test_a_trace_has_no_durations_of_jobs_that_were_restored(
+    virtual: Virtual, tmp_path: Path
+) -> None:
+    """They did not run: what they took in another run stands in the trace of that one."""
+
+    def traced(*jobs: Job[Any]) -> Trace:
+        trace = Trace()
+        scheduler = Scheduler(*jobs)
+        virtual(
+            lambda: scheduler.co_run(journal=tmp_path / "run.db", instruments=[trace])
+        )
+        return trace
+
+    first = traced(Job(anyio.sleep, 2, label="a"))
+    second = traced(Job(anyio.sleep, 2, label="a"), Job(anyio.sleep, 3, label="b"))
+    assert read_durations(first, "durations") == {"a": 2}
+    assert read_durations(second, "durations") == {"b": 3}

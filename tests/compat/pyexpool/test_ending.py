@@ -511,3 +511,22 @@ def test_pool_deleted_by_a_handler_at_random_leaves_no_process(
         DELETIONS, tmp_path, arguments=[str(number)], seconds=2 * PATIENCE + number / 5
     ) == (0, "")
     assert watched.gone_in_time()
+
+
+@patiently(0.3, 3, 30)
+def test_a_task_of_several_jobs_times_out_once(
+    unit: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its jobs have one time together, which begins with the first of them."""
+    caplog.clear()
+    task = Task("task", timeout=unit)
+    pool = ExecPool(2)
+    for number in range(3):
+        pool.execute(Job(f"j{number}", args=("sleep", "900"), task=task))
+    assert pool.join(100 * unit)
+    told = [text for text in caplog.messages if text.startswith("task ")]
+    assert told == [
+        f"task 'task' did not end within its timeout of {unit:g} s: its jobs are terminated"
+    ]
+    assert [each.levelname for each in caplog.records if each.levelno > 30] == []
+    assert sorted(each.name for each in pool.failures) == ["j0", "j1", "j2"]
