@@ -201,3 +201,17 @@ def test_a_journal_changes_no_order_among_what_one_end_makes_ready(
         assert await started_with(journal=tmp_path / "run.db") == usual
 
     virtual(main)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a_group_counts_by_the_longest_chain_in_it_at_any_depth(
+    virtual: Virtual, depth: int
+) -> None:
+    inner: Any = Job(nap, 10, label="long", expected_duration=10)
+    for _ in range(depth):
+        inner = Scheduler(inner)
+    short = Job(nap, 5, label="short", expected_duration=5)
+    assert virtual(
+        Scheduler(short, inner, jobs_window=1, policy="critical-path").co_run
+    )
+    assert (inner.started_at, short.started_at) == (0, 10)
