@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 import pytest
-from .mutation.__main__ import ROOT
-from .test_structure import modules
+from .places import ROOT
+from .trees import modules
 
 PACE = """
 _adaptive.py MAX_LOWEST_AGE

@@ -4,7 +4,6 @@ Import-linter checks the order of the rooms; this file checks the rest. The code
 
 import ast
 import functools
-import gc
 import graphlib
 import importlib.util
 import itertools
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 from . import conftest
 from .places import PACKAGE, ROOT
+from .trees import full_name, modules
 
 TESTS = ROOT / "tests"
 
@@ -713,25 +713,6 @@ def test_files_that_are_slow_long_or_left_to_ci_are_there() -> None:
 FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 TRANSPARENT = ("Final", "ClassVar", "type", "Type")
 """What stands around the type in an annotation."""
-
-
-def full_name(path: Path) -> str:
-    """Return the full name of a module; a package's is called `p.__init__`."""
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
-
-
-@functools.cache
-def modules() -> dict[str, ast.Module]:
-    """Return the syntax tree of each module of the package, by its full name, hidden from the collector."""
-    gc.disable()  # to go through a million nodes takes a second
-    try:
-        return {
-            full_name(path): ast.parse(path.read_text(encoding="utf-8"))
-            for path in sorted(PACKAGE.rglob("*.py"))
-        }
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def inner_statements(
