@@ -33,7 +33,7 @@ from trioflow.abc import JobKind, incidents_of, run_of
 from trioflow.journal._recorder import Recorder
 from trioflow.journal._store import JournalStore, checksum, read_with_retry
 from trioflow.view import listing
-from ..bodies import co_run_drained, fail, hooked, raising, ticking
+from ..bodies import co_run_drained, fail, give, hooked, raising, ticking
 from ..cli import command_line
 from ..conftest import Virtual
 
@@ -1251,3 +1251,19 @@ def test_what_one_attempt_has_prepared_is_not_stored_as_the_result_of_another(
         job = PreparesOnce(retry=1, label="job", key="job")
         assert virtual(partial(Scheduler(job).co_run, journal=file))
         assert (job.result(), job.restored) == ("of the second attempt", is_restored)
+
+
+def test_a_listing_says_of_each_restored_job_that_it_was(
+    virtual: Virtual, file: Path
+) -> None:
+    def build() -> Scheduler:
+        return Scheduler(Job(give, 1, label="a"), Job(give, 2, label="b", save=None))
+
+    for number in range(3):
+        scheduler = build()
+        assert virtual(partial(scheduler.co_run, journal=file))
+        for details in (False, True):
+            first, second = listing(scheduler, details=details).splitlines()
+            assert ("restored" in first.split()) is bool(number), details
+            assert "restored" not in second.split()
+            assert ("-> 1" in first) is details

@@ -664,3 +664,13 @@ def test_the_path_has_no_gap(
     for cause, before, after in zip(causes(trace)[1:], spans, spans[1:], strict=False):
         assert settled_at(before) == after.started_at
         assert (cause is WaitCause.JOBS) == (after.scheduled_at == after.started_at)
+
+
+@pytest.mark.parametrize("own", [0, 1, 2, 3])
+def test_a_wait_was_ended_by_the_last_use_of_another_job(own: int) -> None:
+    """However often the job that waits has used the resource itself, as in several attempts."""
+    uses: list[Any] = [(0.0, 1.0, 1, 7)]
+    uses += [(1.0 + number, 2.0 + number, 1, 8) for number in range(own)]
+    for total in (1.0, None):
+        use = _waits.ResourceUse("cpu", total, {}, uses=list(uses))
+        assert use.find_releasing_span_number(0.5, 9.0, 8) == 7
