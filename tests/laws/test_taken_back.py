@@ -298,6 +298,7 @@ def counted_and_used() -> tuple[Any, Any]:
     return job, Job(use_it, job, label="use", key=2)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("end", ["kill", "cancel", "drain", "timeout"])
 @pytest.mark.parametrize("waits", ["slot", "pause", "need"])
 @pytest.mark.parametrize("place", PLACES)
