@@ -115,6 +115,7 @@ class World:
             self.doubt("time lets jobs start in the instant of something else")
 
     def step(self) -> None:
+        """Go on to the next timer, and do all that follows from it at once."""
         timer = heapq.heappop(self._timers)
         if timer.live:
             if timer.when < self.now + SAME:

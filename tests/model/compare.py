@@ -16,6 +16,7 @@ def close(one: float | None, other: float | None) -> bool:
 
 
 def differences(scenario: Scenario, expected: Outcome, seen: Outcome) -> Iterator[str]:
+    """Yield what was seen of a run otherwise than predicted."""
     yield from seen.doubts
     # Nobody's jobs.
     outermost = {

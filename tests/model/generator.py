@@ -167,6 +167,7 @@ class Generator:
     # ---- the whole
 
     def scenario(self) -> Scenario:
+        """Draw a scenario, without pauses and further tries."""
         if self.apart:
             root = self.runs()
         else:
@@ -307,6 +308,7 @@ class Generator:
         return changed(root)  # type: ignore[return-value]
 
     def with_rare_option(self, resource: Resource) -> Resource:
+        """Draw one of the options that few resources have."""
         if resource.kind == "keys" and self.chance(0.3):
             return replace(resource, gap=self.duration(6))
         if resource.kind == "keys" and self.chance(0.4):
@@ -318,7 +320,7 @@ class Generator:
     def runs(self) -> Group:
         """Draw two runs that share a pool."""
         pool = tuple(self.pool(DEPTH))
-        pools = {one.name: one for one in pool}
+        pools = {each.name: each for each in pool}
         self.left = max(self.left, 6)
         jobs = []
         for number in range(2):
@@ -414,6 +416,7 @@ class Generator:
         return Leaf(**common | options, bodies=(tuple(body),))
 
     def resource(self, kind: str, total: float, **options: Any) -> Resource:
+        """Draw a resource of a kind; each other one has a burst."""
         number = next(self.numbers)
         name = f"{'pool' if kind == 'amount' else kind}{number + 100}"
         burst = total * (number % 2)
@@ -464,6 +467,7 @@ class Generator:
         return with_jobs(group, [long, unreached, fails, waits], [])
 
     def throttles_with_a_budget(self, group: Group) -> Group:
+        """A job that needs a budget is throttled, and reserves it again."""
         budget = self.resource("budget", 4.0)
         rate = self.resource("rate", 2.0)
         needs = ((budget.name, 2.0), (rate.name, 1.0))
@@ -606,13 +610,15 @@ class Generator:
                 if self.on("group needs") and not common["forever"]:
                     common["needs"] = self.needs(pools, False)
                     rates = {
-                        name: one for name, one in pools.items() if one.kind == "rate"
+                        name: each
+                        for name, each in pools.items()
+                        if each.kind == "rate"
                     }
                     own = {
                         name: replace(pools[name], total=need)
                         for name, need in common["needs"]
                     }
-                    if any(one.kind != "rate" for one in own.values()):
+                    if any(each.kind != "rate" for each in own.values()):
                         pools = {**rates, **own}
                 return self.group(depth, common, usable, pools)
         return self.leaf(depth, common, before, usable, pools)
@@ -644,6 +650,7 @@ class Generator:
         return common
 
     def limits(self, is_group: bool = False) -> dict[str, Any]:
+        """Draw retries and timeouts."""
         limits: dict[str, Any] = {}
         has_backoff = self.on("backoff")
         if has_backoff or self.on("retry"):
@@ -667,14 +674,15 @@ class Generator:
     def needs(
         self, pools: dict[str, Resource], may_have_keys: bool = True
     ) -> tuple[tuple[str, float | str], ...]:
+        """Draw what a job needs of the resources that it sees, and a key of one at most."""
         found: list[tuple[str, float | str]] = []
-        for name, one in pools.items():
-            if one.kind == "keys":
+        for name, each in pools.items():
+            if each.kind == "keys":
                 has_keys = any(isinstance(need, str) for _, need in found)
                 if may_have_keys and not has_keys and self.chance(0.5):
                     found.append((name, self.random.choice(("a", "b"))))
             elif self.chance(0.5):
-                found.append((name, float(self.random.randint(1, int(one.total)))))
+                found.append((name, float(self.random.randint(1, int(each.total)))))
         return tuple(found)
 
     def first(
@@ -714,6 +722,7 @@ class Generator:
         pools: dict[str, Resource],
         plain: bool = False,
     ) -> Leaf:
+        """Draw a job with a body; a `plain` one is neither a service nor a question."""
         service = self.on("service") and not plain
         answer = self.on("answer") and not service and not plain
         if service:
@@ -818,6 +827,7 @@ class Generator:
         before: list[Leaf | Group],
         pools: dict[str, Resource],
     ) -> Iterator[Step]:
+        """Draw the steps of a body that act on others."""
         for name, need in common["needs"]:
             if (
                 pools[name].kind in ("rate", "budget")
@@ -853,6 +863,7 @@ class Generator:
         before: list[Leaf | Group],
         pools: dict[str, Resource],
     ) -> Add:
+        """Draw a step that adds jobs."""
         known: list[Any] = [job for job in before if may_be_required(job)]
         added: list[Leaf | Group] = []
         for _ in range(self.random.randint(1, 2)):
@@ -1206,7 +1217,9 @@ class Generator:
                 *steps, first=5, **PLAIN | {"requires": (before.name,) * needs}
             )
             jobs += [*[before] * needs, job]
-        number = sum(not any(job.name in one.requires for one in jobs) for job in jobs)
+        number = sum(
+            not any(job.name in each.requires for each in jobs) for job in jobs
+        )
         stagger = self.random.choice(
             (None, math.inf, self.duration(2), self.duration(4))
         )
@@ -1546,6 +1559,7 @@ class Variation(Generator):
         self.focus |= {"group", "limiter"}
 
     def scenario(self) -> Scenario:
+        """Draw a scenario, in which limiters may change."""
         drawn = super().scenario()
         root = drawn.root
         if self.chance(0.6):

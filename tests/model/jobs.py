@@ -180,6 +180,7 @@ class ModelJob:
         )
 
     def requires(self) -> list[ModelJob]:
+        """Return the jobs that this one requires, those of `Bind` steps included."""
         added = [earlier for later, earlier in self.world.bound if later == self.name]
         return [
             self.world.jobs[name]
@@ -191,9 +192,9 @@ class ModelJob:
         if self.plan.run_if != "succeeded":
             return [self.world.jobs[name] for name in self.inputs]
         return [
-            one
-            for one in self.requires()
-            if one.name in self.inputs or one.name not in self.plan.settled
+            each
+            for each in self.requires()
+            if each.name in self.inputs or each.name not in self.plan.settled
         ]
 
     def shortfalls(self) -> frozenset[tuple[str, str]]:
@@ -222,30 +223,32 @@ class ModelJob:
         """Apply the four rules, in this order, when everything that the job requires has settled."""
         required = self.requires()
         # (1) If the job has run_if="failed" and nothing that it requires failed, it is SKIPPED.
-        if self.plan.run_if == "failed" and not any(one.has_failed for one in required):
+        if self.plan.run_if == "failed" and not any(
+            each.has_failed for each in required
+        ):
             return "SKIPPED", None
         inputs = [self.world.jobs[name] for name in self.inputs]
         essential = self.essential()
         # (2) If an input failed, or anything else required that is neither tolerated nor required by
         # requires(b, settled=True), it is BLOCKED; the cause is the first of these to settle.
         failed = [
-            one
-            for one in essential
-            if one.has_failed and (one in inputs or one.criticality is not False)
+            each
+            for each in essential
+            if each.has_failed and (each in inputs or each.criticality is not False)
         ]
         if failed:
-            first = min(failed, key=lambda one: one.settled_as)
-            self.only_cancelled = all(one.was_cancelled for one in failed)
+            first = min(failed, key=lambda each: each.settled_as)
+            self.only_cancelled = all(each.was_cancelled for each in failed)
             why = first.problem or problem("JobCancelled")
             root = why.root or why if why.leaves == ("RequirementFailed",) else why
             return "BLOCKED", Problem(root.text, ("RequirementFailed",), root)
         # (3) If an input, or everything that it requires, was SKIPPED, it is SKIPPED.
-        if any(one.state == "SKIPPED" for one in inputs):
+        if any(each.state == "SKIPPED" for each in inputs):
             return "SKIPPED", None
         if (
             required
             and self.plan.run_if == "succeeded"
-            and all(one.state == "SKIPPED" for one in required)
+            and all(each.state == "SKIPPED" for each in required)
         ):
             return "SKIPPED", None
         # (4) Otherwise it runs.
@@ -287,6 +290,7 @@ class ModelJob:
     # ---- the life of a job
 
     def start(self) -> None:
+        """Begin an attempt."""
         self.state = "RUNNING"
         self.began_attempt = self.world.now
         if self.started is None:
@@ -304,10 +308,10 @@ class ModelJob:
         """Record the mechanisms that take effect with the start."""
         plan = self.plan
         mark = self.world.mark
-        for one in self.requires():
-            if one.is_service:
-                one.used_by.add(self.name)
-                if len(one.used_by) > 1:
+        for each in self.requires():
+            if each.is_service:
+                each.used_by.add(self.name)
+                if len(each.used_by) > 1:
                     mark("service of two")
         if self.world.tries[self.name] > 1:
             mark("third try")
@@ -318,14 +322,16 @@ class ModelJob:
         if self.inputs:
             mark("input")
         if plan.run_if != "succeeded" and any(
-            one.has_failed for one in self.requires()
+            each.has_failed for each in self.requires()
         ):
             stopping = self.parent is not None and self.parent.stopping
             if stopping:
                 mark("clean-up")
             else:
                 mark("alarm" if plan.run_if == "failed" else "run_if=settled")
-        if any(one.has_failed and one.name in plan.settled for one in self.requires()):
+        if any(
+            each.has_failed and each.name in plan.settled for each in self.requires()
+        ):
             mark("settled=True")
 
     def cancel(self) -> None:
@@ -350,6 +356,7 @@ class ModelJob:
         self.cancel()
 
     def settle(self, state: str, why: Problem | None = None) -> None:
+        """Take the final state, and tell all that wait for it."""
         if self.backoff is not None:
             self.backoff.live = False
             self.backoff = None
@@ -616,14 +623,14 @@ class ModelLeaf(ModelJob):
     def call(self) -> None:
         """Begin the body of this attempt."""
         inputs = [self.world.jobs[name] for name in self.inputs]
-        if any(one.is_service and one.state in BAD for one in inputs):
+        if any(each.is_service and each.state in BAD for each in inputs):
             self.world.doubt("a service has ended whose value is an input")
         body = self.plan.bodies[min(self.calls, len(self.plan.bodies) - 1)]
         self.note_call()
-        for one in inputs:
+        for each in inputs:
             # A service has ended while this job waited for its start.
-            if one.state in BAD:
-                self.has_raised(one.problem or problem("JobCancelled"))
+            if each.state in BAD:
+                self.has_raised(each.problem or problem("JobCancelled"))
                 return
         if not self.plan.answer:
             self.world.calls[self.name] += 1
@@ -745,6 +752,7 @@ class ModelLeaf(ModelJob):
         self.world.mark("await")
 
         def resume() -> None:
+            """Go on with the result of the job that was awaited, unless something else came first."""
             if self.awaited is not resume:
                 return
             if self.unwinding:
@@ -790,7 +798,7 @@ class ModelLeaf(ModelJob):
             self.world.mark("failure taken")
             siblings = () if other.parent is None else other.parent.jobs
             if self.world.drops and any(
-                one.problem and one.problem.root is other.problem for one in siblings
+                each.problem and each.problem.root is other.problem for each in siblings
             ):
                 # It stands for what it has blocked.
                 self.world.doubt("the last failure that is kept is awaited")
@@ -927,13 +935,13 @@ def try_group_again(world: World, outer: ModelScheduler) -> None:
     """Try again all that has failed in a scheduler, and was not raised by an `await`."""
     if not outer.accepts_calls:
         return
-    groups = [one for one in world.schedulers if is_in(one, outer)]
-    if any(one.times_out_now for one in groups):
+    groups = [each for each in world.schedulers if is_in(each, outer)]
+    if any(each.times_out_now for each in groups):
         world.doubt("a scheduler times out as its jobs are tried again")
     count = 0
     for group in groups:
         failed = [
-            one for one in group.jobs if one.state == "FAILED" and not one.is_raised
+            each for each in group.jobs if each.state == "FAILED" and not each.is_raised
         ]
         if group.goes_on and group.reopen_jobs(failed):
             count += 1

@@ -167,6 +167,7 @@ class RealRun:
         self.clear()
 
     def clear(self) -> None:
+        """Forget what was seen of the run before."""
         # Of a body, by name and first start of its scheduler.
         self.calls: Counter[tuple[str, float | None]] = Counter()
         self.bodies: Counter[str] = Counter()
@@ -217,6 +218,7 @@ class RealRun:
         return job
 
     def make_retry(self, plan: Plan) -> Retry | None:
+        """Build the option `retry`."""
         retry = plan.retry
         if retry is None:
             return None
@@ -251,6 +253,7 @@ class RealRun:
         return job
 
     def make_scheduler(self, plan: Group, options: dict[str, Any]) -> Any:
+        """Build a scheduler, or a `First`, with all its jobs."""
         members: dict[str, AbstractJob[Any]] = {}
         if plan.enough is not None:
             for inner in plan.jobs:
@@ -292,6 +295,7 @@ class RealRun:
     # ---- running
 
     async def run(self, *instruments: Instrument, **options: Any) -> Outcome:
+        """Run the scenario once, and return what has become of it."""
         self.clock = current_backend().clock()
         self.start = self.clock()
         self.jobs = dict(self.lasting)
@@ -483,6 +487,7 @@ class RealRun:
     # ---- bodies
 
     async def act(self, plan: Leaf, *inputs: Any, task_status: Any = None) -> str:
+        """Do what a body does, and react to a cancellation as planned."""
         job = self.jobs[plan.name]
         number = self.enter(plan, inputs)
         value = f"{plan.name}, call {number}"
@@ -567,6 +572,7 @@ class RealRun:
         return len([name for name in begun if name in names])
 
     async def wait_for(self, step: Await) -> None:
+        """Await another job, or only that it has settled."""
         other = self.jobs.get(step.who)
         if other is not None:
             if step.only_settled:
@@ -575,6 +581,7 @@ class RealRun:
                 await other
 
     def take(self, step: Step, job: Any) -> None:
+        """Take a step that takes no time."""
         match step:
             case Fail(slow):
                 raise (Slow if slow else Boom)(self.names[job])
@@ -660,6 +667,7 @@ def make_pool(plan: Group) -> Pool | None:
 
 
 def make_resource(plan: Resource) -> Any:
+    """Build a resource of a pool."""
     match plan.kind:
         case "named":
             return [f"{plan.name}{number}" for number in range(int(plan.total))]

@@ -84,7 +84,7 @@ class ModelScheduler(ModelJob):
         pools = self.world.pools  # they outlive the attempts of their scheduler
         if self.name not in pools:
             pools[self.name] = {
-                one.name: ModelResource(self.world, one) for one in self.plan.pool
+                each.name: ModelResource(self.world, each) for each in self.plan.pool
             }
         self.pool = pools[self.name]
         if self.plan.adaptive is None:
@@ -110,6 +110,7 @@ class ModelScheduler(ModelJob):
         return job
 
     def link(self, jobs: Iterable[ModelJob]) -> None:
+        """Find for what jobs have to wait."""
         own = {job.name: job for job in self.jobs}
         for job in jobs:
             names = self.required(job.plan)
@@ -163,8 +164,8 @@ class ModelScheduler(ModelJob):
     def required(self, plan: Plan) -> set[str]:
         """Return the names of the jobs for which a job waits."""
         added = {
-            one
-            for who, one in {*self.world.bound, *self.world.implied}
+            each
+            for who, each in {*self.world.bound, *self.world.implied}
             if who == plan.name
         }
         return {*plan.requires, *inputs_of(plan), *added}
@@ -172,6 +173,7 @@ class ModelScheduler(ModelJob):
     # ---- running
 
     def call(self) -> None:
+        """Begin a run."""
         self.note_call()
         if self.parent is not None:
             self.world.mark("nesting")
@@ -186,10 +188,10 @@ class ModelScheduler(ModelJob):
         kept = self.keep(before)
         if not before or len(before) != len(self.jobs):
             last = [*everything_in(last)]
-            done = {one.name: one for one in last}
-            for one in [*everything_in(self.jobs)]:
-                if one.name in done:
-                    one.carry_on(done[one.name])
+            done = {each.name: each for each in last}
+            for each in [*everything_in(self.jobs)]:
+                if each.name in done:
+                    each.carry_on(done[each.name])
         members = planned(self.plan)
         for old in last:
             is_anew = old not in kept and old.state in SETTLED
@@ -324,39 +326,46 @@ class ModelScheduler(ModelJob):
         If the job has failed in a group that has succeeded, `end`, all that has used the group does."""
         again = users_of(self.world, wanted, end)
         around = [
-            one
-            for one in self.world.jobs.values()
-            if one is not wanted and is_in(wanted, one)
+            each
+            for each in self.world.jobs.values()
+            if each is not wanted and is_in(wanted, each)
         ]
-        if any(one.state == "RUNNING" and one not in around for one in again):
+        if any(each.state == "RUNNING" and each not in around for each in again):
             return
         self.world.mark("taken back")
-        homes = dict.fromkeys(one.parent for one in again if one.parent is not None)
+        homes = dict.fromkeys(each.parent for each in again if each.parent is not None)
         for home in sorted(
             homes,
-            key=lambda home: sum(is_in(home, one) for one in self.world.schedulers),
+            key=lambda home: sum(is_in(home, each) for each in self.world.schedulers),
         ):
             home.put_back(
-                [one for one in again if one.parent is home and one.state in SETTLED]
+                [
+                    each
+                    for each in again
+                    if each.parent is home and each.state in SETTLED
+                ]
             )
 
     def put_back(self, jobs: Sequence[ModelJob]) -> None:
         """Let members be IDLE, of which those that have ended before a run under way wait for their next run."""
-        for one in jobs:
-            self.world.stored.pop(one.name, None)
+        for each in jobs:
+            self.world.stored.pop(each.name, None)
         if not self.under_way:
             for job in jobs:
                 job.reopen()
             return
         self.held_up = self.is_released = False
         names = {job.name for job in jobs}
-        users = [one for one in self.jobs if names & self.required(one.plan)]
-        for job in [one for one in users if one.state == "SCHEDULED"]:
+        users = [each for each in self.jobs if names & self.required(each.plan)]
+        for job in [each for each in users if each.state == "SCHEDULED"]:
             job.wait_again()
         for job in jobs:
             job.reopen()
         self.link(
-            [*jobs, *(one for one in users if one.state == "IDLE" and one not in jobs)]
+            [
+                *jobs,
+                *(each for each in users if each.state == "IDLE" and each not in jobs),
+            ]
         )
         self.make_ready(jobs)
         if any(job.state != "IDLE" for job in jobs):
@@ -382,8 +391,8 @@ class ModelScheduler(ModelJob):
                 old.parent = self
                 old.calls = 0
                 kept.append(old)
-                for one in everything(old):
-                    self.world.jobs[one.name] = one
+                for each in everything(old):
+                    self.world.jobs[each.name] = each
                 continue
             new.carry_on(old)
             if (
@@ -396,7 +405,7 @@ class ModelScheduler(ModelJob):
                 new.reason = old.reason
                 new.culprit = old.culprit
                 self.world.jobs.update(
-                    {one.name: one for one in everything(old) if one is not old}
+                    {each.name: each for each in everything(old) if each is not old}
                 )
         line = self.competitors()
         self.kept_winners = sorted(
@@ -494,7 +503,7 @@ class ModelScheduler(ModelJob):
     def note_depth(self, job: ModelJob) -> None:
         """With "depth-first", the more jobs have started before a job became ready, the earlier it starts."""
         if self.goes_deep:
-            starting = [one for one in self.world.admitted if one.parent is self]
+            starting = [each for each in self.world.admitted if each.parent is self]
             job.rank = self.starts + len(starting)
             self.world.mark("policy")
 
@@ -597,6 +606,7 @@ class ModelScheduler(ModelJob):
             job.cancel()
 
     def asking(self) -> list[ModelJob]:
+        """Return the questions that run."""
         return [
             job
             for job in self.running
@@ -701,7 +711,7 @@ class ModelScheduler(ModelJob):
                 if group is not self and group.limiter() is limiter
             ]
             limited = [group for group in rivals if group.size < math.inf]
-            if any(one.number < job.number for one in queued_in(limited)):
+            if any(each.number < job.number for each in queued_in(limited)):
                 self.world.doubt(
                     "a pause takes back what has asked for a token before an older job"
                 )
@@ -774,7 +784,8 @@ class ModelScheduler(ModelJob):
     def is_throttled(self, job: ModelJob) -> bool:
         """Return whether nothing may start on what a job needs, although it has got that."""
         return any(
-            one is not None and one.is_closed(key) for one, key in self.resources(job)
+            each is not None and each.is_closed(key)
+            for each, key in self.resources(job)
         )
 
     def has_admitted(self) -> bool:
@@ -877,9 +888,9 @@ class ModelScheduler(ModelJob):
         """A job never holds a token while it waits for needs or a slot; it may wait for a token with its needs."""
         now = self.world.now
         ended = [
-            one
-            for one in self.world.jobs.values()
-            if one.finished == one.began_attempt == now
+            each
+            for each in self.world.jobs.values()
+            if each.finished == each.began_attempt == now
         ]
         # In some turns, in which what has ended lets others ask.
         begins = bool(ended) and self.began == now
@@ -895,9 +906,9 @@ class ModelScheduler(ModelJob):
         self.world.mark("limiter")
         self.world.doubt_wake()
         rivals = [
-            one.parent
-            for one in limiter.holders
-            if one.ready_at == job.ready_at == self.world.now
+            each.parent
+            for each in limiter.holders
+            if each.ready_at == job.ready_at == self.world.now
         ]
         if any(
             rival is not None
@@ -957,8 +968,8 @@ class ModelScheduler(ModelJob):
         key = next(
             (
                 need
-                for one, need in job.plan.needs
-                if one == name and isinstance(need, str)
+                for each, need in job.plan.needs
+                if each == name and isinstance(need, str)
             ),
             "",
         )
@@ -975,13 +986,13 @@ class ModelScheduler(ModelJob):
             self.world.mark("give_up")
             return
         # The attempt does not count: what it has reserved of budgets comes back, unless it was used.
-        for one in job.held.keys() - job.reported:
-            resource = self.find(one)
+        for each in job.held.keys() - job.reported:
+            resource = self.find(each)
             if resource is not None and resource.plan.kind == "budget":
-                if job.held[one]:
+                if job.held[each]:
                     self.world.mark("throttled with a budget")
-                resource.correct(job.held[one], 0.0, job.began_attempt)
-                job.held[one] = 0.0
+                resource.correct(job.held[each], 0.0, job.began_attempt)
+                job.held[each] = 0.0
 
     def result(self) -> Any:
         values = [job.value for job in self.winners]
@@ -1011,6 +1022,7 @@ class ModelScheduler(ModelJob):
         )
 
     def has_settled(self, job: ModelJob) -> None:
+        """Take back what a job had, judge its end, and let others start."""
         if job.held:
             self.world.doubt_wake()
         began = job.began_attempt
@@ -1044,12 +1056,12 @@ class ModelScheduler(ModelJob):
 
     def doubt_culprit(self, job: ModelJob) -> None:
         """Give up exactness if a scheduler and another job are the first to fail, in one instant with two causes."""
-        first = [one for one in self.jobs if one.state == "FAILED" and one.counts]
-        if any(one.finished != self.world.now for one in first) or not (
+        first = [each for each in self.jobs if each.state == "FAILED" and each.counts]
+        if any(each.finished != self.world.now for each in first) or not (
             job in first and self.world.is_tied()
         ):
             return
-        if len(first) > 1 and any(isinstance(one, ModelScheduler) for one in first):
+        if len(first) > 1 and any(isinstance(each, ModelScheduler) for each in first):
             self.world.doubt("a scheduler fails as another job does")
 
     def tell_adaptive(self, job: ModelJob, began: float, was_full: bool) -> None:
@@ -1062,7 +1074,7 @@ class ModelScheduler(ModelJob):
         if job.state == "SUCCEEDED":
             size = self.adaptive.size
             self.adaptive.has_succeeded(began, self.world.now, was_full)
-            follows = any(job.name in one.waits_for for one in self.jobs)
+            follows = any(job.name in each.waits_for for each in self.jobs)
             took_no_time = began == self.world.now and not was_full
             is_filled = len(self.holders) + len(self.queue) >= size
             has_grown = self.adaptive.size > size
@@ -1098,6 +1110,7 @@ class ModelScheduler(ModelJob):
             self.world.settled.append((self.name, job.name))
 
     def has_become_ready(self, job: ModelJob) -> None:
+        """Release the jobs that wait for a service."""
         self.show_signs()
         if self.phase == "cleaning up":
             self.clean_up()
@@ -1154,17 +1167,17 @@ class ModelScheduler(ModelJob):
         """A running scheduler accepts `requires` on IDLE jobs."""
         if self.stopping or self.draining:
             return
-        one = self.world.jobs.get(later)
-        other = self.world.jobs.get(earlier)
-        if one is None or other is None or one.state != "IDLE":
+        user = self.world.jobs.get(later)
+        requirement = self.world.jobs.get(earlier)
+        if user is None or requirement is None or user.state != "IDLE":
             return
         self.world.mark("bind")
         self.world.bound.add((later, earlier))
-        if earlier not in one.waits_for:
-            if other.is_waited_for:
-                one.waits_for.add(earlier)
-            # If that has failed, for when it is tried again.
-            self.late.setdefault(earlier, []).append(one)
+        if earlier not in user.waits_for:
+            if requirement.is_waited_for:
+                user.waits_for.add(earlier)
+            # If the requirement has failed: its users wait in this order when it is tried again.
+            self.late.setdefault(earlier, []).append(user)
 
     # ---- First
 
@@ -1172,7 +1185,7 @@ class ModelScheduler(ModelJob):
         """Return the members that no other requires, and whose success decides."""
         required: set[str] = set()
         for job in self.jobs:
-            required.update(one.name for one in job.requires())
+            required.update(each.name for each in job.requires())
         return [job for job in self.jobs if job.name not in required]
 
     def may_start(self, job: ModelJob) -> bool:
@@ -1186,10 +1199,10 @@ class ModelScheduler(ModelJob):
         """Return the competitor in whose turn a job starts: the first that needs it."""
         for competitor in self.competitors():
             needed = [competitor]
-            for one in needed:
+            for needing in needed:
                 needed += [
                     other
-                    for other in one.requires()
+                    for other in needing.requires()
                     if other.parent is self and other not in needed
                 ]
             if job in needed:
@@ -1252,25 +1265,25 @@ class ModelScheduler(ModelJob):
         self.decided = True
         self.reason = reason
         rivals = [
-            one
-            for one in self.competitors()
-            if isinstance(one, ModelScheduler) and one is not job
+            each
+            for each in self.competitors()
+            if isinstance(each, ModelScheduler) and each is not job
         ]
         is_open = any(
-            one.finished == self.world.now or (one.under_way and one.is_over())
-            for one in rivals
+            each.finished == self.world.now or (each.under_way and each.is_over())
+            for each in rivals
         )
         admit_all(self.world)
         # A rival may be over as soon as what is in it starts. A group that ends as jobs in it have just begun takes
         # some turns, in which others start.
         took_no_time = any(
-            one.began_attempt == self.world.now
-            for one in everything(job)
-            if one is not job
+            each.began_attempt == self.world.now
+            for each in everything(job)
+            if each is not job
         )
         starters = [*rivals, self] if took_no_time else rivals
         # It may be over as soon as that starts.
-        if is_open or any(one.parent in starters for one in self.world.admitted):
+        if is_open or any(each.parent in starters for each in self.world.admitted):
             self.world.doubt("a group of a First ends as another decides")
         self.stop(reason)
 
@@ -1280,7 +1293,7 @@ class ModelScheduler(ModelJob):
         assert self.plan.enough is not None
         if self.decided or job not in line:
             return
-        is_of_schedulers = any(isinstance(one, ModelScheduler) for one in line)
+        is_of_schedulers = any(isinstance(each, ModelScheduler) for each in line)
         if is_of_schedulers and self.world.has_journal:
             self.world.doubt("a First of schedulers with a journal")
         has_line = self.size < math.inf and bool(self.queue)
@@ -1292,22 +1305,22 @@ class ModelScheduler(ModelJob):
             self.world.mark("First" if self.plan.enough == 1 else "quorum")
             self.decide(job, "COMPLETED")
             return
-        left = [one for one in line if one.state in UNSETTLED]
+        left = [each for each in line if each.state in UNSETTLED]
         if len(self.winners) + len(left) < self.plan.enough:
             losers = sorted(
-                (one for one in line if one.state not in (*UNSETTLED, "SUCCEEDED")),
-                key=lambda one: one.settled_as,
+                (each for each in line if each.state not in (*UNSETTLED, "SUCCEEDED")),
+                key=lambda each: each.settled_as,
             )
-            if self.draining and any(one.state == "CANCELLED" for one in losers):
+            if self.draining and any(each.state == "CANCELLED" for each in losers):
                 return  # the drain, not the losers, has kept it from its result
             pairs = combinations(
-                [one for one in losers if isinstance(one, ModelScheduler)], 2
+                [each for each in losers if isinstance(each, ModelScheduler)], 2
             )
             if any(one.finished == other.finished for one, other in pairs):
                 self.world.doubt("two groups of a First fail at one instant")
-            why = [one.problem or problem(RAISED_FOR[one.state]) for one in losers]
+            why = [each.problem or problem(RAISED_FOR[each.state]) for each in losers]
             self.first_problem = group_of(why)
-            if all(one.text == "BudgetSpent" for one in why):
+            if all(each.text == "BudgetSpent" for each in why):
                 self.first_problem = why[0]
             self.decide(job, "CRITICAL")
             return
@@ -1316,6 +1329,7 @@ class ModelScheduler(ModelJob):
     # ---- ending
 
     def is_cleaning_up(self, job: ModelJob) -> bool:
+        """Return whether a job is one of the clean-up jobs of a run that stops."""
         return (
             self.stopping
             and self.why_stopped in ("CRITICAL", "TIMEOUT")
@@ -1347,7 +1361,7 @@ class ModelScheduler(ModelJob):
     def drain(self) -> None:
         """No more jobs start, and those that are running end by themselves. There is no other attempt."""
         self.is_last = True
-        if any(one.stopping and one.clean_up_jobs for one in self.around()):
+        if any(each.stopping and each.clean_up_jobs for each in self.around()):
             self.world.mark("drain in a clean-up")
         if self.stopping or self.draining:
             return
@@ -1445,12 +1459,12 @@ class ModelScheduler(ModelJob):
             # The jobs of the other scheduler may get what this one has, or end with it.
             self.world.doubt("a scheduler stops as another starts")
         inner = [job for job in self.running if isinstance(job, ModelScheduler)]
-        if cuts_off and any(one.is_tied for one in everything_in(inner)):
+        if cuts_off and any(each.is_tied for each in everything_in(inner)):
             self.world.doubt("a scheduler stops as jobs of another in it start or end")
         forever = [job for job in self.jobs if job.plan.forever]
         if reason != "COMPLETED" and any(
-            isinstance(one, ModelScheduler) and one.token_line
-            for one in everything_in(forever)
+            isinstance(each, ModelScheduler) and each.token_line
+            for each in everything_in(forever)
         ):
             self.world.doubt(
                 "a job gets the token of one that ends as its scheduler does"
@@ -1659,6 +1673,7 @@ class ModelScheduler(ModelJob):
             )
 
     def end_next_services(self) -> None:
+        """Cancel the services that no running one uses."""
         self.doubt_awaits()
         self.phase = "telling"
         while unused := [
@@ -1669,6 +1684,7 @@ class ModelScheduler(ModelJob):
         self.phase = "unwinding services"
 
     def end_all_services(self) -> None:
+        """Cancel all services, because their time is up."""
         self.phase = "telling"
         for job in list(self.running):
             job.at_each_wait = True
@@ -1779,8 +1795,8 @@ class ModelScheduler(ModelJob):
             if job.problem is not None and job.problem.root is None
         ]
         if any(
-            job.has_awaited_failure and one.finished == job.finished
-            for job, one in permutations(failed, 2)
+            job.has_awaited_failure and each.finished == job.finished
+            for job, each in permutations(failed, 2)
         ):
             self.world.doubt("a job raises what it awaited as another fails")
         if self.reason == "COMPLETED" and counting:
@@ -1822,8 +1838,8 @@ class ModelScheduler(ModelJob):
 
 def group_of(problems: Sequence[Problem]) -> Problem:
     """Return the exception that holds these."""
-    texts = ", ".join(one.text for one in problems)
-    leaves = chain.from_iterable(one.leaves for one in problems)
+    texts = ", ".join(each.text for each in problems)
+    leaves = chain.from_iterable(each.leaves for each in problems)
     return Problem(f"ExceptionGroup {texts}", tuple(leaves))
 
 
@@ -1917,26 +1933,26 @@ def block_unaffordable(world: World) -> None:
         assert group is not None
         found = [(group.find(name), need) for name, need in job.plan.needs]
         if job.state == "SCHEDULED" and any(
-            one is not None and not one.can_ever_meet(need) for one, need in found
+            each is not None and not each.can_ever_meet(need) for each, need in found
         ):
             world.mark("budget spent")
             last = world.last_blocked
             world.last_blocked = (world.now, group)
             beside = [
-                one
-                for one in world.schedulers
-                if one is not group and one.parent is group.parent
+                each
+                for each in world.schedulers
+                if each is not group and each.parent is group.parent
             ]
             # They end some turns later.
-            ending = [one for one in beside if one.stopping or one.decided]
-            ends = any(one.finished == world.now for one in members_of(ending))
+            ending = [each for each in beside if each.stopping or each.decided]
+            ends = any(each.finished == world.now for each in members_of(ending))
             if last is not None and last[0] == world.now:
                 ends = ends or last[1] is not group
             if ends:
                 world.doubt("a scheduler fails as another job does")
             took_no_time = any(
-                one.finished == one.began_attempt == world.now
-                for one in world.jobs.values()
+                each.finished == each.began_attempt == world.now
+                for each in world.jobs.values()
             )
             # It may have ended some turns later.
             if took_no_time and group.began == world.now and world.is_direct:
@@ -1960,31 +1976,31 @@ def planned(group: Group) -> set[str]:
 def users_of(world: World, wanted: ModelJob, end: ModelJob) -> list[ModelJob]:
     """Return a job, with all in it, and all jobs that use it, at any distance, for themselves or for a group around
     them, and the groups around all of these. A job uses what it requires, and all in a group that it requires."""
-    jobs = [one for one in world.jobs.values() if one.parent is not None]
+    jobs = [job for job in world.jobs.values() if job.parent is not None]
     found = []
     if wanted is end:
         found = [*everything(wanted)]
-    groups = [one for one in jobs if is_in(end, one)]
+    groups = [job for job in jobs if is_in(end, job)]
     if wanted is not end:
         found += [
-            one
-            for one in jobs
-            if one.state in ("BLOCKED", "SKIPPED") and wanted.name in uses(one)
+            job
+            for job in jobs
+            if job.state in ("BLOCKED", "SKIPPED") and wanted.name in uses(job)
         ]
     number = -1
     while number != len(found):
         number = len(found)
-        names = {one.name for one in groups}
-        for one in found:
-            names.update(level.name for level in levels_of(one))
-        for one in jobs:
-            used = set().union(*map(uses, levels_of(one)))
-            if one not in found and names & used:
-                found.append(one)
+        names = {job.name for job in groups}
+        for job in found:
+            names.update(level.name for level in levels_of(job))
+        for job in jobs:
+            used = set().union(*map(uses, levels_of(job)))
+            if job not in found and names & used:
+                found.append(job)
     return [
-        one
-        for one in jobs
-        if one in found or one in groups or any(is_in(each, one) for each in found)
+        job
+        for job in jobs
+        if job in found or job in groups or any(is_in(each, job) for each in found)
     ]
 
 
@@ -1993,7 +2009,7 @@ def uses(job: ModelJob) -> set[str]:
     return {
         *job.plan.requires,
         *inputs_of(job.plan),
-        *(one for who, one in job.world.bound if who == job.name),
+        *(each for who, each in job.world.bound if who == job.name),
     }
 
 
@@ -2126,6 +2142,7 @@ def in_order(waiting: Iterable[ModelJob]) -> Iterator[ModelJob]:
 
 
 def begin(job: ModelJob) -> None:
+    """Start a job that was admitted."""
     group = job.parent
     assert group is not None
     group.running.append(job)
@@ -2193,9 +2210,9 @@ def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | Non
         began_now = [taker for taker in takers if taker.began == world.now]
         # Those that had run for some time.
         ended = [
-            one
-            for one in world.jobs.values()
-            if one.finished == world.now and 0 <= one.began_attempt < world.now
+            each
+            for each in world.jobs.values()
+            if each.finished == world.now and 0 <= each.began_attempt < world.now
         ]
         if len(ended) > 1 and any(taker is not group for taker in began_now):
             # Its run takes some turns to begin, in which what the second of them gives back may let others start.
@@ -2209,7 +2226,8 @@ def next_job(world: World, only: ModelScheduler | None = None) -> ModelJob | Non
         ):
             continue  # it waits apart for its key, and holds nobody up
         if not any(
-            one.parent is group and one.plan.needs == job.plan.needs for one in passed
+            each.parent is group and each.plan.needs == job.plan.needs
+            for each in passed
         ):
             passed.append(job)
             if job.overtaken >= group.plan.backfill:
@@ -2241,8 +2259,8 @@ def may_run(job: ModelJob) -> bool:
         return False
     inputs = [job.world.jobs[name] for name in job.inputs]
     return not any(
-        one.state not in UNSETTLED
-        and one.has_failed
-        and (one in inputs or one.criticality is not False)
-        for one in job.essential()
+        each.state not in UNSETTLED
+        and each.has_failed
+        and (each in inputs or each.criticality is not False)
+        for each in job.essential()
     )

@@ -87,6 +87,7 @@ def is_sound(scenario: Scenario) -> bool:
 
 
 def is_sound_leaf(plan: Leaf) -> bool:
+    """Return whether the steps of a job name resources that it needs."""
     needs = dict(plan.needs)
     for step in steps(plan):
         if isinstance(step, (Throttle, Use)) and step.name not in needs:
@@ -95,6 +96,7 @@ def is_sound_leaf(plan: Leaf) -> bool:
 
 
 def candidates(scenario: Scenario) -> Iterator[Scenario]:
+    """Yield scenarios that are smaller by one thing."""
     plans = list(walk(scenario.root))
     for plan in plans[1:]:
         yield replace(scenario, root=mapped(scenario.root, plan.name, lambda _: None))
@@ -164,6 +166,7 @@ def mapped(root: Group, name: str, change: Callable[[Any], Any]) -> Group:
 
 
 def rebuild(plan: Any, name: str, change: Callable[[Any], Any]) -> Any:
+    """Return a plan with the change made in it."""
     if isinstance(plan, Group):
         return replace(plan, jobs=tuple(new_members(plan.jobs, name, change)))
 
@@ -179,6 +182,7 @@ def rebuild(plan: Any, name: str, change: Callable[[Any], Any]) -> Any:
 def new_members(
     plans: tuple[Any, ...], name: str, change: Callable[[Any], Any]
 ) -> Iterator[Any]:
+    """Yield the members of a plan with the change made among them."""
     for plan in plans:
         if plan.name != name:
             yield rebuild(plan, name, change)
@@ -198,7 +202,7 @@ def pruned(plan: Any, known: set[str]) -> Any:
         if names is not None:
             lists[field] = tuple(name for name in names if name in known)
     lists["settled"] = tuple(
-        one for one in lists["settled"] if one in lists["requires"]
+        each for each in lists["settled"] if each in lists["requires"]
     )
     if isinstance(plan, Group):
         return replace(
