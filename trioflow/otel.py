@@ -320,13 +320,9 @@ def _observe_budgets(tracing: Tracing | None) -> list[metrics.Observation]:
 
 def _observe_waiting(tracing: Tracing | None) -> Iterable[metrics.Observation]:
     if tracing is None:
-        causes = Counter[str]()
-    else:
-        causes = tracing._count_causes()
-    return [
-        metrics.Observation(number, {"cause": cause})
-        for cause, number in causes.items()
-    ]
+        return []
+    counts = tracing._count_causes()
+    return [metrics.Observation(counts[cause], {"cause": cause}) for cause in counts]
 
 
 def _span_name(job: AnyJob) -> str:
