@@ -87,8 +87,10 @@ def test_an_order_by_an_operator_names_the_option() -> None:
         first >> Job(give_now, 2)
 
 
-def test_several_jobs_for_add_are_told_of_update() -> None:
+def test_arguments_too_many_for_add_and_run_are_told_of_the_form() -> None:
     scheduler: Any = Scheduler()
+    with pytest.raises(TypeError, match=r"by name: run\(backend='asyncio'\)"):
+        scheduler.run("asyncio")
     for words in ((Job, give_now), (Job(give_now, 1), Job(give_now, 2))):
         with pytest.raises(TypeError, match=r"add\(\) takes one job.* update"):
             scheduler.add(*words)
@@ -183,7 +185,6 @@ FORMS: list[tuple[Any, str]] = [
     (lambda: trioflow.Adaptive(max=5), "Adaptive"),  # type: ignore[call-arg]
     (lambda: Job(give_now, 1).requires(succeeded=True), "AbstractJob.requires"),  # type: ignore[call-arg]
     (lambda: Scheduler().results(Job(give_now, 1)), "Scheduler.results"),  # type: ignore[call-arg]
-    (lambda: Scheduler().run("asyncio"), "Scheduler.run"),  # type: ignore[call-arg]
 ]
 
 

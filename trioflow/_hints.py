@@ -103,7 +103,7 @@ MODULE_HINTS: Final = _by_word(
         "PureScheduler": "use Scheduler, or import it from trioflow.compat.asynciojobs",
         "SchedulerJob": "use Scheduler, which nests, or import it from trioflow.compat.asynciojobs_classic",
         "Task": "use Job",
-        "TaskGroup": "use Scheduler; async with Scheduler() as scheduler: scheduler.add(Job(f)) starts jobs as they come",
+        "TaskGroup": "use Scheduler; async with Scheduler() as scheduler: scheduler.add(Job(f)) starts jobs at once",
     }
 )
 CALL_HINTS: Final = {
@@ -113,7 +113,6 @@ CALL_HINTS: Final = {
     "Scheduler.cancel": "job.cancel() cancels one job",
     "Scheduler.explain": "name the job: explain(job); debrief(), stop_reason and culprit are about the run",
     "Scheduler.results": "results() has the results of all jobs, by job; job.result() is that of one",
-    "Scheduler.run": "name each option: run(backend='asyncio')",
     "Budget": "give one amount, and name it in the Pool: Pool(usd=Budget(3))",
     "CommandJob": "give the command and its arguments as one list: CommandJob(['ls', '-l'])",
     "CommandService": "give the command and its arguments as one list: CommandService(['server', '-v'], ready=...)",

@@ -199,8 +199,9 @@ def option_error_text(error: click.NoSuchOption | click.BadParameter) -> str:
     if isinstance(error, click.MissingParameter):
         hint = hint or MISSING_OPTION_HINTS.get(command_name or "")
     if isinstance(error, click.BadParameter):
-        text = error.format_message().removesuffix(".")
-        return "; ".join(filter(None, (text, hint)))
+        if hint is None:
+            return error.format_message()
+        return f"{error.format_message().removesuffix('.')}; {hint}"
     if hint is None:
         hint = OPTION_HINTS_OF_COMMANDS.get(command_name or "", {}).get(
             error.option_name

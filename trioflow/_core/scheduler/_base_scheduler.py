@@ -741,10 +741,9 @@ class BaseScheduler(
 
     # ---- running
 
-    @_hints.explain_form
     def run(
         self,
-        *,
+        *_words: Never,
         backend: BackendName = "trio",
         backend_options: Mapping[str, Any] | None = None,
         timeout: float | EllipsisType | None = OWN_SETTING,
@@ -807,6 +806,8 @@ class BaseScheduler(
             True
 
         """
+        if _words:
+            raise TypeError("run() takes its options by name: run(backend='asyncio')")
         if unknown:
             raise _job_options.unknown_option_error(
                 self.label, "run()", unknown, BaseScheduler.run
