@@ -24,6 +24,7 @@ from trioflow import (
     Trace,
     simulate,
 )
+from trioflow._core.run._undecided import MAX_READS
 from trioflow.view import listing
 from trioflow.view.text._verdict import Tally, run_verdict
 from ..cli.command_line import trioflow
@@ -365,6 +366,78 @@ def test_a_question_is_asked_again_whose_answer_does_not_hold(
             backend=backend, journal=file
         )
         assert (question.restored, question.result()) == (restored, given or "yes")
+
+
+@pytest.mark.both_backends
+def test_functions_of_jobs_that_are_ready_are_asked_at_once_up_to_a_bound(
+    file: Path, backend: str
+) -> None:
+    """As many as the bound wait for each other; the one beyond it is asked when they have answered."""
+
+    async def work(number: int) -> int:
+        return number
+
+    async def holds(number: int) -> bool:
+        asked.append(number)
+        if number == MAX_READS:
+            assert len(answered) == MAX_READS
+        if len(asked) == MAX_READS:
+            all_asked.set()
+        await all_asked.wait()
+        answered.append(number)
+        return number != 2
+
+    def scenario(**options: Any) -> Scheduler:
+        jobs = [
+            Job(work, number, label=f"work {number}", **options)
+            for number in range(MAX_READS + 1)
+        ]
+        return Scheduler(jobs, jobs_window=1)
+
+    async def program() -> Scheduler:
+        nonlocal all_asked
+        all_asked = anyio.Event()
+        scheduler = scenario(restore_if=holds)
+        with anyio.fail_after(60):
+            assert await scheduler.co_run(journal=file)
+        return scheduler
+
+    asked: list[int] = []
+    answered: list[int] = []
+    all_asked: Any = None
+    assert scenario().run(backend=backend, journal=file)
+    jobs = [*anyio.run(program, backend=backend)]
+    assert sorted(asked) == [*range(MAX_READS + 1)]
+    assert [job for job in jobs if not job.restored] == [jobs[2]]
+
+
+@pytest.mark.both_backends
+def test_a_job_that_is_cancelled_waits_for_no_function(
+    file: Path, backend: str
+) -> None:
+    """Nor do the jobs behind it; the second that is cancelled, and its sibling that answers, are as if alone."""
+
+    async def work(label: str) -> str:
+        return label
+
+    async def holds(label: str) -> bool:
+        if label == "c":
+            for job in jobs[:2]:
+                job.cancel()
+            return True
+        await anyio.sleep_forever()
+        return True
+
+    def scenario(**options: Any) -> list[Job[str]]:
+        found = [Job(work, name, label=name, **options) for name in "abc"]
+        return [*found, Job(work, "last", label="last", required=found[2])]
+
+    assert Scheduler(scenario()).run(backend=backend, journal=file)
+    jobs = scenario(restore_if=holds)
+    jobs[3].restore_if = None
+    assert Scheduler(jobs).run(backend=backend, journal=file)
+    assert [job.state.value for job in jobs] == ["cancelled"] * 2 + ["succeeded"] * 2
+    assert [job.restored for job in jobs[2:]] == [True, True]
 
 
 @pytest.mark.parametrize("end", ["timeout", "cancel", "outside", "group"])

@@ -1258,9 +1258,9 @@ PLANTS: Final = (
         "a call of cancel() is forgotten in a run that another cause has stopped", """
 -self.fate.was_cancelled = True
 """),
-    plant("read-in-vain", f"{RUN}/_undecided.py", "Undecided.do_errand",
+    plant("read-in-vain", f"{RUN}/_undecided.py", "Reading.do_errand",
         "a worker that begins after the word that ends its reading reads on", """
--if run.phase._is_ending or job._state is not IDLE:
+-if run.phase._is_ending or self._job._state is not IDLE:
 -    return
 """),
     plant("read-in-a-drain", f"{RUN}/_steering.py", "Steering.drain",

@@ -320,7 +320,7 @@ class JournalWriter:
         """Return whether the run has to call `work_one_turn`."""
         return (
             self._commit_is_due
-            or self._run.undecided.is_deferred
+            or self._run.undecided.may_resume()
             or bool(self.restored_by_add)
         )
 
