@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, Final
 import pytest
 import trioflow
+from trioflow.jobs.command import _shell_places
 from trioflow.view.text._selection import glob_pattern
 
 HOSTILE: Final = (
     " ", "\n", "\t", "a", "1", "0.", "1:", "-", "+", "=", ":", ",", ".", "/", "#", "%", "@", "_", "'", '"', "\\", "`",
-    "\0", "\x1b[", "\x1b]", "[", "]", "{", "{=", "(", "$((", "<", "a.", "a1", "a ", "1m0s\n", "ab: ", "é", "\udc80",
+    "\0", "\5", "\0\5",
+    "\x1b[", "\x1b]", "[", "]", "{", "{=", "(", "$((", "<", "a.", "a1", "a ", "1m0s\n", "ab: ", "é", "\udc80",
 )  # fmt: skip
 """What a hostile text repeats, besides the words of a pattern itself."""
 STARTS: Final = ("", "-", "1")
@@ -59,6 +61,8 @@ def patterns() -> Iterator[tuple[str, re.Pattern[Any], set[str]]]:
                         re.compile(literal, re.MULTILINE),
                         {method},
                     )
+    for names, _, refused, _ in _shell_places._REFUSED:
+        yield f"what {names} refuses", re.compile(refused, re.DOTALL), {"search"}
     seen: set[re.Pattern[Any]] = set()
     for module in modules:
         for name, value in vars(module).items():
