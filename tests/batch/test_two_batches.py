@@ -188,7 +188,7 @@ def test_the_next_batch_removes_what_a_kill_has_left_while_rows_were_taken_out(
     """Each kill left a hidden file of its own, as large as the table. While another batch holds the lock, it may be
     in use: whoever takes rows out removes it."""
     monkeypatch.setattr(_record_files, "LOCK_TRIES", 2)
-    left = path.with_name(".all.log.new")
+    left = path.with_name(".all.log.trioflow")
     left.write_text("half a table")
     log(path).close()
     assert not left.exists()
@@ -212,7 +212,7 @@ def test_a_batch_that_has_taken_rows_out_leaves_the_new_file_of_the_next_alone(
     file = log(path)
     add(file, 1, "a", fails=True)
     add(file, 1, "b")
-    next_one = path.with_name(".all.log.new")
+    next_one = path.with_name(".all.log.trioflow")
     replace = os.replace
 
     def replaced(*paths: Any) -> None:

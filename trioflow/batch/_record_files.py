@@ -200,7 +200,7 @@ class RecordFile:
     def _replacement(self) -> Path:
         """Return the name of the file without superseded rows: the next batch removes what a kill has left there."""
         target = Path(self._path).resolve()
-        return target.with_name(f".{target.name}.new")
+        return target.with_name(f".{target.name}.trioflow")
 
     def _remove_superseded(self) -> None:
         """Remove the rows of tries that others have followed, which are there until the end of the batch.
