@@ -4,6 +4,7 @@ import gc
 import io
 import math
 import re
+from pathlib import Path
 from typing import Any
 import anyio
 import pytest
@@ -975,3 +976,41 @@ def test_each_place_of_a_key_rests_for_its_own_gap(virtual: Virtual) -> None:
     assert virtual(scheduler.co_run)
     # The place of the first is free at 11, and the place of the other at 16.
     assert sorted(each.started_at or 0 for each in nexts) == [13, 16]
+
+
+@pytest.mark.parametrize("place", ["alone", "in a group", "the group"])
+def test_each_run_of_a_job_that_is_tried_again_counts_in_its_budget(
+    virtual: Virtual, tmp_path: Path, place: str
+) -> None:
+    """Also in the next run, which restores the job and counts what it has cost."""
+
+    async def pay() -> None:
+        await anyio.sleep(1)
+        current_job().used(usd=1.5)
+
+    def build() -> tuple[Scheduler, Any]:
+        pays = Job(pay, needs={"usd": 2}, label="pays")
+        group: Any = pays
+        if place != "alone":
+            group = Scheduler(pays, label="group")
+        hour = Job(nap, 3600, label="hour")
+        scheduler = Scheduler(
+            group, hour, pool=Pool(usd=Budget(9)), journal=tmp_path / "run.db"
+        )
+        return scheduler, group if place == "the group" else pays
+
+    async def main() -> None:
+        scheduler, job = build()
+        async with running(scheduler, 5):
+            for number in range(1, 4):
+                assert scheduler.pool is not None
+                assert scheduler.pool.free["usd"] == 9 - 1.5 * number
+                if number < 3:
+                    job.try_again()
+                    await anyio.sleep(5)
+
+    virtual(main)
+    scheduler, _ = build()
+    assert virtual(scheduler.co_run)
+    assert scheduler.pool is not None
+    assert scheduler.pool.free["usd"] == 9 - 1.5 * 3
