@@ -9,7 +9,7 @@ from trioflow import Job, Pool, Rate, Retry, Scheduler, Throttled
 from trioflow.abc import Instrument
 from ..bodies import fail, later, nap
 from ..conftest import Virtual
-from ..places import PACKAGE
+from ..trees import modules
 
 AGAIN = Retry(1, first=90, jitter=False)
 
@@ -132,60 +132,44 @@ def test_what_is_given_back_starts_a_job_of_another_run(
 
 PASS_ON = {
     "refund": {
-        "_settle_each",
-        "Line._put_back",  # what returns to the line
-        "Line.refund",  # and those below, which do it for one resource each
-        "Grant.refund",
-        "Grant.refund_budgets",
-        "PutBack._put_back_in",  # which wakes the task of the run
+        "run/_steps.py": "whatever settles, in whatever way",
+        "run/_reopening.py": "what is taken back while it waits",
+        "admission/_line.py": "what returns to the line",
+        "admission/_resource.py": "each resource of a grant",
     },
-    "look": {"Crew.ensure_searcher", "ask_in_order"},
+    "look": {
+        "admission/_line.py": "the line asks itself, in order",
+        "run/_worker.py": "the crew, which has searchers",
+    },
     "ensure_searcher": {
-        "_settle_each",  # whatever settles outside of a worker
-        "FirstRule._release_held",  # whatever has waited until an end was told
-        "Worker.work",
-        "Crew.leave",
-        "Crew.prepare_for_forever_job",  # whatever a worker does before its own task waits, or ends
-        "Run._search_in_first_turns",
-        "Run._wait_until_over",
-        "CleanUp._wait_until_settled",
-        "CleanUp.start",  # whatever the task of a run does
-        "Run._begin_added",
-        "Steering._let_search",
-        "on_service_ready",  # whatever becomes ready by a call of the user
-        "Admission._take_round",  # whatever a round has admitted
+        "run/_worker.py": "what a worker does before its own task waits, or ends",
+        "run/_steps.py": "whatever settles or becomes ready outside of a worker",
+        "run/_run.py": "what the task of a run does",
+        "run/_ending.py": "what the task of a run does as it cleans up",
+        "run/_steering.py": "a word that opens slots",
+        "admission/_admission.py": "what a round has admitted",
+        "parts/_first_rule.py": "what has waited until an end was told",
     },
 }
-"""Who passes on what was given back, or lets what has become ready start; nobody else has to think of it."""
+"""Which modules pass on what was given back, or let what is ready start, and what it is. None else thinks of it."""
 
 
-def callers(names: set[str]) -> dict[str, set[str]]:
-    """Return for each of these methods the functions of the engine that call it; `look` only of a line."""
-    found: dict[str, set[str]] = {name: set() for name in names}
-    functions = [
-        (
-            f"{each.name}.{function.name}"
-            if isinstance(each, ast.ClassDef)
-            else each.name,
-            function,
-        )
-        for path in (PACKAGE / "_core").rglob("*.py")
-        for each in ast.parse(path.read_text(encoding="utf-8")).body
-        for function in (each.body if isinstance(each, ast.ClassDef) else [each])
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
-    for name, function in functions:
-        calls = [each.func for each in ast.walk(function) if isinstance(each, ast.Call)]
-        for call in [
-            each
-            for each in calls
-            if isinstance(each, ast.Attribute) and each.attr in names
-        ]:
-            if call.attr != "look" or ast.unparse(call.value).endswith("line"):
-                found[call.attr].add(name)
+def callers(name: str) -> set[str]:
+    """Return the modules of the engine that call a method of this name, `look` only of a line."""
+    found = set[str]()
+    for module, tree in modules().items():
+        file = f"{module.removeprefix('trioflow._core.').replace('.', '/')}.py"
+        if not module.startswith("trioflow._core."):
+            continue
+        for each in ast.walk(tree):
+            match each:
+                case ast.Call(ast.Attribute(value, attribute)) if attribute == name:
+                    if name != "look" or ast.unparse(value).endswith("line"):
+                        found.add(file)
     return found
 
 
-def test_nobody_else_has_to_remember_to_pass_on() -> None:
+@pytest.mark.parametrize("name", PASS_ON)
+def test_nobody_else_has_to_remember_to_pass_on(name: str) -> None:
     """What settles outside of a worker passes on by itself: no other part of the engine refunds, or admits."""
-    assert callers(set(PASS_ON)) == PASS_ON
+    assert callers(name) == {*PASS_ON[name]}
