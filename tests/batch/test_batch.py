@@ -825,3 +825,11 @@ def test_summary_of_a_batch_interrupted_while_it_reads_arguments_has_no_total(
         summary_lines(stderr)[0]
         == "batch  ✗ interrupted, 2 commands succeeded, 1 cancelled"
     )
+
+
+def test_a_node_that_is_named_twice_is_one_node(tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text("a\nn1\n")
+    names = ["a", "n[1-2]", str(tmp_path / "hosts"), "a", ":"]
+    nodes = _batch_run.make_nodes(names, config=None)
+    assert [str(node) for node in nodes][:3] == ["a", "n1", "n2"]
+    assert len({*nodes}) == len(nodes)

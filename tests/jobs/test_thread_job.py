@@ -712,3 +712,15 @@ def test_signs_of_life_while_the_loop_is_blocked_prevent_the_timeout(
     holder = Job(hold)
     Scheduler(*jobs, holder, Job(end, required=holder)).run(backend=backend)
     assert [job.raised_exception() for job in jobs] == [None] * 4
+
+
+def test_a_link_counts_as_written_before_its_target_is(
+    backend: str, tmp_path: Path
+) -> None:
+    link, target = tmp_path / "latest", tmp_path / "today"
+    first = ThreadJob(link.symlink_to, target, writes=[link])
+    second = ThreadJob(target.write_text, "done", writes=[target], required=first)
+    assert Scheduler(first, second).run(backend=backend)
+    assert link.read_text() == "done"
+    nothing = ThreadJob(len, "", writes=[tmp_path / "other"], log=False)
+    assert not Scheduler(nothing).run(backend=backend)

@@ -960,3 +960,22 @@ def test_an_answer_by_label_needs_one_question(
     is_one = len({*groups}) == 1
     ran(virtual, build, lambda: give(file, "approve", "no", code=0 if is_one else 1))
     assert asks.result(default=None) == ("no" if is_one else None)
+
+
+def test_an_answer_that_a_killed_run_had_taken_comes_before_a_later_one(
+    file: Path,
+) -> None:
+    files = _questions.QuestionFiles(file)
+    files.make()
+    answers = [
+        _questions.GivenAnswer(text, "ask", None, text, created_at=1.0)
+        for text in ("first", "second")
+    ]
+    for answer in answers:
+        files.write("answer", "ask", answer)
+        assert files.take("ask")
+        assert files.read("taken", "ask") == answers[0]
+        assert files.read_pending("ask") == answers[0]
+    files.remove("ask", "taken")
+    assert files.take("ask")
+    assert files.read("taken", "ask") == answers[1]

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import anyio
 import pytest
 from trioflow import Job, Scheduler, Service
+from trioflow._core.job._errors import find_interruption
 from ..bodies import Flaw, nap, serve
 from ..conftest import Virtual
 
@@ -231,3 +232,13 @@ def test_a_job_that_was_dropped_keeps_none_of_those_before_it(virtual: Virtual) 
             assert last.is_succeeded()
 
     virtual(main)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_of_several_interruptions_the_first_counts(depth: int) -> None:
+    first, second = SystemExit(3), KeyboardInterrupt()
+    error: BaseException = BaseExceptionGroup("", [OSError(), first, second])
+    for _ in range(depth):
+        error = BaseExceptionGroup("", [ExceptionGroup("", [ValueError()]), error])
+    assert find_interruption(error) is first
+    assert find_interruption(ExceptionGroup("", [ValueError()])) is None

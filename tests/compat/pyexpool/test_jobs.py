@@ -832,3 +832,12 @@ def test_a_restarted_job_does_not_count_as_terminated() -> None:
     )
     assert counts(task) == (1, 1, 0)
     assert notes.of("t") == ["start", "done", "finish"]
+
+
+def test_of_two_callbacks_that_end_the_program_the_first_counts() -> None:
+    pool = ExecPool(1)
+    pool.execute(
+        Job("a", ondone=raising(SystemExit(3)), onfinish=raising(SystemExit(4)))
+    )
+    with pytest.raises(SystemExit, match="3"):
+        pool.join()
