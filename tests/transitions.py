@@ -25,7 +25,7 @@ LEGAL = {
 WRITERS = {
     ("_core.job._job", "AbstractJob._initialize"): {JobState.IDLE},
     RESET: {JobState.IDLE},
-    ("_core.run._steps", "wait_again"): {JobState.IDLE},
+    ("_core.run._reopening", "wait_again"): {JobState.IDLE},
     ("_core.run._steps", "requeue"): {JobState.SCHEDULED},
     ("_core.run._steps", "ready"): {JobState.SCHEDULED},
     ("_core.run._steps", "settle"): {state for state in JobState if state.is_settled},

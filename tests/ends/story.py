@@ -7,7 +7,7 @@ from unittest import mock
 from trioflow import JobState
 from trioflow._core.job._errors import Failure
 from trioflow._core.job._job import AbstractJob
-from trioflow._core.run import _steps
+from trioflow._core.run import _reopening, _steps
 from trioflow._core.run._run import Run
 from trioflow.abc import enclosing_schedulers
 
@@ -70,7 +70,7 @@ class Story:
         settle, reset, wait_again, story = (
             Run.settle,
             AbstractJob._reset,
-            Run.wait_again,
+            _reopening.wait_again,
             self,
         )
 
@@ -97,7 +97,7 @@ class Story:
         with (
             mock.patch.object(Run, "settle", recorded_settle),
             mock.patch.object(_steps, "settle", recorded_settle),
-            mock.patch.object(Run, "wait_again", recorded_wait_again),
+            mock.patch.object(_reopening, "wait_again", recorded_wait_again),
             mock.patch.object(AbstractJob, "_reset", recorded_reset),
         ):
             yield

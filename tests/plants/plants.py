@@ -249,7 +249,7 @@ PLANTS: Final = (
 """),
     plant("cleanup-joins", f"{ADMISSION}/_admission.py", "OrderedPlaces._grant_at_once",
         "a clean-up job takes from an admission that its run does not belong to", """
--join_admission(self.run.line.places, entries)
+-share_admission(self.run.line.places, entries)
 """),
     plant("verdict-throttled", f"{RUN}/_attempts.py", "judge",
         "a throttled job is queued again although its run drains", """

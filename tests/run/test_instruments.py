@@ -415,7 +415,7 @@ def test_a_part_that_joins_late_hears_all_that_is_still_to_come(
 
     async def join() -> None:
         assert scheduler._run is not None
-        late.append(scheduler._run.join(Late(scheduler._run)))
+        late.append(scheduler._run.add_part(Late(scheduler._run)))
 
     first = Job(join, label="first")
     scheduler = Scheduler(first, Job(nothing, required=first, label="after"))

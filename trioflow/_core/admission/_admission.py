@@ -19,7 +19,7 @@ released amounts (see `Line.look`), or by a timer, if time alone lets a job star
   (Reservations come from batch systems: Lifka 1995, "The ANL/IBM SP scheduling system". There, users declare run times.
   Here, run times are unknown, so overtaking jobs are counted.)
 - **A run without room leaves the admission** in the next round. It has no room if all its jobs need a slot and none is
-  free. Until it has room and joins again, its jobs cannot be overtaken, and have no reservation.
+  free. Until it has room and competes again, its jobs cannot be overtaken, and have no reservation.
 - **A crowd of jobs decides nothing about resources.** If enough admitted jobs of a run have not started, a job whose
   needs can be met gets them and its slot all the same. Then it waits for its turn among the jobs that need nothing. A
   round follows as soon as the run takes a job.
@@ -136,7 +136,7 @@ class WaitingGroup:
             self.needs = [*self.common_needs, self.family.resolve(amount, job)]
             self.resources = frozenset([resource for resource, _ in self.needs])
         if places.entry is not None:
-            places.join()
+            places.take_place()
 
     def park(self, key: Key | GatedResource) -> None:
         """Let the first job wait with its key, or at a gate, so that the next job is the first."""
@@ -155,7 +155,7 @@ class WaitingGroup:
         if not entries and self.parked.pop(key, None) is not None:
             del key.parked[self]
         self.update()
-        self.places.join()
+        self.places.take_place()
 
     def forget(self, job: AnyJob) -> None:
         """Drop a job that has settled while it waited, and let the next job with its key compete."""
@@ -197,8 +197,8 @@ class WaitingGroup:
 class OrderedPlaces:
     """The waiting jobs of a run in the order of their entries.
 
-    As long as no job of the run needs resources, they wait in two heaps, and no other run has a say. From `join_others`
-    on, they wait in groups of equal needs, and rounds of an `Admission` admit them.
+    As long as no job of the run needs resources, they wait in two heaps, and no other run has a say. From
+    `use_admission` on, they wait in groups of equal needs, and rounds of an `Admission` admit them.
 
     Args:
         line: the line of the run, or of its clean-up jobs, which get their needs at once.
@@ -224,10 +224,10 @@ class OrderedPlaces:
         self.overtaken: Final[dict[AnyJob, int]] = {}
         # How many of the groups have jobs that take no slot.
         self.slotless_count = 0
-        # The entry of these places in `Admission.places_in_order`, or None while the run has not joined the admission.
+        # The entry of these places in `Admission.places_in_order`, or None while the run does not compete.
         self.entry: PlacesEntry | None = None
 
-    def join_others(self) -> None:
+    def use_admission(self) -> None:
         """Let jobs wait for resources, together with the runs that share them."""
         self.admission = Admission()
         self.admission.all_places.add(self)
@@ -277,7 +277,7 @@ class OrderedPlaces:
                 else:
                     needs.append(entry.resolve(amount, job))
             group = WaitingGroup(self, key, needs, family)
-            join_admission(self, group.kind)
+            share_admission(self, group.kind)
             self.count_group(group, 1)
             self.groups_by_needs[key] = group
         return group
@@ -324,7 +324,7 @@ class OrderedPlaces:
             if self in self.admission.crowded and not self.is_crowded():
                 self.admission.is_stale = True
             if self.has_room():
-                self.join()
+                self.take_place()
             self.admission.round(self)
             return
         line = self.line
@@ -347,7 +347,7 @@ class OrderedPlaces:
         wanted = job._options.needs
         entries = [self.run.pools.find(name) for name in wanted]
         # The merge passes on the resources that the job gives back. A run with needs has ordered places.
-        join_admission(self.run.line.places, entries)  # type: ignore[arg-type]
+        share_admission(self.run.line.places, entries)  # type: ignore[arg-type]
         needs = [entry.resolve(wanted[entry.name], job) for entry in entries]
         Grant(job, needs).let_accrue()
 
@@ -404,7 +404,7 @@ class OrderedPlaces:
     def mark_stale(self) -> None:
         """Require a new round, and let this run compete in it."""
         self.admission.is_stale = True
-        self.join()
+        self.take_place()
 
     def entries(self) -> list[HeapEntry]:
         """Return the entries of the waiting jobs, in the order that they would start without limits."""
@@ -423,7 +423,7 @@ class OrderedPlaces:
             heapq.heapify(heap)
 
     def clear(self) -> None:
-        """Remove all waiting jobs, and leave the admission until the run joins it again. Their counts remain."""
+        """Remove all waiting jobs, and leave the admission until the run competes again. Their counts remain."""
         self._heap.clear()
         self._slotless_heap.clear()
         keys: list[Any] = []
@@ -434,13 +434,13 @@ class OrderedPlaces:
             self.count_group(group, -1)
         self.groups_by_needs.clear()
         self.group_entries.clear()
-        self.join()
+        self.take_place()
         for key in keys:
             key.wake()
 
     # ---- the place in the admission
 
-    def join(self) -> None:
+    def take_place(self) -> None:
         """Take the place of the first job in the admission, where the next round finds it, or none if no job competes.
 
         The round removes the places of a run that has no room.
@@ -468,7 +468,7 @@ class Admission:
     """The places of all runs that share resources, and the rounds in which their jobs are admitted."""
 
     def __init__(self) -> None:
-        # The places that have joined, in the order of service.
+        # The places that compete, in the order of service.
         self.places_in_order: list[PlacesEntry] = []
         # The places of all runs in progress.
         self.all_places: Final[WeakSet[OrderedPlaces]] = WeakSet()
@@ -744,7 +744,7 @@ def jobs_waiting_for(resource: PoolEntry) -> list[AnyJob]:
     return found
 
 
-def join_admission(places: OrderedPlaces, resources: Iterable[PoolEntry]) -> None:
+def share_admission(places: OrderedPlaces, resources: Iterable[PoolEntry]) -> None:
     """Put places and these resources into the same admission. Merge the admissions that they already have."""
     for resource in resources:
         if resource.admission is None:

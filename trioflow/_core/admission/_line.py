@@ -463,7 +463,7 @@ class Line:
         if not isinstance(places, OrderedPlaces):
             self.places = places = OrderedPlaces(self)
         if has_needs and places.admission is None:
-            places.join_others()
+            places.use_admission()
             self.passes_on = True
         for _, number, job in entries:
             places.insert((self.key_of(job, number), number, job))

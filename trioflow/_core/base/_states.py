@@ -2,9 +2,9 @@
 
 `AbstractJob._initialize` and `AbstractJob._reset` make a job IDLE. Then its run moves it along `TRANSITIONS`:
 `_steps.ready` makes it SCHEDULED, `Worker.work` RUNNING, and `_steps.settle` gives it its final state. For another
-attempt, `_steps.requeue` makes it SCHEDULED again. A job that is tried again is reset, too. `_steps.wait_again` makes a
-job IDLE that was SCHEDULED, and that waits for a requirement again, which had succeeded. Tests compare this list with
-all functions that write a state. They also compare the figure and the table of the states in the
+attempt, `_steps.requeue` makes it SCHEDULED again. A job that is tried again is reset, too. `_reopening.wait_again`
+makes a job IDLE that was SCHEDULED, and that waits for a requirement again, which had succeeded. Tests compare this
+list with all functions that write a state. They also compare the figure and the table of the states in the
 documentation with `TRANSITIONS` and the texts below.
 """
 

@@ -129,7 +129,7 @@ def is_about_to_reopen(run: Run, job: AnyJob) -> bool:
 
 def _reopening_of(run: Run) -> Reopening:
     if run.reopening is None:
-        run.reopening = run.join(Reopening(run))
+        run.reopening = run.add_part(Reopening(run))
     return run.reopening
 
 
@@ -138,6 +138,13 @@ def _is_cancelled_to_repeat(job: AnyJob) -> bool:
 
 
 # ---- one job
+
+
+def wait_again(run: Run, job: AnyJob) -> None:
+    """Put a SCHEDULED job back to IDLE, because it waits for a requirement again. Its `retry` begins anew."""
+    job._state = IDLE
+    if job._extras is not None:
+        job._extras.begin_anew(run.clock())
 
 
 def put_back(job: AnyJob, now: float) -> None:
@@ -508,7 +515,7 @@ class PutBack:
         for user in touched:
             if user._state is SCHEDULED:
                 run.line.refund(user)
-                run.wait_again(user)
+                wait_again(run, user)
                 self._leaving.append(user)
         now = run.clock()
         steps = _reopening_of(run).steps

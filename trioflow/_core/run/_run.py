@@ -235,9 +235,9 @@ class Run:
         self.requirement_counts = RequirementCounts(self)
         self.failures = FailureCounts(self)
         for part in parts:
-            self.join(part)
+            self.add_part(part)
 
-    def join(self, part: P) -> P:
+    def add_part(self, part: P) -> P:
         """Add a part to the run, behind the earlier parts. There is no other way in.
 
         Only those that `make_parts` makes can be instruments, because workers know the hooks from their start.
@@ -595,7 +595,6 @@ class Run:
     settle = _steps.settle
     settle_error = _steps.settle_error
     abandon = _steps.abandon
-    wait_again = _steps.wait_again
     record_progress = _steps.record_progress
     # By the rooms below, too.
     block = _steps.block

@@ -129,7 +129,7 @@ def requeue(run: Run, job: AnyJob, crew: Crew, verdict: Verdict, now: float) -> 
         for part in run.parts:
             part.attempt_ended(job, began, now, error)
         if until > now:
-            (run.part(BackoffTimer) or run.join(BackoffTimer(run))).add(job, until)
+            (run.part(BackoffTimer) or run.add_part(BackoffTimer(run))).add(job, until)
         else:
             # Before the hooks, as in `ready`: one may cancel the job, and try it again.
             push(job)
@@ -259,13 +259,6 @@ def reset(run: Run, job: AnyJob, watchers: InstrumentSet | None, has_run: bool) 
         job._reset()
     if has_settled and watchers is not None:
         watchers.notify("job_reopened", job._scheduler, job)
-
-
-def wait_again(run: Run, job: AnyJob) -> None:
-    """Put a SCHEDULED job back to IDLE, because it waits for a requirement again. Its `retry` begins anew."""
-    job._state = IDLE
-    if job._extras is not None:
-        job._extras.begin_anew(run.clock())
 
 
 def release(run: Run, job: AnyJob, extras: RunExtras) -> None:

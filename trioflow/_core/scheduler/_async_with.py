@@ -66,7 +66,7 @@ class OpenBlock(Part):
     def attach(self, run: Run) -> None:
         """Become a part of the run, which is about to begin."""
         self.run = self._run = run
-        run.join(self)
+        run.add_part(self)
         # Forever jobs end with the body, whether it has added other jobs or not.
         run.counts.expect_ordinary_jobs()
         run.closes_scheduler = True

@@ -987,7 +987,7 @@ class BaseScheduler(
         if run.outer_worker is None and _current.current_worker_var in run.context:
             watch = _awaiting.watch_of(_awaiting.waiting_job(), [self], _explain.RUNS)
             if watch is not None:
-                run.join(watch)
+                run.add_part(watch)
         _life.start_run(self, run)
 
     def _raise_in_place_of(
