@@ -175,9 +175,7 @@ def _waits_outside(run: Run, outermost: Run) -> bool:
 
 def _has_due_call(run: Run) -> bool:
     """Return whether a call that was scheduled for the next turn may start a job."""
-    return run.undecided.is_busy or (
-        run.journal_writer is not None and run.journal_writer.has_work()
-    )
+    return run.journal_writer is not None and run.journal_writer.has_work()
 
 
 STUCK_REPORT_DELAY: Final = 1.0

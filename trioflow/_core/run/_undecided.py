@@ -99,12 +99,12 @@ class Undecided:
         if now <= time_slice.ends_at:
             return True
         worker = current_worker_var.get(None)
-        if worker is None or worker.task_snapshot is None:
-            # A call by the loop, for which a worker has asked that has left.
-            return False
-        if worker.task_snapshot.is_same_iteration():
-            return False
-        return time_slice.begin(worker.woken_in_turn, now)
+        # The loop may call, for which a worker has asked that has left.
+        return (
+            worker is not None
+            and worker.task_snapshot is not None
+            and time_slice.is_left(worker, now)
+        )
 
     # ---- the files of the first jobs, which workers read: meanwhile, the run goes on
 

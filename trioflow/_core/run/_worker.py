@@ -162,6 +162,15 @@ class TimeSlice:
         self.workers_with_time += 1
         return True
 
+    def is_left(self, worker: Worker, now: float, has_run: bool = True) -> bool:
+        """Return whether time is left for a worker: never in the iteration of the loop in which its last job began.
+
+        If the worker `has_run` no job, it has waited for a new iteration.
+        """
+        if has_run and worker.task_snapshot.is_same_iteration():
+            return False
+        return self.begin(worker.woken_in_turn, now)
+
     def next_to_begin(self, worker: Worker, now: float) -> Worker | None:
         """Return the worker that the new task of `worker` has to be, or None if the task has to wait for the next turn.
 
@@ -488,12 +497,12 @@ class Worker(WorkerTask):
         """Return whether there is time for another job after the last, if any: now, or after a wait for a turn."""
         run = self.run
         crew = self.crew
-        time_slice = self.run.time_slice
+        time_slice = run.time_slice
         snapshot = self.task_snapshot
-        is_same_iteration = last_job is not None and snapshot.is_same_iteration()
-        if is_same_iteration and now > time_slice.ends_at + MIN_BLOCKING_SECONDS:
+        is_late = now > time_slice.ends_at + MIN_BLOCKING_SECONDS
+        if last_job is not None and is_late and snapshot.is_same_iteration():
             run.failure_log.report_block(run, last_job, now)
-        if is_same_iteration or not time_slice.begin(self.woken_in_turn, now):
+        if not time_slice.is_left(self, now, last_job is not None):
             self.start_searching()
             self.job = last_job = None
             await time_slice.wait(self)
@@ -529,10 +538,9 @@ class Worker(WorkerTask):
         """Settle a job, which ended at the time `now`, by the methods of its run. Check whether it changed the task."""
         run = self.run
         snapshot = self.task_snapshot
-        isolation = self.run.backend.isolation
         error = await self.with_leftovers(error)
         self.must_leave |= (
-            isolation.gives_own_tasks
+            run.backend.isolation.gives_own_tasks
             or self.crew.is_closed
             or not snapshot.is_task_unchanged()
         )
@@ -573,7 +581,7 @@ class Worker(WorkerTask):
         exceptions, they form a group with the job's.
         """
         backend = self.run.backend
-        isolation = self.run.backend.isolation
+        isolation = backend.isolation
         kind, errors = await isolation.close_leftovers(self)
         message = f"errors from a job, and from a {kind} that it left open"
         if error is None and kind is not None:
