@@ -132,6 +132,7 @@ class Look:
 def checked() -> Iterator[Look]:
     """Look at each run until the end of the block."""
     look, leave, wait = Look(), Crew.leave, Run._wait_while_running
+    ready = Run.ready
 
     def leave_and_look(self: Any, worker: Any) -> None:
         run = self.run
@@ -141,11 +142,20 @@ def checked() -> Iterator[Look]:
             look(run, tuple(each for each in INVARIANTS if each is not find_searchers))
 
     async def look_and_wait(self: Any) -> None:
+        if self.ends.depth or self.ends.waiting:
+            look.wrong["a step goes on, or waits, as the run waits"] = None
         look(self)
         await wait(self)
 
+    def ready_in_a_step(self: Any, job: Any, line: Any) -> None:
+        if self.notify_scheduled is not None and not self.ends.depth:
+            look.wrong[f"a hook is told of {job.label!r} outside of a step"] = None
+        ready(self, job, line)
+
     Crew.leave, Run._wait_while_running = leave_and_look, look_and_wait  # type: ignore[method-assign]
+    Run.ready = ready_in_a_step  # type: ignore[method-assign]
     try:
         yield look
     finally:
         Crew.leave, Run._wait_while_running = leave, wait  # type: ignore[method-assign]
+        Run.ready = ready  # type: ignore[method-assign]

@@ -36,7 +36,7 @@ LONG = 2000
 """Links of a chain: more than Python's recursion limit."""
 SHORT = 300
 """Where each link looks at all jobs, or writes to a journal. A recursion takes more than three frames a link."""
-PATIENCE = 20
+PATIENCE = 300
 """The seconds after which a run counts as hanging."""
 TIMES = 3
 """How often each link says its word: one that tries a job again is told again."""

@@ -207,6 +207,12 @@ PLANTS: Final = (
 +    if state is SUCCEEDED:
 +        run.journal_writer.record(job, outcome)
 """),
+    plant("steps-service", f"{RUN}/_steps.py", "on_service_ready",
+        "what a hook ends as a user of a service becomes ready is told before the "
+        "next user is", """
+-with run.ends:
++if True:
+"""),
     plant("chains-save", f"{RUN}/_steps.py", "settle",
         "what a function of save= ends is told before the end of its job", """
 -run.journal_writer.record(job, outcome)
@@ -216,8 +222,10 @@ PLANTS: Final = (
 """),
     plant("chains-load", f"{RUN}/_steps.py", "make_ready",
         "a job that is restored settles twice if its own save= cancels it", """
--ends = run.ends
-+ends = type(run.ends)()
+-with run.ends:
+-    run.journal_writer.restore(job)
++with type(run.ends)():
++    run.journal_writer.restore(job)
 """),
     plant("chains-retry", f"{RUN}/_worker.py", "Worker._settle_other",
         "on= of a retry that cancels its job cancels the next one of the task", """
@@ -1005,7 +1013,11 @@ PLANTS: Final = (
         "the end of another job within a hook lets the hook try again, at once, "
         "what is still settling", """
 -ends.depth -= 1
+-if ends.waiting:
+-    ends.settle_waiting()
 +ends.depth = 0
++if ends.waiting:
++    ends.settle_waiting()
 """),
     plant("files-partial-changed", f"{JOBS}/_user_files.py", "_rename_aside",
         "what others have done to what a job has set aside is removed by its next "

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 import anyio
 import pytest
-from trioflow import CommandJob, Job, Retry, Scheduler, StopReason
+from trioflow import CommandJob, Job, Retry, Scheduler, Service, StopReason
 from trioflow.abc import Instrument
-from ..bodies import fail, nap, nothing
+from ..bodies import fail, nap, nothing, serve
 
 LONG = 2000
 """More than Python's recursion limit."""
@@ -108,3 +108,29 @@ def test_a_callback_of_a_job_in_its_backoff_ends_more(backend: Any, word: str) -
         label: number for label, number in called.items() if number
     } == dict.fromkeys(ended, 1)
     assert {label: told[label] for label in ended} == dict.fromkeys(ended, 1)
+
+
+@pytest.mark.parametrize("is_service", [False, True])
+def test_what_a_hook_ends_as_jobs_become_ready_comes_after_all_of_them(
+    is_service: bool, backend: Any
+) -> None:
+    told: list[str] = []
+
+    class Cancels(Instrument):
+        def job_scheduled(self, scheduler: Any, job: Any) -> None:
+            told.append(f"{job.label} ready")
+            if job.label == "first":
+                last.cancel()
+
+        def job_settled(self, scheduler: Any, job: Any) -> None:
+            told.append(f"{job.label} {job.state}")
+
+    source: Any = Job(nothing, label="source")
+    if is_service:
+        source = Service(serve, label="source")
+    users = [Job(nothing, required=source, label=name) for name in ("first", "second")]
+    last = Job(nothing, required=users, label="last")
+    scheduler = Scheduler(source, *users, last, instruments=[Cancels()])
+    assert scheduler.run(backend=backend)
+    told = [each for each in told if not each.startswith("source")]
+    assert told[:3] == ["first ready", "second ready", "last cancelled"]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
 from typing import Final
 
 
@@ -32,14 +31,9 @@ class EndQueue:
     def __enter__(self) -> None:
         self.depth += 1
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self.depth -= 1
-        if error is None:
+        if error is None and self.waiting:
             self.settle_waiting()
 
     def recover(self) -> None:
@@ -53,7 +47,7 @@ class EndQueue:
             return
         self._is_settling = True
         try:
-            while self.waiting and not self.depth:
+            while self.waiting:
                 self.waiting.popleft()()
         finally:
             self._is_settling = False

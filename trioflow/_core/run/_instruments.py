@@ -166,7 +166,8 @@ class InstrumentSet:
         """Call `hook` of each instrument. Remove an instrument that raises an `Exception`."""
         call = self.fast_hook(hook)
         if call is not None:
-            call(*details)
+            with self._ends:
+                call(*details)
 
     def shows(self, subject: str) -> bool:
         """Return whether one of the instruments shows the log records about a subject itself."""
@@ -182,29 +183,24 @@ class InstrumentSet:
     def fast_hook(self, *hooks: str) -> Callable[..., None] | None:
         """Return a function that calls these hooks in order, or None if no instrument overrides any of them.
 
-        Workers call the function on their hot path, where looking the hooks up would double the cost.
+        Workers call the function on their hot path, where looking the hooks up would double the cost. Its caller holds
+        `EndQueue.depth` meanwhile, as a step does; `fast_start_hook` is for the start of a job, which is none.
         """
         methods: list[tuple[Any, str]] = []
         for name in hooks:
             methods += self._hooks[name]
         removed = self._removed
-        ends = self._ends
 
         def notify(*details: object) -> None:
             began = time.monotonic()
-            # `with ends` would cost three calls.
-            ends.depth += 1
-            try:
-                for method, hook in methods:
-                    if removed and id(getattr(method, "__self__", method)) in removed:
-                        continue
-                    try:
-                        method(*details)
-                    except BaseException as error:
-                        if not self._handle_error(method, hook, error):
-                            raise
-            finally:
-                ends.depth -= 1
+            for method, hook in methods:
+                if removed and id(getattr(method, "__self__", method)) in removed:
+                    continue
+                try:
+                    method(*details)
+                except BaseException as error:
+                    if not self._handle_error(method, hook, error):
+                        raise
             seconds = time.monotonic() - began
             if seconds > MIN_BLOCKING_SECONDS and hooks not in self._slow_hooks:
                 self._slow_hooks.add(hooks)
@@ -220,10 +216,21 @@ class InstrumentSet:
                     _logger.warn(
                         f"{names} blocked the event loop for {seconds:.1f} s in {hooks[0]}; {advice}"
                     )
-            if ends.waiting and not ends.depth:
-                ends.settle_waiting()
 
         return notify if methods else None
+
+    def fast_start_hook(self) -> Hook | None:
+        """Return a function that calls the hooks of a start, or None. What these end or add is told after them."""
+        call = self.fast_hook("job_started", "job_attempt")
+        if call is None:
+            return None
+        ends = self._ends
+
+        def notify_start(scheduler: Any, job: Any) -> None:
+            with ends:
+                call(scheduler, job)
+
+        return notify_start
 
     def _handle_error(
         self, method: Callable[..., None], hook: str, error: BaseException

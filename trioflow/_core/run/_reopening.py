@@ -245,7 +245,7 @@ class Reopening(Part):
     def add(self, tries: Collection[NextTry]) -> None:
         """Do what was asked for, or begin with it. If a function that is told of an end asks, this comes after that."""
         run = self._run
-        is_told = run.ends.depth > 0 or any(map(_is_being_told, tries))
+        is_told = run.ends.depth or any(map(_is_being_told, tries))
         for asked in tries:
             step = self.steps.get(asked.job)
             if asked.again is None and (step is None or step.word is Word.REOPEN):
@@ -402,7 +402,9 @@ class Reopening(Part):
             text = f"try_again() of {job.label!r} has no effect: {found.problem}"
             run.report(job, text, is_steering=True)
             if step.is_uncounted:
-                run.requirement_counts.count_down(_members_that_require(run, job))
+                with run.ends:
+                    waiting = _members_that_require(run, job)
+                    run.requirement_counts.count_down(waiting)
         elif found.again is None:
             # After the word, its callback has raised, so it has failed.
             self.steps[job] = Step(Word.REOPEN, found)

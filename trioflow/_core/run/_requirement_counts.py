@@ -150,7 +150,7 @@ class RequirementCounts:
         """Count down the successors of a settled job, or of a service that has become ready, and schedule ready ones.
 
         A job that may settle at once, by its rule or from a journal, or be held back by a `First`, is queued first, and
-        so are all jobs behind it.
+        so are all jobs behind it. The caller holds `EndQueue.depth` if hooks are told.
         """
         run = self._run
         queued = self._queued

@@ -101,6 +101,8 @@ class Run:
     # An outermost run shares the next four with the runs nested in it.
     standstill: Standstill
     ends: EndQueue
+    # The same if hooks, a part or a journal are told of the ends of jobs, else None.
+    held_ends: EndQueue | None
     limits: dict[Any, Tokens]  # by limiter
     questions: AskingJobs
     clock: Final[Callable[[], float]]
@@ -209,7 +211,7 @@ class Run:
             outer is not None and outer.needs_own_tasks
         )
         self.parts = ()
-        self.reopening = None
+        self.reopening = self.held_ends = None
         parts = make_parts(self, window)
         self.notify_start = self.notify_end = self.notify_scheduled = None
         if parts:
@@ -219,7 +221,7 @@ class Run:
             self.instrument_set = watchers = InstrumentSet(
                 instruments, watching, self.ends, self.interrupt
             )
-            self.notify_start = watchers.fast_hook("job_started", "job_attempt")
+            self.notify_start = watchers.fast_start_hook()
             self.notify_scheduled = watchers.fast_hook("job_scheduled")
             self.notify_end = watchers.fast_hook("job_settled")
         if outer is not None and outer.journal_writer is not None:
@@ -245,6 +247,7 @@ class Run:
         self.parts = (*self.parts, part)
         self.requirement_counts.is_undecided |= overrides(part, "may_start")
         if overrides(part, "settled"):
+            self.held_ends = self.ends
             notify_end = None
             if self.instrument_set is not None:
                 notify_end = self.instrument_set.fast_hook("job_settled")
@@ -393,6 +396,8 @@ class Run:
             RUNS_IN_PROGRESS[self] = None
             for hook in BEGIN_HOOKS:
                 hook(self)
+        if self.instrument_set is not None or self.journal_writer is not None:
+            self.held_ends = self.ends
         try:
             for part in self.parts:
                 part.enter(RunPhase.LINKING)
@@ -870,20 +875,13 @@ class Run:
 
     def _begin_added(self, jobs: list[AnyJob]) -> None:
         """Tell of jobs that were added and linked, and make those without open requirements ready."""
-        # `with ends` would cost three calls.
-        ends = self.ends
-        ends.depth += 1
-        try:
+        with self.ends:
             if self.instrument_set is not None:
                 for job in jobs:
                     self.notify("job_added", job)
             for job in jobs:
                 if not job._pending:
                     self.undecided.make_ready(job)
-        finally:
-            ends.depth -= 1
-        if ends.waiting:
-            ends.settle_waiting()
         if self.journal_writer is not None and not self.scheduler.keep_jobs:
             dropped = [
                 job for job in jobs if job.restored and job not in self.members.jobs

@@ -67,14 +67,20 @@ least, and the coarsest clock, that of Windows, moves after 16 ms."""
 
 def schedule(run: Run, jobs: Iterable[AnyJob]) -> None:
     """Put those jobs that are IDLE into the ready queue, unless the run drains or stops, and cleans nothing up."""
+    crew = run.open_crew
+    line = crew.line
     for job in jobs:
-        may_start = not run.phase._is_ending or run.open_crew.is_clean_up
-        if may_start and job._state is IDLE:
-            ready(run, job, run.open_crew.line)
+        if job._state is not IDLE or (run.phase._is_ending and not crew.is_clean_up):
+            continue
+        if run.notify_scheduled is None:
+            ready(run, job, line)
+        else:
+            with run.ends:
+                ready(run, job, line)
 
 
 def ready(run: Run, job: AnyJob, line: Line) -> None:
-    """Put a job that is IDLE into a ready queue."""
+    """Put a job that is IDLE into a ready queue, in a step that holds `EndQueue.depth` if a hook is told."""
     job._state = SCHEDULED
     if line.places is NO_PLACES:
         # As `Line.push` does: a call would cost a twentieth of an empty job.
@@ -192,7 +198,7 @@ def settle(run: Run, job: AnyJob, state: JobState, outcome: object, now: float) 
     """
     successors = job._successors
     extras = job._extras
-    ends = None
+    ends = run.held_ends
     job._successors = job._worker = None
     if state is not SUCCEEDED and run.scheduler.keep_jobs:
         # Hooks may extend the list while the jobs of this copy are counted down.
@@ -200,51 +206,56 @@ def settle(run: Run, job: AnyJob, state: JobState, outcome: object, now: float) 
     job._outcome = outcome
     job._finished_at = now
     job._state = state
-    if run.notify_end is not None or run.journal_writer is not None:
-        # A function of the user's `save` may end others, too, and so does an error of the journal.
-        ends = run.ends
-        ends.depth += 1
-        try:
+    try:
+        if ends is not None:
+            # `with ends` would cost two calls.
+            ends.depth += 1
             if run.journal_writer is not None:
+                # A function of the user's `save` may end others, too, and so does an error of the journal.
                 run.journal_writer.end_attempt(job)
                 if state is SUCCEEDED:
                     run.journal_writer.record(job, outcome)
             if run.notify_end is not None:
                 run.notify_end(run.scheduler, job)
-        finally:
-            ends.depth -= 1
-        extras = job._extras
-    if run.line.places is not NO_PLACES:
-        run.line.give_back(job)
-    if extras is not None:
-        if state not in REOPENABLE:
-            extras.context = None
-        extras.notify_listeners(job)
-        if extras.drops_results:
-            job._release_inputs(last_call=True)
-    counts = run.counts
-    if state is SUCCEEDED and (job._is_plain or not job._options.forever):
-        # As `RunCounts.end` does: a call would cost a twentieth of an empty job.
-        counts.unsettled -= 1
-    else:
-        if type(outcome) is Failure:
-            run.failures.count(job, outcome)
-        counts.end(job, state)
-        if run.questions.asking:
-            # Perhaps nothing can use their answers now.
+            extras = job._extras
+        if run.line.places is not NO_PLACES:
+            run.line.give_back(job)
+        if extras is not None:
+            if state not in REOPENABLE:
+                extras.context = None
+            extras.notify_listeners(job)
+            if extras.drops_results:
+                job._release_inputs(last_call=True)
+        counts = run.counts
+        if state is SUCCEEDED and (job._is_plain or not job._options.forever):
+            # As `RunCounts.end` does: a call would cost a twentieth of an empty job.
+            counts.unsettled -= 1
+        else:
+            if type(outcome) is Failure:
+                run.failures.count(job, outcome)
+            counts.end(job, state)
+            if run.questions.asking:
+                # Perhaps nothing can use their answers now.
+                run.wake()
+        if run.reopening is not None and run.reopening.keeps_waiting(job):
+            pass
+        elif successors is not None:
+            run.requirement_counts.count_down(successors)
+        if extras is not None and extras.runs_once:
+            release(run, job, extras)
+        if counts.unsettled <= 0:
+            if counts.unsettled:
+                raise counts.fault(job)
             run.wake()
-    if run.reopening is not None and run.reopening.keeps_waiting(job):
-        pass
-    elif successors is not None:
-        run.requirement_counts.count_down(successors)
-    if extras is not None and extras.runs_once:
-        release(run, job, extras)
-    if counts.unsettled <= 0:
-        if counts.unsettled:
-            raise counts.fault(job)
-        run.wake()
-    if ends is not None and ends.waiting:
-        ends.settle_waiting()
+    except BaseException:
+        # A fault of the engine, which ends the run.
+        if ends is not None:
+            ends.depth -= 1
+        raise
+    if ends is not None:
+        ends.depth -= 1
+        if ends.waiting:
+            ends.settle_waiting()
 
 
 def reset(run: Run, job: AnyJob, watchers: InstrumentSet | None, has_run: bool) -> None:
@@ -252,12 +263,12 @@ def reset(run: Run, job: AnyJob, watchers: InstrumentSet | None, has_run: bool) 
 
     Unless its scheduler `has_run` in it before, the job begins as in a first run.
     """
-    has_settled = job._state.is_settled
+    state = job._state
     if has_run:
         _reopening.put_back(job, run.clock())
     else:
         job._reset()
-    if has_settled and watchers is not None:
+    if watchers is not None and state.is_settled:
         watchers.notify("job_reopened", job._scheduler, job)
 
 
@@ -303,14 +314,8 @@ def make_ready(run: Run, job: AnyJob) -> None:
         return
     if run.journal_writer is not None:
         # The functions of the user's `save` may end others, or add jobs.
-        ends = run.ends
-        ends.depth += 1
-        try:
+        with run.ends:
             run.journal_writer.restore(job)
-        finally:
-            ends.depth -= 1
-        if ends.waiting:
-            ends.settle_waiting()
     for part in run.parts:
         if not part.may_start(job):
             return
@@ -358,9 +363,10 @@ def on_service_ready(run: Run, job: AnyJob, value: object) -> None:
         extras.time_limit._lift()
     successors = job._successors
     job._successors = None
-    run.notify("service_ready", job)
-    if successors is not None:
-        run.requirement_counts.count_down(successors)
+    with run.ends:
+        run.notify("service_ready", job)
+        if successors is not None:
+            run.requirement_counts.count_down(successors)
     run.crew.ensure_searcher()
 
 

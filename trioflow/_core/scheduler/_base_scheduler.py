@@ -1134,13 +1134,14 @@ class BaseScheduler(
         self, run: Run, jobs: Collection[AnyJob], has_run: bool
     ) -> Iterator[None]:
         """Put jobs in it back to IDLE. Yield whenever other tasks should get a turn."""
-        watchers: dict[Any, Any] = {}
+        watchers_of: Any = functools.cache(run.watchers_of)
+        watchers = None
+        is_nested = run.outer_worker is not None
         for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(jobs):
             for job in chunk:
-                level: Any = job._scheduler
-                if run.outer_worker is not None and level not in watchers:
-                    watchers[level] = run.watchers_of(level)
-                _steps.reset(run, job, watchers.get(level), has_run)
+                if is_nested:
+                    watchers = watchers_of(job._scheduler)
+                _steps.reset(run, job, watchers, has_run)
             if pause_is_due:
                 yield
 
