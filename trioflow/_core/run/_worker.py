@@ -29,8 +29,8 @@ Four terms, and their invariants:
     look for that job. Therefore, code outside of this module calls `ensure_searcher` after every event that makes a job
     ready or frees a slot. A worker that takes a job and leaves others in the queue calls it, because its own job may be
     suspended.
-- An **errand** is the work of a worker that runs no jobs: it opens a gate (`GatedResource`), or waits in the queue of a
-  limiter (`Tokens`). Such a worker is no searcher.
+- An **errand** is the work of a worker that runs no jobs: it opens a gate (`GatedResource`), waits in the queue of a
+  limiter (`Tokens`), or reads files before a look-up (`Undecided`). Such a worker is no searcher.
 - A **turn** is one iteration of the event loop. The workers share its time. `TimeSlice` decides which workers may
   continue in a turn, and which have to queue for a later turn.
 
