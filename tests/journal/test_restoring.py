@@ -8,6 +8,7 @@ import operator
 import os
 import pickle
 import re
+import shutil
 import sqlite3
 import time
 import weakref
@@ -1267,3 +1268,29 @@ def test_a_listing_says_of_each_restored_job_that_it_was(
             assert ("restored" in first.split()) is bool(number), details
             assert "restored" not in second.split()
             assert ("-> 1" in first) is details
+
+
+def test_a_file_as_an_earlier_writer_has_left_it_is_no_output_of_a_later_one(
+    virtual: Virtual, file: Path, tmp_path: Path
+) -> None:
+    """Only a writer that waits for the job may have changed its output since."""
+    output, copy, ran = tmp_path / "output", tmp_path / "copy", list[str]()
+
+    async def write(text: str) -> None:
+        ran.append(text)
+        output.write_text(text)
+        if text == "one":
+            shutil.copy2(output, copy)
+
+    def run() -> list[str]:
+        ran.clear()
+        first = Job(write, "one", label="first", writes=[output])
+        second = Job(write, "second", label="second", writes=[output], required=first)
+        assert virtual(partial(Scheduler(first, second).co_run, journal=file))
+        return list(ran)
+
+    assert run() == ["one", "second"]
+    assert run() == []
+    shutil.copy2(copy, output)
+    assert "second" in run()
+    assert output.read_text() == "second"

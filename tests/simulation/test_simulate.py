@@ -804,3 +804,22 @@ def test_a_trace_has_no_durations_of_jobs_that_were_restored(
     second = traced(Job(anyio.sleep, 2, label="a"), Job(anyio.sleep, 3, label="b"))
     assert read_durations(first, "durations") == {"a": 2}
     assert read_durations(second, "durations") == {"b": 3}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"retry": Retry(2, first=0)},
+        {"critical": True},
+        {"forever": True},
+        {"run_if": "settled"},
+        {"timeout": 9, "on_timeout": "move_on"},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_a_group_is_simulated_alone_without_what_only_those_around_it_use(
+    options: dict[str, Any],
+) -> None:
+    inner = Scheduler(Job(anyio.sleep, 2, label="a"), label="inner", **options)
+    Scheduler(inner, Job(anyio.sleep, 5))
+    assert simulate(inner, durations={"a": 2}).makespan == 2

@@ -23,7 +23,7 @@ from trioflow import (
     Throttled,
     current_job,
 )
-from trioflow.view.events import _nonblocking_writer
+from trioflow.view.events import _format, _nonblocking_writer
 from ...bodies import Closing, Flaw, fail, flaky, later, nap, nothing, refuse, serve
 from ...conftest import Virtual
 from .lines import SCHEMA, checked, json_schema, run_with, validator
@@ -347,3 +347,16 @@ def test_events_of_an_object_that_is_not_a_file_raises() -> None:
 def test_the_writer_thread_ends_with_the_run(tmp_path: Path) -> None:
     Scheduler(Job(nothing)).run(instruments=[Events(tmp_path / "events")])
     assert "trioflow events" not in {one.name for one in threading.enumerate()}
+
+
+@pytest.mark.parametrize(
+    "character",
+    ["\x7f", "\x1b", "\x00", "\x9b", "\u2028", "\u202e", "\udcff", "é", "𝄞"],
+)
+def test_no_line_has_a_character_that_a_terminal_obeys(character: str) -> None:
+    line = _format.encode(_format.JobAdded(3, 0.0, 0.0, "a", f"<{character}>", "Job"))
+    text = line.decode()
+    assert text.endswith("\n")
+    assert text[:-1].isprintable()
+    shown = json.loads(text)["label"]
+    assert shown in (f"<{character}>", f"<{character!a}>".replace("'", ""))
