@@ -72,11 +72,9 @@ view/monitor/_picture_renderer.py MAX_FAILURE_ROWS
 view/text/_failure_text.py MAX_STORED_LENGTH
 view/text/_listing.py MAX_ALIGNED_WIDTH
 view/trace/_event_log.py MAX_OUTPUT_BYTES
-view/trace/_timeline.py MAX_NAMED_JOBS
 view/trace/_timeline.py MAX_CHARACTERS
 view/trace/_trace_record.py MAX_BOXES
 view/trace/report/_report.py MAX_OUTPUT_BYTES
-view/trace/report/_report.py MAX_STATEMENTS
 """.strip().splitlines()
 """Bounds whose law is missing. The list only becomes shorter: a new bound comes with its law."""
 

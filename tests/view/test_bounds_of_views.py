@@ -17,6 +17,7 @@ from trioflow.view.look._console import WatchedRun
 from trioflow.view.monitor import _log_display
 from trioflow.view.monitor._monitor import Monitor
 from trioflow.view.trace import _time_spent, _timeline
+from trioflow.view.trace._trace_record import TOO_MANY_NOTE, GraphDescription
 from trioflow.view.trace.report import _report
 from ..bodies import Flaw, fail_now, nap, nothing
 from ..conftest import Virtual
@@ -91,7 +92,33 @@ def test_bars_of_many_jobs_are_linked_to_them_in_records_that_are_not_too_large(
     assert has_links is not bool(beyond)
 
 
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_note_names_so_many_jobs_and_counts_all(
+    virtual: Virtual, beyond: int
+) -> None:
+    number = _timeline.MAX_NAMED_JOBS + beyond
+    bad = Job(fail_now, Flaw("x"))
+    behind = [Job(nothing, label=f"b{n}", required=bad) for n in range(number)]
+    scheduler = Scheduler(bad, behind)
+    picture = _timeline.timeline_svg(traced(virtual, scheduler)._get_record())
+    assert f">{number} never started, blocked: b0" in picture
+    [names] = re.findall(r"<title>(b0, .*?)</title>", picture)
+    assert len(re.findall(r"b\d", names)) == _timeline.MAX_NAMED_JOBS
+    assert names.endswith(", …") is bool(beyond)
+
+
 # --- graphs
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_page_draws_no_graph_of_more_statements(
+    monkeypatch: pytest.MonkeyPatch, beyond: int
+) -> None:
+    """A file of a stranger may have many; at the bound, they are given to `dot`, whether it is installed or not."""
+    boxes = tuple(_dot.Statement("node", (f"{n}",), label="x") for n in range(4))
+    monkeypatch.setattr(_report, "MAX_STATEMENTS", len(boxes) - beyond)
+    drawn = _report.draw_graph(GraphDescription(boxes))
+    assert (drawn.notes == (TOO_MANY_NOTE,)) is bool(beyond)
 
 
 @pytest.mark.parametrize("beyond", [0, 1])
@@ -131,22 +158,17 @@ def test_a_tooltip_has_the_end_of_a_path_that_is_too_long(beyond: int) -> None:
 # --- the page
 
 
-def watch(
-    virtual: Virtual, look: Any, *jobs: Any, **options: Any
-) -> tuple[WatchedRun, _watch.Watch]:
-    """Return what a page and the program know of a run, after a second of it and `look`."""
-    run = WatchedRun()
-    seen = list[Any]()
+def watch(virtual: Virtual, look: Any, *jobs: Any) -> None:
+    """Give `look` what a page and the program know of a run, after a second of it."""
 
     async def eye() -> None:
         await anyio.sleep(1)
-        seen.append(_watch.Watch(runs_in_progress()[0]))
-        look(run, seen[0])
-        seen[0].close()
+        seen = _watch.Watch(runs_in_progress()[0])
+        look(WatchedRun(), seen)
+        seen.close()
 
     eyes = Job(eye, forever=True, label="eye")
-    virtual(Scheduler(*jobs, eyes, label="run", critical_jobs=False, **options).co_run)
-    return run, seen[0]
+    virtual(Scheduler(*jobs, eyes, label="run", critical_jobs=False).co_run)
 
 
 def update(run: WatchedRun, eye: _watch.Watch) -> None:
