@@ -6,6 +6,7 @@ import atexit
 import contextvars
 import functools
 import os
+import sys
 import threading
 import weakref
 from math import inf
@@ -288,6 +289,13 @@ class Scheduler(BaseScheduler):
         # Who is to mend something can look.
         _answers.start_or_warn()
         _loaded_files.remember()
+
+    def _needs_to_look(self) -> str:
+        from .view.look import _answers
+
+        if sys.version_info >= (3, 14) or _answers.answer_thread.is_running():
+            return ""
+        return ", which need TRIOFLOW_LOOK=1 or `trioflow run`"
 
     def _hold_advice(self) -> str:
         from . import _loaded_files

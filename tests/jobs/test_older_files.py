@@ -3,6 +3,7 @@
 Each draw fills the places that a job writes with files of others, lets the job fail once, twice and three times, by a
 retry, in further runs, or killed with its conductor, in place and anew, through links and on another file system."""
 
+import gc
 import logging
 import os
 import random
@@ -30,6 +31,7 @@ from trioflow import (
     ThreadJob,
 )
 from trioflow._check import notes
+from trioflow.jobs import _user_files
 from ..places import ROOT
 from ..pythons import python
 
@@ -395,6 +397,77 @@ def test_a_file_of_another_job_changed_again_stays(backend: str, again: str) -> 
         backend=backend
     )
     assert (os.listdir(), Path("out").read_text()) == (["out"], "two")
+
+
+@pytest.mark.parametrize("place", ["alone", "in groups", "in a directory"])
+def test_a_file_of_a_job_that_was_dropped_stays(backend: str, place: str) -> None:
+    """With `keep_jobs=False`, a job that nothing requires is freed: what it had made once counted as nobody's."""
+    name = "made/out" if place == "in a directory" else "out"
+
+    async def make() -> None:
+        put(name, "the whole")
+
+    async def change() -> None:
+        if place == "in a directory":
+            is_begun.set()
+            await is_made.wait()
+        else:
+            put("out", "two")
+        raise OSError
+
+    def added(job: Any) -> Any:
+        return scheduler.add(Scheduler(job) if place == "in groups" else job)
+
+    async def program() -> None:
+        nonlocal is_begun, is_made, scheduler
+        is_begun = anyio.Event()
+        is_made = anyio.Event()
+        async with Scheduler(keep_jobs=False, log=False) as scheduler:
+            output = os.path.dirname(name) or name
+            changed = Job(change, writes=output, log=False, retry=1)
+            if place == "in a directory":
+                added(changed)
+                await is_begun.wait()
+                os.mkdir("made")
+            await added(Job(make, writes=name))
+            gc.collect()
+            is_made.set()
+            if place != "in a directory":
+                added(changed)
+
+    is_begun: Any = None
+    is_made: Any = None
+    scheduler: Any = None
+    with pytest.raises(ExceptionGroup):
+        anyio.run(program, backend=backend)
+    assert Path(name).exists()
+    assert not any(".partial" in found for found in os.listdir())
+
+
+def test_only_the_last_files_of_dropped_jobs_are_known(backend: str) -> None:
+    """As many as the bound, and one more: a run that adds jobs for a year needs no memory for all their files."""
+
+    async def make(number: int) -> None:
+        _user_files.claim(
+            trioflow.current_job(), [f"out-{each}" for each in range(number)]
+        )
+
+    async def change() -> None:
+        job: Any = trioflow.current_job()
+        _user_files.claim(job, ["out-1", "out-0"])
+        taken = _user_files._taken_over.get(job, {})
+        texts.append(sorted(map(os.path.basename, taken)))
+
+    async def program(number: int) -> None:
+        async with Scheduler(keep_jobs=False) as scheduler:
+            await scheduler.add(Job(make, number))
+            gc.collect()
+            await scheduler.add(Job(change))
+
+    texts: list[list[str]] = []
+    for more in (0, 1):
+        anyio.run(program, _user_files.MAX_MADE_FILES + more, backend=backend)
+    assert texts == [["out-0", "out-1"], ["out-1"]]
 
 
 def test_a_directory_with_a_file_of_a_throttled_job_stays(backend: str) -> None:

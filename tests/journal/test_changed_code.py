@@ -131,7 +131,7 @@ def default(prompt=SHORT, *, times, levels=prompts.TIMES):
     return prompt, levels
 
 def dotted():
-    return parts.more.MAX
+    return prompts.TIMES, parts.more.MAX, parts.more.TIMES
 
 jobs = [
     ThreadJob(work, label=work.__name__)
@@ -142,7 +142,7 @@ Scheduler(jobs).run(journal="run.db")
 print(sum(job.restored for job in jobs))
 """
 PROMPTS = 'BASE = "Be "\nBRIEF = BASE + "brief"\nLEVELS = (1, 2)\nTIMES = 5\n'
-MORE = "MAX = 10\n"
+MORE = "MAX = 10\nTIMES = 7\n"
 
 
 def write_modules(*changes: tuple[str, str]) -> None:
@@ -179,10 +179,13 @@ def test_a_constant_that_a_restored_job_reads_is_code() -> None:
     assert said_after(("DEEP = None", "DEEP = False")) == "'local' (DEEP)"
     assert (
         said_after(('"Be "', '"Do be "'))
-        == "'imported' (SHORT), 'attribute' (BRIEF), 'default' (SHORT)"
+        == "'imported' (SHORT), 'attribute' (prompts.BRIEF), 'default' (SHORT)"
     )
-    assert said_after(("TIMES = 5", "TIMES = 6")) == "'default' (TIMES)"
-    assert said_after(("MAX = 10", "MAX = 11")) == "'dotted' (MAX)"
+    assert said_after(("TIMES = 5", "TIMES = 6")) == (
+        "'dotted' (prompts.TIMES), 'default' (prompts.TIMES)"
+    )
+    assert said_after(("TIMES = 7", "TIMES = 8")) == "'dotted' (parts.more.TIMES)"
+    assert said_after(("MAX = 10", "MAX = 11")) == "'dotted' (parts.more.MAX)"
     assert said_after(("(1, 2)", "(1, 3)")) == "'imported' (LEVELS)"
     layout = '"Be breif."', '(  # short\n    "Be breif.")'
     for harmless in (('"none"', '"all"'), ("LIST = [1]", "LIST = [2]"), layout):

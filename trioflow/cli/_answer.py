@@ -308,22 +308,21 @@ def check_answer(question: Question, value: str, is_secret: bool) -> None:
 
     """
     parser = PARSERS.get(question.parse)
+    name = printable(question.path)
+    given = quoted_answer(value, is_secret)
     if (
         question.choices is not None
         and question.parse in ("str", *PARSERS)
         and value not in question.choices
     ):
-        raise Refused(
-            f"{quoted_answer(value, is_secret)} is no choice; choose {printable(' or '.join(question.choices))}"
-        )
+        choices = printable(" or ".join(question.choices))
+        raise Refused(f"{name}: {given} is no choice; choose {choices}")
     if question.choices is None and parser is not None:
         try:
             parser(value)
         except ValueError as error:
             reason = "" if is_secret else f": {error}"
-            raise Refused(
-                f"{quoted_answer(value, is_secret)} does not parse{reason}"
-            ) from None
+            raise Refused(f"{name}: {given} does not parse{reason}") from None
 
 
 def quoted_answer(value: str, is_secret: bool) -> str:

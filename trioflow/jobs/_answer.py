@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import shlex
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,13 +31,10 @@ ANSWERING: Final = threading.Lock()
 
 def steering_advice(path: str) -> str:
     """Return how a person answers a job of this process from outside."""
-    needs = ", which need TRIOFLOW_LOOK=1 or `trioflow run`"
-    if sys.version_info >= (3, 14):
-        needs = ""
     command = abc.printable(
         shlex.join(["trioflow", "steer", str(os.getpid()), "answer", path, "VALUE"])
     )
-    return f"`{command}` or `trioflow look {os.getpid()} --web`{needs}"
+    return f"`{command}` or `trioflow look {os.getpid()} --web`"
 
 
 class Answer(

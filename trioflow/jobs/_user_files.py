@@ -17,19 +17,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import shutil
 import stat
 import sys
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, BinaryIO, Final, cast
 
 from .. import _posix as posix
 from .._core.base._text_forms import join_names, name_in_errors, shown_value
 from .._core.words._job_queries import throttled_attempts
-from ..abc import AbstractJob
+from ..abc import AbstractJob, enclosing_schedulers
 from .posix._files import call_in_thread, is_named_pipe
 
 PARTIAL_SUFFIX: Final = ".partial"
@@ -47,6 +48,10 @@ Snapshot = dict[str, tuple[int, ...]]
 
 _claimed: Final = weakref.WeakValueDictionary[str, Any]()
 """For each path that a job writes, or that is a journal's, where links lead, the job or the journal's session."""
+_made: Final = weakref.WeakKeyDictionary[Any, dict[str, None]]()
+"""For each outermost run, the last files that jobs write which it drops when they have settled (`keep_jobs=False`)."""
+MAX_MADE_FILES: Final = 10_000
+"""How many of them are known for each run: who changes a file in place comes soon after who makes it."""
 _partial_files: Final = weakref.WeakKeyDictionary[Any, dict[str, Snapshot]]()
 """For each job, the entries that it has made and set aside in this run, as they were then."""
 _taken_over: Final = weakref.WeakKeyDictionary[
@@ -55,24 +60,46 @@ _taken_over: Final = weakref.WeakKeyDictionary[
 """For each job, the files that another job has written before, with that job: the job changes them in place."""
 
 
-def _writer(place: str, claimed: Mapping[str, Any] = _claimed) -> Any:
-    """Return the job that writes a file in a run in progress, or None. Earlier runs of a scheduler do not count."""
-    owner: Any = claimed.get(place)
-    top: Any = owner
-    if not isinstance(top, AbstractJob):
+def _writer(place: str) -> Any:
+    """Return the job that writes a file in a run in progress, the run if it has dropped the job, or None."""
+    owner = _if_it_runs(_claimed.get(place))
+    if owner is not None:
         return owner
-    while (outer := top.scheduler) is not None:
-        top = outer
+    for reference in _made.keyrefs():
+        run = reference()
+        if run is not None and run.scheduler._run is run and place in _made[run]:
+            return run
+    return None
+
+
+def _if_it_runs(owner: Any) -> Any:
+    """Return a writer, unless it is a job whose run has ended. Earlier runs of a scheduler do not count."""
+    if not isinstance(owner, AbstractJob):
+        return owner
     has_begun = owner.attempts or throttled_attempts(owner)
-    return owner if has_begun and top.is_running() else None
+    *_, outermost = owner, *enclosing_schedulers(owner)
+    return owner if has_begun and outermost.is_running() else None
 
 
 def claim(owner: object, paths: Iterable[Any]) -> None:
     """Note who writes these files, so that they stay where they are when another job fails."""
+    made: dict[str, None] | None = None
+    if isinstance(owner, AbstractJob):
+        around: list[Any] = [*enclosing_schedulers(owner)]
+        if not all(level.keep_jobs for level in around):
+            made = _made.setdefault(around[-1]._run, {})
     for place in (os.path.realpath(os.fsdecode(path)) for path in paths):
-        if (writer := _writer(place)) not in (None, owner):
+        writer = None
+        if _claimed.get(place) is not owner:
+            writer = _writer(place)
+        if writer is not None:
             _taken_over.setdefault(owner, weakref.WeakValueDictionary())[place] = writer
         _claimed[place] = owner
+        if made is not None:
+            made.pop(place, None)
+            made[place] = None
+            if len(made) > MAX_MADE_FILES:
+                del made[next(iter(made))]
 
 
 # ---- outputs
@@ -202,6 +229,7 @@ def set_aside(
         known = (
             *others,
             *(cast(Any, reference).key for reference in _claimed.valuerefs()),
+            *itertools.chain.from_iterable(map(list, _made.copy().values())),
         )
         return any(
             other.startswith(f"{directory}/") and is_foreign(other) for other in known
@@ -209,7 +237,8 @@ def set_aside(
 
     def was_begun_anew(entry: str) -> bool:
         is_own = entry == place and not is_foreign(entry)
-        if not is_own or _writer(entry, _taken_over.get(job, {})) is not None:
+        taken_over: Any = _taken_over.get(job, {})
+        if not is_own or _if_it_runs(taken_over.get(entry)) is not None:
             return False
         stamp = before[entry]
         return bool(stamp) and os.lstat(entry).st_size < stamp[1]

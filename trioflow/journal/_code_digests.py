@@ -103,7 +103,7 @@ def executing_codes() -> set[Any]:
 def _constants(
     code: CodeType, names: Iterable[str], namespace: dict[str, Any]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the name of each constant of a module among these names, with the digest of its assignment."""
+    """Yield each constant of a module among these names, as it is named there, with the digest of its assignment."""
     for dotted in names:
         *modules, name = dotted.split(".")
         file = code.co_filename
@@ -120,7 +120,7 @@ def _constants(
             text = _loaded_files.text_of(file)
             found = "".join(_assignments(file, text, name, package))
             if found:
-                yield name, digest(found.encode(errors="backslashreplace"))[:12]
+                yield dotted, digest(found.encode(errors="backslashreplace"))[:12]
 
 
 def _is_constant(value: object) -> bool:

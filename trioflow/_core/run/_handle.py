@@ -432,7 +432,8 @@ class RunHandle:
 
     def log_question(self, message: str) -> None:
         """Log the question of a job, and how to answer it. A question is no incident."""
-        _logger.warn(message, about="question")
+        needs = self._run.scheduler._needs_to_look()
+        _logger.warn(message + needs, about="question")
 
     def record_machine_wait(
         self, job: AbstractJob[Any], since: float, until: float | None = None

@@ -1064,6 +1064,10 @@ class BaseScheduler(
     def _begin_hold(self) -> None:
         """Begin a run that may be held. `trioflow.Scheduler` overrides this method, and lets others steer the run."""
 
+    def _needs_to_look(self) -> str:
+        """Say what is missing for others to look. `trioflow.Scheduler` overrides this method."""
+        return ""
+
     def _hold_advice(self) -> str:
         """Say how a held run goes on. `trioflow.Scheduler` overrides this method."""
         return "try_again() tries them again, resume() ends it"
