@@ -11,6 +11,7 @@ import importlib.util
 import io
 import linecache
 import os
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -47,6 +48,8 @@ code_names: Final = dict[str, str]()
 """The names of files in their code, where they differ: `trioflow run` compiles a file by the name that it was given."""
 before_reload: Final = dict[Callable[[], None], None]()
 """The functions to call before mended code is taken. The calls in progress go on with the code of before."""
+_specs: Final = dict[int, Any]()
+"""The specs of modules, by the identities of their namespaces: `importlib.reload` gives a module another one."""
 _remembered_at = STARTED_AT
 """When all files were known that had been loaded."""
 
@@ -89,7 +92,7 @@ def certain_files() -> list[str]:
 
 
 def remember() -> None:
-    """Read the files of the program's own modules that are not known yet."""
+    """Read the files of the program's own modules that are not known yet, or that the user has loaded again."""
     global _remembered_at
     since = _remembered_at
     _remembered_at = time.time()
@@ -102,20 +105,27 @@ def remember() -> None:
             and not file.endswith((".so", ".pyd", ".pyc"))
             and not file.startswith(library_prefixes())
         ):
+            spec = namespace.get("__spec__")
+            is_reloaded = _specs.get(id(namespace), spec) is not spec
+            _specs[id(namespace)] = spec
             with contextlib.suppress(OSError):
-                if file not in loaded:
-                    saved_at = os.stat(file).st_mtime_ns
-                    keep(
-                        file,
-                        LoadedFile(
-                            posix.read_named(file),
-                            saved_at,
-                            saved_at < since * 1e9,
-                            {},
-                            {},
-                        ),
-                    )
+                if is_reloaded or file not in loaded:
+                    status = os.stat(file)
+                    is_certain = status.st_mtime < since
+                    if is_reloaded:
+                        is_certain = _is_compiled(namespace.get("__cached__"), status)
+                    text = posix.read_named(file)
+                    keep(file, LoadedFile(text, status.st_mtime_ns, is_certain, {}, {}))
                 loaded[file].namespaces[id(namespace)] = namespace
+
+
+def _is_compiled(cached: str | None, status: os.stat_result) -> bool:
+    """Return whether a file is as Python has compiled it last, to load it again: its bytecode, if any, has its time."""
+    if cached is None or not os.path.exists(cached):
+        return True
+    # https://peps.python.org/pep-0552/: magic number, flags, time, size
+    expected = struct.pack("<3I", 0, int(status.st_mtime), status.st_size)
+    return posix.read_named(cached)[4:16] == expected
 
 
 def changed_files(*, reads_all: bool = False) -> dict[str, LoadedFile]:

@@ -192,6 +192,43 @@ def test_a_constant_that_a_restored_job_reads_is_code() -> None:
         assert said_after(harmless) == ""
 
 
+NOTEBOOK = """
+import importlib
+import os
+from pathlib import Path
+import steps
+from trioflow import Job, Scheduler
+
+def run(prompt, body="", again=True):
+    text = f"PROMPT = {prompt!r}\\nasync def ask():\\n    {body}return PROMPT\\n"
+    Path("steps.py").write_text(text)
+    os.utime("steps.py", (len(text), len(text)))
+    if again:
+        importlib.reload(steps)
+    job = Job(steps.ask, label="ask")
+    assert Scheduler(job).run(journal="run.db")
+    print(job.restored)
+
+run("brief")
+run("at length")
+run("at length", "1 + 1; ")
+run("at length", "1 + 1; 2 + 2; ", again=False)
+"""
+
+
+@pytest.mark.parametrize("bytecode", ["", "1"])
+def test_what_a_notebook_has_loaded_again_is_what_runs(bytecode: str) -> None:
+    """After `importlib.reload`, the texts of the first import were compared: a mended prompt was no change."""
+    Path("steps.py").write_text("")
+    Path("notebook.py").write_text(NOTEBOOK)
+    os.utime("steps.py", (1, 1))
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": bytecode}
+    done = python("notebook.py", text=True, env=environment)
+    assert done.stdout.split() == ["False", "True", "True", "True"]
+    told = re.findall("has changed since, (.*): that counts", done.stderr)
+    assert told == ["'ask' (PROMPT)", "'ask'", "'ask'"]
+
+
 def test_a_constant_that_was_not_known_to_be_read_is_no_change() -> None:
     """A journal that an earlier version has written knows the code alone."""
     before = f"{_code_digests.PYTHON_VERSION} abc"
