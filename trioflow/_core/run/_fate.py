@@ -37,8 +37,8 @@ class Fate:
         # Why the run first stopped or drained.
         self.reason: StopReason | None = None
         self.culprit: AnyJob | None = None
-        # The last word that cancelled the running jobs, if there were any, and None before. A drain does so only before
-        # jobs start. `OpenBlock` raises by this.
+        # Why the running jobs were cancelled, if there were any, or FAILED at the end, and None before. A drain cancels
+        # only before jobs start. `OpenBlock` raises by this.
         self.cancel_reason: StopReason | None = None
         # Whether `cancel()`, or a cancellation from outside, has come, perhaps while the run was stopping.
         self.was_cancelled = False

@@ -79,7 +79,7 @@ class Instrument:
         """Called when `job` is ready: all its requirements have settled, or are ready services. It waits to start."""
 
     def job_started(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-        """Called when `job` starts."""
+        """Called when an attempt of `job` begins, before `job_attempt`."""
 
     def job_attempt(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
         """Called when an attempt of `job` begins, including the first."""
