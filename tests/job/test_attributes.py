@@ -27,7 +27,7 @@ from trioflow import (
     current_job,
     ref,
 )
-from trioflow._core.base._text_forms import fit, fit_name
+from trioflow._core.base._text_forms import fit
 from trioflow._core.job import _labels
 from trioflow._core.job._job import is_job
 from trioflow.view import listing
@@ -338,29 +338,6 @@ def test_a_label_of_the_maximum_length_is_not_shortened() -> None:
     assert len(_labels.shorten(f"{fits}x")) == len(fits)
     assert fit("01234567", 8, keep="ends") == "01234567"
     assert fit("012345678", 8, keep="ends") == "0123…678"
-
-
-@pytest.mark.parametrize("width", [12, 18, 32])
-def test_names_that_differ_in_numbers_differ_when_they_are_cut(width: int) -> None:
-    """Forty boxes had the name "group num…ong name". The numbers stay, and the width holds, wherever they stand."""
-    forms = (
-        "group number {} of those with a long name",
-        "{} is the number of a group with a long name",
-        "a group with a rather long name and number {}",
-        "group with a long name {}/step of the group {}",
-    )
-    for form in forms:
-        names = [form.format(number, 40 - number) for number in range(40)]
-        cut = [fit_name(name, width) for name in names]
-        assert len({*cut}) == 40
-        assert max(map(len, cut)) <= width
-
-
-def test_a_name_of_numbers_alone_or_without_any_loses_its_middle() -> None:
-    """Numbers that take more than half of the room are cut as all else is."""
-    for name in ("1234567890", "verify the checksum", "12345678 a"):
-        assert fit_name(name, 8) == fit(name, 8, keep="ends")
-    assert fit_name("page 7", 6) == "page 7"
 
 
 def test_each_part_of_a_label_is_shortened_only_beyond_its_limit() -> None:

@@ -8,8 +8,10 @@ from typing import Any
 import anyio
 import pytest
 from trioflow import Job, Scheduler
+from trioflow._core.base._text_forms import fit
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.view import _save
+from trioflow.view._families import fit_name
 from trioflow.view.events._events import MAX_POLLED_JOBS, Events
 from trioflow.view.graph import _dot, _drawing
 from trioflow.view.look import _client, _console, _process_record, _watch
@@ -347,3 +349,29 @@ def test_a_log_has_a_line_for_each_job_of_a_run_that_is_not_too_large(
     ends = [line for line in lines if re.search(r"\bsucceeded j\d", line)]
     steps = [line for line in lines if re.search(r"\d% ", line)]
     assert (len(ends), bool(steps)) == ((0, True) if beyond else (number, False))
+
+
+# --- names
+
+
+@pytest.mark.parametrize("width", [12, 18, 32])
+def test_names_that_differ_in_numbers_differ_when_they_are_cut(width: int) -> None:
+    """Forty boxes had the name "group num…ong name". The numbers stay, and the width holds, wherever they stand."""
+    forms = (
+        "group number {} of those with a long name",
+        "{} is the number of a group with a long name",
+        "a group with a rather long name and number {}",
+        "group with a long name {}/step of the group {}",
+    )
+    for form in forms:
+        names = [form.format(number, 40 - number) for number in range(40)]
+        cut = [fit_name(name, width) for name in names]
+        assert len({*cut}) == 40
+        assert max(map(len, cut)) <= width
+
+
+def test_a_name_of_numbers_alone_or_without_any_loses_its_middle() -> None:
+    """Numbers that take more than half of the room are cut as all else is."""
+    for name in ("1234567890", "verify the checksum", "12345678 a"):
+        assert fit_name(name, 8) == fit(name, 8, keep="ends")
+    assert fit_name("page 7", 6) == "page 7"

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from .. import JobState, JournalError, Scheduler, StopReason
-from .._core.base._text_forms import fit_name, headline
+from .._core.base._text_forms import headline
 from ..abc import duration_text, is_scheduler, printable
+from ..view._families import fit_name
 from ..view.monitor._monitor import can_move_cursor, has_colors
 from ..view.text import _debrief, _symbols, _verdict
 from ..view.text._selection import readable_path
@@ -148,7 +149,7 @@ class RunSummaryText:
         ]
         if sum(part.seconds for part in parts) < elapsed * MIN_CHAIN_SHARE:
             return ""
-        shown: list[tuple[float, str]] = []
+        shown = list[tuple[float, str]]()
         for part in parts:
             duration = f"{duration_text(part.seconds, in_column=True)} ({100 * part.seconds / elapsed:.0f} %)"
             shown.append((part.start, f"{self._short_path(part.label)} {duration}"))
@@ -158,7 +159,7 @@ class RunSummaryText:
         """Return the jobs that the run's timeout has cancelled, longest-running first, or "" if it did not time out."""
         if self._scheduler.stop_reason is not StopReason.TIMEOUT:
             return ""
-        ended: list[tuple[float, str]] = []
+        ended = list[tuple[float, str]]()
         for job in self._scheduler.iterate_jobs():
             if job.forever or job.state is not JobState.CANCELLED:
                 continue

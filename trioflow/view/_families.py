@@ -1,17 +1,19 @@
-"""The families of jobs that do similar work, as their labels tell, and the levels on which pictures fold them."""
+"""The families of jobs that do similar work, as labels tell, their names, and the levels where pictures fold them."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeVar
 
 from .._core.base._graph_algorithms import topological_order
+from .._core.base._text_forms import fit
 
 Node = TypeVar("Node")
 
 WORD_PATTERN: Final = re.compile(r"[^\W_]+(?:[.,:][^\W_]+)*")
-NUMBER_PATTERN: Final = re.compile(r"\A\d+(?:[.,:]\d+)*\Z")
+NUMBER_PATTERN: Final = re.compile(r"\d+(?:[.,:]\d+)*")
 
 
 def family_from_label(label: str, is_user_chosen: bool) -> str:
@@ -33,7 +35,42 @@ def family_from_label(label: str, is_user_chosen: bool) -> str:
     """
     if not is_user_chosen:
         return label.partition("(")[0].split(" ")[0] or label
-    return WORD_PATTERN.sub(lambda word: NUMBER_PATTERN.sub("*", word[0]), label)
+    return WORD_PATTERN.sub(
+        lambda word: "*" if NUMBER_PATTERN.fullmatch(word[0]) else word[0], label
+    )
+
+
+def fit_name(
+    name: str,
+    width: float,
+    measure: Callable[[str], float] = len,
+    ellipsis: str = "…",
+) -> str:
+    """Shorten a name to a width, but not its numbers: many names differ in nothing else.
+
+    Args:
+        name: the name.
+        width: the maximum width.
+        measure: as for `fit`.
+        ellipsis: as for `fit`. It replaces the middle of each part between two numbers.
+
+    Example:
+        >>> [fit_name(f"group number {n} with a long name", 18) for n in (7, 27)]
+        ['grou…er 7 wit…name', 'grou…er 27 wit…ame']
+
+    """
+    texts = NUMBER_PATTERN.split(name)
+    numbers = [*NUMBER_PATTERN.findall(name), ""]
+    room = width - measure("".join(numbers))
+    if room < width / 2:
+        return fit(name, width, "ends", measure, ellipsis)
+    # The shortest first: what they leave of their shares is for the others.
+    shortest_first = sorted(range(len(texts)), key=lambda index: measure(texts[index]))
+    for place, index in enumerate(shortest_first):
+        share = room / (len(texts) - place)
+        texts[index] = fit(texts[index], share, "ends", measure, ellipsis)
+        room -= measure(texts[index])
+    return "".join(itertools.chain(*zip(texts, numbers, strict=True)))
 
 
 def levels_in_groups(

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 MAX_LENGTH: Final = 100
 """The maximum number of characters in a short form: a line of a wide terminal has room for these and a prefix."""
-NUMBER: Final = re.compile(r"\d+(?:[.,:]\d+)*")
 LARGE_INT: Final = 10**40
 """Integers of at least this magnitude are summarized: printing thousands of digits is slow, and Python may refuse."""
 
@@ -106,39 +105,6 @@ def fit(
     if not fitting:
         return ""
     return cut(fitting - 1)
-
-
-def fit_name(
-    name: str,
-    width: float,
-    measure: Callable[[str], float] = len,
-    ellipsis: str = "…",
-) -> str:
-    """Shorten a name to a width, but not its numbers: many names differ in nothing else.
-
-    Args:
-        name: the name.
-        width: the maximum width.
-        measure: as for `fit`.
-        ellipsis: as for `fit`. It replaces the middle of each part between two numbers.
-
-    Example:
-        >>> [fit_name(f"group number {n} with a long name", 18) for n in (7, 27)]
-        ['grou…er 7 wit…name', 'grou…er 27 wit…ame']
-
-    """
-    texts = NUMBER.split(name)
-    numbers = [*NUMBER.findall(name), ""]
-    room = width - measure("".join(numbers))
-    if measure(name) <= width or room < width / 2:
-        return fit(name, width, "ends", measure, ellipsis)
-    # The shortest first: what they leave of their shares is for the others.
-    shortest_first = sorted(range(len(texts)), key=lambda index: measure(texts[index]))
-    for place, index in enumerate(shortest_first):
-        share = room / (len(texts) - place)
-        texts[index] = fit(texts[index], share, "ends", measure, ellipsis)
-        room -= measure(texts[index])
-    return "".join(itertools.chain(*zip(texts, numbers, strict=True)))
 
 
 def truncate(text: str, longest: int = MAX_LENGTH) -> str:

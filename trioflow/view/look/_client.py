@@ -27,12 +27,12 @@ from ..._core.base._text_forms import (
     clause,
     duration_text,
     fit,
-    fit_name,
     join_names,
     plural,
 )
 from ..._core.job._labels import printable, printable_lines, shorten
 from .._estimate import TimeLeft
+from .._families import fit_name
 from ..monitor._run_header import estimate_words
 from ..text._symbols import align_columns, display_width, durations_in_column
 from ._answers import RECEIVED, peer_of, socket_address, user_name

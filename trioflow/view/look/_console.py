@@ -18,11 +18,11 @@ from ..._core.base._states import JobState, ReportedState
 from ..._core.base._text_forms import (
     clause,
     duration_text,
-    fit_name,
     join_names,
     plural,
 )
 from ..._core.job._labels import printable, shorten, unescape_path
+from .._families import fit_name
 from .._state_styles import STATE_PRECEDENCE, recorded_state, state_class
 from ..monitor._run_header import elapsed_text, estimate_text
 from ..text._failure_text import common_headline, group_failures

@@ -11,9 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from ..._core.base import _text_forms
 from ..._core.base._states import JobState
-from .._families import family_from_label, levels_in_groups
+from .._families import family_from_label, fit_name, levels_in_groups
 from .._state_styles import (
     STATE_COUNT_ORDER,
     STATE_PRECEDENCE,
@@ -340,7 +339,7 @@ class PictureWriter(_dot.DotWriter[Place]):
         label = ""
         remarks: tuple[str, ...] = ()
         if self._has_labels:
-            label = _text_forms.fit_name(self._plan.titles[key], MAX_LABEL)
+            label = fit_name(self._plan.titles[key], MAX_LABEL)
             if self._plan.placing is not JOBS:
                 # With a bar below the text.
                 remarks = self._settled_place(key)
@@ -362,7 +361,7 @@ class PictureWriter(_dot.DotWriter[Place]):
             "margin": "8",
             "fontsize": font_size,
         }
-        label = _text_forms.fit_name(self._plan.titles[key], max_length)
+        label = fit_name(self._plan.titles[key], max_length)
         return _dot.Statement(
             "frame", (self.frame_name(key),), attributes, label, remarks
         )

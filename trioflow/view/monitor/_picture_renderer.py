@@ -28,7 +28,6 @@ from ..._core.base._text_forms import (
     clause,
     duration_text,
     fit,
-    fit_name,
     percent_text,
 )
 from ..._core.job._job import AnyJob
@@ -40,6 +39,7 @@ from ..._core.words._job_queries import (
     is_service,
     question_of,
 )
+from .._families import fit_name
 from .._state_styles import (
     CAUSE_WORDS,
     CRITICAL_BADGE,

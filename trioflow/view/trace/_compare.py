@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from ..._core.base._states import JobState
-from ..._core.base._text_forms import clause, duration_text, fit_name, plural
+from ..._core.base._text_forms import clause, duration_text, plural
 from ..._core.job._labels import printable
+from .._families import fit_name
 from .._state_styles import recorded_state
 from ..text import _symbols
 from ..text._symbols import durations_in_column, listed_lines

@@ -17,8 +17,9 @@ from typing import Any, Final
 from xml.etree import ElementTree as Tree
 
 from ..._core.base._states import MOVED_ON, JobState, WaitCause
-from ..._core.base._text_forms import clause, duration_text, fit, fit_name
+from ..._core.base._text_forms import clause, duration_text, fit
 from ..._core.job._labels import printable, shorten
+from .._families import fit_name
 from .._state_styles import (
     NEVER_STARTED_STATES,
     STATE_STYLES,

@@ -31,7 +31,6 @@ from ...._core.base._text_forms import (
     clause,
     duration_text,
     fit,
-    fit_name,
     join_names,
     plural,
     size_text,
@@ -39,6 +38,7 @@ from ...._core.base._text_forms import (
 from ...._core.job._labels import printable, shorten
 from ...._hints import import_extra
 from ....jobs.posix._processes import as_signal
+from ..._families import fit_name
 from ..._state_styles import STATE_STYLES, recorded_state, state_class
 from ...graph import _dot
 from ...text import _verdict
