@@ -8,7 +8,6 @@ from trioflow import JobState
 from trioflow._core.job._errors import Failure
 from trioflow._core.job._job import AbstractJob
 from trioflow._core.run import _reopening, _steps
-from trioflow._core.run._run import Run
 from trioflow.abc import enclosing_schedulers
 
 REOPENED = "reopened"
@@ -68,7 +67,7 @@ class Story:
     @contextmanager
     def recorded(self) -> Iterator[None]:
         settle, reset, wait_again, story = (
-            Run.settle,
+            _steps.settle,
             AbstractJob._reset,
             _reopening.wait_again,
             self,
@@ -95,7 +94,6 @@ class Story:
             wait_again(run, job)
 
         with (
-            mock.patch.object(Run, "settle", recorded_settle),
             mock.patch.object(_steps, "settle", recorded_settle),
             mock.patch.object(_reopening, "wait_again", recorded_wait_again),
             mock.patch.object(AbstractJob, "_reset", recorded_reset),

@@ -1032,7 +1032,7 @@ def test_a_cycle_through_a_job_that_has_failed_is_refused(virtual: Virtual) -> N
 def test_many_blocked_jobs_go_back_in_chunks(
     backend: BackendName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_reopening, "TURN_SECONDS", 1e-5)
+    monkeypatch.setattr(_reopening, "CHUNK_SECONDS", 1e-5)
     root = Job(Broken(1, 0))
     blocked = [Job(anyio.sleep, 0, required=root) for _ in range(500)]
     turns: list[bool] = []

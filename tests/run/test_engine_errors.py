@@ -20,7 +20,7 @@ from trioflow import (
 from trioflow._core.admission._admission import Admission
 from trioflow._core.admission._line import Line
 from trioflow._core.admission._rates import RateResource
-from trioflow._core.run import _ending
+from trioflow._core.run import _ending, _steps
 from trioflow._core.run._handle import TimeLimit
 from trioflow._core.run._requirement_counts import RequirementCounts
 from trioflow._core.run._run import Run
@@ -48,7 +48,7 @@ from ..conftest import Virtual
     ("owner", "method", "options", "reason", "end"),
     [
         (
-            Run,
+            _steps,
             "settle_error",
             {},
             StopReason.INTERRUPTED,
@@ -186,7 +186,7 @@ def test_the_first_of_several_engine_errors_during_the_clean_up_is_raised(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Engine errors during the clean-up fail their own job only; the others run, and the run raises the first error."""
-    works = Run.settle_error
+    works = _steps.settle_error
 
     def break_often(run: Run, worker: Any, job: Any, *rest: Any) -> None:
         if job is not stopping:
@@ -199,7 +199,7 @@ def test_the_first_of_several_engine_errors_during_the_clean_up_is_raised(
         for seconds in (1, 2)
     ]
     scheduler = Scheduler(stopping, alarms)
-    monkeypatch.setattr(Run, "settle_error", break_often)
+    monkeypatch.setattr(_steps, "settle_error", break_often)
     with pytest.raises(Flaw, match="1"):
         virtual(scheduler.co_run)
     assert scheduler.stop_reason is StopReason.CRITICAL

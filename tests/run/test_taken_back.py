@@ -398,7 +398,7 @@ def test_many_go_back_in_one_step_and_none_starts_with_the_old_result(
     backend: BackendName, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     """Nor what is added after the word, or waits for something else, nor if the run is ended after it."""
-    monkeypatch.setattr(_reopening, "TURN_SECONDS", 1e-5)
+    monkeypatch.setattr(_reopening, "CHUNK_SECONDS", 1e-5)
     used: list[int] = []
 
     async def use(*_: Any) -> None:

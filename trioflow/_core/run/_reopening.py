@@ -67,12 +67,13 @@ from ..job._job import AnyJob, RunExtras, with_members
 from ._instruments import Part
 from ._next_try import NextTry, examine, lacks_input, with_followers
 from ._requirement_counts import count_consumer, count_open, successors_of
-from ._worker import TURN_SECONDS
 
 if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
     from ._run import Run
 
+CHUNK_SECONDS: Final = 0.001
+"""The time, in seconds, that a chunk of failures may take to be put back in one turn of the loop."""
 JOBS_PER_CLOCK_READING: Final = 16
 """The number of jobs to reopen between two readings of the clock."""
 
@@ -307,7 +308,7 @@ class Reopening(Part):
         run = self._run
         self._is_working = True
         reopened = list[AnyJob]()
-        until = run.clock() + TURN_SECONDS
+        until = run.clock() + CHUNK_SECONDS
         is_line_clean = False
         while self.is_busy() and (
             len(reopened) % JOBS_PER_CLOCK_READING or run.clock() <= until

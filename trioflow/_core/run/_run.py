@@ -594,14 +594,10 @@ class Run:
             return math.inf
         return self.clock() + seconds
 
-    # ---- the steps of a job that modules take which `_steps` stands on; all others call the functions of `_steps`
+    # ---- the steps for the rooms below, and for modules on which `_steps` stands; all others call its functions
 
     ready = _steps.ready
-    settle = _steps.settle
-    settle_error = _steps.settle_error
-    abandon = _steps.abandon
     record_progress = _steps.record_progress
-    # By the rooms below, too.
     block = _steps.block
     cancel_job = _steps.cancel_job
     on_service_ready = _steps.on_service_ready

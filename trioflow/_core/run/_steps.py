@@ -8,9 +8,9 @@
 ```
 
 `settle` gives a state and an outcome to one job, `settle_apart` to jobs without a worker, which another end settles,
-and `settle_error` to a job that raised, as its verdict says. `Run` has some as methods, for the modules on which this
-one stands. One step is not here: `Worker.work` makes a job RUNNING in its own frame, since another would cost a
-twentieth of an empty job. `_states` lists all functions that write a state.
+and `settle_error` to a job that raised, as its verdict says. `Run` has some as methods, for the rooms below, and for
+the modules on which this one stands. One step is not here: `Worker.work` makes a job RUNNING in its own frame, since
+another would cost a twentieth of an empty job. `_states` lists all functions that write a state.
 
 Decided in docs/decisions: 19-admission, 24-open-schedulers.
 """

@@ -60,6 +60,7 @@ from ..base._states import (
 from ..job._ancestors import enclosing_schedulers
 from ..job._errors import UNCALLED, JobCancelled, unawaited_coroutine_error
 from ..job._job import AnyJob, RunExtras, is_scheduler
+from . import _steps
 from ._attempts import Verdict, call_job
 from ._current import apply_context, current_worker_var
 from ._instruments import MIN_BLOCKING_SECONDS
@@ -437,7 +438,7 @@ class Worker(WorkerTask):
                 # ---- settle it
                 now = clock()
                 if error is None and snapshot.is_task_unchanged():
-                    run.settle(job, SUCCEEDED, value, now)
+                    _steps.settle(run, job, SUCCEEDED, value, now)
                     if token:
                         snapshot.allow_references(-token)
                         token = 0
@@ -483,7 +484,7 @@ class Worker(WorkerTask):
         except BaseException as fault:
             # An error of the engine itself, because errors of jobs are handled above.
             worker = worker or self.run.time_slice.take_unstarted(self)
-            worker.run.abandon(worker, fault)
+            _steps.abandon(worker.run, worker, fault)
         finally:
             worker.crew.leave(worker)  # pyright: ignore[reportOptionalMemberAccess]
             # A job's exception may keep this frame alive, which must not keep the run alive.
@@ -549,9 +550,9 @@ class Worker(WorkerTask):
         # Closing the scopes that the job left open may take long, and the jobs that were cancelled have ended before.
         now = run.clock()
         if error is None:
-            run.settle(job, SUCCEEDED, value, now)
+            _steps.settle(run, job, SUCCEEDED, value, now)
         else:
-            run.settle_error(self, job, error, awaitable, now)
+            _steps.settle_error(run, self, job, error, awaitable, now)
             # The function `on` of its `retry` may have cancelled it, and with it this task.
             self.must_leave |= self.cause is not None
         # Break the reference cycle: the traceback refers to the frames of the callers.
