@@ -303,11 +303,9 @@ def make_ready(run: Run, job: AnyJob) -> None:
         stops = (
             failure is not None and not failure.is_from_cancel and job._criticality()
         )
-        if stops:
-            with run.ends:
+        with run.ends:
+            if stops:
                 run.stop(StopReason.CRITICAL, job)
-                settle(run, job, verdict, failure, run.clock())
-        else:
             settle(run, job, verdict, failure, run.clock())
         if failure is not None and run.fate.culprit is job:
             run.failure_log.add(run, job, failure)

@@ -35,7 +35,9 @@ class Undecided:
     def __init__(self, run: Run) -> None:
         self._run: Final = run
         self.jobs: Final[deque[AnyJob]] = deque()
-        # Whether `work` goes on, or will in a later turn of the loop, by `resume`: meanwhile, jobs are only added.
+        # Whether `work` goes on: meanwhile, jobs are only added.
+        self._is_working = False
+        # Whether it goes on, or `resume` will call it: between two turns of the loop, the latter.
         self.is_busy = False
         # How many jobs were looked up. Each may have added the next, so that each was alone in the queue.
         self._lookups = 0
@@ -54,32 +56,26 @@ class Undecided:
 
     def make_ready(self, job: AnyJob) -> None:
         """Make a job ready that was added, or is tried again: now, or after the jobs that are looked up before it."""
-        if self.is_busy:
-            self.jobs.append(job)
-        elif self._run.journal_writer is None:
+        if self._run.journal_writer is None and not self.is_busy:
             _steps.make_ready(self._run, job)
-        else:
-            self.jobs.append(job)
+            return
+        self.jobs.append(job)
+        if not self._is_working:
             self.work()
 
     def work(self) -> None:
         """Make the jobs ready one by one, or the rest of them in a later turn of the loop."""
         run = self._run
         jobs = self.jobs
-        self.is_busy = True
+        self.is_busy = self._is_working = True
         while jobs and not run.phase._is_ending:
-            if run.journal_writer is not None:
-                self._lookups += 1
-                is_read = self._lookups % LOOKUPS_PER_CLOCK_READING == 0
-                if is_read and not self._has_time():
-                    run.wake()
-                    return
-                if self._must_wait(jobs[0]):
-                    return
+            if run.journal_writer is not None and self._must_wait(jobs[0]):
+                self._is_working = False
+                return
             # A job that has got a new requirement waits for it.
             _steps.make_ready(run, jobs.popleft())
         jobs.clear()
-        self.is_busy = False
+        self.is_busy = self._is_working = False
         for part in run.parts:
             part.act()
 
@@ -106,9 +102,18 @@ class Undecided:
             and time_slice.is_left(worker, now)
         )
 
+    def _must_wait(self, job: AnyJob) -> bool:
+        """Return whether the first job waits for the next turn of the loop, or until its files have been read."""
+        self._lookups += 1
+        is_read = self._lookups % LOOKUPS_PER_CLOCK_READING == 0
+        if is_read and not self._has_time():
+            self._run.wake()
+            return True
+        return self._waits_for_files(job)
+
     # ---- the files of the first jobs, which workers read: meanwhile, the run goes on
 
-    def _must_wait(self, job: AnyJob) -> bool:
+    def _waits_for_files(self, job: AnyJob) -> bool:
         """Return whether the first job waits for its files. If so, let those of the jobs behind it be read, too."""
         if job in self._have_read:
             self._have_read.remove(job)
@@ -138,7 +143,7 @@ class Undecided:
 
     def stop_reading(self, job: AnyJob | None = None) -> None:
         """End the wait for the files of a job, which was cancelled, or of any: the run starts no more jobs."""
-        for each, worker in self._readers.items():
+        for each, worker in [*self._readers.items()]:
             if job in (None, each):
                 worker.cancel_alone()
 

@@ -500,8 +500,11 @@ class Worker(WorkerTask):
         crew = self.crew
         time_slice = run.time_slice
         snapshot = self.task_snapshot
-        is_late = now > time_slice.ends_at + MIN_BLOCKING_SECONDS
-        if last_job is not None and is_late and snapshot.is_same_iteration():
+        if (
+            last_job is not None
+            and now > time_slice.ends_at + MIN_BLOCKING_SECONDS
+            and snapshot.is_same_iteration()
+        ):
             run.failure_log.report_block(run, last_job, now)
         if not time_slice.is_left(self, now, last_job is not None):
             self.start_searching()
