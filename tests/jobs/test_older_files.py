@@ -415,8 +415,8 @@ def test_a_file_of_a_job_that_was_dropped_stays(backend: str, place: str) -> Non
             put("out", "two")
         raise OSError
 
-    def added(job: Any) -> Any:
-        return scheduler.add(Scheduler(job) if place == "in groups" else job)
+    def placed(job: Any) -> Any:
+        return Scheduler(job) if place == "in groups" else job
 
     async def program() -> None:
         nonlocal is_begun, is_made, scheduler
@@ -426,14 +426,14 @@ def test_a_file_of_a_job_that_was_dropped_stays(backend: str, place: str) -> Non
             output = os.path.dirname(name) or name
             changed = Job(change, writes=output, log=False, retry=1)
             if place == "in a directory":
-                added(changed)
+                scheduler.add(placed(changed))
                 await is_begun.wait()
                 os.mkdir("made")
-            await added(Job(make, writes=name))
+            await scheduler.add(placed(Job(make, writes=name)))
             gc.collect()
             is_made.set()
             if place != "in a directory":
-                added(changed)
+                scheduler.add(placed(changed))
 
     is_begun: Any = None
     is_made: Any = None

@@ -30,6 +30,7 @@ from typing import Any, BinaryIO, Final, cast
 from .. import _posix as posix
 from .._core.base._text_forms import join_names, name_in_errors, shown_value
 from .._core.words._job_queries import throttled_attempts
+from .._core.words._run_view import last_run
 from ..abc import AbstractJob, enclosing_schedulers
 from .posix._files import call_in_thread, is_named_pipe
 
@@ -48,8 +49,23 @@ Snapshot = dict[str, tuple[int, ...]]
 
 _claimed: Final = weakref.WeakValueDictionary[str, Any]()
 """For each path that a job writes, or that is a journal's, where links lead, the job or the journal's session."""
-_made: Final = weakref.WeakKeyDictionary[Any, dict[str, None]]()
-"""For each outermost run, the last files that jobs write which it drops when they have settled (`keep_jobs=False`)."""
+
+
+class MadeFiles(dict[str, None]):
+    """The last files that jobs of a run write which it drops when they have settled (`keep_jobs=False`).
+
+    Args:
+        scheduler: the outermost scheduler of the run.
+
+    """
+
+    def __init__(self, scheduler: Any) -> None:
+        super().__init__()
+        self.run: Final = last_run(scheduler)
+
+
+_made: Final = weakref.WeakKeyDictionary[Any, MadeFiles]()
+"""By outermost schedulers."""
 MAX_MADE_FILES: Final = 10_000
 """How many of them are known for each run: who changes a file in place comes soon after who makes it."""
 _partial_files: Final = weakref.WeakKeyDictionary[Any, dict[str, Snapshot]]()
@@ -61,14 +77,17 @@ _taken_over: Final = weakref.WeakKeyDictionary[
 
 
 def _writer(place: str) -> Any:
-    """Return the job that writes a file in a run in progress, the run if it has dropped the job, or None."""
+    """Return the job that writes a file in a run in progress, or what stands for one that was dropped, or None."""
     owner = _if_it_runs(_claimed.get(place))
     if owner is not None:
         return owner
     for reference in _made.keyrefs():
-        run = reference()
-        if run is not None and run.scheduler._run is run and place in _made[run]:
-            return run
+        scheduler = reference()
+        if scheduler is None or not scheduler.is_running():
+            continue
+        made = _made[scheduler]
+        if place in made and made.run is last_run(scheduler):
+            return made
     return None
 
 
@@ -83,11 +102,13 @@ def _if_it_runs(owner: Any) -> Any:
 
 def claim(owner: object, paths: Iterable[Any]) -> None:
     """Note who writes these files, so that they stay where they are when another job fails."""
-    made: dict[str, None] | None = None
+    made: MadeFiles | None = None
     if isinstance(owner, AbstractJob):
         around: list[Any] = [*enclosing_schedulers(owner)]
         if not all(level.keep_jobs for level in around):
-            made = _made.setdefault(around[-1]._run, {})
+            made = _made.get(around[-1])
+            if made is None or made.run is not last_run(around[-1]):
+                made = _made[around[-1]] = MadeFiles(around[-1])
     for place in (os.path.realpath(os.fsdecode(path)) for path in paths):
         writer = None
         if _claimed.get(place) is not owner:

@@ -22,6 +22,7 @@ Decided in docs/decisions: 39-journals.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Awaitable, Callable
@@ -94,65 +95,78 @@ class LookUp:
         """Return a function that reads the files of a job in a thread, and asks `restore_if=`. None if it is quick."""
         entry = self._facts.entries[job]
         entry.stamps = None
-        stamper = self._facts.file_stamper
+        must_ask = False
+        works: list[Work | None]
         if job.is_running():
             # It is about to be recorded.
-            works: list[Work] = []
-            must_ask = False
-            if entry.running is not None and entry.running.work is not None:
+            works = []
+            if entry.running is not None:
                 works.append(entry.running.work)
         else:
-            works, must_ask = self._judged_works(job)
-        files = map(_file_stamps.files_of, works)
+            judged = self._judged_works(job)
+            works = [*judged.values()]
+            must_ask = self._may_ask(judged)
+        known = [work for work in works if work is not None]
+        stamper = self._facts.file_stamper
+        files = map(_file_stamps.files_of, known)
         is_slow = stamper.is_slow(itertools.chain.from_iterable(files))
         if not is_slow and not must_ask:
             return None
 
         async def read() -> None:
             if is_slow:
-                entry.stamps = await call_in_thread(stamper.take, works)
+                entry.stamps = await call_in_thread(stamper.take, known)
             if must_ask:
                 await self._ask(job)
 
         return read
 
-    def _judged_works(self, job: AbstractJob[Any]) -> tuple[list[Work], bool]:
-        """Return the work of all jobs whose files a look-up of a job judges, and whether it may ask `restore_if=`.
+    def _judged_works(
+        self, job: AbstractJob[Any]
+    ) -> dict[AbstractJob[Any], Work | None]:
+        """Return all jobs whose files and `restore_if=` a look-up of a job judges, each with its work.
 
         These are the job, or all jobs of a `First`, and jobs that require one of these and write the same file.
         """
-        works: list[Work] = []
-        must_ask = False
-        jobs = [job]
+        works: dict[AbstractJob[Any], Work | None] = {}
+        todo = [job]
         if is_scheduler(job) and _job_queries.is_one_job(job):
-            jobs += job.iterate_jobs()
-        for current in jobs:
-            options = _job_queries.options_of(current)
-            save = options.save
-            if save == "default":
-                save = self._facts.default_save
-            if _job_queries.always_runs(current) or save is None:
+            todo += job.iterate_jobs()
+        for current in todo:
+            if (
+                _job_queries.always_runs(current)
+                or self._facts.save_of(current) is None
+            ):
                 continue
-            if options.restore_if is not None:
-                must_ask = True
-            try:
-                work = describe_work(current)
-            except NotSerializable:
+            works[current] = None
+            with contextlib.suppress(NotSerializable):
                 # `find` reports it.
-                continue
-            if work is None:
-                continue
-            works.append(work)
-            for path in _file_stamps.outputs_of(work):
-                name = _file_stamps.path_text(path, current.redact)
-                writers = self._facts.writers.get(name, ())
-                if len(writers) > 1 and self._has_restore_if:
-                    # The look-up may have to know whether they will be restored.
-                    must_ask = True
-                for each in writers:
-                    if current in each.required and each not in jobs:
-                        jobs.append(each)
-        return works, must_ask
+                works[current] = describe_work(current)
+            for writer in self._other_writers(current, works[current]):
+                if current in writer.required and writer not in todo:
+                    todo.append(writer)
+        return works
+
+    def _may_ask(self, works: dict[AbstractJob[Any], Work | None]) -> bool:
+        """Return whether a look-up of these jobs may ask a `restore_if=`.
+
+        It may be that of any job if several write a file, because it may have to know which will be restored.
+        """
+        if any(_job_queries.options_of(job).restore_if is not None for job in works):
+            return True
+        if not any(works.values()) or not self._has_restore_if:
+            return False
+        return any(self._other_writers(*each) for each in works.items())
+
+    def _other_writers(
+        self, job: AbstractJob[Any], work: Work | None
+    ) -> list[AbstractJob[Any]]:
+        """Return the other jobs whose `writes` names a file that a job writes."""
+        found: list[AbstractJob[Any]] = []
+        for path in _file_stamps.outputs_of(work) if work is not None else ():
+            name = _file_stamps.path_text(path, job.redact)
+            found += self._facts.writers.get(name, ())
+        return [writer for writer in found if writer is not job]
 
     @functools.cached_property
     def _has_restore_if(self) -> bool:

@@ -24,7 +24,7 @@ import functools
 import os
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from .._core.base._logger import warn
@@ -153,15 +153,7 @@ class Recorder:
             )
         if record is not None:
             self.note_outdated(job, running.path, fingerprint, record)
-        entry = self.facts.entries[job]
-        entry.running = running
-        if entry.verdict is not None and entry.verdict.against is found:
-            # See rule 3 of `_restore_if`.
-            self._pending_records[running.path] = self._unstored(
-                running.path, running.fingerprint, found.reason
-            )
-            entry.outdated = None
-            self.commit()
+        self.facts.entries[job].running = running
         self.running_paths[running.path] = job
 
     def note_outdated(
@@ -238,20 +230,32 @@ class Recorder:
     ) -> Callable[[], Awaitable[None]] | None:
         """Return a function that records that an attempt begins, if it writes files: a kill alone leaves that record.
 
-        Before, it sets aside the files that a killed attempt has half written.
+        Before, it sets aside the files that a killed attempt has half written. A result that does not hold any more, by
+        `restore_if=`, counts no more then: see rule 3 of `_restore_if`.
         """
-        running = self.facts.entries[job].running
-        if running is None or running.work is None:
+        entry = self.facts.entries[job]
+        running = entry.running
+        if running is None:
             return None
-        running.work = placed(running.work)
-        if not running.work.writes:
+        writes: Iterable[Any] = ()
+        if running.work is not None:
+            running.work = placed(running.work)
+            writes = running.work.writes
+        is_refused = entry.verdict is not None and entry.verdict.against is running.why
+        if not writes and not is_refused:
             return None
-        writes = running.work.writes
         stamper = self.facts.file_stamper
 
         async def begin() -> None:
-            # The end of the last attempt.
+            if is_refused:
+                entry.outdated = None
+                self._pending_records[running.path] = self._unstored(
+                    running.path, running.fingerprint, running.why.reason
+                )
+            # The end of the last attempt, too.
             self.commit()
+            if not writes:
+                return
             left: dict[str, str] = {}
             with contextlib.suppress(DamagedRow):
                 # Otherwise, the stamps from the killed attempt are lost.

@@ -13,7 +13,7 @@ Rules:
 1. A function is asked once for a record, when all else would let the job be restored.
 2. A look-up that comes to a function without a verdict lets the job run: a doubt is a reason to run.
 3. A result against which there is a verdict counts no more, from the begin of the attempt on, which may make again what
-   the function looks for: a kill must not leave the older result. `Recorder.expect` sees to it.
+   the function looks for: a kill must not leave the older result. `Recorder.begin_attempt` sees to it.
 """
 
 from __future__ import annotations

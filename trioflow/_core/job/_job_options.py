@@ -136,10 +136,12 @@ class OptionRecord:
         ) = values  # fmt: skip
         self.is_shared: Final = is_shared
         has_timeout = self.timeout is not None or self.idle_timeout is not None
-        # Whether a worker may call a job with these options itself, and settle it.
         self.has_files: Final = bool(self.reads or self.writes)
+        # A journal is told when an attempt begins.
+        is_told = self.has_files or self.restore_if is not None
+        # Whether a worker may call a job with these options itself, and settle it.
         self.is_plain: Final = not (
-            has_timeout or self.forever or self.own_task or self.has_files or self.retry
+            has_timeout or self.forever or self.own_task or is_told or self.retry
         )
         # Whether the start order of ready jobs may depend on these options.
         self.affects_order: Final = self.expected_duration is not None or bool(
