@@ -96,7 +96,7 @@ def _if_it_runs(owner: Any) -> Any:
     if not isinstance(owner, AbstractJob):
         return owner
     has_begun = owner.attempts or throttled_attempts(owner)
-    *_, outermost = owner, *enclosing_schedulers(owner)
+    outermost = [owner, *enclosing_schedulers(owner)][-1]
     return owner if has_begun and outermost.is_running() else None
 
 

@@ -23,7 +23,6 @@ Decided in docs/decisions: 39-journals.
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -150,28 +149,24 @@ class LookUp:
     def _may_ask(self, works: dict[AbstractJob[Any], Work | None]) -> bool:
         """Return whether a look-up of these jobs may ask a `restore_if=`.
 
-        It may be that of any job if several write a file, because it may have to know which will be restored.
+        If several jobs write a file, that may be of any job: the look-up may have to know which will be restored.
         """
-        if any(_job_queries.options_of(job).restore_if is not None for job in works):
-            return True
-        if not any(works.values()) or not self._has_restore_if:
-            return False
-        return any(self._other_writers(*each) for each in works.items())
+        for job, work in works.items():
+            restore_if = _job_queries.options_of(job).restore_if
+            if restore_if is not None or self._other_writers(job, work):
+                return True
+        return False
 
     def _other_writers(
         self, job: AbstractJob[Any], work: Work | None
     ) -> list[AbstractJob[Any]]:
         """Return the other jobs whose `writes` names a file that a job writes."""
         found: list[AbstractJob[Any]] = []
-        for path in _file_stamps.outputs_of(work) if work is not None else ():
-            name = _file_stamps.path_text(path, job.redact)
-            found += self._facts.writers.get(name, ())
+        if work is not None:
+            for path in _file_stamps.outputs_of(work):
+                name = _file_stamps.path_text(path, job.redact)
+                found += self._facts.writers.get(name, ())
         return [writer for writer in found if writer is not job]
-
-    @functools.cached_property
-    def _has_restore_if(self) -> bool:
-        jobs = self._facts.scheduler.iterate_jobs()
-        return any(job.restore_if is not None for job in jobs)
 
     async def _ask(self, job: AbstractJob[Any]) -> None:
         """Ask each function `restore_if=` that the look-up of a job comes to."""
