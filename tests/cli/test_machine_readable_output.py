@@ -191,4 +191,4 @@ def test_a_report_that_cannot_write_one_of_its_files_writes_the_others(
     assert done.exit_code == 1
     assert done.stderr.count(f"Error: cannot write '{full}': No space left") == 1
     others = [each for each in outputs if each != full]
-    assert [each.stat().st_size > 1000 for each in others] == [True, True]
+    assert [each.stat().st_size > 0 for each in others] == [True, True]
