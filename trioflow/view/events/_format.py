@@ -180,8 +180,7 @@ def encode(event: Event) -> bytes:
         for index, character in enumerate(characters):
             if not character.isprintable():
                 characters[index] = json.dumps(character)[1:-1]
-        # json.dumps keeps DEL.
-        line = "".join(characters).encode().replace(b"\x7f", b"\\u007f")
+        line = "".join(characters).encode()
     return line + b"\n"
 
 
