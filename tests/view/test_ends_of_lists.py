@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 import anyio
 import pytest
-from trioflow import Job, Pool, Rate, Scheduler, Throttled, Trace
+from trioflow import Job, Pool, Rate, Retry, Scheduler, Throttled, Trace
 from trioflow._core.base._text_forms import MAX_LISTED_NAMES
 from trioflow._core.words._job_queries import throttled_attempts
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.view.look import _console, _page, _run_log, _watch
 from trioflow.view.look._console import WatchedRun
+from trioflow.view.look._job_search import find_jobs
 from trioflow.view.text._debrief import Debrief
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.trace import _time_spent
@@ -244,3 +245,22 @@ def test_a_line_of_the_log_has_the_time_at_which_what_it_tells_ended(
     assert text == "was throttled after 500 ms"
     (throttle,) = throttled_attempts(job)
     assert at == throttle.ended
+
+
+def test_a_member_that_waits_in_another_try_of_its_group_is_before_its_next_attempt(
+    virtual: Virtual,
+) -> None:
+    """Also before it has started in this try."""
+    first = Job(nap, 0.8, label="first")
+    second = Job(fail, 0, label="second", required=first, critical=True)
+    group = Scheduler(
+        first, second, label="group", retry=Retry(1, first=0, jitter=False)
+    )
+    picture: Any = None
+    (row,) = looked(
+        virtual,
+        lambda run: find_jobs(run, picture, "", "second")["jobs"],
+        group,
+    )
+    assert row[-1] == "attempt 2"
+    assert row[-3] == "idle"
