@@ -87,16 +87,6 @@ def test_an_order_by_an_operator_names_the_option() -> None:
         first >> Job(give_now, 2)
 
 
-def test_arguments_too_many_for_add_and_run_are_told_of_the_form() -> None:
-    scheduler: Any = Scheduler()
-    with pytest.raises(TypeError, match=r"by name: run\(backend='asyncio'\)"):
-        scheduler.run("asyncio")
-    for words in ((Job, give_now), (Job(give_now, 1), Job(give_now, 2))):
-        with pytest.raises(TypeError, match=r"add\(\) takes one job.* update"):
-            scheduler.add(*words)
-    assert len(scheduler) == 0
-
-
 def test_errors_of_python_name_the_class_that_users_write() -> None:
     scheduler: Any = Scheduler()
     for call in (scheduler.pause, scheduler.cancel, scheduler.close, scheduler.co_run):

@@ -247,9 +247,8 @@ def test_a_monitor_counts_the_jobs_in_each_final_state(state: ReportedState) -> 
     assert re.fullmatch(
         r"1 [\w ]+", RunHeader(_symbols.Symbols()).counts_text(progress)
     )
-    assert (
-        sum(_picture_renderer.RowSelector(model)._count_hidden_jobs([]).values()) == 1
-    )
+    hidden = _picture_renderer.RowSelector(model)._count_hidden([], 0)
+    assert sum(hidden.values()) == 1
 
 
 # --- runs that went wrong

@@ -273,8 +273,8 @@ def test_an_input_in_the_same_scheduler_implies_no_further_requirement() -> None
     store_implied_requirements(scheduler)
     assert (
         scheduler._members.implied_requirements,
-        scheduler._members.members_used_outside,
-    ) == ({}, set())
+        scheduler._members.users_outside,
+    ) == ({}, {})
 
 
 def test_a_rejected_update_adds_no_inputs() -> None:

@@ -263,7 +263,7 @@ class BaseScheduler(
 
     # ---- adding and removing jobs
 
-    def add(self, job: J, *_more: Never) -> J:
+    def add(self, job: J) -> J:
         """Add a job, or the jobs of a Sequence, and return the argument.
 
         Adding a member again does nothing. Inputs of the job that belong to no scheduler are added before it. If an
@@ -278,7 +278,7 @@ class BaseScheduler(
             job: a job or a Sequence.
 
         Raises:
-            TypeError: `job` is not a job, or there are several.
+            TypeError: `job` is not a job.
             ValueError: the job is in another scheduler, or is this scheduler or an enclosing one.
             ValueError: the scheduler is running, and could never start the job, for example because of its needs.
             MissingRequirement: the scheduler is running, and a requirement is not a member.
@@ -290,10 +290,6 @@ class BaseScheduler(
             <AbstractJob a, idle>
 
         """
-        if _more:
-            raise TypeError(
-                "add() takes one job, such as add(Job(f, 1)); update([...]) takes several"
-            )
         self._members.add(job, "add()")
         return job
 
@@ -743,7 +739,7 @@ class BaseScheduler(
 
     def run(
         self,
-        *_words: Never,
+        *,
         backend: BackendName = "trio",
         backend_options: Mapping[str, Any] | None = None,
         timeout: float | EllipsisType | None = OWN_SETTING,
@@ -806,8 +802,6 @@ class BaseScheduler(
             True
 
         """
-        if _words:
-            raise TypeError("run() takes its options by name: run(backend='asyncio')")
         if unknown:
             raise _job_options.unknown_option_error(
                 self.label, "run()", unknown, BaseScheduler.run
