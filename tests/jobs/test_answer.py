@@ -1,6 +1,7 @@
 """`Answer`: a job whose result is given from outside, here in the program; `tests/journal` has the command."""
 
 import re
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from trioflow import Answer, Job, JobState, JobTimeout, Scheduler, Trace
 from trioflow.abc import incidents_of
 from trioflow.view import listing
+from trioflow.view.look import _answers
 from ..bodies import at_once, in_threads, nap, running
 from ..conftest import Virtual
 
@@ -123,6 +125,21 @@ def test_wrong_arguments_of_an_answer_are_rejected(
 ) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         Answer(*arguments, **options)
+
+
+@pytest.mark.parametrize("is_looked_into", [False, True])
+def test_the_log_says_what_a_question_needs_to_be_answered_from_outside(
+    virtual: Virtual,
+    is_looked_into: bool,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Under `trioflow run`, whose runs can be looked into, the line once said that it would need that."""
+    monkeypatch.setattr(sys, "version_info", (3, 13))
+    monkeypatch.setattr(_answers.answer_thread, "is_running", lambda: is_looked_into)
+    virtual(Scheduler(Scheduler(Answer("which?", label="q")), timeout=2).co_run)
+    assert ("TRIOFLOW_LOOK=1" in caplog.text) is not is_looked_into
+    assert "q VALUE`" in caplog.text
 
 
 def test_the_question_may_be_the_result_of_a_job(virtual: Virtual) -> None:
