@@ -32,6 +32,7 @@ from trioflow import (
     Trace,
 )
 from trioflow._core.base._text_forms import duration_text
+from trioflow._core.words import _explain
 from trioflow._core.words._job_queries import question_of
 from trioflow.abc import incidents_of
 from trioflow.cli import _outputs
@@ -718,14 +719,24 @@ def test_a_run_that_a_page_sees_before_it_has_begun_is_the_first(backend: Any) -
 
 
 @pytest.mark.parametrize(
-    ("count", "words"), [(1, "waits for a slot"), (2, "wait for a slot")]
+    ("one", "several"),
+    [
+        ("waits for a slot: it waits", "wait for a slot: it waits"),
+        (_explain.READY_TEXT, "are ready, and start" + _explain.READY_TEXT[20:]),
+        (
+            "is ready, but 'a' blocks the event loop",
+            "are ready, but 'a' blocks the event loop",
+        ),
+        ("the first waits for 'is ready, '", "the first waits for 'is ready, '"),
+    ],
 )
-def test_several_jobs_wait_in_the_plural(count: int, words: str) -> None:
+def test_several_jobs_wait_in_the_plural(one: str, several: str) -> None:
     run = WatchedRun()
-    run.answer = NO_ANSWER | {
-        "waiting": [("slot", count * [7], count, "waits for a slot: it waits")]
-    }
-    assert _console.console(run, "", False)["waiting"][0][4] == f"{words}: it waits"
+    shown: list[str] = []
+    for count in (1, 2):
+        run.answer = NO_ANSWER | {"waiting": [("slot", count * [7], count, one)]}
+        shown.append(_console.console(run, "", False)["waiting"][0][4])
+    assert shown == [one, several]
 
 
 def test_an_answer_that_was_lost_is_told_again(backend: Any) -> None:

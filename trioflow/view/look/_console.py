@@ -284,6 +284,12 @@ def _spans(jobs: Iterable[JobFacts]) -> Iterator[Span]:
 
 MAX_RUNNING: Final = 200
 MAX_FAILED: Final = 8
+PLURALS: Final = {
+    "waits ": "wait ",
+    "is ready, and starts ": "are ready, and start ",
+    "is ready, ": "are ready, ",
+}
+"""How the explanation of a wait begins, for one job and for several."""
 MAX_RETRIED: Final = 50
 MAX_LINKS: Final = 40
 MAX_NAMED: Final = 3
@@ -483,8 +489,8 @@ def waiting_rows(run: WatchedRun) -> Iterator[tuple[str, list[int], str]]:
     kinds: dict[str, list[tuple[str, list[int], str]]] = {}
     for name, keys, _, text in run.answer["waiting"]:
         wait_text = text
-        if keys[1:] and text.startswith("waits "):
-            wait_text = f"wait {text.removeprefix('waits ')}"
+        if keys[1:]:
+            wait_text = _in_plural(text)
         kinds.setdefault(name.rpartition(" ")[0], []).append((name, keys, wait_text))
     for kind, rows in kinds.items():
         if len(rows) <= MAX_NAMED:
@@ -493,8 +499,15 @@ def waiting_rows(run: WatchedRun) -> Iterator[tuple[str, list[int], str]]:
         all_keys = list[int]()
         for _, keys, _ in rows:
             all_keys += keys
-        words = rows[0][2].partition(":")[0].replace("waits ", "wait ", 1)
+        words = _in_plural(rows[0][2].partition(":")[0])
         yield kind, all_keys, f"{words}, in {len(rows)} groups"
+
+
+def _in_plural(explanation: str) -> str:
+    for one, several in PLURALS.items():
+        if explanation.startswith(one):
+            return several + explanation.removeprefix(one)
+    return explanation
 
 
 def _failure_row(run: WatchedRun, group: list[JobFacts]) -> list[Any]:
