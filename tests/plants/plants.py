@@ -334,6 +334,10 @@ PLANTS: Final = (
 -places.overtaken[first] >= places.max_overtakes
 +places.overtaken[first] > places.max_overtakes
 """),
+    plant("adm-crowd-slots", f"{ADMISSION}/_admission.py", "Admission.scan",
+        "a job with needs takes the slot of a job before it that is not admitted yet", """
+-self.crowded[places] += len(group.heap)
+"""),
     plant("adm-overtaken-order", f"{ADMISSION}/_admission.py", "Admission._take_round",
         "two lines in the other order: counted after the group has changed", """
 +group.places.admit_first(group)

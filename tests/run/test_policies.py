@@ -593,16 +593,26 @@ def test_what_a_crowded_run_has_granted_comes_back(backend: Any, word: str) -> N
 
 
 @pytest.mark.both_backends
-@pytest.mark.parametrize("window", [None, 16])
+@pytest.mark.parametrize("window", [None, 13, 16, 40])
+@pytest.mark.parametrize("work", ["at once", "in a later turn", "takes a second"])
+@pytest.mark.parametrize("every", [2, 9])
 def test_a_crowd_and_the_jobs_with_needs_in_it_start_in_order(
-    backend: Any, window: int | None
+    backend: Any, window: int | None, work: str, every: int
 ) -> None:
+    """Jobs with needs once took the slots of jobs before them that were not admitted yet."""
     order: list[int] = []
+
+    async def job(number: int) -> None:
+        order.append(number)
+        if work == "in a later turn":
+            await anyio.lowlevel.checkpoint()
+        elif work == "takes a second":
+            await anyio.sleep(1)
+
     jobs = [
-        Job(at_once, lambda n=n: order.append(n), needs={"c": 1} if n % 9 == 8 else {})
-        for n in range(60)
+        Job(job, number, needs={"c": 1} if number % every == every - 1 else {})
+        for number in range(60)
     ]
-    assert run_virtual(
-        Scheduler(*jobs, pool=Pool(c=9), jobs_window=window).co_run, backend=backend
-    )
+    scheduler = Scheduler(*jobs, pool=Pool(c=60), jobs_window=window)
+    assert run_virtual(scheduler.co_run, backend=backend)
     assert order == [*range(60)]

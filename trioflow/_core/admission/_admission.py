@@ -21,8 +21,8 @@ released amounts (see `Line.look`), or by a timer, if time alone lets a job star
 - **A run without room leaves the admission** in the next round. It has no room if all its jobs need a slot and none is
   free. Until it has room and competes again, its jobs cannot be overtaken, and have no reservation.
 - **A crowd of jobs decides nothing about resources.** If enough admitted jobs of a run have not started, a job whose
-  needs can be met gets them and its slot all the same. Then it waits for its turn among the jobs that need nothing. A
-  round follows as soon as the run takes a job.
+  needs can be met gets them and its slot all the same, unless the jobs before it that need nothing but a slot may take
+  all that are free. Then it waits for its turn among these. A round follows as soon as the run takes a job.
 - **A scan is bounded**: when `MAX_GROUPS_PER_RESOURCE` groups wait for a resource, later groups that need it are
   skipped, and not counted as overtaken. Slurm's option `bf_max_job_test` sets a similar bound.
 - **Jobs whose key is taken are parked** with that resource, and have no reservation. See `_keys`. Jobs that could
@@ -239,7 +239,7 @@ class OrderedPlaces:
         del self.run, self.line
         if self.admission is not None:
             self.admission.all_places.discard(self)
-            self.admission.crowded.discard(self)
+            self.admission.crowded.pop(self, None)
 
     def has_room(self) -> bool:
         """Return whether the run can start another job."""
@@ -485,11 +485,11 @@ class Admission:
         self._is_blocking = False
         # The findings of the last scan: the groups before its result that have to wait, the reserved resources, each
         # with the first job that has a reservation of it, the places whose runs have no room, and those of crowded runs
-        # with jobs that need nothing.
+        # with jobs that need nothing, with the number of these that wait for a slot.
         self._passed: list[WaitingGroup] = []
         self.reserved: dict[Resource, AnyJob] = {}
         self._without_room: list[OrderedPlaces] = []
-        self.crowded: set[OrderedPlaces] = set()
+        self.crowded: dict[OrderedPlaces, int] = {}
         # The earliest time when a job that is not parked will be able to start without any other event, and the places
         # of the job. The timer has such a pair, too, and a function that cancels it.
         self._earliest_start: tuple[float, OrderedPlaces | None] = (math.inf, None)
@@ -603,7 +603,7 @@ class Admission:
         looks at a group, this holds for the groups before it:
 
         - None of their first jobs can start. It lacks something, needs a resource that is reserved, or for which too
-        many groups wait, has a run without room, or needs nothing in a crowded run.
+        many groups wait, has a run without room, or needs nothing in a crowded run, or a slot for which such jobs wait.
         - `_passed` has the groups with needs that have to wait, except those for which too many wait.
         - A later group can start or be parked only if none of its resources is saturated, and not all of them are
           exhausted. If no kind of group is left, the scan is over. A reserved resource keeps a group from starting,
@@ -622,7 +622,7 @@ class Admission:
         self.reserved = reserved = dict[Resource, AnyJob]()
         self._passed = passed = list[WaitingGroup]()
         self._without_room = []
-        self.crowded = set()
+        self.crowded = {}
         self._earliest_start = (math.inf, None)
         for group in self._groups_in_order():
             resources = group.resources
@@ -632,7 +632,11 @@ class Admission:
             if not group.kind:
                 if not places.is_crowded():
                     return group, None
-                self.crowded.add(places)
+                self.crowded.setdefault(places, 0)
+                if group.needs_slot:
+                    self.crowded[places] += len(group.heap)
+                continue
+            if group.needs_slot and places.line.is_full(self.crowded.get(places, 0)):
                 continue
             if not resources.isdisjoint(saturated):
                 continue

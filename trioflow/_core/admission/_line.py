@@ -265,9 +265,9 @@ class Line:
             return math.inf
         return self.size - len(self.holders)
 
-    def is_full(self) -> bool:
-        """Return whether no slot is free. More may be taken than there are, if the window has shrunk."""
-        return self.size is not None and len(self.holders) >= self.size
+    def is_full(self, promised: int = 0) -> bool:
+        """Return whether no slot is free but so many. More may be taken than there are, if the window has shrunk."""
+        return self.size is not None and len(self.holders) + promised >= self.size
 
     def resize(self, size: int) -> None:
         """Replace the number of slots. Call `look` afterwards."""
