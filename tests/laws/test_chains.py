@@ -487,17 +487,8 @@ CHAINS = [
 ]
 
 
-IN_THE_SUITE = 21
-"""The suite takes one row of so many, because a row runs a chain of hundreds of jobs. CI takes all, a part each day."""
-
-
-@pytest.mark.parametrize(
-    ("speaker", "word", "variant"),
-    [
-        pytest.param(*row, marks=[pytest.mark.ci] if number % IN_THE_SUITE else [])
-        for number, row in enumerate(CHAINS)
-    ],
-)
+@pytest.mark.sampled
+@pytest.mark.parametrize(("speaker", "word", "variant"), CHAINS)
 def test_a_chain_of_events(
     speaker: str, word: str, variant: str, backend: Any, tmp_path: Path
 ) -> None:

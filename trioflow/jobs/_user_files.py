@@ -95,16 +95,17 @@ def _if_it_runs(owner: Any) -> Any:
     """Return a writer, unless it is a job whose run has ended. Earlier runs of a scheduler do not count."""
     if not isinstance(owner, AbstractJob):
         return owner
-    has_begun = owner.attempts or throttled_attempts(owner)
-    outermost = [owner, *enclosing_schedulers(owner)][-1]
-    return owner if has_begun and outermost.is_running() else None
+    job = cast(Any, owner)
+    has_begun = job.attempts or throttled_attempts(job)
+    outermost = [job, *enclosing_schedulers(job)][-1]
+    return job if has_begun and outermost.is_running() else None
 
 
 def claim(owner: object, paths: Iterable[Any]) -> None:
     """Note who writes these files, so that they stay where they are when another job fails."""
     made: MadeFiles | None = None
     if isinstance(owner, AbstractJob):
-        around: list[Any] = [*enclosing_schedulers(owner)]
+        around: list[Any] = [*enclosing_schedulers(cast(Any, owner))]
         if not all(level.keep_jobs for level in around):
             made = _made.get(around[-1])
             if made is None or made.run is not last_run(around[-1]):
@@ -258,7 +259,7 @@ def set_aside(
 
     def was_begun_anew(entry: str) -> bool:
         is_own = entry == place and not is_foreign(entry)
-        taken_over: Any = _taken_over.get(job, {})
+        taken_over = _taken_over.get(job) or weakref.WeakValueDictionary[str, Any]()
         if not is_own or _if_it_runs(taken_over.get(entry)) is not None:
             return False
         stamp = before[entry]

@@ -596,9 +596,9 @@ def _sleep_code_objects(endless: bool) -> frozenset[CodeType]:
     """Return the code objects of all functions that only let time pass."""
     import trio
 
-    functions: list[Any] = [asyncio.sleep]
-    for library in (anyio, trio):
-        functions += [library.sleep, library.sleep_until, library.lowlevel.checkpoint]
-        if endless:
-            functions.append(library.sleep_forever)
+    functions: list[Any] = [asyncio.sleep, anyio.sleep, trio.sleep]
+    functions += [anyio.sleep_until, trio.sleep_until]
+    functions += [anyio.lowlevel.checkpoint, trio.lowlevel.checkpoint]
+    if endless:
+        functions += [anyio.sleep_forever, trio.sleep_forever]
     return frozenset(function.__code__ for function in functions)

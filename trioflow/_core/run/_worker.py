@@ -438,7 +438,7 @@ class Worker(WorkerTask):
                 # ---- settle it
                 now = clock()
                 if error is None and snapshot.is_task_unchanged():
-                    _steps.settle(run, job, SUCCEEDED, value, now)
+                    _steps.settle(run, job, SUCCEEDED, value, now)  # pyright: ignore[reportUnknownArgumentType]
                     if token:
                         snapshot.allow_references(-token)
                         token = 0

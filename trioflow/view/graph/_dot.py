@@ -496,7 +496,7 @@ class FrameBorders(Generic[Key]):
                 ]
                 wanted.update(borders[frame])
         for frame, keys in reversed(borders.items()):
-            anchors = [*itertools.chain(*map(self.anchors, keys))]
+            anchors: list[Anchor[Key]] = [*itertools.chain(*map(self.anchors, keys))]
             if len(anchors) > MAX_ANCHORS:
                 self.replaced_boxes[InvisiblePoint(frame, position)] = anchors
                 anchors = [InvisiblePoint(frame, position)]

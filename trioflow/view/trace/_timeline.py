@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from typing import Any, Final
 from xml.etree import ElementTree as Tree
@@ -703,9 +704,8 @@ def clip_text(
     With "ends", the end is kept, too, because similar names often differ there.
     """
     shown = printable(cut(text, MAX_CHARACTERS))
-    clipped = cut(
-        shown, max_width, measure=lambda text: text_width(text, font_size, is_bold)
-    )
+    measure = partial(text_width, font_size=font_size, is_bold=is_bold)
+    clipped = cut(shown, max_width, measure=measure)
     if clipped == shown or len(clipped) > MIN_CHARACTERS:
         return clipped
     return ""
