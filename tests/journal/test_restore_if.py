@@ -440,6 +440,72 @@ def test_a_job_that_is_cancelled_waits_for_no_function(
     assert [job.restored for job in jobs[2:]] == [True, True]
 
 
+@pytest.mark.both_backends
+def test_jobs_behind_a_cancelled_one_do_not_wait_for_the_thread_of_its_function(
+    file: Path, backend: str
+) -> None:
+    released = threading.Event()
+    held: list[bool] = []
+
+    async def work(label: str) -> str:
+        if label == "last":
+            released.set()
+        return label
+
+    def is_held(_: str) -> bool:
+        held.append(released.wait(60))
+        return True
+
+    async def cancels(_: str) -> bool:
+        jobs[0].cancel()
+        return True
+
+    def scenario() -> list[Job[str]]:
+        first, second = (Job(work, name, label=name) for name in "ab")
+        last = Job(work, "last", label="last", required=second, save=None)
+        return [first, second, last]
+
+    assert Scheduler(scenario()).run(backend=backend, journal=file)
+    jobs = scenario()
+    jobs[0].restore_if = is_held
+    jobs[1].restore_if = cancels
+    released.clear()
+    assert Scheduler(jobs).run(backend=backend, journal=file)
+    assert held == [True]
+    assert [job.state.value for job in jobs] == ["cancelled", "succeeded", "succeeded"]
+
+
+@pytest.mark.both_backends
+def test_a_function_that_two_look_ups_come_to_is_asked_once(
+    file: Path, tmp_path: Path, backend: str
+) -> None:
+    """Whether the file of a job still is as it was depends on the job that changes it, and so on what that requires."""
+    table = tmp_path / "table"
+    asked = list[str]()
+
+    async def work(label: str) -> str:
+        with table.open("a") as text:
+            text.write(label)
+        return label
+
+    async def holds(label: str) -> bool:
+        asked.append(label)
+        await anyio.sleep(0.1)
+        return len(asked) == 1
+
+    def scenario() -> list[Job[str]]:
+        first = Job(work, "a", label="a", writes=table)
+        second = Job(work, "b", label="b", restore_if=holds)
+        last = Job(work, "c", label="c", required=[first, second], writes=table)
+        return [first, second, last]
+
+    assert Scheduler(scenario()).run(backend=backend, journal=file)
+    jobs = scenario()
+    assert Scheduler(jobs).run(backend=backend, journal=file)
+    assert asked == ["b"]
+    assert [job.restored for job in jobs] == [True, True, True]
+
+
 @pytest.mark.parametrize("end", ["timeout", "cancel", "outside", "group"])
 def test_a_run_ends_while_a_function_still_waits(
     end: str, file: Path, virtual: Virtual

@@ -235,3 +235,26 @@ def test_a_chain_of_jobs_that_wait_for_room_does_not_grow(virtual: Virtual) -> N
             assert [each() for each in links if each() is not None] == []
 
     virtual(main)
+
+
+def test_a_run_inside_a_job_leaves_nothing_of_its_room_on_the_job(
+    virtual: Virtual,
+) -> None:
+    """Each such run left its scheduler on the jobs around it until they settled."""
+    left = list[Any]()
+
+    async def ask() -> None:
+        await current_scheduler().room(2)
+
+    async def outer() -> None:
+        inner = list[weakref.ref[Any]]()
+        for _ in range(3):
+            scheduler = Scheduler(Job(ask))
+            inner.append(weakref.ref(scheduler))
+            assert await scheduler.co_run()
+        del scheduler
+        gc.collect()
+        left.extend(each() for each in inner if each() is not None)
+
+    assert virtual(Scheduler(Job(outer)).co_run)
+    assert left == []

@@ -235,7 +235,11 @@ class RecordFile:
                     new.unlink(missing_ok=True)
             if is_whole:
                 # Then the lock is of a file without a name, and the next batch may use the name of the new file.
-                os.replace(new, Path(self._path).resolve())
+                try:
+                    os.replace(new, Path(self._path).resolve())
+                except OSError:
+                    new.unlink(missing_ok=True)
+                    raise
 
     def _begin(self, arguments: Sequence[str] | None) -> None:
         """Write the header, as soon as the arguments of a command are known if it needs them, into an empty file.

@@ -22,6 +22,7 @@ import os
 import shutil
 import stat
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Iterable
@@ -66,6 +67,8 @@ class MadeFiles(dict[str, None]):
 
 _made: Final = weakref.WeakKeyDictionary[Any, MadeFiles]()
 """By outermost schedulers."""
+_making: Final = threading.Lock()
+"""Guards it: the threads of several jobs may claim files."""
 MAX_MADE_FILES: Final = 10_000
 """How many of them are known for each run: who changes a file in place comes soon after who makes it."""
 _partial_files: Final = weakref.WeakKeyDictionary[Any, dict[str, Snapshot]]()
@@ -103,21 +106,28 @@ def _if_it_runs(owner: Any) -> Any:
 
 def claim(owner: object, paths: Iterable[Any]) -> None:
     """Note who writes these files, so that they stay where they are when another job fails."""
-    made: MadeFiles | None = None
-    if isinstance(owner, AbstractJob):
-        around: list[Any] = [*enclosing_schedulers(cast(Any, owner))]
-        if not all(level.keep_jobs for level in around):
-            made = _made.get(around[-1])
-            if made is None or made.run is not last_run(around[-1]):
-                made = _made[around[-1]] = MadeFiles(around[-1])
-    for place in (os.path.realpath(os.fsdecode(path)) for path in paths):
+    places = [os.path.realpath(os.fsdecode(path)) for path in paths]
+    for place in places:
         writer = None
         if _claimed.get(place) is not owner:
             writer = _writer(place)
         if writer is not None:
             _taken_over.setdefault(owner, weakref.WeakValueDictionary())[place] = writer
         _claimed[place] = owner
-        if made is not None:
+    if isinstance(owner, AbstractJob):
+        _note_made(cast(Any, owner), places)
+
+
+def _note_made(job: AbstractJob[Any], places: Iterable[str]) -> None:
+    """Note the files that a job writes, if its run drops it or a group around it."""
+    around: list[Any] = [*enclosing_schedulers(job)]
+    if all(level.keep_jobs for level in around):
+        return
+    with _making:
+        made = _made.get(around[-1])
+        if made is None or made.run is not last_run(around[-1]):
+            made = _made[around[-1]] = MadeFiles(around[-1])
+        for place in places:
             made.pop(place, None)
             made[place] = None
             if len(made) > MAX_MADE_FILES:
@@ -248,11 +258,10 @@ def set_aside(
         return entry in others or _writer(entry) not in (None, job)
 
     def holds_foreign(directory: str) -> bool:
-        known = (
-            *others,
-            *(cast(Any, reference).key for reference in _claimed.valuerefs()),
-            *itertools.chain.from_iterable(map(list, _made.copy().values())),
-        )
+        with _making:
+            made = [*itertools.chain.from_iterable(_made.values())]
+        claimed = (cast(Any, reference).key for reference in _claimed.valuerefs())
+        known = (*others, *claimed, *made)
         return any(
             other.startswith(f"{directory}/") and is_foreign(other) for other in known
         )

@@ -34,6 +34,7 @@ from .._core.job._labels import printable
 from .._core.run import _journaling
 from .._core.run._journaling import NotStored, Restored
 from .._core.words import _job_queries
+from ..abc import ThreadEvent
 from ..jobs.posix._files import call_in_thread
 from . import _code_digests, _file_stamps, _record_paths
 from ._fingerprint import describe_work, read_parts, with_requirements
@@ -176,7 +177,17 @@ class LookUp:
             unasked = self._facts.unasked
             if unasked is None:
                 return
-            await ask(self._facts, unasked)
+            asked = self._facts.entries[unasked.job]
+            if asked.asking is not None:
+                # By the look-up of another job.
+                await asked.asking.wait()
+                continue
+            asked.asking = ThreadEvent()
+            try:
+                await ask(self._facts, unasked)
+            finally:
+                asked.asking.set()
+                asked.asking = None
 
     def find_with_stamps(self, job: AbstractJob[Any]) -> Found:
         """Look up a job, with the stamps that `read_files` has taken."""

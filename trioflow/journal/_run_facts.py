@@ -23,6 +23,7 @@ from .._core.job._job import AbstractJob
 from .._core.run import _journaling
 from .._core.run._journaling import NotStored, Restored
 from .._core.words import _job_queries
+from ..abc import ThreadEvent
 from . import _file_stamps, _record_paths
 from ._end_notes import EndNotes
 from ._fingerprint import FingerprintBuilder
@@ -113,6 +114,8 @@ class JobEntry:
     """Of a `First` that runs: the paths of its members, and its fingerprint."""
     verdict: Verdict | None = None
     """The answer of its `restore_if=`, once that has been asked."""
+    asking: ThreadEvent | None = None
+    """Set when its `restore_if=`, which is being asked, has answered."""
 
 
 class AskedJob(NamedTuple):

@@ -793,8 +793,8 @@ class Run:
                 )
             elif each is job:
                 continue
-            elif reason:
-                problem = f"it is in {job.label!r}, of which try_again() says: {reason}"
+            elif found.problem:
+                problem = f"it is in {job.label!r}, of which try_again() says: {found.problem}"
             elif level is not None and each not in level._members.jobs:
                 problem = f"{level.label!r} has dropped it"
             if problem:

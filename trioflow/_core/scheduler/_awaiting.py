@@ -367,7 +367,7 @@ class Room:
         self._scheduler: Final = scheduler
         # The jobs that count.
         self._unsettled_jobs: Final[set[AnyJob]] = set()
-        # The jobs that have waited for room, until they settle, and their enclosing schedulers: these count never.
+        # The members that have waited for room, or in which a job has, until they settle: these count never.
         self._iterating_jobs: Final[set[Any]] = set()
         # It iterates over no job, so it is none of the iterators that wait for all others.
         self._chosen: Final = frozenset[Any]()
@@ -400,10 +400,11 @@ class Room:
         backend = _backend.current_backend()
         for worker in enclosing_workers():
             job = worker.job
-            if job is not None and job not in self._iterating_jobs:
-                self._iterating_jobs.add(job)
+            if job is not None and job._scheduler is self._scheduler:
                 self._unsettled_jobs.discard(job)
-                job._ensure_extras().add_listener(self._listener)
+                if job not in self._iterating_jobs:
+                    self._iterating_jobs.add(job)
+                    job._ensure_extras().add_listener(self._listener)
         turn = _Turn(waiting_job())
         self._turns.append(turn)
         try:
