@@ -413,7 +413,7 @@ def test_jobs_that_are_not_kept_need_no_debrief(
 ) -> None:
     """With `keep_jobs=False`, the log has the line that failed in place of `debrief()`, which would show nothing."""
     run_and_drop(virtual, Job(fail_after, 1))
-    *_, line = [line for _, _, line in fail_after.__code__.co_lines() if line]
+    line = max(line for _, _, line in fail_after.__code__.co_lines() if line)
     place = f"it was in fail_after at test_failure_log.py:{line} (raise error(text))"
     assert [line for _, line in logged_lines] == [
         f"'fail_after(1)' failed: OSError: broken; the run goes on; {place}",
