@@ -81,7 +81,7 @@ class Undecided:
 
     def may_resume(self) -> bool:
         """Return whether the run has to call `resume`: jobs are left, and the first waits for no files."""
-        return self.is_busy and not self._is_read(self.jobs[0])
+        return self.is_busy and not self._is_being_read(self.jobs[0])
 
     def resume(self) -> None:
         """Go on in a new turn of the loop."""
@@ -120,7 +120,7 @@ class Undecided:
             return False
         if job not in self._readers:
             self._read(job)
-        if not self._is_read(job):
+        if not self._is_being_read(job):
             return False
         for other in itertools.islice(self.jobs, 1, MAX_READS):
             if other not in self._readers and other not in self._have_read:
@@ -135,7 +135,7 @@ class Undecided:
             if read is not None:
                 self._readers[job] = run.crew.spawn(Reading(run, job, read))
 
-    def _is_read(self, job: AnyJob) -> bool:
+    def _is_being_read(self, job: AnyJob) -> bool:
         """Return whether the files of a job are being read, and it was not cancelled meanwhile."""
         return job in self._readers and job._state is IDLE
 
