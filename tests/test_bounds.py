@@ -45,6 +45,7 @@ view/graph/_dot.py MAX_ANCHORS
 view/graph/_dot.py MAX_ORDERED_BOXES
 view/graph/_dot.py MAX_ROW
 view/look/_answers.py MAX_TRIES
+view/monitor/_model.py MAX_DROPPED
 view/monitor/_picture_renderer.py MAX_BAR_WIDTH
 view/trace/_timeline.py MAX_SIDE_LABEL_WIDTH
 """.strip().splitlines()
@@ -53,8 +54,6 @@ view/trace/_timeline.py MAX_SIDE_LABEL_WIDTH
 OPEN = """
 jobs/ssh/_connections.py MAX_LOG_SIZE
 journal/_fingerprint.py MAX_REPORTED_JOBS
-view/_print_ends.py MAX_LENGTH
-view/_print_ends.py MAX_SPARED
 view/events/_events.py MAX_DROPPED
 view/look/_answers.py MAX_REQUEST_SIZE
 view/look/_page.py MAX_REQUEST_SIZE
@@ -65,12 +64,6 @@ view/look/_picture.py MAX_EDGES
 view/look/_picture.py MAX_LABEL
 view/look/_reload.py MAX_NAMED
 view/look/_reload.py MAX_CONTAINERS
-view/monitor/_model.py MAX_KEPT_FAILURES
-view/monitor/_model.py MAX_DROPPED
-view/monitor/_output_buffer.py MAX_PARTIAL_LINE_CHARACTERS
-view/monitor/_picture_renderer.py MAX_FAILURE_ROWS
-view/text/_failure_text.py MAX_STORED_LENGTH
-view/text/_listing.py MAX_ALIGNED_WIDTH
 view/trace/_event_log.py MAX_OUTPUT_BYTES
 view/trace/_timeline.py MAX_CHARACTERS
 view/trace/_trace_record.py MAX_BOXES

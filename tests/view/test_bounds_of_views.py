@@ -3,14 +3,15 @@
 import io
 import json
 import re
+import weakref
 from pathlib import Path
 from typing import Any
 import anyio
 import pytest
-from trioflow import Job, Scheduler
+from trioflow import Job, Scheduler, current_job
 from trioflow._core.base._text_forms import fit
 from trioflow._core.words._run_view import runs_in_progress
-from trioflow.view import _save
+from trioflow.view import _print_ends, _save, listing
 from trioflow.view._families import fit_name
 from trioflow.view.events._events import MAX_POLLED_JOBS, Events
 from trioflow.view.graph import _dot, _drawing
@@ -18,10 +19,17 @@ from trioflow.view.look import _client, _console, _process_record, _watch
 from trioflow.view.look._console import WatchedRun
 from trioflow.view.monitor import _log_display
 from trioflow.view.monitor._monitor import Monitor
+from trioflow.view.monitor._output_buffer import (
+    MAX_PARTIAL_LINE_CHARACTERS,
+    split_lines,
+)
+from trioflow.view.text._failure_text import MAX_STORED_LENGTH
+from trioflow.view.text._listing import MAX_ALIGNED_WIDTH
 from trioflow.view.trace import _time_spent, _timeline
+from trioflow.view.trace._trace_file import to_plain
 from trioflow.view.trace._trace_record import TOO_MANY_NOTE, GraphDescription
 from trioflow.view.trace.report import _report
-from ..bodies import Flaw, fail_now, nap, nothing
+from ..bodies import Flaw, fail_now, idle, nap, nothing
 from ..conftest import Virtual
 from .trace.scenarios import traced
 
@@ -349,6 +357,102 @@ def test_a_log_has_a_line_for_each_job_of_a_run_that_is_not_too_large(
     ends = [line for line in lines if re.search(r"\bsucceeded j\d", line)]
     steps = [line for line in lines if re.search(r"\d% ", line)]
     assert (len(ends), bool(steps)) == ((0, True) if beyond else (number, False))
+
+
+# --- text
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_line_of_a_listing_is_aligned_unless_it_is_too_wide(beyond: int) -> None:
+    """The widest line that is aligned decides where the others go on."""
+    first = idle("a")
+    left = f"2    ·    <AbstractJob {'b' * beyond}>"
+    second = idle("b" * (MAX_ALIGNED_WIDTH + 2 * beyond - len(left)), required=first)
+    lines = listing(Scheduler(first, second, idle("c", required=first))).splitlines()
+    places = [line.index("  requires={1}") for line in lines[1:]]
+    narrow = len("3    ·    <AbstractJob c>")
+    assert places == [
+        MAX_ALIGNED_WIDTH + beyond,
+        narrow if beyond else MAX_ALIGNED_WIDTH,
+    ]
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_file_has_so_much_of_an_exception(beyond: int) -> None:
+    message = "x" * (MAX_STORED_LENGTH + beyond - len("Flaw: "))
+    stored = to_plain(Flaw(message))
+    assert len(stored) == MAX_STORED_LENGTH
+    assert stored == (f"Flaw: {message[:-4]}..." if beyond else f"Flaw: {message}")
+
+
+# --- what jobs print
+
+
+def test_the_end_of_what_a_job_prints_has_so_many_characters(virtual: Virtual) -> None:
+    """More is cut now and then, and not at each print."""
+    bound = _print_ends.MAX_LENGTH
+    text = "".join(f"{number:04d}," for number in range(bound))
+
+    async def say(length: int) -> None:
+        for begin in range(0, length, 999):
+            _print_ends.keep_end(current_job(), text[begin : min(begin + 999, length)])
+
+    lengths = [0, 1, bound, bound + 1, 2 * bound, 2 * bound + 1, 4 * bound]
+    jobs = [Job(say, length) for length in lengths]
+    virtual(Scheduler(*jobs).co_run)
+    ends = [_print_ends.end_of_prints(job, job.started_at) for job in jobs]
+    assert ends == [text[:length][-bound:] for length in lengths]
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_so_many_failed_jobs_are_passed_over_before_the_oldest_output_goes(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, beyond: int
+) -> None:
+    """A job that went well gives way to them: one behind more failed jobs stays."""
+    number = _print_ends.MAX_SPARED + beyond
+    monkeypatch.setattr(_print_ends, "MAX_JOBS", number + 1)
+    monkeypatch.setattr(_print_ends, "_ends", weakref.WeakKeyDictionary())
+
+    async def work(error: Flaw | None = None) -> None:
+        _print_ends.keep_end(current_job(), "said")
+        if error is not None:
+            raise error
+
+    bad = [Job(work, Flaw("x")) for _ in range(number)]
+    good, last = Job(work), Job(work)
+    virtual(Scheduler(bad, good, last, jobs_window=1, log=False).co_run)
+    dropped = [
+        job
+        for job in (*bad, good, last)
+        if not _print_ends.end_of_prints(job, job.started_at)
+    ]
+    assert dropped == [bad[-1] if beyond else good]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "lines", "partial"),
+    [
+        ("", "a", [], "a"),
+        ("", "b\n", ["b"], ""),
+        ("", "a\nb\nc", ["a", "b"], "c"),
+        ("x", "", [], "x"),
+        ("x", "y", ["xy"], ""),
+        ("x", "y\n", ["xy"], ""),
+        ("x", "\rab", [], "ab"),
+        ("x", "\rab\r", [], "ab\r"),
+        ("x", "\r", ["x\r"], ""),
+    ],
+)
+def test_a_line_without_an_end_has_so_many_characters(
+    first: str, second: str, lines: list[str], partial: str
+) -> None:
+    """A longer one counts as complete, unless a carriage return overwrites enough of it: a bar without end."""
+    whole = "x" * MAX_PARTIAL_LINE_CHARACTERS
+    shown = [line.replace("x", whole) for line in lines]
+    assert split_lines(first.replace("x", whole) + second) == (
+        shown,
+        partial.replace("x", whole),
+    )
 
 
 # --- names

@@ -29,7 +29,8 @@ from trioflow import (
 from trioflow._core.words._job_queries import failed_through_member
 from trioflow.abc import JobKind, criticality
 from trioflow.view import listing
-from trioflow.view.monitor._model import RunModel
+from trioflow.view.monitor._model import MAX_KEPT_FAILURES, RunModel
+from trioflow.view.monitor._picture_renderer import MAX_FAILURE_ROWS
 from trioflow.view.monitor._run_header import RunHeader
 from trioflow.view.text._symbols import Symbols, display_width
 from ...bodies import fail, flaky, nap, running
@@ -987,34 +988,45 @@ def test_last_picture_shows_how_the_run_ended(
     assert terminal.shown()[1].endswith(counts)
 
 
+@pytest.mark.parametrize("beyond", [0, 1, 2])
 def test_the_last_picture_lists_up_to_a_hundred_kinds_of_failures(
+    virtual: Virtual, beyond: int
+) -> None:
+    """It may be higher than the terminal. Those of a kind share a line; the jobs of more kinds are counted."""
+    assert MAX_FAILURE_ROWS == 100
+    number = MAX_FAILURE_ROWS - 1 + beyond
+    bad = [
+        Job(
+            fail, 1, type(f"Error{each}", (OSError,), {})("broken"), label=f"bad {each}"
+        )
+        for each in range(number)
+    ]
+    same = [Job(fail, 2, KeyError("k"), label=f"same {each}") for each in range(30)]
+    terminal = Terminal()
+    virtual(Scheduler(*same, *bad, instruments=[Monitor(file=terminal)]).co_run)
+    head, *lines = terminal.all_lines()[-MAX_FAILURE_ROWS - 1 - bool(beyond) :]
+    assert head.endswith(f"✗ {number + 30} failed of {number + 30}, 2.0 s")
+    kinds = [re.findall(r"\b(?:Error\d+(?=: broken$)|30 ×.*)", line) for line in lines]
+    expected = [[f"Error{each}"] for each in range(number)] + [["30 × KeyError: 'k'"]]
+    more = [[], ["… and 30 failed"], ["… and 31 failed"]][beyond]
+    assert kinds[:MAX_FAILURE_ROWS] == expected[:MAX_FAILURE_ROWS]
+    assert [line.strip() for line in lines[MAX_FAILURE_ROWS:]] == more
+
+
+def test_a_kind_of_failures_with_several_messages_shows_the_first(
     virtual: Virtual,
 ) -> None:
-    """The last picture lists up to a hundred kinds of failures, beyond the window; those of a kind share a line."""
     terminal = Terminal()
-    kinds = [type(f"Error{number}", (OSError,), {}) for number in range(120)]
-    bad = [
-        Job(fail, 1, kind("broken"), label=f"bad {number}")
-        for number, kind in enumerate(kinds)
+    same = [Job(fail, 2, KeyError("k"), label=f"same {each}") for each in range(20)]
+    two = [Job(fail, 1, OSError(f"row {each}")) for each in range(2)]
+    alone = Job(fail, 3, ValueError("v"))
+    virtual(Scheduler(*same, *two, alone, instruments=[Monitor(file=terminal)]).co_run)
+    ends = [re.split(" {2,}", line)[-1] for line in terminal.all_lines()[-3:]]
+    assert ends == [
+        "2 like this: OSError: row 0",
+        "20 × KeyError: 'k'",
+        "ValueError: v",
     ]
-    same = [Job(fail, 2, KeyError("k"), label=f"same {number}") for number in range(30)]
-    virtual(Scheduler(*same, *bad, instruments=[Monitor(file=terminal)]).co_run)
-    lines = terminal.all_lines()
-    assert lines[-102].endswith("✗ 150 failed of 150, 2.0 s")
-    assert sum(": broken" in line for line in lines[-101:]) == 100
-    assert lines[-1] == "             … and 50 failed"
-    again = [
-        Job(fail, 2, KeyError("k"), label=f"same {number}") for number in range(30)
-    ]
-    other = [
-        Job(fail, 1, OSError(f"row {number}"), label=f"other {number}")
-        for number in range(30)
-    ]
-    virtual(Scheduler(*again, *other, instruments=[Monitor(file=terminal)]).co_run)
-    assert terminal.shown()[-2].endswith(
-        "30 like this: OSError: row 0"
-    )  # their messages differ
-    assert terminal.shown()[-1].endswith("30 × KeyError: 'k'")
 
 
 def random_scheduler(rng: random.Random, depth: int = 0) -> Scheduler:
@@ -1048,21 +1060,25 @@ def random_scheduler(rng: random.Random, depth: int = 0) -> Scheduler:
     return Scheduler(*jobs, *beside, jobs_window=rng.choice([None, 1, 3]), **limits)
 
 
+@pytest.mark.parametrize("number", [MAX_KEPT_FAILURES, MAX_KEPT_FAILURES + 1, 30])
 def test_a_monitor_keeps_few_of_the_failed_jobs_that_the_scheduler_drops(
-    virtual: Virtual,
+    virtual: Virtual, number: int
 ) -> None:
+    """The first of a kind are kept, and all are counted."""
     scheduler, monitor = watched(keep_jobs=False)
 
     async def serve() -> None:
         async with scheduler:
-            for number in range(30):
-                scheduler.add(Job(fail, label=f"request {number}"))
+            for each in range(number):
+                scheduler.add(Job(fail, label=f"request {each}"))
+            await anyio.sleep(2)
+            scheduler.add(Job(fail, 0, KeyError("of another kind")))
             await anyio.sleep(2)
             assert monitor._model is not None
-            [failures] = monitor._model.failed_jobs_by_kind.values()
-            assert len(failures) == 30
+            failures, _ = monitor._model.failed_jobs_by_kind.values()
+            assert len(failures) == number
             assert [job.job.label for job in failures] == [
-                f"request {number}" for number in range(9)
+                f"request {each}" for each in range(min(number, MAX_KEPT_FAILURES))
             ]
 
     with pytest.raises(ExceptionGroup):
