@@ -2,11 +2,14 @@
 
 import contextlib
 import functools
+import platform
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+import anyio
 import junitparser
 import pytest
 from trioflow import (
@@ -21,7 +24,7 @@ from trioflow import (
 )
 from trioflow.view import save
 from trioflow.view.trace import _event_log
-from ..bodies import at_once, fail, fail_now, flaky, nap, nothing
+from ..bodies import Flaw, at_once, fail, fail_now, flaky, nap, nothing
 from ..conftest import Virtual
 from .kinds_of_runs import fails_twice
 
@@ -284,3 +287,98 @@ def test_a_run_that_went_wrong_has_one_error_in_its_first_suite_alone(
     errors = {suite.get("name"): suite.get("errors") for suite in root}
     assert (root.get("errors"), errors) == ("1", {"all": "1", "all/inner": "0"})
     assert [len(suite.findall(".//error")) for suite in root] == [1, 0]
+
+
+WHOLE = """
+suites all: 14 tests, 3 failures, 0 errors, 5 skipped, 8.000
+suite all: 9 tests, 1 failures, 0 errors, 4 skipped, 26.000
+  quick 0.500
+  optional 1.000
+    skipped OSError: failed (tolerated): OSError: broken
+  bad 1.500
+    failure OSError: OSError: broken
+    rerunFailure OSError: OSError: broken
+    rerunFailure OSError: OSError: broken
+  after 0.000
+    skipped: not run, because bad failed
+  behind 0.000
+    skipped: not run, because bad failed
+  fine 3.000
+    flakyFailure OSError: OSError: again
+    flakyFailure OSError: OSError: again
+  long 5.000
+    skipped: moved on after its timeout
+  last 7.000
+  watch 8.000
+suite all/inner: 3 tests, 1 failures, 0 errors, 1 skipped, 4.000
+  sure 1.000
+  odd 0.000
+    skipped: it was skipped
+  sick 3.000
+    failure Flaw: Flaw: of inner
+    rerunFailure Flaw: Flaw: of inner
+suite all/inner/deep: 2 tests, 1 failures, 0 errors, 0 skipped, 2.000
+  late 1.000
+  ill 1.000
+    failure KeyError: KeyError: 'second'
+    rerunFailure KeyError: KeyError: 'first'
+"""
+
+
+def test_the_junit_file_says_all_of_each_job(virtual: Virtual, tmp_path: Path) -> None:
+    """Those that ended first come first, as do earlier failures, also of a group in a group that was tried again."""
+
+    async def ill() -> None:
+        await anyio.sleep(1)
+        raise errors.pop(0)
+
+    errors = [KeyError("first"), KeyError("second")]
+    bad = Job(fail, 0.5, label="bad", retry=2)
+    after = Job(nap, label="after", required=bad)
+    deep = Scheduler(Job(nap, label="late"), Job(ill, label="ill"), label="deep")
+    sure = Job(nap, label="sure")
+    inner = Scheduler(
+        sure,
+        Job(nothing, label="odd", required=sure, run_if="failed"),
+        Job(fail, 3, Flaw("of inner"), label="sick", required=sure),
+        deep,
+        label="inner",
+        retry=1,
+    )
+    scheduler = Scheduler(
+        Job(nap, 7, label="last"),
+        Job(nap, 99, label="watch", forever=True),
+        bad,
+        inner,
+        after,
+        Job(nap, 0, label="behind", required=after),
+        Job(nap, 9, label="long", timeout=5, on_timeout="move_on"),
+        Job(fails_twice, label="fine", retry=2),
+        Job(fail, label="optional", critical=False),
+        Job(nap, 0.5, label="quick"),
+        label="all",
+    )
+    virtual(run_and_report, scheduler, JUnit(tmp_path / "junit.xml"))
+    root = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    lines: list[str] = []
+    for suite in (root, *root):
+        counts = [
+            f"{suite.get(key)} {key}"
+            for key in ("tests", "failures", "errors", "skipped")
+        ]
+        lines.append(
+            f"{suite.tag.removeprefix('test')} {suite.get('name')}: {', '.join(counts)}, {suite.get('time')}"
+        )
+        for case in suite.findall("testcase"):
+            assert case.get("classname") == suite.get("name")
+            lines.append(f"  {case.get('name')} {case.get('time')}")
+            lines += [
+                f"    {part.tag} {part.get('type', '')}".rstrip()
+                + f": {part.get('message')}"
+                for part in case
+            ]
+    assert "\n".join(lines) == WHOLE.strip()
+    for suite in root:
+        began = datetime.fromisoformat(suite.get("timestamp", ""))
+        assert abs(datetime.now(UTC) - began) < timedelta(days=1)
+        assert suite.get("hostname") == platform.node()

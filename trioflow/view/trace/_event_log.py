@@ -482,12 +482,14 @@ class LogReader:
         self._reopened.discard(live)
         previous = self._latest_runs.get(scheduler)
         number = 1
-        if previous is not None and previous.enclosing is not enclosing:
-            previous = None
         if previous is not None:
             number = previous.number + 1
             reset = self._reset.pop(previous, [])
-            if is_reopened and all(job in scheduler for job in previous.jobs):
+            if previous.enclosing is not enclosing:
+                # The run of an earlier try of a group around it, which is as it was.
+                number = 1
+                previous = None
+            elif is_reopened and all(job in scheduler for job in previous.jobs):
                 previous.is_continued = True
                 previous.ended_at = None
                 for each in reset:
