@@ -53,7 +53,6 @@ view/trace/_timeline.py MAX_SIDE_LABEL_WIDTH
 
 OPEN = """
 jobs/ssh/_connections.py MAX_LOG_SIZE
-journal/_fingerprint.py MAX_REPORTED_JOBS
 view/events/_events.py MAX_DROPPED
 view/look/_answers.py MAX_REQUEST_SIZE
 view/look/_page.py MAX_REQUEST_SIZE

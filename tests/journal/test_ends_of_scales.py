@@ -15,7 +15,14 @@ from trioflow import (
     current_scheduler,
 )
 from trioflow.cli import _journal
-from trioflow.journal import _file_stamps, _questions, _run_summary, _store
+from trioflow.journal import (
+    _end_notes,
+    _file_stamps,
+    _fingerprint,
+    _questions,
+    _run_summary,
+    _store,
+)
 from trioflow.journal._code_digests import (
     MAX_CONSTANTS,
     MAX_ITEMS,
@@ -23,7 +30,7 @@ from trioflow.journal._code_digests import (
     code_digest,
     find_change,
 )
-from trioflow.journal._end_notes import MAX_UNSTORED_JOBS, EndNotes
+from trioflow.journal._end_notes import MAX_NOTED_JOBS, EndNotes
 from trioflow.journal._fingerprint import describe_work
 from trioflow.journal._record_paths import MAX_ARGUMENTS_LENGTH
 from trioflow.journal._serialization import (
@@ -72,10 +79,10 @@ def test_jobs_that_cannot_be_stored_are_counted_up_to_a_number(
     tmp_path: Path, missing: int
 ) -> None:
     notes, told = EndNotes(), list[str]()
-    for number in range(MAX_UNSTORED_JOBS - missing):
+    for number in range(MAX_NOTED_JOBS - missing):
         notes.add_unstorable(Job(nap, label=f"j{number}"), "why")
     notes.report(told.append, tmp_path, [])
-    count = MAX_UNSTORED_JOBS - missing
+    count = MAX_NOTED_JOBS - missing
     at_least = "" if missing else "at least "
     assert told[0].startswith(
         f"the journal cannot store {at_least}{count} jobs, which will run again: "
@@ -84,8 +91,30 @@ def test_jobs_that_cannot_be_stored_are_counted_up_to_a_number(
     notes.add_unstorable(Job(nap, label="last"), "why")
     notes.report(told.append, tmp_path, [])
     assert told[1].startswith(
-        f"the journal cannot store at least {MAX_UNSTORED_JOBS} jobs"
+        f"the journal cannot store at least {MAX_NOTED_JOBS} jobs"
     )
+
+
+@pytest.mark.parametrize("beyond", [-1, 0, 1])
+def test_jobs_known_by_name_only_are_counted_up_to_a_number(
+    virtual: Virtual,
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    beyond: int,
+) -> None:
+    """Of 1,200 such jobs, the log once named five, "and 995 more"."""
+    for module in (_end_notes, _fingerprint):
+        monkeypatch.setattr(module, "MAX_NOTED_JOBS", 7)
+    jobs = [Job(lambda: nap(0), label=f"j{number}") for number in range(7 + beyond)]
+    assert virtual(lambda: Scheduler(*jobs).co_run(journal=file))
+    counted = min(7, len(jobs))
+    at_least = "at least " if beyond >= 0 else ""
+    (note,) = caplog.messages
+    assert note.startswith(
+        f"the journal knows the functions of {at_least}{counted} jobs by name only, because"
+    )
+    assert f": 'j0', 'j1', 'j2', 'j3', 'j4' and {counted - 5} more; give" in note
 
 
 @BEYOND
@@ -287,8 +316,8 @@ def test_a_stamp_has_a_size_up_to_a_number_of_digits(
     job = ThreadJob(abs, 1, writes=[output])
     stamper = _file_stamps.FileStamper(contents=False, journal_files=())
     size = "9" * (_file_stamps.MAX_SIZE_DIGITS - 1 + beyond)
-    done = stamper.set_aside_partial_files(
-        job, describe_work(job), {str(output): f"{size} 1"}, ()
-    )
+    work = describe_work(job)
+    assert work is not None
+    done = stamper.set_aside_partial_files(job, work, {str(output): f"{size} 1"}, ())
     assert output.exists() is bool(beyond)
     assert bool(done) is not bool(beyond)

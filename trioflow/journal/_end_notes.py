@@ -10,7 +10,8 @@ from .._core.base._logger import warn
 from .._core.base._text_forms import MAX_NAMED_JOBS, join_names, plural
 from .._core.job._job import AbstractJob
 
-MAX_UNSTORED_JOBS: Final = 1000
+MAX_NOTED_JOBS: Final = 1000
+"""How many jobs are counted of each note."""
 
 
 class EndNotes:
@@ -25,7 +26,7 @@ class EndNotes:
 
     def add_unstorable(self, job: AbstractJob[Any], reason: str) -> None:
         """Note a job that cannot be stored."""
-        if len(self._unstorable_reasons_by_label) < MAX_UNSTORED_JOBS:
+        if len(self._unstorable_reasons_by_label) < MAX_NOTED_JOBS:
             self._unstorable_reasons_by_label[job.label] = reason
 
     def report(
@@ -58,20 +59,24 @@ class EndNotes:
             )
         if by_name_only:
             warn(
-                f"the journal knows the functions of these jobs by name only, because looking up the name does not "
-                f"give them (lambdas, closures, functions in functions, results of decorators, methods of objects): "
-                f"{join_names([*map(repr, by_name_only)], MAX_NAMED_JOBS)}; give them key= or version= if what the "
-                f"functions do, or capture, may change"
+                f"the journal knows the functions of {_count(by_name_only)} by name only, because looking up the "
+                f"name does not give them (lambdas, closures, functions in functions, results of decorators, methods "
+                f"of objects): {join_names([*map(repr, by_name_only)], MAX_NAMED_JOBS)}; give them key= or version= "
+                f"if what the functions do, or capture, may change"
             )
 
     def _describe_unstorable(self) -> str:
         labels = [*self._unstorable_reasons_by_label]
         first_reason = self._unstorable_reasons_by_label[labels[0]]
-        number = plural(len(labels), "job")
-        if len(labels) == MAX_UNSTORED_JOBS:
-            number = f"at least {number}"
         return (
-            f"the journal cannot store {number}, which will run again: "
+            f"the journal cannot store {_count(labels)}, which will run again: "
             f"{join_names([*map(repr, labels)], MAX_NAMED_JOBS)}; reason for the first: {first_reason}; for a "
             "result, give save='pickle', save=(dump, load) or save=None; for an argument, give key="
         )
+
+
+def _count(labels: Sequence[str]) -> str:
+    number = plural(len(labels), "job")
+    if len(labels) < MAX_NOTED_JOBS:
+        return number
+    return f"at least {number}"

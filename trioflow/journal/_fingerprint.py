@@ -48,6 +48,7 @@ from .._core.job._job import AbstractJob, is_job, is_scheduler
 from .._core.job._job_options import OptionRecord
 from .._core.job._work_spec import LocalDirectory, Work
 from .._core.words._job_queries import inputs_of, options_of
+from ._end_notes import MAX_NOTED_JOBS
 from ._file_stamps import FileStamper, describe_stamp_change
 from ._serialization import (
     NotSerializable,
@@ -66,7 +67,6 @@ NO_FILE_PATTERN: Final = re.compile(
 NO_FILE_REASON: Final = "its function, whose program has no file (-c, a pipe, a notebook): give key= or version="
 MAX_FUNCTIONS: Final = 1000
 """The maximum number of functions whose identities are cached: each job of an open scheduler may have its own."""
-MAX_REPORTED_JOBS: Final = 1000
 PART_NAMES: Final = {
     "f": "its function",
     "v": "its version",
@@ -207,8 +207,7 @@ class FingerprintBuilder:
         elif self._is_without_file:
             raise NotSerializable(NO_FILE_REASON)
         elif (
-            self._is_by_name_only
-            and len(self.identified_by_name_only) < MAX_REPORTED_JOBS
+            self._is_by_name_only and len(self.identified_by_name_only) < MAX_NOTED_JOBS
         ):
             self.identified_by_name_only[job.label] = None
         text = msgspec.json.encode(parts).decode()
