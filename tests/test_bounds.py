@@ -52,7 +52,6 @@ view/trace/_timeline.py MAX_SIDE_LABEL_WIDTH
 """Bounds of a cost or a pace, such as how long to wait before another look: no promise changes with their value."""
 
 OPEN = """
-jobs/ssh/_connections.py MAX_LOG_SIZE
 view/events/_events.py MAX_DROPPED
 view/look/_answers.py MAX_REQUEST_SIZE
 view/look/_page.py MAX_REQUEST_SIZE
