@@ -2,11 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import Any
 import anyio
+import click
 import pyte
 import pytest
-from trioflow import Job, Scheduler
+from trioflow import Job, Pool, Rate, Scheduler, Trace
 from trioflow.cli import _end_of_run, _outputs
+from trioflow.cli._commands import CommandLine, command
 from ..bodies import nap
 from ..conftest import Virtual
 from ..places import patiently
@@ -108,6 +111,91 @@ source = nap("get source", 0.05)
 tests = Scheduler(nap("fast", 0.01), nap("slow", 0.2), label="tests", required=source)
 x = Scheduler(source, tests, nap("publish", 0.1, tests), nap("lint", 0.02, source), label="release")
 """
+
+
+def job(label: str, seconds: float, *required: Job[Any], **options: Any) -> Job[Any]:
+    return Job(anyio.sleep, seconds, label=label, required=required, **options)
+
+
+def told(scheduler: Scheduler, code: int, trace: Trace | None) -> list[str]:
+    """Return the lines below the verdict of a run that has written two files."""
+    line = CommandLine(("run", "a b.py"), "/work")
+    files = [("trace", Path("/work/run 1.svg")), ("junit", Path("/working/j.xml"))]
+    with click.Context(command, obj=line):
+        summary = _end_of_run.RunSummaryText(scheduler, code, trace)
+        shown = [*summary.footer_lines(files, None)]
+    return [line.replace(" | ", " · ") for line in shown]
+
+
+CHAIN_OF_FOUR = "slowest chain  first 1.0 s (33 %) · group/slow 1.2 s (42 %) · publish 500 ms (17 %) · 1 more"
+
+
+@pytest.mark.parametrize("code", [0, 3])
+@pytest.mark.parametrize(
+    ("last", "cost", "has_trace", "shown"),
+    [
+        (0.25, 0.01, False, CHAIN_OF_FOUR),
+        (0.25, 0.011, True, CHAIN_OF_FOUR),
+        (0.25, 0.011, False, ""),
+        (0.249, 0.01, True, ""),
+    ],
+)
+def test_lines_at_the_end_of_a_run_of_three_seconds(
+    virtual: Virtual,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    last: float,
+    cost: float,
+    has_trace: bool,
+    shown: str,
+) -> None:
+    """From three seconds on, it has a chain: the longest jobs in their order. If the search is too dear, only a trace
+    has it. Files below the directory of the call are relative; how to run again is said after failures."""
+    monkeypatch.setattr(_end_of_run, "SEARCH_SECONDS_PER_JOB", cost)
+    first = job("first", 1)
+    slow = job("slow", 1.25)
+    group = Scheduler(job("fast", 0.5), slow, label="group", required=first)
+    publish = Job(anyio.sleep, 0.5, label="publish", required=group)
+    watch = job("watch", 99, forever=True)
+    trace = Trace() if has_trace else None
+    scheduler = Scheduler(
+        [first, group, publish, job("last", last, publish), job("beside", 0.1), watch],
+        instruments=[trace] if trace else (),
+    )
+    virtual(scheduler.co_run)
+    lines = [shown, "trace  run 1.svg", "junit  /working/j.xml"]
+    if code:
+        lines.append(
+            "run again  trioflow run 'a b.py'  (--journal FILE keeps what succeeds)"
+        )
+    found = told(scheduler, code, trace)
+    assert [re.sub(" +", " ", line) for line in found] == [
+        re.sub(" +", " ", line) for line in lines if line
+    ]
+    # The texts stand below each other.
+    assert len({re.search("  +", line).end() for line in found}) == 1  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "shown"),
+    [
+        ([("a", 0, 1), ("b", 1, 1)], "slowest chain  b 1.0 s (33 %)"),
+        ([("a", 0, 1), ("b", 0.9, 1)], ""),
+        ([("a", 9, 0)], ""),
+        ([("a", 1.5, 0), ("b", 3, 0)], "slowest chain  b 3.0 s (100 %)"),
+    ],
+)
+def test_a_chain_is_of_two_jobs_at_least_that_took_a_third_of_the_time(
+    virtual: Virtual, jobs: list[tuple[str, float, int]], shown: str
+) -> None:
+    rate = Pool(api=Rate(requests=1, per=2))
+    scheduler = Scheduler(
+        [job(name, took, needs={"api": calls}) for name, took, calls in jobs],
+        pool=rate,
+    )
+    virtual(scheduler.co_run)
+    lines = told(scheduler, 0, None)
+    assert [line for line in lines if "chain" in line] == [shown] * bool(shown)
 
 
 @pytest.mark.parametrize("options", [[], ["--trace", "run.svg"]])
@@ -311,12 +399,14 @@ def test_the_jobs_that_ran_longest_at_a_timeout_are_named(virtual: Virtual) -> N
         Job(anyio.sleep, 99, label=f"late {number}", required=job)
         for number, job in enumerate(jobs)
     ]
-    scheduler = Scheduler(*jobs, *reversed(late), timeout=9)
+    watch = job("watch", 99, forever=True)
+    group = Scheduler(*jobs, *reversed(late), label="group")
+    scheduler = Scheduler(group, watch, timeout=9)
     virtual(scheduler.co_run)
     text = _end_of_run.RunSummaryText(scheduler, 1, None).running_at_timeout()
     assert (
         text.replace(" | ", " · ")
-        == "late 0 9.0 s · late 1 8.0 s · late 2 7.0 s · 2 more"
+        == "group/late 0 9.0 s · group/late 1 8.0 s · group/late 2 7.0 s · 2 more"
     )
 
 
