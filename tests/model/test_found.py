@@ -38,6 +38,16 @@ def scenario(*jobs: Leaf | Group, **options: Any) -> Scenario:
 
 
 SCENARIOS = {
+    "a group that a spent budget blocks before its second run fails with that": scenario(
+        group("group",
+            leaf("good", Nap(2.25), needs=(("budget", 2.0),)),
+            leaf("cannot", Nap(1.0), needs=(("budget", 2.0),), requires=("good",)),
+            leaf("bad", Nap(0.5), Fail(), needs=(("budget", 2.0),)),
+            needs=(("budget", 4.0),),
+        ),
+        leaf("steers", Nap(6.75), Steer("good", "try_again"), Nap(3.125)),
+        pool=(Resource(name="budget", kind="budget", total=4.0),),
+    ),
     "a member of a group that is taken back waits for what the group requires": scenario(
         leaf("steers", Nap(12.0), Steer("before", "try_again")),
         leaf("before", Nap(6.5)),

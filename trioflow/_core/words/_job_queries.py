@@ -140,8 +140,13 @@ def is_in_first(job: AnyJob, root: BaseScheduler) -> bool:
 
 
 def failed_through_member(job: AnyJob) -> bool:
-    """Return whether a FAILED job is a nested scheduler, not a `First`, that failed because of one of its own jobs."""
-    culprit = job.culprit if is_scheduler(job) and not is_one_job(job) else None
+    """Return whether a FAILED job is a nested scheduler, not a `First`, that failed because of one of its own jobs.
+
+    If it is BLOCKED, its culprit is one of an earlier run.
+    """
+    if job._state is BLOCKED or not is_scheduler(job) or is_one_job(job):
+        return False
+    culprit = job.culprit
     return culprit is not None and culprit.raised_exception() is not None
 
 
