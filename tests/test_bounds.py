@@ -52,20 +52,6 @@ view/trace/_timeline.py MAX_SIDE_LABEL_WIDTH
 """Bounds of a cost or a pace, such as how long to wait before another look: no promise changes with their value."""
 
 OPEN = """
-view/events/_events.py MAX_DROPPED
-view/look/_answers.py MAX_REQUEST_SIZE
-view/look/_page.py MAX_REQUEST_SIZE
-view/look/_page.py MAX_IGNORED_SIZE
-view/look/_page.py MAX_SHOWN_SIZE
-view/look/_picture.py MAX_LABELS
-view/look/_picture.py MAX_EDGES
-view/look/_picture.py MAX_LABEL
-view/look/_reload.py MAX_NAMED
-view/look/_reload.py MAX_CONTAINERS
-view/trace/_event_log.py MAX_OUTPUT_BYTES
-view/trace/_timeline.py MAX_CHARACTERS
-view/trace/_trace_record.py MAX_BOXES
-view/trace/report/_report.py MAX_OUTPUT_BYTES
 """.strip().splitlines()
 """Bounds whose law is missing. The list only becomes shorter: a new bound comes with its law."""
 

@@ -3,19 +3,32 @@
 import io
 import json
 import re
+import socket
 import weakref
 from pathlib import Path
 from typing import Any
+from unittest import mock
 import anyio
 import pytest
 from trioflow import Job, Scheduler, current_job
 from trioflow._core.base._text_forms import fit
+from trioflow._core.words import _job_queries
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.view import _print_ends, _save, listing
 from trioflow.view._families import fit_name
+from trioflow.view.events import _events
 from trioflow.view.events._events import MAX_POLLED_JOBS, Events
 from trioflow.view.graph import _dot, _drawing
-from trioflow.view.look import _client, _console, _process_record, _watch
+from trioflow.view.look import (
+    _answers,
+    _client,
+    _console,
+    _page,
+    _picture,
+    _process_record,
+    _reload,
+    _watch,
+)
 from trioflow.view.look._console import WatchedRun
 from trioflow.view.monitor import _log_display
 from trioflow.view.monitor._monitor import Monitor
@@ -25,7 +38,8 @@ from trioflow.view.monitor._output_buffer import (
 )
 from trioflow.view.text._failure_text import MAX_STORED_LENGTH
 from trioflow.view.text._listing import MAX_ALIGNED_WIDTH
-from trioflow.view.trace import _time_spent, _timeline
+from trioflow.view.trace import _event_log, _time_spent, _timeline, _trace_record
+from trioflow.view.trace._spans import CommandOutput, CommandRecord
 from trioflow.view.trace._trace_file import to_plain
 from trioflow.view.trace._trace_record import TOO_MANY_NOTE, GraphDescription
 from trioflow.view.trace.report import _report
@@ -453,6 +467,224 @@ def test_a_line_without_an_end_has_so_many_characters(
         shown,
         partial.replace("x", whole),
     )
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_events_forget_so_many_dropped_jobs_later(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, beyond: int
+) -> None:
+    """If the hooks are called no more, the jobs that a run drops pile up no further."""
+    assert Events(io.StringIO())._dropped_jobs.maxlen == _events.MAX_DROPPED
+    monkeypatch.setattr(_events, "MAX_DROPPED", 3)
+    monkeypatch.setattr(Events, "job_settled", lambda *_: None)
+    events = Events(io.StringIO())
+    jobs = [Job(nothing, label=f"j{n}") for n in range(3 + beyond)]
+    kept = list[list[str]]()
+
+    async def feed() -> None:
+        for job in jobs:
+            scheduler.add(job)
+        await anyio.sleep(1)
+        kept.append([job.label for job in events._dropped_jobs])
+
+    scheduler = Scheduler(Job(feed), keep_jobs=False, instruments=[events])
+    virtual(scheduler.co_run)
+    assert kept == [[job.label for job in jobs][-3:]]
+
+
+# --- requests
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_program_reads_so_much_of_a_question(beyond: int) -> None:
+    """A longer one is cut, and so is none."""
+    asked = {"watch": "", "run": ""}
+    asked["run"] = "x" * (_answers.MAX_REQUEST_SIZE + beyond - len(json.dumps(asked)))
+    mine, its = socket.socketpair()
+    with mine, its:
+        mine.sendall(json.dumps(asked).encode())
+        assert _answers._read_request(its) == ({} if beyond else asked)
+
+
+class Request:
+    """A request to a page, without a connection: what was read of it, and what was answered."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.rfile = io.BytesIO(data)
+        self.rfile.read1 = lambda: self.rfile.read(1)  # type: ignore[assignment, misc]
+        self.wfile = io.BytesIO()
+        self.sent = list[Any]()
+        self.connection: Any = mock.Mock()
+        self.close_connection = False
+
+    def _send(self, *answer: object) -> None:
+        self.sent.append(answer)
+
+    _send_headers = _send
+
+
+@pytest.mark.parametrize("beyond", [-1, 0, 1])
+def test_so_much_of_a_refused_request_is_read(
+    monkeypatch: pytest.MonkeyPatch, beyond: int
+) -> None:
+    monkeypatch.setattr(_page, "MAX_IGNORED_SIZE", 9)
+    request: Any = Request(b"x" * (9 + beyond))
+    _page.PageHandler._refuse(request)
+    assert request.rfile.tell() == 9 + min(0, beyond)
+    assert request.sent == [(403, _page.REFUSAL, _page.PLAIN_TEXT)]
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_browser_shows_a_file_that_is_not_larger(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, beyond: int
+) -> None:
+    monkeypatch.setattr(_page, "MAX_SHOWN_SIZE", 9)
+    monkeypatch.setattr(_page, "CHUNK_SIZE", 4)
+    file = tmp_path / "out.txt"
+    file.write_bytes(b"123456789"[:9] + b"x" * beyond)
+    request: Any = Request()
+    _page.PageHandler._send_file(request, str(file))
+    [(status, size, headers)] = request.sent
+    assert (status, size) == (200, 9 + beyond)
+    kind = headers["Content-Disposition"]
+    assert kind == f'{"attachment" if beyond else "inline"}; filename="output.txt"'
+    assert request.wfile.getvalue() == file.read_bytes()
+    assert not request.close_connection
+
+
+# --- the graph of the page
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_graph_of_more_boxes_or_edges_is_not_tried(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, beyond: int
+) -> None:
+    """A box needs at least one other. Of the two bounds on boxes, one is for boxes with labels."""
+    jobs = chain("a", "ab", "abc", "abcd")
+    found = list[dict[str, bool]]()
+
+    def look(run: WatchedRun, eye: _watch.Watch) -> None:
+        update(run, eye)
+        plan = _picture.Picture(run)._plans[_picture.JOBS]
+        boxes = len(plan.titles) - beyond
+        bounds: list[tuple[Any, str, int, bool]] = [
+            (_picture, "MAX_LABELS", boxes, True),
+            (_trace_record, "MAX_BOXES", boxes, False),
+            (_picture, "MAX_EDGES", len(plan.edges) - beyond, True),
+        ]
+        can = dict[str, bool]()
+        for module, name, value, has_labels in bounds:
+            with monkeypatch.context() as patch:
+                patch.setattr(module, name, value)
+                can[name] = plan.can_be_read(has_labels)
+        found.append(can)
+
+    watch(virtual, look, jobs)
+    is_within = not beyond
+    assert found == [dict.fromkeys(["MAX_LABELS", "MAX_BOXES", "MAX_EDGES"], is_within)]
+    assert (_picture.MAX_LABELS, _trace_record.MAX_BOXES) == (60, 300)
+    assert _picture.MAX_EDGES == 3000
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_box_of_the_graph_has_so_much_of_a_label_and_a_frame_twice_as_much(
+    virtual: Virtual, beyond: int
+) -> None:
+    job = Job(nap, 9, label="j" * (_picture.MAX_LABEL + beyond))
+    group = Scheduler(job, Job(nap, 9), label="g" * (2 * _picture.MAX_LABEL + beyond))
+    told = list[str]()
+
+    def look(run: WatchedRun, eye: _watch.Watch) -> None:
+        update(run, eye)
+        plan = _picture.Picture(run)._plans[_picture.JOBS]
+        names = {place: f"n{number}" for number, place in enumerate(plan.titles)}
+        writer = _picture.PictureWriter(plan, names, True, "TB")
+        told.extend(str(each.label) for each in writer.statements())
+
+    watch(virtual, look, group)
+    for label in (job.label, group.label):
+        assert (label in told) is not bool(beyond)
+    assert fit_name(job.label, _picture.MAX_LABEL) in told
+    assert fit_name(group.label, 2 * _picture.MAX_LABEL) in told
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_report_has_a_graph_of_so_many_boxes(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, beyond: int
+) -> None:
+    """Also in the last answer to a page, whose graph then has a critical path."""
+    scheduler = Scheduler(chain("a", "ab", "abc", "abcd"))
+    record = traced(virtual, scheduler)._get_record()
+    monkeypatch.setattr(_trace_record, "MAX_BOXES", 4 - beyond)
+    graph = _trace_record.describe_graph(scheduler, record.critical_path_jobs)
+    assert (graph.notes == (TOO_MANY_NOTE,)) is bool(beyond)
+    assert bool(graph.statements) is not bool(beyond)
+
+
+# --- reloads
+
+
+@pytest.mark.parametrize("beyond", [0, 1, 2])
+def test_an_answer_names_so_many_files_and_counts_the_others(beyond: int) -> None:
+    files = [f"/x/f{number}.py" for number in range(_reload.MAX_NAMED + beyond)]
+    names = [file.removeprefix("/x/") for file in files]
+    shown = ", ".join(names[: _reload.MAX_NAMED])
+    if beyond:
+        shown += f" and {beyond} more"
+    assert _reload._name_files(files) == shown
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_function_in_so_many_containers_that_nothing_keeps_may_be_mended(
+    beyond: int,
+) -> None:
+    """In more, it is as one that is kept."""
+
+    def function() -> None: ...
+
+    containers = [[function] for _ in range(_reload.MAX_CONTAINERS + beyond)]
+    assert _reload._is_kept([function], {*map(id, containers)}) is bool(beyond)
+
+
+# --- outputs and texts
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_report_has_so_many_bytes_from_the_end_of_an_output(beyond: int) -> None:
+    text = "x" * beyond + "y" * _report.MAX_OUTPUT_BYTES
+    output = CommandOutput("stdout", text, 0)
+    command = CommandRecord("true", 0, 1.0, 0.0, 0.0, None, (output,))
+    shown = [text for _, text in _report.command_outputs(command)]
+    assert shown == ["y" * _report.MAX_OUTPUT_BYTES]
+
+
+def test_a_trace_has_less_of_the_output_of_a_command_that_has_succeeded(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = dict[str, int]()
+
+    def record_command(job: Any, max_bytes: int) -> None:
+        asked[job.label] = max_bytes
+
+    monkeypatch.setattr(_event_log, "record_command", record_command)
+    monkeypatch.setattr(_job_queries, "runs_commands", lambda _: True)
+    good = Job(nap, label="good")
+    bad = Job(fail_now, Flaw("x"), label="bad")
+    virtual(Scheduler(good, bad, Job(nap, required=bad), critical_jobs=False).co_run)
+    for job in (good, bad):
+        _event_log.record_outcome(job)
+    assert asked == {
+        "good": _event_log.MAX_OUTPUT_BYTES,
+        "bad": _event_log.MAX_FAILED_OUTPUT_BYTES,
+    }
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_a_text_of_a_timeline_has_so_many_characters(beyond: int) -> None:
+    text = "x" * (_timeline.MAX_CHARACTERS + beyond)
+    shown = _timeline.clip_text(text, 1e9, 11)
+    assert len(shown) == _timeline.MAX_CHARACTERS
+    assert shown.endswith("…") is bool(beyond)
 
 
 # --- names

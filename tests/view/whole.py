@@ -339,6 +339,8 @@ RUNS: dict[str, Kind] = {
 OF_A_PLACE = {
     rf"0x[0-9a-f]+|\b[0-9a-f]{{16}}\b|(?<![\d.])\d{{11,}}\b|{re.escape(str(ROOT))}": "…",
     r"(?<=\.py:)\d+|(?<=, line )\d+|(?<=\.py\", \"number\": )\d+": "N",
+    r"(?<=\"line\": )\d+(?=, \"function\")": "N",
+    r"\"number\": \d+, (?=\"kind\": \"…)": "",
     r"(?<=`trioflow steer )\d+|(?<=`trioflow look )\d+": "N",
     r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d([+-]\d\d:\d\d)?": "DATE",
     r"(?<=\"restored_at\": )\d+\.\d+": "DATE",
@@ -672,8 +674,11 @@ def text_of(told: Told) -> str:
     for view, said in told.texts.items():
         lines.append(f"# {view}")
         for are_cancelled, some in itertools.groupby(said, _is_cancelled):
-            # What is cancelled at once ends in no promised order.
-            lines += sorted(some) if are_cancelled else list(some)
+            part = list(some)
+            if are_cancelled:
+                # What is cancelled at once ends in no promised order.
+                part.sort()
+            lines += part
         lines.append("")
     return "\n".join(lines)
 

@@ -226,6 +226,9 @@ DEEP = (
 )
 
 
+LARGEST = b'{"do": "fly"}'.ljust(_page.MAX_REQUEST_SIZE)
+
+
 @pytest.mark.parametrize(
     ("size", "body", "status"),
     [
@@ -234,6 +237,8 @@ DEEP = (
         ("Content-Length: two\n", b"{}", 403),
         (f"Content-Length: {5000 * '9'}\n", b"{}", 403),
         ("Content-Length: 0\n", b"", 403),
+        (f"Content-Length: {_page.MAX_REQUEST_SIZE}\n", LARGEST, 200),
+        (f"Content-Length: {_page.MAX_REQUEST_SIZE + 1}\n", b"%s " % LARGEST, 403),
         ("Content-Length: 1000000\n", 1_000_000 * b" ", 403),
         ("Content-Length: 1000000000\n", b"{}", 403),
         ("Transfer-Encoding: chunked\n", b"2\r\n{}\r\n0\r\n\r\n", 403),

@@ -309,7 +309,7 @@ MAX_STRANGERS: Final = 128
 """How many connections without the token are kept: of more, which any user can open, the oldest is cut off."""
 CHUNK_SIZE: Final = 1 << 18
 MAX_SHOWN_SIZE: Final = 4 << 20
-"""A browser saves a file of this many bytes or more, and does not show it."""
+"""A browser saves a file of more than this many bytes, and does not show it."""
 PLAIN_TEXT: Final = {"Content-Type": "text/plain; charset=utf-8"}
 LOCAL_HOST: Final = re.compile(
     r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.IGNORECASE
