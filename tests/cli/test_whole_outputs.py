@@ -357,3 +357,19 @@ def test_an_answer_that_a_run_has_taken_is_replaced_while_nothing_runs(
     else:
         assert (done.exit_code, found) == (0, [None, "third"])
         assert done.output.endswith("05:30:01+05:30, when the next run asks\n")
+
+
+def test_a_run_uses_a_journal_if_the_last_one_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An earlier run that is said to go on has been killed, and its process has another program by now."""
+    store = SimpleNamespace(job_records=lambda: [stored("a"), stored("b")])
+    monkeypatch.setattr(_answer, "read_with_retry", lambda path, read: read(store))
+    for flags in ((), (True,), (True, False), (False, True)):
+        runs = [RUNS[0]._replace(is_running=flag) for flag in flags]
+        store.run_records = lambda runs=runs: runs
+        is_running = flags[-1:] == (True,)
+        for name in ("a", "b", "c", None):
+            record = stored(name) if name in ("a", "b") else None
+            found = _answer.read_journal(tmp_path, name)
+            assert found == (record, is_running)
