@@ -373,3 +373,63 @@ def test_a_run_uses_a_journal_if_the_last_one_does(
             record = stored(name) if name in ("a", "b") else None
             found = _answer.read_journal(tmp_path, name)
             assert found == (record, is_running)
+
+
+def test_an_answer_that_comes_second_is_told_what_came_first(
+    files: QuestionFiles,
+) -> None:
+    """Also if a run that was killed has taken it, and without its text if it was a secret."""
+    path = str(files.directory).removesuffix("-answers")
+    for name, kind, facts, shown in (
+        ("a", "answer", {}, "'x' by Ann"),
+        ("b", "taken", {}, "'x' by Ann"),
+        ("c", "answer", {"is_secret": True}, "an answer by Ann"),
+    ):
+        files.write("question", name, question(name, 0.0))
+        give(files, kind, name, "x", **facts)
+        assert told("answer", path, name, "y", code=1) == [
+            f"Error: '{name}' has been answered {shown}, on {ZERO}, and no run has used "
+            "that yet; to give another answer in its place, add --replace"
+        ]
+        assert files.read_pending(name).text == "x"
+
+
+@pytest.mark.parametrize(
+    ("answered", "counted", "refused", "waiting", "said"),
+    [
+        ("x by Ann", "own", "", None, "done"),
+        ("x by Bob", "other", "", "own", "'a' has just been answered x by Bob"),
+        ("x by Bob", "other", "", "other", "'a' has just been answered x by Bob"),
+        ("x by Bob", "", "", None, "'a' has just been answered x by Bob"),
+        (None, "", "own", None, "not so"),
+        (None, "", "other", None, "done; the run has not taken it yet"),
+    ],
+)
+def test_the_command_says_what_a_run_has_made_of_its_own_answer(
+    files: QuestionFiles,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    answered: str | None,
+    counted: str,
+    refused: str,
+    waiting: str | None,
+    said: str,
+) -> None:
+    """What is left of an answer that came too late is removed, and nobody else's."""
+    monkeypatch.setattr(_answer, "MAX_WAIT_SECONDS", 0.01)
+    asked = question("a", 0.0, answered=answered, counted=counted)
+    files.write("question", "a", asked)
+    if refused:
+        files.write("refused", "a", Refusal("x", "a", "", {refused: "not so"}))
+    if waiting:
+        give(files, "answer", "a", "x", id=waiting)
+    answer = GivenAnswer("own", "a", None, "x", 0.0)
+    if said.startswith("done"):
+        assert _answer.wait_until_taken(files, answer, "done") == 0
+        assert capsys.readouterr().out == f"{said}\n"
+    else:
+        with pytest.raises(_answer.Refused) as raised:
+            _answer.wait_until_taken(files, answer, "done")
+        assert (str(raised.value), raised.value.exit_code) == (said, 1)
+    left = files.read("answer", "a")
+    assert getattr(left, "id", None) == (waiting if waiting == "other" else None)
