@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .jobs import ModelJob
     from .limits import ModelLimiter, ModelResource
     from .schedulers import ModelScheduler
+    from .steps import Step
 
 SAME = 1e-7
 """Times that differ by less are one instant."""
@@ -64,6 +65,11 @@ class World:
         self.started: list[str] = []
         # Scheduler and job, in the order of calls of on_job_settled.
         self.settled: list[tuple[str, str]] = []
+        self.told: Counter[tuple[str, str]] = Counter()  # of `calls`
+        # What functions do that were told of a step, once it is over: in which scheduler, for which job.
+        self.calls_due: deque[tuple[ModelScheduler, ModelJob, Step]] = deque()
+        # Words of `try_again` that take effect at this instant.
+        self.tries_due = 0
         self.hooks: list[tuple[float, str, str]] = []
         self.effects: set[str] = set()  # the mechanisms that have taken effect
         self.numbers = itertools.count()

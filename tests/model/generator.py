@@ -26,6 +26,7 @@ from .steps import (
     Add,
     Await,
     Bind,
+    Call,
     Cancel,
     Drain,
     Fail,
@@ -1386,6 +1387,132 @@ class Generator:
         group = Group(**self.common([]) | options, jobs=tuple(jobs))
         return grown(drawn, [group] if self.chance(0.6) else jobs)
 
+    def few_jobs(self, number: int, **options: Any) -> list[Leaf]:
+        """Draw jobs that may require one another, and may fail in their first calls."""
+        jobs: list[Leaf] = []
+        for _ in range(number):
+            fails = [(Nap(self.duration(3)), Fail())] * self.random.choice((0, 0, 1, 2))
+            requires = self.some([job.name for job in jobs], 1)
+            common = PLAIN | {"requires": requires} | options
+            job = self.actor(**common)
+            jobs.append(replace(job, bodies=(*fails, (Nap(self.duration(4)),))))
+        return jobs
+
+    def calls_back(self, drawn: Scenario) -> Scenario:
+        """Functions that are told of jobs add, cancel and try again jobs, whose ends call them again."""
+        jobs: list[Leaf | Group] = [*self.few_jobs(self.random.randint(2, 4))]
+        if self.chance(0.3):
+            inner = self.few_jobs(self.random.randint(1, 2))
+            jobs.insert(0, self.group_of(inner))
+        added = [*self.few_jobs(1), *self.few_jobs(self.random.randint(0, 1))]
+        calls: list[Call] = []
+        told = [job.name for job in jobs]
+        known = [*told]
+        for job in added:
+            adder = self.random.choice(told)
+            hook = self.random.choice(("settled", "settled", "scheduled"))
+            calls.append(Call(hook, adder, 0, Add((job,))))
+            known.append(job.name)
+        for _ in range(self.random.randint(1, 4)):
+            who = self.random.choice(known)
+            hook = self.random.choice(("settled", "settled", "scheduled"))
+            target = self.random.choice((who, self.random.choice(known)))
+            step: Step = Cancel(target)
+            if self.chance(0.7):
+                step = Steer(target, "try_again")
+            calls.append(Call(hook, who, self.random.choice((0, 0, 1)), step))
+        window = self.random.choice((None, None, 1, 2))
+        options: dict[str, Any] = {"window": window, "calls": tuple(calls)}
+        group = self.group_of(jobs, **options)
+        after = self.actor(**PLAIN | {"requires": (group.name,)})
+        return grown(drawn, [group, after], killed_at=None)
+
+    def pays_again(self, drawn: Scenario) -> Scenario:
+        """Jobs that need a budget are retried, and tried again: each attempt pays."""
+        budget = self.resource("budget", float(self.random.randint(4, 9)))
+        needs = ((budget.name, 2.0),)
+        jobs: list[Leaf | Group] = []
+        for job in self.few_jobs(self.random.randint(2, 3), needs=needs):
+            retry = None
+            if self.chance(0.5):
+                retry = Retry(
+                    times=1, first=self.random.choice((0.0, self.duration(2)))
+                )
+            bodies: list[tuple[Step, ...]] = []
+            for body in job.bodies:
+                use = self.perhaps(
+                    0.5, Use(budget.name, float(self.random.randint(0, 3)))
+                )
+                bodies.append((Nap(self.duration(2)), *use, *body))
+            jobs.append(replace(job, retry=retry, bodies=tuple(bodies)))
+        names = [job.name for job in jobs]
+        if self.chance(0.4):
+            share: dict[str, Any] = {}
+            if self.chance(0.5):
+                share = {"needs": ((budget.name, 4.0),)}
+            jobs = [self.group_of(jobs, **share)]
+            names.append(jobs[0].name)
+        steers: tuple[tuple[float, Steer], ...] = ()
+        for _ in range(self.random.randint(1, 4)):
+            steers += self.some_steers(self.random.choice(names), "try_again", most=16)
+        last = replace(self.actor(**PLAIN), bodies=((Nap(20.0 + self.duration()),),))
+        root = with_jobs(drawn.root, [*jobs, last], [budget])
+        killed_at = self.random.choice((None, self.duration(20)))
+        return replace(
+            drawn, root=root, steers=(*drawn.steers, *steers), killed_at=killed_at
+        )
+
+    def asks_in_vain(self, drawn: Scenario) -> Scenario:
+        """A question is open that only jobs use which cannot run, until what has failed is tried again."""
+        answer = Leaf(**self.common([]) | PLAIN, answer=True)
+        fails = [(Nap(self.duration(3)), Fail())] * self.random.randint(1, 2)
+        bad = replace(self.actor(**PLAIN), bodies=(*fails, (Nap(self.duration(3)),)))
+        user = self.actor(**PLAIN | {"requires": (answer.name, bad.name)})
+        jobs: list[Leaf | Group] = [answer, bad, user]
+        if self.chance(0.4):
+            gives = self.actor(Give(answer.name), first=10, **PLAIN)
+            jobs.append(gives)
+        names = [bad.name, user.name, answer.name]
+        if self.chance(0.5):
+            inner = self.group_of(jobs)
+            names.append(inner.name)
+            jobs = [inner]
+        steers: tuple[tuple[float, Steer], ...] = ()
+        for _ in range(self.random.randint(0, 2)):
+            steers += self.some_steers(
+                self.random.choice((bad.name, *names)), "try_again", most=9
+            )
+        if self.chance(0.5):
+            jobs.append(self.actor(**PLAIN, first=12))
+        return grown(drawn, jobs, steers=(*drawn.steers, *steers), killed_at=None)
+
+    def takes_groups_back(self, drawn: Scenario) -> Scenario:
+        """Nested schedulers, and what stands before, in and behind them, are tried again and cancelled."""
+        before = self.few_jobs(1)[0]
+        inner = self.group_of(self.few_jobs(self.random.randint(1, 2)))
+        members = self.few_jobs(self.random.randint(1, 2))
+        rest = {"requires": (before.name,) * self.chance(0.7)}
+        if self.chance(0.3):
+            rest["retry"] = Retry(times=1, first=self.duration(1))  # type: ignore[assignment]
+        outer = self.group_of([*members, inner], **rest)
+        after = self.actor(**PLAIN | {"requires": (outer.name,)})
+        names = [before.name, after.name, *(plan.name for plan in walk(outer))]
+        groups = [inner.name, outer.name]
+        steers: tuple[tuple[float, Steer], ...] = ()
+        for _ in range(self.random.randint(1, 5)):
+            who = self.random.choice([*names, *groups])
+            steers += self.some_steers(who, "try_again", most=20)
+        cancels: tuple[tuple[float, str], ...] = ()
+        for _ in range(self.random.choice((0, 1, 1, 2))):
+            cancels += (
+                (self.duration(14), self.random.choice([*groups, *groups, *names])),
+            )
+        last = replace(self.actor(**PLAIN), bodies=((Nap(24.0 + self.duration()),),))
+        return grown(
+            drawn, [before, outer, after, last], steers=(*drawn.steers, *steers),
+            cancels=(*drawn.cancels, *cancels), killed_at=None,
+        )  # fmt: skip
+
     # ---- the second of something
 
     def group_of(self, jobs: Sequence[Leaf | Group], **options: Any) -> Group:
@@ -1547,6 +1674,10 @@ MEETINGS = {
     "loses its turn": Generator.loses_its_turn,
     "retries as it ends": Generator.retries_as_it_ends,
     "grows forever": Generator.grows_forever,
+    "calls back": Generator.calls_back,
+    "pays again": Generator.pays_again,
+    "asks in vain": Generator.asks_in_vain,
+    "takes groups back": Generator.takes_groups_back,
 }
 
 

@@ -70,6 +70,8 @@ class ModelJob:
         self.is_admitted = False  # it has what it needs, and has not started
         self.is_taken = False  # an `await` has raised its failure, which would count
         self.is_raised = False  # an `await` has raised its failure
+        # Those that wait for it wait on, as it was asked to try again.
+        self.is_uncounted = False
         self.has_awaited_failure = False  # an `await` in it has raised one
         self.timed_out = self.restored = self.moved_on = False
         self.waits_for: set[str] = set()
@@ -431,6 +433,12 @@ class ModelJob:
             assert self.plan.retry is not None
             backoff = self.plan.retry.backoff(self.retries)
             self.world.mark("backoff" if backoff else "retry")
+            if any(
+                self.held.get(name)
+                for name, _ in self.plan.needs
+                if self.needs_budget(name)
+            ):
+                self.world.mark("budget retried")
             self.requeue(why)
             parent.release_held(self)
             if backoff:
@@ -439,6 +447,11 @@ class ModelJob:
                     parent.move()
             else:
                 self.be_ready_again()
+
+    def needs_budget(self, name: str) -> bool:
+        """Return whether a name is one of a budget."""
+        found = None if self.parent is None else self.parent.find(name)
+        return found is not None and found.plan.kind == "budget"
 
     def is_throttled_by(self, why: Problem) -> bool:
         """Return whether an exception throttles the job, which has not given up."""
@@ -491,6 +504,7 @@ class ModelJob:
         self.state = "SCHEDULED"
         self.parent.running.remove(self)
         self.world.hook("scheduled", self.name)
+        self.parent.call_back("scheduled", self)
         self.attempt_problem = why
         self.parent.tell_adaptive(self, self.began_attempt, was_full=False)
         self.parent.show_signs()
@@ -512,6 +526,9 @@ class ModelJob:
         """Be IDLE again, as if the job had not settled; only the attempts count on, and what it has used."""
         self.world.hook("reopened", self.name)
         self.world.tries[self.name] += 1
+        if self.spent:
+            self.world.mark("budget tried again")
+        self.is_uncounted = False
         self.state = "IDLE"
         self.finished = None
         self.problem = None

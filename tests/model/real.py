@@ -8,7 +8,7 @@ import math
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -81,6 +81,8 @@ class Recorder(Instrument):
 
     def job_scheduled(self, scheduler: Any, job: Any) -> None:
         self._note("scheduled", job)
+        plan = self._run.plans[self._run.names[scheduler]]
+        self._run.call_back(plan, "scheduled", job)
 
     def job_started(self, scheduler: Any, job: Any) -> None:
         self._note("started", job)
@@ -160,6 +162,7 @@ class RealRun:
             self.root = self.make(scenario.root, {})
         self.lasting = dict(self.jobs)  # those that are not added during a run
         self.start = 0.0
+        self.plans: dict[str, Any] = {plan.name: plan for plan in walk(scenario.root)}
         self.own_tasks = {plan.name for plan in walk(scenario.root) if plan.own_task}
         self.bound: set[tuple[str, str]] = set()
         # Whose context a job may have, as these have added it or its scheduler.
@@ -173,9 +176,12 @@ class RealRun:
         self.bodies: Counter[str] = Counter()
         self.shutdowns: Counter[str] = Counter()
         self.returned: dict[str, Any] = {}  # the last value of each
-        self.grown: set[tuple[str, int]] = set()  # those that have added what they add
+        self.grown: set[tuple[str, int, str]] = (
+            set()
+        )  # those that have added what they add
         self.hooks: list[tuple[float, str, str]] = []
         self.settled: list[tuple[str, str]] = []
+        self.told: Counter[tuple[str, str]] = Counter()  # of `calls`
         self.started: list[str] = []
         self.strange: list[str] = []
         self.inside: Counter[str] = Counter()
@@ -268,7 +274,7 @@ class RealRun:
             window = self.limiters[plan.limiter]
         if plan.adaptive is not None:
             window = trioflow.Adaptive(*plan.adaptive, slower_on=(Slow, Throttled))
-        if plan.on_job_settled is not None:
+        if plan.on_job_settled is not None or plan.calls:
             options["on_job_settled"] = partial(self.note_settled, plan)
         if self.scenario.apart and plan in self.scenario.root.jobs:
             options["pool"] = self.pool
@@ -475,6 +481,16 @@ class RealRun:
 
     def note_settled(self, plan: Group, job: Any) -> None:
         self.settled.append((plan.name, self.names[job]))
+        self.call_back(plan, "settled", job)
+
+    def call_back(self, plan: Group, hook: str, job: Any) -> None:
+        """Do what a function does that is told of a job."""
+        name = self.names[job]
+        number = self.told[hook, name]
+        self.told[hook, name] += 1
+        for call in plan.calls:
+            if (call.hook, call.who, call.number) == (hook, name, number):
+                self.take(call.step, job)
 
     async def shut_down(self, plan: Leaf) -> None:
         """Act as planned for `co_shutdown`."""
@@ -621,10 +637,10 @@ class RealRun:
                     self.jobs[later].requires(self.jobs[earlier])
                     self.bound.add((later, earlier))
 
-    def grow(self, job: Any, plans: Iterable[Plan]) -> None:
+    def grow(self, job: Any, plans: Sequence[Plan]) -> None:
         """Add jobs, if the scheduler takes them; once, however often the job is called."""
         scheduler = job.scheduler
-        once = self.names[job], self.runs(scheduler)
+        once = self.names[job], self.runs(scheduler), plans[0].name
         if once in self.grown:
             return
         self.grown.add(once)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import chain
 from trioflow._core.admission._policies import PolicyName
-from .steps import Add, Nap, ShortRepr, Steer, Step
+from .steps import Add, Call, Nap, ShortRepr, Steer, Step
 
 LAST_CALL = 5000.0 + 2.0**-20
 """When a run is cut that would not end by itself."""
@@ -118,6 +118,7 @@ class Group(Plan):
     stagger: float | None = None
     on_job_settled: float | None = None  # the seconds that each of its calls takes
     hold: bool = False  # only of the outermost scheduler
+    calls: tuple[Call, ...] = ()  # what functions do that are told of its jobs
 
     @property
     def in_order_added(self) -> tuple[Leaf | Group, ...]:
@@ -157,6 +158,9 @@ def members(plan: Plan) -> Iterator[Plan]:
     """Yield what stands in a scheduler, or what a leaf adds beside itself."""
     if isinstance(plan, Group):
         yield from plan.jobs
+        for call in plan.calls:
+            if isinstance(call.step, Add):
+                yield from call.step.jobs
     elif isinstance(plan, Leaf):
         for step in steps(plan):
             if isinstance(step, Add):

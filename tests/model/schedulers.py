@@ -17,11 +17,15 @@ from .jobs import (
     ModelJob,
     ModelLeaf,
     Problem,
+    cancel,
     is_in,
+    member_of_run,
     problem,
+    try_again,
 )
 from .limits import ModelAdaptive, ModelLimiter, ModelResource
 from .scenario import Group, Leaf, Plan, Reaction, Resource, inputs_of, walk
+from .steps import Add, Cancel, Steer
 
 
 class ModelScheduler(ModelJob):
@@ -291,6 +295,9 @@ class ModelScheduler(ModelJob):
         for job in todo:
             if job in reopened:
                 continue
+            if isinstance(job, ModelScheduler):
+                what = "cancelled" if job.state == "CANCELLED" else "failed"
+                self.world.mark(f"{what} group tried again")
             job.reopen()
             reopened.append(job)
             self.link([job])
@@ -333,6 +340,10 @@ class ModelScheduler(ModelJob):
         if any(each.state == "RUNNING" and each not in around for each in again):
             return
         self.world.mark("taken back")
+        if any(
+            isinstance(each, ModelScheduler) and each.state in SETTLED for each in again
+        ):
+            self.world.mark("group taken back")
         homes = dict.fromkeys(each.parent for each in again if each.parent is not None)
         for home in sorted(
             homes,
@@ -443,6 +454,8 @@ class ModelScheduler(ModelJob):
             ready.sort(key=lambda job: job.name not in self.world.restored)
         for job in ready:
             self.make_one_ready(job)
+            # Each is a step of its own.
+            take_calls(self.world)
         if self.phase == "releasing":
             self.phase = phase
         self.release()
@@ -483,18 +496,21 @@ class ModelScheduler(ModelJob):
 
     def enqueue(self, job: ModelJob) -> None:
         """Jobs start in the order in which they became ready."""
-        if (
-            self.usual is not None
-            or self.goes_deep
-            or any(job.plan.priority for job in self.jobs)
-        ):
+        if self.has_order:
             self.note_line()
         self.note_depth(job)
         job.state = "SCHEDULED"
         job.number = next(self.world.numbers)
         job.ready_at = self.world.now
         self.world.hook("scheduled", job.name)
+        self.call_back("scheduled", job)
         self.queue.append(job)
+
+    @property
+    def has_order(self) -> bool:
+        """Return whether something else than the order of becoming ready decides what starts first."""
+        has_priorities = any(job.plan.priority for job in self.jobs)
+        return self.usual is not None or self.goes_deep or has_priorities
 
     @property
     def goes_deep(self) -> bool:
@@ -569,6 +585,8 @@ class ModelScheduler(ModelJob):
     def check_over(self) -> None:
         """Before they are cancelled, forever jobs get turns of the loop to take in what is already there."""
         if self.phase != "running" or self.decided or self.flushing:
+            return
+        if self.world.tries_due:
             return
         if not self.is_over() or self.has_jobs_to_begin or self.must_be_held():
             return
@@ -1051,7 +1069,8 @@ class ModelScheduler(ModelJob):
         else:
             if self.plan.enough is not None:
                 self.judge_first(job)
-            self.release(job.name)
+            if not job.is_uncounted:
+                self.release(job.name)
             self.move()
 
     def doubt_culprit(self, job: ModelJob) -> None:
@@ -1105,9 +1124,39 @@ class ModelScheduler(ModelJob):
 
     def note_settled(self, job: ModelJob) -> None:
         """`on_job_settled` gets each of its jobs as it settles."""
-        if self.plan.on_job_settled is not None:
+        if self.plan.on_job_settled is not None or self.plan.calls:
             self.world.mark("on_job_settled")
             self.world.settled.append((self.name, job.name))
+            self.call_back("settled", job)
+
+    def call_back(self, hook: str, job: ModelJob) -> None:
+        """Note what functions do that are told of a job: it takes effect after the step of which they are told."""
+        number = self.world.told[hook, job.name]
+        self.world.told[hook, job.name] += 1
+        for call in self.plan.calls:
+            if (call.hook, call.who, call.number) != (hook, job.name, number):
+                continue
+            if isinstance(call.step, Steer) and not self.may_try(call.step.who, job):
+                continue
+            self.world.calls_due.append((self, job, call.step))
+
+    def may_try(self, who: str, told: ModelJob) -> bool:
+        """Return whether a word to try a job again is accepted. What waits for a success then waits on."""
+        wanted = self.world.jobs.get(who)
+        if wanted is None:
+            return False
+        if wanted in self.world.schedulers:
+            return True
+        member = member_of_run(wanted)
+        group = member.parent
+        if member is wanted and wanted.state in UNSETTLED:
+            return False
+        if not isinstance(group, ModelScheduler) or not group.goes_on:
+            return False
+        if member is told and told.state == "SUCCEEDED" and not self.world.drops:
+            told.is_uncounted = True
+            self.world.stored.pop(told.name, None)
+        return True
 
     def has_become_ready(self, job: ModelJob) -> None:
         """Release the jobs that wait for a service."""
@@ -1431,6 +1480,8 @@ class ModelScheduler(ModelJob):
                 job.doubt_idle()
         if self.stopping or not self.under_way:
             return
+        if self.world.tries_due:
+            self.world.doubt("a scheduler stops as a job is to be tried again")
         if reason != "COMPLETED":
             self.world.doubt_wake()
         self.drop_timers()
@@ -1581,10 +1632,12 @@ class ModelScheduler(ModelJob):
             for job in due:
                 job.state = "SCHEDULED"
                 self.world.hook("scheduled", job.name)
+                self.call_back("scheduled", job)
                 self.clean_up_jobs.append(job)
                 self.begin_clean_up_job(job)
                 if job.plan.needs:
                     self.world.mark("clean-up with needs")
+            take_calls(self.world)
             for job in sorted(due, key=lambda job: (-job.plan.priority, -job.rank)):
                 if job.state == "SCHEDULED":
                     job.start()
@@ -1887,6 +1940,7 @@ def admit_all(world: World) -> None:
     if any(group.phase in ("releasing", "telling") for group in world.schedulers):
         world.soon.append(lambda: admit_all(world))
         return
+    take_calls(world)
     take_round(world)
     if world.is_admitting:
         return  # they start after those that have been admitted before
@@ -1915,6 +1969,57 @@ def admit_all(world: World) -> None:
         world.woken_at = world.next_start
     for group in world.schedulers[::-1]:
         group.check_over()
+
+
+def take_calls(world: World) -> None:
+    """Do what functions do that were told of a step, before the next job starts."""
+    while world.calls_due:
+        group, job, step = world.calls_due.popleft()
+        match step:
+            case Steer(who, "try_again"):
+                world.mark("callback tries again")
+                world.tries_due += 1
+                wanted = world.jobs[who]
+                action = partial(try_late, world, wanted, job)
+                if wanted.state == "SUCCEEDED":
+                    # What was to be taken back comes first.
+                    world.soon.appendleft(action)
+                else:
+                    world.soon.append(action)
+            case Cancel(who):
+                mechanism = "callback cancels"
+                target = world.jobs.get(who)
+                if target is not None and target.state == "RUNNING":
+                    world.soon.append(partial(cancel, world, who, mechanism))
+                else:
+                    cancel(world, who, mechanism)
+            case Add(plans):
+                world.mark("callback adds")
+                group.grow(plans)
+                ready = [each for each in group.queue if each.ready_at == world.now]
+                if len(ready) > 1 and group.has_order:
+                    # What was added first may be admitted before.
+                    world.doubt("a job becomes ready as others start")
+            case _:
+                raise AssertionError(step)
+
+
+def try_late(world: World, wanted: ModelJob, told: ModelJob) -> None:
+    """Try a job again in the turn after the step of which a function was told. What cannot be done lets others wait no
+    more."""
+    world.tries_due -= 1
+    if any(each.began_attempt == world.now for each in users_of(world, wanted, wanted)):
+        world.doubt("a job is tried again as what uses it starts")
+    is_told = told.is_uncounted and member_of_run(wanted) is told
+    try_again(world, wanted)
+    group = told.parent
+    if is_told and told.state == "SUCCEEDED" and group is not None:
+        told.is_uncounted = False
+        if group.phase == "running":
+            group.release(told.name)
+            group.move()
+    for each in world.schedulers[::-1]:
+        each.check_over()
 
 
 def wake(world: World) -> None:

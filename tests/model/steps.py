@@ -111,6 +111,16 @@ class Give(Step):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class Call(ShortRepr):
+    """What a function does that is told of a job: `on_job_settled` of its scheduler, or the hook `job_scheduled`."""
+
+    hook: str  # "settled" or "scheduled"
+    who: str
+    number: int  # of the ends, or the times, that it was told of before
+    step: Step
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Progress(Step):
     """Show a sign of life."""
 
