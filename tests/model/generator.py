@@ -270,10 +270,12 @@ class Generator:
     def with_meeting(self, drawn: Scenario, name: str) -> Scenario:
         """Add scenes in which mechanisms meet that chance does not bring together; "any" are some of them."""
         self.random = self.meeting
-        scenes = self.random.sample([*MEETINGS.values()], self.random.randint(1, 3))
         if self.apart:
             return drawn
-        if name != "any":
+        if name == "any":
+            number = self.random.randint(1, 3)
+            scenes = self.random.sample([*MEETINGS.values()], number)
+        else:
             scenes = [MEETINGS[name]]
         for scene in scenes:
             drawn = scene(self, drawn)

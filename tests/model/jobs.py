@@ -433,12 +433,6 @@ class ModelJob:
             assert self.plan.retry is not None
             backoff = self.plan.retry.backoff(self.retries)
             self.world.mark("backoff" if backoff else "retry")
-            if any(
-                self.held.get(name)
-                for name, _ in self.plan.needs
-                if self.needs_budget(name)
-            ):
-                self.world.mark("budget retried")
             self.requeue(why)
             parent.release_held(self)
             if backoff:
@@ -447,11 +441,6 @@ class ModelJob:
                     parent.move()
             else:
                 self.be_ready_again()
-
-    def needs_budget(self, name: str) -> bool:
-        """Return whether a name is one of a budget."""
-        found = None if self.parent is None else self.parent.find(name)
-        return found is not None and found.plan.kind == "budget"
 
     def is_throttled_by(self, why: Problem) -> bool:
         """Return whether an exception throttles the job, which has not given up."""
@@ -526,8 +515,6 @@ class ModelJob:
         """Be IDLE again, as if the job had not settled; only the attempts count on, and what it has used."""
         self.world.hook("reopened", self.name)
         self.world.tries[self.name] += 1
-        if self.spent:
-            self.world.mark("budget tried again")
         self.is_uncounted = False
         self.state = "IDLE"
         self.finished = None

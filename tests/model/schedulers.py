@@ -295,9 +295,6 @@ class ModelScheduler(ModelJob):
         for job in todo:
             if job in reopened:
                 continue
-            if isinstance(job, ModelScheduler):
-                what = "cancelled" if job.state == "CANCELLED" else "failed"
-                self.world.mark(f"{what} group tried again")
             job.reopen()
             reopened.append(job)
             self.link([job])
@@ -340,10 +337,6 @@ class ModelScheduler(ModelJob):
         if any(each.state == "RUNNING" and each not in around for each in again):
             return
         self.world.mark("taken back")
-        if any(
-            isinstance(each, ModelScheduler) and each.state in SETTLED for each in again
-        ):
-            self.world.mark("group taken back")
         homes = dict.fromkeys(each.parent for each in again if each.parent is not None)
         for home in sorted(
             homes,
