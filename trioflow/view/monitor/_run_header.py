@@ -80,6 +80,8 @@ class RunHeader:
             budgets = f" {'   '.join(map(self._symbols.escape, progress.budget_texts))}"
             counts_text = "".join(text for text, _ in counts_line)
             if progress.budget_texts and not counts_text.endswith(budgets):
+                ellipsis = self._symbols.ellipsis
+                budgets = fit(budgets, columns, "start", display_width, ellipsis)
                 lines.append([(budgets, "figures")])
             return lines
         outcome = self._outcome_line(progress.label, progress.verdict, columns)
