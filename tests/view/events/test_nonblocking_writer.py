@@ -5,9 +5,11 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 import pytest
-from trioflow import Events, Job, Scheduler
+from trioflow import Events, Job, Scheduler, _posix
 from trioflow.view.events import _nonblocking_writer
 from ...bodies import at_once, nothing
 from .lines import checked
@@ -185,3 +187,167 @@ def test_a_file_gets_every_line_of_a_fast_run(
     lines = path.read_bytes().splitlines()
     assert len(lines) == 2 + 4 * 1000
     assert all(json.loads(line) for line in lines[::100])
+
+
+class Reader:
+    """A file that takes so many bytes as its reader has asked for, and the writer of lines to it, without a thread."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.read = b""
+        self.wanted = 0
+        self.error: Exception | None = None
+        self.warnings: list[str] = []
+        self.polled: list[bytes] = []
+        self.now = 0.0
+        monkeypatch.setattr(_nonblocking_writer, "Ticker", mock.Mock())
+        clock = SimpleNamespace(monotonic=lambda: self.now, sleep=self._sleep)
+        monkeypatch.setattr(_nonblocking_writer, "time", clock)
+        monkeypatch.setattr(_nonblocking_writer, "MAX_BUFFERED_BYTES", 20)
+        monkeypatch.setattr(_nonblocking_writer, "FLUSH_BYTES", 10)
+        monkeypatch.setattr(_nonblocking_writer, "DROPS_PER_POLL", 2)
+        self.target = mock.Mock(
+            is_writable=lambda: self.wanted > 0,
+            next_chunk=lambda data: data,
+            write=self._take,
+            wait=self._sleep,
+        )
+        monkeypatch.setattr(_nonblocking_writer, "_open_target", lambda *_: self.target)
+        self.writer = _nonblocking_writer.NonBlockingWriter(
+            "events",
+            self.warnings.append,
+            b"%d lost\n".__mod__,
+            lambda: self.polled,
+            truncate=True,
+        )
+
+    def _take(self, data: memoryview) -> int:
+        if self.error is not None:
+            raise self.error
+        size = min(self.wanted, len(data))
+        self.read += bytes(data[:size])
+        self.wanted -= size
+        return size
+
+    def _sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def lines(self, *lines: bytes) -> None:
+        for line in lines:
+            self.writer.write_line(line)
+
+
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch) -> Reader:
+    return Reader(monkeypatch)
+
+
+def test_lines_wait_until_there_are_enough_for_a_write(reader: Reader) -> None:
+    reader.wanted = 99
+    reader.lines(b"four\n", b"abc\n")
+    assert reader.read == b""
+    reader.lines(b"\n")
+    assert reader.read == b"four\nabc\n\n"
+    reader.lines(b"12345678\n")
+    assert len(reader.read) == 10
+    reader.lines(b"\n")
+    assert reader.read.endswith(b"12345678\n\n")
+
+
+def test_lines_beyond_a_full_buffer_are_dropped_and_counted_before_the_next(
+    reader: Reader,
+) -> None:
+    """What fits is kept, also after a line that did not fit. Of two lines that do not, one asks the reader again."""
+    reader.lines(b"x" * 11 + b"\n", b"seven..\n")
+    assert reader.writer._buffered_bytes == 20
+    reader.lines(b"\n")
+    reader.wanted = 5
+    reader.lines(b"\n")
+    assert (reader.read, reader.writer._dropped_line_count) == (b"", 2)
+    reader.lines(b"a\n")
+    assert reader.read == b"xxxxx"
+    reader.wanted = 99
+    reader.writer.close(b"end\n")
+    assert reader.read == b"xxxxxxxxxxx\nseven..\n2 lost\na\nend\n"
+    assert reader.warnings == []
+
+
+def test_what_a_thread_polls_is_written_unless_half_of_the_buffer_is_full(
+    reader: Reader,
+) -> None:
+    """Twice a second."""
+    reader.polled = [b"p\n"]
+    write = reader.writer._write_and_poll
+    reader.lines(b"seven..\n")
+    for now in (0.49, 0.5, 0.99, 1.0):
+        reader.now = now
+        write()
+    assert reader.writer._buffered_bytes == 10
+    reader.wanted = 99
+    write()
+    reader.now = 1.5
+    write()
+    assert reader.read == b"seven..\np\np\n"
+
+
+def test_an_end_waits_no_longer_for_a_reader_that_stands_still(reader: Reader) -> None:
+    reader.lines(b"one\n", b"two\n")
+    reader.writer.close(b"end\n")
+    lost = "the last 3 events were not written: no process reads 'events'"
+    assert reader.warnings == [lost]
+    assert _nonblocking_writer.STALL_TIMEOUT < reader.now < 2.5
+    reader.target.close.assert_called_once_with()
+
+
+def test_an_end_waits_no_longer_than_ten_seconds_for_a_reader_that_goes_on(
+    reader: Reader,
+) -> None:
+    def read(_: float) -> None:
+        reader.now += 1.5
+        reader.wanted = 1
+
+    reader.target.wait = read
+    reader.lines(b"0123456789abcdefgh\n")
+    reader.writer.close()
+    assert _nonblocking_writer.CLOSE_TIMEOUT < reader.now < 11.5
+    assert reader.read == b"0123456"
+    assert len(reader.warnings) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "is_said"),
+    [
+        (OSError(28, "No space"), "No space"),
+        (ValueError("closed"), "closed"),
+        (BrokenPipeError(), ""),
+    ],
+)
+def test_after_an_error_nothing_is_written_and_the_beginning_of_a_line_is_cut_off(
+    reader: Reader, error: Exception, is_said: str
+) -> None:
+    reader.wanted = 13
+    reader.lines(b"1\n", b"23456789\n123456\n")
+    assert reader.read == b"1\n23456789\n12"
+    reader.wanted = 99
+    reader.error = error
+    reader.writer._write_and_poll()
+    reader.error = None
+    reader.lines(b"123456789\n", b"more\n")
+    reader.writer.close(b"end\n")
+    reader.target.remove_partial_line.assert_called_once_with(2)
+    assert reader.read == b"1\n23456789\n12"
+    assert reader.writer.error is (error if is_said else None)
+    warning = f"events can no longer be written to 'events': {is_said}; the run continues without them"
+    assert reader.warnings == [warning] * bool(is_said)
+
+
+def test_a_pipe_gets_whole_lines_as_far_as_they_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a line that is longer, it gets the beginning."""
+    monkeypatch.setattr(_posix, "PIPE_BUF", 4)
+    target = _nonblocking_writer._DescriptorTarget(None, "fifo")
+    found = {
+        data: bytes(target.next_chunk(memoryview(data)))
+        for data in (b"a\nb\n", b"a\nb\nc\n", b"abc\nd\n", b"abcd\n", b"a\nbcde\n")
+    }
+    assert [*found.values()] == [b"a\nb\n", b"a\nb\n", b"abc\n", b"abcd", b"a\n"]
