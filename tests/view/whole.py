@@ -55,7 +55,7 @@ from trioflow.view.look import (
 )
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.trace import _compare, _time_spent, _timeline, _trace_file
-from trioflow.view.trace._spans import HostFacts
+from trioflow.view.trace._spans import CommandOutput, CommandRecord, HostFacts
 from trioflow.view.trace._trace_record import TraceRecord
 from trioflow.view.trace.report import _report
 from ..bodies import Flaw, fail, flaky, nap, serve
@@ -79,6 +79,8 @@ class Kind:
     acts: tuple[Act, ...] = ()
     looks: tuple[float, ...] = ()
     has_run_before: bool = False
+    commands: Mapping[str, CommandRecord] | None = None
+    """Those that jobs are said to have run, by their labels."""
     views: tuple[str, ...] = ()
     """Those that are written of it. All, if there are none."""
 
@@ -292,6 +294,32 @@ async def _fails_at_first() -> None:
         raise Flaw("once")
 
 
+COMMANDS = {
+    "page 0": CommandRecord("make -j8 '<all>'", 0, 61.5, 1.25, 0.004, 3 << 20),
+    "page 1": CommandRecord(
+        "x" * 2001,
+        255,
+        0.0,
+        0.0,
+        0.0,
+        1023,
+        (CommandOutput("stdout", "one\ntwo \x1b[31m<b>\n", 0),),
+        (("stdout", "/nowhere/out 1.txt"), ("stderr", "/elsewhere/err.txt")),
+    ),
+    "bad": CommandRecord(
+        "kill -9 $$",
+        -9,
+        1.0,
+        0.5,
+        0.25,
+        None,
+        (
+            CommandOutput("stdout", " \n", 5),
+            CommandOutput("stderr", "first\nlast\n", 5),
+        ),
+        (("stdout", "/nowhere/in/out.txt"),),
+    ),
+}
 RUNS: dict[str, Kind] = {
     "ends": Kind(ends, looks=(0.13, 2.63, 6.37)),
     "steered": Kind(
@@ -325,7 +353,12 @@ RUNS: dict[str, Kind] = {
         looks=(0.5, 1.1, 3.37, 9.5),
     ),
     "stopped": Kind(stopped, looks=(1.37,)),
-    "drained": Kind(drained, acts=((1.37, "drain", None, None),), looks=(1.5,)),
+    "drained": Kind(
+        drained,
+        acts=((1.37, "drain", None, None),),
+        looks=(1.5,),
+        commands=COMMANDS,
+    ),
     "long": Kind(
         long,
         looks=(1.05,),
@@ -401,7 +434,8 @@ class Told:
         meters = MeterProvider(
             [self._metrics], shutdown_on_exit=False, resource=nothing
         )
-        self._tracing = Tracing(provider, meters)
+        tracing = Tracing(provider, meters)
+        self._instruments: list[Any] = [self._trace, self._events, tracing]
         self.scheduler = kind.make()
         has_failed.clear()
         with tempfile.TemporaryDirectory() as folder:
@@ -410,7 +444,7 @@ class Told:
             if kind.has_run_before:
                 options["journal"] = f"{folder}/journal.db"
                 before = functools.partial(kind.make().co_run, **options)
-                virtual(functools.partial(before, instruments=[self._trace]))
+                virtual(functools.partial(before, instruments=self._instruments))
                 earlier = self.record()
             # A thread would poll now and then, in real time.
             with (
@@ -449,10 +483,9 @@ class Told:
                 now = at
                 do()
 
-        instruments = [self._trace, self._events, self._tracing]
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(watch)
-            await self.scheduler.co_run(instruments=instruments, **options)
+            await self.scheduler.co_run(instruments=self._instruments, **options)
             tasks.cancel_scope.cancel()
         if self._eye is not None:
             self._ask("the end")
@@ -554,12 +587,25 @@ class Told:
     def record(self) -> TraceRecord:
         record = self._trace._get_record()
         spans = list(record.spans)
+        commands: dict[int, CommandRecord] = {}
         for number, span in enumerate(spans):
+            command = (self._kind.commands or {}).get(span.label)
+            if command is not None:
+                commands[number] = command
+                spans[number] = dataclasses.replace(
+                    span,
+                    returncode=command.returncode,
+                    user_time=command.user_time,
+                    system_time=command.system_time,
+                    max_rss=command.max_rss,
+                )
             if span.restored_at is not None:
                 spans[number] = dataclasses.replace(span, restored_at=MIDNIGHT)
         return dataclasses.replace(
             record,
             spans=tuple(spans),
+            commands=commands,
+            printed=dict.fromkeys([*commands][1:], "printed\nas well <b>\n"),
             host=HostFacts("host", "system", "versions"),
             wall_offset=MIDNIGHT,
         )
@@ -584,6 +630,16 @@ class Told:
         with mock.patch.object(_dot, "render", return_value=b"<svg></svg>"):
             page = _report.report_html(record, NOWHERE)
         self.note("report", *page_lines(page))
+        run = _console.WatchedRun()
+        run.take_record(record)
+        with mock.patch.object(time, "localtime", time.gmtime):
+            shown = _console.console(run, "", has_ended=True)
+            self.note("page of the trace", *lines_of(shown))
+            self.note("page of the trace", *lines_of(_run_log.log(run, "", 8)))
+            self.note("page of the trace", *lines_of(_console.ending(record)))
+            for key in run.jobs:
+                about = _console.describe_job(run, key, {})
+                self.note("page of the trace", line_of(about))
         try:
             simulation = simulate(self._kind.make(), durations=self._trace)
         except ValueError as error:
