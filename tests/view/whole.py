@@ -284,6 +284,42 @@ def restored() -> Scheduler:
     )
 
 
+def grown() -> Scheduler:
+    """Return a run with jobs without labels, to which a group is added, and another after the first has failed."""
+    t = unequal()
+
+    async def add() -> None:
+        scheduler.add(
+            Scheduler(
+                Job(fail, t(1), label="deep", critical=True),
+                Scheduler(Job(nap, t(1)), label="deeper"),
+                Job(nap, t(3), label="beside"),
+                label="added",
+                retry=1,
+                keep_jobs=False,
+            )
+        )
+        await anyio.sleep(4)
+        scheduler.add(Scheduler(Job(nap, t(1), label="deep"), label="added"))
+
+    answer = Answer("how many?", label="question")
+    forever = Scheduler(Job(nap, t(1)), Job(anyio.sleep_forever), forever=True)
+    scheduler = Scheduler(
+        Job(add, critical=True),
+        Job(nap, t(1)),
+        Job(nap, t(2), needs={"gpu": 1}),
+        Job(nap, 1, needs={"gpu": 2}),
+        Job(nap, t(1), answer, critical=False),
+        forever,
+        answer,
+        [Job(nap, t(0.01), label=f"short {n}") for n in range(3)],
+        jobs_window=2,
+        policy="fifo",
+        pool=Pool(gpu=2),
+    )
+    return scheduler
+
+
 has_failed: list[bool] = []
 
 
@@ -363,6 +399,11 @@ RUNS: dict[str, Kind] = {
         long,
         looks=(1.05,),
         views=("page", "look", "picture", "timeline", "time spent", "report"),
+    ),
+    "grown": Kind(
+        grown,
+        acts=((3.31, "answer", ("question", "7", None), None),),
+        looks=(0.31, 2.31),
     ),
     "dropping": Kind(dropping, looks=(1.1, 3.1)),
     "restored": Kind(restored, looks=(0.5,), has_run_before=True),
