@@ -225,8 +225,8 @@ LONGEST = {
 """
 
 ONE_BACKEND = (
-    "cli", "examples", "jobs/command", "jobs/posix", "jobs/process", "jobs/ssh", "journal", "simulation", "testing",
-    "view", "test_dask.py", "test_otel.py",
+    "cli", "examples", "jobs/command", "jobs/posix", "jobs/process", "jobs/ssh", "jobs/test_whole_facts.py", "journal",
+    "simulation", "testing", "view", "test_dask.py", "test_otel.py",
 )  # fmt: skip
 """Folders and files whose tests hardly depend on the backend, because it is below what they are about.
 
