@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import socket
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 import pytest
 from trioflow import (
+    Answer,
     CommandJob,
     Job,
     Journal,
@@ -22,8 +24,8 @@ from trioflow import (
     _loaded_files,
 )
 from trioflow._core.words._job_queries import options_of
-from trioflow.abc import Work
-from trioflow.journal import _code_digests, _end_notes, _lock, _store
+from trioflow.abc import LocalDirectory, Work
+from trioflow.journal import _code_digests, _end_notes, _lock, _questions, _store
 from trioflow.journal._file_stamps import (
     END_BYTES,
     FileStamper,
@@ -37,11 +39,13 @@ from trioflow.journal._fingerprint import (
     describe_work,
     job_path,
     path_in_directory,
+    read_parts,
     with_requirements,
 )
 from trioflow.journal._judgement import Evidence, Finding, judge
 from trioflow.journal._requirement_forms import NEVER, NOTHING, Counted, first_cause
 from trioflow.journal._run_summary import JobTally, parse_summary
+from trioflow.journal._serialization import NotSerializable
 from trioflow.journal._store import JournalStore
 from ..bodies import nap
 from ..jobs.fingerprints import difference
@@ -113,6 +117,12 @@ def test_any_change_in_a_directory_changes_its_stamp(tmp_path: Path) -> None:
         (top / name).write_text("1")
         os.utime(top / name, (1, 1))
     (top / "link").symlink_to("z")
+    for name in ("m/y", "p", "q"):
+        (top / name).parent.mkdir(exist_ok=True)
+        (top / name).touch()
+        os.utime(top / name, (1, 1))
+    (top / "n").mkdir()
+    (top / "to").symlink_to("p")
     (top / "loop").symlink_to(".")
     (tmp_path / "behind").mkdir()
     (tmp_path / "behind/in").touch()
@@ -125,6 +135,8 @@ def test_any_change_in_a_directory_changes_its_stamp(tmp_path: Path) -> None:
 
     changes: list[Callable[[], object]] = [
         lambda: (top / "empty").mkdir(),
+        lambda: (top / "m/y").rename(top / "n/y"),
+        lambda: replace(top / "to", lambda path: path.symlink_to("q")),
         lambda: (top / "a/y").rename(top / "b/y"),
         lambda: (top / "z").rename(top / "zz"),
         lambda: os.utime(top / "a/deep/x", ns=(10**9, 10**9 + 1)),
@@ -163,7 +175,8 @@ def test_any_change_of_what_a_pattern_matches_changes_its_stamp(tmp_path: Path) 
     changes: list[Callable[[], object]] = [
         lambda: (tmp_path / "d/e/three.txt").write_text("22"),
         lambda: (tmp_path / "one.txt").rename(tmp_path / "d/e/one.txt"),
-        lambda: (tmp_path / "d/two.txt").unlink(),
+        lambda: (tmp_path / "d/two.txt").rename(tmp_path / "d/tww.txt"),
+        lambda: (tmp_path / "d/tww.txt").unlink(),
     ]
     seen = [stamp()]
     for change in changes:
@@ -187,14 +200,20 @@ def test_what_a_job_reads_and_writes_is_judged_as_its_output(
         (tmp_path / name).write_text("1")
         os.utime(name, ns=(5, 7))
     stamper = FileStamper(False, ())
-    assert stamps(stamper, reads=["a", f"{tmp_path}/b", "c"], writes=["./b"]) == {
+    assert stamps(stamper, reads=["a", "b", "c"], writes=["./b"]) == {
         "a": "1 7", "c": "absent",
     }  # fmt: skip
     work = Work(what="", writes=["a"], begins_anew=["b"], appends=["c"])
     assert stamper.output_stamps(work, redact=False) == {
         "a": "1 7", "b": "1 7", "c": "absent",
     }  # fmt: skip
+    assert stamps(stamper, reads=["/dev/null"]) == {"/dev/null": "special 20000"}
+    # Two files of the same size and time have their own hashes.
+    (tmp_path / "b").write_text("2")
+    os.utime("b", ns=(5, 7))
     hashed = FileStamper(True, ())
+    both = hashed.output_stamps(work, redact=False)
+    assert both["a"] != both["b"]
     assert hashed.output_stamps(work, redact=True).keys() == {
         path_text(name, redact=True) for name in "abc"
     }
@@ -407,6 +426,60 @@ def test_a_function_known_by_name_only_is_known_anew_for_each_job(
         "[null,null]", "[null,2]", "[3,null]",
     ]  # fmt: skip
     assert [" (by name)" in text for text in texts] == [True, True, False]
+
+
+def test_each_part_of_a_fingerprint_is_there_for_what_it_stands_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    kind = Answer("q?")
+
+    def parts(contents: bool = False, job: Any = kind, **work: Any) -> dict[str, Any]:
+        stamper = FileStamper(contents, ())
+        builder = FingerprintBuilder(lambda _: "", stamper, str(tmp_path))
+        described = Work(what="kind", **work)
+        return read_parts(builder.compute(job, described, options_of(job))[0])
+
+    assert parts() == {"f": "kind", "a": []}
+    for files in ("reads", "writes", "appends", "begins_anew"):
+        given: dict[str, Any] = {files: ["x"]}
+        assert parts(contents=True, **given)["h"] is True
+        assert "h" not in parts(**given)
+    assert "h" not in parts(contents=True)
+    assert parts(reads=["x"])["r"] == {"x": "absent"}
+    named = {"zero": 0, "empty": "", "false": False, "none": None, "true": True}
+    assert parts(options=named)["o"] == {"zero": "0", "empty": '""', "true": "true"}
+    assert "o" not in parts(options={"false": False, "none": None})
+    assert "o" not in parts(options=[False, None])
+    assert parts(options=[False, None, 0])["o"] != parts(options=[False, None, 1])["o"]
+    places = {
+        (None, None): "here", ("c", None): "here/c", ("..", None): ".",
+        ("c", "/d"): "../" * (len(tmp_path.parts) - 1) + "d/c",
+    }  # fmt: skip
+    found = {place: parts(options=[LocalDirectory(*place)])["w"] for place in places}
+    assert found == places
+    monkeypatch.chdir(tmp_path)
+    assert parts(options=[LocalDirectory(None)])["w"] == "."
+    # A redacted job hides its own values, and no others.
+    builder = FingerprintBuilder(lambda _: "", FileStamper(False, ()), str(tmp_path))
+    texts: list[str] = []
+    for job in (thread(f, 1), thread(f, 1, redact=True), thread(f, 1)):
+        texts.append(builder.compute(job, None, options_of(job))[0])
+    assert texts[0] == texts[2] != texts[1]
+    assert '"a":["1"]' in texts[0]
+    assert '"a":["~' in texts[1]
+    bad = [
+        thread(f, 1, object()),
+        thread(f, kwargs={"x": object()}),
+        thread(f, key=object()),
+    ]
+    messages: list[str] = []
+    for job in bad:
+        with pytest.raises(NotSerializable) as raised:
+            builder.compute(job, None, options_of(job))
+        messages.append(str(raised.value).partition(" (")[0])
+    assert messages == ["argument 2", "argument 'x'", "its key"]
 
 
 def test_the_parts_of_a_fingerprint_are_joined_and_read() -> None:
@@ -804,3 +877,197 @@ def test_a_summary_that_cannot_be_read_is_none() -> None:
     text = JobTally().to_json(Scheduler())
     assert parse_summary(text) is not None
     assert [parse_summary(each) for each in (None, "", "{}", text[:-1])] == [None] * 4
+
+
+# ---- questions and answers in files
+
+ASKED = _questions.Question("a", "a", "sure?", None, "str", "work", created_at=5.0)
+GIVEN = _questions.GivenAnswer("1", "a", None, "yes", created_at=6.0)
+
+
+@pytest.fixture
+def files(file: Path) -> _questions.QuestionFiles:
+    files = _questions.QuestionFiles(file)
+    assert not files.exists()
+    files.make()
+    files.make()
+    return files
+
+
+def test_files_of_questions_are_whole_and_private(
+    files: _questions.QuestionFiles,
+) -> None:
+    """The first of several answers stays, unless it is replaced, and what was taken comes before what is new."""
+    assert files.exists()
+    assert stat.S_IMODE(files.directory.stat().st_mode) == 0o700
+    assert files.write("answer", "a", GIVEN, replaces=False)
+    second = GIVEN._replace(id="2", text="no")
+    assert not files.write("answer", "a", second, replaces=False)
+    assert files.read("answer", "a") == GIVEN
+    (name,) = os.listdir(files.directory)
+    assert name == f"{_questions.hash_of_text('a')}.answer"
+    assert stat.S_IMODE((files.directory / name).stat().st_mode) == 0o600
+    assert files.write("answer", "a", second)
+    assert files.read_pending("a") == second
+    assert files.take("a")
+    assert files.write("answer", "a", GIVEN)
+    assert files.take("a")
+    assert (files.read("taken", "a"), files.read("answer", "a")) == (second, GIVEN)
+    assert files.read_pending("a") == second
+    assert files.withdraw("answer", "a") == GIVEN
+    assert files.withdraw("answer", "a") is None
+    files.remove("a", "taken", "refused")
+    assert not files.take("a")
+    assert os.listdir(files.directory) == []
+    open_one, done = ASKED, ASKED._replace(path="b", answered="yes")
+    for each in (done, open_one):
+        files.write("question", each.path, each)
+    (files.directory / "other.question").write_bytes(
+        files._file("question", "a").read_bytes()
+    )
+    files._file("question", "c").write_text("{")
+    assert {each.path for each in files.read_all("question")} == {"a", "b"}
+    assert files.read_open() == [open_one]
+    for mode, is_safe in ((0o755, True), (0o720, False), (0o702, False), (0o500, True)):
+        files.directory.chmod(mode)
+        refusal: Any = contextlib.nullcontext()
+        if not is_safe:
+            refusal = pytest.raises(JournalError, match="can be written by other users")
+        with refusal:
+            files.check()
+    files.directory.chmod(0o700)
+
+
+def test_a_question_that_is_another_has_the_next_number(
+    files: _questions.QuestionFiles,
+) -> None:
+    def publish(question: _questions.Question) -> _questions.Question:
+        return _questions.PublishedQuestion(files, question, lambda _: None).question
+
+    later = ASKED._replace(created_at=9.0)
+    assert publish(ASKED) == ASKED
+    assert publish(later) == ASKED
+    changes: list[dict[str, Any]] = [
+        {"question": "really?"}, {"choices": ["x"]}, {"choices": ["y"]}, {"fingerprint": "other"},
+    ]  # fmt: skip
+    for number, change in enumerate(changes, 2):
+        later = later._replace(**change)
+        found = publish(later)
+        assert (found.number, found.created_at) == (number, 9.0)
+        assert files.read("question", "a") == found
+        assert publish(later).number == number
+    files.write("question", "a", found._replace(answered="yes"))
+    assert publish(later._replace(created_at=11.0)).created_at == 11.0
+    files.write("refused", "a", _questions.Refusal("1", "a", "why", {"1": "why"}))
+    publish(later)
+    assert files.read("refused", "a") == ("1", "a", "", {"1": "why"})
+    assert ASKED.described() == "sure?"
+    assert ASKED._replace(choices=["x", "y"]).described() == "sure? (x, y)"
+    lines = ASKED._replace(question="a\nb", choices=["x", "y"])
+    assert lines.described("  ") == "a\n  b\n  (x, y)"
+    assert _questions.make_answer("a", found, "t", True, "me")[1:4] == ("a", "other", "t")  # fmt: skip
+    assert _questions.make_answer("a", found, "t", True, "me")[5:] == (True, "me", found.number)  # fmt: skip
+    assert _questions.make_answer("a", None, "t", False, "me")[2:3] == (None,)
+
+
+def test_an_answer_counts_for_its_question_alone(
+    files: _questions.QuestionFiles, caplog: pytest.LogCaptureFixture
+) -> None:
+    closed: list[Any] = []
+    asked = _questions.PublishedQuestion(files, ASKED._replace(number=1), closed.append)
+    assert asked.poll() is None
+    cases: dict[_questions.GivenAnswer, tuple[str, str] | None] = {
+        GIVEN: ("yes", "trioflow answer"), GIVEN._replace(by="me", fingerprint="work", number=1): ("yes", "me"),
+        GIVEN._replace(id="3", fingerprint="other"): None, GIVEN._replace(id="4", number=2): None,
+        GIVEN._replace(id="5", is_secret=True): None,
+    }  # fmt: skip
+    for answer, expected in cases.items():
+        files.write("answer", "a", answer)
+        assert asked.poll() == expected
+        assert (files.read("taken", "a") is None) is (expected is None)
+        files.remove("a", "taken")
+    refused = files.read("refused", "a")
+    assert [*refused.reasons] == ["3", "4", "5"]
+    assert (refused.id, refused.reason) == ("5", refused.reasons["5"])
+    earlier = "it is the answer to an earlier question of the same name"
+    assert refused.reasons["4"] == refused.reasons["3"] == earlier
+    assert refused.reason == _questions.NOT_REDACTED
+    assert caplog.messages[0] == f"the answer to 'a' is refused: {earlier}"
+    for number in range(10, 10 + _questions.MAX_REFUSALS):
+        files.write("answer", "a", GIVEN._replace(id=str(number)))
+        assert asked.poll() is not None
+        asked.refuse("x" * 5000 + "end")
+    kept = files.read("refused", "a").reasons
+    assert [*kept] == [str(number) for number in range(10, 10 + _questions.MAX_REFUSALS)]  # fmt: skip
+    assert kept["10"].endswith("end")
+    files._file("answer", "a").write_text("{")
+    assert asked.poll() is None
+    assert not files._file("taken", "a").exists()
+    asked.close("told")
+    files.write("answer", "a", GIVEN._replace(id="9"))
+    assert asked.poll() is not None
+    asked.close("told")
+    assert [(each.answered, each.counted) for each in closed] == [("told", ""), ("told", "9")]  # fmt: skip
+    secret = _questions.PublishedQuestion(files, ASKED._replace(path="s", redact=True), print)  # fmt: skip
+    files.write("answer", "s", GIVEN._replace(path="s", is_secret=True))
+    assert secret.poll() == ("yes", "trioflow answer")
+
+
+def test_files_of_questions_go_when_their_answers_are_in_the_journal(
+    store: JournalStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a killed run has left goes as the next begins, and at its end what belongs to none of its jobs."""
+    store.add_run("a")
+    questions = _questions.RunQuestions(store)
+    files = questions._files
+    files.make()
+    stored = record("x")._replace(settled=7.0, fingerprint="f")
+    store.add_records([stored, stored._replace(path="old", settled=4.0)], [], [])
+    work = _questions.hash_of_text("f")
+    for path, fingerprint in (("x", work), ("old", work), ("y", work)):
+        files.write("question", path, ASKED._replace(path=path, fingerprint=fingerprint))  # fmt: skip
+        files.write("taken", path, GIVEN._replace(path=path))
+        files.write("refused", path, _questions.Refusal("1", path, "why"))
+
+    def left() -> set[tuple[str, str]]:
+        return {
+            (kind, each.path)
+            for kind in ("question", "taken", "refused", "answer")
+            for each in files.read_all(kind)
+        }
+
+    questions.discard_answered()
+    rest = {(kind, path) for kind in ("question", "taken", "refused") for path in ("old", "y")}  # fmt: skip
+    assert left() == rest
+    files.write("question", "x", ASKED._replace(path="x", fingerprint="another"))
+    files.write("answer", "z", GIVEN._replace(path="z"))
+    questions.discard_answered()
+    assert left() == {*rest, ("question", "x"), ("answer", "z")}
+    job = Job(nap, label="q")
+    facts = {"question": "sure?", "choices": None, "parse": "str", "redact": False}
+    published = questions.publish(job, "q", "f", True, facts)
+    assert published.question.fingerprint == work
+    assert caplog.messages[-1].endswith(
+        f"'q' asks: sure?; to answer: trioflow answer {store.path} q VALUE"
+    )
+    questions.publish(job, "q", "g", True, facts)
+    assert caplog.messages[-1].endswith(" q VALUE --asked 2")
+    questions.publish(job, "lines", "f", True, facts | {"question": "a\nb"})
+    assert "\n  to answer: trioflow" in caplog.messages[-1]
+    caplog.clear()
+    questions.publish(Job(nap, label="quiet", log=False), "quiet", "f", True, facts)
+    assert caplog.messages == []
+    assert questions.told("q") is None
+    published.close("yes, by me")
+    assert questions.told("q") == "yes, by me"
+    files.write("answer", "q", GIVEN._replace(path="q"))
+    questions.close({"q": 1, "quiet": 1})
+    assert {path for _, path in left() if path == "q"} == {"q"}
+    assert files.read("question", "q").answered == "yes, by me"
+    assert files.read("answer", "q") is None
+    store.add_records([record("q")], [], [])
+    questions.discard_unasked()
+    assert left() == {("question", "q"), ("question", "lines"), ("question", "quiet")}
+    assert caplog.messages == [
+        "the answer to 'z' was not used, and is removed: no job has asked that"
+    ]
