@@ -21,11 +21,11 @@ from trioflow import (
 )
 from trioflow.batch import _resources
 from trioflow.batch._command_job import (
-    MAX_COMMAND_LENGTH,
     CommandOutcome,
     KeptFailure,
     shorten_line,
 )
+from trioflow.jobs.command._result import MAX_COMMAND_LENGTH
 
 USAGE: Any = SimpleNamespace(ru_utime=0, ru_stime=0, ru_maxrss=0)
 NODE = SshNode("n1")

@@ -42,7 +42,7 @@ EXITED = CommandResult(3, 1.25, USAGE, b"out", b"error")
 KEPT = {"result": EXITED, "limit": 2.5, "is_idle": False, "waits": "", "options": {}}
 
 
-def stored(path: str, result: object = '"x"', why: str = "", **more: Any) -> StoredJob:
+def stored(path: str, result: Any = '"x"', why: str = "", **more: Any) -> StoredJob:
     one = StoredJob(path, "{}", "json", None, None, None, 3, None, 0.0, 0.25, None)
     return one._replace(result=result, why=why or None)._replace(**more)
 
@@ -130,7 +130,7 @@ def test_the_list_of_a_journal_has_each_state(runs: list[RunRecord]) -> None:
         "15 jobs kept, 3 runs; last run: 'last', started 1970-01-02 05:30:00+05:30: "
     )
     assert last == f"{begun}✗ {VERDICT}1 min 30 s"
-    ends = {
+    ends: dict[str, dict[str, Any]] = {
         "is running (process 7)": {"outcome": None, "is_running": True},
         "was killed (process 7)": {"outcome": None},
         f"✗ {VERDICT}0 s": {"ended": 0.0},
@@ -391,7 +391,9 @@ def test_an_answer_that_comes_second_is_told_what_came_first(
             f"Error: '{name}' has been answered {shown}, on {ZERO}, and no run has used "
             "that yet; to give another answer in its place, add --replace"
         ]
-        assert files.read_pending(name).text == "x"
+        first = files.read_pending(name)
+        assert first is not None
+        assert first.text == "x"
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,7 @@ def test_a_watch_prints_what_it_is_asked_to(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_print_job_has_its_details() -> None:
+    options: Any
     for words, options, text in (
         ((), {}, "msg= "),
         (("a",), {}, "msg= a"),

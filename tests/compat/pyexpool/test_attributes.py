@@ -50,6 +50,7 @@ def test_a_process_is_as_that_of_subprocess() -> None:
     assert (job.pipedout, job.pipederr) == ("out", "err\ufffd")
     assert repr(process) == "<Process: returncode: -9 args: ['a', 'b']>"
     assert repr(job) == "<Job 'j' has ended with -9>"
+    piped: Any
     for piped, output in ((["stderr"], (None, b"err\xff")), ([], (None, None))):
         other = Process(["a"], None, sent.append)
         other._record_end(ended(3), piped)
