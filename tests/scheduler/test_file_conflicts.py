@@ -19,6 +19,7 @@ from trioflow import (
     Script,
     ScriptText,
     SshJob,
+    _check,
 )
 from trioflow._check import FileUses, findings
 from trioflow.abc import AbstractJob, Work
@@ -318,3 +319,94 @@ def test_files_in_shared_memory_are_files(path: str, is_file: bool) -> None:
         command("first", writes=[path]), command("second", writes=[path])
     )
     assert any(path in str(found) for found in findings(scheduler)) is is_file
+
+
+@pytest.mark.parametrize("missing", [0, 1, 3, 4, 5])
+def test_warnings_about_files_are_few_and_name_what_is_missing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    missing: int,
+) -> None:
+    """The first three are told and the others counted. What is there, even as a link into nothing, what is appended to,
+    what a pattern stands for, and what a command reads by other words, is not looked for."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("nothing")
+    (tmp_path / "there").touch()
+    known = ["link", "there", "log", "x/*.c", "made/sub/a", "all/b/c"]
+    jobs: list[Any] = [
+        Job(nothing, label="known", reads=known),
+        command("stdin", stdin="elsewhere"),
+        command("appends", stdout="log"),
+        command("makes", writes=["made", "all/b/c"]),
+        *(
+            Job(nothing, label=f"r{n}", reads=[f"gone {n}"], redact=n == 1)
+            for n in range(missing)
+        ),
+    ]
+    jobs[0].requires(jobs[3])
+    _check.check_files(Scheduler(jobs))
+    which = "which is not there and which no job writes"
+    shown = [f"'r{n}' reads 'gone {n}', {which}" for n in range(min(missing, 3))]
+    if missing > 1:
+        shown[1] = f"'r1' reads a file, {which}"
+    if missing > 3:
+        shown.append(f"{missing - 3} more")
+    assert caplog.messages == (["; ".join(shown)] if missing else [])
+
+
+@pytest.mark.parametrize(
+    ("reads", "writes", "is_read"),
+    [
+        ("dir", "dirx/out", False),
+        ("dir", "dir/sub/out", True),
+        ("dir/sub", "dir/out", False),
+        ("dir/a", "dir", True),
+        ("d/**/a", "d/a", True),
+        ("d/**/a", "d/x/y/a", True),
+        ("d/**/a", "e/a", False),
+        ("d/*/a", "d/a", False),
+        ("d/?", "d/ab", False),
+        ("d/[ab]", "d/b", True),
+        ("d/**", "d/x/y", True),
+    ],
+)
+def test_a_path_stands_for_the_files_below_it_and_a_pattern_for_its_matches(
+    reads: str, writes: str, is_read: bool
+) -> None:
+    use, make = command("use", reads=[reads]), command("make", writes=[writes])
+    told = [*FileUses(Scheduler(use, make)).unordered_readers()]
+    advice = "an old file, or half of one; give it required="
+    text = f"'use' reads '{writes}', which 'make' writes, without an order: it may get {advice}"
+    assert told == [text] * is_read
+
+
+@pytest.mark.parametrize("redacted", ["", "use", "make"])
+def test_the_files_of_a_redacted_job_are_not_named(redacted: str) -> None:
+    use = command("use", reads=["x"], redact=redacted == "use")
+    make = command("make", writes=["x"], redact=redacted == "make")
+    (text,) = FileUses(Scheduler(use, make)).unordered_readers()
+    name = "the same file" if redacted else "'x'"
+    assert text.startswith(f"'use' reads {name}, which 'make' writes")
+
+
+@pytest.mark.parametrize("unordered", range(5))
+def test_of_many_writers_those_beside_a_reader_tell_whether_it_has_an_order(
+    unordered: int,
+) -> None:
+    """One writer after the other, and a reader between two of them that waits for one, or that one waits for."""
+    writers = [command(f"w{number}", writes=["x"]) for number in range(4)]
+    for before, after in itertools.pairwise(writers):
+        after.requires(Job(nothing, label=f"after {before.label}", required=before))
+    use = command("use", reads=["x"])
+    between = [job for writer in writers for job in writer.required]
+    if unordered:
+        use.requires(writers[unordered - 1])
+    scheduler = Scheduler(use, *writers, *between)
+    told = [
+        text.partition(", without")[0]
+        for text in FileUses(scheduler).unordered_readers()
+    ]
+    # It comes before no other, and those after the next one come after it, too.
+    following = writers[unordered : unordered + 1]
+    assert told == [f"'use' reads 'x', which {one.label!r} writes" for one in following]
