@@ -253,6 +253,7 @@ def test_cards_are_those_that_cuda_would_see(
         ({"gpu": 2}, {"gpu": ["0", "1", "2", "3", "4"]}, 2),
         ({"gpu": 1, "mem": 3 << 30}, {"gpu": ["a", "b", "c"], "mem": "8G"}, 2),
         ({"mem": 3 << 30, "gpu": 1}, {"gpu": ["a"], "mem": "8G"}, 1),
+        ({"mem": 3 << 30, "gpu": 1}, {"gpu": ["a", "b", "c"], "mem": "8G"}, 2),
         ({"cpu": 0.7}, {"cpu": "2"}, 2),
         ({"cpu": 0.5}, {"cpu": "2"}, 4),
         ({}, {"cpu": "2"}, None),
