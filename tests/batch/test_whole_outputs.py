@@ -3,14 +3,27 @@
 import asyncio
 import contextlib
 import io
+import json
+import os
 import re
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 import pytest
+from trioflow import CommandError, CommandJob, CommandResult
+from trioflow.batch import BatchError
+from trioflow.batch._command_job import CommandOutcome
 from trioflow.batch._options import HaltRule, Options
 from trioflow.batch._output import Printer
+from trioflow.batch._record_files import (
+    CsvFormat,
+    JoblogFormat,
+    JsonLinesFormat,
+    OutputDirectory,
+    results_directory,
+)
 from trioflow.batch._reporter import CommandTally, Reporter
 from trioflow.batch._template import CommandTemplate
 from trioflow.cli.batch import _batch_run
@@ -203,6 +216,121 @@ def test_in_a_comment_an_argument_is_one_line() -> None:
     template = CommandTemplate(["echo {gpu} # {} {1}"], ["gpu"])
     line = template.fill(["a\nb", "c"], 1, 1, {"gpu": "0 1"})
     assert line == "echo '0 1' # 'a b' c 'a b'"
+
+
+# ---- records
+USAGE: Any = SimpleNamespace(ru_utime=0.5000004, ru_stime=0.25, ru_maxrss=2048)
+COMMAND = CommandJob(["x"], label="x")
+NAMES = "command,host,started,seconds,exit_code,signal,failure,restored,user_time,system_time,max_rss,max_rss_bound"
+
+
+def row(row_format: Any, outcome: CommandOutcome, *arguments: str) -> str:
+    return b"".join(row_format.encode_outcome(outcome, arguments)).decode()
+
+
+def ended(code: int, **facts: Any) -> CommandOutcome:
+    result = CommandResult(code, 1.25, USAGE, b'x"y\n=1', b"\xff")
+    error = CommandError(COMMAND, "x", f"exit code {code}", result)
+    return CommandOutcome(
+        3, "echo a\nb", result, error, 1795174043.1234567, 1.2345678, **facts
+    )
+
+
+def test_each_record_of_a_command_has_all_columns_in_order() -> None:
+    outcome = ended(7, received_bytes=4, host="n1")
+    log, lines, table = JoblogFormat(), JsonLinesFormat(), CsvFormat()
+    assert log.header(()).decode().split("\t") == [
+        "Seq", "Host", "Starttime", "JobRuntime", "Send", "Receive", "Exitval", "Signal", "Command\n"
+    ]  # fmt: skip
+    assert (
+        row(log, outcome)
+        == "3\tn1\t1795174043.123\t     1.235\t0\t4\t7\t0\techo a\0b\n"
+    )
+    assert row(log, ended(-11)).endswith("\t0\t0\t0\t11\techo a\0b\n")
+    assert lines.header(()) == b""
+    assert row(lines, outcome, "=1", "b") == (
+        '{"seq": 3, "arguments": ["=1", "b"], "command": "echo a\\nb", "host": "n1", "started": 1795174043.123457, '
+        '"seconds": 1.234568, "exit_code": 7, "signal": 0, "failure": "exit code 7", "restored": false, '
+        '"user_time": 0.5, "system_time": 0.25, "max_rss": 2097152, "max_rss_bound": null, '
+        '"stdout": "x\\"y\\n=1", "stderr_base64": "/w=="}\n'
+    )
+    assert table.header(None) is None
+    assert (
+        table.header(("=1", "b")) == f"seq,arg1,arg2,{NAMES},stdout,stderr\n".encode()
+    )
+    assert row(table, outcome, "=1", "b") == (
+        '3,\'=1,b,"echo a\nb",n1,1795174043.123457,1.234568,7,0,exit code 7,False,0.5,0.25,2097152,,'
+        '"x""y\n=1","\\xff"\n'
+    )
+    nothing = CommandOutcome(1, "x", None, None, 0.0, 0.0)
+    for arguments, cells in (
+        ((), ","), (("a",), "a,"), (("a", "b"), "a,b"), (("a", "b", "c", "d"), "a,b c d"),
+    ):  # fmt: skip
+        assert (
+            row(table, nothing, *arguments)
+            == f"1,{cells},x,:,0.0,0.0,126,0,,False,,,,,,\n"
+        )
+
+
+@pytest.mark.parametrize("in_shell", [True, False])
+def test_of_a_shell_that_was_ended_a_record_has_no_usage(in_shell: bool) -> None:
+    shown = json.loads(row(JsonLinesFormat(), ended(-9, in_shell=in_shell)))
+    usage = [shown[name] for name in NAMES.split(",")[-4:]]
+    assert usage == ([None] * 4 if in_shell else [0.5, 0.25, 2097152, None])
+    assert (shown["exit_code"], shown["signal"]) == (None, 9)
+
+
+def test_the_directory_of_a_command_is_named_by_its_arguments() -> None:
+    names = {
+        "": "\\.",
+        ".": "\\..",
+        "..": "\\...",
+        "a/b": "a\\_b",
+        "\\_/": "\\\\_\\_",
+        "...": "...",
+    }
+    for argument, name in names.items():
+        assert results_directory("d", ["x", argument]) == f"d/1/x/2/{name}"
+    for beyond in (0, 1):
+        (*_, name) = results_directory("d", ["é" * 127 + "x" * (1 + beyond)]).split("/")
+        assert len(os.fsencode(name)) == 255
+        assert ("~" in name) is bool(beyond)
+
+
+def test_what_older_results_were_renamed_to_is_told_once(tmp_path: Path) -> None:
+    template = CommandTemplate([f"{tmp_path}/{{#}}/"], is_command=False)
+    for number in (1, 2, 3):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "stdout").write_text("older")
+    directory = OutputDirectory(template)
+    assert directory.notice() == ""
+    for number, more in (
+        (1, ""),
+        (2, ", and 1 more likewise"),
+        (3, ", and 2 more likewise"),
+    ):
+        for text in ("first", "second"):
+            directory.save(number, ["a"], 1, files(text, "e"))
+        assert (tmp_path / str(number) / "stdout").read_text() == "second"
+        assert (tmp_path / str(number) / "seq").read_text() == str(number)
+        first = tmp_path / "1" / "stdout"
+        text = f"trioflow batch: older results were there: '{first}' is now '{first}.before'"
+        assert directory.notice() == text + more
+
+
+def test_two_commands_that_would_write_one_file_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    directory = OutputDirectory(CommandTemplate(["x"], is_command=False))
+    monkeypatch.setattr(
+        directory, "_paths", lambda number, *_: ["x"] if number < 3 else ["y"]
+    )
+    for _ in range(2):
+        directory.claim(2, ["b", "c"])
+        directory.claim(3, ["d"])
+    said = r"commands 2 \(b c\) and 1 \(a\) would both write their results in 'x': put"
+    with pytest.raises(BatchError, match=said):
+        directory.claim(1, ["a"])
 
 
 # ---- the time left

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trioflow import Job, JobTimeout, Pool, ProcessJob, Retry, Scheduler, Service
 from trioflow._check import _find_cycles, findings
+from trioflow.cli._inspection import group_findings
 from ..bodies import give, idle, nothing, serve
 from .command_line import trioflow, written
 
@@ -324,3 +325,19 @@ flow = Scheduler(Scheduler(first, label="first"), Scheduler(second, label="secon
     )
     assert others.startswith("  the same for 23 more jobs: second/b1, ")
     assert count == "32 jobs: 24 findings"
+
+
+def test_only_findings_that_differ_in_labels_of_jobs_are_one() -> None:
+    a, b = idle("a"), idle("b")
+    texts = [
+        (a, "'a' needs 'gpu'"),
+        (b, "'b' needs 'gpu'"),
+        (b, "'b' needs 'cpu'"),
+        (a, "'a' uses 'gpu'"),
+        (a, "'b' needs 'gpu'"),
+    ]
+    assert group_findings(texts, Scheduler(a, b)) == [
+        ("'a' needs 'gpu'", [a, b, a]),
+        ("'b' needs 'cpu'", [b]),
+        ("'a' uses 'gpu'", [a]),
+    ]

@@ -221,14 +221,22 @@ def test_the_states_of_jobs_are_listed_with_their_symbols(
     assert [line.partition("  ")[0] for line in told if re.match(r"\w+  [✗✓x]", line)] == [
         "PureScheduler", "in"
     ]  # fmt: skip
+    clean = Scheduler(Note("inside"), label="clean")
+    scheduler = PureScheduler(clean, Note("mild", seconds=-1, critical=False))
+    assert scheduler.run()
+    scheduler.debrief()
+    told = capsys.readouterr().out.splitlines()
+    assert sum(bool(re.match(r"\w+  [✗✓x]", line)) for line in told) == 1
     assert "⚠★☉∞⚐⚑↺☓".translate(ASCII_SYMBOLS) == "!*o8-w>x"
 
 
 def test_all_that_can_begin_at_once_begin_before_a_failure_ends_the_run(
     backend: Any,
 ) -> None:
-    others = [Note(f"n{number}", seconds=9.0) for number in range(20)]
-    scheduler = PureScheduler(Note("first", seconds=-1), *others)
+    before = Note("before")
+    failing = Note("failing", before, seconds=-1)
+    others = [Note(f"n{number}", before, seconds=9.0) for number in range(20)]
+    scheduler = PureScheduler(before, failing, *others)
     assert not run_virtual(scheduler.co_run, backend=backend)
     assert [job.times for job in others] == [["run", "shutdown"]] * 20
 
