@@ -1,14 +1,18 @@
 """What a `Cluster` asks of its client, and what it makes of each answer, without a cluster."""
 
 import asyncio
+import gc
 import operator
+import os
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 import pytest
-from trioflow import Job, ProcessJob, Scheduler
+import trioflow.dask
+from trioflow import Job, ProcessJob, Scheduler, current_scheduler
 from trioflow.dask import LOAD_ERROR_PREFIX, Cluster, ClusterResult
 
 pytest.importorskip("cloudpickle")
@@ -132,7 +136,45 @@ def test_a_journal_gets_each_value(backend: Any, tmp_path: Path) -> None:
     last = call(operator.neg, unsaved)
     scheduler = Scheduler(first, second, unsaved, last, processes=Cluster(client))
     assert scheduler.run(backend=backend, journal=tmp_path / "run.db")
+    fetched = sorted(key.partition("#")[0] for key in client.gathered)
+    # All but the one that is not stored, which only another call uses.
+    assert fetched == ["add", "neg", "neg"]
     assert (second.result(), last.result()) == (-3, -3)
+
+
+def test_the_cluster_may_drop_its_values_when_the_run_has_ended(backend: Any) -> None:
+    client = Client()
+    job = call(operator.add, 1, 2)
+    scheduler = Scheduler(job, Job(local, job), processes=Cluster(client))
+    assert scheduler.run(backend=backend)
+    (kept,) = map(weakref.ref, client.futures.values())
+    client.futures.clear()
+    gc.collect()
+    assert kept() is None
+    assert job.result() == 3
+
+
+def test_a_call_gets_the_variables_of_its_run(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trioflow.dask, "propagated_env", lambda: {"X_Y": "1"})
+    job = call(os.getenv, "X_Y")
+    assert Scheduler(job, processes=Cluster(Client())).run(backend=backend)
+    assert (job.result(), os.environ.get("X_Y")) == ("1", None)
+
+
+def test_a_job_that_is_added_late_has_no_rank(backend: Any) -> None:
+    client = Client()
+
+    async def add() -> None:
+        current_scheduler().add(call(operator.neg, 1, expected_duration=5))
+
+    first = call(operator.pos, 1, expected_duration=2)
+    scheduler = Scheduler(first, Job(add, required=first), processes=Cluster(client))
+    assert scheduler.run(backend=backend)
+    priorities = [options["priority"] for _, _, options in client.calls]
+    assert priorities[0] > 2
+    assert priorities[1] == 0
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ import pickle
 import re
 import sys
 from pathlib import Path
+import anyio
 import pytest
+from trioflow import Job, Scheduler
 from trioflow.cli import _scenario
 from ..places import ROOT
 from .command_line import labels, refused, trioflow, unchanged_process, written
@@ -107,6 +109,55 @@ def test_scheduler_imported_from_another_file_of_the_directory_is_found(
         assert _scenario.load_file(Path(file)).first == str(tmp_path)
 
 
+def test_a_name_that_is_unknown_comes_with_those_of_the_file(tmp_path: Path) -> None:
+    """Its own schedulers, once each, and its own functions, without private and imported ones."""
+    code = """
+    from os.path import join
+    from helper_of_names import helper
+    def _private(): ...
+    def make(): ...
+    first = second = Scheduler()
+    scenario = Scheduler(inner := Scheduler())
+    third = scenario
+    number = 5
+    """
+    written(tmp_path, "def helper(): ...", "helper_of_names.py")
+    file = written(tmp_path, code)
+    names = "first, inner, scenario, work, fail, make"
+    said = refused("list", f"{file}:zzzz")
+    assert said.splitlines()[-1].endswith(
+        f"{file} has no 'zzzz'; its schedulers and functions: {names}"
+    )
+    said = refused("list", f"{file}:number")
+    assert "it is of type int" in said
+
+
+def test_a_linked_file_imports_what_is_beside_its_target(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    written(tmp_path / "real", "", "beside_target.py")
+    target = written(tmp_path / "real", "import beside_target\nx = Scheduler()")
+    (tmp_path / "link.v1.py").symlink_to(target)
+    with unchanged_process():
+        module = _scenario.load_file(tmp_path / "link.v1.py")
+        assert module.__name__ == "link_v1"
+        assert sys.path[0] == str(tmp_path / "real")
+
+
+def test_a_window_of_a_whole_run_is_a_limiter_if_groups_share_it(
+    tmp_path: Path,
+) -> None:
+    job = Job(anyio.sleep, 0)
+    flat, nested = Scheduler(job), Scheduler(Scheduler(label="inner"))
+    for slots in (None, 0, 1, 5):
+        assert _scenario.make_window(flat, slots) == slots
+        window = _scenario.make_window(nested, slots)
+        if slots:
+            assert isinstance(window, anyio.CapacityLimiter)
+            assert window.total_tokens == slots
+        else:
+            assert window == slots
+
+
 # --- loading of the file
 def test_users_file_is_not_loaded_as_main(tmp_path: Path) -> None:
     """The user's file is not loaded as `__main__`, and its `sys.argv` has no options of the command."""
@@ -180,6 +231,9 @@ CONVERTED = [
     ("a, /, b=2, *, c: int = 3", ["a=1", "c=4"], {"a": "1", "b": 2, "c": 4}),
     ("a=1, **more", ["b=2"], {"a": 1, "more": {"b": "2"}}),
     ("a=1, *rest", [], {"a": 1, "rest": ()}),
+    ("a=None", ["a=1"], {"a": "1"}),
+    ("a: dict", ['a={"b": [1]}'], {"a": {"b": [1]}}),
+    ("b, **more", ["b=1", "c=x=y"], {"b": "1", "more": {"c": "x=y"}}),
     ("n: 'Unknown' = 3", ["n=4"], {"n": 4}),
 ]
 
