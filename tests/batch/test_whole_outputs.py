@@ -8,13 +8,22 @@ import os
 import re
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 import pytest
-from trioflow import CommandError, CommandJob, CommandResult
-from trioflow.batch import BatchError
-from trioflow.batch._command_job import CommandOutcome
+from trioflow import (
+    CommandError,
+    CommandJob,
+    CommandResult,
+    JobState,
+    SshNode,
+    Unreachable,
+)
+from trioflow.batch import BatchError, _batch
+from trioflow.batch._batch import Batch, NodePool
+from trioflow.batch._command_job import BatchCommandJob, CommandOutcome
 from trioflow.batch._options import HaltRule, Options
 from trioflow.batch._output import Printer
 from trioflow.batch._record_files import (
@@ -24,7 +33,12 @@ from trioflow.batch._record_files import (
     OutputDirectory,
     results_directory,
 )
-from trioflow.batch._reporter import CommandTally, Reporter
+from trioflow.batch._reporter import (
+    CommandFailures,
+    CommandTally,
+    FailedCommand,
+    Reporter,
+)
 from trioflow.batch._template import CommandTemplate
 from trioflow.cli.batch import _batch_run
 from trioflow.cli.batch._progress_bar import remaining_seconds
@@ -331,6 +345,113 @@ def test_two_commands_that_would_write_one_file_are_named(
     said = r"commands 2 \(b c\) and 1 \(a\) would both write their results in 'x': put"
     with pytest.raises(BatchError, match=said):
         directory.claim(1, ["a"])
+
+
+# ---- counts
+def test_a_failure_that_is_taken_back_counts_no_longer() -> None:
+    options: Any = SimpleNamespace(keep_order=False, halt=None, results=None)
+    reporter = Reporter(
+        options, None, print_guard=no_bar, records=(), directory=None, on_progress=print
+    )
+    lines = {number: f"line {number}" for number in range(1, 6)}
+    similar = CommandFailures("why", False, lines)
+    reporter.tally.failed_count = 5
+    reporter.failures["kind",] = similar
+    assert similar.first_lines == ["line 1", "line 2", "line 3"]
+    for number in range(1, 6):
+        reporter.take_back(FailedCommand(number, (), "x", ("kind",)))
+        assert reporter.tally.failed_count == 5 - number
+        assert [*lines] == [*range(number + 1, 6)]
+        assert [*reporter.failures.values()] == [similar] * (number < 5)
+
+
+def test_each_further_try_and_each_equal_line_is_numbered() -> None:
+    for tries, text in ((0, ""), (1, ""), (2, "attempt 2"), (3, "attempt 3")):
+        job: Any = SimpleNamespace(_tries=tries)
+        assert BatchCommandJob.status_text(job) == text
+    for journal, labels in (
+        ("j", ["a", "a#2", "b", "a#3"]),
+        (None, ["a", "a", "b", "a"]),
+    ):
+        running: Any = SimpleNamespace(
+            options=SimpleNamespace(journal=journal), _line_counts=Counter()
+        )
+        assert [Batch.unique_label(running, line) for line in "aaba"] == labels
+
+
+@pytest.mark.parametrize(
+    ("total", "idle"), [(None, None), (7, 0), (8, 1), (3, 0), (20, 13)]
+)
+def test_commands_are_counted_by_their_states(
+    total: int | None, idle: int | None
+) -> None:
+    states = [JobState.IDLE, JobState.SCHEDULED, JobState.RUNNING, JobState.SUCCEEDED]
+    tally = CommandTally(succeeded_count=1, failed_count=2)
+    unreported = [SimpleNamespace(state=state) for state in states]
+    reporter = SimpleNamespace(tally=tally, unreported=unreported)
+    running: Any = SimpleNamespace(expected_count=total, reporter=reporter)
+    counts = {
+        JobState.SCHEDULED: 2,
+        JobState.RUNNING: 1,
+        JobState.SUCCEEDED: 2,
+        JobState.FAILED: 2,
+    }
+    if idle is not None:
+        counts[JobState.IDLE] = idle
+    assert Batch.count_commands(running) == counts
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+@pytest.mark.parametrize("from_outside", [True, False])
+@pytest.mark.parametrize("ended", [(2, 1), (3, 0), (2, 0)])
+def test_a_batch_is_cut_short_by_others_if_commands_are_left(
+    interrupted: bool, from_outside: bool, ended: tuple[int, int]
+) -> None:
+    tally = CommandTally(succeeded_count=ended[0], failed_count=ended[1])
+    running: Any = SimpleNamespace(
+        reporter=SimpleNamespace(tally=tally),
+        expected_count=3,
+        was_interrupted=interrupted,
+        _is_ended_from_outside=from_outside,
+    )
+    is_cut = interrupted or (from_outside and sum(ended) < 3)
+    assert Batch.was_cut_short.fget(running) is is_cut  # type: ignore[attr-defined]
+
+
+def test_the_error_that_ended_a_batch_is_that_of_its_culprit_or_the_last_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = OSError("first"), OSError("second")
+    found = [SimpleNamespace(exception=error) for error in (None, first, second, None)]
+    monkeypatch.setattr(_batch, "incidents_of", lambda _: found)
+    culprit = SimpleNamespace(raised_exception=lambda: first)
+    for by, error in ((None, second), (culprit, first)):
+        running: Any = SimpleNamespace(scheduler=SimpleNamespace(culprit=by))
+        assert Batch._find_fatal_error(running) is error
+
+
+def test_a_node_that_cannot_be_reached_is_told_once_and_gets_no_command() -> None:
+    a, b = SshNode("a"), SshNode("b")
+    told: list[str] = []
+
+    async def note(text: str) -> None:
+        told.append(text)
+
+    async def main() -> None:
+        pool = NodePool([a, b], 2, note)
+        assert [await pool.wait_for_slot() for _ in range(2)] == [a, b]
+        for _ in range(2):
+            assert await pool.report_unreachable(Unreachable(a, "it is away"))
+        pool.release(b)
+        pool.release(a)
+        assert [await pool.wait_for_slot() for _ in range(2)] == [b, b]
+        assert not await pool.report_unreachable(Unreachable(b, "it is off"))
+        # The commands fail where they would have run.
+        assert await pool.wait_for_slot() is a
+
+    asyncio.run(main())
+    left = "; no nodes are left: the remaining commands fail"
+    assert told == ["a: it is away", f"b: it is off{left}"]
 
 
 # ---- the time left
