@@ -171,6 +171,44 @@ def test_the_exit_code_is_the_number_of_nodes_that_failed(
     ]
 
 
+def test_options_of_ssh_reach_each_node(nodes: Nodes, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.touch()
+    options = ["-l", "ann", "-i", "key", "-J", "jump", "--accept-new"]
+    nodes.ssh("-H", "n1", "-F", config, *options, "--connect-timeout", "1m30s", "true")
+    nodes.ssh("-H", "n2", "--timeout", "0", "true")
+    first, second = nodes.nodes
+    assert first == SshNode(
+        "n1",
+        username="ann",
+        identity="key",
+        config=str(config),
+        gateway="jump",
+        accept_new=True,
+        connect_timeout=90.0,
+    )
+    assert second == SshNode("n2", connect_timeout=30.0)
+    assert [timeout for _, _, timeout in nodes.steps] == [None, None]
+
+
+def test_places_and_arguments_are_filled_in_for_each_node(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    script = tmp_path / "s.sh"
+    script.touch()
+    words = ["--script", script, "--include", tmp_path / "{node}", "-", "{node}", "b"]
+    nodes.ssh("-H", "u@n1:7,n2", "-j", 1, "--push", script, "--pull", "x", *words)
+    assert nodes.steps == [
+        step
+        for name, host in (("n1:7", "n1"), ("n2", "n2"))
+        for step in (
+            (name, f"Push({script}, to=~)", None),
+            (name, f"Script({script}, -, {host}, b, includes=[{tmp_path}/{host}])", None),
+            (name, "Pull(x, to={node}/)", None),
+        )
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("words", "refusal"),
     [

@@ -38,7 +38,7 @@ def told(*words: object, code: int = 0) -> list[str]:
 
 # ---- trioflow journal
 USAGE: Any = SimpleNamespace(ru_utime=0, ru_stime=0, ru_maxrss=0)
-EXITED = CommandResult(3, 1.25, USAGE, b"out", b"error")
+EXITED = CommandResult(3, 90.5, USAGE, b"out", b"error")
 KEPT = {"result": EXITED, "limit": 2.5, "is_idle": False, "waits": "", "options": {}}
 
 
@@ -116,7 +116,7 @@ def test_the_list_of_a_journal_has_each_state(runs: list[RunRecord]) -> None:
         f"ran {ZERO} 250 ms damaged damaged",
         f"ran {ZERO} 250 ms pickled pickled, 5 bytes",
         f"ran {ZERO} 250 ms secret (redacted)",
-        f"ran {ZERO} 250 ms command exit code 3, 1.25 s, stdout of 3 bytes, stderr of 5 bytes",
+        f"ran {ZERO} 250 ms command exit code 3, 1 min 30 s, stdout of 3 bytes, stderr of 5 bytes",
         f"ran {ZERO} 250 ms limit ended at its limit of 2.5 s",
         f"ran {ZERO} 123 ms floats [0.123456789,1.5]",
         f"ran {ZERO} 250 ms long {long}",

@@ -150,3 +150,17 @@ def test_an_error_is_one_line() -> None:
     assert "raise error" not in caught(ValueError("x"))
     delays = {SHORT_DELAY: "after all others", 1.0: "1 s later", 0.25: "0.25 s later"}
     assert {delay: describe_delay(delay) for delay in delays} == delays
+
+
+def test_of_several_violations_the_first_is_that_of_the_run() -> None:
+    outcome = RunOutcome(Plan("trio"), TaskOrder())
+    told: list[Any] = []
+    story: Any = SimpleNamespace(
+        outcome=outcome, add_line=lambda *line: told.append(line)
+    )
+    judge = Judge(None, story)
+    first, second = OSError("first"), OSError("second")
+    judge.record_violation("stalls", "it stalls", first, 3.0)
+    judge.record_violation("raises", "it raises", second)
+    assert (outcome.violated_invariant, outcome.error) == ("stalls", first)
+    assert told == [("it stalls", 3.0), ("it raises", None)]
