@@ -1,11 +1,14 @@
 """What other threads than that of a run may do with it: end it, and report to it. All else is refused with the cure."""
 
 import random
+import sys
 import threading
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 import anyio
 import pytest
 import trioflow
@@ -21,11 +24,13 @@ from trioflow import (
     StopReason,
     current_job,
 )
+from trioflow._core.run import _questions
 from trioflow._core.scheduler import _sync_run
 from trioflow.abc import fraction_done
 from ..bodies import at_once, nap, nothing
 from ..conftest import Virtual
 
+T = TypeVar("T")
 Call = Callable[[Any, Any], object]
 ENDING: dict[str, Call] = {
     "cancel": lambda scheduler, job: scheduler.cancel(),
@@ -220,10 +225,12 @@ def test_reports_from_another_thread_reach_the_run(virtual: Virtual) -> None:
         job = current_job()
         calls = (
             lambda: job.progress(0.5),
+            # A sign of life keeps the fraction that the loop has not received.
+            job.progress,
             lambda: job.used(usd=1.0, api={"tokens": 5}),
             lambda: question.answer("yes"),
         )
-        assert [in_thread(call) for call in calls] == [None] * 3
+        assert [in_thread(call) for call in calls] == [None] * 4
         await anyio.sleep(1)
 
     question = Answer("Go?", timeout=10)
@@ -236,3 +243,63 @@ def test_reports_from_another_thread_reach_the_run(virtual: Virtual) -> None:
         "yes",
         JobState.SUCCEEDED,
     )
+
+
+class Waiting:
+    """Stands for a job, or for the places of a run, that another thread adds."""
+
+    groups_by_needs: Mapping[Any, Any] = MappingProxyType({})
+    _scheduler = None
+
+
+def while_another_thread_adds(
+    collection: weakref.WeakKeyDictionary[Any, None], ask: Callable[[], T]
+) -> T:
+    """Ask while something is added to a collection before each line of `weakref`, where threads may take turns."""
+    kept: list[Waiting] = []
+
+    def add(frame: Any, event: str, argument: object) -> Any:
+        if event == "call":
+            return add if frame.f_code.co_filename == weakref.__file__ else None
+        sys.settrace(None)
+        kept.append(Waiting())
+        collection[kept[-1]] = None
+        sys.settrace(add)
+        return add
+
+    before = sys.gettrace()
+    sys.settrace(add)
+    try:
+        return ask()
+    finally:
+        sys.settrace(before)
+
+
+def test_a_thread_may_ask_whether_an_answer_is_needed_while_jobs_are_added() -> None:
+    asks = Answer("really?", label="asks")
+    inner = Scheduler(asks)
+    user = Job(nothing, label="user")
+    Scheduler(inner, user)
+    users = inner._members.users_outside[asks] = weakref.WeakKeyDictionary()
+    users.update({user: None, asks: None})
+    assert while_another_thread_adds(users, lambda: _questions.is_needed(asks))
+
+
+def test_a_thread_may_ask_a_pool_who_waits_while_runs_begin(virtual: Virtual) -> None:
+    pool = Pool(gpu=1)
+    waiting: list[dict[str, int]] = []
+
+    def ask() -> None:
+        admission = pool._resources["gpu"].admission
+        assert admission is not None
+        waiting.append(
+            while_another_thread_adds(admission.all_places, lambda: pool.waiting)
+        )
+
+    async def hold() -> None:
+        await anyio.sleep(1)
+        ask()
+
+    jobs = Job(hold, needs={"gpu": 1}), Job(nothing, needs={"gpu": 1})
+    assert virtual(Scheduler(*jobs, pool=pool).co_run)
+    assert waiting == [{"gpu": 1}]

@@ -43,7 +43,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from ..base._states import SCHEDULED, RunPhase
 from ..job._errors import BudgetSpent
@@ -230,7 +230,7 @@ class OrderedPlaces:
     def use_admission(self) -> None:
         """Let jobs wait for resources, together with the runs that share them."""
         self.admission = Admission()
-        self.admission.all_places.add(self)
+        self.admission.all_places[self] = None
         # Whether the run's scheduler or an enclosing scheduler has needs. If so, its jobs ignore reservations.
         self.is_inside_holder = self.run.pools.resource_holder is not None
 
@@ -238,7 +238,7 @@ class OrderedPlaces:
         """Drop the references to the run, which has ended, and leave the admission for good."""
         del self.run, self.line
         if self.admission is not None:
-            self.admission.all_places.discard(self)
+            self.admission.all_places.pop(self, None)
             self.admission.crowded.pop(self, None)
 
     def has_room(self) -> bool:
@@ -320,12 +320,13 @@ class OrderedPlaces:
 
     def look(self, number: float) -> None:
         """Admit jobs in order until `number` of them are startable. A round may admit more, and jobs of other runs."""
-        if self.admission is not None:
-            if self in self.admission.crowded and not self.is_crowded():
-                self.admission.is_stale = True
+        admission = self.admission
+        if admission is not None:
+            if self in admission.crowded and not self.is_crowded():
+                admission.is_stale = True
             if self.has_room():
                 self.take_place()
-            self.admission.round(self)
+            admission.round(self)
             return
         line = self.line
         while len(line.startable) < number and not line.is_paused:
@@ -388,14 +389,15 @@ class OrderedPlaces:
     def give_back(self, job: AnyJob) -> None:
         """Take back the grant of a job, or remove the job if it still waits. Amounts of rates are not taken back."""
         group = self.find_group(job)
-        if job._extras is not None and job._extras.grant is not None:
+        extras = job._extras
+        if extras is not None and extras.grant is not None:
             used = None
             if self.admission.has_budgets:
                 used = budgets_used(job) or None
             # A budget sees whether an earlier attempt has used some.
-            job._extras.grant.give_back()
-            job._extras.earlier_use = used
-            job._extras.grant = None
+            extras.grant.give_back()
+            extras.earlier_use = used
+            extras.grant = None
         if group is not None:
             group.forget(job)
         self.overtaken.pop(job, None)
@@ -409,10 +411,9 @@ class OrderedPlaces:
     def entries(self) -> list[HeapEntry]:
         """Return the entries of the waiting jobs, in the order that they would start without limits."""
         entries = [*self._heap, *self._slotless_heap]
-        entries = [entry for entry in entries if entry[2]._state is SCHEDULED]
         for group in list(self.groups_by_needs.values()):
             entries += group.entries()
-        return sorted(entries)
+        return sorted(entry for entry in entries if entry[2]._state is SCHEDULED)
 
     def drop_settled(self) -> None:
         heaps = [self._heap, self._slotless_heap]
@@ -471,7 +472,7 @@ class Admission:
         # The places that compete, in the order of service.
         self.places_in_order: list[PlacesEntry] = []
         # The places of all runs in progress.
-        self.all_places: Final[WeakSet[OrderedPlaces]] = WeakSet()
+        self.all_places: Final = WeakKeyDictionary[OrderedPlaces, None]()
         self.resources: Final[WeakSet[PoolEntry]] = WeakSet()
         # A heap of the times when keys with parked jobs may be free by time alone, each with a sequence number.
         self.timed_keys: list[tuple[float, int, Key]] = []
@@ -586,10 +587,8 @@ class Admission:
             self._is_blocking = False
 
     def _unaffordable_jobs(self) -> list[Unaffordable]:
-        found: list[Unaffordable] = []
-        for places in list(self.all_places):
-            found += places.unaffordable_jobs()
-        return sorted(found, key=lambda each: each[0])
+        found = map(OrderedPlaces.unaffordable_jobs, list(self.all_places))
+        return sorted(itertools.chain(*found), key=lambda each: each[0])
 
     def scan(self) -> tuple[WaitingGroup, Any] | None:
         """Find the first group, in order, whose first job can start, or must be parked.
@@ -741,7 +740,9 @@ def jobs_waiting_for(resource: PoolEntry) -> list[AnyJob]:
     if resource.admission is None:
         return []
     found: list[AnyJob] = []
-    for places in list(resource.admission.all_places):
+    # Copied in one step, since the loop may add others.
+    all_places = [each() for each in resource.admission.all_places.keyrefs()]
+    for places in filter(None, all_places):
         for group in list(places.groups_by_needs.values()):
             if resource in group.kind:
                 found += [job for _, _, job in group.entries()]

@@ -578,8 +578,8 @@ class Tokens:
             self.requester = home.crew.spawn(self)
 
     def _first_run(self) -> Run:
-        valid = (tokens for (tokens,) in self.tickets if tokens is not None)
-        return next(valid).line.run
+        first = next(tokens for (tokens,) in self.tickets if tokens is not None)
+        return first.line.run
 
     async def do_errand(self) -> None:
         """Wait in the limiter's queue for tokens, one at a time, as long as any job waits."""

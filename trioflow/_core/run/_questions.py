@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
 from ..base._graph_algorithms import reachable
 from ..base._states import DRAINING, IDLE, SCHEDULED, SKIPPED, RunPhase
@@ -116,8 +117,10 @@ def _users_outside(job: AnyJob) -> list[AnyJob]:
     scheduler = job._scheduler
     if scheduler is None:
         return []
-    users = [*scheduler._members.users_outside.get(job, ())]
-    return [user for user in users if user._scheduler is not None]
+    users = scheduler._members.users_outside.get(job, WeakKeyDictionary())
+    # Copied in one step: a view in another thread asks, too.
+    found = filter(None, [reference() for reference in users.keyrefs()])
+    return [user for user in found if user._scheduler is not None]
 
 
 def _users(job: AnyJob) -> list[AnyJob]:

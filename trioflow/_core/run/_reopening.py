@@ -49,7 +49,6 @@ from collections.abc import Collection, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ..admission._resource import budgets_used
 from ..base._states import (
     BLOCKED,
     FAILED,
@@ -154,8 +153,6 @@ def put_back(job: AnyJob, now: float) -> None:
     if job._started_at is not None and job._finished_at is not None:
         if extras is None:
             extras = RunExtras()
-        else:
-            extras.earlier_use = budgets_used(job)
         error = None
         if job._state is not SUCCEEDED:
             error = no_result_error(job)
@@ -536,9 +533,7 @@ class PutBack:
         run = self._run or self._outer
         for job in self._leaving:
             run.line.give_back(job)
-        watchers = run.instrument_set
-        if self._run is None:
-            watchers = run.watchers_of(self._level)
+        watchers = run.watchers_of(self._level)
         if watchers is not None:
             for job in (*self._leaving, *self.jobs):
                 watchers.notify("job_reopened", self._level, job)

@@ -99,9 +99,9 @@ class Standstill:
         if pause is not None and pause.by:
             # The log says so.
             return
-        message = ""
-        if not any(map(_has_timer, run.with_nested())):
-            message = run.scheduler._describe_outside_wait()
+        if any(map(_has_timer, run.with_nested())):
+            return
+        message = run.scheduler._describe_outside_wait()
         # Without the time, which differs.
         told = message.partition(" was paused ")[0]
         if message and not any(

@@ -97,9 +97,7 @@ class ThreadReports:
         """
         with self._lock:
             is_delivery_due = bool(self._latest_fractions)
-            if fraction is None:
-                self._latest_fractions[job] = self._latest_fractions.get(job)
-            else:
+            if fraction is not None or job not in self._latest_fractions:
                 self._latest_fractions[job] = fraction
         if not is_delivery_due:
             self.call_in_loop(self._deliver)

@@ -270,9 +270,8 @@ def waiting_since(job: AnyJob) -> float | None:
     scheduler = job._scheduler
     if scheduler is None or job._state is not SCHEDULED:
         return None
-    throttled = _job_queries.throttled_attempts(job)[-1:]
-    ends = [attempt.ended for attempt in throttled]
-    ends += [attempt.ended for attempt in _job_queries.failed_attempts(job)[-1:]]
+    ends = [attempt.ended for attempt in _job_queries.throttled_attempts(job)]
+    ends += [attempt.ended for attempt in _job_queries.failed_attempts(job)]
     if ends:
         return max(ends)
     times = [other._finished_at for other in scheduler._members.all_requirements(job)]
