@@ -22,7 +22,7 @@ from trioflow import (
     current_job,
     ref,
 )
-from trioflow.abc import AbstractJob, JobKind
+from trioflow.abc import AbstractJob, JobKind, fraction_done
 from ..bodies import (
     CANCELLED,
     FAILED,
@@ -393,3 +393,26 @@ def test_a_backoff_that_is_over_for_its_job_keeps_no_clean_up_waiting(
     scheduler = Scheduler(critical, job, cleaning, cleanup_timeout=30)
     assert virtual(partial(timed, scheduler)) == (False, 4 if way == "cancelled" else 5)
     assert (job.state, cleaning.is_succeeded()) == (CANCELLED, True)
+
+
+def test_an_attempt_begins_with_nothing_done(virtual: Virtual) -> None:
+    """The fraction is that of the attempt, after a retry and if the job is tried again."""
+    seen: list[float | None] = []
+
+    async def work() -> None:
+        seen.append(fraction_done(job))
+        job.progress(0.5)
+        await nap(1)
+        raise OSError("broken")
+
+    job = Job(work, retry=Retry(1, first=0, jitter=False))
+    assert not virtual(Scheduler(job, Job(later, 5, job.try_again), log=False).co_run)
+    assert seen == [None] * 4
+
+
+def test_a_retry_at_once_stays_one_however_much_its_backoffs_grow(
+    virtual: Virtual,
+) -> None:
+    """`first=0` times a factor that no float can hold any more is still 0, and not the cap."""
+    flaky = Flaky(4, retry=Retry(4, first=0, factor=1e300, jitter=False))
+    assert virtual(partial(timed, Scheduler(flaky))) == (True, 5)

@@ -641,3 +641,16 @@ def test_a_job_whose_backoff_is_over_waits_for_what_any_job_waits_for(
         explained_during(scheduler, job, virtual)
         == f"'again' {slot}; it is attempt 2 of 2, after OSError: broken"
     )
+
+
+def test_a_job_that_was_tried_again_has_all_its_attempts_and_those_left_counted(
+    virtual: Virtual,
+) -> None:
+    """Two attempts have failed before, and its `retry` allows two more."""
+    job = Job(fail, 1, retry=Retry(1, first=5, jitter=False), label="again")
+    seen: list[str] = []
+    look = Job(later, 12, lambda: seen.append(scheduler.explain(job)))
+    scheduler = Scheduler(job, Job(later, 10, job.try_again), look, log=False)
+    assert not virtual(scheduler.co_run)
+    text = "'again' will be retried in 4 s, attempt 4 of 4, after OSError: broken"
+    assert seen == [text]
