@@ -302,8 +302,6 @@ def noticed(
         *alone(),
         *PYTEST,
         "-x",
-        "-n",
-        "0",
         "--timeout",
         "30",
         f"--junitxml={ended}",
@@ -436,7 +434,7 @@ def reached(
         "--junitxml=times.xml",
     )
     done = subprocess.run(
-        [*PYTEST, "-n", str(workers), *noting, *tests],
+        [*PYTEST, "--processes", str(workers), *noting, *tests],
         cwd=copy, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
