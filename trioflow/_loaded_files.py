@@ -102,8 +102,8 @@ def remember() -> None:
         file = namespace.get("__file__")
         if (
             isinstance(file, str)
-            and not file.endswith((".so", ".pyd", ".pyc"))
             and not file.startswith(library_prefixes())
+            and not file.endswith((".so", ".pyd", ".pyc"))
         ):
             spec = namespace.get("__spec__")
             is_reloaded = _specs.get(id(namespace), spec) is not spec

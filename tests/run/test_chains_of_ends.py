@@ -9,7 +9,7 @@ from trioflow import CommandJob, Job, Retry, Scheduler, Service, StopReason
 from trioflow.abc import Instrument
 from ..bodies import fail, nap, nothing, serve
 
-LONG = 2000
+LONG = 1100
 """More than Python's recursion limit."""
 
 
