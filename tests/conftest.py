@@ -33,6 +33,7 @@ from trioflow.view.graph import _dot
 from . import invariants, isolations, processes, transitions
 
 TESTS = Path(__file__).parent
+TREE = str(TESTS.parent)
 BACKENDS = get_args(BackendName)
 
 T = TypeVar("T")
@@ -536,7 +537,7 @@ def nothing_left_behind(
     ) is not None and before_look is None:
         look.answer_thread.stop()  # a run that was held has started it, until the program ends
     for file in [*_loaded_files.loaded]:
-        if not file.startswith(str(TESTS.parent)):
+        if not file.startswith(TREE):
             del _loaded_files.loaded[file]
     gc.collect()
     left = sorted(

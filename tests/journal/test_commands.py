@@ -353,6 +353,7 @@ def point(link: Path, target: str) -> None:
     link.symlink_to(target)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("hashes", [False, True])
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_each_kind_of_entry_of_a_directory_counts_alone(
@@ -385,6 +386,7 @@ def test_each_kind_of_entry_of_a_directory_counts_alone(
     assert why() == ""
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "reads",
     ["out", "out/*", "out/**/*", "out/**/page*", "out/link", "out/../out/sub/page.txt"],
