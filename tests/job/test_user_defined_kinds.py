@@ -539,7 +539,8 @@ def test_an_object_shared_by_a_run_needs_no_close(
 def test_an_object_shared_by_a_run_is_made_once_and_closed_last(
     virtual: Virtual,
 ) -> None:
-    """All jobs of a run, nested ones included, get the same shared object, which is closed after the last shutdown."""
+    """All jobs of a run, nested ones included, get the same shared object, which is closed after the last shutdown. A
+    second run makes another."""
     log: list[str] = []
 
     class Shared:
@@ -557,9 +558,14 @@ def test_an_object_shared_by_a_run_is_made_once_and_closed_last(
             log.append("shut down")
 
     first, second = User(), User()
-    assert virtual(Scheduler(first, Scheduler(second)).co_run)
-    assert first.result() is second.result()
-    assert log == ["made at 0", "shut down", "shut down", "closed"]
+    scheduler, shared = Scheduler(first, Scheduler(second)), list[Any]()
+    for _ in range(2):
+        assert virtual(scheduler.co_run)
+        assert first.result() is second.result()
+        assert first.result() not in shared
+        shared.append(first.result())
+        assert log == ["made at 0", "shut down", "shut down", "closed"]
+        log.clear()
 
 
 def test_a_wait_for_a_thread_event_ends_when_it_is_set_or_at_the_deadline(

@@ -1092,6 +1092,23 @@ async def slow(number: int) -> int:
     return number
 
 
+def test_durable_group_commits_at_most_once_per_turn(
+    virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ends in one turn is one commit, and the second turn has another."""
+    add, commits = JournalStore.add_records, list[int]()
+
+    def note(store: JournalStore, records: Any, *rows: Any) -> None:
+        commits.append(len(records))
+        add(store, records, *rows)
+
+    monkeypatch.setattr(JournalStore, "add_records", note)
+    first = [Job(anyio.sleep, 1, label=f"first {number}") for number in range(5)]
+    second = [Job(anyio.sleep, 2, label=f"second {number}") for number in range(4)]
+    assert virtual(partial(Scheduler(first, second).co_run, journal=file))
+    assert commits == [5, 4]
+
+
 def test_durable_each_commits_a_result_before_any_dependent_starts(
     virtual: Virtual, file: Path
 ) -> None:

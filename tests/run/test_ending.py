@@ -219,6 +219,30 @@ def test_a_group_that_is_never_reached_shuts_down_in_its_own_time(
     assert ended == [ends_at]
 
 
+def test_each_run_calls_co_shutdown_once_on_each_job(virtual: Virtual) -> None:
+    """A second run calls it again, and a group in each of its tries; a job that is tried again has one call."""
+
+    def tried() -> None:
+        member.try_again()
+
+    told: list[tuple[str, float]] = []
+    retried = Scheduler(
+        Actor(told, 0, label="of each try"), Job(fail), retry=1, log=False
+    )
+    member = Actor(told, 0, label="tried again")
+    never = Actor(told, 0, label="not reached", required=Job(fail))
+    scheduler = Scheduler(
+        [retried, member, never, never.required, Job(bodies.later, 1, tried)], log=False
+    )
+    for _ in range(2):
+        assert virtual(scheduler.co_run) is False
+        assert member.attempts == 2
+        assert shut_down(told) == [
+            "not reached", "of each try", "of each try", "tried again",
+        ]  # fmt: skip
+        told.clear()
+
+
 def test_co_shutdown_that_raises_is_an_incident(
     virtual: Virtual, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -234,6 +258,8 @@ def test_co_shutdown_that_raises_is_an_incident(
     assert bad.state is SUCCEEDED
     ((job, message, error, *_),) = incidents_of(scheduler)
     assert (job, error) == (bad, bad.error)
+    assert virtual(scheduler.co_run)
+    assert len(incidents_of(scheduler)) == 1
     assert "'bad'" in message
     assert any(
         "'bad'" in record.getMessage() and record.name == "trioflow"

@@ -72,6 +72,21 @@ def test_first_failure_of_a_kind_is_logged_at_once(
     )
 
 
+def test_the_first_failure_of_a_kind_is_logged_at_once_in_each_run(
+    virtual: Virtual, logged_lines: list[tuple[float, str]]
+) -> None:
+    """A second run does not count its failures among those of the first."""
+    scheduler = Scheduler([Job(fail_after, n, label=f"at {n}") for n in (1, 1.5, 1.75)])
+    for _ in range(2):
+        virtual(scheduler.co_run)
+        assert [line.partition(";")[0] for _, line in logged_lines] == [
+            "'at 1' failed: OSError: broken",
+            "2 more jobs failed with OSError like 'at 1': 'at 1.5', 'at 1.75'",
+            "3 jobs of 'Scheduler' failed",
+        ]
+        logged_lines.clear()
+
+
 def test_a_long_error_is_logged_with_its_end(
     virtual: Virtual, logged_lines: list[tuple[float, str]]
 ) -> None:

@@ -300,6 +300,18 @@ def test_a_job_behind_a_reservation_is_overtaken_no_more(
     assert [job.started_at for job in (big, behind, late)] == [5, 6, 7]
 
 
+def test_the_bound_protects_the_first_of_several_jobs_with_the_same_needs_then_the_next(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small job overtakes the first, and another the second, while the first runs: a third has to wait for both."""
+    monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 1)
+    holders = Job(nap, 20, needs={"a": 1}), Job(nap, 1, needs={"a": 3})
+    big = [Job(nap, 1, needs={"a": 2}) for _ in range(2)]
+    small = [Job(nap, seconds, needs={"a": 1}) for seconds in (10, 0.5, 1)]
+    assert virtual(Scheduler(holders, big, small, pool=Pool(a=5)).co_run)
+    assert [job.started_at for job in (*big, *small)] == [1, 2, 0, 1, 2]
+
+
 @pytest.mark.parametrize("home", ["its run", "a group beside", "two groups"])
 def test_a_job_that_needs_nothing_of_what_another_waits_for_does_not_overtake_it(
     virtual: Virtual, home: str, monkeypatch: pytest.MonkeyPatch

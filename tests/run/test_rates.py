@@ -155,6 +155,22 @@ def test_used_corrects_the_amount_of_a_rate_in_both_directions(
     assert after.started_at == second
 
 
+def test_a_scheduler_takes_from_a_rate_once_in_each_attempt(virtual: Virtual) -> None:
+    """At its start, and not for its members; its second attempt takes anew, as any start does."""
+    starts_of_members: list[float] = []
+
+    async def fail_twice() -> None:
+        starts_of_members.append(anyio.current_time())
+        if len(starts_of_members) < 3:
+            raise OSError
+
+    members = [Job(nothing), Job(nothing), Job(fail_twice)]
+    group = Scheduler(members, needs={"api": 1}, retry=2, log=False)
+    limits = Pool(api=Rate(requests=2, per=60))
+    assert virtual(Scheduler(group, pool=limits).co_run)
+    assert starts_of_members == [0, 0, 60]
+
+
 def test_used_may_be_called_from_a_thread(backend: str) -> None:
     def ask() -> int:
         current_job().used(api={"tokens": 30})

@@ -167,6 +167,23 @@ def test_a_throttled_forever_job_waits_and_a_throttled_ready_service_fails(
     )  # type: ignore[union-attr]
 
 
+def test_started_at_is_the_time_of_the_first_start_that_counts(
+    virtual: Virtual,
+) -> None:
+    """However often the job is throttled before its first attempt that counts, and after it."""
+
+    async def ask_until_answered() -> None:
+        answer = answers.pop(0)
+        if answer is not None:
+            raise answer
+
+    throttle = Throttled("api", after=5)
+    answers = [throttle, throttle, OSError(), throttle, throttle, None]
+    job = Job(ask_until_answered, needs={"api": 1}, retry=1)
+    assert virtual(Scheduler(job, pool=Pool(api=1)).co_run)
+    assert (job.started_at, job.elapsed, job.attempts) == (10, 10, 2)
+
+
 def test_a_throttled_job_of_a_coroutine_object_fails(virtual: Virtual) -> None:
     """A job of a coroutine object fails if throttled, because it cannot be called again; the key is still throttled."""
     server = Server(1)

@@ -112,6 +112,17 @@ def test_sequence_requires_through_its_first_job_and_is_required_by_its_last() -
     assert list(e.required) == [c, b, d]
 
 
+def test_what_requires_a_sequence_requires_the_job_that_is_last_then() -> None:
+    """A job that is appended later is none of its requirements, unless the sequence is required again."""
+    a, b, c, before, after = jobs_named("abcde")
+    sequence = Sequence(a, b)
+    before.requires(sequence)
+    sequence.append(c)
+    after.requires(sequence)
+    assert (list(before.required), list(after.required)) == ([b], [c])
+    assert list(before.requires(sequence).required) == [b, c]
+
+
 @pytest.mark.parametrize("is_empty", [True, False])
 def test_what_a_sequence_requires_may_only_have_to_settle(
     virtual: Virtual, is_empty: bool

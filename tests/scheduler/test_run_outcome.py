@@ -271,6 +271,63 @@ def test_stop_reason_is_none_before_the_first_run() -> None:
     assert scheduler.results() == scheduler.failures() == {}
 
 
+def test_stop_reason_is_none_during_each_run(virtual: Virtual) -> None:
+    """A second run does not have the reason and the culprit of the first."""
+    seen: list[Any] = []
+
+    async def fail_later() -> None:
+        seen.append((scheduler.stop_reason, scheduler.culprit))
+        raise OSError
+
+    job = Job(fail_later)
+    scheduler = Scheduler(job, log=False)
+    for _ in range(2):
+        assert virtual(scheduler.co_run) is False
+        assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.FAILED, job)
+    assert seen == [(None, None)] * 2
+
+
+@pytest.mark.parametrize("word", ["fail", "cancel", "drain", "timeout"])
+@pytest.mark.parametrize("first", ["critical", "cancel", "timeout"])
+def test_of_several_reasons_the_first_counts(
+    virtual: Virtual, first: str, word: str
+) -> None:
+    """A job that unwinds for one reason brings another: a critical failure, a word, or the end of the time."""
+
+    async def unwind() -> None:
+        try:
+            await anyio.sleep(99)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(3 if word == "timeout" else 0)
+            if word == "fail":
+                raise OSError
+            if word in ("cancel", "drain"):
+                getattr(scheduler, word)()
+
+    begin = {
+        "critical": Job(fail, 1, critical=True),
+        "cancel": Job(later, 1, lambda: scheduler.cancel()),
+        "timeout": Job(nap, 99),
+    }[first]
+    scheduler = Scheduler(
+        Job(unwind, critical=True),
+        begin,
+        timeout=1 if first == "timeout" else 2,
+        log=False,
+    )
+    assert virtual(scheduler.co_run) is False
+    assert (
+        scheduler.stop_reason
+        is {
+            "critical": StopReason.CRITICAL,
+            "cancel": StopReason.CANCELLED,
+            "timeout": StopReason.TIMEOUT,
+        }[first]
+    )
+    assert scheduler.culprit is (begin if first == "critical" else None)
+
+
 # --- critical and its inheritance
 def test_critical_is_inherited_from_the_nearest_value_that_is_not_none() -> None:
     for kind, *values in itertools.product(

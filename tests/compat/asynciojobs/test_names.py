@@ -100,6 +100,26 @@ def test_stand_in_after_an_import_of_asynciojobs_raises(
         asynciojobs.stand_in()
 
 
+def test_a_second_stand_in_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    for _ in range(2):
+        asynciojobs.stand_in()
+        assert sys.modules["asynciojobs"] is asynciojobs
+        assert sys.modules["asynciojobs.job"].Job is asynciojobs.Job  # type: ignore[attr-defined]
+
+
+def test_repr_id_is_the_number_in_the_last_listing(capsys: Any) -> None:
+    a, b = notes_of("ab")
+    scheduler = Scheduler(a, b)
+    assert (a.repr_id(), b.repr_id()) == ("??", "??")
+    scheduler.list()
+    assert (a.repr_id(), b.repr_id()) == ("1", "2")
+    scheduler.remove(a)
+    scheduler.list()
+    assert b.repr_id() == "1"
+    assert capsys.readouterr().out
+
+
 # ---- building
 def test_requires_accepts_jobs_sequences_none_and_collections() -> None:
     a, b, c, d, e = notes_of("abcde")

@@ -35,6 +35,7 @@ from trioflow._core.words._job_queries import output_tails
 from trioflow._core.words._run_view import runs_in_progress
 from trioflow.abc import AbstractJob
 from trioflow.jobs.command import _output_sinks
+from trioflow.look import enable
 from trioflow.view.look import _answers, _client, _process_record
 from ...bodies import fail_now, nap, nothing, raising
 from ...cli.command_line import run, trioflow, written
@@ -801,6 +802,18 @@ def test_enable_twice_starts_one_thread() -> None:
         assert (
             sum(thread.name == "trioflow look" for thread in threading.enumerate()) == 1
         )
+
+
+@pytest.mark.parametrize("steer", [False, True])
+def test_a_second_call_of_enable_only_changes_steer(steer: bool) -> None:
+    with _answers.answering():
+        threads = set(threading.enumerate())
+        for may in (not steer, steer):
+            enable(steer=may)
+            assert _answers.answer_thread.may_steer is may
+        assert set(threading.enumerate()) == threads
+        enable()
+    assert _answers.answer_thread.may_steer
 
 
 def test_no_age_is_below_zero() -> None:

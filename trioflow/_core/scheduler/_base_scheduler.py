@@ -1360,7 +1360,7 @@ class BaseScheduler(
 
     @property
     def stop_reason(self) -> StopReason | None:
-        """The reason why the last run stopped, or None before the end of the first run."""
+        """The reason why the last run stopped. None before the first run, and during each run."""
         return self._fate.reason
 
     @property

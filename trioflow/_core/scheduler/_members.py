@@ -703,7 +703,7 @@ class Sequence:
     Use it for steps that follow each other and pass no results on.
 
     If you add a sequence to a scheduler, its jobs become members, but not the sequence itself. If a job requires a
-    sequence, it requires the last job of the sequence. A sequence has the requirements of its first job.
+    sequence, it requires the job that is last then. A sequence has the requirements of its first job.
 
     Args:
         jobs_or_sequences: the jobs, in order. None is skipped.
