@@ -75,6 +75,9 @@ CASES: dict[str, tuple[Callable[[int], Iterable[Any]], str]] = {
     "both": (
         lambda x: [s := Job(step, x, label="x"), Job(step, label="a", required=s).requires(s, order_only=True)], "x",
     ),
+    "order only, required again": (
+        lambda x: [s := Job(step, x, label="x"), Job(step, label="a").requires(s, order_only=True).requires(s)], "x",
+    ),
     "sequence": (lambda x: [Sequence(Job(step, x, label="x"), Job(step, label="a"), Job(step, label="b"))], "x a b"),
     "sequence, order only": (
         lambda x: [Sequence(Job(step, x, label="x"), Job(step, label="a"), order_only=True)], "x",

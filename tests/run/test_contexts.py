@@ -14,7 +14,8 @@ from trioflow import (
     ThreadJob,
     current_job,
 )
-from trioflow.abc import Instrument
+from trioflow._core.run._current import propagated_env
+from trioflow.abc import Instrument, propagate_env
 from ..bodies import at_once, fail, fail_now, hooked, later, raising, task_now, unwind
 from ..conftest import Virtual
 
@@ -387,3 +388,16 @@ def test_a_generator_is_closed_in_the_context_where_it_was_begun(
     job: AbstractJob[Any] = Job(body, label="body", timeout=3)
     assert not virtual(Scheduler(job, instruments=[Names()]).co_run)
     assert given_back == ["body"]
+
+
+def test_a_second_call_of_propagate_env_replaces_all_variables(
+    virtual: Virtual,
+) -> None:
+    async def set_twice() -> dict[str, str]:
+        propagate_env({"A": "1", "B": "2"})
+        propagate_env({"A": "3"})
+        return dict(propagated_env())
+
+    job = Job(set_twice)
+    assert virtual(Scheduler(job).co_run)
+    assert job.result() == {"A": "3"}

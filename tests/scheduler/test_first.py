@@ -477,3 +477,19 @@ def test_a_first_takes_one_slot_whatever_runs_in_it(virtual: Virtual) -> None:
     first, other = First(Job(nap, 5), Job(nap, 1), stagger=1), Job(nap, 3)
     assert virtual(Scheduler(first, other, jobs_window=anyio.CapacityLimiter(2)).co_run)
     assert [job.started_at for job in (*first, other)] == [0, 3, 0]
+
+
+def test_each_run_of_a_first_has_its_own_winner(virtual: Virtual) -> None:
+    async def race(label: str, seconds: list[float]) -> str:
+        await anyio.sleep(seconds.pop(0))
+        return label
+
+    first = First(
+        Job(race, "a", [1, 4, 4]), Job(race, "b", [2, 2, 5]), Job(race, "c", [3, 3, 3])
+    )
+    scheduler = Scheduler(first)
+    won: list[tuple[str, float]] = []
+    for _ in range(3):
+        assert virtual(scheduler.co_run)
+        won.append((first.result(), first.elapsed or 0))
+    assert won == [("a", 1), ("b", 2), ("c", 3)]

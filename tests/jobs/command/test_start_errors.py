@@ -1,6 +1,7 @@
 """Commands that cannot be started: a clear error each, and the run goes on."""
 
 import contextlib
+import csv
 import errno
 import io
 import os
@@ -11,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 import pytest
-from trioflow import CommandJob, Job, JobState, Scheduler, Trace
+from trioflow import CommandJob, Job, JobState, LocalNode, Scheduler, SshJob, Trace
 from trioflow.jobs.command import _process_run
 from trioflow.jobs.posix import _processes
+from trioflow.jobs.ssh._connections import LocalConnection
 from trioflow.view import listing, save
 from ...bodies import at_once, nap, raising, ran, run
 from ...pythons import child
@@ -31,6 +33,31 @@ def made_by(tmp_path: Path, kind: str) -> list[Any]:
     path.write_text(content)
     path.chmod(0o644 if kind == "not executable" else 0o755)
     return [path]
+
+
+@pytest.mark.parametrize("kind", ["here", "on a node"])
+def test_an_attempt_that_does_not_start_has_nothing_of_the_one_before(
+    backend: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tables and files for CI had the exit code and the output of the first attempt beside "not started"."""
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\necho of the first\nrm $0\nexit 3\n")
+    program.chmod(0o755)
+
+    async def ensure(connection: LocalConnection, job: Any) -> None:
+        if not program.exists():
+            raise OSError("the connection is lost")
+
+    monkeypatch.setattr(LocalConnection, "ensure", ensure)
+    job: Any = CommandJob([program], stdout=PIPE, retry=1)
+    if kind == "on a node":
+        job = SshJob(LocalNode(), str(program), stdout=PIPE, retry=1)
+    trace = Trace()
+    assert Scheduler(job, instruments=[trace]).run(backend=backend) is False  # type: ignore[arg-type]
+    assert (job.attempts, job.last_result) == (2, None)
+    save(trace, tmp_path / "table.csv")
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text()))
+    assert row["returncode"] == ""
 
 
 @pytest.mark.parametrize(

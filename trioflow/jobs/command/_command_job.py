@@ -190,7 +190,7 @@ class CommandJob(
 
     @property
     def last_result(self) -> CommandResult | None:
-        """The result of the latest process, even if it failed or was ended. None before the first process has ended."""
+        """The result of the latest attempt's process, even if it failed or was ended. None before it has ended."""
         return self._latest_result
 
     def default_label(self, depth: int) -> str:
@@ -218,7 +218,7 @@ class CommandJob(
         return options.work("command", arguments, stdin_job, counted)
 
     def forget_run(self) -> None:
-        """Reset the result of the latest run, and the ends of its outputs."""
+        """Reset the result of the latest attempt, and the ends of its outputs."""
         self._latest_result = self._open_streams = None
 
     # ---- running the command
@@ -232,6 +232,7 @@ class CommandJob(
             RuntimeError: the job was not started by a run.
 
         """
+        self.forget_run()
         return await _process_run.ProcessRun(self, abc.run_of(self)).run()
 
     def _stdin_value(self, stdin: object) -> Any:

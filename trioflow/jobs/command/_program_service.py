@@ -121,7 +121,7 @@ class ProgramService(Service[Any], keeps_time=True):
 
     @property
     def last_result(self) -> CommandResult | None:
-        """The result of the latest process, however it ended, or None before the first process has ended."""
+        """The result of the latest attempt's process, however it ended. None before it has ended."""
         return self._job.last_result  # type: ignore[no-any-return]
 
     def command_line(self) -> str:

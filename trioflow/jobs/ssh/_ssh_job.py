@@ -243,6 +243,7 @@ class SshJob(
             RuntimeError: the job was not started by a run.
 
         """
+        self.forget_run()
         run = abc.run_of(self)
         values, parts, stdin = abc.arguments_of(self)
         steps = [
