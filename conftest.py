@@ -19,8 +19,6 @@ import trioflow.abc
 from tests.places import SESSIONS
 from trioflow.testing import run_virtual, virtual_options
 
-pytest_plugins = ["tests.processes"]
-
 os.environ.pop("FORCE_COLOR", None)  # what is printed is compared with plain text
 
 

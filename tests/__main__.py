@@ -54,8 +54,8 @@ STATIC_CHECKS = (
 )
 
 
-MOST_TESTS = "pytest -m 'not soak and not ci' --processes auto"
-ALL_TESTS = "pytest -m 'not soak' --processes auto"
+MOST_TESTS = "pytest -m 'not soak and not ci' -n auto"
+ALL_TESTS = "pytest -m 'not soak' -n auto"
 TESTS = {
     "fast": ("the fast tests alone, as plain pytest does", "pytest"),
     "tests": ("all tests, those of CI alone included, and no other checks", ALL_TESTS),

@@ -4,13 +4,16 @@ Coroutines that were never awaited are errors, by ``filterwarnings = ["error"]``
 appears in the test that left them."""
 
 import asyncio
+import contextlib
 import functools
 import gc
 import html
+import importlib
 import os
 import signal
 import sys
 import threading
+import warnings
 import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator
@@ -30,7 +33,10 @@ from trioflow.abc import BackendName
 from trioflow.testing import run_virtual
 from trioflow.testing._task_order import TaskOrder, set_task_order
 from trioflow.view.graph import _dot
-from . import invariants, isolations, processes, transitions
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
+from xdist.workermanage import WorkerController
+from . import invariants, isolations, transitions
 
 TESTS = Path(__file__).parent
 TREE = str(TESTS.parent)
@@ -218,7 +224,6 @@ LONGEST = {
 
 `python -m tests.longest REPORT` writes this table, from the JUnit report of a run.
 """
-processes.PARTS.update({f"tests/{file}": parts for file, parts in LONGEST.items()})
 
 ONE_BACKEND = (
     "cli", "examples", "jobs/command", "jobs/posix", "jobs/process", "jobs/ssh", "jobs/test_whole_facts.py", "journal",
@@ -349,11 +354,43 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     )
 
 
+def import_from_own_place(config: pytest.Config) -> None:
+    """Import the files of tests in an order of this process, of several: what one has compiled, the others read. In a
+    fresh clone pytest rewrites the assertions of all files, for nine seconds. In one order, each process would."""
+    number, count = (
+        os.environ.get("PYTEST_XDIST_WORKER", "gw0"),
+        os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"),
+    )
+    asked = [
+        config.invocation_params.dir / argument.partition("::")[0]
+        for argument in config.args
+    ]
+    files = [
+        file
+        for file in sorted(TESTS.rglob("test_*.py"))
+        if any(map(file.is_relative_to, asked))
+    ]
+    if leaves_out_ci(config):
+        files = [file for file in files if not is_among(file, CI_ALONE)]
+    first = len(files) * int(number.removeprefix("gw")) // int(count)
+    for file in (*files[first:], *files[:first]) if count != "1" else ():
+        # What fails, or skips the whole file, does so again when pytest imports it, and is reported then.
+        with (
+            contextlib.suppress(Exception, pytest.skip.Exception),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("error")
+            importlib.import_module(
+                ".".join(file.relative_to(TESTS.parent).with_suffix("").parts)
+            )
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection(session: pytest.Session) -> Iterator[None]:
     """Let the collector sleep meanwhile: what is collected stays, and to go through it takes a tenth of the time."""
     gc.disable()
     try:
+        import_from_own_place(session.config)
         yield
     finally:
         gc.freeze()
@@ -364,8 +401,10 @@ def pytest_runtest_protocol(
     item: pytest.Item, nextitem: pytest.Item | None
 ) -> bool | None:
     """Of a test that passes in one of several processes, send one report, in place of three, and two notes."""
-    options = item.config.option
-    if options.processes < 2 or options.durations is not None:
+    if (
+        "PYTEST_XDIST_WORKER" not in os.environ
+        or item.config.option.durations is not None
+    ):
         return None
     for report in runtestprotocol(item, log=False, nextitem=nextitem):
         if report.when == "call" or not report.passed:
@@ -410,6 +449,36 @@ def pytest_collection_modifyitems(
         for number, file in enumerate(alike):
             places.setdefault(file, share * number / len(alike))
     items.sort(key=lambda item: places[item.path])
+
+
+class ByFile(LoadFileScheduling):
+    """Give a process the tests of one file, or of a part of one that takes long."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        return f"{file}::{zlib.crc32(test.encode()) % LONGEST.get(file.removeprefix('tests/'), 1)}"
+
+    def mark_test_complete(
+        self, node: WorkerController, item_index: int, duration: float = 0
+    ) -> None:
+        """Forget a part that is complete: for each test that ends, all that are known are counted, several times."""
+        scope = self._split_scope(self.registered_collections[node][item_index])
+        super().mark_test_complete(node, item_index, duration)
+        if all(self.assigned_work[node][scope].values()):
+            del self.assigned_work[node][scope]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    """Return what gives the tests to the processes."""
+    return ByFile(config, log)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes run the tests: three for each core, because they wait for most of their time. Each
+    takes four seconds to collect the tests. CI, which runs several of these at once, asks for fewer."""
+    return int(
+        os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or 3 * (os.cpu_count() or 1)
+    )
 
 
 class Virtual:
@@ -459,8 +528,9 @@ def no_dot(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Let the collector see again what `nothing_left_behind` has hidden, so that the last checks of pytest find it. Not
-    where several processes have run the tests: this one has their reports, and nothing else to find."""
-    if session.config.option.processes > 1:
+    in one of several processes: what these find so late, pytest-xdist does not report; nor in the one that starts them,
+    which has the reports of all tests and runs none."""
+    if "PYTEST_XDIST_WORKER" in os.environ or session.config.option.numprocesses:
         gc.freeze()
     else:
         gc.unfreeze()

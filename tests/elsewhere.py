@@ -26,7 +26,7 @@ from typing import Any, Final
 import pytest
 
 VARIABLE: Final = "TRIOFLOW_TESTS_AS"
-"""The environment variable that names the system."""
+"""The environment variable that names the system, for the workers of pytest-xdist too."""
 
 HIDDEN_MODULES: Final = {
     "win32": ("fcntl", "resource", "termios", "tty", "pty", "pwd", "grp", "posix"),

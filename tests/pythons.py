@@ -193,11 +193,13 @@ def door() -> str:
     """Return the address of the server, which is in no directory that a process could remove. It names the namespace,
     too: in one of its own, which each fault of `tests.mutation` has, the process that began the tests has the number
     that it has in others, where a server has the modules of another tree."""
-    return f"\0{__name__} of {OWNER} in {os.stat('/proc/self/ns/pid').st_ino}"
+    return f"\0{__name__} of {owner()} in {os.stat('/proc/self/ns/pid').st_ino}"
 
 
-OWNER = os.getpid()
-"""The process that the server ends with: the one that has collected the tests."""
+@functools.cache
+def owner() -> int:
+    """Return the process that the server ends with: the one that began the tests."""
+    return os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
 
 
 def start() -> None:
@@ -210,7 +212,7 @@ def start() -> None:
         listener.bind(door())
         listener.listen()
         process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(listener.fileno()), str(OWNER)],
+            [sys.executable, "-m", __name__, str(listener.fileno()), str(owner())],
             cwd=ROOT,
             env={**others, "PYTHONUTF8": "1", "PYTHONPATH": path},
             pass_fds=[listener.fileno()],

@@ -21,7 +21,7 @@ def started(*words: Any, **options: Any) -> subprocess.CompletedProcess[Any]:
     )
 
 
-ASKS: Final = "import sys; from tests.pythons import OWNER, door; print(OWNER, door(), flush=True); sys.stdin.read()"
+ASKS: Final = "import sys; from tests.pythons import door, owner; print(owner(), door(), flush=True); sys.stdin.read()"
 
 
 @pytest.mark.skipif(not alone(), reason="only root may hide processes")

@@ -302,6 +302,8 @@ def noticed(
         *alone(),
         *PYTEST,
         "-x",
+        "-n",
+        "0",
         "--timeout",
         "30",
         f"--junitxml={ended}",
@@ -434,7 +436,7 @@ def reached(
         "--junitxml=times.xml",
     )
     done = subprocess.run(
-        [*PYTEST, "--processes", str(workers), *noting, *tests],
+        [*PYTEST, "-n", str(workers), *noting, *tests],
         cwd=copy, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:

@@ -111,7 +111,7 @@ def test_a_failing_test_or_the_end_of_the_process_is_noticed(
     monkeypatch.setenv(
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"
     )  # to import all of them takes a second each time
-    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_timeout")
+    monkeypatch.setenv("PYTEST_PLUGINS", "xdist.plugin,pytest_timeout")
     assert noticed(tmp_path, ["test_module.py::test_two"], 30, {}) is is_noticed
 
 
