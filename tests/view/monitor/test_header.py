@@ -89,6 +89,17 @@ def test_the_first_line_loses_its_label_its_counts_and_then_its_bar(
     assert lines_of(BUSY, columns, left)[0] == line
 
 
+def test_a_percentage_is_rounded_down() -> None:
+    """100 % is for a run in which each job has settled."""
+    for counts, percentage in (
+        ("2 succeeded, 1 idle", "66%  2/3"),
+        ("199 succeeded, 1 running", "99%  199/200"),
+        ("2 succeeded", "100%  2/2"),
+    ):
+        [first, _] = lines_of(RunProgress("run", tally(counts), 1.0), 80)
+        assert f" {percentage} " in first
+
+
 def test_a_phase_replaces_the_estimate() -> None:
     draining = BUSY._replace(phase_text="draining")
     [first, *_] = lines_of(draining, 80, TimeLeft(50.5, False))
