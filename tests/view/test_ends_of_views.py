@@ -174,6 +174,22 @@ def test_rows_are_lower_if_there_are_more(rows: int, height: float) -> None:
     assert _timeline._row_height(rows) == height
 
 
+def test_an_axis_has_as_many_ticks_as_have_room_and_no_more() -> None:
+    ticks = {
+        end: [seconds for seconds, _ in _timeline.compute_ticks(end, 5)]
+        for end in (5.0, 5.1, 10.0, 50.0, 86400.0 * 1000 * 5, 86400.0 * 1000 * 6)
+    }
+    day = 86400.0
+    assert [*ticks.values()] == [
+        [0, 1, 2, 3, 4, 5],
+        [0, 2, 4],
+        [0, 2, 4, 6, 8, 10],
+        [0, 10, 20, 30, 40, 50],
+        [1000 * day * number for number in range(6)],
+        [2000 * day * number for number in range(4)],
+    ]
+
+
 def test_a_tooltip_counts_attempts_and_throttlings() -> None:
     def lines(**fields: Any) -> list[str]:
         job = span(**fields)
@@ -421,7 +437,8 @@ def test_the_longest_running_and_the_last_ended_jobs_have_bars(
 
 
 def test_a_button_says_what_it_tries_again_and_what_it_takes_back() -> None:
-    told = [{}, {"following": 1}, {"following": 2, "running": ["a"]}]
+    told: list[dict[str, Any]] = [{}, {"following": 1}]
+    told.append({"following": 2, "running": ["a"]})
     found = [
         _console._retry_button(state, each, is_mended)
         for state, each, is_mended in itertools.product(
