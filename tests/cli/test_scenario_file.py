@@ -121,7 +121,7 @@ def test_a_name_that_is_unknown_comes_with_those_of_the_file(tmp_path: Path) -> 
     third = scenario
     number = 5
     """
-    written(tmp_path, "def helper(): ...", "helper_of_names.py")
+    (tmp_path / "helper_of_names.py").write_text("def helper(): ...")
     file = written(tmp_path, code)
     names = "first, inner, scenario, work, fail, make"
     said = refused("list", f"{file}:zzzz")
@@ -134,7 +134,7 @@ def test_a_name_that_is_unknown_comes_with_those_of_the_file(tmp_path: Path) -> 
 
 def test_a_linked_file_imports_what_is_beside_its_target(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
-    written(tmp_path / "real", "", "beside_target.py")
+    (tmp_path / "real" / "beside_target.py").touch()
     target = written(tmp_path / "real", "import beside_target\nx = Scheduler()")
     (tmp_path / "link.v1.py").symlink_to(target)
     with unchanged_process():
