@@ -3,11 +3,19 @@
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+import anyio
 import pytest
 from trioflow import Budget, Job, Pool, Scheduler
 from trioflow.abc import AbstractJob
 from trioflow.testing import explore
-from trioflow.testing._fault_plans import SHORT_DELAY, Plan, RunOutcome, SteppedJob
+from trioflow.testing._explored_run import ExploredRun
+from trioflow.testing._fault_plans import (
+    SHORT_DELAY,
+    Plan,
+    RunOutcome,
+    SteppedJob,
+    read_plan,
+)
 from trioflow.testing._judge import (
     Judge,
     count_arguments,
@@ -164,3 +172,53 @@ def test_of_several_violations_the_first_is_that_of_the_run() -> None:
     judge.record_violation("raises", "it raises", second)
     assert (outcome.violated_invariant, outcome.error) == ("stalls", first)
     assert told == [("it stalls", 3.0), ("it raises", None)]
+
+
+def test_a_token_that_a_group_has_kept_is_left(virtual: Any) -> None:
+    async def main() -> list[list[str]]:
+        limiter = anyio.CapacityLimiter(3)
+        limiter.acquire_on_behalf_of_nowait("x")
+        inner = Scheduler(label="inner", jobs_window=limiter)
+        return [leftovers(level, {}) for level in (Scheduler(inner), inner)]
+
+    borrowed = ["after the run, 1 tokens of 'inner' are borrowed"]
+    assert virtual(main) == [borrowed, borrowed]
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_a_run_tells_what_may_be_done_to_its_jobs(backend: str) -> None:
+    def make() -> Scheduler:
+        inner = Job(anyio.sleep, 2, label="b")
+        group = Scheduler(inner, label="g", timeout=9, retry=1)
+        late = Job(anyio.sleep, 1, label="a", timeout=5)
+        again = Job(anyio.sleep, 1, label="c", retry=1)
+        return Scheduler(late, group, again, Job(anyio.sleep, 1, label="d"))
+
+    outcome = ExploredRun(make, None, Plan(backend), 1000, None).run()
+    assert outcome.violated_invariant is None
+    assert outcome.jobs_with_timeout == {"a", "g", "g/b"}
+    assert outcome.jobs_with_retries == {"c", "g", "g/b"}
+    assert outcome.wait_counts == {"a": 1, "g": 0, "g/b": 1, "c": 1, "d": 1}
+    assert (outcome.end_time, outcome.total_wait_count) == (2.0, 4)
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_waits_are_counted_over_all_crashes(backend: str) -> None:
+    worlds: list[dict[str, int]] = []
+
+    def make(world: dict[str, int]) -> Scheduler:
+        worlds.append(dict(world))
+        world["starts"] = world.get("starts", 0) + 1
+
+        async def nap() -> None:
+            for _ in range(3):
+                await anyio.sleep(1)
+
+        return Scheduler(Job(nap, label="a"))
+
+    plan = read_plan(f"{backend} crash@1:a crash@2:a")
+    outcome = ExploredRun(make, None, plan, 1000, None).run()
+    assert outcome.violated_invariant is None
+    assert outcome.wait_counts == {"a": 1 + 1 + 3}
+    assert outcome.applied_changes == {*plan.changes}
+    assert worlds == [{}, {"starts": 1}, {"starts": 2}]
