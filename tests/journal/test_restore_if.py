@@ -24,7 +24,9 @@ from trioflow import (
     Trace,
     simulate,
 )
+from trioflow._core.run import _standstill
 from trioflow._core.run._undecided import MAX_READS
+from trioflow.abc import AbstractJob, Instrument
 from trioflow.view import listing
 from trioflow.view.text._verdict import Tally, run_verdict
 from ..cli.command_line import trioflow
@@ -473,6 +475,40 @@ def test_jobs_behind_a_cancelled_one_do_not_wait_for_the_thread_of_its_function(
     assert Scheduler(jobs).run(backend=backend, journal=file)
     assert held == [True]
     assert [job.state.value for job in jobs] == ["cancelled", "succeeded", "succeeded"]
+
+
+@pytest.mark.parametrize("ends", ["job", "run"])
+def test_a_thread_of_a_function_that_outlasts_its_cancellation_is_named(
+    file: Path, backend: str, ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run has to wait for it, and nothing else shows for what."""
+    monkeypatch.setattr(_standstill, "STUCK_REPORT_DELAY", 0.01)
+    released = threading.Event()
+    told: list[str] = []
+
+    class Watch(Instrument):
+        def incident(self, scheduler: Any, job: Any, message: str, *_: Any) -> None:
+            told.append(message)
+            released.set()
+
+    async def work() -> str:
+        return "done"
+
+    def is_held(_: str) -> bool:
+        ended[ends].cancel()
+        return released.wait(60)
+
+    assert Scheduler(Job(work, label="a")).run(backend=backend, journal=file)
+    job = Job(work, label="a", restore_if=is_held)
+    scheduler = Scheduler(job)
+    ended: dict[str, AbstractJob[Any]] = {"job": job, "run": scheduler}
+    scheduler.run(backend=backend, journal=file, instruments=[Watch()])
+    assert [text.partition(" and is")[::2] for text in told] == [
+        (
+            "'a' was cancelled 0.01 s ago",
+            " still running, and the run waits for the thread that reads its files, or calls its restore_if=",
+        )
+    ]
 
 
 @pytest.mark.both_backends

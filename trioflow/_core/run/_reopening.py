@@ -151,8 +151,7 @@ def put_back(job: AnyJob, now: float) -> None:
     """Put a settled job back to IDLE. Its work so far counts as an attempt, and `retry` begins anew."""
     extras = job._extras
     if job._started_at is not None and job._finished_at is not None:
-        if extras is None:
-            extras = RunExtras()
+        extras = extras or RunExtras()
         error = None
         if job._state is not SUCCEEDED:
             error = no_result_error(job)
@@ -488,7 +487,7 @@ class PutBack:
         self._leaving = list[AnyJob]()
 
     def depth(self) -> int:
-        return sum(1 for _ in enclosing_schedulers(self._level))
+        return len([*enclosing_schedulers(self._level)])
 
     def put_back(self) -> None:
         """Make the jobs IDLE, and count what waits for them. Call no function of users."""

@@ -130,9 +130,8 @@ class Standstill:
 
 def _may_act(run: Run, outermost: Run) -> bool:
     """Return whether a run can go on without any of its active workers."""
-    if run.phase is not _states.RunPhase.RUNNING:
-        return True
-    if run.crew.searchers or not run.counts.unsettled:
+    is_running = run.phase is _states.RunPhase.RUNNING
+    if not is_running or run.crew.searchers or not run.counts.unsettled:
         return True
     if any(worker.is_shielded for worker in run.crew.alive):
         return True
@@ -206,7 +205,8 @@ class StuckJobs:
         schedulers, which report their own jobs.
         """
         worker.cancelled_at = min(cancelled_at, worker.cancelled_at)
-        job = worker.job
+        # A thread that reads files for a job, or calls its `restore_if=`, may hang.
+        job = worker.job or getattr(worker.errand, "job", None)
         if job is None:
             return
         if job._cannot_be_interrupted is not None or not job._keeps_time:
@@ -247,7 +247,7 @@ class StuckJobs:
         self._sets_timer = False
         for worker, is_reported in list(self.watched.items()):
             due = worker.cancelled_at + STUCK_REPORT_DELAY
-            job = worker.job
+            job = worker.job or getattr(worker.errand, "job", None)
             if due > now and not is_reported:
                 next_due = min(next_due, due)
             elif job is not None and not is_reported:
@@ -259,6 +259,8 @@ class StuckJobs:
 
 def _advice(worker: Worker, job: AnyJob) -> str:
     """Return advice about a stuck job: the remedy for its kind if this cannot be interrupted, or the user's lines."""
+    if worker.job is None:
+        return ", and the run waits for the thread that reads its files, or calls its restore_if="
     if job._cannot_be_interrupted is not None:
         return f", and the run waits for it: {job._cannot_be_interrupted}"
     # Imported late: few runs need it.

@@ -160,12 +160,12 @@ class Reading:
         self, run: Run, job: AnyJob, read: Callable[[], Awaitable[None]]
     ) -> None:
         self._run: Final = run
-        self._job: Final = job
+        self.job: Final = job
         self._read: Final = read
 
     async def do_errand(self) -> None:
         run = self._run
-        if run.phase._is_ending or self._job._state is not IDLE:
+        if run.phase._is_ending or self.job._state is not IDLE:
             return
         try:
             await run.journal_writer.wait_for(self._read)  # type: ignore[union-attr]
@@ -175,4 +175,4 @@ class Reading:
                 raise
 
     def end_errand(self) -> None:
-        self._run.undecided.end_reading(self._job)
+        self._run.undecided.end_reading(self.job)
