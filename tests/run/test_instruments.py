@@ -5,9 +5,9 @@ import functools
 import math
 from typing import Any
 import pytest
-from trioflow import AbstractJob, Job, JobState, Scheduler, Sequence, StopReason
+from trioflow import AbstractJob, Job, JobState, Scheduler, Sequence, StopReason, Trace
 from trioflow._core.base._states import RunPhase
-from trioflow._core.run import _steps
+from trioflow._core.run import _instruments, _steps
 from trioflow._core.run._instruments import Part, with_parts
 from trioflow._core.run._run import Run
 from trioflow.abc import Instrument
@@ -429,3 +429,23 @@ def test_a_part_that_joins_late_hears_all_that_is_still_to_come(
 
 def test_a_run_without_parts_calls_nothing_when_a_job_settles() -> None:
     assert with_parts((), None) is None
+
+
+def test_of_instruments_that_block_the_loop_only_those_of_users_are_named(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can mend those of the package."""
+
+    class Slow(Instrument):
+        def job_settled(self, scheduler: Any, job: Any) -> None:
+            pass
+
+        def __repr__(self) -> str:
+            return "Slow()"
+
+    monkeypatch.setattr(_instruments, "MIN_BLOCKING_SECONDS", -1.0)
+    for own in ([], [Slow()]):
+        caplog.clear()
+        assert virtual(Scheduler(Job(nap), instruments=[Trace(), *own]).co_run)
+        lines = [text for text in caplog.messages if "blocked the event loop" in text]
+        assert [text.split(" blocked")[0] for text in lines] == ["Slow()"] * len(own)

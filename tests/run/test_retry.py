@@ -416,3 +416,10 @@ def test_a_retry_at_once_stays_one_however_much_its_backoffs_grow(
     """`first=0` times a factor that no float can hold any more is still 0, and not the cap."""
     flaky = Flaky(4, retry=Retry(4, first=0, factor=1e300, jitter=False))
     assert virtual(partial(timed, Scheduler(flaky))) == (True, 5)
+
+
+def test_a_job_has_started_when_its_first_attempt_began(virtual: Virtual) -> None:
+    """However many attempts follow."""
+    flaky = Flaky(2, retry=Retry(2, first=1, jitter=False))
+    assert virtual(Scheduler(flaky).co_run)
+    assert (flaky.started_at, len(flaky.calls)) == (flaky.calls[0], 3)

@@ -670,3 +670,33 @@ def test_the_log_names_what_was_asked_for(
     assert [
         incident.job for incident in scheduler._incidents if incident.is_steering
     ] == [jobs[asked]]
+
+
+def test_the_retry_of_what_waits_for_a_success_again_begins_anew(
+    virtual: Virtual,
+) -> None:
+    """In its backoff it leaves the line; then it has as many attempts as a job that has not begun."""
+    first = Job(Counting(), label="first")
+    broken = Broken(9)
+    retry = Retry(1, first=5, jitter=False)
+    flaky = Job(broken, retry=retry, label="flaky", required=first)
+    scheduler = Scheduler(first, flaky, Job(after, 3, first.try_again), log=False)
+    assert not virtual(scheduler.co_run)
+    assert (broken.calls, flaky.attempts) == (3, 3)
+
+
+def test_in_a_clean_up_no_success_is_taken_back(virtual: Virtual) -> None:
+    """The group that cleans up goes on, but the run around it stops."""
+    said: list[str] = []
+
+    def ask() -> None:
+        with pytest.raises(RuntimeError) as caught:
+            tidy.try_again()
+        said.append(str(caught.value))
+
+    bad = Job(Broken(1), critical=True)
+    tidy = Job(Counting(), label="tidy")
+    group = Scheduler(tidy, Job(after, 2, ask), run_if="failed", required=bad)
+    scheduler = Scheduler(bad, group, label="outer", log=False)
+    assert not virtual(scheduler.co_run)
+    assert (said, tidy.attempts) == (["try_again() of 'tidy': 'outer' is stopping"], 1)
