@@ -104,10 +104,9 @@ def count_tokens(source: str) -> tuple[int, int]:
 def _count_trailing_commas(statement: list[tokenize.TokenInfo]) -> int:
     count = 0
     for token, following in itertools.pairwise(statement):
-        is_last = (
-            following.string in (")", "]", "}") and following.start[0] > token.end[0]
-        )
-        if token.string == "," and is_last:
+        if token.string != ",":
+            continue
+        if following.string in (")", "]", "}") and following.start[0] > token.end[0]:
             count += 1
     return count
 
@@ -116,11 +115,14 @@ def find_shapes(source: str) -> list[Place]:
     """Return the places of the dense shapes, without those that a comment allows."""
     tree = ast.parse(source)
     lines = source.splitlines()
-    parents = {
-        child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)
-    }
+    parents: dict[ast.AST, ast.AST] = {}
+    nodes: list[ast.AST] = [tree]
+    for node in nodes:  # which grows: the whole tree, once
+        for child in ast.iter_child_nodes(node):
+            parents[child] = node
+            nodes.append(child)
     places: list[Place] = []
-    for node in ast.walk(tree):
+    for node in nodes:
         for shape in _shapes_of(node, parents):
             if "# dense:" not in lines[node.lineno - 1]:
                 places.append(Place(shape, node.lineno))
