@@ -13,7 +13,7 @@ from trioflow.view.monitor._run_header import (
 )
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.text._verdict import create_verdict
-from ..text.test_verdict import tally
+from ..text.tallies import tally
 
 COUNTS = (
     "3 succeeded, 1 failed, 2 running, 4 idle, 2 scheduled, 1 blocked, 1 moved, 1 skipped, 1 tolerated, 2 forever, "
