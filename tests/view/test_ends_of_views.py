@@ -434,6 +434,9 @@ def test_the_longest_running_and_the_last_ended_jobs_have_bars(
         (3, 70.0, 100.0),
     ]
     assert _console._timeline_bars(run, []) == ["", []]
+    monkeypatch.setattr(_console, "MAX_BARS", 1)
+    _, bars = _console._timeline_bars(run, jobs)
+    assert [bar[0] for bar in bars] == [4]
 
 
 def test_a_button_says_what_it_tries_again_and_what_it_takes_back() -> None:
