@@ -172,10 +172,6 @@ def test_a_question_is_restored_unless_it_is_another(tmp_path: Path) -> None:
 # ---- calls that are sent
 
 
-def f(*args: object, **kwargs: object) -> None:
-    """Do nothing."""
-
-
 def test_the_part_of_a_call_that_cannot_be_sent_is_named() -> None:
     lock = threading.Lock()
     job = ProcessJob(abs, 1, label="j")
@@ -192,14 +188,14 @@ def test_the_part_of_a_call_that_cannot_be_sent_is_named() -> None:
     texts = {
         P(local): "test_the_part_of_a_call_that_cannot_be_sent_is_named.<locals>.local cannot be sent to a process, "
         "which could not find it: define it at the top level of a module",
-        P(f, 1, lock): "argument 2, a lock, cannot be sent to a process: why",
-        P(f, 1, key=lock): "argument 'key', a lock, cannot be sent to a process: why",
+        P(print, 1, lock): "argument 2, a lock, cannot be sent to a process: why",
+        P(print, 1, key=lock): "argument 'key', a lock, cannot be sent to a process: why",
     }  # fmt: skip
     assert {call: str(error(call)) for call in texts} == {
         call: f"'j': {text}" for call, text in texts.items()
     }
-    assert isinstance(error(P(f, lock)).__cause__, ValueError)
-    hidden = error(P(f, lock), secret)
+    assert isinstance(error(P(print, lock)).__cause__, ValueError)
+    hidden = error(P(print, lock), secret)
     assert str(hidden) == "'j': argument 1, a lock, cannot be sent to a process"
     assert hidden.__cause__ is None
 
