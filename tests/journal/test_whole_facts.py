@@ -960,7 +960,7 @@ def test_a_question_that_is_another_has_the_next_number(
     files.write("question", "a", found._replace(answered="yes"))
     assert publish(later._replace(created_at=11.0)).created_at == 11.0
     files.write("refused", "a", _questions.Refusal("1", "a", "why", {"1": "why"}))
-    publish(later)
+    assert publish(later).number == found.number
     assert files.read("refused", "a") == ("1", "a", "", {"1": "why"})
     assert ASKED.described() == "sure?"
     assert ASKED._replace(choices=["x", "y"]).described() == "sure? (x, y)"
