@@ -148,7 +148,7 @@ PLANTS: Final = (
 """),
     plant("run-earlier-use", f"{ADMISSION}/_admission.py", "OrderedPlaces.give_back",
         "what a failed attempt has used of a budget is forgotten", """
--job._extras.earlier_use = used
+-extras.earlier_use = used
 """),
     plant("run-block-total", f"{RUN}/_steps.py", "block",
         "a BudgetSpent is not counted in the total", """
