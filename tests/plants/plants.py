@@ -697,8 +697,8 @@ PLANTS: Final = (
     plant("thread-fraction", f"{RUN}/_worker.py", "ThreadReports.add",
         "a sign of life from a thread replaces the fraction that it has reported "
         "before", """
--self._latest_fractions[job] = self._latest_fractions.get(job)
-+self._latest_fractions[job] = fraction
+-fraction is not None or job not in self._latest_fractions
++True
 """),
     plant("block-refusal", f"{SCHEDULER}/_async_with.py", "OpenBlock.exit",
         "whether the run was ending is asked when the block has ended it", """
@@ -905,7 +905,8 @@ PLANTS: Final = (
 """),
     plant("again-money", f"{RUN}/_reopening.py", "put_back",
         "a job that is tried again forgets what it has spent", """
--extras.earlier_use = budgets_used(job)
+-extras = extras or RunExtras()
++extras = extras or RunExtras()
 +extras.earlier_use = None
 """),
     plant("anew-mark", f"{JOB}/_job.py", "AbstractJob._holds_back",
@@ -1276,7 +1277,7 @@ PLANTS: Final = (
 """),
     plant("read-in-vain", f"{RUN}/_undecided.py", "Reading.do_errand",
         "a worker that begins after the word that ends its reading reads on", """
--if run.phase._is_ending or self._job._state is not IDLE:
+-if run.phase._is_ending or self.job._state is not IDLE:
 -    return
 """),
     plant("read-in-a-drain", f"{RUN}/_steering.py", "Steering.drain",
