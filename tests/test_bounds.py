@@ -51,10 +51,6 @@ view/trace/_timeline.py MAX_SIDE_LABEL_WIDTH
 """.strip().splitlines()
 """Bounds of a cost or a pace, such as how long to wait before another look: no promise changes with their value."""
 
-OPEN = """
-""".strip().splitlines()
-"""Bounds whose law is missing. The list only becomes shorter: a new bound comes with its law."""
-
 BY_NUMBER = {
     "_core/job/_labels.py MAX_ARGUMENTS_LENGTH": (
         "job/test_attributes.py::test_each_part_of_a_label_is_shortened_only_beyond_its_limit"
@@ -128,18 +124,13 @@ BOUNDS = list(bounds())
 @pytest.mark.parametrize("bound", BOUNDS)
 def test_each_bound_has_a_law(bound: str) -> None:
     """A new bound needs a test that names it: one law at the bound, and one beyond it."""
-    has_law = bound in BY_NUMBER or bool(laws_of(bound))
-    assert has_law or bound in (*PACE, *OPEN), (
+    assert bound in (*PACE, *BY_NUMBER) or laws_of(bound), (
         f"{bound}: no test names this bound; ask for what comes one beyond it"
     )
-    assert not (has_law and bound in OPEN), (
-        f"{bound} has a law now: take it from the list"
-    )
 
 
-def test_each_bound_without_a_law_is_one_of_the_package() -> None:
-    assert {*PACE, *OPEN, *BY_NUMBER} <= {*BOUNDS}
-    assert {*PACE}.isdisjoint(OPEN)
+def test_each_bound_in_a_table_is_one_of_the_package() -> None:
+    assert {*PACE, *BY_NUMBER} <= {*BOUNDS}
     for law in BY_NUMBER.values():
         file, name = law.split("::")
         assert f"def {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8")
