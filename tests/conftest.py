@@ -128,7 +128,6 @@ SAMPLED = (
     "jobs/ssh/test_connections.py",
     "jobs/ssh/test_copying.py",
     "jobs/ssh/test_ending.py",
-    "jobs/ssh/test_nodes.py",
     "jobs/ssh/test_remote_service.py",
     "jobs/ssh/test_ssh_job.py",
     "jobs/ssh/test_wrapper.py",

@@ -780,19 +780,22 @@ def test_a_service_that_ends_early_says_how_and_what_it_wrote(
     backend: BackendName, tmp_path: Path
 ) -> None:
     """Of many lines, the last are shown. A second attempt shows nothing of the first, nor a file what it had before."""
-    script = f"test -e {tmp_path}/tried || {{ touch {tmp_path}/tried; echo first; exit 4; }}; seq 1 200; kill -TERM $$"
-    heard: list[Any] = []
-    service = CommandService(
-        script, shell=True, ready=OutputLine("never"), retry=Retry(1, first=0),
-        on_line=lambda *line: heard.append(line), label="s",
-    )  # fmt: skip
-    error = ran(backend, service).raised_exception()
     last = "\n".join(map(str, range(201 - MAX_KEPT_LINES, 201)))
-    assert str(error) == (
-        "the service ended with signal 15 before it was ready (it was waiting for a line with 'never' in its output): "
-        f"{script}. Its output ended with:\n{last}"
-    ).replace("signal 15", f"signal {signal.SIGTERM}")
-    assert heard[0] == (service, "first")
+    for second, shown in {"seq 1 200": last, "echo second": "second"}.items():
+        tried = tmp_path / f"tried {second}"
+        script = f"test -e '{tried}' || {{ touch '{tried}'; echo first; exit 4; }}; {second}; kill -TERM $$"
+        heard: list[Any] = []
+        service = CommandService(
+            script, shell=True, ready=OutputLine("never"), retry=Retry(1, first=0),
+            on_line=lambda *line, heard=heard: heard.append(line), label="s",
+        )  # fmt: skip
+        error = ran(backend, service).raised_exception()
+        assert str(error) == (
+            "the service ended with signal 15 before it was ready "
+            "(it was waiting for a line with 'never' in its output): "
+            f"{script}. Its output ended with:\n{shown}"
+        ).replace("signal 15", f"signal {signal.SIGTERM}")
+        assert heard[0] == (service, "first")
     log = tmp_path / "log"
     log.write_text("old\n")
     to_file = CommandService(

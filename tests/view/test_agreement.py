@@ -422,6 +422,23 @@ def test_all_views_agree_on_a_group_that_was_taken_back_and_did_not_run_again(
     assert Tally.for_scheduler(scheduler).count(JobState.IDLE) == 2
 
 
+def test_a_failure_that_was_taken_back_is_among_the_failures_of_no_view(
+    virtual: Virtual, tmp_path: Path
+) -> None:
+    """Of two jobs of one kind that have failed, one is tried again, and succeeds."""
+    calls = list[int]()
+
+    async def first_calls_fail() -> None:
+        calls.append(1)
+        if len(calls) <= 2:
+            raise OSError("broken")
+
+    mended, broken = [Job(first_calls_fail, label=label) for label in ("a", "b")]
+    scheduler = Scheduler(mended, broken, Job(later, 3, mended.try_again))
+    Views(in_virtual_time(virtual), scheduler, tmp_path).check(FAILURES)
+    assert mended.state == "succeeded"
+
+
 @pytest.mark.parametrize("again", ["restored", "anew"])
 def test_all_views_agree_after_a_success_of_a_run_with_a_journal_was_taken_back(
     virtual: Virtual, tmp_path: Path, again: str

@@ -1123,6 +1123,7 @@ def test_final_counts_match_the_states_of_jobs(
     }
     assert counts.unreached_count == unreached
     failed = {job.job for kind in model.failed_jobs_by_kind.values() for job in kind}
+    assert {job.state for job in failed} <= {JobState.FAILED}
     assert failed >= {
         job for job in [*jobs, *failed_groups] if job.state is JobState.FAILED
     }
