@@ -689,3 +689,16 @@ def test_a_long_line_takes_time_in_proportion_to_its_items() -> None:
     filling = LineFilling(lambda arguments: 2 * len(arguments), 900_000, 1)
     lines = list(filling.divide(("y",) for _ in range(450_000)))
     assert list(map(len, lines)) == [300_000, 150_000]
+
+
+@pytest.mark.parametrize("items_per_command", [None, 1, 2, 3])
+def test_as_many_commands_are_counted_as_are_made(
+    items_per_command: int | None,
+) -> None:
+    """The last of them may get fewer items."""
+    rules = ReadingRules(items_per_command=items_per_command)
+    for count in range(8):
+        words = ["echo", ":::", *map(str, range(count))]
+        _, groups = parse_sources(words, rules=rules)
+        product = SourceProduct(groups, rules)
+        assert product.total == len([*product.iter_arguments(blocking=True)])
