@@ -398,11 +398,9 @@ def test_a_list_of_a_debrief_has_ten_items_and_a_count(
     jobs: list[Job[Any]] = []
     for number in range(40):
         bad = Closing(nap if what == "incidents" else fail, 1, label=f"bad {number}")
-        jobs += (
-            [bad]
-            if what != "blocked jobs"
-            else [bad, Job(nap, label=f"next {number}", required=bad)]
-        )
+        jobs.append(bad)
+        if what == "blocked jobs":
+            jobs += [Job(nap, label=f"next {number}", required=bad) for _ in range(2)]
     lines = after_run(virtual, Scheduler(jobs)).splitlines()
     name = {
         "failures": "  bad ",
@@ -412,7 +410,7 @@ def test_a_list_of_a_debrief_has_ten_items_and_a_count(
     assert sum(line.startswith(name) for line in lines) == 10
     count = {
         "failures": "  and 30 more",
-        "blocked jobs": "not run: 30 more, because of 30 other failures",
+        "blocked jobs": "not run: 60 more, because of 30 other failures",
         "incidents": "and 30 more incidents",
     }
     assert count[what] in lines
