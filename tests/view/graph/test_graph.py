@@ -35,7 +35,7 @@ from trioflow.graph import topological_order
 from trioflow.view import listing, save
 from trioflow.view._state_styles import STATE_STYLES
 from trioflow.view.graph import _dot, _drawing
-from trioflow.view.graph._drawing import Drawing
+from trioflow.view.graph._drawing import Drawing, EdgeKind
 from trioflow.view.trace._trace_record import (
     TOO_MANY_NOTE,
     GraphDescription,
@@ -508,6 +508,22 @@ def test_collapse_true_draws_each_scheduler_as_a_box() -> None:
         {"source", "outer|3 jobs"},
         {("source", "outer|3 jobs")},
     )
+
+
+@pytest.mark.parametrize(
+    "kinds", [*itertools.permutations(EdgeKind, 2), *itertools.permutations(EdgeKind)]
+)
+def test_of_several_requirements_between_two_boxes_the_line_shows_the_kind_defined_first(
+    kinds: tuple[EdgeKind, ...],
+) -> None:
+    first, second = Scheduler(), Scheduler()
+    for kind in kinds:
+        source = first.add(Job(take))
+        user = second.add(Job(take, *[source] * (kind is EdgeKind.DATA)))
+        if kind is not EdgeKind.DATA:
+            user.requires(source, settled=kind is EdgeKind.SETTLED)
+    found = Drawing(Scheduler(first, second), True, {}).edges
+    assert found == {(first, second): min(kinds, key=[*EdgeKind].index)}
 
 
 def test_collapse_selects_schedulers_by_object_or_path() -> None:
