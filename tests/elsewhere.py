@@ -89,6 +89,7 @@ LEFT_OUT: Final = {
         test_a_lock_file_removed_while_being_locked_is_created_again
         test_only_the_process_that_created_a_lock_file_removes_it
         test_a_failed_open_releases_the_journals_lock
+        test_the_holder_of_a_lock_is_read_if_it_can_be_one test_files_of_questions_are_whole_and_private
     """,
     # /proc: descriptors, memory, processes that have left their session, groups of zombies. And what else Linux has:
     # pidfd (without it a thread waits for each command), memfd, peak memory, CPUs of a process. Which places of a line

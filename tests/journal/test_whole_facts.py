@@ -356,8 +356,9 @@ def test_the_first_change_of_a_job_is_described(
         assert (found or "").startswith(why.rstrip("…"))
 
 
-def command(*words: Any, **options: Any) -> CommandJob:
-    return CommandJob(words or ["a"], label="job", **options)
+def command(*words: Any, **options: Any) -> Callable[[], CommandJob]:
+    """Return what makes a command, which needs a POSIX system."""
+    return functools.partial(CommandJob, words or ["a"], label="job", **options)
 
 
 ENV = {"A": "1"}
@@ -377,7 +378,8 @@ OPTIONS: list[tuple[Any, Any, str | None]] = [
     (command(), command(env=ENV), "its variable 'A' has changed"),
     (command(), command(env={}), "its set of variables has changed"),
     (command(), command(terminate_grace=1, nice=3, on_line=print, append=False, leftovers="end", timeout=3), None),
-    (CommandJob("a", shell=True), CommandJob(["/bin/sh", "-c", "a"]), "its option shell= has changed"),
+    (functools.partial(CommandJob, "a", shell=True), functools.partial(CommandJob, ["/bin/sh", "-c", "a"]),
+     "its option shell= has changed"),
 ]  # fmt: skip
 
 
@@ -385,13 +387,12 @@ OPTIONS: list[tuple[Any, Any, str | None]] = [
 def test_the_first_change_of_a_command_is_described(
     tmp_path: Path, before: Any, now: Any, why: str | None
 ) -> None:
-    test_the_first_change_of_a_job_is_described(tmp_path, before, now, why)
+    test_the_first_change_of_a_job_is_described(tmp_path, before(), now(), why)
 
 
 def test_the_files_of_a_command_are_those_of_its_options_too() -> None:
-    job = command(
-        stdin="in", stdout="out", stderr="err", reads=["r"], writes=["w"], append=False
-    )
+    options = {"stdin": "in", "stdout": "out", "stderr": "err"}
+    job = command(**options, reads=["r"], writes=["w"], append=False)()
 
     work = describe_work(job)
     assert work is not None
