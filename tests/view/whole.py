@@ -411,6 +411,7 @@ RUNS: dict[str, Kind] = {
     "single": Kind(lambda: Scheduler(Job(nap, 0.5, label="single"), label="run")),
 }
 OF_A_PLACE = {
+    r"[^\"\s]*/site-packages(?=/)": "…/site-packages",
     rf"0x[0-9a-f]+|\b[0-9a-f]{{16}}\b|(?<![\d.])\d{{11,}}\b|{re.escape(str(ROOT))}": "…",
     r"(?<=\.py:)\d+|(?<=, line )\d+|(?<=\.py\", \"number\": )\d+": "N",
     r"(?<=\"line\": )\d+(?=, \"function\")": "N",
