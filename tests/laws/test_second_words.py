@@ -207,7 +207,7 @@ def test_after_a_word_and_its_opposite_a_job_costs_what_it_costs_in_a_fresh_run(
 
     assert calls_per_job(()) > 0  # the first run makes what is made at first use
     # The run gives way to the loop by the clock, which takes some calls.
-    assert calls_per_job(words) == pytest.approx(calls_per_job(()), rel=0.15)
+    assert calls_per_job(words) <= 1.15 * calls_per_job(())
 
 
 def test_a_window_that_was_set_often_is_set_at_the_cost_of_the_first_time(
