@@ -12,7 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 import pytest
-from trioflow import CommandJob, Job, JobState, LocalNode, Scheduler, SshJob, Trace
+from trioflow import (
+    CommandJob,
+    CommandService,
+    Job,
+    JobState,
+    LocalNode,
+    PortOpen,
+    Scheduler,
+    SshJob,
+    Trace,
+)
 from trioflow.jobs.command import _process_run
 from trioflow.jobs.posix import _processes
 from trioflow.jobs.ssh._connections import LocalConnection
@@ -35,7 +45,7 @@ def made_by(tmp_path: Path, kind: str) -> list[Any]:
     return [path]
 
 
-@pytest.mark.parametrize("kind", ["here", "on a node"])
+@pytest.mark.parametrize("kind", ["here", "on a node", "a service"])
 def test_an_attempt_that_does_not_start_has_nothing_of_the_one_before(
     backend: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -44,14 +54,20 @@ def test_an_attempt_that_does_not_start_has_nothing_of_the_one_before(
     program.write_text("#!/bin/sh\necho of the first\nrm $0\nexit 3\n")
     program.chmod(0o755)
 
-    async def ensure(connection: LocalConnection, job: Any) -> None:
+    def reject_second(_: object) -> None:
         if not program.exists():
-            raise OSError("the connection is lost")
+            raise OSError("the connection is lost, or the port is in use")
+
+    async def ensure(connection: LocalConnection, job: Any) -> None:
+        reject_second(job)
 
     monkeypatch.setattr(LocalConnection, "ensure", ensure)
+    monkeypatch.setattr(PortOpen, "_check_before_start", reject_second)
     job: Any = CommandJob([program], stdout=PIPE, retry=1)
     if kind == "on a node":
         job = SshJob(LocalNode(), str(program), stdout=PIPE, retry=1)
+    if kind == "a service":
+        job = CommandService([program], ready=PortOpen(1), stdout=PIPE, retry=1)
     trace = Trace()
     assert Scheduler(job, instruments=[trace]).run(backend=backend) is False  # type: ignore[arg-type]
     assert (job.attempts, job.last_result) == (2, None)

@@ -182,6 +182,7 @@ class ProgramService(Service[Any], keeps_time=True):
 
         """
         self._latest_lines.clear()
+        self._job.forget_run()
         self._readiness._check_before_start()
         initial_sizes = {path: file_size(path) for path in self._output_paths()}
         # The exception raised while waiting for readiness, if any.
@@ -199,27 +200,31 @@ class ProgramService(Service[Any], keeps_time=True):
                 is_ready = True
                 task_status.started(result)
 
-        outcome: Exception | CommandResult | None = None
+        result: CommandResult | None = None
+        failure: Exception | None = None
         async with anyio.create_task_group() as task_group:
             task_group.start_soon(report_readiness)
             try:
-                outcome = await self._job.co_run()
+                result = await self._job.co_run()
+            except CommandError as error:
+                result = error.result
+                failure = error
             except Exception as error:
-                outcome = error
+                failure = error
             task_group.cancel_scope.cancel()
         if readiness_errors:
             raise readiness_errors[0]
-        if outcome is None:
-            # The node is unreachable, and so is skipped.
-            if not is_ready:
-                task_status.started()
-            await anyio.sleep_forever()
-        if isinstance(outcome, Exception) and not isinstance(outcome, CommandError):
-            # The error of a callback, for example.
-            raise outcome
-        # A cancellation would have left the task group as an exception.
-        assert outcome is not None
-        raise self._early_end_error(outcome, is_ready, self._output_tail(initial_sizes))
+        if result is not None:
+            raise self._early_end_error(
+                result, is_ready, self._output_tail(initial_sizes)
+            )
+        if failure is not None:
+            # The command was not started, or a callback has raised it, for example.
+            raise failure
+        # The node is unreachable, and so is skipped.
+        if not is_ready:
+            task_status.started()
+        await anyio.sleep_forever()
 
     async def _wait_until_ready(self, initial_sizes: Mapping[Any, int]) -> Any:
         """Wait until the service is ready, and return its result.
@@ -250,13 +255,8 @@ class ProgramService(Service[Any], keeps_time=True):
             raise
 
     def _early_end_error(
-        self, outcome: CommandError | CommandResult, was_ready: bool, output: str
-    ) -> Exception:
-        if isinstance(outcome, CommandError) and outcome.result is None:
-            # The command was not started.
-            return outcome
-        result = outcome.result if isinstance(outcome, CommandError) else outcome
-        assert result is not None
+        self, result: CommandResult, was_ready: bool, output: str
+    ) -> CommandError:
         if result.signal is None:
             cause = f"exit code {result.returncode}"
         else:
