@@ -22,9 +22,11 @@ import pytest
 import trio
 from trioflow import Job, JobState, Pool, Scheduler, StopReason, ThreadJob
 from trioflow._core import backend as _backend
+from trioflow._core.run._worker import Crew
 from trioflow._core.scheduler import _sync_run
 from trioflow._core.scheduler._sync_run import SignalHandler
 from trioflow.abc import AbstractJob
+from .. import transitions
 from ..bodies import fail, fail_now, hooked, later, nothing, raising
 from ..places import PATIENCE
 from ..pythons import Python, python
@@ -771,7 +773,21 @@ The run ends all the same, with the exception. The socket is that to which signa
 """
 
 
+LEAVE = Crew.leave
+"""As it is before `invariants` looks at each run."""
+
+
+@pytest.fixture
+def unwatched(
+    monkeypatch: pytest.MonkeyPatch, checked_states: transitions.CheckedState
+) -> None:
+    """Let no test code look at runs: a worker would call it, and a handler takes what a worker calls for a job."""
+    monkeypatch.setattr(Crew, "leave", LEAVE)
+    monkeypatch.setattr(AbstractJob, "_state", checked_states.slot)
+
+
 @IGNORED
+@pytest.mark.usefixtures("unwatched")
 def test_what_a_handler_of_the_program_raises_leaves_run_when_the_run_has_ended(
     backend: Any,
 ) -> None:
@@ -783,10 +799,41 @@ def test_what_a_handler_of_the_program_raises_leaves_run_when_the_run_has_ended(
 
 @pytest.mark.soak
 @IGNORED
+@pytest.mark.usefixtures("unwatched")
 def test_what_handlers_raise_at_many_instants(backend: Any) -> None:
     first = random.randrange(10**6)
     for seed in range(first, first + 2000):
         Interrupted(seed, backend).check()
+
+
+def test_a_signal_that_comes_as_run_takes_its_handler_reaches_the_handler(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`run()` raises what the handler of the program raises. It raised a KeyError."""
+
+    def take(number: int, handler: Any) -> Any:
+        before = signal.signal(number, handler)
+        if getattr(handler, "__self__", None) is not None and number == signal.SIGUSR1:
+            monkeypatch.undo()
+            signal.raise_signal(signal.SIGUSR1)
+        return before
+
+    with own_handler(signal.SIGUSR1, raising(OSError("no"))):
+        monkeypatch.setattr(_sync_run, "SIGNALS", Signals(take))
+        scheduler = Scheduler(Job(nothing), log=False)
+        with pytest.raises(OSError, match="no"):
+            scheduler.run(backend=backend)
+    assert scheduler.stop_reason is StopReason.INTERRUPTED
+
+
+class Signals:
+    """The module `_signal` with another function in place of `signal`."""
+
+    def __init__(self, take: Callable[[int, Any], Any]) -> None:
+        self.signal = take
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(signal, name)
 
 
 def test_what_a_handler_of_the_program_raises_ends_a_job_that_blocks(

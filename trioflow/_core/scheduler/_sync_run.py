@@ -83,7 +83,7 @@ class SignalHandler:
         self._callbacks = self._check_callbacks(handle_signals)
         self._process_id = os.getpid()
         self._is_over = False
-        # The handlers that `signal.signal` returned.
+        # The handlers that this one takes the place of. They are known before, because a signal may come at once.
         self._previous_handlers: dict[int, Any] = {}
         self._call_in_loop: Callable[[Call], None] | None = None
         # The time of the first signal that the event loop has not processed yet, or infinity if there is none.
@@ -99,7 +99,6 @@ class SignalHandler:
         # The signals that end the run, or are passed to the user's callbacks. Ignored signals stay ignored, because
         # nohup and a shell's `&` rely on this.
         self._ending_signals: set[int] = set()
-        self._handled_signals: list[int] = []
         if threading.current_thread() is threading.main_thread():
             self._ending_signals = {
                 each
@@ -111,7 +110,7 @@ class SignalHandler:
             for number in SIGNALS.valid_signals():
                 handler = SIGNALS.getsignal(number)
                 if number in self._ending_signals or callable(handler):
-                    self._handled_signals.append(number)
+                    self._previous_handlers[number] = handler
 
     def _check_callbacks(
         self, handle_signals: object
@@ -148,7 +147,7 @@ class SignalHandler:
     @property
     def wakes_loop(self) -> bool:
         """Whether signals have to wake the loop that runs in this thread."""
-        if not self._handled_signals:
+        if not self._previous_handlers:
             return False
         return threading.current_thread() is threading.main_thread()
 
@@ -172,10 +171,8 @@ class SignalHandler:
 
     def __enter__(self) -> Self:
         try:
-            for number in self._handled_signals:
-                self._previous_handlers[number] = SIGNALS.signal(
-                    number, self._handle_signal
-                )
+            for number in self._previous_handlers:
+                SIGNALS.signal(number, self._handle_signal)
         except BaseException:
             # Raised by a handler of the program.
             self._is_over = True
