@@ -405,13 +405,13 @@ class LogReader:
         self._incidents: Final[
             list[tuple[LiveRun, float, tuple[str, bool, int | None]]]
         ] = []
-        self._latest_runs: Final[dict[BaseScheduler, LiveRun]] = {}
+        self._latest_runs: Final[dict[BaseScheduler | None, LiveRun]] = {}
         # Only with keep_jobs=False: the scheduler may already have dropped the job when its path is needed.
         self._recorded_paths: Final[dict[LiveJob | None, str]] = {}
         # Among them schedulers, whose next run continues the last run.
         self._reopened: Final[set[LiveJob]] = set()
         # By their last run, the jobs that the next run will repeat.
-        self._reset: Final[dict[LiveRun, list[LiveJob]]] = {}
+        self._reset: Final[dict[LiveRun | None, list[LiveJob]]] = {}
         self._last_start = NO_START
         items = iter(log)
         for event in zip(*[items] * ITEMS_PER_EVENT, strict=True):
@@ -470,9 +470,7 @@ class LogReader:
     def _begin_run(
         self, scheduler: BaseScheduler, time: float, start: RunStart
     ) -> None:
-        enclosing = None
-        if scheduler.scheduler is not None:
-            enclosing = self._latest_runs.get(scheduler.scheduler)
+        enclosing = self._latest_runs.get(scheduler.scheduler)
         if enclosing is not None and enclosing.ended_at is not None:
             enclosing = None
         live = None
@@ -481,21 +479,20 @@ class LogReader:
         is_reopened = live in self._reopened
         self._reopened.discard(live)
         previous = self._latest_runs.get(scheduler)
+        reset = self._reset.pop(previous, [])
+        if previous is not None and previous.enclosing is not enclosing:
+            # The run of an earlier try of a group around it, which is as it was.
+            previous = None
         number = 1
         if previous is not None:
-            number = previous.number + 1
-            reset = self._reset.pop(previous, [])
-            if previous.enclosing is not enclosing:
-                # The run of an earlier try of a group around it, which is as it was.
-                number = 1
-                previous = None
-            elif is_reopened and all(job in scheduler for job in previous.jobs):
+            if is_reopened and all(job in scheduler for job in previous.jobs):
                 previous.is_continued = True
                 previous.ended_at = None
                 for each in reset:
                     each.reopen()
                     self._reopened.add(each)
                 return
+            number = previous.number + 1
         run = LiveRun(scheduler, enclosing, number, start, time, previous=previous)
         self._latest_runs[scheduler] = self._add_run(run)
 
