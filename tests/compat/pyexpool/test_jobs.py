@@ -300,10 +300,13 @@ def test_a_timeout_terminates_the_process_group_of_the_job() -> None:
 
 @pytest.mark.parametrize("option", ["ontimeout", "rsrtonto"])
 def test_a_job_is_restarted_after_its_timeout(option: str) -> None:
-    """For a restarted job, `onstart` and `onfinish` are called at each attempt, and `ondone` after the one in time."""
+    """For a restarted job, `onstart` and `onfinish` are called at each attempt, and `ondone` after the one in time. It
+    has the times of this attempt alone."""
     notes = Notes()
 
     def start(job: Job) -> None:
+        assert job.tstart is not None
+        assert job.tstop is None
         notes.append(("start", job.name))
         if len(notes.of("j")) > 3:
             job.args = ["true"]
