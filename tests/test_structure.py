@@ -34,11 +34,12 @@ def test_no_three_files_of_a_folder_share_a_prefix() -> None:
         ]
         if underscore
     )
-    assert [
+    found = [
         f"{folder}/{prefix}_*"
         for (folder, prefix), number in prefixes.items()
         if number >= 3
-    ] == []
+    ]
+    assert not found, f"put each of these groups into a folder of its name: {found}"
 
 
 DESIGN = ROOT / "docs/design.md"
@@ -99,7 +100,7 @@ def test_paths_in_pages_for_contributors_exist(page: str) -> None:
         path = name.rstrip("/").removesuffix(".py")
         assert (ROOT / name).exists() or any(
             f"/{known}".endswith(f"/{path}") for known in there
-        ), name
+        ), f"{page} names {name}, which does not exist"
 
 
 # ---------------------------------------------------------------- imports
@@ -122,8 +123,11 @@ def test_each_decision_is_named_by_a_module_that_follows_it() -> None:
     records = {
         path.stem for path in (PACKAGE.parent / "docs/decisions").glob("[0-9]*.md")
     }
-    assert records - named == {"43-dependencies"}
-    assert named <= records
+    unnamed = records - named - {"43-dependencies"}
+    assert not unnamed, f"no module says that it follows these decisions: {unnamed}"
+    assert named <= records, (
+        f"modules name decisions that no record tells: {named - records}"
+    )
 
 
 def test_no_modules_import_each_other_in_a_cycle() -> None:
@@ -159,7 +163,9 @@ def test_private_parts_of_the_engine_are_read_only_in_the_engine() -> None:
             reads = Reads(module)
             reads.visit(tree)
             found += reads.found
-    assert found == []
+    assert not found, (
+        f"outside the engine, take public names or functions of it: {found}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -255,16 +261,18 @@ def test_each_helper_of_tests_exists_once() -> None:
     for name, module in modules_of_tests().items():
         for helper, text in module.helpers.items():
             places[text].append(f"{name}.{helper}")
-    assert [found for found in places.values() if len(found) > 1] == []
+    found = [names for names in places.values() if len(names) > 1]
+    assert not found, f"the same code, to be imported from one helper file: {found}"
 
 
 def test_no_test_file_imports_from_another() -> None:
-    assert [
+    found = [
         f"{name} imports {full}"
         for name, module in modules_of_tests().items()
         for full in module.imports.values()
         if any(part.startswith("test_") for part in full.split("."))
-    ] == []
+    ]
+    assert not found, f"move what several test files need into a helper file: {found}"
 
 
 def test_one_report_of_a_passed_test_goes_between_processes(
@@ -381,14 +389,15 @@ def telling_in(module: str) -> set[str]:
 
 def test_no_test_ignores_what_its_functions_return() -> None:
     """A return value of a function in a test has to be compared, and so has a helper's bool, number or list."""
-    assert [
+    found = [
         f"{name}: {test.name} drops what {function} returns"
         for name, module in modules_of_tests().items()
         for telling in [telling_in(name)]
         for test in module.tests
         for function in test.dropped
         if function in test.answering | telling
-    ] == []
+    ]
+    assert not found, f"compare the return value, which may tell of a fault: {found}"
 
 
 def test_a_room_that_is_larger_or_denser_than_its_bounds_is_refused(
@@ -507,6 +516,15 @@ OPENERS = {
 """Which functions open files by themselves, and which files."""
 
 
+def compare_with_table(found: set[str], table: dict[str, str], law: str) -> None:
+    """Compare the functions that do something with a table of those that may, by the kind of their files."""
+    known = {name for names in table.values() for name in names.split()}
+    new = sorted(found - known)
+    assert not new, f"{law}: {new}"
+    gone = sorted(known - found)
+    assert not gone, f"take these out of the table, they do so no more: {gone}"
+
+
 def openers(node: ast.AST, name: str) -> Iterator[str]:
     """Yield the functions in a part of a module that open a file, once for each call."""
     for child in ast.iter_child_nodes(node):
@@ -535,8 +553,8 @@ def test_files_that_nobody_named_are_opened_by_one_function() -> None:
         for module, tree in modules().items()
         for name in openers(tree, module.removeprefix("trioflow."))
     }
-    known = {name for names in OPENERS.values() for name in names.split()}
-    assert (sorted(found - known), sorted(known - found)) == ([], [])
+    advice = "read a file that no user has named by `_posix.open_regular`: it may be a pipe, and never end"
+    compare_with_table(found, OPENERS, f"{advice}; any other kind stands in OPENERS")
     ways = [
         "open(path + '.tmp')", "os.open(name, 0)", "io.open(x)", "Path(x).open('wb')", "x.write_text(y)", "x.touch()",
     ]  # fmt: skip
@@ -651,8 +669,8 @@ def test_users_files_are_removed_renamed_replaced_and_emptied_in_one_module() ->
         for module, tree in modules().items()
         for name in removers(tree, module.removeprefix("trioflow."))
     }
-    known = {name for names in REMOVERS.values() for name in names.split()}
-    assert (sorted(found - known), sorted(known - found)) == ([], [])
+    advice = "leave users' files to `jobs._user_files`, which sets aside what was there"
+    compare_with_table(found, REMOVERS, f"{advice}; any other kind stands in REMOVERS")
     ways = [
         "shutil.rmtree(x)", "os.remove(x)", "x.unlink()", "os.replace(x, y)", "x.rename(y)", "x.replace(y)",
         "os.truncate(x, 0)", "open(x, 'w')", "os.open(x, os.O_WRONLY | os.O_TRUNC)", "run('rm -rf ' + x)",
@@ -674,7 +692,8 @@ def test_each_test_that_stands_for_a_promise_is_there() -> None:
         r"`(tests/[\w/.]+)`", (ROOT / "SECURITY.md").read_text(encoding="utf-8")
     )
     assert len(named) > 20
-    assert [name for name in named if not (ROOT / name).is_file()] == []
+    gone = [name for name in named if not (ROOT / name).is_file()]
+    assert not gone, f"SECURITY.md names tests that have moved or are gone: {gone}"
 
 
 class Item(NamedTuple):
@@ -706,7 +725,10 @@ def test_files_that_are_slow_long_or_left_to_ci_are_there() -> None:
         *conftest.LONGEST,
         *conftest.ONE_BACKEND,
     )
-    assert [name for name in named if not (TESTS / name).exists()] == []
+    gone = [name for name in named if not (TESTS / name).exists()]
+    assert not gone, (
+        f"tables in tests/conftest.py name what has moved or is gone: {gone}"
+    )
 
 
 # ---------------------------------------------------------------- the class of an attribute, read from annotations
