@@ -165,8 +165,8 @@ class RealRun:
         self.plans: dict[str, Any] = {plan.name: plan for plan in walk(scenario.root)}
         self.own_tasks = {plan.name for plan in walk(scenario.root) if plan.own_task}
         self.bound: set[tuple[str, str]] = set()
-        # Whose context a job may have, as these have added it or its scheduler.
-        self.adders: dict[str, set[str]] = {}
+        # The variable's value where a job, or its scheduler, was added.
+        self.given: dict[str, str] = {}
         self.clear()
 
     def clear(self) -> None:
@@ -571,8 +571,8 @@ class RealRun:
                 self.strange.append(
                     f"{plan.name} got {value!r} from {name} instead of {expected!r}"
                 )
-        adders = self.adders.get(plan.name, ())
-        if variable.get() not in {"untouched", plan.name, *adders}:
+        given = self.given.get(plan.name)
+        if variable.get() not in {"untouched", plan.name, given}:
             self.strange.append(f"{plan.name} sees the context of {variable.get()}")
         if changes_context(plan):
             variable.set(plan.name)
@@ -651,13 +651,10 @@ class RealRun:
             new = []
             for inner in plans:
                 siblings[inner.name] = one = self.make(inner, siblings)
-                # What is added to an open scheduler gets its adder's context.
+                # What is added to an open scheduler gets its adder's context; a hook has that of the job that ends.
                 if not self.scenario.keep_jobs:
-                    adder = self.names[job]
-                    self.adders |= {
-                        plan.name: {adder, *self.adders.get(adder, ())}
-                        for plan in walk(inner)
-                    }
+                    names = [plan.name for plan in walk(inner)]
+                    self.given |= dict.fromkeys(names, variable.get())
                 new.append(one)
             scheduler.update(new)
         except RuntimeError:  # a forever job adds them too late

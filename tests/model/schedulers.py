@@ -579,7 +579,7 @@ class ModelScheduler(ModelJob):
         """Before they are cancelled, forever jobs get turns of the loop to take in what is already there."""
         if self.phase != "running" or self.decided or self.flushing:
             return
-        if self.world.tries_due:
+        if self.world.tries_due or self.world.calls_due:
             return
         if not self.is_over() or self.has_jobs_to_begin or self.must_be_held():
             return

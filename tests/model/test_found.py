@@ -4,7 +4,7 @@ import math
 from dataclasses import fields
 from typing import Any
 import pytest
-from .scenario import Group, Leaf, Resource, Retry, Scenario
+from .scenario import Call, Group, Leaf, Resource, Retry, Scenario
 from .shrink import found_in
 from .steps import Add, Await, Cancel, Fail, Give, Nap, Started, Steer, Step, Throttle
 
@@ -38,6 +38,24 @@ def scenario(*jobs: Leaf | Group, **options: Any) -> Scenario:
 
 
 SCENARIOS = {
+    "a group goes on with what a function adds that is told of its last job": scenario(
+        group("group",
+            leaf("first", Nap(1.75)),
+            leaf("last", requires=("first",)),
+            calls=(
+                Call("settled", "first", 0, Steer("first", "try_again")),
+                Call("scheduled", "first", 1, Cancel("first")),
+                Call("settled", "last", 0, Add((leaf("added", Nap(3.0)),))),
+            ),
+        ),
+        leaf("next", Nap(1.0), requires=("group",)),
+    ),
+    "what a function adds to an open scheduler has the context of the job that ends": scenario(
+        leaf("j19", Nap(2.0), Fail()),
+        leaf("blocked", requires=("j19",)),
+        calls=(Call("settled", "blocked", 0, Add((leaf("added", Nap(3.0)),))),),
+        keep_jobs=False,
+    ),
     "a group that a spent budget blocks before its second run fails with that": scenario(
         group("group",
             leaf("good", Nap(2.25), needs=(("budget", 2.0),)),
