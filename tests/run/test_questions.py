@@ -245,6 +245,35 @@ def test_services_and_forever_jobs_keep_no_question_open(virtual: Virtual) -> No
     assert approve.state is JobState.CANCELLED
 
 
+@pytest.mark.both_backends
+def test_forever_jobs_process_their_input_before_a_question_ends(
+    virtual: Virtual,
+) -> None:
+    """What they add may use the answer: the question ended in the turn in which the last job had failed."""
+    failed = anyio.Event()
+
+    async def break_down() -> None:
+        await anyio.sleep(1)
+        failed.set()
+        raise ValueError
+
+    async def add_user() -> None:
+        await failed.wait()
+        for _ in range(3):
+            await anyio.lowlevel.checkpoint()
+        scheduler.add(late)
+        approve.answer("yes")
+
+    build = Job(break_down, label="build")
+    approve = Answer("publish?", label="approve")
+    publish = Job(use, approve, label="publish", required=build)
+    late = Job(use, approve, label="late")
+    adds = Job(add_user, label="adds", forever=True)
+    scheduler = Scheduler(build, approve, publish, adds)
+    assert virtual(scheduler.co_run) is False
+    assert late.state is JobState.SUCCEEDED
+
+
 def test_a_question_is_waited_for_as_long_as_something_can_use_the_answer(
     virtual: Virtual,
 ) -> None:

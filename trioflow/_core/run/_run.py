@@ -490,10 +490,10 @@ class Run:
                 if self.questions.asking:
                     self.questions.tell(self)
                 await self._wait_while_running()
-            elif self.counts.unsettled and self._asks_in_vain():
-                self.questions.end(self)
             elif self.phase is _states.DRAINING or not await self._flush_forever_jobs():
-                return
+                if not self.questions.are_in_vain(self):
+                    return
+                self.questions.end(self)
             # For jobs that have become ready in a turn of a part or of the journal, or that forever jobs have added.
             self.crew.ensure_searcher()
 
@@ -531,7 +531,7 @@ class Run:
                 part.act()
 
     async def _flush_forever_jobs(self) -> bool:
-        """Let forever jobs process their pending input. Return whether the run has to wait again."""
+        """Let forever jobs process their pending input. Return whether the run has to wait again, or stops."""
         counts = self.counts
         if not counts.forever_unsettled:
             return False
@@ -540,8 +540,8 @@ class Run:
         added = counts.added
         positions = self._forever_positions()
         while turns < PENDING_INPUT_TURNS and quiet < QUIET_TURNS:
-            if self.phase is STOPPING or counts.unsettled:
-                break
+            if self.phase is STOPPING or self._must_wait():
+                return True
             if not await self.group.host.yield_to_loop():
                 self.stop_cancelled()
             before = positions
@@ -553,7 +553,7 @@ class Run:
             if counts.added != added:
                 added = counts.added
                 turns = 0
-        return self._must_wait()
+        return self.phase is STOPPING or self._must_wait()
 
     def _forever_positions(self) -> list[Any]:
         """Return the objects that forever jobs await, for a comparison.
@@ -578,15 +578,12 @@ class Run:
             return True
         if self.phase is _states.DRAINING:
             waits = not all(worker.is_shielded for worker in self.crew.alive)
-            return waits and not self._asks_in_vain()
+            return waits and not self.questions.are_in_vain(self)
         return self.waits_for_jobs()
 
     def waits_for_jobs(self) -> bool:
         """Return whether the run waits for jobs that have not settled: not for answers that nothing can use."""
-        return self.counts.waits_for_jobs() and not self._asks_in_vain()
-
-    def _asks_in_vain(self) -> bool:
-        return bool(self.questions.asking) and self.questions.are_in_vain(self)
+        return self.counts.waits_for_jobs() and not self.questions.are_in_vain(self)
 
     def deadline_in(self, seconds: float | None) -> float:
         """Return the time in so many seconds from now, or infinity for None."""
