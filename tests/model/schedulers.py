@@ -629,15 +629,31 @@ class ModelScheduler(ModelJob):
         asking = self.asking()
         if not asking or any(map(self.is_needed, asking)):
             return False
+        waited = self.waited()
         for job in self.jobs:
+            if job.plan.forever and job.name not in waited:
+                continue
             starts = job.state == "SCHEDULED" or (
                 job.state == "IDLE" and not job.waits_for
             )
             if starts and not self.draining:
                 return False
-            if job.state == "RUNNING" and job not in asking and not job.plan.forever:
+            if job.state != "RUNNING" or job in asking:
+                continue
+            if not (job.plan.forever and (job.ready or self.draining)):
                 return False
         return True
+
+    def waited(self) -> set[str]:
+        """Return what jobs that are not forever wait for, at any distance."""
+        waiting = [job for job in self.jobs if not job.plan.forever]
+        names: set[str] = set()
+        for job in waiting:
+            if job.state == "IDLE":
+                new = job.waits_for - names
+                names |= new
+                waiting += [other for other in self.jobs if other.name in new]
+        return names
 
     def is_needed(self, job: ModelJob) -> bool:
         """Return whether nothing requires an answer, or something that requires it may still run."""

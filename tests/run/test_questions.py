@@ -27,6 +27,10 @@ async def serve(*, task_status: Any) -> None:
     await anyio.sleep_forever()
 
 
+async def never_ready(*, task_status: Any) -> None:
+    await anyio.sleep_forever()
+
+
 def scenario(
     *others: Any, group: bool = False, **options: Any
 ) -> tuple[Scheduler, Job[Any], Answer[str], Job[Any]]:
@@ -236,13 +240,22 @@ def test_the_run_goes_on_until_all_else_has_ended(virtual: Virtual, limit: str) 
 
 
 def test_services_and_forever_jobs_keep_no_question_open(virtual: Virtual) -> None:
-    forever = Job(anyio.sleep, 1e9, label="forever", forever=True)
+    """Of those that start, or get ready, later, the run waits for none but the services that other jobs wait for."""
+    forever = [
+        Job(anyio.sleep, 1e9, label=label, forever=True, needs={"gpu": 1})
+        for label in ("has the gpu", "waits for it")
+    ]
+    idle = Service(never_ready, label="of no use")
     service = Service(serve, label="service")
+    second = Service(serve, label="second", required=service)
+    client = Job(nap, 1, label="client", required=second)
     scheduler, _, approve, _ = scenario(
-        forever, service, Job(nap, 1, label="client", required=service)
+        *forever, idle, service, second, client, pool=Pool(gpu=1)
     )
     assert virtual(scheduler.co_run) is False
     assert approve.state is JobState.CANCELLED
+    assert client.state is JobState.SUCCEEDED
+    assert approve.finished_at == client.finished_at
 
 
 @pytest.mark.both_backends

@@ -104,9 +104,13 @@ def _may_go_on(job: AnyJob) -> bool:
     """Return whether a job that no worker runs may settle, or let others start, before its run ends."""
     if job._state is IDLE:
         return not job._pending
-    if job._state is SCHEDULED:
-        return True
-    return job._is_service and not job._state.is_settled and job._holds_back()
+    if not job._options.forever:
+        return job._state is SCHEDULED
+    # No run waits for a forever job, but for those that a service holds back.
+    return job._holds_back() and any(
+        user._state is IDLE and not user._options.forever
+        for user in reachable([job], successors_of)
+    )
 
 
 # ---- who uses an answer

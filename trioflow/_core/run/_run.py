@@ -564,17 +564,16 @@ class Run:
         positions = list[object]()
         for worker in workers:
             nested = worker.nested_run()
+            positions.append([worker, *self.backend.frames(worker)])
             if nested is not None:
                 workers += nested.crew.alive
-            if nested is not None and nested.phase is STOPPING:
-                positions.append(object())
-            else:
-                positions.append([worker, *self.backend.frames(worker)])
+                if nested.phase is STOPPING:
+                    positions.append(object())
         return positions
 
     def _must_wait(self) -> bool:
         """Return whether the run waits for jobs, for a part that may add some, or in a drain for workers to leave."""
-        if self.parts and any(part.is_busy() for part in self.parts):
+        if any(part.is_busy() for part in self.parts):
             return True
         if self.phase is _states.DRAINING:
             waits = not all(worker.is_shielded for worker in self.crew.alive)
