@@ -499,6 +499,12 @@ def test_patterns_select_jobs_in_nested_schedulers(only: str, left: str) -> None
     assert kept_paths(nested(), only) == left
 
 
+def test_a_selected_group_keeps_all_jobs_in_it_at_any_depth() -> None:
+    inner = Scheduler(idle("deep"), label="inner")
+    scheduler = Scheduler(Scheduler(inner, label="group"), idle("other"), label="all")
+    assert kept_paths(scheduler, "group") == "group group/inner group/inner/deep"
+
+
 def test_nested_schedulers_stay_ordered_if_those_between_them_are_removed() -> None:
     scheduler = nested()
     assert kept_paths(scheduler, only="first two/b") == "first two two/b"
