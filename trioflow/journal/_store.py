@@ -51,8 +51,10 @@ MAX_INLINE_RESULT: Final = 1 << 20
 """The maximum length of a result in the table `jobs`: of a pickle in bytes, of JSON in characters. A longer result is
 in the table `results`, so that reading the records of all jobs takes little memory."""
 MAX_RESULT: Final = 10**9 - 1000
+"""The maximum length, in bytes, of any result and of an output of a command: what SQLite takes in a row is 1 GB. See
+https://sqlite.org/limits.html#max_length."""
 CHUNK_SIZE: Final = 1 << 20
-"""The maximum length, in bytes, of any result and of an output of a command, and of the pieces of large ones."""
+"""The maximum length, in bytes, of the pieces of a large result or output."""
 MIN_UNUSED_PAGES: Final = 64
 UNUSED_SHARE: Final = 0.25
 """A journal with at least this many unused pages (of 4 KiB) and this unused share is rewritten at the end of a run, so
