@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -20,6 +21,9 @@ from tests.places import SESSIONS
 from trioflow.testing import run_virtual, virtual_options
 
 os.environ.pop("FORCE_COLOR", None)  # what is printed is compared with plain text
+# Each process of tests would compile all files anew, for half a minute, and each program that a test starts, too.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def public_names(namespace: dict[str, Any]) -> None:
