@@ -6,11 +6,13 @@ callbacks of jobs, `on=` of a retry, `parse=` of an answer, `save=` of a result.
 jobs, one of which iterates over ends, `on_cancel=` of a thread, `co_shutdown`, and a function for signals.
 """
 
+import inspect
 import math
 import signal
+import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,9 +34,11 @@ from trioflow import (
 from trioflow.abc import Instrument, JobKind
 from ..bodies import CANCELLED, IDLE, Flaw
 
-LONG = 2000
-"""Links of a chain: more than Python's recursion limit."""
-SHORT = 300
+FRAMES = 150
+"""How many frames a run may have, beside those of the test itself: a run of few jobs has a third of them."""
+LONG = 200
+"""Links of a chain: more than frames."""
+SHORT = 60
 """Where each link looks at all jobs, or writes to a journal. A recursion takes more than three frames a link."""
 PATIENCE = 300
 """The seconds after which a run counts as hanging."""
@@ -487,7 +491,17 @@ CHAINS = [
 ]
 
 
+@pytest.fixture
+def few_frames() -> Iterator[None]:
+    """Let a recursion fail early: chains may then be short."""
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + FRAMES)
+    yield
+    sys.setrecursionlimit(usual)
+
+
 @pytest.mark.sampled
+@pytest.mark.usefixtures("few_frames")
 @pytest.mark.parametrize(("speaker", "word", "variant"), CHAINS)
 def test_a_chain_of_events(
     speaker: str, word: str, variant: str, backend: Any, tmp_path: Path
