@@ -20,23 +20,28 @@ STEP = re.compile(
 )
 """A file to be saved, named in the line before it, or commands with what they print."""
 
+DATABASES = "docs/how-to/databases.md"
 
-def programs(directory: Path, has_pids: bool) -> None:
-    """Create `python` and `trioflow` commands of this test; `run` shows nothing that moves. If the page uses process
-    IDs, the commands are no clients of a process that forks."""
+
+def programs(directory: Path) -> None:
+    """Create `python` and `trioflow` commands of this test; `run` shows nothing that moves. Only a command whose
+    process ID the page uses is no client of a process that forks."""
     directory.mkdir()
     make_program(directory / "python")
     make_program(directory / "forked", "-m", "trioflow")
-    command = f'"{sys.executable}" -m trioflow' if has_pids else f'"{directory}/forked"'
-    text = f'[ "$1" = run ] && set -- "$@" --no-monitor\nexec {command} "$@"\n'
-    (directory / "trioflow").write_text(f"#!/bin/sh\n{text}")
+    (directory / "trioflow").write_text(
+        "#!/bin/sh\n"
+        '[ "$1" = run ] && set -- "$@" --no-monitor\n'
+        f'[ "$HAS_PID" ] && exec "{sys.executable}" -m trioflow "$@"\n'
+        f'exec "{directory}/forked" "$@"\n'
+    )
     (directory / "trioflow").chmod(0o755)
 
 
 @pytest.fixture
 def database(page: str) -> Iterator[dict[str, str]]:
     """Return the variables that tell a PostgreSQL client where its server is, for the page that needs one."""
-    if page != "docs/how-to/databases.md":
+    if page != DATABASES:
         yield {}
     elif not BIN.exists():
         pytest.skip("PostgreSQL is not installed")
@@ -48,13 +53,20 @@ def database(page: str) -> Iterator[dict[str, str]]:
             yield {"PGHOST": str(folder), "PGUSER": "me", "PGDATABASE": "postgres"}
 
 
-@pytest.mark.parametrize("page", SESSIONS)
+@pytest.mark.parametrize(
+    "page",
+    # A start of PostgreSQL costs as much as all other pages.
+    [
+        pytest.param(page, marks=pytest.mark.ci) if page == DATABASES else page
+        for page in SESSIONS
+    ],
+)
 def test_a_session_prints_the_output_shown_on_the_page(
     tmp_path: Path, page: str, database: dict[str, str]
 ) -> None:
     """The files and commands of a page, saved and typed, give the output shown; three dots stand for any lines."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    programs(tmp_path / "bin", has_pids="echo $!" in text)
+    programs(tmp_path / "bin")
     place = tmp_path / "place"
     place.mkdir()
     environment = {
@@ -80,8 +92,9 @@ def test_a_session_prints_the_output_shown_on_the_page(
         for line, shown in re.findall(
             r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", step["text"], re.MULTILINE
         ):
+            has_pid = "1" if "echo $!" in line else ""
             done = subprocess.run(
-                ["/bin/sh", "-c", line], cwd=place, env=environment, stdin=subprocess.DEVNULL,
+                ["/bin/sh", "-c", line], cwd=place, env={**environment, "HAS_PID": has_pid}, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE, check=False,
             )  # fmt: skip
             alike = OutputChecker().check_output(
