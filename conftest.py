@@ -5,10 +5,12 @@ import re
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import anyio
+import pytest
 from sybil import Sybil
 from sybil.document import PythonDocStringDocument
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
@@ -19,6 +21,8 @@ import trioflow
 import trioflow.abc
 from tests.places import SESSIONS
 from trioflow.testing import run_virtual, virtual_options
+
+TESTS = f"{Path(__file__).parent / 'tests'}{os.sep}"
 
 os.environ.pop("FORCE_COLOR", None)  # what is printed is compared with plain text
 # Each process of tests would compile all files anew, for half a minute, and each program that a test starts, too.
@@ -136,6 +140,15 @@ listings = Sybil(
     teardown=in_real_time,
     **in_python,
 )
-pytest_collect_file = SybilCollection(
+collect_examples = SybilCollection(
     [pages, virtual_pages, docstrings, listings]
 ).pytest()
+
+
+def pytest_collect_file(
+    file_path: Path, parent: pytest.Collector
+) -> pytest.Collector | None:
+    """Collect the examples of a file that may have some: to ask for each file of tests takes each process long."""
+    if str(file_path).startswith(TESTS):
+        return None
+    return collect_examples(file_path, parent)
