@@ -25,7 +25,12 @@ of a group began at one instant, and the trace gave the attempts of one to the o
 
 
 @pytest.mark.parametrize(
-    "seeds", [*(range(part, 12, 4) for part in range(4)), FOUND, *MANY]
+    "seeds",
+    [
+        *(range(part, 12, 4) for part in range(4)),
+        pytest.param(FOUND, marks=pytest.mark.ci),
+        *MANY,
+    ],
 )
 def test_each_end_is_told_once_to_each_reader(
     seeds: Sequence[int], backend: str

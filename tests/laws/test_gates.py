@@ -163,9 +163,16 @@ def names_of_one_test() -> Iterator[None]:
         del _job_options.RUN_RESOURCES[name]
 
 
-def test_a_run_with_gates_ends_and_holds_nothing(virtual: Virtual) -> None:
+@pytest.mark.parametrize(
+    "seeds",
+    [range(20), pytest.param(range(20, 60), marks=pytest.mark.ci)],
+    ids=["few", "more"],
+)
+def test_a_run_with_gates_ends_and_holds_nothing(
+    virtual: Virtual, seeds: range
+) -> None:
     """Jobs are cancelled, and runs end, paused or are drained, at any time of an opening, of which some fail."""
-    for seed in range(virtual.backend == "trio", 60, 2):
+    for seed in seeds[virtual.backend == "trio" :: 2]:
         scenario = Scenario(seed)
         scheduler = scenario.scheduler
 

@@ -56,7 +56,16 @@ VARIED = (
 PARTS = 8
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize(
+    "part",
+    [
+        *range(PARTS // 2),
+        *(
+            pytest.param(part, marks=pytest.mark.ci)
+            for part in range(PARTS // 2, PARTS)
+        ),
+    ],
+)
 def test_random_scenarios_end_as_the_model_predicts(part: int, backend: str) -> None:
     """States, causes, times, attempts, orders, verdicts and hooks are those that the contract says."""
     check(ONCE[part::PARTS], backend)
@@ -107,6 +116,7 @@ def test_mechanisms_seldom_together_end_as_the_model_predicts(
     )
 
 
+@pytest.mark.ci
 def test_each_pair_of_mechanisms_takes_effect_twice() -> None:
     """In these scenarios, whose outcome is certain, any two of the mechanisms meet: there is no pair that cannot."""
     table = Table()

@@ -213,11 +213,11 @@ def test_what_waits_behind_a_long_line_of_another_scheduler_is_shown(
     assert shown["unexplained"] == 249 + 299 - 200
 
 
-LOOKS = [number / 2 + 0.0625 for number in range(14)]
-
-
+@pytest.mark.parametrize(
+    "step", [1, pytest.param(0.5, marks=pytest.mark.ci)], ids=["few", "many"]
+)
 def test_after_any_two_looks_the_ends_on_a_page_are_those_of_the_jobs(
-    virtual: Virtual,
+    virtual: Virtual, step: float
 ) -> None:
     """Between two looks a job may fail again, begin or succeed, and a group, too: each page has what is so now.
 
@@ -248,15 +248,16 @@ def test_after_any_two_looks_the_ends_on_a_page_are_those_of_the_jobs(
         )
 
     async def watch(first: int) -> None:
-        await anyio.sleep(LOOKS[first])
-        pages = [(WatchedRun(), Watch(runs_in_progress()[0])) for _ in LOOKS[first:]]
+        await anyio.sleep(looks[first])
+        pages = [(WatchedRun(), Watch(runs_in_progress()[0])) for _ in looks[first:]]
         all_pages.extend(pages)
         for page in pages:
             look(*page)
-        for moment, page in zip(LOOKS[first + 1 :], pages, strict=False):
+        for moment, page in zip(looks[first + 1 :], pages, strict=False):
             await anyio.sleep(moment - anyio.current_time())
             look(*page)
 
+    looks = [number * step + 0.0625 for number in range(round(7 / step))]
     found, all_pages = list[set[str]](), list[tuple[WatchedRun, Watch]]()
     group = Scheduler(
         Job(flaky, label="in"), Job(nap, 2, label="beside"), label="group"
@@ -267,13 +268,13 @@ def test_after_any_two_looks_the_ends_on_a_page_are_those_of_the_jobs(
         Job(nap, required=group, label="after"),
         Job(try_again, label="again"),
     ]
-    watchers = [Job(watch, number, forever=True) for number in range(len(LOOKS) - 1)]
+    watchers = [Job(watch, number, forever=True) for number in range(len(looks) - 1)]
     scheduler = Scheduler(jobs, watchers, log=False)
     jobs_at_any_depth = [*scheduler.iterate_jobs()]
     virtual(scheduler.co_run)
     for page in all_pages:
         look(*page)
-    assert len(found) > 150
+    assert len(found) > len(looks) ** 2 / 2
     assert [paths for paths in found if paths] == []
 
 
