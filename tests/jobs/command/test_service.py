@@ -21,7 +21,7 @@ from trioflow import (
     Scheduler,
     Trace,
 )
-from ...bodies import give, take
+from ...bodies import give, give_now, take
 from ...places import PATIENCE, patiently
 from ..posix.process_trees import until_there
 from .commands import failed, with_notes
@@ -62,18 +62,24 @@ def test_a_line_in_two_pieces_makes_a_service_ready(backend: Any) -> None:
 def test_a_ready_line_may_be_a_regular_expression_and_may_go_to_a_file(
     backend: Any, tmp_path: Path
 ) -> None:
-    """A ready line may match a regular expression, and in a file only what this attempt has written is searched."""
-    log = tmp_path / "log"
-    log.write_text("port 1\n")
-    service = shell(
-        "sleep 0.1; echo port 22; exec sleep 60",
-        ready=OutputLine(re.compile(r"port \d+")),
-        stdout=log,
-    )
-    assert Scheduler(service, CommandJob(["true"], required=service)).run(
-        backend=backend
-    )
-    assert service.result() == "port 22"
+    """A ready line may match a regular expression, and in a file only what this attempt has written is searched.
+
+    A file that an attempt begins anew was searched from its old end on."""
+    services: list[CommandService] = []
+    for append in (True, False):
+        log = tmp_path / f"log {append}"
+        log.write_text("port 1\n" * 9)
+        service = shell(
+            "sleep 0.1; echo port 22; exec sleep 60",
+            ready=OutputLine(re.compile(r"port \d+")),
+            stdout=log,
+            append=append,
+        )
+        services.append(service)
+    user = Job(give_now, required=services)
+    assert Scheduler(*services, user).run(backend=backend)
+    assert [service.result() for service in services] == ["port 22"] * 2
+    assert log.read_text() == "port 22\n"
 
 
 @pytest.mark.parametrize(

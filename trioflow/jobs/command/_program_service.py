@@ -10,6 +10,7 @@ check before start ──► the command runs ───────────�
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import pathlib
 import sys
@@ -29,6 +30,7 @@ from ..._core.job._service import Service
 from ..._core.run._current import current_job
 from ..._hints import explain_form
 from ...abc import AbstractJob, JobOptions, original_arguments_of, run_of
+from .._user_files import open_output_file
 from ._argv import Template
 from ._command_job import CommandJob
 from ._output_sinks import MAX_TAIL_BYTES, file_size, file_tail
@@ -130,8 +132,7 @@ class ProgramService(Service[Any], keeps_time=True):
 
     def _command_line(self) -> str:
         if self.redact:
-            redacted: str = self._job.redacted_label()
-            return redacted
+            return self._job.redacted_label()  # type: ignore[no-any-return]
         return self.command_line()
 
     def failure_group(self) -> str:
@@ -184,7 +185,14 @@ class ProgramService(Service[Any], keeps_time=True):
         self._latest_lines.clear()
         self._job.forget_run()
         self._readiness._check_before_start()
-        initial_sizes = {path: file_size(path) for path in self._output_paths()}
+        paths = self._output_paths()
+        if not self._job._command_options.append:
+            # What is in these files before the program starts is no sign of it.
+            for path in paths:
+                # An error fails the start of the program, which opens them again.
+                with contextlib.suppress(OSError):
+                    os.close(open_output_file(path, self._job, truncate=True))
+        initial_sizes = {path: file_size(path) for path in paths}
         # The exception raised while waiting for readiness, if any.
         readiness_errors: list[Exception] = []
         is_ready = False

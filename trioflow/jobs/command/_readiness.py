@@ -176,6 +176,8 @@ class OutputLine(Readiness):
 
     """
 
+    _match_event: anyio.Event
+
     def __init__(self, text: str | re.Pattern[str]) -> None:
         value: Any = text
         if not isinstance(value, (str, re.Pattern)) or not value:
@@ -185,7 +187,6 @@ class OutputLine(Readiness):
             )
         self.text: Final = text
         self._matching_line: str | None = None
-        self._match_event: anyio.Event | None = None
 
     def __repr__(self) -> str:
         """Return the constructor call."""
@@ -208,8 +209,7 @@ class OutputLine(Readiness):
         """Store the first line that matches, and wake `_wait`."""
         if self._matching_line is None and self._matches(text):
             self._matching_line = text
-            if self._match_event is not None:
-                self._match_event.set()
+            self._match_event.set()
 
     def _matches(self, line: str) -> bool:
         if isinstance(self.text, str):
@@ -238,7 +238,6 @@ class OutputLine(Readiness):
 
         if positions:
             return await poll_until(run, read_new_lines)  # type: ignore[no-any-return]
-        assert self._match_event is not None
         await self._match_event.wait()
         assert self._matching_line is not None
         return self._matching_line
