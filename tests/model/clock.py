@@ -68,8 +68,8 @@ class World:
         self.told: Counter[tuple[str, str]] = Counter()  # of `calls`
         # What functions do that were told of a step, once it is over: in which scheduler, for which job.
         self.calls_due: deque[tuple[ModelScheduler, ModelJob, Step]] = deque()
-        # Words of `try_again` that take effect at this instant.
-        self.tries_due = 0
+        # What is tried again at this instant.
+        self.tries_due: list[ModelJob] = []
         self.hooks: list[tuple[float, str, str]] = []
         self.effects: set[str] = set()  # the mechanisms that have taken effect
         self.numbers = itertools.count()

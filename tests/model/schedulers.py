@@ -384,6 +384,14 @@ class ModelScheduler(ModelJob):
         """Take over those jobs that had succeeded, and the attempts of the others; none if the last run had added some.
         In a `First`, those that compete have won already."""
         kept: list[ModelJob] = []
+        if self.world.drops:
+            # What was added, and has settled without a failure that counts, was dropped.
+            lasting = planned(self.plan)
+            before = [
+                job
+                for job in before
+                if job.name in lasting or job.counts or job.state in UNSETTLED
+            ]
         if len(before) != len(self.jobs):
             return kept
         again = self.to_repeat(before)
@@ -448,7 +456,9 @@ class ModelScheduler(ModelJob):
         for job in ready:
             self.make_one_ready(job)
             # Each is a step of its own.
-            take_calls(self.world)
+            while self.world.calls_due or self.released:
+                take_calls(self.world)
+                self.release_due()
         if self.phase == "releasing":
             self.phase = phase
         self.release()
@@ -525,9 +535,13 @@ class ModelScheduler(ModelJob):
     def release(self, *names: str) -> None:
         """Release the jobs that waited for the given ones, one after the other."""
         self.released.extend(names)
-        if self.phase != "running":
-            return
+        if self.phase == "running":
+            self.release_due()
+
+    def release_due(self) -> None:
+        """Release the jobs that wait for what has settled."""
         before = list(self.queue)
+        phase = self.phase
         self.phase = "releasing"
         while self.released:
             name = self.released.popleft()
@@ -539,7 +553,7 @@ class ModelScheduler(ModelJob):
                     if not job.waits_for:
                         self.make_one_ready(job)
         if self.phase == "releasing":
-            self.phase = "running"
+            self.phase = phase
         self.check_order(before)
         if len(self.queue) > len(before):
             is_second = self.last_release == self.world.now
@@ -1985,10 +1999,13 @@ def take_calls(world: World) -> None:
     while world.calls_due:
         group, job, step = world.calls_due.popleft()
         match step:
+            case Steer(who, "try_again") if world.jobs[who] in world.tries_due:
+                # Both words are one.
+                continue
             case Steer(who, "try_again"):
                 world.mark("callback tries again")
-                world.tries_due += 1
                 wanted = world.jobs[who]
+                world.tries_due.append(wanted)
                 action = partial(try_late, world, wanted, job)
                 if wanted.state == "SUCCEEDED":
                     # What was to be taken back comes first.
@@ -2016,9 +2033,13 @@ def take_calls(world: World) -> None:
 def try_late(world: World, wanted: ModelJob, told: ModelJob) -> None:
     """Try a job again in the turn after the step of which a function was told. What cannot be done lets others wait no
     more."""
-    world.tries_due -= 1
+    world.tries_due.remove(wanted)
     if any(each.began_attempt == world.now for each in users_of(world, wanted, wanted)):
         world.doubt("a job is tried again as what uses it starts")
+    if isinstance(wanted.parent, ModelScheduler) and wanted.parent.has_order:
+        # What comes in one turn comes in the loop's order.
+        if any(each.began_attempt == world.now for each in world.jobs.values()):
+            world.doubt("a job is tried again as others start")
     is_told = told.is_uncounted and member_of_run(wanted) is told
     try_again(world, wanted)
     group = told.parent

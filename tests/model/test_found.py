@@ -50,6 +50,29 @@ SCENARIOS = {
         ),
         leaf("next", Nap(1.0), requires=("group",)),
     ),
+    "a group that keeps no jobs keeps what has succeeded though it was added jobs, which are dropped": scenario(
+        group("group", leaf("adds", Nap(1.0), Add((leaf("added", Nap(1.0)),))), leaf("bad", Nap(4.0), Fail())),
+        leaf("long", Nap(10.0), Steer("group", "try_again"), Nap(10.0)),
+        keep_jobs=False,
+    ),
+    "two words of a function about one job try it again once": scenario(
+        group("group",
+            leaf("job", Nap(1.0)),
+            calls=(
+                Call("settled", "job", 0, Steer("job", "try_again")),
+                Call("settled", "job", 0, Steer("job", "try_again")),
+                Call("scheduled", "job", 1, Cancel("job")),
+            ),
+        ),
+    ),
+    "a question in vain is open until a service is ready for a job that waits for it": scenario(
+        leaf("asks", answer=True),
+        leaf("bad", Nap(1.0), Fail()),
+        leaf("user", Nap(1.0), requires=("asks", "bad")),
+        service("service", Nap(5.0), Started(), Nap(math.inf)),
+        leaf("client", Nap(2.0), requires=("service",)),
+        service("unused", Nap(math.inf)),
+    ),
     "what a function adds to an open scheduler has the context of the job that ends": scenario(
         leaf("j19", Nap(2.0), Fail()),
         leaf("blocked", requires=("j19",)),
