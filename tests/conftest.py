@@ -562,34 +562,40 @@ def many_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_graph_algorithms, "CHUNK_SIZE", 10)
 
 
-@pytest.fixture(scope="session")
-def checked_states() -> Iterator[transitions.CheckedState]:
-    """Check job states from the first test to the last, and that they are those of the isolation that is tested."""
+STATES = pytest.StashKey[transitions.CheckedState]()
+RUNS = pytest.StashKey[invariants.Look]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Iterator[object]:
+    """Check job states and runs from the first test to the last, and that they are those of the isolation that is
+    tested. As fixtures, these two would cost each test a tenth of what pytest costs it."""
     isolations.check()
-    with transitions.checked() as watch:
-        yield watch
+    stash = session.config.stash
+    with (
+        transitions.checked() as stash[STATES],
+        invariants.checked() as stash[RUNS],
+    ):
+        return (yield)
+
+
+@pytest.fixture(scope="session")
+def checked_states(request: pytest.FixtureRequest) -> transitions.CheckedState:
+    return request.config.stash[STATES]
 
 
 LOOKED_AT = ("laws", "run", "scheduler")
 """Folders of tests whose runs are looked at: see `invariants`."""
 
 
-@pytest.fixture(scope="session")
-def checked_runs() -> Iterator[invariants.Look]:
-    with invariants.checked() as look:
-        yield look
-
-
 @pytest.fixture(autouse=True)
-def nothing_left_behind(
-    request: pytest.FixtureRequest,
-    checked_states: transitions.CheckedState,
-    checked_runs: invariants.Look,
-) -> Iterator[None]:
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Check after each test that all coroutines were awaited, and that only idle workers of the libraries are left.
     States of jobs must have changed only as the table of transitions allows, runs must have kept their invariants, and
     no job must have failed by an assertion, which only an inspection of the run would show. A program that a test has
     written in a directory of its own is no program of the next one. One fixture for all costs a third of three."""
+    stash = request.config.stash
+    checked_states, checked_runs = stash[STATES], stash[RUNS]
     checked_states.illegal.clear()
     checked_states.assertions.clear()
     checked_runs.wrong.clear()

@@ -350,7 +350,9 @@ def house(
 ) -> pytest.Pytester:
     """A directory with the fixtures of these tests, which wait a shorter time for threads."""
     monkeypatch.setattr(conftest, "PATIENCE", 0.01)
-    fixtures = "backend, checked_runs, checked_states, nothing_left_behind, virtual"
+    fixtures = (
+        "backend, checked_states, nothing_left_behind, pytest_runtestloop, virtual"
+    )
     pytester.makeconftest(f"from tests.conftest import {fixtures}")
     return pytester
 
