@@ -33,6 +33,7 @@ from trioflow._core.job._job import is_job
 from trioflow.view import listing
 from ..bodies import nothing
 from ..places import PATIENCE
+from ..pythons import Python
 
 SCHEDULERS_OWN = sorted(
     name
@@ -248,9 +249,7 @@ def test_the_check_before_a_run_hears_signals(
     backend: str, number: int, error: str
 ) -> None:
     """What a user's object makes long ended by SIGKILL alone: Ctrl-C and what a handler raises waited for the loop."""
-    with subprocess.Popen(
-        [sys.executable, "-c", SPIN, backend], stdout=subprocess.PIPE, text=True
-    ) as process:
+    with Python(["-c", SPIN, backend], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "checks\n"
         process.send_signal(number)

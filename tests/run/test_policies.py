@@ -550,11 +550,16 @@ def random_nest(seed: int, has_crowds: bool) -> tuple[Scheduler, list[Job[Any]]]
 
 
 @pytest.mark.both_backends
+@pytest.mark.parametrize(
+    "seeds",
+    [range(12), pytest.param(range(12, 40), marks=pytest.mark.ci)],
+    ids=["few", "more"],
+)
 def test_a_crowd_without_needs_changes_no_start_of_the_jobs_that_have_needs(
-    backend: Any,
+    backend: Any, seeds: range
 ) -> None:
     """From eleven other jobs on, a job in a nested scheduler had overtaken one of a higher priority."""
-    for seed in range(40):
+    for seed in seeds:
         starts: list[list[float | None]] = []
         for has_crowds in (False, True):
             scheduler, asked = random_nest(seed, has_crowds)
