@@ -194,11 +194,13 @@ def problems_of(
     return [*Draw(seed, backend, folder).problems(has_processes)]
 
 
-@pytest.mark.parametrize("first", [0, pytest.param(6, marks=pytest.mark.ci)])
+@pytest.mark.parametrize(
+    "first", [0, *(pytest.param(first, marks=pytest.mark.ci) for first in (4, 8))]
+)
 def test_what_a_result_came_from_and_what_a_line_says_agree(
     tmp_path: Path, backend: Any, first: int
 ) -> None:
-    for number in range(first, first + 6):
+    for number in range(first, first + 4):
         (folder := tmp_path / f"{number}").mkdir()
         assert not problems_of(
             f"{number} {backend}", backend, folder, has_processes=number == 3
