@@ -928,6 +928,19 @@ def test_an_answer_of_the_program_counts_more_than_another_one_in_the_journal(
     assert run(None)[:3] == ("acted on no", True, True)
 
 
+def test_an_answer_that_the_program_was_faster_than_does_not_count(
+    virtual: Virtual, file: Path, no_wait: None
+) -> None:
+    """Its author, who may wait for that, was told that it counts."""
+    ran(virtual, approval(file))
+    give(file, "approve", "no")
+    ask = Answer("deploy?", label="approve")
+    ask.answer("yes")
+    virtual(Scheduler(ask, journal=file).co_run)
+    assert ask.result() == "yes"
+    assert _questions.QuestionFiles(file).read("question", "approve").counted == ""
+
+
 @pytest.mark.parametrize(
     "words", [["yes"], ["yes", "yes"], ["yes", "no"], ["yes", "no", "no"]]
 )

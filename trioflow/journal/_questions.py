@@ -428,6 +428,8 @@ class RunQuestions:
                 f"'{printable(path)}' asks: {question.described('  ')}{end}: {call}",
                 about="question",
             )
+        # The job looks for it again, unless the program has answered.
+        published._taken = None
         return published
 
     def told(self, path: str) -> str | None:
@@ -461,9 +463,10 @@ class RunQuestions:
 
     def _is_answer(self, found: Any) -> bool:
         """Return whether a file is about a question whose answer is in the journal, and says how it was answered."""
-        if getattr(found, "answered", None) is None:
-            return False
-        return self._store.find_undamaged_job(found.path) is not None
+        return bool(
+            getattr(found, "answered", None)
+            and self._store.find_undamaged_job(found.path)
+        )
 
 
 def hash_of_text(text: str) -> str:
