@@ -221,7 +221,9 @@ class ModelScheduler(ModelJob):
         for job in early_ones:
             cancelled.remove(job)
             job.cancel_alone()
-        self.make_ready(sorted(self.jobs, key=is_settled_at_once))
+        self.make_ready([job for job in self.jobs if not is_settled_at_once(job)])
+        for job in [*self.jobs]:
+            self.make_ready([job])
         for job in cancelled:
             if job.state in UNSETTLED:
                 job.cancel_alone()
@@ -455,10 +457,9 @@ class ModelScheduler(ModelJob):
             ready.sort(key=lambda job: job.name not in self.world.restored)
         for job in ready:
             self.make_one_ready(job)
-            # Each is a step of its own.
-            while self.world.calls_due or self.released:
-                take_calls(self.world)
-                self.release_due()
+        while self.world.calls_due or self.released:
+            take_calls(self.world)
+            self.release_due()
         if self.phase == "releasing":
             self.phase = phase
         self.release()
@@ -1175,6 +1176,9 @@ class ModelScheduler(ModelJob):
         if member is wanted and wanted.state in UNSETTLED:
             return False
         if not isinstance(group, ModelScheduler) or not group.goes_on:
+            return False
+        if member not in group.jobs:
+            # An earlier run of the group was added it.
             return False
         if member is told and told.state == "SUCCEEDED" and not self.world.drops:
             told.is_uncounted = True

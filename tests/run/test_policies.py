@@ -307,6 +307,48 @@ def test_a_forever_job_starts_where_its_priority_puts_it(
     assert starts.labels == ["high", "forever", "low"]
 
 
+def widen(scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+    scheduler.jobs_window = 2
+    scheduler.jobs_window = 1
+
+
+def pause_and_resume(scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+    scheduler.pause()
+    scheduler.resume()
+
+
+def add_one(scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+    scheduler.add(Job(nap, 1, priority=-2))
+
+
+@pytest.mark.parametrize("is_entry", [False, True])
+@pytest.mark.parametrize(
+    "say",
+    [lambda _, job: job.cancel(), add_one, widen, pause_and_resume],
+    ids=["cancel", "add", "window", "resume"],
+)
+def test_a_word_said_as_jobs_become_ready_starts_none_before_one_of_higher_priority(
+    virtual: Virtual, say: Callable[..., None], is_entry: bool
+) -> None:
+    """They become ready together: a function that was told of one once had others start before the last was ready."""
+    starts = Starts()
+    before = [] if is_entry else [starts.job("first")]
+    jobs = [
+        starts.job(label, *before, priority=priority)
+        for label, priority in (("low", -1), ("told", 0), ("high", 1))
+    ]
+
+    def scheduled(scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+        if job is jobs[1]:
+            say(scheduler, job)
+
+    watch = hooked(job_scheduled=scheduled)
+    virtual(Scheduler(*before, *jobs, jobs_window=1, instruments=[watch]).co_run)
+    labels = starts.labels[len(before) :]
+    assert labels[0] == "high"
+    assert labels[-1] == "low"
+
+
 def explained_after_a_second(scheduler: Scheduler, job: AbstractJob[Any]) -> Any:
     async def main() -> str:
         async with running(scheduler, 1):

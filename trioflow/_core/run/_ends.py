@@ -41,6 +41,11 @@ class EndQueue:
         self.depth, self._is_settling = 0, False
         self.settle_waiting()
 
+    def follow(self, step: Callable[[], None]) -> None:
+        """Take a step, after those that are being taken."""
+        self.waiting.append(step)
+        self.settle_waiting()
+
     def settle_waiting(self) -> None:
         """Settle the jobs whose ends wait, unless an end is being told."""
         if self._is_settling or self.depth:

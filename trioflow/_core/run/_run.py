@@ -453,7 +453,8 @@ class Run:
         if self.phase is RunPhase.LINKING:
             self.phase = RunPhase.ENTERING
         for chunk, pause_is_due in _graph_algorithms.chunks_with_pauses(entries):
-            _steps.schedule(self, chunk)
+            with self.ends:
+                _steps.schedule(self, chunk)
             if pause_is_due:
                 yield
         early = self.steering.cancelled_early.pop(self.scheduler, ())
@@ -860,10 +861,7 @@ class Run:
             part.on_added()
         if self.journal_writer is not None:
             self.journal_writer.on_jobs_added()
-        if self.ends.depth:
-            self.ends.waiting.append(partial(self._begin_added, jobs))
-        else:
-            self._begin_added(jobs)
+        self.ends.follow(partial(self._begin_added, jobs))
 
     def _begin_added(self, jobs: list[AnyJob]) -> None:
         """Tell of jobs that were added and linked, and make those without open requirements ready."""

@@ -180,10 +180,9 @@ class Steering:
 
     def set_hold(self, run: Run, is_held: bool) -> None:
         """Let the outermost run be held or not, which only the record and the views ask: nothing is left to start."""
+        self.hold = None
         if is_held:
             self.hold = Pause(run.clock(), "hold=True")
-        else:
-            self.hold = None
         self._record_pause(run)
 
     def current_pause(self, run: Run) -> Pause | None:
@@ -217,7 +216,7 @@ class Steering:
 
     def _let_search(self, run: Run) -> None:
         for each in run.with_nested():
-            each.crew.ensure_searcher()
+            run.ends.follow(each.crew.ensure_searcher)
             run.standstill.suspect(each)
 
     # ---- drain

@@ -155,10 +155,7 @@ def settle_apart(
 
     None of them is running. While an end is told, they wait.
     """
-    if run.ends.depth:
-        run.ends.waiting.append(partial(_settle_each, run, tuple(jobs), failure, cause))
-    else:
-        _settle_each(run, jobs, failure, cause)
+    run.ends.follow(partial(_settle_each, run, tuple(jobs), failure, cause))
 
 
 def _settle_each(
