@@ -284,6 +284,30 @@ def test_a_first_that_was_decided_is_restored_as_a_whole(
     assert decided
 
 
+def test_a_first_that_needs_another_number_of_winners_competes_again(
+    virtual: Virtual, tmp_path: Path
+) -> None:
+    """What has won before wins again, from the journal. The `First` itself has a result of as many as it needs now."""
+    server = Server()
+    for enough, result, calls in (
+        (1, "fast", ["fast", "slow"]),
+        (2, ["fast", "slow"], ["slow"]),
+        (2, ["fast", "slow"], []),
+        (1, "fast", []),
+    ):
+        server.calls.clear()
+        jobs = [
+            Job(server.ask, name, seconds, key=name, label=name)
+            for name, seconds in (("fast", 1), ("slow", 2))
+        ]
+        first = First(jobs, enough=enough, label="first")
+        scheduler = Scheduler(first)
+        assert virtual(
+            lambda scheduler=scheduler: scheduler.co_run(journal=tmp_path / "run.db")
+        )
+        assert (first.result(), server.calls) == (result, calls)
+
+
 def test_a_first_whose_winner_has_changed_competes_again(
     virtual: Virtual, tmp_path: Path
 ) -> None:
