@@ -209,8 +209,9 @@ def is_slow(file: Path) -> bool:
 
 
 LONGEST = {
-    "ends/test_ends.py": 4, "model/test_model.py": 4, "jobs/ssh/test_connections.py": 4,
-    "testing/test_check_kind.py": 3, "laws/test_words.py": 3, "docs/test_sessions.py": 3, "laws/test_growth.py": 2,
+    "jobs/ssh/test_connections.py": 4,
+    "testing/test_check_kind.py": 3, "laws/test_words.py": 3, "docs/test_sessions.py": 3, "laws/test_chains.py": 2,
+    "model/test_model.py": 2, "laws/test_growth.py": 2,
     "test_dask.py": 2, "jobs/process/test_process_job.py": 2, "jobs/ssh/test_ssh_job.py": 2,
     "view/test_estimate.py": 2, "run/test_each_line.py": 2, "cli/test_bad_input.py": 2,
     "jobs/command/test_shell_places.py": 2, "journal/test_commands.py": 2, "cli/test_ssh.py": 2,
