@@ -312,12 +312,13 @@ def test_a_traceback_has_causes_groups_and_notes(virtual: Virtual) -> None:
 
 # --- incidents
 def test_incidents_of_nested_schedulers_are_listed(virtual: Virtual) -> None:
-    text = after_run(
-        virtual, Scheduler(Scheduler(Connection(label="in")), Connection(label="out"))
-    )
+    deeper = Scheduler(Connection(label="deep"), label="deeper")
+    group = Scheduler(Connection(label="in"), deeper)
+    text = after_run(virtual, Scheduler(group, Connection(label="out")))
     assert re.findall("^incident at .*: co", text, re.MULTILINE) == [
         "incident at out: co",
         "incident at Scheduler/in: co",
+        "incident at Scheduler/deeper/deep: co",
     ]
 
 
