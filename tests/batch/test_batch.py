@@ -383,7 +383,7 @@ def test_results_option_saves_outputs_in_directories_named_by_the_arguments() ->
     }  # fmt: skip
 
 
-def test_results_option_replaces_nothing_that_was_there_before() -> None:
+def test_an_existing_file_with_other_contents_becomes_name_before() -> None:
     """Each older file with other contents was once replaced without a word, whoever had written it."""
     Path("a.txt").write_text("notes")
     words = ("-j1", "--results", "{.}.txt", "echo {} $(cat day)", ":::", "a.md", "b.md")

@@ -1038,7 +1038,7 @@ def test_restoring_a_long_chain_does_not_block_the_event_loop(
 
 
 @pytest.mark.parametrize("durable", ["group", "each"])
-def test_a_failed_write_to_the_journal_ends_the_run(
+def test_a_run_whose_journal_cannot_be_written_ends_critical(
     virtual: Virtual,
     file: Path,
     durable: Any,

@@ -47,7 +47,7 @@ def explore_scenario(scenario: Scenario, seed: int, runs: int) -> None:
     explore(make, check=check, runs=runs, seed=seed)
 
 
-def test_random_scenarios_leave_nothing_behind_under_injected_faults() -> None:
+def test_nothing_of_a_random_run_is_left_under_injected_faults() -> None:
     for seed in range(3):
         explore_scenario(
             replace(

@@ -73,7 +73,7 @@ def test_a_drained_run_with_check_raises_job_cancelled(virtual: Virtual) -> None
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_the_body_of_an_open_scheduler_continues_during_a_drain(
+def test_after_a_drain_the_body_of_a_block_is_not_cancelled_and_add_raises(
     virtual: Virtual, nested: bool
 ) -> None:
     """The body of `async with` continues during a drain; a server's lifespan was once cancelled at its `yield`. Jobs

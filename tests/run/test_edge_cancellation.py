@@ -695,7 +695,7 @@ def test_what_a_job_opens_behaves_as_in_any_task(
 
 @pytest.mark.parametrize("own_task", [False, True])
 @pytest.mark.parametrize("options", [{"timeout": 1}, {"idle_timeout": 1}, {}], ids=str)
-def test_a_job_that_swallows_its_only_cancellation_has_succeeded(
+def test_a_job_that_catches_its_only_cancellation_and_returns_has_succeeded(
     own_task: bool, options: dict[str, Any]
 ) -> None:
     async def swallow() -> str:

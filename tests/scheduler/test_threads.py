@@ -96,7 +96,7 @@ def test_a_call_before_the_run_is_an_error_in_each_thread(name: str) -> None:
 
 
 @pytest.mark.parametrize("in_its_thread", [True, False])
-def test_a_run_that_was_cancelled_before_it_began_ends_at_once(
+def test_a_run_that_was_cancelled_before_it_had_begun_ends_as_it_begins(
     virtual: Virtual, in_its_thread: bool
 ) -> None:
     scheduler, runs = Scheduler(job := Job(nap)), list[Any]()

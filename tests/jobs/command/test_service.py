@@ -272,7 +272,7 @@ def test_a_service_that_goes_into_the_background_fails(backend: Any) -> None:
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_a_ready_service_that_dies_fails_at_once(
+def test_a_ready_service_that_exits_earlier_fails_at_once_whatever_its_exit_code(
     backend: Any, tmp_path: Path, code: int
 ) -> None:
     """A critical service that dies stops the run at once, although jobs that use it need not notice."""

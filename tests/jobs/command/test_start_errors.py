@@ -233,7 +233,7 @@ print({{job.result().stdout for job in jobs}}, len(os.listdir("/proc/self/fd")) 
 """
 
 
-def test_commands_wait_while_no_more_open_files_are_allowed(
+def test_a_command_waits_until_another_has_ended_if_the_system_lacks_descriptors(
     backend: str, tmp_path: Path
 ) -> None:
     warning, outcome = child(NARROW.format(backend=backend, place=str(tmp_path)))
@@ -319,7 +319,9 @@ print(sum(job.is_done() and job.raised_exception() is None for job in jobs))
 """
 
 
-def test_commands_wait_while_no_more_processes_are_allowed(backend: str) -> None:
+def test_a_command_waits_until_another_has_ended_if_the_system_lacks_processes(
+    backend: str,
+) -> None:
     """Commands wait while no more processes are allowed; here as another user, since root has no such limit."""
     warning, succeeded = child(CROWDED.format(backend=backend))
     assert succeeded == "30"

@@ -418,7 +418,7 @@ def check(file: Path, seed: int, backend: Any) -> None:
     [range(6), pytest.param(range(6, 2000), marks=pytest.mark.soak)],
     ids=["few", "more"],
 )
-def test_a_word_does_what_was_seen_or_is_refused(
+def test_a_click_or_word_does_what_was_seen_or_is_refused(
     backend: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seeds: range
 ) -> None:
     """Any word, of the page, a shell, another thread or the journal, after any change or none, or just as it comes."""
