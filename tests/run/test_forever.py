@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from trioflow import Job, Scheduler, Service
+from trioflow import Job, Scheduler, Service, StopReason
 from ..bodies import (
     CANCELLED,
     SUCCEEDED,
@@ -186,6 +186,21 @@ PIECES: dict[str, Callable[[], Any]] = {
     "forever": endless,
     "forever no-op": lambda: Job(nothing, forever=True),
 }
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_run_with_nothing_but_services_and_forever_jobs_never_ends_by_itself(
+    virtual: Virtual, is_nested: bool
+) -> None:
+    """Neither does an enclosing run, whose other jobs have ended."""
+    service = Service(serve, label="service")
+    scheduler = Scheduler(endless(), service, label="servers")
+    if is_nested:
+        scheduler = Scheduler(scheduler, Job(nap, 1))
+    scheduler.timeout = 1e6
+    assert virtual(scheduler.co_run) is False
+    assert scheduler.stop_reason is StopReason.TIMEOUT
+    assert service.result() == "ready"
 
 
 @pytest.mark.parametrize("window", [None, 1])
