@@ -12,6 +12,7 @@ import concurrent.futures
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -122,8 +123,8 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run_silently(check: str) -> tuple[bool, str, float]:
-    """Run one check; return whether it has passed, its output, and how many seconds it took."""
+def run_silently(check: str) -> tuple[int, str, float]:
+    """Run one check; return its exit code, its output, and how many seconds it took."""
     start = time.perf_counter()
     command = ["nice", *shlex.split(check)]
     done = subprocess.run(
@@ -133,25 +134,31 @@ def run_silently(check: str) -> tuple[bool, str, float]:
         text=True,
         check=False,
     )
-    return done.returncode == 0, done.stdout, time.perf_counter() - start
+    return done.returncode, done.stdout, time.perf_counter() - start
 
 
-def report(check: str, passed: bool, output: str, seconds: float) -> bool:
-    print(f"\n=== {check}\n{output}{verdict(passed, seconds)}", flush=True)
-    return passed
+def report(check: str, code: int, output: str, seconds: float) -> bool:
+    print(f"\n=== {check}\n{output}{verdict(code, seconds)}", flush=True)
+    return code == 0
 
 
 def passes(check: str) -> bool:
     """Run one check, which prints as it goes; return whether it has passed."""
     print(f"\n=== {check}", flush=True)
     start = time.perf_counter()
-    passed = subprocess.run(shlex.split(check), check=False).returncode == 0
-    print(verdict(passed, time.perf_counter() - start), flush=True)
-    return passed
+    code = subprocess.run(shlex.split(check), check=False).returncode
+    print(verdict(code, time.perf_counter() - start), flush=True)
+    return code == 0
 
 
-def verdict(passed: bool, seconds: float) -> str:
-    return f"--- {'passed' if passed else 'FAILED'} in {seconds:.1f} s"
+def verdict(code: int, seconds: float) -> str:
+    """Say how a check has ended: by a signal, nothing else tells why its output stops."""
+    outcome = "passed"
+    if code > 0:
+        outcome = f"FAILED with exit code {code}"
+    elif code < 0:
+        outcome = f"KILLED by {signal.strsignal(-code)}"
+    return f"--- {outcome} in {seconds:.1f} s"
 
 
 def prefer_this_environment() -> None:
