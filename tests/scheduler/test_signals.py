@@ -688,13 +688,14 @@ class Interrupted:
         self.was_raised = False
 
     async def body(self, number: int) -> None:
-        self.alive.add(number)
         try:
+            # The handler may raise as this very call returns.
+            self.alive.add(number)
             for _ in range(self.chance.choice([0, 0, 3000])):
                 pass
             await anyio.sleep(self.chance.choice([0, 0, 0.001, 0.003]))
         finally:
-            self.alive.remove(number)
+            self.alive.discard(number)
 
     def scenario(self) -> Scheduler:
         chance, shut_down = self.chance, self.shut_down
