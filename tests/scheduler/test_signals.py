@@ -1275,8 +1275,9 @@ def test_handle_signals_may_say_which_signals_it_wants(
         lambda number: called.append(("the run", number)),
     )
     scheduler = Scheduler(Job(send), log=False)
+    # For the signal that is sent, so that nothing can kill the process of the tests.
     with own_handler(
-        signal.SIGTERM, lambda number, frame: called.append(("the program", number))
+        number, lambda number, frame: called.append(("the program", number))
     ):
         result = scheduler.run(backend=backend, handle_signals=setting)
     assert called == [("the run" if ends else "the program", number)]
