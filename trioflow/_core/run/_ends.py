@@ -23,7 +23,8 @@ class EndQueue:
     def __init__(self) -> None:
         # How many steps are being told, or about to be. More than 1: a failure stops the run, and hooks are told of it.
         self.depth = 0
-        # Functions that settle jobs, unless these have settled before, or let jobs begin that were added.
+        # Functions that settle jobs, unless these have settled before, let jobs begin that were added, or let a crew
+        # look for jobs that may start.
         self.waiting: Final[deque[Callable[[], None]]] = deque()
         # Whether a call of `settle_waiting` goes on: it also settles what the ends that it tells cause.
         self._is_settling = False
