@@ -1,7 +1,7 @@
 """What trioflow costs, compared with what its users would have written by hand.
 
     python -m benchmarks --quick      the most important figures, in a few minutes
-    python -m benchmarks --check      twelve ratios with their limits, in a minute: what CI does
+    python -m benchmarks --check      sixteen ratios with their limits, in a minute: what CI does
     python -m benchmarks              everything: tables and JSON in benchmarks/results/
     python -m benchmarks --write      in ten minutes: the tables of the README and of docs/benchmarks.md
     python -m benchmarks --help       choose cases, shapes, bodies, sizes, windows, rivals, backends

@@ -17,7 +17,7 @@ from rich.console import Console
 from . import tables
 from .elapsed.report import Report as Elapsed
 from .elapsed.ways import installed
-from .figures import LIMITS, Figure, Results, figures
+from .figures import LIMITS, Figure, Results, figures, medians
 from .measuring import METRICS, Measurement
 from .plans import ELAPSED, Plan
 from .rivals import all_rivals, of_commands
@@ -50,17 +50,19 @@ class Report:
 
     @property
     def figures(self) -> list[Figure]:
-        return figures(Results(self.measurements))
+        measured = self.measurements
+        if self._plan.name == "check":
+            measured = medians(measured)
+        return figures(Results(measured))
 
     @property
     def facts(self) -> dict[str, str]:
         """The machine, the versions, and how the figures were measured."""
         rounds = self._plan.rounds
-        worth = (
-            "only to see that it works"
-            if self._is_tiny
-            else f"best of {rounds} unless stated otherwise"
-        )
+        worth = {
+            "tiny": "only to see that it works",
+            "check": f"medians of {rounds} and more",
+        }.get(self._plan.name, f"best of {rounds} unless stated otherwise")
         missing = sorted(
             {
                 rival.name
@@ -82,6 +84,11 @@ class Report:
         checked = [figure for figure in self.figures if figure.limit is not None]
         assert len(checked) == len(LIMITS)
         return [figure for figure in checked if not figure.is_reached]
+
+    def missed_cases(self) -> tuple[str, ...]:
+        """Return the cases that decide these figures."""
+        cases = {LIMITS[figure.row, figure.column].case for figure in self.missed()}
+        return tuple(sorted(cases))
 
     def _tables(self) -> Iterator[tables.Table]:
         yield tables.Table(

@@ -117,28 +117,65 @@ def test_each_limit_is_that_of_a_figure() -> None:
     assert len(figures.LIMITS) == 16
 
 
+def test_a_limit_names_the_case_that_decides_its_figure() -> None:
+    """The check measures this case again."""
+
+    class Measured(figures.Results):
+        """Every metric of one case alone, for two sizes."""
+
+        def __init__(self, case: str) -> None:
+            super().__init__([])
+            self.case = case
+
+        def find(
+            self, case: str, metric: str, name: str | None = None, **setting: Any
+        ) -> list[measuring.Measurement]:
+            names = {rival.name for rival in rivals.all_rivals()}
+            names |= {*groups.BY_HAND.values(), figures.PATH, figures.BY_LEVELS}
+            return [
+                measuring.Measurement(
+                    case, one, measuring.Setting("trio", size=size), metric, (1.0,)
+                )
+                for one in names
+                for size in (1, 2)
+                if case == self.case and name in (None, one)
+            ]
+
+    deciding = dict[tuple[str, str], list[str]]()
+    for case in plans.CASES:
+        for figure in figures.figures(Measured(case)):
+            if figure.limit is not None and figure.value is not None:
+                deciding.setdefault((figure.row, figure.column), []).append(case)
+    assert deciding == {named: [limit.case] for named, limit in figures.LIMITS.items()}
+
+
 def test_a_ratio_beyond_its_limit_fails_the_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The check makes more attempts, of which the best counts."""
-    rounds = list[int]()
+    """The check measures its case again, and compares medians: one lucky sample of a rival decides nothing."""
+    measured = list[tuple[str, ...]]()
 
     def measure(plan: plans.Plan, report: Any, console: Any) -> Iterator[None]:
-        rounds.append(1)
+        measured.append(plan.cases)
         setting = measuring.Setting("trio", "timeout", "no-op", 10)
-        for name, seconds in (("trioflow", 4.0 - len(rounds)), ("nursery", 2.0)):
+        for name, samples in (
+            ("trioflow", (4.0 - len(measured),)),
+            ("nursery", (2.0, 0.1, 2.0)),
+        ):
             report.measurements.append(
-                measuring.Measurement("groups", name, setting, "run", (seconds,))
+                measuring.Measurement("groups", name, setting, "run", samples)
             )
         yield
 
     monkeypatch.setattr(suite, "measure", measure)
-    for limit, code, expected in ((0.9, 0, 3), (0.1, 1, 3)):
-        rounds.clear()
+    monkeypatch.setattr(suite, "TRIES", 3)
+    for most, code in ((1.0, 0), (0.9, 1)):
+        measured.clear()
+        limit = figures.Limit("groups", most)
         monkeypatch.setattr(figures, "LIMITS", {("timeout, no-op", "trio"): limit})
         monkeypatch.setattr(reporting, "LIMITS", figures.LIMITS)
         assert suite.main(["--check", "--output", str(tmp_path)]) == code
-        assert len(rounds) == expected
+        assert measured == [plans.CHECK.cases, ("groups",), ("groups",)]
 
 
 def test_what_is_stopped_or_fails_leaves_a_report(
