@@ -158,9 +158,17 @@ def test_the_first_command_of_a_page_needs_no_clone(page: str) -> None:
 
 
 @patiently(0.2, 5, 60)
-def test_a_stage_of_ci_that_hangs_is_killed_and_named(unit: float) -> None:
+def test_a_stage_of_ci_that_hangs_is_killed_and_named(
+    unit: float, tmp_path: Path
+) -> None:
+    """What it has printed is told again at the end of all stages."""
     command = ["bash", ".ci/run", "report", "bash", "-c", "echo under way; sleep 1000"]
-    environment = {**os.environ, "CI_STAGE_SECONDS": str(unit)}
+    failures = tmp_path / "failures"
+    environment = {
+        **os.environ,
+        "CI_STAGE_SECONDS": str(unit),
+        "CI_FAILURES": str(failures),
+    }
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
@@ -171,3 +179,6 @@ def test_a_stage_of_ci_that_hangs_is_killed_and_named(unit: float) -> None:
     )
     assert under_way == "under way"
     assert f"HANGS: killed after {unit} s" in end
+    _, told, *printed = failures.read_text().splitlines()
+    assert told.startswith("##### bash -c echo under way; sleep 1000 has failed")
+    assert printed == ["under way"]
