@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from trioflow import Answer, Job, Scheduler
+from trioflow import Answer, First, Job, Scheduler
 from trioflow._check import findings
 from trioflow._core.words._job_queries import question_of
 from trioflow.cli import _answer
@@ -941,18 +941,21 @@ def test_an_answer_that_the_program_was_faster_than_does_not_count(
     assert _questions.QuestionFiles(file).read("question", "approve").counted == ""
 
 
+@pytest.mark.parametrize("group", [None, First])
 @pytest.mark.parametrize(
     "words", [["yes"], ["yes", "yes"], ["yes", "no"], ["yes", "no", "no"]]
 )
 def test_an_answer_of_the_program_is_for_one_run(
-    virtual: Virtual, file: Path, words: list[str]
+    virtual: Virtual, file: Path, words: list[str], group: type[First] | None
 ) -> None:
+    """That of a job in a `First` too, which is restored as a whole."""
     ask = Answer("Delete?", label="approve")
-    scheduler = Scheduler(ask)
+    shown: Any = ask if group is None else group(ask, label="group")
+    scheduler = Scheduler(shown)
     for word in words:
         ask.answer(word)
         assert virtual(lambda: scheduler.co_run(journal=file))
-        assert ask.result() == word
+        assert shown.result() == word
     assert not virtual(lambda: scheduler.co_run(timeout=1))
     assert ask.state.name == "CANCELLED"
 

@@ -408,3 +408,24 @@ def test_the_turn_after_a_restored_job_opens_at_once(
             lambda run=scheduler.co_run: run(journal=tmp_path / "run.db")
         ) is (body is nap)
     assert needed.started_at == 0
+
+
+def test_a_first_takes_no_result_of_a_job_that_only_its_place_tells_from_another(
+    tmp_path: Path,
+) -> None:
+    """As everywhere else: the function that is known by name only may be another by now."""
+
+    def work_of(number: int) -> Any:
+        secret = object()
+
+        async def work() -> int:
+            assert secret
+            return number
+
+        return work
+
+    for numbers in ([1], [2, 1]):
+        jobs = [Job(work_of(number), label="work") for number in numbers]
+        first = First(*jobs, label="first")
+        Scheduler(first, log=False).run(journal=tmp_path / "run.db")
+        assert first.result() == numbers[0]

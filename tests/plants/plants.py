@@ -1041,7 +1041,7 @@ PLANTS: Final = (
 -(self.runs, self.jobs, self.replaced, self.incidents, self.questions)
 +(self.runs, self.jobs, self.replaced, self.incidents)
 """),
-    plant("answer-given-kept", f"{JOBS}/_answer.py", "Answer._reason_against",
+    plant("answer-given-kept", f"{JOBS}/_answer.py", "Answer._skip_run",
         "an answer of the program that a journal had restored answers the next run, "
         "too, which asks nothing", """
 -self._given = NOTHING

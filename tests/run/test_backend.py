@@ -111,7 +111,10 @@ job = Job(look)
 """
 
 
-@pytest.mark.parametrize(("backend", "in_a_loop"), [("trio", False), ("asyncio", True)])
+@pytest.mark.parametrize(
+    ("backend", "in_a_loop"),
+    [("trio", False), pytest.param("asyncio", True, marks=pytest.mark.ci)],
+)
 def test_the_first_job_waits_for_no_import_of_anyio(
     backend: str, in_a_loop: bool
 ) -> None:

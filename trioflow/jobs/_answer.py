@@ -365,9 +365,12 @@ class Answer(
     def _reason_against(self, value: object) -> str | None:
         """Return why an answer in the journal does not count, or None if it counts, or was given by `answer()`."""
         if self._given is NOTHING or is_among(self._given, (value,)):
-            self._given = NOTHING
             return None
         return "answer() has given another answer since"
+
+    def _skip_run(self) -> None:
+        """Discard the same answer by `answer()`: it must not count for the next question."""
+        self._given = NOTHING
 
     async def co_run(self) -> T:
         """Wait for the answer.

@@ -174,7 +174,7 @@ def _restore_job(
     """
     path = paths.find(job)
     save = facts.save_of(job)
-    if path is None or save is None:
+    if path is None or save is None or job in paths.interchangeable:
         raise LookupError
     work = describe_work(job)
     options = _job_queries.options_of(job)

@@ -75,6 +75,26 @@ def restore(
         )
         if changed is not None:
             return NotStored(changed, first_cause(job, changed))
+    loaded = _load(facts, job, options, record, save, work)
+    if isinstance(loaded, NotStored):
+        return loaded
+    value, form = loaded
+    facts.entries[job].form = form
+    used = tuple(
+        (name, amount) for name, amount in outputs.budgets.items() if amount >= 0
+    )
+    return Restored(value, Restoration(record.settled, record.took, used))
+
+
+def _load(
+    facts: RunFacts,
+    job: AbstractJob[Any],
+    options: OptionRecord,
+    record: StoredJob,
+    save: Save,
+    work: Work | None,
+) -> tuple[Any, str] | NotStored:
+    """Return the result in a record and its form, or why it does not count."""
     try:
         value, form = facts.results.load(record, save, job.redact)
     except Unusable as error:
@@ -87,11 +107,7 @@ def restore(
         why = work.rejects(value)
         if why is not None:
             return NotStored(why)
-    facts.entries[job].form = form
-    used = tuple(
-        (name, amount) for name, amount in outputs.budgets.items() if amount >= 0
-    )
-    return Restored(value, Restoration(record.settled, record.took, used))
+    return value, form
 
 
 # ---- files that several jobs change
@@ -143,6 +159,15 @@ def _open_requirements(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
     return [each for each in job.required if not each.is_settled()]
 
 
+def _may_be_blocked(job: AbstractJob[Any]) -> bool:
+    """Return whether a requirement that has not succeeded may block or skip a job, whatever its `key=` leaves out."""
+    settled_only = _job_queries.settled_only_for(job)
+    for each in job.required:
+        if each.is_settled() and not each.is_succeeded() and each not in settled_only:
+            return True
+    return False
+
+
 class InThought:
     """The jobs that will be restored if `first` is, and what is known of them.
 
@@ -180,6 +205,10 @@ class InThought:
         options = _job_queries.options_of(job)
         if place is None or save is None or _job_queries.always_runs(job):
             return False
+        if job in self._paths.interchangeable:
+            return False
+        if job is not self._first and _may_be_blocked(job):
+            return False
         work = describe_work(job)
         if work is not None:
             files = (*work.reads, *work.writes, *work.appends)
@@ -209,16 +238,11 @@ class InThought:
                 work, stamps, job.redact, is_unchanged
             ):
                 return False
-        if options.restore_if is not None:
-            try:
-                value, _ = facts.results.load(record, save, job.redact)
-            except Unusable:
-                return False
-            against = reason_against(facts, job, options.restore_if, record, value)
-            if against is not None:
-                return False
+        loaded = _load(facts, job, options, record, save, work)
+        if isinstance(loaded, NotStored):
+            return False
         # The jobs after it find its result.
-        facts.entries[job].form = facts.results.form(record)
+        facts.entries[job].form = loaded[1]
         self._restored[job] = Counted(identity, 1, (record.run, record.settled))
         return True
 

@@ -220,6 +220,26 @@ def test_the_error_of_a_readiness_check_that_fails_is_quoted(
     assert "no answer" in text
 
 
+@patiently(0.5, 30)
+def test_the_error_of_a_readiness_check_is_that_of_its_own_attempt(
+    backend: Any, tmp_path: Path, unit: float
+) -> None:
+    """The check of the first attempt fails, that of the second never ends."""
+    begun = tmp_path / "begun"
+    check = f"if test -e {begun}; then exec sleep 60; fi; echo 'no answer' >&2; exit 2"
+    service = shell(
+        "exec sleep 60",
+        ready=CommandSucceeds(check, shell=True),
+        timeout=unit,
+        retry=1,
+        on_start=lambda service: service.attempts == 2 and begun.touch(),
+    )
+    text = with_notes(failed(service, backend))
+    assert service.attempts == 2
+    assert "to succeed" in text
+    assert "The last attempt failed" not in text
+
+
 def test_a_readiness_check_that_cannot_be_started_fails_the_service_at_once(
     backend: Any,
 ) -> None:
@@ -242,6 +262,20 @@ def test_a_port_in_use_fails_the_service_before_its_start(backend: Any) -> None:
             )
         )
     assert f"port {number} of 127.0.0.1 is already in use" in text
+
+
+def test_a_socket_in_use_fails_the_service_before_its_start(
+    backend: Any, tmp_path: Path
+) -> None:
+    """A service on whose socket a program listens already is not started: the other would be taken for it."""
+    path = tmp_path / "s"
+    begun = tmp_path / "begun"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        text = str(failed(shell(f"touch {begun}; exec sleep 60", ready=path), backend))
+    assert f"the socket {str(path)!r} is already in use" in text
+    assert not begun.exists()
 
 
 # --- an early end

@@ -6,7 +6,6 @@ import os
 import pickle
 import re
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -388,7 +387,7 @@ import trioflow
 class Thing: pass
 def double(x): return 2 * x
 jobs = [trioflow.ProcessJob(double, 2), trioflow.ProcessJob(str, Thing()), trioflow.ProcessJob(abs, -3)]
-trioflow.Scheduler(*jobs).run(backend=BACKEND)
+trioflow.Scheduler(*jobs, jobs_window=1).run(backend=BACKEND)
 for job in jobs: print(job.raised_exception() or job.result())
 """
 
@@ -399,9 +398,7 @@ def test_a_function_of_a_notebook_or_prompt_fails_with_advice(
 ) -> None:
     code = PROMPT.replace("BACKEND", repr(backend))
     if way == "pipe":
-        done = subprocess.run(
-            [sys.executable, "-"], input=code, capture_output=True, text=True
-        )
+        done = python("-", input=code, text=True)
     else:
         done = python("-c", code, stdin=subprocess.DEVNULL, text=True)
     function, argument, result = done.stdout.splitlines()
@@ -476,9 +473,8 @@ def local() -> Any:
     return inside
 
 
-@pytest.mark.parametrize(
-    ("arguments", "keywords", "message"),
-    [
+def test_an_unpicklable_call_fails(backend: str, watched: Watched) -> None:
+    rows: list[tuple[Any, dict[str, Any], str]] = [
         ((local(),), {}, r"local.<locals>.inside cannot be sent"),
         (
             (lambda: None,),
@@ -492,14 +488,12 @@ def local() -> Any:
             {"c": threading.Lock()},
             "argument 'c', a lock, cannot be sent",
         ),
-    ],
-)
-def test_an_unpicklable_call_fails(
-    backend: str, arguments: Any, keywords: Any, message: str, watched: Watched
-) -> None:
-    job = ran(backend, ProcessJob(*arguments, kwargs=keywords))
-    with pytest.raises(TypeError, match=message):
-        job.result()
+    ]
+    jobs = [ProcessJob(*arguments, kwargs=keywords) for arguments, keywords, _ in rows]
+    run(backend, *jobs, jobs_window=1)
+    for job, (*_, message) in zip(jobs, rows, strict=True):
+        with pytest.raises(TypeError, match=message):
+            job.result()
 
 
 def test_a_worker_has_no_input_and_prints_as_this_program(
@@ -516,8 +510,8 @@ def test_functions_of_the_main_module_are_found(backend: str, tmp_path: Path) ->
     """Workers import the main module under another name, so that code below `if __name__` does not run again."""
     program = tmp_path / "program.py"
     program.write_text(
-        "import sys\nfrom trioflow import ProcessJob, Scheduler\n\ndef twice(x):\n    return 2 * x\n\n"
-        "if __name__ == '__main__':\n    job = ProcessJob(twice, 21)\n"
+        "import sys\n\ndef twice(x):\n    return 2 * x\n\n"
+        "if __name__ == '__main__':\n    from trioflow import ProcessJob, Scheduler\n    job = ProcessJob(twice, 21)\n"
         "    Scheduler(job).run(backend=sys.argv[1], check=True)\n    print(job.result())\n"
     )
     found = python(program, backend, text=True)

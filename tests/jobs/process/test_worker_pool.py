@@ -8,12 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
+import anyio
 import pytest
 from trioflow import Job, JobState, ProcessJob, Retry, Scheduler, StopReason
 from trioflow.jobs.process import _worker_main, _worker_pool
-from ...bodies import run
+from ...bodies import ran, run
 from ...places import PATIENCE, patiently
 from ...pythons import Python, python
 from ..posix.process_trees import Watched, until_there
@@ -76,11 +78,7 @@ def test_workers_of_jobs_that_time_out_early_are_not_lost(
     run(backend, *early, *late, processes=3)
     assert [job.state for job in late] == [JobState.SUCCEEDED] * 2
     assert watched.alive() == []
-    run(
-        backend,
-        *(ProcessJob(bodies.add, 1, timeout=0.001) for _ in range(3)),
-        processes=3,
-    )
+    run(backend, ProcessJob(bodies.add, 1, timeout=0.001))
     assert watched.alive() == []
 
 
@@ -159,14 +157,16 @@ def test_a_worker_ends_silently_if_the_program_reads_no_answers(tmp_path: Path) 
 
 SLOW = """
 import sys, time
-from trioflow import Job, ProcessJob, Scheduler, ThreadJob
-from trioflow.abc import incidents_of
-from trioflow.jobs.process import _worker_pool
 
 UNIT = float(sys.argv[2])
 if __name__ != "__main__":
     time.sleep(1.3 * UNIT)
-_worker_pool.REPORT_SECONDS = UNIT
+else:
+    from trioflow import Job, ProcessJob, Scheduler, ThreadJob
+    from trioflow.abc import incidents_of
+    from trioflow.jobs.process import _worker_pool
+
+    _worker_pool.REPORT_SECONDS = UNIT
 
 def quick(number):
     return number + 1
@@ -190,12 +190,7 @@ def test_no_timeout_runs_while_a_worker_imports_the_program(
     """With a timeout shorter than the imports, no job succeeded: each killed its worker, and the next imported again.
     Until the worker answers, the job is SCHEDULED, others have its slot, and a line says at last what takes long."""
     (tmp_path / "slow.py").write_text(SLOW, "utf-8")
-    found = subprocess.run(
-        [sys.executable, tmp_path / "slow.py", backend, str(unit)],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    found = python(tmp_path / "slow.py", backend, unit, text=True)
     first, second = found.stdout.splitlines()
     assert first == "True 1 2", found.stderr
     assert second.startswith(
@@ -236,30 +231,18 @@ def test_a_worker_that_does_not_exit_is_killed(
     assert watched.alive() == []
 
 
-def test_a_worker_has_the_options_of_the_interpreter(backend: str) -> None:
+def test_a_worker_has_the_options_of_the_interpreter(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With -O, an `assert` ran in workers alone; -W and -X were lost."""
-    code = (
-        "import sys\nfrom tests.jobs.process.process_bodies import options\n"
-        "from trioflow import ProcessJob, Scheduler\njob = ProcessJob(options)\n"
-        "Scheduler(job).run(backend=sys.argv[1])\nprint(job.result() == options(), options())"
-    )
-    words = [
-        sys.executable,
-        "-O",
-        "-W",
-        "error::UserWarning",
-        "-X",
-        "dev",
-        "-X",
-        "utf8",
-        "-c",
-        code,
-        backend,
-    ]
-    found = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE)
-    assert (
-        found.stdout == "True (False, True, True, ['default', 'error::UserWarning'])\n"
-    ), found.stderr
+    flags = {name: getattr(sys.flags, name) for name in dir(sys.flags)}
+    flags |= {"optimize": 1, "dev_mode": True, "utf8_mode": 1}
+    monkeypatch.setattr(sys, "flags", types.SimpleNamespace(**flags))
+    warned = ["default", "error::UserWarning"]  # the first one by -X dev
+    monkeypatch.setattr(sys, "warnoptions", warned)
+    monkeypatch.setattr(sys, "_xoptions", {"dev": True, "utf8": True})
+    job = ran(backend, ProcessJob(bodies.options))
+    assert job.result() == (False, True, True, warned)
 
 
 @pytest.mark.parametrize("nice", [0, 5])
@@ -391,12 +374,12 @@ def test_no_clock_runs_while_a_worker_imports_the_module_of_the_function(
 
 SAVED_DURING_IMPORT = """
 import pathlib
-from trioflow import ProcessJob, Scheduler
 
 def work():
     raise ValueError
 
 if __name__ == "__main__":
+    from trioflow import ProcessJob, Scheduler
     Scheduler(job := ProcessJob(work), journal="db").run()
     print(*job.raised_exception().__notes__)
 else:
@@ -414,12 +397,39 @@ def test_a_file_that_is_saved_during_its_import_is_neither_quoted_nor_named(
     done = python(str(file), text=True, cwd=tmp_path)
     assert file.read_text().startswith("mine = 1")
     assert "has changed since" not in done.stderr
-    assert done.stdout.rstrip().endswith("line 6, in work\nValueError")
+    assert done.stdout.rstrip().endswith("line 5, in work\nValueError")
+
+
+def test_no_more_workers_start_than_there_are_jobs(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the first in line waited for its worker, a second one was started for each that had its worker by then."""
+    started, found, is_there = list[int](), list[int](), anyio.Event()
+    start = _worker_pool.WorkerPool._start
+    becomes_ready = _worker_pool.WorkerProcess.becomes_ready
+
+    def count(pool: _worker_pool.WorkerPool, nice: int) -> None:
+        started.append(nice)
+        start(pool, nice)
+
+    async def be_late(worker: _worker_pool.WorkerProcess, seconds: float) -> bool:
+        if worker.nice == 0:
+            await is_there.wait()
+        assert await becomes_ready(worker, seconds)
+        found.append(worker.nice)
+        is_there.set()
+        return True
+
+    monkeypatch.setattr(_worker_pool.WorkerPool, "_start", count)
+    monkeypatch.setattr(_worker_pool.WorkerProcess, "becomes_ready", be_late)
+    jobs = [ProcessJob(abs, -1, nice=nice) for nice in range(2)]
+    run(backend, *jobs, processes=2)
+    assert [job.result() for job in jobs] == [1, 1]
+    assert (sorted(started), found) == ([0, 1], [1, 0])
 
 
 WORKERS_OF_OTHER_TEXT = """
 import os, pathlib
-from trioflow import ProcessJob, Retry, Scheduler
 
 LIMIT = 1
 
@@ -435,6 +445,8 @@ def mend(error):
     return True
 
 if __name__ == "__main__":
+    from trioflow import ProcessJob, Retry, Scheduler
+
     # A worker serves one niceness, so there are two new ones.
     jobs = [ProcessJob(work, number, nice=number, retry=Retry(1, first=0, on=mend)) for number in range(2)]
     print(Scheduler(*jobs, hold=True, processes=2).run(), [job.result() for job in jobs])

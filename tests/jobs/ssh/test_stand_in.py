@@ -115,6 +115,9 @@ def node(request: pytest.FixtureRequest, ssh: StandIn) -> SshNode | LocalNode:
     return SshNode("n1")
 
 
+@pytest.mark.parametrize(
+    ("backend", "node"), [("trio", "ssh"), ("asyncio", "local")], indirect=["node"]
+)
 def test_each_step_of_a_job_has_its_words_its_place_and_its_whole_result(
     backend: BackendName, ssh: StandIn, node: SshNode | LocalNode, tmp_path: Path
 ) -> None:

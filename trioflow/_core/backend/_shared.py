@@ -126,18 +126,29 @@ def matches_any(
 
 
 def await_chain(coroutine: object) -> Iterator[tuple[FrameType, int]]:
-    """Yield the frames, with line numbers, of a suspended coroutine, of the coroutine that it awaits, and so on."""
+    """Yield the frames, with line numbers, of a coroutine, of the coroutine that it awaits, and so on.
+
+    The chain ends at one that is executing, perhaps in another thread: if this one were asked what it awaits, Python
+    3.11 and 3.12 could take any number for an object, and crash.
+    """
     inner: Any
+    awaiting: Any = None
     while coroutine is not None:
         if isinstance(coroutine, CoroutineType):
             frame = coroutine.cr_frame
-            inner = coroutine.cr_await
+            inner = None if coroutine.cr_running else coroutine.cr_await
+            awaiting = coroutine
         elif isinstance(coroutine, GeneratorType):
             frame = coroutine.gi_frame
-            inner = cast(Any, coroutine).gi_yieldfrom or _find_resumed(coroutine)
+            inner = None
+            if not coroutine.gi_running:
+                inner = cast(Any, coroutine).gi_yieldfrom or _find_resumed(coroutine)
         elif isinstance(coroutine, AsyncGeneratorType):
             frame = coroutine.ag_frame
-            inner = coroutine.ag_await
+            # `ag_running` is true while it waits, too.
+            inner = None
+            if awaiting is None or not awaiting.cr_running:
+                inner = coroutine.ag_await
         elif type(coroutine).__name__ in OPAQUE_AWAITABLES:
             frame = None
             inner = _find_resumed(coroutine)

@@ -1234,6 +1234,9 @@ class AbstractJob(Generic[T]):
             # These wait for the job to settle, whichever run reaches it.
             self._ensure_extras().listeners = listeners
 
+    def _skip_run(self) -> None:
+        """Discard what was kept for `co_run`, because a result from the journal takes its place."""
+
     def _release_call(self) -> None:
         """Release the job's function and arguments, because the job has settled and its scheduler will be closed."""
 

@@ -54,7 +54,8 @@ class Work:
             renamed to NAME.partial before the job runs again.
         appends: files to which the work appends: they match as long as they have only been appended to.
         begins_anew: files that each attempt overwrites from the beginning, so that nothing has to be cleaned up.
-        rejects: called with a stored result: the reason why it would be a failure now, or None.
+        rejects: called with a stored result: the reason why it would be a failure now, or None. It may be called
+            several times, and changes nothing.
 
     Example:
         >>> class Compress(AbstractJob):

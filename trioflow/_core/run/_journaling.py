@@ -229,6 +229,7 @@ class JournalWriter:
             extras.not_restored_reason, extras.rerun_cause = found
         elif found is not None:
             extras.restoration = found.restoration
+            job._skip_run()
             if found.restoration.used:
                 run.pools.charge(job, found.restoration.used)
             _steps.settle(run, job, JobState.SUCCEEDED, found.value, run.clock())

@@ -1555,6 +1555,11 @@ class BaseScheduler(
             self._run.guard(self._run.interrupt, interruption)
         return self._run is not None
 
+    def _skip_run(self) -> None:
+        for job in self.iterate_jobs():
+            if not is_scheduler(job):
+                job._skip_run()
+
     def _release_call(self) -> None:
         for job in self.iterate_jobs():
             if not is_scheduler(job):

@@ -159,7 +159,7 @@ class OutputLine(Readiness):
 
     Use it as `ready=` of a service that writes when it is ready.
 
-    The line may come from standard output or standard error.
+    The line may come from standard output or standard error. If one of these goes to a file, files alone are searched.
 
     Args:
         text: a part of the line, or a compiled regular expression to search for in it.
@@ -289,6 +289,10 @@ class CommandSucceeds(Readiness):
     def _redact(self) -> None:
         self._job.redact = True
 
+    def _check_before_start(self) -> None:
+        """Discard the latest failure of an earlier attempt."""
+        self._latest_error = None
+
     async def _wait(self, run: RunHandle, output_files: object) -> Any:
         """Run the command repeatedly until it succeeds, and return its result."""
         return await poll_until(run, self._try_command)
@@ -322,7 +326,18 @@ class FileExists(Readiness):
         return f"{str(self._path)!r} to exist"
 
     def _check_before_start(self) -> None:
+        """Note which file is there, and make sure that no program listens on a socket.
+
+        Raises:
+            RuntimeError: another program listens on the socket.
+
+        """
         self._initial_stamp = self._read_stamp()
+        if self._is_socket() and self._accepts_connections():
+            raise RuntimeError(
+                f"the socket {str(self._path)!r} is already in use before the service starts: stop the program that "
+                f"uses it, or give the service another path"
+            )
 
     def _read_stamp(self) -> tuple[int, int] | None:
         try:
@@ -335,20 +350,27 @@ class FileExists(Readiness):
         return await poll_until(run, self._find_file)  # type: ignore[no-any-return]
 
     async def _find_file(self) -> Path | None:
+        if self._is_socket():
+            is_ready = self._accepts_connections()
+        else:
+            is_ready = self._read_stamp() not in (None, self._initial_stamp)
+        return self._path if is_ready else None
+
+    def _is_socket(self) -> bool:
         try:
-            is_socket = stat.S_ISSOCK(os.stat(self._path).st_mode)
+            return stat.S_ISSOCK(os.stat(self._path).st_mode)
         except OSError:
-            return None
-        if not is_socket:
-            return self._path if self._read_stamp() != self._initial_stamp else None
+            return False
+
+    def _accepts_connections(self) -> bool:
+        """Return whether a program listens on the socket: one that was killed may have left it."""
         with socket.socket(posix.AF_UNIX) as client:
             client.setblocking(False)
             try:
                 client.connect(str(self._path))
             except OSError:
-                # The socket exists, but no program listens on it.
-                return None
-        return self._path
+                return False
+        return True
 
 
 def make_readiness(value: object, subject: str) -> Readiness:

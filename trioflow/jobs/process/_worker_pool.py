@@ -319,7 +319,8 @@ class WorkerPool:
         while self.is_closed_to(jobs[0]):
             for nice, number in Counter(map(_nice_of, jobs)).items():
                 starting = [worker for worker in self._starting if worker.nice == nice]
-                for _ in range(number - len(starting)):
+                ready = self._idle.get(nice, ())
+                for _ in range(number - len(starting) - len(ready)):
                     self._start(nice)
             async with self._lock:
                 if self.is_closed_to(jobs[0]):

@@ -282,9 +282,9 @@ def _check_word(word: object, name: str, subject: str) -> None:
             f"{name}={short_repr(word)} of {subject}: give a name without spaces, quotes, shell metacharacters, "
             f"or a leading '-'"
         )
-    if word.endswith("@"):
+    if word != word.strip("@"):
         raise ValueError(
-            f"{name}={short_repr(word)} of {subject}: give a host after the '@'"
+            f"{name}={short_repr(word)} of {subject}: give a user before the '@', and a host after it"
         )
     is_path = word == "." or word.startswith("~") or "/" in word
     if is_path or ".." in word:
