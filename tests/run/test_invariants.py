@@ -70,7 +70,7 @@ def test_a_fault_is_noticed(plant: Callable[..., None], backend: Any) -> None:
     found: list[str] = []
 
     async def body() -> None:
-        await anyio.sleep(0.01)
+        await anyio.wait_all_tasks_blocked()  # the invariants hold between steps
         run, look = current_scheduler()._run, invariants.Look()
         look(run)
         assert not look.wrong
