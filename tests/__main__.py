@@ -2,7 +2,7 @@
 
 All of them run, whatever fails; the exit code says whether any did. Lint, types and imports are checked, two at a time,
 in the time that the tests leave, which often wait for programs: what they found comes after the tests.
-``.ci/run types`` has pyright, which takes longer than all of them.
+``.ci/run types_inside`` runs pyright on the package, which takes longer than all of them.
 
 While you work, ``pytest`` alone is enough: it runs the fast tests. Name a folder or a file to run all tests in it.
 ``tests/conftest.py`` says which tests are slow."""

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 import warnings
 import zlib
 from collections import Counter
@@ -561,6 +562,19 @@ def blocking_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
 def many_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a run pause after every tenth job that it prepares, not after every thousandth: 50 jobs stand for 5000."""
     monkeypatch.setattr(_graph_algorithms, "CHUNK_SIZE", 10)
+
+
+FRAMES = 110
+"""How many frames a run may have with `few_frames`, beside those of the test: one of few jobs has half of them."""
+
+
+@pytest.fixture
+def few_frames() -> Iterator[None]:
+    """Let a recursion fail early: chains of a few more jobs than `FRAMES` stand for those of a thousand."""
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(sum(1 for _ in traceback.walk_stack(None)) + FRAMES)
+    yield
+    sys.setrecursionlimit(usual)
 
 
 STATES = pytest.StashKey[transitions.CheckedState]()

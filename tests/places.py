@@ -5,7 +5,6 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-import pytest
 import trioflow
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,6 +38,8 @@ def patiently(*units: float) -> Callable[[Callable[..., None]], Callable[..., No
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(test)
         def tries(**fixtures: Any) -> None:
+            import pytest  # not in programs that tests start
+
             place = fixtures.get("tmp_path")
             for unit in units:
                 if place is not None:

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     import pytest
 
 PRELOADED = [
-    "anyio._backends._asyncio", "anyio._backends._trio", "trioflow.abc", "trioflow.compat.pyexpool",
-    "trioflow.simulation", "trioflow.view.monitor._terminal", "xml.etree.ElementTree",
+    "anyio._backends._asyncio", "anyio._backends._trio", "graphviz", "jinja2", "trioflow._check", "trioflow.abc",
+    "trioflow.compat.pyexpool", "trioflow.simulation", "trioflow.view.monitor._terminal", "xml.etree.ElementTree",
     *(f"trioflow._core.backend._{name}" for name in ("asyncio", "trio")),
     *(f"trioflow._core.backend._fast_{name}" for name in ("asyncio", "trio") if isolations.ISOLATION == "fast"),
     *(f"trioflow.cli.{name}" for name in ("_commands", "_inspection", "_journal", "_run")),
@@ -381,6 +381,7 @@ if __name__ == "__main__":
     del sys.path[0]
     for name in trioflow.__all__:
         getattr(trioflow, name)  # these are imported when they are asked for
+    vars(importlib.import_module("trioflow.view.trace.report._report"))["_template"]()
     preload(PRELOADED)
     # Many tests compare all that a program prints. On a busy machine, its workers may import it for ten seconds.
     vars(sys.modules["trioflow.jobs.process._worker_pool"])["REPORT_SECONDS"] = 600.0

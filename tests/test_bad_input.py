@@ -15,7 +15,6 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 import trioflow
 from trioflow import Job, PortOpen, Scheduler, current_job
@@ -23,7 +22,7 @@ from trioflow.abc import BoxStyle, JobKind
 from trioflow.testing import FAULTS, explore, run_virtual
 from .bodies import at_once, nothing
 
-PACKAGE = Path(trioflow.__file__).parent
+PACKAGE = os.path.join(os.path.dirname(trioflow.__file__), "")
 
 
 class Thing:
@@ -227,7 +226,8 @@ class Rejected:
     @property
     def is_clear(self) -> bool:
         """Return whether a check rejected it, with an error that names the call or the parameter."""
-        place = traceback.extract_tb(self.error.__traceback__)[-1].filename
+        *_, (frame, _) = traceback.walk_tb(self.error.__traceback__)
+        place = frame.f_code.co_filename
         in_job = place == __file__ and self.call.startswith(
             "job."
         )  # errors of jobs are without frames of the engine
@@ -235,7 +235,7 @@ class Rejected:
         names = self.parameter.rstrip("s"), self.call.rpartition(".")[2].lower()
         return (
             isinstance(self.error, (TypeError, ValueError, KeyError))
-            and (in_job or Path(place).is_relative_to(PACKAGE))
+            and (in_job or place.startswith(PACKAGE))
             and any(name in words for name in names)
         )
 

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 import pytest
 from .places import PATIENCE
+from .pythons import make_program
 
-PROGRAM = f"""
+PROGRAM = """
 import os, sys
 import trioflow.look
 from trioflow import CommandJob, Job, ProcessJob, Scheduler, ThreadJob
@@ -27,14 +28,14 @@ def show():
     for job in kinds:
         error = job.raised_exception()
         text = str(job.result() if error is None else error)
-        print(f"{{job.label}}: {{text}}{{', restored' * job.restored}}", flush=True)
+        print(f"{job.label}: {text}{', restored' * job.restored}", flush=True)
 
 kinds = [
     Job(double_soon, 21, label="Job"),
     ThreadJob(double, 21, label="ThreadJob"),
     ProcessJob(double, 21, label="ProcessJob", log=False),
     CommandJob("exit 0", shell=True, label="CommandJob"),
-    CommandJob([{sys.executable!r}, "-m", "trioflow", "look", str(os.getpid())], stdout=-1, label="look", save=None),
+    CommandJob([os.environ["LOOKS"], "look", str(os.getpid())], stdout=-1, label="look", save=None),
 ]
 scheduler = Scheduler(kinds, ThreadJob(show, required=kinds, run_if="settled", save=None), journal="run.db", log=False)
 """
@@ -175,9 +176,11 @@ DOORS: dict[str, tuple[Callable[[Path, str], str], str]] = {
 
 @pytest.mark.parametrize("name", DOORS)
 def test_each_kind_works_through_each_door_or_says_what_to_do(
-    name: str, tmp_path: Path, backend: str
+    name: str, tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second run has its results from the journal, which knows functions by their names."""
+    make_program(tmp_path / "looks", "-m", "trioflow")
+    monkeypatch.setenv("LOOKS", str(tmp_path / "looks"))
     enter, problem = DOORS[name]
     for suffix in ("", ", restored") if name in ("link", "trioflow run") else ("",):
         output = enter(tmp_path, backend).replace("(Pdb) ", "")

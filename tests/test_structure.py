@@ -12,13 +12,12 @@ import sys
 import types
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 import pytest
 from . import conftest
 from .places import PACKAGE, ROOT
-from .trees import full_name, modules
+from .trees import full_name, modules, parts_with, sources, text_of
 
 TESTS = ROOT / "tests"
 
@@ -90,7 +89,7 @@ def test_a_description_in_the_tree_names_modules_of_its_folder() -> None:
 def test_paths_in_pages_for_contributors_exist(page: str) -> None:
     there = {
         "trioflow/" + module.removeprefix("trioflow.").replace(".", "/")
-        for module in modules()
+        for module in sources()
     }
     there |= {parent.as_posix() for path in there for parent in Path(path).parents}
     named = set(
@@ -160,7 +159,7 @@ def test_private_parts_of_the_engine_are_read_only_in_the_engine() -> None:
     found: list[str] = []
     for module, tree in modules().items():
         if not module.startswith("trioflow._core."):
-            reads = Reads(module)
+            reads = Reads(module, sources()[module])
             reads.visit(tree)
             found += reads.found
     assert not found, (
@@ -188,88 +187,110 @@ def test_a_private_part_is_matched_by_its_owner(
     function: str, found: list[str]
 ) -> None:
     """Another class may have a private name like the engine's; that of an unknown class counts as the engine's."""
-    reads = Reads("trioflow.jobs.command._command_job")
-    reads.visit(ast.parse(f"class CommandJob:\n    {function}"))
+    text = f"class CommandJob:\n    {function}"
+    reads = Reads("trioflow.jobs.command._command_job", text)
+    reads.visit(ast.parse(text))
     assert [read.rpartition(".")[2] for read in reads.found] == found
 
 
 # ---------------------------------------------------------------- tests
-class Found(NamedTuple):
+class Block(NamedTuple):
+    """A function or class at the top of a module of tests.
+
+    What matters is found in its text, and only then parsed: to parse all tests takes seconds.
+    """
+
+    module: str
     name: str
-    answering: set[str]  # its own functions that return something
-    dropped: list[
-        str
-    ]  # the functions that it calls or runs without a look at what they return
+    text: str
 
+    @property
+    def is_test(self) -> bool:
+        return self.name.lower().startswith("test")
 
-@dataclass(frozen=True, slots=True)
-class ModuleOfTests:
-    """The facts that are read of a test module; its syntax tree would slow down the collector for all other tests."""
-
-    imports: dict[str, str]  # local names, and the full names that they stand for
-    helpers: dict[
-        str, str
-    ]  # functions and classes that are not tests: name, and what it consists of
-    telling: set[str]  # those that say how something went
-    tests: list[Found]
+    def nodes(self) -> list[Any]:
+        """Return its syntax tree, as the only one; none if it stands in a string."""
+        try:
+            return ast.parse(self.text).body
+        except SyntaxError:  # a string in it has lines without an indent
+            return named(self.module, self.name)
 
 
 @functools.cache
-def modules_of_tests() -> dict[str, ModuleOfTests]:
-    """Return the modules of tests by name, without those that are only type-checked."""
-    found: dict[str, ModuleOfTests] = {}
-    for path in sorted(TESTS.rglob("*.py")):
-        if TESTS / "typing" not in path.parents:
-            name, text = full_name(path), path.read_text(encoding="utf-8")
-            lines, tree = text.splitlines(), ast.parse(text)
-            body = tree.body
-            found[name] = ModuleOfTests(
-                {local: full for node in body for local, full in imported(name, node)},
-                {node.name: words(node, lines) for node in body if is_helper(node)},
-                {
-                    node.name
-                    for node in body
-                    if isinstance(node, FUNCTION) and is_helper(node) and tells(node)
-                },
-                [
-                    Found(node.name, answering(node), list(dropped(node)))
-                    for node in inner_statements(tree)
-                    if isinstance(node, FUNCTION) and node.name.startswith("test_")
-                ],
-            )
-    return found
+def texts_of_tests() -> dict[str, str]:
+    """Return the texts of the modules of tests by name, without those that are only type-checked."""
+    return {
+        full_name(path): path.read_text(encoding="utf-8")
+        for path in sorted(TESTS.rglob("*.py"))
+        if TESTS / "typing" not in path.parents
+    }
 
 
-def is_helper(node: ast.stmt) -> bool:
-    return isinstance(
-        node, FUNCTION | ast.ClassDef
-    ) and not node.name.lower().startswith("test")
+def named(module: str, name: str) -> list[Any]:
+    """Return the syntax trees of what has a name at the top of a module of tests."""
+    body = ast.parse(texts_of_tests()[module]).body
+    return [node for node in body if getattr(node, "name", "") == name]
 
 
-def words(
-    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, lines: list[str]
-) -> str:
-    """Return the content of a helper: its first line, and its body without a docstring."""
-    body = node.body[is_docstring(node.body[0]) :]
-    inside = lines[body[0].lineno - 1 : node.end_lineno] if body else []
-    return " ".join([lines[node.lineno - 1], *inside])
+BLOCK = re.compile(
+    r"^(?:async def|def|class) (\w+).*\n(?:(?:[ )].*)?\n)*", re.MULTILINE
+)
+IMPORT = re.compile(
+    r"^(?:from [\w.]+ import (?:\([^)]*\)|[\w, ]+)|import [\w., ]+)", re.MULTILINE
+)
+
+
+@functools.cache
+def blocks_of(module: str) -> list[Block]:
+    found = BLOCK.finditer(texts_of_tests()[module])
+    return [Block(module, block[1], block[0]) for block in found]
+
+
+def blocks() -> Iterator[Block]:
+    """Yield the functions and classes at the top of all modules of tests."""
+    return itertools.chain.from_iterable(map(blocks_of, texts_of_tests()))
+
+
+@functools.cache
+def imports_of_tests(module: str) -> dict[str, str]:
+    """Return the names that a module of tests imports at its top, with the full names that they stand for."""
+    statements = "\n".join(IMPORT.findall(texts_of_tests()[module]))
+    body = ast.parse(statements).body
+    return dict(pair for node in body for pair in imported(module, node))
+
+
+def content(helper: Block) -> str:
+    """Return the first line of a helper, and its body without a docstring."""
+    nodes = helper.nodes()
+    if not nodes:
+        return helper.text
+    body = nodes[0].body
+    rest = body[is_docstring(body[0]) :]
+    return "\n".join([helper.text.partition("\n")[0], *map(ast.unparse, rest)])
 
 
 def test_each_helper_of_tests_exists_once() -> None:
     """A function or class that several test files need exists once, in a file that is not a test."""
-    places: dict[str, list[str]] = defaultdict(list)
-    for name, module in modules_of_tests().items():
-        for helper, text in module.helpers.items():
-            places[text].append(f"{name}.{helper}")
+    similar: dict[tuple[str, str], list[Block]] = defaultdict(list)
+    for block in blocks():
+        lines = block.text.rstrip().splitlines()
+        if not block.is_test:
+            similar[lines[0], lines[-1]].append(block)
+    places: dict[str, set[str]] = defaultdict(set)
+    for block in itertools.chain(*(found for found in similar.values() if found[1:])):
+        places[content(block)].add(f"{block.module}.{block.name}")
     found = [names for names in places.values() if len(names) > 1]
+    for names in found:  # parts of programs in strings are none
+        names &= {name for name in names if named(*name.rsplit(".", 1))}
+    found = [names for names in found if len(names) > 1]
     assert not found, f"the same code, to be imported from one helper file: {found}"
 
 
 def test_no_test_file_imports_from_another() -> None:
     found = [
-        f"{name} imports {full}"
-        for name, module in modules_of_tests().items()
-        for full in module.imports.values()
+        f"{module} imports {full}"
+        for module in texts_of_tests()
+        for full in imports_of_tests(module).values()
         if any(part.startswith("test_") for part in full.split("."))
     ]
     assert not found, f"move what several test files need into a helper file: {found}"
@@ -302,11 +323,9 @@ TELLING = (
 MAY_RAISE = ("raises", "warns", "suppress")
 
 
-def tells(helper: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    return (
-        helper.returns is not None
-        and ast.unparse(helper.returns).partition("[")[0] in TELLING
-    )
+def tells(helper: Block) -> bool:
+    head = helper.text.partition(":\n")[0]
+    return head.rpartition(" -> ")[2].partition("[")[0] in TELLING
 
 
 def is_for_errors(node: ast.AST) -> bool:
@@ -372,30 +391,46 @@ def test_calls_whose_return_value_a_test_ignores_are_found() -> None:
     ]
 
 
+@functools.cache
+def telling() -> set[str]:
+    """Return the full names of the helpers that report an outcome."""
+    return {
+        f"{block.module}.{block.name}"
+        for block in blocks()
+        if not block.is_test and tells(block)
+    }
+
+
+@functools.cache
 def telling_in(module: str) -> set[str]:
     """Return the names of helpers in a module of tests, its own and imported ones, that report an outcome."""
-    modules = modules_of_tests()
-    full = {
-        f"{name}.{helper}"
-        for name, other in modules.items()
-        for helper in other.telling
-    }
-    return modules[module].telling | {
-        local
-        for local, stands_for in modules[module].imports.items()
-        if stands_for in full
-    }
+    own = {block.name: f"{module}.{block.name}" for block in blocks_of(module)}
+    names = own | imports_of_tests(module)
+    return {name for name, full in names.items() if full in telling()}
+
+
+STATEMENT = re.compile(
+    rf"^ +(?:await )?(?:(?:{'|'.join(RUNNERS)})\(\s*)?([\w.]+)", re.MULTILINE
+)
+"""A line that may drop what a function returns, which it calls or runs."""
+
+
+def may_drop(test: Block) -> bool:
+    names = telling_in(test.module)
+    if re.search(r"^ {8,}return \S", test.text, re.MULTILINE):
+        names = names.union(re.findall(r"^ +(?:async )?def (\w+)", test.text, re.M))
+    return not names.isdisjoint(STATEMENT.findall(test.text))
 
 
 def test_no_test_ignores_what_its_functions_return() -> None:
     """A return value of a function in a test has to be compared, and so has a helper's bool, number or list."""
     found = [
-        f"{name}: {test.name} drops what {function} returns"
-        for name, module in modules_of_tests().items()
-        for telling in [telling_in(name)]
-        for test in module.tests
-        for function in test.dropped
-        if function in test.answering | telling
+        f"{block.module}: {block.name} drops what {function} returns"
+        for block in blocks()
+        if block.is_test and may_drop(block)
+        for test in block.nodes()
+        for function in dropped(test)
+        if function in answering(test) | telling_in(block.module)
     ]
     assert not found, f"compare the return value, which may tell of a fault: {found}"
 
@@ -525,10 +560,13 @@ def compare_with_table(found: set[str], table: dict[str, str], law: str) -> None
     assert not gone, f"take these out of the table, they do so no more: {gone}"
 
 
-def openers(node: ast.AST, name: str) -> Iterator[str]:
-    """Yield the functions in a part of a module that open a file, once for each call."""
-    for child in ast.iter_child_nodes(node):
-        match child:
+OPENING_WORDS = ("open(", "_text", "_bytes", "touch")
+
+
+def openers(text: str, module: str) -> Iterator[str]:
+    """Yield the functions in the text of a module that open a file, once for each call."""
+    for name, node in parts_with(OPENING_WORDS, text, module):
+        match node:
             case ast.Call(ast.Name("open")):
                 yield name
             case ast.Call(ast.Attribute(value, "open"), args, keywords) if (
@@ -543,15 +581,13 @@ def openers(node: ast.AST, name: str) -> Iterator[str]:
                 )
             ):
                 yield name
-        is_named = isinstance(child, FUNCTION | ast.ClassDef)
-        yield from openers(child, f"{name}.{child.name}" if is_named else name)
 
 
 def test_files_that_nobody_named_are_opened_by_one_function() -> None:
     found = {
         name
-        for module, tree in modules().items()
-        for name in openers(tree, module.removeprefix("trioflow."))
+        for module, text in sources().items()
+        for name in openers(text, module.removeprefix("trioflow."))
     }
     advice = "read a file that no user has named by `_posix.open_regular`: it may be a pipe, and never end"
     compare_with_table(found, OPENERS, f"{advice}; any other kind stands in OPENERS")
@@ -562,7 +598,7 @@ def test_files_that_nobody_named_are_opened_by_one_function() -> None:
         f"class C:\n  def f{number}(self): return {way}"
         for number, way in enumerate(ways)
     )
-    assert list(openers(ast.parse(planted), "m")) == [
+    assert list(openers(planted, "m")) == [
         f"m.C.f{number}" for number in range(len(ways))
     ]
 
@@ -599,13 +635,13 @@ REMOVERS = {
         """,
 }
 """Which functions and constants remove, rename, replace or empty files, and which files."""
-REMOVING_WORDS = re.compile(r"\b(?:rm|mv|rmdir|truncate|shred) (?:-|[\"$'])")
+REMOVING_COMMANDS = re.compile(r"\b(?:rm|mv|rmdir|truncate|shred) (?:-|[\"$'])")
 
 
-def removers(node: ast.AST, name: str) -> Iterator[str]:
-    """Yield the functions in a part of a module that remove, rename, replace or empty files, once for each way."""
-    for child in ast.iter_child_nodes(node):
-        match child:
+def removers(text: str, module: str) -> Iterator[str]:
+    """Yield the functions in the text of a module that remove, rename, replace or empty files, once for each way."""
+    for name, node in parts_with(REMOVING_WORDS, text, module):
+        match node:
             case ast.Attribute(ast.Name("os" | "shutil" | "Path"), attribute) if (
                 attribute in REMOVING_FUNCTIONS
             ):
@@ -630,12 +666,8 @@ def removers(node: ast.AST, name: str) -> Iterator[str]:
                     for mode in modes
                 ):
                     yield name
-            case ast.Constant(str(text)) if not isinstance(
-                node, ast.Expr
-            ) and REMOVING_WORDS.search(text):
+            case ast.Constant(str(constant)) if REMOVING_COMMANDS.search(constant):
                 yield name
-        is_named = isinstance(child, FUNCTION | ast.ClassDef)
-        yield from removers(child, f"{name}.{child.name}" if is_named else name)
 
 
 REMOVING_METHODS = {
@@ -661,13 +693,14 @@ REMOVING_FUNCTIONS = REMOVING_METHODS | {
         "copytree",
     )
 }
+REMOVING_WORDS = {*REMOVING_FUNCTIONS, "O_TRUNC", "open(", "rm ", "mv ", "shred "}
 
 
 def test_users_files_are_removed_renamed_replaced_and_emptied_in_one_module() -> None:
     found = {
         name
-        for module, tree in modules().items()
-        for name in removers(tree, module.removeprefix("trioflow."))
+        for module, text in sources().items()
+        for name in removers(text, module.removeprefix("trioflow."))
     }
     advice = "leave users' files to `jobs._user_files`, which sets aside what was there"
     compare_with_table(found, REMOVERS, f"{advice}; any other kind stands in REMOVERS")
@@ -680,10 +713,10 @@ def test_users_files_are_removed_renamed_replaced_and_emptied_in_one_module() ->
         f"class C:\n  def f{number}(self): return {way}"
         for number, way in enumerate(ways)
     )
-    assert list(dict.fromkeys(removers(ast.parse(planted), "m"))) == [
+    assert list(dict.fromkeys(removers(planted, "m"))) == [
         f"m.C.f{number}" for number in range(len(ways))
     ]
-    assert list(removers(ast.parse("from os import unlink as forget"), "m")) == ["m"]
+    assert list(removers("from os import unlink as forget", "m")) == ["m"]
 
 
 def test_each_test_that_stands_for_a_promise_is_there() -> None:
@@ -865,8 +898,8 @@ def engine_parts() -> frozenset[str]:
 class Reads(ast.NodeVisitor):
     """Finds where a module reads private parts of objects of the engine, or of objects that it does not tell apart."""
 
-    def __init__(self, module: str) -> None:
-        self.module = module
+    def __init__(self, module: str, text: str) -> None:
+        self.module, self.lines = module, text.splitlines()
         self.found: list[str] = []
         self._class = ""
         self._types: dict[str, str | None] = {}  # of the names that the function knows
@@ -877,6 +910,9 @@ class Reads(ast.NodeVisitor):
         self._class = outer
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        attributes = re.findall(r"\.(_[a-z]\w*)", text_of(node, self.lines))
+        if engine_parts().isdisjoint(attributes):
+            return  # as most do; what stands in a function takes long to go through
         outer, self._types = (
             self._types,
             {**self._types, **local_types(self.module, self._class, node)},

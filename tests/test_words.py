@@ -24,6 +24,8 @@ INSTEAD = {
 """Patterns of words, each with the word to use; names of older programs are in `compat` and `coming-from`."""
 CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 WORDS = re.compile(rf"(?<!\w)({'|'.join(INSTEAD)})(?!\w)", re.IGNORECASE)
+IN_LOWER_CASE = re.compile(rf"(?:{'|'.join(INSTEAD)})(?!\w)")
+"""What a text has in lower case if `WORDS` finds something there. It takes a fifth of the time."""
 
 
 LONGEST = 35
@@ -81,7 +83,7 @@ def texts() -> Iterator[tuple[str, str]]:
             # To find the strings and comments of all modules takes most of a second.
             tokens = (
                 tokenize.generate_tokens(io.StringIO(source).readline)
-                if WORDS.search(source)
+                if IN_LOWER_CASE.search(source.lower())
                 else ()
             )
             for token in tokens:

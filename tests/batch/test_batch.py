@@ -76,7 +76,7 @@ def test_output_of_one_command_is_never_mixed_with_another() -> None:
         assert sorted(blocks) == [f"{number}\n" for number in (1, 1, 2, 2, 3, 3)]
 
 
-UNTIL_B_IS_LOGGED = "[ {} = b ] || until grep -q 'b$' log; do sleep 0.001; done; "
+UNTIL_B_IS_LOGGED = "[ {} = b ] || until grep -q 'b$' log; do sleep 0.01; done; "
 
 
 def test_outputs_are_printed_in_the_order_in_which_commands_end() -> None:
@@ -308,7 +308,7 @@ def test_halt_now_ends_running_commands() -> None:
 def test_halt_soon_lets_running_commands_complete() -> None:
     """Commands that run when a `--halt soon` rule is met complete, and their output is printed and logged."""
     script = [
-        "until grep -q 't 3$' log; do sleep 0.001; done; echo a; exit 4",
+        "until grep -q 't 3$' log; do sleep 0.01; done; echo a; exit 4",
         "exit 3",
         "echo c",
     ]
@@ -353,7 +353,7 @@ def test_command_that_ends_slowly_after_a_halt_is_not_reported_as_stuck(
         "now,fail=1",
         ":::",
         slow,
-        f"until [ -e here{unit} ]; do sleep 0.001; done; exit 3",
+        f"until [ -e here{unit} ]; do sleep 0.01; done; exit 3",
     )
     assert (done.exit_code, caplog.messages) == (3, [])
 
@@ -543,8 +543,7 @@ def test_each_row_of_a_table_has_all_columns() -> None:
 FORMULA_STARTS = "=+-@\t\r\uff1d\uff0b\uff0d\uff20"
 
 
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_no_cell_of_a_table_is_a_formula_whatever_its_separator(separator: str) -> None:
+def test_no_cell_of_a_table_is_a_formula_whatever_its_separator() -> None:
     """A spreadsheet that divides cells at `;` or tabs, or trims them, computes nothing either; numbers stay numbers."""
     texts = [
         f"{before}{start}cmd|'/c x'!A0"
@@ -564,13 +563,14 @@ def test_no_cell_of_a_table_is_a_formula_whatever_its_separator(separator: str) 
     )
     text = Path("r.csv").read_text(encoding="utf-8")
     assert text.count("cmd|") == 3 * len(texts)
-    for row in csv.reader(
-        io.StringIO(text, newline=""), delimiter=separator, strict=False
-    ):
-        for cell in row:
-            assert not cell.startswith(tuple(FORMULA_STARTS)) or re.match(
-                r"[+-]\d", cell
-            ), row
+    for separator in ",;\t":
+        for row in csv.reader(
+            io.StringIO(text, newline=""), delimiter=separator, strict=False
+        ):
+            for cell in row:
+                assert not cell.startswith(tuple(FORMULA_STARTS)) or re.match(
+                    r"[+-]\d", cell
+                ), row
     found = list(csv.DictReader(io.StringIO(text, newline="")))
     assert (
         [row["stdout"] for row in found[-3:]]

@@ -311,16 +311,15 @@ def test_bar_on_a_terminal_shows_progress_and_vanishes_at_the_end(
     lines = [
         "echo one",
         "exit 3",
-        f"until [ -e {go} ]; do sleep 0.001; done; echo three",
+        f"until [ -e {go} ]; do sleep 0.01; done; echo three",
     ]
 
     def seen(screen: pyte.Screen) -> None:
+        # A piece of what is written may end anywhere in the bar.
         first, second = screen.display[1:3]
-        if "2/3" in first and "1 running" in second:
+        words = "1 succeeded", "1 failed", "1 running", "0 waiting"
+        if "2/3" in first and all(word in second for word in words):
             assert first.startswith(" batch  ━")
-            assert "1 succeeded" in second
-            assert "1 failed" in second
-            assert "0 waiting" in second
             go.touch()
 
     input_end, write_end = os.pipe()
@@ -358,7 +357,7 @@ def test_the_bar_of_a_resumed_batch_counts_only_restored_successes_as_succeeded(
             texts.append(line)
             go.touch()
 
-    _, code = screen_of(*options, f"until [ -e {go} ]; do sleep 0.001; done", seen=seen)
+    _, code = screen_of(*options, f"until [ -e {go} ]; do sleep 0.01; done", seen=seen)
     assert code == 1
     assert " 1 succeeded (1 restored) " in texts[0]
 
@@ -387,14 +386,13 @@ def test_a_bar_has_the_total_when_arguments_are_words_or_in_a_file(
     firsts: list[str] = []
 
     def seen(screen: pyte.Screen) -> None:
-        if "batch" in screen.display[0] and "running" in screen.display[1]:
+        if "batch" in screen.display[0] and " waiting" in screen.display[1]:
             firsts.append("".join(screen.display[:2]))
             go.touch()
 
-    lines = [f"until [ -e {go} ]; do sleep 0.001; done", "exit 0"]
+    lines = [f"until [ -e {go} ]; do sleep 0.01; done", "exit 0"]
     assert screen_of("--bar", "-j1", ":::", *lines, seen=seen) == ([], 0)
     assert " 0%  0/2 " in firsts[0]
-    assert " waiting" in firsts[0]
     (tmp_path / "lines").write_text("\n".join(lines))
     firsts.clear()
     go.unlink()

@@ -663,7 +663,7 @@ def test_source_that_cannot_be_read_raises(tmp_path: Path) -> None:
 
 def test_a_source_that_never_ends_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a device or a pipe, neither a line without an end nor an endless list that comes first is kept."""
-    monkeypatch.setattr(_sources.posix, "MAX_STREAM_SIZE", 1 << 18)
+    monkeypatch.setattr(_sources.posix, "MAX_STREAM_SIZE", 1 << 14)
     with pytest.raises(
         BatchError, match=r"'/dev/zero': .* without the end of a line; end each with"
     ):
@@ -676,7 +676,7 @@ def test_a_source_that_never_ends_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
             product(":::", "a", separator, "/dev/zero", delimiter=b"\0")
     _, groups = parse_sources([], ("/dev/zero",), ReadingRules(delimiter=b"\0"))
     source = SourceProduct(groups)
-    beyond = (1 << 18) + 1000
+    beyond = (1 << 14) + 1000
     assert (
         list(itertools.islice(source.iter_arguments(blocking=True), beyond))
         == [("",)] * beyond

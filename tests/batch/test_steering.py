@@ -266,9 +266,11 @@ def test_who_looks_counts_each_command_once_however_often_it_has_run(
 
         def failed_until(number: int) -> Record:
             page.ask()
-            while page.state()["counts"][-2][2] != number:
+            state = page.state()
+            while (state["counts"][-2][2], state["settled"]) != (number, count):
                 page.ask()
-            return page.state()
+                state = page.state()
+            return state
 
         page.ask()
         (tmp_path / "begin").touch()

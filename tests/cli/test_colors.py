@@ -48,6 +48,7 @@ def without_colour_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(ENVIRONMENT, name, raising=False)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", SHOWING)
 def test_commands_without_a_monitor_and_dumb_terminals_have_no_escape_sequences(
     tmp_path: Path, name: str

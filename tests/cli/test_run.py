@@ -374,10 +374,13 @@ def test_tag_option_puts_the_label_of_the_job_before_each_line_of_a_log(
 
 
 def test_output_of_a_process_job_into_a_pipe_is_complete(tmp_path: Path) -> None:
-    code = "x = Scheduler(ProcessJob(print, 'from the process', label='p'))"
-    done = process(
-        "run", "--no-monitor", written(tmp_path, code), stdin=subprocess.DEVNULL
+    file = tmp_path / "flow.py"
+    file.write_text(
+        "if __name__ != '__mp_main__':  # the worker process need not import it\n"
+        "    from trioflow import ProcessJob, Scheduler\n"
+        "    x = Scheduler(ProcessJob(print, 'from the process', label='p'))\n"
     )
+    done = process("run", "--no-monitor", file, stdin=subprocess.DEVNULL)
     assert done.stdout.splitlines()[0] == "from the process"
 
 

@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 import pytest
@@ -17,7 +16,7 @@ from ..jobs.posix.process_trees import watched as watched
 from ..jobs.ssh.conftest import site as site
 from ..jobs.ssh.servers import Server, Site, free_port
 from ..places import PATIENCE, patiently
-from ..pythons import Python
+from ..pythons import Python, python
 from .command_line import ENVIRONMENT, WORDS, trioflow
 
 
@@ -484,13 +483,7 @@ def test_standard_input_that_no_node_gets_is_named(
             ({"stdin": fresh}, True),
             ({"stdin": begun}, False),
         ):
-            done = subprocess.run(
-                [sys.executable, *words],
-                env=ENVIRONMENT,
-                text=True,
-                capture_output=True,
-                **given,
-            )
+            done = python(*words, env=ENVIRONMENT, text=True, **given)
             assert ("standard input went to no node" in done.stderr) is is_named, (
                 done.stderr
             )

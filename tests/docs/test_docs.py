@@ -1,5 +1,6 @@
 """The documentation agrees with the code and with itself; Sybil runs its examples."""
 
+import functools
 import json
 import re
 import subprocess
@@ -208,6 +209,7 @@ PAGE = (ROOT / "docs/how-to/library.md").read_text(encoding="utf-8")
 LOADED = "\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))"
 
 
+@functools.cache
 def loaded(program: str) -> set[str]:
     """Return the modules and packages that a program has loaded in an interpreter of its own."""
     words = [sys.executable, "-I", "-c", program + LOADED]
@@ -259,6 +261,11 @@ def test_an_import_loads_the_engine_alone() -> None:
         "testing",
         "view",
     }, rooms
+
+
+def test_importing_trioflow_does_not_import_graphviz() -> None:
+    names = {name.partition(".")[0] for name in loaded("import trioflow")}
+    assert not names & {"graphviz", "html"}
 
 
 # --- the experiment on the page about nodes, with a node on which a round fails

@@ -1,4 +1,4 @@
-"""Each reader is told each end of a job once, in order, as it was: a few seeds, in CI 300, and a thousand in a soak."""
+"""Each reader is told each end of a job once, in order, as it was: a few seeds, in CI 100, and a thousand in a soak."""
 
 import gc
 import weakref
@@ -14,7 +14,7 @@ from .worlds import World
 MANY = [
     pytest.param(
         range(first, first + 50),
-        marks=pytest.mark.ci if first < 300 else pytest.mark.soak,
+        marks=pytest.mark.ci if first < 100 else pytest.mark.soak,
     )
     for first in range(0, 1050, 50)
 ]
@@ -27,7 +27,7 @@ of a group began at one instant, and the trace gave the attempts of one to the o
 @pytest.mark.parametrize(
     "seeds",
     [
-        *(range(part, 12, 4) for part in range(4)),
+        *(range(part, 8, 4) for part in range(4)),
         pytest.param(FOUND, marks=pytest.mark.ci),
         *MANY,
     ],
@@ -53,7 +53,7 @@ def test_no_run_is_kept_by_what_has_happened_in_it(
         return weakref.ref(scheduler)
 
     with logged():
-        runs = {seed: run_virtual(run, seed, backend=backend) for seed in range(20)}
+        runs = {seed: run_virtual(run, seed, backend=backend) for seed in range(10)}
     # What has a finalizer goes in a later pass than what refers to it.
     for _ in range(4):
         gc.collect()

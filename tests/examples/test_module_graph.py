@@ -104,12 +104,7 @@ def test_source_that_cannot_be_parsed_gives_an_alarm_and_no_report(
     backend: str, tmp_path: Path, library: Path
 ) -> None:
     """Sources that cannot be parsed or read prevent the report; the alarm names them, and no old report stays."""
-    assert (
-        run_example(
-            "module_graph", "--output", tmp_path, "--library", library
-        ).returncode
-        == 0
-    )
+    (tmp_path / "module_graph.json").write_text("{}")
     (library / "b.py").write_text("def (")
     (library / "c.py").unlink()
     (library / "c.py").symlink_to("nowhere")

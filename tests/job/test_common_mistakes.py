@@ -84,7 +84,8 @@ class Shop:
         ),
         (lambda: Job(nap, 1, required="a"), "pass the job, not its label"),
         (lambda: trioflow.First(), "First(): give the jobs that compete"),
-        (lambda: SshNode("root@"), "give a host after the '@'"),
+        (lambda: SshNode("root@"), "and a host after it"),
+        (lambda: SshNode("@host"), "give a user before the '@'"),
     ],
 )
 def test_arguments_that_cannot_be_right_are_rejected_where_they_are_written(

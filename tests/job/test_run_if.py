@@ -31,7 +31,7 @@ from ..bodies import (
     nap,
     take,
 )
-from ..conftest import Virtual
+from ..conftest import FRAMES, Virtual
 from ..places import DOCS
 
 RULES = ("settled", "succeeded", "failed")
@@ -261,6 +261,7 @@ def test_unknown_run_if_raises(word: Any) -> None:
 
 
 # --- BLOCKED
+@pytest.mark.usefixtures("few_frames")
 @pytest.mark.parametrize("edge", EDGES)
 def test_all_jobs_of_a_long_chain_after_a_failure_are_blocked(
     virtual: Virtual, edge: str
@@ -269,7 +270,7 @@ def test_all_jobs_of_a_long_chain_after_a_failure_are_blocked(
     job: Any = Job(fail, 1, error)
     scheduler = Scheduler(job)
     chain = []
-    for _ in range(1200):
+    for _ in range(FRAMES + 10):
         job = scheduler.add(
             job_with("succeeded" if edge == "order" else "settled", [(edge, job)])
         )

@@ -175,7 +175,7 @@ def jobs_of_each_kind(files: int) -> list[trioflow.AbstractJob[Any]]:
         CommandJob(["cat"], stdin="in", stdout="out", stderr="err", label="streams"),
         CommandJob(
             ["cat"],
-            stdin=bytes(3_000_000),
+            stdin=bytes(300_000),
             stdout=subprocess.PIPE,
             reads=["tree"],
             writes=["tree"],
@@ -215,12 +215,12 @@ def in_empty_directory(
 
 
 def test_each_blocking_call_in_the_loop_is_allowed(
-    backend: str, in_empty_directory: Callable[[str], None]
+    in_empty_directory: Callable[[str], None],
 ) -> None:
     """What may block is called in the loop's thread in listed places alone, and no more often for more files. The calls
-    for the names in `reads=` of a journal are listed, and grow with the files."""
+    for the names in `reads=` of a journal are listed, and grow with the files. One loop has few, the other one many."""
     counts: list[collections.Counter[tuple[str, str]]] = []
-    for files in (4, 40):
+    for files, backend in ((4, "trio"), (40, "asyncio")):
         in_empty_directory(str(files))
         *others, node = jobs_of_each_kind(files)
         with calls_in_loop() as calls:

@@ -238,7 +238,7 @@ def compare_all(
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="the commands are those of a POSIX shell"
 )
-DRAWS = [range(3), pytest.param(range(3, 10), marks=pytest.mark.ci)]
+DRAWS = [range(2), pytest.param(range(2, 10), marks=pytest.mark.ci)]
 """The draws of the short test, a few of them outside of CI; the soak test takes two thousand."""
 
 

@@ -135,13 +135,13 @@ def run_held(
 
 @pytest.mark.parametrize(
     "first",
-    [0, *(pytest.param(first, marks=pytest.mark.ci) for first in range(10, 60, 10))],
+    [0, *(pytest.param(first, marks=pytest.mark.ci) for first in range(5, 30, 5))],
 )
 def test_an_attempt_finds_what_the_last_has_left_or_a_person_since(
     tmp_path: Path, backend: str, first: int
 ) -> None:
     """Whatever became of an attempt, the next finds the file as it was left, byte for byte: none was killed."""
-    for number in range(first, first + 10):
+    for number in range(first, first + 5):
         (place := tmp_path / f"{number}").mkdir()
         for left, found in run_draw(
             random.Random(f"{number} {backend}"), backend, place

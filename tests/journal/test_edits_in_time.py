@@ -195,12 +195,12 @@ def problems_of(
 
 
 @pytest.mark.parametrize(
-    "first", [0, *(pytest.param(first, marks=pytest.mark.ci) for first in (4, 8))]
+    "first", [2, *(pytest.param(first, marks=pytest.mark.ci) for first in (0, 4, 6))]
 )
 def test_what_a_result_came_from_and_what_a_line_says_agree(
     tmp_path: Path, backend: Any, first: int
 ) -> None:
-    for number in range(first, first + 4):
+    for number in range(first, first + 2):
         (folder := tmp_path / f"{number}").mkdir()
         assert not problems_of(
             f"{number} {backend}", backend, folder, has_processes=number == 3

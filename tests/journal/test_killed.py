@@ -147,12 +147,12 @@ def killed_at_writes(stage: Stage, first: int, step: int, *sides: bool) -> set[i
 
 
 def test_a_run_killed_at_a_write_of_the_journal_can_be_continued(stage: Stage) -> None:
-    """If a run is killed at a write of its journal, committed jobs do not run again. Each twentieth is tested: before
+    """If a run is killed at a write of its journal, committed jobs do not run again. Each thirtieth is tested: before
     others of them for functions, and after others for commands."""
     assert (
         len(
             killed_at_writes(
-                stage, *((0, 20, False) if stage.build is functions else (10, 20, True))
+                stage, *((0, 30, False) if stage.build is functions else (15, 30, True))
             )
         )
         > 1
@@ -189,7 +189,7 @@ def test_a_run_that_is_killed_repeatedly_completes_in_the_end(stage: Stage) -> N
     """A run that is killed repeatedly gets a little further each time, since no committed job is lost."""
     right = expected(stage)
     before: set[str] = set()
-    for _ in range(4):
+    for _ in range(3):
         child = stage.run()
         time.sleep(random.uniform(0.02, 0.06))
         stage.kill(child)

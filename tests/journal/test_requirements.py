@@ -22,7 +22,7 @@ from trioflow.cli._scenario import keep_selected_jobs
 from trioflow.view.text._verdict import Tally, run_verdict
 from ..bodies import fail_now, serve
 from ..cli.command_line import trioflow
-from ..conftest import Virtual
+from ..conftest import FRAMES, Virtual
 
 
 async def step(*query: Any) -> None:
@@ -462,6 +462,7 @@ def test_what_only_restores_counts_as_before_in_the_next_whole_run(
 
 
 # ---- jobs that do no work
+@pytest.mark.usefixtures("few_frames")
 @pytest.mark.parametrize("between", ["skipped", "blocked", "group", "chain"])
 def test_a_job_that_did_no_work_passes_on_what_it_requires(
     virtual: Virtual, file: Path, between: str
@@ -471,7 +472,7 @@ def test_a_job_that_did_no_work_passes_on_what_it_requires(
     def ran(number: int) -> list[str]:
         job = Job(give_number, number, label="first")
         middle: list[AbstractJob[Any]] = []
-        for place in range(2000 if between == "chain" else 1):
+        for place in range(FRAMES + 10 if between == "chain" else 1):
             last = middle[-1] if middle else job
             match between:
                 case "blocked":

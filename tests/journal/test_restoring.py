@@ -1015,12 +1015,12 @@ def test_instruments_see_restored_jobs_finish_but_not_start(
 def test_restoring_a_long_chain_does_not_block_the_event_loop(
     backend: str, file: Path
 ) -> None:
-    """Restoring a thousand jobs takes many turns of the event loop, so that other tasks run meanwhile."""
+    """Restoring hundreds of jobs takes many turns of the event loop, so that other tasks run meanwhile."""
 
     def build() -> Scheduler:
         scheduler = Scheduler()
         last = None
-        for number in range(1000):
+        for number in range(500):
             last = scheduler.add(Job(double, number, label=str(number), required=last))
         return scheduler
 
@@ -1034,7 +1034,7 @@ def test_restoring_a_long_chain_does_not_block_the_event_loop(
         backend=backend,
     )
     assert all(job.restored for job in scheduler)
-    assert len(ticks) > 8
+    assert len(ticks) > 4
 
 
 @pytest.mark.parametrize("durable", ["group", "each"])

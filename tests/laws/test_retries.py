@@ -279,7 +279,7 @@ def test_a_job_in_its_second_try_says_the_same_in_whatever_way_it_has_come_to_it
 
 # --- A law over random trees of jobs: `try_again()` does what is promised, or nothing, and no result stays out of date
 WORDS_OF_TREE = 12
-TREES = 20
+TREES = 10
 MANY_TREES = 420
 
 

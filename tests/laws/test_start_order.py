@@ -140,7 +140,10 @@ def test_what_is_returned_in_the_instant_in_which_two_runs_meet_is_passed_on(
     Ordered(backend, order)(main)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(
+    "seed",
+    [*range(5), *(pytest.param(seed, marks=pytest.mark.ci) for seed in range(5, 12))],
+)
 def test_jobs_without_needs_do_not_decide_who_gets_resource(
     virtual: Virtual, backend: BackendName, seed: int
 ) -> None:

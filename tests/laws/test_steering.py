@@ -178,6 +178,7 @@ ENDS = {"drain": StopReason.DRAINED, "cancel": StopReason.CANCELLED}
 
 
 @pytest.mark.sampled
+@pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("phase", ["before", "checking", "running", "ending", "after"])
 @pytest.mark.parametrize("word", WORDS)
 def test_each_word_in_each_phase_of_an_outermost_run(
@@ -187,7 +188,7 @@ def test_each_word_in_each_phase_of_an_outermost_run(
     first = Closing()
     last = Job(nap, 1, required=first)
     many = [
-        Job(nothing) for _ in range(3000)
+        Job(nothing) for _ in range(60)
     ]  # so that checks and links take several turns of the loop
     scheduler = Scheduler(first, last, many, jobs_window=4000, label="home")
 

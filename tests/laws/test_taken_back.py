@@ -242,7 +242,7 @@ def hold(
     return ends
 
 
-@pytest.mark.parametrize("count", [14, pytest.param(1200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [8, pytest.param(1200, marks=pytest.mark.soak)])
 def test_what_runs_again_is_what_a_journal_would_run(
     virtual: Virtual, tmp_path: Path, count: int
 ) -> None:

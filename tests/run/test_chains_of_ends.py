@@ -8,9 +8,12 @@ import pytest
 from trioflow import CommandJob, Job, Retry, Scheduler, Service, StopReason
 from trioflow.abc import Instrument
 from ..bodies import fail, nap, nothing, serve
+from ..conftest import FRAMES
 
-LONG = 1100
-"""More than Python's recursion limit."""
+pytestmark = pytest.mark.usefixtures("few_frames")
+
+LONG = FRAMES + 10
+"""More than the frames that a recursion may have."""
 
 
 def test_each_end_cancels_the_next_job(backend: Any) -> None:

@@ -38,7 +38,7 @@ from ..bodies import (
     shut_down,
     timed,
 )
-from ..conftest import Virtual
+from ..conftest import FRAMES, Virtual
 
 
 class Told(Instrument):
@@ -182,13 +182,14 @@ def test_logged_stack_of_a_job_reaches_its_innermost_function(
 
 
 # --- co_shutdown
+@pytest.mark.usefixtures("few_frames")
 def test_jobs_in_many_levels_that_are_never_reached_are_shut_down(
     virtual: Virtual,
 ) -> None:
-    """The innermost job of 400 nested schedulers is shut down if never reached; the search for jobs once recursed."""
+    """The innermost job of many nested schedulers is shut down if never reached; the search for jobs once recursed."""
     told: list[tuple[str, float]] = []
     innermost: Any = Actor(told, label="innermost")
-    for _ in range(400):
+    for _ in range(FRAMES + 10):
         innermost = Scheduler(innermost, label="level")
     failing = Job(fail, critical=True)
     innermost.requires(failing)

@@ -248,7 +248,7 @@ def test_job_that_endlessly_adds_jobs_without_await_can_be_cancelled(
 
     async def main() -> None:
         async with running(scheduler) as tasks:
-            for _ in range(15):
+            for _ in range(6):
                 await anyio.lowlevel.checkpoint()
             tasks.cancel_scope.cancel()
 

@@ -111,7 +111,9 @@ def said_of_parts(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in done.stderr.splitlines() if "private attributes" in line]
 
 
-@pytest.mark.parametrize("name", DIFFERENT)
+@pytest.mark.parametrize(
+    "name", ["trio", pytest.param("asyncio", marks=pytest.mark.ci)]
+)
 def test_a_private_part_that_differs_is_logged_once_and_not_used(name: str) -> None:
     """A private part that differs is logged once, with library and version, and the results are right without it."""
     before, difference = DIFFERENT[name]
@@ -126,7 +128,9 @@ def test_a_private_part_that_differs_is_logged_once_and_not_used(name: str) -> N
     assert said.endswith(f"; trioflow runs without them, slower on {name}")
 
 
-@pytest.mark.parametrize("name", DIFFERENT)
+@pytest.mark.parametrize(
+    "name", [pytest.param("trio", marks=pytest.mark.ci), "asyncio"]
+)
 def test_nothing_takes_the_place_of_an_isolation_that_was_chosen(name: str) -> None:
     """With `TRIOFLOW_ISOLATION=fast`, as in these tests, a private part that differs is an error, and no log line."""
     before, difference = DIFFERENT[name]
@@ -151,7 +155,7 @@ def test_the_log_names_a_class_that_another_library_has_replaced() -> None:
     assert "another library has replaced it" in said
 
 
-@pytest.mark.parametrize("kind", ["direct", "fast"])
+@pytest.mark.parametrize("kind", ["direct", pytest.param("fast", marks=pytest.mark.ci)])
 def test_an_isolation_by_environment_variable_logs_nothing(kind: str) -> None:
     """`TRIOFLOW_ISOLATION` selects an isolation, with the same results and no log line."""
     look = "import atexit, sys; from trioflow._core import backend as b\n"

@@ -308,6 +308,7 @@ def add_callbacks(tasks: set[asyncio.Task[Any]]) -> None:
         (look_at_scopes, asyncio.Task),
     ],
 )
+@pytest.mark.sampled
 @pytest.mark.parametrize("shape", SHAPES)
 def test_all_tasks_may_be_cancelled_and_awaited_at_any_turn_of_a_run(
     shape: str, look: Any, factory: Any

@@ -9,7 +9,7 @@ from trioflow import Job, Pool, Rate, Retry, Scheduler, Throttled
 from trioflow.abc import Instrument
 from ..bodies import fail, later, nap
 from ..conftest import Virtual
-from ..trees import modules
+from ..trees import parts_with, sources
 
 AGAIN = Retry(1, first=90, jitter=False)
 
@@ -157,11 +157,11 @@ PASS_ON = {
 def callers(name: str) -> set[str]:
     """Return the modules of the engine that call a method of this name, or hand it over; `look` only of a line."""
     found = set[str]()
-    for module, tree in modules().items():
+    for module, text in sources().items():
         file = f"{module.removeprefix('trioflow._core.').replace('.', '/')}.py"
         if not module.startswith("trioflow._core."):
             continue
-        for each in ast.walk(tree):
+        for _, each in parts_with([f".{name}"], text, module):
             match each:
                 case ast.Attribute(value, attribute) if attribute == name:
                     if name != "look" or ast.unparse(value).endswith("line"):

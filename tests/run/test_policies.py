@@ -594,7 +594,7 @@ def random_nest(seed: int, has_crowds: bool) -> tuple[Scheduler, list[Job[Any]]]
 @pytest.mark.both_backends
 @pytest.mark.parametrize(
     "seeds",
-    [range(12), pytest.param(range(12, 40), marks=pytest.mark.ci)],
+    [range(6), pytest.param(range(6, 40), marks=pytest.mark.ci)],
     ids=["few", "more"],
 )
 def test_a_crowd_without_needs_changes_no_start_of_the_jobs_that_have_needs(
@@ -639,7 +639,6 @@ def test_what_a_crowded_run_has_granted_comes_back(backend: Any, word: str) -> N
     assert pool.free["c"] == 1
 
 
-@pytest.mark.both_backends
 @pytest.mark.parametrize("window", [None, 13, 16, 40])
 @pytest.mark.parametrize("work", ["at once", "in a later turn", "takes a second"])
 @pytest.mark.parametrize("every", [2, 9])

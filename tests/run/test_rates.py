@@ -49,23 +49,23 @@ def test_a_job_starts_when_the_scarcest_key_of_its_rate_has_accrued(
     assert starts(jobs) == [0, 0, 0, 0, 2, 4]
 
 
-@pytest.mark.parametrize("limit", [4, 64, None])
+@pytest.mark.parametrize("limit", [4, 16, None])
 @pytest.mark.parametrize("seconds", [0.0, 0.5, 9.0])
 def test_without_a_burst_no_interval_has_more_than_allowed(
     virtual: Virtual, limit: int | None, seconds: float
 ) -> None:
     """A server that counts what came within `per` seconds refuses nothing, and each job starts as soon as it may. With
     "60 per minute" in the words of the provider, 119 once started in the first minute."""
-    jobs = [Job(anyio.sleep, seconds, needs={"api": 1}) for _ in range(300)]
+    jobs = [Job(anyio.sleep, seconds, needs={"api": 1}) for _ in range(80)]
     assert virtual(
         Scheduler(
-            jobs, pool=Pool(api=Rate(requests=64, per=64)), jobs_window=limit
+            jobs, pool=Pool(api=Rate(requests=16, per=16)), jobs_window=limit
         ).co_run
     )
-    free, expected = [0.0] * (limit or 300), list[float]()
-    for number in range(300):
+    free, expected = [0.0] * (limit or 80), list[float]()
+    for number in range(80):
         expected.append(
-            max(free.pop(0), expected[number - 64] + 64 if number >= 64 else 0.0)
+            max(free.pop(0), expected[number - 16] + 16 if number >= 16 else 0.0)
         )
         free.append(expected[-1] + seconds)
     assert sorted(job.started_at or 0.0 for job in jobs) == expected

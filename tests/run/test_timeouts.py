@@ -156,7 +156,7 @@ def test_timeouts_of_jobs_that_have_ended_are_forgotten(virtual: Virtual) -> Non
 
     async def main() -> None:
         async with Scheduler(keep_jobs=False, jobs_window=3) as scheduler:
-            for _ in range(300):
+            for _ in range(100):
                 left.add(held := Lost())
                 job = scheduler.add(Job(nap, 0, held, timeout=1000))
                 del held

@@ -34,12 +34,12 @@ def is_write(node: ast.AST) -> bool:
         return node.attr == "_state" and not isinstance(node.ctx, ast.Load)
     return (
         isinstance(node, ast.Call)
-        and ast.unparse(node.func).endswith(
-            ("setattr", "__setattr__", "delattr", "__delattr__")
-        )
         and any(
             isinstance(argument, ast.Constant) and argument.value == "_state"
             for argument in node.args
+        )
+        and ast.unparse(node.func).endswith(
+            ("setattr", "__setattr__", "delattr", "__delattr__")
         )
     )
 

@@ -278,9 +278,7 @@ def test_many_jobs_are_checked_in_time_for_their_number() -> None:
         assert list(FileUses(scheduler).unordered_readers()) == []
         return time.process_time() - began
 
-    assert min(seconds(1500) for _ in range(3)) < 40 * min(
-        seconds(150) for _ in range(3)
-    )
+    assert min(seconds(800) for _ in range(3)) < 40 * min(seconds(80) for _ in range(3))
 
 
 def test_alternatives_in_turn_may_write_one_file(

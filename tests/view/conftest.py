@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 import pytest
-from trioflow.view.look import _answers
+from trioflow.view.look import _answers, _client, _steering
+from ..places import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -15,8 +16,11 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture
-def answers() -> Iterator[None]:
-    """Let this process answer, as `trioflow run` does."""
+def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let this process answer, as `trioflow run` does, however busy the machine is."""
+    monkeypatch.setattr(_answers, "REQUEST_TIMEOUT", PATIENCE)
+    monkeypatch.setattr(_client, "ANSWER_TIMEOUT", PATIENCE)
+    monkeypatch.setattr(_steering, "STEER_TIMEOUT", PATIENCE)
     with _answers.answering():
         yield
 

@@ -291,7 +291,7 @@ RUNS: dict[str, tuple[Any, int]] = {
         lambda: Scheduler(*(Job(nap, n) for n in range(5)), jobs_window=2),
         SUCCESS,
     ),
-    "500 jobs": (lambda: many_jobs(500), FAILURES),
+    "200 jobs": (lambda: many_jobs(200), FAILURES),
 }
 
 

@@ -200,7 +200,7 @@ LISTS: dict[Any, int] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("beyond", [0, 1, 2])
+@pytest.mark.parametrize("beyond", [0, 1, pytest.param(2, marks=pytest.mark.ci)])
 @pytest.mark.parametrize("make", LISTS, ids=lambda make: make.__name__)
 def test_a_list_that_ends_early_says_of_how_many_more(
     virtual: Virtual, tmp_path: Path, make: Any, beyond: int

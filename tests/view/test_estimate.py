@@ -183,7 +183,7 @@ def test_what_few_unlike_jobs_take_is_not_in_a_lower_bound(virtual: Virtual) -> 
 def test_a_lower_bound_is_about_half_of_what_is_left_or_more(virtual: Virtual) -> None:
     """A step that is unlike the others, and takes at most twice as long, does not double what was said."""
     bounds: list[tuple[float, float]] = []
-    for seed in range(12):
+    for seed in range(5):
         draw, said = random.Random(seed), list[tuple[float, TimeLeft | None]]()
         steps = [
             Job(take, draw.uniform(0.9, 1.1), label=f"step {number}")
@@ -209,7 +209,7 @@ def test_a_lower_bound_is_about_half_of_what_is_left_or_more(virtual: Virtual) -
             for time, left in said
             if left is not None and left.is_least
         ]
-    assert len(bounds) > 100
+    assert len(bounds) > 50
     wrong = [
         (round(seconds, 2), round(left, 2))
         for seconds, left in bounds

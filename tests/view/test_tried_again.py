@@ -25,7 +25,7 @@ from trioflow.view.trace.report._report import report_html
 from ..conftest import Virtual
 from .agreement import Recorded
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [pytest.mark.both_backends, pytest.mark.usefixtures("no_dot")]
 
 
 class Scene:

@@ -504,10 +504,10 @@ class Told:
         if self._kind.views and view not in self._kind.views:
             return
         said = self.texts.setdefault(view, [])
-        for line in lines:
-            text = line
-            for pattern, stand_in in OF_A_PLACE.items():
-                text = re.sub(pattern, stand_in, text)
+        text = "\n".join(lines)
+        for pattern, stand_in in OF_A_PLACE.items():
+            text = re.sub(pattern, stand_in, text)
+        if lines:
             said += text.split("\n")
 
     async def _run(self, options: dict[str, Any]) -> None:

@@ -64,6 +64,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
         port = unused.getsockname()[1]
     (tmp_path / "config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {tmp_path}/host\nAuthorizedKeysFile {tmp_path}/user.pub\n"
+        "KexAlgorithms ecdh-sha2-nistp256\n"  # the usual one takes longer
+        "SetEnv SHLVL=1\n"  # otherwise bash would read .bashrc
         "PidFile none\nStrictModes no\nUsePAM no\nSubsystem sftp internal-sftp\n"
     )
     with (

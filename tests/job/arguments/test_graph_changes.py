@@ -7,7 +7,7 @@ from trioflow._core.scheduler._checks import store_implied_requirements
 from trioflow.graph import topological_order
 from trioflow.view import listing
 from ...bodies import checked_result, give, later, take
-from ...conftest import Virtual
+from ...conftest import FRAMES, Virtual
 
 
 # --- changing the graph
@@ -188,12 +188,13 @@ def test_update_adds_the_inputs_of_each_job_directly_before_it() -> None:
     assert scheduler.is_runnable() is False
 
 
+@pytest.mark.usefixtures("few_frames")
 def test_adding_a_job_adds_a_long_chain_of_inputs(virtual: Virtual) -> None:
     job: Job[Any] = Job(give, 0, 0)
-    for _ in range(2000):
+    for _ in range(FRAMES):
         job = Job(give, job, 0)
     scheduler = Scheduler(job)
-    assert len(scheduler) == 2001
+    assert len(scheduler) == FRAMES + 1
     virtual(checked_result(scheduler))
     assert job.result() == 0
 

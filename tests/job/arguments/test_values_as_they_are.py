@@ -114,6 +114,7 @@ VALUES: dict[str, Callable[[], Any]] = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("value", VALUES)
 @pytest.mark.parametrize("place", PLACES)
 def test_ref_passes_any_value_as_it_is(place: str, value: str, backend: Any) -> None:

@@ -72,7 +72,7 @@ def test_peak_memory_is_that_of_the_command_or_none(backend: str) -> None:
     )  # more than this program ever had
     large, small = (
         python(f"x = b'x' * {size}"),
-        [CommandJob(["true"]) for _ in range(20)],
+        [CommandJob(["true"]) for _ in range(5)],
     )
     run(backend, large, *small, jobs_window=1)
     del ballast
@@ -110,7 +110,7 @@ def test_label_of_a_job_shows_the_command_lines_of_its_inputs() -> None:
     )
     assert Job(use, CommandJob(["true"], label="mine")).label == "use(mine)"
     assert CommandJob(["echo", Job(use, count)]).label == "echo <use(wc -l file-7.txt)>"
-    for _ in range(5000):
+    for _ in range(1500):
         count = CommandJob(["cat", count])
     assert count.label == "cat <cat <cat <cat <…>>>>"
 

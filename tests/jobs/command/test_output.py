@@ -556,7 +556,7 @@ def test_what_cannot_be_standard_input_is_refused(backend: str) -> None:
 
 def test_output_in_small_pieces_takes_no_more_memory() -> None:
     """Output captured in small pieces is joined: an object for each piece would take six times the memory."""
-    capture, size = _output_sinks.CaptureSink(), _output_sinks.SPOOL_LIMIT_BYTES // 8
+    capture, size = _output_sinks.CaptureSink(), _output_sinks.SPOOL_LIMIT_BYTES // 64
     tracemalloc.start()
     for _ in range(size // 10):
         capture.write(str(tracemalloc).encode()[:10])

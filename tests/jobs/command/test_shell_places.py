@@ -228,6 +228,7 @@ def test_a_place_that_is_not_known_to_be_safe_is_rejected(
         assert f"'{{value}}' is {place}" in str(error.value)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("shell", sorted(SHELLS))
 def test_a_shell_runs_no_value_of_a_line_that_is_accepted_for_it(
     tmp_path: Path, shell: str

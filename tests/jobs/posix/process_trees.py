@@ -26,17 +26,14 @@ class Watched:
 
     def __init__(self) -> None:
         self.mark = uuid.uuid4().hex
-        self._before = {*Path("/proc").glob("[0-9]*")}
+        self._before = numbers()
 
     def alive(self) -> list[str]:
         return [line for line in map(command_line, self.processes()) if line]
 
     def processes(self) -> list[Path]:
-        return [
-            path
-            for path in {*Path("/proc").glob("[0-9]*")} - self._before
-            if self._is_ours(path)
-        ]
+        new = numbers() - self._before
+        return [path for name in new if self._is_ours(path := Path("/proc", name))]
 
     def commands(self) -> list[str]:
         return [line for line in self.alive() if "_guard_script" not in line]
@@ -63,6 +60,14 @@ class Watched:
             return self.mark.encode() in (path / "environ").read_bytes()
         except OSError:
             return False
+
+
+def numbers() -> set[str]:
+    """Return the numbers of all processes, or none on a system without /proc."""
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = os.listdir("/proc")
+    return {*filter(str.isdigit, names)}
 
 
 def command_line(path: Path) -> str:

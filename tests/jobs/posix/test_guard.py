@@ -320,7 +320,7 @@ def test_a_forked_child_of_the_program_does_not_delay_the_guard(
         watched.alive().count("sleep 1000") < 3
     ):  # the shells have to become these first
         assert time.monotonic() < end
-        time.sleep(0.005)
+        time.sleep(0.02)
     process.kill()
     process.wait()
     end = time.monotonic() + PATIENCE
@@ -433,6 +433,7 @@ def test_guard_finds_a_process_being_started(
     monkeypatch.setattr(
         _guard_script, "START_TIME", 1.0
     )  # a busy machine may take long to start the process
+    monkeypatch.setattr(_guard_script, "SCAN_INTERVAL", 0.05)
     table.note_start(True)
     _guard_script.main(table.descriptor, MARK.encode())
     assert started[0].wait(PATIENCE) == -signal.SIGKILL

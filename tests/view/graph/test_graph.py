@@ -5,7 +5,6 @@ import itertools
 import json
 import re
 import struct
-import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
@@ -384,7 +383,7 @@ def positions(graph: Any) -> tuple[dict[str, float], dict[str, set[str]]]:
     return rows, frames
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_a_job_is_drawn_below_its_requirements(random: Any) -> None:
     """In a graph, every requirement is above the jobs that require it, at any depth of nesting. Without `newrank`, one
@@ -449,45 +448,38 @@ def test_the_cost_of_a_graph_is_linear_in_the_number_of_jobs(options: Any) -> No
     assert lines3 - lines2 == lines2 - lines1
 
 
-def test_a_frame_with_a_thousand_requirements_has_one_line_for_each() -> None:
-    before = [idle(f"a{n}") for n in range(1000)]
+def test_a_frame_with_hundreds_of_requirements_has_one_line_for_each() -> None:
+    before = [idle(f"a{n}") for n in range(200)]
     middle = Scheduler(
-        [idle(f"m{n}") for n in range(1000)], label="middle", required=before
+        [idle(f"m{n}") for n in range(200)], label="middle", required=before
     )
     source = (
-        Scheduler(before, middle, [idle(f"b{n}", required=middle) for n in range(1000)])
+        Scheduler(before, middle, [idle(f"b{n}", required=middle) for n in range(200)])
         .graph()
         .source
     )
-    assert source.count(" -> ") - source.count("style=invis]") == 2000
-    assert source.count(" -> ") < 5000
+    lines = [line for line in source.splitlines() if " -> " in line]
+    assert sum("style=invis" not in line for line in lines) == 400
+    assert len(lines) < 1000
     assert (
-        source.count('lhead="cluster 1001"')
-        == source.count('ltail="cluster 1001"')
-        == 1000
+        source.count('lhead="cluster 201"')
+        == source.count('ltail="cluster 201"')
+        == 200
     )
 
 
 def test_graph_supports_any_depth_of_nesting() -> None:
     """A graph may be nested to any depth, since frames are written without recursion."""
     scheduler = Scheduler(idle("deepest"))
-    for _ in range(300):
+    for _ in range(120):
         scheduler = Scheduler(scheduler)
     limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(len(inspect.stack()) + 200)
+    sys.setrecursionlimit(len(inspect.stack()) + 100)
     try:
         source = scheduler.graph().source
     finally:
         sys.setrecursionlimit(limit)
-    assert source.count("subgraph") == 300
-
-
-def test_importing_trioflow_does_not_import_graphviz() -> None:
-    check = "import sys, trioflow; print({name.partition('.')[0] for name in sys.modules} & {'graphviz', 'html'})"
-    done = subprocess.run(
-        [sys.executable, "-c", check], capture_output=True, encoding="utf-8", check=True
-    )
-    assert done.stdout == "set()\n"
+    assert source.count("subgraph") == 120
 
 
 # --- `collapse` makes large graphs small
@@ -578,35 +570,31 @@ KINDS: list[Callable[..., AbstractJob[Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "make", KINDS, ids=["plain", "thread", "process", "command", "ssh"]
-)
-@pytest.mark.parametrize("run_if", ["succeeded", "settled"])
-def test_a_box_is_higher_than_the_text_of_its_label(
-    make: Callable[..., Any], run_if: str, tmp_path: Path
-) -> None:
+def test_a_box_is_higher_than_the_text_of_its_label(tmp_path: Path) -> None:
     """In a graph, the box of every kind of job is higher than its text: those of SSH jobs once cut through it."""
     first = AbstractJob(label="a")
-    job = make(label="label", required=first, run_if=run_if)
-    save(Scheduler(first, job), tmp_path / "g.svg")
+    rules: Any = ("succeeded", "settled")
+    jobs = [make(required=first, run_if=rule) for make in KINDS for rule in rules]
+    for number, job in enumerate(jobs):
+        job.label = f"label {number}"
+    save(Scheduler(first, jobs), tmp_path / "g.svg")
     tree = ElementTree.parse(tmp_path / "g.svg")
-    box = tree.findall(".//{*}g[@class='node']")[-1]
-    outline = next(one for one in box.iter() if one.get("points") or one.get("d"))
-    heights = [
-        float(y)
-        for y in re.findall(
-            r",(-?[\d.]+)", outline.get("points") or outline.get("d") or ""
-        )
-    ]
-    lines = [
-        (float(text.get("y", 0)), float(text.get("font-size", 0)))
-        for text in box.iterfind(".//{*}text")
-    ]
-    assert len(lines) == (2 if run_if == "settled" else 1)
-    assert min(heights) < min(
-        y - 0.75 * size for y, size in lines
-    )  # the height of a capital letter, and a little
-    assert max(heights) > max(y for y, _ in lines)
+    boxes = tree.findall(".//{*}g[@class='node']")
+    assert len(boxes) == 1 + len(jobs)
+    line_counts = set[int]()
+    for box in boxes[1:]:
+        outline = next(one for one in box.iter() if one.get("points") or one.get("d"))
+        points = outline.get("points") or outline.get("d") or ""
+        heights = [float(y) for y in re.findall(r",(-?[\d.]+)", points)]
+        lines = [
+            (float(text.get("y", 0)), float(text.get("font-size", 0)))
+            for text in box.iterfind(".//{*}text")
+        ]
+        # The height of a capital letter, and a little.
+        assert min(heights) < min(y - 0.75 * size for y, size in lines)
+        assert max(heights) > max(y for y, _ in lines)
+        line_counts.add(len(lines))
+    assert line_counts == {1, 2}
 
 
 def test_graph_returns_a_digraph_that_callers_can_change_and_render() -> None:

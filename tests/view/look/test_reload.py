@@ -36,7 +36,7 @@ from trioflow.view.look._steering import steer
 from trioflow.view.text._failure_text import describe_failure
 from ...bodies import hooked, in_threads
 from ...cli.command_line import unchanged_process
-from ...conftest import BackendName
+from ...conftest import TESTS, BackendName
 from ...pythons import python
 from . import edits
 
@@ -145,7 +145,16 @@ class Program:
 
 
 @pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the files of tests be no part of the program: each reload would read all of them, hundreds of times."""
+    libraries = (*_user_code.library_prefixes(), f"{TESTS}{os.sep}")
+    monkeypatch.setattr(_loaded_files, "library_prefixes", lambda: libraries)
+
+
+@pytest.fixture
+def program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
+) -> Iterator[Program]:
     monkeypatch.syspath_prepend(str(tmp_path))
     _loaded_files.loaded.clear()
     found = Program(tmp_path)
@@ -726,24 +735,24 @@ def test_reloads_keep_the_latest_codes_alone(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server whose code is mended each day grew by each reload."""
-    monkeypatch.setattr(_reload, "MAX_OLDER", 60)
+    monkeypatch.setattr(_reload, "MAX_OLDER", 30)
     _user_code.replaced_lines.clear()
     sizes = set[tuple[int, int]]()
-    for number in range(12):
+    for number in range(6):
         program.mend(
             ("import functools", "import functools" + "\n" * number),
             ("+ missing", f"+ {number}"),
         )
         trioflow.look.reload()
-        if number > 8:
+        if number > 3:
             sizes.add(
                 (
                     len(_user_code.replaced_lines),
                     len(_loaded_files.loaded[program.steps.__file__].successors),
                 )
             )
-    assert sizes == {(60, 60)}
-    assert program.steps.plain(1) == 12
+    assert sizes == {(30, 30)}
+    assert program.steps.plain(1) == 6
 
 
 def test_code_keeps_the_name_of_its_file(
@@ -834,6 +843,7 @@ def test_each_run_in_progress_logs_who_has_reloaded_what(
 
 
 @pytest.mark.sampled
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("seed", range(8))
 def test_random_edits_are_taken_whole_or_not_at_all(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -845,9 +855,9 @@ def test_random_edits_are_taken_whole_or_not_at_all(
 def test_of_the_replaced_codes_the_oldest_is_forgotten(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_reload, "MAX_OLDER", 60)
+    monkeypatch.setattr(_reload, "MAX_OLDER", 30)
     _user_code.replaced_lines.clear()
-    for number in range(12):
+    for number in range(6):
         latest = program.steps.plain.__code__
         program.mend(
             ("import functools", "import functools" + "\n" * number),

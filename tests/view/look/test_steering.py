@@ -6,7 +6,6 @@ import os
 import re
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -25,6 +24,7 @@ from trioflow.view.look._reload import NOTHING_KNOWN
 from ...bodies import fail_now, nap, nothing
 from ...cli.command_line import trioflow as command
 from ...places import PATIENCE
+from ...pythons import Python
 
 pytestmark = pytest.mark.usefixtures("answers")
 
@@ -456,9 +456,7 @@ def test_another_program_is_steered(backend: str) -> None:
     words = [
         "pause", "window 2", "try-again flaky", "resume", "cancel job", "cancel nope", "drain", "cancel",
     ]  # fmt: skip
-    with subprocess.Popen(
-        [sys.executable, "-c", WORKING, backend], stdout=subprocess.PIPE, text=True
-    ) as program:
+    with Python(["-c", WORKING, backend], stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
         assert program.stdout.readline() == "works\n"
         answered = [
@@ -592,6 +590,7 @@ def die_meanwhile(made):
     yield b'{"done":'
     os._exit(0)
 _answers._encode = globals()[sys.argv[1]]
+_answers.WATCH_INTERVAL = 60.0  # at its end, it waits so long for who asks
 trioflow.look.enable()
 async def work():
     print("works", flush=True)
@@ -617,9 +616,7 @@ Scheduler(Job(work), label="night").run()
 def test_the_end_of_a_program_is_an_answer_to_the_word_that_ended_it(
     ends: str, word: str, expected: str
 ) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", ENDING, ends], stdout=subprocess.PIPE
-    ) as ending:
+    with Python(["-c", ENDING, ends], stdout=subprocess.PIPE) as ending:
         assert ending.stdout is not None
         assert ending.stdout.readline() == b"works\n"
         answered = command("steer", ending.pid, word)
@@ -658,8 +655,9 @@ def test_another_program_takes_its_mended_code(backend: str, tmp_path: Path) -> 
     """A look says that a file has changed. What cannot be taken changes nothing, and nothing is tried again."""
     file = tmp_path / "night.py"
     file.write_text(HELD)
-    with subprocess.Popen(
-        [sys.executable, file, backend],
+    os.utime(file, (0, 0))  # before the start of what forks
+    with Python(
+        [file, backend],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -748,8 +746,9 @@ def test_what_has_succeeded_with_the_code_of_before_is_named(
     )
     file = tmp_path / "night.py"
     file.write_text(text)
-    with subprocess.Popen(
-        [sys.executable, file, backend],
+    os.utime(file, (0, 0))  # before the start of what forks
+    with Python(
+        [file, backend],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -782,8 +781,9 @@ def test_a_step_that_has_succeeded_is_mended_and_all_that_used_it_runs_again(
     """What runs with the wrong result refuses the word, which then cancels it, too."""
     file = tmp_path / "night.py"
     file.write_text(WRONG)
-    with subprocess.Popen(
-        [sys.executable, file, backend],
+    os.utime(file, (0, 0))  # before the start of what forks
+    with Python(
+        [file, backend],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -28,6 +28,7 @@ from trioflow.view.monitor._output_buffer import MAX_HELD_CHARACTERS
 from ...bodies import fail, nap, raising
 from ...cli.command_line import ENVIRONMENT, process, written
 from ...conftest import Virtual
+from ...pythons import python
 from .monitors import Terminal, serve, watched
 
 
@@ -193,7 +194,7 @@ def test_progress_line_is_written_after_a_long_time_without_events(
 ) -> None:
     """After a long time without events, the monitor's log gets a progress line: is the run alive, paused, draining?"""
     monkeypatch.setattr(
-        "trioflow.view.monitor._log_display.SILENCE_CHECK_INTERVAL", 0.2
+        "trioflow.view.monitor._log_display.SILENCE_CHECK_INTERVAL", 0.02
     )
     log = io.StringIO()
 
@@ -252,15 +253,16 @@ def test_invalid_arguments_of_a_monitor_raise() -> None:
 def test_only_monitor_raises_without_rich() -> None:
     """Without rich, trioflow can be imported and run; only `Monitor()` raises, with the package to install."""
     code = (
-        "import sys; sys.modules['rich'] = None\n"
+        "import sys\n"
+        "for name in [*sys.modules]:\n"
+        "    if name.partition('.')[0] in ('rich', 'trioflow'): del sys.modules[name]\n"
+        "sys.modules['rich'] = None\n"
         "import trioflow\n"
         "assert not [name for name in sys.modules if name.startswith('trioflow.view.monitor._monitor')]\n"
         "print(trioflow.Scheduler().run())\n"
         "trioflow.Monitor()"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    done = python("-c", code, text=True)
     assert done.stdout == "True\n"
     advice = (
         "Monitor() needs rich, which is not installed: pip install 'trioflow[monitor]'"

@@ -756,14 +756,14 @@ def test_tolerated_failures_are_shown_at_80_columns(virtual: Virtual) -> None:
     jobs = (
         optional,
         [Job(fail) for _ in range(10)],
-        [Job(nap, 0) for _ in range(4970)],
-        [Job(nap, 9) for _ in range(8)],
+        [Job(nap, 0) for _ in range(970)],
+        [Job(nap, 9) for _ in range(80)],
     )
     scheduler, monitor = watched(*jobs, group, Job(nap, required=group))
     lines = pictured(virtual, scheduler, monitor, 2, columns=80)
     assert (
         lines[1]
-        == " ✓ 4970   ▸ 8   ✗ 10   ✗ 30 tolerated   · 0   ✗ 1 group failed   ⊗ 1   ⊘ 1   ∞ 1"
+        == " ✓ 970   ▸ 80   ✗ 10   ✗ 30 tolerated   · 0   ✗ 1 group failed   ⊗ 1   ⊘ 1   ∞ 1"
     )
 
 

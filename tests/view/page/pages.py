@@ -2,20 +2,21 @@
 
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 from trioflow.view.look._page import Page, PageServer
+from ...pythons import Python
 
-ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import anyio, sys
 from trioflow import Job, Scheduler
+from trioflow.view.look import _answers
 async def work():
     print("works", flush=True)
     await anyio.to_thread.run_sync(sys.stdin.readline)
+    _answers.WATCH_INTERVAL = 60.0  # at its end, it waits so long for its page
     raise OSError("broken")
 Scheduler(Job(work, label="work"), label="night").run()
 """
@@ -24,11 +25,9 @@ Scheduler(Job(work, label="work"), label="night").run()
 @contextmanager
 def program() -> Iterator[tuple[subprocess.Popen[bytes], Page]]:
     """Run PROGRAM, which ends with a failure after a line of input, and return it with its page."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TRIOFLOW_LOOK": "1"}
-    words = [sys.executable, "-c", PROGRAM]
-    with subprocess.Popen(
-        words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
+    code = f"import trioflow.look\ntrioflow.look.enable()\n{PROGRAM}"
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with Python(["-c", code], **pipes) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == b"works\n"

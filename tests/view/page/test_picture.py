@@ -2,12 +2,13 @@
 
 import json
 import math
+from collections.abc import Callable
 from graphlib import TopologicalSorter
 from typing import Any
 from xml.etree import ElementTree as Tree
 import anyio
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from trioflow import First, Job, Scheduler
 from trioflow._core.words._run_view import runs_in_progress
@@ -29,11 +30,11 @@ NASTY = [
 ]
 
 
-def pictures_of(
-    virtual: Virtual, scheduler: Scheduler, run: WatchedRun | None = None
-) -> list[Picture]:
-    """Run a scenario; return the picture of its page once a second."""
-    pictures, run, watches = list[Picture](), run or WatchedRun(), list[Watch]()
+def ask_each_second(
+    virtual: Virtual, scheduler: Scheduler, run: WatchedRun, see: Callable[[], object]
+) -> None:
+    """Run a scenario; let its page take the changes, and see all of them, once a second."""
+    watches = list[Watch]()
 
     async def ask() -> None:
         await anyio.sleep(0.5)
@@ -43,12 +44,37 @@ def pictures_of(
                 json.loads(json.dumps({"may_steer": False, **watches[0].answer()}))
             )
             if not run.answer["more"]:
-                pictures.append(Picture(run))
+                see()
             await anyio.sleep(1)
 
     scheduler.add(Job(ask, forever=True, label="who asks"))
     virtual(scheduler.co_run)
+
+
+def pictures_of(
+    virtual: Virtual, scheduler: Scheduler, run: WatchedRun | None = None
+) -> list[Picture]:
+    """Run a scenario; return the picture of its page once a second."""
+    pictures, run = list[Picture](), run or WatchedRun()
+    ask_each_second(virtual, scheduler, run, lambda: pictures.append(Picture(run)))
     return pictures
+
+
+def first_picture(virtual: Virtual, scheduler: Scheduler) -> Picture:
+    pictures, run = list[Picture](), WatchedRun()
+    ask_each_second(
+        virtual, scheduler, run, lambda: pictures or pictures.append(Picture(run))
+    )
+    return pictures[0]
+
+
+def last_picture(
+    virtual: Virtual, scheduler: Scheduler, run: WatchedRun | None = None
+) -> Picture:
+    run = run or WatchedRun()
+    ask_each_second(virtual, scheduler, run, lambda: None)
+    assert not run.answer["more"]
+    return Picture(run)
 
 
 def titles(picture: Picture) -> list[str]:
@@ -69,7 +95,6 @@ def text_of(svg: str) -> list[str]:
 
 
 # ---- each job is in one box
-@settings(max_examples=12, deadline=None)
 @given(st.randoms(use_true_random=False), st.booleans())
 def test_each_job_is_in_one_box_and_all_are_counted(
     random: Any, keep_jobs: bool
@@ -102,9 +127,9 @@ def test_each_job_is_in_one_box_and_all_are_counted(
         return made
 
     run = WatchedRun()
-    picture = pictures_of(
+    picture = last_picture(
         Virtual("trio"), Scheduler(members(0), Job(nap, 9), keep_jobs=keep_jobs), run
-    )[-1]
+    )
     counted = sorted(facts.span.number for facts in run.counted()[1])
     for placing, plan in picture._plans.items():
         boxes = [place for place in plan.titles if place not in plan.members]
@@ -145,7 +170,7 @@ def test_what_a_picture_shows_adds_up_to_the_counts_of_its_run(
     virtual: Virtual,
 ) -> None:
     """The shares of a box are its jobs by state; its own state is the worst; how many have settled stands in it."""
-    jobs = [Job(nap, number % 5, label=f"nap {number}") for number in range(400)]
+    jobs = [Job(nap, number % 5, label=f"nap {number}") for number in range(310)]
     group = Scheduler(
         jobs,
         Job(fail, 1, critical=False, label="fail 1"),
@@ -153,20 +178,20 @@ def test_what_a_picture_shows_adds_up_to_the_counts_of_its_run(
         jobs_window=100,
     )
     run = WatchedRun()
-    pictures = pictures_of(
+    picture = last_picture(
         virtual, Scheduler(group, Job(nap, 4, label="last", required=group)), run
     )
     states = {
-        text: shown for _, text, _, *shown in pictures[-1].draw(1).states(run).values()
+        text: shown for _, text, _, *shown in picture.draw(1).states(run).values()
     }
     assert states["fail 1: 1 failed"] == ["1 of 1", [["failed", 1]]]
-    assert states["nap *: 400 succeeded"] == ["400 of 400", [["succeeded", 400]]]
-    assert states["many: 400 succeeded, 1 failed"] == [
-        "401 of 401",
-        [["succeeded", 400], ["failed", 1]],
+    assert states["nap *: 310 succeeded"] == ["310 of 310", [["succeeded", 310]]]
+    assert states["many: 310 succeeded, 1 failed"] == [
+        "311 of 311",
+        [["succeeded", 310], ["failed", 1]],
     ]
-    styles = {text: style for style, text, *_ in pictures[-1].states(run).values()}
-    assert styles["many: 400 succeeded, 1 failed"] == "many failed"
+    styles = {text: style for style, text, *_ in picture.states(run).values()}
+    assert styles["many: 310 succeeded, 1 failed"] == "many failed"
     assert styles["last: 1 running"] == "many running"
 
 
@@ -180,7 +205,7 @@ def few() -> list[Any]:
 
 def stages() -> list[Any]:
     return [
-        Scheduler([Job(nap, 2, label=f"{name} {n}") for n in range(200)], label=name)
+        Scheduler([Job(nap, 2, label=f"{name} {n}") for n in range(160)], label=name)
         for name in ("get", "put")
     ]
 
@@ -188,13 +213,13 @@ def stages() -> list[Any]:
 def nodes() -> list[Any]:
     return [
         Scheduler([Job(nap, 2, label=step) for step in "abc"], label=f"node {n}")
-        for n in range(120)
+        for n in range(104)
     ]
 
 
 def hosts() -> list[Any]:
     """Return groups of different names, more than can have labels."""
-    steps = [f"step {'x' * n}" for n in range(9)]
+    steps = [f"step {'x' * n}" for n in range(4)]
     return [
         Scheduler([Job(nap, 2, label=step) for step in steps], label="h" * n)
         for n in range(1, 80)
@@ -240,7 +265,7 @@ def test_most_detailed_readable_form_is_drawn(
     virtual: Virtual, scenario: Any, note: str, expected: set[str]
 ) -> None:
     """Groups are frames; of many jobs, those that differ in numbers only are one box; so are groups."""
-    picture = pictures_of(virtual, Scheduler(scenario()))[0].draw(1)
+    picture = first_picture(virtual, Scheduler(scenario())).draw(1)
     assert picture.note == note
     assert {title for title in titles(picture) if title != "who asks"} == expected
 
@@ -249,9 +274,9 @@ def test_hundreds_of_jobs_are_squares_with_few_lines(virtual: Virtual) -> None:
     """Boxes with the same requirements stand in a grid, whose outer rows alone have the lines of all."""
     first = Job(nap, 9, label="first")
     many = [Job(nap, 9, label=f"job {number}", required=first) for number in range(200)]
-    picture = pictures_of(
+    picture = first_picture(
         virtual, Scheduler(first, many, Job(nap, label="last", required=many))
-    )[0].draw(1)
+    ).draw(1)
     assert picture.svg.count('class="node"') == 203
     assert text_of(picture.svg) == []
     assert 15 < picture.svg.count('class="edge"') < 60
@@ -259,7 +284,7 @@ def test_hundreds_of_jobs_are_squares_with_few_lines(virtual: Virtual) -> None:
 
 def test_too_many_different_jobs_are_said_to_be(virtual: Virtual) -> None:
     jobs = [Job(nap, 9, label="x" * number) for number in range(1, 302)]
-    picture = pictures_of(virtual, Scheduler(jobs))[0].draw(1)
+    picture = first_picture(virtual, Scheduler(jobs)).draw(1)
     assert (picture.svg, picture.note) == ("", TOO_MANY)
 
 
@@ -325,7 +350,7 @@ def test_another_structure_is_laid_out_again(virtual: Virtual) -> None:
 
 def test_no_two_layouts_have_the_same_names(virtual: Virtual) -> None:
     pictures = [
-        pictures_of(virtual, Scheduler(few()), run := WatchedRun())[0].draw(number)
+        last_picture(virtual, Scheduler(few()), run := WatchedRun()).draw(number)
         for number in (1, 2)
     ]
     first, second = (picture.states(run).keys() for picture in pictures)
@@ -336,7 +361,7 @@ def test_no_two_layouts_have_the_same_names(virtual: Virtual) -> None:
 def test_the_graph_of_another_run_has_no_jobs_until_it_is_laid_out(
     virtual: Virtual,
 ) -> None:
-    picture = pictures_of(virtual, Scheduler(few()))[0].draw(1)
+    picture = first_picture(virtual, Scheduler(few())).draw(1)
     assert picture.states(WatchedRun()).keys() == set(picture.names.values())
 
 
@@ -350,7 +375,7 @@ def test_hostile_labels_are_text(virtual: Virtual, is_large: bool) -> None:
         for n in range(count)
     ]
     group = Scheduler([Job(nap, 9, label=label) for label in NASTY], label='"} evil {"')
-    picture = pictures_of(virtual, Scheduler(jobs, group))[0].draw(1)
+    picture = first_picture(virtual, Scheduler(jobs, group)).draw(1)
     assert picture.svg.count('class="node"') == 2 * len(NASTY) + 1
     shown = "".join(text_of(picture.svg))
     assert '"} evil {"' in shown
@@ -362,9 +387,9 @@ def test_without_graphviz_a_line_says_how_to_get_it(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    picture = pictures_of(
+    picture = first_picture(
         virtual, Scheduler(Job(nap, 2, label="a"), Job(nap, 3, label="b"))
-    )[0].draw(1)
+    ).draw(1)
     assert (picture.svg, picture.note) == ("", MISSING)
 
 
@@ -381,9 +406,9 @@ def test_jobs_of_a_family_that_wait_for_each_other_have_boxes_of_their_own(
                 for n in range(50)
             ]
             jobs += after
-    picture = pictures_of(
+    picture = last_picture(
         virtual, Scheduler(jobs, Job(nap, 1, label="step 7: approve", required=after))
-    )[-1].draw(1)
+    ).draw(1)
     folded = ["extract *", "load *", "export *"]
     assert titles(picture) == [*folded, *folded, "step 7: approve", "who asks"]
     assert [len(picture.plan.jobs[place]) for place in picture.plan.titles] == [

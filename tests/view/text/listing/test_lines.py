@@ -1,9 +1,11 @@
 """The lines of `list` and `listing`: each symbol and each form of line, for any graph."""
 
 import functools
+import inspect
 import io
 import itertools
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 import anyio
@@ -265,11 +267,16 @@ def test_the_listing_of_a_nested_scheduler_has_only_its_own_jobs() -> None:
 
 def test_listing_supports_any_depth_of_nesting() -> None:
     """Schedulers may be nested to any depth, since the listing is made without recursion."""
-    depth = 1200
+    depth = 150
     scheduler = Scheduler(idle("deepest"))
     for _ in range(depth):
         scheduler = Scheduler(scheduler)
-    lines = listing(scheduler).splitlines()
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 100)
+    try:
+        lines = listing(scheduler).splitlines()
+    finally:
+        sys.setrecursionlimit(limit)
     assert len(lines) == 2 * depth + 1
     assert lines[depth].endswith(depth * "  " + "<AbstractJob deepest>")
 
@@ -610,13 +617,13 @@ def reads(size: int) -> int:
 
 
 def test_the_cost_of_a_listing_is_linear_in_the_number_of_jobs() -> None:
-    assert reads(3000) - reads(2000) == reads(2000) - reads(1000) > 0
+    assert reads(300) - reads(200) == reads(200) - reads(100) > 0
 
 
 def test_a_chain_of_thousands_of_jobs_is_listed_whole() -> None:
-    jobs = [idle("x") for _ in range(5000)]
+    jobs = [idle("x") for _ in range(1500)]
     for before, job in itertools.pairwise(jobs):
         job.requires(before)
     lines = listing(Scheduler(jobs, idle("last", required=jobs))).splitlines()
-    assert len(lines) == 5001
-    assert lines[-1].endswith("requires={0001-5000}")
+    assert len(lines) == 1501
+    assert lines[-1].endswith("requires={0001-1500}")
