@@ -69,7 +69,7 @@ ALLOWED: Final = {
     "jobs/_user_files.py:claim": ONE_STREAM,
     "jobs/command/_shell_places.py": ONE_NAME,
     "jobs/command/_start_errors.py:reason_for_failed_start": ONE_STREAM,
-    "jobs/command/_output_sinks.py:_open_at_once": ONE_STREAM,
+    "jobs/command/_output_sinks.py:open_at_once": ONE_STREAM,
     "jobs/command/_output_sinks.py:file_size": ONE_STREAM,
     "jobs/command/_output_sinks.py:file_tail": ONE_STREAM,
     "jobs/command/_streams.py:PipeReader.read": OWN_PIPE,

@@ -1,5 +1,6 @@
 """`CommandService`: when it is ready, how it ends, and its errors, with programs of one line of shell."""
 
+import os
 import re
 import socket
 import subprocess
@@ -64,13 +65,13 @@ def test_a_ready_line_may_be_a_regular_expression_and_may_go_to_a_file(
 ) -> None:
     """A ready line may match a regular expression, and in a file only what this attempt has written is searched.
 
-    A file that an attempt begins anew was searched from its old end on."""
+    A file that an attempt begins anew was searched from its old end on. A line of it may end with a carriage return."""
     services: list[CommandService] = []
     for append in (True, False):
         log = tmp_path / f"log {append}"
         log.write_text("port 1\n" * 9)
         service = shell(
-            "sleep 0.1; echo port 22; exec sleep 60",
+            r"sleep 0.1; printf 'port 22\r\n'; exec sleep 60",
             ready=OutputLine(re.compile(r"port \d+")),
             stdout=log,
             append=append,
@@ -79,7 +80,22 @@ def test_a_ready_line_may_be_a_regular_expression_and_may_go_to_a_file(
     user = Job(give_now, required=services)
     assert Scheduler(*services, user).run(backend=backend)
     assert [service.result() for service in services] == ["port 22"] * 2
-    assert log.read_text() == "port 22\n"
+    assert log.read_bytes() == b"port 22\r\n"
+
+
+@patiently(0.5, 30)
+def test_a_ready_line_is_not_searched_in_a_pipe_that_has_a_name(
+    backend: Any, tmp_path: Path, unit: float
+) -> None:
+    """To open it would stop the whole run, until a program writes to it."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    service = shell(
+        "exec >&-; exec sleep 60", ready=OutputLine("x"), stdout=pipe, timeout=unit
+    )
+    assert "was not ready" in with_notes(failed(service, backend))
+    os.close(reader)
 
 
 @pytest.mark.parametrize(
@@ -238,6 +254,30 @@ def test_the_error_of_a_readiness_check_is_that_of_its_own_attempt(
     assert service.attempts == 2
     assert "to succeed" in text
     assert "The last attempt failed" not in text
+
+
+@patiently(0.2, 10)
+def test_a_readiness_check_that_exceeds_its_own_timeout_is_called_again(
+    backend: Any, tmp_path: Path, unit: float
+) -> None:
+    """It has failed once. The first call never ends, the second succeeds."""
+    begun = tmp_path / "begun"
+    check = f"test -e {begun} && exit; touch {begun}; exec sleep 60"
+    service = shell(
+        "exec sleep 60", ready=CommandSucceeds(check, shell=True, timeout=unit)
+    )
+    assert Scheduler(service, Job(give_now, required=service)).run(backend=backend)
+
+
+@patiently(0.5, 30)
+def test_the_error_of_a_service_quotes_the_timeout_of_its_readiness_check(
+    backend: Any, unit: float
+) -> None:
+    check = CommandSucceeds("exec sleep 60", shell=True, timeout=unit / 10)
+    service = shell("exec sleep 60", ready=check, timeout=unit)
+    text = with_notes(failed(service, backend))
+    assert f"was not ready within its timeout of {unit:g} s" in text
+    assert f"did not end within its timeout of {unit / 10:g} s" in text
 
 
 def test_a_readiness_check_that_cannot_be_started_fails_the_service_at_once(

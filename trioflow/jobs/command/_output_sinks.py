@@ -314,7 +314,7 @@ def file_tail(
         open(
             os.devnull if may_wait_for_writer(path) else path,
             "rb",
-            opener=_open_at_once,
+            opener=open_at_once,
         ) as file,
     ):
         file.seek(max(start, file.seek(0, os.SEEK_END) - size))
@@ -322,8 +322,8 @@ def file_tail(
     return None
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    # A command may have put a pipe there just now.
+def open_at_once(path: str, flags: int) -> int:
+    """Be the `opener` of `open` that waits for no writer of a pipe, which a command may have put there just now."""
     return os.open(path, flags | posix.O_NONBLOCK)
 
 

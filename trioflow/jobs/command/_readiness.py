@@ -22,8 +22,10 @@ import anyio
 
 from ... import _posix as posix
 from ..._core.base._text_forms import name_in_errors, short_repr, shown_value
+from ..._core.job._errors import JobTimeout
 from ...abc import RunHandle
 from . import _command_job, _result
+from ._output_sinks import open_at_once
 
 MIN_POLL_INTERVAL: Final = 0.01
 MAX_POLL_INTERVAL: Final = 0.1
@@ -225,7 +227,10 @@ class OutputLine(Readiness):
 
         async def read_new_lines() -> str | None:
             for path, position in positions.items():
-                with contextlib.suppress(OSError), open(path, "rb") as file:  # noqa: ASYNC230 - a part of a file
+                with (
+                    contextlib.suppress(OSError),
+                    open(path, "rb", opener=open_at_once) as file,  # noqa: ASYNC230 - a part of a file
+                ):
                     file.seek(position)
                     *lines, rest = file.read(POLLED_BYTES).split(b"\n")
                     positions[path] += sum(len(line) + 1 for line in lines)
@@ -233,7 +238,8 @@ class OutputLine(Readiness):
                         # A line without an end.
                         positions[path] += len(rest)
                     for line in lines:
-                        self._process_line(line.decode(errors="backslashreplace"))
+                        text = line.removesuffix(b"\r")
+                        self._process_line(text.decode(errors="backslashreplace"))
             return self._matching_line
 
         if positions:
@@ -270,7 +276,7 @@ class CommandSucceeds(Readiness):
         self.options: Final = options
         all_options: dict[str, Any] = {"stdout": DEVNULL, "stderr": PIPE, **options}
         self._job: Final = _command_job.CommandJob(command, **all_options)
-        self._latest_error: _result.CommandError | None = None
+        self._latest_error: _result.CommandError | JobTimeout | None = None
 
     def __repr__(self) -> str:
         """Return the constructor call."""
@@ -304,6 +310,10 @@ class CommandSucceeds(Readiness):
             if error.returncode is None:
                 # The command could not be started.
                 raise
+            self._latest_error = error
+            return None
+        except JobTimeout as error:
+            # Its own time limit: that of the service cancels this wait.
             self._latest_error = error
             return None
 
