@@ -603,6 +603,33 @@ def test_files_that_nobody_named_are_opened_by_one_function() -> None:
     ]
 
 
+OF_OTHER_THREADS = (
+    "view.monitor.",
+    "view.events.",
+    "view.look._watch",
+    "_core.admission.",
+    "jobs.command._streams",
+)
+"""What a thread reads there, the thread of a run may change meanwhile."""
+LISTED_ITEMS = re.compile(r"(?:list\(|sorted\(|\[\*)\s*\w+(?:\.\w+)+\.items\(\)")
+
+
+def test_a_dict_that_another_thread_changes_is_copied_before_its_items_are_listed() -> (
+    None
+):
+    """A tuple for each item may let Python collect garbage, and switch to the other thread: the dict changes meanwhile.
+
+    The monitor drew no more for the rest of a run."""
+    assert LISTED_ITEMS.search("sorted(\n    self._model.failed.items(), key=f)")
+    found = [
+        f"{module}: {listed}"
+        for module, text in sources().items()
+        if module.removeprefix("trioflow.").startswith(OF_OTHER_THREADS)
+        for listed in LISTED_ITEMS.findall(text)
+    ]
+    assert not found, f"put .copy() before .items(), {found}"
+
+
 REMOVERS = {
     "the owner of users' files": """
         jobs._user_files jobs._user_files._rename_aside jobs._user_files.open_output_file jobs._user_files.remove_own

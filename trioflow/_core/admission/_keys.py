@@ -347,9 +347,13 @@ class PerKeyResource(PoolEntry):
         return limit.burst if isinstance(limit, Rate) else limit
 
     def public_free(self) -> dict[str, Any]:
-        return {
-            key: resource.public_free() for key, resource in list(self.keys.items())
-        }
+        free = dict[str, Any]()
+        # Any thread may ask, while keys come and go.
+        for reference in self.keys.valuerefs():
+            resource = reference()
+            if resource is not None:
+                free[resource.key] = resource.public_free()
+        return free
 
     def describe(self) -> str:
         return (

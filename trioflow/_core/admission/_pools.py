@@ -220,7 +220,7 @@ class BudgetResource(CountedResource):
 
     def describe_spent(self) -> str:
         # While instruments are notified of its end, a job still has its share.
-        ended = [share for job, share in list(self.shares.items()) if job.is_settled()]
+        ended = [share for job, share in self.shares.copy().items() if job.is_settled()]
         used = self.used + sum(share.used for share in ended)
         reserved = self.reserved - sum(share.amount for share in ended)
         return f"{self.format_amount(used)} of {self.format_amount(self.total)} spent{self._reserved_text(reserved)}"

@@ -238,7 +238,7 @@ class ProcessStreams:
 
         Any thread may call this.
         """
-        for name, capture in list(self._captures_by_stream.items()):
+        for name, capture in self._captures_by_stream.copy().items():
             yield name, capture.tail(size)
         options = self._job._command_options
         for name, target in (("stdout", options.stdout), ("stderr", options.stderr)):

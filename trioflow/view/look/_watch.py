@@ -107,7 +107,7 @@ class Watch:
     def close(self) -> None:
         """Let the schedulers keep no jobs for this looking process any more."""
         # Another thread may be answering.
-        for scheduler, dropped in list(self._dropped.items()):
+        for scheduler, dropped in self._dropped.copy().items():
             stop_collecting(scheduler, dropped)
 
     def answer(self) -> Record:
@@ -426,7 +426,7 @@ class Watch:
         """
         if has_settled and _job_queries.all_counts(self._scheduler) is not None:
             return key
-        for job, live in list(self._jobs.items()):
+        for job, live in self._jobs.copy().items():
             if live.key == key and has_settled in (None, job.is_settled()):
                 return job
         state = "runs or waits again" if has_settled else "has ended"

@@ -181,7 +181,7 @@ class RowSelector:
     def _failure_rows(self) -> list[JobRow]:
         rows: list[JobRow] = []
         failed = sorted(
-            self._model.failed_jobs_by_kind.items(),
+            self._model.failed_jobs_by_kind.copy().items(),
             key=lambda item: _failure_text.FAILURE_ORDER.index(item[0][0]),
         )
         for _, jobs in failed:
@@ -426,7 +426,7 @@ class PictureRenderer:
         waiting_firsts: dict[SchedulerRecord, tuple[str, dict[JobRecord, None]]] = {}
         for scheduler in self._model.root.iterate_schedulers():
             first = scheduler.first or (scheduler if scheduler.is_first else None)
-            for needs, jobs in list(scheduler.ready_jobs_by_needs.items()):
+            for needs, jobs in scheduler.ready_jobs_by_needs.copy().items():
                 if first is None:
                     yield jobs, len(jobs)
                 elif jobs and not first.counts.is_running:
