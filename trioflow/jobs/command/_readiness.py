@@ -260,7 +260,8 @@ class CommandSucceeds(Readiness):
 
     Args:
         command: the program and its arguments.
-        options: options of the `CommandJob` that runs the command, such as `cwd` and `env`.
+        options: options of the `CommandJob` that runs the command, such as `cwd`, `env`, and `timeout`: a call that
+            exceeds it has failed.
 
     Raises:
         TypeError, ValueError: as for a `CommandJob`.
