@@ -35,9 +35,9 @@ LIMITS: Final[dict[tuple[str, str], Limit]] = {
     ("no-op, trio", "layered"): Limit("running", 0.6),
     ("no-op, asyncio", "wide"): Limit("running", 0.5),
     ("checkpoint, trio", "wide"): Limit("running", 0.9),
-    ("checkpoint, asyncio", "wide"): Limit("running", 0.9),
+    ("checkpoint, asyncio", "wide"): Limit("running", 1.15),
     ("window 16, no-op, trio", "wide"): Limit("running", 0.3),
-    ("window 16, no-op, asyncio", "wide"): Limit("running", 0.4),
+    ("window 16, no-op, asyncio", "wide"): Limit("running", 0.45),
     ("no-op, asynciojobs", "layered"): Limit("running", 0.25),
     ("memory of a waiting job, beside gather of tasks", "asyncio"): Limit(
         "memory", 0.55
