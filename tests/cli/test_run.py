@@ -10,7 +10,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import Result
-from trioflow import AbstractJob, CycleError, Job, Scheduler, Service
+from trioflow import AbstractJob, CycleError, First, Job, Scheduler, Service
 from trioflow.cli._scenario import keep_selected_jobs
 from ..bodies import edges, give, grid, idle, nothing, serve
 from .command_line import labels, process, refused, run, trioflow, written
@@ -472,6 +472,24 @@ def test_services_that_selected_jobs_require_are_kept() -> None:
         idle("other", required=database),
     )
     assert kept_paths(scheduler, only="user") == "database user"
+
+
+def test_an_input_that_is_a_group_is_kept_with_its_jobs() -> None:
+    """The `First` whose result a selected job takes once lost its jobs, and the part could not run."""
+    first = First(idle("a"), idle("b"), label="first")
+    scheduler = Scheduler(Job(give, first, label="user"), idle("other"))
+    assert kept_paths(scheduler, only="user") == "first first/a first/b user"
+    assert scheduler.is_runnable()
+
+
+def test_services_that_a_group_requires_are_kept_for_a_job_in_it() -> None:
+    database = Service(serve, label="database")
+    inner = Scheduler(idle("user"), idle("other"), label="inner")
+    group = Scheduler(inner, label="group", required=database)
+    scheduler = Scheduler(database, group)
+    kept = kept_paths(scheduler, only="group/inner/user")
+    assert kept == "database group group/inner group/inner/user"
+    assert edges(scheduler) == {"databasegroup"}
 
 
 def test_forever_jobs_are_kept_only_if_they_are_selected() -> None:

@@ -6,8 +6,8 @@ frames of trioflow.
 The option `--only` selects the part of a scenario to run:
 
 1. `--only` selects the jobs that match its patterns, and all jobs nested in these.
-2. The jobs that a selected job depends on are kept, too: the jobs whose results it takes, and the services that it
-   requires, with the jobs that they depend on in turn.
+2. The jobs that a selected job depends on are kept, too: the jobs whose results it takes, and the services that it or a
+   scheduler around it requires, with the jobs that are nested in them, and that they depend on in turn.
 3. All other jobs are removed. A kept job that waited for a removed job now waits for the kept jobs before the removed
    job.
 """
@@ -592,10 +592,7 @@ def keep_selected_jobs(scheduler: Scheduler, patterns: Sequence[str]) -> None:
     paths = abc.paths_of(scheduler)
     kept: set[AnyMember] = set()
     for pattern in patterns:
-        for job in match_jobs(paths, pattern):
-            kept.add(job)
-            if isinstance(job, Scheduler):
-                kept.update(job.iterate_jobs())
+        kept.update(match_jobs(paths, pattern))
     kept |= reachable(kept, _dependencies).keys()
     for job in [*kept]:
         kept.update(abc.enclosing_schedulers(job))
@@ -621,10 +618,13 @@ def match_jobs(paths: dict[AnyMember, str], pattern: str) -> list[AnyMember]:
 
 
 def _dependencies(job: AnyMember) -> Iterator[AnyMember]:
+    if isinstance(job, Scheduler):
+        yield from job
     yield from abc.inputs_of(job)
-    yield from (
-        requirement for requirement in job.required if isinstance(requirement, Service)
-    )
+    for level in (job, *abc.enclosing_schedulers(job)):
+        for requirement in level.required:
+            if isinstance(requirement, Service):
+                yield requirement
 
 
 def _remove_unselected(level: Scheduler, kept: Collection[AnyMember]) -> None:
