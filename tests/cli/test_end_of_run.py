@@ -7,7 +7,7 @@ import anyio
 import click
 import pyte
 import pytest
-from trioflow import Job, Pool, Rate, Scheduler, Trace
+from trioflow import First, Job, Pool, Rate, Scheduler, Trace
 from trioflow.cli import _end_of_run, _outputs
 from trioflow.cli._commands import CommandLine, command
 from ..bodies import nap
@@ -408,6 +408,26 @@ def test_the_jobs_that_ran_longest_at_a_timeout_are_named(virtual: Virtual) -> N
         text.replace(" | ", " · ")
         == "group/late 0 9.0 s · group/late 1 8.0 s · group/late 2 7.0 s · 2 more"
     )
+
+
+def test_jobs_that_were_cancelled_before_the_timeout_were_not_running_at_it(
+    virtual: Virtual,
+) -> None:
+    alone = Job(nap, 99, label="alone")
+
+    async def cancel() -> None:
+        await anyio.sleep(2)
+        alone.cancel()
+
+    scheduler = Scheduler(
+        First(Job(nap, 1, label="winner"), Job(nap, 99, label="loser")),
+        Scheduler(Job(nap, 99, label="slow"), label="group", timeout=3, critical=False),
+        Scheduler(alone, Job(cancel), Job(nap, 99, label="long"), label="other"),
+        timeout=9,
+    )
+    virtual(scheduler.co_run)
+    text = _end_of_run.RunSummaryText(scheduler, 1, None).running_at_timeout()
+    assert text == "other/long 9.0 s"
 
 
 @patiently(0.1, 1, 10)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from .. import JobState, JournalError, Scheduler, StopReason
+from .. import JournalError, Scheduler, StopReason
 from .._core.base._text_forms import headline
 from ..abc import duration_text, is_scheduler, printable
 from ..view._families import fit_name
@@ -160,8 +160,8 @@ class RunSummaryText:
         if self._scheduler.stop_reason is not StopReason.TIMEOUT:
             return ""
         ended = list[tuple[float, str]]()
-        for job in self._scheduler.iterate_jobs():
-            if job.forever or job.state is not JobState.CANCELLED:
+        for job in _debrief.jobs_cut_off(self._scheduler):
+            if job.forever:
                 continue
             began = job.started_at
             end = job.finished_at

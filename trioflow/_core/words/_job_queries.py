@@ -15,6 +15,7 @@ from ..base import _amounts
 from ..base._graph_algorithms import longest_path_lengths, topological_order
 from ..base._states import (
     BLOCKED,
+    CANCELLED,
     FAILED,
     IDLE,
     MOVED_ON,
@@ -105,6 +106,16 @@ def jobs_of_run(scheduler: BaseScheduler) -> Iterator[AnyJob]:
     All views count the jobs among these that `is_one_job` accepts.
     """
     return scheduler._members.iterate(lambda nested: not is_one_job(nested))
+
+
+def is_cut_off(job: AnyJob) -> bool:
+    """Return whether the end of its run has cancelled a job, and not its own `cancel()`."""
+    return job._state is CANCELLED and not job._outcome.is_alone
+
+
+def jobs_cut_off(scheduler: BaseScheduler) -> Iterator[AnyJob]:
+    """Iterate over the jobs at any depth that the end of a run has cancelled, but not in groups that ended before."""
+    return filter(is_cut_off, scheduler._members.iterate(is_cut_off))
 
 
 def ordinary_jobs(scheduler: BaseScheduler) -> list[AnyJob]:

@@ -13,6 +13,7 @@ from ..._core.job._job import AnyJob, is_scheduler
 from ..._core.run import _journaling, _run
 from ..._core.scheduler._base_scheduler import BaseScheduler
 from ..._core.words import _job_queries
+from ..._core.words._job_queries import jobs_cut_off as jobs_cut_off
 from . import _failure_text, _listing, _verdict
 from ._failure_text import FAILURE_NOUNS, FailedJob, similar_failures
 from ._symbols import Symbols, listed_lines
